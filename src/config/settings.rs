@@ -1,0 +1,183 @@
+//! What is true: the configuration after validation. Every value is a domain type, every default
+//! is filled in, nothing is left to be checked.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::origin::OriginRule;
+use super::values::{BackendAddress, HostPattern, PathPrefix};
+use crate::visitor::KeyPrefixes;
+use crate::ws::Terms;
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Worker threads; fixed at start.
+    pub workers: usize,
+    /// Where clients come in; at least one, names unique.
+    pub listeners: Vec<ListenerSettings>,
+    /// At least one if any listener speaks TLS.
+    pub certificates: Vec<CertificateSettings>,
+    /// At least one, names unique; first match by the route table's own order, not this one.
+    pub routes: Vec<RouteSettings>,
+    /// What counts as one client.
+    pub client_key: KeyPrefixes,
+    /// How much of everything.
+    pub caps: Caps,
+    /// How long before the tunnel.
+    pub timeouts: Timeouts,
+    /// How to leave.
+    pub drain: DrainSettings,
+    /// Health and status; `None` if switched off.
+    pub admin: Option<SocketAddr>,
+    /// How to speak.
+    pub log: LogSettings,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Defaults to the address as written.
+    pub name: Arc<str>,
+    /// Where to bind; IPv6 sockets take IPv6 only.
+    pub address: SocketAddr,
+    /// False only where the file says `tls = false`.
+    pub tls: bool,
+    /// A path that answers `ok` or `unready` to load balancers, before any route.
+    pub health_path: Option<String>,
+}
+
+/// One certificate chain with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateSettings {
+    /// Where the PEM comes from.
+    pub source: CertificateSource,
+    /// Shown to clients that name no server, or one that no certificate covers.
+    pub default: bool,
+}
+
+/// Where a chain and its key are read, again at each reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// PEM files.
+    Files {
+        /// The chain, leaf first.
+        chain: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// PEM text made by the program itself (`tidegate demo`).
+    Memory {
+        /// The chain, leaf first.
+        chain: String,
+        /// The private key.
+        key: String,
+    },
+}
+
+/// One route: what it matches, whom it admits, where it leads, and under which terms.
+#[derive(Clone, Debug)]
+pub struct RouteSettings {
+    /// Defaults to host and path as written.
+    pub name: Arc<str>,
+    /// Which hosts.
+    pub host: HostPattern,
+    /// Which paths.
+    pub path: PathPrefix,
+    /// Which pages may open WebSockets; never empty.
+    pub origins: Vec<OriginRule>,
+    /// Whether plain HTTP is forwarded as well.
+    pub http: bool,
+    /// Most tunnels on this route at one time; `None`: no cap of its own.
+    pub tunnels: Option<usize>,
+    /// What happens to `permessage-deflate`.
+    pub compression: Compression,
+    /// At least one, ids unique.
+    pub backends: Vec<BackendSettings>,
+    /// What each session is held to.
+    pub terms: Arc<Terms>,
+}
+
+/// What happens to the client's offer of RFC 7692 compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// The offer is removed, so that message sizes are what they say.
+    Strip,
+    /// Offers and answers pass unchanged; message sizes are counted as compressed.
+    Pass,
+}
+
+/// One backend of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSettings {
+    /// What the sticky hash sees; defaults to the address as written.
+    pub id: Arc<str>,
+    /// Where to connect.
+    pub address: BackendAddress,
+    /// Share of the clients, relative to its siblings.
+    pub weight: NonZeroU32,
+}
+
+/// Caps and rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Connections of the whole process; `None`: as many as the descriptors allow.
+    pub connections: Option<usize>,
+    /// Tunnels of the whole process; `None`: as many as connections.
+    pub tunnels: Option<usize>,
+    /// Connections of one client key.
+    pub connections_per_client: usize,
+    /// Tunnels of one client key.
+    pub tunnels_per_client: usize,
+    /// WebSocket handshakes of one client key, a second.
+    pub handshakes_per_client: NonZeroU32,
+    /// How many handshakes may come at once before the rate holds.
+    pub handshakes_burst: NonZeroU32,
+}
+
+/// Deadlines before the tunnel; those after the 101 are in [`Terms`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TLS handshake, whole.
+    pub tls: Duration,
+    /// Request head, whole, and the wait for it on an open connection.
+    pub head: Duration,
+    /// All attempts to connect to a backend.
+    pub dial: Duration,
+    /// From the request sent to the backend's whole answer head to an upgrade.
+    pub backend_answer: Duration,
+    /// Longest silence in the exchange of a plain HTTP request: no byte of body or answer.
+    pub http_silence: Duration,
+}
+
+/// How tunnels are closed when the process leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// Closes are spread evenly over this time.
+    pub window: Duration,
+    /// Whatever is left is cut at this time; longer than the window.
+    pub deadline: Duration,
+}
+
+/// How records are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: tracing::Level,
+    /// Query parameters whose value is never written, compared without case.
+    pub redact: Arc<[String]>,
+}
+
+/// Shape of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of `key=value`.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,297 @@
+//! Why a connection or a request was refused: one name each, and the status, slug and wording
+//! that follow from it. What happens after the 101 is [`crate::ws::End`].
+
+use std::fmt;
+
+use hyper::StatusCode;
+
+/// How far a connection had come when it stopped; with the slug it says where and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Accepted, no byte of TLS or HTTP judged yet.
+    Accept,
+    /// In the TLS handshake.
+    Tls,
+    /// Waiting for, or reading, a request head.
+    Head,
+    /// The head is judged: handshake, route, origin, caps.
+    Admit,
+    /// A backend is dialled and asked.
+    Backend,
+    /// After the 101.
+    Tunnel,
+}
+
+impl Stage {
+    /// The name in records and metric labels.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Tls => "tls",
+            Self::Head => "head",
+            Self::Admit => "admit",
+            Self::Backend => "backend",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+/// A connection that ended before anything could be said to the client in HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// The client key holds as many connections as it may.
+    ClientFull,
+    /// The process holds as many connections as it may.
+    GateFull,
+    /// The TLS handshake failed; the words are the TLS library's.
+    TlsFailed(String),
+    /// The TLS handshake did not finish in time.
+    TlsTimeout,
+    /// The peer went away before a request was complete.
+    Gone,
+    /// No complete request head arrived in time.
+    HeadTimeout,
+    /// What arrived is not HTTP/1.1.
+    NotHttp,
+    /// The peer stopped reading its response.
+    WriteStall,
+}
+
+impl Dropped {
+    /// The name in records and metric labels.
+    pub fn slug(&self) -> &'static str {
+        match self {
+            Self::ClientFull => "client_full",
+            Self::GateFull => "gate_full",
+            Self::TlsFailed(_) => "tls_failed",
+            Self::TlsTimeout => "tls_timeout",
+            Self::Gone => "gone",
+            Self::HeadTimeout => "head_timeout",
+            Self::NotHttp => "not_http",
+            Self::WriteStall => "write_stall",
+        }
+    }
+
+    /// Where on the way it happened.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::ClientFull | Self::GateFull => Stage::Accept,
+            Self::TlsFailed(_) | Self::TlsTimeout => Stage::Tls,
+            Self::Gone | Self::HeadTimeout | Self::NotHttp | Self::WriteStall => Stage::Head,
+        }
+    }
+
+    /// The configuration key that decided, if one did.
+    pub fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::ClientFull => Some("caps.connections_per_client"),
+            Self::GateFull => Some("caps.connections"),
+            Self::TlsTimeout => Some("timeouts.tls"),
+            Self::HeadTimeout => Some("timeouts.head"),
+            Self::WriteStall => Some("limits.write_stall"),
+            Self::TlsFailed(_) | Self::Gone | Self::NotHttp => None,
+        }
+    }
+}
+
+/// A request that got an HTTP status from us instead of what it asked for.
+///
+/// The text in a variant says which rule was broken; it goes to the record, not to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request head breaks a rule of RFC 9110 or 9112, or of ours.
+    RequestBad(&'static str),
+    /// The request target is longer than 8 KiB.
+    UriTooLong,
+    /// `Expect` asks for what is not given here.
+    Expect,
+    /// A plain request on a route that serves only WebSockets.
+    NotWebsocket,
+    /// An upgrade by a method other than GET, or a method a gateway does not serve.
+    Method,
+    /// The opening handshake breaks RFC 6455 4.2.1.
+    HandshakeBad(&'static str),
+    /// `Sec-WebSocket-Version` is not 13.
+    Version,
+    /// No route has this host and path.
+    NoRoute,
+    /// The authority is served under another certificate than the one the client was shown.
+    Misdirected,
+    /// The route does not welcome this Origin.
+    Origin,
+    /// The client key holds as many tunnels as it may.
+    ClientFull,
+    /// The client key opens handshakes faster than it may.
+    ClientRate,
+    /// The process holds as many tunnels as it may.
+    GateFull,
+    /// The route holds as many tunnels as it may.
+    RouteFull,
+    /// The process is leaving.
+    Draining,
+    /// No backend took the connection.
+    NoBackend,
+    /// The backend's answer is no lawful answer to what we asked.
+    BackendBad(&'static str),
+    /// The backend did not answer in time.
+    BackendTimeout,
+    /// The request came round again: our own `Via` is in it.
+    Loop,
+    /// The client left while the backend was asked.
+    ClientGone,
+    /// The backend refused the upgrade itself; its answer was passed on.
+    BackendRefused(StatusCode),
+}
+
+impl Refusal {
+    /// The status that goes to the client.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::RequestBad(_) | Self::HandshakeBad(_) | Self::ClientGone => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::Expect => StatusCode::EXPECTATION_FAILED,
+            Self::NotWebsocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Origin => StatusCode::FORBIDDEN,
+            Self::ClientFull | Self::ClientRate => StatusCode::TOO_MANY_REQUESTS,
+            Self::GateFull | Self::RouteFull | Self::Draining | Self::NoBackend => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::BackendBad(_) => StatusCode::BAD_GATEWAY,
+            Self::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::BackendRefused(status) => *status,
+        }
+    }
+
+    /// The name in records and metric labels.
+    pub fn slug(&self) -> &'static str {
+        match self {
+            Self::RequestBad(_) => "request_bad",
+            Self::UriTooLong => "uri_too_long",
+            Self::Expect => "expect",
+            Self::NotWebsocket => "not_websocket",
+            Self::Method => "method",
+            Self::HandshakeBad(_) => "handshake_bad",
+            Self::Version => "version",
+            Self::NoRoute => "no_route",
+            Self::Misdirected => "misdirected",
+            Self::Origin => "origin",
+            Self::ClientFull => "client_full",
+            Self::ClientRate => "client_rate",
+            Self::GateFull => "gate_full",
+            Self::RouteFull => "route_full",
+            Self::Draining => "draining",
+            Self::NoBackend => "no_backend",
+            Self::BackendBad(_) => "backend_handshake_bad",
+            Self::BackendTimeout => "backend_timeout",
+            Self::Loop => "loop",
+            Self::ClientGone => "client_gone",
+            Self::BackendRefused(_) => "backend_refused",
+        }
+    }
+
+    /// Where on the way it happened.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::NoBackend
+            | Self::BackendBad(_)
+            | Self::BackendTimeout
+            | Self::ClientGone
+            | Self::BackendRefused(_) => Stage::Backend,
+            Self::RequestBad(_)
+            | Self::UriTooLong
+            | Self::Expect
+            | Self::NotWebsocket
+            | Self::Method
+            | Self::HandshakeBad(_)
+            | Self::Version
+            | Self::NoRoute
+            | Self::Misdirected
+            | Self::Origin
+            | Self::ClientFull
+            | Self::ClientRate
+            | Self::GateFull
+            | Self::RouteFull
+            | Self::Draining
+            | Self::Loop => Stage::Admit,
+        }
+    }
+
+    /// The configuration key that decided, if one did.
+    pub fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::NotWebsocket => Some("route.http"),
+            Self::NoRoute => Some("route.host, route.path"),
+            Self::Misdirected => Some("certificate"),
+            Self::Origin => Some("route.origins"),
+            Self::ClientFull => Some("caps.tunnels_per_client"),
+            Self::ClientRate => Some("caps.handshakes_per_client"),
+            Self::GateFull => Some("caps.tunnels"),
+            Self::RouteFull => Some("route.tunnels"),
+            Self::NoBackend => Some("route.backends"),
+            Self::BackendTimeout => Some("timeouts.backend_answer"),
+            Self::RequestBad(_)
+            | Self::UriTooLong
+            | Self::Expect
+            | Self::Method
+            | Self::HandshakeBad(_)
+            | Self::Version
+            | Self::Draining
+            | Self::BackendBad(_)
+            | Self::Loop
+            | Self::ClientGone
+            | Self::BackendRefused(_) => None,
+        }
+    }
+
+    /// Whether a later try may succeed, so that the answer carries `Retry-After`.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+            && !matches!(self, Self::BackendRefused(_))
+    }
+}
+
+/// For the operator: what was wrong, in words.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RequestBad(rule) | Self::HandshakeBad(rule) | Self::BackendBad(rule) => rule,
+            Self::UriTooLong => "the request target is longer than 8 KiB",
+            Self::Expect => "an expectation this gateway does not meet",
+            Self::NotWebsocket => "this route serves only WebSockets",
+            Self::Method => "this method is not served",
+            Self::Version => "Sec-WebSocket-Version is not 13",
+            Self::NoRoute => "no route for this host and path",
+            Self::Misdirected => "this host is served under another certificate",
+            Self::Origin => "this Origin is not in the route's list",
+            Self::ClientFull => "too many open tunnels for one client",
+            Self::ClientRate => "too many handshakes from one client",
+            Self::GateFull => "the proxy is full",
+            Self::RouteFull => "the route is full",
+            Self::Draining => "the proxy is leaving",
+            Self::NoBackend => "no backend took the connection",
+            Self::BackendTimeout => "the backend did not answer in time",
+            Self::Loop => "the request passed through here before",
+            Self::ClientGone => "the client left while the backend was asked",
+            Self::BackendRefused(_) => "the backend refused the upgrade",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_passing_refusals_invite_a_retry() {
+        assert!(Refusal::Draining.is_passing());
+        assert!(Refusal::ClientRate.is_passing());
+        assert!(!Refusal::Origin.is_passing());
+        assert!(!Refusal::BackendRefused(StatusCode::SERVICE_UNAVAILABLE).is_passing());
+    }
+}

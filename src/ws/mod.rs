@@ -1,0 +1,6 @@
+//! RFC 6455 as pure functions.
+mod close;
+mod limits;
+
+pub use close::CloseCode;
+pub use limits::{Heartbeat, Terms};
