@@ -2,11 +2,16 @@
 
 use std::fmt;
 
+use super::end::Breach;
+use super::header::{CONTROL_PAYLOAD_MAX, unmask};
+
 /// A status code that may stand in a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
+    /// 1000: the purpose of the connection is fulfilled.
+    pub const NORMAL: Self = Self(1000);
     /// 1001: an endpoint is going away.
     pub const GOING_AWAY: Self = Self(1001);
     /// 1002: the peer broke the protocol.
@@ -36,8 +41,71 @@ impl CloseCode {
     }
 }
 
+/// The code in a Close frame's payload, `None` if it is empty; `key` is the mask key of a masked
+/// one.
+///
+/// # Errors
+/// The payload is one byte long, its code may not be sent, or its reason is not UTF-8
+/// (RFC 6455 5.5.1, 7.4).
+pub(super) fn read_payload(
+    payload: &[u8],
+    key: Option<[u8; 4]>,
+) -> Result<Option<CloseCode>, Breach> {
+    let mut copy = [0; CONTROL_PAYLOAD_MAX];
+    let Some(clear) = copy.get_mut(..payload.len()) else {
+        return Err(Breach::ControlTooLong);
+    };
+    clear.copy_from_slice(payload);
+    unmask(clear, key);
+    let Some((&code, reason)) = clear.split_first_chunk::<2>() else {
+        return if clear.is_empty() { Ok(None) } else { Err(Breach::CloseLength) };
+    };
+    let code = CloseCode::new(u16::from_be_bytes(code)).ok_or(Breach::CloseCode)?;
+    match std::str::from_utf8(reason) {
+        Ok(_) => Ok(Some(code)),
+        Err(_) => Err(Breach::CloseReason),
+    }
+}
+
 impl fmt::Display for CloseCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// 1005: what a record says of a Close frame without a code; never on the wire (7.4.1).
+pub(super) const NO_CODE: u16 = 1005;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_f15_f16_codes_that_may_be_sent() {
+        for code in 0..=u16::MAX {
+            let lawful = (1000..=1014).contains(&code) && !(1004..=1006).contains(&code)
+                || (3000..5000).contains(&code);
+            assert_eq!(CloseCode::new(code).map(CloseCode::get), lawful.then_some(code));
+        }
+    }
+
+    #[test]
+    fn rfc_f14_payload() {
+        let code = |code| Ok(CloseCode::new(code));
+        for (payload, expected) in [
+            (&b""[..], Ok(None)),
+            (b"\x03", Err(Breach::CloseLength)),
+            (b"\x03\xe8", code(1000)),
+            (b"\x0f\xa0bye", code(4000)),
+            (b"\x03\xe8\xf0\x9f\x8c\x8a", code(1000)),
+            (b"\x03\xe8\xf0\x9f\x8c", Err(Breach::CloseReason)),
+            (b"\x03\xee", Err(Breach::CloseCode)),
+            (&[b'x'; 126], Err(Breach::ControlTooLong)),
+        ] {
+            assert_eq!(read_payload(payload, None), expected);
+            let mut masked = payload.to_vec();
+            unmask(&mut masked, Some([1, 2, 3, 4]));
+            assert_eq!(read_payload(&masked, Some([1, 2, 3, 4])), expected);
+        }
     }
 }

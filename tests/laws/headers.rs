@@ -1,0 +1,60 @@
+//! The laws of a header: its verdict stands as soon as it is given, the accepted ones are exactly
+//! those that are written in their shortest form, and a meter passes what they announce.
+
+use tidegate::ws::{Cut, FrameMeter, Header, Side, Watch};
+
+/// Holds the beginning of `bytes` against the laws, as either side's.
+pub fn drive(bytes: &[u8]) {
+    for from in Side::BOTH {
+        for deflate in [false, true] {
+            let header = Header::parse(bytes, from, deflate);
+            for len in 0..bytes.len().min(16) {
+                let early = Header::parse(&bytes[..len], from, deflate);
+                assert!(early == Ok(None) || early == header, "a verdict changed");
+            }
+            if let Ok(Some(header)) = header {
+                check_form(&header, from, bytes);
+            }
+        }
+        meter(from, bytes);
+    }
+}
+
+fn check_form(header: &Header, from: Side, bytes: &[u8]) {
+    let mask_bit = if from == Side::Client { 0x80 } else { 0 };
+    assert_eq!(header.key_len, usize::from(mask_bit / 32));
+    assert_eq!(header.fin, bytes[0] >= 0x80);
+    let len = header.payload_len;
+    let written = match len {
+        0..126 => vec![mask_bit | len as u8],
+        126..0x1_0000 => [&[mask_bit | 126], &(len as u16).to_be_bytes()[..]].concat(),
+        _ => [&[mask_bit | 127], &len.to_be_bytes()[..]].concat(),
+    };
+    assert_eq!(bytes[1..header.len], written);
+    assert!(len < 1 << 63 && (!header.opcode.is_control() || len < 126));
+}
+
+/// A meter gets through any bytes, whole or one by one, with the same result.
+fn meter(from: Side, bytes: &[u8]) {
+    let whole = passed(from, bytes, bytes.len());
+    assert_eq!(whole, passed(from, bytes, 1));
+    assert!(whole.1 || bytes.len() - whole.0 < 140, "{} undecided", bytes.len() - whole.0);
+}
+
+/// How far a meter gets, and whether it wants no more.
+fn passed(from: Side, bytes: &[u8], step: usize) -> (usize, bool) {
+    let watch = Watch { message_max: 1000, awaited: Some([0; 8]), one_frame: false };
+    let mut meter = FrameMeter::new(from, false);
+    let (mut at, mut end) = (0, step.min(bytes.len()));
+    while at < bytes.len() {
+        match meter.cut(&bytes[at..end], &watch) {
+            Cut::Pass(run) => at += run.len,
+            Cut::Own(len) => at += len,
+            Cut::Close { .. } | Cut::TooBig | Cut::Breach(_) => return (at, true),
+            Cut::Starved if end == bytes.len() => break,
+            Cut::Starved => end += 1,
+        }
+        end = end.max((at + step).min(bytes.len()));
+    }
+    (at, false)
+}

@@ -1,0 +1,162 @@
+//! Bytes to events: every string of bytes is a conversation, mostly lawful, so that proptest and
+//! the fuzzer may write as they like.
+
+use std::time::Duration;
+
+use tidegate::ws::{CloseCode, Heartbeat, Side, Terms};
+
+use crate::reference::frame;
+
+/// Something happens.
+pub enum Event {
+    /// A side writes; `arriving` bytes of all that is under way arrive.
+    Say {
+        side: Side,
+        bytes: Vec<u8>,
+        arriving: usize,
+        /// From here on its bytes are no lawful frames.
+        last: bool,
+    },
+    /// The client answers our ping, rightly or with another payload.
+    Answer { rightly: bool },
+    /// Time passes and every deadline is met.
+    Wait(Duration),
+    /// Time passes and no deadline is met before its end.
+    Oversleep(Duration),
+    /// A side stops taking bytes, or takes them again.
+    Block { side: Side, blocked: bool },
+    /// The proxy leaves.
+    Drain,
+    /// The proxy cuts.
+    Abort,
+    /// A side's stream ends, or breaks if it had ended.
+    HangUp(Side),
+}
+
+/// The bytes that are left, and what the sides have begun.
+pub struct Script<'a> {
+    bytes: &'a [u8],
+    deflate: bool,
+    fragmented: [bool; 2],
+}
+
+impl<'a> Script<'a> {
+    /// The terms of the conversation, whether RSV1 is lawful, and its events.
+    pub fn read(bytes: &'a [u8]) -> (Terms, bool, Self) {
+        let mut script = Self { bytes, deflate: false, fragmented: [false; 2] };
+        let options = script.byte();
+        script.deflate = options & 1 != 0;
+        (terms(options), script.deflate, script)
+    }
+
+    /// What happens next.
+    pub fn event(&mut self) -> Option<Event> {
+        let (tag, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        let extra = self.byte();
+        let side = if extra & 1 == 0 { Side::Client } else { Side::Backend };
+        let millis = Duration::from_millis(u64::from(extra) * 200);
+        Some(match tag {
+            0..=119 => {
+                let bytes = self.data(side);
+                self.say(side, bytes, false)
+            }
+            120..=149 => {
+                let first = if extra & 2 == 0 { 0x89 } else { 0x8a };
+                let payload = vec![b'p'; usize::from(extra >> 2) * 2];
+                self.say(side, frame(side, first, &payload[..payload.len().min(125)]), false)
+            }
+            150..=159 => {
+                let bytes = self.close(side, extra);
+                self.say(side, bytes, true)
+            }
+            160..=164 => {
+                let bytes = self.unlawful(side, extra);
+                self.say(side, bytes, true)
+            }
+            165..=184 => self.say(side, Vec::new(), false),
+            185..=204 => Event::Answer { rightly: extra & 3 != 0 },
+            205..=226 => Event::Wait(millis),
+            227..=236 => Event::Oversleep(millis),
+            237..=247 => Event::Block { side, blocked: extra & 2 == 0 },
+            248..=249 => Event::Drain,
+            250 => Event::Abort,
+            251..=255 => Event::HangUp(side),
+        })
+    }
+
+    fn say(&mut self, side: Side, bytes: Vec<u8>, last: bool) -> Event {
+        let some = self.byte();
+        let arriving = if some & 0x80 == 0 { usize::MAX } else { usize::from(some & 0x7f) };
+        Event::Say { side, bytes, arriving, last }
+    }
+
+    fn data(&mut self, side: Side) -> Vec<u8> {
+        let (kind, size) = (self.byte(), usize::from(self.byte()));
+        let len = match kind >> 4 & 7 {
+            0 => 0,
+            1..=4 => size,
+            5 => 125 + size % 3,
+            6 => 300 + size,
+            _ if size < 240 => size % 8,
+            _ => 65_534 + size % 4,
+        };
+        let fin = kind & 3 != 0;
+        let within = std::mem::replace(&mut self.fragmented[side as usize], !fin);
+        let opcode = if within { 0 } else { 1 + (kind >> 2 & 1) };
+        let rsv1 = if self.deflate && !within && kind & 8 != 0 { 0x40 } else { 0 };
+        frame(side, opcode | rsv1 | if fin { 0x80 } else { 0 }, &vec![kind; len])
+    }
+
+    fn close(&mut self, side: Side, extra: u8) -> Vec<u8> {
+        let mut payload = Vec::new();
+        if extra & 2 == 0 {
+            let code: u16 = [1000, 1001, 1009, 3000, 4999][usize::from(extra >> 2) % 5];
+            payload.extend(code.to_be_bytes());
+            payload.extend(vec![b'r'; usize::from(self.byte()) % 124]);
+        }
+        frame(side, 0x88, &payload)
+    }
+
+    fn unlawful(&mut self, side: Side, extra: u8) -> Vec<u8> {
+        let mask = if side == Side::Client { 0x80 } else { 0 };
+        let within = self.fragmented[side as usize];
+        match extra >> 1 & 15 {
+            0 => frame(side, 0x83, b"reserved opcode"),
+            1 => frame(side, 0xa1, b"reserved bit"),
+            2 => frame(side.other(), 0x81, b"mask of the other side"),
+            3 => vec![0x82, mask | 126, 0, 5, 1, 2, 3, 4, 5],
+            4 => [&[0x82, mask | 127][..], &[0xff; 12]].concat(),
+            5 => frame(side, 0x89, &[b'p'; 126]),
+            6 => frame(side, 0x09, b"ping in fragments"),
+            7 => frame(side, if within { 0x81 } else { 0x80 }, b"out of order"),
+            8 => frame(side, 0x88, b"1"),
+            9 => frame(side, 0x88, &[0x03, 0xed]),
+            10 => frame(side, 0x88, &[0x03, 0xe8, 0xc3, 0x28]),
+            11 => b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+            _ => self.bytes.iter().take(40).copied().collect(),
+        }
+    }
+
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.bytes.split_first() else {
+            return 0;
+        };
+        self.bytes = rest;
+        *first
+    }
+}
+
+fn terms(options: u8) -> Terms {
+    let seconds = Duration::from_secs;
+    let heartbeat = Heartbeat { interval: seconds(30), patience: seconds(10) };
+    Terms {
+        message_from_client_max: (options & 2 != 0).then_some(400),
+        message_from_backend_max: (options & 4 != 0).then_some(600),
+        heartbeat: (options & 8 != 0).then_some(heartbeat),
+        idle: (options & 16 != 0).then_some(seconds(60)),
+        close_grace: seconds(5),
+        write_stall: seconds(20),
+        drain_code: CloseCode::SERVICE_RESTART,
+    }
+}
