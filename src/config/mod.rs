@@ -1,4 +1,62 @@
-//! What we were told.
+//! What we were told: `proxy.toml`, read once, becomes [`Settings`](crate::config::Settings), or
+//! the list of everything that is wrong with it.
+
+mod fault;
+mod file;
+mod findings;
+mod kinds;
+mod later;
+mod nearest;
 pub mod origin;
+mod reader;
 pub mod settings;
+mod source;
+pub mod units;
+mod validate;
 pub mod values;
+
+pub use fault::{Complaint, Fault, Faults};
+pub use file::known_keys;
+pub use later::Later;
+pub use settings::Settings;
+
+use std::path::Path;
+
+use self::file::ConfigFile;
+use self::findings::Findings;
+
+impl Settings {
+    /// Reads a file, once. Never blocks on what is no regular file.
+    pub fn load(path: &Path) -> Result<Self, Faults> {
+        let name = path.display().to_string();
+        let bytes = source::read(path)
+            .map_err(|complaint| Faults::new(&name, "", Fault::whole(complaint), Vec::new()))?;
+        let text = source::decode(&bytes).map_err(|fault| {
+            Faults::new(&name, &String::from_utf8_lossy(&bytes), fault, Vec::new())
+        })?;
+        Self::from_text(text, &name, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads a text as if it stood in a file of this name; certificates are looked for beside it.
+    pub fn parse(text: &str, name: &str) -> Result<Self, Faults> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self::from_text(text, name, Path::new(name).parent().unwrap_or(Path::new("")))
+    }
+
+    fn from_text(text: &str, name: &str, folder: &Path) -> Result<Self, Faults> {
+        let (root, syntax) =
+            source::parse(text).map_err(|fault| Faults::new(name, text, fault, Vec::new()))?;
+        let mut findings = Findings::new(text, known_keys(), &syntax);
+        let file = ConfigFile::read(root.get_ref(), &mut findings);
+        let settings = validate::validate(&file, folder, &mut findings);
+        let (left, found) = findings.into_parts();
+        let mut faults = source::verdict(text, &syntax, &left, found).into_iter();
+        match faults.next() {
+            Some(first) => Err(Faults::new(name, text, first, faults.collect())),
+            None => Ok(settings),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

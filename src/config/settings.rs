@@ -13,7 +13,7 @@ use crate::visitor::KeyPrefixes;
 use crate::ws::Terms;
 
 /// A whole configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Worker threads; fixed at start.
     pub workers: usize,
@@ -79,7 +79,7 @@ pub enum CertificateSource {
 }
 
 /// One route: what it matches, whom it admits, where it leads, and under which terms.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSettings {
     /// Defaults to host and path as written.
     pub name: Arc<str>,
@@ -169,7 +169,7 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: tracing::Level,
-    /// Query parameters whose value is never written, compared without case.
+    /// Parameters whose value is never written, compared by word and without case.
     pub redact: Arc<[String]>,
 }
 

@@ -1,0 +1,110 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn told<T: fmt::Debug>(result: Result<T, Complaint>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn sizes_have_binary_units() {
+    for (text, bytes) in
+        [("1B", 1), ("500B", 500), ("64KiB", 65_536), ("1MiB", 1 << 20), ("2GiB", 2 << 30)]
+    {
+        assert_eq!(ByteSize::parse(text).unwrap().get(), bytes, "{text}");
+    }
+    assert_eq!(ByteSize::new(1 << 20).to_string(), "1MiB");
+    assert_eq!(ByteSize::new(1025).to_string(), "1025B");
+    assert_eq!(ByteSize::new(0).to_string(), "0B");
+}
+
+#[test]
+fn cf05_decimal_units_are_refused_with_what_may_be_meant() {
+    assert_eq!(
+        told(ByteSize::parse("1MB")),
+        "\"MB\" is not a unit of size (write \"1MiB\", which is 1048576 bytes)"
+    );
+    assert_eq!(
+        told(ByteSize::parse("64 kib")),
+        "\" kib\" is not a unit of size (write \"64KiB\", which is 65536 bytes)"
+    );
+    assert_eq!(
+        told(ByteSize::parse("1TiB")),
+        "\"TiB\" is not a unit of size (the units are B, KiB, MiB and GiB, as in \"1MiB\")"
+    );
+    assert_eq!(
+        told(ByteSize::parse("500")),
+        "\"500\" has no unit (write \"500B\" for bytes, or a size such as \"1MiB\")"
+    );
+}
+
+#[test]
+fn cf05_sizes_stay_below_what_a_frame_can_announce() {
+    assert_eq!(ByteSize::parse("9223372036854775807B").unwrap().get(), (1 << 63) - 1);
+    for text in ["9223372036854775808B", "8589934592GiB", "18446744073709551615GiB"] {
+        assert_eq!(told(ByteSize::parse(text)), format!("\"{text}\" is more than 2^63 bytes"));
+    }
+    assert!(told(ByteSize::parse("99999999999999999999B")).contains("too large a number"));
+}
+
+#[test]
+fn durations_are_one_number_and_one_unit() {
+    for (text, millis) in
+        [("1ms", 1), ("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("8760h", 31_536_000_000)]
+    {
+        let duration = parse_duration(text).unwrap();
+        assert_eq!(duration, Duration::from_millis(millis), "{text}");
+        assert_eq!(show_duration(duration), text);
+    }
+    assert_eq!(show_duration(Duration::from_secs(90)), "90s");
+    assert_eq!(show_duration(Duration::from_secs(7200)), "2h");
+}
+
+#[test]
+fn cf05_other_durations_are_refused() {
+    for (text, expected) in [
+        ("", "\"\" is not a duration (write one whole number and one unit, as in \"30s\")"),
+        ("s", "\"s\" is not a duration (write one whole number and one unit, as in \"30s\")"),
+        ("+5s", "\"+5s\" is not a duration (write one whole number and one unit, as in \"30s\")"),
+        ("-5s", "\"-5s\" is not a duration (write one whole number and one unit, as in \"30s\")"),
+        (
+            "1.5h",
+            "\"1.5h\" is not a whole number (write one whole number and one unit, as in \"30s\")",
+        ),
+        ("1h30m", "\"1h30m\" has more than one number in it (write \"90m\")"),
+        ("10 sec", "\" sec\" is not a unit of time (write \"10s\")"),
+        ("1d", "\"d\" is not a unit of time (the units are ms, s, m and h, as in \"30s\")"),
+        ("30", "\"30\" has no unit (write \"30s\" for seconds)"),
+        ("0h", "a time of 0 would be over before it began (the shortest time is \"1ms\")"),
+        ("8761h", "\"8761h\" is longer than a year (the longest time is \"8760h\")"),
+        (
+            "18446744073709551615h",
+            "\"18446744073709551615h\" is longer than a year (the longest time is \"8760h\")",
+        ),
+    ] {
+        assert_eq!(told(parse_duration(text)), expected);
+    }
+}
+
+#[test]
+fn rates_are_per_second() {
+    assert_eq!(PerSecond::parse("20/s").unwrap().0.get(), 20);
+    for text in ["20", "20/m", "/s", "+1/s", "20/ s", "1.5/s", "0/s", "4294967296/s"] {
+        assert!(PerSecond::parse(text).is_err(), "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_shown_reads_as_what_it_was(bytes in 1..=SIZE_MAX, millis in 1..=MILLIS_MAX) {
+        let size = ByteSize::new(bytes);
+        prop_assert_eq!(ByteSize::parse(&size.to_string()).unwrap(), size);
+        let duration = Duration::from_millis(millis);
+        prop_assert_eq!(parse_duration(&show_duration(duration)).unwrap(), duration);
+    }
+
+    #[test]
+    fn no_text_ends_the_program(text in "[0-9a-zA-Z./ ]{0,24}|\\PC{0,8}") {
+        let _ = (ByteSize::parse(&text), parse_duration(&text), PerSecond::parse(&text));
+    }
+}

@@ -1,0 +1,116 @@
+//! Listeners and the admin listener.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use super::addresses::Addresses;
+use super::names::Names;
+use super::value_or;
+use crate::config::fault::{Complaint, Place};
+use crate::config::file::{ConfigFile, ListenerTable};
+use crate::config::findings::Findings;
+use crate::config::kinds::Label;
+use crate::config::reader::{At, Given};
+use crate::config::settings::ListenerSettings;
+
+/// Where clients come in.
+pub(super) fn listeners(
+    file: &ConfigFile,
+    addresses: &mut Addresses,
+    findings: &mut Findings<'_>,
+) -> Vec<ListenerSettings> {
+    let tables = file.listeners.value().map_or(&[][..], Vec::as_slice);
+    if tables.is_empty() && !file.listeners.is_faulty() {
+        findings.whole(
+            Complaint::new("there is no [[listener]], so nobody could connect")
+                .help("add\n[[listener]]\naddress = \"0.0.0.0:443\""),
+        );
+    }
+    let certificates = file.certificates.value().is_some_and(|tables| !tables.is_empty());
+    let speaks_tls = |table: &&ListenerTable| {
+        matches!(table.tls, Given::Absent | Given::Here(At { value: true, .. }))
+    };
+    if let (Some(table), false, false) =
+        (tables.iter().find(speaks_tls), certificates, file.certificates.is_faulty())
+    {
+        let wrong = Complaint::new("it speaks TLS, and there is no [[certificate]]");
+        let help = "add\n[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n\
+                    or write tls = false here, if whatever stands in front of it speaks TLS";
+        findings.fault(&table.place, wrong.help(help));
+    }
+    let mut names = Names::default();
+    tables.iter().filter_map(|table| listener(table, addresses, &mut names, findings)).collect()
+}
+
+fn listener(
+    table: &ListenerTable,
+    addresses: &mut Addresses,
+    names: &mut Names,
+    findings: &mut Findings<'_>,
+) -> Option<ListenerSettings> {
+    let At { value: address, place } = table.address.here()?;
+    if let Err((other, holder)) = addresses.take(*address, place) {
+        findings.fault(place, clash(*address, other, &holder));
+    }
+    let name = match &table.name {
+        Given::Here(At { value: Label(name), place }) => {
+            names.take(name, &table.place.key, place, "give each listener its own name", findings);
+            Arc::clone(name)
+        }
+        Given::Absent | Given::Faulty => names.free(&address.to_string(), &table.place.key),
+    };
+    let health_path = table.health_path.value().and_then(|path| path.0.clone());
+    Some(ListenerSettings {
+        name,
+        address: *address,
+        tls: value_or(&table.tls, true),
+        health_path: health_path.map(|path| path.0),
+    })
+}
+
+/// The admin listener; `None` if it is switched off.
+pub(super) fn admin(
+    file: &ConfigFile,
+    addresses: &mut Addresses,
+    findings: &mut Findings<'_>,
+) -> Option<SocketAddr> {
+    let given = &file.admin;
+    if !value_or(&given.enabled, true) {
+        return None;
+    }
+    let Some(At { value: address, place }) = given.address.here() else {
+        let place = Place { key: "admin.address".to_owned(), ..Place::default() };
+        if let (Err((_, holder)), false) =
+            (addresses.take(ADMIN, &place), given.address.is_faulty() || given.enabled.is_faulty())
+        {
+            let wrong = Complaint::new(format!("the admin listener is on {ADMIN} by default"));
+            findings.fault(&holder, wrong.help("choose another port, or set admin.address"));
+        }
+        return Some(ADMIN);
+    };
+    if let Err((other, holder)) = addresses.take(*address, place) {
+        findings.fault(place, clash(*address, other, &holder));
+    }
+    let may_be_public = given.public.is_faulty() || value_or(&given.public, false);
+    if !address.ip().is_loopback() && !may_be_public {
+        let wrong = Complaint::new(format!("{address} can be reached from other machines"));
+        let help = format!(
+            "it asks for no password: write \"127.0.0.1:{}\", or say public = true in [admin]",
+            address.port()
+        );
+        findings.fault(place, wrong.help(help));
+    }
+    Some(*address)
+}
+
+fn clash(address: SocketAddr, other: SocketAddr, holder: &Place) -> Complaint {
+    let wrong = Complaint::new(format!("{address} is taken by {}", holder.key));
+    if address == other {
+        return wrong.help("give each listener its own address");
+    }
+    // One of the two is every address of its family.
+    let every = if address.ip().is_unspecified() { address } else { other };
+    wrong.help(format!("{every} already means every address of this machine"))
+}
+
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);

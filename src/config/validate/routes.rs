@@ -1,0 +1,170 @@
+//! Routes and their backends.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::addresses::Addresses;
+use super::limits;
+use super::names::Names;
+use super::{count, value_or};
+use crate::config::fault::{Complaint, Place};
+use crate::config::file::{BackendItem, ConfigFile, RouteTable};
+use crate::config::findings::Findings;
+use crate::config::kinds::{Label, OrOff};
+use crate::config::origin::{OriginRule, RULES};
+use crate::config::reader::{At, Given};
+use crate::config::settings::{BackendSettings, Compression, RouteSettings};
+use crate::config::values::{HostPattern, PathPrefix};
+use crate::ws::Terms;
+
+/// The route table as settings.
+pub(super) fn routes(
+    file: &ConfigFile,
+    addresses: &Addresses,
+    findings: &mut Findings<'_>,
+) -> Vec<RouteSettings> {
+    let tables = file.routes.value().map_or(&[][..], Vec::as_slice);
+    if tables.is_empty() && !file.routes.is_faulty() {
+        findings.whole(Complaint::new("there is no [[route]], so nothing would be served").help(
+            "add\n[[route]]\nhost = \"chat.example.com\"\norigins = [\"same-origin\"]\n\
+             backends = [\"127.0.0.1:9001\"]",
+        ));
+    }
+    let common = Arc::new(limits::terms(file, None, findings));
+    let mut table = Routes { addresses, common, names: Names::default(), served: HashMap::new() };
+    tables.iter().filter_map(|route| table.add(file, route, findings)).collect()
+}
+
+/// What the routes so far have in common, and what is no longer free.
+struct Routes<'f> {
+    addresses: &'f Addresses,
+    common: Arc<Terms>,
+    names: Names,
+    served: HashMap<(HostPattern, PathPrefix), &'f str>,
+}
+
+impl<'f> Routes<'f> {
+    fn add(
+        &mut self,
+        file: &ConfigFile,
+        route: &'f RouteTable,
+        findings: &mut Findings<'_>,
+    ) -> Option<RouteSettings> {
+        let terms = limits::terms(file, Some(route), findings);
+        let terms = if terms == *self.common { Arc::clone(&self.common) } else { Arc::new(terms) };
+        let origins = origins(route, findings);
+        let backends = backends(route, self.addresses, findings);
+
+        let host = route.host.value()?;
+        let path = value_or(&route.path, PathPrefix::root());
+        if !route.path.is_faulty() {
+            self.serve(route, host, &path, findings);
+        }
+        let name = match &route.name {
+            Given::Here(At { value: Label(name), place }) => {
+                let help = "give each route its own name";
+                self.names.take(name, &route.place.key, place, help, findings);
+                Arc::clone(name)
+            }
+            Given::Absent | Given::Faulty => {
+                let path = route.path.value().map_or("", PathPrefix::as_str);
+                self.names.free(&format!("{host}{path}"), &route.place.key)
+            }
+        };
+        Some(RouteSettings {
+            name,
+            host: host.clone(),
+            path,
+            origins,
+            http: value_or(&route.http, true),
+            tunnels: value_or(&route.tunnels, OrOff(None)).0.map(count),
+            compression: value_or(&route.compression, Compression::Strip),
+            backends,
+            terms,
+        })
+    }
+
+    fn serve(
+        &mut self,
+        route: &'f RouteTable,
+        host: &HostPattern,
+        path: &PathPrefix,
+        findings: &mut Findings<'_>,
+    ) {
+        let Some(other) = self.served.insert((host.clone(), path.clone()), &route.place.key) else {
+            return;
+        };
+        let place = route.path.place().or(route.host.place()).unwrap_or(&route.place);
+        let wrong = Complaint::new(format!(
+            "host \"{host}\" and path \"{}\" are served by {other} already",
+            path.as_str()
+        ));
+        findings
+            .fault(place, wrong.help("give one of them another path, or list all backends in one"));
+    }
+}
+
+fn origins(route: &RouteTable, findings: &mut Findings<'_>) -> Vec<OriginRule> {
+    let Some(At { value: rules, place }) = route.origins.here() else {
+        return Vec::new();
+    };
+    if rules.is_empty() {
+        findings.fault(
+            place,
+            Complaint::new("no origin is listed, so no page could connect").help(RULES),
+        );
+    }
+    if let (Some(any), true) =
+        (rules.iter().find(|rule| rule.value == OriginRule::Any), rules.len() > 1)
+    {
+        findings.fault(
+            &any.place,
+            Complaint::new("\"*\" admits everybody, so the other origins mean nothing")
+                .help("leave \"*\" out, or write origins = [\"*\"] alone"),
+        );
+    }
+    rules.iter().map(|rule| rule.value.clone()).collect()
+}
+
+fn backends(
+    route: &RouteTable,
+    addresses: &Addresses,
+    findings: &mut Findings<'_>,
+) -> Vec<BackendSettings> {
+    let Some(At { value: items, place }) = route.backends.here() else {
+        return Vec::new();
+    };
+    if items.is_empty() {
+        let wrong = Complaint::new("no backend is listed, so the route leads nowhere");
+        findings.fault(place, wrong.help("write backends = [\"127.0.0.1:9001\"]"));
+    }
+    let mut ids = Names::default();
+    let backend = |item: &At<BackendItem>| backend(item, addresses, &mut ids, findings);
+    items.iter().filter_map(backend).collect()
+}
+
+fn backend(
+    item: &At<BackendItem>,
+    addresses: &Addresses,
+    ids: &mut Names,
+    findings: &mut Findings<'_>,
+) -> Option<BackendSettings> {
+    let At { value: address, place } = item.value.address.here()?;
+    if let Some(own) = addresses.reached_by(address) {
+        let wrong = Complaint::new(format!("{address} is tidegate itself: {}", own.key));
+        findings.fault(place, wrong.help("write the address of the application"));
+    }
+    let (id, id_place): (Arc<str>, &Place) = match &item.value.id {
+        Given::Here(At { value: Label(id), place }) => (Arc::clone(id), place),
+        Given::Absent => (address.to_string().into(), place),
+        Given::Faulty => return None,
+    };
+    let help = "list a backend once and give it a weight, or give each an id of its own";
+    ids.take(&id, &item.place.key, id_place, help, findings);
+    Some(BackendSettings {
+        id,
+        address: address.clone(),
+        weight: value_or(&item.value.weight, NonZeroU32::MIN),
+    })
+}

@@ -1,0 +1,124 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn hosts_are_normalised() {
+    for (text, host) in [
+        ("Chat.Example.COM", HostPattern::Exact("chat.example.com".into())),
+        ("chat.example.com.", HostPattern::Exact("chat.example.com".into())),
+        ("localhost", HostPattern::Exact("localhost".into())),
+        ("192.0.2.1", HostPattern::Exact("192.0.2.1".into())),
+        ("[2001:DB8::0:1]", HostPattern::Exact("[2001:db8::1]".into())),
+        ("*.Example.com", HostPattern::Subdomains("example.com".into())),
+        ("*", HostPattern::Any),
+    ] {
+        assert_eq!(HostPattern::parse(text).unwrap(), host, "{text}");
+    }
+}
+
+#[test]
+fn other_hosts_are_refused_with_what_may_be_meant() {
+    for (text, expected) in [
+        ("", "the host is empty"),
+        ("a..b", "\"a..b\" is neither a host name nor an IP address"),
+        ("[a.b]", "only an IPv6 address stands in brackets (write \"a.b\")"),
+        ("a b", "\"a b\" is neither a host name nor an IP address"),
+        ("192.0.2.256", "\"192.0.2.256\" is not an IPv4 address"),
+        ("a.b:443", "a route's host has no port: it holds for all of them (write \"a.b\")"),
+        ("[::1]:443", "a route's host has no port: it holds for all of them (write \"[::1]\")"),
+        ("https://a.b:1/c", "a host has no scheme (write \"a.b\")"),
+        ("a.b/c", "a host has no path (write host = \"a.b\" and path = \"/c\")"),
+        ("*.192.0.2.1", "an IP address has no names below it (write the address without \"*.\")"),
+        (
+            "bücher.example",
+            "\"bücher.example\" is not ASCII (write the name in punycode, as in \
+          \"xn--bcher-kva.example\")",
+        ),
+    ] {
+        assert_eq!(HostPattern::parse(text).unwrap_err().to_string(), expected);
+    }
+    for text in ["a.*", "chat*.example.com", "*example.com", "*.*.a", "[127.0.0.1", "**"] {
+        assert!(HostPattern::parse(text).is_err(), "{text}");
+    }
+    assert!(HostPattern::parse(&format!("{}.example", "a".repeat(64))).is_err());
+    assert!(HostPattern::parse(&"a.".repeat(128)).is_err());
+}
+
+#[test]
+fn paths_have_one_form() {
+    for (text, path) in [("/", "/"), ("/ws", "/ws"), ("/ws/", "/ws"), ("/a%20b/c", "/a%20b/c")] {
+        assert_eq!(PathPrefix::parse(text).unwrap().as_str(), path);
+    }
+    for (text, expected) in [
+        ("", "\"\" does not start with / (write \"/\")"),
+        ("ws", "\"ws\" does not start with / (write \"/ws\")"),
+        ("https://a.b/ws", "\"https://a.b/ws\" does not start with / (write \"/ws\")"),
+        ("/ws/*", "a path has no wildcards: it matches all that begins with it (write \"/ws\")"),
+        ("/*", "a path has no wildcards: it matches all that begins with it (write \"/\")"),
+        (
+            "/ws?a=b",
+            "\"/ws?a=b\" has a query or a fragment (only the path decides; leave out \
+          what begins with ? or #)",
+        ),
+        ("/a//b", "\"/a//b\" has an empty, \".\" or \"..\" segment"),
+        ("/a/../b", "\"/a/../b\" has an empty, \".\" or \"..\" segment"),
+        (
+            "/a b",
+            "\"/a b\" has a character that no request path has (write it \
+          percent-encoded, as clients send it)",
+        ),
+    ] {
+        assert_eq!(PathPrefix::parse(text).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn backends_are_normalised() {
+    for (text, host, port) in [
+        ("127.0.0.1:9001", "127.0.0.1", 9001),
+        ("App.Internal.:65535", "app.internal", 65535),
+        ("[::0:1]:1", "::1", 1),
+    ] {
+        let address = BackendAddress::parse(text).unwrap();
+        assert_eq!((address.host.as_str(), address.port), (host, port));
+    }
+    assert_eq!(BackendAddress::parse("[::1]:1").unwrap().to_string(), "[::1]:1");
+}
+
+#[test]
+fn cf11_other_backends_are_refused() {
+    for (text, expected) in [
+        ("127.0.0.1", "\"127.0.0.1\" has no port (write \"127.0.0.1:9001\" if the port is 9001)"),
+        ("[::1]", "\"[::1]\" has no port (write \"[::1]:9001\" if the port is 9001)"),
+        ("[app]:1", "only an IPv6 address stands in brackets (write \"app:1\")"),
+        (
+            "2001:db8:1:2:3:4:5:6:80",
+            "an IPv6 address stands in brackets (write \
+          \"[2001:db8:1:2:3:4:5:6]:80\")",
+        ),
+        ("app:+1", "\"+1\" is not a port (ports are 1 to 65535)"),
+        ("app:65536", "\"65536\" is not a port (ports are 1 to 65535)"),
+        (":80", "the host is empty"),
+        ("http://app", "a backend is a host and a port, nothing else (write \"app:80\")"),
+    ] {
+        assert_eq!(BackendAddress::parse(text).unwrap_err().to_string(), expected);
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_shown_reads_as_what_it_was(text in "(\\*\\.)?[a-z0-9.:\\[\\]-]{1,16}(:[0-9]{1,5})?") {
+        if let Ok(host) = HostPattern::parse(&text) {
+            prop_assert_eq!(HostPattern::parse(&host.to_string()).unwrap(), host);
+        }
+        if let Ok(address) = BackendAddress::parse(&text) {
+            prop_assert_eq!(BackendAddress::parse(&address.to_string()).unwrap(), address);
+        }
+    }
+
+    #[test]
+    fn no_text_ends_the_program(text in "\\PC{0,12}|[/*.:@\\[\\]?#]{0,8}") {
+        let _ = (HostPattern::parse(&text), PathPrefix::parse(&text), BackendAddress::parse(&text));
+    }
+}

@@ -1,0 +1,97 @@
+//! Holds `proxy.toml.example` against the code: it parses as it is, its comments tell the
+//! defaults, and it names every key there is.
+
+#![expect(clippy::panic, clippy::expect_used, reason = "this is how a test fails")]
+
+use std::collections::BTreeSet;
+
+use tidegate::config::{Settings, known_keys};
+use toml::de::{DeTable, DeValue};
+
+const EXAMPLE: &str = include_str!("../proxy.toml.example");
+const RULER: &str = "# ---- every key";
+
+#[test]
+fn the_first_lines_are_a_whole_configuration() {
+    let (live, _) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
+    let lines = live.lines().skip_while(|line| !line.starts_with('['));
+    let uncommented = lines.take_while(|line| !line.starts_with('#')).count();
+    assert!(uncommented <= 12, "{uncommented} lines");
+    assert_eq!(parse(live), parse(EXAMPLE), "the tables below hold nothing that is not a comment");
+}
+
+#[test]
+fn what_the_comments_say_is_the_default() {
+    assert_eq!(parse(&uncommented()), parse(EXAMPLE));
+}
+
+#[test]
+fn every_single_line_can_be_uncommented_where_its_table_is() {
+    let (_, below) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
+    let at = EXAMPLE.len() - below.len();
+    let tables = at + below.find("\n[").expect("tables that are no comments");
+    let mut offset = tables;
+    let mut tried = 0;
+    for line in EXAMPLE[tables..].split_inclusive('\n') {
+        if let Some(key) = commented(line) {
+            let text = format!("{}{key}\n{}", &EXAMPLE[..offset], &EXAMPLE[offset + line.len()..]);
+            assert_eq!(parse(&text), parse(EXAMPLE), "{key}");
+            tried += 1;
+        }
+        offset += line.len();
+    }
+    assert!(tried > 25, "only {tried} keys were tried");
+}
+
+#[test]
+fn every_key_is_there_and_no_other() {
+    let text = uncommented();
+    let root = DeTable::parse(&text).expect("TOML");
+    let mut written = BTreeSet::new();
+    collect("", root.get_ref(), &mut written);
+    let known: BTreeSet<String> = known_keys().iter().cloned().collect();
+    assert_eq!(written, known);
+}
+
+fn parse(text: &str) -> Settings {
+    Settings::parse(text, "proxy.toml").unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// Everything below the ruler with each commented header and key uncommented: the same
+/// configuration, written in full.
+fn uncommented() -> String {
+    let (_, below) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
+    let lines = below.lines().skip(1).map(|line| commented(line).unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The header or key that a comment line holds, if it is not a sentence.
+fn commented(line: &str) -> Option<&str> {
+    let text = line.trim_end().strip_prefix("# ")?;
+    if let Some(end) = text.starts_with('[').then(|| text.find("]   ")).flatten() {
+        return Some(&text[..=end]);
+    }
+    let (key, _) = text.split_once(" = ")?;
+    let word =
+        key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit());
+    word.then_some(text)
+}
+
+fn collect(prefix: &str, table: &DeTable<'_>, keys: &mut BTreeSet<String>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() {
+            key.get_ref().to_string()
+        } else {
+            format!("{prefix}.{}", key.get_ref())
+        };
+        keys.insert(path.clone());
+        if let Some(table) = value.get_ref().as_table() {
+            collect(&path, table, keys);
+        }
+        for item in value.get_ref().as_array().into_iter().flatten() {
+            if let DeValue::Table(table) = item.get_ref() {
+                collect(&format!("{path}[]"), table, keys);
+            }
+        }
+    }
+}
