@@ -1,1 +1,287 @@
-//! TODO
+//! Two byte streams, one session: the only future of a live tunnel.
+//!
+//! Moves bytes, reads the clock and arms the timer; what may pass, and what happens when, is
+//! [`Session`](crate::ws::Session)'s to decide. Both directions run in one task, so they share the
+//! session without a lock, and neither waits for the other. At rest it owns no buffer.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::stream::{Scratch, Stream};
+use crate::ws::{Closes, End, Entropy, Session, Side, Tally};
+
+mod lane;
+mod mouth;
+
+use lane::{Judge, Lane};
+use mouth::{Gate, Mouth};
+
+pin_project! {
+    /// A live tunnel between a client `F` (the front) and a backend `B`. Resolves when the session
+    /// is over and both streams are let go of.
+    pub struct Tunnel<F, B, C, E> {
+        relay: Relay<F, B, C, E>,
+        // Made at the first deadline. A later deadline lets it fire and be armed again, as
+        // almost every message moves some deadline back.
+        #[pin]
+        alarm: Option<Sleep>,
+    }
+}
+
+/// What a tunnel may be told while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Say goodbye to both sides at the next boundary.
+    Drain,
+    /// Drop both at once.
+    Cut,
+}
+
+/// Where orders come from.
+pub trait Control: Unpin {
+    /// The next order, each once; [`Order::Drain`] may be followed by [`Order::Cut`]. Pending
+    /// registers the waker.
+    fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order>;
+}
+
+/// Bytes that came together with the two HTTP heads and belong to the tunnel.
+#[derive(Clone, Debug, Default)]
+pub struct Early {
+    /// Behind the client's request.
+    pub from_client: Bytes,
+    /// Behind the backend's 101.
+    pub from_backend: Bytes,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Why.
+    pub end: End,
+    /// What was relayed.
+    pub tally: Tally,
+    /// The Closes that went out.
+    pub closes: Closes,
+}
+
+impl<F, B, C, E> Tunnel<F, B, C, E>
+where
+    F: Stream,
+    B: Stream,
+    C: Control,
+    E: Entropy,
+{
+    /// A tunnel about to start. `early` is judged like what is read, and before it.
+    pub fn new(
+        client: F,
+        backend: B,
+        session: Session,
+        early: Early,
+        control: C,
+        entropy: E,
+    ) -> Self {
+        let relay = Relay {
+            client: Mouth::new(Side::Client, client),
+            backend: Mouth::new(Side::Backend, backend),
+            up: Lane::new(early.from_client),
+            down: Lane::new(early.from_backend),
+            session,
+            control,
+            entropy,
+            heard: None,
+        };
+        Self { relay, alarm: None }
+    }
+}
+
+impl<F, B, C, E> Future for Tunnel<F, B, C, E>
+where
+    F: Stream,
+    B: Stream,
+    C: Control,
+    E: Entropy,
+{
+    type Output = Ending;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+        let this = self.project();
+        let now = Instant::now();
+        let run = SCRATCH.with_borrow_mut(|scratch| this.relay.run(cx, scratch, now.into_std()));
+        if run.is_pending()
+            && let Some(deadline) = this.relay.session.deadline()
+        {
+            // The timer counts in milliseconds; less would make it fire within this poll.
+            let deadline = Instant::from_std(deadline).max(now + Duration::from_millis(1));
+            arm(this.alarm, cx, deadline);
+        }
+        run
+    }
+}
+
+/// Everything but the timer.
+struct Relay<F, B, C, E> {
+    client: Mouth<F>,
+    backend: Mouth<B>,
+    up: Lane,
+    down: Lane,
+    session: Session,
+    control: C,
+    entropy: E,
+    heard: Option<Order>,
+}
+
+impl<F, B, C, E> Relay<F, B, C, E>
+where
+    F: Stream,
+    B: Stream,
+    C: Control,
+    E: Entropy,
+{
+    /// Does what can be done now; Pending when all that is left has a waker, or asked to be
+    /// polled again at once.
+    fn run(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        now: std::time::Instant,
+    ) -> Poll<Ending> {
+        self.listen(cx, now);
+        for _ in 0..ROUNDS_MAX {
+            if self.carry(cx, scratch, now) {
+                continue;
+            }
+            // Only now: what had arrived before a deadline counts, even if it is read after it.
+            if self.settle(cx, scratch, now) {
+                return Poll::Ready(self.end());
+            }
+            let said = self.announce(cx, scratch, now);
+            let stirred = self.client.is_stirred() | self.backend.is_stirred();
+            if !said && !stirred {
+                return Poll::Pending;
+            }
+        }
+        // Others want to run, too. The clocks run even in a tunnel that is never idle.
+        if self.settle(cx, scratch, now) {
+            return Poll::Ready(self.end());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn listen(&mut self, cx: &mut Context<'_>, now: std::time::Instant) {
+        while self.heard != Some(Order::Cut) {
+            let Poll::Ready(order) = self.control.poll_order(cx) else {
+                return;
+            };
+            match order {
+                Order::Drain if self.heard.is_some() => return,
+                Order::Drain => self.session.drain(now),
+                Order::Cut => self.session.abort(now),
+            }
+            self.heard = Some(order);
+        }
+    }
+
+    /// One read and one write each way. True if anything moved, so that there may be more.
+    fn carry(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        now: std::time::Instant,
+    ) -> bool {
+        let mut judge = Judge { session: &mut self.session, entropy: &mut self.entropy, now };
+        let (client, backend) = (&mut self.client, &mut self.backend);
+        let up = self.up.carry(cx, client, backend, &mut judge, scratch);
+        let down = self.down.carry(cx, backend, client, &mut judge, scratch);
+        up || down
+    }
+
+    /// Frames of our own in directions in which nothing moves. True if there were any.
+    fn announce(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        now: std::time::Instant,
+    ) -> bool {
+        let mut judge = Judge { session: &mut self.session, entropy: &mut self.entropy, now };
+        let to_client = announce(&mut self.client, cx, &mut judge, scratch);
+        let to_backend = announce(&mut self.backend, cx, &mut judge, scratch);
+        to_client || to_backend
+    }
+
+    /// Lets the clocks act and the streams go, as far as the session says. True if it is over.
+    fn settle(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        now: std::time::Instant,
+    ) -> bool {
+        self.report(now);
+        self.session.tick(now);
+        self.client.part(cx, &mut self.session, &mut scratch.send, now);
+        self.backend.part(cx, &mut self.session, &mut scratch.send, now);
+        self.report(now);
+        self.session.is_over()
+    }
+
+    fn report(&mut self, now: std::time::Instant) {
+        let (client, backend) = (self.client.backlog(), self.backend.backlog());
+        self.session.written(Side::Client, client, now);
+        self.session.written(Side::Backend, backend, now);
+    }
+
+    /// Nothing is waited for any more, not even for the last bytes of a farewell to be taken by a
+    /// peer that has left.
+    fn end(&mut self) -> Ending {
+        self.client.let_go();
+        self.backend.let_go();
+        Ending {
+            // A session that is over has a name for it.
+            end: self.session.end().unwrap_or(End::Aborted),
+            tally: *self.session.tally(),
+            closes: self.session.closes(),
+        }
+    }
+}
+
+fn announce<S: Stream>(
+    to: &mut Mouth<S>,
+    cx: &mut Context<'_>,
+    judge: &mut Judge<'_, impl Entropy>,
+    scratch: &mut Scratch,
+) -> bool {
+    to.poll_gate(cx, judge.session, judge.now) == Gate::Open
+        && to.speak(cx, judge, &mut scratch.send)
+}
+
+/// Sees to it that the task is woken at `deadline` or before.
+fn arm(mut alarm: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>, deadline: Instant) {
+    match alarm.as_mut().as_pin_mut() {
+        None => alarm.set(Some(sleep_until(deadline))),
+        Some(sleep) if sleep.is_elapsed() || sleep.deadline() > deadline => sleep.reset(deadline),
+        Some(_) => {}
+    }
+    if let Some(sleep) = alarm.as_pin_mut()
+        && sleep.poll(cx).is_ready()
+    {
+        // It fired since the clock was read.
+        cx.waker().wake_by_ref();
+    }
+}
+
+// Lent to whichever tunnel this worker polls.
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Rounds of one wake, each at most one read of 64 KiB in each direction.
+const ROUNDS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! One direction of the tunnel: what came from one side is judged and handed to the other in one
+//! write per read, with no copy but of the odd bytes that cannot be judged yet.
+
+use std::mem;
+use std::task::Context;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::mouth::{Arrival, Gate, Mouth};
+use crate::stream::{Scratch, SendScratch, Stream};
+use crate::ws::{ControlFrame, Entropy, Intake, Session, Side};
+
+/// Who decides, and what it needs for it.
+pub(super) struct Judge<'a, E> {
+    pub(super) session: &'a mut Session,
+    pub(super) entropy: &'a mut E,
+    pub(super) now: Instant,
+}
+
+impl<E: Entropy> Judge<'_, E> {
+    pub(super) fn inject(&mut self, to: Side) -> Option<ControlFrame> {
+        self.session.inject(to, self.now, self.entropy)
+    }
+}
+
+/// One direction.
+pub(super) struct Lane {
+    /// What arrived and is not judged: fewer than [`JOINT_BYTES`], or what came with the head.
+    /// Freed when empty.
+    tail: Vec<u8>,
+    /// The tail is what came with the head, and nothing of it is judged.
+    early: bool,
+}
+
+impl Lane {
+    pub(super) fn new(early: Bytes) -> Self {
+        Self { early: !early.is_empty(), tail: early.into() }
+    }
+
+    /// One read and one write, if the receiver takes it. True if anything moved.
+    pub(super) fn carry<X: Stream, Y: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Mouth<X>,
+        to: &mut Mouth<Y>,
+        judge: &mut Judge<'_, impl Entropy>,
+        scratch: &mut Scratch,
+    ) -> bool {
+        // A receiver that is slow stops its sender: nothing is read that cannot be passed on.
+        let gate = to.poll_gate(cx, judge.session, judge.now);
+        if gate == Gate::Blocked {
+            return false;
+        }
+        if !judge.session.wants(from.side) {
+            self.tail = Vec::new();
+            self.early = false;
+            return gate == Gate::Open && to.speak(cx, judge, &mut scratch.send);
+        }
+        if self.early {
+            let mut early = mem::take(&mut self.tail);
+            let later = early.split_off(early.len().min(EARLY_BYTES));
+            self.early = !later.is_empty();
+            self.pass(cx, to, gate, &mut early, judge, &mut scratch.send);
+            self.tail.extend(later);
+            return true;
+        }
+        match from.poll_recv(cx, judge, &mut scratch.recv) {
+            Arrival::Data(data) => {
+                self.pass(cx, to, gate, data, judge, &mut scratch.send);
+                true
+            }
+            Arrival::Ended => true,
+            Arrival::Nothing => gate == Gate::Open && to.speak(cx, judge, &mut scratch.send),
+        }
+    }
+
+    /// Judges the tail with `data` behind it, and sends what may pass, with a frame of our own in
+    /// its place if one is due.
+    fn pass<Y: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Mouth<Y>,
+        gate: Gate,
+        data: &mut [u8],
+        judge: &mut Judge<'_, impl Entropy>,
+        scratch: &mut SendScratch,
+    ) {
+        let mut own = Interjection::new(to.side, gate);
+        own.ask(judge, 0);
+
+        let waited = self.tail.len();
+        let mut head = Sifted::default();
+        let mut begin = 0;
+        if waited > 0 {
+            // With so many bytes, any frame that could not be judged can.
+            let joint = data.len().min(JOINT_BYTES.saturating_sub(waited));
+            self.tail.extend_from_slice(&data[..joint]);
+            head = sift(judge, &mut self.tail, waited, &mut own, 0);
+            begin = head.read.checked_sub(waited).unwrap_or(joint);
+        }
+        let data = &mut data[begin..];
+        let len = data.len();
+        if head.read < waited && len > 0 {
+            // Not reached: the session starves on less than that. Nothing may overtake the tail.
+            judge.session.abort(judge.now);
+            return;
+        }
+        let run = sift(judge, data, len, &mut own, head.kept);
+        own.send(cx, to, [&self.tail[..head.kept], &data[..run.kept]], judge, scratch);
+
+        if head.read < waited {
+            self.tail.drain(..head.read);
+        } else {
+            self.tail = data[run.read..].to_vec();
+        }
+    }
+
+    /// Bytes allocated.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.tail.capacity()
+    }
+}
+
+/// What became of some bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sifted {
+    /// Judged, from the front.
+    read: usize,
+    /// Of them to be passed on; they stand at the front now.
+    kept: usize,
+}
+
+/// Judges bytes from the front until the first `until` are judged, or more are needed. What is not
+/// to be passed on is overwritten, so that one write takes the rest. `ahead` bytes go out before
+/// these.
+fn sift(
+    judge: &mut Judge<'_, impl Entropy>,
+    bytes: &mut [u8],
+    until: usize,
+    own: &mut Interjection,
+    ahead: usize,
+) -> Sifted {
+    let mut done = Sifted::default();
+    while done.read < until {
+        match judge.session.intake(own.to.other(), &bytes[done.read..], judge.now) {
+            Intake::Forward(len) => {
+                if done.kept < done.read {
+                    bytes.copy_within(done.read..done.read + len, done.kept);
+                }
+                done.read += len;
+                done.kept += len;
+            }
+            Intake::Discard(len) => done.read += len,
+            Intake::Starved => break,
+        }
+        own.ask(judge, ahead + done.kept);
+    }
+    done
+}
+
+/// At most one frame of our own among the bytes of one write.
+struct Interjection {
+    to: Side,
+    open: bool,
+    /// How many bytes go out before it.
+    at: usize,
+    frame: Option<ControlFrame>,
+}
+
+impl Interjection {
+    fn new(to: Side, gate: Gate) -> Self {
+        Self { to, open: gate == Gate::Open, at: 0, frame: None }
+    }
+
+    /// Takes a frame that is due, to go out after `at` bytes.
+    fn ask(&mut self, judge: &mut Judge<'_, impl Entropy>, at: usize) {
+        if self.open && self.frame.is_none() {
+            self.frame = judge.inject(self.to);
+            self.at = at;
+        }
+    }
+
+    /// One write for all of it.
+    fn send<Y: Stream>(
+        &self,
+        cx: &mut Context<'_>,
+        to: &mut Mouth<Y>,
+        [head, run]: [&[u8]; 2],
+        judge: &mut Judge<'_, impl Entropy>,
+        scratch: &mut SendScratch,
+    ) {
+        let own = self.frame.as_ref().map_or(&[][..], ControlFrame::as_bytes);
+        if !self.open || (head.is_empty() && run.is_empty() && own.is_empty()) {
+            return;
+        }
+        let (before, after) = run.split_at(self.at.saturating_sub(head.len()).min(run.len()));
+        match head.split_at_checked(self.at) {
+            Some((first, second)) if !second.is_empty() => {
+                to.send(cx, &[first, own, second, run], judge, scratch);
+            }
+            Some(_) | None => to.send(cx, &[head, before, own, after], judge, scratch),
+        }
+    }
+}
+
+/// More than a session can starve on (140).
+const JOINT_BYTES: usize = 145;
+
+/// How much of what came with the head is judged at once; one read's worth.
+const EARLY_BYTES: usize = 64 * 1024;

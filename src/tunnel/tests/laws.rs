@@ -1,0 +1,115 @@
+//! What must hold for any conversation, however it is cut and however slowly it is read.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::time::sleep;
+
+use super::rig::{Far, Over, Rig, Setup};
+use super::wire::{BINARY, CLOSE, CONTINUATION_END, PING, PONG, TEXT_BEGIN, bare, code, masked};
+use crate::ws::{Closes, End};
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    ClientSays(usize),
+    BackendSays(usize),
+    ClientReads(usize),
+    BackendReads(usize),
+    Wait(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => (1_usize..3000).prop_map(Event::ClientSays),
+        3 => (1_usize..3000).prop_map(Event::BackendSays),
+        2 => (1_usize..5000).prop_map(Event::ClientReads),
+        2 => (1_usize..5000).prop_map(Event::BackendReads),
+        3 => (1_u64..30).prop_map(Event::Wait),
+    ]
+}
+
+/// Frames by kind and length, and a Close.
+fn speech(frames: &[(u8, usize)], frame: fn(u8, &[u8]) -> Vec<u8>) -> Vec<u8> {
+    let mut bytes: Vec<u8> = frames
+        .iter()
+        .flat_map(|&(kind, len)| match kind {
+            0 => frame(PING, &vec![1; len.min(125)]),
+            1 => frame(PONG, &vec![2; len.min(125)]),
+            2 => [frame(TEXT_BEGIN, &vec![3; len]), frame(CONTINUATION_END, b"")].concat(),
+            _ => frame(BINARY, &vec![4; len * 20]),
+        })
+        .collect();
+    bytes.extend(frame(CLOSE, &code(1000)));
+    bytes
+}
+
+fn frames() -> impl Strategy<Value = Vec<(u8, usize)>> {
+    proptest::collection::vec((0_u8..5, 0_usize..200), 0..12)
+}
+
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (piece, later) = rest.split_at(len.min(rest.len()));
+    *rest = later;
+    piece
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 256,
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    /// Two peers that say what they have to, close properly and read in the end get all of it,
+    /// and the tunnel ends with the last of these, by no clock.
+    #[test]
+    fn proper_peers_get_all_of_it_and_wait_for_no_clock(
+        up in frames(),
+        down in frames(),
+        events in proptest::collection::vec(event(), 0..60),
+    ) {
+        let (up, down) = (speech(&up, masked), speech(&down, bare));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let rig = Rig::new(Over::Script, Setup { room: 0, ..Setup::default() }).await;
+            let (Far::Script(client, _), Far::Script(backend, _)) = (&rig.client, &rig.backend)
+            else {
+                panic!("asked for scripts")
+            };
+            let (client, backend) = (client.clone(), backend.clone());
+            let (mut up_rest, mut down_rest) = (&up[..], &down[..]);
+            for event in events {
+                match event {
+                    Event::ClientSays(len) => client.say(take(&mut up_rest, len)),
+                    Event::BackendSays(len) => backend.say(take(&mut down_rest, len)),
+                    Event::ClientReads(len) => client.widen(len),
+                    Event::BackendReads(len) => backend.widen(len),
+                    Event::Wait(ms) => sleep(Duration::from_millis(ms)).await,
+                }
+            }
+            client.say(up_rest);
+            client.say_closed();
+            backend.say(down_rest);
+            backend.say_closed();
+            client.widen(usize::MAX);
+            sleep(Duration::from_millis(1)).await;
+            backend.widen(usize::MAX);
+            // All is done; only now may the clock move, and it must not need to.
+            let before = tokio::time::Instant::now();
+            let ending = rig.ending().await;
+            assert_eq!(before.elapsed(), Duration::ZERO);
+            assert!(matches!(ending.end, End::ClientClosed | End::BackendClosed), "{ending:?}");
+            assert_eq!(ending.closes, Closes { to_client: Some(1000), to_backend: Some(1000) });
+            for (peer, expected) in [(client, down), (backend, up)] {
+                let state = peer.look();
+                assert!(state.sent == expected, "{} of {}", state.sent.len(), expected.len());
+                assert!(state.closed && !state.aborted);
+            }
+        });
+    }
+}
