@@ -47,12 +47,13 @@ pub enum Dropped {
     TlsFailed(String),
     /// The TLS handshake did not finish in time.
     TlsTimeout,
-    /// The peer went away before a request was complete.
-    Gone,
+    /// The peer went away before its first request was complete.
+    Gone(Stage),
     /// No complete request head arrived in time.
     HeadTimeout,
-    /// What arrived is not HTTP/1.1.
-    NotHttp,
+    /// What arrived is no HTTP/1.1 request head, or one over its limits; the parser answered 400,
+    /// 414 or 431.
+    HeadBad(String),
     /// The peer stopped reading its response.
     WriteStall,
 }
@@ -65,9 +66,9 @@ impl Dropped {
             Self::GateFull => "gate_full",
             Self::TlsFailed(_) => "tls_failed",
             Self::TlsTimeout => "tls_timeout",
-            Self::Gone => "gone",
+            Self::Gone(_) => "gone",
             Self::HeadTimeout => "head_timeout",
-            Self::NotHttp => "not_http",
+            Self::HeadBad(_) => "head_bad",
             Self::WriteStall => "write_stall",
         }
     }
@@ -77,7 +78,8 @@ impl Dropped {
         match self {
             Self::ClientFull | Self::GateFull => Stage::Accept,
             Self::TlsFailed(_) | Self::TlsTimeout => Stage::Tls,
-            Self::Gone | Self::HeadTimeout | Self::NotHttp | Self::WriteStall => Stage::Head,
+            Self::Gone(stage) => *stage,
+            Self::HeadTimeout | Self::HeadBad(_) | Self::WriteStall => Stage::Head,
         }
     }
 
@@ -88,8 +90,8 @@ impl Dropped {
             Self::GateFull => Some("caps.connections"),
             Self::TlsTimeout => Some("timeouts.tls"),
             Self::HeadTimeout => Some("timeouts.head"),
-            Self::WriteStall => Some("limits.write_stall"),
-            Self::TlsFailed(_) | Self::Gone | Self::NotHttp => None,
+            Self::WriteStall => Some("timeouts.http_silence"),
+            Self::TlsFailed(_) | Self::Gone(_) | Self::HeadBad(_) => None,
         }
     }
 }
@@ -133,8 +135,16 @@ pub enum Refusal {
     NoBackend,
     /// The backend's answer is no lawful answer to what we asked.
     BackendBad(&'static str),
+    /// No backend took the connection in time.
+    DialTimeout,
     /// The backend did not answer in time.
     BackendTimeout,
+    /// In a plain HTTP exchange, the backend neither sent nor took a byte for too long.
+    BackendSilent,
+    /// In a plain HTTP exchange, the client did not go on with its request body.
+    BodyTimeout,
+    /// The process has no file descriptor (or memory) left for a connection to a backend.
+    NoDescriptors,
     /// The request came round again: our own `Via` is in it.
     Loop,
     /// The client left while the backend was asked.
@@ -158,11 +168,16 @@ impl Refusal {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::ClientFull | Self::ClientRate => StatusCode::TOO_MANY_REQUESTS,
-            Self::GateFull | Self::RouteFull | Self::Draining | Self::NoBackend => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::GateFull
+            | Self::RouteFull
+            | Self::Draining
+            | Self::NoBackend
+            | Self::NoDescriptors => StatusCode::SERVICE_UNAVAILABLE,
             Self::BackendBad(_) => StatusCode::BAD_GATEWAY,
-            Self::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::DialTimeout | Self::BackendTimeout | Self::BackendSilent => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::BackendRefused(status) => *status,
         }
@@ -188,7 +203,11 @@ impl Refusal {
             Self::Draining => "draining",
             Self::NoBackend => "no_backend",
             Self::BackendBad(_) => "backend_handshake_bad",
+            Self::DialTimeout => "dial_timeout",
             Self::BackendTimeout => "backend_timeout",
+            Self::BackendSilent => "backend_silent",
+            Self::BodyTimeout => "body_timeout",
+            Self::NoDescriptors => "no_descriptors",
             Self::Loop => "loop",
             Self::ClientGone => "client_gone",
             Self::BackendRefused(_) => "backend_refused",
@@ -200,7 +219,11 @@ impl Refusal {
         match self {
             Self::NoBackend
             | Self::BackendBad(_)
+            | Self::DialTimeout
             | Self::BackendTimeout
+            | Self::BackendSilent
+            | Self::BodyTimeout
+            | Self::NoDescriptors
             | Self::ClientGone
             | Self::BackendRefused(_) => Stage::Backend,
             Self::RequestBad(_)
@@ -234,7 +257,9 @@ impl Refusal {
             Self::GateFull => Some("caps.tunnels"),
             Self::RouteFull => Some("route.tunnels"),
             Self::NoBackend => Some("route.backends"),
+            Self::DialTimeout => Some("timeouts.dial"),
             Self::BackendTimeout => Some("timeouts.backend_answer"),
+            Self::BackendSilent | Self::BodyTimeout => Some("timeouts.http_silence"),
             Self::RequestBad(_)
             | Self::UriTooLong
             | Self::Expect
@@ -243,6 +268,7 @@ impl Refusal {
             | Self::Version
             | Self::Draining
             | Self::BackendBad(_)
+            | Self::NoDescriptors
             | Self::Loop
             | Self::ClientGone
             | Self::BackendRefused(_) => None,
@@ -268,14 +294,20 @@ impl fmt::Display for Refusal {
             Self::Version => "Sec-WebSocket-Version is not 13",
             Self::NoRoute => "no route for this host and path",
             Self::Misdirected => "this host is served under another certificate",
-            Self::Origin => "this Origin is not in the route's list",
+            Self::Origin => {
+                "the route's list has not this Origin, or, if there is none, not \"missing\""
+            }
             Self::ClientFull => "too many open tunnels for one client",
             Self::ClientRate => "too many handshakes from one client",
             Self::GateFull => "the proxy is full",
             Self::RouteFull => "the route is full",
             Self::Draining => "the proxy is leaving",
             Self::NoBackend => "no backend took the connection",
+            Self::DialTimeout => "no backend took the connection in time",
             Self::BackendTimeout => "the backend did not answer in time",
+            Self::BackendSilent => "the backend fell silent",
+            Self::BodyTimeout => "the request body did not come in time",
+            Self::NoDescriptors => "no file descriptor left for the backend",
             Self::Loop => "the request passed through here before",
             Self::ClientGone => "the client left while the backend was asked",
             Self::BackendRefused(_) => "the backend refused the upgrade",

@@ -1,0 +1,195 @@
+//! `Sec-WebSocket-Extensions` (RFC 6455 9.1): a list of names with parameters.
+
+use hyper::HeaderMap;
+use hyper::header::SEC_WEBSOCKET_EXTENSIONS;
+
+use super::fields::is_token;
+
+/// One extension, offered or accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extension {
+    /// Lower-case.
+    pub name: String,
+    /// Names in lower case; a value as it is after unquoting.
+    pub params: Vec<(String, Option<String>)>,
+}
+
+impl Extension {
+    /// Reads all lines as one list (RFC 6455 11.3.2), in order. Fails on malformed text, on a
+    /// line without a member, and on more than 16 members.
+    pub fn read_all(headers: &HeaderMap) -> Result<Vec<Self>, &'static str> {
+        let mut extensions = Vec::new();
+        for line in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
+            let mut reader = Reader { rest: line.as_bytes() };
+            let before = extensions.len();
+            loop {
+                // RFC 9110 5.6.1.2: empty members are ignored.
+                while reader.take(b',') {}
+                if reader.rest.is_empty() {
+                    break;
+                }
+                if extensions.len() == EXTENSIONS_MAX {
+                    return Err("Sec-WebSocket-Extensions has too many members");
+                }
+                extensions.push(reader.extension().ok_or(MALFORMED)?);
+                if !reader.rest.is_empty() && !reader.take(b',') {
+                    return Err(MALFORMED);
+                }
+            }
+            if extensions.len() == before {
+                return Err(MALFORMED);
+            }
+        }
+        Ok(extensions)
+    }
+
+    /// Whether this is RFC 7692's compression.
+    pub fn is_deflate(&self) -> bool {
+        self.name == "permessage-deflate"
+    }
+
+    /// A parameter, by its lower-case name: `Some(None)` where it has no value.
+    pub fn param(&self, name: &str) -> Option<Option<&str>> {
+        let found = self.params.iter().find(|(given, _)| given == name);
+        found.map(|(_, value)| value.as_deref())
+    }
+}
+
+/// What is left of a line; never behind a blank.
+struct Reader<'l> {
+    rest: &'l [u8],
+}
+
+impl<'l> Reader<'l> {
+    /// `extension = extension-token *( ";" extension-param )`
+    fn extension(&mut self) -> Option<Extension> {
+        let name = self.token()?.to_ascii_lowercase();
+        let mut params = Vec::new();
+        while self.take(b';') {
+            let name = self.token()?.to_ascii_lowercase();
+            let value = if self.take(b'=') { Some(self.value()?) } else { None };
+            params.push((name, value));
+        }
+        Some(Extension { name, params })
+    }
+
+    /// A token, or a quoted string that holds one once it is unquoted (RFC 6455 9.1).
+    fn value(&mut self) -> Option<String> {
+        let Some(mut rest) = self.rest.strip_prefix(b"\"") else {
+            return self.token().map(str::to_owned);
+        };
+        let mut value = Vec::new();
+        loop {
+            match rest {
+                [b'"', after @ ..] => {
+                    self.rest = after.trim_ascii_start();
+                    break;
+                }
+                [b'\\', escaped, after @ ..] => {
+                    value.push(*escaped);
+                    rest = after;
+                }
+                [byte, after @ ..] => {
+                    value.push(*byte);
+                    rest = after;
+                }
+                [] => return None,
+            }
+        }
+        is_token(&value).then(|| String::from_utf8(value).ok()).flatten()
+    }
+
+    fn token(&mut self) -> Option<&'l str> {
+        let end = self.rest.iter().position(|byte| !is_token(&[*byte]));
+        let (token, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
+        self.rest = rest.trim_ascii_start();
+        std::str::from_utf8(token).ok().filter(|token| !token.is_empty())
+    }
+
+    /// Takes a separator with the blanks around it, if it is next.
+    fn take(&mut self, separator: u8) -> bool {
+        match self.rest.trim_ascii_start().split_first() {
+            Some((first, rest)) if *first == separator => {
+                self.rest = rest.trim_ascii_start();
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+const MALFORMED: &str = "Sec-WebSocket-Extensions is malformed";
+
+/// Browsers offer one, libraries at most four.
+const EXTENSIONS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str]) -> Result<Vec<Extension>, &'static str> {
+        let name = SEC_WEBSOCKET_EXTENSIONS;
+        let lines = lines.iter().map(|line| (name.clone(), line.parse().unwrap()));
+        Extension::read_all(&lines.collect())
+    }
+
+    #[test]
+    fn rfc_w11_lines_are_one_list_in_order() {
+        let all = read(&[
+            "permessage-deflate; client_max_window_bits, x-Foo ;a=1;b=\"t\\wo\" ",
+            ",permessage-deflate;server_max_window_bits = 10",
+        ])
+        .unwrap();
+        let names: Vec<&str> = all.iter().map(|extension| extension.name.as_str()).collect();
+        assert_eq!(names, ["permessage-deflate", "x-foo", "permessage-deflate"]);
+        assert_eq!(all[0].param("client_max_window_bits"), Some(None));
+        assert_eq!(all[1].param("b"), Some(Some("two")));
+        assert_eq!(all[2].param("server_max_window_bits"), Some(Some("10")));
+        assert_eq!(all[2].param("other"), None);
+        assert!(all[0].is_deflate() && !all[1].is_deflate());
+    }
+
+    #[test]
+    fn uh24_malformed_lists_are_refused() {
+        for line in [
+            "",
+            ",",
+            ";",
+            "a;",
+            "a;;b",
+            "a b",
+            "a;b=",
+            "a;=1",
+            "a=1",
+            "a;b=\"",
+            "a;b=\"c",
+            "a;b=\"c d\"",
+            "a;b=\"\"",
+            "a;b=\"c\"d",
+            "a/b",
+            "\"a\"",
+            "a;b=c=d",
+            "a;b\\",
+        ] {
+            assert_eq!(read(&[line]), Err(MALFORMED), "{line:?}");
+        }
+        assert_eq!(read(&["a", ""]), Err(MALFORMED));
+        assert_eq!(read(&[]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn uh25_more_than_sixteen_offers_are_refused() {
+        assert_eq!(read(&[&"a,".repeat(16)]).unwrap().len(), 16);
+        assert!(read(&[&"a,".repeat(17)]).is_err());
+        assert!(read(&[&"a,".repeat(1000)]).is_err());
+    }
+
+    #[test]
+    fn uh26_odd_window_bits_are_read_without_judgement() {
+        for bits in ["7", "16", "abc", "99999999999999999999"] {
+            let line = format!("permessage-deflate; server_max_window_bits={bits}");
+            let all = read(&[&line]).unwrap();
+            assert_eq!(all[0].param("server_max_window_bits"), Some(Some(bits)));
+        }
+    }
+}

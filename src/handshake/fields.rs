@@ -1,0 +1,127 @@
+//! Field values that are lists (RFC 9110 5.6.1), and the Connection field.
+
+use hyper::HeaderMap;
+use hyper::header::{CONNECTION, HeaderName};
+
+/// The members of a comma-separated field over all its lines, in order, without blanks around
+/// them and without the empty ones, which RFC 9110 5.6.1.2 has a recipient ignore.
+pub fn list_members<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'h [u8]> {
+    let lines = headers.get_all(name).into_iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+/// Whether this is a token (RFC 9110 5.6.2).
+pub fn is_token(text: &[u8]) -> bool {
+    let lawful = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(lawful)
+}
+
+/// What `Connection` says (RFC 9110 7.6.1): options for this hop, and the names of fields that
+/// go no further. Compared without case, read over all lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionOptions(Vec<HeaderName>);
+
+impl ConnectionOptions {
+    /// Reads all Connection lines; fails on a member that is no token, and on more than 64.
+    pub fn read(headers: &HeaderMap) -> Result<Self, &'static str> {
+        let mut options = Vec::new();
+        for member in list_members(headers, &CONNECTION) {
+            if options.len() == OPTIONS_MAX {
+                return Err("Connection has too many options");
+            }
+            let option = HeaderName::from_bytes(member);
+            options.push(option.map_err(|_| "Connection is no list of tokens")?);
+        }
+        Ok(Self(options))
+    }
+
+    /// Whether an option, given in lower case, is there.
+    pub fn has(&self, option: &str) -> bool {
+        self.0.iter().any(|name| name.as_str() == option)
+    }
+
+    /// Whether one of them names a field that is not hop-by-hop: removing it would blind the
+    /// backend, or take away what we add ourselves.
+    pub fn nominates_protected(&self) -> bool {
+        self.0.iter().any(|name| {
+            let name = name.as_str();
+            PROTECTED.contains(&name)
+                || name.starts_with("sec-websocket-")
+                || name.starts_with("x-forwarded-")
+        })
+    }
+}
+
+/// Most options in one head; real ones have three.
+const OPTIONS_MAX: usize = 64;
+
+/// Fields that no client may take off the way to the backend.
+const PROTECTED: [&str; 9] = [
+    "authorization",
+    "content-length",
+    "content-type",
+    "cookie",
+    "forwarded",
+    "host",
+    "origin",
+    "via",
+    "x-real-ip",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[&str]) -> HeaderMap {
+        let lines = lines.iter().map(|line| (CONNECTION, line.parse().unwrap()));
+        lines.collect()
+    }
+
+    #[test]
+    fn rfc_h4_options_have_no_case_and_span_lines() {
+        let options = ConnectionOptions::read(&headers(&["foo, ,UPGRADE,", "Keep-Alive"])).unwrap();
+        assert!(options.has("upgrade") && options.has("keep-alive") && options.has("foo"));
+        assert!(!options.has("bar") && !options.nominates_protected());
+    }
+
+    #[test]
+    fn rl42_many_or_malformed_options_are_refused() {
+        assert!(ConnectionOptions::read(&headers(&[&"a,".repeat(64)])).is_ok());
+        assert!(ConnectionOptions::read(&headers(&[&"a,".repeat(65)])).is_err());
+        assert!(ConnectionOptions::read(&headers(&["a b"])).is_err());
+        assert!(ConnectionOptions::read(&headers(&["\"upgrade\""])).is_err());
+    }
+
+    #[test]
+    fn rfc_h3_protected_names_are_recognised() {
+        for name in [
+            "Host",
+            "Origin",
+            "Cookie",
+            "Authorization",
+            "Sec-WebSocket-Key",
+            "Via",
+            "Forwarded",
+            "Sec-WebSocket-Extensions",
+            "X-Forwarded-For",
+            "x-forwarded-anything",
+        ] {
+            let options = ConnectionOptions::read(&headers(&["upgrade", name])).unwrap();
+            assert!(options.nominates_protected(), "{name}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_told_from_other_text() {
+        assert!(is_token(b"chat.v2~!#$%&'*+-.^_`|"));
+        for text in [&b""[..], b"a b", b"a,b", b"a;b", b"a=b", b"\"a\"", b"a/b", b"\xe9", b"a\t"] {
+            assert!(!is_token(text), "{text:?}");
+        }
+    }
+}

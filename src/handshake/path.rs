@@ -1,0 +1,223 @@
+//! Paths for routing: every way in which a backend may read one.
+
+/// The path of a request target, as routing sees it.
+///
+/// The backend gets the path as the client sent it, and may read it in its own way: decode
+/// `%2e`, take `%2F` for a separator, cut `;x` off a segment, merge slashes. A route picked by
+/// one reading and a resource picked by another is how a rule on `/admin` is walked around; so
+/// all readings are tried, and they must lead to the same route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutePath {
+    /// Unreserved octets decoded, dot segments removed (RFC 3986 6.2.2).
+    normal: String,
+    /// Other readings, each different from `normal`.
+    others: Vec<String>,
+}
+
+impl RoutePath {
+    /// Takes an absolute path, without its query.
+    pub fn new(raw: &str) -> Self {
+        if !may_be_ambiguous(raw) {
+            return Self { normal: raw.to_owned(), others: Vec::new() };
+        }
+        let normal = remove_dot_segments(&decode(raw, is_unreserved));
+        let decoded = decode(raw, |_| true);
+        let loose = merge(&decoded);
+        let mut others = vec![
+            raw.to_owned(),
+            remove_dot_segments(&decoded),
+            decoded,
+            remove_dot_segments(&loose),
+            loose,
+        ];
+        others.retain(|other| *other != normal);
+        others.sort_unstable();
+        others.dedup();
+        Self { normal, others }
+    }
+
+    /// The normalised path.
+    pub fn as_str(&self) -> &str {
+        &self.normal
+    }
+
+    /// What `find` makes of the path if it makes the same of every reading; `None` if a backend
+    /// could be led elsewhere than the route says.
+    pub fn unanimous<T: PartialEq>(&self, find: impl Fn(&str) -> T) -> Option<T> {
+        let found = find(&self.normal);
+        self.others.iter().all(|other| find(other) == found).then_some(found)
+    }
+}
+
+/// Whether any two readings could differ at all.
+fn may_be_ambiguous(raw: &str) -> bool {
+    raw.contains(['%', ';']) || raw.contains("//") || raw.contains("/.")
+}
+
+/// The most generous reading of a decoded path known from backends: `\` a slash, path parameters
+/// cut off, slashes merged. Dot segments stay: WSGI, for one, hands them to the application.
+fn merge(decoded: &str) -> String {
+    let mut path = String::with_capacity(decoded.len());
+    let mut slash_last = false;
+    for segment in decoded.split(['/', '\\']).map(without_parameters) {
+        slash_last = segment.is_empty();
+        if !slash_last {
+            path.push('/');
+            path.push_str(segment);
+        }
+    }
+    if slash_last {
+        path.push('/');
+    }
+    path
+}
+
+fn without_parameters(segment: &str) -> &str {
+    segment.split_once(';').map_or(segment, |(name, _)| name)
+}
+
+/// Decodes the percent-encoded octets that `wanted` names; the others stay as they are. What is
+/// no UTF-8 afterwards cannot be in a route either, and is replaced.
+fn decode(raw: &str, wanted: impl Fn(u8) -> bool) -> String {
+    let bytes = raw.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let octet = match bytes.get(at + 1..at + 3) {
+            Some(&[high, low]) if byte == b'%' => hex(high).zip(hex(low)).map(|(h, l)| h << 4 | l),
+            Some(_) | None => None,
+        };
+        match octet {
+            Some(octet) if wanted(octet) => {
+                decoded.push(octet);
+                at += 3;
+            }
+            Some(_) | None => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+fn is_unreserved(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
+}
+
+/// RFC 3986 5.2.4, for an absolute path.
+fn remove_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.strip_prefix('/').unwrap_or(path).split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => {
+                kept.pop();
+            }
+            name => {
+                kept.push(name);
+                continue;
+            }
+        }
+        // A dot segment at the end leaves a folder behind.
+        if is_last {
+            kept.push("");
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The routes `/a`, `/admin` and `/`, by whole segments.
+    fn route(path: &str) -> &'static str {
+        let within = |prefix: &str| {
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        ["/admin", "/a"].into_iter().find(|prefix| within(prefix)).unwrap_or("/")
+    }
+
+    #[test]
+    fn plain_paths_have_one_reading() {
+        for raw in ["/", "/chat", "/a/b.c/", "/~x/-y_z"] {
+            let path = RoutePath::new(raw);
+            assert_eq!(path.as_str(), raw);
+            assert!(path.others.is_empty(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn rl12_paths_that_lead_elsewhere_are_ambiguous() {
+        for raw in [
+            "/a/../admin",
+            "/a/%2e%2e/admin",
+            "/a/.%2E/admin/",
+            "/a/..%2fadmin",
+            "/a%2F..%2Fadmin",
+            "/a/..%5cadmin",
+            "/admin%2fx",
+            "/admin;x/y",
+            "/x/..;/admin",
+            "//admin",
+            "/./admin",
+            "/%61dmin",
+            "/x/../../admin",
+            // Decoded, and dots left where they are or removed before slashes are merged.
+            "/%61dmin/..",
+            "/%61dmin%2f..",
+            "/admin%2f%2f..",
+        ] {
+            assert_eq!(RoutePath::new(raw).unanimous(route), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn rl12_odd_paths_that_all_lead_to_one_route_pass() {
+        for (raw, found) in [
+            ("/admin/%2e/x", "/admin"),
+            ("/a/b%2Fc", "/a"),
+            ("/a/x;v=1", "/a"),
+            ("/a//b", "/a"),
+            ("/x%20y", "/"),
+            ("/%C3%A9", "/"),
+            ("/%ff%zz%", "/"),
+            ("/xadmin/..;x/", "/"),
+        ] {
+            assert_eq!(RoutePath::new(raw).unanimous(route), Some(found), "{raw}");
+        }
+        // With one route for everything, nothing can be led astray.
+        assert_eq!(RoutePath::new("/a%2Fb/../c;x").unanimous(|_| "/"), Some("/"));
+    }
+
+    #[test]
+    fn dot_segments_are_removed_as_rfc_3986_says() {
+        for (raw, normal) in [
+            ("/a/b/c/./../../g", "/a/g"),
+            ("/..", "/"),
+            ("/a/..", "/"),
+            ("/a/.", "/a/"),
+            ("/a/b/..", "/a/"),
+            ("/../../a", "/a"),
+            ("/a//../b", "/a/b"),
+            ("/...", "/..."),
+            ("/%7Ea%2f", "/~a%2f"),
+        ] {
+            assert_eq!(RoutePath::new(raw).as_str(), normal, "{raw}");
+        }
+    }
+
+    #[test]
+    fn the_loosest_reading_merges_and_cuts() {
+        assert_eq!(merge("//a;x//b\\c/../"), "/a/b/c/../");
+        assert_eq!(merge("/;/"), "/");
+        assert_eq!(merge("/"), "/");
+    }
+}
