@@ -1,0 +1,125 @@
+//! Which backend a client meets: weighted rendezvous hashing over a route's backends.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Health;
+use super::names::Names;
+use crate::config::settings::BackendSettings;
+use crate::config::values::BackendAddress;
+use crate::observe::{backend_back, backend_failed};
+use crate::visitor::ClientKey;
+
+/// One place to connect to.
+#[derive(Debug)]
+pub struct Backend {
+    /// What the choice hangs on; unique in its pool.
+    pub id: Arc<str>,
+    /// Where it listens.
+    pub address: BackendAddress,
+    /// Its share of the clients, relative to its siblings.
+    pub weight: NonZeroU32,
+    /// Outlives this configuration.
+    pub health: Arc<Health>,
+    pub(super) names: Names,
+}
+
+/// The backends of one route.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    backends: Arc<[Arc<Backend>]>,
+}
+
+impl Backend {
+    /// It gave a lawful answer.
+    pub fn answered(&self) {
+        if self.health.succeeded() {
+            backend_back(&self.id);
+        }
+    }
+
+    /// It did not take a connection.
+    pub fn failed(&self, why: &dyn fmt::Display) {
+        backend_failed(&self.id, why, self.health.failed(Instant::now()));
+    }
+}
+
+impl Pool {
+    /// Builds a pool. `health` gives what is known of a backend, from other routes and from
+    /// earlier generations.
+    pub fn new(
+        settings: &[BackendSettings],
+        mut health: impl FnMut(&BackendSettings) -> Arc<Health>,
+    ) -> Self {
+        let build = |settings: &BackendSettings| {
+            Arc::new(Backend {
+                id: Arc::clone(&settings.id),
+                address: settings.address.clone(),
+                weight: settings.weight,
+                health: health(settings),
+                names: Names::default(),
+            })
+        };
+        Self { backends: settings.iter().map(build).collect() }
+    }
+
+    /// All backends, as configured.
+    pub fn backends(&self) -> &[Arc<Backend>] {
+        &self.backends
+    }
+
+    /// How many backends are not ejected.
+    pub fn up(&self, now: Instant) -> usize {
+        self.backends.iter().filter(|backend| backend.health.is_up(now)).count()
+    }
+
+    /// Every backend, in the order in which this client tries them: by hash, the ejected ones
+    /// behind all others as a last resort. The same key meets the same order in every process
+    /// that has the same ids and weights; taking one backend out moves only its own clients.
+    pub fn order(&self, key: ClientKey, now: Instant) -> Vec<Arc<Backend>> {
+        let mut order: Vec<(bool, f64, &Arc<Backend>)> = self
+            .backends
+            .iter()
+            .map(|backend| (backend.health.is_up(now), score(key, backend), backend))
+            .collect();
+        order.sort_by(|(up, score, backend), (other_up, other_score, other)| {
+            let by_health = other_up.cmp(up);
+            let by_score = other_score.total_cmp(score);
+            by_health.then(by_score).then_with(|| backend.id.cmp(&other.id))
+        });
+        order.into_iter().map(|(_, _, backend)| Arc::clone(backend)).collect()
+    }
+}
+
+/// Weighted rendezvous: `-w / ln(u)`, the highest wins, gives each backend the share `w / sum(w)`
+/// of all keys (Schindelhauer and Schomaker 2005).
+fn score(key: ClientKey, backend: &Backend) -> f64 {
+    let hash = hash(&[&key.to_bytes(), backend.id.as_bytes()]);
+    // The upper 53 bits as a number strictly between 0 and 1.
+    let u = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    -f64::from(backend.weight.get()) / u.ln()
+}
+
+/// FNV-1a (64 bits) over the key's bytes and the id's, then MurmurHash3's 64-bit finaliser,
+/// because FNV alone leaves neighbours near each other in the upper bits.
+///
+/// This is a promise to every running deployment: another function, or other constants, would
+/// send every client to another backend. It may never change.
+fn hash(parts: &[&[u8]]) -> u64 {
+    let mut hash = FNV_OFFSET;
+    for byte in parts.iter().copied().flatten() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+#[cfg(test)]
+mod tests;
