@@ -1,0 +1,151 @@
+//! Listening sockets and the accept loop, which pauses when the machine is out of something and
+//! never ends by an error.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::stream::UNSENT_BYTES_MAX;
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    local: SocketAddr,
+}
+
+/// One connection, as the kernel handed it over.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection, `TCP_NODELAY` set.
+    pub io: TcpStream,
+    /// The peer's address, as the socket has it.
+    pub peer: SocketAddr,
+}
+
+/// What the accept loop has to tell.
+#[derive(Debug)]
+pub enum Event {
+    /// A client is here.
+    Connection(Accepted),
+    /// Accepting pauses for this long: descriptors or memory ran out.
+    Paused(io::Error, Duration),
+}
+
+/// An address could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}{hint}")]
+pub struct BindFault {
+    address: SocketAddr,
+    source: io::Error,
+    hint: &'static str,
+}
+
+impl Listener {
+    /// Binds and listens; nothing is accepted before [`Listener::run`]. Must be called within a
+    /// runtime.
+    pub fn bind(address: SocketAddr) -> Result<Self, BindFault> {
+        Self::try_bind(address).map_err(|source| {
+            let hint = HINTS.iter().find(|(kind, _)| *kind == source.kind());
+            BindFault { address, hint: hint.map_or("", |(_, hint)| hint), source }
+        })
+    }
+
+    fn try_bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            // Each family is spelled out in the file, so that no address is counted twice.
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let socket = TcpListener::from_std(socket.into())?;
+        let local = socket.local_addr()?;
+        Ok(Self { socket, local })
+    }
+
+    /// The address with the port that the kernel chose, if the file said 0.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Accepts until dropped, and tells `each` of everything. `jitter` gives a number in `[0, 1)`
+    /// for each pause, so that many listeners do not wake at once.
+    pub async fn run(self, mut jitter: impl FnMut() -> f64, mut each: impl FnMut(Event)) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            match self.socket.accept().await {
+                Ok((io, peer)) => {
+                    pause = PAUSE_MIN;
+                    // A peer that is gone already shows itself at the first read.
+                    let socket = SockRef::from(&io);
+                    let _ = socket.set_tcp_nodelay(true);
+                    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+                    each(Event::Connection(Accepted { io, peer }));
+                }
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    let wait = pause.mul_f64(0.8 + 0.4 * jitter());
+                    each(Event::Paused(error, wait));
+                    tokio::time::sleep(wait).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+}
+
+/// The one connection failed, not the listener (accept(2)); try the next at once.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::Interrupted
+            | Kind::TimedOut
+            | Kind::PermissionDenied
+    )
+}
+
+/// What an operator can do about a failed bind.
+const HINTS: [(io::ErrorKind, &str); 3] = [
+    (io::ErrorKind::AddrInUse, " (another process, or another listener, has it)"),
+    (
+        io::ErrorKind::PermissionDenied,
+        " (ports below 1024 need CAP_NET_BIND_SERVICE or a socket unit)",
+    ),
+    (io::ErrorKind::AddrNotAvailable, " (no interface of this machine has it)"),
+];
+/// Connections the kernel holds for us between two accepts; it caps this at somaxconn.
+const BACKLOG: i32 = 4096;
+/// First pause when descriptors or memory ran out; doubled up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn two_families_share_a_port_number() {
+        let v6 = Listener::bind("[::1]:0".parse().unwrap()).unwrap();
+        let port = v6.local().port();
+        // Another process may hold the IPv4 port; only the IPv6 wildcard must not.
+        let wild = Listener::bind(format!("127.0.0.1:{port}").parse().unwrap());
+        assert!(wild.is_ok() || wild.unwrap_err().to_string().contains("another process"));
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_named() {
+        let first = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let fault = Listener::bind(first.local()).unwrap_err().to_string();
+        assert!(fault.contains(&first.local().to_string()), "{fault}");
+        assert!(fault.contains("another process"), "{fault}");
+    }
+}

@@ -1,0 +1,102 @@
+//! The TLS handshake, under a deadline.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ProducesTickets, ServerConfig};
+use rustls::{AlertDescription, Error as TlsError, InvalidMessage, ProtocolVersion};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::certs::CertTable;
+use crate::outcome::{Dropped, Stage};
+use crate::visitor::TlsFacts;
+
+/// Everything a TLS listener needs, built once a generation.
+#[derive(Clone)]
+pub struct TlsTerminator {
+    acceptor: TlsAcceptor,
+    certs: Arc<CertTable>,
+}
+
+/// Stateless tickets, their keys rotating by themselves. Made once a process: a new one at a
+/// reload would end every client's resumption.
+pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, TlsError> {
+    aws_lc_rs::Ticketer::new()
+}
+
+impl TlsTerminator {
+    /// TLS 1.2 and 1.3, HTTP/1.1 only, no early data.
+    pub fn new(certs: CertTable, ticketer: Arc<dyn ProducesTickets>) -> Result<Self, TlsError> {
+        let certs = Arc::new(certs);
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()?
+                .with_no_client_auth()
+                .with_cert_resolver(certs.clone());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.ticketer = ticketer;
+        config.send_tls13_tickets = 1;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), certs })
+    }
+
+    /// Shakes hands within `limit`.
+    pub async fn terminate(
+        &self,
+        io: TcpStream,
+        limit: Duration,
+    ) -> Result<(TlsStream<TcpStream>, TlsFacts), Dropped> {
+        let stream = timeout(limit, self.acceptor.accept(io))
+            .await
+            .map_err(|_| Dropped::TlsTimeout)?
+            .map_err(cause)?;
+        let connection = stream.get_ref().1;
+        let facts = TlsFacts {
+            sni: connection.server_name().map(|name| name.to_ascii_lowercase().into()),
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => "1.2",
+                _ => "1.3",
+            },
+        };
+        Ok((stream, facts))
+    }
+
+    /// The certificates behind this terminator.
+    pub fn certs(&self) -> &CertTable {
+        &self.certs
+    }
+}
+
+/// A peer that went away is not a fault of its TLS.
+fn cause(error: io::Error) -> Dropped {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+        // rustls has no error of its own for this, only these words.
+        Some(TlsError::General(words)) if words.contains("no server certificate chain") => {
+            Dropped::TlsFailed(
+                "the client named no server, or one that no certificate covers, and none is \
+                 marked `default = true`"
+                    .into(),
+            )
+        }
+        Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            Dropped::TlsFailed("this is not TLS (plain HTTP on the TLS port?)".into())
+        }
+        Some(TlsError::AlertReceived(alert)) => {
+            let distrust = matches!(
+                alert,
+                AlertDescription::BadCertificate
+                    | AlertDescription::CertificateExpired
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::UnknownCA
+            );
+            let why = if distrust { "it does not trust our certificate" } else { "it broke off" };
+            Dropped::TlsFailed(format!("the client sent alert {alert:?}: {why}"))
+        }
+        Some(tls) => Dropped::TlsFailed(tls.to_string()),
+        None => Dropped::Gone(Stage::Tls),
+    }
+}
