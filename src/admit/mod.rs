@@ -1,1 +1,17 @@
-//! TODO
+//! HTTP arrives: may it become a session? Owns the HTTP/1.1 server, the route table, and the
+//! judgements that need no backend: Origin, caps, rates. Knows nothing of what it guards.
+
+mod framing;
+mod http;
+mod occupancy;
+mod origin;
+mod rate;
+mod reply;
+mod route;
+
+pub use http::{HeadLimits, Served, serve};
+pub use occupancy::{Occupancy, Permit, RouteCount};
+pub use origin::OriginRules;
+pub use rate::HandshakeRate;
+pub use reply::{Body, BoxError, boxed, refuse, text};
+pub use route::RouteTable;

@@ -1,0 +1,191 @@
+use std::convert::Infallible;
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+
+/// The verdicts on this many heads, the stream given in one piece.
+fn verdicts(stream: &str, count: usize) -> Vec<Result<(), Refusal>> {
+    let mut watch = Watch::default();
+    watch.take(stream.as_bytes());
+    (0..count).map(|_| watch.next_head()).collect()
+}
+
+fn verdict(head: &str) -> Result<(), Refusal> {
+    verdicts(&format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n"), 1)[0]
+}
+
+#[test]
+fn rfc_h31_rl29_a_length_beside_a_coding_is_refused() {
+    for lines in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\nX: y\r\nCONTENT-LENGTH:0\r\n",
+        "Transfer-Encoding:\nContent-Length: 1\n",
+    ] {
+        assert!(matches!(verdict(lines), Err(Refusal::RequestBad(_))), "{lines}");
+    }
+    for lines in [
+        "",
+        "Content-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nX-Transfer-Encoding: chunked\r\nTransfer-Encodings: x\r\n",
+        "Content-Length: 5\r\nTE: Transfer-Encoding: x\r\n",
+    ] {
+        assert_eq!(verdict(lines), Ok(()), "{lines}");
+    }
+}
+
+#[test]
+fn rl30_a_length_twice_is_refused_on_an_upgrade_only() {
+    let twice = "Content-Length: 0\r\nContent-Length: 0\r\n";
+    assert_eq!(verdict(twice), Ok(()));
+    let upgrade = format!("{twice}Upgrade: websocket\r\n");
+    assert!(matches!(verdict(&upgrade), Err(Refusal::HandshakeBad(_))));
+    assert_eq!(verdict("Content-Length: 0\r\nUpgrade: websocket\r\n"), Ok(()));
+}
+
+#[test]
+fn bodies_are_no_heads() {
+    let inner = "GET / HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let outer = format!(
+        "\r\n\nPOST / HTTP/1.1\nContent-Length: {}\n\n{inner}GET / HTTP/1.1\r\n\r\n{inner}",
+        inner.len()
+    );
+    let verdicts = verdicts(&outer, 4);
+    assert_eq!(verdicts[..2], [Ok(()), Ok(())]);
+    assert!(verdicts[2].is_err() && verdicts[3].is_err());
+}
+
+#[test]
+fn behind_chunks_and_before_a_whole_head_nothing_is_certain() {
+    let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+                   GET / HTTP/1.1\r\n\r\n";
+    let verdicts_on_chunked = verdicts(chunked, 2);
+    assert!(verdicts_on_chunked[0].is_ok() && verdicts_on_chunked[1].is_err());
+    assert!(verdicts("GET / HTTP/1.1\r\n\r", 1)[0].is_err());
+    for line in
+        ["no colon\r\n", "Content-Length: x\r\n", "Content-Length: 99999999999999999999\r\n"]
+    {
+        assert!(verdict(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let bad = "GET / HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n";
+    let mut watch = Watch::default();
+    watch.take(bad.repeat(1000).as_bytes());
+    assert_eq!(watch.bad.len(), BAD_MAX);
+    assert!((0..1000).all(|_| watch.next_head().is_err()));
+    let mut watch = Watch::default();
+    watch.take(&[b'x'; 100_000]);
+    assert!(watch.bad.is_empty() && watch.next_head().is_err());
+}
+
+/// One request, and whether it is bad.
+fn requests() -> impl Strategy<Value = (String, bool)> {
+    let fields = prop::collection::vec(
+        prop::sample::select(vec![
+            "Host: a",
+            "X-Long-Name-Of-A-Field: content-length: 7",
+            "Cookie:",
+            "upgrade: h2c",
+            "Content-Type: x",
+            "content-lengths: 8",
+            "Transfer-Encodin: x",
+        ]),
+        0..5,
+    );
+    let eol = prop::sample::select(vec!["\r\n", "\n"]);
+    (fields, 0..3usize, 0..40usize, eol, any::<prop::sample::Index>()).prop_map(
+        |(mut fields, lengths, bytes, eol, at)| {
+            let length = format!("CONTENT-Length:  {bytes} ");
+            for _ in 0..lengths {
+                fields.insert(at.index(fields.len() + 1), &length);
+            }
+            let bad = lengths == 2 && fields.contains(&"upgrade: h2c");
+            let body = if lengths == 0 { "" } else { &"Content-Length: 9\r\n\r\n"[..bytes % 22] };
+            let mut request = format!("GET / HTTP/1.1{eol}");
+            for field in &fields {
+                request += &field.replace(&length, &format!("CONTENT-Length:  {} ", body.len()));
+                request += eol;
+            }
+            (request + eol + body, bad)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn any_chopping_gives_the_same_verdicts(
+        requests in prop::collection::vec(requests(), 1..12),
+        ends_badly in any::<bool>(),
+        cuts in prop::collection::vec(1..50usize, 1..50),
+    ) {
+        let mut stream: String = requests.iter().map(|(text, _)| text.as_str()).collect();
+        let mut expected: Vec<bool> = requests.iter().map(|(_, bad)| *bad).collect();
+        if ends_badly {
+            stream += "PUT / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\n";
+            expected.push(true);
+        }
+        let mut watch = Watch::default();
+        let mut rest = stream.as_bytes();
+        for cut in cuts.into_iter().cycle() {
+            let (piece, left) = rest.split_at(cut.min(rest.len()));
+            watch.take(piece);
+            rest = left;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let found: Vec<bool> = expected.iter().map(|_| watch.next_head().is_err()).collect();
+        prop_assert_eq!(found, expected);
+        prop_assert!(watch.next_head().is_err(), "no head is left");
+    }
+}
+
+/// What hyper makes of a stream of requests, and what the watch says at each.
+async fn serve(stream: &[u8]) -> Vec<(String, bool)> {
+    let (ours, mut theirs) = tokio::io::duplex(64);
+    let watch = HeadWatch::shared();
+    let seen = Mutex::new(Vec::new());
+    let service = service_fn(|request: Request<Incoming>| {
+        let verdict = watch.next_head();
+        seen.lock().unwrap().push((request.uri().path().to_owned(), verdict.is_ok()));
+        async {
+            let _ = request.into_body().collect().await;
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        }
+    });
+    let io = Watched::new(TokioIo::new(ours), watch.clone());
+    let client = async {
+        let (mut reads, mut writes) = tokio::io::split(&mut theirs);
+        let mut scrap = Vec::new();
+        let send = async {
+            let _ = writes.write_all(stream).await;
+            let _ = writes.shutdown().await;
+        };
+        let _ = tokio::join!(send, reads.read_to_end(&mut scrap));
+    };
+    let mut server = http1::Builder::new();
+    let _ = tokio::join!(server.half_close(true).serve_connection(io, service), client);
+    seen.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn the_watch_keeps_pace_with_hyper() {
+    let stream = b"\r\nGET /1 HTTP/1.1\nHost: a\n\nPOST /2 HTTP/1.1\r\nContent-Length: 20\r\n\r\n\
+        GET /x HTTP/1.1\r\n\r\nx\
+        PUT /3 HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n\
+        GET /4 HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let seen = serve(stream).await;
+    let expected = [("/1", true), ("/2", true), ("/3", true), ("/4", false)];
+    assert_eq!(seen, expected.map(|(path, good)| (path.to_owned(), good)));
+}
