@@ -1,7 +1,7 @@
 //! tidegate: a TLS-terminating reverse proxy that understands WebSockets.
 //!
 //! The modules below stand in the order in which a connection meets them. The whole story is
-//! told in [`run::journey`](run); each room (folder) does one stage and knows no other stage.
+//! told in [`run::journey`]; each room (folder) does one stage and knows no other stage.
 //!
 //! ```text
 //! client ─ TCP ─ accept ─ TLS ─ admit (HTTP head, handshake, route, origin, caps)

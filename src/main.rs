@@ -1,2 +1,120 @@
-//! tidegate
-fn main() {}
+//! The program: two flags, then [`tidegate::run`].
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tidegate::config::{Faults, Settings};
+use tidegate::run::{Source, StartFault, check, run, signals};
+use tidegate::{demo, observe};
+
+/// A TLS-terminating reverse proxy that understands WebSockets.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve as a configuration file says, until SIGTERM; SIGHUP reloads the file.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Judge a configuration file and the certificates it names; change nothing.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Try it: a proxy with a certificate, a backend and a page of its own.
+    Demo {
+        /// Where to listen.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
+        listen: std::net::SocketAddr,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config } => serve(config),
+        Command::Check { config } => judge(config),
+        Command::Demo { listen } => demo::main(listen),
+    }
+}
+
+fn serve(config: PathBuf) -> ExitCode {
+    let settings = match Settings::load(&config) {
+        Ok(settings) => settings,
+        Err(faults) => return refuse(&faults.to_string()),
+    };
+    let _flush = observe::init(&settings.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.workers)
+        // Only names of backends are looked up there; a resolver that hangs gets no more.
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("tidegate")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the runtime cannot start: {error}")),
+    };
+    let outcome = runtime.block_on(async {
+        let (_, signals) = signals::listen()
+            .map_err(|error| StartFault::Machine(format!("signals cannot be heard: {error}")))?;
+        run(settings, Source::File(config.clone()), signals).await
+    });
+    // Whatever is left was cut by the drain already.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => refuse_to_start(&config, &fault),
+    }
+}
+
+fn judge(config: PathBuf) -> ExitCode {
+    let settings = match Settings::load(&config) {
+        Ok(settings) => settings,
+        Err(faults) => return refuse(&faults.to_string()),
+    };
+    let (listeners, routes) = (settings.listeners.len(), settings.routes.len());
+    match check(settings) {
+        Ok(()) => {
+            let name = config.display();
+            let good = format!("{name}: good: {listeners} listener(s), {routes} route(s)");
+            // The exit code says the same to whoever closed the pipe.
+            let _ = writeln!(io::stdout(), "{good}");
+            ExitCode::SUCCESS
+        }
+        Err(fault) => refuse_to_start(&config, &fault),
+    }
+}
+
+fn refuse_to_start(config: &Path, fault: &StartFault) -> ExitCode {
+    match fault {
+        StartFault::Settings(faults) => match faults.as_slice() {
+            [first, rest @ ..] => refuse(&Faults::found_later(config, first, rest).to_string()),
+            [] => fail("the configuration is refused without a fault"),
+        },
+        StartFault::Machine(fault) => fail(fault),
+    }
+}
+
+fn refuse(faults: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{}", faults.trim_end());
+    ExitCode::from(EX_CONFIG)
+}
+
+fn fail(fault: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "tidegate: {fault}");
+    ExitCode::FAILURE
+}
+
+const BLOCKING_THREADS_MAX: usize = 64;
+/// sysexits.h: something in the configuration is wrong.
+const EX_CONFIG: u8 = 78;

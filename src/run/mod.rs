@@ -1,1 +1,147 @@
-//! TODO
+//! The house: the only room that knows all the others. It binds, serves, reloads, drains; it owns
+//! every task, the clock and the signals. [`journey`](crate::run::journey) tells the story of one connection.
+
+mod admin;
+mod chance;
+mod deciding;
+mod descriptors;
+mod doors;
+mod gate;
+mod generation;
+mod inquiry;
+pub mod journey;
+mod lifecycle;
+mod registry;
+mod reload;
+mod session;
+pub mod signals;
+mod systemd;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::select;
+use tokio::sync::mpsc;
+use tokio::time::interval;
+use tracing::{info, warn};
+
+use self::doors::Doors;
+use self::gate::Gate;
+use self::generation::Generation;
+use self::lifecycle::drain;
+use self::signals::Signal;
+use crate::config::Later;
+use crate::config::settings::Settings;
+
+pub use self::reload::Source;
+
+/// Why the process could not begin to serve.
+#[derive(Debug)]
+pub enum StartFault {
+    /// The configuration cannot be met here.
+    Settings(Vec<Later>),
+    /// The machine refused something.
+    Machine(String),
+}
+
+/// Serves until told to stop, then drains. Returns when nothing is left to be done.
+pub async fn run(
+    settings: Settings,
+    source: Source,
+    mut signals: mpsc::Receiver<Signal>,
+) -> Result<(), StartFault> {
+    let (gate, mut doors, admin) = start(settings)?;
+    let mut sweep = interval(SWEEP_EVERY);
+    let serving = async {
+        loop {
+            select! {
+                signal = signals.recv() => match signal {
+                    Some(Signal::Reload) => reload::reload(&gate, &mut doors, &source).await,
+                    Some(Signal::Stop) | None => break,
+                },
+                _ = sweep.tick() => gate.generation().rate.sweep(),
+            }
+        }
+        leave(&gate, &mut doors, &mut signals).await;
+    };
+    // The admin listener answers until the very end, so that a drain can be watched.
+    select! {
+        () = serving => {}
+        () = admin => {}
+    }
+    Ok(())
+}
+
+/// Judges a configuration as [`run`] would, but binds nothing.
+pub fn check(settings: Settings) -> Result<(), StartFault> {
+    let ticketer =
+        crate::accept::ticketer().map_err(|error| StartFault::Machine(error.to_string()))?;
+    Generation::build(settings, None, &ticketer, descriptors::raise_limit())
+        .map(drop)
+        .map_err(StartFault::Settings)
+}
+
+type Started<A> = (Arc<Gate>, Doors, A);
+
+fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>, StartFault> {
+    let ticketer =
+        crate::accept::ticketer().map_err(|error| StartFault::Machine(error.to_string()))?;
+    let descriptors = descriptors::raise_limit();
+    let generation =
+        Generation::build(settings, None, &ticketer, descriptors).map_err(StartFault::Settings)?;
+    let listeners = generation.settings.listeners.clone();
+    let admin_address = generation.settings.admin;
+    let room = generation.room;
+    let mut doors = Doors::default();
+    let machine = |fault: crate::accept::BindFault| StartFault::Machine(fault.to_string());
+    let bound = doors.bind(&listeners).map_err(machine)?;
+    let gate = Arc::new(Gate::new(generation, ticketer, descriptors));
+    let admin = admin_address
+        .map(|address| admin::bind(gate.clone(), address))
+        .transpose()
+        .map_err(machine)?;
+    doors.open(&gate, bound);
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        connections_max = room.connections,
+        tunnels_max = room.tunnels,
+        descriptors,
+        "serving"
+    );
+    systemd::ready(&reload::status(&gate));
+    let admin = async {
+        match admin {
+            Some(admin) => admin.await,
+            None => std::future::pending().await,
+        }
+    };
+    Ok((gate, doors, admin))
+}
+
+/// Leaves in order; a further stop signal hurries.
+async fn leave(gate: &Arc<Gate>, doors: &mut Doors, signals: &mut mpsc::Receiver<Signal>) {
+    let settings = gate.generation().settings.drain;
+    systemd::stopping(&format!("draining {} tunnels", gate.occupancy.tunnels()));
+    info!(
+        tunnels = gate.occupancy.tunnels(),
+        window_ms = settings.window.as_millis() as u64,
+        deadline_ms = settings.deadline.as_millis() as u64,
+        "draining; a second signal cuts at once"
+    );
+    doors.close().await;
+    gate.begin_drain();
+    let hurry = async {
+        loop {
+            match signals.recv().await {
+                Some(Signal::Reload) => warn!("reload refused: the process is leaving"),
+                Some(Signal::Stop) => return,
+                // Nobody is left who could hurry us.
+                None => std::future::pending().await,
+            }
+        }
+    };
+    let drained = drain(&gate.registry, &gate.tasks, &settings, hurry).await;
+    info!(sessions = drained.sessions, cut = drained.cut, hurried = drained.hurried, "stopped");
+}
+
+const SWEEP_EVERY: Duration = Duration::from_secs(10);

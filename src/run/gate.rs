@@ -1,0 +1,87 @@
+//! Everything shared and permanent: what the tasks of a process have in common, across reloads.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use rustls::server::ProducesTickets;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::generation::Generation;
+use super::lifecycle::Phase;
+use super::registry::Registry;
+use crate::admit::Occupancy;
+
+/// The house itself.
+pub struct Gate {
+    generation: ArcSwap<Generation>,
+    phase: watch::Sender<Phase>,
+    /// Who is inside.
+    pub occupancy: Arc<Occupancy>,
+    /// Open sessions.
+    pub registry: Arc<Registry>,
+    /// Connections and sessions; a drain waits for them.
+    pub tasks: TaskTracker,
+    /// Ticket keys, kept over reloads.
+    pub ticketer: Arc<dyn ProducesTickets>,
+    /// How many descriptors the process may open.
+    pub descriptors: usize,
+    started: Instant,
+}
+
+impl Gate {
+    /// Opens under a first generation.
+    pub fn new(
+        generation: Generation,
+        ticketer: Arc<dyn ProducesTickets>,
+        descriptors: usize,
+    ) -> Self {
+        Self {
+            generation: ArcSwap::from_pointee(generation),
+            phase: watch::Sender::new(Phase::Running),
+            occupancy: Arc::default(),
+            registry: Arc::default(),
+            tasks: TaskTracker::new(),
+            ticketer,
+            descriptors,
+            started: now(),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.generation.load_full()
+    }
+
+    /// Puts a new configuration in force; who holds the old one keeps it.
+    pub fn swap(&self, generation: Generation) {
+        self.generation.store(Arc::new(generation));
+    }
+
+    /// Whether the process is on its way out.
+    pub fn is_draining(&self) -> bool {
+        *self.phase.borrow() == Phase::Draining
+    }
+
+    /// Begins to leave: no new session from here on.
+    pub fn begin_drain(&self) {
+        self.phase.send_replace(Phase::Draining);
+    }
+
+    /// Ready when the process begins to leave.
+    pub async fn draining(&self) {
+        // The sender lives in this very gate, so that waiting cannot fail.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Draining).await;
+    }
+
+    /// Since the gate was opened.
+    pub fn uptime(&self) -> Duration {
+        now().duration_since(self.started)
+    }
+}
+
+/// The clock, for `run` alone.
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

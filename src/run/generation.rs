@@ -1,0 +1,162 @@
+//! Everything a reload swaps: the settings and what is built from them. Built whole or not at
+//! all; what must outlive it (counts, health, rate buckets) is carried over from the previous one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::server::ProducesTickets;
+
+use super::descriptors::{Room, room};
+use super::doors::{self, DoorKey};
+use crate::accept::{CertTable, TlsTerminator};
+use crate::admit::{HandshakeRate, OriginRules, RouteCount, RouteTable};
+use crate::backend::{Health, Pool};
+use crate::config::Later;
+use crate::config::settings::{
+    BackendSettings, Compression, ListenerSettings, RouteSettings, Settings, Timeouts,
+};
+use crate::config::values::BackendAddress;
+use crate::ws::Terms;
+
+/// One configuration in force.
+pub struct Generation {
+    /// Counts up from 1.
+    pub number: u64,
+    /// What it was built from.
+    pub settings: Settings,
+    /// Caps after descriptors.
+    pub room: Room,
+    /// Present if any listener speaks TLS.
+    pub tls: Option<TlsTerminator>,
+    /// By host and path.
+    pub routes: RouteTable<Arc<Route>>,
+    /// By name, for counting and for carrying over.
+    pub route_list: Vec<Arc<Route>>,
+    /// Buckets of the handshake rate.
+    pub rate: Arc<HandshakeRate>,
+}
+
+/// What a request, and then its session, is held to. A session keeps its route, and nothing else
+/// of the generation it began under.
+#[derive(Debug)]
+pub struct Route {
+    /// As in records.
+    pub name: Arc<str>,
+    /// Whom it welcomes.
+    pub origins: OriginRules,
+    /// Whether plain HTTP is forwarded.
+    pub http: bool,
+    /// Its own cap on tunnels.
+    pub tunnels_max: Option<usize>,
+    /// Its tunnels, across generations.
+    pub tunnels: RouteCount,
+    /// What happens to compression offers.
+    pub compression: Compression,
+    /// Where it leads.
+    pub pool: Pool,
+    /// What its sessions are held to.
+    pub terms: Arc<Terms>,
+    /// Deadlines before the tunnel.
+    pub timeouts: Timeouts,
+}
+
+impl Generation {
+    /// Builds a generation under this limit of descriptors; all faults at once.
+    pub fn build(
+        settings: Settings,
+        previous: Option<&Generation>,
+        ticketer: &Arc<dyn ProducesTickets>,
+        descriptors: usize,
+    ) -> Result<Self, Vec<Later>> {
+        let mut faults = Vec::new();
+        let listeners = settings.listeners.len();
+        let room =
+            room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
+        let tls = terminator(&settings, ticketer).map_err(|more| faults.extend(more)).ok();
+        let (Some(room), Some(tls), true) = (room, tls, faults.is_empty()) else {
+            return Err(faults);
+        };
+        let mut routes = RouteTable::default();
+        let mut healths = healths(previous);
+        let mut route_list = Vec::new();
+        for of in &settings.routes {
+            let same = |route: &&Arc<Route>| route.name == of.name;
+            let before = previous.and_then(|previous| previous.route_list.iter().find(same));
+            let route = Arc::new(Route::build(of, &settings.timeouts, before, &mut healths));
+            routes.insert(&of.host, of.path.clone(), route.clone());
+            route_list.push(route);
+        }
+        let (per_second, burst) =
+            (settings.caps.handshakes_per_client, settings.caps.handshakes_burst);
+        let rate = previous
+            .map(|previous| previous.rate.clone())
+            .filter(|rate| rate.has_quota(per_second, burst))
+            .unwrap_or_else(|| Arc::new(HandshakeRate::new(per_second, burst)));
+        let number = previous.map_or(1, |previous| previous.number + 1);
+        Ok(Self { number, settings, room, tls, routes, route_list, rate })
+    }
+
+    /// The listener behind a door, unless it was removed.
+    pub fn listener(&self, door: DoorKey) -> Option<&ListenerSettings> {
+        doors::keys(&self.settings.listeners).find(|(key, _)| *key == door).map(|(_, found)| found)
+    }
+
+    /// Backends that are up, and all of them; a backend that several routes share counts once.
+    pub fn backends(&self, now: Instant) -> (usize, usize) {
+        let mut up_by_id = HashMap::new();
+        for route in &self.route_list {
+            for backend in route.pool.backends() {
+                up_by_id.insert(backend.id.clone(), backend.health.is_up(now.into()));
+            }
+        }
+        (up_by_id.values().filter(|up| **up).count(), up_by_id.len())
+    }
+}
+
+impl Route {
+    fn build(
+        of: &RouteSettings,
+        timeouts: &Timeouts,
+        before: Option<&Arc<Route>>,
+        healths: &mut Healths,
+    ) -> Self {
+        let health = |backend: &BackendSettings| {
+            let whose = (backend.id.clone(), backend.address.clone());
+            healths.entry(whose).or_default().clone()
+        };
+        Self {
+            name: of.name.clone(),
+            origins: OriginRules::new(of.origins.clone()),
+            http: of.http,
+            tunnels_max: of.tunnels,
+            tunnels: before.map(|route| route.tunnels.clone()).unwrap_or_default(),
+            compression: of.compression,
+            pool: Pool::new(&of.backends, health),
+            terms: of.terms.clone(),
+            timeouts: *timeouts,
+        }
+    }
+}
+
+/// What is known of each backend, whichever routes lead to it.
+type Healths = HashMap<(Arc<str>, BackendAddress), Arc<Health>>;
+
+fn healths(previous: Option<&Generation>) -> Healths {
+    let routes = previous.map_or(&[][..], |previous| &previous.route_list);
+    let backends = routes.iter().flat_map(|route| route.pool.backends());
+    backends.map(|b| ((b.id.clone(), b.address.clone()), b.health.clone())).collect()
+}
+
+fn terminator(
+    settings: &Settings,
+    ticketer: &Arc<dyn ProducesTickets>,
+) -> Result<Option<TlsTerminator>, Vec<Later>> {
+    let certs = CertTable::load(&settings.certificates)?;
+    if !settings.listeners.iter().any(|listener| listener.tls) {
+        return Ok(None);
+    }
+    TlsTerminator::new(certs, ticketer.clone())
+        .map(Some)
+        .map_err(|error| vec![Later { key: "listener".into(), problem: error.to_string() }])
+}

@@ -1,0 +1,120 @@
+//! One request on its way to an answer, so that each gets its record: also the one whose client
+//! left while a backend was asked.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::{HOST, ORIGIN};
+
+use super::deciding;
+use super::gate::now;
+use super::generation::{Generation, Route};
+use super::journey::Connection;
+use crate::backend::Backend;
+use crate::observe::{Deciding, Refused, authority, origin, refused, target};
+use crate::outcome::Refusal;
+
+/// What a record of a request will say. Dropped without a word, it says that the client left.
+#[derive(Debug)]
+pub struct Inquiry {
+    connection: Arc<Connection>,
+    route: Option<Arc<Route>>,
+    backend: Option<Arc<Backend>>,
+    host: Box<str>,
+    target: Box<str>,
+    origin: Option<Box<str>>,
+    redact: Arc<[String]>,
+    /// Number of the configuration that judges it.
+    pub generation: u64,
+    began: Instant,
+    open: bool,
+}
+
+impl Inquiry {
+    /// Copies what the record will need: a value kept from the head itself would hold on to
+    /// hyper's read buffer.
+    pub fn begin(
+        connection: Arc<Connection>,
+        generation: &Generation,
+        request: &Request<Incoming>,
+        began: Instant,
+    ) -> Self {
+        let text = |name| request.headers().get(name).map(|v| first(v.as_bytes()));
+        let target = request.uri().path_and_query().map(|target| target.as_str());
+        let named = request.uri().authority().map(|authority| first(authority.as_str().as_bytes()));
+        Self {
+            connection,
+            route: None,
+            backend: None,
+            host: named.or_else(|| text(HOST)).unwrap_or_default(),
+            target: first(target.unwrap_or_default().as_bytes()),
+            origin: text(ORIGIN),
+            redact: generation.settings.log.redact.clone(),
+            generation: generation.number,
+            began,
+            open: true,
+        }
+    }
+
+    /// `Host` and target as a record may show them.
+    pub fn shown(&self) -> (Box<str>, Box<str>) {
+        (authority(&self.host).into(), target(&self.target, &self.redact).into())
+    }
+
+    /// The route is known.
+    pub fn on(&mut self, route: &Arc<Route>) {
+        self.route = Some(route.clone());
+    }
+
+    /// A backend took the connection.
+    pub fn at(&mut self, backend: &Arc<Backend>) {
+        self.backend = Some(backend.clone());
+    }
+
+    /// It got what it asked for: no record now.
+    pub fn close(&mut self) {
+        self.open = false;
+    }
+
+    /// It was refused: the record.
+    pub fn refuse(&mut self, refusal: Refusal, generation: &Generation) {
+        let deciding = deciding::of_refusal(&refusal, generation, self.route.as_deref());
+        self.record(&refusal, deciding);
+    }
+
+    fn record(&mut self, refusal: &Refusal, deciding: Deciding) {
+        self.open = false;
+        let (host, target) = self.shown();
+        let origin = self.origin.as_ref().map(|sent| origin(sent, &self.redact));
+        refused(&Refused {
+            visitor: &self.connection.visitor,
+            refusal,
+            route: self.route.as_ref().map(|route| &*route.name),
+            backend: self.backend.as_ref().map(|backend| &*backend.id),
+            host: &host,
+            target: &target,
+            origin: origin.as_deref(),
+            deciding,
+            age: now().duration_since(self.began),
+            generation: self.generation,
+        });
+    }
+}
+
+/// A copy of the first [`KEPT_MAX`] bytes, made fit for a record only if there is to be one.
+fn first(raw: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(&raw[..raw.len().min(KEPT_MAX)]).into()
+}
+
+impl Drop for Inquiry {
+    fn drop(&mut self) {
+        if self.open {
+            self.record(&Refusal::ClientGone, Deciding::default());
+        }
+    }
+}
+
+/// More than a record shows, so that what is hidden makes room for what follows.
+const KEPT_MAX: usize = 512;

@@ -1,0 +1,29 @@
+//! What the service manager is told (sd_notify(3)); nothing where `NOTIFY_SOCKET` is not set.
+
+use sd_notify::NotifyState;
+use tracing::debug;
+
+/// Listening, and serving under the newest configuration.
+pub fn ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// A reload begins; [`ready`] ends it. `Type=notify-reload` wants the time with it.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => debug!(%error, "no monotonic time for the service manager"),
+    }
+}
+
+/// A drain begins.
+pub fn stopping(status: &str) {
+    tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    // A manager that does not listen is no reason to stop serving.
+    if let Err(error) = sd_notify::notify(states) {
+        debug!(%error, "cannot notify the service manager");
+    }
+}
