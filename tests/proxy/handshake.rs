@@ -1,0 +1,296 @@
+//! The handshake that is accepted: what of the client's head reaches the backend, and what comes
+//! back with the 101.
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::head::with;
+use crate::support::{Answer, Backend, Client, HANDSHAKE, Proxy, answer, read_to_end, route, soon};
+
+/// A backend that only accepts handshakes, and shows their heads as they came.
+async fn watcher() -> Backend {
+    Backend::raw_tunnel(|mut stream, _| async move {
+        read_to_end(&mut stream).await;
+    })
+    .await
+}
+
+/// The one head that this handshake made a backend see, and the answer to it.
+async fn seen(sent: &str, more: &str) -> (String, Answer) {
+    let backend = watcher().await;
+    let proxy = Proxy::start(&route(&[backend.address], more)).await;
+    let answer = Client::of(&proxy).await.ask(sent.as_bytes()).await;
+    assert_eq!(answer.status, 101, "{answer:?}");
+    let [head] = backend.heads().try_into().unwrap();
+    (head, answer)
+}
+
+/// The values of a field in a raw head, in order.
+fn values<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
+    let lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+}
+
+#[tokio::test]
+async fn rfc_w13_h5_h8_the_clients_own_key_is_accepted() {
+    let (head, answer) = seen(HANDSHAKE, "").await;
+    // RFC 6455 1.3 has this pair.
+    assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(answer.header("upgrade"), Some("websocket"));
+    assert_eq!(answer.header("connection"), Some("Upgrade"));
+    assert_eq!(answer.header("content-length"), None);
+    assert_eq!(answer.header("transfer-encoding"), None);
+    assert!(head.starts_with("GET /ws HTTP/1.1\r\n"), "{head}");
+    assert_eq!(values(&head, "sec-websocket-key"), ["dGhlIHNhbXBsZSBub25jZQ=="]);
+    assert_eq!(values(&head, "sec-websocket-version"), ["13"]);
+    assert_eq!(values(&head, "upgrade"), ["websocket"]);
+    assert_eq!(values(&head, "connection"), ["Upgrade"]);
+    assert_eq!(values(&head, "host"), ["localhost"]);
+}
+
+#[tokio::test]
+async fn rfc_w2_w3_the_words_of_firefox_are_understood() {
+    let sent = HANDSHAKE
+        .replace("Upgrade: websocket", "upgrade: WebSocket")
+        .replace("Connection: Upgrade", "connection: keep-alive\r\nCONNECTION: foo, uPGRADE");
+    let (head, _) = seen(&sent, "").await;
+    assert_eq!(values(&head, "connection"), ["Upgrade"]);
+}
+
+#[tokio::test]
+async fn rfc_h20_h21_h18_h19_what_is_the_applications_passes_octet_for_octet() {
+    let target = "/a%2Fb/../c;x/%7e//?y=%00z&token=s3cret&%&q=\\^`{|}'";
+    let sent = with(
+        "Authorization: Bearer a.b-c_d==\r\nCookie: a=1; b=\"2\"\r\nX-Custom:  \t two  words \t\r\n\
+         Cookie: c=3\r\nOrigin: https://Ex.ample:443\r\nUser-Agent: Zo\u{eb}\r\nX-Empty:\r\n\
+         Accept-Encoding: gzip;q=0\r\nIf-None-Match: W/\"x\"\r\nRange: bytes=0-",
+    )
+    .replacen("/ws", target, 1);
+    let (head, _) = seen(&sent, "").await;
+    assert!(head.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{head}");
+    assert_eq!(values(&head, "authorization"), ["Bearer a.b-c_d=="]);
+    assert_eq!(values(&head, "cookie"), ["a=1; b=\"2\"", "c=3"]);
+    assert_eq!(values(&head, "x-custom"), ["two  words"]);
+    assert_eq!(values(&head, "origin"), ["https://Ex.ample:443"]);
+    assert_eq!(values(&head, "user-agent"), ["Zo\u{eb}"]);
+    assert_eq!(values(&head, "x-empty"), [""]);
+    assert_eq!(values(&head, "accept-encoding"), ["gzip;q=0"]);
+    assert_eq!(values(&head, "if-none-match"), ["W/\"x\""]);
+    assert_eq!(values(&head, "range"), ["bytes=0-"]);
+}
+
+#[tokio::test]
+async fn rfc_h1_h2_what_is_for_this_hop_ends_here() {
+    let sent = with(
+        "X-A: 1\r\nX-B: 2\r\nx-a: 3\r\nKeep-Alive: 5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\n\
+         HTTP2-Settings: AAMA\r\nTrailer: X\r\nProxy-Authorization: Basic eDp5\r\nX-C: stays",
+    )
+    .replacen("Connection: Upgrade", "Connection: x-A, Upgrade\r\nConnection: keep-alive, X-b", 1);
+    let (head, _) = seen(&sent, "").await;
+    for name in [
+        "x-a",
+        "x-b",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "http2-settings",
+        "trailer",
+        "proxy-authorization",
+    ] {
+        assert_eq!(values(&head, name), [""; 0], "{name} in {head}");
+    }
+    assert_eq!(values(&head, "x-c"), ["stays"]);
+}
+
+#[tokio::test]
+async fn xf01_xf06_xf07_rl24_what_is_said_of_the_client_is_ours_alone() {
+    let sent = with(
+        "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n\
+         X-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /evil\r\nX-Forwarded-Client-Cert: evil\r\n\
+         Forwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\n\
+         CF-Connecting-IP: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nX-Forwarded_For: 6.6.6.6\r\n\
+         X_Auth_User: root\r\nProxy: http://evil\r\nEarly-Data: 1\r\nVia: 1.0 before",
+    );
+    let (head, _) = seen(&sent, "").await;
+    assert_eq!(values(&head, "x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(values(&head, "x-forwarded-proto"), ["http"]);
+    assert_eq!(values(&head, "x-forwarded-host"), ["localhost"]);
+    assert_eq!(values(&head, "via"), ["1.0 before", "1.1 tidegate"]);
+    for trace in ["6.6.6.6", "evil", "root", "early-data", "_"] {
+        assert!(!head.to_lowercase().contains(trace), "{trace} in {head}");
+    }
+}
+
+#[tokio::test]
+async fn the_scheme_of_a_tls_client_is_https() {
+    let backend = watcher().await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let client = Client::of(&proxy).await;
+    client.open("/ws").await;
+    let heads = backend.heads();
+    assert_eq!(values(&heads[0], "x-forwarded-proto"), ["https"]);
+}
+
+#[tokio::test]
+async fn rl13_rl18_hosts_have_many_spellings_and_the_target_wins() {
+    let backend = watcher().await;
+    let config = route(&[backend.address], "").replace("host = \"*\"", "host = \"chat.example\"");
+    let proxy = Proxy::start(&config).await;
+    let client = Client::of(&proxy).await;
+    for host in
+        ["chat.example", "CHAT.Example", "chat.example.", "chat.example:80", "chat.example:"]
+    {
+        let sent = HANDSHAKE.replace("localhost", host);
+        assert_eq!(client.ask(sent.as_bytes()).await.status, 101, "{host}");
+        assert_eq!(values(backend.heads().last().unwrap(), "host"), [host]);
+    }
+    let sent = HANDSHAKE.replacen("/ws", "http://chat.example:8080/ws?x", 1);
+    assert_eq!(client.ask(sent.as_bytes()).await.status, 101);
+    let head = backend.heads().pop().unwrap();
+    assert!(head.starts_with("GET /ws?x HTTP/1.1\r\n"), "{head}");
+    assert_eq!(values(&head, "host"), ["chat.example:8080"]);
+    assert_eq!(values(&head, "x-forwarded-host"), ["chat.example:8080"]);
+}
+
+#[tokio::test]
+async fn rfc_h41_rl21_rl22_bare_line_feeds_end_here() {
+    let sent = format!("{}{}", "\r\n".repeat(100), HANDSHAKE.replace("\r\n", "\n"));
+    let (head, _) = seen(&sent, "").await;
+    assert_eq!(head.matches('\n').count(), head.matches("\r\n").count());
+    // An empty path after the authority, and two slashes that make none.
+    let (head, _) = seen(&HANDSHAKE.replacen("/ws", "http://localhost", 1), "").await;
+    assert!(head.starts_with("GET / HTTP/1.1\r\n"), "{head}");
+    let (head, _) = seen(&HANDSHAKE.replacen("/ws", "//evil/x", 1), "").await;
+    assert!(head.starts_with("GET //evil/x HTTP/1.1\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn rl45_uh10_large_cookies_and_an_empty_body_are_lawful() {
+    let cookie = format!("a={}", "b".repeat(8 * 1024));
+    let (head, _) = seen(&with(&format!("Cookie: {cookie}\r\nContent-Length: 0")), "").await;
+    assert_eq!(values(&head, "cookie"), [cookie]);
+    assert_eq!(values(&head, "content-length"), [""; 0]);
+}
+
+#[tokio::test]
+async fn rfc_w9_w10_the_backend_chooses_the_subprotocol() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let client = Client::of(&proxy).await;
+    let sent = with("Sec-WebSocket-Protocol: chat.v2, chat.v1\r\nSec-WebSocket-Protocol: x");
+    let answer = client.ask(sent.as_bytes()).await;
+    assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, Some("chat.v2")));
+    assert!(backend.heads()[0].contains("chat.v2, chat.v1\nsec-websocket-protocol: x\n"));
+    // None is chosen where none is offered.
+    let answer = client.ask(HANDSHAKE.as_bytes()).await;
+    assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, None));
+}
+
+#[tokio::test]
+async fn rfc_w14_uh26_uh27_offers_of_extensions_end_here_unless_they_may_pass() {
+    let lines = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
+                 Sec-WebSocket-Extensions: x-odd; a=\"b\", permessage-deflate;server_max_window_bits=7";
+    let (head, answer) = seen(&with(lines), "").await;
+    assert_eq!(values(&head, "sec-websocket-extensions"), [""; 0]);
+    assert_eq!(answer.header("sec-websocket-extensions"), None);
+    let (head, answer) = seen(&with(lines), "compression = \"pass\"").await;
+    let sent: Vec<&str> = lines.lines().map(|line| line.split_once(": ").unwrap().1).collect();
+    assert_eq!(values(&head, "sec-websocket-extensions"), sent);
+    assert_eq!(answer.header("sec-websocket-extensions"), None);
+}
+
+#[tokio::test]
+async fn many_clients_shake_hands_at_once_and_each_gets_its_own_answer() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let client = Client::of(&proxy).await;
+    let all = (0..40).map(|number| {
+        let client = &client;
+        async move {
+            let mut socket = client.open(&format!("/{number}")).await;
+            let sent = Message::text(format!("I am {number}"));
+            socket.send(sent.clone()).await.unwrap();
+            assert_eq!(soon("the echo", socket.next()).await.unwrap().unwrap(), sent);
+        }
+    });
+    let mut all: futures_util::stream::FuturesUnordered<_> = all.collect();
+    while all.next().await.is_some() {}
+    assert_eq!(backend.heads().len(), 40);
+}
+
+#[tokio::test]
+async fn a_client_of_ipv6_is_told_as_such() {
+    // Not every machine has IPv6.
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let backend = watcher().await;
+    let proxy = Proxy::start_bare(&format!(
+        "[log]\nformat = \"json\"\nlevel = \"debug\"\n[admin]\nenabled = false\n\
+         [[listener]]\nname = \"six\"\naddress = \"[::1]:0\"\ntls = false\n\
+         [[listener]]\nname = \"four\"\naddress = \"127.0.0.1:0\"\ntls = false\n{}",
+        route(&[backend.address], "[route.limits]\nclose_grace = \"50ms\"")
+    ))
+    .await;
+    for (listener, address, key) in [("six", "::1", "::/64"), ("four", "127.0.0.1", "127.0.0.1")] {
+        let listening = proxy.address(listener).await;
+        let mut stream = BufReader::new(TcpStream::connect(listening).await.unwrap());
+        stream
+            .write_all(HANDSHAKE.replace("localhost", &listening.to_string()).as_bytes())
+            .await
+            .unwrap();
+        assert_eq!(answer(&mut stream).await.status, 101);
+        drop(stream);
+        let head = backend.heads().pop().unwrap();
+        assert_eq!(values(&head, "x-forwarded-for"), [address]);
+        assert_eq!(values(&head, "host"), [listening.to_string()]);
+        let record = proxy
+            .record("the end", |record| {
+                record["message"] == "ended" && record["listener"] == listener
+            })
+            .await;
+        assert_eq!(record["client_key"], key);
+    }
+}
+
+#[tokio::test]
+async fn uh37_credentials_of_the_query_are_in_no_record() {
+    let backend = watcher().await;
+    let limits = "[route.limits]\nclose_grace = \"50ms\"";
+    let proxy = Proxy::start(&route(&[backend.address], limits)).await;
+    let client = Client::of(&proxy).await;
+    let target = "/ws?a=1&token=s3cret&%74oken=s3cret&SID=s3cret&access_token=s3cret=s3cret";
+    let shown =
+        "/ws?a=1&token=[redacted]&%74oken=[redacted]&SID=[redacted]&access_token=[redacted]";
+    let refused = HANDSHAKE.replacen("/ws", target, 1).replace(": 13", ": 8");
+    assert_eq!(client.ask(refused.as_bytes()).await.status, 426);
+    assert_eq!(proxy.ended("version").await["target"], shown);
+    assert_eq!(client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await.status, 101);
+    assert_eq!(proxy.ended("client_gone").await["target"], shown);
+    // The backend gets what the client sent.
+    assert!(backend.heads()[0].starts_with(&format!("GET {target} ")));
+    let records = proxy.records();
+    assert!(!records.iter().any(|record| record.to_string().contains("s3cret")), "{records:#?}");
+}
+
+#[tokio::test]
+async fn what_clients_send_steers_no_terminal() {
+    let backend = watcher().await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let client = Client::of(&proxy).await;
+    // C1 controls, a change of direction and a line separator are lawful octets of a field.
+    let sent = with("Origin: \u{9b}31m\u{85}\u{202e}\u{2028}x\"y\\z");
+    assert_eq!(client.ask(sent.as_bytes()).await.status, 400);
+    let sent = HANDSHAKE.replace("localhost", "\u{9b}31m\u{202e}");
+    assert_eq!(client.ask(sent.as_bytes()).await.status, 400);
+    for n in [1, 2] {
+        let record = proxy.nth_outcome(n).await;
+        for field in ["origin", "host", "target", "detail"] {
+            let text = record[field].as_str().unwrap_or_default();
+            assert!(text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{text:?}");
+            assert!(text.len() < 400);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Heads that are refused: raw bytes in, a status and one record out, and no backend troubled.
+//! Rows RL of the requirements; each input is one case.
+
+use tokio::io::AsyncWriteExt;
+
+use crate::support::head::{all, get, instead, refused, refused_by, with};
+use crate::support::{Backend, Client, Proxy, read_to_end, route};
+
+#[tokio::test]
+async fn rl01_to_rl08_request_lines() {
+    let mut cases = all(
+        [
+            "garbage\r\n\r\n",
+            "GET /\r\n\r\n",
+            "GET / HTTP/1.2\r\nHost: localhost\r\n\r\n",
+            "GET / HTTP/2.0\r\nHost: localhost\r\n\r\n",
+            "GET / http/1.1\r\nHost: localhost\r\n\r\n",
+            "GET  / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "GE\x01T / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ]
+        .map(String::from),
+        400,
+        "head_bad",
+    );
+    cases.extend(all(
+        [
+            "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+            "TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ]
+        .map(String::from),
+        405,
+        "method",
+    ));
+    let long = "A".repeat(1024);
+    cases.extend(all([get("/").replacen("GET", &long, 1)], 400, "request_bad"));
+    refused(cases).await;
+}
+
+#[tokio::test]
+async fn rl05_the_preface_of_http2_is_no_request() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let mut stream = Client::of(&proxy).await.bare().await;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let answered = read_to_end(&mut stream).await;
+    assert!(answered.is_empty() || answered.starts_with(b"HTTP/1.1 400"));
+    drop(stream);
+    proxy.ended("head_bad").await;
+    assert_eq!(backend.heads(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn rl09_to_rl14_targets() {
+    let mut cases = all([get(&format!("/{}", "a".repeat(8192)))], 414, "uri_too_long");
+    cases.extend(all(["/a b", "/a\x01", "/a\0", "/a\x7f", "http:///a"].map(get), 400, "head_bad"));
+    cases.extend(all(
+        [
+            "/a\u{e9}",
+            "/a\\b",
+            "a",
+            "a:80",
+            "*",
+            "ftp://localhost/",
+            "ws://localhost/",
+            "http://u@localhost/",
+            "http://u:p@localhost/",
+            "http://localhost:99999/",
+        ]
+        .map(get),
+        400,
+        "request_bad",
+    ));
+    refused(cases).await;
+}
+
+#[tokio::test]
+async fn rl15_to_rl19_hosts() {
+    let host = |lines: &str| instead("Host", lines);
+    let mut cases = all(
+        [
+            "",
+            "Host: localhost\r\nHost: localhost",
+            "Host: localhost\r\nX: y\r\nhost: evil",
+            "Host:",
+            "Host: u@localhost",
+            "Host: localhost/x",
+            "Host: localhost:99999",
+            "Host: localhost:0",
+            "Host: localhost, evil",
+            "Host: local host",
+            "Host: [::1",
+            "Host: [::1%25lo]",
+            "Host: ::1",
+            "Host: localhost:80:80",
+            "Host: \u{e9}",
+        ]
+        .map(host),
+        400,
+        "request_bad",
+    );
+    // The Host of an absolute target is ignored, and must be lawful all the same.
+    cases.extend(all(
+        ["GET http://localhost/ HTTP/1.1\r\nHost: u@a/b\r\n\r\n".to_owned()],
+        400,
+        "request_bad",
+    ));
+    cases.extend(all(
+        ["evil", "localhost.evil", "127.0.0.1", "[::1]", "local-host"]
+            .map(|name| host(&format!("Host: {name}\r\nConnection: close"))),
+        404,
+        "no_route",
+    ));
+    cases.extend(all(
+        ["GET http://evil/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned()],
+        404,
+        "no_route",
+    ));
+    refused(cases).await;
+}
+
+#[tokio::test]
+async fn rl20_rl23_field_lines() {
+    let lines = [
+        "X: a\rb",
+        "X: a\0b",
+        "X: a\x01b",
+        "X: a\x7fb",
+        "X : a",
+        "X",
+        ": a",
+        " X: a",
+        "X\x01: a",
+        "X\u{e9}: a",
+        "X: a\r\n b",
+        "X: a\r\n\tb",
+    ];
+    refused(all(lines.map(with), 400, "head_bad")).await;
+}
+
+#[tokio::test]
+async fn rl29_to_rl31_framing() {
+    let post = |lines: &str| {
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n\r\n0\r\n\r\n{}", get("/evil"))
+    };
+    let mut cases = all(
+        [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5",
+            "content-length: 0\r\ntransfer-encoding: CHUNKED",
+            "CONTENT-LENGTH:5\r\nX: y\r\nTransfer-Encoding:\tchunked ",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked, chunked",
+        ]
+        .map(post),
+        400,
+        "request_bad",
+    );
+    cases.extend(all(
+        [
+            "Content-Length: 5\r\nContent-Length: 6",
+            "Content-Length: 5, 6",
+            "Content-Length: +5",
+            "Content-Length: -5",
+            "Content-Length: 0x5",
+            "Content-Length: 5 5",
+            "Content-Length:",
+            "Content-Length: 18446744073709551616",
+            "Transfer-Encoding: gzip",
+            "Transfer-Encoding: xchunked",
+            "Transfer-Encoding: chunked, identity",
+        ]
+        .map(post),
+        400,
+        "head_bad",
+    ));
+    cases.extend(all(
+        [post("Transfer-Encoding: chunked")
+            .replace("HTTP/1.1\r\nHost: localhost\r\nTr", "HTTP/1.0\r\nHost: localhost\r\nTr")],
+        400,
+        "head_bad",
+    ));
+    refused(cases).await;
+}
+
+#[tokio::test]
+async fn rl36_to_rl43_fields_that_may_not_be() {
+    let mut cases = all([with("Expect: 100-continue"), with("Expect: foo")], 417, "expect");
+    cases.extend(all([get("/").replace("\r\n\r\n", "\r\nExpect: foo\r\n\r\n")], 417, "expect"));
+    let nominated = |name| instead("Connection", &format!("Connection: Upgrade, {name}"));
+    cases.extend(all(
+        [
+            "X-Forwarded-For",
+            "x-forwarded-host",
+            "Host",
+            "Origin",
+            "Cookie",
+            "Authorization",
+            "Via",
+            "Forwarded",
+            "Sec-WebSocket-Key",
+            "sec-websocket-extensions",
+            "a b",
+            "a\"",
+        ]
+        .map(nominated),
+        400,
+        "request_bad",
+    ));
+    let many = instead("Connection", &format!("Connection: Upgrade{}", ", a".repeat(1000)));
+    cases.extend(all([many], 400, "request_bad"));
+    cases.extend(all(
+        ["Via: 1.1 tidegate, 1.1 a, 1.1 TIDEGATE", "Via: 1.1 tidegate\r\nVia: 1.1 tidegate (x)"]
+            .map(with),
+        508,
+        "loop",
+    ));
+    refused(cases).await;
+}
+
+#[tokio::test]
+async fn rl12_a_path_that_two_readers_read_differently_leads_nowhere() {
+    let routes = |backend: &Backend| {
+        let main = route(&[backend.address], "");
+        let admin = main
+            .replace("\"all\"", "\"admin\"")
+            .replace("\norigins", "\npath = \"/admin\"\norigins");
+        main + &admin
+    };
+    let targets = [
+        "/a/%2e%2e%2fadmin",
+        "/a/..%2fadmin",
+        "/x/..;/admin",
+        "/admin;x",
+        "//admin",
+        "/%61dmin%2f..",
+        "/a%5c..%5c..%5cadmin",
+    ];
+    refused_by(&routes, all(targets.map(get), 400, "request_bad")).await;
+}

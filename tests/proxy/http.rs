@@ -1,0 +1,235 @@
+//! Plain HTTP beside WebSockets: answers of every framing, one after another on one connection,
+//! and what does not pass.
+
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::support::head::{get, with};
+use crate::support::{
+    Answer, Backend, Client, HANDSHAKE, Proxy, answer, ask, body, read_to_end, route,
+};
+
+async fn before(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
+    let proxy = Proxy::before(&[backend.address]).await;
+    let stream = BufReader::new(Client::of(&proxy).await.bare().await);
+    (proxy, stream)
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn heads_are_made_anew_and_the_applications_part_passes() {
+    let backend = Backend::app(
+        "HTTP/1.1 207 Odd Words\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nETag: W/\"x\"\r\n\
+         Content-Encoding: gzip\r\nX-Gone: 1\r\nConnection: x-gone, close\r\nKeep-Alive: 5\r\n\
+         Proxy-Authenticate: Basic\r\nUpgrade: h2c\r\nVia: 1.1 before\r\nContent-Length: 2\r\n\r\nok",
+    )
+    .await;
+    let (_proxy, mut stream) = before(&backend).await;
+    let target = "/a%2Fb/../c;x?y=%00z&token=s";
+    let request = format!(
+        "PROPFIND {target} HTTP/1.1\r\nHost: a\r\nCookie: c\r\nAuthorization: Basic eDp5\r\nX-B: 2\r\n\
+         Connection: x-b, keep-alive\r\nTE: trailers\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\
+         X-Forwarded-For: 6.6.6.6\r\nX_F: 6\r\nAccept-Encoding: br\r\n\r\n"
+    );
+    let (answer, body) = ask(&mut stream, &request).await;
+    assert_eq!((answer.status, &body[..]), (207, &b"ok"[..]));
+    assert_eq!(answer.all("set-cookie"), "a=1, b=2");
+    assert_eq!(answer.header("etag"), Some("W/\"x\""));
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    for name in ["x-gone", "keep-alive", "proxy-authenticate", "upgrade", "connection"] {
+        assert_eq!(answer.header(name), None, "{name}");
+    }
+    let [head] = backend.heads().try_into().unwrap();
+    assert!(head.starts_with(&format!("PROPFIND {target} HTTP/1.1\r\n")), "{head}");
+    let seen = Answer { status: 0, head };
+    assert_eq!(seen.header("cookie"), Some("c"));
+    assert_eq!(seen.header("authorization"), Some("Basic eDp5"));
+    assert_eq!(seen.header("accept-encoding"), Some("br"));
+    assert_eq!(seen.all("x-forwarded-for"), "127.0.0.1");
+    assert_eq!(seen.all("via"), "1.1 tidegate");
+    for name in ["x-b", "te", "upgrade", "http2-settings", "x_f", "transfer-encoding"] {
+        assert_eq!(seen.header(name), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn answers_of_every_framing_come_back() {
+    for (sent, expected) in [
+        (OK.to_owned(), "ok"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\nX-T: 1\r\n\r\n".into(), "ok"),
+        ("HTTP/1.1 200 OK\r\nX: y\r\n\r\nok".into(), "ok"),
+        ("HTTP/1.0 200 OK\r\n\r\nok".into(), "ok"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".into(), ""),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok".into(), "ok"),
+        ("HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n".repeat(3) + OK, "ok"),
+        (format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"), "ok"),
+    ] {
+        let backend = Backend::app(sent.as_str()).await;
+        let (_proxy, mut stream) = before(&backend).await;
+        for _ in 0..2 {
+            let (answer, body) = ask(&mut stream, &get("/")).await;
+            assert_eq!((answer.status, &body[..]), (200, expected.as_bytes()), "{sent:?}");
+        }
+        assert_eq!(backend.heads().len(), 2, "one connection for each request");
+    }
+}
+
+#[tokio::test]
+async fn answers_without_a_body_leave_the_connection_in_step() {
+    for (method, sent) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nX-A: b\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\nX-A: b\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nX-A: b\r\n\r\n"),
+    ] {
+        let backend = Backend::app(sent).await;
+        let (_proxy, mut stream) = before(&backend).await;
+        for _ in 0..3 {
+            stream.write_all(get("/").replace("GET", method).as_bytes()).await.unwrap();
+            let answer = answer(&mut stream).await;
+            assert_eq!(answer.header("x-a"), Some("b"), "{sent:?} became {answer:?}");
+            assert_eq!(answer.status, sent[9..12].parse::<u16>().unwrap());
+            let length = answer.header("content-length");
+            match (method, answer.status) {
+                ("HEAD", _) if sent.contains("1234") => assert_eq!(length, Some("1234")),
+                (_, 204) => assert_eq!(length, None),
+                // RFC 9110 8.6: what a 200 would have had, or nothing.
+                _ => assert!(length.is_none_or(|length| length == "1234"), "{answer:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn rl39_a_hundred_pipelined_requests_are_answered_in_order() {
+    let backend = Backend::raw(|head, mut stream, _| async move {
+        let target = head.split(' ').nth(1).unwrap();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len());
+        let _ = stream.write_all(answer.as_bytes()).await;
+    })
+    .await;
+    let (_proxy, mut stream) = before(&backend).await;
+    let all: String = (0..100).map(|n| get(&format!("/{n}"))).collect();
+    stream.write_all(all.as_bytes()).await.unwrap();
+    for n in 0..100 {
+        let answer = answer(&mut stream).await;
+        assert_eq!(body(&mut stream, &answer).await, format!("/{n}").as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn rfc_h36_a_client_of_http_1_0_is_spoken_to_as_such() {
+    let backend =
+        Backend::app("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+            .await;
+    let (_proxy, mut stream) = before(&backend).await;
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\n\r\n").await.unwrap();
+    let all = String::from_utf8(read_to_end(&mut stream).await).unwrap();
+    assert!(all.ends_with("\r\n\r\nok") && !all.contains("chunked"), "{all}");
+    let [head] = backend.heads().try_into().unwrap();
+    let head = Answer { status: 0, head };
+    assert!(head.head.starts_with("GET / HTTP/1.1\r\n"), "{head:?}");
+    assert_eq!((head.all("via").as_str(), head.header("upgrade")), ("1.0 tidegate", None));
+}
+
+#[tokio::test]
+async fn expect_100_continue_is_answered_before_the_body() {
+    let backend = Backend::app(OK).await;
+    let (_proxy, mut stream) = before(&backend).await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut stream).await.status, 100);
+    assert_eq!(ask(&mut stream, "hello").await.1, b"ok");
+    assert_eq!(backend.bytes().await, b"hello");
+}
+
+#[tokio::test]
+async fn an_upgrade_to_something_else_is_a_request_among_others() {
+    let backend = Backend::app(OK).await;
+    let (_proxy, mut stream) = before(&backend).await;
+    let h2c = "GET /h2c HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+               Upgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n";
+    assert_eq!(ask(&mut stream, &format!("{h2c}{}", get("/next"))).await.1, b"ok");
+    assert_eq!(ask(&mut stream, "").await.1, b"ok");
+    // And a WebSocket may follow on the same connection.
+    stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut stream).await.status, 101);
+    assert_eq!(backend.heads().len(), 3);
+}
+
+#[tokio::test]
+async fn bm09_bm16_answers_that_no_client_may_see() {
+    let backend_says = [
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nleak",
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nleak\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nleak",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4, 5\r\n\r\nleak",
+        "HTTP/1.1 200 OK\r\nContent-Length: +4\r\n\r\nleak",
+        "HTTP/1.1 200 OK\r\nX : leak\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: a\r\n leak\r\n\r\n",
+        "HTTP/1.1 999 leak\r\n\r\n",
+        "leak\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: leak\r\n",
+        "",
+    ];
+    for sent in backend_says {
+        let backend = Backend::app(sent).await;
+        let (proxy, mut stream) = before(&backend).await;
+        stream.write_all(get("/").as_bytes()).await.unwrap();
+        let answer = answer(&mut stream).await;
+        assert_eq!(answer.status, 502, "{sent:?} became {answer:?}");
+        assert_eq!(read_to_end(&mut stream).await, b"502 Bad Gateway\n", "{sent:?}");
+        assert_eq!(proxy.nth_outcome(1).await["end"], "backend_handshake_bad");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_answer_never_looks_whole() {
+    for sent in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nzz\r\n",
+    ] {
+        let backend = Backend::app(sent).await;
+        let (_proxy, mut stream) = before(&backend).await;
+        stream.write_all(get("/").as_bytes()).await.unwrap();
+        // It may break before anything of it is written.
+        let answer = answer(&mut stream).await;
+        assert!(matches!(answer.status, 0 | 200), "{answer:?}");
+        let rest = String::from_utf8(read_to_end(&mut stream).await).unwrap();
+        match answer.header("content-length") {
+            Some(length) => assert!(rest.len() < length.parse().unwrap(), "{rest:?}"),
+            None if answer.status == 0 => assert_eq!(rest, ""),
+            None => assert!(rest.contains("part") && !rest.contains("0\r\n\r\n"), "{rest:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_client_meets_one_backend_whatever_it_asks_for() {
+    let mut backends = Vec::new();
+    for _ in 0..4 {
+        backends.push(Backend::app(OK).await);
+    }
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let proxy = Proxy::start(&route(&addresses, "")).await;
+    let client = Client::of(&proxy).await;
+    let mut met = std::collections::BTreeSet::new();
+    for number in 1..=12_u8 {
+        let before: Vec<usize> = backends.iter().map(|backend| backend.heads().len()).collect();
+        let host = [127, 0, 1, number];
+        for request in [get("/"), HANDSHAKE.to_owned(), get("/again"), with("X: y")] {
+            let mut stream = BufReader::new(client.bare_from(host).await);
+            stream.write_all(request.as_bytes()).await.unwrap();
+            assert!(matches!(answer(&mut stream).await.status, 200 | 101));
+        }
+        let grown: Vec<usize> =
+            backends.iter().zip(before).map(|(backend, n)| backend.heads().len() - n).collect();
+        assert_eq!(grown.iter().max(), Some(&4), "{host:?}: {grown:?}");
+        met.insert(grown.iter().position(|n| *n == 4));
+    }
+    assert!(met.len() > 1, "twelve clients met {met:?}");
+}

@@ -1,0 +1,203 @@
+//! Which pages may open WebSockets (RFC 6455 10.2): the allow-list, through the executable.
+
+use crate::support::head::with;
+use crate::support::{Backend, Client, Proxy, route};
+
+/// A proxy for `chat.example` with this list of origins.
+struct Guarded {
+    backend: Backend,
+    proxy: Proxy,
+    client: Client,
+}
+
+impl Guarded {
+    async fn by(origins: &str) -> Self {
+        let backend = Backend::echo().await;
+        let config = route(&[backend.address], "").replace("[\"*\"]", origins);
+        let proxy = Proxy::start(&config).await;
+        let client = Client::of(&proxy).await;
+        Self { backend, proxy, client }
+    }
+
+    /// The status of a handshake with this Origin line, or with other lines.
+    async fn status(&self, host: &str, lines: &str) -> u16 {
+        let sent = with(lines).replacen("localhost", host, 1);
+        self.client.ask(sent.as_bytes()).await.status
+    }
+
+    /// Asks as a page of each origin; those of the first list must be let in, the others not.
+    async fn judges(&self, welcome: &[&str], foreign: &[&str]) {
+        for (origins, expected) in [(welcome, 101), (foreign, 403)] {
+            for origin in origins {
+                let status = self.status("chat.example", &format!("Origin: {origin}")).await;
+                assert_eq!(status, expected, "{origin}");
+            }
+        }
+        for n in 1..=foreign.len() {
+            let record =
+                self.proxy.nth_record("refusal", n, |record| record["message"] == "refused").await;
+            assert_eq!(record["end"], "origin", "{record}");
+            assert_eq!(record["key"], "route.origins");
+            assert_eq!(record["status"], 403);
+            assert_eq!(record["route"], "all");
+            // What stands before an `@` may be a password.
+            let shown = foreign[n - 1].rsplit_once('@');
+            let shown = shown.map(|(_, host)| format!("[redacted]@{host}"));
+            assert_eq!(record["origin"], shown.as_deref().unwrap_or(foreign[n - 1]));
+        }
+        assert_eq!(self.backend.heads().len(), welcome.len());
+    }
+}
+
+#[tokio::test]
+async fn uh17_uh18_uh20_one_exact_origin() {
+    let guarded = Guarded::by("[\"https://good.example\"]").await;
+    guarded
+        .judges(
+            &["https://good.example", "HTTPS://Good.EXAMPLE", "https://good.example:443"],
+            &[
+                "http://good.example",
+                "https://good.example:8443",
+                "https://good.example.evil.com",
+                "https://evilgood.example",
+                "https://a.good.example",
+                "https://good.example/",
+                "https://good.example/path",
+                "https://good.example?",
+                "https://u@good.example",
+                "https://good.example:",
+                "https://good.example https://evil.example",
+                "https://good.example, https://good.example",
+                "https://good%2eexample",
+                "https:good.example",
+                "//good.example",
+                "good.example",
+                "https://",
+                "file://",
+                "null",
+                "NULL",
+                "*",
+                "https://*",
+            ],
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn uh17_whole_subdomains_and_never_the_apex() {
+    let guarded = Guarded::by("[\"https://*.good.example\"]").await;
+    guarded
+        .judges(
+            &["https://a.good.example", "https://a.b.good.example", "https://A.Good.Example:443"],
+            &[
+                "https://good.example",
+                "https://.good.example",
+                "https://evilgood.example",
+                "https://a.good.example.evil.com",
+                "https://*.good.example",
+                "http://a.good.example",
+                "https://a.good.example:444",
+            ],
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn uh18_same_origin_is_scheme_host_and_port_of_the_request() {
+    let guarded = Guarded::by("[\"same-origin\"]").await;
+    // The plain listener is http, on the default port where Host names none.
+    guarded
+        .judges(
+            &["http://chat.example", "http://CHAT.example:80"],
+            &[
+                "https://chat.example",
+                "http://chat.example:8080",
+                "http://a.chat.example",
+                "http://localhost",
+                "null",
+            ],
+        )
+        .await;
+    assert_eq!(guarded.status("chat.example:8080", "Origin: http://chat.example:8080").await, 101);
+    assert_eq!(guarded.status("chat.example:8080", "Origin: http://chat.example").await, 403);
+    assert_eq!(guarded.status("[::1]:9", "Origin: http://[0:0::1]:9").await, 101);
+}
+
+#[tokio::test]
+async fn uh20_over_tls_the_same_origin_is_https() {
+    let guarded = Guarded::by("[\"same-origin\"]").await;
+    let client = &guarded.client;
+    assert!(client.websocket("/ws", &[("origin", "https://localhost")]).await.is_ok());
+    for foreign in ["http://localhost", "https://localhost:8443", "https://evil.example"] {
+        match client.websocket("/ws", &[("origin", foreign)]).await {
+            Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => {
+                assert_eq!(answer.status(), 403, "{foreign}");
+            }
+            other => panic!("{foreign}: {:?}", other.map(|(_, answer)| answer)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn uh15_uh16_missing_and_null_are_choices_of_their_own() {
+    for (origins, missing, null, page) in [
+        ("[\"https://good.example\"]", 403, 403, 101),
+        ("[\"missing\"]", 101, 403, 403),
+        ("[\"null\"]", 403, 101, 403),
+        ("[\"https://good.example\", \"missing\", \"null\"]", 101, 101, 101),
+        ("[\"same-origin\"]", 403, 403, 403),
+        ("[\"*\"]", 101, 101, 101),
+    ] {
+        let guarded = Guarded::by(origins).await;
+        assert_eq!(guarded.status("chat.example", "X: y").await, missing, "{origins}");
+        assert_eq!(guarded.status("chat.example", "Origin: null").await, null, "{origins}");
+        let status = guarded.status("chat.example", "Origin: https://good.example").await;
+        assert_eq!(status, page, "{origins}");
+    }
+}
+
+#[tokio::test]
+async fn uh21_names_are_compared_in_punycode_only() {
+    let guarded = Guarded::by("[\"https://xn--bcher-kva.example\"]").await;
+    assert_eq!(guarded.status("a", "Origin: https://xn--bcher-kva.example").await, 101);
+    assert_eq!(guarded.status("a", "Origin: https://XN--BCHER-KVA.example").await, 101);
+    assert_eq!(guarded.status("a", "Origin: https://b\u{fc}cher.example").await, 400);
+}
+
+#[tokio::test]
+async fn uh19_what_cannot_be_read_as_one_origin_is_400_even_where_all_are_welcome() {
+    let guarded = Guarded::by("[\"*\"]").await;
+    let lines = [
+        "Origin: https://good.example\r\nOrigin: https://good.example",
+        "Origin: https://good.example\r\nOrigin: https://evil.example",
+        "Origin: null\r\norigin:",
+        "Origin: https://good\texample",
+        "Origin: https://good.example\u{e9}",
+    ];
+    for (n, line) in lines.into_iter().enumerate() {
+        assert_eq!(guarded.status("chat.example", line).await, 400, "{line}");
+        let record = guarded.proxy.nth_outcome(n + 1).await;
+        assert_eq!(record["end"], "handshake_bad", "{line}");
+        assert_eq!(record["key"], serde_json::Value::Null);
+    }
+    // What no header may hold at all, the parser refuses.
+    for line in ["Origin: a\x01b", "Origin: a\0", "Origin: a\x7f"] {
+        assert_eq!(guarded.status("chat.example", line).await, 400, "{line:?}");
+    }
+    assert_eq!(guarded.backend.heads().len(), 0);
+}
+
+#[tokio::test]
+async fn a_foreign_page_hears_nothing_but_the_refusal() {
+    let guarded = Guarded::by("[\"same-origin\"]").await;
+    let sent = with("Origin: https://evil.example");
+    let answer = guarded.client.ask(sent.as_bytes()).await;
+    assert_eq!((answer.status, answer.header("connection")), (403, Some("close")));
+    for name in ["access-control-allow-origin", "sec-websocket-accept", "upgrade", "retry-after"] {
+        assert_eq!(answer.header(name), None, "{name}");
+    }
+    // Plain requests are the application's own affair: it answers CORS itself.
+    let plain = "GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://evil.example\r\n\r\n";
+    let status = guarded.client.ask(plain.as_bytes()).await.status;
+    assert_ne!(status, 403);
+}

@@ -1,0 +1,221 @@
+//! Clients: tungstenite, or raw bytes, over TLS or plain TCP.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Response;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use super::process::Proxy;
+use super::soon;
+
+/// What a client needs to know of a proxy.
+#[derive(Clone)]
+pub struct Client {
+    /// The TLS listener.
+    pub tls: SocketAddr,
+    /// The plain listener.
+    pub plain: SocketAddr,
+    connector: TlsConnector,
+}
+
+/// A response read from raw bytes.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Status line and header lines, as sent.
+    pub head: String,
+}
+
+impl Answer {
+    /// The value of a header, the first if there are several.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// All values of a header, joined by `, `.
+    pub fn all(&self, name: &str) -> String {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        let lines = lines.filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        lines.map(|(_, value)| value.trim()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Client {
+    /// For a proxy started by [`Proxy::start`].
+    pub async fn of(proxy: &Proxy) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(proxy.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            tls: proxy.address("tls").await,
+            plain: proxy.address("plain").await,
+            connector: TlsConnector::from(Arc::new(config)),
+        }
+    }
+
+    /// A TLS connection that asks for `localhost`.
+    pub async fn secure(&self) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(self.tls).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        soon("TLS", self.connector.connect(name, stream)).await.unwrap()
+    }
+
+    /// A plain connection.
+    pub async fn bare(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.plain).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    /// A plain connection that comes from another address of this machine (`127.0.0.0/8`).
+    pub async fn bare_from(&self, host: impl Into<IpAddr>) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((host.into(), 0).into()).unwrap();
+        let stream = soon("a connection", socket.connect(self.plain)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    /// A WebSocket over TLS, by tungstenite, with more header lines.
+    pub async fn websocket(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<(WebSocketStream<TlsStream<TcpStream>>, Response), Error> {
+        let mut request = format!("wss://localhost{path}").into_client_request().unwrap();
+        for (name, value) in headers {
+            let name: hyper::header::HeaderName = name.parse().unwrap();
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        soon("the handshake", client_async(request, self.secure().await)).await
+    }
+
+    /// A WebSocket over TLS that must be admitted.
+    pub async fn open(&self, path: &str) -> WebSocketStream<TlsStream<TcpStream>> {
+        self.websocket(path, &[]).await.unwrap().0
+    }
+
+    /// A WebSocket over plain TCP, handshake done by hand: what follows is raw frames.
+    pub async fn raw_tunnel(&self) -> BufReader<TcpStream> {
+        let mut stream = BufReader::new(self.bare().await);
+        stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        stream
+    }
+
+    /// Sends raw bytes on a plain connection and reads one response head.
+    pub async fn ask(&self, bytes: &[u8]) -> Answer {
+        let mut stream = BufReader::new(self.bare().await);
+        stream.write_all(bytes).await.unwrap();
+        answer(&mut stream).await
+    }
+}
+
+/// Reads one response head.
+pub async fn answer(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Answer {
+    let head = read_head(stream).await;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    Answer { status, head }
+}
+
+/// Sends a request and reads the whole answer to it.
+pub async fn ask(
+    stream: &mut (impl AsyncBufReadExt + AsyncWriteExt + Unpin),
+    request: &str,
+) -> (Answer, Vec<u8>) {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let answer = answer(stream).await;
+    let body = body(stream, &answer).await;
+    (answer, body)
+}
+
+/// Reads the body that an answer's head announces: by length, in chunks, or to the end.
+pub async fn body(stream: &mut (impl AsyncBufReadExt + Unpin), answer: &Answer) -> Vec<u8> {
+    if answer.header("transfer-encoding") == Some("chunked") {
+        return chunks(stream).await;
+    }
+    match answer.header("content-length") {
+        Some(length) => {
+            let mut body = vec![0; length.parse().unwrap()];
+            soon("a body", stream.read_exact(&mut body)).await.unwrap();
+            body
+        }
+        None => read_to_end(stream).await,
+    }
+}
+
+/// Reads a chunked body (RFC 9112 7.1), which must be whole and without trailers.
+async fn chunks(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Vec<u8> {
+    soon("chunks", async {
+        let mut body = Vec::new();
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let size = usize::from_str_radix(line.trim_end(), 16);
+            let size = size.unwrap_or_else(|_| panic!("{line:?} is no size of a chunk"));
+            let start = body.len();
+            body.resize(start + size + 2, 0);
+            stream.read_exact(&mut body[start..]).await.unwrap();
+            assert!(body.ends_with(b"\r\n"));
+            body.truncate(start + size);
+            if size == 0 {
+                return body;
+            }
+        }
+    })
+    .await
+}
+
+/// Reads up to and with the empty line; what came if the stream ends before.
+pub async fn read_head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> String {
+    let mut head = Vec::new();
+    soon("a head", async {
+        loop {
+            match stream.read_until(b'\n', &mut head).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) if head.ends_with(b"\r\n\r\n") => return,
+                Ok(_) => {}
+            }
+        }
+    })
+    .await;
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+/// Everything until the stream ends, in whichever way.
+pub async fn read_to_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut piece = [0; 16 * 1024];
+    soon("the end of a stream", async {
+        while let Ok(n @ 1..) = stream.read(&mut piece).await {
+            all.extend_from_slice(&piece[..n]);
+        }
+    })
+    .await;
+    all
+}
+
+/// A lawful opening handshake.
+pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";

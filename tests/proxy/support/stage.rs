@@ -1,0 +1,179 @@
+//! A proxy before one raw backend, both ends of every tunnel in the test's own hands.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, mpsc};
+use tokio_rustls::client::TlsStream;
+
+use super::client::{Answer, HANDSHAKE, answer, read_head};
+use super::{Backend, Client, Proxy, Record, route, soon, wire};
+
+/// The end of a plain connection.
+pub type Plain = BufReader<TcpStream>;
+/// The end of a TLS connection.
+pub type Secure = BufReader<TlsStream<TcpStream>>;
+
+/// A raw backend that hands each connection to the test as soon as its 101 is written.
+pub struct Door {
+    backend: Backend,
+    arrivals: Mutex<mpsc::Receiver<Plain>>,
+}
+
+impl Door {
+    /// On a port of its own.
+    pub async fn new() -> Self {
+        let (sender, arrivals) = mpsc::channel(1024);
+        let backend = Backend::raw_tunnel(move |stream, _| {
+            let sender = sender.clone();
+            async move { drop(sender.send(stream).await) }
+        });
+        Self { backend: backend.await, arrivals: Mutex::new(arrivals) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.backend.address
+    }
+
+    /// The next connection.
+    pub async fn next(&self) -> Plain {
+        let mut arrivals = self.arrivals.lock().await;
+        soon("a connection at the backend", arrivals.recv()).await.unwrap()
+    }
+}
+
+/// A proxy whose only route leads to one [`Door`].
+pub struct Stage {
+    pub proxy: Proxy,
+    pub client: Client,
+    pub door: Door,
+}
+
+impl Stage {
+    /// `more`: further keys of the route, and then further tables.
+    pub async fn with(more: &str) -> Self {
+        let door = Door::new().await;
+        let proxy = Proxy::start(&route(&[door.address()], more)).await;
+        Self { client: Client::of(&proxy).await, proxy, door }
+    }
+
+    /// A tunnel from a plain client.
+    pub async fn open(&self) -> (Plain, Plain) {
+        (self.client.raw_tunnel().await, self.door.next().await)
+    }
+
+    /// A tunnel from a client on this loopback address.
+    pub async fn open_from(&self, host: [u8; 4]) -> (Plain, Plain) {
+        let client = upgrade(self.client.bare_from(host).await).await;
+        (client, self.door.next().await)
+    }
+
+    /// A tunnel from a TLS client.
+    pub async fn open_secure(&self) -> (Secure, Plain) {
+        (upgrade(self.client.secure().await).await, self.door.next().await)
+    }
+
+    /// The record of the n-th tunnel, from 1, as soon as it is over.
+    pub async fn end_of(&self, session: usize) -> Record {
+        self.proxy.end_of(session).await
+    }
+}
+
+impl Proxy {
+    /// The record of the n-th tunnel of this process, from 1, as soon as it is over.
+    pub async fn end_of(&self, session: usize) -> Record {
+        let fits = |record: &Record| record["message"] == "ended" && record["session"] == session;
+        self.record("an ended tunnel", fits).await
+    }
+
+    /// What `/healthz` says.
+    pub async fn health(&self) -> Value {
+        let (answer, body) = get(self.admin().await, "/healthz").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    /// Waits until `/healthz` shows no connection and no tunnel.
+    pub async fn at_rest(&self) {
+        soon("the gauges to return to zero", async {
+            loop {
+                let health = self.health().await;
+                if (&health["connections"], &health["tunnels"]) == (&0.into(), &0.into()) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+}
+
+/// The opening handshake by hand; it must be admitted.
+pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> BufReader<S> {
+    let mut stream = BufReader::new(stream);
+    stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let head = read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    stream
+}
+
+/// One GET on a connection of its own: head and body.
+pub async fn get(address: SocketAddr, path: &str) -> (Answer, Vec<u8>) {
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let answer = answer(&mut stream).await;
+    let mut body = Vec::new();
+    let _ = soon("a body", stream.read_to_end(&mut body)).await;
+    (answer, body)
+}
+
+/// Ends a connection with a reset.
+pub fn reset(stream: Plain) {
+    let stream = stream.into_inner();
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Sends a message to the client and waits for it there: whatever the client had sent before is
+/// judged by then.
+pub async fn nudge<C>(client: &mut C, backend: &mut Plain)
+where
+    C: AsyncRead + Unpin,
+{
+    backend.write_all(&wire::bare(0x80 | wire::PONG, b"nudge")).await.unwrap();
+    let frame = wire::read_past_pings(client).await.unwrap();
+    assert_eq!((frame.opcode(), &frame.payload[..]), (wire::PONG, &b"nudge"[..]));
+}
+
+/// The tunnel lives: a message each way.
+pub async fn lives<C>(client: &mut C, backend: &mut Plain)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    client.write_all(&wire::masked(0x80 | wire::TEXT, b"up")).await.unwrap();
+    client.flush().await.unwrap();
+    let frame = wire::read(backend).await.unwrap();
+    assert_eq!((frame.opcode(), &frame.payload[..]), (wire::TEXT, &b"up"[..]));
+    backend.write_all(&wire::bare(0x80 | wire::TEXT, b"down")).await.unwrap();
+    let frame = wire::read_past_pings(client).await.unwrap();
+    assert_eq!((frame.opcode(), &frame.payload[..]), (wire::TEXT, &b"down"[..]));
+}
+
+/// Both sides say goodbye, the client first, and the tunnel is over.
+pub async fn farewell<C>(mut client: C, mut backend: Plain)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let close = wire::close(1000, "");
+    client.write_all(&wire::masked(0x80 | wire::CLOSE, &close)).await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1000);
+    backend.write_all(&wire::bare(0x80 | wire::CLOSE, &close)).await.unwrap();
+    assert_eq!(wire::read_past_pings(&mut client).await.unwrap().code(), 1000);
+}
