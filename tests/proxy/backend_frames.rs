@@ -1,0 +1,217 @@
+//! Frames of a backend that break a rule or a limit, and backends that leave: they are told what
+//! they did, the client is told 1011, and never half a frame as if it were a whole one.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Stage, farewell, lives, nudge, read_to_end, reset, soon, wire};
+
+#[tokio::test]
+async fn fb01_fb02_fb07_unlawful_frames_are_told_to_both_sides() {
+    let stage = Stage::with("").await;
+    let cases = unlawful()
+        .into_iter()
+        .flat_map(|(end, code, frames)| frames.into_iter().map(move |frame| (end, code, frame)));
+    for (session, (end, code, frame)) in (1..).zip(cases) {
+        let (mut client, mut backend) = stage.open().await;
+        let before = wire::bare(0x80 | wire::TEXT, b"lawful");
+        let sent = [&before[..], &frame, b"and more"].concat();
+        backend.write_all(&sent).await.unwrap();
+        let told = wire::read(&mut backend).await.unwrap();
+        assert_eq!((told.code(), told.masked), (code, true), "{end}: {frame:?}");
+        // RFC 6455 7.1.7
+        assert_eq!(read_to_end(&mut backend).await, b"", "{end}: {frame:?}");
+        assert_eq!(wire::read(&mut client).await.unwrap().payload, b"lawful");
+        let told = wire::read(&mut client).await.unwrap();
+        assert_eq!((told.code(), told.masked), (1011, false), "{end}: {frame:?}");
+        drop((client, backend));
+        let record = stage.end_of(session).await;
+        assert_eq!((&record["end"], &record["by"]), (&end.into(), &"backend".into()));
+        assert_eq!(
+            (&record["close_client"], &record["close_backend"]),
+            (&1011.into(), &code.into())
+        );
+        assert_eq!(record["down_messages"], 1);
+    }
+}
+
+/// What ends a tunnel, the code its backend is told, and frames of a backend that do it.
+fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
+    let bare = wire::bare;
+    let close = |payload: &[u8]| bare(0x80 | wire::CLOSE, payload);
+    let masked = [0x81, 0x88, 0x89].map(|first| wire::masked(first, b""));
+    let bits = [0xc1, 0xa1, 0x91, 0xca].map(|first| bare(first, b""));
+    let opcodes = [0x83, 0x87, 0x8b, 0x8f].map(|first| bare(first, b""));
+    let lengths: [&[u8]; 3] = [
+        &[0x82, 0x7e, 0, 125],
+        &[0x82, 0x7f, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
+        &[0x82, 0x7f, 0x80, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    let strays = [0x80, 0x00].map(|first| bare(first, b"stray"));
+    let control = [vec![0x89, 0x7e, 0, 126], bare(wire::PONG, b"")];
+    let codes = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000];
+    let codes = codes.map(|code| close(&wire::close(code, "")));
+    vec![
+        ("ws_masked", 1002, masked.into()),
+        ("ws_rsv", 1002, bits.into()),
+        ("ws_rsv", 1002, vec![b"HTTP/1.1 200 OK\r\n\r\n".to_vec()]),
+        ("ws_opcode", 1002, opcodes.into()),
+        ("ws_length", 1002, lengths.map(<[u8]>::to_vec).into()),
+        ("ws_continuation", 1002, strays.into()),
+        ("ws_control", 1002, control.into()),
+        ("ws_close", 1002, vec![close(&[3])]),
+        ("ws_close", 1002, codes.into()),
+        ("ws_close", 1007, vec![close(b"\x03\xe8\xff")]),
+    ]
+}
+
+#[tokio::test]
+async fn fb03_a_message_over_the_backends_limit() {
+    let stage = Stage::with("[limits]\nmessage_from_backend = \"2KiB\"\n").await;
+    let fits = wire::bare(0x82, &[1; 2048]);
+    let cases = [
+        (vec![], wire::header(0x82, 0, 2049)),
+        (vec![], wire::header(0x82, 0, 1 << 62)),
+        (wire::bare(wire::TEXT, &[b'x'; 2048]), wire::header(0x80, 0, 1)),
+    ];
+    for (session, (passes, crosses)) in (1..).zip(cases) {
+        let (mut client, mut backend) = stage.open_secure().await;
+        backend.write_all(&[&fits[..], &passes, &crosses].concat()).await.unwrap();
+        assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1009);
+        let mut got = vec![0; fits.len() + passes.len()];
+        soon("what fits", client.read_exact(&mut got)).await.unwrap();
+        assert!(got == [&fits[..], &passes].concat());
+        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1011);
+        drop((client, backend));
+        let record = stage.end_of(session).await;
+        assert_eq!((&record["end"], &record["by"]), (&"message_too_big".into(), &"backend".into()));
+        assert_eq!(record["key"], "limits.message_from_backend");
+        assert_eq!(record["value"], "2KiB");
+    }
+}
+
+#[tokio::test]
+async fn fb08_fb09_a_backend_that_leaves_without_a_word() {
+    let stage = Stage::with("").await;
+    // Between frames; inside a header; inside a control frame: nothing of it was passed on.
+    let pieces: [&[u8]; 4] = [b"", b"\x82", b"\x82\x7e\x10", b"\x89\x05abc"];
+    for (index, piece) in pieces.into_iter().cycle().take(8).enumerate() {
+        let (mut client, mut backend) = stage.open_secure().await;
+        lives(&mut client, &mut backend).await;
+        backend.write_all(piece).await.unwrap();
+        client.write_all(&wire::masked(0x80 | wire::TEXT, b"barrier")).await.unwrap();
+        client.flush().await.unwrap();
+        assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"barrier");
+        if index < 4 {
+            drop(backend)
+        } else {
+            reset(backend)
+        }
+        let told = wire::read(&mut client).await.unwrap();
+        assert_eq!((told.code(), told.masked), (1011, false), "{piece:?}");
+        drop(client);
+        let record = stage.end_of(index + 1).await;
+        assert_eq!((&record["end"], &record["by"]), (&"backend_gone".into(), &"backend".into()));
+        assert_eq!((&record["close_client"], &record["close_backend"]), (&1011.into(), &().into()));
+    }
+}
+
+#[tokio::test]
+async fn fb10_an_end_in_the_middle_of_a_frame_completes_nothing() {
+    let stage = Stage::with("").await;
+    let frame = wire::bare(0x80 | wire::BINARY, &[1; 1000]);
+    for session in 1..=4 {
+        let (mut client, mut backend) = stage.open_secure().await;
+        backend.write_all(&frame[..600]).await.unwrap();
+        let mut got = vec![0; 600];
+        soon("a part", client.read_exact(&mut got)).await.unwrap();
+        if session % 2 == 0 {
+            reset(backend)
+        } else {
+            drop(backend)
+        }
+        assert_eq!(read_to_end(&mut client).await, b"", "no Close inside a frame");
+        drop(client);
+        let record = stage.end_of(session).await;
+        assert_eq!((&record["end"], &record["by"]), (&"backend_gone".into(), &"backend".into()));
+        assert!(record["close_backend"].is_null() && record["close_client"].is_null());
+        assert_eq!(record["down_bytes"], 600);
+    }
+}
+
+#[tokio::test]
+async fn a_breach_of_one_side_lets_the_other_sides_frame_be_finished_first() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open().await;
+    let frame = wire::bare(0x80 | wire::BINARY, &[1; 100_000]);
+    backend.write_all(&frame[..50_000]).await.unwrap();
+    let mut first = vec![0; 50_000];
+    soon("half a frame", client.read_exact(&mut first)).await.unwrap();
+    client.write_all(&wire::bare(0x81, b"no mask")).await.unwrap();
+    // The side at fault is in the middle of a frame that goes to it; a Close inside would be
+    // payload (RFC 6455 5.4).
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+    backend.write_all(&frame[50_000..]).await.unwrap();
+    let mut second = vec![0; frame.len() - 50_000];
+    soon("the other half", client.read_exact(&mut second)).await.unwrap();
+    assert!([first, second].concat() == frame);
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1002);
+    assert_eq!(read_to_end(&mut client).await, b"");
+}
+
+#[tokio::test]
+async fn fc26_fb06_closes_pass_as_they_are() {
+    let stage = Stage::with("").await;
+    let long = "r".repeat(123);
+    let mut sent: Vec<Vec<u8>> = vec![vec![]];
+    let codes = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014];
+    for code in codes.into_iter().chain([3000, 3999, 4000, 4999]) {
+        sent.push(wire::close(code, ""));
+        sent.push(wire::close(code, &long));
+    }
+    sent.push(wire::close(4001, "auf Wiedersehen, \u{1f30a}"));
+    let close = 0x80 | wire::CLOSE;
+    for (index, payload) in sent.iter().enumerate() {
+        let (mut client, mut backend) = stage.open().await;
+        backend.write_all(&wire::bare(close, payload)).await.unwrap();
+        let told = wire::read(&mut client).await.unwrap();
+        assert_eq!((told.first, &told.payload, told.masked), (close, payload, false));
+        client.write_all(&wire::masked(close, payload)).await.unwrap();
+        let told = wire::read(&mut backend).await.unwrap();
+        assert_eq!((told.first, &told.payload, told.masked), (close, payload, true));
+        let code = told.code();
+        drop((client, backend));
+        let record = stage.end_of(index + 1).await;
+        assert_eq!((&record["end"], &record["by"]), (&"backend_closed".into(), &"backend".into()));
+        assert_eq!(
+            (&record["close_client"], &record["close_backend"]),
+            (&code.into(), &code.into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_is_killed_ends_its_tunnels_and_no_other() {
+    let (stage, other) = tokio::join!(Stage::with(""), Stage::with(""));
+    let (mut stranger, mut strangers_backend) = other.open().await;
+    let mut tunnels = Vec::new();
+    for _ in 0..30 {
+        tunnels.push(stage.open().await);
+    }
+    // kill -9: resets where something was unread, FINs elsewhere.
+    for (index, (client, backend)) in tunnels.iter_mut().enumerate() {
+        if index % 2 == 0 {
+            client.write_all(&wire::masked(0x81, b"unread")).await.unwrap();
+            nudge(client, backend).await;
+        }
+    }
+    let (clients, backends): (Vec<_>, Vec<_>) = tunnels.into_iter().unzip();
+    drop(backends);
+    for mut client in clients {
+        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1011);
+    }
+    lives(&mut stranger, &mut strangers_backend).await;
+    farewell(stranger, strangers_backend).await;
+    stage.proxy.at_rest().await;
+    let (client, backend) = stage.open().await;
+    farewell(client, backend).await;
+}

@@ -1,0 +1,218 @@
+//! The end of a conversation (RFC 6455 7): Closes that cross, are late, are never answered, and
+//! what comes behind them.
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::support::{Backend, Client, Heard, Proxy, Stage, read_to_end, reset, soon, wire};
+
+/// A grace that tests can wait out.
+const SHORT: &str = "[limits]\nclose_grace = \"400ms\"\n";
+/// A grace that no test can.
+const LONG: &str = "[limits]\nclose_grace = \"10m\"\n";
+
+const CLOSE: u8 = 0x80 | wire::CLOSE;
+
+#[tokio::test]
+async fn fc24_fb13_what_follows_a_close_is_dropped() {
+    let stage = Stage::with(LONG).await;
+    let (mut client, mut backend) = stage.open().await;
+    let masked = wire::masked;
+    let sent = [
+        masked(CLOSE, &wire::close(1000, "first")),
+        masked(0x81, b"data"),
+        masked(CLOSE, &wire::close(1001, "second")),
+        b"not even a frame".to_vec(),
+    ];
+    client.write_all(&sent.concat()).await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().payload, wire::close(1000, "first"));
+    // The other side may still finish what it was about to say.
+    let bare = wire::bare;
+    let sent = [
+        bare(wire::TEXT, b"wait, "),
+        bare(0x80, b"one more"),
+        bare(CLOSE, &wire::close(1000, "")),
+        bare(0x81, b"data"),
+        bare(CLOSE, &wire::close(1001, "")),
+    ];
+    backend.write_all(&sent.concat()).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, sent[..3].concat());
+    drop(client);
+    drop(backend);
+    let record = stage.end_of(1).await;
+    assert_eq!((&record["end"], &record["by"]), (&"client_closed".into(), &"client".into()));
+    assert_eq!((&record["up_messages"], &record["down_messages"]), (&0.into(), &1.into()));
+    assert_eq!((&record["close_client"], &record["close_backend"]), (&1000.into(), &1000.into()));
+}
+
+#[tokio::test]
+async fn fc26_f28_closes_that_cross() {
+    let stage = Stage::with(LONG).await;
+    for session in 1..=20 {
+        let (mut client, mut backend) = stage.open_secure().await;
+        let (up, down) = (
+            wire::masked(CLOSE, &wire::close(4001, "up")),
+            wire::bare(CLOSE, &wire::close(4002, "down")),
+        );
+        let (sent, written) = tokio::join!(
+            async {
+                client.write_all(&up).await?;
+                client.flush().await
+            },
+            backend.write_all(&down)
+        );
+        sent.unwrap();
+        written.unwrap();
+        assert_eq!(wire::read(&mut client).await.unwrap().code(), 4002);
+        assert_eq!(wire::read(&mut backend).await.unwrap().code(), 4001);
+        // RFC 6455 7.1.1: to its client the proxy is the server, which closes first; with
+        // close_notify, or this read would fail.
+        let mut rest = Vec::new();
+        soon("close_notify", client.read_to_end(&mut rest)).await.unwrap();
+        assert_eq!(rest, b"");
+        drop((client, backend));
+        let record = stage.end_of(session).await;
+        let end = record["end"].as_str().unwrap();
+        assert!(["client_closed", "backend_closed"].contains(&end), "{end}");
+        assert_eq!(
+            (&record["close_client"], &record["close_backend"]),
+            (&4002.into(), &4001.into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn libraries_at_both_ends_say_goodbye_to_each_other() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let mut socket = Client::of(&proxy).await.open("/ws").await;
+    for sent in [Message::text("hello"), Message::Ping("are you there".into())] {
+        socket.send(sent.clone()).await.unwrap();
+        assert_eq!(backend.message().await, sent);
+    }
+    assert_eq!(soon("an echo", socket.next()).await.unwrap().unwrap(), Message::text("hello"));
+    let answer = soon("a pong", socket.next()).await.unwrap().unwrap();
+    assert_eq!(answer, Message::Pong("are you there".into()));
+    let farewell = CloseFrame { code: CloseCode::Library(4321), reason: "enough".into() };
+    socket.close(Some(farewell.clone())).await.unwrap();
+    assert_eq!(backend.message().await, Message::Close(Some(farewell.clone())));
+    let answer = soon("the answer", socket.next()).await.unwrap().unwrap();
+    assert_eq!(answer, Message::Close(Some(farewell)));
+    assert!(soon("the end", socket.next()).await.is_none());
+    assert!(matches!(backend.heard().await, Heard::Ended(None)));
+    drop(socket);
+    assert_eq!(proxy.ended("client_closed").await["close_client"], 4321);
+}
+
+#[tokio::test]
+async fn rfc_f19_the_backend_is_given_time_to_close_first() {
+    let stage = Stage::with(LONG).await;
+    let (mut client, mut backend) = stage.open().await;
+    client.write_all(&wire::masked(CLOSE, b"")).await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1005);
+    backend.write_all(&wire::bare(CLOSE, b"")).await.unwrap();
+    // All that the client had to do is done, whatever the backend does.
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1005);
+    assert_eq!(read_to_end(&mut client).await, b"");
+    drop(client);
+    let eager = tokio::time::timeout(std::time::Duration::from_millis(200), backend.read_u8());
+    assert!(eager.await.is_err(), "the proxy must not close first");
+    backend.shutdown().await.unwrap();
+    assert_eq!(read_to_end(&mut backend).await, b"");
+    assert_eq!(stage.end_of(1).await["end"], "client_closed");
+}
+
+#[tokio::test]
+async fn fb12_f18_a_close_that_the_backend_never_answers_is_answered_for_it() {
+    let stage = Stage::with(SHORT).await;
+    let (mut client, mut backend) = stage.open().await;
+    let begun = Instant::now();
+    client.write_all(&wire::masked(CLOSE, &wire::close(4000, "bye"))).await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 4000);
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 4000);
+    assert!(begun.elapsed().as_millis() >= 400, "{:?}", begun.elapsed());
+    assert_eq!(read_to_end(&mut client).await, b"");
+    drop(client);
+    let record = stage.end_of(1).await;
+    assert_eq!((&record["end"], &record["close_client"]), (&"client_closed".into(), &4000.into()));
+    read_to_end(&mut backend).await;
+}
+
+#[tokio::test]
+async fn fc25_a_close_that_the_client_never_answers() {
+    let stage = Stage::with(SHORT).await;
+    let (mut client, mut backend) = stage.open().await;
+    backend.write_all(&wire::bare(CLOSE, &wire::close(4000, "bye"))).await.unwrap();
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 4000);
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 4000);
+    drop(backend);
+    // The client holds its socket open; the tunnel does not wait for it.
+    let record = stage.end_of(1).await;
+    assert_eq!(
+        (&record["end"], &record["close_backend"]),
+        (&"backend_closed".into(), &4000.into())
+    );
+    read_to_end(&mut client).await;
+}
+
+#[tokio::test]
+async fn fc25_fb12_nobody_ever_hangs_up() {
+    let stage = Stage::with(SHORT).await;
+    let (mut client, mut backend) = stage.open_secure().await;
+    let begun = Instant::now();
+    client.write_all(&wire::masked(CLOSE, &wire::close(1000, ""))).await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1000);
+    backend.write_all(&wire::bare(CLOSE, &wire::close(1000, ""))).await.unwrap();
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1000);
+    let record = stage.end_of(1).await;
+    assert!(begun.elapsed().as_millis() >= 400);
+    assert_eq!(record["end"], "client_closed");
+    stage.proxy.at_rest().await;
+    drop((client, backend));
+}
+
+#[tokio::test]
+async fn a_close_behind_an_unfinished_message_passes() {
+    let stage = Stage::with(LONG).await;
+    let (mut client, mut backend) = stage.open().await;
+    let sent = [wire::masked(wire::TEXT, b"never fini"), wire::masked(CLOSE, b"")].concat();
+    client.write_all(&sent).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut got = vec![0; sent.len()];
+    soon("both", backend.read_exact(&mut got)).await.unwrap();
+    assert_eq!(got, sent);
+    drop(backend);
+    // The backend went without an answer; the client gets one all the same.
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1005);
+    assert_eq!(stage.end_of(1).await["end"], "client_closed");
+}
+
+#[tokio::test]
+async fn resets_in_the_middle_of_a_goodbye_hang_nothing() {
+    let stage = Stage::with(LONG).await;
+    for session in 1..=8 {
+        let (mut client, mut backend) = stage.open().await;
+        if session % 2 == 0 {
+            client.write_all(&wire::masked(CLOSE, b"")).await.unwrap();
+            wire::read(&mut backend).await.unwrap();
+        } else {
+            backend.write_all(&wire::bare(CLOSE, b"")).await.unwrap();
+            wire::read(&mut client).await.unwrap();
+        }
+        if session <= 4 {
+            reset(client);
+            drop(backend);
+        } else {
+            reset(backend);
+            drop(client);
+        }
+        let end = stage.end_of(session).await["end"].clone();
+        assert_eq!(end, if session % 2 == 0 { "client_closed" } else { "backend_closed" });
+    }
+    stage.proxy.at_rest().await;
+}

@@ -1,0 +1,286 @@
+//! SIGTERM and SIGINT: nobody new, everybody told at a moment of their own, and an end.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::support::{
+    Backend, HANDSHAKE, Heard, Plain, Proxy, Record, Stage, answer, lives, read_head, read_to_end,
+    route, soon, switching, wire,
+};
+
+const CLOSE: u8 = 0x80 | wire::CLOSE;
+
+#[tokio::test]
+async fn sr09_closes_are_spread_over_the_window() {
+    let window = Duration::from_secs(3);
+    let mut stage = Stage::with("[drain]\nwindow = \"3s\"\ndeadline = \"30s\"\n").await;
+    let mut tunnels = Vec::new();
+    for n in 0..60u8 {
+        tunnels.push(stage.open_from([127, 0, 1, n]).await);
+    }
+    let begun = Instant::now();
+    stage.proxy.signal(Signal::TERM);
+    let mut farewells = JoinSet::new();
+    for (client, backend) in tunnels {
+        farewells.spawn(async move {
+            let moment = polite_end(client, backend).await;
+            moment.duration_since(begun)
+        });
+    }
+    let mut moments = farewells.join_all().await;
+    moments.sort();
+    // No Close can be early: the i-th of n leaves at `window * (i + rand) / n`.
+    for (index, moment) in moments.iter().enumerate() {
+        let earliest = window.mul_f64(index as f64 / 60.0);
+        assert!(*moment >= earliest, "the {index}th came after {moment:?}");
+    }
+    // 20 are due in each third; a slow machine may make some of them late.
+    let third = |moment: &&Duration| (moment.as_secs_f64() / 1.0).floor() as u64;
+    for wanted in 0..3 {
+        let count = moments.iter().filter(|moment| third(moment) == wanted).count();
+        assert!((10..=30).contains(&count), "{count} of 60 in third {wanted}: {moments:?}");
+    }
+    assert_eq!(stage.proxy.exit().await, Some(0));
+    let stopped = stopped(&stage.proxy).await;
+    assert_eq!((&stopped["sessions"], &stopped["cut"]), (&60.into(), &0.into()));
+    assert_eq!(stopped["hurried"], false);
+    let drained = stage.proxy.records().into_iter().filter(|record| record["end"] == "drained");
+    let drained: Vec<Record> = drained.collect();
+    assert_eq!(drained.len(), 60);
+    for record in drained {
+        assert_eq!((&record["by"], &record["close_client"]), (&"tidegate".into(), &1012.into()));
+        assert_eq!(record["close_backend"], 1001);
+    }
+}
+
+/// Waits for the drain's Closes, answers them, hangs up; when the client's came.
+async fn polite_end(mut client: Plain, mut backend: Plain) -> Instant {
+    let told = wire::read_past_pings(&mut client).await.unwrap();
+    let moment = Instant::now();
+    assert_eq!((told.code(), told.masked), (1012, false));
+    client.write_all(&wire::masked(CLOSE, &told.payload)).await.unwrap();
+    let told = wire::read(&mut backend).await.unwrap();
+    assert_eq!((told.code(), told.masked), (1001, true));
+    backend.write_all(&wire::bare(CLOSE, &told.payload)).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, b"");
+    moment
+}
+
+#[tokio::test]
+async fn uh33_nobody_new_is_let_in() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut stage = Stage::with("[drain]\nwindow = \"1s\"\ndeadline = \"30s\"\n").await;
+        let (mut client, mut backend) = stage.open().await;
+        let mut idle = BufReader::new(stage.client.secure().await);
+        let mut asking = BufReader::new(stage.client.bare().await);
+        let (begun, ended) = HANDSHAKE.split_at(20);
+        asking.write_all(begun.as_bytes()).await.unwrap();
+        // By then the proxy has taken both from the kernel, and read what there is.
+        soon("the connections", async { while stage.proxy.health().await["connections"] != 3 {} })
+            .await;
+        for _ in 0..5 {
+            lives(&mut client, &mut backend).await;
+        }
+        stage.proxy.signal(signal);
+        stage.proxy.record("draining", is_draining).await;
+        assert_eq!(read_to_end(&mut idle).await, b"", "asked for nothing, is not kept");
+        // The doors were closed before anyone was told anything.
+        assert!(TcpStream::connect(stage.client.plain).await.is_err());
+        assert!(TcpStream::connect(stage.client.tls).await.is_err());
+
+        asking.write_all(ended.as_bytes()).await.unwrap();
+        let refused = answer(&mut asking).await;
+        assert_eq!(refused.status, 503);
+        let wait: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait));
+        assert_eq!(refused.header("connection"), Some("close"));
+        assert_eq!(stage.proxy.ended("draining").await["status"], 503);
+        read_to_end(&mut asking).await;
+
+        lives(&mut client, &mut backend).await;
+        polite_end(client, backend).await;
+        assert_eq!(stage.proxy.exit().await, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn uh33_a_handshake_under_way_does_not_become_a_tunnel() {
+    let (go, wait) = tokio::sync::watch::channel(false);
+    let backend = Backend::raw(move |head, mut stream, tell| {
+        let mut wait = wait.clone();
+        async move {
+            wait.wait_for(|go| *go).await.unwrap();
+            stream.write_all(switching(&head).as_bytes()).await.unwrap();
+            let _ = tell.send(Heard::Bytes(read_to_end(&mut stream).await));
+        }
+    })
+    .await;
+    let drain = "[drain]\nwindow = \"10ms\"\ndeadline = \"30s\"\n";
+    let mut proxy = Proxy::start(&route(&[backend.address], drain)).await;
+    let plain = proxy.address("plain").await;
+    let mut client = BufReader::new(TcpStream::connect(plain).await.unwrap());
+    client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    assert!(matches!(backend.heard().await, Heard::Opened));
+    proxy.signal(Signal::TERM);
+    proxy.record("draining", is_draining).await;
+    // The doors close first; behind them the phase changes.
+    soon("closed doors", async { while TcpStream::connect(plain).await.is_ok() {} }).await;
+    soon("the phase", async { while proxy.health().await["status"] != "draining" {} }).await;
+    go.send_replace(true);
+    let refused = answer(&mut client).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    drop(client);
+    assert_eq!(backend.bytes().await, b"");
+    assert_eq!(proxy.exit().await, Some(0));
+    stopped(&proxy).await;
+    // Beside it there may be knocks at a door that was about to close.
+    let refusals = proxy.records().into_iter().filter(|record| record["message"] == "refused");
+    assert_eq!(refusals.count(), 1);
+}
+
+#[tokio::test]
+async fn rfc_f13_a_frame_half_sent_is_finished_before_the_close() {
+    let config =
+        "[drain]\nwindow = \"10ms\"\ndeadline = \"30s\"\n[limits]\nclose_grace = \"20s\"\n";
+    let mut stage = Stage::with(config).await;
+    let (mut client, mut backend) = stage.open_secure().await;
+    let (up, down) = (wire::masked(0x82, &[1; 300_000]), wire::bare(0x82, &[2; 300_000]));
+    client.write_all(&up[..100_000]).await.unwrap();
+    client.flush().await.unwrap();
+    backend.write_all(&down[..100_000]).await.unwrap();
+    let (mut up_got, mut down_got) = (vec![0; up.len()], vec![0; down.len()]);
+    soon("a part", client.read_exact(&mut down_got[..100_000])).await.unwrap();
+    soon("a part", backend.read_exact(&mut up_got[..100_000])).await.unwrap();
+    stage.proxy.signal(Signal::TERM);
+    stage.proxy.record("draining", is_draining).await;
+    // Other fragments would follow; the Close comes first, at the first boundary there is.
+    let early = tokio::time::timeout(Duration::from_millis(300), client.read_u8()).await;
+    assert!(early.is_err(), "inside a frame: {early:?}");
+    backend.write_all(&down[100_000..]).await.unwrap();
+    soon("the rest", client.read_exact(&mut down_got[100_000..])).await.unwrap();
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1012);
+    client.write_all(&up[100_000..]).await.unwrap();
+    client.write_all(&wire::masked(CLOSE, &wire::close(1012, ""))).await.unwrap();
+    client.flush().await.unwrap();
+    soon("the rest", backend.read_exact(&mut up_got[100_000..])).await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+    assert!(up_got == up && down_got == down);
+    drop((client, backend));
+    assert_eq!(stage.proxy.exit().await, Some(0));
+    assert_eq!(stopped(&stage.proxy).await["cut"], 0);
+}
+
+#[tokio::test]
+async fn clients_that_never_answer_are_cut_at_the_deadline() {
+    let config =
+        "[drain]\nwindow = \"100ms\"\ndeadline = \"1s\"\n[limits]\nclose_grace = \"10m\"\n";
+    let mut stage = Stage::with(config).await;
+    let mut deaf = Vec::new();
+    for _ in 0..10 {
+        deaf.push(stage.open().await);
+    }
+    let begun = Instant::now();
+    stage.proxy.signal(Signal::TERM);
+    assert_eq!(stage.proxy.exit().await, Some(0));
+    let took = begun.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(6)).contains(&took), "{took:?}");
+    let stopped = stopped(&stage.proxy).await;
+    assert_eq!((&stopped["sessions"], &stopped["cut"]), (&10.into(), &10.into()));
+    for (client, _) in &mut deaf {
+        assert_eq!(wire::read(client).await.unwrap().code(), 1012);
+    }
+    let records = stage.proxy.records();
+    let drained = records.iter().filter(|record| record["end"] == "drained").count();
+    assert_eq!(drained, 10, "each of them has its record");
+}
+
+#[tokio::test]
+async fn sr08_a_second_signal_cuts_at_once() {
+    for [first, second] in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::TERM]] {
+        let config = "[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n";
+        let mut stage = Stage::with(config).await;
+        let mut tunnels = Vec::new();
+        for _ in 0..10 {
+            tunnels.push(stage.open().await);
+        }
+        let begun = Instant::now();
+        stage.proxy.signal(first);
+        stage.proxy.record("draining", is_draining).await;
+        let (client, backend) = &mut tunnels[0];
+        lives(client, backend).await;
+        stage.proxy.signal(second);
+        assert_eq!(stage.proxy.exit().await, Some(0));
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+        let stopped = stopped(&stage.proxy).await;
+        assert_eq!((&stopped["hurried"], &stopped["cut"]), (&true.into(), &10.into()));
+        let records = stage.proxy.records();
+        let cut: Vec<&Record> =
+            records.iter().filter(|record| record["end"] == "aborted").collect();
+        assert_eq!(cut.len(), 10, "each of them has its record");
+        assert!(cut.iter().all(|record| record["by"] == "tidegate"));
+    }
+}
+
+#[tokio::test]
+async fn the_close_code_is_a_setting() {
+    let config = "[drain]\nwindow = \"10ms\"\ndeadline = \"20s\"\ncode = 4123\n";
+    let mut stage = Stage::with(config).await;
+    let (mut client, mut backend) = stage.open().await;
+    stage.proxy.signal(Signal::TERM);
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 4123);
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+    drop((client, backend));
+    assert_eq!(stage.proxy.exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn plain_http_in_flight_is_finished() {
+    let backend = Backend::raw(|_, mut stream, tell| async move {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The test says when to go on: by a byte of the request's body.
+        let _ = tell;
+        assert_eq!(stream.read_u8().await.unwrap(), b'!');
+        stream.write_all(b"later").await.unwrap();
+    })
+    .await;
+    let drain = "[drain]\nwindow = \"10ms\"\ndeadline = \"30s\"\n";
+    let mut proxy = Proxy::start(&route(&[backend.address], drain)).await;
+    let plain = proxy.address("plain").await;
+    let mut stream = BufReader::new(TcpStream::connect(plain).await.unwrap());
+    let request = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
+    let mut first = [0; 5];
+    soon("a part", stream.read_exact(&mut first)).await.unwrap();
+    proxy.signal(Signal::TERM);
+    proxy.record("draining", is_draining).await;
+    stream.write_all(b"!").await.unwrap();
+    assert_eq!(read_to_end(&mut stream).await, b"later");
+    assert_eq!(proxy.exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn without_a_tunnel_it_is_over_at_once() {
+    let mut stage = Stage::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
+    // Neither has asked for anything.
+    let (_plain, _secure) = (stage.client.bare().await, stage.client.secure().await);
+    let begun = Instant::now();
+    stage.proxy.signal(Signal::TERM);
+    assert_eq!(stage.proxy.exit().await, Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+fn is_draining(record: &Record) -> bool {
+    record["message"].as_str().unwrap_or_default().starts_with("draining")
+}
+
+async fn stopped(proxy: &Proxy) -> Record {
+    proxy.record("stopped", |record| record["message"] == "stopped").await
+}

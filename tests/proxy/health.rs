@@ -1,0 +1,218 @@
+//! What operators, balancers and probes are told.
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::support::{
+    Backend, Client, HANDSHAKE, Proxy, Stage, answer, farewell, get, lives, read_head, read_to_end,
+    reset, route, soon, wire,
+};
+
+#[tokio::test]
+async fn healthz_counts_what_is_there() {
+    let stage = Stage::with("").await;
+    let health = stage.proxy.health().await;
+    assert_eq!(health["status"], "ok");
+    assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
+    assert!(health["uptime_seconds"].is_u64(), "{health}");
+    assert_eq!(health["generation"], 1);
+    assert_eq!(health["backends"], serde_json::json!({"up": 1, "total": 1}));
+    assert_eq!((&health["connections"], &health["tunnels"]), (&0.into(), &0.into()));
+
+    let (mut client, mut backend) = stage.open().await;
+    let (secure, secures_backend) = stage.open_secure().await;
+    let _idle = stage.client.secure().await;
+    lives(&mut client, &mut backend).await;
+    stage.proxy.reload().await;
+    let health = stage.proxy.health().await;
+    assert_eq!((&health["connections"], &health["tunnels"]), (&3.into(), &2.into()));
+    assert_eq!(health["generation"], 2);
+    farewell(client, backend).await;
+    farewell(secure, secures_backend).await;
+    stage.end_of(2).await;
+    stage.end_of(1).await;
+    assert_eq!(stage.proxy.health().await["tunnels"], 0);
+}
+
+#[tokio::test]
+async fn the_gauges_return_to_zero_after_everything() {
+    let stage = Stage::with("[limits]\nclose_grace = \"300ms\"\n").await;
+    for n in 0..40 {
+        let (mut client, backend) = stage.open().await;
+        match n % 8 {
+            0 => farewell(client, backend).await,
+            1 => reset(client),
+            2 => reset(backend),
+            3 => drop(backend),
+            4 => client.write_all(b"no frame at all").await.unwrap(),
+            5 => client.write_all(&wire::masked(0x82, &[0; 100])[..50]).await.unwrap(),
+            6 => {
+                reset(client);
+                reset(backend);
+            }
+            _ => client.write_all(&wire::masked(0x88, b"")).await.unwrap(),
+        }
+    }
+    // And what never became a tunnel.
+    for n in 0..10 {
+        let mut stream = stage.client.bare().await;
+        stream.write_all(&HANDSHAKE.as_bytes()[..n * 15]).await.unwrap();
+        stage.client.ask(HANDSHAKE.replace("13\r\n", "8\r\n").as_bytes()).await;
+        drop(stage.client.secure().await);
+    }
+    stage.proxy.at_rest().await;
+    let (mut client, mut backend) = stage.open().await;
+    lives(&mut client, &mut backend).await;
+}
+
+#[tokio::test]
+async fn ad07_readyz_follows_the_drain_and_the_backends_and_healthz_does_not() {
+    let mut stage = Stage::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
+    let admin = stage.proxy.admin().await;
+    let (answer, body) = get(admin, "/readyz").await;
+    assert_eq!((answer.status, &body[..]), (200, &b"ready\n"[..]));
+    let (_client, _backend) = stage.open().await;
+
+    // No backend that takes a connection: three refusals, and it is known to be down.
+    let alive = stage.door.address().to_string();
+    stage.proxy.reload_with(&alive, "127.0.0.66:1").await;
+    for _ in 0..3 {
+        assert_eq!(stage.client.ask(HANDSHAKE.as_bytes()).await.status, 503);
+    }
+    assert_eq!(get(admin, "/readyz").await.0.status, 503);
+    assert_eq!(stage.proxy.health().await["backends"], serde_json::json!({"up": 0, "total": 1}));
+    stage.proxy.reload_with("127.0.0.66:1", &alive).await;
+    assert_eq!(get(admin, "/readyz").await.0.status, 200);
+
+    stage.proxy.signal(Signal::TERM);
+    soon("unready", async { while get(admin, "/readyz").await.0.status != 503 {} }).await;
+    let health = stage.proxy.health().await;
+    assert_eq!((&health["status"], &health["tunnels"]), (&"draining".into(), &1.into()));
+    stage.proxy.signal(Signal::TERM);
+    assert_eq!(stage.proxy.exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn ad03_the_admin_listener_answers_reads_and_nothing_else() {
+    let stage = Stage::with("").await;
+    let admin = stage.proxy.admin().await;
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
+        let mut stream = BufReader::new(TcpStream::connect(admin).await.unwrap());
+        let request = format!("{method} /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = answer(&mut stream).await;
+        assert_eq!(answer.status, 405, "{method}");
+        // RFC 9110 15.5.6
+        assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{method}");
+    }
+    let mut stream = BufReader::new(TcpStream::connect(admin).await.unwrap());
+    stream
+        .write_all(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(read_to_end(&mut stream).await, b"");
+    assert_eq!(get(admin, "/").await.0.status, 404);
+    assert_eq!(get(admin, "/healthz/").await.0.status, 404);
+    assert_eq!(get(admin, "/healthz?verbose").await.0.status, 200);
+
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    stream.write_all(&vec![b'x'; 1 << 20]).await.ok();
+    read_to_end(&mut stream).await;
+    assert_eq!(stage.proxy.health().await["status"], "ok");
+}
+
+#[tokio::test]
+async fn ad03_those_who_only_occupy_the_admin_listener_are_sent_away() {
+    let stage = Stage::with("").await;
+    let admin = stage.proxy.admin().await;
+    let mut squatters = Vec::new();
+    for n in 0..64 {
+        let mut stream = TcpStream::connect(admin).await.unwrap();
+        stream.write_all(&b"GET /healthz HT"[..n % 16]).await.unwrap();
+        squatters.push(stream);
+    }
+    soon("an answer", async {
+        loop {
+            let (answer, body) = get(admin, "/healthz").await;
+            if answer.status == 200 {
+                return serde_json::from_slice::<Value>(&body).unwrap();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    for mut squatter in squatters {
+        read_to_end(&mut squatter).await;
+    }
+}
+
+#[tokio::test]
+async fn ad06_a_balancer_is_told_ok_or_not_and_no_more() {
+    let backend = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\napp").await;
+    let config = format!(
+        "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n\
+         [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
+         health_path = \"/lb\"\n\
+         [[listener]]\nname = \"other\"\naddress = \"127.0.0.1:0\"\ntls = false\n{}",
+        route(&[backend.address], "")
+    );
+    let mut proxy = Proxy::start_bare(&config).await;
+    let plain = proxy.address("plain").await;
+    let (answer_ok, body) = get(plain, "/lb").await;
+    assert_eq!((answer_ok.status, &body[..]), (200, &b"ok\n"[..]));
+    let head = answer_ok.head.to_ascii_lowercase();
+    for telling in ["server", "via", "tidegate", env!("CARGO_PKG_VERSION")] {
+        assert!(!head.contains(telling), "{head}");
+    }
+    // Nobody else's path is taken.
+    assert_eq!(get(plain, "/lbx").await.1, b"app");
+    assert_eq!(get(proxy.address("other").await, "/lb").await.1, b"app");
+
+    // While it drains, on a connection that was there before: a request half sent.
+    let mut late = BufReader::new(TcpStream::connect(plain).await.unwrap());
+    late.write_all(b"GET /lb HTTP/1.1\r\n").await.unwrap();
+    for _ in 0..5 {
+        get(plain, "/lb").await;
+    }
+    proxy.signal(Signal::TERM);
+    soon("the drain", async { while proxy.health().await["status"] != "draining" {} }).await;
+    late.write_all(b"Host: localhost\r\n\r\n").await.unwrap();
+    assert_eq!(answer(&mut late).await.status, 503);
+    assert_eq!(read_to_end(&mut late).await, b"unready\n");
+    assert_eq!(proxy.exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn two_hundred_tunnels_at_once() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let client = Client::of(&proxy).await;
+    let mut crowd = tokio::task::JoinSet::new();
+    // All handshakes at once are within the burst of one client, by a few addresses.
+    for n in 0..200u8 {
+        let client = client.clone();
+        crowd.spawn(async move {
+            let stream = client.bare_from([127, 0, 2, n % 8]).await;
+            let mut tunnel = crate::support::upgrade(stream).await;
+            for round in 0..5 {
+                tunnel.write_all(&wire::masked(0x82, &[n; 2000])).await.unwrap();
+                let back = wire::read(&mut tunnel).await.unwrap();
+                assert_eq!(back.payload, [n; 2000], "round {round}");
+            }
+            tunnel.write_all(&wire::masked(0x88, &wire::close(1000, ""))).await.unwrap();
+            assert_eq!(wire::read(&mut tunnel).await.unwrap().code(), 1000);
+            let mut rest = Vec::new();
+            tunnel.read_to_end(&mut rest).await.unwrap();
+        });
+    }
+    soon("all of them", crowd.join_all()).await;
+    proxy.at_rest().await;
+    proxy.nth_outcome(200).await;
+    let ended = proxy.outcomes();
+    assert_eq!(ended.len(), 200);
+    assert!(ended.iter().all(|record| record["end"] == "client_closed"));
+}

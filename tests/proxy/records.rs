@@ -1,0 +1,183 @@
+//! One record for everything that was dropped, refused or ended, fit to be read by a person, a
+//! machine, and a terminal.
+
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::support::{
+    Client, Door, HANDSHAKE, Proxy, Record, Stage, answer, farewell, lives, read_to_end, reset,
+    route, soon,
+};
+
+#[tokio::test]
+async fn each_tunnel_and_each_refusal_has_one_record() {
+    let door = Door::new().await;
+    let proxy = Proxy::start(&route(&[door.address()], "path = \"/ws\"\n")).await;
+    let client = Client::of(&proxy).await;
+    farewell(client.raw_tunnel().await, door.next().await).await;
+    reset(client.raw_tunnel().await);
+    drop(door.next().await);
+    let mut tunnel = client.raw_tunnel().await;
+    tunnel.write_all(b"garbage!").await.unwrap();
+    drop((tunnel, door.next().await));
+    let asked = [
+        HANDSHAKE.replace("/ws", "/else"),
+        HANDSHAKE.replace("13\r\n", "12\r\n"),
+        "GET /ws HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(),
+        "what is this\r\n\r\n".to_owned(),
+    ];
+    for asked in asked {
+        client.ask(asked.as_bytes()).await;
+    }
+    let mut ends = vec!["client_closed", "client_gone", "ws_opcode"];
+    ends.extend(["no_route", "version", "request_bad", "head_bad"]);
+    assert_outcomes(&proxy, ends).await;
+}
+
+#[tokio::test]
+async fn each_connection_that_never_asks_has_one_record() {
+    let deadlines = "[timeouts]\ntls = \"300ms\"\nhead = \"1500ms\"\n";
+    let stage = Stage::with(&format!("[caps]\nconnections_per_client = 3\n{deadlines}")).await;
+    let client = &stage.client;
+    let mut secure = TcpStream::connect(client.tls).await.unwrap();
+    secure.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    read_to_end(&mut secure).await;
+    read_to_end(&mut TcpStream::connect(client.tls).await.unwrap()).await;
+    let mut slow = client.bare().await;
+    slow.write_all(b"GET /ws HT").await.unwrap();
+    read_to_end(&mut slow).await;
+    drop((secure, slow));
+    stage.proxy.at_rest().await;
+    // Three stay; the fourth is sent away.
+    let three = [client.bare().await, client.bare().await, client.bare().await];
+    let full = async { while stage.proxy.health().await["connections"] != 3 {} };
+    soon("the three", full).await;
+    read_to_end(&mut client.bare().await).await;
+    drop(three);
+    let mut ends = vec!["tls_failed", "tls_timeout", "head_timeout"];
+    ends.extend(["client_full", "gone", "gone", "gone"]);
+    assert_outcomes(&stage.proxy, ends).await;
+}
+
+/// Everything is over, and this is all that was written of it, in any order.
+async fn assert_outcomes(proxy: &Proxy, mut wanted: Vec<&str>) {
+    proxy.nth_outcome(wanted.len()).await;
+    proxy.at_rest().await;
+    // Nothing more comes: the next line that is written is that of a reload.
+    proxy.reload().await;
+    let outcomes = proxy.outcomes();
+    let mut found: Vec<&str> = outcomes.iter().map(|r| r["end"].as_str().unwrap()).collect();
+    found.sort();
+    wanted.sort();
+    assert_eq!(found, wanted);
+}
+
+#[tokio::test]
+async fn a_record_says_who_where_how_much_and_how_long() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open_secure().await;
+    lives(&mut client, &mut backend).await;
+    lives(&mut client, &mut backend).await;
+    farewell(client, backend).await;
+    let record = stage.end_of(1).await;
+    let text = |key: &str| record[key].as_str().unwrap_or_else(|| panic!("{key}: {record}"));
+    assert!(text("client").starts_with("127.0.0.1"), "{record}");
+    assert_eq!(text("client_key"), "127.0.0.1");
+    assert_eq!((text("listener"), text("route")), ("tls", "all"));
+    assert_eq!(text("backend"), stage.door.address().to_string());
+    assert_eq!((text("host"), text("target")), ("localhost", "/ws"));
+    assert_eq!((text("via"), text("stage")), ("http/1.1", "tunnel"));
+    assert_eq!((text("end"), text("by")), ("client_closed", "client"));
+    assert_eq!((text("level"), text("message")), ("INFO", "ended"));
+    assert!(text("tls_version").contains("1.3"), "{record}");
+    assert_eq!(text("sni"), "localhost");
+    let number = |key: &str| record[key].as_u64().unwrap_or_else(|| panic!("{key}: {record}"));
+    assert_eq!((number("session"), number("generation")), (1, 1));
+    assert_eq!((number("up_messages"), number("down_messages")), (2, 2));
+    assert_eq!((number("up_bytes"), number("down_bytes")), (2 * 8 + 8, 2 * 6 + 4));
+    assert_eq!((number("close_client"), number("close_backend")), (1000, 1000));
+    assert!(number("age_ms") < 20_000 && number("dial_ms") < 20_000);
+    assert!(record.get("key").is_none() && record.get("value").is_none(), "{record}");
+}
+
+#[tokio::test]
+async fn uh37_what_looks_like_a_credential_is_not_written() {
+    let door = Door::new().await;
+    let proxy = Proxy::start(&route(&[door.address()], "path = \"/ws\"\n")).await;
+    let client = Client::of(&proxy).await;
+    let query = "?room=1&token=SECRET1&Access_Token=SECRET2&jwt=SECRET3&%74icket=SECRET4&sid=SECRET5\
+                 &key=SECRET6&password=SECRET7";
+    let asked = HANDSHAKE.replace("/ws", &format!("/ws{query}"));
+    let asked = asked
+        .replace("Upgrade: w", "Authorization: Bearer SECRET8\r\nCookie: s=SECRET9\r\nUpgrade: w");
+    let mut tunnel = BufReader::new(client.bare().await);
+    tunnel.write_all(asked.as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut tunnel).await.status, 101);
+    drop((tunnel, door.next().await));
+    proxy.end_of(1).await;
+    // Refused ones have a record, too.
+    assert_eq!(client.ask(asked.replace("/ws", "/no").as_bytes()).await.status, 404);
+    let record = proxy.ended("no_route").await;
+    assert!(
+        record["target"].as_str().unwrap().starts_with("/no?room=1&token=[redacted]&"),
+        "{record}"
+    );
+    client.ask(asked.replace("Host: localhost\r\n", "").as_bytes()).await;
+    proxy.ended("request_bad").await;
+    client.ask(asked.replace(" HTTP/1.1", " HTTP/1.1 nonsense").as_bytes()).await;
+    proxy.ended("head_bad").await;
+    let all = proxy.records().iter().map(Record::to_string).collect::<String>();
+    assert!(!all.contains("SECRET"), "{all}");
+}
+
+#[tokio::test]
+async fn control_characters_reach_no_terminal() {
+    for format in ["json", "text"] {
+        let door = Door::new().await;
+        let config = format!(
+            "[log]\nformat = \"{format}\"\n[admin]\nenabled = false\n\
+             [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n{}",
+            route(&[door.address()], "path = \"/ws\"\n")
+        );
+        let proxy = Proxy::spawn(&config, &[]);
+        let listening = |record: &Record| record.to_string().contains("listening");
+        let record = proxy.record("listening", listening).await.to_string();
+        let port = record.split_once("127.0.0.1:").unwrap().1;
+        let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+        let address = ("127.0.0.1", port.parse::<u16>().unwrap());
+
+        let odd = "\u{9b}31m\u{85}\u{202e}\u{7f}";
+        let asked = [
+            HANDSHAKE.replace("/ws", &format!("/{odd}?{odd}={odd}")),
+            HANDSHAKE.replace("localhost", &format!("{odd}.example")),
+            HANDSHAKE.replace("localhost", "a\tb"),
+            HANDSHAKE.replace("/ws", "/no").replace("Up", &format!("Origin: https://{odd}\r\nUp")),
+            HANDSHAKE.replace("/ws", "/no").replace("Up", "Origin: \u{1b}]0;title\u{7}\r\nUp"),
+            HANDSHAKE.replace("/ws", &format!("/no?token={odd}&x=%1b%0a")),
+        ];
+        for asked in &asked {
+            let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+            stream.write_all(asked.as_bytes()).await.unwrap();
+            let status = answer(&mut stream).await.status;
+            assert!((400..500).contains(&status), "{status}");
+        }
+        let about = |record: &Record| {
+            let line = record.to_string();
+            line.contains("refused") || line.contains("dropped")
+        };
+        proxy.nth_record("every refusal", asked.len(), about).await;
+        for record in proxy.records() {
+            let values: String = match record.as_object() {
+                Some(fields) => fields.values().map(plain).collect(),
+                None => plain(&record),
+            };
+            let odd: Vec<char> =
+                values.chars().filter(|c| c.is_control() || *c == '\u{202e}').collect();
+            assert!(odd.is_empty(), "{odd:?} in {record}");
+        }
+    }
+}
+
+fn plain(value: &Record) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

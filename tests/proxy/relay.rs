@@ -1,0 +1,334 @@
+//! Messages and frames pass, unchanged, both ways, and a slow reader slows nobody but its sender.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::{
+    Backend, Client, HANDSHAKE, Heard, Plain, Proxy, Stage, lives, nudge, read_head, read_to_end,
+    soon, switching, wire,
+};
+
+#[tokio::test]
+async fn messages_of_every_length_form_come_back() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let mut socket = Client::of(&proxy).await.open("/echo").await;
+    for size in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
+        let sent = Message::binary(vec![7; size]);
+        socket.send(sent.clone()).await.unwrap();
+        assert_eq!(soon("the echo", socket.next()).await.unwrap().unwrap(), sent);
+    }
+    socket.close(None).await.unwrap();
+    while soon("the close", socket.next()).await.is_some_and(|end| end.is_ok()) {}
+    drop(socket);
+    let record = proxy.ended("client_closed").await;
+    assert_eq!((&record["up_messages"], &record["down_messages"]), (&7.into(), &7.into()));
+}
+
+#[tokio::test]
+async fn rfc_f4_f11_frames_keep_their_bytes() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open().await;
+    let (up, down) = (conversation(wire::masked), conversation(wire::bare));
+    client.write_all(&up).await.unwrap();
+    backend.write_all(&down).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut got = vec![0; up.len()];
+    soon("the client's frames", backend.read_exact(&mut got)).await.unwrap();
+    assert_eq!(got, up);
+    backend.shutdown().await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, down);
+    assert_eq!(read_to_end(&mut backend).await, b"");
+    let record = stage.end_of(1).await;
+    assert_eq!(record["end"], "client_closed");
+    assert_eq!(
+        (&record["up_bytes"], &record["down_bytes"]),
+        (&up.len().into(), &down.len().into())
+    );
+    assert_eq!((&record["up_messages"], &record["down_messages"]), (&3.into(), &3.into()));
+    assert_eq!((&record["close_backend"], &record["close_client"]), (&4001.into(), &4001.into()));
+}
+
+#[tokio::test]
+async fn fc27_fc28_frames_in_single_bytes_keep_their_bytes() {
+    let stage = Stage::with("").await;
+    let (up, down) = (conversation(wire::masked), conversation(wire::bare));
+    let (client, backend) = stage.open().await;
+    crumbs(client, backend, &up, &down).await;
+    let (client, backend) = stage.open_secure().await;
+    crumbs(client, backend, &up, &down).await;
+}
+
+/// Both directions, one byte in each write (and, over TLS, each record).
+async fn crumbs<C>(client: C, mut backend: Plain, up: &[u8], down: &[u8])
+where
+    C: tokio::io::AsyncRead + AsyncWrite + Unpin,
+{
+    async fn sprinkle(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+        for byte in bytes {
+            to.write_all(&[*byte]).await.unwrap();
+            to.flush().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    }
+    let (mut from, mut to) = tokio::io::split(client);
+    let (mut up_got, mut down_got) = (vec![0; up.len()], vec![0; down.len()]);
+    let (read, write) = backend.get_mut().split();
+    let (mut backend_from, mut backend_to) = (read, write);
+    soon("all crumbs", async {
+        tokio::join!(
+            sprinkle(&mut to, up),
+            sprinkle(&mut backend_to, down),
+            async { backend_from.read_exact(&mut up_got).await.unwrap() },
+            async { from.read_exact(&mut down_got).await.unwrap() },
+        )
+    })
+    .await;
+    assert_eq!((&up_got[..], &down_got[..]), (up, down));
+}
+
+#[tokio::test]
+async fn fc27_a_frame_cut_anywhere_arrives_whole() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open().await;
+    // A header of 14 bytes, and a control frame behind it.
+    let mut frame = wire::masked(0x80 | wire::BINARY, &[9; 65_536]);
+    frame.extend(wire::masked(0x80 | wire::PING, b"behind"));
+    let places = (1..16).chain([65_540, 65_549, 65_550, 65_551, 65_556, 65_561, 65_562]);
+    for at in places {
+        client.write_all(&frame[..at]).await.unwrap();
+        // The first part is judged before the second is sent.
+        nudge(&mut client, &mut backend).await;
+        client.write_all(&frame[at..]).await.unwrap();
+        let mut got = vec![0; frame.len()];
+        soon("the frame", backend.read_exact(&mut got)).await.unwrap();
+        assert!(got == frame, "cut at {at}");
+    }
+}
+
+#[tokio::test]
+async fn fc29_ten_thousand_frames_in_one_write_keep_their_bytes() {
+    let stage = Stage::with("").await;
+    let (mut neighbour, mut neighbours_backend) = stage.open().await;
+    let many: Vec<u8> =
+        (0..10_000u32).flat_map(|n| wire::masked(0x80 | wire::TEXT, &n.to_be_bytes())).collect();
+    let (mut client, mut backend) = stage.open_secure().await;
+    let mut got = vec![0; many.len()];
+    let receive = async {
+        lives(&mut neighbour, &mut neighbours_backend).await;
+        backend.read_exact(&mut got).await.unwrap();
+    };
+    let send = async {
+        client.write_all(&many).await.unwrap();
+        client.flush().await.unwrap();
+    };
+    soon("ten thousand frames", async { tokio::join!(send, receive) }).await;
+    assert!(got == many);
+    client.write_all(&wire::masked(0x80 | wire::CLOSE, b"")).await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1005);
+    drop((client, backend));
+    let record = stage.end_of(2).await;
+    assert_eq!((&record["up_messages"], &record["close_backend"]), (&10_000.into(), &1005.into()));
+}
+
+#[tokio::test]
+async fn uh12_bm12_frames_in_the_packets_of_the_heads_are_delivered() {
+    let (up, down) = (conversation(wire::masked), conversation(wire::bare));
+    let (got, greeting) = (vec![0; up.len()], down.clone());
+    let backend = Backend::raw(move |head, mut stream, tell| {
+        let answer = [switching(&head).as_bytes(), &greeting].concat();
+        let mut got = got.clone();
+        async move {
+            stream.write_all(&answer).await.unwrap();
+            stream.read_exact(&mut got).await.unwrap();
+            let _ = tell.send(Heard::Bytes(got));
+        }
+    })
+    .await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let client = Client::of(&proxy).await;
+    let opening = [HANDSHAKE.as_bytes(), &up].concat();
+
+    let mut plain = tokio::io::BufReader::new(client.bare().await);
+    plain.write_all(&opening).await.unwrap();
+    assert!(read_head(&mut plain).await.starts_with("HTTP/1.1 101"));
+    assert_eq!(read_to_end(&mut plain).await, down);
+    drop(plain);
+    assert_eq!(backend.bytes().await, up);
+
+    let mut secure = tokio::io::BufReader::new(client.secure().await);
+    secure.write_all(&opening).await.unwrap();
+    secure.flush().await.unwrap();
+    assert!(read_head(&mut secure).await.starts_with("HTTP/1.1 101"));
+    assert_eq!(read_to_end(&mut secure).await, down);
+    drop(secure);
+    assert_eq!(backend.bytes().await, up);
+}
+
+#[tokio::test]
+async fn uh13_a_client_that_does_not_wait_for_the_101_loses_nothing() {
+    let mut up: Vec<u8> =
+        (0..40u8).flat_map(|n| wire::masked(0x80 | wire::BINARY, &vec![n; 100_000])).collect();
+    up.extend(wire::masked(0x80 | wire::CLOSE, &wire::close(1000, "")));
+    let got = vec![0; up.len()];
+    let backend = Backend::raw(move |head, mut stream, tell| {
+        let mut got = got.clone();
+        async move {
+            stream.write_all(switching(&head).as_bytes()).await.unwrap();
+            stream.read_exact(&mut got).await.unwrap();
+            let _ = tell.send(Heard::Bytes(got));
+        }
+    })
+    .await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let mut stream = tokio::io::BufReader::new(Client::of(&proxy).await.bare().await);
+    let (from, to) = stream.get_mut().split();
+    let (mut from, mut to) = (tokio::io::BufReader::new(from), to);
+    let send = async {
+        to.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        to.write_all(&up).await.unwrap();
+        to.shutdown().await.unwrap();
+    };
+    let read = async { read_head(&mut from).await };
+    let ((), head) = soon("all sent", async { tokio::join!(send, read) }).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    assert!(backend.bytes().await == up);
+}
+
+#[tokio::test]
+async fn rfc_h14_what_a_backend_says_before_it_leaves_arrives() {
+    let stage = Stage::with("").await;
+    for _ in 0..5 {
+        let (mut client, mut backend) = stage.open().await;
+        let sent: Vec<u8> =
+            (0..64u8).flat_map(|n| wire::bare(0x80 | wire::BINARY, &vec![n; 16_384])).collect();
+        let receive = async {
+            let mut got = vec![0; sent.len()];
+            client.read_exact(&mut got).await.unwrap();
+            assert!(got == sent);
+            assert_eq!(wire::read(&mut client).await.unwrap().code(), 1011);
+        };
+        let send = async {
+            backend.write_all(&sent).await.unwrap();
+            backend.shutdown().await.unwrap();
+        };
+        soon("what was said", async { tokio::join!(receive, send) }).await;
+    }
+}
+
+#[tokio::test]
+async fn rfc_h14_a_client_that_only_stopped_sending_still_hears_the_answer() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open().await;
+    client.write_all(&wire::masked(0x80 | wire::TEXT, b"the question")).await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"the question");
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+    backend.write_all(&wire::bare(0x80 | wire::TEXT, b"the answer")).await.unwrap();
+    assert_eq!(wire::read(&mut client).await.unwrap().payload, b"the answer");
+    drop((client, backend));
+    assert_eq!(stage.end_of(1).await["end"], "client_gone");
+}
+
+#[tokio::test]
+async fn a_mebibyte_both_ways_at_once() {
+    let stage = Stage::with("").await;
+    let (up, down) =
+        (wire::masked(0x80 | wire::BINARY, &[1; 1 << 20]), wire::bare(0x82, &[2; 1 << 20]));
+    let (mut client, mut backend) = stage.open_secure().await;
+    for _ in 0..4 {
+        let (mut up_got, mut down_got) = (vec![0; up.len()], vec![0; down.len()]);
+        let (mut from, mut to) = tokio::io::split(&mut client);
+        let (mut backend_from, mut backend_to) = tokio::io::split(&mut backend);
+        soon("both", async {
+            tokio::join!(
+                async {
+                    to.write_all(&up).await.unwrap();
+                    to.flush().await.unwrap();
+                },
+                async { backend_to.write_all(&down).await.unwrap() },
+                async { backend_from.read_exact(&mut up_got).await.unwrap() },
+                async { from.read_exact(&mut down_got).await.unwrap() },
+            )
+        })
+        .await;
+        assert!(up_got == up && down_got == down);
+    }
+}
+
+#[tokio::test]
+async fn fb05_a_client_that_does_not_read_stops_its_backend_and_nobody_else() {
+    let stage = Stage::with("").await;
+    let (mut neighbour, mut neighbours_backend) = stage.open().await;
+    let (mut client, mut backend) = stage.open().await;
+    let (before, _) = stage.proxy.weight();
+    let frame = wire::bare(0x80 | wire::BINARY, &[5; 60_000]);
+    let written = flood(&mut backend, &frame).await;
+    let (after, _) = stage.proxy.weight();
+    assert!(after < before + 8 * 1024, "{before} KiB became {after} KiB");
+
+    // Against the flood, and beside it.
+    for n in 0..10u8 {
+        client.write_all(&wire::masked(0x80 | wire::TEXT, &[n; 5000])).await.unwrap();
+        assert_eq!(wire::read(&mut backend).await.unwrap().payload, [n; 5000]);
+        lives(&mut neighbour, &mut neighbours_backend).await;
+    }
+    let mut got = vec![0; written];
+    soon("the rest", client.read_exact(&mut got)).await.unwrap();
+    assert!(got.iter().eq(frame.iter().cycle().take(written)));
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_read_stops_its_client_and_nobody_else() {
+    let stage = Stage::with("").await;
+    let (mut neighbour, mut neighbours_backend) = stage.open().await;
+    let (mut client, mut backend) = stage.open_secure().await;
+    let frame = wire::masked(0x80 | wire::BINARY, &[5; 60_000]);
+    let written = flood(&mut client, &frame).await;
+    for n in 0..10u8 {
+        backend.write_all(&wire::bare(0x80 | wire::TEXT, &[n; 5000])).await.unwrap();
+        assert_eq!(wire::read(&mut client).await.unwrap().payload, [n; 5000]);
+        lives(&mut neighbour, &mut neighbours_backend).await;
+    }
+    let mut got = vec![0; written];
+    let (flushed, read) =
+        soon("the rest", async { tokio::join!(client.flush(), backend.read_exact(&mut got)) })
+            .await;
+    flushed.unwrap();
+    read.unwrap();
+    assert!(got.iter().eq(frame.iter().cycle().take(written)));
+}
+
+/// Repeats a frame until the stream takes no more; how many bytes it took.
+async fn flood(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> usize {
+    let mut written = 0;
+    loop {
+        let at = written % frame.len();
+        match timeout(Duration::from_millis(400), to.write(&frame[at..])).await {
+            Ok(taken) => written += taken.unwrap(),
+            Err(_) => return written,
+        }
+        assert!(written < 100 << 20, "nothing stops it");
+    }
+}
+
+/// Three messages, one in fragments with control frames between them, and a Close.
+fn conversation(frame: impl Fn(u8, &[u8]) -> Vec<u8>) -> Vec<u8> {
+    [
+        frame(0x80 | wire::TEXT, b"whole"),
+        frame(wire::TEXT, b"frag"),
+        frame(0x80 | wire::PING, b"in between"),
+        frame(wire::CONTINUATION, b""),
+        frame(0x80 | wire::PONG, b""),
+        frame(0x80 | wire::CONTINUATION, b"ment"),
+        frame(0x80 | wire::BINARY, &[0xff; 300]),
+        frame(0x80 | wire::PING, &[1; 125]),
+        frame(0x80 | wire::CLOSE, &wire::close(4001, "bye")),
+    ]
+    .concat()
+}

@@ -1,0 +1,122 @@
+//! Signals beside the two that matter, and what the service manager is told (sd_notify(3)).
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UnixDatagram};
+use tokio::time::{sleep, timeout};
+
+use crate::support::{Folder, Proxy, Stage, lives, route, soon, wire};
+
+#[tokio::test]
+async fn sr11_signals_that_mean_nothing_are_ignored() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open().await;
+    for signal in [Signal::PIPE, Signal::CHILD, Signal::USR1, Signal::USR2, Signal::WINCH] {
+        stage.proxy.signal(signal);
+        lives(&mut client, &mut backend).await;
+    }
+    let (mut late, mut lates_backend) = stage.open_secure().await;
+    lives(&mut late, &mut lates_backend).await;
+}
+
+#[tokio::test]
+async fn sr12_a_proxy_that_was_stopped_for_a_while_blames_no_client() {
+    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"800ms\"\n";
+    let stage = Stage::with(heartbeat).await;
+    // One answers while the proxy cannot hear it, one only after it woke.
+    let (mut prompt, mut prompts_backend) = stage.open().await;
+    let (mut late, mut lates_backend) = stage.open().await;
+    let prompts_ping = wire::read(&mut prompt).await.unwrap();
+    let lates_ping = wire::read(&mut late).await.unwrap();
+    assert_eq!((prompts_ping.opcode(), lates_ping.opcode()), (wire::PING, wire::PING));
+    stage.proxy.signal(Signal::STOP);
+    let pong = wire::masked(0x80 | wire::PONG, &prompts_ping.payload);
+    prompt.write_all(&pong).await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    stage.proxy.signal(Signal::CONT);
+    let pong = wire::masked(0x80 | wire::PONG, &lates_ping.payload);
+    late.write_all(&pong).await.unwrap();
+    lives(&mut prompt, &mut prompts_backend).await;
+    lives(&mut late, &mut lates_backend).await;
+    // And the heart goes on beating.
+    let again = wire::read(&mut late).await.unwrap();
+    assert_eq!(again.opcode(), wire::PING);
+}
+
+#[tokio::test]
+async fn sr10_a_stop_that_comes_early_is_no_crash() {
+    for delay in 0..12 {
+        let mut proxy = Proxy::spawn(&config(), &[]);
+        sleep(Duration::from_millis(delay)).await;
+        proxy.signal(Signal::TERM);
+        // None: the signal came before there was anybody to hear it. And one that comes in the
+        // very instruction in which the handler is set is lost by the library that sets it.
+        let code = match timeout(Duration::from_secs(3), proxy.exit()).await {
+            Ok(code) => code,
+            Err(_) => {
+                proxy.signal(Signal::TERM);
+                proxy.exit().await
+            }
+        };
+        assert!(matches!(code, Some(0) | None), "{code:?}: {:#?}", proxy.records());
+    }
+}
+
+#[tokio::test]
+async fn the_service_manager_is_told_of_each_step() {
+    let folder = Folder::new();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let told = async || {
+        let mut message = vec![0; 4096];
+        let length = soon("a notification", socket.recv(&mut message)).await.unwrap();
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+    let has = |message: &str, line: &str| message.lines().any(|found| found == line);
+
+    let mut proxy = Proxy::spawn(&config(), &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
+    let ready = told().await;
+    assert!(has(&ready, "READY=1"), "{ready}");
+    assert!(ready.contains("STATUS=generation 1"), "{ready}");
+    // Ready means ready.
+    let address = proxy.address("plain").await;
+    TcpStream::connect(address).await.unwrap();
+
+    let mut last = 0;
+    for (file, status) in [(config(), "generation 2"), ("nonsense".into(), "generation 2")] {
+        proxy.rewrite(&file);
+        proxy.signal(Signal::HUP);
+        let reloading = told().await;
+        assert!(has(&reloading, "RELOADING=1"), "{reloading}");
+        // systemd takes the reload for finished only by a READY that is later than this.
+        let since = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        let since: u64 = since.unwrap().parse().unwrap();
+        assert!(since > last, "{since} after {last}");
+        last = since;
+        let ready = told().await;
+        assert!(has(&ready, "READY=1") && ready.contains(status), "{ready}");
+    }
+
+    proxy.signal(Signal::TERM);
+    let stopping = told().await;
+    assert!(has(&stopping, "STOPPING=1"), "{stopping}");
+    assert_eq!(proxy.exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_service_manager_that_does_not_listen_stops_nothing() {
+    let mut proxy = Proxy::spawn(&config(), &[("NOTIFY_SOCKET", "/nowhere/at/all")]);
+    proxy.ready().await;
+    assert_eq!(proxy.reload().await["generation"], 2);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.exit().await, Some(0));
+}
+
+/// One plain listener, and a backend where nobody listens.
+fn config() -> String {
+    let base = "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+                [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n";
+    format!("{base}{}", route(&[([127, 0, 0, 66], 1).into()], ""))
+}

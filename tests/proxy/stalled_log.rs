@@ -1,0 +1,89 @@
+//! A log that nobody reads (a stalled journal, a full pipe) costs lines, and nothing else.
+
+use std::io::{BufRead, BufReader as StdBufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::support::{Door, Folder, TIDEGATE, answer, farewell, lives, route, soon, upgrade};
+
+#[tokio::test]
+async fn re13_a_log_that_nobody_reads_stops_neither_traffic_nor_the_end() {
+    let door = Door::new().await;
+    let mut proxy = Silent::start(&route(&[door.address()], "path = \"/ws\"\n"));
+    let mut tunnel = upgrade(TcpStream::connect(proxy.address).await.unwrap()).await;
+    let mut backend = door.next().await;
+    // More than a pipe (64 KiB) and the queue before it (4,096 lines) hold.
+    let target = "x".repeat(250);
+    for _ in 0..14 {
+        let request = format!("GET /{target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        for _ in 0..400 {
+            let mut stream = BufReader::new(TcpStream::connect(proxy.address).await.unwrap());
+            stream.write_all(request.as_bytes()).await.unwrap();
+            assert_eq!(answer(&mut stream).await.status, 404);
+        }
+        lives(&mut tunnel, &mut backend).await;
+    }
+    farewell(tunnel, backend).await;
+    kill_process(Pid::from_raw(proxy.child.id() as i32).unwrap(), Signal::TERM).unwrap();
+    let end = soon("the end", async {
+        loop {
+            if let Some(status) = proxy.child.try_wait().unwrap() {
+                return status.code();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert_eq!(end.await, Some(0));
+}
+
+/// A proxy whose standard error is read until it serves, and no further.
+struct Silent {
+    child: Child,
+    address: SocketAddr,
+    /// Open, so that writing to it blocks and does not fail.
+    stderr: Option<StdBufReader<ChildStderr>>,
+    _folder: Folder,
+}
+
+impl Silent {
+    fn start(rest: &str) -> Self {
+        let folder = Folder::new();
+        let base = "[log]\nformat = \"json\"\n[admin]\nenabled = false\n\
+                    [[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n";
+        folder.write("proxy.toml", format!("{base}{rest}"));
+        let child = Command::new(TIDEGATE)
+            .args(["run", "--config", "proxy.toml"])
+            .current_dir(folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut proxy = Self { child, address, stderr: None, _folder: folder };
+        let mut stderr = StdBufReader::new(proxy.child.stderr.take().unwrap());
+        let mut record = Value::Null;
+        while record["message"] != "serving" {
+            let mut line = String::new();
+            stderr.read_line(&mut line).unwrap();
+            record = serde_json::from_str(&line).unwrap();
+            if record["message"] == "listening" {
+                proxy.address = record["address"].as_str().unwrap().parse().unwrap();
+            }
+        }
+        proxy.stderr = Some(stderr);
+        proxy
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        drop(self.stderr.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

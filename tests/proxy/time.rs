@@ -1,0 +1,277 @@
+//! The clocks of a tunnel: heartbeat, idle, write stall. Every duration here is short, and every
+//! wait is for an event.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::support::{Plain, Stage, lives, read_to_end, soon, wire};
+
+#[tokio::test]
+async fn heartbeats_keep_a_client_that_answers_and_stay_between_it_and_us() {
+    let stage = Stage::with("[heartbeat]\ninterval = \"150ms\"\n").await;
+    let (mut client, mut backend) = stage.open().await;
+    let mut tokens = Vec::new();
+    for _ in 0..4 {
+        let token = ping(&mut client).await;
+        assert!(!tokens.contains(&token), "{token:?} again");
+        client.write_all(&wire::masked(0x80 | wire::PONG, &token)).await.unwrap();
+        tokens.push(token);
+    }
+    // None of the pongs went on: this is the first that the backend hears.
+    lives(&mut client, &mut backend).await;
+}
+
+#[tokio::test]
+async fn rfc_f20_f21_fc16_the_applications_own_pings_and_pongs_pass() {
+    let stage = Stage::with("[heartbeat]\ninterval = \"150ms\"\n").await;
+    let (mut client, mut backend) = stage.open().await;
+    let token = ping(&mut client).await;
+    let answer = wire::masked(0x80 | wire::PONG, &token);
+    let own = [
+        wire::masked(0x80 | wire::PING, &token),
+        wire::masked(0x80 | wire::PONG, &token[..7]),
+        wire::masked(0x80 | wire::PONG, &[&token[..], b"x"].concat()),
+        wire::masked(0x80 | wire::PONG, b""),
+    ]
+    .concat();
+    // Only the first answer to our ping is ours.
+    client.write_all(&[&own[..], &answer, &answer].concat()).await.unwrap();
+    let expected = [&own[..], &answer].concat();
+    let mut got = vec![0; expected.len()];
+    soon("the client's pings and pongs", backend.read_exact(&mut got)).await.unwrap();
+    assert_eq!(got, expected);
+
+    backend.write_all(&wire::bare(0x80 | wire::PING, b"are you there")).await.unwrap();
+    loop {
+        let frame = wire::read(&mut client).await.unwrap();
+        if frame.payload == b"are you there" {
+            break;
+        }
+        assert_eq!((frame.opcode(), frame.payload.len()), (wire::PING, 8));
+        client.write_all(&wire::masked(0x80 | wire::PONG, &frame.payload)).await.unwrap();
+    }
+    client.write_all(&wire::masked(0x80 | wire::PONG, b"are you there")).await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"are you there");
+}
+
+#[tokio::test]
+async fn fc37_a_client_that_never_answers_a_ping() {
+    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"400ms\"\n";
+    let stage = Stage::with(heartbeat).await;
+    let begun = Instant::now();
+    let (mut client, mut backend) = stage.open_secure().await;
+    ping(&mut client).await;
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1001);
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+    // Half an interval at least, and the whole of its patience.
+    assert!(begun.elapsed().as_millis() >= 550, "{:?}", begun.elapsed());
+    drop((client, backend));
+    let record = stage.end_of(1).await;
+    assert_eq!((&record["end"], &record["by"]), (&"heartbeat_lost".into(), &"tidegate".into()));
+    assert_eq!((&record["key"], &record["value"]), (&"heartbeat.patience".into(), &"400ms".into()));
+    assert!((550..2000).contains(&record["age_ms"].as_u64().unwrap()), "{record}");
+}
+
+#[tokio::test]
+async fn fc37_data_is_no_answer_to_a_ping() {
+    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"400ms\"\n";
+    let stage = Stage::with(heartbeat).await;
+    let (mut client, mut backend) = stage.open().await;
+    ping(&mut client).await;
+    let begun = Instant::now();
+    let (mut from, mut to) = client.get_mut().split();
+    let talk = async {
+        while to.write_all(&wire::masked(0x81, b"I am here")).await.is_ok() {
+            wire::read(&mut backend).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let told = tokio::select! {
+        told = wire::read(&mut from) => told.unwrap(),
+        () = talk => panic!("cut without a word"),
+    };
+    assert_eq!(told.code(), 1001);
+    assert!(begun.elapsed().as_millis() < 2000, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_pong_that_has_to_wait_for_the_end_of_a_long_frame_is_waited_for() {
+    let heartbeat = "[heartbeat]\ninterval = \"200ms\"\npatience = \"300ms\"\n";
+    let stage = Stage::with(heartbeat).await;
+    let (mut client, mut backend) = stage.open().await;
+    let frame = wire::masked(0x82, &[7; 1000]);
+    client.write_all(&frame[..100]).await.unwrap();
+    let token = ping(&mut client).await;
+    // Slowly, for more than twice the patience; the backend sees every piece.
+    for piece in frame[100..].chunks(100) {
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        client.write_all(piece).await.unwrap();
+    }
+    client.write_all(&wire::masked(0x80 | wire::PONG, &token)).await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().payload.len(), 1000);
+    lives(&mut client, &mut backend).await;
+}
+
+#[tokio::test]
+async fn rfc_f13_a_ping_waits_for_the_end_of_a_frame() {
+    let stage = Stage::with("[heartbeat]\ninterval = \"100ms\"\n").await;
+    let (mut client, mut backend) = stage.open().await;
+    let frame = wire::bare(0x82, &[8; 1 << 20]);
+    backend.write_all(&frame[..1000]).await.unwrap();
+    let mut got = vec![0; frame.len()];
+    soon("a part", client.read_exact(&mut got[..1000])).await.unwrap();
+    // Several pings are due by now, none may go out.
+    assert!(tokio::time::timeout(Duration::from_millis(300), client.read_u8()).await.is_err());
+    let (sent, read) =
+        tokio::join!(backend.write_all(&frame[1000..]), client.read_exact(&mut got[1000..]));
+    sent.unwrap();
+    read.unwrap();
+    assert!(got == frame);
+    ping(&mut client).await;
+}
+
+#[tokio::test]
+async fn the_first_pings_of_a_crowd_are_spread() {
+    let stage = Stage::with("[heartbeat]\ninterval = \"1600ms\"\n").await;
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..24 {
+        let begun = Instant::now();
+        let (mut client, backend) = stage.open().await;
+        crowd.spawn(async move {
+            ping(&mut client).await;
+            drop(backend);
+            begun.elapsed()
+        });
+    }
+    let waits = crowd.join_all().await;
+    let (first, last) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+    assert!(*first >= Duration::from_millis(800), "{first:?}");
+    assert!(*last - *first > Duration::from_millis(200), "{first:?} to {last:?}");
+}
+
+#[tokio::test]
+async fn fc36_a_tunnel_without_data_is_idle_whatever_pings_it_sees() {
+    let config = "[heartbeat]\ninterval = \"100ms\"\npatience = \"500ms\"\n\
+                  [limits]\nidle = \"700ms\"\n";
+    let stage = Stage::with(config).await;
+    let (mut client, mut backend) = stage.open().await;
+    // Data of either side keeps it alive for longer than the limit; our pings set the pace.
+    let mut last = Instant::now();
+    for n in 0..12 {
+        let token = ping(&mut client).await;
+        client.write_all(&wire::masked(0x80 | wire::PONG, &token)).await.unwrap();
+        last = Instant::now();
+        if n % 2 == 0 {
+            client.write_all(&wire::masked(0x81, b"up")).await.unwrap();
+            wire::read(&mut backend).await.unwrap();
+        } else {
+            backend.write_all(&wire::bare(0x81, b"down")).await.unwrap();
+            wire::read_past_pings(&mut client).await.unwrap();
+        }
+    }
+    let told = loop {
+        let frame = wire::read(&mut client).await.unwrap();
+        if frame.opcode() != wire::PING {
+            break frame;
+        }
+        client.write_all(&wire::masked(0x80 | wire::PONG, &frame.payload)).await.unwrap();
+        client.write_all(&wire::masked(0x80 | wire::PING, b"mine")).await.unwrap();
+    };
+    assert_eq!(told.code(), 1001);
+    assert!(last.elapsed().as_millis() >= 700, "{:?}", last.elapsed());
+    let told = loop {
+        let frame = wire::read(&mut backend).await.unwrap();
+        if frame.opcode() != wire::PING {
+            break frame;
+        }
+    };
+    assert_eq!(told.code(), 1001);
+    drop((client, backend));
+    let record = stage.end_of(1).await;
+    assert_eq!((&record["end"], &record["by"]), (&"idle".into(), &"tidegate".into()));
+    assert_eq!((&record["key"], &record["value"]), (&"limits.idle".into(), &"700ms".into()));
+    assert_eq!((&record["close_client"], &record["close_backend"]), (&1001.into(), &1001.into()));
+}
+
+#[tokio::test]
+async fn fb05_a_client_that_never_reads_is_ended_and_nobody_else() {
+    let stage = Stage::with("[limits]\nwrite_stall = \"500ms\"\n").await;
+    let (mut neighbour, mut neighbours_backend) = stage.open().await;
+    let (plain, mut plain_backend) = stage.open().await;
+    let (secure, mut secure_backend) = stage.open_secure().await;
+    let frame = wire::bare(0x82, &[1; 60_000]);
+    let (first, second) = tokio::join!(
+        flood_until_told(&mut plain_backend, &frame),
+        flood_until_told(&mut secure_backend, &frame)
+    );
+    assert_eq!((first, second), (1001, 1001));
+    drop((plain_backend, secure_backend));
+    for session in [2, 3] {
+        let record = stage.end_of(session).await;
+        assert_eq!((&record["end"], &record["by"]), (&"write_stall".into(), &"client".into()));
+        assert_eq!(record["key"], "limits.write_stall");
+        assert_eq!(record["value"], "500ms");
+        assert_eq!(record["close_backend"], 1001);
+    }
+    lives(&mut neighbour, &mut neighbours_backend).await;
+    drop((plain, secure));
+}
+
+/// Repeats a frame until a Close comes back; its code.
+async fn flood_until_told(stream: &mut Plain, frame: &[u8]) -> u16 {
+    let (mut from, mut to) = stream.get_mut().split();
+    let flood = async { while to.write_all(frame).await.is_ok() {} };
+    tokio::select! {
+        told = wire::read(&mut from) => told.unwrap().code(),
+        () = flood => panic!("cut without a word"),
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_never_reads_is_ended_and_nobody_else() {
+    let stage = Stage::with("[limits]\nwrite_stall = \"500ms\"\n").await;
+    let (mut neighbour, mut neighbours_backend) = stage.open().await;
+    let (mut client, backend) = stage.open().await;
+    let frame = wire::masked(0x82, &[1; 60_000]);
+    assert_eq!(flood_until_told(&mut client, &frame).await, 1011);
+    drop(client);
+    let record = stage.end_of(2).await;
+    assert_eq!((&record["end"], &record["by"]), (&"write_stall".into(), &"backend".into()));
+    assert_eq!((&record["key"], &record["value"]), (&"limits.write_stall".into(), &"500ms".into()));
+    assert_eq!(record["close_client"], 1011);
+    let mut backend = backend;
+    read_to_end(&mut backend).await;
+    lives(&mut neighbour, &mut neighbours_backend).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_that_moves_lives() {
+    let stage = Stage::with("[limits]\nwrite_stall = \"700ms\"\n").await;
+    let (mut client, mut backend) = stage.open().await;
+    let frame = wire::bare(0x82, &[1; 60_000]);
+    let (mut from, mut to) = backend.get_mut().split();
+    let flood = async { while to.write_all(&frame).await.is_ok() {} };
+    let sip = async {
+        let begun = Instant::now();
+        let mut piece = vec![0; 512 * 1024];
+        while begun.elapsed() < Duration::from_millis(2500) {
+            client.read_exact(&mut piece).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+    };
+    tokio::select! {
+        () = sip => {}
+        () = flood => panic!("a reader that moves was cut"),
+        told = wire::read(&mut from) => panic!("a reader that moves was ended: {told:?}"),
+    }
+}
+
+/// The next frame, which must be a ping of ours: its payload.
+async fn ping(client: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+    let frame = wire::read(client).await.unwrap();
+    assert_eq!((frame.first, frame.masked), (0x80 | wire::PING, false), "{frame:?}");
+    assert_eq!(frame.payload.len(), 8);
+    frame.payload
+}
