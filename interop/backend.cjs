@@ -1,0 +1,73 @@
+// An echo backend on Node `ws`. Prints `listening PORT`, then serves until it is ended.
+//
+// Everything comes back as it came, but texts that begin with `!` are orders, the same ones that
+// backend.py knows, so that every client can be run against either.
+"use strict";
+const http = require("http");
+const { WebSocketServer } = require("ws");
+
+// How connections ended, by the tag in their query: read back by a later connection.
+const ends = new Map();
+const wait = (time) => new Promise((done) => setTimeout(done, time));
+
+async function obey(socket, request, order) {
+  const [, verb, rest] = /^!(\S+) ?([^]*)$/.exec(order);
+  if (verb === "close") {
+    const [, code, reason] = /^(\d+) ?(.*)$/.exec(rest);
+    socket.close(Number(code), reason);
+  } else if (verb === "facts") {
+    socket.send(JSON.stringify({
+      subprotocol: socket.protocol || null,
+      extensions: socket.extensions || "",
+      target: request.url,
+      host: request.headers.host,
+      authorization: request.headers.authorization || null,
+      cookie: request.headers.cookie || null,
+      pings: socket.pings,
+    }));
+  } else if (verb === "fragments") {
+    const parts = rest.match(/.{1,3}/g);
+    parts.forEach((part, index) => socket.send(part, { fin: index === parts.length - 1 }));
+  } else if (verb === "ping") {
+    socket.once("pong", (data) => {
+      if (data.toString() === rest) socket.send("ponged");
+    });
+    socket.ping(rest);
+  } else if (verb === "ended") {
+    for (let tries = 0; tries < 60 && !ends.has(rest); tries += 1) await wait(50);
+    socket.send(JSON.stringify(ends.get(rest) || null));
+  }
+}
+
+const server = http.createServer((request, response) => {
+  if (request.method === "POST") return request.pipe(response);
+  response.setHeader("Content-Type", "text/plain");
+  response.end("a page of the application\n");
+});
+const sockets = new WebSocketServer({
+  noServer: true,
+  maxPayload: 16 << 20,
+  perMessageDeflate: { threshold: 0 },
+  handleProtocols: (offered) => (offered.has("chat.v2") ? "chat.v2" : false),
+});
+server.on("upgrade", (request, stream, head) => {
+  if (new URL(request.url, "http://any").pathname.endsWith("/deny")) {
+    stream.end("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"app\"\r\nContent-Length: 7\r\nConnection: close\r\n\r\nnot you");
+    return;
+  }
+  sockets.handleUpgrade(request, stream, head, (socket) => {
+    socket.pings = 0;
+    socket.on("ping", () => (socket.pings += 1));
+    socket.on("error", () => {});
+    socket.on("close", (code, reason) => {
+      const tag = new URL(request.url, "http://any").searchParams.get("tag");
+      if (tag) ends.set(tag, { code, reason: reason.toString() });
+    });
+    socket.on("message", (data, binary) => {
+      const text = binary ? "" : data.toString();
+      if (text.startsWith("!")) obey(socket, request, text);
+      else socket.send(data, { binary });
+    });
+  });
+});
+server.listen(0, "127.0.0.1", () => console.log("listening", server.address().port));

@@ -1,0 +1,101 @@
+"""An echo backend on Python `websockets`. Prints `listening PORT`, then serves until it is ended.
+
+Everything comes back as it came, but texts that begin with `!` are orders (see `obey`), the same
+ones that `backend.cjs` knows, so that every client can be run against either.
+"""
+
+import asyncio
+import json
+import urllib.parse
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Opcode
+from websockets.http11 import Response
+from websockets.datastructures import Headers
+
+# How connections ended, by the tag in their query: read back by a later connection.
+ends = {}
+
+
+class Counting(ServerConnection):
+    """Counts the pings that arrive, as the library answers them without a word."""
+
+    pings = 0
+
+    def process_event(self, event):
+        if getattr(event, "opcode", None) is Opcode.PING:
+            self.pings += 1
+        super().process_event(event)
+
+
+async def obey(socket, order):
+    verb, _, rest = order[1:].partition(" ")
+    if verb == "close":
+        code, _, reason = rest.partition(" ")
+        await socket.close(int(code), reason)
+    elif verb == "facts":
+        request = socket.request
+        await socket.send(json.dumps({
+            "subprotocol": socket.subprotocol,
+            "extensions": socket.response.headers.get("Sec-WebSocket-Extensions", ""),
+            "target": request.path,
+            "host": request.headers.get("Host"),
+            "authorization": request.headers.get("Authorization"),
+            "cookie": request.headers.get("Cookie"),
+            "pings": socket.pings,
+        }))
+    elif verb == "fragments":
+        await socket.send([rest[i:i + 3] for i in range(0, len(rest), 3)])
+    elif verb == "ping":
+        await (await socket.ping(rest.encode()))
+        await socket.send("ponged")
+    elif verb == "ended":
+        for _ in range(60):
+            if rest in ends:
+                break
+            await asyncio.sleep(0.05)
+        await socket.send(json.dumps(ends.get(rest)))
+
+
+async def talk(socket):
+    try:
+        async for message in socket:
+            if isinstance(message, str) and message.startswith("!"):
+                await obey(socket, message)
+            else:
+                await socket.send(message)
+    except ConnectionClosed:
+        pass
+    finally:
+        await socket.wait_closed()
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(socket.request.path).query)
+        if "tag" in query:
+            ends[query["tag"][0]] = {"code": socket.close_code, "reason": socket.close_reason}
+
+
+def choose(socket, offered):
+    return "chat.v2" if "chat.v2" in offered else None
+
+
+def before(socket, request):
+    """A refusal of the application's own, and a page."""
+    path = urllib.parse.urlsplit(request.path).path
+    if path.endswith("/deny"):
+        headers = Headers({"WWW-Authenticate": 'Bearer realm="app"', "Content-Length": "7"})
+        return Response(401, "Unauthorized", headers, b"not you")
+    if path.endswith("/page"):
+        return socket.respond(200, "a page of the application\n")
+    return None
+
+
+async def main():
+    async with serve(
+        talk, "127.0.0.1", 0, create_connection=Counting, process_request=before,
+        select_subprotocol=choose, max_size=16 << 20, ping_interval=None,
+    ) as server:
+        print("listening", server.sockets[0].getsockname()[1], flush=True)
+        await asyncio.Future()
+
+
+asyncio.run(main())
