@@ -128,8 +128,6 @@ async fn uh33_a_handshake_under_way_does_not_become_a_tunnel() {
     assert!(matches!(backend.heard().await, Heard::Opened));
     proxy.signal(Signal::TERM);
     proxy.record("draining", is_draining).await;
-    // The doors close first; behind them the phase changes.
-    soon("closed doors", async { while TcpStream::connect(plain).await.is_ok() {} }).await;
     soon("the phase", async { while proxy.health().await["status"] != "draining" {} }).await;
     go.send_replace(true);
     let refused = answer(&mut client).await;

@@ -28,6 +28,7 @@ mod http;
 mod limits;
 mod origin;
 mod permits;
+mod pressure;
 mod records;
 mod relay;
 mod reload;

@@ -100,10 +100,15 @@ impl Proxy {
 
     /// Waits until `/healthz` shows no connection and no tunnel.
     pub async fn at_rest(&self) {
-        soon("the gauges to return to zero", async {
+        self.at_rest_but(0).await;
+    }
+
+    /// Waits until `/healthz` shows so many tunnels, and no other connection.
+    pub async fn at_rest_but(&self, left: usize) {
+        soon("the gauges to return", async {
             loop {
                 let health = self.health().await;
-                if (&health["connections"], &health["tunnels"]) == (&0.into(), &0.into()) {
+                if (&health["connections"], &health["tunnels"]) == (&left.into(), &left.into()) {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
