@@ -1,0 +1,363 @@
+//! How a file is read, and what is told of it.
+
+use super::*;
+
+#[test]
+fn a_plain_configuration_is_protected() {
+    let settings = Settings::parse(PLAIN, "/etc/tidegate/proxy.toml").unwrap();
+    let route = &settings.routes[0];
+    let terms = &route.terms;
+    assert_eq!(terms.message_from_client_max, Some(1 << 20));
+    assert_eq!(terms.message_from_backend_max, None);
+    let heartbeat = terms.heartbeat.unwrap();
+    assert_eq!(heartbeat.interval, Duration::from_secs(30));
+    assert_eq!(heartbeat.patience, Duration::from_secs(10));
+    assert_eq!(terms.idle, Some(Duration::from_secs(3600)));
+    assert_eq!(terms.close_grace, Duration::from_secs(5));
+    assert_eq!(terms.write_stall, Duration::from_secs(30));
+    assert_eq!(terms.drain_code, CloseCode::SERVICE_RESTART);
+    assert_eq!(settings.timeouts.tls, Duration::from_secs(10));
+    assert_eq!(settings.timeouts.head, Duration::from_secs(10));
+    assert_eq!(settings.timeouts.dial, Duration::from_secs(5));
+    assert_eq!(settings.timeouts.backend_answer, Duration::from_secs(10));
+    assert_eq!(settings.timeouts.http_silence, Duration::from_secs(120));
+    assert_eq!((settings.caps.connections, settings.caps.tunnels), (None, None));
+    assert_eq!(settings.caps.connections_per_client, 512);
+    assert_eq!(settings.caps.tunnels_per_client, 256);
+    assert_eq!(settings.caps.handshakes_per_client.get(), 20);
+    assert_eq!(settings.caps.handshakes_burst.get(), 100);
+    assert_eq!(settings.drain.window, Duration::from_secs(10));
+    assert_eq!(settings.drain.deadline, Duration::from_secs(30));
+    assert_eq!(settings.admin.unwrap().to_string(), "127.0.0.1:9180");
+    assert_eq!(settings.log.format, LogFormat::Text);
+    assert!(settings.log.redact.contains(&"access_token".to_owned()));
+    assert!(settings.listeners[0].tls);
+    assert_eq!(&*settings.listeners[0].name, "0.0.0.0:443");
+    assert_eq!(&*route.name, "chat.example.com");
+    assert!(route.http);
+    assert_eq!(&*route.backends[0].id, "127.0.0.1:9001");
+    let CertificateSource::Files { chain, key } = &settings.certificates[0].source else {
+        panic!("files");
+    };
+    assert_eq!(chain.to_str(), Some("/etc/tidegate/fullchain.pem"));
+    assert_eq!(key.to_str(), Some("/etc/tidegate/privkey.pem"));
+}
+
+#[test]
+fn a_route_overrides_the_common_limits_key_by_key() {
+    let settings = parse(&format!(
+        "{PLAIN}[route.limits]\nmessage_from_client = \"off\"\nmessage_from_backend = \"2KiB\"\n\
+         [route.heartbeat]\ninterval = \"off\"\n\
+         [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]\n\
+         [limits]\nidle = \"off\"\nclose_grace = \"1s\"\n[drain]\ncode = 4000\n"
+    ));
+    let (own, common) = (&settings.routes[0].terms, &settings.routes[1].terms);
+    assert_eq!(own.message_from_client_max, None);
+    assert_eq!(own.message_from_backend_max, Some(2048));
+    assert_eq!(own.heartbeat, None);
+    assert_eq!((own.idle, own.close_grace), (None, Duration::from_secs(1)));
+    assert_eq!(common.message_from_client_max, Some(1 << 20));
+    assert_eq!(common.message_from_backend_max, None);
+    assert!(common.heartbeat.is_some());
+    assert_eq!((own.drain_code.get(), common.drain_code.get()), (4000, 4000));
+}
+
+#[test]
+fn backends_may_be_written_short_or_long() {
+    let text = PLAIN.replace(
+        "backends = [\"127.0.0.1:9001\"]",
+        "backends = [\"a:1\", { address = \"[::1]:2\", weight = 3, id = \"two\" }]",
+    );
+    let short = parse(&text).routes[0].backends.clone();
+    assert_eq!(short[1].address.to_string(), "[::1]:2");
+    assert_eq!((short[1].weight.get(), &*short[1].id), (3, "two"));
+    let text = PLAIN.replace(
+        "backends = [\"127.0.0.1:9001\"]",
+        "[[route.backends]]\naddress = \"a:1\"\n[[route.backends]]\naddress = \"[::1]:2\"\n\
+         weight = 3\nid = \"two\"",
+    );
+    assert_eq!(parse(&text).routes[0].backends, short);
+}
+
+#[test]
+fn cf02_a_byte_order_mark_and_crlf_are_accepted() {
+    let text = format!("\u{feff}{}", PLAIN.replace('\n', "\r\n"));
+    assert_eq!(parse(&text), parse(PLAIN));
+    let text = text.replace("address = \"0.0.0.0:443\"", "adress = \"0.0.0.0:443\"");
+    assert_eq!(
+        rendered(&text),
+        "proxy.toml:2:1: listener[0].adress: unknown key\n \
+         2 | adress = \"0.0.0.0:443\"\n   \
+           | ^^^^^^\n   \
+           help: did you mean \"address\"?\n\nproxy.toml: 1 fault"
+    );
+}
+
+#[test]
+fn cf02_nul_is_a_fault_with_its_line() {
+    let text = PLAIN.replace("chat.example", "chat\0example");
+    assert!(rendered(&text).starts_with("proxy.toml:9:13: route[0].host: "), "{}", rendered(&text));
+    // And it does not reach the terminal.
+    assert!(!rendered(&text).contains('\0'));
+}
+
+#[test]
+fn cf03_a_syntax_error_has_line_column_and_caret() {
+    assert_eq!(
+        rendered("[[listener]\naddress = \"x\"\n"),
+        "proxy.toml:1:12: unclosed array table, expected `]`\n \
+         1 | [[listener]\n   \
+           |            ^\n\nproxy.toml: 1 fault"
+    );
+    let text = PLAIN.replace("\"chat.example.com\"", "\"chat.example.com");
+    assert_eq!(told(&text), ["route[0].host: the text has no closing quote"]);
+    assert_eq!(
+        told("a = [1, 2\n[x]\n"),
+        [": missing comma between array elements, expected `,` \
+          (or is the list above it not closed with ]?)"]
+    );
+    assert_eq!(
+        told_below("name = \"\\q\\w\"\nzebra = \"\\q\\w\"").len(),
+        2,
+        "one for each, though the parser has two for each"
+    );
+    assert_eq!(told("x: 5\n"), [": invalid unquoted key, expected letters, numbers, `-`, `_`"]);
+}
+
+#[test]
+fn cf03_text_without_quotes_is_read_as_if_it_had_them() {
+    assert_eq!(
+        told_below("tunnels = off\n[limits]\nidle = 30sec\n[caps]\nhandshakes_per_client = 20/s"),
+        [
+            "route[0].tunnels: text stands in double quotes (write \"off\")",
+            "limits.idle: \"sec\" is not a unit of time (write \"30s\")",
+            "caps.handshakes_per_client: text stands in double quotes (write \"20/s\")",
+        ]
+    );
+    assert_eq!(
+        told_instead("\"0.0.0.0:443\"", "0.0.0.0:443\ntls = on"),
+        [
+            "listener[0].address: text stands in double quotes (write \"0.0.0.0:443\")",
+            "listener[0].tls: expected true or false, found \"on\" (write true, without quotes)",
+        ]
+    );
+    assert_eq!(told_below("name ="), ["route[0].name: the value is missing"]);
+}
+
+#[test]
+fn cf04_an_unknown_key_is_told_with_the_nearest_one() {
+    assert_eq!(
+        rendered(&format!("{PLAIN}\n[limits]\nidel = \"3h\"\n")),
+        "proxy.toml:14:1: limits.idel: unknown key\n \
+         14 | idel = \"3h\"\n    \
+            | ^^^^\n    \
+            help: did you mean \"idle\"?\n\nproxy.toml: 1 fault"
+    );
+    assert_eq!(
+        told_below("[limit]\n[heartbeats]\n[limits]\nclose-grace = \"1s\"\nzebra = 1"),
+        [
+            "limit: unknown table (did you mean \"limits\"?)",
+            "heartbeats: unknown table (did you mean \"heartbeat\"?)",
+            "limits.close-grace: unknown key (did you mean \"close_grace\"?)",
+            "limits.zebra: unknown key (the keys here are message_from_client, \
+             message_from_backend, idle, close_grace, write_stall)",
+        ]
+    );
+}
+
+#[test]
+fn cf04_a_key_in_the_wrong_table_is_told_where_it_belongs() {
+    assert_eq!(
+        told_below("idle = \"5s\"\ntls = false\n[route.drain]\n"),
+        [
+            "route[0].idle: unknown key (\"idle\" belongs in [limits] or in [route.limits])",
+            "route[0].tls: unknown key (\"tls\" belongs in [[listener]] or in [timeouts])",
+            "route[0].drain: unknown table (\"drain\" belongs at the top level)",
+        ]
+    );
+}
+
+#[test]
+fn cf04_a_misspelt_key_is_not_missing_as_well() {
+    assert_eq!(
+        told_instead("origins", "origin"),
+        ["route[0].origin: unknown key (did you mean \"origins\"?)"]
+    );
+}
+
+#[test]
+fn cf05_a_number_without_a_unit_is_told_the_unit() {
+    assert_eq!(
+        told_below(
+            "[limits]\nidle = 3600\nmessage_from_client = 65536\nclose_grace = \"5\"\n\
+             [caps]\nhandshakes_per_client = 20"
+        ),
+        [
+            "limits.idle: 3600 has no unit (write \"3600s\" if it is seconds)",
+            "limits.message_from_client: 65536 has no unit (write \"64KiB\" if it is bytes)",
+            "limits.close_grace: \"5\" has no unit (write \"5s\" for seconds)",
+            "caps.handshakes_per_client: 20 has no unit (write \"20/s\" if it is per second)",
+        ]
+    );
+}
+
+#[test]
+fn cf05_wrong_types_negative_and_overlarge_numbers() {
+    assert_eq!(
+        told_below(
+            "http = 1\ntunnels = \"ten\"\ncompression = \"striped\"\n[timeouts]\ntls = -5\n\
+             dial = 1e9\nhead = true\nbackend_answer = [\"1s\"]\n[caps]\nconnections = 5000000000\n\
+             tunnels = 99999999999999999999999999\nhandshakes_burst = \"100\"\n[log]\nredact = \"x\"\n\
+             level = \"warning\""
+        ),
+        [
+            "route[0].http: expected true or false, found the number 1 \
+             (write true or false, without quotes)",
+            "route[0].tunnels: expected a whole number, found \"ten\" \
+             (write a number without quotes, or \"off\")",
+            "route[0].compression: expected \"strip\" or \"pass\", found \"striped\" \
+             (did you mean \"strip\"?)",
+            "timeouts.tls: -5 is less than nothing",
+            "timeouts.dial: expected a duration, found the number 1e9 (write one such as \"30s\")",
+            "timeouts.head: expected a duration, found true (write one such as \"30s\")",
+            "timeouts.backend_answer: expected a duration, found a list (write one such as \"30s\")",
+            "caps.connections: 5000000000 is too large (the most is 4294967295)",
+            "caps.tunnels: 99999999999999999999999999 is too large \
+             (write a number without quotes, or \"auto\")",
+            "caps.handshakes_burst: expected a whole number, found \"100\" \
+             (write 100, without quotes)",
+            "log.redact: expected a list, found \"x\" (write [\"x\"])",
+            "log.level: expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\", \
+             found \"warning\" (did you mean \"warn\"?)",
+        ]
+    );
+}
+
+#[test]
+fn cf05_single_and_double_brackets_are_told_apart() {
+    assert_eq!(
+        told(&PLAIN.replace("[[listener]]", "[listener]")),
+        [
+            "listener: there may be several of these, so the brackets are double (write [[listener]])"
+        ]
+    );
+    assert_eq!(
+        told_below("[[limits]]\nidel = \"1s\""),
+        [
+            "limits: expected a table, found a list (write [limits], once)",
+            "limits.idel: unknown key (did you mean \"idle\"?)",
+        ]
+    );
+    assert_eq!(
+        told("route = 5\nlistener = [1]"),
+        [
+            "route: expected a table, found the number 5 (write [[route]])",
+            "listener[0]: expected a table, found the number 1 (write [[listener]])",
+        ]
+    );
+}
+
+#[test]
+fn cf06_zero_is_never_unlimited() {
+    assert_eq!(
+        told_below(
+            "tunnels = 0\n[limits]\nmessage_from_client = 0\nmessage_from_backend = \"0B\"\n\
+             idle = \"0s\"\nclose_grace = 0\n[heartbeat]\ninterval = 0\n[caps]\nconnections = 0\n\
+             tunnels_per_client = 0\nhandshakes_per_client = \"0/s\""
+        ),
+        [
+            "route[0].tunnels: 0 would mean none at all (write \"off\" if there is to be no limit)",
+            "limits.message_from_client: a size of 0 would let nothing through \
+             (write \"off\" if there is to be no limit)",
+            "limits.message_from_backend: a size of 0 would let nothing through \
+             (write \"off\" if there is to be no limit)",
+            "limits.idle: a time of 0 would be over before it began \
+             (write \"off\" if there is to be no limit)",
+            "limits.close_grace: a time of 0 would be over before it began \
+             (the shortest time is \"1ms\")",
+            "heartbeat.interval: a time of 0 would be over before it began \
+             (write \"off\" if there is to be no limit)",
+            "caps.connections: 0 would mean none at all (write \"auto\" to let tidegate choose)",
+            "caps.tunnels_per_client: 0 would mean none at all (the least is 1)",
+            "caps.handshakes_per_client: a rate of 0 would let nobody in (the lowest rate is \"1/s\")",
+        ]
+    );
+}
+
+#[test]
+fn cf06_off_is_for_what_may_be_off() {
+    let settings = parse(&format!(
+        "{PLAIN}tunnels = \"off\"\n[limits]\nmessage_from_client = \"off\"\n\
+         message_from_backend = \"off\"\nidle = \"off\"\n[heartbeat]\ninterval = \"off\"\n"
+    ));
+    let terms = &settings.routes[0].terms;
+    assert_eq!((terms.message_from_client_max, terms.idle, terms.heartbeat), (None, None, None));
+    assert_eq!(
+        told_below("[limits]\nclose_grace = \"off\"\nidle = false"),
+        [
+            "limits.close_grace: \"off\" is not a duration \
+             (write one whole number and one unit, as in \"30s\")",
+            "limits.idle: expected a limit, found false (write \"off\" if there is to be none)",
+        ]
+    );
+}
+
+#[test]
+fn cf07_what_is_there_twice_is_told_beside_all_else() {
+    assert_eq!(
+        told_below("[limits]\nidle = \"1h\"\nidle = \"2h\"\nzebra = 1\n[drain]\n[limits]\n"),
+        [
+            ": \"idle\" is here for the second time \
+             (a key stands once in its table, and a table has one header)",
+            "limits.zebra: unknown key (the keys here are message_from_client, \
+             message_from_backend, idle, close_grace, write_stall)",
+            ": \"limits\" is here for the second time \
+             (a key stands once in its table, and a table has one header)",
+        ]
+    );
+}
+
+#[test]
+fn cf08_depth_does_not_overflow_the_stack() {
+    let dotted = vec!["a"; 79].join(".");
+    let texts = [
+        "a = ".to_owned() + &"[".repeat(10_000),
+        "a = ".to_owned() + &"{a=".repeat(10_000),
+        "a.".repeat(10_000) + "a = 1",
+        format!("[{}]", "a.".repeat(10_000) + "a"),
+        "[".repeat(10_000) + "a" + &"]".repeat(10_000),
+        // Neither too many brackets nor too many dots for the parser, but thousands of levels.
+        format!("{dotted}={{").repeat(70) + &format!("{dotted}=1") + &"}".repeat(70),
+    ];
+    for text in texts {
+        let told = told(&text);
+        assert_eq!(told, [": this is nested deeper than 16 levels"]);
+    }
+}
+
+#[test]
+fn cf08_size_is_bounded() {
+    let text = format!("{PLAIN}{}", "#".repeat(4 << 20));
+    assert_eq!(rendered(&text), "proxy.toml: this is larger than 4MiB\n\nproxy.toml: 1 fault");
+}
+
+#[test]
+fn cf08_many_routes_and_many_faults_take_no_time() {
+    use std::fmt::Write;
+
+    let mut text = "[[listener]]\naddress = \"0.0.0.0:80\"\ntls = false\n".to_owned();
+    for host in 0..20_000 {
+        write!(
+            text,
+            "[[route]]\nhost = \"h{host}.example\"\norigins = [\"*\"]\nbackends = [\"b:1\"]\n"
+        )
+        .unwrap();
+    }
+    assert_eq!(parse(&text).routes.len(), 20_000);
+    let faults = Settings::parse(&text.replace("host =", "hots ="), "proxy.toml").unwrap_err();
+    assert_eq!(faults.iter().count(), 100);
+    assert_eq!(faults.count(), 10_000);
+    assert!(faults.to_string().ends_with("proxy.toml: 10000 faults, the first 100 of them above"));
+    let rubbish = "}\n".repeat(1 << 20);
+    assert_eq!(told(&rubbish), [": invalid key-value pair, expected key"]);
+}

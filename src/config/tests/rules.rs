@@ -1,0 +1,348 @@
+//! Rules that hold between keys.
+
+use super::*;
+
+#[test]
+fn cf09_two_listeners_on_one_address() {
+    let second = |address: &str| told_below(&format!("[[listener]]\naddress = \"{address}\""));
+    assert_eq!(
+        second("0.0.0.0:443"),
+        ["listener[1].address: 0.0.0.0:443 is taken by listener[0].address \
+          (give each listener its own address)"]
+    );
+    assert_eq!(
+        second("127.0.0.1:443"),
+        ["listener[1].address: 127.0.0.1:443 is taken by listener[0].address \
+          (0.0.0.0:443 already means every address of this machine)"]
+    );
+    assert_eq!(
+        second("127.0.0.1:9180"),
+        ["listener[1].address: the admin listener is on 127.0.0.1:9180 by default \
+          (choose another port, or set admin.address)"]
+    );
+    assert_eq!(
+        told_below("[admin]\naddress = \"127.0.0.1:443\""),
+        ["admin.address: 127.0.0.1:443 is taken by listener[0].address \
+          (0.0.0.0:443 already means every address of this machine)"]
+    );
+    // Sockets for IPv6 take IPv6 only, and port 0 is a different one each time.
+    let settings = parse(&format!(
+        "{PLAIN}[[listener]]\naddress = \"[::]:443\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+         [[listener]]\naddress = \"127.0.0.1:0\"\n"
+    ));
+    let names: Vec<&str> = settings.listeners.iter().map(|listener| &*listener.name).collect();
+    assert_eq!(names, ["0.0.0.0:443", "[::]:443", "127.0.0.1:0", "127.0.0.1:0#2"]);
+}
+
+#[test]
+fn a_listener_has_an_ip_address_and_a_port() {
+    let told = |address: &str| told_instead("\"0.0.0.0:443\"", address).join("\n");
+    let both = "(write \"0.0.0.0:8443\", or \"[::]:8443\" for IPv6)";
+    for (address, problem) in [
+        ("8443", "8443 has no IP address"),
+        ("\":8443\"", "\":8443\" has no IP address"),
+        ("\"*:8443\"", "\"*:8443\" has no IP address"),
+    ] {
+        assert_eq!(told(address), format!("listener[0].address: {problem} {both}"));
+    }
+    for (address, expected) in [
+        ("\"::\"", "\"::\" has no port (write \"[::]:443\" if the port is 443)"),
+        (
+            "\"localhost:80\"",
+            "\"localhost:80\" is a name, not an IP address \
+          (write \"127.0.0.1:80\", or \"[::1]:80\" for IPv6)",
+        ),
+        (
+            "\"[::ffff:192.0.2.1]:80\"",
+            "\"[::ffff:192.0.2.1]:80\" is an IPv4 address in IPv6 \
+          clothing (write \"192.0.2.1:80\")",
+        ),
+        (
+            "\"chat.example.com:443\"",
+            "\"chat.example.com:443\" is not an IP address with a port \
+          (write an IP address and a port: \"0.0.0.0:443\", or \"[::]:443\" for IPv6)",
+        ),
+        ("\"0.0.0.0:443\"\nhealth_path = \"ok\"", "\"ok\" does not start with / (write \"/ok\")"),
+    ] {
+        let told = told(address);
+        let (_, told) = told.split_once(": ").unwrap();
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn cf09_listener_names_are_given_once() {
+    assert_eq!(
+        told_below(
+            "[[listener]]\naddress = \"[::]:443\"\nname = \"in\"\n\
+             [[listener]]\naddress = \"[::]:444\"\nname = \"in\""
+        ),
+        ["listener[2].name: \"in\" is listener[1] already (give each listener its own name)"]
+    );
+}
+
+#[test]
+fn cf10_a_route_twice() {
+    let second = |lines: &str| {
+        told_below(&format!("[[route]]\norigins = [\"*\"]\nbackends = [\"b:1\"]\n{lines}"))
+    };
+    assert_eq!(
+        second("host = \"CHAT.example.com.\"\npath = \"/\""),
+        ["route[1].path: host \"chat.example.com\" and path \"/\" are served by route[0] already \
+          (give one of them another path, or list all backends in one)"]
+    );
+    assert_eq!(
+        second("host = \"*\"\nname = \"chat.example.com\""),
+        ["route[1].name: \"chat.example.com\" is route[0] already (give each route its own name)"]
+    );
+    // The route table has an order for these.
+    parse(&format!(
+        "{PLAIN}[[route]]\norigins = [\"*\"]\nbackends = [\"b:1\"]\nhost = \"*.example.com\"\n"
+    ));
+}
+
+#[test]
+fn cf11_a_backend_is_a_host_and_a_port() {
+    let backends = |list: &str| told_instead("\"127.0.0.1:9001\"", list);
+    assert_eq!(
+        backends(
+            "\"http://app:9001/ws\", \"user:pass@app:9001\", \"wss://app\", \"app\", \"::1\", 9001, \
+             \"unix:/run/app\", \"app:0\""
+        ),
+        [
+            "route[0].backends[0]: a backend is a host and a port, nothing else (write \"app:9001\")",
+            "route[0].backends[1]: a backend is a host and a port, nothing else (write \"app:9001\")",
+            "route[0].backends[2]: backends are spoken to without TLS \
+             (write the host and port of a plain one, as in \"127.0.0.1:9001\")",
+            "route[0].backends[3]: \"app\" has no port (write \"app:9001\" if the port is 9001)",
+            "route[0].backends[4]: \"::1\" has no port (write \"[::1]:9001\" if the port is 9001)",
+            "route[0].backends[5]: 9001 has no host (write \"127.0.0.1:9001\")",
+            "route[0].backends[6]: a backend is a host and a port; Unix sockets are not spoken",
+            "route[0].backends[7]: \"0\" is not a port (ports are 1 to 65535)",
+        ]
+    );
+    assert_eq!(
+        backends(""),
+        ["route[0].backends: no backend is listed, so the route leads nowhere \
+          (write backends = [\"127.0.0.1:9001\"])"]
+    );
+    assert_eq!(
+        backends("\"a:1\", { address = \"b:1\", id = \"a:1\" }, \"A:1\""),
+        [
+            "route[0].backends[1].id: \"a:1\" is route[0].backends[0] already \
+             (list a backend once and give it a weight, or give each an id of its own)",
+            "route[0].backends[2]: \"a:1\" is route[0].backends[0] already \
+             (list a backend once and give it a weight, or give each an id of its own)",
+        ]
+    );
+}
+
+#[test]
+fn cf11_a_backend_that_is_tidegate_itself() {
+    for backend in ["127.0.0.1:443", "localhost:443", "127.8.8.8:443", "0.0.0.0:443"] {
+        let told = told_instead("127.0.0.1:9001", backend);
+        assert_eq!(
+            told,
+            [format!(
+                "route[0].backends[0]: {backend} is tidegate itself: listener[0].address \
+                 (write the address of the application)"
+            )]
+        );
+    }
+    assert_eq!(
+        told_instead("127.0.0.1:9001", "127.0.0.1:9180"),
+        ["route[0].backends[0]: 127.0.0.1:9180 is tidegate itself: admin.address \
+          (write the address of the application)"]
+    );
+    // Another machine, or another family.
+    parse(&PLAIN.replace("127.0.0.1:9001", "192.0.2.1:443"));
+    parse(&PLAIN.replace("127.0.0.1:9001", "[::1]:443"));
+}
+
+#[test]
+fn cf12_limits_that_contradict() {
+    assert_eq!(
+        told_below(
+            "tunnels = 60\n[caps]\nconnections = 100\ntunnels = 50\nconnections_per_client = 101\n\
+             tunnels_per_client = 51"
+        ),
+        [
+            "route[0].tunnels: 60 is more than caps.tunnels = 50 \
+             (write at most 50, or raise caps.tunnels)",
+            "caps.connections_per_client: 101 is more than caps.connections = 100 \
+             (write at most 100, or raise caps.connections)",
+            "caps.tunnels_per_client: 51 is more than caps.tunnels = 50 \
+             (write at most 50, or raise caps.tunnels)",
+        ]
+    );
+    assert_eq!(
+        told_below("[caps]\nconnections = 100\ntunnels = 200\n"),
+        ["caps.tunnels: 200 is more than caps.connections = 100 \
+          (write at most 100, or raise caps.connections)"]
+    );
+    // What is not written gives way.
+    let caps = parse(&format!("{PLAIN}[caps]\nconnections = 100\n")).caps;
+    assert_eq!((caps.connections_per_client, caps.tunnels_per_client), (100, 100));
+}
+
+#[test]
+fn cf12_a_heartbeat_fits_into_the_idle_time() {
+    assert_eq!(
+        rendered(&format!("{PLAIN}[limits]\nidle = \"40s\"\n")),
+        "proxy.toml:13:8: limits.idle: limits.idle = 40s is not longer than heartbeat.interval + \
+         heartbeat.patience = 40s\n \
+         13 | idle = \"40s\"\n    \
+            |        ^^^^^\n    \
+            help: a lost client should be noticed before the tunnel counts as idle:\n          \
+            let idle be longer than 40s, or switch it or the interval \"off\"\n\n\
+         proxy.toml: 1 fault"
+    );
+    assert_eq!(
+        told_below("[heartbeat]\ninterval = \"1h\"")[0].split(':').next(),
+        Some("heartbeat.interval")
+    );
+    // On a route: only at its own keys, once.
+    let told = told_below(
+        "[route.heartbeat]\npatience = \"2h\"\n[[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]",
+    );
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("route[0].heartbeat.patience: "), "{told:?}");
+    parse(&format!("{PLAIN}[limits]\nidle = \"41s\"\n"));
+    parse(&format!("{PLAIN}[limits]\nidle = \"40s\"\n[heartbeat]\ninterval = \"off\"\n"));
+    parse(&format!("{PLAIN}[limits]\nidle = \"off\"\n[heartbeat]\ninterval = \"24h\"\n"));
+}
+
+#[test]
+fn cf12_a_faulty_key_takes_part_in_no_rule() {
+    assert_eq!(
+        told_below("[limits]\nidle = 5\n[heartbeat]\ninterval = \"2h\""),
+        ["limits.idle: 5 has no unit (write \"5s\" if it is seconds)"]
+    );
+}
+
+#[test]
+fn cf12_the_drain_window_ends_before_its_deadline() {
+    assert_eq!(
+        told_below("[drain]\nwindow = \"30s\"\ncode = 1006"),
+        [
+            "drain.window: drain.window = 30s is not shorter than drain.deadline = 30s \
+             (closes are spread over the window, what is left at the deadline is cut)",
+            "drain.code: 1006 is not a code that may stand in a Close frame (write 1012 (service \
+             restart), 1001 (going away), or 3000 to 4999 for your own)",
+        ]
+    );
+    assert_eq!(told_below("[drain]\ncode = 1014").len(), 1);
+}
+
+#[test]
+fn cf14_an_admin_listener_that_others_can_reach() {
+    assert_eq!(
+        told_below("[admin]\naddress = \"0.0.0.0:9180\""),
+        [
+            "admin.address: 0.0.0.0:9180 can be reached from other machines (it asks for no password: \
+          write \"127.0.0.1:9180\", or say public = true in [admin])"
+        ]
+    );
+    let admin = |lines: &str| parse(&format!("{PLAIN}[admin]\n{lines}\n")).admin;
+    assert!(admin("address = \"0.0.0.0:9180\"\npublic = true").is_some());
+    assert!(admin("address = \"[::1]:9180\"").is_some());
+    assert_eq!(admin("address = \"0.0.0.0:9180\"\nenabled = false"), None);
+}
+
+#[test]
+fn a_route_without_origins_is_told_the_choices() {
+    assert_eq!(
+        rendered(&PLAIN.replace("origins = [\"same-origin\"]\n", "")),
+        "proxy.toml:8:1: route[0].origins: this key is missing
+ 8 | [[route]]
+   | ^^^^^^^^^
+   help: list the pages that may connect:
+         \"same-origin\"               pages on the route's own host
+         \"https://chat.example.com\"  this origin exactly
+         \"https://*.example.com\"     any name below example.com
+         \"missing\"                   programs that are no browsers, and send no Origin
+         \"null\"                      sandboxed frames and local files
+         \"*\"                         everybody: only if the backend checks for itself
+
+proxy.toml: 1 fault"
+    );
+    assert!(told_instead("[\"same-origin\"]", "[]")[0].contains("no origin is listed"));
+    assert_eq!(
+        told_instead("\"same-origin\"", "\"null\", \"*\""),
+        ["route[0].origins[1]: \"*\" admits everybody, so the other origins mean nothing \
+          (leave \"*\" out, or write origins = [\"*\"] alone)"]
+    );
+}
+
+#[test]
+fn an_empty_file_is_told_what_it_needs() {
+    let told = rendered("");
+    assert!(
+        told.contains("there is no [[listener]]") && told.contains("there is no [[route]]"),
+        "{told}"
+    );
+}
+
+#[test]
+fn tls_needs_a_certificate_and_one_default_is_enough() {
+    let certificate = "[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n";
+    let told = told_instead(certificate, "");
+    assert!(
+        told[0].starts_with("listener[0]: it speaks TLS, and there is no [[certificate]]"),
+        "{told:?}"
+    );
+    parse(&PLAIN.replace(certificate, "").replace("443\"", "80\"\ntls = false"));
+    let two = format!("{PLAIN}{}", format!("{certificate}default = true\n").repeat(2));
+    assert_eq!(
+        super::tests::told(&two),
+        ["certificate[2].default: there is a default already: certificate[1].default \
+          (leave one default = true: it serves clients whose name no certificate has)"]
+    );
+    assert_eq!(told_instead("chain = \"fullchain.pem\"\n", "").len(), 1);
+}
+
+#[test]
+fn what_is_repeated_from_the_file_is_harmless_and_short() {
+    let long = "x".repeat(1 << 20);
+    for text in [r"\u001b[2J\u202e\r\n", &long] {
+        let lines = format!(
+            "name = \"\"\n\"{text}\" = 1\ncompression = \"{text}\"\n[limits]\nidle = \"{text}\""
+        );
+        for told in told_below(&lines) {
+            assert!(told.chars().count() < 1000, "{}", told.len());
+            assert!(!told.contains(['\u{1b}', '\u{202e}', '\r', '\n']), "{told:?}");
+        }
+    }
+}
+
+#[test]
+fn faults_have_one_line_each_for_a_log() {
+    let faults =
+        Settings::parse(&format!("{PLAIN}[limits]\nidle = 5\n"), "proxy.toml").unwrap_err();
+    assert_eq!(
+        faults.lines().collect::<Vec<_>>(),
+        ["proxy.toml:13:8: limits.idle: 5 has no unit (write \"5s\" if it is seconds)"]
+    );
+}
+
+#[test]
+fn every_kind_of_table_is_known() {
+    for key in
+        ["server.workers", "listener[].address", "route[].limits.idle", "route[].backends[].id"]
+    {
+        assert!(known_keys().iter().any(|known| known == key), "{key}");
+    }
+}
+
+proptest! {
+    /// Whatever stands in the file, there is an answer, and it can be shown.
+    #[test]
+    fn no_text_ends_the_program(at in 0..PLAIN.len(), cut in 0..20_usize, insert in "\\PC{0,6}|[\\[\\]{}=\"',.\n#]{0,6}") {
+        let mut text = PLAIN.to_owned();
+        text.replace_range(at..(at + cut).min(PLAIN.len()), &insert);
+        if let Err(faults) = Settings::parse(&text, "proxy.toml") {
+            prop_assert!(faults.count() > 0);
+            prop_assert!(!faults.to_string().is_empty());
+        }
+    }
+}

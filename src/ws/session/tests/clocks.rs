@@ -1,0 +1,160 @@
+//! Idle times and heartbeats.
+
+use super::*;
+
+#[test]
+fn fc36_idle_counts_data_only() {
+    let mut talk = Talk::under(Terms { idle: Some(seconds(60)), ..terms() });
+    let mut pinged = 0;
+    talk.pass(seconds(1));
+    talk.say(Client, &frame(Client, 0x82, b"data"));
+    for _ in 0..59 {
+        talk.pass(seconds(1));
+        if let Some(token) = talk.to_client.strip_prefix(&[0x89, 8]) {
+            pinged += 1;
+            let token = token.to_vec();
+            talk.say(Client, &frame(Client, 0x8a, &token));
+        }
+        talk.say(Client, &frame(Client, 0x89, b"app"));
+        talk.say(Backend, &frame(Backend, 0x8a, b"app"));
+        talk.to_client.clear();
+    }
+    assert!(pinged > 0);
+    assert_eq!(talk.session.end(), None);
+    talk.pass(seconds(1));
+    assert_eq!(talk.session.end(), Some(End::Idle));
+    assert_eq!(talk.codes(), (Some(1001), Some(1001)));
+}
+
+#[test]
+fn idle_counts_from_the_last_byte_of_data_in_either_direction() {
+    let mut talk = Talk::under(Terms { idle: Some(seconds(60)), heartbeat: None, ..terms() });
+    let long = frame(Client, 0x82, &[0; 100]);
+    for part in [&long[..20], &long[20..21]] {
+        talk.say(Client, part);
+        talk.pass(seconds(59));
+    }
+    talk.say(Backend, &frame(Backend, 0x82, b""));
+    talk.pass(seconds(59));
+    assert_eq!(talk.session.end(), None);
+    talk.pass(seconds(1));
+    assert_eq!(talk.session.end(), Some(End::Idle));
+    assert_eq!(talk.codes(), (Some(1001), None), "the client's frame is not finished");
+}
+
+#[test]
+fn fc37_no_pong() {
+    let mut talk = Talk::new();
+    let pinged = talk.now;
+    talk.ping();
+    let first = talk.now - pinged;
+    assert!(first >= seconds(15) && first < seconds(30), "{first:?}");
+    talk.pass(seconds(10) - Duration::from_nanos(1));
+    talk.say(Client, &frame(Client, 0x82, b"alive, but no pong"));
+    assert_eq!(talk.session.end(), None);
+    talk.pass(Duration::from_nanos(1));
+    assert_eq!(talk.session.end(), Some(End::HeartbeatLost));
+    assert_eq!(talk.codes(), (Some(1001), Some(1001)));
+}
+
+#[test]
+fn the_next_ping_comes_an_interval_after_the_pong() {
+    let mut talk = Talk::new();
+    for _ in 0..5 {
+        let token = talk.ping();
+        talk.pass(seconds(9));
+        talk.say(Client, &frame(Client, 0x8a, &token));
+        assert_eq!(talk.session.deadline(), Some(talk.now + seconds(30)));
+    }
+    assert!(talk.to_backend.is_empty());
+    assert_eq!(talk.session.tally().up, Flow::default());
+}
+
+#[test]
+fn patience_starts_when_the_ping_is_handed_out() {
+    let mut talk = Talk::new();
+    let message = frame(Backend, 0x82, &[0; 100]);
+    talk.say(Backend, &message[..50]);
+    talk.now += seconds(30);
+    talk.session.tick(talk.now);
+    assert!(talk.inject(Client).is_none(), "RFC 6455 5.4: not inside a frame");
+    talk.pass(seconds(300));
+    assert_eq!(talk.session.end(), None);
+    talk.say(Backend, &[&message[50..], &message].concat());
+    let ping = talk.to_client[message.len()..][..2].to_vec();
+    assert_eq!(ping, [0x89, 8], "at the boundary, though more was there");
+    assert_eq!(talk.to_client.len(), 2 * message.len() + 10);
+    assert_eq!(talk.session.deadline(), Some(talk.now + seconds(10)));
+}
+
+#[test]
+fn a_client_cannot_answer_inside_a_frame() {
+    let mut talk = Talk::new();
+    talk.ping();
+    let long = frame(Client, 0x82, &[0; 1000]);
+    for part in long.chunks(100) {
+        talk.say(Client, part);
+        talk.pass(seconds(10));
+    }
+    assert_eq!(talk.session.end(), Some(End::HeartbeatLost), "it could after the last part");
+    let mut talk = Talk::new();
+    talk.ping();
+    talk.say(Client, &long[..100]);
+    talk.pass(seconds(20) - Duration::from_nanos(1));
+    assert_eq!(talk.session.end(), None);
+    talk.pass(Duration::from_nanos(1));
+    assert_eq!(talk.session.end(), Some(End::HeartbeatLost), "the frame does not move");
+}
+
+#[test]
+fn a_pong_that_cannot_come_through_is_not_missed() {
+    for blocked in Side::BOTH {
+        let mut talk = Talk::new();
+        let pinged = talk.ping();
+        for left in (1..5).rev() {
+            talk.session.written(blocked, left, talk.now);
+            talk.now += seconds(10);
+            talk.session.tick(talk.now);
+            assert_eq!(talk.session.end(), None);
+        }
+        talk.session.written(blocked, 0, talk.now);
+        talk.now += seconds(9);
+        talk.say(Client, &frame(Client, 0x8a, &pinged));
+        talk.ping();
+        talk.pass(seconds(10));
+        assert_eq!(talk.session.end(), Some(End::HeartbeatLost));
+    }
+}
+
+#[test]
+fn cl03_a_process_that_slept_grants_one_more_patience() {
+    let mut talk = Talk::new();
+    let token = talk.ping();
+    talk.now += seconds(60);
+    talk.session.tick(talk.now);
+    assert_eq!(talk.session.end(), None);
+    assert_eq!(talk.session.deadline(), Some(talk.now + seconds(10)));
+    talk.say(Client, &frame(Client, 0x8a, &token));
+    talk.ping();
+    talk.now += seconds(60);
+    talk.session.tick(talk.now);
+    talk.now += seconds(60);
+    talk.session.tick(talk.now);
+    assert_eq!(talk.session.end(), Some(End::HeartbeatLost), "one, not more");
+}
+
+#[test]
+fn times_beyond_the_clock_are_never() {
+    let forever = Duration::MAX;
+    let mut talk = Talk::under(Terms {
+        heartbeat: Some(Heartbeat { interval: forever, patience: forever }),
+        idle: Some(forever),
+        close_grace: forever,
+        write_stall: forever,
+        ..terms()
+    });
+    talk.session.written(Client, 1, talk.now);
+    assert_eq!(talk.session.deadline(), None);
+    talk.session.drain(talk.now);
+    assert_eq!(talk.session.deadline(), None);
+}

@@ -1,0 +1,264 @@
+//! What a client may send, row by row.
+
+use super::*;
+
+#[test]
+fn fits_in_300_bytes() {
+    assert!(size_of::<Session>() <= 300, "{}", size_of::<Session>());
+}
+
+#[test]
+fn fc01_unmasked() {
+    let bytes = frame(Backend, 0x81, b"hi");
+    assert_eq!(breach(Client, false, &bytes), (Breach::Unmasked, 1002));
+}
+
+#[test]
+fn fc02_rsv() {
+    for (first, deflate) in
+        [(0xc1, false), (0xa1, false), (0x91, false), (0xa1, true), (0x91, true)]
+    {
+        let bytes = frame(Client, first, b"hi");
+        assert_eq!(breach(Client, deflate, &bytes), (Breach::Rsv, 1002));
+    }
+}
+
+#[test]
+fn fc03_opcode() {
+    for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
+        let bytes = frame(Client, 0x80 | opcode, b"hi");
+        assert_eq!(breach(Client, false, &bytes), (Breach::Opcode, 1002));
+    }
+}
+
+#[test]
+fn fc04_length_not_shortest() {
+    for bytes in [
+        &[0x82, 0xfe, 0, 10, 0, 0, 0, 0][..],
+        &[0x82, 0xfe, 0, 125],
+        &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0x03, 0xe8],
+        &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
+    ] {
+        assert_eq!(breach(Client, false, bytes), (Breach::Length, 1002));
+    }
+}
+
+#[test]
+fn fc05_length_of_64_bits() {
+    let bytes = header(Client, 0x82, 1 << 63);
+    assert_eq!(breach(Client, false, &bytes), (Breach::Length, 1002));
+}
+
+#[test]
+fn fc06_a_huge_length_is_refused_at_its_header() {
+    let mut talk = Talk::new();
+    assert_eq!(talk.say(Client, &header(Client, 0x82, 1 << 62)), 0);
+    assert_eq!(talk.session.end(), Some(End::MessageTooBig(Client)));
+    assert_eq!(talk.codes(), (Some(1009), Some(1001)));
+    assert_eq!(talk.to_backend.len(), talk.to_backend[1] as usize % 128 + 6, "only our Close");
+}
+
+#[test]
+fn fc07_message_at_the_limit_and_one_over() {
+    for (len, lawful) in [(1 << 20, true), ((1 << 20) + 1, false)] {
+        let mut talk = Talk::new();
+        let message = frame(Client, 0x82, &vec![1; len]);
+        assert_eq!(talk.say(Client, &message), 0);
+        assert_eq!(talk.to_backend == message, lawful);
+        assert_eq!(talk.session.end().is_none(), lawful);
+    }
+}
+
+#[test]
+fn fc08_fragments_are_summed_and_refused_at_the_header_that_crosses() {
+    let mut talk = Talk::new();
+    let begin = frame(Client, 0x02, &vec![1; (1 << 20) - 10]);
+    let ping = frame(Client, 0x89, b"between");
+    let exact = frame(Client, 0x00, &[1; 10]);
+    talk.say(Client, &[begin, ping, exact].concat());
+    assert_eq!(talk.session.end(), None, "exactly the limit");
+    let relayed = talk.to_backend.len();
+    talk.say(Client, &header(Client, 0x80, 1));
+    assert_eq!(talk.session.end(), Some(End::MessageTooBig(Client)));
+    assert_eq!(talk.to_backend[relayed], 0x88);
+    // The next message starts from nothing.
+    let mut talk = Talk::new();
+    let message = frame(Client, 0x82, &vec![1; 1 << 20]);
+    talk.say(Client, &message.repeat(3));
+    assert_eq!(talk.session.tally().up.messages, 3);
+}
+
+#[test]
+fn a_message_too_big_is_read_to_its_end_for_the_answer_behind_it() {
+    let mut talk = Talk::new();
+    let message = frame(Client, 0x82, &vec![1; (1 << 20) + 1]);
+    for part in message.chunks(5000) {
+        talk.say(Client, part);
+        assert_eq!(talk.partings(), (Stay, Stay));
+    }
+    talk.say(Client, &close(Client, 1009, ""));
+    assert_eq!(talk.partings(), (Finish, Stay));
+}
+
+#[test]
+fn fc11_continuation_without_start() {
+    let bytes = frame(Client, 0x80, b"hi");
+    assert_eq!(breach(Client, false, &bytes), (Breach::ContinuationStray, 1002));
+}
+
+#[test]
+fn fc12_new_message_inside_a_fragmented_one() {
+    let bytes = [frame(Client, 0x01, b"a"), frame(Client, 0x81, b"b")].concat();
+    let mut talk = Talk::new();
+    talk.say(Client, &bytes);
+    assert_eq!(talk.session.end(), Some(End::Breach(Client, Breach::MessageInterleaved)));
+    assert_eq!(talk.codes(), (Some(1002), Some(1001)));
+}
+
+#[test]
+fn fc13_control_frames() {
+    for (bytes, expected) in [
+        (frame(Client, 0x89, &[0; 126]), Breach::ControlTooLong),
+        (frame(Client, 0x09, b"a"), Breach::ControlFragmented),
+        (frame(Client, 0x08, b""), Breach::ControlFragmented),
+    ] {
+        assert_eq!(breach(Client, false, &bytes), (expected, 1002));
+    }
+}
+
+#[test]
+fn fc16_a_pong_that_is_not_awaited_passes() {
+    let mut talk = Talk::new();
+    let token = talk.ping();
+    let pong = frame(Client, 0x8a, &token);
+    talk.say(Client, &pong);
+    assert!(talk.to_backend.is_empty(), "the backend never asked");
+    talk.say(Client, &pong);
+    assert_eq!(talk.to_backend, pong, "a second time it is not ours");
+}
+
+#[test]
+fn fc19_close_without_a_code() {
+    let mut talk = Talk::new();
+    let empty = frame(Client, 0x88, b"");
+    talk.say(Client, &empty);
+    assert_eq!(talk.to_backend, empty);
+    assert_eq!(talk.codes(), (None, Some(1005)));
+    assert_eq!(talk.session.end(), Some(End::ClientClosed));
+}
+
+#[test]
+fn fc20_close_of_one_byte() {
+    let bytes = frame(Client, 0x88, b"1");
+    assert_eq!(breach(Client, false, &bytes), (Breach::CloseLength, 1002));
+}
+
+#[test]
+fn fc21_close_codes_that_may_not_be_sent() {
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535] {
+        let bytes = close(Client, code, "");
+        assert_eq!(breach(Client, false, &bytes), (Breach::CloseCode, 1002));
+    }
+}
+
+#[test]
+fn fc22_close_reason_not_utf8() {
+    let bytes = frame(Client, 0x88, b"\x03\xe8\xc3\x28");
+    assert_eq!(breach(Client, false, &bytes), (Breach::CloseReason, 1007));
+}
+
+#[test]
+fn fc23_fb06_lawful_closes_pass_identically() {
+    let reason = "é".repeat(61) + "!";
+    for from in Side::BOTH {
+        for code in [1000, 1001, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4001, 4999] {
+            let mut talk = Talk::new();
+            let close = close(from, code, &reason);
+            talk.say(from, &close);
+            assert_eq!(talk.received(from.other()), &close);
+        }
+    }
+}
+
+#[test]
+fn fc24_fb13_nothing_passes_after_a_close() {
+    for from in Side::BOTH {
+        let mut talk = Talk::new();
+        let bye = close(from, 1000, "");
+        let after = [frame(from, 0x81, b"late"), bye.clone(), b"\xff\xff".to_vec()].concat();
+        assert_eq!(talk.say(from, &[bye.clone(), after].concat()), 0);
+        assert_eq!(talk.received(from.other()), &bye);
+        // The other side may finish what it was saying (RFC 6455 5.5.1).
+        let rest = frame(from.other(), 0x81, b"still here");
+        talk.say(from.other(), &rest);
+        assert_eq!(talk.received(from), &rest);
+    }
+}
+
+#[test]
+fn fc25_closed_but_never_gone() {
+    let mut talk = Talk::new();
+    talk.say(Client, &close(Client, 1000, ""));
+    talk.say(Backend, &close(Backend, 1000, ""));
+    talk.hang_up(Backend);
+    assert_eq!(talk.partings(), (Finish, Finish));
+    talk.pass(seconds(4));
+    assert!(!talk.session.is_over());
+    talk.pass(seconds(1));
+    assert!(talk.session.is_over());
+    assert_eq!(talk.partings(), (Abort, Finish));
+}
+
+#[test]
+fn fc26_rfc_f28_closes_that_cross() {
+    let mut talk = Talk::new();
+    talk.say(Client, &close(Client, 1000, "a"));
+    talk.say(Backend, &close(Backend, 4000, "b"));
+    assert_eq!(talk.session.end(), Some(End::ClientClosed), "the first cause");
+    assert_eq!(talk.codes(), (Some(4000), Some(1000)));
+    assert_eq!(talk.partings(), (Finish, Stay));
+    talk.hang_up(Client);
+    talk.hang_up(Backend);
+    assert!(talk.session.is_over());
+}
+
+#[test]
+fn fc27_a_header_split_anywhere() {
+    for payload in [0, 5, 126, 70_000] {
+        let message = frame(Client, 0x82, &vec![9; payload]);
+        for at in 1..14.min(message.len()) {
+            let mut talk = Talk::new();
+            let left = talk.say(Client, &message[..at]);
+            talk.say(Client, &message[at - left..]);
+            assert_eq!(talk.to_backend, message);
+            assert_eq!(talk.session.tally().up.messages, 1);
+        }
+    }
+}
+
+#[test]
+fn fc30_client_ends_inside_a_frame() {
+    let mut talk = Talk::new();
+    let message = frame(Client, 0x82, &[1; 100]);
+    talk.say(Client, &message[..50]);
+    talk.hang_up(Client);
+    assert_eq!(talk.session.end(), Some(End::ClientGone));
+    assert_eq!(talk.to_backend, message[..50], "no lawful Close can follow");
+    assert_eq!(talk.codes(), (None, None));
+    assert_eq!(talk.session.parting(Backend), Finish);
+    talk.hang_up(Backend);
+    assert!(talk.session.is_over());
+}
+
+#[test]
+fn fc31_http_in_the_tunnel() {
+    assert_eq!(breach(Client, false, b"GET / HTTP/1.1\r\n\r\n"), (Breach::Opcode, 1002));
+}
+
+#[test]
+fn fc35_mask_key_zero() {
+    let mut talk = Talk::new();
+    let message = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    talk.say(Client, &message);
+    assert_eq!(talk.to_backend, message);
+}
