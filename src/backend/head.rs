@@ -39,6 +39,8 @@ pub fn plain_request(head: &request::Parts, visitor: &Visitor) -> Result<Request
     if head.headers.contains_key(TRANSFER_ENCODING) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    // RFC 9112 9.6: nothing is pooled, so the backend need not wait for another request.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(request(head, headers))
 }
 

@@ -108,6 +108,7 @@ async fn a_request_and_its_answer_pass_with_their_heads_made_anew() {
             "x-forwarded-for: 203.0.113.7",
             "x-forwarded-proto: https",
             "x-forwarded-host: a",
+            "connection: close",
         ];
         assert_eq!(lines, expected);
         assert!(is_over(&mut stream).await, "one request a connection");

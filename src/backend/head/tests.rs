@@ -22,11 +22,12 @@ fn answer(status: u16, fields: &[(&str, &str)]) -> response::Parts {
     response.body(()).unwrap().into_parts().0
 }
 
-const OURS: [&str; 4] = [
+const OURS: [&str; 5] = [
     "via: 1.1 tidegate",
     "x-forwarded-for: 203.0.113.7",
     "x-forwarded-proto: https",
     "x-forwarded-host: a",
+    "connection: close",
 ];
 
 #[test]
@@ -55,7 +56,7 @@ fn xf01_xf06_xf07_h40_what_clients_say_about_themselves_is_replaced() {
 #[test]
 fn rl24_xf08_names_with_an_underscore_are_dropped() {
     let sent = plain("GET / HTTP/1.1\nHost: a\nX_Forwarded_For: 1\nX_Auth_User: root\n");
-    assert_eq!(sent.len(), 5, "{sent:?}");
+    assert_eq!(sent.len(), 1 + OURS.len(), "{sent:?}");
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn rfc_h20_the_target_is_byte_identical_and_in_origin_form() {
 fn rfc_h23_an_absolute_target_names_the_host() {
     let sent = plain("GET http://B:80/x HTTP/1.1\nHost: a\n");
     assert_eq!(sent[0], "host: B:80");
-    assert_eq!(sent.last().unwrap(), "x-forwarded-host: B:80");
+    assert!(sent.contains(&"x-forwarded-host: B:80".to_owned()), "{sent:?}");
     assert_eq!(plain("GET / HTTP/1.1\nHost: A:443\n")[0], "host: A:443");
 }
 
@@ -129,7 +130,7 @@ fn an_ipv6_client_without_tls_is_named_as_such() {
 #[test]
 fn a_chunked_body_stays_chunked() {
     let sent = plain("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: Chunked\n");
-    assert_eq!(sent.last().unwrap(), "transfer-encoding: chunked");
+    assert!(sent.contains(&"transfer-encoding: chunked".to_owned()), "{sent:?}");
 }
 
 #[test]
