@@ -195,6 +195,12 @@ where
         scratch: &mut Scratch,
         now: std::time::Instant,
     ) -> bool {
+        // Each side's end is read by the lane that writes to the other. Where neither can be
+        // written to, neither would ever be read.
+        if self.client.is_lost(&self.session) && self.backend.is_lost(&self.session) {
+            self.client.give_up(&mut self.session, now);
+            self.backend.give_up(&mut self.session, now);
+        }
         let mut judge = Judge { session: &mut self.session, entropy: &mut self.entropy, now };
         let (client, backend) = (&mut self.client, &mut self.backend);
         let up = self.up.carry(cx, client, backend, &mut judge, scratch);

@@ -180,6 +180,17 @@ impl<S: Stream> Mouth<S> {
         }
     }
 
+    /// Whether it cannot be written to any more, and its end was not read yet.
+    pub(super) fn is_lost(&self, session: &Session) -> bool {
+        self.deaf && self.stream.is_some() && session.wants(self.side)
+    }
+
+    /// Tells the session that the side is gone, whatever it may have said before.
+    pub(super) fn give_up(&self, session: &mut Session, now: Instant) {
+        session.hangup(self.side, now);
+        session.hangup(self.side, now);
+    }
+
     /// A write failed: the side is gone. What it said before may still lie in its stream, so the
     /// session is told at the end of that; unless that has come already.
     fn fail(&mut self, session: &mut Session, now: Instant) {

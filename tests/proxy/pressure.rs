@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Plain, Stage, lives, read_to_end, soon, wire};
+use crate::support::{Plain, Stage, lives, read_to_end, reset, soon, wire};
 
 #[tokio::test]
 async fn a_client_behind_a_slow_backend_is_not_taken_for_dead() {
@@ -74,8 +74,36 @@ async fn floods_both_ways_leave_room_for_a_quiet_neighbour() {
     let (weight, _) = stage.proxy.weight();
     assert!(weight < 100 * 1024, "{weight} KiB");
     floods.shutdown().await;
-    // Those that the flood had stopped both ways wait for limits.write_stall.
+    stage.proxy.at_rest_but(1).await;
     lives(&mut quiet, &mut quiets_backend).await;
+}
+
+#[tokio::test]
+async fn two_that_flooded_each_other_and_are_gone_leave_nothing_behind() {
+    let config = "[limits]\nmessage_from_client = \"off\"\nwrite_stall = \"10m\"\n\
+                  close_grace = \"300ms\"\n[heartbeat]\ninterval = \"off\"\n";
+    let stage = Stage::with(config).await;
+    for session in 1..=4 {
+        let (mut client, mut backend) = stage.open().await;
+        // Neither reads: both directions are full.
+        fill(&mut client, &wire::masked(0x82, &[1; 60_000])).await;
+        fill(&mut backend, &wire::bare(0x82, &[1; 60_000])).await;
+        match session {
+            1 => drop((client, backend)),
+            2 => drop((backend, client)),
+            3 => {
+                reset(client);
+                reset(backend);
+            }
+            _ => {
+                reset(backend);
+                reset(client);
+            }
+        }
+        let end = stage.end_of(session).await["end"].clone();
+        assert!(end == "client_gone" || end == "backend_gone", "{end}");
+    }
+    stage.proxy.at_rest().await;
 }
 
 #[tokio::test]
