@@ -178,12 +178,13 @@ async fn consider(
     let upgrading = backend::upgrade(dialled, &head, &handshake, visitor, route.compression, limit);
     match upgrading.await {
         Ok(upgraded) => {
-            // A drain may have begun meanwhile, and must not meet a session it does not know of.
+            let (response, plan) =
+                Plan::new(gate, connection, route, permit, upgraded, dialling, inquiry);
+            // A drain that began meanwhile may have called the roll already. One that begins from
+            // here on finds this session on it.
             if gate.is_draining() {
                 return Err(Refusal::Draining);
             }
-            let (response, plan) =
-                Plan::new(gate, connection, route, permit, upgraded, dialling, inquiry);
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan);
             Ok(response)
         }
