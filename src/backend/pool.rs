@@ -71,11 +71,6 @@ impl Pool {
         &self.backends
     }
 
-    /// How many backends are not ejected.
-    pub fn up(&self, now: Instant) -> usize {
-        self.backends.iter().filter(|backend| backend.health.is_up(now)).count()
-    }
-
     /// Every backend, in the order in which this client tries them: by hash, the ejected ones
     /// behind all others as a last resort. The same key meets the same order in every process
     /// that has the same ids and weights; taking one backend out moves only its own clients.
