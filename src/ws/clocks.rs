@@ -1,230 +1,236 @@
 //! Every clock of a session in one table (RFC 6455 says little about time; the rules are ours).
 //! Clocks are read by asking for [`Clocks::deadline`] and by `now`; nothing here ticks by itself.
 
-use std::time::{Duration, Instant};
+use std::num::NonZeroU64;
+use std::time::Duration;
 
 use super::Side;
-use super::limits::{Heartbeat, Terms};
-use super::meter::Token;
+use super::limits::Terms;
+use super::moment::{Moment, nanos, part};
+use super::pulse::{Pulse, Sign};
 
 /// A clock that ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Alarm {
     /// The time for Closes to be answered.
     Grace,
-    /// This side took nothing of what waits for it.
+    /// This side took too little of what waits for it.
     Stall(Side),
+    /// The message in progress of this side is too old.
+    Age(Side),
     /// No data for too long.
     Idle,
-    /// No pong in time.
-    Heartbeat,
+    /// No pong of this side in time.
+    Heartbeat(Side),
+    /// The session is as old as it may become.
+    Lifetime,
 }
 
 /// All clocks.
 #[derive(Clone, Debug)]
 pub(super) struct Clocks {
     /// When the last byte of a data frame passed.
-    pub(super) data: Instant,
-    pub(super) pulse: Pulse,
-    grace: Option<Instant>,
-    stall_client: Option<Instant>,
-    stall_backend: Option<Instant>,
+    pub(super) data: Moment,
+    grace: Moment,
+    lifetime: Moment,
+    client: Watchers,
+    backend: Watchers,
+}
+
+/// The clocks that watch over one side.
+#[derive(Clone, Debug)]
+struct Watchers {
+    pulse: Pulse,
+    stall: Moment,
+    /// The time until [`stall`](Self::stall) is less than all that there is.
+    stinted: bool,
+    age: Moment,
 }
 
 impl Clocks {
-    pub(super) fn new(terms: &Terms, now: Instant, jitter: u32) -> Self {
+    pub(super) fn new(terms: &Terms, [client, backend, lifetime]: [u32; 3]) -> Self {
+        let watchers = |side, random| Watchers {
+            pulse: Pulse::new(terms.heartbeat(side), random),
+            stall: Moment::NEVER,
+            stinted: false,
+            age: Moment::NEVER,
+        };
         Self {
-            data: now,
-            pulse: Pulse::new(terms.heartbeat, now, jitter),
-            grace: None,
-            stall_client: None,
-            stall_backend: None,
+            data: Moment::START,
+            grace: Moment::NEVER,
+            lifetime: terms.lifetime.map_or(Moment::NEVER, |max| {
+                let spread = part(max / 10, lifetime);
+                Moment::at(max.saturating_sub(patience_for_quiet(max) + spread))
+            }),
+            client: watchers(Side::Client, client),
+            backend: watchers(Side::Backend, backend),
         }
     }
 
     /// When [`Clocks::ring`] has something to say; `live`: no end is named yet.
-    pub(super) fn deadline(&self, terms: &Terms, live: bool) -> Option<Instant> {
-        let mut first = self.grace;
-        let mut sooner = |other: Option<Instant>| {
-            if let Some(other) = other {
-                first = Some(first.map_or(other, |first| first.min(other)));
-            }
-        };
-        sooner(self.stall_client);
-        sooner(self.stall_backend);
-        if live {
-            sooner(self.idle(terms));
-            sooner(self.pulse.deadline());
+    pub(super) fn deadline(&self, terms: &Terms, live: bool) -> Moment {
+        let (client, backend) = (&self.client, &self.backend);
+        let always = self.grace.min(client.stall).min(backend.stall);
+        if !live {
+            return always;
         }
-        first
+        let pulses = client.pulse.deadline().min(backend.pulse.deadline());
+        let ages = client.age.min(backend.age);
+        always.min(self.idle(terms)).min(self.lifetime).min(pulses).min(ages)
     }
 
-    /// The next clock that has run out; it is stopped.
+    /// The next clock that has run out; it is stopped. `sign` tells of each side.
     pub(super) fn ring(
         &mut self,
         terms: &Terms,
         live: bool,
-        sign: Sign,
-        now: Instant,
+        sign: impl Fn(Side) -> Sign,
+        now: Moment,
     ) -> Option<Alarm> {
-        let out = |clock: Option<Instant>| clock.is_some_and(|at| at <= now);
-        if out(self.grace) {
-            self.grace = None;
+        if self.deadline(terms, live) > now {
+            return None;
+        }
+        if self.grace <= now {
+            self.grace = Moment::NEVER;
             return Some(Alarm::Grace);
         }
         for side in Side::BOTH {
-            let stall = self.stall(side);
-            if out(*stall) {
-                *stall = None;
+            let watchers = self.of(side);
+            if watchers.stall <= now {
+                watchers.stall = Moment::NEVER;
                 return Some(Alarm::Stall(side));
             }
         }
-        if live && out(self.idle(terms)) {
+        if !live {
+            return None;
+        }
+        for side in Side::BOTH {
+            let watchers = self.of(side);
+            if watchers.age <= now {
+                watchers.age = Moment::NEVER;
+                return Some(Alarm::Age(side));
+            }
+        }
+        if self.idle(terms) <= now {
             return Some(Alarm::Idle);
         }
-        let lost = live && self.pulse.ring(terms.heartbeat?, sign, now);
-        lost.then_some(Alarm::Heartbeat)
+        for side in Side::BOTH {
+            let watchers = self.of(side);
+            let heartbeat = terms.heartbeat(side);
+            if heartbeat.is_some_and(|beat| watchers.pulse.ring(beat, sign(side), now)) {
+                return Some(Alarm::Heartbeat(side));
+            }
+        }
+        if self.lifetime <= now {
+            self.lifetime = Moment::NEVER;
+            return Some(Alarm::Lifetime);
+        }
+        None
     }
 
-    pub(super) fn start_grace(&mut self, grace: Duration, now: Instant) {
-        self.grace = now.checked_add(grace);
+    pub(super) fn start_grace(&mut self, grace: Duration, now: Moment) {
+        self.grace = now.after(grace);
     }
 
-    /// Something waits for this side; the clock starts anew if it has taken some of it.
-    pub(super) fn run_stall(
-        &mut self,
-        side: Side,
-        moved: bool,
-        write_stall: Duration,
-        now: Instant,
-    ) {
-        let stall = self.stall(side);
-        if moved || stall.is_none() {
-            *stall = now.checked_add(write_stall);
+    /// A message of this side has begun, and may take so long; `None`: it is whole, or may take as
+    /// long as it likes.
+    #[inline]
+    pub(super) fn set_age(&mut self, side: Side, until: Option<Moment>) {
+        self.of(side).age = until.unwrap_or(Moment::NEVER);
+    }
+
+    #[inline]
+    pub(super) fn is_aging(&self, side: Side) -> bool {
+        let watchers = match side {
+            Side::Client => &self.client,
+            Side::Backend => &self.backend,
+        };
+        watchers.age != Moment::NEVER
+    }
+
+    /// The session is old: whether this is the moment to close it. If not, it is asked again when
+    /// the conversation may have paused, or at last when it must.
+    pub(super) fn is_quiet(&mut self, max: Duration, between: bool, now: Moment) -> bool {
+        let due = Moment::at(max);
+        let paused = self.data.after(QUIET);
+        if now >= due || (between && now >= paused) {
+            return true;
+        }
+        let soon = if paused > now { paused } else { now.after(QUIET) };
+        self.lifetime = soon.min(due);
+        false
+    }
+
+    /// So many bytes wait for this side, `taken` fewer than before. Each byte that it takes buys it
+    /// time, up to `write_stall` from now.
+    pub(super) fn run_stall(&mut self, side: Side, taken: usize, terms: &Terms, now: Moment) {
+        let latest = now.after(terms.write_stall);
+        let Watchers { stall, stinted, .. } = self.of(side);
+        let begins = *stall == Moment::NEVER;
+        if begins {
+            *stall = latest;
+        } else if taken > 0 {
+            *stall = match terms.write_trickle {
+                None => latest,
+                Some(least) => stall.after_nanos(worth(taken, least)).min(latest),
+            };
+        }
+        if begins || taken > 0 {
+            *stinted = *stall < latest;
+        }
+    }
+
+    /// Whether this side has taken something in the last `write_stall`, though too little.
+    pub(super) fn trickles(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.client.stinted,
+            Side::Backend => self.backend.stinted,
         }
     }
 
     /// Nothing waits for this side.
+    #[inline]
     pub(super) fn stop_stall(&mut self, side: Side) {
-        *self.stall(side) = None;
+        self.of(side).stall = Moment::NEVER;
     }
 
-    fn stall(&mut self, side: Side) -> &mut Option<Instant> {
+    #[inline]
+    pub(super) fn pulse(&self, side: Side) -> &Pulse {
         match side {
-            Side::Client => &mut self.stall_client,
-            Side::Backend => &mut self.stall_backend,
+            Side::Client => &self.client.pulse,
+            Side::Backend => &self.backend.pulse,
         }
     }
 
-    fn idle(&self, terms: &Terms) -> Option<Instant> {
-        terms.idle.and_then(|idle| self.data.checked_add(idle))
-    }
-}
-
-/// What is known of the client's life when a pong is overdue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sign {
-    /// Bytes wait for it, our ping perhaps behind them, or for the backend, so that it is not
-    /// read from. The stall clocks watch over both.
-    pub(super) blocked: bool,
-    /// It is in the middle of a frame, where it cannot answer.
-    pub(super) mid_frame: bool,
-    /// Bytes that came from it, ever.
-    pub(super) bytes: u64,
-}
-
-/// The heartbeat: at most one ping in flight.
-#[derive(Clone, Debug)]
-pub(super) enum Pulse {
-    /// No heartbeat.
-    Off,
-    /// Until the next ping.
-    Resting { until: Option<Instant> },
-    /// A ping wants to go out at the next boundary. Patience starts only then: a long frame in
-    /// progress must not look like a dead client.
-    Due,
-    /// A pong is awaited.
-    Out {
-        until: Option<Instant>,
-        token: Token,
-        /// [`Sign::bytes`] at the last check.
-        bytes: u64,
-        /// The one excuse for our own sleep is spent.
-        excused: bool,
-    },
-}
-
-impl Pulse {
-    /// The first ping comes after half to a whole interval, so that many sessions that begin
-    /// together do not ping together.
-    fn new(heartbeat: Option<Heartbeat>, now: Instant, jitter: u32) -> Self {
-        let Some(Heartbeat { interval, .. }) = heartbeat else {
-            return Self::Off;
-        };
-        let half = interval / 2;
-        let part = (half.as_nanos() * u128::from(jitter)) >> 32;
-        let part = Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX));
-        Self::Resting { until: now.checked_add(half).and_then(|at| at.checked_add(part)) }
+    pub(super) fn pulse_mut(&mut self, side: Side) -> &mut Pulse {
+        &mut self.of(side).pulse
     }
 
-    pub(super) fn is_due(&self) -> bool {
-        matches!(self, Self::Due)
-    }
-
-    /// The payload of the pong that is awaited.
-    pub(super) fn awaited(&self) -> Option<Token> {
-        match self {
-            Self::Out { token, .. } => Some(*token),
-            Self::Off | Self::Resting { .. } | Self::Due => None,
+    #[inline]
+    fn of(&mut self, side: Side) -> &mut Watchers {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Backend => &mut self.backend,
         }
     }
 
-    /// The ping goes out.
-    pub(super) fn beat(&mut self, heartbeat: Heartbeat, token: Token, bytes: u64, now: Instant) {
-        let until = now.checked_add(heartbeat.patience);
-        *self = Self::Out { until, token, bytes, excused: false };
-    }
-
-    /// The pong came.
-    pub(super) fn answered(&mut self, heartbeat: Option<Heartbeat>, now: Instant) {
-        *self = match heartbeat {
-            Some(heartbeat) => Self::Resting { until: now.checked_add(heartbeat.interval) },
-            None => Self::Off,
-        };
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Resting { until } | Self::Out { until, .. } => *until,
-            Self::Off | Self::Due => None,
-        }
-    }
-
-    /// Whether the client is lost.
-    fn ring(&mut self, heartbeat: Heartbeat, sign: Sign, now: Instant) -> bool {
-        let Some(at) = self.deadline().filter(|at| *at <= now) else {
-            return false;
-        };
-        match self {
-            Self::Off | Self::Due => false,
-            Self::Resting { .. } => {
-                *self = Self::Due;
-                false
-            }
-            Self::Out { until, bytes, excused, .. } => {
-                // A pong cannot come inside a frame, nor through a blocked stream: as long as
-                // something moves, wait.
-                let busy = sign.blocked || (sign.mid_frame && sign.bytes != *bytes);
-                // We were stopped ourselves; the pong may be in the socket.
-                let overslept = !*excused && now.duration_since(at) > heartbeat.patience;
-                if !busy && !overslept {
-                    return true;
-                }
-                *excused |= overslept && !busy;
-                *bytes = sign.bytes;
-                *until = now.checked_add(heartbeat.patience);
-                false
-            }
-        }
+    #[inline]
+    fn idle(&self, terms: &Terms) -> Moment {
+        terms.idle.map_or(Moment::NEVER, |idle| self.data.after(idle))
     }
 }
+
+/// How long a session that is old is given to fall silent.
+fn patience_for_quiet(max: Duration) -> Duration {
+    (max / 10).min(Duration::from_secs(60))
+}
+
+/// The time that so many bytes take at the slowest lawful pace.
+fn worth(bytes: usize, per_second: NonZeroU64) -> u64 {
+    let second = nanos(Duration::from_secs(1));
+    let span = bytes as u128 * u128::from(second) / u128::from(per_second.get());
+    u64::try_from(span).unwrap_or(u64::MAX)
+}
+
+/// A conversation without a byte for so long has paused.
+const QUIET: Duration = Duration::from_secs(1);

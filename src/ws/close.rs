@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::end::Breach;
+use super::Breach;
 use super::header::{CONTROL_PAYLOAD_MAX, unmask};
 
 /// A status code that may stand in a Close frame.

@@ -1,8 +1,8 @@
 //! Frame headers (RFC 6455 5.2): reading those of peers, strictly, and writing the few control
 //! frames of our own. It knows one frame, never what came before it.
 
+use super::Breach;
 use super::close::CloseCode;
-use super::end::Breach;
 use super::{Entropy, Side};
 
 /// What a frame is (RFC 6455 11.8).
@@ -52,6 +52,8 @@ pub struct Header {
     pub opcode: OpCode,
     /// Whether the message ends with this frame.
     pub fin: bool,
+    /// Whether it begins a compressed message (RFC 7692 6).
+    pub compressed: bool,
     /// Bytes of the header: 2, 4 or 10.
     pub len: usize,
     /// Bytes of the mask key that follows: 4 from a client, 0 from a backend.
@@ -102,29 +104,72 @@ impl Header {
         let Some((payload_len, extra)) = length(short, rest)? else {
             return Ok(None);
         };
-        Ok(Some(Self { opcode, fin, len: 2 + extra, key_len, payload_len }))
+        let compressed = first & RSV1 != 0;
+        Ok(Some(Self { opcode, fin, compressed, len: 2 + extra, key_len, payload_len }))
+    }
+
+    /// Where a frame that [`Header::parse`] condemned ends, if that can be told at all. The opcode
+    /// is `None` if nothing can be made of the frame but to let it pass; then
+    /// [`Header::is_control`] says which kind it would be.
+    ///
+    /// # Errors
+    /// A length of more than 63 bits: no frame ends there.
+    pub(super) fn outline(input: &[u8]) -> Result<Option<(Self, Option<OpCode>)>, Breach> {
+        let Some((&[first, second], rest)) = input.split_first_chunk::<2>() else {
+            return Ok(None);
+        };
+        let short = second & !MASKED;
+        let Some((payload_len, extra)) = long_length(short, rest) else {
+            return Ok(None);
+        };
+        if payload_len > i64::MAX as u64 {
+            return Err(Breach::Length);
+        }
+        let fin = first & FIN != 0;
+        let key_len = if second & MASKED == 0 { 0 } else { 4 };
+        let lawful = |opcode: &OpCode| !opcode.is_control() || (fin && short <= 125);
+        let opcode = OpCode::from_nibble(first & 0x0f).filter(lawful);
+        let shape = opcode.unwrap_or(OpCode::Continuation);
+        let len = 2 + extra;
+        // Whoever takes it may well take it for what it says.
+        let starts = matches!(opcode, Some(OpCode::Text | OpCode::Binary));
+        let compressed = starts && first & RSV1 != 0;
+        let header = Self { opcode: shape, fin, compressed, len, key_len, payload_len };
+        Ok(Some((header, opcode)))
+    }
+
+    /// Whether a frame that begins so is a control frame, known or not (RFC 6455 5.5).
+    pub(super) fn is_control(input: &[u8]) -> bool {
+        input.first().is_some_and(|first| first & 0x08 != 0)
     }
 }
 
 /// The payload length and how many bytes beyond the first two it took.
 #[inline]
 fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Breach> {
-    let (long, extra, least) = match short {
-        126 => match rest.first_chunk::<2>() {
-            Some(bytes) => (u64::from(u16::from_be_bytes(*bytes)), 2, 126),
-            None => return Ok(None),
-        },
-        127 => match rest.first_chunk::<8>() {
-            Some(bytes) => (u64::from_be_bytes(*bytes), 8, 0x1_0000),
-            None => return Ok(None),
-        },
-        short => (u64::from(short), 0, 0),
+    let Some((long, extra)) = long_length(short, rest) else {
+        return Ok(None);
+    };
+    let least = match short {
+        126 => 126,
+        127 => 0x1_0000,
+        _ => 0,
     };
     // RFC 6455 5.2: the shortest form, and the top bit of the longest is zero.
     if long < least || long > i64::MAX as u64 {
         return Err(Breach::Length);
     }
     Ok(Some((long, extra)))
+}
+
+/// The same, in whatever form it was written.
+#[inline]
+fn long_length(short: u8, rest: &[u8]) -> Option<(u64, usize)> {
+    match short {
+        126 => rest.first_chunk::<2>().map(|bytes| (u64::from(u16::from_be_bytes(*bytes)), 2)),
+        127 => rest.first_chunk::<8>().map(|bytes| (u64::from_be_bytes(*bytes), 8)),
+        short => Some((u64::from(short), 0)),
+    }
 }
 
 /// A control frame of our own, on the stack.
@@ -143,9 +188,9 @@ impl ControlFrame {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
-    /// A Ping; only clients get any from us.
-    pub(super) fn ping(payload: [u8; 8]) -> Self {
-        Self::unmasked(OPCODE_PING, &[&payload])
+    /// A Ping.
+    pub(super) fn ping(to: Side, payload: [u8; 8], entropy: &mut impl Entropy) -> Self {
+        Self::unmasked(OPCODE_PING, &[&payload]).masked_for(to, entropy)
     }
 
     /// A Close: empty without a code, else with the code and `reason`, of which at most 123 bytes
@@ -157,14 +202,11 @@ impl ControlFrame {
         entropy: &mut impl Entropy,
     ) -> Self {
         let code = code.map(|code| code.get().to_be_bytes());
-        let mut frame = match &code {
+        let frame = match &code {
             None => Self::unmasked(OPCODE_CLOSE, &[]),
             Some(code) => Self::unmasked(OPCODE_CLOSE, &[code, reason.as_bytes()]),
         };
-        if to == Side::Backend {
-            frame.mask(entropy);
-        }
-        frame
+        frame.masked_for(to, entropy)
     }
 
     fn unmasked(opcode: u8, parts: &[&[u8]]) -> Self {
@@ -183,7 +225,10 @@ impl ControlFrame {
     }
 
     /// RFC 6455 5.3: a frame to a server is masked, with a fresh unpredictable key.
-    fn mask(&mut self, entropy: &mut impl Entropy) {
+    fn masked_for(mut self, to: Side, entropy: &mut impl Entropy) -> Self {
+        if to == Side::Client {
+            return self;
+        }
         let mut key = [0; 4];
         entropy.fill(&mut key);
         let end = usize::from(self.len);
@@ -194,6 +239,7 @@ impl ControlFrame {
         self.bytes[2..6].copy_from_slice(&key);
         self.bytes[1] |= MASKED;
         self.len += 4;
+        self
     }
 }
 
@@ -229,8 +275,8 @@ mod tests {
             for (from, key_len) in [(Side::Client, 4), (Side::Backend, 0)] {
                 let bytes = header(from, 0x82, payload_len);
                 assert_eq!(bytes.len(), len);
-                let expected =
-                    Header { opcode: OpCode::Binary, fin: true, len, key_len, payload_len };
+                let (opcode, fin, compressed) = (OpCode::Binary, true, false);
+                let expected = Header { opcode, fin, compressed, len, key_len, payload_len };
                 assert_eq!(Header::parse(&bytes, from, false), Ok(Some(expected)));
                 for short in 0..len {
                     assert_eq!(Header::parse(&bytes[..short], from, false), Ok(None));

@@ -1,34 +1,197 @@
 //! What a session is held to.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
+use super::Side;
 use super::close::CloseCode;
 
-/// The terms of one conversation, fixed when it begins; a reload never changes them.
+/// The terms of one conversation, fixed when it begins; a reload never changes them. The default
+/// is that of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Largest message from the client, in payload bytes as they stand on the wire, counted over
-    /// its fragments; `None`: no limit.
-    pub message_from_client_max: Option<u64>,
-    /// Largest message from the backend, likewise.
-    pub message_from_backend_max: Option<u64>,
+    /// What the client's frames are held to.
+    pub from_client: Limits,
+    /// What the backend's frames are held to.
+    pub from_backend: Limits,
+    /// What a frame that breaks RFC 6455 leads to.
+    pub strict: Strict,
     /// Pings to the client; `None`: none of our own.
-    pub heartbeat: Option<Heartbeat>,
+    pub heartbeat_client: Option<Heartbeat>,
+    /// Pings to the backend, likewise.
+    pub heartbeat_backend: Option<Heartbeat>,
     /// Longest time without a byte of a data frame in either direction; `None`: no limit.
     pub idle: Option<Duration>,
+    /// Oldest a session becomes; it is closed at a quiet moment of the last fifth of this time.
+    pub lifetime: Option<Duration>,
     /// How long a peer may take to answer a Close, and to take what was sent before it.
     pub close_grace: Duration,
     /// How long a peer may take nothing of what waits for it.
     pub write_stall: Duration,
+    /// Bytes a second that a peer must take at least while something waits for it, or it runs
+    /// into [`Terms::write_stall`]; `None`: any byte will do.
+    pub write_trickle: Option<NonZeroU64>,
     /// The code a draining proxy closes its clients with.
     pub drain_code: CloseCode,
 }
 
-/// Pings of our own to the client (RFC 6455 5.5.2).
+/// What one side's frames are held to; `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a message: payload as it stands on the wire, over all fragments, and after
+    /// decompression where that is looked into.
+    pub message: Option<Cap>,
+    /// Payload bytes of a frame.
+    pub frame: Option<Cap>,
+    /// Frames of a message.
+    pub fragments: Option<Cap>,
+    /// Age of a message whose end has not come.
+    pub message_age: Option<Age>,
+    /// Messages begun.
+    pub messages: Option<Rate>,
+    /// Bytes of frames.
+    pub bytes: Option<Rate>,
+    /// Pings and pongs; answers to our own pings do not count.
+    pub controls: Option<Rate>,
+}
+
+/// A largest number. Its action is [`Action::Close`] or [`Action::Report`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// What is still lawful.
+    pub max: u64,
+    /// What more leads to.
+    pub action: Action,
+}
+
+/// A longest time. Its action is [`Action::Close`] or [`Action::Report`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// What is still lawful.
+    pub max: Duration,
+    /// What more leads to.
+    pub action: Action,
+}
+
+/// A token bucket: full at first, refilled evenly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Tokens that come back in a second.
+    pub per_second: NonZeroU64,
+    /// Tokens that the bucket holds.
+    pub burst: NonZeroU64,
+    /// What an empty bucket leads to.
+    pub action: Action,
+}
+
+/// What crossing a limit leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The session is closed.
+    Close,
+    /// That side is not read until tokens have come back; nothing is lost.
+    Delay,
+    /// It passes; the session remembers that it would have been closed.
+    Report,
+}
+
+/// What a frame that breaks RFC 6455 leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strict {
+    /// The session is closed.
+    Enforce,
+    /// The frame passes as it is, as long as it can be told where it ends; the session remembers
+    /// that it would have been closed.
+    Report,
+}
+
+/// Pings of our own to one side (RFC 6455 5.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// From one answer to the next ping; the first ping comes after a random part of it.
+    /// Longest time from one answer to the next ping; each time a random part of it is left out.
     pub interval: Duration,
     /// How long the pong may take, from the moment the ping was handed out.
     pub patience: Duration,
+}
+
+impl Terms {
+    /// What the frames of a side are held to.
+    #[inline]
+    pub fn limits(&self, from: Side) -> &Limits {
+        match from {
+            Side::Client => &self.from_client,
+            Side::Backend => &self.from_backend,
+        }
+    }
+
+    /// The pings that a side gets.
+    #[inline]
+    pub fn heartbeat(&self, to: Side) -> Option<Heartbeat> {
+        match to {
+            Side::Client => self.heartbeat_client,
+            Side::Backend => self.heartbeat_backend,
+        }
+    }
+}
+
+impl Limits {
+    /// The largest payload of a message in one frame of which no size limit has anything to say.
+    #[inline]
+    pub(super) fn whole_max(&self) -> u64 {
+        let max = |cap: Option<Cap>| cap.map_or(u64::MAX, |cap| cap.max);
+        max(self.message).min(max(self.frame))
+    }
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let controls = Some(Rate::new(50, Action::Close));
+        Self {
+            from_client: Limits {
+                message: Some(Cap::close(1 << 20)),
+                fragments: Some(Cap::close(1024)),
+                message_age: Some(Age { max: Duration::from_secs(120), action: Action::Close }),
+                controls,
+                ..Limits::default()
+            },
+            from_backend: Limits { controls, ..Limits::default() },
+            strict: Strict::Enforce,
+            heartbeat_client: Some(Heartbeat {
+                interval: Duration::from_secs(30),
+                patience: Duration::from_secs(10),
+            }),
+            heartbeat_backend: None,
+            idle: Some(Duration::from_secs(3600)),
+            lifetime: None,
+            close_grace: Duration::from_secs(5),
+            write_stall: Duration::from_secs(30),
+            write_trickle: NonZeroU64::new(100),
+            drain_code: CloseCode::SERVICE_RESTART,
+        }
+    }
+}
+
+impl Cap {
+    /// More than `max` closes.
+    pub const fn close(max: u64) -> Self {
+        Self { max, action: Action::Close }
+    }
+}
+
+impl Rate {
+    /// So many a second (at least one), and twice as many at once.
+    pub const fn new(per_second: u64, action: Action) -> Self {
+        Self {
+            per_second: at_least_one(per_second),
+            burst: at_least_one(per_second.saturating_mul(2)),
+            action,
+        }
+    }
+}
+
+const fn at_least_one(number: u64) -> NonZeroU64 {
+    match NonZeroU64::new(number) {
+        Some(number) => number,
+        None => NonZeroU64::MIN,
+    }
 }

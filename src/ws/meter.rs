@@ -1,96 +1,111 @@
 //! One direction: where its bytes stand within frames and messages, and how far they may go.
 //! The meter owns no bytes: what it cannot decide yet stays with the caller.
 
-use super::Side;
-use super::close::{CloseCode, read_payload};
-use super::end::Breach;
-use super::header::{Header, OpCode, unmask};
+mod compressed;
+mod verdicts;
 
-/// The payload of a ping of ours.
-pub type Token = [u8; 8];
+use std::mem;
 
-/// What the next bytes are held against.
-#[derive(Clone, Copy, Debug)]
-pub struct Watch {
-    /// Largest message, in payload bytes over all its fragments; `u64::MAX`: no limit.
-    pub message_max: u64,
-    /// The ping whose pong is awaited from this side.
-    pub awaited: Option<Token>,
-    /// Stop at the next frame boundary: something of ours wants to go out there.
-    pub one_frame: bool,
-}
-
-/// What may happen to the first bytes of the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// They may go out, verbatim.
-    Pass(Run),
-    /// So many are the pong to our ping.
-    Own(usize),
-    /// So many are a Close frame with this code.
-    Close {
-        /// Bytes of the whole frame.
-        len: usize,
-        /// Its code, if it has one.
-        code: Option<CloseCode>,
-    },
-    /// A decision needs more bytes than these.
-    Starved,
-    /// They announce more than [`Watch::message_max`]; nothing is consumed.
-    TooBig,
-    /// They are unlawful; nothing is consumed.
-    Breach(Breach),
-}
-
-/// A run of bytes that may go out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Run {
-    /// How many bytes.
-    pub len: usize,
-    /// Messages whose last byte is among them.
-    pub messages: u64,
-    /// Whether a byte of a data frame is among them.
-    pub data: bool,
-}
+use self::verdicts::waived;
+use super::bucket::Bucket;
+use super::cut::{Cut, Run, Watch};
+use super::deflate::Inspector;
+use super::header::{Header, OpCode};
+use super::{Breach, Reported, Rule, Side, Sizes};
 
 /// The position of one direction within its frames and messages.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct FrameMeter {
-    /// Bytes of the data frame in progress that have not passed, its mask key among them.
+    position: Position,
+    from: Side,
+    deflate: bool,
+    messages: Bucket,
+    controls: Bucket,
+    /// Looks into the compressed message in progress.
+    inspector: Option<Box<Inspector>>,
+    /// What that took in this cut.
+    work: u64,
+    /// What passed although it would have been the end.
+    pub(super) reported: Reported,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    /// Bytes of the frame in progress that have not passed, its mask key among them.
     remaining: u64,
     /// Payload bytes announced by the message in progress.
     message: u64,
-    from: Side,
-    deflate: bool,
-    /// The data frame in progress ends its message.
+    /// Frames of the message in progress.
+    fragments: u32,
+    /// The frame in progress ends its message.
     fin: bool,
     /// Between the first fragment of a message and its last.
     fragmented: bool,
+    /// The message in progress is compressed.
+    compressed: bool,
+    /// The frame in progress belongs to no message: an unlawful one that passes.
+    stray: bool,
 }
 
 impl FrameMeter {
     /// For frames that come from this side; `deflate`: RSV1 is lawful (RFC 7692).
     pub fn new(from: Side, deflate: bool) -> Self {
-        Self { remaining: 0, message: 0, from, deflate, fin: false, fragmented: false }
+        Self {
+            position: Position::default(),
+            from,
+            deflate,
+            messages: Bucket::new(),
+            controls: Bucket::new(),
+            inspector: None,
+            work: 0,
+            reported: Reported::default(),
+        }
     }
 
     /// Whether the bytes that passed end with a whole frame.
+    #[inline]
     pub fn at_boundary(&self) -> bool {
-        self.remaining == 0
+        self.position.remaining == 0
     }
 
-    /// Judges the first bytes of `input`. A run goes on over as many frames as it can.
-    pub fn cut(&mut self, input: &[u8], watch: &Watch) -> Cut {
+    /// Whether they end with a whole message.
+    #[inline]
+    pub fn is_between_messages(&self) -> bool {
+        self.position.remaining == 0 && !self.position.fragmented
+    }
+
+    /// Judges the first bytes of `input`. A run goes on over as many frames as it can, but stops
+    /// where something was looked into; `sizes` gets the messages that end in it.
+    #[inline]
+    pub fn cut(&mut self, input: &[u8], watch: &Watch<'_>, sizes: &mut Sizes) -> Cut {
+        let cut = self.cut_run(input, watch, sizes);
+        sizes.work = sizes.work.saturating_add(mem::take(&mut self.work));
+        cut
+    }
+
+    fn cut_run(&mut self, input: &[u8], watch: &Watch<'_>, sizes: &mut Sizes) -> Cut {
         let mut run = Run::default();
-        if self.remaining > 0 {
-            self.advance(input.len(), &mut run);
-            if watch.one_frame || run.len == input.len() {
+        if self.position.remaining > 0 {
+            if let Err(cut) = self.inspect(input, watch) {
+                return cut;
+            }
+            self.advance(input.len(), &mut run, sizes);
+            let stop = watch.one_frame || self.work > 0;
+            if stop || run.len == input.len() {
                 return if run.len > 0 { Cut::Pass(run) } else { Cut::Starved };
             }
         }
+        let whole_max = watch.limits.whole_max();
         while let Some(rest) = input.get(run.len..) {
-            match self.frame(rest, watch, &mut run) {
-                Ok(()) if watch.one_frame => break,
+            if let Some((len, payload)) = self.whole_message(rest, whole_max, watch) {
+                run.end_message(len, payload, false, sizes);
+                if watch.one_frame {
+                    break;
+                }
+                continue;
+            }
+            match self.frame(rest, watch, &mut run, sizes) {
+                Ok(()) if watch.one_frame || self.work > 0 => break,
                 Ok(()) => {}
                 Err(_) if run.len > 0 => break,
                 Err(cut) => return cut,
@@ -99,84 +114,149 @@ impl FrameMeter {
         Cut::Pass(run)
     }
 
+    /// The usual case, first: a short message in one frame, all of which is here, against nothing
+    /// of what [`FrameMeter::frame`] would say. Its bytes, and those of its payload.
+    #[inline(always)]
+    fn whole_message(
+        &mut self,
+        rest: &[u8],
+        whole_max: u64,
+        watch: &Watch<'_>,
+    ) -> Option<(usize, u64)> {
+        let &[first, second] = rest.first_chunk::<2>()?;
+        let (mask_bit, key_len) = match self.from {
+            Side::Client => (MASKED, 4),
+            Side::Backend => (0, 0),
+        };
+        // The wrong mask bit makes it longer than any length there is.
+        let short = second ^ mask_bit;
+        if !matches!(first, WHOLE_TEXT | WHOLE_BINARY) || self.position.fragmented {
+            return None;
+        }
+        let (payload, header_len) = match short {
+            0..126 => (u16::from(short), 2),
+            126 => {
+                let long = u16::from_be_bytes(*rest.get(2..)?.first_chunk::<2>()?);
+                (Some(long).filter(|long| *long >= 126)?, 4)
+            }
+            127.. => return None,
+        };
+        let len = header_len + key_len + usize::from(payload);
+        let payload = u64::from(payload);
+        if len > rest.len() || payload > whole_max {
+            return None;
+        }
+        match &watch.limits.messages {
+            Some(rate) if !self.messages.take(rate, watch.now) => None,
+            Some(_) | None => Some((len, payload)),
+        }
+    }
+
     /// Adds the frame at the start of `rest` to the run, as far as it is there; on `Err` nothing
     /// has changed.
-    #[inline]
-    fn frame(&mut self, rest: &[u8], watch: &Watch, run: &mut Run) -> Result<(), Cut> {
+    #[inline(always)]
+    fn frame(
+        &mut self,
+        rest: &[u8],
+        watch: &Watch<'_>,
+        run: &mut Run,
+        sizes: &mut Sizes,
+    ) -> Result<(), Cut> {
         let header = match Header::parse(rest, self.from, self.deflate) {
             Ok(Some(header)) => header,
             Ok(None) => return Err(Cut::Starved),
-            Err(breach) => return Err(Cut::Breach(breach)),
+            Err(breach) => return self.condone(breach, rest, watch, run, sizes),
         };
         match header.opcode {
             OpCode::Text | OpCode::Binary | OpCode::Continuation => {
-                self.open(&header, watch)?;
+                if header.compressed || self.inspector.is_some() {
+                    self.compressed_frame(&header, rest, watch)?;
+                } else {
+                    self.open(&header, watch)?;
+                }
                 run.len += header.len;
-                self.advance(rest.len() - header.len, run);
+                self.advance(rest.len() - header.len, run, sizes);
                 Ok(())
             }
             OpCode::Ping | OpCode::Pong | OpCode::Close => {
-                run.len += control(&header, rest, watch)?;
+                run.len += self.control(&header, rest, watch)?;
                 Ok(())
             }
         }
     }
 
     /// Begins a data frame if it is lawful here.
-    #[inline]
-    fn open(&mut self, header: &Header, watch: &Watch) -> Result<(), Cut> {
+    #[inline(always)]
+    fn open(&mut self, header: &Header, watch: &Watch<'_>) -> Result<(), Cut> {
+        let continues = header.opcode == OpCode::Continuation;
         // RFC 6455 5.4
-        match (self.fragmented, header.opcode == OpCode::Continuation) {
-            (false, true) => return Err(Cut::Breach(Breach::ContinuationStray)),
-            (true, false) => return Err(Cut::Breach(Breach::MessageInterleaved)),
-            (true, true) | (false, false) => {}
+        if continues != self.position.fragmented {
+            self.offend(
+                if continues { Breach::ContinuationStray } else { Breach::MessageInterleaved },
+                watch,
+            )?;
         }
-        let before = if self.fragmented { self.message } else { 0 };
-        let message = before.saturating_add(header.payload_len);
-        if message > watch.message_max {
-            return Err(Cut::TooBig);
+        let (mut message, mut fragments, mut compressed) = (0, 0, header.compressed);
+        if self.position.fragmented {
+            // Also where a new message stands inside: what is forgiven is not begun anew.
+            Position { message, fragments, compressed, .. } = self.position;
+            compressed |= header.compressed;
         }
-        self.message = message;
-        self.fin = header.fin;
-        self.fragmented = !header.fin;
-        self.remaining = header.payload_len + header.key_len as u64;
+        message = u64::saturating_add(message, header.payload_len);
+        fragments = u32::saturating_add(fragments, 1);
+        let limits = watch.limits;
+        self.cap(Rule::Frame, header.payload_len, limits.frame)?;
+        match watch.inflated_max {
+            // What comes out of it is counted exactly.
+            Some(max) if compressed && message <= Inspector::wire_max(max) => {}
+            Some(_) | None => self.cap(Rule::Message, message, limits.message)?,
+        }
+        self.cap(Rule::Fragments, u64::from(fragments), limits.fragments)?;
+        if let Some(rate) = &limits.messages
+            && !continues
+        {
+            let taken = self.messages.take(rate, watch.now);
+            self.rate(Rule::Messages, taken || waived(rate, watch), rate, |meter| {
+                meter.messages.when(rate, 1)
+            })?;
+        }
+        self.position = Position {
+            remaining: header.payload_len + header.key_len as u64,
+            message,
+            fragments,
+            fin: header.fin,
+            fragmented: !header.fin,
+            compressed,
+            stray: false,
+        };
         Ok(())
     }
 
-    /// Lets the data frame in progress have as many of `available` bytes as it needs.
-    #[inline]
-    fn advance(&mut self, available: usize, run: &mut Run) {
-        let taken = usize::try_from(self.remaining).map_or(available, |left| left.min(available));
-        self.remaining -= taken as u64;
-        run.len += taken;
-        run.data = true;
-        if self.remaining == 0 {
-            run.messages += u64::from(self.fin);
+    /// How many of so many bytes belong to the frame in progress.
+    #[inline(always)]
+    fn share(&self, available: usize) -> usize {
+        let most = if self.inspector.is_some() { LOOK_BYTES } else { usize::MAX };
+        let available = available.min(most);
+        usize::try_from(self.position.remaining).map_or(available, |left| left.min(available))
+    }
+
+    /// Lets the frame in progress have as many of `available` bytes as it needs.
+    #[inline(always)]
+    fn advance(&mut self, available: usize, run: &mut Run, sizes: &mut Sizes) {
+        let taken = self.share(available);
+        let position = &mut self.position;
+        position.remaining -= taken as u64;
+        if position.remaining == 0 && position.fin && !position.stray {
+            run.end_message(taken, position.message, position.compressed, sizes);
+        } else {
+            run.len += taken;
+            run.data |= !position.stray;
         }
     }
 }
 
-/// The length of a whole control frame that passes.
-fn control(header: &Header, rest: &[u8], watch: &Watch) -> Result<usize, Cut> {
-    let start = header.len + header.key_len;
-    let len = usize::try_from(header.payload_len).map_or(usize::MAX, |payload| start + payload);
-    let (Some(key), Some(payload)) = (rest.get(header.len..start), rest.get(start..len)) else {
-        return Err(Cut::Starved);
-    };
-    let key = key.first_chunk::<4>().copied();
-    if header.opcode == OpCode::Close {
-        return Err(match read_payload(payload, key) {
-            Ok(code) => Cut::Close { len, code },
-            Err(breach) => Cut::Breach(breach),
-        });
-    }
-    if let (OpCode::Pong, Some(awaited)) = (header.opcode, watch.awaited)
-        && let Ok(mut token) = Token::try_from(payload)
-    {
-        unmask(&mut token, key);
-        if token == awaited {
-            return Err(Cut::Own(len));
-        }
-    }
-    Ok(len)
-}
+/// Looked into at a time, so that whoever drives the session can do something else in between.
+const LOOK_BYTES: usize = 16 * 1024;
+const MASKED: u8 = 0x80;
+const WHOLE_TEXT: u8 = 0x81;
+const WHOLE_BINARY: u8 = 0x82;

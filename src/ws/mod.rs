@@ -6,27 +6,39 @@
 //! fragments, close codes, message sizes. Not checked: UTF-8 of text messages (RFC 6455 8.1),
 //! which is the endpoints' duty.
 
+mod breach;
+mod bucket;
 mod clocks;
 mod close;
+mod cut;
+mod deflate;
 mod end;
 mod header;
 mod limits;
 mod meter;
+mod moment;
 mod peers;
+mod pulse;
+mod rule;
 mod session;
+mod show;
 mod tally;
 
 #[cfg(test)]
 mod sample;
 
+pub use breach::Breach;
 pub use close::CloseCode;
-pub use end::{Breach, End};
+pub use cut::{Cut, Run, Token, Watch};
+pub use end::End;
 pub use header::{ControlFrame, Header, OpCode};
-pub use limits::{Heartbeat, Terms};
-pub use meter::{Cut, FrameMeter, Run, Token, Watch};
+pub use limits::{Action, Age, Cap, Heartbeat, Limits, Rate, Strict, Terms};
+pub use meter::FrameMeter;
+pub use moment::Moment;
 pub use peers::Parting;
-pub use session::{Intake, Session};
-pub use tally::{Closes, Flow, Tally};
+pub use rule::{Offence, Reported, Rule};
+pub use session::{Delayed, Intake, Session};
+pub use tally::{Closes, Flow, Rtt, Sizes, Tally};
 
 /// One end of the conversation, seen from the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +53,14 @@ impl Side {
     /// Both, client first.
     pub const BOTH: [Self; 2] = [Self::Client, Self::Backend];
 
+    /// The name in records and metric labels.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+        }
+    }
+
     /// The one across.
     pub fn other(self) -> Self {
         match self {
@@ -48,6 +68,18 @@ impl Side {
             Self::Backend => Self::Client,
         }
     }
+}
+
+/// What was agreed on about compressed messages (RFC 7692).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deflate {
+    /// There are none.
+    Off,
+    /// They pass; only their size on the wire is known.
+    Pass,
+    /// They pass; the client begins each with an empty window
+    /// (`client_no_context_takeover`), so that one that may be too large can be looked into.
+    Inspect,
 }
 
 /// Unpredictable bytes, for mask keys (RFC 6455 10.3), ping payloads and jitter.

@@ -1,9 +1,11 @@
 //! The two sides of a conversation: what still goes out to each, what each may still say, and when
 //! each is let go of. It knows no clock and no cause; `session` brings both.
 
-use super::Side;
+use super::bucket::Bucket;
 use super::close::{CloseCode, NO_CODE};
 use super::meter::FrameMeter;
+use super::moment::Moment;
+use super::{Offence, Reported, Rule, Side};
 
 /// What to do with the stream to a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,12 @@ pub(super) struct Peer {
     pub(super) voice: Voice,
     /// Bytes that wait for it, as far as we know.
     pub(super) backlog: usize,
+    /// Bytes that may still come from it.
+    pub(super) bytes: Bucket,
+    /// It came too fast, and is not listened to before this moment.
+    pub(super) paused: Moment,
+    /// How long it was paused in all, in milliseconds, and by which limits.
+    pub(super) delayed: (u32, Reported),
     /// Its stream has ended.
     pub(super) eof: bool,
     /// Its stream is to be reset.
@@ -198,10 +206,22 @@ impl Peer {
             toward: Toward::Relay,
             voice: Voice::Speaks,
             backlog: 0,
+            bytes: Bucket::new(),
+            paused: Moment::START,
+            delayed: (0, Reported::default()),
             eof: false,
             reset: false,
             waived: false,
         }
+    }
+
+    /// It is not listened to for a while.
+    pub(super) fn pause(&mut self, until: Moment, rule: Rule, now: Moment) {
+        self.paused = until;
+        let (delayed, by) = &mut self.delayed;
+        let millis = u32::try_from(until.since(now).as_millis()).unwrap_or(u32::MAX);
+        *delayed = delayed.saturating_add(millis);
+        by.add(Offence::Over(rule));
     }
 
     /// So many bytes more wait for it.

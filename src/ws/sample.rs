@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{
-    CloseCode, ControlFrame, Entropy, Heartbeat, Intake, Parting, Session, Side, Terms, Token,
-};
+use super::{ControlFrame, Deflate, Entropy, Intake, Parting, Session, Side, Sizes, Terms, Token};
 
 /// A whole frame of a side, masked as it must be.
 pub(super) fn frame(from: Side, first: u8, payload: &[u8]) -> Vec<u8> {
@@ -38,15 +36,7 @@ pub(super) fn close(from: Side, code: u16, reason: &str) -> Vec<u8> {
 
 /// The defaults of the configuration.
 pub(super) fn terms() -> Terms {
-    Terms {
-        message_from_client_max: Some(1 << 20),
-        message_from_backend_max: None,
-        heartbeat: Some(Heartbeat { interval: seconds(30), patience: seconds(10) }),
-        idle: Some(seconds(3600)),
-        close_grace: seconds(5),
-        write_stall: seconds(30),
-        drain_code: CloseCode::SERVICE_RESTART,
-    }
+    Terms::default()
 }
 
 pub(super) fn seconds(seconds: u64) -> Duration {
@@ -75,10 +65,12 @@ impl Entropy for Counted {
 /// A session, its clock, and what each side has received.
 pub(super) struct Talk {
     pub(super) session: Session,
+    pub(super) began: Instant,
     pub(super) now: Instant,
     pub(super) entropy: Counted,
     pub(super) to_client: Vec<u8>,
     pub(super) to_backend: Vec<u8>,
+    pub(super) sizes: Sizes,
 }
 
 impl Talk {
@@ -88,10 +80,22 @@ impl Talk {
     }
 
     pub(super) fn under(terms: Terms) -> Self {
+        Self::compressed(terms, Deflate::Off)
+    }
+
+    pub(super) fn compressed(terms: Terms, deflate: Deflate) -> Self {
         let now = start();
         let mut entropy = Counted::default();
-        let session = Session::new(Arc::new(terms), false, now, &mut entropy);
-        Self { session, now, entropy, to_client: Vec::new(), to_backend: Vec::new() }
+        let session = Session::new(Arc::new(terms), deflate, now, &mut entropy);
+        Self {
+            session,
+            began: now,
+            now,
+            entropy,
+            to_client: Vec::new(),
+            to_backend: Vec::new(),
+            sizes: Sizes::default(),
+        }
     }
 
     /// Lets bytes of a side in, writes whatever follows from it, and returns how many bytes were
@@ -100,14 +104,14 @@ impl Talk {
         let mut rest = bytes;
         self.round();
         while !rest.is_empty() {
-            match self.session.intake(from, rest, self.now) {
+            match self.intake(from, rest) {
                 Intake::Forward(len) => {
                     let (passed, later) = rest.split_at(len);
                     self.received(from.other()).extend(passed);
                     rest = later;
                 }
                 Intake::Discard(len) => rest = &rest[len..],
-                Intake::Starved => break,
+                Intake::Starved | Intake::Paused => break,
             }
             self.round();
         }
@@ -122,6 +126,11 @@ impl Talk {
             }
             self.session.written(side, 0, self.now);
         }
+    }
+
+    /// What the session makes of bytes that come now.
+    pub(super) fn intake(&mut self, from: Side, bytes: &[u8]) -> Intake {
+        self.session.intake(from, bytes, self.now, &mut self.sizes)
     }
 
     pub(super) fn inject(&mut self, to: Side) -> Option<ControlFrame> {

@@ -2,20 +2,25 @@
 //! bytes may go where, hands out the few frames of our own, and says when to let go of each side;
 //! whoever drives it moves the bytes and decides nothing.
 
-use std::sync::Arc;
-use std::time::Instant;
+mod course;
+mod relay;
 
-use super::clocks::{Alarm, Clocks, Sign};
-use super::close::CloseCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::clocks::{Alarm, Clocks};
+use super::cut::Token;
 use super::end::End;
 use super::header::ControlFrame;
 use super::limits::Terms;
-use super::meter::{Cut, Run, Token, Watch};
-use super::peers::{Farewell, Parting, Peers, Toward, Voice};
-use super::tally::{Closes, Tally};
-use super::{Entropy, Side};
+use super::moment::Moment;
+use super::peers::{Farewell, Parting, Peers, Toward};
+use super::pulse::Sign;
+use super::tally::{Closes, Rtt, Sizes, Tally};
+use super::{Deflate, Entropy, Reported, Side};
 
-/// The state of one conversation after the 101; under 300 bytes, no heap but the shared terms.
+/// The state of one conversation after the 101: about 600 bytes, and no heap but the shared terms
+/// and, while a compressed message is looked into, 48 KiB for that.
 ///
 /// In each round the driver writes what is pending, asks [`Session::inject`] for each side, hands
 /// what it read to [`Session::intake`] until nothing is left or the rest is starved, asking
@@ -24,6 +29,8 @@ use super::{Entropy, Side};
 #[derive(Debug)]
 pub struct Session {
     terms: Arc<Terms>,
+    began: Instant,
+    deflate: Deflate,
     peers: Peers,
     clocks: Clocks,
     tally: Tally,
@@ -39,33 +46,37 @@ pub enum Intake {
     Discard(usize),
     /// Fewer than 140 bytes that cannot be decided: keep them, offer them again with more behind.
     Starved,
+    /// They come too fast: keep them, read nothing more of this side, and offer them again when
+    /// [`Session::is_paused`] says no.
+    Paused,
 }
 
 impl Session {
-    /// A conversation that begins now. `deflate`: permessage-deflate was agreed on, so that RSV1
-    /// is lawful. `entropy` spreads the first ping.
-    pub fn new(terms: Arc<Terms>, deflate: bool, now: Instant, entropy: &mut impl Entropy) -> Self {
-        let mut jitter = [0; 4];
-        entropy.fill(&mut jitter);
-        let clocks = Clocks::new(&terms, now, u32::from_ne_bytes(jitter));
-        let peers = Peers::new(deflate);
-        Self { terms, peers, clocks, tally: Tally::default(), end: None }
+    /// A conversation that begins now. `entropy` spreads the first pings and the session's end.
+    pub fn new(
+        terms: Arc<Terms>,
+        deflate: Deflate,
+        now: Instant,
+        entropy: &mut impl Entropy,
+    ) -> Self {
+        let random = [(); 3].map(|()| {
+            let mut bytes = [0; 4];
+            entropy.fill(&mut bytes);
+            u32::from_ne_bytes(bytes)
+        });
+        let clocks = Clocks::new(&terms, random);
+        let peers = Peers::new(deflate != Deflate::Off);
+        Self { terms, began: now, deflate, peers, clocks, tally: Tally::default(), end: None }
     }
 
     /// Judges the first bytes of what came from a side. `input` is not empty, begins where the
-    /// last verdict stopped, and after [`Intake::Starved`] is longer than it was.
-    pub fn intake(&mut self, from: Side, input: &[u8], now: Instant) -> Intake {
+    /// last verdict stopped, and after [`Intake::Starved`] is longer than it was. `sizes` gets the
+    /// messages that end in what is forwarded.
+    pub fn intake(&mut self, from: Side, input: &[u8], now: Instant, sizes: &mut Sizes) -> Intake {
         if input.is_empty() {
             return Intake::Starved;
         }
-        let peer = self.peers.of(from);
-        if peer.voice != Voice::Speaks || peer.reset {
-            return Intake::Discard(input.len());
-        }
-        match self.peers.of(from.other()).toward {
-            Toward::Relay | Toward::Owed => self.relay(from, input, now),
-            Toward::Ready(_) | Toward::Sent(_) | Toward::Cut => self.listen(from, input),
-        }
+        self.judge(from, input, self.moment(now), sizes)
     }
 
     /// A frame of our own for a side: written next, before any other byte that [`Session::intake`]
@@ -77,9 +88,9 @@ impl Session {
         entropy: &mut impl Entropy,
     ) -> Option<ControlFrame> {
         let frame = match self.peers.of(to).toward {
-            Toward::Relay if to == Side::Client => self.ping(now, entropy)?,
+            Toward::Relay => self.ping(to, self.moment(now), entropy)?,
             Toward::Ready(farewell) => self.close(to, farewell, entropy),
-            Toward::Relay | Toward::Owed | Toward::Sent(_) | Toward::Cut => return None,
+            Toward::Owed | Toward::Sent(_) | Toward::Cut => return None,
         };
         self.peers.of_mut(to).queue(frame.as_bytes().len());
         Some(frame)
@@ -97,7 +108,7 @@ impl Session {
             Side::Client => End::ClientGone,
             Side::Backend => End::BackendGone,
         };
-        if self.name(end, now) {
+        if self.name(end, self.moment(now)) {
             self.peers.dismiss(from.other());
             match from {
                 // What the backend still has to say may be delivered to a half-closed client.
@@ -111,52 +122,75 @@ impl Session {
     /// After each round of writing: so many bytes still wait for this side. Until it says 0, what
     /// was let through or injected counts as waiting.
     pub fn written(&mut self, to: Side, backlog: usize, now: Instant) {
+        let now = self.moment(now);
         let peer = self.peers.of_mut(to);
-        let moved = backlog < peer.backlog;
+        let taken = peer.backlog.saturating_sub(backlog);
         peer.backlog = backlog;
         if backlog == 0 || peer.reset {
             self.clocks.stop_stall(to);
         } else {
-            self.clocks.run_stall(to, moved, self.terms.write_stall, now);
+            self.clocks.run_stall(to, taken, &self.terms, now);
         }
     }
 
     /// The proxy leaves: both sides get their Close at the next boundary.
     pub fn drain(&mut self, now: Instant) {
-        self.conclude(End::Drained, now);
+        self.conclude(End::Drained, self.moment(now));
     }
 
     /// Cuts both sides at once.
     pub fn abort(&mut self, now: Instant) {
-        self.name(End::Aborted, now);
+        self.name(End::Aborted, self.moment(now));
         for side in Side::BOTH {
             self.peers.reset(side);
         }
     }
 
-    /// When [`Session::tick`] has something to do; after a tick it lies in the future.
+    /// When [`Session::tick`] has something to do, or a side is paused no more; after a tick it
+    /// lies in the future.
     pub fn deadline(&self) -> Option<Instant> {
         if self.is_over() {
             return None;
         }
-        self.clocks.deadline(&self.terms, self.end.is_none())
+        let mut first = self.clocks.deadline(&self.terms, self.end.is_none());
+        for side in Side::BOTH {
+            let paused = self.peers.of(side).paused;
+            if paused != Moment::START {
+                first = first.min(paused);
+            }
+        }
+        self.began.checked_add(first.since_start()?)
     }
 
     /// Lets the clocks act.
     pub fn tick(&mut self, now: Instant) {
+        let now = self.moment(now);
+        for side in Side::BOTH {
+            let peer = self.peers.of_mut(side);
+            if peer.paused <= now {
+                peer.paused = Moment::START;
+            }
+        }
         loop {
-            let sign = Sign {
-                blocked: self.peers.client.backlog > 0 || self.peers.backend.backlog > 0,
-                mid_frame: !self.peers.client.meter.at_boundary(),
-                bytes: self.tally.up.bytes,
-            };
+            let (peers, tally) = (&self.peers, &self.tally);
+            let sign = |side| sign(peers, tally, side);
             match self.clocks.ring(&self.terms, self.end.is_none(), sign, now) {
                 None => return,
+                Some(Alarm::Idle) if self.is_delaying() => self.clocks.data = now,
                 Some(Alarm::Idle) => self.conclude(End::Idle, now),
-                Some(Alarm::Heartbeat) => self.conclude(End::HeartbeatLost, now),
+                Some(Alarm::Heartbeat(side)) => self.conclude(End::HeartbeatLost(side), now),
+                Some(Alarm::Age(side)) => self.aged(side, now),
+                Some(Alarm::Lifetime) => self.old(now),
                 Some(Alarm::Stall(side)) => {
-                    self.conclude(End::WriteStall(side), now);
-                    self.peers.forsake(side);
+                    let last = side == Side::Backend || self.end.is_some();
+                    let trickles = self.clocks.trickles(side);
+                    let end = if trickles { End::WriteTrickle } else { End::WriteStall };
+                    self.conclude(end(side), now);
+                    // A client's Close waits behind what it has not taken; if it takes that in
+                    // the grace, it learns why.
+                    if last {
+                        self.peers.forsake(side);
+                    }
                 }
                 Some(Alarm::Grace) => {
                     self.peers.grace_over();
@@ -179,6 +213,19 @@ impl Session {
         self.peers.of(from).is_open() && !self.is_over()
     }
 
+    /// Whether what comes from the other side may still go to this one.
+    #[inline]
+    pub fn is_relayed_to(&self, to: Side) -> bool {
+        matches!(self.peers.of(to).toward, Toward::Relay | Toward::Owed)
+    }
+
+    /// Whether a side came too fast, so that nothing is to be read from it for a while.
+    #[inline]
+    pub fn is_paused(&self, from: Side, now: Instant) -> bool {
+        let paused = self.peers.of(from).paused;
+        paused != Moment::START && paused > self.moment(now)
+    }
+
     /// Why the session ends, as soon as that is known; the first cause wins.
     pub fn end(&self) -> Option<End> {
         self.end
@@ -189,9 +236,30 @@ impl Session {
         self.end.is_some() && self.peers.are_settled()
     }
 
+    /// What it is held to.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
     /// What was relayed so far.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// How fast a side answers our pings; `None` before its first answer.
+    pub fn rtt(&self, side: Side) -> Option<Rtt> {
+        self.clocks.pulse(side).rtt()
+    }
+
+    /// How long a side was not read because it came too fast, and by which limits.
+    pub fn delayed(&self, from: Side) -> Delayed {
+        let (millis, by) = self.peers.of(from).delayed;
+        Delayed { time: Duration::from_millis(u64::from(millis)), by }
+    }
+
+    /// What a side would have been closed for so far.
+    pub fn reported(&self, from: Side) -> Reported {
+        self.peers.of(from).meter.reported
     }
 
     /// The Closes that went out so far.
@@ -202,122 +270,27 @@ impl Session {
         }
     }
 
-    /// Intake while the other side still gets what is lawful.
-    fn relay(&mut self, from: Side, input: &[u8], now: Instant) -> Intake {
-        let watch = self.watch(from);
-        match self.peers.of_mut(from).meter.cut(input, &watch) {
-            Cut::Pass(run) => {
-                self.forward(from, run, now);
-                Intake::Forward(run.len)
-            }
-            Cut::Own(len) => {
-                self.clocks.pulse.answered(self.terms.heartbeat, now);
-                Intake::Discard(len)
-            }
-            Cut::Close { len, code } => self.relay_close(from, len, code, now),
-            Cut::Starved => Intake::Starved,
-            Cut::TooBig => {
-                self.fail(End::MessageTooBig(from), from, now);
-                self.listen(from, input)
-            }
-            Cut::Breach(breach) => {
-                self.peers.of_mut(from).voice = Voice::Broken;
-                self.fail(End::Breach(from, breach), from, now);
-                Intake::Discard(input.len())
-            }
-        }
+    fn is_delaying(&self) -> bool {
+        Side::BOTH.into_iter().any(|side| self.peers.of(side).paused != Moment::START)
     }
 
-    /// Intake while nothing of it goes anywhere: only its Close is of interest.
-    fn listen(&mut self, from: Side, input: &[u8]) -> Intake {
-        let watch = Watch { message_max: u64::MAX, awaited: None, one_frame: false };
-        let peer = self.peers.of_mut(from);
-        match peer.meter.cut(input, &watch) {
-            Cut::Pass(Run { len, .. }) | Cut::Own(len) => Intake::Discard(len),
-            Cut::Starved => Intake::Starved,
-            Cut::Close { len, code } => {
-                peer.voice = Voice::Closed(code);
-                Intake::Discard(len)
-            }
-            Cut::TooBig | Cut::Breach(_) => {
-                peer.voice = Voice::Broken;
-                Intake::Discard(input.len())
-            }
-        }
+    #[inline]
+    fn moment(&self, now: Instant) -> Moment {
+        Moment::at(now.saturating_duration_since(self.began))
     }
 
-    fn watch(&self, from: Side) -> Watch {
-        let (message_max, awaited, one_frame) = match from {
-            Side::Client => (
-                self.terms.message_from_client_max,
-                self.clocks.pulse.awaited(),
-                self.peers.backend.toward == Toward::Owed,
-            ),
-            Side::Backend => (
-                self.terms.message_from_backend_max,
-                None,
-                self.peers.client.toward == Toward::Owed || self.ping_is_due(),
-            ),
-        };
-        Watch { message_max: message_max.unwrap_or(u64::MAX), awaited, one_frame }
-    }
-
-    fn forward(&mut self, from: Side, run: Run, now: Instant) {
-        let flow = match from {
-            Side::Client => &mut self.tally.up,
-            Side::Backend => &mut self.tally.down,
-        };
-        flow.bytes += run.len as u64;
-        flow.messages += run.messages;
-        if run.data {
-            self.clocks.data = now;
-        }
-        let boundary = self.peers.of(from).meter.at_boundary();
-        let to = self.peers.of_mut(from.other());
-        to.queue(run.len);
-        if boundary && to.toward == Toward::Owed {
-            to.toward = Toward::Ready(Farewell::End);
-        }
-    }
-
-    fn relay_close(
-        &mut self,
-        from: Side,
-        len: usize,
-        code: Option<CloseCode>,
-        now: Instant,
-    ) -> Intake {
-        self.peers.of_mut(from).voice = Voice::Closed(code);
-        let to = self.peers.of_mut(from.other());
-        if to.is_gone() {
-            // This Close answers ours, and is not for someone who left without one.
-            to.toward = Toward::Cut;
-            return Intake::Discard(len);
-        }
-        to.sent_close(code);
-        let end = match from {
-            Side::Client => End::ClientClosed,
-            Side::Backend => End::BackendClosed,
-        };
-        self.name(end, now);
-        self.forward(from, Run { len, messages: 0, data: false }, now);
-        Intake::Forward(len)
-    }
-
-    fn ping_is_due(&self) -> bool {
-        self.end.is_none() && self.clocks.pulse.is_due()
-    }
-
-    fn ping(&mut self, now: Instant, entropy: &mut impl Entropy) -> Option<ControlFrame> {
-        let heartbeat = self.terms.heartbeat?;
+    fn ping(&mut self, to: Side, now: Moment, entropy: &mut impl Entropy) -> Option<ControlFrame> {
+        let due = self.end.is_none() && self.clocks.pulse(to).is_due();
         // RFC 6455 5.4: between frames, never inside one.
-        if !self.ping_is_due() || !self.peers.at_boundary(Side::Client) {
+        if !due || !self.peers.at_boundary(to) {
             return None;
         }
+        let heartbeat = self.terms.heartbeat(to)?;
         let mut token = Token::default();
         entropy.fill(&mut token);
-        self.clocks.pulse.beat(heartbeat, token, self.tally.up.bytes, now);
-        Some(ControlFrame::ping(token))
+        let bytes = heard(&self.tally, to);
+        let token = self.clocks.pulse_mut(to).beat(heartbeat, token, bytes, now);
+        Some(ControlFrame::ping(to, token, entropy))
     }
 
     fn close(&mut self, to: Side, farewell: Farewell, entropy: &mut impl Entropy) -> ControlFrame {
@@ -331,17 +304,21 @@ impl Session {
     }
 
     /// Names the end unless it has a name, and gives the peers `close_grace` to see it through.
-    fn name(&mut self, end: End, now: Instant) -> bool {
+    fn name(&mut self, end: End, now: Moment) -> bool {
         if self.end.is_some() {
             return false;
         }
         self.end = Some(end);
         self.clocks.start_grace(self.terms.close_grace, now);
+        // What is in progress has only that long to come to its end.
+        for side in Side::BOTH {
+            self.peers.of_mut(side).paused = Moment::START;
+        }
         true
     }
 
     /// Ends a session that nothing else has ended.
-    fn conclude(&mut self, end: End, now: Instant) {
+    fn conclude(&mut self, end: End, now: Moment) {
         if self.name(end, now) {
             for side in Side::BOTH {
                 self.peers.dismiss(side);
@@ -350,9 +327,37 @@ impl Session {
     }
 
     /// This side's frames can no longer be relayed.
-    fn fail(&mut self, end: End, from: Side, now: Instant) {
+    fn fail(&mut self, end: End, from: Side, now: Moment) {
         self.conclude(end, now);
         self.peers.dry_up(from.other());
+    }
+}
+
+/// How long a side was not read, so that it came no faster than it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delayed {
+    /// In all, in whole milliseconds.
+    pub time: Duration,
+    /// The limits that were met.
+    pub by: Reported,
+}
+
+/// What a side's silence means.
+fn sign(peers: &Peers, tally: &Tally, side: Side) -> Sign {
+    let waits = |side| peers.of(side).backlog > 0;
+    Sign {
+        blocked: waits(Side::Client) || waits(Side::Backend),
+        paused: peers.of(side).paused != Moment::START,
+        mid_frame: !peers.of(side).meter.at_boundary(),
+        bytes: heard(tally, side),
+    }
+}
+
+/// Bytes that came from a side and were relayed.
+fn heard(tally: &Tally, from: Side) -> u64 {
+    match from {
+        Side::Client => tally.up.bytes,
+        Side::Backend => tally.down.bytes,
     }
 }
 

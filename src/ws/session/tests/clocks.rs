@@ -28,7 +28,8 @@ fn fc36_idle_counts_data_only() {
 
 #[test]
 fn idle_counts_from_the_last_byte_of_data_in_either_direction() {
-    let mut talk = Talk::under(Terms { idle: Some(seconds(60)), heartbeat: None, ..terms() });
+    let mut talk =
+        Talk::under(Terms { idle: Some(seconds(60)), heartbeat_client: None, ..ageless() });
     let long = frame(Client, 0x82, &[0; 100]);
     for part in [&long[..20], &long[20..21]] {
         talk.say(Client, part);
@@ -53,18 +54,20 @@ fn fc37_no_pong() {
     talk.say(Client, &frame(Client, 0x82, b"alive, but no pong"));
     assert_eq!(talk.session.end(), None);
     talk.pass(Duration::from_nanos(1));
-    assert_eq!(talk.session.end(), Some(End::HeartbeatLost));
+    assert_eq!(talk.session.end(), Some(End::HeartbeatLost(Side::Client)));
     assert_eq!(talk.codes(), (Some(1001), Some(1001)));
 }
 
 #[test]
-fn the_next_ping_comes_an_interval_after_the_pong() {
+fn the_next_ping_comes_an_interval_after_the_pong_or_up_to_an_eighth_sooner() {
     let mut talk = Talk::new();
     for _ in 0..5 {
         let token = talk.ping();
         talk.pass(seconds(9));
         talk.say(Client, &frame(Client, 0x8a, &token));
-        assert_eq!(talk.session.deadline(), Some(talk.now + seconds(30)));
+        let rests = talk.session.deadline().expect("a heartbeat") - talk.now;
+        assert!(rests > Duration::from_millis(26_250) && rests <= seconds(30), "{rests:?}");
+        assert_eq!(talk.session.rtt(Client).map(|rtt| rtt.last), Some(seconds(9)));
     }
     assert!(talk.to_backend.is_empty());
     assert_eq!(talk.session.tally().up, Flow::default());
@@ -89,27 +92,35 @@ fn patience_starts_when_the_ping_is_handed_out() {
 
 #[test]
 fn a_client_cannot_answer_inside_a_frame() {
-    let mut talk = Talk::new();
+    let mut talk = Talk::under(ageless());
     talk.ping();
     let long = frame(Client, 0x82, &[0; 1000]);
     for part in long.chunks(100) {
         talk.say(Client, part);
         talk.pass(seconds(10));
     }
-    assert_eq!(talk.session.end(), Some(End::HeartbeatLost), "it could after the last part");
+    assert_eq!(
+        talk.session.end(),
+        Some(End::HeartbeatLost(Side::Client)),
+        "it could after the last part"
+    );
     let mut talk = Talk::new();
     talk.ping();
     talk.say(Client, &long[..100]);
     talk.pass(seconds(20) - Duration::from_nanos(1));
     assert_eq!(talk.session.end(), None);
     talk.pass(Duration::from_nanos(1));
-    assert_eq!(talk.session.end(), Some(End::HeartbeatLost), "the frame does not move");
+    assert_eq!(
+        talk.session.end(),
+        Some(End::HeartbeatLost(Side::Client)),
+        "the frame does not move"
+    );
 }
 
 #[test]
 fn a_pong_that_cannot_come_through_is_not_missed() {
     for blocked in Side::BOTH {
-        let mut talk = Talk::new();
+        let mut talk = Talk::under(Terms { write_trickle: None, ..terms() });
         let pinged = talk.ping();
         for left in (1..5).rev() {
             talk.session.written(blocked, left, talk.now);
@@ -122,7 +133,7 @@ fn a_pong_that_cannot_come_through_is_not_missed() {
         talk.say(Client, &frame(Client, 0x8a, &pinged));
         talk.ping();
         talk.pass(seconds(10));
-        assert_eq!(talk.session.end(), Some(End::HeartbeatLost));
+        assert_eq!(talk.session.end(), Some(End::HeartbeatLost(Side::Client)));
     }
 }
 
@@ -140,14 +151,14 @@ fn cl03_a_process_that_slept_grants_one_more_patience() {
     talk.session.tick(talk.now);
     talk.now += seconds(60);
     talk.session.tick(talk.now);
-    assert_eq!(talk.session.end(), Some(End::HeartbeatLost), "one, not more");
+    assert_eq!(talk.session.end(), Some(End::HeartbeatLost(Side::Client)), "one, not more");
 }
 
 #[test]
 fn times_beyond_the_clock_are_never() {
     let forever = Duration::MAX;
     let mut talk = Talk::under(Terms {
-        heartbeat: Some(Heartbeat { interval: forever, patience: forever }),
+        heartbeat_client: Some(Heartbeat { interval: forever, patience: forever }),
         idle: Some(forever),
         close_grace: forever,
         write_stall: forever,
@@ -157,4 +168,27 @@ fn times_beyond_the_clock_are_never() {
     assert_eq!(talk.session.deadline(), None);
     talk.session.drain(talk.now);
     assert_eq!(talk.session.deadline(), None);
+}
+
+/// Messages may take as long as they like.
+fn ageless() -> Terms {
+    let mut terms = terms();
+    terms.from_client.message_age = None;
+    terms
+}
+
+#[test]
+fn a_reader_that_wakes_up_in_the_grace_says_goodbye() {
+    let mut talk = Talk::under(Terms { heartbeat_client: None, ..terms() });
+    talk.session.written(Client, 1000, talk.now);
+    talk.pass(seconds(30));
+    assert_eq!(talk.session.end(), Some(End::WriteStall(Client)));
+    talk.round();
+    talk.session.written(Client, 0, talk.now);
+    talk.say(Client, &close(Client, 1013, ""));
+    assert_eq!(talk.partings().0, Finish);
+    talk.hang_up(Client);
+    talk.say(Backend, &close(Backend, 1001, ""));
+    talk.hang_up(Backend);
+    assert!(talk.session.is_over());
 }

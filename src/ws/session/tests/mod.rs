@@ -1,8 +1,9 @@
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::*;
 use crate::ws::sample::{Talk, close, frame, header, seconds, terms};
-use crate::ws::{Breach, ControlFrame, Flow, Heartbeat};
+use crate::ws::{Breach, Cap, CloseCode, ControlFrame, Flow, Heartbeat, Limits, Rate, Rule};
 
 use Parting::{Abort, Finish, Stay};
 use Side::{Backend, Client};
@@ -10,9 +11,8 @@ use Side::{Backend, Client};
 /// The bytes at fault are not relayed, the side at fault is told what it did and let go, the
 /// other side is told that it is over.
 fn breach(from: Side, deflate: bool, bytes: &[u8]) -> (Breach, u16) {
-    let mut talk = Talk::new();
-    let mut entropy = crate::ws::sample::Counted::default();
-    talk.session = Session::new(Arc::new(terms()), deflate, talk.now, &mut entropy);
+    let deflate = if deflate { Deflate::Pass } else { Deflate::Off };
+    let mut talk = Talk::compressed(terms(), deflate);
     let before = frame(from, 0x82, b"lawful");
     assert_eq!(talk.say(from, &[&before, bytes].concat()), 0);
     assert!(talk.received(from.other()).starts_with(&before));
@@ -38,5 +38,9 @@ fn breach(from: Side, deflate: bool, bytes: &[u8]) -> (Breach, u16) {
 }
 
 mod clocks;
+mod deflate;
 mod frames;
+mod policies;
+mod rates;
 mod sides;
+mod stalls;

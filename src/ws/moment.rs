@@ -1,0 +1,59 @@
+//! Time within a session, in half the room of an `Instant`.
+
+use std::time::Duration;
+
+/// Nanoseconds since the session began, up to 584 years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The session's beginning.
+    pub const START: Self = Self(0);
+    /// Later than everything.
+    pub(super) const NEVER: Self = Self(u64::MAX);
+
+    /// So long after the beginning.
+    #[inline]
+    pub(super) fn at(since_start: Duration) -> Self {
+        Self::START.after(since_start)
+    }
+
+    /// So long after this one.
+    #[inline]
+    pub(super) fn after(self, span: Duration) -> Self {
+        self.after_nanos(nanos(span))
+    }
+
+    #[inline]
+    pub(super) fn after_nanos(self, span: u64) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+
+    /// How long ago `earlier` was; 0 if it is later.
+    #[inline]
+    pub(super) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    #[inline]
+    pub(super) fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// As a span from the beginning; `None` for [`Moment::NEVER`].
+    pub(super) fn since_start(self) -> Option<Duration> {
+        (self != Self::NEVER).then(|| Duration::from_nanos(self.0))
+    }
+}
+
+/// In nanoseconds, as many as fit.
+#[inline]
+pub(super) fn nanos(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
+}
+
+/// A random part of a span, from 32 random bits.
+pub(super) fn part(span: Duration, random: u32) -> Duration {
+    let part = (span.as_nanos() * u128::from(random)) >> 32;
+    Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
+}
