@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::account::Passed;
 use super::mouth::{Arrival, Gate, Mouth};
 use crate::stream::{Scratch, SendScratch, Stream};
 use crate::ws::{ControlFrame, Entropy, Intake, Session, Side};
@@ -15,6 +16,7 @@ use crate::ws::{ControlFrame, Entropy, Intake, Session, Side};
 pub(super) struct Judge<'a, E> {
     pub(super) session: &'a mut Session,
     pub(super) entropy: &'a mut E,
+    pub(super) passed: &'a mut Passed,
     pub(super) now: Instant,
 }
 
@@ -22,20 +24,24 @@ impl<E: Entropy> Judge<'_, E> {
     pub(super) fn inject(&mut self, to: Side) -> Option<ControlFrame> {
         self.session.inject(to, self.now, self.entropy)
     }
+
+    fn intake(&mut self, from: Side, input: &[u8]) -> Intake {
+        self.session.intake(from, input, self.now, self.passed.of(from))
+    }
 }
 
 /// One direction.
 pub(super) struct Lane {
-    /// What arrived and is not judged: fewer than [`JOINT_BYTES`], or what came with the head.
-    /// Freed when empty.
+    /// What arrived and is not judged: fewer than [`JOINT_BYTES`], or all that is
+    /// [`held`](Self::held). Freed when empty.
     tail: Vec<u8>,
-    /// The tail is what came with the head, and nothing of it is judged.
-    early: bool,
+    /// The tail came with the head, or came too fast: it is judged, and nothing read, before.
+    held: bool,
 }
 
 impl Lane {
     pub(super) fn new(early: Bytes) -> Self {
-        Self { early: !early.is_empty(), tail: early.into() }
+        Self { held: !early.is_empty(), tail: early.into() }
     }
 
     /// One read and one write, if the receiver takes it. True if anything moved.
@@ -47,27 +53,41 @@ impl Lane {
         judge: &mut Judge<'_, impl Entropy>,
         scratch: &mut Scratch,
     ) -> bool {
-        // A receiver that is slow stops its sender: nothing is read that cannot be passed on.
+        // A receiver that is slow stops its sender: nothing is read that cannot be passed on. Only
+        // what is not to be passed on anyhow need not wait.
         let gate = to.poll_gate(cx, judge.session, judge.now);
-        if gate == Gate::Blocked {
+        if gate == Gate::Blocked && judge.session.is_relayed_to(to.side) {
             return false;
         }
         if !judge.session.wants(from.side) {
             self.tail = Vec::new();
-            self.early = false;
+            self.held = false;
             return gate == Gate::Open && to.speak(cx, judge, &mut scratch.send);
         }
-        if self.early {
-            let mut early = mem::take(&mut self.tail);
-            let later = early.split_off(early.len().min(EARLY_BYTES));
-            self.early = !later.is_empty();
-            self.pass(cx, to, gate, &mut early, judge, &mut scratch.send);
-            self.tail.extend(later);
+        if judge.session.is_paused(from.side, judge.now) {
+            from.give_up_if_deaf(judge);
+            return gate == Gate::Open && to.speak(cx, judge, &mut scratch.send);
+        }
+        if self.held {
+            let mut held = mem::take(&mut self.tail);
+            let now = held.len().min(HELD_BYTES);
+            let more = now < held.len();
+            let left = self.pass(cx, to, gate, &mut held[..now], judge, &mut scratch.send);
+            self.held |= more;
+            // In its place: a copy a wake would leave holes in the heap.
+            held.drain(..now - left);
+            if !self.held {
+                held.shrink_to_fit();
+            }
+            self.tail = held;
             return true;
         }
         match from.poll_recv(cx, judge, &mut scratch.recv) {
             Arrival::Data(data) => {
-                self.pass(cx, to, gate, data, judge, &mut scratch.send);
+                let left = self.pass(cx, to, gate, data, judge, &mut scratch.send);
+                if left > 0 {
+                    self.tail = data[data.len() - left..].to_vec();
+                }
                 true
             }
             Arrival::Ended => true,
@@ -76,7 +96,8 @@ impl Lane {
     }
 
     /// Judges the tail with `data` behind it, and sends what may pass, with a frame of our own in
-    /// its place if one is due.
+    /// its place if one is due. How many of the last bytes of `data` are to be kept as the tail;
+    /// if there are any there is no other.
     fn pass<Y: Stream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -85,7 +106,7 @@ impl Lane {
         data: &mut [u8],
         judge: &mut Judge<'_, impl Entropy>,
         scratch: &mut SendScratch,
-    ) {
+    ) -> usize {
         let mut own = Interjection::new(to.side, gate);
         own.ask(judge, 0);
 
@@ -101,19 +122,28 @@ impl Lane {
         }
         let data = &mut data[begin..];
         let len = data.len();
+        let mut run = Sifted::default();
         if head.read < waited && len > 0 {
-            // Not reached: the session starves on less than that. Nothing may overtake the tail.
-            judge.session.abort(judge.now);
-            return;
+            // Nothing may overtake the tail. That the session starves on so much is not reached.
+            if !head.paused {
+                judge.session.abort(judge.now);
+                return 0;
+            }
+        } else {
+            run = sift(judge, data, len, &mut own, head.kept);
         }
-        let run = sift(judge, data, len, &mut own, head.kept);
         own.send(cx, to, [&self.tail[..head.kept], &data[..run.kept]], judge, scratch);
 
+        let mut left = 0;
         if head.read < waited {
             self.tail.drain(..head.read);
+            self.tail.extend_from_slice(data);
         } else {
-            self.tail = data[run.read..].to_vec();
+            self.tail = Vec::new();
+            left = len - run.read;
         }
+        self.held = (head.paused || run.paused) && (left > 0 || !self.tail.is_empty());
+        left
     }
 
     /// Bytes allocated.
@@ -130,6 +160,8 @@ struct Sifted {
     read: usize,
     /// Of them to be passed on; they stand at the front now.
     kept: usize,
+    /// The rest came too fast, or others want to run in between.
+    paused: bool,
 }
 
 /// Judges bytes from the front until the first `until` are judged, or more are needed. What is not
@@ -144,7 +176,7 @@ fn sift(
 ) -> Sifted {
     let mut done = Sifted::default();
     while done.read < until {
-        match judge.session.intake(own.to.other(), &bytes[done.read..], judge.now) {
+        match judge.intake(own.to.other(), &bytes[done.read..]) {
             Intake::Forward(len) => {
                 if done.kept < done.read {
                     bytes.copy_within(done.read..done.read + len, done.kept);
@@ -154,8 +186,16 @@ fn sift(
             }
             Intake::Discard(len) => done.read += len,
             Intake::Starved => break,
+            Intake::Paused => {
+                done.paused = true;
+                break;
+            }
         }
         own.ask(judge, ahead + done.kept);
+        if judge.passed.is_enough() {
+            done.paused = true;
+            break;
+        }
     }
     done
 }
@@ -208,5 +248,5 @@ impl Interjection {
 /// More than a session can starve on (140).
 const JOINT_BYTES: usize = 145;
 
-/// How much of what came with the head is judged at once; one read's worth.
-const EARLY_BYTES: usize = 64 * 1024;
+/// How much of what was held is judged at once; one read's worth.
+const HELD_BYTES: usize = 64 * 1024;

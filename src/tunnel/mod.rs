@@ -4,7 +4,7 @@
 //! [`Session`](crate::ws::Session)'s to decide. Both directions run in one task, so they share the
 //! session without a lock, and neither waits for the other. At rest it owns no buffer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,13 +14,17 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::stream::{Scratch, Stream};
-use crate::ws::{Closes, End, Entropy, Session, Side, Tally};
+use crate::ws::{Entropy, Session, Side};
 
+mod account;
 mod lane;
 mod mouth;
 
+use account::Passed;
 use lane::{Judge, Lane};
 use mouth::{Gate, Mouth};
+
+pub use account::{Ending, Progress};
 
 pin_project! {
     /// A live tunnel between a client `F` (the front) and a backend `B`. Resolves when the session
@@ -48,6 +52,9 @@ pub trait Control: Unpin {
     /// The next order, each once; [`Order::Drain`] may be followed by [`Order::Cut`]. Pending
     /// registers the waker.
     fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order>;
+
+    /// After each wake, whatever the number of messages that passed in it.
+    fn relayed(&mut self, progress: &Progress<'_>);
 }
 
 /// Bytes that came together with the two HTTP heads and belong to the tunnel.
@@ -57,17 +64,6 @@ pub struct Early {
     pub from_client: Bytes,
     /// Behind the backend's 101.
     pub from_backend: Bytes,
-}
-
-/// How a tunnel ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// Why.
-    pub end: End,
-    /// What was relayed.
-    pub tally: Tally,
-    /// The Closes that went out.
-    pub closes: Closes,
 }
 
 impl<F, B, C, E> Tunnel<F, B, C, E>
@@ -95,6 +91,7 @@ where
             control,
             entropy,
             heard: None,
+            sampled: None,
         };
         Self { relay, alarm: None }
     }
@@ -112,7 +109,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
         let this = self.project();
         let now = Instant::now();
-        let run = SCRATCH.with_borrow_mut(|scratch| this.relay.run(cx, scratch, now.into_std()));
+        let mut passed = Passed::default();
+        let run = SCRATCH
+            .with_borrow_mut(|scratch| this.relay.run(cx, scratch, &mut passed, now.into_std()));
+        let late = this.relay.sample(&passed, now);
+        this.relay.control.relayed(&Progress {
+            session: &this.relay.session,
+            up: &passed.up,
+            down: &passed.down,
+            late,
+        });
         if run.is_pending()
             && let Some(deadline) = this.relay.session.deadline()
         {
@@ -134,6 +140,8 @@ struct Relay<F, B, C, E> {
     control: C,
     entropy: E,
     heard: Option<Order>,
+    /// Since when a read waits for its write to be complete; only now and then.
+    sampled: Option<Instant>,
 }
 
 impl<F, B, C, E> Relay<F, B, C, E>
@@ -149,18 +157,22 @@ where
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
+        passed: &mut Passed,
         now: std::time::Instant,
     ) -> Poll<Ending> {
         self.listen(cx, now);
         for _ in 0..ROUNDS_MAX {
-            if self.carry(cx, scratch, now) {
+            if self.carry(cx, scratch, passed, now) {
+                if passed.is_enough() {
+                    break;
+                }
                 continue;
             }
             // Only now: what had arrived before a deadline counts, even if it is read after it.
             if self.settle(cx, scratch, now) {
                 return Poll::Ready(self.end());
             }
-            let said = self.announce(cx, scratch, now);
+            let said = self.announce(cx, scratch, passed, now);
             let stirred = self.client.is_stirred() | self.backend.is_stirred();
             if !said && !stirred {
                 return Poll::Pending;
@@ -193,6 +205,7 @@ where
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
+        passed: &mut Passed,
         now: std::time::Instant,
     ) -> bool {
         // Each side's end is read by the lane that writes to the other. Where neither can be
@@ -201,7 +214,8 @@ where
             self.client.give_up(&mut self.session, now);
             self.backend.give_up(&mut self.session, now);
         }
-        let mut judge = Judge { session: &mut self.session, entropy: &mut self.entropy, now };
+        let (session, entropy) = (&mut self.session, &mut self.entropy);
+        let mut judge = Judge { session, entropy, passed, now };
         let (client, backend) = (&mut self.client, &mut self.backend);
         let up = self.up.carry(cx, client, backend, &mut judge, scratch);
         let down = self.down.carry(cx, backend, client, &mut judge, scratch);
@@ -213,9 +227,11 @@ where
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
+        passed: &mut Passed,
         now: std::time::Instant,
     ) -> bool {
-        let mut judge = Judge { session: &mut self.session, entropy: &mut self.entropy, now };
+        let (session, entropy) = (&mut self.session, &mut self.entropy);
+        let mut judge = Judge { session, entropy, passed, now };
         let to_client = announce(&mut self.client, cx, &mut judge, scratch);
         let to_backend = announce(&mut self.backend, cx, &mut judge, scratch);
         to_client || to_backend
@@ -242,17 +258,35 @@ where
         self.session.written(Side::Backend, backend, now);
     }
 
+    /// How long it took from a read to the end of the write that it led to, in one wake of
+    /// [`SAMPLE_EVERY`].
+    fn sample(&mut self, passed: &Passed, now: Instant) -> Option<Duration> {
+        if self.sampled.is_none() && (passed.up.payload > 0 || passed.down.payload > 0) {
+            let wake = WAKES.get().wrapping_add(1);
+            WAKES.set(wake);
+            self.sampled = wake.is_multiple_of(SAMPLE_EVERY).then_some(now);
+        }
+        let since = self.sampled?;
+        if self.client.backlog() > 0 || self.backend.backlog() > 0 {
+            return None;
+        }
+        self.sampled = None;
+        Some(Instant::now().duration_since(since))
+    }
+
     /// Nothing is waited for any more, not even for the last bytes of a farewell to be taken by a
     /// peer that has left.
     fn end(&mut self) -> Ending {
         self.client.let_go();
         self.backend.let_go();
-        Ending {
-            // A session that is over has a name for it.
-            end: self.session.end().unwrap_or(End::Aborted),
-            tally: *self.session.tally(),
-            closes: self.session.closes(),
-        }
+        Ending::of(&self.session)
+    }
+}
+
+impl<F, B, C, E> Tunnel<F, B, C, E> {
+    /// What there is to tell if it is dropped now.
+    pub fn broken_off(&self) -> Ending {
+        Ending::of(&self.relay.session)
     }
 }
 
@@ -284,7 +318,11 @@ fn arm(mut alarm: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>, deadline: Insta
 // Lent to whichever tunnel this worker polls.
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static WAKES: Cell<u32> = const { Cell::new(0) };
 }
+
+/// Reading the clock a second time is not for every message.
+const SAMPLE_EVERY: u32 = 64;
 
 /// Rounds of one wake, each at most one read of 64 KiB in each direction.
 const ROUNDS_MAX: usize = 8;

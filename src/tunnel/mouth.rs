@@ -191,6 +191,14 @@ impl<S: Stream> Mouth<S> {
         session.hangup(self.side, now);
     }
 
+    /// The same, for a side that cannot be written to any more, and will not be read for a while:
+    /// what it said before it left is not waited for.
+    pub(super) fn give_up_if_deaf(&self, judge: &mut Judge<'_, impl Entropy>) {
+        if self.deaf {
+            self.give_up(judge.session, judge.now);
+        }
+    }
+
     /// A write failed: the side is gone. What it said before may still lie in its stream, so the
     /// session is told at the end of that; unless that has come already.
     fn fail(&mut self, session: &mut Session, now: Instant) {

@@ -34,6 +34,14 @@ macro_rules! over_all {
                 super::$name(Over::Tls).await;
             })*
         }
+
+        mod over_lean {
+            use super::super::rig::Over;
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(Over::Lean).await;
+            })*
+        }
     };
 }
 use over_all;

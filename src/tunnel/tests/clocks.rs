@@ -1,5 +1,6 @@
 //! What happens when nothing does.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tokio::time::{advance, sleep};
@@ -15,6 +16,7 @@ over_all!(
     rfc_f13_a_ping_waits_for_the_frame_in_progress,
     idle_counts_data_alone,
     tc07_a_client_that_reads_nothing_is_reset,
+    tc07_a_client_that_wakes_up_in_the_grace_is_told,
     tc07_a_backend_that_reads_nothing_is_reset,
     a_client_is_heard_again_once_its_backend_is_given_up,
     a_close_nobody_reads_ends_with_the_grace,
@@ -22,7 +24,7 @@ over_all!(
 
 fn beating() -> Setup {
     let mut setup = Setup::default();
-    setup.terms.heartbeat = Some(HEARTBEAT);
+    setup.terms.heartbeat_client = Some(HEARTBEAT);
     setup
 }
 
@@ -64,7 +66,7 @@ async fn a_silent_client_is_lost(over: Over) {
     rig.backend.say_closed().await;
     rig.client.ends_cut().await;
     assert_eq!(rig.age(), asked + 15);
-    assert_eq!(rig.ending().await.end, End::HeartbeatLost);
+    assert_eq!(rig.ending().await.end, End::HeartbeatLost(Side::Client));
 }
 
 async fn rfc_f13_a_ping_waits_for_the_frame_in_progress(over: Over) {
@@ -115,17 +117,36 @@ async fn idle_counts_data_alone(over: Over) {
 async fn tc07_a_client_that_reads_nothing_is_reset(over: Over) {
     let mut rig = Rig::new(over, Setup { room: 4096, ..Setup::default() }).await;
     let block = bare(BINARY, &[7; 20_000]);
-    rig.backend.say(&block).await;
+    let _ = rig.backend.say_some(&block).await;
     assert_eq!(rig.backend.frame().await.close_code(), Some(1001));
     assert_eq!(rig.age(), 30);
-    rig.backend.say(&bare(CLOSE, &code(1001))).await;
-    rig.backend.say_closed().await;
+    // The grace, for a Close behind what it has not taken.
+    sleep(Duration::from_secs(6)).await;
     let (bytes, farewell) = rig.client.rest().await;
     assert!(bytes.len() <= 4096 && block.starts_with(&bytes), "{} bytes", bytes.len());
     assert_ne!(farewell, Farewell::Clean);
     let ending = rig.ending().await;
     assert_eq!(ending.end, End::WriteStall(Side::Client));
     assert_eq!(ending.closes, Closes { to_client: None, to_backend: Some(1001) });
+}
+
+async fn tc07_a_client_that_wakes_up_in_the_grace_is_told(over: Over) {
+    let mut rig = Rig::new(over, Setup { room: 4096, ..Setup::default() }).await;
+    let block = bare(BINARY, &[7; 20_000]);
+    let said = rig.backend.say_some(&block).await;
+    assert_eq!(rig.backend.frame().await.close_code(), Some(1001));
+    assert_eq!(rig.age(), 30);
+    let (got, ()) = tokio::join!(rig.client.hear(block.len()), rig.backend.say(&block[said..]));
+    assert_eq!(got, block);
+    assert_eq!(rig.client.frame().await.close_code(), Some(1013));
+    rig.client.say(&masked(CLOSE, &code(1013))).await;
+    rig.backend.say(&bare(CLOSE, &code(1001))).await;
+    rig.backend.say_closed().await;
+    rig.client.ends_clean().await;
+    rig.client.say_closed().await;
+    let ending = rig.ending_by(30).await;
+    assert_eq!(ending.end, End::WriteStall(Side::Client));
+    assert_eq!(ending.closes, Closes { to_client: Some(1013), to_backend: Some(1001) });
 }
 
 async fn tc07_a_backend_that_reads_nothing_is_reset(over: Over) {
@@ -179,7 +200,9 @@ async fn a_deadline_nearer_than_the_armed_one_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn tc08_a_client_that_reads_slowly_is_borne_with() {
-    let mut rig = Rig::new(Over::Script, Setup { room: 100, ..Setup::default() }).await;
+    let mut setup = Setup { room: 100, ..Setup::default() };
+    setup.terms.write_trickle = NonZeroU64::new(3);
+    let mut rig = Rig::new(Over::Script, setup).await;
     rig.backend.say(&bare(BINARY, &[7; 1000])).await;
     for _ in 0..9 {
         sleep(Duration::from_secs(29)).await;

@@ -11,7 +11,7 @@ use super::rig::{Counter, Farewell, Orders, Over, Rig, Setup, session, soon};
 use super::wire::{BINARY, CLOSE, TEXT, bare, code, masked, read_all};
 use crate::stream::PlainStream;
 use crate::tunnel::{Early, Order, Tunnel};
-use crate::ws::{Closes, End, Side};
+use crate::ws::{Cap, Closes, End, Rule, Side};
 
 over_all!(
     rfc_f19_the_client_closes,
@@ -162,7 +162,7 @@ async fn fc31_the_client_breaks_the_protocol(over: Over) {
 
 async fn a_message_is_too_big(over: Over) {
     let mut setup = Setup::default();
-    setup.terms.message_from_client_max = Some(1000);
+    setup.terms.from_client.message = Some(Cap::close(1000));
     let mut rig = Rig::new(over, setup).await;
     rig.client.say(&[masked(TEXT, b"small"), masked(BINARY, &[7; 1001])].concat()).await;
     assert_eq!(rig.backend.frame().await.payload, b"small");
@@ -173,7 +173,7 @@ async fn a_message_is_too_big(over: Over) {
     rig.backend.say(&bare(CLOSE, &code(1001))).await;
     rig.backend.say_closed().await;
     let ending = rig.ending().await;
-    assert_eq!(ending.end, End::MessageTooBig(Side::Client));
+    assert_eq!(ending.end, End::Over(Side::Client, Rule::Message));
     assert_eq!(ending.tally.up.messages, 1);
 }
 

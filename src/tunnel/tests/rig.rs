@@ -12,10 +12,10 @@ use tokio_rustls::client::TlsStream;
 
 use super::wire::{self, Frame};
 use crate::stream::script::{Script, script};
-use crate::stream::testing::shake;
-use crate::stream::{PlainStream, StockStream, Stream};
-use crate::tunnel::{Control, Early, Ending, Order, Tunnel};
-use crate::ws::{CloseCode, Entropy, Heartbeat, Session, Terms};
+use crate::stream::testing::{shake, shake_lean};
+use crate::stream::{PlainStream, Stream};
+use crate::tunnel::{Control, Early, Ending, Order, Progress, Tunnel};
+use crate::ws::{Deflate, Entropy, Heartbeat, Session, Terms};
 
 /// What the tunnel runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,10 @@ pub(super) enum Over {
     Script,
     /// Plain streams on both sides.
     Plain,
-    /// TLS to the client, plain to the backend.
+    /// TLS by tokio-rustls to the client, plain to the backend.
     Tls,
+    /// TLS by our own stream to the client, plain to the backend.
+    Lean,
 }
 
 /// What a test may choose.
@@ -39,15 +41,7 @@ pub(super) struct Setup {
 impl Default for Setup {
     /// No heartbeat and no idle limit; room enough not to matter.
     fn default() -> Self {
-        let terms = Terms {
-            message_from_client_max: Some(1 << 20),
-            message_from_backend_max: None,
-            heartbeat: None,
-            idle: None,
-            close_grace: Duration::from_secs(5),
-            write_stall: Duration::from_secs(30),
-            drain_code: CloseCode::SERVICE_RESTART,
-        };
+        let terms = Terms { heartbeat_client: None, idle: None, ..Terms::default() };
         Self { terms, early: Early::default(), room: 1 << 20 }
     }
 }
@@ -86,8 +80,15 @@ impl Rig {
             Over::Tls => {
                 let ((near_client, client), (near_backend, backend)) = (duplex(room), duplex(room));
                 let (near_client, client) = shake(near_client, client).await;
-                let (front, back) = (StockStream::new(near_client), PlainStream::new(near_backend));
-                let tunnel = spawn(front, back, setup, orders_in);
+                let back = PlainStream::new(near_backend);
+                let tunnel = spawn(near_client, back, setup, orders_in);
+                (Far::Tls(Box::new(client)), Far::Plain(backend), tunnel)
+            }
+            Over::Lean => {
+                let ((near_client, client), (near_backend, backend)) = (duplex(room), duplex(room));
+                let (near_client, client) = shake_lean(near_client, client).await;
+                let back = PlainStream::new(near_backend);
+                let tunnel = spawn(near_client, back, setup, orders_in);
                 (Far::Tls(Box::new(client)), Far::Plain(backend), tunnel)
             }
         };
@@ -124,7 +125,7 @@ pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
 /// A session under these terms that begins now.
 pub(super) fn session(terms: Terms) -> Session {
     let now = Instant::now().into_std();
-    Session::new(Arc::new(terms), false, now, &mut Counter(0))
+    Session::new(Arc::new(terms), Deflate::Off, now, &mut Counter(0))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the runtime of a test ends with it")]
@@ -280,6 +281,8 @@ impl Far {
 pub(super) struct Orders(pub(super) mpsc::Receiver<Order>);
 
 impl Control for Orders {
+    fn relayed(&mut self, _: &Progress<'_>) {}
+
     fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order> {
         match self.0.poll_recv(cx) {
             Poll::Ready(Some(order)) => Poll::Ready(order),
