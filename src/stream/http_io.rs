@@ -160,7 +160,7 @@ thread_local! {
 }
 
 /// One read of the HTTP phase. Small, as what does not fit into hyper's buffer is copied.
-const RECV_BYTES: usize = 16 * 1024;
+const RECV_BYTES: usize = 24 * 1024;
 
 #[cfg(test)]
 mod tests {

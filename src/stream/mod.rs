@@ -11,17 +11,25 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+mod engine;
 mod http_io;
+mod lean;
 mod plain;
+mod scratch;
 mod stock;
 
+#[cfg(test)]
+mod conduct;
 #[cfg(test)]
 pub mod script;
 #[cfg(test)]
 pub mod testing;
 
+pub use engine::{Engine, EngineConfig, Opened, ServerEngine};
 pub use http_io::HttpIo;
+pub use lean::LeanStream;
 pub use plain::PlainStream;
+pub use scratch::{Outbox, RecvScratch, Scratch, SendScratch};
 pub use stock::StockStream;
 
 /// `TCP_NOTSENT_LOWAT` of every connection, in bytes: what the kernel takes and has not sent yet.
@@ -31,8 +39,8 @@ pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// Bytes with an end, both ways; the only thing the tunnel knows of a connection.
 pub trait Stream: Unpin {
-    /// What has arrived, lent from the scratch: 1 B to 80 KiB. The caller uses or copies all of
-    /// it before it calls again; the stream keeps no plaintext. Pending registers the waker.
+    /// What has arrived, lent from the scratch: 1 B to [`RECV_BYTES_MAX`]. The caller uses or
+    /// copies all of it before it calls again; the stream keeps no plaintext. Pending registers the waker.
     /// After [`Recv::Closed`] or [`Recv::Truncated`] it is always the same again.
     ///
     /// # Errors
@@ -94,46 +102,6 @@ pub enum Recv<'s> {
     Truncated,
 }
 
-/// Room for what arrives, lent by the worker for one poll and never held across polls.
-#[derive(Debug)]
-pub struct RecvScratch {
-    plain: Box<[u8]>,
-}
-
-impl RecvScratch {
-    /// Room for one large read: what a tunnel lends.
-    pub fn new() -> Self {
-        Self::with_room(RECV_BYTES)
-    }
-
-    /// Room for `bytes` at a time.
-    pub fn with_room(bytes: usize) -> Self {
-        Self { plain: vec![0; bytes].into_boxed_slice() }
-    }
-}
-
-impl Default for RecvScratch {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Room to seal in, lent like [`RecvScratch`]. The streams of today seal inside rustls or not at
-/// all and leave it alone.
-#[derive(Debug, Default)]
-pub struct SendScratch {
-    _room: (),
-}
-
-/// Both, as one worker lends them.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    /// For [`Stream::poll_recv`].
-    pub recv: RecvScratch,
-    /// For [`Stream::send`] and [`Stream::poll_close`].
-    pub send: SendScratch,
-}
-
 /// What a stream runs over: tokio's two traits, and a way to end without a farewell.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Makes the coming drop a reset; nothing where there is no such thing.
@@ -166,11 +134,12 @@ fn slices<'a, 'r>(
     &mut room[..used]
 }
 
-/// Most that one [`Stream::send`] takes: the largest receipt, and frames of our own around it.
-pub const SEND_BYTES_MAX: usize = 80 * 1024 + 256;
+/// Most that one [`Stream::poll_recv`] lends: a message of 64 KiB, with all that is around it, comes
+/// in one read.
+pub const RECV_BYTES_MAX: usize = 68 * 1024;
 
-/// One read of a tunnel.
-const RECV_BYTES: usize = 64 * 1024;
+/// Most that one [`Stream::send`] takes: the largest receipt, and frames of our own around it.
+pub const SEND_BYTES_MAX: usize = RECV_BYTES_MAX + 512;
 
 /// Most parts that one system call carries; the tunnel has four at most.
 const PARTS_MAX: usize = 8;

@@ -1,6 +1,7 @@
 //! A stream without TLS: one read and one write are one system call each.
 
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,7 +13,7 @@ use super::{PARTS_MAX, Recv, RecvScratch, SendScratch, Stream, Transport, slices
 /// could say it.
 #[derive(Debug)]
 pub struct PlainStream<Io> {
-    io: Io,
+    pub(super) io: Io,
     spill: Spill,
 }
 
@@ -20,6 +21,20 @@ impl<Io: Transport> PlainStream<Io> {
     /// Takes the transport as it is; bytes read from it earlier are the caller's.
     pub fn new(io: Io) -> Self {
         Self { io, spill: Spill::default() }
+    }
+
+    /// One system call for `parts`, and what it does not take is kept.
+    pub(super) fn push(&mut self, cx: &mut Context<'_>, parts: &[&[u8]]) -> io::Result<()> {
+        let taken = if self.spill.is_empty() {
+            match write_parts(&mut self.io, cx, parts)? {
+                Poll::Ready(taken) => taken,
+                Poll::Pending => 0,
+            }
+        } else {
+            0 // Not what the trait allows, but the order of bytes is not ours to break.
+        };
+        self.spill.keep(parts, taken);
+        Ok(())
     }
 }
 
@@ -52,16 +67,7 @@ impl<Io: Transport> Stream for PlainStream<Io> {
         parts: &[&[u8]],
         _scratch: &mut SendScratch,
     ) -> io::Result<()> {
-        let taken = if self.spill.is_empty() {
-            match write_parts(&mut self.io, cx, parts)? {
-                Poll::Ready(taken) => taken,
-                Poll::Pending => 0,
-            }
-        } else {
-            0 // Not what the trait allows, but the order of bytes is not ours to break.
-        };
-        self.spill.keep(parts, taken);
-        Ok(())
+        self.push(cx, parts)
     }
 
     fn poll_close(
@@ -96,7 +102,7 @@ pub(super) fn poll_fin<Io: AsyncWrite + Unpin>(
 /// What the kernel did not take: allocated to size, freed when empty.
 #[derive(Debug, Default)]
 struct Spill {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     written: usize,
 }
 
@@ -119,13 +125,18 @@ impl Spill {
     /// Keeps all of `parts` but the first `taken` bytes.
     fn keep(&mut self, parts: &[&[u8]], taken: usize) {
         let total: usize = parts.iter().map(|part| part.len()).sum();
-        self.bytes.reserve_exact(total.saturating_sub(taken));
+        if taken >= total {
+            return;
+        }
+        let mut kept = mem::take(&mut self.bytes).into_vec();
+        kept.reserve_exact(total - taken);
         let mut skip = taken;
         for part in parts {
             let taken_here = skip.min(part.len());
-            self.bytes.extend_from_slice(&part[taken_here..]);
+            kept.extend_from_slice(&part[taken_here..]);
             skip -= taken_here;
         }
+        self.bytes = kept.into_boxed_slice();
     }
 }
 
@@ -168,7 +179,7 @@ mod tests {
         written.unwrap();
         read.unwrap();
         assert_eq!(&got, b"0123456789abcdefghij");
-        assert_eq!((stream.backlog(), stream.spill.bytes.capacity()), (0, 0));
+        assert_eq!((stream.backlog(), stream.spill.bytes.len()), (0, 0));
     }
 
     #[tokio::test]

@@ -6,43 +6,74 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 
-use super::{Recv, RecvScratch, SendScratch, Stream};
+pub mod forge;
 
-/// A finished TLS connection over two given pipes: the server's end and the client's.
-pub async fn shake<A, B>(near: A, far: B) -> (server::TlsStream<A>, client::TlsStream<B>)
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
+use super::{EngineConfig, LeanStream, Recv, RecvScratch, SendScratch, ServerEngine};
+use super::{StockStream, Stream, Transport};
+
+/// A server and a client that trusts it.
+pub fn configs() -> (ServerConfig, ClientConfig) {
+    configs_for(rustls::ALL_VERSIONS)
+}
+
+/// Likewise, but these versions only.
+pub fn configs_for(versions: &[&'static SupportedProtocolVersion]) -> (ServerConfig, ClientConfig) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate = CertificateDer::from(made.cert);
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
-    let server = ServerConfig::builder()
+    let server = ServerConfig::builder_with_protocol_versions(versions)
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap();
-    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut client = ClientConfig::builder_with_protocol_versions(versions)
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.enable_secret_extraction = true;
+    (server, client)
+}
+
+/// The client's end of a handshake.
+pub async fn connect<B>(client: ClientConfig, far: B) -> io::Result<client::TlsStream<B>>
+where
+    B: AsyncRead + AsyncWrite + Unpin,
+{
     let name = ServerName::try_from("localhost").unwrap();
-    let (near, far) = tokio::join!(
-        TlsAcceptor::from(Arc::new(server)).accept(near),
-        TlsConnector::from(Arc::new(client)).connect(name, far),
-    );
+    TlsConnector::from(Arc::new(client)).connect(name, far).await
+}
+
+/// A finished TLS connection over two given pipes: the server's end, by tokio-rustls, and the
+/// client's.
+pub async fn shake<A, B>(near: A, far: B) -> (StockStream<A>, client::TlsStream<B>)
+where
+    A: Transport,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (server, client) = configs();
+    let accept = TlsAcceptor::from(Arc::new(server)).accept(near);
+    let (near, far) = tokio::join!(accept, connect(client, far));
+    (StockStream::new(near.unwrap()), far.unwrap())
+}
+
+/// Likewise, the server's end by our own stream.
+pub async fn shake_lean<A, B>(near: A, far: B) -> (Lean<A>, client::TlsStream<B>)
+where
+    A: Transport,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (server, client) = configs();
+    let engine = ServerEngine::new(&EngineConfig::new(server)).unwrap();
+    let (near, far) = tokio::join!(LeanStream::accept(near, engine), connect(client, far));
     (near.unwrap(), far.unwrap())
 }
 
-/// The same over a pipe in memory that takes `room` bytes each way.
-pub async fn shaken(
-    room: usize,
-) -> (server::TlsStream<DuplexStream>, client::TlsStream<DuplexStream>) {
-    let (near, far) = duplex(room);
-    shake(near, far).await
-}
+/// Our own stream over some transport.
+pub type Lean<Io> = LeanStream<ServerEngine, Io>;
 
 /// What one `poll_recv` found, owned.
 #[derive(Debug, PartialEq, Eq)]
