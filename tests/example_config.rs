@@ -40,7 +40,22 @@ fn every_single_line_can_be_uncommented_where_its_table_is() {
         }
         offset += line.len();
     }
-    assert!(tried > 25, "only {tried} keys were tried");
+    assert!(tried > 45, "only {tried} keys were tried");
+}
+
+#[test]
+fn the_long_form_of_a_limit_is_lawful() {
+    let forms: Vec<&str> = EXAMPLE
+        .lines()
+        .filter_map(|line| line.strip_prefix("#     "))
+        .filter(|line| line.contains(" = { "))
+        .collect();
+    assert_eq!(forms.len(), 2, "one that has a max, and one that has a rate");
+    for form in forms {
+        let (key, _) = form.split_once(" = ").expect("a key");
+        let text = EXAMPLE.replace("\n[limits]\n", &format!("\n[limits]\n{form}\n"));
+        assert_ne!(parse(&text), parse(EXAMPLE), "{key}");
+    }
 }
 
 #[test]

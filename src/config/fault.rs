@@ -35,6 +35,11 @@ impl Complaint {
         if self.zero { self.help(help) } else { self }
     }
 
+    /// Another complaint, if it is about a limit of nothing.
+    pub(super) fn zero_as(self, other: impl FnOnce() -> Self) -> Self {
+        if self.zero { other() } else { self }
+    }
+
     /// Says what to write instead, if nothing better was said.
     pub(super) fn help_if_none(self, help: &str) -> Self {
         if self.help.is_none() { self.help(help) } else { self }
@@ -139,7 +144,8 @@ impl Faults {
         self.list.iter().map(|fault| {
             let mut line = self.heading(fault);
             if let Some(help) = fault.help() {
-                line.push_str(&format!(" ({})", help.replace('\n', "; ")));
+                let help = help.replace(",\n", ", ").replace('\n', "; ");
+                line.push_str(&format!(" ({help})"));
             }
             line
         })

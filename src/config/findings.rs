@@ -140,10 +140,12 @@ impl<'t> Findings<'t> {
         let name = &*shown(key.get_ref());
         let place = Place { key: join(&table.key, name), span: key.span() };
         let elsewhere = self.tables_with(name);
-        let meant = nearest(name, keys.iter().copied()).filter(|_| elsewhere.is_empty());
+        let meant = synonym(&place.key)
+            .and_then(|meant| keys.iter().copied().find(|key| *key == meant))
+            .or_else(|| nearest(name, keys.iter().copied()));
         let help = match meant {
             Some(meant) => format!("did you mean \"{meant}\"?"),
-            None if elsewhere.is_empty() => format!("the keys here are {}", keys.join(", ")),
+            None if elsewhere.is_empty() => in_lines("the keys here are", keys),
             None => format!("\"{name}\" belongs {}", elsewhere.join(" or ")),
         };
         let noun = if value.is_table() { "table" } else { "key" };
@@ -160,6 +162,29 @@ impl<'t> Findings<'t> {
     }
 }
 
+/// The key that other programs call so.
+fn synonym(key: &str) -> Option<&'static str> {
+    let is = |other: &str| {
+        key.strip_suffix(other).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    };
+    SYNONYMS.iter().find(|(other, _)| is(other)).map(|(_, meant)| *meant)
+}
+
+/// The beginning and the list behind it, broken where it would be too long for one line of help.
+fn in_lines(beginning: &str, list: &[&str]) -> String {
+    let mut lines = beginning.to_owned();
+    let mut width = lines.len();
+    for (index, word) in list.iter().enumerate() {
+        let comma = if index + 1 < list.len() { "," } else { "" };
+        width += 1 + word.len() + comma.len();
+        let fits = width <= LINE_MAX;
+        width = if fits { width } else { word.len() + comma.len() };
+        let between = if fits { " " } else { "\n" };
+        lines.push_str(&format!("{between}{word}{comma}"));
+    }
+    lines
+}
+
 /// The path of a key in a table.
 pub(super) fn join(table: &str, key: &str) -> String {
     if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
@@ -173,3 +198,14 @@ pub(super) fn header(table: &str) -> String {
 
 /// Faults beyond this are not even counted.
 const FAULTS_MAX: usize = 10_000;
+/// Most characters of a line of a list.
+const LINE_MAX: usize = 90;
+/// Keys as other programs have them, and what they are called here in the same table.
+const SYNONYMS: [(&str, &str); 6] = [
+    ("access.file", "to"),
+    ("access.path", "to"),
+    ("heartbeat.client_interval", "interval"),
+    ("heartbeat.client_patience", "patience"),
+    ("timeouts.proxy_read", "http_silence"),
+    ("timeouts.read", "http_silence"),
+];

@@ -1,6 +1,6 @@
-//! How each kind of value is written in TOML, and what is said when it is written otherwise.
+//! How each kind of value is written in TOML, and what is said when it is written otherwise; for
+//! words of which there are only a few see [`super::choices`].
 
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +12,15 @@ use super::fault::Complaint;
 use super::nearest::nearest;
 use super::origin::OriginRule;
 use super::reader::{Value, describe};
-use super::settings::{Compression, LogFormat};
-use super::units::{ByteSize, PerSecond, parse_duration};
-use super::values::{BackendAddress, HostPattern, PathPrefix, digits, request_path};
+use super::units::{ByteSize, BytesPerSecond, PerSecond, parse_duration};
+use super::values::{BackendAddress, HostPattern, ONE_HOST, PathPrefix, digits, request_path};
 use crate::ws::CloseCode;
+
+/// What people write for "no limit", beside `"off"`.
+pub(super) fn is_no_limit(value: &DeValue<'_>) -> bool {
+    let words = ["off", "none", "no", "unlimited", "infinite", "never", "disabled", "false", "0"];
+    value.as_str().is_some_and(|text| words.contains(&text.to_ascii_lowercase().as_str()))
+}
 
 /// A limit that can be switched off with `"off"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +28,26 @@ pub(super) struct OrOff<T>(pub(super) Option<T>);
 
 impl<T: Value> Value for OrOff<T> {
     fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
-        if value.as_bool() == Some(false) {
+        let none = value.as_bool() == Some(false) || is_no_limit(value);
+        if none && value.as_str() != Some("off") {
             return Err(unexpected("a limit", value).help("write \"off\" if there is to be none"));
         }
         let zero = "write \"off\" if there is to be no limit";
         or_word(value, "off", zero).map(Self)
+    }
+}
+
+/// A limit of what one client may have, of which there is always one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Always<T>(pub(super) T);
+
+impl<T: Value> Value for Always<T> {
+    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+        if value.as_bool() == Some(false) || is_no_limit(value) {
+            return Err(Complaint::new("one client cannot be without a limit")
+                .help("there is always one: write a larger number"));
+        }
+        T::read(value).map(Self)
     }
 }
 
@@ -145,33 +165,16 @@ impl Value for PerSecond {
     }
 }
 
-impl Value for SocketAddr {
+impl Value for BytesPerSecond {
     fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
-        let example = "write an IP address and a port: \"0.0.0.0:443\", or \"[::]:443\" for IPv6";
-        if let Ok(Some(port)) = number(value) {
-            return Err(Complaint::new(format!("{port} has no IP address"))
-                .help(format!("write \"0.0.0.0:{port}\", or \"[::]:{port}\" for IPv6")));
+        if let Some(text) = value.as_str() {
+            return Self::parse(text);
         }
-        let text = text(value, "an address and port").map_err(|wrong| wrong.help(example))?;
-        let wrong = |what: &str| Complaint::new(format!("\"{text}\" {what}"));
-        if let Ok(address) = text.parse::<Self>() {
-            // Listening sockets are IPv6 only, so that this one could never be bound.
-            return match address.ip().to_canonical() {
-                ip if ip == address.ip() => Ok(address),
-                ip => Err(wrong("is an IPv4 address in IPv6 clothing")
-                    .help(format!("write \"{ip}:{}\"", address.port()))),
-            };
-        }
-        if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-            let meant = Self::new(ip, 443);
-            return Err(wrong("has no port").help(format!("write \"{meant}\" if the port is 443")));
-        }
-        match text.rsplit_once(':') {
-            Some(("" | "*", port)) if digits(port).is_some() => Err(wrong("has no IP address")
-                .help(format!("write \"0.0.0.0:{port}\", or \"[::]:{port}\" for IPv6"))),
-            Some(("localhost", port)) => Err(wrong("is a name, not an IP address")
-                .help(format!("write \"127.0.0.1:{port}\", or \"[::1]:{port}\" for IPv6"))),
-            Some(_) | None => Err(wrong("is not an IP address with a port").help(example)),
+        match number(value)? {
+            None => Err(unexpected("a rate of bytes", value).help("write one such as \"64KiB/s\"")),
+            Some(0) => Self::parse("0B/s"),
+            Some(number) => Err(Complaint::new(format!("{number} has no unit"))
+                .help(format!("write \"{}/s\" if it is bytes per second", ByteSize::new(number)))),
         }
     }
 }
@@ -204,13 +207,45 @@ impl Value for PathBuf {
     }
 }
 
+/// Where records go: `"stderr"`, or a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RecordsTo {
+    Stderr,
+    File(PathBuf),
+}
+
+impl Value for RecordsTo {
+    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+        if value.as_bool() == Some(false) {
+            return Err(unexpected("a place for records", value).help(RECORDS_TO));
+        }
+        let path = PathBuf::read(value)?;
+        // Whoever writes one of these words does not mean a file of that name.
+        let words = ["stdout", "syslog", "journal", "journald", "off", "none", "null"];
+        match value.as_str() {
+            Some("stderr") => Ok(Self::Stderr),
+            Some(word) if words.contains(&word.to_ascii_lowercase().as_str()) => {
+                Err(Complaint::new(format!("records do not go to \"{word}\"")).help(RECORDS_TO))
+            }
+            Some(folder) if folder.ends_with('/') => {
+                Err(Complaint::new(format!("\"{folder}\" is a folder")).help("name the file in it"))
+            }
+            Some(_) | None => Ok(Self::File(path)),
+        }
+    }
+}
+
 /// The path of a request, compared whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RequestPath(pub(super) String);
 
 impl Value for RequestPath {
     fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
-        let text = text(value, "a path such as \"/health\"")?;
+        let text = text(value, "a path such as \"/healthz\"")?;
+        if text == "/" {
+            let wrong = Complaint::new("\"/\" is the path of the application's first page");
+            return Err(wrong.help("write one of its own, as in \"/healthz\""));
+        }
         request_path(text).map(|()| Self(text.to_owned()))
     }
 }
@@ -225,12 +260,23 @@ impl Value for Parameter {
         if text.is_empty() {
             return Err(Complaint::new("the name is empty"));
         }
+        // Letters and digits are what names are compared by; of "*" nothing would be left.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']');
+        if !text.contains(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(plain) {
+            return Err(Complaint::new(format!(
+                "\"{text}\" is not a name, and would hide nothing"
+            ))
+            .help("write a word such as \"token\": it counts in longer names, too (auth.token)"));
+        }
         Ok(Self(text.to_lowercase()))
     }
 }
 
 impl Value for HostPattern {
     fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+        if value.is_array() {
+            return Err(Complaint::new("a route has one host, not a list").help(ONE_HOST));
+        }
         Self::parse(text(value, "a host such as \"chat.example.com\"")?)
     }
 }
@@ -257,58 +303,7 @@ impl Value for OriginRule {
     }
 }
 
-impl Value for Compression {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
-        choice(value, &[("strip", Self::Strip), ("pass", Self::Pass)])
-    }
-}
-
-impl Value for LogFormat {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
-        choice(value, &[("text", Self::Text), ("json", Self::Json)])
-    }
-}
-
-impl Value for tracing::Level {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
-        choice(
-            value,
-            &[
-                ("error", Self::ERROR),
-                ("warn", Self::WARN),
-                ("info", Self::INFO),
-                ("debug", Self::DEBUG),
-                ("trace", Self::TRACE),
-            ],
-        )
-    }
-}
-
-fn choice<T: Clone>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Complaint> {
-    let names = one_of(choices.iter().map(|(name, _)| *name));
-    let Some(text) = value.as_str() else {
-        return Err(unexpected(&names, value));
-    };
-    match choices.iter().find(|(name, _)| *name == text) {
-        Some((_, choice)) => Ok(choice.clone()),
-        None => Err(match nearest(text, choices.iter().map(|(name, _)| *name)) {
-            Some(meant) => unexpected(&names, value).help(format!("did you mean \"{meant}\"?")),
-            None => unexpected(&names, value),
-        }),
-    }
-}
-
-/// `"error", "warn" or "info"`
-fn one_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    let mut quoted: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
-    match quoted.pop() {
-        Some(last) if !quoted.is_empty() => format!("{} or {last}", quoted.join(", ")),
-        Some(only) => only,
-        None => String::new(),
-    }
-}
-
-fn text<'v>(value: &'v DeValue<'_>, expected: &str) -> Result<&'v str, Complaint> {
+pub(super) fn text<'v>(value: &'v DeValue<'_>, expected: &str) -> Result<&'v str, Complaint> {
     value.as_str().ok_or_else(|| unexpected(expected, value))
 }
 
@@ -327,7 +322,7 @@ fn whole(value: &DeValue<'_>, expected: &str, max: u64) -> Result<u64, Complaint
 }
 
 /// A TOML integer as a number; `None` for everything else, fractions too.
-fn number(value: &DeValue<'_>) -> Result<Option<u64>, Complaint> {
+pub(super) fn number(value: &DeValue<'_>) -> Result<Option<u64>, Complaint> {
     let Some(integer) = value.as_integer() else {
         return Ok(None);
     };
@@ -340,9 +335,11 @@ fn number(value: &DeValue<'_>) -> Result<Option<u64>, Complaint> {
         .map_err(|_| Complaint::new(format!("{integer} is too large")))
 }
 
-fn unexpected(expected: &str, value: &DeValue<'_>) -> Complaint {
+pub(super) fn unexpected(expected: &str, value: &DeValue<'_>) -> Complaint {
     Complaint::new(format!("expected {expected}, found {}", describe(value)))
 }
 
+const RECORDS_TO: &str =
+    "write \"stderr\", which systemd keeps in its journal, or the path of a file";
 /// Longest name, in bytes.
 const LABEL_MAX: usize = 128;

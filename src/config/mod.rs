@@ -1,14 +1,19 @@
 //! What we were told: `proxy.toml`, read once, becomes [`Settings`](crate::config::Settings), or
 //! the list of everything that is wrong with it.
 
+mod address;
+mod choices;
 mod fault;
+mod field;
 mod file;
 mod findings;
 mod kinds;
 mod later;
 mod nearest;
+mod network;
 pub mod origin;
 mod reader;
+mod records;
 pub mod settings;
 mod source;
 pub mod units;
@@ -34,7 +39,8 @@ impl Settings {
         let text = source::decode(&bytes).map_err(|fault| {
             Faults::new(&name, &String::from_utf8_lossy(&bytes), fault, Vec::new())
         })?;
-        Self::from_text(text, &name, path.parent().unwrap_or(Path::new("")))
+        let settings = Self::from_text(text, &name, path.parent().unwrap_or(Path::new("")))?;
+        Ok(Self { file: Some(path.to_owned()), ..settings })
     }
 
     /// Reads a text as if it stood in a file of this name; certificates are looked for beside it.

@@ -12,6 +12,11 @@ use super::findings::{Findings, header, join};
 pub(super) trait Value: Sized {
     /// Reads it, whatever TOML type it has.
     fn read(value: &DeValue<'_>) -> Result<Self, Complaint>;
+
+    /// How a list of them would be written, if this table is what was taken for one.
+    fn listed(_table: &DeTable<'_>) -> Option<String> {
+        None
+    }
 }
 
 /// A value that was read, and where.
@@ -49,6 +54,15 @@ impl<T> Given<T> {
     /// Where it stands, if it is in the file and lawful.
     pub(super) fn place(&self) -> Option<&Place> {
         self.here().map(|at| &at.place)
+    }
+
+    /// The same, with another value.
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Given<U> {
+        match self {
+            Self::Absent => Given::Absent,
+            Self::Faulty => Given::Faulty,
+            Self::Here(At { value, place }) => Given::Here(At { value: change(value), place }),
+        }
     }
 
     /// Whether it was complained about, so that nothing can be said about its value.
@@ -89,21 +103,39 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
 
     /// A key that may be left out.
     pub(super) fn get<T: Value>(&mut self, key: &'static str) -> Given<T> {
+        self.item(key, |findings, place, value| findings.value(place, value))
+    }
+
+    /// A key that may be left out, whose value `read` reads, be it a table or not.
+    pub(super) fn item<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Findings<'t>, Place, &'d DeValue<'d>) -> Given<T>,
+    ) -> Given<T> {
         match self.find(key) {
-            Some((place, value)) => self.findings.value(place, value),
+            Some((place, value)) => read(self.findings, place, value),
             None => Given::Absent,
         }
     }
 
     /// A list of values that may be left out.
     pub(super) fn list<T: Value>(&mut self, key: &'static str) -> Given<Vec<At<T>>> {
-        self.items(key, |findings, place, value| findings.value(place, value))
+        self.items_or(key, T::listed, |findings, place, value| findings.value(place, value))
     }
 
     /// A list that may be left out, whose items `item` reads; it is as faulty as any of them.
     pub(super) fn items<T>(
         &mut self,
         key: &'static str,
+        item: impl FnMut(&mut Findings<'t>, Place, &'d DeValue<'d>) -> Given<T>,
+    ) -> Given<Vec<At<T>>> {
+        self.items_or(key, |_| None, item)
+    }
+
+    fn items_or<T>(
+        &mut self,
+        key: &'static str,
+        listed: impl Fn(&DeTable<'_>) -> Option<String>,
         mut item: impl FnMut(&mut Findings<'t>, Place, &'d DeValue<'d>) -> Given<T>,
     ) -> Given<Vec<At<T>>> {
         let Some((place, value)) = self.find(key) else {
@@ -111,7 +143,10 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
         };
         let Some(array) = value.as_array() else {
             let wrong = Complaint::new(format!("expected a list, found {}", describe(value)));
-            let help = format!("write [{}]", self.findings.raw(&place));
+            let help = match value.as_table().and_then(listed) {
+                Some(listed) => format!("write {key} = {listed}"),
+                None => format!("write [{}]", self.findings.raw(&place)),
+            };
             self.findings.fault(&place, wrong.help(help));
             return Given::Faulty;
         };

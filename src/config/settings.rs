@@ -1,22 +1,30 @@
 //! What is true: the configuration after validation. Every value is a domain type, every default
 //! is filled in, nothing is left to be checked.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+
 use super::origin::OriginRule;
 use super::values::{BackendAddress, HostPattern, PathPrefix};
-use crate::visitor::KeyPrefixes;
+use crate::visitor::{ClientAddr, KeyPrefixes};
 use crate::ws::Terms;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Where it was read from; `None`: from no file.
+    pub file: Option<PathBuf>,
     /// Worker threads; fixed at start.
     pub workers: usize,
+    /// What carries TLS to clients.
+    pub tls: TlsStreamKind,
     /// Where clients come in; at least one, names unique.
     pub listeners: Vec<ListenerSettings>,
     /// At least one if any listener speaks TLS.
@@ -25,6 +33,8 @@ pub struct Settings {
     pub routes: Vec<RouteSettings>,
     /// What counts as one client.
     pub client_key: KeyPrefixes,
+    /// Whose word about the client is taken.
+    pub trusted: TrustedProxies,
     /// How much of everything.
     pub caps: Caps,
     /// How long before the tunnel.
@@ -35,6 +45,53 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// How to speak.
     pub log: LogSettings,
+    /// Where the records of connections go.
+    pub access: AccessSettings,
+}
+
+/// What carries TLS to clients; to them both are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsStreamKind {
+    /// tidegate's own stream over rustls, which keeps no buffers.
+    Lean,
+    /// tokio-rustls.
+    Stock,
+}
+
+/// Proxies in front of this one, whose word about the client is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedProxies {
+    /// Where they are; empty: nobody is believed.
+    pub networks: Arc<[IpNet]>,
+    /// Where they write the client's address; the other one is removed.
+    pub header: ForwardedHeader,
+}
+
+impl TrustedProxies {
+    /// Whether the word of whoever is at this address is taken.
+    pub fn has(&self, addr: &ClientAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(&addr.ip()))
+    }
+}
+
+/// The first few networks, for a person.
+impl fmt::Display for TrustedProxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, network) in self.networks.iter().take(SHOWN_MAX).enumerate() {
+            let before = if place == 0 { "" } else { ", " };
+            write!(f, "{before}{network}")?;
+        }
+        f.write_str(if self.networks.len() > SHOWN_MAX { ", ..." } else { "" })
+    }
+}
+
+/// Where a trusted proxy writes whom it forwards for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239)
+    Forwarded,
 }
 
 /// One listening socket.
@@ -46,6 +103,9 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// False only where the file says `tls = false`.
     pub tls: bool,
+    /// Each connection begins with a PROXY header, version 1 or 2; only where trusted proxies
+    /// are listed.
+    pub proxy_protocol: bool,
     /// A path that answers `ok` or `unready` to load balancers, before any route.
     pub health_path: Option<String>,
 }
@@ -97,8 +157,25 @@ pub struct RouteSettings {
     pub compression: Compression,
     /// At least one, ids unique.
     pub backends: Vec<BackendSettings>,
+    /// Each connection to a backend begins with a PROXY header, version 2.
+    pub send_proxy: bool,
+    /// Backends are told of the client by `Forwarded` (RFC 7239) as well.
+    pub send_forwarded: bool,
+    /// Changes to the head that goes to a backend, after all else.
+    pub request_headers: HeaderRules,
+    /// Changes to the head that comes from a backend.
+    pub response_headers: HeaderRules,
     /// What each session is held to.
     pub terms: Arc<Terms>,
+}
+
+/// Changes to a head; names that frame a message or belong to the handshake are not among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Taken off.
+    pub remove: Vec<HeaderName>,
+    /// Put on after that, in place of any of the same name.
+    pub set: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What happens to the client's offer of RFC 7692 compression.
@@ -108,6 +185,9 @@ pub enum Compression {
     Strip,
     /// Offers and answers pass unchanged; message sizes are counted as compressed.
     Pass,
+    /// The client's messages are held to the limit after decompression, too. For this the answer
+    /// gets `client_no_context_takeover`.
+    Inspect,
 }
 
 /// One backend of a route.
@@ -141,6 +221,8 @@ pub struct Caps {
 /// Deadlines before the tunnel; those after the 101 are in [`Terms`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
+    /// The PROXY header of a listener that expects one, whole.
+    pub proxy_header: Duration,
     /// TLS handshake, whole.
     pub tls: Duration,
     /// Request head, whole, and the wait for it on an open connection.
@@ -173,6 +255,26 @@ pub struct LogSettings {
     pub redact: Arc<[String]>,
 }
 
+/// Where the records of connections go, and how many there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// Where to.
+    pub to: AccessTarget,
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// Whether a tunnel also gets a record when it begins.
+    pub start: bool,
+}
+
+/// Where the records of connections go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// With all other lines.
+    Stderr,
+    /// To this file, appended to, opened anew on each reload.
+    File(PathBuf),
+}
+
 /// Shape of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -181,3 +283,6 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+/// Most networks in a record.
+const SHOWN_MAX: usize = 8;

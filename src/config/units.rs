@@ -1,9 +1,10 @@
 //! Sizes, durations and rates. No unit is ever guessed: sizes are
 //! `"64KiB"` (`B`, `KiB`, `MiB`, `GiB`; not `MB`, which two people read in two ways), durations
-//! `"30s"` (`ms`, `s`, `m`, `h`), rates `"20/s"`; each is one whole number and one unit.
+//! `"30s"` (`ms`, `s`, `m`, `h`), rates `"20/s"` or `"64KiB/s"`; each is one whole number and one
+//! unit.
 
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::fault::Complaint;
@@ -114,11 +115,47 @@ impl PerSecond {
         })?;
         match u32::try_from(number).map(NonZeroU32::new) {
             Ok(Some(rate)) => Ok(Self(rate)),
-            Ok(None) => Err(Complaint::zero("a rate of 0 would let nobody in")
-                .help("the lowest rate is \"1/s\"")),
+            Ok(None) => Err(no_rate("1/s")),
             Err(_) => Err(Complaint::new(format!("\"{text}\" is more than {}/s", u32::MAX))),
         }
     }
+}
+
+/// So many bytes a second, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BytesPerSecond(pub NonZeroU64);
+
+impl BytesPerSecond {
+    /// Reads `"64KiB/s"`.
+    pub fn parse(text: &str) -> Result<Self, Complaint> {
+        let example = "write how many bytes a second, as in \"64KiB/s\"";
+        let Some((size, unit)) = text.split_once('/') else {
+            let wrong = Complaint::new(format!("\"{text}\" is not a rate"));
+            return Err(match ByteSize::parse(text) {
+                Ok(_) => wrong.help(format!("write \"{text}/s\" if it is per second")),
+                Err(_) => wrong.help(example),
+            });
+        };
+        if unit != "s" {
+            let wrong = Complaint::new(format!("\"{text}\" is not a rate per second"));
+            return Err(wrong.help(example));
+        }
+        // A size of 0 is a rate of 0, and its lack of a unit one of bytes.
+        if digits(size) == Some(0) {
+            return Err(no_rate("1B/s"));
+        }
+        if digits(size).is_some() {
+            let wrong = Complaint::new(format!("\"{text}\" does not say of what"));
+            return Err(wrong.help(format!("write \"{size}B/s\" if it is bytes")));
+        }
+        let quantity = ByteSize::parse(size).map_err(|wrong| wrong.zero_as(|| no_rate("1B/s")))?;
+        NonZeroU64::new(quantity.get()).map(Self).ok_or_else(|| no_rate("1B/s"))
+    }
+}
+
+fn no_rate(lowest: &str) -> Complaint {
+    Complaint::zero("a rate of 0 would let nothing through")
+        .help(format!("the lowest rate is \"{lowest}\""))
 }
 
 /// A whole number and whatever stands behind it.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::address::slip;
 use super::fault::Complaint;
 
 /// Which hosts a route serves.
@@ -21,6 +22,14 @@ impl HostPattern {
     pub fn parse(text: &str) -> Result<Self, Complaint> {
         if text == "*" {
             return Ok(Self::Any);
+        }
+        if text.trim().contains([' ', ',']) {
+            return Err(Complaint::new("a route has one host").help(ONE_HOST));
+        }
+        // What other servers call the one that takes all else.
+        if text.starts_with('_') && !text.contains('.') {
+            return Err(Complaint::new(format!("no client asks for a host \"{text}\""))
+                .help("write \"*\" for any host that no other route has"));
         }
         if let Some((_, rest)) = text.split_once("://") {
             let host = rest.split(['/', ':']).next().unwrap_or(rest);
@@ -97,6 +106,9 @@ fn host_name(text: &str) -> Result<Host, Complaint> {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
+    if let Some(slip) = slip(text) {
+        return Err(slip);
+    }
     if name.len() > 253 || !name.split('.').all(label_fits) {
         return Err(Complaint::new(format!("\"{text}\" is neither a host name nor an IP address")));
     }
@@ -177,7 +189,7 @@ pub struct BackendAddress {
 impl BackendAddress {
     /// Reads `"127.0.0.1:9001"`, `"app.internal:9001"` or `"[::1]:9001"`.
     pub fn parse(text: &str) -> Result<Self, Complaint> {
-        if let Some(wrong) = more_than_an_address(text) {
+        if let Some(wrong) = slip(text).or_else(|| more_than_an_address(text)) {
             return Err(wrong);
         }
         if text.parse::<Ipv6Addr>().is_ok() {
@@ -245,6 +257,10 @@ impl fmt::Display for BackendAddress {
         }
     }
 }
+
+/// What to do about several hosts.
+pub(super) const ONE_HOST: &str =
+    "write one [[route]] for each, or \"*.example.com\" for every name below it";
 
 /// A number of ASCII digits only: `u64::from_str` would take a sign.
 pub(super) fn digits(text: &str) -> Option<u64> {

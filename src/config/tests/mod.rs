@@ -33,7 +33,9 @@ fn rendered(text: &str) -> String {
 /// `key: problem (help)` of each fault, in the order of the file; help in one line.
 fn told(text: &str) -> Vec<String> {
     let faults = Settings::parse(text, "proxy.toml").expect_err("faults");
-    let help = |fault: &Fault| fault.help().map(|help| format!(" ({help})")).unwrap_or_default();
+    let help = |fault: &Fault| {
+        fault.help().map(|help| format!(" ({})", help.replace('\n', " "))).unwrap_or_default()
+    };
     faults
         .iter()
         .map(|fault| format!("{}: {}{}", fault.key(), fault.problem(), help(fault)))
@@ -51,5 +53,9 @@ fn told_instead(old: &str, new: &str) -> Vec<String> {
     told(&PLAIN.replace(old, new))
 }
 
+mod outside;
+mod policies;
 mod reading;
 mod rules;
+mod slips;
+mod unmet;

@@ -7,9 +7,9 @@ fn a_plain_configuration_is_protected() {
     let settings = Settings::parse(PLAIN, "/etc/tidegate/proxy.toml").unwrap();
     let route = &settings.routes[0];
     let terms = &route.terms;
-    assert_eq!(terms.message_from_client_max, Some(1 << 20));
-    assert_eq!(terms.message_from_backend_max, None);
-    let heartbeat = terms.heartbeat.unwrap();
+    assert_eq!(terms.from_client.message.map(|cap| cap.max), Some(1 << 20));
+    assert_eq!(terms.from_backend.message.map(|cap| cap.max), None);
+    let heartbeat = terms.heartbeat_client.unwrap();
     assert_eq!(heartbeat.interval, Duration::from_secs(30));
     assert_eq!(heartbeat.patience, Duration::from_secs(10));
     assert_eq!(terms.idle, Some(Duration::from_secs(3600)));
@@ -52,13 +52,13 @@ fn a_route_overrides_the_common_limits_key_by_key() {
          [limits]\nidle = \"off\"\nclose_grace = \"1s\"\n[drain]\ncode = 4000\n"
     ));
     let (own, common) = (&settings.routes[0].terms, &settings.routes[1].terms);
-    assert_eq!(own.message_from_client_max, None);
-    assert_eq!(own.message_from_backend_max, Some(2048));
-    assert_eq!(own.heartbeat, None);
+    assert_eq!(own.from_client.message.map(|cap| cap.max), None);
+    assert_eq!(own.from_backend.message.map(|cap| cap.max), Some(2048));
+    assert_eq!(own.heartbeat_client, None);
     assert_eq!((own.idle, own.close_grace), (None, Duration::from_secs(1)));
-    assert_eq!(common.message_from_client_max, Some(1 << 20));
-    assert_eq!(common.message_from_backend_max, None);
-    assert!(common.heartbeat.is_some());
+    assert_eq!(common.from_client.message.map(|cap| cap.max), Some(1 << 20));
+    assert_eq!(common.from_backend.message.map(|cap| cap.max), None);
+    assert!(common.heartbeat_client.is_some());
     assert_eq!((own.drain_code.get(), common.drain_code.get()), (4000, 4000));
 }
 
@@ -154,15 +154,27 @@ fn cf04_an_unknown_key_is_told_with_the_nearest_one() {
             help: did you mean \"idle\"?\n\nproxy.toml: 1 fault"
     );
     assert_eq!(
-        told_below("[limit]\n[heartbeats]\n[limits]\nclose-grace = \"1s\"\nzebra = 1"),
+        told_below("[limit]\n[heartbeats]\n[limits]\nclose-grace = \"1s\"\n[drain]\nzebra = 1"),
         [
             "limit: unknown table (did you mean \"limits\"?)",
             "heartbeats: unknown table (did you mean \"heartbeat\"?)",
             "limits.close-grace: unknown key (did you mean \"close_grace\"?)",
-            "limits.zebra: unknown key (the keys here are message_from_client, \
-             message_from_backend, idle, close_grace, write_stall)",
+            "drain.zebra: unknown key (the keys here are window, deadline, code)",
         ]
     );
+}
+
+#[test]
+fn cf04_a_long_list_of_keys_is_broken_into_lines() {
+    let faults =
+        Settings::parse(&format!("{PLAIN}[limits]\nzebra = 1\n"), "proxy.toml").unwrap_err();
+    let help = faults.iter().next().unwrap().help().unwrap();
+    assert!(help.lines().count() > 1 && help.lines().all(|line| line.len() <= 90), "{help}");
+    for key in known_keys().iter().filter_map(|key| key.strip_prefix("limits.")) {
+        assert!(help.contains(key), "{key} is not in {help}");
+    }
+    let line = faults.lines().next().unwrap();
+    assert!(!line.contains('\n') && !line.contains(';'), "{line}");
 }
 
 #[test]
@@ -171,7 +183,7 @@ fn cf04_a_key_in_the_wrong_table_is_told_where_it_belongs() {
         told_below("idle = \"5s\"\ntls = false\n[route.drain]\n"),
         [
             "route[0].idle: unknown key (\"idle\" belongs in [limits] or in [route.limits])",
-            "route[0].tls: unknown key (\"tls\" belongs in [[listener]] or in [timeouts])",
+            "route[0].tls: unknown key (\"tls\" belongs in [[listener]] or in [server] or in [timeouts])",
             "route[0].drain: unknown table (\"drain\" belongs at the top level)",
         ]
     );
@@ -215,7 +227,7 @@ fn cf05_wrong_types_negative_and_overlarge_numbers() {
              (write true or false, without quotes)",
             "route[0].tunnels: expected a whole number, found \"ten\" \
              (write a number without quotes, or \"off\")",
-            "route[0].compression: expected \"strip\" or \"pass\", found \"striped\" \
+            "route[0].compression: expected \"inspect\", \"strip\" or \"pass\", found \"striped\" \
              (did you mean \"strip\"?)",
             "timeouts.tls: -5 is less than nothing",
             "timeouts.dial: expected a duration, found the number 1e9 (write one such as \"30s\")",
@@ -279,7 +291,7 @@ fn cf06_zero_is_never_unlimited() {
              (write \"off\" if there is to be no limit)",
             "caps.connections: 0 would mean none at all (write \"auto\" to let tidegate choose)",
             "caps.tunnels_per_client: 0 would mean none at all (the least is 1)",
-            "caps.handshakes_per_client: a rate of 0 would let nobody in (the lowest rate is \"1/s\")",
+            "caps.handshakes_per_client: a rate of 0 would let nothing through (the lowest rate is \"1/s\")",
         ]
     );
 }
@@ -291,7 +303,10 @@ fn cf06_off_is_for_what_may_be_off() {
          message_from_backend = \"off\"\nidle = \"off\"\n[heartbeat]\ninterval = \"off\"\n"
     ));
     let terms = &settings.routes[0].terms;
-    assert_eq!((terms.message_from_client_max, terms.idle, terms.heartbeat), (None, None, None));
+    assert_eq!(
+        (terms.from_client.message.map(|cap| cap.max), terms.idle, terms.heartbeat_client),
+        (None, None, None)
+    );
     assert_eq!(
         told_below("[limits]\nclose_grace = \"off\"\nidle = false"),
         [
@@ -305,12 +320,11 @@ fn cf06_off_is_for_what_may_be_off() {
 #[test]
 fn cf07_what_is_there_twice_is_told_beside_all_else() {
     assert_eq!(
-        told_below("[limits]\nidle = \"1h\"\nidle = \"2h\"\nzebra = 1\n[drain]\n[limits]\n"),
+        told_below("[limits]\nidle = \"1h\"\nidle = \"2h\"\n[drain]\nzebra = 1\n[limits]\n"),
         [
             ": \"idle\" is here for the second time \
              (a key stands once in its table, and a table has one header)",
-            "limits.zebra: unknown key (the keys here are message_from_client, \
-             message_from_backend, idle, close_grace, write_stall)",
+            "drain.zebra: unknown key (the keys here are window, deadline, code)",
             ": \"limits\" is here for the second time \
              (a key stands once in its table, and a table has one header)",
         ]

@@ -94,6 +94,29 @@ fn rates_are_per_second() {
     }
 }
 
+#[test]
+fn rates_of_bytes_are_sizes_per_second() {
+    for (text, bytes) in [("1B/s", 1), ("64KiB/s", 65_536), ("2GiB/s", 2 << 30)] {
+        assert_eq!(BytesPerSecond::parse(text).unwrap().0.get(), bytes, "{text}");
+    }
+    for (text, expected) in [
+        ("64KiB", "\"64KiB\" is not a rate (write \"64KiB/s\" if it is per second)"),
+        ("x", "\"x\" is not a rate (write how many bytes a second, as in \"64KiB/s\")"),
+        (
+            "1MiB/m",
+            "\"1MiB/m\" is not a rate per second \
+             (write how many bytes a second, as in \"64KiB/s\")",
+        ),
+        ("100/s", "\"100/s\" does not say of what (write \"100B/s\" if it is bytes)"),
+        ("0/s", "a rate of 0 would let nothing through (the lowest rate is \"1B/s\")"),
+        ("0MiB/s", "a rate of 0 would let nothing through (the lowest rate is \"1B/s\")"),
+        ("1MB/s", "\"MB\" is not a unit of size (write \"1MiB\", which is 1048576 bytes)"),
+        ("/s", "\"\" is not a size (write one whole number and one unit, as in \"1MiB\")"),
+    ] {
+        assert_eq!(told(BytesPerSecond::parse(text)), expected);
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_shown_reads_as_what_it_was(bytes in 1..=SIZE_MAX, millis in 1..=MILLIS_MAX) {
@@ -106,5 +129,6 @@ proptest! {
     #[test]
     fn no_text_ends_the_program(text in "[0-9a-zA-Z./ ]{0,24}|\\PC{0,8}") {
         let _ = (ByteSize::parse(&text), parse_duration(&text), PerSecond::parse(&text));
+        let _ = BytesPerSecond::parse(&text);
     }
 }

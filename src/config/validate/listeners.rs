@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::addresses::Addresses;
 use super::names::Names;
 use super::value_or;
+use crate::config::address::AdminAddress;
 use crate::config::fault::{Complaint, Place};
-use crate::config::file::{ConfigFile, ListenerTable};
+use crate::config::file::{ConfigFile, ListenerTable, RouteTable};
 use crate::config::findings::Findings;
-use crate::config::kinds::Label;
+use crate::config::kinds::{Label, RequestPath};
 use crate::config::reader::{At, Given};
 use crate::config::settings::ListenerSettings;
 
@@ -38,8 +39,43 @@ pub(super) fn listeners(
                     or write tls = false here, if whatever stands in front of it speaks TLS";
         findings.fault(&table.place, wrong.help(help));
     }
+    someone_is_trusted(file, tables, findings);
+    health_beside_routes(file, tables, findings);
     let mut names = Names::default();
     tables.iter().filter_map(|table| listener(table, addresses, &mut names, findings)).collect()
+}
+
+/// A PROXY header is taken from trusted proxies only: without any, nobody could come in.
+fn someone_is_trusted(file: &ConfigFile, tables: &[ListenerTable], findings: &mut Findings<'_>) {
+    let addresses = &file.trusted_proxies.addresses;
+    if addresses.is_faulty() || addresses.value().is_some_and(|list| !list.is_empty()) {
+        return;
+    }
+    let proxied =
+        |table: &ListenerTable| table.proxy_protocol.here().filter(|at| at.value).cloned();
+    for at in tables.iter().filter_map(proxied) {
+        let wrong = Complaint::new("no proxy is trusted, so every connection would be dropped");
+        let help = "list the proxies that connect here:\n\
+                    [trusted_proxies]\naddresses = [\"10.0.0.7\"]";
+        findings.fault(&at.place, wrong.help(help));
+    }
+}
+
+/// Health is answered before any route, so that a route of that path would never be asked.
+fn health_beside_routes(file: &ConfigFile, tables: &[ListenerTable], findings: &mut Findings<'_>) {
+    let set = |table: &ListenerTable| table.health_path.here().cloned();
+    for At { value, place } in tables.iter().filter_map(set) {
+        let Some(RequestPath(health)) = value.0 else { continue };
+        let same = |route: &&RouteTable| {
+            route.path.value().is_some_and(|path| path.as_str() == health.trim_end_matches('/'))
+        };
+        if let Some(route) = file.routes.value().and_then(|routes| routes.iter().find(same)) {
+            let wrong =
+                format!("\"{health}\" is {}.path, which would never be asked", route.place.key);
+            let help = "health is answered before any route: choose a path that none has";
+            findings.fault(&place, Complaint::new(wrong).help(help));
+        }
+    }
 }
 
 fn listener(
@@ -64,6 +100,7 @@ fn listener(
         name,
         address: *address,
         tls: value_or(&table.tls, true),
+        proxy_protocol: value_or(&table.proxy_protocol, false),
         health_path: health_path.map(|path| path.0),
     })
 }
@@ -78,7 +115,7 @@ pub(super) fn admin(
     if !value_or(&given.enabled, true) {
         return None;
     }
-    let Some(At { value: address, place }) = given.address.here() else {
+    let Some(At { value: AdminAddress(address), place }) = given.address.here() else {
         let place = Place { key: "admin.address".to_owned(), ..Place::default() };
         if let (Err((_, holder)), false) =
             (addresses.take(ADMIN, &place), given.address.is_faulty() || given.enabled.is_faulty())

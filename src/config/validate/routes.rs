@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::addresses::Addresses;
-use super::limits;
+use super::headers::headers;
 use super::names::Names;
+use super::terms::terms;
 use super::{count, value_or};
 use crate::config::fault::{Complaint, Place};
 use crate::config::file::{BackendItem, ConfigFile, RouteTable};
@@ -31,7 +32,7 @@ pub(super) fn routes(
              backends = [\"127.0.0.1:9001\"]",
         ));
     }
-    let common = Arc::new(limits::terms(file, None, findings));
+    let common = Arc::new(terms(file, None, findings));
     let mut table = Routes { addresses, common, names: Names::default(), served: HashMap::new() };
     tables.iter().filter_map(|route| table.add(file, route, findings)).collect()
 }
@@ -51,10 +52,12 @@ impl<'f> Routes<'f> {
         route: &'f RouteTable,
         findings: &mut Findings<'_>,
     ) -> Option<RouteSettings> {
-        let terms = limits::terms(file, Some(route), findings);
+        let terms = terms(file, Some(route), findings);
         let terms = if terms == *self.common { Arc::clone(&self.common) } else { Arc::new(terms) };
         let origins = origins(route, findings);
         let backends = backends(route, self.addresses, findings);
+        let request_headers = headers(&route.request_headers, findings);
+        let response_headers = headers(&route.response_headers, findings);
 
         let host = route.host.value()?;
         let path = value_or(&route.path, PathPrefix::root());
@@ -79,8 +82,12 @@ impl<'f> Routes<'f> {
             origins,
             http: value_or(&route.http, true),
             tunnels: value_or(&route.tunnels, OrOff(None)).0.map(count),
-            compression: value_or(&route.compression, Compression::Strip),
+            compression: value_or(&route.compression, Compression::Inspect),
             backends,
+            send_proxy: value_or(&route.proxy_protocol, false),
+            send_forwarded: value_or(&route.forwarded, false),
+            request_headers,
+            response_headers,
             terms,
         })
     }

@@ -23,12 +23,26 @@ fn other_hosts_are_refused_with_what_may_be_meant() {
         ("", "the host is empty"),
         ("a..b", "\"a..b\" is neither a host name nor an IP address"),
         ("[a.b]", "only an IPv6 address stands in brackets (write \"a.b\")"),
-        ("a b", "\"a b\" is neither a host name nor an IP address"),
+        (" a.b", "\" a.b\" has a blank in it (write \"a.b\")"),
+        (
+            "a.b c.d",
+            "a route has one host (write one [[route]] for each, or \"*.example.com\" for every \
+             name below it)",
+        ),
+        (
+            "192.0.2.01",
+            "\"192.0.2.01\" has a number with a zero in front (write \"192.0.2.1\" if it is that)",
+        ),
         ("192.0.2.256", "\"192.0.2.256\" is not an IPv4 address"),
         ("a.b:443", "a route's host has no port: it holds for all of them (write \"a.b\")"),
         ("[::1]:443", "a route's host has no port: it holds for all of them (write \"[::1]\")"),
         ("https://a.b:1/c", "a host has no scheme (write \"a.b\")"),
         ("a.b/c", "a host has no path (write host = \"a.b\" and path = \"/c\")"),
+        (
+            "_default",
+            "no client asks for a host \"_default\" (write \"*\" for any host that no other route has)",
+        ),
+        ("_", "no client asks for a host \"_\" (write \"*\" for any host that no other route has)"),
         ("*.192.0.2.1", "an IP address has no names below it (write the address without \"*.\")"),
         (
             "bücher.example",

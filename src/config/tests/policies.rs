@@ -1,0 +1,345 @@
+//! Limits, heartbeats and what else a session is held to.
+
+use super::*;
+use crate::ws::{Action, Age, Cap, Heartbeat, Rate, Rule, Side, Strict, Terms};
+
+fn terms(lines: &str) -> Terms {
+    Terms::clone(&parse(&format!("{PLAIN}{lines}\n")).routes[0].terms)
+}
+
+/// How the limit of this rule and side is set, if `value` stands behind its key.
+fn shown(rule: Rule, side: Side, value: &str) -> String {
+    let key = rule.key(side).strip_prefix("limits.").unwrap();
+    let terms = terms(&format!("[limits]\n{key} = {value}"));
+    let limits = terms.limits(side);
+    match rule {
+        Rule::Message | Rule::Inflated => format!("{:?}", limits.message),
+        Rule::Frame => format!("{:?}", limits.frame),
+        Rule::Fragments => format!("{:?}", limits.fragments),
+        Rule::MessageAge => format!("{:?}", limits.message_age),
+        Rule::Messages => format!("{:?}", limits.messages),
+        Rule::Bytes => format!("{:?}", limits.bytes),
+        Rule::Controls => format!("{:?}", limits.controls),
+    }
+}
+
+#[test]
+fn what_is_not_written_is_as_in_the_core() {
+    assert_eq!(terms(""), Terms::default());
+}
+
+#[test]
+fn every_limit_is_read_on_either_side_short_long_and_off() {
+    let cap = |max, action| Some(Cap { max, action });
+    let age = |max, action| Some(Age { max: Duration::from_secs(max), action });
+    let rate = |rate: u64, burst: u64, action| {
+        Some(Rate { burst: burst.try_into().unwrap(), ..Rate::new(rate, action) })
+    };
+    use Action::{Close, Delay, Report};
+    for side in Side::BOTH {
+        for rule in [Rule::Message, Rule::Frame] {
+            let shown = |value| shown(rule, side, value);
+            assert_eq!(shown("\"2KiB\""), format!("{:?}", cap(2048, Close)));
+            assert_eq!(shown("{ max = \"2KiB\" }"), format!("{:?}", cap(2048, Close)));
+            let report = "{ max = \"2KiB\", action = \"report\" }";
+            assert_eq!(shown(report), format!("{:?}", cap(2048, Report)));
+        }
+        let fragments = |value| shown(Rule::Fragments, side, value);
+        assert_eq!(fragments("7"), format!("{:?}", cap(7, Close)));
+        let report = "{ max = 7, action = \"report\" }";
+        assert_eq!(fragments(report), format!("{:?}", cap(7, Report)));
+        let message_age = |value| shown(Rule::MessageAge, side, value);
+        assert_eq!(message_age("\"7s\""), format!("{:?}", age(7, Close)));
+        let report = "{ max = \"7s\", action = \"report\" }";
+        assert_eq!(message_age(report), format!("{:?}", age(7, Report)));
+
+        for (rule, usual) in [(Rule::Messages, Delay), (Rule::Controls, Close)] {
+            let shown = |value| shown(rule, side, value);
+            assert_eq!(shown("\"7/s\""), format!("{:?}", rate(7, 14, usual)));
+            assert_eq!(shown("{ rate = \"7/s\" }"), format!("{:?}", rate(7, 14, usual)));
+            let all = "{ rate = \"7/s\", burst = 9, action = \"report\" }";
+            assert_eq!(shown(all), format!("{:?}", rate(7, 9, Report)));
+        }
+        let bytes = |value| shown(Rule::Bytes, side, value);
+        assert_eq!(bytes("\"1KiB/s\""), format!("{:?}", rate(1024, 2048, Delay)));
+        let all = "{ rate = \"1KiB/s\", burst = \"1B\", action = \"close\" }";
+        assert_eq!(bytes(all), format!("{:?}", rate(1024, 1, Close)));
+
+        for rule in Rule::ALL {
+            assert_eq!(shown(rule, side, "\"off\""), "None");
+        }
+    }
+}
+
+#[test]
+fn a_limit_may_be_a_table_with_a_header() {
+    let header = "[limits.messages_from_client]\nrate = \"5/s\"\naction = \"close\"";
+    assert_eq!(terms(header).from_client.messages, Some(Rate::new(5, Action::Close)));
+}
+
+#[test]
+fn a_route_overrides_a_limit_whole() {
+    let settings = parse(&format!(
+        "{PLAIN}strict = \"report\"\n\
+         [route.limits]\nmessage_from_client = {{ max = \"2KiB\" }}\ncontrols_from_backend = \"off\"\n\
+         lifetime = \"24h\"\nwrite_trickle = \"off\"\n[route.heartbeat]\nbackend_interval = \"20s\"\n\
+         [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]\n\
+         [limits]\nmessage_from_client = {{ max = \"1KiB\", action = \"report\" }}\n\
+         bytes_from_backend = \"1MiB/s\"\nwrite_trickle = \"2KiB/s\"\n\
+         [heartbeat]\nbackend_patience = \"4s\"\n"
+    ));
+    let (own, common) = (&settings.routes[0].terms, &settings.routes[1].terms);
+    assert_eq!(own.from_client.message, Some(Cap::close(2048)), "not the common action");
+    assert_eq!(common.from_client.message, Some(Cap { max: 1024, action: Action::Report }));
+    assert_eq!(own.from_backend.controls, None);
+    assert_eq!(common.from_backend.controls, Terms::default().from_backend.controls);
+    let rate = Some(Rate::new(1 << 20, Action::Delay));
+    assert_eq!((own.from_backend.bytes, common.from_backend.bytes), (rate, rate));
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!((own.lifetime, common.lifetime), (Some(day), None));
+    let trickle = |terms: &Terms| terms.write_trickle.map(std::num::NonZeroU64::get);
+    assert_eq!((trickle(own), trickle(common)), (None, Some(2048)));
+    let secs = Duration::from_secs;
+    let pings = Some(Heartbeat { interval: secs(20), patience: secs(4) });
+    assert_eq!((own.heartbeat_backend, common.heartbeat_backend), (pings, None));
+    assert_eq!((own.strict, common.strict), (Strict::Report, Strict::Enforce));
+}
+
+#[test]
+fn a_backend_has_the_patience_of_a_client() {
+    let heartbeat = terms("[heartbeat]\nbackend_interval = \"20s\"").heartbeat_backend.unwrap();
+    assert_eq!(heartbeat.patience, Terms::default().heartbeat_client.unwrap().patience);
+}
+
+#[test]
+fn cf05_a_fault_in_the_table_of_a_limit_is_shown_there() {
+    assert_eq!(
+        rendered(&format!(
+            "{PLAIN}[limits]\nmessage_from_client = {{ max = \"1MB\", action = \"close\" }}\n"
+        )),
+        "proxy.toml:13:31: limits.message_from_client.max: \"MB\" is not a unit of size\n \
+         13 | message_from_client = { max = \"1MB\", action = \"close\" }\n    \
+            |                               ^^^^^\n    \
+            help: write \"1MiB\", which is 1048576 bytes\n\nproxy.toml: 1 fault"
+    );
+    // Where the route has one, it is the route's.
+    let told = told_below("[route.limits]\nframe_from_backend = { max = 5 }");
+    assert_eq!(
+        told,
+        ["route[0].limits.frame_from_backend.max: 5 has no unit (write \"5B\" if it is bytes)"]
+    );
+}
+
+#[test]
+fn cf05_what_the_table_of_a_limit_may_hold() {
+    let waiting = "\"delay\" is for rates: waiting makes no message smaller or younger \
+                   (write \"close\" or \"report\")";
+    for (line, key, problem) in [
+        ("message_from_client = { max = \"1MiB\", action = \"delay\" }", "action", waiting),
+        ("fragments_from_client = { max = 5, action = \"delay\" }", "action", waiting),
+        ("message_age_from_client = { max = \"5s\", action = \"delay\" }", "action", waiting),
+        (
+            "frame_from_client = { max = \"1MiB\", action = \"drop\" }",
+            "action",
+            "expected \"close\" or \"report\", found \"drop\"",
+        ),
+        (
+            "bytes_from_client = { rate = \"1MiB/s\", action = \"dealy\" }",
+            "action",
+            "expected \"close\", \"delay\" or \"report\", found \"dealy\" (did you mean \"delay\"?)",
+        ),
+        (
+            "message_from_client = { action = \"report\" }",
+            "max",
+            "this key is missing (say what is still lawful, or write \"off\" alone)",
+        ),
+        (
+            "bytes_from_client = {}",
+            "rate",
+            "this key is missing (say how much a second, or write \"off\" alone)",
+        ),
+        (
+            "frame_from_client = { max = \"off\" }",
+            "max",
+            "\"off\" stands in place of the whole table \
+             (write \"off\" without the braces and what is in them)",
+        ),
+        (
+            "messages_from_client = { rate = \"off\" }",
+            "rate",
+            "\"off\" stands in place of the whole table \
+             (write \"off\" without the braces and what is in them)",
+        ),
+        (
+            "message_from_client = { maximum = \"1MiB\" }",
+            "maximum",
+            "unknown key (did you mean \"max\"?)",
+        ),
+        (
+            "message_from_client = { max = \"1MiB\", burst = 5 }",
+            "burst",
+            "unknown key (the keys here are max, action)",
+        ),
+        (
+            "messages_from_client = { rate = \"5/s\", max = 5 }",
+            "max",
+            "unknown key (the keys here are rate, burst, action)",
+        ),
+        (
+            "message_from_client = { max = 1MiB }",
+            "max",
+            "text stands in double quotes (write \"1MiB\")",
+        ),
+        (
+            "bytes_from_client = { rate = \"1MiB/s\", burst = 5 }",
+            "burst",
+            "5 has no unit (write \"5B\" if it is bytes)",
+        ),
+    ] {
+        let (limit, _) = line.split_once(' ').unwrap();
+        let told = told_below(&format!("[limits]\n{line}"));
+        assert_eq!(told, [format!("limits.{limit}.{key}: {problem}")]);
+    }
+}
+
+#[test]
+fn cf05_what_is_neither_a_limit_nor_a_table() {
+    assert_eq!(
+        told_below(
+            "[limits]\nfragments_from_client = \"1024\"\nmessages_from_client = 50\n\
+             bytes_from_client = \"64KiB\"\ncontrols_from_client = \"50/m\"\nlifetime = \"1d\"\n\
+             write_trickle = \"100/s\"\nframe_from_client = [\"1MiB\"]\nbytes_from_backend = 1024\n\
+             message_age_from_client = false"
+        ),
+        [
+            "limits.fragments_from_client: expected a whole number, found \"1024\" \
+             (write 1024, without quotes)",
+            "limits.messages_from_client: 50 has no unit (write \"50/s\" if it is per second)",
+            "limits.bytes_from_client: \"64KiB\" is not a rate \
+             (write \"64KiB/s\" if it is per second)",
+            "limits.controls_from_client: \"50/m\" is not a rate per second \
+             (write how many a second, as in \"20/s\")",
+            "limits.lifetime: \"d\" is not a unit of time \
+             (the units are ms, s, m and h, as in \"30s\")",
+            "limits.write_trickle: \"100/s\" does not say of what (write \"100B/s\" if it is bytes)",
+            "limits.frame_from_client: expected a size, found a list (write one such as \"1MiB\")",
+            "limits.bytes_from_backend: 1024 has no unit \
+             (write \"1KiB/s\" if it is bytes per second)",
+            "limits.message_age_from_client: expected a limit, found false \
+             (write \"off\" if there is to be none)",
+        ]
+    );
+}
+
+#[test]
+fn cf06_a_rate_of_zero_is_never_unlimited() {
+    let none = "(write \"off\" if there is to be no limit)";
+    assert_eq!(
+        told_below(
+            "[limits]\nfragments_from_client = 0\nmessages_from_client = \"0/s\"\n\
+             bytes_from_client = \"0KiB/s\"\nbytes_from_backend = 0\n\
+             controls_from_client = { rate = \"0/s\" }\n\
+             controls_from_backend = { rate = \"1/s\", burst = 0 }\n\
+             messages_from_backend = { rate = 0, burst = 0 }\n\
+             write_trickle = \"0/s\"\nframe_from_client = { max = \"0B\" }"
+        ),
+        [
+            format!("limits.fragments_from_client: 0 would mean none at all {none}"),
+            format!("limits.messages_from_client: a rate of 0 would let nothing through {none}"),
+            format!("limits.bytes_from_client: a rate of 0 would let nothing through {none}"),
+            format!("limits.bytes_from_backend: a rate of 0 would let nothing through {none}"),
+            "limits.controls_from_client.rate: a rate of 0 would let nothing through \
+             (the lowest rate is \"1/s\")"
+                .to_owned(),
+            "limits.controls_from_backend.burst: 0 would mean none at all (the least is 1)"
+                .to_owned(),
+            "limits.messages_from_backend.rate: a rate of 0 would let nothing through \
+             (the lowest rate is \"1/s\")"
+                .to_owned(),
+            "limits.messages_from_backend.burst: 0 would mean none at all (the least is 1)"
+                .to_owned(),
+            format!("limits.write_trickle: a rate of 0 would let nothing through {none}"),
+            "limits.frame_from_client.max: a size of 0 would let nothing through \
+             (the smallest size is \"1B\")"
+                .to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn cf12_a_frame_fits_into_a_message() {
+    assert_eq!(
+        told_below(
+            "[limits]\nmessage_from_client = \"1MiB\"\n\
+             frame_from_client = { max = \"2MiB\", action = \"report\" }"
+        ),
+        ["limits.frame_from_client.max: limits.frame_from_client = 2MiB is more than \
+          limits.message_from_client = 1MiB (no frame is larger than its message: \
+          write at most \"1MiB\", or leave one of them out)"]
+    );
+    let own = "[route.limits]\nmessage_from_backend = \"1KiB\"\nframe_from_backend = \"2KiB\"";
+    let told = told_below(own);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("route[0].limits.frame_from_backend: "), "{told:?}");
+    // A faulty key is in no rule.
+    let faulty = "frame_from_client = \"2KiB\"\n\
+                  message_from_client = { max = \"1KiB\", action = \"delay\" }";
+    assert_eq!(told_below(&format!("[limits]\n{faulty}")).len(), 1);
+    for lawful in [
+        // The default gives way, and so does the common table to a route.
+        "[limits]\nframe_from_client = \"2MiB\"",
+        "[limits]\nframe_from_client = \"2KiB\"\n[route.limits]\nmessage_from_client = \"1KiB\"",
+        "[limits]\nframe_from_client = \"1KiB\"\nmessage_from_client = \"1KiB\"",
+        "[limits]\nframe_from_client = \"2KiB\"\nmessage_from_client = \"off\"",
+        // What is only reported as a message may be too much as a frame.
+        "[limits]\nframe_from_client = \"2KiB\"\n\
+         message_from_client = { max = \"1KiB\", action = \"report\" }",
+    ] {
+        terms(lawful);
+    }
+}
+
+#[test]
+fn cf12_a_heartbeat_fits_into_the_lifetime_and_a_backends_into_both() {
+    let help = "before the tunnel is too old: \
+                let it be longer than 40s, or switch it or the interval \"off\"";
+    assert_eq!(
+        told_below("[limits]\nlifetime = \"40s\""),
+        [format!(
+            "limits.lifetime: limits.lifetime = 40s is not longer than heartbeat.interval + \
+             heartbeat.patience = 40s (a lost client should be noticed {help})"
+        )]
+    );
+    assert_eq!(
+        told_below(
+            "[limits]\nlifetime = \"30m\"\nidle = \"20m\"\n[heartbeat]\nbackend_interval = \"25m\""
+        ),
+        ["limits.idle: limits.idle = 20m is not longer than heartbeat.backend_interval + \
+          heartbeat.backend_patience = 1510s (a lost backend should be noticed before the tunnel \
+          counts as idle: let it be longer than 1510s, or switch it or the interval \"off\")"]
+    );
+    // On a route: at its own key.
+    let told = told_below("[route.heartbeat]\nbackend_interval = \"2h\"");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("route[0].heartbeat.backend_interval: "), "{told:?}");
+    terms("[limits]\nlifetime = \"41s\"");
+    terms("[limits]\nlifetime = \"1s\"\n[heartbeat]\ninterval = \"off\"");
+    assert_eq!(told_below("[limits]\nlifetime = 5").len(), 1, "a faulty key is in no rule");
+}
+
+#[test]
+fn cf12_patience_is_for_a_backend_that_is_pinged() {
+    let told = |lines: &str| told_below(&format!("{lines}\nbackend_patience = \"5s\""));
+    let wrong = "backends are not pinged, so that there is no pong to wait for \
+                 (say how often: backend_interval = \"30s\")";
+    assert_eq!(told("[heartbeat]"), [format!("heartbeat.backend_patience: {wrong}")]);
+    let own = format!("route[0].heartbeat.backend_patience: {wrong}");
+    assert_eq!(told("[route.heartbeat]"), [own]);
+    for lawful in [
+        "[heartbeat]\nbackend_patience = \"5s\"\n[route.heartbeat]\nbackend_interval = \"20s\"",
+        "[heartbeat]\nbackend_interval = \"20s\"\n[route.heartbeat]\nbackend_patience = \"5s\"",
+        "[heartbeat]\nbackend_interval = \"off\"\nbackend_patience = \"5s\"",
+    ] {
+        terms(lawful);
+    }
+}

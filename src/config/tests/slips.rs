@@ -1,0 +1,135 @@
+//! What was meant, where something else was written: keys of other programs, other words for no
+//! limit, slips in addresses.
+
+use super::*;
+
+#[test]
+fn cf04_a_near_name_in_the_same_table_comes_first() {
+    assert_eq!(
+        told_below("[trusted_proxies]\naddress = [\"10.0.0.1\"]"),
+        ["trusted_proxies.address: unknown key (did you mean \"addresses\"?)"]
+    );
+    // Far from any key here, and a key elsewhere.
+    assert_eq!(
+        told_below("[limits]\ninterval = \"5s\""),
+        ["limits.interval: unknown key \
+          (\"interval\" belongs in [heartbeat] or in [route.heartbeat])"]
+    );
+}
+
+#[test]
+fn cf04_keys_of_other_programs_are_translated() {
+    for (table, key, meant) in [
+        ("access", "path", "to"),
+        ("access", "file", "to"),
+        ("heartbeat", "client_interval", "interval"),
+        ("route.heartbeat", "client_interval", "interval"),
+        ("heartbeat", "client_patience", "patience"),
+        ("timeouts", "read", "http_silence"),
+        ("timeouts", "proxy_read", "http_silence"),
+    ] {
+        let place = table.replace("route", "route[0]");
+        assert_eq!(
+            told_below(&format!("[{table}]\n{key} = \"5s\"")),
+            [format!("{place}.{key}: unknown key (did you mean \"{meant}\"?)")]
+        );
+    }
+}
+
+#[test]
+fn cf05_header_fields_in_a_table_are_told_as_a_list() {
+    let found = "route[0].request_headers.set: expected a list, found a table";
+    let list = "(write set = [\"X-Env: prod\", \"X-Tier: 1\"])";
+    for text in [
+        "[route.request_headers]\nset = { X-Env = \"prod\", X-Tier = \"1\" }",
+        "[route.request_headers.set]\nX-Env = \"prod\"\nX-Tier = \"1\"",
+    ] {
+        assert_eq!(told_below(text), [format!("{found} {list}")]);
+    }
+}
+
+#[test]
+fn cf05_the_admin_listener_is_for_this_machine() {
+    let told = |address: &str| told_below(&format!("[admin]\naddress = {address}"));
+    let both = "(write \"127.0.0.1:9181\", or \"[::1]:9181\" for IPv6)";
+    for (address, problem) in [
+        ("9181", "9181 has no IP address"),
+        ("\"9181\"", "\"9181\" has no IP address"),
+        ("\":9181\"", "\":9181\" has no IP address"),
+        ("\"localhost:9181\"", "\"localhost:9181\" is a name, not an IP address"),
+    ] {
+        assert_eq!(told(address), [format!("admin.address: {problem} {both}")]);
+    }
+    assert_eq!(
+        told("\"127.0.0.1\""),
+        ["admin.address: \"127.0.0.1\" has no port \
+          (write \"127.0.0.1:9180\" if the port is 9180)"]
+    );
+    assert_eq!(
+        told_instead("\"0.0.0.0:443\"", "\"8443\""),
+        ["listener[0].address: \"8443\" has no IP address \
+          (write \"0.0.0.0:8443\", or \"[::]:8443\" for IPv6)"]
+    );
+}
+
+#[test]
+fn cf06_no_limit_is_called_off() {
+    for word in ["none", "unlimited", "OFF", "Off", "0", "never"] {
+        let told = told_below(&format!(
+            "tunnels = \"{word}\"\n[limits]\nmessage_from_client = \"{word}\"\nidle = \"{word}\"\n\
+             bytes_from_client = \"{word}\"\n[heartbeat]\ninterval = \"{word}\""
+        ));
+        let problem =
+            format!("expected a limit, found \"{word}\" (write \"off\" if there is to be none)");
+        assert_eq!(told.len(), 5, "{told:?}");
+        assert!(told.iter().all(|told| told.ends_with(&problem)), "{told:?}");
+        let told = told_below(&format!("[limits]\nmessage_from_client = {{ max = \"{word}\" }}"));
+        assert!(told[0].contains("write \"off\" without the braces"), "{told:?}");
+    }
+}
+
+#[test]
+fn cf06_one_client_always_has_a_limit() {
+    for key in ["connections_per_client", "tunnels_per_client", "handshakes_per_client"] {
+        for word in ["\"off\"", "\"unlimited\"", "false"] {
+            assert_eq!(
+                told_below(&format!("[caps]\n{key} = {word}")),
+                [format!(
+                    "caps.{key}: one client cannot be without a limit \
+                     (there is always one: write a larger number)"
+                )]
+            );
+        }
+    }
+}
+
+#[test]
+fn cf05_a_route_has_one_host() {
+    let told = told_instead("\"chat.example.com\"", "[\"a.example\", \"b.example\"]");
+    let help = "write one [[route]] for each, or \"*.example.com\" for every name below it";
+    assert_eq!(told, [format!("route[0].host: a route has one host, not a list ({help})")]);
+}
+
+#[test]
+fn cf05_slips_in_addresses_are_named() {
+    let blank = "has a blank in it";
+    let zero = "has a number with a zero in front";
+    for (address, problem) in [
+        (" 10.0.0.1:80", format!("\" 10.0.0.1:80\" {blank} (write \"10.0.0.1:80\")")),
+        ("10.0.0.1: 80", format!("\"10.0.0.1: 80\" {blank} (write it without)")),
+        ("10.0.0.01:80", format!("\"10.0.0.01\" {zero} (write \"10.0.0.1\" if it is that)")),
+    ] {
+        for (key, old) in
+            [("listener[0].address", "0.0.0.0:443"), ("route[0].backends[0]", "127.0.0.1:9001")]
+        {
+            assert_eq!(told_instead(old, address), [format!("{key}: {problem}")]);
+        }
+    }
+    for (address, problem) in [
+        ("10.0.0.1 ", format!("\"10.0.0.1 \" {blank} (write \"10.0.0.1\")")),
+        ("010.0.0.0/8", format!("\"010.0.0.0\" {zero} (write \"10.0.0.0\" if it is that)")),
+    ] {
+        let told = told_below(&format!("[trusted_proxies]\naddresses = [\"{address}\"]"));
+        assert_eq!(told, [format!("trusted_proxies.addresses[0]: {problem}")]);
+    }
+}

@@ -1,0 +1,166 @@
+//! Keys of which one makes another void.
+
+use super::*;
+
+#[test]
+fn cf12_a_message_fits_into_its_frames() {
+    let limits = |message: &str, frame: &str, fragments: &str, side: &str| {
+        format!(
+            "[route.limits]\nmessage_from_{side} = {message}\nframe_from_{side} = {frame}\n\
+             fragments_from_{side} = {fragments}"
+        )
+    };
+    let problem = |key: &str, side: &str| {
+        format!(
+            "route[0].limits.{key}: limits.message_from_{side} = 1MiB is never met: \
+             limits.fragments_from_{side} = 16 and limits.frame_from_{side} = 4KiB are 64KiB \
+             at most (write at most \"64KiB\", or raise one of the other two)"
+        )
+    };
+    let backend = limits("\"1MiB\"", "\"4KiB\"", "16", "backend");
+    assert_eq!(told_below(&backend), [problem("message_from_backend", "backend")]);
+    let long = limits("{ max = \"1MiB\" }", "{ max = \"4KiB\" }", "{ max = 16 }", "backend");
+    assert_eq!(told_below(&long), [problem("message_from_backend.max", "backend")]);
+    // A client's message is looked at after decompression as well.
+    let client = limits("\"1MiB\"", "\"4KiB\"", "16", "client");
+    for compression in ["pass", "strip"] {
+        let told = told_below(&format!("compression = \"{compression}\"\n{client}"));
+        assert_eq!(told, [problem("message_from_client", "client")]);
+    }
+    let report = "{ max = 16, action = \"report\" }";
+    for lawful in [
+        client.clone(),
+        client.replace("[route.limits]", "[limits]"),
+        limits("\"64KiB\"", "\"4KiB\"", "16", "backend"),
+        limits("\"1MiB\"", "\"4KiB\"", "\"off\"", "backend"),
+        limits("\"1MiB\"", "\"4KiB\"", report, "backend"),
+        // The default gives way.
+        backend.replace("message_from_backend = \"1MiB\"\n", ""),
+    ] {
+        parse(&format!("{PLAIN}{lawful}\n"));
+    }
+    let common = client.replace("[route.limits]", "[limits]");
+    assert_eq!(told_below(&format!("compression = \"pass\"\n{common}")).len(), 1);
+}
+
+#[test]
+fn cf12_what_comes_after_the_end_of_a_tunnel() {
+    assert_eq!(
+        told_below(
+            "[limits]\nlifetime = \"1h\"\nmessage_age_from_client = \"2h\"\n\
+             message_age_from_backend = { max = \"61m\", action = \"report\" }\n\
+             close_grace = \"40s\"\n[drain]\ndeadline = \"39s\""
+        ),
+        [
+            "limits.message_age_from_client: limits.message_age_from_client = 2h is longer than \
+             limits.lifetime = 1h \
+             (the tunnel is over by then: write at most \"1h\", or raise limits.lifetime)",
+            "limits.message_age_from_backend.max: limits.message_age_from_backend = 61m is longer \
+             than limits.lifetime = 1h \
+             (the tunnel is over by then: write at most \"1h\", or raise limits.lifetime)",
+            "limits.close_grace: limits.close_grace = 40s is longer than drain.deadline = 39s \
+             (the tunnel is over by then: write at most \"39s\", or raise drain.deadline)",
+        ]
+    );
+    let own = "[route.limits]\nclose_grace = \"1m\"\n[drain]\ndeadline = \"30s\"";
+    assert!(told_below(own)[0].starts_with("route[0].limits.close_grace: "));
+    for lawful in [
+        // Defaults.
+        "[limits]\nlifetime = \"41s\"",
+        "[limits]\nclose_grace = \"1h\"",
+        "[drain]\nwindow = \"1s\"\ndeadline = \"2s\"",
+        "[limits]\nlifetime = \"1h\"\nmessage_age_from_client = \"1h\"",
+        "[limits]\nlifetime = \"off\"\nmessage_age_from_client = \"2h\"",
+        "[limits]\nmessage_age_from_client = \"2h\"\n[route.limits]\nlifetime = \"1h\"",
+        "[limits]\nclose_grace = \"30s\"\n[drain]\ndeadline = \"30s\"",
+    ] {
+        parse(&format!("{PLAIN}{lawful}\n"));
+    }
+}
+
+#[test]
+fn cf12_a_burst_of_bytes_has_room_for_a_message() {
+    let problem = "limits.bytes_from_client closes at a burst of 128KiB, and \
+                   limits.message_from_client = 1MiB lets larger messages come \
+                   (every larger message would close the tunnel: write burst = \"2MiB\", \
+                   or action = \"delay\", which reads it slowly)";
+    let message = "message_from_client = \"1MiB\"";
+    let bytes = "bytes_from_client = { rate = \"64KiB/s\", action = \"close\" }";
+    let told = told_below(&format!("[limits]\n{message}\n{bytes}"));
+    assert_eq!(told, [format!("limits.bytes_from_client: {problem}")]);
+    // On a route, at its own key.
+    let told = told_below(&format!("[route.limits]\n{bytes}\n[limits]\n{message}"));
+    assert_eq!(told, [format!("route[0].limits.bytes_from_client: {problem}")]);
+    let told = told_below(&format!("[route.limits]\n{message}\n[limits]\n{bytes}"));
+    assert_eq!(told, [format!("route[0].limits.message_from_client: {problem}")]);
+    for lawful in [
+        bytes.to_owned(),
+        format!("{message}\nbytes_from_client = \"64KiB/s\""),
+        format!("{message}\n{}", bytes.replace("close", "report")),
+        format!("{message}\n{}", bytes.replace(", action", ", burst = \"1MiB\", action")),
+        format!("message_from_client = \"off\"\n{bytes}"),
+        format!("message_from_backend = \"1MiB\"\n{bytes}"),
+    ] {
+        parse(&format!("{PLAIN}[limits]\n{lawful}\n"));
+    }
+}
+
+#[test]
+fn cf12_a_client_has_no_more_tunnels_than_connections() {
+    let told = |lines: &str| told_below(&format!("[caps]\n{lines}"));
+    let help = |cap| {
+        format!(
+            "(each tunnel is a connection: write at most {cap}, \
+             or raise caps.connections_per_client as well)"
+        )
+    };
+    assert_eq!(
+        told("connections_per_client = 10\ntunnels_per_client = 11"),
+        [format!(
+            "caps.tunnels_per_client: 11 is more than caps.connections_per_client, which is 10 {}",
+            help(10)
+        )]
+    );
+    assert_eq!(
+        told("tunnels_per_client = 600"),
+        [format!(
+            "caps.tunnels_per_client: 600 is more than caps.connections_per_client, which is 512 \
+             by default {}",
+            help(512)
+        )]
+    );
+    // Once is enough.
+    assert_eq!(told("connections = 100\ntunnels_per_client = 600").len(), 1);
+    for lawful in [
+        "connections_per_client = 10",
+        "connections_per_client = 10\ntunnels_per_client = 10",
+        // Those who come through a trusted proxy share its connections.
+        "tunnels_per_client = 600\n[trusted_proxies]\naddresses = [\"10.0.0.1\"]",
+    ] {
+        parse(&format!("{PLAIN}[caps]\n{lawful}\n"));
+    }
+}
+
+#[test]
+fn cf12_health_takes_no_path_from_a_route() {
+    let with = |health: &str, route: &str| {
+        let text = PLAIN.replace("443\"", &format!("443\"\nhealth_path = \"{health}\""));
+        format!("{text}path = \"{route}\"\n")
+    };
+    for health in ["/ws", "/ws/"] {
+        assert_eq!(
+            told(&with(health, "/ws")),
+            [format!(
+                "listener[0].health_path: \"{health}\" is route[0].path, which would never be \
+                 asked (health is answered before any route: choose a path that none has)"
+            )]
+        );
+    }
+    assert_eq!(
+        told(&with("/", "/")),
+        ["listener[0].health_path: \"/\" is the path of the application's first page \
+          (write one of its own, as in \"/healthz\")"]
+    );
+    parse(&with("/ws/health", "/ws"));
+    parse(&with("/healthz", "/"));
+}
