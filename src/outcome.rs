@@ -43,6 +43,14 @@ pub enum Dropped {
     ClientFull,
     /// The process holds as many connections as it may.
     GateFull,
+    /// The peer is no trusted proxy, and its listener is for those alone.
+    ProxyHeaderUntrusted,
+    /// What arrived is no PROXY header, where each connection must begin with one.
+    ProxyHeaderMissing,
+    /// The PROXY header is malformed; the text says which rule was broken.
+    ProxyHeaderBad(&'static str),
+    /// The PROXY header was not complete in time.
+    ProxyHeaderTimeout,
     /// The TLS handshake failed; the words are the TLS library's.
     TlsFailed(String),
     /// The TLS handshake did not finish in time.
@@ -64,6 +72,10 @@ impl Dropped {
         match self {
             Self::ClientFull => "client_full",
             Self::GateFull => "gate_full",
+            Self::ProxyHeaderUntrusted => "proxy_header_untrusted",
+            Self::ProxyHeaderMissing => "proxy_header_missing",
+            Self::ProxyHeaderBad(_) => "proxy_header_bad",
+            Self::ProxyHeaderTimeout => "proxy_header_timeout",
             Self::TlsFailed(_) => "tls_failed",
             Self::TlsTimeout => "tls_timeout",
             Self::Gone(_) => "gone",
@@ -76,7 +88,12 @@ impl Dropped {
     /// Where on the way it happened.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::ClientFull | Self::GateFull => Stage::Accept,
+            Self::ClientFull
+            | Self::GateFull
+            | Self::ProxyHeaderUntrusted
+            | Self::ProxyHeaderMissing
+            | Self::ProxyHeaderBad(_)
+            | Self::ProxyHeaderTimeout => Stage::Accept,
             Self::TlsFailed(_) | Self::TlsTimeout => Stage::Tls,
             Self::Gone(stage) => *stage,
             Self::HeadTimeout | Self::HeadBad(_) | Self::WriteStall => Stage::Head,
@@ -88,10 +105,13 @@ impl Dropped {
         match self {
             Self::ClientFull => Some("caps.connections_per_client"),
             Self::GateFull => Some("caps.connections"),
+            Self::ProxyHeaderUntrusted => Some("trusted_proxies.addresses"),
+            Self::ProxyHeaderMissing => Some("listener.proxy_protocol"),
+            Self::ProxyHeaderTimeout => Some("timeouts.proxy_header"),
             Self::TlsTimeout => Some("timeouts.tls"),
             Self::HeadTimeout => Some("timeouts.head"),
             Self::WriteStall => Some("timeouts.http_silence"),
-            Self::TlsFailed(_) | Self::Gone(_) | Self::HeadBad(_) => None,
+            Self::ProxyHeaderBad(_) | Self::TlsFailed(_) | Self::Gone(_) | Self::HeadBad(_) => None,
         }
     }
 }

@@ -19,7 +19,8 @@ impl Default for KeyPrefixes {
     }
 }
 
-/// A client's socket address, IPv4-mapped IPv6 unfolded and zone removed.
+/// A client's address and port, IPv4-mapped IPv6 unfolded and zone removed. The port is 0 where a
+/// proxy in front named the address alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientAddr(SocketAddr);
 
@@ -29,15 +30,32 @@ impl ClientAddr {
         Self(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
     }
 
+    /// The same with an address whose port nobody told: port 0.
+    pub fn without_port(ip: IpAddr) -> Self {
+        Self::new(SocketAddr::new(ip, 0))
+    }
+
     /// The address without the port.
     pub fn ip(&self) -> IpAddr {
         self.0.ip()
     }
+
+    /// Address and port; port 0 where it is not known.
+    pub fn socket(&self) -> SocketAddr {
+        self.0
+    }
+
+    /// Whether a client may have it: it is neither unspecified, nor multicast, nor broadcast.
+    pub fn is_possible(&self) -> bool {
+        let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
+        !self.ip().is_unspecified() && !self.ip().is_multicast() && self.ip() != broadcast
+    }
 }
 
+/// Without the port where that is not known.
 impl fmt::Display for ClientAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        if self.0.port() == 0 { self.ip().fmt(f) } else { self.0.fmt(f) }
     }
 }
 
@@ -94,17 +112,72 @@ impl fmt::Display for ClientKey {
     }
 }
 
-/// One connection's client, known before its first HTTP byte is read.
+/// Whom a connection or a request is from: the peer itself, or whom a trusted proxy names.
 #[derive(Clone, Debug)]
 pub struct Visitor {
-    /// The peer's address.
+    /// The client's address.
     pub addr: ClientAddr,
     /// What it is counted under.
     pub key: ClientKey,
+    /// How its address is known.
+    pub known_by: KnownBy,
+    /// The other end of the socket, where that is not the client; boxed, because it seldom is.
+    pub peer: Option<Box<ClientAddr>>,
+    /// Whether the client speaks TLS, to us or to a trusted proxy in front.
+    pub secure: bool,
     /// Name of the listener it came in by.
     pub listener: Arc<str>,
     /// Present when the connection is TLS.
     pub tls: Option<TlsFacts>,
+}
+
+/// How a client's address is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownBy {
+    /// It is the socket's peer.
+    Socket,
+    /// By the PROXY header of a trusted proxy.
+    ProxyHeader,
+    /// By `X-Forwarded-For` or `Forwarded`, as trusted proxies wrote it.
+    Forwarded,
+    /// All addresses in that header are trusted proxies; it is the first of them.
+    ForwardedAllTrusted,
+    /// That header has something unreadable in it; it is the last trusted proxy before that.
+    ForwardedBad,
+}
+
+impl KnownBy {
+    /// All that need mention.
+    pub const MENTIONED: [Self; 4] =
+        [Self::ProxyHeader, Self::Forwarded, Self::ForwardedAllTrusted, Self::ForwardedBad];
+
+    /// The name in records and metric labels; `None` for what needs no mention.
+    pub fn slug(self) -> Option<&'static str> {
+        match self {
+            Self::Socket => None,
+            Self::ProxyHeader => Some("proxy_header"),
+            Self::Forwarded => Some("forwarded"),
+            Self::ForwardedAllTrusted => Some("xff_all_trusted"),
+            Self::ForwardedBad => Some("xff_bad"),
+        }
+    }
+}
+
+impl Visitor {
+    /// The peer of a socket, before its first byte is read.
+    pub fn new(peer: SocketAddr, prefixes: KeyPrefixes, listener: Arc<str>) -> Self {
+        let addr = ClientAddr::new(peer);
+        let key = ClientKey::new(&addr, prefixes);
+        let known_by = KnownBy::Socket;
+        Self { addr, key, known_by, peer: None, secure: false, listener, tls: None }
+    }
+
+    /// On the same connection, the client that a trusted proxy named.
+    pub fn on_behalf_of(&self, addr: ClientAddr, known_by: KnownBy, prefixes: KeyPrefixes) -> Self {
+        let peer = self.peer.clone().unwrap_or_else(|| Box::new(self.addr));
+        let key = ClientKey::new(&addr, prefixes);
+        Self { addr, key, known_by, peer: Some(peer), ..self.clone() }
+    }
 }
 
 /// What the TLS handshake told us.
@@ -114,6 +187,8 @@ pub struct TlsFacts {
     pub sni: Option<Box<str>>,
     /// `"1.2"` or `"1.3"`.
     pub version: &'static str,
+    /// The cipher suite, as IANA names it.
+    pub cipher: &'static str,
 }
 
 #[cfg(test)]
@@ -142,6 +217,26 @@ mod tests {
             std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 1, 0, 3).into();
         let plain: SocketAddr = "[fe80::1]:1".parse().unwrap();
         assert_eq!(ClientAddr::new(scoped), ClientAddr::new(plain));
+    }
+
+    #[test]
+    fn some_addresses_are_nobodys() {
+        for ip in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "::ffff:0.0.0.0"] {
+            assert!(!ClientAddr::without_port(ip.parse().unwrap()).is_possible(), "{ip}");
+        }
+        for ip in ["127.0.0.1", "::1", "10.0.0.255", "fe80::1", "203.0.113.7"] {
+            assert!(ClientAddr::without_port(ip.parse().unwrap()).is_possible(), "{ip}");
+        }
+    }
+
+    #[test]
+    fn the_peer_stays_known_through_all_who_speak_for_others() {
+        let peer = Visitor::new("10.0.0.1:7".parse().unwrap(), KeyPrefixes::default(), "a".into());
+        let named = |last: u8| ClientAddr::without_port([203, 0, 113, last].into());
+        let first = peer.on_behalf_of(named(7), KnownBy::ProxyHeader, KeyPrefixes::default());
+        let second = first.on_behalf_of(named(8), KnownBy::Forwarded, KeyPrefixes::default());
+        assert_eq!((second.addr, second.key.to_string()), (named(8), "203.0.113.8".to_owned()));
+        assert_eq!(second.peer.as_deref(), Some(&peer.addr));
     }
 
     #[test]

@@ -5,14 +5,16 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::config::Later;
 use crate::config::settings::{CertificateSettings, CertificateSource};
+use crate::observe::metrics::CertificateState;
 
 /// All certificates of a generation, by the names they cover.
 #[derive(Debug, Default)]
@@ -21,6 +23,7 @@ pub struct CertTable {
     /// Keyed by what follows `*.`.
     wildcard: HashMap<String, Arc<CertifiedKey>>,
     default: Option<Arc<CertifiedKey>>,
+    states: Vec<CertificateState>,
 }
 
 impl CertTable {
@@ -29,12 +32,20 @@ impl CertTable {
         let mut table = Self::default();
         let mut faults = Vec::new();
         for (index, certificate) in certificates.iter().enumerate() {
-            let insert = |key| table.insert(Arc::new(key), certificate.default);
+            let insert = |key| {
+                table.states.extend(state(index, &key));
+                table.insert(Arc::new(key), certificate.default)
+            };
             if let Err(Flaw { of, problem }) = read(&certificate.source).and_then(insert) {
                 faults.push(Later { key: format!("certificate[{index}].{of}"), problem });
             }
         }
         if faults.is_empty() { Ok(table) } else { Err(faults) }
+    }
+
+    /// How long each certificate lasts.
+    pub fn states(&self) -> &[CertificateState] {
+        &self.states
     }
 
     /// Whether a client that was shown the certificate for `sni` would also accept it for `host`
@@ -90,6 +101,23 @@ fn names(key: &CertifiedKey) -> Vec<String> {
     webpki::EndEntityCert::try_from(leaf)
         .map(|leaf| leaf.valid_dns_names().map(str::to_ascii_lowercase).collect())
         .unwrap_or_default()
+}
+
+/// How long a certificate lasts, if it says so.
+fn state(index: usize, key: &CertifiedKey) -> Option<CertificateState> {
+    let leaf = webpki::EndEntityCert::try_from(key.cert.first()?).ok()?;
+    // webpki tells the end of a certificate only when that has passed, so it is asked about the
+    // end of time; of all that it judges, this comes first.
+    let never = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    let usage = webpki::KeyUsage::server_auth();
+    match leaf.verify_for_usage(&[], &[], &[], never, usage, None, None) {
+        Err(webpki::Error::CertExpired { not_after, .. }) => Some(CertificateState {
+            index,
+            name: names(key).into_iter().next().unwrap_or_default(),
+            not_after: not_after.as_secs(),
+        }),
+        Err(_) | Ok(_) => None,
+    }
 }
 
 /// What is wrong with one of the two files: its key in the configuration, and why.

@@ -1,10 +1,13 @@
-//! Bytes arrive; no HTTP yet. Owns the listening sockets, the TLS handshake and the certificates.
+//! Bytes arrive; no HTTP yet. Owns the listening sockets, the PROXY header, the TLS handshake and
+//! the certificates.
 //! Knows nothing of requests, routes or clients' rights.
 
 mod certs;
 mod listener;
+pub mod proxy_header;
 mod tls;
 
 pub use certs::CertTable;
 pub use listener::{Accepted, BindFault, Event, Listener};
+pub use proxy_header::{Proxied, read_proxy_header};
 pub use tls::{TlsTerminator, ticketer};

@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ProducesTickets, ServerConfig};
-use rustls::{AlertDescription, Error as TlsError, InvalidMessage, ProtocolVersion};
+use rustls::{
+    AlertDescription, CipherSuite, CommonState, Error as TlsError, InvalidMessage, ProtocolVersion,
+};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::certs::CertTable;
 use crate::outcome::{Dropped, Stage};
+use crate::stream::{EngineConfig, LeanStream, ServerEngine, StockStream};
 use crate::visitor::TlsFacts;
 
 /// Everything a TLS listener needs, built once a generation.
 #[derive(Clone)]
 pub struct TlsTerminator {
-    acceptor: TlsAcceptor,
+    config: EngineConfig,
     certs: Arc<CertTable>,
 }
 
@@ -41,7 +43,7 @@ impl TlsTerminator {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ticketer = ticketer;
         config.send_tls13_tickets = 1;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), certs })
+        Ok(Self { config: EngineConfig::new(config), certs })
     }
 
     /// Shakes hands within `limit`.
@@ -49,25 +51,56 @@ impl TlsTerminator {
         &self,
         io: TcpStream,
         limit: Duration,
-    ) -> Result<(TlsStream<TcpStream>, TlsFacts), Dropped> {
-        let stream = timeout(limit, self.acceptor.accept(io))
+    ) -> Result<(LeanStream<ServerEngine, TcpStream>, TlsFacts), Dropped> {
+        let engine =
+            ServerEngine::new(&self.config).map_err(|flaw| cause(io::Error::other(flaw)))?;
+        let mut stream = timeout(limit, LeanStream::accept(io, engine))
+            .await
+            .map_err(|_| Dropped::TlsTimeout)?
+            .map_err(cause)?;
+        let engine = stream.engine_mut();
+        let name = engine.take_name();
+        let facts = facts(name.as_deref(), engine.agreed());
+        Ok((stream, facts))
+    }
+
+    /// The same by tokio-rustls, where `server.tls` says so.
+    pub async fn terminate_stock(
+        &self,
+        io: TcpStream,
+        limit: Duration,
+    ) -> Result<(StockStream<TcpStream>, TlsFacts), Dropped> {
+        let acceptor = TlsAcceptor::from(self.config.rustls());
+        let stream = timeout(limit, acceptor.accept(io))
             .await
             .map_err(|_| Dropped::TlsTimeout)?
             .map_err(cause)?;
         let connection = stream.get_ref().1;
-        let facts = TlsFacts {
-            sni: connection.server_name().map(|name| name.to_ascii_lowercase().into()),
-            version: match connection.protocol_version() {
-                Some(ProtocolVersion::TLSv1_2) => "1.2",
-                _ => "1.3",
-            },
-        };
-        Ok((stream, facts))
+        let facts = facts(connection.server_name(), connection);
+        Ok((StockStream::new(stream), facts))
     }
 
     /// The certificates behind this terminator.
     pub fn certs(&self) -> &CertTable {
         &self.certs
+    }
+}
+
+/// What a handshake told us.
+fn facts(name: Option<&str>, connection: &CommonState) -> TlsFacts {
+    TlsFacts {
+        sni: name.map(|name| name.to_ascii_lowercase().into()),
+        version: match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "1.3",
+        },
+        cipher: match connection.negotiated_cipher_suite().map(|suite| suite.suite()) {
+            // rustls puts the version into the names of these.
+            Some(CipherSuite::TLS13_AES_128_GCM_SHA256) => "TLS_AES_128_GCM_SHA256",
+            Some(CipherSuite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
+            Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => "TLS_CHACHA20_POLY1305_SHA256",
+            suite => suite.and_then(|suite| suite.as_str()).unwrap_or("unknown"),
+        },
     }
 }
 

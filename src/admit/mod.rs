@@ -1,6 +1,7 @@
 //! HTTP arrives: may it become a session? Owns the HTTP/1.1 server, the route table, and the
 //! judgements that need no backend: Origin, caps, rates. Knows nothing of what it guards.
 
+mod client;
 mod framing;
 mod http;
 mod occupancy;
@@ -9,6 +10,7 @@ mod rate;
 mod reply;
 mod route;
 
+pub use client::identify;
 pub use http::{HeadLimits, Served, serve};
 pub use occupancy::{Occupancy, Permit, RouteCount};
 pub use origin::OriginRules;

@@ -27,7 +27,8 @@ pub type RouteCount = Arc<AtomicUsize>;
 #[derive(Debug)]
 pub struct Permit {
     occupancy: Arc<Occupancy>,
-    key: ClientKey,
+    /// Absent for a connection that counts for no client, or for none yet.
+    key: Option<ClientKey>,
     /// Present for a tunnel, absent for a connection.
     route: Option<RouteCount>,
 }
@@ -50,25 +51,11 @@ impl Default for Occupancy {
 }
 
 impl Occupancy {
-    /// Counts a connection in, or says which of the two caps is reached.
-    pub fn connection(
-        self: &Arc<Self>,
-        key: ClientKey,
-        most: usize,
-        most_per_client: usize,
-    ) -> Result<Permit, Dropped> {
+    /// Counts a connection in, whosever it is, or says that there are too many. It counts for its
+    /// client from [`Permit::count_for`] on.
+    pub fn connection(self: &Arc<Self>, most: usize) -> Result<Permit, Dropped> {
         take(&self.connections, most).ok_or(Dropped::GateFull)?;
-        let mut shard = self.shard(key);
-        let held = shard.entry(key).or_default();
-        if held.connections >= most_per_client {
-            forget_if_empty(&mut shard, key);
-            drop(shard);
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-            return Err(Dropped::ClientFull);
-        }
-        held.connections += 1;
-        drop(shard);
-        Ok(Permit { occupancy: self.clone(), key, route: None })
+        Ok(Permit { occupancy: self.clone(), key: None, route: None })
     }
 
     /// Counts a tunnel in, or says which of the three caps is reached.
@@ -95,7 +82,7 @@ impl Occupancy {
             }
         }
         drop(shard);
-        Ok(Permit { occupancy: self.clone(), key, route: Some(route.clone()) })
+        Ok(Permit { occupancy: self.clone(), key: Some(key), route: Some(route.clone()) })
     }
 
     /// Connections open now, tunnels included until their socket closes.
@@ -129,17 +116,35 @@ impl Occupancy {
     }
 }
 
+impl Permit {
+    /// Counts a connection for its client, too, now that it is known; or says that this one has
+    /// too many. To be called once.
+    pub fn count_for(&mut self, key: ClientKey, most_per_client: usize) -> Result<(), Dropped> {
+        let mut shard = self.occupancy.shard(key);
+        let held = shard.entry(key).or_default();
+        if held.connections >= most_per_client {
+            forget_if_empty(&mut shard, key);
+            return Err(Dropped::ClientFull);
+        }
+        held.connections += 1;
+        drop(shard);
+        self.key = Some(key);
+        Ok(())
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut shard = self.occupancy.shard(self.key);
-        if let Some(held) = shard.get_mut(&self.key) {
-            match &self.route {
-                Some(_) => held.tunnels = held.tunnels.saturating_sub(1),
-                None => held.connections = held.connections.saturating_sub(1),
+        if let Some(key) = self.key {
+            let mut shard = self.occupancy.shard(key);
+            if let Some(held) = shard.get_mut(&key) {
+                match &self.route {
+                    Some(_) => held.tunnels = held.tunnels.saturating_sub(1),
+                    None => held.connections = held.connections.saturating_sub(1),
+                }
             }
+            forget_if_empty(&mut shard, key);
         }
-        forget_if_empty(&mut shard, self.key);
-        drop(shard);
         match &self.route {
             Some(route) => {
                 route.fetch_sub(1, Ordering::Relaxed);
@@ -208,15 +213,35 @@ mod tests {
         assert!(occupancy.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
     }
 
+    fn connection(
+        occupancy: &Arc<Occupancy>,
+        last: u8,
+        most: usize,
+        most_per_client: usize,
+    ) -> Result<Permit, Dropped> {
+        let mut permit = occupancy.connection(most)?;
+        permit.count_for(key(last), most_per_client).map(|()| permit)
+    }
+
     #[test]
     fn connections_and_tunnels_are_counted_apart() {
         let occupancy = Arc::new(Occupancy::default());
-        let held = occupancy.connection(key(1), 2, 1).unwrap();
-        assert_eq!(occupancy.connection(key(1), 2, 1).unwrap_err(), Dropped::ClientFull);
-        let other = occupancy.connection(key(2), 2, 1).unwrap();
-        assert_eq!(occupancy.connection(key(3), 2, 1).unwrap_err(), Dropped::GateFull);
+        let held = connection(&occupancy, 1, 2, 1).unwrap();
+        assert_eq!(connection(&occupancy, 1, 2, 1).unwrap_err(), Dropped::ClientFull);
+        let other = connection(&occupancy, 2, 2, 1).unwrap();
+        assert_eq!(connection(&occupancy, 3, 2, 1).unwrap_err(), Dropped::GateFull);
         assert!(tunnel(&occupancy, 1, &RouteCount::default()).is_ok());
         drop((held, other));
+        assert_eq!(occupancy.connections(), 0);
+    }
+
+    #[test]
+    fn a_connection_without_a_client_counts_for_the_whole_alone() {
+        let occupancy = Arc::new(Occupancy::default());
+        let unnamed = [occupancy.connection(2).unwrap(), occupancy.connection(2).unwrap()];
+        assert_eq!(occupancy.connection(2).unwrap_err(), Dropped::GateFull);
+        assert!(occupancy.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+        drop(unnamed);
         assert_eq!(occupancy.connections(), 0);
     }
 
@@ -225,7 +250,8 @@ mod tests {
         let occupancy = Arc::new(Occupancy::default());
         let route = RouteCount::default();
         assert!(occupancy.tunnel(key(1), 0, 1, &route, None).is_err());
-        assert!(occupancy.connection(key(1), 1, 0).is_err());
+        assert!(connection(&occupancy, 1, 1, 0).is_err());
+        assert_eq!(occupancy.connections(), 0);
         let entries: usize = occupancy.shards.iter().map(|s| s.lock().unwrap().len()).sum();
         assert_eq!(entries, 0);
     }

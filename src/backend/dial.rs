@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::SockRef;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,7 +15,7 @@ use super::Backend;
 use crate::outcome::Refusal;
 use crate::stream::UNSENT_BYTES_MAX;
 
-/// A connection on which nothing was sent yet.
+/// A connection on which no request was sent yet.
 #[derive(Debug)]
 pub struct Dialled {
     /// Connected, without Nagle's delay.
@@ -23,17 +24,22 @@ pub struct Dialled {
     pub backend: Arc<Backend>,
 }
 
-/// Connects to the first backend of `order` that takes the connection.
+/// Connects to the first backend of `order` that takes the connection, and begins it with these
+/// bytes, if any.
 ///
 /// A backend that refuses, or that takes none of its time, makes way for the next one and is
 /// noted as failed. While others are left, an attempt gets half of the time that is left, so
 /// that one silent machine does not use up `limit` for all. When no time is left:
 /// [`Refusal::DialTimeout`]; when no backend is left: [`Refusal::NoBackend`].
-pub async fn dial(order: &[Arc<Backend>], limit: Duration) -> Result<Dialled, Refusal> {
+pub async fn dial(
+    order: &[Arc<Backend>],
+    begin: &[u8],
+    limit: Duration,
+) -> Result<Dialled, Refusal> {
     let deadline = Instant::now() + limit;
     for (tried, backend) in order.iter().enumerate() {
         let until = share(deadline, tried + 1 == order.len());
-        let error = match timeout_at(until, connect(backend, until)).await {
+        let error = match timeout_at(until, connect(backend, begin, until)).await {
             Ok(Ok(stream)) => {
                 return Ok(Dialled { stream, backend: Arc::clone(backend) });
             }
@@ -59,12 +65,12 @@ fn share(deadline: Instant, is_last: bool) -> Instant {
 }
 
 /// Tries every address of a backend; the error is the last one's.
-async fn connect(backend: &Backend, until: Instant) -> io::Result<TcpStream> {
+async fn connect(backend: &Backend, begin: &[u8], until: Instant) -> io::Result<TcpStream> {
     let addresses = backend.names.addresses(&backend.address).await?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for (tried, address) in addresses.iter().enumerate() {
         let until = share(until, tried + 1 == addresses.len());
-        match timeout_at(until, connect_to(*address)).await {
+        match timeout_at(until, connect_to(*address, begin)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) if fault(&error) == Fault::Process => return Err(error),
             Ok(Err(error)) => last = error,
@@ -74,8 +80,8 @@ async fn connect(backend: &Backend, until: Instant) -> io::Result<TcpStream> {
     Err(last)
 }
 
-async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+async fn connect_to(address: SocketAddr, begin: &[u8]) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
     // A port of the ephemeral range that nobody listens on may be given to this very socket,
     // which then connects to itself.
     if stream.local_addr()? == stream.peer_addr()? {
@@ -83,6 +89,7 @@ async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
     }
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    stream.write_all(begin).await?;
     Ok(stream)
 }
 
@@ -121,7 +128,7 @@ mod tests {
         let (dead, alive) = (backend_at(refusing_port()), backend(&listener));
         let order = [Arc::clone(&dead), Arc::clone(&alive)];
         for _ in 0..3 {
-            let dialled = sendable(dial(&order, LIMIT)).await.unwrap();
+            let dialled = sendable(dial(&order, b"", LIMIT)).await.unwrap();
             assert!(Arc::ptr_eq(&dialled.backend, &alive));
             assert!(dialled.stream.nodelay().unwrap());
         }
@@ -132,8 +139,8 @@ mod tests {
     #[tokio::test]
     async fn bm01_none_left_is_no_backend() {
         let order = [backend_at(refusing_port()), backend_at(refusing_port())];
-        assert_eq!(dial(&order, LIMIT).await.unwrap_err(), Refusal::NoBackend);
-        assert_eq!(dial(&[], LIMIT).await.unwrap_err(), Refusal::NoBackend);
+        assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
+        assert_eq!(dial(&[], b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
     }
 
     #[tokio::test]
@@ -143,7 +150,7 @@ mod tests {
         let now = Instant::now();
         order[0].health.failed(now);
         order[0].health.failed(now);
-        dial(&order, LIMIT).await.unwrap();
+        dial(&order, b"", LIMIT).await.unwrap();
         assert!(order[0].health.failed(now).is_some());
     }
 
@@ -153,9 +160,9 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         // On most machines `localhost` is `::1` first, where nobody listens.
         let order = [backend_at(("localhost", port))];
-        assert!(dial(&order, LIMIT).await.is_ok());
+        assert!(dial(&order, b"", LIMIT).await.is_ok());
         let order = [backend_at(("no-such-host.invalid", 9))];
-        assert_eq!(dial(&order, LIMIT).await.unwrap_err(), Refusal::NoBackend);
+        assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
     }
 
     #[tokio::test]
@@ -163,15 +170,15 @@ mod tests {
         let (full, _held) = blackhole().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let order = [Arc::clone(&full), backend(&listener)];
-        let dialled = dial(&order, Duration::from_millis(400)).await.unwrap();
+        let dialled = dial(&order, b"", Duration::from_millis(400)).await.unwrap();
         assert!(Arc::ptr_eq(&dialled.backend, &order[1]));
 
         let begun = Instant::now();
-        let refused = dial(&order[..1], Duration::from_millis(200)).await.unwrap_err();
+        let refused = dial(&order[..1], b"", Duration::from_millis(200)).await.unwrap_err();
         assert_eq!(refused, Refusal::DialTimeout);
         assert_eq!(refused.key(), Some("timeouts.dial"));
         assert!(begun.elapsed() < Duration::from_secs(2));
-        dial(&order[..1], Duration::from_millis(50)).await.unwrap_err();
+        dial(&order[..1], b"", Duration::from_millis(50)).await.unwrap_err();
         assert!(!full.health.is_up(Instant::now()), "silence counts as failure");
     }
 

@@ -16,9 +16,9 @@ use hyper::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::exchange::{BodyError, Exchange};
+use super::introduce::Introduction;
 use super::{Dialled, head};
 use crate::outcome::Refusal;
-use crate::visitor::Visitor;
 
 /// Sends a plain request on, and gives its answer once the head is there and lawful.
 ///
@@ -29,7 +29,7 @@ use crate::visitor::Visitor;
 pub async fn forward<B>(
     dialled: Dialled,
     request: Request<B>,
-    visitor: &Visitor,
+    introduction: &Introduction<'_>,
     silence: Duration,
 ) -> Result<Response<Relayed<B>>, Refusal>
 where
@@ -39,7 +39,7 @@ where
     let (head, body) = request.into_parts();
     let mut silence = Silence::new(silence);
     let upload = Upload { body, pulse: Arc::clone(&silence.pulse) };
-    let request = head::plain_request(&head, visitor)?.map(|()| upload);
+    let request = head::plain_request(&head, introduction)?.map(|()| upload);
     let Dialled { stream, backend } = dialled;
     // We let go first, once the answer is whole: TIME_WAIT would hold a local port for a minute,
     // and one busy client could use up all of them. A failure leaves it at that.
@@ -49,10 +49,11 @@ where
         Poll::Ready(answer) => Poll::Ready(answer),
         Poll::Pending => silence.poll_over(cx).map(Err),
     });
+    let rules = &introduction.manner.response_headers;
     let judged = answer.await.and_then(|answer| {
         let (head, body) = answer.into_parts();
         match head.status.as_u16() {
-            200..=599 => Ok((head::plain_response(&head)?, body)),
+            200..=599 => Ok((head::plain_response(&head, rules)?, body)),
             101 => Err(Refusal::BackendBad("a 101 that nobody asked for")),
             _ => Err(Refusal::BackendBad("a status that does not exist")),
         }

@@ -10,32 +10,37 @@ use hyper::header::{
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 
-use crate::config::settings::Compression;
-use crate::handshake::{ConnectionOptions, VIA_NAME};
+use super::introduce::{Introduction, WRITTEN_MAX, apply, is_not_the_clients};
+use super::negotiate;
+use crate::config::settings::HeaderRules;
+use crate::handshake::{ConnectionOptions, Extension, VIA_NAME};
 use crate::outcome::Refusal;
-use crate::visitor::Visitor;
 
 /// The upgrade request to a backend, from a head that was read as a
 /// [`Handshake`](crate::handshake::Handshake). The client's key is passed on, so that the
-/// backend's proof is the client's.
+/// backend's proof is the client's; `offered` is what may still be offered of its extensions.
 pub fn upgrade_request(
     head: &request::Parts,
-    visitor: &Visitor,
-    compression: Compression,
+    introduction: &Introduction<'_>,
+    offered: &[Extension],
 ) -> Result<Request<()>, Refusal> {
-    let mut headers = request_headers(head, visitor, |name| match compression {
-        // Outside `pass`, what we do not understand is not offered on.
-        Compression::Strip => *name == SEC_WEBSOCKET_EXTENSIONS || *name == CONTENT_LENGTH,
-        Compression::Pass => *name == CONTENT_LENGTH,
+    let mut headers = request_headers(head, introduction, |name| {
+        matches!(*name, SEC_WEBSOCKET_EXTENSIONS | CONTENT_LENGTH)
     })?;
+    if let Some(offered) = negotiate::line(offered) {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, offered);
+    }
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     Ok(request(head, headers))
 }
 
 /// The head of a plain request to a backend. The body keeps its framing: its length, or chunks.
-pub fn plain_request(head: &request::Parts, visitor: &Visitor) -> Result<Request<()>, Refusal> {
-    let mut headers = request_headers(head, visitor, |_| false)?;
+pub fn plain_request(
+    head: &request::Parts,
+    introduction: &Introduction<'_>,
+) -> Result<Request<()>, Refusal> {
+    let mut headers = request_headers(head, introduction, |_| false)?;
     if head.headers.contains_key(TRANSFER_ENCODING) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -44,15 +49,23 @@ pub fn plain_request(head: &request::Parts, visitor: &Visitor) -> Result<Request
     Ok(request(head, headers))
 }
 
-/// Our 101, from a backend's that was found lawful: accept, subprotocol and extensions as the
-/// backend chose them, and what else the application says (cookies, for one).
-pub fn switching(headers: &HeaderMap) -> Result<Response<()>, Refusal> {
-    let mut ours = response_headers(headers)?;
-    for name in [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_EXTENSIONS] {
+/// Our 101, from a backend's that was found lawful: accept and subprotocol as the backend chose
+/// them, these extensions, and what else the application says (cookies, for one).
+pub fn switching(
+    headers: &HeaderMap,
+    extensions: &[Extension],
+    rules: &HeaderRules,
+) -> Result<Response<()>, Refusal> {
+    let mut ours = response_headers(headers, rules)?;
+    for name in [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL] {
         ours.remove(&name);
         for value in headers.get_all(&name) {
             ours.append(&name, value.clone());
         }
+    }
+    ours.remove(SEC_WEBSOCKET_EXTENSIONS);
+    if let Some(extensions) = negotiate::line(extensions) {
+        ours.insert(SEC_WEBSOCKET_EXTENSIONS, extensions);
     }
     ours.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     ours.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -60,8 +73,8 @@ pub fn switching(headers: &HeaderMap) -> Result<Response<()>, Refusal> {
 }
 
 /// The answer of a backend that declined to upgrade; the client's connection ends with it.
-pub fn declined(head: &response::Parts) -> Result<Response<()>, Refusal> {
-    let mut headers = response_headers(&head.headers)?;
+pub fn declined(head: &response::Parts, rules: &HeaderRules) -> Result<Response<()>, Refusal> {
+    let mut headers = response_headers(&head.headers, rules)?;
     headers.remove(CONTENT_LENGTH);
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     if head.status == StatusCode::UPGRADE_REQUIRED {
@@ -74,8 +87,11 @@ pub fn declined(head: &response::Parts) -> Result<Response<()>, Refusal> {
 
 /// The head of a plain answer. Its length is the one that framed it; an answer framed twice is
 /// refused (RFC 9112 6.3).
-pub fn plain_response(head: &response::Parts) -> Result<Response<()>, Refusal> {
-    let mut headers = response_headers(&head.headers)?;
+pub fn plain_response(
+    head: &response::Parts,
+    rules: &HeaderRules,
+) -> Result<Response<()>, Refusal> {
+    let mut headers = response_headers(&head.headers, rules)?;
     headers.remove(CONTENT_LENGTH);
     let length = content_length(&head.headers)?;
     if length.is_some() && head.headers.contains_key(TRANSFER_ENCODING) {
@@ -115,7 +131,7 @@ fn response(status: StatusCode, headers: HeaderMap) -> Response<()> {
 /// What passes of a client's fields, without those that `dropped` names, and what we add.
 fn request_headers(
     head: &request::Parts,
-    visitor: &Visitor,
+    introduction: &Introduction<'_>,
     dropped: impl Fn(&HeaderName) -> bool,
 ) -> Result<HeaderMap, Refusal> {
     // What a client nominates is taken off before ours is put on: it may not reach that.
@@ -136,26 +152,24 @@ fn request_headers(
     }
     // RFC 9110 7.6.3: the version is the one we received.
     let received = if head.version == Version::HTTP_10 { "1.0" } else { "1.1" };
-    append(&mut headers, VIA, &format!("{received} {VIA_NAME}"));
-    append(&mut headers, X_FORWARDED_FOR, &visitor.addr.ip().to_string());
-    let scheme = if visitor.tls.is_some() { "https" } else { "http" };
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    headers.insert(X_FORWARDED_HOST, host);
+    if let Ok(value) = HeaderValue::from_str(&format!("{received} {VIA_NAME}")) {
+        headers.append(VIA, value);
+    }
+    introduction.write(&host, &mut headers);
+    // What frames the message, or opens the tunnel, is put on after this.
+    apply(&introduction.manner.request_headers, &mut headers);
     Ok(headers)
 }
 
-fn append(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
-        headers.append(name, value);
-    }
-}
-
-/// What passes of a backend's fields.
-fn response_headers(headers: &HeaderMap) -> Result<HeaderMap, Refusal> {
+/// What passes of a backend's fields, changed as the route has it. What frames the answer, or opens
+/// the tunnel, is put on after this.
+fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMap, Refusal> {
     let options = ConnectionOptions::read(headers).map_err(Refusal::BackendBad)?;
     let passes = |name: &HeaderName| !is_hop_by_hop(name) && !options.has(name.as_str());
     let passing = headers.iter().filter(|(name, _)| passes(name));
-    Ok(passing.map(|(name, value)| (name.clone(), value.clone())).collect())
+    let mut passed = passing.map(|(name, value)| (name.clone(), value.clone())).collect();
+    apply(rules, &mut passed);
+    Ok(passed)
 }
 
 /// The one length that all members of all lines agree on (RFC 9112 6.3).
@@ -192,36 +206,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// What we say about the client, what a backend would believe came from us, and what names a
-/// backend could mistake for those.
-fn is_not_the_clients(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    // Common Gateway Interfaces fold `_` and `-` into one: `x_forwarded_for`. The same fold makes
-    // `Proxy` the variable HTTP_PROXY.
-    name.contains('_')
-        || name.starts_with("x-forwarded-")
-        || name.starts_with("proxy-")
-        || matches!(
-            name,
-            "cf-connecting-ip"
-                // RFC 8470 5.1: only a server that takes early data may say so.
-                | "early-data"
-                | "forwarded"
-                | "host"
-                | "proxy"
-                | "true-client-ip"
-                | "x-original-url"
-                | "x-real-ip"
-                | "x-rewrite-url"
-        )
-}
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Host, Via, three X-Forwarded, Connection, Upgrade.
-const ADDED: usize = 7;
+/// Host, Via, Connection, Upgrade or Transfer-Encoding, and what is said of the client.
+const ADDED: usize = 4 + WRITTEN_MAX;
 
 #[cfg(test)]
 mod tests;

@@ -2,14 +2,28 @@
 //! and the subprotocol (RFC 6455 4.1).
 
 use hyper::HeaderMap;
-use hyper::header::SEC_WEBSOCKET_PROTOCOL;
+use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 
+use crate::config::settings::Compression;
 use crate::handshake::Extension;
 
-/// Checks the backend's extensions against the offer; true if messages may be compressed.
-pub fn read_extensions(headers: &HeaderMap, offered: &[Extension]) -> Result<bool, &'static str> {
+/// What is offered to a backend of what a client offers.
+pub fn offers(offered: &[Extension], compression: Compression) -> Vec<Extension> {
+    let passes = |extension: &&Extension| match compression {
+        Compression::Strip => false,
+        // Beneath an extension that nobody here knows, there would be nothing to look into.
+        Compression::Inspect => extension.is_deflate(),
+        Compression::Pass => true,
+    };
+    offered.iter().filter(passes).cloned().collect()
+}
+
+/// Checks the backend's extensions against the offer; what it chose.
+pub fn read_extensions(
+    headers: &HeaderMap,
+    offered: &[Extension],
+) -> Result<Vec<Extension>, &'static str> {
     let chosen = Extension::read_all(headers)?;
-    let mut deflate = false;
     for (at, extension) in chosen.iter().enumerate() {
         if chosen[..at].iter().any(|before| before.name == extension.name) {
             return Err("an extension chosen twice");
@@ -18,14 +32,28 @@ pub fn read_extensions(headers: &HeaderMap, offered: &[Extension]) -> Result<boo
         if offers.peek().is_none() {
             return Err("an extension that was not offered");
         }
-        if extension.is_deflate() {
-            if !offers.any(|offer| fits(extension, offer)) {
-                return Err("compression on terms that were not offered");
-            }
-            deflate = true;
+        if extension.is_deflate() && !offers.any(|offer| fits(extension, offer)) {
+            return Err("compression on terms that were not offered");
         }
     }
-    Ok(deflate)
+    Ok(chosen)
+}
+
+/// Has the client begin each message with an empty window, which a server may demand of any client
+/// that compresses (RFC 7692 7.1.1.2), and which a backend that would have kept one never notices.
+pub fn without_client_takeover(mut chosen: Vec<Extension>) -> Vec<Extension> {
+    for extension in chosen.iter_mut().filter(|extension| extension.is_deflate()) {
+        if extension.param(CLIENT_NO_TAKEOVER).is_none() {
+            extension.params.push((CLIENT_NO_TAKEOVER.to_owned(), None));
+        }
+    }
+    chosen
+}
+
+/// As one line of `Sec-WebSocket-Extensions`; `None` if there are none.
+pub fn line(extensions: &[Extension]) -> Option<HeaderValue> {
+    let members: Vec<String> = extensions.iter().map(Extension::to_string).collect();
+    HeaderValue::from_str(&members.join(", ")).ok().filter(|line| !line.is_empty())
 }
 
 /// Whether an answer is a lawful one to this offer of compression (RFC 7692 7.1).
@@ -34,7 +62,7 @@ fn fits(answer: &Extension, offer: &Extension) -> bool {
         let first = answer.params[..at].iter().all(|(before, _)| before != name);
         first
             && match name.as_str() {
-                "server_no_context_takeover" | "client_no_context_takeover" => value.is_none(),
+                "server_no_context_takeover" | CLIENT_NO_TAKEOVER => value.is_none(),
                 "server_max_window_bits" | "client_max_window_bits" => {
                     value.as_deref().and_then(window_bits).is_some()
                 }
@@ -78,6 +106,8 @@ pub fn read_subprotocol(
     }
 }
 
+const CLIENT_NO_TAKEOVER: &str = "client_no_context_takeover";
+
 #[cfg(test)]
 mod tests {
     use hyper::header::SEC_WEBSOCKET_EXTENSIONS;
@@ -89,7 +119,40 @@ mod tests {
     }
 
     fn choose(offer: &str, answer: &str) -> Result<bool, &'static str> {
-        read_extensions(&headers(answer), &Extension::read_all(&headers(offer)).unwrap())
+        let offered = Extension::read_all(&headers(offer)).unwrap();
+        let chosen = read_extensions(&headers(answer), &offered)?;
+        Ok(chosen.iter().any(Extension::is_deflate))
+    }
+
+    #[test]
+    fn a_client_is_told_to_begin_anew_with_each_message() {
+        for (answer, told) in [
+            ("permessage-deflate", "permessage-deflate; client_no_context_takeover"),
+            (
+                "Permessage-Deflate; client_no_context_takeover",
+                "permessage-deflate; client_no_context_takeover",
+            ),
+            (
+                "permessage-deflate; server_max_window_bits=\"10\"",
+                "permessage-deflate; server_max_window_bits=10; client_no_context_takeover",
+            ),
+        ] {
+            let chosen = Extension::read_all(&headers(answer)).unwrap();
+            assert_eq!(line(&without_client_takeover(chosen)).unwrap(), told);
+        }
+        assert_eq!(line(&without_client_takeover(Vec::new())), None);
+    }
+
+    #[test]
+    fn only_what_can_be_looked_into_is_offered() {
+        let offered = headers("x-other; a=1, permessage-deflate; client_max_window_bits, x-more");
+        let offered = Extension::read_all(&offered).unwrap();
+        let offered = |compression| line(&offers(&offered, compression));
+        assert_eq!(offered(Compression::Strip), None);
+        let deflate = "permessage-deflate; client_max_window_bits";
+        assert_eq!(offered(Compression::Inspect).unwrap(), deflate);
+        let all = format!("x-other; a=1, {deflate}, x-more");
+        assert_eq!(offered(Compression::Pass).unwrap(), all.as_str());
     }
 
     #[test]
@@ -153,7 +216,7 @@ mod tests {
         assert!(choose("x-a", "x-a, x-b").is_err());
         assert!(choose("x-a", "x-a;").is_err());
         assert!(read_extensions(&headers("permessage-deflate"), &[]).is_err());
-        assert_eq!(read_extensions(&HeaderMap::new(), &[]), Ok(false));
+        assert_eq!(read_extensions(&HeaderMap::new(), &[]), Ok(Vec::new()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::Health;
 use super::names::Names;
 use crate::config::settings::BackendSettings;
 use crate::config::values::BackendAddress;
+use crate::observe::metrics::BackendCounts;
 use crate::observe::{backend_back, backend_failed};
 use crate::visitor::ClientKey;
 
@@ -24,6 +25,8 @@ pub struct Backend {
     pub weight: NonZeroU32,
     /// Outlives this configuration.
     pub health: Arc<Health>,
+    /// Outlives it, too.
+    pub counts: Arc<BackendCounts>,
     pub(super) names: Names,
 }
 
@@ -37,29 +40,33 @@ impl Backend {
     /// It gave a lawful answer.
     pub fn answered(&self) {
         if self.health.succeeded() {
-            backend_back(&self.id);
+            backend_back(&self.id, &self.counts.route.name);
         }
     }
 
     /// It did not take a connection.
     pub fn failed(&self, why: &dyn fmt::Display) {
-        backend_failed(&self.id, why, self.health.failed(Instant::now()));
+        self.counts.refused.add_one();
+        let left_out = self.health.failed(Instant::now());
+        backend_failed(&self.id, &self.counts.route.name, why, left_out);
     }
 }
 
 impl Pool {
-    /// Builds a pool. `health` gives what is known of a backend, from other routes and from
+    /// Builds a pool. `known` gives what is known of a backend, from other routes and from
     /// earlier generations.
     pub fn new(
         settings: &[BackendSettings],
-        mut health: impl FnMut(&BackendSettings) -> Arc<Health>,
+        mut known: impl FnMut(&BackendSettings) -> (Arc<Health>, Arc<BackendCounts>),
     ) -> Self {
         let build = |settings: &BackendSettings| {
+            let (health, counts) = known(settings);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),
                 weight: settings.weight,
-                health: health(settings),
+                health,
+                counts,
                 names: Names::default(),
             })
         };

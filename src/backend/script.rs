@@ -7,9 +7,10 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Backend, Dialled, Health};
+use super::{Backend, Dialled, Health, Introduction, Manner};
 use crate::config::values::BackendAddress;
-use crate::visitor::{ClientAddr, ClientKey, KeyPrefixes, TlsFacts, Visitor};
+use crate::handshake::Forwarded;
+use crate::visitor::{KeyPrefixes, Visitor};
 
 /// A backend at a host and port.
 pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
@@ -18,6 +19,7 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
         address: BackendAddress { host: host.to_owned(), port },
         weight: NonZeroU32::MIN,
         health: Arc::new(Health::default()),
+        counts: Default::default(),
         names: Default::default(),
     })
 }
@@ -33,15 +35,34 @@ pub(crate) fn refusing_port() -> (&'static str, u16) {
     ("127.0.0.1", listener.local_addr().unwrap().port())
 }
 
-/// A client in the documentation network, over TLS.
-pub(crate) fn visitor() -> Visitor {
-    let addr = ClientAddr::new(SocketAddr::from(([203, 0, 113, 7], 5000)));
-    Visitor {
-        addr,
-        key: ClientKey::new(&addr, KeyPrefixes::default()),
-        listener: "test".into(),
-        tls: Some(TlsFacts { sni: None, version: "1.3" }),
+/// A request of a client in the documentation network, over TLS, and what is said of it.
+pub(crate) struct Guest {
+    pub(crate) visitor: Visitor,
+    pub(crate) forwarded: Forwarded,
+    pub(crate) local: SocketAddr,
+    pub(crate) manner: Manner,
+}
+
+impl Guest {
+    pub(crate) fn introduction(&self) -> Introduction<'_> {
+        Introduction {
+            visitor: &self.visitor,
+            forwarded: &self.forwarded,
+            request_id: "0123",
+            local: self.local,
+            manner: &self.manner,
+        }
     }
+}
+
+/// One who comes straight, to a route that does nothing special.
+pub(crate) fn guest() -> Guest {
+    let addr = SocketAddr::from(([203, 0, 113, 7], 5000));
+    let mut visitor = Visitor::new(addr, KeyPrefixes::default(), "test".into());
+    visitor.secure = true;
+    let forwarded = Forwarded { chain: vec![visitor.addr], ..Forwarded::default() };
+    let local = SocketAddr::from(([192, 0, 2, 1], 443));
+    Guest { visitor, forwarded, local, manner: Manner::default() }
 }
 
 /// A connected pair: our end, and the backend's.

@@ -17,12 +17,13 @@ use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::exchange::Exchange;
-use super::negotiate::{read_extensions, read_subprotocol};
+use super::introduce::Introduction;
+use super::negotiate::{offers, read_extensions, read_subprotocol, without_client_takeover};
 use super::{Backend, Dialled, head};
-use crate::config::settings::Compression;
+use crate::config::settings::{Compression, HeaderRules};
 use crate::handshake::{ConnectionOptions, Extension, Handshake, list_members};
 use crate::outcome::Refusal;
-use crate::visitor::Visitor;
+use crate::ws::Deflate;
 
 /// A backend that said yes.
 #[derive(Debug)]
@@ -33,8 +34,8 @@ pub struct Upgraded {
     pub early: Bytes,
     /// Our 101 to the client.
     pub response: Response<()>,
-    /// Messages may be compressed: RSV1 is lawful.
-    pub deflate: bool,
+    /// What was agreed on about compressed messages.
+    pub deflate: Deflate,
     /// The one the backend chose.
     pub subprotocol: Option<String>,
     /// Who it is.
@@ -66,15 +67,12 @@ pub async fn upgrade(
     dialled: Dialled,
     head: &request::Parts,
     handshake: &Handshake,
-    visitor: &Visitor,
+    introduction: &Introduction<'_>,
     compression: Compression,
     limit: Duration,
 ) -> Result<Upgraded, NotUpgraded> {
-    let request = head::upgrade_request(head, visitor, compression)?;
-    let offered: &[Extension] = match compression {
-        Compression::Strip => &[],
-        Compression::Pass => &handshake.extensions,
-    };
+    let offered = offers(&handshake.extensions, compression);
+    let request = head::upgrade_request(head, introduction, &offered)?;
     let Dialled { stream, backend } = dialled;
     let deadline = Instant::now() + limit;
     let heard = match timeout_at(deadline, ask(stream, request)).await {
@@ -83,10 +81,12 @@ pub async fn upgrade(
     };
     // What a client asks to upgrade may be a page, and a page is answered with 200: three of these
     // must not put the backend out of service for everybody else.
+    let rules = &introduction.manner.response_headers;
     let alive = matches!(heard, Ok(Heard::No { .. }));
-    match heard.and_then(|heard| judge(heard, handshake, offered)) {
-        Ok(Judged::Yes { chosen: Chosen { deflate, subprotocol }, response, stream, early }) => {
+    match heard.and_then(|heard| judge(heard, handshake, &offered, compression, rules)) {
+        Ok(Judged::Yes { chosen: Chosen { extensions, subprotocol }, response, stream, early }) => {
             backend.answered();
+            let deflate = deflate(&extensions, compression);
             Ok(Upgraded { stream, early, response, deflate, subprotocol, backend })
         }
         Ok(Judged::No { response, body, exchange }) => {
@@ -118,7 +118,7 @@ enum Judged {
 }
 
 struct Chosen {
-    deflate: bool,
+    extensions: Vec<Extension>,
     subprotocol: Option<String>,
 }
 
@@ -136,14 +136,24 @@ async fn ask(stream: TcpStream, request: Request<()>) -> Result<Heard, Refusal> 
     }
 }
 
-fn judge(heard: Heard, handshake: &Handshake, offered: &[Extension]) -> Result<Judged, Refusal> {
+fn judge(
+    heard: Heard,
+    handshake: &Handshake,
+    offered: &[Extension],
+    compression: Compression,
+    rules: &HeaderRules,
+) -> Result<Judged, Refusal> {
     match heard {
         Heard::Yes { head, stream, early } => {
-            let chosen = check(&head, handshake, offered).map_err(Refusal::BackendBad)?;
-            Ok(Judged::Yes { chosen, response: head::switching(&head.headers)?, stream, early })
+            let mut chosen = check(&head, handshake, offered).map_err(Refusal::BackendBad)?;
+            if compression == Compression::Inspect {
+                chosen.extensions = without_client_takeover(chosen.extensions);
+            }
+            let response = head::switching(&head.headers, &chosen.extensions, rules)?;
+            Ok(Judged::Yes { chosen, response, stream, early })
         }
         Heard::No { head, body, exchange } => match head.status.as_u16() {
-            300..=599 => Ok(Judged::No { response: head::declined(&head)?, body, exchange }),
+            300..=599 => Ok(Judged::No { response: head::declined(&head, rules)?, body, exchange }),
             // A 2xx opens a tunnel in HTTP/2, and nowhere else (Envoy CVE-2024-23326).
             _ => Err(Refusal::BackendBad("an upgrade answered with neither 101 nor a refusal")),
         },
@@ -177,9 +187,18 @@ fn check(
         return Err("a 101 with a wrong Sec-WebSocket-Accept");
     }
     Ok(Chosen {
-        deflate: read_extensions(headers, offered)?,
+        extensions: read_extensions(headers, offered)?,
         subprotocol: read_subprotocol(headers, &handshake.subprotocols)?,
     })
+}
+
+fn deflate(extensions: &[Extension], compression: Compression) -> Deflate {
+    match compression {
+        _ if !extensions.iter().any(Extension::is_deflate) => Deflate::Off,
+        Compression::Strip => Deflate::Off,
+        Compression::Pass => Deflate::Pass,
+        Compression::Inspect => Deflate::Inspect,
+    }
 }
 
 fn only_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {

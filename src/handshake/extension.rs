@@ -1,5 +1,7 @@
 //! `Sec-WebSocket-Extensions` (RFC 6455 9.1): a list of names with parameters.
 
+use std::fmt;
+
 use hyper::HeaderMap;
 use hyper::header::SEC_WEBSOCKET_EXTENSIONS;
 
@@ -52,6 +54,20 @@ impl Extension {
     pub fn param(&self, name: &str) -> Option<Option<&str>> {
         let found = self.params.iter().find(|(given, _)| given == name);
         found.map(|(_, value)| value.as_deref())
+    }
+}
+
+/// As it stands in a list.
+impl fmt::Display for Extension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        for (name, value) in &self.params {
+            write!(f, "; {name}")?;
+            if let Some(value) = value {
+                write!(f, "={value}")?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 mod authority;
 mod extension;
 mod fields;
+mod forwarded;
 mod path;
 mod upgrade;
 
@@ -20,6 +21,10 @@ use crate::outcome::Refusal;
 pub use authority::Authority;
 pub use extension::Extension;
 pub use fields::{ConnectionOptions, list_members};
+pub use forwarded::{
+    Forwarded, Walk, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO,
+    X_REQUEST_ID,
+};
 pub use path::RoutePath;
 
 /// What a request head asks for.

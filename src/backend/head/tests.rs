@@ -1,5 +1,5 @@
 use super::*;
-use crate::backend::script::visitor;
+use crate::backend::script::guest;
 use crate::handshake::sample::{head, head_from_bytes, opening};
 
 /// The fields as they would stand on the wire.
@@ -11,7 +11,11 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
 }
 
 fn plain(text: &str) -> Vec<String> {
-    lines(plain_request(&head(text), &visitor()).unwrap().headers())
+    lines(plain_request(&head(text), &guest().introduction()).unwrap().headers())
+}
+
+fn answered(head: &response::Parts) -> Result<Response<()>, Refusal> {
+    plain_response(head, &HeaderRules::default())
 }
 
 fn answer(status: u16, fields: &[(&str, &str)]) -> response::Parts {
@@ -22,11 +26,14 @@ fn answer(status: u16, fields: &[(&str, &str)]) -> response::Parts {
     response.body(()).unwrap().into_parts().0
 }
 
-const OURS: [&str; 5] = [
+const OURS: [&str; 8] = [
     "via: 1.1 tidegate",
     "x-forwarded-for: 203.0.113.7",
     "x-forwarded-proto: https",
     "x-forwarded-host: a",
+    "x-forwarded-port: 443",
+    "x-real-ip: 203.0.113.7",
+    "x-request-id: 0123",
     "connection: close",
 ];
 
@@ -47,7 +54,8 @@ fn xf01_xf06_xf07_h40_what_clients_say_about_themselves_is_replaced() {
         "GET / HTTP/1.1\nHost: a\nX-Forwarded-For: 1.1.1.1\nX-Forwarded-For: 2.2.2.2\n\
          X-Forwarded-Proto: http\nX-Forwarded-Host: evil\nX-Forwarded-Port: 1\n\
          X-Forwarded-Prefix: /x\nX-Real-IP: 1.1.1.1\nForwarded: for=1.1.1.1\n\
-         True-Client-IP: 1.1.1.1\nCF-Connecting-IP: 1.1.1.1\nEarly-Data: 1\n",
+         True-Client-IP: 1.1.1.1\nCF-Connecting-IP: 1.1.1.1\nEarly-Data: 1\n\
+         X-Request-Id: 1\n",
     );
     assert_eq!(sent[0], "host: a");
     assert_eq!(sent[1..], OURS);
@@ -63,7 +71,8 @@ fn rl24_xf08_names_with_an_underscore_are_dropped() {
 fn rfc_h12_via_is_added_behind_the_others_with_the_version_received() {
     let sent = plain("GET / HTTP/1.1\nHost: a\nVia: 1.0 fred\n");
     assert_eq!(sent[1..3], ["via: 1.0 fred", "via: 1.1 tidegate"]);
-    let request = plain_request(&head("GET / HTTP/1.0\nHost: a\n"), &visitor()).unwrap();
+    let request =
+        plain_request(&head("GET / HTTP/1.0\nHost: a\n"), &guest().introduction()).unwrap();
     assert_eq!(request.headers()[VIA], "1.0 tidegate");
     assert_eq!(request.version(), Version::HTTP_11);
 }
@@ -88,7 +97,7 @@ fn rfc_h18_h19_h21_rl44_the_rest_passes_in_order() {
 #[test]
 fn values_that_are_no_ascii_pass_unchanged() {
     let parts = head_from_bytes(b"GET / HTTP/1.1\nHost: a\nX-Name: caf\xc3\xa9 \xff\n");
-    let sent = lines(plain_request(&parts, &visitor()).unwrap().headers());
+    let sent = lines(plain_request(&parts, &guest().introduction()).unwrap().headers());
     assert_eq!(sent[1], "x-name: caf\\xc3\\xa9 \\xff");
 }
 
@@ -104,7 +113,7 @@ fn rfc_h20_the_target_is_byte_identical_and_in_origin_form() {
         ("http://b?x", "/?x"),
     ] {
         let parts = head(&format!("GET {target} HTTP/1.1\nHost: a\n"));
-        let request = plain_request(&parts, &visitor()).unwrap();
+        let request = plain_request(&parts, &guest().introduction()).unwrap();
         assert_eq!(request.uri().to_string(), sent);
     }
 }
@@ -119,10 +128,12 @@ fn rfc_h23_an_absolute_target_names_the_host() {
 
 #[test]
 fn an_ipv6_client_without_tls_is_named_as_such() {
-    let mut visitor = visitor();
-    visitor.addr = crate::visitor::ClientAddr::new("[2001:db8::7]:1".parse().unwrap());
-    visitor.tls = None;
-    let request = plain_request(&head("GET / HTTP/1.1\nHost: a\n"), &visitor).unwrap();
+    let mut guest = guest();
+    guest.visitor.addr = crate::visitor::ClientAddr::new("[2001:db8::7]:1".parse().unwrap());
+    guest.visitor.secure = false;
+    guest.forwarded.chain = vec![guest.visitor.addr];
+    let parts = head("GET / HTTP/1.1\nHost: a\n");
+    let request = plain_request(&parts, &guest.introduction()).unwrap();
     assert_eq!(request.headers()["x-forwarded-for"], "2001:db8::7");
     assert_eq!(request.headers()["x-forwarded-proto"], "http");
 }
@@ -139,7 +150,7 @@ fn rfc_h5_an_upgrade_is_asked_for_with_the_clients_key() {
         "Content-Length: 0\nOrigin: https://a\nSec-WebSocket-Protocol: b\n\
          Sec-WebSocket-Protocol: a\nSec-WebSocket-Extensions: x\nCookie: s=1\n",
     );
-    let request = upgrade_request(&parts, &visitor(), Compression::Strip).unwrap();
+    let request = upgrade_request(&parts, &guest().introduction(), &[]).unwrap();
     assert_eq!(
         lines(request.headers()),
         [
@@ -154,6 +165,9 @@ fn rfc_h5_an_upgrade_is_asked_for_with_the_clients_key() {
             "x-forwarded-for: 203.0.113.7",
             "x-forwarded-proto: https",
             "x-forwarded-host: example.com",
+            "x-forwarded-port: 443",
+            "x-real-ip: 203.0.113.7",
+            "x-request-id: 0123",
             "connection: Upgrade",
             "upgrade: websocket",
         ]
@@ -162,21 +176,19 @@ fn rfc_h5_an_upgrade_is_asked_for_with_the_clients_key() {
 }
 
 #[test]
-fn rfc_w14_uh27_extensions_are_stripped_or_passed_unchanged() {
+fn rfc_w14_uh27_only_what_may_be_offered_is() {
     let parts = opening(
         "Sec-WebSocket-Extensions: permessage-deflate;  client_max_window_bits\n\
          Sec-WebSocket-Extensions: x-Other\n",
     );
-    let offered = |compression| -> Vec<String> {
-        let request = upgrade_request(&parts, &visitor(), compression).unwrap();
+    let offered = |offered: &[Extension]| -> Vec<String> {
+        let request = upgrade_request(&parts, &guest().introduction(), offered).unwrap();
         let values = request.headers().get_all(SEC_WEBSOCKET_EXTENSIONS);
         values.iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     };
-    assert!(offered(Compression::Strip).is_empty());
-    assert_eq!(
-        offered(Compression::Pass),
-        ["permessage-deflate;  client_max_window_bits", "x-Other"]
-    );
+    assert!(offered(&[]).is_empty());
+    let all = Extension::read_all(&parts.headers).unwrap();
+    assert_eq!(offered(&all), ["permessage-deflate; client_max_window_bits, x-other"]);
 }
 
 #[test]
@@ -196,6 +208,8 @@ fn a_101_is_built_anew_and_carries_the_applications_fields() {
             ],
         )
         .headers,
+        &[],
+        &HeaderRules::default(),
     )
     .unwrap();
     assert_eq!(ours.status(), 101);
@@ -214,28 +228,30 @@ fn a_101_is_built_anew_and_carries_the_applications_fields() {
 
 #[test]
 fn rfc_h8_bm05_a_declined_upgrade_ends_the_connection() {
-    let redirect = declined(&answer(
+    let none = HeaderRules::default();
+    let redirect = answer(
         302,
         &[("Location", "/login"), ("Content-Length", "5"), ("Connection", "keep-alive")],
-    ));
+    );
+    let redirect = declined(&redirect, &none);
     assert_eq!(lines(redirect.unwrap().headers()), ["location: /login", "connection: close"]);
     let wrong_version = answer(
         426,
         &[("Upgrade", "h2c"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "8")],
     );
     assert_eq!(
-        lines(declined(&wrong_version).unwrap().headers()),
+        lines(declined(&wrong_version, &none).unwrap().headers()),
         ["sec-websocket-version: 8", "connection: close, Upgrade", "upgrade: websocket"]
     );
     assert_eq!(
-        lines(plain_response(&wrong_version).unwrap().headers()),
+        lines(answered(&wrong_version).unwrap().headers()),
         ["sec-websocket-version: 8", "connection: Upgrade", "upgrade: websocket"]
     );
 }
 
 #[test]
 fn bm16_an_answer_framed_twice_is_refused() {
-    let of = |fields: &[(&str, &str)]| plain_response(&answer(200, fields));
+    let of = |fields: &[(&str, &str)]| answered(&answer(200, fields));
     assert!(of(&[("Content-Length", "5"), ("Transfer-Encoding", "chunked")]).is_err());
     for length in ["", "+5", "5, 6", "5,", "x", "99999999999999999999"] {
         assert!(of(&[("Content-Length", length)]).is_err(), "{length:?}");
@@ -243,13 +259,13 @@ fn bm16_an_answer_framed_twice_is_refused() {
     assert!(of(&[("Content-Length", "5"), ("Content-Length", "6")]).is_err());
     let same = of(&[("Content-Length", "5, 5"), ("Content-Length", "05")]).unwrap();
     assert_eq!(lines(same.headers()), ["content-length: 5"]);
-    let no_content = plain_response(&answer(204, &[("Content-Length", "0")])).unwrap();
+    let no_content = answered(&answer(204, &[("Content-Length", "0")])).unwrap();
     assert!(no_content.headers().is_empty());
 }
 
 #[test]
 fn bm17_odd_but_valid_values_pass_and_hops_end() {
-    let answered = plain_response(&answer(
+    let answered = answered(&answer(
         200,
         &[
             ("Via", "1.1 x"),

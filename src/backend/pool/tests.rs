@@ -16,7 +16,7 @@ fn settings(backends: &[(&str, u32)]) -> Vec<BackendSettings> {
 }
 
 fn pool(backends: &[(&str, u32)]) -> Pool {
-    Pool::new(&settings(backends), |_| Arc::default())
+    Pool::new(&settings(backends), |_| Default::default())
 }
 
 fn key(ip: std::net::IpAddr) -> ClientKey {
@@ -109,7 +109,7 @@ fn an_ejected_backend_is_the_last_resort_and_a_reload_remembers_it() {
     });
     let reloaded = Pool::new(&settings(&[("b", 1), ("a", 9)]), |of| {
         let known = one.backends().iter().find(|backend| backend.id == of.id).unwrap();
-        Arc::clone(&known.health)
+        (Arc::clone(&known.health), Arc::clone(&known.counts))
     });
     for pool in [&one, &reloaded] {
         assert_eq!(up(pool, now), 1);

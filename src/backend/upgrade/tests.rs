@@ -2,7 +2,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::sleep;
 
 use super::*;
-use crate::backend::script::{connected, read_head, reply, sendable, visitor};
+use crate::backend::script::{connected, guest, read_head, reply, sendable};
 use crate::handshake::Asked;
 use crate::handshake::sample::opening;
 
@@ -31,8 +31,9 @@ async fn ask_with<Script: AsyncFnOnce(&mut TcpStream)>(
     let Ok(Asked::WebSocket(handshake)) = Asked::read(&head) else { panic!("{lines}") };
     let (dialled, mut stream) = connected().await;
     let backend = Arc::clone(&dialled.backend);
-    let visitor = visitor();
-    let asked = sendable(upgrade(dialled, &head, &handshake, &visitor, compression, limit));
+    let guest = guest();
+    let introduction = guest.introduction();
+    let asked = sendable(upgrade(dialled, &head, &handshake, &introduction, compression, limit));
     (tokio::join!(asked, script(&mut stream)).0, backend)
 }
 
@@ -60,7 +61,7 @@ async fn bodied(response: Response<Full<Bytes>>) -> Bytes {
 async fn rfc_w7_w13_a_flawless_101_opens_the_tunnel() {
     let upgraded = ask(&yes("Set-Cookie: a=1\r\nSec-WebSocket-Protocol: v2\r\n")).await.unwrap();
     assert_eq!(upgraded.subprotocol.as_deref(), Some("v2"));
-    assert!(!upgraded.deflate && upgraded.early.is_empty());
+    assert_eq!((upgraded.deflate, upgraded.early.len()), (Deflate::Off, 0));
     let headers = upgraded.response.headers();
     assert_eq!(upgraded.response.status(), 101);
     assert_eq!(headers[SEC_WEBSOCKET_ACCEPT], ACCEPT);
@@ -86,6 +87,9 @@ async fn the_backend_sees_a_regenerated_head() {
             "x-forwarded-for: 203.0.113.7",
             "x-forwarded-proto: https",
             "x-forwarded-host: example.com",
+            "x-forwarded-port: 443",
+            "x-real-ip: 203.0.113.7",
+            "x-request-id: 0123",
             "connection: Upgrade",
             "upgrade: websocket",
             "",
@@ -110,9 +114,10 @@ async fn bm12_frames_in_the_same_packet_are_kept() {
     let head = opening("");
     let Ok(Asked::WebSocket(handshake)) = Asked::read(&head) else { panic!() };
     let (dialled, mut stream) = connected().await;
-    let visitor = visitor();
+    let guest = guest();
+    let introduction = guest.introduction();
     let client = async {
-        let asked = upgrade(dialled, &head, &handshake, &visitor, Compression::Strip, LIMIT);
+        let asked = upgrade(dialled, &head, &handshake, &introduction, Compression::Strip, LIMIT);
         let mut upgraded = asked.await.unwrap();
         let mut heard = upgraded.early.to_vec();
         while heard.len() < 7 {
@@ -233,7 +238,19 @@ async fn rfc_h32_bm07_bm08_a_101_with_a_body_or_in_http_1_0_is_refused() {
 
 #[tokio::test]
 async fn rfc_w8_w9_bm10_bm11_choices_beyond_the_offer_are_refused() {
-    assert!(ask(&yes("Sec-WebSocket-Extensions: permessage-deflate\r\n")).await.unwrap().deflate);
+    for (compression, deflate, told) in [
+        (Compression::Pass, Deflate::Pass, "permessage-deflate"),
+        (Compression::Inspect, Deflate::Inspect, "permessage-deflate; client_no_context_takeover"),
+    ] {
+        let line = "Sec-WebSocket-Extensions: permessage-deflate";
+        let script = async |stream: &mut TcpStream| {
+            reply(stream, yes(&format!("{line}\r\n")).as_bytes()).await;
+        };
+        let lines = format!("{line}\n");
+        let upgraded = ask_with(&lines, compression, LIMIT, script).await.0.unwrap();
+        assert_eq!(upgraded.deflate, deflate);
+        assert_eq!(upgraded.response.headers()["sec-websocket-extensions"], told);
+    }
     for line in [
         "Sec-WebSocket-Extensions: x-unknown",
         "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=16",
@@ -315,9 +332,10 @@ async fn uh29_a_client_that_leaves_takes_the_backend_connection_along() {
     let head = opening("");
     let Ok(Asked::WebSocket(handshake)) = Asked::read(&head) else { panic!() };
     let (dialled, mut stream) = connected().await;
-    let visitor = visitor();
+    let guest = guest();
+    let introduction = guest.introduction();
     {
-        let asked = upgrade(dialled, &head, &handshake, &visitor, Compression::Strip, LIMIT);
+        let asked = upgrade(dialled, &head, &handshake, &introduction, Compression::Strip, LIMIT);
         tokio::select! {
             biased;
             _ = asked => panic!("nobody answered"),

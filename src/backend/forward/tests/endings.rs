@@ -156,8 +156,9 @@ async fn no_answer_ejects_a_backend_for_all_others() {
             reply(&mut stream, said.as_bytes()).await;
             stream.shutdown().await.unwrap();
         };
-        let visitor = visitor();
-        let _ = tokio::join!(forward(dialled, request, &visitor, SILENCE), script);
+        let guest = guest();
+        let introduction = guest.introduction();
+        let _ = tokio::join!(forward(dialled, request, &introduction, SILENCE), script);
         assert!(backend.health.is_up(Instant::now()), "{said}");
     }
 }

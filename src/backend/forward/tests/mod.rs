@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::backend::script::{connected, read_head, reply, sendable, visitor};
+use crate::backend::script::{connected, guest, read_head, reply, sendable};
 
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -36,8 +36,9 @@ where
         let dialled = dialled.lock().unwrap().take().expect("one request");
         let refused = &refused;
         async move {
-            let visitor = visitor();
-            let answer = sendable(forward(dialled, request, &visitor, silence)).await;
+            let guest = guest();
+            let introduction = guest.introduction();
+            let answer = sendable(forward(dialled, request, &introduction, silence)).await;
             Ok::<_, Infallible>(match answer {
                 Ok(response) => response.map(Either::Left),
                 Err(refusal) => {
@@ -108,6 +109,9 @@ async fn a_request_and_its_answer_pass_with_their_heads_made_anew() {
             "x-forwarded-for: 203.0.113.7",
             "x-forwarded-proto: https",
             "x-forwarded-host: a",
+            "x-forwarded-port: 443",
+            "x-real-ip: 203.0.113.7",
+            "x-request-id: 0123",
             "connection: close",
         ];
         assert_eq!(lines, expected);
