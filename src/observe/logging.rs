@@ -1,24 +1,26 @@
-//! Where lines go: to stderr, by a thread of their own, so that a stalled journal or a full pipe
-//! never stops a connection. Lines that find no room are counted and reported later.
+//! What the operator is told, through tracing: to standard error, by a thread of its own, so that
+//! a stalled journal or a full pipe never stops a connection.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
-use std::thread;
-use std::time::Duration;
+use std::panic;
+use std::sync::OnceLock;
 
+use tracing::error;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::access;
+use super::line::Line;
+use super::lines::{Lines, LogTarget, Sink};
+use super::stamp::Stamp;
 use crate::config::settings::{LogFormat, LogSettings};
 
-/// Begins to write records as told. Only the first call of a process counts: the format of a
-/// running process does not change.
+/// Begins to write as told. Only the first call of a process counts: the format of a running
+/// process does not change.
 pub fn init(settings: &LogSettings) -> LogFlush {
-    let lines = LINES.get_or_init(Lines::start).clone();
+    let lines = stderr(settings.format);
     let builder = tracing_subscriber::fmt()
         .with_max_level(settings.level)
-        .with_writer(lines.clone())
+        .with_writer(Told(lines.clone()))
         .with_target(false)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
     // An error means that an earlier call has set the format already.
@@ -26,64 +28,42 @@ pub fn init(settings: &LogSettings) -> LogFlush {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    // The default hook would write to standard error from the thread that panics, and wait there.
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string);
+        let payload = info.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let words = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        error!(place, words, "a task of ours has panicked and is lost; please report this");
+    }));
     LogFlush(lines)
 }
 
-/// Writes out what is queued when dropped, for at most two seconds.
+/// The lines to standard error; the format is for losses, and counts in the first call only.
+pub(super) fn stderr(format: LogFormat) -> Lines {
+    // Without the thread every line is counted as lost; the proxy itself goes on.
+    LINES.get_or_init(|| Lines::start("log", LogTarget::Stderr, Stderr(format)).0).clone()
+}
+
+/// Writes out what is queued when dropped, for at most two seconds a target.
 #[derive(Debug)]
 pub struct LogFlush(Lines);
 
 impl Drop for LogFlush {
     fn drop(&mut self) {
-        let (done, wait) = sync_channel(1);
-        // A full queue in front of a stalled stderr must not hold up the end of the process.
-        for _ in 0..FLUSH_TRIES {
-            match self.0.queue.try_send(Item::Flush(done.clone())) {
-                Ok(()) => {
-                    let _ = wait.recv_timeout(FLUSH_MAX);
-                    return;
-                }
-                Err(TrySendError::Full(_)) => thread::sleep(FLUSH_MAX / FLUSH_TRIES),
-                Err(TrySendError::Disconnected(_)) => return,
-            }
-        }
-    }
-}
-
-/// The way to the writing thread.
-#[derive(Clone, Debug)]
-pub struct Lines {
-    queue: SyncSender<Item>,
-    lost: Arc<AtomicU64>,
-}
-
-#[derive(Debug)]
-enum Item {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
-}
-
-impl Lines {
-    fn start() -> Self {
-        let (queue, items) = sync_channel(LINES_MAX);
-        let lost = Arc::new(AtomicU64::new(0));
-        let counted = lost.clone();
-        let writer = thread::Builder::new().name("log".into()).spawn(move || write(items, counted));
-        // Without the thread every line is counted as lost; the proxy itself goes on.
-        drop(writer);
-        Self { queue, lost }
+        // First: what is lost there is told of here.
+        access::flush();
+        self.0.flush();
     }
 }
 
 /// tracing formats a whole line and hands it over in one call.
-impl Write for Lines {
+#[derive(Clone, Debug)]
+struct Told(Lines);
+
+impl Write for Told {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.queue.try_send(Item::Line(line.to_vec())) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        self.0.send(line.to_vec());
         Ok(line.len())
     }
 
@@ -92,7 +72,7 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for Told {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -100,27 +80,56 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-fn write(items: Receiver<Item>, lost: Arc<AtomicU64>) {
-    let mut stderr = io::stderr();
-    for item in items {
-        let missing = lost.swap(0, Ordering::Relaxed);
-        // A line that cannot be written has nobody to be told to.
-        if missing > 0 {
-            let _ = writeln!(stderr, "tidegate: {missing} log lines were lost: stderr is too slow");
+/// Standard error, with the format of what is told of losses.
+struct Stderr(LogFormat);
+
+impl Sink for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        io::stderr().write_all(line)
+    }
+
+    fn tell(&mut self, lost: u64, error: Option<&io::Error>) -> io::Result<()> {
+        io::stderr().write_all(&notice(self.0, Stamp::now(), lost, error))
+    }
+}
+
+/// A line like those of tracing, which cannot be asked here: it would queue behind what is full.
+fn notice(format: LogFormat, now: Stamp, lost: u64, error: Option<&io::Error>) -> Vec<u8> {
+    let words = "lines were lost: standard error is too slow, or could not be written";
+    let error = error.map(io::Error::to_string);
+    match format {
+        LogFormat::Text => {
+            let error = error.map(|error| format!(" error={error:?}")).unwrap_or_default();
+            format!("{now}  WARN {words} lost={lost}{error}\n").into_bytes()
         }
-        match item {
-            Item::Line(line) => {
-                let _ = stderr.write_all(&line);
-            }
-            Item::Flush(done) => {
-                let _ = done.try_send(());
-            }
+        LogFormat::Json => {
+            let mut line = Line::begin(format);
+            line.show("timestamp", now);
+            line.text("level", "WARN");
+            line.text("message", words);
+            line.number("lost", lost);
+            line.text("error", error.as_deref());
+            line.end()
         }
     }
 }
 
 static LINES: OnceLock<Lines> = OnceLock::new();
-/// About 2 MiB of ordinary lines.
-const LINES_MAX: usize = 4096;
-const FLUSH_MAX: Duration = Duration::from_secs(1);
-const FLUSH_TRIES: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_in_the_format_of_all_other_lines() {
+        let now = Stamp::now();
+        let error = io::Error::from(io::ErrorKind::StorageFull);
+        let json = notice(LogFormat::Json, now, 7, Some(&error));
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!((&json["lost"], &json["level"]), (&7.into(), &"WARN".into()));
+        assert_eq!(json["error"], "no storage space");
+        let text = String::from_utf8(notice(LogFormat::Text, now, 7, None)).unwrap();
+        assert!(text.contains(" WARN ") && text.ends_with("lost=7\n"), "{text}");
+        assert!(serde_json::from_slice::<serde_json::Value>(text.as_bytes()).is_err());
+    }
+}

@@ -13,7 +13,9 @@ pub fn target(raw: &str, names: &[String]) -> String {
             Some(_) | None => (piece, ""),
         };
         match pair.split_once('=') {
-            Some((name, _)) if is_telling(&decoded(name), names) => {
+            Some((name, value))
+                if is_telling(&decoded(name), names) || is_telling_within(value, names) =>
+            {
                 shown.push_str(name);
                 shown.push_str("=[redacted]");
             }
@@ -22,6 +24,11 @@ pub fn target(raw: &str, names: &[String]) -> String {
         shown.push_str(separator);
     }
     cut(&shown)
+}
+
+/// A subprotocol, which some clients make of a credential, having no other place for it.
+pub fn subprotocol(raw: &str, names: &[String]) -> String {
+    if is_telling(raw, names) { REDACTED.to_owned() } else { cut(raw) }
 }
 
 /// An Origin, which a program may fill with anything.
@@ -55,6 +62,24 @@ pub fn cut(raw: &str) -> String {
     shown
 }
 
+/// A `traceparent` in the shape of W3C Trace Context (3.2): `version-traceid-parentid-flags`, in
+/// lower-case hexadecimal. Anything else is none.
+pub fn traceparent(raw: &[u8]) -> Option<&str> {
+    let text = str::from_utf8(raw).ok().filter(|text| text.len() == TRACEPARENT_LEN)?;
+    let hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let null = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let mut parts = text.split('-');
+    let [version, trace, parent, flags] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+    let lengths = [version, trace, parent, flags].map(str::len);
+    // Version ff is forbidden, and ids of zeros are invalid (3.2.2).
+    let lawful = lengths == [2, 32, 16, 2]
+        && [version, trace, parent, flags].into_iter().all(hex)
+        && version != "ff"
+        && !null(trace)
+        && !null(parent);
+    lawful.then_some(text)
+}
+
 /// `%74oken` is `token` to the application, so it is to us.
 fn decoded(name: &str) -> String {
     let bytes = name.as_bytes();
@@ -74,6 +99,13 @@ fn decoded(name: &str) -> String {
         }
     }
     String::from_utf8_lossy(&plain).into_owned()
+}
+
+/// Whether a value is itself a query with something to hide: `next=%2Fin%3Ftoken%3D1`.
+fn is_telling_within(value: &str, names: &[String]) -> bool {
+    let plain = decoded(value);
+    let mut pairs = plain.split(['?', '&', ';', '/', '#']).filter_map(|pair| pair.split_once('='));
+    plain != value && pairs.any(|(name, _)| is_telling(&decoded(name), names))
 }
 
 /// Whether a name, or one of its words, is listed; case and punctuation do not count.
@@ -102,7 +134,9 @@ fn bare(text: &str) -> impl Iterator<Item = u8> {
     text.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase())
 }
 
+const REDACTED: &str = "[redacted]";
 const SHOWN_MAX: usize = 256;
+const TRACEPARENT_LEN: usize = 55;
 
 #[cfg(test)]
 mod tests {
@@ -137,5 +171,44 @@ mod tests {
         assert_eq!(cut("a\u{1b}[31m\n\u{202e}"), "a\\u{1b}[31m\\u{a}\\u{202e}");
         assert_eq!(cut("short"), "short");
         assert_eq!(target("/%zz?%=1&%4=2&=", &["x".into()]), "/%zz?%=1&%4=2&=");
+    }
+    #[test]
+    fn only_a_lawful_traceparent_is_shown() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(traceparent(good.as_bytes()), Some(good));
+        let later = good.replace("00-4", "cc-4");
+        assert_eq!(traceparent(later.as_bytes()), Some(&*later));
+        for (from, to) in [
+            ("00-4", "ff-4"),
+            ("4bf9", "4BF9"),
+            ("4bf9", "4bg9"),
+            ("4bf9", "4bf"),
+            ("-01", "-01-"),
+            ("-01", "-1"),
+            ("-", "_"),
+            ("36-00", "3-600"),
+            ("4bf92f3577b34da6a3ce929d0e0e4736", "00000000000000000000000000000000"),
+            ("00f067aa0ba902b7", "0000000000000000"),
+            ("01", "\u{e9}"),
+        ] {
+            assert_eq!(traceparent(good.replace(from, to).as_bytes()), None, "{from} {to}");
+        }
+        assert_eq!(traceparent(b""), None);
+        assert_eq!(traceparent(&[0xff; 55]), None);
+    }
+
+    #[test]
+    fn a_credential_in_a_nested_query_or_a_subprotocol_is_hidden() {
+        let names = ["token".to_owned(), "bearer".to_owned()];
+        for (raw, shown) in [
+            ("/in?next=%2Fa%3Ftoken%3D1&b=2", "/in?next=[redacted]&b=2"),
+            ("/in?x=token%3dS", "/in?x=[redacted]"),
+            ("/in?a=1%26token=S&b", "/in?a=[redacted]&b"),
+            ("/in?next=%2Fa%3Fb%3D1", "/in?next=%2Fa%3Fb%3D1"),
+        ] {
+            assert_eq!(target(raw, &names), shown);
+        }
+        assert_eq!(subprotocol("base64url.bearer.k8s.io.c2VjcmV0", &names), "[redacted]");
+        assert_eq!(subprotocol("graphql-transport-ws", &names), "graphql-transport-ws");
     }
 }

@@ -1,0 +1,73 @@
+//! The time of day, as lines write it: RFC 3339 in UTC, to the millisecond.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A moment to be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Since 1970.
+    seconds: u64,
+    millis: u32,
+}
+
+impl Stamp {
+    /// Now; a clock before 1970 counts as 1970.
+    pub fn now() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a line says when it was written")]
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { seconds: since.as_secs(), millis: since.subsec_millis() }
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = date(self.seconds / DAY);
+        let (hour, minute) = (self.seconds % DAY / 3600, self.seconds / 60 % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:")?;
+        write!(f, "{:02}.{:03}Z", self.seconds % 60, self.millis)
+    }
+}
+
+/// Year, month and day of a day since 1970, in the Gregorian calendar.
+fn date(days: u64) -> (u64, u64, u64) {
+    // Counted from March 1 of the year 0, so that a leap day is the last of its year and every 400
+    // years are alike.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / ERA_DAYS, days % ERA_DAYS);
+    let leap_days = day_of_era / 1460 - day_of_era / 36_524 + day_of_era / 146_096;
+    let year_of_era = (day_of_era - leap_days) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // From March on, months have 31, 30, 31, 30, 31 days, and again.
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, past_new_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (400 * era + year_of_era + past_new_year, month, day)
+}
+
+const DAY: u64 = 86_400;
+const ERA_DAYS: u64 = 146_097;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_the_calendar_has_them() {
+        // As `date -u --date @seconds` says.
+        for (seconds, written) in [
+            (0, "1970-01-01T00:00:00.007Z"),
+            (951_782_399, "2000-02-28T23:59:59.007Z"),
+            (951_782_400, "2000-02-29T00:00:00.007Z"),
+            (951_868_800, "2000-03-01T00:00:00.007Z"),
+            (1_709_164_800, "2024-02-29T00:00:00.007Z"),
+            (1_735_689_599, "2024-12-31T23:59:59.007Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.007Z"),
+            // Beyond what 32 bits hold, with a sign and without.
+            (2_147_483_648, "2038-01-19T03:14:08.007Z"),
+            (4_294_967_296, "2106-02-07T06:28:16.007Z"),
+        ] {
+            assert_eq!(Stamp { seconds, millis: 7 }.to_string(), written);
+        }
+    }
+}
