@@ -1,0 +1,105 @@
+//! One family of metrics at a time, in the OpenMetrics text format.
+
+use std::fmt;
+
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::counters::Buckets;
+
+/// Label names and values of one row.
+pub(super) type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
+
+/// Where the families are written to.
+pub(super) struct Page<'e>(pub(super) DescriptorEncoder<'e>);
+
+impl Page<'_> {
+    /// Counts that only grow; `_total` is put behind the name.
+    pub(super) fn counters<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        rows: impl IntoIterator<Item = (Labels<'a, N>, u64)>,
+    ) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Counter, rows, |encoder, count| {
+            encoder.encode_counter::<NoLabelSet, u64, f64>(&count, None)
+        })
+    }
+
+    /// Times that only add up, in seconds; `_seconds_total` is put behind the name.
+    pub(super) fn times<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = (Labels<'a, N>, f64)>,
+    ) -> fmt::Result {
+        let unit = Some(Unit::Seconds);
+        self.family(name, help, unit, MetricType::Counter, rows, |encoder, seconds| {
+            encoder.encode_counter::<NoLabelSet, f64, f64>(&seconds, None)
+        })
+    }
+
+    /// Numbers that come and go.
+    pub(super) fn gauges<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        rows: impl IntoIterator<Item = (Labels<'a, N>, f64)>,
+    ) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Gauge, rows, |encoder, number| {
+            // Whole numbers as such: 9000, not 9000.0.
+            if number.fract() == 0.0 && number.abs() < 9e15 {
+                encoder.encode_gauge(&(number as i64))
+            } else {
+                encoder.encode_gauge(&number)
+            }
+        })
+    }
+
+    /// Distributions.
+    pub(super) fn histograms<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Unit,
+        rows: impl IntoIterator<Item = (Labels<'a, N>, Buckets)>,
+    ) -> fmt::Result {
+        self.family(name, help, Some(unit), MetricType::Histogram, rows, |encoder, read| {
+            let count = read.count();
+            encoder.encode_histogram::<NoLabelSet>(read.sum, count, &read.counts, None)
+        })
+    }
+
+    /// A constant with labels; `_info` is put behind the name.
+    pub(super) fn info<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: Labels<'_, N>,
+    ) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
+    }
+
+    fn family<'a, T, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        kind: MetricType,
+        rows: impl IntoIterator<Item = (Labels<'a, N>, T)>,
+        encode: impl Fn(&mut MetricEncoder<'_>, T) -> fmt::Result,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), kind)?;
+        for (labels, value) in rows {
+            if N == 0 {
+                encode(&mut family, value)?;
+            } else {
+                encode(&mut family.encode_family(&labels)?, value)?;
+            }
+        }
+        Ok(())
+    }
+}
