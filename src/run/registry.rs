@@ -1,26 +1,35 @@
-//! The sessions that are open: for looking, and for telling each of them to close.
+//! The sessions that are open: for looking, and for telling each of them to close. They lie in
+//! shards, so that whoever looks at all of them holds up few who come and go.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 
-use crate::tunnel::{Control, Order};
+use super::live::{Live, Seen};
+use crate::observe::metrics::BackendCounts;
+use crate::tunnel::{Control, Order, Progress};
+use crate::visitor::ClientKey;
 
 /// All open sessions, by their number.
 #[derive(Debug, Default)]
 pub struct Registry {
-    sessions: Mutex<HashMap<u64, Arc<Line>>>,
+    shards: [Shard; SHARDS],
     last: AtomicU64,
 }
 
-/// The line to one session: the order it has not yet read, and how to wake it.
-#[derive(Debug, Default)]
+/// The line to one session: the order it has not yet read, how to wake it, and its figures.
+#[derive(Debug)]
 pub struct Line {
     order: AtomicU8,
     waker: AtomicWaker,
+    /// What it relayed.
+    pub live: Live,
+    /// Counts up from 1.
+    pub session: u64,
 }
 
 /// A session's entry; it leaves the registry when dropped.
@@ -37,25 +46,37 @@ pub struct Registration {
 pub struct Orders {
     line: Arc<Line>,
     obeyed: u8,
+    seen: Seen,
 }
 
 impl Registry {
     /// Enters a new session.
-    pub fn register(self: &Arc<Self>) -> Registration {
+    pub fn register(
+        self: &Arc<Self>,
+        client: ClientKey,
+        counts: &Arc<BackendCounts>,
+        uptime: Duration,
+    ) -> Registration {
         let session = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let line = Arc::<Line>::default();
-        self.lock().insert(session, line.clone());
+        let live = Live::new(client, counts.clone(), uptime);
+        let (order, waker) = (AtomicU8::default(), AtomicWaker::default());
+        let line = Arc::new(Line { order, waker, live, session });
+        self.shard(session).insert(session, line.clone());
         Registration { registry: self.clone(), session, line }
     }
 
     /// The lines to all sessions open now, in no particular order.
     pub fn lines(&self) -> Vec<Arc<Line>> {
-        self.lock().values().cloned().collect()
+        let mut lines = Vec::new();
+        for shard in &self.shards {
+            lines.extend(lock(shard).values().cloned());
+        }
+        lines
     }
 
     /// How many sessions are open.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
     /// Gives every session this order.
@@ -65,8 +86,8 @@ impl Registry {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Line>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, session: u64) -> MutexGuard<'_, HashMap<u64, Arc<Line>>> {
+        lock(&self.shards[session as usize % SHARDS])
     }
 }
 
@@ -85,13 +106,13 @@ impl Line {
 impl Registration {
     /// What the session's tunnel listens to.
     pub fn orders(&self) -> Orders {
-        Orders { line: self.line.clone(), obeyed: 0 }
+        Orders { line: self.line.clone(), obeyed: 0, seen: Seen::default() }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut sessions = self.registry.lock();
+        let mut sessions = self.registry.shard(self.session);
         sessions.remove(&self.session);
         if sessions.is_empty() {
             sessions.shrink_to_fit();
@@ -100,6 +121,10 @@ impl Drop for Registration {
 }
 
 impl Control for Orders {
+    fn relayed(&mut self, progress: &Progress<'_>) {
+        self.line.live.relayed(self.line.session, &mut self.seen, progress);
+    }
+
     fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order> {
         let mut rank = self.line.order.load(Ordering::Acquire);
         if rank <= self.obeyed {
@@ -115,6 +140,15 @@ impl Control for Orders {
     }
 }
 
+fn lock(shard: &Shard) -> MutexGuard<'_, HashMap<u64, Arc<Line>>> {
+    // Whole entries only are put in and taken out.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A share of the sessions.
+type Shard = Mutex<HashMap<u64, Arc<Line>>>;
+
+const SHARDS: usize = 16;
 const DRAIN: u8 = 1;
 const CUT: u8 = 2;
 
@@ -123,11 +157,23 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
+    use crate::visitor::{ClientAddr, KeyPrefixes};
+
+    /// What a registration costs beside its key in the map.
+    #[test]
+    fn a_line_is_small() {
+        assert!(size_of::<Line>() <= 120, "{} B", size_of::<Line>());
+        assert!(size_of::<Orders>() <= 40, "{} B", size_of::<Orders>());
+    }
 
     #[test]
     fn an_order_is_read_once_and_cut_outranks_drain() {
         let registry = Arc::new(Registry::default());
-        let entry = registry.register();
+        let client = ClientKey::new(
+            &ClientAddr::new("192.0.2.1:1".parse().unwrap()),
+            KeyPrefixes::default(),
+        );
+        let entry = registry.register(client, &Arc::default(), Duration::ZERO);
         let mut orders = entry.orders();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(orders.poll_order(&mut cx).is_pending());
