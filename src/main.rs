@@ -58,6 +58,9 @@ fn serve(config: PathBuf) -> ExitCode {
         // Only names of backends are looked up there; a resolver that hangs gets no more.
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("tidegate")
+        // A tunnel with much to do wakes itself; sockets and timers of others are looked at in
+        // between.
+        .event_interval(EVENT_INTERVAL)
         .enable_all()
         .build();
     let runtime = match runtime {
@@ -116,5 +119,7 @@ fn fail(fault: &str) -> ExitCode {
 }
 
 const BLOCKING_THREADS_MAX: usize = 64;
+/// Polls of tasks between two looks at sockets and timers; tokio's own is 61.
+const EVENT_INTERVAL: u32 = 16;
 /// sysexits.h: something in the configuration is wrong.
 const EX_CONFIG: u8 = 78;

@@ -78,6 +78,7 @@ struct Demo {
     backend: Backend,
     pressed: mpsc::Receiver<()>,
     address: SocketAddr,
+    admin: SocketAddr,
 }
 
 /// Why the demo cannot begin.
@@ -120,17 +121,20 @@ impl Demo {
         let behind = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let behind = behind.await.map_err(DemoFault::Backend)?;
         let leads_to = behind.local_addr().map_err(DemoFault::Backend)?;
-        let settings = settings(address, leads_to, certificate::make()?)?;
+        let mut settings = settings(address, leads_to, certificate::make()?)?;
+        let admin = free(SocketAddr::new(listen.ip(), 0))?;
+        settings.admin = Some(admin);
         let (press, pressed) = mpsc::channel(1);
         let page = Page::of(&settings);
         let backend = Backend::start(behind, page, press);
-        Ok(Self { settings, backend, pressed, address })
+        Ok(Self { settings, backend, pressed, address, admin })
     }
 
     /// What to tell the person at the terminal.
     fn welcome(&self) -> String {
         WELCOME
             .replace("{{address}}", &self.address.to_string())
+            .replace("{{admin}}", &self.admin.to_string())
             .replace("{{tunnels}}", &self.settings.caps.tunnels_per_client.to_string())
     }
 
@@ -224,7 +228,8 @@ choose \"Advanced\" and go on. On the page you can
   Open too many        one client may hold {{tunnels}} WebSockets: the next is refused with 429
   Drain the demo       a restart: closed with 1012 one after another, then all come back
 
-Each of these leaves a record below. Ctrl-C ends the demo.
+Each of these leaves a record below, and shows at once on the status page:
+http://{{admin}}/status (for Prometheus: /metrics). Ctrl-C ends the demo.
 ";
 
 /// Signals that may wait for the proxy: to leave, to hurry, and a little more.
@@ -265,6 +270,8 @@ mod tests {
         assert_eq!(page, Page { message_max: 1 << 20, tunnels_max: 32, drain_window_ms: 3000 });
         let welcome = demo.welcome();
         assert!(welcome.contains(&format!("https://{}\n", demo.address)), "{welcome}");
+        assert!(welcome.contains(&format!("http://{}/status", demo.admin)), "{welcome}");
+        assert_eq!(demo.settings.admin, Some(demo.admin));
         assert!(welcome.contains("hold 32 WebSockets") && !welcome.contains("{{"), "{welcome}");
     }
 

@@ -23,7 +23,7 @@ impl Page {
     pub fn of(settings: &Settings) -> Self {
         let terms = settings.routes.first().map(|route| &route.terms);
         Self {
-            message_max: terms.and_then(|terms| terms.message_from_client_max).unwrap_or(0),
+            message_max: terms.and_then(|terms| terms.from_client.message).map_or(0, |cap| cap.max),
             tunnels_max: settings.caps.tunnels_per_client,
             drain_window_ms: settings.drain.window.as_millis(),
         }

@@ -11,10 +11,16 @@ pub fn of_drop(dropped: &Dropped, generation: &Generation) -> Deciding {
     let value = match dropped {
         Dropped::ClientFull => Some(settings.caps.connections_per_client.to_string()),
         Dropped::GateFull => Some(generation.room.connections.to_string()),
+        Dropped::ProxyHeaderUntrusted => Some(settings.trusted.to_string()),
+        Dropped::ProxyHeaderMissing => Some("true".to_owned()),
+        Dropped::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
         Dropped::TlsTimeout => Some(show_duration(settings.timeouts.tls)),
         Dropped::HeadTimeout => Some(show_duration(settings.timeouts.head)),
         Dropped::WriteStall => Some(show_duration(settings.timeouts.http_silence)),
-        Dropped::TlsFailed(_) | Dropped::Gone(_) | Dropped::HeadBad(_) => None,
+        Dropped::ProxyHeaderBad(_)
+        | Dropped::TlsFailed(_)
+        | Dropped::Gone(_)
+        | Dropped::HeadBad(_) => None,
     };
     Deciding { key: dropped.key(), value }
 }

@@ -99,6 +99,9 @@ async fn accept(gate: Arc<Gate>, listener: Listener, key: DoorKey) {
             gate.tasks.spawn(journey::serve(gate.clone(), accepted, key));
         }
         Event::Paused(reason, pause) => {
+            if let Some(counts) = gate.generation().listener_counts(key) {
+                counts.pauses.add_one();
+            }
             if told.is_none_or(|then| now().duration_since(then) > TELL_EVERY) {
                 told = Some(now());
                 let open = gate.occupancy.connections();

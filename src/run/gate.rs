@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::server::ProducesTickets;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -11,7 +11,10 @@ use tokio_util::task::TaskTracker;
 use super::generation::Generation;
 use super::lifecycle::Phase;
 use super::registry::Registry;
+use super::reload::Reloaded;
+use super::status::Watch;
 use crate::admit::Occupancy;
+use crate::observe::metrics::Metrics;
 
 /// The house itself.
 pub struct Gate {
@@ -25,6 +28,14 @@ pub struct Gate {
     pub tasks: TaskTracker,
     /// Ticket keys, kept over reloads.
     pub ticketer: Arc<dyn ProducesTickets>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// How the last reload went; `None` before the first.
+    pub reloaded: ArcSwapOption<Reloaded>,
+    /// Who watches.
+    pub watch: Watch,
+    /// When it was opened, in seconds since 1970.
+    pub born: f64,
     /// How many descriptors the process may open.
     pub descriptors: usize,
     started: Instant,
@@ -38,6 +49,10 @@ impl Gate {
         descriptors: usize,
     ) -> Self {
         Self {
+            metrics: generation.metrics.clone(),
+            reloaded: ArcSwapOption::empty(),
+            born: wall(),
+            watch: Watch::default(),
             generation: ArcSwap::from_pointee(generation),
             phase: watch::Sender::new(Phase::Running),
             occupancy: Arc::default(),
@@ -84,4 +99,11 @@ impl Gate {
 /// The clock, for `run` alone.
 pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// The time of day in seconds since 1970, for those who read; nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks for the time of day")]
+pub fn wall() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
 }

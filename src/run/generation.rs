@@ -11,12 +11,13 @@ use super::descriptors::{Room, room};
 use super::doors::{self, DoorKey};
 use crate::accept::{CertTable, TlsTerminator};
 use crate::admit::{HandshakeRate, OriginRules, RouteCount, RouteTable};
-use crate::backend::{Health, Pool};
+use crate::backend::{Backend, Health, Manner, Pool};
 use crate::config::Later;
 use crate::config::settings::{
     BackendSettings, Compression, ListenerSettings, RouteSettings, Settings, Timeouts,
 };
 use crate::config::values::BackendAddress;
+use crate::observe::metrics::{BackendState, ListenerCounts, Metrics, RouteCounts};
 use crate::ws::Terms;
 
 /// One configuration in force.
@@ -35,6 +36,10 @@ pub struct Generation {
     pub route_list: Vec<Arc<Route>>,
     /// Buckets of the handshake rate.
     pub rate: Arc<HandshakeRate>,
+    /// What is counted, across generations.
+    pub metrics: Arc<Metrics>,
+    /// One for each listener, in their order.
+    listener_counts: Vec<Arc<ListenerCounts>>,
 }
 
 /// What a request, and then its session, is held to. A session keeps its route, and nothing else
@@ -51,8 +56,12 @@ pub struct Route {
     pub tunnels_max: Option<usize>,
     /// Its tunnels, across generations.
     pub tunnels: RouteCount,
+    /// What is counted of it, likewise.
+    pub counts: Arc<RouteCounts>,
     /// What happens to compression offers.
     pub compression: Compression,
+    /// How backends are spoken to.
+    pub manner: Manner,
     /// Where it leads.
     pub pool: Pool,
     /// What its sessions are held to.
@@ -73,17 +82,21 @@ impl Generation {
         let listeners = settings.listeners.len();
         let room =
             room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
+        faults.extend(settings.records_refused());
         let tls = terminator(&settings, ticketer).map_err(|more| faults.extend(more)).ok();
         let (Some(room), Some(tls), true) = (room, tls, faults.is_empty()) else {
             return Err(faults);
         };
+        let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
+        metrics.forget_unused();
         let mut routes = RouteTable::default();
         let mut healths = healths(previous);
         let mut route_list = Vec::new();
         for of in &settings.routes {
             let same = |route: &&Arc<Route>| route.name == of.name;
             let before = previous.and_then(|previous| previous.route_list.iter().find(same));
-            let route = Arc::new(Route::build(of, &settings.timeouts, before, &mut healths));
+            let route =
+                Arc::new(Route::build(of, &settings.timeouts, before, &mut healths, &metrics));
             routes.insert(&of.host, of.path.clone(), route.clone());
             route_list.push(route);
         }
@@ -94,12 +107,35 @@ impl Generation {
             .filter(|rate| rate.has_quota(per_second, burst))
             .unwrap_or_else(|| Arc::new(HandshakeRate::new(per_second, burst)));
         let number = previous.map_or(1, |previous| previous.number + 1);
-        Ok(Self { number, settings, room, tls, routes, route_list, rate })
+        let listener_counts =
+            settings.listeners.iter().map(|listener| metrics.listener(&listener.name)).collect();
+        Ok(Self { number, settings, room, tls, routes, route_list, rate, metrics, listener_counts })
     }
 
     /// The listener behind a door, unless it was removed.
     pub fn listener(&self, door: DoorKey) -> Option<&ListenerSettings> {
         doors::keys(&self.settings.listeners).find(|(key, _)| *key == door).map(|(_, found)| found)
+    }
+
+    /// The listeners, each with what is counted of it.
+    pub fn listeners(&self) -> impl Iterator<Item = (&ListenerSettings, &Arc<ListenerCounts>)> {
+        self.settings.listeners.iter().zip(&self.listener_counts)
+    }
+
+    /// What is counted of the listener behind a door.
+    pub fn listener_counts(&self, door: DoorKey) -> Option<&Arc<ListenerCounts>> {
+        let mut keys = doors::keys(&self.settings.listeners);
+        keys.position(|(key, _)| key == door).and_then(|place| self.listener_counts.get(place))
+    }
+
+    /// Every backend of every route, and whether it is up.
+    pub fn backend_states(&self, now: Instant) -> Vec<BackendState> {
+        let backends = self.route_list.iter().flat_map(|route| route.pool.backends());
+        let state = |backend: &Arc<Backend>| {
+            let up = backend.health.is_up(now.into());
+            BackendState { counts: backend.counts.clone(), up }
+        };
+        backends.map(state).collect()
     }
 
     /// Backends that are up, and all of them; a backend that several routes share counts once.
@@ -120,10 +156,12 @@ impl Route {
         timeouts: &Timeouts,
         before: Option<&Arc<Route>>,
         healths: &mut Healths,
+        metrics: &Metrics,
     ) -> Self {
-        let health = |backend: &BackendSettings| {
+        let counts = metrics.route(&of.name);
+        let known = |backend: &BackendSettings| {
             let whose = (backend.id.clone(), backend.address.clone());
-            healths.entry(whose).or_default().clone()
+            (healths.entry(whose).or_default().clone(), metrics.backend(&counts, &backend.id))
         };
         Self {
             name: of.name.clone(),
@@ -132,9 +170,16 @@ impl Route {
             tunnels_max: of.tunnels,
             tunnels: before.map(|route| route.tunnels.clone()).unwrap_or_default(),
             compression: of.compression,
-            pool: Pool::new(&of.backends, health),
+            manner: Manner {
+                send_proxy: of.send_proxy,
+                send_forwarded: of.send_forwarded,
+                request_headers: of.request_headers.clone(),
+                response_headers: of.response_headers.clone(),
+            },
+            pool: Pool::new(&of.backends, known),
             terms: of.terms.clone(),
             timeouts: *timeouts,
+            counts,
         }
     }
 }

@@ -6,14 +6,18 @@ use std::time::Instant;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{HOST, ORIGIN};
+use hyper::header::{HOST, ORIGIN, USER_AGENT};
 
 use super::deciding;
 use super::gate::now;
 use super::generation::{Generation, Route};
 use super::journey::Connection;
 use crate::backend::Backend;
-use crate::observe::{Deciding, Refused, authority, origin, refused, target};
+use crate::observe::metrics::Metrics;
+use crate::observe::{
+    Deciding, Packed, Particulars, Refused, authority, cut, origin, refused, subprotocol, target,
+    traceparent,
+};
 use crate::outcome::Refusal;
 
 /// What a record of a request will say. Dropped without a word, it says that the client left.
@@ -25,10 +29,16 @@ pub struct Inquiry {
     host: Box<str>,
     target: Box<str>,
     origin: Option<Box<str>>,
+    user_agent: Option<Box<str>>,
+    traceparent: Option<Box<str>>,
     redact: Arc<[String]>,
+    /// What the request is known by, here and at the backend.
+    pub request_id: Box<str>,
     /// Number of the configuration that judges it.
     pub generation: u64,
-    began: Instant,
+    /// When its head was whole.
+    pub began: Instant,
+    metrics: Arc<Metrics>,
     open: bool,
 }
 
@@ -39,6 +49,7 @@ impl Inquiry {
         connection: Arc<Connection>,
         generation: &Generation,
         request: &Request<Incoming>,
+        request_id: Box<str>,
         began: Instant,
     ) -> Self {
         let text = |name| request.headers().get(name).map(|v| first(v.as_bytes()));
@@ -51,16 +62,31 @@ impl Inquiry {
             host: named.or_else(|| text(HOST)).unwrap_or_default(),
             target: first(target.unwrap_or_default().as_bytes()),
             origin: text(ORIGIN),
+            user_agent: text(USER_AGENT),
+            traceparent: trace(request),
             redact: generation.settings.log.redact.clone(),
+            request_id,
             generation: generation.number,
             began,
+            metrics: generation.metrics.clone(),
             open: true,
         }
     }
 
-    /// `Host` and target as a record may show them.
-    pub fn shown(&self) -> (Box<str>, Box<str>) {
-        (authority(&self.host).into(), target(&self.target, &self.redact).into())
+    /// What the request said of itself, as a record may show it; the backend chose the
+    /// subprotocol.
+    pub fn shown(&self, chosen: Option<&str>) -> Packed {
+        let hidden = |raw: &str| target(raw, &self.redact);
+        let chosen = chosen.map(|raw| subprotocol(raw, &self.redact));
+        Particulars {
+            host: &authority(&self.host),
+            target: &target(&self.target, &self.redact),
+            user_agent: self.user_agent.as_deref().map(hidden).as_deref(),
+            request_id: Some(&cut(&self.request_id)),
+            traceparent: self.traceparent.as_deref(),
+            subprotocol: chosen.as_deref(),
+        }
+        .pack()
     }
 
     /// The route is known.
@@ -86,15 +112,15 @@ impl Inquiry {
 
     fn record(&mut self, refusal: &Refusal, deciding: Deciding) {
         self.open = false;
-        let (host, target) = self.shown();
+        self.metrics.refused(refusal);
+        let shown = self.shown(None);
         let origin = self.origin.as_ref().map(|sent| origin(sent, &self.redact));
         refused(&Refused {
             visitor: &self.connection.visitor,
             refusal,
             route: self.route.as_ref().map(|route| &*route.name),
             backend: self.backend.as_ref().map(|backend| &*backend.id),
-            host: &host,
-            target: &target,
+            particulars: shown.particulars(),
             origin: origin.as_deref(),
             deciding,
             age: now().duration_since(self.began),
@@ -106,6 +132,13 @@ impl Inquiry {
 /// A copy of the first [`KEPT_MAX`] bytes, made fit for a record only if there is to be one.
 fn first(raw: &[u8]) -> Box<str> {
     String::from_utf8_lossy(&raw[..raw.len().min(KEPT_MAX)]).into()
+}
+
+/// Of several, nobody knows which one counts.
+fn trace(request: &Request<Incoming>) -> Option<Box<str>> {
+    let mut lines = request.headers().get_all("traceparent").iter();
+    let only = lines.next().filter(|_| lines.next().is_none())?;
+    traceparent(only.as_bytes()).map(Into::into)
 }
 
 impl Drop for Inquiry {

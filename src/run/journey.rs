@@ -1,38 +1,55 @@
 //! The whole story of a connection, in one file: accepted, secured, asked, admitted, led to a
 //! backend, and handed to its tunnel. The stages are in the rooms; the order is here.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
+use super::chance::{fraction, request_id};
 use super::deciding;
 use super::doors::DoorKey;
 use super::gate::{Gate, now};
 use super::generation::{Generation, Route};
 use super::inquiry::Inquiry;
 use super::session::{Plan, open};
-use crate::accept::Accepted;
+use crate::accept::{Accepted, read_proxy_header};
 use crate::admit::{self, Body, HeadLimits, Permit, boxed, text};
-use crate::backend::{self, Dialled, NotUpgraded};
+use crate::backend::{self, Dialled, Introduction, NotUpgraded};
 use crate::config::origin::Origin;
-use crate::config::settings::ListenerSettings;
-use crate::handshake::{Asked, Authority, Handshake, RoutePath};
+use crate::config::settings::{ListenerSettings, TlsStreamKind};
+use crate::handshake::{Asked, Authority, Forwarded, Handshake, RoutePath};
 use crate::observe::dropped;
+use crate::observe::metrics::{Counted, Step};
 use crate::outcome::{Dropped, Refusal};
-use crate::stream::{PlainStream, StockStream, Stream};
-use crate::visitor::{ClientAddr, ClientKey, Visitor};
+use crate::stream::{PlainStream, Stream};
+use crate::visitor::{KnownBy, Visitor};
 
-/// One client's connection: it counts until the last thing born of it is gone.
+/// One client on a connection: its peer, or whom that forwards for. The connection counts until the
+/// last thing born of it is gone.
 #[derive(Debug)]
 pub struct Connection {
     /// Whose it is.
     pub visitor: Visitor,
-    _permit: Permit,
+    /// Held by the peer's own view, and so by all that hold on to that.
+    _permit: Option<Permit>,
+    _counted: Option<Counted>,
+    _peer: Option<Arc<Connection>>,
+}
+
+/// What all requests of one connection have in common; gone when its HTTP phase is over.
+struct Ground {
+    gate: Arc<Gate>,
+    connection: Arc<Connection>,
+    /// Where the client's connection came to.
+    local: SocketAddr,
+    health: Option<String>,
+    slot: Slot,
 }
 
 /// Where an answer leaves the tunnel that shall follow it.
-type Slot = Arc<Mutex<Option<Plan>>>;
+type Slot = Mutex<Option<Plan>>;
 
 /// One TCP connection, from the door it came in by to its record.
 pub async fn serve(gate: Arc<Gate>, accepted: Accepted, door: DoorKey) {
@@ -40,10 +57,12 @@ pub async fn serve(gate: Arc<Gate>, accepted: Accepted, door: DoorKey) {
     let generation = gate.generation();
     // Accepted while a reload removed the listener.
     let Some(listener) = generation.listener(door) else { return };
-    let addr = ClientAddr::new(accepted.peer);
-    let key = ClientKey::new(&addr, generation.settings.client_key);
-    let mut visitor = Visitor { addr, key, listener: listener.name.clone(), tls: None };
-    if let Err(why) = enter(&gate, &generation, listener, accepted, &mut visitor).await {
+    let counted = generation.listener_counts(door).map(|counts| counts.accepted());
+    let prefixes = generation.settings.client_key;
+    let mut visitor = Visitor::new(accepted.peer, prefixes, listener.name.clone());
+    let entered = enter(&gate, &generation, listener, accepted, counted, &mut visitor);
+    if let Err(why) = entered.await {
+        gate.metrics.dropped(&why);
         let deciding = deciding::of_drop(&why, &generation);
         dropped(&visitor, &why, deciding, now().duration_since(began));
     }
@@ -54,39 +73,70 @@ async fn enter(
     gate: &Arc<Gate>,
     generation: &Generation,
     listener: &ListenerSettings,
-    accepted: Accepted,
+    mut accepted: Accepted,
+    counted: Option<Counted>,
     visitor: &mut Visitor,
 ) -> Result<(), Dropped> {
-    let most_per_client = generation.settings.caps.connections_per_client;
-    let most = generation.room.connections;
-    let permit = gate.occupancy.connection(visitor.key, most, most_per_client)?;
-    let health = listener.health_path.clone();
+    let settings = &generation.settings;
+    if listener.proxy_protocol && !settings.trusted.has(&visitor.addr) {
+        return Err(Dropped::ProxyHeaderUntrusted);
+    }
+    let mut permit = gate.occupancy.connection(generation.room.connections)?;
+    // A peer that is gone already shows itself at the first read.
+    let mut local = accepted.io.local_addr().unwrap_or(listener.address);
+    if listener.proxy_protocol {
+        let reading = read_proxy_header(&mut accepted.io, settings.timeouts.proxy_header);
+        if let Some(proxied) = Box::pin(reading).await? {
+            let (by, prefixes) = (KnownBy::ProxyHeader, settings.client_key);
+            *visitor = visitor.on_behalf_of(proxied.source, by, prefixes);
+            gate.metrics.named(by);
+            local = proxied.destination;
+        }
+    }
+    // A trusted proxy brings the connections of many clients.
+    if !settings.trusted.has(&visitor.addr) {
+        permit.count_for(visitor.key, settings.caps.connections_per_client)?;
+    }
+    let connection = |visitor| {
+        let _permit = Some(permit);
+        Connection { visitor, _permit, _counted: counted, _peer: None }
+    };
+    let ground = |visitor: &Visitor| Ground {
+        gate: gate.clone(),
+        connection: Arc::new(connection(visitor.clone())),
+        local,
+        health: listener.health_path.clone(),
+        slot: Slot::default(),
+    };
     match (&generation.tls, listener.tls) {
         (Some(tls), true) => {
-            let limit = generation.settings.timeouts.tls;
-            let (stream, facts) = Box::pin(tls.terminate(accepted.io, limit)).await?;
-            visitor.tls = Some(facts);
-            let connection = Connection { visitor: visitor.clone(), _permit: permit };
-            converse(gate, StockStream::new(stream), connection, health).await
+            let (limit, began) = (settings.timeouts.tls, now());
+            let took = || gate.metrics.took(Step::Tls, now().duration_since(began));
+            match settings.tls {
+                TlsStreamKind::Lean => {
+                    let (stream, facts) = Box::pin(tls.terminate(accepted.io, limit)).await?;
+                    took();
+                    (visitor.secure, visitor.tls) = (true, Some(facts));
+                    converse(stream, ground(visitor)).await
+                }
+                TlsStreamKind::Stock => {
+                    let (stream, facts) = Box::pin(tls.terminate_stock(accepted.io, limit)).await?;
+                    took();
+                    (visitor.secure, visitor.tls) = (true, Some(facts));
+                    converse(stream, ground(visitor)).await
+                }
+            }
         }
         // A listener that speaks TLS never exists without certificates.
         (None, true) => Ok(()),
-        (_, false) => {
-            let connection = Connection { visitor: visitor.clone(), _permit: permit };
-            converse(gate, PlainStream::new(accepted.io), connection, health).await
-        }
+        (_, false) => converse(PlainStream::new(accepted.io), ground(visitor)).await,
     }
 }
 
 /// HTTP until the connection ends, or until it becomes a tunnel.
-async fn converse<S: Stream + Send + 'static>(
-    gate: &Arc<Gate>,
-    stream: S,
-    connection: Connection,
-    health: Option<String>,
-) -> Result<(), Dropped> {
-    let connection = Arc::new(connection);
-    let slot = Slot::default();
+async fn converse<S: Stream + Send + 'static>(stream: S, ground: Ground) -> Result<(), Dropped> {
+    let ground = Arc::new(ground);
+    let gate = &ground.gate;
     let generation = gate.generation();
     let limits = HeadLimits {
         head: generation.settings.timeouts.head,
@@ -94,12 +144,11 @@ async fn converse<S: Stream + Send + 'static>(
     };
     drop(generation);
     let answers = |request, framing| {
-        let health = health.clone();
-        let (gate, connection, slot) = (gate.clone(), connection.clone(), slot.clone());
-        async move { answer(&gate, &connection, &slot, health.as_deref(), request, framing).await }
+        let ground = ground.clone();
+        async move { ground.answer(request, framing).await }
     };
     let served = Box::pin(admit::serve(stream, limits, gate.draining(), answers)).await;
-    let plan = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let plan = ground.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (served, plan) {
         (Ok(Some(served)), Some(plan)) => {
             open(gate, served, plan);
@@ -114,84 +163,119 @@ async fn converse<S: Stream + Send + 'static>(
     }
 }
 
-/// One request: an answer in any case, and a record if it is not the one that was asked for.
-async fn answer(
-    gate: &Arc<Gate>,
-    connection: &Arc<Connection>,
-    slot: &Slot,
-    health: Option<&str>,
-    request: Request<Incoming>,
-    framing: Result<(), Refusal>,
-) -> Response<Body> {
-    if framing.is_ok() && health.is_some_and(|path| path == request.uri().path()) {
-        return health_word(gate);
-    }
-    let generation = gate.generation();
-    let mut inquiry = Inquiry::begin(connection.clone(), &generation, &request, now());
-    let decided = match framing {
-        Ok(()) => consider(gate, &generation, connection, slot, request, &mut inquiry).await,
-        Err(refusal) => Err(refusal),
-    };
-    match decided {
-        Ok(response) => {
-            inquiry.close();
-            response
+impl Ground {
+    /// One request: an answer in any case, and a record if it is not the one that was asked for.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        framing: Result<(), Refusal>,
+    ) -> Response<Body> {
+        let health = self.health.as_deref();
+        if framing.is_ok() && health.is_some_and(|path| path == request.uri().path()) {
+            return health_word(&self.gate);
         }
-        Err(refusal) => {
-            inquiry.refuse(refusal, &generation);
-            admit::refuse(&refusal, super::chance::fraction())
-        }
-    }
-}
-
-/// Refuses a request, forwards it, or prepares its tunnel.
-async fn consider(
-    gate: &Arc<Gate>,
-    generation: &Generation,
-    connection: &Arc<Connection>,
-    slot: &Slot,
-    request: Request<Incoming>,
-    inquiry: &mut Inquiry,
-) -> Result<Response<Body>, Refusal> {
-    let (head, body) = request.into_parts();
-    let asked = Asked::read(&head)?;
-    let route = find(generation, &connection.visitor, asked.authority(), asked.path())?;
-    inquiry.on(route);
-    let visitor = &connection.visitor;
-    let handshake = match asked {
-        Asked::WebSocket(handshake) => handshake,
-        Asked::Plain(_) if !route.http => return Err(Refusal::NotWebsocket),
-        Asked::Plain(_) => {
-            let request = Request::from_parts(head, body);
-            let dialled = dial(route, visitor).await?;
-            inquiry.at(&dialled.backend);
-            let silence = route.timeouts.http_silence;
-            let answer = backend::forward(dialled, request, visitor, silence).await?;
-            return Ok(answer.map(boxed));
-        }
-    };
-    let permit = admit_session(gate, generation, route, visitor, &handshake)?;
-    let dialling = now();
-    let dialled = dial(route, visitor).await?;
-    inquiry.at(&dialled.backend);
-    let limit = route.timeouts.backend_answer;
-    let upgrading = backend::upgrade(dialled, &head, &handshake, visitor, route.compression, limit);
-    match upgrading.await {
-        Ok(upgraded) => {
-            let (response, plan) =
-                Plan::new(gate, connection, route, permit, upgraded, dialling, inquiry);
-            // A drain that began meanwhile may have called the roll already. One that begins from
-            // here on finds this session on it.
-            if gate.is_draining() {
-                return Err(Refusal::Draining);
+        let generation = self.gate.generation();
+        let (connection, mut said) = self.client_of(&request, &generation);
+        let request_id = said.request_id.take().unwrap_or_else(request_id);
+        let mut inquiry =
+            Inquiry::begin(connection.clone(), &generation, &request, request_id, now());
+        let decided = match framing {
+            Ok(()) => self.consider(&generation, &connection, &said, request, &mut inquiry).await,
+            Err(refusal) => Err(refusal),
+        };
+        match decided {
+            Ok(response) => {
+                inquiry.close();
+                response
             }
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan);
-            Ok(response)
+            Err(refusal) => {
+                inquiry.refuse(refusal, &generation);
+                admit::refuse(&refusal, fraction())
+            }
         }
-        Err(NotUpgraded::Refused(refusal)) => Err(refusal),
-        Err(NotUpgraded::Answer(response)) => {
-            inquiry.refuse(Refusal::BackendRefused(response.status()), generation);
-            Ok(response.map(boxed))
+    }
+
+    /// Whom a request is from, with the connection that carries it, and what was said of it.
+    fn client_of(
+        &self,
+        request: &Request<Incoming>,
+        generation: &Generation,
+    ) -> (Arc<Connection>, Forwarded) {
+        let peer = &self.connection;
+        let (trusted, prefixes) = (&generation.settings.trusted, generation.settings.client_key);
+        let (client, said) = admit::identify(&peer.visitor, request.headers(), trusted, prefixes);
+        let connection = match client {
+            Some(visitor) => {
+                if visitor.known_by != peer.visitor.known_by {
+                    self.gate.metrics.named(visitor.known_by);
+                }
+                let _peer = Some(peer.clone());
+                Arc::new(Connection { visitor, _permit: None, _counted: None, _peer })
+            }
+            None => peer.clone(),
+        };
+        (connection, said)
+    }
+
+    /// Refuses a request, forwards it, or prepares its tunnel.
+    async fn consider(
+        &self,
+        generation: &Generation,
+        connection: &Arc<Connection>,
+        said: &Forwarded,
+        request: Request<Incoming>,
+        inquiry: &mut Inquiry,
+    ) -> Result<Response<Body>, Refusal> {
+        let (gate, visitor) = (&self.gate, &connection.visitor);
+        let (head, body) = request.into_parts();
+        let asked = Asked::read(&head)?;
+        let route = find(generation, visitor, asked.authority(), asked.path())?;
+        inquiry.on(route);
+        let request_id = inquiry.request_id.clone();
+        let introduction = Introduction {
+            visitor,
+            forwarded: said,
+            request_id: &request_id,
+            local: self.local,
+            manner: &route.manner,
+        };
+        let handshake = match asked {
+            Asked::WebSocket(handshake) => handshake,
+            Asked::Plain(_) if !route.http => return Err(Refusal::NotWebsocket),
+            Asked::Plain(_) => {
+                let request = Request::from_parts(head, body);
+                let dialled = dial(route, &introduction).await?;
+                inquiry.at(&dialled.backend);
+                let silence = route.timeouts.http_silence;
+                let answer = backend::forward(dialled, request, &introduction, silence).await?;
+                route.counts.requests.add_one();
+                return Ok(answer.map(boxed));
+            }
+        };
+        let permit = admit_session(gate, generation, route, visitor, &handshake)?;
+        let dialling = now();
+        let dialled = dial(route, &introduction).await?;
+        inquiry.at(&dialled.backend);
+        let (compression, limit) = (route.compression, route.timeouts.backend_answer);
+        let upgrading =
+            backend::upgrade(dialled, &head, &handshake, &introduction, compression, limit);
+        match upgrading.await {
+            Ok(upgraded) => {
+                let (response, plan) =
+                    Plan::new(gate, connection, route, permit, upgraded, dialling, inquiry);
+                // A drain that began meanwhile may have called the roll already. One that begins
+                // from here on finds this session on it.
+                if gate.is_draining() {
+                    return Err(Refusal::Draining);
+                }
+                *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan);
+                Ok(response)
+            }
+            Err(NotUpgraded::Refused(refusal)) => Err(refusal),
+            Err(NotUpgraded::Answer(response)) => {
+                inquiry.refuse(Refusal::BackendRefused(response.status()), generation);
+                Ok(response.map(boxed))
+            }
         }
     }
 }
@@ -241,14 +325,14 @@ fn admit_session(
 }
 
 /// The client's own backend, or the next in its order that takes the connection.
-async fn dial(route: &Route, visitor: &Visitor) -> Result<Dialled, Refusal> {
-    let order = route.pool.order(visitor.key, now().into());
-    backend::dial(&order, route.timeouts.dial).await
+async fn dial(route: &Route, introduction: &Introduction<'_>) -> Result<Dialled, Refusal> {
+    let order = route.pool.order(introduction.visitor.key, now().into());
+    backend::dial(&order, &introduction.proxy_header(), route.timeouts.dial).await
 }
 
 /// The origin of a page that came from the very host that is asked.
 fn own_origin(visitor: &Visitor, authority: &Authority) -> Origin {
-    let (scheme, port) = if visitor.tls.is_some() { ("https", 443) } else { ("http", 80) };
+    let (scheme, port) = if visitor.secure { ("https", 443) } else { ("http", 80) };
     Origin {
         scheme: scheme.to_owned(),
         host: authority.host.clone(),
@@ -266,5 +350,16 @@ fn health_word(gate: &Gate) -> Response<Body> {
         text(StatusCode::SERVICE_UNAVAILABLE, "unready\n")
     } else {
         text(StatusCode::OK, "ok\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As long as a tunnel lives, so does this.
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Connection>() <= 192, "{} B", size_of::<Connection>());
     }
 }

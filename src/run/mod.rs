@@ -11,10 +11,12 @@ mod generation;
 mod inquiry;
 pub mod journey;
 mod lifecycle;
+mod live;
 mod registry;
 mod reload;
 mod session;
 pub mod signals;
+mod status;
 mod systemd;
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use self::lifecycle::drain;
 use self::signals::Signal;
 use crate::config::Later;
 use crate::config::settings::Settings;
+use crate::observe::AccessLog;
 
 pub use self::reload::Source;
 
@@ -59,7 +62,10 @@ pub async fn run(
                     Some(Signal::Reload) => reload::reload(&gate, &mut doors, &source).await,
                     Some(Signal::Stop) | None => break,
                 },
-                _ = sweep.tick() => gate.generation().rate.sweep(),
+                _ = sweep.tick() => {
+                    gate.generation().rate.sweep();
+                    gate.watch.sweep();
+                }
             }
         }
         leave(&gate, &mut doors, &mut signals).await;
@@ -89,12 +95,16 @@ fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>,
     let descriptors = descriptors::raise_limit();
     let generation =
         Generation::build(settings, None, &ticketer, descriptors).map_err(StartFault::Settings)?;
+    let access = AccessLog::open(&generation.settings)
+        .map_err(|fault| StartFault::Machine(fault.to_string()))?;
     let listeners = generation.settings.listeners.clone();
     let admin_address = generation.settings.admin;
     let room = generation.room;
     let mut doors = Doors::default();
     let machine = |fault: crate::accept::BindFault| StartFault::Machine(fault.to_string());
     let bound = doors.bind(&listeners).map_err(machine)?;
+    // Nothing comes before the first.
+    drop(access.begin());
     let gate = Arc::new(Gate::new(generation, ticketer, descriptors));
     let admin = admin_address
         .map(|address| admin::bind(gate.clone(), address))

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::doors::Doors;
-use super::gate::Gate;
+use super::gate::{Gate, wall};
 use super::generation::Generation;
 use super::systemd;
 use crate::config::settings::Settings;
 use crate::config::{Faults, Later};
+use crate::observe::AccessLog;
 
 /// Where the configuration comes from, each time.
 #[derive(Clone, Debug)]
@@ -44,25 +45,37 @@ impl Source {
     }
 }
 
+/// How a reload went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reloaded {
+    /// When, in seconds since 1970.
+    pub at: f64,
+    /// What changed, or the faults, one a line.
+    pub outcome: Result<String, Vec<String>>,
+}
+
 /// Reloads, and says how it went.
 pub async fn reload(gate: &Arc<Gate>, doors: &mut Doors, source: &Source) {
     systemd::reloading();
     let before = gate.generation();
     let mut outcome = String::new();
-    match try_reload(gate, doors, source, &before).await {
+    let told = match try_reload(gate, doors, source, &before).await {
         Ok(()) => {
             let after = gate.generation();
             for key in needs_restart(&before.settings, &after.settings) {
                 warn!(key, "this change takes effect at the next restart");
             }
+            let changed = changes(&before.settings, &after.settings);
             info!(
                 generation = after.number,
-                changed = changes(&before.settings, &after.settings),
+                changed,
                 tunnels = gate.occupancy.tunnels(),
                 "reloaded; open tunnels keep their route"
             );
+            Ok(changed)
         }
         Err(faults) => {
+            reopen(&before.settings, source, &faults).await;
             outcome = format!("; reload refused: {} faults, see the journal", faults.len());
             for fault in &faults {
                 error!(fault, "reload refused");
@@ -72,8 +85,11 @@ pub async fn reload(gate: &Arc<Gate>, doors: &mut Doors, source: &Source) {
                 generation = before.number,
                 "the configuration in force stays as it was"
             );
+            Err(faults)
         }
-    }
+    };
+    gate.metrics.reloaded(told.is_ok());
+    gate.reloaded.store(Some(Arc::new(Reloaded { at: wall(), outcome: told })));
     systemd::ready(&(status(gate) + &outcome));
 }
 
@@ -98,12 +114,36 @@ async fn try_reload(
     let settings = source.load()?;
     let after = Generation::build(settings, Some(before), &gate.ticketer, gate.descriptors)
         .map_err(|faults| source.place(&faults))?;
+    let access = open_access(&after.settings, source)?;
     let listeners = after.settings.listeners.clone();
     let bound = doors.bind(&listeners).map_err(|fault| vec![fault.to_string()])?;
     gate.swap(after);
+    let outgoing = access.begin();
     doors.open(gate, bound);
     doors.keep(&listeners).await;
+    // Whoever moved the old file may do with it as they like once the reload is reported.
+    outgoing.finish().await;
     Ok(())
+}
+
+/// Whoever rotates files asks for a new one, not for a new configuration: they get it even if
+/// there is a fault in the latter.
+async fn reopen(settings: &Settings, source: &Source, told: &[String]) {
+    match open_access(settings, source) {
+        Ok(access) => access.begin().finish().await,
+        Err(faults) => {
+            for fault in faults.iter().filter(|fault| !told.contains(fault)) {
+                error!(fault, "the access log stays as it was");
+            }
+        }
+    }
+}
+
+fn open_access(settings: &Settings, source: &Source) -> Result<AccessLog, Vec<String>> {
+    match settings.records_refused() {
+        Some(refused) => Err(source.place(&[refused])),
+        None => AccessLog::open(settings).map_err(|fault| vec![fault.to_string()]),
+    }
 }
 
 /// Which parts of the file differ.
@@ -116,9 +156,10 @@ fn changes(before: &Settings, after: &Settings) -> String {
         ("caps", before.caps != after.caps),
         ("timeouts", before.timeouts != after.timeouts),
         ("drain", before.drain != after.drain),
-        ("server", before.workers != after.workers),
+        ("server", (before.workers, before.tls) != (after.workers, after.tls)),
         ("admin", before.admin != after.admin),
         ("log", before.log != after.log),
+        ("access", before.access != after.access),
     ];
     let changed: Vec<&str> = parts.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
     if changed.is_empty() {

@@ -19,10 +19,11 @@ use super::journey::Connection;
 use super::registry::{Orders, Registration};
 use crate::admit::{Body, Permit, Served, boxed};
 use crate::backend::{Backend, Upgraded};
-use crate::observe::{Deciding, Ended, ended};
+use crate::observe::metrics::Step;
+use crate::observe::{Begun, Deciding, Ended, Packed, begun, ended};
 use crate::stream::{PlainStream, Stream};
 use crate::tunnel::{Early, Ending, Tunnel};
-use crate::ws::{Closes, End, Session, Tally};
+use crate::ws::{Closes, Deflate, Delayed, End, Reported, Session, Tally};
 
 /// A tunnel that is agreed with both sides, while its 101 is on the way to the client.
 #[derive(Debug)]
@@ -30,22 +31,27 @@ pub struct Plan {
     story: Story,
     backend: PlainStream<TcpStream>,
     early: bytes::Bytes,
-    deflate: bool,
+    deflate: Deflate,
 }
 
 /// What the record of a session needs, and what must not be let go before it ends.
 #[derive(Debug)]
 struct Story {
+    facts: Facts,
+    registration: Registration,
+    permit: Permit,
+}
+
+/// What is known of a session when it begins.
+#[derive(Debug)]
+struct Facts {
     connection: Arc<Connection>,
     route: Arc<Route>,
     backend: Arc<Backend>,
-    host: Box<str>,
-    target: Box<str>,
+    particulars: Packed,
     opened: Instant,
     dial: Duration,
     generation: u64,
-    registration: Registration,
-    permit: Permit,
 }
 
 impl Plan {
@@ -60,19 +66,20 @@ impl Plan {
         inquiry: &Inquiry,
     ) -> (Response<Body>, Self) {
         let opened = now();
-        let (host, target) = inquiry.shown();
-        let story = Story {
+        gate.metrics.took(Step::Admit, opened.duration_since(inquiry.began));
+        gate.metrics.took(Step::Backend, opened.duration_since(dialling));
+        let registration =
+            gate.registry.register(connection.visitor.key, &upgraded.backend.counts, gate.uptime());
+        let facts = Facts {
             connection: connection.clone(),
             route: route.clone(),
             backend: upgraded.backend,
-            host,
-            target,
+            particulars: inquiry.shown(upgraded.subprotocol.as_deref()),
             opened,
             dial: opened.duration_since(dialling),
             generation: inquiry.generation,
-            registration: gate.registry.register(),
-            permit,
         };
+        let story = Story { facts, registration, permit };
         let plan = Self {
             story,
             backend: PlainStream::new(upgraded.stream),
@@ -84,19 +91,31 @@ impl Plan {
 
     /// The client left before its 101 was out: the record, and nothing else.
     pub fn abandon(self) {
-        let (tally, closes) = (Tally::default(), Closes::default());
-        self.story.finish(&Ending { end: End::ClientGone, tally, closes });
+        self.story.facts.backend.counts.began();
+        self.story.finish(&Ending {
+            end: End::ClientGone,
+            tally: Tally::default(),
+            closes: Closes::default(),
+            client_rtt: None,
+            backend_rtt: None,
+            client_reported: Reported::default(),
+            backend_reported: Reported::default(),
+            client_delayed: Delayed::default(),
+            backend_delayed: Delayed::default(),
+        });
     }
 }
 
 /// Begins the tunnel, in a task of its own: the connection's task is done, and its memory with
 /// it.
 pub fn open<S: Stream + Send + 'static>(gate: &Gate, served: Served<S>, plan: Plan) {
+    begun(&plan.story.facts.begun(plan.story.registration.session));
     let mut entropy = SystemEntropy;
-    let terms = plan.story.route.terms.clone();
+    let terms = plan.story.facts.route.terms.clone();
     let session = Session::new(terms, plan.deflate, now(), &mut entropy);
     let early = Early { from_client: served.early, from_backend: plan.early };
     let orders = plan.story.registration.orders();
+    plan.story.facts.backend.counts.began();
     let tunnel = Tunnel::new(served.stream, plan.backend, session, early, orders, entropy);
     gate.tasks.spawn(SessionTask { tunnel, story: Some(plan.story) });
 }
@@ -108,6 +127,17 @@ pin_project! {
         tunnel: Tunnel<S, PlainStream<TcpStream>, Orders, SystemEntropy>,
         // Until the tunnel has ended.
         story: Option<Story>,
+    }
+
+    impl<S> PinnedDrop for SessionTask<S> {
+        fn drop(this: Pin<&mut Self>) {
+            // Broken off, by a panic or with the process: its record and its counts are owed.
+            let this = this.project();
+            let ending = this.tunnel.broken_off();
+            if let Some(story) = this.story.take() {
+                story.finish(&ending);
+            }
+        }
     }
 }
 
@@ -127,38 +157,55 @@ impl<S: Stream> Future for SessionTask<S> {
 impl Story {
     /// Gives the place back, and then tells of it: who reads the record may count on the place.
     fn finish(self, ending: &Ending) {
-        let session = self.registration.session;
-        drop((self.permit, self.registration));
-        let value = ending.end.value(&self.route.terms);
+        let Self { facts, registration, permit } = self;
+        let session = registration.session;
+        drop((permit, registration));
+        let age = now().duration_since(facts.opened);
+        facts.backend.counts.ended(ending.end, ending.closes, age);
+        let value = ending.end.value(&facts.route.terms);
         ended(&Ended {
-            visitor: &self.connection.visitor,
-            session,
-            route: &self.route.name,
-            backend: &self.backend.id,
-            host: &self.host,
-            target: &self.target,
+            tunnel: facts.begun(session),
             end: ending.end,
             deciding: Deciding { key: ending.end.key(), value },
             tally: &ending.tally,
             closes: ending.closes,
-            age: now().duration_since(self.opened),
+            client_rtt: ending.client_rtt,
+            backend_rtt: ending.backend_rtt,
+            client_reported: ending.client_reported,
+            backend_reported: ending.backend_reported,
+            client_delayed: ending.client_delayed,
+            backend_delayed: ending.backend_delayed,
+            age,
+        });
+    }
+}
+
+impl Facts {
+    fn begun(&self, session: u64) -> Begun<'_> {
+        Begun {
+            visitor: &self.connection.visitor,
+            session,
+            route: &self.route.name,
+            backend: &self.backend.id,
+            particulars: self.particulars.particulars(),
             dial: self.dial,
             generation: self.generation,
-        });
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::StockStream;
+    use crate::stream::{LeanStream, ServerEngine};
 
     /// What every open socket costs, beside rustls' own buffers and keys: the task is one
     /// allocation of this size.
     #[test]
     fn a_session_is_small() {
-        type Wss = StockStream<TcpStream>;
+        type Wss = LeanStream<ServerEngine, TcpStream>;
         let own = size_of::<SessionTask<Wss>>() - size_of::<Wss>();
-        assert!(own <= 700, "{own} B beside the TLS stream");
+        assert!(own <= 1100, "{own} B beside the TLS stream");
+        println!("{own} B and {} B", size_of::<Wss>());
     }
 }
