@@ -1,15 +1,17 @@
 //! What a frame costs in the core: bytes in, verdict out, no socket.
 //!
 //! - `cargo bench --bench core` prints nanoseconds a frame, best of several rounds, for the bare
-//!   meter and for a session with every limit and clock of the defaults on. Frames come in reads
-//!   of 16 KiB, as TLS hands them out, and once each on its own.
+//!   meter, which holds frames to RFC 6455 and nothing else, for a session with the default
+//!   policies, and for one with every limit, rate, clock and heartbeat there is. Frames come in
+//!   reads of 16 KiB, as TLS hands them out, and once each on its own.
 //! - Instructions, which do not depend on the machine's mood: two runs of fixed work, whose
-//!   difference is 1,000,000 frames of 125 bytes through a session:
+//!   difference is 1,000,000 frames of 125 bytes through a `meter`, a `session` or the `strict`
+//!   one with everything on:
 //!
 //! ```text
 //! cargo bench --bench core --no-run          # prints the path of the executable
-//! valgrind --tool=callgrind --callgrind-out-file=/dev/null <executable> work 1000000
-//! valgrind --tool=callgrind --callgrind-out-file=/dev/null <executable> work 2000000
+//! valgrind --tool=callgrind --callgrind-out-file=/dev/null <executable> work meter 1000000
+//! valgrind --tool=callgrind --callgrind-out-file=/dev/null <executable> work meter 2000000
 //! ```
 
 use std::hint::black_box;
@@ -17,47 +19,70 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate::ws::{
-    CloseCode, Cut, Entropy, FrameMeter, Heartbeat, Intake, Session, Side, Terms, Watch,
+    Action, Cap, Cut, Deflate, Entropy, FrameMeter, Intake, Limits, Moment, Rate, Session, Side,
+    Sizes, Strict, Terms, Watch,
 };
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().position(|arg| arg == "work") {
         Some(at) => {
-            let frames = args.get(at + 1).and_then(|count| count.parse().ok());
-            work(frames.unwrap_or(1_000_000));
+            let frames = args.get(at + 2).and_then(|count| count.parse().ok());
+            work(args.get(at + 1).map_or("", |of| of), frames.unwrap_or(1_000_000));
         }
         None => table(),
     }
 }
 
 fn table() {
-    say("payload   frames/read    meter ns   session ns   session, one a call ns");
+    say("payload   meter ns   session ns   everything on ns   the same, one frame a call ns");
     for payload in [16, 125, 1 << 10, 16 << 10, 64 << 10] {
         let frame = frame(payload);
         let read = reads(&frame);
         let frames = (TURNS * read.len() / frame.len()) as f64;
-        let meter = best(|| through_meter(&read)) / frames;
-        let session = best(|| through_session(&read, READ)) / frames;
-        let single = best(|| through_session(&read, frame.len())) / frames;
-        let each = READ as f64 / frame.len() as f64;
-        say(&format!("{payload:>7}   {each:>11.2} {meter:>11.2} {session:>12.2} {single:>24.2}"));
+        let meter = best(|| through_meter(&read, 1)) / frames;
+        let session = |terms: fn() -> Terms, step: usize| {
+            best(|| through_session(&read, step, 1, terms())) / frames
+        };
+        let [usual, all] = [session(Terms::default, READ), session(everything, READ)];
+        let single = session(everything, frame.len());
+        say(&format!("{payload:>7} {meter:>10.2} {usual:>12.2} {all:>18.2} {single:>31.2}"));
     }
 }
 
-/// So many frames of 125 bytes through a session, and nothing else of note.
-fn work(frames: usize) {
+/// So many frames of 125 bytes, and nothing else of note.
+fn work(through: &str, frames: usize) {
     let frame = frame(125);
     let read = frame.repeat(READ / frame.len());
-    let mut session = session();
-    let now = now();
-    let mut left = frames * frame.len();
-    while left > 0 {
-        let input = &read[..left.min(read.len())];
-        left -= input.len();
-        feed(&mut session, input, now);
+    let turns = frames * frame.len() / read.len();
+    match through {
+        "meter" => through_meter(&read, turns),
+        "session" => through_session(&read, read.len(), turns, Terms::default()),
+        _ => through_session(&read, read.len(), turns, everything()),
     }
-    say(&format!("{} frames", session.tally().up.messages));
+}
+
+/// All that a configuration can ask for, at values that let everything through.
+fn everything() -> Terms {
+    let usual = Terms::default();
+    let limits = |limits: Limits| Limits {
+        message: Some(Cap::close(1 << 20)),
+        frame: Some(Cap::close(1 << 20)),
+        fragments: Some(Cap::close(1024)),
+        messages: Some(Rate::new(1 << 40, Action::Delay)),
+        bytes: Some(Rate::new(1 << 50, Action::Delay)),
+        ..limits
+    };
+    Terms {
+        from_client: limits(usual.from_client),
+        from_backend: limits(Limits {
+            message_age: usual.from_client.message_age,
+            ..usual.from_backend
+        }),
+        heartbeat_backend: usual.heartbeat_client,
+        lifetime: Some(Duration::from_secs(86_400)),
+        ..usual
+    }
 }
 
 /// A masked binary frame; what is in it is never looked at.
@@ -85,31 +110,48 @@ fn reads(frame: &[u8]) -> Vec<u8> {
     frame.repeat((128 << 10) / frame.len() + 1)
 }
 
-fn through_meter(stream: &[u8]) {
-    let watch = Watch { message_max: 1 << 20, awaited: None, one_frame: false };
+fn through_meter(stream: &[u8], turns: usize) {
+    let watch = Watch {
+        limits: &Limits::default(),
+        strict: Strict::Enforce,
+        inflated_max: None,
+        awaited: None,
+        one_frame: false,
+        hurried: false,
+        now: Moment::START,
+    };
+    let mut sizes = Sizes::default();
     let mut meter = FrameMeter::new(Side::Client, false);
-    let mut at = 0;
-    let mut end = READ.min(stream.len());
-    while at < stream.len() {
-        match meter.cut(&stream[at..end], &watch) {
-            Cut::Pass(run) => at += run.len,
-            Cut::Starved => {}
-            Cut::Own(_) | Cut::Close { .. } | Cut::TooBig | Cut::Breach(_) => {
-                unreachable!("lawful")
+    for _ in 0..turns {
+        let mut at = 0;
+        let mut end = READ.min(stream.len());
+        while at < stream.len() {
+            match meter.cut(&stream[at..end], &watch, &mut sizes) {
+                Cut::Pass(run) => at += run.len,
+                Cut::Starved => {}
+                Cut::Own(_)
+                | Cut::Close { .. }
+                | Cut::Later(..)
+                | Cut::Over(_)
+                | Cut::Breach(_) => {
+                    unreachable!("lawful")
+                }
             }
+            end = (at + READ).min(stream.len());
         }
-        end = (at + READ).min(stream.len());
     }
     black_box(meter.at_boundary());
 }
 
-fn through_session(stream: &[u8], read: usize) {
-    let mut session = session();
+fn through_session(stream: &[u8], read: usize, turns: usize, terms: Terms) {
     let now = now();
-    let mut at = 0;
-    while at < stream.len() {
-        let end = (at + read).min(stream.len());
-        at += feed(&mut session, &stream[at..end], now);
+    let mut session = Session::new(Arc::new(terms), Deflate::Off, now, &mut Zeroes);
+    for _ in 0..turns {
+        let mut at = 0;
+        while at < stream.len() {
+            let end = (at + read).min(stream.len());
+            at += feed(&mut session, &stream[at..end], now);
+        }
     }
     black_box(session.tally());
 }
@@ -118,32 +160,19 @@ fn through_session(stream: &[u8], read: usize) {
 fn feed(session: &mut Session, input: &[u8], now: Instant) -> usize {
     black_box(session.inject(Side::Backend, now, &mut Zeroes).is_some());
     let mut at = 0;
+    let mut sizes = Sizes::default();
     while at < input.len() {
-        match session.intake(Side::Client, black_box(&input[at..]), now) {
+        match session.intake(Side::Client, black_box(&input[at..]), now, &mut sizes) {
             Intake::Forward(len) => at += len,
             Intake::Starved => break,
-            Intake::Discard(_) => unreachable!("lawful"),
+            Intake::Discard(_) | Intake::Paused => unreachable!("lawful"),
         }
     }
     session.written(Side::Backend, 0, now);
+    session.tick(now);
+    black_box(sizes);
     black_box(session.deadline());
     at
-}
-
-fn session() -> Session {
-    let terms = Terms {
-        message_from_client_max: Some(1 << 20),
-        message_from_backend_max: None,
-        heartbeat: Some(Heartbeat {
-            interval: Duration::from_secs(30),
-            patience: Duration::from_secs(10),
-        }),
-        idle: Some(Duration::from_secs(3600)),
-        close_grace: Duration::from_secs(5),
-        write_stall: Duration::from_secs(30),
-        drain_code: CloseCode::SERVICE_RESTART,
-    };
-    Session::new(Arc::new(terms), false, now(), &mut Zeroes)
 }
 
 /// Nanoseconds of the best of several rounds of [`TURNS`] turns.

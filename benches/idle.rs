@@ -2,7 +2,8 @@
 //! tungstenite echo backend, all on loopback. One process holds clients and backend.
 //!
 //! `cargo bench --bench idle` (5,000 tunnels, 64 opening at a time); other numbers follow behind
-//! `--`, as in `-- 9000 1`. Needs three descriptors a tunnel in all. Figures are proportional set size (PSS) over the start, by tunnel.
+//! `--`, as in `-- 9000 1`, and so does the word `stock` for the other TLS stream. Needs three
+//! descriptors a tunnel in all. Figures are proportional set size (PSS) over the start, by tunnel.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
 #![expect(clippy::print_stdout, reason = "a benchmark's answer")]
@@ -48,7 +49,8 @@ async fn measure(count: usize, at_a_time: usize) {
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = backend.local_addr().unwrap();
     tokio::spawn(echo(backend));
-    let proxy = Proxy::start(address);
+    let tls = if std::env::args().any(|word| word == "stock") { "stock" } else { "lean" };
+    let proxy = Proxy::start(address, tls);
     let empty = proxy.pss();
     println!("proxy at start: {} KiB", empty / 1024);
 
@@ -118,13 +120,13 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn start(backend: SocketAddr) -> Self {
+    fn start(backend: SocketAddr, tls: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("tidegate-idle-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         fs::write(folder.join("chain.pem"), made.cert.pem()).unwrap();
         fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-        fs::write(folder.join("proxy.toml"), config(backend)).unwrap();
+        fs::write(folder.join("proxy.toml"), config(backend, tls)).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["run", "--config", "proxy.toml"])
             .current_dir(&folder)
@@ -169,9 +171,11 @@ impl Drop for Proxy {
 }
 
 /// All clients come from one address here, so its caps are out of the way.
-fn config(backend: SocketAddr) -> String {
+fn config(backend: SocketAddr, tls: &str) -> String {
     format!(
         r#"
+[server]
+tls = "{tls}"
 [[listener]]
 address = "127.0.0.1:0"
 [[certificate]]

@@ -15,8 +15,8 @@ const ROWS: [&[&str]; 4] = [
 ];
 
 /// What a room may use beside lower rows.
-const WITHIN_A_ROW: [(&str, &str); 3] =
-    [("handshake", "outcome"), ("observe", "config"), ("demo", "run")];
+const WITHIN_A_ROW: [(&str, &str); 4] =
+    [("handshake", "outcome"), ("handshake", "visitor"), ("observe", "config"), ("demo", "run")];
 
 /// The core knows nobody.
 const ALONE: &str = "ws";

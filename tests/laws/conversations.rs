@@ -1,4 +1,4 @@
-//! The laws of `simulation` and `headers`, held for random input, and for the fuzzers' corpus.
+//! The laws of `simulation`, `headers`, `proxy_header` and `forwarded`, held for random input, and for the fuzzers' corpus.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use crate::{headers, simulation};
+use crate::{forwarded, headers, inflate, proxy_header, simulation};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
@@ -17,9 +17,68 @@ proptest! {
     }
 
     #[test]
+    fn every_compressed_message_keeps_the_laws((script, lawful) in compressed()) {
+        inflate::drive(&script, lawful, start());
+    }
+
+    #[test]
     fn every_header_keeps_the_laws(bytes in header(), rest in prop::collection::vec(any::<u8>(), 0..40)) {
         headers::drive(&[bytes, rest].concat());
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_beginning_keeps_the_laws(bytes in beginning(), rest in prop::collection::vec(any::<u8>(), 0..40)) {
+        proxy_header::drive(&[bytes, rest].concat());
+    }
+
+    #[test]
+    fn every_walk_keeps_the_laws(pieces in prop::collection::vec(address(), 0..30)) {
+        forwarded::drive(pieces.concat().as_bytes());
+    }
+}
+
+/// A message as endpoints compress it, of which a little may be spoilt.
+fn compressed() -> impl Strategy<Value = (Vec<u8>, bool)> {
+    let message = (prop::collection::vec(any::<u8>(), 1..60), 0usize..900);
+    let spoilt = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
+    (any::<[u8; 2]>(), message, 0u8..10, spoilt).prop_map(|(cut, (seed, times), level, spoilt)| {
+        let mut bytes = miniz_oxide::deflate::compress_to_vec(&seed.repeat(times), level);
+        // RFC 7692 7.2.3.4: behind a block that ends the stream stands an empty one.
+        bytes.push(0);
+        if let Some((at, byte)) = spoilt {
+            *at.get_mut(&mut bytes) = byte;
+        }
+        ([&cut[..], &bytes].concat(), spoilt.is_none())
+    })
+}
+
+/// A PROXY header, or what is nearly one.
+fn beginning() -> impl Strategy<Value = Vec<u8>> {
+    let line = "(PROXY|proxy) (TCP4|TCP6|UNKNOWN)( [0-9.:a-f]{1,12}){0,4}(\r\n|\n)?";
+    let block = prop::collection::vec(any::<u8>(), 0..60);
+    let binary = (0x1fu8..0x24, prop::sample::select(vec![0, 0x11, 0x12, 0x21, 0x31]), block);
+    prop_oneof![
+        line.prop_map(String::into_bytes),
+        (binary, 0..3u8).prop_map(|((version, family, block), less)| {
+            let len = block.len() as u8 - less.min(block.len() as u8);
+            [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[version, family, 0, len], &block].concat()
+        }),
+    ]
+}
+
+/// A piece of a list of addresses.
+fn address() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("10.0.0.1, ".to_owned()),
+        Just("for=10.0.0.1;proto=https,".to_owned()),
+        Just("for=\"[fd00::1]:80\", ".to_owned()),
+        "(for=)?\"?[0-9.:a-f\\[\\]]{0,16}\"?[,;\n]",
+        "[ -~]{0,8}[,\n]?",
+    ]
 }
 
 /// Two bytes that mean anything, then lengths near the edges.
@@ -45,6 +104,15 @@ fn the_corpus_keeps_the_laws() {
     };
     for bytes in read("header") {
         headers::drive(&bytes);
+    }
+    for bytes in read("proxy_header") {
+        proxy_header::drive(&bytes);
+    }
+    for message in read("inflate") {
+        inflate::drive(&message, false, start());
+    }
+    for lines in read("forwarded") {
+        forwarded::drive(&lines);
     }
     for script in read("session") {
         simulation::drive(&script, start());

@@ -1,7 +1,7 @@
 //! The laws of a header: its verdict stands as soon as it is given, the accepted ones are exactly
 //! those that are written in their shortest form, and a meter passes what they announce.
 
-use tidegate::ws::{Cut, FrameMeter, Header, Side, Watch};
+use tidegate::ws::{Cap, Cut, FrameMeter, Header, Limits, Moment, Side, Sizes, Strict, Watch};
 
 /// Holds the beginning of `bytes` against the laws, as either side's.
 pub fn drive(bytes: &[u8]) {
@@ -43,14 +43,25 @@ fn meter(from: Side, bytes: &[u8]) {
 
 /// How far a meter gets, and whether it wants no more.
 fn passed(from: Side, bytes: &[u8], step: usize) -> (usize, bool) {
-    let watch = Watch { message_max: 1000, awaited: Some([0; 8]), one_frame: false };
+    let limits = Limits { message: Some(Cap::close(1000)), ..Limits::default() };
+    let watch = Watch {
+        limits: &limits,
+        strict: Strict::Enforce,
+        inflated_max: None,
+        awaited: Some([0; 8]),
+        one_frame: false,
+        hurried: false,
+        now: Moment::START,
+    };
+    let mut sizes = Sizes::default();
     let mut meter = FrameMeter::new(from, false);
     let (mut at, mut end) = (0, step.min(bytes.len()));
     while at < bytes.len() {
-        match meter.cut(&bytes[at..end], &watch) {
+        match meter.cut(&bytes[at..end], &watch, &mut sizes) {
             Cut::Pass(run) => at += run.len,
             Cut::Own(len) => at += len,
-            Cut::Close { .. } | Cut::TooBig | Cut::Breach(_) => return (at, true),
+            Cut::Close { .. } | Cut::Over(_) | Cut::Breach(_) => return (at, true),
+            Cut::Later(..) => unreachable!("no rate was asked for"),
             Cut::Starved if end == bytes.len() => break,
             Cut::Starved => end += 1,
         }

@@ -1,9 +1,10 @@
 //! Bytes to events: every string of bytes is a conversation, mostly lawful, so that proptest and
 //! the fuzzer may write as they like.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
-use tidegate::ws::{CloseCode, Heartbeat, Side, Terms};
+use tidegate::ws::{Action, Age, Cap, Deflate, Heartbeat, Limits, Rate, Side, Strict, Terms};
 
 use crate::reference::frame;
 
@@ -17,8 +18,8 @@ pub enum Event {
         /// From here on its bytes are no lawful frames.
         last: bool,
     },
-    /// The client answers our ping, rightly or with another payload.
-    Answer { rightly: bool },
+    /// A side answers our ping, rightly or with another payload.
+    Answer { side: Side, rightly: bool },
     /// Time passes and every deadline is met.
     Wait(Duration),
     /// Time passes and no deadline is met before its end.
@@ -42,11 +43,13 @@ pub struct Script<'a> {
 
 impl<'a> Script<'a> {
     /// The terms of the conversation, whether RSV1 is lawful, and its events.
-    pub fn read(bytes: &'a [u8]) -> (Terms, bool, Self) {
+    pub fn read(bytes: &'a [u8]) -> (Terms, Deflate, Self) {
         let mut script = Self { bytes, deflate: false, fragmented: [false; 2] };
         let options = script.byte();
+        let policies = script.byte();
         script.deflate = options & 1 != 0;
-        (terms(options), script.deflate, script)
+        let deflate = if script.deflate { Deflate::Pass } else { Deflate::Off };
+        (terms(options, policies), deflate, script)
     }
 
     /// What happens next.
@@ -75,7 +78,7 @@ impl<'a> Script<'a> {
                 self.say(side, bytes, true)
             }
             165..=184 => self.say(side, Vec::new(), false),
-            185..=204 => Event::Answer { rightly: extra & 3 != 0 },
+            185..=204 => Event::Answer { side, rightly: extra & 6 != 0 },
             205..=226 => Event::Wait(millis),
             227..=236 => Event::Oversleep(millis),
             237..=247 => Event::Block { side, blocked: extra & 2 == 0 },
@@ -147,16 +150,38 @@ impl<'a> Script<'a> {
     }
 }
 
-fn terms(options: u8) -> Terms {
+/// Eight bits of what every conversation may have, and eight of the policies: whose, which and
+/// what they lead to.
+fn terms(options: u8, policies: u8) -> Terms {
     let seconds = Duration::from_secs;
     let heartbeat = Heartbeat { interval: seconds(30), patience: seconds(10) };
-    Terms {
-        message_from_client_max: (options & 2 != 0).then_some(400),
-        message_from_backend_max: (options & 4 != 0).then_some(600),
-        heartbeat: (options & 8 != 0).then_some(heartbeat),
+    let cap = |is: bool, max| is.then_some(Cap::close(max));
+    let mut terms = Terms {
+        from_client: Limits { message: cap(options & 2 != 0, 400), ..Limits::default() },
+        from_backend: Limits { message: cap(options & 4 != 0, 600), ..Limits::default() },
+        heartbeat_client: (options & 8 != 0).then_some(heartbeat),
+        heartbeat_backend: (options & 32 != 0).then_some(heartbeat),
         idle: (options & 16 != 0).then_some(seconds(60)),
-        close_grace: seconds(5),
+        lifetime: (options & 64 != 0).then_some(seconds(80)),
         write_stall: seconds(20),
-        drain_code: CloseCode::SERVICE_RESTART,
+        write_trickle: NonZeroU64::new(u64::from(options & 128)),
+        strict: if policies & 128 == 0 { Strict::Enforce } else { Strict::Report },
+        ..Terms::default()
+    };
+    let limits = if policies & 64 == 0 { &mut terms.from_client } else { &mut terms.from_backend };
+    let report = policies & 8 != 0;
+    let action = if report { Action::Report } else { Action::Close };
+    let paced = if policies & 16 == 0 { Action::Delay } else { action };
+    let rate = |per_second| Some(Rate::new(per_second, paced));
+    match policies & 7 {
+        0 => {}
+        1 => limits.frame = Some(Cap { max: 200, action }),
+        2 => limits.fragments = Some(Cap { max: 2, action }),
+        3 => limits.message_age = Some(Age { max: seconds(15), action }),
+        4 => limits.messages = rate(2),
+        5 => limits.bytes = rate(100),
+        6 => limits.controls = rate(1),
+        _ => (limits.messages, limits.bytes) = (rate(1), rate(30)),
     }
+    terms
 }

@@ -8,7 +8,7 @@ use std::io::{Cursor, Read, Result, Write};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tidegate::ws::{End, Entropy, Intake, Session, Side, Terms};
+use tidegate::ws::{End, Entropy, Intake, Session, Side, Sizes, Terms};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket};
@@ -53,10 +53,10 @@ fn relayed(from: Side, mut input: &[u8]) -> (Vec<u8>, Option<End>) {
     let mut session = session();
     let mut out = Vec::new();
     while !input.is_empty() {
-        let (len, passes) = match session.intake(from, input, start()) {
+        let (len, passes) = match session.intake(from, input, start(), &mut Sizes::default()) {
             Intake::Forward(len) => (len, true),
             Intake::Discard(len) => (len, false),
-            Intake::Starved => break,
+            Intake::Starved | Intake::Paused => break,
         };
         out.extend(&input[..if passes { len } else { 0 }]);
         input = &input[len..];
@@ -194,7 +194,7 @@ fn tungstenite_understands_our_closes() {
 #[test]
 fn tungstenite_answers_our_ping_and_the_answer_is_swallowed() {
     let (terms, deflate, _) = Script::read(&[8]);
-    let heartbeat = terms.heartbeat.expect("asked for");
+    let heartbeat = terms.heartbeat_client.expect("asked for");
     let now = start();
     let mut session = Session::new(Arc::<Terms>::new(terms), deflate, now, &mut Zeroes);
     session.tick(now + heartbeat.interval);
@@ -203,5 +203,6 @@ fn tungstenite_answers_our_ping_and_the_answer_is_swallowed() {
     client.read().expect("a ping");
     client.flush().expect("the pong");
     let pong = &client.get_ref().output;
-    assert_eq!(session.intake(Side::Client, pong, now), Intake::Discard(pong.len()));
+    let verdict = session.intake(Side::Client, pong, now, &mut Sizes::default());
+    assert_eq!(verdict, Intake::Discard(pong.len()));
 }
