@@ -2,6 +2,7 @@
 //! operator can use.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
 use rustix::process::Signal;
@@ -120,6 +121,58 @@ fn cf05_cf06_cf11_cf12_cf14_every_fault_is_told_at_once() {
 }
 
 #[test]
+fn policies_are_told_good_in_either_form() {
+    let folder = house(
+        config(
+            "compression = \"pass\"\nstrict = \"report\"\nproxy_protocol = true\nforwarded = true\n\
+             [route.request_headers]\nremove = [\"X-Debug\"]\nset = [\"X-Env: prod\"]\n\
+             [route.limits]\nmessages_from_client = { rate = \"50/s\", burst = 10, action = \"close\" }\n\
+             [limits]\nmessage_from_client = { max = \"1MiB\", action = \"report\" }\n\
+             bytes_from_backend = \"1MiB/s\"\nfragments_from_backend = \"off\"\nlifetime = \"24h\"\n\
+             [heartbeat]\nbackend_interval = \"20s\"\n\
+             [trusted_proxies]\naddresses = [\"10.0.0.0/8\", \"::1\"]\nheader = \"forwarded\"\n\
+             [access]\nto = \"access.log\"\nstart = true\n",
+        )
+        .replace("127.0.0.1:0\"", "127.0.0.1:0\"\nproxy_protocol = true"),
+    );
+    let output = say(&folder, &["check", "--config", "proxy.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    // To check is to change nothing.
+    assert!(!folder.path().join("access.log").exists());
+}
+
+#[test]
+fn cf05_cf12_cf13_what_would_not_protect_is_told_where_it_stands() {
+    let said = faults(&house(
+        config(
+            "[route.response_headers]\nset = [\"Connection: close\"]\n\
+             [limits]\nmessage_from_client = { max = \"1MiB\", action = \"delay\" }\n\
+             messages_from_client = { rate = \"50/s\", burst = 0 }\n\
+             message_from_backend = \"1MiB\"\nframe_from_backend = \"2MiB\"\nlifetime = \"20s\"\n\
+             [heartbeat]\nbackend_patience = \"5s\"\n\
+             [trusted_proxies]\naddresses = [\"0.0.0.0/0\", \"10.0.0.1/8\"]\n\
+             [access]\nto = \"key.pem\"\n",
+        ) + "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = 1\n",
+    ));
+    for key in [
+        "route[0].response_headers.set[0]",
+        "limits.message_from_client.action",
+        "limits.messages_from_client.burst",
+        "limits.frame_from_backend",
+        "limits.lifetime",
+        "heartbeat.backend_patience",
+        "trusted_proxies.addresses[0]",
+        "trusted_proxies.addresses[1]",
+        "access.to",
+        "listener[1].proxy_protocol",
+    ] {
+        assert!(said.contains(&format!(": {key}: ")), "{key} is not in {said}");
+    }
+    assert!(said.trim_end().ends_with("proxy.toml: 10 faults"), "{said}");
+    assert!(said.contains(&format!("\n    | {}^^^^^^^\n    help: ", " ".repeat(47))), "{said}");
+}
+
+#[test]
 fn cf03_cf07_cf02_what_is_no_toml_has_its_line_and_column() {
     for (text, place) in [
         (config("[limits\n"), "proxy.toml:12:"),
@@ -186,6 +239,51 @@ fn ck01_ck04_certificates_that_cannot_be_used_are_named() {
     let folder = house(config("").replace("chain.pem", "nowhere/chain.pem"));
     let said = faults(&folder);
     assert!(said.contains("nowhere/chain.pem") && said.contains("No such file"), "{said}");
+}
+
+#[test]
+fn a_file_for_records_that_cannot_be_one_is_told_where_it_stands() {
+    let written = "and records would be written into it: name another file";
+    for (to, problem) in [
+        (
+            "nowhere/access.log",
+            "there is no folder nowhere to write it into: make it, or let systemd do so \
+             (LogsDirectory= in the unit)",
+        ),
+        ("chain.pem/access.log", "chain.pem/access.log cannot be looked at: Not a directory"),
+        ("folder", "folder is a folder: name the file in it"),
+        ("pipe", "pipe is a pipe, socket or device: name a file, or write \"stderr\""),
+        ("/dev/full", "/dev/full is a pipe, socket or device"),
+        ("/dev/null", "/dev/null is a pipe, socket or device"),
+        ("/proc/self/oom_score_adj", "/proc/self/oom_score_adj is the kernel's"),
+        ("/proc/access.log", "/proc/access.log is the kernel's"),
+        ("proxy.toml", &format!("proxy.toml is this configuration, {written}")),
+        ("link-proxy.toml", &format!("link-proxy.toml is this configuration, {written}")),
+        ("hard-proxy.toml", &format!("hard-proxy.toml is this configuration, {written}")),
+        ("link-key.pem", &format!("link-key.pem is certificate[0].key, {written}")),
+        ("hard-chain.pem", &format!("hard-chain.pem is certificate[0].chain, {written}")),
+    ] {
+        let folder = house(config(&format!("[access]\nto = \"{to}\"\n")));
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("folder")).unwrap();
+        for name in ["proxy.toml", "chain.pem", "key.pem"] {
+            symlink(name, path(&format!("link-{name}"))).unwrap();
+            fs::hard_link(path(name), path(&format!("hard-{name}"))).unwrap();
+        }
+        // Nobody reads it: to open it would wait for ever.
+        let made = Command::new("mkfifo").arg(path("pipe")).status().unwrap();
+        assert!(made.success());
+        let said = faults(&folder);
+        let heading = format!("proxy.toml:13:6: access.to: {problem}");
+        assert!(said.starts_with(&heading), "{heading} is not {said}");
+        assert!(said.contains(&format!(" 13 | to = \"{to}\"\n    |      ^")), "{said}");
+    }
+    for to in ["access.log", "folder/access.log"] {
+        let folder = house(config(&format!("[access]\nto = \"{to}\"\n")));
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        let output = say(&folder, &["check", "--config", "proxy.toml"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
 }
 
 #[tokio::test]

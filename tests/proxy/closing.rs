@@ -216,3 +216,25 @@ async fn resets_in_the_middle_of_a_goodbye_hang_nothing() {
     }
     stage.proxy.at_rest().await;
 }
+
+#[tokio::test]
+async fn fc19_fc23_closes_of_a_client_pass_as_they_are() {
+    let stage = Stage::with("").await;
+    let long = "r".repeat(123);
+    let codes = [1000, 1001, 3000, 3999, 4000, 4999];
+    let sent = codes.map(|code| (wire::close(code, &long), code));
+    for (index, (payload, code)) in sent.into_iter().chain([(vec![], 1005)]).enumerate() {
+        let (mut client, mut backend) = stage.open().await;
+        let close = wire::masked(0x80 | wire::CLOSE, &payload);
+        client.write_all(&close).await.unwrap();
+        let mut got = vec![0; close.len()];
+        soon("the Close", backend.read_exact(&mut got)).await.unwrap();
+        assert_eq!(got, close, "octet for octet, its mask among them");
+        backend.write_all(&wire::bare(0x80 | wire::CLOSE, &payload)).await.unwrap();
+        assert_eq!(wire::read(&mut client).await.unwrap().payload, payload);
+        drop((client, backend));
+        let record = stage.end_of(index + 1).await;
+        assert_eq!([&record["end"], &record["by"]], ["client_closed", "client"]);
+        assert_eq!([&record["close_client"], &record["close_backend"]], [code, code]);
+    }
+}

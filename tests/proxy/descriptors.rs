@@ -86,7 +86,7 @@ async fn re04_a_dial_without_descriptors_is_503_and_not_the_backends_fault() {
         let answer = answer(stream).await;
         assert_eq!(answer.status, 503, "{answer:?}");
         assert!(answer.header("retry-after").is_some());
-        let nth = proxy.nth_record("refusal", n + 1, |r| r["message"] == "refused").await;
+        let nth = proxy.nth_record("refusal", n + 1, |r| r["event"] == "refused").await;
         assert_eq!(nth["end"], "no_descriptors");
     }
     proxy.spare_descriptors(None);

@@ -25,14 +25,16 @@ impl Nobody {
 }
 
 /// A socket whose queue is full: connecting to it hangs until the kernel gives up.
-struct Full {
-    address: SocketAddr,
+pub struct Full {
+    /// Where it would listen.
+    pub address: SocketAddr,
     _listener: Socket,
     _queue: Vec<StdStream>,
 }
 
 impl Full {
-    fn new() -> Self {
+    /// On a port of its own.
+    pub fn new() -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         listener.listen(0).unwrap();
@@ -142,7 +144,7 @@ async fn tc05_a_client_that_leaves_with_its_request_has_a_record_too() {
 async fn ready(proxy: &Proxy) -> bool {
     let mut stream = tokio::net::TcpStream::connect(proxy.admin().await).await.unwrap();
     stream
-        .write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await
         .unwrap();
     let said = soon("/readyz", read_to_end(&mut stream)).await;

@@ -9,7 +9,7 @@ use crate::support::{Plain, Stage, farewell, lives, nudge, read_to_end, reset, s
 const LIMITS: &str = "[limits]\nmessage_from_client = \"1000B\"\n";
 
 #[tokio::test]
-async fn fc01_to_fc22_unlawful_frames_are_told_to_both_sides() {
+async fn fc01_fc02_fc03_fc04_fc05_fc11_fc13_fc20_fc21_fc22_fc31_unlawful_frames() {
     let stage = Stage::with("").await;
     let cases = unlawful()
         .into_iter()
@@ -199,7 +199,7 @@ async fn rfc_f22_garbage_behind_a_breach_does_not_eat_our_close() {
 }
 
 #[tokio::test]
-async fn what_is_odd_and_lawful_passes() {
+async fn fc16_fc32_fc35_what_is_odd_and_lawful_passes() {
     let stage = Stage::with("").await;
     let (mut client, mut backend) = stage.open().await;
     let mut zero_key = wire::header(0x81, 0x80, 5);

@@ -100,7 +100,8 @@ async fn ad03_the_admin_listener_answers_reads_and_nothing_else() {
     let admin = stage.proxy.admin().await;
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
         let mut stream = BufReader::new(TcpStream::connect(admin).await.unwrap());
-        let request = format!("{method} /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+        let request =
+            format!("{method} /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let answer = answer(&mut stream).await;
         assert_eq!(answer.status, 405, "{method}");
@@ -109,7 +110,7 @@ async fn ad03_the_admin_listener_answers_reads_and_nothing_else() {
     }
     let mut stream = BufReader::new(TcpStream::connect(admin).await.unwrap());
     stream
-        .write_all(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .write_all(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await
         .unwrap();
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));

@@ -35,7 +35,7 @@ impl Guarded {
         }
         for n in 1..=foreign.len() {
             let record =
-                self.proxy.nth_record("refusal", n, |record| record["message"] == "refused").await;
+                self.proxy.nth_record("refusal", n, |record| record["event"] == "refused").await;
             assert_eq!(record["end"], "origin", "{record}");
             assert_eq!(record["key"], "route.origins");
             assert_eq!(record["status"], 403);

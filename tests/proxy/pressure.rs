@@ -12,7 +12,7 @@ use crate::support::{Plain, Stage, lives, read_to_end, reset, soon, wire};
 
 #[tokio::test]
 async fn a_client_behind_a_slow_backend_is_not_taken_for_dead() {
-    let config = "[heartbeat]\ninterval = \"200ms\"\npatience = \"300ms\"\n\
+    let config = "[heartbeat]\ninterval = \"200ms\"\npatience = \"800ms\"\n\
                   [limits]\nmessage_from_client = \"off\"\n";
     let stage = Stage::with(config).await;
     let (client, mut backend) = stage.open().await;
@@ -38,7 +38,7 @@ async fn a_client_behind_a_slow_backend_is_not_taken_for_dead() {
     };
     let wake = async {
         // Several times the patience.
-        sleep(Duration::from_millis(2000)).await;
+        sleep(Duration::from_millis(3000)).await;
         let whole = written.div_ceil(frame.len());
         for _ in 0..whole {
             assert_eq!(wire::read(&mut backend).await.unwrap().payload.len(), 60_000);

@@ -1,12 +1,15 @@
 //! One record for everything that was dropped, refused or ended, fit to be read by a person, a
 //! machine, and a terminal.
 
+use std::time::Duration;
+
+use futures_util::StreamExt;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Client, Door, HANDSHAKE, Proxy, Record, Stage, answer, farewell, lives, read_to_end, reset,
-    route, soon,
+    Backend, Client, Door, HANDSHAKE, Proxy, Record, Stage, answer, farewell, lives, read_to_end,
+    reset, route, soon, upgrade,
 };
 
 #[tokio::test]
@@ -88,9 +91,9 @@ async fn a_record_says_who_where_how_much_and_how_long() {
     assert_eq!((text("host"), text("target")), ("localhost", "/ws"));
     assert_eq!((text("via"), text("stage")), ("http/1.1", "tunnel"));
     assert_eq!((text("end"), text("by")), ("client_closed", "client"));
-    assert_eq!((text("level"), text("message")), ("INFO", "ended"));
-    assert!(text("tls_version").contains("1.3"), "{record}");
-    assert_eq!(text("sni"), "localhost");
+    assert_eq!(text("event"), "ended");
+    assert_eq!((text("tls_version"), text("sni")), ("1.3", "localhost"));
+    assert!(text("tls_cipher").starts_with("TLS_AES_"), "{record}");
     let number = |key: &str| record[key].as_u64().unwrap_or_else(|| panic!("{key}: {record}"));
     assert_eq!((number("session"), number("generation")), (1, 1));
     assert_eq!((number("up_messages"), number("down_messages")), (2, 2));
@@ -98,6 +101,84 @@ async fn a_record_says_who_where_how_much_and_how_long() {
     assert_eq!((number("close_client"), number("close_backend")), (1000, 1000));
     assert!(number("age_ms") < 20_000 && number("dial_ms") < 20_000);
     assert!(record.get("key").is_none() && record.get("value").is_none(), "{record}");
+}
+
+#[tokio::test]
+async fn a_record_says_what_the_request_said_of_itself() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::start(&route(&[backend.address], "path = \"/ws\"\n")).await;
+    let client = Client::of(&proxy).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let said = [
+        ("user-agent", "Browser/1.0 (X11)"),
+        ("traceparent", trace),
+        ("sec-websocket-protocol", "chat, other"),
+    ];
+    let (mut socket, _) = client.websocket("/ws", &said).await.unwrap();
+    socket.close(None).await.unwrap();
+    while socket.next().await.is_some() {}
+    let ended = proxy.end_of(1).await;
+    let head = HANDSHAKE.replace("/ws", "/else").replace("Upgrade: w", "{}Upgrade: w");
+    let lines = format!("User-Agent: Browser/1.0 (X11)\r\ntraceparent: {trace}\r\n");
+    client.ask(head.replace("{}", &lines).as_bytes()).await;
+    let refused = proxy.ended("no_route").await;
+    for record in [&ended, &refused] {
+        assert_eq!(record["user_agent"], "Browser/1.0 (X11)", "{record}");
+        assert_eq!(record["traceparent"], trace, "{record}");
+    }
+    assert_eq!(ended["subprotocol"], "chat");
+    assert!(refused.get("subprotocol").is_none(), "{refused}");
+    // What is no lawful traceparent, or one too many, is not shown.
+    for lines in ["traceparent: 00-0-0-00\r\n".to_owned(), lines.repeat(2)] {
+        client.ask(head.replace("/else", "/nowhere").replace("{}", &lines).as_bytes()).await;
+    }
+    let nowhere = |record: &Record| record["target"] == "/nowhere";
+    proxy.nth_record("the last", 2, nowhere).await;
+    for record in proxy.records().iter().filter(|record| nowhere(record)) {
+        assert!(record.get("traceparent").is_none(), "{record}");
+    }
+}
+
+#[tokio::test]
+async fn records_do_not_hang_on_the_level_of_the_log_except_for_those_who_just_left() {
+    for (level, gone) in [("error", 0), ("debug", 1)] {
+        let door = Door::new().await;
+        let config = format!(
+            "[log]\nformat = \"json\"\nlevel = \"{level}\"\n[admin]\nenabled = false\n\
+             [[listener]]\nname = \"plain\"\naddress = \"127.0.0.23:{}\"\ntls = false\n{}",
+            free_port().await,
+            route(&[door.address()], "path = \"/ws\"\n")
+        );
+        let address = config.split_once("127.0.0.23:").unwrap().1.split('"').next().unwrap();
+        let address = ("127.0.0.23", address.parse::<u16>().unwrap());
+        let proxy = Proxy::spawn(&config, &[]);
+        let connect = async || {
+            soon("the listener", async {
+                loop {
+                    match TcpStream::connect(address).await {
+                        Ok(stream) => return stream,
+                        Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    }
+                }
+            })
+            .await
+        };
+        drop(connect().await);
+        farewell(upgrade(connect().await).await, door.next().await).await;
+        assert_eq!(proxy.end_of(1).await["end"], "client_closed");
+        let mut stream = BufReader::new(connect().await);
+        stream.write_all(b"what is this\r\n\r\n").await.unwrap();
+        assert_eq!(answer(&mut stream).await.status, 400);
+        proxy.ended("head_bad").await;
+        let left = proxy.outcomes().iter().filter(|record| record["end"] == "gone").count();
+        assert_eq!(left, gone, "at level {level}");
+    }
+}
+
+/// Free a moment ago.
+async fn free_port() -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.23:0").await.unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 #[tokio::test]

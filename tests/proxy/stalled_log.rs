@@ -1,6 +1,6 @@
 //! A log that nobody reads (a stalled journal, a full pipe) costs lines, and nothing else.
 
-use std::io::{BufRead, BufReader as StdBufReader};
+use std::io::{BufRead, BufReader as StdBufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
@@ -14,33 +14,52 @@ use crate::support::{Door, Folder, TIDEGATE, answer, farewell, lives, route, soo
 
 #[tokio::test]
 async fn re13_a_log_that_nobody_reads_stops_neither_traffic_nor_the_end() {
+    let mut proxy = flooded().await;
+    assert_eq!(proxy.end().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_was_lost_is_told_in_the_format_of_the_log() {
+    let mut proxy = flooded().await;
+    let mut stderr = proxy.stderr.take().unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut all = String::new();
+        stderr.read_to_string(&mut all).map(|_| all)
+    });
+    assert_eq!(proxy.end().await, Some(0));
+    let all = reading.join().unwrap().unwrap();
+    let lines: Vec<Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lost: u64 = lines.iter().filter_map(|line| line["lost"].as_u64()).sum();
+    let written = lines.iter().filter(|line| line["lost"].is_null()).count() as u64;
+    assert!(lost > 0, "nothing was lost");
+    // The tunnel's record, and two lines of the end.
+    assert_eq!(written + lost, REFUSED + 3, "{lost} lines were lost");
+    let told = lines.iter().find(|line| line["lost"].is_u64()).unwrap();
+    assert_eq!(told["level"], "WARN");
+    assert!(told["message"].as_str().unwrap().contains("lines were lost"), "{told}");
+}
+
+/// A proxy that has more to tell than a pipe (64 KiB) and the queue before it (4,096 lines) hold,
+/// and whose tunnel never felt it.
+async fn flooded() -> Silent {
     let door = Door::new().await;
-    let mut proxy = Silent::start(&route(&[door.address()], "path = \"/ws\"\n"));
+    let proxy = Silent::start(&route(&[door.address()], "path = \"/ws\"\n"));
     let mut tunnel = upgrade(TcpStream::connect(proxy.address).await.unwrap()).await;
     let mut backend = door.next().await;
-    // More than a pipe (64 KiB) and the queue before it (4,096 lines) hold.
-    let target = "x".repeat(250);
-    for _ in 0..14 {
-        let request = format!("GET /{target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        for _ in 0..400 {
-            let mut stream = BufReader::new(TcpStream::connect(proxy.address).await.unwrap());
-            stream.write_all(request.as_bytes()).await.unwrap();
-            assert_eq!(answer(&mut stream).await.status, 404);
+    let request = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(250));
+    for n in 1..=REFUSED {
+        let mut stream = BufReader::new(TcpStream::connect(proxy.address).await.unwrap());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert_eq!(answer(&mut stream).await.status, 404);
+        if n.is_multiple_of(400) {
+            lives(&mut tunnel, &mut backend).await;
         }
-        lives(&mut tunnel, &mut backend).await;
     }
     farewell(tunnel, backend).await;
-    kill_process(Pid::from_raw(proxy.child.id() as i32).unwrap(), Signal::TERM).unwrap();
-    let end = soon("the end", async {
-        loop {
-            if let Some(status) = proxy.child.try_wait().unwrap() {
-                return status.code();
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    assert_eq!(end.await, Some(0));
+    proxy
 }
+
+const REFUSED: u64 = 5600;
 
 /// A proxy whose standard error is read until it serves, and no further.
 struct Silent {
@@ -77,6 +96,22 @@ impl Silent {
         }
         proxy.stderr = Some(stderr);
         proxy
+    }
+}
+
+impl Silent {
+    /// Tells it to leave; its exit code.
+    async fn end(&mut self) -> Option<i32> {
+        kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::TERM).unwrap();
+        soon("the end", async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
     }
 }
 

@@ -69,7 +69,7 @@ async fn fc37_a_client_that_never_answers_a_ping() {
     assert!(begun.elapsed().as_millis() >= 550, "{:?}", begun.elapsed());
     drop((client, backend));
     let record = stage.end_of(1).await;
-    assert_eq!((&record["end"], &record["by"]), (&"heartbeat_lost".into(), &"tidegate".into()));
+    assert_eq!((&record["end"], &record["by"]), (&"heartbeat_lost".into(), &"client".into()));
     assert_eq!((&record["key"], &record["value"]), (&"heartbeat.patience".into(), &"400ms".into()));
     assert!((550..2000).contains(&record["age_ms"].as_u64().unwrap()), "{record}");
 }

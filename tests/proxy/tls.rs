@@ -110,11 +110,34 @@ async fn both_versions_are_spoken_and_told_in_the_record() {
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         assert_eq!(answer(&mut stream).await.status, 101);
         drop(stream);
-        let record = house.proxy.nth_record("end", n + 1, |r| r["message"] == "ended").await;
+        let record = house.proxy.nth_record("end", n + 1, |r| r["event"] == "ended").await;
         assert_eq!(
             (&record["tls_version"], &record["sni"]),
             (&version.into(), &"localhost".into())
         );
+    }
+}
+
+#[tokio::test]
+async fn the_stock_stream_is_a_switch_that_a_reload_turns() {
+    let house = House::with(&[&["localhost"]], false).await;
+    let config = Arc::new(house.client(TLS13));
+    house.visit(&config, "localhost").await;
+    let mut lean = house.connect(&config, "localhost").await.unwrap();
+    let file = house.proxy.folder().join("proxy.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("[server]\ntls = \"stock\"\n{text}")).unwrap();
+    let told = house.proxy.reload().await;
+    assert!(told["changed"].as_str().unwrap().contains("server"), "{told}");
+    let mut stock = house.connect(&config, "localhost").await.unwrap();
+    for stream in [&mut lean, &mut stock] {
+        stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        assert_eq!(answer(stream).await.status, 101);
+    }
+    drop((lean, stock));
+    for n in 1..=2 {
+        let record = house.proxy.nth_record("end", n, |r| r["event"] == "ended").await;
+        assert_eq!((&record["tls_version"], &record["sni"]), (&"1.3".into(), &"localhost".into()));
     }
 }
 

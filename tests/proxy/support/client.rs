@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -75,8 +75,16 @@ impl Client {
     pub async fn secure(&self) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.tls).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        self.secure_over(stream).await.unwrap()
+    }
+
+    /// TLS over any stream; the client's first words are written at once.
+    pub async fn secure_over<S>(&self, stream: S) -> std::io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let name = ServerName::try_from("localhost").unwrap();
-        soon("TLS", self.connector.connect(name, stream)).await.unwrap()
+        soon("TLS", self.connector.connect(name, stream)).await
     }
 
     /// A plain connection.
@@ -88,11 +96,7 @@ impl Client {
 
     /// A plain connection that comes from another address of this machine (`127.0.0.0/8`).
     pub async fn bare_from(&self, host: impl Into<IpAddr>) -> TcpStream {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((host.into(), 0).into()).unwrap();
-        let stream = soon("a connection", socket.connect(self.plain)).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
+        connect(host, self.plain).await
     }
 
     /// A WebSocket over TLS, by tungstenite, with more header lines.
@@ -129,6 +133,15 @@ impl Client {
         stream.write_all(bytes).await.unwrap();
         answer(&mut stream).await
     }
+}
+
+/// A connection from an address of this machine (`127.0.0.0/8`).
+pub async fn connect(host: impl Into<IpAddr>, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((host.into(), 0).into()).unwrap();
+    let stream = soon("a connection", socket.connect(to)).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// Reads one response head.

@@ -1,16 +1,22 @@
 //! The house these tests live in: the proxy as a child process, backends, clients, certificates.
 
 mod backend;
+mod book;
 mod client;
 pub mod head;
+mod logfmt;
 mod process;
+mod scrape;
 mod stage;
 pub mod wire;
 
 pub use backend::{Backend, Heard, switching};
-pub use client::{Answer, Client, HANDSHAKE, answer, ask, body, read_head, read_to_end};
-pub use process::{Folder, Proxy, Record, TIDEGATE, route, write_certificate};
-pub use stage::{Door, Plain, Stage, farewell, get, lives, nudge, reset, upgrade};
+pub use book::Book;
+pub use client::{Answer, Client, HANDSHAKE, answer, ask, body, connect, read_head, read_to_end};
+pub use logfmt::logfmt;
+pub use process::{BASE, Folder, Proxy, Record, TIDEGATE, route, write_certificate};
+pub use scrape::Scrape;
+pub use stage::{Door, Plain, Secure, Side, Stage, farewell, get, lives, nudge, reset, upgrade};
 
 use std::future::Future;
 use std::time::Duration;

@@ -17,6 +17,13 @@ use super::soon;
 /// One line that the proxy wrote.
 pub type Record = Value;
 
+/// What [`Proxy::start`] puts before the rest.
+pub const BASE: &str = "[log]\nformat = \"json\"\nlevel = \"debug\"\n\
+    [admin]\naddress = \"127.0.0.1:0\"\n\
+    [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\n\
+    [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
+    [[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\ndefault = true\n";
+
 /// A running proxy; killed and cleaned up when dropped.
 pub struct Proxy {
     child: Child,
@@ -38,13 +45,7 @@ impl Proxy {
     /// and whatever `rest` holds (routes, limits, ...). `rest` may bring its own `[log]`, `[admin]`
     /// and `[[listener]]` tables only if it uses [`Proxy::start_bare`].
     pub async fn start(rest: &str) -> Self {
-        let base = "\
-            [log]\nformat = \"json\"\nlevel = \"debug\"\n\
-            [admin]\naddress = \"127.0.0.1:0\"\n\
-            [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\n\
-            [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
-            [[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\ndefault = true\n";
-        Self::start_bare(&format!("{base}{rest}")).await
+        Self::start_bare(&format!("{BASE}{rest}")).await
     }
 
     /// A proxy whose only route takes everything, from anywhere, to these backends.
@@ -68,8 +69,13 @@ impl Proxy {
 
     /// The same, with no more than so many file descriptors from the beginning.
     pub fn spawn_with_descriptors(most: usize, config: &str) -> Self {
+        Self::spawn_under(&format!("ulimit -n {most}"), config)
+    }
+
+    /// The same, after a command of the shell that starts it.
+    pub fn spawn_under(before: &str, config: &str) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -n $0 && exec \"$@\"", &most.to_string(), TIDEGATE]);
+        command.args(["-c", &format!("{before} && exec \"$0\" \"$@\""), TIDEGATE]);
         Self::launch(command, config)
     }
 
@@ -210,6 +216,12 @@ impl Proxy {
     /// The n-th record of something dropped, refused or ended, from 1.
     pub async fn nth_outcome(&self, n: usize) -> Record {
         self.nth_record("outcome", n, |record| record["end"].is_string()).await
+    }
+
+    /// Sets a limit of the running process; `None`: as high as may be.
+    pub fn limit(&self, resource: Resource, current: Option<u64>) {
+        let id = Pid::from_raw(self.child.id() as i32);
+        prlimit(id, resource, Rlimit { current, maximum: None }).unwrap();
     }
 
     /// Lets the running process open so many more file descriptors than it has; `None`: as many

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_rustls::client::TlsStream;
 
 use super::client::{Answer, HANDSHAKE, answer, read_head};
-use super::{Backend, Client, Proxy, Record, route, soon, wire};
+use super::{Backend, Client, Proxy, Record, route, soon, switching, wire};
 
 /// The end of a plain connection.
 pub type Plain = BufReader<TcpStream>;
@@ -27,12 +27,26 @@ pub struct Door {
 impl Door {
     /// On a port of its own.
     pub async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// The same, with more header lines in its 101.
+    pub async fn with(lines: &'static str) -> Self {
         let (sender, arrivals) = mpsc::channel(1024);
-        let backend = Backend::raw_tunnel(move |stream, _| {
+        let backend = Backend::raw(move |head, mut stream, _| {
             let sender = sender.clone();
-            async move { drop(sender.send(stream).await) }
+            async move {
+                let yes = switching(&head).replacen("\r\n", &format!("\r\n{lines}"), 1);
+                stream.write_all(yes.as_bytes()).await.unwrap();
+                drop(sender.send(stream).await);
+            }
         });
         Self { backend: backend.await, arrivals: Mutex::new(arrivals) }
+    }
+
+    /// What its last request said.
+    pub fn last_head(&self) -> String {
+        self.backend.heads().pop().unwrap()
     }
 
     /// Where it listens.
@@ -57,7 +71,11 @@ pub struct Stage {
 impl Stage {
     /// `more`: further keys of the route, and then further tables.
     pub async fn with(more: &str) -> Self {
-        let door = Door::new().await;
+        Self::before(Door::new().await, more).await
+    }
+
+    /// The same, before a door of the test's own.
+    pub async fn before(door: Door, more: &str) -> Self {
         let proxy = Proxy::start(&route(&[door.address()], more)).await;
         Self { client: Client::of(&proxy).await, proxy, door }
     }
@@ -78,16 +96,53 @@ impl Stage {
         (upgrade(self.client.secure().await).await, self.door.next().await)
     }
 
+    /// A tunnel from a plain client; first the end of this side, then the other one.
+    pub async fn open_for(&self, side: Side) -> (Plain, Plain) {
+        let (client, backend) = self.open().await;
+        match side {
+            Side::Client => (client, backend),
+            Side::Backend => (backend, client),
+        }
+    }
+
     /// The record of the n-th tunnel, from 1, as soon as it is over.
     pub async fn end_of(&self, session: usize) -> Record {
         self.proxy.end_of(session).await
     }
 }
 
+/// Which end of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Backend,
+}
+
+impl Side {
+    /// Both of them.
+    pub const BOTH: [Self; 2] = [Self::Client, Self::Backend];
+
+    /// As records call it.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+        }
+    }
+
+    /// A frame as this side sends it.
+    pub fn frame(self, first: u8, payload: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Client => wire::masked(first, payload),
+            Self::Backend => wire::bare(first, payload),
+        }
+    }
+}
+
 impl Proxy {
     /// The record of the n-th tunnel of this process, from 1, as soon as it is over.
     pub async fn end_of(&self, session: usize) -> Record {
-        let fits = |record: &Record| record["message"] == "ended" && record["session"] == session;
+        let fits = |record: &Record| record["event"] == "ended" && record["session"] == session;
         self.record("an ended tunnel", fits).await
     }
 

@@ -1,0 +1,381 @@
+//! Records in a file of their own: all of them, each whole, through rotations, full disks and
+//! files that cannot be opened.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Resource, Signal};
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+
+use crate::support::{
+    BASE, Backend, Client, Door, Folder, HANDSHAKE, Plain, Proxy, Record, Stage, answer, farewell,
+    lives, logfmt, reset, route, soon, upgrade,
+};
+
+/// Records to `access.log`, as JSON; further keys may follow.
+const ACCESS: &str = "[access]\nto = \"access.log\"\n";
+
+#[tokio::test]
+async fn records_go_to_the_file_and_nothing_else_does() {
+    let stage = Stage::with(&format!("{ACCESS}start = true\n")).await;
+    let (mut client, mut backend) = stage.open_secure().await;
+    let log = Log::of(&stage.proxy);
+    let begun = log.nth(1).await;
+    assert_eq!((&begun["event"], &begun["session"]), (&"begun".into(), &1.into()));
+    lives(&mut client, &mut backend).await;
+    farewell(client, backend).await;
+    let ended = log.nth(2).await;
+    assert_eq!((&ended["event"], &ended["end"]), (&"ended".into(), &"client_closed".into()));
+    // The end tells all that the beginning did, in the same words.
+    for (key, value) in begun.as_object().unwrap() {
+        assert!(
+            ["time", "event"].contains(&key.as_str()) || ended[key] == *value,
+            "{key}: {ended}"
+        );
+    }
+    assert_eq!(stage.client.ask(b"what is this\r\n\r\n").await.status, 400);
+    assert_eq!(log.nth(3).await["event"], "dropped");
+    let mode = fs::metadata(&log.0).unwrap().permissions().mode();
+    // As far as the test's own umask lets it.
+    assert_eq!(mode & 0o137, 0, "{mode:o}");
+    assert_ne!(mode & 0o600, 0, "{mode:o}");
+    stage.proxy.reload().await;
+    let told = stage.proxy.records();
+    assert!(told.iter().all(|line| line.get("event").is_none()), "{told:#?}");
+    assert!(log.text().lines().all(|line| line.starts_with("{\"time\":\"2")), "{}", log.text());
+}
+
+#[tokio::test]
+async fn no_record_is_lost_or_torn_while_the_file_is_rotated() {
+    let backend = Backend::echo().await;
+    let caps = "[caps]\nhandshakes_per_client = \"9999/s\"\nhandshakes_burst = 99999\n";
+    let proxy = Proxy::start(&[&route(&[backend.address], ""), ACCESS, caps].concat()).await;
+    let log = Log::of(&proxy);
+    let over = Arc::new(AtomicBool::new(false));
+    let client = Client::of(&proxy).await;
+    let mut visitors = JoinSet::new();
+    for _ in 0..4 {
+        let (client, over) = (client.clone(), over.clone());
+        visitors.spawn(async move {
+            let mut asked = 0;
+            while !over.load(Ordering::Relaxed) {
+                reset(upgrade(client.bare().await).await);
+                asked += 1;
+            }
+            asked
+        });
+    }
+    let mut rotated = Vec::new();
+    for number in 0..12 {
+        log.grows().await;
+        let to = log.0.with_extension(number.to_string());
+        fs::rename(&log.0, &to).unwrap();
+        let told = proxy.reload().await;
+        assert!(told["message"].as_str().unwrap().starts_with("reloaded"), "{told}");
+        // Whoever asked for it may compress the old one now.
+        rotated.push((to.clone(), fs::read(to).unwrap()));
+    }
+    over.store(true, Ordering::Relaxed);
+    let tunnels = visitors.join_all().await.into_iter().sum::<u64>();
+    let mut records = Vec::new();
+    for (path, at_reload) in rotated {
+        assert_eq!(fs::read(&path).unwrap(), at_reload, "{} grew", path.display());
+        records.extend(Log(path).records());
+    }
+    log.until(|last| records.len() + last.len() >= tunnels as usize).await;
+    records.extend(log.records());
+    let mut sessions: Vec<u64> =
+        records.iter().map(|record| record["session"].as_u64().unwrap()).collect();
+    sessions.sort();
+    assert_eq!(sessions, (1..=tunnels).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn the_file_is_rotated_even_if_the_configuration_has_a_fault() {
+    let stage = Stage::with(ACCESS).await;
+    let log = Log::of(&stage.proxy);
+    fs::rename(&log.0, log.0.with_extension("1")).unwrap();
+    stage.proxy.rewrite("[[listener");
+    let told = stage.proxy.reload().await;
+    assert!(told["message"].as_str().unwrap().starts_with("the configuration in force"), "{told}");
+    let (client, backend) = stage.open().await;
+    farewell(client, backend).await;
+    assert_eq!(log.nth(1).await["end"], "client_closed");
+}
+
+#[tokio::test]
+async fn a_reload_changes_where_how_and_how_much_is_recorded() {
+    let stage = Stage::with("#access\n").await;
+    let (client, backend) = stage.open().await;
+    farewell(client, backend).await;
+    stage.end_of(1).await;
+    let to_file = format!("{ACCESS}format = \"text\"\n");
+    let told = stage.proxy.reload_with("#access\n", &to_file).await;
+    assert_eq!(told["changed"], "access", "{told}");
+    let (client, backend) = stage.open().await;
+    farewell(client, backend).await;
+    let log = Log::of(&stage.proxy);
+    log.until_text(|text| text.ends_with('\n')).await;
+    let fields = logfmt(log.text().trim_end()).unwrap();
+    let field = |key: &str| fields.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+    assert_eq!((field("event"), field("session")), (Some("ended"), Some("2")));
+    // The same file, other lines.
+    stage.proxy.reload_with("format = \"text\"\n", "format = \"json\"\nstart = true\n").await;
+    let (client, backend) = stage.open().await;
+    log.until_text(|text| text.lines().count() == 2).await;
+    let begun: Record = serde_json::from_str(log.text().lines().nth(1).unwrap()).unwrap();
+    assert_eq!((&begun["event"], &begun["session"]), (&"begun".into(), &3.into()));
+    // And back.
+    let config = stage.proxy.config();
+    stage.proxy.rewrite(config.split("[access]").next().unwrap());
+    stage.proxy.reload().await;
+    farewell(client, backend).await;
+    assert_eq!(stage.end_of(3).await["end"], "client_closed");
+    assert_eq!(log.text().lines().count(), 2);
+    assert!(!stage.proxy.records().iter().any(|record| record["session"] == 2));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_is_told_at_the_start_and_refused_later() {
+    let door = Door::new().await;
+    let folder = Folder::new();
+    // Only whoever opens it finds out.
+    let link = folder.path().join("link");
+    symlink("none/access.log", &link).unwrap();
+    let bad = ACCESS.replace("access.log", link.to_str().unwrap());
+    let mut proxy = Proxy::spawn(&plain(&[&route(&[door.address()], ""), &bad]), &[]);
+    assert_eq!(proxy.exit().await, Some(1));
+    let told = proxy.record("the fault", |line| line.as_str().is_some()).await;
+    let told = told.as_str().unwrap();
+    for part in ["tidegate: cannot open the access log", "/link", "No such file", "make its folder"]
+    {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+
+    let stage = Stage::with(ACCESS).await;
+    let log = Log::of(&stage.proxy);
+    let good = stage.proxy.config();
+    fs::create_dir(stage.proxy.folder().join("folder")).unwrap();
+    let pipe = Command::new("mkfifo").arg(stage.proxy.folder().join("pipe")).status();
+    assert!(pipe.unwrap().success());
+    for (to, words) in [
+        (link.to_str().unwrap(), "No such file"),
+        ("folder", "name the file in it"),
+        ("key.pem", "this file is certificate[0].key"),
+        ("proxy.toml", "proxy.toml is this configuration"),
+        // A pipe without a reader would hold up whoever opens it.
+        ("pipe", "is a pipe"),
+    ] {
+        let told = stage.proxy.reload_with("access.log", to).await;
+        assert_eq!(told["generation"], 1, "{told}");
+        let fault = |r: &Record| r["fault"].as_str().is_some_and(|fault| fault.contains(words));
+        stage.proxy.record("the fault", fault).await;
+        stage.proxy.rewrite(&good);
+    }
+    let (client, backend) = stage.open().await;
+    farewell(client, backend).await;
+    assert_eq!(log.nth(1).await["generation"], 1);
+}
+
+#[tokio::test]
+async fn a_link_that_leads_to_the_key_by_now_is_not_followed() {
+    let stage = Stage::with(ACCESS).await;
+    let log = Log::of(&stage.proxy);
+    let key = stage.proxy.folder().join("key.pem");
+    let before = fs::read(&key).unwrap();
+    fs::remove_file(&log.0).unwrap();
+    symlink("key.pem", &log.0).unwrap();
+    let good = stage.proxy.config();
+    // Where the file is opened anew although the configuration has a fault, too.
+    for config in [good.clone(), format!("{good}[[listener")] {
+        stage.proxy.rewrite(&config);
+        let told = stage.proxy.reload().await;
+        assert_eq!(told["generation"], 1, "{told}");
+        let refused = |r: &Record| {
+            let fault = r["fault"].as_str().unwrap_or_default();
+            fault.contains("access.to: access.log is certificate[0].key, and records")
+        };
+        stage.proxy.nth_record("the fault", if config == good { 1 } else { 2 }, refused).await;
+    }
+    let (client, backend) = stage.open().await;
+    farewell(client, backend).await;
+    stage.proxy.at_rest().await;
+    assert_eq!(fs::read(&key).unwrap(), before);
+}
+
+#[tokio::test]
+async fn re13_a_full_disk_costs_records_and_nothing_else() {
+    // A signal that is ignored stays so in the program that the shell becomes; no byte fits.
+    let door = Door::new().await;
+    let config = [BASE, &route(&[door.address()], ACCESS)].concat();
+    let mut proxy = Proxy::spawn_under("trap '' XFSZ && ulimit -S -f 0", &config);
+    proxy.ready().await;
+    let mut stage = Stage { client: Client::of(&proxy).await, proxy, door };
+    let (mut client, mut backend) = stage.open_secure().await;
+    for _ in 0..5 {
+        let (client, backend) = stage.open().await;
+        farewell(client, backend).await;
+    }
+    lives(&mut client, &mut backend).await;
+    let lost = |line: &Record| line["lost"].is_u64();
+    let told = stage.proxy.record("a loss", lost).await;
+    assert_eq!((&told["path"], &told["level"]), (&"access.log".into(), &"ERROR".into()));
+    assert!(told["error"].as_str().unwrap().contains("File too large"), "{told}");
+    farewell(client, backend).await;
+    stage.proxy.at_rest().await;
+    stage.proxy.signal(Signal::TERM);
+    assert_eq!(stage.proxy.exit().await, Some(0));
+    // Once at first, and then what has gathered when the process ends: not once for each.
+    let told = stage.proxy.nth_record("the rest", 2, lost).await;
+    let told = told["lost"].as_u64().unwrap();
+    let all: Vec<_> = stage.proxy.records().into_iter().filter(lost).collect();
+    assert_eq!((all.len(), all[0]["lost"].as_u64().unwrap() + told), (2, 6), "{all:#?}");
+}
+
+#[tokio::test]
+async fn a_line_that_found_no_room_leaves_no_torn_half() {
+    let door = Door::new().await;
+    let config = plain(&[&route(&[door.address()], ""), ACCESS]);
+    // A signal that is ignored stays so in the program that the shell becomes; 512 bytes each.
+    let mut proxy = Proxy::spawn_under("trap '' XFSZ && ulimit -S -f 4", &config);
+    proxy.ready().await;
+    let log = Log::of(&proxy);
+    let open = async || {
+        let address = proxy.address("plain").await;
+        let client = upgrade(tokio::net::TcpStream::connect(address).await.unwrap()).await;
+        farewell(client, door.next().await).await;
+    };
+    for _ in 0..8 {
+        open().await;
+    }
+    proxy.record("a loss", |line| line["lost"].is_u64()).await;
+    proxy.limit(Resource::Fsize, None);
+    open().await;
+    // Each line is parsed.
+    log.until(|records| records.iter().any(|record| record["session"] == 9)).await;
+    assert!((2..9).contains(&log.records().len()), "{}", log.text());
+}
+
+#[tokio::test]
+async fn hostile_text_breaks_no_line() {
+    for format in ["json", "text"] {
+        let stage = Stage::with(&format!("{ACCESS}format = \"{format}\"\nstart = true\n")).await;
+        let log = Log::of(&stage.proxy);
+        for hostile in HOSTILE {
+            let mut request = HANDSHAKE.replace("Upgrade: w", "User-Agent: {}\r\nUpgrade: w");
+            request = request.replace("/ws", "/ws?q=%22%0a'=;x");
+            let (before, after) = request.split_once("{}").unwrap();
+            let request = [before.as_bytes(), hostile, after.as_bytes()].concat();
+            let mut client = Plain::new(stage.client.bare().await);
+            client.write_all(&request).await.unwrap();
+            let answer = answer(&mut client).await;
+            assert_eq!(answer.status, 101, "{}", String::from_utf8_lossy(&request));
+            farewell(client, stage.door.next().await).await;
+        }
+        log.until_text(|text| text.lines().count() == 2 * HOSTILE.len()).await;
+        let text = log.text();
+        assert!(text.bytes().all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte)), "{text:?}");
+        for line in text.lines() {
+            let fields = fields(format, line);
+            let of = |key: &str| {
+                let mut found = fields.iter().filter(|(found, _)| found == key);
+                let (_, value) = found.next().unwrap_or_else(|| panic!("{key} in {line}"));
+                assert!(found.next().is_none(), "{key} twice in {line}");
+                value.as_str()
+            };
+            assert!(["begun", "ended"].contains(&of("event")), "{line}");
+            let session: usize = of("session").parse().unwrap();
+            let (sent, agent) = (HOSTILE[session - 1], of("user_agent"));
+            assert!(agent.len() <= 256 + 12, "{agent}");
+            let clear = sent.iter().take(200).take_while(|byte| (0x20..0x7f).contains(*byte));
+            let clear: String = clear.map(|byte| char::from(*byte)).collect();
+            assert!(agent.starts_with(&clear), "{agent} is not {clear}...");
+        }
+    }
+}
+
+/// A record's keys and values, in either format.
+fn fields(format: &str, line: &str) -> Vec<(String, String)> {
+    if format == "text" {
+        return logfmt(line).unwrap_or_else(|| panic!("{line}"));
+    }
+    let record: Record = serde_json::from_str(line).unwrap();
+    let field = |(key, value): (&String, &Record)| {
+        (key.clone(), value.as_str().map_or(value.to_string(), str::to_owned))
+    };
+    record.as_object().unwrap().iter().map(field).collect()
+}
+
+/// What a User-Agent may hold and still be HTTP: quotes, escapes by 8-bit controls, what is not
+/// UTF-8, what looks like another field or another line, and far too much.
+const HOSTILE: [&[u8]; 7] = [
+    b"\"quoted\" \\ and \\\" slashed",
+    b"x\" event=\"ended\" end=none {\"a\":1}",
+    b"a\xc2\x9b31m\xc2\x85b\xe2\x80\xae",
+    b"not \xff\xfe utf-8 \xc3",
+    b"tab\there",
+    b"a=b, c=d; e",
+    &[b'"'; 3000],
+];
+
+/// A plain listener, records and lines as JSON, and these tables.
+fn plain(tables: &[&str]) -> String {
+    let base = "[log]\nformat = \"json\"\n[admin]\nenabled = false\n\
+                [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n";
+    [&[base][..], tables].concat().concat()
+}
+
+/// A file of records.
+struct Log(PathBuf);
+
+impl Log {
+    fn of(proxy: &Proxy) -> Self {
+        Self(Path::new(proxy.folder()).join("access.log"))
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.0).unwrap_or_default()
+    }
+
+    /// Every line must be whole, and an object.
+    fn records(&self) -> Vec<Record> {
+        let text = self.text();
+        assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+        let record = |line: &str| {
+            let record: Record = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+            assert!(record.is_object(), "{line}");
+            record
+        };
+        text.lines().map(record).collect()
+    }
+
+    async fn nth(&self, n: usize) -> Record {
+        self.until_text(|text| text.lines().count() >= n).await;
+        self.records().swap_remove(n - 1)
+    }
+
+    async fn grows(&self) {
+        let before = self.text().len();
+        self.until_text(|text| text.len() > before).await;
+    }
+
+    async fn until(&self, fits: impl Fn(&[Record]) -> bool) {
+        self.until_text(|text| text.ends_with('\n') && fits(&self.records())).await;
+    }
+
+    /// A file wakes nobody: a short nap between two looks.
+    async fn until_text(&self, fits: impl Fn(&str) -> bool) {
+        soon("the file of records", async {
+            while !fits(&self.text()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}

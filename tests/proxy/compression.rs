@@ -1,0 +1,231 @@
+//! Compressed messages (RFC 7692): held to their limit once decompressed, in bounded memory, and
+//! otherwise passed as they came. The compressor here stands for the clients.
+
+use flate2::{Compress, Compression, FlushCompress};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::task::JoinSet;
+
+use crate::support::{
+    Answer, Door, HANDSHAKE, Plain, Stage, answer, farewell, lives, read_to_end, soon, wire,
+};
+
+const TEXT: u8 = 0xc1;
+const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+const LIMIT: usize = 64 * 1024;
+const LIMITS: &str = "[limits]\nmessage_from_client = \"64KiB\"\nclose_grace = \"200ms\"\n";
+
+/// As an endpoint compresses a message (RFC 7692 7.2.1), each with an empty window.
+fn deflated(message: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(message.len() + 1024);
+    let mut compressor = Compress::new(Compression::best(), false);
+    compressor.compress_vec(message, &mut bytes, FlushCompress::Sync).unwrap();
+    assert!(bytes.ends_with(&[0, 0, 0xff, 0xff]), "all of it");
+    bytes.truncate(bytes.len() - 4);
+    bytes
+}
+
+/// Before a backend that compresses, if it may.
+async fn stage(more: &str) -> Stage {
+    let lines = if more.contains("\"strip\"") { "" } else { DEFLATE };
+    Stage::before(Door::with(lines).await, more).await
+}
+
+/// A tunnel of a client that offers compression, and what it was answered.
+async fn open(stage: &Stage) -> (Plain, Plain, Answer) {
+    let offer = HANDSHAKE.replacen("\r\n", &format!("\r\n{DEFLATE}"), 1);
+    let mut client = BufReader::new(stage.client.bare().await);
+    client.write_all(offer.as_bytes()).await.unwrap();
+    let answer = answer(&mut client).await;
+    assert_eq!(answer.status, 101, "{answer:?}");
+    (client, stage.door.next().await, answer)
+}
+
+async fn passes(client: &mut Plain, backend: &mut Plain, sent: &[u8]) {
+    client.write_all(sent).await.unwrap();
+    let mut got = vec![0; sent.len()];
+    soon("what is lawful", backend.read_exact(&mut got)).await.unwrap();
+    assert!(got == sent, "as it came");
+}
+
+/// The message in frames of so many bytes, with a ping behind each but the last.
+fn fragments(message: &[u8], size: usize) -> Vec<u8> {
+    let last = message.len().div_ceil(size) - 1;
+    let frames = message.chunks(size).enumerate().map(|(at, piece)| {
+        let first = if at == 0 { 0x41 } else { 0 } | if at == last { 0x80 } else { 0 };
+        let ping = if at % 100 == 5 { wire::masked(0x89, b"between") } else { vec![] };
+        [wire::masked(first, piece), if at == last { vec![] } else { ping }].concat()
+    });
+    frames.collect::<Vec<_>>().concat()
+}
+
+#[tokio::test]
+async fn fc33_a_bomb_is_stopped_at_the_limit_and_a_byte() {
+    let stage = stage(LIMITS).await;
+    for (session, (fits, crosses)) in (1..).zip([
+        (
+            wire::masked(TEXT, &deflated(&[0; LIMIT])),
+            wire::masked(TEXT, &deflated(&[0; LIMIT + 1])),
+        ),
+        (fragments(&deflated(&[b'a'; LIMIT]), 7), fragments(&deflated(&[b'a'; LIMIT + 1]), 7)),
+        (
+            wire::masked(TEXT, &deflated(b"hello")),
+            wire::masked(TEXT, &deflated(&vec![b'b'; 4 << 20])),
+        ),
+    ]) {
+        let (mut client, mut backend, answer) = open(&stage).await;
+        assert_eq!(
+            answer.header("sec-websocket-extensions"),
+            Some("permessage-deflate; client_no_context_takeover")
+        );
+        passes(&mut client, &mut backend, &fits).await;
+        client.write_all(&crosses).await.unwrap();
+        let told = wire::read(&mut client).await.unwrap();
+        let words = &b"message too big once decompressed"[..];
+        assert_eq!((told.code(), &told.payload[2..]), (1009, words));
+        // A message is never whole that was stopped.
+        while let Some(frame) = wire::read(&mut backend).await {
+            assert!(frame.opcode() >= wire::CLOSE || frame.first & 0x80 == 0, "{frame:?}");
+        }
+        drop((client, backend));
+        let record = stage.end_of(session).await;
+        assert_eq!([&record["end"], &record["by"]], ["inflated_too_big", "client"]);
+        assert_eq!([&record["key"], &record["value"]], ["limits.message_from_client", "64KiB"]);
+        assert_eq!(record["close_client"], 1009);
+        assert!([json!(null), json!(1001)].contains(&record["close_backend"]), "{record}");
+        assert_eq!((&record["up_messages"], &record["up_compressed"]), (&json!(1), &json!(1)));
+    }
+}
+
+#[tokio::test]
+async fn fc33_many_bombs_at_once_take_little_room() {
+    let stage = stage(LIMITS).await;
+    // Long on the wire before it blows up: in the middle of that each of them is held.
+    let mut bomb: Vec<u8> = noise().take(LIMIT * 3 / 4).collect();
+    bomb.resize(4 << 20, 0);
+    let bomb = wire::masked(TEXT, &deflated(&bomb));
+    let (held, rest) = bomb.split_at(LIMIT / 2);
+    let mut tunnels = Vec::new();
+    for _ in 0..50 {
+        let (mut client, mut backend, _) = open(&stage).await;
+        lives(&mut client, &mut backend).await;
+        tunnels.push((client, backend));
+    }
+    let (before, _) = stage.proxy.weight();
+    let mut most = before;
+    for (client, backend) in &mut tunnels {
+        passes(client, backend, held).await;
+        most = most.max(stage.proxy.weight().0);
+    }
+    let mut told = JoinSet::new();
+    for (mut client, backend) in tunnels {
+        let rest = rest.to_vec();
+        told.spawn(async move {
+            client.write_all(&rest).await.unwrap();
+            let code = wire::read(&mut client).await.unwrap().code();
+            drop(backend);
+            code
+        });
+    }
+    assert_eq!(told.join_all().await, [1009; 50]);
+    let most = most.max(stage.proxy.weight().0);
+    assert!(most < before + 50 * 64 + 2048, "{before} to {most} KiB for 50 bombs");
+    stage.proxy.at_rest().await;
+}
+
+/// Bytes that do not compress (xorshift).
+fn noise() -> impl Iterator<Item = u8> {
+    std::iter::successors(Some(0x9e37_79b9_u32), |n| {
+        let n = n ^ (n << 13);
+        let n = n ^ (n >> 17);
+        Some(n ^ (n << 5))
+    })
+    .map(|n| n as u8)
+}
+
+#[tokio::test]
+async fn fc34_garbage_is_told_1007() {
+    let stage = stage(LIMITS).await;
+    let garbage = [vec![0xff; 200], noise().take(3000).map(|byte| byte | 6).collect()];
+    let mut sent: Vec<Vec<u8>> = garbage.iter().map(|g| wire::masked(TEXT, g)).collect();
+    sent.push(fragments(&garbage[0], 1));
+    for (session, garbage) in (1..).zip(sent) {
+        let (mut client, mut backend, _) = open(&stage).await;
+        passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(b"lawful"))).await;
+        client.write_all(&garbage).await.unwrap();
+        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1007);
+        read_to_end(&mut backend).await;
+        drop((client, backend));
+        let record = stage.end_of(session).await;
+        assert_eq!([&record["end"], &record["by"]], ["ws_inflate", "client"]);
+        assert_eq!((&record["close_client"], &record["up_messages"]), (&json!(1007), &json!(1)));
+    }
+}
+
+#[tokio::test]
+async fn messages_of_a_chat_pass_as_they_came_both_ways() {
+    let stage = stage("").await;
+    let (mut client, mut backend, _) = open(&stage).await;
+    // Too short to hold too much, whatever they are: nobody looks.
+    let mut chat = Vec::new();
+    for n in 0..50 {
+        chat.extend(wire::masked(TEXT, &deflated(format!("hello {n}, how are you?").as_bytes())));
+        chat.extend(wire::masked(0x81, b"not compressed"));
+        chat.extend(wire::masked(0xc2, &[0xff; 40]));
+    }
+    passes(&mut client, &mut backend, &chat).await;
+    let large: Vec<u8> = noise().take(300_000).collect();
+    passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(&large))).await;
+    passes(&mut client, &mut backend, &fragments(&deflated(&large), 10_000)).await;
+    // What a backend compresses is its own affair, window and all.
+    let down = [wire::bare(TEXT, &[0xff; 3000]), wire::bare(0x81, b"plain")].concat();
+    passes(&mut backend, &mut client, &down).await;
+    farewell(client, backend).await;
+    let record = stage.end_of(1).await;
+    assert_eq!([&record["up_messages"], &record["up_compressed"]], [152, 102]);
+    assert_eq!([&record["down_messages"], &record["down_compressed"]], [2, 1]);
+}
+
+#[tokio::test]
+async fn fc33_fc34_pass_judges_by_what_is_on_the_wire() {
+    let stage = stage(&format!("compression = \"pass\"\n{LIMITS}")).await;
+    let (mut client, mut backend, answer) = open(&stage).await;
+    assert_eq!(answer.header("sec-websocket-extensions"), Some("permessage-deflate"));
+    passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(&vec![0; 2 << 20]))).await;
+    passes(&mut client, &mut backend, &wire::masked(TEXT, &[0xff; LIMIT])).await;
+    client.write_all(&wire::masked(TEXT, &[0xff; LIMIT + 1])).await.unwrap();
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
+    drop((client, backend));
+    assert_eq!(stage.end_of(1).await["end"], "message_too_big");
+}
+
+#[tokio::test]
+async fn fc02_fc33_strip_lets_nobody_compress() {
+    let stage = stage("compression = \"strip\"\n").await;
+    let (mut client, mut backend, answer) = open(&stage).await;
+    assert_eq!(answer.header("sec-websocket-extensions"), None);
+    assert!(!stage.door.last_head().contains("permessage"), "{}", stage.door.last_head());
+    client.write_all(&wire::masked(TEXT, &deflated(b"all the same"))).await.unwrap();
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1002);
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+    drop((client, backend));
+    assert_eq!(stage.end_of(1).await["end"], "ws_rsv");
+}
+
+#[tokio::test]
+async fn fc33_fc34_both_may_only_be_reported() {
+    let limits = "strict = \"report\"\n[limits]\n\
+                  message_from_client = { max = \"64KiB\", action = \"report\" }\n";
+    let stage = stage(limits).await;
+    let (mut client, mut backend, _) = open(&stage).await;
+    for _ in 0..2 {
+        let bomb = deflated(&vec![0; 1 << 20]);
+        passes(&mut client, &mut backend, &wire::masked(TEXT, &bomb)).await;
+        passes(&mut client, &mut backend, &fragments(&bomb, 50)).await;
+        passes(&mut client, &mut backend, &wire::masked(TEXT, &[0xff; 500])).await;
+    }
+    farewell(client, backend).await;
+    let record = stage.end_of(1).await;
+    assert_eq!(record["would_close_client"], json!(["inflated_too_big", "ws_inflate"]));
+    assert_eq!(record["up_messages"], 6);
+}

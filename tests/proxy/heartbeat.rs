@@ -1,0 +1,99 @@
+//! Pings of our own to a backend, or to both sides: a backend that is gone is found although TCP
+//! says nothing, and nobody else sees any of it.
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+
+use crate::support::{Side, Stage, lives, wire};
+
+#[tokio::test]
+async fn a_backend_that_never_answers_a_ping_is_gone() {
+    let beat = "[heartbeat]\ninterval = \"off\"\nbackend_interval = \"400ms\"\n\
+                backend_patience = \"300ms\"\n";
+    let stage = Stage::with(beat).await;
+    let begun = Instant::now();
+    let (mut client, mut backend) = stage.open().await;
+    let ping = wire::read(&mut backend).await.unwrap();
+    assert_eq!((ping.first, ping.masked, ping.payload.len()), (0x80 | wire::PING, true, 8));
+    assert!(begun.elapsed().as_millis() >= 200, "half an interval at least");
+    // What it says otherwise is no answer.
+    lives(&mut client, &mut backend).await;
+    let told = wire::read(&mut client).await.unwrap();
+    assert_eq!((told.code(), &told.payload[2..]), (1011, &b"the other side is gone"[..]));
+    let told = wire::read(&mut backend).await.unwrap();
+    assert_eq!((told.code(), &told.payload[2..]), (1001, &b"no answer to a ping"[..]));
+    let took = begun.elapsed().as_millis();
+    // Interval and patience, and a second for a busy machine.
+    assert!((500..1700).contains(&took), "{took} ms");
+    drop((client, backend));
+    let record = stage.end_of(1).await;
+    assert_eq!([&record["end"], &record["by"]], ["heartbeat_lost", "backend"]);
+    assert_eq!([&record["key"], &record["value"]], ["heartbeat.backend_patience", "300ms"]);
+    assert!(record["backend_rtt_ms"].is_null() && record["client_rtt_ms"].is_null());
+}
+
+#[tokio::test]
+async fn both_sides_are_pinged_and_neither_sees_the_others() {
+    let beat = "[heartbeat]\ninterval = \"300ms\"\nbackend_interval = \"200ms\"\n";
+    let stage = Stage::with(beat).await;
+    let (mut client, mut backend) = stage.open().await;
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        for side in Side::BOTH {
+            let stream = if side == Side::Client { &mut client } else { &mut backend };
+            let ping = wire::read(stream).await.unwrap();
+            assert_eq!((ping.opcode(), ping.payload.len()), (wire::PING, 8), "{ping:?}");
+            assert_eq!(ping.masked, side == Side::Backend);
+            assert!(!tokens.contains(&ping.payload));
+            stream.write_all(&side.frame(0x80 | wire::PONG, &ping.payload)).await.unwrap();
+            tokens.push(ping.payload);
+        }
+    }
+    // Their own pings and pongs pass, whatever is in them.
+    for (n, side) in [Side::Client, Side::Backend, Side::Client].into_iter().enumerate() {
+        let (from, to) = match side {
+            Side::Client => (&mut client, &mut backend),
+            Side::Backend => (&mut backend, &mut client),
+        };
+        let first = if n == 2 { 0x80 | wire::PONG } else { 0x80 | wire::PING };
+        from.write_all(&side.frame(first, &tokens[n])).await.unwrap();
+        let heard = loop {
+            let heard = wire::read(to).await.unwrap();
+            if heard.payload == tokens[n] {
+                break heard;
+            }
+            assert_eq!((heard.opcode(), heard.payload.len()), (wire::PING, 8), "{heard:?}");
+            assert!(!tokens.contains(&heard.payload), "a pong of theirs went through");
+        };
+        assert_eq!(heard.first, first);
+    }
+    drop((client, backend));
+    let record = stage.end_of(1).await;
+    for side in Side::BOTH {
+        let [last, max] = ["", "_max"]
+            .map(|which| record[format!("{}_rtt{which}_ms", side.slug())].as_f64().unwrap());
+        assert!(0.0 < last && last <= max && max < 1000.0, "{record}");
+        let labels = [("route", "all"), ("side", side.slug())];
+        let scrape = stage.proxy.scrape().await;
+        assert_eq!(scrape.value("tidegate_ping_rtt_seconds_count", &labels), 2.0);
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_answers_lives_however_quiet() {
+    let beat = "[heartbeat]\ninterval = \"off\"\nbackend_interval = \"100ms\"\n\
+                backend_patience = \"500ms\"\n";
+    let stage = Stage::with(beat).await;
+    let (mut client, mut backend) = stage.open_secure().await;
+    for _ in 0..8 {
+        let ping = wire::read(&mut backend).await.unwrap();
+        assert_eq!(ping.opcode(), wire::PING, "{ping:?}");
+        backend.write_all(&wire::bare(0x80 | wire::PONG, &ping.payload)).await.unwrap();
+    }
+    client.write_all(&wire::masked(0x81, b"still there")).await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(wire::read_past_pings(&mut backend).await.unwrap().payload, b"still there");
+    // No ping waits for it to say goodbye.
+    drop(client);
+    assert_eq!(wire::read_past_pings(&mut backend).await.unwrap().code(), 1001);
+}

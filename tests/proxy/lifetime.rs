@@ -1,0 +1,80 @@
+//! The oldest a tunnel becomes: both sides are told at a quiet moment of the last fifth of it.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, sleep};
+
+use crate::support::{Plain, Side, Stage, wire};
+
+const AGE: Duration = Duration::from_millis(3000);
+const LIFETIME: &str = "[limits]\nlifetime = \"3s\"\n[heartbeat]\ninterval = \"off\"\n";
+
+/// Both sides are told now.
+async fn told(client: &mut Plain, backend: &mut Plain) {
+    let close = wire::read(client).await.unwrap();
+    let words = &b"the session is old; connect again"[..];
+    assert_eq!((close.code(), &close.payload[2..]), (1012, words));
+    assert_eq!(wire::read(backend).await.unwrap().code(), 1001);
+}
+
+#[tokio::test]
+async fn fc38_an_old_tunnel_ends_at_a_quiet_moment_of_the_last_fifth() {
+    let stage = Stage::with(LIFETIME).await;
+    // Ten that say nothing: spread over the time there is.
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        let (begun, (mut client, mut backend)) = (Instant::now(), stage.open().await);
+        silent.push(async move {
+            told(&mut client, &mut backend).await;
+            begun.elapsed()
+        });
+    }
+    // One in the middle of a message, of either side, that ends before the tunnel must.
+    let mut halves = Vec::new();
+    for side in Side::BOTH {
+        let (begun, (mut speaker, mut hearer)) = (Instant::now(), stage.open_for(side).await);
+        halves.push(async move {
+            speaker.write_all(&side.frame(wire::TEXT, b"one, ")).await.unwrap();
+            assert_eq!(wire::read(&mut hearer).await.unwrap().payload, b"one, ");
+            sleep((AGE * 19 / 20).saturating_sub(begun.elapsed())).await;
+            speaker.write_all(&side.frame(0x80, b"two")).await.unwrap();
+            let end = wire::read(&mut hearer).await.unwrap();
+            assert_eq!((end.first, &end.payload[..]), (0x80, &b"two"[..]), "{side:?}");
+            let (mut client, mut backend) = match side {
+                Side::Client => (speaker, hearer),
+                Side::Backend => (hearer, speaker),
+            };
+            told(&mut client, &mut backend).await;
+            begun.elapsed()
+        });
+    }
+    // One that never falls silent.
+    let (begun, (mut client, mut backend)) = (Instant::now(), stage.open().await);
+    let busy = async {
+        loop {
+            let _ = client.write_all(&wire::masked(0x81, b"more")).await;
+            let heard = wire::read(&mut backend).await.unwrap();
+            if heard.opcode() == wire::CLOSE {
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        begun.elapsed()
+    };
+    let (silent, halves, busy) = tokio::join!(join_all(silent), join_all(halves), busy);
+    let slack = Duration::from_millis(400);
+    for age in &silent {
+        assert!(*age >= AGE * 4 / 5 && *age < AGE * 9 / 10 + slack, "{age:?}");
+    }
+    let (first, last) = (silent.iter().min().unwrap(), silent.iter().max().unwrap());
+    assert!(*last - *first > Duration::from_millis(60), "spread: {first:?} to {last:?}");
+    for age in halves.into_iter().chain([busy]) {
+        assert!(age >= AGE * 19 / 20 && age < AGE + slack, "{age:?}");
+    }
+    let record = stage.end_of(1).await;
+    assert_eq!([&record["end"], &record["by"]], ["lifetime", "tidegate"]);
+    assert_eq!([&record["key"], &record["value"]], ["limits.lifetime", "3s"]);
+    assert_eq!([&record["close_client"], &record["close_backend"]], [1012, 1001]);
+}

@@ -1,0 +1,236 @@
+//! `/metrics`: valid, complete, documented, and adding up.
+
+use std::collections::BTreeMap;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::support::head::get;
+use crate::support::{
+    Backend, Client, Proxy, Scrape, Stage, farewell, lives, read_to_end, route, soon, wire,
+};
+
+#[tokio::test]
+async fn every_family_is_documented_and_every_document_is_kept() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open_secure().await;
+    lives(&mut client, &mut backend).await;
+    let scrape = stage.proxy.scrape().await;
+    let written: BTreeMap<String, (String, String)> = include_str!("../../docs/metrics.md")
+        .lines()
+        .filter(|line| line.starts_with("| `tidegate_"))
+        .map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let name = cells[1].trim_matches('`').to_owned();
+            (name, (cells[2].to_owned(), cells[3].replace('`', "")))
+        })
+        .collect();
+    let served: BTreeMap<String, (String, String)> = scrape
+        .families
+        .iter()
+        .map(|(name, kind)| {
+            let suffix = match kind.as_str() {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            let labels: Vec<&str> = scrape.labels(name).into_iter().collect();
+            (format!("{name}{suffix}"), (kind.clone(), labels.join(", ")))
+        })
+        .collect();
+    assert_eq!(written, served);
+}
+
+#[tokio::test]
+async fn what_is_open_is_counted_by_listener_route_and_backend() {
+    let stage = Stage::with("").await;
+    let backend = stage.door.address().to_string();
+    let before = stage.proxy.scrape().await;
+    assert_eq!(before.sum("tidegate_connections", &[]), 0.0);
+    let (plain, first) = stage.open().await;
+    let (secure, second) = stage.open_secure().await;
+    let at = |scrape: &Scrape| {
+        let of = [("route", "all"), ("backend", &*backend)];
+        let tunnels = ["tidegate_tunnels", "tidegate_tunnels_opened_total"];
+        let connections = ["tidegate_connections", "tidegate_connections_opened_total"];
+        let by = |listener| connections.map(|name| scrape.value(name, &[("listener", listener)]));
+        (tunnels.map(|name| scrape.value(name, &of)), by("plain"), by("tls"))
+    };
+    assert_eq!(at(&stage.proxy.scrape().await), ([2.0, 2.0], [1.0, 1.0], [1.0, 1.0]));
+    farewell(plain, first).await;
+    farewell(secure, second).await;
+    stage.end_of(2).await;
+    stage.proxy.at_rest().await;
+    let after = stage.proxy.scrape().await;
+    assert_eq!(at(&after), ([0.0, 2.0], [0.0, 1.0], [0.0, 1.0]));
+    let count = |name| after.sum(name, &[]);
+    assert_eq!(count("tidegate_tunnel_duration_seconds_count"), 2.0);
+    for (step, times) in [("tls", 1.0), ("admit", 2.0), ("backend", 2.0)] {
+        let of = [("stage", step)];
+        assert_eq!(after.value("tidegate_handshake_duration_seconds_count", &of), times, "{step}");
+        let sum = after.value("tidegate_handshake_duration_seconds_sum", &of);
+        assert!(sum > 0.0 && sum < 20.0, "{step}: {sum}");
+    }
+}
+
+#[tokio::test]
+async fn what_passes_is_counted_by_direction() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open().await;
+    for _ in 0..3 {
+        lives(&mut client, &mut backend).await;
+    }
+    // The metrics of a live tunnel, not those of its end. It sleeps when both sides have all.
+    let of = |direction| [("route", "all"), ("direction", direction)];
+    let scrape = soon("the counts", async {
+        loop {
+            let scrape = stage.proxy.scrape().await;
+            if scrape.value("tidegate_messages_total", &of("down")) == 3.0 {
+                break scrape;
+            }
+        }
+    })
+    .await;
+    // "up" masked, and "down".
+    let bytes = |direction| scrape.value("tidegate_relayed_bytes_total", &of(direction));
+    assert_eq!((bytes("up"), bytes("down")), (3.0 * 8.0, 3.0 * 6.0));
+    assert_eq!(scrape.value("tidegate_messages_total", &of("up")), 3.0);
+    assert_eq!(scrape.value("tidegate_messages_compressed_total", &of("up")), 0.0);
+    farewell(client, backend).await;
+    stage.end_of(1).await;
+    let after = stage.proxy.scrape().await;
+    // A Close is a frame, and no message.
+    assert_eq!(after.value("tidegate_relayed_bytes_total", &of("up")), 24.0 + 8.0);
+    assert_eq!(after.value("tidegate_messages_total", &of("up")), 3.0);
+    for side in ["client", "backend"] {
+        let of = [("route", "all"), ("side", side), ("code", "1000")];
+        assert_eq!(after.value("tidegate_close_frames_total", &of), 1.0);
+    }
+}
+
+#[tokio::test]
+async fn messages_are_counted_by_size_and_pings_are_timed() {
+    let stage = Stage::with("[heartbeat]\ninterval = \"150ms\"\n").await;
+    let (mut client, mut backend) = stage.open().await;
+    for size in [10, 32, 33, 3000] {
+        client.write_all(&wire::masked(0x82, &vec![7; size])).await.unwrap();
+        wire::read(&mut backend).await.unwrap();
+    }
+    let ping = wire::read(&mut client).await.unwrap();
+    client.write_all(&wire::masked(0x80 | wire::PONG, &ping.payload)).await.unwrap();
+    let trips = [("route", "all"), ("side", "client")];
+    let scrape = soon("a round trip", async {
+        loop {
+            let scrape = stage.proxy.scrape().await;
+            if scrape.value("tidegate_ping_rtt_seconds_count", &trips) > 0.0 {
+                break scrape;
+            }
+        }
+    })
+    .await;
+    let of = |bound| [("route", "all"), ("direction", "up"), ("le", bound)];
+    let upto = |bound| scrape.value("tidegate_message_size_bytes_bucket", &of(bound));
+    assert_eq!(["32.0", "256.0", "2048.0", "16384.0"].map(upto), [2.0, 3.0, 3.0, 4.0]);
+    let sum = [("route", "all"), ("direction", "up")];
+    assert_eq!(scrape.value("tidegate_message_size_bytes_sum", &sum), 3075.0);
+}
+
+#[tokio::test]
+async fn counts_outlive_a_reload_and_reloads_are_counted() {
+    let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let proxy = Proxy::start(&route(&[backend.address], "")).await;
+    let client = Client::of(&proxy).await;
+    for _ in 0..2 {
+        assert_eq!(client.ask(get("/").as_bytes()).await.status, 204);
+    }
+    let requests =
+        |scrape: &Scrape, route| scrape.value("tidegate_http_requests_total", &[("route", route)]);
+    let first = proxy.scrape().await;
+    assert_eq!(requests(&first, "all"), 2.0);
+    assert_eq!(first.value("tidegate_config_generation", &[]), 1.0);
+    proxy.reload().await;
+    proxy.reload_with("[[route]]", "[nonsense").await;
+    let second = proxy.scrape().await;
+    assert_eq!(requests(&second, "all"), 2.0);
+    assert_eq!(second.value("tidegate_config_generation", &[]), 2.0);
+    assert_eq!(second.value("tidegate_config_last_reload_successful", &[]), 0.0);
+    for outcome in ["applied", "refused"] {
+        let of = [("outcome", outcome)];
+        assert_eq!(second.value("tidegate_config_reloads_total", &of), 1.0, "{outcome}");
+    }
+    let when = |scrape: &Scrape| scrape.value("tidegate_config_last_reload_timestamp_seconds", &[]);
+    assert!(when(&second) > when(&first));
+    // A name that is gone leaves no row behind, once nobody has it any more.
+    proxy.reload_with("[nonsense", "[[route]]").await;
+    proxy.reload_with("name = \"all\"", "name = \"other\"").await;
+    proxy.reload().await;
+    let third = proxy.scrape().await;
+    assert!(
+        third.series.keys().all(|(_, labels)| labels.get("route").is_none_or(|r| r == "other"))
+    );
+    assert_eq!(third.value("tidegate_config_last_reload_successful", &[]), 1.0);
+}
+
+#[tokio::test]
+async fn the_process_tells_of_itself() {
+    let stage = Stage::with("").await;
+    let scrape = stage.proxy.scrape().await;
+    let value = |name: &str| scrape.value(name, &[]);
+    let (resident, open) = stage.proxy.weight();
+    let near = |told: f64, known: f64| told > known / 2.0 && told < known * 2.0;
+    assert!(near(value("tidegate_resident_memory_bytes"), resident as f64 * 1024.0));
+    assert!(near(value("tidegate_open_descriptors"), open as f64));
+    assert!(value("tidegate_max_descriptors") > value("tidegate_open_descriptors"));
+    let most = scrape.value("tidegate_capacity", &[("of", "tunnels")]);
+    assert!(most > 0.0 && most < value("tidegate_max_descriptors"));
+    assert_eq!(scrape.sum("tidegate_backend_up", &[("route", "all")]), 1.0);
+    // The certificate of the tests ends in the year 4096.
+    let of = [("certificate", "0"), ("name", "localhost")];
+    let ends = scrape.value("tidegate_certificate_expiry_timestamp_seconds", &of);
+    assert!((6.7e10..6.8e10).contains(&ends), "{ends}");
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    assert_eq!(scrape.value("tidegate_build_info", &version), 1.0);
+    assert_eq!((value("tidegate_draining"), value("tidegate_log_lines_lost_total")), (0.0, 0.0));
+}
+
+#[tokio::test]
+async fn re01_pauses_of_accepting_are_counted() {
+    let stage = Stage::with("").await;
+    // One for the connection that waits; the scrape needs one, too.
+    stage.proxy.admin().await;
+    let (mut tunnel, mut backend) = stage.open().await;
+    stage.proxy.spare_descriptors(Some(0));
+    let waiting = stage.client.bare().await;
+    stage
+        .proxy
+        .record("a pause", |record| {
+            record["message"].as_str().is_some_and(|text| text.starts_with("accepting pauses"))
+        })
+        .await;
+    lives(&mut tunnel, &mut backend).await;
+    stage.proxy.spare_descriptors(None);
+    let scrape = stage.proxy.scrape().await;
+    assert!(scrape.value("tidegate_accept_pauses_total", &[("listener", "plain")]) >= 1.0);
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_is_counted_and_shown_as_down() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let client = Client::of(&proxy).await;
+    let id = backend.address.to_string();
+    drop(backend);
+    for _ in 0..3 {
+        let mut stream = client.bare().await;
+        stream.write_all(get("/").as_bytes()).await.unwrap();
+        read_to_end(&mut stream).await;
+    }
+    let scrape = proxy.scrape().await;
+    let of = [("route", "all"), ("backend", &*id)];
+    assert_eq!(scrape.value("tidegate_backend_connects_failed_total", &of), 3.0);
+    assert_eq!(scrape.series[&("tidegate_backend_up".to_owned(), labels(&of))], 0.0);
+}
+
+fn labels(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+    of.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}

@@ -1,0 +1,234 @@
+//! TLS with clients that share no code with ours: OpenSSL, GnuTLS, Python and Node, each if it is
+//! installed. Pieces larger than a record, resumption, key updates, a second hello.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{Backend, PATIENCE, Proxy};
+
+/// A proxy before a backend that answers with 200,000 bytes.
+async fn house() -> (Proxy, Backend, String) {
+    let body: String = ('a'..='z').cycle().take(200_000).collect();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{body}");
+    let backend = Backend::app(answer).await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    (proxy, backend, body)
+}
+
+const GET_CRLF: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/// OpenSSL makes CRLF of each line.
+const GET: &str = "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n";
+
+/// Runs a program that is told `input`, in pieces that end at each `|`, and whose standard input
+/// stays open; what it says. None if there is no such program.
+#[expect(clippy::print_stdout, reason = "says what was not tested")]
+async fn tell(
+    program: &'static str,
+    arguments: Vec<String>,
+    input: &'static str,
+) -> Option<String> {
+    let told = tokio::task::spawn_blocking(move || {
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else {
+            println!("skipped: there is no {program} here");
+            return None;
+        };
+        let mut stdin = child.stdin.take().unwrap();
+        for (n, piece) in input.split('|').enumerate() {
+            if n > 0 {
+                // It must have read what was before, and tells nobody when.
+                thread::sleep(Duration::from_millis(100));
+            }
+            // One that was refused is gone.
+            let _ = stdin.write_all(piece.as_bytes());
+        }
+        let (done, ended) = mpsc::sync_channel(2);
+        let pipes: [Box<dyn Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        for mut pipe in pipes {
+            let done = done.clone();
+            thread::spawn(move || {
+                let mut said = Vec::new();
+                let _ = pipe.read_to_end(&mut said);
+                let _ = done.send(String::from_utf8_lossy(&said).into_owned());
+            });
+        }
+        let mut said = String::new();
+        for _ in 0..2 {
+            match ended.recv_timeout(PATIENCE) {
+                Ok(more) => said.push_str(&more),
+                Err(_) => {
+                    let _ = child.kill();
+                    panic!("{program} does not end: {said}");
+                }
+            }
+        }
+        let _ = child.wait();
+        Some(said)
+    });
+    told.await.unwrap()
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn openssl() {
+    let (proxy, _backend, body) = house().await;
+    let address = proxy.address("tls").await;
+    let base = format!("s_client -connect {address} -servername localhost -alpn http/1.1 -crlf");
+    for (options, protocol) in [
+        ("-tls1_2", "TLSv1.2"),
+        ("-tls1_3", "TLSv1.3"),
+        // The first group is one that rustls has not, so the hello is said twice.
+        ("-tls1_3 -groups P-521:P-256", "TLSv1.3"),
+        ("-tls1_3 -ciphersuites TLS_CHACHA20_POLY1305_SHA256", "TLSv1.3"),
+        ("-tls1_2 -cipher ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.2"),
+        ("-tls1_3 -max_send_frag 512", "TLSv1.3"),
+    ] {
+        let Some(said) = tell("openssl", words(&format!("{base} {options}")), GET).await else {
+            return;
+        };
+        assert!(said.contains(&body), "{options}: {said}");
+        assert!(said.contains(&format!("New, {protocol}")), "{options}: {said}");
+        assert!(said.contains("closed") && !said.contains("alert"), "{options}: {said}");
+    }
+    // `k` and `K` are its commands for a key update, without and with one asked for in return.
+    let updated = tell(
+        "openssl",
+        words(&format!("{base} -tls1_3")),
+        "|k\n|K\n|GET / HTTP/1.1\n|k\n|Host: localhost\n|K\n|Connection: close\n|K\n|\n",
+    );
+    let said = updated.await.unwrap();
+    assert_eq!(said.matches("KEYUPDATE").count(), 5, "{said}");
+    assert!(said.contains(&body), "{said}");
+}
+
+#[tokio::test]
+async fn openssl_resumes_and_is_told_of_refusals() {
+    let (proxy, _backend, body) = house().await;
+    let address = proxy.address("tls").await;
+    let base = format!("s_client -connect {address} -servername localhost");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let session = proxy.folder().join(format!("session{version}"));
+        let session = session.display();
+        let first = words(&format!("{base} {version} -crlf -sess_out {session}"));
+        let Some(said) = tell("openssl", first, GET).await else { return };
+        assert!(said.contains("New, "), "{said}");
+        let second = words(&format!("{base} {version} -crlf -sess_in {session}"));
+        let said = tell("openssl", second, GET).await.unwrap();
+        assert!(said.contains("Reused, ") && said.contains(&body), "{version}: {said}");
+    }
+    for (options, alert) in [
+        ("-alpn h2", "no application protocol"),
+        ("-tls1_1 -cipher ALL:@SECLEVEL=0", "handshake failure"),
+    ] {
+        let said = tell("openssl", words(&format!("{base} {options}")), "").await.unwrap();
+        assert!(said.contains(&format!("alert {alert}")), "{options}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn gnutls() {
+    let (proxy, _backend, body) = house().await;
+    let address = proxy.address("tls").await;
+    for version in ["1.2", "1.3"] {
+        let arguments = format!(
+            "--insecure --sni-hostname localhost --priority NORMAL:-VERS-ALL:+VERS-TLS{version} \
+             --port {} {}",
+            address.port(),
+            address.ip()
+        );
+        let Some(said) = tell("gnutls-cli", words(&arguments), GET_CRLF).await else { return };
+        assert!(said.contains(&body), "{version}: {said}");
+        assert!(said.contains(&format!("(TLS{version}")), "{version}: {said}");
+        // It says so where an end has no close_notify.
+        assert!(said.contains("Peer has closed the GnuTLS connection"), "{version}: {said}");
+    }
+}
+
+/// A WebSocket by hand, messages of several sizes, then a farewell that waits for the other's.
+const PYTHON: &str = r#"
+import os, socket, ssl, sys
+host, port, version, chain = sys.argv[1:]
+context = ssl.create_default_context(cafile=chain)
+context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)
+session = None
+for round in range(2):
+    tcp = socket.create_connection((host, int(port)), timeout=20)
+    tls = context.wrap_socket(tcp, server_hostname="localhost", session=session)
+    tls.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+                b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+    file = tls.makefile("rb")
+    while (line := file.readline()) != b"\r\n":
+        assert line, "no answer"
+    for size in (1, 125, 60000):
+        payload = os.urandom(size)
+        head = bytes([0x82, 0x80 | size]) if size < 126 else b"\x82\xfe" + size.to_bytes(2, "big")
+        tls.sendall(head + bytes(4) + payload)
+        head = 2 if size < 126 else 4
+        assert file.read(head + size)[head:] == payload, size
+    tls.sendall(b"\x88\x82\0\0\0\0\x03\xe8")
+    assert file.read(4) == b"\x88\x02\x03\xe8"
+    session = tls.session
+    print("round", round, tls.session_reused)
+    tls.unwrap()
+"#;
+
+#[tokio::test]
+async fn python() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::before(&[backend.address]).await;
+    let address = proxy.address("tls").await;
+    for version in ["TLSv1_2", "TLSv1_3"] {
+        let mut arguments = vec!["-c".to_owned(), PYTHON.to_owned()];
+        arguments.extend([address.ip().to_string(), address.port().to_string(), version.into()]);
+        arguments.push(proxy.folder().join("chain.pem").display().to_string());
+        let Some(said) = tell("python3", arguments, "").await else { return };
+        assert!(said.contains("round 0 False\nround 1 True\n"), "{version}: {said}");
+    }
+}
+
+/// Two connections, the second one resumed.
+const NODE: &str = r#"
+const tls = require("tls"), fs = require("fs");
+const [host, port, version, chain] = process.argv.slice(1);
+let session;
+function visit(round) {
+  if (round == 2) return;
+  const socket = tls.connect({ host, port, servername: "localhost", ca: fs.readFileSync(chain),
+    ALPNProtocols: ["http/1.1"], minVersion: version, maxVersion: version, session });
+  let bytes = 0;
+  socket.on("session", (got) => { session = got; });
+  socket.on("data", (data) => { bytes += data.length; });
+  socket.on("end", () => console.log("round", round, socket.isSessionReused(), bytes > 200000));
+  socket.on("close", () => visit(round + 1));
+  socket.on("secureConnect", () =>
+    socket.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+}
+visit(0);
+"#;
+
+#[tokio::test]
+async fn node() {
+    let (proxy, _backend, _) = house().await;
+    let address = proxy.address("tls").await;
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let mut arguments = vec!["-e".to_owned(), NODE.to_owned(), "--".to_owned()];
+        arguments.extend([address.ip().to_string(), address.port().to_string(), version.into()]);
+        arguments.push(proxy.folder().join("chain.pem").display().to_string());
+        let Some(said) = tell("node", arguments, "").await else { return };
+        assert!(said.contains("round 0 false true\nround 1 true true\n"), "{version}: {said}");
+    }
+}

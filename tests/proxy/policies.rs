@@ -1,0 +1,265 @@
+//! Every limit, from either side, under every action that it may have but `delay`: what fits
+//! passes, what crosses it closes the tunnel with its own code and words, or is told of only.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Plain, Side, Stage, farewell, lives, soon, wire};
+
+/// A limit, and how to cross it.
+struct Case {
+    /// Its key without `_from_...`.
+    key: &'static str,
+    /// Its table, without the action.
+    table: &'static str,
+    /// Its value as records tell it.
+    value: &'static str,
+    slug: &'static str,
+    code: u16,
+    words: &'static str,
+    /// First byte and payload of each frame that passes, in one write.
+    fits: Frames,
+    /// What crosses it; none: time does.
+    crosses: Frames,
+    /// What brings what crossed it to an end, where it may pass.
+    ends: Frames,
+}
+
+const TEXT: u8 = 0x80 | wire::TEXT;
+const LAST: u8 = 0x80 | wire::CONTINUATION;
+
+type Frames = Vec<(u8, Vec<u8>)>;
+
+fn case(
+    key: &'static str,
+    table: &'static str,
+    value: &'static str,
+    (slug, code, words): (&'static str, u16, &'static str),
+    fits: Frames,
+    crosses: Frames,
+) -> Case {
+    Case { key, table, value, slug, code, words, fits, crosses, ends: vec![] }
+}
+
+fn cases(side: Side) -> Vec<Case> {
+    let sized = |size: usize| (TEXT, vec![b'x'; size]);
+    let half = 1000 - side.frame(TEXT, &[0; 500]).len();
+    let fragment = |first| (first, b"x".to_vec());
+    vec![
+        case(
+            "message",
+            "max = \"1000B\"",
+            "1000B",
+            ("message_too_big", 1009, "message too big"),
+            vec![sized(1000), (wire::TEXT, vec![b'x'; 600]), (LAST, vec![b'x'; 400])],
+            vec![sized(1001)],
+        ),
+        case(
+            "frame",
+            "max = \"1KiB\"",
+            "1KiB",
+            ("frame_too_big", 1009, "frame too big"),
+            vec![sized(1024), (wire::TEXT, vec![b'x'; 1024]), (LAST, vec![b'x'; 1024])],
+            vec![sized(1025)],
+        ),
+        Case {
+            ends: vec![fragment(LAST)],
+            ..case(
+                "fragments",
+                "max = 3",
+                "3",
+                ("too_many_fragments", 1008, "too many fragments"),
+                [wire::TEXT, 0, LAST, wire::TEXT, 0, 0].map(fragment).into(),
+                vec![fragment(0)],
+            )
+        },
+        Case {
+            ends: vec![fragment(LAST)],
+            ..case(
+                "message_age",
+                "max = \"300ms\"",
+                "300ms",
+                ("message_too_old", 1008, "message took too long"),
+                vec![fragment(TEXT), fragment(wire::TEXT)],
+                vec![],
+            )
+        },
+        case(
+            "messages",
+            "rate = \"1/s\", burst = 4",
+            "1/s",
+            ("message_rate", 1008, "too many messages"),
+            vec![sized(1), sized(200), (wire::TEXT, vec![]), (LAST, vec![]), sized(0)],
+            vec![sized(1), sized(1)],
+        ),
+        case(
+            "bytes",
+            "rate = \"1B/s\", burst = \"1000B\"",
+            "1B/s",
+            ("byte_rate", 1008, "too many bytes"),
+            vec![sized(half), sized(half)],
+            vec![sized(900)],
+        ),
+        case(
+            "controls",
+            "rate = \"1/s\", burst = 3",
+            "1/s",
+            ("control_rate", 1008, "too many control frames"),
+            [0x89, 0x8a, 0x89].map(fragment).into(),
+            vec![fragment(0x8a), fragment(0x89)],
+        ),
+    ]
+}
+
+impl Case {
+    async fn stage(&self, side: Side, action: &str) -> Stage {
+        let Self { key, table, .. } = self;
+        let side = side.slug();
+        let limit = format!("[limits]\n{key}_from_{side} = {{ {table}, action = \"{action}\" }}\n");
+        Stage::with(&limit).await
+    }
+}
+
+fn bytes(side: Side, frames: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    frames.iter().flat_map(|(first, payload)| side.frame(*first, payload)).collect()
+}
+
+async fn arrives(hearer: &mut Plain, expected: &[u8], what: &str) {
+    let mut got = vec![0; expected.len()];
+    soon(what, hearer.read_exact(&mut got)).await.unwrap();
+    assert!(got == expected, "{what}");
+}
+
+fn reason(close: &wire::Frame) -> String {
+    String::from_utf8(close.payload[2..].to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn each_limit_closes_with_its_own_code_and_words() {
+    let both = Side::BOTH
+        .into_iter()
+        .flat_map(|side| cases(side).into_iter().map(move |case| (side, case)));
+    join_all(both.map(|(side, case)| closes(side, case))).await;
+}
+
+async fn closes(side: Side, case: Case) {
+    let what = format!("{} from {}", case.key, side.slug());
+    let stage = case.stage(side, "close").await;
+    let (mut speaker, mut hearer) = stage.open_for(side).await;
+    let fits = bytes(side, &case.fits);
+    speaker.write_all(&fits).await.unwrap();
+    arrives(&mut hearer, &fits, &what).await;
+    speaker.write_all(&bytes(side, &case.crosses)).await.unwrap();
+
+    let told = wire::read(&mut speaker).await.unwrap();
+    assert_eq!((told.code(), reason(&told)), (case.code, case.words.into()), "{what}");
+    let other = if side == Side::Client { 1001 } else { 1011 };
+    let told = wire::read(&mut hearer).await.unwrap();
+    let words = "the other side failed".to_owned();
+    assert_eq!((told.code(), reason(&told)), (other, words), "{what}: nothing of it passed");
+    drop((speaker, hearer));
+
+    let record = stage.end_of(1).await;
+    assert_eq!((&record["end"], &record["by"]), (&json!(case.slug), &json!(side.slug())));
+    let key = format!("limits.{}_from_{}", case.key, side.slug());
+    assert_eq!((&record["key"], value(&record)), (&json!(key), case.value));
+    let codes = match side {
+        Side::Client => [case.code, other],
+        Side::Backend => [other, case.code],
+    };
+    let closes = [&record["close_client"], &record["close_backend"]];
+    assert_eq!(closes, [&json!(codes[0]), &json!(codes[1])], "{what}");
+    let up = if side == Side::Client { "up_bytes" } else { "down_bytes" };
+    assert_eq!(record[up], fits.len(), "{what}");
+}
+
+#[tokio::test]
+async fn each_limit_may_only_report_and_does_so_once() {
+    let both = Side::BOTH
+        .into_iter()
+        .flat_map(|side| cases(side).into_iter().map(move |case| (side, case)));
+    join_all(both.map(|(side, case)| reports(side, case))).await;
+}
+
+async fn reports(side: Side, case: Case) {
+    let what = format!("{} from {}", case.key, side.slug());
+    let stage = case.stage(side, "report").await;
+    let (mut speaker, mut hearer) = stage.open_for(side).await;
+    let frames = [&case.fits[..], &case.crosses[..]].concat();
+    for round in 1..=2 {
+        let sent = bytes(side, &frames);
+        speaker.write_all(&sent).await.unwrap();
+        arrives(&mut hearer, &sent, &what).await;
+        if round == 1 {
+            let told = |r: &serde_json::Value| r["message"] == "would have closed";
+            let told = stage.proxy.record(&what, told).await;
+            let key = format!("limits.{}_from_{}", case.key, side.slug());
+            assert_eq!([&told["side"], &told["rule"]], [side.slug(), case.slug], "{told}");
+            assert_eq!((told["key"].as_str(), value(&told)), (Some(&*key), case.value), "{told}");
+        } else if case.crosses.is_empty() {
+            // As long as it took the first time.
+            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        }
+        let ends = bytes(side, &case.ends);
+        speaker.write_all(&ends).await.unwrap();
+        arrives(&mut hearer, &ends, &what).await;
+    }
+    let (mut client, mut backend) = match side {
+        Side::Client => (speaker, hearer),
+        Side::Backend => (hearer, speaker),
+    };
+    lives(&mut client, &mut backend).await;
+    farewell(client, backend).await;
+
+    let record = stage.end_of(1).await;
+    assert_eq!(record["end"], "client_closed", "{what}");
+    let (own, other) = match side {
+        Side::Client => ("would_close_client", "would_close_backend"),
+        Side::Backend => ("would_close_backend", "would_close_client"),
+    };
+    assert_eq!((&record[own], &record[other]), (&json!([case.slug]), &json!(null)));
+    let told = stage.proxy.records();
+    let told = told.iter().filter(|r| r["message"] == "would have closed").count();
+    assert_eq!(told, 1, "{what}");
+    let labels = [("route", "all"), ("side", side.slug()), ("reason", case.slug)];
+    let scrape = stage.proxy.scrape().await;
+    let name = "tidegate_would_have_closed_total";
+    assert_eq!((scrape.value(name, &labels), scrape.sum(name, &[])), (1.0, 1.0), "{what}");
+}
+
+#[tokio::test]
+async fn a_route_has_limits_of_its_own_beside_the_common_ones() {
+    let keys = "path = \"/ws\"\n[route.limits]\nmessage_from_client = \"2000B\"\n\
+                controls_from_client = \"off\"\n[limits]\nmessage_from_client = \"1000B\"\n\
+                fragments_from_client = 2\n";
+    let stage = Stage::with(keys).await;
+    let (mut client, mut backend) = stage.open().await;
+    let pings = wire::masked(0x89, b"").repeat(200);
+    let fits = [wire::masked(TEXT, &[b'x'; 2000]), pings].concat();
+    client.write_all(&fits).await.unwrap();
+    arrives(&mut backend, &fits, "what the route allows").await;
+    client.write_all(&wire::masked(TEXT, &[b'x'; 2001])).await.unwrap();
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
+    drop((client, backend));
+    assert_eq!(stage.end_of(1).await["value"], "2000B");
+
+    let (mut client, backend) = stage.open().await;
+    let fragments = [(wire::TEXT, vec![]), (0, vec![]), (0, vec![])];
+    client.write_all(&bytes(Side::Client, &fragments)).await.unwrap();
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1008, "the common limit");
+    drop((client, backend));
+    assert_eq!(stage.end_of(2).await["end"], "too_many_fragments");
+    // Where the route says nothing of its own.
+    let own = "[route.limits]\nmessage_from_client = \"2000B\"\ncontrols_from_client = \"off\"\n";
+    stage.proxy.reload_with(own, "").await;
+    let (mut client, _backend) = stage.open().await;
+    client.write_all(&wire::masked(TEXT, &[b'x'; 1001])).await.unwrap();
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
+}
+
+/// Without the burst, which a case names in its own words.
+fn value(record: &serde_json::Value) -> &str {
+    let value = record["value"].as_str().unwrap_or_default();
+    value.split_once(", burst ").map_or(value, |(rate, _)| rate)
+}

@@ -1,0 +1,78 @@
+//! The PROXY protocol out: each connection to a backend begins with a header of version 2.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::head::get;
+use crate::support::{Client, HANDSHAKE, Proxy, connect, read_head, route, soon, switching};
+
+const SEND: &str = "proxy_protocol = true\n";
+
+/// The next connection: its header's family, its addresses, and the head that follows.
+async fn arrival(listener: &TcpListener) -> (u8, Vec<u8>, String, BufReader<TcpStream>) {
+    let (stream, _) = soon("a connection", listener.accept()).await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut fixed = [0; 16];
+    soon("a header", stream.read_exact(&mut fixed)).await.unwrap();
+    assert_eq!(fixed[..13], *b"\r\n\r\n\0\r\nQUIT\n\x21", "{}", fixed.escape_ascii());
+    let mut block = vec![0; usize::from(u16::from_be_bytes([fixed[14], fixed[15]]))];
+    soon("addresses", stream.read_exact(&mut block)).await.unwrap();
+    let head = read_head(&mut stream).await;
+    (fixed[13], block, head, stream)
+}
+
+#[tokio::test]
+async fn every_connection_to_a_backend_begins_with_the_client() {
+    let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::start(&route(&[backend.local_addr().unwrap()], SEND)).await;
+    let client = Client::of(&proxy).await;
+    for request in [get("/"), HANDSHAKE.to_owned()] {
+        let mut stream = BufReader::new(connect([127, 0, 0, 9], client.plain).await);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (family, addresses, head, mut served) = arrival(&backend).await;
+        let (from, to) = (stream.get_ref().local_addr().unwrap().port(), client.plain.port());
+        let expected =
+            [&[127, 0, 0, 9, 127, 0, 0, 1][..], &from.to_be_bytes(), &to.to_be_bytes()].concat();
+        assert_eq!((family, addresses), (0x11, expected));
+        assert!(head.starts_with("GET /"), "{head}");
+        let answer = match head.contains("sec-websocket-key") {
+            true => switching(&head),
+            false => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+        };
+        served.write_all(answer.as_bytes()).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with(&answer[..12]), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_behind_a_proxy_is_named_too_in_one_family() {
+    let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let trusted = "[trusted_proxies]\naddresses = [\"127.0.0.2\"]\n";
+    let routes = route(&[backend.local_addr().unwrap()], SEND);
+    let proxy = Proxy::start(&format!("{trusted}{routes}")).await;
+    let client = Client::of(&proxy).await;
+    let mut stream = connect([127, 0, 0, 2], client.plain).await;
+    let line = "\r\nX-Forwarded-For: 2001:db8::7\r\n\r\n";
+    stream.write_all(get("/").replace("\r\n\r\n", line).as_bytes()).await.unwrap();
+    let (family, addresses, ..) = arrival(&backend).await;
+    let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let to = client.plain.port().to_be_bytes();
+    let expected = [&v6("2001:db8::7")[..], &v6("::ffff:127.0.0.1"), &[0, 0], &to].concat();
+    assert_eq!((family, addresses), (0x21, expected));
+}
+
+#[tokio::test]
+async fn the_place_that_a_balancer_named_is_passed_on() {
+    let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let before = "[[listener]]\nname = \"pp\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
+                  proxy_protocol = true\n[trusted_proxies]\naddresses = [\"127.0.0.2\"]\n";
+    let routes = route(&[backend.local_addr().unwrap()], SEND);
+    let proxy = Proxy::start(&format!("{before}{routes}")).await;
+    let mut stream = connect([127, 0, 0, 2], proxy.address("pp").await).await;
+    let header = "PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n";
+    stream.write_all((header.to_owned() + &get("/")).as_bytes()).await.unwrap();
+    let (family, addresses, ..) = arrival(&backend).await;
+    let expected = [203, 0, 113, 7, 192, 0, 2, 1, 0x12, 0x67, 1, 0xbb];
+    assert_eq!((family, &addresses[..]), (0x11, &expected[..]));
+}

@@ -1,0 +1,87 @@
+//! What a route changes in heads: of requests, and of answers, our 101 included.
+
+use tokio::io::{AsyncWriteExt, BufReader};
+
+use crate::support::head::{get, with};
+use crate::support::{Answer, Backend, Client, Proxy, answer, ask, read_to_end, route, switching};
+
+const RULES: &str = "\
+    [route.request_headers]\nremove = [\"X-Debug\", \"Cookie\"]\n\
+    set = [\"X-Env: prod\", \"User-Agent: none\"]\n\
+    [route.response_headers]\nremove = [\"Server\"]\n\
+    set = [\"Strict-Transport-Security: max-age=1\", \"X-App: chat\"]\n";
+
+const LINES: &str = "X-Debug: 1\r\nx-debug: 2\r\nCookie: a=1\r\nX-Env: mine\r\nX-Env: again\r\n\
+    User-Agent: test\r\nX-Own: 1";
+
+/// A backend that upgrades, refuses to, or answers, and says much about itself.
+async fn talkative() -> Backend {
+    Backend::raw(|head, mut stream, _| async move {
+        let more = "Server: app/1\r\nX-App: old\r\nSet-Cookie: a=1\r\n";
+        let answer = if head.starts_with("GET /no ") {
+            format!("HTTP/1.1 403 Forbidden\r\n{more}Content-Length: 0\r\n\r\n")
+        } else if head.contains("sec-websocket-key") {
+            switching(&head).replacen("\r\n", &format!("\r\n{more}"), 1)
+        } else {
+            format!("HTTP/1.1 200 OK\r\n{more}Content-Length: 2\r\n\r\nok")
+        };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        if answer.contains(" 101 ") {
+            read_to_end(&mut stream).await;
+        }
+    })
+    .await
+}
+
+fn changed_for_the_client(answer: &Answer) {
+    assert_eq!(answer.header("server"), None, "{answer:?}");
+    assert_eq!(answer.all("x-app"), "chat");
+    assert_eq!(answer.all("strict-transport-security"), "max-age=1");
+    assert_eq!(answer.all("set-cookie"), "a=1");
+}
+
+#[tokio::test]
+async fn heads_are_changed_as_the_route_has_it() {
+    let backend = talkative().await;
+    let proxy = Proxy::start(&route(&[backend.address], RULES)).await;
+    let client = Client::of(&proxy).await;
+
+    let mut stream = BufReader::new(client.bare().await);
+    let request = get("/").replace("\r\n\r\n", &format!("\r\n{LINES}\r\n\r\n"));
+    let (answer_plain, body) = ask(&mut stream, &request).await;
+    assert_eq!((answer_plain.status, &body[..]), (200, &b"ok"[..]));
+    changed_for_the_client(&answer_plain);
+
+    let refused = client.ask(with(LINES).replace("/ws", "/no").as_bytes()).await;
+    assert_eq!(refused.status, 403);
+    changed_for_the_client(&refused);
+
+    let mut stream = BufReader::new(client.bare().await);
+    stream.write_all(with(LINES).as_bytes()).await.unwrap();
+    let upgraded = answer(&mut stream).await;
+    assert_eq!((upgraded.status, upgraded.header("upgrade")), (101, Some("websocket")));
+    assert_eq!(upgraded.header("connection"), Some("Upgrade"));
+    assert_eq!(upgraded.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    changed_for_the_client(&upgraded);
+
+    for head in backend.heads() {
+        let told = Answer { status: 0, head };
+        assert_eq!((told.header("x-debug"), told.header("cookie")), (None, None), "{told:?}");
+        assert_eq!((&*told.all("x-env"), &*told.all("user-agent")), ("prod", "none"));
+        assert_eq!((&*told.all("x-own"), &*told.all("x-real-ip")), ("1", "127.0.0.1"));
+    }
+}
+
+#[tokio::test]
+async fn a_route_without_rules_changes_nothing_and_ours_are_no_backends_answers() {
+    let backend = talkative().await;
+    let proxy = Proxy::start(&route(&[backend.address], "")).await;
+    let plain = Client::of(&proxy).await.ask(get("/").as_bytes()).await;
+    assert_eq!((plain.header("server"), &*plain.all("x-app")), (Some("app/1"), "old"));
+    assert_eq!(Answer { status: 0, head: backend.heads().remove(0) }.header("x-env"), None);
+
+    let only_sockets = format!("http = false\n{RULES}");
+    let proxy = Proxy::start(&route(&[backend.address], &only_sockets)).await;
+    let refused = Client::of(&proxy).await.ask(get("/").as_bytes()).await;
+    assert_eq!((refused.status, refused.header("x-app")), (426, None));
+}

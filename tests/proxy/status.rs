@@ -1,0 +1,257 @@
+//! `/status` and `/status.json`: what they say, to whom, and under which policy.
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::support::{
+    Answer, HANDSHAKE, Proxy, Stage, answer, farewell, get, lives, read_to_end, soon, wire,
+};
+
+impl Proxy {
+    /// What `/status.json` says, as soon as it fits.
+    pub async fn status(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        soon(what, async {
+            loop {
+                let (answer, body) = get(self.admin().await, "/status.json").await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+                assert_eq!(answer.header("content-type"), Some("application/json"));
+                let status: Value = serde_json::from_slice(&body).unwrap();
+                if fits(&status) {
+                    return status;
+                }
+                // It is made anew twice a second.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn the_data_follow_what_happens() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open_secure().await;
+    let other = stage.open_from([127, 0, 0, 2]).await;
+    lives(&mut client, &mut backend).await;
+    stage.client.ask(HANDSHAKE.replace("13\r\n", "12\r\n").as_bytes()).await;
+    let status = stage.proxy.status("two tunnels", |status| status["messages"]["up"] == 1).await;
+    assert_eq!((&status["tunnels"]["open"], &status["tunnels"]["opened"]), (&2.into(), &2.into()));
+    assert_eq!((&status["state"], &status["generation"]), (&"running".into(), &1.into()));
+    assert_eq!(status["requests_refused"], 1);
+    let refused = serde_json::json!([{ "stage": "admit", "reason": "version", "count": 1 }]);
+    assert_eq!(status["refused"], refused);
+    assert_eq!((&status["bytes"]["up"], &status["bytes"]["down"]), (&8.into(), &6.into()));
+    let pool = &status["pools"][0];
+    assert_eq!((&pool["route"], &pool["tunnels"]), (&"all".into(), &2.into()));
+    let row = &pool["backends"][0];
+    assert_eq!(row["id"], stage.door.address().to_string());
+    assert_eq!(
+        (&row["up"], &row["share"], &row["tunnels"]),
+        (&true.into(), &1.0.into(), &2.into())
+    );
+    let clients: Vec<&str> = status["clients"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["client"].as_str().unwrap())
+        .collect();
+    assert_eq!(clients.len(), 2);
+    assert!(clients.contains(&"127.0.0.1") && clients.contains(&"127.0.0.2"), "{clients:?}");
+    let busiest = &status["busiest"][0];
+    assert_eq!((&busiest["session"], &busiest["bytes"]), (&1.into(), &14.into()));
+    assert_eq!(status["certificates"][0]["name"], "localhost");
+    assert_eq!(status["reload"], Value::Null);
+    farewell(client, backend).await;
+    farewell(other.0, other.1).await;
+    let status = stage.proxy.status("the ends", |status| status["tunnels"]["open"] == 0).await;
+    let ended = serde_json::json!([{
+        "by": "client", "reason": "client_closed", "count": 2,
+        "routes": [{ "route": "all", "count": 2 }], "routes_in_all": 1,
+    }]);
+    assert_eq!(status["ended"], ended);
+    assert_eq!(
+        (&status["busiest"], &status["clients"]),
+        (&Value::Array(vec![]), &Value::Array(vec![]))
+    );
+    assert_eq!(status["closes"].as_array().unwrap().len(), 2, "{status}");
+}
+
+#[tokio::test]
+async fn a_tunnel_that_talks_has_a_rate() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open().await;
+    lives(&mut client, &mut backend).await;
+    // The first answer has nothing to compare with.
+    let status = stage.proxy.status("the tunnel", |_| true).await;
+    for row in [&status["busiest"][0], &status["clients"][0]] {
+        assert_eq!(row["messages_per_second"], Value::Null, "{row}");
+        assert_eq!(row["bytes_per_second"], Value::Null, "{row}");
+    }
+    lives(&mut client, &mut backend).await;
+    let rate = |status: &Value| {
+        let row = &status["busiest"][0];
+        row["messages_per_second"].as_f64().is_some_and(|rate| rate > 0.0)
+    };
+    let status = stage.proxy.status("a rate", rate).await;
+    assert!(status["clients"][0]["bytes_per_second"].as_f64().unwrap() > 0.0, "{status}");
+}
+
+#[tokio::test]
+async fn lists_are_no_longer_than_ten() {
+    let stage = Stage::with("").await;
+    let mut open = Vec::new();
+    for host in 2..20 {
+        open.push(stage.open_from([127, 0, 0, host]).await);
+    }
+    let (mut client, mut backend) = stage.open_from([127, 0, 0, 19]).await;
+    lives(&mut client, &mut backend).await;
+    let status = stage.proxy.status("all of them", |status| status["tunnels"]["open"] == 19).await;
+    let length = |list: &str| status[list].as_array().unwrap().len();
+    assert_eq!((length("clients"), length("busiest")), (10, 10));
+    let first = &status["clients"][0];
+    assert_eq!((&first["client"], &first["tunnels"]), (&"127.0.0.19".into(), &2.into()));
+    drop(open);
+}
+
+#[tokio::test]
+async fn the_last_reload_is_told_with_what_changed_or_its_faults() {
+    let stage = Stage::with("").await;
+    stage.proxy.reload().await;
+    let status = stage.proxy.status("a reload", |status| !status["reload"].is_null()).await;
+    assert_eq!(status["reload"]["applied"], true);
+    assert!(status["reload"]["changed"].as_str().unwrap().starts_with("nothing in the file"));
+    stage.proxy.reload_with("[[route]]", "[[rout]]").await;
+    let refused = |status: &Value| status["reload"]["applied"] == false;
+    let status = stage.proxy.status("a refused one", refused).await;
+    let faults = status["reload"]["faults"].as_array().unwrap();
+    assert!(faults.iter().any(|fault| fault.as_str().unwrap().contains("rout")), "{faults:?}");
+    assert_eq!(status["generation"], 2);
+}
+
+#[tokio::test]
+async fn the_page_comes_under_a_strict_policy() {
+    let stage = Stage::with("").await;
+    let (answer, body) = get(stage.proxy.admin().await, "/status").await;
+    let page = String::from_utf8(body).unwrap();
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, Some("text/html; charset=utf-8"))
+    );
+    let policy = answer.header("content-security-policy").unwrap();
+    let (_, nonce) = policy.split_once("script-src 'nonce-").unwrap();
+    let (nonce, _) = nonce.split_once('\'').unwrap();
+    let expected = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    assert_eq!(policy, expected);
+    assert_eq!(page.matches(&format!("nonce=\"{nonce}\"")).count(), 2);
+    assert_eq!(page.matches("<script").count() + page.matches("<style").count(), 2);
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cache-control", "no-store"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    let (_, again) = get(stage.proxy.admin().await, "/status").await;
+    assert!(!String::from_utf8(again).unwrap().contains(nonce), "a nonce serves once");
+}
+
+/// Sends this head to the admin listener.
+async fn ask(proxy: &Proxy, head: &str) -> (Answer, Vec<u8>) {
+    let mut stream = BufReader::new(TcpStream::connect(proxy.admin().await).await.unwrap());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = answer(&mut stream).await;
+    (answer, read_to_end(&mut stream).await)
+}
+
+#[tokio::test]
+async fn only_its_own_names_are_answered() {
+    let stage = Stage::with("").await;
+    let admin = stage.proxy.admin().await;
+    let asked =
+        |path: &str, host: &str| format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+    let own = [
+        &admin.to_string(),
+        "localhost",
+        "LOCALHOST:1",
+        "192.0.2.1",
+        "[::1]:9090",
+        "[2001:db8::1]",
+    ];
+    for host in own {
+        let (answer, _) =
+            ask(&stage.proxy, &asked("/status.json", &format!("Host: {host}\r\n"))).await;
+        assert_eq!(answer.status, 200, "{host}");
+    }
+    let foreign = [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example:80",
+        "a:b:c",
+        "[::1",
+        "",
+    ];
+    for path in ["/status", "/status.json", "/metrics", "/healthz", "/nothing"] {
+        for host in foreign {
+            let (answer, body) =
+                ask(&stage.proxy, &asked(path, &format!("Host: {host}\r\n"))).await;
+            assert_eq!(answer.status, 421, "{path} {host}");
+            assert!(String::from_utf8(body).unwrap().contains("localhost"));
+        }
+    }
+    // One foreign name among several, and one in the target.
+    let twice = asked("/status", "Host: localhost\r\nHost: evil.example\r\n");
+    assert_eq!(ask(&stage.proxy, &twice).await.0.status, 421);
+    let absolute = asked("http://evil.example/status", "Host: localhost\r\n");
+    assert_eq!(ask(&stage.proxy, &absolute).await.0.status, 421);
+    // No browser says nothing.
+    let old = "GET /healthz HTTP/1.0\r\n\r\n";
+    assert_eq!(ask(&stage.proxy, old).await.0.status, 200);
+}
+
+#[tokio::test]
+async fn heads_alone_are_given_and_nothing_is_taken() {
+    let stage = Stage::with("").await;
+    for path in ["/status", "/status.json", "/metrics"] {
+        let head = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let (answer, body) = ask(&stage.proxy, &head).await;
+        assert_eq!((answer.status, body.len()), (200, 0), "{path}");
+        for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+            let (answer, _) = ask(&stage.proxy, &head.replacen("HEAD", method, 1)).await;
+            assert_eq!(
+                (answer.status, answer.header("allow")),
+                (405, Some("GET, HEAD")),
+                "{method}"
+            );
+        }
+    }
+    let (answer, body) = get(stage.proxy.admin().await, "/nothing").await;
+    let text = String::from_utf8(body).unwrap();
+    assert_eq!(answer.status, 404);
+    for path in ["/status", "/status.json", "/metrics", "/healthz", "/readyz"] {
+        assert!(text.lines().any(|line| line.starts_with(&format!("{path} "))), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_who_watches() {
+    let stage = Stage::with("").await;
+    let (mut client, mut backend) = stage.open().await;
+    let admin = stage.proxy.admin().await;
+    let mut watchers = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        watchers.spawn(async move { get(admin, "/status.json").await.0.status });
+    }
+    for _ in 0..20 {
+        lives(&mut client, &mut backend).await;
+    }
+    let answers = soon("the watchers", watchers.join_all()).await;
+    assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+    let mut one = [0];
+    client.write_all(&wire::masked(0x81, b"x")).await.unwrap();
+    soon("a byte", backend.read_exact(&mut one)).await.unwrap();
+}

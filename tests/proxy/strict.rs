@@ -1,0 +1,107 @@
+//! A route whose gate only reports: frames that break RFC 6455 pass as they are, as long as it can
+//! be told where they end, and what they would have been closed for is told once.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Record, Side, Stage, farewell, lives, read_to_end, soon, wire};
+
+const REPORT: &str = "strict = \"report\"\n[limits]\nmessage_from_client = \"100KiB\"\n\
+                      message_from_backend = \"100KiB\"\n";
+
+/// Frames that break a rule, and its name.
+fn unlawful(side: Side) -> Vec<(&'static str, Vec<u8>)> {
+    let other = if side == Side::Client { Side::Backend } else { Side::Client };
+    let mask = if side == Side::Client { "ws_unmasked" } else { "ws_masked" };
+    let key: &[u8] = if side == Side::Client { &[1, 2, 3, 4] } else { &[] };
+    let bit = if side == Side::Client { 0x80 } else { 0 };
+    let long = [&[0x82, bit | 126, 0, 4], key, b"long"].concat();
+    vec![
+        (mask, other.frame(0x81, b"as the other side would")),
+        ("ws_rsv", side.frame(0xf1, b"all reserved bits")),
+        ("ws_opcode", [side.frame(0x83, b"three"), side.frame(0x8b, b"eleven")].concat()),
+        ("ws_length", long),
+        ("ws_continuation", side.frame(0x80, b"of nothing")),
+        ("ws_control", side.frame(0x89, &[b'p'; 126])),
+        ("ws_control", [side.frame(0x09, b"half"), side.frame(0x8a, b"whole")].concat()),
+    ]
+}
+
+#[tokio::test]
+async fn a_gate_that_reports_lets_broken_frames_pass_and_tells_of_them_once() {
+    for side in Side::BOTH {
+        let stage = Stage::with(REPORT).await;
+        let cases = unlawful(side);
+        for (session, (slug, frames)) in (1..).zip(&cases) {
+            let (mut speaker, mut hearer) = stage.open_for(side).await;
+            let sent = [&side.frame(0x81, b"lawful")[..], frames, frames].concat();
+            speaker.write_all(&sent).await.unwrap();
+            let mut got = vec![0; sent.len()];
+            soon("what is only told of", hearer.read_exact(&mut got)).await.unwrap();
+            assert!(got == sent, "{side:?} {slug}");
+            let (mut client, mut backend) = match side {
+                Side::Client => (speaker, hearer),
+                Side::Backend => (hearer, speaker),
+            };
+            lives(&mut client, &mut backend).await;
+            farewell(client, backend).await;
+            let record = stage.end_of(session).await;
+            assert_eq!(record["end"], "client_closed");
+            let own = format!("would_close_{}", side.slug());
+            assert_eq!(record[&own], json!([slug]), "{record}");
+            let of = |r: &Record| r["message"] == "would have closed" && r["session"] == session;
+            let told: Vec<_> = stage.proxy.records().into_iter().filter(of).collect();
+            assert_eq!(told.len(), 1, "{told:#?}");
+            assert_eq!([&told[0]["rule"], &told[0]["side"]], [slug, side.slug()]);
+            assert_eq!([&told[0]["key"], &told[0]["value"]], ["route.strict", "report"]);
+        }
+        let scrape = stage.proxy.scrape().await;
+        let name = "tidegate_would_have_closed_total";
+        assert_eq!(scrape.sum(name, &[("side", side.slug())]), cases.len() as f64);
+    }
+}
+
+#[tokio::test]
+async fn what_ends_nowhere_and_what_is_too_big_is_closed_all_the_same() {
+    let stage = Stage::with(REPORT).await;
+    let mut session = 0;
+    for side in Side::BOTH {
+        let bit = if side == Side::Client { 0x80 } else { 0 };
+        let huge = wire::header(0x83, bit, 100 * 1024 + 1);
+        let endless = [&[0x82, bit | 127][..], &[0xff; 8]].concat();
+        for (frame, code, end) in [(huge, 1009, "message_too_big"), (endless, 1002, "ws_length")] {
+            session += 1;
+            let (mut speaker, mut hearer) = stage.open_for(side).await;
+            let key: &[u8] = if side == Side::Client { &[0; 4] } else { &[] };
+            speaker.write_all(&[&frame[..], key].concat()).await.unwrap();
+            assert_eq!(wire::read(&mut speaker).await.unwrap().code(), code, "{side:?} {end}");
+            assert_eq!(wire::read(&mut hearer).await.unwrap().opcode(), wire::CLOSE);
+            drop((speaker, hearer));
+            let record = stage.end_of(session).await;
+            assert_eq!([&record["end"], &record["by"]], [end, side.slug()]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_close_that_breaks_a_rule_still_closes() {
+    let stage = Stage::with(REPORT).await;
+    for (session, payload) in
+        [(1, wire::close(1005, "")), (2, vec![3]), (3, b"\x03\xe8\xff".to_vec())]
+    {
+        let (mut client, mut backend) = stage.open().await;
+        let close = wire::masked(0x80 | wire::CLOSE, &payload);
+        client.write_all(&close).await.unwrap();
+        let mut got = vec![0; close.len()];
+        soon("the Close", backend.read_exact(&mut got)).await.unwrap();
+        assert_eq!(got, close);
+        backend.write_all(&wire::bare(0x80 | wire::CLOSE, &payload)).await.unwrap();
+        assert_eq!(wire::read(&mut client).await.unwrap().payload, payload);
+        read_to_end(&mut client).await;
+        drop((client, backend));
+        let record = stage.end_of(session).await;
+        assert_eq!(record["end"], "client_closed", "{record}");
+        assert_eq!(record["would_close_client"], json!(["ws_close"]));
+        assert_eq!(record["would_close_backend"], json!(["ws_close"]));
+    }
+}
