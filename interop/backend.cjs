@@ -18,11 +18,10 @@ async function obey(socket, request, order) {
   } else if (verb === "facts") {
     socket.send(JSON.stringify({
       subprotocol: socket.protocol || null,
-      extensions: socket.extensions || "",
+      extensions: request.agreed || "",
       target: request.url,
       host: request.headers.host,
-      authorization: request.headers.authorization || null,
-      cookie: request.headers.cookie || null,
+      headers: request.headers,
       pings: socket.pings,
     }));
   } else if (verb === "fragments") {
@@ -44,23 +43,50 @@ const server = http.createServer((request, response) => {
   response.setHeader("Content-Type", "text/plain");
   response.end("a page of the application\n");
 });
-const sockets = new WebSocketServer({
-  noServer: true,
-  maxPayload: 16 << 20,
-  perMessageDeflate: { threshold: 0 },
-  handleProtocols: (offered) => (offered.has("chat.v2") ? "chat.v2" : false),
-});
+// Terms of compression, by `terms` in the query; without it, the library's own.
+const TERMS = {
+  none: false,
+  plain: {},
+  "server-anew": { serverNoContextTakeover: true },
+  "client-anew": { clientNoContextTakeover: true },
+  "both-anew": { serverNoContextTakeover: true, clientNoContextTakeover: true },
+  narrow: { serverMaxWindowBits: 10, clientMaxWindowBits: 10 },
+};
+const made = new Map();
+
+/** The server for what the query asks for; a `deaf` one answers no pings. */
+function serverFor(query) {
+  const [terms, deaf] = [query.get("terms") || "plain", query.has("deaf")];
+  const key = `${terms} ${deaf}`;
+  if (!made.has(key)) {
+    const sockets = new WebSocketServer({
+      noServer: true,
+      maxPayload: 16 << 20,
+      autoPong: !deaf,
+      perMessageDeflate: TERMS[terms] && { threshold: 0, ...TERMS[terms] },
+      handleProtocols: (offered) => (offered.has("chat.v2") ? "chat.v2" : false),
+    });
+    sockets.on("headers", (lines, request) => {
+      const line = lines.find((header) => /^sec-websocket-extensions:/i.test(header)) || "";
+      request.agreed = line.replace(/^[^:]*: */, "");
+    });
+    made.set(key, sockets);
+  }
+  return made.get(key);
+}
+
 server.on("upgrade", (request, stream, head) => {
-  if (new URL(request.url, "http://any").pathname.endsWith("/deny")) {
+  const url = new URL(request.url, "http://any");
+  if (url.pathname.endsWith("/deny")) {
     stream.end("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"app\"\r\nContent-Length: 7\r\nConnection: close\r\n\r\nnot you");
     return;
   }
-  sockets.handleUpgrade(request, stream, head, (socket) => {
+  serverFor(url.searchParams).handleUpgrade(request, stream, head, (socket) => {
     socket.pings = 0;
     socket.on("ping", () => (socket.pings += 1));
     socket.on("error", () => {});
     socket.on("close", (code, reason) => {
-      const tag = new URL(request.url, "http://any").searchParams.get("tag");
+      const tag = url.searchParams.get("tag");
       if (tag) ends.set(tag, { code, reason: reason.toString() });
     });
     socket.on("message", (data, binary) => {

@@ -10,9 +10,20 @@ import urllib.parse
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Opcode
 from websockets.http11 import Response
 from websockets.datastructures import Headers
+
+# Terms of compression, by `terms` in the query; without it, the library's own.
+TERMS = {
+    "none": None,
+    "plain": {},
+    "server-anew": {"server_no_context_takeover": True},
+    "client-anew": {"client_no_context_takeover": True},
+    "both-anew": {"server_no_context_takeover": True, "client_no_context_takeover": True},
+    "narrow": {"server_max_window_bits": 10, "client_max_window_bits": 10},
+}
 
 # How connections ended, by the tag in their query: read back by a later connection.
 ends = {}
@@ -41,8 +52,7 @@ async def obey(socket, order):
             "extensions": socket.response.headers.get("Sec-WebSocket-Extensions", ""),
             "target": request.path,
             "host": request.headers.get("Host"),
-            "authorization": request.headers.get("Authorization"),
-            "cookie": request.headers.get("Cookie"),
+            "headers": {name.lower(): value for name, value in request.headers.raw_items()},
             "pings": socket.pings,
         }))
     elif verb == "fragments":
@@ -69,23 +79,33 @@ async def talk(socket):
         pass
     finally:
         await socket.wait_closed()
-        query = urllib.parse.parse_qs(urllib.parse.urlsplit(socket.request.path).query)
-        if "tag" in query:
-            ends[query["tag"][0]] = {"code": socket.close_code, "reason": socket.close_reason}
+        tag = asked(socket.request, "tag")
+        if tag is not None:
+            ends[tag] = {"code": socket.close_code, "reason": socket.close_reason}
 
 
 def choose(socket, offered):
     return "chat.v2" if "chat.v2" in offered else None
 
 
+def asked(request, name):
+    query = urllib.parse.parse_qs(urllib.parse.urlsplit(request.path).query)
+    return query.get(name, [None])[0]
+
+
 def before(socket, request):
-    """A refusal of the application's own, and a page."""
+    """A refusal of the application's own, and a page; and the terms of compression."""
     path = urllib.parse.urlsplit(request.path).path
     if path.endswith("/deny"):
         headers = Headers({"WWW-Authenticate": 'Bearer realm="app"', "Content-Length": "7"})
         return Response(401, "Unauthorized", headers, b"not you")
     if path.endswith("/page"):
         return socket.respond(200, "a page of the application\n")
+    terms = asked(request, "terms")
+    if terms is not None:
+        chosen = TERMS[terms]
+        factories = [] if chosen is None else [ServerPerMessageDeflateFactory(**chosen)]
+        socket.protocol.available_extensions = factories
     return None
 
 

@@ -1,75 +1,22 @@
 // The checks of a client on Node `ws`: client.cjs NAME WS_BASE BACKEND [CA_FILE].
 //
 // Prints one line a check, `ok NAME` or `FAIL NAME: why`. Under WS_BASE the proxy has, for each
-// backend: /BACKEND (defaults), /BACKEND-pass (compression passes), /BACKEND-beat (a heartbeat
-// every second, half a second of patience).
+// backend: /BACKEND (defaults), /BACKEND-beat (a heartbeat every second on both sides, half a
+// second of patience), /BACKEND-slow (20 messages a second, delayed).
 "use strict";
 const crypto = require("crypto");
 const fs = require("fs");
 const http = require("http");
 const https = require("https");
-const { isDeepStrictEqual } = require("util");
-const WebSocket = require("ws");
+const { Client, expect, must, run, same, wait } = require("./kit.cjs");
 
 const [NAME, BASE, BACKEND, CA] = process.argv.slice(2);
 const ca = CA ? fs.readFileSync(CA) : undefined;
 const SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20];
 const LIMIT = 1 << 20;
-const wait = (time) => new Promise((done) => setTimeout(done, time));
 
-/** A client whose messages are kept until asked for. */
-class Client {
-  constructor(path, options, protocols) {
-    const settings = { ca, perMessageDeflate: false, maxPayload: 16 << 20, ...options };
-    this.socket = new WebSocket(`${BASE}/${BACKEND}${path}`, protocols || [], settings);
-    this.kept = [];
-    this.wanted = null;
-    this.socket.on("error", (error) => (this.error = error));
-    this.socket.on("message", (data, binary) => this.keep(binary ? data : data.toString()));
-    this.closed = new Promise((done) =>
-      this.socket.on("close", (code, reason) => {
-        this.keep(null);
-        done({ code, reason: reason.toString() });
-      }));
-  }
-  open() {
-    return new Promise((done, fail) => {
-      this.socket.on("open", () => done(this));
-      this.socket.on("upgrade", (response) => (this.head = response.headers));
-      this.socket.on("unexpected-response", (request, response) => {
-        const body = [];
-        response.on("data", (data) => body.push(data));
-        response.on("end", () => fail({ refused: response, body: Buffer.concat(body).toString() }));
-      });
-      this.socket.on("error", fail);
-    });
-  }
-  keep(message) {
-    this.kept.push(message);
-    if (this.wanted) this.wanted();
-  }
-  async next() {
-    while (!this.kept.length) await new Promise((done) => (this.wanted = done));
-    const message = this.kept.shift();
-    if (message === null) throw new Error(`closed while a message was awaited (${JSON.stringify(await this.closed)})`);
-    return message;
-  }
-  async ask(text) {
-    this.socket.send(text);
-    return this.next();
-  }
-  async facts() {
-    return JSON.parse(await this.ask("!facts"));
-  }
-}
-
-const open = (path = "", options = {}, protocols = undefined) => new Client(path, options, protocols).open();
-
-function same(got, wanted) {
-  if (isDeepStrictEqual(got, wanted)) return;
-  const short = (value) => (Buffer.isBuffer(value) ? `${value.length} bytes` : JSON.stringify(value) || "nothing").slice(0, 120);
-  throw new Error(`got ${short(got)}, wanted ${short(wanted)}`);
-}
+const open = (path = "", options = {}, protocols = undefined) =>
+  new Client(`${BASE}/${BACKEND}${path}`, { ca, ...options }, protocols).open();
 
 async function refused(opening) {
   let client;
@@ -121,22 +68,6 @@ async function fragmentedDown() {
   client.socket.close();
 }
 
-async function deflateStripped() {
-  const client = await open("", { perMessageDeflate: true });
-  same(client.head["sec-websocket-extensions"], undefined);
-  same((await client.facts()).extensions, "");
-  same(await client.ask("plain"), "plain");
-  client.socket.close();
-}
-
-async function deflatePassed(options) {
-  const client = await open("-pass", { perMessageDeflate: { threshold: 0, ...options } });
-  const agreed = client.head["sec-websocket-extensions"] || "";
-  if (!agreed.startsWith("permessage-deflate")) throw new Error(`agreed on "${agreed}"`);
-  for (const text of ["short", "tide ".repeat(40000), "short again"]) same(await client.ask(text), text);
-  client.socket.close();
-}
-
 async function subprotocol() {
   const client = await open("", {}, ["chat.v1", "chat.v2"]);
   same(client.socket.protocol, "chat.v2");
@@ -148,8 +79,8 @@ async function applicationHead() {
   const headers = { Authorization: "Bearer abc.def", Cookie: "sid=123; theme=dark" };
   const client = await open("/deep/path?x=1&y=%20two", { headers });
   const facts = await client.facts();
-  same(facts.authorization, "Bearer abc.def");
-  same(facts.cookie, "sid=123; theme=dark");
+  same(facts.headers.authorization, "Bearer abc.def");
+  same(facts.headers.cookie, "sid=123; theme=dark");
   same(facts.target, `/${BACKEND}/deep/path?x=1&y=%20two`);
   same(facts.host, BASE.split("://")[1]);
   client.socket.close();
@@ -221,20 +152,63 @@ async function ownOrigin() {
 }
 
 async function silence() {
-  const client = await open("-beat");
+  const query = `?tag=${NAME}-beat`;
+  const client = await open(`-beat${query}`);
   let beats = 0;
   client.socket.on("ping", () => (beats += 1));
-  await wait(4500);
-  if (beats < 3) throw new Error(`${beats} heartbeats in 4.5 s`);
+  await wait(3500);
+  must(beats >= 3, `${beats} heartbeats in 3.5 s`);
   same(await client.ask("still here"), "still here");
-  // What answers our heartbeat is not the backend's business.
-  same((await client.facts()).pings, 0);
+  const { pings } = await client.facts();
+  // What answers one side's heartbeat is not the other side's business.
+  must(pings >= 3 && pings <= 4, `${pings} heartbeats to the backend in 3.5 s`);
   client.socket.close();
+  expect(`/${BACKEND}-beat${query}`, {
+    equals: { end: "client_closed" },
+    between: { client_rtt_ms: [0, 500], backend_rtt_ms: [0, 500] },
+    has: ["client_rtt_max_ms", "backend_rtt_max_ms"],
+  });
 }
 
 async function deadClient() {
-  const client = await open("-beat", { autoPong: false });
+  const query = `?tag=${NAME}-dead`;
+  const client = await open(`-beat${query}`, { autoPong: false });
   same((await client.closed).code, 1001);
+  expect(`/${BACKEND}-beat${query}`, { equals: { end: "heartbeat_lost", by: "client", key: "heartbeat.patience" } });
+}
+
+async function deadBackend() {
+  const query = `?deaf=1&tag=${NAME}-deaf`;
+  const client = await open(`-beat${query}`);
+  same((await client.closed).code, 1011);
+  expect(`/${BACKEND}-beat${query}`, { equals: { end: "heartbeat_lost", by: "backend", key: "heartbeat.backend_patience" } });
+}
+
+/** 200 at once: 40 are the burst, and the others are held back, but not lost. */
+async function delayed() {
+  const query = `?tag=${NAME}-slow`;
+  const client = await open(`-slow${query}`);
+  const begun = Date.now();
+  const texts = Array.from({ length: 200 }, (_, number) => `number ${number}`);
+  for (const text of texts) client.socket.send(text);
+  let burst = 0;
+  for (const text of texts) {
+    same(await client.next(), text);
+    burst += Date.now() - begun < 1500;
+  }
+  const took = Date.now() - begun;
+  must(burst >= 40 && burst <= 75, `${burst} of them within 1.5 s`);
+  must(took > 7500 && took < 12000, `all of them within ${took} ms`);
+  client.socket.close();
+  expect(`/${BACKEND}-slow${query}`, { equals: { end: "client_closed", up_messages: 200, down_messages: 200 } });
+}
+
+async function pingFlood() {
+  const query = `?tag=${NAME}-flood`;
+  const client = await open(query);
+  for (let number = 0; number < 1000; number += 1) client.socket.ping(String(number));
+  same((await client.closed).code, 1008);
+  expect(`/${BACKEND}${query}`, { equals: { by: "client", key: "limits.controls_from_client", close_client: 1008 } });
 }
 
 /** One plain HTTP exchange: status and body. */
@@ -270,9 +244,6 @@ const CHECKS = [
   ["500 messages in flight", inFlight],
   ["fragmented message up", fragmentedUp],
   ["fragmented message down", fragmentedDown],
-  ["permessage-deflate offered, stripped", deflateStripped],
-  ["permessage-deflate passed", () => deflatePassed({})],
-  ["permessage-deflate passed, no context takeover", () => deflatePassed({ clientNoContextTakeover: true, serverNoContextTakeover: true })],
   ["subprotocol", subprotocol],
   ["authorization, cookie, query and host unchanged", applicationHead],
   ["the application's own 401 and its body", applicationRefuses],
@@ -287,23 +258,11 @@ const CHECKS = [
   ["the page's own Origin is welcome", ownOrigin],
   ["a page over plain HTTP", page],
   ...(BACKEND === "node" ? [["3 MiB posted and given back over plain HTTP", bodies]] : []),
-  ["a silent client survives the heartbeat", silence],
+  ["a silent client survives the heartbeats of both sides, and their round trips are recorded", silence],
   ["a client that answers no heartbeat is closed with 1001", deadClient],
+  ...(BACKEND === "node" ? [["a client of a backend that answers no heartbeat is closed with 1011", deadBackend]] : []),
+  ["200 messages at once against 20/s all arrive, in order and in time", delayed],
+  ["1000 pings at once are closed with 1008", pingFlood],
 ];
 
-(async () => {
-  let failed = 0;
-  for (const [what, check] of CHECKS) {
-    const name = `${NAME} > ${BACKEND}: ${what}`;
-    try {
-      const late = wait(20000).then(() => Promise.reject(new Error("no result within 20 s")));
-      await Promise.race([check(), late]);
-      console.log("ok", name);
-    } catch (error) {
-      failed += 1;
-      const why = error.refused ? `refused with ${error.refused.statusCode}` : error.message;
-      console.log(`FAIL ${name}: ${String(why).replace(/\n/g, " ")}`);
-    }
-  }
-  process.exit(failed ? 1 : 0);
-})();
+run(`${NAME} > ${BACKEND}`, CHECKS);

@@ -1,7 +1,8 @@
 """The checks of a client on Python `websockets`: client.py NAME WS_BASE BACKEND [CA_FILE].
 
 Prints one line a check, `ok NAME` or `FAIL NAME: why`. Under WS_BASE the proxy has, for each
-backend: /BACKEND (defaults), /BACKEND-pass (compression passes).
+backend: /BACKEND (defaults), /BACKEND-beat (a heartbeat every second on both sides, half a second
+of patience).
 """
 
 import asyncio
@@ -12,7 +13,8 @@ import sys
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+
+from kit import close_of, expect, facts, must, run, same, send_all
 
 NAME, BASE, BACKEND = sys.argv[1:4]
 TLS = ssl.create_default_context(cafile=sys.argv[4]) if len(sys.argv) > 4 else None
@@ -27,28 +29,10 @@ def dial(path="", route="", **options):
     return connect(f"{BASE}/{BACKEND}{route}{path}", max_size=16 << 20, open_timeout=10, **options)
 
 
-def same(got, wanted):
-    if got != wanted:
-        raise AssertionError(f"got {str(got)[:120]!r}, wanted {str(wanted)[:120]!r}")
-
-
-async def facts(socket):
-    await socket.send("!facts")
-    return json.loads(await socket.recv())
-
-
 async def end_of(tag):
     async with dial() as socket:
         await socket.send(f"!ended {tag}")
         return json.loads(await socket.recv())
-
-
-async def close_of(socket):
-    try:
-        while True:
-            await socket.recv()
-    except ConnectionClosed:
-        return socket.close_code, socket.close_reason
 
 
 async def echo_text():
@@ -77,11 +61,6 @@ async def many_in_flight():
         await sending
 
 
-async def send_all(socket, texts):
-    for text in texts:
-        await socket.send(text)
-
-
 async def fragmented_up():
     async with dial() as socket:
         await socket.send(["frag", "", "men", "ted"])
@@ -95,37 +74,7 @@ async def fragmented_down():
         await socket.send("!fragments one two three")
         parts = [part async for part in socket.recv_streaming()]
         same("".join(parts), "one two three")
-        if len(parts) < 2:
-            raise AssertionError("the fragments were joined on the way")
-
-
-async def deflate_stripped():
-    async with dial(compression="deflate") as socket:
-        same(socket.response.headers.get("Sec-WebSocket-Extensions"), None)
-        same((await facts(socket))["extensions"], "")
-        await socket.send("plain")
-        same(await socket.recv(), "plain")
-
-
-async def deflate_passed():
-    async with dial(route="-pass", compression="deflate") as socket:
-        agreed = socket.response.headers.get("Sec-WebSocket-Extensions", "")
-        if not agreed.startswith("permessage-deflate"):
-            raise AssertionError(f"agreed on {agreed!r}")
-        for text in ["short", "tide " * 40000, "short again"]:
-            await socket.send(text)
-            same(await socket.recv(), text)
-        await socket.send(["frag" * 100, "mented" * 100])
-        same(await socket.recv(), "frag" * 100 + "mented" * 100)
-
-
-async def deflate_without_takeover():
-    factory = ClientPerMessageDeflateFactory(
-        client_no_context_takeover=True, server_no_context_takeover=True)
-    async with dial(route="-pass", extensions=[factory]) as socket:
-        for _ in range(3):
-            await socket.send("tide " * 1000)
-            same(await socket.recv(), "tide " * 1000)
+        must(len(parts) > 1, "the fragments were joined on the way")
 
 
 async def subprotocol():
@@ -138,8 +87,8 @@ async def application_head():
     headers = {"Authorization": "Bearer abc.def", "Cookie": "sid=123; theme=dark"}
     async with dial("/deep/path?x=1&y=%20two", additional_headers=headers) as socket:
         known = await facts(socket)
-        same(known["authorization"], "Bearer abc.def")
-        same(known["cookie"], "sid=123; theme=dark")
+        same(known["headers"]["authorization"], "Bearer abc.def")
+        same(known["headers"]["cookie"], "sid=123; theme=dark")
         same(known["target"], f"/{BACKEND}/deep/path?x=1&y=%20two")
         same(known["host"], BASE.split("://")[1])
 
@@ -183,6 +132,21 @@ async def ping_of_the_backend_is_answered_here():
         same(await socket.recv(), "ponged")
 
 
+async def heartbeats():
+    """Both libraries answer pings by themselves, and those of the proxy go no further."""
+    query = f"?tag={NAME}-beat"
+    async with dial(query, route="-beat", ping_interval=None) as socket:
+        await asyncio.sleep(3.5)
+        await socket.send("still here")
+        same(await socket.recv(), "still here")
+        known = await facts(socket)
+        must(known["pings"] >= 3, f"{known['pings']} heartbeats to the backend in 3.5 s")
+    expect(
+        f"/{BACKEND}-beat{query}", equals={"end": "client_closed"},
+        between={"client_rtt_ms": [0, 500], "backend_rtt_ms": [0, 500]},
+        has=["client_rtt_max_ms", "backend_rtt_max_ms"])
+
+
 async def too_large():
     for message in ["x" * (LIMIT + 1), b"x" * (LIMIT + 1), ["x" * (LIMIT // 2), "x" * (LIMIT // 2), "x"]]:
         async with dial() as socket:
@@ -223,9 +187,6 @@ CHECKS = [
     ("500 messages in flight", many_in_flight),
     ("fragmented message up", fragmented_up),
     ("fragmented message down stays in fragments", fragmented_down),
-    ("permessage-deflate offered, stripped", deflate_stripped),
-    ("permessage-deflate passed", deflate_passed),
-    ("permessage-deflate passed, no context takeover", deflate_without_takeover),
     ("subprotocol", subprotocol),
     ("authorization, cookie, query and host unchanged", application_head),
     ("the application's own 401 and its body", application_refuses),
@@ -235,24 +196,11 @@ CHECKS = [
     ("backend closes with 1000", lambda: backend_closes(1000, "")),
     ("client's ping is answered by the backend", ping_is_answered_by_the_backend),
     ("backend's ping is answered by the client", ping_of_the_backend_is_answered_here),
+    ("heartbeats on both sides, and their round trips recorded", heartbeats),
     ("message of 1 MiB and a byte is closed with 1009", too_large),
     ("foreign Origin is refused with 403", foreign_origin),
     ("the page's own Origin is welcome", own_origin),
 ] + ([("TLS 1.2", tls_1_2)] if TLS is not None else [])
 
 
-async def main():
-    failed = 0
-    for what, check in CHECKS:
-        name = f"{NAME} > {BACKEND}: {what}"
-        try:
-            await asyncio.wait_for(check(), 20)
-            print("ok", name, flush=True)
-        except Exception as error:  # whatever it is, it is this check's failure
-            failed += 1
-            why = str(error) or type(error).__name__
-            print(f"FAIL {name}: {why}".replace("\n", " "), flush=True)
-    return failed
-
-
-sys.exit(1 if asyncio.run(main()) else 0)
+sys.exit(1 if asyncio.run(run(f"{NAME} > {BACKEND}", CHECKS)) else 0)
