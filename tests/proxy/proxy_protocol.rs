@@ -15,7 +15,6 @@ use crate::support::{
 
 const BALANCER: [u8; 4] = [127, 0, 0, 2];
 const STRANGER: [u8; 4] = [127, 0, 0, 3];
-
 const V1: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n";
 
 /// A proxy with two listeners that expect a header, beside the two that do not.
@@ -35,8 +34,8 @@ impl House {
             proxy_protocol = true\n\
             [[listener]]\nname = \"pptls\"\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\n\
             [trusted_proxies]\naddresses = [\"127.0.0.2\"]\n";
-        let routes = route(&[backend.address], "");
-        let proxy = Proxy::start(&format!("{listeners}{routes}{more}")).await;
+        let route = route(&[backend.address], "");
+        let proxy = Proxy::start(&format!("{listeners}{route}{more}")).await;
         let client = Client::of(&proxy).await;
         let (plain, tls) = (proxy.address("pp").await, proxy.address("pptls").await);
         Self { proxy, backend, client, plain, tls }

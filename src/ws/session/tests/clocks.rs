@@ -176,19 +176,3 @@ fn ageless() -> Terms {
     terms.from_client.message_age = None;
     terms
 }
-
-#[test]
-fn a_reader_that_wakes_up_in_the_grace_says_goodbye() {
-    let mut talk = Talk::under(Terms { heartbeat_client: None, ..terms() });
-    talk.session.written(Client, 1000, talk.now);
-    talk.pass(seconds(30));
-    assert_eq!(talk.session.end(), Some(End::WriteStall(Client)));
-    talk.round();
-    talk.session.written(Client, 0, talk.now);
-    talk.say(Client, &close(Client, 1013, ""));
-    assert_eq!(talk.partings().0, Finish);
-    talk.hang_up(Client);
-    talk.say(Backend, &close(Backend, 1001, ""));
-    talk.hang_up(Backend);
-    assert!(talk.session.is_over());
-}
