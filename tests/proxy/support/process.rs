@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::Value;
@@ -228,6 +230,12 @@ impl Proxy {
     /// as it likes.
     pub fn spare_descriptors(&self, spare: Option<usize>) {
         let id = self.child.id();
+        // A connection that it has just answered it may yet have to close; nothing tells when.
+        let mut open = usize::MAX;
+        while spare.is_some() && open != self.weight().1 {
+            open = self.weight().1;
+            thread::sleep(Duration::from_millis(50));
+        }
         let whole = getrlimit(Resource::Nofile).maximum;
         // The limit is one on numbers, and the kernel gives out the lowest that is free.
         let taken = |number: &u64| Path::new(&format!("/proc/{id}/fd/{number}")).is_symlink();
