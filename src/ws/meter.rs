@@ -90,7 +90,7 @@ impl FrameMeter {
                 return cut;
             }
             self.advance(input.len(), &mut run, sizes);
-            let stop = watch.one_frame || self.work > 0;
+            let stop = watch.one_frame || self.work > 0 || !self.at_boundary();
             if stop || run.len == input.len() {
                 return if run.len > 0 { Cut::Pass(run) } else { Cut::Starved };
             }
@@ -105,7 +105,7 @@ impl FrameMeter {
                 continue;
             }
             match self.frame(rest, watch, &mut run, sizes) {
-                Ok(()) if watch.one_frame || self.work > 0 => break,
+                Ok(()) if watch.one_frame || self.work > 0 || !self.at_boundary() => break,
                 Ok(()) => {}
                 Err(_) if run.len > 0 => break,
                 Err(cut) => return cut,

@@ -205,3 +205,40 @@ fn looking_is_work_that_is_told_piece_by_piece() {
     assert_eq!(talk.intake(Client, &message), Intake::Forward(message.len()));
     assert!(talk.sizes.work > before + (1 << 20));
 }
+
+#[test]
+fn whoever_sent_too_much_may_still_say_goodbye_behind_it() {
+    let noise: Vec<u8> =
+        (0..60_000_u32).flat_map(|i| (i.wrapping_mul(0x9e37_79b9)).to_be_bytes()).collect();
+    let mut talk = talk(150_000, Deflate::Inspect);
+    let wire = compress(&noise);
+    assert!(wire.len() > 100_000);
+    let goodbye = close(Client, 1009, "");
+    assert_eq!(talk.say(Client, &[frame(Client, 0xc2, &wire), goodbye].concat()), 0);
+    assert!(matches!(talk.session.end(), Some(End::Over(Client, _))), "{:?}", talk.session.end());
+    assert_eq!(talk.codes().0, Some(1009));
+    assert_eq!(talk.session.parting(Client), Finish);
+    assert!(talk.session.wants(Client), "its FIN is awaited");
+    talk.hang_up(Client);
+    talk.say(Backend, &close(Backend, 1001, ""));
+    talk.hang_up(Backend);
+    assert!(talk.session.is_over());
+}
+
+#[test]
+fn an_unknown_frame_inside_a_message_that_is_looked_into_passes_whole() {
+    let mut terms = terms();
+    terms.strict = Strict::Report;
+    let mut talk = Talk::compressed(terms, Deflate::Inspect);
+    let wire = compress(&vec![b'a'; 5000]);
+    let (first, last) = wire.split_at(wire.len() / 2);
+    let all = [
+        frame(Client, 0x42, first),
+        frame(Client, 0x83, &[0x88; 50_000]),
+        frame(Client, 0x80, last),
+    ]
+    .concat();
+    assert_eq!(talk.say(Client, &all), 0);
+    assert_eq!((talk.session.end(), talk.to_backend), (None, all));
+    assert_eq!(talk.session.tally().up.messages, 1);
+}
