@@ -8,6 +8,12 @@ use clap::{Parser, Subcommand};
 use tidegate::config::{Faults, Settings};
 use tidegate::run::{Source, StartFault, check, run, signals};
 use tidegate::{demo, observe};
+use tikv_jemalloc_ctl::{Access, AsName, background_thread};
+use tikv_jemallocator::Jemalloc;
+
+/// For Rust and C alike: TLS' keys are made in C.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A TLS-terminating reverse proxy that understands WebSockets.
 #[derive(Debug, Parser)]
@@ -40,11 +46,24 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = give_back_early() {
+        let _ = writeln!(io::stderr(), "tidegate: memory is given back late: {error}");
+    }
     match Arguments::parse().command {
         Command::Run { config } => serve(config),
         Command::Check { config } => judge(config),
         Command::Demo { listen } => demo::main(listen),
     }
+}
+
+/// What is free goes back to the machine within half a second or so, also where nothing happens any
+/// more. jemalloc's own word for this is 10 s.
+fn give_back_early() -> Result<(), tikv_jemalloc_ctl::Error> {
+    // The first arena is there already; the others come with the threads.
+    for arenas in [&b"arena.0.dirty_decay_ms\0"[..], &b"arenas.dirty_decay_ms\0"[..]] {
+        arenas.name().write(FREE_FOR_MS)?;
+    }
+    background_thread::write(true)
 }
 
 fn serve(config: PathBuf) -> ExitCode {
@@ -118,6 +137,7 @@ fn fail(fault: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+const FREE_FOR_MS: isize = 500;
 const BLOCKING_THREADS_MAX: usize = 64;
 /// Polls of tasks between two looks at sockets and timers; tokio's own is 61.
 const EVENT_INTERVAL: u32 = 16;
