@@ -180,13 +180,32 @@ impl Visitor {
     }
 }
 
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246
+    V12,
+    /// RFC 8446
+    V13,
+}
+
+impl TlsVersion {
+    /// As records write it.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::V12 => "1.2",
+            Self::V13 => "1.3",
+        }
+    }
+}
+
 /// What the TLS handshake told us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFacts {
     /// Server name the client asked for, lower-case, without a trailing dot.
     pub sni: Option<Box<str>>,
-    /// `"1.2"` or `"1.3"`.
-    pub version: &'static str,
+    /// Which TLS.
+    pub version: TlsVersion,
     /// The cipher suite, as IANA names it.
     pub cipher: &'static str,
 }

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use super::certs::CertTable;
 use crate::outcome::{Dropped, Stage};
 use crate::stream::{EngineConfig, LeanStream, ServerEngine, StockStream};
-use crate::visitor::TlsFacts;
+use crate::visitor::{TlsFacts, TlsVersion};
 
 /// Everything a TLS listener needs, built once a generation.
 #[derive(Clone)]
@@ -91,8 +91,8 @@ fn facts(name: Option<&str>, connection: &CommonState) -> TlsFacts {
     TlsFacts {
         sni: name.map(|name| name.to_ascii_lowercase().into()),
         version: match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "1.2",
-            _ => "1.3",
+            Some(ProtocolVersion::TLSv1_2) => TlsVersion::V12,
+            _ => TlsVersion::V13,
         },
         cipher: match connection.negotiated_cipher_suite().map(|suite| suite.suite()) {
             // rustls puts the version into the names of these.

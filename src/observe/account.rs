@@ -217,7 +217,7 @@ fn tell_visitor(line: &mut Line, visitor: &Visitor) {
     line.text("known_by", visitor.known_by.slug());
     line.text("listener", &*visitor.listener);
     if let Some(tls) = &visitor.tls {
-        line.text("tls_version", tls.version);
+        line.text("tls_version", tls.version.slug());
         line.text("tls_cipher", tls.cipher);
         line.text("sni", tls.sni.as_deref().map(cut).as_deref());
     }

@@ -19,7 +19,7 @@ pub struct Particulars<'a> {
 }
 
 /// The same in one piece of memory. What is absent costs a byte at most.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Packed(Box<str>);
 
 impl Particulars<'_> {

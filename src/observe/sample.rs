@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::visitor::{KeyPrefixes, TlsFacts, Visitor};
+use crate::visitor::{KeyPrefixes, TlsFacts, TlsVersion, Visitor};
 
 /// In the documentation network, over TLS.
 pub(super) fn visitor() -> Visitor {
@@ -10,7 +10,7 @@ pub(super) fn visitor() -> Visitor {
     let mut visitor = Visitor::new(addr, KeyPrefixes::default(), "main".into());
     visitor.tls = Some(TlsFacts {
         sni: Some("a.example".into()),
-        version: "1.3",
+        version: TlsVersion::V13,
         cipher: "TLS_AES_128_GCM_SHA256",
     });
     visitor

@@ -38,6 +38,14 @@ pub struct Connection {
     _peer: Option<Arc<Connection>>,
 }
 
+#[cfg(test)]
+impl Connection {
+    /// One that counts nowhere.
+    pub fn bare(visitor: Visitor) -> Self {
+        Self { visitor, _permit: None, _counted: None, _peer: None }
+    }
+}
+
 /// What all requests of one connection have in common; gone when its HTTP phase is over.
 struct Ground {
     gate: Arc<Gate>,

@@ -1,30 +1,34 @@
 //! What is known of one open session while it runs: its figures, for the status page, and through
 //! its handles what all sessions add up to. One writer, the session's own task; no lock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::observe::metrics::{BackendCounts, FlowCounts};
+use crate::observe::metrics::{BackendCounts, FlowCounts, RouteCounts};
 use crate::observe::{Party, delaying, would_close};
 use crate::tunnel::Progress;
 use crate::visitor::ClientKey;
 use crate::ws::{Flow, Offence, Reported, Rtt, Session, Side, Sizes};
 
 /// The figures of a session, kept small: there is one for every open socket.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Live {
     up: LiveFlow,
     down: LiveFlow,
     rtt: [AtomicU32; 2],
     /// How long each side was made to wait, in milliseconds.
     delayed: [AtomicU32; 2],
+}
+
+/// Whose figures they are.
+#[derive(Clone, Copy)]
+pub struct Owner<'a> {
+    /// Number of the session.
+    pub session: u64,
     /// Whose it is.
     pub client: ClientKey,
     /// Where it leads, and by which route.
-    pub counts: Arc<BackendCounts>,
-    /// When it began, in seconds after the process did.
-    pub began: u32,
+    pub counts: &'a BackendCounts,
 }
 
 /// What was relayed in one direction.
@@ -51,20 +55,13 @@ pub struct Figures {
 #[derive(Debug, Default)]
 pub struct Seen {
     compressed: [u32; 2],
-    answers: [u32; 2],
+    /// The lower half: it only has to differ.
+    answers: [u16; 2],
     /// What each side was made to wait for, or would have been closed for: no rule does both.
     met: [Reported; 2],
 }
 
 impl Live {
-    /// A session that begins now.
-    pub fn new(client: ClientKey, counts: Arc<BackendCounts>, uptime: Duration) -> Self {
-        let began = u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX);
-        let (up, down) = (LiveFlow::default(), LiveFlow::default());
-        let (rtt, delayed) = Default::default();
-        Self { up, down, rtt, delayed, client, counts, began }
-    }
-
     /// The figures now.
     pub fn figures(&self) -> Figures {
         let rtt = |side: usize| match self.rtt[side].load(Ordering::Relaxed) {
@@ -83,9 +80,9 @@ impl Live {
 
     /// Counts what passed since the last call.
     #[inline]
-    pub fn relayed(&self, session: u64, seen: &mut Seen, progress: &Progress<'_>) {
+    pub fn relayed(&self, owner: Owner<'_>, seen: &mut Seen, progress: &Progress<'_>) {
         let tally = progress.session.tally();
-        let route = &self.counts.route;
+        let route = &owner.counts.route;
         self.up.advance(&tally.up, &mut seen.compressed[0], progress.up, &route.up);
         self.down.advance(&tally.down, &mut seen.compressed[1], progress.down, &route.down);
         if let Some(late) = progress.late {
@@ -93,54 +90,55 @@ impl Live {
         }
         for (place, side) in Side::BOTH.into_iter().enumerate() {
             if let Some(rtt) = progress.session.rtt(side)
-                && seen.answers[place] != rtt.answers
+                && seen.answers[place] != rtt.answers as u16
             {
-                seen.answers[place] = rtt.answers;
-                self.pong(place, side, rtt);
+                seen.answers[place] = rtt.answers as u16;
+                self.pong(route, side, rtt);
             }
             let delayed = progress.session.delayed(side);
-            self.waited(place, side, delayed.time);
+            self.waited(route, side, delayed.time);
             let met = progress.session.reported(side).and(delayed.by);
             if met != seen.met[place] {
-                self.tell(session, seen.met[place], progress.session, side);
+                tell(owner, seen.met[place], progress.session, side);
                 seen.met[place] = met;
             }
         }
     }
 
-    fn pong(&self, place: usize, side: Side, rtt: Rtt) {
+    fn pong(&self, route: &RouteCounts, side: Side, rtt: Rtt) {
         let units = u32::try_from(rtt.last.as_nanos() / u128::from(RTT_UNIT)).unwrap_or(u32::MAX);
-        self.rtt[place].store(units.max(1), Ordering::Relaxed);
-        self.counts.route.pong(side, rtt.last);
+        self.rtt[side as usize].store(units.max(1), Ordering::Relaxed);
+        route.pong(side, rtt.last);
     }
 
     /// A side waited for so long, in all.
     #[inline]
-    fn waited(&self, place: usize, side: Side, time: Duration) {
-        let before = self.delayed[place].load(Ordering::Relaxed);
+    fn waited(&self, route: &RouteCounts, side: Side, time: Duration) {
+        let delayed = &self.delayed[side as usize];
+        let before = delayed.load(Ordering::Relaxed);
         let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         if millis != before {
-            self.delayed[place].store(millis, Ordering::Relaxed);
-            self.counts.route.waited(side, u64::from(millis.saturating_sub(before)));
+            delayed.store(millis, Ordering::Relaxed);
+            route.waited(side, u64::from(millis.saturating_sub(before)));
         }
     }
+}
 
-    /// The one place where what was met, and let pass or made to wait for, is counted and told of:
-    /// once a tunnel.
-    #[cold]
-    fn tell(&self, number: u64, before: Reported, session: &Session, side: Side) {
-        let route = &self.counts.route;
-        let (client, backend, terms) = (self.client, &self.counts.id, session.terms());
-        let party = Party { session: number, client, route: &route.name, backend, terms, side };
-        for offence in session.reported(side).since(before) {
-            route.would_have_closed(side, offence);
-            would_close(party, offence);
-        }
-        for offence in session.delayed(side).by.since(before) {
-            if let Offence::Over(rule) = offence {
-                route.delayed(side, rule);
-                delaying(party, rule);
-            }
+/// The one place where what was met, and let pass or made to wait for, is counted and told of: once
+/// a tunnel.
+#[cold]
+fn tell(owner: Owner<'_>, before: Reported, session: &Session, side: Side) {
+    let route = &owner.counts.route;
+    let (client, backend, terms) = (owner.client, &owner.counts.id, session.terms());
+    let party = Party { session: owner.session, client, route: &route.name, backend, terms, side };
+    for offence in session.reported(side).since(before) {
+        route.would_have_closed(side, offence);
+        would_close(party, offence);
+    }
+    for offence in session.delayed(side).by.since(before) {
+        if let Offence::Over(rule) = offence {
+            route.delayed(side, rule);
+            delaying(party, rule);
         }
     }
 }
@@ -171,20 +169,14 @@ const RTT_UNIT: u64 = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::visitor::{ClientAddr, KeyPrefixes};
-
-    fn live() -> Live {
-        let addr = ClientAddr::new("192.0.2.1:1".parse().unwrap());
-        Live::new(ClientKey::new(&addr, KeyPrefixes::default()), Arc::default(), Duration::ZERO)
-    }
 
     #[test]
     fn what_a_session_adds_up_to_arrives_once() {
-        let live = live();
+        let live = Live::default();
         let (mut compressed, mut sizes) = (0, Sizes::default());
         sizes.add(10);
         let mut flow = Flow { bytes: 12, messages: 1, compressed: 1, largest: 10 };
-        let counts = &live.counts.route.up;
+        let counts = &FlowCounts::default();
         for _ in 0..2 {
             live.up.advance(&flow, &mut compressed, &sizes, counts);
         }
@@ -203,22 +195,22 @@ mod tests {
 
     #[test]
     fn a_round_trip_counts_when_it_is_new() {
-        let live = live();
+        let live = Live::default();
         let last = Duration::from_micros(1500);
         for _ in 0..3 {
-            live.pong(0, Side::Client, Rtt { last, max: last, answers: 1 });
+            live.pong(&RouteCounts::default(), Side::Client, Rtt { last, max: last, answers: 1 });
         }
         assert_eq!(live.figures().rtt, [Some(last), None]);
     }
 
     #[test]
     fn a_wait_adds_up_once() {
-        let live = live();
+        let (live, route) = (Live::default(), RouteCounts::default());
         for millis in [0, 20, 20, 1500] {
-            live.waited(1, Side::Backend, Duration::from_millis(millis));
+            live.waited(&route, Side::Backend, Duration::from_millis(millis));
         }
         assert_eq!(live.figures().delayed, [Duration::ZERO, Duration::from_millis(1500)]);
-        let seconds = Side::BOTH.map(|side| live.counts.route.delay_seconds(side));
+        let seconds = Side::BOTH.map(|side| route.delay_seconds(side));
         assert_eq!(seconds, [0.0, 1.5]);
     }
 }

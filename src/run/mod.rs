@@ -6,6 +6,7 @@ mod chance;
 mod deciding;
 mod descriptors;
 mod doors;
+mod facts;
 mod gate;
 mod generation;
 mod inquiry;

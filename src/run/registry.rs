@@ -5,14 +5,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 
-use super::live::{Live, Seen};
-use crate::observe::metrics::BackendCounts;
+use super::facts::Facts;
+use super::live::{Live, Owner, Seen};
 use crate::tunnel::{Control, Order, Progress};
-use crate::visitor::ClientKey;
 
 /// All open sessions, by their number.
 #[derive(Debug, Default)]
@@ -30,15 +28,16 @@ pub struct Line {
     pub live: Live,
     /// Counts up from 1.
     pub session: u64,
+    /// What was known of it when it began.
+    pub facts: Facts,
 }
 
 /// A session's entry; it leaves the registry when dropped.
 #[derive(Debug)]
 pub struct Registration {
     registry: Arc<Registry>,
-    /// Counts up from 1.
-    pub session: u64,
-    line: Arc<Line>,
+    /// As all others see it.
+    pub line: Arc<Line>,
 }
 
 /// The session's end of its line.
@@ -51,18 +50,12 @@ pub struct Orders {
 
 impl Registry {
     /// Enters a new session.
-    pub fn register(
-        self: &Arc<Self>,
-        client: ClientKey,
-        counts: &Arc<BackendCounts>,
-        uptime: Duration,
-    ) -> Registration {
+    pub fn register(self: &Arc<Self>, facts: Facts) -> Registration {
         let session = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let live = Live::new(client, counts.clone(), uptime);
-        let (order, waker) = (AtomicU8::default(), AtomicWaker::default());
-        let line = Arc::new(Line { order, waker, live, session });
+        let (order, waker, live) = Default::default();
+        let line = Arc::new(Line { order, waker, live, session, facts });
         self.shard(session).insert(session, line.clone());
-        Registration { registry: self.clone(), session, line }
+        Registration { registry: self.clone(), line }
     }
 
     /// The lines to all sessions open now, in no particular order.
@@ -101,6 +94,10 @@ impl Line {
         self.order.fetch_max(rank, Ordering::Release);
         self.waker.wake();
     }
+
+    fn owner(&self) -> Owner<'_> {
+        Owner { session: self.session, client: self.facts.client(), counts: &self.facts.counts }
+    }
 }
 
 impl Registration {
@@ -112,8 +109,8 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut sessions = self.registry.shard(self.session);
-        sessions.remove(&self.session);
+        let mut sessions = self.registry.shard(self.line.session);
+        sessions.remove(&self.line.session);
         if sessions.is_empty() {
             sessions.shrink_to_fit();
         }
@@ -122,7 +119,7 @@ impl Drop for Registration {
 
 impl Control for Orders {
     fn relayed(&mut self, progress: &Progress<'_>) {
-        self.line.live.relayed(self.line.session, &mut self.seen, progress);
+        self.line.live.relayed(self.line.owner(), &mut self.seen, progress);
     }
 
     fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order> {
@@ -157,23 +154,18 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::visitor::{ClientAddr, KeyPrefixes};
 
     /// What a registration costs beside its key in the map.
     #[test]
     fn a_line_is_small() {
-        assert!(size_of::<Line>() <= 120, "{} B", size_of::<Line>());
-        assert!(size_of::<Orders>() <= 40, "{} B", size_of::<Orders>());
+        assert!(size_of::<Line>() <= 144, "{} B", size_of::<Line>());
+        assert!(size_of::<Orders>() <= 32, "{} B", size_of::<Orders>());
     }
 
     #[test]
     fn an_order_is_read_once_and_cut_outranks_drain() {
         let registry = Arc::new(Registry::default());
-        let client = ClientKey::new(
-            &ClientAddr::new("192.0.2.1:1".parse().unwrap()),
-            KeyPrefixes::default(),
-        );
-        let entry = registry.register(client, &Arc::default(), Duration::ZERO);
+        let entry = registry.register(Facts::sample());
         let mut orders = entry.orders();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(orders.poll_order(&mut cx).is_pending());

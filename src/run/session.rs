@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http_body_util::Empty;
 use hyper::Response;
@@ -12,46 +12,35 @@ use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
 
 use super::chance::SystemEntropy;
+use super::facts::Facts;
 use super::gate::{Gate, now};
 use super::generation::Route;
 use super::inquiry::Inquiry;
 use super::journey::Connection;
 use super::registry::{Orders, Registration};
 use crate::admit::{Body, Permit, Served, boxed};
-use crate::backend::{Backend, Upgraded};
+use crate::backend::Upgraded;
 use crate::observe::metrics::Step;
-use crate::observe::{Begun, Deciding, Ended, Packed, begun, ended};
+use crate::observe::{Deciding, Ended, begun, ended};
 use crate::stream::{PlainStream, Stream};
 use crate::tunnel::{Early, Ending, Tunnel};
-use crate::ws::{Closes, Deflate, Delayed, End, Reported, Session, Tally};
+use crate::ws::{Closes, Deflate, Delayed, End, Reported, Session, Tally, Terms};
 
 /// A tunnel that is agreed with both sides, while its 101 is on the way to the client.
 #[derive(Debug)]
 pub struct Plan {
     story: Story,
+    terms: Arc<Terms>,
     backend: PlainStream<TcpStream>,
     early: bytes::Bytes,
     deflate: Deflate,
 }
 
-/// What the record of a session needs, and what must not be let go before it ends.
+/// What must not be let go before a session ends.
 #[derive(Debug)]
 struct Story {
-    facts: Facts,
     registration: Registration,
     permit: Permit,
-}
-
-/// What is known of a session when it begins.
-#[derive(Debug)]
-struct Facts {
-    connection: Arc<Connection>,
-    route: Arc<Route>,
-    backend: Arc<Backend>,
-    particulars: Packed,
-    opened: Instant,
-    dial: Duration,
-    generation: u64,
 }
 
 impl Plan {
@@ -68,20 +57,18 @@ impl Plan {
         let opened = now();
         gate.metrics.took(Step::Admit, opened.duration_since(inquiry.began));
         gate.metrics.took(Step::Backend, opened.duration_since(dialling));
-        let registration =
-            gate.registry.register(connection.visitor.key, &upgraded.backend.counts, gate.uptime());
-        let facts = Facts {
+        let dial = opened.duration_since(dialling).as_micros();
+        let registration = gate.registry.register(Facts {
             connection: connection.clone(),
-            route: route.clone(),
-            backend: upgraded.backend,
+            counts: upgraded.backend.counts.clone(),
             particulars: inquiry.shown(upgraded.subprotocol.as_deref()),
             opened,
-            dial: opened.duration_since(dialling),
-            generation: inquiry.generation,
-        };
-        let story = Story { facts, registration, permit };
+            dial: u32::try_from(dial).unwrap_or(u32::MAX),
+            generation: u32::try_from(inquiry.generation).unwrap_or(u32::MAX),
+        });
         let plan = Self {
-            story,
+            story: Story { registration, permit },
+            terms: route.terms.clone(),
             backend: PlainStream::new(upgraded.stream),
             early: upgraded.early,
             deflate: upgraded.deflate,
@@ -91,9 +78,10 @@ impl Plan {
 
     /// The client left before its 101 was out: the record, and nothing else.
     pub fn abandon(self) {
-        self.story.facts.backend.counts.began();
+        self.story.facts().counts.began();
         self.story.finish(&Ending {
             end: End::ClientGone,
+            value: None,
             tally: Tally::default(),
             closes: Closes::default(),
             client_rtt: None,
@@ -109,13 +97,13 @@ impl Plan {
 /// Begins the tunnel, in a task of its own: the connection's task is done, and its memory with
 /// it.
 pub fn open<S: Stream + Send + 'static>(gate: &Gate, served: Served<S>, plan: Plan) {
-    begun(&plan.story.facts.begun(plan.story.registration.session));
+    let line = &plan.story.registration.line;
+    begun(&line.facts.begun(line.session));
     let mut entropy = SystemEntropy;
-    let terms = plan.story.facts.route.terms.clone();
-    let session = Session::new(terms, plan.deflate, now(), &mut entropy);
+    let session = Session::new(plan.terms, plan.deflate, now(), &mut entropy);
     let early = Early { from_client: served.early, from_backend: plan.early };
     let orders = plan.story.registration.orders();
-    plan.story.facts.backend.counts.began();
+    line.facts.counts.began();
     let tunnel = Tunnel::new(served.stream, plan.backend, session, early, orders, entropy);
     gate.tasks.spawn(SessionTask { tunnel, story: Some(plan.story) });
 }
@@ -155,18 +143,21 @@ impl<S: Stream> Future for SessionTask<S> {
 }
 
 impl Story {
+    fn facts(&self) -> &Facts {
+        &self.registration.line.facts
+    }
+
     /// Gives the place back, and then tells of it: who reads the record may count on the place.
     fn finish(self, ending: &Ending) {
-        let Self { facts, registration, permit } = self;
-        let session = registration.session;
+        let Self { registration, permit } = self;
+        let line = registration.line.clone();
         drop((permit, registration));
-        let age = now().duration_since(facts.opened);
-        facts.backend.counts.ended(ending.end, ending.closes, age);
-        let value = ending.end.value(&facts.route.terms);
+        let age = now().duration_since(line.facts.opened);
+        line.facts.counts.ended(ending.end, ending.closes, age);
         ended(&Ended {
-            tunnel: facts.begun(session),
+            tunnel: line.facts.begun(line.session),
             end: ending.end,
-            deciding: Deciding { key: ending.end.key(), value },
+            deciding: Deciding { key: ending.end.key(), value: ending.value.clone() },
             tally: &ending.tally,
             closes: ending.closes,
             client_rtt: ending.client_rtt,
@@ -177,20 +168,6 @@ impl Story {
             backend_delayed: ending.backend_delayed,
             age,
         });
-    }
-}
-
-impl Facts {
-    fn begun(&self, session: u64) -> Begun<'_> {
-        Begun {
-            visitor: &self.connection.visitor,
-            session,
-            route: &self.route.name,
-            backend: &self.backend.id,
-            particulars: self.particulars.particulars(),
-            dial: self.dial,
-            generation: self.generation,
-        }
     }
 }
 
@@ -205,7 +182,7 @@ mod tests {
     fn a_session_is_small() {
         type Wss = LeanStream<ServerEngine, TcpStream>;
         let own = size_of::<SessionTask<Wss>>() - size_of::<Wss>();
-        assert!(own <= 1100, "{own} B beside the TLS stream");
+        assert!(own <= 752, "{own} B beside the TLS stream");
         println!("{own} B and {} B", size_of::<Wss>());
     }
 }

@@ -28,7 +28,6 @@ pub struct LeanStream<E, Io> {
     early: Option<Box<Early>>,
     /// Boxed like the one before, as a tunnel at rest has neither.
     ended: Option<Box<Ended>>,
-    farewell_said: bool,
 }
 
 /// Plaintext that was not lent yet.
@@ -56,7 +55,6 @@ impl<E: Engine, Io: Transport> LeanStream<E, Io> {
             rest: Box::default(),
             early: None,
             ended: None,
-            farewell_said: false,
         };
         poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| stream.poll_handshake(cx, scratch))).await?;
         Ok(stream)
@@ -215,13 +213,10 @@ impl<E: Engine, Io: Transport> Stream for LeanStream<E, Io> {
         cx: &mut Context<'_>,
         scratch: &mut SendScratch,
     ) -> Poll<io::Result<()>> {
-        if !self.farewell_said {
-            self.farewell_said = true;
-            scratch.sealed.clear();
-            // Where there is nothing to say it with, the FIN says it.
-            let _ = self.engine.close(&mut self.rest, &mut scratch.sealed);
-            self.wire.push(cx, &[scratch.sealed.bytes()])?;
-        }
+        scratch.sealed.clear();
+        // It says so once. Where there is nothing to say it with, the FIN says it.
+        let _ = self.engine.close(&mut self.rest, &mut scratch.sealed);
+        self.wire.push(cx, &[scratch.sealed.bytes()])?;
         self.wire.poll_close(cx, scratch)
     }
 

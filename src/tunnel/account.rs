@@ -18,10 +18,12 @@ pub struct Progress<'a> {
 }
 
 /// How a tunnel ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// Why.
     pub end: End,
+    /// What the limit that decided was set to, as a person would write it.
+    pub value: Option<String>,
     /// What was relayed.
     pub tally: Tally,
     /// The Closes that went out.
@@ -42,9 +44,11 @@ pub struct Ending {
 
 impl Ending {
     pub(super) fn of(session: &Session) -> Self {
+        // A session that is over has a name for it.
+        let end = session.end().unwrap_or(End::Aborted);
         Self {
-            // A session that is over has a name for it.
-            end: session.end().unwrap_or(End::Aborted),
+            end,
+            value: end.value(session.terms()),
             tally: *session.tally(),
             closes: session.closes(),
             client_rtt: session.rtt(Side::Client),

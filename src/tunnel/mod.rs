@@ -5,6 +5,7 @@
 //! session without a lock, and neither waits for the other. At rest it owns no buffer.
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::stream::{Scratch, Stream};
-use crate::ws::{Entropy, Session, Side};
+use crate::ws::{Entropy, Moment, Session, Side};
 
 mod account;
 mod lane;
@@ -91,7 +92,7 @@ where
             control,
             entropy,
             heard: None,
-            sampled: None,
+            sampled: Moment::NEVER,
         };
         Self { relay, alarm: None }
     }
@@ -141,7 +142,7 @@ struct Relay<F, B, C, E> {
     entropy: E,
     heard: Option<Order>,
     /// Since when a read waits for its write to be complete; only now and then.
-    sampled: Option<Instant>,
+    sampled: Moment,
 }
 
 impl<F, B, C, E> Relay<F, B, C, E>
@@ -261,17 +262,19 @@ where
     /// How long it took from a read to the end of the write that it led to, in one wake of
     /// [`SAMPLE_EVERY`].
     fn sample(&mut self, passed: &Passed, now: Instant) -> Option<Duration> {
-        if self.sampled.is_none() && (passed.up.payload > 0 || passed.down.payload > 0) {
+        if self.sampled == Moment::NEVER && (passed.up.payload > 0 || passed.down.payload > 0) {
             let wake = WAKES.get().wrapping_add(1);
             WAKES.set(wake);
-            self.sampled = wake.is_multiple_of(SAMPLE_EVERY).then_some(now);
+            if wake.is_multiple_of(SAMPLE_EVERY) {
+                self.sampled = self.session.moment(now.into_std());
+            }
         }
-        let since = self.sampled?;
-        if self.client.backlog() > 0 || self.backend.backlog() > 0 {
+        if self.sampled == Moment::NEVER || self.client.backlog() > 0 || self.backend.backlog() > 0
+        {
             return None;
         }
-        self.sampled = None;
-        Some(Instant::now().duration_since(since))
+        let since = mem::replace(&mut self.sampled, Moment::NEVER);
+        Some(self.session.moment(Instant::now().into_std()).since(since))
     }
 
     /// Nothing is waited for any more, not even for the last bytes of a farewell to be taken by a

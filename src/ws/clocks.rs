@@ -35,24 +35,24 @@ pub(super) struct Clocks {
     lifetime: Moment,
     client: Watchers,
     backend: Watchers,
+    /// The time until a side's stall is less than all that there is.
+    stinted: [bool; 2],
 }
 
 /// The clocks that watch over one side.
 #[derive(Clone, Debug)]
 struct Watchers {
-    pulse: Pulse,
+    /// Boxed, as few sessions have two.
+    pulse: Option<Box<Pulse>>,
     stall: Moment,
-    /// The time until [`stall`](Self::stall) is less than all that there is.
-    stinted: bool,
     age: Moment,
 }
 
 impl Clocks {
     pub(super) fn new(terms: &Terms, [client, backend, lifetime]: [u32; 3]) -> Self {
         let watchers = |side, random| Watchers {
-            pulse: Pulse::new(terms.heartbeat(side), random),
+            pulse: terms.heartbeat(side).map(|beat| Box::new(Pulse::new(beat, random))),
             stall: Moment::NEVER,
-            stinted: false,
             age: Moment::NEVER,
         };
         Self {
@@ -64,6 +64,7 @@ impl Clocks {
             }),
             client: watchers(Side::Client, client),
             backend: watchers(Side::Backend, backend),
+            stinted: [false; 2],
         }
     }
 
@@ -74,7 +75,8 @@ impl Clocks {
         if !live {
             return always;
         }
-        let pulses = client.pulse.deadline().min(backend.pulse.deadline());
+        let beat = |side| self.pulse(side).map_or(Moment::NEVER, Pulse::deadline);
+        let pulses = beat(Side::Client).min(beat(Side::Backend));
         let ages = client.age.min(backend.age);
         always.min(self.idle(terms)).min(self.lifetime).min(pulses).min(ages)
     }
@@ -115,9 +117,9 @@ impl Clocks {
             return Some(Alarm::Idle);
         }
         for side in Side::BOTH {
-            let watchers = self.of(side);
-            let heartbeat = terms.heartbeat(side);
-            if heartbeat.is_some_and(|beat| watchers.pulse.ring(beat, sign(side), now)) {
+            if let (Some(pulse), Some(beat)) = (self.pulse_mut(side), terms.heartbeat(side))
+                && pulse.ring(beat, sign(side), now)
+            {
                 return Some(Alarm::Heartbeat(side));
             }
         }
@@ -165,7 +167,7 @@ impl Clocks {
     /// time, up to `write_stall` from now.
     pub(super) fn run_stall(&mut self, side: Side, taken: usize, terms: &Terms, now: Moment) {
         let latest = now.after(terms.write_stall);
-        let Watchers { stall, stinted, .. } = self.of(side);
+        let stall = &mut self.of(side).stall;
         let begins = *stall == Moment::NEVER;
         if begins {
             *stall = latest;
@@ -176,16 +178,13 @@ impl Clocks {
             };
         }
         if begins || taken > 0 {
-            *stinted = *stall < latest;
+            self.stinted[side as usize] = *stall < latest;
         }
     }
 
     /// Whether this side has taken something in the last `write_stall`, though too little.
     pub(super) fn trickles(&self, side: Side) -> bool {
-        match side {
-            Side::Client => self.client.stinted,
-            Side::Backend => self.backend.stinted,
-        }
+        self.stinted[side as usize]
     }
 
     /// Nothing waits for this side.
@@ -194,16 +193,17 @@ impl Clocks {
         self.of(side).stall = Moment::NEVER;
     }
 
+    /// `None`: no heartbeat.
     #[inline]
-    pub(super) fn pulse(&self, side: Side) -> &Pulse {
+    pub(super) fn pulse(&self, side: Side) -> Option<&Pulse> {
         match side {
-            Side::Client => &self.client.pulse,
-            Side::Backend => &self.backend.pulse,
+            Side::Client => self.client.pulse.as_deref(),
+            Side::Backend => self.backend.pulse.as_deref(),
         }
     }
 
-    pub(super) fn pulse_mut(&mut self, side: Side) -> &mut Pulse {
-        &mut self.of(side).pulse
+    pub(super) fn pulse_mut(&mut self, side: Side) -> Option<&mut Pulse> {
+        self.of(side).pulse.as_deref_mut()
     }
 
     #[inline]

@@ -10,7 +10,7 @@ impl Moment {
     /// The session's beginning.
     pub const START: Self = Self(0);
     /// Later than everything.
-    pub(super) const NEVER: Self = Self(u64::MAX);
+    pub const NEVER: Self = Self(u64::MAX);
 
     /// So long after the beginning.
     #[inline]
@@ -31,7 +31,7 @@ impl Moment {
 
     /// How long ago `earlier` was; 0 if it is later.
     #[inline]
-    pub(super) fn since(self, earlier: Self) -> Duration {
+    pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.nanos_since(earlier))
     }
 

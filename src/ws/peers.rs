@@ -37,18 +37,25 @@ pub(super) struct Peer {
     pub(super) voice: Voice,
     /// Bytes that wait for it, as far as we know.
     pub(super) backlog: usize,
-    /// Bytes that may still come from it.
-    pub(super) bytes: Bucket,
-    /// It came too fast, and is not listened to before this moment.
-    pub(super) paused: Moment,
-    /// How long it was paused in all, in milliseconds, and by which limits.
-    pub(super) delayed: (u32, Reported),
+    /// Boxed, as it takes a rate of bytes, or one that delays and was met.
+    pace: Option<Box<Pace>>,
     /// Its stream has ended.
     pub(super) eof: bool,
     /// Its stream is to be reset.
     pub(super) reset: bool,
     /// Closes are exchanged, and the time for its FIN is over.
     waived: bool,
+}
+
+/// How fast a side comes.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// Bytes that may still come from it.
+    pub(super) bytes: Bucket,
+    /// It came too fast, and is not listened to before this moment.
+    paused: Moment,
+    /// How long it was paused in all, in milliseconds, and by which limits.
+    delayed: (u32, Reported),
 }
 
 /// The direction to a side.
@@ -206,22 +213,61 @@ impl Peer {
             toward: Toward::Relay,
             voice: Voice::Speaks,
             backlog: 0,
-            bytes: Bucket::new(),
-            paused: Moment::START,
-            delayed: (0, Reported::default()),
+            pace: None,
             eof: false,
             reset: false,
             waived: false,
         }
     }
 
+    /// Made when it is first of use.
+    #[inline]
+    pub(super) fn pace(&mut self) -> &mut Pace {
+        self.pace.get_or_insert_with(|| {
+            let (bytes, delayed) = (Bucket::new(), (0, Reported::default()));
+            Box::new(Pace { bytes, paused: Moment::START, delayed })
+        })
+    }
+
+    /// So many bytes came from it.
+    #[inline]
+    pub(super) fn spend(&mut self, bytes: usize) {
+        if let Some(pace) = &mut self.pace {
+            pace.bytes.spend(bytes as u64);
+        }
+    }
+
     /// It is not listened to for a while.
     pub(super) fn pause(&mut self, until: Moment, rule: Rule, now: Moment) {
-        self.paused = until;
-        let (delayed, by) = &mut self.delayed;
+        let pace = self.pace();
+        pace.paused = until;
+        let (delayed, by) = &mut pace.delayed;
         let millis = u32::try_from(until.since(now).as_millis()).unwrap_or(u32::MAX);
         *delayed = delayed.saturating_add(millis);
         by.add(Offence::Over(rule));
+    }
+
+    /// It is listened to again.
+    #[inline]
+    pub(super) fn resume(&mut self) {
+        if let Some(pace) = &mut self.pace {
+            pace.paused = Moment::START;
+        }
+    }
+
+    /// When it is listened to again; [`Moment::START`]: it is.
+    #[inline]
+    pub(super) fn paused(&self) -> Moment {
+        self.pace.as_ref().map_or(Moment::START, |pace| pace.paused)
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused() != Moment::START
+    }
+
+    /// How long it was paused in all, in milliseconds, and by which limits.
+    pub(super) fn delayed(&self) -> (u32, Reported) {
+        self.pace.as_ref().map_or_else(Default::default, |pace| pace.delayed)
     }
 
     /// So many bytes more wait for it.

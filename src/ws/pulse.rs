@@ -21,8 +21,6 @@ pub(super) struct Pulse {
 
 #[derive(Clone, Debug)]
 enum Phase {
-    /// No heartbeat.
-    Off,
     /// Until the next ping.
     Resting { until: Moment },
     /// A ping wants to go out at the next boundary. Patience starts only then: a long frame in
@@ -75,14 +73,9 @@ pub(super) struct Sign {
 impl Pulse {
     /// The first ping comes after half to a whole interval, so that many sessions that begin
     /// together do not ping together.
-    pub(super) fn new(heartbeat: Option<Heartbeat>, random: u32) -> Self {
-        let phase = match heartbeat {
-            None => Phase::Off,
-            Some(Heartbeat { interval, .. }) => {
-                let half = interval / 2;
-                Phase::Resting { until: Moment::at(half + part(half, random)) }
-            }
-        };
+    pub(super) fn new(heartbeat: Heartbeat, random: u32) -> Self {
+        let half = heartbeat.interval / 2;
+        let phase = Phase::Resting { until: Moment::at(half + part(half, random)) };
         Self { phase, rtt: None, strays: 0, token: Token::default() }
     }
 
@@ -129,7 +122,7 @@ impl Pulse {
     }
 
     /// The pong came.
-    pub(super) fn answered(&mut self, heartbeat: Option<Heartbeat>, now: Moment) {
+    pub(super) fn answered(&mut self, heartbeat: Heartbeat, now: Moment) {
         let Phase::Out { sent, delayed, .. } = self.phase else {
             self.strays = self.strays.saturating_sub(1);
             return;
@@ -138,15 +131,11 @@ impl Pulse {
         if delayed == Delayed::No {
             self.measure(now.since(sent));
         }
-        self.phase = match heartbeat {
-            Some(Heartbeat { interval, .. }) => {
-                // The token was random, and has served: up to an eighth sooner.
-                let [a, b, c, d, ..] = self.token;
-                let sooner = part(interval / 8, u32::from_ne_bytes([a, b, c, d]));
-                Phase::Resting { until: now.after(interval - sooner) }
-            }
-            None => Phase::Off,
-        };
+        // The token was random, and has served: up to an eighth sooner.
+        let [a, b, c, d, ..] = self.token;
+        let interval = heartbeat.interval;
+        let sooner = part(interval / 8, u32::from_ne_bytes([a, b, c, d]));
+        self.phase = Phase::Resting { until: now.after(interval - sooner) };
     }
 
     fn measure(&mut self, took: Duration) {
@@ -160,7 +149,7 @@ impl Pulse {
     pub(super) fn deadline(&self) -> Moment {
         match self.phase {
             Phase::Resting { until } | Phase::Out { until, .. } => until,
-            Phase::Off | Phase::Due => Moment::NEVER,
+            Phase::Due => Moment::NEVER,
         }
     }
 
@@ -171,7 +160,7 @@ impl Pulse {
             return false;
         }
         match &mut self.phase {
-            Phase::Off | Phase::Due => false,
+            Phase::Due => false,
             Phase::Resting { .. } => {
                 self.phase = Phase::Due;
                 false

@@ -15,7 +15,7 @@ use super::header::ControlFrame;
 use super::limits::Terms;
 use super::moment::Moment;
 use super::peers::{Farewell, Parting, Peers, Toward};
-use super::pulse::Sign;
+use super::pulse::{Pulse, Sign};
 use super::tally::{Closes, Rtt, Sizes, Tally};
 use super::{Deflate, Entropy, Reported, Side};
 
@@ -154,7 +154,7 @@ impl Session {
         }
         let mut first = self.clocks.deadline(&self.terms, self.end.is_none());
         for side in Side::BOTH {
-            let paused = self.peers.of(side).paused;
+            let paused = self.peers.of(side).paused();
             if paused != Moment::START {
                 first = first.min(paused);
             }
@@ -167,8 +167,8 @@ impl Session {
         let now = self.moment(now);
         for side in Side::BOTH {
             let peer = self.peers.of_mut(side);
-            if peer.paused <= now {
-                peer.paused = Moment::START;
+            if peer.paused() <= now {
+                peer.resume();
             }
         }
         loop {
@@ -222,7 +222,7 @@ impl Session {
     /// Whether a side came too fast, so that nothing is to be read from it for a while.
     #[inline]
     pub fn is_paused(&self, from: Side, now: Instant) -> bool {
-        let paused = self.peers.of(from).paused;
+        let paused = self.peers.of(from).paused();
         paused != Moment::START && paused > self.moment(now)
     }
 
@@ -248,12 +248,12 @@ impl Session {
 
     /// How fast a side answers our pings; `None` before its first answer.
     pub fn rtt(&self, side: Side) -> Option<Rtt> {
-        self.clocks.pulse(side).rtt()
+        self.clocks.pulse(side)?.rtt()
     }
 
     /// How long a side was not read because it came too fast, and by which limits.
     pub fn delayed(&self, from: Side) -> Delayed {
-        let (millis, by) = self.peers.of(from).delayed;
+        let (millis, by) = self.peers.of(from).delayed();
         Delayed { time: Duration::from_millis(u64::from(millis)), by }
     }
 
@@ -271,16 +271,22 @@ impl Session {
     }
 
     fn is_delaying(&self) -> bool {
-        Side::BOTH.into_iter().any(|side| self.peers.of(side).paused != Moment::START)
+        Side::BOTH.into_iter().any(|side| self.peers.of(side).is_paused())
     }
 
+    /// The time as the session counts it.
     #[inline]
-    fn moment(&self, now: Instant) -> Moment {
+    pub fn moment(&self, now: Instant) -> Moment {
         Moment::at(now.saturating_duration_since(self.began))
     }
 
+    #[inline]
+    fn is_ping_due(&self, to: Side) -> bool {
+        self.clocks.pulse(to).is_some_and(Pulse::is_due)
+    }
+
     fn ping(&mut self, to: Side, now: Moment, entropy: &mut impl Entropy) -> Option<ControlFrame> {
-        let due = self.end.is_none() && self.clocks.pulse(to).is_due();
+        let due = self.end.is_none() && self.is_ping_due(to);
         // RFC 6455 5.4: between frames, never inside one.
         if !due || !self.peers.at_boundary(to) {
             return None;
@@ -289,7 +295,7 @@ impl Session {
         let mut token = Token::default();
         entropy.fill(&mut token);
         let bytes = heard(&self.tally, to);
-        let token = self.clocks.pulse_mut(to).beat(heartbeat, token, bytes, now);
+        let token = self.clocks.pulse_mut(to)?.beat(heartbeat, token, bytes, now);
         Some(ControlFrame::ping(to, token, entropy))
     }
 
@@ -312,7 +318,7 @@ impl Session {
         self.clocks.start_grace(self.terms.close_grace, now);
         // What is in progress has only that long to come to its end.
         for side in Side::BOTH {
-            self.peers.of_mut(side).paused = Moment::START;
+            self.peers.of_mut(side).resume();
         }
         true
     }
@@ -347,7 +353,7 @@ fn sign(peers: &Peers, tally: &Tally, side: Side) -> Sign {
     let waits = |side| peers.of(side).backlog > 0;
     Sign {
         blocked: waits(Side::Client) || waits(Side::Backend),
-        paused: peers.of(side).paused != Moment::START,
+        paused: peers.of(side).is_paused(),
         mid_frame: !peers.of(side).meter.at_boundary(),
         bytes: heard(tally, side),
     }

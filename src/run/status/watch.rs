@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::super::facts::Facts;
 use super::super::gate::{Gate, now};
 use super::super::live::Figures;
 use super::super::registry::Line;
@@ -54,7 +55,7 @@ impl Watch {
         {
             return made.body.clone();
         }
-        let (ranked, sums) = rank(&gate.registry.lines(), made.as_ref(), now, gate.uptime());
+        let (ranked, sums) = rank(&gate.registry.lines(), made.as_ref(), now);
         let body = Bytes::from(format!("{}\n", super::status(gate, &ranked)));
         *made = Some(Made { at: now, body: body.clone(), sums });
         body
@@ -76,12 +77,7 @@ impl Watch {
 
 type Sums = HashMap<u64, (u64, u64)>;
 
-fn rank(
-    lines: &[Arc<Line>],
-    before: Option<&Made>,
-    now: Instant,
-    uptime: Duration,
-) -> (Ranked, Sums) {
+fn rank(lines: &[Arc<Line>], before: Option<&Made>, now: Instant) -> (Ranked, Sums) {
     let mut sums = HashMap::with_capacity(lines.len());
     let mut tunnels = Vec::with_capacity(lines.len());
     let mut clients: HashMap<ClientKey, (usize, Option<Rates>)> = HashMap::new();
@@ -92,7 +88,7 @@ fn rank(
         sums.insert(line.session, sum);
         // The first time for a while, there is nothing to compare with.
         let rates = before.map(|made| made.rates(line.session, sum, now));
-        let (count, of_client) = clients.entry(line.live.client).or_default();
+        let (count, of_client) = clients.entry(line.facts.client()).or_default();
         *count += 1;
         if let Some(rates) = rates {
             let of_client = of_client.get_or_insert_default();
@@ -114,7 +110,7 @@ fn rank(
         clients: clients.iter().map(|(key, (count, rates))| client(*key, *count, *rates)).collect(),
         tunnels: tunnels
             .iter()
-            .map(|(line, figures, rates)| tunnel(line, figures, *rates, uptime))
+            .map(|(line, figures, rates)| tunnel(line, figures, *rates, now))
             .collect(),
         rtt: trips.map(quantiles),
     };
@@ -151,14 +147,14 @@ fn client(key: ClientKey, tunnels: usize, rates: Option<Rates>) -> Value {
     })
 }
 
-fn tunnel(line: &Line, figures: &Figures, rates: Option<Rates>, uptime: Duration) -> Value {
-    let counts = &line.live.counts;
+fn tunnel(line: &Line, figures: &Figures, rates: Option<Rates>, now: Instant) -> Value {
+    let Facts { counts, opened, .. } = &line.facts;
     json!({
         "session": line.session,
-        "client": line.live.client.to_string(),
+        "client": line.facts.client().to_string(),
         "route": &*counts.route.name,
         "backend": &*counts.id,
-        "age_seconds": uptime.as_secs().saturating_sub(u64::from(line.live.began)),
+        "age_seconds": now.saturating_duration_since(*opened).as_secs(),
         "messages": figures.messages.iter().sum::<u64>(),
         "bytes": figures.bytes.iter().sum::<u64>(),
         "messages_per_second": rates.map(|rates| rates.messages),

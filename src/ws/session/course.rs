@@ -36,7 +36,7 @@ impl Session {
     }
 
     fn is_held_up(&self, from: Side) -> bool {
-        self.peers.of(from.other()).backlog > 0 || self.peers.of(from).paused != Moment::START
+        self.peers.of(from.other()).backlog > 0 || self.peers.of(from).is_paused()
     }
 
     /// The session is as old as it may become.

@@ -10,6 +10,7 @@ use crate::ws::header::ControlFrame;
 use crate::ws::limits::{Action, Limits, Rate, Strict};
 use crate::ws::moment::Moment;
 use crate::ws::peers::{Farewell, Toward, Voice};
+use crate::ws::pulse::Pulse;
 use crate::ws::{Deflate, Offence, Rule, Side, Sizes};
 
 impl Session {
@@ -32,7 +33,7 @@ impl Session {
 
     /// Intake while the other side still gets what is lawful.
     fn relay(&mut self, from: Side, input: &[u8], now: Moment, sizes: &mut Sizes) -> Intake {
-        if self.peers.of(from).paused > now {
+        if self.peers.of(from).paused() > now {
             return Intake::Paused;
         }
         let live = self.end.is_none();
@@ -42,8 +43,8 @@ impl Session {
             limits: self.terms.limits(from),
             strict: self.terms.strict,
             inflated_max: self.inflated_max(from),
-            awaited: self.clocks.pulse(from).awaited(),
-            one_frame: owed || (live && self.clocks.pulse(from.other()).is_due()),
+            awaited: self.clocks.pulse(from).and_then(Pulse::awaited),
+            one_frame: owed || (live && self.is_ping_due(from.other())),
             hurried: !live,
             now,
         };
@@ -54,8 +55,11 @@ impl Session {
                 Intake::Forward(run.len)
             }
             Cut::Own(len) => {
-                let heartbeat = self.terms.heartbeat(from);
-                self.clocks.pulse_mut(from).answered(heartbeat, now);
+                if let (Some(pulse), Some(heartbeat)) =
+                    (self.clocks.pulse_mut(from), self.terms.heartbeat(from))
+                {
+                    pulse.answered(heartbeat, now);
+                }
                 Intake::Discard(len)
             }
             Cut::Close { len, code } => self.relay_close(from, len, code, now),
@@ -87,7 +91,7 @@ impl Session {
             return len;
         };
         let peer = self.peers.of_mut(from);
-        let tokens = peer.bytes.tokens(&rate, now);
+        let tokens = peer.pace().bytes.tokens(&rate, now);
         if tokens >= len as u64 {
             return len;
         }
@@ -110,7 +114,7 @@ impl Session {
         // Not for every byte.
         let some = PIECE_MAX.get().max(rate.per_second.get() / 64);
         let peer = self.peers.of_mut(from);
-        let until = peer.bytes.when(&rate, some);
+        let until = peer.pace().bytes.when(&rate, some);
         peer.pause(until, Rule::Bytes, now);
     }
 
@@ -175,7 +179,7 @@ impl Session {
         if boundary && to.toward == Toward::Owed {
             to.toward = Toward::Ready(Farewell::End);
         }
-        self.peers.of_mut(from).bytes.spend(run.len as u64);
+        self.peers.of_mut(from).spend(run.len);
     }
 
     fn relay_close(
