@@ -1,8 +1,6 @@
 //! A whole conversation: two peers, two streams, time.
 #![no_main]
 
-use std::time::Instant;
-
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../tests/laws/reference.rs"]
@@ -13,5 +11,5 @@ mod script;
 mod simulation;
 
 fuzz_target!(|script: &[u8]| {
-    simulation::drive(script, Instant::now());
+    simulation::drive(script);
 });

@@ -100,7 +100,7 @@ pub fn open<S: Stream + Send + 'static>(gate: &Gate, served: Served<S>, plan: Pl
     let line = &plan.story.registration.line;
     begun(&line.facts.begun(line.session));
     let mut entropy = SystemEntropy;
-    let session = Session::new(plan.terms, plan.deflate, now(), &mut entropy);
+    let session = Session::new(plan.terms, plan.deflate, &mut entropy);
     let early = Early { from_client: served.early, from_backend: plan.early };
     let orders = plan.story.registration.orders();
     line.facts.counts.began();

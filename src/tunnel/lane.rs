@@ -3,21 +3,20 @@
 
 use std::mem;
 use std::task::Context;
-use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::account::Passed;
 use super::mouth::{Arrival, Gate, Mouth};
 use crate::stream::{Scratch, SendScratch, Stream};
-use crate::ws::{ControlFrame, Entropy, Intake, Session, Side};
+use crate::ws::{ControlFrame, Entropy, Intake, Moment, Session, Side};
 
 /// Who decides, and what it needs for it.
 pub(super) struct Judge<'a, E> {
     pub(super) session: &'a mut Session,
     pub(super) entropy: &'a mut E,
     pub(super) passed: &'a mut Passed,
-    pub(super) now: Instant,
+    pub(super) now: Moment,
 }
 
 impl<E: Entropy> Judge<'_, E> {

@@ -89,6 +89,7 @@ where
             up: Lane::new(early.from_client),
             down: Lane::new(early.from_backend),
             session,
+            began: Instant::now().into_std(),
             control,
             entropy,
             heard: None,
@@ -109,10 +110,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
         let this = self.project();
-        let now = Instant::now();
+        let clock = Instant::now();
+        let now = Moment::of(clock.into_std(), this.relay.began);
         let mut passed = Passed::default();
-        let run = SCRATCH
-            .with_borrow_mut(|scratch| this.relay.run(cx, scratch, &mut passed, now.into_std()));
+        let run = SCRATCH.with_borrow_mut(|scratch| this.relay.run(cx, scratch, &mut passed, now));
         let late = this.relay.sample(&passed, now);
         this.relay.control.relayed(&Progress {
             session: &this.relay.session,
@@ -124,12 +125,18 @@ where
             && let Some(deadline) = this.relay.session.deadline()
         {
             // The timer counts in milliseconds; less would make it fire within this poll.
-            let deadline = Instant::from_std(deadline).max(now + Duration::from_millis(1));
-            arm(this.alarm, cx, deadline);
+            let wait = (deadline - now).max(Duration::from_millis(1));
+            arm(this.alarm, cx, clock, wait);
         }
         run
     }
 }
+
+/// Up and down.
+type Lanes = [bool; 2];
+
+const BOTH: Lanes = [true; 2];
+const NEITHER: Lanes = [false; 2];
 
 /// Everything but the timer.
 struct Relay<F, B, C, E> {
@@ -138,6 +145,8 @@ struct Relay<F, B, C, E> {
     up: Lane,
     down: Lane,
     session: Session,
+    /// When that was [`Moment::START`].
+    began: std::time::Instant,
     control: C,
     entropy: E,
     heard: Option<Order>,
@@ -159,11 +168,13 @@ where
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
         passed: &mut Passed,
-        now: std::time::Instant,
+        now: Moment,
     ) -> Poll<Ending> {
         self.listen(cx, now);
+        let mut moving = BOTH;
         for _ in 0..ROUNDS_MAX {
-            if self.carry(cx, scratch, passed, now) {
+            moving = self.carry(moving, cx, scratch, passed, now);
+            if moving != NEITHER {
                 if passed.is_enough() {
                     break;
                 }
@@ -178,6 +189,7 @@ where
             if !said && !stirred {
                 return Poll::Pending;
             }
+            moving = BOTH;
         }
         // Others want to run, too. The clocks run even in a tunnel that is never idle.
         if self.settle(cx, scratch, now) {
@@ -187,7 +199,7 @@ where
         Poll::Pending
     }
 
-    fn listen(&mut self, cx: &mut Context<'_>, now: std::time::Instant) {
+    fn listen(&mut self, cx: &mut Context<'_>, now: Moment) {
         while self.heard != Some(Order::Cut) {
             let Poll::Ready(order) = self.control.poll_order(cx) else {
                 return;
@@ -201,14 +213,17 @@ where
         }
     }
 
-    /// One read and one write each way. True if anything moved, so that there may be more.
+    /// One read and one write in each of these lanes. Those in which anything moved, so that there
+    /// may be more: while nobody leaves, the one lane is nothing to the other, and where nothing
+    /// moves there is a waker.
     fn carry(
         &mut self,
+        [up, down]: Lanes,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
         passed: &mut Passed,
-        now: std::time::Instant,
-    ) -> bool {
+        now: Moment,
+    ) -> Lanes {
         // Each side's end is read by the lane that writes to the other. Where neither can be
         // written to, neither would ever be read.
         if self.client.is_lost(&self.session) && self.backend.is_lost(&self.session) {
@@ -218,9 +233,10 @@ where
         let (session, entropy) = (&mut self.session, &mut self.entropy);
         let mut judge = Judge { session, entropy, passed, now };
         let (client, backend) = (&mut self.client, &mut self.backend);
-        let up = self.up.carry(cx, client, backend, &mut judge, scratch);
-        let down = self.down.carry(cx, backend, client, &mut judge, scratch);
-        up || down
+        let up = up && self.up.carry(cx, client, backend, &mut judge, scratch);
+        let down = down && self.down.carry(cx, backend, client, &mut judge, scratch);
+        let both = self.session.end().is_some() && (up || down);
+        [up || both, down || both]
     }
 
     /// Frames of our own in directions in which nothing moves. True if there were any.
@@ -229,7 +245,7 @@ where
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
         passed: &mut Passed,
-        now: std::time::Instant,
+        now: Moment,
     ) -> bool {
         let (session, entropy) = (&mut self.session, &mut self.entropy);
         let mut judge = Judge { session, entropy, passed, now };
@@ -239,12 +255,7 @@ where
     }
 
     /// Lets the clocks act and the streams go, as far as the session says. True if it is over.
-    fn settle(
-        &mut self,
-        cx: &mut Context<'_>,
-        scratch: &mut Scratch,
-        now: std::time::Instant,
-    ) -> bool {
+    fn settle(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, now: Moment) -> bool {
         self.report(now);
         self.session.tick(now);
         self.client.part(cx, &mut self.session, &mut scratch.send, now);
@@ -253,7 +264,7 @@ where
         self.session.is_over()
     }
 
-    fn report(&mut self, now: std::time::Instant) {
+    fn report(&mut self, now: Moment) {
         let (client, backend) = (self.client.backlog(), self.backend.backlog());
         self.session.written(Side::Client, client, now);
         self.session.written(Side::Backend, backend, now);
@@ -261,12 +272,12 @@ where
 
     /// How long it took from a read to the end of the write that it led to, in one wake of
     /// [`SAMPLE_EVERY`].
-    fn sample(&mut self, passed: &Passed, now: Instant) -> Option<Duration> {
+    fn sample(&mut self, passed: &Passed, now: Moment) -> Option<Duration> {
         if self.sampled == Moment::NEVER && (passed.up.payload > 0 || passed.down.payload > 0) {
             let wake = WAKES.get().wrapping_add(1);
             WAKES.set(wake);
             if wake.is_multiple_of(SAMPLE_EVERY) {
-                self.sampled = self.session.moment(now.into_std());
+                self.sampled = now;
             }
         }
         if self.sampled == Moment::NEVER || self.client.backlog() > 0 || self.backend.backlog() > 0
@@ -274,7 +285,7 @@ where
             return None;
         }
         let since = mem::replace(&mut self.sampled, Moment::NEVER);
-        Some(self.session.moment(Instant::now().into_std()).since(since))
+        Some(Moment::of(Instant::now().into_std(), self.began) - since)
     }
 
     /// Nothing is waited for any more, not even for the last bytes of a farewell to be taken by a
@@ -299,12 +310,14 @@ fn announce<S: Stream>(
     judge: &mut Judge<'_, impl Entropy>,
     scratch: &mut Scratch,
 ) -> bool {
-    to.poll_gate(cx, judge.session, judge.now) == Gate::Open
+    judge.session.has_word_for(to.side)
+        && to.poll_gate(cx, judge.session, judge.now) == Gate::Open
         && to.speak(cx, judge, &mut scratch.send)
 }
 
-/// Sees to it that the task is woken at `deadline` or before.
-fn arm(mut alarm: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>, deadline: Instant) {
+/// Sees to it that the task is woken `wait` after `now`, or before.
+fn arm(mut alarm: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>, now: Instant, wait: Duration) {
+    let deadline = now + wait;
     match alarm.as_mut().as_pin_mut() {
         None => alarm.set(Some(sleep_until(deadline))),
         Some(sleep) if sleep.is_elapsed() || sleep.deadline() > deadline => sleep.reset(deadline),

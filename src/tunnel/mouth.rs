@@ -2,11 +2,10 @@
 
 use std::mem;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::lane::Judge;
 use crate::stream::{Recv, RecvScratch, SendScratch, Stream};
-use crate::ws::{Entropy, Parting, Session, Side};
+use crate::ws::{Entropy, Moment, Parting, Session, Side};
 
 /// The stream of one side.
 pub(super) struct Mouth<S> {
@@ -64,7 +63,7 @@ impl<S: Stream> Mouth<S> {
         &mut self,
         cx: &mut Context<'_>,
         session: &mut Session,
-        now: Instant,
+        now: Moment,
     ) -> Gate {
         let Some(stream) = &mut self.stream else {
             return Gate::Shut;
@@ -155,7 +154,7 @@ impl<S: Stream> Mouth<S> {
         cx: &mut Context<'_>,
         session: &mut Session,
         scratch: &mut SendScratch,
-        now: Instant,
+        now: Moment,
     ) {
         let parting = session.parting(self.side);
         self.stirred |= parting != self.parting;
@@ -186,7 +185,7 @@ impl<S: Stream> Mouth<S> {
     }
 
     /// Tells the session that the side is gone, whatever it may have said before.
-    pub(super) fn give_up(&self, session: &mut Session, now: Instant) {
+    pub(super) fn give_up(&self, session: &mut Session, now: Moment) {
         session.hangup(self.side, now);
         session.hangup(self.side, now);
     }
@@ -201,7 +200,7 @@ impl<S: Stream> Mouth<S> {
 
     /// A write failed: the side is gone. What it said before may still lie in its stream, so the
     /// session is told at the end of that; unless that has come already.
-    fn fail(&mut self, session: &mut Session, now: Instant) {
+    fn fail(&mut self, session: &mut Session, now: Moment) {
         self.deaf = true;
         self.stirred = true;
         if !session.wants(self.side) {

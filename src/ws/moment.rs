@@ -1,6 +1,7 @@
-//! Time within a session, in half the room of an `Instant`.
+//! Time within a session, in half the room of an `Instant`, and cheap to compare and to move.
 
-use std::time::Duration;
+use std::ops::{Add, AddAssign, Sub};
+use std::time::{Duration, Instant};
 
 /// Nanoseconds since the session began, up to 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,6 +12,12 @@ impl Moment {
     pub const START: Self = Self(0);
     /// Later than everything.
     pub const NEVER: Self = Self(u64::MAX);
+
+    /// What the clock says, in a session that began then.
+    #[inline]
+    pub fn of(now: Instant, began: Instant) -> Self {
+        Self::at(now.saturating_duration_since(began))
+    }
 
     /// So long after the beginning.
     #[inline]
@@ -41,8 +48,33 @@ impl Moment {
     }
 
     /// As a span from the beginning; `None` for [`Moment::NEVER`].
-    pub(super) fn since_start(self) -> Option<Duration> {
+    pub fn since_start(self) -> Option<Duration> {
         (self != Self::NEVER).then(|| Duration::from_nanos(self.0))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    #[inline]
+    fn add(self, span: Duration) -> Self {
+        self.after(span)
+    }
+}
+
+impl AddAssign<Duration> for Moment {
+    fn add_assign(&mut self, span: Duration) {
+        *self = self.after(span);
+    }
+}
+
+/// 0 if the other is later.
+impl Sub for Moment {
+    type Output = Duration;
+
+    #[inline]
+    fn sub(self, earlier: Self) -> Duration {
+        self.since(earlier)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Frames, terms and a conversation for the tests of this room.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{ControlFrame, Deflate, Entropy, Intake, Parting, Session, Side, Sizes, Terms, Token};
+use super::{
+    ControlFrame, Deflate, Entropy, Intake, Moment, Parting, Session, Side, Sizes, Terms, Token,
+};
 
 /// A whole frame of a side, masked as it must be.
 pub(super) fn frame(from: Side, first: u8, payload: &[u8]) -> Vec<u8> {
@@ -43,12 +45,6 @@ pub(super) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Some instant to start from.
-#[expect(clippy::disallowed_methods, reason = "the tests move their own clock from here")]
-pub(super) fn start() -> Instant {
-    Instant::now()
-}
-
 /// A generator that is anything but random, and never repeats within a test.
 #[derive(Default)]
 pub(super) struct Counted(u64);
@@ -65,8 +61,7 @@ impl Entropy for Counted {
 /// A session, its clock, and what each side has received.
 pub(super) struct Talk {
     pub(super) session: Session,
-    pub(super) began: Instant,
-    pub(super) now: Instant,
+    pub(super) now: Moment,
     pub(super) entropy: Counted,
     pub(super) to_client: Vec<u8>,
     pub(super) to_backend: Vec<u8>,
@@ -84,13 +79,11 @@ impl Talk {
     }
 
     pub(super) fn compressed(terms: Terms, deflate: Deflate) -> Self {
-        let now = start();
         let mut entropy = Counted::default();
-        let session = Session::new(Arc::new(terms), deflate, now, &mut entropy);
+        let session = Session::new(Arc::new(terms), deflate, &mut entropy);
         Self {
             session,
-            began: now,
-            now,
+            now: Moment::START,
             entropy,
             to_client: Vec::new(),
             to_backend: Vec::new(),

@@ -6,7 +6,7 @@ mod course;
 mod relay;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::clocks::{Alarm, Clocks};
 use super::cut::Token;
@@ -29,7 +29,6 @@ use super::{Deflate, Entropy, Reported, Side};
 #[derive(Debug)]
 pub struct Session {
     terms: Arc<Terms>,
-    began: Instant,
     deflate: Deflate,
     peers: Peers,
     clocks: Clocks,
@@ -52,13 +51,8 @@ pub enum Intake {
 }
 
 impl Session {
-    /// A conversation that begins now. `entropy` spreads the first pings and the session's end.
-    pub fn new(
-        terms: Arc<Terms>,
-        deflate: Deflate,
-        now: Instant,
-        entropy: &mut impl Entropy,
-    ) -> Self {
+    /// A conversation that begins at [`Moment::START`]. `entropy` spreads the first pings and the session's end.
+    pub fn new(terms: Arc<Terms>, deflate: Deflate, entropy: &mut impl Entropy) -> Self {
         let random = [(); 3].map(|()| {
             let mut bytes = [0; 4];
             entropy.fill(&mut bytes);
@@ -66,29 +60,44 @@ impl Session {
         });
         let clocks = Clocks::new(&terms, random);
         let peers = Peers::new(deflate != Deflate::Off);
-        Self { terms, began: now, deflate, peers, clocks, tally: Tally::default(), end: None }
+        Self { terms, deflate, peers, clocks, tally: Tally::default(), end: None }
     }
 
     /// Judges the first bytes of what came from a side. `input` is not empty, begins where the
     /// last verdict stopped, and after [`Intake::Starved`] is longer than it was. `sizes` gets the
     /// messages that end in what is forwarded.
-    pub fn intake(&mut self, from: Side, input: &[u8], now: Instant, sizes: &mut Sizes) -> Intake {
+    pub fn intake(&mut self, from: Side, input: &[u8], now: Moment, sizes: &mut Sizes) -> Intake {
         if input.is_empty() {
             return Intake::Starved;
         }
-        self.judge(from, input, self.moment(now), sizes)
+        self.judge(from, input, now, sizes)
     }
 
     /// A frame of our own for a side: written next, before any other byte that [`Session::intake`]
     /// lets through to it. `None`: nothing is due, or a frame in progress must be finished first.
+    #[inline]
     pub fn inject(
         &mut self,
         to: Side,
-        now: Instant,
+        now: Moment,
         entropy: &mut impl Entropy,
     ) -> Option<ControlFrame> {
+        if self.has_word_for(to) { self.speak(to, now, entropy) } else { None }
+    }
+
+    /// Whether a frame of our own is due for a side.
+    #[inline]
+    pub fn has_word_for(&self, to: Side) -> bool {
+        match self.peers.of(to).toward {
+            Toward::Relay => self.is_ping_due(to),
+            Toward::Ready(_) => true,
+            Toward::Owed | Toward::Sent(_) | Toward::Cut => false,
+        }
+    }
+
+    fn speak(&mut self, to: Side, now: Moment, entropy: &mut impl Entropy) -> Option<ControlFrame> {
         let frame = match self.peers.of(to).toward {
-            Toward::Relay => self.ping(to, self.moment(now), entropy)?,
+            Toward::Relay => self.ping(to, now, entropy)?,
             Toward::Ready(farewell) => self.close(to, farewell, entropy),
             Toward::Owed | Toward::Sent(_) | Toward::Cut => return None,
         };
@@ -98,7 +107,7 @@ impl Session {
 
     /// A side's stream ended (EOF, truncation or reset), after all that came before was taken in.
     /// Called a second time it says that the side cannot be written to either.
-    pub fn hangup(&mut self, from: Side, now: Instant) {
+    pub fn hangup(&mut self, from: Side, now: Moment) {
         if self.peers.of(from).eof {
             self.peers.reset(from);
             return;
@@ -108,7 +117,7 @@ impl Session {
             Side::Client => End::ClientGone,
             Side::Backend => End::BackendGone,
         };
-        if self.name(end, self.moment(now)) {
+        if self.name(end, now) {
             self.peers.dismiss(from.other());
             match from {
                 // What the backend still has to say may be delivered to a half-closed client.
@@ -121,8 +130,7 @@ impl Session {
 
     /// After each round of writing: so many bytes still wait for this side. Until it says 0, what
     /// was let through or injected counts as waiting.
-    pub fn written(&mut self, to: Side, backlog: usize, now: Instant) {
-        let now = self.moment(now);
+    pub fn written(&mut self, to: Side, backlog: usize, now: Moment) {
         let peer = self.peers.of_mut(to);
         let taken = peer.backlog.saturating_sub(backlog);
         peer.backlog = backlog;
@@ -134,13 +142,13 @@ impl Session {
     }
 
     /// The proxy leaves: both sides get their Close at the next boundary.
-    pub fn drain(&mut self, now: Instant) {
-        self.conclude(End::Drained, self.moment(now));
+    pub fn drain(&mut self, now: Moment) {
+        self.conclude(End::Drained, now);
     }
 
     /// Cuts both sides at once.
-    pub fn abort(&mut self, now: Instant) {
-        self.name(End::Aborted, self.moment(now));
+    pub fn abort(&mut self, now: Moment) {
+        self.name(End::Aborted, now);
         for side in Side::BOTH {
             self.peers.reset(side);
         }
@@ -148,7 +156,7 @@ impl Session {
 
     /// When [`Session::tick`] has something to do, or a side is paused no more; after a tick it
     /// lies in the future.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Moment> {
         if self.is_over() {
             return None;
         }
@@ -159,12 +167,11 @@ impl Session {
                 first = first.min(paused);
             }
         }
-        self.began.checked_add(first.since_start()?)
+        (first != Moment::NEVER).then_some(first)
     }
 
     /// Lets the clocks act.
-    pub fn tick(&mut self, now: Instant) {
-        let now = self.moment(now);
+    pub fn tick(&mut self, now: Moment) {
         for side in Side::BOTH {
             let peer = self.peers.of_mut(side);
             if peer.paused() <= now {
@@ -221,9 +228,9 @@ impl Session {
 
     /// Whether a side came too fast, so that nothing is to be read from it for a while.
     #[inline]
-    pub fn is_paused(&self, from: Side, now: Instant) -> bool {
+    pub fn is_paused(&self, from: Side, now: Moment) -> bool {
         let paused = self.peers.of(from).paused();
-        paused != Moment::START && paused > self.moment(now)
+        paused != Moment::START && paused > now
     }
 
     /// Why the session ends, as soon as that is known; the first cause wins.
@@ -274,21 +281,14 @@ impl Session {
         Side::BOTH.into_iter().any(|side| self.peers.of(side).is_paused())
     }
 
-    /// The time as the session counts it.
-    #[inline]
-    pub fn moment(&self, now: Instant) -> Moment {
-        Moment::at(now.saturating_duration_since(self.began))
-    }
-
     #[inline]
     fn is_ping_due(&self, to: Side) -> bool {
         self.clocks.pulse(to).is_some_and(Pulse::is_due)
     }
 
     fn ping(&mut self, to: Side, now: Moment, entropy: &mut impl Entropy) -> Option<ControlFrame> {
-        let due = self.end.is_none() && self.is_ping_due(to);
         // RFC 6455 5.4: between frames, never inside one.
-        if !due || !self.peers.at_boundary(to) {
+        if self.end.is_some() || !self.peers.at_boundary(to) {
             return None;
         }
         let heartbeat = self.terms.heartbeat(to)?;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -13,12 +12,12 @@ proptest! {
 
     #[test]
     fn every_conversation_keeps_the_laws(script in prop::collection::vec(any::<u8>(), 2..400)) {
-        simulation::drive(&script, start());
+        simulation::drive(&script);
     }
 
     #[test]
     fn every_compressed_message_keeps_the_laws((script, lawful) in compressed()) {
-        inflate::drive(&script, lawful, start());
+        inflate::drive(&script, lawful);
     }
 
     #[test]
@@ -109,18 +108,12 @@ fn the_corpus_keeps_the_laws() {
         proxy_header::drive(&bytes);
     }
     for message in read("inflate") {
-        inflate::drive(&message, false, start());
+        inflate::drive(&message, false);
     }
     for lines in read("forwarded") {
         forwarded::drive(&lines);
     }
     for script in read("session") {
-        simulation::drive(&script, start());
+        simulation::drive(&script);
     }
-}
-
-/// Some instant to start from.
-#[expect(clippy::disallowed_methods, reason = "the clock itself is simulated")]
-pub fn start() -> Instant {
-    Instant::now()
 }

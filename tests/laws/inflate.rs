@@ -2,7 +2,6 @@
 //! says how large it is, and neither fragments nor pieces make a difference.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::{
@@ -10,20 +9,20 @@ use miniz_oxide::inflate::core::inflate_flags::{
 };
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use tidegate::ws::{
-    Breach, Cap, Deflate, End, Entropy, Intake, Limits, Rule, Session, Side, Sizes, Terms,
+    Breach, Cap, Deflate, End, Entropy, Intake, Limits, Moment, Rule, Session, Side, Sizes, Terms,
 };
 
 use crate::reference::frame;
 
 /// The first two bytes say how it is cut, the rest is the message; `lawful`: it is what an endpoint may send.
-pub fn drive(script: &[u8], lawful: bool, start: Instant) {
+pub fn drive(script: &[u8], lawful: bool) {
     let Some((&[fragments, pieces], message)) = script.split_first_chunk::<2>() else { return };
     if message.len() as u64 > LIMIT {
         return;
     }
     let truth = reference(message);
     let whole = frame(Side::Client, 0xc2, message);
-    let (end, passed) = relay(&whole, usize::MAX, start);
+    let (end, passed) = relay(&whole, usize::MAX);
     if message.len() as u64 <= LIMIT / 1032 {
         assert_eq!((end, passed.len()), (None, whole.len()), "too short to be too large");
     } else {
@@ -42,7 +41,7 @@ pub fn drive(script: &[u8], lawful: bool, start: Instant) {
         return;
     }
     for piece in [usize::MAX, usize::from(pieces) + 1] {
-        let (end, passed) = relay(&all, piece, start);
+        let (end, passed) = relay(&all, piece);
         check(&truth, end, lawful);
         assert!(all.starts_with(&passed));
         assert_eq!(passed.len() == all.len(), end.is_none(), "{truth:?}");
@@ -87,15 +86,15 @@ fn reference(message: &[u8]) -> Truth {
 }
 
 /// What passes when it comes in pieces of this size, and how the session stands then.
-fn relay(bytes: &[u8], piece: usize, start: Instant) -> (Option<End>, Vec<u8>) {
+fn relay(bytes: &[u8], piece: usize) -> (Option<End>, Vec<u8>) {
     let limits = Limits { message: Some(Cap::close(LIMIT)), ..Limits::default() };
     let terms = Terms { from_client: limits, ..Terms::default() };
-    let mut session = Session::new(Arc::new(terms), Deflate::Inspect, start, &mut Zeroes);
+    let mut session = Session::new(Arc::new(terms), Deflate::Inspect, &mut Zeroes);
     let (mut passed, mut unread) = (Vec::new(), Vec::new());
     for more in bytes.chunks(piece.min(bytes.len())) {
         unread.extend(more);
         while !unread.is_empty() {
-            match session.intake(Side::Client, &unread, start, &mut Sizes::default()) {
+            match session.intake(Side::Client, &unread, Moment::START, &mut Sizes::default()) {
                 Intake::Forward(len) => passed.extend(unread.drain(..len)),
                 Intake::Discard(len) => drop(unread.drain(..len)),
                 Intake::Starved | Intake::Paused => break,

@@ -3,18 +3,20 @@
 //! way; the outcome is returned, so that two ways of playing a script can be compared.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tidegate::ws::{Closes, End, Entropy, Intake, Parting, Session, Side, Sizes, Strict, Tally};
+use tidegate::ws::{
+    Closes, End, Entropy, Intake, Moment, Parting, Session, Side, Sizes, Strict, Tally,
+};
 
 use crate::reference::{frame, frames};
 use crate::script::{Event, Script};
 
 /// Plays a script twice, whole and chopped, and holds both against the laws and each other.
-pub fn drive(script: &[u8], start: Instant) -> Outcome {
-    let whole = World::play(script, start, None);
+pub fn drive(script: &[u8]) -> Outcome {
+    let whole = World::play(script, None);
     let seed = usize::from(script.first().copied().unwrap_or(0));
-    let chopped = World::play(script, start, Some(seed));
+    let chopped = World::play(script, Some(seed));
     assert_eq!(whole, chopped, "chopping must not show");
     whole
 }
@@ -28,7 +30,7 @@ pub struct Outcome {
     pub tally: Tally,
     pub partings: [Parting; 2],
     received: [Vec<u8>; 2],
-    at: Instant,
+    at: Moment,
 }
 
 /// Nothing random at all, so that two runs agree; tokens differ from each other.
@@ -74,7 +76,7 @@ struct Lane {
 struct World {
     session: Session,
     entropy: Counted,
-    now: Instant,
+    now: Moment,
     lanes: [Lane; 2],
     chop: Option<usize>,
     end: Option<End>,
@@ -84,14 +86,14 @@ struct World {
 }
 
 impl World {
-    fn play(script: &[u8], start: Instant, chop: Option<usize>) -> Outcome {
+    fn play(script: &[u8], chop: Option<usize>) -> Outcome {
         let (terms, deflate, mut script) = Script::read(script);
         let (grace, lenient) = (terms.close_grace, terms.strict == Strict::Report);
         let mut entropy = Counted::default();
-        let session = Session::new(Arc::new(terms), deflate, start, &mut entropy);
+        let session = Session::new(Arc::new(terms), deflate, &mut entropy);
         let lanes = Default::default();
         let mut world =
-            Self { session, entropy, now: start, lanes, chop, end: None, grace, lenient };
+            Self { session, entropy, now: Moment::START, lanes, chop, end: None, grace, lenient };
         while !world.session.is_over()
             && let Some(event) = script.event()
         {

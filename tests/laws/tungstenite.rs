@@ -8,13 +8,12 @@ use std::io::{Cursor, Read, Result, Write};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tidegate::ws::{End, Entropy, Intake, Session, Side, Sizes, Terms};
+use tidegate::ws::{End, Entropy, Intake, Moment, Session, Side, Sizes, Terms};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket};
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
-use crate::conversations::start;
 use crate::reference::frame;
 use crate::script::Script;
 
@@ -53,7 +52,8 @@ fn relayed(from: Side, mut input: &[u8]) -> (Vec<u8>, Option<End>) {
     let mut session = session();
     let mut out = Vec::new();
     while !input.is_empty() {
-        let (len, passes) = match session.intake(from, input, start(), &mut Sizes::default()) {
+        let (len, passes) = match session.intake(from, input, Moment::START, &mut Sizes::default())
+        {
             Intake::Forward(len) => (len, true),
             Intake::Discard(len) => (len, false),
             Intake::Starved | Intake::Paused => break,
@@ -67,7 +67,7 @@ fn relayed(from: Side, mut input: &[u8]) -> (Vec<u8>, Option<End>) {
 fn session() -> Session {
     // No option set: no limits, no clocks, no compression.
     let (terms, deflate, _) = Script::read(&[0]);
-    Session::new(Arc::new(terms), deflate, start(), &mut Zeroes)
+    Session::new(Arc::new(terms), deflate, &mut Zeroes)
 }
 
 fn socket(role: Role, input: Vec<u8>) -> WebSocket<Pipe> {
@@ -180,11 +180,11 @@ proptest! {
 #[test]
 fn tungstenite_understands_our_closes() {
     let mut session = session();
-    session.drain(start());
+    session.drain(Moment::START);
     for (to, role, code) in
         [(Side::Client, Role::Client, 1012), (Side::Backend, Role::Server, 1001)]
     {
-        let close = session.inject(to, start(), &mut Zeroes).expect("a Close");
+        let close = session.inject(to, Moment::START, &mut Zeroes).expect("a Close");
         let read = socket(role, close.as_bytes().to_vec()).read().expect("lawful");
         let Message::Close(Some(close)) = read else { unreachable!("{read}") };
         assert_eq!((u16::from(close.code), close.reason.as_str()), (code, "the service restarts"));
@@ -195,8 +195,8 @@ fn tungstenite_understands_our_closes() {
 fn tungstenite_answers_our_ping_and_the_answer_is_swallowed() {
     let (terms, deflate, _) = Script::read(&[8]);
     let heartbeat = terms.heartbeat_client.expect("asked for");
-    let now = start();
-    let mut session = Session::new(Arc::<Terms>::new(terms), deflate, now, &mut Zeroes);
+    let now = Moment::START;
+    let mut session = Session::new(Arc::<Terms>::new(terms), deflate, &mut Zeroes);
     session.tick(now + heartbeat.interval);
     let ping = session.inject(Side::Client, now, &mut Zeroes).expect("a ping");
     let mut client = socket(Role::Client, ping.as_bytes().to_vec());

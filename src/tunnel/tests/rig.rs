@@ -124,8 +124,7 @@ pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 /// A session under these terms that begins now.
 pub(super) fn session(terms: Terms) -> Session {
-    let now = Instant::now().into_std();
-    Session::new(Arc::new(terms), Deflate::Off, now, &mut Counter(0))
+    Session::new(Arc::new(terms), Deflate::Off, &mut Counter(0))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the runtime of a test ends with it")]
