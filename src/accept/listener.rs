@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::stream::UNSENT_BYTES_MAX;
@@ -24,6 +24,8 @@ pub struct Accepted {
     pub io: TcpStream,
     /// The peer's address, as the socket has it.
     pub peer: SocketAddr,
+    /// Where it came to.
+    pub local: SocketAddr,
 }
 
 /// What the accept loop has to tell.
@@ -62,6 +64,9 @@ impl Listener {
             socket.set_only_v6(true)?;
         }
         socket.set_nonblocking(true)?;
+        // On Linux each connection has them from its listener.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
@@ -74,6 +79,15 @@ impl Listener {
         self.local
     }
 
+    /// Only a listener for all addresses has to ask.
+    fn local_of(&self, io: &TcpStream) -> SocketAddr {
+        if self.local.ip().is_unspecified() {
+            // A peer that is gone already shows itself at the first read.
+            return io.local_addr().unwrap_or(self.local);
+        }
+        self.local
+    }
+
     /// Accepts until dropped, and tells `each` of everything. `jitter` gives a number in `[0, 1)`
     /// for each pause, so that many listeners do not wake at once.
     pub async fn run(self, mut jitter: impl FnMut() -> f64, mut each: impl FnMut(Event)) {
@@ -82,11 +96,8 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((io, peer)) => {
                     pause = PAUSE_MIN;
-                    // A peer that is gone already shows itself at the first read.
-                    let socket = SockRef::from(&io);
-                    let _ = socket.set_tcp_nodelay(true);
-                    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
-                    each(Event::Connection(Accepted { io, peer }));
+                    let local = self.local_of(&io);
+                    each(Event::Connection(Accepted { io, peer, local }));
                 }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
@@ -139,6 +150,33 @@ mod tests {
         // Another process may hold the IPv4 port; only the IPv6 wildcard must not.
         let wild = Listener::bind(format!("127.0.0.1:{port}").parse().unwrap());
         assert!(wild.is_ok() || wild.unwrap_err().to_string().contains("another process"));
+    }
+
+    #[tokio::test]
+    async fn connections_have_what_their_listener_set() {
+        for wildcard in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let listener = Listener::bind(wildcard.parse().unwrap()).unwrap();
+            let port = listener.local().port();
+            let there = SocketAddr::from(([127, 0, 0, 1], port));
+            let (accepted, mut arrives) = tokio::sync::mpsc::channel(1);
+            let client = TcpStream::connect(there);
+            let accepting = listener.run(
+                || 0.0,
+                |event| {
+                    if let Event::Connection(connection) = event {
+                        accepted.try_send(connection).unwrap();
+                    }
+                },
+            );
+            let connection = tokio::select! {
+                () = accepting => unreachable!("it never ends"),
+                (_, connection) = async { tokio::join!(client, arrives.recv()) } => connection.unwrap(),
+            };
+            let socket = socket2::SockRef::from(&connection.io);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+            assert_eq!(connection.local, there);
+        }
     }
 
     #[tokio::test]

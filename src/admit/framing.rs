@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -62,9 +63,9 @@ impl<T: Read + Unpin> Read for Watched<T> {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         // A cursor does not show what was put through it, hence a piece of our own and a copy.
-        let mut piece = [0; PIECE_BYTES];
+        let mut piece = [const { MaybeUninit::uninit() }; PIECE_BYTES];
         let room = buf.remaining().min(PIECE_BYTES);
-        let mut piece = ReadBuf::new(&mut piece[..room]);
+        let mut piece = ReadBuf::uninit(&mut piece[..room]);
         ready!(Pin::new(&mut self.io).poll_read(cx, piece.unfilled()))?;
         self.watch.take(piece.filled());
         buf.put_slice(piece.filled());

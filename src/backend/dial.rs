@@ -84,7 +84,7 @@ async fn connect_to(address: SocketAddr, begin: &[u8]) -> io::Result<TcpStream> 
     let mut stream = TcpStream::connect(address).await?;
     // A port of the ephemeral range that nobody listens on may be given to this very socket,
     // which then connects to itself.
-    if stream.local_addr()? == stream.peer_addr()? {
+    if stream.local_addr()? == address {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     stream.set_nodelay(true)?;

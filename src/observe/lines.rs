@@ -4,7 +4,9 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -126,9 +128,22 @@ struct Writer<S> {
 
 impl<S: Sink> Writer<S> {
     fn write_out(&mut self, items: &Receiver<Item>) {
+        let mut wrote = false;
         loop {
-            match items.recv_timeout(self.patience()) {
+            let item = match items.try_recv() {
+                // To wake a thread costs whoever has a line more than the line: where one came,
+                // more may come, and need wake nobody.
+                Err(TryRecvError::Empty) if wrote => {
+                    wrote = false;
+                    thread::sleep(GATHER);
+                    continue;
+                }
+                Err(_) => items.recv_timeout(self.patience()),
+                Ok(item) => Ok(item),
+            };
+            match item {
                 Ok(Item::Line(line)) => {
+                    wrote = true;
                     if let Err(error) = self.sink.write(&line) {
                         self.lost.one_more();
                         self.error = Some(error);
@@ -179,6 +194,8 @@ static LOST_STDERR: AtomicU64 = AtomicU64::new(0);
 static LOST_ACCESS_FILE: AtomicU64 = AtomicU64::new(0);
 /// About 4 MiB of ordinary lines.
 const LINES_MAX: usize = 4096;
+/// A line that comes alone is written at once; those after it wait so long at most.
+const GATHER: Duration = Duration::from_millis(5);
 const TELL_EVERY: Duration = Duration::from_secs(60);
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 const FLUSH_TRIES: u32 = 20;

@@ -90,8 +90,7 @@ async fn enter(
         return Err(Dropped::ProxyHeaderUntrusted);
     }
     let mut permit = gate.occupancy.connection(generation.room.connections)?;
-    // A peer that is gone already shows itself at the first read.
-    let mut local = accepted.io.local_addr().unwrap_or(listener.address);
+    let mut local = accepted.local;
     if listener.proxy_protocol {
         let reading = read_proxy_header(&mut accepted.io, settings.timeouts.proxy_header);
         if let Some(proxied) = Box::pin(reading).await? {
