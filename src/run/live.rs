@@ -89,11 +89,10 @@ impl Live {
             route.late.observe(late);
         }
         for (place, side) in Side::BOTH.into_iter().enumerate() {
-            if let Some(rtt) = progress.session.rtt(side)
-                && seen.answers[place] != rtt.answers as u16
-            {
-                seen.answers[place] = rtt.answers as u16;
-                self.pong(route, side, rtt);
+            let answers = progress.session.answers(side) as u16;
+            if seen.answers[place] != answers {
+                seen.answers[place] = answers;
+                progress.session.rtt(side).inspect(|rtt| self.pong(route, side, *rtt));
             }
             let delayed = progress.session.delayed(side);
             self.waited(route, side, delayed.time);

@@ -215,7 +215,7 @@ impl Interjection {
 
     /// Takes a frame that is due, to go out after `at` bytes.
     fn ask(&mut self, judge: &mut Judge<'_, impl Entropy>, at: usize) {
-        if self.open && self.frame.is_none() {
+        if self.open && self.frame.is_none() && judge.session.has_word_for(self.to) {
             self.frame = judge.inject(self.to);
             self.at = at;
         }

@@ -258,6 +258,9 @@ where
     fn settle(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, now: Moment) -> bool {
         self.report(now);
         self.session.tick(now);
+        if self.session.end().is_none() {
+            return false;
+        }
         self.client.part(cx, &mut self.session, &mut scratch.send, now);
         self.backend.part(cx, &mut self.session, &mut scratch.send, now);
         self.report(now);

@@ -130,6 +130,9 @@ impl<S: Stream> Mouth<S> {
         judge: &mut Judge<'_, impl Entropy>,
         scratch: &mut SendScratch,
     ) -> bool {
+        if !judge.session.has_word_for(self.side) {
+            return false;
+        }
         let Some(frame) = judge.inject(self.side) else {
             return false;
         };

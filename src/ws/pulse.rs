@@ -91,6 +91,12 @@ impl Pulse {
         awaited.then_some(self.token)
     }
 
+    /// How often it has answered.
+    #[inline]
+    pub(super) fn answers(&self) -> u32 {
+        self.rtt.map_or(0, |rtt| rtt.answers)
+    }
+
     /// How fast it answers.
     pub(super) fn rtt(&self) -> Option<Rtt> {
         let micros = |micros| Duration::from_micros(u64::from(micros));

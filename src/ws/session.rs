@@ -82,20 +82,6 @@ impl Session {
         now: Moment,
         entropy: &mut impl Entropy,
     ) -> Option<ControlFrame> {
-        if self.has_word_for(to) { self.speak(to, now, entropy) } else { None }
-    }
-
-    /// Whether a frame of our own is due for a side.
-    #[inline]
-    pub fn has_word_for(&self, to: Side) -> bool {
-        match self.peers.of(to).toward {
-            Toward::Relay => self.is_ping_due(to),
-            Toward::Ready(_) => true,
-            Toward::Owed | Toward::Sent(_) | Toward::Cut => false,
-        }
-    }
-
-    fn speak(&mut self, to: Side, now: Moment, entropy: &mut impl Entropy) -> Option<ControlFrame> {
         let frame = match self.peers.of(to).toward {
             Toward::Relay => self.ping(to, now, entropy)?,
             Toward::Ready(farewell) => self.close(to, farewell, entropy),
@@ -103,6 +89,16 @@ impl Session {
         };
         self.peers.of_mut(to).queue(frame.as_bytes().len());
         Some(frame)
+    }
+
+    /// Whether a frame of our own is due for a side: if not, [`Session::inject`] has none.
+    #[inline]
+    pub fn has_word_for(&self, to: Side) -> bool {
+        match self.peers.of(to).toward {
+            Toward::Relay => self.is_ping_due(to),
+            Toward::Ready(_) => true,
+            Toward::Owed | Toward::Sent(_) | Toward::Cut => false,
+        }
     }
 
     /// A side's stream ended (EOF, truncation or reset), after all that came before was taken in.
@@ -211,8 +207,10 @@ impl Session {
     }
 
     /// How the stream to a side is to be treated now.
+    #[inline]
     pub fn parting(&self, side: Side) -> Parting {
-        self.peers.parting(side)
+        // Whoever is let go of is the reason of an end.
+        if self.end.is_none() { Parting::Stay } else { self.peers.parting(side) }
     }
 
     /// Whether reading from a side is still of use, if only to see its end.
@@ -253,18 +251,26 @@ impl Session {
         &self.tally
     }
 
+    /// How many of our pings a side has answered.
+    #[inline]
+    pub fn answers(&self, side: Side) -> u32 {
+        self.clocks.pulse(side).map_or(0, Pulse::answers)
+    }
+
     /// How fast a side answers our pings; `None` before its first answer.
     pub fn rtt(&self, side: Side) -> Option<Rtt> {
         self.clocks.pulse(side)?.rtt()
     }
 
     /// How long a side was not read because it came too fast, and by which limits.
+    #[inline]
     pub fn delayed(&self, from: Side) -> Delayed {
         let (millis, by) = self.peers.of(from).delayed();
         Delayed { time: Duration::from_millis(u64::from(millis)), by }
     }
 
     /// What a side would have been closed for so far.
+    #[inline]
     pub fn reported(&self, from: Side) -> Reported {
         self.peers.of(from).meter.reported
     }
@@ -287,8 +293,9 @@ impl Session {
     }
 
     fn ping(&mut self, to: Side, now: Moment, entropy: &mut impl Entropy) -> Option<ControlFrame> {
+        let due = self.end.is_none() && self.is_ping_due(to);
         // RFC 6455 5.4: between frames, never inside one.
-        if self.end.is_some() || !self.peers.at_boundary(to) {
+        if !due || !self.peers.at_boundary(to) {
             return None;
         }
         let heartbeat = self.terms.heartbeat(to)?;
