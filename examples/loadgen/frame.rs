@@ -1,0 +1,161 @@
+//! RFC 6455 framing, of this program's own: tidegate's must not judge itself.
+
+use crate::fail::Fail;
+
+pub const CONTINUATION: u8 = 0;
+pub const TEXT: u8 = 1;
+pub const BINARY: u8 = 2;
+pub const CLOSE: u8 = 8;
+pub const PING: u8 = 9;
+pub const PONG: u8 = 10;
+
+/// The longest header: two bytes, eight of length, four of mask.
+pub const HEADER_MAX: usize = 14;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    pub fin: bool,
+    pub opcode: u8,
+    pub length: u64,
+    pub mask: Option<[u8; 4]>,
+}
+
+impl Header {
+    pub fn whole(opcode: u8, length: usize) -> Self {
+        Self { fin: true, opcode, length: length as u64, mask: None }
+    }
+
+    pub fn masked(self, mask: [u8; 4]) -> Self {
+        Self { mask: Some(mask), ..self }
+    }
+
+    /// The bytes and how many of them count.
+    pub fn encode(&self) -> ([u8; HEADER_MAX], usize) {
+        let mut bytes = [0; HEADER_MAX];
+        bytes[0] = u8::from(self.fin) << 7 | self.opcode;
+        let mut end = match self.length {
+            0..126 => {
+                bytes[1] = self.length as u8;
+                2
+            }
+            126..=0xffff => {
+                bytes[1] = 126;
+                bytes[2..4].copy_from_slice(&(self.length as u16).to_be_bytes());
+                4
+            }
+            _ => {
+                bytes[1] = 127;
+                bytes[2..10].copy_from_slice(&self.length.to_be_bytes());
+                10
+            }
+        };
+        if let Some(mask) = self.mask {
+            bytes[1] |= 0x80;
+            bytes[end..end + 4].copy_from_slice(&mask);
+            end += 4;
+        }
+        (bytes, end)
+    }
+
+    fn control(&self) -> bool {
+        self.opcode >= CLOSE
+    }
+
+    /// A header and its length, or `None` while bytes are missing (section 5.2).
+    fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Fail> {
+        let [first, second, ..] = *bytes else { return Ok(None) };
+        let (short, masked) = (second & 0x7f, second & 0x80 != 0);
+        let at = match short {
+            126 => 4,
+            127 => 10,
+            0..126 | 128.. => 2,
+        };
+        let end = at + if masked { 4 } else { 0 };
+        if bytes.len() < end {
+            return Ok(None);
+        }
+        let length = match short {
+            0..126 | 128.. => u64::from(short),
+            126 | 127 => bytes[2..at].iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
+        };
+        let mask = masked.then(|| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let header = Self { fin: first & 0x80 != 0, opcode: first & 0x0f, length, mask };
+        let known = matches!(header.opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG);
+        if first & 0x70 != 0 || !known {
+            return Err(Fail::new(format!("a frame that begins with {first:#04x}")));
+        }
+        if header.control() && (!header.fin || header.length > 125) {
+            return Err(Fail::new("a control frame that is fragmented or too long"));
+        }
+        Ok(Some((header, end)))
+    }
+}
+
+/// What the next bytes are.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// A frame begins; its header is used up.
+    Head(Header),
+    /// So many bytes of its payload; `end` if they are the last.
+    Part { length: usize, end: bool },
+}
+
+/// Finds frames in bytes that come in any pieces; holds no payload.
+#[derive(Default)]
+pub struct Reader {
+    head: [u8; HEADER_MAX],
+    have: usize,
+    left: Option<u64>,
+}
+
+impl Reader {
+    /// How many bytes of `bytes` are used, and what they are; `None` once more are needed.
+    pub fn step(&mut self, bytes: &[u8]) -> Result<Option<(usize, Step)>, Fail> {
+        let Some(left) = self.left else { return self.head(bytes) };
+        if bytes.is_empty() && left > 0 {
+            return Ok(None);
+        }
+        let length = left.min(bytes.len() as u64);
+        let end = length == left;
+        self.left = (!end).then_some(left - length);
+        Ok(Some((length as usize, Step::Part { length: length as usize, end })))
+    }
+
+    fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Step)>, Fail> {
+        if self.have == 0
+            && let Some((header, used)) = Header::decode(bytes)?
+        {
+            self.left = Some(header.length);
+            return Ok(Some((used, Step::Head(header))));
+        }
+        // The header is cut in two; what is there is kept until the rest comes.
+        let before = self.have;
+        for &byte in bytes {
+            self.head[self.have] = byte;
+            self.have += 1;
+            if let Some((header, _)) = Header::decode(&self.head[..self.have])? {
+                let used = self.have - before;
+                self.have = 0;
+                self.left = Some(header.length);
+                return Ok(Some((used, Step::Head(header))));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Masks or unmasks in place, eight bytes at a time; `at` is where in the payload `bytes` begin.
+pub fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
+    let mut turned = [0; 8];
+    for (index, byte) in turned.iter_mut().enumerate() {
+        *byte = key[(at as usize + index) % 4];
+    }
+    let word = u64::from_ne_bytes(turned);
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for chunk in words {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ word).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(turned) {
+        *byte ^= key;
+    }
+}

@@ -1,0 +1,111 @@
+//! The load generator of the comparison in `benches/peers`: one process is the backend, another one
+//! scenario of the load, whose figures it prints as one JSON object.
+//!
+//! ```text
+//! loadgen backend
+//! loadgen echo --connect 127.0.0.1:8443 --ca ca.pem --pids 4711 --size 125 --tunnels 64
+//! ```
+//!
+//! It does its own framing. Everything that comes back is compared with what was sent: a wrong byte,
+//! a refused or lost tunnel ends the run with status 2 and `{"scenario":..,"failed":"why"}`.
+
+#![expect(clippy::disallowed_methods, reason = "not the proxy: it measures time, and has no drain")]
+#![expect(clippy::print_stderr, reason = "what went wrong")]
+#![allow(missing_docs, reason = "a program, not a library")]
+
+mod backend;
+mod buffer;
+mod cli;
+mod client;
+mod fail;
+mod frame;
+mod measure;
+mod pattern;
+mod scenario;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::{Map, Value, json};
+
+use cli::{Cli, Role};
+use fail::Fail;
+use scenario::Plan;
+
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let name = cli.role.name();
+    match start(cli.role).and_then(|report| say(&Value::Object(report))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fail) => {
+            eprintln!("loadgen {name}: {}", fail.0);
+            let _ = say(&json!({ "scenario": name, "failed": fail.0 }));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn say(report: &Value) -> Result<(), Fail> {
+    Ok(writeln!(std::io::stdout().lock(), "{report}")?)
+}
+
+fn start(role: Role) -> Result<Map<String, Value>, Fail> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, ..limit };
+    setrlimit(Resource::Nofile, most).map_err(std::io::Error::from)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(run(role))
+}
+
+async fn run(role: Role) -> Result<Map<String, Value>, Fail> {
+    let name = role.name();
+    match role {
+        Role::Backend { listen } => backend::run(listen).await.map(|()| Map::new()),
+        Role::Handshake { common, resume } => {
+            scenario::handshake::run(Rc::new(Plan::new(common, resume)?), resume).await
+        }
+        Role::Echo { common, idle_tunnels } => {
+            let plan = Plan::new(common, false)?;
+            scenario::echo::run(&plan, name, plan.tunnels(64), idle_tunnels).await
+        }
+        Role::CostAt { common, active } => {
+            let plan = Plan::new(common, false)?;
+            let idle = plan.tunnels(active).saturating_sub(active);
+            scenario::echo::run(&plan, name, active, idle).await
+        }
+        Role::Bulk { .. }
+        | Role::OpenLoop { .. }
+        | Role::Broadcast { .. }
+        | Role::Idle { .. }
+        | Role::Churn { .. } => Err(Fail::new("not built yet")),
+    }
+}
+
+impl Role {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Backend { .. } => "backend",
+            Self::Handshake { .. } => "handshake",
+            Self::Echo { .. } => "echo",
+            Self::Bulk { .. } => "bulk",
+            Self::OpenLoop { .. } => "open-loop",
+            Self::Broadcast { .. } => "broadcast",
+            Self::Idle { .. } => "idle",
+            Self::Churn { .. } => "churn",
+            Self::CostAt { .. } => "cost-at",
+        }
+    }
+}
