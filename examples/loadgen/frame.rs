@@ -96,8 +96,8 @@ impl Header {
 pub enum Step {
     /// A frame begins; its header is used up.
     Head(Header),
-    /// So many bytes of its payload; `end` if they are the last.
-    Part { length: usize, end: bool },
+    /// What is used is of its payload; `end` if it is the last of it.
+    Part { end: bool },
 }
 
 /// Finds frames in bytes that come in any pieces; holds no payload.
@@ -115,10 +115,10 @@ impl Reader {
         if bytes.is_empty() && left > 0 {
             return Ok(None);
         }
-        let length = left.min(bytes.len() as u64);
-        let end = length == left;
-        self.left = (!end).then_some(left - length);
-        Ok(Some((length as usize, Step::Part { length: length as usize, end })))
+        let used = left.min(bytes.len() as u64);
+        let end = used == left;
+        self.left = (!end).then_some(left - used);
+        Ok(Some((used as usize, Step::Part { end })))
     }
 
     fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Step)>, Fail> {

@@ -86,11 +86,19 @@ async fn run(role: Role) -> Result<Map<String, Value>, Fail> {
             let idle = plan.tunnels(active).saturating_sub(active);
             scenario::echo::run(&plan, name, active, idle).await
         }
-        Role::Bulk { .. }
-        | Role::OpenLoop { .. }
-        | Role::Broadcast { .. }
-        | Role::Idle { .. }
-        | Role::Churn { .. } => Err(Fail::new("not built yet")),
+        Role::Bulk { common, direction } => {
+            scenario::bulk::run(&Plan::new(common, false)?, direction).await
+        }
+        Role::OpenLoop { common, rate } => {
+            scenario::open_loop::run(&Plan::new(common, false)?, rate).await
+        }
+        Role::Broadcast { common, rate } => {
+            scenario::broadcast::run(&Plan::new(common, false)?, rate).await
+        }
+        Role::Idle { common, hold } => scenario::idle::run(&Plan::new(common, false)?, hold).await,
+        Role::Churn { common, waves, reset } => {
+            scenario::churn::run(&Plan::new(common, false)?, waves, reset).await
+        }
     }
 }
 

@@ -57,6 +57,11 @@ impl Pool {
         self.size
     }
 
+    /// How many messages there are before they come again.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// What one frame takes on the wire.
     pub fn frame_bytes(&self) -> usize {
         self.frame
@@ -95,13 +100,19 @@ fn noise(length: usize) -> Vec<u8> {
 /// Holds messages that arrive, in whatever pieces, to those that were sent.
 pub struct Check {
     next: u64,
+    step: u64,
     at: usize,
 }
 
 impl Check {
     /// The first message to come is that with this number.
     pub fn from(next: u64) -> Self {
-        Self { next, at: 0 }
+        Self::every(next, 1)
+    }
+
+    /// Only every `step`th is to come.
+    pub fn every(next: u64, step: u64) -> Self {
+        Self { next, step, at: 0 }
     }
 
     pub fn part(&mut self, pool: &Pool, part: &[u8]) -> Result<(), Fail> {
@@ -125,7 +136,7 @@ impl Check {
             let [next, at] = [self.next, self.at as u64];
             return Err(Fail::new(format!("message {next} ends after {at} bytes")));
         }
-        self.next += 1;
+        self.next += self.step;
         self.at = 0;
         Ok(())
     }

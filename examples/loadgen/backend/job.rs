@@ -200,7 +200,7 @@ impl Talk {
                         self.begins(head, out);
                     }
                 }
-                (Step::Part { end, .. }, Some(head)) => {
+                (Step::Part { end }, Some(head)) => {
                     mask(taken, head.mask.unwrap_or_default(), self.at);
                     self.at += used as u64;
                     if head.opcode < CLOSE {

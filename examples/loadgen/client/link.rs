@@ -86,11 +86,6 @@ impl Link {
         self.frames.ended
     }
 
-    /// The stream is at its end as well.
-    pub fn gone(&self) -> bool {
-        self.gone
-    }
-
     /// Nothing waits to be written.
     pub fn clear(&self) -> bool {
         self.waiting.is_empty()
@@ -319,13 +314,13 @@ impl Frames {
             bytes = rest;
             match (step, self.head) {
                 (Step::Head(head), _) => self.begins(head)?,
-                (Step::Part { end, .. }, Some(head)) if head.opcode < CLOSE => {
+                (Step::Part { end }, Some(head)) if head.opcode < CLOSE => {
                     hear.part(taken)?;
                     if end && head.fin {
                         hear.whole(self.text)?;
                     }
                 }
-                (Step::Part { end, .. }, Some(head)) => self.controlled(head.opcode, taken, end),
+                (Step::Part { end }, Some(head)) => self.controlled(head.opcode, taken, end),
                 (Step::Part { .. }, None) => return Err(Fail::new("a payload without a header")),
             }
         }

@@ -1,7 +1,14 @@
 //! What the load does, one file a scenario.
 
+pub mod broadcast;
+pub mod bulk;
+pub mod churn;
 pub mod echo;
 pub mod handshake;
+pub mod herd;
+pub mod idle;
+pub mod open_loop;
+pub mod pace;
 
 use std::cell::Cell;
 use std::rc::Rc;
