@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+const SECONDS_MAX: f64 = 86_400.0;
+/// Eight messages at least are kept.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
 /// Load for a WebSocket proxy, and the backend behind it.
 #[derive(Parser, Debug)]
 pub struct Cli {
@@ -63,7 +67,7 @@ pub enum Role {
         #[command(flatten)]
         common: Common,
         /// Seconds in which nothing happens.
-        #[arg(long, default_value_t = 5.0)]
+        #[arg(long, default_value_t = 5.0, value_parser = seconds)]
         hold: f64,
     },
     /// Waves of tunnels that come and go; unit: one tunnel.
@@ -80,7 +84,7 @@ pub enum Role {
     CostAt {
         #[command(flatten)]
         common: Common,
-        #[arg(long)]
+        #[arg(long, value_parser = some)]
         active: usize,
     },
 }
@@ -109,18 +113,18 @@ pub struct Common {
     #[arg(long, value_delimiter = ',')]
     pub pids: Vec<u32>,
     /// The measured time.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     pub seconds: f64,
     /// The time before it.
-    #[arg(long, default_value_t = 0.3)]
+    #[arg(long, default_value_t = 0.3, value_parser = seconds)]
     pub warmup: f64,
-    #[arg(long)]
+    #[arg(long, value_parser = some)]
     pub tunnels: Option<usize>,
     /// Bytes of a message.
-    #[arg(long)]
+    #[arg(long, value_parser = bytes)]
     pub size: Option<usize>,
     /// Messages of one tunnel that are on their way at a time.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = some)]
     pub inflight: usize,
     #[arg(long)]
     pub path: Option<String>,
@@ -128,11 +132,31 @@ pub struct Common {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=250))]
     pub sources: u8,
     /// Handshakes under way at a time; 8 in `handshake`, else 64.
-    #[arg(long)]
+    #[arg(long, value_parser = some)]
     pub concurrency: Option<usize>,
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {
     let mut found = text.to_socket_addrs().map_err(|error| error.to_string())?;
     found.next().ok_or_else(|| "no such address".to_owned())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let fits = (0.0..=SECONDS_MAX).contains(&seconds);
+    if fits { Ok(seconds) } else { Err(format!("must be 0 to {SECONDS_MAX}")) }
+}
+
+fn some(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("must be a whole number above 0".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) if bytes <= MESSAGE_BYTES_MAX => Ok(bytes),
+        Ok(_) | Err(_) => Err(format!("must be 0 to {MESSAGE_BYTES_MAX}")),
+    }
 }
