@@ -159,3 +159,53 @@ pub fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
         *byte ^= key;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reader finds, by header and payload, when the bytes come in steps of `step`.
+    fn found(bytes: &[u8], step: usize) -> Vec<(u8, u64, Vec<u8>)> {
+        let (mut reader, mut frames) = (Reader::default(), Vec::new());
+        for mut piece in bytes.chunks(step) {
+            while let Some((used, step)) = reader.step(piece).unwrap() {
+                match step {
+                    Step::Head(head) => frames.push((head.opcode, head.length, Vec::new())),
+                    Step::Part { .. } => {
+                        frames.last_mut().unwrap().2.extend_from_slice(&piece[..used]);
+                    }
+                }
+                piece = &piece[used..];
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn frames_are_found_however_they_are_cut() {
+        let mut bytes = Vec::new();
+        let mut sent = Vec::new();
+        for length in [0, 1, 125, 126, 127, 65_535, 65_536] {
+            let (head, end) = Header::whole(BINARY, length).masked([1, 2, 3, 4]).encode();
+            bytes.extend_from_slice(&head[..end]);
+            bytes.resize(bytes.len() + length, 7);
+            sent.push((BINARY, length as u64, vec![7; length]));
+        }
+        for step in [1, 2, 3, 5, 13, 14, 15, 1000, bytes.len()] {
+            assert_eq!(found(&bytes, step), sent, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn a_mask_goes_on_where_it_stopped() {
+        let key = [0x11, 0x22, 0x44, 0x88];
+        for cut in 0..40 {
+            let mut bytes: Vec<u8> = (0..40).collect();
+            let (left, right) = bytes.split_at_mut(cut);
+            mask(left, key, 0);
+            mask(right, key, cut as u64);
+            let by_byte: Vec<u8> = (0..40).map(|at| at as u8 ^ key[at % 4]).collect();
+            assert_eq!(bytes, by_byte, "cut at {cut}");
+        }
+    }
+}

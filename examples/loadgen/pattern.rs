@@ -200,3 +200,49 @@ impl Sum {
         self.words += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_is_the_same_however_it_is_made_but_not_for_other_bytes() {
+        let messages = [noise(1000), noise(13), noise(64)];
+        let (mut whole, mut pieces) = (Sum::default(), Sum::default());
+        for message in &messages {
+            let mut one = Sum::default();
+            one.part(message);
+            one.end();
+            whole.append(&one);
+            message.chunks(3).for_each(|piece| pieces.part(piece));
+            pieces.end();
+        }
+        assert_eq!(whole.value(), pieces.value());
+        for at in 0..1000 {
+            let mut bad = messages.clone();
+            bad[0][at] ^= 1;
+            let mut sum = Sum::default();
+            for message in &bad {
+                sum.part(message);
+                sum.end();
+            }
+            assert_ne!(sum.value(), whole.value(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_byte_and_every_message_out_of_turn_is_seen() {
+        let pool = Pool::bare(125).unwrap();
+        for at in 0..125 {
+            let mut bad = pool.payload(0).to_vec();
+            bad[at] ^= 0x80;
+            assert!(Check::from(0).part(&pool, &bad).is_err(), "byte {at}");
+        }
+        for other in 1..pool.count() as u64 {
+            assert!(Check::from(0).part(&pool, pool.payload(other)).is_err(), "message {other}");
+        }
+        let mut check = Check::from(0);
+        check.part(&pool, &pool.payload(0)[..124]).unwrap();
+        assert!(check.whole(&pool).is_err(), "a byte is missing");
+    }
+}

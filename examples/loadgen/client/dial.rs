@@ -39,7 +39,7 @@ pub struct Dialer {
 impl Dialer {
     pub async fn open(&self, path: &str) -> Result<Link, Fail> {
         let mut stream = within("connect", self.connect()).await?;
-        let mut early = Vec::with_capacity(READ_BYTES);
+        let mut wire = Vec::with_capacity(READ_BYTES);
         let key = generate_key();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -50,7 +50,7 @@ impl Dialer {
         let mut tls = match &self.tls {
             Some((config, name)) => {
                 let mut tls = Box::new(Tls::new(config, name)?);
-                let shake = shake(&mut stream, &mut tls, &mut early, request.as_bytes());
+                let shake = shake(&mut stream, &mut tls, &mut wire, request.as_bytes());
                 within("TLS handshake", shake).await?;
                 Some(tls)
             }
@@ -60,14 +60,12 @@ impl Dialer {
                 None
             }
         };
-        let answer = answer(&mut stream, &mut tls, &mut early, &mut plain);
+        let answer = answer(&mut stream, &mut tls, &mut wire, &mut plain);
         let end = within("upgrade", answer).await?;
         judge(&String::from_utf8_lossy(&plain[..end]), &key)?;
-        let early_frames = plain.split_off(end);
-        let start = match tls {
-            Some(_) => Start { stream, tls, partial: tight(&early), early: early_frames },
-            None => Start { stream, tls, partial: Vec::new(), early: early_frames },
-        };
+        // Thousands of links are kept: what is left of the handshake's buffers is cut to size.
+        let partial = wire.as_slice().to_vec();
+        let start = Start { stream, tls, partial, early: plain.split_off(end) };
         Ok(Link::new(start, self.desk.clone()))
     }
 
@@ -191,9 +189,4 @@ async fn within<R>(
         Ok(result) => result.map_err(|fail| fail.at(what)),
         Err(_) => Err(Fail::new(format!("{what}: not done in {} s", STEP_WAIT.as_secs()))),
     }
-}
-
-/// Thousands of these are kept.
-fn tight(bytes: &[u8]) -> Vec<u8> {
-    bytes.to_vec()
 }

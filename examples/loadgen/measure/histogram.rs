@@ -50,3 +50,23 @@ fn middle(bucket: u64) -> f64 {
     let low = (bucket - shift * SUB) << shift;
     low as f64 + (1u64 << shift) as f64 / 2.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_within_a_64th() {
+        for value in [0, 1, 127, 128, 1_000, 123_456, 9_876_543_210, u64::MAX] {
+            let mut histogram = Histogram::default();
+            histogram.add(value);
+            let found = histogram.quantile(0.5).unwrap() * 1e3;
+            assert!((found - value as f64).abs() <= value as f64 / 64.0, "{value}: {found}");
+        }
+        let mut histogram = Histogram::default();
+        (1..=1000).for_each(|micros| histogram.add(micros * 1000));
+        let p99 = histogram.quantile(0.99).unwrap();
+        assert!((p99 - 990.0).abs() < 990.0 / 64.0, "{p99}");
+        assert_eq!(Histogram::default().quantile(0.5), None);
+    }
+}
