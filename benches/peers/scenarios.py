@@ -1,0 +1,64 @@
+"""What is measured, in the order of the report's rows."""
+
+import dataclasses
+
+KIB, MIB = 1024, 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """One row: `told` is loadgen's own command, `kind` decides which aims hold for it."""
+
+    name: str
+    title: str
+    kind: str
+    told: tuple
+    size: int = 0
+    # Those that have no such thing.
+    without: tuple = ()
+
+
+def words(text):
+    return tuple(text.split())
+
+
+def echoes():
+    sizes = [(16, "16 B", 16), (125, "125 B", 16), (KIB, "1 KiB", 16), (16 * KIB, "16 KiB", 16),
+             (64 * KIB, "64 KiB", 8), (MIB, "1 MiB", 4)]
+    for size, title, tunnels in sizes:
+        yield Scenario(
+            f"echo-{size}", f"{title} ping-pong", "message",
+            words(f"echo --size {size} --inflight 1 --tunnels {tunnels}"), size,
+        )
+        deep = 16 if size <= KIB else 4
+        yield Scenario(
+            f"pipe-{size}", f"{title}, {deep} in flight", "message",
+            words(f"echo --size {size} --inflight {deep} --tunnels 4"), size,
+        )
+
+
+def paired():
+    """Those that run in every round."""
+    return [
+        Scenario("handshake", "full handshake + upgrade + echo + close", "handshake",
+                 words("handshake --concurrency 8")),
+        Scenario("resume", "resumed", "handshake", words("handshake --resume --concurrency 8"),
+                 without=("relay-tcp",)),
+        *echoes(),
+        Scenario("bulk-down", "bulk down, per MiB", "message",
+                 words(f"bulk --direction down --size {64 * KIB} --tunnels 4"), 64 * KIB),
+        Scenario("bulk-up", "bulk up, per MiB", "message",
+                 words(f"bulk --direction up --size {64 * KIB} --tunnels 4"), 64 * KIB),
+        Scenario("open-loop", "125 B at a fixed 4,000 a second", "message",
+                 words("open-loop --rate 4000 --size 125 --tunnels 64"), 125),
+        Scenario("broadcast", "125 B to 200 tunnels, per delivery", "message",
+                 words("broadcast --tunnels 200 --size 125 --rate 50"), 125),
+    ]
+
+
+# Run once for each peer, in a process that has done nothing yet; memory is not noisy.
+ALONE = ["idle-5000", "idle-9000", "heartbeats", "churn", "syscalls", "scale", "workers"]
+
+
+def all_names():
+    return [scenario.name for scenario in paired()] + ALONE
