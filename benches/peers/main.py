@@ -1,0 +1,147 @@
+"""One run of the comparison; started by benches/peers/run, in a network namespace."""
+
+import argparse
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import tempfile
+
+import alone
+import machine
+import peers
+import quick
+import report
+import scale
+import scenarios
+import syscalls
+from measure import Bench
+from processes import Failed
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="benches/peers/run",
+        description="Compares tidegate with other proxies, and writes docs/peers.md and .json.",
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="measured, of each scenario")
+    parser.add_argument("--only", default="", help="scenarios: " + ",".join(scenarios.all_names()))
+    parser.add_argument("--peers", default="", help=",".join(peers.USUAL + peers.ASKED_FOR))
+    parser.add_argument("--quick", action="store_true", help="what must hold, for CI")
+    parser.add_argument("--out", help="a folder; docs, but for a part only, or --quick: nowhere")
+    settings = parser.parse_args()
+    settings.only = [name for name in settings.only.split(",") if name] or scenarios.all_names()
+    settings.peers = [name for name in settings.peers.split(",") if name]
+    for given, known in ((settings.only, scenarios.all_names()),
+                         (settings.peers, peers.USUAL + peers.ASKED_FOR)):
+        unknown = set(given) - set(known)
+        if unknown:
+            parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    return complete(settings)
+
+
+def complete(settings):
+    """What follows from what was asked."""
+    whole = not settings.quick and not settings.peers
+    whole = whole and settings.only == scenarios.all_names()
+    if settings.out:
+        settings.out = pathlib.Path(os.environ.get("PEERS_START", "."), settings.out).resolve()
+    elif whole:
+        settings.out = peers.ROOT / "docs"
+    if settings.quick:
+        settings.rounds, settings.seconds = 1, 0.3
+        settings.peers = settings.peers or ["tidegate", *peers.FLOORS]
+    settings.warmup = 0.1 if settings.quick else 0.2
+    # Of those rows that compare tidegate with itself.
+    settings.rounds_alone = max(1, settings.rounds)
+    return settings
+
+
+def start_peers(yard, wanted):
+    """Those that are here, and why the others are not."""
+    running, skipped = [], {}
+    for name in wanted:
+        try:
+            running.append(yard.peer(name))
+        except Failed as why:
+            if name.startswith("tidegate") or name in peers.FLOORS:
+                raise
+            skipped[name] = str(why)
+            print(f"skipped {name}: {why}", flush=True)
+    return running, skipped
+
+
+def measured(bench, running):
+    """All that was asked for, by name."""
+    settings, found = bench.settings, {}
+    chosen = [row for row in scenarios.paired() if row.name in settings.only]
+    found["rounds"] = bench.rounds(chosen, running)
+    steps = {
+        "idle-5000": lambda: alone.idle(bench, running, 5000),
+        "idle-9000": lambda: alone.idle(bench, running, 9000),
+        "heartbeats": lambda: alone.heartbeats(bench, 9000),
+        "churn": lambda: alone.churn(bench, running, 10, 500),
+        "syscalls": lambda: syscalls.syscalls(bench),
+        "scale": lambda: {"tunnels": scale.tunnels(bench, [64, 1000, 9000]),
+                          "large": scale.large(bench)},
+        "workers": lambda: scale.workers(bench),
+    }
+    for name, step in (quick.steps(bench, running) if settings.quick else steps).items():
+        if {"idle-500": "idle-5000"}.get(name, name) in settings.only:
+            found[name] = step()
+    return found
+
+
+def run(settings, work):
+    yard = peers.Yard(work)
+    bench = Bench(yard, settings)
+    try:
+        yard.backend()
+        bench.corruption_is_caught()
+        running, skipped = start_peers(yard, settings.peers or peers.USUAL)
+        found = {
+            "facts": machine.facts([peer.name for peer in running]) | {"skipped": skipped},
+            "settings": {"rounds": settings.rounds, "seconds": settings.seconds},
+        }
+        found |= measured(bench, running)
+        found |= {"failures": bench.failures, "repeated": bench.repeated}
+    finally:
+        yard.stop_all()
+    if settings.quick:
+        bench.failures += quick.broken(found)
+    if settings.out:
+        report.write(settings.out, report.markdown(found), found)
+    elif not settings.quick:
+        print(report.markdown(found))
+    return bench.failures
+
+
+def main():
+    settings = arguments()
+    # So that what was started is ended, and the work folder removed, when we are.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if len(os.sched_getaffinity(0)) < 2:
+        raise Failed("two cores are needed: one for the proxy, one for load and backend")
+    machine.prepare_network()
+    work = pathlib.Path(tempfile.mkdtemp(prefix="peers-"))
+    # Workers that have given up root read their certificates, and nothing else, here.
+    work.chmod(0o755)
+    try:
+        machine.certificate(work, ["localhost"], "")
+        failures = run(settings, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    for why in failures:
+        print(f"FAIL {why}", file=sys.stderr)
+    print("peers: FAILED" if failures else "peers: all held", flush=True)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (Failed, KeyboardInterrupt) as why:
+        print(f"benches/peers/run: {str(why) or 'stopped'}", file=sys.stderr)
+        sys.exit(130 if isinstance(why, KeyboardInterrupt) else 1)

@@ -1,0 +1,32 @@
+"""The part for CI: small, and with a verdict that does not hang on the machine's mood."""
+
+import alone
+import syscalls
+
+# Two reads and two writes: one of each for each way.
+READS_AND_WRITES_MAX = 4.0
+# Of an echo in a window that begins and ends in the middle of one.
+SLACK = 0.05
+
+
+def steps(bench, running):
+    gate = [peer for peer in running if peer.name == "tidegate"]
+    return {
+        "idle-500": lambda: alone.idle(bench, gate, 500, hold=1),
+        "churn": lambda: alone.churn(bench, gate, 2, 200),
+        "syscalls": lambda: syscalls.syscalls(bench),
+    }
+
+
+def broken(found):
+    """What must hold and does not, in sentences."""
+    faults = []
+    for seen in found["rounds"]:
+        answer = seen.get("resume", {}).get("tidegate", {})
+        if answer and answer.get("full", 0) != 0:
+            faults.append(f"{answer['full']} of tidegate's handshakes were not resumed")
+    for name, calls in found.get("syscalls", {}).items():
+        count = calls.get("reads", 0) + calls.get("writes", 0)
+        if count > READS_AND_WRITES_MAX + SLACK:
+            faults.append(f"{count:.2f} reads and writes an echo of {name}")
+    return faults

@@ -1,0 +1,190 @@
+"""docs/peers.md and docs/peers.json."""
+
+import json
+import os
+
+import measure
+import peers
+import scenarios
+import verdicts
+from tables import calls_table, idle_table, latency_table, size_table, spread_table, table, throughput
+
+TITLES = {
+    "tidegate": "tidegate", "tidegate-stock": "tidegate, stock TLS", "nginx": "nginx",
+    "nginx-64k": "nginx, 64 KiB buffers", "haproxy": "HAProxy",
+    "haproxy-64k": "HAProxy, 64 KiB buffers", "sozu": "sozu",
+    "sozu-64k": "sozu, 64 KiB buffers",
+    "relay-tls": "bare rustls relay", "relay-tcp": "bare TCP relay",
+}
+
+
+def write(folder, text, found):
+    """Whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("peers.json", json.dumps(found, indent=1) + "\n"), ("peers.md", text)):
+        draft = folder / f".{name}.draft"
+        draft.write_text(content)
+        os.replace(draft, folder / name)
+        print(f"wrote {folder / name}", flush=True)
+
+
+def markdown(found):
+    names = [name for name in peers.USUAL + peers.ASKED_FOR if name in found["facts"]["versions"]]
+    rows = [row for row in scenarios.paired() if any(row.name in seen for seen in found["rounds"])]
+    parts = [
+        opening(found), main_table(found, names, rows), shortfalls(found, rows),
+        ratios(found, rows), latency_table(found, names, TITLES), throughput(found, names, rows, TITLES),
+        idle_table(found, names, TITLES), calls_table(found), size_table(found),
+        spread_table(found, names, rows, TITLES), method(found, names),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def opening(found):
+    settings, facts = found["settings"], found["facts"]
+    return f"""# Side by side with other proxies
+
+What a WebSocket over TLS costs behind tidegate, nginx, HAProxy and sozu, each tuned as its own
+experts would and held to one worker on one core, and behind two bare relays that show what there
+is to save; made by one command, `benches/peers/run`, which anybody may repeat on a machine of
+their own.
+
+CPU microseconds of the proxy's processes (user and system) for each unit of work: less is better.
+Medians of {settings["rounds"]} interleaved rounds, {facts["date"]}, {facts["processor"]}; the least among the proxies in
+bold."""
+
+
+def main_table(found, names, rows):
+    lines = [["", *(TITLES[name] for name in names)]]
+    for row in rows:
+        cells = [measure.spread(measure.values(found["rounds"], row.name, name)) for name in names]
+        shown = [number(cell[0]) if cell else missing(found, row, name)
+                 for cell, name in zip(cells, names)]
+        lines.append([row.title, *bold(shown, [cell and cell[0] for cell in cells], names)])
+    for tunnels in (5000, 9000):
+        idle = found.get(f"idle-{tunnels}")
+        if not idle:
+            continue
+        # A quick run has fewer.
+        lines.append([f"idle memory, B a tunnel, {tunnels:,} tunnels",
+                      *idle_cells(idle, names, "after_125_b")])
+        lines.append(["the same after a 16 KiB message", *idle_cells(idle, names, "after_16k_b")])
+        lines.append(["kept 5 s after all have gone", *idle_cells(idle, names, "kept_share")])
+    return table(lines)
+
+
+def idle_cells(idle, names, field):
+    found = [idle.get(name, {}).get(field) for name in names]
+    form = "{:.0%}".format if field == "kept_share" else "{:,.0f}".format
+    shown = ["-" if value is None else form(value).replace("%", " %") for value in found]
+    return bold(shown, found, names)
+
+
+def bold(shown, found, names):
+    """The least of those that are proxies."""
+    known = [value for value, name in zip(found, names) if value is not None and name not in peers.FLOORS]
+    return [f"**{text}**" if value is not None and name not in peers.FLOORS and value == min(known)
+            else text for text, value, name in zip(shown, found, names)]
+
+
+def missing(found, row, name):
+    answers = [seen.get(row.name, {}).get(name) for seen in found["rounds"]]
+    answers = [answer for answer in answers if answer]
+    if not answers:
+        return "-"
+    why = str(answers[0].get("failed", ""))
+    return "did not resume" if row.name == "resume" and "resum" in why else "failed"
+
+
+def number(value):
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def shortfalls(found, rows):
+    lines = verdicts.shortfalls(found, rows)
+    if not lines:
+        return "There is no row in which tidegate is not ahead, and no aim that it misses."
+    return "## Where tidegate is not ahead, or misses its aim\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def ratios(found, rows):
+    lines = [["tidegate's cost, relative to", "bare rustls relay (min-max)", "aim", "verdict",
+              "better nginx", "better HAProxy", "sozu"]]
+    for row in rows:
+        told = verdicts.of_scenario(found["rounds"], row)
+        if "relay" not in told:
+            continue
+        (middle, least, most), aim, verdict = told["relay"]
+        lines.append([row.title, f"{middle:.2f} ({least:.2f}-{most:.2f})", f"{aim:.2f}", verdict,
+                      *(rival(told.get(name)) for name in verdicts.RIVALS)])
+    if len(lines) == 1:
+        return ""
+    return f"""## Ratios
+
+Formed within each round, then the median. Within 10 % of an aim or of another proxy is a tie on a
+machine that is shared.
+
+{table(lines)}"""
+
+
+def rival(told):
+    return f"{told[0][0]:.2f} {told[1]}" if told else "-"
+
+
+def notes(found):
+    """What went wrong in the paired rounds, and what was measured a second time."""
+    failed = sorted({f"{row} through {TITLES[peer]} ({answer['failed']})" for seen in found["rounds"]
+                     for row, answers in seen.items() for peer, answer in answers.items()
+                     if "failed" in answer})
+    lines = [f"- Failed at least once: {text}." for text in failed]
+    if found["repeated"]:
+        lines.append("- Measured once more, because the machine stood still all the time: "
+                     + ", ".join(found["repeated"]) + ".")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def absent(skipped):
+    return [f"- {TITLES[name]}: not in this run ({why})" for name, why in skipped.items()]
+
+
+def method(found, names):
+    facts, settings = found["facts"], found["settings"]
+    versions = [f"- {TITLES[name]}: {facts['versions'][name]}" for name in names
+                if facts["versions"][name] and not name.endswith("-64k")]
+    newline = "\n"
+    return f"""## How it was made
+
+- Machine: {facts["processor"]}, {facts["cores"]} cores, {facts["memory_gib"]} GiB; {facts["system"]}, Linux
+  {facts["kernel"]}; {facts["compiler"]}; tidegate at commit {facts["source"]}.
+- The proxy, one worker, on core 0; load generator and backend on core 1. Everything in a network
+  namespace of its own over loopback, congestion control {facts["congestion_control"]}.
+- TLS 1.3, TLS13_AES_128_GCM_SHA256, X25519, an ECDSA P-256 certificate, no Nagle, for all alike.
+- {settings["rounds"]} rounds of {settings["seconds"]:g} s for each row and peer; in each round
+  every row goes through all peers before the next, and who is first moves on by one. Idle memory is
+  measured once for each, in a process that has done nothing yet.
+- CPU time is that of all of a proxy's processes and threads, by the scheduler's own count in
+  nanoseconds; memory is their proportional set size (PSS) over the start.
+- Every echoed byte is checked. Before a run, a relay that breaks bytes on purpose has to be caught.
+{notes(found)}
+Versions:
+
+{newline.join(versions + absent(facts["skipped"]))}
+
+nginx and HAProxy are what Debian packages, with its OpenSSL. In an earlier comparison, not repeated
+here, such builds were 1.2 to 2 times dearer where TLS counts than nginx 1.31 and HAProxy 3.4 built
+with AWS-LC; `$NGINX_BIN` and `$HAPROXY_BIN` put others in their place.
+
+Settings (`benches/peers/*.conf`, `.cfg`, `.toml`, with the reasons beside them):
+
+- tidegate: all default policies on, its default log and record of each tunnel; only the caps for one
+  client are raised, because all clients here are one address.
+- nginx: no access log, `multi_accept`, one ticket, no session cache (resumed handshakes
+  were dearer with one), timeouts of an hour; `proxy_buffer_size` 4k, its default and leanest, or 64k.
+- HAProxy: no log, `nbthread 1`, tickets and no session cache, `timeout tunnel 1h`; `tune.bufsize`
+  16384, its default, or 65536.
+- sozu: one worker, log level `error`, no metrics for clusters, one ticket, timeouts of an hour;
+  `buffer_size` 16393, its default, or 65536; the process that supervises the worker counts as well.
+- The bare relays (`examples/floor`): one thread, epoll, reads of 64 KiB; they know nothing of HTTP
+  or WebSockets, and dial the backend when a client connects.
+
+`docs/peers.json` holds every answer of every round."""
