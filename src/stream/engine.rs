@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::Error as TlsError;
 use rustls::server::{
     ClientHello, ResolvesServerCert, ServerConfig, ServerConnectionData, UnbufferedServerConnection,
 };
@@ -16,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, WriteTraffic,
 };
+use rustls::{Error as TlsError, ProtocolVersion};
 
 use super::Outbox;
 
@@ -41,6 +41,10 @@ pub trait Engine: Unpin {
 
     /// Whether data cannot pass yet in both directions.
     fn is_handshaking(&self) -> bool;
+
+    /// Whether what is answered to the end of the handshake may wait for data to go with: tickets
+    /// of TLS 1.3 (RFC 8446 4.6.1), but not the Finished of TLS 1.2.
+    fn tickets_may_wait(&self) -> bool;
 }
 
 /// What [`Engine::open`] did.
@@ -248,6 +252,10 @@ impl Engine for ServerEngine {
 
     fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
+    }
+
+    fn tickets_may_wait(&self) -> bool {
+        self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 }
 

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -24,15 +25,21 @@ pub struct LeanStream<E, Io> {
     /// What arrived and cannot be opened yet: less than a record, or than a handshake message.
     /// Allocated to size, freed when empty.
     rest: Box<[u8]>,
-    /// Plaintext that came with the end of the handshake.
+    /// What the end of the handshake left.
     early: Option<Box<Early>>,
     /// Boxed like the one before, as a tunnel at rest has neither.
     ended: Option<Box<Ended>>,
 }
 
-/// Plaintext that was not lent yet.
-#[derive(Debug)]
-struct Early(Vec<u8>);
+/// What is left of the handshake: for a moment only.
+#[derive(Debug, Default)]
+struct Early {
+    /// Plaintext that was not lent yet.
+    data: Vec<u8>,
+    /// Records that go out before the first of our own: a client can do without its tickets until
+    /// it is answered, and one system call takes both.
+    tickets: Vec<u8>,
+}
 
 /// Why nothing more is read.
 #[derive(Debug)]
@@ -82,14 +89,14 @@ impl<E: Engine, Io: Transport> LeanStream<E, Io> {
                 }
                 Some(Ended::Closed | Ended::Truncated) | None => {}
             }
-            // Also the last flight with its tickets, before it comes to rest.
+            // Also the last flight, before it comes to rest.
             ready!(self.wire.poll_ready(cx))?;
             if !self.engine.is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
             let len = ready!(self.poll_open(cx, scratch))?;
             if let Some(early) = scratch.plain.get(..len).filter(|early| !early.is_empty()) {
-                self.early = Some(Box::new(Early(early.to_vec())));
+                self.early.get_or_insert_default().data = early.to_vec();
             }
         }
     }
@@ -127,6 +134,7 @@ impl<E: Engine, Io: Transport> LeanStream<E, Io> {
         let unread = &mut wire[..waited + arrived];
 
         answers.clear();
+        let was_handshaking = self.engine.is_handshaking();
         let opened = self.engine.open(unread, plain, answers);
         self.rest = unread.get(opened.used..).unwrap_or_default().into();
         let handshaking = self.engine.is_handshaking();
@@ -138,11 +146,27 @@ impl<E: Engine, Io: Transport> LeanStream<E, Io> {
         } else if self.rest.len() > most {
             self.end(Ended::Broken(TOO_LARGE));
         }
-        if !answers.bytes().is_empty() {
+        let done = was_handshaking && !handshaking && self.ended.is_none();
+        if done && self.engine.tickets_may_wait() {
+            self.early.get_or_insert_default().tickets = answers.bytes().to_vec();
+        } else if !answers.bytes().is_empty() {
             // That it cannot be written is for `poll_ready` to tell: what was read counts.
-            let _ = self.wire.push(cx, &[answers.bytes()]);
+            let tickets = self.take_tickets();
+            let _ = self.wire.push(cx, &[&tickets, answers.bytes()]);
         }
         Poll::Ready(Ok(opened.plain))
+    }
+
+    /// Records that must go out before any other.
+    fn take_tickets(&mut self) -> Vec<u8> {
+        let Some(early) = &mut self.early else {
+            return Vec::new();
+        };
+        let tickets = mem::take(&mut early.tickets);
+        if early.data.is_empty() {
+            self.early = None;
+        }
+        tickets
     }
 
     /// Nothing more is read. The rest stays: sealing, and a farewell, still need it.
@@ -157,12 +181,15 @@ impl<E: Engine, Io: Transport> Stream for LeanStream<E, Io> {
         cx: &mut Context<'_>,
         scratch: &'s mut RecvScratch,
     ) -> Poll<io::Result<Recv<'s>>> {
-        if let Some(mut early) = self.early.take() {
+        if let Some(early) = self.early.as_deref_mut().filter(|early| !early.data.is_empty()) {
             // The HTTP phase lends less than the handshake.
-            let later = early.0.split_off(early.0.len().min(scratch.plain.len()));
-            let lent = &mut scratch.plain[..early.0.len()];
-            lent.copy_from_slice(&early.0);
-            self.early = Some(later).filter(|later| !later.is_empty()).map(Early).map(Box::new);
+            let later = early.data.split_off(early.data.len().min(scratch.plain.len()));
+            let data = mem::replace(&mut early.data, later);
+            if early.data.is_empty() && early.tickets.is_empty() {
+                self.early = None;
+            }
+            let lent = &mut scratch.plain[..data.len()];
+            lent.copy_from_slice(&data);
             return Poll::Ready(Ok(Recv::Data(lent)));
         }
         for _ in 0..READS_MAX {
@@ -202,7 +229,7 @@ impl<E: Engine, Io: Transport> Stream for LeanStream<E, Io> {
         if data.is_empty() {
             return Ok(());
         }
-        sealed.clear();
+        sealed.begin(&self.take_tickets());
         let outcome = self.engine.seal(&mut self.rest, data, sealed);
         self.wire.push(cx, &[sealed.bytes()])?;
         outcome.map_err(|fault| invalid(&fault))
@@ -213,7 +240,7 @@ impl<E: Engine, Io: Transport> Stream for LeanStream<E, Io> {
         cx: &mut Context<'_>,
         scratch: &mut SendScratch,
     ) -> Poll<io::Result<()>> {
-        scratch.sealed.clear();
+        scratch.sealed.begin(&self.take_tickets());
         // It says so once. Where there is nothing to say it with, the FIN says it.
         let _ = self.engine.close(&mut self.rest, &mut scratch.sealed);
         self.wire.push(cx, &[scratch.sealed.bytes()])?;

@@ -69,6 +69,15 @@ impl Outbox {
         self.filled = 0;
     }
 
+    /// Holds this and nothing else.
+    pub(super) fn begin(&mut self, bytes: &[u8]) {
+        self.clear();
+        if !bytes.is_empty() {
+            self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+            self.advance(bytes.len());
+        }
+    }
+
     /// All the room behind what it holds, `least` bytes of it at the least.
     pub(super) fn room(&mut self, least: usize) -> &mut [u8] {
         let end = self.filled + least;
