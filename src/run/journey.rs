@@ -367,6 +367,6 @@ mod tests {
     /// As long as a tunnel lives, so does this.
     #[test]
     fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 192, "{} B", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 176, "{} B", size_of::<Connection>());
     }
 }

@@ -176,13 +176,14 @@ mod tests {
     use super::*;
     use crate::stream::{LeanStream, ServerEngine};
 
-    /// What every open socket costs, beside rustls' own buffers and keys: the task is one
-    /// allocation of this size.
+    /// The task of an open socket is one allocation: a byte more than this takes 2,560.
     #[test]
     fn a_session_is_small() {
         type Wss = LeanStream<ServerEngine, TcpStream>;
-        let own = size_of::<SessionTask<Wss>>() - size_of::<Wss>();
-        assert!(own <= 752, "{own} B beside the TLS stream");
-        println!("{own} B and {} B", size_of::<Wss>());
+        let task = size_of::<SessionTask<Wss>>() + AROUND_A_TASK;
+        assert!(task <= 2048, "{task} B");
     }
+
+    /// What tokio and the tracker put around the future.
+    const AROUND_A_TASK: usize = 112;
 }

@@ -19,8 +19,9 @@ use super::pulse::{Pulse, Sign};
 use super::tally::{Closes, Rtt, Sizes, Tally};
 use super::{Deflate, Entropy, Reported, Side};
 
-/// The state of one conversation after the 101: about 600 bytes, and no heap but the shared terms
-/// and, while a compressed message is looked into, 48 KiB for that.
+/// The state of one conversation after the 101: about 400 bytes, and no heap but the shared terms, 64
+/// bytes for each side that is pinged, as many for one that is held to a rate, and, while a
+/// compressed message is looked into, 48 KiB for that.
 ///
 /// In each round the driver writes what is pending, asks [`Session::inject`] for each side, hands
 /// what it read to [`Session::intake`] until nothing is left or the rest is starved, asking
@@ -51,7 +52,8 @@ pub enum Intake {
 }
 
 impl Session {
-    /// A conversation that begins at [`Moment::START`]. `entropy` spreads the first pings and the session's end.
+    /// A conversation that begins at [`Moment::START`]. `entropy` spreads the first pings and the
+    /// session's end.
     pub fn new(terms: Arc<Terms>, deflate: Deflate, entropy: &mut impl Entropy) -> Self {
         let random = [(); 3].map(|()| {
             let mut bytes = [0; 4];

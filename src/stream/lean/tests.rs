@@ -13,6 +13,8 @@ use crate::stream::testing::{
 };
 use crate::stream::{EngineConfig, SEND_BYTES_MAX, ServerEngine};
 
+mod tickets;
+
 async fn accept(server: ServerConfig, near: DuplexStream) -> io::Result<Lean<DuplexStream>> {
     LeanStream::accept(near, ServerEngine::new(&EngineConfig::new(server)).unwrap()).await
 }
@@ -78,29 +80,6 @@ impl AsyncWrite for Counted {
 }
 
 impl Transport for Counted {}
-
-#[tokio::test]
-async fn tickets_go_out_with_the_first_answer() {
-    let (near, far) = duplex(1 << 20);
-    let (mut stream, mut far) = shake_lean(Counted { pipe: near, reads: 0, writes: 0 }, far).await;
-    let before = stream.wire.io.writes;
-    assert!(!stream.early.as_ref().unwrap().tickets.is_empty());
-    assert_eq!(far.get_mut().1.tls13_tickets_received(), 0);
-    send(&mut stream, &[b"answer"]).await.unwrap();
-    assert_eq!(stream.wire.io.writes - before, 1);
-    far.read_exact(&mut [0; 6]).await.unwrap();
-    assert_eq!(far.get_mut().1.tls13_tickets_received(), 2);
-    assert!(is_at_rest(&stream));
-}
-
-#[tokio::test]
-async fn tickets_go_out_with_a_farewell() {
-    let (near, far) = duplex(1 << 20);
-    let (mut stream, mut far) = shake_lean(near, far).await;
-    close(&mut stream).await.unwrap();
-    assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
-    assert_eq!(far.get_mut().1.tls13_tickets_received(), 2);
-}
 
 #[tokio::test]
 async fn a_message_is_one_read_and_one_write() {

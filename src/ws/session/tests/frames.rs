@@ -3,8 +3,8 @@
 use super::*;
 
 #[test]
-fn fits_in_640_bytes() {
-    assert!(size_of::<Session>() <= 640, "{}", size_of::<Session>());
+fn fits_in_400_bytes() {
+    assert!(size_of::<Session>() <= 400, "{}", size_of::<Session>());
 }
 
 #[test]
