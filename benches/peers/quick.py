@@ -5,6 +5,8 @@ import syscalls
 
 # Two reads and two writes: one of each for each way.
 READS_AND_WRITES_MAX = 4.0
+# Of 500 tunnels, with what is there once in it: 8,900 when it was written.
+IDLE_BYTES_MAX = 10_500
 # Of an echo in a window that begins and ends in the middle of one.
 SLACK = 0.05
 
@@ -25,6 +27,9 @@ def broken(found):
         answer = seen.get("resume", {}).get("tidegate", {})
         if answer and answer.get("full", 0) != 0:
             faults.append(f"{answer['full']} of tidegate's handshakes were not resumed")
+    idle = found.get("idle-500", {}).get("tidegate", {}).get("after_125_b")
+    if idle is not None and idle > IDLE_BYTES_MAX:
+        faults.append(f"{idle:.0f} B an idle tunnel")
     for name, calls in found.get("syscalls", {}).items():
         count = calls.get("reads", 0) + calls.get("writes", 0)
         if count > READS_AND_WRITES_MAX + SLACK:
