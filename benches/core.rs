@@ -4,15 +4,9 @@
 //!   meter, which holds frames to RFC 6455 and nothing else, for a session with the default
 //!   policies, and for one with every limit, rate, clock and heartbeat there is. Frames come in
 //!   reads of 16 KiB, as TLS hands them out, and once each on its own.
-//! - Instructions, which do not depend on the machine's mood: two runs of fixed work, whose
-//!   difference is 1,000,000 frames of 125 bytes through a `meter`, a `session` or the `strict`
-//!   one with everything on:
-//!
-//! ```text
-//! cargo bench --bench core --no-run          # prints the path of the executable
-//! valgrind --tool=callgrind --callgrind-out-file=/dev/null <executable> work meter 1000000
-//! valgrind --tool=callgrind --callgrind-out-file=/dev/null <executable> work meter 2000000
-//! ```
+//! - `benches/instructions` counts instructions, which do not depend on the machine's mood: the
+//!   executable's `work meter 100000` is so many frames of 125 bytes through a `meter`, a `session` or
+//!   the `strict` one with everything on, and nothing else of note.
 
 use std::hint::black_box;
 use std::sync::Arc;
