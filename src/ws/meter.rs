@@ -74,6 +74,13 @@ impl FrameMeter {
         self.position.remaining == 0 && !self.position.fragmented
     }
 
+    /// Whether they end inside a message; what was forgiven between two is none.
+    #[inline]
+    pub fn is_in_message(&self) -> bool {
+        let Position { remaining, fragmented, stray, .. } = self.position;
+        fragmented || (remaining > 0 && !stray)
+    }
+
     /// Judges the first bytes of `input`. A run goes on over as many frames as it can, but stops
     /// where something was looked into; `sizes` gets the messages that end in it.
     #[inline]

@@ -13,9 +13,9 @@ impl Session {
         let Some(age) = self.terms.limits(from).message_age else {
             return;
         };
-        let whole = self.peers.of(from).meter.is_between_messages();
-        if whole || anew || !self.clocks.is_aging(from) {
-            self.clocks.set_age(from, (!whole).then(|| now.after(age.max)));
+        let within = self.peers.of(from).meter.is_in_message();
+        if !within || anew || !self.clocks.is_aging(from) {
+            self.clocks.set_age(from, within.then(|| now.after(age.max)));
         }
     }
 
