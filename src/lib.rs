@@ -21,7 +21,7 @@
 //! | 3 | `run`, `demo` |
 //! | 2 | `accept`, `admit`, `backend`, `tunnel` |
 //! | 1 | `config`, `observe` |
-//! | 0 | `visitor`, `handshake`, `outcome`, `stream`, `ws` |
+//! | 0 | `visitor`, `handshake`, `outcome`, `stream`, `ws`, `control` |
 //!
 //! This is the program's library half, for its tests, benches and fuzz targets. It makes no
 //! promise of a stable API.
@@ -52,6 +52,9 @@ pub mod stream;
 
 /// RFC 6455 as pure functions.
 pub mod ws;
+
+/// What `tidegate ctl` asks, and what it is answered.
+pub mod control;
 
 /// What we were told.
 pub mod config;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by row, lowest first. A room imports only from lower rows, and from itself.
 const ROWS: [&[&str]; 4] = [
-    &["visitor", "handshake", "outcome", "stream", "ws"],
+    &["visitor", "handshake", "outcome", "stream", "ws", "control"],
     &["config", "observe"],
     &["accept", "admit", "backend", "tunnel"],
     &["run", "demo"],

@@ -207,34 +207,6 @@ impl Value for PathBuf {
     }
 }
 
-/// Where records go: `"stderr"`, or a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RecordsTo {
-    Stderr,
-    File(PathBuf),
-}
-
-impl Value for RecordsTo {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
-        if value.as_bool() == Some(false) {
-            return Err(unexpected("a place for records", value).help(RECORDS_TO));
-        }
-        let path = PathBuf::read(value)?;
-        // Whoever writes one of these words does not mean a file of that name.
-        let words = ["stdout", "syslog", "journal", "journald", "off", "none", "null"];
-        match value.as_str() {
-            Some("stderr") => Ok(Self::Stderr),
-            Some(word) if words.contains(&word.to_ascii_lowercase().as_str()) => {
-                Err(Complaint::new(format!("records do not go to \"{word}\"")).help(RECORDS_TO))
-            }
-            Some(folder) if folder.ends_with('/') => {
-                Err(Complaint::new(format!("\"{folder}\" is a folder")).help("name the file in it"))
-            }
-            Some(_) | None => Ok(Self::File(path)),
-        }
-    }
-}
-
 /// The path of a request, compared whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RequestPath(pub(super) String);
@@ -339,7 +311,5 @@ pub(super) fn unexpected(expected: &str, value: &DeValue<'_>) -> Complaint {
     Complaint::new(format!("expected {expected}, found {}", describe(value)))
 }
 
-const RECORDS_TO: &str =
-    "write \"stderr\", which systemd keeps in its journal, or the path of a file";
 /// Longest name, in bytes.
 const LABEL_MAX: usize = 128;

@@ -3,6 +3,7 @@
 
 mod address;
 mod choices;
+mod farewell;
 mod fault;
 mod field;
 mod file;
@@ -16,6 +17,7 @@ mod reader;
 mod records;
 pub mod settings;
 mod source;
+mod targets;
 pub mod units;
 mod validate;
 pub mod values;

@@ -43,10 +43,23 @@ pub struct Settings {
     pub drain: DrainSettings,
     /// Health and status; `None` if switched off.
     pub admin: Option<SocketAddr>,
+    /// Where orders are taken.
+    pub control: ControlSocket,
     /// How to speak.
     pub log: LogSettings,
     /// Where the records of connections go.
     pub access: AccessSettings,
+}
+
+/// Where orders are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// `control.sock` in the directory that the service manager made for us, if it made one.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// Here.
+    At(PathBuf),
 }
 
 /// What carries TLS to clients; to them both are the same.
@@ -157,6 +170,8 @@ pub struct RouteSettings {
     pub compression: Compression,
     /// At least one, ids unique.
     pub backends: Vec<BackendSettings>,
+    /// What becomes of the tunnels of a backend that was removed or is down.
+    pub lost_backends: LostBackends,
     /// Each connection to a backend begins with a PROXY header, version 2.
     pub send_proxy: bool,
     /// Backends are told of the client by `Forwarded` (RFC 7239) as well.
@@ -167,6 +182,17 @@ pub struct RouteSettings {
     pub response_headers: HeaderRules,
     /// What each session is held to.
     pub terms: Arc<Terms>,
+}
+
+/// What becomes of the tunnels of a backend that was removed or is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostBackends {
+    /// They go on as long as they can.
+    Keep,
+    /// They are closed, as in a drain.
+    Drain,
+    /// The same, if it is still lost after this time.
+    CloseAfter(Duration),
 }
 
 /// Changes to a head; names that frame a message or belong to the handshake are not among them.
@@ -238,8 +264,12 @@ pub struct Timeouts {
 /// How tunnels are closed when the process leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainSettings {
+    /// How long all goes on but readiness, so that a balancer notices; `None`: no time at all.
+    pub delay: Option<Duration>,
     /// Closes are spread evenly over this time.
     pub window: Duration,
+    /// Most closes a second; where the window is too short for it, it is made longer.
+    pub rate: Option<NonZeroU32>,
     /// Whatever is left is cut at this time; longer than the window.
     pub deadline: Duration,
 }

@@ -5,6 +5,10 @@ use std::fmt;
 use super::Breach;
 use super::header::{CONTROL_PAYLOAD_MAX, unmask};
 
+/// Longest reason in a Close frame, in bytes: a control frame holds 125, and its code takes two
+/// (RFC 6455 5.5).
+pub const CLOSE_REASON_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
+
 /// A status code that may stand in a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CloseCode(u16);

@@ -33,6 +33,10 @@ pub enum End {
     Lifetime,
     /// The proxy is leaving and asked both sides to go.
     Drained,
+    /// An operator asked both sides to go.
+    Killed,
+    /// Its backend was removed or is down, and the route does not keep such tunnels.
+    Rebalanced,
     /// The proxy cut the session.
     Aborted,
 }
@@ -53,6 +57,8 @@ impl End {
             Self::WriteTrickle(_) => "write_trickle",
             Self::Lifetime => "lifetime",
             Self::Drained => "drained",
+            Self::Killed => "killed",
+            Self::Rebalanced => "rebalanced",
             Self::Aborted => "aborted",
         }
     }
@@ -67,7 +73,12 @@ impl End {
             | Self::HeartbeatLost(side)
             | Self::WriteStall(side)
             | Self::WriteTrickle(side) => side.slug(),
-            Self::Idle | Self::Lifetime | Self::Drained | Self::Aborted => "tidegate",
+            Self::Idle
+            | Self::Lifetime
+            | Self::Drained
+            | Self::Killed
+            | Self::Rebalanced
+            | Self::Aborted => "tidegate",
         }
     }
 
@@ -81,12 +92,14 @@ impl End {
             Self::WriteStall(_) => Some("limits.write_stall"),
             Self::WriteTrickle(_) => Some("limits.write_trickle"),
             Self::Lifetime => Some("limits.lifetime"),
+            Self::Rebalanced => Some("route.lost_backends"),
             Self::ClientClosed
             | Self::BackendClosed
             | Self::ClientGone
             | Self::BackendGone
             | Self::Breach(..)
             | Self::Drained
+            | Self::Killed
             | Self::Aborted => None,
         }
     }
@@ -108,6 +121,8 @@ impl End {
             | Self::BackendGone
             | Self::Breach(..)
             | Self::Drained
+            | Self::Killed
+            | Self::Rebalanced
             | Self::Aborted => None,
         }
     }
@@ -120,7 +135,9 @@ impl End {
             (Self::WriteStall(Side::Client) | Self::WriteTrickle(Side::Client), Side::Client) => {
                 Some(CloseCode::TRY_AGAIN_LATER)
             }
-            (Self::Drained, Side::Client) => Some(terms.drain_code),
+            (Self::Drained | Self::Killed | Self::Rebalanced, Side::Client) => {
+                Some(terms.drain_code)
+            }
             (Self::Lifetime, Side::Client) => Some(CloseCode::SERVICE_RESTART),
             (Self::Idle | Self::HeartbeatLost(Side::Client), Side::Client) => {
                 Some(CloseCode::GOING_AWAY)
@@ -143,7 +160,9 @@ impl End {
                 | Self::Idle
                 | Self::HeartbeatLost(_)
                 | Self::Lifetime
-                | Self::Drained,
+                | Self::Drained
+                | Self::Killed
+                | Self::Rebalanced,
                 Side::Backend,
             ) => Some(CloseCode::GOING_AWAY),
             (Self::ClientGone, Side::Client)
@@ -152,8 +171,8 @@ impl End {
         }
     }
 
-    /// The words beside the code; fixed, nothing from configuration or peers.
-    pub(super) fn reason_to(self, to: Side) -> &'static str {
+    /// The words beside the code; nothing from peers.
+    pub(super) fn reason_to(self, to: Side, terms: &Terms) -> &str {
         match self {
             Self::Over(at_fault, _) | Self::Breach(at_fault, _) if at_fault != to => {
                 "the other side failed"
@@ -169,7 +188,10 @@ impl End {
             }
             Self::WriteStall(_) | Self::WriteTrickle(_) => "too slow to read",
             Self::Lifetime => "the session is old; connect again",
-            Self::Drained => "the service restarts",
+            Self::Drained | Self::Killed | Self::Rebalanced if to == Side::Client => {
+                &terms.drain_reason
+            }
+            Self::Drained | Self::Killed | Self::Rebalanced => "",
             Self::ClientClosed | Self::BackendClosed | Self::Aborted => "",
         }
     }
@@ -205,13 +227,15 @@ mod tests {
             (End::WriteTrickle(Client), Some(1013), Some(1001)),
             (End::WriteTrickle(Backend), Some(1011), Some(1001)),
             (End::Drained, Some(1012), Some(1001)),
+            (End::Killed, Some(1012), Some(1001)),
+            (End::Rebalanced, Some(1012), Some(1001)),
             (End::Aborted, None, None),
         ] {
             let code = |to| end.code_to(to, &terms()).map(CloseCode::get);
             let codes = (code(Client), code(Backend));
             assert_eq!(codes, (to_client, to_backend), "{end:?}");
             for side in Side::BOTH {
-                assert!(end.reason_to(side).len() <= 123);
+                assert!(end.reason_to(side, &terms()).len() <= 123);
             }
         }
     }
@@ -242,6 +266,8 @@ mod tests {
             End::WriteTrickle(Client),
             End::WriteTrickle(Backend),
             End::Drained,
+            End::Killed,
+            End::Rebalanced,
             End::Aborted,
         ] {
             assert!(told.insert((end.by(), end.slug())), "{end:?}");

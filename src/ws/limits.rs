@@ -1,6 +1,7 @@
 //! What a session is held to.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Side;
@@ -33,6 +34,8 @@ pub struct Terms {
     pub write_trickle: Option<NonZeroU64>,
     /// The code a draining proxy closes its clients with.
     pub drain_code: CloseCode,
+    /// And the words beside it; at most [`CLOSE_REASON_MAX`](super::CLOSE_REASON_MAX) bytes.
+    pub drain_reason: Arc<str>,
 }
 
 /// What one side's frames are held to; `None`: no limit.
@@ -167,6 +170,7 @@ impl Default for Terms {
             write_stall: Duration::from_secs(30),
             write_trickle: NonZeroU64::new(100),
             drain_code: CloseCode::SERVICE_RESTART,
+            drain_reason: "the service restarts".into(),
         }
     }
 }

@@ -28,7 +28,7 @@ mod tally;
 mod sample;
 
 pub use breach::Breach;
-pub use close::CloseCode;
+pub use close::{CLOSE_REASON_MAX, CloseCode};
 pub use cut::{Cut, Run, Token, Watch};
 pub use end::End;
 pub use header::{ControlFrame, Header, OpCode};

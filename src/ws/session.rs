@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clocks::{Alarm, Clocks};
+use super::close::CloseCode;
 use super::cut::Token;
 use super::end::End;
 use super::header::ControlFrame;
@@ -141,7 +142,17 @@ impl Session {
 
     /// The proxy leaves: both sides get their Close at the next boundary.
     pub fn drain(&mut self, now: Moment) {
-        self.conclude(End::Drained, now);
+        self.leave(End::Drained, None, now);
+    }
+
+    /// Both sides get their Close at the next boundary; the client with these words, or those of
+    /// its terms.
+    pub fn leave(&mut self, end: End, words: Option<&(CloseCode, Arc<str>)>, now: Moment) {
+        if let (None, Some((code, reason))) = (self.end, words) {
+            let (drain_code, drain_reason) = (*code, reason.clone());
+            self.terms = Arc::new(Terms { drain_code, drain_reason, ..(*self.terms).clone() });
+        }
+        self.conclude(end, now);
     }
 
     /// Cuts both sides at once.
@@ -309,8 +320,9 @@ impl Session {
     }
 
     fn close(&mut self, to: Side, farewell: Farewell, entropy: &mut impl Entropy) -> ControlFrame {
+        let terms = &self.terms;
         let (code, reason) = match (farewell, self.end) {
-            (Farewell::End, Some(end)) => (end.code_to(to, &self.terms), end.reason_to(to)),
+            (Farewell::End, Some(end)) => (end.code_to(to, terms), end.reason_to(to, terms)),
             (Farewell::End, None) => (None, ""),
             (Farewell::Answer(code), _) => (code, ""),
         };

@@ -1,4 +1,4 @@
-//! What was written of the doors: `[[listener]]`, `[[certificate]]`, `[admin]`.
+//! What was written of the doors: `[[listener]]`, `[[certificate]]`, `[admin]`, `[control]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use crate::config::address::AdminAddress;
 use crate::config::fault::Place;
 use crate::config::kinds::{Label, OrOff, RequestPath};
 use crate::config::reader::{Given, Table};
+use crate::config::targets::SocketAt;
 
 /// `[[listener]]`
 pub(in crate::config) struct ListenerTable {
@@ -31,6 +32,11 @@ pub(in crate::config) struct AdminTable {
     pub(in crate::config) address: Given<AdminAddress>,
     pub(in crate::config) enabled: Given<bool>,
     pub(in crate::config) public: Given<bool>,
+}
+
+/// `[control]`
+pub(in crate::config) struct ControlTable {
+    pub(in crate::config) socket: Given<SocketAt>,
 }
 
 pub(super) fn listener(table: &mut Table<'_, '_, '_>) -> ListenerTable {
@@ -65,4 +71,8 @@ pub(super) fn admin(table: &mut Table<'_, '_, '_>) -> AdminTable {
         enabled: table.get("enabled"),
         public: table.get("public"),
     }
+}
+
+pub(super) fn control(table: &mut Table<'_, '_, '_>) -> ControlTable {
+    ControlTable { socket: table.get("socket") }
 }

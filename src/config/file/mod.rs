@@ -7,7 +7,7 @@ mod process;
 mod route;
 
 pub(super) use self::limits::{Bucket, HeartbeatKeys, HeartbeatTable, LimitsTable, Most, SideKeys};
-pub(super) use self::listener::{AdminTable, CertificateTable, ListenerTable};
+pub(super) use self::listener::{AdminTable, CertificateTable, ControlTable, ListenerTable};
 pub(super) use self::process::{
     AccessTable, CapsTable, ClientKeyTable, DrainTable, LogTable, ServerTable, TimeoutsTable,
     TrustedProxiesTable,
@@ -35,6 +35,7 @@ pub(super) struct ConfigFile {
     pub(super) client_key: ClientKeyTable,
     pub(super) drain: DrainTable,
     pub(super) admin: AdminTable,
+    pub(super) control: ControlTable,
     pub(super) log: LogTable,
     pub(super) access: AccessTable,
     pub(super) trusted_proxies: TrustedProxiesTable,
@@ -55,6 +56,7 @@ impl ConfigFile {
             client_key: file.table("client_key", process::client_key),
             drain: file.table("drain", process::drain),
             admin: file.table("admin", listener::admin),
+            control: file.table("control", listener::control),
             log: file.table("log", process::log),
             access: file.table("access", process::access),
             trusted_proxies: file.table("trusted_proxies", process::trusted_proxies),

@@ -4,10 +4,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::config::kinds::{Always, Bits, OrAuto, Parameter, RecordsTo};
+use crate::config::farewell::CloseReason;
+use crate::config::kinds::{Always, Bits, OrAuto, OrOff, Parameter};
 use crate::config::network::Network;
 use crate::config::reader::{At, Given, Table};
 use crate::config::settings::{ForwardedHeader, LogFormat, TlsStreamKind};
+use crate::config::targets::RecordsTo;
 use crate::config::units::PerSecond;
 use crate::ws::CloseCode;
 
@@ -51,9 +53,12 @@ pub(in crate::config) struct ClientKeyTable {
 
 /// `[drain]`
 pub(in crate::config) struct DrainTable {
+    pub(in crate::config) delay: Given<OrOff<Duration>>,
     pub(in crate::config) window: Given<Duration>,
     pub(in crate::config) deadline: Given<Duration>,
+    pub(in crate::config) rate: Given<OrOff<PerSecond>>,
     pub(in crate::config) code: Given<CloseCode>,
+    pub(in crate::config) reason: Given<CloseReason>,
 }
 
 /// `[log]`
@@ -106,9 +111,12 @@ pub(super) fn client_key(table: &mut Table<'_, '_, '_>) -> ClientKeyTable {
 
 pub(super) fn drain(table: &mut Table<'_, '_, '_>) -> DrainTable {
     DrainTable {
+        delay: table.get("delay"),
         window: table.get("window"),
+        rate: table.get("rate"),
         deadline: table.get("deadline"),
         code: table.get("code"),
+        reason: table.get("reason"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use toml::de::DeValue;
 
 use super::limits::{HeartbeatTable, LimitsTable, heartbeat, limits};
+use crate::config::farewell::Lost;
 use crate::config::fault::Place;
 use crate::config::field::{Field, FieldName};
 use crate::config::findings::Findings;
@@ -24,6 +25,7 @@ pub(in crate::config) struct RouteTable {
     pub(in crate::config) name: Given<Label>,
     pub(in crate::config) origins: Given<Vec<At<OriginRule>>>,
     pub(in crate::config) backends: Given<Vec<At<BackendItem>>>,
+    pub(in crate::config) lost_backends: Given<Lost>,
     pub(in crate::config) http: Given<bool>,
     pub(in crate::config) tunnels: Given<OrOff<NonZeroU32>>,
     pub(in crate::config) compression: Given<Compression>,
@@ -62,6 +64,7 @@ pub(super) fn route(table: &mut Table<'_, '_, '_>) -> RouteTable {
         name,
         origins: table.require("origins", RULES, origins),
         backends: table.require("backends", BACKENDS, backends),
+        lost_backends: table.get("lost_backends"),
         http: table.get("http"),
         tunnels: table.get("tunnels"),
         compression: table.get("compression"),

@@ -1,6 +1,7 @@
 //! Listeners and the admin listener.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::Addresses;
@@ -12,7 +13,8 @@ use crate::config::file::{ConfigFile, ListenerTable, RouteTable};
 use crate::config::findings::Findings;
 use crate::config::kinds::{Label, RequestPath};
 use crate::config::reader::{At, Given};
-use crate::config::settings::ListenerSettings;
+use crate::config::settings::{ControlSocket, ListenerSettings};
+use crate::config::targets::SocketAt;
 
 /// Where clients come in.
 pub(super) fn listeners(
@@ -151,3 +153,12 @@ fn clash(address: SocketAddr, other: SocketAddr, holder: &Place) -> Complaint {
 }
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
+
+/// Where orders are taken.
+pub(super) fn control(file: &ConfigFile, folder: &Path) -> ControlSocket {
+    match file.control.socket.value() {
+        Some(SocketAt(ControlSocket::At(path))) => ControlSocket::At(folder.join(path)),
+        Some(SocketAt(other)) => other.clone(),
+        None => ControlSocket::Auto,
+    }
+}

@@ -49,6 +49,7 @@ pub(super) fn validate(file: &ConfigFile, folder: &Path, findings: &mut Findings
         timeouts: process::timeouts(file),
         drain: process::drain(file, findings),
         admin,
+        control: listeners::control(file, folder),
         log: process::log(file),
         access: process::access(file, folder, findings),
     }

@@ -7,11 +7,12 @@ use super::value_or;
 use crate::config::fault::Complaint;
 use crate::config::file::ConfigFile;
 use crate::config::findings::Findings;
-use crate::config::kinds::RecordsTo;
+use crate::config::kinds::OrOff;
 use crate::config::reader::{At, Given};
 use crate::config::settings::{
     AccessSettings, AccessTarget, DrainSettings, LogFormat, LogSettings, Timeouts,
 };
+use crate::config::targets::RecordsTo;
 use crate::config::units::show_duration;
 
 /// How long before the tunnel.
@@ -31,7 +32,9 @@ pub(super) fn timeouts(file: &ConfigFile) -> Timeouts {
 pub(super) fn drain(file: &ConfigFile, findings: &mut Findings<'_>) -> DrainSettings {
     let given = &file.drain;
     let drain = DrainSettings {
+        delay: value_or(&given.delay, OrOff(None)).0,
         window: value_or(&given.window, Duration::from_secs(10)),
+        rate: value_or(&given.rate, OrOff(None)).0.map(|rate| rate.0),
         deadline: value_or(&given.deadline, Duration::from_secs(30)),
     };
     let faulty = given.window.is_faulty() || given.deadline.is_faulty();

@@ -9,13 +9,14 @@ use super::headers::headers;
 use super::names::Names;
 use super::terms::terms;
 use super::{count, value_or};
+use crate::config::farewell::Lost;
 use crate::config::fault::{Complaint, Place};
 use crate::config::file::{BackendItem, ConfigFile, RouteTable};
 use crate::config::findings::Findings;
 use crate::config::kinds::{Label, OrOff};
 use crate::config::origin::{OriginRule, RULES};
 use crate::config::reader::{At, Given};
-use crate::config::settings::{BackendSettings, Compression, RouteSettings};
+use crate::config::settings::{BackendSettings, Compression, LostBackends, RouteSettings};
 use crate::config::values::{HostPattern, PathPrefix};
 use crate::ws::Terms;
 
@@ -84,6 +85,7 @@ impl<'f> Routes<'f> {
             tunnels: value_or(&route.tunnels, OrOff(None)).0.map(count),
             compression: value_or(&route.compression, Compression::Inspect),
             backends,
+            lost_backends: value_or(&route.lost_backends, Lost(LostBackends::Keep)).0,
             send_proxy: value_or(&route.proxy_protocol, false),
             send_forwarded: value_or(&route.forwarded, false),
             request_headers,

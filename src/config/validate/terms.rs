@@ -46,6 +46,7 @@ pub(super) fn terms(
         write_stall: value_or(limits.pick(|table| &table.write_stall), standard.write_stall),
         write_trickle: trickle.map_or(standard.write_trickle, |rate| rate.0.map(|rate| rate.0)),
         drain_code: value_or(&file.drain.code, standard.drain_code),
+        drain_reason: file.drain.reason.value().map_or(standard.drain_reason, |r| r.0.clone()),
     };
     patience_for_something(file, &heartbeat, findings);
     let route = route.map(|route| &route.place);

@@ -98,6 +98,8 @@ pub fn ended(end: End) -> usize {
         End::Aborted => 11,
         End::WriteTrickle(Side::Client) => 12,
         End::WriteTrickle(Side::Backend) => 13,
+        End::Killed => 14,
+        End::Rebalanced => 15,
         End::Over(side, rule) => of(side, offence(Offence::Over(rule))),
         End::Breach(side, breach) => of(side, offence(Offence::Breach(breach))),
     }
@@ -210,7 +212,7 @@ const REFUSALS: [Refusal; 25] = [
     Refusal::BackendRefused(hyper::StatusCode::FORBIDDEN),
 ];
 
-const PLAIN_ENDS: [End; 14] = [
+const PLAIN_ENDS: [End; 16] = [
     End::ClientClosed,
     End::BackendClosed,
     End::ClientGone,
@@ -225,6 +227,8 @@ const PLAIN_ENDS: [End; 14] = [
     End::Aborted,
     End::WriteTrickle(Side::Client),
     End::WriteTrickle(Side::Backend),
+    End::Killed,
+    End::Rebalanced,
 ];
 
 const CODE_LABELS: [&str; 16] = [

@@ -1,0 +1,191 @@
+//! What `tidegate ctl` asks and a running tidegate answers, over a Unix socket. The client sends one
+//! [`Request`] as a line of JSON; each line of the reply is an [`Answer`], and the reply ends with
+//! the connection. Names stay as they are: scripts read them.
+
+mod answer;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use answer::{
+    Answer, Change, ChangedKey, Drained, Effective, EffectiveKey, Explained, Fault, FaultKind,
+    Frame, Killed, LogLevel, Reloaded, SessionDetail, SessionRow, Sessions, Step, Weighed,
+};
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How it is: what `/status.json` says.
+    Status,
+    /// The open tunnels: [`Sessions`].
+    Sessions {
+        /// Which.
+        of: Selection,
+    },
+    /// One tunnel: [`SessionDetail`].
+    Session {
+        /// Its number.
+        session: u64,
+    },
+    /// Closes tunnels at once: [`Killed`].
+    Kill {
+        /// Which; everything only with `all`.
+        of: Selection,
+        /// Everything is really meant.
+        all: bool,
+        /// What they are told; by default 1008.
+        words: Words,
+    },
+    /// Closes tunnels one by one, and keeps new ones away from a backend, a route or, with `all`,
+    /// from everything: [`Drained`], once it is over if `wait`, at once if not.
+    Drain {
+        /// Which.
+        of: Selection,
+        /// Everything is really meant.
+        all: bool,
+        /// How fast; by default as in `[drain]`.
+        pace: Pace,
+        /// What they are told; by default as in `[drain]`.
+        words: Words,
+        /// Answer when it is over.
+        wait: bool,
+    },
+    /// Lets new tunnels in again where a drain kept them away: [`Place`].
+    Undrain {
+        /// Where.
+        place: Place,
+    },
+    /// Another share of the clients for a backend, until the file says otherwise: [`Weighed`].
+    Weight {
+        /// Its id.
+        backend: String,
+        /// Of one route only.
+        route: Option<String>,
+        /// `None`: as in the file.
+        weight: Option<u32>,
+    },
+    /// The headers of frames as they pass: a [`Frame`] each, until the tunnel ends.
+    Tail {
+        /// Number of the tunnel.
+        session: u64,
+    },
+    /// What would happen to a handshake: [`Explained`].
+    Explain {
+        /// `wss://chat.example.com/ws`
+        url: String,
+        /// Its `Origin`.
+        origin: Option<String>,
+        /// Whom it is from, an IP address.
+        address: Option<String>,
+    },
+    /// Reads the configuration again: [`Reloaded`].
+    Reload,
+    /// What a reload would change: [`Reloaded`], with the generation in force.
+    Diff {
+        /// Path of the file the text is from; certificates are looked for beside it.
+        path: String,
+        /// The whole file.
+        text: String,
+    },
+    /// The configuration in force: [`Effective`].
+    Config,
+    /// How much is logged: [`LogLevel`].
+    LogLevel {
+        /// `None`: only tell.
+        level: Option<String>,
+    },
+}
+
+/// Some of the open tunnels: those to which all that is given applies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Selection {
+    /// By number; empty: any.
+    pub sessions: Vec<u64>,
+    /// Of one client, as its key is written: `192.0.2.1`, `2001:db8::/64`; an address will do.
+    pub client: Option<String>,
+    /// Of one route.
+    pub route: Option<String>,
+    /// To one backend.
+    pub backend: Option<String>,
+    /// Older than so many milliseconds.
+    pub older_ms: Option<u64>,
+}
+
+/// What a closed tunnel's client is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Words {
+    /// Close code (RFC 6455 7.4).
+    pub code: Option<u16>,
+    /// At most 123 bytes.
+    pub reason: Option<String>,
+}
+
+/// How fast tunnels are closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pace {
+    /// The closes are spread over this time.
+    pub window_ms: Option<u64>,
+    /// Most closes a second; the window becomes as long as that takes.
+    pub per_second: Option<u32>,
+    /// What is left by then is cut.
+    pub deadline_ms: Option<u64>,
+}
+
+/// Where new tunnels are kept away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Everywhere.
+    All,
+    /// On a route.
+    Route(String),
+    /// From a backend, on whatever routes.
+    Backend(String),
+}
+
+/// One line, with its end.
+pub fn line(value: &impl Serialize) -> Vec<u8> {
+    // Nothing here has keys that are no text, which is all that can fail.
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// What a line says.
+pub fn read<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(line).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_is_read_as_it_was_written() {
+        let all = [
+            Request::Status,
+            Request::Sessions {
+                of: Selection { client: Some("::1".into()), ..Default::default() },
+            },
+            Request::Undrain { place: Place::Route("chat".into()) },
+            Request::Weight { backend: "a".into(), route: None, weight: Some(3) },
+        ];
+        for request in all {
+            assert_eq!(read::<Request>(&line(&request)), Ok(request));
+        }
+        assert!(read::<Request>(br#"{"ask":"sessions","of":{"clint":"::1"}}"#).is_err());
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let fault = Fault::new(FaultKind::NotFound, "no tunnel 7");
+        let text = String::from_utf8(line(&Answer::<Killed>::Fault(fault))).unwrap();
+        assert_eq!(text, "{\"fault\":{\"kind\":\"not_found\",\"message\":\"no tunnel 7\"}}\n");
+        let done = read::<Answer<Killed>>(br#"{"ok":{"sessions":2}}"#);
+        assert_eq!(done, Ok(Answer::Ok(Killed { sessions: 2 })));
+    }
+}
