@@ -39,6 +39,7 @@ mod http;
 mod lifetime;
 mod limits;
 mod metrics;
+mod operator;
 mod origin;
 mod paused;
 mod peers;
