@@ -15,6 +15,7 @@ mod lifecycle;
 mod live;
 mod registry;
 mod reload;
+mod report;
 mod session;
 pub mod signals;
 mod status;
@@ -37,7 +38,7 @@ use crate::config::Later;
 use crate::config::settings::Settings;
 use crate::observe::AccessLog;
 
-pub use self::reload::Source;
+pub use self::reload::{Source, preview};
 
 /// Why the process could not begin to serve.
 #[derive(Debug)]
@@ -60,7 +61,10 @@ pub async fn run(
         loop {
             select! {
                 signal = signals.recv() => match signal {
-                    Some(Signal::Reload) => reload::reload(&gate, &mut doors, &source).await,
+                    Some(Signal::Reload) => {
+                        // Told of already.
+                        let _ = reload::reload(&gate, &mut doors, &source).await;
+                    }
                     Some(Signal::Stop) | None => break,
                 },
                 _ = sweep.tick() => {
@@ -101,6 +105,7 @@ fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>,
     let listeners = generation.settings.listeners.clone();
     let admin_address = generation.settings.admin;
     let room = generation.room;
+    let fingerprint = generation.settings.written.fingerprint().map(str::to_owned);
     let mut doors = Doors::default();
     let machine = |fault: crate::accept::BindFault| StartFault::Machine(fault.to_string());
     let bound = doors.bind(&listeners).map_err(machine)?;
@@ -117,6 +122,7 @@ fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>,
         connections_max = room.connections,
         tunnels_max = room.tunnels,
         descriptors,
+        config_sha256 = fingerprint,
         "serving"
     );
     systemd::ready(&reload::status(&gate));
