@@ -22,6 +22,16 @@ pub enum Takes {
 }
 
 impl Takes {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::AtOnce,
+        Self::Connections,
+        Self::Requests,
+        Self::Tunnels,
+        Self::Drain,
+        Self::Restart,
+    ];
+
     /// For a table, in a word or two.
     pub fn words(self) -> &'static str {
         match self {
@@ -34,16 +44,23 @@ impl Takes {
         }
     }
 
-    fn sentence(self) -> &'static str {
+    /// What becomes of the tunnels that are open, and of those to come.
+    pub fn sentence(self) -> &'static str {
         match self {
             Self::AtOnce => "takes effect at once; open tunnels go on",
-            Self::Connections => "holds for connections from now on; open tunnels go on",
-            Self::Requests => {
-                "holds for requests from now on, on open connections as well; open tunnels keep \
-                 what they began with"
+            Self::Connections => {
+                "holds for connections that come after the reload; open tunnels go on"
             }
-            Self::Tunnels => "holds for tunnels from now on; open ones keep what they began with",
-            Self::Drain => "holds for the next drain, of all tunnels that are open then",
+            Self::Requests => {
+                "holds for requests that come after the reload, on open connections as well; open \
+                 tunnels keep what they began with"
+            }
+            Self::Tunnels => {
+                "holds for tunnels that begin after the reload; open ones keep what they began with"
+            }
+            Self::Drain => {
+                "holds when tunnels are drained the next time, for all that are open then"
+            }
             Self::Restart => "takes a restart; until then the old value holds",
         }
     }
@@ -111,19 +128,19 @@ pub(super) fn of_lost_backend(lost: LostBackends, drain: &DrainSettings) -> Stri
     format!("no new tunnel is led there; {fate}")
 }
 
-pub(super) const LISTENER_ADDED: &str = "clients may come in there from now on";
+pub(super) const LISTENER_ADDED: &str = "clients may come in there after the reload";
 pub(super) const LISTENER_REMOVED: &str =
-    "nobody comes in there any more; tunnels that came in by it go on";
+    "nobody comes in there after the reload; tunnels that came in by it go on";
 pub(super) const CERTIFICATE: &str =
-    "TLS handshakes from now on choose among the new certificates; open connections go on";
+    "TLS handshakes after the reload choose among the new certificates; open connections go on";
 pub(super) const ROUTE_ADDED: &str =
-    "requests are led there from now on, on open connections as well";
+    "requests are led there after the reload, on open connections as well";
 pub(super) const ROUTE_REMOVED: &str =
     "requests for it are answered 404, or by another route that matches; its tunnels go on";
 pub(super) const BACKEND_ADDED: &str =
-    "it takes its share of the tunnels from now on; open ones stay where they are";
+    "it takes its share of the tunnels to come; open ones stay where they are";
 pub(super) const BACKEND_CHANGED: &str =
-    "tunnels from now on are led by the new value; open ones stay where they are";
+    "tunnels to come are led by the new value; open ones stay where they are";
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ mod inquiry;
 pub mod journey;
 mod lifecycle;
 mod live;
+mod memory;
 mod registry;
 mod reload;
 mod report;
@@ -92,6 +93,14 @@ pub fn check(settings: Settings) -> Result<(), StartFault> {
         .map_err(StartFault::Settings)
 }
 
+/// What an operator should know of a configuration that is good.
+pub fn warnings(settings: &Settings) -> Vec<String> {
+    let descriptors = descriptors::raise_limit();
+    let room = descriptors::room(&settings.caps, settings.listeners.len(), descriptors);
+    let memory = room.ok().and_then(|room| memory::too_little(&room, memory::limit()));
+    memory.into_iter().collect()
+}
+
 type Started<A> = (Arc<Gate>, Doors, A);
 
 fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>, StartFault> {
@@ -125,6 +134,9 @@ fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>,
         config_sha256 = fingerprint,
         "serving"
     );
+    for warning in warnings(&gate.generation().settings) {
+        warn!("{warning}");
+    }
     systemd::ready(&reload::status(&gate));
     let admin = async {
         match admin {

@@ -128,7 +128,7 @@ fn what_becomes_of_tunnels_is_told() {
     assert!(effect("workers = 3", "workers = 4").contains("takes a restart"));
     assert!(effect("socket = \"/run/x/", "socket = \"/run/y/").contains("takes a restart"));
     assert!(effect("\"26h\"", "\"27h\"").contains("open ones keep what they began with"));
-    assert!(effect("deadline = \"40s\"", "deadline = \"50s\"").contains("next drain"));
+    assert!(effect("deadline = \"40s\"", "deadline = \"50s\"").contains("drained the next time"));
     let gone = effect(", \"[2001:db8::1]:9002\"", "");
     assert!(gone.contains("still open after 10m are closed over 20s"), "{gone}");
     let keep = changes(
