@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tidegate::config::{Faults, Settings};
-use tidegate::run::{Source, StartFault, check, run, signals};
+use tidegate::run::{Source, StartFault, check, run, signals, warnings};
 use tidegate::{demo, observe};
 use tikv_jemalloc_ctl::{Access, AsName, background_thread};
 use tikv_jemallocator::Jemalloc;
@@ -105,9 +105,13 @@ fn judge(config: PathBuf) -> ExitCode {
         Err(faults) => return refuse(&faults.to_string()),
     };
     let (listeners, routes) = (settings.listeners.len(), settings.routes.len());
+    let warnings = warnings(&settings);
     match check(settings) {
         Ok(()) => {
             let name = config.display();
+            for warning in warnings {
+                let _ = writeln!(io::stderr(), "{name}: warning: {warning}");
+            }
             let good = format!("{name}: good: {listeners} listener(s), {routes} route(s)");
             // The exit code says the same to whoever closed the pipe.
             let _ = writeln!(io::stdout(), "{good}");

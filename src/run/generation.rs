@@ -82,15 +82,7 @@ impl Generation {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Self, Vec<Later>> {
-        let mut faults = Vec::new();
-        let listeners = settings.listeners.len();
-        let room =
-            room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
-        faults.extend(settings.records_refused());
-        let tls = terminator(&settings, ticketer).map_err(|more| faults.extend(more)).ok();
-        let (Some(room), Some(tls), true) = (room, tls, faults.is_empty()) else {
-            return Err(faults);
-        };
+        let (room, tls) = Self::judge(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.forget_unused();
         let mut routes = RouteTable::default();
@@ -114,6 +106,25 @@ impl Generation {
         let listener_counts =
             settings.listeners.iter().map(|listener| metrics.listener(&listener.name)).collect();
         Ok(Self { number, settings, room, tls, routes, route_list, rate, metrics, listener_counts })
+    }
+
+    /// All that may fail: whether the caps fit under this limit of descriptors, and certificates
+    /// and all else outside the file are as they must be. Changes nothing.
+    pub fn judge(
+        settings: &Settings,
+        ticketer: &Arc<dyn ProducesTickets>,
+        descriptors: usize,
+    ) -> Result<(Room, Option<TlsTerminator>), Vec<Later>> {
+        let mut faults = Vec::new();
+        let listeners = settings.listeners.len();
+        let room =
+            room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
+        faults.extend(settings.records_refused());
+        let tls = terminator(settings, ticketer).map_err(|more| faults.extend(more)).ok();
+        match (room, tls, faults.is_empty()) {
+            (Some(room), Some(tls), true) => Ok((room, tls)),
+            (_, _, _) => Err(faults),
+        }
     }
 
     /// The listener behind a door, unless it was removed.

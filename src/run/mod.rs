@@ -16,8 +16,10 @@ mod lifecycle;
 mod live;
 mod lookup;
 mod lost;
+mod memory;
 mod registry;
 mod reload;
+mod report;
 mod session;
 pub mod signals;
 mod status;
@@ -43,7 +45,7 @@ use crate::config::settings::Settings;
 use crate::observe::AccessLog;
 use crate::ws::End;
 
-pub use self::reload::Source;
+pub use self::reload::{Source, preview};
 
 /// Why the process could not begin to serve.
 #[derive(Debug)]
@@ -67,7 +69,10 @@ pub async fn run(
         loop {
             select! {
                 signal = signals.recv() => match signal {
-                    Some(Signal::Reload) => drop(reload::reload(&gate, &mut doors, &source).await),
+                    Some(Signal::Reload) => {
+                        // Told of already.
+                        let _ = reload::reload(&gate, &mut doors, &source).await;
+                    }
                     Some(Signal::Stop) | None => break,
                 },
                 Some(ask) = asked.recv() => {
@@ -100,6 +105,14 @@ pub fn check(settings: Settings) -> Result<(), StartFault> {
         .map_err(StartFault::Settings)
 }
 
+/// What an operator should know of a configuration that is good.
+pub fn warnings(settings: &Settings) -> Vec<String> {
+    let descriptors = descriptors::raise_limit();
+    let room = descriptors::room(&settings.caps, settings.listeners.len(), descriptors);
+    let memory = room.ok().and_then(|room| memory::too_little(&room, memory::limit()));
+    memory.into_iter().collect()
+}
+
 type Started<A> = (Arc<Gate>, Doors, A);
 
 fn start(
@@ -116,6 +129,7 @@ fn start(
     let listeners = generation.settings.listeners.clone();
     let admin_address = generation.settings.admin;
     let room = generation.room;
+    let fingerprint = generation.settings.written.fingerprint().map(str::to_owned);
     let mut doors = Doors::default();
     let machine = |fault: crate::accept::BindFault| StartFault::Machine(fault.to_string());
     let bound = doors.bind(&listeners).map_err(machine)?;
@@ -136,8 +150,12 @@ fn start(
         connections_max = room.connections,
         tunnels_max = room.tunnels,
         descriptors,
+        config_sha256 = fingerprint,
         "serving"
     );
+    for warning in warnings(&gate.generation().settings) {
+        warn!("{warning}");
+    }
     systemd::ready(&reload::status(&gate));
     let lost = lost::look_after(gate.clone());
     let beside = async {
