@@ -108,17 +108,25 @@ async fn the_log_level_is_that_of_the_last_file() {
     };
     let gone = |r: &Record| r["event"] == "dropped" || r["end"] == "client_gone";
     let count = || stage.proxy.records().iter().filter(|r| gone(r)).count();
+    // A reload is told of before it makes all quiet.
+    let is_now = async |level: &str| {
+        let told = |status: &Value| {
+            status["reload"]["changes"][0]["keys"][0]["after"] == format!("\"{level}\"")
+        };
+        stage.proxy.status(level, told).await;
+    };
     leave(1).await;
     stage.proxy.nth_record("gone", 1, gone).await;
     assert_eq!(count(), 1);
 
     stage.proxy.reload_with("level = \"debug\"", "level = \"error\"").await;
+    is_now("error").await;
     leave(2).await;
     // Nor is a reload told of now; this one lets all be heard again.
     let config = stage.proxy.config();
     stage.proxy.rewrite(&config.replace("level = \"error\"", "level = \"debug\""));
     stage.proxy.signal(rustix::process::Signal::HUP);
-    stage.proxy.status("the third", |status| status["generation"] == 3).await;
+    is_now("debug").await;
     let reloads = stage.proxy.records();
     let told = |r: &&Record| r["message"].as_str().is_some_and(|text| text.starts_with("reloaded"));
     assert_eq!(reloads.iter().filter(told).count(), 1);
