@@ -18,6 +18,7 @@ mod lookup;
 mod lost;
 mod registry;
 mod reload;
+mod renewal;
 mod session;
 pub mod signals;
 mod status;
@@ -34,9 +35,10 @@ use tracing::{info, warn};
 
 use self::control::ReloadAsk;
 use self::doors::Doors;
-use self::gate::Gate;
+use self::gate::{Gate, wall};
 use self::generation::Generation;
 use self::lifecycle::{Course, Phase, drain};
+use self::renewal::Renewal;
 use self::signals::Signal;
 use crate::config::Later;
 use crate::config::settings::Settings;
@@ -63,6 +65,8 @@ pub async fn run(
     let (reloads, mut asked) = mpsc::channel(RELOADS_MAX);
     let (gate, mut doors, beside) = start(settings, reloads)?;
     let mut sweep = interval(SWEEP_EVERY);
+    let mut renewal = Renewal::new(&gate.generation());
+    reload::warn(&source, &gate.generation().warnings(wall()));
     let serving = async {
         loop {
             select! {
@@ -74,6 +78,7 @@ pub async fn run(
                     // Whoever asked may not wait.
                     let _ = ReloadAsk::send(ask, reload::reload(&gate, &mut doors, &source).await);
                 }
+                found = renewal.found(&gate) => renewal.take(found, &gate, &source),
                 _ = sweep.tick() => {
                     gate.generation().rate.sweep();
                     gate.watch.sweep();
@@ -91,12 +96,13 @@ pub async fn run(
     Ok(())
 }
 
-/// Judges a configuration as [`run`] would, but binds nothing.
-pub fn check(settings: Settings) -> Result<(), StartFault> {
+/// Judges a configuration as [`run`] would, but binds nothing. What is good may yet be worth a
+/// look.
+pub fn check(settings: Settings) -> Result<Vec<Later>, StartFault> {
     let ticketer =
         crate::accept::ticketer().map_err(|error| StartFault::Machine(error.to_string()))?;
     Generation::build(settings, None, &ticketer, descriptors::raise_limit())
-        .map(drop)
+        .map(|generation| generation.warnings(wall()))
         .map_err(StartFault::Settings)
 }
 

@@ -1,5 +1,6 @@
 //! How near the end of a certificate is, and from when on that is worth a word.
 
+use crate::config::Later;
 use crate::observe::metrics::CertificateState;
 use crate::observe::moment;
 
@@ -29,8 +30,13 @@ impl Step {
         STEPS.iter().find(due).map(|days| Self::Days(*days))
     }
 
-    /// The same for a person.
-    pub fn problem(self, state: &CertificateState, now: u64) -> String {
+    /// The same for a person, at its place in the configuration.
+    pub fn warning(self, state: &CertificateState, now: u64) -> Later {
+        let key = format!("certificate[{}].chain", state.index);
+        Later { key, problem: self.problem(state, now) }
+    }
+
+    fn problem(self, state: &CertificateState, now: u64) -> String {
         let name = if state.name.is_empty() { "no name" } else { &state.name };
         let (from, until) = (moment(state.not_before), moment(state.not_after));
         match self {
