@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::Signal;
@@ -15,6 +15,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -31,9 +32,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A certificate for `localhost`, valid from so many days before now until so many after.
 fn made(from: i32, until: i32) -> (CertificateDer<'static>, String, String) {
+    #[expect(clippy::disallowed_methods, reason = "a certificate says from when until when")]
+    let now = SystemTime::now();
     let at = |days: i32| match u32::try_from(days) {
-        Ok(days) => SystemTime::now() + days * DAY + Duration::from_secs(60 * 60),
-        Err(_) => SystemTime::now() - days.unsigned_abs() * DAY,
+        Ok(days) => now + days * DAY + Duration::from_secs(60 * 60),
+        Err(_) => now - days.unsigned_abs() * DAY,
     };
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     (params.not_before, params.not_after) = (at(from).into(), at(until).into());
