@@ -214,7 +214,7 @@ mod tests {
     /// What a registration costs beside its key in the map.
     #[test]
     fn a_line_is_small() {
-        assert!(size_of::<Line>() <= 144, "{} B", size_of::<Line>());
+        assert!(size_of::<Line>() <= 176, "{} B", size_of::<Line>());
         assert!(size_of::<Orders>() <= 32, "{} B", size_of::<Orders>());
     }
 
