@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate::config::{Faults, Settings};
-use tidegate::run::{Source, StartFault, check, run, signals, warnings};
+use tidegate::config::{Faults, Later, Settings};
+use tidegate::run::{Source, StartFault, check, run, signals};
 use tidegate::{demo, observe};
 use tikv_jemalloc_ctl::{Access, AsName, background_thread};
 use tikv_jemallocator::Jemalloc;
@@ -105,19 +105,30 @@ fn judge(config: PathBuf) -> ExitCode {
         Err(faults) => return refuse(&faults.to_string()),
     };
     let (listeners, routes) = (settings.listeners.len(), settings.routes.len());
-    let warnings = warnings(&settings);
     match check(settings) {
-        Ok(()) => {
+        Ok(warnings) => {
+            warn(&config, &warnings);
             let name = config.display();
-            for warning in warnings {
-                let _ = writeln!(io::stderr(), "{name}: warning: {warning}");
-            }
             let good = format!("{name}: good: {listeners} listener(s), {routes} route(s)");
             // The exit code says the same to whoever closed the pipe.
             let _ = writeln!(io::stdout(), "{good}");
             ExitCode::SUCCESS
         }
         Err(fault) => refuse_to_start(&config, &fault),
+    }
+}
+
+/// Says what is good and worth a look, each at its place in the file.
+fn warn(config: &Path, warnings: &[Later]) {
+    if let [first, rest @ ..] = warnings {
+        let placed = Faults::found_later(config, first, rest);
+        for line in placed.lines() {
+            let _ = writeln!(io::stderr(), "warning: {line}");
+        }
+        let more = warnings.len().saturating_sub(placed.iter().len());
+        if more > 0 {
+            let _ = writeln!(io::stderr(), "warning: and {more} more");
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::fault::{Complaint, Fault, Faults, Place};
 use super::source;
 
 /// What is wrong with a value that was lawful when it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Later {
     /// Its key, as in `certificate[0].chain`.
     pub key: String,

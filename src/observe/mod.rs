@@ -22,3 +22,4 @@ pub use logging::{LogFlush, init, log_level, set_log_level};
 pub use notices::{Party, backend_back, backend_failed, delaying, would_close};
 pub use particulars::{Packed, Particulars};
 pub use redact::{authority, cut, origin, subprotocol, target, traceparent};
+pub use stamp::moment;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Component, Path};
 
 use super::descriptors::Room;
+use crate::config::Later;
 use crate::config::units::ByteSize;
 
 /// What the control group of this process, and those above it, leave it (`MemoryMax=` in a unit);
@@ -14,7 +15,7 @@ pub fn limit() -> Option<u64> {
 }
 
 /// What to tell if as many tunnels as there may be take more than the limit, though they be idle.
-pub fn too_little(room: &Room, limit: Option<u64>) -> Option<String> {
+pub fn too_little(room: &Room, limit: Option<u64>) -> Option<Later> {
     let limit = limit?;
     let tunnels = u64::try_from(room.tunnels).unwrap_or(u64::MAX);
     let need = BASE.saturating_add(tunnels.saturating_mul(TUNNEL));
@@ -23,12 +24,13 @@ pub fn too_little(room: &Room, limit: Option<u64>) -> Option<String> {
     }
     let mib = |bytes: u64| ByteSize::new((bytes >> 20).max(1) << 20);
     let most = limit.saturating_sub(BASE) / TUNNEL;
-    Some(format!(
-        "caps.tunnels: {tunnels} tunnels take about {} while they are idle, but the memory limit \
-         here is {}; raise MemoryMax, or write at most {most}",
+    let problem = format!(
+        "{tunnels} tunnels take about {} while they are idle, but the memory limit here is {}; \
+         raise MemoryMax, or write at most {most}",
         mib(need),
         mib(limit)
-    ))
+    );
+    Some(Later { key: "caps.tunnels".into(), problem })
 }
 
 /// The least `memory.max` on the way to the root (cgroup v2).
@@ -63,15 +65,18 @@ mod tests {
     #[test]
     fn cf16_tunnels_that_do_not_fit_into_memory_are_told_with_figures() {
         let told = too_little(&room(100_000), Some(256 << 20)).unwrap();
+        assert_eq!(told.key, "caps.tunnels");
         assert_eq!(
-            told,
-            "caps.tunnels: 100000 tunnels take about 601MiB while they are idle, but the memory \
+            told.problem,
+            "100000 tunnels take about 601MiB while they are idle, but the memory \
              limit here is 256MiB; raise MemoryMax, or write at most 40960"
         );
         assert_eq!(too_little(&room(40_960), Some(256 << 20)), None);
         assert!(too_little(&room(40_961), Some(256 << 20)).is_some());
         assert_eq!(too_little(&room(usize::MAX), None), None);
-        assert!(too_little(&room(1), Some(1)).is_some_and(|told| told.contains("at most 0")));
+        assert!(
+            too_little(&room(1), Some(1)).is_some_and(|told| told.problem.contains("at most 0"))
+        );
     }
 
     #[test]

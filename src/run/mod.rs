@@ -19,6 +19,7 @@ mod lost;
 mod memory;
 mod registry;
 mod reload;
+mod renewal;
 mod report;
 mod session;
 pub mod signals;
@@ -36,9 +37,10 @@ use tracing::{info, warn};
 
 use self::control::ReloadAsk;
 use self::doors::Doors;
-use self::gate::Gate;
+use self::gate::{Gate, wall};
 use self::generation::Generation;
 use self::lifecycle::{Course, Phase, drain};
+use self::renewal::Renewal;
 use self::signals::Signal;
 use crate::config::Later;
 use crate::config::settings::Settings;
@@ -63,8 +65,9 @@ pub async fn run(
     mut signals: mpsc::Receiver<Signal>,
 ) -> Result<(), StartFault> {
     let (reloads, mut asked) = mpsc::channel(RELOADS_MAX);
-    let (gate, mut doors, beside) = start(settings, reloads)?;
+    let (gate, mut doors, beside) = start(settings, &source, reloads)?;
     let mut sweep = interval(SWEEP_EVERY);
+    let mut renewal = Renewal::new(&gate.generation());
     let serving = async {
         loop {
             select! {
@@ -79,6 +82,7 @@ pub async fn run(
                     // Whoever asked may not wait.
                     let _ = ReloadAsk::send(ask, reload::reload(&gate, &mut doors, &source).await);
                 }
+                found = renewal.found(&gate) => renewal.take(found, &gate, &source),
                 _ = sweep.tick() => {
                     gate.generation().rate.sweep();
                     gate.watch.sweep();
@@ -96,27 +100,21 @@ pub async fn run(
     Ok(())
 }
 
-/// Judges a configuration as [`run`] would, but binds nothing.
-pub fn check(settings: Settings) -> Result<(), StartFault> {
+/// Judges a configuration as [`run`] would, but binds nothing. What is good may yet be worth a
+/// look.
+pub fn check(settings: Settings) -> Result<Vec<Later>, StartFault> {
     let ticketer =
         crate::accept::ticketer().map_err(|error| StartFault::Machine(error.to_string()))?;
     Generation::build(settings, None, &ticketer, descriptors::raise_limit())
-        .map(drop)
+        .map(|generation| generation.warnings(wall()))
         .map_err(StartFault::Settings)
-}
-
-/// What an operator should know of a configuration that is good.
-pub fn warnings(settings: &Settings) -> Vec<String> {
-    let descriptors = descriptors::raise_limit();
-    let room = descriptors::room(&settings.caps, settings.listeners.len(), descriptors);
-    let memory = room.ok().and_then(|room| memory::too_little(&room, memory::limit()));
-    memory.into_iter().collect()
 }
 
 type Started<A> = (Arc<Gate>, Doors, A);
 
 fn start(
     settings: Settings,
+    source: &Source,
     reloads: mpsc::Sender<ReloadAsk>,
 ) -> Result<Started<impl Future<Output = ()> + Send>, StartFault> {
     let ticketer =
@@ -144,6 +142,7 @@ fn start(
         .map(|path| control::bind(gate.clone(), &path, reloads))
         .transpose()
         .map_err(|fault| StartFault::Machine(fault.to_string()))?;
+    reload::warn(source, &gate.generation().warnings(wall()));
     doors.open(&gate, bound);
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -153,9 +152,6 @@ fn start(
         config_sha256 = fingerprint,
         "serving"
     );
-    for warning in warnings(&gate.generation().settings) {
-        warn!("{warning}");
-    }
     systemd::ready(&reload::status(&gate));
     let lost = lost::look_after(gate.clone());
     let beside = async {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::doors::Doors;
@@ -34,7 +35,7 @@ impl Source {
     }
 
     /// Faults that showed later, one a line, with their place if there is a file.
-    fn place(&self, faults: &[Later]) -> Vec<String> {
+    pub fn place(&self, faults: &[Later]) -> Vec<String> {
         match (self, faults) {
             (Self::File(path), [first, rest @ ..]) => {
                 Faults::found_later(path, first, rest).lines().collect()
@@ -65,7 +66,11 @@ pub async fn reload(
     let before = gate.generation();
     let mut outcome = String::new();
     let told = match try_reload(gate, doors, source, &before).await {
-        Ok(()) => Ok(report(gate, &before.settings)),
+        Ok(()) => {
+            let changes = report(gate, &before.settings);
+            warn(source, &gate.generation().warnings(wall()));
+            Ok(changes)
+        }
         Err(faults) => {
             reopen(&before.settings, source, &faults).await;
             outcome = format!("; reload refused: {} faults, see the journal", faults.len());
@@ -145,6 +150,18 @@ fn report(gate: &Gate, before: &Settings) -> Vec<Change> {
     changes
 }
 
+/// Tells of what is lawful and may yet be a mistake, each with its place in the file.
+pub fn warn(source: &Source, warnings: &[Later]) {
+    let lines = source.place(warnings);
+    let more = warnings.len().saturating_sub(lines.len());
+    for warning in lines {
+        warn!(warning, "worth a look");
+    }
+    if more > 0 {
+        warn!(more, "worth a look as well; `tidegate check` says the same");
+    }
+}
+
 /// One line for `systemctl status`.
 pub fn status(gate: &Gate) -> String {
     let generation = gate.generation();
@@ -161,11 +178,9 @@ async fn try_reload(
     gate: &Arc<Gate>,
     doors: &mut Doors,
     source: &Source,
-    before: &Generation,
+    before: &Arc<Generation>,
 ) -> Result<(), Vec<String>> {
-    let settings = source.load()?;
-    let after = Generation::build(settings, Some(before), &gate.ticketer, gate.descriptors)
-        .map_err(|faults| source.place(&faults))?;
+    let after = build(gate.clone(), source.clone(), before.clone()).await?;
     let access = open_access(&after.settings, source)?;
     let listeners = after.settings.listeners.clone();
     let bound = doors.bind(&listeners).map_err(|fault| vec![fault.to_string()])?;
@@ -176,6 +191,21 @@ async fn try_reload(
     // Whoever moved the old file may do with it as they like once the reload is reported.
     outgoing.finish().await;
     Ok(())
+}
+
+/// Reads and builds beside everything else: thousands of certificates take their time.
+async fn build(
+    gate: Arc<Gate>,
+    source: Source,
+    before: Arc<Generation>,
+) -> Result<Generation, Vec<String>> {
+    let build = move || {
+        let settings = source.load()?;
+        Generation::build(settings, Some(&before), &gate.ticketer, gate.descriptors)
+            .map_err(|faults| source.place(&faults))
+    };
+    let built = spawn_blocking(build).await;
+    built.unwrap_or_else(|_| Err(vec!["the configuration could not be built".into()]))
 }
 
 /// Whoever rotates files asks for a new one, not for a new configuration: they get it even if

@@ -13,6 +13,7 @@ mod support;
 mod access_log;
 mod answers;
 mod backend_frames;
+mod certificates;
 mod changes;
 mod check;
 mod closing;
