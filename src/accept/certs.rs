@@ -58,6 +58,11 @@ impl CertTable {
         }
     }
 
+    /// The first name of the certificate that a client who asks for this one is shown.
+    pub fn shown(&self, host: &str) -> Option<String> {
+        self.find(Some(host)).map(|key| names(&key).into_iter().next().unwrap_or_default())
+    }
+
     fn insert(&mut self, key: Arc<CertifiedKey>, default: bool) -> Result<(), Flaw> {
         let names = names(&key);
         if names.is_empty() && !default {

@@ -25,6 +25,11 @@ impl Health {
         self.lock().ejected_until.is_none_or(|until| until <= now)
     }
 
+    /// Whether it was ejected, and has not answered since.
+    pub fn is_failing(&self) -> bool {
+        self.lock().ejections > 0
+    }
+
     /// Notes a connection that was not taken. Three in a row eject
     /// the backend for 10 seconds; when those are over, one more is enough, and each time lasts
     /// twice as long, up to a minute. How long, if it was ejected by this one.

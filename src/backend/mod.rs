@@ -16,11 +16,13 @@ mod negotiate;
 mod pool;
 #[cfg(test)]
 mod script;
+mod standing;
 mod upgrade;
 
 pub use dial::{Dialled, dial};
 pub use forward::{Broken, Relayed, forward};
 pub use health::Health;
 pub use introduce::{Introduction, Manner};
-pub use pool::{Backend, Pool};
+pub use pool::{Backend, Known, Pool};
+pub use standing::{Away, Standing};
 pub use upgrade::{NotUpgraded, Upgraded, upgrade};

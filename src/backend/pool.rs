@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Health;
 use super::names::Names;
+use super::{Health, Standing};
 use crate::config::settings::BackendSettings;
 use crate::config::values::BackendAddress;
 use crate::observe::metrics::BackendCounts;
@@ -21,8 +21,10 @@ pub struct Backend {
     pub id: Arc<str>,
     /// Where it listens.
     pub address: BackendAddress,
-    /// Its share of the clients, relative to its siblings.
+    /// Its share of the clients as the file says, relative to its siblings.
     pub weight: NonZeroU32,
+    /// What an operator says of that; outlives this configuration.
+    pub standing: Arc<Standing>,
     /// Outlives this configuration.
     pub health: Arc<Health>,
     /// Outlives it, too.
@@ -36,7 +38,28 @@ pub struct Pool {
     backends: Arc<[Arc<Backend>]>,
 }
 
+/// What is known of a backend from elsewhere, and from before.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Whether it is up.
+    pub health: Arc<Health>,
+    /// What is counted of it.
+    pub counts: Arc<BackendCounts>,
+    /// What an operator decided.
+    pub standing: Arc<Standing>,
+}
+
 impl Backend {
+    /// Its share of the clients, relative to its siblings.
+    pub fn share(&self) -> NonZeroU32 {
+        self.standing.weight().unwrap_or(self.weight)
+    }
+
+    /// Whether new sessions should go there.
+    pub fn takes(&self, now: Instant) -> bool {
+        self.health.is_up(now) && !self.standing.away.is_away()
+    }
+
     /// It gave a lawful answer.
     pub fn answered(&self) {
         if self.health.succeeded() {
@@ -57,14 +80,15 @@ impl Pool {
     /// earlier generations.
     pub fn new(
         settings: &[BackendSettings],
-        mut known: impl FnMut(&BackendSettings) -> (Arc<Health>, Arc<BackendCounts>),
+        mut known: impl FnMut(&BackendSettings) -> Known,
     ) -> Self {
         let build = |settings: &BackendSettings| {
-            let (health, counts) = known(settings);
+            let Known { health, counts, standing } = known(settings);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),
                 weight: settings.weight,
+                standing,
                 health,
                 counts,
                 names: Names::default(),
@@ -78,13 +102,14 @@ impl Pool {
         &self.backends
     }
 
-    /// Every backend, in the order in which this client tries them: by hash, the ejected ones
-    /// behind all others as a last resort. The same key meets the same order in every process
+    /// Every backend that is not away, in the order in which this client tries them: by hash, the
+    /// ejected ones behind all others as a last resort. The same key meets the same order in every process
     /// that has the same ids and weights; taking one backend out moves only its own clients.
     pub fn order(&self, key: ClientKey, now: Instant) -> Vec<Arc<Backend>> {
         let mut order: Vec<(bool, f64, &Arc<Backend>)> = self
             .backends
             .iter()
+            .filter(|backend| !backend.standing.away.is_away())
             .map(|backend| (backend.health.is_up(now), score(key, backend), backend))
             .collect();
         order.sort_by(|(up, score, backend), (other_up, other_score, other)| {
@@ -102,7 +127,7 @@ fn score(key: ClientKey, backend: &Backend) -> f64 {
     let hash = hash(&[&key.to_bytes(), backend.id.as_bytes()]);
     // The upper 53 bits as a number strictly between 0 and 1.
     let u = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    -f64::from(backend.weight.get()) / u.ln()
+    -f64::from(backend.share().get()) / u.ln()
 }
 
 /// FNV-1a (64 bits) over the key's bytes and the id's, then MurmurHash3's 64-bit finaliser,

@@ -15,6 +15,7 @@ use crate::visitor::{KeyPrefixes, Visitor};
 /// A backend at a host and port.
 pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
     Arc::new(Backend {
+        standing: Arc::default(),
         id: format!("{host}:{port}").into(),
         address: BackendAddress { host: host.to_owned(), port },
         weight: NonZeroU32::MIN,

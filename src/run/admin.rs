@@ -147,14 +147,14 @@ fn sealed(mut response: Response<Body>) -> Response<Body> {
 
 /// New clients are wanted, and some backend may take them.
 fn ready(gate: &Gate) -> bool {
-    !gate.is_draining() && gate.generation().backends(now()).0 > 0
+    gate.is_wanted() && gate.generation().backends(now()).0 > 0
 }
 
 fn healthz(gate: &Gate) -> String {
     let generation = gate.generation();
     let (up, total) = generation.backends(now());
     let body = json!({
-        "status": if gate.is_draining() { "draining" } else { "ok" },
+        "status": if !gate.is_wanted() { "draining" } else { "ok" },
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": gate.uptime().as_secs(),
         "generation": generation.number,

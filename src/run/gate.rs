@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::server::ProducesTickets;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use super::generation::Generation;
@@ -14,6 +14,7 @@ use super::registry::Registry;
 use super::reload::Reloaded;
 use super::status::Watch;
 use crate::admit::Occupancy;
+use crate::backend::Away;
 use crate::observe::metrics::Metrics;
 
 /// The house itself.
@@ -34,6 +35,10 @@ pub struct Gate {
     pub reloaded: ArcSwapOption<Reloaded>,
     /// Who watches.
     pub watch: Watch,
+    /// Whether an operator keeps everybody out.
+    pub away: Arc<Away>,
+    /// Drains that go on beside everything else.
+    pub drains: Arc<Semaphore>,
     /// When it was opened, in seconds since 1970.
     pub born: f64,
     /// How many descriptors the process may open.
@@ -53,6 +58,8 @@ impl Gate {
             reloaded: ArcSwapOption::empty(),
             born: wall(),
             watch: Watch::default(),
+            away: Arc::default(),
+            drains: Arc::new(Semaphore::new(DRAINS_MAX)),
             generation: ArcSwap::from_pointee(generation),
             phase: watch::Sender::new(Phase::Running),
             occupancy: Arc::default(),
@@ -74,14 +81,29 @@ impl Gate {
         self.generation.store(Arc::new(generation));
     }
 
-    /// Whether the process is on its way out.
-    pub fn is_draining(&self) -> bool {
-        *self.phase.borrow() == Phase::Draining
+    /// Where the process stands.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
     }
 
-    /// Begins to leave: no new session from here on.
-    pub fn begin_drain(&self) {
-        self.phase.send_replace(Phase::Draining);
+    /// Whether the process is on its way out, and takes no new session.
+    pub fn is_draining(&self) -> bool {
+        self.phase() == Phase::Draining
+    }
+
+    /// Whether new sessions are kept out: for good, or until an operator says otherwise.
+    pub fn is_closed(&self) -> bool {
+        self.is_draining() || self.away.is_away()
+    }
+
+    /// Whether balancers should send more clients.
+    pub fn is_wanted(&self) -> bool {
+        self.phase() == Phase::Running && !self.away.is_away()
+    }
+
+    /// Begins to leave, one step after the other.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
     }
 
     /// Ready when the process begins to leave.
@@ -95,6 +117,9 @@ impl Gate {
         now().duration_since(self.started)
     }
 }
+
+/// More at a time than anybody can follow.
+const DRAINS_MAX: usize = 16;
 
 /// The clock, for `run` alone.
 pub fn now() -> Instant {

@@ -11,10 +11,10 @@ use super::descriptors::{Room, room};
 use super::doors::{self, DoorKey};
 use crate::accept::{CertTable, TlsTerminator};
 use crate::admit::{HandshakeRate, OriginRules, RouteCount, RouteTable};
-use crate::backend::{Backend, Health, Manner, Pool};
+use crate::backend::{Away, Backend, Health, Known, Manner, Pool, Standing};
 use crate::config::Later;
 use crate::config::settings::{
-    BackendSettings, Compression, ListenerSettings, RouteSettings, Settings, Timeouts,
+    BackendSettings, Compression, ListenerSettings, LostBackends, RouteSettings, Settings, Timeouts,
 };
 use crate::config::values::BackendAddress;
 use crate::observe::metrics::{BackendState, ListenerCounts, Metrics, RouteCounts};
@@ -64,6 +64,10 @@ pub struct Route {
     pub manner: Manner,
     /// Where it leads.
     pub pool: Pool,
+    /// What becomes of tunnels whose backend is lost.
+    pub lost_backends: LostBackends,
+    /// Whether an operator keeps new tunnels away; across generations.
+    pub away: Arc<Away>,
     /// What its sessions are held to.
     pub terms: Arc<Terms>,
     /// Deadlines before the tunnel.
@@ -132,7 +136,7 @@ impl Generation {
     pub fn backend_states(&self, now: Instant) -> Vec<BackendState> {
         let backends = self.route_list.iter().flat_map(|route| route.pool.backends());
         let state = |backend: &Arc<Backend>| {
-            let up = backend.health.is_up(now.into());
+            let up = backend.takes(now.into());
             BackendState { counts: backend.counts.clone(), up }
         };
         backends.map(state).collect()
@@ -143,7 +147,7 @@ impl Generation {
         let mut up_by_id = HashMap::new();
         for route in &self.route_list {
             for backend in route.pool.backends() {
-                up_by_id.insert(backend.id.clone(), backend.health.is_up(now.into()));
+                up_by_id.insert(backend.id.clone(), backend.takes(now.into()));
             }
         }
         (up_by_id.values().filter(|up| **up).count(), up_by_id.len())
@@ -161,7 +165,11 @@ impl Route {
         let counts = metrics.route(&of.name);
         let known = |backend: &BackendSettings| {
             let whose = (backend.id.clone(), backend.address.clone());
-            (healths.entry(whose).or_default().clone(), metrics.backend(&counts, &backend.id))
+            Known {
+                health: healths.entry(whose).or_default().clone(),
+                counts: metrics.backend(&counts, &backend.id),
+                standing: before.map(|route| standing(route, backend)).unwrap_or_default(),
+            }
         };
         Self {
             name: of.name.clone(),
@@ -177,11 +185,27 @@ impl Route {
                 response_headers: of.response_headers.clone(),
             },
             pool: Pool::new(&of.backends, known),
+            lost_backends: of.lost_backends,
+            away: before.map(|route| route.away.clone()).unwrap_or_default(),
             terms: of.terms.clone(),
             timeouts: *timeouts,
             counts,
         }
     }
+}
+
+/// What an operator decided about a backend; of its weight only as long as the file says the same.
+fn standing(before: &Route, backend: &BackendSettings) -> Arc<Standing> {
+    let same = |known: &&Arc<Backend>| known.id == backend.id;
+    let Some(known) = before.pool.backends().iter().find(same) else {
+        return Arc::default();
+    };
+    if known.weight == backend.weight {
+        return known.standing.clone();
+    }
+    let standing = Standing::default();
+    standing.away.set(known.standing.away.is_away());
+    Arc::new(standing)
 }
 
 /// What is known of each backend, whichever routes lead to it.

@@ -13,13 +13,13 @@ use super::doors::DoorKey;
 use super::gate::{Gate, now};
 use super::generation::{Generation, Route};
 use super::inquiry::Inquiry;
+use super::lookup::{find, own_origin};
 use super::session::{Plan, open};
 use crate::accept::{Accepted, read_proxy_header};
 use crate::admit::{self, Body, HeadLimits, Permit, boxed, text};
 use crate::backend::{self, Dialled, Introduction, NotUpgraded};
-use crate::config::origin::Origin;
 use crate::config::settings::{ListenerSettings, TlsStreamKind};
-use crate::handshake::{Asked, Authority, Forwarded, Handshake, RoutePath};
+use crate::handshake::{Asked, Forwarded, Handshake};
 use crate::observe::dropped;
 use crate::observe::metrics::{Counted, Step};
 use crate::outcome::{Dropped, Refusal};
@@ -287,24 +287,6 @@ impl Ground {
     }
 }
 
-/// The route of a request, if its host may be asked for on this connection at all.
-fn find<'g>(
-    generation: &'g Generation,
-    visitor: &Visitor,
-    authority: &Authority,
-    path: &RoutePath,
-) -> Result<&'g Arc<Route>, Refusal> {
-    let sni = visitor.tls.as_ref().and_then(|tls| tls.sni.as_deref());
-    if let (Some(sni), Some(tls)) = (sni, &generation.tls)
-        && !tls.certs().share(sni, &authority.host)
-    {
-        return Err(Refusal::Misdirected);
-    }
-    let find = |path: &str| generation.routes.find(&authority.host, path).map(Arc::as_ptr);
-    path.unanimous(find).ok_or(AMBIGUOUS)?;
-    generation.routes.find(&authority.host, path.as_str()).ok_or(Refusal::NoRoute)
-}
-
 /// Draining, rate, Origin, caps: the last word before a backend is troubled.
 fn admit_session(
     gate: &Arc<Gate>,
@@ -313,7 +295,7 @@ fn admit_session(
     visitor: &Visitor,
     handshake: &Handshake,
 ) -> Result<Permit, Refusal> {
-    if gate.is_draining() {
+    if gate.is_closed() || route.away.is_away() {
         return Err(Refusal::Draining);
     }
     generation.rate.admit(visitor.key)?;
@@ -337,23 +319,9 @@ async fn dial(route: &Route, introduction: &Introduction<'_>) -> Result<Dialled,
     backend::dial(&order, &introduction.proxy_header(), route.timeouts.dial).await
 }
 
-/// The origin of a page that came from the very host that is asked.
-fn own_origin(visitor: &Visitor, authority: &Authority) -> Origin {
-    let (scheme, port) = if visitor.secure { ("https", 443) } else { ("http", 80) };
-    Origin {
-        scheme: scheme.to_owned(),
-        host: authority.host.clone(),
-        port: Some(authority.port.unwrap_or(port)),
-    }
-}
-
-/// Backends read paths in different ways; one that leads to two routes leads to none.
-const AMBIGUOUS: Refusal =
-    Refusal::RequestBad("the path leads to different routes, depending on who reads it");
-
 /// For load balancers: no more than whether new clients are wanted.
 fn health_word(gate: &Gate) -> Response<Body> {
-    if gate.is_draining() {
+    if !gate.is_wanted() {
         text(StatusCode::SERVICE_UNAVAILABLE, "unready\n")
     } else {
         text(StatusCode::OK, "ok\n")

@@ -3,6 +3,7 @@
 
 mod admin;
 mod chance;
+mod control;
 mod deciding;
 mod descriptors;
 mod doors;
@@ -13,6 +14,8 @@ mod inquiry;
 pub mod journey;
 mod lifecycle;
 mod live;
+mod lookup;
+mod lost;
 mod registry;
 mod reload;
 mod session;
@@ -20,22 +23,25 @@ pub mod signals;
 mod status;
 mod systemd;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::select;
 use tokio::sync::mpsc;
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
+use tokio::{join, select};
 use tracing::{info, warn};
 
+use self::control::ReloadAsk;
 use self::doors::Doors;
 use self::gate::Gate;
 use self::generation::Generation;
-use self::lifecycle::drain;
+use self::lifecycle::{Course, Phase, drain};
 use self::signals::Signal;
 use crate::config::Later;
 use crate::config::settings::Settings;
 use crate::observe::AccessLog;
+use crate::ws::End;
 
 pub use self::reload::Source;
 
@@ -54,27 +60,33 @@ pub async fn run(
     source: Source,
     mut signals: mpsc::Receiver<Signal>,
 ) -> Result<(), StartFault> {
-    let (gate, mut doors, admin) = start(settings)?;
+    let (reloads, mut asked) = mpsc::channel(RELOADS_MAX);
+    let (gate, mut doors, beside) = start(settings, reloads)?;
     let mut sweep = interval(SWEEP_EVERY);
     let serving = async {
         loop {
             select! {
                 signal = signals.recv() => match signal {
-                    Some(Signal::Reload) => reload::reload(&gate, &mut doors, &source).await,
+                    Some(Signal::Reload) => drop(reload::reload(&gate, &mut doors, &source).await),
                     Some(Signal::Stop) | None => break,
                 },
+                Some(ask) = asked.recv() => {
+                    // Whoever asked may not wait.
+                    let _ = ReloadAsk::send(ask, reload::reload(&gate, &mut doors, &source).await);
+                }
                 _ = sweep.tick() => {
                     gate.generation().rate.sweep();
                     gate.watch.sweep();
                 }
             }
         }
+        drop(asked);
         leave(&gate, &mut doors, &mut signals).await;
     };
-    // The admin listener answers until the very end, so that a drain can be watched.
+    // The operator is answered until the very end, so that a drain can be watched.
     select! {
         () = serving => {}
-        () = admin => {}
+        () = beside => {}
     }
     Ok(())
 }
@@ -90,7 +102,10 @@ pub fn check(settings: Settings) -> Result<(), StartFault> {
 
 type Started<A> = (Arc<Gate>, Doors, A);
 
-fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>, StartFault> {
+fn start(
+    settings: Settings,
+    reloads: mpsc::Sender<ReloadAsk>,
+) -> Result<Started<impl Future<Output = ()> + Send>, StartFault> {
     let ticketer =
         crate::accept::ticketer().map_err(|error| StartFault::Machine(error.to_string()))?;
     let descriptors = descriptors::raise_limit();
@@ -111,6 +126,10 @@ fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>,
         .map(|address| admin::bind(gate.clone(), address))
         .transpose()
         .map_err(machine)?;
+    let control = control::place(&gate.generation().settings.control)
+        .map(|path| control::bind(gate.clone(), &path, reloads))
+        .transpose()
+        .map_err(|fault| StartFault::Machine(fault.to_string()))?;
     doors.open(&gate, bound);
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -120,27 +139,25 @@ fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>,
         "serving"
     );
     systemd::ready(&reload::status(&gate));
-    let admin = async {
-        match admin {
-            Some(admin) => admin.await,
-            None => std::future::pending().await,
-        }
+    let lost = lost::look_after(gate.clone());
+    let beside = async {
+        join!(unless_off(admin), unless_off(control), lost);
     };
-    Ok((gate, doors, admin))
+    Ok((gate, doors, beside))
+}
+
+/// What is switched off never ends.
+async fn unless_off(task: Option<impl Future<Output = ()>>) {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Leaves in order; a further stop signal hurries.
 async fn leave(gate: &Arc<Gate>, doors: &mut Doors, signals: &mut mpsc::Receiver<Signal>) {
     let settings = gate.generation().settings.drain;
     systemd::stopping(&format!("draining {} tunnels", gate.occupancy.tunnels()));
-    info!(
-        tunnels = gate.occupancy.tunnels(),
-        window_ms = settings.window.as_millis() as u64,
-        deadline_ms = settings.deadline.as_millis() as u64,
-        "draining; a second signal cuts at once"
-    );
-    doors.close().await;
-    gate.begin_drain();
     let hurry = async {
         loop {
             match signals.recv().await {
@@ -151,8 +168,31 @@ async fn leave(gate: &Arc<Gate>, doors: &mut Doors, signals: &mut mpsc::Receiver
             }
         }
     };
-    let drained = drain(&gate.registry, &gate.tasks, &settings, hurry).await;
+    let mut hurry = pin!(hurry);
+    gate.enter(Phase::Leaving);
+    let mut hurried = false;
+    if let Some(delay) = settings.delay {
+        info!(delay_ms = delay.as_millis() as u64, "unready; all else goes on for a while");
+        hurried = timeout(delay, &mut hurry).await.is_ok();
+    }
+    info!(
+        tunnels = gate.occupancy.tunnels(),
+        window_ms = settings.window.as_millis() as u64,
+        deadline_ms = settings.deadline.as_millis() as u64,
+        "draining; a second signal cuts at once"
+    );
+    doors.close().await;
+    gate.enter(Phase::Draining);
+    let course = Course::standard(settings, End::Drained);
+    let hurry = async {
+        if !hurried {
+            hurry.await;
+        }
+    };
+    let drained = drain(&gate.registry, &gate.tasks, &course, hurry).await;
     info!(sessions = drained.sessions, cut = drained.cut, hurried = drained.hurried, "stopped");
 }
 
+/// Reloads that are asked for and not begun.
+const RELOADS_MAX: usize = 4;
 const SWEEP_EVERY: Duration = Duration::from_secs(10);

@@ -10,7 +10,8 @@ use atomic_waker::AtomicWaker;
 
 use super::facts::Facts;
 use super::live::{Live, Owner, Seen};
-use crate::tunnel::{Control, Order, Progress};
+use crate::tunnel::{Control, Notice, Order, Progress};
+use crate::ws::Trace;
 
 /// All open sessions, by their number.
 #[derive(Debug, Default)]
@@ -19,17 +20,26 @@ pub struct Registry {
     last: AtomicU64,
 }
 
-/// The line to one session: the order it has not yet read, how to wake it, and its figures.
+/// The line to one session: the orders it has not yet read, how to wake it, and its figures.
 #[derive(Debug)]
 pub struct Line {
-    order: AtomicU8,
+    /// What there is: [`LEAVE`], [`CUT`], [`WATCH`]; and [`GONE`].
+    orders: AtomicU8,
     waker: AtomicWaker,
+    mail: Mutex<Mail>,
     /// What it relayed.
     pub live: Live,
     /// Counts up from 1.
     pub session: u64,
     /// What was known of it when it began.
     pub facts: Facts,
+}
+
+/// What belongs to the orders; most sessions never get any.
+#[derive(Debug, Default)]
+struct Mail {
+    notice: Option<Arc<Notice>>,
+    trace: Option<Box<Trace>>,
 }
 
 /// A session's entry; it leaves the registry when dropped.
@@ -52,8 +62,8 @@ impl Registry {
     /// Enters a new session.
     pub fn register(self: &Arc<Self>, facts: Facts) -> Registration {
         let session = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let (order, waker, live) = Default::default();
-        let line = Arc::new(Line { order, waker, live, session, facts });
+        let (orders, waker, mail, live) = Default::default();
+        let line = Arc::new(Line { orders, waker, mail, live, session, facts });
         self.shard(session).insert(session, line.clone());
         Registration { registry: self.clone(), line }
     }
@@ -72,11 +82,9 @@ impl Registry {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// Gives every session this order.
-    pub fn order_all(&self, order: Order) {
-        for line in self.lines() {
-            line.order(order);
-        }
+    /// The line to the session of this number, if it is open.
+    pub fn line(&self, session: u64) -> Option<Arc<Line>> {
+        self.shard(session).get(&session).cloned()
     }
 
     fn shard(&self, session: u64) -> MutexGuard<'_, HashMap<u64, Arc<Line>>> {
@@ -85,14 +93,59 @@ impl Registry {
 }
 
 impl Line {
-    /// Leaves an order and wakes the session; a later order outranks an earlier one.
-    pub fn order(&self, order: Order) {
-        let rank = match order {
-            Order::Drain => DRAIN,
-            Order::Cut => CUT,
-        };
-        self.order.fetch_max(rank, Ordering::Release);
+    /// Tells the session to leave, unless it was told before; the first to tell it says why.
+    pub fn leave(&self, notice: &Arc<Notice>) {
+        self.mail().notice.get_or_insert_with(|| notice.clone());
+        self.order(LEAVE);
+    }
+
+    /// Cuts it.
+    pub fn cut(&self) {
+        self.order(CUT);
+    }
+
+    /// Has its frames told of from now on, instead of to whoever was told before.
+    pub fn watch(&self, trace: Trace) {
+        self.mail().trace = Some(Box::new(trace));
+        self.order(WATCH);
+    }
+
+    /// Whether it was told to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.orders.load(Ordering::Relaxed) & (LEAVE | CUT) != 0
+    }
+
+    /// Whether it is over.
+    pub fn is_gone(&self) -> bool {
+        self.orders.load(Ordering::Acquire) & GONE != 0
+    }
+
+    fn order(&self, order: u8) {
+        self.orders.fetch_or(order, Ordering::Release);
         self.waker.wake();
+    }
+
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        // Each field is put in whole.
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next order that is not obeyed yet, the most urgent first.
+    fn next(&self, obeyed: &mut u8) -> Option<Order> {
+        let orders = self.orders.load(Ordering::Acquire) & !*obeyed;
+        if orders & CUT != 0 {
+            *obeyed |= CUT;
+            return Some(Order::Cut);
+        }
+        if orders & LEAVE != 0 {
+            *obeyed |= LEAVE;
+            return self.mail().notice.clone().map(Order::Leave);
+        }
+        if orders & WATCH != 0 {
+            self.orders.fetch_and(!WATCH, Ordering::AcqRel);
+            return self.mail().trace.take().map(Order::Watch);
+        }
+        None
     }
 
     fn owner(&self) -> Owner<'_> {
@@ -114,6 +167,7 @@ impl Drop for Registration {
         if sessions.is_empty() {
             sessions.shrink_to_fit();
         }
+        self.line.orders.fetch_or(GONE, Ordering::Release);
     }
 }
 
@@ -123,17 +177,15 @@ impl Control for Orders {
     }
 
     fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order> {
-        let mut rank = self.line.order.load(Ordering::Acquire);
-        if rank <= self.obeyed {
-            self.line.waker.register(cx.waker());
-            // Again: an order may have come between the look and the registration.
-            rank = self.line.order.load(Ordering::Acquire);
+        if let Some(order) = self.line.next(&mut self.obeyed) {
+            return Poll::Ready(order);
         }
-        if rank <= self.obeyed {
-            return Poll::Pending;
+        self.line.waker.register(cx.waker());
+        // Again: an order may have come between the look and the registration.
+        match self.line.next(&mut self.obeyed) {
+            Some(order) => Poll::Ready(order),
+            None => Poll::Pending,
         }
-        self.obeyed = rank;
-        Poll::Ready(if rank == CUT { Order::Cut } else { Order::Drain })
     }
 }
 
@@ -146,37 +198,62 @@ fn lock(shard: &Shard) -> MutexGuard<'_, HashMap<u64, Arc<Line>>> {
 type Shard = Mutex<HashMap<u64, Arc<Line>>>;
 
 const SHARDS: usize = 16;
-const DRAIN: u8 = 1;
+const LEAVE: u8 = 1;
 const CUT: u8 = 2;
+const WATCH: u8 = 4;
+const GONE: u8 = 8;
 
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
+
+    use crate::ws::End;
 
     use super::*;
 
     /// What a registration costs beside its key in the map.
     #[test]
     fn a_line_is_small() {
-        assert!(size_of::<Line>() <= 144, "{} B", size_of::<Line>());
+        assert!(size_of::<Line>() <= 176, "{} B", size_of::<Line>());
         assert!(size_of::<Orders>() <= 32, "{} B", size_of::<Orders>());
     }
 
     #[test]
-    fn an_order_is_read_once_and_cut_outranks_drain() {
+    fn an_order_is_read_once_and_the_first_notice_counts() {
         let registry = Arc::new(Registry::default());
         let entry = registry.register(Facts::sample());
         let mut orders = entry.orders();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(orders.poll_order(&mut cx).is_pending());
-        registry.order_all(Order::Drain);
-        assert!(matches!(orders.poll_order(&mut cx), Poll::Ready(Order::Drain)));
+        let [first, second] =
+            [End::Killed, End::Drained].map(|end| Arc::new(Notice { end, words: None }));
+        let line = registry.line(entry.line.session).unwrap();
+        line.leave(&first);
+        line.leave(&second);
+        assert!(matches!(
+            orders.poll_order(&mut cx),
+            Poll::Ready(Order::Leave(notice)) if notice.end == End::Killed
+        ));
         assert!(orders.poll_order(&mut cx).is_pending());
-        registry.order_all(Order::Cut);
-        registry.order_all(Order::Drain);
+        line.cut();
+        line.leave(&second);
         assert!(matches!(orders.poll_order(&mut cx), Poll::Ready(Order::Cut)));
         assert!(orders.poll_order(&mut cx).is_pending());
+        assert!(line.is_leaving() && !line.is_gone());
         drop(entry);
-        assert_eq!(registry.len(), 0);
+        assert!(line.is_gone() && registry.len() == 0);
+    }
+
+    #[test]
+    fn who_watches_last_is_told() {
+        let registry = Arc::new(Registry::default());
+        let entry = registry.register(Facts::sample());
+        let mut orders = entry.orders();
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            entry.line.watch(Trace::new(|_| true));
+            assert!(matches!(orders.poll_order(&mut cx), Poll::Ready(Order::Watch(_))));
+            assert!(orders.poll_order(&mut cx).is_pending());
+        }
     }
 }

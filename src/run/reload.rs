@@ -12,6 +12,7 @@ use super::generation::Generation;
 use super::systemd;
 use crate::config::settings::Settings;
 use crate::config::{Faults, Later};
+use crate::control;
 use crate::observe::AccessLog;
 
 /// Where the configuration comes from, each time.
@@ -55,7 +56,11 @@ pub struct Reloaded {
 }
 
 /// Reloads, and says how it went.
-pub async fn reload(gate: &Arc<Gate>, doors: &mut Doors, source: &Source) {
+pub async fn reload(
+    gate: &Arc<Gate>,
+    doors: &mut Doors,
+    source: &Source,
+) -> Result<control::Reloaded, Vec<String>> {
     systemd::reloading();
     let before = gate.generation();
     let mut outcome = String::new();
@@ -89,8 +94,11 @@ pub async fn reload(gate: &Arc<Gate>, doors: &mut Doors, source: &Source) {
         }
     };
     gate.metrics.reloaded(told.is_ok());
+    let faults = told.as_ref().err().cloned();
     gate.reloaded.store(Some(Arc::new(Reloaded { at: wall(), outcome: told })));
     systemd::ready(&(status(gate) + &outcome));
+    let generation = gate.generation().number;
+    faults.map_or(Ok(control::Reloaded { generation, changes: Vec::new() }), Err)
 }
 
 /// One line for `systemctl status`.

@@ -9,23 +9,45 @@ use bytes::Bytes;
 use super::account::Passed;
 use super::mouth::{Arrival, Gate, Mouth};
 use crate::stream::{Scratch, SendScratch, Stream};
-use crate::ws::{ControlFrame, Entropy, Intake, Moment, Session, Side};
+use crate::ws::{ControlFrame, Entropy, Intake, Moment, Session, Side, Trace};
 
 /// Who decides, and what it needs for it.
 pub(super) struct Judge<'a, E> {
     pub(super) session: &'a mut Session,
     pub(super) entropy: &'a mut E,
+    pub(super) trace: &'a mut Option<Box<Trace>>,
     pub(super) passed: &'a mut Passed,
     pub(super) now: Moment,
 }
 
 impl<E: Entropy> Judge<'_, E> {
     pub(super) fn inject(&mut self, to: Side) -> Option<ControlFrame> {
-        self.session.inject(to, self.now, self.entropy)
+        let frame = self.session.inject(to, self.now, self.entropy)?;
+        self.show(|trace| trace.own(to, frame.as_bytes()));
+        Some(frame)
     }
 
     fn intake(&mut self, from: Side, input: &[u8]) -> Intake {
-        self.session.intake(from, input, self.now, self.passed.of(from))
+        let verdict = self.session.intake(from, input, self.now, self.passed.of(from));
+        match verdict {
+            Intake::Forward(len) => self.show(|trace| trace.passed(from, &input[..len])),
+            // A pong to our own ping. What comes behind an end is not looked at.
+            Intake::Discard(len) if self.session.end().is_none() => {
+                self.show(|trace| trace.passed(from, &input[..len]));
+            }
+            Intake::Discard(_) | Intake::Starved | Intake::Paused => {}
+        }
+        verdict
+    }
+
+    /// To whoever watches, as long as somebody does.
+    #[inline]
+    fn show(&mut self, show: impl FnOnce(&mut Trace) -> bool) {
+        if let Some(trace) = self.trace
+            && !show(trace)
+        {
+            *self.trace = None;
+        }
     }
 }
 

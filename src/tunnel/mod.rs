@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::stream::{Scratch, Stream};
-use crate::ws::{Entropy, Moment, Session, Side};
+use crate::ws::{CloseCode, End, Entropy, Moment, Session, Side, Trace};
 
 mod account;
 mod lane;
@@ -40,17 +41,28 @@ pin_project! {
 }
 
 /// What a tunnel may be told while it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
     /// Say goodbye to both sides at the next boundary.
-    Drain,
+    Leave(Arc<Notice>),
     /// Drop both at once.
     Cut,
+    /// Tell of the frames that pass from now on; whoever was told before is told no more.
+    Watch(Box<Trace>),
+}
+
+/// Why a tunnel is to end, and what its client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Its name.
+    pub end: End,
+    /// Close code and reason; `None`: those of its terms.
+    pub words: Option<(CloseCode, Arc<str>)>,
 }
 
 /// Where orders come from.
 pub trait Control: Unpin {
-    /// The next order, each once; [`Order::Drain`] may be followed by [`Order::Cut`]. Pending
+    /// The next order, each once; what comes behind [`Order::Leave`] may be [`Order::Cut`]. Pending
     /// registers the waker.
     fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order>;
 
@@ -92,7 +104,7 @@ where
             began: Instant::now().into_std(),
             control,
             entropy,
-            heard: None,
+            trace: None,
             sampled: Moment::NEVER,
         };
         Self { relay, alarm: None }
@@ -149,7 +161,8 @@ struct Relay<F, B, C, E> {
     began: std::time::Instant,
     control: C,
     entropy: E,
-    heard: Option<Order>,
+    /// Whoever watches.
+    trace: Option<Box<Trace>>,
     /// Since when a read waits for its write to be complete; only now and then.
     sampled: Moment,
 }
@@ -200,16 +213,17 @@ where
     }
 
     fn listen(&mut self, cx: &mut Context<'_>, now: Moment) {
-        while self.heard != Some(Order::Cut) {
-            let Poll::Ready(order) = self.control.poll_order(cx) else {
-                return;
-            };
+        while let Poll::Ready(order) = self.control.poll_order(cx) {
             match order {
-                Order::Drain if self.heard.is_some() => return,
-                Order::Drain => self.session.drain(now),
+                Order::Leave(notice) => {
+                    self.session.leave(notice.end, notice.words.as_ref(), now);
+                }
                 Order::Cut => self.session.abort(now),
+                Order::Watch(mut trace) => {
+                    self.session.show(&mut trace);
+                    self.trace = Some(trace);
+                }
             }
-            self.heard = Some(order);
         }
     }
 
@@ -230,8 +244,8 @@ where
             self.client.give_up(&mut self.session, now);
             self.backend.give_up(&mut self.session, now);
         }
-        let (session, entropy) = (&mut self.session, &mut self.entropy);
-        let mut judge = Judge { session, entropy, passed, now };
+        let (session, entropy, trace) = (&mut self.session, &mut self.entropy, &mut self.trace);
+        let mut judge = Judge { session, entropy, trace, passed, now };
         let (client, backend) = (&mut self.client, &mut self.backend);
         let up = up && self.up.carry(cx, client, backend, &mut judge, scratch);
         let down = down && self.down.carry(cx, backend, client, &mut judge, scratch);
@@ -247,8 +261,8 @@ where
         passed: &mut Passed,
         now: Moment,
     ) -> bool {
-        let (session, entropy) = (&mut self.session, &mut self.entropy);
-        let mut judge = Judge { session, entropy, passed, now };
+        let (session, entropy, trace) = (&mut self.session, &mut self.entropy, &mut self.trace);
+        let mut judge = Judge { session, entropy, trace, passed, now };
         let to_client = announce(&mut self.client, cx, &mut judge, scratch);
         let to_backend = announce(&mut self.backend, cx, &mut judge, scratch);
         to_client || to_backend

@@ -62,6 +62,11 @@ impl FrameMeter {
         }
     }
 
+    /// Bytes of the frame in progress that are still to pass.
+    pub fn left_of_frame(&self) -> u64 {
+        self.position.remaining
+    }
+
     /// Whether the bytes that passed end with a whole frame.
     #[inline]
     pub fn at_boundary(&self) -> bool {

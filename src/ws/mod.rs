@@ -23,6 +23,7 @@ mod rule;
 mod session;
 mod show;
 mod tally;
+mod trace;
 
 #[cfg(test)]
 mod sample;
@@ -39,6 +40,7 @@ pub use peers::Parting;
 pub use rule::{Offence, Reported, Rule};
 pub use session::{Delayed, Intake, Session};
 pub use tally::{Closes, Flow, Rtt, Sizes, Tally};
+pub use trace::{Seen, Trace};
 
 /// One end of the conversation, seen from the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

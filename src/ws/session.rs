@@ -18,7 +18,7 @@ use super::moment::Moment;
 use super::peers::{Farewell, Parting, Peers, Toward};
 use super::pulse::{Pulse, Sign};
 use super::tally::{Closes, Rtt, Sizes, Tally};
-use super::{Deflate, Entropy, Reported, Side};
+use super::{Deflate, Entropy, Reported, Side, Trace};
 
 /// The state of one conversation after the 101: about 400 bytes, and no heap but the shared terms, 64
 /// bytes for each side that is pinged, as many for one that is held to a rate, and, while a
@@ -252,6 +252,13 @@ impl Session {
     /// Nothing more is to be sent, read or waited for; [`Session::parting`] says how to let go.
     pub fn is_over(&self) -> bool {
         self.end.is_some() && self.peers.are_settled()
+    }
+
+    /// Whoever watches from here on is told where the frames of both sides stand.
+    pub fn show(&self, trace: &mut Trace) {
+        for side in Side::BOTH {
+            trace.begin(side, self.peers.of(side).meter.left_of_frame());
+        }
     }
 
     /// What it is held to.

@@ -109,7 +109,7 @@ fn an_ejected_backend_is_the_last_resort_and_a_reload_remembers_it() {
     });
     let reloaded = Pool::new(&settings(&[("b", 1), ("a", 9)]), |of| {
         let known = one.backends().iter().find(|backend| backend.id == of.id).unwrap();
-        (Arc::clone(&known.health), Arc::clone(&known.counts))
+        Known { health: Arc::clone(&known.health), ..Known::default() }
     });
     for pool in [&one, &reloaded] {
         assert_eq!(up(pool, now), 1);
@@ -119,6 +119,34 @@ fn an_ejected_backend_is_the_last_resort_and_a_reload_remembers_it() {
         }
     }
     assert_eq!(up(&reloaded, now + std::time::Duration::from_secs(10)), 2);
+}
+
+#[test]
+fn nobody_new_meets_a_backend_that_is_away_and_the_others_keep_their_clients() {
+    let now = Instant::now();
+    let pool = pool(&[("a", 1), ("b", 1), ("c", 1)]);
+    let before: Vec<_> = v4_keys().take(300).map(|key| (key, first(&pool, key))).collect();
+    let a = &pool.backends()[0];
+    assert!(a.standing.away.set(true) && !a.standing.away.set(true));
+    assert!(!a.takes(now) && a.health.is_up(now));
+    for (key, met) in &before {
+        let order = pool.order(*key, now);
+        assert!(order.len() == 2 && order.iter().all(|backend| &*backend.id != "a"));
+        assert!(&**met == "a" || order[0].id == *met);
+    }
+    a.standing.away.set(false);
+    assert!(before.iter().all(|(key, met)| first(&pool, *key) == *met));
+}
+
+#[test]
+fn another_weight_is_another_share_until_the_file_s_counts_again() {
+    let pool = pool(&[("a", 1), ("b", 1)]);
+    let share = || v4_keys().filter(|key| &*first(&pool, *key) == "a").count();
+    assert!((4_800..5_200).contains(&share()));
+    pool.backends()[0].standing.weigh(NonZeroU32::new(3));
+    assert!((7_300..7_700).contains(&share()));
+    pool.backends()[0].standing.weigh(None);
+    assert!((4_800..5_200).contains(&share()));
 }
 
 proptest! {

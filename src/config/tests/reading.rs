@@ -159,7 +159,7 @@ fn cf04_an_unknown_key_is_told_with_the_nearest_one() {
             "limit: unknown table (did you mean \"limits\"?)",
             "heartbeats: unknown table (did you mean \"heartbeat\"?)",
             "limits.close-grace: unknown key (did you mean \"close_grace\"?)",
-            "drain.zebra: unknown key (the keys here are window, deadline, code)",
+            "drain.zebra: unknown key (the keys here are delay, window, rate, deadline, code, reason)",
         ]
     );
 }
@@ -324,7 +324,7 @@ fn cf07_what_is_there_twice_is_told_beside_all_else() {
         [
             ": \"idle\" is here for the second time \
              (a key stands once in its table, and a table has one header)",
-            "drain.zebra: unknown key (the keys here are window, deadline, code)",
+            "drain.zebra: unknown key (the keys here are delay, window, rate, deadline, code, reason)",
             ": \"limits\" is here for the second time \
              (a key stands once in its table, and a table has one header)",
         ]

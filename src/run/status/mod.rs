@@ -31,7 +31,7 @@ pub fn house(gate: &Gate) -> House {
     House {
         started: gate.born,
         generation: generation.number,
-        draining: gate.is_draining(),
+        draining: !gate.is_wanted(),
         connections_max: generation.room.connections,
         tunnels_max: generation.room.tunnels,
         // What it was started with was taken, or it would not be here.
@@ -60,7 +60,7 @@ fn status(gate: &Gate, ranked: &Ranked) -> Value {
     let total = |causes: &[Cause]| causes.iter().map(|cause| cause.count).sum::<u64>();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "state": if gate.is_draining() { "draining" } else { "running" },
+        "state": if !gate.is_wanted() { "draining" } else { "running" },
         "now": wall(),
         "started": gate.born,
         "generation": generation.number,
@@ -161,14 +161,15 @@ fn causes(mut causes: Vec<Cause>, of: &str, reason: &str) -> Value {
 
 fn pool(route: &Route) -> Value {
     let backends = route.pool.backends();
-    let weights: f64 = backends.iter().map(|backend| f64::from(backend.weight.get())).sum();
+    let weights: f64 = backends.iter().map(|backend| f64::from(backend.share().get())).sum();
     let open: u64 = backends.iter().map(|backend| backend.counts.open.get()).sum();
     let row = |backend: &Arc<Backend>| {
         let counts = &backend.counts;
         json!({
             "id": &*backend.id,
             "up": backend.health.is_up(now().into()),
-            "due_share": f64::from(backend.weight.get()) / weights,
+            "away": backend.standing.away.is_away(),
+            "due_share": f64::from(backend.share().get()) / weights,
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
             "opened": counts.opened.get(),

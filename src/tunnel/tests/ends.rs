@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::over_all;
-use super::rig::{Counter, Farewell, Orders, Over, Rig, Setup, session, soon};
+use super::rig::{Counter, Farewell, Orders, Over, Rig, Setup, leave, session, soon};
 use super::wire::{BINARY, CLOSE, TEXT, bare, code, masked, read_all};
 use crate::stream::PlainStream;
 use crate::tunnel::{Early, Order, Tunnel};
@@ -183,7 +183,7 @@ async fn rfc_f13_a_drain_waits_for_the_frame_in_progress(over: Over) {
     let (first, second) = large.split_at(50_000);
     rig.client.say(first).await;
     assert!(rig.backend.hear(first.len()).await == first);
-    rig.orders.send(Order::Drain).await.unwrap();
+    rig.orders.send(leave()).await.unwrap();
     // The other direction is between frames.
     assert_eq!(rig.client.frame().await.close_code(), Some(1012));
     // The answer comes behind the frame; what follows in the same write goes nowhere.
@@ -202,7 +202,7 @@ async fn rfc_f13_a_drain_waits_for_the_frame_in_progress(over: Over) {
 
 async fn a_cut_drops_both(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
-    rig.orders.send(Order::Drain).await.unwrap();
+    rig.orders.send(leave()).await.unwrap();
     assert_eq!(rig.client.frame().await.close_code(), Some(1012));
     assert_eq!(rig.backend.frame().await.close_code(), Some(1001));
     rig.orders.send(Order::Cut).await.unwrap();

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::over_all;
-use super::rig::{Counter, HEARTBEAT, Orders, Over, Rig, Setup, session};
+use super::rig::{Counter, HEARTBEAT, Orders, Over, Rig, Setup, leave, session};
 use super::wire::{
     BINARY, CLOSE, CONTINUATION, CONTINUATION_END, PING, PONG, TEXT, TEXT_BEGIN, bare, code,
     masked, read_all,
@@ -241,7 +241,7 @@ async fn a_busy_direction_does_not_hush_our_own_frames() {
         assert!(bench.poll());
         assert_eq!(bench.client.look().sent.first(), expected);
     }
-    bench.orders.try_send(Order::Drain).unwrap();
+    bench.orders.try_send(leave()).unwrap();
     bench.client.say(&masked(BINARY, &[7; 1000]));
     bench.poll();
     let frames = read_all(&bench.client.look().sent);

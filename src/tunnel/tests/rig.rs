@@ -14,8 +14,8 @@ use super::wire::{self, Frame};
 use crate::stream::script::{Script, script};
 use crate::stream::testing::{shake, shake_lean};
 use crate::stream::{PlainStream, Stream};
-use crate::tunnel::{Control, Early, Ending, Order, Progress, Tunnel};
-use crate::ws::{Deflate, Entropy, Heartbeat, Session, Terms};
+use crate::tunnel::{Control, Early, Ending, Notice, Order, Progress, Tunnel};
+use crate::ws::{Deflate, End, Entropy, Heartbeat, Session, Terms};
 
 /// What the tunnel runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +274,11 @@ impl Far {
         assert!(bytes.is_empty(), "{bytes:?}");
         assert_ne!(farewell, Farewell::Clean);
     }
+}
+
+/// A drain's order.
+pub(super) fn leave() -> Order {
+    Order::Leave(Arc::new(Notice { end: End::Drained, words: None }))
 }
 
 /// Orders through a channel; none when it is gone.

@@ -3,6 +3,7 @@
 mod backend;
 mod book;
 mod client;
+pub mod control;
 pub mod head;
 mod logfmt;
 mod process;

@@ -1,0 +1,257 @@
+//! What would happen to a handshake, question by question, by the same code that answers real ones.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::header::{CONNECTION, HOST, ORIGIN, UPGRADE};
+use hyper::http::request::Parts;
+use hyper::{Request, Uri};
+
+use super::super::gate::{Gate, now};
+use super::super::generation::{Generation, Route};
+use super::super::lookup::{find, own_origin};
+use crate::admit::Permit;
+use crate::backend::Backend;
+use crate::control::{Explained, Fault, FaultKind, Step};
+use crate::handshake::{Asked as AskedFor, Handshake};
+use crate::outcome::Refusal;
+use crate::visitor::{TlsFacts, TlsVersion, Visitor};
+use crate::ws::{End, Rule, Side};
+
+/// A handshake that nobody made.
+pub(super) struct Asked {
+    head: Parts,
+    host: Box<str>,
+    port: u16,
+    secure: bool,
+    address: IpAddr,
+}
+
+impl Asked {
+    /// As a browser or, without an origin, a program would make it.
+    pub(super) fn read(
+        url: &str,
+        origin: Option<&str>,
+        address: Option<&str>,
+    ) -> Result<Self, Fault> {
+        let bad = |words: String| Fault::new(FaultKind::BadRequest, words);
+        let whole = "write a whole one, as in wss://chat.example.com/ws";
+        let uri: Uri = url.parse().map_err(|_| bad(format!("\"{url}\" is no URL: {whole}")))?;
+        let secure = match uri.scheme_str() {
+            Some("wss" | "https") => true,
+            Some("ws" | "http") => false,
+            Some(_) | None => return Err(bad(format!("\"{url}\" is no ws or wss URL: {whole}"))),
+        };
+        let Some(authority) = uri.authority() else {
+            return Err(bad(format!("\"{url}\" names no host: {whole}")));
+        };
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut request = Request::builder()
+            .uri(target)
+            .header(HOST, authority.as_str())
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
+        if let Some(origin) = origin {
+            request = request.header(ORIGIN, origin);
+        }
+        let request = request.body(()).map_err(|error| bad(error.to_string()))?;
+        let address = address.unwrap_or("192.0.2.1");
+        Ok(Self {
+            head: request.into_parts().0,
+            host: authority.host().to_ascii_lowercase().trim_end_matches('.').into(),
+            port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            secure,
+            address: address
+                .parse()
+                .map_err(|_| bad(format!("\"{address}\" is not an IP address")))?,
+        })
+    }
+
+    fn visitor(&self, generation: &Generation) -> Visitor {
+        let peer = SocketAddr::new(self.address, 0);
+        let mut visitor = Visitor::new(peer, generation.settings.client_key, "explain".into());
+        visitor.secure = self.secure;
+        // A name that is an address is not sent (RFC 6066 3).
+        let sni = self.host.parse::<IpAddr>().is_err() && !self.host.starts_with('[');
+        visitor.tls = self.secure.then(|| TlsFacts {
+            sni: sni.then(|| self.host.clone()),
+            version: TlsVersion::V13,
+            cipher: "",
+        });
+        visitor
+    }
+}
+
+/// Answers every question up to the first that ends the way.
+pub(super) fn explain(gate: &Gate, asked: &Asked) -> Explained {
+    let generation = gate.generation();
+    let mut way = Way::default();
+    let refused = way.walk(gate, &generation, asked).err();
+    Explained {
+        admitted: refused.is_none() && way.0.iter().all(|step| step.passes),
+        status: refused.map(|refusal| refusal.status().as_u16()),
+        reason: refused.map(|refusal| refusal.slug().to_owned()),
+        steps: way.0,
+    }
+}
+
+/// The questions so far.
+#[derive(Default)]
+struct Way(Vec<Step>);
+
+impl Way {
+    fn say(&mut self, question: &str, answer: impl Into<String>, key: Option<String>) {
+        let (question, answer) = (question.to_owned(), answer.into());
+        self.0.push(Step { question, answer, key, passes: true });
+    }
+
+    fn stop(&mut self, question: &str, answer: impl Into<String>, key: Option<String>) {
+        self.say(question, answer, key);
+        if let Some(last) = self.0.last_mut() {
+            last.passes = false;
+        }
+    }
+
+    /// The answer, or why the way ends here.
+    fn ask<T>(&mut self, question: &str, answer: Result<T, Refusal>) -> Result<T, Refusal> {
+        answer.inspect_err(|refusal| {
+            self.stop(question, refusal.to_string(), refusal.key().map(str::to_owned));
+        })
+    }
+
+    fn walk(&mut self, gate: &Gate, generation: &Generation, asked: &Asked) -> Result<(), Refusal> {
+        let visitor = asked.visitor(generation);
+        self.listener(generation, asked);
+        let prefixes = generation.settings.client_key;
+        let bits =
+            format!("client_key.ipv4_prefix = {}, ipv6_prefix = {}", prefixes.v4, prefixes.v6);
+        self.say("client", format!("counted as {}", visitor.key), Some(bits));
+        self.certificate(generation, asked);
+        let asked_for = self.ask("request", AskedFor::read(&asked.head))?;
+        let (authority, path) = (asked_for.authority(), asked_for.path());
+        let route = self.ask("route", find(generation, &visitor, authority, path))?;
+        self.say("route", format!("\"{}\"", route.name), None);
+        let AskedFor::WebSocket(handshake) = &asked_for else {
+            return Err(Refusal::NotWebsocket);
+        };
+        self.drain(gate, route)?;
+        let caps = &generation.settings.caps;
+        let rate = format!("{}/s, {} at once", caps.handshakes_per_client, caps.handshakes_burst);
+        let key = "caps.handshakes_per_client, caps.handshakes_burst".to_owned();
+        self.say("rate", format!("one client may begin {rate}; not counted here"), Some(key));
+        self.origin(route, &visitor, handshake)?;
+        let permit = self.caps(gate, generation, route, &visitor);
+        drop(self.ask("caps", permit)?);
+        self.backend(route, &visitor)?;
+        self.limits(route);
+        Ok(())
+    }
+
+    fn listener(&mut self, generation: &Generation, asked: &Asked) {
+        let scheme = if asked.secure { "TLS" } else { "plain TCP" };
+        let fits = |(listener, _): &(&crate::config::settings::ListenerSettings, _)| {
+            listener.tls == asked.secure && listener.address.port() == asked.port
+        };
+        let names: Vec<&str> =
+            generation.listeners().filter(fits).map(|(found, _)| &*found.name).collect();
+        if names.is_empty() {
+            let words = format!("none speaks {scheme} on port {}", asked.port);
+            // Something in front may lead here from another port.
+            self.say("listener", words, Some("listener.address, listener.tls".into()));
+        } else {
+            self.say("listener", names.join(", "), None);
+        }
+    }
+
+    fn certificate(&mut self, generation: &Generation, asked: &Asked) {
+        let (true, Some(tls)) = (asked.secure, &generation.tls) else { return };
+        match tls.certs().shown(&asked.host) {
+            Some(name) if name.is_empty() => self.say("certificate", "one without a name", None),
+            Some(name) => self.say("certificate", format!("the one of {name}"), None),
+            None => {
+                let words = "none covers this host, and none is the default: TLS fails";
+                self.stop("certificate", words, Some("certificate.chain".into()));
+            }
+        }
+    }
+
+    fn drain(&mut self, gate: &Gate, route: &Route) -> Result<(), Refusal> {
+        if gate.is_closed() {
+            self.stop("drain", "everything is drained: no new tunnels", None);
+            return Err(Refusal::Draining);
+        }
+        if route.away.is_away() {
+            self.stop("drain", "this route is drained by order: no new tunnels", None);
+            return Err(Refusal::Draining);
+        }
+        Ok(())
+    }
+
+    fn origin(
+        &mut self,
+        route: &Route,
+        visitor: &Visitor,
+        handshake: &Handshake,
+    ) -> Result<(), Refusal> {
+        let sent = handshake.origin.as_deref();
+        let own = own_origin(visitor, &handshake.authority);
+        let welcome = route.origins.welcome(sent, &own);
+        self.ask("origin", welcome.then_some(()).ok_or(Refusal::Origin))?;
+        let shown = sent.map_or("no Origin, as from programs".to_owned(), str::to_owned);
+        self.say("origin", format!("{shown}: welcome"), Some("route.origins".into()));
+        Ok(())
+    }
+
+    /// Takes a place as a tunnel would, and gives it back.
+    fn caps(
+        &mut self,
+        gate: &Gate,
+        generation: &Generation,
+        route: &Route,
+        visitor: &Visitor,
+    ) -> Result<Permit, Refusal> {
+        let per_client = generation.settings.caps.tunnels_per_client;
+        let permit = gate.occupancy.tunnel(
+            visitor.key,
+            generation.room.tunnels,
+            per_client,
+            &route.tunnels,
+            route.tunnels_max,
+        )?;
+        let open = gate.occupancy.tunnels().saturating_sub(1);
+        let words = format!("room: {open} of {} tunnels are open", generation.room.tunnels);
+        let key = format!("caps.tunnels_per_client = {per_client}");
+        self.say("caps", words, Some(key));
+        Ok(permit)
+    }
+
+    fn backend(&mut self, route: &Route, visitor: &Visitor) -> Result<(), Refusal> {
+        let now = now().into();
+        let order = route.pool.order(visitor.key, now);
+        let Some(first) = order.first() else {
+            self.stop("backend", "every one is drained by order", Some("route.backends".into()));
+            return Err(Refusal::NoBackend);
+        };
+        let show = |backend: &std::sync::Arc<Backend>| {
+            let down = if backend.health.is_up(now) { "" } else { ", down" };
+            format!("{} (weight {}{down})", backend.id, backend.share())
+        };
+        let rest: Vec<String> = order.iter().skip(1).map(show).collect();
+        let then =
+            if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
+        let words = format!("{}{then}", show(first));
+        self.say("backend", words, Some("route.backends".into()));
+        Ok(())
+    }
+
+    fn limits(&mut self, route: &Route) {
+        let terms = &route.terms;
+        let of = |end: End| Some(format!("{} = {}", end.key()?, end.value(terms)?));
+        let sides = |rule| Side::BOTH.map(|side| End::Over(side, rule));
+        let ends = Rule::ALL.into_iter().filter(|rule| *rule != Rule::Inflated).flat_map(sides);
+        let clocks = [End::Idle, End::Lifetime, End::HeartbeatLost(Side::Client)];
+        let set: Vec<String> = ends.chain(clocks).filter_map(of).collect();
+        self.say("limits", set.join(", "), None);
+    }
+}

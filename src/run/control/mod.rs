@@ -1,0 +1,225 @@
+//! Where orders are taken: a Unix socket for root and the user that tidegate runs as. Nothing that
+//! changes anything can be asked for elsewhere. See [`crate::control`] for what is asked.
+
+mod choose;
+mod explain;
+mod orders;
+mod rows;
+mod socket;
+mod tail;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::gate::{Gate, now};
+use crate::control::{Answer, Fault, FaultKind, Reloaded, Request, line, read};
+
+use self::socket::Socket;
+
+pub use self::socket::{SocketFault, place};
+
+/// A reload that somebody waits for.
+pub type ReloadAsk = oneshot::Sender<Result<Reloaded, Vec<String>>>;
+
+/// What requests act on.
+struct Desk {
+    gate: Arc<Gate>,
+    reloads: mpsc::Sender<ReloadAsk>,
+}
+
+/// Binds now; the future answers until it is dropped, and then takes its socket away.
+pub fn bind(
+    gate: Arc<Gate>,
+    path: &Path,
+    reloads: mpsc::Sender<ReloadAsk>,
+) -> Result<impl Future<Output = ()> + Send + use<>, SocketFault> {
+    let socket = Socket::bind(path)?;
+    info!(path = %path.display(), "taking orders");
+    let desk = Arc::new(Desk { gate, reloads });
+    Ok(async move {
+        let mut open = JoinSet::new();
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut refused: Option<Instant> = None;
+        loop {
+            let stream = socket.accept().await;
+            while open.try_join_next().is_some() {}
+            let denied = socket::deny(&stream);
+            if let Some(who) = denied
+                && refused.is_none_or(|then| now().duration_since(then) > TELL_EVERY)
+            {
+                refused = Some(now());
+                warn!(uid = who, "an order was refused: only root and our own user may give any");
+            }
+            let place = places.clone().try_acquire_owned().ok();
+            let fault = match (denied, &place) {
+                (Some(_), _) => Some(Fault::new(FaultKind::Denied, DENIED)),
+                (None, None) => Some(Fault::new(FaultKind::Busy, BUSY)),
+                (None, Some(_)) => None,
+            };
+            // Even to say no takes a moment; there are few who wait for that, too.
+            if open.len() < 2 * CONNECTIONS_MAX {
+                let desk = desk.clone();
+                open.spawn(async move {
+                    desk.converse(stream, fault).await;
+                    drop(place);
+                });
+            }
+        }
+    })
+}
+
+impl Desk {
+    async fn converse(&self, stream: UnixStream, fault: Option<Fault>) {
+        let (from, to) = stream.into_split();
+        let mut reply = Reply(to);
+        let said = match fault {
+            Some(fault) => Err(fault),
+            None => match timeout(REQUEST_MAX, ask(from)).await {
+                Ok(Ok(request)) => self.answer(request, &mut reply).await,
+                Ok(Err(fault)) => Err(fault),
+                Err(_) => Err(Fault::new(FaultKind::BadRequest, "no request came within 2s")),
+            },
+        };
+        if let Err(fault) = said {
+            reply.send(&Answer::<()>::Fault(fault)).await;
+        }
+    }
+
+    async fn answer(&self, request: Request, reply: &mut Reply) -> Result<(), Fault> {
+        let gate = &self.gate;
+        match request {
+            Request::Status => {
+                let status = self.beside(|gate| gate.watch.status(&gate)).await?;
+                reply.ok(&status).await;
+            }
+            Request::Sessions { of } => {
+                let lines = choose::choose(gate, &of)?;
+                let sessions = self.beside(move |gate| rows::list(&gate, &lines)).await?;
+                reply.ok(&sessions).await;
+            }
+            Request::Session { session } => {
+                let line = choose::one(gate, session)?;
+                reply.ok(&rows::detail(&line)).await;
+            }
+            Request::Kill { of, all, words } => {
+                reply.ok(&orders::kill(gate, &of, all, &words)?).await;
+            }
+            Request::Drain { of, all, pace, words, wait } => {
+                let (drained, over) = orders::drain(gate, &of, all, pace, &words)?;
+                if !wait {
+                    reply.ok(&drained).await;
+                } else if let Some(drained) = reply.unless_gone(over).await {
+                    reply.ok(&drained.map_err(|_| Fault::new(FaultKind::Refused, BROKEN))?).await;
+                }
+            }
+            Request::Undrain { place } => {
+                orders::undrain(gate, &place)?;
+                reply.ok(&place).await;
+            }
+            Request::Weight { backend, route, weight } => {
+                reply.ok(&orders::weigh(gate, &backend, route.as_deref(), weight)?).await;
+            }
+            Request::Tail { session } => tail::tail(gate, session, reply).await?,
+            Request::Explain { url, origin, address } => {
+                let asked = explain::Asked::read(&url, origin.as_deref(), address.as_deref())?;
+                reply.ok(&explain::explain(gate, &asked)).await;
+            }
+            Request::Reload => drop(reply.ok(&self.reload().await?).await),
+            Request::Diff { .. } | Request::Config | Request::LogLevel { .. } => {
+                return Err(Fault::new(FaultKind::Refused, "not yet"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<Reloaded, Fault> {
+        let (ask, told) = oneshot::channel();
+        let leaving = || Fault::new(FaultKind::Refused, "the process is leaving");
+        self.reloads.send(ask).await.map_err(|_| leaving())?;
+        let faults = match told.await {
+            Ok(Ok(reloaded)) => return Ok(reloaded),
+            Ok(Err(faults)) => faults,
+            Err(_) => return Err(leaving()),
+        };
+        Err(refused("refused; the configuration in force stays as it was", faults))
+    }
+
+    /// Makes what takes its time beside the workers, who have tunnels to serve.
+    async fn beside<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(Arc<Gate>) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let gate = self.gate.clone();
+        let made = tokio::task::spawn_blocking(move || make(gate)).await;
+        made.map_err(|_| Fault::new(FaultKind::Refused, BROKEN))
+    }
+}
+
+fn refused(message: &str, faults: Vec<String>) -> Fault {
+    Fault { faults, ..Fault::new(FaultKind::Refused, message) }
+}
+
+/// One line, whole, and in time.
+async fn ask(from: OwnedReadHalf) -> Result<Request, Fault> {
+    let bad = |words: String| Fault::new(FaultKind::BadRequest, words);
+    let mut said = Vec::new();
+    let read_line = BufReader::new(from.take(REQUEST_BYTES_MAX)).read_until(b'\n', &mut said).await;
+    read_line.map_err(|error| bad(format!("the request did not come: {error}")))?;
+    if said.len() as u64 == REQUEST_BYTES_MAX {
+        return Err(bad(format!("the request is longer than {REQUEST_BYTES_MAX} bytes")));
+    }
+    read(&said).map_err(|error| bad(format!("the request cannot be read: {error}")))
+}
+
+/// Where answers go.
+struct Reply(OwnedWriteHalf);
+
+impl Reply {
+    async fn ok(&mut self, value: &impl Serialize) -> bool {
+        self.send(&Answer::Ok(value)).await
+    }
+
+    /// False once nobody reads any more, or too slowly.
+    async fn send(&mut self, answer: &Answer<impl Serialize>) -> bool {
+        timeout(WRITE_MAX, self.0.write_all(&line(answer))).await.is_ok_and(|sent| sent.is_ok())
+    }
+
+    /// What is waited for, unless whoever asked leaves before. It says nothing more after its
+    /// request, but need not close its side.
+    async fn unless_gone<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        let gone = async {
+            loop {
+                tokio::time::sleep(GONE_EVERY).await;
+                let ready = self.0.ready(tokio::io::Interest::WRITABLE).await;
+                if ready.is_ok_and(|ready| ready.is_write_closed()) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            told = wait => Some(told),
+            () = gone => None,
+        }
+    }
+}
+
+const DENIED: &str = "only root and the user that tidegate runs as may give orders";
+const BUSY: &str = "too many orders are under way; try again";
+const BROKEN: &str = "this failed; the journal says why";
+
+const CONNECTIONS_MAX: usize = 16;
+const REQUEST_BYTES_MAX: u64 = 1 << 20;
+const REQUEST_MAX: Duration = Duration::from_secs(2);
+const WRITE_MAX: Duration = Duration::from_secs(10);
+const GONE_EVERY: Duration = Duration::from_millis(200);
+const TELL_EVERY: Duration = Duration::from_secs(10);

@@ -1,0 +1,220 @@
+//! Closing tunnels, and keeping new ones away.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::super::gate::Gate;
+use super::super::generation::{Generation, Route};
+use super::super::lifecycle::Course;
+use super::choose::{choose, is_everything, unknown};
+use crate::backend::Backend;
+use crate::config::settings::DrainSettings;
+use crate::control::{Drained, Fault, FaultKind, Killed, Pace, Place, Selection, Weighed, Words};
+use crate::tunnel::Notice;
+use crate::ws::{CLOSE_REASON_MAX, CloseCode, End};
+
+/// Closes tunnels at once.
+pub(super) fn kill(gate: &Gate, of: &Selection, all: bool, words: &Words) -> Result<Killed, Fault> {
+    mean_it(of, all)?;
+    let lines = choose(gate, of)?;
+    let standard = (CloseCode::POLICY_VIOLATION, "closed by an operator");
+    let words = Some(spoken(words, standard)?);
+    let notice = Arc::new(Notice { end: End::Killed, words });
+    lines.iter().for_each(|line| line.leave(&notice));
+    info!(tunnels = lines.len(), ?of, "killed by order");
+    Ok(Killed { sessions: lines.len() })
+}
+
+/// When a drain is over.
+type Over = oneshot::Receiver<Drained>;
+
+/// Begins to close tunnels one by one, and keeps new ones away from what is drained.
+pub(super) fn drain(
+    gate: &Arc<Gate>,
+    of: &Selection,
+    all: bool,
+    pace: Pace,
+    words: &Words,
+) -> Result<(Drained, Over), Fault> {
+    mean_it(of, all)?;
+    if gate.is_draining() {
+        return Err(Fault::new(FaultKind::Refused, "the process drains already, and leaves"));
+    }
+    let generation = gate.generation();
+    let course = course(&generation, pace, words)?;
+    let lines = choose(gate, of)?;
+    let slot = gate.drains.clone().try_acquire_owned().map_err(|_| {
+        Fault::new(FaultKind::Busy, "too many drains are under way; wait for one to end")
+    })?;
+    keep_away(gate, &generation, of);
+    let begun = Drained {
+        sessions: lines.len(),
+        window_ms: millis(course.window(lines.len())),
+        deadline_ms: millis(course.pace.deadline),
+        cut: None,
+    };
+    info!(tunnels = begun.sessions, window_ms = begun.window_ms, ?of, "draining by order");
+    let (over, told) = oneshot::channel();
+    let report = begun.clone();
+    #[expect(clippy::disallowed_methods, reason = "it ends by its own deadline")]
+    tokio::spawn(async move {
+        let drained = course.drain(lines).await;
+        info!(tunnels = drained.sessions, cut = drained.cut, "drained by order");
+        drop(slot);
+        // Whoever asked may not wait.
+        let _ = over.send(Drained { cut: Some(drained.cut), ..report });
+    });
+    Ok((begun, told))
+}
+
+/// Nobody new, where a place as a whole is drained. One client's tunnels, old ones, or some by
+/// number are closed, and may come back.
+fn keep_away(gate: &Gate, generation: &Generation, of: &Selection) {
+    let Selection { sessions, client, route, backend, older_ms } = of;
+    if !sessions.is_empty() || client.is_some() || older_ms.is_some() {
+        return;
+    }
+    match (route, backend) {
+        (None, None) => {
+            gate.away.set(true);
+        }
+        (Some(route), None) => {
+            for route in routes(generation, Some(route)) {
+                route.away.set(true);
+            }
+        }
+        (route, Some(backend)) => {
+            for backend in backends(generation, route.as_deref(), backend) {
+                backend.standing.away.set(true);
+            }
+        }
+    }
+}
+
+/// Lets new tunnels in again.
+pub(super) fn undrain(gate: &Gate, place: &Place) -> Result<(), Fault> {
+    let generation = gate.generation();
+    let (changed, known) = match place {
+        Place::All => (u32::from(gate.away.set(false)), true),
+        Place::Route(name) => {
+            let found: Vec<_> = routes(&generation, Some(name)).collect();
+            let changed = found.iter().filter(|route| route.away.set(false)).count();
+            (changed as u32, !found.is_empty())
+        }
+        Place::Backend(id) => {
+            let found: Vec<_> = backends(&generation, None, id).collect();
+            let changed = found.iter().filter(|backend| backend.standing.away.set(false)).count();
+            (changed as u32, !found.is_empty())
+        }
+    };
+    match (place, known) {
+        (Place::Route(name), false) => return Err(unknown("route", name)),
+        (Place::Backend(id), false) => return Err(unknown("backend", id)),
+        (Place::All | Place::Route(_) | Place::Backend(_), _) => {}
+    }
+    if changed == 0 {
+        return Err(Fault::new(FaultKind::Refused, "nothing is drained there"));
+    }
+    info!(?place, "new tunnels are let in again, by order");
+    Ok(())
+}
+
+/// Another share of the clients.
+pub(super) fn weigh(
+    gate: &Gate,
+    id: &str,
+    route: Option<&str>,
+    weight: Option<u32>,
+) -> Result<Weighed, Fault> {
+    let zero = || {
+        let words = "a weight is 1 at least; to send nobody there, drain the backend";
+        Fault::new(FaultKind::BadRequest, words)
+    };
+    let weight = weight.map(|weight| NonZeroU32::new(weight).ok_or_else(zero)).transpose()?;
+    let generation = gate.generation();
+    let found: Vec<_> = backends(&generation, route, id).collect();
+    let Some(first) = found.first() else {
+        return Err(unknown("backend", id));
+    };
+    found.iter().for_each(|backend| backend.standing.weigh(weight));
+    info!(backend = id, route, weight = first.share(), "weighed by order");
+    Ok(Weighed { routes: found.len(), weight: first.share().get() })
+}
+
+fn routes<'g>(
+    generation: &'g Generation,
+    name: Option<&'g str>,
+) -> impl Iterator<Item = &'g Arc<Route>> {
+    let routes = generation.route_list.iter();
+    routes.filter(move |route| name.is_none_or(|name| *route.name == *name))
+}
+
+fn backends<'g>(
+    generation: &'g Generation,
+    route: Option<&'g str>,
+    id: &'g str,
+) -> impl Iterator<Item = &'g Arc<Backend>> {
+    let all = routes(generation, route).flat_map(|route| route.pool.backends());
+    all.filter(move |backend| *backend.id == *id)
+}
+
+fn course(generation: &Generation, pace: Pace, words: &Words) -> Result<Course, Fault> {
+    let file = generation.settings.drain;
+    let window = pace.window_ms.map_or(file.window, Duration::from_millis);
+    let rate = pace.per_second.map_or(Ok(file.rate), |rate| {
+        let zero = || Fault::new(FaultKind::BadRequest, "a rate is 1/s at least");
+        NonZeroU32::new(rate).ok_or_else(zero).map(Some)
+    })?;
+    // Who asks for a longer window wants all of it.
+    let standard = file.deadline.max(window + (file.deadline - file.window));
+    let deadline = pace.deadline_ms.map_or(standard, Duration::from_millis);
+    if deadline > DEADLINE_MAX || deadline < window {
+        let words = "the deadline is no shorter than the window, and a week at most";
+        return Err(Fault::new(FaultKind::BadRequest, words));
+    }
+    let end = End::Drained;
+    let words = match words {
+        Words { code: None, reason: None } => None,
+        Words { .. } => Some(spoken(words, (CloseCode::SERVICE_RESTART, ""))?),
+    };
+    let pace = DrainSettings { window, rate, deadline, ..file };
+    Ok(Course { notice: Arc::new(Notice { end, words }), pace })
+}
+
+/// What clients are told, as far as it is lawful.
+fn spoken(
+    words: &Words,
+    (code, reason): (CloseCode, &str),
+) -> Result<(CloseCode, Arc<str>), Fault> {
+    let bad = |words: String| Fault::new(FaultKind::BadRequest, words);
+    let code = match words.code {
+        None => code,
+        // Chromium takes 1014 in a Close frame for a breach of the protocol.
+        Some(number) => CloseCode::new(number).filter(|_| number != 1014).ok_or_else(|| {
+            bad(format!("{number} may not stand in a Close frame; 1000 to 1013, or 3000 to 4999"))
+        })?,
+    };
+    let reason = words.reason.as_deref().unwrap_or(reason);
+    if reason.len() > CLOSE_REASON_MAX {
+        return Err(bad(format!("the reason is longer than {CLOSE_REASON_MAX} bytes")));
+    }
+    Ok((code, reason.into()))
+}
+
+fn mean_it(of: &Selection, all: bool) -> Result<(), Fault> {
+    if is_everything(of) && !all {
+        let words = "this would be every tunnel: say which, or that all are meant";
+        return Err(Fault::new(FaultKind::BadRequest, words));
+    }
+    Ok(())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+const DEADLINE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -1,0 +1,111 @@
+//! The socket itself: whose it is, who may come, and that it is gone with the process.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tracing::warn;
+
+use crate::config::settings::ControlSocket;
+
+/// The socket cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot take orders at {path}: {source} (control.socket)")]
+pub struct SocketFault {
+    path: String,
+    source: io::Error,
+}
+
+/// A socket at its path; taken away when dropped, unless it is another's by then.
+#[derive(Debug)]
+pub(super) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode.
+    id: (u64, u64),
+}
+
+/// Where it is to be. `auto` is in the directory that systemd made for the unit (systemd.exec(5)).
+pub fn place(settings: &ControlSocket) -> Option<PathBuf> {
+    match settings {
+        ControlSocket::Off => None,
+        ControlSocket::At(path) => Some(path.clone()),
+        ControlSocket::Auto => {
+            let directories = std::env::var_os("RUNTIME_DIRECTORY")?;
+            let first = std::env::split_paths(&directories).next()?;
+            first.is_absolute().then(|| first.join("control.sock"))
+        }
+    }
+}
+
+impl Socket {
+    /// Made beside its path and moved there, so that it is never open to others, and that what a
+    /// dead process left, or a living one that hands over, is replaced in one step.
+    pub(super) fn bind(path: &Path) -> Result<Self, SocketFault> {
+        let fault = |source| SocketFault { path: path.display().to_string(), source };
+        if fs::symlink_metadata(path).is_ok_and(|there| !is_socket(&there)) {
+            return Err(fault(io::Error::other("there is a file of this name already")));
+        }
+        if StdStream::connect(path).is_ok() {
+            warn!(path = %path.display(), "another process took orders here; now they come to us");
+        }
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}", std::process::id()));
+        let beside = PathBuf::from(beside);
+        let _ = fs::remove_file(&beside);
+        let bound = UnixListener::bind(&beside).map_err(fault)?;
+        let placed = fs::set_permissions(&beside, Permissions::from_mode(0o600))
+            .and_then(|()| fs::rename(&beside, path))
+            .and_then(|()| fs::symlink_metadata(path));
+        match placed {
+            Ok(there) => {
+                let id = (there.dev(), there.ino());
+                Ok(Self { listener: bound, path: path.to_owned(), id })
+            }
+            Err(error) => {
+                let _ = fs::remove_file(&beside);
+                Err(fault(error))
+            }
+        }
+    }
+
+    /// Whoever comes next; the socket never ends by an error.
+    pub(super) async fn accept(&self) -> UnixStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => return stream,
+                Err(error) => {
+                    warn!(%error, "control: accepting pauses");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let there = fs::symlink_metadata(&self.path);
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == self.id) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The user who may not give orders, if this is one: the mode of the file keeps others out, and so
+/// does this, should somebody change it (SO_PEERCRED, unix(7)).
+pub(super) fn deny(stream: &UnixStream) -> Option<u32> {
+    let uid = stream.peer_cred().map_or(u32::MAX, |peer| peer.uid());
+    let ours = rustix::process::geteuid().as_raw();
+    (uid != 0 && uid != ours).then_some(uid)
+}
+
+fn is_socket(there: &fs::Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_socket(&there.file_type())
+}
+
+const PAUSE: Duration = Duration::from_millis(500);

@@ -1,0 +1,254 @@
+//! Drains of some tunnels, and of all without an end.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+
+use crate::support::control::{CONTROL, of};
+use crate::support::{Client, Door, Plain, Proxy, Stage, get, lives, route, soon, upgrade, wire};
+
+const DRAIN: &str = "[drain]\nwindow = \"100ms\"\ndeadline = \"10s\"\n";
+
+fn drain(of: Value, all: bool) -> Value {
+    json!({"ask": "drain", "of": of, "all": all, "pace": {}, "words": {}, "wait": true})
+}
+
+fn undrain(place: Value) -> Value {
+    json!({"ask": "undrain", "place": place})
+}
+
+/// Waits for its Close and answers it; the code and the words.
+async fn leaves(mut client: Plain, mut backend: Plain) -> (u16, String) {
+    let told = wire::read_past_pings(&mut client).await.unwrap();
+    client.write_all(&wire::masked(0x88, &told.payload)).await.unwrap();
+    let other = wire::read(&mut backend).await.unwrap();
+    backend.write_all(&wire::bare(0x88, &other.payload)).await.unwrap();
+    (told.code(), String::from_utf8(told.payload[2..].to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_backend_is_drained_and_the_others_take_its_clients() {
+    let (one, two) = (Door::new().await, Door::new().await);
+    let backends = [one.address(), two.address()];
+    let proxy = Proxy::start(&format!("{}{DRAIN}{CONTROL}", route(&backends, ""))).await;
+    let client = Client::of(&proxy).await;
+    // Clients of both.
+    let (mut of_one, mut of_two) = (Vec::new(), Vec::new());
+    for n in 0..12 {
+        let tunnel = upgrade(client.bare_from([127, 0, 3, n]).await).await;
+        let backend = tokio::select! {
+            backend = one.next() => Ok(backend),
+            backend = two.next() => Err(backend),
+        };
+        match backend {
+            Ok(backend) => of_one.push((tunnel, backend)),
+            Err(backend) => of_two.push((tunnel, backend)),
+        }
+    }
+    assert!(!of_one.is_empty() && !of_two.is_empty());
+    let leaving = of_one.len();
+    let order = tokio::spawn(async move {
+        for (client, backend) in of_one {
+            assert_eq!(leaves(client, backend).await, (1012, "the service restarts".into()));
+        }
+    });
+    let id = one.address().to_string();
+    let done = proxy.order(drain(of("backend", id.clone()), false)).await;
+    assert_eq!((&done["sessions"], &done["cut"]), (&leaving.into(), &0.into()), "{done}");
+    order.await.unwrap();
+    for (client, backend) in &mut of_two {
+        lives(client, backend).await;
+    }
+    for n in 0..12 {
+        upgrade(client.bare_from([127, 0, 3, n]).await).await;
+        two.next().await;
+    }
+    proxy.order(undrain(json!({"backend": id}))).await;
+    assert_eq!(proxy.no_order(undrain(json!({"backend": id}))).await.0, "refused");
+    assert_eq!(proxy.no_order(undrain(json!({"backend": "nobody"}))).await.0, "not_found");
+    let mut back = false;
+    for n in 0..12 {
+        upgrade(client.bare_from([127, 0, 3, n]).await).await;
+        back |= tokio::select! { _ = one.next() => true, _ = two.next() => false };
+    }
+    assert!(back, "its clients come back");
+}
+
+#[tokio::test]
+async fn everything_is_drained_and_let_in_again_by_the_same_process() {
+    let stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
+    let (client, backend) = stage.open().await;
+    let told = tokio::spawn(leaves(client, backend));
+    let done = stage.proxy.order(drain(json!({}), true)).await;
+    assert_eq!((&done["sessions"], &done["cut"]), (&1.into(), &0.into()));
+    assert_eq!(told.await.unwrap().0, 1012);
+    let refused = stage.client.ask(crate::support::HANDSHAKE.as_bytes()).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    let admin = stage.proxy.admin().await;
+    assert_eq!(get(admin, "/readyz").await.0.status, 503);
+    assert_eq!(get(admin, "/healthz").await.0.status, 200);
+    // It outlives a reload, as an operator would expect at three in the morning.
+    stage.proxy.reload().await;
+    assert_eq!(get(admin, "/readyz").await.0.status, 503);
+    stage.proxy.order(undrain(json!("all"))).await;
+    assert_eq!(get(admin, "/readyz").await.0.status, 200);
+    let (mut client, mut backend) = stage.open().await;
+    lives(&mut client, &mut backend).await;
+    assert_eq!(stage.proxy.no_order(drain(json!({}), false)).await.0, "bad_request");
+    lives(&mut client, &mut backend).await;
+}
+
+#[tokio::test]
+async fn one_route_is_drained_and_says_503_while_the_others_serve() {
+    let (one, two) = (Door::new().await, Door::new().await);
+    let other = format!(
+        "[[route]]\nname = \"game\"\nhost = \"*\"\npath = \"/game\"\norigins = [\"*\"]\nbackends = [\"{}\"]\n",
+        two.address()
+    );
+    let text = format!("{}{other}{DRAIN}{CONTROL}", route(&[one.address()], ""));
+    let proxy = Proxy::start(&text).await;
+    let client = Client::of(&proxy).await;
+    proxy.order(drain(of("route", "game"), false)).await;
+    let game = crate::support::HANDSHAKE.replacen("GET /", "GET /game/", 1);
+    assert_eq!(client.ask(game.as_bytes()).await.status, 503);
+    upgrade(client.bare().await).await;
+    proxy.reload().await;
+    assert_eq!(client.ask(game.as_bytes()).await.status, 503, "a reload does not forget");
+    proxy.order(undrain(json!({"route": "game"}))).await;
+    assert_eq!(client.ask(game.as_bytes()).await.status, 101);
+    assert_eq!(proxy.no_order(undrain(json!({"route": "nowhere"}))).await.0, "not_found");
+}
+
+#[tokio::test]
+async fn one_client_and_the_old_ones_are_told_in_words_of_the_order() {
+    let stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
+    let (client, backend) = stage.open_from([127, 0, 4, 1]).await;
+    let (mut other, mut others) = stage.open_from([127, 0, 4, 2]).await;
+    let told = tokio::spawn(leaves(client, backend));
+    let mut order = drain(of("client", "127.0.4.1"), false);
+    order["words"] = json!({"code": 4001, "reason": "moved"});
+    assert_eq!(stage.proxy.order(order).await["sessions"], 1);
+    assert_eq!(told.await.unwrap(), (4001, "moved".into()));
+    // It may come again: nothing is kept away.
+    let _again = stage.open_from([127, 0, 4, 1]).await;
+    lives(&mut other, &mut others).await;
+    let told = tokio::spawn(leaves(other, others));
+    let aged = json!({"ask": "sessions", "of": {"older_ms": 1}});
+    soon("an age", async {
+        while stage.proxy.order(aged.clone()).await["sessions"].as_array().unwrap().len() < 2 {}
+    })
+    .await;
+    let mut order = drain(json!({"older_ms": 1, "client": "127.0.4.2"}), false);
+    order["pace"] = json!({"window_ms": 1, "deadline_ms": 5000});
+    assert_eq!(stage.proxy.order(order).await["sessions"], 1);
+    assert_eq!(told.await.unwrap().0, 1012);
+}
+
+#[tokio::test]
+async fn a_straggler_is_counted_and_cut_at_the_deadline() {
+    let limits = "[route.limits]\nclose_grace = \"1s\"\n";
+    let stage = Stage::with(&format!("{limits}{CONTROL}")).await;
+    let (_client, _backend) = stage.open().await;
+    let mut order = drain(of("route", "all"), false);
+    order["pace"] = json!({"window_ms": 10, "deadline_ms": 300});
+    let begun = Instant::now();
+    let done = stage.proxy.order(order).await;
+    assert_eq!((&done["sessions"], &done["cut"]), (&1.into(), &1.into()));
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert_eq!(stage.end_of(1).await["end"], "drained");
+    for pace in [json!({"window_ms": 10, "deadline_ms": 5}), json!({"per_second": 0})] {
+        let mut order = drain(of("route", "all"), false);
+        order["pace"] = pace;
+        assert_eq!(stage.proxy.no_order(order).await.0, "bad_request");
+    }
+}
+
+#[tokio::test]
+async fn a_rate_makes_the_window_as_long_as_it_takes() {
+    let stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
+    let mut told = Vec::new();
+    for n in 0..10 {
+        let (client, backend) = stage.open_from([127, 0, 5, n]).await;
+        told.push(tokio::spawn(leaves(client, backend)));
+    }
+    let mut order = drain(of("route", "all"), false);
+    order["pace"] = json!({"per_second": 10});
+    let begun = Instant::now();
+    let done = stage.proxy.order(order).await;
+    assert_eq!((&done["window_ms"], &done["cut"]), (&1000.into(), &0.into()), "{done}");
+    // The last of ten leaves in the last tenth.
+    assert!(begun.elapsed() >= Duration::from_millis(900));
+    for told in told {
+        told.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn readiness_goes_first_for_as_long_as_the_file_says() {
+    let delay = "[drain]\ndelay = \"800ms\"\nwindow = \"100ms\"\ndeadline = \"5s\"\n";
+    let mut stage = Stage::with(&format!("{delay}{CONTROL}")).await;
+    let (mut client, mut backend) = stage.open().await;
+    let admin = stage.proxy.admin().await;
+    stage.proxy.signal(rustix::process::Signal::TERM);
+    soon("unreadiness", async { while get(admin, "/readyz").await.0.status != 503 {} }).await;
+    // All else goes on: a balancer has not noticed yet.
+    let (mut late, mut lates) = stage.open().await;
+    lives(&mut late, &mut lates).await;
+    lives(&mut client, &mut backend).await;
+    assert_eq!(leaves(client, backend).await.0, 1012);
+    assert_eq!(leaves(late, lates).await.0, 1012);
+    assert_eq!(stage.proxy.exit().await, Some(0));
+}
+
+/// Two backends, of which the second is removed by a reload.
+async fn removal(policy: &str) -> (Proxy, Client, Plain, Plain) {
+    let (one, two) = (Door::new().await, Door::new().await);
+    let backends = [one.address(), two.address()];
+    let text = format!("{}{DRAIN}{CONTROL}", route(&backends, policy));
+    let proxy = Proxy::start(&text).await;
+    let client = Client::of(&proxy).await;
+    let (tunnel, backend) = soon("a client of the second", async {
+        for n in 0.. {
+            let tunnel = upgrade(client.bare_from([127, 0, 6, n]).await).await;
+            tokio::select! {
+                _ = one.next() => {}
+                backend = two.next() => return (tunnel, backend),
+            }
+        }
+        unreachable!("there are enough addresses")
+    })
+    .await;
+    let removed = format!(", \"{}\"", two.address());
+    proxy.reload_with(&removed, "").await;
+    (proxy, client, tunnel, backend)
+}
+
+#[tokio::test]
+async fn tunnels_of_a_removed_backend_are_kept_by_default() {
+    let (proxy, _client, mut tunnel, mut backend) = removal("").await;
+    // Longer than anybody who looks after lost backends would take.
+    let later = tokio::time::sleep(Duration::from_millis(2500));
+    later.await;
+    lives(&mut tunnel, &mut backend).await;
+    drop(proxy);
+}
+
+#[tokio::test]
+async fn tunnels_of_a_removed_backend_are_closed_where_the_route_says_so() {
+    let (proxy, _client, tunnel, backend) = removal("lost_backends = \"drain\"").await;
+    assert_eq!(leaves(tunnel, backend).await.0, 1012);
+    let end = proxy.ended("rebalanced").await;
+    assert_eq!((&end["key"], &end["by"]), (&"route.lost_backends".into(), &"tidegate".into()));
+}
+
+#[tokio::test]
+async fn tunnels_of_a_removed_backend_are_closed_after_a_while_unless_it_comes_back() {
+    let (proxy, _client, tunnel, backend) = removal("lost_backends = \"3s\"").await;
+    let begun = Instant::now();
+    assert_eq!(leaves(tunnel, backend).await.0, 1012);
+    assert!(begun.elapsed() >= Duration::from_millis(2500), "{:?}", begun.elapsed());
+    assert_eq!(proxy.ended("rebalanced").await["close_client"], 1012);
+}
