@@ -217,3 +217,59 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Nine thousand tunnels are some three megabytes.
 const LINE_BYTES_MAX: usize = 64 << 20;
 const READ_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    /// A place of this test's own.
+    fn place(name: &str) -> (PathBuf, UnixListener) {
+        let name = format!("tidegate-client-{}-{name}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        (path, listener)
+    }
+
+    #[test]
+    fn a_silent_process_is_waited_for_no_longer_than_agreed() {
+        let (path, _listener) = place("silent");
+        let client = Client { path: path.clone(), patience: Duration::from_millis(50) };
+        // It lies in the backlog, where nobody reads.
+        let trouble = client.line(&Request::Status).unwrap_err();
+        assert!(matches!(trouble.what, What::Late), "{trouble}");
+        assert!(trouble.to_string().contains("no answer in time"), "{trouble}");
+        // Until the backlog is full.
+        let mut waiting = Vec::new();
+        let trouble = loop {
+            match client.ask(&Request::Status, None) {
+                Ok(reply) if waiting.len() < 10_000 => waiting.push(reply),
+                Ok(_) => panic!("the backlog has no end"),
+                Err(trouble) => break trouble,
+            }
+        };
+        assert!(trouble.to_string().contains("does not accept connections"), "{trouble}");
+        let _ = std::fs::remove_file(path);
+    }
+
+    #[test]
+    fn a_dribbling_process_is_not_waited_for_byte_by_byte() {
+        let (path, listener) = place("dribble");
+        let (done, stop) = sync_channel::<()>(1);
+        let dribble = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stop.recv_timeout(Duration::from_millis(10)).is_err() {
+                let _ = stream.write_all(b"x");
+            }
+        });
+        let client = Client { path: path.clone(), patience: Duration::from_millis(100) };
+        let trouble = client.line(&Request::Status).unwrap_err();
+        assert!(matches!(trouble.what, What::Late), "{trouble}");
+        done.send(()).unwrap();
+        dribble.join().unwrap();
+        let _ = std::fs::remove_file(path);
+    }
+}

@@ -20,6 +20,7 @@ mod control;
 mod control_drain;
 mod control_socket;
 mod counted;
+mod ctl_client;
 mod delays;
 mod descriptors;
 mod dial;
