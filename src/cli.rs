@@ -118,9 +118,13 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
     };
-    // It cannot be told of a pipe that is closed.
+    let whole = Arguments::command();
+    // Scripts would offer what is hidden.
+    let offered = whole.get_subcommands().filter(|of| !of.is_hide_set()).cloned();
+    let mut command = clap::Command::new("tidegate").version(VERSION).subcommands(offered);
+    // The generator cannot be told of a pipe that is closed.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "tidegate", &mut script);
+    clap_complete::generate(shell, &mut command, "tidegate", &mut script);
     out.write_all(&script)?;
     out.flush()
 }
@@ -175,6 +179,8 @@ fn page(command: &clap::Command, man: &Man) -> io::Result<Vec<u8>> {
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq")
 }
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const SOURCE: &str = concat!("tidegate ", env!("CARGO_PKG_VERSION"));
 

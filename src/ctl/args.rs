@@ -106,7 +106,7 @@ pub enum Command {
         /// With this Origin; without: as a program that is no browser.
         #[arg(long)]
         origin: Option<String>,
-        /// From this address; without: from the machine itself.
+        /// From this address; without: from 192.0.2.1, which is nobody's.
         #[arg(long, value_name = "IP")]
         address: Option<IpAddr>,
     },

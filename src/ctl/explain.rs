@@ -7,17 +7,12 @@ use crate::control::{Explained, Request};
 /// Asks, and shows each question on the way.
 pub fn explain(speech: &Speech, request: &Request) -> Result<(), Ending> {
     speech.put(request, |explained: Explained| {
-        let columns = [
-            ("QUESTION", Align::Left),
-            ("", Align::Left),
-            ("ANSWER", Align::Left),
-            ("BECAUSE OF", Align::Left),
-        ];
+        let columns = [("QUESTION", Align::Left), ("", Align::Left), ("ANSWER", Align::Left)];
         let mut table = Table::new(&columns);
         for step in &explained.steps {
             let passes = if step.passes { "ok" } else { "NO" }.to_owned();
-            let key = step.key.clone().unwrap_or_default();
-            table.row([step.question.clone(), passes, step.answer.clone(), key]);
+            let key = step.key.as_deref().map(|key| format!("  ({key})")).unwrap_or_default();
+            table.row([step.question.clone(), passes, format!("{}{key}", step.answer)]);
         }
         format!("{}{}\n", speech.table(&table, "no step was told"), verdict(&explained))
     })

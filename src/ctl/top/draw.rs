@@ -74,7 +74,7 @@ fn heading(top: &Top) -> Vec<Line<'static>> {
     let warn = tint(top, Color::Yellow);
     let last = match &top.trouble {
         Some(why) => {
-            Line::styled(format!("{}; asking again", harmless(why)), tint(top, Color::Red))
+            Line::styled(format!("asking again: {}", harmless(why)), tint(top, Color::Red))
         }
         None if top.paused => Line::styled(state.join(", "), warn),
         None => Line::raw(state.join(", ")),
@@ -95,7 +95,7 @@ fn table(frame: &mut Frame<'_>, top: &mut Top, area: Rect) {
     let heads = Cells::new(heads);
     let widths = columns.iter().map(|column| match width_of(*column) {
         Some(width) => Constraint::Length(width),
-        None => Constraint::Fill(1),
+        None => Constraint::Fill(share_of(*column)),
     });
     let widths: Vec<Constraint> = widths.collect();
     let closing = tint(top, Color::Yellow);
@@ -182,6 +182,22 @@ fn width_of(column: Column) -> Option<u16> {
     }
 }
 
+/// Of what figures leave: a network of IPv6 is longer than the name of a route.
+fn share_of(column: Column) -> u16 {
+    match column {
+        Column::Client => 5,
+        Column::Backend => 4,
+        Column::Route => 3,
+        Column::Id
+        | Column::Age
+        | Column::Up
+        | Column::Down
+        | Column::Messages
+        | Column::Total
+        | Column::Rtt => 0,
+    }
+}
+
 fn is_name(column: Column) -> bool {
     width_of(column).is_none()
 }
@@ -208,7 +224,15 @@ fn tint(top: &Top, colour: Color) -> Style {
 
 const HEAD_LINES: u16 = 3;
 /// Where it is narrow, these go first.
-const DROPPED_FIRST: [Column; 6] =
-    [Column::Total, Column::Rtt, Column::Backend, Column::Id, Column::Route, Column::Age];
+const DROPPED_FIRST: [Column; 8] = [
+    Column::Total,
+    Column::Rtt,
+    Column::Backend,
+    Column::Id,
+    Column::Route,
+    Column::Age,
+    Column::Up,
+    Column::Down,
+];
 /// The narrowest column of names.
-const NAME_MIN: u16 = 10;
+const NAME_MIN: u16 = 15;

@@ -10,7 +10,6 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::control::{Killed, Request, Selection, SessionDetail, Sessions, Words};
-use crate::ctl::figures::count;
 use crate::ctl::speech::{Ending, Speech};
 use crate::ctl::status::Headline;
 
@@ -94,7 +93,7 @@ fn kill(speech: &Speech, session: u64) -> String {
     let request = Request::Kill { of, all: false, words: Words::default() };
     match speech.ask(&request) {
         Ok(Killed { sessions: 0 }) => format!("tunnel {session} was not open any more"),
-        Ok(killed) => format!("{} told to close", count(killed.sessions as u64, "tunnel")),
+        Ok(_) => format!("tunnel {session} was told to close"),
         Err(why) => format!("tunnel {session} was not closed: {why}"),
     }
 }
