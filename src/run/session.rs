@@ -173,8 +173,75 @@ impl Story {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use tokio::net::TcpListener;
+
     use super::*;
-    use crate::stream::{LeanStream, ServerEngine};
+    use crate::admit::Occupancy;
+    use crate::run::facts::Facts;
+    use crate::run::registry::Registry;
+    use crate::stream::{LeanStream, Recv, RecvScratch, SendScratch, ServerEngine};
+
+    /// A client whose first byte is too much for us.
+    struct Landmine;
+
+    impl Stream for Landmine {
+        fn poll_recv<'s>(
+            &mut self,
+            _: &mut Context<'_>,
+            _: &'s mut RecvScratch,
+        ) -> Poll<io::Result<Recv<'s>>> {
+            panic!("a defect of ours");
+        }
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn send(
+            &mut self,
+            _: &mut Context<'_>,
+            _: &[&[u8]],
+            _: &mut SendScratch,
+        ) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn poll_close(&mut self, _: &mut Context<'_>, _: &mut SendScratch) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn abort(&mut self) {}
+
+        fn backlog(&self) -> usize {
+            0
+        }
+    }
+
+    #[tokio::test]
+    async fn sr14_a_panic_in_one_tunnel_ends_that_one_and_its_places_are_given_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let backend = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (occupancy, registry) = (Arc::<Occupancy>::default(), Arc::<Registry>::default());
+        let facts = Facts::sample();
+        let counts = facts.counts.clone();
+        let permit = occupancy.tunnel(facts.client(), 1, 1, &Arc::default(), None).unwrap();
+        let registration = registry.register(facts);
+        let mut entropy = SystemEntropy;
+        let session = Session::new(Arc::default(), Deflate::Off, &mut entropy);
+        let orders = registration.orders();
+        counts.began();
+        let backend = PlainStream::new(backend);
+        let tunnel = Tunnel::new(Landmine, backend, session, Early::default(), orders, entropy);
+        let story = Some(Story { registration, permit });
+        let tasks = tokio_util::task::TaskTracker::new();
+        let ended = tasks.spawn(SessionTask { tunnel, story }).await;
+        assert!(ended.unwrap_err().is_panic());
+        assert_eq!((occupancy.tunnels(), registry.len(), counts.open.get()), (0, 0, 0));
+        tasks.close();
+        tasks.wait().await;
+    }
 
     /// The task of an open socket is one allocation: a byte more than this takes 2,560.
     #[test]

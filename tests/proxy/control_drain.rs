@@ -252,3 +252,15 @@ async fn tunnels_of_a_removed_backend_are_closed_after_a_while_unless_it_comes_b
     assert!(begun.elapsed() >= Duration::from_millis(2500), "{:?}", begun.elapsed());
     assert_eq!(proxy.ended("rebalanced").await["close_client"], 1012);
 }
+
+#[tokio::test]
+async fn sr07_a_stop_during_a_reload_drains() {
+    for _ in 0..5 {
+        let mut stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
+        let (client, backend) = stage.open().await;
+        stage.proxy.signal(rustix::process::Signal::HUP);
+        stage.proxy.signal(rustix::process::Signal::TERM);
+        assert_eq!(leaves(client, backend).await.0, 1012);
+        assert_eq!(stage.proxy.exit().await, Some(0));
+    }
+}

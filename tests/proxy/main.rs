@@ -40,6 +40,7 @@ mod http;
 mod lifetime;
 mod limits;
 mod metrics;
+mod operator;
 mod origin;
 mod paused;
 mod peers;

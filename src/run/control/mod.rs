@@ -82,13 +82,12 @@ impl Desk {
     async fn converse(&self, stream: UnixStream, fault: Option<Fault>) {
         let (from, to) = stream.into_split();
         let mut reply = Reply(to);
-        let said = match fault {
-            Some(fault) => Err(fault),
-            None => match timeout(REQUEST_MAX, ask(from)).await {
-                Ok(Ok(request)) => self.answer(request, &mut reply).await,
-                Ok(Err(fault)) => Err(fault),
-                Err(_) => Err(Fault::new(FaultKind::BadRequest, "no request came within 2s")),
-            },
+        // In any case: what is left unread when a socket closes takes the answer with it.
+        let asked = timeout(REQUEST_MAX, ask(from)).await;
+        let said = match (fault, asked) {
+            (Some(fault), _) | (None, Ok(Err(fault))) => Err(fault),
+            (None, Ok(Ok(request))) => self.answer(request, &mut reply).await,
+            (None, Err(_)) => Err(Fault::new(FaultKind::BadRequest, "no request came within 2s")),
         };
         if let Err(fault) = said {
             reply.send(&Answer::<()>::Fault(fault)).await;

@@ -28,9 +28,9 @@ impl Proxy {
     /// Sends one line; all that is answered.
     pub async fn ask_all(&self, line: &[u8]) -> String {
         let mut stream = self.ask(line).await;
-        let mut said = String::new();
-        let _ = soon("an answer", stream.read_to_string(&mut said)).await;
-        said
+        let mut said = Vec::new();
+        let _ = soon("an answer", stream.read_to_end(&mut said)).await;
+        String::from_utf8(said).unwrap()
     }
 
     /// An order that must be followed; what is answered.
