@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidegate::accept::Inherited;
 use tidegate::config::{Faults, Settings};
 use tidegate::run::{Source, StartFault, check, run, signals};
 use tidegate::{demo, observe};
@@ -71,6 +72,8 @@ fn serve(config: PathBuf) -> ExitCode {
         Ok(settings) => settings,
         Err(faults) => return refuse(&faults.to_string()),
     };
+    // Before there is a thread that could look at the environment.
+    let inherited = Inherited::from_env();
     let _flush = observe::init(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.workers)
@@ -89,7 +92,7 @@ fn serve(config: PathBuf) -> ExitCode {
     let outcome = runtime.block_on(async {
         let (_, signals) = signals::listen()
             .map_err(|error| StartFault::Machine(format!("signals cannot be heard: {error}")))?;
-        run(settings, Source::File(config.clone()), signals).await
+        run(settings, Source::File(config.clone()), inherited, signals).await
     });
     // Whatever is left was cut by the drain already.
     runtime.shutdown_background();
@@ -123,7 +126,7 @@ fn refuse_to_start(config: &Path, fault: &StartFault) -> ExitCode {
             [first, rest @ ..] => refuse(&Faults::found_later(config, first, rest).to_string()),
             [] => fail("the configuration is refused without a fault"),
         },
-        StartFault::Machine(fault) => fail(fault),
+        StartFault::Machine(fault) | StartFault::Broken(fault) => fail(fault),
     }
 }
 

@@ -3,11 +3,13 @@
 //! Knows nothing of requests, routes or clients' rights.
 
 mod certs;
+mod inherited;
 mod listener;
 pub mod proxy_header;
 mod tls;
 
 pub use certs::CertTable;
+pub use inherited::Inherited;
 pub use listener::{Accepted, BindFault, Event, Listener};
 pub use proxy_header::{Proxied, read_proxy_header};
 pub use tls::{TlsTerminator, ticketer};

@@ -2,17 +2,22 @@
 //! new before it lets go of what was removed.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio::select;
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::chance::fraction;
+use super::core::{Fallen, end};
 use super::gate::{Gate, now};
 use super::journey;
-use crate::accept::{BindFault, Event, Listener};
+use crate::accept::{BindFault, Event, Inherited, Listener};
 use crate::config::settings::ListenerSettings;
 
 /// A listener by its address as configured, and its place among those with the same one (only
@@ -23,9 +28,10 @@ pub struct DoorKey {
     place: usize,
 }
 
-/// All open doors.
+/// All open doors, and the sockets that somebody else opened for us.
 #[derive(Debug, Default)]
 pub struct Doors {
+    inherited: Inherited,
     open: HashMap<DoorKey, JoinHandle<()>>,
 }
 
@@ -43,22 +49,40 @@ pub fn keys(listeners: &[ListenerSettings]) -> impl Iterator<Item = (DoorKey, &L
 }
 
 impl Doors {
+    /// None is open yet.
+    pub fn new(inherited: Inherited) -> Self {
+        Self { inherited, open: HashMap::new() }
+    }
+
     /// Binds every wanted address that is not open yet; if one fails, none is kept.
     pub fn bind(&self, wanted: &[ListenerSettings]) -> Result<Bound, BindFault> {
         let mut bound = Vec::new();
         for (key, settings) in keys(wanted) {
             if !self.open.contains_key(&key) {
-                bound.push((key, settings.clone(), Listener::bind(key.address)?));
+                bound.push((key, settings.clone(), self.listener(key.address)?));
             }
         }
         Ok(Bound(bound))
     }
 
+    /// The inherited socket with this address, or a new one.
+    pub fn listener(&self, address: SocketAddr) -> Result<Listener, BindFault> {
+        Listener::open(address, &self.inherited)
+    }
+
+    /// Tells of inherited sockets that are not served as they should be.
+    pub fn doubt(&self, wanted: &[ListenerSettings], admin: Option<SocketAddr>) {
+        let wanted: Vec<_> = wanted.iter().map(|listener| listener.address).chain(admin).collect();
+        for socket in self.inherited.doubts(&wanted) {
+            warn!(socket, "an inherited socket");
+        }
+    }
+
     /// Begins to accept on what was bound.
     pub fn open(&mut self, gate: &Arc<Gate>, bound: Bound) {
         for (key, settings, listener) in bound.0 {
-            let address = listener.local();
-            info!(listener = &*settings.name, %address, tls = settings.tls, "listening");
+            let (address, inherited) = (listener.local(), listener.is_inherited());
+            info!(listener = &*settings.name, %address, tls = settings.tls, inherited, "listening");
             let accepting = accept(gate.clone(), listener, key);
             #[expect(clippy::disallowed_methods, reason = "not a connection: a drain aborts it")]
             let task = tokio::spawn(accepting);
@@ -67,33 +91,43 @@ impl Doors {
     }
 
     /// Closes what is wanted no more. Connections that came in by a closed door live on; its
-    /// address is free.
+    /// address is free, unless the socket was inherited: then clients queue in it.
     pub async fn keep(&mut self, wanted: &[ListenerSettings]) {
         let kept: Vec<DoorKey> = keys(wanted).map(|(key, _)| key).collect();
         for (key, task) in self.open.extract_if(|key, _| !kept.contains(key)) {
-            shut(task).await;
+            end(task).await;
             info!(address = %key.address, "no longer listening");
         }
     }
 
-    /// Closes every door.
+    /// Closes every door. What waits in an inherited socket is left to whoever holds it too.
     pub async fn close(&mut self) {
         for (_, task) in self.open.drain() {
-            shut(task).await;
+            // The socket closes with its task, and only then will the kernel refuse whoever
+            // comes, and let the address be bound anew.
+            end(task).await;
         }
+        self.inherited.let_go();
     }
-}
 
-/// Ends an accept loop. Its socket closes with it, and only then will the kernel refuse whoever
-/// comes, and let the address be bound anew.
-async fn shut(task: JoinHandle<()>) {
-    task.abort();
-    // Cancelled, as it was told.
-    let _ = task.await;
+    /// Ready when a door has fallen shut by itself. Nobody opens it again.
+    pub async fn fallen(&mut self) -> Fallen {
+        let (key, ended) = poll_fn(|cx| {
+            for (key, task) in &mut self.open {
+                if let Poll::Ready(ended) = Pin::new(task).poll(cx) {
+                    return Poll::Ready((*key, ended));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        Fallen::of(format_args!("the accept loop of {}", key.address), ended)
+    }
 }
 
 async fn accept(gate: Arc<Gate>, listener: Listener, key: DoorKey) {
     let mut told: Option<Instant> = None;
+    let roll = gate.roll.clone();
     let each = move |event| match event {
         Event::Connection(accepted) => {
             gate.tasks.spawn(journey::serve(gate.clone(), accepted, key));
@@ -115,8 +149,34 @@ async fn accept(gate: Arc<Gate>, listener: Listener, key: DoorKey) {
             }
         }
     };
-    listener.run(fraction, each).await;
+    let here = roll.join(format!("the accept loop of {}", key.address));
+    select! {
+        biased;
+        () = here.answer() => {}
+        () = listener.run(fraction, each) => {}
+    }
 }
 
 /// A machine that is out of descriptors does not need a full log as well.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sr15_a_door_that_falls_shut_is_told() {
+        let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
+        let mut doors = Doors::default();
+        let lasting = Handle::current().spawn(std::future::pending());
+        doors.open.insert(DoorKey { address: "127.0.0.1:1".parse().unwrap(), place: 0 }, lasting);
+        let pause = Duration::from_millis(20);
+        assert!(tokio::time::timeout(pause, doors.fallen()).await.is_err(), "all is well");
+        let broken = Handle::current().spawn(async { panic!("no more") });
+        doors.open.insert(DoorKey { address, place: 0 }, broken);
+        let told = doors.fallen().await.to_string();
+        assert!(told.contains("127.0.0.1:443") && told.contains("no more"), "{told}");
+    }
+}

@@ -13,6 +13,7 @@ use super::lifecycle::Phase;
 use super::registry::Registry;
 use super::reload::Reloaded;
 use super::status::Watch;
+use super::watchdog::Roll;
 use crate::admit::Occupancy;
 use crate::observe::metrics::Metrics;
 
@@ -34,6 +35,8 @@ pub struct Gate {
     pub reloaded: ArcSwapOption<Reloaded>,
     /// Who watches.
     pub watch: Watch,
+    /// Whom the watchdog asks.
+    pub roll: Arc<Roll>,
     /// When it was opened, in seconds since 1970.
     pub born: f64,
     /// How many descriptors the process may open.
@@ -53,6 +56,7 @@ impl Gate {
             reloaded: ArcSwapOption::empty(),
             born: wall(),
             watch: Watch::default(),
+            roll: Arc::default(),
             generation: ArcSwap::from_pointee(generation),
             phase: watch::Sender::new(Phase::Running),
             occupancy: Arc::default(),

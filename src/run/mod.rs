@@ -3,6 +3,7 @@
 
 mod admin;
 mod chance;
+mod core;
 mod deciding;
 mod descriptors;
 mod doors;
@@ -19,6 +20,7 @@ mod session;
 pub mod signals;
 mod status;
 mod systemd;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,35 +28,42 @@ use std::time::Duration;
 use tokio::select;
 use tokio::sync::mpsc;
 use tokio::time::interval;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use self::core::Fallen;
 use self::doors::Doors;
 use self::gate::Gate;
 use self::generation::Generation;
 use self::lifecycle::drain;
 use self::signals::Signal;
+use crate::accept::Inherited;
 use crate::config::Later;
 use crate::config::settings::Settings;
 use crate::observe::AccessLog;
 
 pub use self::reload::Source;
 
-/// Why the process could not begin to serve.
+/// Why the process could not begin to serve, or cannot go on.
 #[derive(Debug)]
 pub enum StartFault {
     /// The configuration cannot be met here.
     Settings(Vec<Later>),
     /// The machine refused something.
     Machine(String),
+    /// It served, until something broke without which it cannot.
+    Broken(String),
 }
 
 /// Serves until told to stop, then drains. Returns when nothing is left to be done.
 pub async fn run(
     settings: Settings,
     source: Source,
+    inherited: Inherited,
     mut signals: mpsc::Receiver<Signal>,
 ) -> Result<(), StartFault> {
-    let (gate, mut doors, admin) = start(settings)?;
+    let (gate, mut doors, admin) = start(settings, inherited)?;
+    #[expect(clippy::disallowed_methods, reason = "not a connection: it lives until the end")]
+    let mut watchdog = tokio::spawn(watchdog::run(gate.roll.clone()));
     let mut sweep = interval(SWEEP_EVERY);
     let serving = async {
         loop {
@@ -63,6 +72,7 @@ pub async fn run(
                     Some(Signal::Reload) => reload::reload(&gate, &mut doors, &source).await,
                     Some(Signal::Stop) | None => break,
                 },
+                fallen = doors.fallen() => return Err(fallen),
                 _ = sweep.tick() => {
                     gate.generation().rate.sweep();
                     gate.watch.sweep();
@@ -70,13 +80,19 @@ pub async fn run(
             }
         }
         leave(&gate, &mut doors, &mut signals).await;
+        Ok(())
     };
     // The admin listener answers until the very end, so that a drain can be watched.
-    select! {
-        () = serving => {}
-        () = admin => {}
-    }
-    Ok(())
+    let ended = select! {
+        ended = serving => ended,
+        () = admin => Err(Fallen::of("the admin listener", Ok(()))),
+        ended = &mut watchdog => Err(Fallen::of("the watchdog's keeper", ended)),
+    };
+    watchdog.abort();
+    ended.map_err(|fallen| {
+        error!(%fallen, "the process ends at once, so that another one can take its place");
+        StartFault::Broken(fallen.to_string())
+    })
 }
 
 /// Judges a configuration as [`run`] would, but binds nothing.
@@ -90,7 +106,10 @@ pub fn check(settings: Settings) -> Result<(), StartFault> {
 
 type Started<A> = (Arc<Gate>, Doors, A);
 
-fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>, StartFault> {
+fn start(
+    settings: Settings,
+    inherited: Inherited,
+) -> Result<Started<impl Future<Output = ()> + Send>, StartFault> {
     let ticketer =
         crate::accept::ticketer().map_err(|error| StartFault::Machine(error.to_string()))?;
     let descriptors = descriptors::raise_limit();
@@ -101,16 +120,16 @@ fn start(settings: Settings) -> Result<Started<impl Future<Output = ()> + Send>,
     let listeners = generation.settings.listeners.clone();
     let admin_address = generation.settings.admin;
     let room = generation.room;
-    let mut doors = Doors::default();
+    let mut doors = Doors::new(inherited);
+    doors.doubt(&listeners, admin_address);
     let machine = |fault: crate::accept::BindFault| StartFault::Machine(fault.to_string());
     let bound = doors.bind(&listeners).map_err(machine)?;
+    let admin = admin_address.map(|address| doors.listener(address)).transpose();
+    let admin = admin.map_err(machine)?;
     // Nothing comes before the first.
     drop(access.begin());
     let gate = Arc::new(Gate::new(generation, ticketer, descriptors));
-    let admin = admin_address
-        .map(|address| admin::bind(gate.clone(), address))
-        .transpose()
-        .map_err(machine)?;
+    let admin = admin.map(|listener| admin::serve(gate.clone(), listener));
     doors.open(&gate, bound);
     info!(
         version = env!("CARGO_PKG_VERSION"),
