@@ -11,6 +11,7 @@
 mod support;
 
 mod access_log;
+mod activation;
 mod answers;
 mod backend_frames;
 mod check;
@@ -59,3 +60,4 @@ mod strict;
 mod time;
 mod tls;
 mod upgrades;
+mod watchdog;
