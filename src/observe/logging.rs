@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::panic;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::error;
 use tracing_subscriber::fmt::MakeWriter;
@@ -34,9 +35,15 @@ pub fn init(settings: &LogSettings) -> LogFlush {
         let payload = info.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let words = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        PANICS.fetch_add(1, Ordering::Relaxed);
         error!(place, words, "a task of ours has panicked and is lost; please report this");
     }));
     LogFlush(lines)
+}
+
+/// Tasks that panicked since [`init`]: each of them is a fault of ours.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
 }
 
 /// The lines to standard error; the format is for losses, and counts in the first call only.
@@ -114,6 +121,7 @@ fn notice(format: LogFormat, now: Stamp, lost: u64, error: Option<&io::Error>) -
     }
 }
 
+static PANICS: AtomicU64 = AtomicU64::new(0);
 static LINES: OnceLock<Lines> = OnceLock::new();
 
 #[cfg(test)]
