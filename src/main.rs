@@ -26,7 +26,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve as a configuration file says, until SIGTERM; SIGHUP reloads the file.
+    /// Serve as a configuration file says, until SIGTERM; SIGHUP reloads the file, SIGUSR2 hands
+    /// over to a new process.
     Run {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -73,7 +74,12 @@ fn serve(config: PathBuf) -> ExitCode {
         Err(faults) => return refuse(&faults.to_string()),
     };
     // Before there is a thread that could look at the environment.
-    let inherited = Inherited::from_env();
+    let inherited = match Inherited::from_env() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            return fail(&format!("sockets of the process before cannot be had: {error}"));
+        }
+    };
     let _flush = observe::init(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.workers)

@@ -1,22 +1,26 @@
 //! Listening sockets that somebody else opened for this process: the service manager, as
-//! sd_listen_fds(3) has it. Clients queue in such a socket also while nobody serves, so that a
-//! restart refuses none of them.
+//! sd_listen_fds(3) has it, or the process that this one follows. Clients queue in such a socket also
+//! while nobody serves, so that a restart refuses none of them.
 
 use std::env;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-/// What was inherited. It is held for as long as the process takes new clients, whether a listener
-/// is configured there or not: a reload may remove one and bring it back, and between the two the
-/// address is still the service manager's, where nobody else could bind it.
+use super::{Listener, Passage};
+
+/// What was inherited. The service manager's are held for as long as the process takes new clients,
+/// whether a listener is configured there or not: a reload may remove one and bring it back, and
+/// between the two the address is still the service manager's, where nobody else could bind it.
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<Heirloom>,
     strange: Vec<String>,
+    elder: Option<Passage>,
 }
 
 /// One of them.
@@ -24,14 +28,30 @@ pub struct Inherited {
 struct Heirloom {
     socket: TcpListener,
     local: SocketAddr,
-    /// As the socket unit has it (`FileDescriptorName=`).
-    name: String,
+    whose: Whose,
+}
+
+#[derive(Debug)]
+enum Whose {
+    /// By this name in the socket unit (`FileDescriptorName=`).
+    Managers(String),
+    /// The elder's own, bound for a listener with this address in its file.
+    Elders(SocketAddr),
 }
 
 impl Inherited {
-    /// Takes what the service manager passed to this very process, and forgets how it said so. To
-    /// be called before there are threads, because it changes the environment.
-    pub fn from_env() -> Self {
+    /// Takes what the elder or the service manager passed to this very process, and forgets how it
+    /// said so. To be called before there are threads, because it changes the environment.
+    pub fn from_env() -> io::Result<Self> {
+        // Also where it is not asked for the library has to forget what is there.
+        let passed = Self::from_manager();
+        if env::var_os(ELDER).is_some_and(|value| value == "stdin") {
+            return Self::from_elder(Passage::from_stdin()?);
+        }
+        Ok(passed)
+    }
+
+    fn from_manager() -> Self {
         let own = std::process::id().to_string();
         let ours = env::var("LISTEN_PID").is_ok_and(|pid| pid == own);
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -42,17 +62,75 @@ impl Inherited {
         for index in (0..passed.len()).filter(|_| ours) {
             let name = names.next().unwrap_or_default();
             match take(&mut passed, index) {
-                Ok((socket, local)) => inherited.sockets.push(Heirloom { socket, local, name }),
+                Ok((socket, local)) => {
+                    let whose = Whose::Managers(name);
+                    inherited.sockets.push(Heirloom { socket, local, whose });
+                }
                 Err(why) => inherited.strange.push(format!("{name:?}: {why}")),
             }
         }
         inherited
     }
 
-    /// A handle of the socket that is bound to this address.
-    pub fn find(&self, address: SocketAddr) -> Option<io::Result<TcpListener>> {
-        let found = self.sockets.iter().find(|heirloom| same(heirloom.local, address))?;
-        Some(found.socket.try_clone())
+    fn from_elder(elder: Passage) -> io::Result<Self> {
+        let mut inherited = Self::default();
+        loop {
+            let (word, socket) = elder.hear()?;
+            let (kind, rest) = word.split_once(' ').unwrap_or((&word, ""));
+            let whose = match (kind, rest.parse()) {
+                (END, _) => break,
+                (MANAGERS, _) => Whose::Managers(rest.to_owned()),
+                (ELDERS, Ok(address)) => Whose::Elders(address),
+                _ => return Err(io::Error::other(format!("the elder said {word:?}"))),
+            };
+            let socket = TcpListener::from(socket.ok_or(io::ErrorKind::NotFound)?);
+            let local = socket.local_addr()?;
+            inherited.sockets.push(Heirloom { socket, local, whose });
+        }
+        inherited.elder = Some(elder);
+        Ok(inherited)
+    }
+
+    /// Passes on what a successor needs: the service manager's sockets, and our own, each with the
+    /// address that its listener has in the file.
+    pub fn pass_on<'a>(
+        &self,
+        to: &Passage,
+        own: impl Iterator<Item = (SocketAddr, &'a Listener)>,
+    ) -> io::Result<()> {
+        for heirloom in &self.sockets {
+            if let Whose::Managers(name) = &heirloom.whose {
+                to.say(&format!("{MANAGERS} {name}"), Some(heirloom.socket.as_fd()))?;
+            }
+        }
+        for (address, listener) in own.filter(|(_, listener)| !listener.is_inherited()) {
+            to.say(&format!("{ELDERS} {address}"), Some(listener.as_fd()))?;
+        }
+        to.say(END, None)
+    }
+
+    /// The process that waits to be followed, if there is one.
+    pub fn elder(&mut self) -> Option<Passage> {
+        self.elder.take()
+    }
+
+    /// The socket for this address, and whether the service manager has it too. What was the
+    /// elder's is given away once.
+    pub fn take(&mut self, address: SocketAddr) -> Option<(io::Result<TcpListener>, bool)> {
+        let fits = |heirloom: &Heirloom| match heirloom.whose {
+            Whose::Managers(_) => same(heirloom.local, address),
+            Whose::Elders(asked) => same(asked, address),
+        };
+        let place = self.sockets.iter().position(fits)?;
+        match self.sockets[place].whose {
+            Whose::Managers(_) => Some((self.sockets[place].socket.try_clone(), true)),
+            Whose::Elders(_) => Some((Ok(self.sockets.remove(place).socket), false)),
+        }
+    }
+
+    /// Closes what the elder had and the file no longer wants.
+    pub fn settle(&mut self) {
+        self.sockets.retain(|heirloom| matches!(heirloom.whose, Whose::Managers(_)));
     }
 
     /// What cannot be served as it was passed, in words.
@@ -60,6 +138,7 @@ impl Inherited {
         let mut doubts: Vec<String> =
             self.strange.iter().map(|why| format!("{why}; it is left alone")).collect();
         for (index, heirloom) in self.sockets.iter().enumerate() {
+            let Whose::Managers(_) = heirloom.whose else { continue };
             let is_local = |other: &Heirloom| same(other.local, heirloom.local);
             if self.sockets[..index].iter().any(is_local) {
                 doubts.push(format!("{heirloom}: it was passed twice; the first is served"));
@@ -86,7 +165,10 @@ impl Inherited {
 
 impl fmt::Display for Heirloom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} ({})", self.name, self.local)
+        match &self.whose {
+            Whose::Managers(name) => write!(f, "{name:?} ({})", self.local),
+            Whose::Elders(address) => write!(f, "{address} ({})", self.local),
+        }
     }
 }
 
@@ -119,15 +201,21 @@ fn takes_both_families(heirloom: &Heirloom) -> bool {
     wildcard && SockRef::from(&heirloom.socket).only_v6().is_ok_and(|only| !only)
 }
 
+/// Set to `stdin` where a process follows another one.
+pub const ELDER: &str = "TIDEGATE_ELDER";
+const MANAGERS: &str = "managers";
+const ELDERS: &str = "elders";
+const END: &str = "end";
+
 #[cfg(test)]
 impl Inherited {
     /// As if these had been passed.
     pub fn of(sockets: Vec<TcpListener>) -> Self {
         let heirloom = |socket: TcpListener| {
             let local = socket.local_addr().unwrap();
-            Heirloom { socket, local, name: "test".into() }
+            Heirloom { socket, local, whose: Whose::Managers("test".into()) }
         };
-        Self { sockets: sockets.into_iter().map(heirloom).collect(), strange: Vec::new() }
+        Self { sockets: sockets.into_iter().map(heirloom).collect(), ..Self::default() }
     }
 }
 
@@ -143,13 +231,39 @@ mod tests {
         let local = socket.local_addr().unwrap();
         let mut inherited = Inherited::of(vec![socket]);
         for _ in 0..2 {
-            let found = inherited.find(local).unwrap().unwrap();
+            let (found, managers) = inherited.take(local).unwrap();
+            let found = found.unwrap();
+            assert!(managers);
             assert_eq!(found.local_addr().unwrap(), local);
         }
-        assert!(inherited.find("127.0.0.1:1".parse().unwrap()).is_none());
+        assert!(inherited.take("127.0.0.1:1".parse().unwrap()).is_none());
         inherited.let_go();
-        assert!(inherited.find(local).is_none());
+        assert!(inherited.take(local).is_none());
         assert!(TcpListener::bind(local).is_ok(), "nobody holds it any more");
+    }
+
+    #[tokio::test]
+    async fn a_successor_has_what_its_elder_had() {
+        let managers = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = managers.local_addr().unwrap();
+        let mut elder = Inherited::of(vec![managers]);
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let kept = Listener::open(address, &mut elder).unwrap();
+        let own = [(); 2].map(|()| Listener::open(any, &mut Inherited::default()).unwrap());
+        let (ours, theirs) = Passage::pair().unwrap();
+        let listeners = [(address, &kept), (any, &own[0]), (any, &own[1])];
+        elder.pass_on(&ours, listeners.into_iter()).unwrap();
+        let mut heir = Inherited::from_elder(Passage::of(theirs)).unwrap();
+        assert!(heir.elder().is_some());
+        // In their order, and each once.
+        for listener in own {
+            let taken = Listener::open(any, &mut heir).unwrap();
+            assert_eq!((taken.local(), taken.is_inherited()), (listener.local(), false));
+        }
+        assert!(heir.take(any).is_none());
+        heir.settle();
+        let taken = Listener::open(address, &mut heir).unwrap();
+        assert!(taken.is_inherited());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,9 +53,9 @@ pub struct BindFault {
 impl Listener {
     /// Takes the inherited socket with this address, or else binds one and listens. Nothing is
     /// accepted before [`Listener::run`]. Must be called within a runtime.
-    pub fn open(address: SocketAddr, inherited: &Inherited) -> Result<Self, BindFault> {
-        match inherited.find(address) {
-            Some(found) => found.and_then(Self::adopt),
+    pub fn open(address: SocketAddr, inherited: &mut Inherited) -> Result<Self, BindFault> {
+        match inherited.take(address) {
+            Some((found, managers)) => found.and_then(|socket| Self::adopt(socket, managers)),
             None => Self::bind(address).and_then(|socket| Self::of(socket, false)),
         }
         .map_err(|source| {
@@ -76,10 +77,10 @@ impl Listener {
         Ok(socket)
     }
 
-    fn adopt(socket: std::net::TcpListener) -> io::Result<Self> {
+    fn adopt(socket: std::net::TcpListener, managers: bool) -> io::Result<Self> {
         let socket = socket.into();
         prepare(&socket)?;
-        Self::of(socket, true)
+        Self::of(socket, managers)
     }
 
     fn of(socket: Socket, inherited: bool) -> io::Result<Self> {
@@ -93,7 +94,7 @@ impl Listener {
         self.local
     }
 
-    /// Whether somebody else opened it, and holds it still.
+    /// Whether the service manager opened it, and holds it too.
     pub fn is_inherited(&self) -> bool {
         self.inherited
     }
@@ -143,6 +144,12 @@ fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// The one connection failed, not the listener (accept(2)); try the next at once.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
@@ -176,7 +183,7 @@ mod tests {
     use super::*;
 
     fn open(address: &str) -> Result<Listener, BindFault> {
-        Listener::open(address.parse().unwrap(), &Inherited::default())
+        Listener::open(address.parse().unwrap(), &mut Inherited::default())
     }
 
     #[tokio::test]
@@ -207,7 +214,7 @@ mod tests {
         let there = passed.local_addr().unwrap();
         // Before anybody serves.
         let waiting = std::net::TcpStream::connect(there).unwrap();
-        let listener = Listener::open(there, &Inherited::of(vec![passed])).unwrap();
+        let listener = Listener::open(there, &mut Inherited::of(vec![passed])).unwrap();
         assert!(listener.is_inherited());
         let connection = first(listener.clone()).await;
         assert_eq!(connection.peer, waiting.local_addr().unwrap());

@@ -5,11 +5,13 @@
 mod certs;
 mod inherited;
 mod listener;
+mod passage;
 pub mod proxy_header;
 mod tls;
 
 pub use certs::CertTable;
-pub use inherited::Inherited;
+pub use inherited::{ELDER, Inherited};
 pub use listener::{Accepted, BindFault, Event, Listener};
+pub use passage::Passage;
 pub use proxy_header::{Proxied, read_proxy_header};
 pub use tls::{TlsTerminator, ticketer};

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use tracing::{error, info, warn};
 use super::chance::fraction;
 use super::core::{Fallen, end};
 use super::gate::{Gate, now};
+use super::handover;
 use super::journey;
-use crate::accept::{BindFault, Event, Inherited, Listener};
+use crate::accept::{BindFault, Event, Inherited, Listener, Passage};
 use crate::config::settings::ListenerSettings;
 
 /// A listener by its address as configured, and its place among those with the same one (only
@@ -32,7 +34,26 @@ pub struct DoorKey {
 #[derive(Debug, Default)]
 pub struct Doors {
     inherited: Inherited,
-    open: HashMap<DoorKey, JoinHandle<()>>,
+    open: HashMap<DoorKey, Door>,
+    /// The admin listener, for a successor.
+    admin: Option<(SocketAddr, Listener)>,
+}
+
+/// One that is open.
+#[derive(Debug)]
+struct Door {
+    task: JoinHandle<()>,
+    /// For a successor.
+    listener: Listener,
+}
+
+impl Door {
+    /// Ends the accept loop. The socket closes with it, and only then will the kernel refuse
+    /// whoever comes, and let the address be bound anew.
+    async fn shut(self) {
+        end(self.task).await;
+        drop(self.listener);
+    }
 }
 
 /// Sockets that are bound, but do not accept yet.
@@ -51,11 +72,11 @@ pub fn keys(listeners: &[ListenerSettings]) -> impl Iterator<Item = (DoorKey, &L
 impl Doors {
     /// None is open yet.
     pub fn new(inherited: Inherited) -> Self {
-        Self { inherited, open: HashMap::new() }
+        Self { inherited, ..Self::default() }
     }
 
     /// Binds every wanted address that is not open yet; if one fails, none is kept.
-    pub fn bind(&self, wanted: &[ListenerSettings]) -> Result<Bound, BindFault> {
+    pub fn bind(&mut self, wanted: &[ListenerSettings]) -> Result<Bound, BindFault> {
         let mut bound = Vec::new();
         for (key, settings) in keys(wanted) {
             if !self.open.contains_key(&key) {
@@ -66,8 +87,32 @@ impl Doors {
     }
 
     /// The inherited socket with this address, or a new one.
-    pub fn listener(&self, address: SocketAddr) -> Result<Listener, BindFault> {
-        Listener::open(address, &self.inherited)
+    fn listener(&mut self, address: SocketAddr) -> Result<Listener, BindFault> {
+        Listener::open(address, &mut self.inherited)
+    }
+
+    /// The same, for the admin listener.
+    pub fn admin(&mut self, address: SocketAddr) -> Result<Listener, BindFault> {
+        let listener = self.listener(address)?;
+        self.admin = Some((address, listener.clone()));
+        Ok(listener)
+    }
+
+    /// Passes all sockets to a successor.
+    pub fn pass_on(&self, to: &Passage) -> io::Result<()> {
+        let mut open: Vec<_> = self.open.iter().collect();
+        // Those with the same address are told apart by their order.
+        open.sort_by_key(|(key, _)| (key.address, key.place));
+        let open = open.into_iter().map(|(key, door)| (key.address, &door.listener));
+        let admin = self.admin.iter().map(|(address, listener)| (*address, listener));
+        self.inherited.pass_on(to, open.chain(admin))
+    }
+
+    /// Waits until the process that this one follows, if any, says that it may serve.
+    pub fn follow(&mut self) -> io::Result<()> {
+        let followed = self.inherited.elder().map_or(Ok(()), |elder| handover::follow(&elder));
+        self.inherited.settle();
+        followed
     }
 
     /// Tells of inherited sockets that are not served as they should be.
@@ -83,10 +128,10 @@ impl Doors {
         for (key, settings, listener) in bound.0 {
             let (address, inherited) = (listener.local(), listener.is_inherited());
             info!(listener = &*settings.name, %address, tls = settings.tls, inherited, "listening");
-            let accepting = accept(gate.clone(), listener, key);
+            let accepting = accept(gate.clone(), listener.clone(), key);
             #[expect(clippy::disallowed_methods, reason = "not a connection: a drain aborts it")]
             let task = tokio::spawn(accepting);
-            self.open.insert(key, task);
+            self.open.insert(key, Door { task, listener });
         }
     }
 
@@ -94,18 +139,16 @@ impl Doors {
     /// address is free, unless the socket was inherited: then clients queue in it.
     pub async fn keep(&mut self, wanted: &[ListenerSettings]) {
         let kept: Vec<DoorKey> = keys(wanted).map(|(key, _)| key).collect();
-        for (key, task) in self.open.extract_if(|key, _| !kept.contains(key)) {
-            end(task).await;
+        for (key, door) in self.open.extract_if(|key, _| !kept.contains(key)) {
+            door.shut().await;
             info!(address = %key.address, "no longer listening");
         }
     }
 
     /// Closes every door. What waits in an inherited socket is left to whoever holds it too.
     pub async fn close(&mut self) {
-        for (_, task) in self.open.drain() {
-            // The socket closes with its task, and only then will the kernel refuse whoever
-            // comes, and let the address be bound anew.
-            end(task).await;
+        for (_, door) in self.open.drain() {
+            door.shut().await;
         }
         self.inherited.let_go();
     }
@@ -113,8 +156,8 @@ impl Doors {
     /// Ready when a door has fallen shut by itself. Nobody opens it again.
     pub async fn fallen(&mut self) -> Fallen {
         let (key, ended) = poll_fn(|cx| {
-            for (key, task) in &mut self.open {
-                if let Poll::Ready(ended) = Pin::new(task).poll(cx) {
+            for (key, door) in &mut self.open {
+                if let Poll::Ready(ended) = Pin::new(&mut door.task).poll(cx) {
                     return Poll::Ready((*key, ended));
                 }
             }
@@ -166,16 +209,21 @@ mod tests {
 
     use super::*;
 
+    fn door(task: JoinHandle<()>) -> Door {
+        let any = "127.0.0.1:0".parse().unwrap();
+        Door { task, listener: Listener::open(any, &mut Inherited::default()).unwrap() }
+    }
+
     #[tokio::test]
     async fn sr15_a_door_that_falls_shut_is_told() {
         let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
         let mut doors = Doors::default();
         let lasting = Handle::current().spawn(std::future::pending());
-        doors.open.insert(DoorKey { address: "127.0.0.1:1".parse().unwrap(), place: 0 }, lasting);
+        doors.open.insert(DoorKey { address, place: 1 }, door(lasting));
         let pause = Duration::from_millis(20);
         assert!(tokio::time::timeout(pause, doors.fallen()).await.is_err(), "all is well");
         let broken = Handle::current().spawn(async { panic!("no more") });
-        doors.open.insert(DoorKey { address, place: 0 }, broken);
+        doors.open.insert(DoorKey { address, place: 0 }, door(broken));
         let told = doors.fallen().await.to_string();
         assert!(told.contains("127.0.0.1:443") && told.contains("no more"), "{told}");
     }

@@ -10,6 +10,7 @@ mod doors;
 mod facts;
 mod gate;
 mod generation;
+mod handover;
 mod inquiry;
 pub mod journey;
 mod lifecycle;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::select;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::interval;
 use tracing::{error, info, warn};
 
@@ -34,6 +35,7 @@ use self::core::Fallen;
 use self::doors::Doors;
 use self::gate::Gate;
 use self::generation::Generation;
+use self::handover::{HandedOver, Program, hand_over};
 use self::lifecycle::drain;
 use self::signals::Signal;
 use crate::accept::Inherited;
@@ -65,12 +67,30 @@ pub async fn run(
     #[expect(clippy::disallowed_methods, reason = "not a connection: it lives until the end")]
     let mut watchdog = tokio::spawn(watchdog::run(gate.roll.clone()));
     let mut sweep = interval(SWEEP_EVERY);
+    let program = Program::current().filter(|_| matches!(source, Source::File(_)));
+    let followed = Notify::new();
     let serving = async {
         loop {
             select! {
                 signal = signals.recv() => match signal {
                     Some(Signal::Reload) => reload::reload(&gate, &mut doors, &source).await,
-                    Some(Signal::Stop) | None => break,
+                    Some(Signal::HandOver) => {
+                        match hand_over(program.as_ref(), &doors, &mut signals).await {
+                            HandedOver::Yes => {
+                                followed.notify_one();
+                                break;
+                            }
+                            HandedOver::No => {}
+                            HandedOver::Stop => {
+                                tell_stopping(&gate);
+                                break;
+                            }
+                        }
+                    }
+                    Some(Signal::Stop) | None => {
+                        tell_stopping(&gate);
+                        break;
+                    }
                 },
                 fallen = doors.fallen() => return Err(fallen),
                 _ = sweep.tick() => {
@@ -85,7 +105,7 @@ pub async fn run(
     // The admin listener answers until the very end, so that a drain can be watched.
     let ended = select! {
         ended = serving => ended,
-        () = admin => Err(Fallen::of("the admin listener", Ok(()))),
+        () = until(admin, &followed) => Err(Fallen::of("the admin listener", Ok(()))),
         ended = &mut watchdog => Err(Fallen::of("the watchdog's keeper", ended)),
     };
     watchdog.abort();
@@ -124,12 +144,14 @@ fn start(
     doors.doubt(&listeners, admin_address);
     let machine = |fault: crate::accept::BindFault| StartFault::Machine(fault.to_string());
     let bound = doors.bind(&listeners).map_err(machine)?;
-    let admin = admin_address.map(|address| doors.listener(address)).transpose();
+    let admin = admin_address.map(|address| doors.admin(address)).transpose();
     let admin = admin.map_err(machine)?;
     // Nothing comes before the first.
     drop(access.begin());
     let gate = Arc::new(Gate::new(generation, ticketer, descriptors));
     let admin = admin.map(|listener| admin::serve(gate.clone(), listener));
+    let follow = |error| StartFault::Machine(format!("no word of the process before: {error}"));
+    doors.follow().map_err(follow)?;
     doors.open(&gate, bound);
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -148,10 +170,21 @@ fn start(
     Ok((gate, doors, admin))
 }
 
+/// Serves, until a successor does.
+async fn until(serving: impl Future<Output = ()>, followed: &Notify) {
+    select! {
+        () = serving => {}
+        () = followed.notified() => std::future::pending().await,
+    }
+}
+
+fn tell_stopping(gate: &Gate) {
+    systemd::stopping(&format!("draining {} tunnels", gate.occupancy.tunnels()));
+}
+
 /// Leaves in order; a further stop signal hurries.
 async fn leave(gate: &Arc<Gate>, doors: &mut Doors, signals: &mut mpsc::Receiver<Signal>) {
     let settings = gate.generation().settings.drain;
-    systemd::stopping(&format!("draining {} tunnels", gate.occupancy.tunnels()));
     info!(
         tunnels = gate.occupancy.tunnels(),
         window_ms = settings.window.as_millis() as u64,
@@ -164,6 +197,7 @@ async fn leave(gate: &Arc<Gate>, doors: &mut Doors, signals: &mut mpsc::Receiver
         loop {
             match signals.recv().await {
                 Some(Signal::Reload) => warn!("reload refused: the process is leaving"),
+                Some(Signal::HandOver) => warn!("no hand-over: the process is leaving"),
                 Some(Signal::Stop) => return,
                 // Nobody is left who could hurry us.
                 None => std::future::pending().await,

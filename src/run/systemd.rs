@@ -23,6 +23,11 @@ pub fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
+/// Another process is the main one from here on; only this one may say so (`NotifyAccess=main`).
+pub fn successor(process: u32) {
+    tell(&[NotifyState::MainPid(process)]);
+}
+
 /// How long the service manager waits for [`alive`] before it ends the process; `None` if it does
 /// not.
 pub fn watchdog() -> Option<Duration> {

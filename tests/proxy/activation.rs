@@ -174,11 +174,54 @@ async fn sr13_after_a_kill_clients_wait_and_the_next_process_serves_them() {
 
 /// What those who came meanwhile met with.
 #[derive(Debug, Default)]
-struct Met {
-    let_in: usize,
+pub struct Met {
+    pub let_in: usize,
     /// 503 with Retry-After, and let in at the next try.
-    told_to_come_again: usize,
-    failed: Vec<String>,
+    pub told_to_come_again: usize,
+    pub failed: Vec<String>,
+}
+
+/// Clients that come one after another, over TLS and in clear.
+pub struct Crowd {
+    stop: Arc<AtomicBool>,
+    come: Arc<AtomicUsize>,
+    clients: JoinSet<Met>,
+}
+
+impl Crowd {
+    /// So many at a time.
+    pub fn of(client: &Client, count: usize) -> Self {
+        let (stop, come) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut clients = JoinSet::new();
+        for n in 0..count {
+            let (stop, come) = (stop.clone(), come.clone());
+            clients.spawn(keep_coming(client.clone(), n % 2 == 0, stop, come));
+        }
+        Self { stop, come, clients }
+    }
+
+    /// Waits until so many more have come.
+    pub async fn grows(&self, count: usize) {
+        let wanted = self.come.load(Ordering::Relaxed) + count;
+        let more = async {
+            while self.come.load(Ordering::Relaxed) < wanted {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon("clients", more).await;
+    }
+
+    /// Nobody comes any more; what they met with.
+    pub async fn leaves(self) -> Met {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Met::default();
+        for met in self.clients.join_all().await {
+            all.let_in += met.let_in;
+            all.told_to_come_again += met.told_to_come_again;
+            all.failed.extend(met.failed);
+        }
+        all
+    }
 }
 
 /// One client after another, each over a connection of its own, until told to stop.
@@ -224,42 +267,36 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<u16, String>
     Ok(answer.status)
 }
 
+/// A backend that takes every tunnel, until the proxy ends it.
+pub async fn patient() -> Backend {
+    Backend::raw(|head, mut stream, _| async move {
+        stream.write_all(switching(&head).as_bytes()).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await
+}
+
+/// Settings for a crowd, and for a drain that is soon over.
+pub const HURRIED: &str = "[drain]\nwindow = \"200ms\"\ndeadline = \"20s\"\n\
+    [caps]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n\
+    connections_per_client = 4000\ntunnels_per_client = 4000\n\
+    [limits]\nclose_grace = \"1s\"\n";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_under_load_refuses_nobody() {
     let (tls, tls_address) = socket();
     let (plain, plain_address) = socket();
     let twin = Twin::with(vec![handle(&tls), handle(&plain)]);
-    let backend = Backend::raw(|head, mut stream, _| async move {
-        stream.write_all(switching(&head).as_bytes()).await.unwrap();
-        // Until the proxy ends it.
-        let _ = stream.read_to_end(&mut Vec::new()).await;
-    })
-    .await;
-    let rest = "[drain]\nwindow = \"200ms\"\ndeadline = \"20s\"\n\
-                [caps]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n\
-                [limits]\nclose_grace = \"1s\"\n";
-    let rest = route(&[backend.address], "") + rest;
+    let backend = patient().await;
+    let rest = route(&[backend.address], "") + HURRIED;
     let config = config(tls_address, plain_address, &rest);
     let mut serving = Proxy::spawn_with_sockets(&twin, &config);
     serving.ready().await;
     let client = Client::of(&serving).await;
-    let (stop, come) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let served = async |count| {
-        let before = come.load(Ordering::Relaxed);
-        let more = async {
-            while come.load(Ordering::Relaxed) < before + count {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        soon("clients", more).await;
-    };
-    let mut clients = JoinSet::new();
-    for n in 0..8 {
-        clients.spawn(keep_coming(client.clone(), n % 2 == 0, stop.clone(), come.clone()));
-    }
+    let crowd = Crowd::of(&client, 8);
     for _ in 0..3 {
         let mut open = upgrade(client.bare().await).await;
-        served(40).await;
+        crowd.grows(40).await;
         serving.signal(Signal::TERM);
         assert_eq!(wire::read(&mut open).await.unwrap().code(), 1012);
         drop(open);
@@ -267,14 +304,8 @@ async fn a_restart_under_load_refuses_nobody() {
         serving = Proxy::spawn_with_sockets(&twin, &config);
         serving.ready().await;
     }
-    served(40).await;
-    stop.store(true, Ordering::Relaxed);
-    let mut all = Met::default();
-    for met in clients.join_all().await {
-        all.let_in += met.let_in;
-        all.told_to_come_again += met.told_to_come_again;
-        all.failed.extend(met.failed);
-    }
+    crowd.grows(40).await;
+    let all = crowd.leaves().await;
     assert!(all.failed.is_empty(), "{} failed: {all:?}", all.failed.len());
     assert!(all.let_in >= 100, "{all:?}");
     println!("{} let in, {} told to come again", all.let_in, all.told_to_come_again);

@@ -28,6 +28,7 @@ mod floods;
 mod forwarded;
 mod frames;
 mod framing;
+mod handover;
 mod handshake;
 mod heads;
 mod health;
