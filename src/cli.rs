@@ -33,7 +33,8 @@ pub struct Arguments {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve as a configuration file says, until SIGTERM; SIGHUP reloads the file.
+    /// Serve as a configuration file says, until SIGTERM; SIGHUP reloads the file, SIGUSR2 hands
+    /// over to a new process.
     ///
     /// SIGTERM and SIGINT close every tunnel, spread over a window, and end the process; a second one
     /// makes it hurry. SIGHUP reads the file again, all or nothing: open tunnels notice nothing.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use tidegate::accept::Inherited;
 use tidegate::config::{Faults, Later, Settings};
 use tidegate::run::{Source, StartFault, check, run, signals};
 use tidegate::{ctl, demo, observe};
@@ -49,6 +50,13 @@ fn serve(config: PathBuf) -> ExitCode {
         Ok(settings) => settings,
         Err(faults) => return refuse(&faults.to_string()),
     };
+    // Before there is a thread that could look at the environment.
+    let inherited = match Inherited::from_env() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            return fail(&format!("sockets of the process before cannot be had: {error}"));
+        }
+    };
     let _flush = observe::init(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.workers)
@@ -67,7 +75,7 @@ fn serve(config: PathBuf) -> ExitCode {
     let outcome = runtime.block_on(async {
         let (_, signals) = signals::listen()
             .map_err(|error| StartFault::Machine(format!("signals cannot be heard: {error}")))?;
-        run(settings, Source::File(config.clone()), signals).await
+        run(settings, Source::File(config.clone()), inherited, signals).await
     });
     // Whatever is left was cut by the drain already.
     runtime.shutdown_background();
@@ -119,7 +127,7 @@ fn refuse_to_start(config: &Path, fault: &StartFault) -> ExitCode {
             Some(faults) => refuse(&faults.to_string()),
             None => fail("the configuration is refused without a fault"),
         },
-        StartFault::Machine(fault) => fail(fault),
+        StartFault::Machine(fault) | StartFault::Broken(fault) => fail(fault),
     }
 }
 

@@ -3,18 +3,22 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::Inherited;
 use crate::stream::UNSENT_BYTES_MAX;
 
-/// A bound socket.
-#[derive(Debug)]
+/// A bound socket. It is closed with the last of its clones.
+#[derive(Clone, Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    socket: Arc<TcpListener>,
     local: SocketAddr,
+    inherited: bool,
 }
 
 /// One connection, as the kernel handed it over.
@@ -47,36 +51,52 @@ pub struct BindFault {
 }
 
 impl Listener {
-    /// Binds and listens; nothing is accepted before [`Listener::run`]. Must be called within a
-    /// runtime.
-    pub fn bind(address: SocketAddr) -> Result<Self, BindFault> {
-        Self::try_bind(address).map_err(|source| {
+    /// Takes the inherited socket with this address, or else binds one and listens. Nothing is
+    /// accepted before [`Listener::run`]. Must be called within a runtime.
+    pub fn open(address: SocketAddr, inherited: &mut Inherited) -> Result<Self, BindFault> {
+        match inherited.take(address) {
+            Some((found, managers)) => found.and_then(|socket| Self::adopt(socket, managers)),
+            None => Self::bind(address).and_then(|socket| Self::of(socket, false)),
+        }
+        .map_err(|source| {
             let hint = HINTS.iter().find(|(kind, _)| *kind == source.kind());
             BindFault { address, hint: hint.map_or("", |(_, hint)| hint), source }
         })
     }
 
-    fn try_bind(address: SocketAddr) -> io::Result<Self> {
+    fn bind(address: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
             // Each family is spelled out in the file, so that no address is counted twice.
             socket.set_only_v6(true)?;
         }
-        socket.set_nonblocking(true)?;
-        // On Linux each connection has them from its listener.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+        prepare(&socket)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        let socket = TcpListener::from_std(socket.into())?;
+        Ok(socket)
+    }
+
+    fn adopt(socket: std::net::TcpListener, managers: bool) -> io::Result<Self> {
+        let socket = socket.into();
+        prepare(&socket)?;
+        Self::of(socket, managers)
+    }
+
+    fn of(socket: Socket, inherited: bool) -> io::Result<Self> {
+        let socket = Arc::new(TcpListener::from_std(socket.into())?);
         let local = socket.local_addr()?;
-        Ok(Self { socket, local })
+        Ok(Self { socket, local, inherited })
     }
 
     /// The address with the port that the kernel chose, if the file said 0.
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Whether the service manager opened it, and holds it too.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
     }
 
     /// Only a listener for all addresses has to ask.
@@ -96,6 +116,12 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((io, peer)) => {
                     pause = PAUSE_MIN;
+                    if self.inherited {
+                        // It may have come before the socket was ours.
+                        let socket = SockRef::from(&io);
+                        let _ = socket.set_tcp_nodelay(true);
+                        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+                    }
                     let local = self.local_of(&io);
                     each(Event::Connection(Accepted { io, peer, local }));
                 }
@@ -108,6 +134,19 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+/// On Linux each connection has the latter two from its listener.
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -143,46 +182,74 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
+    fn open(address: &str) -> Result<Listener, BindFault> {
+        Listener::open(address.parse().unwrap(), &mut Inherited::default())
+    }
+
     #[tokio::test]
     async fn two_families_share_a_port_number() {
-        let v6 = Listener::bind("[::1]:0".parse().unwrap()).unwrap();
+        let v6 = open("[::1]:0").unwrap();
         let port = v6.local().port();
         // Another process may hold the IPv4 port; only the IPv6 wildcard must not.
-        let wild = Listener::bind(format!("127.0.0.1:{port}").parse().unwrap());
+        let wild = open(&format!("127.0.0.1:{port}"));
         assert!(wild.is_ok() || wild.unwrap_err().to_string().contains("another process"));
     }
 
     #[tokio::test]
     async fn connections_have_what_their_listener_set() {
         for wildcard in ["127.0.0.1:0", "0.0.0.0:0"] {
-            let listener = Listener::bind(wildcard.parse().unwrap()).unwrap();
+            let listener = open(wildcard).unwrap();
             let port = listener.local().port();
             let there = SocketAddr::from(([127, 0, 0, 1], port));
-            let (accepted, mut arrives) = tokio::sync::mpsc::channel(1);
             let client = TcpStream::connect(there);
-            let accepting = listener.run(
-                || 0.0,
-                |event| {
-                    if let Event::Connection(connection) = event {
-                        accepted.try_send(connection).unwrap();
-                    }
-                },
-            );
-            let connection = tokio::select! {
-                () = accepting => unreachable!("it never ends"),
-                (_, connection) = async { tokio::join!(client, arrives.recv()) } => connection.unwrap(),
-            };
-            let socket = socket2::SockRef::from(&connection.io);
-            assert!(socket.tcp_nodelay().unwrap());
-            assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+            let (_client, connection) = tokio::join!(client, first(listener));
+            assert_equipped(&connection);
             assert_eq!(connection.local, there);
         }
     }
 
     #[tokio::test]
+    async fn who_waited_in_an_inherited_socket_has_the_same() {
+        let passed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = passed.local_addr().unwrap();
+        // Before anybody serves.
+        let waiting = std::net::TcpStream::connect(there).unwrap();
+        let listener = Listener::open(there, &mut Inherited::of(vec![passed])).unwrap();
+        assert!(listener.is_inherited());
+        let connection = first(listener.clone()).await;
+        assert_eq!(connection.peer, waiting.local_addr().unwrap());
+        assert_equipped(&connection);
+        let (_late, connection) = tokio::join!(TcpStream::connect(there), first(listener));
+        assert_equipped(&connection);
+    }
+
+    fn assert_equipped(connection: &Accepted) {
+        let socket = SockRef::from(&connection.io);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+    }
+
+    /// The first connection that comes.
+    async fn first(listener: Listener) -> Accepted {
+        let (accepted, mut arrives) = tokio::sync::mpsc::channel(1);
+        let accepting = listener.run(
+            || 0.0,
+            |event| {
+                if let Event::Connection(connection) = event {
+                    let _ = accepted.try_send(connection);
+                }
+            },
+        );
+        tokio::select! {
+            () = accepting => unreachable!("it never ends"),
+            connection = arrives.recv() => connection.unwrap(),
+        }
+    }
+
+    #[tokio::test]
     async fn a_taken_address_is_named() {
-        let first = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let fault = Listener::bind(first.local()).unwrap_err().to_string();
+        let first = open("127.0.0.1:0").unwrap();
+        let fault = open(&first.local().to_string()).unwrap_err().to_string();
         assert!(fault.contains(&first.local().to_string()), "{fault}");
         assert!(fault.contains("another process"), "{fault}");
     }

@@ -3,11 +3,15 @@
 //! Knows nothing of requests, routes or clients' rights.
 
 mod certs;
+mod inherited;
 mod listener;
+mod passage;
 pub mod proxy_header;
 mod tls;
 
 pub use certs::{CertTable, Seen, Step, look};
+pub use inherited::{ELDER, Inherited};
 pub use listener::{Accepted, BindFault, Event, Listener};
+pub use passage::Passage;
 pub use proxy_header::{Proxied, read_proxy_header};
 pub use tls::{TlsTerminator, ticketer};

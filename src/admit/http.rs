@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioTimer;
 use tokio::select;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::framing::{HeadWatch, Watched};
 use super::reply::Body;
@@ -42,7 +42,8 @@ pub struct Served<S> {
 }
 
 /// Serves requests until the connection ends or one is answered with 101; then the stream comes
-/// back in `Some`. `leave` becomes ready when no further request is wanted. Each call of `answer`
+/// back in `Some`. `leave` becomes ready when no further request is wanted; a client that has just
+/// come, and has asked nothing yet, still gets an answer to its first. Each call of `answer`
 /// gets the request and, where its framing is ambiguous, the refusal that this calls for.
 pub async fn serve<S, A, F>(
     stream: S,
@@ -80,15 +81,23 @@ where
         }) as Pin<Box<dyn Future<Output = _> + Send>>
     });
     let mut connection = builder(limits.head).serve_connection(io, service);
-    let mut leave = pin!(leave);
-    let mut leaving = false;
+    let (mut leave, mut asking) = (pin!(leave), pin!(sleep(ASKING)));
+    let (mut leaving, mut waited, mut last) = (false, false, false);
     let end = loop {
-        select! {
-            end = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break end,
-            () = &mut leave, if !leaving => {
-                leaving = true;
-                Pin::new(&mut connection).graceful_shutdown();
+        let serving = poll_fn(|cx| {
+            let polled = connection.poll_without_shutdown(cx);
+            let is_last = leaving && (waited || served.load(Ordering::Relaxed));
+            if polled.is_ready() || last || !is_last {
+                return polled;
             }
+            last = true;
+            Pin::new(&mut connection).graceful_shutdown();
+            connection.poll_without_shutdown(cx)
+        });
+        select! {
+            end = serving => break end,
+            () = &mut leave, if !leaving => leaving = true,
+            () = &mut asking, if leaving && !waited => waited = true,
         }
     };
     let parts = connection.into_parts();
@@ -167,5 +176,8 @@ fn cause(error: &hyper::Error) -> Dropped {
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines; more is 431.
 const HEADERS_MAX: usize = 64;
+/// How long a connection may take from its beginning to its first request, where no further one is
+/// wanted: its client could not know, and an answer tells it to come again.
+const ASKING: Duration = Duration::from_secs(2);
 /// How long we read on after our last answer.
 const LINGER: Duration = Duration::from_secs(2);

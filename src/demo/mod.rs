@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use self::backend::Backend;
 use self::page::Page;
+use crate::accept::Inherited;
 use crate::config::settings::CertificateSettings;
 use crate::config::{Faults, Settings};
 use crate::observe;
@@ -47,14 +48,15 @@ async fn serve(listen: SocketAddr) -> Result<(), DemoFault> {
     let _flush = observe::init(&demo.settings.log);
     greet(&demo.welcome());
     let proxy = |settings: Settings, told| {
-        run::run(settings.clone(), Source::Fixed(Box::new(settings)), told)
+        let source = Source::Fixed(Box::new(settings.clone()));
+        run::run(settings, source, Inherited::default(), told)
     };
     demo.run(signals, proxy).await.map_err(|fault| match fault {
         StartFault::Settings(faults) => {
             let words: Vec<_> = faults.into_iter().map(|fault| fault.problem).collect();
             DemoFault::Proxy(words.join("; "))
         }
-        StartFault::Machine(fault) => DemoFault::Proxy(fault),
+        StartFault::Machine(fault) | StartFault::Broken(fault) => DemoFault::Proxy(fault),
     })
 }
 

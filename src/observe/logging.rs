@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::panic;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{Level, error};
 use tracing_subscriber::filter::LevelFilter;
@@ -43,6 +44,7 @@ pub fn init(settings: &LogSettings) -> LogFlush {
         let payload = info.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let words = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        PANICS.fetch_add(1, Ordering::Relaxed);
         error!(place, words, "a task of ours has panicked and is lost; please report this");
     }));
     LogFlush(lines)
@@ -62,6 +64,11 @@ pub fn set_log_level(level: Level) {
         // It fails only where the subscriber is gone, and with it whoever could read of it.
         let _ = handle.reload(LevelFilter::from_level(level));
     }
+}
+
+/// Tasks that panicked since [`init`]: each of them is a fault of ours.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
 }
 
 /// The lines to standard error; the format is for losses, and counts in the first call only.
@@ -139,6 +146,7 @@ fn notice(format: LogFormat, now: Stamp, lost: u64, error: Option<&io::Error>) -
     }
 }
 
+static PANICS: AtomicU64 = AtomicU64::new(0);
 static LINES: OnceLock<Lines> = OnceLock::new();
 static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,20 +24,16 @@ use tracing::{info, warn};
 use super::chance::fraction;
 use super::gate::{Gate, now, wall};
 use super::status;
-use crate::accept::{BindFault, Event, Listener};
+use crate::accept::{Event, Listener};
 use crate::admit::{Body, text};
 use crate::observe::metrics::CONTENT_TYPE as OPENMETRICS;
 
-/// Binds now; the future answers until it is dropped.
-pub fn bind(
-    gate: Arc<Gate>,
-    address: SocketAddr,
-) -> Result<impl Future<Output = ()> + Send, BindFault> {
-    let listener = Listener::bind(address)?;
+/// Answers until it is dropped.
+pub fn serve(gate: Arc<Gate>, listener: Listener) -> impl Future<Output = ()> + Send {
     info!(address = %listener.local(), "admin listening");
     // Whoever may come from elsewhere needs no page to read this for him.
     let any_host = !listener.local().ip().is_loopback();
-    Ok(async move {
+    async move {
         let mut open = JoinSet::new();
         let each = |event| match event {
             Event::Connection(accepted) => {
@@ -50,7 +46,7 @@ pub fn bind(
             Event::Paused(error, _) => warn!(%error, "admin: accepting pauses"),
         };
         listener.run(fraction, each).await;
-    })
+    }
 }
 
 async fn converse(gate: Arc<Gate>, io: TcpStream, any_host: bool) {

@@ -2,17 +2,24 @@
 //! new before it lets go of what was removed.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio::select;
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::chance::fraction;
+use super::core::{Fallen, end};
 use super::gate::{Gate, now};
+use super::handover;
 use super::journey;
-use crate::accept::{BindFault, Event, Listener};
+use crate::accept::{BindFault, Event, Inherited, Listener, Passage};
 use crate::config::settings::ListenerSettings;
 
 /// A listener by its address as configured, and its place among those with the same one (only
@@ -23,10 +30,30 @@ pub struct DoorKey {
     place: usize,
 }
 
-/// All open doors.
+/// All open doors, and the sockets that somebody else opened for us.
 #[derive(Debug, Default)]
 pub struct Doors {
-    open: HashMap<DoorKey, JoinHandle<()>>,
+    inherited: Inherited,
+    open: HashMap<DoorKey, Door>,
+    /// The admin listener, for a successor.
+    admin: Option<(SocketAddr, Listener)>,
+}
+
+/// One that is open.
+#[derive(Debug)]
+struct Door {
+    task: JoinHandle<()>,
+    /// For a successor.
+    listener: Listener,
+}
+
+impl Door {
+    /// Ends the accept loop. The socket closes with it, and only then will the kernel refuse
+    /// whoever comes, and let the address be bound anew.
+    async fn shut(self) {
+        end(self.task).await;
+        drop(self.listener);
+    }
 }
 
 /// Sockets that are bound, but do not accept yet.
@@ -43,57 +70,107 @@ pub fn keys(listeners: &[ListenerSettings]) -> impl Iterator<Item = (DoorKey, &L
 }
 
 impl Doors {
+    /// None is open yet.
+    pub fn new(inherited: Inherited) -> Self {
+        Self { inherited, ..Self::default() }
+    }
+
     /// Binds every wanted address that is not open yet; if one fails, none is kept.
-    pub fn bind(&self, wanted: &[ListenerSettings]) -> Result<Bound, BindFault> {
+    pub fn bind(&mut self, wanted: &[ListenerSettings]) -> Result<Bound, BindFault> {
         let mut bound = Vec::new();
         for (key, settings) in keys(wanted) {
             if !self.open.contains_key(&key) {
-                bound.push((key, settings.clone(), Listener::bind(key.address)?));
+                bound.push((key, settings.clone(), self.listener(key.address)?));
             }
         }
         Ok(Bound(bound))
     }
 
+    /// The inherited socket with this address, or a new one.
+    fn listener(&mut self, address: SocketAddr) -> Result<Listener, BindFault> {
+        Listener::open(address, &mut self.inherited)
+    }
+
+    /// The same, for the admin listener.
+    pub fn admin(&mut self, address: SocketAddr) -> Result<Listener, BindFault> {
+        let listener = self.listener(address)?;
+        self.admin = Some((address, listener.clone()));
+        Ok(listener)
+    }
+
+    /// Passes all sockets to a successor.
+    pub fn pass_on(&self, to: &Passage) -> io::Result<()> {
+        let mut open: Vec<_> = self.open.iter().collect();
+        // Those with the same address are told apart by their order.
+        open.sort_by_key(|(key, _)| (key.address, key.place));
+        let open = open.into_iter().map(|(key, door)| (key.address, &door.listener));
+        let admin = self.admin.iter().map(|(address, listener)| (*address, listener));
+        self.inherited.pass_on(to, open.chain(admin))
+    }
+
+    /// Waits until the process that this one follows, if any, says that it may serve.
+    pub fn follow(&mut self) -> io::Result<()> {
+        let followed = self.inherited.elder().map_or(Ok(()), |elder| handover::follow(&elder));
+        self.inherited.settle();
+        followed
+    }
+
+    /// Tells of inherited sockets that are not served as they should be.
+    pub fn doubt(&self, wanted: &[ListenerSettings], admin: Option<SocketAddr>) {
+        let wanted: Vec<_> = wanted.iter().map(|listener| listener.address).chain(admin).collect();
+        for socket in self.inherited.doubts(&wanted) {
+            warn!(socket, "an inherited socket");
+        }
+    }
+
     /// Begins to accept on what was bound.
     pub fn open(&mut self, gate: &Arc<Gate>, bound: Bound) {
         for (key, settings, listener) in bound.0 {
-            let address = listener.local();
-            info!(listener = &*settings.name, %address, tls = settings.tls, "listening");
-            let accepting = accept(gate.clone(), listener, key);
+            let (address, inherited) = (listener.local(), listener.is_inherited());
+            info!(listener = &*settings.name, %address, tls = settings.tls, inherited, "listening");
+            let accepting = accept(gate.clone(), listener.clone(), key);
             #[expect(clippy::disallowed_methods, reason = "not a connection: a drain aborts it")]
             let task = tokio::spawn(accepting);
-            self.open.insert(key, task);
+            self.open.insert(key, Door { task, listener });
         }
     }
 
     /// Closes what is wanted no more. Connections that came in by a closed door live on; its
-    /// address is free.
+    /// address is free, unless the socket was inherited: then clients queue in it.
     pub async fn keep(&mut self, wanted: &[ListenerSettings]) {
         let kept: Vec<DoorKey> = keys(wanted).map(|(key, _)| key).collect();
-        for (key, task) in self.open.extract_if(|key, _| !kept.contains(key)) {
-            shut(task).await;
+        for (key, door) in self.open.extract_if(|key, _| !kept.contains(key)) {
+            door.shut().await;
             info!(address = %key.address, "no longer listening");
         }
     }
 
-    /// Closes every door.
+    /// Closes every door. What waits in an inherited socket is left to whoever holds it too.
     pub async fn close(&mut self) {
-        for (_, task) in self.open.drain() {
-            shut(task).await;
+        for (_, door) in self.open.drain() {
+            door.shut().await;
         }
+        self.inherited.let_go();
     }
-}
 
-/// Ends an accept loop. Its socket closes with it, and only then will the kernel refuse whoever
-/// comes, and let the address be bound anew.
-async fn shut(task: JoinHandle<()>) {
-    task.abort();
-    // Cancelled, as it was told.
-    let _ = task.await;
+    /// Ready when a door has fallen shut by itself. Nobody opens it again.
+    pub async fn fallen(&mut self) -> Fallen {
+        let (key, ended) = poll_fn(|cx| {
+            for (key, door) in &mut self.open {
+                if let Poll::Ready(ended) = Pin::new(&mut door.task).poll(cx) {
+                    return Poll::Ready((*key, ended));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        Fallen::of(format_args!("the accept loop of {}", key.address), ended)
+    }
 }
 
 async fn accept(gate: Arc<Gate>, listener: Listener, key: DoorKey) {
     let mut told: Option<Instant> = None;
+    let roll = gate.roll.clone();
     let each = move |event| match event {
         Event::Connection(accepted) => {
             gate.tasks.spawn(journey::serve(gate.clone(), accepted, key));
@@ -115,8 +192,39 @@ async fn accept(gate: Arc<Gate>, listener: Listener, key: DoorKey) {
             }
         }
     };
-    listener.run(fraction, each).await;
+    let here = roll.join(format!("the accept loop of {}", key.address));
+    select! {
+        biased;
+        () = here.answer() => {}
+        () = listener.run(fraction, each) => {}
+    }
 }
 
 /// A machine that is out of descriptors does not need a full log as well.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+
+    fn door(task: JoinHandle<()>) -> Door {
+        let any = "127.0.0.1:0".parse().unwrap();
+        Door { task, listener: Listener::open(any, &mut Inherited::default()).unwrap() }
+    }
+
+    #[tokio::test]
+    async fn sr15_a_door_that_falls_shut_is_told() {
+        let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
+        let mut doors = Doors::default();
+        let lasting = Handle::current().spawn(std::future::pending());
+        doors.open.insert(DoorKey { address, place: 1 }, door(lasting));
+        let pause = Duration::from_millis(20);
+        assert!(tokio::time::timeout(pause, doors.fallen()).await.is_err(), "all is well");
+        let broken = Handle::current().spawn(async { panic!("no more") });
+        doors.open.insert(DoorKey { address, place: 0 }, door(broken));
+        let told = doors.fallen().await.to_string();
+        assert!(told.contains("127.0.0.1:443") && told.contains("no more"), "{told}");
+    }
+}

@@ -13,6 +13,7 @@ use super::lifecycle::Phase;
 use super::registry::Registry;
 use super::reload::Reloaded;
 use super::status::Watch;
+use super::watchdog::Roll;
 use crate::admit::Occupancy;
 use crate::backend::Away;
 use crate::observe::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Gate {
     pub away: Arc<Away>,
     /// Drains that go on beside everything else.
     pub drains: Arc<Semaphore>,
+    /// Whom the watchdog asks.
+    pub roll: Arc<Roll>,
     /// When it was opened, in seconds since 1970.
     pub born: f64,
     /// How many descriptors the process may open.
@@ -60,6 +63,7 @@ impl Gate {
             watch: Watch::default(),
             away: Arc::default(),
             drains: Arc::new(Semaphore::new(DRAINS_MAX)),
+            roll: Arc::default(),
             generation: ArcSwap::from_pointee(generation),
             phase: watch::Sender::new(Phase::Running),
             occupancy: Arc::default(),

@@ -11,6 +11,8 @@ use tokio::sync::mpsc;
 pub enum Signal {
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR2: let a new process take over, and leave.
+    HandOver,
     /// SIGTERM or SIGINT: leave; the second time at once.
     Stop,
 }
@@ -22,7 +24,8 @@ pub fn listen() -> io::Result<(mpsc::Sender<Signal>, mpsc::Receiver<Signal>)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Left alone they would end the process; once heard they never do again, listener or not.
-    drop((signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?));
+    drop(signal(SignalKind::user_defined1())?);
+    let mut successor = signal(SignalKind::user_defined2())?;
     let (sender, receiver) = mpsc::channel(4);
     let heard = sender.clone();
     #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
@@ -30,12 +33,13 @@ pub fn listen() -> io::Result<(mpsc::Sender<Signal>, mpsc::Receiver<Signal>)> {
         loop {
             let signal = select! {
                 _ = hangup.recv() => Signal::Reload,
+                _ = successor.recv() => Signal::HandOver,
                 _ = terminate.recv() => Signal::Stop,
                 _ = interrupt.recv() => Signal::Stop,
             };
             match signal {
-                // One reload in the queue does for all.
-                Signal::Reload => drop(sender.try_send(signal)),
+                // One in the queue does for all.
+                Signal::Reload | Signal::HandOver => drop(sender.try_send(signal)),
                 Signal::Stop => {
                     if sender.send(signal).await.is_err() {
                         return;

@@ -1,5 +1,7 @@
 //! What the service manager is told (sd_notify(3)); nothing where `NOTIFY_SOCKET` is not set.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 use tracing::debug;
 
@@ -19,6 +21,22 @@ pub fn reloading() {
 /// A drain begins.
 pub fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+}
+
+/// Another process is the main one from here on; only this one may say so (`NotifyAccess=main`).
+pub fn successor(process: u32) {
+    tell(&[NotifyState::MainPid(process)]);
+}
+
+/// How long the service manager waits for [`alive`] before it ends the process; `None` if it does
+/// not.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+}
+
+/// Feeds the watchdog.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
 }
 
 fn tell(states: &[NotifyState<'_>]) {

@@ -88,8 +88,9 @@ async fn uh33_nobody_new_is_let_in() {
         }
         stage.proxy.signal(signal);
         stage.proxy.record("draining", is_draining).await;
-        assert_eq!(read_to_end(&mut idle).await, b"", "asked for nothing, is not kept");
         // The doors were closed before anyone was told anything.
+        soon("the phase", async { while stage.proxy.health().await["status"] != "draining" {} })
+            .await;
         assert!(TcpStream::connect(stage.client.plain).await.is_err());
         assert!(TcpStream::connect(stage.client.tls).await.is_err());
 
@@ -104,6 +105,7 @@ async fn uh33_nobody_new_is_let_in() {
 
         lives(&mut client, &mut backend).await;
         polite_end(client, backend).await;
+        assert_eq!(read_to_end(&mut idle).await, b"", "asked for nothing, is not kept");
         assert_eq!(stage.proxy.exit().await, Some(0));
     }
 }

@@ -11,6 +11,7 @@
 mod support;
 
 mod access_log;
+mod activation;
 mod answers;
 mod backend_frames;
 mod certificates;
@@ -34,6 +35,7 @@ mod floods;
 mod forwarded;
 mod frames;
 mod framing;
+mod handover;
 mod handshake;
 mod heads;
 mod health;
@@ -67,3 +69,4 @@ mod strict;
 mod time;
 mod tls;
 mod upgrades;
+mod watchdog;

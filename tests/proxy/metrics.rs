@@ -190,6 +190,7 @@ async fn the_process_tells_of_itself() {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     assert_eq!(scrape.value("tidegate_build_info", &version), 1.0);
     assert_eq!((value("tidegate_draining"), value("tidegate_log_lines_lost_total")), (0.0, 0.0));
+    assert_eq!(value("tidegate_tasks_panicked_total"), 0.0);
 }
 
 #[tokio::test]

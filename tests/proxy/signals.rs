@@ -13,7 +13,7 @@ use crate::support::{Folder, Proxy, Stage, lives, route, soon, wire};
 async fn sr11_signals_that_mean_nothing_are_ignored() {
     let stage = Stage::with("").await;
     let (mut client, mut backend) = stage.open().await;
-    for signal in [Signal::PIPE, Signal::CHILD, Signal::USR1, Signal::USR2, Signal::WINCH] {
+    for signal in [Signal::PIPE, Signal::CHILD, Signal::USR1, Signal::WINCH] {
         stage.proxy.signal(signal);
         lives(&mut client, &mut backend).await;
     }

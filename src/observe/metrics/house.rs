@@ -27,6 +27,8 @@ pub struct House {
     pub process: Process,
     /// Lines that could not be written.
     pub lines_lost: u64,
+    /// Tasks that panicked.
+    pub panics: u64,
 }
 
 /// How a backend is.

@@ -306,6 +306,12 @@ impl Scrape {
             None,
             [([], house.lines_lost)],
         )?;
+        page.counters(
+            "tasks_panicked",
+            "Tasks that were lost to a fault of tidegate",
+            None,
+            [([], house.panics)],
+        )?;
         page.gauges(
             "draining",
             "Whether the process is leaving",

@@ -19,7 +19,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::gate::{Gate, now};
 use super::reload;
@@ -42,16 +42,35 @@ struct Desk {
     reloads: mpsc::Sender<ReloadAsk>,
 }
 
-/// Binds now; the future answers until it is dropped, and then takes its socket away.
+/// Whom orders are given to.
+pub struct Counter {
+    socket: Socket,
+    desk: Arc<Desk>,
+}
+
+/// Binds, beside its path: whoever takes orders there goes on until [`Counter::open`].
 pub fn bind(
     gate: Arc<Gate>,
     path: &Path,
     reloads: mpsc::Sender<ReloadAsk>,
-) -> Result<impl Future<Output = ()> + Send + use<>, SocketFault> {
-    let socket = Socket::bind(path)?;
-    info!(path = %path.display(), "taking orders");
-    let desk = Arc::new(Desk { gate, reloads });
-    Ok(async move {
+) -> Result<Counter, SocketFault> {
+    Ok(Counter { socket: Socket::bind(path)?, desk: Arc::new(Desk { gate, reloads }) })
+}
+
+impl Counter {
+    /// From now on orders come here; the future answers them until it is dropped, and then takes the
+    /// socket away.
+    pub fn open(self) -> impl Future<Output = ()> + Send {
+        match self.socket.settle() {
+            Ok(()) => info!(path = %self.socket.path().display(), "taking orders"),
+            // It serves already.
+            Err(fault) => error!(%fault, "no orders can be given"),
+        }
+        self.serve()
+    }
+
+    async fn serve(self) {
+        let Self { socket, desk } = self;
         let mut open = JoinSet::new();
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut refused: Option<Instant> = None;
@@ -80,7 +99,7 @@ pub fn bind(
                 });
             }
         }
-    })
+    }
 }
 
 impl Desk {

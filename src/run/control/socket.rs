@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::settings::ControlSocket;
 
@@ -20,11 +20,12 @@ pub struct SocketFault {
     source: io::Error,
 }
 
-/// A socket at its path; taken away when dropped, unless it is another's by then.
+/// A socket beside its path, then at it; taken away when dropped, unless it is another's by then.
 #[derive(Debug)]
 pub(super) struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    beside: PathBuf,
     /// Device and inode.
     id: (u64, u64),
 }
@@ -43,34 +44,41 @@ pub fn place(settings: &ControlSocket) -> Option<PathBuf> {
 }
 
 impl Socket {
-    /// Made beside its path and moved there, so that it is never open to others, and that what a
-    /// dead process left, or a living one that hands over, is replaced in one step.
+    /// Made beside its path, so that it is never open to others, and that whoever takes orders there
+    /// goes on until [`Socket::settle`].
     pub(super) fn bind(path: &Path) -> Result<Self, SocketFault> {
         let fault = |source| SocketFault { path: path.display().to_string(), source };
         if fs::symlink_metadata(path).is_ok_and(|there| !is_socket(&there)) {
             return Err(fault(io::Error::other("there is a file of this name already")));
         }
-        if StdStream::connect(path).is_ok() {
-            warn!(path = %path.display(), "another process took orders here; now they come to us");
-        }
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}", std::process::id()));
         let beside = PathBuf::from(beside);
         let _ = fs::remove_file(&beside);
-        let bound = UnixListener::bind(&beside).map_err(fault)?;
-        let placed = fs::set_permissions(&beside, Permissions::from_mode(0o600))
-            .and_then(|()| fs::rename(&beside, path))
-            .and_then(|()| fs::symlink_metadata(path));
-        match placed {
-            Ok(there) => {
-                let id = (there.dev(), there.ino());
-                Ok(Self { listener: bound, path: path.to_owned(), id })
-            }
-            Err(error) => {
-                let _ = fs::remove_file(&beside);
-                Err(fault(error))
-            }
+        let listener = UnixListener::bind(&beside).map_err(fault)?;
+        let made = fs::set_permissions(&beside, Permissions::from_mode(0o600))
+            .and_then(|()| fs::symlink_metadata(&beside));
+        let id = made.map(|there| (there.dev(), there.ino())).map_err(|error| {
+            let _ = fs::remove_file(&beside);
+            fault(error)
+        })?;
+        Ok(Self { listener, path: path.to_owned(), beside, id })
+    }
+
+    /// Where orders are given.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves it to its path: what a dead process left there, or a living one that hands over, is
+    /// replaced in one step.
+    pub(super) fn settle(&self) -> Result<(), SocketFault> {
+        let path = self.path.display();
+        if StdStream::connect(&self.path).is_ok() {
+            info!(%path, "another process took orders here; now they come to this one");
         }
+        let fault = |source| SocketFault { path: path.to_string(), source };
+        fs::rename(&self.beside, &self.path).map_err(fault)
     }
 
     /// Whoever comes next; the socket never ends by an error.
@@ -89,9 +97,11 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let there = fs::symlink_metadata(&self.path);
-        if there.is_ok_and(|there| (there.dev(), there.ino()) == self.id) {
-            let _ = fs::remove_file(&self.path);
+        for path in [&self.path, &self.beside] {
+            let there = fs::symlink_metadata(path);
+            if there.is_ok_and(|there| (there.dev(), there.ino()) == self.id) {
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }

@@ -42,6 +42,7 @@ pub fn house(gate: &Gate) -> House {
         certificates: generation.tls.as_ref().map_or(vec![], |tls| tls.certs().states().to_vec()),
         process: Process::read(),
         lines_lost: lines_lost(),
+        panics: observe::panics(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,6 +35,27 @@ pub struct Proxy {
     records: Arc<Records>,
     /// The certificate that clients must trust.
     pub certificate: rustls::pki_types::CertificateDer<'static>,
+}
+
+/// What processes have in common that follow each other at the same sockets.
+pub struct Twin {
+    /// At most two.
+    pub sockets: Vec<OwnedFd>,
+    /// More variables of the environment; `PID` is whom the sockets are said to be for.
+    pub environment: Vec<(&'static str, String)>,
+    certificate: rustls::pki_types::CertificateDer<'static>,
+    pem: [String; 2],
+}
+
+impl Twin {
+    /// With a certificate of its own.
+    pub fn with(sockets: Vec<OwnedFd>) -> Self {
+        let folder = Folder::new();
+        let certificate = write_certificate(folder.path(), &["localhost", "127.0.0.1"]);
+        let read = |name| fs::read_to_string(folder.path().join(name)).unwrap();
+        let pem = [read("chain.pem"), read("key.pem")];
+        Self { sockets, environment: Vec::new(), certificate, pem }
+    }
 }
 
 #[derive(Default)]
@@ -82,9 +104,45 @@ impl Proxy {
         Self::launch(command, config)
     }
 
-    fn launch(mut command: Command, config: &str) -> Self {
+    /// The same, with the certificate of a [`Twin`] and its sockets passed as a service manager
+    /// passes them.
+    pub fn spawn_with_sockets(twin: &Twin, config: &str) -> Self {
+        let count = twin.sockets.len();
+        // A shell knows its own process id before it becomes the proxy.
+        let script = "exec 3<&0 4<&1 </dev/null >/dev/null; export LISTEN_PID=${PID:-$$}; \
+                      exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, TIDEGATE]);
+        command.env("LISTEN_FDS", count.to_string()).env("LISTEN_FDNAMES", "first:second");
+        command.envs(twin.environment.iter().map(|(key, value)| (key, value)));
+        let mut sockets = twin.sockets.iter().map(|socket| socket.try_clone().unwrap());
+        command.stdin(sockets.next().map_or_else(Stdio::null, Stdio::from));
+        command.stdout(sockets.next().map_or_else(Stdio::null, Stdio::from));
+        let folder = Folder::new();
+        for (name, pem) in ["chain.pem", "key.pem"].iter().zip(&twin.pem) {
+            folder.write(name, pem);
+        }
+        Self::launch_in(folder, twin.certificate.clone(), command, config)
+    }
+
+    /// The same, by a command that takes the proxy's own behind its arguments.
+    pub fn spawn_by(mut command: Command, config: &str) -> Self {
+        command.arg(TIDEGATE);
+        Self::launch(command, config)
+    }
+
+    fn launch(command: Command, config: &str) -> Self {
         let folder = Folder::new();
         let certificate = write_certificate(folder.path(), &["localhost", "127.0.0.1"]);
+        Self::launch_in(folder, certificate, command, config)
+    }
+
+    fn launch_in(
+        folder: Folder,
+        certificate: rustls::pki_types::CertificateDer<'static>,
+        mut command: Command,
+        config: &str,
+    ) -> Self {
         folder.write("proxy.toml", config);
         let mut child = command
             .args(["run", "--config", "proxy.toml"])
