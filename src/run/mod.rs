@@ -63,10 +63,9 @@ pub async fn run(
     mut signals: mpsc::Receiver<Signal>,
 ) -> Result<(), StartFault> {
     let (reloads, mut asked) = mpsc::channel(RELOADS_MAX);
-    let (gate, mut doors, beside) = start(settings, reloads)?;
+    let (gate, mut doors, beside) = start(settings, &source, reloads)?;
     let mut sweep = interval(SWEEP_EVERY);
     let mut renewal = Renewal::new(&gate.generation());
-    reload::warn(&source, &gate.generation().warnings(wall()));
     let serving = async {
         loop {
             select! {
@@ -110,6 +109,7 @@ type Started<A> = (Arc<Gate>, Doors, A);
 
 fn start(
     settings: Settings,
+    source: &Source,
     reloads: mpsc::Sender<ReloadAsk>,
 ) -> Result<Started<impl Future<Output = ()> + Send>, StartFault> {
     let ticketer =
@@ -137,6 +137,7 @@ fn start(
         .transpose()
         .map_err(|fault| StartFault::Machine(fault.to_string()))?;
     doors.open(&gate, bound);
+    reload::warn(source, &gate.generation().warnings(wall()));
     info!(
         version = env!("CARGO_PKG_VERSION"),
         connections_max = room.connections,
