@@ -18,7 +18,7 @@ mod sample;
 pub use access::{AccessFault, AccessLog, Outgoing};
 pub use account::{Begun, Deciding, Ended, Refused, begun, dropped, ended, refused};
 pub use lines::{LogTarget, lines_lost};
-pub use logging::{LogFlush, init};
+pub use logging::{LogFlush, init, log_level, set_log_level};
 pub use notices::{Party, backend_back, backend_failed, delaying, would_close};
 pub use particulars::{Packed, Particulars};
 pub use redact::{authority, cut, origin, subprotocol, target, traceparent};

@@ -9,6 +9,7 @@ use rustls::server::ProducesTickets;
 
 use super::descriptors::{Room, room};
 use super::doors::{self, DoorKey};
+use super::memory;
 use crate::accept::{CertTable, TlsTerminator};
 use crate::admit::{HandshakeRate, OriginRules, RouteCount, RouteTable};
 use crate::backend::{Away, Backend, Health, Known, Manner, Pool, Standing};
@@ -77,6 +78,13 @@ pub struct Route {
     pub timeouts: Timeouts,
 }
 
+/// What of a configuration hangs on more than its text.
+pub struct Judged {
+    room: Room,
+    tls: Option<TlsTerminator>,
+    remarks: Vec<Later>,
+}
+
 impl Generation {
     /// Builds a generation under this limit of descriptors; all faults at once.
     pub fn build(
@@ -85,15 +93,7 @@ impl Generation {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Self, Vec<Later>> {
-        let mut faults = Vec::new();
-        let listeners = settings.listeners.len();
-        let room =
-            room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
-        faults.extend(settings.records_refused());
-        let tls = terminator(&settings, ticketer).map_err(|more| faults.extend(more)).ok();
-        let (Some(room), Some((tls, remarks)), true) = (room, tls, faults.is_empty()) else {
-            return Err(faults);
-        };
+        let Judged { room, tls, remarks } = Self::judge(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.forget_unused();
         let mut routes = RouteTable::default();
@@ -135,7 +135,8 @@ impl Generation {
         &self,
         ticketer: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, Vec<Later>> {
-        let (tls, remarks) = terminator(&self.settings, ticketer)?;
+        let (tls, mut remarks) = terminator(&self.settings, ticketer)?;
+        remarks.extend(memory::too_little(&self.room, memory::limit()));
         Ok(Self { number: self.number + 1, tls, remarks, ..self.clone() })
     }
 
@@ -154,6 +155,28 @@ impl Generation {
     /// Whether clients refuse every certificate there is, `now` being the time of day.
     pub fn has_expired(&self, now: f64) -> bool {
         self.certs().is_some_and(|certs| certs.all_over(now as u64))
+    }
+
+    /// All that may fail: whether the caps fit under this limit of descriptors, and certificates
+    /// and all else outside the file are as they must be. Changes nothing.
+    pub fn judge(
+        settings: &Settings,
+        ticketer: &Arc<dyn ProducesTickets>,
+        descriptors: usize,
+    ) -> Result<Judged, Vec<Later>> {
+        let mut faults = Vec::new();
+        let listeners = settings.listeners.len();
+        let room =
+            room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
+        faults.extend(settings.records_refused());
+        let tls = terminator(settings, ticketer).map_err(|more| faults.extend(more)).ok();
+        match (room, tls, faults.is_empty()) {
+            (Some(room), Some((tls, mut remarks)), true) => {
+                remarks.extend(memory::too_little(&room, memory::limit()));
+                Ok(Judged { room, tls, remarks })
+            }
+            (_, _, _) => Err(faults),
+        }
     }
 
     /// The listener behind a door, unless it was removed.

@@ -16,9 +16,11 @@ mod lifecycle;
 mod live;
 mod lookup;
 mod lost;
+mod memory;
 mod registry;
 mod reload;
 mod renewal;
+mod report;
 mod session;
 pub mod signals;
 mod status;
@@ -45,7 +47,7 @@ use crate::config::settings::Settings;
 use crate::observe::AccessLog;
 use crate::ws::End;
 
-pub use self::reload::Source;
+pub use self::reload::{Source, preview};
 
 /// Why the process could not begin to serve.
 #[derive(Debug)]
@@ -70,7 +72,10 @@ pub async fn run(
         loop {
             select! {
                 signal = signals.recv() => match signal {
-                    Some(Signal::Reload) => drop(reload::reload(&gate, &mut doors, &source).await),
+                    Some(Signal::Reload) => {
+                        // Told of already.
+                        let _ = reload::reload(&gate, &mut doors, &source).await;
+                    }
                     Some(Signal::Stop) | None => break,
                 },
                 Some(ask) = asked.recv() => {
@@ -122,6 +127,7 @@ fn start(
     let listeners = generation.settings.listeners.clone();
     let admin_address = generation.settings.admin;
     let room = generation.room;
+    let fingerprint = generation.settings.written.fingerprint().map(str::to_owned);
     let mut doors = Doors::default();
     let machine = |fault: crate::accept::BindFault| StartFault::Machine(fault.to_string());
     let bound = doors.bind(&listeners).map_err(machine)?;
@@ -143,6 +149,7 @@ fn start(
         connections_max = room.connections,
         tunnels_max = room.tunnels,
         descriptors,
+        config_sha256 = fingerprint,
         "serving"
     );
     systemd::ready(&reload::status(&gate));
