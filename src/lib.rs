@@ -17,8 +17,8 @@
 //!
 //! | row | rooms |
 //! | --- | --- |
-//! | 4 | `main` |
-//! | 3 | `run`, `demo` |
+//! | 4 | `main`, `cli` |
+//! | 3 | `run`, `demo`, `ctl` |
 //! | 2 | `accept`, `admit`, `backend`, `tunnel` |
 //! | 1 | `config`, `observe` |
 //! | 0 | `visitor`, `handshake`, `outcome`, `stream`, `ws`, `control` |
@@ -67,3 +67,6 @@ pub mod run;
 
 /// `tidegate demo`.
 pub mod demo;
+
+/// `tidegate ctl`.
+pub mod ctl;

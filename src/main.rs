@@ -1,49 +1,24 @@
-//! The program: two flags, then [`tidegate::run`].
+//! The program: its command line, then [`tidegate::run`].
 
+mod cli;
+
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use tidegate::config::{Faults, Later, Settings};
 use tidegate::run::{Source, StartFault, check, run, signals};
-use tidegate::{demo, observe};
+use tidegate::{ctl, demo, observe};
 use tikv_jemalloc_ctl::{Access, AsName, background_thread};
 use tikv_jemallocator::Jemalloc;
+
+use cli::{Arguments, Check, Command};
 
 /// For Rust and C alike: TLS' keys are made in C.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
-
-/// A TLS-terminating reverse proxy that understands WebSockets.
-#[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Serve as a configuration file says, until SIGTERM; SIGHUP reloads the file.
-    Run {
-        /// The configuration file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
-    /// Judge a configuration file and the certificates it names; change nothing.
-    Check {
-        /// The configuration file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
-    /// Try it: a proxy with a certificate, a backend and a page of its own.
-    Demo {
-        /// Where to listen.
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
-        listen: std::net::SocketAddr,
-    },
-}
 
 fn main() -> ExitCode {
     if let Err(error) = give_back_early() {
@@ -51,8 +26,11 @@ fn main() -> ExitCode {
     }
     match Arguments::parse().command {
         Command::Run { config } => serve(config),
-        Command::Check { config } => judge(config),
+        Command::Check(check) => judge(check),
         Command::Demo { listen } => demo::main(listen),
+        Command::Ctl(ctl) => ctl::main(ctl),
+        Command::Completions { shell } => written(&cli::completions(shell, &mut io::stdout())),
+        Command::Man { folder } => written(&cli::man(&folder)),
     }
 }
 
@@ -99,46 +77,65 @@ fn serve(config: PathBuf) -> ExitCode {
     }
 }
 
-fn judge(config: PathBuf) -> ExitCode {
+fn judge(check_it: Check) -> ExitCode {
+    let Check { config, diff, socket, json } = check_it;
     let settings = match Settings::load(&config) {
         Ok(settings) => settings,
+        Err(faults) if json => return ctl::refuse(faults.lines().collect()),
         Err(faults) => return refuse(&faults.to_string()),
     };
     let (listeners, routes) = (settings.listeners.len(), settings.routes.len());
     match check(settings) {
-        Ok(warnings) => {
-            warn(&config, &warnings);
-            let name = config.display();
-            let good = format!("{name}: good: {listeners} listener(s), {routes} route(s)");
-            // The exit code says the same to whoever closed the pipe.
-            let _ = writeln!(io::stdout(), "{good}");
-            ExitCode::SUCCESS
+        Ok(warnings) => warn(&config, &warnings),
+        Err(StartFault::Settings(faults)) if json => {
+            let faults = found_later(&config, &faults);
+            return ctl::refuse(faults.iter().flat_map(Faults::lines).collect());
         }
-        Err(fault) => refuse_to_start(&config, &fault),
+        Err(fault) => return refuse_to_start(&config, &fault),
+    }
+    if !json {
+        let name = config.display();
+        let good = format!("{name}: good: {listeners} listener(s), {routes} route(s)");
+        // The exit code says the same to whoever closed the pipe.
+        let _ = writeln!(io::stdout(), "{good}");
+    }
+    match (diff, fs::read_to_string(&config)) {
+        (false, _) => ExitCode::SUCCESS,
+        (true, Ok(text)) => ctl::diff(socket, json, &config, text),
+        (true, Err(error)) => fail(&format!("{}: {error}", config.display())),
     }
 }
 
-/// Says what is good and worth a look, each at its place in the file.
-fn warn(config: &Path, warnings: &[Later]) {
-    if let [first, rest @ ..] = warnings {
-        let placed = Faults::found_later(config, first, rest);
-        for line in placed.lines() {
-            let _ = writeln!(io::stderr(), "warning: {line}");
-        }
-        let more = warnings.len().saturating_sub(placed.iter().len());
-        if more > 0 {
-            let _ = writeln!(io::stderr(), "warning: and {more} more");
-        }
+fn written(result: &io::Result<()>) -> ExitCode {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error.to_string()),
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 
 fn refuse_to_start(config: &Path, fault: &StartFault) -> ExitCode {
     match fault {
-        StartFault::Settings(faults) => match faults.as_slice() {
-            [first, rest @ ..] => refuse(&Faults::found_later(config, first, rest).to_string()),
-            [] => fail("the configuration is refused without a fault"),
+        StartFault::Settings(faults) => match found_later(config, faults) {
+            Some(faults) => refuse(&faults.to_string()),
+            None => fail("the configuration is refused without a fault"),
         },
         StartFault::Machine(fault) => fail(fault),
+    }
+}
+
+fn found_later(config: &Path, faults: &[Later]) -> Option<Faults> {
+    let (first, rest) = faults.split_first()?;
+    Some(Faults::found_later(config, first, rest))
+}
+
+fn warn(config: &Path, warnings: &[Later]) {
+    let Some(placed) = found_later(config, warnings) else { return };
+    for line in placed.lines() {
+        let _ = writeln!(io::stderr(), "warning: {line}");
+    }
+    let more = warnings.len().saturating_sub(placed.iter().len());
+    if more > 0 {
+        let _ = writeln!(io::stderr(), "warning: and {more} more");
     }
 }
 

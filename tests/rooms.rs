@@ -7,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms by row, lowest first. A room imports only from lower rows, and from itself.
-const ROWS: [&[&str]; 4] = [
+const ROWS: [&[&str]; 5] = [
     &["visitor", "handshake", "outcome", "stream", "ws", "control"],
     &["config", "observe"],
     &["accept", "admit", "backend", "tunnel"],
-    &["run", "demo"],
+    &["run", "demo", "ctl"],
+    &["cli"],
 ];
 
 /// What a room may use beside lower rows.

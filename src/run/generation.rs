@@ -46,6 +46,14 @@ pub struct Generation {
     pub remarks: Vec<Later>,
 }
 
+/// What is found out before anything is built.
+pub struct Judged {
+    room: Room,
+    tls: Option<TlsTerminator>,
+    /// What is lawful and may yet be a mistake.
+    remarks: Vec<Later>,
+}
+
 /// What a request, and then its session, is held to. A session keeps its route, and nothing else
 /// of the generation it began under.
 #[derive(Debug)]
@@ -76,13 +84,6 @@ pub struct Route {
     pub terms: Arc<Terms>,
     /// Deadlines before the tunnel.
     pub timeouts: Timeouts,
-}
-
-/// What of a configuration hangs on more than its text.
-pub struct Judged {
-    room: Room,
-    tls: Option<TlsTerminator>,
-    remarks: Vec<Later>,
 }
 
 impl Generation {
@@ -135,8 +136,7 @@ impl Generation {
         &self,
         ticketer: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, Vec<Later>> {
-        let (tls, mut remarks) = terminator(&self.settings, ticketer)?;
-        remarks.extend(memory::too_little(&self.room, memory::limit()));
+        let (tls, remarks) = terminator(&self.settings, ticketer)?;
         Ok(Self { number: self.number + 1, tls, remarks, ..self.clone() })
     }
 

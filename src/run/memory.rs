@@ -25,12 +25,12 @@ pub fn too_little(room: &Room, limit: Option<u64>) -> Option<Later> {
     let mib = |bytes: u64| ByteSize::new((bytes >> 20).max(1) << 20);
     let most = limit.saturating_sub(BASE) / TUNNEL;
     let problem = format!(
-        "{tunnels} tunnels take about {} while they are idle, but the memory limit \
-         here is {}; raise MemoryMax, or write at most {most}",
+        "{tunnels} tunnels take about {} while they are idle, but the memory limit here is {}; \
+         raise MemoryMax, or write at most {most}",
         mib(need),
         mib(limit)
     );
-    Some(Later { key: "caps.tunnels".to_owned(), problem })
+    Some(Later { key: "caps.tunnels".into(), problem })
 }
 
 /// The least `memory.max` on the way to the root (cgroup v2).

@@ -142,8 +142,8 @@ fn start(
         .map(|path| control::bind(gate.clone(), &path, reloads))
         .transpose()
         .map_err(|fault| StartFault::Machine(fault.to_string()))?;
-    doors.open(&gate, bound);
     reload::warn(source, &gate.generation().warnings(wall()));
+    doors.open(&gate, bound);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         connections_max = room.connections,

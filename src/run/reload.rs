@@ -66,7 +66,11 @@ pub async fn reload(
     let before = gate.generation();
     let mut outcome = String::new();
     let told = match try_reload(gate, doors, source, &before).await {
-        Ok(()) => Ok(report(gate, source, &before.settings)),
+        Ok(()) => {
+            let changes = report(gate, &before.settings);
+            warn(source, &gate.generation().warnings(wall()));
+            Ok(changes)
+        }
         Err(faults) => {
             reopen(&before.settings, source, &faults).await;
             outcome = format!("; reload refused: {} faults, see the journal", faults.len());
@@ -125,7 +129,7 @@ fn named_alike(path: &Path, in_force: Option<&Path>) -> PathBuf {
 }
 
 /// Tells what a reload has changed.
-fn report(gate: &Gate, source: &Source, before: &Settings) -> Vec<Change> {
+fn report(gate: &Gate, before: &Settings) -> Vec<Change> {
     let after = gate.generation();
     let changes = report::changes(gate, before, &after.settings);
     for key in report::needs_restart(&changes) {
@@ -138,7 +142,6 @@ fn report(gate: &Gate, source: &Source, before: &Settings) -> Vec<Change> {
         tunnels = gate.occupancy.tunnels(),
         "reloaded; open tunnels keep their route"
     );
-    warn(source, &after.warnings(wall()));
     // Last, so that a reload is told of even where it makes all quiet. Where the file says what it
     // said before, a level that was set since stays.
     if before.log.level != after.settings.log.level {

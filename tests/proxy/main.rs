@@ -23,6 +23,7 @@ mod control_config;
 mod control_drain;
 mod control_socket;
 mod counted;
+mod ctl_client;
 mod delays;
 mod descriptors;
 mod dial;

@@ -1,0 +1,275 @@
+//! The connection: one request, and the lines of its reply, each of a bounded length and, where
+//! nothing else ends a wait, within a time.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::control::{self, Request};
+
+/// Where a process is asked.
+#[derive(Clone, Debug)]
+pub struct Client {
+    path: PathBuf,
+    patience: Duration,
+}
+
+impl Client {
+    /// Asks at this socket.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, patience: PATIENCE }
+    }
+
+    /// Asks, and gives an answer so long from now.
+    pub fn ask(&self, request: &Request, patience: Option<Duration>) -> Result<Reply, Trouble> {
+        let trouble = |what| Trouble { path: self.path.clone(), what };
+        let mut stream = self.connect().map_err(|error| trouble(What::Connect(error)))?;
+        match stream.write_all(&control::line(request)) {
+            Ok(()) => {}
+            // Whoever hangs up may have said why before.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(trouble(What::of(error))),
+        }
+        let stream = BufReader::with_capacity(READ_BYTES, stream);
+        let deadline = patience.map(|patience| now() + patience);
+        Ok(Reply { path: self.path.clone(), stream, deadline })
+    }
+
+    /// Asks for something that is answered at once, in one line.
+    pub fn line(&self, request: &Request) -> Result<Vec<u8>, Trouble> {
+        self.line_within(request, Some(self.patience))
+    }
+
+    /// The same for something that takes its time; `None`: as much as it likes.
+    pub fn line_within(
+        &self,
+        request: &Request,
+        patience: Option<Duration>,
+    ) -> Result<Vec<u8>, Trouble> {
+        let mut reply = self.ask(request, patience)?;
+        match reply.next_line()? {
+            Some(line) => Ok(line),
+            None => Err(reply.trouble(What::Silent)),
+        }
+    }
+
+    /// What asking here failed of.
+    pub fn trouble(&self, what: What) -> Trouble {
+        Trouble { path: self.path.clone(), what }
+    }
+
+    fn connect(&self) -> io::Result<UnixStream> {
+        let address = SockAddr::unix(&self.path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Bounds the wait for a place in a full backlog as well.
+        socket.set_write_timeout(Some(self.patience))?;
+        socket.connect(&address)?;
+        Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)))
+    }
+}
+
+/// What is answered, line by line.
+#[derive(Debug)]
+pub struct Reply {
+    path: PathBuf,
+    stream: BufReader<UnixStream>,
+    deadline: Option<Instant>,
+}
+
+impl Reply {
+    /// The next line, without its end; `None`: that was all.
+    pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, Trouble> {
+        let mut line = Vec::new();
+        loop {
+            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(self.trouble(What::Late));
+            }
+            if let Err(error) = self.stream.get_ref().set_read_timeout(left) {
+                return Err(self.trouble(What::of(error)));
+            }
+            let chunk = match self.stream.fill_buf() {
+                Ok(chunk) => chunk,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // It closed with our request half read.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => &[],
+                Err(error) => return Err(self.trouble(What::of(error))),
+            };
+            if chunk.is_empty() {
+                return match line.is_empty() {
+                    true => Ok(None),
+                    false => Err(self.trouble(What::Cut)),
+                };
+            }
+            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let part = end.unwrap_or(chunk.len());
+            if line.len() + part > LINE_BYTES_MAX {
+                return Err(self.trouble(What::Endless));
+            }
+            line.extend_from_slice(&chunk[..part]);
+            self.stream.consume(part + usize::from(end.is_some()));
+            if end.is_some() {
+                return Ok(Some(line));
+            }
+        }
+    }
+
+    /// What this reply failed of.
+    pub fn trouble(&self, what: What) -> Trouble {
+        Trouble { path: self.path.clone(), what }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub struct Trouble {
+    path: PathBuf,
+    what: What,
+}
+
+/// Kinds of [`Trouble`].
+#[derive(Debug)]
+pub enum What {
+    /// There is no connection.
+    Connect(io::Error),
+    /// It was closed in the middle of a line.
+    Cut,
+    /// A line is longer than any answer.
+    Endless,
+    /// A line is no answer.
+    Garbage(String),
+    /// Nothing came in time.
+    Late,
+    /// The machine fails.
+    Machine(io::Error),
+    /// It was closed without an answer.
+    Silent,
+}
+
+impl What {
+    fn of(error: io::Error) -> Self {
+        match matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+            true => Self::Late,
+            false => Self::Machine(error),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = super::table::harmless(&self.path.display().to_string());
+        match &self.what {
+            What::Connect(error) => {
+                write!(f, "no process answers at {path}: {}", unreachable(&self.path, error))
+            }
+            What::Cut => write!(f, "{path}: the answer broke off in the middle"),
+            What::Endless => {
+                let most = LINE_BYTES_MAX >> 20;
+                write!(f, "{path}: an answer of more than {most} MiB is not tidegate's")
+            }
+            What::Garbage(error) => write!(
+                f,
+                "{path}: the answer cannot be read ({error}); is another program, or another \
+                 version of tidegate, at this socket?"
+            ),
+            What::Late => {
+                write!(f, "{path}: no answer in time; the process may be stopped or stuck")
+            }
+            What::Machine(error) => write!(f, "{path}: {error}"),
+            What::Silent => write!(f, "{path}: the connection was closed without an answer"),
+        }
+    }
+}
+
+/// Why nobody is there, and what to do about it.
+fn unreachable(path: &Path, error: &io::Error) -> String {
+    let socket = std::fs::metadata(path).map(|metadata| metadata.file_type().is_socket());
+    match (error.kind(), socket) {
+        (ErrorKind::PermissionDenied, _) => {
+            "permission denied: only root and the user tidegate runs as may".to_owned()
+        }
+        (ErrorKind::NotFound, _) => "there is no such socket; is tidegate running, and is this \
+             its [control] socket? (--socket names another)"
+            .to_owned(),
+        (_, Ok(false)) => "this is not a socket".to_owned(),
+        (ErrorKind::ConnectionRefused, _) => {
+            "the socket is there, but nobody listens: the process that made it is gone".to_owned()
+        }
+        (ErrorKind::WouldBlock | ErrorKind::TimedOut, _) => {
+            "the process does not accept connections; it may be stopped or stuck".to_owned()
+        }
+        (_, _) => error.to_string(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a reader at a terminal, outside of all sessions")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// For a connection, and for an answer that takes no time.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Nine thousand tunnels are some three megabytes.
+const LINE_BYTES_MAX: usize = 64 << 20;
+const READ_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    /// A place of this test's own.
+    fn place(name: &str) -> (PathBuf, UnixListener) {
+        let name = format!("tidegate-client-{}-{name}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        (path, listener)
+    }
+
+    #[test]
+    fn a_silent_process_is_waited_for_no_longer_than_agreed() {
+        let (path, _listener) = place("silent");
+        let client = Client { path: path.clone(), patience: Duration::from_millis(50) };
+        // It lies in the backlog, where nobody reads.
+        let trouble = client.line(&Request::Status).unwrap_err();
+        assert!(matches!(trouble.what, What::Late), "{trouble}");
+        assert!(trouble.to_string().contains("no answer in time"), "{trouble}");
+        // Until the backlog is full.
+        let mut waiting = Vec::new();
+        let trouble = loop {
+            match client.ask(&Request::Status, None) {
+                Ok(reply) if waiting.len() < 10_000 => waiting.push(reply),
+                Ok(_) => panic!("the backlog has no end"),
+                Err(trouble) => break trouble,
+            }
+        };
+        assert!(trouble.to_string().contains("does not accept connections"), "{trouble}");
+        let _ = std::fs::remove_file(path);
+    }
+
+    #[test]
+    fn a_dribbling_process_is_not_waited_for_byte_by_byte() {
+        let (path, listener) = place("dribble");
+        let (done, stop) = sync_channel::<()>(1);
+        let dribble = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stop.recv_timeout(Duration::from_millis(10)).is_err() {
+                let _ = stream.write_all(b"x");
+            }
+        });
+        let client = Client { path: path.clone(), patience: Duration::from_millis(100) };
+        let trouble = client.line(&Request::Status).unwrap_err();
+        assert!(matches!(trouble.what, What::Late), "{trouble}");
+        done.send(()).unwrap();
+        dribble.join().unwrap();
+        let _ = std::fs::remove_file(path);
+    }
+}

@@ -1,0 +1,111 @@
+//! `ctl reload`, `config` and `log-level`, and `check --diff`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::args::Level;
+use super::figures::count;
+use super::speech::{Ending, Speech, say_line};
+use super::table::{Align, Table, harmless};
+use crate::control::{Change, Effective, EffectiveKey, LogLevel, Reloaded, Request, line};
+
+/// Reads the configuration again, and waits for the outcome.
+pub fn reload(speech: &Speech) -> Result<(), Ending> {
+    speech.put_within(&Request::Reload, Some(RELOAD_PATIENCE), |reloaded: Reloaded| {
+        let head = format!("configuration {} is in force", reloaded.generation);
+        told(&head, "nothing changed", &reloaded.changes)
+    })
+}
+
+/// Tells what a reload would change.
+pub fn diff(speech: &Speech, file: &Path, text: String) -> Result<(), Ending> {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let request = Request::Diff { path: absolute.display().to_string(), text };
+    speech.put_within(&request, Some(RELOAD_PATIENCE), |reloaded: Reloaded| {
+        let head = format!("against configuration {} in force", reloaded.generation);
+        told(&head, "nothing would change", &reloaded.changes)
+    })
+}
+
+/// A head, then a block for each change.
+fn told(head: &str, nothing: &str, changes: &[Change]) -> String {
+    if changes.is_empty() {
+        return format!("{head}: {nothing}\n");
+    }
+    let mut text = format!("{head}: {}\n", count(changes.len() as u64, "change"));
+    for change in changes {
+        let name = if change.name.is_empty() { "" } else { " " };
+        let what = harmless(&format!("{}{name}{}: {}", change.part, change.name, change.what));
+        text.push_str(&format!("{what}, {}", count(change.tunnels, "live tunnel")));
+        if !change.effect.is_empty() {
+            text.push_str(&format!("; {}", harmless(&change.effect)));
+        }
+        text.push('\n');
+        for key in &change.keys {
+            let value = |value: &Option<String>| match value {
+                Some(value) => harmless(value),
+                None => "(nothing)".to_owned(),
+            };
+            let (before, after) = (value(&key.before), value(&key.after));
+            text.push_str(&format!("    {}: {before} -> {after}\n", harmless(&key.key)));
+        }
+    }
+    text
+}
+
+/// Shows the configuration in force.
+pub fn effective(speech: &Speech, changed: bool) -> Result<(), Ending> {
+    if speech.json && changed {
+        let answer = speech.client.line(&Request::Config)?;
+        speech.sift::<Effective>(&Request::Config, &answer)?;
+        return say_line(&only_set(&answer));
+    }
+    speech.put(&Request::Config, |effective: Effective| {
+        let mut table =
+            Table::new(&[("KEY", Align::Left), ("FROM", Align::Left), ("VALUE", Align::Left)]);
+        for key in effective.keys.iter().filter(|key| !changed || is_set(key)) {
+            table.row([key.key.clone(), origin(key), key.value.clone()]);
+        }
+        let file = effective.file.as_deref().map_or("no file".to_owned(), harmless);
+        let body = speech.table(&table, "everything is as by default");
+        format!("configuration {}, of {file}\n\n{body}", effective.generation)
+    })
+}
+
+/// It has a line of its own, or came over the socket.
+fn is_set(key: &EffectiveKey) -> bool {
+    key.line.is_some() || key.from.as_deref() == Some(BY_CTL)
+}
+
+fn origin(key: &EffectiveKey) -> String {
+    match (&key.from, key.line) {
+        (Some(from), _) => from.clone(),
+        (None, Some(line)) => format!("line {line}"),
+        (None, None) => "default".to_owned(),
+    }
+}
+
+/// An answer with the keys that are set, each as it came.
+fn only_set(answer: &[u8]) -> Vec<u8> {
+    let mut answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    if let Some(Value::Array(keys)) = answer.pointer_mut("/ok/keys") {
+        keys.retain(|key| {
+            serde_json::from_value(key.clone()).is_ok_and(|key: EffectiveKey| is_set(&key))
+        });
+    }
+    let mut answer = line(&answer);
+    answer.pop();
+    answer
+}
+
+/// Tells how much is logged, or changes it.
+pub fn log_level(speech: &Speech, level: Option<Level>) -> Result<(), Ending> {
+    let level = level.map(|level| level.name().to_owned());
+    speech.put(&Request::LogLevel { level }, |now: LogLevel| format!("{}\n", harmless(&now.level)))
+}
+
+/// It reads certificates, and may have to look for names.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
+const BY_CTL: &str = "ctl";

@@ -1,0 +1,28 @@
+//! `ctl explain`: what would happen to a handshake.
+
+use super::speech::{Ending, Speech};
+use super::table::{Align, Table, harmless};
+use crate::control::{Explained, Request};
+
+/// Asks, and shows each question on the way.
+pub fn explain(speech: &Speech, request: &Request) -> Result<(), Ending> {
+    speech.put(request, |explained: Explained| {
+        let columns = [("QUESTION", Align::Left), ("", Align::Left), ("ANSWER", Align::Left)];
+        let mut table = Table::new(&columns);
+        for step in &explained.steps {
+            let passes = if step.passes { "ok" } else { "NO" }.to_owned();
+            let key = step.key.as_deref().map(|key| format!("  ({key})")).unwrap_or_default();
+            table.row([step.question.clone(), passes, format!("{}{key}", step.answer)]);
+        }
+        format!("{}{}\n", speech.table(&table, "no step was told"), verdict(&explained))
+    })
+}
+
+fn verdict(explained: &Explained) -> String {
+    if explained.admitted {
+        return "=> it would be let in".to_owned();
+    }
+    let status = explained.status.map(|status| format!(" with {status}")).unwrap_or_default();
+    let reason = explained.reason.as_deref().map(|reason| format!(": {}", harmless(reason)));
+    format!("=> it would be refused{status}{}", reason.unwrap_or_default())
+}

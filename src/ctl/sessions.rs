@@ -1,0 +1,269 @@
+//! `ctl sessions` and `ctl session`.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::args::{self, Sort};
+use super::figures::{age, byte_rate, bytes, count, rate, round_trip};
+use super::speech::{Ending, Speech, say, say_line};
+use super::table::{Align, Table, harmless};
+use crate::control::{Request, SessionDetail, SessionRow, Sessions, line};
+
+/// Lists tunnels.
+pub fn list(speech: &Speech, which: args::Sessions) -> Result<(), Ending> {
+    let args::Sessions { which, sort, limit } = which;
+    let request = Request::Sessions { of: which.selection(Vec::new()) };
+    if speech.json && sort.is_none() && limit.is_none() {
+        return speech.put(&request, |_: Sessions| String::new());
+    }
+    let before: Option<Sessions> = match sort {
+        Some(Sort::Rate) => Some(speech.ask(&request)?),
+        Some(Sort::Age | Sort::Bytes | Sort::Messages | Sort::Rtt) | None => None,
+    };
+    if before.is_some() {
+        thread::sleep(BETWEEN);
+    }
+    let answer = speech.client.line(&request)?;
+    let now: Sessions = speech.sift(&request, &answer)?;
+    let rates = before.map(|before| Rates::between(&before, &now));
+    let shown = ranked(&now.sessions, rates.as_ref(), sort, limit);
+    if speech.json {
+        return say_line(&picked(&answer, &shown));
+    }
+    let nothing = match now.open {
+        0 => "no tunnel is open".to_owned(),
+        open => format!("none of the {} fits", count(open as u64, "open tunnel")),
+    };
+    let rows: Vec<&SessionRow> =
+        shown.iter().filter_map(|index| now.sessions.get(*index)).collect();
+    let mut text = speech.table(&table(&rows, rates.as_ref()), &nothing);
+    if !rows.is_empty() && rows.len() < now.open {
+        text.push_str(&format!("{} of {}\n", rows.len(), count(now.open as u64, "open tunnel")));
+    }
+    say(&text)
+}
+
+/// Shows one tunnel.
+pub fn one(speech: &Speech, session: u64) -> Result<(), Ending> {
+    speech.put(&Request::Session { session }, |detail: SessionDetail| {
+        let facts = detail_facts(&detail);
+        let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let line = |(name, value): &(&str, String)| format!("{name:width$}  {}\n", harmless(value));
+        facts.iter().map(line).collect()
+    })
+}
+
+/// What is known of a tunnel, in words.
+pub fn detail_facts(detail: &SessionDetail) -> Vec<(&'static str, String)> {
+    let row = &detail.row;
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let state = if row.closing { "closing" } else { "open" };
+    vec![
+        ("session", row.session.to_string()),
+        ("state", format!("{state}, {} old", age(row.age_ms))),
+        ("client", row.client.clone()),
+        ("address", format!("{} (known by {})", detail.address, detail.known_by)),
+        ("listener", row.listener.clone()),
+        ("tls", or_none(&detail.tls)),
+        ("route", row.route.clone()),
+        ("backend", format!("{} (answered in {})", row.backend, round_trip(Some(detail.dial_ms)))),
+        ("host", detail.host.clone()),
+        ("target", detail.target.clone()),
+        ("user agent", or_none(&detail.user_agent)),
+        ("request id", or_none(&detail.request_id)),
+        ("subprotocol", or_none(&detail.subprotocol)),
+        ("configuration", detail.generation.to_string()),
+        ("up", flow(row.up_bytes, row.up_messages)),
+        ("down", flow(row.down_bytes, row.down_messages)),
+        ("client rtt", round_trip(row.client_rtt_ms)),
+        ("backend rtt", round_trip(row.backend_rtt_ms)),
+        ("client delayed", age(detail.client_delayed_ms)),
+        ("backend delayed", age(detail.backend_delayed_ms)),
+    ]
+}
+
+fn flow(moved: u64, messages: u64) -> String {
+    format!("{} in {}", bytes(moved), count(messages, "message"))
+}
+
+/// What each tunnel moved a second, between two lists.
+#[derive(Debug, Default)]
+pub struct Rates(HashMap<u64, Rate>);
+
+/// What one tunnel moves, a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rate {
+    /// Bytes up.
+    pub up: f64,
+    /// Bytes down.
+    pub down: f64,
+    /// Messages in both directions.
+    pub messages: f64,
+}
+
+impl Rate {
+    /// Bytes in both directions.
+    pub fn bytes(self) -> f64 {
+        self.up + self.down
+    }
+}
+
+impl Rates {
+    /// A tunnel that is new has moved all it has since it began.
+    pub fn between(before: &Sessions, now: &Sessions) -> Self {
+        let earlier: HashMap<u64, &SessionRow> =
+            before.sessions.iter().map(|row| (row.session, row)).collect();
+        let elapsed = now.now - before.now;
+        let fresh = SessionRow::default();
+        let rate = |row: &SessionRow| {
+            // A number may come again after a restart of the process.
+            let was = earlier.get(&row.session).copied().filter(|was| was.age_ms <= row.age_ms);
+            let seconds = match was {
+                Some(_) => elapsed,
+                None => elapsed.min(row.age_ms as f64 / 1000.0),
+            }
+            .max(SECONDS_MIN);
+            let was = was.unwrap_or(&fresh);
+            let per_second = |now: u64, was: u64| now.saturating_sub(was) as f64 / seconds;
+            let rate = Rate {
+                up: per_second(row.up_bytes, was.up_bytes),
+                down: per_second(row.down_bytes, was.down_bytes),
+                messages: per_second(messages(row), messages(was)),
+            };
+            (row.session, rate)
+        };
+        Self(now.sessions.iter().map(rate).collect())
+    }
+
+    /// Of one tunnel.
+    pub fn of(&self, row: &SessionRow) -> Rate {
+        self.0.get(&row.session).copied().unwrap_or_default()
+    }
+}
+
+/// Bytes in both directions.
+pub fn total(row: &SessionRow) -> u64 {
+    row.up_bytes.saturating_add(row.down_bytes)
+}
+
+fn messages(row: &SessionRow) -> u64 {
+    row.up_messages.saturating_add(row.down_messages)
+}
+
+/// Which rows to show, in which order.
+fn ranked(
+    rows: &[SessionRow],
+    rates: Option<&Rates>,
+    sort: Option<Sort>,
+    limit: Option<usize>,
+) -> Vec<usize> {
+    let mut order: Vec<(usize, &SessionRow)> = rows.iter().enumerate().collect();
+    let most = |a: f64, b: f64| b.total_cmp(&a);
+    let rate = |row: &SessionRow| rates.map_or(0.0, |rates| rates.of(row).bytes());
+    let by = |sort: Sort, a: &SessionRow, b: &SessionRow| -> Ordering {
+        match sort {
+            Sort::Age => b.age_ms.cmp(&a.age_ms),
+            Sort::Bytes => total(b).cmp(&total(a)),
+            Sort::Messages => messages(b).cmp(&messages(a)),
+            Sort::Rate => most(rate(a), rate(b)),
+            Sort::Rtt => most(a.client_rtt_ms.unwrap_or(-1.0), b.client_rtt_ms.unwrap_or(-1.0)),
+        }
+    };
+    if let Some(sort) = sort {
+        order.sort_by(|(_, a), (_, b)| by(sort, a, b));
+    }
+    order.truncate(limit.unwrap_or(usize::MAX));
+    order.into_iter().map(|(index, _)| index).collect()
+}
+
+/// An answer with some of its rows, each as it came.
+fn picked(answer: &[u8], shown: &[usize]) -> Vec<u8> {
+    let mut answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    if let Some(Value::Array(rows)) = answer.pointer_mut("/ok/sessions") {
+        let mut given = std::mem::take(rows);
+        let take = |index: &usize| given.get_mut(*index).map(Value::take);
+        *rows = shown.iter().filter_map(take).collect();
+    }
+    let mut answer = line(&answer);
+    answer.pop();
+    answer
+}
+
+fn table(rows: &[&SessionRow], rates: Option<&Rates>) -> Table {
+    use Align::{Left, Right};
+    let mut columns =
+        vec![("ID", Right), ("CLIENT", Left), ("ROUTE", Left), ("BACKEND", Left), ("AGE", Right)];
+    if rates.is_some() {
+        columns.extend([("UP/S", Right), ("DOWN/S", Right), ("MSGS/S", Right)]);
+    }
+    columns.extend([("UP", Right), ("DOWN", Right), ("MSGS UP", Right), ("MSGS DOWN", Right)]);
+    columns.extend([("RTT", Right), ("BACKEND RTT", Right), ("", Left)]);
+    let mut table = Table::new(&columns);
+    for row in rows {
+        let mut cells = vec![
+            row.session.to_string(),
+            row.client.clone(),
+            row.route.clone(),
+            row.backend.clone(),
+            age(row.age_ms),
+        ];
+        if let Some(rate_of) = rates.map(|rates| rates.of(row)) {
+            cells.extend([rate_of.up, rate_of.down].map(byte_rate));
+            cells.push(rate(rate_of.messages));
+        }
+        cells.extend([row.up_bytes, row.down_bytes].map(bytes));
+        cells.extend([row.up_messages, row.down_messages].map(|number| number.to_string()));
+        cells.extend([row.client_rtt_ms, row.backend_rtt_ms].map(round_trip));
+        cells.push(if row.closing { "closing" } else { "" }.to_owned());
+        table.row(cells);
+    }
+    table
+}
+
+/// For rates.
+const BETWEEN: Duration = Duration::from_secs(1);
+/// Lists that are closer than this tell of no rate.
+const SECONDS_MIN: f64 = 0.001;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(session: u64, age_ms: u64, up_bytes: u64) -> SessionRow {
+        SessionRow { session, age_ms, up_bytes, up_messages: up_bytes / 10, ..Default::default() }
+    }
+
+    fn at(now: f64, sessions: Vec<SessionRow>) -> Sessions {
+        Sessions { now, open: sessions.len(), sessions }
+    }
+
+    #[test]
+    fn a_rate_is_what_was_moved_since() {
+        let before = at(10.0, vec![row(1, 5000, 1000), row(2, 5000, 1000)]);
+        let now = at(12.0, vec![row(1, 7000, 3000), row(2, 100, 50), row(3, 500, 600)]);
+        let rates = Rates::between(&before, &now);
+        let up: Vec<f64> = now.sessions.iter().map(|row| rates.of(row).up).collect();
+        // The second has a number that another one had; the third is new.
+        assert_eq!(up, [1000.0, 500.0, 1200.0]);
+        assert_eq!(rates.of(&now.sessions[0]).messages, 100.0);
+        assert_eq!(rates.of(&row(9, 1, 1)), Rate::default());
+    }
+
+    #[test]
+    fn lists_are_sorted_by_the_most_first_and_cut() {
+        let mut rows = vec![row(1, 300, 5), row(2, 200, 70), row(3, 100, 60)];
+        rows[2].client_rtt_ms = Some(0.5);
+        assert_eq!(ranked(&rows, None, None, None), [0, 1, 2]);
+        assert_eq!(ranked(&rows, None, Some(Sort::Age), Some(1)), [0]);
+        assert_eq!(ranked(&rows, None, Some(Sort::Bytes), None), [1, 2, 0]);
+        assert_eq!(ranked(&rows, None, Some(Sort::Messages), Some(2)), [1, 2]);
+        assert_eq!(ranked(&rows, None, Some(Sort::Rtt), Some(1)), [2]);
+        let answer = br#"{"ok":{"now":1.5,"sessions":[{"session":1},{"session":2,"more":0}]}}"#;
+        let text = r#"{"ok":{"now":1.5,"sessions":[{"more":0,"session":2}]}}"#;
+        assert_eq!(String::from_utf8(picked(answer, &[1])).unwrap(), text);
+    }
+}

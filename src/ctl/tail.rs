@@ -1,0 +1,68 @@
+//! `ctl tail`: the headers of a tunnel's frames, as they pass.
+
+use super::figures::{bytes, count, time_of_day};
+use super::speech::{Ending, Speech, say, say_line};
+use super::table::harmless;
+use crate::control::{Frame, Request};
+
+/// Follows a tunnel until it ends.
+pub fn tail(speech: &Speech, session: u64) -> Result<(), Ending> {
+    let request = Request::Tail { session };
+    // Frames may be hours apart.
+    let mut reply = speech.client.ask(&request, None)?;
+    while let Some(line) = reply.next_line()? {
+        let frame: Frame = speech.sift(&request, &line)?;
+        match speech.json {
+            true => say_line(&line)?,
+            false => say(&shown(&frame))?,
+        }
+    }
+    Ok(())
+}
+
+/// One line for each frame, and one for those that are not there.
+fn shown(frame: &Frame) -> String {
+    let missed = match frame.missed {
+        0 => String::new(),
+        missed => format!("... {} not shown\n", count(missed, "frame")),
+    };
+    let by = if frame.own { "tidegate, as " } else { "" };
+    let mut marks = String::new();
+    if !frame.fin {
+        marks.push_str("  more follows");
+    }
+    if frame.compressed {
+        marks.push_str("  compressed");
+    }
+    if let Some(code) = frame.code {
+        marks.push_str(&format!("  {code}"));
+    }
+    let from = format!("{by}{}", harmless(&frame.from));
+    let (time, opcode) = (time_of_day(frame.at), harmless(&frame.opcode));
+    format!("{missed}{time}  {from:<20}  {opcode:<12}  {:>7}{marks}\n", bytes(frame.length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_a_line() {
+        let frame = Frame {
+            at: 45_296.5,
+            from: "client".into(),
+            opcode: "text".into(),
+            fin: true,
+            length: 2048,
+            ..Default::default()
+        };
+        let line = "12:34:56.500  client                text           2.0KiB\n";
+        assert_eq!(shown(&frame), line);
+        let close = Frame { own: true, opcode: "close".into(), code: Some(1012), ..frame.clone() };
+        assert!(shown(&close).ends_with("tidegate, as client   close          2.0KiB  1012\n"));
+        let part = Frame { missed: 3, fin: false, compressed: true, ..frame };
+        let told = shown(&part);
+        assert!(told.starts_with("... 3 frames not shown\n"), "{told}");
+        assert!(told.ends_with("2.0KiB  more follows  compressed\n"), "{told}");
+    }
+}

@@ -1,0 +1,238 @@
+//! How `top` looks: three lines about the process, the table, a line about keys; over them, at
+//! times, a box.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Paragraph, Row as Cells, Table, TableState};
+
+use super::keys::HELP;
+use super::state::{Column, Mode, Row, Top};
+use crate::ctl::figures::{age, byte_rate, bytes, count, rate, round_trip};
+use crate::ctl::sessions::{detail_facts, total};
+use crate::ctl::table::{harmless, width};
+
+/// Draws everything.
+pub fn draw(frame: &mut Frame<'_>, top: &mut Top) {
+    let [head, body, foot] = Layout::vertical([
+        Constraint::Length(HEAD_LINES),
+        Constraint::Min(0),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
+    frame.render_widget(Paragraph::new(heading(top)), head);
+    table(frame, top, body);
+    frame.render_widget(Paragraph::new(footer(top)), foot);
+    match &top.mode {
+        Mode::Detail(session, detail) => {
+            let lines: Vec<(String, String)> = match detail {
+                None => vec![("".into(), "asking ...".into())],
+                Some(Err(why)) => vec![("".into(), why.clone())],
+                Some(Ok(detail)) => detail_facts(detail)
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
+            };
+            over(
+                frame,
+                &format!(" tunnel {session}: k closes it, any other key goes back "),
+                &lines,
+            );
+        }
+        Mode::Help => {
+            let lines = HELP.map(|(keys, what)| (keys.to_owned(), what.to_owned()));
+            over(frame, " keys ", &lines);
+        }
+        Mode::Confirm(_) | Mode::Filter | Mode::Table => {}
+    }
+}
+
+fn heading(top: &Top) -> Vec<Line<'static>> {
+    let headline = &top.headline;
+    let [messages, up, down] = top.flow;
+    let up_for = age(((headline.now - headline.started).max(0.0) * 1000.0) as u64);
+    let process = format!(
+        "tidegate {}, up {up_for}   {}, {} refused or dropped",
+        headline.state,
+        count(headline.tunnels, "tunnel"),
+        headline.refused,
+    );
+    let flow =
+        format!("{} messages/s, {} up, {} down", rate(messages), byte_rate(up), byte_rate(down));
+    let (shown, all) = top.counts();
+    let mut state = vec![format!("sorted by {}", top.sort.heading().0.to_lowercase())];
+    if top.reversed {
+        state.push("the other way round".into());
+    }
+    if !top.filter.is_empty() {
+        state.push(format!("{shown} of {all} with \"{}\"", harmless(&top.filter)));
+    }
+    if top.paused {
+        state.push("PAUSED".into());
+    }
+    let warn = tint(top, Color::Yellow);
+    let last = match &top.trouble {
+        Some(why) => {
+            Line::styled(format!("asking again: {}", harmless(why)), tint(top, Color::Red))
+        }
+        None if top.paused => Line::styled(state.join(", "), warn),
+        None => Line::raw(state.join(", ")),
+    };
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let running = headline.state == "running";
+    vec![Line::styled(process, if running { bold } else { warn }), Line::raw(flow), last]
+}
+
+fn table(frame: &mut Frame<'_>, top: &mut Top, area: Rect) {
+    let columns = fitting(area.width);
+    let heads = columns.iter().map(|column| {
+        let (name, _) = column.heading();
+        let marked = if *column == top.sort { Modifier::UNDERLINED } else { Modifier::empty() };
+        let name = Span::styled(name, Style::new().add_modifier(Modifier::BOLD | marked));
+        if is_name(*column) { Line::from(name) } else { Line::from(name).right_aligned() }
+    });
+    let heads = Cells::new(heads);
+    let widths = columns.iter().map(|column| match width_of(*column) {
+        Some(width) => Constraint::Length(width),
+        None => Constraint::Fill(share_of(*column)),
+    });
+    let widths: Vec<Constraint> = widths.collect();
+    let closing = tint(top, Color::Yellow);
+    let gone = top.trouble.is_some();
+    let page = usize::from(area.height.saturating_sub(1));
+    let rows: Vec<Cells<'static>> = top
+        .visible(page)
+        .map(|row| {
+            let cells = columns.iter().map(|column| {
+                let cell = Line::raw(cell(row, *column));
+                if is_name(*column) { cell } else { cell.right_aligned() }
+            });
+            let style = match (gone, row.of.closing) {
+                (true, _) => Style::new().add_modifier(Modifier::DIM),
+                (false, true) => closing,
+                (false, false) => Style::new(),
+            };
+            Cells::new(cells).style(style)
+        })
+        .collect();
+    let selected = Style::new().add_modifier(Modifier::REVERSED);
+    let table = Table::new(rows, widths).header(heads).row_highlight_style(selected);
+    let mut state = TableState::new().with_selected(top.mark());
+    frame.render_stateful_widget(table, area, &mut state);
+}
+
+fn footer(top: &Top) -> Line<'static> {
+    let keys = "q quit  ? help  / filter  arrows select, sort  space pause  enter details  k close";
+    match (&top.mode, &top.said) {
+        (Mode::Confirm(session), _) => {
+            Line::styled(format!("close tunnel {session}? y/n"), tint(top, Color::Red))
+        }
+        (Mode::Filter, _) => {
+            Line::raw(format!("/{}_  (enter: keep, esc: clear)", harmless(&top.filter)))
+        }
+        (Mode::Detail(..) | Mode::Help | Mode::Table, Some(said)) => Line::raw(harmless(said)),
+        (Mode::Detail(..) | Mode::Help | Mode::Table, None) => Line::raw(keys),
+    }
+}
+
+/// A box in the middle, as large as what is in it if there is room.
+fn over(frame: &mut Frame<'_>, title: &str, lines: &[(String, String)]) {
+    let area = frame.area();
+    let names = lines.iter().map(|(name, _)| width(name)).max().unwrap_or(0);
+    let text: Vec<Line<'_>> = lines
+        .iter()
+        .map(|(name, value)| Line::raw(format!(" {name:names$}  {} ", harmless(value))))
+        .collect();
+    let widest = text.iter().map(Line::width).max().unwrap_or(0).max(width(title)) + 2;
+    let [area] =
+        Layout::horizontal([Constraint::Length(u16::try_from(widest).unwrap_or(u16::MAX))])
+            .flex(ratatui::layout::Flex::Center)
+            .areas(area);
+    let tall = u16::try_from(text.len() + 2).unwrap_or(u16::MAX);
+    let [area] = Layout::vertical([Constraint::Length(tall)])
+        .flex(ratatui::layout::Flex::Center)
+        .areas(area);
+    frame.render_widget(Clear, area);
+    frame.render_widget(Paragraph::new(text).block(Block::bordered().title(title)), area);
+}
+
+/// The columns that there is room for.
+fn fitting(room: u16) -> Vec<Column> {
+    let mut columns = Column::ALL.to_vec();
+    for least in DROPPED_FIRST {
+        let needs: u16 =
+            columns.iter().map(|column| 1 + width_of(*column).unwrap_or(NAME_MIN)).sum();
+        if needs <= room {
+            break;
+        }
+        columns.retain(|column| *column != least);
+    }
+    columns
+}
+
+/// Cells of a column of figures; names share what is left.
+fn width_of(column: Column) -> Option<u16> {
+    match column {
+        Column::Id => Some(9),
+        Column::Client | Column::Route | Column::Backend => None,
+        Column::Age => Some(7),
+        Column::Up | Column::Down => Some(9),
+        Column::Messages | Column::Total | Column::Rtt => Some(7),
+    }
+}
+
+/// Of what figures leave: a network of IPv6 is longer than the name of a route.
+fn share_of(column: Column) -> u16 {
+    match column {
+        Column::Client => 5,
+        Column::Backend => 4,
+        Column::Route => 3,
+        Column::Id
+        | Column::Age
+        | Column::Up
+        | Column::Down
+        | Column::Messages
+        | Column::Total
+        | Column::Rtt => 0,
+    }
+}
+
+fn is_name(column: Column) -> bool {
+    width_of(column).is_none()
+}
+
+fn cell(row: &Row, column: Column) -> String {
+    match column {
+        Column::Id => row.of.session.to_string(),
+        Column::Client => harmless(&row.of.client),
+        Column::Route => harmless(&row.of.route),
+        Column::Backend => harmless(&row.of.backend),
+        Column::Age => age(row.of.age_ms),
+        Column::Up => byte_rate(row.rate.up),
+        Column::Down => byte_rate(row.rate.down),
+        Column::Messages => rate(row.rate.messages),
+        Column::Total => bytes(total(&row.of)),
+        Column::Rtt => round_trip(row.of.client_rtt_ms),
+    }
+}
+
+fn tint(top: &Top, colour: Color) -> Style {
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    if top.colour { bold.fg(colour) } else { bold }
+}
+
+const HEAD_LINES: u16 = 3;
+/// Where it is narrow, these go first.
+const DROPPED_FIRST: [Column; 8] = [
+    Column::Total,
+    Column::Rtt,
+    Column::Backend,
+    Column::Id,
+    Column::Route,
+    Column::Age,
+    Column::Up,
+    Column::Down,
+];
+/// The narrowest column of names.
+const NAME_MIN: u16 = 15;

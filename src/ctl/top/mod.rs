@@ -1,0 +1,77 @@
+//! `ctl top`: a live table of the tunnels in the terminal. One thread asks, one hears keys, one
+//! hears signals; this one decides and draws.
+
+mod draw;
+mod feed;
+mod keys;
+mod state;
+
+use std::io::{self, IsTerminal};
+use std::sync::mpsc::sync_channel;
+
+use super::speech::{Ending, Speech};
+use feed::Event;
+use state::{Deed, Top};
+
+/// Takes the terminal, until whoever sits there has seen enough.
+pub fn top(speech: &Speech) -> Result<(), Ending> {
+    if speech.json {
+        let instead = "top has no --json; `tidegate ctl sessions --sort rate --json` has";
+        return Err(Ending::Usage(instead.to_owned()));
+    }
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        let instead = "top needs a terminal; `tidegate ctl sessions --sort rate` does not";
+        return Err(Ending::Usage(instead.to_owned()));
+    }
+    // If there is nobody to ask, the terminal is left alone.
+    let first = feed::look(speech)?;
+    let mut top = Top::new(speech.colour);
+    top.seen(first);
+    let terminal = ratatui::try_init()?;
+    let _restored = Restored;
+    watch(speech, top, terminal)
+}
+
+fn watch(
+    speech: &Speech,
+    mut top: Top,
+    mut terminal: ratatui::DefaultTerminal,
+) -> Result<(), Ending> {
+    let (events, heard) = sync_channel(EVENTS_MAX);
+    let (deeds, ordered) = sync_channel(DEEDS_MAX);
+    feed::start(speech.clone(), events, ordered)?;
+    loop {
+        terminal.draw(|frame| draw::draw(frame, &mut top))?;
+        let Ok(event) = heard.recv() else { return Ok(()) };
+        // Whatever else has come is seen by the same drawing.
+        for event in std::iter::once(event).chain(heard.try_iter().take(EVENTS_MAX)) {
+            let deed = match event {
+                Event::Key(key) => keys::press(&mut top, key),
+                Event::Seen(look) => top.seen(look),
+                Event::Detail(session, detail) => top.told(session, detail),
+                Event::Killed(said) => top.say(said),
+                Event::Gone(why) => top.gone(why),
+                Event::Resized => None,
+                Event::Stop => return Ok(()),
+            };
+            match deed {
+                // If the asking thread is that far behind, another press will do it.
+                Some(Deed::Ask(order)) => drop(deeds.try_send(order)),
+                Some(Deed::Quit) => return Ok(()),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Gives the terminal back as it was.
+struct Restored;
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        let _ = ratatui::try_restore();
+    }
+}
+
+const EVENTS_MAX: usize = 64;
+const DEEDS_MAX: usize = 8;
