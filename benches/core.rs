@@ -109,7 +109,7 @@ fn through_meter(stream: &[u8], turns: usize) {
         limits: &Limits::default(),
         strict: Strict::Enforce,
         inflated_max: None,
-        awaited: None,
+        awaited: &[],
         one_frame: false,
         hurried: false,
         now: Moment::START,
@@ -123,7 +123,7 @@ fn through_meter(stream: &[u8], turns: usize) {
             match meter.cut(&stream[at..end], &watch, &mut sizes) {
                 Cut::Pass(run) => at += run.len,
                 Cut::Starved => {}
-                Cut::Own(_)
+                Cut::Own { .. }
                 | Cut::Close { .. }
                 | Cut::Later(..)
                 | Cut::Over(_)

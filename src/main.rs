@@ -86,7 +86,7 @@ fn judge(check_it: Check) -> ExitCode {
     };
     let (listeners, routes) = (settings.listeners.len(), settings.routes.len());
     match check(settings) {
-        Ok(()) => {}
+        Ok(warnings) => warn(&config, &warnings),
         Err(StartFault::Settings(faults)) if json => {
             let faults = found_later(&config, &faults);
             return ctl::refuse(faults.iter().flat_map(Faults::lines).collect());
@@ -126,6 +126,17 @@ fn refuse_to_start(config: &Path, fault: &StartFault) -> ExitCode {
 fn found_later(config: &Path, faults: &[Later]) -> Option<Faults> {
     let (first, rest) = faults.split_first()?;
     Some(Faults::found_later(config, first, rest))
+}
+
+fn warn(config: &Path, warnings: &[Later]) {
+    let Some(placed) = found_later(config, warnings) else { return };
+    for line in placed.lines() {
+        let _ = writeln!(io::stderr(), "warning: {line}");
+    }
+    let more = warnings.len().saturating_sub(placed.iter().len());
+    if more > 0 {
+        let _ = writeln!(io::stderr(), "warning: and {more} more");
+    }
 }
 
 fn refuse(faults: &str) -> ExitCode {

@@ -7,7 +7,7 @@ mod listener;
 pub mod proxy_header;
 mod tls;
 
-pub use certs::CertTable;
+pub use certs::{CertTable, Seen, Step, look};
 pub use listener::{Accepted, BindFault, Event, Listener};
 pub use proxy_header::{Proxied, read_proxy_header};
 pub use tls::{TlsTerminator, ticketer};

@@ -7,7 +7,7 @@ use crate::config::values::{HostPattern, PathPrefix};
 /// Routes by host, then by path. The most specific host pattern decides (exact, then the longest
 /// `*.` pattern, then `*`), then the longest path prefix under that pattern; what no prefix of
 /// that pattern covers is no route, so that a catch-all never serves a named host by accident.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RouteTable<T> {
     exact: HashMap<String, Paths<T>>,
     /// Keyed by what follows `*.`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::fault::Complaint;
+use super::field::no_variable;
 use super::kinds::text;
 use super::reader::Value;
 use super::settings::LostBackends;
@@ -22,6 +23,7 @@ impl Value for CloseReason {
             let wrong = Complaint::new(format!("this is {} bytes long", text.len()));
             return Err(wrong.help(format!("a Close frame holds at most {CLOSE_REASON_MAX}")));
         }
+        no_variable(text)?;
         Ok(Self(text.into()))
     }
 }

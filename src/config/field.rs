@@ -100,6 +100,17 @@ fn is_name(text: &str) -> bool {
     HeaderName::from_bytes(text.as_bytes()).is_ok()
 }
 
+/// Refuses a variable where it would be taken as it stands.
+pub(super) fn no_variable(text: &str) -> Result<(), Complaint> {
+    match variable(text) {
+        Some(variable) => {
+            let wrong = Complaint::new(format!("\"{variable}\" would be taken as it stands here"));
+            Err(wrong.help("there are no variables: write the value itself"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// What looks like a variable of another server: `$name`, `${name}`, `%{name}`. Within a word a
 /// dollar is one, as in the hash of a password.
 fn variable(text: &str) -> Option<&str> {

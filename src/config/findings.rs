@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -23,6 +24,8 @@ pub(super) struct Findings<'t> {
     known: &'t [String],
     /// Where the keys that are asked for are noted, if anybody wants to know.
     asked: Option<BTreeSet<String>>,
+    /// The keys that are in the document, and where their values begin.
+    places: Vec<(String, usize)>,
 }
 
 impl<'t> Findings<'t> {
@@ -31,7 +34,7 @@ impl<'t> Findings<'t> {
         let by_start = |wrong: &Syntax| (wrong.0.start, wrong.clone());
         // Of two in one place the parser's first is the cause.
         let syntax = syntax.iter().rev().map(by_start).collect();
-        Self { text, syntax, faults: Vec::new(), known, asked: None }
+        Self { text, syntax, faults: Vec::new(), known, asked: None, places: Vec::new() }
     }
 
     /// Notes every key that is asked for.
@@ -42,6 +45,16 @@ impl<'t> Findings<'t> {
     /// The keys that were asked for, as in `route[].limits.idle`, if they were noted.
     pub(super) fn into_asked(self) -> Vec<String> {
         self.asked.into_iter().flatten().collect()
+    }
+
+    /// Remembers where a key or an item stands.
+    pub(super) fn stands(&mut self, place: &Place) {
+        self.places.push((place.key.clone(), place.span.start));
+    }
+
+    /// What was remembered.
+    pub(super) fn take_places(&mut self) -> Vec<(String, usize)> {
+        mem::take(&mut self.places)
     }
 
     /// The faults of syntax that no value has claimed, and the faults that were found.

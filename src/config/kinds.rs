@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::de::{DeInteger, DeValue};
 
 use super::fault::Complaint;
+use super::field::no_variable;
 use super::nearest::nearest;
 use super::origin::OriginRule;
 use super::reader::{Value, describe};
@@ -193,6 +194,7 @@ impl Value for Label {
             return Err(Complaint::new("this cannot be a name in records")
                 .help(format!("write at most {LABEL_MAX} bytes, without control characters")));
         }
+        no_variable(text)?;
         Ok(Self(text.into()))
     }
 }
@@ -203,6 +205,7 @@ impl Value for PathBuf {
         if text.is_empty() || text.contains('\0') {
             return Err(Complaint::new(format!("{} is not a path", describe(value))));
         }
+        no_variable(text)?;
         Ok(text.into())
     }
 }

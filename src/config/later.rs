@@ -10,7 +10,7 @@ use super::fault::{Complaint, Fault, Faults, Place};
 use super::source;
 
 /// What is wrong with a value that was lawful when it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Later {
     /// Its key, as in `certificate[0].chain`.
     pub key: String,
@@ -25,6 +25,11 @@ impl Faults {
         let name = path.display().to_string();
         let bytes = source::read(path).unwrap_or_default();
         let text = source::decode(&bytes).unwrap_or_default();
+        Self::found_later_in(&name, text, first, rest)
+    }
+
+    /// The same, in a text that stands in a file of this name, or might.
+    pub fn found_later_in(name: &str, text: &str, first: &Later, rest: &[Later]) -> Self {
         let root = source::parse(text).ok().map(|(root, _)| root);
         let fault = |later: &Later| {
             let complaint = Complaint::new(later.problem.clone());
@@ -34,7 +39,7 @@ impl Faults {
                 None => Fault::whole(Complaint::new(format!("{}: {}", later.key, later.problem))),
             }
         };
-        Self::new(&name, text, fault(first), rest.iter().map(fault).collect())
+        Self::new(name, text, fault(first), rest.iter().map(fault).collect())
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod address;
 mod choices;
+mod difference;
+mod effect;
 mod farewell;
 mod fault;
 mod field;
@@ -10,6 +12,7 @@ mod file;
 mod findings;
 mod kinds;
 mod later;
+mod listing;
 mod nearest;
 mod network;
 pub mod origin;
@@ -21,11 +24,16 @@ mod targets;
 pub mod units;
 mod validate;
 pub mod values;
+mod written;
 
+pub use difference::{About, Difference, changes, differences};
+pub use effect::{Takes, takes_effect};
 pub use fault::{Complaint, Fault, Faults};
 pub use file::known_keys;
 pub use later::Later;
+pub use listing::effective;
 pub use settings::Settings;
+pub use written::Written;
 
 use std::path::Path;
 
@@ -41,8 +49,10 @@ impl Settings {
         let text = source::decode(&bytes).map_err(|fault| {
             Faults::new(&name, &String::from_utf8_lossy(&bytes), fault, Vec::new())
         })?;
-        let settings = Self::from_text(text, &name, path.parent().unwrap_or(Path::new("")))?;
-        Ok(Self { file: Some(path.to_owned()), ..settings })
+        let mut settings = Self::from_text(text, &name, path.parent().unwrap_or(Path::new("")))?;
+        settings.file = Some(path.to_owned());
+        settings.written.fingerprint = written::fingerprint(&bytes);
+        Ok(settings)
     }
 
     /// Reads a text as if it stood in a file of this name; certificates are looked for beside it.
@@ -56,7 +66,8 @@ impl Settings {
             source::parse(text).map_err(|fault| Faults::new(name, text, fault, Vec::new()))?;
         let mut findings = Findings::new(text, known_keys(), &syntax);
         let file = ConfigFile::read(root.get_ref(), &mut findings);
-        let settings = validate::validate(&file, folder, &mut findings);
+        let mut settings = validate::validate(&file, folder, &mut findings);
+        settings.written.lines = written::lines(text, findings.take_places());
         let (left, found) = findings.into_parts();
         let mut faults = source::verdict(text, &syntax, &left, found).into_iter();
         match faults.next() {

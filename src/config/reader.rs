@@ -241,6 +241,7 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
         self.asked.push(key);
         let value = self.entries?.get(key)?;
         let place = Place { key: join(&self.place.key, key), span: value.span() };
+        self.findings.stands(&place);
         Some((place, value.get_ref()))
     }
 
@@ -289,7 +290,7 @@ fn nth(list: &Place, index: usize, value: &Spanned<DeValue<'_>>) -> Place {
 }
 
 /// `route[3].limits` -> `route[].limits`.
-fn generic(key: &str) -> String {
+pub(super) fn generic(key: &str) -> String {
     let digit = |c: char| c.is_ascii_digit();
     let parts: Vec<&str> = key.split('[').map(|part| part.trim_start_matches(digit)).collect();
     parts.join("[")

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use super::origin::OriginRule;
 use super::values::{BackendAddress, HostPattern, PathPrefix};
+use super::written::Written;
 use crate::visitor::{ClientAddr, KeyPrefixes};
 use crate::ws::Terms;
 
@@ -49,6 +50,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Where the records of connections go.
     pub access: AccessSettings,
+    /// How it was written; takes no part in equality.
+    pub written: Written,
 }
 
 /// Where orders are taken.

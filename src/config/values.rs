@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address::slip;
 use super::fault::Complaint;
+use super::field::no_variable;
 
 /// Which hosts a route serves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -169,6 +170,10 @@ pub(super) fn request_path(text: &str) -> Result<(), Complaint> {
     if text.contains(['?', '#']) {
         return Err(Complaint::new(format!("\"{text}\" has a query or a fragment"))
             .help("only the path decides; leave out what begins with ? or #"));
+    }
+    // A dollar alone is lawful, and in use.
+    if text.contains("${") || text.contains("%{") {
+        no_variable(text)?;
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Complaint::new(format!("\"{text}\" has a character that no request path has"))

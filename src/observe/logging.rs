@@ -5,8 +5,12 @@ use std::io::{self, Write};
 use std::panic;
 use std::sync::OnceLock;
 
-use tracing::error;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::{Level, error};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use super::access;
 use super::line::Line;
@@ -15,19 +19,24 @@ use super::stamp::Stamp;
 use crate::config::settings::{LogFormat, LogSettings};
 
 /// Begins to write as told. Only the first call of a process counts: the format of a running
-/// process does not change.
+/// process does not change, the level does by [`set_log_level`].
 pub fn init(settings: &LogSettings) -> LogFlush {
     let lines = stderr(settings.format);
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(settings.level)
+    let (level, handle) = reload::Layer::new(LevelFilter::from_level(settings.level));
+    let layer = fmt::layer()
         .with_writer(Told(lines.clone()))
         .with_target(false)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+    let registry = tracing_subscriber::registry().with(level);
     // An error means that an earlier call has set the format already.
-    let _ = match settings.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let set = match settings.format {
+        LogFormat::Text => registry.with(layer).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
+    if set.is_ok() {
+        // The first is the only one.
+        let _ = LEVEL.set(handle);
+    }
     // The default hook would write to standard error from the thread that panics, and wait there.
     panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string);
@@ -37,6 +46,22 @@ pub fn init(settings: &LogSettings) -> LogFlush {
         error!(place, words, "a task of ours has panicked and is lost; please report this");
     }));
     LogFlush(lines)
+}
+
+/// How much is written now.
+pub fn log_level() -> Level {
+    let level =
+        LEVEL.get().and_then(|level| level.clone_current()).and_then(LevelFilter::into_level);
+    // Where nothing was begun nothing is written, whatever its level.
+    level.unwrap_or(Level::INFO)
+}
+
+/// From now on writes so much. Places that are silent stay as cheap as they were from the beginning.
+pub fn set_log_level(level: Level) {
+    if let Some(handle) = LEVEL.get() {
+        // It fails only where the subscriber is gone, and with it whoever could read of it.
+        let _ = handle.reload(LevelFilter::from_level(level));
+    }
 }
 
 /// The lines to standard error; the format is for losses, and counts in the first call only.
@@ -115,6 +140,7 @@ fn notice(format: LogFormat, now: Stamp, lost: u64, error: Option<&io::Error>) -
 }
 
 static LINES: OnceLock<Lines> = OnceLock::new();
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 
 #[cfg(test)]
 mod tests {

@@ -22,10 +22,23 @@ impl Stamp {
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = date(self.seconds / DAY);
-        let (hour, minute) = (self.seconds % DAY / 3600, self.seconds / 60 % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:")?;
-        write!(f, "{:02}.{:03}Z", self.seconds % 60, self.millis)
+        write!(f, "{}.{:03}Z", Second(self.seconds), self.millis)
+    }
+}
+
+/// A moment in seconds since 1970, to the second.
+pub fn moment(seconds: u64) -> String {
+    format!("{}Z", Second(seconds))
+}
+
+/// Since 1970, shown without its zone.
+struct Second(u64);
+
+impl fmt::Display for Second {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = date(self.0 / DAY);
+        let (hour, minute, second) = (self.0 % DAY / 3600, self.0 / 60 % 60, self.0 % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::chance::fraction;
-use super::gate::{Gate, now};
+use super::gate::{Gate, now, wall};
 use super::status;
 use crate::accept::{BindFault, Event, Listener};
 use crate::admit::{Body, text};
@@ -145,9 +145,10 @@ fn sealed(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// New clients are wanted, and some backend may take them.
+/// New clients are wanted, would take a certificate, and some backend may take them.
 fn ready(gate: &Gate) -> bool {
-    gate.is_wanted() && gate.generation().backends(now()).0 > 0
+    let generation = gate.generation();
+    gate.is_wanted() && !generation.has_expired(wall()) && generation.backends(now()).0 > 0
 }
 
 fn healthz(gate: &Gate) -> String {

@@ -9,6 +9,7 @@ use rustls::server::ProducesTickets;
 
 use super::descriptors::{Room, room};
 use super::doors::{self, DoorKey};
+use super::memory;
 use crate::accept::{CertTable, TlsTerminator};
 use crate::admit::{HandshakeRate, OriginRules, RouteCount, RouteTable};
 use crate::backend::{Away, Backend, Health, Known, Manner, Pool, Standing};
@@ -21,6 +22,7 @@ use crate::observe::metrics::{BackendState, ListenerCounts, Metrics, RouteCounts
 use crate::ws::Terms;
 
 /// One configuration in force.
+#[derive(Clone)]
 pub struct Generation {
     /// Counts up from 1.
     pub number: u64,
@@ -40,6 +42,16 @@ pub struct Generation {
     pub metrics: Arc<Metrics>,
     /// One for each listener, in their order.
     listener_counts: Vec<Arc<ListenerCounts>>,
+    /// What is lawful and may yet be a mistake, but for what changes with time.
+    pub remarks: Vec<Later>,
+}
+
+/// What is found out before anything is built.
+pub struct Judged {
+    room: Room,
+    tls: Option<TlsTerminator>,
+    /// What is lawful and may yet be a mistake.
+    remarks: Vec<Later>,
 }
 
 /// What a request, and then its session, is held to. A session keeps its route, and nothing else
@@ -82,15 +94,7 @@ impl Generation {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Self, Vec<Later>> {
-        let mut faults = Vec::new();
-        let listeners = settings.listeners.len();
-        let room =
-            room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
-        faults.extend(settings.records_refused());
-        let tls = terminator(&settings, ticketer).map_err(|more| faults.extend(more)).ok();
-        let (Some(room), Some(tls), true) = (room, tls, faults.is_empty()) else {
-            return Err(faults);
-        };
+        let Judged { room, tls, remarks } = Self::judge(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.forget_unused();
         let mut routes = RouteTable::default();
@@ -113,7 +117,66 @@ impl Generation {
         let number = previous.map_or(1, |previous| previous.number + 1);
         let listener_counts =
             settings.listeners.iter().map(|listener| metrics.listener(&listener.name)).collect();
-        Ok(Self { number, settings, room, tls, routes, route_list, rate, metrics, listener_counts })
+        Ok(Self {
+            number,
+            settings,
+            room,
+            tls,
+            routes,
+            route_list,
+            rate,
+            metrics,
+            listener_counts,
+            remarks,
+        })
+    }
+
+    /// The same configuration with its certificates as they lie there now; all faults at once.
+    pub fn with_certificates(
+        &self,
+        ticketer: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, Vec<Later>> {
+        let (tls, remarks) = terminator(&self.settings, ticketer)?;
+        Ok(Self { number: self.number + 1, tls, remarks, ..self.clone() })
+    }
+
+    /// The certificates, if any listener shows them.
+    pub fn certs(&self) -> Option<&CertTable> {
+        self.tls.as_ref().map(TlsTerminator::certs)
+    }
+
+    /// What is lawful and may yet be a mistake, `now` being the time of day.
+    pub fn warnings(&self, now: f64) -> Vec<Later> {
+        let ends = self.certs().into_iter().flat_map(|certs| certs.steps(now as u64));
+        let ends = ends.map(|(state, step)| step.warning(state, now as u64));
+        self.remarks.iter().cloned().chain(ends).collect()
+    }
+
+    /// Whether clients refuse every certificate there is, `now` being the time of day.
+    pub fn has_expired(&self, now: f64) -> bool {
+        self.certs().is_some_and(|certs| certs.all_over(now as u64))
+    }
+
+    /// All that may fail: whether the caps fit under this limit of descriptors, and certificates
+    /// and all else outside the file are as they must be. Changes nothing.
+    pub fn judge(
+        settings: &Settings,
+        ticketer: &Arc<dyn ProducesTickets>,
+        descriptors: usize,
+    ) -> Result<Judged, Vec<Later>> {
+        let mut faults = Vec::new();
+        let listeners = settings.listeners.len();
+        let room =
+            room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
+        faults.extend(settings.records_refused());
+        let tls = terminator(settings, ticketer).map_err(|more| faults.extend(more)).ok();
+        match (room, tls, faults.is_empty()) {
+            (Some(room), Some((tls, mut remarks)), true) => {
+                remarks.extend(memory::too_little(&room, memory::limit()));
+                Ok(Judged { room, tls, remarks })
+            }
+            (_, _, _) => Err(faults),
+        }
     }
 
     /// The listener behind a door, unless it was removed.
@@ -220,12 +283,14 @@ fn healths(previous: Option<&Generation>) -> Healths {
 fn terminator(
     settings: &Settings,
     ticketer: &Arc<dyn ProducesTickets>,
-) -> Result<Option<TlsTerminator>, Vec<Later>> {
+) -> Result<(Option<TlsTerminator>, Vec<Later>), Vec<Later>> {
     let certs = CertTable::load(&settings.certificates)?;
+    let mut remarks = certs.warnings().to_vec();
     if !settings.listeners.iter().any(|listener| listener.tls) {
-        return Ok(None);
+        return Ok((None, remarks));
     }
+    remarks.extend(certs.uncovered(&settings.routes));
     TlsTerminator::new(certs, ticketer.clone())
-        .map(Some)
+        .map(|tls| (Some(tls), remarks))
         .map_err(|error| vec![Later { key: "listener".into(), problem: error.to_string() }])
 }

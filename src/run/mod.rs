@@ -16,8 +16,11 @@ mod lifecycle;
 mod live;
 mod lookup;
 mod lost;
+mod memory;
 mod registry;
 mod reload;
+mod renewal;
+mod report;
 mod session;
 pub mod signals;
 mod status;
@@ -34,16 +37,17 @@ use tracing::{info, warn};
 
 use self::control::ReloadAsk;
 use self::doors::Doors;
-use self::gate::Gate;
+use self::gate::{Gate, wall};
 use self::generation::Generation;
 use self::lifecycle::{Course, Phase, drain};
+use self::renewal::Renewal;
 use self::signals::Signal;
 use crate::config::Later;
 use crate::config::settings::Settings;
 use crate::observe::AccessLog;
 use crate::ws::End;
 
-pub use self::reload::Source;
+pub use self::reload::{Source, preview};
 
 /// Why the process could not begin to serve.
 #[derive(Debug)]
@@ -61,19 +65,24 @@ pub async fn run(
     mut signals: mpsc::Receiver<Signal>,
 ) -> Result<(), StartFault> {
     let (reloads, mut asked) = mpsc::channel(RELOADS_MAX);
-    let (gate, mut doors, beside) = start(settings, reloads)?;
+    let (gate, mut doors, beside) = start(settings, &source, reloads)?;
     let mut sweep = interval(SWEEP_EVERY);
+    let mut renewal = Renewal::new(&gate.generation());
     let serving = async {
         loop {
             select! {
                 signal = signals.recv() => match signal {
-                    Some(Signal::Reload) => drop(reload::reload(&gate, &mut doors, &source).await),
+                    Some(Signal::Reload) => {
+                        // Told of already.
+                        let _ = reload::reload(&gate, &mut doors, &source).await;
+                    }
                     Some(Signal::Stop) | None => break,
                 },
                 Some(ask) = asked.recv() => {
                     // Whoever asked may not wait.
                     let _ = ReloadAsk::send(ask, reload::reload(&gate, &mut doors, &source).await);
                 }
+                found = renewal.found(&gate) => renewal.take(found, &gate, &source),
                 _ = sweep.tick() => {
                     gate.generation().rate.sweep();
                     gate.watch.sweep();
@@ -91,12 +100,13 @@ pub async fn run(
     Ok(())
 }
 
-/// Judges a configuration as [`run`] would, but binds nothing.
-pub fn check(settings: Settings) -> Result<(), StartFault> {
+/// Judges a configuration as [`run`] would, but binds nothing. What is good may yet be worth a
+/// look.
+pub fn check(settings: Settings) -> Result<Vec<Later>, StartFault> {
     let ticketer =
         crate::accept::ticketer().map_err(|error| StartFault::Machine(error.to_string()))?;
     Generation::build(settings, None, &ticketer, descriptors::raise_limit())
-        .map(drop)
+        .map(|generation| generation.warnings(wall()))
         .map_err(StartFault::Settings)
 }
 
@@ -104,6 +114,7 @@ type Started<A> = (Arc<Gate>, Doors, A);
 
 fn start(
     settings: Settings,
+    source: &Source,
     reloads: mpsc::Sender<ReloadAsk>,
 ) -> Result<Started<impl Future<Output = ()> + Send>, StartFault> {
     let ticketer =
@@ -116,6 +127,7 @@ fn start(
     let listeners = generation.settings.listeners.clone();
     let admin_address = generation.settings.admin;
     let room = generation.room;
+    let fingerprint = generation.settings.written.fingerprint().map(str::to_owned);
     let mut doors = Doors::default();
     let machine = |fault: crate::accept::BindFault| StartFault::Machine(fault.to_string());
     let bound = doors.bind(&listeners).map_err(machine)?;
@@ -130,12 +142,14 @@ fn start(
         .map(|path| control::bind(gate.clone(), &path, reloads))
         .transpose()
         .map_err(|fault| StartFault::Machine(fault.to_string()))?;
+    reload::warn(source, &gate.generation().warnings(wall()));
     doors.open(&gate, bound);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         connections_max = room.connections,
         tunnels_max = room.tunnels,
         descriptors,
+        config_sha256 = fingerprint,
         "serving"
     );
     systemd::ready(&reload::status(&gate));

@@ -1,19 +1,20 @@
 //! SIGHUP: all or nothing. The new configuration is loaded, built and bound before anything is
 //! swapped; a fault anywhere leaves everything as it was.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::doors::Doors;
 use super::gate::{Gate, wall};
 use super::generation::Generation;
-use super::systemd;
+use super::{report, systemd};
 use crate::config::settings::Settings;
 use crate::config::{Faults, Later};
-use crate::control;
-use crate::observe::AccessLog;
+use crate::control::{self, Change};
+use crate::observe::{self, AccessLog};
 
 /// Where the configuration comes from, each time.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ impl Source {
     }
 
     /// Faults that showed later, one a line, with their place if there is a file.
-    fn place(&self, faults: &[Later]) -> Vec<String> {
+    pub fn place(&self, faults: &[Later]) -> Vec<String> {
         match (self, faults) {
             (Self::File(path), [first, rest @ ..]) => {
                 Faults::found_later(path, first, rest).lines().collect()
@@ -52,10 +53,10 @@ pub struct Reloaded {
     /// When, in seconds since 1970.
     pub at: f64,
     /// What changed, or the faults, one a line.
-    pub outcome: Result<String, Vec<String>>,
+    pub outcome: Result<Vec<Change>, Vec<String>>,
 }
 
-/// Reloads, and says how it went.
+/// Reloads, and says how it went: what changed, or the faults, one a line.
 pub async fn reload(
     gate: &Arc<Gate>,
     doors: &mut Doors,
@@ -66,18 +67,9 @@ pub async fn reload(
     let mut outcome = String::new();
     let told = match try_reload(gate, doors, source, &before).await {
         Ok(()) => {
-            let after = gate.generation();
-            for key in needs_restart(&before.settings, &after.settings) {
-                warn!(key, "this change takes effect at the next restart");
-            }
-            let changed = changes(&before.settings, &after.settings);
-            info!(
-                generation = after.number,
-                changed,
-                tunnels = gate.occupancy.tunnels(),
-                "reloaded; open tunnels keep their route"
-            );
-            Ok(changed)
+            let changes = report(gate, &before.settings);
+            warn(source, &gate.generation().warnings(wall()));
+            Ok(changes)
         }
         Err(faults) => {
             reopen(&before.settings, source, &faults).await;
@@ -94,11 +86,80 @@ pub async fn reload(
         }
     };
     gate.metrics.reloaded(told.is_ok());
-    let faults = told.as_ref().err().cloned();
-    gate.reloaded.store(Some(Arc::new(Reloaded { at: wall(), outcome: told })));
+    gate.reloaded.store(Some(Arc::new(Reloaded { at: wall(), outcome: told.clone() })));
     systemd::ready(&(status(gate) + &outcome));
-    let generation = gate.generation().number;
-    faults.map_or(Ok(control::Reloaded { generation, changes: Vec::new() }), Err)
+    told.map(|changes| control::Reloaded { generation: gate.generation().number, changes })
+}
+
+/// What a reload of this text would change, if it stood in a file of this path, or its faults, one
+/// a line. Reads certificates, and may block for it; changes nothing, binds nothing.
+pub fn preview(gate: &Gate, path: &Path, text: &str) -> Result<control::Reloaded, Vec<String>> {
+    let before = gate.generation();
+    let path = named_alike(path, before.settings.file.as_deref());
+    let name = path.display().to_string();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let settings =
+        Settings::parse(text, &name).map_err(|faults| faults.lines().collect::<Vec<_>>())?;
+    let settings = Settings { file: Some(path), ..settings };
+    Generation::judge(&settings, &gate.ticketer, gate.descriptors).map_err(|faults| {
+        let placed = |(first, rest): (&Later, &[Later])| {
+            Faults::found_later_in(&name, text, first, rest).lines().collect::<Vec<_>>()
+        };
+        faults.split_first().map(placed).unwrap_or_default()
+    })?;
+    let changes = report::changes(gate, &before.settings, &settings);
+    Ok(control::Reloaded { generation: before.number, changes })
+}
+
+/// The path as it would be written beside the file in force: other words for the same folder are no
+/// change.
+fn named_alike(path: &Path, in_force: Option<&Path>) -> PathBuf {
+    let folder = |file: &Path| match file.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new(".").canonicalize().ok(),
+        folder => folder?.canonicalize().ok(),
+    };
+    match (in_force, path.file_name()) {
+        (Some(file), Some(name))
+            if folder(file).is_some_and(|there| folder(path) == Some(there)) =>
+        {
+            file.with_file_name(name)
+        }
+        (_, _) => path.to_owned(),
+    }
+}
+
+/// Tells what a reload has changed.
+fn report(gate: &Gate, before: &Settings) -> Vec<Change> {
+    let after = gate.generation();
+    let changes = report::changes(gate, before, &after.settings);
+    for key in report::needs_restart(&changes) {
+        warn!(key, "this change takes effect at the next restart");
+    }
+    info!(
+        generation = after.number,
+        changed = report::words(&changes),
+        config_sha256 = after.settings.written.fingerprint(),
+        tunnels = gate.occupancy.tunnels(),
+        "reloaded; open tunnels keep their route"
+    );
+    // Last, so that a reload is told of even where it makes all quiet. Where the file says what it
+    // said before, a level that was set since stays.
+    if before.log.level != after.settings.log.level {
+        observe::set_log_level(after.settings.log.level);
+    }
+    changes
+}
+
+/// Tells of what is lawful and may yet be a mistake, each with its place in the file.
+pub fn warn(source: &Source, warnings: &[Later]) {
+    let lines = source.place(warnings);
+    let more = warnings.len().saturating_sub(lines.len());
+    for warning in lines {
+        warn!(warning, "worth a look");
+    }
+    if more > 0 {
+        warn!(more, "worth a look as well; `tidegate check` says the same");
+    }
 }
 
 /// One line for `systemctl status`.
@@ -117,11 +178,9 @@ async fn try_reload(
     gate: &Arc<Gate>,
     doors: &mut Doors,
     source: &Source,
-    before: &Generation,
+    before: &Arc<Generation>,
 ) -> Result<(), Vec<String>> {
-    let settings = source.load()?;
-    let after = Generation::build(settings, Some(before), &gate.ticketer, gate.descriptors)
-        .map_err(|faults| source.place(&faults))?;
+    let after = build(gate.clone(), source.clone(), before.clone()).await?;
     let access = open_access(&after.settings, source)?;
     let listeners = after.settings.listeners.clone();
     let bound = doors.bind(&listeners).map_err(|fault| vec![fault.to_string()])?;
@@ -132,6 +191,21 @@ async fn try_reload(
     // Whoever moved the old file may do with it as they like once the reload is reported.
     outgoing.finish().await;
     Ok(())
+}
+
+/// Reads and builds beside everything else: thousands of certificates take their time.
+async fn build(
+    gate: Arc<Gate>,
+    source: Source,
+    before: Arc<Generation>,
+) -> Result<Generation, Vec<String>> {
+    let build = move || {
+        let settings = source.load()?;
+        Generation::build(settings, Some(&before), &gate.ticketer, gate.descriptors)
+            .map_err(|faults| source.place(&faults))
+    };
+    let built = spawn_blocking(build).await;
+    built.unwrap_or_else(|_| Err(vec!["the configuration could not be built".into()]))
 }
 
 /// Whoever rotates files asks for a new one, not for a new configuration: they get it even if
@@ -154,36 +228,45 @@ fn open_access(settings: &Settings, source: &Source) -> Result<AccessLog, Vec<St
     }
 }
 
-/// Which parts of the file differ.
-fn changes(before: &Settings, after: &Settings) -> String {
-    let parts = [
-        ("listeners", before.listeners != after.listeners),
-        ("certificates", before.certificates != after.certificates),
-        ("routes", before.routes != after.routes),
-        ("client_key", before.client_key != after.client_key),
-        ("caps", before.caps != after.caps),
-        ("timeouts", before.timeouts != after.timeouts),
-        ("drain", before.drain != after.drain),
-        ("server", (before.workers, before.tls) != (after.workers, after.tls)),
-        ("admin", before.admin != after.admin),
-        ("log", before.log != after.log),
-        ("access", before.access != after.access),
-    ];
-    let changed: Vec<&str> = parts.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
-    if changed.is_empty() {
-        "nothing in the file; certificates read anew".into()
-    } else {
-        changed.join(", ")
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn needs_restart(before: &Settings, after: &Settings) -> Vec<&'static str> {
-    let parts = [
-        ("server.workers", before.workers != after.workers),
-        ("admin", before.admin != after.admin),
-        ("log.format, log.level", {
-            (before.log.format, before.log.level) != (after.log.format, after.log.level)
-        }),
-    ];
-    parts.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect()
+    const PLAIN: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n\
+        [[route]]\nname = \"a\"\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:9\"]\n";
+
+    fn gate() -> Gate {
+        let ticketer = crate::accept::ticketer().unwrap();
+        let settings = Settings::parse(PLAIN, "proxy.toml").unwrap();
+        let generation = Generation::build(settings, None, &ticketer, 1000).unwrap();
+        Gate::new(generation, ticketer, 1000)
+    }
+
+    #[test]
+    fn a_preview_tells_what_would_change_and_changes_nothing() {
+        let gate = gate();
+        let path = Path::new("/nowhere/proxy.toml");
+        let text = format!("\u{feff}{PLAIN}").replace("\"a\"", "\"b\"") + "[log]\nlevel = \"warn\"";
+        let seen = preview(&gate, path, &text).unwrap();
+        let told: Vec<String> =
+            seen.changes.iter().map(|of| format!("{} {} {}", of.part, of.name, of.what)).collect();
+        assert_eq!(told, ["route b added", "route a removed", "log  changed"]);
+        assert_eq!((seen.generation, gate.generation().number), (1, 1));
+        assert_eq!(gate.metrics.routes().len(), 1);
+        assert!(gate.reloaded.load().is_none());
+        assert_eq!(preview(&gate, path, PLAIN).unwrap().changes, []);
+    }
+
+    #[test]
+    fn a_preview_finds_what_a_reload_would_find() {
+        let gate = gate();
+        let faults = |text: &str| preview(&gate, Path::new("x/new.toml"), text).unwrap_err();
+        let unknown = faults(&format!("{PLAIN}zebra = 1\n[limits]\nidel = \"1h\"\n"));
+        assert_eq!(unknown.len(), 2);
+        assert!(unknown[1].starts_with("x/new.toml:11:1: limits.idel: unknown key"), "{unknown:?}");
+        let pair = "[[certificate]]\nchain = \"no.pem\"\nkey = \"no.key\"\n";
+        let missing = faults(&format!("{PLAIN}{pair}[caps]\nconnections = 900\n"));
+        assert!(missing[0].starts_with("x/new.toml:10:9: certificate[0].chain: "), "{missing:?}");
+        assert!(missing[1].contains("caps.connections: 900"), "{missing:?}");
+    }
 }

@@ -17,8 +17,8 @@ pub struct Watch<'a> {
     pub strict: Strict,
     /// Most that a message may hold once decompressed; `None`: nobody looks.
     pub inflated_max: Option<u64>,
-    /// The ping whose pong is awaited from this side.
-    pub awaited: Option<Token>,
+    /// The pings of ours to which pongs may come from this side.
+    pub awaited: &'a [Token],
     /// Stop at the next frame boundary: something of ours wants to go out there.
     pub one_frame: bool,
     /// The session is ending: nothing is made to wait any more.
@@ -32,8 +32,13 @@ pub struct Watch<'a> {
 pub enum Cut {
     /// They may go out, verbatim.
     Pass(Run),
-    /// So many are the pong to our ping.
-    Own(usize),
+    /// They are a pong to a ping of ours.
+    Own {
+        /// Bytes of the whole frame.
+        len: usize,
+        /// Which ping.
+        token: Token,
+    },
     /// So many are a Close frame with this code.
     Close {
         /// Bytes of the whole frame.

@@ -1,6 +1,8 @@
 //! The heartbeat of one side: when to ping it, whether it lives, and how fast it answers
 //! (RFC 6455 5.5.2).
 
+use std::num::NonZeroU32;
+use std::slice;
 use std::time::Duration;
 
 use super::cut::Token;
@@ -14,9 +16,11 @@ use super::tally::Rtt;
 pub(super) struct Pulse {
     phase: Phase,
     rtt: Option<Measured>,
-    /// Pongs to the last ping that may still come.
-    strays: u16,
-    token: Token,
+    /// The payloads of the last ping and of the one before it.
+    tokens: [Token; 2],
+    /// How often each went out again: so many more pongs to it may come, or fewer, as whoever is
+    /// asked twice may answer once (RFC 6455 5.5.3).
+    strays: [u16; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -53,7 +57,7 @@ enum Delayed {
 struct Measured {
     last: u32,
     max: u32,
-    answers: u32,
+    answers: NonZeroU32,
 }
 
 /// What is known of a side's life when its pong is overdue.
@@ -76,7 +80,7 @@ impl Pulse {
     pub(super) fn new(heartbeat: Heartbeat, random: u32) -> Self {
         let half = heartbeat.interval / 2;
         let phase = Phase::Resting { until: Moment::at(half + part(half, random)) };
-        Self { phase, rtt: None, strays: 0, token: Token::default() }
+        Self { phase, rtt: None, tokens: Default::default(), strays: [0; 2] }
     }
 
     #[inline]
@@ -84,17 +88,23 @@ impl Pulse {
         matches!(self.phase, Phase::Due | Phase::Out { delayed: Delayed::Again, .. })
     }
 
-    /// The payload of the pong that is awaited.
+    /// The payloads of the pongs that may come.
     #[inline]
-    pub(super) fn awaited(&self) -> Option<Token> {
-        let awaited = self.strays > 0 || matches!(self.phase, Phase::Out { .. });
-        awaited.then_some(self.token)
+    pub(super) fn awaited(&self) -> &[Token] {
+        let [last, _] = &self.tokens;
+        let out = matches!(self.phase, Phase::Out { .. });
+        match self.strays {
+            [strays, 0] if out || strays > 0 => slice::from_ref(last),
+            [_, 0] => &[],
+            // What is left of the one before comes ahead of the answer to the last.
+            [_, _] => &self.tokens,
+        }
     }
 
     /// How often it has answered.
     #[inline]
     pub(super) fn answers(&self) -> u32 {
-        self.rtt.map_or(0, |rtt| rtt.answers)
+        self.rtt.map_or(0, |rtt| rtt.answers.get())
     }
 
     /// How fast it answers.
@@ -103,7 +113,7 @@ impl Pulse {
         self.rtt.map(|rtt| Rtt {
             last: micros(rtt.last),
             max: micros(rtt.max),
-            answers: rtt.answers,
+            answers: rtt.answers.get(),
         })
     }
 
@@ -115,22 +125,30 @@ impl Pulse {
         bytes: u64,
         now: Moment,
     ) -> Token {
+        let ([last, _], [strays, _]) = (self.tokens, self.strays);
         if let Phase::Out { delayed, .. } = &mut self.phase {
             *delayed = Delayed::Yes;
-            self.strays = self.strays.saturating_add(1);
-            return self.token;
+            self.strays[0] = strays.saturating_add(1);
+            return last;
         }
         let until = now.after(heartbeat.patience);
-        (self.token, self.strays) = (token, 0);
+        (self.tokens, self.strays) = ([token, last], [0, strays]);
         let (excused, delayed) = (false, Delayed::No);
         self.phase = Phase::Out { sent: now, until, bytes, excused, delayed };
         token
     }
 
-    /// The pong came.
-    pub(super) fn answered(&mut self, heartbeat: Heartbeat, now: Moment) {
+    /// A pong came that may come.
+    pub(super) fn answered(&mut self, heartbeat: Heartbeat, token: Token, now: Moment) {
+        let ([last, _], [strays, before]) = (self.tokens, self.strays);
+        if token != last {
+            self.strays[1] = before.saturating_sub(1);
+            return;
+        }
+        // A side answers in order: nothing is left of the ping before.
+        self.strays[1] = 0;
         let Phase::Out { sent, delayed, .. } = self.phase else {
-            self.strays = self.strays.saturating_sub(1);
+            self.strays[0] = strays.saturating_sub(1);
             return;
         };
         // What we held up ourselves says nothing of the way.
@@ -138,7 +156,7 @@ impl Pulse {
             self.measure(now.since(sent));
         }
         // The token was random, and has served: up to an eighth sooner.
-        let [a, b, c, d, ..] = self.token;
+        let [a, b, c, d, ..] = token;
         let interval = heartbeat.interval;
         let sooner = part(interval / 8, u32::from_ne_bytes([a, b, c, d]));
         self.phase = Phase::Resting { until: now.after(interval - sooner) };
@@ -146,8 +164,10 @@ impl Pulse {
 
     fn measure(&mut self, took: Duration) {
         let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        let before = self.rtt.unwrap_or(Measured { last: 0, max: 0, answers: 0 });
-        let (max, answers) = (before.max.max(took), before.answers.saturating_add(1));
+        let (max, answers) = match self.rtt {
+            Some(before) => (before.max.max(took), before.answers.saturating_add(1)),
+            None => (took, NonZeroU32::MIN),
+        };
         self.rtt = Some(Measured { last: took, max, answers });
     }
 

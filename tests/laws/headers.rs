@@ -48,7 +48,7 @@ fn passed(from: Side, bytes: &[u8], step: usize) -> (usize, bool) {
         limits: &limits,
         strict: Strict::Enforce,
         inflated_max: None,
-        awaited: Some([0; 8]),
+        awaited: &[[0; 8]],
         one_frame: false,
         hurried: false,
         now: Moment::START,
@@ -59,7 +59,7 @@ fn passed(from: Side, bytes: &[u8], step: usize) -> (usize, bool) {
     while at < bytes.len() {
         match meter.cut(&bytes[at..end], &watch, &mut sizes) {
             Cut::Pass(run) => at += run.len,
-            Cut::Own(len) => at += len,
+            Cut::Own { len, .. } => at += len,
             Cut::Close { .. } | Cut::Over(_) | Cut::Breach(_) => return (at, true),
             Cut::Later(..) => unreachable!("no rate was asked for"),
             Cut::Starved if end == bytes.len() => break,

@@ -18,8 +18,8 @@ pub enum Event {
         /// From here on its bytes are no lawful frames.
         last: bool,
     },
-    /// A side answers our ping, rightly or with another payload.
-    Answer { side: Side, rightly: bool },
+    /// A side answers a ping of ours, or sends a pong with another payload.
+    Answer { side: Side, which: Which },
     /// Time passes and every deadline is met.
     Wait(Duration),
     /// Time passes and no deadline is met before its end.
@@ -32,6 +32,14 @@ pub enum Event {
     Abort,
     /// A side's stream ends, or breaks if it had ended.
     HangUp(Side),
+}
+
+/// Of several pings that are not answered yet.
+pub enum Which {
+    First,
+    /// And the others never.
+    Last,
+    None,
 }
 
 /// The bytes that are left, and what the sides have begun.
@@ -78,7 +86,14 @@ impl<'a> Script<'a> {
                 self.say(side, bytes, true)
             }
             165..=184 => self.say(side, Vec::new(), false),
-            185..=204 => Event::Answer { side, rightly: extra & 6 != 0 },
+            185..=204 => {
+                let which = match extra & 6 {
+                    0 => Which::None,
+                    2 => Which::Last,
+                    _ => Which::First,
+                };
+                Event::Answer { side, which }
+            }
             205..=226 => Event::Wait(millis),
             227..=236 => Event::Oversleep(millis),
             237..=247 => Event::Block { side, blocked: extra & 2 == 0 },

@@ -10,7 +10,7 @@ use tidegate::ws::{
 };
 
 use crate::reference::{frame, frames};
-use crate::script::{Event, Script};
+use crate::script::{Event, Script, Which};
 
 /// Plays a script twice, whole and chopped, and holds both against the laws and each other.
 pub fn drive(script: &[u8]) -> Outcome {
@@ -67,8 +67,8 @@ struct Lane {
     gone: bool,
     /// It has written its last lawful frame.
     muddled: bool,
-    /// The ping it has not answered.
-    pinged: Option<Vec<u8>>,
+    /// The pings it has not answered.
+    pinged: Vec<Vec<u8>>,
     /// Its answer may lie among what is unread, and will not be relayed.
     answering: bool,
 }
@@ -106,7 +106,7 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Say { side, bytes, arriving, last } => self.say(side, &bytes, arriving, last),
-            Event::Answer { side, rightly } => self.answer(side, rightly),
+            Event::Answer { side, which } => self.answer(side, which),
             Event::Wait(time) => self.wait(time),
             Event::Oversleep(time) => {
                 self.now += time;
@@ -157,16 +157,23 @@ impl World {
         }
     }
 
-    fn answer(&mut self, side: Side, rightly: bool) {
+    fn answer(&mut self, side: Side, which: Which) {
         let lane = self.lane(side);
         if lane.gone || lane.muddled || !lane.under_way.is_empty() {
             return;
         }
-        let mut payload = lane.pinged.clone().unwrap_or_else(|| vec![7; 8]);
-        if rightly && lane.pinged.take().is_some() {
-            self.lane(side).answering = true;
+        // RFC 6455 5.5.3: all may be answered, or only the last.
+        let upto = match which {
+            Which::First => 1.min(lane.pinged.len()),
+            Which::Last => lane.pinged.len(),
+            Which::None => 0,
+        };
+        let ping = lane.pinged.drain(..upto).next_back();
+        if let Some(payload) = ping {
+            lane.answering = true;
             self.arrive(side, &frame(side, 0x8a, &payload));
         } else {
+            let mut payload = lane.pinged.last().cloned().unwrap_or_else(|| vec![7; 8]);
             payload[7] ^= 1;
             let pong = frame(side, 0x8a, &payload);
             lane.relayable.extend(&pong);
@@ -245,7 +252,7 @@ impl World {
                 let (sent, left) = frames(own.as_bytes());
                 assert_eq!((sent.len(), left), (1, 0), "one whole frame");
                 if sent[0].first == 0x89 {
-                    self.lane(to).pinged = Some(sent[0].payload.clone());
+                    self.lane(to).pinged.push(sent[0].payload.clone());
                 }
                 self.receive(to, own.as_bytes());
             }

@@ -181,13 +181,14 @@ proptest! {
 fn tungstenite_understands_our_closes() {
     let mut session = session();
     session.drain(Moment::START);
-    for (to, role, code) in
-        [(Side::Client, Role::Client, 1012), (Side::Backend, Role::Server, 1001)]
-    {
+    for (to, role, code, reason) in [
+        (Side::Client, Role::Client, 1012, "the service restarts"),
+        (Side::Backend, Role::Server, 1001, ""),
+    ] {
         let close = session.inject(to, Moment::START, &mut Zeroes).expect("a Close");
         let read = socket(role, close.as_bytes().to_vec()).read().expect("lawful");
         let Message::Close(Some(close)) = read else { unreachable!("{read}") };
-        assert_eq!((u16::from(close.code), close.reason.as_str()), (code, "the service restarts"));
+        assert_eq!((u16::from(close.code), close.reason.as_str()), (code, reason));
     }
 }
 

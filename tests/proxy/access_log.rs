@@ -117,7 +117,7 @@ async fn a_reload_changes_where_how_and_how_much_is_recorded() {
     stage.end_of(1).await;
     let to_file = format!("{ACCESS}format = \"text\"\n");
     let told = stage.proxy.reload_with("#access\n", &to_file).await;
-    assert_eq!(told["changed"], "access", "{told}");
+    assert_eq!(told["changed"], "access: to, format", "{told}");
     let (client, backend) = stage.open().await;
     farewell(client, backend).await;
     let log = Log::of(&stage.proxy);

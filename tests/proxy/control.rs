@@ -152,16 +152,18 @@ async fn a_tail_that_nobody_reads_costs_the_tunnel_nothing() {
     let tail = stage.proxy.ask(b"{\"ask\":\"tail\",\"session\":1}").await;
     nudge(&mut client, &mut backend).await;
     let many = wire::masked(0x82, b"x").repeat(20_000);
-    let sink = tokio::spawn(async move {
+    let sink = async {
         let mut left = 20_000 * 7;
         let mut some = vec![0; 65536];
         while left > 0 {
             left -= tokio::io::AsyncReadExt::read(&mut backend, &mut some).await.unwrap();
         }
-        backend
-    });
-    client.write_all(&many).await.unwrap();
-    let mut backend = crate::support::soon("all of it", sink).await.unwrap();
+    };
+    crate::support::soon("all of it", async {
+        let (sent, ()) = tokio::join!(client.write_all(&many), sink);
+        sent.unwrap();
+    })
+    .await;
     drop(tail);
     lives(&mut client, &mut backend).await;
 }

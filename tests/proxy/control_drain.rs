@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::control::{CONTROL, of};
@@ -49,15 +50,15 @@ async fn a_backend_is_drained_and_the_others_take_its_clients() {
     }
     assert!(!of_one.is_empty() && !of_two.is_empty());
     let leaving = of_one.len();
-    let order = tokio::spawn(async move {
+    let told = async {
         for (client, backend) in of_one {
             assert_eq!(leaves(client, backend).await, (1012, "the service restarts".into()));
         }
-    });
+    };
     let id = one.address().to_string();
-    let done = proxy.order(drain(of("backend", id.clone()), false)).await;
+    let order = proxy.order(drain(of("backend", id.clone()), false));
+    let (done, ()) = tokio::join!(order, told);
     assert_eq!((&done["sessions"], &done["cut"]), (&leaving.into(), &0.into()), "{done}");
-    order.await.unwrap();
     for (client, backend) in &mut of_two {
         lives(client, backend).await;
     }
@@ -80,10 +81,10 @@ async fn a_backend_is_drained_and_the_others_take_its_clients() {
 async fn everything_is_drained_and_let_in_again_by_the_same_process() {
     let stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
     let (client, backend) = stage.open().await;
-    let told = tokio::spawn(leaves(client, backend));
-    let done = stage.proxy.order(drain(json!({}), true)).await;
+    let order = stage.proxy.order(drain(json!({}), true));
+    let (done, told) = tokio::join!(order, leaves(client, backend));
     assert_eq!((&done["sessions"], &done["cut"]), (&1.into(), &0.into()));
-    assert_eq!(told.await.unwrap().0, 1012);
+    assert_eq!(told.0, 1012);
     let refused = stage.client.ask(crate::support::HANDSHAKE.as_bytes()).await;
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").is_some());
@@ -127,15 +128,13 @@ async fn one_client_and_the_old_ones_are_told_in_words_of_the_order() {
     let stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
     let (client, backend) = stage.open_from([127, 0, 4, 1]).await;
     let (mut other, mut others) = stage.open_from([127, 0, 4, 2]).await;
-    let told = tokio::spawn(leaves(client, backend));
     let mut order = drain(of("client", "127.0.4.1"), false);
     order["words"] = json!({"code": 4001, "reason": "moved"});
-    assert_eq!(stage.proxy.order(order).await["sessions"], 1);
-    assert_eq!(told.await.unwrap(), (4001, "moved".into()));
+    let (done, told) = tokio::join!(stage.proxy.order(order), leaves(client, backend));
+    assert_eq!((&done["sessions"], told), (&1.into(), (4001, "moved".into())));
     // It may come again: nothing is kept away.
     let _again = stage.open_from([127, 0, 4, 1]).await;
     lives(&mut other, &mut others).await;
-    let told = tokio::spawn(leaves(other, others));
     let aged = json!({"ask": "sessions", "of": {"older_ms": 1}});
     soon("an age", async {
         while stage.proxy.order(aged.clone()).await["sessions"].as_array().unwrap().len() < 2 {}
@@ -143,8 +142,8 @@ async fn one_client_and_the_old_ones_are_told_in_words_of_the_order() {
     .await;
     let mut order = drain(json!({"older_ms": 1, "client": "127.0.4.2"}), false);
     order["pace"] = json!({"window_ms": 1, "deadline_ms": 5000});
-    assert_eq!(stage.proxy.order(order).await["sessions"], 1);
-    assert_eq!(told.await.unwrap().0, 1012);
+    let (done, told) = tokio::join!(stage.proxy.order(order), leaves(other, others));
+    assert_eq!((&done["sessions"], told.0), (&1.into(), 1012));
 }
 
 #[tokio::test]
@@ -169,10 +168,10 @@ async fn a_straggler_is_counted_and_cut_at_the_deadline() {
 #[tokio::test]
 async fn a_rate_makes_the_window_as_long_as_it_takes() {
     let stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
-    let mut told = Vec::new();
+    let mut told = JoinSet::new();
     for n in 0..10 {
         let (client, backend) = stage.open_from([127, 0, 5, n]).await;
-        told.push(tokio::spawn(leaves(client, backend)));
+        told.spawn(leaves(client, backend));
     }
     let mut order = drain(of("route", "all"), false);
     order["pace"] = json!({"per_second": 10});
@@ -181,9 +180,7 @@ async fn a_rate_makes_the_window_as_long_as_it_takes() {
     assert_eq!((&done["window_ms"], &done["cut"]), (&1000.into(), &0.into()), "{done}");
     // The last of ten leaves in the last tenth.
     assert!(begun.elapsed() >= Duration::from_millis(900));
-    for told in told {
-        told.await.unwrap();
-    }
+    told.join_all().await;
 }
 
 #[tokio::test]

@@ -19,7 +19,8 @@ async fn an_open_tunnel_notices_nothing_and_keeps_its_terms() {
     let begun = wire::masked(wire::TEXT, b"before, ");
     client.write_all(&begun).await.unwrap();
     let record = stage.proxy.reload_with("1000B", "10B").await;
-    assert_eq!((&record["generation"], &record["changed"]), (&2.into(), &"routes".into()));
+    let changed = "limits: message_from_client";
+    assert_eq!((&record["generation"], &record["changed"]), (&2.into(), &changed.into()));
 
     let ended = wire::masked(0x80, &[b'x'; 900]);
     client.write_all(&ended).await.unwrap();
@@ -70,7 +71,7 @@ async fn sr04_a_removed_route_refuses_new_clients_and_keeps_its_tunnels() {
     let client = Client::of(&proxy).await;
     let (mut tunnel, mut backend) = (client.raw_tunnel().await, door.next().await);
     let record = proxy.reload_with(&gone, "").await;
-    assert_eq!(record["changed"], "routes");
+    assert_eq!(record["changed"], "routes: gone removed");
     assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 404);
     lives(&mut tunnel, &mut backend).await;
     // A request on a connection that is older than the reload is judged by the new file.
@@ -94,7 +95,8 @@ async fn sr06_listeners_come_and_go() {
     let stage = Stage::with("#more\n").await;
     let extra = "[[listener]]\nname = \"extra\"\naddress = \"127.0.0.7:0\"\ntls = false\n";
     let record = stage.proxy.reload_with("#more\n", extra).await;
-    assert_eq!((&record["generation"], &record["changed"]), (&2.into(), &"listeners".into()));
+    let changed = "listeners: extra added";
+    assert_eq!((&record["generation"], &record["changed"]), (&2.into(), &changed.into()));
     let address = stage.proxy.address("extra").await;
     let mut client = upgrade(TcpStream::connect(address).await.unwrap()).await;
     let mut backend = stage.door.next().await;
@@ -169,6 +171,14 @@ async fn sr02_a_bad_file_is_refused_with_every_fault() {
     let (mut late, mut lates_backend) = stage.open_secure().await;
     lives(&mut late, &mut lates_backend).await;
     assert_eq!(stage.proxy.health().await["generation"], 1);
+    let last = |fault: &str| fault.contains("no such file");
+    let told =
+        |status: &serde_json::Value| status["reload"]["faults"][0].as_str().is_some_and(last);
+    let status = stage.proxy.status("the last refusal", told).await;
+    assert_eq!(status["reload"]["applied"], false);
+    let scrape = stage.proxy.scrape().await;
+    let refused = [("outcome", "refused")];
+    assert_eq!(scrape.value("tidegate_config_reloads_total", &refused), 3.0);
     stage.proxy.rewrite(&good);
     assert_eq!(stage.proxy.reload().await["generation"], 2);
 }
@@ -239,7 +249,10 @@ async fn sr01_a_burst_of_hangups_is_harmless_and_the_last_file_wins() {
     let config = stage.proxy.config();
     stage.proxy.rewrite(&config.replace("1000B", "10B"));
     stage.proxy.signal(Signal::HUP);
-    let record = stage.proxy.record("the last file", |r| r["changed"] == "routes").await;
+    let record = stage
+        .proxy
+        .record("the last file", |r| r["changed"] == "limits: message_from_client")
+        .await;
     assert!(record["generation"].as_u64().unwrap() <= 52, "{record}");
     lives(&mut client, &mut backend).await;
     let (mut late, _backend) = stage.open().await;

@@ -111,7 +111,7 @@ async fn bm23_a_removed_backend_moves_only_its_own_clients() {
         living.push((meet(&client, *last).await.0, met.clone()));
     }
     let record = proxy.reload_with(&all, &pool(&[("a", &a), ("c", &c)])).await;
-    assert_eq!(record["changed"], "routes");
+    assert_eq!(record["changed"], "backends: b of * removed");
     let after = seating(&proxy).await;
     for (last, met) in &before {
         let now = &after[last];

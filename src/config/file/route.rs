@@ -87,6 +87,8 @@ fn backend<'d>(
     place: Place,
     value: &'d DeValue<'d>,
 ) -> Given<BackendItem> {
+    // A short one is its address.
+    findings.stands(&place);
     let item = match value.as_table() {
         Some(entries) => Table::read(findings, Some(entries), place.clone(), |table| {
             let address = table.get("address");

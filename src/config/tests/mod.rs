@@ -53,6 +53,8 @@ fn told_instead(old: &str, new: &str) -> Vec<String> {
     told(&PLAIN.replace(old, new))
 }
 
+mod differing;
+mod listing;
 mod outside;
 mod policies;
 mod reading;

@@ -133,3 +133,42 @@ fn cf05_slips_in_addresses_are_named() {
         assert_eq!(told, [format!("trusted_proxies.addresses[0]: {problem}")]);
     }
 }
+
+#[test]
+fn cf17_a_variable_is_refused_wherever_it_would_be_taken_as_it_stands() {
+    let none = |key: &str, variable: &str| {
+        let told =
+            "would be taken as it stands here (there are no variables: write the value itself)";
+        [format!("{key}: \"{variable}\" {told}")]
+    };
+    assert_eq!(
+        told_instead("fullchain.pem", "${CERTS}/a.pem"),
+        none("certificate[0].chain", "${CERTS}")
+    );
+    assert_eq!(told_instead("privkey.pem", "/etc/$HOST.key"), none("certificate[0].key", "$HOST"));
+    for (lines, key) in [
+        ("name = \"${SITE}\"", "route[0].name"),
+        ("path = \"/${SITE}/ws\"", "route[0].path"),
+        ("[access]\nto = \"${SITE}\"", "access.to"),
+        ("[control]\nsocket = \"${SITE}/ctl\"", "control.socket"),
+        ("[drain]\nreason = \"${SITE} restarts\"", "drain.reason"),
+    ] {
+        assert_eq!(told_below(lines), none(key, "${SITE}"), "{lines}");
+    }
+    let listener = "0.0.0.0:443\"\nhealth_path = \"/${SITE}";
+    assert_eq!(told_instead("0.0.0.0:443", listener), none("listener[0].health_path", "${SITE}"));
+    // Everywhere else it is no value at all.
+    for (old, new) in [
+        ("0.0.0.0:443", "${SITE}:443"),
+        ("chat.example.com", "${SITE}"),
+        ("same-origin", "https://${SITE}"),
+        ("127.0.0.1:9001", "${SITE}:9001"),
+    ] {
+        assert_eq!(told_instead(old, new).len(), 1, "{new}");
+    }
+    for lines in ["tunnels = \"${N}\"", "[limits]\nidle = \"${T}\"", "[log]\nredact = [\"${T}\"]"] {
+        assert_eq!(told_below(lines).len(), 1, "{lines}");
+    }
+    // What the environment holds changes nothing; and a dollar may be a dollar.
+    parse(&format!("{PLAIN}path = \"/odata/$metadata\"\nname = \"5$ a month\"\n"));
+}

@@ -15,6 +15,7 @@ use crate::config::kinds::{Label, RequestPath};
 use crate::config::reader::{At, Given};
 use crate::config::settings::{ControlSocket, ListenerSettings};
 use crate::config::targets::SocketAt;
+use crate::config::written::AdminWritten;
 
 /// Where clients come in.
 pub(super) fn listeners(
@@ -140,6 +141,14 @@ pub(super) fn admin(
         findings.fault(place, wrong.help(help));
     }
     Some(*address)
+}
+
+/// The same, whether it is there or not.
+pub(super) fn admin_written(file: &ConfigFile) -> AdminWritten {
+    AdminWritten {
+        address: value_or(&file.admin.address, AdminAddress(ADMIN)).0,
+        public: value_or(&file.admin.public, false),
+    }
 }
 
 fn clash(address: SocketAddr, other: SocketAddr, holder: &Place) -> Complaint {

@@ -24,6 +24,7 @@ use super::findings::Findings;
 use super::kinds::OrAuto;
 use super::reader::{At, Given};
 use super::settings::{CertificateSettings, CertificateSource, Settings, TlsStreamKind};
+use super::written::Written;
 use crate::visitor::KeyPrefixes;
 
 /// The configuration, true only if nothing was found: faulty parts are left out or defaulted.
@@ -33,13 +34,14 @@ pub(super) fn validate(file: &ConfigFile, folder: &Path, findings: &mut Findings
     let listeners = listeners::listeners(file, &mut addresses, findings);
     let admin = listeners::admin(file, &mut addresses, findings);
     let both = KeyPrefixes::default();
+    let (routes, common) = routes::routes(file, &addresses, findings);
     Settings {
         file: None,
         workers: workers(file, findings),
         tls: value_or(&file.server.tls, TlsStreamKind::Lean),
         listeners,
         certificates: certificates(file, folder, findings),
-        routes: routes::routes(file, &addresses, findings),
+        routes,
         client_key: KeyPrefixes {
             v4: file.client_key.ipv4_prefix.value().map_or(both.v4, |bits| bits.0),
             v6: file.client_key.ipv6_prefix.value().map_or(both.v6, |bits| bits.0),
@@ -52,6 +54,13 @@ pub(super) fn validate(file: &ConfigFile, folder: &Path, findings: &mut Findings
         control: listeners::control(file, folder),
         log: process::log(file),
         access: process::access(file, folder, findings),
+        written: Written {
+            common,
+            patience: terms::patience(file),
+            workers_auto: !matches!(file.server.workers.value(), Some(OrAuto(Some(_)))),
+            admin: Some(listeners::admin_written(file)),
+            ..Written::default()
+        },
     }
 }
 

@@ -20,12 +20,12 @@ use crate::config::settings::{BackendSettings, Compression, LostBackends, RouteS
 use crate::config::values::{HostPattern, PathPrefix};
 use crate::ws::Terms;
 
-/// The route table as settings.
+/// The route table as settings, and what routes are held to that say nothing.
 pub(super) fn routes(
     file: &ConfigFile,
     addresses: &Addresses,
     findings: &mut Findings<'_>,
-) -> Vec<RouteSettings> {
+) -> (Vec<RouteSettings>, Arc<Terms>) {
     let tables = file.routes.value().map_or(&[][..], Vec::as_slice);
     if tables.is_empty() && !file.routes.is_faulty() {
         findings.whole(Complaint::new("there is no [[route]], so nothing would be served").help(
@@ -34,8 +34,11 @@ pub(super) fn routes(
         ));
     }
     let common = Arc::new(terms(file, None, findings));
-    let mut table = Routes { addresses, common, names: Names::default(), served: HashMap::new() };
-    tables.iter().filter_map(|route| table.add(file, route, findings)).collect()
+    let shared = Arc::clone(&common);
+    let mut table =
+        Routes { addresses, common: shared, names: Names::default(), served: HashMap::new() };
+    let routes = tables.iter().filter_map(|route| table.add(file, route, findings)).collect();
+    (routes, common)
 }
 
 /// What the routes so far have in common, and what is no longer free.

@@ -14,6 +14,7 @@ use crate::config::findings::Findings;
 use crate::config::kinds::OrOff;
 use crate::config::reader::Given;
 use crate::config::units::{ByteSize, show_duration};
+use crate::config::written::Patience;
 use crate::ws::{Action, Age, Cap, Heartbeat, Limits, Rate, Side, Terms};
 
 /// What sessions are held to: on this route, or on every route that says nothing of its own.
@@ -128,6 +129,18 @@ fn pings(keys: &Scope<'_, HeartbeatKeys>, standard: Option<Heartbeat>) -> Option
         interval: value_or(keys.pick(|keys| &keys.interval), OrOff(interval)).0?,
         patience: keys.pick(|keys| &keys.patience).value().copied().or(usual)?,
     })
+}
+
+/// How long pongs may take, common and of each route, whether anybody is pinged or not.
+pub(super) fn patience(file: &ConfigFile) -> Vec<Patience> {
+    let usual = Terms::default().heartbeat_client.map_or(Duration::ZERO, |usual| usual.patience);
+    let of = |own: Option<&HeartbeatTable>| {
+        let keys = Scope::new(own, &file.heartbeat);
+        let client = value_or(keys.pick(|table| &table.client.patience), usual);
+        [client, value_or(keys.pick(|table| &table.backend.patience), usual)]
+    };
+    let routes = file.routes.value().into_iter().flatten();
+    std::iter::once(None).chain(routes.map(|route| Some(&route.heartbeat))).map(of).collect()
 }
 
 /// Whoever says how long a backend's pong may take means it to be pinged. The default may be

@@ -45,6 +45,8 @@ pub struct CertificateState {
     pub index: usize,
     /// Its first DNS name.
     pub name: String,
+    /// Its first moment, in seconds since 1970.
+    pub not_before: u64,
     /// Its last moment, in seconds since 1970.
     pub not_after: u64,
 }

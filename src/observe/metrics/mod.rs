@@ -36,6 +36,7 @@ pub struct Metrics {
     handshakes: [Times<Handshakes>; 3],
     named: Counters<{ KnownBy::MENTIONED.len() }>,
     reloads: Counters<2>,
+    renewals: Counters<2>,
     names: Mutex<Names>,
 }
 
@@ -129,6 +130,11 @@ impl Metrics {
     /// A reload went well, or was refused.
     pub fn reloaded(&self, applied: bool) {
         self.reloads.add_one(usize::from(applied));
+    }
+
+    /// Certificates that had changed were taken, or refused.
+    pub fn renewed(&self, applied: bool) {
+        self.renewals.add_one(usize::from(applied));
     }
 
     /// All listeners known.

@@ -242,6 +242,12 @@ impl Scrape {
             None,
             outcomes.map(|(word, place)| ([("outcome", word)], self.metrics.reloads.get(place))),
         )?;
+        page.counters(
+            "certificate_renewals",
+            "Changed certificates that were found in their files, by outcome",
+            None,
+            outcomes.map(|(word, place)| ([("outcome", word)], self.metrics.renewals.get(place))),
+        )?;
         let (when, applied) = house.reload;
         page.gauges(
             "config_last_reload_timestamp",

@@ -22,7 +22,12 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::gate::{Gate, now};
-use crate::control::{Answer, Fault, FaultKind, Reloaded, Request, line, read};
+use super::reload;
+use crate::config::effective;
+use crate::control::{
+    Answer, Effective, Fault, FaultKind, LogLevel, Reloaded, Request, line, read,
+};
+use crate::observe;
 
 use self::socket::Socket;
 
@@ -134,8 +139,19 @@ impl Desk {
                 reply.ok(&explain::explain(gate, &asked)).await;
             }
             Request::Reload => drop(reply.ok(&self.reload().await?).await),
-            Request::Diff { .. } | Request::Config | Request::LogLevel { .. } => {
-                return Err(Fault::new(FaultKind::Refused, "not yet"));
+            Request::Diff { path, text } => {
+                let preview =
+                    move |gate: Arc<Gate>| reload::preview(&gate, Path::new(&path), &text);
+                let told = self.beside(preview).await?;
+                reply
+                    .ok(&told.map_err(|faults| refused("a reload would be refused", faults))?)
+                    .await;
+            }
+            Request::Config => {
+                reply.ok(&in_force(gate)).await;
+            }
+            Request::LogLevel { level } => {
+                reply.ok(&log_level(level.as_deref())?).await;
             }
         }
         Ok(())
@@ -166,6 +182,28 @@ impl Desk {
 
 fn refused(message: &str, faults: Vec<String>) -> Fault {
     Fault { faults, ..Fault::new(FaultKind::Refused, message) }
+}
+
+fn in_force(gate: &Gate) -> Effective {
+    let generation = gate.generation();
+    let settings = &generation.settings;
+    Effective {
+        generation: generation.number,
+        file: settings.file.as_ref().map(|file| file.display().to_string()),
+        keys: effective(settings),
+    }
+}
+
+fn log_level(wanted: Option<&str>) -> Result<LogLevel, Fault> {
+    if let Some(wanted) = wanted {
+        let level = wanted.parse().map_err(|_| {
+            let words = format!("\"{wanted}\" is none of error, warn, info, debug, trace");
+            Fault::new(FaultKind::BadRequest, words)
+        })?;
+        observe::set_log_level(level);
+        info!(level = wanted, "log level set by order, until the next reload that changes it");
+    }
+    Ok(LogLevel { level: observe::log_level().to_string().to_lowercase() })
 }
 
 /// One line, whole, and in time.

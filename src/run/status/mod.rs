@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 use self::watch::Ranked;
 use super::gate::{Gate, now, wall};
 use super::generation::{Generation, Route};
+use super::report;
 use crate::backend::Backend;
 use crate::config::settings::ListenerSettings;
+use crate::control::{Change, ChangedKey};
 use crate::observe::metrics::{Cause, FlowCounts, House, ListenerCounts, Process, RouteCounts};
 use crate::observe::{self, LogTarget};
 use crate::ws::Side;
@@ -203,9 +205,15 @@ fn reload(gate: &Gate) -> Value {
     match gate.reloaded.load().as_deref() {
         None => Value::Null,
         Some(reloaded) => match &reloaded.outcome {
-            Ok(changed) => json!({ "at": reloaded.at, "applied": true, "changed": changed }),
+            Ok(changes) => json!({
+                "at": reloaded.at,
+                "applied": true,
+                "changed": report::words(changes),
+                "changes": changes.iter().take(CHANGES_MAX).map(change).collect::<Vec<_>>(),
+                "changes_in_all": changes.len(),
+            }),
             Err(faults) => {
-                let cut = |fault: &String| fault.chars().take(FAULT_MAX).collect::<String>();
+                let cut = |fault: &String| report::cut(fault, FAULT_MAX);
                 json!({
                     "at": reloaded.at,
                     "applied": false,
@@ -217,6 +225,20 @@ fn reload(gate: &Gate) -> Value {
     }
 }
 
+/// One change, its values cut likewise.
+fn change(change: &Change) -> Value {
+    let cut = |value: &Option<String>| value.as_deref().map(|value| report::cut(value, FAULT_MAX));
+    let key = |of: &ChangedKey| json!({ "key": of.key, "before": cut(&of.before), "after": cut(&of.after) });
+    json!({
+        "part": change.part,
+        "name": change.name,
+        "what": change.what,
+        "keys": change.keys.iter().map(key).collect::<Vec<_>>(),
+        "tunnels": change.tunnels,
+        "effect": change.effect,
+    })
+}
+
 fn certificates(generation: &Generation) -> Value {
     let states = generation.tls.as_ref().map_or(&[][..], |tls| tls.certs().states());
     states.iter().map(|of| json!({ "name": of.name, "not_after": of.not_after })).collect()
@@ -225,4 +247,5 @@ fn certificates(generation: &Generation) -> Value {
 /// Routes told of with a cause.
 const ROUTES_MAX: usize = 10;
 const FAULTS_MAX: usize = 20;
+const CHANGES_MAX: usize = 20;
 const FAULT_MAX: usize = 300;

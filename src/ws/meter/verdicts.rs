@@ -32,12 +32,13 @@ impl FrameMeter {
             };
             return Err(Cut::Close { len, code });
         }
-        if let (OpCode::Pong, Some(awaited)) = (header.opcode, watch.awaited)
+        if header.opcode == OpCode::Pong
+            && !watch.awaited.is_empty()
             && let Ok(mut token) = Token::try_from(payload)
         {
             unmask(&mut token, key);
-            if token == awaited {
-                return Err(Cut::Own(len));
+            if watch.awaited.contains(&token) {
+                return Err(Cut::Own { len, token });
             }
         }
         if let Some(rate) = &watch.limits.controls {

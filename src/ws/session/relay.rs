@@ -43,7 +43,7 @@ impl Session {
             limits: self.terms.limits(from),
             strict: self.terms.strict,
             inflated_max: self.inflated_max(from),
-            awaited: self.clocks.pulse(from).and_then(Pulse::awaited),
+            awaited: self.clocks.pulse(from).map_or(&[], Pulse::awaited),
             one_frame: owed || (live && self.is_ping_due(from.other())),
             hurried: !live,
             now,
@@ -54,11 +54,11 @@ impl Session {
                 self.forward(from, run, now);
                 Intake::Forward(run.len)
             }
-            Cut::Own(len) => {
+            Cut::Own { len, token } => {
                 if let (Some(pulse), Some(heartbeat)) =
                     (self.clocks.pulse_mut(from), self.terms.heartbeat(from))
                 {
-                    pulse.answered(heartbeat, now);
+                    pulse.answered(heartbeat, token, now);
                 }
                 Intake::Discard(len)
             }
@@ -131,14 +131,14 @@ impl Session {
             limits: &Limits::default(),
             strict: Strict::Enforce,
             inflated_max: None,
-            awaited: None,
+            awaited: &[],
             one_frame: false,
             hurried: true,
             now: Moment::START,
         };
         let peer = self.peers.of_mut(from);
         match peer.meter.cut(input, &watch, &mut Sizes::default()) {
-            Cut::Pass(Run { len, .. }) | Cut::Own(len) => Intake::Discard(len),
+            Cut::Pass(Run { len, .. }) | Cut::Own { len, .. } => Intake::Discard(len),
             Cut::Starved => Intake::Starved,
             Cut::Close { len, code } => {
                 peer.voice = Voice::Closed(code);

@@ -15,7 +15,7 @@ pub use backend::{Backend, Heard, switching};
 pub use book::Book;
 pub use client::{Answer, Client, HANDSHAKE, answer, ask, body, connect, read_head, read_to_end};
 pub use logfmt::logfmt;
-pub use process::{BASE, Folder, Proxy, Record, TIDEGATE, route, write_certificate};
+pub use process::{BASE, Folder, Proxy, Record, TIDEGATE, route, write_certificate, write_key};
 pub use scrape::Scrape;
 pub use stage::{Door, Plain, Secure, Side, Stage, farewell, get, lives, nudge, reset, upgrade};
 

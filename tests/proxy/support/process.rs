@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -130,19 +131,29 @@ impl Proxy {
 
     /// The n-th record that fits, from 1.
     pub async fn nth_record(&self, what: &str, n: usize, fits: impl Fn(&Record) -> bool) -> Record {
-        soon(&format!("record {n}: {what}; so far: {:#?}", self.records()), async {
-            loop {
-                let more = self.records.more.notified();
-                tokio::pin!(more);
-                more.as_mut().enable();
-                let found = self.records().into_iter().filter(|r| fits(r)).nth(n - 1);
-                if let Some(found) = found {
-                    return found;
-                }
-                more.await;
+        let awaited = format!("record {n}: {what}; so far: {:#?}", self.records());
+        soon(&awaited, self.awaited(n, fits)).await
+    }
+
+    /// The first record that fits, of something that takes its time.
+    pub async fn late_record(&self, limit: Duration, fits: impl Fn(&Record) -> bool) -> Record {
+        match tokio::time::timeout(limit, self.awaited(1, fits)).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited {limit:?}: {:#?}", self.records()),
+        }
+    }
+
+    async fn awaited(&self, n: usize, fits: impl Fn(&Record) -> bool) -> Record {
+        loop {
+            let more = self.records.more.notified();
+            tokio::pin!(more);
+            more.as_mut().enable();
+            let found = self.records().into_iter().filter(|r| fits(r)).nth(n - 1);
+            if let Some(found) = found {
+                return found;
             }
-        })
-        .await
+            more.await;
+        }
     }
 
     /// The record of an end, a refusal or a drop with this name.
@@ -319,8 +330,14 @@ pub fn write_certificate(
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     fs::write(folder.join("chain.pem"), made.cert.pem()).unwrap();
-    fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    write_key(&folder.join("key.pem"), &made.signing_key.serialize_pem());
     made.cert.der().clone()
+}
+
+/// Writes a key as it should lie there.
+pub fn write_key(path: &Path, key: &str) {
+    fs::write(path, key).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// The program under test.

@@ -5,6 +5,7 @@ use super::*;
 #[test]
 fn fits_in_400_bytes() {
     assert!(size_of::<Session>() <= 400, "{}", size_of::<Session>());
+    assert!(size_of::<Pulse>() <= 64, "{}", size_of::<Pulse>());
 }
 
 #[test]

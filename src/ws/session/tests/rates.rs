@@ -206,6 +206,40 @@ fn a_pause_is_not_taken_for_death() {
     assert_eq!(talk.session.delayed(Backend), Default::default());
 }
 
+/// Who was asked twice may answer twice, and the second time only when the next ping is out.
+#[test]
+fn a_pong_that_comes_behind_the_next_ping_is_ours() {
+    let heartbeat = Heartbeat { interval: seconds(30), patience: seconds(10) };
+    let mut terms = Terms { heartbeat_client: Some(heartbeat), idle: None, ..terms() };
+    terms.from_client.bytes = Some(Rate::new(30, Action::Delay));
+    terms.from_client.message_age = None;
+    let mut talk = Talk::under(terms);
+    let first = talk.ping();
+    let (some, more) = (frame(Client, 0x82, &[0; 500]), frame(Client, 0x82, &[0; 1200]));
+    let pong = frame(Client, 0x8a, &first);
+    let mut unread = [&some[..], &pong, &more, &pong].concat();
+    loop {
+        let left = talk.say(Client, &unread);
+        unread = unread.split_off(unread.len() - left);
+        if left == 0 {
+            break;
+        }
+        talk.now = talk.session.deadline().expect("a pause");
+        talk.session.tick(talk.now);
+        talk.round();
+    }
+    let pings: Vec<_> = talk.to_client.chunks(10).map(|ping| ping[2..].to_vec()).collect();
+    let next = pings.last().expect("a ping").clone();
+    assert_eq!(pings[..2], [first, first], "it went out again");
+    assert_ne!(next, first, "and the next one before it was answered twice");
+    assert_eq!(talk.to_backend, [&some[..], &more].concat(), "no answer of ours passes");
+    // The next one is still awaited, and for a third answer to the first nobody has asked.
+    talk.say(Client, &[frame(Client, 0x8a, &next), pong.clone()].concat());
+    assert_eq!(talk.to_backend, [&some[..], &more, &pong].concat());
+    talk.pass(seconds(15));
+    assert_eq!(talk.session.end(), None);
+}
+
 #[test]
 fn who_is_delayed_is_not_idle() {
     let mut terms = Terms { heartbeat_client: None, idle: Some(seconds(5)), ..terms() };

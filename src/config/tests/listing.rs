@@ -1,0 +1,278 @@
+//! Every key in force, where it comes from, and what differs between two files.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::config::reader::generic;
+use crate::control::EffectiveKey;
+
+const EXAMPLE: &str = include_str!("../../../proxy.toml.example");
+
+/// Each table, with every key set to what is not its default.
+pub(super) const FULL: &str = r#"
+[[listener]]
+address = "0.0.0.0:8443"
+name = "tls"
+tls = true
+proxy_protocol = true
+health_path = "/healthz"
+
+[[listener]]
+address = "[::1]:8080"
+tls = false
+
+[[certificate]]
+chain = "/etc/a.pem"
+key = "/etc/a.key"
+default = true
+
+[[route]]
+host = "*.example.com"
+path = "/ws"
+name = "a \"quoted\" \\ name"
+origins = ["null", "https://chat.example.com:8443", "http://*.example.net"]
+backends = [{ address = "a.internal:9001", weight = 3, id = "a" }, "[2001:db8::1]:9002"]
+lost_backends = "10m"
+http = false
+tunnels = 70
+compression = "pass"
+strict = "report"
+proxy_protocol = true
+forwarded = true
+[route.request_headers]
+remove = ["X-Debug", "X-Trace"]
+set = ["X-Env: prod, \"eu\""]
+[route.response_headers]
+remove = ["Server"]
+set = ["Strict-Transport-Security: max-age=63072000"]
+[route.limits]
+message_from_client = { max = "3MiB", action = "report" }
+message_from_backend = "4MiB"
+frame_from_client = "2MiB"
+frame_from_backend = { max = "1MiB", action = "report" }
+fragments_from_client = { max = 9, action = "report" }
+fragments_from_backend = 900
+message_age_from_client = { max = "90s", action = "report" }
+message_age_from_backend = "61s"
+messages_from_client = { rate = "50/s", burst = 60, action = "close" }
+messages_from_backend = "70/s"
+bytes_from_client = "1MiB/s"
+bytes_from_backend = { rate = "1000B/s", burst = "8MiB", action = "report" }
+controls_from_client = { rate = "9/s", action = "delay" }
+controls_from_backend = "off"
+idle = "off"
+lifetime = "26h"
+close_grace = "1500ms"
+write_stall = "31s"
+write_trickle = "off"
+[route.heartbeat]
+interval = "off"
+patience = "11s"
+backend_interval = "21s"
+backend_patience = "7s"
+
+[[route]]
+host = "[2001:db8::7]"
+origins = ["*"]
+backends = ["b:1"]
+lost_backends = "drain"
+
+[server]
+workers = 3
+tls = "stock"
+
+[limits]
+message_from_client = "off"
+frame_from_client = "5MiB"
+controls_from_client = { rate = "8/s", burst = 9, action = "report" }
+idle = "2h"
+write_trickle = "2KiB/s"
+
+[heartbeat]
+interval = "40s"
+patience = "12s"
+backend_interval = "20s"
+
+[timeouts]
+proxy_header = "1s"
+tls = "2s"
+head = "3s"
+dial = "4s"
+backend_answer = "6s"
+http_silence = "7m"
+
+[caps]
+connections = 500
+tunnels = 400
+connections_per_client = 30
+tunnels_per_client = 29
+handshakes_per_client = "5/s"
+handshakes_burst = 6
+
+[trusted_proxies]
+addresses = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]
+header = "forwarded"
+
+[client_key]
+ipv4_prefix = 24
+ipv6_prefix = 56
+
+[drain]
+delay = "5s"
+window = "20s"
+rate = "500/s"
+deadline = "40s"
+code = 4000
+reason = "back soon"
+
+[admin]
+address = "[::1]:9999"
+enabled = true
+public = true
+
+[control]
+socket = "/run/x/control.sock"
+
+[log]
+format = "json"
+level = "warn"
+redact = ["zebra", "apple"]
+
+[access]
+to = "/var/log/access.log"
+format = "text"
+start = true
+"#;
+
+/// A listing as a file.
+fn written(keys: &[EffectiveKey]) -> String {
+    let (mut text, mut last) = (String::new(), String::new());
+    for EffectiveKey { key, value, .. } in keys {
+        let end = key.rfind(']').map_or_else(|| key.find('.').unwrap(), |end| end + 1);
+        let table = &key[..end];
+        if table != last {
+            let name = generic(table).replace("[]", "");
+            let [open, close] = if table.ends_with(']') { ["[[", "]]"] } else { ["[", "]"] };
+            text.push_str(&format!("{open}{name}{close}\n"));
+            last = table.to_owned();
+        }
+        text.push_str(&format!("{} = {value}\n", &key[end + 1..]));
+    }
+    text
+}
+
+#[test]
+fn what_is_listed_is_what_holds() {
+    for text in [EXAMPLE, PLAIN, FULL] {
+        let settings = parse(text);
+        let keys = effective(&settings);
+        let again = parse(&written(&keys));
+        assert_eq!(again, settings);
+        assert_eq!(changes(&settings, &again), []);
+        let values = |keys: Vec<EffectiveKey>| -> Vec<(String, String)> {
+            keys.into_iter().map(|key| (key.key, key.value)).collect()
+        };
+        assert_eq!(values(effective(&again)), values(keys));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_listed_is_what_holds_whatever_it_is(
+        millis in 1001_u64..100_000_000,
+        bytes in 5_u64 << 20..1 << 40,
+        number in 1_u32..100_000,
+        action in prop::sample::select(vec!["close", "delay", "report"]),
+        reason in "[ -~]{0,60}",
+    ) {
+        let reason = reason.replace(['$', '%', '\\', '"'], "");
+        let text = FULL
+            .replace("\"2h\"", &format!("\"{}ms\"", millis + 60_000))
+            .replace("\"6s\"", &format!("\"{millis}ms\""))
+            .replace("\"5MiB\"", &format!("\"{bytes}B\""))
+            .replace("burst = 9, action = \"report\"", &format!("burst = {number}, action = \"{action}\""))
+            .replace("weight = 3", &format!("weight = {number}"))
+            .replace("back soon", &reason);
+        let settings = parse(&text);
+        prop_assert_eq!(parse(&written(&effective(&settings))), settings);
+    }
+}
+
+#[test]
+fn every_key_there_is_is_listed() {
+    let leaf = |key: &&String| {
+        let below = |other: &String| other.starts_with(&format!("{key}."));
+        let item = |other: &String| other.starts_with(&format!("{key}[]."));
+        !known_keys().iter().any(|other| below(other) || item(other))
+    };
+    let known: BTreeSet<String> = known_keys().iter().filter(leaf).cloned().collect();
+    for text in [EXAMPLE, FULL] {
+        let listed: BTreeSet<String> =
+            effective(&parse(text)).iter().map(|key| generic(&key.key)).collect();
+        assert_eq!(listed, known);
+    }
+}
+
+#[test]
+fn every_value_has_its_line_or_says_whose_it_is() {
+    let settings = parse(FULL);
+    let keys = effective(&settings);
+    let at = |key: &str| {
+        let found = keys.iter().find(|found| found.key == key).unwrap();
+        (found.value.as_str(), found.line, found.from.as_deref())
+    };
+    let line = |text: &str| {
+        let found = FULL.lines().position(|line| line == text);
+        Some(found.unwrap_or_else(|| panic!("{text}")) + 1)
+    };
+    assert_eq!(at("route[0].limits.lifetime"), ("\"26h\"", line("lifetime = \"26h\""), None));
+    assert_eq!(at("route[1].limits.idle"), ("\"2h\"", None, Some("limits.idle")));
+    assert_eq!(at("route[1].limits.lifetime"), ("\"off\"", None, Some("default")));
+    assert_eq!(at("limits.lifetime"), ("\"off\"", None, Some("default")));
+    assert_eq!(at("listener[1].name"), ("\"[::1]:8080\"", None, Some("listener[1].address")));
+    assert_eq!(at("listener[1].health_path"), ("\"off\"", None, Some("default")));
+    // A backend that is written short is its address.
+    let list = line("backends = [\"b:1\"]");
+    assert_eq!(at("route[1].backends[0].address"), ("\"b:1\"", list, None));
+    let from = Some("route[1].backends[0]");
+    assert_eq!(at("route[1].backends[0].id"), ("\"b:1\"", None, from));
+    assert_eq!(at("access.format"), ("\"text\"", line("format = \"text\""), None));
+    let short = effective(&parse(&format!("{PLAIN}[caps]\nconnections = 100\n")));
+    let client = short.iter().find(|key| key.key == "caps.connections_per_client").unwrap();
+    assert_eq!((client.value.as_str(), client.from.as_deref()), ("100", Some("caps.connections")));
+}
+
+#[test]
+fn what_is_off_keeps_what_was_written() {
+    let text = "[heartbeat]\ninterval = \"off\"\npatience = \"77s\"\n\
+                [admin]\nenabled = false\naddress = \"127.0.0.1:1\"\n";
+    let keys = effective(&parse(&format!("{PLAIN}{text}")));
+    let value = |key: &str| keys.iter().find(|found| found.key == key).unwrap().value.clone();
+    assert_eq!(value("heartbeat.patience"), "\"77s\"");
+    assert_eq!(value("route[0].heartbeat.patience"), "\"77s\"");
+    assert_eq!(
+        (value("admin.enabled").as_str(), value("admin.address").as_str()),
+        ("false", "\"127.0.0.1:1\"")
+    );
+}
+
+#[test]
+fn ad10_no_listing_and_no_difference_gives_a_credential_away() {
+    let with = |secret: &str| {
+        parse(&format!(
+            "# {secret} in a comment\n{PLAIN}[route.request_headers]\n\
+             set = [\"Authorization: Basic {secret}\", \"X-Api-Key: {secret}\", \"X-Env: prod\"]\n\
+             [route.response_headers]\nset = [\"Set-Cookie: {secret}\"]\n"
+        ))
+    };
+    let (one, other) = (with("hunter2"), with("hunter3"));
+    let shown = format!("{:?} {:?} {:?}", effective(&one), changes(&one, &other), one.written);
+    assert!(!shown.contains("hunter"), "{shown}");
+    assert!(shown.contains("authorization: (hidden)") && shown.contains("x-env: prod"));
+    let keys: Vec<String> = changes(&one, &other)
+        .into_iter()
+        .flat_map(|change| change.keys)
+        .map(|key| key.key)
+        .collect();
+    assert_eq!(keys, ["route[0].request_headers.set", "route[0].response_headers.set"]);
+}

@@ -1,0 +1,115 @@
+//! What is known of a file beside what it means: where its keys stand, what was written of values
+//! that are not in force, and which file it was. Settings that differ in nothing else are equal.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::SupportedCipherSuite;
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+
+use crate::ws::Terms;
+
+/// Beside the settings.
+#[derive(Clone, Default)]
+pub struct Written {
+    /// The line of each key that is in the file, from 1.
+    pub(super) lines: HashMap<Box<str>, usize>,
+    /// What routes are held to that say nothing of their own.
+    pub(super) common: Arc<Terms>,
+    /// How long pongs may take, where nobody is pinged as well: common, then of each route.
+    pub(super) patience: Vec<Patience>,
+    /// The number of threads is what tidegate chose.
+    pub(super) workers_auto: bool,
+    /// The admin listener, be there one or not.
+    pub(super) admin: Option<AdminWritten>,
+    /// The beginning of the SHA-256 of the file, in hexadecimal digits.
+    pub(super) fingerprint: Option<Arc<str>>,
+}
+
+/// How long a client's pong may take, and a backend's.
+pub(super) type Patience = [Duration; 2];
+
+/// `[admin]`
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AdminWritten {
+    pub(super) address: SocketAddr,
+    pub(super) public: bool,
+}
+
+impl Written {
+    /// The line a key stands in; `None`: it is not in the file.
+    pub fn line(&self, key: &str) -> Option<usize> {
+        self.lines.get(key).copied()
+    }
+
+    /// Which file it was: the first digits of what `sha256sum` says of it.
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
+    }
+
+    /// How long pongs may take: on a route, or (`None`) on those that say nothing.
+    pub(super) fn patience(&self, route: Option<usize>) -> Patience {
+        let usual = self.common.heartbeat_client.or(Terms::default().heartbeat_client);
+        let usual = usual.map_or(Duration::ZERO, |usual| usual.patience);
+        let place = route.map_or(0, |route| route + 1);
+        self.patience.get(place).copied().unwrap_or([usual; 2])
+    }
+}
+
+/// How it was written changes nothing of what it means.
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Written").field("keys", &self.lines.len()).finish_non_exhaustive()
+    }
+}
+
+/// The lines of places in a text, which come as `(key, first byte)`.
+pub(super) fn lines(text: &str, places: Vec<(String, usize)>) -> HashMap<Box<str>, usize> {
+    let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+    let line = |at: usize| ends.partition_point(|end| *end < at) + 1;
+    places.into_iter().map(|(key, at)| (key.into_boxed_str(), line(at))).collect()
+}
+
+/// The first digits of a file's SHA-256, as `sha256sum` shows them.
+pub(super) fn fingerprint(bytes: &[u8]) -> Option<Arc<str>> {
+    let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 else {
+        return None;
+    };
+    let hash = suite.common.hash_provider.hash(bytes);
+    let digits: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.get(..DIGITS).map(Arc::from)
+}
+
+/// Enough to tell files apart, few enough to compare by eye.
+const DIGITS: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cf19_a_fingerprint_is_what_sha256sum_begins_with() {
+        assert_eq!(fingerprint(b"").as_deref(), Some("e3b0c44298fc"));
+        assert_eq!(fingerprint(b"abc").as_deref(), Some("ba7816bf8f01"));
+    }
+
+    #[test]
+    fn lines_are_counted_from_one() {
+        let text = "a = 1\r\n\nb = 2\nc = 3";
+        let at = |what| text.find(what).unwrap();
+        let places = vec![("a".into(), at("1")), ("b".into(), at("2")), ("c".into(), at("3"))];
+        let lines = lines(text, places);
+        assert_eq!((lines["a"], lines["b"], lines["c"]), (1, 3, 4));
+    }
+}

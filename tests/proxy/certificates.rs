@@ -1,0 +1,446 @@
+//! Certificates over time: renewed in their files while tunnels are open, half renewed, at their
+//! end; and what is worth a word when they are loaded.
+
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustix::process::Signal;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::{
+    Door, Folder, Proxy, Record, TIDEGATE, farewell, get, lives, route, soon, upgrade, wire,
+    write_key,
+};
+
+const RENEWED: &str = "certificates renewed; open tunnels notice nothing";
+const REFUSED: &str = "changed certificates refused; those in force stay";
+/// Clients here answer no ping while they wait.
+const UNASKED: &str = "[heartbeat]\ninterval = \"off\"\n";
+/// Two looks at the files, and what else may come in between.
+const LOOKS: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A certificate for `localhost`, valid from so many days before now until so many after.
+fn made(from: i32, until: i32) -> (CertificateDer<'static>, String, String) {
+    #[expect(clippy::disallowed_methods, reason = "a certificate says from when until when")]
+    let now = SystemTime::now();
+    let at = |days: i32| match u32::try_from(days) {
+        Ok(days) => now + days * DAY + Duration::from_secs(60 * 60),
+        Err(_) => now - days.unsigned_abs() * DAY,
+    };
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    (params.not_before, params.not_after) = (at(from).into(), at(until).into());
+    let key = KeyPair::generate().unwrap();
+    let made = params.self_signed(&key).unwrap();
+    (made.der().clone(), made.pem(), key.serialize_pem())
+}
+
+/// Files as certbot has them: each version in an archive, and links to the one that is live.
+struct Certbot(Folder);
+
+impl Certbot {
+    fn new() -> Self {
+        let folder = Folder::new();
+        fs::create_dir_all(folder.path().join("live/localhost")).unwrap();
+        fs::create_dir_all(folder.path().join("archive/localhost")).unwrap();
+        Self(folder)
+    }
+
+    /// Puts a version into the archive; its certificate.
+    fn archive(&self, version: u32) -> CertificateDer<'static> {
+        let (certificate, chain, key) = made(-1, 89);
+        let archive = self.0.path().join("archive/localhost");
+        fs::write(archive.join(format!("fullchain{version}.pem")), chain).unwrap();
+        write_key(&archive.join(format!("privkey{version}.pem")), &key);
+        certificate
+    }
+
+    /// Has a live name mean this version, at once.
+    fn link(&self, name: &str, version: u32) {
+        let live = self.0.path().join("live/localhost");
+        symlink(format!("../../archive/localhost/{name}{version}.pem"), live.join("new")).unwrap();
+        fs::rename(live.join("new"), live.join(format!("{name}.pem"))).unwrap();
+    }
+
+    fn config(&self, door: &Door, more: &str) -> String {
+        let live = self.0.path().join("live/localhost").display().to_string();
+        config(&format!("{live}/fullchain.pem"), &format!("{live}/privkey.pem"), door, more)
+    }
+}
+
+/// A TLS listener, a route for `localhost` to a door, and this certificate.
+fn config(chain: &str, key: &str, door: &Door, more: &str) -> String {
+    let route = route(&[door.address()], "").replace("\"*\"\norigins", "\"localhost\"\norigins");
+    format!(
+        "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\n\
+         [[certificate]]\nchain = \"{chain}\"\nkey = \"{key}\"\n{route}{more}"
+    )
+}
+
+/// A client that takes any certificate.
+#[derive(Debug)]
+struct Anything;
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+/// One that comes back with the ticket it was given.
+fn client() -> TlsConnector {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anything))
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn connect(client: &TlsConnector, address: SocketAddr, name: &str) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    soon("TLS", client.connect(name, stream)).await.unwrap()
+}
+
+fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+async fn shown_now(proxy: &Proxy) -> CertificateDer<'static> {
+    shown(&connect(&client(), proxy.address("tls").await, "localhost").await)
+}
+
+fn says<'a>(message: &'a str) -> impl Fn(&Record) -> bool + 'a {
+    move |record| record["message"] == message
+}
+
+/// What it found worth a look, so far.
+fn warnings(proxy: &Proxy) -> Vec<String> {
+    let records = proxy.records();
+    let found = records.iter().filter(|record| record["message"] == "worth a look");
+    found.map(|record| record["warning"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn ck06_a_renewal_behind_links_is_taken_without_a_reload() {
+    let (certbot, door) = (Certbot::new(), Door::new().await);
+    let old = certbot.archive(1);
+    certbot.link("fullchain", 1);
+    certbot.link("privkey", 1);
+    let proxy = Proxy::start_bare(&certbot.config(&door, UNASKED)).await;
+    let (address, visitor) = (proxy.address("tls").await, client());
+    let stream = connect(&visitor, address, "localhost").await;
+    assert_eq!(shown(&stream), old);
+    let mut tunnel = upgrade(stream).await;
+    let mut backend = door.next().await;
+    lives(&mut tunnel, &mut backend).await;
+
+    let new = certbot.archive(2);
+    certbot.link("fullchain", 2);
+    certbot.link("privkey", 2);
+    let record = proxy.late_record(LOOKS, says(RENEWED)).await;
+    assert_eq!((&record["generation"], &record["names"]), (&2.into(), &"localhost".into()));
+    let until = record["not_after"].as_str().unwrap();
+    assert!(until.starts_with("20") && until.ends_with('Z'), "{record}");
+    assert_eq!(shown_now(&proxy).await, new);
+    lives(&mut tunnel, &mut backend).await;
+    farewell(tunnel, backend).await;
+    // A ticket from before is as good as it was.
+    let stream = connect(&visitor, address, "localhost").await;
+    assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    let mut tunnel = upgrade(stream).await;
+    lives(&mut tunnel, &mut door.next().await).await;
+
+    let scrape = proxy.scrape().await;
+    let count = |of| scrape.value("tidegate_certificate_renewals_total", &[("outcome", of)]);
+    assert_eq!((count("applied"), count("refused")), (1.0, 0.0));
+    assert_eq!(scrape.value("tidegate_config_generation", &[]), 2.0);
+    assert_eq!(warnings(&proxy), [""; 0]);
+}
+
+#[tokio::test]
+async fn ck06_half_a_pair_keeps_the_old_until_it_is_whole() {
+    let (certbot, door) = (Certbot::new(), Door::new().await);
+    let old = certbot.archive(1);
+    certbot.link("fullchain", 1);
+    certbot.link("privkey", 1);
+    let proxy = Proxy::start_bare(&certbot.config(&door, UNASKED)).await;
+    let stream = connect(&client(), proxy.address("tls").await, "localhost").await;
+    let (mut tunnel, mut backend) = (upgrade(stream).await, door.next().await);
+
+    let new = certbot.archive(2);
+    certbot.link("fullchain", 2);
+    let record = proxy.late_record(LOOKS, says(REFUSED)).await;
+    let fault = record["fault"].as_str().unwrap();
+    for part in
+        ["proxy.toml:10:7: ", "certificate[0].key", "live/localhost/privkey.pem", "not the key"]
+    {
+        assert!(fault.contains(part), "{part} is not in {fault}");
+    }
+    assert_eq!(shown_now(&proxy).await, old);
+    lives(&mut tunnel, &mut backend).await;
+    assert_eq!(proxy.health().await["generation"], 1);
+
+    certbot.link("privkey", 2);
+    proxy.late_record(LOOKS, says(RENEWED)).await;
+    assert_eq!(shown_now(&proxy).await, new);
+    lives(&mut tunnel, &mut backend).await;
+    let scrape = proxy.scrape().await;
+    let count = |of| scrape.value("tidegate_certificate_renewals_total", &[("outcome", of)]);
+    assert_eq!((count("applied"), count("refused")), (1.0, 1.0));
+    assert_eq!(proxy.records().iter().filter(|record| says(REFUSED)(record)).count(), 1);
+}
+
+#[tokio::test]
+async fn ck12_a_renewal_while_leaving_has_no_effect() {
+    let (certbot, door) = (Certbot::new(), Door::new().await);
+    certbot.archive(1);
+    certbot.link("fullchain", 1);
+    certbot.link("privkey", 1);
+    let drain =
+        "[limits]\nclose_grace = \"12s\"\n[drain]\nwindow = \"100ms\"\ndeadline = \"14s\"\n";
+    let mut proxy = Proxy::start_bare(&certbot.config(&door, drain)).await;
+    let stream = connect(&client(), proxy.address("tls").await, "localhost").await;
+    let (mut tunnel, _backend) = (upgrade(stream).await, door.next().await);
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    // It is told, and does not answer.
+    assert_eq!(wire::read_past_pings(&mut tunnel).await.unwrap().code(), 1012);
+    certbot.archive(2);
+    certbot.link("fullchain", 2);
+    certbot.link("privkey", 2);
+    assert_eq!(proxy.exit().await, Some(0));
+    assert!(began.elapsed() > Duration::from_secs(11), "nobody looked at the files meanwhile");
+    let told = |record: &&Record| says(RENEWED)(record) || says(REFUSED)(record);
+    assert_eq!(proxy.records().iter().find(told), None);
+}
+
+/// A folder with a certificate that is valid for so many days around now, and the configuration.
+async fn house(door: &Door, from: i32, until: i32) -> (Folder, String) {
+    let folder = Folder::new();
+    let (_, chain, key) = made(from, until);
+    folder.write("own.pem", chain);
+    write_key(&folder.path().join("own-key.pem"), &key);
+    let at = folder.path().display();
+    let config = config(&format!("{at}/own.pem"), &format!("{at}/own-key.pem"), door, "");
+    (folder, config)
+}
+
+/// What `check` says on stderr of a good file.
+fn checked(folder: &Path) -> String {
+    let output = Command::new("timeout")
+        .args(["20", TIDEGATE, "check", "--config", "proxy.toml"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains(": good: "));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn ck02_an_expired_certificate_is_served_with_a_warning() {
+    let door = Door::new().await;
+    for (from, until, words, ready) in [
+        (-90, -2, "the certificate for localhost expired at 20", 503),
+        (2, 90, "the certificate for localhost is not valid before 20", 200),
+        (-90, 6, "the certificate for localhost ends in 6 days, at 20", 200),
+        (-90, 29, "the certificate for localhost ends in 29 days, at 20", 200),
+        (-1, 6, "", 200),
+        (-50, 40, "", 200),
+    ] {
+        let (_folder, config) = house(&door, from, until).await;
+        let proxy = Proxy::start_bare(&config).await;
+        let stream = connect(&client(), proxy.address("tls").await, "localhost").await;
+        lives(&mut upgrade(stream).await, &mut door.next().await).await;
+        let admin = proxy.admin().await;
+        assert_eq!(get(admin, "/readyz").await.0.status, ready, "{words}");
+        assert_eq!(get(admin, "/healthz").await.0.status, 200);
+        let expected = [words].iter().filter(|words| !words.is_empty()).count();
+        let heading = "proxy.toml:9:9: certificate[0].chain: ";
+        let told = warnings(&proxy);
+        assert_eq!(told.len(), expected, "{told:?}");
+        assert!(told.iter().all(|told| told.starts_with(&format!("{heading}{words}"))), "{told:?}");
+        let said = checked(proxy.folder());
+        assert_eq!(said.lines().count(), expected, "{said}");
+        assert!(said.is_empty() || said.starts_with(&format!("warning: {heading}{words}")));
+    }
+}
+
+#[tokio::test]
+async fn ad07_the_process_is_ready_again_with_a_certificate_that_lasts() {
+    let door = Door::new().await;
+    let (folder, config) = house(&door, -90, -2).await;
+    let proxy = Proxy::start_bare(&config).await;
+    let admin = proxy.admin().await;
+    let state = async || (get(admin, "/readyz").await.0.status, get(admin, "/healthz").await.0);
+    let (ready, health) = state().await;
+    assert_eq!((ready, health.status), (503, 200));
+    let (_, chain, key) = made(-1, 80);
+    folder.write("own.pem", chain);
+    folder.write("own-key.pem", key);
+    assert_eq!(proxy.reload().await["generation"], 2);
+    assert_eq!(state().await.0, 200);
+    // One that lasts is enough.
+    let (_, chain, key) = made(-90, -1);
+    folder.write("old.pem", chain);
+    write_key(&folder.path().join("old-key.pem"), &key);
+    let at = folder.path().display();
+    let more = format!("[[certificate]]\nchain = \"{at}/old.pem\"\nkey = \"{at}/old-key.pem\"\n");
+    let record = proxy.reload_with("[[route]]", &format!("{more}[[route]]")).await;
+    assert_eq!(record["generation"], 3);
+    assert_eq!(state().await.0, 200);
+}
+
+#[tokio::test]
+async fn ck03_ck07_ck08_what_is_worth_a_look_is_told_alike_everywhere() {
+    let door = Door::new().await;
+    let (folder, config) = house(&door, -1, 80).await;
+    let (_, other, _) = made(-1, 80);
+    let own = fs::read_to_string(folder.path().join("own.pem")).unwrap();
+    folder.write("own.pem", format!("{own}{other}"));
+    let mode = Permissions::from_mode(0o644);
+    fs::set_permissions(folder.path().join("own-key.pem"), mode).unwrap();
+    let more = route(&[door.address()], "path = \"/more\"\n").replace("\"*\"\n", "\"b.example\"\n");
+    let config = format!("{config}{}", more.replace("\"all\"", "\"more\""));
+    let proxy = Proxy::start_bare(&config).await;
+    let expected = [
+        ("proxy.toml:9:9: certificate[0].chain: ", "own.pem: the root is included"),
+        ("proxy.toml:10:7: certificate[0].key: ", "may read this key (mode 0644)"),
+        ("proxy.toml:19:8: route[1].host: ", "no certificate covers b.example: "),
+    ];
+    let as_expected = |told: &[String]| {
+        assert_eq!(told.len(), expected.len(), "{told:#?}");
+        for (told, (place, words)) in told.iter().zip(expected) {
+            assert!(told.contains(place) && told.contains(words), "{told} is not {place}{words}");
+        }
+    };
+    as_expected(&warnings(&proxy));
+    let said = checked(proxy.folder());
+    as_expected(&said.lines().map(str::to_owned).collect::<Vec<_>>());
+    assert!(said.lines().all(|line| line.starts_with("warning: proxy.toml:")), "{said}");
+    assert_eq!(proxy.reload().await["generation"], 2);
+    proxy.nth_record("warnings", 2 * expected.len(), says("worth a look")).await;
+    as_expected(&warnings(&proxy)[expected.len()..]);
+    // As it is: leaf first, and what follows it.
+    let stream = connect(&client(), proxy.address("tls").await, "localhost").await;
+    assert_eq!(stream.get_ref().1.peer_certificates().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn ck04_no_byte_of_a_key_is_told_whatever_it_looks_like() {
+    let door = Door::new().await;
+    let (folder, config) = house(&door, -1, 80).await;
+    let proxy = Proxy::start_bare(&config).await;
+    let path = folder.path().join("own-key.pem");
+    let key = fs::read_to_string(&path).unwrap();
+    let secret = key.lines().nth(1).unwrap();
+    let (cut, joined) = (&key[..key.len() / 2], key.replace('\n', ""));
+    for text in [cut, &joined, &key.replacen("KEY-----\n", "KEY-----", 1), &key.repeat(2)] {
+        fs::write(&path, text).unwrap();
+        let record = proxy.reload().await;
+        assert_eq!(record["message"], "the configuration in force stays as it was");
+    }
+    let told = proxy.records().iter().map(Record::to_string).collect::<String>();
+    assert_eq!(told.matches("own-key.pem: ").count(), 4, "{told}");
+    assert!(!told.contains(&secret[..16]), "key material in {told}");
+}
+
+/// Not a test of time, which hangs on the machine:
+/// `cargo test --release --test proxy ck13 -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn ck13_ten_thousand_certificates() {
+    let door = Door::new().await;
+    let folder = Folder::new();
+    let at = folder.path().display();
+    let mut config = config("chain.pem", "key.pem", &door, "");
+    for n in 0..10_000 {
+        let made = rcgen::generate_simple_self_signed([format!("n{n}.example")]).unwrap();
+        folder.write(&format!("{n}.pem"), made.cert.pem());
+        write_key(&folder.path().join(format!("{n}.key")), &made.signing_key.serialize_pem());
+        config += &format!("[[certificate]]\nchain = \"{at}/{n}.pem\"\nkey = \"{at}/{n}.key\"\n");
+    }
+    let began = Instant::now();
+    let proxy = Proxy::start_bare(&config).await;
+    println!("start: {:?}, {} KiB", began.elapsed(), proxy.weight().0);
+    let address = proxy.address("tls").await;
+    for name in ["localhost", "n0.example", "n9999.example"] {
+        let began = Instant::now();
+        for _ in 0..100 {
+            drop(connect(&client(), address, name).await);
+        }
+        println!("a handshake for {name}: {:?}", began.elapsed() / 100);
+    }
+    let stream = connect(&client(), address, "localhost").await;
+    let (mut tunnel, mut backend) = (upgrade(stream).await, door.next().await);
+    let mut trips = async |what: &str, until: &mut (dyn FnMut() -> bool + Send)| {
+        let (mut worst, mut count) = (Duration::ZERO, 0);
+        while !until() {
+            let began = Instant::now();
+            lives(&mut tunnel, &mut backend).await;
+            worst = worst.max(began.elapsed());
+            count += 1;
+        }
+        println!("{what}: {count} round trips of a tunnel, the longest {worst:?}");
+    };
+    let mut left = 2000;
+    trips("at rest", &mut || {
+        left -= 1;
+        left == 0
+    })
+    .await;
+    let began = Instant::now();
+    proxy.signal(Signal::HUP);
+    let done = |record: &Record| record["generation"] == 2;
+    trips("during a reload", &mut || proxy.records().iter().any(done)).await;
+    println!("the reload: {:?}", began.elapsed());
+    folder.write("0.pem", fs::read_to_string(folder.path().join("0.pem")).unwrap() + "\n");
+    trips("around a renewal", &mut || proxy.records().iter().any(|r| says(RENEWED)(r))).await;
+    println!("cpu: {} ticks, {} KiB", proxy.cpu_ticks(), proxy.weight().0);
+}

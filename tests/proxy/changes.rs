@@ -1,0 +1,155 @@
+//! What a reload says of what it changed: which keys, how many tunnels, and what becomes of them.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::support::{Client, Door, Proxy, Record, Stage, farewell, lives};
+
+/// Two routes, `chat` with two backends, and `rest`, which nobody uses.
+fn two_routes(chat: &Door, rest: &Door) -> String {
+    let (chat, rest) = (chat.address(), rest.address());
+    format!(
+        "[[route]]\nname = \"chat\"\nhost = \"*\"\npath = \"/ws\"\norigins = [\"*\"]\n\
+         backends = [{{ address = \"{chat}\", id = \"one\" }}]\n\
+         [[route]]\nname = \"rest\"\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"{rest}\"]\n\
+         [limits]\nidle = \"1h\"\n#more\n"
+    )
+}
+
+#[tokio::test]
+async fn a_reload_tells_what_changed_and_how_many_tunnels_each_change_is_about() {
+    let (chat, rest) = (Door::new().await, Door::new().await);
+    let proxy = Proxy::start(&two_routes(&chat, &rest)).await;
+    let client = Client::of(&proxy).await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push((client.raw_tunnel().await, chat.next().await));
+    }
+    let address = rest.address();
+    let config = proxy
+        .config()
+        .replace("id = \"one\" }", &format!("id = \"one\" }}, \"{address}\""))
+        .replace("path = \"/ws\"\n", "path = \"/ws\"\nhttp = false\n")
+        .replace("\"1h\"", "\"2h\"")
+        .replace("name = \"plain\"", "name = \"open\"")
+        .replace("#more", "[server]\nworkers = 2\n[caps]\ntunnels_per_client = 9");
+    proxy.rewrite(&config);
+    let record = proxy.reload().await;
+    assert_eq!(
+        record["changed"],
+        format!(
+            "listeners: open changed (name); routes: chat changed (http); \
+             backends: {address} of chat added; server: workers; limits: idle; \
+             caps: tunnels_per_client"
+        )
+    );
+    let restart = |r: &Record| r["key"] == "server.workers";
+    assert_eq!(proxy.record("a restart", restart).await["level"], "WARN");
+
+    let told = |status: &Value| !status["reload"].is_null();
+    let status = proxy.status("the reload", told).await;
+    let changes = status["reload"]["changes"].as_array().unwrap();
+    assert_eq!(status["reload"]["changed"], record["changed"]);
+    assert_eq!(status["reload"]["changes_in_all"], changes.len());
+    let tunnels: Vec<(&str, u64)> = changes
+        .iter()
+        .map(|change| (change["part"].as_str().unwrap(), change["tunnels"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(
+        tunnels,
+        [("listener", 3), ("route", 3), ("backend", 0), ("server", 0), ("limits", 3), ("caps", 0)]
+    );
+    let idle = json!({ "key": "limits.idle", "before": "\"1h\"", "after": "\"2h\"" });
+    assert_eq!(changes[4]["keys"], json!([idle]));
+    assert!(changes[4]["effect"].as_str().unwrap().contains("keep what they began with"));
+    for (client, backend) in &mut open {
+        lives(client, backend).await;
+    }
+
+    // Back again: the backend that goes has no tunnel.
+    let back = two_routes(&chat, &rest);
+    proxy.rewrite(&format!("{}{back}", crate::support::BASE));
+    let record = proxy.reload().await;
+    assert!(record["changed"].as_str().unwrap().contains("of chat removed"), "{record}");
+    let gone = |status: &Value| status["generation"] == 3;
+    let status = proxy.status("the next", gone).await;
+    let removed = &status["reload"]["changes"][2];
+    assert_eq!((&removed["what"], &removed["tunnels"]), (&"removed".into(), &0.into()));
+    assert!(removed["effect"].as_str().unwrap().contains("as long as they can"), "{removed}");
+}
+
+#[tokio::test]
+async fn cf19_the_file_that_is_in_force_is_named_by_its_hash() {
+    let stage = Stage::with("").await;
+    let hash = || {
+        let file = stage.proxy.folder().join("proxy.toml");
+        let output = Command::new("sha256sum").arg(file).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()[..12].to_owned()
+    };
+    let first = hash();
+    let serving = |r: &Record| r["message"] == "serving";
+    assert_eq!(stage.proxy.record("serving", serving).await["config_sha256"], first);
+    stage.proxy.rewrite(&format!("{}# another\n", stage.proxy.config()));
+    let record = stage.proxy.reload().await;
+    assert_ne!(hash(), first);
+    assert_eq!(record["config_sha256"], hash());
+    assert!(record["changed"].as_str().unwrap().starts_with("nothing in the file"), "{record}");
+}
+
+#[tokio::test]
+async fn the_log_level_is_that_of_the_last_file() {
+    let stage = Stage::with("").await;
+    // Who goes without a word is told of at level debug.
+    let leave = async |times: u64| {
+        drop(TcpStream::connect(stage.proxy.address("plain").await).await.unwrap());
+        stage.proxy.status("a drop", |status| status["connections_dropped"] == times).await;
+    };
+    let gone = |r: &Record| r["event"] == "dropped" || r["end"] == "client_gone";
+    let count = || stage.proxy.records().iter().filter(|r| gone(r)).count();
+    // A reload is told of before it makes all quiet.
+    let is_now = async |level: &str| {
+        let told = |status: &Value| {
+            status["reload"]["changes"][0]["keys"][0]["after"] == format!("\"{level}\"")
+        };
+        stage.proxy.status(level, told).await;
+    };
+    leave(1).await;
+    stage.proxy.nth_record("gone", 1, gone).await;
+    assert_eq!(count(), 1);
+
+    stage.proxy.reload_with("level = \"debug\"", "level = \"error\"").await;
+    is_now("error").await;
+    leave(2).await;
+    // Nor is a reload told of now; this one lets all be heard again.
+    let config = stage.proxy.config();
+    stage.proxy.rewrite(&config.replace("level = \"error\"", "level = \"debug\""));
+    stage.proxy.signal(rustix::process::Signal::HUP);
+    is_now("debug").await;
+    let reloads = stage.proxy.records();
+    let told = |r: &&Record| r["message"].as_str().is_some_and(|text| text.starts_with("reloaded"));
+    assert_eq!(reloads.iter().filter(told).count(), 1);
+    leave(3).await;
+    stage.proxy.nth_record("gone again", 2, gone).await;
+    assert_eq!(count(), 2);
+    let (client, backend) = stage.open().await;
+    farewell(client, backend).await;
+}
+
+#[tokio::test]
+async fn ad10_a_credential_in_the_file_is_told_nowhere() {
+    let stage =
+        Stage::with("[route.request_headers]\nset = [\"Authorization: Basic aHVudGVyMg\"]\n").await;
+    let (client, backend) = stage.open().await;
+    let record = stage.proxy.reload_with("aHVudGVyMg", "aHVudGVyMw").await;
+    assert_eq!(record["changed"], "routes: all changed (request_headers.set)");
+    let told = |status: &Value| !status["reload"].is_null();
+    let status = stage.proxy.status("the reload", told).await;
+    let keys = &status["reload"]["changes"][0]["keys"][0];
+    assert_eq!(keys["after"], "[\"authorization: (hidden)\"]");
+    farewell(client, backend).await;
+    stage.end_of(1).await;
+    let all = format!("{:?}{status}", stage.proxy.records());
+    assert!(!all.contains("aHVudGVy"), "{all}");
+}

@@ -1,0 +1,65 @@
+//! The configuration in force, what another one would change, and how much is logged.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::Stage;
+use crate::support::control::CONTROL;
+
+#[tokio::test]
+async fn the_configuration_in_force_says_where_each_value_is_from() {
+    let stage = Stage::with(&format!("{CONTROL}[limits]\nidle = \"7m\"\n")).await;
+    let told = stage.proxy.order(json!({"ask": "config"})).await;
+    assert!(told["file"].as_str().unwrap().ends_with("proxy.toml"), "{told:#}");
+    let keys = told["keys"].as_array().unwrap();
+    let key = |name: &str| keys.iter().find(|key| key["key"] == name).unwrap_or(&Value::Null);
+    let line = stage.proxy.config().lines().position(|line| line.starts_with("idle")).unwrap();
+    assert_eq!(key("limits.idle")["value"], "\"7m\"");
+    assert_eq!(key("limits.idle")["line"], line + 1);
+    assert_eq!(key("route[0].limits.idle")["from"], "limits.idle");
+    assert_eq!(key("drain.window")["from"], "default");
+}
+
+#[tokio::test]
+async fn a_diff_names_what_would_change_and_for_how_many_and_changes_nothing() {
+    let stage = Stage::with(CONTROL).await;
+    let (mut client, mut backend) = stage.open().await;
+    let text = stage.proxy.config();
+    let diff = |text: &str| {
+        let path = stage.proxy.folder().join("proxy.toml").display().to_string();
+        json!({"ask": "diff", "path": path, "text": text})
+    };
+    let same = stage.proxy.order(diff(&text)).await;
+    assert_eq!((&same["changes"], &same["generation"]), (&json!([]), &1.into()));
+    let other = text.replace("name = \"all\"", "name = \"all\"\ntunnels = 5");
+    let told = stage.proxy.order(diff(&other)).await;
+    let change = &told["changes"][0];
+    assert_eq!((&change["part"], &change["name"]), (&"route".into(), &"all".into()), "{told:#}");
+    assert_eq!((&change["tunnels"], &change["what"]), (&1.into(), &"changed".into()));
+    assert_eq!(
+        change["keys"][0],
+        json!({"key": "route[0].tunnels", "before": "\"off\"", "after": "5"})
+    );
+    let (kind, _) = stage.proxy.no_order(diff(&text.replace("[\"*\"]", "[]"))).await;
+    assert_eq!(kind, "refused");
+    let lost = text.replace("chain.pem", "nowhere.pem");
+    assert_eq!(stage.proxy.no_order(diff(&lost)).await.0, "refused");
+    assert_eq!(fs::read_to_string(stage.proxy.folder().join("proxy.toml")).unwrap(), text);
+    assert_eq!(stage.proxy.order(json!({"ask": "status"})).await["generation"], 1);
+    crate::support::lives(&mut client, &mut backend).await;
+}
+
+#[tokio::test]
+async fn the_log_level_is_set_while_it_runs() {
+    let stage = Stage::with(CONTROL).await;
+    let level = |level: Option<&str>| json!({"ask": "log_level", "level": level});
+    assert_eq!(stage.proxy.order(level(None)).await["level"], "debug");
+    assert_eq!(stage.proxy.order(level(Some("warn"))).await["level"], "warn");
+    let before = stage.proxy.records().len();
+    // It would be told of at info.
+    stage.proxy.order(json!({"ask": "reload"})).await;
+    let since = stage.proxy.records().split_off(before);
+    assert!(since.iter().all(|record| record["level"] != "INFO"), "{since:#?}");
+    assert_eq!(stage.proxy.no_order(level(Some("loud"))).await.0, "bad_request");
+}
