@@ -793,6 +793,12 @@ async fn a_real_process_does_what_it_is_told() {
     assert!(rest.lines().any(|line| line.contains("close") && line.ends_with("1012")), "{rest}");
     let undrain = well(proxy, &["undrain", "--backend", &id]).await;
     assert_eq!(undrain, format!("new tunnels are let in again at backend {id}\n"));
+    assert_eq!(well(proxy, &["log-level"]).await, "debug\n");
+    assert_eq!(well(proxy, &["log-level", "info"]).await, "info\n");
+    let set = well(proxy, &["config", "--changed"]).await;
+    let socket = set.lines().find(|line| line.starts_with("control.socket ")).unwrap();
+    assert!(socket.ends_with("\"control.sock\"") && socket.contains(" line "), "{socket}");
+    assert!(!set.contains(" default "), "{set}");
     let reload = well(proxy, &["reload", "--wait"]).await;
     assert_eq!(reload, "configuration 2 is in force: nothing changed\n");
     proxy.rewrite(&format!("{}\n[limits]\nidle = 30\n", proxy.config()));
