@@ -26,7 +26,6 @@ fn shown(frame: &Frame) -> String {
         0 => String::new(),
         missed => format!("... {} not shown\n", count(missed, "frame")),
     };
-    let by = if frame.own { "tidegate, as " } else { "" };
     let mut marks = String::new();
     if !frame.fin {
         marks.push_str("  more follows");
@@ -37,9 +36,11 @@ fn shown(frame: &Frame) -> String {
     if let Some(code) = frame.code {
         marks.push_str(&format!("  {code}"));
     }
-    let from = format!("{by}{}", harmless(&frame.from));
+    let to = if frame.from == "client" { "backend" } else { "client" };
+    let from = if frame.own { "tidegate" } else { frame.from.as_str() };
+    let way = format!("{} -> {to}", harmless(from));
     let (time, opcode) = (time_of_day(frame.at), harmless(&frame.opcode));
-    format!("{missed}{time}  {from:<20}  {opcode:<12}  {:>7}{marks}\n", bytes(frame.length))
+    format!("{missed}{time}  {way:<19}  {opcode:<12}  {:>7}{marks}\n", bytes(frame.length))
 }
 
 #[cfg(test)]
@@ -56,10 +57,10 @@ mod tests {
             length: 2048,
             ..Default::default()
         };
-        let line = "12:34:56.500  client                text           2.0KiB\n";
+        let line = "12:34:56.500  client -> backend    text           2.0KiB\n";
         assert_eq!(shown(&frame), line);
         let close = Frame { own: true, opcode: "close".into(), code: Some(1012), ..frame.clone() };
-        assert!(shown(&close).ends_with("tidegate, as client   close          2.0KiB  1012\n"));
+        assert!(shown(&close).ends_with("tidegate -> backend  close          2.0KiB  1012\n"));
         let part = Frame { missed: 3, fin: false, compressed: true, ..frame };
         let told = shown(&part);
         assert!(told.starts_with("... 3 frames not shown\n"), "{told}");

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -99,7 +100,7 @@ fn which(given: Value) -> Value {
 }
 
 #[test]
-fn every_command_asks_what_it_says() {
+fn every_command_that_looks_or_closes_asks_what_it_says() {
     let nothing = json!({"code": null, "reason": null});
     let slow = json!({"window_ms": null, "per_second": null, "deadline_ms": null});
     for (words, expected) in [
@@ -156,7 +157,15 @@ fn every_command_asks_what_it_says() {
                 "words": {"code": 1001, "reason": "bye"}, "wait": true,
             }),
         ),
-        (&["undrain", "--all"], json!({"ask": "undrain", "place": "all"})),
+    ] {
+        asks(words, &expected);
+    }
+}
+
+#[test]
+fn every_command_that_steers_asks_what_it_says() {
+    for (words, expected) in [
+        (&["undrain", "--all"][..], json!({"ask": "undrain", "place": "all"})),
         (&["undrain", "--route", "r"], json!({"ask": "undrain", "place": {"route": "r"}})),
         (&["undrain", "--backend", "b"], json!({"ask": "undrain", "place": {"backend": "b"}})),
         (
@@ -185,9 +194,13 @@ fn every_command_asks_what_it_says() {
         (&["log-level"], json!({"ask": "log_level", "level": null})),
         (&["log-level", "debug"], json!({"ask": "log_level", "level": "debug"})),
     ] {
-        let words: Vec<&str> = [&["ctl"][..], words].concat();
-        assert_eq!(asked(&words), expected, "{words:?}");
+        asks(words, &expected);
     }
+}
+
+fn asks(words: &[&str], expected: &Value) {
+    let words: Vec<&str> = [&["ctl"][..], words].concat();
+    assert_eq!(asked(&words), *expected, "{words:?}");
 }
 
 fn row(session: u64, up_bytes: u64) -> Value {
@@ -300,8 +313,16 @@ fn what_was_done_is_a_sentence() {
                  route[0].limits.idle: \"1h\" -> \"2h\"\n    \
                  route[0].subprotocols: (nothing) -> []\n",
         ),
+    ] {
+        tells(words, &answer, expected);
+    }
+}
+
+#[test]
+fn steps_and_keys_are_lists() {
+    for (words, answer, expected) in [
         (
-            &["explain", "wss://h/"],
+            &["explain", "wss://h/"][..],
             json!({"admitted": false, "status": 403, "reason": "origin_not_allowed", "steps": [
                 {"question": "route", "answer": "chat", "key": null, "passes": true},
                 {
@@ -328,10 +349,14 @@ fn what_was_done_is_a_sentence() {
              backend.weight  ctl      3\n",
         ),
     ] {
-        let words: Vec<&str> = [&["ctl"][..], words].concat();
-        let said = told(&words, json!({"ok": answer}));
-        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), expected, ""));
+        tells(words, &answer, expected);
     }
+}
+
+fn tells(words: &[&str], answer: &Value, expected: &str) {
+    let words: Vec<&str> = [&["ctl"][..], words].concat();
+    let said = told(&words, json!({ "ok": answer }));
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), expected, ""));
 }
 
 #[test]
@@ -344,7 +369,7 @@ fn frames_are_told_as_they_come_until_the_tunnel_ends() {
     };
     let lines = format!("{}\n{}\n", frame(0, Value::Null), frame(5, 1000.into()));
     let said = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7"]);
-    let line = "23:59:59.250  backend               close              2B";
+    let line = "23:59:59.250  backend -> client    close              2B";
     assert_eq!(said.out, format!("{line}\n... 5 frames not shown\n{line}  1000\n"));
     let said = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7", "--json"]);
     assert_eq!((said.code, said.out), (Some(0), lines));
@@ -730,24 +755,50 @@ async fn a_real_process_does_what_it_is_told() {
     drop((second, second_backend));
     stage.end_of(2).await;
     lives(&mut client, &mut backend).await;
-    // It ends with its tunnel.
-    let tail = really(proxy, &["tail", "1"]);
-    let order = async {
-        proxy.record("a tail", |_| true).await;
-        let drain = ["drain", "--backend", &id, "--window", "1ms", "--deadline", "10s", "--wait"];
-        let said = really(proxy, &drain);
-        let leave = async {
-            let close = wire::read_past_pings(&mut client).await.unwrap();
-            drop((client, backend));
-            close.code()
-        };
-        tokio::join!(said, leave)
+    let mut tail = command(&["ctl", "tail", "1", "--socket"])
+        .arg(proxy.control())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut frames = BufReader::new(tail.stdout.take().unwrap());
+    let mut first = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        frames.read_line(&mut line).unwrap();
+        (line, frames)
+    });
+    // Whether it follows already is seen by what it says.
+    let (line, mut frames) = loop {
+        nudge(&mut client, &mut backend).await;
+        if let Ok(first) = tokio::time::timeout(Duration::from_millis(20), &mut first).await {
+            break first.unwrap();
+        }
     };
-    let (tail, (said, code)) = tokio::join!(tail, order);
-    assert_eq!((said.out.as_str(), code), ("1 tunnel drained, 0 of them cut\n", 1012));
-    assert_eq!(tail.code, Some(0), "{}", tail.err);
+    assert!(line.contains("  backend -> client "), "{line}");
+    let drain = ["drain", "--backend", &id, "--window", "1ms", "--deadline", "10s", "--wait"];
+    let leave = async {
+        let close = wire::read_past_pings(&mut client).await.unwrap();
+        drop((client, backend));
+        close.code()
+    };
+    let (said, code) = tokio::join!(well(proxy, &drain), leave);
+    assert_eq!((said.as_str(), code), ("1 tunnel drained, 0 of them cut\n", 1012));
+    // A tail ends with its tunnel; the last it shows is who closed that.
+    let rest = tokio::task::spawn_blocking(move || {
+        let mut rest = String::new();
+        frames.read_to_string(&mut rest).unwrap();
+        (rest, tail.wait().unwrap().code())
+    });
+    let (rest, code) = soon("the end of the tail", rest).await.unwrap();
+    assert_eq!(code, Some(0));
+    assert!(rest.lines().any(|line| line.contains("close") && line.ends_with("1012")), "{rest}");
     let undrain = well(proxy, &["undrain", "--backend", &id]).await;
     assert_eq!(undrain, format!("new tunnels are let in again at backend {id}\n"));
+    assert_eq!(well(proxy, &["log-level"]).await, "debug\n");
+    assert_eq!(well(proxy, &["log-level", "info"]).await, "info\n");
+    let set = well(proxy, &["config", "--changed"]).await;
+    let socket = set.lines().find(|line| line.starts_with("control.socket ")).unwrap();
+    assert!(socket.ends_with("\"control.sock\"") && socket.contains(" line "), "{socket}");
+    assert!(!set.contains(" default "), "{set}");
     let reload = well(proxy, &["reload", "--wait"]).await;
     assert_eq!(reload, "configuration 2 is in force: nothing changed\n");
     proxy.rewrite(&format!("{}\n[limits]\nidle = 30\n", proxy.config()));
