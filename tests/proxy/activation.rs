@@ -101,7 +101,7 @@ async fn what_no_listener_wants_is_told_and_a_reload_may_want_it() {
     let more = format!("[[listener]]\nname = \"more\"\naddress = \"{address}\"\ntls = false\n");
     let grown = proxy.config().replace("[[route]]", &format!("{more}[[route]]"));
     proxy.rewrite(&grown);
-    assert_eq!(proxy.reload().await["changed"], "listeners");
+    assert_eq!(proxy.reload().await["changed"], "listeners: more added");
     assert_eq!(answer(&mut early).await.status, 101);
     lives(&mut early, &mut door.next().await).await;
 }

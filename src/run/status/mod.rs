@@ -171,7 +171,7 @@ fn pool(route: &Route) -> Value {
         json!({
             "id": &*backend.id,
             "up": backend.health.is_up(now().into()),
-            "away": backend.standing.away.is_away(),
+            "drained": backend.standing.away.is_away(),
             "due_share": f64::from(backend.share().get()) / weights,
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
