@@ -113,6 +113,14 @@ pub struct Selection {
     pub older_ms: Option<u64>,
 }
 
+impl Selection {
+    /// Whether it is everything, a route, or a backend as a whole: a drain keeps new tunnels away
+    /// from these alone. One client's tunnels, old ones, or some by number may come back.
+    pub fn is_place(&self) -> bool {
+        self.sessions.is_empty() && self.client.is_none() && self.older_ms.is_none()
+    }
+}
+
 /// What a closed tunnel's client is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

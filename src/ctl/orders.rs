@@ -22,6 +22,8 @@ pub fn drain(speech: &Speech, drain: Drain) -> Result<(), Ending> {
     let pace = drain.pace();
     let Drain { which, all, says, wait, .. } = drain;
     let of = which.selection(Vec::new());
+    let away = if of.is_place() { "; no new ones until undrain" } else { "" };
+    let drained = |told| drained(told, away);
     let request = Request::Drain { of, all, pace, words: says.into(), wait };
     if wait {
         // How long that takes is known over there; the connection ends with the process.
@@ -30,18 +32,17 @@ pub fn drain(speech: &Speech, drain: Drain) -> Result<(), Ending> {
     speech.put(&request, drained)
 }
 
-fn drained(drained: Drained) -> String {
+fn drained(drained: Drained, away: &str) -> String {
     let Drained { sessions, window_ms, deadline_ms, cut } = drained;
     let tunnels = count(sessions as u64, "tunnel");
     match cut {
-        Some(cut) => format!("{tunnels} drained, {cut} of them cut\n"),
-        None if sessions == 0 => {
-            "no open tunnel fits; new ones are kept away as asked\n".to_owned()
-        }
+        Some(cut) => format!("{tunnels} drained, {cut} of them cut{away}\n"),
+        None if sessions == 0 => format!("no open tunnel fits{away}\n"),
         None => {
             let (window, deadline) = (span(window_ms), span(deadline_ms));
             format!(
-                "{tunnels} will be closed over {window}; what is left after {deadline} is cut\n"
+                "{tunnels} will be closed over {window}; what is left after {deadline} is \
+                 cut{away}\n"
             )
         }
     }

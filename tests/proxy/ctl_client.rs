@@ -279,12 +279,17 @@ fn what_was_done_is_a_sentence() {
         (
             &["drain", "--all"],
             json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 90_000, "cut": null}),
-            "12 tunnels will be closed over 30s; what is left after 90s is cut\n",
+            "12 tunnels will be closed over 30s; what is left after 90s is cut; no new ones until undrain\n",
         ),
         (
             &["drain", "--all", "--wait"],
             json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 60_000, "cut": 1}),
-            "12 tunnels drained, 1 of them cut\n",
+            "12 tunnels drained, 1 of them cut; no new ones until undrain\n",
+        ),
+        (
+            &["drain", "--older", "1h"],
+            json!({"sessions": 0, "window_ms": 1000, "deadline_ms": 2000, "cut": null}),
+            "no open tunnel fits\n",
         ),
         (
             &["undrain", "--route", "chat"],
@@ -781,7 +786,10 @@ async fn a_real_process_does_what_it_is_told() {
         close.code()
     };
     let (said, code) = tokio::join!(well(proxy, &drain), leave);
-    assert_eq!((said.as_str(), code), ("1 tunnel drained, 0 of them cut\n", 1012));
+    assert_eq!(
+        (said.as_str(), code),
+        ("1 tunnel drained, 0 of them cut; no new ones until undrain\n", 1012)
+    );
     // A tail ends with its tunnel; the last it shows is who closed that.
     let rest = tokio::task::spawn_blocking(move || {
         let mut rest = String::new();

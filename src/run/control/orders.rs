@@ -71,14 +71,12 @@ pub(super) fn drain(
     Ok((begun, told))
 }
 
-/// Nobody new, where a place as a whole is drained. One client's tunnels, old ones, or some by
-/// number are closed, and may come back.
+/// Nobody new, where a place as a whole is drained.
 fn keep_away(gate: &Gate, generation: &Generation, of: &Selection) {
-    let Selection { sessions, client, route, backend, older_ms } = of;
-    if !sessions.is_empty() || client.is_some() || older_ms.is_some() {
+    if !of.is_place() {
         return;
     }
-    match (route, backend) {
+    match (&of.route, &of.backend) {
         (None, None) => {
             gate.away.set(true);
         }
