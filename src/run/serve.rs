@@ -23,6 +23,7 @@ use super::signals::Signal;
 use super::{StartFault, admin, descriptors, lost, systemd, watchdog};
 use crate::accept::{BindFault, Inherited};
 use crate::config::settings::Settings;
+use crate::control::Reloaded;
 use crate::observe::AccessLog;
 use crate::ws::End;
 
@@ -159,8 +160,10 @@ async fn serve(
         select! {
             signal = signals.recv() => match signal {
                 Some(Signal::Reload) => {
-                    // Told of already.
-                    let _ = reload::reload(gate, doors, source).await;
+                    // How it went is told of already.
+                    if reload(gate, doors, source, signals).await.is_none() {
+                        return Ok(Leaving::Told);
+                    }
                 }
                 Some(Signal::HandOver) => {
                     match hand_over(program.as_ref(), doors, signals).await {
@@ -172,8 +175,11 @@ async fn serve(
                 Some(Signal::Stop) | None => return Ok(Leaving::Told),
             },
             Some(ask) = asked.recv() => {
+                let Some(told) = reload(gate, doors, source, signals).await else {
+                    return Ok(Leaving::Told);
+                };
                 // Whoever asked may not wait.
-                let _ = ReloadAsk::send(ask, reload::reload(gate, doors, source).await);
+                let _ = ReloadAsk::send(ask, told);
             }
             found = renewal.found(gate) => renewal.take(found, gate, source),
             fallen = doors.fallen() => return Err(fallen),
@@ -181,6 +187,35 @@ async fn serve(
                 gate.generation().rate.sweep();
                 gate.watch.sweep();
             }
+        }
+    }
+}
+
+/// Reloads, once more if it is asked for meanwhile; `None`: a stop came first. What was loaded by
+/// then is thrown away, and what was swapped is in force.
+async fn reload(
+    gate: &Arc<Gate>,
+    doors: &mut Doors,
+    source: &Source,
+    signals: &mut mpsc::Receiver<Signal>,
+) -> Option<Result<Reloaded, Vec<String>>> {
+    loop {
+        let mut again = false;
+        let told = {
+            let mut reloading = pin!(reload::reload(gate, doors, source));
+            loop {
+                select! {
+                    told = &mut reloading => break told,
+                    signal = signals.recv() => match signal {
+                        Some(Signal::Reload) => again = true,
+                        Some(Signal::HandOver) => warn!("no hand-over: a reload is under way"),
+                        Some(Signal::Stop) | None => return None,
+                    },
+                }
+            }
+        };
+        if !again {
+            return Some(told);
         }
     }
 }

@@ -8,7 +8,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::control::{CONTROL, of};
-use crate::support::{Client, Door, Plain, Proxy, Stage, get, lives, route, soon, upgrade, wire};
+use crate::support::{
+    BASE, Client, Door, Manager, Plain, Proxy, Stage, get, lives, route, soon, upgrade, wire,
+};
 
 const DRAIN: &str = "[drain]\nwindow = \"100ms\"\ndeadline = \"10s\"\n";
 
@@ -251,13 +253,22 @@ async fn tunnels_of_a_removed_backend_are_closed_after_a_while_unless_it_comes_b
 }
 
 #[tokio::test]
-async fn sr07_a_stop_during_a_reload_drains() {
-    for _ in 0..5 {
-        let mut stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
-        let (client, backend) = stage.open().await;
-        stage.proxy.signal(rustix::process::Signal::HUP);
-        stage.proxy.signal(rustix::process::Signal::TERM);
-        assert_eq!(leaves(client, backend).await.0, 1012);
-        assert_eq!(stage.proxy.exit().await, Some(0));
-    }
+async fn sr07_a_stop_during_a_reload_abandons_it_and_drains() {
+    let manager = Manager::new();
+    let door = Door::new().await;
+    let config = format!("{BASE}{}{DRAIN}", route(&[door.address()], ""));
+    let mut proxy = Proxy::spawn(&config, &[manager.environment()]);
+    proxy.ready().await;
+    let client = Client::of(&proxy).await;
+    let (tunnel, backend) = (client.raw_tunnel().await, door.next().await);
+    // To read so many takes a while.
+    let more = "[[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\n".repeat(5_000);
+    proxy.rewrite(&format!("{config}{more}"));
+    proxy.signal(rustix::process::Signal::HUP);
+    manager.told_of("RELOADING=1").await;
+    proxy.signal(rustix::process::Signal::TERM);
+    assert_eq!(leaves(tunnel, backend).await.0, 1012);
+    assert_eq!(proxy.exit().await, Some(0));
+    let said = format!("{:?}", proxy.records());
+    assert!(!said.contains("reloaded; open tunnels"), "{said}");
 }

@@ -1,12 +1,11 @@
 //! SIGUSR2: a new process takes the sockets over, and the old one drains.
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::net::{TcpStream, UnixDatagram};
+use tokio::net::TcpStream;
 
 use crate::activation::{Crowd, HURRIED, patient};
 use crate::support::{
-    BASE, Client, Door, Folder, Plain, Proxy, Record, farewell, get, lives, route, soon, upgrade,
-    wire,
+    BASE, Client, Door, Manager, Plain, Proxy, Record, farewell, get, lives, route, upgrade, wire,
 };
 
 /// A process that the proxy started; it does not outlive the test.
@@ -114,31 +113,23 @@ async fn a_successor_that_fails_changes_nothing() {
 
 #[tokio::test]
 async fn the_service_manager_is_told_whom_to_watch() {
-    let folder = Folder::new();
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    let told = async || {
-        let mut message = vec![0; 4096];
-        let length = soon("a notification", socket.recv(&mut message)).await.unwrap();
-        String::from_utf8(message[..length].to_vec()).unwrap()
-    };
+    let manager = Manager::new();
     let door = Door::new().await;
-    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let environment = [manager.environment()];
     let mut proxy = Proxy::spawn(&config(&route(&[door.address()], "")), &environment);
     proxy.ready().await;
-    assert!(told().await.contains("READY=1"));
+    assert!(manager.told().await.contains("READY=1"));
     proxy.signal(Signal::USR2);
     let successor = Successor::nth(&proxy, 1).await;
     let pid = successor.0.as_raw_nonzero();
-    assert_eq!(told().await.trim(), format!("MAINPID={pid}"));
+    assert_eq!(manager.told().await.trim(), format!("MAINPID={pid}"));
     // The main process from here on: its word counts.
-    assert!(told().await.contains("READY=1"));
+    assert!(manager.told().await.contains("READY=1"));
     assert_eq!(proxy.exit().await, Some(0));
     // The one that left said nothing of stopping: the service goes on.
-    let mut more = [0; 4096];
-    assert!(socket.try_recv(&mut more).is_err(), "{}", String::from_utf8_lossy(&more));
+    assert_eq!(manager.told_already(), None);
     successor.signal(Signal::TERM);
-    assert!(told().await.contains("STOPPING=1"));
+    assert!(manager.told().await.contains("STOPPING=1"));
 }
 
 #[tokio::test]

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixDatagram};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Folder, Proxy, Stage, lives, route, soon, wire};
+use crate::support::{Manager, Proxy, Stage, lives, route, wire};
 
 #[tokio::test]
 async fn sr11_signals_that_mean_nothing_are_ignored() {
@@ -66,18 +66,11 @@ async fn sr10_a_stop_that_comes_early_is_no_crash() {
 
 #[tokio::test]
 async fn the_service_manager_is_told_of_each_step() {
-    let folder = Folder::new();
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    let told = async || {
-        let mut message = vec![0; 4096];
-        let length = soon("a notification", socket.recv(&mut message)).await.unwrap();
-        String::from_utf8(message[..length].to_vec()).unwrap()
-    };
+    let manager = Manager::new();
     let has = |message: &str, line: &str| message.lines().any(|found| found == line);
 
-    let mut proxy = Proxy::spawn(&config(), &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
-    let ready = told().await;
+    let mut proxy = Proxy::spawn(&config(), &[manager.environment()]);
+    let ready = manager.told().await;
     assert!(has(&ready, "READY=1"), "{ready}");
     assert!(ready.contains("STATUS=generation 1"), "{ready}");
     // Ready means ready.
@@ -88,19 +81,19 @@ async fn the_service_manager_is_told_of_each_step() {
     for (file, status) in [(config(), "generation 2"), ("nonsense".into(), "generation 2")] {
         proxy.rewrite(&file);
         proxy.signal(Signal::HUP);
-        let reloading = told().await;
+        let reloading = manager.told().await;
         assert!(has(&reloading, "RELOADING=1"), "{reloading}");
         // systemd takes the reload for finished only by a READY that is later than this.
         let since = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
         let since: u64 = since.unwrap().parse().unwrap();
         assert!(since > last, "{since} after {last}");
         last = since;
-        let ready = told().await;
+        let ready = manager.told().await;
         assert!(has(&ready, "READY=1") && ready.contains(status), "{ready}");
     }
 
     proxy.signal(Signal::TERM);
-    let stopping = told().await;
+    let stopping = manager.told().await;
     assert!(has(&stopping, "STOPPING=1"), "{stopping}");
     assert_eq!(proxy.exit().await, Some(0));
 }

@@ -3,45 +3,21 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::net::UnixDatagram;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{BASE, Client, Door, Folder, Plain, Proxy, farewell, route, soon, upgrade};
+use crate::support::{BASE, Client, Door, Manager, Plain, Proxy, farewell, route, upgrade};
 
 const LIMIT: Duration = Duration::from_millis(900);
 
-/// The service manager's end.
-struct Manager {
-    socket: UnixDatagram,
-    path: String,
-    _folder: Folder,
-}
-
-impl Manager {
-    fn new() -> Self {
-        let folder = Folder::new();
-        let path = folder.path().join("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        Self { socket, path: path.to_str().unwrap().to_owned(), _folder: folder }
-    }
-
-    async fn told(&self) -> String {
-        let mut message = vec![0; 4096];
-        let length = self.socket.recv(&mut message).await.unwrap();
-        String::from_utf8(message[..length].to_vec()).unwrap()
-    }
-
-    /// Waits until the dog is fed.
-    async fn fed(&self) {
-        let fed = async { while self.told().await.trim() != "WATCHDOG=1" {} };
-        soon("WATCHDOG=1", fed).await;
-    }
+/// Waits until the dog is fed.
+async fn fed(manager: &Manager) {
+    manager.told_of("WATCHDOG=1").await;
 }
 
 fn start(manager: &Manager, rest: &str, more: &[(&str, &str)]) -> Proxy {
     let limit = LIMIT.as_micros().to_string();
-    let mut environment = vec![("NOTIFY_SOCKET", &*manager.path), ("WATCHDOG_USEC", &*limit)];
+    let mut environment = vec![manager.environment(), ("WATCHDOG_USEC", &*limit)];
     environment.extend(more);
     Proxy::spawn(&format!("{BASE}{rest}").replace("debug", "info"), &environment)
 }
@@ -54,7 +30,7 @@ async fn it_is_fed_at_rest_under_load_and_while_draining() {
                 [caps]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n";
     let mut proxy = start(&manager, &(route(&[door.address()], "") + rest), &[]);
     proxy.ready().await;
-    manager.fed().await;
+    fed(&manager).await;
     in_time(&manager, 4).await;
 
     let client = Client::of(&proxy).await;
@@ -80,7 +56,7 @@ async fn it_is_fed_at_rest_under_load_and_while_draining() {
     // Has just come, so that the process stays for a moment.
     let _asking: Plain = tokio::io::BufReader::new(client.bare().await);
     proxy.signal(Signal::TERM);
-    soon("the drain", async { while !manager.told().await.contains("STOPPING=1") {} }).await;
+    manager.told_of("STOPPING=1").await;
     in_time(&manager, 1).await;
     assert_eq!(proxy.exit().await, Some(0));
 }
@@ -89,7 +65,7 @@ async fn it_is_fed_at_rest_under_load_and_while_draining() {
 async fn in_time(manager: &Manager, meals: usize) {
     for _ in 0..meals {
         let begun = Instant::now();
-        manager.fed().await;
+        fed(manager).await;
         assert!(begun.elapsed() < LIMIT, "after {:?}", begun.elapsed());
     }
 }
@@ -101,7 +77,7 @@ async fn another_process_is_not_fed_for() {
         let mut proxy = start(&manager, &route(&[([127, 0, 0, 66], 1).into()], ""), &more);
         proxy.ready().await;
         assert!(manager.told().await.contains("READY=1"));
-        let fed = timeout(LIMIT * 2, manager.fed()).await;
+        let fed = timeout(LIMIT * 2, fed(&manager)).await;
         assert!(fed.is_err(), "fed with {more:?}");
     }
 }
@@ -112,7 +88,7 @@ async fn sr12_it_is_fed_again_after_a_stop() {
     let door = Door::new().await;
     let mut proxy = start(&manager, &route(&[door.address()], ""), &[]);
     proxy.ready().await;
-    manager.fed().await;
+    fed(&manager).await;
     let client = Client::of(&proxy).await;
     for _ in 0..3 {
         proxy.signal(Signal::STOP);

@@ -6,6 +6,7 @@ mod client;
 pub mod control;
 pub mod head;
 mod logfmt;
+mod manager;
 mod process;
 mod scrape;
 mod stage;
@@ -15,6 +16,7 @@ pub use backend::{Backend, Heard, switching};
 pub use book::Book;
 pub use client::{Answer, Client, HANDSHAKE, answer, ask, body, connect, read_head, read_to_end};
 pub use logfmt::logfmt;
+pub use manager::Manager;
 pub use process::{
     BASE, Folder, Proxy, Record, TIDEGATE, Twin, route, write_certificate, write_key,
 };
