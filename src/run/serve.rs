@@ -254,6 +254,10 @@ async fn leave(
         "draining; a second signal cuts at once"
     );
     doors.close().await;
+    if why == Leaving::Followed {
+        // Whoever came in by our own doors is let in yet, and asked to come again as all others.
+        hurried = timeout(JUST_COME, &mut hurry).await.is_ok();
+    }
     gate.enter(Phase::Draining);
     let course = Course::standard(settings, End::Drained);
     let hurry = async {
@@ -267,4 +271,6 @@ async fn leave(
 
 /// Reloads that are asked for and not begun.
 const RELOADS_MAX: usize = 4;
+/// For handshakes under way when a successor begins to serve.
+const JUST_COME: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(10);

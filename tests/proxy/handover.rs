@@ -136,8 +136,8 @@ async fn the_service_manager_is_told_whom_to_watch() {
 async fn what_the_file_no_longer_wants_is_closed() {
     let door = Door::new().await;
     let config = config(&route(&[door.address()], ""));
-    // Port 0 of another listener would do for any.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Port 0 of another listener would do for any; nobody else listens at this address.
+    let free = std::net::TcpListener::bind("127.0.77.1:0").unwrap().local_addr().unwrap();
     let plain = "[[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n";
     assert!(config.contains(plain));
     let here = plain.replace("127.0.0.1:0", &free.to_string());
