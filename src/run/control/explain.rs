@@ -24,6 +24,8 @@ pub(super) struct Asked {
     port: u16,
     secure: bool,
     address: IpAddr,
+    /// Nobody said whom it is from.
+    anybody: bool,
 }
 
 impl Asked {
@@ -56,7 +58,7 @@ impl Asked {
             request = request.header(ORIGIN, origin);
         }
         let request = request.body(()).map_err(|error| bad(error.to_string()))?;
-        let address = address.unwrap_or("192.0.2.1");
+        let (anybody, address) = (address.is_none(), address.unwrap_or(ANYBODY));
         Ok(Self {
             head: request.into_parts().0,
             host: authority.host().to_ascii_lowercase().trim_end_matches('.').into(),
@@ -65,6 +67,7 @@ impl Asked {
             address: address
                 .parse()
                 .map_err(|_| bad(format!("\"{address}\" is not an IP address")))?,
+            anybody,
         })
     }
 
@@ -126,7 +129,8 @@ impl Way {
         let prefixes = generation.settings.client_key;
         let bits =
             format!("client_key.ipv4_prefix = {}, ipv6_prefix = {}", prefixes.v4, prefixes.v6);
-        self.say("client", format!("counted as {}", visitor.key), Some(bits));
+        let example = if asked.anybody { ", for example (--address names another)" } else { "" };
+        self.say("client", format!("counted as {}{example}", visitor.key), Some(bits));
         self.certificate(generation, asked);
         let asked_for = self.ask("request", AskedFor::read(&asked.head))?;
         let (authority, path) = (asked_for.authority(), asked_for.path());
@@ -255,3 +259,6 @@ impl Way {
         self.say("limits", set.join(", "), None);
     }
 }
+
+/// An address that nobody has (RFC 5737).
+const ANYBODY: &str = "192.0.2.1";
