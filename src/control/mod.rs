@@ -1,6 +1,7 @@
 //! What `tidegate ctl` asks and a running tidegate answers, over a Unix socket. The client sends one
-//! [`Request`] as a line of JSON; each line of the reply is an [`Answer`], and the reply ends with
-//! the connection. Names stay as they are: scripts read them.
+//! [`Request`](crate::control::Request) as a line of JSON; each line of the reply is an
+//! [`Answer`](crate::control::Answer), and the reply ends with the connection. Names stay as they are:
+//! scripts read them.
 
 mod answer;
 
