@@ -321,7 +321,7 @@ impl fmt::Display for Refusal {
             Self::ClientRate => "too many handshakes from one client",
             Self::GateFull => "the proxy is full",
             Self::RouteFull => "the route is full",
-            Self::Draining => "the proxy is leaving",
+            Self::Draining => "no new tunnels: the proxy leaves, or was drained here by order",
             Self::NoBackend => "no backend took the connection",
             Self::DialTimeout => "no backend took the connection in time",
             Self::BackendTimeout => "the backend did not answer in time",

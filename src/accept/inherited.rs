@@ -109,6 +109,11 @@ impl Inherited {
         to.say(END, None)
     }
 
+    /// Whether there is a process that waits to be followed.
+    pub fn has_elder(&self) -> bool {
+        self.elder.is_some()
+    }
+
     /// The process that waits to be followed, if there is one.
     pub fn elder(&mut self) -> Option<Passage> {
         self.elder.take()

@@ -110,6 +110,8 @@ pub struct SessionDetail {
     pub known_by: String,
     /// TLS version and cipher suite.
     pub tls: Option<String>,
+    /// Server name that was asked for in the TLS handshake.
+    pub sni: Option<String>,
     /// As in the request, with credentials hidden.
     pub host: String,
     /// Likewise.

@@ -5,6 +5,8 @@
 
 mod answer;
 
+use std::fmt;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +100,37 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// What it changes, for the log; `None`: nothing.
+    pub fn order(&self) -> Option<String> {
+        let share =
+            |weight: &Option<u32>| weight.map_or("as in the file".into(), |w| w.to_string());
+        Some(match self {
+            Self::Kill { of, words, .. } => format!("kill {of}{words}"),
+            Self::Drain { of, words, .. } => format!("drain {of}{words}"),
+            Self::Undrain { place } => format!("undrain {place}"),
+            Self::Weight { backend, route, weight } => {
+                let route = route.as_ref().map(|route| format!(" of route {route}"));
+                format!(
+                    "weight of backend {backend}{}: {}",
+                    route.unwrap_or_default(),
+                    share(weight)
+                )
+            }
+            Self::Reload => "reload".to_owned(),
+            Self::LogLevel { level: Some(level) } => format!("log level {level}"),
+            Self::Status
+            | Self::Sessions { .. }
+            | Self::Session { .. }
+            | Self::Tail { .. }
+            | Self::Explain { .. }
+            | Self::Diff { .. }
+            | Self::Config
+            | Self::LogLevel { level: None } => return None,
+        })
+    }
+}
+
 /// Some of the open tunnels: those to which all that is given applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -122,6 +155,27 @@ impl Selection {
     }
 }
 
+/// For people: `route chat, older than 3600000 ms`.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: Vec<String> =
+            self.sessions.iter().take(NAMED_MAX).map(u64::to_string).collect();
+        let more = if self.sessions.len() > NAMED_MAX { " ..." } else { "" };
+        let named =
+            |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("{what} {name}"));
+        let parts = [
+            (!numbers.is_empty()).then(|| format!("session {}{more}", numbers.join(" "))),
+            named("client", &self.client),
+            named("route", &self.route),
+            named("backend", &self.backend),
+            self.older_ms.map(|older| format!("older than {older} ms")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        f.write_str(if parts.is_empty() { "everything" } else { "" })?;
+        f.write_str(&parts.join(", "))
+    }
+}
+
 /// What a closed tunnel's client is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -130,6 +184,14 @@ pub struct Words {
     pub code: Option<u16>,
     /// At most 123 bytes.
     pub reason: Option<String>,
+}
+
+/// For people, behind something else.
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.code.map_or(Ok(()), |code| write!(f, ", code {code}"))?;
+        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, ", \"{}\"", reason.escape_debug()))
+    }
 }
 
 /// How fast tunnels are closed.
@@ -156,6 +218,17 @@ pub enum Place {
     Backend(String),
 }
 
+/// For people.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("everything"),
+            Self::Route(name) => write!(f, "route {name}"),
+            Self::Backend(id) => write!(f, "backend {id}"),
+        }
+    }
+}
+
 /// One line, with its end.
 pub fn line(value: &impl Serialize) -> Vec<u8> {
     // Nothing here has keys that are no text, which is all that can fail.
@@ -168,6 +241,9 @@ pub fn line(value: &impl Serialize) -> Vec<u8> {
 pub fn read<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
     serde_json::from_slice(line).map_err(|error| error.to_string())
 }
+
+/// Sessions that are named at once.
+const NAMED_MAX: usize = 10;
 
 #[cfg(test)]
 mod tests {

@@ -125,7 +125,7 @@ pub enum Command {
         #[arg(long)]
         changed: bool,
     },
-    /// Tell how much is logged, or change it until the next reload or start.
+    /// Tell how much is logged, or change it until a reload changes it in the file, or the next start.
     LogLevel {
         /// The new level.
         level: Option<Level>,

@@ -69,6 +69,7 @@ pub fn detail_facts(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         ("address", format!("{} (known by {})", detail.address, detail.known_by)),
         ("listener", row.listener.clone()),
         ("tls", or_none(&detail.tls)),
+        ("sni", or_none(&detail.sni)),
         ("route", row.route.clone()),
         ("backend", format!("{} (answered in {})", row.backend, round_trip(Some(detail.dial_ms)))),
         ("host", detail.host.clone()),

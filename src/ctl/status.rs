@@ -93,6 +93,11 @@ impl Status<'_> {
         if !ended.is_empty() {
             lines.push(("ended", ended));
         }
+        lines.extend(self.list("/drains").map(|of| ("drain", of.drain())));
+        let waiting = self.waiting();
+        if !waiting.is_empty() {
+            lines.push(("restart", format!("{waiting} of the file hold after one only")));
+        }
         lines.extend(self.list("/certificates").map(|of| ("certificate", self.certificate(&of))));
         lines.push((
             "memory",
@@ -122,6 +127,19 @@ impl Status<'_> {
             }
             Some(true) | None => format!("{number}, since {since}"),
         }
+    }
+
+    /// Keys that wait for a restart.
+    fn waiting(&self) -> String {
+        let keys = self.0.pointer("/waits_for_restart").and_then(Value::as_array);
+        let keys = keys.into_iter().flatten().filter_map(Value::as_str).map(harmless);
+        keys.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Of a drain under way.
+    fn drain(&self) -> String {
+        let (left, all) = (self.number("/left"), count(self.number("/tunnels"), "tunnel"));
+        format!("{}: {left} of {all} left", self.text("/of"))
     }
 
     fn open(&self, what: &str) -> String {
@@ -180,7 +198,7 @@ impl Status<'_> {
             for backend in pool.list("/backends") {
                 let share = backend.0.pointer("/share").and_then(Value::as_f64);
                 table.row([
-                    pool.text("/route"),
+                    pool.route(),
                     backend.text("/id"),
                     backend.state(),
                     backend.number("/tunnels").to_string(),
@@ -194,11 +212,17 @@ impl Status<'_> {
         table
     }
 
+    /// Of a pool.
+    fn route(&self) -> String {
+        let drained = self.0.pointer("/drained").and_then(Value::as_bool).unwrap_or(false);
+        self.text("/route") + if drained { " (drained)" } else { "" }
+    }
+
     /// Of a backend.
     fn state(&self) -> String {
         let is = |name: &str| self.0.pointer(name).and_then(Value::as_bool);
         let up = if is("/up").unwrap_or(true) { "up" } else { "DOWN" };
-        match is("/draining").or(is("/drained")).unwrap_or(false) {
+        match is("/drained").unwrap_or(false) {
             true => format!("{up}, drained"),
             false => up.to_owned(),
         }

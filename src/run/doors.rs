@@ -108,6 +108,11 @@ impl Doors {
         self.inherited.pass_on(to, open.chain(admin))
     }
 
+    /// Whether this process follows another one.
+    pub fn is_successor(&self) -> bool {
+        self.inherited.has_elder()
+    }
+
     /// Waits until the process that this one follows, if any, says that it may serve.
     pub fn follow(&mut self) -> io::Result<()> {
         let followed = self.inherited.elder().map_or(Ok(()), |elder| handover::follow(&elder));

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::server::ProducesTickets;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::drains::Drains;
 use super::generation::Generation;
 use super::lifecycle::Phase;
 use super::registry::Registry;
@@ -16,6 +17,9 @@ use super::status::Watch;
 use super::watchdog::Roll;
 use crate::admit::Occupancy;
 use crate::backend::Away;
+use crate::config::settings::Settings;
+use crate::config::{Takes, effective, takes_effect};
+use crate::control::EffectiveKey;
 use crate::observe::metrics::Metrics;
 
 /// The house itself.
@@ -39,7 +43,7 @@ pub struct Gate {
     /// Whether an operator keeps everybody out.
     pub away: Arc<Away>,
     /// Drains that go on beside everything else.
-    pub drains: Arc<Semaphore>,
+    pub drains: Drains,
     /// Whom the watchdog asks.
     pub roll: Arc<Roll>,
     /// When it was opened, in seconds since 1970.
@@ -47,6 +51,8 @@ pub struct Gate {
     /// How many descriptors the process may open.
     pub descriptors: usize,
     started: Instant,
+    /// What takes a restart, as it was at the start.
+    fixed: Vec<EffectiveKey>,
 }
 
 impl Gate {
@@ -57,12 +63,13 @@ impl Gate {
         descriptors: usize,
     ) -> Self {
         Self {
+            fixed: fixed(&generation.settings),
             metrics: generation.metrics.clone(),
             reloaded: ArcSwapOption::empty(),
             born: wall(),
             watch: Watch::default(),
             away: Arc::default(),
-            drains: Arc::new(Semaphore::new(DRAINS_MAX)),
+            drains: Drains::default(),
             roll: Arc::default(),
             generation: ArcSwap::from_pointee(generation),
             phase: watch::Sender::new(Phase::Running),
@@ -116,14 +123,33 @@ impl Gate {
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Draining).await;
     }
 
+    /// Keys of the configuration in force that hold after a restart only, with what holds until then.
+    pub fn overdue(&self) -> Vec<EffectiveKey> {
+        let file = fixed(&self.generation().settings);
+        let differs = |key: &&EffectiveKey| {
+            let now = file.iter().find(|other| other.key == key.key);
+            now.is_some_and(|now| now.value != key.value)
+        };
+        self.fixed.iter().filter(differs).cloned().collect()
+    }
+
+    /// Their names.
+    pub fn waits_for_restart(&self) -> Vec<String> {
+        self.overdue().into_iter().map(|key| key.key).collect()
+    }
+
     /// Since the gate was opened.
     pub fn uptime(&self) -> Duration {
         now().duration_since(self.started)
     }
 }
 
-/// More at a time than anybody can follow.
-const DRAINS_MAX: usize = 16;
+/// What of these settings a reload does not touch.
+fn fixed(settings: &Settings) -> Vec<EffectiveKey> {
+    let mut keys = effective(settings);
+    keys.retain(|key| takes_effect(&key.key) == Some(Takes::Restart));
+    keys
+}
 
 /// The clock, for `run` alone.
 pub fn now() -> Instant {

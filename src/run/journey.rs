@@ -316,6 +316,10 @@ fn admit_session(
 /// The client's own backend, or the next in its order that takes the connection.
 async fn dial(route: &Route, introduction: &Introduction<'_>) -> Result<Dialled, Refusal> {
     let order = route.pool.order(introduction.visitor.key, now().into());
+    // Each was drained by order.
+    if order.is_empty() {
+        return Err(Refusal::Draining);
+    }
     backend::dial(&order, &introduction.proxy_header(), route.timeouts.dial).await
 }
 

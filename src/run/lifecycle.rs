@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::select;
@@ -61,26 +61,32 @@ impl Course {
         self.pace.window.max(least).min(self.pace.deadline)
     }
 
-    /// The i-th of n sessions is closed at `window * (i + rand) / n`.
-    async fn close_one_by_one(&self, lines: &[Arc<Line>], began: Instant) {
+    /// The i-th of n sessions is closed at `window * (i + rand) / n`, unless it is gone by then.
+    async fn close_one_by_one(&self, lines: &[Weak<Line>], began: Instant) {
         let (window, count) = (self.window(lines.len()), lines.len().max(1) as f64);
         for (index, line) in lines.iter().enumerate() {
-            sleep_until(began + window.mul_f64((index as f64 + fraction()) / count)).await;
-            line.leave(&self.notice);
+            let moment = began + window.mul_f64((index as f64 + fraction()) / count);
+            // In short naps: where nobody is left there is nothing to wait for.
+            while line.strong_count() > 0 && Instant::now() < moment {
+                sleep_until(moment.min(Instant::now() + NAP_MAX)).await;
+            }
+            if let Some(line) = line.upgrade() {
+                line.leave(&self.notice);
+            }
         }
     }
 
-    /// Closes these sessions, and cuts what is left at the deadline.
-    pub async fn drain(&self, lines: Vec<Arc<Line>>) -> Drained {
-        let began = Instant::now();
+    /// Closes these sessions, and cuts what is left at the deadline. Whoever leaves meanwhile is
+    /// held by nothing here.
+    pub async fn drain(&self, lines: &[Weak<Line>]) -> Drained {
         let polite = async {
-            self.close_one_by_one(&lines, began).await;
-            while !lines.iter().all(|line| line.is_gone()) {
+            self.close_one_by_one(lines, Instant::now()).await;
+            while lines.iter().any(|line| line.strong_count() > 0) {
                 sleep(LOOK_EVERY).await;
             }
         };
         let late = timeout(self.pace.deadline, polite).await.is_err();
-        let left = lines.iter().filter(|line| late && !line.is_gone());
+        let left = lines.iter().filter_map(Weak::upgrade).filter(|line| late && !line.is_gone());
         let cut = left.inspect(|line| line.cut()).count();
         Drained { sessions: lines.len(), cut, hurried: false }
     }
@@ -96,7 +102,7 @@ pub async fn drain(
 ) -> Drained {
     let began = Instant::now();
     let deadline = began + course.pace.deadline;
-    let lines = registry.lines();
+    let lines: Vec<_> = registry.lines().iter().map(Arc::downgrade).collect();
     let sessions = lines.len();
     tasks.close();
     let polite = async {
@@ -121,6 +127,7 @@ pub async fn drain(
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How soon the last goodbye is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+const NAP_MAX: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

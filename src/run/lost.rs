@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio::time::interval;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::gate::{Gate, now};
 use super::generation::{Generation, Route};
 use super::lifecycle::{Course, Drained};
 use super::registry::Line;
 use crate::config::settings::LostBackends;
+use crate::control::Selection;
 use crate::ws::End;
 
 /// Looks after them until dropped.
@@ -25,27 +26,18 @@ pub async fn look_after(gate: Arc<Gate>) {
         let generation = gate.generation();
         let due = losses.look(&generation, || gate.registry.lines(), now());
         for (loss, lines) in due {
-            let Ok(slot) = gate.drains.clone().try_acquire_owned() else { continue };
             let course = Course::standard(generation.settings.drain, End::Rebalanced);
             let window_ms = course.window(lines.len()).as_millis() as u64;
-            let (route, backend) = (&*loss.route, &*loss.backend);
-            warn!(
-                route,
-                backend,
-                tunnels = lines.len(),
-                window_ms,
-                "closing the tunnels of a lost backend"
-            );
-            #[expect(clippy::disallowed_methods, reason = "it ends by its own deadline")]
-            let closing = tokio::spawn({
-                let loss = loss.clone();
-                async move {
-                    let Drained { sessions, cut, .. } = course.drain(lines).await;
-                    let (route, backend) = (&*loss.route, &*loss.backend);
-                    info!(route, backend, sessions, cut, "the lost backend's tunnels are gone");
-                    drop(slot);
-                }
-            });
+            let (route, backend) = (loss.route.to_string(), loss.backend.to_string());
+            let of = Selection {
+                route: Some(route.clone()),
+                backend: Some(backend.clone()),
+                ..Selection::default()
+            };
+            let tunnels = lines.len();
+            // Without a place for it: at the next look.
+            let Some(closing) = gate.drains.begin(of, course, &lines) else { continue };
+            warn!(route, backend, tunnels, window_ms, "closing the tunnels of a lost backend");
             losses.closing.insert(loss, closing);
         }
     }
@@ -63,7 +55,7 @@ struct Loss {
 struct Losses {
     since: HashMap<Loss, Instant>,
     /// Whose tunnels are being closed.
-    closing: HashMap<Loss, JoinHandle<()>>,
+    closing: HashMap<Loss, JoinHandle<Drained>>,
 }
 
 impl Losses {

@@ -8,6 +8,7 @@ mod core;
 mod deciding;
 mod descriptors;
 mod doors;
+mod drains;
 mod facts;
 mod gate;
 mod generation;

@@ -105,7 +105,7 @@ fn start(
     let gate = Arc::new(Gate::new(generation, ticketer, descriptors));
     let admin = admin.map(|listener| admin::serve(gate.clone(), listener));
     let control = control_path
-        .map(|path| control::bind(gate.clone(), &path, reloads))
+        .map(|path| control::bind(gate.clone(), &path, doors.is_successor(), reloads))
         .transpose()
         .map_err(|fault| StartFault::Machine(fault.to_string()))?;
     reload::warn(source, &gate.generation().warnings(wall()));

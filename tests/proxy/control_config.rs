@@ -63,3 +63,26 @@ async fn the_log_level_is_set_while_it_runs() {
     assert!(since.iter().all(|record| record["level"] != "INFO"), "{since:#?}");
     assert_eq!(stage.proxy.no_order(level(Some("loud"))).await.0, "bad_request");
 }
+
+#[tokio::test]
+async fn what_was_ordered_and_what_waits_for_a_restart_is_told_as_it_is() {
+    let stage = Stage::with(CONTROL).await;
+    let id = stage.door.address().to_string();
+    let weigh = json!({"ask": "weight", "backend": id, "route": null, "weight": 3});
+    stage.proxy.order(weigh).await;
+    stage.proxy.order(json!({"ask": "log_level", "level": "trace"})).await;
+    stage.proxy.reload_with("format = \"json\"", "format = \"text\"").await;
+    let told = stage.proxy.order(json!({"ask": "config"})).await;
+    let keys = told["keys"].as_array().unwrap();
+    for (name, value, from) in [
+        ("route[0].backends[0].weight", "3", "ctl"),
+        ("log.level", "\"trace\"", "ctl"),
+        ("log.format", "\"json\"", "start; the file's takes a restart"),
+    ] {
+        let key = keys.iter().find(|key| key["key"] == name).unwrap_or(&Value::Null);
+        assert_eq!((&key["value"], &key["from"]), (&value.into(), &from.into()), "{name}");
+    }
+    let status = stage.proxy.order(json!({"ask": "status"})).await;
+    assert_eq!(status["waits_for_restart"], json!(["log.format"]));
+    assert_eq!(status["generation"], 2, "of this moment");
+}

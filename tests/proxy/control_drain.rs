@@ -272,3 +272,67 @@ async fn sr07_a_stop_during_a_reload_abandons_it_and_drains() {
     let said = format!("{:?}", proxy.records());
     assert!(!said.contains("reloaded; open tunnels"), "{said}");
 }
+
+#[tokio::test]
+async fn who_leaves_during_a_drain_is_held_by_nothing_and_it_ends_when_nobody_is_left() {
+    let caps = "[caps]\nconnections_per_client = 3\ntunnels_per_client = 3\n";
+    let stage = Stage::with(&format!("{caps}{CONTROL}")).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..3 {
+        tunnels.push(stage.open_from([127, 0, 8, 1]).await);
+    }
+    let mut order = drain(of("client", "127.0.8.1"), false);
+    order["pace"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
+    let leave = async {
+        // One may be closed at the very beginning of the window.
+        soon("the drain", async {
+            while stage.proxy.order(json!({"ask": "status"})).await["drains"][0]["left"] != 3 {}
+        })
+        .await;
+        tunnels.clear();
+        stage.proxy.at_rest().await;
+        for _ in 0..3 {
+            tunnels.push(stage.open_from([127, 0, 8, 1]).await);
+        }
+    };
+    let (done, ()) = tokio::join!(stage.proxy.order(order), leave);
+    assert_eq!((&done["sessions"], &done["cut"]), (&3.into(), &0.into()));
+    assert_eq!(stage.proxy.order(json!({"ask": "status"})).await["drains"], json!([]));
+}
+
+#[tokio::test]
+async fn an_undrain_ends_what_is_under_way_and_all_of_it_lifts_everything() {
+    let stage = Stage::with(CONTROL).await;
+    let (mut client, mut backend) = stage.open().await;
+    let mut order = drain(of("route", "all"), false);
+    order["pace"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
+    let undo = async {
+        let status = soon("the drain", async {
+            loop {
+                let status = stage.proxy.order(json!({"ask": "status"})).await;
+                if status["drains"][0]["of"] == "route all" {
+                    break status;
+                }
+            }
+        })
+        .await;
+        assert_eq!(status["pools"][0]["drained"], true);
+        stage.proxy.order(undrain(json!("all"))).await;
+    };
+    let (told, ()) = tokio::join!(stage.proxy.no_order(order), undo);
+    assert_eq!(told, ("refused".into(), "the drain was ended by undrain".into()));
+    lives(&mut client, &mut backend).await;
+    // At once, and not only when somebody looks again.
+    let status = stage.proxy.order(json!({"ask": "status"})).await;
+    assert_eq!((&status["pools"][0]["drained"], &status["drains"]), (&false.into(), &json!([])));
+    let id = stage.door.address().to_string();
+    for place in [of("route", "all"), of("backend", id)] {
+        let mut order = drain(place, false);
+        order["wait"] = false.into();
+        order["pace"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
+        stage.proxy.order(order).await;
+    }
+    stage.proxy.order(undrain(json!("all"))).await;
+    let (mut late, mut lates) = stage.open().await;
+    lives(&mut late, &mut lates).await;
+}

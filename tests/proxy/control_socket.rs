@@ -149,3 +149,17 @@ async fn what_a_dead_process_left_is_replaced_and_another_s_file_is_not() {
     let told = refused.record("why", fits).await;
     assert!(told.as_str().unwrap().contains("control.socket"), "{told}");
 }
+
+#[tokio::test]
+async fn a_socket_of_a_living_process_is_not_taken_from_it() {
+    let stage = stage().await;
+    let socket = stage.proxy.control().display().to_string();
+    let text = format!("{BASE}{}", route(&[stage.door.address()], ""));
+    let mut other = Proxy::spawn(&format!("{text}[control]\nsocket = {socket:?}\n"), &[]);
+    assert_eq!(other.exit().await, Some(1));
+    let fits = |r: &serde_json::Value| {
+        r.as_str().is_some_and(|r| r.contains("another process takes orders there"))
+    };
+    other.record("why", fits).await;
+    assert_eq!(stage.proxy.order(json!({"ask": "status"})).await["state"], "running");
+}

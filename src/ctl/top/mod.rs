@@ -16,7 +16,7 @@ use state::{Deed, Top};
 /// Takes the terminal, until whoever sits there has seen enough.
 pub fn top(speech: &Speech) -> Result<(), Ending> {
     if speech.json {
-        let instead = "top has no --json; `tidegate ctl sessions --sort rate --json` has";
+        let instead = "top has no --json; `tidegate ctl sessions --json` has";
         return Err(Ending::Usage(instead.to_owned()));
     }
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {

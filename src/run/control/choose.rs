@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::gate::{Gate, now};
+use super::super::generation::Generation;
 use super::super::registry::Line;
 use crate::control::{Fault, FaultKind, Selection};
 use crate::visitor::{ClientAddr, ClientKey, KeyPrefixes};
@@ -33,14 +34,14 @@ pub(super) fn choose(gate: &Gate, of: &Selection) -> Result<Vec<Arc<Line>>, Faul
         && !generation.route_list.iter().any(|known| *known.name == **route)
         && !lines.iter().any(|line| *line.facts.counts.route.name == **route)
     {
-        return Err(unknown("route", route));
+        return Err(unknown_route(&generation, route));
     }
     if let Some(backend) = &of.backend {
         let pools = generation.route_list.iter().flat_map(|route| route.pool.backends());
         if !pools.into_iter().any(|known| *known.id == **backend)
             && !lines.iter().any(|line| *line.facts.counts.id == **backend)
         {
-            return Err(unknown("backend", backend));
+            return Err(unknown_backend(&generation, backend));
         }
     }
     let (now, older) = (now(), of.older_ms.map(Duration::from_millis));
@@ -61,8 +62,26 @@ pub(super) fn is_everything(of: &Selection) -> bool {
     *of == Selection::default()
 }
 
-pub(super) fn unknown(what: &str, name: &str) -> Fault {
-    Fault::new(FaultKind::NotFound, format!("there is no {what} \"{name}\""))
+pub(super) fn unknown_route(generation: &Generation, name: &str) -> Fault {
+    let there = generation.route_list.iter().map(|route| &*route.name);
+    unknown("route", name, there)
+}
+
+pub(super) fn unknown_backend(generation: &Generation, id: &str) -> Fault {
+    let pools = generation.route_list.iter().flat_map(|route| route.pool.backends());
+    unknown("backend", id, pools.map(|backend| &*backend.id))
+}
+
+/// Names those that there are, if they are few.
+fn unknown<'a>(what: &str, name: &str, there: impl Iterator<Item = &'a str>) -> Fault {
+    let mut there: Vec<&str> = there.collect();
+    there.sort_unstable();
+    there.dedup();
+    let more = there.len().saturating_sub(NAMED_MAX);
+    there.truncate(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let words = format!("there is no {what} \"{name}\"; there is {}{more}", there.join(", "));
+    Fault::new(FaultKind::NotFound, words)
 }
 
 /// A client by one of its addresses, or as its key is written.
@@ -78,3 +97,6 @@ pub(super) fn client(text: &str, prefixes: KeyPrefixes) -> Result<ClientKey, Fau
     }
     Ok(key)
 }
+
+/// Routes or backends that are named at once.
+const NAMED_MAX: usize = 10;

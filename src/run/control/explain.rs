@@ -90,12 +90,27 @@ impl Asked {
 pub(super) fn explain(gate: &Gate, asked: &Asked) -> Explained {
     let generation = gate.generation();
     let mut way = Way::default();
-    let refused = way.walk(gate, &generation, asked).err();
-    Explained {
-        admitted: refused.is_none() && way.0.iter().all(|step| step.passes),
-        status: refused.map(|refusal| refusal.status().as_u16()),
-        reason: refused.map(|refusal| refusal.slug().to_owned()),
-        steps: way.0,
+    let ended = way.walk(gate, &generation, asked).err();
+    let (status, reason) = match &ended {
+        None => (None, None),
+        Some(Ended::Before(reason)) => (None, Some((*reason).to_owned())),
+        Some(Ended::Refused(refusal)) => {
+            (Some(refusal.status().as_u16()), Some(refusal.slug().to_owned()))
+        }
+    };
+    Explained { admitted: ended.is_none(), status, reason, steps: way.0 }
+}
+
+/// Where the way ends.
+enum Ended {
+    /// There is no HTTP to answer in.
+    Before(&'static str),
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
@@ -123,21 +138,21 @@ impl Way {
         })
     }
 
-    fn walk(&mut self, gate: &Gate, generation: &Generation, asked: &Asked) -> Result<(), Refusal> {
+    fn walk(&mut self, gate: &Gate, generation: &Generation, asked: &Asked) -> Result<(), Ended> {
         let visitor = asked.visitor(generation);
-        self.listener(generation, asked);
+        self.listener(generation, asked)?;
         let prefixes = generation.settings.client_key;
         let bits =
             format!("client_key.ipv4_prefix = {}, ipv6_prefix = {}", prefixes.v4, prefixes.v6);
         let example = if asked.anybody { ", for example (--address names another)" } else { "" };
         self.say("client", format!("counted as {}{example}", visitor.key), Some(bits));
-        self.certificate(generation, asked);
+        self.certificate(generation, asked)?;
         let asked_for = self.ask("request", AskedFor::read(&asked.head))?;
         let (authority, path) = (asked_for.authority(), asked_for.path());
         let route = self.ask("route", find(generation, &visitor, authority, path))?;
         self.say("route", format!("\"{}\"", route.name), None);
         let AskedFor::WebSocket(handshake) = &asked_for else {
-            return Err(Refusal::NotWebsocket);
+            return Err(Refusal::NotWebsocket.into());
         };
         self.drain(gate, route)?;
         let caps = &generation.settings.caps;
@@ -152,32 +167,42 @@ impl Way {
         Ok(())
     }
 
-    fn listener(&mut self, generation: &Generation, asked: &Asked) {
+    fn listener(&mut self, generation: &Generation, asked: &Asked) -> Result<(), Ended> {
         let scheme = if asked.secure { "TLS" } else { "plain TCP" };
-        let fits = |(listener, _): &(&crate::config::settings::ListenerSettings, _)| {
-            listener.tls == asked.secure && listener.address.port() == asked.port
-        };
-        let names: Vec<&str> =
-            generation.listeners().filter(fits).map(|(found, _)| &*found.name).collect();
-        if names.is_empty() {
-            let words = format!("none speaks {scheme} on port {}", asked.port);
-            // Something in front may lead here from another port.
-            self.say("listener", words, Some("listener.address, listener.tls".into()));
-        } else {
-            self.say("listener", names.join(", "), None);
+        let here = generation.listeners().map(|(listener, _)| listener);
+        let here: Vec<_> = here.filter(|found| found.address.port() == asked.port).collect();
+        let fits = here.iter().filter(|listener| listener.tls == asked.secure);
+        let names: Vec<&str> = fits.map(|listener| &*listener.name).collect();
+        let key = Some("listener.address, listener.tls".to_owned());
+        match (names.is_empty(), here.is_empty()) {
+            (false, _) => self.say("listener", names.join(", "), None),
+            (true, false) => {
+                self.stop("listener", format!("port {} does not speak {scheme}", asked.port), key);
+                return Err(Ended::Before("listener"));
+            }
+            (true, true) => {
+                let words = format!(
+                    "none is on port {}; as if something in front led from there to one",
+                    asked.port
+                );
+                self.say("listener", words, key);
+            }
         }
+        Ok(())
     }
 
-    fn certificate(&mut self, generation: &Generation, asked: &Asked) {
-        let (true, Some(tls)) = (asked.secure, &generation.tls) else { return };
+    fn certificate(&mut self, generation: &Generation, asked: &Asked) -> Result<(), Ended> {
+        let (true, Some(tls)) = (asked.secure, &generation.tls) else { return Ok(()) };
         match tls.certs().shown(&asked.host) {
             Some(name) if name.is_empty() => self.say("certificate", "one without a name", None),
             Some(name) => self.say("certificate", format!("the one of {name}"), None),
             None => {
                 let words = "none covers this host, and none is the default: TLS fails";
                 self.stop("certificate", words, Some("certificate.chain".into()));
+                return Err(Ended::Before("tls_failed"));
             }
         }
+        Ok(())
     }
 
     fn drain(&mut self, gate: &Gate, route: &Route) -> Result<(), Refusal> {
@@ -235,7 +260,7 @@ impl Way {
         let order = route.pool.order(visitor.key, now);
         let Some(first) = order.first() else {
             self.stop("backend", "every one is drained by order", Some("route.backends".into()));
-            return Err(Refusal::NoBackend);
+            return Err(Refusal::Draining);
         };
         let show = |backend: &std::sync::Arc<Backend>| {
             let down = if backend.health.is_up(now) { "" } else { ", down" };
@@ -245,7 +270,12 @@ impl Way {
         let then =
             if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
         let words = format!("{}{then}", show(first));
-        self.say("backend", words, Some("route.backends".into()));
+        let key = Some("route.backends".to_owned());
+        if order.iter().all(|backend| !backend.health.is_up(now)) {
+            self.stop("backend", format!("all are down; tried all the same: {words}"), key);
+            return Err(Refusal::NoBackend);
+        }
+        self.say("backend", words, key);
         Ok(())
     }
 

@@ -25,7 +25,8 @@ use super::gate::{Gate, now};
 use super::reload;
 use crate::config::effective;
 use crate::control::{
-    Answer, Effective, Fault, FaultKind, LogLevel, Reloaded, Request, line, read,
+    Answer, Drained, Effective, EffectiveKey, Fault, FaultKind, LogLevel, Reloaded, Request, line,
+    read,
 };
 use crate::observe;
 
@@ -48,13 +49,18 @@ pub struct Counter {
     desk: Arc<Desk>,
 }
 
-/// Binds, beside its path: whoever takes orders there goes on until [`Counter::open`].
+/// Binds, beside its path: a process that this one is to follow takes orders there until
+/// [`Counter::open`].
 pub fn bind(
     gate: Arc<Gate>,
     path: &Path,
+    is_successor: bool,
     reloads: mpsc::Sender<ReloadAsk>,
 ) -> Result<Counter, SocketFault> {
-    Ok(Counter { socket: Socket::bind(path)?, desk: Arc::new(Desk { gate, reloads }) })
+    Ok(Counter {
+        socket: Socket::bind(path, is_successor)?,
+        desk: Arc::new(Desk { gate, reloads }),
+    })
 }
 
 impl Counter {
@@ -104,13 +110,24 @@ impl Counter {
 
 impl Desk {
     async fn converse(&self, stream: UnixStream, fault: Option<Fault>) {
+        let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
         let (from, to) = stream.into_split();
         let mut reply = Reply(to);
         // In any case: what is left unread when a socket closes takes the answer with it.
         let asked = timeout(REQUEST_MAX, ask(from)).await;
         let said = match (fault, asked) {
             (Some(fault), _) | (None, Ok(Err(fault))) => Err(fault),
-            (None, Ok(Ok(request))) => self.answer(request, &mut reply).await,
+            (None, Ok(Ok(request))) => {
+                let order = request.order();
+                if let Some(order) = &order {
+                    info!(uid, order, "ordered");
+                }
+                let said = self.answer(request, &mut reply).await;
+                if let (Some(order), Err(fault)) = (&order, &said) {
+                    info!(order, fault = fault.message, "not done");
+                }
+                said
+            }
             (None, Err(_)) => Err(Fault::new(FaultKind::BadRequest, "no request came within 2s")),
         };
         if let Err(fault) = said {
@@ -141,8 +158,11 @@ impl Desk {
                 let (drained, over) = orders::drain(gate, &of, all, pace, &words)?;
                 if !wait {
                     reply.ok(&drained).await;
-                } else if let Some(drained) = reply.unless_gone(over).await {
-                    reply.ok(&drained.map_err(|_| Fault::new(FaultKind::Refused, BROKEN))?).await;
+                } else if let Some(over) = reply.unless_gone(over).await {
+                    let ended =
+                        |_| Fault::new(FaultKind::Refused, "the drain was ended by undrain");
+                    let cut = Some(over.map_err(ended)?.cut);
+                    reply.ok(&Drained { cut, ..drained }).await;
                 }
             }
             Request::Undrain { place } => {
@@ -206,10 +226,32 @@ fn refused(message: &str, faults: Vec<String>) -> Fault {
 fn in_force(gate: &Gate) -> Effective {
     let generation = gate.generation();
     let settings = &generation.settings;
-    Effective {
-        generation: generation.number,
-        file: settings.file.as_ref().map(|file| file.display().to_string()),
-        keys: effective(settings),
+    let mut keys = effective(settings);
+    for overdue in gate.overdue() {
+        let from = Some("start; the file's takes a restart".to_owned());
+        replace(&mut keys, &overdue.key, overdue.value, from);
+    }
+    let by_order = || Some("ctl".to_owned());
+    let level = observe::log_level();
+    if level != settings.log.level {
+        let level = format!("\"{}\"", level.to_string().to_lowercase());
+        replace(&mut keys, "log.level", level, by_order());
+    }
+    for (route, number) in generation.route_list.iter().zip(0..) {
+        for (backend, place) in route.pool.backends().iter().zip(0..) {
+            if let Some(weight) = backend.standing.weight() {
+                let key = format!("route[{number}].backends[{place}].weight");
+                replace(&mut keys, &key, weight.to_string(), by_order());
+            }
+        }
+    }
+    let file = settings.file.as_ref().map(|file| file.display().to_string());
+    Effective { generation: generation.number, file, keys }
+}
+
+fn replace(keys: &mut [EffectiveKey], key: &str, value: String, from: Option<String>) {
+    if let Some(found) = keys.iter_mut().find(|found| found.key == key) {
+        (found.value, found.from, found.line) = (value, from, None);
     }
 }
 
@@ -220,7 +262,6 @@ fn log_level(wanted: Option<&str>) -> Result<LogLevel, Fault> {
             Fault::new(FaultKind::BadRequest, words)
         })?;
         observe::set_log_level(level);
-        info!(level = wanted, "log level set by order, until the next reload that changes it");
     }
     Ok(LogLevel { level: observe::log_level().to_string().to_lowercase() })
 }

@@ -4,15 +4,15 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tracing::info;
+use tokio::task::JoinHandle;
 
 use super::super::gate::Gate;
 use super::super::generation::{Generation, Route};
-use super::super::lifecycle::Course;
-use super::choose::{choose, is_everything, unknown};
+use super::super::lifecycle::{self, Course};
+use super::choose::{choose, is_everything, unknown_backend, unknown_route};
 use crate::backend::Backend;
 use crate::config::settings::DrainSettings;
+use crate::config::units::show_duration;
 use crate::control::{Drained, Fault, FaultKind, Killed, Pace, Place, Selection, Weighed, Words};
 use crate::tunnel::Notice;
 use crate::ws::{CLOSE_REASON_MAX, CloseCode, End};
@@ -25,12 +25,11 @@ pub(super) fn kill(gate: &Gate, of: &Selection, all: bool, words: &Words) -> Res
     let words = Some(spoken(words, standard)?);
     let notice = Arc::new(Notice { end: End::Killed, words });
     lines.iter().for_each(|line| line.leave(&notice));
-    info!(tunnels = lines.len(), ?of, "killed by order");
     Ok(Killed { sessions: lines.len() })
 }
 
 /// When a drain is over.
-type Over = oneshot::Receiver<Drained>;
+type Over = JoinHandle<lifecycle::Drained>;
 
 /// Begins to close tunnels one by one, and keeps new ones away from what is drained.
 pub(super) fn drain(
@@ -47,28 +46,17 @@ pub(super) fn drain(
     let generation = gate.generation();
     let course = course(&generation, pace, words)?;
     let lines = choose(gate, of)?;
-    let slot = gate.drains.clone().try_acquire_owned().map_err(|_| {
-        Fault::new(FaultKind::Busy, "too many drains are under way; wait for one to end")
-    })?;
-    keep_away(gate, &generation, of);
     let begun = Drained {
         sessions: lines.len(),
         window_ms: millis(course.window(lines.len())),
         deadline_ms: millis(course.pace.deadline),
         cut: None,
     };
-    info!(tunnels = begun.sessions, window_ms = begun.window_ms, ?of, "draining by order");
-    let (over, told) = oneshot::channel();
-    let report = begun.clone();
-    #[expect(clippy::disallowed_methods, reason = "it ends by its own deadline")]
-    tokio::spawn(async move {
-        let drained = course.drain(lines).await;
-        info!(tunnels = drained.sessions, cut = drained.cut, "drained by order");
-        drop(slot);
-        // Whoever asked may not wait.
-        let _ = over.send(Drained { cut: Some(drained.cut), ..report });
-    });
-    Ok((begun, told))
+    let over = gate.drains.begin(of.clone(), course, &lines).ok_or_else(|| {
+        Fault::new(FaultKind::Busy, "too many drains are under way; wait for one to end")
+    })?;
+    keep_away(gate, &generation, of);
+    Ok((begun, over))
 }
 
 /// Nobody new, where a place as a whole is drained.
@@ -86,38 +74,38 @@ fn keep_away(gate: &Gate, generation: &Generation, of: &Selection) {
             }
         }
         (route, Some(backend)) => {
-            for backend in backends(generation, route.as_deref(), backend) {
+            // None, where it was removed and only its tunnels are left.
+            for backend in backends(generation, route.as_deref(), backend).unwrap_or_default() {
                 backend.standing.away.set(true);
             }
         }
     }
 }
 
-/// Lets new tunnels in again.
+/// Lets new tunnels in again, and ends what drains are under way there: what they have not closed
+/// yet stays.
 pub(super) fn undrain(gate: &Gate, place: &Place) -> Result<(), Fault> {
     let generation = gate.generation();
-    let (changed, known) = match place {
-        Place::All => (u32::from(gate.away.set(false)), true),
-        Place::Route(name) => {
-            let found: Vec<_> = routes(&generation, Some(name)).collect();
-            let changed = found.iter().filter(|route| route.away.set(false)).count();
-            (changed as u32, !found.is_empty())
-        }
-        Place::Backend(id) => {
-            let found: Vec<_> = backends(&generation, None, id).collect();
-            let changed = found.iter().filter(|backend| backend.standing.away.set(false)).count();
-            (changed as u32, !found.is_empty())
-        }
+    let all_routes = || generation.route_list.iter();
+    let (routes, backends): (Vec<_>, Vec<_>) = match place {
+        Place::All => (all_routes().collect(), all_backends(&generation).collect()),
+        Place::Route(name) => (routes(&generation, Some(name)).collect(), Vec::new()),
+        Place::Backend(id) => (Vec::new(), backends(&generation, None, id)?),
     };
-    match (place, known) {
-        (Place::Route(name), false) => return Err(unknown("route", name)),
-        (Place::Backend(id), false) => return Err(unknown("backend", id)),
-        (Place::All | Place::Route(_) | Place::Backend(_), _) => {}
+    if let (Place::Route(name), true) = (place, routes.is_empty()) {
+        return Err(unknown_route(&generation, name));
     }
-    if changed == 0 {
+    let mut changed = gate.drains.stop(place) > 0;
+    changed |= *place == Place::All && gate.away.set(false);
+    for away in routes.iter().map(|route| &*route.away) {
+        changed |= away.set(false);
+    }
+    for away in backends.iter().map(|backend| &backend.standing.away) {
+        changed |= away.set(false);
+    }
+    if !changed {
         return Err(Fault::new(FaultKind::Refused, "nothing is drained there"));
     }
-    info!(?place, "new tunnels are let in again, by order");
     Ok(())
 }
 
@@ -134,30 +122,40 @@ pub(super) fn weigh(
     };
     let weight = weight.map(|weight| NonZeroU32::new(weight).ok_or_else(zero)).transpose()?;
     let generation = gate.generation();
-    let found: Vec<_> = backends(&generation, route, id).collect();
-    let Some(first) = found.first() else {
-        return Err(unknown("backend", id));
-    };
+    let found = backends(&generation, route, id)?;
     found.iter().for_each(|backend| backend.standing.weigh(weight));
-    info!(backend = id, route, weight = first.share(), "weighed by order");
-    Ok(Weighed { routes: found.len(), weight: first.share().get() })
+    let now = found.first().map_or(0, |backend| backend.share().get());
+    Ok(Weighed { routes: found.len(), weight: now })
 }
 
-fn routes<'g>(
+fn routes<'g, 'n>(
     generation: &'g Generation,
-    name: Option<&'g str>,
-) -> impl Iterator<Item = &'g Arc<Route>> {
+    name: Option<&'n str>,
+) -> impl Iterator<Item = &'g Arc<Route>> + use<'g, 'n> {
     let routes = generation.route_list.iter();
     routes.filter(move |route| name.is_none_or(|name| *route.name == *name))
 }
 
+/// A backend on every route, or on one, that has it.
 fn backends<'g>(
     generation: &'g Generation,
-    route: Option<&'g str>,
-    id: &'g str,
-) -> impl Iterator<Item = &'g Arc<Backend>> {
-    let all = routes(generation, route).flat_map(|route| route.pool.backends());
-    all.filter(move |backend| *backend.id == *id)
+    route: Option<&str>,
+    id: &str,
+) -> Result<Vec<&'g Arc<Backend>>, Fault> {
+    let on: Vec<&Arc<Route>> = routes(generation, route).collect();
+    if let (Some(route), true) = (route, on.is_empty()) {
+        return Err(unknown_route(generation, route));
+    }
+    let of_route = on.iter().flat_map(|route| route.pool.backends());
+    let found: Vec<_> = of_route.filter(|backend| *backend.id == *id).collect();
+    if found.is_empty() {
+        return Err(unknown_backend(generation, id));
+    }
+    Ok(found)
+}
+
+fn all_backends(generation: &Generation) -> impl Iterator<Item = &Arc<Backend>> {
+    generation.route_list.iter().flat_map(|route| route.pool.backends())
 }
 
 fn course(generation: &Generation, pace: Pace, words: &Words) -> Result<Course, Fault> {
@@ -171,7 +169,11 @@ fn course(generation: &Generation, pace: Pace, words: &Words) -> Result<Course, 
     let standard = file.deadline.max(window + (file.deadline - file.window));
     let deadline = pace.deadline_ms.map_or(standard, Duration::from_millis);
     if deadline > DEADLINE_MAX || deadline < window {
-        let words = "the deadline is no shorter than the window, and a week at most";
+        let words = format!(
+            "the deadline, {}, must be as long as the window, {}, and a week at most",
+            show_duration(deadline),
+            show_duration(window)
+        );
         return Err(Fault::new(FaultKind::BadRequest, words));
     }
     let end = End::Drained;

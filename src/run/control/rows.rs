@@ -48,6 +48,7 @@ pub(super) fn detail(line: &Line) -> SessionDetail {
         address: visitor.addr.to_string(),
         known_by: visitor.known_by.slug().unwrap_or("socket").to_owned(),
         tls: visitor.tls.as_ref().map(|tls| format!("{} {}", tls.version.slug(), tls.cipher)),
+        sni: visitor.tls.as_ref().and_then(|tls| tls.sni.as_deref()).map(own),
         host: own(said.host),
         target: own(said.target),
         user_agent: said.user_agent.map(own),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::config::settings::ControlSocket;
 
@@ -46,10 +46,13 @@ pub fn place(settings: &ControlSocket) -> Option<PathBuf> {
 impl Socket {
     /// Made beside its path, so that it is never open to others, and that whoever takes orders there
     /// goes on until [`Socket::settle`].
-    pub(super) fn bind(path: &Path) -> Result<Self, SocketFault> {
+    pub(super) fn bind(path: &Path, is_successor: bool) -> Result<Self, SocketFault> {
         let fault = |source| SocketFault { path: path.display().to_string(), source };
         if fs::symlink_metadata(path).is_ok_and(|there| !is_socket(&there)) {
             return Err(fault(io::Error::other("there is a file of this name already")));
+        }
+        if !is_successor && StdStream::connect(path).is_ok() {
+            return Err(fault(io::Error::other("another process takes orders there")));
         }
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}", std::process::id()));
@@ -73,11 +76,7 @@ impl Socket {
     /// Moves it to its path: what a dead process left there, or a living one that hands over, is
     /// replaced in one step.
     pub(super) fn settle(&self) -> Result<(), SocketFault> {
-        let path = self.path.display();
-        if StdStream::connect(&self.path).is_ok() {
-            info!(%path, "another process took orders here; now they come to this one");
-        }
-        let fault = |source| SocketFault { path: path.to_string(), source };
+        let fault = |source| SocketFault { path: self.path.display().to_string(), source };
         fs::rename(&self.beside, &self.path).map_err(fault)
     }
 

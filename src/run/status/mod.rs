@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use self::watch::Ranked;
+use super::drains::Running;
 use super::gate::{Gate, now, wall};
 use super::generation::{Generation, Route};
 use super::report;
@@ -93,6 +94,8 @@ fn status(gate: &Gate, ranked: &Ranked) -> Value {
         "listeners": doors(&generation),
         "clients": ranked.clients,
         "busiest": ranked.tunnels,
+        "drains": drains(gate),
+        "waits_for_restart": gate.waits_for_restart(),
         "reload": reload(gate),
         "certificates": certificates(&generation),
         "memory": { "resident_bytes": process.resident },
@@ -181,6 +184,7 @@ fn pool(route: &Route) -> Value {
     };
     json!({
         "route": &*route.name,
+        "drained": route.away.is_away(),
         "tunnels": open,
         "tunnels_max": route.tunnels_max,
         "delayed_seconds": waits(slice::from_ref(&route.counts)),
@@ -199,6 +203,12 @@ fn doors(generation: &Generation) -> Value {
         })
     };
     generation.listeners().map(row).collect()
+}
+
+/// Drains under way.
+fn drains(gate: &Gate) -> Value {
+    let row = |running: &Running| json!({ "of": running.of.to_string(), "tunnels": running.sessions, "left": running.left() });
+    gate.drains.running().iter().map(row).collect()
 }
 
 /// The last reload; its faults cut to what fits on a screen.
