@@ -224,7 +224,7 @@ async function reload(change, words) {
 }
 
 async function reloads() {
-  await reload((toml) => toml.replace("200", "201"), /^Taken at .* Changed: caps\./);
+  await reload((toml) => toml.replace("200", "201"), /^Taken at .* Changed: caps\b/);
   await reload((toml) => toml.replace("4KiB", "4Kib"), /^Refused at /);
   must(/message_from_client/.test(await text("#faults")), await text("#faults"));
   must((await text("#notes-card")).includes("The last reload was refused"), await text("#notes-card"));

@@ -6,7 +6,7 @@ use std::env;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use listenfd::ListenFd;
 use socket2::SockRef;
@@ -39,6 +39,9 @@ enum Whose {
     Elders(SocketAddr),
 }
 
+/// A word for a successor, and its socket.
+pub type Heir = (String, Option<OwnedFd>);
+
 impl Inherited {
     /// Takes what the elder or the service manager passed to this very process, and forgets how it
     /// said so. To be called before there are threads, because it changes the environment.
@@ -58,8 +61,13 @@ impl Inherited {
         let mut names = names.split(':').map(str::to_owned);
         let mut passed = ListenFd::from_env();
         let mut inherited = Self::default();
+        let many = passed.len();
+        if ours && many > PASSED_MAX {
+            let words = format!("LISTEN_FDS says {many} sockets, of which {PASSED_MAX} are taken");
+            inherited.strange.push(words);
+        }
         // Without a process id the library would take what was meant for another one.
-        for index in (0..passed.len()).filter(|_| ours) {
+        for index in (0..many.min(PASSED_MAX)).filter(|_| ours) {
             let name = names.next().unwrap_or_default();
             match take(&mut passed, index) {
                 Ok((socket, local)) => {
@@ -91,22 +99,25 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// Passes on what a successor needs: the service manager's sockets, and our own, each with the
-    /// address that its listener has in the file.
-    pub fn pass_on<'a>(
+    /// What a successor needs, in words with their sockets: the service manager's, and our own, each
+    /// with the address that its listener has in the file.
+    pub fn heirs<'a>(
         &self,
-        to: &Passage,
         own: impl Iterator<Item = (SocketAddr, &'a Listener)>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Vec<Heir>> {
+        let mut heirs = Vec::new();
         for heirloom in &self.sockets {
             if let Whose::Managers(name) = &heirloom.whose {
-                to.say(&format!("{MANAGERS} {name}"), Some(heirloom.socket.as_fd()))?;
+                let socket = heirloom.socket.as_fd().try_clone_to_owned()?;
+                heirs.push((format!("{MANAGERS} {name}"), Some(socket)));
             }
         }
         for (address, listener) in own.filter(|(_, listener)| !listener.is_inherited()) {
-            to.say(&format!("{ELDERS} {address}"), Some(listener.as_fd()))?;
+            let socket = listener.as_fd().try_clone_to_owned()?;
+            heirs.push((format!("{ELDERS} {address}"), Some(socket)));
         }
-        to.say(END, None)
+        heirs.push((END.to_owned(), None));
+        Ok(heirs)
     }
 
     /// Whether there is a process that waits to be followed.
@@ -208,6 +219,8 @@ fn takes_both_families(heirloom: &Heirloom) -> bool {
 
 /// Set to `stdin` where a process follows another one.
 pub const ELDER: &str = "TIDEGATE_ELDER";
+/// No unit has as many.
+const PASSED_MAX: usize = 4096;
 const MANAGERS: &str = "managers";
 const ELDERS: &str = "elders";
 const END: &str = "end";
@@ -257,7 +270,9 @@ mod tests {
         let own = [(); 2].map(|()| Listener::open(any, &mut Inherited::default()).unwrap());
         let (ours, theirs) = Passage::pair().unwrap();
         let listeners = [(address, &kept), (any, &own[0]), (any, &own[1])];
-        elder.pass_on(&ours, listeners.into_iter()).unwrap();
+        for (word, socket) in elder.heirs(listeners.into_iter()).unwrap() {
+            ours.say(&word, socket.as_ref().map(OwnedFd::as_fd)).unwrap();
+        }
         let mut heir = Inherited::from_elder(Passage::of(theirs)).unwrap();
         assert!(heir.elder().is_some());
         // In their order, and each once.

@@ -10,7 +10,7 @@ pub mod proxy_header;
 mod tls;
 
 pub use certs::{CertTable, Seen, Step, look};
-pub use inherited::{ELDER, Inherited};
+pub use inherited::{ELDER, Heir, Inherited};
 pub use listener::{Accepted, BindFault, Event, Listener};
 pub use passage::Passage;
 pub use proxy_header::{Proxied, read_proxy_header};

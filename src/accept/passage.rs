@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::cmsg_space;
+use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -51,7 +52,8 @@ impl Passage {
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
         let mut with = RecvAncillaryBuffer::new(&mut space);
         let slice = &mut [IoSliceMut::new(&mut word)];
-        let length = recvmsg(&self.0, slice, &mut with, RecvFlags::CMSG_CLOEXEC)?.bytes;
+        let hear = || recvmsg(&self.0, slice, &mut with, RecvFlags::CMSG_CLOEXEC);
+        let length = retry_on_intr(hear)?.bytes;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -63,15 +65,26 @@ impl Passage {
         Ok((String::from_utf8_lossy(&word[..length]).into_owned(), socket))
     }
 
-    /// Waits for this word, and no longer than that (`WouldBlock`). Blocks its thread.
+    /// Waits for this word, and no longer than that (`WouldBlock`), whatever signals come meanwhile.
+    /// Blocks its thread.
     pub fn expect(&self, wanted: &str, patience: Duration) -> io::Result<()> {
-        set_socket_timeout(&self.0, Timeout::Recv, Some(patience))?;
-        match self.hear()? {
-            (word, _) if word == wanted => Ok(()),
-            (word, _) => Err(io::Error::other(format!("{word:?} instead of {wanted:?}"))),
+        set_socket_timeout(&self.0, Timeout::Recv, Some(NAP))?;
+        // What a signal interrupts begins anew, so that naps are counted, not time.
+        let mut naps = patience.as_millis() / NAP.as_millis();
+        loop {
+            match self.hear() {
+                Ok((word, _)) if word == wanted => return Ok(()),
+                Ok((word, _)) => {
+                    return Err(io::Error::other(format!("{word:?} instead of {wanted:?}")));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && naps > 0 => naps -= 1,
+                Err(error) => return Err(error),
+            }
         }
     }
 }
+
+const NAP: Duration = Duration::from_millis(100);
 
 /// Longer than any word.
 const WORD_MAX: usize = 1024;

@@ -19,7 +19,7 @@ use super::core::{Fallen, end};
 use super::gate::{Gate, now};
 use super::handover;
 use super::journey;
-use crate::accept::{BindFault, Event, Inherited, Listener, Passage};
+use crate::accept::{BindFault, Event, Heir, Inherited, Listener};
 use crate::config::settings::ListenerSettings;
 
 /// A listener by its address as configured, and its place among those with the same one (only
@@ -98,14 +98,14 @@ impl Doors {
         Ok(listener)
     }
 
-    /// Passes all sockets to a successor.
-    pub fn pass_on(&self, to: &Passage) -> io::Result<()> {
+    /// All sockets, for a successor.
+    pub fn heirs(&self) -> io::Result<Vec<Heir>> {
         let mut open: Vec<_> = self.open.iter().collect();
         // Those with the same address are told apart by their order.
         open.sort_by_key(|(key, _)| (key.address, key.place));
         let open = open.into_iter().map(|(key, door)| (key.address, &door.listener));
         let admin = self.admin.iter().map(|(address, listener)| (*address, listener));
-        self.inherited.pass_on(to, open.chain(admin))
+        self.inherited.heirs(open.chain(admin))
     }
 
     /// Whether this process follows another one.

@@ -34,6 +34,11 @@ impl Running {
 }
 
 impl Drains {
+    /// Whether one more may begin.
+    pub fn have_room(&self) -> bool {
+        self.lock().len() < RUNNING_MAX
+    }
+
     /// Begins one; `None`: there are as many as anybody can follow.
     pub fn begin(
         &self,

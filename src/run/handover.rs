@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -11,13 +12,13 @@ use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::doors::Doors;
 use super::signals::Signal;
 use super::systemd;
-use crate::accept::{ELDER, Passage};
+use crate::accept::{ELDER, Heir, Passage};
 
 /// What this process was started with, as it was installed then.
 #[derive(Clone, Debug)]
@@ -67,26 +68,33 @@ pub async fn hand_over(
         warn!("no hand-over: there is no file of a program, or of its configuration");
         return HandedOver::No;
     };
-    info!(program = %program.path.display(), "handing over to a new process");
-    let (passage, child) = match begin(program, doors) {
-        Ok((passage, child)) => (Arc::new(passage), child),
+    info!(
+        program = %program.path.display(),
+        "handing over to a new process; it begins as the file says, without what was ordered since"
+    );
+    let (passage, heirs, child) = match begin(program, doors) {
+        Ok((passage, heirs, child)) => (Arc::new(passage), heirs, child),
         Err(error) => return refused(&Failed::Start(error)),
     };
     let outcome = select! {
-        outcome = ready(passage.clone(), READY_MAX) => outcome,
+        outcome = ready(passage.clone(), heirs) => outcome,
         () = stop(signals) => {
             end(child, Duration::ZERO).await;
             return HandedOver::Stop;
         }
     };
-    let failed = match outcome.and_then(|()| let_go(&passage, &child)) {
+    let followed = match outcome {
+        Ok(()) => let_go(passage, &child).await,
+        Err(error) => Err(error),
+    };
+    let failed = match followed {
         Ok(()) => {
             info!(successor = child.id(), "handed over; this process leaves");
             return HandedOver::Yes;
         }
         Err(error) => error,
     };
-    if failed.kind() == io::ErrorKind::WouldBlock {
+    if matches!(failed.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
         end(child, Duration::ZERO).await;
         return refused(&Failed::Silent(READY_MAX));
     }
@@ -96,10 +104,14 @@ pub async fn hand_over(
     refused(&Failed::Ended(how))
 }
 
-/// The successor is the one that counts, and hears so: from then on it serves.
-fn let_go(passage: &Passage, child: &Child) -> io::Result<()> {
+/// The successor is the one that counts, hears so, and says that it did: from then on it serves. One
+/// that does not say it is ended, so that there is always one that serves.
+async fn let_go(passage: Arc<Passage>, child: &Child) -> io::Result<()> {
     systemd::successor(child.id());
-    let told = passage.say(GO, None);
+    let told = match passage.say(GO, None) {
+        Ok(()) => hear(passage, SERVING, GO_MAX).await,
+        Err(error) => Err(error),
+    };
     if told.is_err() {
         systemd::successor(std::process::id());
     }
@@ -111,9 +123,9 @@ fn refused(why: &Failed) -> HandedOver {
     HandedOver::No
 }
 
-fn begin(program: &Program, doors: &Doors) -> io::Result<(Passage, Child)> {
+fn begin(program: &Program, doors: &Doors) -> io::Result<(Passage, Vec<Heir>, Child)> {
     let (ours, theirs) = Passage::pair()?;
-    doors.pass_on(&ours)?;
+    let heirs = doors.heirs()?;
     let child = Command::new(&program.path)
         .args(&program.arguments)
         .stdin(Stdio::from(theirs))
@@ -124,12 +136,30 @@ fn begin(program: &Program, doors: &Doors) -> io::Result<(Passage, Child)> {
         .env_remove("LISTEN_FDNAMES")
         .env_remove("WATCHDOG_PID")
         .spawn()?;
-    Ok((ours, child))
+    Ok((ours, heirs, child))
 }
 
-/// Waits for the successor's word, beside the workers.
-async fn ready(passage: Arc<Passage>, patience: Duration) -> io::Result<()> {
-    let hearing = tokio::task::spawn_blocking(move || passage.expect(READY, patience));
+/// Passes the sockets on, as fast as the successor takes them, and waits for its word.
+async fn ready(passage: Arc<Passage>, heirs: Vec<Heir>) -> io::Result<()> {
+    let passing = async {
+        for (word, socket) in heirs {
+            loop {
+                match passage.say(&word, socket.as_ref().map(OwnedFd::as_fd)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        sleep(LOOK_EVERY).await;
+                    }
+                    told => break told?,
+                }
+            }
+        }
+        hear(passage, READY, READY_MAX).await
+    };
+    timeout(READY_MAX, passing).await?
+}
+
+/// Waits for a word beside the workers.
+async fn hear(passage: Arc<Passage>, word: &'static str, patience: Duration) -> io::Result<()> {
+    let hearing = tokio::task::spawn_blocking(move || passage.expect(word, patience));
     hearing.await.map_err(io::Error::other)?
 }
 
@@ -157,14 +187,16 @@ async fn end(mut child: Child, grace: Duration) -> Option<ExitStatus> {
     tokio::task::spawn_blocking(move || child.wait().ok()).await.ok().flatten()
 }
 
-/// The successor's part: says that it could serve, and waits until it is to.
+/// The successor's part: says that it could serve, waits until it is to, and says that it does.
 pub fn follow(elder: &Passage) -> io::Result<()> {
     elder.say(READY, None)?;
-    elder.expect(GO, GO_MAX)
+    elder.expect(GO, GO_MAX)?;
+    elder.say(SERVING, None)
 }
 
 const READY: &str = "ready";
 const GO: &str = "go";
+const SERVING: &str = "serving";
 /// A successor has its configuration to judge, its files to read and its sockets to open.
 const READY_MAX: Duration = Duration::from_secs(30);
 /// For a successor that gave up, to say why and end.
@@ -208,7 +240,7 @@ mod tests {
     #[tokio::test]
     async fn silence_is_not_borne_for_ever() {
         let (ours, _theirs) = Passage::pair().unwrap();
-        let heard = ready(Arc::new(ours), Duration::from_millis(50)).await;
+        let heard = hear(Arc::new(ours), READY, Duration::from_millis(50)).await;
         assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -263,6 +263,7 @@ impl Ground {
         let dialling = now();
         let dialled = dial(route, &introduction).await?;
         inquiry.at(&dialled.backend);
+        let backend = dialled.backend.clone();
         let (compression, limit) = (route.compression, route.timeouts.backend_answer);
         let upgrading =
             backend::upgrade(dialled, &head, &handshake, &introduction, compression, limit);
@@ -272,7 +273,7 @@ impl Ground {
                     Plan::new(gate, connection, route, permit, upgraded, dialling, inquiry);
                 // A drain that began meanwhile may have called the roll already. One that begins
                 // from here on finds this session on it.
-                if gate.is_draining() {
+                if gate.is_closed() || route.away.is_away() || backend.standing.away.is_away() {
                     return Err(Refusal::Draining);
                 }
                 *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan);

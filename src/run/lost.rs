@@ -93,14 +93,21 @@ impl Losses {
             lost.entry(loss).or_default().push(line);
         }
         self.since.retain(|loss, _| lost.contains_key(loss));
-        self.closing.retain(|_, closing| !closing.is_finished());
+        self.closing.retain(|loss, closing| {
+            if serving.contains(&(&*loss.route, loss.backend.clone())) {
+                // It is back: whoever is left may stay.
+                closing.abort();
+            }
+            !closing.is_finished()
+        });
         lost.retain(|loss, _| {
             if self.closing.contains_key(loss) {
                 return false;
             }
             let patience = minded.get(&*loss.route).map_or(Duration::ZERO, |route| {
                 match route.lost_backends {
-                    LostBackends::Keep | LostBackends::Drain => Duration::ZERO,
+                    // Seen twice: a reload may follow another one.
+                    LostBackends::Keep | LostBackends::Drain => LOOK_EVERY,
                     LostBackends::CloseAfter(time) => time,
                 }
             });

@@ -1,6 +1,7 @@
 //! From the first socket to the last goodbye: starts, serves until it is told to leave, and leaves
 //! in order.
 
+use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,15 +157,18 @@ async fn serve(
     let mut sweep = interval(SWEEP_EVERY);
     let mut renewal = Renewal::new(&gate.generation());
     let program = Program::current().filter(|_| matches!(source, Source::File(_)));
+    let mut again = false;
     loop {
+        // Whatever is ready has its turn: a storm of signals keeps nobody else from theirs.
         select! {
-            signal = signals.recv() => match signal {
-                Some(Signal::Reload) => {
-                    // How it went is told of already.
-                    if reload(gate, doors, source, signals).await.is_none() {
-                        return Ok(Leaving::Told);
-                    }
+            () = ready(()), if again => {
+                // How it went is told of already.
+                if reload(gate, doors, source, signals, &mut again).await.is_none() {
+                    return Ok(Leaving::Told);
                 }
+            }
+            signal = signals.recv() => match signal {
+                Some(Signal::Reload) => again = true,
                 Some(Signal::HandOver) => {
                     match hand_over(program.as_ref(), doors, signals).await {
                         HandedOver::Yes => return Ok(Leaving::Followed),
@@ -175,7 +179,7 @@ async fn serve(
                 Some(Signal::Stop) | None => return Ok(Leaving::Told),
             },
             Some(ask) = asked.recv() => {
-                let Some(told) = reload(gate, doors, source, signals).await else {
+                let Some(told) = reload(gate, doors, source, signals, &mut again).await else {
                     return Ok(Leaving::Told);
                 };
                 // Whoever asked may not wait.
@@ -191,31 +195,25 @@ async fn serve(
     }
 }
 
-/// Reloads, once more if it is asked for meanwhile; `None`: a stop came first. What was loaded by
-/// then is thrown away, and what was swapped is in force.
+/// Reloads; `again`: that was asked for once more meanwhile. `None`: a stop came first. What was
+/// loaded by then is thrown away, and what was swapped is in force.
 async fn reload(
     gate: &Arc<Gate>,
     doors: &mut Doors,
     source: &Source,
     signals: &mut mpsc::Receiver<Signal>,
+    again: &mut bool,
 ) -> Option<Result<Reloaded, Vec<String>>> {
+    *again = false;
+    let mut reloading = pin!(reload::reload(gate, doors, source));
     loop {
-        let mut again = false;
-        let told = {
-            let mut reloading = pin!(reload::reload(gate, doors, source));
-            loop {
-                select! {
-                    told = &mut reloading => break told,
-                    signal = signals.recv() => match signal {
-                        Some(Signal::Reload) => again = true,
-                        Some(Signal::HandOver) => warn!("no hand-over: a reload is under way"),
-                        Some(Signal::Stop) | None => return None,
-                    },
-                }
-            }
-        };
-        if !again {
-            return Some(told);
+        select! {
+            told = &mut reloading => return Some(told),
+            signal = signals.recv() => match signal {
+                Some(Signal::Reload) => *again = true,
+                Some(Signal::HandOver) => warn!("no hand-over: a reload is under way"),
+                Some(Signal::Stop) | None => return None,
+            },
         }
     }
 }

@@ -39,8 +39,8 @@ pub fn listen() -> io::Result<(mpsc::Sender<Signal>, mpsc::Receiver<Signal>)> {
             };
             match signal {
                 // One in the queue does for all.
-                Signal::Reload | Signal::HandOver => drop(sender.try_send(signal)),
-                Signal::Stop => {
+                Signal::Reload => drop(sender.try_send(signal)),
+                Signal::HandOver | Signal::Stop => {
                     if sender.send(signal).await.is_err() {
                         return;
                     }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::support::control::{CONTROL, of};
 use crate::support::{
-    BASE, Client, Door, Manager, Plain, Proxy, Stage, get, lives, route, soon, upgrade, wire,
+    BASE, Backend, Client, Door, Manager, Plain, Proxy, Stage, get, lives, route, soon, switching,
+    upgrade, wire,
 };
 
 const DRAIN: &str = "[drain]\nwindow = \"100ms\"\ndeadline = \"10s\"\n";
@@ -335,4 +336,62 @@ async fn an_undrain_ends_what_is_under_way_and_all_of_it_lifts_everything() {
     stage.proxy.order(undrain(json!("all"))).await;
     let (mut late, mut lates) = stage.open().await;
     lives(&mut late, &mut lates).await;
+}
+
+#[tokio::test]
+async fn a_handshake_under_way_when_a_place_is_drained_is_not_let_in() {
+    let (go, wait) = tokio::sync::watch::channel(false);
+    let backend = Backend::raw(move |head, mut stream, _| {
+        let mut wait = wait.clone();
+        async move {
+            wait.wait_for(|go| *go).await.unwrap();
+            // Whoever is refused meanwhile hangs up.
+            let _ = stream.write_all(switching(&head).as_bytes()).await;
+        }
+    })
+    .await;
+    let text = format!("{}{DRAIN}{CONTROL}", route(&[backend.address], ""));
+    let proxy = Proxy::start(&text).await;
+    let client = Client::of(&proxy).await;
+    for (place, undo) in [
+        (of("route", "all"), json!({"route": "all"})),
+        (
+            of("backend", backend.address.to_string()),
+            json!({"backend": backend.address.to_string()}),
+        ),
+        (json!({}), json!("all")),
+    ] {
+        go.send_replace(false);
+        let before = backend.heads().len();
+        let asking = client.ask(crate::support::HANDSHAKE.as_bytes());
+        let draining = async {
+            soon("the backend to be asked", async {
+                while backend.heads().len() == before {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+            let all = place == json!({});
+            assert_eq!(proxy.order(drain(place, all)).await["sessions"], 0);
+            go.send_replace(true);
+        };
+        let (answer, ()) = tokio::join!(asking, draining);
+        assert_eq!(answer.status, 503);
+        proxy.order(undrain(undo)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_rate_that_was_asked_for_is_kept_however_long_it_takes() {
+    let stage =
+        Stage::with(&format!("[drain]\nwindow = \"100ms\"\ndeadline = \"200ms\"\n{CONTROL}")).await;
+    let mut tunnels = Vec::new();
+    for n in 0..10 {
+        tunnels.push(stage.open_from([127, 0, 7, n]).await);
+    }
+    let mut order = drain(of("route", "all"), false);
+    order["pace"] = json!({"per_second": 2});
+    order["wait"] = false.into();
+    let told = stage.proxy.order(order).await;
+    assert_eq!((&told["window_ms"], &told["deadline_ms"]), (&5000.into(), &5100.into()), "{told}");
 }

@@ -208,12 +208,17 @@ fn items(pem: &[u8]) -> Result<Vec<Item>, &'static str> {
     }
 }
 
+const PEM_BYTES_MAX: u64 = 4 << 20;
+
 fn pem(path: &Path) -> Result<Vec<u8>, String> {
     let shown = path.display();
     // A FIFO or a device would make the read wait for ever.
-    match fs::metadata(path).map(|meta| meta.is_file()) {
-        Ok(true) => fs::read(path).map_err(|error| format!("{shown}: {error}")),
-        Ok(false) => Err(format!("{shown}: not a file")),
+    match fs::metadata(path).map(|meta| (meta.is_file(), meta.len())) {
+        Ok((true, 0..=PEM_BYTES_MAX)) => {
+            fs::read(path).map_err(|error| format!("{shown}: {error}"))
+        }
+        Ok((true, _)) => Err(format!("{shown}: larger than any chain of certificates")),
+        Ok((false, _)) => Err(format!("{shown}: not a file")),
         Err(error) => Err(format!("{shown}: {error}")),
     }
 }

@@ -360,3 +360,9 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_socket_s_path_is_short_enough_to_be_made() {
+    let told = told_below(&format!("[control]\nsocket = \"/{}\"", "x".repeat(120)));
+    assert!(told[0].contains("would have 121 bytes (96 are the most"), "{told:?}");
+}

@@ -164,10 +164,24 @@ fn clash(address: SocketAddr, other: SocketAddr, holder: &Place) -> Complaint {
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 
 /// Where orders are taken.
-pub(super) fn control(file: &ConfigFile, folder: &Path) -> ControlSocket {
-    match file.control.socket.value() {
-        Some(SocketAt(ControlSocket::At(path))) => ControlSocket::At(folder.join(path)),
-        Some(SocketAt(other)) => other.clone(),
-        None => ControlSocket::Auto,
+pub(super) fn control(
+    file: &ConfigFile,
+    folder: &Path,
+    findings: &mut Findings<'_>,
+) -> ControlSocket {
+    let Some(At { value: SocketAt(at), place }) = file.control.socket.here() else {
+        return ControlSocket::Auto;
+    };
+    let ControlSocket::At(path) = at else { return at.clone() };
+    let path = folder.join(path);
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_MAX {
+        let wrong = format!("the path of this socket would have {length} bytes");
+        let help = format!("{SOCKET_PATH_MAX} are the most; name a shorter one");
+        findings.fault(place, Complaint::new(wrong).help(help));
     }
+    ControlSocket::At(path)
 }
+
+/// unix(7) has 107, of which the number of a process takes some while the socket is made.
+const SOCKET_PATH_MAX: usize = 96;

@@ -51,7 +51,7 @@ pub(super) fn validate(file: &ConfigFile, folder: &Path, findings: &mut Findings
         timeouts: process::timeouts(file),
         drain: process::drain(file, findings),
         admin,
-        control: listeners::control(file, folder),
+        control: listeners::control(file, folder, findings),
         log: process::log(file),
         access: process::access(file, folder, findings),
         written: Written {

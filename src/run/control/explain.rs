@@ -38,7 +38,8 @@ impl Asked {
         let bad = |words: String| Fault::new(FaultKind::BadRequest, words);
         let whole = "write a whole one, as in wss://chat.example.com/ws";
         let uri: Uri = url.parse().map_err(|_| bad(format!("\"{url}\" is no URL: {whole}")))?;
-        let secure = match uri.scheme_str() {
+        let scheme = uri.scheme_str().map(str::to_ascii_lowercase);
+        let secure = match scheme.as_deref() {
             Some("wss" | "https") => true,
             Some("ws" | "http") => false,
             Some(_) | None => return Err(bad(format!("\"{url}\" is no ws or wss URL: {whole}"))),

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -41,6 +41,8 @@ pub type ReloadAsk = oneshot::Sender<Result<Reloaded, Vec<String>>>;
 struct Desk {
     gate: Arc<Gate>,
     reloads: mpsc::Sender<ReloadAsk>,
+    /// Places for those who wait for something.
+    waiting: Semaphore,
 }
 
 /// Whom orders are given to.
@@ -57,10 +59,8 @@ pub fn bind(
     is_successor: bool,
     reloads: mpsc::Sender<ReloadAsk>,
 ) -> Result<Counter, SocketFault> {
-    Ok(Counter {
-        socket: Socket::bind(path, is_successor)?,
-        desk: Arc::new(Desk { gate, reloads }),
-    })
+    let desk = Desk { gate, reloads, waiting: Semaphore::new(WAITING_MAX) };
+    Ok(Counter { socket: Socket::bind(path, is_successor)?, desk: Arc::new(desk) })
 }
 
 impl Counter {
@@ -91,44 +91,56 @@ impl Counter {
                 warn!(uid = who, "an order was refused: only root and our own user may give any");
             }
             let place = places.clone().try_acquire_owned().ok();
-            let fault = match (denied, &place) {
-                (Some(_), _) => Some(Fault::new(FaultKind::Denied, DENIED)),
-                (None, None) => Some(Fault::new(FaultKind::Busy, BUSY)),
-                (None, Some(_)) => None,
-            };
-            // Even to say no takes a moment; there are few who wait for that, too.
-            if open.len() < 2 * CONNECTIONS_MAX {
-                let desk = desk.clone();
-                open.spawn(async move {
-                    desk.converse(stream, fault).await;
-                    drop(place);
-                });
+            let desk = desk.clone();
+            if denied.is_some() {
+                // Without a look at what is wanted, so that it holds up nobody.
+                let mut reply = Reply(stream.into_split().1);
+                let fault = Fault::new(FaultKind::Denied, DENIED);
+                reply.send(&Answer::<()>::Fault(fault)).await;
+            } else if open.len() < OPEN_MAX {
+                open.spawn(async move { desk.converse(stream, place).await });
             }
         }
     }
 }
 
 impl Desk {
-    async fn converse(&self, stream: UnixStream, fault: Option<Fault>) {
+    async fn converse(&self, stream: UnixStream, mut place: Option<OwnedSemaphorePermit>) {
         let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
         let (from, to) = stream.into_split();
         let mut reply = Reply(to);
         // In any case: what is left unread when a socket closes takes the answer with it.
         let asked = timeout(REQUEST_MAX, ask(from)).await;
-        let said = match (fault, asked) {
-            (Some(fault), _) | (None, Ok(Err(fault))) => Err(fault),
-            (None, Ok(Ok(request))) => {
+        let said = match (&place, asked) {
+            (None, _) => Err(Fault::new(FaultKind::Busy, BUSY)),
+            (Some(_), Ok(Err(fault))) => Err(fault),
+            (Some(_), Ok(Ok(request))) => {
                 let order = request.order();
                 if let Some(order) = &order {
                     info!(uid, order, "ordered");
                 }
-                let said = self.answer(request, &mut reply).await;
+                // Those that take long keep no short one out.
+                let waits = matches!(
+                    request,
+                    Request::Tail { .. } | Request::Drain { wait: true, .. } | Request::Reload
+                );
+                let said = match waits.then(|| self.waiting.try_acquire()).transpose() {
+                    Ok(waiting) => {
+                        place = place.filter(|_| !waits);
+                        let said = self.answer(request, &mut reply).await;
+                        drop((place, waiting));
+                        said
+                    }
+                    Err(_) => Err(Fault::new(FaultKind::Busy, BUSY)),
+                };
                 if let (Some(order), Err(fault)) = (&order, &said) {
                     info!(order, fault = fault.message, "not done");
                 }
                 said
             }
-            (None, Err(_)) => Err(Fault::new(FaultKind::BadRequest, "no request came within 2s")),
+            (Some(_), Err(_)) => {
+                Err(Fault::new(FaultKind::BadRequest, "no request came within 2s"))
+            }
         };
         if let Err(fault) = said {
             reply.send(&Answer::<()>::Fault(fault)).await;
@@ -257,7 +269,8 @@ fn replace(keys: &mut [EffectiveKey], key: &str, value: String, from: Option<Str
 
 fn log_level(wanted: Option<&str>) -> Result<LogLevel, Fault> {
     if let Some(wanted) = wanted {
-        let level = wanted.parse().map_err(|_| {
+        let known = !wanted.contains(|c: char| c.is_ascii_digit());
+        let level = wanted.parse().ok().filter(|_| known).ok_or_else(|| {
             let words = format!("\"{wanted}\" is none of error, warn, info, debug, trace");
             Fault::new(FaultKind::BadRequest, words)
         })?;
@@ -315,6 +328,9 @@ const BUSY: &str = "too many orders are under way; try again";
 const BROKEN: &str = "this failed; the journal says why";
 
 const CONNECTIONS_MAX: usize = 16;
+const WAITING_MAX: usize = 32;
+/// Even to say no takes a moment.
+const OPEN_MAX: usize = WAITING_MAX + 2 * CONNECTIONS_MAX;
 const REQUEST_BYTES_MAX: u64 = 1 << 20;
 const REQUEST_MAX: Duration = Duration::from_secs(2);
 const WRITE_MAX: Duration = Duration::from_secs(10);

@@ -44,18 +44,24 @@ pub(super) fn drain(
         return Err(Fault::new(FaultKind::Refused, "the process drains already, and leaves"));
     }
     let generation = gate.generation();
-    let course = course(&generation, pace, words)?;
+    // Whether such are known at all.
+    choose(gate, of)?;
+    let busy = || Fault::new(FaultKind::Busy, "too many drains are under way; wait for one to end");
+    if !gate.drains.have_room() {
+        return Err(busy());
+    }
+    course(&generation, pace, words, 0)?;
+    // First, so that a handshake under way is either among them, or not let in.
+    keep_away(gate, &generation, of);
     let lines = choose(gate, of)?;
+    let course = course(&generation, pace, words, lines.len())?;
     let begun = Drained {
         sessions: lines.len(),
         window_ms: millis(course.window(lines.len())),
         deadline_ms: millis(course.pace.deadline),
         cut: None,
     };
-    let over = gate.drains.begin(of.clone(), course, &lines).ok_or_else(|| {
-        Fault::new(FaultKind::Busy, "too many drains are under way; wait for one to end")
-    })?;
-    keep_away(gate, &generation, of);
+    let over = gate.drains.begin(of.clone(), course, &lines).ok_or_else(busy)?;
     Ok((begun, over))
 }
 
@@ -158,15 +164,22 @@ fn all_backends(generation: &Generation) -> impl Iterator<Item = &Arc<Backend>> 
     generation.route_list.iter().flat_map(|route| route.pool.backends())
 }
 
-fn course(generation: &Generation, pace: Pace, words: &Words) -> Result<Course, Fault> {
+fn course(
+    generation: &Generation,
+    pace: Pace,
+    words: &Words,
+    tunnels: usize,
+) -> Result<Course, Fault> {
     let file = generation.settings.drain;
     let window = pace.window_ms.map_or(file.window, Duration::from_millis);
     let rate = pace.per_second.map_or(Ok(file.rate), |rate| {
         let zero = || Fault::new(FaultKind::BadRequest, "a rate is 1/s at least");
         NonZeroU32::new(rate).ok_or_else(zero).map(Some)
     })?;
-    // Who asks for a longer window wants all of it.
-    let standard = file.deadline.max(window + (file.deadline - file.window));
+    // Who asks for a longer window, or for a rate that takes longer, wants all of it.
+    let asked = pace.per_second.map_or(0.0, |rate| tunnels as f64 / f64::from(rate));
+    let long = window.max(Duration::from_secs_f64(asked));
+    let standard = file.deadline.max(long + (file.deadline - file.window)).min(DEADLINE_MAX);
     let deadline = pace.deadline_ms.map_or(standard, Duration::from_millis);
     if deadline > DEADLINE_MAX || deadline < window {
         let words = format!(

@@ -3,10 +3,10 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use socket2::{Domain, SockAddr, Type};
 use tokio::net::{UnixListener, UnixStream};
 use tracing::warn;
 
@@ -51,9 +51,10 @@ impl Socket {
         if fs::symlink_metadata(path).is_ok_and(|there| !is_socket(&there)) {
             return Err(fault(io::Error::other("there is a file of this name already")));
         }
-        if !is_successor && StdStream::connect(path).is_ok() {
+        if !is_successor && somebody_listens(path) {
             return Err(fault(io::Error::other("another process takes orders there")));
         }
+        sweep(path);
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}", std::process::id()));
         let beside = PathBuf::from(beside);
@@ -111,6 +112,38 @@ pub(super) fn deny(stream: &UnixStream) -> Option<u32> {
     let uid = stream.peer_cred().map_or(u32::MAX, |peer| peer.uid());
     let ours = rustix::process::geteuid().as_raw();
     (uid != 0 && uid != ours).then_some(uid)
+}
+
+/// Takes away what processes left that ended between the two steps.
+fn sweep(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+    else {
+        return;
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let left = entry.file_name();
+        let pid = left.to_str().and_then(|left| left.strip_prefix(name)?.strip_prefix('.'));
+        let dead = pid.is_some_and(|pid| {
+            pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()
+        });
+        if dead && entry.metadata().is_ok_and(|there| is_socket(&there)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Without waiting: one that is too busy is there, too.
+fn somebody_listens(path: &Path) -> bool {
+    let connected = SockAddr::unix(path).and_then(|address| {
+        let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        probe.set_nonblocking(true)?;
+        probe.connect(&address)
+    });
+    match connected {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
 }
 
 fn is_socket(there: &fs::Metadata) -> bool {
