@@ -55,11 +55,6 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
     found
 }
 
-/// The same, for those who only want to read it.
-pub fn changes(before: &Settings, after: &Settings) -> Vec<Change> {
-    differences(before, after).into_iter().map(|difference| difference.change).collect()
-}
-
 /// The places of one thing before and after.
 type Pair = (Option<usize>, Option<usize>);
 

@@ -26,7 +26,7 @@ mod validate;
 pub mod values;
 mod written;
 
-pub use difference::{About, Difference, changes, differences};
+pub use difference::{About, Difference, differences};
 pub use effect::{Takes, takes_effect};
 pub use fault::{Complaint, Fault, Faults};
 pub use file::known_keys;

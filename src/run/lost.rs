@@ -74,6 +74,7 @@ impl Losses {
             .collect();
         if minded.is_empty() {
             self.since.clear();
+            self.closing.drain().for_each(|(_, closing)| closing.abort());
             return Vec::new();
         }
         let mut lost: HashMap<Loss, Vec<Arc<Line>>> = HashMap::new();
@@ -94,8 +95,9 @@ impl Losses {
         }
         self.since.retain(|loss, _| lost.contains_key(loss));
         self.closing.retain(|loss, closing| {
-            if serving.contains(&(&*loss.route, loss.backend.clone())) {
-                // It is back: whoever is left may stay.
+            let back = serving.contains(&(&*loss.route, loss.backend.clone()));
+            if back || !minded.contains_key(&*loss.route) {
+                // Or the route minds no more: whoever is left may stay.
                 closing.abort();
             }
             !closing.is_finished()

@@ -36,7 +36,7 @@ use self::generation::Generation;
 use crate::config::Later;
 use crate::config::settings::Settings;
 
-pub use self::reload::{Source, preview};
+pub use self::reload::Source;
 pub use self::serve::run;
 
 /// Why the process could not begin to serve, or cannot go on.

@@ -140,11 +140,6 @@ impl Session {
         }
     }
 
-    /// The proxy leaves: both sides get their Close at the next boundary.
-    pub fn drain(&mut self, now: Moment) {
-        self.leave(End::Drained, None, now);
-    }
-
     /// Both sides get their Close at the next boundary; the client with these words, or those of
     /// its terms.
     pub fn leave(&mut self, end: End, words: Option<&(CloseCode, Arc<str>)>, now: Moment) {

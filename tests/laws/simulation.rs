@@ -118,7 +118,7 @@ impl World {
                 lane.blocked = blocked;
                 lane.pending /= 2;
             }
-            Event::Drain => self.session.drain(self.now),
+            Event::Drain => self.session.leave(End::Drained, None, self.now),
             Event::Abort => self.session.abort(self.now),
             Event::HangUp(side) => {
                 let lane = self.lane(side);
@@ -308,7 +308,7 @@ impl World {
 
     /// Whatever has happened: told to leave, the session is over soon.
     fn finish(mut self) -> Outcome {
-        self.session.drain(self.now);
+        self.session.leave(End::Drained, None, self.now);
         self.pump();
         let last = self.now;
         while let Some(at) = self.session.deadline() {

@@ -180,7 +180,7 @@ proptest! {
 #[test]
 fn tungstenite_understands_our_closes() {
     let mut session = session();
-    session.drain(Moment::START);
+    session.leave(End::Drained, None, Moment::START);
     for (to, role, code, reason) in [
         (Side::Client, Role::Client, 1012, "the service restarts"),
         (Side::Backend, Role::Server, 1001, ""),

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::control::{CONTROL, of};
 use crate::support::{
-    BASE, Backend, Client, Door, Manager, Plain, Proxy, Stage, get, lives, route, soon, switching,
-    upgrade, wire,
+    BASE, Backend, Client, Door, Manager, Plain, Proxy, Stage, get, lives, read_head, route, soon,
+    switching, upgrade, wire,
 };
 
 const DRAIN: &str = "[drain]\nwindow = \"100ms\"\ndeadline = \"10s\"\n";
@@ -188,7 +188,8 @@ async fn a_rate_makes_the_window_as_long_as_it_takes() {
 
 #[tokio::test]
 async fn readiness_goes_first_for_as_long_as_the_file_says() {
-    let delay = "[drain]\ndelay = \"800ms\"\nwindow = \"100ms\"\ndeadline = \"5s\"\n";
+    let delay = "[drain]\ndelay = \"800ms\"\nwindow = \"100ms\"\ndeadline = \"5s\"\n\
+                 code = 4007\nreason = \"moving house\"\n";
     let mut stage = Stage::with(&format!("{delay}{CONTROL}")).await;
     let (mut client, mut backend) = stage.open().await;
     let admin = stage.proxy.admin().await;
@@ -198,8 +199,9 @@ async fn readiness_goes_first_for_as_long_as_the_file_says() {
     let (mut late, mut lates) = stage.open().await;
     lives(&mut late, &mut lates).await;
     lives(&mut client, &mut backend).await;
-    assert_eq!(leaves(client, backend).await.0, 1012);
-    assert_eq!(leaves(late, lates).await.0, 1012);
+    let words = (4007, "moving house".to_owned());
+    assert_eq!(leaves(client, backend).await, words);
+    assert_eq!(leaves(late, lates).await, words);
     assert_eq!(stage.proxy.exit().await, Some(0));
 }
 
@@ -394,4 +396,67 @@ async fn a_rate_that_was_asked_for_is_kept_however_long_it_takes() {
     order["wait"] = false.into();
     let told = stage.proxy.order(order).await;
     assert_eq!((&told["window_ms"], &told["deadline_ms"]), (&5000.into(), &5100.into()), "{told}");
+}
+
+#[tokio::test]
+async fn tunnels_of_a_backend_that_takes_nobody_any_more_are_closed_where_the_route_says_so() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let text = route(&[address], "lost_backends = \"drain\"");
+    let proxy = Proxy::start(&format!("{text}{DRAIN}{CONTROL}")).await;
+    let client = Client::of(&proxy).await;
+    let accepting = async {
+        let mut backend = BufReader::new(listener.accept().await.unwrap().0);
+        let head = read_head(&mut backend).await;
+        backend.write_all(switching(&head).as_bytes()).await.unwrap();
+        backend
+    };
+    let (mut tunnel, mut backend) = tokio::join!(client.raw_tunnel(), accepting);
+    drop(listener);
+    // As long as nobody has asked in vain, it is none that is lost.
+    lives(&mut tunnel, &mut backend).await;
+    for n in 1..=3 {
+        let answer = client.ask(crate::support::HANDSHAKE.as_bytes()).await;
+        assert_eq!(answer.status, 503, "ask {n}");
+    }
+    assert_eq!(leaves(tunnel, backend).await.0, 1012);
+    assert_eq!(proxy.ended("rebalanced").await["by"], "tidegate");
+}
+
+#[tokio::test]
+async fn a_backend_that_is_back_keeps_the_tunnels_that_are_left() {
+    let (one, two) = (Door::new().await, Door::new().await);
+    let backends = [one.address(), two.address()];
+    let slow = "[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n";
+    let text = route(&backends, "lost_backends = \"drain\"");
+    let proxy = Proxy::start(&format!("{text}{slow}{CONTROL}")).await;
+    let client = Client::of(&proxy).await;
+    let mut of_two = Vec::new();
+    let mut of_one = Vec::new();
+    for n in 0..24 {
+        let tunnel = upgrade(client.bare_from([127, 0, 10, n]).await).await;
+        tokio::select! {
+            backend = one.next() => of_one.push((tunnel, backend)),
+            backend = two.next() => of_two.push((tunnel, backend)),
+        }
+    }
+    let removed = format!(", \"{}\"", two.address());
+    let config = proxy.config();
+    proxy.reload_with(&removed, "").await;
+    let drains = async |many: usize| {
+        soon("the drains", async {
+            let status = json!({"ask": "status"});
+            while proxy.order(status.clone()).await["drains"].as_array().unwrap().len() != many {}
+        })
+        .await;
+    };
+    drains(1).await;
+    proxy.rewrite(&config);
+    proxy.reload().await;
+    drains(0).await;
+    // In the first seconds of ten minutes hardly any was told to go.
+    let open = proxy.order(json!({"ask": "sessions", "of": {}})).await;
+    let rows = open["sessions"].as_array().unwrap();
+    let staying = rows.iter().filter(|row| row["closing"] == false).count();
+    assert!(staying + 2 >= of_one.len() + of_two.len(), "{staying} of 24");
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -12,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::support::control::{CONTROL, next};
-use crate::support::{BASE, Proxy, Stage, get, route, soon};
+use crate::support::{BASE, Proxy, Stage, get, of_another_user, route, soon};
 
 async fn stage() -> Stage {
     Stage::with(CONTROL).await
@@ -41,19 +40,14 @@ async fn ad02_other_users_are_refused_even_where_the_file_lets_them_in() {
     // A careless chmod, of the socket and of the folder on the way.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     fs::set_permissions(stage.proxy.folder(), fs::Permissions::from_mode(0o755)).unwrap();
-    let script = format!(
-        "import os, socket\nos.setgid(65534)\nos.setuid(65534)\n\
-         s = socket.socket(socket.AF_UNIX)\ns.connect({path:?})\n\
-         s.sendall(b'{{\"ask\":\"kill\",\"of\":{{}},\"all\":true,\"words\":{{}}}}\\n')\n\
-         print(s.recv(4096).decode())\n",
-    );
     let (mut client, mut backend) = stage.open().await;
-    let told = tokio::task::spawn_blocking(move || {
-        Command::new("python3").args(["-c", &script]).output().unwrap()
-    });
+    let mut kill = of_another_user(stage.proxy.folder());
+    kill.args(["ctl", "--socket"]).arg(&path).args(["kill", "--all"]);
+    let told = tokio::task::spawn_blocking(move || kill.output().unwrap());
     let told = soon("the other user", told).await.unwrap();
-    let said = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(said.contains("\"denied\""), "{said} {}", String::from_utf8_lossy(&told.stderr));
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(said.contains("only root and the user that tidegate runs as"), "{said}");
+    assert_eq!(told.status.code(), Some(1));
     let refused = stage.proxy.record("a refusal", |r| r["uid"] == 65534).await;
     assert_eq!(refused["level"], "WARN");
     crate::support::lives(&mut client, &mut backend).await;

@@ -61,3 +61,8 @@ mod reading;
 mod rules;
 mod slips;
 mod unmet;
+
+/// What differs, whomever it is about.
+fn changes(before: &Settings, after: &Settings) -> Vec<crate::control::Change> {
+    differences(before, after).into_iter().map(|difference| difference.change).collect()
+}

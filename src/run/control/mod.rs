@@ -3,6 +3,7 @@
 
 mod choose;
 mod explain;
+mod in_force;
 mod orders;
 mod rows;
 mod socket;
@@ -23,12 +24,7 @@ use tracing::{error, info, warn};
 
 use super::gate::{Gate, now};
 use super::reload;
-use crate::config::effective;
-use crate::control::{
-    Answer, Drained, Effective, EffectiveKey, Fault, FaultKind, LogLevel, Reloaded, Request, line,
-    read,
-};
-use crate::observe;
+use crate::control::{Answer, Drained, Fault, FaultKind, Reloaded, Request, line, read};
 
 use self::socket::Socket;
 
@@ -199,10 +195,10 @@ impl Desk {
                     .await;
             }
             Request::Config => {
-                reply.ok(&in_force(gate)).await;
+                reply.ok(&in_force::config(gate)).await;
             }
             Request::LogLevel { level } => {
-                reply.ok(&log_level(level.as_deref())?).await;
+                reply.ok(&in_force::log_level(level.as_deref())?).await;
             }
         }
         Ok(())
@@ -233,50 +229,6 @@ impl Desk {
 
 fn refused(message: &str, faults: Vec<String>) -> Fault {
     Fault { faults, ..Fault::new(FaultKind::Refused, message) }
-}
-
-fn in_force(gate: &Gate) -> Effective {
-    let generation = gate.generation();
-    let settings = &generation.settings;
-    let mut keys = effective(settings);
-    for overdue in gate.overdue() {
-        let from = Some("start; the file's takes a restart".to_owned());
-        replace(&mut keys, &overdue.key, overdue.value, from);
-    }
-    let by_order = || Some("ctl".to_owned());
-    let level = observe::log_level();
-    if level != settings.log.level {
-        let level = format!("\"{}\"", level.to_string().to_lowercase());
-        replace(&mut keys, "log.level", level, by_order());
-    }
-    for (route, number) in generation.route_list.iter().zip(0..) {
-        for (backend, place) in route.pool.backends().iter().zip(0..) {
-            if let Some(weight) = backend.standing.weight() {
-                let key = format!("route[{number}].backends[{place}].weight");
-                replace(&mut keys, &key, weight.to_string(), by_order());
-            }
-        }
-    }
-    let file = settings.file.as_ref().map(|file| file.display().to_string());
-    Effective { generation: generation.number, file, keys }
-}
-
-fn replace(keys: &mut [EffectiveKey], key: &str, value: String, from: Option<String>) {
-    if let Some(found) = keys.iter_mut().find(|found| found.key == key) {
-        (found.value, found.from, found.line) = (value, from, None);
-    }
-}
-
-fn log_level(wanted: Option<&str>) -> Result<LogLevel, Fault> {
-    if let Some(wanted) = wanted {
-        let known = !wanted.contains(|c: char| c.is_ascii_digit());
-        let level = wanted.parse().ok().filter(|_| known).ok_or_else(|| {
-            let words = format!("\"{wanted}\" is none of error, warn, info, debug, trace");
-            Fault::new(FaultKind::BadRequest, words)
-        })?;
-        observe::set_log_level(level);
-    }
-    Ok(LogLevel { level: observe::log_level().to_string().to_lowercase() })
 }
 
 /// One line, whole, and in time.

@@ -10,6 +10,7 @@ mod manager;
 mod process;
 mod scrape;
 mod stage;
+mod stranger;
 pub mod wire;
 
 pub use backend::{Backend, Heard, switching};
@@ -22,6 +23,7 @@ pub use process::{
 };
 pub use scrape::Scrape;
 pub use stage::{Door, Plain, Secure, Side, Stage, farewell, get, lives, nudge, reset, upgrade};
+pub use stranger::of_another_user;
 
 use std::future::Future;
 use std::time::Duration;

@@ -166,7 +166,7 @@ fn times_beyond_the_clock_are_never() {
     });
     talk.session.written(Client, 1, talk.now);
     assert_eq!(talk.session.deadline(), None);
-    talk.session.drain(talk.now);
+    talk.session.leave(End::Drained, None, talk.now);
     assert_eq!(talk.session.deadline(), None);
 }
 

@@ -146,7 +146,7 @@ fn a_paused_side_hears_and_is_closed_all_the_same() {
     let answer = frame(Backend, 0x82, b"for it");
     talk.say(Backend, &answer);
     assert_eq!(talk.to_client, answer);
-    talk.session.drain(talk.now);
+    talk.session.leave(End::Drained, None, talk.now);
     talk.round();
     assert_eq!(talk.codes(), (Some(1012), Some(1001)));
     assert!(!talk.session.is_paused(Client, talk.now), "its Close is waited for");

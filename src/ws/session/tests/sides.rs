@@ -164,7 +164,7 @@ fn rfc_f13_our_close_waits_for_the_frame_in_progress() {
         let mut talk = Talk::new();
         let long = frame(from, 0x82, &vec![0; 1 << 20]);
         talk.say(from, &long[..1000]);
-        talk.session.drain(talk.now);
+        talk.session.leave(End::Drained, None, talk.now);
         talk.round();
         talk.say(from, &long[1000..2000]);
         assert_eq!(talk.session.end(), Some(End::Drained));
@@ -182,7 +182,7 @@ fn rfc_f13_our_close_waits_for_the_frame_in_progress() {
 #[test]
 fn a_close_that_nobody_takes_is_not_waited_for() {
     let mut talk = Talk::new();
-    talk.session.drain(talk.now);
+    talk.session.leave(End::Drained, None, talk.now);
     talk.now += seconds(5);
     talk.session.tick(talk.now);
     assert!(talk.session.is_over());
@@ -193,7 +193,7 @@ fn a_close_that_nobody_takes_is_not_waited_for() {
 fn a_frame_that_does_not_end_in_time_ends_without_a_close() {
     let mut talk = Talk::new();
     talk.say(Backend, &frame(Backend, 0x82, &[0; 100])[..50]);
-    talk.session.drain(talk.now);
+    talk.session.leave(End::Drained, None, talk.now);
     talk.round();
     talk.pass(seconds(5));
     assert_eq!(talk.codes(), (None, Some(1001)));
@@ -293,7 +293,7 @@ fn a_client_that_is_reset_inside_a_frame_leaves_it_unfinished() {
 fn drain_takes_the_configured_code_and_ends_early_when_answered() {
     let drain_code = CloseCode::new(4500).expect("lawful");
     let mut talk = Talk::under(Terms { drain_code, ..terms() });
-    talk.session.drain(talk.now);
+    talk.session.leave(End::Drained, None, talk.now);
     talk.round();
     assert_eq!(talk.codes(), (Some(4500), Some(1001)));
     talk.say(Client, &frame(Client, 0x81, b"too late"));
@@ -315,7 +315,7 @@ fn abort_is_at_once_and_keeps_an_earlier_name() {
     assert_eq!(talk.partings(), (Abort, Abort));
     assert!(talk.inject(Client).is_none() && talk.inject(Backend).is_none());
     let mut talk = Talk::new();
-    talk.session.drain(talk.now);
+    talk.session.leave(End::Drained, None, talk.now);
     talk.session.abort(talk.now);
     assert_eq!(talk.session.end(), Some(End::Drained));
     assert!(talk.session.is_over());
