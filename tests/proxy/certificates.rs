@@ -6,22 +6,20 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::Signal;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
+use rustls::HandshakeKind;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::{
-    Door, Folder, Proxy, Record, TIDEGATE, farewell, get, lives, route, soon, upgrade, wire,
-    write_key,
+    Door, Folder, Proxy, Record, TIDEGATE, farewell, get, lives, route, soon, trusting, upgrade,
+    wire, write_key,
 };
 
 const RENEWED: &str = "certificates renewed; open tunnels notice nothing";
@@ -90,57 +88,6 @@ fn config(chain: &str, key: &str, door: &Door, more: &str) -> String {
     )
 }
 
-/// A client that takes any certificate.
-#[derive(Debug)]
-struct Anything;
-
-impl ServerCertVerifier for Anything {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
-}
-
-/// One that comes back with the ticket it was given.
-fn client() -> TlsConnector {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anything))
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
-}
-
 async fn connect(client: &TlsConnector, address: SocketAddr, name: &str) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
@@ -152,7 +99,7 @@ fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 }
 
 async fn shown_now(proxy: &Proxy) -> CertificateDer<'static> {
-    shown(&connect(&client(), proxy.address("tls").await, "localhost").await)
+    shown(&connect(&trusting(), proxy.address("tls").await, "localhost").await)
 }
 
 fn says<'a>(message: &'a str) -> impl Fn(&Record) -> bool + 'a {
@@ -173,7 +120,7 @@ async fn ck06_a_renewal_behind_links_is_taken_without_a_reload() {
     certbot.link("fullchain", 1);
     certbot.link("privkey", 1);
     let proxy = Proxy::start_bare(&certbot.config(&door, UNASKED)).await;
-    let (address, visitor) = (proxy.address("tls").await, client());
+    let (address, visitor) = (proxy.address("tls").await, trusting());
     let stream = connect(&visitor, address, "localhost").await;
     assert_eq!(shown(&stream), old);
     let mut tunnel = upgrade(stream).await;
@@ -210,7 +157,7 @@ async fn ck06_half_a_pair_keeps_the_old_until_it_is_whole() {
     certbot.link("fullchain", 1);
     certbot.link("privkey", 1);
     let proxy = Proxy::start_bare(&certbot.config(&door, UNASKED)).await;
-    let stream = connect(&client(), proxy.address("tls").await, "localhost").await;
+    let stream = connect(&trusting(), proxy.address("tls").await, "localhost").await;
     let (mut tunnel, mut backend) = (upgrade(stream).await, door.next().await);
 
     let new = certbot.archive(2);
@@ -245,7 +192,7 @@ async fn ck12_a_renewal_while_leaving_has_no_effect() {
     let drain =
         "[limits]\nclose_grace = \"12s\"\n[drain]\nwindow = \"100ms\"\ndeadline = \"14s\"\n";
     let mut proxy = Proxy::start_bare(&certbot.config(&door, drain)).await;
-    let stream = connect(&client(), proxy.address("tls").await, "localhost").await;
+    let stream = connect(&trusting(), proxy.address("tls").await, "localhost").await;
     let (mut tunnel, _backend) = (upgrade(stream).await, door.next().await);
     let began = Instant::now();
     proxy.signal(Signal::TERM);
@@ -296,7 +243,7 @@ async fn ck02_an_expired_certificate_is_served_with_a_warning() {
     ] {
         let (_folder, config) = house(&door, from, until).await;
         let proxy = Proxy::start_bare(&config).await;
-        let stream = connect(&client(), proxy.address("tls").await, "localhost").await;
+        let stream = connect(&trusting(), proxy.address("tls").await, "localhost").await;
         lives(&mut upgrade(stream).await, &mut door.next().await).await;
         let admin = proxy.admin().await;
         assert_eq!(get(admin, "/readyz").await.0.status, ready, "{words}");
@@ -368,7 +315,7 @@ async fn ck03_ck07_ck08_what_is_worth_a_look_is_told_alike_everywhere() {
     proxy.nth_record("warnings", 2 * expected.len(), says("worth a look")).await;
     as_expected(&warnings(&proxy)[expected.len()..]);
     // As it is: leaf first, and what follows it.
-    let stream = connect(&client(), proxy.address("tls").await, "localhost").await;
+    let stream = connect(&trusting(), proxy.address("tls").await, "localhost").await;
     assert_eq!(stream.get_ref().1.peer_certificates().unwrap().len(), 2);
 }
 
@@ -413,11 +360,11 @@ async fn ck13_ten_thousand_certificates() {
     for name in ["localhost", "n0.example", "n9999.example"] {
         let began = Instant::now();
         for _ in 0..100 {
-            drop(connect(&client(), address, name).await);
+            drop(connect(&trusting(), address, name).await);
         }
         println!("a handshake for {name}: {:?}", began.elapsed() / 100);
     }
-    let stream = connect(&client(), address, "localhost").await;
+    let stream = connect(&trusting(), address, "localhost").await;
     let (mut tunnel, mut backend) = (upgrade(stream).await, door.next().await);
     let mut trips = async |what: &str, until: &mut (dyn FnMut() -> bool + Send)| {
         let (mut worst, mut count) = (Duration::ZERO, 0);

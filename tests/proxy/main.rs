@@ -44,6 +44,7 @@ mod hello;
 mod http;
 mod lifetime;
 mod limits;
+mod lost_backends;
 mod metrics;
 mod operator;
 mod origin;

@@ -4,6 +4,7 @@ mod backend;
 mod book;
 mod client;
 pub mod control;
+mod folder;
 pub mod head;
 mod logfmt;
 mod manager;
@@ -11,19 +12,22 @@ mod process;
 mod scrape;
 mod stage;
 mod stranger;
+mod trusting;
 pub mod wire;
 
 pub use backend::{Backend, Heard, switching};
 pub use book::Book;
 pub use client::{Answer, Client, HANDSHAKE, answer, ask, body, connect, read_head, read_to_end};
+pub use folder::{Folder, write_certificate, write_key};
 pub use logfmt::logfmt;
 pub use manager::Manager;
-pub use process::{
-    BASE, Folder, Proxy, Record, TIDEGATE, Twin, route, write_certificate, write_key,
-};
+pub use process::{BASE, Proxy, Record, TIDEGATE, Twin, route};
 pub use scrape::Scrape;
-pub use stage::{Door, Plain, Secure, Side, Stage, farewell, get, lives, nudge, reset, upgrade};
+pub use stage::{
+    Door, Plain, Secure, Side, Stage, farewell, get, leaves, lives, nudge, reset, upgrade,
+};
 pub use stranger::of_another_user;
+pub use trusting::trusting;
 
 use std::future::Future;
 use std::time::Duration;

@@ -237,3 +237,12 @@ where
     backend.write_all(&wire::bare(0x80 | wire::CLOSE, &close)).await.unwrap();
     assert_eq!(wire::read_past_pings(&mut client).await.unwrap().code(), 1000);
 }
+
+/// Waits for its Close and answers it; the code and the words.
+pub async fn leaves(mut client: Plain, mut backend: Plain) -> (u16, String) {
+    let told = wire::read_past_pings(&mut client).await.unwrap();
+    client.write_all(&wire::masked(0x88, &told.payload)).await.unwrap();
+    let other = wire::read(&mut backend).await.unwrap();
+    backend.write_all(&wire::bare(0x88, &other.payload)).await.unwrap();
+    (told.code(), String::from_utf8(told.payload[2..].to_vec()).unwrap())
+}

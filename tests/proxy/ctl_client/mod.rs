@@ -1,0 +1,118 @@
+//! `tidegate ctl` beside a process that answers what a test has it answer: what goes over the wire,
+//! what people and programs read, and how it ends.
+
+mod asks;
+mod check;
+mod fails;
+mod real;
+mod shows;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::control::CONTROL;
+use crate::support::{
+    Folder, Proxy, Stage, TIDEGATE, lives, nudge, of_another_user, soon, wire, write_certificate,
+};
+
+/// Answers so many requests, each with one of these texts, and then no more.
+struct Fake {
+    folder: Folder,
+    asked: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Fake {
+    fn new(answers: Vec<Vec<u8>>) -> Self {
+        let folder = Folder::new();
+        let listener = UnixListener::bind(folder.path().join("control.sock")).unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let kept = asked.clone();
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut line = String::new();
+                BufReader::new(&stream).read_line(&mut line).unwrap();
+                kept.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+                // Whoever has read enough hangs up.
+                let _ = stream.write_all(&answer);
+            }
+        });
+        Self { folder, asked }
+    }
+
+    /// What is said to these words, with this socket.
+    fn says(&self, words: &[&str]) -> Said {
+        say(&self.folder.path().join("control.sock"), words)
+    }
+
+    fn asked(&self) -> Vec<Value> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["20", TIDEGATE]).args(words).env_remove("RUNTIME_DIRECTORY");
+    command
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let said =
+        Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+    for text in [&said.out, &said.err] {
+        assert!(!text.contains('\x1b') && !text.contains("panicked"), "{text}");
+    }
+    said
+}
+
+fn say(socket: &Path, words: &[&str]) -> Said {
+    said(command(words).arg("--socket").arg(socket))
+}
+
+/// What is said when this is answered.
+fn told(words: &[&str], answer: Value) -> Said {
+    Fake::new(vec![format!("{answer}\n").into_bytes()]).says(words)
+}
+
+/// What is asked by these words.
+fn asked(words: &[&str]) -> Value {
+    let fake = Fake::new(vec![b"{\"fault\":{\"kind\":\"refused\",\"message\":\"no\"}}\n".to_vec()]);
+    let said = fake.says(words);
+    assert_eq!((said.code, said.err.as_str()), (Some(1), "tidegate: no\n"), "{words:?}");
+    let asked = fake.asked();
+    assert_eq!(asked.len(), 1, "{words:?}");
+    asked[0].clone()
+}
+
+fn which(given: Value) -> Value {
+    let mut of = json!({
+        "sessions": [], "client": null, "route": null, "backend": null, "older_ms": null,
+    });
+    of.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
+    of
+}
+
+/// A tunnel in a list.
+fn row(session: u64, up_bytes: u64) -> Value {
+    json!({
+        "session": session, "client": "192.0.2.7", "listener": "tls", "route": "chat",
+        "backend": "10.0.0.7:9001", "age_ms": 192_000, "up_bytes": up_bytes, "down_bytes": 5,
+        "up_messages": 3, "down_messages": 4, "client_rtt_ms": 12.3, "backend_rtt_ms": null,
+        "closing": session == 2,
+    })
+}
