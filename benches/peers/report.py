@@ -184,7 +184,7 @@ Settings (`benches/peers/*.conf`, `.cfg`, `.toml`, with the reasons beside them)
   16384, its default, or 65536.
 - sozu: one worker, log level `error`, no metrics for clusters, one ticket, timeouts of an hour;
   `buffer_size` 16393, its default, or 65536; the process that supervises the worker counts as well.
-- The bare relays (`examples/floor`): one thread, epoll, reads of 64 KiB; they know nothing of HTTP
+- The bare relays (`tools/floor`): one thread, epoll, reads of 64 KiB; they know nothing of HTTP
   or WebSockets, and dial the backend when a client connects.
 
 `docs/peers.json` holds every answer of every round."""
