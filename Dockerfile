@@ -10,7 +10,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src ./src
 COPY benches ./benches
-COPY examples ./examples
+COPY tools ./tools
 RUN cargo build --locked --release --bin tidegate && mkdir -m 700 /run/tidegate
 
 # glibc and libgcc, certificates, and nothing else: no shell.
