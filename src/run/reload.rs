@@ -66,27 +66,23 @@ pub async fn reload(
     let before = gate.generation();
     let mut outcome = String::new();
     let told = match try_reload(gate, doors, source, &before).await {
-        Ok(()) => {
-            let changes = report(gate, &before.settings);
-            warn(source, &gate.generation().warnings(wall()));
-            Ok(changes)
-        }
+        Ok(()) => Ok(report::changes(gate, &before.settings, &gate.generation().settings)),
         Err(faults) => {
             reopen(&before.settings, source, &faults).await;
             outcome = format!("; reload refused: {} faults, see the journal", faults.len());
-            for fault in &faults {
-                error!(fault, "reload refused");
-            }
-            error!(
-                faults = faults.len(),
-                generation = before.number,
-                "the configuration in force stays as it was"
-            );
             Err(faults)
         }
     };
     gate.metrics.reloaded(told.is_ok());
     gate.reloaded.store(Some(Arc::new(Reloaded { at: wall(), outcome: told.clone() })));
+    // The log comes after the metrics and the status page, which agree with it from the first line.
+    match &told {
+        Ok(changes) => {
+            report(gate, &before.settings, changes);
+            warn(source, &gate.generation().warnings(wall()));
+        }
+        Err(faults) => report_rejected(&before, faults),
+    }
     systemd::ready(&(status(gate) + &outcome));
     told.map(|changes| control::Reloaded { generation: gate.generation().number, changes })
 }
@@ -129,15 +125,14 @@ fn named_alike(path: &Path, in_force: Option<&Path>) -> PathBuf {
 }
 
 /// Tells what a reload has changed.
-fn report(gate: &Gate, before: &Settings) -> Vec<Change> {
+fn report(gate: &Gate, before: &Settings, changes: &[Change]) {
     let after = gate.generation();
-    let changes = report::changes(gate, before, &after.settings);
-    for key in report::needs_restart(&changes) {
+    for key in report::needs_restart(changes) {
         warn!(key, "this change takes effect at the next restart");
     }
     info!(
         generation = after.number,
-        changed = report::words(&changes),
+        changed = report::words(changes),
         config_sha256 = after.settings.written.fingerprint(),
         tunnels = gate.occupancy.tunnels(),
         "reloaded; open tunnels keep their route"
@@ -147,7 +142,18 @@ fn report(gate: &Gate, before: &Settings) -> Vec<Change> {
     if before.log.level != after.settings.log.level {
         observe::set_log_level(after.settings.log.level);
     }
-    changes
+}
+
+/// Logs each fault of a rejected reload, and that the previous configuration stays active.
+fn report_rejected(before: &Generation, faults: &[String]) {
+    for fault in faults {
+        error!(fault, "reload refused");
+    }
+    error!(
+        faults = faults.len(),
+        generation = before.number,
+        "the configuration in force stays as it was"
+    );
 }
 
 /// Tells of what is lawful and may yet be a mistake, each with its place in the file.
