@@ -66,6 +66,7 @@ pub mod observe;
 pub mod run;
 
 /// `tidegate demo`.
+#[cfg(feature = "demo")]
 pub mod demo;
 
 /// `tidegate ctl`.

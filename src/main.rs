@@ -10,8 +10,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use tidegate::accept::Inherited;
 use tidegate::config::{Faults, Later, Settings};
+#[cfg(feature = "demo")]
+use tidegate::demo;
 use tidegate::run::{Source, StartFault, check, run, signals};
-use tidegate::{ctl, demo, observe};
+use tidegate::{ctl, observe};
 use tikv_jemalloc_ctl::{Access, AsName, background_thread};
 use tikv_jemallocator::Jemalloc;
 
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => serve(config),
         Command::Check(check) => judge(check),
+        #[cfg(feature = "demo")]
         Command::Demo { listen } => demo::main(listen),
         Command::Ctl(ctl) => ctl::main(ctl),
         Command::Completions { shell } => written(&cli::completions(shell, &mut io::stdout())),
