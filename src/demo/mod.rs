@@ -19,12 +19,14 @@ use tokio::sync::mpsc;
 
 use self::backend::Backend;
 use self::page::Page;
-use crate::accept::Inherited;
+use crate::app::{StartFault, serve as app};
 use crate::config::settings::CertificateSettings;
-use crate::config::{Faults, Settings};
-use crate::observe;
-use crate::run::signals::{self, Signal};
-use crate::run::{self, Source, StartFault};
+use crate::config::settings::Settings;
+use crate::config::toml::diagnostic::Faults;
+use crate::listener::inherited::Inherited;
+use crate::server::reload::Source;
+use crate::server::signals::{self, Signal};
+use crate::telemetry::log;
 
 /// Runs the demo until Ctrl-C. Says on standard output where it is and what to try there.
 pub fn main(listen: SocketAddr) -> ExitCode {
@@ -45,11 +47,11 @@ pub fn main(listen: SocketAddr) -> ExitCode {
 async fn serve(listen: SocketAddr) -> Result<(), DemoFault> {
     let (_, signals) = signals::listen().map_err(DemoFault::Machine)?;
     let demo = Demo::prepare(listen).await?;
-    let _flush = observe::init(&demo.settings.log);
+    let _flush = log::init(&demo.settings.log);
     greet(&demo.welcome());
     let proxy = |settings: Settings, told| {
         let source = Source::Fixed(Box::new(settings.clone()));
-        run::run(settings, source, Inherited::default(), told)
+        app::run(settings, source, Inherited::default(), told)
     };
     demo.run(signals, proxy).await.map_err(|fault| match fault {
         StartFault::Settings(faults) => {

@@ -1,11 +1,10 @@
 //! The demo's page: one embedded file, filled in and sent under a strict policy.
 
+use crate::config::settings::Settings;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
-
-use crate::config::Settings;
 
 /// What the page has to know of the proxy's settings to explain what happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
