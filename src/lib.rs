@@ -32,6 +32,7 @@ pub mod app;
 pub mod client;
 pub mod config;
 pub mod ctl;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod downstream;
 pub mod http;

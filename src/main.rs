@@ -13,11 +13,13 @@ use tidegate::app::{StartFault, check};
 use tidegate::config::settings::Settings;
 use tidegate::config::toml::diagnostic::Faults;
 use tidegate::config::toml::late_diagnostic::Later;
+use tidegate::ctl;
+#[cfg(feature = "demo")]
+use tidegate::demo;
 use tidegate::listener::inherited::Inherited;
 use tidegate::server::reload::Source;
 use tidegate::server::signals;
 use tidegate::telemetry::log;
-use tidegate::{ctl, demo};
 use tikv_jemalloc_ctl::{Access, AsName, background_thread};
 use tikv_jemallocator::Jemalloc;
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => serve(config),
         Command::Check(check) => judge(check),
+        #[cfg(feature = "demo")]
         Command::Demo { listen } => demo::main(listen),
         Command::Ctl(ctl) => ctl::main(ctl),
         Command::Completions { shell } => written(&cli::completions(shell, &mut io::stdout())),

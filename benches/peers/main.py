@@ -23,14 +23,14 @@ from processes import Failed
 def arguments():
     parser = argparse.ArgumentParser(
         prog="benches/peers/run",
-        description="Compares tidegate with other proxies, and writes docs/peers.md and .json.",
+        description="Compares tidegate with other proxies, and writes docs/peers.md and benches/peers/results.json.",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="measured, of each scenario")
     parser.add_argument("--only", default="", help="scenarios: " + ",".join(scenarios.all_names()))
     parser.add_argument("--peers", default="", help=",".join(peers.USUAL + peers.ASKED_FOR))
     parser.add_argument("--quick", action="store_true", help="what must hold, for CI")
-    parser.add_argument("--out", help="a folder; docs, but for a part only, or --quick: nowhere")
+    parser.add_argument("--out", help="folder for both files; without it only a complete run writes them")
     settings = parser.parse_args()
     settings.only = [name for name in settings.only.split(",") if name] or scenarios.all_names()
     settings.peers = [name for name in settings.peers.split(",") if name]
@@ -47,9 +47,10 @@ def complete(settings):
     whole = not settings.quick and not settings.peers
     whole = whole and settings.only == scenarios.all_names()
     if settings.out:
-        settings.out = pathlib.Path(os.environ.get("PEERS_START", "."), settings.out).resolve()
+        folder = pathlib.Path(os.environ.get("PEERS_START", "."), settings.out).resolve()
+        settings.out = {"report": folder, "results": folder}
     elif whole:
-        settings.out = peers.ROOT / "docs"
+        settings.out = {"report": peers.ROOT / "docs", "results": peers.HERE}
     if settings.quick:
         settings.rounds, settings.seconds = 1, 0.3
         settings.peers = settings.peers or ["tidegate", *peers.FLOORS]
@@ -112,7 +113,7 @@ def run(settings, work):
     if settings.quick:
         bench.failures += quick.broken(found)
     if settings.out:
-        report.write(settings.out, report.markdown(found), found)
+        report.write(settings.out, found)
     elif not settings.quick:
         print(report.markdown(found))
     return bench.failures

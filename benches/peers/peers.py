@@ -126,7 +126,7 @@ class Yard:
 
 
 def program(name):
-    return TARGET / "release" / "examples" / name
+    return TARGET / "release" / name
 
 
 def tidegate_program():

@@ -1,4 +1,4 @@
-"""docs/peers.md and docs/peers.json."""
+"""Writes the report (Markdown) and the raw results (JSON)."""
 
 import json
 import os
@@ -18,14 +18,34 @@ TITLES = {
 }
 
 
-def write(folder, text, found):
-    """Whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (("peers.json", json.dumps(found, indent=1) + "\n"), ("peers.md", text)):
-        draft = folder / f".{name}.draft"
+def write(out, found):
+    """Writes both files atomically; `out` has the folder of each."""
+    for path, content in ((out["report"] / "peers.md", markdown(found)),
+                          (out["results"] / "results.json", compact(found) + "\n")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.draft")
         draft.write_text(content)
-        os.replace(draft, folder / name)
-        print(f"wrote {folder / name}", flush=True)
+        os.replace(draft, path)
+        print(f"wrote {path}", flush=True)
+
+
+def compact(value, indent=""):
+    """JSON with one measurement per line: a container of plain values is never broken."""
+    parts = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(value, (dict, list)) or not any(map(has_rows, parts)):
+        return json.dumps(value, separators=(",", ":"))
+    inner = indent + " "
+    lines = [inner + compact(part, inner) for part in parts]
+    if isinstance(value, dict):
+        lines = [f"{inner}{json.dumps(name)}: {compact(part, inner)}" for name, part in value.items()]
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    return f"{first}\n" + ",\n".join(lines) + f"\n{indent}{last}"
+
+
+def has_rows(value):
+    """Whether this is an object, or a list of objects or lists."""
+    return isinstance(value, dict) or isinstance(value, list) and any(
+        isinstance(part, (dict, list)) for part in value)
 
 
 def markdown(found):
@@ -184,7 +204,7 @@ Settings (`benches/peers/*.conf`, `.cfg`, `.toml`, with the reasons beside them)
   16384, its default, or 65536.
 - sozu: one worker, log level `error`, no metrics for clusters, one ticket, timeouts of an hour;
   `buffer_size` 16393, its default, or 65536; the process that supervises the worker counts as well.
-- The bare relays (`examples/floor`): one thread, epoll, reads of 64 KiB; they know nothing of HTTP
+- The bare relays (`tools/floor`): one thread, epoll, reads of 64 KiB; they know nothing of HTTP
   or WebSockets, and dial the backend when a client connects.
 
-`docs/peers.json` holds every answer of every round."""
+`benches/peers/results.json` has every measurement of every round."""

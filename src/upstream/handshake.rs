@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use data_encoding::BASE64;
 use http_body_util::{Empty, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_ACCEPT, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::{request, response};
 use hyper::{HeaderMap, Request, Response, Version};
+use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use ws::Deflate;
 
 use super::connect::Dialled;
@@ -186,7 +187,7 @@ fn check(
     if !ConnectionOptions::read(headers)?.has("upgrade") {
         return Err("a 101 without Connection: upgrade");
     }
-    let expected = derive_accept_key(handshake.key.as_bytes());
+    let expected = accept_key(&handshake.key);
     if only_value(headers, &SEC_WEBSOCKET_ACCEPT) != Some(expected.as_bytes()) {
         return Err("a 101 with a wrong Sec-WebSocket-Accept");
     }
@@ -195,6 +196,15 @@ fn check(
         subprotocol: read_subprotocol(headers, &handshake.subprotocols)?,
     })
 }
+
+/// The `Sec-WebSocket-Accept` value for a `Sec-WebSocket-Key` (RFC 6455 4.2.2).
+fn accept_key(key: &str) -> String {
+    let digest = Sha1::new().chain_update(key).chain_update(ACCEPT_GUID);
+    BASE64.encode(&digest.finalize())
+}
+
+/// The GUID of RFC 6455 1.3.
+const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 fn deflate(extensions: &[Extension], compression: Compression) -> Deflate {
     match compression {

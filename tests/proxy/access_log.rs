@@ -14,8 +14,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    BASE, Backend, Client, Door, Folder, HANDSHAKE, Plain, Proxy, Record, Stage, answer, farewell,
-    lives, logfmt, reset, route, soon, upgrade,
+    BASE, Backend, Client, HANDSHAKE, MockBackend, PlainStream, Proxy, Record, TempDir, TestBed,
+    assert_relays, close_normally, logfmt, read_response, reset, route, upgrade, within_timeout,
 };
 
 /// Records to `access.log`, as JSON; further keys may follow.
@@ -23,13 +23,13 @@ const ACCESS: &str = "[access]\nto = \"access.log\"\n";
 
 #[tokio::test]
 async fn records_go_to_the_file_and_nothing_else_does() {
-    let stage = Stage::with(&format!("{ACCESS}start = true\n")).await;
-    let (mut client, mut backend) = stage.open_secure().await;
-    let log = Log::of(&stage.proxy);
+    let bed = TestBed::with(&format!("{ACCESS}start = true\n")).await;
+    let (mut client, mut backend) = bed.open_secure().await;
+    let log = Log::of(&bed.proxy);
     let begun = log.nth(1).await;
     assert_eq!((&begun["event"], &begun["session"]), (&"begun".into(), &1.into()));
-    lives(&mut client, &mut backend).await;
-    farewell(client, backend).await;
+    assert_relays(&mut client, &mut backend).await;
+    close_normally(client, backend).await;
     let ended = log.nth(2).await;
     assert_eq!((&ended["event"], &ended["end"]), (&"ended".into(), &"client_closed".into()));
     // The end tells all that the beginning did, in the same words.
@@ -39,14 +39,14 @@ async fn records_go_to_the_file_and_nothing_else_does() {
             "{key}: {ended}"
         );
     }
-    assert_eq!(stage.client.ask(b"what is this\r\n\r\n").await.status, 400);
+    assert_eq!(bed.client.ask(b"what is this\r\n\r\n").await.status, 400);
     assert_eq!(log.nth(3).await["event"], "dropped");
     let mode = fs::metadata(&log.0).unwrap().permissions().mode();
     // As far as the test's own umask lets it.
     assert_eq!(mode & 0o137, 0, "{mode:o}");
     assert_ne!(mode & 0o600, 0, "{mode:o}");
-    stage.proxy.reload().await;
-    let told = stage.proxy.records();
+    bed.proxy.reload().await;
+    let told = bed.proxy.records();
     assert!(told.iter().all(|line| line.get("event").is_none()), "{told:#?}");
     assert!(log.text().lines().all(|line| line.starts_with("{\"time\":\"2")), "{}", log.text());
 }
@@ -58,14 +58,14 @@ async fn no_record_is_lost_or_torn_while_the_file_is_rotated() {
     let proxy = Proxy::start(&[&route(&[backend.address], ""), ACCESS, caps].concat()).await;
     let log = Log::of(&proxy);
     let over = Arc::new(AtomicBool::new(false));
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let mut visitors = JoinSet::new();
     for _ in 0..4 {
         let (client, over) = (client.clone(), over.clone());
         visitors.spawn(async move {
             let mut asked = 0;
             while !over.load(Ordering::Relaxed) {
-                reset(upgrade(client.bare().await).await);
+                reset(upgrade(client.connect_plain().await).await);
                 asked += 1;
             }
             asked
@@ -98,58 +98,58 @@ async fn no_record_is_lost_or_torn_while_the_file_is_rotated() {
 
 #[tokio::test]
 async fn the_file_is_rotated_even_if_the_configuration_has_a_fault() {
-    let stage = Stage::with(ACCESS).await;
-    let log = Log::of(&stage.proxy);
+    let bed = TestBed::with(ACCESS).await;
+    let log = Log::of(&bed.proxy);
     fs::rename(&log.0, log.0.with_extension("1")).unwrap();
-    stage.proxy.rewrite("[[listener");
-    let told = stage.proxy.reload().await;
+    bed.proxy.rewrite("[[listener");
+    let told = bed.proxy.reload().await;
     assert!(told["message"].as_str().unwrap().starts_with("the configuration in force"), "{told}");
-    let (client, backend) = stage.open().await;
-    farewell(client, backend).await;
+    let (client, backend) = bed.open().await;
+    close_normally(client, backend).await;
     assert_eq!(log.nth(1).await["end"], "client_closed");
 }
 
 #[tokio::test]
 async fn a_reload_changes_where_how_and_how_much_is_recorded() {
-    let stage = Stage::with("#access\n").await;
-    let (client, backend) = stage.open().await;
-    farewell(client, backend).await;
-    stage.end_of(1).await;
+    let bed = TestBed::with("#access\n").await;
+    let (client, backend) = bed.open().await;
+    close_normally(client, backend).await;
+    bed.tunnel_end(1).await;
     let to_file = format!("{ACCESS}format = \"text\"\n");
-    let told = stage.proxy.reload_with("#access\n", &to_file).await;
+    let told = bed.proxy.reload_with("#access\n", &to_file).await;
     assert_eq!(told["changed"], "access: to, format", "{told}");
-    let (client, backend) = stage.open().await;
-    farewell(client, backend).await;
-    let log = Log::of(&stage.proxy);
+    let (client, backend) = bed.open().await;
+    close_normally(client, backend).await;
+    let log = Log::of(&bed.proxy);
     log.until_text(|text| text.ends_with('\n')).await;
     let fields = logfmt(log.text().trim_end()).unwrap();
     let field = |key: &str| fields.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
     assert_eq!((field("event"), field("session")), (Some("ended"), Some("2")));
     // The same file, other lines.
-    stage.proxy.reload_with("format = \"text\"\n", "format = \"json\"\nstart = true\n").await;
-    let (client, backend) = stage.open().await;
+    bed.proxy.reload_with("format = \"text\"\n", "format = \"json\"\nstart = true\n").await;
+    let (client, backend) = bed.open().await;
     log.until_text(|text| text.lines().count() == 2).await;
     let begun: Record = serde_json::from_str(log.text().lines().nth(1).unwrap()).unwrap();
     assert_eq!((&begun["event"], &begun["session"]), (&"begun".into(), &3.into()));
     // And back.
-    let config = stage.proxy.config();
-    stage.proxy.rewrite(config.split("[access]").next().unwrap());
-    stage.proxy.reload().await;
-    farewell(client, backend).await;
-    assert_eq!(stage.end_of(3).await["end"], "client_closed");
+    let config = bed.proxy.config();
+    bed.proxy.rewrite(config.split("[access]").next().unwrap());
+    bed.proxy.reload().await;
+    close_normally(client, backend).await;
+    assert_eq!(bed.tunnel_end(3).await["end"], "client_closed");
     assert_eq!(log.text().lines().count(), 2);
-    assert!(!stage.proxy.records().iter().any(|record| record["session"] == 2));
+    assert!(!bed.proxy.records().iter().any(|record| record["session"] == 2));
 }
 
 #[tokio::test]
 async fn a_file_that_cannot_be_opened_is_told_at_the_start_and_refused_later() {
-    let door = Door::new().await;
-    let folder = Folder::new();
+    let mock = MockBackend::new().await;
+    let folder = TempDir::new();
     // Only whoever opens it finds out.
     let link = folder.path().join("link");
     symlink("none/access.log", &link).unwrap();
     let bad = ACCESS.replace("access.log", link.to_str().unwrap());
-    let mut proxy = Proxy::spawn(&plain(&[&route(&[door.address()], ""), &bad]), &[]);
+    let mut proxy = Proxy::spawn(&plain(&[&route(&[mock.address()], ""), &bad]), &[]);
     assert_eq!(proxy.exit().await, Some(1));
     let told = proxy.record("the fault", |line| line.as_str().is_some()).await;
     let told = told.as_str().unwrap();
@@ -158,11 +158,11 @@ async fn a_file_that_cannot_be_opened_is_told_at_the_start_and_refused_later() {
         assert!(told.contains(part), "{part} is not in {told}");
     }
 
-    let stage = Stage::with(ACCESS).await;
-    let log = Log::of(&stage.proxy);
-    let good = stage.proxy.config();
-    fs::create_dir(stage.proxy.folder().join("folder")).unwrap();
-    let pipe = Command::new("mkfifo").arg(stage.proxy.folder().join("pipe")).status();
+    let bed = TestBed::with(ACCESS).await;
+    let log = Log::of(&bed.proxy);
+    let good = bed.proxy.config();
+    fs::create_dir(bed.proxy.folder().join("folder")).unwrap();
+    let pipe = Command::new("mkfifo").arg(bed.proxy.folder().join("pipe")).status();
     assert!(pipe.unwrap().success());
     for (to, words) in [
         (link.to_str().unwrap(), "No such file"),
@@ -172,76 +172,76 @@ async fn a_file_that_cannot_be_opened_is_told_at_the_start_and_refused_later() {
         // A pipe without a reader would hold up whoever opens it.
         ("pipe", "is a pipe"),
     ] {
-        let told = stage.proxy.reload_with("access.log", to).await;
+        let told = bed.proxy.reload_with("access.log", to).await;
         assert_eq!(told["generation"], 1, "{told}");
         let fault = |r: &Record| r["fault"].as_str().is_some_and(|fault| fault.contains(words));
-        stage.proxy.record("the fault", fault).await;
-        stage.proxy.rewrite(&good);
+        bed.proxy.record("the fault", fault).await;
+        bed.proxy.rewrite(&good);
     }
-    let (client, backend) = stage.open().await;
-    farewell(client, backend).await;
+    let (client, backend) = bed.open().await;
+    close_normally(client, backend).await;
     assert_eq!(log.nth(1).await["generation"], 1);
 }
 
 #[tokio::test]
 async fn a_link_that_leads_to_the_key_by_now_is_not_followed() {
-    let stage = Stage::with(ACCESS).await;
-    let log = Log::of(&stage.proxy);
-    let key = stage.proxy.folder().join("key.pem");
+    let bed = TestBed::with(ACCESS).await;
+    let log = Log::of(&bed.proxy);
+    let key = bed.proxy.folder().join("key.pem");
     let before = fs::read(&key).unwrap();
     fs::remove_file(&log.0).unwrap();
     symlink("key.pem", &log.0).unwrap();
-    let good = stage.proxy.config();
+    let good = bed.proxy.config();
     // Where the file is opened anew although the configuration has a fault, too.
     for config in [good.clone(), format!("{good}[[listener")] {
-        stage.proxy.rewrite(&config);
-        let told = stage.proxy.reload().await;
+        bed.proxy.rewrite(&config);
+        let told = bed.proxy.reload().await;
         assert_eq!(told["generation"], 1, "{told}");
         let refused = |r: &Record| {
             let fault = r["fault"].as_str().unwrap_or_default();
             fault.contains("access.to: access.log is certificate[0].key, and records")
         };
-        stage.proxy.nth_record("the fault", if config == good { 1 } else { 2 }, refused).await;
+        bed.proxy.nth_record("the fault", if config == good { 1 } else { 2 }, refused).await;
     }
-    let (client, backend) = stage.open().await;
-    farewell(client, backend).await;
-    stage.proxy.at_rest().await;
+    let (client, backend) = bed.open().await;
+    close_normally(client, backend).await;
+    bed.proxy.wait_until_idle().await;
     assert_eq!(fs::read(&key).unwrap(), before);
 }
 
 #[tokio::test]
 async fn re13_a_full_disk_costs_records_and_nothing_else() {
     // A signal that is ignored stays so in the program that the shell becomes; no byte fits.
-    let door = Door::new().await;
-    let config = [BASE, &route(&[door.address()], ACCESS)].concat();
+    let mock = MockBackend::new().await;
+    let config = [BASE, &route(&[mock.address()], ACCESS)].concat();
     let mut proxy = Proxy::spawn_under("trap '' XFSZ && ulimit -S -f 0", &config);
     proxy.ready().await;
-    let mut stage = Stage { client: Client::of(&proxy).await, proxy, door };
-    let (mut client, mut backend) = stage.open_secure().await;
+    let mut bed = TestBed { client: Client::new(&proxy).await, proxy, backend: mock };
+    let (mut client, mut backend) = bed.open_secure().await;
     for _ in 0..5 {
-        let (client, backend) = stage.open().await;
-        farewell(client, backend).await;
+        let (client, backend) = bed.open().await;
+        close_normally(client, backend).await;
     }
-    lives(&mut client, &mut backend).await;
+    assert_relays(&mut client, &mut backend).await;
     let lost = |line: &Record| line["lost"].is_u64();
-    let told = stage.proxy.record("a loss", lost).await;
+    let told = bed.proxy.record("a loss", lost).await;
     assert_eq!((&told["path"], &told["level"]), (&"access.log".into(), &"ERROR".into()));
     assert!(told["error"].as_str().unwrap().contains("File too large"), "{told}");
-    farewell(client, backend).await;
-    stage.proxy.at_rest().await;
-    stage.proxy.signal(Signal::TERM);
-    assert_eq!(stage.proxy.exit().await, Some(0));
+    close_normally(client, backend).await;
+    bed.proxy.wait_until_idle().await;
+    bed.proxy.signal(Signal::TERM);
+    assert_eq!(bed.proxy.exit().await, Some(0));
     // Once at first, and then what has gathered when the process ends: not once for each.
-    let told = stage.proxy.nth_record("the rest", 2, lost).await;
+    let told = bed.proxy.nth_record("the rest", 2, lost).await;
     let told = told["lost"].as_u64().unwrap();
-    let all: Vec<_> = stage.proxy.records().into_iter().filter(lost).collect();
+    let all: Vec<_> = bed.proxy.records().into_iter().filter(lost).collect();
     assert_eq!((all.len(), all[0]["lost"].as_u64().unwrap() + told), (2, 6), "{all:#?}");
 }
 
 #[tokio::test]
 async fn a_line_that_found_no_room_leaves_no_torn_half() {
-    let door = Door::new().await;
-    let config = plain(&[&route(&[door.address()], ""), ACCESS]);
+    let mock = MockBackend::new().await;
+    let config = plain(&[&route(&[mock.address()], ""), ACCESS]);
     // A signal that is ignored stays so in the program that the shell becomes; 512 bytes each.
     let mut proxy = Proxy::spawn_under("trap '' XFSZ && ulimit -S -f 4", &config);
     proxy.ready().await;
@@ -249,7 +249,7 @@ async fn a_line_that_found_no_room_leaves_no_torn_half() {
     let open = async || {
         let address = proxy.address("plain").await;
         let client = upgrade(tokio::net::TcpStream::connect(address).await.unwrap()).await;
-        farewell(client, door.next().await).await;
+        close_normally(client, mock.accept().await).await;
     };
     for _ in 0..8 {
         open().await;
@@ -265,18 +265,18 @@ async fn a_line_that_found_no_room_leaves_no_torn_half() {
 #[tokio::test]
 async fn hostile_text_breaks_no_line() {
     for format in ["json", "text"] {
-        let stage = Stage::with(&format!("{ACCESS}format = \"{format}\"\nstart = true\n")).await;
-        let log = Log::of(&stage.proxy);
+        let bed = TestBed::with(&format!("{ACCESS}format = \"{format}\"\nstart = true\n")).await;
+        let log = Log::of(&bed.proxy);
         for hostile in HOSTILE {
             let mut request = HANDSHAKE.replace("Upgrade: w", "User-Agent: {}\r\nUpgrade: w");
             request = request.replace("/ws", "/ws?q=%22%0a'=;x");
             let (before, after) = request.split_once("{}").unwrap();
             let request = [before.as_bytes(), hostile, after.as_bytes()].concat();
-            let mut client = Plain::new(stage.client.bare().await);
+            let mut client = PlainStream::new(bed.client.connect_plain().await);
             client.write_all(&request).await.unwrap();
-            let answer = answer(&mut client).await;
+            let answer = read_response(&mut client).await;
             assert_eq!(answer.status, 101, "{}", String::from_utf8_lossy(&request));
-            farewell(client, stage.door.next().await).await;
+            close_normally(client, bed.backend.accept().await).await;
         }
         log.until_text(|text| text.lines().count() == 2 * HOSTILE.len()).await;
         let text = log.text();
@@ -371,7 +371,7 @@ impl Log {
 
     /// A file wakes nobody: a short nap between two looks.
     async fn until_text(&self, fits: impl Fn(&str) -> bool) {
-        soon("the file of records", async {
+        within_timeout("the file of records", async {
             while !fits(&self.text()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    Backend, Client, Door, HANDSHAKE, Plain, Proxy, Record, Twin, answer, farewell, lives, route,
-    soon, switching, upgrade, wire,
+    Backend, Client, HANDSHAKE, MockBackend, PlainStream, Proxy, Record, SharedSockets,
+    assert_relays, close_normally, read_response, route, switching_protocols, upgrade, wire,
+    within_timeout,
 };
 
 /// A socket as the service manager holds it, and its address.
@@ -47,20 +48,20 @@ const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr:
 async fn who_came_before_the_process_is_served_by_it() {
     let (tls, tls_address) = socket();
     let (plain, plain_address) = socket();
-    let door = Door::new().await;
+    let mock = MockBackend::new().await;
     // Nobody serves yet, and nobody is refused.
     let mut early = BufReader::new(TcpStream::connect(plain_address).await.unwrap());
     early.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    let twin = Twin::with(vec![handle(&tls), handle(&plain)]);
-    let config = config(tls_address, plain_address, &route(&[door.address()], ""));
-    let mut proxy = Proxy::spawn_with_sockets(&twin, &config);
+    let shared = SharedSockets::with(vec![handle(&tls), handle(&plain)]);
+    let config = config(tls_address, plain_address, &route(&[mock.address()], ""));
+    let mut proxy = Proxy::spawn_with_sockets(&shared, &config);
     proxy.ready().await;
-    assert_eq!(answer(&mut early).await.status, 101);
-    lives(&mut early, &mut door.next().await).await;
-    let client = Client::of(&proxy).await;
+    assert_eq!(read_response(&mut early).await.status, 101);
+    assert_relays(&mut early, &mut mock.accept().await).await;
+    let client = Client::new(&proxy).await;
     assert_eq!((client.tls, client.plain), (tls_address, plain_address));
-    let mut secure = upgrade(client.secure().await).await;
-    lives(&mut secure, &mut door.next().await).await;
+    let mut secure = upgrade(client.connect_tls().await).await;
+    assert_relays(&mut secure, &mut mock.accept().await).await;
     let opened: Vec<Record> =
         proxy.records().into_iter().filter(|r| r["message"] == "listening").collect();
     assert_eq!(opened.len(), 2);
@@ -72,10 +73,10 @@ async fn who_came_before_the_process_is_served_by_it() {
 #[tokio::test]
 async fn sockets_for_another_process_are_not_taken() {
     let (plain, address) = socket();
-    let mut twin = Twin::with(vec![handle(&plain)]);
-    twin.environment = vec![("PID", "1".into())];
+    let mut shared = SharedSockets::with(vec![handle(&plain)]);
+    shared.environment = vec![("PID", "1".into())];
     let config = config(ANY, address, &route(&[ANY], "").replace(":0\"", ":1\""));
-    let mut proxy = Proxy::spawn_with_sockets(&twin, &config);
+    let mut proxy = Proxy::spawn_with_sockets(&shared, &config);
     assert_eq!(proxy.exit().await, Some(1));
     let told = proxy.records().last().unwrap().to_string();
     assert!(told.contains(&address.to_string()) && told.contains("another process"), "{told}");
@@ -85,10 +86,10 @@ async fn sockets_for_another_process_are_not_taken() {
 async fn what_no_listener_wants_is_told_and_a_reload_may_want_it() {
     let (plain, address) = socket();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let twin = Twin::with(vec![datagrams.into(), handle(&plain)]);
-    let door = Door::new().await;
+    let shared = SharedSockets::with(vec![datagrams.into(), handle(&plain)]);
+    let mock = MockBackend::new().await;
     let mut proxy =
-        Proxy::spawn_with_sockets(&twin, &config(ANY, ANY, &route(&[door.address()], "")));
+        Proxy::spawn_with_sockets(&shared, &config(ANY, ANY, &route(&[mock.address()], "")));
     proxy.ready().await;
     let doubt = |n| proxy.nth_record("a doubt", n, |r| r["message"] == "an inherited socket");
     let (strange, unwanted) = (doubt(1).await["socket"].clone(), doubt(2).await["socket"].clone());
@@ -102,22 +103,22 @@ async fn what_no_listener_wants_is_told_and_a_reload_may_want_it() {
     let grown = proxy.config().replace("[[route]]", &format!("{more}[[route]]"));
     proxy.rewrite(&grown);
     assert_eq!(proxy.reload().await["changed"], "listeners: more added");
-    assert_eq!(answer(&mut early).await.status, 101);
-    lives(&mut early, &mut door.next().await).await;
+    assert_eq!(read_response(&mut early).await.status, 101);
+    assert_relays(&mut early, &mut mock.accept().await).await;
 }
 
 #[tokio::test]
 async fn sr06_an_inherited_socket_outlives_its_listener() {
     let (plain, address) = socket();
-    let twin = Twin::with(vec![handle(&plain)]);
-    let door = Door::new().await;
-    let config = config(ANY, address, &route(&[door.address()], ""));
-    let mut proxy = Proxy::spawn_with_sockets(&twin, &config);
+    let shared = SharedSockets::with(vec![handle(&plain)]);
+    let mock = MockBackend::new().await;
+    let config = config(ANY, address, &route(&[mock.address()], ""));
+    let mut proxy = Proxy::spawn_with_sockets(&shared, &config);
     proxy.ready().await;
     // From here on only the proxy holds it.
-    drop((plain, twin));
+    drop((plain, shared));
     let mut tunnel = upgrade(TcpStream::connect(address).await.unwrap()).await;
-    let mut backend = door.next().await;
+    let mut backend = mock.accept().await;
     let elsewhere = proxy.config().replace(&address.to_string(), "127.0.0.1:0");
     for _ in 0..3 {
         proxy.rewrite(&elsewhere);
@@ -125,14 +126,14 @@ async fn sr06_an_inherited_socket_outlives_its_listener() {
         // Not refused: it waits for the listener to come back.
         let mut waiting = BufReader::new(TcpStream::connect(address).await.unwrap());
         waiting.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-        lives(&mut tunnel, &mut backend).await;
+        assert_relays(&mut tunnel, &mut backend).await;
         proxy.rewrite(&config);
         proxy.reload().await;
-        assert_eq!(answer(&mut waiting).await.status, 101);
-        farewell(waiting, door.next().await).await;
+        assert_eq!(read_response(&mut waiting).await.status, 101);
+        close_normally(waiting, mock.accept().await).await;
     }
     // Who leaves lets go of it.
-    farewell(tunnel, backend).await;
+    close_normally(tunnel, backend).await;
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.exit().await, Some(0));
     assert!(TcpStream::connect(address).await.is_err());
@@ -141,20 +142,20 @@ async fn sr06_an_inherited_socket_outlives_its_listener() {
 #[tokio::test]
 async fn sr13_after_a_kill_clients_wait_and_the_next_process_serves_them() {
     let (plain, address) = socket();
-    let twin = Twin::with(vec![handle(&plain)]);
-    let door = Door::new().await;
-    let config = config(ANY, address, &route(&[door.address()], ""));
-    let mut first = Proxy::spawn_with_sockets(&twin, &config);
+    let shared = SharedSockets::with(vec![handle(&plain)]);
+    let mock = MockBackend::new().await;
+    let config = config(ANY, address, &route(&[mock.address()], ""));
+    let mut first = Proxy::spawn_with_sockets(&shared, &config);
     first.ready().await;
     let mut tunnel = upgrade(TcpStream::connect(address).await.unwrap()).await;
-    let mut backend = door.next().await;
-    lives(&mut tunnel, &mut backend).await;
+    let mut backend = mock.accept().await;
+    assert_relays(&mut tunnel, &mut backend).await;
     // What the proxy did not read makes a reset of its end.
     first.signal(Signal::STOP);
-    backend.write_all(&wire::bare(0x81, b"unread")).await.unwrap();
+    backend.write_all(&wire::unmasked(0x81, b"unread")).await.unwrap();
     first.signal(Signal::KILL);
     assert_eq!(first.exit().await, None);
-    let ended = soon("the backend's end", backend.read_u8()).await.unwrap_err();
+    let ended = within_timeout("the backend's end", backend.read_u8()).await.unwrap_err();
     assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
 
     let mut waiting = Vec::new();
@@ -164,9 +165,9 @@ async fn sr13_after_a_kill_clients_wait_and_the_next_process_serves_them() {
         waiting.push(client);
     }
     let begun = Instant::now();
-    let mut second = Proxy::spawn_with_sockets(&twin, &config);
+    let mut second = Proxy::spawn_with_sockets(&shared, &config);
     for client in &mut waiting {
-        assert_eq!(answer(client).await.status, 101);
+        assert_eq!(read_response(client).await.status, 101);
     }
     second.ready().await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
@@ -208,7 +209,7 @@ impl Crowd {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        soon("clients", more).await;
+        within_timeout("clients", more).await;
     }
 
     /// Nobody comes any more; what they met with.
@@ -240,10 +241,10 @@ async fn keep_coming(
             if !secure {
                 return ask(stream).await;
             }
-            let stream = client.secure_over(stream).await.map_err(|e| format!("TLS: {e}"))?;
+            let stream = client.tls_over(stream).await.map_err(|e| format!("TLS: {e}"))?;
             ask(stream).await
         };
-        match soon("an answer", tried).await {
+        match within_timeout("an answer", tried).await {
             Ok(101) => met.let_in += 1,
             Ok(503) => met.told_to_come_again += 1,
             Ok(status) => met.failed.push(format!("status {status}")),
@@ -260,7 +261,7 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<u16, String>
     let mut stream = BufReader::new(stream);
     stream.write_all(HANDSHAKE.as_bytes()).await.map_err(|e| format!("write: {e}"))?;
     stream.flush().await.map_err(|e| format!("write: {e}"))?;
-    let answer = answer(&mut stream).await;
+    let answer = read_response(&mut stream).await;
     if answer.status == 503 && answer.header("retry-after").is_none() {
         return Err(format!("no Retry-After: {answer:?}"));
     }
@@ -270,7 +271,7 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<u16, String>
 /// A backend that takes every tunnel, until the proxy ends it.
 pub async fn patient() -> Backend {
     Backend::raw(|head, mut stream, _| async move {
-        stream.write_all(switching(&head).as_bytes()).await.unwrap();
+        stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
         let _ = stream.read_to_end(&mut Vec::new()).await;
     })
     .await
@@ -286,22 +287,22 @@ pub const HURRIED: &str = "[drain]\nwindow = \"200ms\"\ndeadline = \"20s\"\n\
 async fn a_restart_under_load_refuses_nobody() {
     let (tls, tls_address) = socket();
     let (plain, plain_address) = socket();
-    let twin = Twin::with(vec![handle(&tls), handle(&plain)]);
+    let shared = SharedSockets::with(vec![handle(&tls), handle(&plain)]);
     let backend = patient().await;
     let rest = route(&[backend.address], "") + HURRIED;
     let config = config(tls_address, plain_address, &rest);
-    let mut serving = Proxy::spawn_with_sockets(&twin, &config);
+    let mut serving = Proxy::spawn_with_sockets(&shared, &config);
     serving.ready().await;
-    let client = Client::of(&serving).await;
+    let client = Client::new(&serving).await;
     let crowd = Crowd::of(&client, 8);
     for _ in 0..3 {
-        let mut open = upgrade(client.bare().await).await;
+        let mut open = upgrade(client.connect_plain().await).await;
         crowd.grows(40).await;
         serving.signal(Signal::TERM);
         assert_eq!(wire::read(&mut open).await.unwrap().code(), 1012);
         drop(open);
         assert_eq!(serving.exit().await, Some(0));
-        serving = Proxy::spawn_with_sockets(&twin, &config);
+        serving = Proxy::spawn_with_sockets(&shared, &config);
         serving.ready().await;
     }
     crowd.grows(40).await;
@@ -314,16 +315,18 @@ async fn a_restart_under_load_refuses_nobody() {
 #[tokio::test]
 async fn a_client_that_has_just_come_is_answered_before_the_process_leaves() {
     let (plain, address) = socket();
-    let twin = Twin::with(vec![handle(&plain)]);
+    let shared = SharedSockets::with(vec![handle(&plain)]);
     let config = config(ANY, address, &route(&[([127, 0, 0, 66], 1).into()], ""));
-    let mut proxy = Proxy::spawn_with_sockets(&twin, &config);
+    let mut proxy = Proxy::spawn_with_sockets(&shared, &config);
     proxy.ready().await;
-    let mut client: Plain = BufReader::new(TcpStream::connect(address).await.unwrap());
-    soon("the connection", async { while proxy.health().await["connections"] != 1 {} }).await;
+    let mut client: PlainStream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    within_timeout("the connection", async { while proxy.health().await["connections"] != 1 {} })
+        .await;
     proxy.signal(Signal::TERM);
-    soon("the phase", async { while proxy.health().await["status"] != "draining" {} }).await;
+    within_timeout("the phase", async { while proxy.health().await["status"] != "draining" {} })
+        .await;
     client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    let told = answer(&mut client).await;
+    let told = read_response(&mut client).await;
     assert_eq!((told.status, told.header("connection")), (503, Some("close")));
     assert!(told.header("retry-after").is_some());
     assert_eq!(proxy.exit().await, Some(0));
@@ -342,8 +345,8 @@ async fn the_real_socket_activate_starts_it() {
     // It wants a number, and says nothing of its own choice.
     let (free, address) = socket();
     drop(free);
-    let door = Door::new().await;
-    let config = config(ANY, address, &route(&[door.address()], ""));
+    let mock = MockBackend::new().await;
+    let config = config(ANY, address, &route(&[mock.address()], ""));
     let mut command = Command::new(activate);
     command.args(["-l", &address.to_string(), "--fdname=plain"]);
     let mut proxy = Proxy::spawn_by(command, &config);
@@ -352,10 +355,10 @@ async fn the_real_socket_activate_starts_it() {
     // The first client starts it.
     let mut client = BufReader::new(TcpStream::connect(address).await.unwrap());
     client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    assert_eq!(answer(&mut client).await.status, 101);
+    assert_eq!(read_response(&mut client).await.status, 101);
     proxy.ready().await;
     assert_eq!(proxy.address("plain").await, address);
-    farewell(client, door.next().await).await;
+    close_normally(client, mock.accept().await).await;
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.exit().await, Some(0));
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
-use crate::support::head::with;
+use crate::support::head::with_lines;
 use crate::support::{
-    Answer, Backend, Client, HANDSHAKE, Heard, Proxy, answer, read_to_end, route, switching, wire,
+    Backend, BackendEvent, Client, HANDSHAKE, Proxy, RawResponse, read_response, read_to_end,
+    route, switching_protocols, wire,
 };
 
 /// A backend that gives the n-th of these answers to a request for `/n`, and then ends.
@@ -26,11 +27,11 @@ async fn backend_with(answers: Vec<Vec<u8>>) -> Backend {
 }
 
 /// Asks for `/n`, offering `lines`; the answer and all that came behind its head.
-async fn ask(client: &Client, number: usize, lines: &str) -> (Answer, Vec<u8>) {
-    let sent = with(lines).replacen("/ws", &format!("/{number}"), 1);
-    let mut stream = BufReader::new(client.bare().await);
+async fn ask(client: &Client, number: usize, lines: &str) -> (RawResponse, Vec<u8>) {
+    let sent = with_lines(lines).replacen("/ws", &format!("/{number}"), 1);
+    let mut stream = BufReader::new(client.connect_plain().await);
     stream.write_all(sent.as_bytes()).await.unwrap();
-    let answer = answer(&mut stream).await;
+    let answer = read_response(&mut stream).await;
     (answer, read_to_end(&mut stream).await)
 }
 
@@ -38,7 +39,7 @@ async fn ask(client: &Client, number: usize, lines: &str) -> (Answer, Vec<u8>) {
 async fn bad(answers: Vec<Vec<u8>>, lines: &str) {
     let backend = backend_with(answers.clone()).await;
     let proxy = Proxy::start(&route(&[backend.address], "compression = \"pass\"")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let mut wrong = Vec::new();
     for (number, sent) in answers.iter().enumerate() {
         let (answer, rest) = ask(&client, number, lines).await;
@@ -55,7 +56,7 @@ async fn bad(answers: Vec<Vec<u8>>, lines: &str) {
 
 /// The lawful 101 with one text replaced by another.
 fn replaced(from: &str, to: &str) -> Vec<u8> {
-    let lawful = switching(HANDSHAKE);
+    let lawful = switching_protocols(HANDSHAKE);
     assert!(lawful.contains(from));
     lawful.replace(from, to).into_bytes()
 }
@@ -98,8 +99,8 @@ async fn bm05_bm17_rfc_w15_the_applications_own_refusals_pass_unchanged() {
     // What follows an answer is no answer (BM19).
     answers.push(head("403 Twice", "Content-Length: 4") + "why?HTTP/1.1 200 OK\r\n\r\nleak");
     let backend = backend_with(answers.iter().map(|text| text.clone().into()).collect()).await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     for (number, sent) in answers.iter().enumerate() {
         let (answer, body) = ask(&client, number, "X: y").await;
         assert_eq!(answer.status, sent[9..12].parse::<u16>().unwrap());
@@ -128,8 +129,8 @@ async fn bm05_a_426_of_the_backend_names_websocket() {
          Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n",
     )
     .await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let answer = Client::of(&proxy).await.ask(HANDSHAKE.as_bytes()).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let answer = Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await;
     assert_eq!((answer.status, answer.all("upgrade").as_str()), (426, "websocket"));
     assert_eq!(answer.header("sec-websocket-version"), Some("13"));
 }
@@ -221,18 +222,20 @@ async fn bm14_bm15_bm16_rfc_h28_h29_h33_heads_that_are_none() {
 async fn bm13_rfc_h11_a_few_interim_responses_are_borne() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
     bad(vec![interim.repeat(1000).into(), interim.repeat(9).into()], "X: y").await;
-    let few = interim.repeat(8) + &switching(HANDSHAKE);
+    let few = interim.repeat(8) + &switching_protocols(HANDSHAKE);
     let backend = Backend::answering(few).await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    assert_eq!(Client::of(&proxy).await.ask(HANDSHAKE.as_bytes()).await.status, 101);
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    assert_eq!(Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await.status, 101);
 }
 
 #[tokio::test]
 async fn bm12_frames_that_come_with_the_101_follow_ours() {
     let mut sent =
         replaced("\r\n\r\n", "\r\nSet-Cookie: a=1\r\nX-Gone: 1\r\nConnection: x-gone\r\n\r\n");
-    let frames =
-        [wire::bare(0x80 | wire::TEXT, b"hello"), wire::bare(0x80 | wire::BINARY, &[7; 9000])];
+    let frames = [
+        wire::unmasked(0x80 | wire::TEXT, b"hello"),
+        wire::unmasked(0x80 | wire::BINARY, &[7; 9000]),
+    ];
     sent.extend(frames.concat());
     let backend = Backend::raw(move |_, mut stream, _| {
         let sent = sent.clone();
@@ -242,10 +245,10 @@ async fn bm12_frames_that_come_with_the_101_follow_ours() {
         }
     })
     .await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let mut stream = BufReader::new(Client::of(&proxy).await.bare().await);
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    let answer = answer(&mut stream).await;
+    let answer = read_response(&mut stream).await;
     assert_eq!((answer.status, answer.header("set-cookie")), (101, Some("a=1")));
     assert_eq!((answer.all("connection").as_str(), answer.header("x-gone")), ("Upgrade", None));
     let mut got = vec![0; frames.concat().len()];
@@ -255,21 +258,21 @@ async fn bm12_frames_that_come_with_the_101_follow_ours() {
 
 #[tokio::test]
 async fn bm03_bm04_a_backend_that_does_not_answer_in_time() {
-    let backend = Backend::raw(|head, mut stream, tell| async move {
+    let backend = Backend::raw(|head, mut stream, events| async move {
         if head.starts_with("GET /drip ") {
-            for byte in switching(&head).bytes() {
+            for byte in switching_protocols(&head).bytes() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 if stream.write_all(&[byte]).await.is_err() {
                     break;
                 }
             }
         }
-        let _ = tell.send(Heard::Bytes(read_to_end(&mut stream).await));
+        let _ = events.send(BackendEvent::Bytes(read_to_end(&mut stream).await));
     })
     .await;
     let more = "[timeouts]\nbackend_answer = \"200ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for (n, target) in ["/silent", "/drip"].into_iter().enumerate() {
         let answer = client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
         assert_eq!((answer.status, answer.header("retry-after")), (504, None));
@@ -287,15 +290,15 @@ async fn bm03_bm04_a_backend_that_does_not_answer_in_time() {
 #[tokio::test]
 async fn bm18_a_backend_that_breaks_off_its_answer() {
     let backend = Backend::raw(|head, mut stream, _| async move {
-        let half = &switching(&head)[..40];
+        let half = &switching_protocols(&head)[..40];
         stream.write_all(half.as_bytes()).await.unwrap();
         if head.starts_with("GET /reset ") {
             stream.get_ref().set_zero_linger().unwrap();
         }
     })
     .await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     for (n, target) in ["/close", "/reset"].into_iter().enumerate() {
         let answer = client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
         assert_eq!(answer.status, 502, "{target}");
@@ -318,11 +321,11 @@ async fn a_large_body_of_a_refusal_is_cut_and_a_stalled_one_is_not_waited_for() 
     .await;
     let more = "[timeouts]\nbackend_answer = \"300ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for (target, length) in [("/whole", 64 * 1024), ("/stalled", 1000)] {
-        let mut stream = BufReader::new(client.bare().await);
+        let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await.unwrap();
-        let answer = answer(&mut stream).await;
+        let answer = read_response(&mut stream).await;
         assert_eq!(answer.status, 403);
         assert_eq!(read_to_end(&mut stream).await.len(), length, "{target}");
     }

@@ -3,17 +3,19 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Stage, farewell, lives, nudge, read_to_end, reset, soon, wire};
+use crate::support::{
+    TestBed, assert_relays, close_normally, poke, read_to_end, reset, wire, within_timeout,
+};
 
 #[tokio::test]
 async fn fb01_fb02_fb07_unlawful_frames_are_told_to_both_sides() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     let cases = unlawful()
         .into_iter()
         .flat_map(|(end, code, frames)| frames.into_iter().map(move |frame| (end, code, frame)));
     for (session, (end, code, frame)) in (1..).zip(cases) {
-        let (mut client, mut backend) = stage.open().await;
-        let before = wire::bare(0x80 | wire::TEXT, b"lawful");
+        let (mut client, mut backend) = bed.open().await;
+        let before = wire::unmasked(0x80 | wire::TEXT, b"lawful");
         let sent = [&before[..], &frame, b"and more"].concat();
         backend.write_all(&sent).await.unwrap();
         let told = wire::read(&mut backend).await.unwrap();
@@ -24,7 +26,7 @@ async fn fb01_fb02_fb07_unlawful_frames_are_told_to_both_sides() {
         let told = wire::read(&mut client).await.unwrap();
         assert_eq!((told.code(), told.masked), (1011, false), "{end}: {frame:?}");
         drop((client, backend));
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&end.into(), &"backend".into()));
         assert_eq!(
             (&record["close_client"], &record["close_backend"]),
@@ -36,7 +38,7 @@ async fn fb01_fb02_fb07_unlawful_frames_are_told_to_both_sides() {
 
 /// What ends a tunnel, the code its backend is told, and frames of a backend that do it.
 fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
-    let bare = wire::bare;
+    let bare = wire::unmasked;
     let close = |payload: &[u8]| bare(0x80 | wire::CLOSE, payload);
     let masked = [0x81, 0x88, 0x89].map(|first| wire::masked(first, b""));
     let bits = [0xc1, 0xa1, 0x91, 0xca].map(|first| bare(first, b""));
@@ -66,23 +68,23 @@ fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
 
 #[tokio::test]
 async fn fb03_a_message_over_the_backends_limit() {
-    let stage = Stage::with("[limits]\nmessage_from_backend = \"2KiB\"\n").await;
-    let fits = wire::bare(0x82, &[1; 2048]);
+    let bed = TestBed::with("[limits]\nmessage_from_backend = \"2KiB\"\n").await;
+    let fits = wire::unmasked(0x82, &[1; 2048]);
     let cases = [
         (vec![], wire::header(0x82, 0, 2049)),
         (vec![], wire::header(0x82, 0, 1 << 62)),
-        (wire::bare(wire::TEXT, &[b'x'; 2048]), wire::header(0x80, 0, 1)),
+        (wire::unmasked(wire::TEXT, &[b'x'; 2048]), wire::header(0x80, 0, 1)),
     ];
     for (session, (passes, crosses)) in (1..).zip(cases) {
-        let (mut client, mut backend) = stage.open_secure().await;
+        let (mut client, mut backend) = bed.open_secure().await;
         backend.write_all(&[&fits[..], &passes, &crosses].concat()).await.unwrap();
         assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1009);
         let mut got = vec![0; fits.len() + passes.len()];
-        soon("what fits", client.read_exact(&mut got)).await.unwrap();
+        within_timeout("what fits", client.read_exact(&mut got)).await.unwrap();
         assert!(got == [&fits[..], &passes].concat());
         assert_eq!(wire::read(&mut client).await.unwrap().code(), 1011);
         drop((client, backend));
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&"message_too_big".into(), &"backend".into()));
         assert_eq!(record["key"], "limits.message_from_backend");
         assert_eq!(record["value"], "2KiB");
@@ -91,12 +93,12 @@ async fn fb03_a_message_over_the_backends_limit() {
 
 #[tokio::test]
 async fn fb08_fb09_a_backend_that_leaves_without_a_word() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     // Between frames; inside a header; inside a control frame: nothing of it was passed on.
     let pieces: [&[u8]; 4] = [b"", b"\x82", b"\x82\x7e\x10", b"\x89\x05abc"];
     for (index, piece) in pieces.into_iter().cycle().take(8).enumerate() {
-        let (mut client, mut backend) = stage.open_secure().await;
-        lives(&mut client, &mut backend).await;
+        let (mut client, mut backend) = bed.open_secure().await;
+        assert_relays(&mut client, &mut backend).await;
         backend.write_all(piece).await.unwrap();
         client.write_all(&wire::masked(0x80 | wire::TEXT, b"barrier")).await.unwrap();
         client.flush().await.unwrap();
@@ -109,7 +111,7 @@ async fn fb08_fb09_a_backend_that_leaves_without_a_word() {
         let told = wire::read(&mut client).await.unwrap();
         assert_eq!((told.code(), told.masked), (1011, false), "{piece:?}");
         drop(client);
-        let record = stage.end_of(index + 1).await;
+        let record = bed.tunnel_end(index + 1).await;
         assert_eq!((&record["end"], &record["by"]), (&"backend_gone".into(), &"backend".into()));
         assert_eq!((&record["close_client"], &record["close_backend"]), (&1011.into(), &().into()));
     }
@@ -117,13 +119,13 @@ async fn fb08_fb09_a_backend_that_leaves_without_a_word() {
 
 #[tokio::test]
 async fn fb10_an_end_in_the_middle_of_a_frame_completes_nothing() {
-    let stage = Stage::with("").await;
-    let frame = wire::bare(0x80 | wire::BINARY, &[1; 1000]);
+    let bed = TestBed::with("").await;
+    let frame = wire::unmasked(0x80 | wire::BINARY, &[1; 1000]);
     for session in 1..=4 {
-        let (mut client, mut backend) = stage.open_secure().await;
+        let (mut client, mut backend) = bed.open_secure().await;
         backend.write_all(&frame[..600]).await.unwrap();
         let mut got = vec![0; 600];
-        soon("a part", client.read_exact(&mut got)).await.unwrap();
+        within_timeout("a part", client.read_exact(&mut got)).await.unwrap();
         if session % 2 == 0 {
             reset(backend)
         } else {
@@ -131,7 +133,7 @@ async fn fb10_an_end_in_the_middle_of_a_frame_completes_nothing() {
         }
         assert_eq!(read_to_end(&mut client).await, b"", "no Close inside a frame");
         drop(client);
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&"backend_gone".into(), &"backend".into()));
         assert!(record["close_backend"].is_null() && record["close_client"].is_null());
         assert_eq!(record["down_bytes"], 600);
@@ -140,19 +142,19 @@ async fn fb10_an_end_in_the_middle_of_a_frame_completes_nothing() {
 
 #[tokio::test]
 async fn a_breach_of_one_side_lets_the_other_sides_frame_be_finished_first() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open().await;
-    let frame = wire::bare(0x80 | wire::BINARY, &[1; 100_000]);
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
+    let frame = wire::unmasked(0x80 | wire::BINARY, &[1; 100_000]);
     backend.write_all(&frame[..50_000]).await.unwrap();
     let mut first = vec![0; 50_000];
-    soon("half a frame", client.read_exact(&mut first)).await.unwrap();
-    client.write_all(&wire::bare(0x81, b"no mask")).await.unwrap();
+    within_timeout("half a frame", client.read_exact(&mut first)).await.unwrap();
+    client.write_all(&wire::unmasked(0x81, b"no mask")).await.unwrap();
     // The side at fault is in the middle of a frame that goes to it; a Close inside would be
     // payload (RFC 6455 5.4).
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
     backend.write_all(&frame[50_000..]).await.unwrap();
     let mut second = vec![0; frame.len() - 50_000];
-    soon("the other half", client.read_exact(&mut second)).await.unwrap();
+    within_timeout("the other half", client.read_exact(&mut second)).await.unwrap();
     assert!([first, second].concat() == frame);
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1002);
     assert_eq!(read_to_end(&mut client).await, b"");
@@ -160,7 +162,7 @@ async fn a_breach_of_one_side_lets_the_other_sides_frame_be_finished_first() {
 
 #[tokio::test]
 async fn fc26_fb06_closes_pass_as_they_are() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     let long = "r".repeat(123);
     let mut sent: Vec<Vec<u8>> = vec![vec![]];
     let codes = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014];
@@ -171,8 +173,8 @@ async fn fc26_fb06_closes_pass_as_they_are() {
     sent.push(wire::close(4001, "auf Wiedersehen, \u{1f30a}"));
     let close = 0x80 | wire::CLOSE;
     for (index, payload) in sent.iter().enumerate() {
-        let (mut client, mut backend) = stage.open().await;
-        backend.write_all(&wire::bare(close, payload)).await.unwrap();
+        let (mut client, mut backend) = bed.open().await;
+        backend.write_all(&wire::unmasked(close, payload)).await.unwrap();
         let told = wire::read(&mut client).await.unwrap();
         assert_eq!((told.first, &told.payload, told.masked), (close, payload, false));
         client.write_all(&wire::masked(close, payload)).await.unwrap();
@@ -180,7 +182,7 @@ async fn fc26_fb06_closes_pass_as_they_are() {
         assert_eq!((told.first, &told.payload, told.masked), (close, payload, true));
         let code = told.code();
         drop((client, backend));
-        let record = stage.end_of(index + 1).await;
+        let record = bed.tunnel_end(index + 1).await;
         assert_eq!((&record["end"], &record["by"]), (&"backend_closed".into(), &"backend".into()));
         assert_eq!(
             (&record["close_client"], &record["close_backend"]),
@@ -191,17 +193,17 @@ async fn fc26_fb06_closes_pass_as_they_are() {
 
 #[tokio::test]
 async fn a_backend_that_is_killed_ends_its_tunnels_and_no_other() {
-    let (stage, other) = tokio::join!(Stage::with(""), Stage::with(""));
+    let (bed, other) = tokio::join!(TestBed::with(""), TestBed::with(""));
     let (mut stranger, mut strangers_backend) = other.open().await;
     let mut tunnels = Vec::new();
     for _ in 0..30 {
-        tunnels.push(stage.open().await);
+        tunnels.push(bed.open().await);
     }
     // kill -9: resets where something was unread, FINs elsewhere.
     for (index, (client, backend)) in tunnels.iter_mut().enumerate() {
         if index % 2 == 0 {
             client.write_all(&wire::masked(0x81, b"unread")).await.unwrap();
-            nudge(client, backend).await;
+            poke(client, backend).await;
         }
     }
     let (clients, backends): (Vec<_>, Vec<_>) = tunnels.into_iter().unzip();
@@ -209,9 +211,9 @@ async fn a_backend_that_is_killed_ends_its_tunnels_and_no_other() {
     for mut client in clients {
         assert_eq!(wire::read(&mut client).await.unwrap().code(), 1011);
     }
-    lives(&mut stranger, &mut strangers_backend).await;
-    farewell(stranger, strangers_backend).await;
-    stage.proxy.at_rest().await;
-    let (client, backend) = stage.open().await;
-    farewell(client, backend).await;
+    assert_relays(&mut stranger, &mut strangers_backend).await;
+    close_normally(stranger, strangers_backend).await;
+    bed.proxy.wait_until_idle().await;
+    let (client, backend) = bed.open().await;
+    close_normally(client, backend).await;
 }

@@ -18,8 +18,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::{
-    Door, Folder, Proxy, Record, TIDEGATE, farewell, get, lives, route, soon, trusting, upgrade,
-    wire, write_key,
+    MockBackend, Proxy, Record, TIDEGATE, TempDir, assert_relays, close_normally, get, route,
+    trust_any_certificate, upgrade, wire, within_timeout, write_key,
 };
 
 const RENEWED: &str = "certificates renewed; open tunnels notice nothing";
@@ -46,11 +46,11 @@ fn made(from: i32, until: i32) -> (CertificateDer<'static>, String, String) {
 }
 
 /// Files as certbot has them: each version in an archive, and links to the one that is live.
-struct Certbot(Folder);
+struct Certbot(TempDir);
 
 impl Certbot {
     fn new() -> Self {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         fs::create_dir_all(folder.path().join("live/localhost")).unwrap();
         fs::create_dir_all(folder.path().join("archive/localhost")).unwrap();
         Self(folder)
@@ -72,15 +72,15 @@ impl Certbot {
         fs::rename(live.join("new"), live.join(format!("{name}.pem"))).unwrap();
     }
 
-    fn config(&self, door: &Door, more: &str) -> String {
+    fn config(&self, mock: &MockBackend, more: &str) -> String {
         let live = self.0.path().join("live/localhost").display().to_string();
-        config(&format!("{live}/fullchain.pem"), &format!("{live}/privkey.pem"), door, more)
+        config(&format!("{live}/fullchain.pem"), &format!("{live}/privkey.pem"), mock, more)
     }
 }
 
 /// A TLS listener, a route for `localhost` to a door, and this certificate.
-fn config(chain: &str, key: &str, door: &Door, more: &str) -> String {
-    let route = route(&[door.address()], "").replace("\"*\"\norigins", "\"localhost\"\norigins");
+fn config(chain: &str, key: &str, mock: &MockBackend, more: &str) -> String {
+    let route = route(&[mock.address()], "").replace("\"*\"\norigins", "\"localhost\"\norigins");
     format!(
         "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
          [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\n\
@@ -91,7 +91,7 @@ fn config(chain: &str, key: &str, door: &Door, more: &str) -> String {
 async fn connect(client: &TlsConnector, address: SocketAddr, name: &str) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    soon("TLS", client.connect(name, stream)).await.unwrap()
+    within_timeout("TLS", client.connect(name, stream)).await.unwrap()
 }
 
 fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
@@ -99,7 +99,7 @@ fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 }
 
 async fn shown_now(proxy: &Proxy) -> CertificateDer<'static> {
-    shown(&connect(&trusting(), proxy.address("tls").await, "localhost").await)
+    shown(&connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await)
 }
 
 fn says<'a>(message: &'a str) -> impl Fn(&Record) -> bool + 'a {
@@ -115,17 +115,17 @@ fn warnings(proxy: &Proxy) -> Vec<String> {
 
 #[tokio::test]
 async fn ck06_a_renewal_behind_links_is_taken_without_a_reload() {
-    let (certbot, door) = (Certbot::new(), Door::new().await);
+    let (certbot, mock) = (Certbot::new(), MockBackend::new().await);
     let old = certbot.archive(1);
     certbot.link("fullchain", 1);
     certbot.link("privkey", 1);
-    let proxy = Proxy::start_bare(&certbot.config(&door, UNASKED)).await;
-    let (address, visitor) = (proxy.address("tls").await, trusting());
+    let proxy = Proxy::start_bare(&certbot.config(&mock, UNASKED)).await;
+    let (address, visitor) = (proxy.address("tls").await, trust_any_certificate());
     let stream = connect(&visitor, address, "localhost").await;
     assert_eq!(shown(&stream), old);
     let mut tunnel = upgrade(stream).await;
-    let mut backend = door.next().await;
-    lives(&mut tunnel, &mut backend).await;
+    let mut backend = mock.accept().await;
+    assert_relays(&mut tunnel, &mut backend).await;
 
     let new = certbot.archive(2);
     certbot.link("fullchain", 2);
@@ -135,13 +135,13 @@ async fn ck06_a_renewal_behind_links_is_taken_without_a_reload() {
     let until = record["not_after"].as_str().unwrap();
     assert!(until.starts_with("20") && until.ends_with('Z'), "{record}");
     assert_eq!(shown_now(&proxy).await, new);
-    lives(&mut tunnel, &mut backend).await;
-    farewell(tunnel, backend).await;
+    assert_relays(&mut tunnel, &mut backend).await;
+    close_normally(tunnel, backend).await;
     // A ticket from before is as good as it was.
     let stream = connect(&visitor, address, "localhost").await;
     assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
     let mut tunnel = upgrade(stream).await;
-    lives(&mut tunnel, &mut door.next().await).await;
+    assert_relays(&mut tunnel, &mut mock.accept().await).await;
 
     let scrape = proxy.scrape().await;
     let count = |of| scrape.value("tidegate_certificate_renewals_total", &[("outcome", of)]);
@@ -152,13 +152,13 @@ async fn ck06_a_renewal_behind_links_is_taken_without_a_reload() {
 
 #[tokio::test]
 async fn ck06_half_a_pair_keeps_the_old_until_it_is_whole() {
-    let (certbot, door) = (Certbot::new(), Door::new().await);
+    let (certbot, mock) = (Certbot::new(), MockBackend::new().await);
     let old = certbot.archive(1);
     certbot.link("fullchain", 1);
     certbot.link("privkey", 1);
-    let proxy = Proxy::start_bare(&certbot.config(&door, UNASKED)).await;
-    let stream = connect(&trusting(), proxy.address("tls").await, "localhost").await;
-    let (mut tunnel, mut backend) = (upgrade(stream).await, door.next().await);
+    let proxy = Proxy::start_bare(&certbot.config(&mock, UNASKED)).await;
+    let stream = connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await;
+    let (mut tunnel, mut backend) = (upgrade(stream).await, mock.accept().await);
 
     let new = certbot.archive(2);
     certbot.link("fullchain", 2);
@@ -170,13 +170,13 @@ async fn ck06_half_a_pair_keeps_the_old_until_it_is_whole() {
         assert!(fault.contains(part), "{part} is not in {fault}");
     }
     assert_eq!(shown_now(&proxy).await, old);
-    lives(&mut tunnel, &mut backend).await;
+    assert_relays(&mut tunnel, &mut backend).await;
     assert_eq!(proxy.health().await["generation"], 1);
 
     certbot.link("privkey", 2);
     proxy.late_record(LOOKS, says(RENEWED)).await;
     assert_eq!(shown_now(&proxy).await, new);
-    lives(&mut tunnel, &mut backend).await;
+    assert_relays(&mut tunnel, &mut backend).await;
     let scrape = proxy.scrape().await;
     let count = |of| scrape.value("tidegate_certificate_renewals_total", &[("outcome", of)]);
     assert_eq!((count("applied"), count("refused")), (1.0, 1.0));
@@ -185,15 +185,15 @@ async fn ck06_half_a_pair_keeps_the_old_until_it_is_whole() {
 
 #[tokio::test]
 async fn ck12_a_renewal_while_leaving_has_no_effect() {
-    let (certbot, door) = (Certbot::new(), Door::new().await);
+    let (certbot, mock) = (Certbot::new(), MockBackend::new().await);
     certbot.archive(1);
     certbot.link("fullchain", 1);
     certbot.link("privkey", 1);
     let drain =
         "[limits]\nclose_grace = \"12s\"\n[drain]\nwindow = \"100ms\"\ndeadline = \"14s\"\n";
-    let mut proxy = Proxy::start_bare(&certbot.config(&door, drain)).await;
-    let stream = connect(&trusting(), proxy.address("tls").await, "localhost").await;
-    let (mut tunnel, _backend) = (upgrade(stream).await, door.next().await);
+    let mut proxy = Proxy::start_bare(&certbot.config(&mock, drain)).await;
+    let stream = connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await;
+    let (mut tunnel, _backend) = (upgrade(stream).await, mock.accept().await);
     let began = Instant::now();
     proxy.signal(Signal::TERM);
     // It is told, and does not answer.
@@ -208,13 +208,13 @@ async fn ck12_a_renewal_while_leaving_has_no_effect() {
 }
 
 /// A folder with a certificate that is valid for so many days around now, and the configuration.
-async fn house(door: &Door, from: i32, until: i32) -> (Folder, String) {
-    let folder = Folder::new();
+async fn house(mock: &MockBackend, from: i32, until: i32) -> (TempDir, String) {
+    let folder = TempDir::new();
     let (_, chain, key) = made(from, until);
     folder.write("own.pem", chain);
     write_key(&folder.path().join("own-key.pem"), &key);
     let at = folder.path().display();
-    let config = config(&format!("{at}/own.pem"), &format!("{at}/own-key.pem"), door, "");
+    let config = config(&format!("{at}/own.pem"), &format!("{at}/own-key.pem"), mock, "");
     (folder, config)
 }
 
@@ -232,7 +232,7 @@ fn checked(folder: &Path) -> String {
 
 #[tokio::test]
 async fn ck02_an_expired_certificate_is_served_with_a_warning() {
-    let door = Door::new().await;
+    let mock = MockBackend::new().await;
     for (from, until, words, ready) in [
         (-90, -2, "the certificate for localhost expired at 20", 503),
         (2, 90, "the certificate for localhost is not valid before 20", 200),
@@ -241,10 +241,11 @@ async fn ck02_an_expired_certificate_is_served_with_a_warning() {
         (-1, 6, "", 200),
         (-50, 40, "", 200),
     ] {
-        let (_folder, config) = house(&door, from, until).await;
+        let (_folder, config) = house(&mock, from, until).await;
         let proxy = Proxy::start_bare(&config).await;
-        let stream = connect(&trusting(), proxy.address("tls").await, "localhost").await;
-        lives(&mut upgrade(stream).await, &mut door.next().await).await;
+        let stream =
+            connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await;
+        assert_relays(&mut upgrade(stream).await, &mut mock.accept().await).await;
         let admin = proxy.admin().await;
         assert_eq!(get(admin, "/readyz").await.0.status, ready, "{words}");
         assert_eq!(get(admin, "/healthz").await.0.status, 200);
@@ -261,8 +262,8 @@ async fn ck02_an_expired_certificate_is_served_with_a_warning() {
 
 #[tokio::test]
 async fn ad07_the_process_is_ready_again_with_a_certificate_that_lasts() {
-    let door = Door::new().await;
-    let (folder, config) = house(&door, -90, -2).await;
+    let mock = MockBackend::new().await;
+    let (folder, config) = house(&mock, -90, -2).await;
     let proxy = Proxy::start_bare(&config).await;
     let admin = proxy.admin().await;
     let state = async || (get(admin, "/readyz").await.0.status, get(admin, "/healthz").await.0);
@@ -286,14 +287,14 @@ async fn ad07_the_process_is_ready_again_with_a_certificate_that_lasts() {
 
 #[tokio::test]
 async fn ck03_ck07_ck08_what_is_worth_a_look_is_told_alike_everywhere() {
-    let door = Door::new().await;
-    let (folder, config) = house(&door, -1, 80).await;
+    let mock = MockBackend::new().await;
+    let (folder, config) = house(&mock, -1, 80).await;
     let (_, other, _) = made(-1, 80);
     let own = fs::read_to_string(folder.path().join("own.pem")).unwrap();
     folder.write("own.pem", format!("{own}{other}"));
     let mode = Permissions::from_mode(0o644);
     fs::set_permissions(folder.path().join("own-key.pem"), mode).unwrap();
-    let more = route(&[door.address()], "path = \"/more\"\n").replace("\"*\"\n", "\"b.example\"\n");
+    let more = route(&[mock.address()], "path = \"/more\"\n").replace("\"*\"\n", "\"b.example\"\n");
     let config = format!("{config}{}", more.replace("\"all\"", "\"more\""));
     let proxy = Proxy::start_bare(&config).await;
     let expected = [
@@ -315,14 +316,14 @@ async fn ck03_ck07_ck08_what_is_worth_a_look_is_told_alike_everywhere() {
     proxy.nth_record("warnings", 2 * expected.len(), says("worth a look")).await;
     as_expected(&warnings(&proxy)[expected.len()..]);
     // As it is: leaf first, and what follows it.
-    let stream = connect(&trusting(), proxy.address("tls").await, "localhost").await;
+    let stream = connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await;
     assert_eq!(stream.get_ref().1.peer_certificates().unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn ck04_no_byte_of_a_key_is_told_whatever_it_looks_like() {
-    let door = Door::new().await;
-    let (folder, config) = house(&door, -1, 80).await;
+    let mock = MockBackend::new().await;
+    let (folder, config) = house(&mock, -1, 80).await;
     let proxy = Proxy::start_bare(&config).await;
     let path = folder.path().join("own-key.pem");
     let key = fs::read_to_string(&path).unwrap();
@@ -343,10 +344,10 @@ async fn ck04_no_byte_of_a_key_is_told_whatever_it_looks_like() {
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn ck13_ten_thousand_certificates() {
-    let door = Door::new().await;
-    let folder = Folder::new();
+    let mock = MockBackend::new().await;
+    let folder = TempDir::new();
     let at = folder.path().display();
-    let mut config = config("chain.pem", "key.pem", &door, "");
+    let mut config = config("chain.pem", "key.pem", &mock, "");
     for n in 0..10_000 {
         let made = rcgen::generate_simple_self_signed([format!("n{n}.example")]).unwrap();
         folder.write(&format!("{n}.pem"), made.cert.pem());
@@ -355,22 +356,22 @@ async fn ck13_ten_thousand_certificates() {
     }
     let began = Instant::now();
     let proxy = Proxy::start_bare(&config).await;
-    println!("start: {:?}, {} KiB", began.elapsed(), proxy.weight().0);
+    println!("start: {:?}, {} KiB", began.elapsed(), proxy.memory_and_descriptors().0);
     let address = proxy.address("tls").await;
     for name in ["localhost", "n0.example", "n9999.example"] {
         let began = Instant::now();
         for _ in 0..100 {
-            drop(connect(&trusting(), address, name).await);
+            drop(connect(&trust_any_certificate(), address, name).await);
         }
         println!("a handshake for {name}: {:?}", began.elapsed() / 100);
     }
-    let stream = connect(&trusting(), address, "localhost").await;
-    let (mut tunnel, mut backend) = (upgrade(stream).await, door.next().await);
+    let stream = connect(&trust_any_certificate(), address, "localhost").await;
+    let (mut tunnel, mut backend) = (upgrade(stream).await, mock.accept().await);
     let mut trips = async |what: &str, until: &mut (dyn FnMut() -> bool + Send)| {
         let (mut worst, mut count) = (Duration::ZERO, 0);
         while !until() {
             let began = Instant::now();
-            lives(&mut tunnel, &mut backend).await;
+            assert_relays(&mut tunnel, &mut backend).await;
             worst = worst.max(began.elapsed());
             count += 1;
         }
@@ -389,5 +390,5 @@ async fn ck13_ten_thousand_certificates() {
     println!("the reload: {:?}", began.elapsed());
     folder.write("0.pem", fs::read_to_string(folder.path().join("0.pem")).unwrap() + "\n");
     trips("around a renewal", &mut || proxy.records().iter().any(|r| says(RENEWED)(r))).await;
-    println!("cpu: {} ticks, {} KiB", proxy.cpu_ticks(), proxy.weight().0);
+    println!("cpu: {} ticks, {} KiB", proxy.cpu_ticks(), proxy.memory_and_descriptors().0);
 }

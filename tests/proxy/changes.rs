@@ -5,10 +5,10 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::support::{Client, Door, Proxy, Record, Stage, farewell, lives};
+use crate::support::{Client, MockBackend, Proxy, Record, TestBed, assert_relays, close_normally};
 
 /// Two routes, `chat` with two backends, and `rest`, which nobody uses.
-fn two_routes(chat: &Door, rest: &Door) -> String {
+fn two_routes(chat: &MockBackend, rest: &MockBackend) -> String {
     let (chat, rest) = (chat.address(), rest.address());
     format!(
         "[[route]]\nname = \"chat\"\nhost = \"*\"\npath = \"/ws\"\norigins = [\"*\"]\n\
@@ -20,12 +20,12 @@ fn two_routes(chat: &Door, rest: &Door) -> String {
 
 #[tokio::test]
 async fn a_reload_tells_what_changed_and_how_many_tunnels_each_change_is_about() {
-    let (chat, rest) = (Door::new().await, Door::new().await);
+    let (chat, rest) = (MockBackend::new().await, MockBackend::new().await);
     let proxy = Proxy::start(&two_routes(&chat, &rest)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let mut open = Vec::new();
     for _ in 0..3 {
-        open.push((client.raw_tunnel().await, chat.next().await));
+        open.push((client.raw_tunnel().await, chat.accept().await));
     }
     let address = rest.address();
     let config = proxy
@@ -65,7 +65,7 @@ async fn a_reload_tells_what_changed_and_how_many_tunnels_each_change_is_about()
     assert_eq!(changes[4]["keys"], json!([idle]));
     assert!(changes[4]["effect"].as_str().unwrap().contains("keep what they began with"));
     for (client, backend) in &mut open {
-        lives(client, backend).await;
+        assert_relays(client, backend).await;
     }
 
     // Back again: the backend that goes has no tunnel.
@@ -82,17 +82,17 @@ async fn a_reload_tells_what_changed_and_how_many_tunnels_each_change_is_about()
 
 #[tokio::test]
 async fn cf19_the_file_that_is_in_force_is_named_by_its_hash() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     let hash = || {
-        let file = stage.proxy.folder().join("proxy.toml");
+        let file = bed.proxy.folder().join("proxy.toml");
         let output = Command::new("sha256sum").arg(file).output().unwrap();
         String::from_utf8(output.stdout).unwrap()[..12].to_owned()
     };
     let first = hash();
     let serving = |r: &Record| r["message"] == "serving";
-    assert_eq!(stage.proxy.record("serving", serving).await["config_sha256"], first);
-    stage.proxy.rewrite(&format!("{}# another\n", stage.proxy.config()));
-    let record = stage.proxy.reload().await;
+    assert_eq!(bed.proxy.record("serving", serving).await["config_sha256"], first);
+    bed.proxy.rewrite(&format!("{}# another\n", bed.proxy.config()));
+    let record = bed.proxy.reload().await;
     assert_ne!(hash(), first);
     assert_eq!(record["config_sha256"], hash());
     assert!(record["changed"].as_str().unwrap().starts_with("nothing in the file"), "{record}");
@@ -100,56 +100,57 @@ async fn cf19_the_file_that_is_in_force_is_named_by_its_hash() {
 
 #[tokio::test]
 async fn the_log_level_is_that_of_the_last_file() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     // Who goes without a word is told of at level debug.
     let leave = async |times: u64| {
-        drop(TcpStream::connect(stage.proxy.address("plain").await).await.unwrap());
-        stage.proxy.status("a drop", |status| status["connections_dropped"] == times).await;
+        drop(TcpStream::connect(bed.proxy.address("plain").await).await.unwrap());
+        bed.proxy.status("a drop", |status| status["connections_dropped"] == times).await;
     };
     let gone = |r: &Record| r["event"] == "dropped" || r["end"] == "client_gone";
-    let count = || stage.proxy.records().iter().filter(|r| gone(r)).count();
+    let count = || bed.proxy.records().iter().filter(|r| gone(r)).count();
     // A reload is told of before it makes all quiet.
     let is_now = async |level: &str| {
         let told = |status: &Value| {
             status["reload"]["changes"][0]["keys"][0]["after"] == format!("\"{level}\"")
         };
-        stage.proxy.status(level, told).await;
+        bed.proxy.status(level, told).await;
     };
     leave(1).await;
-    stage.proxy.nth_record("gone", 1, gone).await;
+    bed.proxy.nth_record("gone", 1, gone).await;
     assert_eq!(count(), 1);
 
-    stage.proxy.reload_with("level = \"debug\"", "level = \"error\"").await;
+    bed.proxy.reload_with("level = \"debug\"", "level = \"error\"").await;
     is_now("error").await;
     leave(2).await;
     // Nor is a reload told of now; this one lets all be heard again.
-    let config = stage.proxy.config();
-    stage.proxy.rewrite(&config.replace("level = \"error\"", "level = \"debug\""));
-    stage.proxy.signal(rustix::process::Signal::HUP);
+    let config = bed.proxy.config();
+    bed.proxy.rewrite(&config.replace("level = \"error\"", "level = \"debug\""));
+    bed.proxy.signal(rustix::process::Signal::HUP);
     is_now("debug").await;
-    let reloads = stage.proxy.records();
+    let reloads = bed.proxy.records();
     let told = |r: &&Record| r["message"].as_str().is_some_and(|text| text.starts_with("reloaded"));
     assert_eq!(reloads.iter().filter(told).count(), 1);
     leave(3).await;
-    stage.proxy.nth_record("gone again", 2, gone).await;
+    bed.proxy.nth_record("gone again", 2, gone).await;
     assert_eq!(count(), 2);
-    let (client, backend) = stage.open().await;
-    farewell(client, backend).await;
+    let (client, backend) = bed.open().await;
+    close_normally(client, backend).await;
 }
 
 #[tokio::test]
 async fn ad10_a_credential_in_the_file_is_told_nowhere() {
-    let stage =
-        Stage::with("[route.request_headers]\nset = [\"Authorization: Basic aHVudGVyMg\"]\n").await;
-    let (client, backend) = stage.open().await;
-    let record = stage.proxy.reload_with("aHVudGVyMg", "aHVudGVyMw").await;
+    let bed =
+        TestBed::with("[route.request_headers]\nset = [\"Authorization: Basic aHVudGVyMg\"]\n")
+            .await;
+    let (client, backend) = bed.open().await;
+    let record = bed.proxy.reload_with("aHVudGVyMg", "aHVudGVyMw").await;
     assert_eq!(record["changed"], "routes: all changed (request_headers.set)");
     let told = |status: &Value| !status["reload"].is_null();
-    let status = stage.proxy.status("the reload", told).await;
+    let status = bed.proxy.status("the reload", told).await;
     let keys = &status["reload"]["changes"][0]["keys"][0];
     assert_eq!(keys["after"], "[\"authorization: (hidden)\"]");
-    farewell(client, backend).await;
-    stage.end_of(1).await;
-    let all = format!("{:?}{status}", stage.proxy.records());
+    close_normally(client, backend).await;
+    bed.tunnel_end(1).await;
+    let all = format!("{:?}{status}", bed.proxy.records());
     assert!(!all.contains("aHVudGVy"), "{all}");
 }

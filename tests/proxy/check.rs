@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use rustix::process::Signal;
 
-use crate::support::{Folder, Proxy, TIDEGATE, route, write_certificate};
+use crate::support::{Proxy, TIDEGATE, TempDir, route, write_certificate};
 
 /// A whole configuration on ports that the kernel chooses; `rest` goes below.
 fn config(rest: &str) -> String {
@@ -20,15 +20,15 @@ fn config(rest: &str) -> String {
 }
 
 /// A folder with a certificate, its key, and this configuration.
-fn house(config: impl AsRef<[u8]>) -> Folder {
-    let folder = Folder::new();
+fn house(config: impl AsRef<[u8]>) -> TempDir {
+    let folder = TempDir::new();
     write_certificate(folder.path(), &["localhost"]);
     folder.write("proxy.toml", config);
     folder
 }
 
 /// What the program says to these words, in that folder.
-fn say(folder: &Folder, words: &[&str]) -> Output {
+fn say(folder: &TempDir, words: &[&str]) -> Output {
     let output = Command::new("timeout")
         .args(["20", TIDEGATE])
         .args(words)
@@ -45,7 +45,7 @@ fn say(folder: &Folder, words: &[&str]) -> Output {
 }
 
 /// The faults that `check` finds; `run` must find the same.
-fn faults(folder: &Folder) -> String {
+fn faults(folder: &TempDir) -> String {
     let checked = say(folder, &["check", "--config", "proxy.toml"]);
     let stderr = String::from_utf8(checked.stderr).unwrap();
     assert_eq!(checked.status.code(), Some(78), "{stderr}");
@@ -68,7 +68,7 @@ fn cf18_a_good_file_is_good_and_nothing_is_bound() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(said, "proxy.toml: good: 1 listener(s), 1 route(s)\n");
     // Paths are relative to the file, not to where one stands.
-    let elsewhere = Folder::new();
+    let elsewhere = TempDir::new();
     let path = folder.path().join("proxy.toml");
     let output = say(&elsewhere, &["check", "--config", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0));
@@ -336,7 +336,7 @@ async fn a_stop_right_after_the_start_is_a_clean_exit() {
 
 #[test]
 fn the_program_says_what_it_is_and_how_it_is_used() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let version = say(&folder, &["--version"]);
     let expected = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((version.status.code(), version.stdout), (Some(0), expected.into_bytes()));

@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Answer, Door, HANDSHAKE, Plain, Stage, answer, farewell, lives, read_to_end, soon, wire,
+    HANDSHAKE, MockBackend, PlainStream, RawResponse, TestBed, assert_relays, close_normally,
+    read_response, read_to_end, wire, within_timeout,
 };
 
 const TEXT: u8 = 0xc1;
@@ -26,25 +27,25 @@ fn deflated(message: &[u8]) -> Vec<u8> {
 }
 
 /// Before a backend that compresses, if it may.
-async fn stage(more: &str) -> Stage {
+async fn bed(more: &str) -> TestBed {
     let lines = if more.contains("\"strip\"") { "" } else { DEFLATE };
-    Stage::before(Door::with(lines).await, more).await
+    TestBed::with_backend(MockBackend::with(lines).await, more).await
 }
 
 /// A tunnel of a client that offers compression, and what it was answered.
-async fn open(stage: &Stage) -> (Plain, Plain, Answer) {
+async fn open(bed: &TestBed) -> (PlainStream, PlainStream, RawResponse) {
     let offer = HANDSHAKE.replacen("\r\n", &format!("\r\n{DEFLATE}"), 1);
-    let mut client = BufReader::new(stage.client.bare().await);
+    let mut client = BufReader::new(bed.client.connect_plain().await);
     client.write_all(offer.as_bytes()).await.unwrap();
-    let answer = answer(&mut client).await;
+    let answer = read_response(&mut client).await;
     assert_eq!(answer.status, 101, "{answer:?}");
-    (client, stage.door.next().await, answer)
+    (client, bed.backend.accept().await, answer)
 }
 
-async fn passes(client: &mut Plain, backend: &mut Plain, sent: &[u8]) {
+async fn passes(client: &mut PlainStream, backend: &mut PlainStream, sent: &[u8]) {
     client.write_all(sent).await.unwrap();
     let mut got = vec![0; sent.len()];
-    soon("what is lawful", backend.read_exact(&mut got)).await.unwrap();
+    within_timeout("what is lawful", backend.read_exact(&mut got)).await.unwrap();
     assert!(got == sent, "as it came");
 }
 
@@ -61,7 +62,7 @@ fn fragments(message: &[u8], size: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn fc33_a_bomb_is_stopped_at_the_limit_and_a_byte() {
-    let stage = stage(LIMITS).await;
+    let bed = bed(LIMITS).await;
     for (session, (fits, crosses)) in (1..).zip([
         (
             wire::masked(TEXT, &deflated(&[0; LIMIT])),
@@ -73,7 +74,7 @@ async fn fc33_a_bomb_is_stopped_at_the_limit_and_a_byte() {
             wire::masked(TEXT, &deflated(&vec![b'b'; 4 << 20])),
         ),
     ]) {
-        let (mut client, mut backend, answer) = open(&stage).await;
+        let (mut client, mut backend, answer) = open(&bed).await;
         assert_eq!(
             answer.header("sec-websocket-extensions"),
             Some("permessage-deflate; client_no_context_takeover")
@@ -88,7 +89,7 @@ async fn fc33_a_bomb_is_stopped_at_the_limit_and_a_byte() {
             assert!(frame.opcode() >= wire::CLOSE || frame.first & 0x80 == 0, "{frame:?}");
         }
         drop((client, backend));
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!([&record["end"], &record["by"]], ["inflated_too_big", "client"]);
         assert_eq!([&record["key"], &record["value"]], ["limits.message_from_client", "64KiB"]);
         assert_eq!(record["close_client"], 1009);
@@ -99,7 +100,7 @@ async fn fc33_a_bomb_is_stopped_at_the_limit_and_a_byte() {
 
 #[tokio::test]
 async fn fc33_many_bombs_at_once_take_little_room() {
-    let stage = stage(LIMITS).await;
+    let bed = bed(LIMITS).await;
     // Long on the wire before it blows up: in the middle of that each of them is held.
     let mut bomb: Vec<u8> = noise().take(LIMIT * 3 / 4).collect();
     bomb.resize(4 << 20, 0);
@@ -107,15 +108,15 @@ async fn fc33_many_bombs_at_once_take_little_room() {
     let (held, rest) = bomb.split_at(LIMIT / 2);
     let mut tunnels = Vec::new();
     for _ in 0..50 {
-        let (mut client, mut backend, _) = open(&stage).await;
-        lives(&mut client, &mut backend).await;
+        let (mut client, mut backend, _) = open(&bed).await;
+        assert_relays(&mut client, &mut backend).await;
         tunnels.push((client, backend));
     }
-    let (before, _) = stage.proxy.weight();
+    let (before, _) = bed.proxy.memory_and_descriptors();
     let mut most = before;
     for (client, backend) in &mut tunnels {
         passes(client, backend, held).await;
-        most = most.max(stage.proxy.weight().0);
+        most = most.max(bed.proxy.memory_and_descriptors().0);
     }
     let mut told = JoinSet::new();
     for (mut client, backend) in tunnels {
@@ -128,9 +129,9 @@ async fn fc33_many_bombs_at_once_take_little_room() {
         });
     }
     assert_eq!(told.join_all().await, [1009; 50]);
-    let most = most.max(stage.proxy.weight().0);
+    let most = most.max(bed.proxy.memory_and_descriptors().0);
     assert!(most < before + 50 * 64 + 2048, "{before} to {most} KiB for 50 bombs");
-    stage.proxy.at_rest().await;
+    bed.proxy.wait_until_idle().await;
 }
 
 /// Bytes that do not compress (xorshift).
@@ -145,18 +146,18 @@ fn noise() -> impl Iterator<Item = u8> {
 
 #[tokio::test]
 async fn fc34_garbage_is_told_1007() {
-    let stage = stage(LIMITS).await;
+    let bed = bed(LIMITS).await;
     let garbage = [vec![0xff; 200], noise().take(3000).map(|byte| byte | 6).collect()];
     let mut sent: Vec<Vec<u8>> = garbage.iter().map(|g| wire::masked(TEXT, g)).collect();
     sent.push(fragments(&garbage[0], 1));
     for (session, garbage) in (1..).zip(sent) {
-        let (mut client, mut backend, _) = open(&stage).await;
+        let (mut client, mut backend, _) = open(&bed).await;
         passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(b"lawful"))).await;
         client.write_all(&garbage).await.unwrap();
         assert_eq!(wire::read(&mut client).await.unwrap().code(), 1007);
         read_to_end(&mut backend).await;
         drop((client, backend));
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!([&record["end"], &record["by"]], ["ws_inflate", "client"]);
         assert_eq!((&record["close_client"], &record["up_messages"]), (&json!(1007), &json!(1)));
     }
@@ -164,8 +165,8 @@ async fn fc34_garbage_is_told_1007() {
 
 #[tokio::test]
 async fn messages_of_a_chat_pass_as_they_came_both_ways() {
-    let stage = stage("").await;
-    let (mut client, mut backend, _) = open(&stage).await;
+    let bed = bed("").await;
+    let (mut client, mut backend, _) = open(&bed).await;
     // Too short to hold too much, whatever they are: nobody looks.
     let mut chat = Vec::new();
     for n in 0..50 {
@@ -178,54 +179,54 @@ async fn messages_of_a_chat_pass_as_they_came_both_ways() {
     passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(&large))).await;
     passes(&mut client, &mut backend, &fragments(&deflated(&large), 10_000)).await;
     // What a backend compresses is its own affair, window and all.
-    let down = [wire::bare(TEXT, &[0xff; 3000]), wire::bare(0x81, b"plain")].concat();
+    let down = [wire::unmasked(TEXT, &[0xff; 3000]), wire::unmasked(0x81, b"plain")].concat();
     passes(&mut backend, &mut client, &down).await;
-    farewell(client, backend).await;
-    let record = stage.end_of(1).await;
+    close_normally(client, backend).await;
+    let record = bed.tunnel_end(1).await;
     assert_eq!([&record["up_messages"], &record["up_compressed"]], [152, 102]);
     assert_eq!([&record["down_messages"], &record["down_compressed"]], [2, 1]);
 }
 
 #[tokio::test]
 async fn fc33_fc34_pass_judges_by_what_is_on_the_wire() {
-    let stage = stage(&format!("compression = \"pass\"\n{LIMITS}")).await;
-    let (mut client, mut backend, answer) = open(&stage).await;
+    let bed = bed(&format!("compression = \"pass\"\n{LIMITS}")).await;
+    let (mut client, mut backend, answer) = open(&bed).await;
     assert_eq!(answer.header("sec-websocket-extensions"), Some("permessage-deflate"));
     passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(&vec![0; 2 << 20]))).await;
     passes(&mut client, &mut backend, &wire::masked(TEXT, &[0xff; LIMIT])).await;
     client.write_all(&wire::masked(TEXT, &[0xff; LIMIT + 1])).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
     drop((client, backend));
-    assert_eq!(stage.end_of(1).await["end"], "message_too_big");
+    assert_eq!(bed.tunnel_end(1).await["end"], "message_too_big");
 }
 
 #[tokio::test]
 async fn fc02_fc33_strip_lets_nobody_compress() {
-    let stage = stage("compression = \"strip\"\n").await;
-    let (mut client, mut backend, answer) = open(&stage).await;
+    let bed = bed("compression = \"strip\"\n").await;
+    let (mut client, mut backend, answer) = open(&bed).await;
     assert_eq!(answer.header("sec-websocket-extensions"), None);
-    assert!(!stage.door.last_head().contains("permessage"), "{}", stage.door.last_head());
+    assert!(!bed.backend.last_head().contains("permessage"), "{}", bed.backend.last_head());
     client.write_all(&wire::masked(TEXT, &deflated(b"all the same"))).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1002);
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
     drop((client, backend));
-    assert_eq!(stage.end_of(1).await["end"], "ws_rsv");
+    assert_eq!(bed.tunnel_end(1).await["end"], "ws_rsv");
 }
 
 #[tokio::test]
 async fn fc33_fc34_both_may_only_be_reported() {
     let limits = "strict = \"report\"\n[limits]\n\
                   message_from_client = { max = \"64KiB\", action = \"report\" }\n";
-    let stage = stage(limits).await;
-    let (mut client, mut backend, _) = open(&stage).await;
+    let bed = bed(limits).await;
+    let (mut client, mut backend, _) = open(&bed).await;
     for _ in 0..2 {
         let bomb = deflated(&vec![0; 1 << 20]);
         passes(&mut client, &mut backend, &wire::masked(TEXT, &bomb)).await;
         passes(&mut client, &mut backend, &fragments(&bomb, 50)).await;
         passes(&mut client, &mut backend, &wire::masked(TEXT, &[0xff; 500])).await;
     }
-    farewell(client, backend).await;
-    let record = stage.end_of(1).await;
+    close_normally(client, backend).await;
+    let record = bed.tunnel_end(1).await;
     assert_eq!(record["would_close_client"], json!(["inflated_too_big", "ws_inflate"]));
     assert_eq!(record["up_messages"], 6);
 }

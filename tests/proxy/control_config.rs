@@ -4,17 +4,17 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::Stage;
+use crate::support::TestBed;
 use crate::support::control::CONTROL;
 
 #[tokio::test]
 async fn the_configuration_in_force_says_where_each_value_is_from() {
-    let stage = Stage::with(&format!("{CONTROL}[limits]\nidle = \"7m\"\n")).await;
-    let told = stage.proxy.order(json!({"ask": "config"})).await;
+    let bed = TestBed::with(&format!("{CONTROL}[limits]\nidle = \"7m\"\n")).await;
+    let told = bed.proxy.command(json!({"ask": "config"})).await;
     assert!(told["file"].as_str().unwrap().ends_with("proxy.toml"), "{told:#}");
     let keys = told["keys"].as_array().unwrap();
     let key = |name: &str| keys.iter().find(|key| key["key"] == name).unwrap_or(&Value::Null);
-    let line = stage.proxy.config().lines().position(|line| line.starts_with("idle")).unwrap();
+    let line = bed.proxy.config().lines().position(|line| line.starts_with("idle")).unwrap();
     assert_eq!(key("limits.idle")["value"], "\"7m\"");
     assert_eq!(key("limits.idle")["line"], line + 1);
     assert_eq!(key("route[0].limits.idle")["from"], "limits.idle");
@@ -23,17 +23,17 @@ async fn the_configuration_in_force_says_where_each_value_is_from() {
 
 #[tokio::test]
 async fn a_diff_names_what_would_change_and_for_how_many_and_changes_nothing() {
-    let stage = Stage::with(CONTROL).await;
-    let (mut client, mut backend) = stage.open().await;
-    let text = stage.proxy.config();
+    let bed = TestBed::with(CONTROL).await;
+    let (mut client, mut backend) = bed.open().await;
+    let text = bed.proxy.config();
     let diff = |text: &str| {
-        let path = stage.proxy.folder().join("proxy.toml").display().to_string();
+        let path = bed.proxy.folder().join("proxy.toml").display().to_string();
         json!({"ask": "diff", "path": path, "text": text})
     };
-    let same = stage.proxy.order(diff(&text)).await;
+    let same = bed.proxy.command(diff(&text)).await;
     assert_eq!((&same["changes"], &same["generation"]), (&json!([]), &1.into()));
     let other = text.replace("name = \"all\"", "name = \"all\"\ntunnels = 5");
-    let told = stage.proxy.order(diff(&other)).await;
+    let told = bed.proxy.command(diff(&other)).await;
     let change = &told["changes"][0];
     assert_eq!((&change["part"], &change["name"]), (&"route".into(), &"all".into()), "{told:#}");
     assert_eq!((&change["tunnels"], &change["what"]), (&1.into(), &"changed".into()));
@@ -41,38 +41,38 @@ async fn a_diff_names_what_would_change_and_for_how_many_and_changes_nothing() {
         change["keys"][0],
         json!({"key": "route[0].tunnels", "before": "\"off\"", "after": "5"})
     );
-    let (kind, _) = stage.proxy.no_order(diff(&text.replace("[\"*\"]", "[]"))).await;
+    let (kind, _) = bed.proxy.command_error(diff(&text.replace("[\"*\"]", "[]"))).await;
     assert_eq!(kind, "refused");
     let lost = text.replace("chain.pem", "nowhere.pem");
-    assert_eq!(stage.proxy.no_order(diff(&lost)).await.0, "refused");
-    assert_eq!(fs::read_to_string(stage.proxy.folder().join("proxy.toml")).unwrap(), text);
-    assert_eq!(stage.proxy.order(json!({"ask": "status"})).await["generation"], 1);
-    crate::support::lives(&mut client, &mut backend).await;
+    assert_eq!(bed.proxy.command_error(diff(&lost)).await.0, "refused");
+    assert_eq!(fs::read_to_string(bed.proxy.folder().join("proxy.toml")).unwrap(), text);
+    assert_eq!(bed.proxy.command(json!({"ask": "status"})).await["generation"], 1);
+    crate::support::assert_relays(&mut client, &mut backend).await;
 }
 
 #[tokio::test]
 async fn the_log_level_is_set_while_it_runs() {
-    let stage = Stage::with(CONTROL).await;
+    let bed = TestBed::with(CONTROL).await;
     let level = |level: Option<&str>| json!({"ask": "log_level", "level": level});
-    assert_eq!(stage.proxy.order(level(None)).await["level"], "debug");
-    assert_eq!(stage.proxy.order(level(Some("warn"))).await["level"], "warn");
-    let before = stage.proxy.records().len();
+    assert_eq!(bed.proxy.command(level(None)).await["level"], "debug");
+    assert_eq!(bed.proxy.command(level(Some("warn"))).await["level"], "warn");
+    let before = bed.proxy.records().len();
     // It would be told of at info.
-    stage.proxy.order(json!({"ask": "reload"})).await;
-    let since = stage.proxy.records().split_off(before);
+    bed.proxy.command(json!({"ask": "reload"})).await;
+    let since = bed.proxy.records().split_off(before);
     assert!(since.iter().all(|record| record["level"] != "INFO"), "{since:#?}");
-    assert_eq!(stage.proxy.no_order(level(Some("loud"))).await.0, "bad_request");
+    assert_eq!(bed.proxy.command_error(level(Some("loud"))).await.0, "bad_request");
 }
 
 #[tokio::test]
 async fn what_was_ordered_and_what_waits_for_a_restart_is_told_as_it_is() {
-    let stage = Stage::with(CONTROL).await;
-    let id = stage.door.address().to_string();
+    let bed = TestBed::with(CONTROL).await;
+    let id = bed.backend.address().to_string();
     let weigh = json!({"ask": "weight", "backend": id, "route": null, "weight": 3});
-    stage.proxy.order(weigh).await;
-    stage.proxy.order(json!({"ask": "log_level", "level": "trace"})).await;
-    stage.proxy.reload_with("format = \"json\"", "format = \"text\"").await;
-    let told = stage.proxy.order(json!({"ask": "config"})).await;
+    bed.proxy.command(weigh).await;
+    bed.proxy.command(json!({"ask": "log_level", "level": "trace"})).await;
+    bed.proxy.reload_with("format = \"json\"", "format = \"text\"").await;
+    let told = bed.proxy.command(json!({"ask": "config"})).await;
     let keys = told["keys"].as_array().unwrap();
     for (name, value, from) in [
         ("route[0].backends[0].weight", "3", "ctl"),
@@ -82,7 +82,7 @@ async fn what_was_ordered_and_what_waits_for_a_restart_is_told_as_it_is() {
         let key = keys.iter().find(|key| key["key"] == name).unwrap_or(&Value::Null);
         assert_eq!((&key["value"], &key["from"]), (&value.into(), &from.into()), "{name}");
     }
-    let status = stage.proxy.order(json!({"ask": "status"})).await;
+    let status = bed.proxy.command(json!({"ask": "status"})).await;
     assert_eq!(status["waits_for_restart"], json!(["log.format"]));
     assert_eq!(status["generation"], 2, "of this moment");
 }

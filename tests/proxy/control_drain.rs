@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::control::{CONTROL, of};
+use crate::support::control::{CONTROL, select};
 use crate::support::{
-    BASE, Backend, Client, Door, Manager, Plain, Proxy, Stage, get, leaves, lives, read_head,
-    route, soon, switching, upgrade, wire,
+    BASE, Backend, Client, MockBackend, Proxy, ServiceManager, TestBed, answer_close,
+    assert_relays, get, route, switching_protocols, upgrade, within_timeout,
 };
 
 const DRAIN: &str = "[drain]\nwindow = \"100ms\"\ndeadline = \"10s\"\n";
@@ -25,17 +25,17 @@ fn undrain(place: Value) -> Value {
 
 #[tokio::test]
 async fn a_backend_is_drained_and_the_others_take_its_clients() {
-    let (one, two) = (Door::new().await, Door::new().await);
+    let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let backends = [one.address(), two.address()];
     let proxy = Proxy::start(&format!("{}{DRAIN}{CONTROL}", route(&backends, ""))).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     // Clients of both.
     let (mut of_one, mut of_two) = (Vec::new(), Vec::new());
     for n in 0..12 {
-        let tunnel = upgrade(client.bare_from([127, 0, 3, n]).await).await;
+        let tunnel = upgrade(client.connect_plain_from([127, 0, 3, n]).await).await;
         let backend = tokio::select! {
-            backend = one.next() => Ok(backend),
-            backend = two.next() => Err(backend),
+            backend = one.accept() => Ok(backend),
+            backend = two.accept() => Err(backend),
         };
         match backend {
             Ok(backend) => of_one.push((tunnel, backend)),
@@ -46,131 +46,131 @@ async fn a_backend_is_drained_and_the_others_take_its_clients() {
     let leaving = of_one.len();
     let told = async {
         for (client, backend) in of_one {
-            assert_eq!(leaves(client, backend).await, (1012, "the service restarts".into()));
+            assert_eq!(answer_close(client, backend).await, (1012, "the service restarts".into()));
         }
     };
     let id = one.address().to_string();
-    let order = proxy.order(drain(of("backend", id.clone()), false));
+    let order = proxy.command(drain(select("backend", id.clone()), false));
     let (done, ()) = tokio::join!(order, told);
     assert_eq!((&done["sessions"], &done["cut"]), (&leaving.into(), &0.into()), "{done}");
     for (client, backend) in &mut of_two {
-        lives(client, backend).await;
+        assert_relays(client, backend).await;
     }
     for n in 0..12 {
-        upgrade(client.bare_from([127, 0, 3, n]).await).await;
-        two.next().await;
+        upgrade(client.connect_plain_from([127, 0, 3, n]).await).await;
+        two.accept().await;
     }
-    proxy.order(undrain(json!({"backend": id}))).await;
-    assert_eq!(proxy.no_order(undrain(json!({"backend": id}))).await.0, "refused");
-    assert_eq!(proxy.no_order(undrain(json!({"backend": "nobody"}))).await.0, "not_found");
+    proxy.command(undrain(json!({"backend": id}))).await;
+    assert_eq!(proxy.command_error(undrain(json!({"backend": id}))).await.0, "refused");
+    assert_eq!(proxy.command_error(undrain(json!({"backend": "nobody"}))).await.0, "not_found");
     let mut back = false;
     for n in 0..12 {
-        upgrade(client.bare_from([127, 0, 3, n]).await).await;
-        back |= tokio::select! { _ = one.next() => true, _ = two.next() => false };
+        upgrade(client.connect_plain_from([127, 0, 3, n]).await).await;
+        back |= tokio::select! { _ = one.accept() => true, _ = two.accept() => false };
     }
     assert!(back, "its clients come back");
 }
 
 #[tokio::test]
 async fn everything_is_drained_and_let_in_again_by_the_same_process() {
-    let stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
-    let (client, backend) = stage.open().await;
-    let order = stage.proxy.order(drain(json!({}), true));
-    let (done, told) = tokio::join!(order, leaves(client, backend));
+    let bed = TestBed::with(&format!("{DRAIN}{CONTROL}")).await;
+    let (client, backend) = bed.open().await;
+    let order = bed.proxy.command(drain(json!({}), true));
+    let (done, told) = tokio::join!(order, answer_close(client, backend));
     assert_eq!((&done["sessions"], &done["cut"]), (&1.into(), &0.into()));
     assert_eq!(told.0, 1012);
-    let refused = stage.client.ask(crate::support::HANDSHAKE.as_bytes()).await;
+    let refused = bed.client.ask(crate::support::HANDSHAKE.as_bytes()).await;
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").is_some());
-    let admin = stage.proxy.admin().await;
+    let admin = bed.proxy.admin().await;
     assert_eq!(get(admin, "/readyz").await.0.status, 503);
     assert_eq!(get(admin, "/healthz").await.0.status, 200);
     // It outlives a reload, as an operator would expect at three in the morning.
-    stage.proxy.reload().await;
+    bed.proxy.reload().await;
     assert_eq!(get(admin, "/readyz").await.0.status, 503);
-    stage.proxy.order(undrain(json!("all"))).await;
+    bed.proxy.command(undrain(json!("all"))).await;
     assert_eq!(get(admin, "/readyz").await.0.status, 200);
-    let (mut client, mut backend) = stage.open().await;
-    lives(&mut client, &mut backend).await;
-    assert_eq!(stage.proxy.no_order(drain(json!({}), false)).await.0, "bad_request");
-    lives(&mut client, &mut backend).await;
+    let (mut client, mut backend) = bed.open().await;
+    assert_relays(&mut client, &mut backend).await;
+    assert_eq!(bed.proxy.command_error(drain(json!({}), false)).await.0, "bad_request");
+    assert_relays(&mut client, &mut backend).await;
 }
 
 #[tokio::test]
 async fn one_route_is_drained_and_says_503_while_the_others_serve() {
-    let (one, two) = (Door::new().await, Door::new().await);
+    let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let other = format!(
         "[[route]]\nname = \"game\"\nhost = \"*\"\npath = \"/game\"\norigins = [\"*\"]\nbackends = [\"{}\"]\n",
         two.address()
     );
     let text = format!("{}{other}{DRAIN}{CONTROL}", route(&[one.address()], ""));
     let proxy = Proxy::start(&text).await;
-    let client = Client::of(&proxy).await;
-    proxy.order(drain(of("route", "game"), false)).await;
+    let client = Client::new(&proxy).await;
+    proxy.command(drain(select("route", "game"), false)).await;
     let game = crate::support::HANDSHAKE.replacen("GET /", "GET /game/", 1);
     assert_eq!(client.ask(game.as_bytes()).await.status, 503);
-    upgrade(client.bare().await).await;
+    upgrade(client.connect_plain().await).await;
     proxy.reload().await;
     assert_eq!(client.ask(game.as_bytes()).await.status, 503, "a reload does not forget");
-    proxy.order(undrain(json!({"route": "game"}))).await;
+    proxy.command(undrain(json!({"route": "game"}))).await;
     assert_eq!(client.ask(game.as_bytes()).await.status, 101);
-    assert_eq!(proxy.no_order(undrain(json!({"route": "nowhere"}))).await.0, "not_found");
+    assert_eq!(proxy.command_error(undrain(json!({"route": "nowhere"}))).await.0, "not_found");
 }
 
 #[tokio::test]
 async fn one_client_and_the_old_ones_are_told_in_words_of_the_order() {
-    let stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
-    let (client, backend) = stage.open_from([127, 0, 4, 1]).await;
-    let (mut other, mut others) = stage.open_from([127, 0, 4, 2]).await;
-    let mut order = drain(of("client", "127.0.4.1"), false);
+    let bed = TestBed::with(&format!("{DRAIN}{CONTROL}")).await;
+    let (client, backend) = bed.open_from([127, 0, 4, 1]).await;
+    let (mut other, mut others) = bed.open_from([127, 0, 4, 2]).await;
+    let mut order = drain(select("client", "127.0.4.1"), false);
     order["words"] = json!({"code": 4001, "reason": "moved"});
-    let (done, told) = tokio::join!(stage.proxy.order(order), leaves(client, backend));
+    let (done, told) = tokio::join!(bed.proxy.command(order), answer_close(client, backend));
     assert_eq!((&done["sessions"], told), (&1.into(), (4001, "moved".into())));
     // It may come again: nothing is kept away.
-    let _again = stage.open_from([127, 0, 4, 1]).await;
-    lives(&mut other, &mut others).await;
+    let _again = bed.open_from([127, 0, 4, 1]).await;
+    assert_relays(&mut other, &mut others).await;
     let aged = json!({"ask": "sessions", "of": {"older_ms": 1}});
-    soon("an age", async {
-        while stage.proxy.order(aged.clone()).await["sessions"].as_array().unwrap().len() < 2 {}
+    within_timeout("an age", async {
+        while bed.proxy.command(aged.clone()).await["sessions"].as_array().unwrap().len() < 2 {}
     })
     .await;
     let mut order = drain(json!({"older_ms": 1, "client": "127.0.4.2"}), false);
     order["pace"] = json!({"window_ms": 1, "deadline_ms": 5000});
-    let (done, told) = tokio::join!(stage.proxy.order(order), leaves(other, others));
+    let (done, told) = tokio::join!(bed.proxy.command(order), answer_close(other, others));
     assert_eq!((&done["sessions"], told.0), (&1.into(), 1012));
 }
 
 #[tokio::test]
 async fn a_straggler_is_counted_and_cut_at_the_deadline() {
     let limits = "[route.limits]\nclose_grace = \"1s\"\n";
-    let stage = Stage::with(&format!("{limits}{CONTROL}")).await;
-    let (_client, _backend) = stage.open().await;
-    let mut order = drain(of("route", "all"), false);
+    let bed = TestBed::with(&format!("{limits}{CONTROL}")).await;
+    let (_client, _backend) = bed.open().await;
+    let mut order = drain(select("route", "all"), false);
     order["pace"] = json!({"window_ms": 10, "deadline_ms": 300});
     let begun = Instant::now();
-    let done = stage.proxy.order(order).await;
+    let done = bed.proxy.command(order).await;
     assert_eq!((&done["sessions"], &done["cut"]), (&1.into(), &1.into()));
     assert!(begun.elapsed() >= Duration::from_millis(300));
-    assert_eq!(stage.end_of(1).await["end"], "drained");
+    assert_eq!(bed.tunnel_end(1).await["end"], "drained");
     for pace in [json!({"window_ms": 10, "deadline_ms": 5}), json!({"per_second": 0})] {
-        let mut order = drain(of("route", "all"), false);
+        let mut order = drain(select("route", "all"), false);
         order["pace"] = pace;
-        assert_eq!(stage.proxy.no_order(order).await.0, "bad_request");
+        assert_eq!(bed.proxy.command_error(order).await.0, "bad_request");
     }
 }
 
 #[tokio::test]
 async fn a_rate_makes_the_window_as_long_as_it_takes() {
-    let stage = Stage::with(&format!("{DRAIN}{CONTROL}")).await;
+    let bed = TestBed::with(&format!("{DRAIN}{CONTROL}")).await;
     let mut told = JoinSet::new();
     for n in 0..10 {
-        let (client, backend) = stage.open_from([127, 0, 5, n]).await;
-        told.spawn(leaves(client, backend));
+        let (client, backend) = bed.open_from([127, 0, 5, n]).await;
+        told.spawn(answer_close(client, backend));
     }
-    let mut order = drain(of("route", "all"), false);
+    let mut order = drain(select("route", "all"), false);
     order["pace"] = json!({"per_second": 10});
     let begun = Instant::now();
-    let done = stage.proxy.order(order).await;
+    let done = bed.proxy.command(order).await;
     assert_eq!((&done["window_ms"], &done["cut"]), (&1000.into(), &0.into()), "{done}");
     // The last of ten leaves in the last tenth.
     assert!(begun.elapsed() >= Duration::from_millis(900));
@@ -181,37 +181,38 @@ async fn a_rate_makes_the_window_as_long_as_it_takes() {
 async fn readiness_goes_first_for_as_long_as_the_file_says() {
     let delay = "[drain]\ndelay = \"800ms\"\nwindow = \"100ms\"\ndeadline = \"5s\"\n\
                  code = 4007\nreason = \"moving house\"\n";
-    let mut stage = Stage::with(&format!("{delay}{CONTROL}")).await;
-    let (mut client, mut backend) = stage.open().await;
-    let admin = stage.proxy.admin().await;
-    stage.proxy.signal(rustix::process::Signal::TERM);
-    soon("unreadiness", async { while get(admin, "/readyz").await.0.status != 503 {} }).await;
+    let mut bed = TestBed::with(&format!("{delay}{CONTROL}")).await;
+    let (mut client, mut backend) = bed.open().await;
+    let admin = bed.proxy.admin().await;
+    bed.proxy.signal(rustix::process::Signal::TERM);
+    within_timeout("unreadiness", async { while get(admin, "/readyz").await.0.status != 503 {} })
+        .await;
     // All else goes on: a balancer has not noticed yet.
-    let (mut late, mut lates) = stage.open().await;
-    lives(&mut late, &mut lates).await;
-    lives(&mut client, &mut backend).await;
+    let (mut late, mut lates) = bed.open().await;
+    assert_relays(&mut late, &mut lates).await;
+    assert_relays(&mut client, &mut backend).await;
     let words = (4007, "moving house".to_owned());
-    assert_eq!(leaves(client, backend).await, words);
-    assert_eq!(leaves(late, lates).await, words);
-    assert_eq!(stage.proxy.exit().await, Some(0));
+    assert_eq!(answer_close(client, backend).await, words);
+    assert_eq!(answer_close(late, lates).await, words);
+    assert_eq!(bed.proxy.exit().await, Some(0));
 }
 
 #[tokio::test]
 async fn sr07_a_stop_during_a_reload_abandons_it_and_drains() {
-    let manager = Manager::new();
-    let door = Door::new().await;
-    let config = format!("{BASE}{}{DRAIN}", route(&[door.address()], ""));
+    let manager = ServiceManager::new();
+    let mock = MockBackend::new().await;
+    let config = format!("{BASE}{}{DRAIN}", route(&[mock.address()], ""));
     let mut proxy = Proxy::spawn(&config, &[manager.environment()]);
     proxy.ready().await;
-    let client = Client::of(&proxy).await;
-    let (tunnel, backend) = (client.raw_tunnel().await, door.next().await);
+    let client = Client::new(&proxy).await;
+    let (tunnel, backend) = (client.raw_tunnel().await, mock.accept().await);
     // To read so many takes a while.
     let more = "[[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\n".repeat(5_000);
     proxy.rewrite(&format!("{config}{more}"));
     proxy.signal(rustix::process::Signal::HUP);
-    manager.told_of("RELOADING=1").await;
+    manager.message_with_line("RELOADING=1").await;
     proxy.signal(rustix::process::Signal::TERM);
-    assert_eq!(leaves(tunnel, backend).await.0, 1012);
+    assert_eq!(answer_close(tunnel, backend).await.0, 1012);
     assert_eq!(proxy.exit().await, Some(0));
     let said = format!("{:?}", proxy.records());
     assert!(!said.contains("reloaded; open tunnels"), "{said}");
@@ -220,40 +221,40 @@ async fn sr07_a_stop_during_a_reload_abandons_it_and_drains() {
 #[tokio::test]
 async fn who_leaves_during_a_drain_is_held_by_nothing_and_it_ends_when_nobody_is_left() {
     let caps = "[caps]\nconnections_per_client = 3\ntunnels_per_client = 3\n";
-    let stage = Stage::with(&format!("{caps}{CONTROL}")).await;
+    let bed = TestBed::with(&format!("{caps}{CONTROL}")).await;
     let mut tunnels = Vec::new();
     for _ in 0..3 {
-        tunnels.push(stage.open_from([127, 0, 8, 1]).await);
+        tunnels.push(bed.open_from([127, 0, 8, 1]).await);
     }
-    let mut order = drain(of("client", "127.0.8.1"), false);
+    let mut order = drain(select("client", "127.0.8.1"), false);
     order["pace"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
     let leave = async {
         // One may be closed at the very beginning of the window.
-        soon("the drain", async {
-            while stage.proxy.order(json!({"ask": "status"})).await["drains"][0]["left"] != 3 {}
+        within_timeout("the drain", async {
+            while bed.proxy.command(json!({"ask": "status"})).await["drains"][0]["left"] != 3 {}
         })
         .await;
         tunnels.clear();
-        stage.proxy.at_rest().await;
+        bed.proxy.wait_until_idle().await;
         for _ in 0..3 {
-            tunnels.push(stage.open_from([127, 0, 8, 1]).await);
+            tunnels.push(bed.open_from([127, 0, 8, 1]).await);
         }
     };
-    let (done, ()) = tokio::join!(stage.proxy.order(order), leave);
+    let (done, ()) = tokio::join!(bed.proxy.command(order), leave);
     assert_eq!((&done["sessions"], &done["cut"]), (&3.into(), &0.into()));
-    assert_eq!(stage.proxy.order(json!({"ask": "status"})).await["drains"], json!([]));
+    assert_eq!(bed.proxy.command(json!({"ask": "status"})).await["drains"], json!([]));
 }
 
 #[tokio::test]
 async fn an_undrain_ends_what_is_under_way_and_all_of_it_lifts_everything() {
-    let stage = Stage::with(CONTROL).await;
-    let (mut client, mut backend) = stage.open().await;
-    let mut order = drain(of("route", "all"), false);
+    let bed = TestBed::with(CONTROL).await;
+    let (mut client, mut backend) = bed.open().await;
+    let mut order = drain(select("route", "all"), false);
     order["pace"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
     let undo = async {
-        let status = soon("the drain", async {
+        let status = within_timeout("the drain", async {
             loop {
-                let status = stage.proxy.order(json!({"ask": "status"})).await;
+                let status = bed.proxy.command(json!({"ask": "status"})).await;
                 if status["drains"][0]["of"] == "route all" {
                     break status;
                 }
@@ -261,24 +262,24 @@ async fn an_undrain_ends_what_is_under_way_and_all_of_it_lifts_everything() {
         })
         .await;
         assert_eq!(status["pools"][0]["drained"], true);
-        stage.proxy.order(undrain(json!("all"))).await;
+        bed.proxy.command(undrain(json!("all"))).await;
     };
-    let (told, ()) = tokio::join!(stage.proxy.no_order(order), undo);
+    let (told, ()) = tokio::join!(bed.proxy.command_error(order), undo);
     assert_eq!(told, ("refused".into(), "the drain was ended by undrain".into()));
-    lives(&mut client, &mut backend).await;
+    assert_relays(&mut client, &mut backend).await;
     // At once, and not only when somebody looks again.
-    let status = stage.proxy.order(json!({"ask": "status"})).await;
+    let status = bed.proxy.command(json!({"ask": "status"})).await;
     assert_eq!((&status["pools"][0]["drained"], &status["drains"]), (&false.into(), &json!([])));
-    let id = stage.door.address().to_string();
-    for place in [of("route", "all"), of("backend", id)] {
+    let id = bed.backend.address().to_string();
+    for place in [select("route", "all"), select("backend", id)] {
         let mut order = drain(place, false);
         order["wait"] = false.into();
         order["pace"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
-        stage.proxy.order(order).await;
+        bed.proxy.command(order).await;
     }
-    stage.proxy.order(undrain(json!("all"))).await;
-    let (mut late, mut lates) = stage.open().await;
-    lives(&mut late, &mut lates).await;
+    bed.proxy.command(undrain(json!("all"))).await;
+    let (mut late, mut lates) = bed.open().await;
+    assert_relays(&mut late, &mut lates).await;
 }
 
 #[tokio::test]
@@ -289,17 +290,17 @@ async fn a_handshake_under_way_when_a_place_is_drained_is_not_let_in() {
         async move {
             wait.wait_for(|go| *go).await.unwrap();
             // Whoever is refused meanwhile hangs up.
-            let _ = stream.write_all(switching(&head).as_bytes()).await;
+            let _ = stream.write_all(switching_protocols(&head).as_bytes()).await;
         }
     })
     .await;
     let text = format!("{}{DRAIN}{CONTROL}", route(&[backend.address], ""));
     let proxy = Proxy::start(&text).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for (place, undo) in [
-        (of("route", "all"), json!({"route": "all"})),
+        (select("route", "all"), json!({"route": "all"})),
         (
-            of("backend", backend.address.to_string()),
+            select("backend", backend.address.to_string()),
             json!({"backend": backend.address.to_string()}),
         ),
         (json!({}), json!("all")),
@@ -308,33 +309,34 @@ async fn a_handshake_under_way_when_a_place_is_drained_is_not_let_in() {
         let before = backend.heads().len();
         let asking = client.ask(crate::support::HANDSHAKE.as_bytes());
         let draining = async {
-            soon("the backend to be asked", async {
+            within_timeout("the backend to be asked", async {
                 while backend.heads().len() == before {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             })
             .await;
             let all = place == json!({});
-            assert_eq!(proxy.order(drain(place, all)).await["sessions"], 0);
+            assert_eq!(proxy.command(drain(place, all)).await["sessions"], 0);
             go.send_replace(true);
         };
         let (answer, ()) = tokio::join!(asking, draining);
         assert_eq!(answer.status, 503);
-        proxy.order(undrain(undo)).await;
+        proxy.command(undrain(undo)).await;
     }
 }
 
 #[tokio::test]
 async fn a_rate_that_was_asked_for_is_kept_however_long_it_takes() {
-    let stage =
-        Stage::with(&format!("[drain]\nwindow = \"100ms\"\ndeadline = \"200ms\"\n{CONTROL}")).await;
+    let bed =
+        TestBed::with(&format!("[drain]\nwindow = \"100ms\"\ndeadline = \"200ms\"\n{CONTROL}"))
+            .await;
     let mut tunnels = Vec::new();
     for n in 0..10 {
-        tunnels.push(stage.open_from([127, 0, 7, n]).await);
+        tunnels.push(bed.open_from([127, 0, 7, n]).await);
     }
-    let mut order = drain(of("route", "all"), false);
+    let mut order = drain(select("route", "all"), false);
     order["pace"] = json!({"per_second": 2});
     order["wait"] = false.into();
-    let told = stage.proxy.order(order).await;
+    let told = bed.proxy.command(order).await;
     assert_eq!((&told["window_ms"], &told["deadline_ms"]), (&5000.into(), &5100.into()), "{told}");
 }

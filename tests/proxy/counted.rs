@@ -6,10 +6,11 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::dial::Full;
-use crate::support::head::{get, instead, with};
+use crate::support::head::{get, replacing, with_lines};
 use crate::support::{
-    Backend, Book, Client, Folder, HANDSHAKE, Heard, Proxy, Stage, farewell, read_head,
-    read_to_end, route, soon, switching, write_certificate,
+    Backend, BackendEvent, Client, CounterCheck, HANDSHAKE, Proxy, TempDir, TestBed,
+    close_normally, read_head, read_to_end, route, switching_protocols, within_timeout,
+    write_certificate,
 };
 
 #[tokio::test]
@@ -19,85 +20,81 @@ async fn every_refusal_of_a_head_is_counted_once() {
     let settings =
         route(&[backend.address], "").replace("host = \"*\"\norigins = [\"*\"]", only_here);
     let proxy = Proxy::start(&settings).await;
-    let client = Client::of(&proxy).await;
-    let mut book = Book::open(&proxy).await;
+    let client = Client::new(&proxy).await;
+    let mut counters = CounterCheck::new(&proxy).await;
     for (sent, wanted) in [
         (get("/").replace("Host", "Host: a\r\nHost"), "request_bad admit"),
         (get(&format!("/{}", "a".repeat(8192))), "uri_too_long admit"),
-        (with("Expect: foo"), "expect admit"),
+        (with_lines("Expect: foo"), "expect admit"),
         (get("/"), "not_websocket admit"),
         (HANDSHAKE.replace("GET", "POST"), "method admit"),
-        (instead("Sec-WebSocket-Key", "Sec-WebSocket-Key: short"), "handshake_bad admit"),
-        (instead("Sec-WebSocket-Version", "Sec-WebSocket-Version: 12"), "version admit"),
+        (replacing("Sec-WebSocket-Key", "Sec-WebSocket-Key: short"), "handshake_bad admit"),
+        (replacing("Sec-WebSocket-Version", "Sec-WebSocket-Version: 12"), "version admit"),
         (HANDSHAKE.replace("localhost", "elsewhere"), "no_route admit"),
-        (with("Origin: https://elsewhere.example"), "origin admit"),
-        (with("Via: 1.1 tidegate, 1.1 a, 1.1 tidegate"), "loop admit"),
+        (with_lines("Origin: https://elsewhere.example"), "origin admit"),
+        (with_lines("Via: 1.1 tidegate, 1.1 a, 1.1 tidegate"), "loop admit"),
         ("what is this\r\n\r\n".to_owned(), "head_bad head"),
     ] {
-        let mut stream = client.bare().await;
+        let mut stream = client.connect_plain().await;
         stream.write_all(sent.as_bytes()).await.unwrap();
         read_to_end(&mut stream).await;
         drop(stream);
-        book.one_more(wanted).await;
+        counters.expect_one(wanted).await;
     }
-    book.close().await;
+    counters.finish().await;
 }
 
 #[tokio::test]
 async fn every_cap_is_counted_once() {
     let caps = "tunnels = 2\n[caps]\ntunnels = 3\ntunnels_per_client = 1\n\
                 handshakes_per_client = \"1/s\"\nhandshakes_burst = 2\n";
-    let stage = Stage::with(caps).await;
-    let other = stage.door.address();
+    let bed = TestBed::with(caps).await;
+    let other = bed.backend.address();
     let more = route(&[other], "").replace("\"all\"", "\"more\"").replace("\"*\"\nor", "\"b\"\nor");
-    stage.proxy.rewrite(&stage.proxy.config().replacen(
-        "[[route]]",
-        &format!("{more}[[route]]"),
-        1,
-    ));
-    stage.proxy.reload().await;
-    let mut book = Book::open(&stage.proxy).await;
+    bed.proxy.rewrite(&bed.proxy.config().replacen("[[route]]", &format!("{more}[[route]]"), 1));
+    bed.proxy.reload().await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
     let refused = async |host: u8, head: &str| {
-        let mut stream = BufReader::new(stage.client.bare_from([127, 0, 0, host]).await);
+        let mut stream = BufReader::new(bed.client.connect_plain_from([127, 0, 0, host]).await);
         stream.write_all(head.as_bytes()).await.unwrap();
         read_to_end(&mut stream).await;
     };
-    let first = stage.open_from([127, 0, 0, 2]).await;
+    let first = bed.open_from([127, 0, 0, 2]).await;
     refused(2, HANDSHAKE).await;
-    book.one_more("client_full admit").await;
+    counters.expect_one("client_full admit").await;
     refused(2, HANDSHAKE).await;
-    book.one_more("client_rate admit").await;
-    let second = stage.open_from([127, 0, 0, 3]).await;
+    counters.expect_one("client_rate admit").await;
+    let second = bed.open_from([127, 0, 0, 3]).await;
     refused(4, HANDSHAKE).await;
-    book.one_more("route_full admit").await;
-    let mut third = BufReader::new(stage.client.bare_from([127, 0, 0, 5]).await);
+    counters.expect_one("route_full admit").await;
+    let mut third = BufReader::new(bed.client.connect_plain_from([127, 0, 0, 5]).await);
     let elsewhere = HANDSHAKE.replace("localhost", "b");
     third.write_all(elsewhere.as_bytes()).await.unwrap();
     assert!(read_head(&mut third).await.starts_with("HTTP/1.1 101"));
-    let third = (third, stage.door.next().await);
+    let third = (third, bed.backend.accept().await);
     refused(6, &elsewhere).await;
-    book.one_more("gate_full admit").await;
+    counters.expect_one("gate_full admit").await;
     for (client, backend) in [first, second, third] {
-        farewell(client, backend).await;
+        close_normally(client, backend).await;
     }
     for _ in 0..3 {
-        book.outcomes += 1;
-        stage.proxy.nth_outcome(book.outcomes).await;
+        counters.outcomes += 1;
+        bed.proxy.nth_outcome(counters.outcomes).await;
     }
-    book.close().await;
+    counters.finish().await;
 }
 
 /// Says no, says nonsense, or says nothing, as the target wants it.
 async fn moody() -> Backend {
-    Backend::raw(|head, mut stream, tell| async move {
+    Backend::raw(|head, mut stream, events| async move {
         let answer = match head.split(' ').nth(1).unwrap() {
             "/no" => "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
             "/nonsense" => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-            "/yes" => &switching(&head),
+            "/yes" => &switching_protocols(&head),
             _ => "",
         };
         stream.write_all(answer.as_bytes()).await.unwrap();
-        let _ = tell.send(Heard::Bytes(read_to_end(&mut stream).await));
+        let _ = events.send(BackendEvent::Bytes(read_to_end(&mut stream).await));
     })
     .await
 }
@@ -110,8 +107,8 @@ async fn every_failure_of_a_backend_is_counted_once() {
         route(&[gone], "").replace("\"all\"", "\"gone\"").replace("\"*\"\nor", "\"b\"\nor");
     let deadlines = "[timeouts]\nbackend_answer = \"200ms\"\nhttp_silence = \"300ms\"\n";
     let proxy = Proxy::start(&(nobody + &route(&[backend.address], deadlines))).await;
-    let client = Client::of(&proxy).await;
-    let mut book = Book::open(&proxy).await;
+    let client = Client::new(&proxy).await;
+    let mut counters = CounterCheck::new(&proxy).await;
     let to = |target: &str| HANDSHAKE.replacen("/ws", target, 1);
     let upload = "POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe";
     for (sent, wanted) in [
@@ -122,19 +119,19 @@ async fn every_failure_of_a_backend_is_counted_once() {
         (get("/never"), "backend_silent backend"),
         (upload.to_owned(), "body_timeout backend"),
     ] {
-        let mut stream = client.bare().await;
+        let mut stream = client.connect_plain().await;
         stream.write_all(sent.as_bytes()).await.unwrap();
         read_to_end(&mut stream).await;
-        book.one_more(wanted).await;
+        counters.expect_one(wanted).await;
     }
     // Whoever leaves meanwhile.
-    let mut impatient = client.bare().await;
-    while backend.heard().now_or_never().is_some() {}
+    let mut impatient = client.connect_plain().await;
+    while backend.next_event().now_or_never().is_some() {}
     impatient.write_all(get("/never").as_bytes()).await.unwrap();
-    while !matches!(backend.heard().await, Heard::Opened) {}
+    while !matches!(backend.next_event().await, BackendEvent::Opened) {}
     drop(impatient);
-    book.one_more("client_gone backend").await;
-    let scrape = book.close().await;
+    counters.expect_one("client_gone backend").await;
+    let scrape = counters.finish().await;
     assert_eq!(scrape.sum("tidegate_tunnels_opened_total", &[]), 0.0);
 }
 
@@ -149,8 +146,8 @@ async fn every_drop_before_a_request_is_counted_once() {
     })
     .await;
     let proxy = Proxy::start(&route(&[large.address], settings)).await;
-    let client = Client::of(&proxy).await;
-    let mut book = Book::open(&proxy).await;
+    let client = Client::new(&proxy).await;
+    let mut counters = CounterCheck::new(&proxy).await;
     for (address, sent, wanted) in [
         (client.tls, "GET / HTTP/1.1\r\n\r\n", "tls_failed tls"),
         (client.tls, "", "tls_timeout tls"),
@@ -160,36 +157,37 @@ async fn every_drop_before_a_request_is_counted_once() {
         stream.write_all(sent.as_bytes()).await.unwrap();
         read_to_end(&mut stream).await;
         drop(stream);
-        book.one_more(wanted).await;
-        proxy.at_rest().await;
+        counters.expect_one(wanted).await;
+        proxy.wait_until_idle().await;
     }
     for (address, wanted) in [(client.tls, "gone tls"), (client.plain, "gone head")] {
         drop(TcpStream::connect(address).await.unwrap());
-        book.one_more(wanted).await;
-        proxy.at_rest().await;
+        counters.expect_one(wanted).await;
+        proxy.wait_until_idle().await;
     }
-    let mut deaf = client.bare().await;
+    let mut deaf = client.connect_plain().await;
     deaf.write_all(get("/").as_bytes()).await.unwrap();
-    book.one_more("write_stall head").await;
+    counters.expect_one("write_stall head").await;
     drop(deaf);
-    proxy.at_rest().await;
+    proxy.wait_until_idle().await;
     // Two that say a little and stay, the second from elsewhere; then one too many of each kind.
-    let (mut first, mut second) = (client.bare().await, client.bare_from([127, 0, 0, 2]).await);
+    let (mut first, mut second) =
+        (client.connect_plain().await, client.connect_plain_from([127, 0, 0, 2]).await);
     let both = async { while proxy.health().await["connections"] != 2 {} };
-    soon("two connections", both).await;
-    read_to_end(&mut client.bare_from([127, 0, 0, 3]).await).await;
-    book.one_more("gate_full accept").await;
+    within_timeout("two connections", both).await;
+    read_to_end(&mut client.connect_plain_from([127, 0, 0, 3]).await).await;
+    counters.expect_one("gate_full accept").await;
     first.shutdown().await.unwrap();
     read_to_end(&mut first).await;
     drop(first);
-    book.one_more("gone head").await;
-    soon("one", async { while proxy.health().await["connections"] != 1 {} }).await;
-    read_to_end(&mut client.bare_from([127, 0, 0, 2]).await).await;
-    book.one_more("client_full accept").await;
+    counters.expect_one("gone head").await;
+    within_timeout("one", async { while proxy.health().await["connections"] != 1 {} }).await;
+    read_to_end(&mut client.connect_plain_from([127, 0, 0, 2]).await).await;
+    counters.expect_one("client_full accept").await;
     second.shutdown().await.unwrap();
     read_to_end(&mut second).await;
-    book.one_more("gone head").await;
-    book.close().await;
+    counters.expect_one("gone head").await;
+    counters.finish().await;
 }
 
 #[tokio::test]
@@ -197,33 +195,34 @@ async fn what_the_machine_and_its_neighbours_refuse_is_counted_once() {
     let full = Full::new();
     let hangs =
         route(&[full.address], "").replace("\"all\"", "\"full\"").replace("\"*\"\nor", "\"b\"\nor");
-    let folder = Folder::new();
+    let folder = TempDir::new();
     write_certificate(folder.path(), &["b.example"]);
     let at = folder.path().display();
     let second = format!("[[certificate]]\nchain = \"{at}/chain.pem\"\nkey = \"{at}/key.pem\"\n");
     let backend = Backend::echo().await;
     let more = "[timeouts]\ndial = \"200ms\"\n";
     let proxy = Proxy::start(&(second + &hangs + &route(&[backend.address], more))).await;
-    let client = Client::of(&proxy).await;
-    let mut book = Book::open(&proxy).await;
+    let client = Client::new(&proxy).await;
+    let mut counters = CounterCheck::new(&proxy).await;
     client.ask(HANDSHAKE.replace("localhost", "b").as_bytes()).await;
-    book.one_more("dial_timeout backend").await;
-    let mut secure = client.secure().await;
+    counters.expect_one("dial_timeout backend").await;
+    let mut secure = client.connect_tls().await;
     secure.write_all(get("/").replace("localhost", "b.example").as_bytes()).await.unwrap();
     secure.flush().await.unwrap();
     read_to_end(&mut secure).await;
-    book.one_more("misdirected admit").await;
+    counters.expect_one("misdirected admit").await;
     drop(secure);
-    proxy.at_rest().await;
-    let mut bare = client.bare().await;
-    soon("the connection", async { while proxy.health().await["connections"] != 1 {} }).await;
+    proxy.wait_until_idle().await;
+    let mut bare = client.connect_plain().await;
+    within_timeout("the connection", async { while proxy.health().await["connections"] != 1 {} })
+        .await;
     proxy.spare_descriptors(Some(0));
     bare.write_all(HANDSHAKE.as_bytes()).await.unwrap();
     read_to_end(&mut bare).await;
     proxy.spare_descriptors(None);
-    book.one_more("no_descriptors backend").await;
+    counters.expect_one("no_descriptors backend").await;
     drop(bare);
-    book.close().await;
+    counters.finish().await;
 }
 
 #[tokio::test]
@@ -234,7 +233,7 @@ async fn every_fault_of_a_proxy_header_is_counted_once() {
     let more =
         "[trusted_proxies]\naddresses = [\"127.0.0.1\"]\n[timeouts]\nproxy_header = \"300ms\"\n";
     let proxy = Proxy::start(&(listener.to_owned() + &route(&[backend.address], more))).await;
-    let mut book = Book::open(&proxy).await;
+    let mut counters = CounterCheck::new(&proxy).await;
     let address = proxy.address("pp").await;
     for (from, sent, wanted) in [
         ([127, 0, 0, 2], "", "proxy_header_untrusted accept"),
@@ -249,7 +248,7 @@ async fn every_fault_of_a_proxy_header_is_counted_once() {
         let _ = stream.write_all(sent.as_bytes()).await;
         read_to_end(&mut stream).await;
         drop(stream);
-        book.one_more(wanted).await;
+        counters.expect_one(wanted).await;
     }
-    book.close().await;
+    counters.finish().await;
 }

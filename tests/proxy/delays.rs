@@ -9,25 +9,27 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::support::{Plain, Secure, Side, Stage, farewell, soon, wire};
+use crate::support::{
+    PlainStream, Side, TestBed, TlsClientStream, close_normally, wire, within_timeout,
+};
 
 #[tokio::test]
 async fn what_is_made_to_wait_is_told_everywhere() {
     for side in Side::BOTH {
-        let (name, other) = (side.slug(), other_side(side).slug());
-        let stage = Stage::with(&format!(
+        let (name, other) = (side.as_str(), other_side(side).as_str());
+        let bed = TestBed::with(&format!(
             "[limits]\nmessages_from_{name} = {{ rate = \"20/s\", burst = 2, action = \"delay\" }}\n\
              bytes_from_{name} = \"1MiB/s\"\n"
         ))
         .await;
-        let (mut speaker, mut hearer) = stage.open_for(side).await;
+        let (mut speaker, mut hearer) = bed.open_for(side).await;
         let sent = side.frame(0x81, b"tiny").repeat(12);
         speaker.write_all(&sent).await.unwrap();
         let mut got = vec![0; sent.len()];
-        soon("what waits", hearer.read_exact(&mut got)).await.unwrap();
+        within_timeout("what waits", hearer.read_exact(&mut got)).await.unwrap();
 
         // While the tunnel lives. Ten messages waited, each about 50 ms.
-        let status = stage.proxy.status("the delay", |status| status["delayed"] != json!([])).await;
+        let status = bed.proxy.status("the delay", |status| status["delayed"] != json!([])).await;
         let expected = json!([{
             "side": name, "reason": "message_rate", "count": 1,
             "routes": [{ "route": "all", "count": 1 }], "routes_in_all": 1,
@@ -42,9 +44,9 @@ async fn what_is_made_to_wait_is_told_everywhere() {
             Side::Client => (speaker, hearer),
             Side::Backend => (hearer, speaker),
         };
-        farewell(client, backend).await;
+        close_normally(client, backend).await;
 
-        let record = stage.end_of(1).await;
+        let record = bed.tunnel_end(1).await;
         let waited = record[format!("delayed_{name}_ms")].as_u64().unwrap();
         assert!((400..=700).contains(&waited), "{side:?} {waited}");
         assert_eq!(record[format!("delayed_{name}_by")], json!(["message_rate"]));
@@ -52,7 +54,7 @@ async fn what_is_made_to_wait_is_told_everywhere() {
             assert!(record.get(&absent).is_none(), "{record}");
         }
         let message = format!("delaying a {name} that comes too fast");
-        let told = stage.proxy.records();
+        let told = bed.proxy.records();
         let told: Vec<_> = told.iter().filter(|line| line["message"] == *message).collect();
         let [line] = told[..] else { panic!("{side:?} {told:?}") };
         for (key, value) in [
@@ -67,7 +69,7 @@ async fn what_is_made_to_wait_is_told_everywhere() {
             assert_eq!(line[key], value, "{key} in {line}");
         }
 
-        let scrape = stage.proxy.scrape().await;
+        let scrape = bed.proxy.scrape().await;
         let of = [("route", "all"), ("side", name)];
         let tunnels = "tidegate_tunnels_delayed_total";
         assert_eq!(scrape.value(tunnels, &[&of[..], &[("reason", "message_rate")]].concat()), 1.0);
@@ -97,21 +99,21 @@ async fn who_left_while_made_to_wait_is_found_gone() {
     for leaves in [Leaves::Reset, Leaves::Fin] {
         for other in [Other::Echoes, Other::Silent] {
             for side in Side::BOTH {
-                let stage = slow(side, other).await;
-                let (speaker, hearer) = stage.open_for(side).await;
-                let last = |speaker: Plain| speaker.into_inner();
-                is_found_gone(&stage, side, (speaker, last), hearer, (leaves, other)).await;
+                let bed = slow(side, other).await;
+                let (speaker, hearer) = bed.open_for(side).await;
+                let last = |speaker: PlainStream| speaker.into_inner();
+                is_found_gone(&bed, side, (speaker, last), hearer, (leaves, other)).await;
             }
-            let stage = slow(Side::Client, other).await;
-            let (client, backend) = stage.open_secure().await;
-            let last = |client: Secure| client.into_inner().into_inner().0;
-            is_found_gone(&stage, Side::Client, (client, last), backend, (leaves, other)).await;
+            let bed = slow(Side::Client, other).await;
+            let (client, backend) = bed.open_secure().await;
+            let last = |client: TlsClientStream| client.into_inner().into_inner().0;
+            is_found_gone(&bed, Side::Client, (client, last), backend, (leaves, other)).await;
         }
     }
 }
 
 /// A side that may send five messages a second, and is pinged if the other one says nothing.
-async fn slow(side: Side, other: Other) -> Stage {
+async fn slow(side: Side, other: Other) -> TestBed {
     let interval = if other == Other::Echoes { "off" } else { "300ms" };
     let beat = match side {
         Side::Client => format!("interval = \"{interval}\"\npatience = \"300ms\""),
@@ -120,20 +122,20 @@ async fn slow(side: Side, other: Other) -> Stage {
              backend_patience = \"300ms\""
         ),
     };
-    Stage::with(&format!(
+    TestBed::with(&format!(
         "[limits]\nmessages_from_{} = {{ rate = \"5/s\", burst = 1, action = \"delay\" }}\n\
          [heartbeat]\n{beat}\n",
-        side.slug()
+        side.as_str()
     ))
     .await
 }
 
 /// Minutes' worth of messages, and nobody left who sent them.
 async fn is_found_gone<S: AsyncWrite + Unpin>(
-    stage: &Stage,
+    bed: &TestBed,
     side: Side,
     (mut speaker, last): (S, impl Fn(S) -> TcpStream),
-    mut hearer: Plain,
+    mut hearer: PlainStream,
     (leaves, other): (Leaves, Other),
 ) {
     speaker.write_all(&side.frame(0x81, b"tiny").repeat(2000)).await.unwrap();
@@ -147,7 +149,7 @@ async fn is_found_gone<S: AsyncWrite + Unpin>(
     drop(speaker);
     let left = Instant::now();
     // A Close is answered, or the record would wait for that.
-    soon("the end of the tunnel", async {
+    within_timeout("the end of the tunnel", async {
         while let Some(frame) = wire::read_past_pings(&mut hearer).await {
             let back = other_side(side).frame(frame.first, &frame.payload);
             let closes = frame.opcode() == wire::CLOSE;
@@ -161,10 +163,10 @@ async fn is_found_gone<S: AsyncWrite + Unpin>(
     })
     .await;
     drop(hearer);
-    let record = stage.end_of(1).await;
+    let record = bed.tunnel_end(1).await;
     let what = format!("{side:?} {leaves:?}, {other:?}: {record}");
-    let gone = format!("{}_gone", side.slug());
-    assert_eq!([&record["end"], &record["by"]], [&gone, side.slug()], "{what}");
+    let gone = format!("{}_gone", side.as_str());
+    assert_eq!([&record["end"], &record["by"]], [&gone, side.as_str()], "{what}");
     assert!(left.elapsed() < Duration::from_secs(2), "{:?}: {what}", left.elapsed());
 }
 

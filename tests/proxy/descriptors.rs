@@ -8,7 +8,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::head::get;
-use crate::support::{Backend, Client, HANDSHAKE, Proxy, answer, ask, read_to_end, route, soon};
+use crate::support::{
+    Backend, Client, HANDSHAKE, Proxy, exchange, read_response, read_to_end, route, within_timeout,
+};
 
 fn paused(proxy: &Proxy) -> usize {
     let told = |record: &&serde_json::Value| {
@@ -27,12 +29,12 @@ async fn re01_accepting_pauses_without_spinning_and_goes_on() {
     let routes = route(&[backend.address], "")
         + &route(&[echo.address], "").replace("\"all\"", "\"chat\"").replace("origins", chat);
     let proxy = Proxy::start(&routes).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let mut tunnel = client.open("/chat").await;
     proxy.spare_descriptors(Some(2));
     let mut streams = Vec::new();
     for _ in 0..40 {
-        streams.push(BufReader::new(client.bare().await));
+        streams.push(BufReader::new(client.connect_plain().await));
     }
     let record = proxy
         .record("a pause", |r| {
@@ -46,7 +48,7 @@ async fn re01_accepting_pauses_without_spinning_and_goes_on() {
     for n in 0..10 {
         let sent = Message::text(format!("still here {n}"));
         tunnel.send(sent.clone()).await.unwrap();
-        assert_eq!(soon("the echo", tunnel.next()).await.unwrap().unwrap(), sent);
+        assert_eq!(within_timeout("the echo", tunnel.next()).await.unwrap().unwrap(), sent);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(proxy.cpu_ticks() - ticks < 30, "{} ticks", proxy.cpu_ticks() - ticks);
@@ -58,7 +60,7 @@ async fn re01_accepting_pauses_without_spinning_and_goes_on() {
     // Whoever waited is served.
     for stream in &mut streams {
         stream.write_all(get("/").as_bytes()).await.unwrap();
-        assert_eq!(answer(stream).await.status, 204);
+        assert_eq!(read_response(stream).await.status, 204);
     }
     assert_eq!(client.open("/chat").await.close(None).await.map_err(|e| e.to_string()), Ok(()));
 }
@@ -66,15 +68,15 @@ async fn re01_accepting_pauses_without_spinning_and_goes_on() {
 #[tokio::test]
 async fn re04_a_dial_without_descriptors_is_503_and_not_the_backends_fault() {
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
-    let open = proxy.weight().1 + 5;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    let open = proxy.memory_and_descriptors().1 + 5;
     let mut streams = Vec::new();
     for _ in 0..5 {
-        streams.push(BufReader::new(client.bare().await));
+        streams.push(BufReader::new(client.connect_plain().await));
     }
-    soon("all to be accepted", async {
-        while proxy.weight().1 < open {
+    within_timeout("all to be accepted", async {
+        while proxy.memory_and_descriptors().1 < open {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -83,7 +85,7 @@ async fn re04_a_dial_without_descriptors_is_503_and_not_the_backends_fault() {
         // The descriptor of the one before may be free by now.
         proxy.spare_descriptors(Some(0));
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-        let answer = answer(stream).await;
+        let answer = read_response(stream).await;
         assert_eq!(answer.status, 503, "{answer:?}");
         assert!(answer.header("retry-after").is_some());
         let nth = proxy.nth_record("refusal", n + 1, |r| r["event"] == "refused").await;
@@ -91,7 +93,7 @@ async fn re04_a_dial_without_descriptors_is_503_and_not_the_backends_fault() {
     }
     proxy.spare_descriptors(None);
     let mut admin = BufReader::new(TcpStream::connect(proxy.admin().await).await.unwrap());
-    assert_eq!(ask(&mut admin, &get("/readyz")).await.0.status, 200);
+    assert_eq!(exchange(&mut admin, &get("/readyz")).await.0.status, 200);
     client.open("/").await;
 }
 
@@ -110,22 +112,22 @@ async fn cf15_caps_fit_into_the_descriptors_there_are() {
     let record = proxy.record("serving", |record| record["message"] == "serving").await;
     let most = record["connections_max"].as_u64().unwrap() as usize;
     assert!((10..=18).contains(&most), "{record}");
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     // As many tunnels as it says, each with its backend's connection.
     let mut tunnels = Vec::new();
     for _ in 0..most {
         tunnels.push(client.open("/").await);
     }
-    let mut one_more = client.bare().await;
+    let mut one_more = client.connect_plain().await;
     assert_eq!(read_to_end(&mut one_more).await, b"");
-    let record = proxy.ended("gate_full").await;
+    let record = proxy.end_record("gate_full").await;
     assert_eq!(record["key"], "caps.connections");
     assert_eq!(record["value"], most.to_string());
     for tunnel in &mut tunnels {
         let sent = Message::text("hello");
         tunnel.send(sent.clone()).await.unwrap();
-        assert_eq!(soon("the echo", tunnel.next()).await.unwrap().unwrap(), sent);
+        assert_eq!(within_timeout("the echo", tunnel.next()).await.unwrap().unwrap(), sent);
     }
     assert_eq!(paused(&proxy), 0);
-    assert!(proxy.weight().1 < 100);
+    assert!(proxy.memory_and_descriptors().1 < 100);
 }

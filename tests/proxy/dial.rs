@@ -7,7 +7,9 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Backend, Client, HANDSHAKE, Proxy, answer, read_to_end, route, soon};
+use crate::support::{
+    Backend, Client, HANDSHAKE, Proxy, read_response, read_to_end, route, within_timeout,
+};
 
 /// An address that refuses connections: bound, so that nobody else gets it, and not listening.
 struct Nobody {
@@ -51,8 +53,8 @@ impl Full {
 #[tokio::test]
 async fn bm01_nobody_there() {
     let (one, other) = (Nobody::new(), Nobody::new());
-    let proxy = Proxy::before(&[one.address, other.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[one.address, other.address]).await;
+    let client = Client::new(&proxy).await;
     let mut waits = std::collections::BTreeSet::new();
     for n in 1..=12 {
         let answer = client.ask(HANDSHAKE.as_bytes()).await;
@@ -76,12 +78,12 @@ async fn bm01_the_next_in_order_serves_when_one_is_down() {
     // In one of the two orders the client's own choice is the one that is down.
     for number in 0..6_u8 {
         let down = Nobody::new();
-        let proxy = Proxy::before(&[down.address, backend.address]).await;
-        let client = Client::of(&proxy).await;
-        let mut stream = client.bare_from([127, 0, 0, 10 + number]).await;
+        let proxy = Proxy::with_backends(&[down.address, backend.address]).await;
+        let client = Client::new(&proxy).await;
+        let mut stream = client.connect_plain_from([127, 0, 0, 10 + number]).await;
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-        assert_eq!(answer(&mut tokio::io::BufReader::new(stream)).await.status, 101);
-        let record = proxy.ended("client_gone").await;
+        assert_eq!(read_response(&mut tokio::io::BufReader::new(stream)).await.status, 101);
+        let record = proxy.end_record("client_gone").await;
         assert_eq!(record["backend"], backend.address.to_string());
     }
 }
@@ -91,9 +93,9 @@ async fn bm02_uh28_a_backend_that_hangs_at_connect() {
     let full = Full::new();
     let more = "[timeouts]\ndial = \"200ms\"";
     let proxy = Proxy::start(&route(&[full.address], more)).await;
-    let answer = Client::of(&proxy).await.ask(HANDSHAKE.as_bytes()).await;
+    let answer = Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await;
     assert_eq!(answer.status, 504);
-    let record = proxy.ended("dial_timeout").await;
+    let record = proxy.end_record("dial_timeout").await;
     assert_eq!((&record["key"], &record["value"]), (&"timeouts.dial".into(), &"200ms".into()));
     assert!(record["age_ms"].as_u64().unwrap() < 2000);
 }
@@ -104,11 +106,11 @@ async fn bm02_one_that_hangs_leaves_time_for_the_next() {
     let backend = Backend::echo().await;
     let more = "[timeouts]\ndial = \"1s\"";
     let proxy = Proxy::start(&route(&[full.address, backend.address], more)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for number in 0..4_u8 {
-        let mut stream = client.bare_from([127, 0, 0, 10 + number]).await;
+        let mut stream = client.connect_plain_from([127, 0, 0, 10 + number]).await;
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-        assert_eq!(answer(&mut tokio::io::BufReader::new(stream)).await.status, 101);
+        assert_eq!(read_response(&mut tokio::io::BufReader::new(stream)).await.status, 101);
     }
 }
 
@@ -116,22 +118,22 @@ async fn bm02_one_that_hangs_leaves_time_for_the_next() {
 async fn uh29_a_client_that_leaves_while_we_dial_is_not_waited_for() {
     let full = Full::new();
     let proxy = Proxy::start(&route(&[full.address], "[timeouts]\ndial = \"10s\"")).await;
-    let mut stream = Client::of(&proxy).await.bare().await;
+    let mut stream = Client::new(&proxy).await.connect_plain().await;
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
     // Nobody can tell from outside that we dial.
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(stream);
-    let record = proxy.ended("client_gone").await;
+    let record = proxy.end_record("client_gone").await;
     assert!(record["age_ms"].as_u64().unwrap() < 5000, "{record}");
 }
 
 #[tokio::test]
 async fn tc05_a_client_that_leaves_with_its_request_has_a_record_too() {
     let nobody = Nobody::new();
-    let proxy = Proxy::before(&[nobody.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[nobody.address]).await;
+    let client = Client::new(&proxy).await;
     for n in 1..=20 {
-        let mut stream = client.bare().await;
+        let mut stream = client.connect_plain().await;
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         drop(stream);
         let record = proxy.nth_outcome(n).await;
@@ -147,15 +149,15 @@ async fn ready(proxy: &Proxy) -> bool {
         .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await
         .unwrap();
-    let said = soon("/readyz", read_to_end(&mut stream)).await;
+    let said = within_timeout("/readyz", read_to_end(&mut stream)).await;
     said.starts_with(b"HTTP/1.1 200")
 }
 
 #[tokio::test]
 async fn bm25_three_failures_in_a_row_leave_a_backend_out() {
     let nobody = Nobody::new();
-    let proxy = Proxy::before(&[nobody.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[nobody.address]).await;
+    let client = Client::new(&proxy).await;
     assert!(ready(&proxy).await);
     for _ in 0..3 {
         client.ask(HANDSHAKE.as_bytes()).await;
@@ -168,8 +170,8 @@ async fn bm25_three_failures_in_a_row_leave_a_backend_out() {
 #[tokio::test]
 async fn a_client_that_asks_for_a_page_as_a_websocket_puts_no_backend_out() {
     let backend = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     for _ in 0..6 {
         assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 502);
     }

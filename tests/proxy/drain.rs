@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::{
-    Backend, HANDSHAKE, Heard, Plain, Proxy, Record, Stage, answer, lives, read_head, read_to_end,
-    route, soon, switching, wire,
+    Backend, BackendEvent, HANDSHAKE, PlainStream, Proxy, Record, TestBed, assert_relays,
+    read_head, read_response, read_to_end, route, switching_protocols, wire, within_timeout,
 };
 
 const CLOSE: u8 = 0x80 | wire::CLOSE;
@@ -18,13 +18,13 @@ const CLOSE: u8 = 0x80 | wire::CLOSE;
 #[tokio::test]
 async fn sr09_closes_are_spread_over_the_window() {
     let window = Duration::from_secs(3);
-    let mut stage = Stage::with("[drain]\nwindow = \"3s\"\ndeadline = \"30s\"\n").await;
+    let mut bed = TestBed::with("[drain]\nwindow = \"3s\"\ndeadline = \"30s\"\n").await;
     let mut tunnels = Vec::new();
     for n in 0..60u8 {
-        tunnels.push(stage.open_from([127, 0, 1, n]).await);
+        tunnels.push(bed.open_from([127, 0, 1, n]).await);
     }
     let begun = Instant::now();
-    stage.proxy.signal(Signal::TERM);
+    bed.proxy.signal(Signal::TERM);
     let mut farewells = JoinSet::new();
     for (client, backend) in tunnels {
         farewells.spawn(async move {
@@ -45,11 +45,11 @@ async fn sr09_closes_are_spread_over_the_window() {
         let count = moments.iter().filter(|moment| third(moment) == wanted).count();
         assert!((10..=30).contains(&count), "{count} of 60 in third {wanted}: {moments:?}");
     }
-    assert_eq!(stage.proxy.exit().await, Some(0));
-    let stopped = stopped(&stage.proxy).await;
+    assert_eq!(bed.proxy.exit().await, Some(0));
+    let stopped = stopped(&bed.proxy).await;
     assert_eq!((&stopped["sessions"], &stopped["cut"]), (&60.into(), &0.into()));
     assert_eq!(stopped["hurried"], false);
-    let drained = stage.proxy.records().into_iter().filter(|record| record["end"] == "drained");
+    let drained = bed.proxy.records().into_iter().filter(|record| record["end"] == "drained");
     let drained: Vec<Record> = drained.collect();
     assert_eq!(drained.len(), 60);
     for record in drained {
@@ -59,14 +59,14 @@ async fn sr09_closes_are_spread_over_the_window() {
 }
 
 /// Waits for the drain's Closes, answers them, hangs up; when the client's came.
-async fn polite_end(mut client: Plain, mut backend: Plain) -> Instant {
+async fn polite_end(mut client: PlainStream, mut backend: PlainStream) -> Instant {
     let told = wire::read_past_pings(&mut client).await.unwrap();
     let moment = Instant::now();
     assert_eq!((told.code(), told.masked), (1012, false));
     client.write_all(&wire::masked(CLOSE, &told.payload)).await.unwrap();
     let told = wire::read(&mut backend).await.unwrap();
     assert_eq!((told.code(), told.masked), (1001, true));
-    backend.write_all(&wire::bare(CLOSE, &told.payload)).await.unwrap();
+    backend.write_all(&wire::unmasked(CLOSE, &told.payload)).await.unwrap();
     assert_eq!(read_to_end(&mut client).await, b"");
     moment
 }
@@ -74,51 +74,55 @@ async fn polite_end(mut client: Plain, mut backend: Plain) -> Instant {
 #[tokio::test]
 async fn uh33_nobody_new_is_let_in() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut stage = Stage::with("[drain]\nwindow = \"1s\"\ndeadline = \"30s\"\n").await;
-        let (mut client, mut backend) = stage.open().await;
-        let mut idle = BufReader::new(stage.client.secure().await);
-        let mut asking = BufReader::new(stage.client.bare().await);
+        let mut bed = TestBed::with("[drain]\nwindow = \"1s\"\ndeadline = \"30s\"\n").await;
+        let (mut client, mut backend) = bed.open().await;
+        let mut idle = BufReader::new(bed.client.connect_tls().await);
+        let mut asking = BufReader::new(bed.client.connect_plain().await);
         let (begun, ended) = HANDSHAKE.split_at(20);
         asking.write_all(begun.as_bytes()).await.unwrap();
         // By then the proxy has taken both from the kernel, and read what there is.
-        soon("the connections", async { while stage.proxy.health().await["connections"] != 3 {} })
-            .await;
+        within_timeout("the connections", async {
+            while bed.proxy.health().await["connections"] != 3 {}
+        })
+        .await;
         for _ in 0..5 {
-            lives(&mut client, &mut backend).await;
+            assert_relays(&mut client, &mut backend).await;
         }
-        stage.proxy.signal(signal);
-        stage.proxy.record("draining", is_draining).await;
+        bed.proxy.signal(signal);
+        bed.proxy.record("draining", is_draining).await;
         // The doors were closed before anyone was told anything.
-        soon("the phase", async { while stage.proxy.health().await["status"] != "draining" {} })
-            .await;
-        assert!(TcpStream::connect(stage.client.plain).await.is_err());
-        assert!(TcpStream::connect(stage.client.tls).await.is_err());
+        within_timeout("the phase", async {
+            while bed.proxy.health().await["status"] != "draining" {}
+        })
+        .await;
+        assert!(TcpStream::connect(bed.client.plain).await.is_err());
+        assert!(TcpStream::connect(bed.client.tls).await.is_err());
 
         asking.write_all(ended.as_bytes()).await.unwrap();
-        let refused = answer(&mut asking).await;
+        let refused = read_response(&mut asking).await;
         assert_eq!(refused.status, 503);
         let wait: u32 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&wait));
         assert_eq!(refused.header("connection"), Some("close"));
-        assert_eq!(stage.proxy.ended("draining").await["status"], 503);
+        assert_eq!(bed.proxy.end_record("draining").await["status"], 503);
         read_to_end(&mut asking).await;
 
-        lives(&mut client, &mut backend).await;
+        assert_relays(&mut client, &mut backend).await;
         polite_end(client, backend).await;
         assert_eq!(read_to_end(&mut idle).await, b"", "asked for nothing, is not kept");
-        assert_eq!(stage.proxy.exit().await, Some(0));
+        assert_eq!(bed.proxy.exit().await, Some(0));
     }
 }
 
 #[tokio::test]
 async fn uh33_a_handshake_under_way_does_not_become_a_tunnel() {
     let (go, wait) = tokio::sync::watch::channel(false);
-    let backend = Backend::raw(move |head, mut stream, tell| {
+    let backend = Backend::raw(move |head, mut stream, events| {
         let mut wait = wait.clone();
         async move {
             wait.wait_for(|go| *go).await.unwrap();
-            stream.write_all(switching(&head).as_bytes()).await.unwrap();
-            let _ = tell.send(Heard::Bytes(read_to_end(&mut stream).await));
+            stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
+            let _ = events.send(BackendEvent::Bytes(read_to_end(&mut stream).await));
         }
     })
     .await;
@@ -127,12 +131,13 @@ async fn uh33_a_handshake_under_way_does_not_become_a_tunnel() {
     let plain = proxy.address("plain").await;
     let mut client = BufReader::new(TcpStream::connect(plain).await.unwrap());
     client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    assert!(matches!(backend.heard().await, Heard::Opened));
+    assert!(matches!(backend.next_event().await, BackendEvent::Opened));
     proxy.signal(Signal::TERM);
     proxy.record("draining", is_draining).await;
-    soon("the phase", async { while proxy.health().await["status"] != "draining" {} }).await;
+    within_timeout("the phase", async { while proxy.health().await["status"] != "draining" {} })
+        .await;
     go.send_replace(true);
-    let refused = answer(&mut client).await;
+    let refused = read_response(&mut client).await;
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").is_some());
     drop(client);
@@ -148,53 +153,53 @@ async fn uh33_a_handshake_under_way_does_not_become_a_tunnel() {
 async fn rfc_f13_a_frame_half_sent_is_finished_before_the_close() {
     let config =
         "[drain]\nwindow = \"10ms\"\ndeadline = \"30s\"\n[limits]\nclose_grace = \"20s\"\n";
-    let mut stage = Stage::with(config).await;
-    let (mut client, mut backend) = stage.open_secure().await;
-    let (up, down) = (wire::masked(0x82, &[1; 300_000]), wire::bare(0x82, &[2; 300_000]));
+    let mut bed = TestBed::with(config).await;
+    let (mut client, mut backend) = bed.open_secure().await;
+    let (up, down) = (wire::masked(0x82, &[1; 300_000]), wire::unmasked(0x82, &[2; 300_000]));
     client.write_all(&up[..100_000]).await.unwrap();
     client.flush().await.unwrap();
     backend.write_all(&down[..100_000]).await.unwrap();
     let (mut up_got, mut down_got) = (vec![0; up.len()], vec![0; down.len()]);
-    soon("a part", client.read_exact(&mut down_got[..100_000])).await.unwrap();
-    soon("a part", backend.read_exact(&mut up_got[..100_000])).await.unwrap();
-    stage.proxy.signal(Signal::TERM);
-    stage.proxy.record("draining", is_draining).await;
+    within_timeout("a part", client.read_exact(&mut down_got[..100_000])).await.unwrap();
+    within_timeout("a part", backend.read_exact(&mut up_got[..100_000])).await.unwrap();
+    bed.proxy.signal(Signal::TERM);
+    bed.proxy.record("draining", is_draining).await;
     // Other fragments would follow; the Close comes first, at the first boundary there is.
     let early = tokio::time::timeout(Duration::from_millis(300), client.read_u8()).await;
     assert!(early.is_err(), "inside a frame: {early:?}");
     backend.write_all(&down[100_000..]).await.unwrap();
-    soon("the rest", client.read_exact(&mut down_got[100_000..])).await.unwrap();
+    within_timeout("the rest", client.read_exact(&mut down_got[100_000..])).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1012);
     client.write_all(&up[100_000..]).await.unwrap();
     client.write_all(&wire::masked(CLOSE, &wire::close(1012, ""))).await.unwrap();
     client.flush().await.unwrap();
-    soon("the rest", backend.read_exact(&mut up_got[100_000..])).await.unwrap();
+    within_timeout("the rest", backend.read_exact(&mut up_got[100_000..])).await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
     assert!(up_got == up && down_got == down);
     drop((client, backend));
-    assert_eq!(stage.proxy.exit().await, Some(0));
-    assert_eq!(stopped(&stage.proxy).await["cut"], 0);
+    assert_eq!(bed.proxy.exit().await, Some(0));
+    assert_eq!(stopped(&bed.proxy).await["cut"], 0);
 }
 
 #[tokio::test]
 async fn clients_that_never_answer_are_cut_at_the_deadline() {
     // Sooner than the usual grace.
-    let mut stage = Stage::with("[drain]\nwindow = \"100ms\"\ndeadline = \"1s\"\n").await;
+    let mut bed = TestBed::with("[drain]\nwindow = \"100ms\"\ndeadline = \"1s\"\n").await;
     let mut deaf = Vec::new();
     for _ in 0..10 {
-        deaf.push(stage.open().await);
+        deaf.push(bed.open().await);
     }
     let begun = Instant::now();
-    stage.proxy.signal(Signal::TERM);
-    assert_eq!(stage.proxy.exit().await, Some(0));
+    bed.proxy.signal(Signal::TERM);
+    assert_eq!(bed.proxy.exit().await, Some(0));
     let took = begun.elapsed();
     assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&took), "{took:?}");
-    let stopped = stopped(&stage.proxy).await;
+    let stopped = stopped(&bed.proxy).await;
     assert_eq!((&stopped["sessions"], &stopped["cut"]), (&10.into(), &10.into()));
     for (client, _) in &mut deaf {
         assert_eq!(wire::read(client).await.unwrap().code(), 1012);
     }
-    let records = stage.proxy.records();
+    let records = bed.proxy.records();
     let drained = records.iter().filter(|record| record["end"] == "drained").count();
     assert_eq!(drained, 10, "each of them has its record");
 }
@@ -203,22 +208,22 @@ async fn clients_that_never_answer_are_cut_at_the_deadline() {
 async fn sr08_a_second_signal_cuts_at_once() {
     for [first, second] in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::TERM]] {
         let config = "[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n";
-        let mut stage = Stage::with(config).await;
+        let mut bed = TestBed::with(config).await;
         let mut tunnels = Vec::new();
         for _ in 0..10 {
-            tunnels.push(stage.open().await);
+            tunnels.push(bed.open().await);
         }
         let begun = Instant::now();
-        stage.proxy.signal(first);
-        stage.proxy.record("draining", is_draining).await;
+        bed.proxy.signal(first);
+        bed.proxy.record("draining", is_draining).await;
         let (client, backend) = &mut tunnels[0];
-        lives(client, backend).await;
-        stage.proxy.signal(second);
-        assert_eq!(stage.proxy.exit().await, Some(0));
+        assert_relays(client, backend).await;
+        bed.proxy.signal(second);
+        assert_eq!(bed.proxy.exit().await, Some(0));
         assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-        let stopped = stopped(&stage.proxy).await;
+        let stopped = stopped(&bed.proxy).await;
         assert_eq!((&stopped["hurried"], &stopped["cut"]), (&true.into(), &10.into()));
-        let records = stage.proxy.records();
+        let records = bed.proxy.records();
         let cut: Vec<&Record> =
             records.iter().filter(|record| record["end"] == "aborted").collect();
         assert_eq!(cut.len(), 10, "each of them has its record");
@@ -229,22 +234,22 @@ async fn sr08_a_second_signal_cuts_at_once() {
 #[tokio::test]
 async fn the_close_code_is_a_setting() {
     let config = "[drain]\nwindow = \"10ms\"\ndeadline = \"20s\"\ncode = 4123\n";
-    let mut stage = Stage::with(config).await;
-    let (mut client, mut backend) = stage.open().await;
-    stage.proxy.signal(Signal::TERM);
+    let mut bed = TestBed::with(config).await;
+    let (mut client, mut backend) = bed.open().await;
+    bed.proxy.signal(Signal::TERM);
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 4123);
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
     drop((client, backend));
-    assert_eq!(stage.proxy.exit().await, Some(0));
+    assert_eq!(bed.proxy.exit().await, Some(0));
 }
 
 #[tokio::test]
 async fn plain_http_in_flight_is_finished() {
-    let backend = Backend::raw(|_, mut stream, tell| async move {
+    let backend = Backend::raw(|_, mut stream, events| async move {
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst";
         stream.write_all(head.as_bytes()).await.unwrap();
         // The test says when to go on: by a byte of the request's body.
-        let _ = tell;
+        let _ = events;
         assert_eq!(stream.read_u8().await.unwrap(), b'!');
         stream.write_all(b"later").await.unwrap();
     })
@@ -257,7 +262,7 @@ async fn plain_http_in_flight_is_finished() {
     stream.write_all(request.as_bytes()).await.unwrap();
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
     let mut first = [0; 5];
-    soon("a part", stream.read_exact(&mut first)).await.unwrap();
+    within_timeout("a part", stream.read_exact(&mut first)).await.unwrap();
     proxy.signal(Signal::TERM);
     proxy.record("draining", is_draining).await;
     stream.write_all(b"!").await.unwrap();
@@ -267,12 +272,12 @@ async fn plain_http_in_flight_is_finished() {
 
 #[tokio::test]
 async fn without_a_tunnel_it_is_over_at_once() {
-    let mut stage = Stage::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
+    let mut bed = TestBed::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
     // Neither has asked for anything.
-    let (_plain, _secure) = (stage.client.bare().await, stage.client.secure().await);
+    let (_plain, _secure) = (bed.client.connect_plain().await, bed.client.connect_tls().await);
     let begun = Instant::now();
-    stage.proxy.signal(Signal::TERM);
-    assert_eq!(stage.proxy.exit().await, Some(0));
+    bed.proxy.signal(Signal::TERM);
+    assert_eq!(bed.proxy.exit().await, Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 

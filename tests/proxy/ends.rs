@@ -6,18 +6,19 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::support::{
-    Backend, Book, Client, HANDSHAKE, Plain, Proxy, Stage, farewell, lives, read_head, read_to_end,
-    reset, route, soon, switching, wire,
+    Backend, Client, CounterCheck, HANDSHAKE, PlainStream, Proxy, TestBed, assert_relays,
+    close_normally, read_head, read_to_end, reset, route, switching_protocols, wire,
+    within_timeout,
 };
 
-type Cause = fn(Plain, Plain) -> BoxFuture<'static, ()>;
+type Cause = fn(PlainStream, PlainStream) -> BoxFuture<'static, ()>;
 
 /// What the two ends of a tunnel may do to it, and how that is called.
 const ENDS: [(&str, Cause); 9] = [
-    ("client client_closed all", |client, backend| farewell(client, backend).boxed()),
+    ("client client_closed all", |client, backend| close_normally(client, backend).boxed()),
     ("backend backend_closed all", |mut client, mut backend| {
         async move {
-            backend.write_all(&wire::bare(0x88, &wire::close(1000, ""))).await.unwrap();
+            backend.write_all(&wire::unmasked(0x88, &wire::close(1000, ""))).await.unwrap();
             wire::read(&mut client).await.unwrap();
             client.write_all(&wire::masked(0x88, &wire::close(1000, ""))).await.unwrap();
             read_to_end(&mut backend).await;
@@ -57,7 +58,11 @@ const ENDS: [(&str, Cause); 9] = [
     }),
 ];
 
-fn from_client(mut client: Plain, backend: Plain, sent: Vec<u8>) -> BoxFuture<'static, ()> {
+fn from_client(
+    mut client: PlainStream,
+    backend: PlainStream,
+    sent: Vec<u8>,
+) -> BoxFuture<'static, ()> {
     async move {
         client.write_all(&sent).await.unwrap();
         read_to_end(&mut client).await;
@@ -66,7 +71,11 @@ fn from_client(mut client: Plain, backend: Plain, sent: Vec<u8>) -> BoxFuture<'s
     .boxed()
 }
 
-fn from_backend(mut client: Plain, mut backend: Plain, sent: Vec<u8>) -> BoxFuture<'static, ()> {
+fn from_backend(
+    mut client: PlainStream,
+    mut backend: PlainStream,
+    sent: Vec<u8>,
+) -> BoxFuture<'static, ()> {
     async move {
         backend.write_all(&sent).await.unwrap();
         read_to_end(&mut client).await;
@@ -78,17 +87,17 @@ fn from_backend(mut client: Plain, mut backend: Plain, sent: Vec<u8>) -> BoxFutu
 async fn every_end_of_a_tunnel_is_counted_once() {
     let limits = "[heartbeat]\ninterval = \"off\"\n[limits]\nmessage_from_client = \"1000B\"\nidle = \"900ms\"\n\
                   close_grace = \"300ms\"\n";
-    let stage = Stage::with(limits).await;
-    let mut book = Book::open(&stage.proxy).await;
+    let bed = TestBed::with(limits).await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
     for (wanted, cause) in ENDS {
-        let (mut client, mut backend) = stage.open().await;
-        lives(&mut client, &mut backend).await;
-        let open = stage.proxy.scrape().await;
+        let (mut client, mut backend) = bed.open().await;
+        assert_relays(&mut client, &mut backend).await;
+        let open = bed.proxy.scrape().await;
         assert_eq!(open.sum("tidegate_tunnels", &[]), 1.0);
-        soon(wanted, cause(client, backend)).await;
-        book.one_more(wanted).await;
+        within_timeout(wanted, cause(client, backend)).await;
+        counters.expect_one(wanted).await;
     }
-    let scrape = book.close().await;
+    let scrape = counters.finish().await;
     let code = |side, code| {
         scrape.value(
             "tidegate_close_frames_total",
@@ -105,50 +114,50 @@ async fn every_end_of_a_tunnel_is_counted_once() {
 async fn what_waits_for_nobody_and_nothing_is_counted_once() {
     let settings = "[heartbeat]\ninterval = \"300ms\"\npatience = \"300ms\"\n\
                     [limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n";
-    let stage = Stage::with(settings).await;
-    let mut book = Book::open(&stage.proxy).await;
+    let bed = TestBed::with(settings).await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
     // Answers no ping.
-    let (mut client, backend) = stage.open().await;
+    let (mut client, backend) = bed.open().await;
     read_to_end(&mut client).await;
     drop((client, backend));
-    book.one_more("client heartbeat_lost all").await;
+    counters.expect_one("client heartbeat_lost all").await;
     // Reads nothing of a flood.
-    let (client, mut backend) = stage.open().await;
-    let flood = wire::bare(0x82, &[7; 1 << 16]);
+    let (client, mut backend) = bed.open().await;
+    let flood = wire::unmasked(0x82, &[7; 1 << 16]);
     while backend.write_all(&flood).await.is_ok() {}
-    book.one_more("client write_stall all").await;
+    counters.expect_one("client write_stall all").await;
     drop(client);
-    book.close().await;
+    counters.finish().await;
 }
 
 #[tokio::test]
 async fn a_drain_is_counted_while_it_lasts() {
     let drain =
         "[limits]\nclose_grace = \"10s\"\n[drain]\nwindow = \"100ms\"\ndeadline = \"20s\"\n";
-    let stage = Stage::with(drain).await;
-    let mut late = BufReader::new(stage.client.bare().await);
+    let bed = TestBed::with(drain).await;
+    let mut late = BufReader::new(bed.client.connect_plain().await);
     let (half, rest) = HANDSHAKE.split_at(40);
     late.write_all(half.as_bytes()).await.unwrap();
-    let (mut one, mut backend) = stage.open().await;
-    let mut other = stage.open().await;
-    let mut book = Book::open(&stage.proxy).await;
-    stage.proxy.signal(rustix::process::Signal::TERM);
+    let (mut one, mut backend) = bed.open().await;
+    let mut other = bed.open().await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    bed.proxy.signal(rustix::process::Signal::TERM);
     assert_eq!(wire::read(&mut one).await.unwrap().code(), 1012);
     assert_eq!(wire::read(&mut other.0).await.unwrap().code(), 1012);
     late.write_all(rest.as_bytes()).await.unwrap();
     read_to_end(&mut late).await;
-    book.one_more("draining admit").await;
+    counters.expect_one("draining admit").await;
     one.write_all(&wire::masked(0x88, &wire::close(1012, ""))).await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
-    backend.write_all(&wire::bare(0x88, &wire::close(1001, ""))).await.unwrap();
+    backend.write_all(&wire::unmasked(0x88, &wire::close(1001, ""))).await.unwrap();
     read_to_end(&mut one).await;
     drop((one, backend));
-    book.one_more("tidegate drained all").await;
+    counters.expect_one("tidegate drained all").await;
     // The other one has not answered, and keeps the process.
-    let now = stage.proxy.scrape().await;
+    let now = bed.proxy.scrape().await;
     assert_eq!(now.value("tidegate_draining", &[]), 1.0);
     assert_eq!(now.sum("tidegate_tunnels", &[]), 1.0);
-    assert!(book.wrong.is_empty(), "{:#?}", book.wrong);
+    assert!(counters.wrong.is_empty(), "{:#?}", counters.wrong);
 }
 
 /// The last line of the limits: nobody here answers a Close.
@@ -229,16 +238,16 @@ fn strict(action: &str) -> String {
     format!("strict = \"{}\"\n[limits]\n", if action == "close" { "enforce" } else { "report" })
 }
 
-const SIDES: [(&str, Make); 2] = [("client", wire::masked), ("backend", wire::bare)];
+const SIDES: [(&str, Make); 2] = [("client", wire::masked), ("backend", wire::unmasked)];
 
 #[tokio::test]
 async fn every_rule_of_frames_is_counted_for_either_side() {
     let all =
         SIDES.iter().flat_map(|side| OVER.iter().chain(&BREACHES).map(move |rule| (side, rule)));
     for ((side, make), (name, settings, frames)) in all {
-        let stage = Stage::with(&(settings(side, "close") + HASTY)).await;
-        let mut book = Book::open(&stage.proxy).await;
-        let (mut client, mut backend) = stage.open().await;
+        let bed = TestBed::with(&(settings(side, "close") + HASTY)).await;
+        let mut counters = CounterCheck::new(&bed.proxy).await;
+        let (mut client, mut backend) = bed.open().await;
         let sent = frames(*make).concat();
         let teller = if *side == "client" { &mut client } else { &mut backend };
         teller.write_all(&sent).await.unwrap();
@@ -246,8 +255,8 @@ async fn every_rule_of_frames_is_counted_for_either_side() {
             read_to_end(&mut backend).await;
         });
         drop((client, backend));
-        book.one_more(&format!("{side} {name} all")).await;
-        book.close().await;
+        counters.expect_one(&format!("{side} {name} all")).await;
+        counters.finish().await;
     }
 }
 
@@ -258,9 +267,9 @@ async fn every_rule_that_only_reports_is_counted_once_a_tunnel() {
         .iter()
         .flat_map(|side| OVER.iter().chain(&BREACHES[..5]).map(move |rule| (side, rule)));
     for ((side, make), (name, settings, frames)) in all {
-        let stage = Stage::with(&settings(side, "report")).await;
-        let mut book = Book::open(&stage.proxy).await;
-        let (mut client, mut backend) = stage.open().await;
+        let bed = TestBed::with(&settings(side, "report")).await;
+        let mut counters = CounterCheck::new(&bed.proxy).await;
+        let (mut client, mut backend) = bed.open().await;
         for _ in 0..2 {
             let frames = frames(*make);
             let (teller, hearer) = match *side {
@@ -279,34 +288,34 @@ async fn every_rule_that_only_reports_is_counted_once_a_tunnel() {
                 wire::read(hearer).await.unwrap();
             }
         }
-        farewell(client, backend).await;
-        book.outcomes += 1;
-        stage.proxy.nth_outcome(book.outcomes).await;
-        let grown = stage.proxy.scrape().await.grown(&book.last, &reported);
+        close_normally(client, backend).await;
+        counters.outcomes += 1;
+        bed.proxy.nth_outcome(counters.outcomes).await;
+        let grown = bed.proxy.scrape().await.increases(&counters.last, &reported);
         assert_eq!(grown, [format!("{name} all {side} by 1")]);
-        book.close().await;
+        counters.finish().await;
     }
 }
 
 #[tokio::test]
 async fn masks_are_counted_for_who_has_to_set_them() {
-    let stage = Stage::with("").await;
-    let mut book = Book::open(&stage.proxy).await;
+    let bed = TestBed::with("").await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
     for (name, side) in [("ws_unmasked", "client"), ("ws_masked", "backend")] {
-        let (client, backend) = stage.open().await;
+        let (client, backend) = bed.open().await;
         match side {
-            "client" => from_client(client, backend, wire::bare(0x81, b"bare")).await,
+            "client" => from_client(client, backend, wire::unmasked(0x81, b"bare")).await,
             _ => from_backend(client, backend, wire::masked(0x81, b"masked")).await,
         }
-        book.one_more(&format!("{side} {name} all")).await;
+        counters.expect_one(&format!("{side} {name} all")).await;
     }
-    book.close().await;
+    counters.finish().await;
 }
 
 #[tokio::test]
 async fn what_is_compressed_is_counted_and_what_is_not_what_it_says() {
     let backend = Backend::raw(|head, mut stream, _| async move {
-        let yes = switching(&head).replace(
+        let yes = switching_protocols(&head).replace(
             "\r\n\r\n",
             "\r\nSec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n\r\n",
         );
@@ -316,23 +325,23 @@ async fn what_is_compressed_is_counted_and_what_is_not_what_it_says() {
     .await;
     let limits = "[limits]\nmessage_from_client = \"100KiB\"\n";
     let proxy = Proxy::start(&route(&[backend.address], limits)).await;
-    let client = Client::of(&proxy).await;
-    let mut book = Book::open(&proxy).await;
+    let client = Client::new(&proxy).await;
+    let mut counters = CounterCheck::new(&proxy).await;
     let offer = "13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
     for (payload, wanted) in [
         (deflated(200 * 1024), "client inflated_too_big all"),
         (vec![0xff; 40_000], "client ws_inflate all"),
     ] {
-        let mut stream = BufReader::new(client.bare().await);
+        let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(HANDSHAKE.replace("13\r\n\r\n", offer).as_bytes()).await.unwrap();
         assert!(read_head(&mut stream).await.contains("permessage-deflate"));
         let lawful = wire::masked(0xc1, &deflated(1000));
         stream.write_all(&[lawful, wire::masked(0xc2, &payload)].concat()).await.unwrap();
         read_to_end(&mut stream).await;
         drop(stream);
-        book.one_more(wanted).await;
+        counters.expect_one(wanted).await;
     }
-    let scrape = book.close().await;
+    let scrape = counters.finish().await;
     let of = [("route", "all"), ("direction", "up")];
     assert_eq!(scrape.value("tidegate_messages_compressed_total", &of), 2.0);
 }
@@ -352,33 +361,33 @@ fn deflated(length: usize) -> Vec<u8> {
 async fn what_a_backend_does_not_do_in_time_is_counted_once() {
     let beats = "[heartbeat]\nbackend_interval = \"300ms\"\nbackend_patience = \"300ms\"\n\
                  [limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n";
-    let stage = Stage::with(beats).await;
-    let mut book = Book::open(&stage.proxy).await;
-    let (mut client, backend) = stage.open().await;
+    let bed = TestBed::with(beats).await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    let (mut client, backend) = bed.open().await;
     read_to_end(&mut client).await;
     drop((client, backend));
-    book.one_more("backend heartbeat_lost all").await;
-    book.close().await;
-    let stage = Stage::with("[limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n").await;
-    let mut book = Book::open(&stage.proxy).await;
-    let (mut client, backend) = stage.open().await;
+    counters.expect_one("backend heartbeat_lost all").await;
+    counters.finish().await;
+    let bed = TestBed::with("[limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n").await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    let (mut client, backend) = bed.open().await;
     let flood = wire::masked(0x82, &[7; 1 << 16]);
     while client.write_all(&flood).await.is_ok() {}
-    book.one_more("backend write_stall all").await;
+    counters.expect_one("backend write_stall all").await;
     drop(backend);
-    book.close().await;
+    counters.finish().await;
 }
 
 #[tokio::test]
 async fn old_age_is_counted_once() {
-    let stage = Stage::with(
+    let bed = TestBed::with(
         "[heartbeat]\ninterval = \"off\"\n[limits]\nlifetime = \"1s\"\nclose_grace = \"200ms\"\n",
     )
     .await;
-    let mut book = Book::open(&stage.proxy).await;
-    let (mut client, backend) = stage.open().await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    let (mut client, backend) = bed.open().await;
     read_to_end(&mut client).await;
     drop((client, backend));
-    book.one_more("tidegate lifetime all").await;
-    book.close().await;
+    counters.expect_one("tidegate lifetime all").await;
+    counters.finish().await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Plain, Side, Stage, farewell, nudge, soon, wire};
+use crate::support::{PlainStream, Side, TestBed, close_normally, poke, wire, within_timeout};
 
 const MANY: usize = 4096;
 
@@ -13,14 +13,14 @@ const MANY: usize = 4096;
 /// other side gets, and how many frames it got before.
 async fn until_told(
     side: Side,
-    stage: &Stage,
+    bed: &TestBed,
     begin: &[u8],
     again: &[u8],
     burst: usize,
 ) -> (u16, u16, usize) {
-    let (speaker, mut hearer) = stage.open_for(side).await;
+    let (speaker, mut hearer) = bed.open_for(side).await;
     let (mut reading, mut writing) = tokio::io::split(speaker);
-    let (before, _) = stage.proxy.weight();
+    let (before, _) = bed.proxy.memory_and_descriptors();
     let pour = async {
         writing.write_all(begin).await.unwrap();
         let many = again.repeat(burst);
@@ -46,22 +46,22 @@ async fn until_told(
     let both = async { tokio::join!(wire::read_past_pings(&mut reading), hear) };
     let (told, (other, frames)) = tokio::select! {
         () = pour => unreachable!(),
-        both = soon("both to be told", both) => both,
+        both = within_timeout("both to be told", both) => both,
     };
-    let (after, _) = stage.proxy.weight();
+    let (after, _) = bed.proxy.memory_and_descriptors();
     assert!(after < before + 2048, "{} KiB", after - before);
     (told.unwrap().code(), other, frames)
 }
 
 #[tokio::test]
 async fn fc09_fc10_fragments_without_end_have_a_number() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     for (session, payload) in [(1, &b"x"[..]), (2, b"")] {
         let begin = wire::masked(wire::TEXT, payload);
         let again = wire::masked(wire::CONTINUATION, payload);
-        let (told, other, frames) = until_told(Side::Client, &stage, &begin, &again, MANY).await;
+        let (told, other, frames) = until_told(Side::Client, &bed, &begin, &again, MANY).await;
         assert_eq!((told, other, frames), (1008, 1001, 1024));
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!([&record["end"], &record["by"]], ["too_many_fragments", "client"]);
         assert_eq!([&record["key"], &record["value"]], ["limits.fragments_from_client", "1024"]);
     }
@@ -70,56 +70,57 @@ async fn fc09_fc10_fragments_without_end_have_a_number() {
 #[tokio::test]
 async fn fc09_fb04_fragments_without_end_have_an_age() {
     for side in Side::BOTH {
-        let slug = side.slug();
+        let slug = side.as_str();
         let limits = format!(
             "[limits]\nfragments_from_{slug} = \"off\"\nmessage_from_{slug} = \"off\"\n\
              message_age_from_{slug} = \"300ms\"\n"
         );
-        let stage = Stage::with(&limits).await;
+        let bed = TestBed::with(&limits).await;
         let (begin, again) = (side.frame(wire::TEXT, b"x"), side.frame(wire::CONTINUATION, b"x"));
-        let (told, other, frames) = until_told(side, &stage, &begin, &again, 20).await;
+        let (told, other, frames) = until_told(side, &bed, &begin, &again, 20).await;
         let expected = if side == Side::Client { 1001 } else { 1011 };
         assert_eq!((told, other), (1008, expected));
         assert!(frames > 1024, "{frames}: far more than the number that is off");
-        let record = stage.end_of(1).await;
+        let record = bed.tunnel_end(1).await;
         assert_eq!([&record["end"], &record["by"]], ["message_too_old", slug]);
     }
 }
 
 #[tokio::test]
 async fn fb04_fragments_of_a_backend_may_have_a_number() {
-    let stage = Stage::with("[limits]\nfragments_from_backend = 100\n").await;
-    let (begin, again) = (wire::bare(wire::TEXT, b"x"), wire::bare(wire::CONTINUATION, b""));
-    let told = until_told(Side::Backend, &stage, &begin, &again, MANY).await;
+    let bed = TestBed::with("[limits]\nfragments_from_backend = 100\n").await;
+    let (begin, again) =
+        (wire::unmasked(wire::TEXT, b"x"), wire::unmasked(wire::CONTINUATION, b""));
+    let told = until_told(Side::Backend, &bed, &begin, &again, MANY).await;
     assert_eq!(told, (1008, 1011, 100));
-    let record = stage.end_of(1).await;
+    let record = bed.tunnel_end(1).await;
     assert_eq!([&record["end"], &record["by"]], ["too_many_fragments", "backend"]);
 }
 
 #[tokio::test]
 async fn fc14_fc15_fb11_pings_and_pongs_have_a_rate() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     let mut session = 0;
     for side in Side::BOTH {
         for opcode in [wire::PING, wire::PONG] {
             session += 1;
             let again = side.frame(0x80 | opcode, b"flood");
-            let (told, other, frames) = until_told(side, &stage, b"", &again, MANY).await;
+            let (told, other, frames) = until_told(side, &bed, b"", &again, MANY).await;
             let expected = if side == Side::Client { 1001 } else { 1011 };
             assert_eq!((told, other), (1008, expected), "{side:?} {opcode}");
             // Two seconds' worth at once, and what came back meanwhile.
             assert!((100..130).contains(&frames), "{side:?} {opcode}: {frames}");
-            let record = stage.end_of(session).await;
-            assert_eq!([&record["end"], &record["by"]], ["control_rate", side.slug()]);
+            let record = bed.tunnel_end(session).await;
+            assert_eq!([&record["end"], &record["by"]], ["control_rate", side.as_str()]);
         }
     }
 }
 
 #[tokio::test]
 async fn fc14_a_hundred_at_once_are_lawful_and_messages_are_not_counted() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     for side in Side::BOTH {
-        let (mut speaker, mut hearer) = stage.open_for(side).await;
+        let (mut speaker, mut hearer) = bed.open_for(side).await;
         let pings = side.frame(0x89, b"").repeat(98);
         let sent = [pings, side.frame(0x81, b"m").repeat(5000)].concat();
         let (_, mut writing) = speaker.get_mut().split();
@@ -128,11 +129,11 @@ async fn fc14_a_hundred_at_once_are_lawful_and_messages_are_not_counted() {
         written.unwrap();
         read.unwrap();
         assert!(got == sent, "{side:?}");
-        let (mut client, mut backend): (Plain, Plain) = match side {
+        let (mut client, mut backend): (PlainStream, PlainStream) = match side {
             Side::Client => (speaker, hearer),
             Side::Backend => (hearer, speaker),
         };
-        nudge(&mut client, &mut backend).await;
-        farewell(client, backend).await;
+        poke(&mut client, &mut backend).await;
+        close_normally(client, backend).await;
     }
 }

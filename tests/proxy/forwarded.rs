@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::support::head::{get, with};
+use crate::support::head::{get, with_lines};
 use crate::support::{
-    Answer, Backend, Client, HANDSHAKE, Proxy, Record, answer, ask, connect, route, soon,
+    Backend, Client, HANDSHAKE, Proxy, RawResponse, Record, connect, exchange, read_response,
+    route, within_timeout,
 };
 
 const PROXY: [u8; 4] = [127, 0, 0, 2];
@@ -29,22 +30,22 @@ impl House {
         let grace = "[limits]\nclose_grace = \"100ms\"\n";
         let routes = route(&[backend.address], more);
         let proxy = Proxy::start(&format!("{trusted}{trust}\n{grace}{routes}")).await;
-        Self { client: Client::of(&proxy).await, proxy, backend }
+        Self { client: Client::new(&proxy).await, proxy, backend }
     }
 
     /// What the backend is told when such a request comes from this address.
-    async fn told(&self, host: [u8; 4], lines: &str) -> Answer {
+    async fn told(&self, host: [u8; 4], lines: &str) -> RawResponse {
         let mut stream = BufReader::new(connect(host, self.client.plain).await);
         let end = if lines.is_empty() { "" } else { "\r\n" };
         let request = get("/").replace("\r\n\r\n", &format!("\r\n{lines}{end}\r\n"));
         stream.write_all(request.as_bytes()).await.unwrap();
-        assert_eq!(answer(&mut stream).await.status, 200);
+        assert_eq!(read_response(&mut stream).await.status, 200);
         self.heard()
     }
 
     /// What the backend was told last.
-    fn heard(&self) -> Answer {
-        Answer { status: 0, head: self.backend.heads().pop().unwrap() }
+    fn heard(&self) -> RawResponse {
+        RawResponse { status: 0, head: self.backend.heads().pop().unwrap() }
     }
 
     /// Client and chain, as the backend is told.
@@ -54,10 +55,10 @@ impl House {
     }
 
     /// The answer to a handshake from this address.
-    async fn handshake(&self, host: [u8; 4], lines: &str) -> (Answer, BufReader<TcpStream>) {
+    async fn handshake(&self, host: [u8; 4], lines: &str) -> (RawResponse, BufReader<TcpStream>) {
         let mut stream = BufReader::new(connect(host, self.client.plain).await);
-        stream.write_all(with(lines).as_bytes()).await.unwrap();
-        (answer(&mut stream).await, stream)
+        stream.write_all(with_lines(lines).as_bytes()).await.unwrap();
+        (read_response(&mut stream).await, stream)
     }
 
     /// The record of a tunnel that a trusted proxy opened with these lines and left.
@@ -85,7 +86,7 @@ async fn xf01_nobody_else_is_believed() {
     );
     let (_, stream) = house.handshake(STRANGER, "X-Forwarded-For: 203.0.113.7").await;
     drop(stream);
-    let record = house.proxy.end_of(1).await;
+    let record = house.proxy.tunnel_end(1).await;
     assert!(record["client"].as_str().unwrap().starts_with("127.0.0.3:"), "{record}");
     assert!(record["peer"].is_null() && record["known_by"].is_null(), "{record}");
 }
@@ -199,7 +200,7 @@ async fn xf07_scheme_host_and_port_are_ours_unless_a_trusted_proxy_says_them() {
     let house = House::new("", "").await;
     let lines = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: chat.example:8443\r\n\
                  X-Forwarded-Port: 9443\r\nX-Forwarded-Prefix: /x";
-    let of = |told: &Answer| {
+    let of = |told: &RawResponse| {
         ["proto", "host", "port", "prefix"].map(|name| told.all(&format!("x-forwarded-{name}")))
     };
     let stranger = house.told(STRANGER, lines).await;
@@ -210,8 +211,8 @@ async fn xf07_scheme_host_and_port_are_ours_unless_a_trusted_proxy_says_them() {
     assert_eq!(of(&house.told(PROXY, malformed).await), ["http", "localhost", "80", ""]);
     let secure = "X-Forwarded-Proto: wss";
     assert_eq!(of(&house.told(PROXY, secure).await), ["https", "localhost", "443", ""]);
-    let mut stream = BufReader::new(house.client.secure().await);
-    ask(&mut stream, &get("/").replace("localhost", "localhost:8443")).await;
+    let mut stream = BufReader::new(house.client.connect_tls().await);
+    exchange(&mut stream, &get("/").replace("localhost", "localhost:8443")).await;
     assert_eq!(of(&house.heard()), ["https", "localhost:8443", "8443", ""]);
 }
 
@@ -236,7 +237,7 @@ async fn xf09_a_client_is_one_by_ipv4_and_by_mapped_ipv6() {
     let (answer, other) = house.handshake(PROXY, "X-Forwarded-For: 203.0.113.8").await;
     assert_eq!(answer.status, 101);
     drop((held, other));
-    let record = house.proxy.ended("client_full").await;
+    let record = house.proxy.end_record("client_full").await;
     assert_eq!((&record["client_key"], &record["status"]), (&"203.0.113.7".into(), &429.into()));
 }
 
@@ -258,7 +259,7 @@ async fn requests_of_one_connection_have_clients_of_their_own() {
     let mut stream = BufReader::new(connect(PROXY, house.client.plain).await);
     for last in 1..=3 {
         let line = format!("\r\nX-Forwarded-For: 203.0.113.{last}\r\n\r\n");
-        let (answer, _) = ask(&mut stream, &get("/").replace("\r\n\r\n", &line)).await;
+        let (answer, _) = exchange(&mut stream, &get("/").replace("\r\n\r\n", &line)).await;
         assert_eq!(answer.status, 200);
         assert_eq!(house.heard().all("x-real-ip"), format!("203.0.113.{last}"));
     }
@@ -292,9 +293,9 @@ async fn the_handshake_rate_is_the_clients_own() {
     };
     assert_eq!(status(1).await, 101);
     // As often as it takes to be faster than the rate.
-    soon("a refusal", async { while status(1).await != 429 {} }).await;
+    within_timeout("a refusal", async { while status(1).await != 429 {} }).await;
     assert_eq!([status(2).await, status(3).await], [101, 101]);
-    assert_eq!(house.proxy.ended("client_rate").await["client_key"], "203.0.113.1");
+    assert_eq!(house.proxy.end_record("client_rate").await["client_key"], "203.0.113.1");
 }
 
 #[tokio::test]
@@ -318,11 +319,11 @@ async fn the_choice_of_a_backend_is_the_clients_own() {
     let trusted = "[trusted_proxies]\naddresses = [\"127.0.0.2\", \"127.0.0.4\"]\n";
     let routes = route(&[a.address, b.address], "");
     let proxy = Proxy::start(&format!("{trusted}{routes}")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let chosen = async |host: [u8; 4], last: u8| {
-        let mut stream = BufReader::new(client.bare_from(host).await);
+        let mut stream = BufReader::new(client.connect_plain_from(host).await);
         let line = format!("\r\nX-Forwarded-For: 203.0.113.{last}\r\n\r\n");
-        let (answer, _) = ask(&mut stream, &get("/").replace("\r\n\r\n", &line)).await;
+        let (answer, _) = exchange(&mut stream, &get("/").replace("\r\n\r\n", &line)).await;
         answer.header("x-me").unwrap().to_owned()
     };
     let mut shares = [0, 0];
@@ -366,7 +367,7 @@ async fn a_proxy_named_by_a_proxy_header_is_believed_in_turn() {
         let mut stream = BufReader::new(connect(PROXY, to).await);
         let line = "\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n";
         let header = format!("PROXY TCP4 {named} 192.0.2.1 4711 443\r\n");
-        ask(&mut stream, &(header + &get("/").replace("\r\n\r\n", line))).await;
+        exchange(&mut stream, &(header + &get("/").replace("\r\n\r\n", line))).await;
         assert_eq!(house.heard().all("x-forwarded-for"), chain);
     }
     let mut stream = BufReader::new(connect(PROXY, to).await);
@@ -376,9 +377,9 @@ async fn a_proxy_named_by_a_proxy_header_is_believed_in_turn() {
         .write_all(HANDSHAKE.replace("\r\n\r\n", &format!("\r\n{line}\r\n\r\n")).as_bytes())
         .await
         .unwrap();
-    assert_eq!(answer(&mut stream).await.status, 101);
+    assert_eq!(read_response(&mut stream).await.status, 101);
     drop(stream);
-    let record = house.proxy.end_of(1).await;
+    let record = house.proxy.tunnel_end(1).await;
     assert_eq!(
         (&record["client"], &record["known_by"]),
         (&"203.0.113.7".into(), &"forwarded".into())

@@ -3,19 +3,22 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Plain, Stage, farewell, lives, nudge, read_to_end, reset, soon, wire};
+use crate::support::{
+    PlainStream, TestBed, assert_relays, close_normally, poke, read_to_end, reset, wire,
+    within_timeout,
+};
 
 /// A limit small enough to be crossed in one write.
 const LIMITS: &str = "[limits]\nmessage_from_client = \"1000B\"\n";
 
 #[tokio::test]
 async fn fc01_fc02_fc03_fc04_fc05_fc11_fc13_fc20_fc21_fc22_fc31_unlawful_frames() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     let cases = unlawful()
         .into_iter()
         .flat_map(|(end, code, frames)| frames.into_iter().map(move |frame| (end, code, frame)));
     for (session, (end, code, frame)) in (1..).zip(cases) {
-        let (mut client, mut backend) = stage.open().await;
+        let (mut client, mut backend) = bed.open().await;
         // What came before, in the same write, is delivered.
         let before = wire::masked(0x80 | wire::TEXT, b"lawful");
         let sent = [&before[..], &frame, b"and more"].concat();
@@ -28,7 +31,7 @@ async fn fc01_fc02_fc03_fc04_fc05_fc11_fc13_fc20_fc21_fc22_fc31_unlawful_frames(
         let told = wire::read(&mut backend).await.unwrap();
         assert_eq!((told.code(), told.masked), (1001, true), "{end}: {frame:?}");
         drop((client, backend));
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&end.into(), &"client".into()));
         assert_eq!((&record["stage"], &record["up_messages"]), (&"tunnel".into(), &1.into()));
         assert_eq!(
@@ -42,7 +45,7 @@ async fn fc01_fc02_fc03_fc04_fc05_fc11_fc13_fc20_fc21_fc22_fc31_unlawful_frames(
 fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
     let masked = wire::masked;
     let close = |payload: &[u8]| masked(0x80 | wire::CLOSE, payload);
-    let unmasked = [0x81, 0x88, 0x8a].map(|first| wire::bare(first, b""));
+    let unmasked = [0x81, 0x88, 0x8a].map(|first| wire::unmasked(first, b""));
     let bits = [0xc1, 0xa1, 0x91, 0xf2, 0xc9].map(|first| masked(first, b""));
     let opcodes = [3, 4, 5, 6, 7, 11, 12, 13, 14, 15].map(|op| masked(0x80 | op, b""));
     let lengths: [&[u8]; 4] = [
@@ -77,9 +80,9 @@ fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
 
 #[tokio::test]
 async fn fc12_a_new_message_inside_a_fragmented_one() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     for opcode in [wire::TEXT, wire::BINARY] {
-        let (mut client, mut backend) = stage.open_secure().await;
+        let (mut client, mut backend) = bed.open_secure().await;
         let sent = [wire::masked(wire::TEXT, b"begin"), wire::masked(0x80 | opcode, b"again")];
         client.write_all(&sent.concat()).await.unwrap();
         client.flush().await.unwrap();
@@ -87,12 +90,12 @@ async fn fc12_a_new_message_inside_a_fragmented_one() {
         assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"begin");
         assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
     }
-    assert_eq!(stage.end_of(1).await["end"], "ws_continuation");
+    assert_eq!(bed.tunnel_end(1).await["end"], "ws_continuation");
 }
 
 #[tokio::test]
 async fn fc06_fc07_fc08_a_message_over_the_limit_is_judged_at_the_header_that_crosses_it() {
-    let stage = Stage::with(LIMITS).await;
+    let bed = TestBed::with(LIMITS).await;
     let masked = wire::masked;
     let header = |length| [wire::header(0x82, 0x80, length), vec![0; 4]].concat();
     let fits = |frames: &[Vec<u8>]| frames.concat();
@@ -113,15 +116,15 @@ async fn fc06_fc07_fc08_a_message_over_the_limit_is_judged_at_the_header_that_cr
         ),
     ];
     for (session, (passes, crosses)) in (1..).zip(cases) {
-        let (mut client, mut backend) = stage.open().await;
+        let (mut client, mut backend) = bed.open().await;
         client.write_all(&[&passes[..], &crosses].concat()).await.unwrap();
         assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
         let mut got = vec![0; passes.len()];
-        soon("what fits", backend.read_exact(&mut got)).await.unwrap();
+        within_timeout("what fits", backend.read_exact(&mut got)).await.unwrap();
         assert_eq!(got, passes);
         assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
         drop((client, backend));
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!(record["end"], "message_too_big");
         assert_eq!(record["by"], "client");
         assert_eq!(record["key"], "limits.message_from_client");
@@ -139,8 +142,8 @@ async fn fc06_fc07_fc08_a_message_over_the_limit_is_judged_at_the_header_that_cr
 
 #[tokio::test]
 async fn fc07_messages_at_the_limit_pass_and_control_frames_do_not_count() {
-    let stage = Stage::with(LIMITS).await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with(LIMITS).await;
+    let (mut client, mut backend) = bed.open().await;
     let message = [
         wire::masked(wire::BINARY, &[1; 500]),
         wire::masked(0x80 | wire::PING, &[2; 125]),
@@ -153,41 +156,41 @@ async fn fc07_messages_at_the_limit_pass_and_control_frames_do_not_count() {
     for _ in 0..3 {
         client.write_all(&message).await.unwrap();
         let mut got = vec![0; message.len()];
-        soon("the messages", backend.read_exact(&mut got)).await.unwrap();
+        within_timeout("the messages", backend.read_exact(&mut got)).await.unwrap();
         assert!(got == message);
     }
     // The other direction has no limit unless one is set.
-    backend.write_all(&wire::bare(0x82, &[6; 100_000])).await.unwrap();
+    backend.write_all(&wire::unmasked(0x82, &[6; 100_000])).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().payload.len(), 100_000);
-    farewell(client, backend).await;
-    assert_eq!(stage.end_of(1).await["up_messages"], 6);
+    close_normally(client, backend).await;
+    assert_eq!(bed.tunnel_end(1).await["up_messages"], 6);
 }
 
 #[tokio::test]
 async fn fc06_whoever_goes_on_sending_what_is_too_big_can_still_read_why() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     for secure in [false, true] {
         let message = wire::masked(0x82, &vec![7; 8 << 20]);
         let why = if secure {
-            let (mut client, _backend) = stage.open_secure().await;
+            let (mut client, _backend) = bed.open_secure().await;
             client.write_all(&message).await.unwrap();
             client.flush().await.unwrap();
             wire::read(&mut client).await
         } else {
-            let (mut client, _backend) = stage.open().await;
+            let (mut client, _backend) = bed.open().await;
             client.write_all(&message).await.unwrap();
             wire::read(&mut client).await
         };
         assert_eq!(why.unwrap().code(), 1009);
     }
-    let record = stage.end_of(1).await;
+    let record = bed.tunnel_end(1).await;
     assert_eq!((&record["end"], &record["value"]), (&"message_too_big".into(), &"1MiB".into()));
 }
 
 #[tokio::test]
 async fn rfc_f22_garbage_behind_a_breach_does_not_eat_our_close() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
     let garbage: Vec<u8> =
         (0..8u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     client.write_all(&wire::masked(0x83, b"opcode 3")).await.unwrap();
@@ -195,13 +198,13 @@ async fn rfc_f22_garbage_behind_a_breach_does_not_eat_our_close() {
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1002);
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
     drop((client, backend));
-    assert_eq!(stage.end_of(1).await["up_bytes"], 0);
+    assert_eq!(bed.tunnel_end(1).await["up_bytes"], 0);
 }
 
 #[tokio::test]
 async fn fc16_fc32_fc35_what_is_odd_and_lawful_passes() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
     let mut zero_key = wire::header(0x81, 0x80, 5);
     zero_key.extend([0, 0, 0, 0]);
     zero_key.extend(b"FC35!");
@@ -218,20 +221,20 @@ async fn fc16_fc32_fc35_what_is_odd_and_lawful_passes() {
     .concat();
     client.write_all(&odd).await.unwrap();
     let mut got = vec![0; odd.len()];
-    soon("odd frames", backend.read_exact(&mut got)).await.unwrap();
+    within_timeout("odd frames", backend.read_exact(&mut got)).await.unwrap();
     assert_eq!(got, odd);
-    lives(&mut client, &mut backend).await;
+    assert_relays(&mut client, &mut backend).await;
 }
 
 #[tokio::test]
 async fn fc30_an_end_in_the_middle_of_a_frame_completes_nothing() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     let frame = wire::masked(0x80 | wire::BINARY, &[1; 1000]);
     for session in 1..=4 {
-        let (mut client, mut backend) = stage.open().await;
+        let (mut client, mut backend) = bed.open().await;
         client.write_all(&frame[..600]).await.unwrap();
         let mut got = vec![0; 600];
-        soon("a part", backend.read_exact(&mut got)).await.unwrap();
+        within_timeout("a part", backend.read_exact(&mut got)).await.unwrap();
         if session % 2 == 0 {
             reset(client)
         } else {
@@ -239,7 +242,7 @@ async fn fc30_an_end_in_the_middle_of_a_frame_completes_nothing() {
         }
         assert_eq!(read_to_end(&mut backend).await, b"", "no Close inside a frame");
         drop(backend);
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&"client_gone".into(), &"client".into()));
         assert!(record["close_backend"].is_null() && record["close_client"].is_null());
         assert_eq!((&record["up_bytes"], &record["up_messages"]), (&600.into(), &0.into()));
@@ -248,14 +251,14 @@ async fn fc30_an_end_in_the_middle_of_a_frame_completes_nothing() {
 
 #[tokio::test]
 async fn a_client_that_goes_without_a_word_is_told_of_as_going_away() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     // Between frames; inside a header, of which nothing was passed on; inside a control frame.
     let pieces: [&[u8]; 4] = [b"", b"\x82", b"\x82\xfe\x10", b"\x89\x85\x01\x02\x03\x04abc"];
     for (index, piece) in pieces.into_iter().cycle().take(8).enumerate() {
-        let (mut client, mut backend) = stage.open().await;
-        lives(&mut client, &mut backend).await;
+        let (mut client, mut backend) = bed.open().await;
+        assert_relays(&mut client, &mut backend).await;
         client.write_all(piece).await.unwrap();
-        nudge(&mut client, &mut backend).await;
+        poke(&mut client, &mut backend).await;
         if index < 4 {
             drop(client)
         } else {
@@ -264,7 +267,7 @@ async fn a_client_that_goes_without_a_word_is_told_of_as_going_away() {
         let told = wire::read(&mut backend).await.unwrap();
         assert_eq!((told.code(), told.masked), (1001, true), "{piece:?}");
         drop(backend);
-        let record = stage.end_of(index + 1).await;
+        let record = bed.tunnel_end(index + 1).await;
         assert_eq!((&record["end"], &record["by"]), (&"client_gone".into(), &"client".into()));
         assert_eq!((&record["close_backend"], &record["close_client"]), (&1001.into(), &().into()));
     }
@@ -272,17 +275,17 @@ async fn a_client_that_goes_without_a_word_is_told_of_as_going_away() {
 
 #[tokio::test]
 async fn one_breach_ends_one_tunnel() {
-    let stage = Stage::with(LIMITS).await;
-    let mut others: Vec<(Plain, Plain)> = Vec::new();
+    let bed = TestBed::with(LIMITS).await;
+    let mut others: Vec<(PlainStream, PlainStream)> = Vec::new();
     for _ in 0..10 {
-        others.push(stage.open().await);
+        others.push(bed.open().await);
     }
     for n in 0..50 {
-        let (mut client, _backend) = stage.open().await;
-        let bad = [wire::bare(0x81, b"no mask"), wire::masked(0x82, &[0; 1001])];
+        let (mut client, _backend) = bed.open().await;
+        let bad = [wire::unmasked(0x81, b"no mask"), wire::masked(0x82, &[0; 1001])];
         client.write_all(&bad[n % 2]).await.unwrap();
         assert_eq!(wire::read(&mut client).await.unwrap().code(), [1002, 1009][n % 2]);
         let (client, backend) = &mut others[n % 10];
-        lives(client, backend).await;
+        assert_relays(client, backend).await;
     }
 }

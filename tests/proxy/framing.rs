@@ -4,11 +4,13 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::support::head::get;
-use crate::support::{Answer, Backend, Client, Proxy, answer, ask, read_to_end, route};
+use crate::support::{
+    Backend, Client, Proxy, RawResponse, exchange, read_response, read_to_end, route,
+};
 
 async fn before(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
-    let proxy = Proxy::before(&[backend.address]).await;
-    let stream = BufReader::new(Client::of(&proxy).await.bare().await);
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     (proxy, stream)
 }
 
@@ -21,18 +23,18 @@ async fn bodies_of_every_framing_go_up() {
     let post = "POST / HTTP/1.1\r\nHost: a\r\n";
     let sized = format!("{post}Content-Length: 5\r\n\r\nhello");
     for _ in 0..2 {
-        assert_eq!(ask(&mut stream, &sized).await.1, b"ok");
+        assert_eq!(exchange(&mut stream, &sized).await.1, b"ok");
         assert_eq!(backend.bytes().await, b"hello");
     }
     // RL34: unusual, and the application's to judge.
-    let (answer, _) = ask(&mut stream, &sized.replace("POST", "GET")).await;
+    let (answer, _) = exchange(&mut stream, &sized.replace("POST", "GET")).await;
     assert_eq!((answer.status, backend.bytes().await), (200, b"hello".to_vec()));
     let folded = format!("{post}Content-Length: 5, 5\r\nContent-Length: 5\r\n\r\nhello");
-    let (answer, _) = ask(&mut stream, &folded).await;
+    let (answer, _) = exchange(&mut stream, &folded).await;
     if answer.status == 200 {
         assert_eq!(backend.bytes().await, b"hello");
         assert_eq!(
-            Answer { status: 0, head: backend.heads().pop().unwrap() }.all("content-length"),
+            RawResponse { status: 0, head: backend.heads().pop().unwrap() }.all("content-length"),
             "5"
         );
     } else {
@@ -47,7 +49,7 @@ async fn rl33_chunks_go_up_without_trailers_and_end_the_connection() {
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                    2;x=y\r\nhe\r\n03\r\nllo\r\n0\r\nHost: evil\r\nX-T: 1\r\n\r\n";
     let pipelined = format!("{chunked}{}", get("/evil"));
-    let (answer, _) = ask(&mut stream, &pipelined).await;
+    let (answer, _) = exchange(&mut stream, &pipelined).await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert_eq!(backend.bytes().await, b"hello");
     assert!(read_to_end(&mut stream).await.is_empty());
@@ -58,8 +60,8 @@ async fn rl33_chunks_go_up_without_trailers_and_end_the_connection() {
 #[tokio::test]
 async fn rl32_malformed_chunks_are_never_a_whole_body() {
     let backend = Backend::app(OK).await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(64 * 1024));
     for chunks in [
         "10000000000000005\r\nhello",
@@ -69,7 +71,7 @@ async fn rl32_malformed_chunks_are_never_a_whole_body() {
         "5 5\r\nhello\r\n0\r\n\r\n",
         &long,
     ] {
-        let mut stream = BufReader::new(client.bare().await);
+        let mut stream = BufReader::new(client.connect_plain().await);
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         // A part may be refused by a reset.
         let _ = stream.write_all(format!("{head}{chunks}").as_bytes()).await;
@@ -88,13 +90,13 @@ async fn bodies_that_look_like_heads_are_bodies() {
     let post =
         format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{evil}", evil.len());
     // Whole, then in pieces of one byte, then with the next request in the same segment.
-    assert_eq!(ask(&mut stream, &post).await.0.status, 200);
+    assert_eq!(exchange(&mut stream, &post).await.0.status, 200);
     for byte in post.as_bytes() {
         stream.write_all(&[*byte]).await.unwrap();
     }
-    assert_eq!(ask(&mut stream, "").await.0.status, 200);
-    assert_eq!(ask(&mut stream, &format!("{post}{}", get("/next"))).await.0.status, 200);
-    assert_eq!(ask(&mut stream, "").await.0.status, 200);
+    assert_eq!(exchange(&mut stream, "").await.0.status, 200);
+    assert_eq!(exchange(&mut stream, &format!("{post}{}", get("/next"))).await.0.status, 200);
+    assert_eq!(exchange(&mut stream, "").await.0.status, 200);
     for _ in 0..3 {
         assert_eq!(backend.bytes().await, evil.as_bytes());
     }
@@ -105,24 +107,24 @@ async fn bodies_that_look_like_heads_are_bodies() {
 #[tokio::test]
 async fn rl29_rfc_h31_both_lengths_are_refused_wherever_they_come() {
     let backend = Backend::app(OK).await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     let evil = "POST /evil HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\
                 Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
     // Behind another request: in one segment, behind its answer, and byte by byte.
     for (number, (together, piece)) in [(true, 4096), (false, 4096), (false, 1)].iter().enumerate()
     {
-        let mut stream = BufReader::new(client.bare().await);
+        let mut stream = BufReader::new(client.connect_plain().await);
         if *together {
             stream.write_all(format!("{}{evil}", get("/")).as_bytes()).await.unwrap();
-            assert_eq!(ask(&mut stream, "").await.1, b"ok");
+            assert_eq!(exchange(&mut stream, "").await.1, b"ok");
         } else {
-            assert_eq!(ask(&mut stream, &get("/")).await.1, b"ok");
+            assert_eq!(exchange(&mut stream, &get("/")).await.1, b"ok");
             for piece in evil.as_bytes().chunks(*piece) {
                 let _ = stream.write_all(piece).await;
             }
         }
-        let answer = answer(&mut stream).await;
+        let answer = read_response(&mut stream).await;
         assert_eq!((answer.status, answer.header("connection")), (400, Some("close")));
         assert_eq!(read_to_end(&mut stream).await, b"400 Bad Request\n");
         assert_eq!(proxy.nth_outcome(number + 1).await["end"], "request_bad");
@@ -137,7 +139,7 @@ async fn rfc_h35_the_body_of_a_refused_request_is_no_request() {
     let routes = route(&[backend.address], "").replace("host = \"*\"", "host = \"a\"");
     let only = routes.replace("\"all\"", "\"only\"").replace("host = \"a\"", "host = \"b\"");
     let proxy = Proxy::start(&(routes + &only + "http = false\n")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let evil = get("/evil").replace("localhost", "a");
     // Where a refusal leaves the connection open: no such route, and no plain HTTP on it.
     for (host, status) in [("c", 404), ("b", 426)] {
@@ -149,12 +151,12 @@ async fn rfc_h35_the_body_of_a_refused_request_is_no_request() {
         for (head, body) in [(&sized, &evil), (&chunked, &chunk)] {
             // In one segment, and the body after the answer.
             for together in [true, false] {
-                let mut stream = BufReader::new(client.bare().await);
+                let mut stream = BufReader::new(client.connect_plain().await);
                 stream.write_all(head.as_bytes()).await.unwrap();
                 if together {
                     stream.write_all(body.as_bytes()).await.unwrap();
                 }
-                let answer = answer(&mut stream).await;
+                let answer = read_response(&mut stream).await;
                 assert_eq!(answer.status, status);
                 if !together {
                     let _ = stream.write_all(body.as_bytes()).await;

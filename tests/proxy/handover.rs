@@ -5,7 +5,8 @@ use tokio::net::TcpStream;
 
 use crate::activation::{Crowd, HURRIED, patient};
 use crate::support::{
-    BASE, Client, Door, Manager, Plain, Proxy, Record, farewell, get, lives, route, upgrade, wire,
+    BASE, Client, MockBackend, PlainStream, Proxy, Record, ServiceManager, assert_relays,
+    close_normally, get, route, upgrade, wire,
 };
 
 /// A process that the proxy started; it does not outlive the test.
@@ -43,10 +44,10 @@ async fn under_load_nobody_is_refused_and_tunnels_are_told_to_come_again() {
     let backend = patient().await;
     let config = config(&(route(&[backend.address], "") + HURRIED));
     let mut proxy = Proxy::start_bare(&config).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let admin = proxy.admin().await;
     let crowd = Crowd::of(&client, 8);
-    let mut open: Plain = upgrade(client.bare().await).await;
+    let mut open: PlainStream = upgrade(client.connect_plain().await).await;
     crowd.grows(40).await;
     proxy.signal(Signal::USR2);
     let first = Successor::nth(&proxy, 1).await;
@@ -55,7 +56,7 @@ async fn under_load_nobody_is_refused_and_tunnels_are_told_to_come_again() {
     crowd.grows(40).await;
 
     // And so on, also from one that followed itself.
-    let mut open: Plain = upgrade(client.bare().await).await;
+    let mut open: PlainStream = upgrade(client.connect_plain().await).await;
     first.signal(Signal::USR2);
     let second = Successor::nth(&proxy, 2).await;
     assert_eq!(wire::read(&mut open).await.unwrap().code(), 1012);
@@ -77,11 +78,11 @@ async fn under_load_nobody_is_refused_and_tunnels_are_told_to_come_again() {
 
 #[tokio::test]
 async fn a_successor_that_fails_changes_nothing() {
-    let door = Door::new().await;
-    let good = config(&route(&[door.address()], ""));
+    let mock = MockBackend::new().await;
+    let good = config(&route(&[mock.address()], ""));
     let proxy = Proxy::start_bare(&good).await;
-    let client = Client::of(&proxy).await;
-    let (mut tunnel, mut backend) = (client.raw_tunnel().await, door.next().await);
+    let client = Client::new(&proxy).await;
+    let (mut tunnel, mut backend) = (client.raw_tunnel().await, mock.accept().await);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().map(|address| (taken, address)).unwrap();
     let bad_files = [
@@ -99,8 +100,8 @@ async fn a_successor_that_fails_changes_nothing() {
         let record = proxy.nth_record("a refusal", n + 1, refused).await;
         let why = record["why"].as_str().unwrap();
         assert!(why.contains("exit status: 78") || why.contains("exit status: 1"), "{why}");
-        lives(&mut tunnel, &mut backend).await;
-        farewell(upgrade(client.secure().await).await, door.next().await).await;
+        assert_relays(&mut tunnel, &mut backend).await;
+        close_normally(upgrade(client.connect_tls().await).await, mock.accept().await).await;
     }
     assert_eq!(proxy.health().await["status"], "ok");
     // With a good file the next one is let in, and this one still reloads until then.
@@ -108,45 +109,45 @@ async fn a_successor_that_fails_changes_nothing() {
     assert_eq!(proxy.reload().await["generation"], 2);
     proxy.signal(Signal::USR2);
     let _successor = Successor::nth(&proxy, 1).await;
-    farewell(upgrade(client.bare().await).await, door.next().await).await;
+    close_normally(upgrade(client.connect_plain().await).await, mock.accept().await).await;
 }
 
 #[tokio::test]
 async fn the_service_manager_is_told_whom_to_watch() {
-    let manager = Manager::new();
-    let door = Door::new().await;
+    let manager = ServiceManager::new();
+    let mock = MockBackend::new().await;
     let environment = [manager.environment()];
-    let mut proxy = Proxy::spawn(&config(&route(&[door.address()], "")), &environment);
+    let mut proxy = Proxy::spawn(&config(&route(&[mock.address()], "")), &environment);
     proxy.ready().await;
-    assert!(manager.told().await.contains("READY=1"));
+    assert!(manager.next_message().await.contains("READY=1"));
     proxy.signal(Signal::USR2);
     let successor = Successor::nth(&proxy, 1).await;
     let pid = successor.0.as_raw_nonzero();
-    assert_eq!(manager.told().await.trim(), format!("MAINPID={pid}"));
+    assert_eq!(manager.next_message().await.trim(), format!("MAINPID={pid}"));
     // The main process from here on: its word counts.
-    assert!(manager.told().await.contains("READY=1"));
+    assert!(manager.next_message().await.contains("READY=1"));
     assert_eq!(proxy.exit().await, Some(0));
     // The one that left said nothing of stopping: the service goes on.
-    assert_eq!(manager.told_already(), None);
+    assert_eq!(manager.try_next_message(), None);
     successor.signal(Signal::TERM);
-    assert!(manager.told().await.contains("STOPPING=1"));
+    assert!(manager.next_message().await.contains("STOPPING=1"));
 }
 
 #[tokio::test]
 async fn what_the_file_no_longer_wants_is_closed() {
-    let door = Door::new().await;
-    let config = config(&route(&[door.address()], ""));
+    let mock = MockBackend::new().await;
+    let config = config(&route(&[mock.address()], ""));
     // Port 0 of another listener would do for any; nobody else listens at this address.
     let free = std::net::TcpListener::bind("127.0.77.1:0").unwrap().local_addr().unwrap();
     let plain = "[[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n";
     assert!(config.contains(plain));
     let here = plain.replace("127.0.0.1:0", &free.to_string());
     let mut proxy = Proxy::start_bare(&config.replace(plain, &here)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     proxy.rewrite(&config.replace(plain, ""));
     proxy.signal(Signal::USR2);
     let _successor = Successor::nth(&proxy, 1).await;
-    farewell(upgrade(client.secure().await).await, door.next().await).await;
+    close_normally(upgrade(client.connect_tls().await).await, mock.accept().await).await;
     assert_eq!(proxy.exit().await, Some(0));
     assert!(TcpStream::connect(client.plain).await.is_err());
 }

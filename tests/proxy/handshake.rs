@@ -6,8 +6,11 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::head::with;
-use crate::support::{Answer, Backend, Client, HANDSHAKE, Proxy, answer, read_to_end, route, soon};
+use crate::support::head::with_lines;
+use crate::support::{
+    Backend, Client, HANDSHAKE, Proxy, RawResponse, read_response, read_to_end, route,
+    within_timeout,
+};
 
 /// A backend that only accepts handshakes, and shows their heads as they came.
 async fn watcher() -> Backend {
@@ -18,10 +21,10 @@ async fn watcher() -> Backend {
 }
 
 /// The one head that this handshake made a backend see, and the answer to it.
-async fn seen(sent: &str, more: &str) -> (String, Answer) {
+async fn seen(sent: &str, more: &str) -> (String, RawResponse) {
     let backend = watcher().await;
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
-    let answer = Client::of(&proxy).await.ask(sent.as_bytes()).await;
+    let answer = Client::new(&proxy).await.ask(sent.as_bytes()).await;
     assert_eq!(answer.status, 101, "{answer:?}");
     let [head] = backend.heads().try_into().unwrap();
     (head, answer)
@@ -62,7 +65,7 @@ async fn rfc_w2_w3_the_words_of_firefox_are_understood() {
 #[tokio::test]
 async fn rfc_h20_h21_h18_h19_what_is_the_applications_passes_octet_for_octet() {
     let target = "/a%2Fb/../c;x/%7e//?y=%00z&token=s3cret&%&q=\\^`{|}'";
-    let sent = with(
+    let sent = with_lines(
         "Authorization: Bearer a.b-c_d==\r\nCookie: a=1; b=\"2\"\r\nX-Custom:  \t two  words \t\r\n\
          Cookie: c=3\r\nOrigin: https://Ex.ample:443\r\nUser-Agent: Zo\u{eb}\r\nX-Empty:\r\n\
          Accept-Encoding: gzip;q=0\r\nIf-None-Match: W/\"x\"\r\nRange: bytes=0-",
@@ -83,7 +86,7 @@ async fn rfc_h20_h21_h18_h19_what_is_the_applications_passes_octet_for_octet() {
 
 #[tokio::test]
 async fn rfc_h1_h2_what_is_for_this_hop_ends_here() {
-    let sent = with(
+    let sent = with_lines(
         "X-A: 1\r\nX-B: 2\r\nx-a: 3\r\nKeep-Alive: 5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\n\
          HTTP2-Settings: AAMA\r\nTrailer: X\r\nProxy-Authorization: Basic eDp5\r\nX-C: stays",
     )
@@ -106,7 +109,7 @@ async fn rfc_h1_h2_what_is_for_this_hop_ends_here() {
 
 #[tokio::test]
 async fn xf01_xf06_xf07_rl24_what_is_said_of_the_client_is_ours_alone() {
-    let sent = with(
+    let sent = with_lines(
         "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n\
          X-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /evil\r\nX-Forwarded-Client-Cert: evil\r\n\
          Forwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\n\
@@ -126,8 +129,8 @@ async fn xf01_xf06_xf07_rl24_what_is_said_of_the_client_is_ours_alone() {
 #[tokio::test]
 async fn the_scheme_of_a_tls_client_is_https() {
     let backend = watcher().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     client.open("/ws").await;
     let heads = backend.heads();
     assert_eq!(values(&heads[0], "x-forwarded-proto"), ["https"]);
@@ -138,7 +141,7 @@ async fn rl13_rl18_hosts_have_many_spellings_and_the_target_wins() {
     let backend = watcher().await;
     let config = route(&[backend.address], "").replace("host = \"*\"", "host = \"chat.example\"");
     let proxy = Proxy::start(&config).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for host in
         ["chat.example", "CHAT.Example", "chat.example.", "chat.example:80", "chat.example:"]
     {
@@ -169,7 +172,7 @@ async fn rfc_h41_rl21_rl22_bare_line_feeds_end_here() {
 #[tokio::test]
 async fn rl45_uh10_large_cookies_and_an_empty_body_are_lawful() {
     let cookie = format!("a={}", "b".repeat(8 * 1024));
-    let (head, _) = seen(&with(&format!("Cookie: {cookie}\r\nContent-Length: 0")), "").await;
+    let (head, _) = seen(&with_lines(&format!("Cookie: {cookie}\r\nContent-Length: 0")), "").await;
     assert_eq!(values(&head, "cookie"), [cookie]);
     assert_eq!(values(&head, "content-length"), [""; 0]);
 }
@@ -177,9 +180,9 @@ async fn rl45_uh10_large_cookies_and_an_empty_body_are_lawful() {
 #[tokio::test]
 async fn rfc_w9_w10_the_backend_chooses_the_subprotocol() {
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
-    let sent = with("Sec-WebSocket-Protocol: chat.v2, chat.v1\r\nSec-WebSocket-Protocol: x");
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    let sent = with_lines("Sec-WebSocket-Protocol: chat.v2, chat.v1\r\nSec-WebSocket-Protocol: x");
     let answer = client.ask(sent.as_bytes()).await;
     assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, Some("chat.v2")));
     assert!(backend.heads()[0].contains("chat.v2, chat.v1\nsec-websocket-protocol: x\n"));
@@ -192,16 +195,16 @@ async fn rfc_w9_w10_the_backend_chooses_the_subprotocol() {
 async fn rfc_w14_uh26_uh27_offers_of_extensions_end_here_unless_they_may_pass() {
     let lines = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
                  Sec-WebSocket-Extensions: x-odd; a=\"b\", permessage-deflate;server_max_window_bits=7";
-    let (head, answer) = seen(&with(lines), "compression = \"strip\"").await;
+    let (head, answer) = seen(&with_lines(lines), "compression = \"strip\"").await;
     assert_eq!(values(&head, "sec-websocket-extensions"), [""; 0]);
     assert_eq!(answer.header("sec-websocket-extensions"), None);
-    let (head, answer) = seen(&with(lines), "compression = \"pass\"").await;
+    let (head, answer) = seen(&with_lines(lines), "compression = \"pass\"").await;
     // One list, however many lines it came in (RFC 6455 11.3.2).
     let offered = "permessage-deflate; client_max_window_bits, x-odd; a=b, \
                    permessage-deflate; server_max_window_bits=7";
     assert_eq!(values(&head, "sec-websocket-extensions"), [offered]);
     assert_eq!(answer.header("sec-websocket-extensions"), None);
-    let (head, _) = seen(&with(lines), "compression = \"inspect\"").await;
+    let (head, _) = seen(&with_lines(lines), "compression = \"inspect\"").await;
     let offered =
         "permessage-deflate; client_max_window_bits, permessage-deflate; server_max_window_bits=7";
     assert_eq!(values(&head, "sec-websocket-extensions"), [offered]);
@@ -210,15 +213,15 @@ async fn rfc_w14_uh26_uh27_offers_of_extensions_end_here_unless_they_may_pass() 
 #[tokio::test]
 async fn many_clients_shake_hands_at_once_and_each_gets_its_own_answer() {
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     let all = (0..40).map(|number| {
         let client = &client;
         async move {
             let mut socket = client.open(&format!("/{number}")).await;
             let sent = Message::text(format!("I am {number}"));
             socket.send(sent.clone()).await.unwrap();
-            assert_eq!(soon("the echo", socket.next()).await.unwrap().unwrap(), sent);
+            assert_eq!(within_timeout("the echo", socket.next()).await.unwrap().unwrap(), sent);
         }
     });
     let mut all: futures_util::stream::FuturesUnordered<_> = all.collect();
@@ -247,7 +250,7 @@ async fn a_client_of_ipv6_is_told_as_such() {
             .write_all(HANDSHAKE.replace("localhost", &listening.to_string()).as_bytes())
             .await
             .unwrap();
-        assert_eq!(answer(&mut stream).await.status, 101);
+        assert_eq!(read_response(&mut stream).await.status, 101);
         drop(stream);
         let head = backend.heads().pop().unwrap();
         assert_eq!(values(&head, "x-forwarded-for"), [address]);
@@ -266,15 +269,15 @@ async fn uh37_credentials_of_the_query_are_in_no_record() {
     let backend = watcher().await;
     let limits = "[route.limits]\nclose_grace = \"50ms\"";
     let proxy = Proxy::start(&route(&[backend.address], limits)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let target = "/ws?a=1&token=s3cret&%74oken=s3cret&SID=s3cret&access_token=s3cret=s3cret";
     let shown =
         "/ws?a=1&token=[redacted]&%74oken=[redacted]&SID=[redacted]&access_token=[redacted]";
     let refused = HANDSHAKE.replacen("/ws", target, 1).replace(": 13", ": 8");
     assert_eq!(client.ask(refused.as_bytes()).await.status, 426);
-    assert_eq!(proxy.ended("version").await["target"], shown);
+    assert_eq!(proxy.end_record("version").await["target"], shown);
     assert_eq!(client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await.status, 101);
-    assert_eq!(proxy.ended("client_gone").await["target"], shown);
+    assert_eq!(proxy.end_record("client_gone").await["target"], shown);
     // The backend gets what the client sent.
     assert!(backend.heads()[0].starts_with(&format!("GET {target} ")));
     let records = proxy.records();
@@ -284,10 +287,10 @@ async fn uh37_credentials_of_the_query_are_in_no_record() {
 #[tokio::test]
 async fn what_clients_send_steers_no_terminal() {
     let backend = watcher().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     // C1 controls, a change of direction and a line separator are lawful octets of a field.
-    let sent = with("Origin: \u{9b}31m\u{85}\u{202e}\u{2028}x\"y\\z");
+    let sent = with_lines("Origin: \u{9b}31m\u{85}\u{202e}\u{2028}x\"y\\z");
     assert_eq!(client.ask(sent.as_bytes()).await.status, 400);
     let sent = HANDSHAKE.replace("localhost", "\u{9b}31m\u{202e}");
     assert_eq!(client.ask(sent.as_bytes()).await.status, 400);

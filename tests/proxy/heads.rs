@@ -3,12 +3,14 @@
 
 use tokio::io::AsyncWriteExt;
 
-use crate::support::head::{all, get, instead, refused, refused_by, with};
+use crate::support::head::{
+    assert_rejected, assert_rejected_with, get, replacing, to_cases, with_lines,
+};
 use crate::support::{Backend, Client, Proxy, read_to_end, route};
 
 #[tokio::test]
 async fn rl01_to_rl08_request_lines() {
-    let mut cases = all(
+    let mut cases = to_cases(
         [
             "garbage\r\n\r\n",
             "GET /\r\n\r\n",
@@ -22,7 +24,7 @@ async fn rl01_to_rl08_request_lines() {
         400,
         "head_bad",
     );
-    cases.extend(all(
+    cases.extend(to_cases(
         [
             "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
             "TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -33,28 +35,32 @@ async fn rl01_to_rl08_request_lines() {
         "method",
     ));
     let long = "A".repeat(1024);
-    cases.extend(all([get("/").replacen("GET", &long, 1)], 400, "request_bad"));
-    refused(cases).await;
+    cases.extend(to_cases([get("/").replacen("GET", &long, 1)], 400, "request_bad"));
+    assert_rejected(cases).await;
 }
 
 #[tokio::test]
 async fn rl05_the_preface_of_http2_is_no_request() {
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let mut stream = Client::of(&proxy).await.bare().await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let mut stream = Client::new(&proxy).await.connect_plain().await;
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let answered = read_to_end(&mut stream).await;
     assert!(answered.is_empty() || answered.starts_with(b"HTTP/1.1 400"));
     drop(stream);
-    proxy.ended("head_bad").await;
+    proxy.end_record("head_bad").await;
     assert_eq!(backend.heads(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn rl09_to_rl14_targets() {
-    let mut cases = all([get(&format!("/{}", "a".repeat(8192)))], 414, "uri_too_long");
-    cases.extend(all(["/a b", "/a\x01", "/a\0", "/a\x7f", "http:///a"].map(get), 400, "head_bad"));
-    cases.extend(all(
+    let mut cases = to_cases([get(&format!("/{}", "a".repeat(8192)))], 414, "uri_too_long");
+    cases.extend(to_cases(
+        ["/a b", "/a\x01", "/a\0", "/a\x7f", "http:///a"].map(get),
+        400,
+        "head_bad",
+    ));
+    cases.extend(to_cases(
         [
             "/a\u{e9}",
             "/a\\b",
@@ -71,13 +77,13 @@ async fn rl09_to_rl14_targets() {
         400,
         "request_bad",
     ));
-    refused(cases).await;
+    assert_rejected(cases).await;
 }
 
 #[tokio::test]
 async fn rl15_to_rl19_hosts() {
-    let host = |lines: &str| instead("Host", lines);
-    let mut cases = all(
+    let host = |lines: &str| replacing("Host", lines);
+    let mut cases = to_cases(
         [
             "",
             "Host: localhost\r\nHost: localhost",
@@ -100,23 +106,23 @@ async fn rl15_to_rl19_hosts() {
         "request_bad",
     );
     // The Host of an absolute target is ignored, and must be lawful all the same.
-    cases.extend(all(
+    cases.extend(to_cases(
         ["GET http://localhost/ HTTP/1.1\r\nHost: u@a/b\r\n\r\n".to_owned()],
         400,
         "request_bad",
     ));
-    cases.extend(all(
+    cases.extend(to_cases(
         ["evil", "localhost.evil", "127.0.0.1", "[::1]", "local-host"]
             .map(|name| host(&format!("Host: {name}\r\nConnection: close"))),
         404,
         "no_route",
     ));
-    cases.extend(all(
+    cases.extend(to_cases(
         ["GET http://evil/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned()],
         404,
         "no_route",
     ));
-    refused(cases).await;
+    assert_rejected(cases).await;
 }
 
 #[tokio::test]
@@ -135,7 +141,7 @@ async fn rl20_rl23_field_lines() {
         "X: a\r\n b",
         "X: a\r\n\tb",
     ];
-    refused(all(lines.map(with), 400, "head_bad")).await;
+    assert_rejected(to_cases(lines.map(with_lines), 400, "head_bad")).await;
 }
 
 #[tokio::test]
@@ -143,7 +149,7 @@ async fn rl29_to_rl31_framing() {
     let post = |lines: &str| {
         format!("POST / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n\r\n0\r\n\r\n{}", get("/evil"))
     };
-    let mut cases = all(
+    let mut cases = to_cases(
         [
             "Content-Length: 5\r\nTransfer-Encoding: chunked",
             "Transfer-Encoding: chunked\r\nContent-Length: 5",
@@ -158,7 +164,7 @@ async fn rl29_to_rl31_framing() {
         400,
         "request_bad",
     );
-    cases.extend(all(
+    cases.extend(to_cases(
         [
             "Content-Length: 5\r\nContent-Length: 6",
             "Content-Length: 5, 6",
@@ -176,21 +182,26 @@ async fn rl29_to_rl31_framing() {
         400,
         "head_bad",
     ));
-    cases.extend(all(
+    cases.extend(to_cases(
         [post("Transfer-Encoding: chunked")
             .replace("HTTP/1.1\r\nHost: localhost\r\nTr", "HTTP/1.0\r\nHost: localhost\r\nTr")],
         400,
         "head_bad",
     ));
-    refused(cases).await;
+    assert_rejected(cases).await;
 }
 
 #[tokio::test]
 async fn rl36_to_rl43_fields_that_may_not_be() {
-    let mut cases = all([with("Expect: 100-continue"), with("Expect: foo")], 417, "expect");
-    cases.extend(all([get("/").replace("\r\n\r\n", "\r\nExpect: foo\r\n\r\n")], 417, "expect"));
-    let nominated = |name| instead("Connection", &format!("Connection: Upgrade, {name}"));
-    cases.extend(all(
+    let mut cases =
+        to_cases([with_lines("Expect: 100-continue"), with_lines("Expect: foo")], 417, "expect");
+    cases.extend(to_cases(
+        [get("/").replace("\r\n\r\n", "\r\nExpect: foo\r\n\r\n")],
+        417,
+        "expect",
+    ));
+    let nominated = |name| replacing("Connection", &format!("Connection: Upgrade, {name}"));
+    cases.extend(to_cases(
         [
             "X-Forwarded-For",
             "x-forwarded-host",
@@ -209,15 +220,15 @@ async fn rl36_to_rl43_fields_that_may_not_be() {
         400,
         "request_bad",
     ));
-    let many = instead("Connection", &format!("Connection: Upgrade{}", ", a".repeat(1000)));
-    cases.extend(all([many], 400, "request_bad"));
-    cases.extend(all(
+    let many = replacing("Connection", &format!("Connection: Upgrade{}", ", a".repeat(1000)));
+    cases.extend(to_cases([many], 400, "request_bad"));
+    cases.extend(to_cases(
         ["Via: 1.1 tidegate, 1.1 a, 1.1 TIDEGATE", "Via: 1.1 tidegate\r\nVia: 1.1 tidegate (x)"]
-            .map(with),
+            .map(with_lines),
         508,
         "loop",
     ));
-    refused(cases).await;
+    assert_rejected(cases).await;
 }
 
 #[tokio::test]
@@ -238,5 +249,5 @@ async fn rl12_a_path_that_two_readers_read_differently_leads_nowhere() {
         "/%61dmin%2f..",
         "/a%5c..%5c..%5cadmin",
     ];
-    refused_by(&routes, all(targets.map(get), 400, "request_bad")).await;
+    assert_rejected_with(&routes, to_cases(targets.map(get), 400, "request_bad")).await;
 }

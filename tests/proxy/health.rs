@@ -6,14 +6,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Backend, Client, HANDSHAKE, Proxy, Stage, answer, farewell, get, lives, read_head, read_to_end,
-    reset, route, soon, wire,
+    Backend, Client, HANDSHAKE, Proxy, TestBed, assert_relays, close_normally, get, read_head,
+    read_response, read_to_end, reset, route, wire, within_timeout,
 };
 
 #[tokio::test]
 async fn healthz_counts_what_is_there() {
-    let stage = Stage::with("").await;
-    let health = stage.proxy.health().await;
+    let bed = TestBed::with("").await;
+    let health = bed.proxy.health().await;
     assert_eq!(health["status"], "ok");
     assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
     assert!(health["uptime_seconds"].is_u64(), "{health}");
@@ -21,28 +21,28 @@ async fn healthz_counts_what_is_there() {
     assert_eq!(health["backends"], serde_json::json!({"up": 1, "total": 1}));
     assert_eq!((&health["connections"], &health["tunnels"]), (&0.into(), &0.into()));
 
-    let (mut client, mut backend) = stage.open().await;
-    let (secure, secures_backend) = stage.open_secure().await;
-    let _idle = stage.client.secure().await;
-    lives(&mut client, &mut backend).await;
-    stage.proxy.reload().await;
-    let health = stage.proxy.health().await;
+    let (mut client, mut backend) = bed.open().await;
+    let (secure, secures_backend) = bed.open_secure().await;
+    let _idle = bed.client.connect_tls().await;
+    assert_relays(&mut client, &mut backend).await;
+    bed.proxy.reload().await;
+    let health = bed.proxy.health().await;
     assert_eq!((&health["connections"], &health["tunnels"]), (&3.into(), &2.into()));
     assert_eq!(health["generation"], 2);
-    farewell(client, backend).await;
-    farewell(secure, secures_backend).await;
-    stage.end_of(2).await;
-    stage.end_of(1).await;
-    assert_eq!(stage.proxy.health().await["tunnels"], 0);
+    close_normally(client, backend).await;
+    close_normally(secure, secures_backend).await;
+    bed.tunnel_end(2).await;
+    bed.tunnel_end(1).await;
+    assert_eq!(bed.proxy.health().await["tunnels"], 0);
 }
 
 #[tokio::test]
 async fn the_gauges_return_to_zero_after_everything() {
-    let stage = Stage::with("[limits]\nclose_grace = \"300ms\"\n").await;
+    let bed = TestBed::with("[limits]\nclose_grace = \"300ms\"\n").await;
     for n in 0..40 {
-        let (mut client, backend) = stage.open().await;
+        let (mut client, backend) = bed.open().await;
         match n % 8 {
-            0 => farewell(client, backend).await,
+            0 => close_normally(client, backend).await,
             1 => reset(client),
             2 => reset(backend),
             3 => drop(backend),
@@ -57,53 +57,53 @@ async fn the_gauges_return_to_zero_after_everything() {
     }
     // And what never became a tunnel.
     for n in 0..10 {
-        let mut stream = stage.client.bare().await;
+        let mut stream = bed.client.connect_plain().await;
         stream.write_all(&HANDSHAKE.as_bytes()[..n * 15]).await.unwrap();
-        stage.client.ask(HANDSHAKE.replace("13\r\n", "8\r\n").as_bytes()).await;
-        drop(stage.client.secure().await);
+        bed.client.ask(HANDSHAKE.replace("13\r\n", "8\r\n").as_bytes()).await;
+        drop(bed.client.connect_tls().await);
     }
-    stage.proxy.at_rest().await;
-    let (mut client, mut backend) = stage.open().await;
-    lives(&mut client, &mut backend).await;
+    bed.proxy.wait_until_idle().await;
+    let (mut client, mut backend) = bed.open().await;
+    assert_relays(&mut client, &mut backend).await;
 }
 
 #[tokio::test]
 async fn ad07_readyz_follows_the_drain_and_the_backends_and_healthz_does_not() {
-    let mut stage = Stage::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
-    let admin = stage.proxy.admin().await;
+    let mut bed = TestBed::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
+    let admin = bed.proxy.admin().await;
     let (answer, body) = get(admin, "/readyz").await;
     assert_eq!((answer.status, &body[..]), (200, &b"ready\n"[..]));
-    let (_client, _backend) = stage.open().await;
+    let (_client, _backend) = bed.open().await;
 
     // No backend that takes a connection: three refusals, and it is known to be down.
-    let alive = stage.door.address().to_string();
-    stage.proxy.reload_with(&alive, "127.0.0.66:1").await;
+    let alive = bed.backend.address().to_string();
+    bed.proxy.reload_with(&alive, "127.0.0.66:1").await;
     for _ in 0..3 {
-        assert_eq!(stage.client.ask(HANDSHAKE.as_bytes()).await.status, 503);
+        assert_eq!(bed.client.ask(HANDSHAKE.as_bytes()).await.status, 503);
     }
     assert_eq!(get(admin, "/readyz").await.0.status, 503);
-    assert_eq!(stage.proxy.health().await["backends"], serde_json::json!({"up": 0, "total": 1}));
-    stage.proxy.reload_with("127.0.0.66:1", &alive).await;
+    assert_eq!(bed.proxy.health().await["backends"], serde_json::json!({"up": 0, "total": 1}));
+    bed.proxy.reload_with("127.0.0.66:1", &alive).await;
     assert_eq!(get(admin, "/readyz").await.0.status, 200);
 
-    stage.proxy.signal(Signal::TERM);
-    soon("unready", async { while get(admin, "/readyz").await.0.status != 503 {} }).await;
-    let health = stage.proxy.health().await;
+    bed.proxy.signal(Signal::TERM);
+    within_timeout("unready", async { while get(admin, "/readyz").await.0.status != 503 {} }).await;
+    let health = bed.proxy.health().await;
     assert_eq!((&health["status"], &health["tunnels"]), (&"draining".into(), &1.into()));
-    stage.proxy.signal(Signal::TERM);
-    assert_eq!(stage.proxy.exit().await, Some(0));
+    bed.proxy.signal(Signal::TERM);
+    assert_eq!(bed.proxy.exit().await, Some(0));
 }
 
 #[tokio::test]
 async fn ad03_the_admin_listener_answers_reads_and_nothing_else() {
-    let stage = Stage::with("").await;
-    let admin = stage.proxy.admin().await;
+    let bed = TestBed::with("").await;
+    let admin = bed.proxy.admin().await;
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
         let mut stream = BufReader::new(TcpStream::connect(admin).await.unwrap());
         let request =
             format!("{method} /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        let answer = answer(&mut stream).await;
+        let answer = read_response(&mut stream).await;
         assert_eq!(answer.status, 405, "{method}");
         // RFC 9110 15.5.6
         assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{method}");
@@ -122,20 +122,20 @@ async fn ad03_the_admin_listener_answers_reads_and_nothing_else() {
     let mut stream = TcpStream::connect(admin).await.unwrap();
     stream.write_all(&vec![b'x'; 1 << 20]).await.ok();
     read_to_end(&mut stream).await;
-    assert_eq!(stage.proxy.health().await["status"], "ok");
+    assert_eq!(bed.proxy.health().await["status"], "ok");
 }
 
 #[tokio::test]
 async fn ad03_those_who_only_occupy_the_admin_listener_are_sent_away() {
-    let stage = Stage::with("").await;
-    let admin = stage.proxy.admin().await;
+    let bed = TestBed::with("").await;
+    let admin = bed.proxy.admin().await;
     let mut squatters = Vec::new();
     for n in 0..64 {
         let mut stream = TcpStream::connect(admin).await.unwrap();
         stream.write_all(&b"GET /healthz HT"[..n % 16]).await.unwrap();
         squatters.push(stream);
     }
-    soon("an answer", async {
+    within_timeout("an answer", async {
         loop {
             let (answer, body) = get(admin, "/healthz").await;
             if answer.status == 200 {
@@ -180,9 +180,10 @@ async fn ad06_a_balancer_is_told_ok_or_not_and_no_more() {
         get(plain, "/lb").await;
     }
     proxy.signal(Signal::TERM);
-    soon("the drain", async { while proxy.health().await["status"] != "draining" {} }).await;
+    within_timeout("the drain", async { while proxy.health().await["status"] != "draining" {} })
+        .await;
     late.write_all(b"Host: localhost\r\n\r\n").await.unwrap();
-    assert_eq!(answer(&mut late).await.status, 503);
+    assert_eq!(read_response(&mut late).await.status, 503);
     assert_eq!(read_to_end(&mut late).await, b"unready\n");
     assert_eq!(proxy.exit().await, Some(0));
 }
@@ -190,14 +191,14 @@ async fn ad06_a_balancer_is_told_ok_or_not_and_no_more() {
 #[tokio::test]
 async fn two_hundred_tunnels_at_once() {
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     let mut crowd = tokio::task::JoinSet::new();
     // All handshakes at once are within the burst of one client, by a few addresses.
     for n in 0..200u8 {
         let client = client.clone();
         crowd.spawn(async move {
-            let stream = client.bare_from([127, 0, 2, n % 8]).await;
+            let stream = client.connect_plain_from([127, 0, 2, n % 8]).await;
             let mut tunnel = crate::support::upgrade(stream).await;
             for round in 0..5 {
                 tunnel.write_all(&wire::masked(0x82, &[n; 2000])).await.unwrap();
@@ -210,8 +211,8 @@ async fn two_hundred_tunnels_at_once() {
             tunnel.read_to_end(&mut rest).await.unwrap();
         });
     }
-    soon("all of them", crowd.join_all()).await;
-    proxy.at_rest().await;
+    within_timeout("all of them", crowd.join_all()).await;
+    proxy.wait_until_idle().await;
     proxy.nth_outcome(200).await;
     let ended = proxy.outcomes();
     assert_eq!(ended.len(), 200);

@@ -4,20 +4,20 @@
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use crate::support::{Side, Stage, lives, wire};
+use crate::support::{Side, TestBed, assert_relays, wire};
 
 #[tokio::test]
 async fn a_backend_that_never_answers_a_ping_is_gone() {
     let beat = "[heartbeat]\ninterval = \"off\"\nbackend_interval = \"400ms\"\n\
                 backend_patience = \"300ms\"\n";
-    let stage = Stage::with(beat).await;
+    let bed = TestBed::with(beat).await;
     let begun = Instant::now();
-    let (mut client, mut backend) = stage.open().await;
+    let (mut client, mut backend) = bed.open().await;
     let ping = wire::read(&mut backend).await.unwrap();
     assert_eq!((ping.first, ping.masked, ping.payload.len()), (0x80 | wire::PING, true, 8));
     assert!(begun.elapsed().as_millis() >= 200, "half an interval at least");
     // What it says otherwise is no answer.
-    lives(&mut client, &mut backend).await;
+    assert_relays(&mut client, &mut backend).await;
     let told = wire::read(&mut client).await.unwrap();
     assert_eq!((told.code(), &told.payload[2..]), (1011, &b"the other side is gone"[..]));
     let told = wire::read(&mut backend).await.unwrap();
@@ -26,7 +26,7 @@ async fn a_backend_that_never_answers_a_ping_is_gone() {
     // Interval and patience, and a second for a busy machine.
     assert!((500..1700).contains(&took), "{took} ms");
     drop((client, backend));
-    let record = stage.end_of(1).await;
+    let record = bed.tunnel_end(1).await;
     assert_eq!([&record["end"], &record["by"]], ["heartbeat_lost", "backend"]);
     assert_eq!([&record["key"], &record["value"]], ["heartbeat.backend_patience", "300ms"]);
     assert!(record["backend_rtt_ms"].is_null() && record["client_rtt_ms"].is_null());
@@ -35,8 +35,8 @@ async fn a_backend_that_never_answers_a_ping_is_gone() {
 #[tokio::test]
 async fn both_sides_are_pinged_and_neither_sees_the_others() {
     let beat = "[heartbeat]\ninterval = \"300ms\"\nbackend_interval = \"200ms\"\n";
-    let stage = Stage::with(beat).await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with(beat).await;
+    let (mut client, mut backend) = bed.open().await;
     let mut tokens = Vec::new();
     for _ in 0..2 {
         for side in Side::BOTH {
@@ -68,13 +68,13 @@ async fn both_sides_are_pinged_and_neither_sees_the_others() {
         assert_eq!(heard.first, first);
     }
     drop((client, backend));
-    let record = stage.end_of(1).await;
+    let record = bed.tunnel_end(1).await;
     for side in Side::BOTH {
         let [last, max] = ["", "_max"]
-            .map(|which| record[format!("{}_rtt{which}_ms", side.slug())].as_f64().unwrap());
+            .map(|which| record[format!("{}_rtt{which}_ms", side.as_str())].as_f64().unwrap());
         assert!(0.0 < last && last <= max && max < 1000.0, "{record}");
-        let labels = [("route", "all"), ("side", side.slug())];
-        let scrape = stage.proxy.scrape().await;
+        let labels = [("route", "all"), ("side", side.as_str())];
+        let scrape = bed.proxy.scrape().await;
         assert_eq!(scrape.value("tidegate_ping_rtt_seconds_count", &labels), 2.0);
     }
 }
@@ -83,12 +83,12 @@ async fn both_sides_are_pinged_and_neither_sees_the_others() {
 async fn a_backend_that_answers_lives_however_quiet() {
     let beat = "[heartbeat]\ninterval = \"off\"\nbackend_interval = \"100ms\"\n\
                 backend_patience = \"500ms\"\n";
-    let stage = Stage::with(beat).await;
-    let (mut client, mut backend) = stage.open_secure().await;
+    let bed = TestBed::with(beat).await;
+    let (mut client, mut backend) = bed.open_secure().await;
     for _ in 0..8 {
         let ping = wire::read(&mut backend).await.unwrap();
         assert_eq!(ping.opcode(), wire::PING, "{ping:?}");
-        backend.write_all(&wire::bare(0x80 | wire::PONG, &ping.payload)).await.unwrap();
+        backend.write_all(&wire::unmasked(0x80 | wire::PONG, &ping.payload)).await.unwrap();
     }
     client.write_all(&wire::masked(0x81, b"still there")).await.unwrap();
     client.flush().await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Backend, Client, Folder, Proxy, read_to_end, route, write_certificate};
+use crate::support::{Backend, Client, Proxy, TempDir, read_to_end, route, write_certificate};
 
 /// What a ClientHello says (RFC 8446 4.1.2, and RFC 5246 for one without TLS 1.3).
 struct Hello<'h> {
@@ -114,8 +114,8 @@ async fn connect(proxy: &Proxy) -> TcpStream {
 }
 
 /// A proxy with one certificate for `localhost`, shown by default or not.
-async fn proxy(default: bool, more: &str) -> (Proxy, Folder) {
-    let folder = Folder::new();
+async fn proxy(default: bool, more: &str) -> (Proxy, TempDir) {
+    let folder = TempDir::new();
     write_certificate(folder.path(), &["localhost"]);
     let at = folder.path().display();
     let routes = route(&["127.0.0.1:9".parse().unwrap()], more);
@@ -299,11 +299,11 @@ async fn tc03_tc04_tc05_who_leaves_at_once_is_nobodys_worry() {
 #[tokio::test]
 async fn rfc_h26_a_hello_on_the_plain_port_is_no_request() {
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let mut stream = Client::of(&proxy).await.bare().await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let mut stream = Client::new(&proxy).await.connect_plain().await;
     stream.write_all(&Hello::default().record()).await.unwrap();
     let answer = read_to_end(&mut stream).await;
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
     drop(stream);
-    proxy.ended("head_bad").await;
+    proxy.end_record("head_bad").await;
 }

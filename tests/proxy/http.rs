@@ -4,14 +4,15 @@
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::support::head::{get, with};
+use crate::support::head::{get, with_lines};
 use crate::support::{
-    Answer, Backend, Client, HANDSHAKE, Proxy, answer, ask, body, read_to_end, route,
+    Backend, Client, HANDSHAKE, Proxy, RawResponse, exchange, read_body, read_response,
+    read_to_end, route,
 };
 
 async fn before(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
-    let proxy = Proxy::before(&[backend.address]).await;
-    let stream = BufReader::new(Client::of(&proxy).await.bare().await);
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     (proxy, stream)
 }
 
@@ -32,7 +33,7 @@ async fn heads_are_made_anew_and_the_applications_part_passes() {
          Connection: x-b, keep-alive\r\nTE: trailers\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\
          X-Forwarded-For: 6.6.6.6\r\nX_F: 6\r\nAccept-Encoding: br\r\n\r\n"
     );
-    let (answer, body) = ask(&mut stream, &request).await;
+    let (answer, body) = exchange(&mut stream, &request).await;
     assert_eq!((answer.status, &body[..]), (207, &b"ok"[..]));
     assert_eq!(answer.all("set-cookie"), "a=1, b=2");
     assert_eq!(answer.header("etag"), Some("W/\"x\""));
@@ -42,7 +43,7 @@ async fn heads_are_made_anew_and_the_applications_part_passes() {
     }
     let [head] = backend.heads().try_into().unwrap();
     assert!(head.starts_with(&format!("PROPFIND {target} HTTP/1.1\r\n")), "{head}");
-    let seen = Answer { status: 0, head };
+    let seen = RawResponse { status: 0, head };
     assert_eq!(seen.header("cookie"), Some("c"));
     assert_eq!(seen.header("authorization"), Some("Basic eDp5"));
     assert_eq!(seen.header("accept-encoding"), Some("br"));
@@ -68,7 +69,7 @@ async fn answers_of_every_framing_come_back() {
         let backend = Backend::app(sent.as_str()).await;
         let (_proxy, mut stream) = before(&backend).await;
         for _ in 0..2 {
-            let (answer, body) = ask(&mut stream, &get("/")).await;
+            let (answer, body) = exchange(&mut stream, &get("/")).await;
             assert_eq!((answer.status, &body[..]), (200, expected.as_bytes()), "{sent:?}");
         }
         assert_eq!(backend.heads().len(), 2, "one connection for each request");
@@ -88,7 +89,7 @@ async fn answers_without_a_body_leave_the_connection_in_step() {
         let (_proxy, mut stream) = before(&backend).await;
         for _ in 0..3 {
             stream.write_all(get("/").replace("GET", method).as_bytes()).await.unwrap();
-            let answer = answer(&mut stream).await;
+            let answer = read_response(&mut stream).await;
             assert_eq!(answer.header("x-a"), Some("b"), "{sent:?} became {answer:?}");
             assert_eq!(answer.status, sent[9..12].parse::<u16>().unwrap());
             let length = answer.header("content-length");
@@ -114,8 +115,8 @@ async fn rl39_a_hundred_pipelined_requests_are_answered_in_order() {
     let all: String = (0..100).map(|n| get(&format!("/{n}"))).collect();
     stream.write_all(all.as_bytes()).await.unwrap();
     for n in 0..100 {
-        let answer = answer(&mut stream).await;
-        assert_eq!(body(&mut stream, &answer).await, format!("/{n}").as_bytes());
+        let answer = read_response(&mut stream).await;
+        assert_eq!(read_body(&mut stream, &answer).await, format!("/{n}").as_bytes());
     }
 }
 
@@ -129,7 +130,7 @@ async fn rfc_h36_a_client_of_http_1_0_is_spoken_to_as_such() {
     let all = String::from_utf8(read_to_end(&mut stream).await).unwrap();
     assert!(all.ends_with("\r\n\r\nok") && !all.contains("chunked"), "{all}");
     let [head] = backend.heads().try_into().unwrap();
-    let head = Answer { status: 0, head };
+    let head = RawResponse { status: 0, head };
     assert!(head.head.starts_with("GET / HTTP/1.1\r\n"), "{head:?}");
     assert_eq!((head.all("via").as_str(), head.header("upgrade")), ("1.0 tidegate", None));
 }
@@ -140,8 +141,8 @@ async fn expect_100_continue_is_answered_before_the_body() {
     let (_proxy, mut stream) = before(&backend).await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
-    assert_eq!(answer(&mut stream).await.status, 100);
-    assert_eq!(ask(&mut stream, "hello").await.1, b"ok");
+    assert_eq!(read_response(&mut stream).await.status, 100);
+    assert_eq!(exchange(&mut stream, "hello").await.1, b"ok");
     assert_eq!(backend.bytes().await, b"hello");
 }
 
@@ -151,11 +152,11 @@ async fn an_upgrade_to_something_else_is_a_request_among_others() {
     let (_proxy, mut stream) = before(&backend).await;
     let h2c = "GET /h2c HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n\
                Upgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n";
-    assert_eq!(ask(&mut stream, &format!("{h2c}{}", get("/next"))).await.1, b"ok");
-    assert_eq!(ask(&mut stream, "").await.1, b"ok");
+    assert_eq!(exchange(&mut stream, &format!("{h2c}{}", get("/next"))).await.1, b"ok");
+    assert_eq!(exchange(&mut stream, "").await.1, b"ok");
     // And a WebSocket may follow on the same connection.
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    assert_eq!(answer(&mut stream).await.status, 101);
+    assert_eq!(read_response(&mut stream).await.status, 101);
     assert_eq!(backend.heads().len(), 3);
 }
 
@@ -179,7 +180,7 @@ async fn bm09_bm16_answers_that_no_client_may_see() {
         let backend = Backend::app(sent).await;
         let (proxy, mut stream) = before(&backend).await;
         stream.write_all(get("/").as_bytes()).await.unwrap();
-        let answer = answer(&mut stream).await;
+        let answer = read_response(&mut stream).await;
         assert_eq!(answer.status, 502, "{sent:?} became {answer:?}");
         assert_eq!(read_to_end(&mut stream).await, b"502 Bad Gateway\n", "{sent:?}");
         assert_eq!(proxy.nth_outcome(1).await["end"], "backend_handshake_bad");
@@ -197,7 +198,7 @@ async fn a_broken_answer_never_looks_whole() {
         let (_proxy, mut stream) = before(&backend).await;
         stream.write_all(get("/").as_bytes()).await.unwrap();
         // It may break before anything of it is written.
-        let answer = answer(&mut stream).await;
+        let answer = read_response(&mut stream).await;
         assert!(matches!(answer.status, 0 | 200), "{answer:?}");
         let rest = String::from_utf8(read_to_end(&mut stream).await).unwrap();
         match answer.header("content-length") {
@@ -216,15 +217,15 @@ async fn one_client_meets_one_backend_whatever_it_asks_for() {
     }
     let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
     let proxy = Proxy::start(&route(&addresses, "")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let mut met = std::collections::BTreeSet::new();
     for number in 1..=12_u8 {
         let before: Vec<usize> = backends.iter().map(|backend| backend.heads().len()).collect();
         let host = [127, 0, 1, number];
-        for request in [get("/"), HANDSHAKE.to_owned(), get("/again"), with("X: y")] {
-            let mut stream = BufReader::new(client.bare_from(host).await);
+        for request in [get("/"), HANDSHAKE.to_owned(), get("/again"), with_lines("X: y")] {
+            let mut stream = BufReader::new(client.connect_plain_from(host).await);
             stream.write_all(request.as_bytes()).await.unwrap();
-            assert!(matches!(answer(&mut stream).await.status, 200 | 101));
+            assert!(matches!(read_response(&mut stream).await.status, 200 | 101));
         }
         let grown: Vec<usize> =
             backends.iter().zip(before).map(|(backend, n)| backend.heads().len() - n).collect();

@@ -6,13 +6,13 @@ use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Plain, Side, Stage, wire};
+use crate::support::{PlainStream, Side, TestBed, wire};
 
 const AGE: Duration = Duration::from_millis(3000);
 const LIFETIME: &str = "[limits]\nlifetime = \"3s\"\n[heartbeat]\ninterval = \"off\"\n";
 
 /// Both sides are told now.
-async fn told(client: &mut Plain, backend: &mut Plain) {
+async fn told(client: &mut PlainStream, backend: &mut PlainStream) {
     let close = wire::read(client).await.unwrap();
     let words = &b"the session is old; connect again"[..];
     assert_eq!((close.code(), &close.payload[2..]), (1012, words));
@@ -21,11 +21,11 @@ async fn told(client: &mut Plain, backend: &mut Plain) {
 
 #[tokio::test]
 async fn fc38_an_old_tunnel_ends_at_a_quiet_moment_of_the_last_fifth() {
-    let stage = Stage::with(LIFETIME).await;
+    let bed = TestBed::with(LIFETIME).await;
     // Ten that say nothing: spread over the time there is.
     let mut silent = Vec::new();
     for _ in 0..10 {
-        let (begun, (mut client, mut backend)) = (Instant::now(), stage.open().await);
+        let (begun, (mut client, mut backend)) = (Instant::now(), bed.open().await);
         silent.push(async move {
             told(&mut client, &mut backend).await;
             begun.elapsed()
@@ -34,7 +34,7 @@ async fn fc38_an_old_tunnel_ends_at_a_quiet_moment_of_the_last_fifth() {
     // One in the middle of a message, of either side, that ends before the tunnel must.
     let mut halves = Vec::new();
     for side in Side::BOTH {
-        let (begun, (mut speaker, mut hearer)) = (Instant::now(), stage.open_for(side).await);
+        let (begun, (mut speaker, mut hearer)) = (Instant::now(), bed.open_for(side).await);
         halves.push(async move {
             speaker.write_all(&side.frame(wire::TEXT, b"one, ")).await.unwrap();
             assert_eq!(wire::read(&mut hearer).await.unwrap().payload, b"one, ");
@@ -51,7 +51,7 @@ async fn fc38_an_old_tunnel_ends_at_a_quiet_moment_of_the_last_fifth() {
         });
     }
     // One that never falls silent.
-    let (begun, (mut client, mut backend)) = (Instant::now(), stage.open().await);
+    let (begun, (mut client, mut backend)) = (Instant::now(), bed.open().await);
     let busy = async {
         loop {
             let _ = client.write_all(&wire::masked(0x81, b"more")).await;
@@ -73,7 +73,7 @@ async fn fc38_an_old_tunnel_ends_at_a_quiet_moment_of_the_last_fifth() {
     for age in halves.into_iter().chain([busy]) {
         assert!(age >= AGE * 19 / 20 && age < AGE + slack, "{age:?}");
     }
-    let record = stage.end_of(1).await;
+    let record = bed.tunnel_end(1).await;
     assert_eq!([&record["end"], &record["by"]], ["lifetime", "tidegate"]);
     assert_eq!([&record["key"], &record["value"]], ["limits.lifetime", "3s"]);
     assert_eq!([&record["close_client"], &record["close_backend"]], [1012, 1001]);

@@ -5,23 +5,24 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::support::head::{all, get, refused, with};
+use crate::support::head::{assert_rejected, get, to_cases, with_lines};
 use crate::support::{
-    Answer, Backend, Client, HANDSHAKE, Proxy, answer, ask, read_to_end, route, soon,
+    Backend, Client, HANDSHAKE, Proxy, RawResponse, exchange, read_response, read_to_end, route,
+    within_timeout,
 };
 
 #[tokio::test]
 async fn rl25_rl26_rfc_h24_heads_have_a_size() {
     let fields = |count: usize| -> String { (3..count).map(|n| format!("X-{n}: y\r\n")).collect() };
     let plain = |more: &str| format!("GET / HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
-    refused(all(
+    assert_rejected(to_cases(
         [
             // 65 lines with Host, and none less.
             plain(&fields(67)),
             plain(&format!("X: {}\r\n", "y".repeat(16 * 1024))),
             plain(&format!("{}: y\r\n", "x".repeat(16 * 1024))),
             get(&format!("/{}", "a".repeat(16 * 1024))),
-            with(&format!("X: {}", "y".repeat(17_000))),
+            with_lines(&format!("X: {}", "y".repeat(17_000))),
             plain(&"A: b\r\n".repeat(1000)),
         ],
         431,
@@ -29,8 +30,8 @@ async fn rl25_rl26_rfc_h24_heads_have_a_size() {
     ))
     .await;
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     for lawful in [plain(&fields(66)), plain(&format!("X: {}\r\n", "y".repeat(16_000)))] {
         assert_eq!(client.ask(lawful.as_bytes()).await.status, 204, "{lawful:.100}");
     }
@@ -39,8 +40,8 @@ async fn rl25_rl26_rfc_h24_heads_have_a_size() {
 #[tokio::test]
 async fn rl27_many_fields_in_pieces_of_one_byte_cost_no_more() {
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let mut stream = BufReader::new(Client::of(&proxy).await.bare().await);
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     let before = proxy.cpu_ticks();
     let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "a:b\r\n".repeat(1000));
     for byte in head.as_bytes() {
@@ -48,7 +49,7 @@ async fn rl27_many_fields_in_pieces_of_one_byte_cost_no_more() {
             break;
         }
     }
-    assert_eq!(answer(&mut stream).await.status, 431);
+    assert_eq!(read_response(&mut stream).await.status, 431);
     assert!(proxy.cpu_ticks() - before < 200, "{} ticks", proxy.cpu_ticks() - before);
 }
 
@@ -56,17 +57,17 @@ async fn rl27_many_fields_in_pieces_of_one_byte_cost_no_more() {
 async fn tc06_rl28_a_head_has_a_deadline_as_a_whole() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
     let proxy = Proxy::start(&route(&[backend.address], "[timeouts]\nhead = \"300ms\"")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let began = tokio::time::Instant::now();
-    let silent = async { read_to_end(&mut client.bare().await).await };
-    let silent_behind_tls = async { read_to_end(&mut client.secure().await).await };
+    let silent = async { read_to_end(&mut client.connect_plain().await).await };
+    let silent_behind_tls = async { read_to_end(&mut client.connect_tls().await).await };
     let half = async {
-        let mut stream = client.bare().await;
+        let mut stream = client.connect_plain().await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
         read_to_end(&mut stream).await
     };
     let drip = async {
-        let (mut reading, mut writing) = tokio::io::split(client.secure().await);
+        let (mut reading, mut writing) = tokio::io::split(client.connect_tls().await);
         let dripping = async {
             for byte in get(&format!("/{}", "a".repeat(100))).bytes() {
                 let _ = writing.write_all(&[byte]).await;
@@ -93,10 +94,10 @@ async fn tc06_rl28_a_head_has_a_deadline_as_a_whole() {
 async fn rl40_between_two_requests_silence_is_no_offence() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
     let proxy = Proxy::start(&route(&[backend.address], "[timeouts]\nhead = \"300ms\"")).await;
-    let mut stream = BufReader::new(Client::of(&proxy).await.bare().await);
+    let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     for _ in 0..2 {
         stream.write_all(get("/").as_bytes()).await.unwrap();
-        assert_eq!(answer(&mut stream).await.status, 204);
+        assert_eq!(read_response(&mut stream).await.status, 204);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(read_to_end(&mut stream).await, b"");
@@ -107,20 +108,20 @@ async fn rl40_between_two_requests_silence_is_no_offence() {
 async fn capped(caps: &str, more: &str) -> (Proxy, Client, Backend) {
     let backend = Backend::echo().await;
     let proxy = Proxy::start(&route(&[backend.address], &format!("{more}\n[caps]\n{caps}"))).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     (proxy, client, backend)
 }
 
 /// A handshake from this address: the answer, and the tunnel, if it was admitted.
-async fn open(client: &Client, host: [u8; 4]) -> (Answer, BufReader<TcpStream>) {
-    let mut stream = BufReader::new(client.bare_from(host).await);
+async fn open(client: &Client, host: [u8; 4]) -> (RawResponse, BufReader<TcpStream>) {
+    let mut stream = BufReader::new(client.connect_plain_from(host).await);
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    (answer(&mut stream).await, stream)
+    (read_response(&mut stream).await, stream)
 }
 
 /// The same, once there is room: a place is given back right after the record is written.
 async fn open_soon(client: &Client, host: [u8; 4]) -> BufReader<TcpStream> {
-    soon("room for one more", async {
+    within_timeout("room for one more", async {
         loop {
             let (answer, stream) = open(client, host).await;
             if answer.status == 101 {
@@ -145,12 +146,12 @@ async fn tc16_uh31_tunnels_of_one_client_are_counted_until_they_end() {
     assert_eq!((third.status, third.header("connection")), (429, Some("close")));
     let wait: u32 = third.header("retry-after").unwrap().parse().unwrap();
     assert!((5..=10).contains(&wait));
-    let record = proxy.ended("client_full").await;
+    let record = proxy.end_record("client_full").await;
     assert_eq!(record["key"], "caps.tunnels_per_client");
     assert_eq!((&record["value"], &record["stage"]), (&"2".into(), &"admit".into()));
     assert_eq!(open(&client, OTHER).await.0.status, 101);
     drop(left);
-    proxy.ended("client_gone").await;
+    proxy.end_record("client_gone").await;
     // The tunnel of the other client may have ended first.
     proxy.nth_record("both ends", 2, |record| record["end"] == "client_gone").await;
     open_soon(&client, ME).await;
@@ -180,7 +181,7 @@ async fn a_refused_or_failed_handshake_gives_its_place_back() {
     }
     config.push_str("[caps]\ntunnels = 1\n[timeouts]\nbackend_answer = \"200ms\"\n");
     let proxy = Proxy::start(&config).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for (path, status) in [("/refusing", 401), ("/wrong", 502), ("/silent", 504), ("/down", 503)] {
         for _ in 0..3 {
             let sent = HANDSHAKE.replacen("/ws", path, 1);
@@ -188,11 +189,11 @@ async fn a_refused_or_failed_handshake_gives_its_place_back() {
         }
     }
     // A client that leaves while its backend thinks.
-    let mut leaving = client.bare().await;
+    let mut leaving = client.connect_plain().await;
     leaving.write_all(HANDSHAKE.replacen("/ws", "/silent", 1).as_bytes()).await.unwrap();
     drop(leaving);
     proxy.nth_outcome(13).await;
-    soon("the place to be free", async {
+    within_timeout("the place to be free", async {
         let sent = HANDSHAKE.replacen("/ws", "/good", 1);
         while client.ask(sent.as_bytes()).await.status != 101 {}
     })
@@ -203,15 +204,15 @@ async fn a_refused_or_failed_handshake_gives_its_place_back() {
 async fn tc16_connections_of_one_client_are_closed_before_tls() {
     let (proxy, client, _backend) = capped("connections_per_client = 3", "").await;
     // An idle one, one in TLS, and a tunnel: its connection counts as long as it lives.
-    let idle = client.bare().await;
-    let secure = client.secure().await;
+    let idle = client.connect_plain().await;
+    let secure = client.connect_tls().await;
     let (answer, mut tunnel) = open(&client, ME).await;
     assert_eq!(answer.status, 101);
     for address in [client.tls, client.plain] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert_eq!(read_to_end(&mut stream).await, b"");
     }
-    let record = proxy.ended("client_full").await;
+    let record = proxy.end_record("client_full").await;
     assert_eq!(record["key"], "caps.connections_per_client");
     assert_eq!((&record["value"], &record["stage"]), (&"3".into(), &"accept".into()));
     assert_eq!(open(&client, OTHER).await.0.status, 101);
@@ -238,7 +239,7 @@ async fn uh30_handshakes_have_a_rate_and_plain_requests_none() {
     if began.elapsed() < Duration::from_millis(400) {
         assert_eq!(answer.status, 429);
         assert!(answer.header("retry-after").is_some());
-        let record = proxy.ended("client_rate").await;
+        let record = proxy.end_record("client_rate").await;
         assert_eq!(record["key"], "caps.handshakes_per_client");
         assert_eq!(record["value"], "2/s, burst 3");
     }
@@ -259,10 +260,10 @@ async fn uh32_all_clients_together_have_a_cap() {
     let (answer, _) = open(&client, [127, 0, 0, 3]).await;
     assert_eq!(answer.status, 503);
     assert!(answer.header("retry-after").is_some());
-    let record = proxy.ended("gate_full").await;
+    let record = proxy.end_record("gate_full").await;
     assert_eq!((&record["key"], &record["value"]), (&"caps.tunnels".into(), &"2".into()));
     drop(first);
-    proxy.ended("client_gone").await;
+    proxy.end_record("client_gone").await;
     open_soon(&client, [127, 0, 0, 3]).await;
 }
 
@@ -274,24 +275,24 @@ async fn a_route_has_a_cap_of_its_own_also_over_a_reload() {
         let (answer, _) = open(&client, OTHER).await;
         assert_eq!(answer.status, 503);
         assert!(answer.header("retry-after").is_some());
-        let record = proxy.ended("route_full").await;
+        let record = proxy.end_record("route_full").await;
         assert_eq!((&record["key"], &record["value"]), (&"route.tunnels".into(), &"1".into()));
         proxy.reload().await;
     }
     drop(first);
-    proxy.ended("client_gone").await;
+    proxy.end_record("client_gone").await;
     open_soon(&client, OTHER).await;
 }
 
 #[tokio::test]
 async fn all_connections_together_have_a_cap() {
     let (proxy, client, _backend) = capped("connections = 2", "").await;
-    let mut first = BufReader::new(client.bare().await);
-    let _second = client.bare_from(OTHER).await;
-    assert_eq!(ask(&mut first, &get("/")).await.0.status, 502);
-    let mut third = client.bare_from([127, 0, 0, 3]).await;
+    let mut first = BufReader::new(client.connect_plain().await);
+    let _second = client.connect_plain_from(OTHER).await;
+    assert_eq!(exchange(&mut first, &get("/")).await.0.status, 502);
+    let mut third = client.connect_plain_from([127, 0, 0, 3]).await;
     assert_eq!(read_to_end(&mut third).await, b"");
-    let record = proxy.ended("gate_full").await;
+    let record = proxy.end_record("gate_full").await;
     assert_eq!((&record["key"], &record["value"]), (&"caps.connections".into(), &"2".into()));
     assert_eq!(record["stage"], "accept");
 }
@@ -303,7 +304,7 @@ async fn tc17_a_network_may_count_as_one_client() {
     let (first, _kept) = open(&client, ME).await;
     assert_eq!(first.status, 101);
     assert_eq!(open(&client, OTHER).await.0.status, 429);
-    assert_eq!(proxy.ended("client_full").await["client_key"], "127.0.0.0/24");
+    assert_eq!(proxy.end_record("client_full").await["client_key"], "127.0.0.0/24");
     let (answer, mut elsewhere) = open(&client, [127, 0, 1, 1]).await;
     assert_eq!(answer.status, 101);
     elsewhere.write_all(&[0x89, 0x80, 1, 2, 3, 4]).await.unwrap();

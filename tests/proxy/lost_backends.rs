@@ -8,24 +8,25 @@ use tokio::time::Instant;
 
 use crate::support::control::CONTROL;
 use crate::support::{
-    Client, Door, Plain, Proxy, leaves, lives, read_head, route, soon, switching, upgrade,
+    Client, MockBackend, PlainStream, Proxy, answer_close, assert_relays, read_head, route,
+    switching_protocols, upgrade, within_timeout,
 };
 
 const DRAIN: &str = "[drain]\nwindow = \"100ms\"\ndeadline = \"10s\"\n";
 
 /// Two backends, of which the second is removed by a reload.
-async fn removal(policy: &str) -> (Proxy, Client, Plain, Plain) {
-    let (one, two) = (Door::new().await, Door::new().await);
+async fn removal(policy: &str) -> (Proxy, Client, PlainStream, PlainStream) {
+    let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let backends = [one.address(), two.address()];
     let text = format!("{}{DRAIN}{CONTROL}", route(&backends, policy));
     let proxy = Proxy::start(&text).await;
-    let client = Client::of(&proxy).await;
-    let (tunnel, backend) = soon("a client of the second", async {
+    let client = Client::new(&proxy).await;
+    let (tunnel, backend) = within_timeout("a client of the second", async {
         for n in 0.. {
-            let tunnel = upgrade(client.bare_from([127, 0, 6, n]).await).await;
+            let tunnel = upgrade(client.connect_plain_from([127, 0, 6, n]).await).await;
             tokio::select! {
-                _ = one.next() => {}
-                backend = two.next() => return (tunnel, backend),
+                _ = one.accept() => {}
+                backend = two.accept() => return (tunnel, backend),
             }
         }
         unreachable!("there are enough addresses")
@@ -42,15 +43,15 @@ async fn tunnels_of_a_removed_backend_are_kept_by_default() {
     // Longer than anybody who looks after lost backends would take.
     let later = tokio::time::sleep(Duration::from_millis(2500));
     later.await;
-    lives(&mut tunnel, &mut backend).await;
+    assert_relays(&mut tunnel, &mut backend).await;
     drop(proxy);
 }
 
 #[tokio::test]
 async fn tunnels_of_a_removed_backend_are_closed_where_the_route_says_so() {
     let (proxy, _client, tunnel, backend) = removal("lost_backends = \"drain\"").await;
-    assert_eq!(leaves(tunnel, backend).await.0, 1012);
-    let end = proxy.ended("rebalanced").await;
+    assert_eq!(answer_close(tunnel, backend).await.0, 1012);
+    let end = proxy.end_record("rebalanced").await;
     assert_eq!((&end["key"], &end["by"]), (&"route.lost_backends".into(), &"tidegate".into()));
 }
 
@@ -58,9 +59,9 @@ async fn tunnels_of_a_removed_backend_are_closed_where_the_route_says_so() {
 async fn tunnels_of_a_removed_backend_are_closed_after_a_while_unless_it_comes_back() {
     let (proxy, _client, tunnel, backend) = removal("lost_backends = \"3s\"").await;
     let begun = Instant::now();
-    assert_eq!(leaves(tunnel, backend).await.0, 1012);
+    assert_eq!(answer_close(tunnel, backend).await.0, 1012);
     assert!(begun.elapsed() >= Duration::from_millis(2500), "{:?}", begun.elapsed());
-    assert_eq!(proxy.ended("rebalanced").await["close_client"], 1012);
+    assert_eq!(proxy.end_record("rebalanced").await["close_client"], 1012);
 }
 
 #[tokio::test]
@@ -69,49 +70,49 @@ async fn tunnels_of_a_backend_that_takes_nobody_any_more_are_closed_where_the_ro
     let address = listener.local_addr().unwrap();
     let text = route(&[address], "lost_backends = \"drain\"");
     let proxy = Proxy::start(&format!("{text}{DRAIN}{CONTROL}")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let accepting = async {
         let mut backend = BufReader::new(listener.accept().await.unwrap().0);
         let head = read_head(&mut backend).await;
-        backend.write_all(switching(&head).as_bytes()).await.unwrap();
+        backend.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
         backend
     };
     let (mut tunnel, mut backend) = tokio::join!(client.raw_tunnel(), accepting);
     drop(listener);
     // As long as nobody has asked in vain, it is none that is lost.
-    lives(&mut tunnel, &mut backend).await;
+    assert_relays(&mut tunnel, &mut backend).await;
     for n in 1..=3 {
         let answer = client.ask(crate::support::HANDSHAKE.as_bytes()).await;
         assert_eq!(answer.status, 503, "ask {n}");
     }
-    assert_eq!(leaves(tunnel, backend).await.0, 1012);
-    assert_eq!(proxy.ended("rebalanced").await["by"], "tidegate");
+    assert_eq!(answer_close(tunnel, backend).await.0, 1012);
+    assert_eq!(proxy.end_record("rebalanced").await["by"], "tidegate");
 }
 
 #[tokio::test]
 async fn a_backend_that_is_back_keeps_the_tunnels_that_are_left() {
-    let (one, two) = (Door::new().await, Door::new().await);
+    let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let backends = [one.address(), two.address()];
     let slow = "[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n";
     let text = route(&backends, "lost_backends = \"drain\"");
     let proxy = Proxy::start(&format!("{text}{slow}{CONTROL}")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let mut of_two = Vec::new();
     let mut of_one = Vec::new();
     for n in 0..24 {
-        let tunnel = upgrade(client.bare_from([127, 0, 10, n]).await).await;
+        let tunnel = upgrade(client.connect_plain_from([127, 0, 10, n]).await).await;
         tokio::select! {
-            backend = one.next() => of_one.push((tunnel, backend)),
-            backend = two.next() => of_two.push((tunnel, backend)),
+            backend = one.accept() => of_one.push((tunnel, backend)),
+            backend = two.accept() => of_two.push((tunnel, backend)),
         }
     }
     let removed = format!(", \"{}\"", two.address());
     let config = proxy.config();
     proxy.reload_with(&removed, "").await;
     let drains = async |many: usize| {
-        soon("the drains", async {
+        within_timeout("the drains", async {
             let status = json!({"ask": "status"});
-            while proxy.order(status.clone()).await["drains"].as_array().unwrap().len() != many {}
+            while proxy.command(status.clone()).await["drains"].as_array().unwrap().len() != many {}
         })
         .await;
     };
@@ -120,7 +121,7 @@ async fn a_backend_that_is_back_keeps_the_tunnels_that_are_left() {
     proxy.reload().await;
     drains(0).await;
     // In the first seconds of ten minutes hardly any was told to go.
-    let open = proxy.order(json!({"ask": "sessions", "of": {}})).await;
+    let open = proxy.command(json!({"ask": "sessions", "of": {}})).await;
     let rows = open["sessions"].as_array().unwrap();
     let staying = rows.iter().filter(|row| row["closing"] == false).count();
     assert!(staying + 2 >= of_one.len() + of_two.len(), "{staying} of 24");

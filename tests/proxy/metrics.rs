@@ -6,15 +6,16 @@ use tokio::io::AsyncWriteExt;
 
 use crate::support::head::get;
 use crate::support::{
-    Backend, Client, Proxy, Scrape, Stage, farewell, lives, read_to_end, route, soon, wire,
+    Backend, Client, Proxy, Scrape, TestBed, assert_relays, close_normally, read_to_end, route,
+    wire, within_timeout,
 };
 
 #[tokio::test]
 async fn every_family_is_documented_and_every_document_is_kept() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open_secure().await;
-    lives(&mut client, &mut backend).await;
-    let scrape = stage.proxy.scrape().await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open_secure().await;
+    assert_relays(&mut client, &mut backend).await;
+    let scrape = bed.proxy.scrape().await;
     let written: BTreeMap<String, (String, String)> = include_str!("../../docs/metrics.md")
         .lines()
         .filter(|line| line.starts_with("| `tidegate_"))
@@ -42,12 +43,12 @@ async fn every_family_is_documented_and_every_document_is_kept() {
 
 #[tokio::test]
 async fn what_is_open_is_counted_by_listener_route_and_backend() {
-    let stage = Stage::with("").await;
-    let backend = stage.door.address().to_string();
-    let before = stage.proxy.scrape().await;
+    let bed = TestBed::with("").await;
+    let backend = bed.backend.address().to_string();
+    let before = bed.proxy.scrape().await;
     assert_eq!(before.sum("tidegate_connections", &[]), 0.0);
-    let (plain, first) = stage.open().await;
-    let (secure, second) = stage.open_secure().await;
+    let (plain, first) = bed.open().await;
+    let (secure, second) = bed.open_secure().await;
     let at = |scrape: &Scrape| {
         let of = [("route", "all"), ("backend", &*backend)];
         let tunnels = ["tidegate_tunnels", "tidegate_tunnels_opened_total"];
@@ -55,12 +56,12 @@ async fn what_is_open_is_counted_by_listener_route_and_backend() {
         let by = |listener| connections.map(|name| scrape.value(name, &[("listener", listener)]));
         (tunnels.map(|name| scrape.value(name, &of)), by("plain"), by("tls"))
     };
-    assert_eq!(at(&stage.proxy.scrape().await), ([2.0, 2.0], [1.0, 1.0], [1.0, 1.0]));
-    farewell(plain, first).await;
-    farewell(secure, second).await;
-    stage.end_of(2).await;
-    stage.proxy.at_rest().await;
-    let after = stage.proxy.scrape().await;
+    assert_eq!(at(&bed.proxy.scrape().await), ([2.0, 2.0], [1.0, 1.0], [1.0, 1.0]));
+    close_normally(plain, first).await;
+    close_normally(secure, second).await;
+    bed.tunnel_end(2).await;
+    bed.proxy.wait_until_idle().await;
+    let after = bed.proxy.scrape().await;
     assert_eq!(at(&after), ([0.0, 2.0], [0.0, 1.0], [0.0, 1.0]));
     let count = |name| after.sum(name, &[]);
     assert_eq!(count("tidegate_tunnel_duration_seconds_count"), 2.0);
@@ -74,16 +75,16 @@ async fn what_is_open_is_counted_by_listener_route_and_backend() {
 
 #[tokio::test]
 async fn what_passes_is_counted_by_direction() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
     for _ in 0..3 {
-        lives(&mut client, &mut backend).await;
+        assert_relays(&mut client, &mut backend).await;
     }
     // The metrics of a live tunnel, not those of its end. It sleeps when both sides have all.
     let of = |direction| [("route", "all"), ("direction", direction)];
-    let scrape = soon("the counts", async {
+    let scrape = within_timeout("the counts", async {
         loop {
-            let scrape = stage.proxy.scrape().await;
+            let scrape = bed.proxy.scrape().await;
             if scrape.value("tidegate_messages_total", &of("down")) == 3.0 {
                 break scrape;
             }
@@ -95,9 +96,9 @@ async fn what_passes_is_counted_by_direction() {
     assert_eq!((bytes("up"), bytes("down")), (3.0 * 8.0, 3.0 * 6.0));
     assert_eq!(scrape.value("tidegate_messages_total", &of("up")), 3.0);
     assert_eq!(scrape.value("tidegate_messages_compressed_total", &of("up")), 0.0);
-    farewell(client, backend).await;
-    stage.end_of(1).await;
-    let after = stage.proxy.scrape().await;
+    close_normally(client, backend).await;
+    bed.tunnel_end(1).await;
+    let after = bed.proxy.scrape().await;
     // A Close is a frame, and no message.
     assert_eq!(after.value("tidegate_relayed_bytes_total", &of("up")), 24.0 + 8.0);
     assert_eq!(after.value("tidegate_messages_total", &of("up")), 3.0);
@@ -109,8 +110,8 @@ async fn what_passes_is_counted_by_direction() {
 
 #[tokio::test]
 async fn messages_are_counted_by_size_and_pings_are_timed() {
-    let stage = Stage::with("[heartbeat]\ninterval = \"150ms\"\n").await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with("[heartbeat]\ninterval = \"150ms\"\n").await;
+    let (mut client, mut backend) = bed.open().await;
     for size in [10, 32, 33, 3000] {
         client.write_all(&wire::masked(0x82, &vec![7; size])).await.unwrap();
         wire::read(&mut backend).await.unwrap();
@@ -118,9 +119,9 @@ async fn messages_are_counted_by_size_and_pings_are_timed() {
     let ping = wire::read(&mut client).await.unwrap();
     client.write_all(&wire::masked(0x80 | wire::PONG, &ping.payload)).await.unwrap();
     let trips = [("route", "all"), ("side", "client")];
-    let scrape = soon("a round trip", async {
+    let scrape = within_timeout("a round trip", async {
         loop {
-            let scrape = stage.proxy.scrape().await;
+            let scrape = bed.proxy.scrape().await;
             if scrape.value("tidegate_ping_rtt_seconds_count", &trips) > 0.0 {
                 break scrape;
             }
@@ -138,7 +139,7 @@ async fn messages_are_counted_by_size_and_pings_are_timed() {
 async fn counts_outlive_a_reload_and_reloads_are_counted() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
     let proxy = Proxy::start(&route(&[backend.address], "")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for _ in 0..2 {
         assert_eq!(client.ask(get("/").as_bytes()).await.status, 204);
     }
@@ -172,10 +173,10 @@ async fn counts_outlive_a_reload_and_reloads_are_counted() {
 
 #[tokio::test]
 async fn the_process_tells_of_itself() {
-    let stage = Stage::with("").await;
-    let scrape = stage.proxy.scrape().await;
+    let bed = TestBed::with("").await;
+    let scrape = bed.proxy.scrape().await;
     let value = |name: &str| scrape.value(name, &[]);
-    let (resident, open) = stage.proxy.weight();
+    let (resident, open) = bed.proxy.memory_and_descriptors();
     let near = |told: f64, known: f64| told > known / 2.0 && told < known * 2.0;
     assert!(near(value("tidegate_resident_memory_bytes"), resident as f64 * 1024.0));
     assert!(near(value("tidegate_open_descriptors"), open as f64));
@@ -195,21 +196,20 @@ async fn the_process_tells_of_itself() {
 
 #[tokio::test]
 async fn re01_pauses_of_accepting_are_counted() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     // One for the connection that waits; the scrape needs one, too.
-    stage.proxy.admin().await;
-    let (mut tunnel, mut backend) = stage.open().await;
-    stage.proxy.spare_descriptors(Some(0));
-    let waiting = stage.client.bare().await;
-    stage
-        .proxy
+    bed.proxy.admin().await;
+    let (mut tunnel, mut backend) = bed.open().await;
+    bed.proxy.spare_descriptors(Some(0));
+    let waiting = bed.client.connect_plain().await;
+    bed.proxy
         .record("a pause", |record| {
             record["message"].as_str().is_some_and(|text| text.starts_with("accepting pauses"))
         })
         .await;
-    lives(&mut tunnel, &mut backend).await;
-    stage.proxy.spare_descriptors(None);
-    let scrape = stage.proxy.scrape().await;
+    assert_relays(&mut tunnel, &mut backend).await;
+    bed.proxy.spare_descriptors(None);
+    let scrape = bed.proxy.scrape().await;
     assert!(scrape.value("tidegate_accept_pauses_total", &[("listener", "plain")]) >= 1.0);
     drop(waiting);
 }
@@ -217,12 +217,12 @@ async fn re01_pauses_of_accepting_are_counted() {
 #[tokio::test]
 async fn a_backend_that_refuses_is_counted_and_shown_as_down() {
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     let id = backend.address.to_string();
     drop(backend);
     for _ in 0..3 {
-        let mut stream = client.bare().await;
+        let mut stream = client.connect_plain().await;
         stream.write_all(get("/").as_bytes()).await.unwrap();
         read_to_end(&mut stream).await;
     }

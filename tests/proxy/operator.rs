@@ -3,44 +3,44 @@
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::control::{CONTROL, of};
-use crate::support::{Stage, get, lives};
+use crate::support::control::{CONTROL, select};
+use crate::support::{TestBed, assert_relays, get};
 
 #[tokio::test]
 async fn ad04_metrics_are_answered_while_every_place_is_taken() {
     let full = "[caps]\nconnections = 4\nconnections_per_client = 4\ntunnels_per_client = 4\n";
-    let stage = Stage::with(&format!("{full}{CONTROL}")).await;
+    let bed = TestBed::with(&format!("{full}{CONTROL}")).await;
     let mut tunnels = Vec::new();
     for _ in 0..4 {
-        tunnels.push(stage.open().await);
+        tunnels.push(bed.open().await);
     }
     let mut flood = JoinSet::new();
     for _ in 0..200 {
-        let address = stage.client.tls;
+        let address = bed.client.tls;
         flood.spawn(async move { drop(tokio::net::TcpStream::connect(address).await) });
     }
-    let (answer, body) = get(stage.proxy.admin().await, "/metrics").await;
+    let (answer, body) = get(bed.proxy.admin().await, "/metrics").await;
     let text = String::from_utf8(body).unwrap();
     assert!(answer.status == 200 && text.contains("tidegate_"), "{answer:?}");
-    let open = stage.proxy.order(json!({"ask": "sessions", "of": {}})).await;
+    let open = bed.proxy.command(json!({"ask": "sessions", "of": {}})).await;
     assert_eq!(open["open"], 4);
     flood.join_all().await;
     for (client, backend) in &mut tunnels {
-        lives(client, backend).await;
+        assert_relays(client, backend).await;
     }
 }
 
 #[tokio::test]
 async fn ad05_many_tunnels_of_many_clients_make_the_metrics_no_longer() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     let scrape = || async {
-        let (_, body) = get(stage.proxy.admin().await, "/metrics").await;
+        let (_, body) = get(bed.proxy.admin().await, "/metrics").await;
         String::from_utf8(body).unwrap()
     };
-    let mut tunnels = vec![stage.open_from([127, 0, 11, 1]).await];
+    let mut tunnels = vec![bed.open_from([127, 0, 11, 1]).await];
     let few = scrape().await;
     for n in 2..=200 {
-        tunnels.push(stage.open_from([127, 0, 11, n]).await);
+        tunnels.push(bed.open_from([127, 0, 11, n]).await);
     }
     let many = scrape().await;
     assert_eq!(few.lines().count(), many.lines().count());
@@ -50,12 +50,12 @@ async fn ad05_many_tunnels_of_many_clients_make_the_metrics_no_longer() {
 
 #[tokio::test]
 async fn ad09_orders_that_race_reloads_are_followed_one_after_the_other() {
-    let stage = Stage::with(CONTROL).await;
-    let (mut client, mut backend) = stage.open().await;
-    let id = stage.door.address().to_string();
-    let proxy = &stage.proxy;
+    let bed = TestBed::with(CONTROL).await;
+    let (mut client, mut backend) = bed.open().await;
+    let id = bed.backend.address().to_string();
+    let proxy = &bed.proxy;
     let reloads = async {
-        let all = (0..10).map(|_| proxy.order(json!({"ask": "reload"})));
+        let all = (0..10).map(|_| proxy.command(json!({"ask": "reload"})));
         let mut numbers: Vec<Value> = futures_util::future::join_all(all).await;
         numbers.sort_by_key(|told| told["generation"].as_u64());
         let numbers: Vec<_> = numbers.iter().map(|told| told["generation"].as_u64()).collect();
@@ -64,19 +64,19 @@ async fn ad09_orders_that_race_reloads_are_followed_one_after_the_other() {
     let orders = async {
         for weight in 1..=20 {
             let weigh = json!({"ask": "weight", "backend": id, "route": null, "weight": weight});
-            proxy.order(weigh).await;
+            proxy.command(weigh).await;
             let aged = json!({"route": "all", "older_ms": 3_600_000});
             let drain = json!({"ask": "drain", "of": aged, "all": false, "pace": {}, "words": {}, "wait": true});
-            proxy.order(drain).await;
+            proxy.command(drain).await;
         }
     };
     tokio::join!(reloads, orders);
     // What was ordered last is what holds.
     let asked =
         json!({"ask": "explain", "url": "ws://localhost/", "origin": null, "address": null});
-    let told = proxy.order(asked).await.to_string();
+    let told = proxy.command(asked).await.to_string();
     assert!(told.contains("weight 20"), "{told}");
-    lives(&mut client, &mut backend).await;
-    let rows = proxy.order(json!({"ask": "sessions", "of": of("route", "all")})).await;
+    assert_relays(&mut client, &mut backend).await;
+    let rows = proxy.command(json!({"ask": "sessions", "of": select("route", "all")})).await;
     assert_eq!(rows["open"], 1);
 }

@@ -1,6 +1,6 @@
 //! Which pages may open WebSockets (RFC 6455 10.2): the allow-list, through the executable.
 
-use crate::support::head::with;
+use crate::support::head::with_lines;
 use crate::support::{Backend, Client, Proxy, route};
 
 /// A proxy for `chat.example` with this list of origins.
@@ -15,13 +15,13 @@ impl Guarded {
         let backend = Backend::echo().await;
         let config = route(&[backend.address], "").replace("[\"*\"]", origins);
         let proxy = Proxy::start(&config).await;
-        let client = Client::of(&proxy).await;
+        let client = Client::new(&proxy).await;
         Self { backend, proxy, client }
     }
 
     /// The status of a handshake with this Origin line, or with other lines.
     async fn status(&self, host: &str, lines: &str) -> u16 {
-        let sent = with(lines).replacen("localhost", host, 1);
+        let sent = with_lines(lines).replacen("localhost", host, 1);
         self.client.ask(sent.as_bytes()).await.status
     }
 
@@ -190,7 +190,7 @@ async fn uh19_what_cannot_be_read_as_one_origin_is_400_even_where_all_are_welcom
 #[tokio::test]
 async fn a_foreign_page_hears_nothing_but_the_refusal() {
     let guarded = Guarded::by("[\"same-origin\"]").await;
-    let sent = with("Origin: https://evil.example");
+    let sent = with_lines("Origin: https://evil.example");
     let answer = guarded.client.ask(sent.as_bytes()).await;
     assert_eq!((answer.status, answer.header("connection")), (403, Some("close")));
     for name in ["access-control-allow-origin", "sec-websocket-accept", "upgrade", "retry-after"] {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::support::{Plain, Side, Stage, lives, soon, wire};
+use crate::support::{PlainStream, Side, TestBed, assert_relays, wire, within_timeout};
 
 /// Nobody is closed for what happens here.
 const PATIENT: &str = "[heartbeat]\ninterval = \"off\"\n[limits]\nwrite_stall = \"10m\"\n\
@@ -25,38 +25,38 @@ type Sender = Box<dyn AsyncWrite + Send + Unpin>;
 
 #[tokio::test]
 async fn fb05_clients_that_do_not_read_cost_a_read_each() {
-    let frame = wire::bare(0x82, &[1; 60_000]);
-    held_up(&Stage::with(PATIENT).await, Side::Backend, true, &frame).await;
-    held_up(&Stage::with(PATIENT).await, Side::Backend, false, &frame).await;
+    let frame = wire::unmasked(0x82, &[1; 60_000]);
+    held_up(&TestBed::with(PATIENT).await, Side::Backend, true, &frame).await;
+    held_up(&TestBed::with(PATIENT).await, Side::Backend, false, &frame).await;
 }
 
 #[tokio::test]
 async fn backends_that_do_not_read_cost_a_read_each() {
     let frame = wire::masked(0x82, &[1; 60_000]);
-    held_up(&Stage::with(PATIENT).await, Side::Client, true, &frame).await;
-    held_up(&Stage::with(PATIENT).await, Side::Client, false, &frame).await;
+    held_up(&TestBed::with(PATIENT).await, Side::Client, true, &frame).await;
+    held_up(&TestBed::with(PATIENT).await, Side::Client, false, &frame).await;
 }
 
 #[tokio::test]
 async fn fc17_whoever_is_made_to_wait_costs_a_read() {
     for side in Side::BOTH {
-        let rate = format!("{PATIENT}messages_from_{} = \"1/s\"\n", side.slug());
+        let rate = format!("{PATIENT}messages_from_{} = \"1/s\"\n", side.as_str());
         let frame = side.frame(0x82, &[1; 1000]);
-        held_up(&Stage::with(&rate).await, side, side == Side::Client, &frame).await;
+        held_up(&TestBed::with(&rate).await, side, side == Side::Client, &frame).await;
     }
 }
 
 /// That side sends this until no more is taken, in all tunnels at once. The process grows by so
 /// much and no more.
 #[expect(clippy::print_stdout, reason = "the figure, for who asks for it")]
-async fn held_up(stage: &Stage, sending: Side, secure: bool, frame: &[u8]) {
+async fn held_up(bed: &TestBed, sending: Side, secure: bool, frame: &[u8]) {
     // What is made once, and used by all, is made.
-    let (_others, first) = crowd(stage, sending, secure, 4).await;
+    let (_others, first) = crowd(bed, sending, secure, 4).await;
     let _first = fill(first, frame).await;
-    let (_others, senders) = crowd(stage, sending, secure, TUNNELS).await;
-    let (before, _) = stage.proxy.weight();
+    let (_others, senders) = crowd(bed, sending, secure, TUNNELS).await;
+    let (before, _) = bed.proxy.memory_and_descriptors();
     let _senders = fill(senders, frame).await;
-    let (after, _) = stage.proxy.weight();
+    let (after, _) = bed.proxy.memory_and_descriptors();
     let grown = after.saturating_sub(before);
     let each = EACH + if secure && sending == Side::Client { RECORD } else { 0 };
     assert!(grown <= each * TUNNELS as u64 + TOGETHER, "{grown} KiB for {TUNNELS}");
@@ -65,7 +65,7 @@ async fn held_up(stage: &Stage, sending: Side, secure: bool, frame: &[u8]) {
 
 /// Tunnels through which something went: those that only keep them open, and those that send.
 async fn crowd(
-    stage: &Stage,
+    bed: &TestBed,
     sending: Side,
     secure: bool,
     count: usize,
@@ -77,17 +77,17 @@ async fn crowd(
     };
     for _ in 0..count {
         if secure {
-            let (mut client, mut backend) = stage.open_secure().await;
-            lives(&mut client, &mut backend).await;
+            let (mut client, mut backend) = bed.open_secure().await;
+            assert_relays(&mut client, &mut backend).await;
             seat(match sending {
                 Side::Client => (Box::new(client), Box::new(backend)),
                 Side::Backend => (Box::new(backend), Box::new(client)),
             });
         } else {
-            let (mut speaker, mut hearer): (Plain, Plain) = stage.open_for(sending).await;
+            let (mut speaker, mut hearer): (PlainStream, PlainStream) = bed.open_for(sending).await;
             match sending {
-                Side::Client => lives(&mut speaker, &mut hearer).await,
-                Side::Backend => lives(&mut hearer, &mut speaker).await,
+                Side::Client => assert_relays(&mut speaker, &mut hearer).await,
+                Side::Backend => assert_relays(&mut hearer, &mut speaker).await,
             }
             seat((Box::new(speaker), Box::new(hearer)));
         }
@@ -109,7 +109,7 @@ async fn fill(senders: Vec<Sender>, frame: &[u8]) -> Vec<Sender> {
             sender
         });
     }
-    soon("the senders to be stopped", filling.join_all()).await
+    within_timeout("the senders to be stopped", filling.join_all()).await
 }
 
 /// Who takes nothing for so long takes nothing.

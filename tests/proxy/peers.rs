@@ -7,14 +7,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Backend, PATIENCE, Proxy};
+use crate::support::{Backend, Proxy, TIMEOUT};
 
 /// A proxy before a backend that answers with 200,000 bytes.
 async fn house() -> (Proxy, Backend, String) {
     let body: String = ('a'..='z').cycle().take(200_000).collect();
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{body}");
     let backend = Backend::app(answer).await;
-    let proxy = Proxy::before(&[backend.address]).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
     (proxy, backend, body)
 }
 
@@ -26,7 +26,7 @@ const GET: &str = "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n";
 /// Runs a program that is told `input`, in pieces that end at each `|`, and whose standard input
 /// stays open; what it says. None if there is no such program.
 #[expect(clippy::print_stdout, reason = "says what was not tested")]
-async fn tell(
+async fn events(
     program: &'static str,
     arguments: Vec<String>,
     input: &'static str,
@@ -64,7 +64,7 @@ async fn tell(
         }
         let mut said = String::new();
         for _ in 0..2 {
-            match ended.recv_timeout(PATIENCE) {
+            match ended.recv_timeout(TIMEOUT) {
                 Ok(more) => said.push_str(&more),
                 Err(_) => {
                     let _ = child.kill();
@@ -96,7 +96,7 @@ async fn openssl() {
         ("-tls1_2 -cipher ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.2"),
         ("-tls1_3 -max_send_frag 512", "TLSv1.3"),
     ] {
-        let Some(said) = tell("openssl", words(&format!("{base} {options}")), GET).await else {
+        let Some(said) = events("openssl", words(&format!("{base} {options}")), GET).await else {
             return;
         };
         assert!(said.contains(&body), "{options}: {said}");
@@ -104,7 +104,7 @@ async fn openssl() {
         assert!(said.contains("closed") && !said.contains("alert"), "{options}: {said}");
     }
     // `k` and `K` are its commands for a key update, without and with one asked for in return.
-    let updated = tell(
+    let updated = events(
         "openssl",
         words(&format!("{base} -tls1_3")),
         "|k\n|K\n|GET / HTTP/1.1\n|k\n|Host: localhost\n|K\n|Connection: close\n|K\n|\n",
@@ -123,17 +123,17 @@ async fn openssl_resumes_and_is_told_of_refusals() {
         let session = proxy.folder().join(format!("session{version}"));
         let session = session.display();
         let first = words(&format!("{base} {version} -crlf -sess_out {session}"));
-        let Some(said) = tell("openssl", first, GET).await else { return };
+        let Some(said) = events("openssl", first, GET).await else { return };
         assert!(said.contains("New, "), "{said}");
         let second = words(&format!("{base} {version} -crlf -sess_in {session}"));
-        let said = tell("openssl", second, GET).await.unwrap();
+        let said = events("openssl", second, GET).await.unwrap();
         assert!(said.contains("Reused, ") && said.contains(&body), "{version}: {said}");
     }
     for (options, alert) in [
         ("-alpn h2", "no application protocol"),
         ("-tls1_1 -cipher ALL:@SECLEVEL=0", "handshake failure"),
     ] {
-        let said = tell("openssl", words(&format!("{base} {options}")), "").await.unwrap();
+        let said = events("openssl", words(&format!("{base} {options}")), "").await.unwrap();
         assert!(said.contains(&format!("alert {alert}")), "{options}: {said}");
     }
 }
@@ -149,7 +149,7 @@ async fn gnutls() {
             address.port(),
             address.ip()
         );
-        let Some(said) = tell("gnutls-cli", words(&arguments), GET_CRLF).await else { return };
+        let Some(said) = events("gnutls-cli", words(&arguments), GET_CRLF).await else { return };
         assert!(said.contains(&body), "{version}: {said}");
         assert!(said.contains(&format!("(TLS{version}")), "{version}: {said}");
         // It says so where an end has no close_notify.
@@ -189,13 +189,13 @@ for round in range(2):
 #[tokio::test]
 async fn python() {
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
     let address = proxy.address("tls").await;
     for version in ["TLSv1_2", "TLSv1_3"] {
         let mut arguments = vec!["-c".to_owned(), PYTHON.to_owned()];
         arguments.extend([address.ip().to_string(), address.port().to_string(), version.into()]);
         arguments.push(proxy.folder().join("chain.pem").display().to_string());
-        let Some(said) = tell("python3", arguments, "").await else { return };
+        let Some(said) = events("python3", arguments, "").await else { return };
         assert!(said.contains("round 0 False\nround 1 True\n"), "{version}: {said}");
     }
 }
@@ -228,7 +228,7 @@ async fn node() {
         let mut arguments = vec!["-e".to_owned(), NODE.to_owned(), "--".to_owned()];
         arguments.extend([address.ip().to_string(), address.port().to_string(), version.into()]);
         arguments.push(proxy.folder().join("chain.pem").display().to_string());
-        let Some(said) = tell("node", arguments, "").await else { return };
+        let Some(said) = events("node", arguments, "").await else { return };
         assert!(said.contains("round 0 false true\nround 1 true true\n"), "{version}: {said}");
     }
 }

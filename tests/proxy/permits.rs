@@ -4,29 +4,29 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Backend, Client, HANDSHAKE, Heard, Proxy, Stage, answer, farewell, lives, read_to_end, reset,
-    route, soon, switching, wire,
+    Backend, BackendEvent, Client, HANDSHAKE, Proxy, TestBed, assert_relays, close_normally,
+    read_response, read_to_end, reset, route, switching_protocols, wire, within_timeout,
 };
 
 const ONE: &str = "[caps]\ntunnels_per_client = 1\n[limits]\nclose_grace = \"200ms\"\n";
 
 /// The status of one more handshake of the same client.
-async fn another(stage: &Stage) -> u16 {
-    stage.client.ask(HANDSHAKE.as_bytes()).await.status
+async fn another(bed: &TestBed) -> u16 {
+    bed.client.ask(HANDSHAKE.as_bytes()).await.status
 }
 
 #[tokio::test]
 async fn a_place_is_free_again_after_any_end() {
-    let stage = Stage::with(ONE).await;
+    let bed = TestBed::with(ONE).await;
     for session in 1..=8 {
-        let (mut client, mut backend) = stage.open().await;
-        assert_eq!(another(&stage).await, 429);
+        let (mut client, mut backend) = bed.open().await;
+        assert_eq!(another(&bed).await, 429);
         // Another client has a place of its own.
-        let others = stage.open_from([127, 0, 3, session as u8]).await;
-        farewell(others.0, others.1).await;
-        lives(&mut client, &mut backend).await;
+        let others = bed.open_from([127, 0, 3, session as u8]).await;
+        close_normally(others.0, others.1).await;
+        assert_relays(&mut client, &mut backend).await;
         match session {
-            1 => farewell(client, backend).await,
+            1 => close_normally(client, backend).await,
             2 => reset(client),
             3 => drop(client),
             4 => reset(backend),
@@ -38,10 +38,11 @@ async fn a_place_is_free_again_after_any_end() {
             }
             _ => backend.write_all(b"no frame").await.unwrap(),
         }
-        stage.end_of(2 * session - 1).await;
-        soon("a free place", async { while stage.proxy.health().await["tunnels"] != 0 {} }).await;
+        bed.tunnel_end(2 * session - 1).await;
+        within_timeout("a free place", async { while bed.proxy.health().await["tunnels"] != 0 {} })
+            .await;
     }
-    let records = stage.proxy.outcomes();
+    let records = bed.proxy.outcomes();
     let full: Vec<_> = records.iter().filter(|record| record["end"] == "client_full").collect();
     assert_eq!(full.len(), 8);
     assert!(full.iter().all(|record| record["key"] == "caps.tunnels_per_client"));
@@ -50,23 +51,24 @@ async fn a_place_is_free_again_after_any_end() {
 
 #[tokio::test]
 async fn a_place_is_held_until_the_last_goodbye() {
-    let stage = Stage::with(&ONE.replace("200ms", "1500ms")).await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with(&ONE.replace("200ms", "1500ms")).await;
+    let (mut client, mut backend) = bed.open().await;
     client.write_all(&wire::masked(0x88, &wire::close(1000, ""))).await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1000);
     // A client that has said goodbye still occupies a connection to the backend.
-    assert_eq!(another(&stage).await, 429);
+    assert_eq!(another(&bed).await, 429);
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1000);
     drop((client, backend));
-    stage.end_of(1).await;
-    soon("a free place", async { while stage.proxy.health().await["tunnels"] != 0 {} }).await;
-    let (mut client, mut backend) = stage.open().await;
-    lives(&mut client, &mut backend).await;
+    bed.tunnel_end(1).await;
+    within_timeout("a free place", async { while bed.proxy.health().await["tunnels"] != 0 {} })
+        .await;
+    let (mut client, mut backend) = bed.open().await;
+    assert_relays(&mut client, &mut backend).await;
 }
 
 #[tokio::test]
 async fn uh29_a_handshake_that_comes_to_nothing_keeps_no_place() {
-    let backend = Backend::raw(|head, mut stream, tell| async move {
+    let backend = Backend::raw(|head, mut stream, events| async move {
         if head.starts_with("GET /no") {
             let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
             let _ = stream.write_all(refusal.as_bytes()).await;
@@ -75,24 +77,26 @@ async fn uh29_a_handshake_that_comes_to_nothing_keeps_no_place() {
         } else if head.starts_with("GET /slow") {
             // Never answers; tells when the proxy has given up.
             read_to_end(&mut stream).await;
-            let _ = tell.send(Heard::Bytes(b"given up".to_vec()));
+            let _ = events.send(BackendEvent::Bytes(b"given up".to_vec()));
         } else {
-            stream.write_all(switching(&head).as_bytes()).await.unwrap();
+            stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
             read_to_end(&mut stream).await;
         }
     })
     .await;
     let proxy = Proxy::start(&route(&[backend.address], ONE)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for _ in 0..3 {
         assert_eq!(client.ask(HANDSHAKE.replace("/ws", "/no").as_bytes()).await.status, 403);
         assert_eq!(client.ask(HANDSHAKE.replace("/ws", "/bad").as_bytes()).await.status, 502);
     }
     for rough in [false, true] {
-        let mut impatient = BufReader::new(client.bare().await);
+        let mut impatient = BufReader::new(client.connect_plain().await);
         impatient.write_all(HANDSHAKE.replace("/ws", "/slow").as_bytes()).await.unwrap();
-        soon("the place to be taken", async { while proxy.health().await["tunnels"] != 1 {} })
-            .await;
+        within_timeout("the place to be taken", async {
+            while proxy.health().await["tunnels"] != 1 {}
+        })
+        .await;
         assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 429);
         if rough {
             reset(impatient)
@@ -100,7 +104,7 @@ async fn uh29_a_handshake_that_comes_to_nothing_keeps_no_place() {
             drop(impatient)
         }
         assert_eq!(backend.bytes().await, b"given up");
-        proxy.at_rest().await;
+        proxy.wait_until_idle().await;
     }
     assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 101);
     proxy.nth_record("those who left", 2, |record| record["end"] == "client_gone").await;
@@ -108,19 +112,19 @@ async fn uh29_a_handshake_that_comes_to_nothing_keeps_no_place() {
 
 #[tokio::test]
 async fn of_many_at_once_exactly_as_many_as_there_are_places_get_in() {
-    let stage = Stage::with("[caps]\ntunnels_per_client = 5\n").await;
+    let bed = TestBed::with("[caps]\ntunnels_per_client = 5\n").await;
     for round in 1..=3 {
         let mut crowd = JoinSet::new();
         for _ in 0..40 {
-            let client = stage.client.clone();
+            let client = bed.client.clone();
             crowd.spawn(async move {
-                let mut stream = BufReader::new(client.bare().await);
+                let mut stream = BufReader::new(client.connect_plain().await);
                 stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-                let status = answer(&mut stream).await.status;
+                let status = read_response(&mut stream).await.status;
                 (status, stream)
             });
         }
-        let answers = soon("all answers", crowd.join_all()).await;
+        let answers = within_timeout("all answers", crowd.join_all()).await;
         let (admitted, refused): (Vec<_>, Vec<_>) =
             answers.into_iter().partition(|(status, _)| *status == 101);
         assert_eq!(admitted.len(), 5, "round {round}");
@@ -132,36 +136,36 @@ async fn of_many_at_once_exactly_as_many_as_there_are_places_get_in() {
             client.write_all(&wire::masked(0x88, b"")).await.unwrap();
         }
         for _ in 0..5 {
-            let mut backend = stage.door.next().await;
+            let mut backend = bed.backend.accept().await;
             assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1005);
-            backend.write_all(&wire::bare(0x88, b"")).await.unwrap();
+            backend.write_all(&wire::unmasked(0x88, b"")).await.unwrap();
         }
         for client in &mut clients {
             assert_eq!(wire::read(client).await.unwrap().code(), 1005);
         }
         drop(clients);
-        stage.proxy.at_rest().await;
+        bed.proxy.wait_until_idle().await;
     }
 }
 
 #[tokio::test]
 async fn a_descriptor_is_given_back_for_every_tunnel() {
-    let stage = Stage::with("").await;
-    let (client, backend) = stage.open().await;
-    farewell(client, backend).await;
-    stage.proxy.at_rest().await;
-    let (_, before) = stage.proxy.weight();
+    let bed = TestBed::with("").await;
+    let (client, backend) = bed.open().await;
+    close_normally(client, backend).await;
+    bed.proxy.wait_until_idle().await;
+    let (_, before) = bed.proxy.memory_and_descriptors();
     for n in 0..60 {
-        let (mut client, mut backend) = stage.open_secure().await;
-        lives(&mut client, &mut backend).await;
+        let (mut client, mut backend) = bed.open_secure().await;
+        assert_relays(&mut client, &mut backend).await;
         match n % 4 {
-            0 => farewell(client, backend).await,
+            0 => close_normally(client, backend).await,
             1 => drop(backend),
             2 => reset(backend),
             _ => client.write_all(b"no frame").await.unwrap(),
         }
     }
-    stage.proxy.at_rest().await;
-    let (_, after) = stage.proxy.weight();
+    bed.proxy.wait_until_idle().await;
+    let (_, after) = bed.proxy.memory_and_descriptors();
     assert!(after <= before + 2, "{before} descriptors became {after}");
 }

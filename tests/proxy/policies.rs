@@ -5,7 +5,9 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Plain, Side, Stage, farewell, lives, soon, wire};
+use crate::support::{
+    PlainStream, Side, TestBed, assert_relays, close_normally, wire, within_timeout,
+};
 
 /// A limit, and how to cross it.
 struct Case {
@@ -113,11 +115,11 @@ fn cases(side: Side) -> Vec<Case> {
 }
 
 impl Case {
-    async fn stage(&self, side: Side, action: &str) -> Stage {
+    async fn bed(&self, side: Side, action: &str) -> TestBed {
         let Self { key, table, .. } = self;
-        let side = side.slug();
+        let side = side.as_str();
         let limit = format!("[limits]\n{key}_from_{side} = {{ {table}, action = \"{action}\" }}\n");
-        Stage::with(&limit).await
+        TestBed::with(&limit).await
     }
 }
 
@@ -125,9 +127,9 @@ fn bytes(side: Side, frames: &[(u8, Vec<u8>)]) -> Vec<u8> {
     frames.iter().flat_map(|(first, payload)| side.frame(*first, payload)).collect()
 }
 
-async fn arrives(hearer: &mut Plain, expected: &[u8], what: &str) {
+async fn arrives(hearer: &mut PlainStream, expected: &[u8], what: &str) {
     let mut got = vec![0; expected.len()];
-    soon(what, hearer.read_exact(&mut got)).await.unwrap();
+    within_timeout(what, hearer.read_exact(&mut got)).await.unwrap();
     assert!(got == expected, "{what}");
 }
 
@@ -144,9 +146,9 @@ async fn each_limit_closes_with_its_own_code_and_words() {
 }
 
 async fn closes(side: Side, case: Case) {
-    let what = format!("{} from {}", case.key, side.slug());
-    let stage = case.stage(side, "close").await;
-    let (mut speaker, mut hearer) = stage.open_for(side).await;
+    let what = format!("{} from {}", case.key, side.as_str());
+    let bed = case.bed(side, "close").await;
+    let (mut speaker, mut hearer) = bed.open_for(side).await;
     let fits = bytes(side, &case.fits);
     speaker.write_all(&fits).await.unwrap();
     arrives(&mut hearer, &fits, &what).await;
@@ -160,9 +162,9 @@ async fn closes(side: Side, case: Case) {
     assert_eq!((told.code(), reason(&told)), (other, words), "{what}: nothing of it passed");
     drop((speaker, hearer));
 
-    let record = stage.end_of(1).await;
-    assert_eq!((&record["end"], &record["by"]), (&json!(case.slug), &json!(side.slug())));
-    let key = format!("limits.{}_from_{}", case.key, side.slug());
+    let record = bed.tunnel_end(1).await;
+    assert_eq!((&record["end"], &record["by"]), (&json!(case.slug), &json!(side.as_str())));
+    let key = format!("limits.{}_from_{}", case.key, side.as_str());
     assert_eq!((&record["key"], value(&record)), (&json!(key), case.value));
     let codes = match side {
         Side::Client => [case.code, other],
@@ -183,9 +185,9 @@ async fn each_limit_may_only_report_and_does_so_once() {
 }
 
 async fn reports(side: Side, case: Case) {
-    let what = format!("{} from {}", case.key, side.slug());
-    let stage = case.stage(side, "report").await;
-    let (mut speaker, mut hearer) = stage.open_for(side).await;
+    let what = format!("{} from {}", case.key, side.as_str());
+    let bed = case.bed(side, "report").await;
+    let (mut speaker, mut hearer) = bed.open_for(side).await;
     let frames = [&case.fits[..], &case.crosses[..]].concat();
     for round in 1..=2 {
         let sent = bytes(side, &frames);
@@ -193,9 +195,9 @@ async fn reports(side: Side, case: Case) {
         arrives(&mut hearer, &sent, &what).await;
         if round == 1 {
             let told = |r: &serde_json::Value| r["message"] == "would have closed";
-            let told = stage.proxy.record(&what, told).await;
-            let key = format!("limits.{}_from_{}", case.key, side.slug());
-            assert_eq!([&told["side"], &told["rule"]], [side.slug(), case.slug], "{told}");
+            let told = bed.proxy.record(&what, told).await;
+            let key = format!("limits.{}_from_{}", case.key, side.as_str());
+            assert_eq!([&told["side"], &told["rule"]], [side.as_str(), case.slug], "{told}");
             assert_eq!((told["key"].as_str(), value(&told)), (Some(&*key), case.value), "{told}");
         } else if case.crosses.is_empty() {
             // As long as it took the first time.
@@ -209,21 +211,21 @@ async fn reports(side: Side, case: Case) {
         Side::Client => (speaker, hearer),
         Side::Backend => (hearer, speaker),
     };
-    lives(&mut client, &mut backend).await;
-    farewell(client, backend).await;
+    assert_relays(&mut client, &mut backend).await;
+    close_normally(client, backend).await;
 
-    let record = stage.end_of(1).await;
+    let record = bed.tunnel_end(1).await;
     assert_eq!(record["end"], "client_closed", "{what}");
     let (own, other) = match side {
         Side::Client => ("would_close_client", "would_close_backend"),
         Side::Backend => ("would_close_backend", "would_close_client"),
     };
     assert_eq!((&record[own], &record[other]), (&json!([case.slug]), &json!(null)));
-    let told = stage.proxy.records();
+    let told = bed.proxy.records();
     let told = told.iter().filter(|r| r["message"] == "would have closed").count();
     assert_eq!(told, 1, "{what}");
-    let labels = [("route", "all"), ("side", side.slug()), ("reason", case.slug)];
-    let scrape = stage.proxy.scrape().await;
+    let labels = [("route", "all"), ("side", side.as_str()), ("reason", case.slug)];
+    let scrape = bed.proxy.scrape().await;
     let name = "tidegate_would_have_closed_total";
     assert_eq!((scrape.value(name, &labels), scrape.sum(name, &[])), (1.0, 1.0), "{what}");
 }
@@ -233,8 +235,8 @@ async fn a_route_has_limits_of_its_own_beside_the_common_ones() {
     let keys = "path = \"/ws\"\n[route.limits]\nmessage_from_client = \"2000B\"\n\
                 controls_from_client = \"off\"\n[limits]\nmessage_from_client = \"1000B\"\n\
                 fragments_from_client = 2\n";
-    let stage = Stage::with(keys).await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with(keys).await;
+    let (mut client, mut backend) = bed.open().await;
     let pings = wire::masked(0x89, b"").repeat(200);
     let fits = [wire::masked(TEXT, &[b'x'; 2000]), pings].concat();
     client.write_all(&fits).await.unwrap();
@@ -242,18 +244,18 @@ async fn a_route_has_limits_of_its_own_beside_the_common_ones() {
     client.write_all(&wire::masked(TEXT, &[b'x'; 2001])).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
     drop((client, backend));
-    assert_eq!(stage.end_of(1).await["value"], "2000B");
+    assert_eq!(bed.tunnel_end(1).await["value"], "2000B");
 
-    let (mut client, backend) = stage.open().await;
+    let (mut client, backend) = bed.open().await;
     let fragments = [(wire::TEXT, vec![]), (0, vec![]), (0, vec![])];
     client.write_all(&bytes(Side::Client, &fragments)).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1008, "the common limit");
     drop((client, backend));
-    assert_eq!(stage.end_of(2).await["end"], "too_many_fragments");
+    assert_eq!(bed.tunnel_end(2).await["end"], "too_many_fragments");
     // Where the route says nothing of its own.
     let own = "[route.limits]\nmessage_from_client = \"2000B\"\ncontrols_from_client = \"off\"\n";
-    stage.proxy.reload_with(own, "").await;
-    let (mut client, _backend) = stage.open().await;
+    bed.proxy.reload_with(own, "").await;
+    let (mut client, _backend) = bed.open().await;
     client.write_all(&wire::masked(TEXT, &[b'x'; 1001])).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
 }

@@ -8,14 +8,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Plain, Stage, lives, read_to_end, reset, soon, wire};
+use crate::support::{
+    PlainStream, TestBed, assert_relays, read_to_end, reset, wire, within_timeout,
+};
 
 #[tokio::test]
 async fn a_client_behind_a_slow_backend_is_not_taken_for_dead() {
     let config = "[heartbeat]\ninterval = \"200ms\"\npatience = \"800ms\"\n\
                   [limits]\nmessage_from_client = \"off\"\n";
-    let stage = Stage::with(config).await;
-    let (client, mut backend) = stage.open().await;
+    let bed = TestBed::with(config).await;
+    let (client, mut backend) = bed.open().await;
     let (mut from, mut to) = tokio::io::split(client);
     let frame = wire::masked(0x82, &[1; 60_000]);
     let written = fill(&mut to, &frame).await;
@@ -44,50 +46,51 @@ async fn a_client_behind_a_slow_backend_is_not_taken_for_dead() {
             assert_eq!(wire::read(&mut backend).await.unwrap().payload.len(), 60_000);
         }
         sleep(Duration::from_millis(500)).await;
-        backend.write_all(&wire::bare(0x81, b"good morning")).await.unwrap();
+        backend.write_all(&wire::unmasked(0x81, b"good morning")).await.unwrap();
     };
-    let (pongs, ()) = soon("the end of the jam", async { tokio::join!(finish, wake) }).await;
+    let (pongs, ()) =
+        within_timeout("the end of the jam", async { tokio::join!(finish, wake) }).await;
     assert!(pongs > 0);
 }
 
 #[tokio::test]
 async fn floods_both_ways_leave_room_for_a_quiet_neighbour() {
-    let stage = Stage::with("[limits]\nmessage_from_client = \"off\"\n").await;
-    let (mut quiet, mut quiets_backend) = stage.open_secure().await;
+    let bed = TestBed::with("[limits]\nmessage_from_client = \"off\"\n").await;
+    let (mut quiet, mut quiets_backend) = bed.open_secure().await;
     let mut floods = JoinSet::new();
     for _ in 0..4 {
-        let (client, backend) = stage.open().await;
+        let (client, backend) = bed.open().await;
         let (up_from, up_to) = tokio::io::split(client);
         let (down_from, down_to) = tokio::io::split(backend);
         floods.spawn(pour(up_to, wire::masked(0x82, &[1; 30_000])));
-        floods.spawn(pour(down_to, wire::bare(0x82, &[1; 30_000])));
+        floods.spawn(pour(down_to, wire::unmasked(0x82, &[1; 30_000])));
         floods.spawn(swallow(up_from));
         floods.spawn(swallow(down_from));
     }
     // Small frames cost more than large ones.
-    let (client, backend) = stage.open().await;
+    let (client, backend) = bed.open().await;
     floods.spawn(pour(client, wire::masked(0x89, b"ping").repeat(5_000)));
     floods.spawn(swallow(backend));
     for _ in 0..30 {
-        lives(&mut quiet, &mut quiets_backend).await;
+        assert_relays(&mut quiet, &mut quiets_backend).await;
     }
-    let (weight, _) = stage.proxy.weight();
+    let (weight, _) = bed.proxy.memory_and_descriptors();
     assert!(weight < 100 * 1024, "{weight} KiB");
     floods.shutdown().await;
-    stage.proxy.at_rest_but(1).await;
-    lives(&mut quiet, &mut quiets_backend).await;
+    bed.proxy.wait_for_tunnels(1).await;
+    assert_relays(&mut quiet, &mut quiets_backend).await;
 }
 
 #[tokio::test]
 async fn two_that_flooded_each_other_and_are_gone_leave_nothing_behind() {
     let config = "[limits]\nmessage_from_client = \"off\"\nwrite_stall = \"10m\"\n\
                   close_grace = \"300ms\"\n[heartbeat]\ninterval = \"off\"\n";
-    let stage = Stage::with(config).await;
+    let bed = TestBed::with(config).await;
     for session in 1..=4 {
-        let (mut client, mut backend) = stage.open().await;
+        let (mut client, mut backend) = bed.open().await;
         // Neither reads: both directions are full.
         fill(&mut client, &wire::masked(0x82, &[1; 60_000])).await;
-        fill(&mut backend, &wire::bare(0x82, &[1; 60_000])).await;
+        fill(&mut backend, &wire::unmasked(0x82, &[1; 60_000])).await;
         match session {
             1 => drop((client, backend)),
             2 => drop((backend, client)),
@@ -100,26 +103,26 @@ async fn two_that_flooded_each_other_and_are_gone_leave_nothing_behind() {
                 reset(client);
             }
         }
-        let end = stage.end_of(session).await["end"].clone();
+        let end = bed.tunnel_end(session).await["end"].clone();
         assert!(end == "client_gone" || end == "backend_gone", "{end}");
     }
-    stage.proxy.at_rest().await;
+    bed.proxy.wait_until_idle().await;
 }
 
 #[tokio::test]
 async fn nothing_that_waits_spins() {
     let config =
         "[limits]\nclose_grace = \"10m\"\nwrite_stall = \"10m\"\n[heartbeat]\ninterval = \"off\"\n";
-    let stage = Stage::with(config).await;
+    let bed = TestBed::with(config).await;
     let masked = wire::masked;
     let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
     for secure in [false, true] {
         for state in 0..9 {
-            let (mut client, mut backend): (Box<dyn Both>, Plain) = if secure {
-                let (client, backend) = stage.open_secure().await;
+            let (mut client, mut backend): (Box<dyn Both>, PlainStream) = if secure {
+                let (client, backend) = bed.open_secure().await;
                 (Box::new(client), backend)
             } else {
-                let (client, backend) = stage.open().await;
+                let (client, backend) = bed.open().await;
                 (Box::new(client), backend)
             };
             match state {
@@ -132,58 +135,58 @@ async fn nothing_that_waits_spins() {
                 // Half closed, and the other side says nothing.
                 4 => client.shutdown().await.unwrap(),
                 5 => {
-                    backend.write_all(&wire::bare(0x82, &[0; 100])[..50]).await.unwrap();
+                    backend.write_all(&wire::unmasked(0x82, &[0; 100])[..50]).await.unwrap();
                     client.write_all(&masked(0x88, b"")).await.unwrap();
                 }
                 // A Close that is not answered; one of ours that is not.
                 6 => client.write_all(&masked(0x88, b"")).await.unwrap(),
                 7 => client.write_all(&masked(0x82, &vec![0; 2 << 20])[..14]).await.unwrap(),
                 // Nobody reads.
-                _ => drop(fill(&mut backend, &wire::bare(0x82, &[1; 60_000])).await),
+                _ => drop(fill(&mut backend, &wire::unmasked(0x82, &[1; 60_000])).await),
             }
             client.flush().await.unwrap();
             held.push(Box::new((client, backend)));
         }
         // A backend that does not read.
-        let (mut client, backend) = stage.open().await;
+        let (mut client, backend) = bed.open().await;
         fill(&mut client, &masked(0x82, &[1; 60_000])).await;
         held.push(Box::new((client, backend)));
     }
-    let before = stage.proxy.cpu_ticks();
+    let before = bed.proxy.cpu_ticks();
     sleep(Duration::from_millis(1500)).await;
-    let spent = stage.proxy.cpu_ticks() - before;
+    let spent = bed.proxy.cpu_ticks() - before;
     assert!(spent < 15, "{spent} hundredths of a second");
 }
 
 #[tokio::test]
 async fn a_drain_does_not_wait_for_those_who_do_not_read() {
     let config = "[drain]\nwindow = \"10ms\"\ndeadline = \"2s\"\n";
-    let mut stage = Stage::with(config).await;
+    let mut bed = TestBed::with(config).await;
     let mut held = Vec::new();
     for _ in 0..3 {
-        let (client, mut backend) = stage.open().await;
-        fill(&mut backend, &wire::bare(0x82, &[1; 60_000])).await;
+        let (client, mut backend) = bed.open().await;
+        fill(&mut backend, &wire::unmasked(0x82, &[1; 60_000])).await;
         held.push((client, backend));
     }
-    stage.proxy.signal(Signal::TERM);
-    assert_eq!(stage.proxy.exit().await, Some(0));
-    let stopped = stage.proxy.record("stopped", |r| r["message"] == "stopped").await;
+    bed.proxy.signal(Signal::TERM);
+    assert_eq!(bed.proxy.exit().await, Some(0));
+    let stopped = bed.proxy.record("stopped", |r| r["message"] == "stopped").await;
     assert_eq!((&stopped["sessions"], &stopped["cut"]), (&3.into(), &3.into()));
 }
 
 #[tokio::test]
 async fn rfc_h14_a_half_close_of_tls_still_hears_the_answer() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open_secure().await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open_secure().await;
     client.write_all(&wire::masked(0x81, b"the question")).await.unwrap();
     client.shutdown().await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"the question");
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
-    backend.write_all(&wire::bare(0x81, b"the answer")).await.unwrap();
+    backend.write_all(&wire::unmasked(0x81, b"the answer")).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().payload, b"the answer");
     drop(backend);
     assert_eq!(read_to_end(&mut client).await, b"");
-    assert_eq!(stage.end_of(1).await["end"], "client_gone");
+    assert_eq!(bed.tunnel_end(1).await["end"], "client_gone");
 }
 
 trait Both: AsyncRead + AsyncWrite + Unpin {}

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use crate::support::head::get;
 use crate::support::{
-    Answer, Backend, Client, HANDSHAKE, Proxy, Record, answer, connect, read_to_end, route, soon,
-    upgrade, wire,
+    Backend, Client, HANDSHAKE, Proxy, RawResponse, Record, connect, read_response, read_to_end,
+    route, upgrade, wire, within_timeout,
 };
 
 const BALANCER: [u8; 4] = [127, 0, 0, 2];
@@ -36,7 +36,7 @@ impl House {
             [trusted_proxies]\naddresses = [\"127.0.0.2\"]\n";
         let route = route(&[backend.address], "");
         let proxy = Proxy::start(&format!("{listeners}{route}{more}")).await;
-        let client = Client::of(&proxy).await;
+        let client = Client::new(&proxy).await;
         let (plain, tls) = (proxy.address("pp").await, proxy.address("pptls").await);
         Self { proxy, backend, client, plain, tls }
     }
@@ -64,13 +64,13 @@ impl House {
     async fn client_behind(&self, header: &[u8]) -> String {
         let mut stream = BufReader::new(connect(BALANCER, self.plain).await);
         stream.write_all(&[header, get("/").as_bytes()].concat()).await.unwrap();
-        assert_eq!(answer(&mut stream).await.status, 204);
+        assert_eq!(read_response(&mut stream).await.status, 204);
         self.told()
     }
 
     /// Whom the backend was told of last.
     fn told(&self) -> String {
-        let head = Answer { status: 0, head: self.backend.heads().pop().unwrap() };
+        let head = RawResponse { status: 0, head: self.backend.heads().pop().unwrap() };
         head.all("x-forwarded-for")
     }
 }
@@ -96,7 +96,7 @@ async fn pp01_a_missing_header_is_not_guessed() {
         (&"listener.proxy_protocol".into(), &"true".into())
     );
     let stream = connect(BALANCER, house.tls).await;
-    assert!(house.client.secure_over(stream).await.is_err());
+    assert!(house.client.tls_over(stream).await.is_err());
     assert_eq!(house.proxy.nth_outcome(2).await["end"], "proxy_header_missing");
 }
 
@@ -106,12 +106,12 @@ async fn pp02_a_header_where_none_is_expected_is_garbage() {
     for (number, header) in [V1.to_vec(), inet(&[])].into_iter().enumerate() {
         let mut stream = BufReader::new(connect(BALANCER, house.client.plain).await);
         stream.write_all(&[&header, get("/").as_bytes()].concat()).await.unwrap();
-        assert_eq!(answer(&mut stream).await.status, 400);
+        assert_eq!(read_response(&mut stream).await.status, 400);
         drop(stream);
         let record = house.proxy.nth_outcome(2 * number + 1).await;
         assert_eq!(record["end"], "head_bad", "{record}");
         let stream = connect(BALANCER, house.client.tls).await;
-        assert!(house.client.secure_over(Prefixed::new(stream, &header)).await.is_err());
+        assert!(house.client.tls_over(Prefixed::new(stream, &header)).await.is_err());
         let record = house.proxy.nth_outcome(2 * number + 2).await;
         assert_eq!(record["end"], "tls_failed", "{record}");
     }
@@ -132,7 +132,7 @@ async fn pp03_a_stranger_is_shut_out_before_a_byte_is_read() {
         assert_eq!(record["key"], "trusted_proxies.addresses");
         assert!(record["value"].as_str().unwrap().starts_with("127.0.0.2"), "{record}");
     }
-    house.proxy.at_rest().await;
+    house.proxy.wait_until_idle().await;
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn pp10_a_header_may_come_slowly_but_not_late() {
             stream.write_all(&[*byte]).await.unwrap();
             tokio::task::yield_now().await;
         }
-        assert_eq!(answer(&mut stream).await.status, 204);
+        assert_eq!(read_response(&mut stream).await.status, 204);
         assert_eq!(house.told(), "203.0.113.7");
     }
     let hasty = House::new("[timeouts]\nproxy_header = \"300ms\"\n").await;
@@ -235,18 +235,18 @@ async fn pp11_no_byte_behind_the_header_is_lost() {
     let house = House::new("[limits]\nclose_grace = \"200ms\"\n").await;
     for header in [V1.to_vec(), inet(&[])] {
         let stream = Prefixed::new(connect(BALANCER, house.tls).await, &header);
-        let mut stream = BufReader::new(house.client.secure_over(stream).await.unwrap());
+        let mut stream = BufReader::new(house.client.tls_over(stream).await.unwrap());
         stream.write_all(get("/").as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
-        assert_eq!(answer(&mut stream).await.status, 204);
+        assert_eq!(read_response(&mut stream).await.status, 204);
         assert_eq!(house.told(), "203.0.113.7");
     }
     // A header, a handshake and a frame in one segment.
     let mut stream = BufReader::new(connect(BALANCER, house.plain).await);
     let close = wire::masked(0x88, &wire::close(1000, ""));
     stream.write_all(&[V1, HANDSHAKE.as_bytes(), &close].concat()).await.unwrap();
-    assert_eq!(answer(&mut stream).await.status, 101);
-    let record = house.proxy.end_of(1).await;
+    assert_eq!(read_response(&mut stream).await.status, 101);
+    let record = house.proxy.tunnel_end(1).await;
     assert_eq!(
         (&record["client"], &record["end"]),
         (&"203.0.113.7:4711".into(), &"client_closed".into())
@@ -260,7 +260,7 @@ async fn pp12_a_second_header_is_the_clients_own_word() {
     let house = House::new("").await;
     let mut stream = BufReader::new(connect(BALANCER, house.plain).await);
     stream.write_all(&[V1, V1, get("/").as_bytes()].concat()).await.unwrap();
-    assert_eq!(answer(&mut stream).await.status, 400);
+    assert_eq!(read_response(&mut stream).await.status, 400);
     drop(stream);
     let record = house.proxy.nth_outcome(1).await;
     assert_eq!(
@@ -268,7 +268,7 @@ async fn pp12_a_second_header_is_the_clients_own_word() {
         (&"head_bad".into(), &"203.0.113.7:4711".into())
     );
     let stream = Prefixed::new(connect(BALANCER, house.tls).await, &[V1, V1].concat());
-    assert!(house.client.secure_over(stream).await.is_err());
+    assert!(house.client.tls_over(stream).await.is_err());
     assert_eq!(house.proxy.nth_outcome(2).await["end"], "tls_failed");
     assert!(house.backend.heads().is_empty());
 }
@@ -313,7 +313,7 @@ async fn the_caps_of_a_client_are_those_of_the_client_behind() {
     let first = upgrade(open(1).await).await;
     let second = upgrade(open(2).await).await;
     assert!(read_to_end(&mut open(1).await).await.is_empty());
-    let record = house.proxy.ended("client_full").await;
+    let record = house.proxy.end_record("client_full").await;
     assert_eq!(
         (&record["client"], &record["event"]),
         (&"203.0.113.1:4711".into(), &"dropped".into())
@@ -322,7 +322,7 @@ async fn the_caps_of_a_client_are_those_of_the_client_behind() {
     let idle = [open_local(&house).await, open_local(&house).await, open_local(&house).await];
     assert_eq!(house.client_behind(b"PROXY UNKNOWN\r\n").await, "127.0.0.2");
     drop((first, second, idle));
-    house.proxy.at_rest().await;
+    house.proxy.wait_until_idle().await;
     drop(upgrade(open(1).await).await);
 }
 
@@ -336,11 +336,13 @@ async fn open_local(house: &House) -> TcpStream {
 async fn those_who_owe_their_header_count_for_the_whole() {
     let house = House::new("[caps]\nconnections = 2\n").await;
     let owing = [connect(BALANCER, house.plain).await, connect(BALANCER, house.plain).await];
-    soon("both to be counted", async { while house.proxy.health().await["connections"] != 2 {} })
-        .await;
+    within_timeout("both to be counted", async {
+        while house.proxy.health().await["connections"] != 2 {}
+    })
+    .await;
     assert_eq!(house.dropped(b"").await["end"], "gate_full");
     drop(owing);
-    house.proxy.at_rest().await;
+    house.proxy.wait_until_idle().await;
     assert_eq!(house.client_behind(V1).await, "203.0.113.7");
 }
 

@@ -4,19 +4,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::head::get;
-use crate::support::{Client, HANDSHAKE, Proxy, connect, read_head, route, soon, switching};
+use crate::support::{
+    Client, HANDSHAKE, Proxy, connect, read_head, route, switching_protocols, within_timeout,
+};
 
 const SEND: &str = "proxy_protocol = true\n";
 
 /// The next connection: its header's family, its addresses, and the head that follows.
 async fn arrival(listener: &TcpListener) -> (u8, Vec<u8>, String, BufReader<TcpStream>) {
-    let (stream, _) = soon("a connection", listener.accept()).await.unwrap();
+    let (stream, _) = within_timeout("a connection", listener.accept()).await.unwrap();
     let mut stream = BufReader::new(stream);
     let mut fixed = [0; 16];
-    soon("a header", stream.read_exact(&mut fixed)).await.unwrap();
+    within_timeout("a header", stream.read_exact(&mut fixed)).await.unwrap();
     assert_eq!(fixed[..13], *b"\r\n\r\n\0\r\nQUIT\n\x21", "{}", fixed.escape_ascii());
     let mut block = vec![0; usize::from(u16::from_be_bytes([fixed[14], fixed[15]]))];
-    soon("addresses", stream.read_exact(&mut block)).await.unwrap();
+    within_timeout("addresses", stream.read_exact(&mut block)).await.unwrap();
     let head = read_head(&mut stream).await;
     (fixed[13], block, head, stream)
 }
@@ -25,7 +27,7 @@ async fn arrival(listener: &TcpListener) -> (u8, Vec<u8>, String, BufReader<TcpS
 async fn every_connection_to_a_backend_begins_with_the_client() {
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(&route(&[backend.local_addr().unwrap()], SEND)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for request in [get("/"), HANDSHAKE.to_owned()] {
         let mut stream = BufReader::new(connect([127, 0, 0, 9], client.plain).await);
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -36,7 +38,7 @@ async fn every_connection_to_a_backend_begins_with_the_client() {
         assert_eq!((family, addresses), (0x11, expected));
         assert!(head.starts_with("GET /"), "{head}");
         let answer = match head.contains("sec-websocket-key") {
-            true => switching(&head),
+            true => switching_protocols(&head),
             false => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
         };
         served.write_all(answer.as_bytes()).await.unwrap();
@@ -51,7 +53,7 @@ async fn a_client_behind_a_proxy_is_named_too_in_one_family() {
     let trusted = "[trusted_proxies]\naddresses = [\"127.0.0.2\"]\n";
     let routes = route(&[backend.local_addr().unwrap()], SEND);
     let proxy = Proxy::start(&format!("{trusted}{routes}")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let mut stream = connect([127, 0, 0, 2], client.plain).await;
     let line = "\r\nX-Forwarded-For: 2001:db8::7\r\n\r\n";
     stream.write_all(get("/").replace("\r\n\r\n", line).as_bytes()).await.unwrap();

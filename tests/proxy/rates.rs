@@ -7,19 +7,19 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use crate::support::{Plain, Side, Stage, soon, wire};
+use crate::support::{PlainStream, Side, TestBed, wire, within_timeout};
 
 /// A side that may send so much, and waits when it is over.
-async fn paced(side: Side, limit: &str, table: &str, more: &str) -> Stage {
-    let side = side.slug();
-    Stage::with(&format!(
+async fn paced(side: Side, limit: &str, table: &str, more: &str) -> TestBed {
+    let side = side.as_str();
+    TestBed::with(&format!(
         "[limits]\ncontrols_from_{side} = \"off\"\n{limit}_from_{side} = {{ {table} }}\n{more}"
     ))
     .await
 }
 
 /// What the other side sends passes at once.
-async fn answers(side: Side, speaker: &mut Plain, hearer: &mut Plain) {
+async fn answers(side: Side, speaker: &mut PlainStream, hearer: &mut PlainStream) {
     let other = if side == Side::Client { Side::Backend } else { Side::Client };
     hearer.write_all(&other.frame(0x81, b"the other way")).await.unwrap();
     let heard = timeout(Duration::from_millis(400), wire::read_past_pings(speaker)).await;
@@ -27,13 +27,13 @@ async fn answers(side: Side, speaker: &mut Plain, hearer: &mut Plain) {
 }
 
 /// All of this arrives, as it is and not before its time.
-async fn arrives_late(side: Side, stage: &Stage, sent: &[u8], least: Duration) {
-    let (mut speaker, mut hearer) = stage.open_for(side).await;
+async fn arrives_late(side: Side, bed: &TestBed, sent: &[u8], least: Duration) {
+    let (mut speaker, mut hearer) = bed.open_for(side).await;
     let begun = Instant::now();
     speaker.write_all(sent).await.unwrap();
     answers(side, &mut speaker, &mut hearer).await;
     let mut got = vec![0; sent.len()];
-    soon("what waits", hearer.read_exact(&mut got)).await.unwrap();
+    within_timeout("what waits", hearer.read_exact(&mut got)).await.unwrap();
     let took = begun.elapsed();
     assert!(got == sent, "{side:?}: as it was sent");
     assert!(took >= least && took < 4 * least, "{side:?}: {took:?}");
@@ -42,12 +42,12 @@ async fn arrives_late(side: Side, stage: &Stage, sent: &[u8], least: Duration) {
 #[tokio::test]
 async fn fc17_messages_over_the_rate_wait() {
     join_all(Side::BOTH.map(async |side| {
-        let stage = paced(side, "messages", "rate = \"50/s\", burst = 5", "").await;
+        let bed = paced(side, "messages", "rate = \"50/s\", burst = 5", "").await;
         // Pings between them wait in their place, and take no turn of their own.
         let message = |n: u8| [side.frame(0x89, &[n]), side.frame(0x81, &vec![n; 5 * n as usize])];
         let mut sent = (0..40).flat_map(message).collect::<Vec<_>>().concat();
         sent.extend(side.frame(0x88, &wire::close(1000, "")));
-        arrives_late(side, &stage, &sent, Duration::from_millis(700)).await;
+        arrives_late(side, &bed, &sent, Duration::from_millis(700)).await;
     }))
     .await;
 }
@@ -56,9 +56,9 @@ async fn fc17_messages_over_the_rate_wait() {
 async fn fc18_bytes_over_the_rate_wait() {
     join_all(Side::BOTH.map(async |side| {
         // Action and burst as they are by default.
-        let stage = paced(side, "bytes", "rate = \"50KiB/s\"", "").await;
+        let bed = paced(side, "bytes", "rate = \"50KiB/s\"", "").await;
         let sent: Vec<u8> = (0..27).flat_map(|n| side.frame(0x82, &[n; 5000])).collect();
-        arrives_late(side, &stage, &sent, Duration::from_millis(600)).await;
+        arrives_late(side, &bed, &sent, Duration::from_millis(600)).await;
     }))
     .await;
 }
@@ -68,11 +68,11 @@ async fn fc14_fc15_control_frames_may_be_made_to_wait() {
     join_all(Side::BOTH.map(async |side| {
         let limit = format!(
             "[limits]\ncontrols_from_{} = {{ rate = \"50/s\", burst = 5, action = \"delay\" }}",
-            side.slug()
+            side.as_str()
         );
-        let stage = Stage::with(&limit).await;
+        let bed = TestBed::with(&limit).await;
         let sent: Vec<u8> = (0..40).flat_map(|n| side.frame(0x89 + n % 2, &[n])).collect();
-        arrives_late(side, &stage, &sent, Duration::from_millis(700)).await;
+        arrives_late(side, &bed, &sent, Duration::from_millis(700)).await;
     }))
     .await;
 }
@@ -80,9 +80,9 @@ async fn fc14_fc15_control_frames_may_be_made_to_wait() {
 #[tokio::test]
 async fn whoever_is_made_to_wait_is_not_read() {
     join_all(Side::BOTH.map(async |side| {
-        let stage = paced(side, "messages", "rate = \"1/s\", burst = 1", "").await;
-        let (mut speaker, mut hearer) = stage.open_for(side).await;
-        let (before, _) = stage.proxy.weight();
+        let bed = paced(side, "messages", "rate = \"1/s\", burst = 1", "").await;
+        let (mut speaker, mut hearer) = bed.open_for(side).await;
+        let (before, _) = bed.proxy.memory_and_descriptors();
         let message = side.frame(0x81, &[b'x'; 1000]);
         let (mut written, mut heard) = (0, 0);
         // It ends when the kernel takes no more, on either side of the connection.
@@ -99,11 +99,11 @@ async fn whoever_is_made_to_wait_is_not_read() {
             }
         };
         tokio::select! {
-            () = soon("the sender to be stopped", fill) => {}
+            () = within_timeout("the sender to be stopped", fill) => {}
             () = hear => {}
         }
         assert!(heard < 5 * message.len() && written > heard, "{heard} of {written} bytes");
-        let (after, _) = stage.proxy.weight();
+        let (after, _) = bed.proxy.memory_and_descriptors();
         assert!(after < before + 2048, "{before} to {after} KiB for {written} bytes");
         answers(side, &mut speaker, &mut hearer).await;
     }))
@@ -123,8 +123,8 @@ async fn a_pong_that_waits_behind_the_rate_is_not_missed() {
             }
         };
         let more = format!("[heartbeat]\n{beat}\n");
-        let stage = paced(side, "messages", "rate = \"4/s\", burst = 1", &more).await;
-        let (mut speaker, mut hearer) = stage.open_for(side).await;
+        let bed = paced(side, "messages", "rate = \"4/s\", burst = 1", &more).await;
+        let (mut speaker, mut hearer) = bed.open_for(side).await;
         // A second and a half of messages, and the pong behind them.
         speaker.write_all(&side.frame(0x81, b"wait").repeat(7)).await.unwrap();
         let ping = wire::read(&mut speaker).await.unwrap();
@@ -143,9 +143,9 @@ async fn a_pong_that_waits_behind_the_rate_is_not_missed() {
         // And who does not answer this one is gone, as nothing waits any more.
         assert_eq!(wire::read(&mut speaker).await.unwrap().opcode(), wire::CLOSE);
         drop((speaker, hearer));
-        let record = stage.end_of(1).await;
-        assert_eq!([&record["end"], &record["by"]], ["heartbeat_lost", side.slug()]);
-        let rtt = record.get(format!("{}_rtt_max_ms", side.slug()));
+        let record = bed.tunnel_end(1).await;
+        assert_eq!([&record["end"], &record["by"]], ["heartbeat_lost", side.as_str()]);
+        let rtt = record.get(format!("{}_rtt_max_ms", side.as_str()));
         assert_eq!(rtt, None, "what was held up here says nothing of the way");
     }))
     .await;
@@ -154,8 +154,8 @@ async fn a_pong_that_waits_behind_the_rate_is_not_missed() {
 #[tokio::test]
 async fn a_close_of_the_other_side_ends_the_wait() {
     join_all(Side::BOTH.map(async |side| {
-        let stage = paced(side, "messages", "rate = \"1/s\", burst = 1", "").await;
-        let (mut speaker, mut hearer) = stage.open_for(side).await;
+        let bed = paced(side, "messages", "rate = \"1/s\", burst = 1", "").await;
+        let (mut speaker, mut hearer) = bed.open_for(side).await;
         speaker.write_all(&side.frame(0x81, b"wait").repeat(100)).await.unwrap();
         assert_eq!(wire::read(&mut hearer).await.unwrap().payload, b"wait");
         let other = if side == Side::Client { Side::Backend } else { Side::Client };

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{Plain, Side, Stage, read_to_end, soon, wire};
+use crate::support::{PlainStream, Side, TestBed, read_to_end, wire, within_timeout};
 
 fn other(side: Side) -> Side {
     match side {
@@ -18,7 +18,7 @@ fn other(side: Side) -> Side {
 }
 
 /// Sends whole frames for as long as they are taken, and hears the Close that comes.
-fn flood(from: Side, stream: Plain) -> JoinHandle<wire::Frame> {
+fn flood(from: Side, stream: PlainStream) -> JoinHandle<wire::Frame> {
     let frame = from.frame(0x82, &[1; 60_000]);
     #[expect(clippy::disallowed_methods, reason = "a test's sender")]
     tokio::spawn(async move {
@@ -41,17 +41,17 @@ fn flood(from: Side, stream: Plain) -> JoinHandle<wire::Frame> {
 #[tokio::test]
 async fn tc07_fb05_who_wakes_up_in_the_grace_is_told_1013_behind_whole_frames() {
     let limits = "[limits]\nmessage_from_client = \"off\"\nwrite_stall = \"700ms\"\n";
-    let stage = Stage::with(limits).await;
-    let (plain, plains_backend) = stage.open().await;
-    let (secure, secures_backend) = stage.open_secure().await;
+    let bed = TestBed::with(limits).await;
+    let (plain, plains_backend) = bed.open().await;
+    let (secure, secures_backend) = bed.open_secure().await;
     let backends = [plains_backend, secures_backend].map(|it| flood(Side::Backend, it));
     // Past the limit, and within the same time again.
     sleep(Duration::from_millis(1000)).await;
     tokio::join!(wake_up(plain), wake_up(secure));
     for (session, backend) in (1..).zip(backends) {
-        let told = soon("the backend to be told", backend).await.unwrap();
+        let told = within_timeout("the backend to be told", backend).await.unwrap();
         assert_eq!(told.code(), 1001);
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!([&record["end"], &record["by"]], ["write_stall", "client"]);
         assert_eq!([&record["close_client"], &record["close_backend"]], [1013, 1001]);
     }
@@ -76,20 +76,21 @@ async fn tc07_fb05_whoever_takes_nothing_is_reset() {
     let limits = "[limits]\nmessage_from_client = \"off\"\nwrite_stall = \"400ms\"\n\
                   close_grace = \"300ms\"\n";
     join_all(Side::BOTH.map(async |side| {
-        let stage = Stage::with(limits).await;
-        let (mut sleeper, sender) = stage.open_for(side).await;
+        let bed = TestBed::with(limits).await;
+        let (mut sleeper, sender) = bed.open_for(side).await;
         let begun = Instant::now();
-        let told = soon("the sender to be told", flood(other(side), sender)).await.unwrap();
+        let told =
+            within_timeout("the sender to be told", flood(other(side), sender)).await.unwrap();
         let code = if side == Side::Client { 1001 } else { 1011 };
         assert_eq!((told.code(), &told.payload[2..]), (code, &b"the other side does not read"[..]));
-        let record = stage.end_of(1).await;
+        let record = bed.tunnel_end(1).await;
         let took = begun.elapsed().as_millis();
         assert!((400..3000).contains(&took), "{took} ms");
-        assert_eq!([&record["end"], &record["by"]], ["write_stall", side.slug()]);
+        assert_eq!([&record["end"], &record["by"]], ["write_stall", side.as_str()]);
         assert_eq!([&record["key"], &record["value"]], ["limits.write_stall", "400ms"]);
-        assert_eq!(record[format!("close_{}", other(side).slug())], code);
+        assert_eq!(record[format!("close_{}", other(side).as_str())], code);
         let mut scrap = vec![0; 1 << 20];
-        let end = soon("the reset", async {
+        let end = within_timeout("the reset", async {
             loop {
                 match sleeper.read(&mut scrap).await {
                     Ok(0) => return None,
@@ -116,8 +117,8 @@ async fn sips(side: Side, trickle: &str, lives: bool) {
         "[limits]\nmessage_from_client = \"off\"\nwrite_stall = \"1s\"\n\
          write_trickle = \"{trickle}\"\n"
     );
-    let stage = Stage::with(&limits).await;
-    let (mut sipper, sender) = stage.open_for(side).await;
+    let bed = TestBed::with(&limits).await;
+    let (mut sipper, sender) = bed.open_for(side).await;
     let mut sender = flood(other(side), sender);
     // A MiB/s or so: each buffer is emptied in time, and never as fast as it is filled.
     let sip = async {

@@ -8,21 +8,21 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Backend, Client, Door, HANDSHAKE, Proxy, Record, Stage, answer, farewell, lives, read_to_end,
-    reset, route, soon, upgrade,
+    Backend, Client, HANDSHAKE, MockBackend, Proxy, Record, TestBed, assert_relays, close_normally,
+    read_response, read_to_end, reset, route, upgrade, within_timeout,
 };
 
 #[tokio::test]
 async fn each_tunnel_and_each_refusal_has_one_record() {
-    let door = Door::new().await;
-    let proxy = Proxy::start(&route(&[door.address()], "path = \"/ws\"\n")).await;
-    let client = Client::of(&proxy).await;
-    farewell(client.raw_tunnel().await, door.next().await).await;
+    let mock = MockBackend::new().await;
+    let proxy = Proxy::start(&route(&[mock.address()], "path = \"/ws\"\n")).await;
+    let client = Client::new(&proxy).await;
+    close_normally(client.raw_tunnel().await, mock.accept().await).await;
     reset(client.raw_tunnel().await);
-    drop(door.next().await);
+    drop(mock.accept().await);
     let mut tunnel = client.raw_tunnel().await;
     tunnel.write_all(b"garbage!").await.unwrap();
-    drop((tunnel, door.next().await));
+    drop((tunnel, mock.accept().await));
     let asked = [
         HANDSHAKE.replace("/ws", "/else"),
         HANDSHAKE.replace("13\r\n", "12\r\n"),
@@ -40,32 +40,33 @@ async fn each_tunnel_and_each_refusal_has_one_record() {
 #[tokio::test]
 async fn each_connection_that_never_asks_has_one_record() {
     let deadlines = "[timeouts]\ntls = \"300ms\"\nhead = \"1500ms\"\n";
-    let stage = Stage::with(&format!("[caps]\nconnections_per_client = 3\n{deadlines}")).await;
-    let client = &stage.client;
+    let bed = TestBed::with(&format!("[caps]\nconnections_per_client = 3\n{deadlines}")).await;
+    let client = &bed.client;
     let mut secure = TcpStream::connect(client.tls).await.unwrap();
     secure.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     read_to_end(&mut secure).await;
     read_to_end(&mut TcpStream::connect(client.tls).await.unwrap()).await;
-    let mut slow = client.bare().await;
+    let mut slow = client.connect_plain().await;
     slow.write_all(b"GET /ws HT").await.unwrap();
     read_to_end(&mut slow).await;
     drop((secure, slow));
-    stage.proxy.at_rest().await;
+    bed.proxy.wait_until_idle().await;
     // Three stay; the fourth is sent away.
-    let three = [client.bare().await, client.bare().await, client.bare().await];
-    let full = async { while stage.proxy.health().await["connections"] != 3 {} };
-    soon("the three", full).await;
-    read_to_end(&mut client.bare().await).await;
+    let three =
+        [client.connect_plain().await, client.connect_plain().await, client.connect_plain().await];
+    let full = async { while bed.proxy.health().await["connections"] != 3 {} };
+    within_timeout("the three", full).await;
+    read_to_end(&mut client.connect_plain().await).await;
     drop(three);
     let mut ends = vec!["tls_failed", "tls_timeout", "head_timeout"];
     ends.extend(["client_full", "gone", "gone", "gone"]);
-    assert_outcomes(&stage.proxy, ends).await;
+    assert_outcomes(&bed.proxy, ends).await;
 }
 
 /// Everything is over, and this is all that was written of it, in any order.
 async fn assert_outcomes(proxy: &Proxy, mut wanted: Vec<&str>) {
     proxy.nth_outcome(wanted.len()).await;
-    proxy.at_rest().await;
+    proxy.wait_until_idle().await;
     // Nothing more comes: the next line that is written is that of a reload.
     proxy.reload().await;
     let outcomes = proxy.outcomes();
@@ -77,17 +78,17 @@ async fn assert_outcomes(proxy: &Proxy, mut wanted: Vec<&str>) {
 
 #[tokio::test]
 async fn a_record_says_who_where_how_much_and_how_long() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open_secure().await;
-    lives(&mut client, &mut backend).await;
-    lives(&mut client, &mut backend).await;
-    farewell(client, backend).await;
-    let record = stage.end_of(1).await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open_secure().await;
+    assert_relays(&mut client, &mut backend).await;
+    assert_relays(&mut client, &mut backend).await;
+    close_normally(client, backend).await;
+    let record = bed.tunnel_end(1).await;
     let text = |key: &str| record[key].as_str().unwrap_or_else(|| panic!("{key}: {record}"));
     assert!(text("client").starts_with("127.0.0.1"), "{record}");
     assert_eq!(text("client_key"), "127.0.0.1");
     assert_eq!((text("listener"), text("route")), ("tls", "all"));
-    assert_eq!(text("backend"), stage.door.address().to_string());
+    assert_eq!(text("backend"), bed.backend.address().to_string());
     assert_eq!((text("host"), text("target")), ("localhost", "/ws"));
     assert_eq!((text("via"), text("stage")), ("http/1.1", "tunnel"));
     assert_eq!((text("end"), text("by")), ("client_closed", "client"));
@@ -107,7 +108,7 @@ async fn a_record_says_who_where_how_much_and_how_long() {
 async fn a_record_says_what_the_request_said_of_itself() {
     let backend = Backend::echo().await;
     let proxy = Proxy::start(&route(&[backend.address], "path = \"/ws\"\n")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let said = [
         ("user-agent", "Browser/1.0 (X11)"),
@@ -117,11 +118,11 @@ async fn a_record_says_what_the_request_said_of_itself() {
     let (mut socket, _) = client.websocket("/ws", &said).await.unwrap();
     socket.close(None).await.unwrap();
     while socket.next().await.is_some() {}
-    let ended = proxy.end_of(1).await;
+    let ended = proxy.tunnel_end(1).await;
     let head = HANDSHAKE.replace("/ws", "/else").replace("Upgrade: w", "{}Upgrade: w");
     let lines = format!("User-Agent: Browser/1.0 (X11)\r\ntraceparent: {trace}\r\n");
     client.ask(head.replace("{}", &lines).as_bytes()).await;
-    let refused = proxy.ended("no_route").await;
+    let refused = proxy.end_record("no_route").await;
     for record in [&ended, &refused] {
         assert_eq!(record["user_agent"], "Browser/1.0 (X11)", "{record}");
         assert_eq!(record["traceparent"], trace, "{record}");
@@ -142,18 +143,18 @@ async fn a_record_says_what_the_request_said_of_itself() {
 #[tokio::test]
 async fn records_do_not_hang_on_the_level_of_the_log_except_for_those_who_just_left() {
     for (level, gone) in [("error", 0), ("debug", 1)] {
-        let door = Door::new().await;
+        let mock = MockBackend::new().await;
         let config = format!(
             "[log]\nformat = \"json\"\nlevel = \"{level}\"\n[admin]\nenabled = false\n\
              [[listener]]\nname = \"plain\"\naddress = \"127.0.0.23:{}\"\ntls = false\n{}",
             free_port().await,
-            route(&[door.address()], "path = \"/ws\"\n")
+            route(&[mock.address()], "path = \"/ws\"\n")
         );
         let address = config.split_once("127.0.0.23:").unwrap().1.split('"').next().unwrap();
         let address = ("127.0.0.23", address.parse::<u16>().unwrap());
         let proxy = Proxy::spawn(&config, &[]);
         let connect = async || {
-            soon("the listener", async {
+            within_timeout("the listener", async {
                 loop {
                     match TcpStream::connect(address).await {
                         Ok(stream) => return stream,
@@ -164,12 +165,12 @@ async fn records_do_not_hang_on_the_level_of_the_log_except_for_those_who_just_l
             .await
         };
         drop(connect().await);
-        farewell(upgrade(connect().await).await, door.next().await).await;
-        assert_eq!(proxy.end_of(1).await["end"], "client_closed");
+        close_normally(upgrade(connect().await).await, mock.accept().await).await;
+        assert_eq!(proxy.tunnel_end(1).await["end"], "client_closed");
         let mut stream = BufReader::new(connect().await);
         stream.write_all(b"what is this\r\n\r\n").await.unwrap();
-        assert_eq!(answer(&mut stream).await.status, 400);
-        proxy.ended("head_bad").await;
+        assert_eq!(read_response(&mut stream).await.status, 400);
+        proxy.end_record("head_bad").await;
         let left = proxy.outcomes().iter().filter(|record| record["end"] == "gone").count();
         assert_eq!(left, gone, "at level {level}");
     }
@@ -183,30 +184,30 @@ async fn free_port() -> u16 {
 
 #[tokio::test]
 async fn uh37_what_looks_like_a_credential_is_not_written() {
-    let door = Door::new().await;
-    let proxy = Proxy::start(&route(&[door.address()], "path = \"/ws\"\n")).await;
-    let client = Client::of(&proxy).await;
+    let mock = MockBackend::new().await;
+    let proxy = Proxy::start(&route(&[mock.address()], "path = \"/ws\"\n")).await;
+    let client = Client::new(&proxy).await;
     let query = "?room=1&token=SECRET1&Access_Token=SECRET2&jwt=SECRET3&%74icket=SECRET4&sid=SECRET5\
                  &key=SECRET6&password=SECRET7";
     let asked = HANDSHAKE.replace("/ws", &format!("/ws{query}"));
     let asked = asked
         .replace("Upgrade: w", "Authorization: Bearer SECRET8\r\nCookie: s=SECRET9\r\nUpgrade: w");
-    let mut tunnel = BufReader::new(client.bare().await);
+    let mut tunnel = BufReader::new(client.connect_plain().await);
     tunnel.write_all(asked.as_bytes()).await.unwrap();
-    assert_eq!(answer(&mut tunnel).await.status, 101);
-    drop((tunnel, door.next().await));
-    proxy.end_of(1).await;
+    assert_eq!(read_response(&mut tunnel).await.status, 101);
+    drop((tunnel, mock.accept().await));
+    proxy.tunnel_end(1).await;
     // Refused ones have a record, too.
     assert_eq!(client.ask(asked.replace("/ws", "/no").as_bytes()).await.status, 404);
-    let record = proxy.ended("no_route").await;
+    let record = proxy.end_record("no_route").await;
     assert!(
         record["target"].as_str().unwrap().starts_with("/no?room=1&token=[redacted]&"),
         "{record}"
     );
     client.ask(asked.replace("Host: localhost\r\n", "").as_bytes()).await;
-    proxy.ended("request_bad").await;
+    proxy.end_record("request_bad").await;
     client.ask(asked.replace(" HTTP/1.1", " HTTP/1.1 nonsense").as_bytes()).await;
-    proxy.ended("head_bad").await;
+    proxy.end_record("head_bad").await;
     let all = proxy.records().iter().map(Record::to_string).collect::<String>();
     assert!(!all.contains("SECRET"), "{all}");
 }
@@ -214,11 +215,11 @@ async fn uh37_what_looks_like_a_credential_is_not_written() {
 #[tokio::test]
 async fn control_characters_reach_no_terminal() {
     for format in ["json", "text"] {
-        let door = Door::new().await;
+        let mock = MockBackend::new().await;
         let config = format!(
             "[log]\nformat = \"{format}\"\n[admin]\nenabled = false\n\
              [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n{}",
-            route(&[door.address()], "path = \"/ws\"\n")
+            route(&[mock.address()], "path = \"/ws\"\n")
         );
         let proxy = Proxy::spawn(&config, &[]);
         let listening = |record: &Record| record.to_string().contains("listening");
@@ -239,7 +240,7 @@ async fn control_characters_reach_no_terminal() {
         for asked in &asked {
             let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
             stream.write_all(asked.as_bytes()).await.unwrap();
-            let status = answer(&mut stream).await.status;
+            let status = read_response(&mut stream).await.status;
             assert!((400..500).contains(&status), "{status}");
         }
         let about = |record: &Record| {

@@ -8,42 +8,42 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
-    Backend, Client, HANDSHAKE, Heard, Plain, Proxy, Stage, lives, nudge, read_head, read_to_end,
-    soon, switching, wire,
+    Backend, BackendEvent, Client, HANDSHAKE, PlainStream, Proxy, TestBed, assert_relays, poke,
+    read_head, read_to_end, switching_protocols, wire, within_timeout,
 };
 
 #[tokio::test]
 async fn messages_of_every_length_form_come_back() {
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let mut socket = Client::of(&proxy).await.open("/echo").await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let mut socket = Client::new(&proxy).await.open("/echo").await;
     for size in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
         let sent = Message::binary(vec![7; size]);
         socket.send(sent.clone()).await.unwrap();
-        assert_eq!(soon("the echo", socket.next()).await.unwrap().unwrap(), sent);
+        assert_eq!(within_timeout("the echo", socket.next()).await.unwrap().unwrap(), sent);
     }
     socket.close(None).await.unwrap();
-    while soon("the close", socket.next()).await.is_some_and(|end| end.is_ok()) {}
+    while within_timeout("the close", socket.next()).await.is_some_and(|end| end.is_ok()) {}
     drop(socket);
-    let record = proxy.ended("client_closed").await;
+    let record = proxy.end_record("client_closed").await;
     assert_eq!((&record["up_messages"], &record["down_messages"]), (&7.into(), &7.into()));
 }
 
 #[tokio::test]
 async fn rfc_f4_f11_frames_keep_their_bytes() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open().await;
-    let (up, down) = (conversation(wire::masked), conversation(wire::bare));
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
+    let (up, down) = (conversation(wire::masked), conversation(wire::unmasked));
     client.write_all(&up).await.unwrap();
     backend.write_all(&down).await.unwrap();
     client.shutdown().await.unwrap();
     let mut got = vec![0; up.len()];
-    soon("the client's frames", backend.read_exact(&mut got)).await.unwrap();
+    within_timeout("the client's frames", backend.read_exact(&mut got)).await.unwrap();
     assert_eq!(got, up);
     backend.shutdown().await.unwrap();
     assert_eq!(read_to_end(&mut client).await, down);
     assert_eq!(read_to_end(&mut backend).await, b"");
-    let record = stage.end_of(1).await;
+    let record = bed.tunnel_end(1).await;
     assert_eq!(record["end"], "client_closed");
     assert_eq!(
         (&record["up_bytes"], &record["down_bytes"]),
@@ -55,16 +55,16 @@ async fn rfc_f4_f11_frames_keep_their_bytes() {
 
 #[tokio::test]
 async fn fc27_fc28_frames_in_single_bytes_keep_their_bytes() {
-    let stage = Stage::with("").await;
-    let (up, down) = (conversation(wire::masked), conversation(wire::bare));
-    let (client, backend) = stage.open().await;
+    let bed = TestBed::with("").await;
+    let (up, down) = (conversation(wire::masked), conversation(wire::unmasked));
+    let (client, backend) = bed.open().await;
     crumbs(client, backend, &up, &down).await;
-    let (client, backend) = stage.open_secure().await;
+    let (client, backend) = bed.open_secure().await;
     crumbs(client, backend, &up, &down).await;
 }
 
 /// Both directions, one byte in each write (and, over TLS, each record).
-async fn crumbs<C>(client: C, mut backend: Plain, up: &[u8], down: &[u8])
+async fn crumbs<C>(client: C, mut backend: PlainStream, up: &[u8], down: &[u8])
 where
     C: tokio::io::AsyncRead + AsyncWrite + Unpin,
 {
@@ -79,7 +79,7 @@ where
     let (mut up_got, mut down_got) = (vec![0; up.len()], vec![0; down.len()]);
     let (read, write) = backend.get_mut().split();
     let (mut backend_from, mut backend_to) = (read, write);
-    soon("all crumbs", async {
+    within_timeout("all crumbs", async {
         tokio::join!(
             sprinkle(&mut to, up),
             sprinkle(&mut backend_to, down),
@@ -93,8 +93,8 @@ where
 
 #[tokio::test]
 async fn fc27_a_frame_cut_anywhere_arrives_whole() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
     // A header of 14 bytes, and a control frame behind it.
     let mut frame = wire::masked(0x80 | wire::BINARY, &[9; 65_536]);
     frame.extend(wire::masked(0x80 | wire::PING, b"behind"));
@@ -102,66 +102,66 @@ async fn fc27_a_frame_cut_anywhere_arrives_whole() {
     for at in places {
         client.write_all(&frame[..at]).await.unwrap();
         // The first part is judged before the second is sent.
-        nudge(&mut client, &mut backend).await;
+        poke(&mut client, &mut backend).await;
         client.write_all(&frame[at..]).await.unwrap();
         let mut got = vec![0; frame.len()];
-        soon("the frame", backend.read_exact(&mut got)).await.unwrap();
+        within_timeout("the frame", backend.read_exact(&mut got)).await.unwrap();
         assert!(got == frame, "cut at {at}");
     }
 }
 
 #[tokio::test]
 async fn fc29_ten_thousand_frames_in_one_write_keep_their_bytes() {
-    let stage = Stage::with("").await;
-    let (mut neighbour, mut neighbours_backend) = stage.open().await;
+    let bed = TestBed::with("").await;
+    let (mut neighbour, mut neighbours_backend) = bed.open().await;
     let many: Vec<u8> =
         (0..10_000u32).flat_map(|n| wire::masked(0x80 | wire::TEXT, &n.to_be_bytes())).collect();
-    let (mut client, mut backend) = stage.open_secure().await;
+    let (mut client, mut backend) = bed.open_secure().await;
     let mut got = vec![0; many.len()];
     let receive = async {
-        lives(&mut neighbour, &mut neighbours_backend).await;
+        assert_relays(&mut neighbour, &mut neighbours_backend).await;
         backend.read_exact(&mut got).await.unwrap();
     };
     let send = async {
         client.write_all(&many).await.unwrap();
         client.flush().await.unwrap();
     };
-    soon("ten thousand frames", async { tokio::join!(send, receive) }).await;
+    within_timeout("ten thousand frames", async { tokio::join!(send, receive) }).await;
     assert!(got == many);
     client.write_all(&wire::masked(0x80 | wire::CLOSE, b"")).await.unwrap();
     client.flush().await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1005);
     drop((client, backend));
-    let record = stage.end_of(2).await;
+    let record = bed.tunnel_end(2).await;
     assert_eq!((&record["up_messages"], &record["close_backend"]), (&10_000.into(), &1005.into()));
 }
 
 #[tokio::test]
 async fn uh12_bm12_frames_in_the_packets_of_the_heads_are_delivered() {
-    let (up, down) = (conversation(wire::masked), conversation(wire::bare));
+    let (up, down) = (conversation(wire::masked), conversation(wire::unmasked));
     let (got, greeting) = (vec![0; up.len()], down.clone());
-    let backend = Backend::raw(move |head, mut stream, tell| {
-        let answer = [switching(&head).as_bytes(), &greeting].concat();
+    let backend = Backend::raw(move |head, mut stream, events| {
+        let answer = [switching_protocols(&head).as_bytes(), &greeting].concat();
         let mut got = got.clone();
         async move {
             stream.write_all(&answer).await.unwrap();
             stream.read_exact(&mut got).await.unwrap();
-            let _ = tell.send(Heard::Bytes(got));
+            let _ = events.send(BackendEvent::Bytes(got));
         }
     })
     .await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     let opening = [HANDSHAKE.as_bytes(), &up].concat();
 
-    let mut plain = tokio::io::BufReader::new(client.bare().await);
+    let mut plain = tokio::io::BufReader::new(client.connect_plain().await);
     plain.write_all(&opening).await.unwrap();
     assert!(read_head(&mut plain).await.starts_with("HTTP/1.1 101"));
     assert_eq!(read_to_end(&mut plain).await, down);
     drop(plain);
     assert_eq!(backend.bytes().await, up);
 
-    let mut secure = tokio::io::BufReader::new(client.secure().await);
+    let mut secure = tokio::io::BufReader::new(client.connect_tls().await);
     secure.write_all(&opening).await.unwrap();
     secure.flush().await.unwrap();
     assert!(read_head(&mut secure).await.starts_with("HTTP/1.1 101"));
@@ -176,17 +176,17 @@ async fn uh13_a_client_that_does_not_wait_for_the_101_loses_nothing() {
         (0..40u8).flat_map(|n| wire::masked(0x80 | wire::BINARY, &vec![n; 100_000])).collect();
     up.extend(wire::masked(0x80 | wire::CLOSE, &wire::close(1000, "")));
     let got = vec![0; up.len()];
-    let backend = Backend::raw(move |head, mut stream, tell| {
+    let backend = Backend::raw(move |head, mut stream, events| {
         let mut got = got.clone();
         async move {
-            stream.write_all(switching(&head).as_bytes()).await.unwrap();
+            stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
             stream.read_exact(&mut got).await.unwrap();
-            let _ = tell.send(Heard::Bytes(got));
+            let _ = events.send(BackendEvent::Bytes(got));
         }
     })
     .await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let mut stream = tokio::io::BufReader::new(Client::of(&proxy).await.bare().await);
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let mut stream = tokio::io::BufReader::new(Client::new(&proxy).await.connect_plain().await);
     let (from, to) = stream.get_mut().split();
     let (mut from, mut to) = (tokio::io::BufReader::new(from), to);
     let send = async {
@@ -195,18 +195,18 @@ async fn uh13_a_client_that_does_not_wait_for_the_101_loses_nothing() {
         to.shutdown().await.unwrap();
     };
     let read = async { read_head(&mut from).await };
-    let ((), head) = soon("all sent", async { tokio::join!(send, read) }).await;
+    let ((), head) = within_timeout("all sent", async { tokio::join!(send, read) }).await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     assert!(backend.bytes().await == up);
 }
 
 #[tokio::test]
 async fn rfc_h14_what_a_backend_says_before_it_leaves_arrives() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     for _ in 0..5 {
-        let (mut client, mut backend) = stage.open().await;
+        let (mut client, mut backend) = bed.open().await;
         let sent: Vec<u8> =
-            (0..64u8).flat_map(|n| wire::bare(0x80 | wire::BINARY, &vec![n; 16_384])).collect();
+            (0..64u8).flat_map(|n| wire::unmasked(0x80 | wire::BINARY, &vec![n; 16_384])).collect();
         let receive = async {
             let mut got = vec![0; sent.len()];
             client.read_exact(&mut got).await.unwrap();
@@ -217,35 +217,35 @@ async fn rfc_h14_what_a_backend_says_before_it_leaves_arrives() {
             backend.write_all(&sent).await.unwrap();
             backend.shutdown().await.unwrap();
         };
-        soon("what was said", async { tokio::join!(receive, send) }).await;
+        within_timeout("what was said", async { tokio::join!(receive, send) }).await;
     }
 }
 
 #[tokio::test]
 async fn rfc_h14_a_client_that_only_stopped_sending_still_hears_the_answer() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
     client.write_all(&wire::masked(0x80 | wire::TEXT, b"the question")).await.unwrap();
     client.shutdown().await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"the question");
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
-    backend.write_all(&wire::bare(0x80 | wire::TEXT, b"the answer")).await.unwrap();
+    backend.write_all(&wire::unmasked(0x80 | wire::TEXT, b"the answer")).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().payload, b"the answer");
     drop((client, backend));
-    assert_eq!(stage.end_of(1).await["end"], "client_gone");
+    assert_eq!(bed.tunnel_end(1).await["end"], "client_gone");
 }
 
 #[tokio::test]
 async fn a_mebibyte_both_ways_at_once() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     let (up, down) =
-        (wire::masked(0x80 | wire::BINARY, &[1; 1 << 20]), wire::bare(0x82, &[2; 1 << 20]));
-    let (mut client, mut backend) = stage.open_secure().await;
+        (wire::masked(0x80 | wire::BINARY, &[1; 1 << 20]), wire::unmasked(0x82, &[2; 1 << 20]));
+    let (mut client, mut backend) = bed.open_secure().await;
     for _ in 0..4 {
         let (mut up_got, mut down_got) = (vec![0; up.len()], vec![0; down.len()]);
         let (mut from, mut to) = tokio::io::split(&mut client);
         let (mut backend_from, mut backend_to) = tokio::io::split(&mut backend);
-        soon("both", async {
+        within_timeout("both", async {
             tokio::join!(
                 async {
                     to.write_all(&up).await.unwrap();
@@ -263,42 +263,43 @@ async fn a_mebibyte_both_ways_at_once() {
 
 #[tokio::test]
 async fn fb05_a_client_that_does_not_read_stops_its_backend_and_nobody_else() {
-    let stage = Stage::with("").await;
-    let (mut neighbour, mut neighbours_backend) = stage.open().await;
-    let (mut client, mut backend) = stage.open().await;
-    let (before, _) = stage.proxy.weight();
-    let frame = wire::bare(0x80 | wire::BINARY, &[5; 60_000]);
+    let bed = TestBed::with("").await;
+    let (mut neighbour, mut neighbours_backend) = bed.open().await;
+    let (mut client, mut backend) = bed.open().await;
+    let (before, _) = bed.proxy.memory_and_descriptors();
+    let frame = wire::unmasked(0x80 | wire::BINARY, &[5; 60_000]);
     let written = flood(&mut backend, &frame).await;
-    let (after, _) = stage.proxy.weight();
+    let (after, _) = bed.proxy.memory_and_descriptors();
     assert!(after < before + 8 * 1024, "{before} KiB became {after} KiB");
 
     // Against the flood, and beside it.
     for n in 0..10u8 {
         client.write_all(&wire::masked(0x80 | wire::TEXT, &[n; 5000])).await.unwrap();
         assert_eq!(wire::read(&mut backend).await.unwrap().payload, [n; 5000]);
-        lives(&mut neighbour, &mut neighbours_backend).await;
+        assert_relays(&mut neighbour, &mut neighbours_backend).await;
     }
     let mut got = vec![0; written];
-    soon("the rest", client.read_exact(&mut got)).await.unwrap();
+    within_timeout("the rest", client.read_exact(&mut got)).await.unwrap();
     assert!(got.iter().eq(frame.iter().cycle().take(written)));
 }
 
 #[tokio::test]
 async fn a_backend_that_does_not_read_stops_its_client_and_nobody_else() {
-    let stage = Stage::with("").await;
-    let (mut neighbour, mut neighbours_backend) = stage.open().await;
-    let (mut client, mut backend) = stage.open_secure().await;
+    let bed = TestBed::with("").await;
+    let (mut neighbour, mut neighbours_backend) = bed.open().await;
+    let (mut client, mut backend) = bed.open_secure().await;
     let frame = wire::masked(0x80 | wire::BINARY, &[5; 60_000]);
     let written = flood(&mut client, &frame).await;
     for n in 0..10u8 {
-        backend.write_all(&wire::bare(0x80 | wire::TEXT, &[n; 5000])).await.unwrap();
+        backend.write_all(&wire::unmasked(0x80 | wire::TEXT, &[n; 5000])).await.unwrap();
         assert_eq!(wire::read(&mut client).await.unwrap().payload, [n; 5000]);
-        lives(&mut neighbour, &mut neighbours_backend).await;
+        assert_relays(&mut neighbour, &mut neighbours_backend).await;
     }
     let mut got = vec![0; written];
-    let (flushed, read) =
-        soon("the rest", async { tokio::join!(client.flush(), backend.read_exact(&mut got)) })
-            .await;
+    let (flushed, read) = within_timeout("the rest", async {
+        tokio::join!(client.flush(), backend.read_exact(&mut got))
+    })
+    .await;
     flushed.unwrap();
     read.unwrap();
     assert!(got.iter().eq(frame.iter().cycle().take(written)));

@@ -2,8 +2,11 @@
 
 use tokio::io::{AsyncWriteExt, BufReader};
 
-use crate::support::head::{get, with};
-use crate::support::{Answer, Backend, Client, Proxy, answer, ask, read_to_end, route, switching};
+use crate::support::head::{get, with_lines};
+use crate::support::{
+    Backend, Client, Proxy, RawResponse, exchange, read_response, read_to_end, route,
+    switching_protocols,
+};
 
 const RULES: &str = "\
     [route.request_headers]\nremove = [\"X-Debug\", \"Cookie\"]\n\
@@ -21,7 +24,7 @@ async fn talkative() -> Backend {
         let answer = if head.starts_with("GET /no ") {
             format!("HTTP/1.1 403 Forbidden\r\n{more}Content-Length: 0\r\n\r\n")
         } else if head.contains("sec-websocket-key") {
-            switching(&head).replacen("\r\n", &format!("\r\n{more}"), 1)
+            switching_protocols(&head).replacen("\r\n", &format!("\r\n{more}"), 1)
         } else {
             format!("HTTP/1.1 200 OK\r\n{more}Content-Length: 2\r\n\r\nok")
         };
@@ -33,7 +36,7 @@ async fn talkative() -> Backend {
     .await
 }
 
-fn changed_for_the_client(answer: &Answer) {
+fn changed_for_the_client(answer: &RawResponse) {
     assert_eq!(answer.header("server"), None, "{answer:?}");
     assert_eq!(answer.all("x-app"), "chat");
     assert_eq!(answer.all("strict-transport-security"), "max-age=1");
@@ -44,28 +47,28 @@ fn changed_for_the_client(answer: &Answer) {
 async fn heads_are_changed_as_the_route_has_it() {
     let backend = talkative().await;
     let proxy = Proxy::start(&route(&[backend.address], RULES)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
 
-    let mut stream = BufReader::new(client.bare().await);
+    let mut stream = BufReader::new(client.connect_plain().await);
     let request = get("/").replace("\r\n\r\n", &format!("\r\n{LINES}\r\n\r\n"));
-    let (answer_plain, body) = ask(&mut stream, &request).await;
+    let (answer_plain, body) = exchange(&mut stream, &request).await;
     assert_eq!((answer_plain.status, &body[..]), (200, &b"ok"[..]));
     changed_for_the_client(&answer_plain);
 
-    let refused = client.ask(with(LINES).replace("/ws", "/no").as_bytes()).await;
+    let refused = client.ask(with_lines(LINES).replace("/ws", "/no").as_bytes()).await;
     assert_eq!(refused.status, 403);
     changed_for_the_client(&refused);
 
-    let mut stream = BufReader::new(client.bare().await);
-    stream.write_all(with(LINES).as_bytes()).await.unwrap();
-    let upgraded = answer(&mut stream).await;
+    let mut stream = BufReader::new(client.connect_plain().await);
+    stream.write_all(with_lines(LINES).as_bytes()).await.unwrap();
+    let upgraded = read_response(&mut stream).await;
     assert_eq!((upgraded.status, upgraded.header("upgrade")), (101, Some("websocket")));
     assert_eq!(upgraded.header("connection"), Some("Upgrade"));
     assert_eq!(upgraded.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     changed_for_the_client(&upgraded);
 
     for head in backend.heads() {
-        let told = Answer { status: 0, head };
+        let told = RawResponse { status: 0, head };
         assert_eq!((told.header("x-debug"), told.header("cookie")), (None, None), "{told:?}");
         assert_eq!((&*told.all("x-env"), &*told.all("user-agent")), ("prod", "none"));
         assert_eq!((&*told.all("x-own"), &*told.all("x-real-ip")), ("1", "127.0.0.1"));
@@ -76,12 +79,12 @@ async fn heads_are_changed_as_the_route_has_it() {
 async fn a_route_without_rules_changes_nothing_and_ours_are_no_backends_answers() {
     let backend = talkative().await;
     let proxy = Proxy::start(&route(&[backend.address], "")).await;
-    let plain = Client::of(&proxy).await.ask(get("/").as_bytes()).await;
+    let plain = Client::new(&proxy).await.ask(get("/").as_bytes()).await;
     assert_eq!((plain.header("server"), &*plain.all("x-app")), (Some("app/1"), "old"));
-    assert_eq!(Answer { status: 0, head: backend.heads().remove(0) }.header("x-env"), None);
+    assert_eq!(RawResponse { status: 0, head: backend.heads().remove(0) }.header("x-env"), None);
 
     let only_sockets = format!("http = false\n{RULES}");
     let proxy = Proxy::start(&route(&[backend.address], &only_sockets)).await;
-    let refused = Client::of(&proxy).await.ask(get("/").as_bytes()).await;
+    let refused = Client::new(&proxy).await.ask(get("/").as_bytes()).await;
     assert_eq!((refused.status, refused.header("x-app")), (426, None));
 }

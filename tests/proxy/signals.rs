@@ -7,39 +7,39 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Manager, Proxy, Stage, lives, route, wire};
+use crate::support::{Proxy, ServiceManager, TestBed, assert_relays, route, wire};
 
 #[tokio::test]
 async fn sr11_signals_that_mean_nothing_are_ignored() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
     for signal in [Signal::PIPE, Signal::CHILD, Signal::USR1, Signal::WINCH] {
-        stage.proxy.signal(signal);
-        lives(&mut client, &mut backend).await;
+        bed.proxy.signal(signal);
+        assert_relays(&mut client, &mut backend).await;
     }
-    let (mut late, mut lates_backend) = stage.open_secure().await;
-    lives(&mut late, &mut lates_backend).await;
+    let (mut late, mut lates_backend) = bed.open_secure().await;
+    assert_relays(&mut late, &mut lates_backend).await;
 }
 
 #[tokio::test]
 async fn sr12_a_proxy_that_was_stopped_for_a_while_blames_no_client() {
     let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"800ms\"\n";
-    let stage = Stage::with(heartbeat).await;
+    let bed = TestBed::with(heartbeat).await;
     // One answers while the proxy cannot hear it, one only after it woke.
-    let (mut prompt, mut prompts_backend) = stage.open().await;
-    let (mut late, mut lates_backend) = stage.open().await;
+    let (mut prompt, mut prompts_backend) = bed.open().await;
+    let (mut late, mut lates_backend) = bed.open().await;
     let prompts_ping = wire::read(&mut prompt).await.unwrap();
     let lates_ping = wire::read(&mut late).await.unwrap();
     assert_eq!((prompts_ping.opcode(), lates_ping.opcode()), (wire::PING, wire::PING));
-    stage.proxy.signal(Signal::STOP);
+    bed.proxy.signal(Signal::STOP);
     let pong = wire::masked(0x80 | wire::PONG, &prompts_ping.payload);
     prompt.write_all(&pong).await.unwrap();
     sleep(Duration::from_secs(3)).await;
-    stage.proxy.signal(Signal::CONT);
+    bed.proxy.signal(Signal::CONT);
     let pong = wire::masked(0x80 | wire::PONG, &lates_ping.payload);
     late.write_all(&pong).await.unwrap();
-    lives(&mut prompt, &mut prompts_backend).await;
-    lives(&mut late, &mut lates_backend).await;
+    assert_relays(&mut prompt, &mut prompts_backend).await;
+    assert_relays(&mut late, &mut lates_backend).await;
     // And the heart goes on beating.
     let again = wire::read(&mut late).await.unwrap();
     assert_eq!(again.opcode(), wire::PING);
@@ -66,11 +66,11 @@ async fn sr10_a_stop_that_comes_early_is_no_crash() {
 
 #[tokio::test]
 async fn the_service_manager_is_told_of_each_step() {
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let has = |message: &str, line: &str| message.lines().any(|found| found == line);
 
     let mut proxy = Proxy::spawn(&config(), &[manager.environment()]);
-    let ready = manager.told().await;
+    let ready = manager.next_message().await;
     assert!(has(&ready, "READY=1"), "{ready}");
     assert!(ready.contains("STATUS=generation 1"), "{ready}");
     // Ready means ready.
@@ -81,19 +81,19 @@ async fn the_service_manager_is_told_of_each_step() {
     for (file, status) in [(config(), "generation 2"), ("nonsense".into(), "generation 2")] {
         proxy.rewrite(&file);
         proxy.signal(Signal::HUP);
-        let reloading = manager.told().await;
+        let reloading = manager.next_message().await;
         assert!(has(&reloading, "RELOADING=1"), "{reloading}");
         // systemd takes the reload for finished only by a READY that is later than this.
         let since = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
         let since: u64 = since.unwrap().parse().unwrap();
         assert!(since > last, "{since} after {last}");
         last = since;
-        let ready = manager.told().await;
+        let ready = manager.next_message().await;
         assert!(has(&ready, "READY=1") && ready.contains(status), "{ready}");
     }
 
     proxy.signal(Signal::TERM);
-    let stopping = manager.told().await;
+    let stopping = manager.next_message().await;
     assert!(has(&stopping, "STOPPING=1"), "{stopping}");
     assert_eq!(proxy.exit().await, Some(0));
 }

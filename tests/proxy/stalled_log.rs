@@ -10,7 +10,10 @@ use serde_json::Value;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::support::{Door, Folder, TIDEGATE, answer, farewell, lives, route, soon, upgrade};
+use crate::support::{
+    MockBackend, TIDEGATE, TempDir, assert_relays, close_normally, read_response, route, upgrade,
+    within_timeout,
+};
 
 #[tokio::test]
 async fn re13_a_log_that_nobody_reads_stops_neither_traffic_nor_the_end() {
@@ -42,20 +45,20 @@ async fn what_was_lost_is_told_in_the_format_of_the_log() {
 /// A proxy that has more to tell than a pipe (64 KiB) and the queue before it (4,096 lines) hold,
 /// and whose tunnel never felt it.
 async fn flooded() -> Silent {
-    let door = Door::new().await;
-    let proxy = Silent::start(&route(&[door.address()], "path = \"/ws\"\n"));
+    let mock = MockBackend::new().await;
+    let proxy = Silent::start(&route(&[mock.address()], "path = \"/ws\"\n"));
     let mut tunnel = upgrade(TcpStream::connect(proxy.address).await.unwrap()).await;
-    let mut backend = door.next().await;
+    let mut backend = mock.accept().await;
     let request = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(250));
     for n in 1..=REFUSED {
         let mut stream = BufReader::new(TcpStream::connect(proxy.address).await.unwrap());
         stream.write_all(request.as_bytes()).await.unwrap();
-        assert_eq!(answer(&mut stream).await.status, 404);
+        assert_eq!(read_response(&mut stream).await.status, 404);
         if n.is_multiple_of(400) {
-            lives(&mut tunnel, &mut backend).await;
+            assert_relays(&mut tunnel, &mut backend).await;
         }
     }
-    farewell(tunnel, backend).await;
+    close_normally(tunnel, backend).await;
     proxy
 }
 
@@ -67,12 +70,12 @@ struct Silent {
     address: SocketAddr,
     /// Open, so that writing to it blocks and does not fail.
     stderr: Option<StdBufReader<ChildStderr>>,
-    _folder: Folder,
+    _folder: TempDir,
 }
 
 impl Silent {
     fn start(rest: &str) -> Self {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let base = "[log]\nformat = \"json\"\n[admin]\nenabled = false\n\
                     [[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n";
         folder.write("proxy.toml", format!("{base}{rest}"));
@@ -103,7 +106,7 @@ impl Silent {
     /// Tells it to leave; its exit code.
     async fn end(&mut self) -> Option<i32> {
         kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::TERM).unwrap();
-        soon("the end", async {
+        within_timeout("the end", async {
             loop {
                 if let Some(status) = self.child.try_wait().unwrap() {
                     return status.code();

@@ -5,13 +5,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Answer, HANDSHAKE, Proxy, Stage, answer, farewell, get, lives, read_to_end, soon, wire,
+    HANDSHAKE, Proxy, RawResponse, TestBed, assert_relays, close_normally, get, read_response,
+    read_to_end, wire, within_timeout,
 };
 
 impl Proxy {
     /// What `/status.json` says, as soon as it fits.
     pub async fn status(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        soon(what, async {
+        within_timeout(what, async {
             loop {
                 let (answer, body) = get(self.admin().await, "/status.json").await;
                 assert_eq!(answer.status, 200, "{answer:?}");
@@ -30,12 +31,12 @@ impl Proxy {
 
 #[tokio::test]
 async fn the_data_follow_what_happens() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open_secure().await;
-    let other = stage.open_from([127, 0, 0, 2]).await;
-    lives(&mut client, &mut backend).await;
-    stage.client.ask(HANDSHAKE.replace("13\r\n", "12\r\n").as_bytes()).await;
-    let status = stage.proxy.status("two tunnels", |status| status["messages"]["up"] == 1).await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open_secure().await;
+    let other = bed.open_from([127, 0, 0, 2]).await;
+    assert_relays(&mut client, &mut backend).await;
+    bed.client.ask(HANDSHAKE.replace("13\r\n", "12\r\n").as_bytes()).await;
+    let status = bed.proxy.status("two tunnels", |status| status["messages"]["up"] == 1).await;
     assert_eq!((&status["tunnels"]["open"], &status["tunnels"]["opened"]), (&2.into(), &2.into()));
     assert_eq!((&status["state"], &status["generation"]), (&"running".into(), &1.into()));
     assert_eq!(status["requests_refused"], 1);
@@ -45,7 +46,7 @@ async fn the_data_follow_what_happens() {
     let pool = &status["pools"][0];
     assert_eq!((&pool["route"], &pool["tunnels"]), (&"all".into(), &2.into()));
     let row = &pool["backends"][0];
-    assert_eq!(row["id"], stage.door.address().to_string());
+    assert_eq!(row["id"], bed.backend.address().to_string());
     assert_eq!(
         (&row["up"], &row["share"], &row["tunnels"]),
         (&true.into(), &1.0.into(), &2.into())
@@ -62,9 +63,9 @@ async fn the_data_follow_what_happens() {
     assert_eq!((&busiest["session"], &busiest["bytes"]), (&1.into(), &14.into()));
     assert_eq!(status["certificates"][0]["name"], "localhost");
     assert_eq!(status["reload"], Value::Null);
-    farewell(client, backend).await;
-    farewell(other.0, other.1).await;
-    let status = stage.proxy.status("the ends", |status| status["tunnels"]["open"] == 0).await;
+    close_normally(client, backend).await;
+    close_normally(other.0, other.1).await;
+    let status = bed.proxy.status("the ends", |status| status["tunnels"]["open"] == 0).await;
     let ended = serde_json::json!([{
         "by": "client", "reason": "client_closed", "count": 2,
         "routes": [{ "route": "all", "count": 2 }], "routes_in_all": 1,
@@ -79,34 +80,34 @@ async fn the_data_follow_what_happens() {
 
 #[tokio::test]
 async fn a_tunnel_that_talks_has_a_rate() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open().await;
-    lives(&mut client, &mut backend).await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
+    assert_relays(&mut client, &mut backend).await;
     // The first answer has nothing to compare with.
-    let status = stage.proxy.status("the tunnel", |_| true).await;
+    let status = bed.proxy.status("the tunnel", |_| true).await;
     for row in [&status["busiest"][0], &status["clients"][0]] {
         assert_eq!(row["messages_per_second"], Value::Null, "{row}");
         assert_eq!(row["bytes_per_second"], Value::Null, "{row}");
     }
-    lives(&mut client, &mut backend).await;
+    assert_relays(&mut client, &mut backend).await;
     let rate = |status: &Value| {
         let row = &status["busiest"][0];
         row["messages_per_second"].as_f64().is_some_and(|rate| rate > 0.0)
     };
-    let status = stage.proxy.status("a rate", rate).await;
+    let status = bed.proxy.status("a rate", rate).await;
     assert!(status["clients"][0]["bytes_per_second"].as_f64().unwrap() > 0.0, "{status}");
 }
 
 #[tokio::test]
 async fn lists_are_no_longer_than_ten() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     let mut open = Vec::new();
     for host in 2..20 {
-        open.push(stage.open_from([127, 0, 0, host]).await);
+        open.push(bed.open_from([127, 0, 0, host]).await);
     }
-    let (mut client, mut backend) = stage.open_from([127, 0, 0, 19]).await;
-    lives(&mut client, &mut backend).await;
-    let status = stage.proxy.status("all of them", |status| status["tunnels"]["open"] == 19).await;
+    let (mut client, mut backend) = bed.open_from([127, 0, 0, 19]).await;
+    assert_relays(&mut client, &mut backend).await;
+    let status = bed.proxy.status("all of them", |status| status["tunnels"]["open"] == 19).await;
     let length = |list: &str| status[list].as_array().unwrap().len();
     assert_eq!((length("clients"), length("busiest")), (10, 10));
     let first = &status["clients"][0];
@@ -116,14 +117,14 @@ async fn lists_are_no_longer_than_ten() {
 
 #[tokio::test]
 async fn the_last_reload_is_told_with_what_changed_or_its_faults() {
-    let stage = Stage::with("").await;
-    stage.proxy.reload().await;
-    let status = stage.proxy.status("a reload", |status| !status["reload"].is_null()).await;
+    let bed = TestBed::with("").await;
+    bed.proxy.reload().await;
+    let status = bed.proxy.status("a reload", |status| !status["reload"].is_null()).await;
     assert_eq!(status["reload"]["applied"], true);
     assert!(status["reload"]["changed"].as_str().unwrap().starts_with("nothing in the file"));
-    stage.proxy.reload_with("[[route]]", "[[rout]]").await;
+    bed.proxy.reload_with("[[route]]", "[[rout]]").await;
     let refused = |status: &Value| status["reload"]["applied"] == false;
-    let status = stage.proxy.status("a refused one", refused).await;
+    let status = bed.proxy.status("a refused one", refused).await;
     let faults = status["reload"]["faults"].as_array().unwrap();
     assert!(faults.iter().any(|fault| fault.as_str().unwrap().contains("rout")), "{faults:?}");
     assert_eq!(status["generation"], 2);
@@ -131,8 +132,8 @@ async fn the_last_reload_is_told_with_what_changed_or_its_faults() {
 
 #[tokio::test]
 async fn the_page_comes_under_a_strict_policy() {
-    let stage = Stage::with("").await;
-    let (answer, body) = get(stage.proxy.admin().await, "/status").await;
+    let bed = TestBed::with("").await;
+    let (answer, body) = get(bed.proxy.admin().await, "/status").await;
     let page = String::from_utf8(body).unwrap();
     assert_eq!(
         (answer.status, answer.header("content-type")),
@@ -156,22 +157,22 @@ async fn the_page_comes_under_a_strict_policy() {
     ] {
         assert_eq!(answer.header(name), Some(value), "{name}");
     }
-    let (_, again) = get(stage.proxy.admin().await, "/status").await;
+    let (_, again) = get(bed.proxy.admin().await, "/status").await;
     assert!(!String::from_utf8(again).unwrap().contains(nonce), "a nonce serves once");
 }
 
 /// Sends this head to the admin listener.
-async fn ask(proxy: &Proxy, head: &str) -> (Answer, Vec<u8>) {
+async fn ask(proxy: &Proxy, head: &str) -> (RawResponse, Vec<u8>) {
     let mut stream = BufReader::new(TcpStream::connect(proxy.admin().await).await.unwrap());
     stream.write_all(head.as_bytes()).await.unwrap();
-    let answer = answer(&mut stream).await;
+    let answer = read_response(&mut stream).await;
     (answer, read_to_end(&mut stream).await)
 }
 
 #[tokio::test]
 async fn only_its_own_names_are_answered() {
-    let stage = Stage::with("").await;
-    let admin = stage.proxy.admin().await;
+    let bed = TestBed::with("").await;
+    let admin = bed.proxy.admin().await;
     let asked =
         |path: &str, host: &str| format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
     let own = [
@@ -184,7 +185,7 @@ async fn only_its_own_names_are_answered() {
     ];
     for host in own {
         let (answer, _) =
-            ask(&stage.proxy, &asked("/status.json", &format!("Host: {host}\r\n"))).await;
+            ask(&bed.proxy, &asked("/status.json", &format!("Host: {host}\r\n"))).await;
         assert_eq!(answer.status, 200, "{host}");
     }
     let foreign = [
@@ -197,31 +198,30 @@ async fn only_its_own_names_are_answered() {
     ];
     for path in ["/status", "/status.json", "/metrics", "/healthz", "/nothing"] {
         for host in foreign {
-            let (answer, body) =
-                ask(&stage.proxy, &asked(path, &format!("Host: {host}\r\n"))).await;
+            let (answer, body) = ask(&bed.proxy, &asked(path, &format!("Host: {host}\r\n"))).await;
             assert_eq!(answer.status, 421, "{path} {host}");
             assert!(String::from_utf8(body).unwrap().contains("localhost"));
         }
     }
     // One foreign name among several, and one in the target.
     let twice = asked("/status", "Host: localhost\r\nHost: evil.example\r\n");
-    assert_eq!(ask(&stage.proxy, &twice).await.0.status, 421);
+    assert_eq!(ask(&bed.proxy, &twice).await.0.status, 421);
     let absolute = asked("http://evil.example/status", "Host: localhost\r\n");
-    assert_eq!(ask(&stage.proxy, &absolute).await.0.status, 421);
+    assert_eq!(ask(&bed.proxy, &absolute).await.0.status, 421);
     // No browser says nothing.
     let old = "GET /healthz HTTP/1.0\r\n\r\n";
-    assert_eq!(ask(&stage.proxy, old).await.0.status, 200);
+    assert_eq!(ask(&bed.proxy, old).await.0.status, 200);
 }
 
 #[tokio::test]
 async fn heads_alone_are_given_and_nothing_is_taken() {
-    let stage = Stage::with("").await;
+    let bed = TestBed::with("").await;
     for path in ["/status", "/status.json", "/metrics"] {
         let head = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        let (answer, body) = ask(&stage.proxy, &head).await;
+        let (answer, body) = ask(&bed.proxy, &head).await;
         assert_eq!((answer.status, body.len()), (200, 0), "{path}");
         for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
-            let (answer, _) = ask(&stage.proxy, &head.replacen("HEAD", method, 1)).await;
+            let (answer, _) = ask(&bed.proxy, &head.replacen("HEAD", method, 1)).await;
             assert_eq!(
                 (answer.status, answer.header("allow")),
                 (405, Some("GET, HEAD")),
@@ -229,7 +229,7 @@ async fn heads_alone_are_given_and_nothing_is_taken() {
             );
         }
     }
-    let (answer, body) = get(stage.proxy.admin().await, "/nothing").await;
+    let (answer, body) = get(bed.proxy.admin().await, "/nothing").await;
     let text = String::from_utf8(body).unwrap();
     assert_eq!(answer.status, 404);
     for path in ["/status", "/status.json", "/metrics", "/healthz", "/readyz"] {
@@ -239,19 +239,19 @@ async fn heads_alone_are_given_and_nothing_is_taken() {
 
 #[tokio::test]
 async fn nobody_waits_for_who_watches() {
-    let stage = Stage::with("").await;
-    let (mut client, mut backend) = stage.open().await;
-    let admin = stage.proxy.admin().await;
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
+    let admin = bed.proxy.admin().await;
     let mut watchers = tokio::task::JoinSet::new();
     for _ in 0..20 {
         watchers.spawn(async move { get(admin, "/status.json").await.0.status });
     }
     for _ in 0..20 {
-        lives(&mut client, &mut backend).await;
+        assert_relays(&mut client, &mut backend).await;
     }
-    let answers = soon("the watchers", watchers.join_all()).await;
+    let answers = within_timeout("the watchers", watchers.join_all()).await;
     assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
     let mut one = [0];
     client.write_all(&wire::masked(0x81, b"x")).await.unwrap();
-    soon("a byte", backend.read_exact(&mut one)).await.unwrap();
+    within_timeout("a byte", backend.read_exact(&mut one)).await.unwrap();
 }

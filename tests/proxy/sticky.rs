@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::support::{
-    Backend, Client, HANDSHAKE, Plain, Proxy, answer, read_to_end, switching, upgrade, wire,
+    Backend, Client, HANDSHAKE, PlainStream, Proxy, read_response, read_to_end,
+    switching_protocols, upgrade, wire,
 };
 
 /// Which backend each client met, by the last byte of the client's address.
@@ -23,11 +24,11 @@ async fn named(name: &'static str) -> Backend {
             let _ = stream.write_all(answer.as_bytes()).await;
             return;
         }
-        stream.write_all(switching(&head).as_bytes()).await.unwrap();
-        let hello = wire::bare(0x80 | wire::TEXT, name.as_bytes());
+        stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
+        let hello = wire::unmasked(0x80 | wire::TEXT, name.as_bytes());
         stream.write_all(&hello).await.unwrap();
         while let Some(frame) = wire::read(&mut stream).await {
-            if stream.write_all(&wire::bare(frame.first, &frame.payload)).await.is_err() {
+            if stream.write_all(&wire::unmasked(frame.first, &frame.payload)).await.is_err() {
                 return;
             }
         }
@@ -45,14 +46,14 @@ fn pool(backends: &[(&str, &Backend)]) -> String {
 }
 
 /// A tunnel from this client, and the name of the backend behind it.
-async fn meet(client: &Client, last: u8) -> (Plain, String) {
-    let mut tunnel = upgrade(client.bare_from([127, 0, 0, last]).await).await;
+async fn meet(client: &Client, last: u8) -> (PlainStream, String) {
+    let mut tunnel = upgrade(client.connect_plain_from([127, 0, 0, last]).await).await;
     let hello = wire::read(&mut tunnel).await.unwrap();
     (tunnel, String::from_utf8(hello.payload).unwrap())
 }
 
 async fn seating(proxy: &Proxy) -> Seating {
-    let client = Client::of(proxy).await;
+    let client = Client::new(proxy).await;
     let mut seating = Seating::new();
     for last in CLIENTS {
         seating.insert(last, meet(&client, last).await.1);
@@ -88,13 +89,13 @@ async fn many_clients_spread_and_each_keeps_its_backend() {
 async fn plain_http_meets_the_backend_of_the_tunnel() {
     let (a, b, c) = (named("a").await, named("b").await, named("c").await);
     let proxy = Proxy::start(&pool(&[("a", &a), ("b", &b), ("c", &c)])).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for last in CLIENTS.step_by(3) {
         let (_tunnel, met) = meet(&client, last).await;
-        let mut stream = BufReader::new(client.bare_from([127, 0, 0, last]).await);
+        let mut stream = BufReader::new(client.connect_plain_from([127, 0, 0, last]).await);
         let request = "GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
-        assert_eq!(answer(&mut stream).await.status, 200);
+        assert_eq!(read_response(&mut stream).await.status, 200);
         assert_eq!(String::from_utf8(read_to_end(&mut stream).await).unwrap(), met);
     }
 }
@@ -104,7 +105,7 @@ async fn bm23_a_removed_backend_moves_only_its_own_clients() {
     let (a, b, c) = (named("a").await, named("b").await, named("c").await);
     let all = pool(&[("a", &a), ("b", &b), ("c", &c)]);
     let proxy = Proxy::start(&all).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let before = seating(&proxy).await;
     let mut living = Vec::new();
     for (last, met) in &before {
@@ -150,10 +151,10 @@ async fn bm01_who_is_refused_goes_to_the_next_and_nobody_else_moves() {
         let (alive, gone) = dead(backend);
         proxy.reload_with(&alive, gone).await;
     }
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let refused = client.ask(HANDSHAKE.as_bytes()).await;
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").is_some());
-    let record = proxy.ended("no_backend").await;
+    let record = proxy.end_record("no_backend").await;
     assert_eq!((&record["key"], &record["stage"]), (&"route.backends".into(), &"backend".into()));
 }

@@ -7,34 +7,41 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 use crate::support::head::get;
-use crate::support::{Backend, Client, Heard, Proxy, answer, body, read_to_end, route, soon};
+use crate::support::{
+    Backend, BackendEvent, Client, Proxy, read_body, read_response, read_to_end, route,
+    within_timeout,
+};
 
 /// More than the kernel's buffers hold on two connections.
 const LARGE: usize = 48 << 20;
 
 #[tokio::test]
 async fn a_slow_reader_slows_the_backend_and_loses_nothing() {
-    let backend = Backend::raw(|_, mut stream, tell| async move {
+    let backend = Backend::raw(|_, mut stream, events| async move {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let piece: Vec<u8> = (0..=255).cycle().take(1 << 16).collect();
         for _ in 0..LARGE / piece.len() {
             stream.write_all(&piece).await.unwrap();
         }
-        let _ = tell.send(Heard::Bytes(Vec::new()));
+        let _ = events.send(BackendEvent::Bytes(Vec::new()));
         read_to_end(&mut stream).await;
     })
     .await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let mut stream = BufReader::new(Client::of(&proxy).await.bare().await);
-    let before = proxy.weight().0;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
+    let before = proxy.memory_and_descriptors().0;
     stream.write_all(get("/").as_bytes()).await.unwrap();
-    let answer = answer(&mut stream).await;
+    let answer = read_response(&mut stream).await;
     assert_eq!(answer.header("content-length"), Some(LARGE.to_string().as_str()));
     let all_sent = timeout(Duration::from_millis(300), backend.bytes()).await.is_ok();
     assert!(!all_sent, "the backend could send all while nobody read");
-    assert!(proxy.weight().0 < before + 4 * 1024, "{before} KiB before, {:?}", proxy.weight());
-    let got = body(&mut stream, &answer).await;
+    assert!(
+        proxy.memory_and_descriptors().0 < before + 4 * 1024,
+        "{before} KiB before, {:?}",
+        proxy.memory_and_descriptors()
+    );
+    let got = read_body(&mut stream, &answer).await;
     let whole = got.iter().enumerate().all(|(at, byte)| *byte == at as u8);
     assert!(whole, "a byte was lost, doubled or changed");
 }
@@ -42,20 +49,20 @@ async fn a_slow_reader_slows_the_backend_and_loses_nothing() {
 #[tokio::test]
 async fn a_slow_backend_slows_the_upload_and_loses_nothing() {
     let (go, wait) = tokio::sync::watch::channel(false);
-    let backend = Backend::raw(move |_, mut stream, tell| {
+    let backend = Backend::raw(move |_, mut stream, events| {
         let mut wait = wait.clone();
         async move {
             wait.wait_for(|go| *go).await.unwrap();
             let mut got = vec![0; LARGE];
             stream.read_exact(&mut got).await.unwrap();
-            let _ = tell.send(Heard::Bytes(got));
+            let _ = events.send(BackendEvent::Bytes(got));
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         }
     })
     .await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let (reading, mut writing) = Client::of(&proxy).await.bare().await.into_split();
-    let before = proxy.weight().0;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let (reading, mut writing) = Client::new(&proxy).await.connect_plain().await.into_split();
+    let before = proxy.memory_and_descriptors().0;
     let mut sending = Box::pin(async {
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\n");
         writing.write_all(head.as_bytes()).await.unwrap();
@@ -66,12 +73,17 @@ async fn a_slow_backend_slows_the_upload_and_loses_nothing() {
     });
     let all_sent = timeout(Duration::from_millis(300), &mut sending).await.is_ok();
     assert!(!all_sent, "the client could send all while nobody read");
-    assert!(proxy.weight().0 < before + 4 * 1024, "{before} KiB before, {:?}", proxy.weight());
+    assert!(
+        proxy.memory_and_descriptors().0 < before + 4 * 1024,
+        "{before} KiB before, {:?}",
+        proxy.memory_and_descriptors()
+    );
     go.send(true).unwrap();
-    let (_, got) = soon("the upload", async { tokio::join!(sending, backend.bytes()) }).await;
+    let (_, got) =
+        within_timeout("the upload", async { tokio::join!(sending, backend.bytes()) }).await;
     let whole = got.iter().enumerate().all(|(at, byte)| *byte == at as u8);
     assert!(whole, "a byte was lost, doubled or changed");
-    assert_eq!(answer(&mut BufReader::new(reading)).await.status, 204);
+    assert_eq!(read_response(&mut BufReader::new(reading)).await.status, 204);
 }
 
 #[tokio::test]
@@ -89,25 +101,25 @@ async fn pieces_pass_as_they_come_both_ways() {
         }
     })
     .await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let mut stream = BufReader::new(Client::of(&proxy).await.bare().await);
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
-    assert_eq!(answer(&mut stream).await.header("transfer-encoding"), Some("chunked"));
+    assert_eq!(read_response(&mut stream).await.header("transfer-encoding"), Some("chunked"));
     for byte in *b"abc." {
         stream.write_all(&[byte]).await.unwrap();
         let mut chunk = [0; 6];
-        soon("the chunk", stream.read_exact(&mut chunk)).await.unwrap();
+        within_timeout("the chunk", stream.read_exact(&mut chunk)).await.unwrap();
         assert_eq!(&chunk, &[b"1\r\n", &[byte][..], b"\r\n"].concat()[..]);
     }
     let mut last = [0; 5];
-    soon("the last chunk", stream.read_exact(&mut last)).await.unwrap();
+    within_timeout("the last chunk", stream.read_exact(&mut last)).await.unwrap();
     assert_eq!(&last, b"0\r\n\r\n");
 }
 
 /// A backend that does as the target says.
 async fn moody() -> Backend {
-    Backend::raw(|head, mut stream, tell| async move {
+    Backend::raw(|head, mut stream, events| async move {
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
         match head.split(' ').nth(1).unwrap() {
             "/late" => {
@@ -124,7 +136,7 @@ async fn moody() -> Backend {
             "/half" => stream.write_all(format!("{ok}ha").as_bytes()).await.unwrap(),
             _ => {}
         }
-        let _ = tell.send(Heard::Bytes(read_to_end(&mut stream).await));
+        let _ = events.send(BackendEvent::Bytes(read_to_end(&mut stream).await));
     })
     .await
 }
@@ -134,25 +146,25 @@ async fn a_long_poll_is_waited_for_as_long_as_the_file_says() {
     let backend = moody().await;
     let more = "[timeouts]\nhttp_silence = \"600ms\"\nbackend_answer = \"100ms\"\nhead = \"200ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     // Longer than any other deadline, and, in pieces, longer than this one.
     for target in ["/late", "/drip"] {
-        let mut stream = BufReader::new(client.bare().await);
+        let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(get(target).as_bytes()).await.unwrap();
-        let answer = answer(&mut stream).await;
+        let answer = read_response(&mut stream).await;
         assert_eq!(answer.status, 200);
-        assert_eq!(body(&mut stream, &answer).await, target.as_bytes()[1..]);
+        assert_eq!(read_body(&mut stream, &answer).await, target.as_bytes()[1..]);
     }
-    let mut stream = BufReader::new(client.bare().await);
+    let mut stream = BufReader::new(client.connect_plain().await);
     stream.write_all(get("/never").as_bytes()).await.unwrap();
-    assert_eq!(answer(&mut stream).await.status, 504);
-    let record = proxy.ended("backend_silent").await;
+    assert_eq!(read_response(&mut stream).await.status, 504);
+    let record = proxy.end_record("backend_silent").await;
     assert_eq!(record["key"], "timeouts.http_silence");
     assert_eq!(record["value"], "600ms");
     // An answer that breaks off by silence is cut, and its backend with it.
-    let mut stream = BufReader::new(client.bare().await);
+    let mut stream = BufReader::new(client.connect_plain().await);
     stream.write_all(get("/half").as_bytes()).await.unwrap();
-    assert_eq!(answer(&mut stream).await.status, 200);
+    assert_eq!(read_response(&mut stream).await.status, 200);
     assert_eq!(read_to_end(&mut stream).await, b"ha");
     for _ in 0..4 {
         backend.bytes().await;
@@ -164,15 +176,15 @@ async fn rl35_a_body_that_does_not_come_is_waited_for_as_long() {
     let backend = moody().await;
     let more = "[timeouts]\nhttp_silence = \"300ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for (n, framing) in ["Content-Length: 5\r\n\r\nhe", "Transfer-Encoding: chunked\r\n\r\n2\r\nhe"]
         .into_iter()
         .enumerate()
     {
-        let mut stream = BufReader::new(client.bare().await);
+        let mut stream = BufReader::new(client.connect_plain().await);
         let head = format!("POST /never HTTP/1.1\r\nHost: a\r\n{framing}");
         stream.write_all(head.as_bytes()).await.unwrap();
-        let answer = answer(&mut stream).await;
+        let answer = read_response(&mut stream).await;
         assert_eq!(answer.status, 408, "{framing:?}");
         read_to_end(&mut stream).await;
         let record = proxy.nth_outcome(n + 1).await;
@@ -185,26 +197,26 @@ async fn rl35_a_body_that_does_not_come_is_waited_for_as_long() {
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_request_along() {
     let backend = moody().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     // Before any answer, and amid one.
     for target in ["/never", "/half"] {
-        let mut stream = BufReader::new(client.bare().await);
+        let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(get(target).as_bytes()).await.unwrap();
-        while !matches!(backend.heard().await, Heard::Opened) {}
+        while !matches!(backend.next_event().await, BackendEvent::Opened) {}
         if target == "/half" {
-            assert_eq!(answer(&mut stream).await.status, 200);
+            assert_eq!(read_response(&mut stream).await.status, 200);
         }
         drop(stream);
         backend.bytes().await;
     }
-    let record = proxy.ended("client_gone").await;
+    let record = proxy.end_record("client_gone").await;
     assert_eq!((&record["stage"], &record["target"]), (&"backend".into(), &"/never".into()));
     // And amid its own body.
-    let mut stream = client.bare().await;
+    let mut stream = client.connect_plain().await;
     let head = "POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe";
     stream.write_all(head.as_bytes()).await.unwrap();
-    while !matches!(backend.heard().await, Heard::Opened) {}
+    while !matches!(backend.next_event().await, BackendEvent::Opened) {}
     drop(stream);
     assert_eq!(backend.bytes().await, b"he");
 }
@@ -213,17 +225,17 @@ async fn a_client_that_leaves_takes_its_request_along() {
 async fn rfc_h35_an_early_answer_to_a_body_is_not_lost() {
     // It ends with the body unread, so that its close is a reset.
     let backend = Backend::answering("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno").await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     for _ in 0..20 {
-        let (reading, mut writing) = client.bare().await.into_split();
+        let (reading, mut writing) = client.connect_plain().await.into_split();
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\n");
         writing.write_all(head.as_bytes()).await.unwrap();
         let _ = writing.write_all(&[7; 300_000]).await;
         let mut reading = BufReader::new(reading);
-        let answer = answer(&mut reading).await;
+        let answer = read_response(&mut reading).await;
         assert_eq!(answer.status, 413, "{:#?}", proxy.outcomes());
-        assert_eq!(body(&mut reading, &answer).await, b"no");
+        assert_eq!(read_body(&mut reading, &answer).await, b"no");
         // What is left of the body is never taken for a request.
         let _ = writing.write_all(get("/evil").as_bytes()).await;
         assert_eq!(read_to_end(&mut reading).await, b"");
@@ -233,19 +245,19 @@ async fn rfc_h35_an_early_answer_to_a_body_is_not_lost() {
 
 #[tokio::test]
 async fn tc07_a_client_that_reads_nothing_is_let_go() {
-    let backend = Backend::raw(|_, mut stream, tell| async move {
+    let backend = Backend::raw(|_, mut stream, events| async move {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         while stream.write_all(&[7; 1 << 16]).await.is_ok() {}
-        let _ = tell.send(Heard::Bytes(Vec::new()));
+        let _ = events.send(BackendEvent::Bytes(Vec::new()));
     })
     .await;
     let more = "[timeouts]\nhttp_silence = \"400ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
-    let client = Client::of(&proxy).await;
-    let mut bare = client.bare().await;
+    let client = Client::new(&proxy).await;
+    let mut bare = client.connect_plain().await;
     bare.write_all(get("/").as_bytes()).await.unwrap();
-    let mut secure = client.secure().await;
+    let mut secure = client.connect_tls().await;
     secure.write_all(get("/").as_bytes()).await.unwrap();
     for n in [1, 2] {
         backend.bytes().await;

@@ -4,7 +4,9 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Record, Side, Stage, farewell, lives, read_to_end, soon, wire};
+use crate::support::{
+    Record, Side, TestBed, assert_relays, close_normally, read_to_end, wire, within_timeout,
+};
 
 const REPORT: &str = "strict = \"report\"\n[limits]\nmessage_from_client = \"100KiB\"\n\
                       message_from_backend = \"100KiB\"\n";
@@ -30,40 +32,40 @@ fn unlawful(side: Side) -> Vec<(&'static str, Vec<u8>)> {
 #[tokio::test]
 async fn a_gate_that_reports_lets_broken_frames_pass_and_tells_of_them_once() {
     for side in Side::BOTH {
-        let stage = Stage::with(REPORT).await;
+        let bed = TestBed::with(REPORT).await;
         let cases = unlawful(side);
         for (session, (slug, frames)) in (1..).zip(&cases) {
-            let (mut speaker, mut hearer) = stage.open_for(side).await;
+            let (mut speaker, mut hearer) = bed.open_for(side).await;
             let sent = [&side.frame(0x81, b"lawful")[..], frames, frames].concat();
             speaker.write_all(&sent).await.unwrap();
             let mut got = vec![0; sent.len()];
-            soon("what is only told of", hearer.read_exact(&mut got)).await.unwrap();
+            within_timeout("what is only told of", hearer.read_exact(&mut got)).await.unwrap();
             assert!(got == sent, "{side:?} {slug}");
             let (mut client, mut backend) = match side {
                 Side::Client => (speaker, hearer),
                 Side::Backend => (hearer, speaker),
             };
-            lives(&mut client, &mut backend).await;
-            farewell(client, backend).await;
-            let record = stage.end_of(session).await;
+            assert_relays(&mut client, &mut backend).await;
+            close_normally(client, backend).await;
+            let record = bed.tunnel_end(session).await;
             assert_eq!(record["end"], "client_closed");
-            let own = format!("would_close_{}", side.slug());
+            let own = format!("would_close_{}", side.as_str());
             assert_eq!(record[&own], json!([slug]), "{record}");
             let of = |r: &Record| r["message"] == "would have closed" && r["session"] == session;
-            let told: Vec<_> = stage.proxy.records().into_iter().filter(of).collect();
+            let told: Vec<_> = bed.proxy.records().into_iter().filter(of).collect();
             assert_eq!(told.len(), 1, "{told:#?}");
-            assert_eq!([&told[0]["rule"], &told[0]["side"]], [slug, side.slug()]);
+            assert_eq!([&told[0]["rule"], &told[0]["side"]], [slug, side.as_str()]);
             assert_eq!([&told[0]["key"], &told[0]["value"]], ["route.strict", "report"]);
         }
-        let scrape = stage.proxy.scrape().await;
+        let scrape = bed.proxy.scrape().await;
         let name = "tidegate_would_have_closed_total";
-        assert_eq!(scrape.sum(name, &[("side", side.slug())]), cases.len() as f64);
+        assert_eq!(scrape.sum(name, &[("side", side.as_str())]), cases.len() as f64);
     }
 }
 
 #[tokio::test]
 async fn what_ends_nowhere_and_what_is_too_big_is_closed_all_the_same() {
-    let stage = Stage::with(REPORT).await;
+    let bed = TestBed::with(REPORT).await;
     let mut session = 0;
     for side in Side::BOTH {
         let bit = if side == Side::Client { 0x80 } else { 0 };
@@ -71,35 +73,35 @@ async fn what_ends_nowhere_and_what_is_too_big_is_closed_all_the_same() {
         let endless = [&[0x82, bit | 127][..], &[0xff; 8]].concat();
         for (frame, code, end) in [(huge, 1009, "message_too_big"), (endless, 1002, "ws_length")] {
             session += 1;
-            let (mut speaker, mut hearer) = stage.open_for(side).await;
+            let (mut speaker, mut hearer) = bed.open_for(side).await;
             let key: &[u8] = if side == Side::Client { &[0; 4] } else { &[] };
             speaker.write_all(&[&frame[..], key].concat()).await.unwrap();
             assert_eq!(wire::read(&mut speaker).await.unwrap().code(), code, "{side:?} {end}");
             assert_eq!(wire::read(&mut hearer).await.unwrap().opcode(), wire::CLOSE);
             drop((speaker, hearer));
-            let record = stage.end_of(session).await;
-            assert_eq!([&record["end"], &record["by"]], [end, side.slug()]);
+            let record = bed.tunnel_end(session).await;
+            assert_eq!([&record["end"], &record["by"]], [end, side.as_str()]);
         }
     }
 }
 
 #[tokio::test]
 async fn a_close_that_breaks_a_rule_still_closes() {
-    let stage = Stage::with(REPORT).await;
+    let bed = TestBed::with(REPORT).await;
     for (session, payload) in
         [(1, wire::close(1005, "")), (2, vec![3]), (3, b"\x03\xe8\xff".to_vec())]
     {
-        let (mut client, mut backend) = stage.open().await;
+        let (mut client, mut backend) = bed.open().await;
         let close = wire::masked(0x80 | wire::CLOSE, &payload);
         client.write_all(&close).await.unwrap();
         let mut got = vec![0; close.len()];
-        soon("the Close", backend.read_exact(&mut got)).await.unwrap();
+        within_timeout("the Close", backend.read_exact(&mut got)).await.unwrap();
         assert_eq!(got, close);
-        backend.write_all(&wire::bare(0x80 | wire::CLOSE, &payload)).await.unwrap();
+        backend.write_all(&wire::unmasked(0x80 | wire::CLOSE, &payload)).await.unwrap();
         assert_eq!(wire::read(&mut client).await.unwrap().payload, payload);
         read_to_end(&mut client).await;
         drop((client, backend));
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!(record["end"], "client_closed", "{record}");
         assert_eq!(record["would_close_client"], json!(["ws_close"]));
         assert_eq!(record["would_close_backend"], json!(["ws_close"]));

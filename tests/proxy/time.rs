@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::support::{Plain, Stage, lives, read_to_end, soon, wire};
+use crate::support::{PlainStream, TestBed, assert_relays, read_to_end, wire, within_timeout};
 
 #[tokio::test]
 async fn heartbeats_keep_a_client_that_answers_and_stay_between_it_and_us() {
-    let stage = Stage::with("[heartbeat]\ninterval = \"150ms\"\n").await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with("[heartbeat]\ninterval = \"150ms\"\n").await;
+    let (mut client, mut backend) = bed.open().await;
     let mut tokens = Vec::new();
     for _ in 0..4 {
         let token = ping(&mut client).await;
@@ -20,13 +20,13 @@ async fn heartbeats_keep_a_client_that_answers_and_stay_between_it_and_us() {
         tokens.push(token);
     }
     // None of the pongs went on: this is the first that the backend hears.
-    lives(&mut client, &mut backend).await;
+    assert_relays(&mut client, &mut backend).await;
 }
 
 #[tokio::test]
 async fn rfc_f20_f21_fc16_the_applications_own_pings_and_pongs_pass() {
-    let stage = Stage::with("[heartbeat]\ninterval = \"150ms\"\n").await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with("[heartbeat]\ninterval = \"150ms\"\n").await;
+    let (mut client, mut backend) = bed.open().await;
     let token = ping(&mut client).await;
     let answer = wire::masked(0x80 | wire::PONG, &token);
     let own = [
@@ -40,10 +40,10 @@ async fn rfc_f20_f21_fc16_the_applications_own_pings_and_pongs_pass() {
     client.write_all(&[&own[..], &answer, &answer].concat()).await.unwrap();
     let expected = [&own[..], &answer].concat();
     let mut got = vec![0; expected.len()];
-    soon("the client's pings and pongs", backend.read_exact(&mut got)).await.unwrap();
+    within_timeout("the client's pings and pongs", backend.read_exact(&mut got)).await.unwrap();
     assert_eq!(got, expected);
 
-    backend.write_all(&wire::bare(0x80 | wire::PING, b"are you there")).await.unwrap();
+    backend.write_all(&wire::unmasked(0x80 | wire::PING, b"are you there")).await.unwrap();
     loop {
         let frame = wire::read(&mut client).await.unwrap();
         if frame.payload == b"are you there" {
@@ -59,16 +59,16 @@ async fn rfc_f20_f21_fc16_the_applications_own_pings_and_pongs_pass() {
 #[tokio::test]
 async fn fc37_a_client_that_never_answers_a_ping() {
     let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"400ms\"\n";
-    let stage = Stage::with(heartbeat).await;
+    let bed = TestBed::with(heartbeat).await;
     let begun = Instant::now();
-    let (mut client, mut backend) = stage.open_secure().await;
+    let (mut client, mut backend) = bed.open_secure().await;
     ping(&mut client).await;
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1001);
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
     // Half an interval at least, and the whole of its patience.
     assert!(begun.elapsed().as_millis() >= 550, "{:?}", begun.elapsed());
     drop((client, backend));
-    let record = stage.end_of(1).await;
+    let record = bed.tunnel_end(1).await;
     assert_eq!((&record["end"], &record["by"]), (&"heartbeat_lost".into(), &"client".into()));
     assert_eq!((&record["key"], &record["value"]), (&"heartbeat.patience".into(), &"400ms".into()));
     assert!((550..2000).contains(&record["age_ms"].as_u64().unwrap()), "{record}");
@@ -77,8 +77,8 @@ async fn fc37_a_client_that_never_answers_a_ping() {
 #[tokio::test]
 async fn fc37_data_is_no_answer_to_a_ping() {
     let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"400ms\"\n";
-    let stage = Stage::with(heartbeat).await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with(heartbeat).await;
+    let (mut client, mut backend) = bed.open().await;
     ping(&mut client).await;
     let begun = Instant::now();
     let (mut from, mut to) = client.get_mut().split();
@@ -99,8 +99,8 @@ async fn fc37_data_is_no_answer_to_a_ping() {
 #[tokio::test]
 async fn a_pong_that_has_to_wait_for_the_end_of_a_long_frame_is_waited_for() {
     let heartbeat = "[heartbeat]\ninterval = \"200ms\"\npatience = \"300ms\"\n";
-    let stage = Stage::with(heartbeat).await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with(heartbeat).await;
+    let (mut client, mut backend) = bed.open().await;
     let frame = wire::masked(0x82, &[7; 1000]);
     client.write_all(&frame[..100]).await.unwrap();
     let token = ping(&mut client).await;
@@ -111,17 +111,17 @@ async fn a_pong_that_has_to_wait_for_the_end_of_a_long_frame_is_waited_for() {
     }
     client.write_all(&wire::masked(0x80 | wire::PONG, &token)).await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().payload.len(), 1000);
-    lives(&mut client, &mut backend).await;
+    assert_relays(&mut client, &mut backend).await;
 }
 
 #[tokio::test]
 async fn rfc_f13_a_ping_waits_for_the_end_of_a_frame() {
-    let stage = Stage::with("[heartbeat]\ninterval = \"100ms\"\n").await;
-    let (mut client, mut backend) = stage.open().await;
-    let frame = wire::bare(0x82, &[8; 1 << 20]);
+    let bed = TestBed::with("[heartbeat]\ninterval = \"100ms\"\n").await;
+    let (mut client, mut backend) = bed.open().await;
+    let frame = wire::unmasked(0x82, &[8; 1 << 20]);
     backend.write_all(&frame[..1000]).await.unwrap();
     let mut got = vec![0; frame.len()];
-    soon("a part", client.read_exact(&mut got[..1000])).await.unwrap();
+    within_timeout("a part", client.read_exact(&mut got[..1000])).await.unwrap();
     // Several pings are due by now, none may go out.
     assert!(tokio::time::timeout(Duration::from_millis(300), client.read_u8()).await.is_err());
     let (sent, read) =
@@ -134,11 +134,11 @@ async fn rfc_f13_a_ping_waits_for_the_end_of_a_frame() {
 
 #[tokio::test]
 async fn the_first_pings_of_a_crowd_are_spread() {
-    let stage = Stage::with("[heartbeat]\ninterval = \"1600ms\"\n").await;
+    let bed = TestBed::with("[heartbeat]\ninterval = \"1600ms\"\n").await;
     let mut crowd = tokio::task::JoinSet::new();
     for _ in 0..24 {
         let begun = Instant::now();
-        let (mut client, backend) = stage.open().await;
+        let (mut client, backend) = bed.open().await;
         crowd.spawn(async move {
             ping(&mut client).await;
             drop(backend);
@@ -155,8 +155,8 @@ async fn the_first_pings_of_a_crowd_are_spread() {
 async fn fc36_a_tunnel_without_data_is_idle_whatever_pings_it_sees() {
     let config = "[heartbeat]\ninterval = \"100ms\"\npatience = \"500ms\"\n\
                   [limits]\nidle = \"700ms\"\n";
-    let stage = Stage::with(config).await;
-    let (mut client, mut backend) = stage.open().await;
+    let bed = TestBed::with(config).await;
+    let (mut client, mut backend) = bed.open().await;
     // Data of either side keeps it alive for longer than the limit; our pings set the pace.
     let mut last = Instant::now();
     for n in 0..12 {
@@ -167,7 +167,7 @@ async fn fc36_a_tunnel_without_data_is_idle_whatever_pings_it_sees() {
             client.write_all(&wire::masked(0x81, b"up")).await.unwrap();
             wire::read(&mut backend).await.unwrap();
         } else {
-            backend.write_all(&wire::bare(0x81, b"down")).await.unwrap();
+            backend.write_all(&wire::unmasked(0x81, b"down")).await.unwrap();
             wire::read_past_pings(&mut client).await.unwrap();
         }
     }
@@ -189,7 +189,7 @@ async fn fc36_a_tunnel_without_data_is_idle_whatever_pings_it_sees() {
     };
     assert_eq!(told.code(), 1001);
     drop((client, backend));
-    let record = stage.end_of(1).await;
+    let record = bed.tunnel_end(1).await;
     assert_eq!((&record["end"], &record["by"]), (&"idle".into(), &"tidegate".into()));
     assert_eq!((&record["key"], &record["value"]), (&"limits.idle".into(), &"700ms".into()));
     assert_eq!((&record["close_client"], &record["close_backend"]), (&1001.into(), &1001.into()));
@@ -197,11 +197,11 @@ async fn fc36_a_tunnel_without_data_is_idle_whatever_pings_it_sees() {
 
 #[tokio::test]
 async fn fb05_a_client_that_never_reads_is_ended_and_nobody_else() {
-    let stage = Stage::with("[limits]\nwrite_stall = \"500ms\"\n").await;
-    let (mut neighbour, mut neighbours_backend) = stage.open().await;
-    let (plain, mut plain_backend) = stage.open().await;
-    let (secure, mut secure_backend) = stage.open_secure().await;
-    let frame = wire::bare(0x82, &[1; 60_000]);
+    let bed = TestBed::with("[limits]\nwrite_stall = \"500ms\"\n").await;
+    let (mut neighbour, mut neighbours_backend) = bed.open().await;
+    let (plain, mut plain_backend) = bed.open().await;
+    let (secure, mut secure_backend) = bed.open_secure().await;
+    let frame = wire::unmasked(0x82, &[1; 60_000]);
     let (first, second) = tokio::join!(
         flood_until_told(&mut plain_backend, &frame),
         flood_until_told(&mut secure_backend, &frame)
@@ -209,18 +209,18 @@ async fn fb05_a_client_that_never_reads_is_ended_and_nobody_else() {
     assert_eq!((first, second), (1001, 1001));
     drop((plain_backend, secure_backend));
     for session in [2, 3] {
-        let record = stage.end_of(session).await;
+        let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&"write_stall".into(), &"client".into()));
         assert_eq!(record["key"], "limits.write_stall");
         assert_eq!(record["value"], "500ms");
         assert_eq!(record["close_backend"], 1001);
     }
-    lives(&mut neighbour, &mut neighbours_backend).await;
+    assert_relays(&mut neighbour, &mut neighbours_backend).await;
     drop((plain, secure));
 }
 
 /// Repeats a frame until a Close comes back; its code.
-async fn flood_until_told(stream: &mut Plain, frame: &[u8]) -> u16 {
+async fn flood_until_told(stream: &mut PlainStream, frame: &[u8]) -> u16 {
     let (mut from, mut to) = stream.get_mut().split();
     let flood = async { while to.write_all(frame).await.is_ok() {} };
     tokio::select! {
@@ -231,26 +231,26 @@ async fn flood_until_told(stream: &mut Plain, frame: &[u8]) -> u16 {
 
 #[tokio::test]
 async fn a_backend_that_never_reads_is_ended_and_nobody_else() {
-    let stage = Stage::with("[limits]\nwrite_stall = \"500ms\"\n").await;
-    let (mut neighbour, mut neighbours_backend) = stage.open().await;
-    let (mut client, backend) = stage.open().await;
+    let bed = TestBed::with("[limits]\nwrite_stall = \"500ms\"\n").await;
+    let (mut neighbour, mut neighbours_backend) = bed.open().await;
+    let (mut client, backend) = bed.open().await;
     let frame = wire::masked(0x82, &[1; 60_000]);
     assert_eq!(flood_until_told(&mut client, &frame).await, 1011);
     drop(client);
-    let record = stage.end_of(2).await;
+    let record = bed.tunnel_end(2).await;
     assert_eq!((&record["end"], &record["by"]), (&"write_stall".into(), &"backend".into()));
     assert_eq!((&record["key"], &record["value"]), (&"limits.write_stall".into(), &"500ms".into()));
     assert_eq!(record["close_client"], 1011);
     let mut backend = backend;
     read_to_end(&mut backend).await;
-    lives(&mut neighbour, &mut neighbours_backend).await;
+    assert_relays(&mut neighbour, &mut neighbours_backend).await;
 }
 
 #[tokio::test]
 async fn a_slow_reader_that_moves_lives() {
-    let stage = Stage::with("[limits]\nwrite_stall = \"700ms\"\n").await;
-    let (mut client, mut backend) = stage.open().await;
-    let frame = wire::bare(0x82, &[1; 60_000]);
+    let bed = TestBed::with("[limits]\nwrite_stall = \"700ms\"\n").await;
+    let (mut client, mut backend) = bed.open().await;
+    let frame = wire::unmasked(0x82, &[1; 60_000]);
     let (mut from, mut to) = backend.get_mut().split();
     let flood = async { while to.write_all(&frame).await.is_ok() {} };
     let sip = async {

@@ -18,7 +18,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::head::get;
 use crate::support::{
-    Backend, Folder, HANDSHAKE, Proxy, answer, ask, read_to_end, route, soon, write_certificate,
+    Backend, HANDSHAKE, Proxy, TempDir, exchange, read_response, read_to_end, route,
+    within_timeout, write_certificate,
 };
 
 /// A proxy with a certificate for each list of names, the first shown by default or not, a route
@@ -26,7 +27,7 @@ use crate::support::{
 struct House {
     proxy: Proxy,
     certificates: Vec<CertificateDer<'static>>,
-    _folders: Vec<Folder>,
+    _folders: Vec<TempDir>,
     backend: Backend,
 }
 
@@ -40,7 +41,7 @@ impl House {
         );
         let (mut certificates, mut folders) = (Vec::new(), Vec::new());
         for (n, names) in names.iter().enumerate() {
-            let folder = Folder::new();
+            let folder = TempDir::new();
             certificates.push(write_certificate(folder.path(), names));
             let at = folder.path().display();
             config.push_str(&format!(
@@ -77,14 +78,14 @@ impl House {
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let connecting = TlsConnector::from(config.clone()).connect(name, stream);
-        soon("TLS", connecting).await.map(BufReader::new)
+        within_timeout("TLS", connecting).await.map(BufReader::new)
     }
 
     /// Connects, asks once for the host of this name, and says how the handshake went.
     async fn visit(&self, config: &Arc<ClientConfig>, name: &str) -> HandshakeKind {
         let mut stream = self.connect(config, name).await.unwrap();
         let request = get("/").replace("localhost", name);
-        let (answer, body) = ask(&mut stream, &request).await;
+        let (answer, body) = exchange(&mut stream, &request).await;
         assert_eq!((answer.status, &body[..]), (200, &b"ok"[..]), "{answer:?}");
         stream.get_ref().get_ref().1.handshake_kind().unwrap()
     }
@@ -108,7 +109,7 @@ async fn both_versions_are_spoken_and_told_in_the_record() {
         let config = Arc::new(house.client(versions));
         let mut stream = house.connect(&config, "localhost").await.unwrap();
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-        assert_eq!(answer(&mut stream).await.status, 101);
+        assert_eq!(read_response(&mut stream).await.status, 101);
         drop(stream);
         let record = house.proxy.nth_record("end", n + 1, |r| r["event"] == "ended").await;
         assert_eq!(
@@ -132,7 +133,7 @@ async fn the_stock_stream_is_a_switch_that_a_reload_turns() {
     let mut stock = house.connect(&config, "localhost").await.unwrap();
     for stream in [&mut lean, &mut stock] {
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-        assert_eq!(answer(stream).await.status, 101);
+        assert_eq!(read_response(stream).await.status, 101);
     }
     drop((lean, stock));
     for n in 1..=2 {
@@ -176,7 +177,7 @@ async fn tl08_certificates_are_chosen_by_name() {
             assert_eq!(alert(&error), AlertDescription::AccessDenied, "{name}");
         }
     }
-    assert_eq!(house.proxy.ended("tls_failed").await["stage"], "tls");
+    assert_eq!(house.proxy.end_record("tls_failed").await["stage"], "tls");
 }
 
 #[tokio::test]
@@ -198,10 +199,10 @@ async fn tl10_tl11_rfc_h16_a_host_under_another_certificate_is_misdirected() {
     let mut stream = house.connect(&config, "a.example").await.unwrap();
     // The same certificate covers it, or it is the default for what none covers.
     for host in ["a.example", "A.EXAMPLE.:443", "x.a.example", "unknown.example", "127.0.0.1"] {
-        let (answer, _) = ask(&mut stream, &get("/").replace("localhost", host)).await;
+        let (answer, _) = exchange(&mut stream, &get("/").replace("localhost", host)).await;
         assert_eq!(answer.status, 200, "{host}");
     }
-    let (answer, _) = ask(&mut stream, &get("/").replace("localhost", "b.example")).await;
+    let (answer, _) = exchange(&mut stream, &get("/").replace("localhost", "b.example")).await;
     assert_eq!((answer.status, answer.header("connection")), (421, Some("close")));
     assert_eq!(read_to_end(&mut stream).await, b"");
     let record = house.proxy.nth_outcome(1).await;
@@ -212,7 +213,7 @@ async fn tl10_tl11_rfc_h16_a_host_under_another_certificate_is_misdirected() {
         HANDSHAKE.replace("localhost", "b.example"),
     ] {
         let mut stream = house.connect(&config, "a.example").await.unwrap();
-        assert_eq!(ask(&mut stream, &request).await.0.status, 421);
+        assert_eq!(exchange(&mut stream, &request).await.0.status, 421);
     }
     assert_eq!(house.backend.heads().len(), 5);
 }
@@ -230,7 +231,7 @@ async fn rfc_h38_a_connection_ends_with_close_notify() {
         let mut all = Vec::new();
         // rustls tells a truncation as an error.
         let reading = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut all);
-        soon("the end", reading).await.unwrap();
+        within_timeout("the end", reading).await.unwrap();
         assert!(all.ends_with(b"\r\n\r\nok"));
     }
 }

@@ -1,13 +1,13 @@
 //! Upgrades that are none, or none of ours: rows UH of the requirements, as raw bytes.
 
-use crate::support::head::{all, get, instead, refused, with};
+use crate::support::head::{assert_rejected, get, replacing, to_cases, with_lines};
 use crate::support::{Backend, Client, HANDSHAKE, Proxy, route};
 
 /// Sends each to a route that serves WebSockets alone: it must be told so, by 426.
 async fn no_upgrade(cases: &[String]) {
     let backend = Backend::echo().await;
     let proxy = Proxy::start(&route(&[backend.address], "http = false")).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for (number, sent) in cases.iter().enumerate() {
         let answer = client.ask(sent.as_bytes()).await;
         assert_eq!(answer.status, 426, "{sent:?} got {answer:?}");
@@ -26,30 +26,30 @@ async fn no_upgrade(cases: &[String]) {
 #[tokio::test]
 async fn uh01_uh02_uh05_to_uh07_upgrades() {
     let method = |name| HANDSHAKE.replacen("GET", name, 1);
-    let mut cases = all(["POST", "PUT", "HEAD", "DELETE", "FOO"].map(method), 405, "method");
-    cases.extend(all(
+    let mut cases = to_cases(["POST", "PUT", "HEAD", "DELETE", "FOO"].map(method), 405, "method");
+    cases.extend(to_cases(
         [
-            instead("Connection", ""),
-            instead("Connection", "Connection: keep-alive"),
-            instead("Upgrade", "Upgrade: websocket, h2c"),
-            instead("Upgrade", "Upgrade: h2c, websocket"),
-            instead("Upgrade", "Upgrade: websocket/13"),
-            instead("Upgrade", "Upgrade: websocket\r\nUpgrade: websocket"),
-            instead("Upgrade", "Upgrade: websocket\r\nUpgrade: h2c"),
+            replacing("Connection", ""),
+            replacing("Connection", "Connection: keep-alive"),
+            replacing("Upgrade", "Upgrade: websocket, h2c"),
+            replacing("Upgrade", "Upgrade: h2c, websocket"),
+            replacing("Upgrade", "Upgrade: websocket/13"),
+            replacing("Upgrade", "Upgrade: websocket\r\nUpgrade: websocket"),
+            replacing("Upgrade", "Upgrade: websocket\r\nUpgrade: h2c"),
         ],
         400,
         "handshake_bad",
     ));
-    refused(cases).await;
+    assert_rejected(cases).await;
 }
 
 #[tokio::test]
 async fn uh03_uh04_rl03_what_asks_for_no_websocket_is_told_to() {
     no_upgrade(&[
-        instead("Upgrade", ""),
-        instead("Upgrade", "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__"),
-        instead("Upgrade", "Upgrade: TLS/1.0"),
-        instead("Upgrade", "Upgrade: foo, bar"),
+        replacing("Upgrade", ""),
+        replacing("Upgrade", "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__"),
+        replacing("Upgrade", "Upgrade: TLS/1.0"),
+        replacing("Upgrade", "Upgrade: foo, bar"),
         HANDSHAKE.replacen("HTTP/1.1", "HTTP/1.0", 1),
         get("/"),
     ])
@@ -58,21 +58,21 @@ async fn uh03_uh04_rl03_what_asks_for_no_websocket_is_told_to() {
 
 #[tokio::test]
 async fn uh08_versions() {
-    let version = |line: &str| instead("Sec-WebSocket-Version", line);
+    let version = |line: &str| replacing("Sec-WebSocket-Version", line);
     let others = ["8", "12", "14", "013", "+13", "13, 8", "13;", "", "13 13"];
     let mut heads: Vec<String> =
         others.iter().map(|other| version(&format!("Sec-WebSocket-Version: {other}"))).collect();
     heads.push(version(""));
     let backend = Backend::echo().await;
-    let proxy = Proxy::before(&[backend.address]).await;
-    let client = Client::of(&proxy).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
     let answer = client.ask(heads[0].as_bytes()).await;
     assert_eq!(answer.header("sec-websocket-version"), Some("13"));
     assert_eq!(answer.header("upgrade"), Some("websocket"));
-    let mut cases = all(heads, 426, "version");
+    let mut cases = to_cases(heads, 426, "version");
     let twice = version("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13");
-    cases.extend(all([twice], 400, "handshake_bad"));
-    refused(cases).await;
+    cases.extend(to_cases([twice], 400, "handshake_bad"));
+    assert_rejected(cases).await;
 }
 
 #[tokio::test]
@@ -90,40 +90,41 @@ async fn uh09_keys() {
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==,",
         "Sec-WebSocket-Key: dGhl IHNhbXBsZSBub25jZQ=",
     ];
-    let mut heads = keys.map(|line| instead("Sec-WebSocket-Key", line)).to_vec();
+    let mut heads = keys.map(|line| replacing("Sec-WebSocket-Key", line)).to_vec();
     let long = "A".repeat(1024);
-    heads.push(instead("Sec-WebSocket-Key", &format!("Sec-WebSocket-Key: {long}")));
-    refused(all(heads, 400, "handshake_bad")).await;
+    heads.push(replacing("Sec-WebSocket-Key", &format!("Sec-WebSocket-Key: {long}")));
+    assert_rejected(to_cases(heads, 400, "handshake_bad")).await;
 }
 
 #[tokio::test]
 async fn uh11_upgrades_with_a_body() {
-    let mut cases = all(
+    let mut cases = to_cases(
         [
-            with("Content-Length: 5") + "hello",
-            with("Content-Length: 5\r\nContent-Length: 5") + "hello",
-            with("Content-Length: 00") + "hello",
-            with("Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n",
+            with_lines("Content-Length: 5") + "hello",
+            with_lines("Content-Length: 5\r\nContent-Length: 5") + "hello",
+            with_lines("Content-Length: 00") + "hello",
+            with_lines("Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n",
         ],
         400,
         "handshake_bad",
     );
-    cases.extend(all(
-        [with("Content-Length: 0\r\nTransfer-Encoding: chunked") + "0\r\n\r\n"],
+    cases.extend(to_cases(
+        [with_lines("Content-Length: 0\r\nTransfer-Encoding: chunked") + "0\r\n\r\n"],
         400,
         "request_bad",
     ));
-    refused(cases).await;
+    assert_rejected(cases).await;
 }
 
 #[tokio::test]
 async fn uh22_uh24_uh25_lists() {
     let protocols = ["", ",", "a,,b", "a b", "a, ", "a/b", "a;b", "\"a\""];
-    let mut heads = protocols.map(|list| with(&format!("Sec-WebSocket-Protocol: {list}"))).to_vec();
-    heads.push(with(&format!("Sec-WebSocket-Protocol: {}", ", ".repeat(2048))));
+    let mut heads =
+        protocols.map(|list| with_lines(&format!("Sec-WebSocket-Protocol: {list}"))).to_vec();
+    heads.push(with_lines(&format!("Sec-WebSocket-Protocol: {}", ", ".repeat(2048))));
     let extensions = ["", ",", ";", "a;", "a;b=", "a b", "a;b=\"c", "a;b=\"c d\"", "a=1", "a/b"];
-    heads.extend(extensions.map(|list| with(&format!("Sec-WebSocket-Extensions: {list}"))));
-    heads.push(with(&format!("Sec-WebSocket-Extensions: a{}", ", a".repeat(999))));
-    heads.push(with(&format!("Sec-WebSocket-Extensions: a{}", ", a".repeat(16))));
-    refused(all(heads, 400, "handshake_bad")).await;
+    heads.extend(extensions.map(|list| with_lines(&format!("Sec-WebSocket-Extensions: {list}"))));
+    heads.push(with_lines(&format!("Sec-WebSocket-Extensions: a{}", ", a".repeat(999))));
+    heads.push(with_lines(&format!("Sec-WebSocket-Extensions: a{}", ", a".repeat(16))));
+    assert_rejected(to_cases(heads, 400, "handshake_bad")).await;
 }

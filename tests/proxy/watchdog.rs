@@ -6,17 +6,19 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{BASE, Client, Door, Manager, Plain, Proxy, farewell, route, upgrade};
+use crate::support::{
+    BASE, Client, MockBackend, PlainStream, Proxy, ServiceManager, close_normally, route, upgrade,
+};
 
 /// Three meals; a machine that stalls for longer would starve any dog.
 const LIMIT: Duration = Duration::from_millis(2400);
 
 /// Waits until the dog is fed.
-async fn fed(manager: &Manager) {
-    manager.told_of("WATCHDOG=1").await;
+async fn fed(manager: &ServiceManager) {
+    manager.message_with_line("WATCHDOG=1").await;
 }
 
-fn start(manager: &Manager, rest: &str, more: &[(&str, &str)]) -> Proxy {
+fn start(manager: &ServiceManager, rest: &str, more: &[(&str, &str)]) -> Proxy {
     let limit = LIMIT.as_micros().to_string();
     let mut environment = vec![manager.environment(), ("WATCHDOG_USEC", &*limit)];
     environment.extend(more);
@@ -25,22 +27,22 @@ fn start(manager: &Manager, rest: &str, more: &[(&str, &str)]) -> Proxy {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_fed_at_rest_under_load_and_while_draining() {
-    let manager = Manager::new();
-    let door = Door::new().await;
+    let manager = ServiceManager::new();
+    let mock = MockBackend::new().await;
     let rest = "[drain]\nwindow = \"3s\"\ndeadline = \"30s\"\n\
                 [caps]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n";
-    let mut proxy = start(&manager, &(route(&[door.address()], "") + rest), &[]);
+    let mut proxy = start(&manager, &(route(&[mock.address()], "") + rest), &[]);
     proxy.ready().await;
     fed(&manager).await;
     in_time(&manager, 2).await;
 
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let mut clients = JoinSet::new();
     for _ in 0..4 {
         let client = client.clone();
         clients.spawn(async move {
             loop {
-                drop(upgrade(client.secure().await).await);
+                drop(upgrade(client.connect_tls().await).await);
                 sleep(Duration::from_millis(2)).await;
             }
         });
@@ -48,7 +50,7 @@ async fn it_is_fed_at_rest_under_load_and_while_draining() {
     let mut backends = JoinSet::new();
     backends.spawn(async move {
         loop {
-            drop(door.next().await);
+            drop(mock.accept().await);
         }
     });
     in_time(&manager, 4).await;
@@ -56,16 +58,16 @@ async fn it_is_fed_at_rest_under_load_and_while_draining() {
     clients.abort_all();
     while clients.join_next().await.is_some() {}
     // Does not answer its Close, so that the process stays for as long as it is given.
-    let stubborn: Plain = upgrade(client.bare().await).await;
+    let stubborn: PlainStream = upgrade(client.connect_plain().await).await;
     proxy.signal(Signal::TERM);
-    manager.told_of("STOPPING=1").await;
+    manager.message_with_line("STOPPING=1").await;
     in_time(&manager, 1).await;
     drop(stubborn);
     assert_eq!(proxy.exit().await, Some(0));
 }
 
 /// So many meals, none of them later than the manager has patience.
-async fn in_time(manager: &Manager, meals: usize) {
+async fn in_time(manager: &ServiceManager, meals: usize) {
     for _ in 0..meals {
         let begun = Instant::now();
         fed(manager).await;
@@ -76,10 +78,10 @@ async fn in_time(manager: &Manager, meals: usize) {
 #[tokio::test]
 async fn another_process_is_not_fed_for() {
     for more in [[("WATCHDOG_PID", "1")], [("WATCHDOG_USEC", "0")], [("WATCHDOG_USEC", "soon")]] {
-        let manager = Manager::new();
+        let manager = ServiceManager::new();
         let mut proxy = start(&manager, &route(&[([127, 0, 0, 66], 1).into()], ""), &more);
         proxy.ready().await;
-        assert!(manager.told().await.contains("READY=1"));
+        assert!(manager.next_message().await.contains("READY=1"));
         let fed = timeout(LIMIT * 2, fed(&manager)).await;
         assert!(fed.is_err(), "fed with {more:?}");
     }
@@ -87,20 +89,20 @@ async fn another_process_is_not_fed_for() {
 
 #[tokio::test]
 async fn sr12_it_is_fed_again_after_a_stop() {
-    let manager = Manager::new();
-    let door = Door::new().await;
-    let mut proxy = start(&manager, &route(&[door.address()], ""), &[]);
+    let manager = ServiceManager::new();
+    let mock = MockBackend::new().await;
+    let mut proxy = start(&manager, &route(&[mock.address()], ""), &[]);
     proxy.ready().await;
     fed(&manager).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     for _ in 0..2 {
         proxy.signal(Signal::STOP);
         sleep(LIMIT * 2).await;
-        while timeout(Duration::from_millis(1), manager.told()).await.is_ok() {}
+        while timeout(Duration::from_millis(1), manager.next_message()).await.is_ok() {}
         proxy.signal(Signal::CONT);
         in_time(&manager, 2).await;
     }
-    farewell(upgrade(client.bare().await).await, door.next().await).await;
+    close_normally(upgrade(client.connect_plain().await).await, mock.accept().await).await;
     // The pause was nobody's fault.
     let blamed = |record: &&crate::support::Record| record["stuck"].is_string();
     assert_eq!(proxy.records().iter().filter(blamed).count(), 0, "{:#?}", proxy.records());

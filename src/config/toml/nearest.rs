@@ -1,48 +1,33 @@
-//! Which of the known words was meant?
+//! Suggestions for misspelled keys and values.
 
-/// The choice closest to `word`, if it is close enough to be a slip: a third of its letters
-/// wrong or swapped, or one the beginning of the other.
+/// The choice closest to `word`, if it is close enough for a misspelling: at most a third of the
+/// letters wrong or swapped, or one is a prefix of the other. Case is ignored.
 pub(crate) fn nearest<'c>(
     word: &str,
     choices: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
-    let word: Vec<char> = word.chars().flat_map(char::to_lowercase).collect();
-    if word.is_empty() || word.len() > WORD_MAX {
+    let word = word.to_lowercase();
+    let length = word.chars().count();
+    if length == 0 || length > WORD_MAX {
         return None;
     }
     choices
         .into_iter()
         .filter_map(|choice| {
-            let letters: Vec<char> = choice.chars().flat_map(char::to_lowercase).collect();
-            let distance = distance(&word, &letters);
-            let slip = distance <= (letters.len().max(word.len()) / 3).max(1);
-            let beginning = word.len().min(letters.len()) >= 3
-                && (letters.starts_with(&word) || word.starts_with(&letters));
-            (slip || beginning).then_some((distance, choice))
+            let lower = choice.to_lowercase();
+            let choice_length = lower.chars().count();
+            // Optimal string alignment: a swap of two neighbouring letters counts as one edit.
+            let distance = strsim::osa_distance(&word, &lower);
+            let misspelled = distance <= (choice_length.max(length) / 3).max(1);
+            let prefix = length.min(choice_length) >= 3
+                && (lower.starts_with(&word) || word.starts_with(&lower));
+            (misspelled || prefix).then_some((distance, choice))
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, choice)| choice)
 }
 
-/// Optimal string alignment: insertions, deletions, substitutions, and swaps of neighbours.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let mut least = (above[j] + usize::from(x != y)).min(above[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                least = least.min(before[j - 1] + 1);
-            }
-            row.push(least);
-        }
-        before = std::mem::replace(&mut above, row);
-    }
-    above[b.len()]
-}
-
-/// No key is this long; the work is bounded by it.
+/// Longer than every key, in characters; it bounds the work for one comparison.
 const WORD_MAX: usize = 40;
 
 #[cfg(test)]
@@ -50,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_recognised() {
+    fn recognises_misspellings_and_prefixes() {
         let keys = ["idle", "close_grace", "write_stall", "message_from_client"];
         assert_eq!(nearest("idel", keys), Some("idle"));
         assert_eq!(nearest("closeGrace", keys), Some("close_grace"));
@@ -59,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_not() {
+    fn ignores_unrelated_empty_and_long_words() {
         assert_eq!(nearest("interval", ["idle", "close_grace"]), None);
         assert_eq!(nearest("", ["idle"]), None);
         assert_eq!(nearest(&"x".repeat(1_000_000), ["idle"]), None);

@@ -344,3 +344,9 @@ async fn uh29_a_client_that_leaves_takes_the_backend_connection_along() {
     }
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
 }
+
+/// The example of RFC 6455 1.3.
+#[test]
+fn accept_key_matches_rfc_example() {
+    assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+}

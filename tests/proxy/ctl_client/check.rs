@@ -3,7 +3,7 @@
 use super::*;
 
 /// A folder with a configuration that is good, but for `more`.
-fn house(folder: &Folder, more: &str) -> PathBuf {
+fn house(folder: &TempDir, more: &str) -> PathBuf {
     write_certificate(folder.path(), &["localhost"]);
     folder.write(
         "proxy.toml",
@@ -48,7 +48,7 @@ fn check_tells_what_a_reload_would_change() {
 
 #[test]
 fn check_asks_nobody_about_a_file_that_is_no_good() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let file = house(&folder, "[limits]\nidle = 30\n");
     let file = file.to_str().unwrap();
     let nowhere = Path::new("/nowhere/control.sock");
@@ -74,7 +74,7 @@ fn check_asks_nobody_about_a_file_that_is_no_good() {
 
 #[test]
 fn completions_and_man_pages_know_every_command() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let said = said(command(&["man"]).arg(folder.path()));
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
     let page = |name: &str| fs::read_to_string(folder.path().join(format!("{name}.1"))).unwrap();

@@ -48,7 +48,7 @@ fn what_is_no_answer_is_not_taken_for_one() {
 
 #[test]
 fn where_nobody_answers_it_says_why() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name);
     drop(UnixListener::bind(at("dead.sock")).unwrap());
     fs::write(at("file"), "").unwrap();
@@ -83,7 +83,7 @@ fn a_user_who_may_not_is_told_who_may() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode;
     fs::set_permissions(&socket, mode(0o600)).unwrap();
     fs::set_permissions(fake.folder.path(), mode(0o755)).unwrap();
-    let mut status = of_another_user(fake.folder.path());
+    let mut status = other_user(fake.folder.path());
     let output = status.args(["ctl", "status", "--socket"]).arg(socket).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     let expected = "permission denied: only root and the user tidegate runs as may";

@@ -19,18 +19,19 @@ use serde_json::{Value, json};
 
 use crate::support::control::CONTROL;
 use crate::support::{
-    Folder, Proxy, Stage, TIDEGATE, lives, nudge, of_another_user, soon, wire, write_certificate,
+    Proxy, TIDEGATE, TempDir, TestBed, assert_relays, other_user, poke, wire, within_timeout,
+    write_certificate,
 };
 
 /// Answers so many requests, each with one of these texts, and then no more.
 struct Fake {
-    folder: Folder,
+    folder: TempDir,
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Fake {
     fn new(answers: Vec<Vec<u8>>) -> Self {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let listener = UnixListener::bind(folder.path().join("control.sock")).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let kept = asked.clone();

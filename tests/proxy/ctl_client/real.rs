@@ -4,12 +4,12 @@ use super::*;
 
 /// What is said to these words by a real process; its test goes on meanwhile.
 async fn really(proxy: &Proxy, words: &[&str]) -> Said {
-    let (socket, words) = (proxy.control(), words.join("\n"));
+    let (socket, words) = (proxy.control_socket(), words.join("\n"));
     let said = tokio::task::spawn_blocking(move || {
         let words: Vec<&str> = words.split('\n').collect();
         say(&socket, &[&["ctl"][..], &words].concat())
     });
-    soon("an answer", said).await.unwrap()
+    within_timeout("an answer", said).await.unwrap()
 }
 
 /// The same, which must go well.
@@ -21,13 +21,13 @@ async fn well(proxy: &Proxy, words: &[&str]) -> String {
 
 #[tokio::test]
 async fn a_real_process_is_looked_at() {
-    let stage = Stage::with(CONTROL).await;
-    let proxy = &stage.proxy;
+    let bed = TestBed::with(CONTROL).await;
+    let proxy = &bed.proxy;
     assert_eq!(well(proxy, &["sessions"]).await, "no tunnel is open\n");
-    let (mut client, mut backend) = stage.open_from([127, 0, 9, 1]).await;
-    nudge(&mut client, &mut backend).await;
-    let _other = stage.open_from([127, 0, 9, 2]).await;
-    let id = stage.door.address().to_string();
+    let (mut client, mut backend) = bed.open_from([127, 0, 9, 1]).await;
+    poke(&mut client, &mut backend).await;
+    let _other = bed.open_from([127, 0, 9, 2]).await;
+    let id = bed.backend.address().to_string();
     let status = well(proxy, &["status"]).await;
     assert!(
         status.lines().any(|line| line.starts_with("tunnels        2 open of at most ")),
@@ -75,11 +75,11 @@ async fn a_real_process_is_looked_at() {
 
 #[tokio::test]
 async fn a_real_process_does_what_it_is_told() {
-    let stage = Stage::with(CONTROL).await;
-    let proxy = &stage.proxy;
-    let id = stage.door.address().to_string();
-    let (mut client, mut backend) = stage.open().await;
-    let (mut second, second_backend) = stage.open().await;
+    let bed = TestBed::with(CONTROL).await;
+    let proxy = &bed.proxy;
+    let id = bed.backend.address().to_string();
+    let (mut client, mut backend) = bed.open().await;
+    let (mut second, second_backend) = bed.open().await;
     let weight = well(proxy, &["weight", &id, "5"]).await;
     assert_eq!(weight, "its weight is 5 on 1 route\n");
     assert_eq!(well(proxy, &["weight", &id, "file"]).await, "its weight is 1 on 1 route\n");
@@ -88,10 +88,10 @@ async fn a_real_process_does_what_it_is_told() {
     let close = wire::read_past_pings(&mut second).await.unwrap();
     assert_eq!((close.code(), &close.payload[2..]), (4003, &b"against the rules"[..]));
     drop((second, second_backend));
-    stage.end_of(2).await;
-    lives(&mut client, &mut backend).await;
+    bed.tunnel_end(2).await;
+    assert_relays(&mut client, &mut backend).await;
     let mut tail = command(&["ctl", "tail", "1", "--socket"])
-        .arg(proxy.control())
+        .arg(proxy.control_socket())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -103,7 +103,7 @@ async fn a_real_process_does_what_it_is_told() {
     });
     // Whether it follows already is seen by what it says.
     let (line, mut frames) = loop {
-        nudge(&mut client, &mut backend).await;
+        poke(&mut client, &mut backend).await;
         if let Ok(first) = tokio::time::timeout(Duration::from_millis(20), &mut first).await {
             break first.unwrap();
         }
@@ -126,7 +126,7 @@ async fn a_real_process_does_what_it_is_told() {
         frames.read_to_string(&mut rest).unwrap();
         (rest, tail.wait().unwrap().code())
     });
-    let (rest, code) = soon("the end of the tail", rest).await.unwrap();
+    let (rest, code) = within_timeout("the end of the tail", rest).await.unwrap();
     assert_eq!(code, Some(0));
     assert!(rest.lines().any(|line| line.contains("close") && line.ends_with("1012")), "{rest}");
     let undrain = well(proxy, &["undrain", "--backend", &id]).await;

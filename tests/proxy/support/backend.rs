@@ -13,24 +13,24 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
-use super::client::{Answer, body, read_head, read_to_end};
-use super::soon;
+use super::client::{RawResponse, read_body, read_head, read_to_end};
+use super::within_timeout;
 
 /// A backend on a port of its own; its task ends with it.
 pub struct Backend {
     /// Where it listens.
     pub address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
-    heard: tokio::sync::Mutex<mpsc::UnboundedReceiver<Heard>>,
+    events: tokio::sync::Mutex<mpsc::UnboundedReceiver<BackendEvent>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 /// The way to tell the test what a backend saw.
-pub type Tell = mpsc::UnboundedSender<Heard>;
+pub type EventSender = mpsc::UnboundedSender<BackendEvent>;
 
 /// What a backend saw.
 #[derive(Debug)]
-pub enum Heard {
+pub enum BackendEvent {
     /// A connection was opened.
     Opened,
     /// A message, control frames included.
@@ -50,22 +50,22 @@ impl Drop for Backend {
 impl Backend {
     /// Sends every text and binary message back; tungstenite answers pings and closes.
     pub async fn echo() -> Self {
-        Self::websocket(|mut socket: WebSocketStream<TcpStream>, heard| async move {
+        Self::websocket(|mut socket: WebSocketStream<TcpStream>, events| async move {
             while let Some(message) = socket.next().await {
                 let message = match message {
                     Ok(message) => message,
                     Err(error) => {
-                        let _ = heard.send(Heard::Ended(Some(error.to_string())));
+                        let _ = events.send(BackendEvent::Ended(Some(error.to_string())));
                         return;
                     }
                 };
                 let back = matches!(message, Message::Text(_) | Message::Binary(_));
-                let _ = heard.send(Heard::Message(message.clone()));
+                let _ = events.send(BackendEvent::Message(message.clone()));
                 if back && socket.send(message).await.is_err() {
                     break;
                 }
             }
-            let _ = heard.send(Heard::Ended(None));
+            let _ = events.send(BackendEvent::Ended(None));
         })
         .await
     }
@@ -74,12 +74,12 @@ impl Backend {
     /// each to `serve`.
     pub async fn websocket<F, S>(serve: S) -> Self
     where
-        S: Fn(WebSocketStream<TcpStream>, Tell) -> F + Clone + Send + 'static,
+        S: Fn(WebSocketStream<TcpStream>, EventSender) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = heads.clone();
-        Self::listen(heads, move |stream, heard| {
+        Self::listen(heads, move |stream, events| {
             let (serve, seen) = (serve.clone(), seen.clone());
             async move {
                 #[expect(clippy::result_large_err, reason = "tungstenite's own shape")]
@@ -98,8 +98,8 @@ impl Backend {
                     Ok(response)
                 };
                 if let Ok(socket) = accept_hdr_async(stream, look).await {
-                    let _ = heard.send(Heard::Opened);
-                    serve(socket, heard).await;
+                    let _ = events.send(BackendEvent::Opened);
+                    serve(socket, events).await;
                 }
             }
         })
@@ -110,20 +110,20 @@ impl Backend {
     /// what it saw.
     pub async fn raw<F, S>(serve: S) -> Self
     where
-        S: Fn(String, BufReader<TcpStream>, Tell) -> F + Clone + Send + 'static,
+        S: Fn(String, BufReader<TcpStream>, EventSender) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = heads.clone();
-        Self::listen(heads, move |stream, heard| {
+        Self::listen(heads, move |stream, events| {
             let (serve, seen) = (serve.clone(), seen.clone());
             async move {
                 let mut stream = BufReader::new(stream);
                 let head = read_head(&mut stream).await;
                 seen.lock().unwrap().push(head.clone());
-                let _ = heard.send(Heard::Opened);
-                serve(head, stream, heard.clone()).await;
-                let _ = heard.send(Heard::Ended(None));
+                let _ = events.send(BackendEvent::Opened);
+                serve(head, stream, events.clone()).await;
+                let _ = events.send(BackendEvent::Ended(None));
             }
         })
         .await
@@ -132,14 +132,14 @@ impl Backend {
     /// Raw bytes behind a lawful 101.
     pub async fn raw_tunnel<F, S>(serve: S) -> Self
     where
-        S: Fn(BufReader<TcpStream>, Tell) -> F + Clone + Send + 'static,
+        S: Fn(BufReader<TcpStream>, EventSender) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::raw(move |head, mut stream, tell| {
+        Self::raw(move |head, mut stream, events| {
             let serve = serve.clone();
             async move {
-                stream.write_all(switching(&head).as_bytes()).await.unwrap();
-                serve(stream, tell).await;
+                stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
+                serve(stream, events).await;
             }
         })
         .await
@@ -162,18 +162,18 @@ impl Backend {
     /// A handshake it accepts.
     pub async fn app(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
-        Self::raw(move |head, mut stream, tell| {
+        Self::raw(move |head, mut stream, events| {
             let answer = answer.clone();
             async move {
                 if head.contains("sec-websocket-key") {
-                    stream.write_all(switching(&head).as_bytes()).await.unwrap();
+                    stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
                     read_to_end(&mut stream).await;
                     return;
                 }
-                let asked = Answer { status: 0, head };
+                let asked = RawResponse { status: 0, head };
                 let has_body = ["content-length", "transfer-encoding"];
                 if has_body.iter().any(|name| asked.header(name).is_some()) {
-                    let _ = tell.send(Heard::Bytes(body(&mut stream, &asked).await));
+                    let _ = events.send(BackendEvent::Bytes(read_body(&mut stream, &asked).await));
                 }
                 let _ = stream.write_all(&answer).await;
                 let _ = stream.shutdown().await;
@@ -188,9 +188,9 @@ impl Backend {
     }
 
     /// The next thing it saw.
-    pub async fn heard(&self) -> Heard {
-        soon("the backend to hear something", async {
-            self.heard.lock().await.recv().await.unwrap()
+    pub async fn next_event(&self) -> BackendEvent {
+        within_timeout("the backend to hear something", async {
+            self.events.lock().await.recv().await.unwrap()
         })
         .await
     }
@@ -198,7 +198,7 @@ impl Backend {
     /// The next bytes that its script told of.
     pub async fn bytes(&self) -> Vec<u8> {
         loop {
-            if let Heard::Bytes(bytes) = self.heard().await {
+            if let BackendEvent::Bytes(bytes) = self.next_event().await {
                 return bytes;
             }
         }
@@ -207,7 +207,7 @@ impl Backend {
     /// The next message it saw.
     pub async fn message(&self) -> Message {
         loop {
-            if let Heard::Message(message) = self.heard().await {
+            if let BackendEvent::Message(message) = self.next_event().await {
                 return message;
             }
         }
@@ -215,13 +215,13 @@ impl Backend {
 
     async fn listen<F, S>(heads: Arc<Mutex<Vec<String>>>, serve: S) -> Self
     where
-        S: Fn(TcpStream, Tell) -> F + Clone + Send + 'static,
+        S: Fn(TcpStream, EventSender) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         #[expect(clippy::disallowed_methods, reason = "bounded by the test's own traffic")]
-        let (sender, heard) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         #[expect(clippy::disallowed_methods, reason = "a test's backend")]
         let task = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
@@ -230,12 +230,12 @@ impl Backend {
                 open.spawn(serve(stream, sender.clone()));
             }
         });
-        Self { address, heads, heard: tokio::sync::Mutex::new(heard), task }
+        Self { address, heads, events: tokio::sync::Mutex::new(events), task }
     }
 }
 
 /// A lawful 101 to this request head.
-pub fn switching(head: &str) -> String {
+pub fn switching_protocols(head: &str) -> String {
     let key = head
         .lines()
         .find_map(|line| {

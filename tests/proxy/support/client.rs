@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::process::Proxy;
-use super::soon;
+use super::within_timeout;
 
 /// What a client needs to know of a proxy.
 #[derive(Clone)]
@@ -29,14 +29,14 @@ pub struct Client {
 
 /// A response read from raw bytes.
 #[derive(Debug)]
-pub struct Answer {
+pub struct RawResponse {
     /// Status code.
     pub status: u16,
     /// Status line and header lines, as sent.
     pub head: String,
 }
 
-impl Answer {
+impl RawResponse {
     /// The value of a header, the first if there are several.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
@@ -55,7 +55,7 @@ impl Answer {
 
 impl Client {
     /// For a proxy started by [`Proxy::start`].
-    pub async fn of(proxy: &Proxy) -> Self {
+    pub async fn new(proxy: &Proxy) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(proxy.certificate.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -72,30 +72,30 @@ impl Client {
     }
 
     /// A TLS connection that asks for `localhost`.
-    pub async fn secure(&self) -> TlsStream<TcpStream> {
+    pub async fn connect_tls(&self) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.tls).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        self.secure_over(stream).await.unwrap()
+        self.tls_over(stream).await.unwrap()
     }
 
     /// TLS over any stream; the client's first words are written at once.
-    pub async fn secure_over<S>(&self, stream: S) -> std::io::Result<TlsStream<S>>
+    pub async fn tls_over<S>(&self, stream: S) -> std::io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = ServerName::try_from("localhost").unwrap();
-        soon("TLS", self.connector.connect(name, stream)).await
+        within_timeout("TLS", self.connector.connect(name, stream)).await
     }
 
     /// A plain connection.
-    pub async fn bare(&self) -> TcpStream {
+    pub async fn connect_plain(&self) -> TcpStream {
         let stream = TcpStream::connect(self.plain).await.unwrap();
         stream.set_nodelay(true).unwrap();
         stream
     }
 
     /// A plain connection that comes from another address of this machine (`127.0.0.0/8`).
-    pub async fn bare_from(&self, host: impl Into<IpAddr>) -> TcpStream {
+    pub async fn connect_plain_from(&self, host: impl Into<IpAddr>) -> TcpStream {
         connect(host, self.plain).await
     }
 
@@ -110,7 +110,7 @@ impl Client {
             let name: hyper::header::HeaderName = name.parse().unwrap();
             request.headers_mut().append(name, value.parse().unwrap());
         }
-        soon("the handshake", client_async(request, self.secure().await)).await
+        within_timeout("the handshake", client_async(request, self.connect_tls().await)).await
     }
 
     /// A WebSocket over TLS that must be admitted.
@@ -120,7 +120,7 @@ impl Client {
 
     /// A WebSocket over plain TCP, handshake done by hand: what follows is raw frames.
     pub async fn raw_tunnel(&self) -> BufReader<TcpStream> {
-        let mut stream = BufReader::new(self.bare().await);
+        let mut stream = BufReader::new(self.connect_plain().await);
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         let head = read_head(&mut stream).await;
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
@@ -128,10 +128,10 @@ impl Client {
     }
 
     /// Sends raw bytes on a plain connection and reads one response head.
-    pub async fn ask(&self, bytes: &[u8]) -> Answer {
-        let mut stream = BufReader::new(self.bare().await);
+    pub async fn ask(&self, bytes: &[u8]) -> RawResponse {
+        let mut stream = BufReader::new(self.connect_plain().await);
         stream.write_all(bytes).await.unwrap();
-        answer(&mut stream).await
+        read_response(&mut stream).await
     }
 }
 
@@ -139,38 +139,41 @@ impl Client {
 pub async fn connect(host: impl Into<IpAddr>, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((host.into(), 0).into()).unwrap();
-    let stream = soon("a connection", socket.connect(to)).await.unwrap();
+    let stream = within_timeout("a connection", socket.connect(to)).await.unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
 
 /// Reads one response head.
-pub async fn answer(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Answer {
+pub async fn read_response(stream: &mut (impl AsyncBufReadExt + Unpin)) -> RawResponse {
     let head = read_head(stream).await;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-    Answer { status, head }
+    RawResponse { status, head }
 }
 
 /// Sends a request and reads the whole answer to it.
-pub async fn ask(
+pub async fn exchange(
     stream: &mut (impl AsyncBufReadExt + AsyncWriteExt + Unpin),
     request: &str,
-) -> (Answer, Vec<u8>) {
+) -> (RawResponse, Vec<u8>) {
     stream.write_all(request.as_bytes()).await.unwrap();
-    let answer = answer(stream).await;
-    let body = body(stream, &answer).await;
+    let answer = read_response(stream).await;
+    let body = read_body(stream, &answer).await;
     (answer, body)
 }
 
 /// Reads the body that an answer's head announces: by length, in chunks, or to the end.
-pub async fn body(stream: &mut (impl AsyncBufReadExt + Unpin), answer: &Answer) -> Vec<u8> {
+pub async fn read_body(
+    stream: &mut (impl AsyncBufReadExt + Unpin),
+    answer: &RawResponse,
+) -> Vec<u8> {
     if answer.header("transfer-encoding") == Some("chunked") {
         return chunks(stream).await;
     }
     match answer.header("content-length") {
         Some(length) => {
             let mut body = vec![0; length.parse().unwrap()];
-            soon("a body", stream.read_exact(&mut body)).await.unwrap();
+            within_timeout("a body", stream.read_exact(&mut body)).await.unwrap();
             body
         }
         None => read_to_end(stream).await,
@@ -179,7 +182,7 @@ pub async fn body(stream: &mut (impl AsyncBufReadExt + Unpin), answer: &Answer) 
 
 /// Reads a chunked body (RFC 9112 7.1), which must be whole and without trailers.
 async fn chunks(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Vec<u8> {
-    soon("chunks", async {
+    within_timeout("chunks", async {
         let mut body = Vec::new();
         loop {
             let mut line = String::new();
@@ -202,7 +205,7 @@ async fn chunks(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Vec<u8> {
 /// Reads up to and with the empty line; what came if the stream ends before.
 pub async fn read_head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> String {
     let mut head = Vec::new();
-    soon("a head", async {
+    within_timeout("a head", async {
         loop {
             match stream.read_until(b'\n', &mut head).await {
                 Ok(0) | Err(_) => return,
@@ -219,7 +222,7 @@ pub async fn read_head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> String {
 pub async fn read_to_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
     let mut all = Vec::new();
     let mut piece = [0; 16 * 1024];
-    soon("the end of a stream", async {
+    within_timeout("the end of a stream", async {
         while let Ok(n @ 1..) = stream.read(&mut piece).await {
             all.extend_from_slice(&piece[..n]);
         }

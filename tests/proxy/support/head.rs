@@ -2,15 +2,15 @@
 
 use tokio::io::{AsyncWriteExt, BufReader};
 
-use super::{Backend, Client, HANDSHAKE, Proxy, answer, read_to_end, route};
+use super::{Backend, Client, HANDSHAKE, Proxy, read_response, read_to_end, route};
 
 /// What is sent, the status it gets, and the name in its record.
 pub type Case = (Vec<u8>, u16, &'static str);
 
 /// Sends each on a connection of its own, to a route for `localhost`. Every one must be answered,
 /// its connection closed, its one record written, and the backend must have heard nothing.
-pub async fn refused(cases: Vec<Case>) {
-    refused_by(
+pub async fn assert_rejected(cases: Vec<Case>) {
+    assert_rejected_with(
         &|backend| route(&[backend.address], "").replace("\"*\"\nor", "\"localhost\"\nor"),
         cases,
     )
@@ -18,15 +18,15 @@ pub async fn refused(cases: Vec<Case>) {
 }
 
 /// The same, with routes of the test's own.
-pub async fn refused_by(routes: &dyn Fn(&Backend) -> String, cases: Vec<Case>) {
+pub async fn assert_rejected_with(routes: &dyn Fn(&Backend) -> String, cases: Vec<Case>) {
     let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
     let proxy = Proxy::start(&routes(&backend)).await;
-    let client = Client::of(&proxy).await;
+    let client = Client::new(&proxy).await;
     let mut wrong = Vec::new();
     for (number, (sent, status, end)) in cases.iter().enumerate() {
-        let mut stream = BufReader::new(client.bare().await);
+        let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(sent).await.unwrap();
-        let answer = answer(&mut stream).await;
+        let answer = read_response(&mut stream).await;
         read_to_end(&mut stream).await;
         drop(stream);
         let record = proxy.nth_outcome(number + 1).await;
@@ -44,12 +44,12 @@ pub async fn refused_by(routes: &dyn Fn(&Backend) -> String, cases: Vec<Case>) {
 }
 
 /// The lawful handshake with lines more.
-pub fn with(lines: &str) -> String {
+pub fn with_lines(lines: &str) -> String {
     HANDSHAKE.replacen("\r\n\r\n", &format!("\r\n{lines}\r\n\r\n"), 1)
 }
 
 /// The lawful handshake with other lines, or none, where this one stands.
-pub fn instead(name: &str, lines: &str) -> String {
+pub fn replacing(name: &str, lines: &str) -> String {
     let (before, rest) = HANDSHAKE.split_once(&format!("{name}: ")).unwrap();
     let (_, behind) = rest.split_once("\r\n").unwrap();
     let end = if lines.is_empty() { "" } else { "\r\n" };
@@ -62,6 +62,10 @@ pub fn get(target: &str) -> String {
 }
 
 /// Cases that are alike but for their heads.
-pub fn all(heads: impl IntoIterator<Item = String>, status: u16, end: &'static str) -> Vec<Case> {
+pub fn to_cases(
+    heads: impl IntoIterator<Item = String>,
+    status: u16,
+    end: &'static str,
+) -> Vec<Case> {
     heads.into_iter().map(|head| (head.into_bytes(), status, end)).collect()
 }

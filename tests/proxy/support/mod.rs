@@ -1,44 +1,48 @@
-//! The house these tests live in: the proxy as a child process, backends, clients, certificates.
+//! The test harness: the proxy as a child process, backends, clients, certificates.
 
 mod backend;
-mod book;
 mod client;
 pub mod control;
-mod folder;
+mod counter_check;
 pub mod head;
 mod logfmt;
-mod manager;
+mod other_user;
 mod process;
 mod scrape;
-mod stage;
-mod stranger;
-mod trusting;
+mod service_manager;
+mod temp_dir;
+mod test_bed;
+mod trust_any;
 pub mod wire;
 
-pub use backend::{Backend, Heard, switching};
-pub use book::Book;
-pub use client::{Answer, Client, HANDSHAKE, answer, ask, body, connect, read_head, read_to_end};
-pub use folder::{Folder, write_certificate, write_key};
-pub use logfmt::logfmt;
-pub use manager::Manager;
-pub use process::{BASE, Proxy, Record, TIDEGATE, Twin, route};
-pub use scrape::Scrape;
-pub use stage::{
-    Door, Plain, Secure, Side, Stage, farewell, get, leaves, lives, nudge, reset, upgrade,
+pub use backend::{Backend, BackendEvent, switching_protocols};
+pub use client::{
+    Client, HANDSHAKE, RawResponse, connect, exchange, read_body, read_head, read_response,
+    read_to_end,
 };
-pub use stranger::of_another_user;
-pub use trusting::trusting;
+pub use counter_check::CounterCheck;
+pub use logfmt::logfmt;
+pub use other_user::other_user;
+pub use process::{BASE, Proxy, Record, SharedSockets, TIDEGATE, route};
+pub use scrape::Scrape;
+pub use service_manager::ServiceManager;
+pub use temp_dir::{TempDir, write_certificate, write_key};
+pub use test_bed::{
+    MockBackend, PlainStream, Side, TestBed, TlsClientStream, answer_close, assert_relays,
+    close_normally, get, poke, reset, upgrade,
+};
+pub use trust_any::trust_any_certificate;
 
 use std::future::Future;
 use std::time::Duration;
 
 /// No wait of a test is longer; a test that hits this has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Waits for an event, not for time.
-pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, event).await {
+pub async fn within_timeout<T>(what: &str, event: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(TIMEOUT, event).await {
         Ok(value) => value,
-        Err(_) => panic!("waited {PATIENCE:?} for {what}"),
+        Err(_) => panic!("waited {TIMEOUT:?} for {what}"),
     }
 }

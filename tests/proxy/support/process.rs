@@ -14,7 +14,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{Folder, soon, write_certificate};
+use super::{TempDir, within_timeout, write_certificate};
 
 /// One line that the proxy wrote.
 pub type Record = Value;
@@ -29,14 +29,14 @@ pub const BASE: &str = "[log]\nformat = \"json\"\nlevel = \"debug\"\n\
 /// A running proxy; killed and cleaned up when dropped.
 pub struct Proxy {
     child: Child,
-    folder: Folder,
+    folder: TempDir,
     records: Arc<Records>,
     /// The certificate that clients must trust.
     pub certificate: rustls::pki_types::CertificateDer<'static>,
 }
 
 /// What processes have in common that follow each other at the same sockets.
-pub struct Twin {
+pub struct SharedSockets {
     /// At most two.
     pub sockets: Vec<OwnedFd>,
     /// More variables of the environment; `PID` is whom the sockets are said to be for.
@@ -45,10 +45,10 @@ pub struct Twin {
     pem: [String; 2],
 }
 
-impl Twin {
+impl SharedSockets {
     /// With a certificate of its own.
     pub fn with(sockets: Vec<OwnedFd>) -> Self {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let certificate = write_certificate(folder.path(), &["localhost", "127.0.0.1"]);
         let read = |name| fs::read_to_string(folder.path().join(name)).unwrap();
         let pem = [read("chain.pem"), read("key.pem")];
@@ -72,7 +72,7 @@ impl Proxy {
     }
 
     /// A proxy whose only route takes everything, from anywhere, to these backends.
-    pub async fn before(backends: &[SocketAddr]) -> Self {
+    pub async fn with_backends(backends: &[SocketAddr]) -> Self {
         Self::start(&route(backends, "")).await
     }
 
@@ -102,25 +102,25 @@ impl Proxy {
         Self::launch(command, config)
     }
 
-    /// The same, with the certificate of a [`Twin`] and its sockets passed as a service manager
+    /// The same, with the certificate of a [`SharedSockets`] and its sockets passed as a service manager
     /// passes them.
-    pub fn spawn_with_sockets(twin: &Twin, config: &str) -> Self {
-        let count = twin.sockets.len();
+    pub fn spawn_with_sockets(shared: &SharedSockets, config: &str) -> Self {
+        let count = shared.sockets.len();
         // A shell knows its own process id before it becomes the proxy.
         let script = "exec 3<&0 4<&1 </dev/null >/dev/null; export LISTEN_PID=${PID:-$$}; \
                       exec \"$0\" \"$@\"";
         let mut command = Command::new("sh");
         command.args(["-c", script, TIDEGATE]);
         command.env("LISTEN_FDS", count.to_string()).env("LISTEN_FDNAMES", "first:second");
-        command.envs(twin.environment.iter().map(|(key, value)| (key, value)));
-        let mut sockets = twin.sockets.iter().map(|socket| socket.try_clone().unwrap());
+        command.envs(shared.environment.iter().map(|(key, value)| (key, value)));
+        let mut sockets = shared.sockets.iter().map(|socket| socket.try_clone().unwrap());
         command.stdin(sockets.next().map_or_else(Stdio::null, Stdio::from));
         command.stdout(sockets.next().map_or_else(Stdio::null, Stdio::from));
-        let folder = Folder::new();
-        for (name, pem) in ["chain.pem", "key.pem"].iter().zip(&twin.pem) {
+        let folder = TempDir::new();
+        for (name, pem) in ["chain.pem", "key.pem"].iter().zip(&shared.pem) {
             folder.write(name, pem);
         }
-        Self::launch_in(folder, twin.certificate.clone(), command, config)
+        Self::launch_in(folder, shared.certificate.clone(), command, config)
     }
 
     /// The same, by a command that takes the proxy's own behind its arguments.
@@ -130,13 +130,13 @@ impl Proxy {
     }
 
     fn launch(command: Command, config: &str) -> Self {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let certificate = write_certificate(folder.path(), &["localhost", "127.0.0.1"]);
         Self::launch_in(folder, certificate, command, config)
     }
 
     fn launch_in(
-        folder: Folder,
+        folder: TempDir,
         certificate: rustls::pki_types::CertificateDer<'static>,
         mut command: Command,
         config: &str,
@@ -188,7 +188,7 @@ impl Proxy {
     /// The n-th record that fits, from 1.
     pub async fn nth_record(&self, what: &str, n: usize, fits: impl Fn(&Record) -> bool) -> Record {
         let awaited = format!("record {n}: {what}; so far: {:#?}", self.records());
-        soon(&awaited, self.awaited(n, fits)).await
+        within_timeout(&awaited, self.awaited(n, fits)).await
     }
 
     /// The first record that fits, of something that takes its time.
@@ -213,7 +213,7 @@ impl Proxy {
     }
 
     /// The record of an end, a refusal or a drop with this name.
-    pub async fn ended(&self, slug: &str) -> Record {
+    pub async fn end_record(&self, slug: &str) -> Record {
         self.record(slug, |record| record["end"] == slug).await
     }
 
@@ -230,7 +230,7 @@ impl Proxy {
 
     /// Waits for the process to end; its exit code.
     pub async fn exit(&mut self) -> Option<i32> {
-        soon("the process to end", async {
+        within_timeout("the process to end", async {
             loop {
                 // The stderr thread wakes us at end of file, but a child has no future of its own
                 // in std: a short nap between two looks.
@@ -299,8 +299,8 @@ impl Proxy {
         let id = self.child.id();
         // A connection that it has just answered it may yet have to close; nothing tells when.
         let mut open = usize::MAX;
-        while spare.is_some() && open != self.weight().1 {
-            open = self.weight().1;
+        while spare.is_some() && open != self.memory_and_descriptors().1 {
+            open = self.memory_and_descriptors().1;
             thread::sleep(Duration::from_millis(50));
         }
         let whole = getrlimit(Resource::Nofile).maximum;
@@ -321,7 +321,7 @@ impl Proxy {
     }
 
     /// Resident memory in KiB, and open descriptors, as /proc has them.
-    pub fn weight(&self) -> (u64, usize) {
+    pub fn memory_and_descriptors(&self) -> (u64, usize) {
         let id = self.child.id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
         let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::process::Proxy;
-use super::stage::get;
+use super::test_bed::get;
 
 /// One scrape, found valid.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ impl Scrape {
     }
 
     /// What grew since `before` in the families of these names, as `name label...: by`.
-    pub fn grown(&self, before: &Self, names: &[&str]) -> Vec<String> {
+    pub fn increases(&self, before: &Self, names: &[&str]) -> Vec<String> {
         let mut grown = Vec::new();
         for ((name, labels), value) in &self.series {
             let by = value - before.series.get(&(name.clone(), labels.clone())).unwrap_or(&0.0);

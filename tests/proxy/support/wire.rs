@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncReadExt;
 
-use super::soon;
+use super::within_timeout;
 
 /// Opcodes.
 pub const CONTINUATION: u8 = 0;
@@ -49,7 +49,7 @@ pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// An unmasked frame, as a server sends it.
-pub fn bare(first: u8, payload: &[u8]) -> Vec<u8> {
+pub fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(first, 0, payload.len() as u64);
     frame.extend(payload);
     frame
@@ -79,7 +79,7 @@ pub fn close(code: u16, reason: &str) -> Vec<u8> {
 
 /// The next frame, or `None` where the stream ends between two frames.
 pub async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Frame> {
-    soon("a frame", async {
+    within_timeout("a frame", async {
         let first = stream.read_u8().await.ok()?;
         let second = stream.read_u8().await.unwrap();
         let length = match second & 0x7f {

@@ -8,7 +8,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
 /// Comes back with the ticket it was given.
-pub fn trusting() -> TlsConnector {
+pub fn trust_any_certificate() -> TlsConnector {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -10,7 +10,7 @@ use super::TIDEGATE;
 
 /// The program, run by a user who is nobody here; takes root. A copy in this folder, as the built one
 /// may lie where others see nothing.
-pub fn of_another_user(folder: &Path) -> Command {
+pub fn other_user(folder: &Path) -> Command {
     let copy = folder.join("tidegate");
     fs::copy(TIDEGATE, &copy).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();

@@ -4,19 +4,19 @@ use std::path::PathBuf;
 
 use tokio::net::UnixDatagram;
 
-use super::{Folder, soon};
+use super::{TempDir, within_timeout};
 
 /// Its socket.
-pub struct Manager {
-    _folder: Folder,
+pub struct ServiceManager {
+    _folder: TempDir,
     path: PathBuf,
     socket: UnixDatagram,
 }
 
-impl Manager {
+impl ServiceManager {
     /// Listens.
     pub fn new() -> Self {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         Self { _folder: folder, path, socket }
@@ -28,29 +28,30 @@ impl Manager {
     }
 
     /// The next message.
-    pub async fn told(&self) -> String {
+    pub async fn next_message(&self) -> String {
         let mut message = vec![0; 4096];
-        let length = soon("a notification", self.socket.recv(&mut message)).await.unwrap();
+        let length =
+            within_timeout("a notification", self.socket.recv(&mut message)).await.unwrap();
         String::from_utf8(message[..length].to_vec()).unwrap()
     }
 
     /// The next message, if there is one already.
-    pub fn told_already(&self) -> Option<String> {
+    pub fn try_next_message(&self) -> Option<String> {
         let mut message = vec![0; 4096];
         let length = self.socket.try_recv(&mut message).ok()?;
         Some(String::from_utf8(message[..length].to_vec()).unwrap())
     }
 
     /// The next message that has this line.
-    pub async fn told_of(&self, line: &str) -> String {
+    pub async fn message_with_line(&self, line: &str) -> String {
         let heard = async {
             loop {
-                let message = self.told().await;
+                let message = self.next_message().await;
                 if message.lines().any(|found| found == line) {
                     return message;
                 }
             }
         };
-        soon(line, heard).await
+        within_timeout(line, heard).await
     }
 }

@@ -11,7 +11,7 @@ const WHY: [&str; 3] = [
 ];
 
 /// The counters, and what was wrong with them.
-pub struct Book<'p> {
+pub struct CounterCheck<'p> {
     proxy: &'p Proxy,
     /// As they stood when they were looked at last.
     pub last: Scrape,
@@ -21,18 +21,18 @@ pub struct Book<'p> {
     pub wrong: Vec<String>,
 }
 
-impl<'p> Book<'p> {
+impl<'p> CounterCheck<'p> {
     /// Before anything has happened.
-    pub async fn open(proxy: &'p Proxy) -> Self {
+    pub async fn new(proxy: &'p Proxy) -> Self {
         Self { proxy, last: proxy.scrape().await, outcomes: 0, wrong: Vec::new() }
     }
 
     /// One more record was written, and this one series has grown, by one.
-    pub async fn one_more(&mut self, wanted: &str) {
+    pub async fn expect_one(&mut self, wanted: &str) {
         self.outcomes += 1;
         let record = self.proxy.nth_outcome(self.outcomes).await;
         let now = self.proxy.scrape().await;
-        let grown = now.grown(&self.last, &WHY);
+        let grown = now.increases(&self.last, &WHY);
         if grown != [format!("{wanted} by 1")] {
             self.wrong.push(format!("{wanted}: {grown:?} {record}"));
         }
@@ -40,9 +40,9 @@ impl<'p> Book<'p> {
     }
 
     /// Nothing is open any more, and all of it was as it should be.
-    pub async fn close(self) -> Scrape {
+    pub async fn finish(self) -> Scrape {
         assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
-        self.proxy.at_rest().await;
+        self.proxy.wait_until_idle().await;
         let scrape = self.proxy.scrape().await;
         for gauge in ["tidegate_connections", "tidegate_tunnels"] {
             assert_eq!(scrape.sum(gauge, &[]), 0.0, "{gauge}");

@@ -10,21 +10,21 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 use tokio_rustls::client::TlsStream;
 
-use super::client::{Answer, HANDSHAKE, answer, read_head};
-use super::{Backend, Client, Proxy, Record, route, soon, switching, wire};
+use super::client::{HANDSHAKE, RawResponse, read_head, read_response};
+use super::{Backend, Client, Proxy, Record, route, switching_protocols, wire, within_timeout};
 
 /// The end of a plain connection.
-pub type Plain = BufReader<TcpStream>;
+pub type PlainStream = BufReader<TcpStream>;
 /// The end of a TLS connection.
-pub type Secure = BufReader<TlsStream<TcpStream>>;
+pub type TlsClientStream = BufReader<TlsStream<TcpStream>>;
 
 /// A raw backend that hands each connection to the test as soon as its 101 is written.
-pub struct Door {
+pub struct MockBackend {
     backend: Backend,
-    arrivals: Mutex<mpsc::Receiver<Plain>>,
+    arrivals: Mutex<mpsc::Receiver<PlainStream>>,
 }
 
-impl Door {
+impl MockBackend {
     /// On a port of its own.
     pub async fn new() -> Self {
         Self::with("").await
@@ -36,7 +36,7 @@ impl Door {
         let backend = Backend::raw(move |head, mut stream, _| {
             let sender = sender.clone();
             async move {
-                let yes = switching(&head).replacen("\r\n", &format!("\r\n{lines}"), 1);
+                let yes = switching_protocols(&head).replacen("\r\n", &format!("\r\n{lines}"), 1);
                 stream.write_all(yes.as_bytes()).await.unwrap();
                 drop(sender.send(stream).await);
             }
@@ -55,49 +55,49 @@ impl Door {
     }
 
     /// The next connection.
-    pub async fn next(&self) -> Plain {
+    pub async fn accept(&self) -> PlainStream {
         let mut arrivals = self.arrivals.lock().await;
-        soon("a connection at the backend", arrivals.recv()).await.unwrap()
+        within_timeout("a connection at the backend", arrivals.recv()).await.unwrap()
     }
 }
 
-/// A proxy whose only route leads to one [`Door`].
-pub struct Stage {
+/// A proxy whose only route leads to one [`MockBackend`].
+pub struct TestBed {
     pub proxy: Proxy,
     pub client: Client,
-    pub door: Door,
+    pub backend: MockBackend,
 }
 
-impl Stage {
+impl TestBed {
     /// `more`: further keys of the route, and then further tables.
     pub async fn with(more: &str) -> Self {
-        Self::before(Door::new().await, more).await
+        Self::with_backend(MockBackend::new().await, more).await
     }
 
     /// The same, before a door of the test's own.
-    pub async fn before(door: Door, more: &str) -> Self {
-        let proxy = Proxy::start(&route(&[door.address()], more)).await;
-        Self { client: Client::of(&proxy).await, proxy, door }
+    pub async fn with_backend(backend: MockBackend, more: &str) -> Self {
+        let proxy = Proxy::start(&route(&[backend.address()], more)).await;
+        Self { client: Client::new(&proxy).await, proxy, backend }
     }
 
     /// A tunnel from a plain client.
-    pub async fn open(&self) -> (Plain, Plain) {
-        (self.client.raw_tunnel().await, self.door.next().await)
+    pub async fn open(&self) -> (PlainStream, PlainStream) {
+        (self.client.raw_tunnel().await, self.backend.accept().await)
     }
 
     /// A tunnel from a client on this loopback address.
-    pub async fn open_from(&self, host: [u8; 4]) -> (Plain, Plain) {
-        let client = upgrade(self.client.bare_from(host).await).await;
-        (client, self.door.next().await)
+    pub async fn open_from(&self, host: [u8; 4]) -> (PlainStream, PlainStream) {
+        let client = upgrade(self.client.connect_plain_from(host).await).await;
+        (client, self.backend.accept().await)
     }
 
     /// A tunnel from a TLS client.
-    pub async fn open_secure(&self) -> (Secure, Plain) {
-        (upgrade(self.client.secure().await).await, self.door.next().await)
+    pub async fn open_secure(&self) -> (TlsClientStream, PlainStream) {
+        (upgrade(self.client.connect_tls().await).await, self.backend.accept().await)
     }
 
     /// A tunnel from a plain client; first the end of this side, then the other one.
-    pub async fn open_for(&self, side: Side) -> (Plain, Plain) {
+    pub async fn open_for(&self, side: Side) -> (PlainStream, PlainStream) {
         let (client, backend) = self.open().await;
         match side {
             Side::Client => (client, backend),
@@ -106,8 +106,8 @@ impl Stage {
     }
 
     /// The record of the n-th tunnel, from 1, as soon as it is over.
-    pub async fn end_of(&self, session: usize) -> Record {
-        self.proxy.end_of(session).await
+    pub async fn tunnel_end(&self, session: usize) -> Record {
+        self.proxy.tunnel_end(session).await
     }
 }
 
@@ -123,7 +123,7 @@ impl Side {
     pub const BOTH: [Self; 2] = [Self::Client, Self::Backend];
 
     /// As records call it.
-    pub fn slug(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Backend => "backend",
@@ -134,14 +134,14 @@ impl Side {
     pub fn frame(self, first: u8, payload: &[u8]) -> Vec<u8> {
         match self {
             Self::Client => wire::masked(first, payload),
-            Self::Backend => wire::bare(first, payload),
+            Self::Backend => wire::unmasked(first, payload),
         }
     }
 }
 
 impl Proxy {
     /// The record of the n-th tunnel of this process, from 1, as soon as it is over.
-    pub async fn end_of(&self, session: usize) -> Record {
+    pub async fn tunnel_end(&self, session: usize) -> Record {
         let fits = |record: &Record| record["event"] == "ended" && record["session"] == session;
         self.record("an ended tunnel", fits).await
     }
@@ -154,13 +154,13 @@ impl Proxy {
     }
 
     /// Waits until `/healthz` shows no connection and no tunnel.
-    pub async fn at_rest(&self) {
-        self.at_rest_but(0).await;
+    pub async fn wait_until_idle(&self) {
+        self.wait_for_tunnels(0).await;
     }
 
     /// Waits until `/healthz` shows so many tunnels, and no other connection.
-    pub async fn at_rest_but(&self, left: usize) {
-        soon("the gauges to return", async {
+    pub async fn wait_for_tunnels(&self, left: usize) {
+        within_timeout("the gauges to return", async {
             loop {
                 let health = self.health().await;
                 if (&health["connections"], &health["tunnels"]) == (&left.into(), &left.into()) {
@@ -184,35 +184,35 @@ pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> BufReader<
 }
 
 /// One GET on a connection of its own: head and body.
-pub async fn get(address: SocketAddr, path: &str) -> (Answer, Vec<u8>) {
+pub async fn get(address: SocketAddr, path: &str) -> (RawResponse, Vec<u8>) {
     let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let answer = answer(&mut stream).await;
+    let answer = read_response(&mut stream).await;
     let mut body = Vec::new();
-    let _ = soon("a body", stream.read_to_end(&mut body)).await;
+    let _ = within_timeout("a body", stream.read_to_end(&mut body)).await;
     (answer, body)
 }
 
 /// Ends a connection with a reset.
-pub fn reset(stream: Plain) {
+pub fn reset(stream: PlainStream) {
     let stream = stream.into_inner();
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 /// Sends a message to the client and waits for it there: whatever the client had sent before is
 /// judged by then.
-pub async fn nudge<C>(client: &mut C, backend: &mut Plain)
+pub async fn poke<C>(client: &mut C, backend: &mut PlainStream)
 where
     C: AsyncRead + Unpin,
 {
-    backend.write_all(&wire::bare(0x80 | wire::PONG, b"nudge")).await.unwrap();
+    backend.write_all(&wire::unmasked(0x80 | wire::PONG, b"poke")).await.unwrap();
     let frame = wire::read_past_pings(client).await.unwrap();
-    assert_eq!((frame.opcode(), &frame.payload[..]), (wire::PONG, &b"nudge"[..]));
+    assert_eq!((frame.opcode(), &frame.payload[..]), (wire::PONG, &b"poke"[..]));
 }
 
 /// The tunnel lives: a message each way.
-pub async fn lives<C>(client: &mut C, backend: &mut Plain)
+pub async fn assert_relays<C>(client: &mut C, backend: &mut PlainStream)
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
@@ -220,13 +220,13 @@ where
     client.flush().await.unwrap();
     let frame = wire::read(backend).await.unwrap();
     assert_eq!((frame.opcode(), &frame.payload[..]), (wire::TEXT, &b"up"[..]));
-    backend.write_all(&wire::bare(0x80 | wire::TEXT, b"down")).await.unwrap();
+    backend.write_all(&wire::unmasked(0x80 | wire::TEXT, b"down")).await.unwrap();
     let frame = wire::read_past_pings(client).await.unwrap();
     assert_eq!((frame.opcode(), &frame.payload[..]), (wire::TEXT, &b"down"[..]));
 }
 
 /// Both sides say goodbye, the client first, and the tunnel is over.
-pub async fn farewell<C>(mut client: C, mut backend: Plain)
+pub async fn close_normally<C>(mut client: C, mut backend: PlainStream)
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
@@ -234,15 +234,15 @@ where
     client.write_all(&wire::masked(0x80 | wire::CLOSE, &close)).await.unwrap();
     client.flush().await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1000);
-    backend.write_all(&wire::bare(0x80 | wire::CLOSE, &close)).await.unwrap();
+    backend.write_all(&wire::unmasked(0x80 | wire::CLOSE, &close)).await.unwrap();
     assert_eq!(wire::read_past_pings(&mut client).await.unwrap().code(), 1000);
 }
 
 /// Waits for its Close and answers it; the code and the words.
-pub async fn leaves(mut client: Plain, mut backend: Plain) -> (u16, String) {
+pub async fn answer_close(mut client: PlainStream, mut backend: PlainStream) -> (u16, String) {
     let told = wire::read_past_pings(&mut client).await.unwrap();
     client.write_all(&wire::masked(0x88, &told.payload)).await.unwrap();
     let other = wire::read(&mut backend).await.unwrap();
-    backend.write_all(&wire::bare(0x88, &other.payload)).await.unwrap();
+    backend.write_all(&wire::unmasked(0x88, &other.payload)).await.unwrap();
     (told.code(), String::from_utf8(told.payload[2..].to_vec()).unwrap())
 }
