@@ -1,10 +1,10 @@
 # docker build -t tidegate .
 # docker run -d --name tidegate -p 443:443 --stop-timeout 60 -v /etc/tidegate:/etc/tidegate:ro tidegate
 #
-# The user in it is 65532; keys must be readable by it. --stop-timeout is longer than drain.delay and
-# drain.deadline together: docker's own 10 s would cut a drain. `docker kill -s HUP tidegate` reloads,
-# `docker exec tidegate tidegate ctl top` looks. Applications on the same machine: --network host, and
-# then ports below 1024 take --sysctl or a listener on a higher port.
+# The container runs as user 65532, which must be able to read the keys. Set --stop-timeout to more than
+# drain.delay plus drain.deadline; Docker's default of 10 s would interrupt a drain. Reload with
+# `docker kill -s HUP tidegate`; inspect with `docker exec tidegate tidegate ctl top`. For applications on
+# the same machine, use --network host; ports below 1024 then need --sysctl, or use a higher port.
 FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
@@ -13,7 +13,7 @@ COPY benches ./benches
 COPY tools ./tools
 RUN cargo build --locked --release --bin tidegate && mkdir -m 700 /run/tidegate
 
-# glibc and libgcc, certificates, and nothing else: no shell.
+# Contains only glibc, libgcc and CA certificates; no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /src/target/release/tidegate /usr/bin/tidegate
 COPY proxy.toml.example /usr/share/doc/tidegate/examples/proxy.toml.example

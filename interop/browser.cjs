@@ -71,7 +71,7 @@ async function measures() {
 
 async function chats() {
   const other = await openDemo();
-  await other.waitForFunction(() => document.getElementById("here").textContent === "2 are here");
+  await other.waitForFunction(() => document.getElementById("users").textContent === "2 users");
   await page.fill("#chat-text", "is anybody out there?");
   await page.press("#chat-text", "Enter");
   await other.locator("#chat li", { hasText: "is anybody out there?" }).waitFor();
@@ -79,7 +79,7 @@ async function chats() {
   await other.click("#chat-send");
   await page.locator("#chat li", { hasText: "yes, here" }).waitFor();
   await other.close();
-  await page.waitForFunction(() => document.getElementById("here").textContent === "you are alone here");
+  await page.waitForFunction(() => document.getElementById("users").textContent === "1 user");
 }
 
 async function tooLarge() {
@@ -130,8 +130,8 @@ async function tooMany() {
 
 async function drains() {
   const outcome = await press("try-drain", "drain-outcome", "good", 60000);
-  must(/^10 sockets closed with 1012 over /.test(outcome), outcome);
-  must(outcome.includes("was back after"), outcome);
+  must(/^10 connections closed with 1012 over /.test(outcome), outcome);
+  must(outcome.includes("reconnected after"), outcome);
   const closes = /Closed after ([\d., ]+) s/.exec(await newest())[1].split(", ").map(Number);
   must(Math.max(...closes) - Math.min(...closes) > 1, `all at once: ${closes}`);
   must((await text("state")) === "Connected", "not back");

@@ -3,26 +3,23 @@
 
 use std::fs;
 use std::io::{self, Write};
+#[cfg(feature = "demo")]
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_mangen::Man;
-use tidegate::ctl::Ctl;
+use tidegate::ctl::args::Ctl;
 
 /// A TLS-terminating reverse proxy that understands WebSockets.
 ///
 /// tidegate takes WebSocket connections over TLS and relays them to backends, frame by frame, under
-/// limits that one file sets. `tidegate demo` shows it without a file.
+/// limits that one file sets.
 #[derive(Debug, Parser)]
 #[command(
     version,
     arg_required_else_help = true,
-    after_help = "Examples:
-  tidegate demo
-  tidegate check --config /etc/tidegate/proxy.toml
-  tidegate run --config /etc/tidegate/proxy.toml
-  tidegate ctl status"
+    after_help = EXAMPLES
 )]
 pub struct Arguments {
     /// What to do.
@@ -54,7 +51,8 @@ pub enum Command {
   tidegate check --config /etc/tidegate/proxy.toml
   tidegate check --diff --config /etc/tidegate/proxy.toml")]
     Check(Check),
-    /// Try it: a proxy with a certificate, a backend and a page of its own.
+    /// Try the proxy with a generated certificate, a small backend and a page.
+    #[cfg(feature = "demo")]
     Demo {
         /// Where to listen.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
@@ -180,6 +178,19 @@ fn page(command: &clap::Command, man: &Man) -> io::Result<Vec<u8>> {
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq")
 }
+
+#[cfg(feature = "demo")]
+const EXAMPLES: &str = "Examples:
+  tidegate demo
+  tidegate check --config /etc/tidegate/proxy.toml
+  tidegate run --config /etc/tidegate/proxy.toml
+  tidegate ctl status";
+
+#[cfg(not(feature = "demo"))]
+const EXAMPLES: &str = "Examples:
+  tidegate check --config /etc/tidegate/proxy.toml
+  tidegate run --config /etc/tidegate/proxy.toml
+  tidegate ctl status";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -1,7 +1,7 @@
 //! Invariants of frame headers: a decision is final, exactly the headers in shortest form are
 //! accepted, and the meter passes the announced payload.
 
-use tidegate::ws::{Cap, Cut, FrameMeter, Header, Limits, Moment, Side, Sizes, Strict, Watch};
+use ws::{Cap, Cut, FrameMeter, Header, Limits, Moment, Side, Sizes, Strict, Watch};
 
 /// Checks the invariants for the first bytes, as sent by either side.
 pub fn drive(bytes: &[u8]) {

@@ -1,6 +1,6 @@
 //! Invariants of the PROXY header parser for arbitrary first bytes of a connection.
 
-use tidegate::accept::proxy_header::{Progress, parse};
+use tidegate::listener::proxy_protocol::{Progress, parse};
 
 /// The result does not depend on how the bytes are split; an accepted header is complete, bounded,
 /// ends before the following data, and names a possible client address.

@@ -1,7 +1,7 @@
 //! A reference builder and a lenient parser of frames, which share no code with the implementation
 //! under test.
 
-use tidegate::ws::Side;
+use ws::Side;
 
 /// Builds a frame of this side, masked if it is the client's.
 pub fn frame(from: Side, first: u8, payload: &[u8]) -> Vec<u8> {

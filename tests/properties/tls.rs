@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
-use tidegate::stream::{Engine, EngineConfig, Outbox, ServerEngine};
+use tidegate::net::engine::{Engine, EngineConfig, ServerEngine};
+use tidegate::net::scratch::Outbox;
 
 /// Runs a client and a server as the script says. Its first byte chooses the TLS version.
 pub fn drive(script: &[u8]) {
