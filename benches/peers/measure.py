@@ -94,7 +94,7 @@ class Bench:
 CORRUPT_PORT = 7051
 # What loadgen says when a core was taken away for all of the measured time, as machines that are
 # shared do. It is measured once more, and the report says so.
-STANDSTILL = "nothing was done in the measured time"
+STANDSTILL = "no unit completed during the measurement"
 
 
 def say(where, scenario, results):
