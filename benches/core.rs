@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate::ws::{
+use ws::{
     Action, Cap, Cut, Deflate, Entropy, FrameMeter, Intake, Limits, Moment, Rate, Session, Side,
     Sizes, Strict, Terms, Watch,
 };

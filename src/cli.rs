@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_mangen::Man;
-use tidegate::ctl::Ctl;
+use tidegate::ctl::args::Ctl;
 
 /// A TLS-terminating reverse proxy that understands WebSockets.
 ///

@@ -13,12 +13,13 @@ use tidegate_demo::{Backend, Certificate, Page, Setup, welcome};
 use tokio::select;
 use tokio::sync::mpsc;
 
-use crate::accept::Inherited;
-use crate::config::settings::{CertificateSettings, CertificateSource};
-use crate::config::{Faults, Settings};
-use crate::observe;
-use crate::run::signals::{self, Signal};
-use crate::run::{self, Source, StartFault};
+use crate::app::{StartFault, serve as app};
+use crate::config::settings::{CertificateSettings, CertificateSource, Settings};
+use crate::config::toml::diagnostic::Faults;
+use crate::listener::inherited::Inherited;
+use crate::server::reload::Source;
+use crate::server::signals::{self, Signal};
+use crate::telemetry::log;
 
 /// Runs the demo on the loopback address `listen` until SIGINT or SIGTERM. Prints its address and
 /// what to try to standard output, errors to standard error.
@@ -40,12 +41,12 @@ pub fn main(listen: SocketAddr) -> ExitCode {
 async fn serve(listen: SocketAddr) -> Result<(), DemoError> {
     let (_, signals) = signals::listen().map_err(DemoError::System)?;
     let demo = Demo::prepare(listen).await?;
-    let _flush = observe::init(&demo.settings.log);
+    let _flush = log::init(&demo.settings.log);
     // The demo works without a terminal.
     let _ = writeln!(io::stdout(), "{}", demo.welcome());
     let proxy = |settings: Settings, signals| {
         let source = Source::Fixed(Box::new(settings.clone()));
-        run::run(settings, source, Inherited::default(), signals)
+        app::run(settings, source, Inherited::default(), signals)
     };
     demo.run(signals, proxy).await.map_err(|fault| match fault {
         StartFault::Settings(faults) => {

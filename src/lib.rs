@@ -26,48 +26,25 @@
 //! This is the program's library half, for its tests, benches and fuzz targets. It makes no
 //! promise of a stable API.
 
-/// Who is at the door.
-pub mod visitor;
-
-/// What they ask for.
-pub mod handshake;
-
-/// Why a connection or request was refused.
-pub mod outcome;
-
-/// Bytes arrive: sockets and TLS.
-pub mod accept;
-
-/// HTTP arrives: may it become a session?
-pub mod admit;
-
-/// The other side: choose, dial, upgrade, forward.
-pub mod backend;
-
-/// Two byte streams, one session.
-pub mod tunnel;
-
-/// The byte streams under HTTP and under the tunnel.
-pub mod stream;
-
-/// RFC 6455 as pure functions.
-pub mod ws;
-
-/// What `tidegate ctl` asks, and what it is answered.
-pub mod control;
-
-/// What we were told.
+pub mod admin;
+pub mod admission;
+pub mod app;
+pub mod client;
 pub mod config;
-
-/// What we tell others.
-pub mod observe;
-
-/// The house: wires everything, owns tasks, time and signals.
-pub mod run;
-
-/// `tidegate demo`.
+pub mod ctl;
 #[cfg(feature = "demo")]
 pub mod demo;
-
-/// `tidegate ctl`.
-pub mod ctl;
+pub mod downstream;
+pub mod http;
+pub mod listener;
+pub mod net;
+pub mod protocol;
+pub mod proxy;
+pub mod reject;
+pub mod server;
+pub mod sessions;
+pub mod sys;
+pub mod telemetry;
+pub mod tls;
+pub mod tunnel;
+pub mod upstream;

@@ -1,4 +1,4 @@
-//! The program: its command line, then [`tidegate::run`].
+//! The program: its command line, then [`tidegate::app`].
 
 mod cli;
 
@@ -8,12 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidegate::accept::Inherited;
-use tidegate::config::{Faults, Later, Settings};
+use tidegate::app::serve::run;
+use tidegate::app::{StartFault, check};
+use tidegate::config::settings::Settings;
+use tidegate::config::toml::diagnostic::Faults;
+use tidegate::config::toml::late_diagnostic::Later;
+use tidegate::ctl;
 #[cfg(feature = "demo")]
 use tidegate::demo;
-use tidegate::run::{Source, StartFault, check, run, signals};
-use tidegate::{ctl, observe};
+use tidegate::listener::inherited::Inherited;
+use tidegate::server::reload::Source;
+use tidegate::server::signals;
+use tidegate::telemetry::log;
 use tikv_jemalloc_ctl::{Access, AsName, background_thread};
 use tikv_jemallocator::Jemalloc;
 
@@ -60,7 +66,7 @@ fn serve(config: PathBuf) -> ExitCode {
             return fail(&format!("sockets of the process before cannot be had: {error}"));
         }
     };
-    let _flush = observe::init(&settings.log);
+    let _flush = log::init(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.workers)
         // Only names of backends are looked up there; a resolver that hangs gets no more.

@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 
-use tidegate::config::{Settings, Takes, effective, known_keys, takes_effect};
-use tidegate::control::EffectiveKey;
+use tidegate::config::explain::effect::{Takes, takes_effect};
+use tidegate::config::explain::listing::effective;
+use tidegate::config::schema::known_keys;
+use tidegate::config::settings::Settings;
+use tidegate::protocol::answer::EffectiveKey;
 
 const EXAMPLE: &str = include_str!("../proxy.toml.example");
 const RULER: &str = "# ---- every key";

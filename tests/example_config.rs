@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use tidegate::config::{Settings, known_keys};
+use tidegate::config::schema::known_keys;
+use tidegate::config::settings::Settings;
 use toml::de::{DeTable, DeValue};
 
 const EXAMPLE: &str = include_str!("../proxy.toml.example");

@@ -6,8 +6,8 @@
     reason = "a test that cannot go on has failed, and a panic is what this one is about"
 )]
 
-use tidegate::config::Settings;
-use tidegate::observe;
+use tidegate::config::settings::Settings;
+use tidegate::telemetry::log;
 use tokio_util::task::TaskTracker;
 
 #[tokio::test]
@@ -15,7 +15,7 @@ async fn sr14_a_panic_in_one_task_is_counted_and_the_others_live() {
     let text = "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = false\n\
                 [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:2\"]\n";
     let settings = Settings::parse(text, "proxy.toml").unwrap();
-    let _flush = observe::init(&settings.log);
+    let _flush = log::init(&settings.log);
     // As the house spawns them.
     let tasks = TaskTracker::new();
     let (say, mut heard) = tokio::sync::mpsc::channel(1);
@@ -25,7 +25,7 @@ async fn sr14_a_panic_in_one_task_is_counted_and_the_others_live() {
     for n in 1..=3 {
         let ended = tasks.spawn(async { panic!("what should not happen") }).await;
         assert!(ended.unwrap_err().is_panic());
-        assert_eq!(observe::panics(), n);
+        assert_eq!(log::panics(), n);
     }
     assert_eq!(tasks.len(), 1, "a drain does not wait for what is lost");
     say.send(()).await.unwrap();

@@ -1,19 +1,19 @@
-"""What needs a process that has done nothing yet: idle tunnels, heartbeats, waves of churn."""
+"""Scenarios that need a fresh process: idle tunnels, heartbeats, waves of churn."""
 
 VARIANT_PORT = 7061
-# Longer than the default interval of heartbeats, so that each tunnel is pinged in it.
+# Longer than the default heartbeat interval, so that each tunnel is pinged during the measurement.
 HEARTBEAT_HOLD_SECONDS = 35
 
 
 def idle(bench, running, tunnels, hold=5):
-    """Memory at rest, and what is left of it; one fresh process for each."""
+    """Memory of idle tunnels and memory retained after they close, in one fresh process per peer."""
     found = {}
     for peer in running:
         if peer.name == "relay-tcp":
             continue
         again(bench, peer)
-        told = ["idle", "--tunnels", tunnels, "--hold", hold, "--concurrency", 64]
-        answer = bench.load(peer, told, limit=240)
+        command = ["idle", "--tunnels", tunnels, "--hold", hold, "--concurrency", 64]
+        answer = bench.load(peer, command, limit=240)
         found[peer.name] = bench.note(f"idle-{tunnels}", peer.name, answer)
         print(f"idle-{tunnels}  {peer.name}: {brief(answer)}", flush=True)
         again(bench, peer)
@@ -33,13 +33,13 @@ def again(bench, peer):
 
 
 def heartbeats(bench, tunnels):
-    """What idle tunnels cost tidegate, by whether it asks them how they are."""
+    """CPU time of idle tunnels in tidegate, with and without heartbeats."""
     found = {}
     for name, heartbeat, hold in (("without", 'interval = "off"', 10),
                                   ("default", "", HEARTBEAT_HOLD_SECONDS)):
         peer = bench.yard.variant(f"tidegate-beats-{name}", VARIANT_PORT, HEARTBEAT=heartbeat)
-        told = ["idle", "--tunnels", tunnels, "--hold", hold, "--concurrency", 64]
-        answer = bench.note("heartbeats", peer.name, bench.load(peer, told, limit=240))
+        command = ["idle", "--tunnels", tunnels, "--hold", hold, "--concurrency", 64]
+        answer = bench.note("heartbeats", peer.name, bench.load(peer, command, limit=240))
         found[name] = answer | {"tunnels": tunnels}
         print(f"heartbeats  {name}: idle_cpu_share {answer.get('idle_cpu_share')}", flush=True)
         bench.yard.end(peer)
@@ -47,14 +47,14 @@ def heartbeats(bench, tunnels):
 
 
 def churn(bench, running, waves, tunnels):
-    """Waves of tunnels that are reset: does each leave more behind?"""
+    """Waves of tunnels that are reset; shows whether memory grows from wave to wave."""
     found = {}
     for peer in running:
         if peer.name == "relay-tcp":
             continue
         again(bench, peer)
-        told = ["churn", "--waves", waves, "--tunnels", tunnels, "--reset"]
-        answer = bench.note("churn", peer.name, bench.load(peer, told, limit=240))
+        command = ["churn", "--waves", waves, "--tunnels", tunnels, "--reset"]
+        answer = bench.note("churn", peer.name, bench.load(peer, command, limit=240))
         found[peer.name] = answer | {"tunnels": tunnels}
         print(f"churn  {peer.name}: {answer.get('after_wave_b', 'failed')}", flush=True)
         again(bench, peer)

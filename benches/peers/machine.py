@@ -1,4 +1,4 @@
-"""The place of a run: its network namespace, its certificates, and what the report says of it."""
+"""The environment of a run: network namespace, certificates, and the facts in the report."""
 
 import datetime
 import os
@@ -10,7 +10,7 @@ import peers
 from processes import Failed
 
 SETTINGS = {
-    # Pacing, as bbr does it, changes bulk figures by 1.3 to 1.7 times.
+    # Pacing (bbr) changes bulk results by a factor of 1.3 to 1.7.
     "net/ipv4/tcp_congestion_control": "reno",
     "net/ipv4/ip_local_port_range": "10000 65535",
     "net/ipv4/tcp_tw_reuse": "1",
@@ -20,10 +20,10 @@ SETTINGS = {
 
 
 def prepare_network():
-    """Only in a namespace that has no device up yet: this is nobody's network."""
+    """Refuses to run in a namespace with an active device, which would be the host network."""
     up = subprocess.run(["ip", "-brief", "link", "show", "up"], capture_output=True, text=True)
     if up.stdout.strip():
-        raise Failed("main.py is started by benches/peers/run, in a network namespace of its own")
+        raise Failed("start benches/peers/run instead of main.py; it creates a private network namespace")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     for name, value in SETTINGS.items():
         (pathlib.Path("/proc/sys") / name).write_text(value)
@@ -37,7 +37,7 @@ def certificate(folder, names, stem):
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
          "-nodes", "-days", "30", "-subj", "/CN=tidegate peers", "-keyout", key, "-out", chain,
          "-addext", f"subjectAltName={alternatives}",
-         # Clients of webpki refuse an issuer in the place of a server.
+         # webpki rejects a CA certificate as a server certificate.
          "-addext", "basicConstraints=critical,CA:FALSE"],
         capture_output=True, text=True,
     )
@@ -49,7 +49,7 @@ def certificate(folder, names, stem):
 
 
 def facts(names):
-    """What a reader has to know to compare with figures of their own."""
+    """Facts that a reader needs to compare the results with their own."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "processor": processor(),
@@ -79,7 +79,7 @@ def system():
 
 
 def source():
-    """The commit that was measured, and whether the tree was another than it."""
+    """The measured commit, and whether the working tree differs from it."""
     commit = peers.said("git", "-C", peers.ROOT, "rev-parse", "--short=12", "HEAD")
     if "fatal" in commit:
         return "unknown"

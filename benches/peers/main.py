@@ -26,11 +26,11 @@ def arguments():
         description="Compares tidegate with other proxies, and writes docs/peers.md and benches/peers/results.json.",
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="measured, of each scenario")
+    parser.add_argument("--seconds", type=float, default=1.0, help="duration of each measurement")
     parser.add_argument("--only", default="", help="scenarios: " + ",".join(scenarios.all_names()))
     parser.add_argument("--peers", default="", help=",".join(peers.USUAL + peers.ASKED_FOR))
-    parser.add_argument("--quick", action="store_true", help="what must hold, for CI")
-    parser.add_argument("--out", help="folder for both files; without it only a complete run writes them")
+    parser.add_argument("--quick", action="store_true", help="only the checks for CI")
+    parser.add_argument("--out", help="directory for both files; by default, only a complete run writes them")
     settings = parser.parse_args()
     settings.only = [name for name in settings.only.split(",") if name] or scenarios.all_names()
     settings.peers = [name for name in settings.peers.split(",") if name]
@@ -43,7 +43,7 @@ def arguments():
 
 
 def complete(settings):
-    """What follows from what was asked."""
+    """Fills in settings that depend on other settings."""
     whole = not settings.quick and not settings.peers
     whole = whole and settings.only == scenarios.all_names()
     if settings.out:
@@ -55,13 +55,13 @@ def complete(settings):
         settings.rounds, settings.seconds = 1, 0.3
         settings.peers = settings.peers or ["tidegate", *peers.FLOORS]
     settings.warmup = 0.1 if settings.quick else 0.2
-    # Of those rows that compare tidegate with itself.
+    # Rounds of the rows that compare tidegate with itself.
     settings.rounds_alone = max(1, settings.rounds)
     return settings
 
 
 def start_peers(yard, wanted):
-    """Those that are here, and why the others are not."""
+    """The peers that are available, and why the others are not."""
     running, skipped = [], {}
     for name in wanted:
         try:
@@ -75,7 +75,7 @@ def start_peers(yard, wanted):
 
 
 def measured(bench, running):
-    """All that was asked for, by name."""
+    """The results of all selected scenarios, by name."""
     settings, found = bench.settings, {}
     chosen = [row for row in scenarios.paired() if row.name in settings.only]
     found["rounds"] = bench.rounds(chosen, running)
@@ -121,13 +121,13 @@ def run(settings, work):
 
 def main():
     settings = arguments()
-    # So that what was started is ended, and the work folder removed, when we are.
+    # SIGTERM must also stop child processes and remove the work directory.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if len(os.sched_getaffinity(0)) < 2:
         raise Failed("two cores are needed: one for the proxy, one for load and backend")
     machine.prepare_network()
     work = pathlib.Path(tempfile.mkdtemp(prefix="peers-"))
-    # Workers that have given up root read their certificates, and nothing else, here.
+    # Workers that dropped root privileges must be able to read the certificates here.
     work.chmod(0o755)
     try:
         machine.certificate(work, ["localhost"], "")
@@ -136,7 +136,7 @@ def main():
         shutil.rmtree(work, ignore_errors=True)
     for why in failures:
         print(f"FAIL {why}", file=sys.stderr)
-    print("peers: FAILED" if failures else "peers: all held", flush=True)
+    print("peers: FAILED" if failures else "peers: all checks passed", flush=True)
     return 1 if failures else 0
 
 

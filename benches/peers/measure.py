@@ -1,4 +1,4 @@
-"""Runs the load generator, one scenario and one peer after another."""
+"""Runs the load generator for one scenario and one peer after the other."""
 
 import json
 import statistics
@@ -9,27 +9,27 @@ import time
 import peers
 from processes import Failed
 
-# Far more than any scenario takes; what hangs is a failure and not the end of the run.
+# Far longer than any scenario takes; a hang counts as a failure and does not end the run.
 LIMIT_SECONDS = 30
 
 
 class Bench:
-    """A run's yard, its settings, and what it has seen go wrong."""
+    """A run: its processes, settings and failures."""
 
     def __init__(self, yard, settings):
         self.yard, self.settings = yard, settings
         self.failures, self.repeated = [], []
 
-    def load(self, peer, told, *rest, **options):
-        """loadgen's answer, or `{"failed": why}`; a standstill is no answer."""
-        answer = self.once(peer, told, *rest, **options)
+    def load(self, peer, command, *rest, **options):
+        """The result of loadgen, or `{"failed": why}`; a stalled run has no result."""
+        answer = self.once(peer, command, *rest, **options)
         if STANDSTILL in str(answer.get("failed")):
-            self.repeated.append(f"{' '.join(map(str, told))} through {peer.name}")
-            answer = self.once(peer, told, *rest, **options)
+            self.repeated.append(f"{' '.join(map(str, command))} through {peer.name}")
+            answer = self.once(peer, command, *rest, **options)
         return answer
 
-    def once(self, peer, told, seconds=None, warmup=None, limit=LIMIT_SECONDS):
-        command = ["taskset", "-c", self.yard.load_cores, peers.program("loadgen"), *told]
+    def once(self, peer, command, seconds=None, warmup=None, limit=LIMIT_SECONDS):
+        command = ["taskset", "-c", self.yard.load_cores, peers.program("loadgen"), *command]
         command += peer.connect(self.yard.work)
         if seconds is not None:
             command += ["--seconds", seconds]
@@ -49,7 +49,7 @@ class Bench:
         return answer
 
     def note(self, scenario, peer, answer):
-        """A peer's failure is a result; tidegate's own and a floor's is the run's."""
+        """A failure of tidegate or a relay fails the run; a failure of another peer is a result."""
         if "failed" in answer:
             why = f"{scenario} through {peer}: {answer['failed']}"
             print(f"FAILED {why}", file=sys.stderr, flush=True)
@@ -58,8 +58,8 @@ class Bench:
         return answer
 
     def rounds(self, scenarios, running):
-        """Paired and interleaved: in each round, each scenario goes through all peers in turn, and
-        who is first moves on by one."""
+        """Runs paired and interleaved rounds: in each round, each scenario is measured for all peers
+        in turn, and the order rotates by one."""
         seen = []
         for number in range(self.settings.rounds):
             seen.append({})
@@ -69,31 +69,31 @@ class Bench:
                 for peer in running[turn:] + running[:turn]:
                     if peer.name in scenario.without:
                         continue
-                    answer = self.load(peer, scenario.told, self.settings.seconds)
+                    answer = self.load(peer, scenario.command, self.settings.seconds)
                     results[peer.name] = self.note(scenario.name, peer.name, answer)
-                    # Until the last closes have been dealt with.
+                    # Wait until the last closes have been processed.
                     time.sleep(0.05)
                 say(f"round {number + 1}/{self.settings.rounds}", scenario.name, results)
         return seen
 
     def corruption_is_caught(self):
-        """A load generator that does not look would make every figure worthless."""
+        """Checks that the load generator detects corrupted bytes; otherwise the results mean nothing."""
         command = self.yard.relay("relay-tcp", CORRUPT_PORT) + ["--corrupt", "300007"]
         process = self.yard.start("relay-corrupt", command, self.yard.proxy_cores, CORRUPT_PORT)
         liar = peers.Peer("relay-tcp", CORRUPT_PORT, process)
-        for told in (["echo", "--size", 1024, "--inflight", 1, "--tunnels", 1],
+        for command in (["echo", "--size", 1024, "--inflight", 1, "--tunnels", 1],
                      ["echo", "--size", 65536, "--inflight", 4, "--tunnels", 4],
                      ["bulk", "--direction", "down", "--size", 65536, "--tunnels", 1]):
-            answer = self.load(liar, told, seconds=1, limit=20)
+            answer = self.load(liar, command, seconds=1, limit=20)
             if "wrong byte" not in str(answer.get("failed")):
-                raise Failed(f"a relay that breaks bytes was not noticed by {told}: {answer}")
+                raise Failed(f"a relay that breaks bytes was not noticed by {command}: {answer}")
             print(f"corruption is caught: {answer['failed']}", flush=True)
         process.stop()
 
 
 CORRUPT_PORT = 7051
-# What loadgen says when a core was taken away for all of the measured time, as machines that are
-# shared do. It is measured once more, and the report says so.
+# loadgen's message if a shared machine took away a core for the entire measurement. The measurement is
+# repeated once, and the report says so.
 STANDSTILL = "no unit completed during the measurement"
 
 
@@ -108,13 +108,13 @@ def figure(answer):
 
 
 def values(rounds, scenario, peer, field="cpu_us_per_unit"):
-    """One for each round in which there is one."""
+    """The value of each round that has one."""
     found = [seen.get(scenario, {}).get(peer, {}).get(field) for seen in rounds]
     return [value for value in found if value is not None]
 
 
 def ratios(rounds, scenario, peer, others, field="cpu_us_per_unit"):
-    """Within each round, to the best of the others in it."""
+    """The ratio to the best of the given peers, within each round."""
     found = []
     for seen in rounds:
         answers = seen.get(scenario, {})
@@ -127,5 +127,5 @@ def ratios(rounds, scenario, peer, others, field="cpu_us_per_unit"):
 
 
 def spread(found):
-    """(median, least, most), or `None`."""
+    """(median, minimum, maximum), or `None` without values."""
     return (statistics.median(found), min(found), max(found)) if found else None

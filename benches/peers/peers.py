@@ -1,4 +1,4 @@
-"""Those compared: how each is started, and what it is called in the report."""
+"""The compared programs: how each is started, and its name in the report."""
 
 import os
 import pathlib
@@ -22,14 +22,14 @@ BACKEND_PORT = 6001
 
 
 class Peer:
-    """A running proxy, or floor."""
+    """A running proxy or relay."""
 
     def __init__(self, name, port, process):
         self.name, self.port, self.process = name, port, process
         self.plain = name == "relay-tcp"
 
     def connect(self, work):
-        """What loadgen is told of it."""
+        """The arguments that point loadgen to this peer."""
         told = ["--connect", f"127.0.0.1:{self.port}"]
         if self.plain:
             told.append("--plain")
@@ -39,7 +39,7 @@ class Peer:
 
 
 class Yard:
-    """Starts them; knows the folder, the backend and the cores."""
+    """Starts peers; holds the work directory, the backend and the cores."""
 
     def __init__(self, work, proxy_cores="0", load_cores="1"):
         self.work, self.proxy_cores, self.load_cores = work, proxy_cores, load_cores
@@ -56,7 +56,7 @@ class Yard:
             process.stop()
 
     def backend(self):
-        # Every address of this machine, so that one backend can look like a hundred.
+        # Listen on every local address, so that one backend can act as a hundred.
         command = [program("loadgen"), "backend", "--listen", f"0.0.0.0:{BACKEND_PORT}"]
         return self.start("backend", command, self.load_cores, BACKEND_PORT)
 
@@ -67,7 +67,7 @@ class Yard:
         return Peer(name, port, process)
 
     def variant(self, name, port, cores=None, **changes):
-        """A tidegate with another configuration."""
+        """Starts tidegate with another configuration."""
         command = self.tidegate(name, port, **changes)
         return Peer(name, port, self.start(name, command, cores or self.proxy_cores, port))
 
@@ -76,11 +76,11 @@ class Yard:
         self.started.remove(peer.process)
 
     def again(self, peer):
-        """The same in a process that has done nothing yet."""
+        """Restarts the peer in a fresh process."""
         self.end(peer)
         return self.peer(peer.name)
 
-    # ---- each one's command ----
+    # ---- commands ----
 
     def tidegate(self, name, port, **changes):
         words = {
@@ -134,7 +134,7 @@ def tidegate_program():
 
 
 def found(name):
-    """$NGINX_BIN and the like, or what is installed."""
+    """The program in $NGINX_BIN or similar, or the installed one."""
     given = os.environ.get(f"{name.upper()}_BIN")
     for path in [given, shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin"),
                  TARGET / "peers" / "bin" / name]:
@@ -144,7 +144,7 @@ def found(name):
 
 
 def version(name):
-    """As the program says it; with the library that does its TLS."""
+    """The version that the program prints, with its TLS library."""
     kind = name.split("-")[0]
     if kind == "relay":
         return "rustls, as tidegate's" if name == "relay-tls" else ""

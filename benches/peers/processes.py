@@ -1,4 +1,4 @@
-"""Processes of a run: started on their core, found again with their children, ended by id."""
+"""Processes of a run: pinned to a core, tracked with their children, ended by id."""
 
 import os
 import pathlib
@@ -11,25 +11,25 @@ WAIT_SECONDS = 15
 
 
 class Failed(Exception):
-    """What cannot go on, in a sentence."""
+    """An error that ends the run; the message is one sentence."""
 
 
 class Process:
-    """One program with its output in files of the work folder."""
+    """One program, with its output in files in the work directory."""
 
     def __init__(self, work, name, command, cores, env=None):
         self.name = name
         self.out, self.err = work / f"{name}.out", work / f"{name}.err"
         with open(self.out, "w") as out, open(self.err, "w") as err:
             self.child = subprocess.Popen(
-                # Ends with us, however we end.
+                # The kernel ends the child when this process ends.
                 ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", cores, *map(str, command)],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=work,
                 env={**os.environ, **(env or {})},
             )
 
     def pids(self):
-        """Its own and those of its children: a master and its worker are one proxy."""
+        """Resources of the process and its children: a master and its worker count as one proxy."""
         return family(self.child.pid)
 
     def until(self, what, look):
@@ -61,7 +61,7 @@ class Process:
         return self.child.poll() is None
 
     def stop(self):
-        """Asks first; its children are ended with it."""
+        """Sends SIGTERM and, after 5 s, SIGKILL; then kills remaining children."""
         if not self.running():
             return
         below = {pid: stat(pid)[START_TIME] for pid in self.pids()[1:]}
@@ -72,7 +72,7 @@ class Process:
             self.child.kill()
             self.child.wait()
         for pid, born in below.items():
-            # Another may have its number by now.
+            # The id may have been reused.
             if stat(pid)[START_TIME] == born:
                 try:
                     os.kill(pid, signal.SIGKILL)
@@ -81,7 +81,7 @@ class Process:
 
 
 def family(root):
-    """The process and all below it, itself first."""
+    """The process and all its descendants, itself first."""
     children = {}
     for folder in pathlib.Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -96,7 +96,7 @@ def family(root):
 
 
 def stat(pid):
-    """The fields of /proc/PID/stat behind the name, which may hold anything."""
+    """The fields of /proc/PID/stat after the name, which may contain any character."""
     try:
         text = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,15 +1,15 @@
-"""The part for CI: small, and with a verdict that does not hang on the machine's mood."""
+"""The part for CI: short, with a verdict that does not depend on the machine's load."""
 
 import alone
 import syscalls
 
-# Two reads and two writes: one of each for each way.
+# Two reads and two writes: one of each per direction.
 READS_AND_WRITES_MAX = 4.0
-# Of 500 tunnels, with what is there once in it: 8,900 when it was written.
+# For 500 tunnels, fixed costs included: 8,900 when measured.
 IDLE_BYTES_MAX = 10_500
-# 0.46 when it was written, most of it code; an allocator that gives nothing back keeps 0.99.
+# 0.46 when measured, mostly code; an allocator that returns no memory retains 0.99.
 KEPT_SHARE_MAX = 0.7
-# Of an echo in a window that begins and ends in the middle of one.
+# Tolerance for a window that starts and ends in the middle of an echo.
 SLACK = 0.05
 
 
@@ -23,7 +23,7 @@ def steps(bench, running):
 
 
 def broken(found):
-    """What must hold and does not, in sentences."""
+    """One sentence for each failed check."""
     faults = []
     for seen in found["rounds"]:
         answer = seen.get("resume", {}).get("tidegate", {})

@@ -14,7 +14,7 @@ TITLES = {
     "nginx-64k": "nginx, 64 KiB buffers", "haproxy": "HAProxy",
     "haproxy-64k": "HAProxy, 64 KiB buffers", "sozu": "sozu",
     "sozu-64k": "sozu, 64 KiB buffers",
-    "relay-tls": "bare rustls relay", "relay-tcp": "bare TCP relay",
+    "relay-tls": "minimal rustls relay", "relay-tcp": "minimal TCP relay",
 }
 
 
@@ -62,16 +62,14 @@ def markdown(found):
 
 def opening(found):
     settings, facts = found["settings"], found["facts"]
-    return f"""# Side by side with other proxies
+    return f"""# Comparison with other proxies
 
-What a WebSocket over TLS costs behind tidegate, nginx, HAProxy and sozu, each tuned as its own
-experts would and held to one worker on one core, and behind two bare relays that show what there
-is to save; made by one command, `benches/peers/run`, which anybody may repeat on a machine of
-their own.
+CPU time and memory for WebSockets over TLS through tidegate, nginx, HAProxy and sozu, each tuned for
+WebSockets and limited to one worker on one core. Two minimal relays show the lower bound. `benches/peers/run` generates this page and repeats the measurements on any machine.
 
-CPU microseconds of the proxy's processes (user and system) for each unit of work: less is better.
-Medians of {settings["rounds"]} interleaved rounds, {facts["date"]}, {facts["processor"]}; the least among the proxies in
-bold."""
+CPU time of the proxy's processes (user and system) in microseconds per unit of work; lower is better.
+Medians of {settings["rounds"]} interleaved rounds, {facts["date"]}, {facts["processor"]}; the lowest value of the
+proxies is in bold."""
 
 
 def main_table(found, names, rows):
@@ -86,10 +84,10 @@ def main_table(found, names, rows):
         if not idle:
             continue
         # A quick run has fewer.
-        lines.append([f"idle memory, B a tunnel, {tunnels:,} tunnels",
+        lines.append([f"idle memory, B per tunnel, {tunnels:,} tunnels",
                       *idle_cells(idle, names, "after_125_b")])
         lines.append(["the same after a 16 KiB message", *idle_cells(idle, names, "after_16k_b")])
-        lines.append(["kept 5 s after all have gone", *idle_cells(idle, names, "kept_share")])
+        lines.append(["retained 5 s after all have closed", *idle_cells(idle, names, "kept_share")])
     return table(lines)
 
 
@@ -101,7 +99,7 @@ def idle_cells(idle, names, field):
 
 
 def bold(shown, found, names):
-    """The least of those that are proxies."""
+    """Marks the lowest value of the proxies; the relays do not count."""
     known = [value for value, name in zip(found, names) if value is not None and name not in peers.FLOORS]
     return [f"**{text}**" if value is not None and name not in peers.FLOORS and value == min(known)
             else text for text, value, name in zip(shown, found, names)]
@@ -123,42 +121,42 @@ def number(value):
 def shortfalls(found, rows):
     lines = verdicts.shortfalls(found, rows)
     if not lines:
-        return "There is no row in which tidegate is not ahead, and no aim that it misses."
-    return "## Where tidegate is not ahead, or misses its aim\n\n" + "\n".join(f"- {line}" for line in lines)
+        return "tidegate is ahead in every row and reaches every target."
+    return "## Where tidegate is not ahead or misses its target\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 def ratios(found, rows):
-    lines = [["tidegate's cost, relative to", "bare rustls relay (min-max)", "aim", "verdict",
+    lines = [["tidegate's cost, relative to", "minimal rustls relay (min-max)", "target", "verdict",
               "better nginx", "better HAProxy", "sozu"]]
     for row in rows:
-        told = verdicts.of_scenario(found["rounds"], row)
-        if "relay" not in told:
+        found_ratios = verdicts.of_scenario(found["rounds"], row)
+        if "relay" not in found_ratios:
             continue
-        (middle, least, most), aim, verdict = told["relay"]
+        (middle, least, most), aim, verdict = found_ratios["relay"]
         lines.append([row.title, f"{middle:.2f} ({least:.2f}-{most:.2f})", f"{aim:.2f}", verdict,
-                      *(rival(told.get(name)) for name in verdicts.RIVALS)])
+                      *(rival(found_ratios.get(name)) for name in verdicts.RIVALS)])
     if len(lines) == 1:
         return ""
     return f"""## Ratios
 
-Formed within each round, then the median. Within 10 % of an aim or of another proxy is a tie on a
-machine that is shared.
+Computed within each round; the median of the rounds is shown. A difference of up to 10 % from a target
+or from another proxy counts as a tie, because the machine is shared.
 
 {table(lines)}"""
 
 
-def rival(told):
-    return f"{told[0][0]:.2f} {told[1]}" if told else "-"
+def rival(ratio):
+    return f"{ratio[0][0]:.2f} {ratio[1]}" if ratio else "-"
 
 
 def notes(found):
-    """What went wrong in the paired rounds, and what was measured a second time."""
+    """Failures in the paired rounds, and measurements that were repeated."""
     failed = sorted({f"{row} through {TITLES[peer]} ({answer['failed']})" for seen in found["rounds"]
                      for row, answers in seen.items() for peer, answer in answers.items()
                      if "failed" in answer})
     lines = [f"- Failed at least once: {text}." for text in failed]
     if found["repeated"]:
-        lines.append("- Measured once more, because the machine stood still all the time: "
+        lines.append("- Repeated because the machine was stalled during the measurement: "
                      + ", ".join(found["repeated"]) + ".")
     return "\n".join(lines) + "\n" if lines else ""
 
@@ -172,39 +170,39 @@ def method(found, names):
     versions = [f"- {TITLES[name]}: {facts['versions'][name]}" for name in names
                 if facts["versions"][name] and not name.endswith("-64k")]
     newline = "\n"
-    return f"""## How it was made
+    return f"""## Method
 
 - Machine: {facts["processor"]}, {facts["cores"]} cores, {facts["memory_gib"]} GiB; {facts["system"]}, Linux
   {facts["kernel"]}; {facts["compiler"]}; tidegate at commit {facts["source"]}.
-- The proxy, one worker, on core 0; load generator and backend on core 1. Everything in a network
-  namespace of its own over loopback, congestion control {facts["congestion_control"]}.
-- TLS 1.3, TLS13_AES_128_GCM_SHA256, X25519, an ECDSA P-256 certificate, no Nagle, for all alike.
-- {settings["rounds"]} rounds of {settings["seconds"]:g} s for each row and peer; in each round
-  every row goes through all peers before the next, and who is first moves on by one. Idle memory is
-  measured once for each, in a process that has done nothing yet.
-- CPU time is that of all of a proxy's processes and threads, by the scheduler's own count in
-  nanoseconds; memory is their proportional set size (PSS) over the start.
-- Every echoed byte is checked. Before a run, a relay that breaks bytes on purpose has to be caught.
+- The proxy runs with one worker on core 0, load generator and backend on core 1; all traffic uses the
+  loopback of a private network namespace, congestion control {facts["congestion_control"]}.
+- All use TLS 1.3, TLS13_AES_128_GCM_SHA256, X25519, an ECDSA P-256 certificate and TCP_NODELAY.
+- {settings["rounds"]} rounds of {settings["seconds"]:g} s for each row and proxy. In each round, a row
+  is measured for all proxies before the next row, and the order rotates by one. Idle memory is measured
+  once per proxy, in a fresh process.
+- CPU time is the total of all processes and threads of a proxy, from the scheduler's nanosecond
+  counters; memory is the increase of their proportional set size (PSS) since the start.
+- Every echoed byte is verified. Each run first checks that a relay which corrupts bytes is detected.
 {notes(found)}
 Versions:
 
 {newline.join(versions + absent(facts["skipped"]))}
 
-nginx and HAProxy are what Debian packages, with its OpenSSL. In an earlier comparison, not repeated
-here, such builds were 1.2 to 2 times dearer where TLS counts than nginx 1.31 and HAProxy 3.4 built
-with AWS-LC; `$NGINX_BIN` and `$HAPROXY_BIN` put others in their place.
+nginx and HAProxy are the Debian packages, which use OpenSSL. In an earlier comparison, not repeated
+here, TLS-bound work cost 1.2 to 2 times as much in such builds as in nginx 1.31 and HAProxy 3.4 built
+with AWS-LC. `$NGINX_BIN` and `$HAPROXY_BIN` select other builds.
 
-Settings (`benches/peers/*.conf`, `.cfg`, `.toml`, with the reasons beside them):
+Settings (see `benches/peers/*.conf`, `.cfg` and `.toml` for the reasons):
 
-- tidegate: all default policies on, its default log and record of each tunnel; only the caps for one
-  client are raised, because all clients here are one address.
-- nginx: no access log, `multi_accept`, one ticket, no session cache (resumed handshakes
-  were dearer with one), timeouts of an hour; `proxy_buffer_size` 4k, its default and leanest, or 64k.
+- tidegate: all default policies, the default log and a record for each tunnel; only the limits per
+  client are raised, because all clients have the same address.
+- nginx: no access log, `multi_accept`, one ticket, no session cache (it made resumed handshakes more
+  expensive), timeouts of one hour; `proxy_buffer_size` 4k (the default and smallest) or 64k.
 - HAProxy: no log, `nbthread 1`, tickets and no session cache, `timeout tunnel 1h`; `tune.bufsize`
-  16384, its default, or 65536.
-- sozu: one worker, log level `error`, no metrics for clusters, one ticket, timeouts of an hour;
-  `buffer_size` 16393, its default, or 65536; the process that supervises the worker counts as well.
-- The bare relays (`tools/floor`): one thread, epoll, reads of 64 KiB; they know nothing of HTTP
-  or WebSockets, and dial the backend when a client connects.
+  16384 (the default) or 65536.
+- sozu: one worker, log level `error`, no cluster metrics, one ticket, timeouts of one hour;
+  `buffer_size` 16393 (the default) or 65536; the supervising process is included.
+- The minimal relays (`tools/floor`): one thread, epoll, reads of 64 KiB; they do not parse HTTP or
+  WebSockets, and connect to the backend as soon as a client connects.
 
-`benches/peers/results.json` has every measurement of every round."""
+`benches/peers/results.json` contains every measurement of every round."""

@@ -1,4 +1,4 @@
-"""Whether size costs: open tunnels, a large configuration, a second worker."""
+"""Scaling: open tunnels, a large configuration, a second worker."""
 
 import machine
 import measure
@@ -11,7 +11,7 @@ HANDSHAKE = ["handshake", "--concurrency", 8]
 
 
 def tunnels(bench, counts):
-    """The cost of a message while ever more other tunnels are open."""
+    """The cost of a message with an increasing number of other open tunnels."""
     peer = bench.yard.variant("tidegate-scale", ONE_PORT)
     seen = []
     for _ in range(bench.settings.rounds_alone):
@@ -26,7 +26,7 @@ def tunnels(bench, counts):
 
 
 def large(bench):
-    """100 backends, 1,000 routes and 100 certificates against one of each."""
+    """Compares 100 backends, 1,000 routes and 100 certificates with one of each."""
     yard = bench.yard
     small_peer = yard.variant("tidegate-small", ONE_PORT)
     large_peer = yard.variant("tidegate-large", LARGE_PORT, **large_configuration(yard.work))
@@ -55,8 +55,8 @@ def large_configuration(work):
 
 
 def workers(bench):
-    """Two workers on both cores, beside the load: the ratio to a relay of two threads, and whether
-    each tunnel has its share."""
+    """Two workers on both cores, shared with the load: the ratio to a relay with two threads, and
+    fairness between tunnels."""
     yard = bench.yard
     cores = f"{yard.proxy_cores},{yard.load_cores}"
     gate = yard.variant("tidegate-2", TWO_PORT, cores, WORKERS=2)

@@ -1,4 +1,4 @@
-"""What is measured, in the order of the report's rows."""
+"""The scenarios, in the order of the report's rows."""
 
 import dataclasses
 
@@ -7,14 +7,14 @@ KIB, MIB = 1024, 1024 * 1024
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """One row: `told` is loadgen's own command, `kind` decides which aims hold for it."""
+    """One row: `command` is the arguments of loadgen, `kind` selects the targets."""
 
     name: str
     title: str
     kind: str
-    told: tuple
+    command: tuple
     size: int = 0
-    # Those that have no such thing.
+    # Peers that do not support the scenario.
     without: tuple = ()
 
 
@@ -38,7 +38,7 @@ def echoes():
 
 
 def paired():
-    """Those that run in every round."""
+    """The scenarios that run in every round."""
     return [
         Scenario("handshake", "full handshake + upgrade + echo + close", "handshake",
                  words("handshake --concurrency 8")),
@@ -49,14 +49,14 @@ def paired():
                  words(f"bulk --direction down --size {64 * KIB} --tunnels 4"), 64 * KIB),
         Scenario("bulk-up", "bulk up, per MiB", "message",
                  words(f"bulk --direction up --size {64 * KIB} --tunnels 4"), 64 * KIB),
-        Scenario("open-loop", "125 B at a fixed 4,000 a second", "message",
+        Scenario("open-loop", "125 B at a fixed 4,000 per second", "message",
                  words("open-loop --rate 4000 --size 125 --tunnels 64"), 125),
         Scenario("broadcast", "125 B to 200 tunnels, per delivery", "message",
                  words("broadcast --tunnels 200 --size 125 --rate 50"), 125),
     ]
 
 
-# Run once for each peer, in a process that has done nothing yet; memory is not noisy.
+# Run once per peer, in a fresh process; memory measurements vary little.
 ALONE = ["idle-5000", "idle-9000", "heartbeats", "churn", "syscalls", "scale", "workers"]
 
 

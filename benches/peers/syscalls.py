@@ -1,5 +1,5 @@
-"""System calls of tidegate an echo, by strace: the difference of a short and a long run, so that
-what opens and closes the tunnel does not count."""
+"""System calls per echo in tidegate, by strace: the difference between a short and a long run, so that
+opening and closing the tunnel does not count."""
 
 import re
 import signal
@@ -22,13 +22,13 @@ CASES = {
 def syscalls(bench):
     peer = bench.yard.variant("tidegate-traced", PORT)
     found = {}
-    for name, told in CASES.items():
-        short, long = twice(bench, peer, told)
+    for name, command in CASES.items():
+        short, long = twice(bench, peer, command)
         if "failed" in short or "failed" in long:
             found[name] = bench.note("syscalls", "tidegate", short if "failed" in short else long)
             continue
         units = long["units"] - short["units"]
-        # What came by chance in the short run only is nothing.
+        # Calls that occurred only in the short run count as zero.
         calls = {
             call: max(0, count - short["calls"].get(call, 0)) / units
             for call, count in long["calls"].items()
@@ -39,18 +39,18 @@ def syscalls(bench):
     return found
 
 
-def twice(bench, peer, told):
-    """A short run and a long one, that is long: a core may have been taken away in it."""
+def twice(bench, peer, command):
+    """A short and a long run; repeats the long one if it was too short, as a core may have been taken away."""
     for _ in range(TRIES):
-        short = traced(bench, peer, told, SHORT_SECONDS)
-        long = traced(bench, peer, told, LONG_SECONDS)
+        short = traced(bench, peer, command, SHORT_SECONDS)
+        long = traced(bench, peer, command, LONG_SECONDS)
         if "failed" in short or "failed" in long or long["units"] > LONGER * short["units"]:
             return short, long
-    return {"failed": "the machine is too busy to count"}, {}
+    return {"failed": "the machine is too busy for a measurement"}, {}
 
 
 def summed(calls):
-    """What an echo takes: to read, to write, to wait, and anything else."""
+    """Calls per echo: reads, writes, waits and others."""
     known = READS + WRITES + WAITS
     return {
         "reads": sum(calls.get(call, 0) for call in READS),
@@ -60,20 +60,20 @@ def summed(calls):
     }
 
 
-def traced(bench, peer, told, seconds):
+def traced(bench, peer, command, seconds):
     table = bench.yard.work / "strace.out"
-    command = ["taskset", "-c", bench.yard.proxy_cores, "strace", "-f", "-c", "-U", "name,calls"]
+    strace = ["taskset", "-c", bench.yard.proxy_cores, "strace", "-f", "-c", "-U", "name,calls"]
     tracer = subprocess.Popen(
-        [*command, "-o", str(table), "-p", str(peer.process.child.pid)],
+        [*strace, "-o", str(table), "-p", str(peer.process.child.pid)],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )
-    # It says so once it holds every thread.
+    # strace reports when it is attached to every thread.
     said = tracer.stderr.readline()
     time.sleep(0.1)
     if "attached" not in said:
         tracer.kill()
         return {"failed": f"strace: {said.strip()}"}
-    answer = bench.load(peer, told, seconds, warmup=0, limit=60)
+    answer = bench.load(peer, command, seconds, warmup=0, limit=60)
     tracer.send_signal(signal.SIGINT)
     tracer.wait(10)
     rows = re.findall(r"^(\w+)\s+(\d+)$", table.read_text(), re.MULTILINE)

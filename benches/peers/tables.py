@@ -26,14 +26,14 @@ def latency_table(found, names, titles):
         return ""
     return f"""## Latency
 
-On two cores the load generator and the backend share one, so this is mostly their queue; read it
-across, not down.
+The load generator and the backend share one core, so most of the latency is their queueing delay.
+Compare values within a row, not between rows.
 
 {table(lines)}"""
 
 
 def throughput(found, names, rows, titles):
-    lines = [["units a second", *(titles[name] for name in names)]]
+    lines = [["units per second", *(titles[name] for name in names)]]
     for row in rows:
         if row.name in ("open-loop", "broadcast"):
             continue
@@ -45,8 +45,8 @@ def throughput(found, names, rows, titles):
         return ""
     return f"""## Throughput
 
-What went through while the load generator and the backend shared the other core: where they are
-what is full, it says little of the proxy.
+The load generator and the backend share the other core. Where that core is saturated, the throughput
+says little about the proxy.
 
 {table(lines)}"""
 
@@ -57,8 +57,8 @@ def idle_table(found, names, titles):
         idle = found.get(f"idle-{tunnels}")
         if not idle:
             continue
-        lines = [[f"{tunnels:,} idle tunnels", "B a tunnel: opened", "after 125 B", "after 16 KiB",
-                  "peak, MiB", "kept", "CPU, % of a core"]]
+        lines = [[f"{tunnels:,} idle tunnels", "B per tunnel: opened", "after 125 B", "after 16 KiB",
+                  "peak, MiB", "retained", "CPU, % of a core"]]
         for name in names:
             answer = idle.get(name)
             if not answer:
@@ -73,66 +73,66 @@ def idle_table(found, names, titles):
                 f"{100 * answer['idle_cpu_share']:.3f}",
             ])
         parts.append(table(lines))
-    parts += [beats(found), churn(found, names, titles)]
+    parts += [heartbeats(found), churn(found, names, titles)]
     parts = [part for part in parts if part]
-    return "## Memory, and tunnels at rest\n\n" + "\n\n".join(parts) if parts else ""
+    return "## Memory and idle tunnels\n\n" + "\n\n".join(parts) if parts else ""
 
 
-def beats(found):
-    told = found.get("heartbeats")
-    if not told:
+def heartbeats(found):
+    results = found.get("heartbeats")
+    if not results:
         return ""
-    shares = {name: told[name].get("idle_cpu_share") for name in told}
+    shares = {name: results[name].get("idle_cpu_share") for name in results}
     shown = {name: "failed" if share is None else f"{100 * share:.3f} %" for name, share in shares.items()}
-    return (f"{told['default']['tunnels']:,} idle tunnels take tidegate {shown['without']} of a core without "
-            f"heartbeats (aim under 0.1 %)\nand {shown['default']} with the default ones (aim under 3 %).")
+    return (f"{results['default']['tunnels']:,} idle tunnels use {shown['without']} of a core in tidegate without "
+            f"heartbeats (target: under 0.1 %)\nand {shown['default']} with the default heartbeats (target: under 3 %).")
 
 
 def churn(found, names, titles):
-    told = found.get("churn")
-    if not told:
+    results = found.get("churn")
+    if not results:
         return ""
-    waves = max(len(answer.get("after_wave_b", [])) for answer in told.values())
-    tunnels = next(iter(told.values()))["tunnels"]
-    lines = [[f"MiB over the start, 2 s after each wave of {tunnels:,} tunnels that are reset",
+    waves = max(len(answer.get("after_wave_b", [])) for answer in results.values())
+    tunnels = next(iter(results.values()))["tunnels"]
+    lines = [[f"MiB above the start, 2 s after each wave of {tunnels:,} tunnels that are reset",
               *(str(wave + 1) for wave in range(waves))]]
     for name in names:
-        if name in told:
-            after = told[name].get("after_wave_b", [])
+        if name in results:
+            after = results[name].get("after_wave_b", [])
             cells = [f"{value / 2**20:.1f}" for value in after]
             lines.append([titles[name], *(cells or ["failed"] + [""] * (waves - 1))])
     return table(lines)
 
 
 def calls_table(found):
-    told = found.get("syscalls")
-    if not told:
+    results = found.get("syscalls")
+    if not results:
         return ""
-    lines = [["tidegate, calls an echo", "reads", "writes", "epoll_wait", "others"]]
-    for name, calls in told.items():
+    lines = [["tidegate, calls per echo", "reads", "writes", "epoll_wait", "others"]]
+    for name, calls in results.items():
         fields = ("reads", "writes", "waits", "others")
         lines.append([name, *(f"{calls[field]:.2f}" if field in calls else "-" for field in fields)])
     return f"""## System calls
 
-By `strace -f -c`, on one tunnel; the aim is 2 reads and 2 writes, and nothing else besides
+Counted with `strace -f -c` on one tunnel. The target is 2 reads and 2 writes, and no other call except
 `epoll_wait`.
 
 {table(lines)}"""
 
 
 def size_table(found):
-    told = [row for row in verdicts.size_ratios(found) if row[1]]
-    if not told:
+    results = [row for row in verdicts.size_ratios(found) if row[1]]
+    if not results:
         return ""
-    lines = [["tidegate's cost of", "ratio (min-max)", "aim", "verdict"]]
-    for title, (middle, least, most), aim in told:
+    lines = [["tidegate's cost of", "ratio (min-max)", "target", "verdict"]]
+    for title, (middle, least, most), aim in results:
         lines.append([title, f"{middle:.2f} ({least:.2f}-{most:.2f})", f"{aim:.2f}",
-                      verdicts.against_aim(middle, aim)])
-    return f"## Size, and a second worker\n\n{table(lines)}\n\n{fairness(found)}".rstrip()
+                      verdicts.against_target(middle, aim)])
+    return f"## Scaling and a second worker\n\n{table(lines)}\n\n{fairness(found)}".rstrip()
 
 
 def fairness(found):
-    """Echoes of the tunnel with the fewest, relative to the one with the most."""
+    """The fewest echoes of any tunnel, relative to the most of any tunnel."""
     shares = {}
     for seen in found.get("workers", []):
         for name, answer in seen["message"].items():
@@ -140,11 +140,11 @@ def fairness(found):
                 shares.setdefault(name, []).append(answer["fewest"] / answer["most"])
     if "tidegate-2" not in shares:
         return ""
-    told = "With two workers the tunnel with the fewest echoes had at least "
-    told += f"{min(shares['tidegate-2']):.2f} of what the one with the most had"
+    text = "With two workers, the tunnel with the fewest echoes had at least "
+    text += f"{min(shares['tidegate-2']):.2f} times as many as the one with the most"
     if "relay-tls" in shares:
-        told += f" (bare rustls relay: {min(shares['relay-tls']):.2f})"
-    return told + "."
+        text += f" (minimal rustls relay: {min(shares['relay-tls']):.2f})"
+    return text + "."
 
 
 def spread_table(found, names, rows, titles):
@@ -153,4 +153,4 @@ def spread_table(found, names, rows, titles):
         cells = [measure.spread(measure.values(found["rounds"], row.name, name)) for name in names]
         lines.append([row.title, *("{:.4g} ({:.4g}-{:.4g})".format(*cell) if cell else "-"
                                    for cell in cells)])
-    return f"## Spread over the rounds\n\n{table(lines)}" if rows else ""
+    return f"## Spread across rounds\n\n{table(lines)}" if rows else ""

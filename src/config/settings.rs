@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
+use ws::Terms;
 
-use super::origin::OriginRule;
-use super::values::{BackendAddress, HostPattern, PathPrefix};
+use super::values::origin::OriginRule;
+use super::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use super::written::Written;
-use crate::visitor::{ClientAddr, KeyPrefixes};
-use crate::ws::Terms;
+use crate::client::{ClientAddr, KeyPrefixes};
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,34 +9,33 @@ use std::time::Duration;
 
 use rustls::SupportedCipherSuite;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-
-use crate::ws::Terms;
+use ws::Terms;
 
 /// Beside the settings.
 #[derive(Clone, Default)]
 pub struct Written {
     /// The line of each key that is in the file, from 1.
-    pub(super) lines: HashMap<Box<str>, usize>,
+    pub(crate) lines: HashMap<Box<str>, usize>,
     /// What routes are held to that say nothing of their own.
-    pub(super) common: Arc<Terms>,
+    pub(crate) common: Arc<Terms>,
     /// How long pongs may take, where nobody is pinged as well: common, then of each route.
-    pub(super) patience: Vec<Patience>,
+    pub(crate) patience: Vec<Patience>,
     /// The number of threads is what tidegate chose.
-    pub(super) workers_auto: bool,
+    pub(crate) workers_auto: bool,
     /// The admin listener, be there one or not.
-    pub(super) admin: Option<AdminWritten>,
+    pub(crate) admin: Option<AdminWritten>,
     /// The beginning of the SHA-256 of the file, in hexadecimal digits.
-    pub(super) fingerprint: Option<Arc<str>>,
+    pub(crate) fingerprint: Option<Arc<str>>,
 }
 
 /// How long a client's pong may take, and a backend's.
-pub(super) type Patience = [Duration; 2];
+pub(crate) type Patience = [Duration; 2];
 
 /// `[admin]`
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AdminWritten {
-    pub(super) address: SocketAddr,
-    pub(super) public: bool,
+pub(crate) struct AdminWritten {
+    pub(crate) address: SocketAddr,
+    pub(crate) public: bool,
 }
 
 impl Written {
@@ -51,7 +50,7 @@ impl Written {
     }
 
     /// How long pongs may take: on a route, or (`None`) on those that say nothing.
-    pub(super) fn patience(&self, route: Option<usize>) -> Patience {
+    pub(crate) fn patience(&self, route: Option<usize>) -> Patience {
         let usual = self.common.heartbeat_client.or(Terms::default().heartbeat_client);
         let usual = usual.map_or(Duration::ZERO, |usual| usual.patience);
         let place = route.map_or(0, |route| route + 1);
@@ -75,14 +74,14 @@ impl fmt::Debug for Written {
 }
 
 /// The lines of places in a text, which come as `(key, first byte)`.
-pub(super) fn lines(text: &str, places: Vec<(String, usize)>) -> HashMap<Box<str>, usize> {
+pub(crate) fn lines(text: &str, places: Vec<(String, usize)>) -> HashMap<Box<str>, usize> {
     let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
     let line = |at: usize| ends.partition_point(|end| *end < at) + 1;
     places.into_iter().map(|(key, at)| (key.into_boxed_str(), line(at))).collect()
 }
 
 /// The first digits of a file's SHA-256, as `sha256sum` shows them.
-pub(super) fn fingerprint(bytes: &[u8]) -> Option<Arc<str>> {
+pub(crate) fn fingerprint(bytes: &[u8]) -> Option<Arc<str>> {
     let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 else {
         return None;
     };

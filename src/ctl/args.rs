@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
-use crate::config::units::{PerSecond, parse_duration};
-use crate::control::{Pace, Place, Selection, Words};
+use crate::config::values::units::{PerSecond, parse_duration};
+use crate::protocol::{Pace, Place, Selection, Words};
 
 /// Where to ask, how to say the answer, and what to ask.
 #[derive(Clone, Debug, Args)]

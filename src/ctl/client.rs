@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::control::{self, Request};
+use crate::protocol::{self, Request};
 
 /// Where a process is asked.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ impl Client {
     pub fn ask(&self, request: &Request, patience: Option<Duration>) -> Result<Reply, Trouble> {
         let trouble = |what| Trouble { path: self.path.clone(), what };
         let mut stream = self.connect().map_err(|error| trouble(What::Connect(error)))?;
-        match stream.write_all(&control::line(request)) {
+        match stream.write_all(&protocol::line(request)) {
             Ok(()) => {}
             // Whoever hangs up may have said why before.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}

@@ -9,7 +9,8 @@ use super::args::Level;
 use super::figures::count;
 use super::speech::{Ending, Speech, say_line};
 use super::table::{Align, Table, harmless};
-use crate::control::{Change, Effective, EffectiveKey, LogLevel, Reloaded, Request, line};
+use crate::protocol::answer::{Change, Effective, EffectiveKey, LogLevel, Reloaded};
+use crate::protocol::{Request, line};
 
 /// Reads the configuration again, and waits for the outcome.
 pub fn reload(speech: &Speech) -> Result<(), Ending> {

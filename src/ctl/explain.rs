@@ -2,7 +2,8 @@
 
 use super::speech::{Ending, Speech};
 use super::table::{Align, Table, harmless};
-use crate::control::{Explained, Request};
+use crate::protocol::Request;
+use crate::protocol::answer::Explained;
 
 /// Asks, and shows each question on the way.
 pub fn explain(speech: &Speech, request: &Request) -> Result<(), Ending> {

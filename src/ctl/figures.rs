@@ -17,7 +17,7 @@ pub fn age(millis: u64) -> String {
 
 /// The same of a time that is written, not measured: `30s`, `1m30s`.
 pub fn span(millis: u64) -> String {
-    crate::config::units::show_duration(Duration::from_millis(millis))
+    crate::config::values::units::show_duration(Duration::from_millis(millis))
 }
 
 /// A number of bytes: `312B`, `1.2MiB`, `340GiB`.

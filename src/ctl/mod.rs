@@ -1,28 +1,29 @@
-//! `tidegate ctl`: the asking end of [`crate::control`]. Each command is one request, or a few, and
+//! `tidegate ctl`: the asking end of [`crate::protocol`]. Each command is one request, or a few, and
 //! a table or a sentence made of the answer.
 
 pub mod args;
-mod client;
-mod configuration;
-mod explain;
-mod figures;
-mod orders;
-mod sessions;
-mod speech;
-mod status;
-mod table;
-mod tail;
-mod top;
+pub(crate) mod client;
+pub(crate) mod configuration;
+pub(crate) mod explain;
+pub(crate) mod figures;
+pub(crate) mod orders;
+pub(crate) mod sessions;
+pub(crate) mod speech;
+pub(crate) mod status;
+pub(crate) mod table;
+pub(crate) mod tail;
+pub(crate) mod top;
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub use self::args::Ctl;
 use self::args::{Command, Weight};
 use self::client::Client;
 use self::speech::{Ending, Speech, say_line};
-use crate::control::{Answer, Fault, FaultKind, Request, line};
+use crate::ctl::args::Ctl;
+use crate::protocol::answer::{Answer, Fault, FaultKind};
+use crate::protocol::{Request, line};
 
 /// Does what the command line says.
 pub fn main(ctl: Ctl) -> ExitCode {

@@ -4,7 +4,8 @@ use super::args::{Drain, Kill};
 use super::figures::{count, span};
 use super::speech::{Ending, Speech};
 use super::table::harmless;
-use crate::control::{Drained, Killed, Place, Request, Weighed};
+use crate::protocol::answer::{Drained, Killed, Weighed};
+use crate::protocol::{Place, Request};
 
 /// Closes tunnels at once.
 pub fn kill(speech: &Speech, kill: Kill) -> Result<(), Ending> {

@@ -11,7 +11,8 @@ use super::args::{self, Sort};
 use super::figures::{age, byte_rate, bytes, count, rate, round_trip};
 use super::speech::{Ending, Speech, say, say_line};
 use super::table::{Align, Table, harmless};
-use crate::control::{Request, SessionDetail, SessionRow, Sessions, line};
+use crate::protocol::answer::{SessionDetail, SessionRow, Sessions};
+use crate::protocol::{Request, line};
 
 /// Lists tunnels.
 pub fn list(speech: &Speech, which: args::Sessions) -> Result<(), Ending> {

@@ -11,7 +11,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::client::{Client, Trouble, What};
 use super::table::{Table, harmless};
-use crate::control::{Answer, Fault, FaultKind, Request, read};
+use crate::protocol::answer::{Answer, Fault, FaultKind};
+use crate::protocol::{Request, read};
 
 /// Asks on behalf of a command, and says what is answered.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::figures::{age, bytes, count};
 use super::speech::{Ending, Speech};
 use super::table::{Align, Table, harmless};
-use crate::control::Request;
+use crate::protocol::Request;
 
 /// Asks, and shows.
 pub fn status(speech: &Speech) -> Result<(), Ending> {

@@ -3,7 +3,8 @@
 use super::figures::{bytes, count, time_of_day};
 use super::speech::{Ending, Speech, say, say_line};
 use super::table::harmless;
-use crate::control::{Frame, Request};
+use crate::protocol::Request;
+use crate::protocol::answer::Frame;
 
 /// Follows a tunnel until it ends.
 pub fn tail(speech: &Speech, session: u64) -> Result<(), Ending> {

@@ -1,8 +1,12 @@
 //! Two byte streams, one session: the only future of a live tunnel.
 //!
 //! Moves bytes, reads the clock and arms the timer; what may pass, and what happens when, is
-//! [`Session`](crate::ws::Session)'s to decide. Both directions run in one task, so they share the
+//! [`Session`](ws::Session)'s to decide. Both directions run in one task, so they share the
 //! session without a lock, and neither waits for the other. At rest it owns no buffer.
+
+pub(crate) mod direction;
+pub(crate) mod endpoint;
+pub(crate) mod progress;
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -14,19 +18,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
+use ws::{CloseCode, End, Entropy, Moment, Session, Side, Trace};
 
-use crate::stream::{Scratch, Stream};
-use crate::ws::{CloseCode, End, Entropy, Moment, Session, Side, Trace};
-
-mod account;
-mod lane;
-mod mouth;
-
-use account::Passed;
-use lane::{Judge, Lane};
-use mouth::{Gate, Mouth};
-
-pub use account::{Ending, Progress};
+use self::direction::{Judge, Lane};
+use self::endpoint::{Gate, Mouth};
+use self::progress::{Ending, Passed, Progress};
+use crate::net::Stream;
+use crate::net::scratch::Scratch;
 
 pin_project! {
     /// A live tunnel between a client `F` (the front) and a backend `B`. Resolves when the session

@@ -12,7 +12,7 @@ mod wire;
 macro_rules! over_all {
     ($($name:ident),* $(,)?) => {
         mod over_script {
-            use super::super::rig::Over;
+            use $crate::tunnel::tests::rig::Over;
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
                 super::$name(Over::Script).await;
@@ -20,7 +20,7 @@ macro_rules! over_all {
         }
 
         mod over_plain {
-            use super::super::rig::Over;
+            use $crate::tunnel::tests::rig::Over;
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
                 super::$name(Over::Plain).await;
@@ -28,7 +28,7 @@ macro_rules! over_all {
         }
 
         mod over_tls {
-            use super::super::rig::Over;
+            use $crate::tunnel::tests::rig::Over;
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
                 super::$name(Over::Tls).await;
@@ -36,7 +36,7 @@ macro_rules! over_all {
         }
 
         mod over_lean {
-            use super::super::rig::Over;
+            use $crate::tunnel::tests::rig::Over;
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
                 super::$name(Over::Lean).await;

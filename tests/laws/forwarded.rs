@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
-use tidegate::handshake::{Forwarded, Walk, X_FORWARDED_FOR};
-use tidegate::visitor::ClientAddr;
+use tidegate::client::ClientAddr;
+use tidegate::http::forwarded::{Forwarded, Walk, X_FORWARDED_FOR};
 
 /// Each line of the bytes is one of the field.
 pub fn drive(bytes: &[u8]) {

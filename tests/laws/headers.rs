@@ -1,7 +1,7 @@
 //! The laws of a header: its verdict stands as soon as it is given, the accepted ones are exactly
 //! those that are written in their shortest form, and a meter passes what they announce.
 
-use tidegate::ws::{Cap, Cut, FrameMeter, Header, Limits, Moment, Side, Sizes, Strict, Watch};
+use ws::{Cap, Cut, FrameMeter, Header, Limits, Moment, Side, Sizes, Strict, Watch};
 
 /// Holds the beginning of `bytes` against the laws, as either side's.
 pub fn drive(bytes: &[u8]) {

@@ -8,7 +8,7 @@ use miniz_oxide::inflate::core::inflate_flags::{
     TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF,
 };
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
-use tidegate::ws::{
+use ws::{
     Breach, Cap, Deflate, End, Entropy, Intake, Limits, Moment, Rule, Session, Side, Sizes, Terms,
 };
 

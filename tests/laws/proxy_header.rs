@@ -1,6 +1,6 @@
 //! What holds for any first bytes of a connection that should begin with a PROXY header.
 
-use tidegate::accept::proxy_header::{Progress, parse};
+use tidegate::listener::proxy_protocol::{Progress, parse};
 
 /// However the bytes are chopped, the judgement is the same; a header is whole, bounded, names a
 /// possible client, and is over before what follows it.

@@ -1,7 +1,7 @@
 //! Frames as another reader of RFC 6455 would write and read them: a builder and a lenient parser
 //! that share nothing with the code under test.
 
-use tidegate::ws::Side;
+use ws::Side;
 
 /// A frame of a side, masked as it must be.
 pub fn frame(from: Side, first: u8, payload: &[u8]) -> Vec<u8> {

@@ -4,7 +4,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use tidegate::ws::{Action, Age, Cap, Deflate, Heartbeat, Limits, Rate, Side, Strict, Terms};
+use ws::{Action, Age, Cap, Deflate, Heartbeat, Limits, Rate, Side, Strict, Terms};
 
 use crate::reference::frame;
 

@@ -5,9 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::ws::{
-    Closes, End, Entropy, Intake, Moment, Parting, Session, Side, Sizes, Strict, Tally,
-};
+use ws::{Closes, End, Entropy, Intake, Moment, Parting, Session, Side, Sizes, Strict, Tally};
 
 use crate::reference::{frame, frames};
 use crate::script::{Event, Script, Which};

@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
-use tidegate::stream::{Engine, EngineConfig, Outbox, ServerEngine};
+use tidegate::net::engine::{Engine, EngineConfig, ServerEngine};
+use tidegate::net::scratch::Outbox;
 
 /// Lets a client and its server talk as `script` says. Its first byte chooses what they speak.
 pub fn drive(script: &[u8]) {

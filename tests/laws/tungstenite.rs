@@ -8,11 +8,11 @@ use std::io::{Cursor, Read, Result, Write};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tidegate::ws::{End, Entropy, Intake, Moment, Session, Side, Sizes, Terms};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket};
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
+use ws::{End, Entropy, Intake, Moment, Session, Side, Sizes, Terms};
 
 use crate::reference::frame;
 use crate::script::Script;

@@ -2,7 +2,9 @@
 
 use super::listing::FULL;
 use super::*;
-use crate::control::Change;
+use crate::config::explain::difference::{About, Difference, differences};
+use crate::config::settings::Settings;
+use crate::protocol::answer::Change;
 
 /// `part name what (key: before -> after)` of each change.
 fn told(before: &str, after: &str) -> Vec<String> {

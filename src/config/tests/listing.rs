@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::config::reader::generic;
-use crate::control::EffectiveKey;
+use crate::config::explain::listing::effective;
+use crate::config::schema::known_keys;
+use crate::config::toml::reader::generic;
+use crate::protocol::answer::EffectiveKey;
 
 const EXAMPLE: &str = include_str!("../../../proxy.toml.example");
 
 /// Each table, with every key set to what is not its default.
-pub(super) const FULL: &str = r#"
+pub(crate) const FULL: &str = r#"
 [[listener]]
 address = "0.0.0.0:8443"
 name = "tls"

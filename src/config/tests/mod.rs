@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use ws::CloseCode;
 
 use super::settings::{CertificateSource, LogFormat};
 use super::*;
-use crate::ws::CloseCode;
+use crate::config::explain::difference::differences;
+use crate::config::settings::Settings;
+use crate::config::toml::diagnostic::Fault;
 
 /// One certificate, one route and one backend.
 const PLAIN: &str = r#"[[listener]]
@@ -63,6 +66,6 @@ mod slips;
 mod unmet;
 
 /// What differs, whomever it is about.
-fn changes(before: &Settings, after: &Settings) -> Vec<crate::control::Change> {
+fn changes(before: &Settings, after: &Settings) -> Vec<crate::protocol::answer::Change> {
     differences(before, after).into_iter().map(|difference| difference.change).collect()
 }

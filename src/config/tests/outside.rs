@@ -4,6 +4,7 @@
 use super::*;
 use crate::config::settings::{
     AccessTarget, Compression, ForwardedHeader, HeaderRules, ListenerSettings, RouteSettings,
+    Settings,
 };
 
 fn route(lines: &str) -> RouteSettings {

@@ -1,7 +1,8 @@
 //! Limits, heartbeats and what else a session is held to.
 
+use ws::{Action, Age, Cap, Heartbeat, Rate, Rule, Side, Strict, Terms};
+
 use super::*;
-use crate::ws::{Action, Age, Cap, Heartbeat, Rate, Rule, Side, Strict, Terms};
 
 fn terms(lines: &str) -> Terms {
     Terms::clone(&parse(&format!("{PLAIN}{lines}\n")).routes[0].terms)

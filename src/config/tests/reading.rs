@@ -1,6 +1,8 @@
 //! How a file is read, and what is told of it.
 
 use super::*;
+use crate::config::schema::known_keys;
+use crate::config::settings::Settings;
 
 #[test]
 fn a_plain_configuration_is_protected() {

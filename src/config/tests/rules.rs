@@ -1,6 +1,8 @@
 //! Rules that hold between keys.
 
 use super::*;
+use crate::config::schema::known_keys;
+use crate::config::settings::Settings;
 
 #[test]
 fn cf09_two_listeners_on_one_address() {
@@ -294,7 +296,7 @@ fn tls_needs_a_certificate_and_one_default_is_enough() {
     parse(&PLAIN.replace(certificate, "").replace("443\"", "80\"\ntls = false"));
     let two = format!("{PLAIN}{}", format!("{certificate}default = true\n").repeat(2));
     assert_eq!(
-        super::tests::told(&two),
+        crate::config::tests::tests::told(&two),
         ["certificate[2].default: there is a default already: certificate[1].default \
           (leave one default = true: it serves clients whose name no certificate has)"]
     );

@@ -9,9 +9,10 @@ use ratatui::crossterm::event::{self, KeyEvent, KeyEventKind};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::control::{Killed, Request, Selection, SessionDetail, Sessions, Words};
 use crate::ctl::speech::{Ending, Speech};
 use crate::ctl::status::Headline;
+use crate::protocol::answer::{Killed, SessionDetail, Sessions};
+use crate::protocol::{Request, Selection, Words};
 
 /// Something to react to.
 #[derive(Debug)]

@@ -1,17 +1,17 @@
 //! `ctl top`: a live table of the tunnels in the terminal. One thread asks, one hears keys, one
 //! hears signals; this one decides and draws.
 
-mod draw;
-mod feed;
-mod keys;
-mod state;
+pub(crate) mod draw;
+pub(crate) mod feed;
+pub(crate) mod keys;
+pub(crate) mod state;
 
 use std::io::{self, IsTerminal};
 use std::sync::mpsc::sync_channel;
 
+use self::feed::Event;
+use self::state::{Deed, Top};
 use super::speech::{Ending, Speech};
-use feed::Event;
-use state::{Deed, Top};
 
 /// Takes the terminal, until whoever sits there has seen enough.
 pub fn top(speech: &Speech) -> Result<(), Ending> {

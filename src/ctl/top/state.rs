@@ -4,9 +4,9 @@
 use std::cmp::Ordering;
 
 use super::feed::{Look, Order};
-use crate::control::{SessionDetail, SessionRow, Sessions};
 use crate::ctl::sessions::{Rate, Rates, total};
 use crate::ctl::status::Headline;
+use crate::protocol::answer::{SessionDetail, SessionRow, Sessions};
 
 /// Everything.
 #[derive(Debug)]

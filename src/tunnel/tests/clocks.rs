@@ -4,11 +4,11 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tokio::time::{advance, sleep};
+use ws::{Closes, End, Side};
 
-use super::over_all;
 use super::rig::{Far, Farewell, HEARTBEAT, Over, Rig, Setup};
 use super::wire::{BINARY, CLOSE, PING, PONG, TEXT, bare, code, masked};
-use crate::ws::{Closes, End, Side};
+use crate::tunnel::tests::over_all;
 
 over_all!(
     the_heartbeat_asks_the_client_alone,

@@ -5,13 +5,13 @@ use std::io;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use ws::{Cap, Closes, End, Rule, Side};
 
-use super::over_all;
 use super::rig::{Counter, Farewell, Orders, Over, Rig, Setup, leave, session, soon};
 use super::wire::{BINARY, CLOSE, TEXT, bare, code, masked, read_all};
-use crate::stream::PlainStream;
+use crate::net::plain::PlainStream;
+use crate::tunnel::tests::over_all;
 use crate::tunnel::{Early, Order, Tunnel};
-use crate::ws::{Cap, Closes, End, Rule, Side};
 
 over_all!(
     rfc_f19_the_client_closes,
@@ -230,7 +230,7 @@ async fn the_end_comes_as_soon_as_the_last_byte_is_taken(over: Over) {
     assert_eq!(rig.ending_by(1).await.end, End::ClientClosed);
 }
 
-fn scripts(rig: &Rig) -> [crate::stream::script::Script; 2] {
+fn scripts(rig: &Rig) -> [crate::net::scripted::Script; 2] {
     use super::rig::Far;
     let (Far::Script(client, _), Far::Script(backend, _)) = (&rig.client, &rig.backend) else {
         panic!("only over scripts");

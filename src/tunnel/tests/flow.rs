@@ -8,18 +8,18 @@ use std::task::{Context, Wake, Waker};
 use proptest::prelude::*;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use ws::{End, Flow};
 
-use super::over_all;
 use super::rig::{Counter, HEARTBEAT, Orders, Over, Rig, Setup, leave, session};
 use super::wire::{
     BINARY, CLOSE, CONTINUATION, CONTINUATION_END, PING, PONG, TEXT, TEXT_BEGIN, bare, code,
     masked, read_all,
 };
-use crate::stream::PlainStream;
-use crate::stream::script::{Script, ScriptStream, script};
-use crate::stream::testing::Lean;
+use crate::net::plain::PlainStream;
+use crate::net::scripted::{Script, ScriptStream, script};
+use crate::net::testing::Lean;
+use crate::tunnel::tests::over_all;
 use crate::tunnel::{Early, Order, Tunnel};
-use crate::ws::{End, Flow};
 
 over_all!(
     frames_pass_verbatim_both_ways,

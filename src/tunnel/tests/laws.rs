@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::time::sleep;
+use ws::{Closes, End};
 
 use super::rig::{Far, Over, Rig, Setup};
 use super::wire::{BINARY, CLOSE, CONTINUATION_END, PING, PONG, TEXT_BEGIN, bare, code, masked};
-use crate::ws::{Closes, End};
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug)]

@@ -9,13 +9,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
+use ws::{Deflate, End, Entropy, Heartbeat, Session, Terms};
 
 use super::wire::{self, Frame};
-use crate::stream::script::{Script, script};
-use crate::stream::testing::{shake, shake_lean};
-use crate::stream::{PlainStream, Stream};
-use crate::tunnel::{Control, Early, Ending, Notice, Order, Progress, Tunnel};
-use crate::ws::{Deflate, End, Entropy, Heartbeat, Session, Terms};
+use crate::net::Stream;
+use crate::net::plain::PlainStream;
+use crate::net::scripted::{Script, script};
+use crate::net::testing::{shake, shake_lean};
+use crate::tunnel::progress::{Ending, Progress};
+use crate::tunnel::{Control, Early, Notice, Order, Tunnel};
 
 /// What the tunnel runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

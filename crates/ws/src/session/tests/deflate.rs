@@ -1,0 +1,244 @@
+use flate2::{Compress, Compression, FlushCompress};
+
+use super::*;
+use crate::{Action, Intake, Offence, Strict};
+
+/// As an endpoint compresses a message (RFC 7692 7.2.1).
+fn compress(message: &[u8]) -> Vec<u8> {
+    let mut compressor = Compress::new(Compression::best(), false);
+    let mut bytes = Vec::with_capacity(message.len() + 1024);
+    compressor.compress_vec(message, &mut bytes, FlushCompress::Sync).expect("room");
+    bytes.truncate(bytes.len() - 4);
+    bytes
+}
+
+fn talk(limit: u64, deflate: Deflate) -> Talk {
+    let mut terms = terms();
+    terms.from_client.message = Some(Cap::close(limit));
+    Talk::compressed(terms, deflate)
+}
+
+/// In fragments of this size.
+fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let count = payload.len().div_ceil(size);
+    let fragment = |(at, part): (usize, &[u8])| {
+        let first = if at == 0 { 0x42 } else { 0x00 };
+        frame(Client, first | if at + 1 == count { 0x80 } else { 0 }, part)
+    };
+    payload.chunks(size).enumerate().map(fragment).collect()
+}
+
+#[test]
+fn fc33_a_bomb_is_stopped_at_the_limit() {
+    let bomb = compress(&vec![0; 2 << 20]);
+    let mut talk = talk(1 << 20, Deflate::Inspect);
+    let before = frame(Client, 0xc2, &compress(b"hello"));
+    talk.say(Client, &[before.clone(), frame(Client, 0xc2, &bomb)].concat());
+    assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Inflated)));
+    assert_eq!(talk.codes(), (Some(1009), Some(1001)));
+    assert!(talk.to_backend.starts_with(&before));
+    assert_eq!(talk.to_backend[before.len()], 0x88, "not a byte of the bomb has passed");
+}
+
+#[test]
+fn fc33_a_bomb_in_fragments_is_stopped_before_it_is_whole() {
+    let bomb = compress(&vec![0; 2 << 20]);
+    for size in [1, 100, 700] {
+        let mut talk = talk(1 << 20, Deflate::Inspect);
+        let all = fragments(&bomb, size);
+        let mut passed = 0;
+        for fragment in all.iter().take_while(|_| true) {
+            talk.say(Client, fragment);
+            if talk.session.end().is_some() {
+                break;
+            }
+            passed += 1;
+        }
+        let end = talk.session.end().expect("an end");
+        assert!(matches!(end, End::Over(Client, Rule::Inflated | Rule::Fragments)), "{end:?}");
+        assert!(passed < all.len());
+        if size == 700 {
+            assert_eq!(end, End::Over(Client, Rule::Inflated));
+            // Half of it, and what zlib looks ahead.
+            assert!(passed <= all.len() / 2 + 1, "{passed} of {}", all.len());
+        }
+    }
+}
+
+#[test]
+fn a_message_of_the_very_limit_passes_in_any_shape() {
+    let message: Vec<u8> = (0..100_000_u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
+    let wire = compress(&message);
+    for (limit, passes) in [(message.len() as u64, true), (message.len() as u64 - 1, false)] {
+        for size in [400, 3000, wire.len()] {
+            let mut talk = talk(limit, Deflate::Inspect);
+            let all = fragments(&wire, size).concat();
+            let mut rest = Vec::new();
+            for piece in all.chunks(999) {
+                rest.extend(piece);
+                let left = talk.say(Client, &rest);
+                rest = rest.split_off(rest.len() - left);
+            }
+            assert_eq!(talk.session.end().is_none(), passes, "{size}");
+            if passes {
+                assert_eq!(talk.to_backend, all);
+                let up = talk.session.tally().up;
+                assert_eq!((up.messages, up.compressed), (1, 1));
+                assert_eq!(up.largest, wire.len() as u64);
+            } else {
+                assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Inflated)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_message_that_does_not_compress_passes_up_to_the_very_limit() {
+    // DEFLATE's stored blocks, small as encoders with little memory make them.
+    let message: Vec<u8> =
+        (0..100_000_u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+    let stored = |part: &[u8]| {
+        let len = part.len() as u16;
+        [&[0][..], &len.to_le_bytes(), &(!len).to_le_bytes(), part].concat()
+    };
+    let mut wire = message.chunks(128).map(stored).collect::<Vec<_>>().concat();
+    wire.push(0);
+    assert!(wire.len() > message.len() + 3000);
+    for (limit, end) in [
+        (message.len() as u64, None),
+        (message.len() as u64 - 1, Some(End::Over(Client, Rule::Inflated))),
+    ] {
+        for size in [3000, wire.len()] {
+            let mut talk = talk(limit, Deflate::Inspect);
+            talk.say(Client, &fragments(&wire, size).concat());
+            assert_eq!(talk.session.end(), end, "{size}");
+        }
+        let mut unseen = talk(limit, Deflate::Pass);
+        unseen.say(Client, &frame(Client, 0xc2, &wire));
+        assert_eq!(unseen.session.end(), Some(End::Over(Client, Rule::Message)));
+    }
+}
+
+#[test]
+fn a_message_that_holds_nothing_ends_all_the_same() {
+    let nothing = [0, 0, 0, 0xff, 0xff].repeat(4000);
+    for size in [100, nothing.len()] {
+        let mut talk = talk(10_000, Deflate::Inspect);
+        talk.say(Client, &fragments(&nothing, size).concat());
+        assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Message)), "{size}");
+    }
+}
+
+#[test]
+fn fc33_without_a_look_only_the_wire_counts() {
+    let bomb = frame(Client, 0xc2, &compress(&vec![0; 8 << 20]));
+    let mut talk = talk(1 << 20, Deflate::Pass);
+    talk.say(Client, &bomb);
+    assert_eq!((talk.session.end(), talk.to_backend), (None, bomb));
+}
+
+#[test]
+fn fc34_garbage_is_1007_where_somebody_looks() {
+    let garbage = frame(Client, 0xc2, &[0xff; 2000]);
+    let mut looked = talk(1 << 20, Deflate::Inspect);
+    looked.say(Client, &garbage);
+    assert_eq!(looked.session.end(), Some(End::Breach(Client, Breach::Inflate)));
+    assert_eq!(looked.codes(), (Some(1007), Some(1001)));
+    let mut unseen = talk(1 << 20, Deflate::Pass);
+    unseen.say(Client, &garbage);
+    assert_eq!(unseen.session.end(), None);
+}
+
+#[test]
+fn both_only_report_if_told_so() {
+    let mut terms = terms();
+    terms.from_client.message = Some(Cap { max: 1 << 20, action: Action::Report });
+    terms.strict = Strict::Report;
+    let mut talk = Talk::compressed(terms, Deflate::Inspect);
+    let frames = [
+        frame(Client, 0xc2, &compress(&vec![0; 2 << 20])),
+        frame(Client, 0xc2, &[0xff; 2000]),
+        frame(Client, 0xc2, &compress(b"and on")),
+    ];
+    talk.say(Client, &frames.concat());
+    assert_eq!((talk.session.end(), &talk.to_backend), (None, &frames.concat()));
+    let told: Vec<_> = talk.session.reported(Client).since(Default::default()).collect();
+    assert_eq!(told, [Offence::Over(Rule::Inflated), Offence::Breach(Breach::Inflate)]);
+}
+
+#[test]
+fn what_backends_send_is_not_looked_into() {
+    let mut talk = talk(1 << 20, Deflate::Inspect);
+    let bomb = frame(Backend, 0xc2, &compress(&vec![0; 8 << 20]));
+    talk.say(Backend, &bomb);
+    assert_eq!((talk.session.end(), talk.to_client), (None, bomb));
+}
+
+#[test]
+fn a_bomb_in_an_unlawful_frame_is_looked_into_all_the_same() {
+    let bomb = compress(&vec![0; 2 << 20]);
+    let mut terms = terms();
+    terms.from_client.message = Some(Cap::close(1 << 20));
+    terms.strict = Strict::Report;
+    let masked = frame(Client, 0xc2, &bomb);
+    let body = &masked[4..];
+    // A length in a longer form; two reserved bits; no mask.
+    let long = [&[0xc2, 0xff][..], &(bomb.len() as u64).to_be_bytes(), body].concat();
+    let two_bits = [&[0xe2], &masked[1..]].concat();
+    let unmasked = frame(Backend, 0xc2, &bomb);
+    let inside = [frame(Client, 0x01, b"begun"), masked.clone()].concat();
+    for (at, wire) in [long, two_bits, unmasked, inside].iter().enumerate() {
+        let mut talk = Talk::compressed(terms.clone(), Deflate::Inspect);
+        talk.say(Client, wire);
+        assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Inflated)), "{at}");
+    }
+}
+
+#[test]
+fn looking_is_work_that_is_told_piece_by_piece() {
+    let mut talk = talk(1 << 20, Deflate::Inspect);
+    let message = frame(Client, 0xc2, &compress(&vec![0; 1 << 20]));
+    let two = message.repeat(2);
+    assert_eq!(talk.intake(Client, &two), Intake::Forward(message.len()), "one at a time");
+    assert!(talk.sizes.work > 1 << 20, "{}", talk.sizes.work);
+    let before = talk.sizes.work;
+    assert_eq!(talk.intake(Client, &message), Intake::Forward(message.len()));
+    assert!(talk.sizes.work > before + (1 << 20));
+}
+
+#[test]
+fn whoever_sent_too_much_may_still_say_goodbye_behind_it() {
+    let noise: Vec<u8> =
+        (0..60_000_u32).flat_map(|i| (i.wrapping_mul(0x9e37_79b9)).to_be_bytes()).collect();
+    let mut talk = talk(150_000, Deflate::Inspect);
+    let wire = compress(&noise);
+    assert!(wire.len() > 100_000);
+    let goodbye = close(Client, 1009, "");
+    assert_eq!(talk.say(Client, &[frame(Client, 0xc2, &wire), goodbye].concat()), 0);
+    assert!(matches!(talk.session.end(), Some(End::Over(Client, _))), "{:?}", talk.session.end());
+    assert_eq!(talk.codes().0, Some(1009));
+    assert_eq!(talk.session.parting(Client), Finish);
+    assert!(talk.session.wants(Client), "its FIN is awaited");
+    talk.hang_up(Client);
+    talk.say(Backend, &close(Backend, 1001, ""));
+    talk.hang_up(Backend);
+    assert!(talk.session.is_over());
+}
+
+#[test]
+fn an_unknown_frame_inside_a_message_that_is_looked_into_passes_whole() {
+    let mut terms = terms();
+    terms.strict = Strict::Report;
+    let mut talk = Talk::compressed(terms, Deflate::Inspect);
+    let wire = compress(&vec![b'a'; 5000]);
+    let (first, last) = wire.split_at(wire.len() / 2);
+    let all = [
+        frame(Client, 0x42, first),
+        frame(Client, 0x83, &[0x88; 50_000]),
+        frame(Client, 0x80, last),
+    ]
+    .concat();
+    assert_eq!(talk.say(Client, &all), 0);
+    assert_eq!((talk.session.end(), talk.to_backend), (None, all));
+    assert_eq!(talk.session.tally().up.messages, 1);
+}

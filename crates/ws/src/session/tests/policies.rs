@@ -1,0 +1,318 @@
+use super::*;
+use crate::{Action, Age, Offence, Strict};
+
+fn limited(from: Side, limits: Limits) -> Talk {
+    let mut terms = Terms { heartbeat_client: None, ..terms() };
+    match from {
+        Client => terms.from_client = limits,
+        Backend => terms.from_backend = limits,
+    }
+    Talk::under(terms)
+}
+
+/// What passes until a rule stops it, and what it stops with.
+fn stopped(talk: &mut Talk, from: Side, frames: &[Vec<u8>]) -> (usize, Option<End>) {
+    for (at, frame) in frames.iter().enumerate() {
+        let before = talk.received(from.other()).len();
+        talk.say(from, frame);
+        let whole = talk.received(from.other())[before..].starts_with(frame);
+        if talk.session.end().is_some() {
+            assert!(!whole, "the frame at fault has passed");
+            return (at, talk.session.end());
+        }
+        assert!(whole);
+    }
+    (frames.len(), None)
+}
+
+/// Frames that one limit stops, and how many of them pass.
+fn offences(from: Side) -> [(Rule, Limits, Vec<Vec<u8>>, usize); 4] {
+    let cap = |max, action| Some(Cap { max, action });
+    let close = Action::Close;
+    let none = Limits::default();
+    let whole = |len| frame(from, 0x82, &vec![b'x'; len]);
+    let part = |first, len| frame(from, first, &vec![b'x'; len]);
+    [
+        (
+            Rule::Message,
+            Limits { message: cap(300, close), ..none },
+            vec![whole(300), part(0x02, 200), part(0x00, 100), part(0x80, 1)],
+            3,
+        ),
+        (
+            Rule::Frame,
+            Limits { frame: cap(200, close), ..none },
+            vec![whole(200), part(0x02, 200), part(0x80, 200), whole(201)],
+            3,
+        ),
+        (
+            Rule::Fragments,
+            Limits { fragments: cap(3, close), ..none },
+            vec![
+                part(0x02, 1),
+                part(0x00, 0),
+                part(0x80, 1),
+                part(0x02, 1),
+                part(0x00, 0),
+                part(0x00, 0),
+                part(0x00, 0),
+            ],
+            6,
+        ),
+        (
+            Rule::Controls,
+            Limits { controls: Some(Rate::new(2, close)), ..none },
+            vec![
+                part(0x89, 5),
+                part(0x8a, 5),
+                whole(5),
+                part(0x89, 0),
+                part(0x8a, 0),
+                part(0x89, 1),
+            ],
+            5,
+        ),
+    ]
+}
+
+#[test]
+fn fc07_fc09_fc10_fc14_fc15_fb03_fb04_each_limit_closes_at_the_frame_that_crosses_it() {
+    for from in Side::BOTH {
+        for (rule, limits, frames, passing) in offences(from) {
+            let mut talk = limited(from, limits);
+            let stopped = stopped(&mut talk, from, &frames);
+            assert_eq!(stopped, (passing, Some(End::Over(from, rule))));
+            let code = rule.close_code().get();
+            let codes = if from == Client { (code, 1001) } else { (1011, code) };
+            assert_eq!(talk.codes(), (Some(codes.0), Some(codes.1)), "{rule:?} {from:?}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_that_only_reports_lets_all_pass_and_says_so_once() {
+    for from in Side::BOTH {
+        for (rule, mut limits, frames, _) in offences(from) {
+            for cap in [&mut limits.message, &mut limits.frame, &mut limits.fragments] {
+                *cap = cap.map(|cap| Cap { action: Action::Report, ..cap });
+            }
+            limits.controls = limits.controls.map(|rate| Rate { action: Action::Report, ..rate });
+            let mut talk = limited(from, limits);
+            for _ in 0..2 {
+                talk.say(from, &frames.concat());
+                if rule == Rule::Fragments {
+                    talk.say(from, &frame(from, 0x80, b""));
+                }
+            }
+            assert_eq!(talk.session.end(), None);
+            let reported: Vec<_> = talk.session.reported(from).since(Default::default()).collect();
+            assert_eq!(reported, [Offence::Over(rule)], "{from:?}");
+            assert!(talk.session.reported(from.other()).is_empty());
+        }
+    }
+}
+
+#[test]
+fn fc09_a_message_without_end_becomes_too_old() {
+    let age = |action| Limits {
+        message_age: Some(Age { max: seconds(60), action }),
+        ..Limits::default()
+    };
+    for from in Side::BOTH {
+        let mut talk = limited(from, age(Action::Close));
+        talk.say(from, &frame(from, 0x02, b"a"));
+        talk.pass(seconds(59));
+        talk.say(from, &frame(from, 0x80, b"b"));
+        talk.pass(seconds(600));
+        assert_eq!(talk.session.end(), None, "it was whole in time");
+        // Many messages, the last of which has only begun.
+        talk.say(from, &frame(from, 0x82, b"whole").repeat(3));
+        talk.say(from, &frame(from, 0x02, b"begun"));
+        for _ in 0..5 {
+            talk.pass(seconds(11));
+            talk.say(from, &frame(from, 0x00, b"more"));
+        }
+        assert_eq!(talk.session.end(), None);
+        talk.pass(seconds(5));
+        assert_eq!(talk.session.end(), Some(End::Over(from, Rule::MessageAge)));
+        assert_eq!(talk.codes().0, Some(if from == Client { 1008 } else { 1011 }));
+
+        let mut talk = limited(from, age(Action::Report));
+        talk.say(from, &frame(from, 0x02, b"a"));
+        talk.pass(seconds(61));
+        assert_eq!(talk.session.end(), None);
+        let reported = talk.session.reported(from).since(Default::default());
+        assert_eq!(reported.collect::<Vec<_>>(), [Offence::Over(Rule::MessageAge)]);
+    }
+}
+
+#[test]
+fn a_message_that_we_hold_up_does_not_age() {
+    let age = Some(Age { max: seconds(60), action: Action::Close });
+    let mut talk = limited(Client, Limits { message_age: age, ..Limits::default() });
+    let rest = header(Client, 0x82, 500);
+    assert_eq!(talk.intake(Client, &rest), crate::Intake::Forward(rest.len()));
+    for left in (1..10_usize).rev() {
+        talk.now += seconds(20);
+        talk.session.written(Backend, left * 3000, talk.now);
+        talk.session.tick(talk.now);
+        assert_eq!(talk.session.end(), None, "the backend is what it waits for");
+    }
+    talk.round();
+    talk.pass(seconds(61));
+    assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::MessageAge)));
+    assert_eq!(talk.codes(), (Some(1008), None), "nothing can be said inside a frame");
+}
+
+#[test]
+fn the_lifetime_ends_at_a_quiet_moment() {
+    let mut terms = Terms { heartbeat_client: None, ..terms() };
+    terms.lifetime = Some(seconds(1000));
+    let mut talk = Talk::under(terms.clone());
+    // Somebody speaks twice a second until the last fifth, then never.
+    while talk.now < Moment::START + seconds(700) {
+        talk.pass(Duration::from_millis(500));
+        talk.say(Backend, &frame(Backend, 0x81, b"tick"));
+    }
+    talk.pass(seconds(300));
+    assert_eq!(talk.session.end(), Some(End::Lifetime));
+    assert_eq!(talk.codes(), (Some(1012), Some(1001)));
+
+    // Somebody never stops: at the very last it ends all the same, between two frames.
+    let mut talk = Talk::under(terms.clone());
+    let begin = talk.now;
+    let mut ended = None;
+    while ended.is_none() && talk.now < begin + seconds(1001) {
+        talk.pass(Duration::from_millis(500));
+        talk.say(Backend, &frame(Backend, 0x81, b"tick"));
+        ended = talk.session.end().map(|end| (end, talk.now - begin));
+    }
+    let (end, age) = ended.expect("an end");
+    assert_eq!(end, End::Lifetime);
+    assert!((800..=1000).contains(&age.as_secs()), "{age:?}");
+
+    // Inside a message it waits, too.
+    let mut talk = Talk::under(terms);
+    talk.say(Client, &frame(Client, 0x01, b"begun"));
+    let begin = talk.now;
+    talk.pass(seconds(959));
+    while talk.session.end().is_none() && talk.now < begin + seconds(1001) {
+        talk.pass(seconds(1));
+    }
+    assert!(talk.now - begin >= seconds(840), "{:?}", talk.now - begin);
+    assert_eq!(
+        talk.session.end(),
+        Some(End::Over(Client, Rule::MessageAge)).or(Some(End::Lifetime))
+    );
+}
+
+#[test]
+fn a_reader_slower_than_a_trickle_runs_out_of_time() {
+    let terms = Terms { heartbeat_client: None, idle: None, ..terms() };
+    assert_eq!(terms.write_trickle, NonZeroU64::new(100));
+    for (taken, survives) in [(10, false), (99, false), (101, true), (5000, true)] {
+        let mut talk = Talk::under(terms.clone());
+        let much = frame(Backend, 0x82, &vec![0; 1 << 20]);
+        talk.intake(Backend, &much);
+        let mut left = much.len();
+        talk.session.written(Client, left, talk.now);
+        // A hundred seconds; the first thirty are everybody's.
+        let mut ended = None;
+        for second in 0..10_000 {
+            talk.now += seconds(1);
+            left -= taken;
+            talk.session.written(Client, left, talk.now);
+            talk.session.tick(talk.now);
+            if talk.session.end().is_some() || left < taken || second > 5000 {
+                ended = talk.session.end();
+                break;
+            }
+        }
+        assert_eq!(ended.is_none(), survives, "{taken} B/s");
+        if !survives {
+            assert_eq!(ended, Some(End::WriteTrickle(Client)));
+        }
+    }
+}
+
+#[test]
+fn a_gate_that_only_reports_lets_broken_rules_pass() {
+    let terms = Terms { strict: Strict::Report, ..terms() };
+    for (from, first, payload, breach) in [
+        (Client, 0x83, &b"opcode"[..], Breach::Opcode),
+        (Client, 0xc1, b"rsv", Breach::Rsv),
+        (Client, 0x80, b"stray", Breach::ContinuationStray),
+        (Client, 0x09, b"ping", Breach::ControlFragmented),
+        (Client, 0x8a, &[b'p'; 200], Breach::ControlTooLong),
+        (Client, 0x8b, b"", Breach::Opcode),
+    ] {
+        let mut talk = Talk::under(terms.clone());
+        let unlawful = frame(from, first, payload);
+        let lawful = frame(from, 0x82, b"after it");
+        for step in [1, 3, usize::MAX] {
+            let all = [&unlawful[..], &lawful[..]].concat();
+            let mut rest = Vec::new();
+            for piece in all.chunks(step.min(all.len())) {
+                rest.extend(piece);
+                let left = talk.say(from, &rest);
+                rest = rest.split_off(rest.len() - left);
+            }
+            assert_eq!(talk.session.end(), None);
+            assert_eq!(std::mem::take(&mut talk.to_backend), all, "{breach:?}");
+        }
+        let reported = talk.session.reported(from).since(Default::default());
+        assert_eq!(reported.collect::<Vec<_>>(), [Offence::Breach(breach)]);
+        assert_eq!(
+            talk.session.tally().up.messages,
+            3 * if first == 0x80 || first == 0xc1 { 2 } else { 1 }
+        );
+    }
+    // An unmasked frame, a length in a longer form, a Close that says too much.
+    let mut talk = Talk::under(terms.clone());
+    let unmasked = [0x81, 1, b'a'];
+    let long = [0x82, 0xfe, 0, 1, 9, 9, 9, 9, b'x'];
+    let close = frame(Client, 0x88, &[3]);
+    let all = [&unmasked[..], &long, &close].concat();
+    talk.say(Client, &all);
+    assert_eq!(talk.to_backend, all);
+    assert_eq!(talk.session.end(), Some(End::ClientClosed));
+    // A frame that never ends is the end even so.
+    let mut talk = Talk::under(terms);
+    talk.say(Client, &[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(talk.session.end(), Some(End::Breach(Client, Breach::Length)));
+}
+
+#[test]
+fn a_reporting_gate_forgives_rules_and_no_limits() {
+    let mut terms = Terms { strict: Strict::Report, ..terms() };
+    terms.from_client.message = Some(Cap::close(1000));
+    terms.from_client.messages = Some(Rate::new(5, Action::Close));
+    terms.from_client.controls = Some(Rate::new(5, Action::Close));
+    let begun_again = frame(Client, 0x01, &[b'x'; 90]).repeat(20);
+    let pings = frame(Client, 0x09, b"ping").repeat(20);
+    let reserved = frame(Client, 0x83, b"data").repeat(20);
+    for (frames, rule) in
+        [(begun_again, Rule::Messages), (pings, Rule::Controls), (reserved, Rule::Messages)]
+    {
+        let mut talk = Talk::under(terms.clone());
+        talk.say(Client, &frames);
+        assert_eq!(talk.session.end(), Some(End::Over(Client, rule)));
+        talk.pass(seconds(1));
+    }
+    terms.from_client.messages = None;
+    let mut talk = Talk::under(terms);
+    talk.say(Client, &frame(Client, 0x01, &[b'x'; 90]).repeat(20));
+    assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Message)));
+    assert!(talk.to_backend.len() <= 11 * 96 + 40, "{}", talk.to_backend.len());
+}
+
+#[test]
+fn a_reporting_gate_still_holds_sizes() {
+    let mut terms = Terms { strict: Strict::Report, ..terms() };
+    terms.from_client.message = Some(Cap::close(100));
+    for first in [0x83, 0x09, 0x82] {
+        let mut talk = Talk::under(terms.clone());
+        talk.say(Client, &header(Client, first, 101));
+        assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Message)), "{first:x}");
+    }
+}

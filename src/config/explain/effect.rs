@@ -1,0 +1,175 @@
+//! When a changed key takes effect, and what becomes of the tunnels that are open.
+
+use crate::config::settings::{DrainSettings, LostBackends};
+use crate::config::toml::reader::generic;
+use crate::config::values::units::show_duration;
+
+/// From when on a changed key holds, once the file has been reloaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Takes {
+    /// At once, for whatever happens next.
+    AtOnce,
+    /// For connections that come in after the reload.
+    Connections,
+    /// For requests that come after the reload, on open connections, too. Handshakes are requests.
+    Requests,
+    /// For tunnels that begin after the reload.
+    Tunnels,
+    /// When tunnels are drained the next time, however old they are.
+    Drain,
+    /// When the process starts anew.
+    Restart,
+}
+
+impl Takes {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::AtOnce,
+        Self::Connections,
+        Self::Requests,
+        Self::Tunnels,
+        Self::Drain,
+        Self::Restart,
+    ];
+
+    /// For a table, in a word or two.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::AtOnce => "at once",
+            Self::Connections => "new connections",
+            Self::Requests => "next requests",
+            Self::Tunnels => "new tunnels",
+            Self::Drain => "next drain",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// What becomes of the tunnels that are open, and of those to come.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::AtOnce => "takes effect at once; open tunnels go on",
+            Self::Connections => {
+                "holds for connections that come after the reload; open tunnels go on"
+            }
+            Self::Requests => {
+                "holds for requests that come after the reload, on open connections as well; open \
+                 tunnels keep what they began with"
+            }
+            Self::Tunnels => {
+                "holds for tunnels that begin after the reload; open ones keep what they began with"
+            }
+            Self::Drain => {
+                "holds when tunnels are drained the next time, for all that are open then"
+            }
+            Self::Restart => "takes a restart; until then the old value holds",
+        }
+    }
+}
+
+/// When a key takes effect, as in `route[0].limits.idle`; `None`: there is no such key.
+pub fn takes_effect(key: &str) -> Option<Takes> {
+    let key = generic(key);
+    if matches!(key.as_str(), "listener[].address" | "route[].lost_backends" | "log.level") {
+        return Some(Takes::AtOnce);
+    }
+    let (table, name) = key.split_once('.')?;
+    Some(match (table, name) {
+        ("listener[]" | "certificate[]", _) => Takes::Connections,
+        ("route[]", "compression" | "strict") => Takes::Tunnels,
+        ("route[]", name) if is_term(name) => Takes::Tunnels,
+        ("route[]", _) => Takes::Requests,
+        ("server", "tls") => Takes::Connections,
+        ("server" | "admin" | "control", _) | ("log", "format") => Takes::Restart,
+        ("limits" | "heartbeat", _) | ("drain", "code" | "reason") => Takes::Tunnels,
+        ("drain", _) => Takes::Drain,
+        ("timeouts", "proxy_header" | "tls" | "head") => Takes::Connections,
+        ("caps", "connections" | "connections_per_client") => Takes::Connections,
+        ("timeouts" | "caps" | "trusted_proxies" | "client_key" | "log", _) => Takes::Requests,
+        ("access", _) => Takes::AtOnce,
+        (_, _) => return None,
+    })
+}
+
+fn is_term(name: &str) -> bool {
+    name.starts_with("limits.") || name.starts_with("heartbeat.")
+}
+
+/// What becomes of the tunnels that are open and of those to come, if these keys change.
+pub(crate) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> String {
+    let mut times: Vec<Takes> = keys.clone().filter_map(takes_effect).collect();
+    times.sort();
+    times.dedup();
+    if let [only] = times.as_slice() {
+        return only.sentence().to_owned();
+    }
+    let short = |key: &str| {
+        // Within its table a key is known by its own name.
+        let key = generic(key);
+        key.split_once('.').map_or(key.clone(), |(_, name)| name.to_owned())
+    };
+    let one = |time: &Takes| {
+        let of = keys.clone().filter(|key| takes_effect(key) == Some(*time)).map(short);
+        format!("{}: {}", of.collect::<Vec<_>>().join(", "), time.sentence())
+    };
+    times.iter().map(one).collect::<Vec<_>>().join(". ")
+}
+
+/// What becomes of the tunnels of a backend that is no longer there.
+pub(crate) fn of_lost_backend(lost: LostBackends, drain: &DrainSettings) -> String {
+    let window = show_duration(drain.window);
+    let fate = match lost {
+        LostBackends::Keep => "its tunnels go on as long as they can".to_owned(),
+        LostBackends::Drain => format!("its tunnels are closed over {window}"),
+        LostBackends::CloseAfter(after) => {
+            let after = show_duration(after);
+            format!("its tunnels that are still open after {after} are closed over {window}")
+        }
+    };
+    format!("no new tunnel is led there; {fate}")
+}
+
+pub(crate) const LISTENER_ADDED: &str = "clients may come in there after the reload";
+pub(crate) const LISTENER_REMOVED: &str =
+    "nobody comes in there after the reload; tunnels that came in by it go on";
+pub(crate) const CERTIFICATE: &str =
+    "TLS handshakes after the reload choose among the new certificates; open connections go on";
+pub(crate) const ROUTE_ADDED: &str =
+    "requests are led there after the reload, on open connections as well";
+pub(crate) const ROUTE_REMOVED: &str =
+    "requests for it are answered 404, or by another route that matches; its tunnels go on";
+pub(crate) const BACKEND_ADDED: &str =
+    "it takes its share of the tunnels to come; open ones stay where they are";
+pub(crate) const BACKEND_CHANGED: &str =
+    "tunnels to come are led by the new value; open ones stay where they are";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::known_keys;
+
+    #[test]
+    fn every_key_takes_effect_some_time() {
+        let leaves = known_keys().iter().filter(|key| {
+            let below = |other: &String| {
+                other.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
+            };
+            !known_keys().iter().any(below)
+        });
+        let mut count = 0;
+        for key in leaves {
+            assert!(takes_effect(key).is_some(), "{key}");
+            count += 1;
+        }
+        assert!(count > 100, "{count}");
+        assert_eq!(takes_effect("route[7].limits.idle"), Some(Takes::Tunnels));
+        assert_eq!(takes_effect("zebra.x"), None);
+    }
+
+    #[test]
+    fn keys_that_differ_in_time_are_told_apart() {
+        let told = of_keys(["log.level", "log.format"].into_iter());
+        assert!(told.starts_with("level: takes effect at once"), "{told}");
+        assert!(told.contains(". format: takes a restart"), "{told}");
+        assert_eq!(of_keys(["limits.idle"].into_iter()), Takes::Tunnels.sentence());
+    }
+}

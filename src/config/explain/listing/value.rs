@@ -1,0 +1,219 @@
+//! Values as one would write them in the file.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use hyper::header::{HeaderName, HeaderValue};
+use ws::{Action, Age, Cap, Rate};
+
+use crate::config::values::units::{ByteSize, show_duration};
+
+/// A value in TOML.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// For people: credentials are hidden.
+    pub text: String,
+    /// What tells it from another, where that is not the text: lists in one order, credentials as
+    /// they are. Never shown.
+    same: Option<String>,
+}
+
+impl Shown {
+    /// Whether both mean the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let of = |shown: &'_ Self| shown.same.clone().unwrap_or_else(|| shown.text.clone());
+        of(self) == of(other)
+    }
+}
+
+/// A number, or `true` or `false`.
+pub fn plain(value: impl Display) -> Shown {
+    Shown { text: value.to_string(), same: None }
+}
+
+/// Text in quotes.
+pub fn text(value: impl Display) -> Shown {
+    plain(quoted(&value.to_string()))
+}
+
+/// `"30s"`
+pub fn time(time: Duration) -> Shown {
+    text(show_duration(time))
+}
+
+/// `"off"` for none.
+pub fn or_off<T>(value: Option<T>, show: impl Fn(T) -> Shown) -> Shown {
+    value.map_or_else(|| text("off"), show)
+}
+
+/// `"auto"` for none.
+pub fn or_auto<T>(value: Option<T>, show: impl Fn(T) -> Shown) -> Shown {
+    value.map_or_else(|| text("auto"), show)
+}
+
+/// A list whose order means nothing.
+pub fn list(items: impl IntoIterator<Item = String>) -> Shown {
+    let items: Vec<String> = items.into_iter().map(|item| quoted(&item)).collect();
+    let mut sorted = items.clone();
+    sorted.sort();
+    Shown { text: format!("[{}]", items.join(", ")), same: Some(sorted.join("\n")) }
+}
+
+/// Header fields that are set, without what they would give away.
+pub fn fields(fields: &[(HeaderName, HeaderValue)]) -> Shown {
+    let whole = |(name, value): &(HeaderName, HeaderValue)| {
+        format!("{name}: {}", value.to_str().unwrap_or_default())
+    };
+    let shown = fields.iter().map(|field| match is_secret(field) {
+        true => format!("{}: {HIDDEN}", field.0),
+        false => whole(field),
+    });
+    Shown { same: list(fields.iter().map(whole)).same, ..list(shown) }
+}
+
+/// Whether a field looks like one that lets somebody in.
+fn is_secret((name, value): &(HeaderName, HeaderValue)) -> bool {
+    let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
+    WORDS.iter().any(|word| name.as_str().contains(word))
+        || SCHEMES.iter().any(|scheme| value.starts_with(scheme))
+}
+
+/// `"1MiB"`, or `{ max = "1MiB", action = "report" }`
+pub fn cap(cap: Option<Cap>, show: impl Fn(u64) -> Shown) -> Shown {
+    or_off(cap, |cap| most(show(cap.max), cap.action))
+}
+
+/// Likewise.
+pub fn age(age: Option<Age>) -> Shown {
+    or_off(age, |age| most(time(age.max), age.action))
+}
+
+/// `"50/s"`, or with its burst and what more leads to, if these are not the `usual` ones.
+pub fn rate(rate: Option<Rate>, usual: Option<Rate>, show: impl Fn(u64) -> Shown) -> Shown {
+    or_off(rate, |rate| {
+        let usual = usual.map_or(Action::Delay, |usual| usual.action);
+        let per_second = per_second(&show(rate.per_second.get()));
+        if rate == Rate::new(rate.per_second.get(), usual) {
+            return per_second;
+        }
+        let (burst, action) = (show(rate.burst.get()).text, word(rate.action));
+        let per_second = per_second.text;
+        plain(format!("{{ rate = {per_second}, burst = {burst}, action = \"{action}\" }}"))
+    })
+}
+
+/// So much a second.
+pub fn per_second(amount: &Shown) -> Shown {
+    text(format!("{}/s", amount.text.trim_matches('"')))
+}
+
+/// `"1MiB"`
+pub fn size(bytes: u64) -> Shown {
+    text(ByteSize::new(bytes))
+}
+
+fn most(max: Shown, action: Action) -> Shown {
+    match action {
+        Action::Close => max,
+        Action::Delay | Action::Report => {
+            plain(format!("{{ max = {}, action = \"{}\" }}", max.text, word(action)))
+        }
+    }
+}
+
+fn word(action: Action) -> &'static str {
+    match action {
+        Action::Close => "close",
+        Action::Delay => "delay",
+        Action::Report => "report",
+    }
+}
+
+/// A basic string (TOML 1.0, "String").
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+const HIDDEN: &str = "(hidden)";
+/// In the names of fields that carry credentials.
+const WORDS: [&str; 12] = [
+    "auth",
+    "cookie",
+    "token",
+    "key",
+    "secret",
+    "pass",
+    "pwd",
+    "credential",
+    "session",
+    "signature",
+    "jwt",
+    "bearer",
+];
+/// What credentials begin with (RFC 7617, RFC 6750), whatever the field is called.
+const SCHEMES: [&str; 3] = ["basic ", "bearer ", "digest "];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &'static str, value: &'static str) -> (HeaderName, HeaderValue) {
+        (HeaderName::from_static(name), HeaderValue::from_static(value))
+    }
+
+    #[test]
+    fn ad10_credentials_are_hidden_and_still_told_apart() {
+        let set = |secret| {
+            fields(&[
+                field("x-env", "prod"),
+                field("x-api-key", secret),
+                field("x-to", "Bearer q7"),
+            ])
+        };
+        let (one, other) = (set("s3cret"), set("s3cret-2"));
+        assert_eq!(one.text, r#"["x-env: prod", "x-api-key: (hidden)", "x-to: (hidden)"]"#);
+        assert_eq!(one.text, other.text);
+        assert!(!one.is_same(&other) && one.is_same(&set("s3cret")));
+        for name in ["authorization", "set-cookie", "x-auth-token", "x-client-secret", "x-password"]
+        {
+            assert!(is_secret(&field(name, "1")), "{name}");
+        }
+        assert!(!is_secret(&field("x-env", "prod")));
+    }
+
+    #[test]
+    fn what_is_unusual_of_a_limit_is_spelled_out() {
+        let count = |rate| super::rate(rate, None, plain).text;
+        assert_eq!(count(Some(Rate::new(50, Action::Delay))), "\"50/s\"");
+        assert_eq!(
+            count(Some(Rate::new(50, Action::Close))),
+            r#"{ rate = "50/s", burst = 100, action = "close" }"#
+        );
+        let bytes = super::rate(Some(Rate::new(2048, Action::Report)), None, size).text;
+        assert_eq!(bytes, r#"{ rate = "2KiB/s", burst = "4KiB", action = "report" }"#);
+        let report = Cap { max: 1024, action: Action::Report };
+        assert_eq!(cap(Some(report), size).text, r#"{ max = "1KiB", action = "report" }"#);
+        assert_eq!(
+            (cap(None, size).text.as_str(), cap(Some(Cap::close(7)), plain).text.as_str()),
+            ("\"off\"", "7")
+        );
+    }
+
+    #[test]
+    fn lists_have_no_order_and_text_is_escaped() {
+        let of = |items: [&str; 2]| list(items.map(str::to_owned));
+        assert!(
+            of(["a", "b"]).is_same(&of(["b", "a"])) && !of(["a", "b"]).is_same(&of(["a", "c"]))
+        );
+        assert_eq!(text("a\"\\\n").text, "\"a\\\"\\\\\\u000A\"");
+    }
+}

@@ -1,0 +1,98 @@
+//! How much of everything: caps and rates of the process, of a client and of a route.
+
+use std::num::NonZeroU32;
+
+use crate::config::resolve::{count, value_or};
+use crate::config::schema::ConfigFile;
+use crate::config::settings::Caps;
+use crate::config::toml::diagnostic::{Complaint, Place};
+use crate::config::toml::findings::Findings;
+use crate::config::toml::reader::{At, Given};
+use crate::config::values::scalars::{Always, OrAuto};
+
+/// Caps and rates. A per-client cap that is not in the file is lowered to the cap on all clients.
+pub(crate) fn caps(file: &ConfigFile, findings: &mut Findings<'_>) -> Caps {
+    let given = &file.caps;
+    let all = auto(&given.connections);
+    // Each tunnel is a connection, so that the cap on these is one on those.
+    let tunnels = auto(&given.tunnels).or(all);
+    let of_tunnels = match given.tunnels.value() {
+        Some(OrAuto(Some(_))) => "caps.tunnels",
+        Some(OrAuto(None)) | None => "caps.connections",
+    };
+    let mut check = |number: Option<NonZeroU32>, place: Option<&Place>, cap, of_cap| {
+        if let (Some(number), Some(place), Some(cap)) = (number, place, cap)
+            && number > cap
+        {
+            let wrong = Complaint::new(format!("{number} is more than {of_cap} = {cap}"));
+            findings.fault(place, wrong.help(format!("write at most {cap}, or raise {of_cap}")));
+        }
+    };
+    let per_client = &given.connections_per_client;
+    check(per_client.value().map(|number| number.0), per_client.place(), all, "caps.connections");
+    check(auto(&given.tunnels), given.tunnels.place(), all, "caps.connections");
+    let per_client = &given.tunnels_per_client;
+    check(per_client.value().map(|number| number.0), per_client.place(), tunnels, of_tunnels);
+    for route in file.routes.value().into_iter().flatten() {
+        let number = route.tunnels.value().and_then(|tunnels| tunnels.0);
+        check(number, route.tunnels.place(), tunnels, of_tunnels);
+    }
+
+    let told = tunnels.is_some_and(|cap| per_client.value().is_some_and(|number| number.0 > cap));
+    if !told {
+        tunnels_within_connections(file, findings);
+    }
+
+    let within = |given: &Given<Always<NonZeroU32>>, default: u32, cap: Option<NonZeroU32>| {
+        let default = cap.map_or(default, |cap| cap.get().min(default));
+        given.value().map_or(at_least_one(default), |number| number.0)
+    };
+    Caps {
+        connections: all.map(count),
+        tunnels: auto(&given.tunnels).map(count),
+        connections_per_client: count(within(&given.connections_per_client, CONNECTIONS, all)),
+        tunnels_per_client: count(within(&given.tunnels_per_client, 256, tunnels)),
+        handshakes_per_client: given
+            .handshakes_per_client
+            .value()
+            .map_or(at_least_one(20), |rate| rate.0.0),
+        handshakes_burst: value_or(&given.handshakes_burst, Always(at_least_one(100))).0,
+    }
+}
+
+/// Each tunnel of a client is a connection of it, but for those who come through a trusted proxy.
+fn tunnels_within_connections(file: &ConfigFile, findings: &mut Findings<'_>) {
+    let (tunnels, connections) = (&file.caps.tunnels_per_client, &file.caps.connections_per_client);
+    let trusted = &file.trusted_proxies.addresses;
+    let nobody = !trusted.is_faulty() && trusted.value().is_none_or(|list| list.is_empty());
+    let (Some(At { value: Always(number), place }), true, false) =
+        (tunnels.here(), nobody, connections.is_faulty())
+    else {
+        return;
+    };
+    let (cap, whose) = match connections.value() {
+        Some(cap) => (cap.0.get(), ""),
+        None => (CONNECTIONS, " by default"),
+    };
+    if number.get() > cap {
+        let key = "caps.connections_per_client";
+        let wrong = Complaint::new(format!("{number} is more than {key}, which is {cap}{whose}"));
+        let help =
+            format!("each tunnel is a connection: write at most {cap}, or raise {key} as well");
+        findings.fault(place, wrong.help(help));
+    }
+}
+
+fn auto(given: &Given<OrAuto<NonZeroU32>>) -> Option<NonZeroU32> {
+    given.value().and_then(|number| number.0)
+}
+
+const fn at_least_one(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// Of one client, unless the file says otherwise.
+const CONNECTIONS: u32 = 512;

@@ -1,0 +1,225 @@
+//! What sessions are held to. What is not written is as in the core's own default.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use ws::{Action, Age, Cap, Heartbeat, Limits, Rate, Side, Terms};
+
+use super::scope::{Scope, nearest_place};
+use super::unmet::{burst_for_a_message, never_met};
+use crate::config::resolve::value_or;
+use crate::config::schema::ConfigFile;
+use crate::config::schema::limits::{Bucket, HeartbeatKeys, HeartbeatTable, Most, SideKeys};
+use crate::config::schema::route::RouteTable;
+use crate::config::toml::diagnostic::{Complaint, Place};
+use crate::config::toml::findings::Findings;
+use crate::config::toml::reader::Given;
+use crate::config::values::scalars::OrOff;
+use crate::config::values::units::{ByteSize, show_duration};
+use crate::config::written::Patience;
+
+/// What sessions are held to: on this route, or on every route that says nothing of its own.
+pub(crate) fn terms(
+    file: &ConfigFile,
+    route: Option<&RouteTable>,
+    findings: &mut Findings<'_>,
+) -> Terms {
+    let limits = Scope::new(route.map(|route| &route.limits), &file.limits);
+    let heartbeat = Scope::new(route.map(|route| &route.heartbeat), &file.heartbeat);
+    let (to_client, to_backend) =
+        (heartbeat.part(|table| &table.client), heartbeat.part(|table| &table.backend));
+    let from_client = limits.part(|table| &table.from_client);
+    let from_backend = limits.part(|table| &table.from_backend);
+    never_met(file, route, limits.table(), findings);
+
+    let standard = Terms::default();
+    let idle = limits.pick(|table| &table.idle);
+    let lifetime = limits.pick(|table| &table.lifetime);
+    let trickle = limits.pick(|table| &table.write_trickle).value();
+    let terms = Terms {
+        from_client: side(&from_client, standard.from_client),
+        from_backend: side(&from_backend, standard.from_backend),
+        strict: route.map_or(standard.strict, |route| value_or(&route.strict, standard.strict)),
+        heartbeat_client: pings(&to_client, standard.heartbeat_client),
+        heartbeat_backend: pings(&to_backend, standard.heartbeat_backend),
+        idle: value_or(idle, OrOff(standard.idle)).0,
+        lifetime: value_or(lifetime, OrOff(standard.lifetime)).0,
+        close_grace: value_or(limits.pick(|table| &table.close_grace), standard.close_grace),
+        write_stall: value_or(limits.pick(|table| &table.write_stall), standard.write_stall),
+        write_trickle: trickle.map_or(standard.write_trickle, |rate| rate.0.map(|rate| rate.0)),
+        drain_code: value_or(&file.drain.code, standard.drain_code),
+        drain_reason: file.drain.reason.value().map_or(standard.drain_reason, |r| r.0.clone()),
+    };
+    patience_for_something(file, &heartbeat, findings);
+    let route = route.map(|route| &route.place);
+    burst_for_a_message(&from_client, &terms, Side::Client, route, findings);
+    burst_for_a_message(&from_backend, &terms, Side::Backend, route, findings);
+    for clock in [Clock::idle(idle, terms.idle), Clock::lifetime(lifetime, terms.lifetime)] {
+        clock.after_heartbeat(Side::Client, &terms, &to_client, route, findings);
+        clock.after_heartbeat(Side::Backend, &terms, &to_backend, route, findings);
+    }
+    terms
+}
+
+fn side(keys: &Scope<'_, SideKeys>, standard: Limits) -> Limits {
+    Limits {
+        message: cap(keys.pick(|side| &side.message), standard.message, ByteSize::get),
+        frame: cap(keys.pick(|side| &side.frame), standard.frame, ByteSize::get),
+        fragments: cap(keys.pick(|side| &side.fragments), standard.fragments, |number| {
+            u64::from(number.get())
+        }),
+        message_age: match keys.pick(|side| &side.message_age).value() {
+            Some(OrOff(age)) => {
+                age.as_ref().map(|age| Age { max: age.max.value, action: age.action() })
+            }
+            None => standard.message_age,
+        },
+        messages: rate(keys.pick(|side| &side.messages), standard.messages, |given| {
+            (u64::from(given.rate.0.get()), given.burst.map(NonZeroU64::from))
+        }),
+        bytes: rate(keys.pick(|side| &side.bytes), standard.bytes, |given| {
+            (given.rate.0.get(), given.burst.and_then(|burst| NonZeroU64::new(burst.get())))
+        }),
+        controls: rate(keys.pick(|side| &side.controls), standard.controls, |given| {
+            (u64::from(given.rate.0.get()), given.burst.map(NonZeroU64::from))
+        }),
+    }
+}
+
+impl<T> Most<T> {
+    pub(crate) fn action(&self) -> Action {
+        self.action.unwrap_or(Action::Close)
+    }
+}
+
+fn cap<T: Copy>(
+    given: &Given<OrOff<Most<T>>>,
+    standard: Option<Cap>,
+    number: impl Fn(T) -> u64,
+) -> Option<Cap> {
+    match given.value() {
+        Some(OrOff(most)) => {
+            most.as_ref().map(|most| Cap { max: number(most.max.value), action: most.action() })
+        }
+        None => standard,
+    }
+}
+
+/// Without an action of its own a rate has the default one's; if that is off, it delays.
+fn rate<R, B>(
+    given: &Given<OrOff<Bucket<R, B>>>,
+    standard: Option<Rate>,
+    numbers: impl Fn(&Bucket<R, B>) -> (u64, Option<NonZeroU64>),
+) -> Option<Rate> {
+    let Some(OrOff(bucket)) = given.value() else {
+        return standard;
+    };
+    bucket.as_ref().map(|bucket| {
+        let usual = standard.map_or(Action::Delay, |rate| rate.action);
+        let (per_second, burst) = numbers(bucket);
+        let rate = Rate::new(per_second, bucket.action.unwrap_or(usual));
+        Rate { burst: burst.unwrap_or(rate.burst), ..rate }
+    })
+}
+
+fn pings(keys: &Scope<'_, HeartbeatKeys>, standard: Option<Heartbeat>) -> Option<Heartbeat> {
+    let interval = standard.map(|heartbeat| heartbeat.interval);
+    // One that is off has the patience of the one that is not.
+    let usual = standard.or(Terms::default().heartbeat_client).map(|usual| usual.patience);
+    Some(Heartbeat {
+        interval: value_or(keys.pick(|keys| &keys.interval), OrOff(interval)).0?,
+        patience: keys.pick(|keys| &keys.patience).value().copied().or(usual)?,
+    })
+}
+
+/// How long pongs may take, common and of each route, whether anybody is pinged or not.
+pub(crate) fn patience(file: &ConfigFile) -> Vec<Patience> {
+    let usual = Terms::default().heartbeat_client.map_or(Duration::ZERO, |usual| usual.patience);
+    let of = |own: Option<&HeartbeatTable>| {
+        let keys = Scope::new(own, &file.heartbeat);
+        let client = value_or(keys.pick(|table| &table.client.patience), usual);
+        [client, value_or(keys.pick(|table| &table.backend.patience), usual)]
+    };
+    let routes = file.routes.value().into_iter().flatten();
+    std::iter::once(None).chain(routes.map(|route| Some(&route.heartbeat))).map(of).collect()
+}
+
+/// Whoever says how long a backend's pong may take means it to be pinged. The default may be
+/// written anywhere.
+fn patience_for_something(
+    file: &ConfigFile,
+    heartbeat: &Scope<'_, HeartbeatTable>,
+    findings: &mut Findings<'_>,
+) {
+    let Some(patience) = heartbeat.table().backend.patience.here() else {
+        return;
+    };
+    let usual = Terms::default().heartbeat_client.map(|usual| usual.patience);
+    let said = |interval: &Given<OrOff<Duration>>| !matches!(interval, Given::Absent);
+    let mut routes = file.routes.value().into_iter().flatten();
+    if said(heartbeat.pick(|table| &table.backend.interval))
+        || Some(patience.value) == usual
+        || heartbeat.is_common() && routes.any(|route| said(&route.heartbeat.backend.interval))
+    {
+        return;
+    }
+    let wrong = Complaint::new("backends are not pinged, so that there is no pong to wait for");
+    findings.fault(&patience.place, wrong.help("say how often: backend_interval = \"30s\""));
+}
+
+/// A clock that ends a session, and that a heartbeat must come before.
+struct Clock<'f> {
+    key: &'static str,
+    given: &'f Given<OrOff<Duration>>,
+    time: Option<Duration>,
+    /// What the tunnel is, once it has run down.
+    ended: &'static str,
+}
+
+impl<'f> Clock<'f> {
+    fn idle(given: &'f Given<OrOff<Duration>>, time: Option<Duration>) -> Self {
+        Self { key: "limits.idle", given, time, ended: "counts as idle" }
+    }
+
+    fn lifetime(given: &'f Given<OrOff<Duration>>, time: Option<Duration>) -> Self {
+        Self { key: "limits.lifetime", given, time, ended: "is too old" }
+    }
+
+    /// A lost peer is noticed before the clock ends the session, or the heartbeat is for nothing.
+    fn after_heartbeat(
+        &self,
+        to: Side,
+        terms: &Terms,
+        keys: &Scope<'_, HeartbeatKeys>,
+        route: Option<&Place>,
+        findings: &mut Findings<'_>,
+    ) {
+        let interval = keys.pick(|keys| &keys.interval);
+        let patience = keys.pick(|keys| &keys.patience);
+        let faulty = self.given.is_faulty() || interval.is_faulty() || patience.is_faulty();
+        let (Some(heartbeat), Some(time), false) = (terms.heartbeat(to), self.time, faulty) else {
+            return;
+        };
+        let noticed = heartbeat.interval.saturating_add(heartbeat.patience);
+        if noticed < time {
+            return;
+        }
+        let places = [self.given.place(), interval.place(), patience.place()];
+        let Some(place) = nearest_place(route, places) else {
+            return;
+        };
+        let sum = match to {
+            Side::Client => "heartbeat.interval + heartbeat.patience",
+            Side::Backend => "heartbeat.backend_interval + heartbeat.backend_patience",
+        };
+        let (key, shown) = (self.key, show_duration(noticed));
+        let wrong = format!("{key} = {} is not longer than {sum} = {shown}", show_duration(time));
+        let help = format!(
+            "a lost {} should be noticed before the tunnel {}:\n\
+             let it be longer than {shown}, or switch it or the interval \"off\"",
+            to.slug(),
+            self.ended
+        );
+        findings.fault(place, Complaint::new(wrong).help(help));
+    }
+}

@@ -1,0 +1,12 @@
+//! The value types of keys: addresses, networks, origins, durations, sizes, patterns and names.
+
+pub(crate) mod address;
+pub(crate) mod choices;
+pub(crate) mod close_reason;
+pub(crate) mod field;
+pub(crate) mod network;
+pub(crate) mod origin;
+pub(crate) mod patterns;
+pub(crate) mod scalars;
+pub(crate) mod targets;
+pub(crate) mod units;

@@ -1,0 +1,264 @@
+//! Sizes, durations and rates. No unit is ever guessed: sizes are
+//! `"64KiB"` (`B`, `KiB`, `MiB`, `GiB`; not `MB`, which two people read in two ways), durations
+//! `"30s"` (`ms`, `s`, `m`, `h`), rates `"20/s"` or `"64KiB/s"`; each is one whole number and one
+//! unit.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use super::patterns::digits;
+use crate::config::toml::diagnostic::Complaint;
+
+/// A number of bytes, at least 1, at most what one WebSocket frame can announce
+/// (RFC 6455 5.2: 63 bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(u64);
+
+impl ByteSize {
+    /// So many bytes.
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// The number of bytes.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Reads `"1MiB"`.
+    pub fn parse(text: &str) -> Result<Self, Complaint> {
+        let quantity = Quantity::parse(text, "size", "1MiB")?;
+        let bytes = quantity.scale(&SIZE_UNITS).map_err(|wrong| match wrong {
+            Misfit::Unit => quantity.unknown_size_unit(),
+            Misfit::Overflow => Complaint::new(format!("\"{text}\" is more than 2^63 bytes")),
+        })?;
+        match bytes {
+            0 => Err(Complaint::zero("a size of 0 would let nothing through")
+                .help("the smallest size is \"1B\"")),
+            1..=SIZE_MAX => Ok(Self(bytes)),
+            _ => Err(Complaint::new(format!("\"{text}\" is more than 2^63 bytes"))),
+        }
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, scale) = largest_unit(self.0, &SIZE_UNITS);
+        write!(f, "{}{unit}", self.0 / scale)
+    }
+}
+
+/// Reads `"30s"`: at least `"1ms"`, at most a year, so that it can be added to any moment.
+pub fn parse_duration(text: &str) -> Result<Duration, Complaint> {
+    let quantity = Quantity::parse(text, "duration", "30s").map_err(|wrong| match sum(text) {
+        Some(sum) => wrong.help(format!("write \"{}\"", show_duration(sum))),
+        None => wrong,
+    })?;
+    let millis = quantity.scale(&TIME_UNITS).map_err(|wrong| match wrong {
+        Misfit::Unit => quantity.unknown_time_unit(),
+        Misfit::Overflow => too_long(text),
+    })?;
+    match millis {
+        0 => Err(Complaint::zero("a time of 0 would be over before it began")
+            .help("the shortest time is \"1ms\"")),
+        1..=MILLIS_MAX => Ok(Duration::from_millis(millis)),
+        _ => Err(too_long(text)),
+    }
+}
+
+/// A duration as one would write it: `30s`, `1h`, `1500ms`.
+pub fn show_duration(duration: Duration) -> String {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let (unit, scale) = largest_unit(millis, &TIME_UNITS);
+    format!("{}{unit}", millis / scale)
+}
+
+/// What is meant by `1h30m`.
+fn sum(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut millis = 0_u64;
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let end = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(end);
+        let (_, scale) = TIME_UNITS.iter().find(|(name, _)| *name == unit)?;
+        millis = millis.checked_add(digits(number)?.checked_mul(*scale)?)?;
+        rest = behind;
+    }
+    (1..=MILLIS_MAX).contains(&millis).then(|| Duration::from_millis(millis))
+}
+
+fn too_long(text: &str) -> Complaint {
+    Complaint::new(format!("\"{text}\" is longer than a year"))
+        .help(format!("the longest time is \"{}h\"", MILLIS_MAX / 3_600_000))
+}
+
+/// So many a second, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerSecond(pub NonZeroU32);
+
+impl PerSecond {
+    /// Reads `"20/s"`.
+    pub fn parse(text: &str) -> Result<Self, Complaint> {
+        let Some((number, unit)) = text.split_once('/') else {
+            let wrong = Complaint::new(format!("\"{text}\" is not a rate"));
+            return Err(wrong.help("write how many a second, as in \"20/s\""));
+        };
+        if unit != "s" {
+            return Err(Complaint::new(format!("\"{text}\" is not a rate per second"))
+                .help("write how many a second, as in \"20/s\""));
+        }
+        let number = digits(number).ok_or_else(|| {
+            Complaint::new(format!("\"{text}\" does not begin with a whole number"))
+                .help("write how many a second, as in \"20/s\"")
+        })?;
+        match u32::try_from(number).map(NonZeroU32::new) {
+            Ok(Some(rate)) => Ok(Self(rate)),
+            Ok(None) => Err(no_rate("1/s")),
+            Err(_) => Err(Complaint::new(format!("\"{text}\" is more than {}/s", u32::MAX))),
+        }
+    }
+}
+
+/// So many bytes a second, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BytesPerSecond(pub NonZeroU64);
+
+impl BytesPerSecond {
+    /// Reads `"64KiB/s"`.
+    pub fn parse(text: &str) -> Result<Self, Complaint> {
+        let example = "write how many bytes a second, as in \"64KiB/s\"";
+        let Some((size, unit)) = text.split_once('/') else {
+            let wrong = Complaint::new(format!("\"{text}\" is not a rate"));
+            return Err(match ByteSize::parse(text) {
+                Ok(_) => wrong.help(format!("write \"{text}/s\" if it is per second")),
+                Err(_) => wrong.help(example),
+            });
+        };
+        if unit != "s" {
+            let wrong = Complaint::new(format!("\"{text}\" is not a rate per second"));
+            return Err(wrong.help(example));
+        }
+        // A size of 0 is a rate of 0, and its lack of a unit one of bytes.
+        if digits(size) == Some(0) {
+            return Err(no_rate("1B/s"));
+        }
+        if digits(size).is_some() {
+            let wrong = Complaint::new(format!("\"{text}\" does not say of what"));
+            return Err(wrong.help(format!("write \"{size}B/s\" if it is bytes")));
+        }
+        let quantity = ByteSize::parse(size).map_err(|wrong| wrong.zero_as(|| no_rate("1B/s")))?;
+        NonZeroU64::new(quantity.get()).map(Self).ok_or_else(|| no_rate("1B/s"))
+    }
+}
+
+fn no_rate(lowest: &str) -> Complaint {
+    Complaint::zero("a rate of 0 would let nothing through")
+        .help(format!("the lowest rate is \"{lowest}\""))
+}
+
+/// A whole number and whatever stands behind it.
+struct Quantity<'t> {
+    number: u64,
+    /// The number as written; for suggestions.
+    digits: &'t str,
+    unit: &'t str,
+}
+
+enum Misfit {
+    Unit,
+    Overflow,
+}
+
+impl<'t> Quantity<'t> {
+    fn parse(text: &'t str, noun: &str, example: &str) -> Result<Self, Complaint> {
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let complaint = |what: &str| {
+            Complaint::new(format!("\"{text}\" {what}"))
+                .help(format!("write one whole number and one unit, as in \"{example}\""))
+        };
+        if number.is_empty() {
+            return Err(complaint(&format!("is not a {noun}")));
+        }
+        if unit.starts_with(['.', ',', '_']) {
+            return Err(complaint("is not a whole number"));
+        }
+        if unit.contains(|c: char| c.is_ascii_digit()) {
+            return Err(complaint("has more than one number in it"));
+        }
+        match number.parse() {
+            Ok(value) => Ok(Self { number: value, digits: number, unit }),
+            Err(_) => Err(complaint("is too large a number")),
+        }
+    }
+
+    fn scale(&self, units: &[(&str, u64)]) -> Result<u64, Misfit> {
+        let (_, scale) = units.iter().find(|(unit, _)| *unit == self.unit).ok_or(Misfit::Unit)?;
+        self.number.checked_mul(*scale).ok_or(Misfit::Overflow)
+    }
+
+    fn unknown_size_unit(&self) -> Complaint {
+        let digits = self.digits;
+        let unit = self.unit.trim();
+        if unit.is_empty() {
+            return Complaint::new(format!("\"{digits}\" has no unit"))
+                .help(format!("write \"{digits}B\" for bytes, or a size such as \"1MiB\""));
+        }
+        let meant = match unit.to_ascii_lowercase().as_str() {
+            "b" | "byte" | "bytes" => "B",
+            "k" | "kb" | "kib" => "KiB",
+            "m" | "mb" | "mib" => "MiB",
+            "g" | "gb" | "gib" => "GiB",
+            _ => {
+                return Complaint::new(format!("\"{unit}\" is not a unit of size"))
+                    .help("the units are B, KiB, MiB and GiB, as in \"1MiB\"");
+            }
+        };
+        let wrong = Complaint::new(format!("\"{}\" is not a unit of size", self.unit));
+        let bytes = SIZE_UNITS.iter().find(|(unit, _)| *unit == meant).map(|(_, scale)| *scale);
+        match bytes.and_then(|scale| self.number.checked_mul(scale)) {
+            Some(bytes) if meant != "B" => {
+                wrong.help(format!("write \"{digits}{meant}\", which is {bytes} bytes"))
+            }
+            Some(_) | None => wrong.help(format!("write \"{digits}{meant}\"")),
+        }
+    }
+
+    fn unknown_time_unit(&self) -> Complaint {
+        let digits = self.digits;
+        let unit = self.unit.trim();
+        if unit.is_empty() {
+            return Complaint::new(format!("\"{digits}\" has no unit"))
+                .help(format!("write \"{digits}s\" for seconds"));
+        }
+        let meant = match unit.to_ascii_lowercase().as_str() {
+            "ms" | "msec" | "millis" | "milliseconds" => "ms",
+            "s" | "sec" | "secs" | "second" | "seconds" => "s",
+            "min" | "mins" | "minute" | "minutes" | "m" => "m",
+            "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+            _ => {
+                return Complaint::new(format!("\"{unit}\" is not a unit of time"))
+                    .help("the units are ms, s, m and h, as in \"30s\"");
+            }
+        };
+        Complaint::new(format!("\"{}\" is not a unit of time", self.unit))
+            .help(format!("write \"{digits}{meant}\""))
+    }
+}
+
+fn largest_unit(value: u64, units: &[(&'static str, u64)]) -> (&'static str, u64) {
+    let fits = |scale: u64| value > 0 && value.is_multiple_of(scale);
+    units.iter().rev().find(|(_, scale)| fits(*scale)).or(units.first()).copied().unwrap_or(("", 1))
+}
+
+const SIZE_UNITS: [(&str, u64); 4] =
+    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const SIZE_MAX: u64 = (1 << 63) - 1;
+/// In milliseconds.
+const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+const MILLIS_MAX: u64 = 365 * 24 * 3_600_000;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! Whom a request is from: the other end of its connection, or, where that is a trusted proxy,
+//! whom it names.
+
+use hyper::HeaderMap;
+
+use crate::client::{KeyPrefixes, KnownBy, Visitor};
+use crate::config::settings::{ForwardedHeader, TrustedProxies};
+use crate::http::forwarded::{Forwarded, Walk};
+
+/// Reads whom a request on this connection is from, and what trusted proxies say of it. The
+/// visitor is `None` where it is the connection's own. The chain of addresses always ends with
+/// that one, and begins with the client.
+pub fn identify(
+    connection: &Visitor,
+    headers: &HeaderMap,
+    trusted: &TrustedProxies,
+    prefixes: KeyPrefixes,
+) -> (Option<Visitor>, Forwarded) {
+    let is_trusted = |addr: &_| trusted.has(addr);
+    let mut said = match trusted.header {
+        _ if !trusted.has(&connection.addr) => Forwarded::default(),
+        ForwardedHeader::XForwardedFor => Forwarded::by_x_forwarded(headers, is_trusted),
+        ForwardedHeader::Forwarded => Forwarded::by_forwarded(headers, is_trusted),
+    };
+    said.chain.push(connection.addr);
+    let known_by = match said.walk {
+        Walk::Absent => connection.known_by,
+        Walk::Client => KnownBy::Forwarded,
+        Walk::AllTrusted => KnownBy::ForwardedAllTrusted,
+        Walk::Bad => KnownBy::ForwardedBad,
+    };
+    let client = said.chain.first().copied().unwrap_or(connection.addr);
+    let secure = said.secure.unwrap_or(connection.secure);
+    if (client, known_by, secure) == (connection.addr, connection.known_by, connection.secure) {
+        return (None, said);
+    }
+    let mut visitor = if client == connection.addr {
+        Visitor { known_by, ..connection.clone() }
+    } else {
+        connection.on_behalf_of(client, known_by, prefixes)
+    };
+    visitor.secure = secure;
+    (Some(visitor), said)
+}

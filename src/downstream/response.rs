@@ -1,0 +1,94 @@
+//! What a client is told: a refusal as an HTTP response, and small texts of our own.
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
+};
+use hyper::{Response, StatusCode};
+
+use crate::reject::Refusal;
+
+/// The body of any response that we send.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What a body that is forwarded may fail with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Makes any body ours.
+pub fn boxed<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+/// A short text of our own.
+pub fn text(status: StatusCode, words: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(boxed(Full::new(words.into())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The answer to a refused request. `jitter` in `[0, 1)` spreads those who come back.
+pub fn refuse(refusal: &Refusal, jitter: f64) -> Response<Body> {
+    let status = refusal.status();
+    let reason = status.canonical_reason().unwrap_or("refused");
+    let mut response = text(status, format!("{} {reason}\n", status.as_u16()));
+    let headers = response.headers_mut();
+    match status {
+        // RFC 9110 15.5.22: what to upgrade to.
+        StatusCode::UPGRADE_REQUIRED => {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET"));
+        }
+        _ => {}
+    }
+    if *refusal == Refusal::Version {
+        headers.insert(VERSIONS, HeaderValue::from_static("13"));
+    }
+    if refusal.is_passing() {
+        let seconds = RETRY_BASE + (f64::from(RETRY_BASE) * jitter) as u32;
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    // What follows the head may be a body or frames that nobody reads (RFC 9112 9.3), and whoever
+    // was refused a thousand times shall have knocked as often.
+    headers.append(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+const VERSIONS: HeaderName = HeaderName::from_static("sec-websocket-version");
+/// Seconds; RFC 9110 10.2.3. Clients come back within this and twice this.
+const RETRY_BASE: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_h8_and_w5_a_426_says_what_is_wanted() {
+        let response = refuse(&Refusal::Version, 0.0);
+        assert_eq!(response.status(), 426);
+        assert_eq!(response.headers()[UPGRADE], "websocket");
+        assert_eq!(response.headers()[VERSIONS], "13");
+    }
+
+    #[test]
+    fn rfc_h17_retry_after_is_jittered_seconds() {
+        let seconds = |jitter| {
+            let response = refuse(&Refusal::ClientRate, jitter);
+            response.headers()[RETRY_AFTER].to_str().unwrap().parse::<u32>().unwrap()
+        };
+        assert_eq!(seconds(0.0), RETRY_BASE);
+        assert!((RETRY_BASE..2 * RETRY_BASE).contains(&seconds(0.999)));
+        assert!(refuse(&Refusal::Origin, 0.0).headers().get(RETRY_AFTER).is_none());
+    }
+}

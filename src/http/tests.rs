@@ -1,0 +1,323 @@
+use super::*;
+use crate::http::sample::{head, head_from_bytes, opening};
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+fn refused(parts: &Parts) -> Refusal {
+    Asked::read(parts).unwrap_err()
+}
+
+fn status(parts: &Parts) -> u16 {
+    refused(parts).status().as_u16()
+}
+
+fn plain(text: &str) -> Plain {
+    match Asked::read(&head(text)).unwrap() {
+        Asked::Plain(plain) => plain,
+        Asked::WebSocket(handshake) => panic!("{handshake:?}"),
+    }
+}
+
+fn handshake(parts: &Parts) -> Handshake {
+    match Asked::read(parts).unwrap() {
+        Asked::WebSocket(handshake) => handshake,
+        Asked::Plain(plain) => panic!("{plain:?}"),
+    }
+}
+
+/// [`opening`] with one line of it replaced (or removed, by an empty text).
+fn opening_with(from: &str, to: &str) -> Parts {
+    let text = format!(
+        "GET /chat HTTP/1.1\nHost: example.com\nUpgrade: websocket\nConnection: Upgrade\n\
+         Sec-WebSocket-Key: {KEY}\nSec-WebSocket-Version: 13\n"
+    );
+    assert!(text.contains(from), "{from}");
+    head(&text.replace(from, to))
+}
+
+#[test]
+fn a_lawful_opening_is_read_whole() {
+    let read = handshake(&opening(
+        "Origin: https://example.com\nSec-WebSocket-Protocol: chat, v2\n\
+         Sec-WebSocket-Protocol: v1\nSec-WebSocket-Extensions: permessage-deflate\n",
+    ));
+    assert_eq!(read.authority.to_string(), "example.com");
+    assert_eq!(read.path.as_str(), "/chat");
+    assert_eq!(read.origin.as_deref(), Some("https://example.com"));
+    assert_eq!(read.key, KEY);
+    assert_eq!(read.subprotocols, ["chat", "v2", "v1"]);
+    assert_eq!(read.extensions.len(), 1);
+}
+
+#[test]
+fn rfc_w2_w3_names_have_no_case_and_firefox_is_understood() {
+    let parts = opening_with(
+        "Upgrade: websocket\nConnection: Upgrade",
+        "upgrade: WebSocket\nconnection: keep-alive, Upgrade",
+    );
+    handshake(&parts);
+    handshake(&opening_with("Connection: Upgrade", "Connection: foo\nConnection: ,UPGRADE"));
+}
+
+#[test]
+fn rl07_rl08_methods_of_a_tunnel_or_of_the_server_are_refused() {
+    assert_eq!(refused(&head("CONNECT a:443 HTTP/1.1\nHost: a:443\n")), Refusal::Method);
+    assert_eq!(refused(&head("CONNECT a: HTTP/1.1\nHost: a\n")), Refusal::Method);
+    assert_eq!(refused(&head("TRACE / HTTP/1.1\nHost: a\n")), Refusal::Method);
+    assert_eq!(refused(&head("OPTIONS * HTTP/1.1\nHost: a\n")), Refusal::Method);
+    assert_eq!(status(&head("GET * HTTP/1.1\nHost: a\n")), 400);
+    plain("OPTIONS /x HTTP/1.1\nHost: a\n");
+    plain("PROPFIND /x HTTP/1.1\nHost: a\n");
+}
+
+#[test]
+fn rl06_a_long_method_is_none() {
+    let method = |len: usize| format!("{} / HTTP/1.1\nHost: a\n", "A".repeat(len));
+    plain(&method(32));
+    assert_eq!(status(&head(&method(33))), 400);
+}
+
+#[test]
+fn rl09_long_targets_are_refused() {
+    let target = |len: usize| format!("GET /{} HTTP/1.1\nHost: a\n", "x".repeat(len - 1));
+    plain(&target(8192));
+    assert_eq!(refused(&head(&target(8193))), Refusal::UriTooLong);
+    let query = format!("GET /?{} HTTP/1.1\nHost: a\n", "x".repeat(8192));
+    assert_eq!(status(&head(&query)), 414);
+}
+
+#[test]
+fn rl10_targets_of_other_characters_are_refused() {
+    for target in ["/\u{e9}", "/?\u{e9}", "/a\\b", "/\\..\\a"] {
+        assert_eq!(status(&head(&format!("GET {target} HTTP/1.1\nHost: a\n"))), 400, "{target}");
+    }
+    // Browsers leave these as they are in a query (WHATWG URL), where they divide nothing.
+    plain("GET /?a=\\b|{c}^`d` HTTP/1.1\nHost: a\n");
+}
+
+#[test]
+fn rl11_two_slashes_make_no_authority() {
+    let read = plain("GET //evil/x HTTP/1.1\nHost: a\n");
+    assert_eq!(read.authority.host, "a");
+    assert_eq!(read.path.as_str(), "//evil/x");
+}
+
+#[test]
+fn rfc_h23_rl13_the_absolute_target_names_the_host() {
+    let read = plain("GET http://Other.example:81/x?y HTTP/1.1\nHost: a\n");
+    assert_eq!(read.authority.to_string(), "other.example:81");
+    assert_eq!(read.path.as_str(), "/x");
+    assert_eq!(plain("GET HTTPS://b HTTP/1.1\nHost: a\n").path.as_str(), "/");
+    assert_eq!(plain("GET http://b?x HTTP/1.1\nHost: a\n").path.as_str(), "/");
+    // Host is ignored, not excused.
+    assert_eq!(status(&head("GET http://b/ HTTP/1.1\n")), 400);
+    assert_eq!(status(&head("GET http://b/ HTTP/1.1\nHost: a\nHost: b\n")), 400);
+}
+
+#[test]
+fn rl14_other_schemes_and_userinfo_are_refused() {
+    for target in
+        ["ftp://a/", "ws://a/", "http://u@a/", "http://u:p@a/", "a:80", "a", "http://a:0/"]
+    {
+        assert_eq!(status(&head(&format!("GET {target} HTTP/1.1\nHost: a\n"))), 400, "{target}");
+    }
+}
+
+#[test]
+fn rfc_h22_rl15_rl16_rl17_host_is_one_and_valid() {
+    assert_eq!(refused(&head("GET / HTTP/1.1\n")), Refusal::RequestBad("no Host"));
+    assert_eq!(refused(&head("GET / HTTP/1.0\n")), Refusal::RequestBad("no Host"));
+    assert_eq!(plain("GET http://b/ HTTP/1.0\n").authority.host, "b");
+    let doubled = head("GET / HTTP/1.1\nHost: a\nHost: a\n");
+    assert_eq!(refused(&doubled), Refusal::RequestBad("more than one Host"));
+    for host in ["", "a/b", "u@a", "a:99999", "[::1", "[x]", "a,b", "a b"] {
+        assert_eq!(status(&head(&format!("GET / HTTP/1.1\nHost: {host}\n"))), 400, "{host:?}");
+    }
+    assert_eq!(status(&head_from_bytes(b"GET / HTTP/1.1\nHost: \xffa\n")), 400);
+}
+
+#[test]
+fn rl31_one_chunked_is_the_only_transfer_coding() {
+    plain("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: Chunked\n");
+    for lines in [
+        "Transfer-Encoding: identity\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: gzip",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding:",
+    ] {
+        assert_eq!(status(&head(&format!("POST / HTTP/1.1\nHost: a\n{lines}\n"))), 400, "{lines}");
+    }
+    assert_eq!(status(&head("POST / HTTP/1.0\nHost: a\nTransfer-Encoding: chunked\n")), 400);
+}
+
+#[test]
+fn rfc_h3_rl41_connection_may_not_nominate_what_is_ours() {
+    for name in ["X-Forwarded-For", "Host", "cookie", "Sec-WebSocket-Key", "Via", "Origin"] {
+        let lines = format!("Connection: close, {name}\n");
+        assert_eq!(status(&head(&format!("GET / HTTP/1.1\nHost: a\n{lines}"))), 400, "{name}");
+        assert_eq!(status(&opening(&lines)), 400, "{name}");
+    }
+    plain("GET / HTTP/1.1\nHost: a\nConnection: X-A, TE, close, keep-alive\n");
+}
+
+#[test]
+fn rl42_connection_has_a_bound() {
+    let text = format!("GET / HTTP/1.1\nHost: a\nConnection: {}\n", "a,".repeat(1000));
+    assert_eq!(status(&head(&text)), 400);
+}
+
+#[test]
+fn rfc_h9_rl36_rl37_expectations() {
+    plain("PUT / HTTP/1.1\nHost: a\nExpect: 100-Continue\nContent-Length: 1\n");
+    assert_eq!(refused(&head("PUT / HTTP/1.1\nHost: a\nExpect: foo\n")), Refusal::Expect);
+    let two = head("PUT / HTTP/1.1\nHost: a\nExpect: 100-continue\nExpect: foo\n");
+    assert_eq!(refused(&two), Refusal::Expect);
+    assert_eq!(refused(&opening("Expect: 100-continue\n")), Refusal::Expect);
+}
+
+#[test]
+fn rfc_h13_rl43_our_own_via_twice_is_a_loop() {
+    plain("GET / HTTP/1.1\nHost: a\nVia: 1.1 tidegate, 1.1 tidegate2, 1.0 fred\n");
+    for via in ["Via: 1.1 tidegate, 1.1 x, 1.1 Tidegate (c)", "Via: 1.1 tidegate\nVia: 2 tidegate"]
+    {
+        let text = format!("GET / HTTP/1.1\nHost: a\n{via}\n");
+        assert_eq!(refused(&head(&text)), Refusal::Loop, "{via}");
+    }
+}
+
+#[test]
+fn rfc_w1_uh01_other_methods_cannot_upgrade() {
+    for method in ["POST", "PUT", "HEAD", "OPTIONS", "PATCH"] {
+        let parts = opening_with("GET", method);
+        assert_eq!(refused(&parts), Refusal::Method, "{method}");
+    }
+    let with_body = opening_with("GET /chat HTTP/1.1", "POST /chat HTTP/1.1\nContent-Length: 3");
+    assert_eq!(refused(&with_body), Refusal::Method);
+}
+
+#[test]
+fn rfc_h6_rl03_http_1_0_never_upgrades() {
+    let parts = opening_with("HTTP/1.1", "HTTP/1.0");
+    assert!(matches!(Asked::read(&parts), Ok(Asked::Plain(_))));
+}
+
+#[test]
+fn uh02_upgrade_without_the_connection_option() {
+    let parts = opening_with("Connection: Upgrade\n", "Connection: keep-alive\n");
+    assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)));
+    assert_eq!(status(&opening_with("Connection: Upgrade\n", "")), 400);
+    plain("GET / HTTP/1.1\nHost: a\nUpgrade: websocket\n");
+}
+
+#[test]
+fn uh03_the_connection_option_without_upgrade_is_plain() {
+    let parts = opening_with("Upgrade: websocket\n", "");
+    assert!(matches!(Asked::read(&parts), Ok(Asked::Plain(_))));
+}
+
+#[test]
+fn rfc_h7_uh04_other_protocols_are_no_upgrade() {
+    for protocol in ["h2c", "TLS/1.0", "foo", "h2c, TLS/1.0", "websocketx", "", "web socket"] {
+        let lines = format!("Connection: Upgrade, HTTP2-Settings\nUpgrade: {protocol}\n");
+        plain(&format!("GET / HTTP/1.1\nHost: a\n{lines}"));
+        plain(&format!("POST / HTTP/1.1\nHost: a\n{lines}"));
+    }
+}
+
+#[test]
+fn rfc_h10_uh05_uh06_uh07_websocket_stands_alone() {
+    for upgrade in [
+        "Upgrade: websocket, h2c",
+        "Upgrade: h2c, websocket",
+        "Upgrade: websocket, websocket",
+        "Upgrade: websocket/13",
+        "Upgrade: websocket\nUpgrade: websocket",
+        "Upgrade: websocket\nUpgrade: h2c",
+    ] {
+        let parts = opening_with("Upgrade: websocket", upgrade);
+        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{upgrade}");
+    }
+}
+
+#[test]
+fn rfc_w5_uh08_the_version_is_13() {
+    let line = "Sec-WebSocket-Version: 13\n";
+    for value in ["8", "12", "14", "013", "13, 8", "+13", "", "13.0"] {
+        let parts = opening_with(line, &format!("Sec-WebSocket-Version: {value}\n"));
+        assert_eq!(refused(&parts), Refusal::Version, "{value}");
+    }
+    assert_eq!(refused(&opening_with(line, "")), Refusal::Version);
+    assert_eq!(status(&opening(line)), 400);
+    handshake(&opening_with(line, "Sec-WebSocket-Version:  13 \n"));
+}
+
+#[test]
+fn rfc_w4_uh09_the_key_is_16_octets_in_canonical_base64() {
+    let line = format!("Sec-WebSocket-Key: {KEY}\n");
+    assert_eq!(status(&opening_with(&line, "")), 400);
+    assert_eq!(status(&opening(&line)), 400);
+    for key in [
+        "",
+        "dGhlIHNhbXBsZSBub25j",      // 15 octets
+        "dGhlIHNhbXBsZSBub25jZWU=",  // 17
+        "dGhlIHNhbXBsZSBub25jZR==",  // bits behind the last octet
+        "dGhlIHNhbXBsZSBub25jZQ=",   // padding short
+        "dGhlIHNhbXBsZSBub25jZQ",    // padding missing
+        "dGhlIHNhbXBsZSBub25jZQ===", // padding long
+        "dGhlIHNhbXBsZSBub25jZ-==",  // another alphabet
+        "dGhlIHNhb XBsZSBub25jQ==",  // a blank
+        "====================Q===",
+    ] {
+        let parts = opening_with(&line, &format!("Sec-WebSocket-Key: {key}\n"));
+        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{key:?}");
+    }
+    let long = format!("Sec-WebSocket-Key: {}\n", "A".repeat(1024));
+    assert_eq!(status(&opening_with(&line, &long)), 400);
+    for last in ["A", "Q", "g", "w"] {
+        let key = format!("Sec-WebSocket-Key: AAAAAAAAAA+/aaaaaaaaa{last}==\n");
+        handshake(&opening_with(&line, &key));
+    }
+}
+
+#[test]
+fn uh10_uh11_an_upgrade_has_no_body() {
+    handshake(&opening("Content-Length: 0\n"));
+    for body in [
+        "Content-Length: 5\n",
+        "Content-Length: 00\n",
+        "Content-Length: 0\nContent-Length: 0\n",
+        "Transfer-Encoding: chunked\n",
+    ] {
+        assert_eq!(status(&opening(body)), 400, "{body}");
+    }
+}
+
+#[test]
+fn uh19_origin_is_one_and_printable() {
+    assert_eq!(handshake(&opening("")).origin, None);
+    assert_eq!(handshake(&opening("Origin: null\n")).origin.as_deref(), Some("null"));
+    assert_eq!(status(&opening("Origin: https://a\nOrigin: https://a\n")), 400);
+    assert_eq!(status(&opening("Origin: https://a\tb\n")), 400);
+    assert_eq!(status(&opening("Origin: https://\u{e9}\n")), 400);
+}
+
+#[test]
+fn uh22_subprotocols_are_tokens() {
+    assert!(handshake(&opening("")).subprotocols.is_empty());
+    for list in ["", ",", "a,,b", "a, ", "a b", "a;b", "\"a\"", "\u{e9}"] {
+        let parts = opening(&format!("Sec-WebSocket-Protocol: {list}\n"));
+        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{list:?}");
+    }
+    let parts = opening(&format!("Sec-WebSocket-Protocol: {}\n", ", ".repeat(2048)));
+    assert_eq!(status(&parts), 400);
+}
+
+#[test]
+fn rfc_w12_uh24_uh25_malformed_extensions_are_refused() {
+    for list in ["a;", "a b", "a;b=\"c", &"a,".repeat(17)] {
+        let parts = opening(&format!("Sec-WebSocket-Extensions: {list}\n"));
+        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{list:?}");
+    }
+}

@@ -1,0 +1,7 @@
+//! Listening sockets: binding, accepting, sockets inherited from systemd or from the previous process,
+//! and the PROXY protocol header.
+
+pub(crate) mod handover_channel;
+pub mod inherited;
+pub mod proxy_protocol;
+pub(crate) mod socket;

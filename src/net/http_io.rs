@@ -1,0 +1,273 @@
+//! hyper over a [`Stream`]: the HTTP phase of a connection that may become a tunnel.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::scratch::{RecvScratch, Scratch, SendScratch};
+use crate::net::{PARTS_MAX, Recv, SEND_BYTES_MAX, Stream};
+
+/// Lets hyper run on a [`Stream`], and gives the stream back for the tunnel.
+///
+/// A write that the peer takes nothing of for `write_stall` fails with
+/// [`io::ErrorKind::TimedOut`]: hyper has no such deadline of its own.
+#[derive(Debug)]
+pub struct HttpIo<S> {
+    stream: S,
+    /// What arrived and did not fit into hyper's buffer; at most [`RECV_BYTES`].
+    kept: Vec<u8>,
+    write_stall: Duration,
+    stall: Option<Stall>,
+}
+
+impl<S: Stream> HttpIo<S> {
+    /// An adapter whose writes may stand still for `write_stall`.
+    pub fn new(stream: S, write_stall: Duration) -> Self {
+        Self { stream, kept: Vec::new(), write_stall, stall: None }
+    }
+
+    /// The stream, and what arrived on it and was not given to hyper.
+    pub fn into_parts(self) -> (S, Vec<u8>) {
+        (self.stream, self.kept)
+    }
+
+    /// Gives as much of what was kept as fits.
+    fn hand_out(&mut self, buf: &mut ReadBufCursor<'_>) {
+        let len = buf.remaining().min(self.kept.len());
+        buf.put_slice(&self.kept[..len]);
+        self.kept.drain(..len);
+        if self.kept.is_empty() {
+            self.kept = Vec::new();
+        }
+    }
+
+    /// Holds a write that waits against the clock, which starts anew whenever the peer took
+    /// something.
+    fn judge<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        let backlog = self.stream.backlog();
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Stall { deadline: Box::pin(sleep(self.write_stall)), backlog });
+        if backlog < stall.backlog {
+            stall.backlog = backlog;
+            stall.deadline.as_mut().reset(Instant::now() + self.write_stall);
+        }
+        ready!(stall.deadline.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: Stream> Read for HttpIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if !this.kept.is_empty() {
+            this.hand_out(&mut buf);
+            return Poll::Ready(Ok(()));
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            match ready!(this.stream.poll_recv(cx, &mut scratch.recv))? {
+                Recv::Data(data) => {
+                    let (fits, over) = data.split_at(buf.remaining().min(data.len()));
+                    buf.put_slice(fits);
+                    this.kept = over.to_vec();
+                    Poll::Ready(Ok(()))
+                }
+                Recv::Closed => Poll::Ready(Ok(())),
+                Recv::Truncated => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            }
+        })
+    }
+}
+
+impl<S: Stream> Write for HttpIo<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let ready = self.stream.poll_ready(cx);
+        ready!(self.judge(cx, ready))?;
+        let mut parts: [&[u8]; PARTS_MAX] = [&[]; PARTS_MAX];
+        let mut total = 0;
+        for (part, buf) in parts.iter_mut().zip(bufs) {
+            *part = &buf[..buf.len().min(SEND_BYTES_MAX - total)];
+            total += part.len();
+        }
+        let this = &mut *self;
+        SCRATCH.with_borrow_mut(|scratch| this.stream.send(cx, &parts, &mut scratch.send))?;
+        Poll::Ready(Ok(total))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ready = self.stream.poll_ready(cx);
+        self.judge(cx, ready)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let closed =
+            SCRATCH.with_borrow_mut(|scratch| this.stream.poll_close(cx, &mut scratch.send));
+        this.judge(cx, closed)
+    }
+}
+
+/// A write that waits.
+#[derive(Debug)]
+struct Stall {
+    deadline: Pin<Box<Sleep>>,
+    /// The least that has been waiting since the clock was started.
+    backlog: usize,
+}
+
+// Lent to whichever HTTP phase this worker polls.
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        recv: RecvScratch::with_room(RECV_BYTES),
+        send: SendScratch::default(),
+    });
+}
+
+/// One read of the HTTP phase. Small, as what does not fit into hyper's buffer is copied.
+const RECV_BYTES: usize = 24 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::poll_fn;
+
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use hyper::rt::ReadBuf;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response};
+    use hyper_util::rt::TokioTimer;
+
+    use super::*;
+    use crate::net::scripted::script;
+
+    async fn read(io: &mut HttpIo<impl Stream>, room: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; room];
+        let mut buf = ReadBuf::new(&mut bytes);
+        poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf.unfilled())).await?;
+        Ok(buf.filled().to_vec())
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_kept_and_goes_with_the_stream() {
+        let (stream, script) = script();
+        let mut io = HttpIo::new(stream, Duration::from_secs(1));
+        script.say(b"0123456789");
+        assert_eq!(read(&mut io, 4).await.unwrap(), b"0123");
+        assert_eq!(read(&mut io, 4).await.unwrap(), b"4567");
+        let (_, rest) = io.into_parts();
+        assert_eq!(rest, b"89");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_once_it_was_given() {
+        let (stream, script) = script();
+        let mut io = HttpIo::new(stream, Duration::from_secs(1));
+        script.say(b"0123");
+        script.say_closed();
+        assert_eq!(read(&mut io, 3).await.unwrap(), b"012");
+        assert_eq!(read(&mut io, 3).await.unwrap(), b"3");
+        assert_eq!(io.kept.capacity(), 0);
+        assert_eq!(read(&mut io, 3).await.unwrap(), b"");
+        assert_eq!(script.look().reads, 2);
+    }
+
+    #[tokio::test]
+    async fn truncation_is_no_lawful_end() {
+        let (stream, script) = script();
+        let mut io = HttpIo::new(stream, Duration::from_secs(1));
+        script.say_truncated();
+        assert_eq!(read(&mut io, 3).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tc07_a_write_that_stands_still_times_out() {
+        let (stream, script) = script();
+        script.allow(3);
+        let mut io = HttpIo::new(stream, Duration::from_secs(30));
+        let start = Instant::now();
+        let wrote = poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"0123456789")).await.unwrap();
+        assert_eq!(wrote, 10);
+        let drip = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            script.allow(2);
+            std::future::pending::<()>().await;
+        };
+        let flush = poll_fn(|cx| Pin::new(&mut io).poll_flush(cx));
+        let error = tokio::select! { result = flush => result.unwrap_err(), () = drip => panic!() };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // What was taken at 20 s started the clock anew.
+        assert_eq!(start.elapsed().as_secs(), 50);
+        assert_eq!(script.look().sent, b"01234");
+    }
+
+    #[tokio::test]
+    async fn a_write_larger_than_one_send_is_taken_in_part() {
+        let (stream, script) = script();
+        let mut io = HttpIo::new(stream, Duration::from_secs(30));
+        let large = vec![7; 3 * SEND_BYTES_MAX / 2];
+        let bufs = [IoSlice::new(b"head"), IoSlice::new(&large)];
+        let wrote = poll_fn(|cx| Pin::new(&mut io).poll_write_vectored(cx, &bufs)).await.unwrap();
+        assert_eq!((wrote, script.look().sent.len()), (SEND_BYTES_MAX, SEND_BYTES_MAX));
+    }
+
+    #[tokio::test]
+    async fn hyper_serves_over_it_and_gives_it_back() {
+        let (stream, script) = script();
+        script.say(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n");
+        script.say(b"\r\n\x81\x85abcdhello");
+        let service = service_fn(|_: Request<hyper::body::Incoming>| async {
+            let mut reply = Response::new(Full::new(Bytes::new()));
+            *reply.status_mut() = hyper::StatusCode::SWITCHING_PROTOCOLS;
+            reply.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+            Ok::<_, Infallible>(reply)
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(HttpIo::new(stream, Duration::from_secs(1)), service);
+        let parts = connection.without_shutdown().await.unwrap();
+        assert_eq!(&parts.read_buf[..], b"\x81\x85abcdhello");
+        let (_, rest) = parts.io.into_parts();
+        assert!(rest.is_empty());
+        let state = script.look();
+        assert!(state.sent.starts_with(b"HTTP/1.1 101 "));
+        assert!(!state.closed);
+    }
+}

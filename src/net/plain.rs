@@ -1,0 +1,256 @@
+//! A stream without TLS: one read and one write are one system call each.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncWrite, ReadBuf};
+
+use super::scratch::{RecvScratch, SendScratch};
+use crate::net::{PARTS_MAX, Recv, Stream, Transport, slices};
+
+/// A [`Stream`] straight over a transport. A FIN is a lawful end here: there is nothing else that
+/// could say it.
+#[derive(Debug)]
+pub struct PlainStream<Io> {
+    pub(super) io: Io,
+    spill: Spill,
+}
+
+impl<Io: Transport> PlainStream<Io> {
+    /// Takes the transport as it is; bytes read from it earlier are the caller's.
+    pub fn new(io: Io) -> Self {
+        Self { io, spill: Spill::default() }
+    }
+
+    /// One system call for `parts`, and what it does not take is kept.
+    pub(super) fn push(&mut self, cx: &mut Context<'_>, parts: &[&[u8]]) -> io::Result<()> {
+        let taken = if self.spill.is_empty() {
+            match write_parts(&mut self.io, cx, parts)? {
+                Poll::Ready(taken) => taken,
+                Poll::Pending => 0,
+            }
+        } else {
+            0 // Not what the trait allows, but the order of bytes is not ours to break.
+        };
+        self.spill.keep(parts, taken);
+        Ok(())
+    }
+}
+
+impl<Io: Transport> Stream for PlainStream<Io> {
+    fn poll_recv<'s>(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &'s mut RecvScratch,
+    ) -> Poll<io::Result<Recv<'s>>> {
+        let mut room = ReadBuf::new(&mut scratch.plain);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut room))?;
+        let len = room.filled().len();
+        Poll::Ready(Ok(if len == 0 { Recv::Closed } else { Recv::Data(&mut scratch.plain[..len]) }))
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.spill.is_empty() {
+            let taken = ready!(Pin::new(&mut self.io).poll_write(cx, self.spill.rest()))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.spill.consume(taken);
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[&[u8]],
+        _scratch: &mut SendScratch,
+    ) -> io::Result<()> {
+        self.push(cx, parts)
+    }
+
+    fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        _scratch: &mut SendScratch,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_ready(cx))?;
+        poll_fin(&mut self.io, cx)
+    }
+
+    fn abort(&mut self) {
+        self.io.reset_on_drop();
+    }
+
+    fn backlog(&self) -> usize {
+        self.spill.rest().len()
+    }
+}
+
+/// FIN. A peer that is already gone needs none.
+pub(super) fn poll_fin<Io: AsyncWrite + Unpin>(
+    io: &mut Io,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    match ready!(Pin::new(io).poll_shutdown(cx)) {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+        result => Poll::Ready(result),
+    }
+}
+
+/// What the kernel did not take: allocated to size, freed when empty. Boxed, as a tunnel at rest
+/// has none.
+#[derive(Debug, Default)]
+struct Spill(Option<Box<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: Box<[u8]>,
+    written: usize,
+}
+
+impl Spill {
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.0.as_ref().and_then(|kept| kept.bytes.get(kept.written..)).unwrap_or_default()
+    }
+
+    fn consume(&mut self, taken: usize) {
+        if let Some(kept) = &mut self.0 {
+            kept.written += taken;
+            if kept.written >= kept.bytes.len() {
+                self.0 = None;
+            }
+        }
+    }
+
+    /// Keeps all of `parts` but the first `taken` bytes.
+    fn keep(&mut self, parts: &[&[u8]], taken: usize) {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if taken >= total {
+            return;
+        }
+        let Kept { bytes, written } = self.0.take().map_or_else(Kept::default, |kept| *kept);
+        let mut kept = bytes.into_vec();
+        kept.reserve_exact(total - taken);
+        let mut skip = taken;
+        for part in parts {
+            let taken_here = skip.min(part.len());
+            kept.extend_from_slice(&part[taken_here..]);
+            skip -= taken_here;
+        }
+        self.0 = Some(Box::new(Kept { bytes: kept.into_boxed_slice(), written }));
+    }
+}
+
+/// One system call for the first [`PARTS_MAX`] parts. One part goes by plain `write`: tokio then
+/// knows from a short count that the socket is full, and need not ask again.
+fn write_parts<Io: AsyncWrite + Unpin>(
+    io: &mut Io,
+    cx: &mut Context<'_>,
+    parts: &[&[u8]],
+) -> io::Result<Poll<usize>> {
+    let mut room = [IoSlice::new(&[]); PARTS_MAX];
+    let poll = match slices(parts, &mut room) {
+        [] => return Ok(Poll::Ready(0)),
+        [only] => Pin::new(io).poll_write(cx, only),
+        several => Pin::new(io).poll_write_vectored(cx, several),
+    };
+    match poll {
+        Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+        Poll::Ready(taken) => taken.map(Poll::Ready),
+        Poll::Pending => Ok(Poll::Pending),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::net::testing::{Got, close, ready, recv, send};
+
+    #[tokio::test]
+    async fn what_the_pipe_does_not_take_waits_and_is_freed() {
+        let (near, mut far) = duplex(10);
+        let mut stream = PlainStream::new(near);
+        send(&mut stream, &[b"01234", b"", b"56789", b"abcde", b"fghij"]).await.unwrap();
+        assert_eq!(stream.backlog(), 10);
+        let mut got = [0; 20];
+        let (written, read) = tokio::join!(ready(&mut stream), far.read_exact(&mut got));
+        written.unwrap();
+        read.unwrap();
+        assert_eq!(&got, b"0123456789abcdefghij");
+        assert!(stream.backlog() == 0 && stream.spill.0.is_none());
+    }
+
+    #[tokio::test]
+    async fn more_parts_than_one_system_call_carries_arrive_in_order() {
+        let (near, mut far) = duplex(64);
+        let mut stream = PlainStream::new(near);
+        let parts = [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9", b"a"];
+        send(&mut stream, &parts.map(|part| &part[..])).await.unwrap();
+        ready(&mut stream).await.unwrap();
+        let mut got = [0; 11];
+        far.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"0123456789a");
+    }
+
+    #[tokio::test]
+    async fn close_delivers_the_rest_first() {
+        let (near, mut far) = duplex(4);
+        let mut stream = PlainStream::new(near);
+        send(&mut stream, &[b"farewell"]).await.unwrap();
+        let mut got = Vec::new();
+        let (closed, read) = tokio::join!(close(&mut stream), far.read_to_end(&mut got));
+        closed.unwrap();
+        read.unwrap();
+        assert_eq!(got, b"farewell");
+        // Half closed: the other direction goes on.
+        far.write_all(b"late").await.unwrap();
+        assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"late".to_vec()));
+        drop(far);
+        assert_eq!(recv(&mut stream).await.unwrap(), Got::Closed);
+        assert_eq!(recv(&mut stream).await.unwrap(), Got::Closed);
+    }
+
+    async fn tcp_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (far, near) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap().0, far.unwrap())
+    }
+
+    #[tokio::test]
+    async fn abort_resets_a_tcp_connection() {
+        let (near, mut far) = tcp_pair().await;
+        let mut stream = PlainStream::new(near);
+        stream.abort();
+        drop(stream);
+        let error = far.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn a_slow_tcp_reader_gets_all_of_it() {
+        let (near, mut far) = tcp_pair().await;
+        let mut stream = PlainStream::new(near);
+        let block: Vec<u8> = (0..=255).cycle().take(64 * 1024).collect();
+        let mut sent = 0;
+        while stream.backlog() == 0 {
+            ready(&mut stream).await.unwrap();
+            send(&mut stream, &[&block[..7], &block[7..]]).await.unwrap();
+            sent += block.len();
+        }
+        let mut got = vec![0; sent];
+        let (written, read) = tokio::join!(ready(&mut stream), far.read_exact(&mut got));
+        written.unwrap();
+        read.unwrap();
+        assert!(got.chunks(block.len()).all(|chunk| chunk == block));
+    }
+}

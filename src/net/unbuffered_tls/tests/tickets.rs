@@ -1,0 +1,42 @@
+//! Tickets of TLS 1.3, which go out with whatever is sent first.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+use crate::net::testing::{Got, close, recv, send, shake_lean};
+use crate::net::unbuffered_tls::tests::{Counted, is_at_rest};
+
+#[tokio::test]
+async fn tickets_go_out_with_the_first_answer() {
+    let (near, far) = duplex(1 << 20);
+    let (mut stream, mut far) = shake_lean(Counted { pipe: near, reads: 0, writes: 0 }, far).await;
+    let before = stream.wire.io.writes;
+    assert!(!stream.early.as_ref().unwrap().tickets.is_empty());
+    assert_eq!(far.get_mut().1.tls13_tickets_received(), 0);
+    send(&mut stream, &[b"answer"]).await.unwrap();
+    assert_eq!(stream.wire.io.writes - before, 1);
+    far.read_exact(&mut [0; 6]).await.unwrap();
+    assert_eq!(far.get_mut().1.tls13_tickets_received(), 2);
+    assert!(is_at_rest(&stream));
+}
+
+#[tokio::test]
+async fn tickets_go_out_before_the_answer_to_a_key_update() {
+    let (near, far) = duplex(1 << 20);
+    let (mut stream, mut far) = shake_lean(near, far).await;
+    far.get_mut().1.refresh_traffic_keys().unwrap();
+    far.write_all(b"question").await.unwrap();
+    far.flush().await.unwrap();
+    assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"question".to_vec()));
+    send(&mut stream, &[b"answer"]).await.unwrap();
+    far.read_exact(&mut [0; 6]).await.unwrap();
+    assert_eq!(far.get_mut().1.tls13_tickets_received(), 2);
+}
+
+#[tokio::test]
+async fn tickets_go_out_with_a_farewell() {
+    let (near, far) = duplex(1 << 20);
+    let (mut stream, mut far) = shake_lean(near, far).await;
+    close(&mut stream).await.unwrap();
+    assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(far.get_mut().1.tls13_tickets_received(), 2);
+}

@@ -1,0 +1,42 @@
+//! Where a request belongs, by its host and path, and which origin is its own.
+
+use std::sync::Arc;
+
+use super::snapshot::{Generation, Route};
+use crate::client::Visitor;
+use crate::config::values::origin::Origin;
+use crate::http::authority::Authority;
+use crate::http::path::RoutePath;
+use crate::reject::Refusal;
+
+/// The route of a request, if its host may be asked for on this connection at all.
+pub fn find<'g>(
+    generation: &'g Generation,
+    visitor: &Visitor,
+    authority: &Authority,
+    path: &RoutePath,
+) -> Result<&'g Arc<Route>, Refusal> {
+    let sni = visitor.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+    if let (Some(sni), Some(tls)) = (sni, &generation.tls)
+        && !tls.certs().share(sni, &authority.host)
+    {
+        return Err(Refusal::Misdirected);
+    }
+    let find = |path: &str| generation.routes.find(&authority.host, path).map(Arc::as_ptr);
+    path.unanimous(find).ok_or(AMBIGUOUS)?;
+    generation.routes.find(&authority.host, path.as_str()).ok_or(Refusal::NoRoute)
+}
+
+/// The origin of a page that came from the very host that is asked.
+pub fn own_origin(visitor: &Visitor, authority: &Authority) -> Origin {
+    let (scheme, port) = if visitor.secure { ("https", 443) } else { ("http", 80) };
+    Origin {
+        scheme: scheme.to_owned(),
+        host: authority.host.clone(),
+        port: Some(authority.port.unwrap_or(port)),
+    }
+}
+
+/// Backends read paths in different ways; one that leads to two routes leads to none.
+const AMBIGUOUS: Refusal =
+    Refusal::RequestBad("the path leads to different routes, depending on who reads it");

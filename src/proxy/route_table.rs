@@ -1,0 +1,118 @@
+//! Which route a host and path belong to.
+
+use std::collections::HashMap;
+
+use crate::config::values::patterns::{HostPattern, PathPrefix};
+
+/// Routes by host, then by path. The most specific host pattern decides (exact, then the longest
+/// `*.` pattern, then `*`), then the longest path prefix under that pattern; what no prefix of
+/// that pattern covers is no route, so that a catch-all never serves a named host by accident.
+#[derive(Clone, Debug)]
+pub struct RouteTable<T> {
+    exact: HashMap<String, Paths<T>>,
+    /// Keyed by what follows `*.`.
+    subdomains: HashMap<String, Paths<T>>,
+    any: Paths<T>,
+}
+
+/// Longest prefix first.
+type Paths<T> = Vec<(PathPrefix, T)>;
+
+impl<T> Default for RouteTable<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), subdomains: HashMap::new(), any: Vec::new() }
+    }
+}
+
+impl<T> RouteTable<T> {
+    /// Adds a route; configurations hold no two with the same host and path.
+    pub fn insert(&mut self, host: &HostPattern, path: PathPrefix, route: T) {
+        let paths = match host {
+            HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
+            HostPattern::Subdomains(parent) => self.subdomains.entry(parent.clone()).or_default(),
+            HostPattern::Any => &mut self.any,
+        };
+        paths.push((path, route));
+        paths.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.as_str().len()));
+    }
+
+    /// The route of a host (lower-case, no port, no trailing dot) and a path.
+    pub fn find(&self, host: &str, path: &str) -> Option<&T> {
+        let paths = self.paths(host);
+        paths.iter().find(|(prefix, _)| covers(prefix.as_str(), path)).map(|(_, route)| route)
+    }
+
+    fn paths(&self, host: &str) -> &Paths<T> {
+        if let Some(paths) = self.exact.get(host) {
+            return paths;
+        }
+        // An address has no subdomains.
+        let mut rest = if host.starts_with('[') { "" } else { host };
+        while let Some((_, parent)) = rest.split_once('.') {
+            if let Some(paths) = self.subdomains.get(parent) {
+                return paths;
+            }
+            rest = parent;
+        }
+        &self.any
+    }
+}
+
+/// Whole segments only: `/ws` covers `/ws` and `/ws/x`, not `/wsx`.
+fn covers(prefix: &str, path: &str) -> bool {
+    match path.strip_prefix(prefix) {
+        Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(routes: &[(&str, &str)]) -> RouteTable<String> {
+        let mut table = RouteTable::default();
+        for (host, path) in routes {
+            let name = format!("{host}{path}");
+            table.insert(
+                &HostPattern::parse(host).unwrap(),
+                PathPrefix::parse(path).unwrap(),
+                name,
+            );
+        }
+        table
+    }
+
+    #[test]
+    fn the_most_specific_host_decides() {
+        let table = table(&[
+            ("*", "/"),
+            ("*.example.com", "/"),
+            ("*.deep.example.com", "/"),
+            ("chat.example.com", "/"),
+        ]);
+        let found = |host| table.find(host, "/").map(String::as_str);
+        assert_eq!(found("chat.example.com"), Some("chat.example.com/"));
+        assert_eq!(found("a.example.com"), Some("*.example.com/"));
+        assert_eq!(found("x.y.example.com"), Some("*.example.com/"));
+        assert_eq!(found("a.deep.example.com"), Some("*.deep.example.com/"));
+        assert_eq!(found("example.com"), Some("*/"));
+        assert_eq!(found("[::1]"), Some("*/"));
+    }
+
+    #[test]
+    fn the_longest_whole_prefix_decides() {
+        let table = table(&[("*", "/"), ("*", "/ws"), ("*", "/ws/admin")]);
+        let found = |path| table.find("h", path).map(String::as_str);
+        assert_eq!(found("/ws"), Some("*/ws"));
+        assert_eq!(found("/ws/x"), Some("*/ws"));
+        assert_eq!(found("/wsx"), Some("*/"));
+        assert_eq!(found("/ws/admin"), Some("*/ws/admin"));
+    }
+
+    #[test]
+    fn rl19_a_named_host_never_falls_through_to_another() {
+        let table = table(&[("*", "/"), ("chat.example.com", "/ws")]);
+        assert_eq!(table.find("chat.example.com", "/"), None);
+    }
+}

@@ -1,0 +1,307 @@
+//! Everything a reload swaps: the settings and what is built from them. Built whole or not at
+//! all; what must outlive it (counts, health, rate buckets) is carried over from the previous one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::server::ProducesTickets;
+use ws::Terms;
+
+use super::route_table::RouteTable;
+use crate::admission::concurrency::RouteCount;
+use crate::admission::origin::OriginRules;
+use crate::admission::rate::HandshakeRate;
+use crate::config::settings::{
+    BackendSettings, Compression, ListenerSettings, LostBackends, RouteSettings, Settings, Timeouts,
+};
+use crate::config::toml::late_diagnostic::Later;
+use crate::config::values::patterns::BackendAddress;
+use crate::server::listeners::{self, DoorKey};
+use crate::sys::descriptors::{Room, room};
+use crate::sys::memory;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::handles::{ListenerCounts, RouteCounts};
+use crate::telemetry::metrics::process_snapshot::BackendState;
+use crate::tls::certs::CertTable;
+use crate::tls::terminate::TlsTerminator;
+use crate::upstream::admin_override::{Away, Standing};
+use crate::upstream::forwarded_headers::Manner;
+use crate::upstream::health::Health;
+use crate::upstream::pool::{Backend, Known, Pool};
+
+/// One configuration in force.
+#[derive(Clone)]
+pub struct Generation {
+    /// Counts up from 1.
+    pub number: u64,
+    /// What it was built from.
+    pub settings: Settings,
+    /// Caps after descriptors.
+    pub room: Room,
+    /// Present if any listener speaks TLS.
+    pub tls: Option<TlsTerminator>,
+    /// By host and path.
+    pub routes: RouteTable<Arc<Route>>,
+    /// By name, for counting and for carrying over.
+    pub route_list: Vec<Arc<Route>>,
+    /// Buckets of the handshake rate.
+    pub rate: Arc<HandshakeRate>,
+    /// What is counted, across generations.
+    pub metrics: Arc<Metrics>,
+    /// One for each listener, in their order.
+    listener_counts: Vec<Arc<ListenerCounts>>,
+    /// What is lawful and may yet be a mistake, but for what changes with time.
+    pub remarks: Vec<Later>,
+}
+
+/// What is found out before anything is built.
+pub struct Judged {
+    room: Room,
+    tls: Option<TlsTerminator>,
+    /// What is lawful and may yet be a mistake.
+    remarks: Vec<Later>,
+}
+
+/// What a request, and then its session, is held to. A session keeps its route, and nothing else
+/// of the generation it began under.
+#[derive(Debug)]
+pub struct Route {
+    /// As in records.
+    pub name: Arc<str>,
+    /// Whom it welcomes.
+    pub origins: OriginRules,
+    /// Whether plain HTTP is forwarded.
+    pub http: bool,
+    /// Its own cap on tunnels.
+    pub tunnels_max: Option<usize>,
+    /// Its tunnels, across generations.
+    pub tunnels: RouteCount,
+    /// What is counted of it, likewise.
+    pub counts: Arc<RouteCounts>,
+    /// What happens to compression offers.
+    pub compression: Compression,
+    /// How backends are spoken to.
+    pub manner: Manner,
+    /// Where it leads.
+    pub pool: Pool,
+    /// What becomes of tunnels whose backend is lost.
+    pub lost_backends: LostBackends,
+    /// Whether an operator keeps new tunnels away; across generations.
+    pub away: Arc<Away>,
+    /// What its sessions are held to.
+    pub terms: Arc<Terms>,
+    /// Deadlines before the tunnel.
+    pub timeouts: Timeouts,
+}
+
+impl Generation {
+    /// Builds a generation under this limit of descriptors; all faults at once.
+    pub fn build(
+        settings: Settings,
+        previous: Option<&Generation>,
+        ticketer: &Arc<dyn ProducesTickets>,
+        descriptors: usize,
+    ) -> Result<Self, Vec<Later>> {
+        let Judged { room, tls, remarks } = Self::judge(&settings, ticketer, descriptors)?;
+        let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
+        metrics.forget_unused();
+        let mut routes = RouteTable::default();
+        let mut healths = healths(previous);
+        let mut route_list = Vec::new();
+        for of in &settings.routes {
+            let same = |route: &&Arc<Route>| route.name == of.name;
+            let before = previous.and_then(|previous| previous.route_list.iter().find(same));
+            let route =
+                Arc::new(Route::build(of, &settings.timeouts, before, &mut healths, &metrics));
+            routes.insert(&of.host, of.path.clone(), route.clone());
+            route_list.push(route);
+        }
+        let (per_second, burst) =
+            (settings.caps.handshakes_per_client, settings.caps.handshakes_burst);
+        let rate = previous
+            .map(|previous| previous.rate.clone())
+            .filter(|rate| rate.has_quota(per_second, burst))
+            .unwrap_or_else(|| Arc::new(HandshakeRate::new(per_second, burst)));
+        let number = previous.map_or(1, |previous| previous.number + 1);
+        let listener_counts =
+            settings.listeners.iter().map(|listener| metrics.listener(&listener.name)).collect();
+        Ok(Self {
+            number,
+            settings,
+            room,
+            tls,
+            routes,
+            route_list,
+            rate,
+            metrics,
+            listener_counts,
+            remarks,
+        })
+    }
+
+    /// The same configuration with its certificates as they lie there now; all faults at once.
+    pub fn with_certificates(
+        &self,
+        ticketer: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, Vec<Later>> {
+        let (tls, remarks) = terminator(&self.settings, ticketer)?;
+        Ok(Self { number: self.number + 1, tls, remarks, ..self.clone() })
+    }
+
+    /// The certificates, if any listener shows them.
+    pub fn certs(&self) -> Option<&CertTable> {
+        self.tls.as_ref().map(TlsTerminator::certs)
+    }
+
+    /// What is lawful and may yet be a mistake, `now` being the time of day.
+    pub fn warnings(&self, now: f64) -> Vec<Later> {
+        let ends = self.certs().into_iter().flat_map(|certs| certs.steps(now as u64));
+        let ends = ends.map(|(state, step)| step.warning(state, now as u64));
+        self.remarks.iter().cloned().chain(ends).collect()
+    }
+
+    /// Whether clients refuse every certificate there is, `now` being the time of day.
+    pub fn has_expired(&self, now: f64) -> bool {
+        self.certs().is_some_and(|certs| certs.all_over(now as u64))
+    }
+
+    /// All that may fail: whether the caps fit under this limit of descriptors, and certificates
+    /// and all else outside the file are as they must be. Changes nothing.
+    pub fn judge(
+        settings: &Settings,
+        ticketer: &Arc<dyn ProducesTickets>,
+        descriptors: usize,
+    ) -> Result<Judged, Vec<Later>> {
+        let mut faults = Vec::new();
+        let listeners = settings.listeners.len();
+        let room =
+            room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
+        faults.extend(settings.records_refused());
+        let tls = terminator(settings, ticketer).map_err(|more| faults.extend(more)).ok();
+        match (room, tls, faults.is_empty()) {
+            (Some(room), Some((tls, mut remarks)), true) => {
+                remarks.extend(memory::too_little(&room, memory::limit()));
+                Ok(Judged { room, tls, remarks })
+            }
+            (_, _, _) => Err(faults),
+        }
+    }
+
+    /// The listener behind a door, unless it was removed.
+    pub fn listener(&self, door: DoorKey) -> Option<&ListenerSettings> {
+        listeners::keys(&self.settings.listeners)
+            .find(|(key, _)| *key == door)
+            .map(|(_, found)| found)
+    }
+
+    /// The listeners, each with what is counted of it.
+    pub fn listeners(&self) -> impl Iterator<Item = (&ListenerSettings, &Arc<ListenerCounts>)> {
+        self.settings.listeners.iter().zip(&self.listener_counts)
+    }
+
+    /// What is counted of the listener behind a door.
+    pub fn listener_counts(&self, door: DoorKey) -> Option<&Arc<ListenerCounts>> {
+        let mut keys = listeners::keys(&self.settings.listeners);
+        keys.position(|(key, _)| key == door).and_then(|place| self.listener_counts.get(place))
+    }
+
+    /// Every backend of every route, and whether it is up.
+    pub fn backend_states(&self, now: Instant) -> Vec<BackendState> {
+        let backends = self.route_list.iter().flat_map(|route| route.pool.backends());
+        let state = |backend: &Arc<Backend>| {
+            let up = backend.takes(now.into());
+            BackendState { counts: backend.counts.clone(), up }
+        };
+        backends.map(state).collect()
+    }
+
+    /// Backends that are up, and all of them; a backend that several routes share counts once.
+    pub fn backends(&self, now: Instant) -> (usize, usize) {
+        let mut up_by_id = HashMap::new();
+        for route in &self.route_list {
+            for backend in route.pool.backends() {
+                up_by_id.insert(backend.id.clone(), backend.takes(now.into()));
+            }
+        }
+        (up_by_id.values().filter(|up| **up).count(), up_by_id.len())
+    }
+}
+
+impl Route {
+    fn build(
+        of: &RouteSettings,
+        timeouts: &Timeouts,
+        before: Option<&Arc<Route>>,
+        healths: &mut Healths,
+        metrics: &Metrics,
+    ) -> Self {
+        let counts = metrics.route(&of.name);
+        let known = |backend: &BackendSettings| {
+            let whose = (backend.id.clone(), backend.address.clone());
+            Known {
+                health: healths.entry(whose).or_default().clone(),
+                counts: metrics.backend(&counts, &backend.id),
+                standing: before.map(|route| standing(route, backend)).unwrap_or_default(),
+            }
+        };
+        Self {
+            name: of.name.clone(),
+            origins: OriginRules::new(of.origins.clone()),
+            http: of.http,
+            tunnels_max: of.tunnels,
+            tunnels: before.map(|route| route.tunnels.clone()).unwrap_or_default(),
+            compression: of.compression,
+            manner: Manner {
+                send_proxy: of.send_proxy,
+                send_forwarded: of.send_forwarded,
+                request_headers: of.request_headers.clone(),
+                response_headers: of.response_headers.clone(),
+            },
+            pool: Pool::new(&of.backends, known),
+            lost_backends: of.lost_backends,
+            away: before.map(|route| route.away.clone()).unwrap_or_default(),
+            terms: of.terms.clone(),
+            timeouts: *timeouts,
+            counts,
+        }
+    }
+}
+
+/// What an operator decided about a backend; of its weight only as long as the file says the same.
+fn standing(before: &Route, backend: &BackendSettings) -> Arc<Standing> {
+    let same = |known: &&Arc<Backend>| known.id == backend.id;
+    let Some(known) = before.pool.backends().iter().find(same) else {
+        return Arc::default();
+    };
+    if known.weight == backend.weight {
+        return known.standing.clone();
+    }
+    let standing = Standing::default();
+    standing.away.set(known.standing.away.is_away());
+    Arc::new(standing)
+}
+
+/// What is known of each backend, whichever routes lead to it.
+type Healths = HashMap<(Arc<str>, BackendAddress), Arc<Health>>;
+
+fn healths(previous: Option<&Generation>) -> Healths {
+    let routes = previous.map_or(&[][..], |previous| &previous.route_list);
+    let backends = routes.iter().flat_map(|route| route.pool.backends());
+    backends.map(|b| ((b.id.clone(), b.address.clone()), b.health.clone())).collect()
+}
+
+fn terminator(
+    settings: &Settings,
+    ticketer: &Arc<dyn ProducesTickets>,
+) -> Result<(Option<TlsTerminator>, Vec<Later>), Vec<Later>> {
+    let certs = CertTable::load(&settings.certificates)?;
+    let mut remarks = certs.warnings().to_vec();
+    if !settings.listeners.iter().any(|listener| listener.tls) {
+        return Ok((None, remarks));
+    }
+    remarks.extend(certs.uncovered(&settings.routes));
+    TlsTerminator::new(certs, ticketer.clone())
+        .map(|tls| (Some(tls), remarks))
+        .map_err(|error| vec![Later { key: "listener".into(), problem: error.to_string() }])
+}

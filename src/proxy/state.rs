@@ -1,0 +1,165 @@
+//! Everything shared and permanent: what the tasks of a process have in common, across reloads.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::server::ProducesTickets;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::snapshot::Generation;
+use crate::admin::status::watch::Watch;
+use crate::admission::concurrency::Occupancy;
+use crate::config::explain::effect::{Takes, takes_effect};
+use crate::config::explain::listing::effective;
+use crate::config::settings::Settings;
+use crate::protocol::answer::EffectiveKey;
+use crate::server::reload::Reloaded;
+use crate::sessions::drain_plan::Phase;
+use crate::sessions::drains::Drains;
+use crate::sessions::registry::Registry;
+use crate::sys::watchdog::Roll;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::admin_override::Away;
+
+/// The house itself.
+pub struct Gate {
+    generation: ArcSwap<Generation>,
+    phase: watch::Sender<Phase>,
+    /// Who is inside.
+    pub occupancy: Arc<Occupancy>,
+    /// Open sessions.
+    pub registry: Arc<Registry>,
+    /// Connections and sessions; a drain waits for them.
+    pub tasks: TaskTracker,
+    /// Ticket keys, kept over reloads.
+    pub ticketer: Arc<dyn ProducesTickets>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// How the last reload went; `None` before the first.
+    pub reloaded: ArcSwapOption<Reloaded>,
+    /// Who watches.
+    pub watch: Watch,
+    /// Whether an operator keeps everybody out.
+    pub away: Arc<Away>,
+    /// Drains that go on beside everything else.
+    pub drains: Drains,
+    /// Whom the watchdog asks.
+    pub roll: Arc<Roll>,
+    /// When it was opened, in seconds since 1970.
+    pub born: f64,
+    /// How many descriptors the process may open.
+    pub descriptors: usize,
+    started: Instant,
+    /// What takes a restart, as it was at the start.
+    fixed: Vec<EffectiveKey>,
+}
+
+impl Gate {
+    /// Opens under a first generation.
+    pub fn new(
+        generation: Generation,
+        ticketer: Arc<dyn ProducesTickets>,
+        descriptors: usize,
+    ) -> Self {
+        Self {
+            fixed: fixed(&generation.settings),
+            metrics: generation.metrics.clone(),
+            reloaded: ArcSwapOption::empty(),
+            born: wall(),
+            watch: Watch::default(),
+            away: Arc::default(),
+            drains: Drains::default(),
+            roll: Arc::default(),
+            generation: ArcSwap::from_pointee(generation),
+            phase: watch::Sender::new(Phase::Running),
+            occupancy: Arc::default(),
+            registry: Arc::default(),
+            tasks: TaskTracker::new(),
+            ticketer,
+            descriptors,
+            started: now(),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.generation.load_full()
+    }
+
+    /// Puts a new configuration in force; who holds the old one keeps it.
+    pub fn swap(&self, generation: Generation) {
+        self.generation.store(Arc::new(generation));
+    }
+
+    /// Where the process stands.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Whether the process is on its way out, and takes no new session.
+    pub fn is_draining(&self) -> bool {
+        self.phase() == Phase::Draining
+    }
+
+    /// Whether new sessions are kept out: for good, or until an operator says otherwise.
+    pub fn is_closed(&self) -> bool {
+        self.is_draining() || self.away.is_away()
+    }
+
+    /// Whether balancers should send more clients.
+    pub fn is_wanted(&self) -> bool {
+        self.phase() == Phase::Running && !self.away.is_away()
+    }
+
+    /// Begins to leave, one step after the other.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// Ready when the process begins to leave.
+    pub async fn draining(&self) {
+        // The sender lives in this very gate, so that waiting cannot fail.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Draining).await;
+    }
+
+    /// Keys of the configuration in force that hold after a restart only, with what holds until then.
+    pub fn overdue(&self) -> Vec<EffectiveKey> {
+        let file = fixed(&self.generation().settings);
+        let differs = |key: &&EffectiveKey| {
+            let now = file.iter().find(|other| other.key == key.key);
+            now.is_some_and(|now| now.value != key.value)
+        };
+        self.fixed.iter().filter(differs).cloned().collect()
+    }
+
+    /// Their names.
+    pub fn waits_for_restart(&self) -> Vec<String> {
+        self.overdue().into_iter().map(|key| key.key).collect()
+    }
+
+    /// Since the gate was opened.
+    pub fn uptime(&self) -> Duration {
+        now().duration_since(self.started)
+    }
+}
+
+/// What of these settings a reload does not touch.
+fn fixed(settings: &Settings) -> Vec<EffectiveKey> {
+    let mut keys = effective(settings);
+    keys.retain(|key| takes_effect(&key.key) == Some(Takes::Restart));
+    keys
+}
+
+/// The clock, for `run` alone.
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// The time of day in seconds since 1970, for those who read; nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks for the time of day")]
+pub fn wall() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}

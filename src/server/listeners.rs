@@ -1,0 +1,236 @@
+//! The listening sockets of the process and the tasks that accept on them. A reload binds what is
+//! new before it lets go of what was removed.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::select;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use super::critical_task::{Fallen, end};
+use super::handover;
+use crate::config::settings::ListenerSettings;
+use crate::listener::inherited::{Heir, Inherited};
+use crate::listener::socket::{BindFault, Event, Listener};
+use crate::proxy::serve;
+use crate::proxy::state::{Gate, now};
+use crate::sys::entropy::fraction;
+
+/// A listener by its address as configured, and its place among those with the same one (only
+/// port 0 may repeat). Names may change over a reload; the socket behind an address stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DoorKey {
+    address: SocketAddr,
+    place: usize,
+}
+
+/// All open doors, and the sockets that somebody else opened for us.
+#[derive(Debug, Default)]
+pub struct Doors {
+    inherited: Inherited,
+    open: HashMap<DoorKey, Door>,
+    /// The admin listener, for a successor.
+    admin: Option<(SocketAddr, Listener)>,
+}
+
+/// One that is open.
+#[derive(Debug)]
+struct Door {
+    task: JoinHandle<()>,
+    /// For a successor.
+    listener: Listener,
+}
+
+impl Door {
+    /// Ends the accept loop. The socket closes with it, and only then will the kernel refuse
+    /// whoever comes, and let the address be bound anew.
+    async fn shut(self) {
+        end(self.task).await;
+        drop(self.listener);
+    }
+}
+
+/// Sockets that are bound, but do not accept yet.
+#[derive(Debug)]
+pub struct Bound(Vec<(DoorKey, ListenerSettings, Listener)>);
+
+/// The listeners with their keys.
+pub fn keys(listeners: &[ListenerSettings]) -> impl Iterator<Item = (DoorKey, &ListenerSettings)> {
+    listeners.iter().enumerate().map(|(index, listener)| {
+        let address = listener.address;
+        let place = listeners[..index].iter().filter(|other| other.address == address).count();
+        (DoorKey { address, place }, listener)
+    })
+}
+
+impl Doors {
+    /// None is open yet.
+    pub fn new(inherited: Inherited) -> Self {
+        Self { inherited, ..Self::default() }
+    }
+
+    /// Binds every wanted address that is not open yet; if one fails, none is kept.
+    pub fn bind(&mut self, wanted: &[ListenerSettings]) -> Result<Bound, BindFault> {
+        let mut bound = Vec::new();
+        for (key, settings) in keys(wanted) {
+            if !self.open.contains_key(&key) {
+                bound.push((key, settings.clone(), self.listener(key.address)?));
+            }
+        }
+        Ok(Bound(bound))
+    }
+
+    /// The inherited socket with this address, or a new one.
+    fn listener(&mut self, address: SocketAddr) -> Result<Listener, BindFault> {
+        Listener::open(address, &mut self.inherited)
+    }
+
+    /// The same, for the admin listener.
+    pub fn admin(&mut self, address: SocketAddr) -> Result<Listener, BindFault> {
+        let listener = self.listener(address)?;
+        self.admin = Some((address, listener.clone()));
+        Ok(listener)
+    }
+
+    /// All sockets, for a successor.
+    pub fn heirs(&self) -> io::Result<Vec<Heir>> {
+        let mut open: Vec<_> = self.open.iter().collect();
+        // Those with the same address are told apart by their order.
+        open.sort_by_key(|(key, _)| (key.address, key.place));
+        let open = open.into_iter().map(|(key, door)| (key.address, &door.listener));
+        let admin = self.admin.iter().map(|(address, listener)| (*address, listener));
+        self.inherited.heirs(open.chain(admin))
+    }
+
+    /// Whether this process follows another one.
+    pub fn is_successor(&self) -> bool {
+        self.inherited.has_elder()
+    }
+
+    /// Waits until the process that this one follows, if any, says that it may serve.
+    pub fn follow(&mut self) -> io::Result<()> {
+        let followed = self.inherited.elder().map_or(Ok(()), |elder| handover::follow(&elder));
+        self.inherited.settle();
+        followed
+    }
+
+    /// Tells of inherited sockets that are not served as they should be.
+    pub fn doubt(&self, wanted: &[ListenerSettings], admin: Option<SocketAddr>) {
+        let wanted: Vec<_> = wanted.iter().map(|listener| listener.address).chain(admin).collect();
+        for socket in self.inherited.doubts(&wanted) {
+            warn!(socket, "an inherited socket");
+        }
+    }
+
+    /// Begins to accept on what was bound.
+    pub fn open(&mut self, gate: &Arc<Gate>, bound: Bound) {
+        for (key, settings, listener) in bound.0 {
+            let (address, inherited) = (listener.local(), listener.is_inherited());
+            info!(listener = &*settings.name, %address, tls = settings.tls, inherited, "listening");
+            let accepting = accept(gate.clone(), listener.clone(), key);
+            #[expect(clippy::disallowed_methods, reason = "not a connection: a drain aborts it")]
+            let task = tokio::spawn(accepting);
+            self.open.insert(key, Door { task, listener });
+        }
+    }
+
+    /// Closes what is wanted no more. Connections that came in by a closed door live on; its
+    /// address is free, unless the socket was inherited: then clients queue in it.
+    pub async fn keep(&mut self, wanted: &[ListenerSettings]) {
+        let kept: Vec<DoorKey> = keys(wanted).map(|(key, _)| key).collect();
+        for (key, door) in self.open.extract_if(|key, _| !kept.contains(key)) {
+            door.shut().await;
+            info!(address = %key.address, "no longer listening");
+        }
+    }
+
+    /// Closes every door. What waits in an inherited socket is left to whoever holds it too.
+    pub async fn close(&mut self) {
+        for (_, door) in self.open.drain() {
+            door.shut().await;
+        }
+        self.inherited.let_go();
+    }
+
+    /// Ready when a door has fallen shut by itself. Nobody opens it again.
+    pub async fn fallen(&mut self) -> Fallen {
+        let (key, ended) = poll_fn(|cx| {
+            for (key, door) in &mut self.open {
+                if let Poll::Ready(ended) = Pin::new(&mut door.task).poll(cx) {
+                    return Poll::Ready((*key, ended));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        Fallen::of(format_args!("the accept loop of {}", key.address), ended)
+    }
+}
+
+async fn accept(gate: Arc<Gate>, listener: Listener, key: DoorKey) {
+    let mut told: Option<Instant> = None;
+    let roll = gate.roll.clone();
+    let each = move |event| match event {
+        Event::Connection(accepted) => {
+            gate.tasks.spawn(serve::serve(gate.clone(), accepted, key));
+        }
+        Event::Paused(reason, pause) => {
+            if let Some(counts) = gate.generation().listener_counts(key) {
+                counts.pauses.add_one();
+            }
+            if told.is_none_or(|then| now().duration_since(then) > TELL_EVERY) {
+                told = Some(now());
+                let open = gate.occupancy.connections();
+                error!(
+                    address = %key.address,
+                    error = %reason,
+                    pause_ms = pause.as_millis() as u64,
+                    connections = open,
+                    "accepting pauses; open connections go on (raise LimitNOFILE?)"
+                );
+            }
+        }
+    };
+    let here = roll.join(format!("the accept loop of {}", key.address));
+    select! {
+        biased;
+        () = here.answer() => {}
+        () = listener.run(fraction, each) => {}
+    }
+}
+
+/// A machine that is out of descriptors does not need a full log as well.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+
+    fn door(task: JoinHandle<()>) -> Door {
+        let any = "127.0.0.1:0".parse().unwrap();
+        Door { task, listener: Listener::open(any, &mut Inherited::default()).unwrap() }
+    }
+
+    #[tokio::test]
+    async fn sr15_a_door_that_falls_shut_is_told() {
+        let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
+        let mut doors = Doors::default();
+        let lasting = Handle::current().spawn(std::future::pending());
+        doors.open.insert(DoorKey { address, place: 1 }, door(lasting));
+        let pause = Duration::from_millis(20);
+        assert!(tokio::time::timeout(pause, doors.fallen()).await.is_err(), "all is well");
+        let broken = Handle::current().spawn(async { panic!("no more") });
+        doors.open.insert(DoorKey { address, place: 0 }, door(broken));
+        let told = doors.fallen().await.to_string();
+        assert!(told.contains("127.0.0.1:443") && told.contains("no more"), "{told}");
+    }
+}

@@ -1,0 +1,11 @@
+//! What keeps a running process current: reloads, certificate renewal, listeners, handover to a new
+//! process, closing sessions of lost backends, and signals.
+
+pub(crate) mod cert_renewal;
+pub(crate) mod critical_task;
+pub(crate) mod handover;
+pub(crate) mod listeners;
+pub(crate) mod lost_backends;
+pub mod reload;
+pub(crate) mod reload_report;
+pub mod signals;

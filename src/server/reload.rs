@@ -1,0 +1,281 @@
+//! SIGHUP: all or nothing. The new configuration is loaded, built and bound before anything is
+//! swapped; a fault anywhere leaves everything as it was.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::listeners::Doors;
+use super::reload_report;
+use crate::config::settings::Settings;
+use crate::config::toml::diagnostic::Faults;
+use crate::config::toml::late_diagnostic::Later;
+use crate::protocol::answer::{self, Change};
+use crate::proxy::snapshot::Generation;
+use crate::proxy::state::{Gate, wall};
+use crate::sys::systemd;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::log;
+
+/// Where the configuration comes from, each time.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// Built into the program.
+    Fixed(Box<Settings>),
+}
+
+impl Source {
+    /// Reads it anew; faults in words, one a line.
+    pub fn load(&self) -> Result<Settings, Vec<String>> {
+        match self {
+            Self::File(path) => Settings::load(path).map_err(|faults| faults.lines().collect()),
+            Self::Fixed(settings) => Ok((**settings).clone()),
+        }
+    }
+
+    /// Faults that showed later, one a line, with their place if there is a file.
+    pub fn place(&self, faults: &[Later]) -> Vec<String> {
+        match (self, faults) {
+            (Self::File(path), [first, rest @ ..]) => {
+                Faults::found_later(path, first, rest).lines().collect()
+            }
+            (Self::File(_) | Self::Fixed(_), _) => {
+                faults.iter().map(|later| format!("{}: {}", later.key, later.problem)).collect()
+            }
+        }
+    }
+}
+
+/// How a reload went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reloaded {
+    /// When, in seconds since 1970.
+    pub at: f64,
+    /// What changed, or the faults, one a line.
+    pub outcome: Result<Vec<Change>, Vec<String>>,
+}
+
+/// Reloads, and says how it went: what changed, or the faults, one a line.
+pub async fn reload(
+    gate: &Arc<Gate>,
+    doors: &mut Doors,
+    source: &Source,
+) -> Result<answer::Reloaded, Vec<String>> {
+    systemd::reloading();
+    let before = gate.generation();
+    let mut outcome = String::new();
+    let told = match try_reload(gate, doors, source, &before).await {
+        Ok(()) => Ok(reload_report::changes(gate, &before.settings, &gate.generation().settings)),
+        Err(faults) => {
+            reopen(&before.settings, source, &faults).await;
+            outcome = format!("; reload refused: {} faults, see the journal", faults.len());
+            Err(faults)
+        }
+    };
+    gate.metrics.reloaded(told.is_ok());
+    gate.reloaded.store(Some(Arc::new(Reloaded { at: wall(), outcome: told.clone() })));
+    // The log comes after the metrics and the status page, which agree with it from the first line.
+    match &told {
+        Ok(changes) => {
+            report(gate, &before.settings, changes);
+            warn(source, &gate.generation().warnings(wall()));
+        }
+        Err(faults) => report_rejected(&before, faults),
+    }
+    systemd::ready(&(status(gate) + &outcome));
+    told.map(|changes| answer::Reloaded { generation: gate.generation().number, changes })
+}
+
+/// What a reload of this text would change, if it stood in a file of this path, or its faults, one
+/// a line. Reads certificates, and may block for it; changes nothing, binds nothing.
+pub fn preview(gate: &Gate, path: &Path, text: &str) -> Result<answer::Reloaded, Vec<String>> {
+    let before = gate.generation();
+    let path = named_alike(path, before.settings.file.as_deref());
+    let name = path.display().to_string();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let settings =
+        Settings::parse(text, &name).map_err(|faults| faults.lines().collect::<Vec<_>>())?;
+    let settings = Settings { file: Some(path), ..settings };
+    Generation::judge(&settings, &gate.ticketer, gate.descriptors).map_err(|faults| {
+        let placed = |(first, rest): (&Later, &[Later])| {
+            Faults::found_later_in(&name, text, first, rest).lines().collect::<Vec<_>>()
+        };
+        faults.split_first().map(placed).unwrap_or_default()
+    })?;
+    let changes = reload_report::changes(gate, &before.settings, &settings);
+    Ok(answer::Reloaded { generation: before.number, changes })
+}
+
+/// The path as it would be written beside the file in force: other words for the same folder are no
+/// change.
+fn named_alike(path: &Path, in_force: Option<&Path>) -> PathBuf {
+    let folder = |file: &Path| match file.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new(".").canonicalize().ok(),
+        folder => folder?.canonicalize().ok(),
+    };
+    match (in_force, path.file_name()) {
+        (Some(file), Some(name))
+            if folder(file).is_some_and(|there| folder(path) == Some(there)) =>
+        {
+            file.with_file_name(name)
+        }
+        (_, _) => path.to_owned(),
+    }
+}
+
+/// Tells what a reload has changed.
+fn report(gate: &Gate, before: &Settings, changes: &[Change]) {
+    let after = gate.generation();
+    for key in reload_report::needs_restart(changes) {
+        warn!(key, "this change takes effect at the next restart");
+    }
+    info!(
+        generation = after.number,
+        changed = reload_report::words(changes),
+        config_sha256 = after.settings.written.fingerprint(),
+        tunnels = gate.occupancy.tunnels(),
+        "reloaded; open tunnels keep their route"
+    );
+    // Last, so that a reload is told of even where it makes all quiet. Where the file says what it
+    // said before, a level that was set since stays.
+    if before.log.level != after.settings.log.level {
+        log::set_log_level(after.settings.log.level);
+    }
+}
+
+/// Logs each fault of a rejected reload, and that the previous configuration stays active.
+fn report_rejected(before: &Generation, faults: &[String]) {
+    for fault in faults {
+        error!(fault, "reload refused");
+    }
+    error!(
+        faults = faults.len(),
+        generation = before.number,
+        "the configuration in force stays as it was"
+    );
+}
+
+/// Tells of what is lawful and may yet be a mistake, each with its place in the file.
+pub fn warn(source: &Source, warnings: &[Later]) {
+    let lines = source.place(warnings);
+    let more = warnings.len().saturating_sub(lines.len());
+    for warning in lines {
+        warn!(warning, "worth a look");
+    }
+    if more > 0 {
+        warn!(more, "worth a look as well; `tidegate check` says the same");
+    }
+}
+
+/// One line for `systemctl status`.
+pub fn status(gate: &Gate) -> String {
+    let generation = gate.generation();
+    format!(
+        "generation {}: {} listeners, {} routes, {} tunnels",
+        generation.number,
+        generation.settings.listeners.len(),
+        generation.settings.routes.len(),
+        gate.occupancy.tunnels()
+    )
+}
+
+async fn try_reload(
+    gate: &Arc<Gate>,
+    doors: &mut Doors,
+    source: &Source,
+    before: &Arc<Generation>,
+) -> Result<(), Vec<String>> {
+    let after = build(gate.clone(), source.clone(), before.clone()).await?;
+    let access = open_access(&after.settings, source)?;
+    let listeners = after.settings.listeners.clone();
+    let bound = doors.bind(&listeners).map_err(|fault| vec![fault.to_string()])?;
+    gate.swap(after);
+    let outgoing = access.begin();
+    doors.open(gate, bound);
+    doors.keep(&listeners).await;
+    // Whoever moved the old file may do with it as they like once the reload is reported.
+    outgoing.finish().await;
+    Ok(())
+}
+
+/// Reads and builds beside everything else: thousands of certificates take their time.
+async fn build(
+    gate: Arc<Gate>,
+    source: Source,
+    before: Arc<Generation>,
+) -> Result<Generation, Vec<String>> {
+    let build = move || {
+        let settings = source.load()?;
+        Generation::build(settings, Some(&before), &gate.ticketer, gate.descriptors)
+            .map_err(|faults| source.place(&faults))
+    };
+    let built = spawn_blocking(build).await;
+    built.unwrap_or_else(|_| Err(vec!["the configuration could not be built".into()]))
+}
+
+/// Whoever rotates files asks for a new one, not for a new configuration: they get it even if
+/// there is a fault in the latter.
+async fn reopen(settings: &Settings, source: &Source, told: &[String]) {
+    match open_access(settings, source) {
+        Ok(access) => access.begin().finish().await,
+        Err(faults) => {
+            for fault in faults.iter().filter(|fault| !told.contains(fault)) {
+                error!(fault, "the access log stays as it was");
+            }
+        }
+    }
+}
+
+fn open_access(settings: &Settings, source: &Source) -> Result<AccessLog, Vec<String>> {
+    match settings.records_refused() {
+        Some(refused) => Err(source.place(&[refused])),
+        None => AccessLog::open(settings).map_err(|fault| vec![fault.to_string()]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n\
+        [[route]]\nname = \"a\"\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:9\"]\n";
+
+    fn gate() -> Gate {
+        let ticketer = crate::tls::terminate::ticketer().unwrap();
+        let settings = Settings::parse(PLAIN, "proxy.toml").unwrap();
+        let generation = Generation::build(settings, None, &ticketer, 1000).unwrap();
+        Gate::new(generation, ticketer, 1000)
+    }
+
+    #[test]
+    fn a_preview_tells_what_would_change_and_changes_nothing() {
+        let gate = gate();
+        let path = Path::new("/nowhere/proxy.toml");
+        let text = format!("\u{feff}{PLAIN}").replace("\"a\"", "\"b\"") + "[log]\nlevel = \"warn\"";
+        let seen = preview(&gate, path, &text).unwrap();
+        let told: Vec<String> =
+            seen.changes.iter().map(|of| format!("{} {} {}", of.part, of.name, of.what)).collect();
+        assert_eq!(told, ["route b added", "route a removed", "log  changed"]);
+        assert_eq!((seen.generation, gate.generation().number), (1, 1));
+        assert_eq!(gate.metrics.routes().len(), 1);
+        assert!(gate.reloaded.load().is_none());
+        assert_eq!(preview(&gate, path, PLAIN).unwrap().changes, []);
+    }
+
+    #[test]
+    fn a_preview_finds_what_a_reload_would_find() {
+        let gate = gate();
+        let faults = |text: &str| preview(&gate, Path::new("x/new.toml"), text).unwrap_err();
+        let unknown = faults(&format!("{PLAIN}zebra = 1\n[limits]\nidel = \"1h\"\n"));
+        assert_eq!(unknown.len(), 2);
+        assert!(unknown[1].starts_with("x/new.toml:11:1: limits.idel: unknown key"), "{unknown:?}");
+        let pair = "[[certificate]]\nchain = \"no.pem\"\nkey = \"no.key\"\n";
+        let missing = faults(&format!("{PLAIN}{pair}[caps]\nconnections = 900\n"));
+        assert!(missing[0].starts_with("x/new.toml:10:9: certificate[0].chain: "), "{missing:?}");
+        assert!(missing[1].contains("caps.connections: 900"), "{missing:?}");
+    }
+}

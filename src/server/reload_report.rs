@@ -1,0 +1,167 @@
+//! What a reload changed, or would change: with the open tunnels that each change is about, and in
+//! one line for the log.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::explain::difference::{About, Difference, differences};
+use crate::config::explain::effect::{Takes, takes_effect};
+use crate::config::settings::Settings;
+use crate::protocol::answer::Change;
+use crate::proxy::state::Gate;
+
+/// What differs, with the tunnels that are open now.
+pub fn changes(gate: &Gate, before: &Settings, after: &Settings) -> Vec<Change> {
+    let found = differences(before, after);
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let open = Open::count(gate);
+    let with = |Difference { change, about }| Change { tunnels: open.of(&about), ..change };
+    found.into_iter().map(with).collect()
+}
+
+/// The changed keys that wait for a restart.
+pub fn needs_restart(changes: &[Change]) -> impl Iterator<Item = &str> {
+    let keys = changes.iter().flat_map(|change| &change.keys).map(|key| key.key.as_str());
+    keys.filter(|key| takes_effect(key) == Some(Takes::Restart))
+}
+
+/// Open tunnels by what they belong to.
+#[derive(Default)]
+struct Open {
+    all: u64,
+    by_listener: HashMap<Arc<str>, u64>,
+    by_route: HashMap<Arc<str>, u64>,
+    by_backend: HashMap<(Arc<str>, Arc<str>), u64>,
+}
+
+impl Open {
+    fn count(gate: &Gate) -> Self {
+        let mut open = Self::default();
+        for line in gate.registry.lines() {
+            let facts = &line.facts;
+            let (route, id) = (&facts.counts.route.name, &facts.counts.id);
+            open.all += 1;
+            *open.by_listener.entry(facts.connection.visitor.listener.clone()).or_default() += 1;
+            *open.by_route.entry(route.clone()).or_default() += 1;
+            *open.by_backend.entry((route.clone(), id.clone())).or_default() += 1;
+        }
+        open
+    }
+
+    fn of(&self, about: &About) -> u64 {
+        match about {
+            About::Nobody => 0,
+            About::Everybody => self.all,
+            About::Listener(name) => self.by_listener.get(name).copied().unwrap_or(0),
+            About::Routes(names) => names.iter().filter_map(|name| self.by_route.get(name)).sum(),
+            About::Backend { route, id } => {
+                self.by_backend.get(&(route.clone(), id.clone())).copied().unwrap_or(0)
+            }
+        }
+    }
+}
+
+/// One line: `routes: chat changed (limits.idle), old removed; limits: idle`.
+pub fn words(changes: &[Change]) -> String {
+    if changes.is_empty() {
+        return "nothing in the file; certificates read anew".to_owned();
+    }
+    let mut parts: Vec<(&str, Vec<&Change>)> = Vec::new();
+    for change in changes {
+        match parts.iter_mut().find(|(part, _)| *part == change.part) {
+            Some((_, of)) => of.push(change),
+            None => parts.push((&change.part, vec![change])),
+        }
+    }
+    let words: Vec<String> = parts.iter().map(|(part, of)| part_words(part, of)).collect();
+    cut(&words.join("; "), WORDS_MAX)
+}
+
+fn part_words(part: &str, changes: &[&Change]) -> String {
+    let plural = match part {
+        "listener" | "certificate" | "route" | "backend" => "s",
+        _ => "",
+    };
+    let mut items: Vec<String> =
+        changes.iter().take(ITEMS_MAX).map(|change| change_words(change)).collect();
+    if changes.len() > ITEMS_MAX {
+        items.push(format!("and {} more", changes.len() - ITEMS_MAX));
+    }
+    format!("{part}{plural}: {}", items.join(", "))
+}
+
+fn change_words(change: &Change) -> String {
+    let name = cut(&change.name, NAME_MAX);
+    if change.what != "changed" {
+        return format!("{name} {}", change.what);
+    }
+    let mut keys: Vec<&str> =
+        change.keys.iter().take(KEYS_MAX).map(|key| below(&key.key)).collect();
+    if change.keys.len() > KEYS_MAX {
+        keys.push("...");
+    }
+    let keys = keys.join(", ");
+    if name.is_empty() { keys } else { format!("{name} changed ({keys})") }
+}
+
+/// A key within its table: `limits.idle` of `route[0].limits.idle`, `idle` of `limits.idle`.
+fn below(key: &str) -> &str {
+    let item = key.rsplit_once("].").map(|(_, below)| below);
+    item.or(key.split_once('.').map(|(_, below)| below)).unwrap_or(key)
+}
+
+/// So many characters of a text.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// Of one kind, in a line.
+const ITEMS_MAX: usize = 5;
+/// Of one change, likewise.
+const KEYS_MAX: usize = 6;
+/// Characters.
+const NAME_MAX: usize = 60;
+const WORDS_MAX: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::answer::ChangedKey;
+
+    fn change(part: &str, name: &str, what: &str, keys: &[&str]) -> Change {
+        let key = |key: &&str| ChangedKey { key: (*key).to_owned(), before: None, after: None };
+        Change {
+            part: part.into(),
+            name: name.into(),
+            what: what.into(),
+            keys: keys.iter().map(key).collect(),
+            ..Change::default()
+        }
+    }
+
+    #[test]
+    fn a_line_names_what_changed_and_stays_a_line() {
+        let found = [
+            change("route", "chat", "changed", &["route[3].limits.idle", "route[3].http"]),
+            change("backend", "b of chat", "changed", &["route[3].backends[1].weight"]),
+            change("route", "old", "removed", &["route[4].host"]),
+            change("log", "", "changed", &["log.level", "log.format"]),
+        ];
+        assert_eq!(
+            words(&found),
+            "routes: chat changed (limits.idle, http), old removed; \
+             backends: b of chat changed (weight); log: level, format"
+        );
+        assert_eq!(needs_restart(&found).collect::<Vec<_>>(), ["log.format"]);
+        assert!(words(&[]).starts_with("nothing in the file"));
+        let many = vec![change("route", &"é".repeat(1000), "added", &[]); 30_000];
+        let line = words(&many);
+        assert!(line.ends_with("added, and 29995 more"), "{line}");
+        assert!(line.chars().count() < 510, "{line}");
+    }
+}

@@ -1,0 +1,67 @@
+//! What is known of a session from its beginning: for its records, and for whoever looks at it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[cfg(test)]
+use crate::client::{KeyPrefixes, Visitor};
+
+use crate::client::ClientKey;
+use crate::proxy::serve::Connection;
+use crate::telemetry::metrics::handles::BackendCounts;
+use crate::telemetry::record::Begun;
+use crate::telemetry::request_fields::Packed;
+
+/// What is known of a session when it begins; small, as there is one for every open socket.
+#[derive(Debug)]
+pub struct Facts {
+    /// Whose it is.
+    pub connection: Arc<Connection>,
+    /// Where it leads, and by which route.
+    pub counts: Arc<BackendCounts>,
+    /// What the request said of itself.
+    pub particulars: Packed,
+    /// When it was agreed.
+    pub opened: Instant,
+    /// How long the backend took, in microseconds.
+    pub dial: u32,
+    /// Number of the configuration it was admitted under.
+    pub generation: u32,
+}
+
+impl Facts {
+    /// What it is counted under.
+    pub fn client(&self) -> ClientKey {
+        self.connection.visitor.key
+    }
+
+    /// The same for its records; `session` is its number.
+    pub fn begun(&self, session: u64) -> Begun<'_> {
+        Begun {
+            visitor: &self.connection.visitor,
+            session,
+            route: &self.counts.route.name,
+            backend: &self.counts.id,
+            particulars: self.particulars.particulars(),
+            dial: Duration::from_micros(self.dial.into()),
+            generation: self.generation.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Facts {
+    /// Somebody's.
+    pub fn sample() -> Self {
+        let peer = "192.0.2.1:1".parse().unwrap();
+        let visitor = Visitor::new(peer, KeyPrefixes::default(), "a".into());
+        Self {
+            connection: Arc::new(Connection::bare(visitor)),
+            counts: Arc::default(),
+            particulars: Packed::default(),
+            opened: crate::proxy::state::now(),
+            dial: 0,
+            generation: 1,
+        }
+    }
+}

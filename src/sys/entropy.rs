@@ -1,0 +1,90 @@
+//! Randomness from the system, for nonces, mask keys and jitter.
+
+use std::cell::RefCell;
+
+use ws::Entropy;
+
+/// The operating system's generator, drawn in blocks a thread. RFC 6455 5.3 asks for mask keys
+/// that cannot be predicted, so nothing weaker stands in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        POOL.with_borrow_mut(|pool| {
+            for byte in bytes {
+                *byte = pool.next();
+            }
+        });
+    }
+}
+
+/// A number in `[0, 1)`.
+pub fn fraction() -> f64 {
+    let mut bytes = [0; 4];
+    SystemEntropy.fill(&mut bytes);
+    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+}
+
+/// A name that no other request has: 128 bits, as 32 hexadecimal digits.
+pub fn request_id() -> Box<str> {
+    let mut bytes = [0; 16];
+    SystemEntropy.fill(&mut bytes);
+    format!("{:032x}", u128::from_ne_bytes(bytes)).into()
+}
+
+struct Pool {
+    block: [u8; BLOCK],
+    used: usize,
+}
+
+impl Pool {
+    fn next(&mut self) -> u8 {
+        if self.used == BLOCK {
+            // The system's generator fails only before it is seeded at boot, and a process
+            // without randomness must not go on as if it had some.
+            while getrandom::fill(&mut self.block).is_err() {
+                std::thread::yield_now();
+            }
+            self.used = 0;
+        }
+        let byte = std::mem::take(&mut self.block[self.used]);
+        self.used += 1;
+        byte
+    }
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { block: [0; BLOCK], used: BLOCK }) };
+}
+
+const BLOCK: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_f3_mask_keys_do_not_repeat() {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..10_000 {
+            let mut key = [0; 8];
+            SystemEntropy.fill(&mut key);
+            assert!(seen.insert(key));
+        }
+    }
+
+    #[test]
+    fn a_request_has_a_name_of_its_own() {
+        let (one, other) = (request_id(), request_id());
+        assert!(one != other && one.len() == 32);
+        assert!(one.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    }
+
+    #[test]
+    fn fractions_fill_their_range() {
+        let all: Vec<f64> = (0..1000).map(|_| fraction()).collect();
+        assert!(all.iter().all(|f| (0.0..1.0).contains(f)));
+        assert!(all.iter().any(|f| *f < 0.1) && all.iter().any(|f| *f > 0.9));
+    }
+}

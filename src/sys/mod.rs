@@ -1,0 +1,7 @@
+//! The machine underneath: clock, randomness, descriptors, memory, systemd and its watchdog.
+
+pub(crate) mod descriptors;
+pub(crate) mod entropy;
+pub(crate) mod memory;
+pub(crate) mod systemd;
+pub(crate) mod watchdog;

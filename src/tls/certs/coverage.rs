@@ -1,0 +1,117 @@
+//! Whether the hosts that routes are for can be reached over TLS at all.
+
+use std::collections::HashSet;
+
+use rustls::pki_types::ServerName;
+use webpki::EndEntityCert;
+
+use crate::config::settings::RouteSettings;
+use crate::config::toml::late_diagnostic::Later;
+use crate::config::values::patterns::HostPattern;
+use crate::tls::certs::CertTable;
+
+impl CertTable {
+    /// Hosts of routes that no certificate covers, each at its first route.
+    pub fn uncovered(&self, routes: &[RouteSettings]) -> Vec<Later> {
+        let mut met = HashSet::new();
+        let mut found = Vec::new();
+        for (index, route) in routes.iter().enumerate() {
+            if met.insert(&route.host) && !self.covers(&route.host) {
+                let problem = self.uncovered_problem(&route.host);
+                found.push(Later { key: format!("route[{index}].host"), problem });
+            }
+        }
+        found
+    }
+
+    /// Whether clients of this host are shown a certificate for it.
+    fn covers(&self, host: &HostPattern) -> bool {
+        match host {
+            HostPattern::Any => true,
+            HostPattern::Subdomains(parent) => self.wildcard.contains_key(parent),
+            HostPattern::Exact(name) => {
+                let bare = name.trim_start_matches('[').trim_end_matches(']');
+                match ServerName::try_from(bare) {
+                    // Who asks for an address names no server (RFC 6066 3).
+                    Ok(address @ ServerName::IpAddress(_)) => self.default_covers(&address),
+                    Ok(_) | Err(_) => self.named(name).is_some(),
+                }
+            }
+        }
+    }
+
+    fn default_covers(&self, address: &ServerName<'_>) -> bool {
+        let leaf = self.default.as_ref().and_then(|key| key.cert.first());
+        let leaf = leaf.and_then(|leaf| EndEntityCert::try_from(leaf).ok());
+        leaf.is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(address).is_ok())
+    }
+
+    fn uncovered_problem(&self, host: &HostPattern) -> String {
+        let (host, exactly) = match host {
+            HostPattern::Exact(name) => (name.clone(), ""),
+            HostPattern::Subdomains(parent) => (format!("*.{parent}"), ", as a whole"),
+            HostPattern::Any => ("*".into(), ""),
+        };
+        let shown = match self.default {
+            Some(_) => "is shown the default one and refuses it",
+            None => "gets no handshake",
+        };
+        format!("no certificate covers {host}{exactly}: who comes over TLS {shown}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::Settings;
+    use crate::tls::certs::tests::settings;
+
+    fn routes(hosts: &[&str]) -> Vec<RouteSettings> {
+        let mut text =
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n[[certificate]]\nchain = \"c\"\nkey = \"k\"\n"
+                .to_owned();
+        for (n, host) in hosts.iter().enumerate() {
+            text.push_str(&format!(
+                "[[route]]\nhost = \"{host}\"\npath = \"/{n}\"\norigins = [\"missing\"]\n\
+                 backends = [\"127.0.0.1:9\"]\n"
+            ));
+        }
+        Settings::parse(&text, "proxy.toml").unwrap().routes
+    }
+
+    #[test]
+    fn ck08_hosts_that_no_certificate_covers_are_told_of() {
+        let certificates = [
+            settings(&["a.example", "*.w.example", "10.0.0.2"], false),
+            settings(&["127.0.0.1", "::1"], true),
+        ];
+        let table = CertTable::load(&certificates).unwrap();
+        let found = table.uncovered(&routes(&[
+            "a.example",
+            "x.w.example",
+            "*.w.example",
+            "127.0.0.1",
+            "[::1]",
+            "*",
+        ]));
+        assert_eq!(found, []);
+        let found = table.uncovered(&routes(&[
+            "a.example",
+            // The default one is shown, but does not cover.
+            "b.example",
+            // A wildcard stands for one label.
+            "x.y.w.example",
+            "*.a.example",
+            // Nobody is shown the one that has it.
+            "10.0.0.2",
+            "b.example",
+        ]));
+        let keys: Vec<&str> = found.iter().map(|later| later.key.as_str()).collect();
+        assert_eq!(keys, ["route[1].host", "route[2].host", "route[3].host", "route[4].host"]);
+        assert!(found[0].problem.contains("b.example: who comes over TLS is shown the default"));
+        assert!(found[2].problem.contains("*.a.example, as a whole"));
+        let table = CertTable::load(&certificates[..1]).unwrap();
+        let found = table.uncovered(&routes(&["b.example"]));
+        assert!(found[0].problem.contains("gets no handshake"), "{found:?}");
+    }
+}

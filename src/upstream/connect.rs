@@ -1,0 +1,211 @@
+//! TCP to a backend, under one deadline for all attempts.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::pool::Backend;
+use crate::net::UNSENT_BYTES_MAX;
+use crate::reject::Refusal;
+
+/// A connection on which no request was sent yet.
+#[derive(Debug)]
+pub struct Dialled {
+    /// Connected, without Nagle's delay.
+    pub stream: TcpStream,
+    /// Who took it.
+    pub backend: Arc<Backend>,
+}
+
+/// Connects to the first backend of `order` that takes the connection, and begins it with these
+/// bytes, if any.
+///
+/// A backend that refuses, or that takes none of its time, makes way for the next one and is
+/// noted as failed. While others are left, an attempt gets half of the time that is left, so
+/// that one silent machine does not use up `limit` for all. When no time is left:
+/// [`Refusal::DialTimeout`]; when no backend is left: [`Refusal::NoBackend`].
+pub async fn dial(
+    order: &[Arc<Backend>],
+    begin: &[u8],
+    limit: Duration,
+) -> Result<Dialled, Refusal> {
+    let deadline = Instant::now() + limit;
+    for (tried, backend) in order.iter().enumerate() {
+        let until = share(deadline, tried + 1 == order.len());
+        let error = match timeout_at(until, connect(backend, begin, until)).await {
+            Ok(Ok(stream)) => {
+                return Ok(Dialled { stream, backend: Arc::clone(backend) });
+            }
+            Ok(Err(error)) => error,
+            Err(elapsed) => elapsed.into(),
+        };
+        match fault(&error) {
+            Fault::Backend => backend.failed(&error),
+            Fault::Path => {}
+            Fault::Process => return Err(Refusal::NoDescriptors),
+        }
+        if Instant::now() >= deadline {
+            return Err(Refusal::DialTimeout);
+        }
+    }
+    Err(Refusal::NoBackend)
+}
+
+/// When this attempt ends: with `deadline` if it is the last, else half-way to it.
+fn share(deadline: Instant, is_last: bool) -> Instant {
+    let now = Instant::now();
+    if is_last { deadline } else { now + deadline.saturating_duration_since(now) / 2 }
+}
+
+/// Tries every address of a backend; the error is the last one's.
+async fn connect(backend: &Backend, begin: &[u8], until: Instant) -> io::Result<TcpStream> {
+    let addresses = backend.names.addresses(&backend.address).await?;
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for (tried, address) in addresses.iter().enumerate() {
+        let until = share(until, tried + 1 == addresses.len());
+        match timeout_at(until, connect_to(*address, begin)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) if fault(&error) == Fault::Process => return Err(error),
+            Ok(Err(error)) => last = error,
+            Err(elapsed) => last = elapsed.into(),
+        }
+    }
+    Err(last)
+}
+
+async fn connect_to(address: SocketAddr, begin: &[u8]) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    // A port of the ephemeral range that nobody listens on may be given to this very socket,
+    // which then connects to itself.
+    if stream.local_addr()? == address {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    stream.write_all(begin).await?;
+    Ok(stream)
+}
+
+/// Whose fault it is that a connect failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Nobody there, or nobody willing.
+    Backend,
+    /// No local port left towards this address; another backend has another address.
+    Path,
+    /// No descriptor or memory left: no backend can be reached.
+    Process,
+}
+
+fn fault(error: &io::Error) -> Fault {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Fault::Process,
+        Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => Fault::Path,
+        Some(_) | None => Fault::Backend,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::upstream::scripted::{backend, backend_at, refusing_port, sendable};
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn bm01_a_refused_connect_goes_to_the_next_in_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (dead, alive) = (backend_at(refusing_port()), backend(&listener));
+        let order = [Arc::clone(&dead), Arc::clone(&alive)];
+        for _ in 0..3 {
+            let dialled = sendable(dial(&order, b"", LIMIT)).await.unwrap();
+            assert!(Arc::ptr_eq(&dialled.backend, &alive));
+            assert!(dialled.stream.nodelay().unwrap());
+        }
+        assert!(!dead.health.is_up(Instant::now()), "three refusals eject");
+        assert!(alive.health.is_up(Instant::now()));
+    }
+
+    #[tokio::test]
+    async fn bm01_none_left_is_no_backend() {
+        let order = [backend_at(refusing_port()), backend_at(refusing_port())];
+        assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
+        assert_eq!(dial(&[], b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
+    }
+
+    #[tokio::test]
+    async fn a_connect_alone_does_not_restore_a_backend() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let order = [backend(&listener)];
+        let now = Instant::now();
+        order[0].health.failed(now);
+        order[0].health.failed(now);
+        dial(&order, b"", LIMIT).await.unwrap();
+        assert!(order[0].health.failed(now).is_some());
+    }
+
+    #[tokio::test]
+    async fn names_are_looked_up_and_all_addresses_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // On most machines `localhost` is `::1` first, where nobody listens.
+        let order = [backend_at(("localhost", port))];
+        assert!(dial(&order, b"", LIMIT).await.is_ok());
+        let order = [backend_at(("no-such-host.invalid", 9))];
+        assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
+    }
+
+    #[tokio::test]
+    async fn bm02_a_silent_machine_leaves_time_for_the_next() {
+        let (full, _held) = blackhole().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let order = [Arc::clone(&full), backend(&listener)];
+        let dialled = dial(&order, b"", Duration::from_millis(400)).await.unwrap();
+        assert!(Arc::ptr_eq(&dialled.backend, &order[1]));
+
+        let begun = Instant::now();
+        let refused = dial(&order[..1], b"", Duration::from_millis(200)).await.unwrap_err();
+        assert_eq!(refused, Refusal::DialTimeout);
+        assert_eq!(refused.key(), Some("timeouts.dial"));
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        dial(&order[..1], b"", Duration::from_millis(50)).await.unwrap_err();
+        assert!(!full.health.is_up(Instant::now()), "silence counts as failure");
+    }
+
+    /// A listener whose queue is full: the kernel drops further SYNs, as a dead machine would.
+    async fn blackhole() -> (Arc<Backend>, (socket2::Socket, Vec<TcpStream>)) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut held = Vec::new();
+        while let Ok(stream) =
+            timeout(Duration::from_millis(100), TcpStream::connect(address)).await
+        {
+            held.push(stream.unwrap());
+            assert!(held.len() < 64, "the queue never fills");
+        }
+        (backend_at(("127.0.0.1", address.port())), (socket, held))
+    }
+
+    #[test]
+    fn our_own_want_is_not_the_backends_fault() {
+        let of = |errno: Errno| fault(&io::Error::from(errno));
+        assert_eq!(of(Errno::MFILE), Fault::Process);
+        assert_eq!(of(Errno::NFILE), Fault::Process);
+        assert_eq!(of(Errno::ADDRNOTAVAIL), Fault::Path);
+        assert_eq!(of(Errno::CONNREFUSED), Fault::Backend);
+        assert_eq!(of(Errno::HOSTUNREACH), Fault::Backend);
+    }
+}

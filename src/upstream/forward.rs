@@ -1,0 +1,212 @@
+//! One plain HTTP request to a backend, and its answer back, both streamed.
+//!
+//! Whoever reads the answer's body drives the exchange: nothing is buffered beyond one frame
+//! each way, a slow reader slows the sender, and dropping the body drops the backend connection.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::{Request, Response};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::connect::Dialled;
+use super::exchange::{BodyError, Exchange};
+use super::forwarded_headers::Introduction;
+use super::head;
+use crate::reject::Refusal;
+
+/// Sends a plain request on, and gives its answer once the head is there and lawful.
+///
+/// `silence` bounds the time in which neither a piece of the request body, nor the answer's
+/// head, nor a piece of the answer's body comes: [`Refusal::BodyTimeout`] while the client owes
+/// its body, else [`Refusal::BackendSilent`]. Trailers end here both ways, and interim responses
+/// (1xx) are not passed on.
+pub async fn forward<B>(
+    dialled: Dialled,
+    request: Request<B>,
+    introduction: &Introduction<'_>,
+    silence: Duration,
+) -> Result<Response<Relayed<B>>, Refusal>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BodyError>,
+{
+    let (head, body) = request.into_parts();
+    let mut silence = Silence::new(silence);
+    let upload = Upload { body, pulse: Arc::clone(&silence.pulse) };
+    let request = head::plain_request(&head, introduction)?.map(|()| upload);
+    let Dialled { stream, backend } = dialled;
+    // We let go first, once the answer is whole: TIME_WAIT would hold a local port for a minute,
+    // and one busy client could use up all of them. A failure leaves it at that.
+    let _ = stream.set_zero_linger();
+    let (mut exchange, mut answer) = Exchange::begin(stream, request).await?;
+    let answer = poll_fn(|cx| match exchange.poll_answer(cx, &mut answer) {
+        Poll::Ready(answer) => Poll::Ready(answer),
+        Poll::Pending => silence.poll_over(cx).map(Err),
+    });
+    let rules = &introduction.manner.response_headers;
+    let judged = answer.await.and_then(|answer| {
+        let (head, body) = answer.into_parts();
+        match head.status.as_u16() {
+            200..=599 => Ok((head::plain_response(&head, rules)?, body)),
+            101 => Err(Refusal::BackendBad("a 101 that nobody asked for")),
+            _ => Err(Refusal::BackendBad("a status that does not exist")),
+        }
+    });
+    match judged {
+        Ok((response, body)) => {
+            backend.answered();
+            silence.pulse.beat();
+            Ok(response.map(|()| Relayed { body, exchange, silence }))
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// An answer's body, with the connection that it comes by.
+#[derive(Debug)]
+pub struct Relayed<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+{
+    body: Incoming,
+    exchange: Exchange<Upload<B>>,
+    silence: Silence,
+}
+
+/// Why an answer ended before its end. The client sees its connection cut, never a body that
+/// looks whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// Nothing came for too long.
+    #[error("{0}")]
+    Silent(Refusal),
+    /// The backend, or the client's request body, broke off.
+    #[error("the exchange with the backend broke off")]
+    Lost(#[from] hyper::Error),
+}
+
+impl<B> Body for Relayed<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BodyError>,
+{
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        this.exchange.poll_drive(cx);
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                this.silence.pulse.beat();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            // Trailers come last.
+            Poll::Ready(Some(Ok(_)) | None) => Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Pending => {
+                let refusal = ready!(this.silence.poll_over(cx));
+                Poll::Ready(Some(Err(Broken::Silent(refusal))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A client's request body on its way to the backend.
+#[derive(Debug)]
+struct Upload<B> {
+    body: B,
+    pulse: Arc<Pulse>,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.pulse.client_owes.store(frame.is_pending(), Ordering::Relaxed);
+        let frame = ready!(frame);
+        self.pulse.beat();
+        // RFC 9110 6.5.1: trailers may be discarded. What they could say of Host, Connection or
+        // ourselves is then nobody's worry.
+        Poll::Ready(frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What the two directions of one exchange tell its clock.
+#[derive(Debug, Default)]
+struct Pulse {
+    beats: AtomicU32,
+    client_owes: AtomicBool,
+}
+
+impl Pulse {
+    fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The clock of one exchange.
+#[derive(Debug)]
+struct Silence {
+    pulse: Arc<Pulse>,
+    heard: u32,
+    limit: Duration,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn new(limit: Duration) -> Self {
+        Self { pulse: Arc::default(), heard: 0, limit, sleep: Box::pin(sleep(limit)) }
+    }
+
+    /// Ready when it was silent for too long. To be asked after the exchange was driven: what
+    /// has come while nobody looked is no silence.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+        let beats = self.pulse.beats.load(Ordering::Relaxed);
+        if beats != self.heard {
+            self.heard = beats;
+            self.sleep.as_mut().reset(Instant::now() + self.limit);
+        }
+        self.sleep.as_mut().poll(cx).map(|()| {
+            if self.pulse.client_owes.load(Ordering::Relaxed) {
+                Refusal::BodyTimeout
+            } else {
+                Refusal::BackendSilent
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

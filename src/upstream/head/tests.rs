@@ -1,0 +1,286 @@
+use super::*;
+use crate::http::sample::{head, head_from_bytes, opening};
+use crate::upstream::scripted::guest;
+
+/// The fields as they would stand on the wire.
+fn lines(headers: &HeaderMap) -> Vec<String> {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        format!("{name}: {}", value.as_bytes().escape_ascii())
+    };
+    headers.iter().map(line).collect()
+}
+
+fn plain(text: &str) -> Vec<String> {
+    lines(plain_request(&head(text), &guest().introduction()).unwrap().headers())
+}
+
+fn answered(head: &response::Parts) -> Result<Response<()>, Refusal> {
+    plain_response(head, &HeaderRules::default())
+}
+
+fn answer(status: u16, fields: &[(&str, &str)]) -> response::Parts {
+    let mut response = Response::builder().status(status);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    response.body(()).unwrap().into_parts().0
+}
+
+const OURS: [&str; 8] = [
+    "via: 1.1 tidegate",
+    "x-forwarded-for: 203.0.113.7",
+    "x-forwarded-proto: https",
+    "x-forwarded-host: a",
+    "x-forwarded-port: 443",
+    "x-real-ip: 203.0.113.7",
+    "x-request-id: 0123",
+    "connection: close",
+];
+
+#[test]
+fn rfc_h1_h2_rl41_hop_by_hop_and_nominated_fields_end_here() {
+    let sent = plain(
+        "GET / HTTP/1.1\nHost: a\nConnection: close, X-A\nconnection: x-b\nX-A: 1\nX-B: 2\n\
+         X-C: 3\nKeep-Alive: 5\nTE: trailers\nTrailer: x\nUpgrade: h2c\n\
+         HTTP2-Settings: AA\nProxy-Connection: x\nProxy-Authorization: x\nProxy: x\n",
+    );
+    assert_eq!(sent[..2], ["host: a", "x-c: 3"]);
+    assert_eq!(sent[2..], OURS);
+}
+
+#[test]
+fn xf01_xf06_xf07_h40_what_clients_say_about_themselves_is_replaced() {
+    let sent = plain(
+        "GET / HTTP/1.1\nHost: a\nX-Forwarded-For: 1.1.1.1\nX-Forwarded-For: 2.2.2.2\n\
+         X-Forwarded-Proto: http\nX-Forwarded-Host: evil\nX-Forwarded-Port: 1\n\
+         X-Forwarded-Prefix: /x\nX-Real-IP: 1.1.1.1\nForwarded: for=1.1.1.1\n\
+         True-Client-IP: 1.1.1.1\nCF-Connecting-IP: 1.1.1.1\nEarly-Data: 1\n\
+         X-Request-Id: 1\n",
+    );
+    assert_eq!(sent[0], "host: a");
+    assert_eq!(sent[1..], OURS);
+}
+
+#[test]
+fn rl24_xf08_names_with_an_underscore_are_dropped() {
+    let sent = plain("GET / HTTP/1.1\nHost: a\nX_Forwarded_For: 1\nX_Auth_User: root\n");
+    assert_eq!(sent.len(), 1 + OURS.len(), "{sent:?}");
+}
+
+#[test]
+fn rfc_h12_via_is_added_behind_the_others_with_the_version_received() {
+    let sent = plain("GET / HTTP/1.1\nHost: a\nVia: 1.0 fred\n");
+    assert_eq!(sent[1..3], ["via: 1.0 fred", "via: 1.1 tidegate"]);
+    let request =
+        plain_request(&head("GET / HTTP/1.0\nHost: a\n"), &guest().introduction()).unwrap();
+    assert_eq!(request.headers()[VIA], "1.0 tidegate");
+    assert_eq!(request.version(), Version::HTTP_11);
+}
+
+#[test]
+fn rfc_h18_h19_h21_rl44_the_rest_passes_in_order() {
+    let sent = plain(
+        "GET / HTTP/1.1\nHost: a\nAuthorization: Bearer  x==\nCookie: a=1; b=2\nX-Own: 1\n\
+         Cookie: c=3\nRange: bytes=0-\nIf-None-Match: \"x\"\nAccept-Encoding: br\n\
+         Expect: 100-continue\nContent-Length: 3\nX-Own: 0\n",
+    );
+    let mine = &sent[1..sent.len() - OURS.len()];
+    let of = |name: &str| -> Vec<&String> {
+        mine.iter().filter(|line| line.starts_with(name)).collect()
+    };
+    assert_eq!(of("cookie"), ["cookie: a=1; b=2", "cookie: c=3"]);
+    assert_eq!(of("x-own"), ["x-own: 1", "x-own: 0"]);
+    assert_eq!(of("authorization"), ["authorization: Bearer  x=="]);
+    assert_eq!(mine.len(), 10);
+}
+
+#[test]
+fn values_that_are_no_ascii_pass_unchanged() {
+    let parts = head_from_bytes(b"GET / HTTP/1.1\nHost: a\nX-Name: caf\xc3\xa9 \xff\n");
+    let sent = lines(plain_request(&parts, &guest().introduction()).unwrap().headers());
+    assert_eq!(sent[1], "x-name: caf\\xc3\\xa9 \\xff");
+}
+
+#[test]
+fn rfc_h20_the_target_is_byte_identical_and_in_origin_form() {
+    for (target, sent) in [
+        ("/a%2Fb/../c;x?y=%00z", "/a%2Fb/../c;x?y=%00z"),
+        ("//evil/x", "//evil/x"),
+        ("/?", "/?"),
+        ("/%7euser//x/./?a?b", "/%7euser//x/./?a?b"),
+        ("http://B:80/x?y", "/x?y"),
+        ("http://b", "/"),
+        ("http://b?x", "/?x"),
+    ] {
+        let parts = head(&format!("GET {target} HTTP/1.1\nHost: a\n"));
+        let request = plain_request(&parts, &guest().introduction()).unwrap();
+        assert_eq!(request.uri().to_string(), sent);
+    }
+}
+
+#[test]
+fn rfc_h23_an_absolute_target_names_the_host() {
+    let sent = plain("GET http://B:80/x HTTP/1.1\nHost: a\n");
+    assert_eq!(sent[0], "host: B:80");
+    assert!(sent.contains(&"x-forwarded-host: B:80".to_owned()), "{sent:?}");
+    assert_eq!(plain("GET / HTTP/1.1\nHost: A:443\n")[0], "host: A:443");
+}
+
+#[test]
+fn an_ipv6_client_without_tls_is_named_as_such() {
+    let mut guest = guest();
+    guest.visitor.addr = crate::client::ClientAddr::new("[2001:db8::7]:1".parse().unwrap());
+    guest.visitor.secure = false;
+    guest.forwarded.chain = vec![guest.visitor.addr];
+    let parts = head("GET / HTTP/1.1\nHost: a\n");
+    let request = plain_request(&parts, &guest.introduction()).unwrap();
+    assert_eq!(request.headers()["x-forwarded-for"], "2001:db8::7");
+    assert_eq!(request.headers()["x-forwarded-proto"], "http");
+}
+
+#[test]
+fn a_chunked_body_stays_chunked() {
+    let sent = plain("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: Chunked\n");
+    assert!(sent.contains(&"transfer-encoding: chunked".to_owned()), "{sent:?}");
+}
+
+#[test]
+fn rfc_h5_an_upgrade_is_asked_for_with_the_clients_key() {
+    let parts = opening(
+        "Content-Length: 0\nOrigin: https://a\nSec-WebSocket-Protocol: b\n\
+         Sec-WebSocket-Protocol: a\nSec-WebSocket-Extensions: x\nCookie: s=1\n",
+    );
+    let request = upgrade_request(&parts, &guest().introduction(), &[]).unwrap();
+    assert_eq!(
+        lines(request.headers()),
+        [
+            "host: example.com",
+            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+            "sec-websocket-version: 13",
+            "origin: https://a",
+            "sec-websocket-protocol: b",
+            "sec-websocket-protocol: a",
+            "cookie: s=1",
+            "via: 1.1 tidegate",
+            "x-forwarded-for: 203.0.113.7",
+            "x-forwarded-proto: https",
+            "x-forwarded-host: example.com",
+            "x-forwarded-port: 443",
+            "x-real-ip: 203.0.113.7",
+            "x-request-id: 0123",
+            "connection: Upgrade",
+            "upgrade: websocket",
+        ]
+    );
+    assert_eq!(request.uri(), "/chat?room=1");
+}
+
+#[test]
+fn rfc_w14_uh27_only_what_may_be_offered_is() {
+    let parts = opening(
+        "Sec-WebSocket-Extensions: permessage-deflate;  client_max_window_bits\n\
+         Sec-WebSocket-Extensions: x-Other\n",
+    );
+    let offered = |offered: &[Extension]| -> Vec<String> {
+        let request = upgrade_request(&parts, &guest().introduction(), offered).unwrap();
+        let values = request.headers().get_all(SEC_WEBSOCKET_EXTENSIONS);
+        values.iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    };
+    assert!(offered(&[]).is_empty());
+    let all = Extension::read_all(&parts.headers).unwrap();
+    assert_eq!(offered(&all), ["permessage-deflate; client_max_window_bits, x-other"]);
+}
+
+#[test]
+fn a_101_is_built_anew_and_carries_the_applications_fields() {
+    let ours = switching(
+        &answer(
+            101,
+            &[
+                ("Upgrade", "WebSocket"),
+                ("Connection", "upgrade, x-hop, sec-websocket-accept"),
+                ("X-Hop", "1"),
+                ("Keep-Alive", "1"),
+                ("Sec-WebSocket-Accept", "x"),
+                ("Set-Cookie", "a=1"),
+                ("Set-Cookie", "b=2"),
+                ("Server", "app"),
+            ],
+        )
+        .headers,
+        &[],
+        &HeaderRules::default(),
+    )
+    .unwrap();
+    assert_eq!(ours.status(), 101);
+    assert_eq!(
+        lines(ours.headers()),
+        [
+            "set-cookie: a=1",
+            "set-cookie: b=2",
+            "server: app",
+            "sec-websocket-accept: x",
+            "connection: Upgrade",
+            "upgrade: websocket",
+        ]
+    );
+}
+
+#[test]
+fn rfc_h8_bm05_a_declined_upgrade_ends_the_connection() {
+    let none = HeaderRules::default();
+    let redirect = answer(
+        302,
+        &[("Location", "/login"), ("Content-Length", "5"), ("Connection", "keep-alive")],
+    );
+    let redirect = declined(&redirect, &none);
+    assert_eq!(lines(redirect.unwrap().headers()), ["location: /login", "connection: close"]);
+    let wrong_version = answer(
+        426,
+        &[("Upgrade", "h2c"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "8")],
+    );
+    assert_eq!(
+        lines(declined(&wrong_version, &none).unwrap().headers()),
+        ["sec-websocket-version: 8", "connection: close, Upgrade", "upgrade: websocket"]
+    );
+    assert_eq!(
+        lines(answered(&wrong_version).unwrap().headers()),
+        ["sec-websocket-version: 8", "connection: Upgrade", "upgrade: websocket"]
+    );
+}
+
+#[test]
+fn bm16_an_answer_framed_twice_is_refused() {
+    let of = |fields: &[(&str, &str)]| answered(&answer(200, fields));
+    assert!(of(&[("Content-Length", "5"), ("Transfer-Encoding", "chunked")]).is_err());
+    for length in ["", "+5", "5, 6", "5,", "x", "99999999999999999999"] {
+        assert!(of(&[("Content-Length", length)]).is_err(), "{length:?}");
+    }
+    assert!(of(&[("Content-Length", "5"), ("Content-Length", "6")]).is_err());
+    let same = of(&[("Content-Length", "5, 5"), ("Content-Length", "05")]).unwrap();
+    assert_eq!(lines(same.headers()), ["content-length: 5"]);
+    let no_content = answered(&answer(204, &[("Content-Length", "0")])).unwrap();
+    assert!(no_content.headers().is_empty());
+}
+
+#[test]
+fn bm17_odd_but_valid_values_pass_and_hops_end() {
+    let answered = answered(&answer(
+        200,
+        &[
+            ("Via", "1.1 x"),
+            ("Set-Cookie", "a={[|]}; Path=/"),
+            ("Server", "~!@ (x)"),
+            ("Connection", "close, X-Internal"),
+            ("X-Internal", "1"),
+            ("Trailer", "x"),
+            ("Transfer-Encoding", "chunked"),
+            ("Proxy-Status", "x"),
+        ],
+    ))
+    .unwrap();
+    assert_eq!(
+        lines(answered.headers()),
+        ["via: 1.1 x", "set-cookie: a={[|]}; Path=/", "server: ~!@ (x)", "proxy-status: x"]
+    );
+}

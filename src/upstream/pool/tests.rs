@@ -1,0 +1,175 @@
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::client::{ClientAddr, KeyPrefixes};
+
+fn settings(backends: &[(&str, u32)]) -> Vec<BackendSettings> {
+    let one = |(id, weight): &(&str, u32)| BackendSettings {
+        id: (*id).into(),
+        address: BackendAddress { host: "127.0.0.1".into(), port: 9 },
+        weight: NonZeroU32::new(*weight).unwrap(),
+    };
+    backends.iter().map(one).collect()
+}
+
+fn pool(backends: &[(&str, u32)]) -> Pool {
+    Pool::new(&settings(backends), |_| Default::default())
+}
+
+fn key(ip: std::net::IpAddr) -> ClientKey {
+    ClientKey::new(&ClientAddr::new(SocketAddr::new(ip, 1)), KeyPrefixes::default())
+}
+
+/// 10,000 neighbours in 10.0.0.0/8.
+fn v4_keys() -> impl Iterator<Item = ClientKey> {
+    (0..10_000).map(|n| key(Ipv4Addr::from_bits(0x0a00_0000 + n).into()))
+}
+
+/// 10,000 neighbouring /64s.
+fn v6_keys() -> impl Iterator<Item = ClientKey> {
+    (0..10_000u128).map(|n| key(Ipv6Addr::from_bits((0x2001_0db8 << 96) + (n << 64)).into()))
+}
+
+fn first(pool: &Pool, key: ClientKey) -> Arc<str> {
+    Arc::clone(&pool.order(key, Instant::now())[0].id)
+}
+
+fn assert_shares(backends: &[(&str, u32)], keys: impl Iterator<Item = ClientKey>) {
+    let pool = pool(backends);
+    let mut counts: HashMap<Arc<str>, f64> = HashMap::new();
+    for key in keys {
+        *counts.entry(first(&pool, key)).or_default() += 1.0;
+    }
+    let total: u32 = backends.iter().map(|(_, weight)| weight).sum();
+    for (id, weight) in backends {
+        let share = counts.get(*id).copied().unwrap_or_default() / 100.0;
+        let due = f64::from(*weight) * 100.0 / f64::from(total);
+        assert!((share - due).abs() < 2.0, "{id}: {share} instead of {due} per cent");
+    }
+}
+
+#[test]
+fn shares_follow_the_weights_within_two_points() {
+    let ids = ["10.1.0.1:8080", "10.1.0.2:8080", "10.1.0.3:8080", "10.1.0.4:8080"];
+    for weights in [[1, 1, 1, 1], [1, 2, 3, 4], [100, 1, 1, 98], [7, 7, 7, 1]] {
+        let backends: Vec<(&str, u32)> = ids.into_iter().zip(weights).collect();
+        assert_shares(&backends, v4_keys());
+        assert_shares(&backends, v6_keys());
+    }
+    assert_shares(&[("a", 1), ("b", 1)], v4_keys());
+    assert_shares(&[("a", 1), ("b", 3)], v6_keys());
+}
+
+#[test]
+fn the_second_choice_is_spread_as_well() {
+    let pool = pool(&[("a", 1), ("b", 1), ("c", 1)]);
+    let second_is_b = v4_keys()
+        .map(|key| pool.order(key, Instant::now()))
+        .filter(|order| &*order[0].id == "a" && &*order[1].id == "b")
+        .count();
+    assert!((1_467..=1_867).contains(&second_is_b), "{second_is_b} of about 1,667");
+}
+
+#[test]
+fn the_hash_never_changes() {
+    assert_eq!(hash(&[]), 0xefd0_1f60_ba99_2926);
+    assert_eq!(hash(&[b"tide", b"gate"]), 0xc55e_1c4c_d59a_58e2);
+    let pool = pool(&[("a", 1), ("b", 2), ("c", 3)]);
+    let orders: Vec<String> = (0..6)
+        .map(|n| key(Ipv4Addr::new(192, 0, 2, n).into()))
+        .chain((0..2).map(|n| key(Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, 1).into())))
+        .map(|key| pool.order(key, Instant::now()).iter().map(|b| &*b.id).collect())
+        .collect();
+    assert_eq!(orders, ["bca", "bca", "bca", "abc", "cba", "bac", "bca", "cba"]);
+}
+
+#[test]
+fn bm23_a_removed_backend_moves_only_its_own_clients() {
+    let before = pool(&[("a", 3), ("b", 1), ("c", 2), ("d", 1)]);
+    let after = pool(&[("d", 1), ("c", 2), ("a", 3)]);
+    for key in v4_keys().chain(v6_keys()) {
+        let (old, new) = (first(&before, key), first(&after, key));
+        assert!(old == new || &*old == "b", "{key} went from {old} to {new}");
+    }
+}
+
+fn up(pool: &Pool, now: Instant) -> usize {
+    pool.backends().iter().filter(|backend| backend.health.is_up(now)).count()
+}
+
+#[test]
+fn an_ejected_backend_is_the_last_resort_and_a_reload_remembers_it() {
+    let now = Instant::now();
+    let one = pool(&[("a", 1), ("b", 1)]);
+    (0..3).for_each(|_| {
+        one.backends()[0].health.failed(now);
+    });
+    let reloaded = Pool::new(&settings(&[("b", 1), ("a", 9)]), |of| {
+        let known = one.backends().iter().find(|backend| backend.id == of.id).unwrap();
+        Known { health: Arc::clone(&known.health), ..Known::default() }
+    });
+    for pool in [&one, &reloaded] {
+        assert_eq!(up(pool, now), 1);
+        for key in v4_keys().take(50) {
+            let order = pool.order(key, now);
+            assert_eq!([&*order[0].id, &*order[1].id], ["b", "a"]);
+        }
+    }
+    assert_eq!(up(&reloaded, now + std::time::Duration::from_secs(10)), 2);
+}
+
+#[test]
+fn nobody_new_meets_a_backend_that_is_away_and_the_others_keep_their_clients() {
+    let now = Instant::now();
+    let pool = pool(&[("a", 1), ("b", 1), ("c", 1)]);
+    let before: Vec<_> = v4_keys().take(300).map(|key| (key, first(&pool, key))).collect();
+    let a = &pool.backends()[0];
+    assert!(a.standing.away.set(true) && !a.standing.away.set(true));
+    assert!(!a.takes(now) && a.health.is_up(now));
+    for (key, met) in &before {
+        let order = pool.order(*key, now);
+        assert!(order.len() == 2 && order.iter().all(|backend| &*backend.id != "a"));
+        assert!(&**met == "a" || order[0].id == *met);
+    }
+    a.standing.away.set(false);
+    assert!(before.iter().all(|(key, met)| first(&pool, *key) == *met));
+}
+
+#[test]
+fn another_weight_is_another_share_until_the_file_s_counts_again() {
+    let pool = pool(&[("a", 1), ("b", 1)]);
+    let share = || v4_keys().filter(|key| &*first(&pool, *key) == "a").count();
+    assert!((4_800..5_200).contains(&share()));
+    pool.backends()[0].standing.weigh(NonZeroU32::new(3));
+    assert!((7_300..7_700).contains(&share()));
+    pool.backends()[0].standing.weigh(None);
+    assert!((4_800..5_200).contains(&share()));
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_the_rest_does_not_depend_on_who_is_missing(
+        bits in any::<u32>(),
+        weights in proptest::collection::vec(1u32..1000, 2..8),
+        gone in any::<prop::sample::Index>(),
+    ) {
+        let ids: Vec<String> = (0..weights.len()).map(|n| format!("backend-{n}")).collect();
+        let all: Vec<(&str, u32)> =
+            ids.iter().map(String::as_str).zip(weights.iter().copied()).collect();
+        let gone = gone.index(all.len());
+        let mut left = all.clone();
+        left.remove(gone);
+        left.reverse();
+        let key = key(Ipv4Addr::from_bits(bits).into());
+        let order = |backends: &[(&str, u32)]| -> Vec<Arc<str>> {
+            let order = pool(backends).order(key, Instant::now());
+            order.iter().map(|backend| Arc::clone(&backend.id)).collect()
+        };
+        let mut expected = order(&all);
+        expected.retain(|id| &**id != all[gone].0);
+        prop_assert_eq!(order(&left), expected);
+    }
+}
