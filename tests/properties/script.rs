@@ -1,5 +1,5 @@
-//! Bytes to events: every string of bytes is a conversation, mostly lawful, so that proptest and
-//! the fuzzer may write as they like.
+//! Decodes bytes into events: every byte string is a session of mostly valid frames, so proptest and
+//! the fuzzers need no structure.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -8,41 +8,41 @@ use ws::{Action, Age, Cap, Deflate, Heartbeat, Limits, Rate, Side, Strict, Terms
 
 use crate::reference::frame;
 
-/// Something happens.
+/// One step of a script.
 pub enum Event {
-    /// A side writes; `arriving` bytes of all that is under way arrive.
-    Say {
+    /// A side sends bytes; `arriving` of the bytes in flight arrive.
+    Send {
         side: Side,
         bytes: Vec<u8>,
         arriving: usize,
-        /// From here on its bytes are no lawful frames.
+        /// The bytes this side sends from now on are not valid frames.
         last: bool,
     },
-    /// A side answers a ping of ours, or sends a pong with another payload.
+    /// A side answers one of the proxy's pings, or sends another pong.
     Answer { side: Side, which: Which },
-    /// Time passes and every deadline is met.
+    /// Time passes, and every timer fires on time.
     Wait(Duration),
-    /// Time passes and no deadline is met before its end.
-    Oversleep(Duration),
-    /// A side stops taking bytes, or takes them again.
+    /// Time passes, and timers fire only at its end.
+    WaitLate(Duration),
+    /// A side stops or resumes reading.
     Block { side: Side, blocked: bool },
-    /// The proxy leaves.
+    /// The proxy drains.
     Drain,
-    /// The proxy cuts.
+    /// The proxy aborts.
     Abort,
-    /// A side's stream ends, or breaks if it had ended.
-    HangUp(Side),
+    /// A side's stream ends, or fails if it had ended.
+    Eof(Side),
 }
 
-/// Of several pings that are not answered yet.
+/// Which of several unanswered pings is answered.
 pub enum Which {
     First,
-    /// And the others never.
+    /// The others are never answered.
     Last,
     None,
 }
 
-/// The bytes that are left, and what the sides have begun.
+/// The remaining bytes, and which sides are inside a message.
 pub struct Script<'a> {
     bytes: &'a [u8],
     deflate: bool,
@@ -50,7 +50,7 @@ pub struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    /// The terms of the conversation, whether RSV1 is lawful, and its events.
+    /// Reads the session's policy and whether compression is negotiated; the events follow.
     pub fn read(bytes: &'a [u8]) -> (Terms, Deflate, Self) {
         let mut script = Self { bytes, deflate: false, fragmented: [false; 2] };
         let options = script.byte();
@@ -60,7 +60,7 @@ impl<'a> Script<'a> {
         (terms(options, policies), deflate, script)
     }
 
-    /// What happens next.
+    /// The next event, if any bytes are left.
     pub fn event(&mut self) -> Option<Event> {
         let (tag, rest) = self.bytes.split_first()?;
         self.bytes = rest;
@@ -70,22 +70,22 @@ impl<'a> Script<'a> {
         Some(match tag {
             0..=119 => {
                 let bytes = self.data(side);
-                self.say(side, bytes, false)
+                self.send(side, bytes, false)
             }
             120..=149 => {
                 let first = if extra & 2 == 0 { 0x89 } else { 0x8a };
                 let payload = vec![b'p'; usize::from(extra >> 2) * 2];
-                self.say(side, frame(side, first, &payload[..payload.len().min(125)]), false)
+                self.send(side, frame(side, first, &payload[..payload.len().min(125)]), false)
             }
             150..=159 => {
                 let bytes = self.close(side, extra);
-                self.say(side, bytes, true)
+                self.send(side, bytes, true)
             }
             160..=164 => {
-                let bytes = self.unlawful(side, extra);
-                self.say(side, bytes, true)
+                let bytes = self.invalid_frame(side, extra);
+                self.send(side, bytes, true)
             }
-            165..=184 => self.say(side, Vec::new(), false),
+            165..=184 => self.send(side, Vec::new(), false),
             185..=204 => {
                 let which = match extra & 6 {
                     0 => Which::None,
@@ -95,18 +95,18 @@ impl<'a> Script<'a> {
                 Event::Answer { side, which }
             }
             205..=226 => Event::Wait(millis),
-            227..=236 => Event::Oversleep(millis),
+            227..=236 => Event::WaitLate(millis),
             237..=247 => Event::Block { side, blocked: extra & 2 == 0 },
             248..=249 => Event::Drain,
             250 => Event::Abort,
-            251..=255 => Event::HangUp(side),
+            251..=255 => Event::Eof(side),
         })
     }
 
-    fn say(&mut self, side: Side, bytes: Vec<u8>, last: bool) -> Event {
+    fn send(&mut self, side: Side, bytes: Vec<u8>, last: bool) -> Event {
         let some = self.byte();
         let arriving = if some & 0x80 == 0 { usize::MAX } else { usize::from(some & 0x7f) };
-        Event::Say { side, bytes, arriving, last }
+        Event::Send { side, bytes, arriving, last }
     }
 
     fn data(&mut self, side: Side) -> Vec<u8> {
@@ -120,9 +120,9 @@ impl<'a> Script<'a> {
             _ => 65_534 + size % 4,
         };
         let fin = kind & 3 != 0;
-        let within = std::mem::replace(&mut self.fragmented[side as usize], !fin);
-        let opcode = if within { 0 } else { 1 + (kind >> 2 & 1) };
-        let rsv1 = if self.deflate && !within && kind & 8 != 0 { 0x40 } else { 0 };
+        let inside = std::mem::replace(&mut self.fragmented[side as usize], !fin);
+        let opcode = if inside { 0 } else { 1 + (kind >> 2 & 1) };
+        let rsv1 = if self.deflate && !inside && kind & 8 != 0 { 0x40 } else { 0 };
         frame(side, opcode | rsv1 | if fin { 0x80 } else { 0 }, &vec![kind; len])
     }
 
@@ -136,9 +136,9 @@ impl<'a> Script<'a> {
         frame(side, 0x88, &payload)
     }
 
-    fn unlawful(&mut self, side: Side, extra: u8) -> Vec<u8> {
+    fn invalid_frame(&mut self, side: Side, extra: u8) -> Vec<u8> {
         let mask = if side == Side::Client { 0x80 } else { 0 };
-        let within = self.fragmented[side as usize];
+        let inside = self.fragmented[side as usize];
         match extra >> 1 & 15 {
             0 => frame(side, 0x83, b"reserved opcode"),
             1 => frame(side, 0xa1, b"reserved bit"),
@@ -147,7 +147,7 @@ impl<'a> Script<'a> {
             4 => [&[0x82, mask | 127][..], &[0xff; 12]].concat(),
             5 => frame(side, 0x89, &[b'p'; 126]),
             6 => frame(side, 0x09, b"ping in fragments"),
-            7 => frame(side, if within { 0x81 } else { 0x80 }, b"out of order"),
+            7 => frame(side, if inside { 0x81 } else { 0x80 }, b"out of order"),
             8 => frame(side, 0x88, b"1"),
             9 => frame(side, 0x88, &[0x03, 0xed]),
             10 => frame(side, 0x88, &[0x03, 0xe8, 0xc3, 0x28]),
@@ -165,8 +165,7 @@ impl<'a> Script<'a> {
     }
 }
 
-/// Eight bits of what every conversation may have, and eight of the policies: whose, which and
-/// what they lead to.
+/// Decodes the policy: eight bits of options, and eight that choose a limit, its side and action.
 fn terms(options: u8, policies: u8) -> Terms {
     let seconds = Duration::from_secs;
     let heartbeat = Heartbeat { interval: seconds(30), patience: seconds(10) };

@@ -1,27 +1,27 @@
-//! The laws of `simulation`, `headers`, `proxy_header` and `forwarded`, held for random input, and for the fuzzers' corpus.
+//! Runs the invariants of the other modules on random input and on the fuzz corpus.
 
 use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
 
-use crate::{forwarded, headers, inflate, proxy_header, simulation};
+use crate::{forwarded, headers, inflate, proxy_header, session_model};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_conversation_keeps_the_laws(script in prop::collection::vec(any::<u8>(), 2..400)) {
-        simulation::drive(&script);
+    fn random_sessions_keep_the_invariants(script in prop::collection::vec(any::<u8>(), 2..400)) {
+        session_model::drive(&script);
     }
 
     #[test]
-    fn every_compressed_message_keeps_the_laws((script, lawful) in compressed()) {
-        inflate::drive(&script, lawful);
+    fn random_compressed_messages_keep_the_invariants((script, valid) in compressed()) {
+        inflate::drive(&script, valid);
     }
 
     #[test]
-    fn every_header_keeps_the_laws(bytes in header(), rest in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn random_frame_headers_keep_the_invariants(bytes in header(), rest in prop::collection::vec(any::<u8>(), 0..40)) {
         headers::drive(&[bytes, rest].concat());
     }
 }
@@ -30,33 +30,35 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_beginning_keeps_the_laws(bytes in beginning(), rest in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn random_proxy_headers_keep_the_invariants(bytes in proxy_header_bytes(), rest in prop::collection::vec(any::<u8>(), 0..40)) {
         proxy_header::drive(&[bytes, rest].concat());
     }
 
     #[test]
-    fn every_walk_keeps_the_laws(pieces in prop::collection::vec(address(), 0..30)) {
+    fn random_forwarded_fields_keep_the_invariants(pieces in prop::collection::vec(address(), 0..30)) {
         forwarded::drive(pieces.concat().as_bytes());
     }
 }
 
-/// A message as endpoints compress it, of which a little may be spoilt.
+/// A message as an endpoint compresses it, with at most one corrupted byte.
 fn compressed() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let message = (prop::collection::vec(any::<u8>(), 1..60), 0usize..900);
-    let spoilt = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
-    (any::<[u8; 2]>(), message, 0u8..10, spoilt).prop_map(|(cut, (seed, times), level, spoilt)| {
-        let mut bytes = miniz_oxide::deflate::compress_to_vec(&seed.repeat(times), level);
-        // RFC 7692 7.2.3.4: behind a block that ends the stream stands an empty one.
-        bytes.push(0);
-        if let Some((at, byte)) = spoilt {
-            *at.get_mut(&mut bytes) = byte;
-        }
-        ([&cut[..], &bytes].concat(), spoilt.is_none())
-    })
+    let corruption = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
+    (any::<[u8; 2]>(), message, 0u8..10, corruption).prop_map(
+        |(cut, (seed, times), level, corruption)| {
+            let mut bytes = miniz_oxide::deflate::compress_to_vec(&seed.repeat(times), level);
+            // RFC 7692 7.2.3.4: a final block is followed by an empty one.
+            bytes.push(0);
+            if let Some((at, byte)) = corruption {
+                *at.get_mut(&mut bytes) = byte;
+            }
+            ([&cut[..], &bytes].concat(), corruption.is_none())
+        },
+    )
 }
 
-/// A PROXY header, or what is nearly one.
-fn beginning() -> impl Strategy<Value = Vec<u8>> {
+/// A PROXY header, valid or nearly so.
+fn proxy_header_bytes() -> impl Strategy<Value = Vec<u8>> {
     let line = "(PROXY|proxy) (TCP4|TCP6|UNKNOWN)( [0-9.:a-f]{1,12}){0,4}(\r\n|\n)?";
     let block = prop::collection::vec(any::<u8>(), 0..60);
     let binary = (0x1fu8..0x24, prop::sample::select(vec![0, 0x11, 0x12, 0x21, 0x31]), block);
@@ -69,7 +71,7 @@ fn beginning() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A piece of a list of addresses.
+/// A fragment of a list of addresses.
 fn address() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("10.0.0.1, ".to_owned()),
@@ -80,7 +82,7 @@ fn address() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Two bytes that mean anything, then lengths near the edges.
+/// Two arbitrary bytes, then a length near a boundary.
 fn header() -> impl Strategy<Value = Vec<u8>> {
     let length =
         prop::sample::select(vec![0, 1, 125, 126, 0xffff, 0x1_0000, u64::MAX >> 1, u64::MAX]);
@@ -90,15 +92,15 @@ fn header() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What the fuzzers have found worth keeping, and every defect they ever found.
+/// The inputs the fuzzers kept, including every defect they found.
 #[test]
-fn the_corpus_keeps_the_laws() {
+fn fuzz_corpus_keeps_the_invariants() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     let read = |target: &str| {
         let files = fs::read_dir(corpus.join(target)).expect("a corpus");
         let files = files.map(|file| fs::read(file.expect("a file").path()).expect("readable"));
         let files: Vec<_> = files.collect();
-        assert!(files.len() >= 10, "the corpus of {target} is here");
+        assert!(files.len() >= 10, "the corpus of {target} is incomplete");
         files
     };
     for bytes in read("header") {
@@ -114,6 +116,6 @@ fn the_corpus_keeps_the_laws() {
         forwarded::drive(&lines);
     }
     for script in read("session") {
-        simulation::drive(&script);
+        session_model::drive(&script);
     }
 }

@@ -1,16 +1,16 @@
-//! The laws of a header: its verdict stands as soon as it is given, the accepted ones are exactly
-//! those that are written in their shortest form, and a meter passes what they announce.
+//! Invariants of frame headers: a decision is final, exactly the headers in shortest form are
+//! accepted, and the meter passes the announced payload.
 
 use ws::{Cap, Cut, FrameMeter, Header, Limits, Moment, Side, Sizes, Strict, Watch};
 
-/// Holds the beginning of `bytes` against the laws, as either side's.
+/// Checks the invariants for the first bytes, as sent by either side.
 pub fn drive(bytes: &[u8]) {
     for from in Side::BOTH {
         for deflate in [false, true] {
             let header = Header::parse(bytes, from, deflate);
             for len in 0..bytes.len().min(16) {
                 let early = Header::parse(&bytes[..len], from, deflate);
-                assert!(early == Ok(None) || early == header, "a verdict changed");
+                assert!(early == Ok(None) || early == header, "a decision changed");
             }
             if let Ok(Some(header)) = header {
                 check_form(&header, from, bytes);
@@ -34,14 +34,14 @@ fn check_form(header: &Header, from: Side, bytes: &[u8]) {
     assert!(len < 1 << 63 && (!header.opcode.is_control() || len < 126));
 }
 
-/// A meter gets through any bytes, whole or one by one, with the same result.
+/// The meter gives the same result for all bytes at once and one by one.
 fn meter(from: Side, bytes: &[u8]) {
     let whole = passed(from, bytes, bytes.len());
     assert_eq!(whole, passed(from, bytes, 1));
     assert!(whole.1 || bytes.len() - whole.0 < 140, "{} undecided", bytes.len() - whole.0);
 }
 
-/// How far a meter gets, and whether it wants no more.
+/// How many bytes the meter passes, and whether it stopped for good.
 fn passed(from: Side, bytes: &[u8], step: usize) -> (usize, bool) {
     let limits = Limits { message: Some(Cap::close(1000)), ..Limits::default() };
     let watch = Watch {
@@ -61,7 +61,7 @@ fn passed(from: Side, bytes: &[u8], step: usize) -> (usize, bool) {
             Cut::Pass(run) => at += run.len,
             Cut::Own { len, .. } => at += len,
             Cut::Close { .. } | Cut::Over(_) | Cut::Breach(_) => return (at, true),
-            Cut::Later(..) => unreachable!("no rate was asked for"),
+            Cut::Later(..) => unreachable!("no rate is configured"),
             Cut::Starved if end == bytes.len() => break,
             Cut::Starved => end += 1,
         }

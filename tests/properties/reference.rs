@@ -1,14 +1,14 @@
-//! Frames as another reader of RFC 6455 would write and read them: a builder and a lenient parser
-//! that share nothing with the code under test.
+//! A reference builder and a lenient parser of frames, which share no code with the implementation
+//! under test.
 
 use ws::Side;
 
-/// A frame of a side, masked as it must be.
+/// Builds a frame of this side, masked if it is the client's.
 pub fn frame(from: Side, first: u8, payload: &[u8]) -> Vec<u8> {
     frame_with_key(from, first, payload, [0x37, 0xfa, 0x21, 0x3d])
 }
 
-/// The same with a given mask key, which a backend's frame does not use.
+/// Builds a frame with this mask key, which only client frames use.
 pub fn frame_with_key(from: Side, first: u8, payload: &[u8], key: [u8; 4]) -> Vec<u8> {
     let mask_bit = if from == Side::Client { 0x80 } else { 0 };
     let mut bytes = vec![first];
@@ -33,20 +33,20 @@ pub fn frame_with_key(from: Side, first: u8, payload: &[u8], key: [u8; 4]) -> Ve
     bytes
 }
 
-/// What the reference parser sees of a frame.
+/// A frame as read by the reference parser.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// The first byte.
+pub struct ParsedFrame {
+    /// FIN, reserved bits and opcode.
     pub first: u8,
-    /// Whether it is masked.
+    /// Whether the frame is masked.
     pub masked: bool,
-    /// The payload in clear.
+    /// The unmasked payload.
     pub payload: Vec<u8>,
 }
 
-/// The whole frames in `bytes`, and how many bytes of an unfinished one follow. It believes every
-/// length and judges nothing.
-pub fn frames(mut bytes: &[u8]) -> (Vec<Seen>, usize) {
+/// The whole frames in `bytes`, and the number of bytes of a partial frame that follow. Accepts
+/// every length, bit and opcode.
+pub fn frames(mut bytes: &[u8]) -> (Vec<ParsedFrame>, usize) {
     let mut seen = Vec::new();
     while let Some((len, next)) = whole_frame(bytes) {
         bytes = &bytes[len..];
@@ -55,7 +55,7 @@ pub fn frames(mut bytes: &[u8]) -> (Vec<Seen>, usize) {
     (seen, bytes.len())
 }
 
-fn whole_frame(bytes: &[u8]) -> Option<(usize, Seen)> {
+fn whole_frame(bytes: &[u8]) -> Option<(usize, ParsedFrame)> {
     let masked = bytes.get(1)? & 0x80 != 0;
     let (mut at, len) = match bytes.get(1)? & 0x7f {
         126 => (4, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
@@ -70,5 +70,5 @@ fn whole_frame(bytes: &[u8]) -> Option<(usize, Seen)> {
     let end = at.checked_add(usize::try_from(len).ok()?)?;
     let payload = bytes.get(at..end)?;
     let payload = payload.iter().enumerate().map(|(i, byte)| byte ^ key[i % 4]).collect();
-    Some((end, Seen { first: bytes[0], masked, payload }))
+    Some((end, ParsedFrame { first: bytes[0], masked, payload }))
 }

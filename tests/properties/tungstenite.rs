@@ -1,8 +1,8 @@
-//! The core beside tungstenite: what it writes passes verbatim, what it calls a breach of
-//! RFC 6455 is one here, and what we inject it understands.
+//! The core compared with tungstenite: its frames pass verbatim, both reject the same violations of
+//! RFC 6455, and it accepts the frames the core injects.
 //!
-//! Not compared, for tungstenite does not judge them: lengths not in their shortest form, close
-//! codes that may not be sent. It checks UTF-8 in text messages, which a proxy leaves alone.
+//! Not compared: lengths that are not in shortest form and invalid close codes, which tungstenite
+//! accepts, and UTF-8 in text messages, which only tungstenite checks.
 
 use std::io::{Cursor, Read, Result, Write};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use ws::{End, Entropy, Intake, Moment, Session, Side, Sizes, Terms};
 use crate::reference::frame;
 use crate::script::Script;
 
-/// A socket with everything in it that will ever come.
+/// A socket with all of its input available.
 struct Pipe {
     input: Cursor<Vec<u8>>,
     output: Vec<u8>,
@@ -47,7 +47,7 @@ impl Entropy for Zeroes {
     }
 }
 
-/// What the core lets through, and how it ends.
+/// The bytes the core relays, and why the session ended.
 fn relayed(from: Side, mut input: &[u8]) -> (Vec<u8>, Option<End>) {
     let mut session = session();
     let mut out = Vec::new();
@@ -65,7 +65,7 @@ fn relayed(from: Side, mut input: &[u8]) -> (Vec<u8>, Option<End>) {
 }
 
 fn session() -> Session {
-    // No option set: no limits, no clocks, no compression.
+    // No option set: no limits, timers or compression.
     let (terms, deflate, _) = Script::read(&[0]);
     Session::new(Arc::new(terms), deflate, &mut Zeroes)
 }
@@ -75,8 +75,8 @@ fn socket(role: Role, input: Vec<u8>) -> WebSocket<Pipe> {
     WebSocket::from_raw_socket(pipe, role, None)
 }
 
-/// Whether tungstenite, in the place of the other side, calls the bytes unlawful.
-fn is_refused_by_tungstenite(from: Side, input: &[u8]) -> bool {
+/// Whether tungstenite, as the other side, rejects the bytes.
+fn is_rejected_by_tungstenite(from: Side, input: &[u8]) -> bool {
     let role = match from {
         Side::Client => Role::Server,
         Side::Backend => Role::Client,
@@ -93,7 +93,7 @@ fn is_refused_by_tungstenite(from: Side, input: &[u8]) -> bool {
     }
 }
 
-/// A message as tungstenite writes it: whole, in fragments with a ping between, or control.
+/// A message for tungstenite to write: whole, fragmented around a ping, or a control frame.
 fn message() -> impl Strategy<Value = Vec<Message>> {
     let payload = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..300),
@@ -121,19 +121,19 @@ fn message() -> impl Strategy<Value = Vec<Message>> {
     })
 }
 
-/// A frame of a side, lawful or nearly so.
-fn scrawl(from: Side) -> impl Strategy<Value = Vec<u8>> {
-    let lawful = prop::sample::select(vec![0x01, 0x80, 0x00, 0x81, 0x82, 0x88, 0x89, 0x8a]);
-    let first = prop_oneof![9 => lawful, 1 => any::<u8>()];
-    let author = prop_oneof![19 => Just(from), 1 => Just(from.other())];
+/// A frame of a side, valid or nearly so.
+fn any_frame(from: Side) -> impl Strategy<Value = Vec<u8>> {
+    let valid = prop::sample::select(vec![0x01, 0x80, 0x00, 0x81, 0x82, 0x88, 0x89, 0x8a]);
+    let first = prop_oneof![9 => valid, 1 => any::<u8>()];
+    let sender = prop_oneof![19 => Just(from), 1 => Just(from.other())];
     let len = prop::sample::select(vec![0, 1, 2, 50, 124, 125, 126, 127, 300]);
-    (first, author, len, any::<bool>()).prop_map(|(first, author, len, odd)| {
+    (first, sender, len, any::<bool>()).prop_map(|(first, sender, len, odd)| {
         let mut payload = vec![b'x'; len];
         if first & 0x0f == u8::from(OpCode::Control(Control::Close)) && len >= 2 {
             payload[..2].copy_from_slice(&1000u16.to_be_bytes());
             payload[len - 1] = if odd && len > 2 { 0xff } else { payload[len - 1] };
         }
-        frame(author, first, &payload)
+        frame(sender, first, &payload)
     })
 }
 
@@ -143,7 +143,7 @@ fn side() -> impl Strategy<Value = Side> {
 
 proptest! {
     #[test]
-    fn what_tungstenite_writes_passes_verbatim(
+    fn frames_written_by_tungstenite_pass_verbatim(
         from in side(),
         messages in prop::collection::vec(message(), 1..6),
         closes in any::<bool>(),
@@ -154,7 +154,7 @@ proptest! {
             socket.send(message).expect("written");
         }
         if closes {
-            let close = CloseFrame { code: 4000.into(), reason: "good bye".into() };
+            let close = CloseFrame { code: 4000.into(), reason: "bye".into() };
             socket.close(Some(close)).expect("written");
         }
         let written = &socket.get_ref().output;
@@ -166,19 +166,19 @@ proptest! {
     }
 
     #[test]
-    fn both_call_the_same_frames_unlawful(
+    fn both_reject_the_same_frames(
         (from, frames) in side().prop_flat_map(|from| {
-            (Just(from), prop::collection::vec(scrawl(from), 1..6))
+            (Just(from), prop::collection::vec(any_frame(from), 1..6))
         }),
     ) {
         let input = frames.concat();
-        let refused = matches!(relayed(from, &input).1, Some(End::Breach(..)));
-        prop_assert_eq!(refused, is_refused_by_tungstenite(from, &input));
+        let rejected = matches!(relayed(from, &input).1, Some(End::Breach(..)));
+        prop_assert_eq!(rejected, is_rejected_by_tungstenite(from, &input));
     }
 }
 
 #[test]
-fn tungstenite_understands_our_closes() {
+fn tungstenite_accepts_our_close_frames() {
     let mut session = session();
     session.leave(End::Drained, None, Moment::START);
     for (to, role, code, reason) in [
@@ -186,14 +186,14 @@ fn tungstenite_understands_our_closes() {
         (Side::Backend, Role::Server, 1001, ""),
     ] {
         let close = session.inject(to, Moment::START, &mut Zeroes).expect("a Close");
-        let read = socket(role, close.as_bytes().to_vec()).read().expect("lawful");
+        let read = socket(role, close.as_bytes().to_vec()).read().expect("a valid frame");
         let Message::Close(Some(close)) = read else { unreachable!("{read}") };
         assert_eq!((u16::from(close.code), close.reason.as_str()), (code, reason));
     }
 }
 
 #[test]
-fn tungstenite_answers_our_ping_and_the_answer_is_swallowed() {
+fn tungstenite_pong_is_not_relayed() {
     let (terms, deflate, _) = Script::read(&[8]);
     let heartbeat = terms.heartbeat_client.expect("asked for");
     let now = Moment::START;

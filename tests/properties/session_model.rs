@@ -1,6 +1,6 @@
-//! A model of everything around a [`Session`]: two peers that speak lawfully or not, streams that
-//! block, end and break, and time. The laws that every conversation must keep are asserted on the
-//! way; the outcome is returned, so that two ways of playing a script can be compared.
+//! A model of the environment of a [`Session`]: two peers that send valid or invalid frames, streams
+//! that block, end and fail, and time. It asserts the invariants at every step and returns the
+//! outcome, so that two runs of a script can be compared.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use ws::{Closes, End, Entropy, Intake, Moment, Parting, Session, Side, Sizes, St
 use crate::reference::{frame, frames};
 use crate::script::{Event, Script, Which};
 
-/// Plays a script twice, whole and chopped, and holds both against the laws and each other.
+/// Runs a script twice, once with all input split into small pieces, and compares the outcomes.
 pub fn drive(script: &[u8]) -> Outcome {
-    let whole = World::play(script, None);
+    let whole = Model::run(script, None);
     let seed = usize::from(script.first().copied().unwrap_or(0));
-    let chopped = World::play(script, Some(seed));
-    assert_eq!(whole, chopped, "chopping must not show");
+    let split = Model::run(script, Some(seed));
+    assert_eq!(whole, split, "splitting changed the outcome");
     whole
 }
 
-/// What must not depend on chopping.
+/// The results that must not depend on how the input is split.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Why it ended.
+    /// Why the session ended.
     pub end: Option<End>,
     pub closes: Closes,
     pub tally: Tally,
@@ -31,11 +31,11 @@ pub struct Outcome {
     at: Moment,
 }
 
-/// Nothing random at all, so that two runs agree; tokens differ from each other.
+/// Deterministic entropy, so that two runs agree; every ping payload differs.
 #[derive(Default)]
-struct Counted(u8);
+struct CountingEntropy(u8);
 
-impl Entropy for Counted {
+impl Entropy for CountingEntropy {
     fn fill(&mut self, bytes: &mut [u8]) {
         if bytes.len() == 8 {
             self.0 = self.0.wrapping_add(1);
@@ -44,98 +44,106 @@ impl Entropy for Counted {
     }
 }
 
-/// One side's stream.
+/// The stream of one side.
 #[derive(Default)]
-struct Lane {
-    /// Written by this side but not yet arrived.
-    under_way: Vec<u8>,
-    /// Arrived but not taken.
+struct Stream {
+    /// Sent by this side, not yet arrived.
+    in_flight: Vec<u8>,
+    /// Arrived, not yet consumed.
     unread: Vec<u8>,
-    /// All that arrived and may be relayed: not the answers to our pings.
+    /// Everything that arrived and may be relayed; pongs to the proxy's pings are not.
     relayable: Vec<u8>,
-    /// All that was relayed of it.
+    /// The part of it that was relayed.
     relayed: Vec<u8>,
-    /// All that went out to this side.
+    /// Everything sent to this side.
     received: Vec<u8>,
-    /// How much of that it has not taken.
+    /// How much of that this side has not read.
     pending: usize,
-    /// It takes nothing.
+    /// Does not read.
     blocked: bool,
-    /// Its stream has ended.
+    /// The stream has ended.
     gone: bool,
-    /// It has written its last lawful frame.
-    muddled: bool,
-    /// The pings it has not answered.
+    /// This side has sent its last valid frame.
+    invalid: bool,
+    /// The pings this side has not answered.
     pinged: Vec<Vec<u8>>,
-    /// Its answer may lie among what is unread, and will not be relayed.
+    /// The unread bytes may contain a pong that will not be relayed.
     answering: bool,
 }
 
-struct World {
+struct Model {
     session: Session,
-    entropy: Counted,
+    entropy: CountingEntropy,
     now: Moment,
-    lanes: [Lane; 2],
-    chop: Option<usize>,
+    streams: [Stream; 2],
+    piece_seed: Option<usize>,
     end: Option<End>,
     grace: Duration,
-    /// Frames that break a rule pass.
+    /// Frames that violate a rule pass.
     lenient: bool,
 }
 
-impl World {
-    fn play(script: &[u8], chop: Option<usize>) -> Outcome {
+impl Model {
+    fn run(script: &[u8], piece_seed: Option<usize>) -> Outcome {
         let (terms, deflate, mut script) = Script::read(script);
         let (grace, lenient) = (terms.close_grace, terms.strict == Strict::Report);
-        let mut entropy = Counted::default();
+        let mut entropy = CountingEntropy::default();
         let session = Session::new(Arc::new(terms), deflate, &mut entropy);
-        let lanes = Default::default();
-        let mut world =
-            Self { session, entropy, now: Moment::START, lanes, chop, end: None, grace, lenient };
-        while !world.session.is_over()
+        let streams = Default::default();
+        let mut model = Self {
+            session,
+            entropy,
+            now: Moment::START,
+            streams,
+            piece_seed,
+            end: None,
+            grace,
+            lenient,
+        };
+        while !model.session.is_over()
             && let Some(event) = script.event()
         {
-            world.happen(event);
-            world.check_relay();
+            model.apply_event(event);
+            model.check_relay();
         }
-        world.finish()
+        model.finish()
     }
 
-    fn happen(&mut self, event: Event) {
+    fn apply_event(&mut self, event: Event) {
         match event {
-            Event::Say { side, bytes, arriving, last } => self.say(side, &bytes, arriving, last),
+            Event::Send { side, bytes, arriving, last } => self.send(side, &bytes, arriving, last),
             Event::Answer { side, which } => self.answer(side, which),
             Event::Wait(time) => self.wait(time),
-            Event::Oversleep(time) => {
+            Event::WaitLate(time) => {
                 self.now += time;
                 self.pump();
                 self.tick();
             }
             Event::Block { side, blocked } => {
-                let lane = self.lane(side);
-                lane.blocked = blocked;
-                lane.pending /= 2;
+                let stream = self.stream(side);
+                stream.blocked = blocked;
+                stream.pending /= 2;
             }
             Event::Drain => self.session.leave(End::Drained, None, self.now),
             Event::Abort => self.session.abort(self.now),
-            Event::HangUp(side) => {
-                let lane = self.lane(side);
-                lane.gone = true;
-                lane.unread.clear();
+            Event::Eof(side) => {
+                let stream = self.stream(side);
+                stream.gone = true;
+                stream.unread.clear();
                 self.session.hangup(side, self.now);
             }
         }
         self.pump();
     }
 
-    fn say(&mut self, side: Side, bytes: &[u8], arriving: usize, last: bool) {
-        let lane = self.lane(side);
-        lane.muddled |= last;
-        lane.under_way.extend(bytes);
-        let arriving = arriving.min(lane.under_way.len());
-        let arriving: Vec<u8> = lane.under_way.drain(..arriving).collect();
-        if !lane.gone {
-            lane.relayable.extend(&arriving);
+    fn send(&mut self, side: Side, bytes: &[u8], arriving: usize, last: bool) {
+        let stream = self.stream(side);
+        stream.invalid |= last;
+        stream.in_flight.extend(bytes);
+        let arriving = arriving.min(stream.in_flight.len());
+        let arriving: Vec<u8> = stream.in_flight.drain(..arriving).collect();
+        if !stream.gone {
+            stream.relayable.extend(&arriving);
             self.arrive(side, &arriving);
         }
     }
@@ -144,37 +152,37 @@ impl World {
         let mut rest = bytes;
         let mut round = 0;
         while !rest.is_empty() {
-            let len = match self.chop {
+            let len = match self.piece_seed {
                 Some(seed) => 1 + (seed + round * 7) % 13 + rest.len() / 500,
                 None => rest.len(),
             };
             let (chunk, later) = rest.split_at(len.min(rest.len()));
-            self.lane(side).unread.extend(chunk);
+            self.stream(side).unread.extend(chunk);
             self.pump();
             (rest, round) = (later, round + 1);
         }
     }
 
     fn answer(&mut self, side: Side, which: Which) {
-        let lane = self.lane(side);
-        if lane.gone || lane.muddled || !lane.under_way.is_empty() {
+        let stream = self.stream(side);
+        if stream.gone || stream.invalid || !stream.in_flight.is_empty() {
             return;
         }
-        // RFC 6455 5.5.3: all may be answered, or only the last.
+        // RFC 6455 5.5.3: a peer may answer every ping or only the last.
         let upto = match which {
-            Which::First => 1.min(lane.pinged.len()),
-            Which::Last => lane.pinged.len(),
+            Which::First => 1.min(stream.pinged.len()),
+            Which::Last => stream.pinged.len(),
             Which::None => 0,
         };
-        let ping = lane.pinged.drain(..upto).next_back();
+        let ping = stream.pinged.drain(..upto).next_back();
         if let Some(payload) = ping {
-            lane.answering = true;
+            stream.answering = true;
             self.arrive(side, &frame(side, 0x8a, &payload));
         } else {
-            let mut payload = lane.pinged.last().cloned().unwrap_or_else(|| vec![7; 8]);
+            let mut payload = stream.pinged.last().cloned().unwrap_or_else(|| vec![7; 8]);
             payload[7] ^= 1;
             let pong = frame(side, 0x8a, &payload);
-            lane.relayable.extend(&pong);
+            stream.relayable.extend(&pong);
             self.arrive(side, &pong);
         }
     }
@@ -191,27 +199,30 @@ impl World {
 
     fn tick(&mut self) {
         self.session.tick(self.now);
-        assert!(self.session.deadline().is_none_or(|at| at > self.now), "a tick that does nothing");
+        assert!(
+            self.session.deadline().is_none_or(|at| at > self.now),
+            "a timer that fires without effect"
+        );
         self.pump();
     }
 
-    /// What a driver does in one round, until nothing moves.
+    /// Does one round of a driver's work, until nothing changes.
     fn pump(&mut self) {
         for from in Side::BOTH {
             self.inject();
             loop {
-                let input = std::mem::take(&mut self.lane(from).unread);
+                let input = std::mem::take(&mut self.stream(from).unread);
                 if input.is_empty() {
                     break;
                 }
                 let mut sizes = Sizes::default();
                 let verdict = self.session.intake(from, &input, self.now, &mut sizes);
                 let taken = self.apply(from, &input, verdict);
-                self.lane(from).unread = input[taken..].to_vec();
+                self.stream(from).unread = input[taken..].to_vec();
                 self.inject();
                 let paused = verdict == Intake::Paused;
                 assert_eq!(paused, self.session.is_paused(from, self.now) && taken == 0);
-                assert!(!paused || self.session.deadline().is_some(), "a pause without an end");
+                assert!(!paused || self.session.deadline().is_some(), "paused without a deadline");
                 if taken == 0 {
                     assert!(paused || input.len() < 140, "{} bytes undecided", input.len());
                     break;
@@ -219,9 +230,9 @@ impl World {
             }
         }
         for side in Side::BOTH {
-            let lane = self.lane(side);
-            lane.pending = if lane.blocked { lane.pending } else { 0 };
-            let pending = lane.pending;
+            let stream = self.stream(side);
+            stream.pending = if stream.blocked { stream.pending } else { 0 };
+            let pending = stream.pending;
             self.session.written(side, pending, self.now);
         }
         self.check_end();
@@ -235,7 +246,7 @@ impl World {
         };
         assert!(len > 0 && len <= input.len());
         if passes {
-            self.lane(from).relayed.extend(&input[..len]);
+            self.stream(from).relayed.extend(&input[..len]);
             self.receive(from.other(), &input[..len]);
         }
         len
@@ -244,13 +255,13 @@ impl World {
     fn inject(&mut self) {
         for to in Side::BOTH {
             while let Some(own) = self.session.inject(to, self.now, &mut self.entropy) {
-                let (before, cut) = frames(&self.lane(to).received);
-                assert_eq!(cut, 0, "{to:?} got a frame of ours inside another");
+                let (before, cut) = frames(&self.stream(to).received);
+                assert_eq!(cut, 0, "{to:?} got an injected frame inside another");
                 assert!(before.iter().all(|frame| frame.first != 0x88));
                 let (sent, left) = frames(own.as_bytes());
-                assert_eq!((sent.len(), left), (1, 0), "one whole frame");
+                assert_eq!((sent.len(), left), (1, 0), "not one whole frame");
                 if sent[0].first == 0x89 {
-                    self.lane(to).pinged.push(sent[0].payload.clone());
+                    self.stream(to).pinged.push(sent[0].payload.clone());
                 }
                 self.receive(to, own.as_bytes());
             }
@@ -258,16 +269,16 @@ impl World {
     }
 
     fn receive(&mut self, to: Side, bytes: &[u8]) {
-        let lane = self.lane(to);
-        lane.received.extend(bytes);
-        lane.pending += bytes.len();
+        let stream = self.stream(to);
+        stream.received.extend(bytes);
+        stream.pending += bytes.len();
     }
 
-    fn lane(&mut self, side: Side) -> &mut Lane {
-        &mut self.lanes[side as usize]
+    fn stream(&mut self, side: Side) -> &mut Stream {
+        &mut self.streams[side as usize]
     }
 
-    /// One end, and what is over stays over.
+    /// The reason never changes, and a finished session stays finished.
     fn check_end(&mut self) {
         let end = self.session.end();
         assert!(self.end.is_none() || self.end == end, "{:?} became {end:?}", self.end);
@@ -281,30 +292,35 @@ impl World {
         }
     }
 
-    /// What went through is what came in: all of it while the session lives, then a beginning.
+    /// The output equals the input while the session is open, and is a prefix of it afterwards.
     fn check_relay(&mut self) {
         let tally = *self.session.tally();
         for (side, flow) in Side::BOTH.into_iter().zip([tally.up, tally.down]) {
             let (live, lenient) = (self.end.is_none(), self.lenient);
             let paused = self.session.is_paused(side, self.now);
-            let lane = self.lane(side);
-            assert!(lane.relayable.starts_with(&lane.relayed), "{side:?} was not relayed verbatim");
-            let (whole, cut) = frames(&lane.relayed);
+            let stream = self.stream(side);
+            assert!(
+                stream.relayable.starts_with(&stream.relayed),
+                "{side:?} was not relayed verbatim"
+            );
+            let (whole, cut) = frames(&stream.relayed);
             let messages = whole.iter().filter(|frame| frame.first & 0x88 == 0x80);
-            assert_eq!(flow.bytes, lane.relayed.len() as u64);
+            assert_eq!(flow.bytes, stream.relayed.len() as u64);
             if !lenient {
                 assert_eq!(flow.messages, messages.count() as u64);
             }
-            lane.answering &= !lane.unread.is_empty();
-            if live && !lane.answering {
-                let waiting = lane.relayable.len() - lane.relayed.len();
-                assert!(lane.relayable.ends_with(&lane.unread) && waiting == lane.unread.len());
+            stream.answering &= !stream.unread.is_empty();
+            if live && !stream.answering {
+                let waiting = stream.relayable.len() - stream.relayed.len();
+                assert!(
+                    stream.relayable.ends_with(&stream.unread) && waiting == stream.unread.len()
+                );
                 assert!(cut == 0 || waiting == 0 || paused, "undecided inside a frame");
             }
         }
     }
 
-    /// Whatever has happened: told to leave, the session is over soon.
+    /// Drains the session: it must be finished within the close grace, whatever happened before.
     fn finish(mut self) -> Outcome {
         self.session.leave(End::Drained, None, self.now);
         self.pump();
@@ -313,11 +329,11 @@ impl World {
             self.now = at;
             self.tick();
         }
-        assert!(self.session.is_over(), "no deadline, and not over");
-        assert!(self.now <= last + 2 * self.grace, "over after {:?}", self.now - last);
+        assert!(self.session.is_over(), "not finished, and no deadline");
+        assert!(self.now <= last + 2 * self.grace, "finished after {:?}", self.now - last);
         self.check_relay();
-        let judged = if self.lenient { &[][..] } else { &Side::BOTH };
-        for side in judged.iter().copied() {
+        let checked = if self.lenient { &[][..] } else { &Side::BOTH };
+        for side in checked.iter().copied() {
             self.check_received(side);
         }
         Outcome {
@@ -325,12 +341,12 @@ impl World {
             closes: self.session.closes(),
             tally: *self.session.tally(),
             partings: Side::BOTH.map(|side| self.session.parting(side)),
-            received: self.lanes.map(|lane| lane.received),
+            received: self.streams.map(|stream| stream.received),
             at: self.now,
         }
     }
 
-    /// A side got whole lawful frames, and a Close at their end unless there was no way.
+    /// A side received whole valid frames, and a final Close unless it could not be sent.
     fn check_received(&mut self, side: Side) {
         let closes = self.session.closes();
         let sent = match side {
@@ -338,11 +354,11 @@ impl World {
             Side::Backend => closes.to_backend,
         };
         let aborted = Side::BOTH.map(|side| self.session.parting(side) == Parting::Abort);
-        let other_gone = self.lane(side.other()).gone;
-        // What is too old, or turns out too large, may be so in the middle of a frame.
-        let faulted = matches!(self.end, Some(End::Over(of, _)) if of == side.other());
-        let lane = self.lane(side);
-        let (whole, cut) = frames(&lane.received);
+        let other_gone = self.stream(side.other()).gone;
+        // Limits of age and inflated size may be exceeded inside a frame.
+        let over_limit = matches!(self.end, Some(End::Over(of, _)) if of == side.other());
+        let stream = self.stream(side);
+        let (whole, cut) = frames(&stream.received);
         assert!(whole.iter().all(|frame| frame.masked == (side == Side::Backend)));
         let close = whole.iter().position(|frame| frame.first == 0x88);
         let code = close.map(|at| {
@@ -351,10 +367,10 @@ impl World {
         });
         assert_eq!(code, sent);
         if cut > 0 {
-            let needed = other_gone || faulted || aborted.contains(&true);
-            assert!(needed, "{side:?} was cut without need");
+            let needed = other_gone || over_limit || aborted.contains(&true);
+            assert!(needed, "{side:?} was cut inside a frame");
         } else if close.is_none() {
-            assert!(lane.gone || aborted[side as usize], "{side:?} got no Close");
+            assert!(stream.gone || aborted[side as usize], "{side:?} got no Close");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What holds for any compressed message of a client that is looked into: another decompressor
-//! says how large it is, and neither fragments nor pieces make a difference.
+//! Invariants of inspected compressed messages: the size matches another decompressor, and neither
+//! fragmentation nor splitting of the input changes the result.
 
 use std::sync::Arc;
 
@@ -14,19 +14,20 @@ use ws::{
 
 use crate::reference::frame;
 
-/// The first two bytes say how it is cut, the rest is the message; `lawful`: it is what an endpoint may send.
-pub fn drive(script: &[u8], lawful: bool) {
+/// The first two bytes choose how the message, which is the rest, is split. `valid`: the message is
+/// one an endpoint may send.
+pub fn drive(script: &[u8], valid: bool) {
     let Some((&[fragments, pieces], message)) = script.split_first_chunk::<2>() else { return };
     if message.len() as u64 > LIMIT {
         return;
     }
-    let truth = reference(message);
+    let expected = reference(message);
     let whole = frame(Side::Client, 0xc2, message);
     let (end, passed) = relay(&whole, usize::MAX);
     if message.len() as u64 <= LIMIT / 1032 {
-        assert_eq!((end, passed.len()), (None, whole.len()), "too short to be too large");
+        assert_eq!((end, passed.len()), (None, whole.len()), "too short to exceed the limit");
     } else {
-        check(&truth, end, lawful);
+        check(&expected, end, valid);
         assert_eq!(passed.len(), if end.is_none() { whole.len() } else { 0 });
     }
 
@@ -42,34 +43,33 @@ pub fn drive(script: &[u8], lawful: bool) {
     }
     for piece in [usize::MAX, usize::from(pieces) + 1] {
         let (end, passed) = relay(&all, piece);
-        check(&truth, end, lawful);
+        check(&expected, end, valid);
         assert!(all.starts_with(&passed));
-        assert_eq!(passed.len() == all.len(), end.is_none(), "{truth:?}");
+        assert_eq!(passed.len() == all.len(), end.is_none(), "{expected:?}");
     }
 }
 
-/// What is in a message.
+/// A message according to the reference decompressor.
 #[derive(Debug)]
-struct Truth {
+struct Expected {
     size: u64,
-    /// There is a fault in it, behind so much.
-    faulty: bool,
+    /// Invalid after that many bytes.
+    invalid: bool,
 }
 
-/// Its size is never in doubt. Of what is a fault, and how soon it shows, decompressors think
-/// differently.
-fn check(truth: &Truth, end: Option<End>, lawful: bool) {
+/// The size must match. Decompressors differ in what they reject, and how early.
+fn check(expected: &Expected, end: Option<End>, valid: bool) {
     let over = Some(End::Over(Side::Client, Rule::Inflated));
     let breach = Some(End::Breach(Side::Client, Breach::Inflate));
-    let right = if truth.size > LIMIT { over } else { None };
-    assert!(end == right || (end == breach && !lawful), "{truth:?} {end:?}");
-    assert!(!(lawful && truth.faulty), "{truth:?}");
+    let right = if expected.size > LIMIT { over } else { None };
+    assert!(end == right || (end == breach && !valid), "{expected:?} {end:?}");
+    assert!(!(valid && expected.invalid), "{expected:?}");
 }
 
-fn reference(message: &[u8]) -> Truth {
+fn reference(message: &[u8]) -> Expected {
     let all = [message, &[0, 0, 0xff, 0xff]].concat();
     let mut input = &all[..];
-    // As much as can come out of it, in one piece: only so are references to nothing noticed.
+    // One buffer for the maximum output: only then are invalid back references detected.
     let mut room = vec![0; all.len() * 1032 + 1];
     let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF | TINFL_FLAG_HAS_MORE_INPUT;
     let mut size = 0;
@@ -80,12 +80,12 @@ fn reference(message: &[u8]) -> Truth {
         size += written as u64;
         if status != TINFLStatus::Done || input.is_empty() {
             let whole = matches!(status, TINFLStatus::Done | TINFLStatus::NeedsMoreInput);
-            return Truth { size, faulty: !whole };
+            return Expected { size, invalid: !whole };
         }
     }
 }
 
-/// What passes when it comes in pieces of this size, and how the session stands then.
+/// Sends the bytes in pieces of this size; returns the session's end and the relayed bytes.
 fn relay(bytes: &[u8], piece: usize) -> (Option<End>, Vec<u8>) {
     let limits = Limits { message: Some(Cap::close(LIMIT)), ..Limits::default() };
     let terms = Terms { from_client: limits, ..Terms::default() };
@@ -112,5 +112,5 @@ impl Entropy for Zeroes {
     }
 }
 
-/// Small, so that little is needed to pass it.
+/// Small, so that little input exceeds it.
 const LIMIT: u64 = 20_000;
