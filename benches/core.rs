@@ -1,12 +1,12 @@
-//! What a frame costs in the core: bytes in, verdict out, no socket.
+//! The cost of a frame in the WebSocket core, without sockets.
 //!
-//! - `cargo bench --bench core` prints nanoseconds a frame, best of several rounds, for the bare
-//!   meter, which holds frames to RFC 6455 and nothing else, for a session with the default
-//!   policies, and for one with every limit, rate, clock and heartbeat there is. Frames come in
-//!   reads of 16 KiB, as TLS hands them out, and once each on its own.
-//! - `benches/instructions` counts instructions, which do not depend on the machine's mood: the
-//!   executable's `work meter 100000` is so many frames of 125 bytes through a `meter`, a `session` or
-//!   the `strict` one with everything on, and nothing else of note.
+//! - `cargo bench --bench core` prints nanoseconds per frame, the best of several rounds: for the
+//!   meter alone, which only enforces RFC 6455, for a session with the default policies, and for one
+//!   with every limit, rate, timer and heartbeat enabled. Frames arrive in reads of 16 KiB, the
+//!   size of a TLS record, and in a last column one at a time.
+//! - `benches/instructions` counts instructions, which do not depend on the load of the machine. It
+//!   runs this executable as `work meter 100000`: 100,000 frames of 125 bytes through the `meter`, a
+//!   `session`, or `strict`, the session with everything enabled.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn main() {
 }
 
 fn table() {
-    say("payload   meter ns   session ns   everything on ns   the same, one frame a call ns");
+    print_line("payload   meter ns   session ns   all enabled ns   all, one frame per call ns");
     for payload in [16, 125, 1 << 10, 16 << 10, 64 << 10] {
         let frame = frame(payload);
         let read = reads(&frame);
@@ -40,23 +40,23 @@ fn table() {
         };
         let [usual, all] = [session(Terms::default, READ), session(everything, READ)];
         let single = session(everything, frame.len());
-        say(&format!("{payload:>7} {meter:>10.2} {usual:>12.2} {all:>18.2} {single:>31.2}"));
+        print_line(&format!("{payload:>7} {meter:>10.2} {usual:>12.2} {all:>16.2} {single:>27.2}"));
     }
 }
 
-/// So many frames of 125 bytes, and nothing else of note.
-fn work(through: &str, frames: usize) {
+/// Processes `frames` frames of 125 bytes.
+fn work(stage: &str, frames: usize) {
     let frame = frame(125);
     let read = frame.repeat(READ / frame.len());
     let turns = frames * frame.len() / read.len();
-    match through {
+    match stage {
         "meter" => through_meter(&read, turns),
         "session" => through_session(&read, read.len(), turns, Terms::default()),
         _ => through_session(&read, read.len(), turns, everything()),
     }
 }
 
-/// All that a configuration can ask for, at values that let everything through.
+/// Every policy enabled, with limits that the benchmark never reaches.
 fn everything() -> Terms {
     let usual = Terms::default();
     let limits = |limits: Limits| Limits {
@@ -79,7 +79,7 @@ fn everything() -> Terms {
     }
 }
 
-/// A masked binary frame; what is in it is never looked at.
+/// A masked binary frame; its content does not matter.
 fn frame(payload: usize) -> Vec<u8> {
     let mut bytes = vec![0x82];
     match payload {
@@ -98,8 +98,8 @@ fn frame(payload: usize) -> Vec<u8> {
     bytes
 }
 
-/// Whole frames, 128 KiB of them or a little more: as near to the processor as bytes are that were
-/// decrypted a moment ago.
+/// At least 128 KiB of whole frames: small enough for the cache, like data that TLS has just
+/// decrypted.
 fn reads(frame: &[u8]) -> Vec<u8> {
     frame.repeat((128 << 10) / frame.len() + 1)
 }
@@ -128,7 +128,7 @@ fn through_meter(stream: &[u8], turns: usize) {
                 | Cut::Later(..)
                 | Cut::Over(_)
                 | Cut::Breach(_) => {
-                    unreachable!("lawful")
+                    unreachable!("all frames are valid")
                 }
             }
             end = (at + READ).min(stream.len());
@@ -150,7 +150,7 @@ fn through_session(stream: &[u8], read: usize, turns: usize, terms: Terms) {
     black_box(session.tally());
 }
 
-/// One round of a driver, without its sockets: what was let through.
+/// One iteration of the driver without sockets. Returns the number of forwarded bytes.
 fn feed(session: &mut Session, input: &[u8], now: Moment) -> usize {
     black_box(session.inject(Side::Backend, now, &mut Zeroes).is_some());
     let mut at = 0;
@@ -159,7 +159,7 @@ fn feed(session: &mut Session, input: &[u8], now: Moment) -> usize {
         match session.intake(Side::Client, black_box(&input[at..]), now, &mut sizes) {
             Intake::Forward(len) => at += len,
             Intake::Starved => break,
-            Intake::Discard(_) | Intake::Paused => unreachable!("lawful"),
+            Intake::Discard(_) | Intake::Paused => unreachable!("all frames are valid"),
         }
     }
     session.written(Side::Backend, 0, now);
@@ -169,7 +169,7 @@ fn feed(session: &mut Session, input: &[u8], now: Moment) -> usize {
     at
 }
 
-/// Nanoseconds of the best of several rounds of [`TURNS`] turns.
+/// Nanoseconds of the fastest round, each of [`TURNS`] iterations.
 fn best(mut round: impl FnMut()) -> f64 {
     let time = |round: &mut dyn FnMut()| {
         let start = now();
@@ -184,8 +184,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::print_stdout, reason = "the figures are what a benchmark is for")]
-fn say(line: &str) {
+#[expect(clippy::print_stdout, reason = "prints the results")]
+fn print_line(line: &str) {
     println!("{line}");
 }
 
@@ -197,8 +197,8 @@ impl Entropy for Zeroes {
     }
 }
 
-/// What one read of a TLS stream brings at most.
+/// The largest read from a TLS stream in bytes (one record).
 const READ: usize = 16 << 10;
 
-/// So often through the stream for one measurement.
+/// Iterations over the stream per measurement.
 const TURNS: usize = 32;

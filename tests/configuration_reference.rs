@@ -19,7 +19,7 @@ const WIDTH: usize = 100;
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
 
 #[test]
-fn the_reference_says_what_the_code_does() {
+fn reference_matches_the_code() {
     let made = reference();
     if std::env::var_os("UPDATE").is_some() {
         fs::write(PATH, &made).expect("docs/configuration.md can be written");

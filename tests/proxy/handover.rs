@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
-use crate::activation::{Crowd, HURRIED, patient};
+use crate::socket_activation::{Crowd, HURRIED, patient};
 use crate::support::{
     BASE, Client, MockBackend, PlainStream, Proxy, Record, ServiceManager, assert_relays,
     close_normally, get, route, upgrade, wire,

@@ -19,7 +19,7 @@ fn two_routes(chat: &MockBackend, rest: &MockBackend) -> String {
 }
 
 #[tokio::test]
-async fn a_reload_tells_what_changed_and_how_many_tunnels_each_change_is_about() {
+async fn changed_keys_and_tunnels_are_counted() {
     let (chat, rest) = (MockBackend::new().await, MockBackend::new().await);
     let proxy = Proxy::start(&two_routes(&chat, &rest)).await;
     let client = Client::new(&proxy).await;
@@ -81,7 +81,7 @@ async fn a_reload_tells_what_changed_and_how_many_tunnels_each_change_is_about()
 }
 
 #[tokio::test]
-async fn cf19_the_file_that_is_in_force_is_named_by_its_hash() {
+async fn active_file_is_identified_by_its_hash() {
     let bed = TestBed::with("").await;
     let hash = || {
         let file = bed.proxy.folder().join("proxy.toml");
@@ -99,7 +99,7 @@ async fn cf19_the_file_that_is_in_force_is_named_by_its_hash() {
 }
 
 #[tokio::test]
-async fn the_log_level_is_that_of_the_last_file() {
+async fn log_level_follows_the_file() {
     let bed = TestBed::with("").await;
     // Who goes without a word is told of at level debug.
     let leave = async |times: u64| {
@@ -138,7 +138,7 @@ async fn the_log_level_is_that_of_the_last_file() {
 }
 
 #[tokio::test]
-async fn ad10_a_credential_in_the_file_is_told_nowhere() {
+async fn credentials_are_never_shown() {
     let bed =
         TestBed::with("[route.request_headers]\nset = [\"Authorization: Basic aHVudGVyMg\"]\n")
             .await;

@@ -17,7 +17,7 @@ async fn before(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[tokio::test]
-async fn bodies_of_every_framing_go_up() {
+async fn bodies_of_every_framing_are_forwarded() {
     let backend = Backend::app(OK).await;
     let (_proxy, mut stream) = before(&backend).await;
     let post = "POST / HTTP/1.1\r\nHost: a\r\n";
@@ -43,7 +43,7 @@ async fn bodies_of_every_framing_go_up() {
 }
 
 #[tokio::test]
-async fn rl33_chunks_go_up_without_trailers_and_end_the_connection() {
+async fn chunked_trailers_are_dropped_and_connection_closed() {
     let backend = Backend::app(OK).await;
     let (_proxy, mut stream) = before(&backend).await;
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -58,7 +58,7 @@ async fn rl33_chunks_go_up_without_trailers_and_end_the_connection() {
 }
 
 #[tokio::test]
-async fn rl32_malformed_chunks_are_never_a_whole_body() {
+async fn malformed_chunks_never_complete_a_body() {
     let backend = Backend::app(OK).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
@@ -82,7 +82,7 @@ async fn rl32_malformed_chunks_are_never_a_whole_body() {
 }
 
 #[tokio::test]
-async fn bodies_that_look_like_heads_are_bodies() {
+async fn body_resembling_a_request_stays_a_body() {
     let backend = Backend::app(OK).await;
     let (_proxy, mut stream) = before(&backend).await;
     let evil = "\r\n\r\nPOST /evil HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\
@@ -105,7 +105,7 @@ async fn bodies_that_look_like_heads_are_bodies() {
 }
 
 #[tokio::test]
-async fn rl29_rfc_h31_both_lengths_are_refused_wherever_they_come() {
+async fn conflicting_lengths_are_rejected() {
     let backend = Backend::app(OK).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
@@ -134,7 +134,7 @@ async fn rl29_rfc_h31_both_lengths_are_refused_wherever_they_come() {
 }
 
 #[tokio::test]
-async fn rfc_h35_the_body_of_a_refused_request_is_no_request() {
+async fn body_of_rejected_request_is_not_parsed() {
     let backend = Backend::app(OK).await;
     let routes = route(&[backend.address], "").replace("host = \"*\"", "host = \"a\"");
     let only = routes.replace("\"all\"", "\"only\"").replace("host = \"a\"", "host = \"b\"");

@@ -84,7 +84,7 @@ fn from_backend(
 }
 
 #[tokio::test]
-async fn every_end_of_a_tunnel_is_counted_once() {
+async fn tunnel_ends_are_counted_once() {
     let limits = "[heartbeat]\ninterval = \"off\"\n[limits]\nmessage_from_client = \"1000B\"\nidle = \"900ms\"\n\
                   close_grace = \"300ms\"\n";
     let bed = TestBed::with(limits).await;
@@ -111,7 +111,7 @@ async fn every_end_of_a_tunnel_is_counted_once() {
 }
 
 #[tokio::test]
-async fn what_waits_for_nobody_and_nothing_is_counted_once() {
+async fn client_timeouts_are_counted_once() {
     let settings = "[heartbeat]\ninterval = \"300ms\"\npatience = \"300ms\"\n\
                     [limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n";
     let bed = TestBed::with(settings).await;
@@ -131,7 +131,7 @@ async fn what_waits_for_nobody_and_nothing_is_counted_once() {
 }
 
 #[tokio::test]
-async fn a_drain_is_counted_while_it_lasts() {
+async fn drain_is_counted_while_it_lasts() {
     let drain =
         "[limits]\nclose_grace = \"10s\"\n[drain]\nwindow = \"100ms\"\ndeadline = \"20s\"\n";
     let bed = TestBed::with(drain).await;
@@ -241,7 +241,7 @@ fn strict(action: &str) -> String {
 const SIDES: [(&str, Make); 2] = [("client", wire::masked), ("backend", wire::unmasked)];
 
 #[tokio::test]
-async fn every_rule_of_frames_is_counted_for_either_side() {
+async fn protocol_errors_are_counted_per_side() {
     let all =
         SIDES.iter().flat_map(|side| OVER.iter().chain(&BREACHES).map(move |rule| (side, rule)));
     for ((side, make), (name, settings, frames)) in all {
@@ -261,7 +261,7 @@ async fn every_rule_of_frames_is_counted_for_either_side() {
 }
 
 #[tokio::test]
-async fn every_rule_that_only_reports_is_counted_once_a_tunnel() {
+async fn reported_violations_count_once_per_tunnel() {
     let reported = ["tidegate_would_have_closed_total"];
     let all = SIDES
         .iter()
@@ -298,7 +298,7 @@ async fn every_rule_that_only_reports_is_counted_once_a_tunnel() {
 }
 
 #[tokio::test]
-async fn masks_are_counted_for_who_has_to_set_them() {
+async fn masking_errors_are_counted_per_side() {
     let bed = TestBed::with("").await;
     let mut counters = CounterCheck::new(&bed.proxy).await;
     for (name, side) in [("ws_unmasked", "client"), ("ws_masked", "backend")] {
@@ -313,7 +313,7 @@ async fn masks_are_counted_for_who_has_to_set_them() {
 }
 
 #[tokio::test]
-async fn what_is_compressed_is_counted_and_what_is_not_what_it_says() {
+async fn compression_errors_are_counted() {
     let backend = Backend::raw(|head, mut stream, _| async move {
         let yes = switching_protocols(&head).replace(
             "\r\n\r\n",
@@ -358,7 +358,7 @@ fn deflated(length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_a_backend_does_not_do_in_time_is_counted_once() {
+async fn backend_timeouts_are_counted_once() {
     let beats = "[heartbeat]\nbackend_interval = \"300ms\"\nbackend_patience = \"300ms\"\n\
                  [limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n";
     let bed = TestBed::with(beats).await;
@@ -379,7 +379,7 @@ async fn what_a_backend_does_not_do_in_time_is_counted_once() {
 }
 
 #[tokio::test]
-async fn old_age_is_counted_once() {
+async fn lifetime_limit_is_counted_once() {
     let bed = TestBed::with(
         "[heartbeat]\ninterval = \"off\"\n[limits]\nlifetime = \"1s\"\nclose_grace = \"200ms\"\n",
     )

@@ -66,7 +66,7 @@ async fn waits(
 }
 
 #[tokio::test]
-async fn uh12_rfc_w16_early_frames_wait_for_the_101_and_are_delivered_once() {
+async fn early_frames_are_delivered_once_after_101() {
     let go = Arc::new(Notify::new());
     let backend = hesitant(&go).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
@@ -79,7 +79,7 @@ async fn uh12_rfc_w16_early_frames_wait_for_the_101_and_are_delivered_once() {
 }
 
 #[tokio::test]
-async fn a_handshake_may_come_with_the_requests_before_it() {
+async fn handshake_may_be_pipelined_after_requests() {
     let go = Arc::new(Notify::new());
     let backend = hesitant(&go).await;
     let app = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
@@ -94,7 +94,7 @@ async fn a_handshake_may_come_with_the_requests_before_it() {
 }
 
 #[tokio::test]
-async fn uh13_more_than_that_is_not_read_before_the_101() {
+async fn early_data_is_bounded() {
     let go = Arc::new(Notify::new());
     let backend = hesitant(&go).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
@@ -127,7 +127,7 @@ async fn uh13_more_than_that_is_not_read_before_the_101() {
 }
 
 #[tokio::test]
-async fn uh14_rl38_early_bytes_are_dropped_with_a_refusal() {
+async fn rejected_handshake_drops_early_data() {
     let backend = Backend::raw(|_, mut stream, events| async move {
         let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
         stream.write_all(refusal.as_bytes()).await.unwrap();
@@ -150,7 +150,7 @@ async fn uh14_rl38_early_bytes_are_dropped_with_a_refusal() {
 }
 
 #[tokio::test]
-async fn uh29_a_client_that_leaves_takes_its_question_along() {
+async fn client_disconnect_closes_the_backend_request() {
     let backend = Backend::raw(|_, mut stream, events| async move {
         let _ = events.send(BackendEvent::Bytes(read_to_end(&mut stream).await));
     })

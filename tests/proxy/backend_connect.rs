@@ -51,7 +51,7 @@ impl Full {
 }
 
 #[tokio::test]
-async fn bm01_nobody_there() {
+async fn refused_connection_is_503() {
     let (one, other) = (Nobody::new(), Nobody::new());
     let proxy = Proxy::with_backends(&[one.address, other.address]).await;
     let client = Client::new(&proxy).await;
@@ -73,7 +73,7 @@ async fn bm01_nobody_there() {
 }
 
 #[tokio::test]
-async fn bm01_the_next_in_order_serves_when_one_is_down() {
+async fn next_backend_serves_when_one_is_down() {
     let backend = Backend::echo().await;
     // In one of the two orders the client's own choice is the one that is down.
     for number in 0..6_u8 {
@@ -89,7 +89,7 @@ async fn bm01_the_next_in_order_serves_when_one_is_down() {
 }
 
 #[tokio::test]
-async fn bm02_uh28_a_backend_that_hangs_at_connect() {
+async fn connect_timeout_is_504() {
     let full = Full::new();
     let more = "[timeouts]\ndial = \"200ms\"";
     let proxy = Proxy::start(&route(&[full.address], more)).await;
@@ -101,7 +101,7 @@ async fn bm02_uh28_a_backend_that_hangs_at_connect() {
 }
 
 #[tokio::test]
-async fn bm02_one_that_hangs_leaves_time_for_the_next() {
+async fn hanging_backend_leaves_time_for_the_next() {
     let full = Full::new();
     let backend = Backend::echo().await;
     let more = "[timeouts]\ndial = \"1s\"";
@@ -115,7 +115,7 @@ async fn bm02_one_that_hangs_leaves_time_for_the_next() {
 }
 
 #[tokio::test]
-async fn uh29_a_client_that_leaves_while_we_dial_is_not_waited_for() {
+async fn client_disconnect_cancels_the_connect() {
     let full = Full::new();
     let proxy = Proxy::start(&route(&[full.address], "[timeouts]\ndial = \"10s\"")).await;
     let mut stream = Client::new(&proxy).await.connect_plain().await;
@@ -128,7 +128,7 @@ async fn uh29_a_client_that_leaves_while_we_dial_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn tc05_a_client_that_leaves_with_its_request_has_a_record_too() {
+async fn disconnected_client_still_gets_a_record() {
     let nobody = Nobody::new();
     let proxy = Proxy::with_backends(&[nobody.address]).await;
     let client = Client::new(&proxy).await;
@@ -154,7 +154,7 @@ async fn ready(proxy: &Proxy) -> bool {
 }
 
 #[tokio::test]
-async fn bm25_three_failures_in_a_row_leave_a_backend_out() {
+async fn three_failures_exclude_a_backend() {
     let nobody = Nobody::new();
     let proxy = Proxy::with_backends(&[nobody.address]).await;
     let client = Client::new(&proxy).await;
@@ -168,7 +168,7 @@ async fn bm25_three_failures_in_a_row_leave_a_backend_out() {
 /// Most pages answer 200 whatever a client asks to upgrade to: that one client could put every
 /// backend out of service for all others.
 #[tokio::test]
-async fn a_client_that_asks_for_a_page_as_a_websocket_puts_no_backend_out() {
+async fn status_200_does_not_exclude_a_backend() {
     let backend = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;

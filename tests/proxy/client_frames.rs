@@ -12,7 +12,7 @@ use crate::support::{
 const LIMITS: &str = "[limits]\nmessage_from_client = \"1000B\"\n";
 
 #[tokio::test]
-async fn fc01_fc02_fc03_fc04_fc05_fc11_fc13_fc20_fc21_fc22_fc31_unlawful_frames() {
+async fn invalid_frames_close_both_sides() {
     let bed = TestBed::with("").await;
     let cases = unlawful()
         .into_iter()
@@ -79,7 +79,7 @@ fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
 }
 
 #[tokio::test]
-async fn fc12_a_new_message_inside_a_fragmented_one() {
+async fn interleaved_message_closes_with_1002() {
     let bed = TestBed::with("").await;
     for opcode in [wire::TEXT, wire::BINARY] {
         let (mut client, mut backend) = bed.open_secure().await;
@@ -94,7 +94,7 @@ async fn fc12_a_new_message_inside_a_fragmented_one() {
 }
 
 #[tokio::test]
-async fn fc06_fc07_fc08_a_message_over_the_limit_is_judged_at_the_header_that_crosses_it() {
+async fn oversized_message_is_rejected_at_its_header() {
     let bed = TestBed::with(LIMITS).await;
     let masked = wire::masked;
     let header = |length| [wire::header(0x82, 0x80, length), vec![0; 4]].concat();
@@ -141,7 +141,7 @@ async fn fc06_fc07_fc08_a_message_over_the_limit_is_judged_at_the_header_that_cr
 }
 
 #[tokio::test]
-async fn fc07_messages_at_the_limit_pass_and_control_frames_do_not_count() {
+async fn messages_at_the_limit_pass() {
     let bed = TestBed::with(LIMITS).await;
     let (mut client, mut backend) = bed.open().await;
     let message = [
@@ -167,7 +167,7 @@ async fn fc07_messages_at_the_limit_pass_and_control_frames_do_not_count() {
 }
 
 #[tokio::test]
-async fn fc06_whoever_goes_on_sending_what_is_too_big_can_still_read_why() {
+async fn oversized_sender_can_read_the_close() {
     let bed = TestBed::with("").await;
     for secure in [false, true] {
         let message = wire::masked(0x82, &vec![7; 8 << 20]);
@@ -188,7 +188,7 @@ async fn fc06_whoever_goes_on_sending_what_is_too_big_can_still_read_why() {
 }
 
 #[tokio::test]
-async fn rfc_f22_garbage_behind_a_breach_does_not_eat_our_close() {
+async fn data_after_an_error_keeps_the_close() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
     let garbage: Vec<u8> =
@@ -202,7 +202,7 @@ async fn rfc_f22_garbage_behind_a_breach_does_not_eat_our_close() {
 }
 
 #[tokio::test]
-async fn fc16_fc32_fc35_what_is_odd_and_lawful_passes() {
+async fn unusual_valid_frames_pass() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
     let mut zero_key = wire::header(0x81, 0x80, 5);
@@ -227,7 +227,7 @@ async fn fc16_fc32_fc35_what_is_odd_and_lawful_passes() {
 }
 
 #[tokio::test]
-async fn fc30_an_end_in_the_middle_of_a_frame_completes_nothing() {
+async fn eof_within_a_frame_completes_nothing() {
     let bed = TestBed::with("").await;
     let frame = wire::masked(0x80 | wire::BINARY, &[1; 1000]);
     for session in 1..=4 {
@@ -250,7 +250,7 @@ async fn fc30_an_end_in_the_middle_of_a_frame_completes_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_without_a_word_is_told_of_as_going_away() {
+async fn client_eof_or_reset_closes_backend_1001() {
     let bed = TestBed::with("").await;
     // Between frames; inside a header, of which nothing was passed on; inside a control frame.
     let pieces: [&[u8]; 4] = [b"", b"\x82", b"\x82\xfe\x10", b"\x89\x85\x01\x02\x03\x04abc"];
@@ -274,7 +274,7 @@ async fn a_client_that_goes_without_a_word_is_told_of_as_going_away() {
 }
 
 #[tokio::test]
-async fn one_breach_ends_one_tunnel() {
+async fn protocol_error_only_ends_its_tunnel() {
     let bed = TestBed::with(LIMITS).await;
     let mut others: Vec<(PlainStream, PlainStream)> = Vec::new();
     for _ in 0..10 {

@@ -45,7 +45,7 @@ fn config(tls: SocketAddr, plain: SocketAddr, rest: &str) -> String {
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 #[tokio::test]
-async fn who_came_before_the_process_is_served_by_it() {
+async fn connections_before_start_are_served() {
     let (tls, tls_address) = socket();
     let (plain, plain_address) = socket();
     let mock = MockBackend::new().await;
@@ -71,7 +71,7 @@ async fn who_came_before_the_process_is_served_by_it() {
 }
 
 #[tokio::test]
-async fn sockets_for_another_process_are_not_taken() {
+async fn sockets_of_another_process_are_ignored() {
     let (plain, address) = socket();
     let mut shared = SharedSockets::with(vec![handle(&plain)]);
     shared.environment = vec![("PID", "1".into())];
@@ -83,7 +83,7 @@ async fn sockets_for_another_process_are_not_taken() {
 }
 
 #[tokio::test]
-async fn what_no_listener_wants_is_told_and_a_reload_may_want_it() {
+async fn unused_socket_warns_until_a_reload_uses_it() {
     let (plain, address) = socket();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     let shared = SharedSockets::with(vec![datagrams.into(), handle(&plain)]);
@@ -108,7 +108,7 @@ async fn what_no_listener_wants_is_told_and_a_reload_may_want_it() {
 }
 
 #[tokio::test]
-async fn sr06_an_inherited_socket_outlives_its_listener() {
+async fn inherited_socket_outlives_its_listener() {
     let (plain, address) = socket();
     let shared = SharedSockets::with(vec![handle(&plain)]);
     let mock = MockBackend::new().await;
@@ -140,7 +140,7 @@ async fn sr06_an_inherited_socket_outlives_its_listener() {
 }
 
 #[tokio::test]
-async fn sr13_after_a_kill_clients_wait_and_the_next_process_serves_them() {
+async fn clients_survive_kill_until_the_next_process() {
     let (plain, address) = socket();
     let shared = SharedSockets::with(vec![handle(&plain)]);
     let mock = MockBackend::new().await;
@@ -284,7 +284,7 @@ pub const HURRIED: &str = "[drain]\nwindow = \"200ms\"\ndeadline = \"20s\"\n\
     [limits]\nclose_grace = \"1s\"\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_under_load_refuses_nobody() {
+async fn restart_under_load_rejects_no_client() {
     let (tls, tls_address) = socket();
     let (plain, plain_address) = socket();
     let shared = SharedSockets::with(vec![handle(&tls), handle(&plain)]);
@@ -313,7 +313,7 @@ async fn a_restart_under_load_refuses_nobody() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_just_come_is_answered_before_the_process_leaves() {
+async fn accepted_connection_is_answered_before_exit() {
     let (plain, address) = socket();
     let shared = SharedSockets::with(vec![handle(&plain)]);
     let config = config(ANY, address, &route(&[([127, 0, 0, 66], 1).into()], ""));
@@ -333,7 +333,7 @@ async fn a_client_that_has_just_come_is_answered_before_the_process_leaves() {
 }
 
 #[tokio::test]
-async fn the_real_socket_activate_starts_it() {
+async fn systemd_socket_activate_starts_the_proxy() {
     let activate = ["/usr/bin", "/usr/local/bin", "/bin"]
         .map(|folder| Path::new(folder).join("systemd-socket-activate"))
         .into_iter()

@@ -57,7 +57,7 @@ fn faults(folder: &TempDir) -> String {
 }
 
 #[test]
-fn cf18_a_good_file_is_good_and_nothing_is_bound() {
+fn valid_file_passes_without_binding() {
     // Taken, so that binding it would fail.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -75,14 +75,14 @@ fn cf18_a_good_file_is_good_and_nothing_is_bound() {
 }
 
 #[test]
-fn cf02_a_byte_order_mark_and_carriage_returns_are_borne() {
+fn byte_order_mark_and_crlf_are_accepted() {
     let text = format!("\u{feff}{}", config("").replace('\n', "\r\n"));
     let output = say(&house(text), &["check", "--config", "proxy.toml"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]
-fn cf04_a_misspelt_key_is_shown_with_the_right_one() {
+fn misspelt_key_gets_a_suggestion() {
     let said = faults(&house(config("[limits]\nidel = \"1h\"\n")));
     assert!(said.starts_with("proxy.toml:13:1: limits.idel: "), "{said}");
     let mut lines = said.lines().skip(1);
@@ -93,7 +93,7 @@ fn cf04_a_misspelt_key_is_shown_with_the_right_one() {
 }
 
 #[test]
-fn cf05_cf06_cf11_cf12_cf14_every_fault_is_told_at_once() {
+fn all_faults_are_reported_together() {
     let said = faults(&house(
         config(
             "[limits]\nidle = \"20s\"\nmessage_from_client = 1000\n[timeouts]\nhead = \"10\"\n\
@@ -121,7 +121,7 @@ fn cf05_cf06_cf11_cf12_cf14_every_fault_is_told_at_once() {
 }
 
 #[test]
-fn policies_are_told_good_in_either_form() {
+fn short_and_long_policies_are_valid() {
     let folder = house(
         config(
             "compression = \"pass\"\nstrict = \"report\"\nproxy_protocol = true\nforwarded = true\n\
@@ -142,7 +142,7 @@ fn policies_are_told_good_in_either_form() {
 }
 
 #[test]
-fn cf05_cf12_cf13_what_would_not_protect_is_told_where_it_stands() {
+fn ineffective_limits_are_reported_with_position() {
     let said = faults(&house(
         config(
             "[route.response_headers]\nset = [\"Connection: close\"]\n\
@@ -173,7 +173,7 @@ fn cf05_cf12_cf13_what_would_not_protect_is_told_where_it_stands() {
 }
 
 #[test]
-fn cf03_cf07_cf02_what_is_no_toml_has_its_line_and_column() {
+fn toml_errors_have_line_and_column() {
     for (text, place) in [
         (config("[limits\n"), "proxy.toml:12:"),
         (config("[limits]\nidle = \n"), "proxy.toml:13:"),
@@ -192,7 +192,7 @@ fn cf03_cf07_cf02_what_is_no_toml_has_its_line_and_column() {
 }
 
 #[test]
-fn cf01_files_that_cannot_be_read_are_named() {
+fn unreadable_files_are_named() {
     let folder = house(config(""));
     fs::remove_file(folder.path().join("proxy.toml")).unwrap();
     assert!(faults(&folder).contains("proxy.toml: "));
@@ -211,7 +211,7 @@ fn cf01_files_that_cannot_be_read_are_named() {
 }
 
 #[test]
-fn ck01_ck04_certificates_that_cannot_be_used_are_named() {
+fn unusable_certificates_are_named() {
     let other = house("");
     let read = |name: &str| fs::read_to_string(other.path().join(name)).unwrap();
     let (chain, key) = (read("chain.pem"), read("key.pem"));
@@ -242,7 +242,7 @@ fn ck01_ck04_certificates_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn a_file_for_records_that_cannot_be_one_is_told_where_it_stands() {
+fn unusable_access_log_path_is_reported() {
     let written = "and records would be written into it: name another file";
     for (to, problem) in [
         (
@@ -287,7 +287,7 @@ fn a_file_for_records_that_cannot_be_one_is_told_where_it_stands() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_told_in_one_line() {
+async fn port_in_use_is_reported_in_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for text in [
@@ -308,7 +308,7 @@ async fn a_taken_port_is_told_in_one_line() {
 }
 
 #[tokio::test]
-async fn cf15_a_cap_that_the_descriptors_cannot_meet_is_told_with_figures() {
+async fn limit_above_descriptors_is_reported_with_numbers() {
     let text = config("[caps]\nconnections = 500\n[admin]\nenabled = false\n");
     let mut proxy = Proxy::spawn_with_descriptors(200, &text);
     assert_eq!(proxy.exit().await, Some(78));
@@ -328,14 +328,14 @@ async fn cf15_a_cap_that_the_descriptors_cannot_meet_is_told_with_figures() {
 }
 
 #[tokio::test]
-async fn a_stop_right_after_the_start_is_a_clean_exit() {
+async fn stop_during_start_exits_cleanly() {
     let mut proxy = Proxy::start(&route(&["127.0.0.1:9".parse().unwrap()], "")).await;
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.exit().await, Some(0));
 }
 
 #[test]
-fn the_program_says_what_it_is_and_how_it_is_used() {
+fn version_and_help_are_printed() {
     let folder = TempDir::new();
     let version = say(&folder, &["--version"]);
     let expected = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));

@@ -12,7 +12,7 @@ async fn bed() -> TestBed {
 }
 
 #[tokio::test]
-async fn sessions_are_listed_and_chosen() {
+async fn sessions_are_listed_and_selected() {
     let bed = bed().await;
     let _first = bed.open_from([127, 0, 9, 1]).await;
     let _second = bed.open_from([127, 0, 9, 2]).await;
@@ -57,7 +57,7 @@ async fn sessions_are_listed_and_chosen() {
 }
 
 #[tokio::test]
-async fn a_kill_closes_who_is_meant_with_code_and_words() {
+async fn kill_closes_selected_sessions_with_a_reason() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open_from([127, 0, 9, 1]).await;
     let (mut other, mut others_backend) = bed.open_from([127, 0, 9, 2]).await;
@@ -81,7 +81,7 @@ async fn a_kill_closes_who_is_meant_with_code_and_words() {
 }
 
 #[tokio::test]
-async fn ad08_an_unknown_number_is_not_found_and_everything_must_be_meant() {
+async fn kill_needs_a_session_or_all() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
     let unknown =
@@ -101,7 +101,7 @@ async fn ad08_an_unknown_number_is_not_found_and_everything_must_be_meant() {
 }
 
 #[tokio::test]
-async fn a_tail_shows_headers_from_the_middle_of_a_frame_to_the_end() {
+async fn tail_shows_frame_headers_until_the_end() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
     let first = wire::masked(0x82, &[7; 300]);
@@ -148,7 +148,7 @@ async fn a_tail_shows_headers_from_the_middle_of_a_frame_to_the_end() {
 }
 
 #[tokio::test]
-async fn a_tail_that_nobody_reads_costs_the_tunnel_nothing() {
+async fn unread_tail_does_not_slow_the_tunnel() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
     let tail = bed.proxy.send_line(b"{\"ask\":\"tail\",\"session\":1}").await;
@@ -171,7 +171,7 @@ async fn a_tail_that_nobody_reads_costs_the_tunnel_nothing() {
 }
 
 #[tokio::test]
-async fn explain_names_the_step_that_decides() {
+async fn explain_names_the_deciding_step() {
     let mock = MockBackend::new().await;
     let routes = format!(
         "[[route]]\nname = \"chat\"\nhost = \"chat.example.com\"\norigins = [\"same-origin\"]\n\
@@ -210,7 +210,7 @@ async fn explain_names_the_step_that_decides() {
 }
 
 #[tokio::test]
-async fn a_weight_moves_clients_until_the_file_counts_again() {
+async fn weight_applies_until_the_file_changes() {
     let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let proxy =
         Proxy::start(&format!("{}{CONTROL}", route(&[one.address(), two.address()], ""))).await;
@@ -236,7 +236,7 @@ async fn a_weight_moves_clients_until_the_file_counts_again() {
 }
 
 #[tokio::test]
-async fn a_reload_is_waited_for_and_its_faults_are_told() {
+async fn reload_waits_and_returns_faults() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
     assert_eq!(bed.proxy.command(json!({"ask": "reload"})).await["generation"], 2);
@@ -250,7 +250,7 @@ async fn a_reload_is_waited_for_and_its_faults_are_told() {
 }
 
 #[tokio::test]
-async fn sr17_a_reload_during_a_drain_is_refused() {
+async fn reload_during_shutdown_is_rejected() {
     let mut bed =
         TestBed::with(&format!("[drain]\nwindow = \"1s\"\ndeadline = \"5s\"\n{CONTROL}")).await;
     let tunnel = bed.open().await;

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn tables_are_for_people() {
+fn answers_print_as_tables() {
     let rows = json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(1, 10), row(2, 4096)]}});
     let said = told(&["ctl", "sessions", "--sort", "bytes"], rows.clone());
     let expected = "\
@@ -49,7 +49,7 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
 }
 
 #[test]
-fn rates_are_made_of_two_lists() {
+fn top_computes_rates_from_two_samples() {
     let list = |now: f64, rows: &[Value]| {
         format!("{}\n", json!({"ok": {"now": now, "open": 2, "sessions": rows}})).into_bytes()
     };
@@ -62,7 +62,7 @@ fn rates_are_made_of_two_lists() {
 }
 
 #[test]
-fn what_was_done_is_a_sentence() {
+fn actions_print_one_sentence() {
     for (words, answer, expected) in [
         (&["kill", "--all"][..], json!({"sessions": 3}), "3 tunnels were told to close\n"),
         (&["kill", "--older", "1h"], json!({"sessions": 0}), "no open tunnel fits\n"),
@@ -114,7 +114,7 @@ fn what_was_done_is_a_sentence() {
 }
 
 #[test]
-fn steps_and_keys_are_lists() {
+fn explain_and_config_print_lists() {
     for (words, answer, expected) in [
         (
             &["explain", "wss://h/"][..],
@@ -155,7 +155,7 @@ fn tells(words: &[&str], answer: &Value, expected: &str) {
 }
 
 #[test]
-fn frames_are_told_as_they_come_until_the_tunnel_ends() {
+fn tail_prints_frames_until_the_end() {
     let frame = |missed: u64, code: Value| {
         json!({"ok": {
             "at": 1_735_689_599.25, "from": "backend", "own": false, "opcode": "close",
@@ -171,7 +171,7 @@ fn frames_are_told_as_they_come_until_the_tunnel_ends() {
 }
 
 #[test]
-fn programs_read_the_answer_as_it_came() {
+fn json_output_is_the_raw_answer() {
     // Spaces, order, and what this version does not know.
     let line = "{ \"ok\":{\"new\":1, \"anything\":[true]} }\n";
     for words in [

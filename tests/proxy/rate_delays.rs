@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn what_is_made_to_wait_is_told_everywhere() {
+async fn delays_appear_in_log_record_and_metrics() {
     for side in Side::BOTH {
         let (name, other) = (side.as_str(), other_side(side).as_str());
         let bed = TestBed::with(&format!(
@@ -95,7 +95,7 @@ enum Other {
 }
 
 #[tokio::test]
-async fn who_left_while_made_to_wait_is_found_gone() {
+async fn disconnect_is_noticed_while_delayed() {
     for leaves in [Leaves::Reset, Leaves::Fin] {
         for other in [Other::Echoes, Other::Silent] {
             for side in Side::BOTH {

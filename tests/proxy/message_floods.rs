@@ -54,7 +54,7 @@ async fn until_told(
 }
 
 #[tokio::test]
-async fn fc09_fc10_fragments_without_end_have_a_number() {
+async fn fragment_count_is_limited() {
     let bed = TestBed::with("").await;
     for (session, payload) in [(1, &b"x"[..]), (2, b"")] {
         let begin = wire::masked(wire::TEXT, payload);
@@ -68,7 +68,7 @@ async fn fc09_fc10_fragments_without_end_have_a_number() {
 }
 
 #[tokio::test]
-async fn fc09_fb04_fragments_without_end_have_an_age() {
+async fn message_duration_is_limited() {
     for side in Side::BOTH {
         let slug = side.as_str();
         let limits = format!(
@@ -87,7 +87,7 @@ async fn fc09_fb04_fragments_without_end_have_an_age() {
 }
 
 #[tokio::test]
-async fn fb04_fragments_of_a_backend_may_have_a_number() {
+async fn backend_fragment_count_can_be_limited() {
     let bed = TestBed::with("[limits]\nfragments_from_backend = 100\n").await;
     let (begin, again) =
         (wire::unmasked(wire::TEXT, b"x"), wire::unmasked(wire::CONTINUATION, b""));
@@ -98,7 +98,7 @@ async fn fb04_fragments_of_a_backend_may_have_a_number() {
 }
 
 #[tokio::test]
-async fn fc14_fc15_fb11_pings_and_pongs_have_a_rate() {
+async fn control_frame_rate_is_limited() {
     let bed = TestBed::with("").await;
     let mut session = 0;
     for side in Side::BOTH {
@@ -117,7 +117,7 @@ async fn fc14_fc15_fb11_pings_and_pongs_have_a_rate() {
 }
 
 #[tokio::test]
-async fn fc14_a_hundred_at_once_are_lawful_and_messages_are_not_counted() {
+async fn control_frame_burst_is_allowed() {
     let bed = TestBed::with("").await;
     for side in Side::BOTH {
         let (mut speaker, mut hearer) = bed.open_for(side).await;

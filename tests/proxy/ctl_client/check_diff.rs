@@ -18,7 +18,7 @@ fn house(folder: &TempDir, more: &str) -> PathBuf {
 }
 
 #[test]
-fn check_tells_what_a_reload_would_change() {
+fn check_diff_shows_reload_changes() {
     let answer = json!({"ok": {"generation": 4, "changes": [{
         "part": "backend", "name": "127.0.0.1:8", "what": "removed", "keys": [], "tunnels": 1,
         "effect": "kept",
@@ -47,7 +47,7 @@ fn check_tells_what_a_reload_would_change() {
 }
 
 #[test]
-fn check_asks_nobody_about_a_file_that_is_no_good() {
+fn invalid_file_is_not_sent() {
     let folder = TempDir::new();
     let file = house(&folder, "[limits]\nidle = 30\n");
     let file = file.to_str().unwrap();
@@ -73,7 +73,7 @@ fn check_asks_nobody_about_a_file_that_is_no_good() {
 }
 
 #[test]
-fn completions_and_man_pages_know_every_command() {
+fn completions_and_man_pages_list_every_command() {
     let folder = TempDir::new();
     let said = said(command(&["man"]).arg(folder.path()));
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));

@@ -20,7 +20,7 @@ async fn well(proxy: &Proxy, words: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_real_process_is_looked_at() {
+async fn read_commands_work_on_a_live_proxy() {
     let bed = TestBed::with(CONTROL).await;
     let proxy = &bed.proxy;
     assert_eq!(well(proxy, &["sessions"]).await, "no tunnel is open\n");
@@ -74,7 +74,7 @@ async fn a_real_process_is_looked_at() {
 }
 
 #[tokio::test]
-async fn a_real_process_does_what_it_is_told() {
+async fn write_commands_work_on_a_live_proxy() {
     let bed = TestBed::with(CONTROL).await;
     let proxy = &bed.proxy;
     let id = bed.backend.address().to_string();

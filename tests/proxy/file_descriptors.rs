@@ -22,7 +22,7 @@ fn paused(proxy: &Proxy) -> usize {
 /// The caps come from the limit at the start, so that accepting meets it only when something else
 /// lowers it: here, the test.
 #[tokio::test]
-async fn re01_accepting_pauses_without_spinning_and_goes_on() {
+async fn accepting_pauses_without_spinning_then_resumes() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
     let echo = Backend::echo().await;
     let chat = "path = \"/chat\"\norigins";
@@ -66,7 +66,7 @@ async fn re01_accepting_pauses_without_spinning_and_goes_on() {
 }
 
 #[tokio::test]
-async fn re04_a_dial_without_descriptors_is_503_and_not_the_backends_fault() {
+async fn failed_connect_is_503_without_blaming_backend() {
     let backend = Backend::echo().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
@@ -98,7 +98,7 @@ async fn re04_a_dial_without_descriptors_is_503_and_not_the_backends_fault() {
 }
 
 #[tokio::test]
-async fn cf15_caps_fit_into_the_descriptors_there_are() {
+async fn default_limits_fit_the_descriptor_limit() {
     let backend = Backend::echo().await;
     let mut config = String::from(
         "[log]\nformat = \"json\"\nlevel = \"debug\"\n[admin]\naddress = \"127.0.0.1:0\"\n\

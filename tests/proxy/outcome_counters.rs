@@ -5,7 +5,7 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::dial::Full;
+use crate::backend_connect::Full;
 use crate::support::head::{get, replacing, with_lines};
 use crate::support::{
     Backend, BackendEvent, Client, CounterCheck, HANDSHAKE, Proxy, TempDir, TestBed,
@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn every_refusal_of_a_head_is_counted_once() {
+async fn rejected_heads_are_counted_once() {
     let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
     let only_here = "host = \"localhost\"\norigins = [\"missing\"]\nhttp = false";
     let settings =
@@ -45,7 +45,7 @@ async fn every_refusal_of_a_head_is_counted_once() {
 }
 
 #[tokio::test]
-async fn every_cap_is_counted_once() {
+async fn concurrency_rejections_are_counted_once() {
     let caps = "tunnels = 2\n[caps]\ntunnels = 3\ntunnels_per_client = 1\n\
                 handshakes_per_client = \"1/s\"\nhandshakes_burst = 2\n";
     let bed = TestBed::with(caps).await;
@@ -100,7 +100,7 @@ async fn moody() -> Backend {
 }
 
 #[tokio::test]
-async fn every_failure_of_a_backend_is_counted_once() {
+async fn backend_failures_are_counted_once() {
     let backend = moody().await;
     let gone = Backend::echo().await.address;
     let nobody =
@@ -136,7 +136,7 @@ async fn every_failure_of_a_backend_is_counted_once() {
 }
 
 #[tokio::test]
-async fn every_drop_before_a_request_is_counted_once() {
+async fn dropped_connections_are_counted_once() {
     let settings = "[caps]\nconnections_per_client = 1\nconnections = 2\n\
                     [timeouts]\ntls = \"300ms\"\nhead = \"600ms\"\nhttp_silence = \"400ms\"\n";
     let large = Backend::raw(|_, mut stream, _| async move {
@@ -191,7 +191,7 @@ async fn every_drop_before_a_request_is_counted_once() {
 }
 
 #[tokio::test]
-async fn what_the_machine_and_its_neighbours_refuse_is_counted_once() {
+async fn resource_and_peer_failures_are_counted_once() {
     let full = Full::new();
     let hangs =
         route(&[full.address], "").replace("\"all\"", "\"full\"").replace("\"*\"\nor", "\"b\"\nor");
@@ -226,7 +226,7 @@ async fn what_the_machine_and_its_neighbours_refuse_is_counted_once() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_proxy_header_is_counted_once() {
+async fn proxy_protocol_errors_are_counted_once() {
     let backend = Backend::echo().await;
     let listener = "[[listener]]\nname = \"pp\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
                     proxy_protocol = true\n";

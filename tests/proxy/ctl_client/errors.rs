@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_refused_reload_says_every_fault_and_exits_as_check_does() {
+fn rejected_reload_lists_faults_and_exits_2() {
     let fault = json!({"fault": {
         "kind": "refused", "message": "the configuration is refused; the one in force stays",
         "faults": ["proxy.toml:3:8: limits.idle: 30 has no unit", "proxy.toml:9:1: unknown key"],
@@ -22,7 +22,7 @@ fn a_refused_reload_says_every_fault_and_exits_as_check_does() {
 }
 
 #[test]
-fn what_is_no_answer_is_not_taken_for_one() {
+fn invalid_answers_are_rejected() {
     let endless = vec![b'x'; (64 << 20) + 1];
     for (answer, words) in [
         (b"".to_vec(), "the connection was closed without an answer"),
@@ -47,7 +47,7 @@ fn what_is_no_answer_is_not_taken_for_one() {
 }
 
 #[test]
-fn where_nobody_answers_it_says_why() {
+fn unreachable_socket_is_explained() {
     let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name);
     drop(UnixListener::bind(at("dead.sock")).unwrap());
@@ -73,7 +73,7 @@ fn where_nobody_answers_it_says_why() {
 }
 
 #[test]
-fn a_user_who_may_not_is_told_who_may() {
+fn permission_error_names_allowed_users() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED a user who may not: to be another user takes root");
         return;
@@ -92,7 +92,7 @@ fn a_user_who_may_not_is_told_who_may() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_before_anybody_is_asked() {
+fn invalid_arguments_are_rejected_before_connecting() {
     let socket = Path::new("/nowhere");
     for (words, hint) in [
         (&["kill"][..], "required"),
@@ -124,7 +124,7 @@ fn what_cannot_be_meant_is_refused_before_anybody_is_asked() {
 }
 
 #[test]
-fn a_reader_who_leaves_ends_it_quietly() {
+fn closed_output_ends_quietly() {
     let rows: Vec<Value> = (0..9000).map(|session| row(session, 1)).collect();
     let answer = format!("{}\n", json!({"ok": {"now": 5.0, "open": 9000, "sessions": rows}}));
     for more in [&[][..], &["--json"]] {

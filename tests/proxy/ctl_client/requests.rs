@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn every_command_that_looks_or_closes_asks_what_it_says() {
+fn read_and_close_commands_send_their_request() {
     let nothing = json!({"code": null, "reason": null});
     let slow = json!({"window_ms": null, "per_second": null, "deadline_ms": null});
     for (words, expected) in [
@@ -66,7 +66,7 @@ fn every_command_that_looks_or_closes_asks_what_it_says() {
 }
 
 #[test]
-fn every_command_that_steers_asks_what_it_says() {
+fn steering_commands_send_their_request() {
     for (words, expected) in [
         (&["undrain", "--all"][..], json!({"ask": "undrain", "place": "all"})),
         (&["undrain", "--route", "r"], json!({"ask": "undrain", "place": {"route": "r"}})),

@@ -20,7 +20,7 @@ const LONG: &str = "[limits]\nclose_grace = \"10m\"\n";
 const CLOSE: u8 = 0x80 | wire::CLOSE;
 
 #[tokio::test]
-async fn fc24_fb13_what_follows_a_close_is_dropped() {
+async fn data_after_a_close_is_dropped() {
     let bed = TestBed::with(LONG).await;
     let (mut client, mut backend) = bed.open().await;
     let masked = wire::masked;
@@ -52,7 +52,7 @@ async fn fc24_fb13_what_follows_a_close_is_dropped() {
 }
 
 #[tokio::test]
-async fn fc26_f28_closes_that_cross() {
+async fn crossing_closes_complete() {
     let bed = TestBed::with(LONG).await;
     for session in 1..=20 {
         let (mut client, mut backend) = bed.open_secure().await;
@@ -88,7 +88,7 @@ async fn fc26_f28_closes_that_cross() {
 }
 
 #[tokio::test]
-async fn libraries_at_both_ends_say_goodbye_to_each_other() {
+async fn tungstenite_peers_close_cleanly() {
     let backend = Backend::echo().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let mut socket = Client::new(&proxy).await.open("/ws").await;
@@ -114,7 +114,7 @@ async fn libraries_at_both_ends_say_goodbye_to_each_other() {
 }
 
 #[tokio::test]
-async fn rfc_f19_the_backend_is_given_time_to_close_first() {
+async fn backend_gets_time_to_close_first() {
     let bed = TestBed::with(LONG).await;
     let (mut client, mut backend) = bed.open().await;
     client.write_all(&wire::masked(CLOSE, b"")).await.unwrap();
@@ -132,7 +132,7 @@ async fn rfc_f19_the_backend_is_given_time_to_close_first() {
 }
 
 #[tokio::test]
-async fn fb12_f18_a_close_that_the_backend_never_answers_is_answered_for_it() {
+async fn unanswered_backend_close_is_answered() {
     let bed = TestBed::with(SHORT).await;
     let (mut client, mut backend) = bed.open().await;
     let begun = Instant::now();
@@ -148,7 +148,7 @@ async fn fb12_f18_a_close_that_the_backend_never_answers_is_answered_for_it() {
 }
 
 #[tokio::test]
-async fn fc25_a_close_that_the_client_never_answers() {
+async fn unanswered_client_close_ends_after_grace() {
     let bed = TestBed::with(SHORT).await;
     let (mut client, mut backend) = bed.open().await;
     backend.write_all(&wire::unmasked(CLOSE, &wire::close(4000, "bye"))).await.unwrap();
@@ -165,7 +165,7 @@ async fn fc25_a_close_that_the_client_never_answers() {
 }
 
 #[tokio::test]
-async fn fc25_fb12_nobody_ever_hangs_up() {
+async fn sockets_left_open_end_after_grace() {
     let bed = TestBed::with(SHORT).await;
     let (mut client, mut backend) = bed.open_secure().await;
     let begun = Instant::now();
@@ -182,7 +182,7 @@ async fn fc25_fb12_nobody_ever_hangs_up() {
 }
 
 #[tokio::test]
-async fn a_close_behind_an_unfinished_message_passes() {
+async fn close_within_a_message_passes() {
     let bed = TestBed::with(LONG).await;
     let (mut client, mut backend) = bed.open().await;
     let sent = [wire::masked(wire::TEXT, b"never fini"), wire::masked(CLOSE, b"")].concat();
@@ -198,7 +198,7 @@ async fn a_close_behind_an_unfinished_message_passes() {
 }
 
 #[tokio::test]
-async fn resets_in_the_middle_of_a_goodbye_hang_nothing() {
+async fn reset_during_close_ends_the_tunnel() {
     let bed = TestBed::with(LONG).await;
     for session in 1..=8 {
         let (mut client, mut backend) = bed.open().await;
@@ -223,7 +223,7 @@ async fn resets_in_the_middle_of_a_goodbye_hang_nothing() {
 }
 
 #[tokio::test]
-async fn fc19_fc23_closes_of_a_client_pass_as_they_are() {
+async fn client_close_frames_pass_unchanged() {
     let bed = TestBed::with("").await;
     let long = "r".repeat(123);
     let codes = [1000, 1001, 3000, 3999, 4000, 4999];

@@ -76,7 +76,7 @@ fn pair(client: &str, chain: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn xf01_nobody_else_is_believed() {
+async fn untrusted_peers_are_ignored() {
     let house = House::new("", "").await;
     let told =
         house.told(STRANGER, "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-For: 10.0.0.1").await;
@@ -92,7 +92,7 @@ async fn xf01_nobody_else_is_believed() {
 }
 
 #[tokio::test]
-async fn xf02_what_stands_left_of_the_client_is_made_up() {
+async fn addresses_left_of_the_client_are_ignored() {
     let house = House::new("", "").await;
     let chain = house.chain("X-Forwarded-For: 6.6.6.6, 10.0.0.9, 203.0.113.7").await;
     assert_eq!(chain, pair("203.0.113.7", "203.0.113.7, 127.0.0.2"));
@@ -108,7 +108,7 @@ async fn xf02_what_stands_left_of_the_client_is_made_up() {
 }
 
 #[tokio::test]
-async fn xf03_many_addresses_on_many_lines() {
+async fn long_chains_are_joined_and_bounded() {
     let house = House::new("", "").await;
     let lines = "X-Forwarded-For: 6.6.6.6\r\nX-Other: 1\r\nX-Forwarded-For: 203.0.113.7,\r\n\
                  X-Forwarded-For: , 10.1.1.1 ,,\r\nX-Forwarded-For:";
@@ -124,7 +124,7 @@ async fn xf03_many_addresses_on_many_lines() {
 }
 
 #[tokio::test]
-async fn xf04_what_is_no_address_ends_the_walk() {
+async fn invalid_address_ends_the_search() {
     let house = House::new("", "").await;
     for (sent, client) in [
         ("203.0.113.7:4711", "203.0.113.7"),
@@ -164,7 +164,7 @@ const DISAGREEING: &str = "X-Forwarded-For: 198.51.100.9\r\nX-Forwarded-Proto: h
     X-Forwarded-Host: b.example\r\nForwarded: for=\"203.0.113.7:4711\";proto=https;host=a.example";
 
 #[tokio::test]
-async fn xf05_one_header_counts_and_the_other_is_removed() {
+async fn only_the_configured_header_counts() {
     let by_xff = House::new("", "").await;
     let told = by_xff.told(PROXY, DISAGREEING).await;
     assert_eq!(told.all("x-forwarded-for"), "198.51.100.9, 127.0.0.2");
@@ -185,7 +185,7 @@ async fn xf05_one_header_counts_and_the_other_is_removed() {
 }
 
 #[tokio::test]
-async fn xf06_other_names_for_the_client_are_removed() {
+async fn other_client_headers_are_removed() {
     let house = House::new("", "").await;
     let lines = "X-Real-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\nCF-Connecting-IP: 6.6.6.6";
     for (host, client) in [(STRANGER, "127.0.0.3"), (PROXY, "127.0.0.2")] {
@@ -196,7 +196,7 @@ async fn xf06_other_names_for_the_client_are_removed() {
 }
 
 #[tokio::test]
-async fn xf07_scheme_host_and_port_are_ours_unless_a_trusted_proxy_says_them() {
+async fn scheme_host_port_come_from_trusted_proxies() {
     let house = House::new("", "").await;
     let lines = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: chat.example:8443\r\n\
                  X-Forwarded-Port: 9443\r\nX-Forwarded-Prefix: /x";
@@ -217,7 +217,7 @@ async fn xf07_scheme_host_and_port_are_ours_unless_a_trusted_proxy_says_them() {
 }
 
 #[tokio::test]
-async fn xf08_a_name_with_an_underscore_is_dropped() {
+async fn names_with_underscores_are_dropped() {
     let house = House::new("", "").await;
     for host in [STRANGER, PROXY] {
         let told = house.told(host, "X_Forwarded_For: 6.6.6.6\r\nX_Real_IP: 6.6.6.6").await;
@@ -226,7 +226,7 @@ async fn xf08_a_name_with_an_underscore_is_dropped() {
 }
 
 #[tokio::test]
-async fn xf09_a_client_is_one_by_ipv4_and_by_mapped_ipv6() {
+async fn ipv4_and_mapped_ipv6_are_one_client() {
     let house = House::new("", "[caps]\ntunnels_per_client = 1\n").await;
     let (answer, held) = house.handshake(PROXY, "X-Forwarded-For: 203.0.113.7").await;
     assert_eq!(answer.status, 101);
@@ -242,7 +242,7 @@ async fn xf09_a_client_is_one_by_ipv4_and_by_mapped_ipv6() {
 }
 
 #[tokio::test]
-async fn xf10_where_all_are_trusted_the_leftmost_is_the_client() {
+async fn all_trusted_makes_the_leftmost_the_client() {
     let house = House::new("", "").await;
     let chain = house.chain("X-Forwarded-For: 10.0.0.3, 10.0.0.4").await;
     assert_eq!(chain, pair("10.0.0.3", "10.0.0.3, 10.0.0.4, 127.0.0.2"));
@@ -254,7 +254,7 @@ async fn xf10_where_all_are_trusted_the_leftmost_is_the_client() {
 }
 
 #[tokio::test]
-async fn requests_of_one_connection_have_clients_of_their_own() {
+async fn client_is_resolved_per_request() {
     let house = House::new("", "").await;
     let mut stream = BufReader::new(connect(PROXY, house.client.plain).await);
     for last in 1..=3 {
@@ -266,7 +266,7 @@ async fn requests_of_one_connection_have_clients_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_may_bring_many_connections_and_each_client_its_share() {
+async fn limits_apply_to_forwarded_clients() {
     let caps = "[caps]\nconnections_per_client = 2\n";
     let house = House::new("", caps).await;
     let mut open = Vec::new();
@@ -284,7 +284,7 @@ async fn a_trusted_proxy_may_bring_many_connections_and_each_client_its_share() 
 }
 
 #[tokio::test]
-async fn the_handshake_rate_is_the_clients_own() {
+async fn handshake_rate_applies_per_forwarded_client() {
     let caps = "[caps]\nhandshakes_per_client = \"1/s\"\nhandshakes_burst = 1\n";
     let house = House::new("", caps).await;
     let status = async |last: u8| {
@@ -299,7 +299,7 @@ async fn the_handshake_rate_is_the_clients_own() {
 }
 
 #[tokio::test]
-async fn a_page_is_of_this_site_by_the_scheme_that_the_client_used() {
+async fn same_origin_uses_the_forwarded_scheme() {
     let house = House::new("", "").await;
     let config = house.proxy.config().replace("origins = [\"*\"]", "origins = [\"same-origin\"]");
     house.proxy.rewrite(&config);
@@ -312,7 +312,7 @@ async fn a_page_is_of_this_site_by_the_scheme_that_the_client_used() {
 }
 
 #[tokio::test]
-async fn the_choice_of_a_backend_is_the_clients_own() {
+async fn backend_choice_uses_the_forwarded_client() {
     let answer =
         |name: &str| format!("HTTP/1.1 200 OK\r\nX-Me: {name}\r\nContent-Length: 0\r\n\r\n");
     let (a, b) = (Backend::app(answer("a")).await, Backend::app(answer("b")).await);
@@ -336,7 +336,7 @@ async fn the_choice_of_a_backend_is_the_clients_own() {
 }
 
 #[tokio::test]
-async fn a_request_is_known_by_the_name_a_trusted_proxy_gave_it() {
+async fn request_id_of_a_trusted_proxy_is_kept() {
     let house = House::new("", "").await;
     let id = async |host, lines: &str| house.told(host, lines).await.all("x-request-id");
     let fresh = [id(STRANGER, "").await, id(STRANGER, "X-Request-Id: mine").await];
@@ -354,7 +354,7 @@ async fn a_request_is_known_by_the_name_a_trusted_proxy_gave_it() {
 /// A balancer in front of a proxy: the one says by PROXY header who the other is, and the other by
 /// its header who the client is.
 #[tokio::test]
-async fn a_proxy_named_by_a_proxy_header_is_believed_in_turn() {
+async fn proxy_protocol_source_can_be_trusted() {
     let listener = "[[listener]]\nname = \"pp\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
                     proxy_protocol = true\n";
     let house = House::new("", listener).await;
