@@ -225,13 +225,15 @@ mod tests {
         assert_eq!(key("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::/64");
     }
 
+    // Requirements: TC19.
     #[test]
-    fn tc19_mapped_ipv6_is_the_ipv4_client() {
+    fn mapped_ipv6_equals_the_ipv4_client() {
         assert_eq!(key("[::ffff:203.0.113.7]:1"), key("203.0.113.7:9"));
     }
 
+    // Requirements: TC20.
     #[test]
-    fn tc20_a_zone_is_not_part_of_the_key() {
+    fn zone_is_not_part_of_the_key() {
         let scoped: SocketAddr =
             std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 1, 0, 3).into();
         let plain: SocketAddr = "[fe80::1]:1".parse().unwrap();

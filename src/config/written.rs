@@ -97,8 +97,9 @@ const DIGITS: usize = 12;
 mod tests {
     use super::*;
 
+    // Requirements: CF19.
     #[test]
-    fn cf19_a_fingerprint_is_what_sha256sum_begins_with() {
+    fn fingerprint_is_a_prefix_of_sha256sum() {
         assert_eq!(fingerprint(b"").as_deref(), Some("e3b0c44298fc"));
         assert_eq!(fingerprint(b"abc").as_deref(), Some("ba7816bf8f01"));
     }

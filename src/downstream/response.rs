@@ -73,16 +73,18 @@ const RETRY_BASE: u32 = 5;
 mod tests {
     use super::*;
 
+    // Requirements: H8, W5.
     #[test]
-    fn rfc_h8_and_w5_a_426_says_what_is_wanted() {
+    fn a_426_names_protocol_and_version() {
         let response = refuse(&Refusal::Version, 0.0);
         assert_eq!(response.status(), 426);
         assert_eq!(response.headers()[UPGRADE], "websocket");
         assert_eq!(response.headers()[VERSIONS], "13");
     }
 
+    // Requirements: H17.
     #[test]
-    fn rfc_h17_retry_after_is_jittered_seconds() {
+    fn retry_after_is_jittered_seconds() {
         let seconds = |jitter| {
             let response = refuse(&Refusal::ClientRate, jitter);
             response.headers()[RETRY_AFTER].to_str().unwrap().parse::<u32>().unwrap()

@@ -149,8 +149,9 @@ mod tests {
         Extension::read_all(&lines.collect())
     }
 
+    // Requirements: W11.
     #[test]
-    fn rfc_w11_lines_are_one_list_in_order() {
+    fn extension_lines_form_one_ordered_list() {
         let all = read(&[
             "permessage-deflate; client_max_window_bits, x-Foo ;a=1;b=\"t\\wo\" ",
             ",permessage-deflate;server_max_window_bits = 10",
@@ -165,8 +166,9 @@ mod tests {
         assert!(all[0].is_deflate() && !all[1].is_deflate());
     }
 
+    // Requirements: UH24.
     #[test]
-    fn uh24_malformed_lists_are_refused() {
+    fn rejects_malformed_extension_lists() {
         for line in [
             "",
             ",",
@@ -193,15 +195,17 @@ mod tests {
         assert_eq!(read(&[]), Ok(Vec::new()));
     }
 
+    // Requirements: UH25.
     #[test]
-    fn uh25_more_than_sixteen_offers_are_refused() {
+    fn rejects_more_than_sixteen_offers() {
         assert_eq!(read(&[&"a,".repeat(16)]).unwrap().len(), 16);
         assert!(read(&[&"a,".repeat(17)]).is_err());
         assert!(read(&[&"a,".repeat(1000)]).is_err());
     }
 
+    // Requirements: UH26.
     #[test]
-    fn uh26_odd_window_bits_are_read_without_judgement() {
+    fn unusual_window_bits_are_only_parsed() {
         for bits in ["7", "16", "abc", "99999999999999999999"] {
             let line = format!("permessage-deflate; server_max_window_bits={bits}");
             let all = read(&[&line]).unwrap();

@@ -36,8 +36,8 @@ macro_rules! alike {
 alike! {
     bytes_pass_both_ways over 64 * 1024,
     a_full_pipe_shows_as_a_backlog_that_shrinks over 4096,
-    rfc_h38_close_notify_comes_before_fin over 4096,
-    tl25_fin_without_close_notify_is_truncation over 4096,
+    close_notify_precedes_fin over 4096,
+    fin_without_close_notify_is_truncation over 4096,
     a_flipped_bit_is_an_error_and_draws_an_alert over 4096,
     a_key_update_in_the_middle_of_data_is_answered over 4096,
     what_comes_after_close_notify_is_dropped over 4096,
@@ -82,7 +82,8 @@ async fn a_full_pipe_shows_as_a_backlog_that_shrinks(mut stream: impl Stream, mu
     assert_eq!((got == block, stream.backlog()), (true, 0));
 }
 
-async fn rfc_h38_close_notify_comes_before_fin(mut stream: impl Stream, mut far: Client) {
+// Requirements: H38.
+async fn close_notify_precedes_fin(mut stream: impl Stream, mut far: Client) {
     send(&mut stream, &[b"last words"]).await.unwrap();
     close(&mut stream).await.unwrap();
     close(&mut stream).await.unwrap();
@@ -98,7 +99,8 @@ async fn rfc_h38_close_notify_comes_before_fin(mut stream: impl Stream, mut far:
     assert_eq!(recv(&mut stream).await.unwrap(), Got::Closed);
 }
 
-async fn tl25_fin_without_close_notify_is_truncation(mut stream: impl Stream, mut far: Client) {
+// Requirements: TL25.
+async fn fin_without_close_notify_is_truncation(mut stream: impl Stream, mut far: Client) {
     far.write_all(b"half a sen").await.unwrap();
     drop(far.into_inner());
     assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"half a sen".to_vec()));

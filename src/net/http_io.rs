@@ -217,8 +217,9 @@ mod tests {
         assert_eq!(read(&mut io, 3).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
+    // Requirements: TC07.
     #[tokio::test(start_paused = true)]
-    async fn tc07_a_write_that_stands_still_times_out() {
+    async fn stalled_write_times_out() {
         let (stream, script) = script();
         script.allow(3);
         let mut io = HttpIo::new(stream, Duration::from_secs(30));

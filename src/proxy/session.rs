@@ -226,8 +226,9 @@ mod tests {
         }
     }
 
+    // Requirements: SR14.
     #[tokio::test]
-    async fn sr14_a_panic_in_one_tunnel_ends_that_one_and_its_places_are_given_back() {
+    async fn panic_ends_one_session_and_frees_permits() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let backend = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (occupancy, registry) = (Arc::<Occupancy>::default(), Arc::<Registry>::default());

@@ -281,8 +281,9 @@ mod tests {
         fs::write(folder.join("key.pem"), key).unwrap();
     }
 
+    // Requirements: CK06.
     #[tokio::test(start_paused = true)]
-    async fn ck06_a_fault_is_told_when_it_stays_and_only_once() {
+    async fn persistent_error_is_reported_once() {
         let mut house = House::new("ck06");
         assert_eq!(house.look().await, (1, 0, 0));
         let (chain, key) = pair();
@@ -332,8 +333,9 @@ mod tests {
         assert!(Arc::ptr_eq(&found(&before), &found(&after)));
     }
 
+    // Requirements: CK02.
     #[tokio::test(start_paused = true)]
-    async fn ck02_each_step_is_told_once() {
+    async fn each_expiry_warning_is_logged_once() {
         let house = House::new("ck02");
         let generation = house.gate.generation();
         let end = generation.certs().unwrap().states()[0].not_after as f64;

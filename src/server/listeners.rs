@@ -220,8 +220,9 @@ mod tests {
         Door { task, listener: Listener::open(any, &mut Inherited::default()).unwrap() }
     }
 
+    // Requirements: SR15.
     #[tokio::test]
-    async fn sr15_a_door_that_falls_shut_is_told() {
+    async fn failed_listener_task_is_reported() {
         let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
         let mut doors = Doors::default();
         let lasting = Handle::current().spawn(std::future::pending());

@@ -73,8 +73,9 @@ mod tests {
         }
     }
 
+    // Requirements: CF15.
     #[test]
-    fn cf15_a_cap_beyond_the_descriptors_is_a_fault_with_figures() {
+    fn limit_beyond_descriptors_is_an_error() {
         assert_eq!(room(&caps(None), 1, 1065).unwrap().connections, 500);
         let fault = room(&caps(Some(501)), 1, 1065).unwrap_err();
         assert_eq!(fault.key, "caps.connections");

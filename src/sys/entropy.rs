@@ -64,8 +64,9 @@ const BLOCK: usize = 512;
 mod tests {
     use super::*;
 
+    // Requirements: F3.
     #[test]
-    fn rfc_f3_mask_keys_do_not_repeat() {
+    fn mask_keys_do_not_repeat() {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..10_000 {
             let mut key = [0; 8];

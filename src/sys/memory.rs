@@ -62,8 +62,9 @@ mod tests {
         Room { connections: tunnels, tunnels }
     }
 
+    // Requirements: CF16.
     #[test]
-    fn cf16_tunnels_that_do_not_fit_into_memory_are_told_with_figures() {
+    fn warns_when_tunnels_exceed_memory() {
         let told = too_little(&room(100_000), Some(256 << 20)).unwrap();
         assert_eq!(told.key, "caps.tunnels");
         assert_eq!(
@@ -79,8 +80,9 @@ mod tests {
         );
     }
 
+    // Requirements: CF16.
     #[test]
-    fn cf16_the_least_limit_above_counts() {
+    fn smallest_cgroup_limit_applies() {
         let root = std::env::temp_dir().join(format!("tidegate-{}-cgroup", std::process::id()));
         let own = root.join("system.slice/tidegate.service");
         fs::create_dir_all(&own).unwrap();

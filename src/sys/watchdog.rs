@@ -195,8 +195,9 @@ mod tests {
         release
     }
 
+    // Requirements: SR16.
     #[test]
-    fn sr16_one_blocked_worker_starves_the_watchdog() {
+    fn one_blocked_worker_withholds_the_keepalive() {
         let runtime = two_workers();
         let meals = fed(&runtime, &Arc::default());
         let release = hang(&runtime);
@@ -208,8 +209,9 @@ mod tests {
         }
     }
 
+    // Requirements: SR16.
     #[test]
-    fn sr16_a_deadlock_of_all_workers_starves_the_watchdog() {
+    fn deadlock_of_all_workers_withholds_the_keepalive() {
         let runtime = two_workers();
         let meals = fed(&runtime, &Arc::default());
         let releases = [hang(&runtime), hang(&runtime)];
@@ -217,8 +219,9 @@ mod tests {
         drop(releases);
     }
 
+    // Requirements: SR16.
     #[test]
-    fn sr16_an_accept_loop_that_does_not_answer_starves_the_watchdog() {
+    fn stuck_accept_loop_withholds_the_keepalive() {
         let runtime = two_workers();
         let roll = Arc::new(Roll::default());
         let meals = fed(&runtime, &roll);

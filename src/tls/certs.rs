@@ -184,8 +184,9 @@ mod tests {
         assert!(table.find(Some("unknown.example")).is_some());
     }
 
+    // Requirements: CK01.
     #[test]
-    fn ck01_a_key_of_another_certificate_is_a_fault() {
+    fn rejects_a_key_of_another_certificate() {
         let source =
             CertificateSource::Memory { chain: pair(&["a.example"]).0, key: pair(&["b"]).1 };
         let faults = CertTable::load(&[CertificateSettings { source, default: false }]);
@@ -194,8 +195,9 @@ mod tests {
         assert!(fault.problem.contains("not the key of"), "{fault:?}");
     }
 
+    // Requirements: CK08.
     #[test]
-    fn ck08_a_certificate_for_no_name_is_of_use_by_default_only() {
+    fn certificate_without_names_serves_only_as_default() {
         assert!(CertTable::load(&[settings(&[], true)]).is_ok());
         let faults = CertTable::load(&[settings(&[], false)]).unwrap_err();
         assert!(faults[0].problem.contains("covers no DNS name"), "{faults:?}");

@@ -122,8 +122,9 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(5);
 
+    // Requirements: BM01.
     #[tokio::test]
-    async fn bm01_a_refused_connect_goes_to_the_next_in_order() {
+    async fn refused_connect_tries_the_next_backend() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (dead, alive) = (backend_at(refusing_port()), backend(&listener));
         let order = [Arc::clone(&dead), Arc::clone(&alive)];
@@ -136,8 +137,9 @@ mod tests {
         assert!(alive.health.is_up(Instant::now()));
     }
 
+    // Requirements: BM01.
     #[tokio::test]
-    async fn bm01_none_left_is_no_backend() {
+    async fn refused_by_all_is_no_backend() {
         let order = [backend_at(refusing_port()), backend_at(refusing_port())];
         assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
         assert_eq!(dial(&[], b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
@@ -165,8 +167,9 @@ mod tests {
         assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
     }
 
+    // Requirements: BM02.
     #[tokio::test]
-    async fn bm02_a_silent_machine_leaves_time_for_the_next() {
+    async fn unresponsive_backend_leaves_time_for_the_next() {
         let (full, _held) = blackhole().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let order = [Arc::clone(&full), backend(&listener)];

@@ -70,8 +70,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    // Requirements: BM25.
     #[test]
-    fn bm25_three_failures_in_a_row_eject_for_ten_seconds() {
+    fn three_consecutive_failures_eject_for_ten_seconds() {
         let (health, now) = (Health::default(), Instant::now());
         assert!(health.failed(now).or(health.failed(now)).is_none());
         assert!(health.is_up(now));

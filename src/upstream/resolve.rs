@@ -86,8 +86,9 @@ mod tests {
         assert!(names.known().is_some());
     }
 
+    // Requirements: BM21.
     #[tokio::test(start_paused = true)]
-    async fn bm21_the_last_good_answer_stands_in() {
+    async fn last_good_answer_is_used_on_failure() {
         let names = Names::default();
         let good: Arc<[SocketAddr]> = ["192.0.2.1:9".parse().unwrap()].into();
         *names.last.lock().unwrap() = Some(Answer { at: Instant::now(), addresses: good.clone() });

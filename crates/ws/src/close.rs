@@ -84,8 +84,9 @@ pub(super) const NO_CODE: u16 = 1005;
 mod tests {
     use super::*;
 
+    // Requirements: F15, F16.
     #[test]
-    fn rfc_f15_f16_codes_that_may_be_sent() {
+    fn valid_close_codes() {
         for code in 0..=u16::MAX {
             let lawful = (1000..=1014).contains(&code) && !(1004..=1006).contains(&code)
                 || (3000..5000).contains(&code);
@@ -93,8 +94,9 @@ mod tests {
         }
     }
 
+    // Requirements: F14.
     #[test]
-    fn rfc_f14_payload() {
+    fn close_payload_rules() {
         let code = |code| Ok(CloseCode::new(code));
         for (payload, expected) in [
             (&b""[..], Ok(None)),

@@ -214,8 +214,9 @@ mod tests {
         }
     }
 
+    // Requirements: FC33.
     #[test]
-    fn fc33_a_bomb_is_stopped() {
+    fn decompression_bomb_is_stopped() {
         let bomb = compress(&vec![0; 8 << 20]);
         assert!(bomb.len() < 10_000);
         let over = Err(Verdict::Over(Rule::Inflated));
@@ -231,8 +232,9 @@ mod tests {
         assert!(!Inspector::is_needed(1000, max as u64));
     }
 
+    // Requirements: FC34.
     #[test]
-    fn fc34_garbage_is_a_breach() {
+    fn invalid_deflate_data_is_a_protocol_error() {
         let breach = Err(Verdict::Breach(Breach::Inflate));
         assert_eq!(follow(&[0xff; 100], 1 << 20, &[100], 7), breach);
         // It refers to what came before, where nothing did.

@@ -267,8 +267,9 @@ mod tests {
     use super::*;
     use crate::sample::{Counted, header};
 
+    // Requirements: F7.
     #[test]
-    fn rfc_f7_lengths_at_the_edges() {
+    fn payload_length_boundaries() {
         for (payload_len, len) in
             [(0, 2), (125, 2), (126, 4), (0xffff, 4), (0x1_0000, 10), (i64::MAX as u64, 10)]
         {
@@ -286,8 +287,9 @@ mod tests {
     }
 
     /// All 65,536 beginnings of a frame, against the table in RFC 6455 5.2 written out once more.
+    // Requirements: F1, F2, F5, F6, F8.
     #[test]
-    fn rfc_f1_f2_f5_f6_f8_every_first_two_bytes() {
+    fn judges_every_pair_of_first_bytes() {
         for start in 0..=u16::MAX {
             let [first, second] = start.to_be_bytes();
             for (from, deflate) in

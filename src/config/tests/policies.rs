@@ -112,8 +112,9 @@ fn a_backend_has_the_patience_of_a_client() {
     assert_eq!(heartbeat.patience, Terms::default().heartbeat_client.unwrap().patience);
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_a_fault_in_the_table_of_a_limit_is_shown_there() {
+fn error_in_limit_table_points_at_its_line() {
     assert_eq!(
         rendered(&format!(
             "{PLAIN}[limits]\nmessage_from_client = {{ max = \"1MB\", action = \"close\" }}\n"
@@ -131,8 +132,9 @@ fn cf05_a_fault_in_the_table_of_a_limit_is_shown_there() {
     );
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_what_the_table_of_a_limit_may_hold() {
+fn limit_table_accepts_only_its_own_keys() {
     let waiting = "\"delay\" is for rates: waiting makes no message smaller or younger \
                    (write \"close\" or \"report\")";
     for (line, key, problem) in [
@@ -203,8 +205,9 @@ fn cf05_what_the_table_of_a_limit_may_hold() {
     }
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_what_is_neither_a_limit_nor_a_table() {
+fn rejects_values_that_are_not_limits() {
     assert_eq!(
         told_below(
             "[limits]\nfragments_from_client = \"1024\"\nmessages_from_client = 50\n\
@@ -232,8 +235,9 @@ fn cf05_what_is_neither_a_limit_nor_a_table() {
     );
 }
 
+// Requirements: CF06.
 #[test]
-fn cf06_a_rate_of_zero_is_never_unlimited() {
+fn zero_rate_never_means_unlimited() {
     let none = "(write \"off\" if there is to be no limit)";
     assert_eq!(
         told_below(
@@ -267,8 +271,9 @@ fn cf06_a_rate_of_zero_is_never_unlimited() {
     );
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_frame_fits_into_a_message() {
+fn frame_limit_must_not_exceed_message_limit() {
     assert_eq!(
         told_below(
             "[limits]\nmessage_from_client = \"1MiB\"\n\
@@ -300,8 +305,9 @@ fn cf12_a_frame_fits_into_a_message() {
     }
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_heartbeat_fits_into_the_lifetime_and_a_backends_into_both() {
+fn heartbeat_must_fit_into_lifetime_and_idle() {
     let help = "before the tunnel is too old: \
                 let it be longer than 40s, or switch it or the interval \"off\"";
     assert_eq!(
@@ -328,8 +334,9 @@ fn cf12_a_heartbeat_fits_into_the_lifetime_and_a_backends_into_both() {
     assert_eq!(told_below("[limits]\nlifetime = 5").len(), 1, "a faulty key is in no rule");
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_patience_is_for_a_backend_that_is_pinged() {
+fn backend_timeout_requires_backend_interval() {
     let told = |lines: &str| told_below(&format!("{lines}\nbackend_patience = \"5s\""));
     let wrong = "backends are not pinged, so that there is no pong to wait for \
                  (say how often: backend_interval = \"30s\")";

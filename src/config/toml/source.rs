@@ -210,8 +210,9 @@ mod tests {
         faults.lines().map(|line| line.replacen(&name, "FILE", 1)).collect()
     }
 
+    // Requirements: CF01.
     #[test]
-    fn cf01_what_is_no_file_is_told_without_hanging() {
+    fn rejects_non_files_without_blocking() {
         let folder = Folder::new("cf01");
         let pipe = folder.0.join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -229,14 +230,16 @@ mod tests {
         assert_eq!(shown, format!("{name}: there is no such file\n\n{name}: 1 fault"));
     }
 
+    // Requirements: CF01.
     #[test]
-    fn cf01_a_file_that_may_not_be_read() {
+    fn reports_an_unreadable_file() {
         let complaint = unreadable(io::ErrorKind::PermissionDenied.into());
         assert!(complaint.to_string().starts_with("tidegate may not read it (look at the owner"));
     }
 
+    // Requirements: CF02.
     #[test]
-    fn cf02_what_is_not_utf8_is_told_with_its_line() {
+    fn reports_invalid_utf8_with_its_line() {
         let folder = Folder::new("cf02");
         let path = folder.file(b"[server]\nworkers = 1 # caf\xe9\n");
         assert_eq!(told(&path), ["FILE:2:18: this is not UTF-8 (save the file as UTF-8)"]);
@@ -250,8 +253,9 @@ mod tests {
         assert_eq!(told(&path), ["FILE:1:1: this is not UTF-8 (save the file as UTF-8)"]);
     }
 
+    // Requirements: CF08.
     #[test]
-    fn cf08_no_more_than_the_limit_is_read() {
+    fn reads_no_more_than_the_limit() {
         let folder = Folder::new("cf08");
         let path = folder.file(&vec![b'#'; 10 << 20]);
         assert_eq!(read(&path).unwrap().len(), SIZE_MAX + 1);

@@ -22,8 +22,9 @@ fn verdict(head: &str) -> Result<(), Refusal> {
     verdicts(&format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n"), 1)[0]
 }
 
+// Requirements: H31, RL29.
 #[test]
-fn rfc_h31_rl29_a_length_beside_a_coding_is_refused() {
+fn rejects_content_length_with_transfer_encoding() {
     for lines in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "transfer-encoding: chunked\r\nX: y\r\nCONTENT-LENGTH:0\r\n",
@@ -42,8 +43,9 @@ fn rfc_h31_rl29_a_length_beside_a_coding_is_refused() {
     }
 }
 
+// Requirements: RL30.
 #[test]
-fn rl30_a_length_twice_is_refused_on_an_upgrade_only() {
+fn duplicate_length_is_rejected_only_on_upgrades() {
     let twice = "Content-Length: 0\r\nContent-Length: 0\r\n";
     assert_eq!(verdict(twice), Ok(()));
     let upgrade = format!("{twice}Upgrade: websocket\r\n");

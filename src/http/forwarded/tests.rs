@@ -33,8 +33,9 @@ fn said(lines: &[(&HeaderName, &str)]) -> Forwarded {
     Forwarded::by_x_forwarded(&headers(lines), trusted)
 }
 
+// Requirements: XF02.
 #[test]
-fn xf02_the_client_is_the_rightmost_that_is_not_trusted() {
+fn client_is_the_rightmost_untrusted_address() {
     let client = |chain: &str| (chain.to_owned(), Walk::Client);
     assert_eq!(xff(&["6.6.6.6, 203.0.113.7"]), client("203.0.113.7"));
     assert_eq!(xff(&["6.6.6.6, 203.0.113.7, 10.0.0.2"]), client("203.0.113.7 10.0.0.2"));
@@ -44,8 +45,9 @@ fn xf02_the_client_is_the_rightmost_that_is_not_trusted() {
     assert_eq!(rfc(&["for=\"open, for=203.0.113.7;by=x"]), client("203.0.113.7"));
 }
 
+// Requirements: XF03.
 #[test]
-fn xf03_lines_are_joined_and_the_last_sixteen_read() {
+fn reads_the_last_sixteen_addresses_across_lines() {
     let client = |chain: &str| (chain.to_owned(), Walk::Client);
     assert_eq!(xff(&["6.6.6.6", "203.0.113.7,", " ,10.0.0.2 ,,"]), client("203.0.113.7 10.0.0.2"));
     let proxies = |n| vec!["10.0.0.1"; n].join(", ");
@@ -58,8 +60,9 @@ fn xf03_lines_are_joined_and_the_last_sixteen_read() {
     assert_eq!(xff(&["", " , ,"]), (String::new(), Walk::Absent));
 }
 
+// Requirements: XF04.
 #[test]
-fn xf04_addresses_are_read_strictly() {
+fn addresses_are_parsed_strictly() {
     for (text, read) in [
         ("203.0.113.7", "203.0.113.7"),
         ("203.0.113.7:4711", "203.0.113.7:4711"),
@@ -111,8 +114,9 @@ fn xf04_addresses_are_read_strictly() {
     }
 }
 
+// Requirements: XF04.
 #[test]
-fn xf04_elements_of_rfc_7239_are_read_strictly() {
+fn forwarded_elements_are_parsed_strictly() {
     for (text, read) in [
         ("for=203.0.113.7", "203.0.113.7"),
         ("For=\"203.0.113.7:4711\";Proto=https;BY=_x;host=a", "203.0.113.7:4711"),
@@ -157,8 +161,9 @@ fn xf04_elements_of_rfc_7239_are_read_strictly() {
 }
 
 /// A host that the client chose, quoted by its proxy, forges no element.
+// Requirements: XF02.
 #[test]
-fn xf02_a_quoted_text_forges_nothing() {
+fn quoted_text_cannot_forge_an_address() {
     for host in ["x, for=6.6.6.6", "x, for=6.6.6.6;a=b", "x, for=6.6.6.6;", "x, for=6.6.6.6, ", ","]
     {
         let line = format!("for=203.0.113.7;host=\"{host}\"");
@@ -168,8 +173,9 @@ fn xf02_a_quoted_text_forges_nothing() {
     assert_eq!(rfc(&[escaped]).1, Walk::Bad);
 }
 
+// Requirements: XF10.
 #[test]
-fn xf10_where_all_are_trusted_it_is_the_leftmost() {
+fn client_is_leftmost_if_all_are_trusted() {
     assert_eq!(xff(&["10.0.0.3, 10.0.0.2"]), ("10.0.0.3 10.0.0.2".to_owned(), Walk::AllTrusted));
     assert_eq!(rfc(&["for=\"[fd00::1]\""]), ("fd00::1".to_owned(), Walk::AllTrusted));
 }

@@ -79,8 +79,9 @@ mod tests {
         Settings::parse(&text, "proxy.toml").unwrap().routes
     }
 
+    // Requirements: CK08.
     #[test]
-    fn ck08_hosts_that_no_certificate_covers_are_told_of() {
+    fn warns_about_hosts_without_a_certificate() {
         let certificates = [
             settings(&["a.example", "*.w.example", "10.0.0.2"], false),
             settings(&["127.0.0.1", "::1"], true),

@@ -74,8 +74,9 @@ mod tests {
         CertificateState { index: 0, name, not_before: 1000 * DAY, not_after: (1000 + days) * DAY }
     }
 
+    // Requirements: CK02.
     #[test]
-    fn ck02_steps_are_reached_one_after_the_other() {
+    fn expiry_warnings_are_reached_in_order() {
         let state = lasting(90);
         let at = |left: u64| Step::of(&state, state.not_after - left);
         assert_eq!(at(90 * DAY), None);
@@ -90,8 +91,9 @@ mod tests {
         assert_eq!(Step::of(&state, state.not_before - 1), Some(Step::NotYet));
     }
 
+    // Requirements: CK02.
     #[test]
-    fn ck02_a_short_life_is_no_reason_for_a_word() {
+    fn short_lived_certificates_do_not_warn_early() {
         for (days, first) in [(6, 1), (7, 3), (47, 14), (61, 30)] {
             let state = lasting(days);
             assert_eq!(Step::of(&state, state.not_before), None, "{days}");
@@ -101,8 +103,9 @@ mod tests {
         }
     }
 
+    // Requirements: CK02.
     #[test]
-    fn ck02_what_is_told_is_a_moment_and_what_to_do() {
+    fn expiry_warning_names_time_and_remedy() {
         let state = lasting(90);
         let told = |now| Step::of(&state, now).unwrap().problem(&state, now);
         assert_eq!(

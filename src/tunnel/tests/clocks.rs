@@ -13,11 +13,11 @@ use crate::tunnel::tests::over_all;
 over_all!(
     the_heartbeat_asks_the_client_alone,
     a_silent_client_is_lost,
-    rfc_f13_a_ping_waits_for_the_frame_in_progress,
+    ping_waits_for_the_frame_in_progress,
     idle_counts_data_alone,
-    tc07_a_client_that_reads_nothing_is_reset,
-    tc07_a_client_that_wakes_up_in_the_grace_is_told,
-    tc07_a_backend_that_reads_nothing_is_reset,
+    client_that_never_reads_is_reset,
+    client_resuming_within_grace_receives_the_close,
+    backend_that_never_reads_is_reset,
     a_client_is_heard_again_once_its_backend_is_given_up,
     a_close_nobody_reads_ends_with_the_grace,
 );
@@ -69,7 +69,8 @@ async fn a_silent_client_is_lost(over: Over) {
     assert_eq!(rig.ending().await.end, End::HeartbeatLost(Side::Client));
 }
 
-async fn rfc_f13_a_ping_waits_for_the_frame_in_progress(over: Over) {
+// Requirements: F13.
+async fn ping_waits_for_the_frame_in_progress(over: Over) {
     let mut rig = Rig::new(over, beating()).await;
     let large = bare(BINARY, &[7; 1000]);
     rig.backend.say(&large[..500]).await;
@@ -114,7 +115,8 @@ async fn idle_counts_data_alone(over: Over) {
     assert_eq!(rig.ending().await.end, End::Idle);
 }
 
-async fn tc07_a_client_that_reads_nothing_is_reset(over: Over) {
+// Requirements: TC07.
+async fn client_that_never_reads_is_reset(over: Over) {
     let mut rig = Rig::new(over, Setup { room: 4096, ..Setup::default() }).await;
     let block = bare(BINARY, &[7; 20_000]);
     let _ = rig.backend.say_some(&block).await;
@@ -130,7 +132,8 @@ async fn tc07_a_client_that_reads_nothing_is_reset(over: Over) {
     assert_eq!(ending.closes, Closes { to_client: None, to_backend: Some(1001) });
 }
 
-async fn tc07_a_client_that_wakes_up_in_the_grace_is_told(over: Over) {
+// Requirements: TC07.
+async fn client_resuming_within_grace_receives_the_close(over: Over) {
     let mut rig = Rig::new(over, Setup { room: 4096, ..Setup::default() }).await;
     let block = bare(BINARY, &[7; 20_000]);
     let said = rig.backend.say_some(&block).await;
@@ -149,7 +152,8 @@ async fn tc07_a_client_that_wakes_up_in_the_grace_is_told(over: Over) {
     assert_eq!(ending.closes, Closes { to_client: Some(1013), to_backend: Some(1001) });
 }
 
-async fn tc07_a_backend_that_reads_nothing_is_reset(over: Over) {
+// Requirements: TC07.
+async fn backend_that_never_reads_is_reset(over: Over) {
     let mut rig = Rig::new(over, Setup { room: 4096, ..Setup::default() }).await;
     let block = masked(BINARY, &[7; 20_000]);
     rig.client.say(&block).await;
@@ -198,8 +202,9 @@ async fn a_deadline_nearer_than_the_armed_one_is_kept() {
     assert_eq!(rig.age(), 65);
 }
 
+// Requirements: TC08.
 #[tokio::test(start_paused = true)]
-async fn tc08_a_client_that_reads_slowly_is_borne_with() {
+async fn slow_client_above_the_rate_stays_open() {
     let mut setup = Setup { room: 100, ..Setup::default() };
     setup.terms.write_trickle = NonZeroU64::new(3);
     let mut rig = Rig::new(Over::Script, setup).await;

@@ -14,22 +14,23 @@ use crate::tunnel::tests::over_all;
 use crate::tunnel::{Early, Order, Tunnel};
 
 over_all!(
-    rfc_f19_the_client_closes,
-    rfc_f19_the_backend_closes,
-    fc25_a_close_without_an_answer,
-    tc09_the_client_half_closes,
-    tl25_the_client_is_cut_off,
-    fc30_the_client_leaves_inside_a_frame,
-    fb08_the_backend_leaves,
-    fb10_the_backend_leaves_inside_a_frame,
-    fc31_the_client_breaks_the_protocol,
+    client_close_completes_the_closing_handshake,
+    backend_close_completes_the_closing_handshake,
+    unanswered_close_ends_after_the_grace,
+    client_half_close_reaches_the_backend,
+    tls_truncation_is_not_a_clean_close,
+    client_eof_inside_a_frame,
+    backend_eof_closes_the_client_with_1011,
+    backend_eof_inside_a_frame,
+    client_protocol_error_closes_with_1002,
     a_message_is_too_big,
-    rfc_f13_a_drain_waits_for_the_frame_in_progress,
+    drain_waits_for_the_frame_in_progress,
     a_cut_drops_both,
     the_end_comes_as_soon_as_the_last_byte_is_taken,
 );
 
-async fn rfc_f19_the_client_closes(over: Over) {
+// Requirements: F19.
+async fn client_close_completes_the_closing_handshake(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     let close = masked(CLOSE, &code(1001));
     rig.client.say(&close).await;
@@ -50,7 +51,8 @@ async fn rfc_f19_the_client_closes(over: Over) {
     assert_eq!(ending.closes, Closes { to_client: Some(1001), to_backend: Some(1001) });
 }
 
-async fn rfc_f19_the_backend_closes(over: Over) {
+// Requirements: F19.
+async fn backend_close_completes_the_closing_handshake(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     let close = bare(CLOSE, &code(4000));
     rig.backend.say(&close).await;
@@ -66,7 +68,8 @@ async fn rfc_f19_the_backend_closes(over: Over) {
     assert_eq!(rig.ending().await.end, End::BackendClosed);
 }
 
-async fn fc25_a_close_without_an_answer(over: Over) {
+// Requirements: FC25.
+async fn unanswered_close_ends_after_the_grace(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     rig.client.say(&masked(CLOSE, &code(1000))).await;
     // Neither the backend answers nor does the client leave: its Close is answered for the
@@ -77,7 +80,8 @@ async fn fc25_a_close_without_an_answer(over: Over) {
     assert_eq!(ending.end, End::ClientClosed);
 }
 
-async fn tc09_the_client_half_closes(over: Over) {
+// Requirements: TC09.
+async fn client_half_close_reaches_the_backend(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     rig.client.say(&masked(TEXT, b"bye")).await;
     rig.client.say_closed().await;
@@ -96,7 +100,8 @@ async fn tc09_the_client_half_closes(over: Over) {
     assert_eq!(ending.closes, Closes { to_client: None, to_backend: Some(1001) });
 }
 
-async fn tl25_the_client_is_cut_off(over: Over) {
+// Requirements: TL25.
+async fn tls_truncation_is_not_a_clean_close(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     rig.client.say_truncated().await;
     assert_eq!(rig.backend.frame().await.close_code(), Some(1001));
@@ -105,7 +110,8 @@ async fn tl25_the_client_is_cut_off(over: Over) {
     assert_eq!(rig.ending().await.end, End::ClientGone);
 }
 
-async fn fc30_the_client_leaves_inside_a_frame(over: Over) {
+// Requirements: FC30.
+async fn client_eof_inside_a_frame(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     let frame = masked(BINARY, &[7; 1000]);
     rig.client.say(&frame[..500]).await;
@@ -119,7 +125,8 @@ async fn fc30_the_client_leaves_inside_a_frame(over: Over) {
     assert_eq!(ending.closes, Closes { to_client: None, to_backend: None });
 }
 
-async fn fb08_the_backend_leaves(over: Over) {
+// Requirements: FB08.
+async fn backend_eof_closes_the_client_with_1011(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     rig.backend.say(&bare(TEXT, b"bye")).await;
     rig.backend.say_closed().await;
@@ -133,7 +140,8 @@ async fn fb08_the_backend_leaves(over: Over) {
     assert_eq!(rig.ending().await.end, End::BackendGone);
 }
 
-async fn fb10_the_backend_leaves_inside_a_frame(over: Over) {
+// Requirements: FB10.
+async fn backend_eof_inside_a_frame(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     let frame = bare(BINARY, &[7; 1000]);
     rig.backend.say(&frame[..500]).await;
@@ -144,7 +152,8 @@ async fn fb10_the_backend_leaves_inside_a_frame(over: Over) {
     assert_eq!(rig.ending().await.end, End::BackendGone);
 }
 
-async fn fc31_the_client_breaks_the_protocol(over: Over) {
+// Requirements: FC31.
+async fn client_protocol_error_closes_with_1002(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     rig.client.say(&masked(TEXT, b"good")).await;
     rig.client.say(b"GET / HTTP/1.1\r\n\r\n").await;
@@ -177,7 +186,8 @@ async fn a_message_is_too_big(over: Over) {
     assert_eq!(ending.tally.up.messages, 1);
 }
 
-async fn rfc_f13_a_drain_waits_for_the_frame_in_progress(over: Over) {
+// Requirements: F13.
+async fn drain_waits_for_the_frame_in_progress(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     let large = masked(BINARY, &[7; 100_000]);
     let (first, second) = large.split_at(50_000);
@@ -238,8 +248,9 @@ fn scripts(rig: &Rig) -> [crate::net::scripted::Script; 2] {
     [client.clone(), backend.clone()]
 }
 
+// Requirements: TC12.
 #[tokio::test(start_paused = true)]
-async fn tc12_a_reset_is_an_end_and_what_came_before_it_is_delivered() {
+async fn data_before_a_reset_is_delivered() {
     let mut rig = Rig::new(Over::Script, Setup::default()).await;
     let [client, _] = scripts(&rig);
     client.say(&masked(TEXT, b"last"));

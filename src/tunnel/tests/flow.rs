@@ -23,7 +23,7 @@ use crate::tunnel::{Early, Order, Tunnel};
 
 over_all!(
     frames_pass_verbatim_both_ways,
-    fb05_a_slow_client_stops_the_backend_and_only_it,
+    slow_client_pauses_only_its_backend,
     early_bytes_go_first,
 );
 
@@ -73,7 +73,8 @@ async fn frames_pass_verbatim_both_ways(over: Over) {
     );
 }
 
-async fn fb05_a_slow_client_stops_the_backend_and_only_it(over: Over) {
+// Requirements: FB05.
+async fn slow_client_pauses_only_its_backend(over: Over) {
     const ROOM: usize = 16 * 1024;
     let mut rig = Rig::new(over, Setup { room: ROOM, ..Setup::default() }).await;
     let down = bare(BINARY, &[7; 10_000]).repeat(100);

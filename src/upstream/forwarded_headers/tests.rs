@@ -28,8 +28,9 @@ fn by_proxies() -> Guest {
     guest
 }
 
+// Requirements: XF01, XF07.
 #[test]
-fn xf01_xf07_a_client_is_introduced() {
+fn forwarded_headers_describe_the_client() {
     let expected = [
         "x-forwarded-for: 203.0.113.7",
         "x-forwarded-proto: https",
@@ -46,8 +47,9 @@ fn xf01_xf07_a_client_is_introduced() {
     assert_eq!(written(&plain, "a")[3], "x-forwarded-port: 80");
 }
 
+// Requirements: XF02.
 #[test]
-fn xf02_what_trusted_proxies_said_is_passed_on() {
+fn forwarded_headers_keep_the_trusted_chain() {
     let mut guest = by_proxies();
     assert_eq!(
         written(&guest, "10.0.0.9")[..5],

@@ -86,8 +86,9 @@ fn the_hash_never_changes() {
     assert_eq!(orders, ["bca", "bca", "bca", "abc", "cba", "bac", "bca", "cba"]);
 }
 
+// Requirements: BM23.
 #[test]
-fn bm23_a_removed_backend_moves_only_its_own_clients() {
+fn removed_backend_moves_only_its_own_clients() {
     let before = pool(&[("a", 3), ("b", 1), ("c", 2), ("d", 1)]);
     let after = pool(&[("d", 1), ("c", 2), ("a", 3)]);
     for key in v4_keys().chain(v6_keys()) {

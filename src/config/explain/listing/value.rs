@@ -170,8 +170,9 @@ mod tests {
         (HeaderName::from_static(name), HeaderValue::from_static(value))
     }
 
+    // Requirements: AD10.
     #[test]
-    fn ad10_credentials_are_hidden_and_still_told_apart() {
+    fn hides_credentials_but_keeps_them_distinguishable() {
         let set = |secret| {
             fields(&[
                 field("x-env", "prod"),

@@ -38,8 +38,9 @@ impl Drop for Folder {
     }
 }
 
+// Requirements: CK04.
 #[test]
-fn ck04_what_is_no_chain_or_no_key_is_named_and_never_shown() {
+fn invalid_pem_is_named_but_never_shown() {
     let (chain, key) = pems();
     let bare = key.replace('\n', "");
     let locked = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n";
@@ -98,8 +99,9 @@ fn one_file_may_hold_both() {
     assert!(read(&source).is_ok());
 }
 
+// Requirements: CK06.
 #[test]
-fn ck06_a_pair_that_is_replaced_is_seen_to_be_another() {
+fn detects_a_replaced_pair() {
     let folder = Folder::new("ck06");
     for version in ["1", "2"] {
         let (chain, key) = pems();
@@ -129,8 +131,9 @@ fn ck06_a_pair_that_is_replaced_is_seen_to_be_another() {
     assert_eq!(Seen::now(&folder.source()).key, None);
 }
 
+// Requirements: CK06.
 #[test]
-fn ck06_a_pair_that_is_swapped_while_it_is_read_is_read_again() {
+fn rereads_a_pair_swapped_during_reading() {
     let folder = Folder::new("swap");
     let pairs = [pems(), pems()];
     let swap = |(chain, key): &(String, String)| {
@@ -163,8 +166,9 @@ fn ck06_a_pair_that_is_swapped_while_it_is_read_is_read_again() {
     assert!(taken > refused, "{taken} taken, {refused} refused");
 }
 
+// Requirements: CK07.
 #[test]
-fn ck07_a_key_that_everybody_may_read_is_told_of() {
+fn warns_about_a_world_readable_key() {
     let folder = Folder::new("ck07");
     let (chain, key) = pems();
     folder.write("chain.pem", &chain);

@@ -2,8 +2,9 @@
 
 use super::*;
 
+// Requirements: RL35.
 #[tokio::test]
-async fn rl35_a_body_that_never_comes_is_a_408() {
+async fn missing_request_body_is_a_408() {
     let mut answer = Vec::new();
     let client = async |mut stream: DuplexStream| {
         let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel";
@@ -18,8 +19,9 @@ async fn rl35_a_body_that_never_comes_is_a_408() {
     assert!(answer.starts_with(b"HTTP/1.1 408 "));
 }
 
+// Requirements: BM03.
 #[tokio::test]
-async fn bm03_a_backend_that_never_answers_is_a_504() {
+async fn silent_backend_is_a_504() {
     let client = async |mut stream: DuplexStream| {
         stream.write_all(GET.as_bytes()).await.unwrap();
         let _ = stream.read_to_end(&mut Vec::new()).await;

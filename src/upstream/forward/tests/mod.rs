@@ -149,8 +149,9 @@ async fn bodies_keep_their_framing() {
     }
 }
 
+// Requirements: RL33.
 #[tokio::test]
-async fn rl33_trailers_end_here_both_ways() {
+async fn drops_trailers_in_both_directions() {
     let script = async |mut stream: TcpStream| {
         read_head(&mut stream).await;
         let mut body = [0; 15];
@@ -195,8 +196,9 @@ async fn answers_of_old_backends_and_to_old_clients_are_framed_anew() {
     assert_eq!(body_of(&seen.answer), "hi");
 }
 
+// Requirements: BM05.
 #[tokio::test]
-async fn bm05_refusals_and_redirects_pass() {
+async fn relays_rejections_and_redirects() {
     for status in ["301", "401", "404", "426", "500", "503"] {
         let said = format!("HTTP/1.1 {status} X\r\nLocation: /y\r\nContent-Length: 1\r\n\r\n!");
         let seen = ask(GET, &said).await;
@@ -206,8 +208,9 @@ async fn bm05_refusals_and_redirects_pass() {
     }
 }
 
+// Requirements: H39, BM09, BM15, BM16, BM18.
 #[tokio::test]
-async fn rfc_h39_bm09_bm15_bm16_bm18_answers_that_are_none_are_refused() {
+async fn rejects_invalid_backend_responses() {
     for said in [
         "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         "HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n",
@@ -222,8 +225,9 @@ async fn rfc_h39_bm09_bm15_bm16_bm18_answers_that_are_none_are_refused() {
     assert_bad(&"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(9)).await;
 }
 
+// Requirements: BM16, BM18.
 #[tokio::test]
-async fn bm16_bm18_a_body_that_breaks_off_never_looks_whole() {
+async fn truncated_body_never_looks_complete() {
     for (framing, begun, rest) in [
         ("Transfer-Encoding: chunked", "2\r\nhi\r\n", ""),
         ("Transfer-Encoding: chunked", "2\r\nhi\r\n", "x\r\n"),
@@ -250,8 +254,9 @@ async fn bm16_bm18_a_body_that_breaks_off_never_looks_whole() {
     }
 }
 
+// Requirements: BM19.
 #[tokio::test]
-async fn bm19_a_second_answer_is_nobodys() {
+async fn second_response_is_discarded() {
     let said = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi\
                 HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     assert!(ask(GET, said).await.answer.ends_with("\r\n\r\nhi"));

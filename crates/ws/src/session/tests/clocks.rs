@@ -2,8 +2,9 @@
 
 use super::*;
 
+// Requirements: FC36.
 #[test]
-fn fc36_idle_counts_data_only() {
+fn idle_timeout_counts_data_frames_only() {
     let mut talk = Talk::under(Terms { idle: Some(seconds(60)), ..terms() });
     let mut pinged = 0;
     talk.pass(seconds(1));
@@ -43,8 +44,9 @@ fn idle_counts_from_the_last_byte_of_data_in_either_direction() {
     assert_eq!(talk.codes(), (Some(1001), None), "the client's frame is not finished");
 }
 
+// Requirements: FC37.
 #[test]
-fn fc37_no_pong() {
+fn missing_pong_closes_both_sides() {
     let mut talk = Talk::new();
     let pinged = talk.now;
     talk.ping();
@@ -137,8 +139,9 @@ fn a_pong_that_cannot_come_through_is_not_missed() {
     }
 }
 
+// Requirements: CL03.
 #[test]
-fn cl03_a_process_that_slept_grants_one_more_patience() {
+fn suspended_process_grants_one_more_timeout() {
     let mut talk = Talk::new();
     let token = talk.ping();
     talk.now += seconds(60);

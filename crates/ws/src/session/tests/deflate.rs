@@ -28,8 +28,9 @@ fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     payload.chunks(size).enumerate().map(fragment).collect()
 }
 
+// Requirements: FC33.
 #[test]
-fn fc33_a_bomb_is_stopped_at_the_limit() {
+fn decompression_bomb_stops_at_the_limit() {
     let bomb = compress(&vec![0; 2 << 20]);
     let mut talk = talk(1 << 20, Deflate::Inspect);
     let before = frame(Client, 0xc2, &compress(b"hello"));
@@ -40,8 +41,9 @@ fn fc33_a_bomb_is_stopped_at_the_limit() {
     assert_eq!(talk.to_backend[before.len()], 0x88, "not a byte of the bomb has passed");
 }
 
+// Requirements: FC33.
 #[test]
-fn fc33_a_bomb_in_fragments_is_stopped_before_it_is_whole() {
+fn fragmented_bomb_stops_before_its_end() {
     let bomb = compress(&vec![0; 2 << 20]);
     for size in [1, 100, 700] {
         let mut talk = talk(1 << 20, Deflate::Inspect);
@@ -129,16 +131,18 @@ fn a_message_that_holds_nothing_ends_all_the_same() {
     }
 }
 
+// Requirements: FC33.
 #[test]
-fn fc33_without_a_look_only_the_wire_counts() {
+fn without_inspection_only_wire_bytes_count() {
     let bomb = frame(Client, 0xc2, &compress(&vec![0; 8 << 20]));
     let mut talk = talk(1 << 20, Deflate::Pass);
     talk.say(Client, &bomb);
     assert_eq!((talk.session.end(), talk.to_backend), (None, bomb));
 }
 
+// Requirements: FC34.
 #[test]
-fn fc34_garbage_is_1007_where_somebody_looks() {
+fn invalid_deflate_data_closes_with_1007() {
     let garbage = frame(Client, 0xc2, &[0xff; 2000]);
     let mut looked = talk(1 << 20, Deflate::Inspect);
     looked.say(Client, &garbage);

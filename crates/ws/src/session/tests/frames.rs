@@ -8,14 +8,16 @@ fn fits_in_400_bytes() {
     assert!(size_of::<Pulse>() <= 64, "{}", size_of::<Pulse>());
 }
 
+// Requirements: FC01.
 #[test]
-fn fc01_unmasked() {
+fn unmasked_client_frame_is_a_protocol_error() {
     let bytes = frame(Backend, 0x81, b"hi");
     assert_eq!(breach(Client, false, &bytes), (Breach::Unmasked, 1002));
 }
 
+// Requirements: FC02.
 #[test]
-fn fc02_rsv() {
+fn reserved_bits_are_a_protocol_error() {
     for (first, deflate) in
         [(0xc1, false), (0xa1, false), (0x91, false), (0xa1, true), (0x91, true)]
     {
@@ -24,16 +26,18 @@ fn fc02_rsv() {
     }
 }
 
+// Requirements: FC03.
 #[test]
-fn fc03_opcode() {
+fn reserved_opcodes_are_a_protocol_error() {
     for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
         let bytes = frame(Client, 0x80 | opcode, b"hi");
         assert_eq!(breach(Client, false, &bytes), (Breach::Opcode, 1002));
     }
 }
 
+// Requirements: FC04.
 #[test]
-fn fc04_length_not_shortest() {
+fn length_must_use_the_shortest_form() {
     for bytes in [
         &[0x82, 0xfe, 0, 10, 0, 0, 0, 0][..],
         &[0x82, 0xfe, 0, 125],
@@ -44,14 +48,16 @@ fn fc04_length_not_shortest() {
     }
 }
 
+// Requirements: FC05.
 #[test]
-fn fc05_length_of_64_bits() {
+fn length_must_not_set_the_top_bit() {
     let bytes = header(Client, 0x82, 1 << 63);
     assert_eq!(breach(Client, false, &bytes), (Breach::Length, 1002));
 }
 
+// Requirements: FC06.
 #[test]
-fn fc06_a_huge_length_is_refused_at_its_header() {
+fn huge_length_is_rejected_at_its_header() {
     let mut talk = Talk::new();
     assert_eq!(talk.say(Client, &header(Client, 0x82, 1 << 62)), 0);
     assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Message)));
@@ -59,8 +65,9 @@ fn fc06_a_huge_length_is_refused_at_its_header() {
     assert_eq!(talk.to_backend.len(), talk.to_backend[1] as usize % 128 + 6, "only our Close");
 }
 
+// Requirements: FC07.
 #[test]
-fn fc07_message_at_the_limit_and_one_over() {
+fn message_at_limit_passes_one_over_closes() {
     for (len, lawful) in [(1 << 20, true), ((1 << 20) + 1, false)] {
         let mut talk = Talk::new();
         let message = frame(Client, 0x82, &vec![1; len]);
@@ -70,8 +77,9 @@ fn fc07_message_at_the_limit_and_one_over() {
     }
 }
 
+// Requirements: FC08.
 #[test]
-fn fc08_fragments_are_summed_and_refused_at_the_header_that_crosses() {
+fn fragments_count_together_towards_message_size() {
     let mut talk = Talk::new();
     let begin = frame(Client, 0x02, &vec![1; (1 << 20) - 10]);
     let ping = frame(Client, 0x89, b"between");
@@ -101,14 +109,16 @@ fn a_message_too_big_is_read_to_its_end_for_the_answer_behind_it() {
     assert_eq!(talk.partings(), (Finish, Stay));
 }
 
+// Requirements: FC11.
 #[test]
-fn fc11_continuation_without_start() {
+fn continuation_without_start_is_a_protocol_error() {
     let bytes = frame(Client, 0x80, b"hi");
     assert_eq!(breach(Client, false, &bytes), (Breach::ContinuationStray, 1002));
 }
 
+// Requirements: FC12.
 #[test]
-fn fc12_new_message_inside_a_fragmented_one() {
+fn new_message_inside_fragmented_one_is_rejected() {
     let bytes = [frame(Client, 0x01, b"a"), frame(Client, 0x81, b"b")].concat();
     let mut talk = Talk::new();
     talk.say(Client, &bytes);
@@ -116,8 +126,9 @@ fn fc12_new_message_inside_a_fragmented_one() {
     assert_eq!(talk.codes(), (Some(1002), Some(1001)));
 }
 
+// Requirements: FC13.
 #[test]
-fn fc13_control_frames() {
+fn control_frames_must_be_short_and_whole() {
     for (bytes, expected) in [
         (frame(Client, 0x89, &[0; 126]), Breach::ControlTooLong),
         (frame(Client, 0x09, b"a"), Breach::ControlFragmented),
@@ -127,8 +138,9 @@ fn fc13_control_frames() {
     }
 }
 
+// Requirements: FC16.
 #[test]
-fn fc16_a_pong_that_is_not_awaited_passes() {
+fn unsolicited_pong_passes() {
     let mut talk = Talk::new();
     let token = talk.ping();
     let pong = frame(Client, 0x8a, &token);
@@ -138,8 +150,9 @@ fn fc16_a_pong_that_is_not_awaited_passes() {
     assert_eq!(talk.to_backend, pong, "a second time it is not ours");
 }
 
+// Requirements: FC19.
 #[test]
-fn fc19_close_without_a_code() {
+fn close_without_code_passes() {
     let mut talk = Talk::new();
     let empty = frame(Client, 0x88, b"");
     talk.say(Client, &empty);
@@ -148,28 +161,32 @@ fn fc19_close_without_a_code() {
     assert_eq!(talk.session.end(), Some(End::ClientClosed));
 }
 
+// Requirements: FC20.
 #[test]
-fn fc20_close_of_one_byte() {
+fn one_byte_close_is_a_protocol_error() {
     let bytes = frame(Client, 0x88, b"1");
     assert_eq!(breach(Client, false, &bytes), (Breach::CloseLength, 1002));
 }
 
+// Requirements: FC21.
 #[test]
-fn fc21_close_codes_that_may_not_be_sent() {
+fn invalid_close_codes_are_a_protocol_error() {
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535] {
         let bytes = close(Client, code, "");
         assert_eq!(breach(Client, false, &bytes), (Breach::CloseCode, 1002));
     }
 }
 
+// Requirements: FC22.
 #[test]
-fn fc22_close_reason_not_utf8() {
+fn close_reason_must_be_utf8() {
     let bytes = frame(Client, 0x88, b"\x03\xe8\xc3\x28");
     assert_eq!(breach(Client, false, &bytes), (Breach::CloseReason, 1007));
 }
 
+// Requirements: FC23, FB06.
 #[test]
-fn fc23_fb06_lawful_closes_pass_identically() {
+fn valid_closes_pass_verbatim() {
     let reason = "é".repeat(61) + "!";
     for from in Side::BOTH {
         for code in [1000, 1001, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4001, 4999] {
@@ -181,8 +198,9 @@ fn fc23_fb06_lawful_closes_pass_identically() {
     }
 }
 
+// Requirements: FC24, FB13.
 #[test]
-fn fc24_fb13_nothing_passes_after_a_close() {
+fn nothing_passes_after_a_close() {
     for from in Side::BOTH {
         let mut talk = Talk::new();
         let bye = close(from, 1000, "");
@@ -196,8 +214,9 @@ fn fc24_fb13_nothing_passes_after_a_close() {
     }
 }
 
+// Requirements: FC25.
 #[test]
-fn fc25_closed_but_never_gone() {
+fn peer_without_eof_is_cut_after_grace() {
     let mut talk = Talk::new();
     talk.say(Client, &close(Client, 1000, ""));
     talk.say(Backend, &close(Backend, 1000, ""));
@@ -210,8 +229,9 @@ fn fc25_closed_but_never_gone() {
     assert_eq!(talk.partings(), (Abort, Finish));
 }
 
+// Requirements: FC26, F28.
 #[test]
-fn fc26_rfc_f28_closes_that_cross() {
+fn crossing_closes_end_without_deadlock() {
     let mut talk = Talk::new();
     talk.say(Client, &close(Client, 1000, "a"));
     talk.say(Backend, &close(Backend, 4000, "b"));
@@ -223,8 +243,9 @@ fn fc26_rfc_f28_closes_that_cross() {
     assert!(talk.session.is_over());
 }
 
+// Requirements: FC27.
 #[test]
-fn fc27_a_header_split_anywhere() {
+fn header_may_be_split_anywhere() {
     for payload in [0, 5, 126, 70_000] {
         let message = frame(Client, 0x82, &vec![9; payload]);
         for at in 1..14.min(message.len()) {
@@ -237,8 +258,9 @@ fn fc27_a_header_split_anywhere() {
     }
 }
 
+// Requirements: FC30.
 #[test]
-fn fc30_client_ends_inside_a_frame() {
+fn client_eof_inside_a_frame_is_truncation() {
     let mut talk = Talk::new();
     let message = frame(Client, 0x82, &[1; 100]);
     talk.say(Client, &message[..50]);
@@ -251,13 +273,15 @@ fn fc30_client_ends_inside_a_frame() {
     assert!(talk.session.is_over());
 }
 
+// Requirements: FC31.
 #[test]
-fn fc31_http_in_the_tunnel() {
+fn http_request_in_tunnel_is_a_protocol_error() {
     assert_eq!(breach(Client, false, b"GET / HTTP/1.1\r\n\r\n"), (Breach::Opcode, 1002));
 }
 
+// Requirements: FC35.
 #[test]
-fn fc35_mask_key_zero() {
+fn zero_mask_key_is_accepted() {
     let mut talk = Talk::new();
     let message = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
     talk.say(Client, &message);

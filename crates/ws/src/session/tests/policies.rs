@@ -75,8 +75,9 @@ fn offences(from: Side) -> [(Rule, Limits, Vec<Vec<u8>>, usize); 4] {
     ]
 }
 
+// Requirements: FC07, FC09, FC10, FC14, FC15, FB03, FB04.
 #[test]
-fn fc07_fc09_fc10_fc14_fc15_fb03_fb04_each_limit_closes_at_the_frame_that_crosses_it() {
+fn each_limit_closes_at_the_crossing_frame() {
     for from in Side::BOTH {
         for (rule, limits, frames, passing) in offences(from) {
             let mut talk = limited(from, limits);
@@ -112,8 +113,9 @@ fn a_limit_that_only_reports_lets_all_pass_and_says_so_once() {
     }
 }
 
+// Requirements: FC09.
 #[test]
-fn fc09_a_message_without_end_becomes_too_old() {
+fn unfinished_message_exceeds_its_maximum_age() {
     let age = |action| Limits {
         message_age: Some(Age { max: seconds(60), action }),
         ..Limits::default()

@@ -47,8 +47,9 @@ proptest! {
 
     /// Nothing is lost, and no stretch of time has more messages than it may, however the bytes
     /// are chopped.
+    // Requirements: FC17.
     #[test]
-    fn fc17_messages_over_the_rate_wait(
+    fn messages_over_the_rate_are_delayed(
         per_second in 1_u64..50,
         sizes in prop::collection::vec(0_usize..300, 1..200),
         chop in 1_usize..2000,
@@ -80,8 +81,9 @@ proptest! {
         }
     }
 
+    // Requirements: FC18.
     #[test]
-    fn fc18_bytes_over_the_rate_wait(
+    fn bytes_over_the_rate_are_delayed(
         per_second in 70_u64..5000,
         sizes in prop::collection::vec(0_usize..3000, 1..60),
         chop in 1_usize..5000,

@@ -2,14 +2,16 @@
 
 use super::*;
 
+// Requirements: FB01.
 #[test]
-fn fb01_masked() {
+fn masked_backend_frame_is_a_protocol_error() {
     let bytes = frame(Client, 0x81, b"hi");
     assert_eq!(breach(Backend, false, &bytes), (Breach::Masked, 1002));
 }
 
+// Requirements: FB02.
 #[test]
-fn fb02_violations() {
+fn backend_protocol_errors_close_both_sides() {
     for (bytes, expected) in [
         (frame(Backend, 0xc1, b""), Breach::Rsv),
         (frame(Backend, 0x83, b""), Breach::Opcode),
@@ -23,8 +25,9 @@ fn fb02_violations() {
     }
 }
 
+// Requirements: FB03.
 #[test]
-fn fb03_backend_over_its_limit() {
+fn oversized_backend_message_closes_with_1009() {
     let mut talk = Talk::under(Terms {
         from_backend: Limits { message: Some(Cap::close(10)), ..Limits::default() },
         ..terms()
@@ -38,13 +41,15 @@ fn fb03_backend_over_its_limit() {
     assert_eq!(talk.session.end(), None, "no limit by default");
 }
 
+// Requirements: FB07.
 #[test]
-fn fb07_close_1006_on_the_wire() {
+fn backend_close_1006_is_a_protocol_error() {
     assert_eq!(breach(Backend, false, &close(Backend, 1006, "")), (Breach::CloseCode, 1002));
 }
 
+// Requirements: FB08, FB09.
 #[test]
-fn fb08_fb09_backend_gone_without_close() {
+fn backend_eof_or_reset_closes_with_1011() {
     let mut talk = Talk::new();
     let last = frame(Backend, 0x81, b"last words");
     let half = &frame(Backend, 0x81, b"never finished")[..1];
@@ -62,8 +67,9 @@ fn fb08_fb09_backend_gone_without_close() {
     assert!(talk.session.is_over());
 }
 
+// Requirements: FB10.
 #[test]
-fn fb10_backend_ends_inside_a_frame() {
+fn backend_eof_inside_a_frame_aborts() {
     let mut talk = Talk::new();
     talk.say(Backend, &frame(Backend, 0x82, &[1; 100])[..50]);
     talk.hang_up(Backend);
@@ -73,8 +79,9 @@ fn fb10_backend_ends_inside_a_frame() {
     assert_eq!(talk.partings(), (Finish, Finish));
 }
 
+// Requirements: FB12, F18.
 #[test]
-fn fb12_rfc_f18_a_close_that_is_not_answered_is_answered_by_us() {
+fn unanswered_close_is_answered_after_the_grace() {
     for from in Side::BOTH {
         let mut talk = Talk::new();
         talk.say(from, &close(from, 4321, "why"));
@@ -116,8 +123,9 @@ fn a_broken_answer_is_replaced_by_ours() {
     assert_eq!(talk.partings(), (Finish, Finish));
 }
 
+// Requirements: F3.
 #[test]
-fn rfc_f3_frames_to_the_backend_are_masked_with_fresh_keys() {
+fn own_frames_use_fresh_mask_keys() {
     let mut keys = std::collections::HashSet::new();
     let mut entropy = crate::sample::Counted::default();
     for _ in 0..10_000 {
@@ -133,8 +141,9 @@ fn rfc_f3_frames_to_the_backend_are_masked_with_fresh_keys() {
     assert_eq!(close.as_bytes(), b"\x88\x05\x03\xf1big");
 }
 
+// Requirements: F4, F9, F11, F12.
 #[test]
-fn rfc_f4_f9_f11_f12_everything_lawful_passes_verbatim() {
+fn valid_frames_pass_verbatim() {
     let mut talk = Talk::new();
     let both = |from: Side| {
         [
@@ -157,8 +166,9 @@ fn rfc_f4_f9_f11_f12_everything_lawful_passes_verbatim() {
     assert_eq!(*talk.session.tally(), Tally { up: flow(&up), down: flow(&down) });
 }
 
+// Requirements: F13.
 #[test]
-fn rfc_f13_our_close_waits_for_the_frame_in_progress() {
+fn close_waits_for_the_frame_in_progress() {
     for from in Side::BOTH {
         let to = from.other();
         let mut talk = Talk::new();
@@ -201,8 +211,9 @@ fn a_frame_that_does_not_end_in_time_ends_without_a_close() {
     assert!(talk.session.is_over());
 }
 
+// Requirements: F19.
 #[test]
-fn rfc_f19_we_close_the_client_first_and_wait_for_the_backend() {
+fn client_tcp_is_closed_before_the_backend() {
     let mut talk = Talk::new();
     talk.say(Backend, &close(Backend, 1000, ""));
     assert_eq!(talk.partings(), (Stay, Stay));
@@ -216,8 +227,9 @@ fn rfc_f19_we_close_the_client_first_and_wait_for_the_backend() {
     assert!(talk.session.is_over());
 }
 
+// Requirements: F20, F21.
 #[test]
-fn rfc_f20_f21_pings_and_pongs_of_the_peers_pass() {
+fn peer_pings_and_pongs_pass() {
     let mut talk = Talk::new();
     let token = talk.ping();
     let mut other = token;
@@ -238,8 +250,9 @@ fn rfc_f20_f21_pings_and_pongs_of_the_peers_pass() {
     assert_eq!(talk.to_backend, ping);
 }
 
+// Requirements: F29.
 #[test]
-fn rfc_f29_rsv1_on_the_first_frame_of_a_compressed_message_only() {
+fn rsv1_only_on_first_frame_of_message() {
     let lawful = [frame(Client, 0x41, b"a"), frame(Client, 0x80, b"b")].concat();
     let mut talk = Talk::compressed(terms(), Deflate::Pass);
     talk.say(Client, &lawful);

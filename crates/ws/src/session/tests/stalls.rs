@@ -2,8 +2,9 @@
 
 use super::*;
 
+// Requirements: F26.
 #[test]
-fn rfc_f26_write_stall_of_the_client() {
+fn stalled_client_is_closed_with_1013() {
     let mut talk = Talk::under(Terms { heartbeat_client: None, write_trickle: None, ..terms() });
     talk.session.written(Client, 1000, talk.now);
     talk.now += seconds(29);
