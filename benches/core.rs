@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ws::{
-    Action, Cap, Cut, Deflate, Entropy, FrameMeter, Intake, Limits, Moment, Rate, Session, Side,
-    Sizes, Strict, Terms, Watch,
+    DeflateMode, Entropy, FrameMeter, FrameStep, Limit, LimitAction, Limits, MessageSizes, Policy,
+    RateLimit, RecvAction, Session, SessionPolicy, Side, Strictness, Timestamp,
 };
 
 fn main() {
@@ -35,10 +35,10 @@ fn table() {
         let read = reads(&frame);
         let frames = (TURNS * read.len() / frame.len()) as f64;
         let meter = best(|| through_meter(&read, 1)) / frames;
-        let session = |terms: fn() -> Terms, step: usize| {
+        let session = |terms: fn() -> SessionPolicy, step: usize| {
             best(|| through_session(&read, step, 1, terms())) / frames
         };
-        let [usual, all] = [session(Terms::default, READ), session(everything, READ)];
+        let [usual, all] = [session(SessionPolicy::default, READ), session(everything, READ)];
         let single = session(everything, frame.len());
         print_line(&format!("{payload:>7} {meter:>10.2} {usual:>12.2} {all:>16.2} {single:>27.2}"));
     }
@@ -51,23 +51,23 @@ fn work(stage: &str, frames: usize) {
     let turns = frames * frame.len() / read.len();
     match stage {
         "meter" => through_meter(&read, turns),
-        "session" => through_session(&read, read.len(), turns, Terms::default()),
+        "session" => through_session(&read, read.len(), turns, SessionPolicy::default()),
         _ => through_session(&read, read.len(), turns, everything()),
     }
 }
 
 /// Every policy enabled, with limits that the benchmark never reaches.
-fn everything() -> Terms {
-    let usual = Terms::default();
+fn everything() -> SessionPolicy {
+    let usual = SessionPolicy::default();
     let limits = |limits: Limits| Limits {
-        message: Some(Cap::close(1 << 20)),
-        frame: Some(Cap::close(1 << 20)),
-        fragments: Some(Cap::close(1024)),
-        messages: Some(Rate::new(1 << 40, Action::Delay)),
-        bytes: Some(Rate::new(1 << 50, Action::Delay)),
+        message: Some(Limit::close(1 << 20)),
+        frame: Some(Limit::close(1 << 20)),
+        fragments: Some(Limit::close(1024)),
+        messages: Some(RateLimit::new(1 << 40, LimitAction::Delay)),
+        bytes: Some(RateLimit::new(1 << 50, LimitAction::Delay)),
         ..limits
     };
-    Terms {
+    SessionPolicy {
         from_client: limits(usual.from_client),
         from_backend: limits(Limits {
             message_age: usual.from_client.message_age,
@@ -105,29 +105,29 @@ fn reads(frame: &[u8]) -> Vec<u8> {
 }
 
 fn through_meter(stream: &[u8], turns: usize) {
-    let watch = Watch {
+    let watch = Policy {
         limits: &Limits::default(),
-        strict: Strict::Enforce,
+        strict: Strictness::Enforce,
         inflated_max: None,
         awaited: &[],
         one_frame: false,
         hurried: false,
-        now: Moment::START,
+        now: Timestamp::START,
     };
-    let mut sizes = Sizes::default();
+    let mut sizes = MessageSizes::default();
     let mut meter = FrameMeter::new(Side::Client, false);
     for _ in 0..turns {
         let mut at = 0;
         let mut end = READ.min(stream.len());
         while at < stream.len() {
             match meter.cut(&stream[at..end], &watch, &mut sizes) {
-                Cut::Pass(run) => at += run.len,
-                Cut::Starved => {}
-                Cut::Own { .. }
-                | Cut::Close { .. }
-                | Cut::Later(..)
-                | Cut::Over(_)
-                | Cut::Breach(_) => {
+                FrameStep::Pass(run) => at += run.len,
+                FrameStep::Starved => {}
+                FrameStep::Own { .. }
+                | FrameStep::Close { .. }
+                | FrameStep::Later(..)
+                | FrameStep::Over(_)
+                | FrameStep::Breach(_) => {
                     unreachable!("all frames are valid")
                 }
             }
@@ -137,9 +137,9 @@ fn through_meter(stream: &[u8], turns: usize) {
     black_box(meter.at_boundary());
 }
 
-fn through_session(stream: &[u8], read: usize, turns: usize, terms: Terms) {
-    let now = Moment::START;
-    let mut session = Session::new(Arc::new(terms), Deflate::Off, &mut Zeroes);
+fn through_session(stream: &[u8], read: usize, turns: usize, terms: SessionPolicy) {
+    let now = Timestamp::START;
+    let mut session = Session::new(Arc::new(terms), DeflateMode::Off, &mut Zeroes);
     for _ in 0..turns {
         let mut at = 0;
         while at < stream.len() {
@@ -151,15 +151,15 @@ fn through_session(stream: &[u8], read: usize, turns: usize, terms: Terms) {
 }
 
 /// One iteration of the driver without sockets. Returns the number of forwarded bytes.
-fn feed(session: &mut Session, input: &[u8], now: Moment) -> usize {
+fn feed(session: &mut Session, input: &[u8], now: Timestamp) -> usize {
     black_box(session.inject(Side::Backend, now, &mut Zeroes).is_some());
     let mut at = 0;
-    let mut sizes = Sizes::default();
+    let mut sizes = MessageSizes::default();
     while at < input.len() {
         match session.intake(Side::Client, black_box(&input[at..]), now, &mut sizes) {
-            Intake::Forward(len) => at += len,
-            Intake::Starved => break,
-            Intake::Discard(_) | Intake::Paused => unreachable!("all frames are valid"),
+            RecvAction::Forward(len) => at += len,
+            RecvAction::Starved => break,
+            RecvAction::Discard(_) | RecvAction::Paused => unreachable!("all frames are valid"),
         }
     }
     session.written(Side::Backend, 0, now);

@@ -22,7 +22,7 @@ impl Extension {
     pub fn read_all(headers: &HeaderMap) -> Result<Vec<Self>, &'static str> {
         let mut extensions = Vec::new();
         for line in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
-            let mut reader = Reader { rest: line.as_bytes() };
+            let mut reader = ExtensionParser { rest: line.as_bytes() };
             let before = extensions.len();
             loop {
                 // RFC 9110 5.6.1.2: empty members are ignored.
@@ -72,11 +72,11 @@ impl fmt::Display for Extension {
 }
 
 /// What is left of a line; never behind a blank.
-struct Reader<'l> {
+struct ExtensionParser<'l> {
     rest: &'l [u8],
 }
 
-impl<'l> Reader<'l> {
+impl<'l> ExtensionParser<'l> {
     /// `extension = extension-token *( ";" extension-param )`
     fn extension(&mut self) -> Option<Extension> {
         let name = self.token()?.to_ascii_lowercase();

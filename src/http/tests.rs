@@ -3,25 +3,25 @@ use crate::http::sample::{head, head_from_bytes, opening};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-fn refused(parts: &Parts) -> Refusal {
-    Asked::read(parts).unwrap_err()
+fn refused(parts: &Parts) -> RejectReason {
+    RequestKind::read(parts).unwrap_err()
 }
 
 fn status(parts: &Parts) -> u16 {
     refused(parts).status().as_u16()
 }
 
-fn plain(text: &str) -> Plain {
-    match Asked::read(&head(text)).unwrap() {
-        Asked::Plain(plain) => plain,
-        Asked::WebSocket(handshake) => panic!("{handshake:?}"),
+fn plain(text: &str) -> PlainRequest {
+    match RequestKind::read(&head(text)).unwrap() {
+        RequestKind::Plain(plain) => plain,
+        RequestKind::WebSocket(handshake) => panic!("{handshake:?}"),
     }
 }
 
 fn handshake(parts: &Parts) -> Handshake {
-    match Asked::read(parts).unwrap() {
-        Asked::WebSocket(handshake) => handshake,
-        Asked::Plain(plain) => panic!("{plain:?}"),
+    match RequestKind::read(parts).unwrap() {
+        RequestKind::WebSocket(handshake) => handshake,
+        RequestKind::Plain(plain) => panic!("{plain:?}"),
     }
 }
 
@@ -63,10 +63,10 @@ fn tokens_are_case_insensitive_in_lists() {
 // Requirements: RL07, RL08.
 #[test]
 fn rejects_connect_trace_and_options() {
-    assert_eq!(refused(&head("CONNECT a:443 HTTP/1.1\nHost: a:443\n")), Refusal::Method);
-    assert_eq!(refused(&head("CONNECT a: HTTP/1.1\nHost: a\n")), Refusal::Method);
-    assert_eq!(refused(&head("TRACE / HTTP/1.1\nHost: a\n")), Refusal::Method);
-    assert_eq!(refused(&head("OPTIONS * HTTP/1.1\nHost: a\n")), Refusal::Method);
+    assert_eq!(refused(&head("CONNECT a:443 HTTP/1.1\nHost: a:443\n")), RejectReason::Method);
+    assert_eq!(refused(&head("CONNECT a: HTTP/1.1\nHost: a\n")), RejectReason::Method);
+    assert_eq!(refused(&head("TRACE / HTTP/1.1\nHost: a\n")), RejectReason::Method);
+    assert_eq!(refused(&head("OPTIONS * HTTP/1.1\nHost: a\n")), RejectReason::Method);
     assert_eq!(status(&head("GET * HTTP/1.1\nHost: a\n")), 400);
     plain("OPTIONS /x HTTP/1.1\nHost: a\n");
     plain("PROPFIND /x HTTP/1.1\nHost: a\n");
@@ -85,7 +85,7 @@ fn rejects_long_methods() {
 fn rejects_long_targets() {
     let target = |len: usize| format!("GET /{} HTTP/1.1\nHost: a\n", "x".repeat(len - 1));
     plain(&target(8192));
-    assert_eq!(refused(&head(&target(8193))), Refusal::UriTooLong);
+    assert_eq!(refused(&head(&target(8193))), RejectReason::UriTooLong);
     let query = format!("GET /?{} HTTP/1.1\nHost: a\n", "x".repeat(8192));
     assert_eq!(status(&head(&query)), 414);
 }
@@ -134,11 +134,11 @@ fn rejects_other_schemes_and_userinfo() {
 // Requirements: H22, RL15, RL16, RL17.
 #[test]
 fn requires_exactly_one_valid_host() {
-    assert_eq!(refused(&head("GET / HTTP/1.1\n")), Refusal::RequestBad("no Host"));
-    assert_eq!(refused(&head("GET / HTTP/1.0\n")), Refusal::RequestBad("no Host"));
+    assert_eq!(refused(&head("GET / HTTP/1.1\n")), RejectReason::RequestBad("no Host"));
+    assert_eq!(refused(&head("GET / HTTP/1.0\n")), RejectReason::RequestBad("no Host"));
     assert_eq!(plain("GET http://b/ HTTP/1.0\n").authority.host, "b");
     let doubled = head("GET / HTTP/1.1\nHost: a\nHost: a\n");
-    assert_eq!(refused(&doubled), Refusal::RequestBad("more than one Host"));
+    assert_eq!(refused(&doubled), RejectReason::RequestBad("more than one Host"));
     for host in ["", "a/b", "u@a", "a:99999", "[::1", "[x]", "a,b", "a b"] {
         assert_eq!(status(&head(&format!("GET / HTTP/1.1\nHost: {host}\n"))), 400, "{host:?}");
     }
@@ -184,10 +184,10 @@ fn connection_options_are_bounded() {
 #[test]
 fn expectations_are_rejected_on_upgrades() {
     plain("PUT / HTTP/1.1\nHost: a\nExpect: 100-Continue\nContent-Length: 1\n");
-    assert_eq!(refused(&head("PUT / HTTP/1.1\nHost: a\nExpect: foo\n")), Refusal::Expect);
+    assert_eq!(refused(&head("PUT / HTTP/1.1\nHost: a\nExpect: foo\n")), RejectReason::Expect);
     let two = head("PUT / HTTP/1.1\nHost: a\nExpect: 100-continue\nExpect: foo\n");
-    assert_eq!(refused(&two), Refusal::Expect);
-    assert_eq!(refused(&opening("Expect: 100-continue\n")), Refusal::Expect);
+    assert_eq!(refused(&two), RejectReason::Expect);
+    assert_eq!(refused(&opening("Expect: 100-continue\n")), RejectReason::Expect);
 }
 
 // Requirements: H13, RL43.
@@ -197,7 +197,7 @@ fn own_via_token_twice_is_a_loop() {
     for via in ["Via: 1.1 tidegate, 1.1 x, 1.1 Tidegate (c)", "Via: 1.1 tidegate\nVia: 2 tidegate"]
     {
         let text = format!("GET / HTTP/1.1\nHost: a\n{via}\n");
-        assert_eq!(refused(&head(&text)), Refusal::Loop, "{via}");
+        assert_eq!(refused(&head(&text)), RejectReason::Loop, "{via}");
     }
 }
 
@@ -206,24 +206,24 @@ fn own_via_token_twice_is_a_loop() {
 fn only_get_can_upgrade() {
     for method in ["POST", "PUT", "HEAD", "OPTIONS", "PATCH"] {
         let parts = opening_with("GET", method);
-        assert_eq!(refused(&parts), Refusal::Method, "{method}");
+        assert_eq!(refused(&parts), RejectReason::Method, "{method}");
     }
     let with_body = opening_with("GET /chat HTTP/1.1", "POST /chat HTTP/1.1\nContent-Length: 3");
-    assert_eq!(refused(&with_body), Refusal::Method);
+    assert_eq!(refused(&with_body), RejectReason::Method);
 }
 
 // Requirements: H6, RL03.
 #[test]
 fn http_1_0_never_upgrades() {
     let parts = opening_with("HTTP/1.1", "HTTP/1.0");
-    assert!(matches!(Asked::read(&parts), Ok(Asked::Plain(_))));
+    assert!(matches!(RequestKind::read(&parts), Ok(RequestKind::Plain(_))));
 }
 
 // Requirements: UH02.
 #[test]
 fn upgrade_requires_the_connection_option() {
     let parts = opening_with("Connection: Upgrade\n", "Connection: keep-alive\n");
-    assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)));
+    assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)));
     assert_eq!(status(&opening_with("Connection: Upgrade\n", "")), 400);
     plain("GET / HTTP/1.1\nHost: a\nUpgrade: websocket\n");
 }
@@ -232,7 +232,7 @@ fn upgrade_requires_the_connection_option() {
 #[test]
 fn connection_option_without_upgrade_is_plain_http() {
     let parts = opening_with("Upgrade: websocket\n", "");
-    assert!(matches!(Asked::read(&parts), Ok(Asked::Plain(_))));
+    assert!(matches!(RequestKind::read(&parts), Ok(RequestKind::Plain(_))));
 }
 
 // Requirements: H7, UH04.
@@ -257,7 +257,7 @@ fn websocket_must_be_the_only_protocol() {
         "Upgrade: websocket\nUpgrade: h2c",
     ] {
         let parts = opening_with("Upgrade: websocket", upgrade);
-        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{upgrade}");
+        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{upgrade}");
     }
 }
 
@@ -267,9 +267,9 @@ fn version_must_be_13() {
     let line = "Sec-WebSocket-Version: 13\n";
     for value in ["8", "12", "14", "013", "13, 8", "+13", "", "13.0"] {
         let parts = opening_with(line, &format!("Sec-WebSocket-Version: {value}\n"));
-        assert_eq!(refused(&parts), Refusal::Version, "{value}");
+        assert_eq!(refused(&parts), RejectReason::Version, "{value}");
     }
-    assert_eq!(refused(&opening_with(line, "")), Refusal::Version);
+    assert_eq!(refused(&opening_with(line, "")), RejectReason::Version);
     assert_eq!(status(&opening(line)), 400);
     handshake(&opening_with(line, "Sec-WebSocket-Version:  13 \n"));
 }
@@ -293,7 +293,7 @@ fn key_must_be_16_bytes_of_base64() {
         "====================Q===",
     ] {
         let parts = opening_with(&line, &format!("Sec-WebSocket-Key: {key}\n"));
-        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{key:?}");
+        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{key:?}");
     }
     let long = format!("Sec-WebSocket-Key: {}\n", "A".repeat(1024));
     assert_eq!(status(&opening_with(&line, &long)), 400);
@@ -333,7 +333,7 @@ fn subprotocols_must_be_tokens() {
     assert!(handshake(&opening("")).subprotocols.is_empty());
     for list in ["", ",", "a,,b", "a, ", "a b", "a;b", "\"a\"", "\u{e9}"] {
         let parts = opening(&format!("Sec-WebSocket-Protocol: {list}\n"));
-        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{list:?}");
+        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{list:?}");
     }
     let parts = opening(&format!("Sec-WebSocket-Protocol: {}\n", ", ".repeat(2048)));
     assert_eq!(status(&parts), 400);
@@ -344,6 +344,6 @@ fn subprotocols_must_be_tokens() {
 fn rejects_malformed_extensions() {
     for list in ["a;", "a b", "a;b=\"c", &"a,".repeat(17)] {
         let parts = opening(&format!("Sec-WebSocket-Extensions: {list}\n"));
-        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{list:?}");
+        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{list:?}");
     }
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Component, Path};
 
-use super::descriptors::Room;
-use crate::config::toml::late_diagnostic::Later;
+use super::descriptors::Capacity;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::values::units::ByteSize;
 
 /// What the control group of this process, and those above it, leave it (`MemoryMax=` in a unit);
@@ -15,7 +15,7 @@ pub fn limit() -> Option<u64> {
 }
 
 /// What to tell if as many tunnels as there may be take more than the limit, though they be idle.
-pub fn too_little(room: &Room, limit: Option<u64>) -> Option<Later> {
+pub fn too_little(room: &Capacity, limit: Option<u64>) -> Option<LateDiagnostic> {
     let limit = limit?;
     let tunnels = u64::try_from(room.tunnels).unwrap_or(u64::MAX);
     let need = BASE.saturating_add(tunnels.saturating_mul(TUNNEL));
@@ -30,7 +30,7 @@ pub fn too_little(room: &Room, limit: Option<u64>) -> Option<Later> {
         mib(need),
         mib(limit)
     );
-    Some(Later { key: "caps.tunnels".into(), problem })
+    Some(LateDiagnostic { key: "caps.tunnels".into(), problem })
 }
 
 /// The least `memory.max` on the way to the root (cgroup v2).
@@ -58,8 +58,8 @@ const BASE: u64 = 16 << 20;
 mod tests {
     use super::*;
 
-    fn room(tunnels: usize) -> Room {
-        Room { connections: tunnels, tunnels }
+    fn room(tunnels: usize) -> Capacity {
+        Capacity { connections: tunnels, tunnels }
     }
 
     // Requirements: CF16.

@@ -15,17 +15,21 @@ const INET: [u8; 12] = [203, 0, 113, 7, 192, 0, 2, 1, 0x12, 0x67, 1, 0xbb];
 
 fn whole(bytes: &[u8]) -> Option<String> {
     match parse(bytes).unwrap() {
-        Progress::Whole { len, proxied } => {
+        ParseProgress::Whole { len, proxied } => {
             assert_eq!(len, bytes.len());
             proxied.map(|proxied| format!("{} to {}", proxied.source, proxied.destination))
         }
-        Progress::Partial => panic!("partial: {}", bytes.escape_ascii()),
+        ParseProgress::Partial => panic!("partial: {}", bytes.escape_ascii()),
     }
 }
 
 fn bad(bytes: &[u8]) {
     let parsed = parse(bytes);
-    assert!(matches!(parsed, Err(Fault::Bad(_))), "{}: {parsed:?}", bytes.escape_ascii());
+    assert!(
+        matches!(parsed, Err(ProxyHeaderError::Bad(_))),
+        "{}: {parsed:?}",
+        bytes.escape_ascii()
+    );
 }
 
 #[test]
@@ -56,7 +60,7 @@ fn some_headers_carry_no_client_address() {
 fn other_protocols_are_rejected_at_once() {
     for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x03\x01", b"POST", b"\r\n\r\nGET", b"PRO\r\n"]
     {
-        assert_eq!(parse(bytes), Err(Fault::Missing), "{}", bytes.escape_ascii());
+        assert_eq!(parse(bytes), Err(ProxyHeaderError::Missing), "{}", bytes.escape_ascii());
     }
 }
 
@@ -167,7 +171,7 @@ fn rejects_a_wrong_checksum() {
         bad(&other);
     }
     let twice = [3, 0, 4, 0, 0, 0, 0, 3, 0, 4, 0, 0, 0, 0];
-    assert_eq!(parse(&with_fields(&twice)), Err(Fault::Bad("version 2: two checksums")));
+    assert_eq!(parse(&with_fields(&twice)), Err(ProxyHeaderError::Bad("version 2: two checksums")));
 }
 
 // Requirements: PP13.
@@ -184,9 +188,9 @@ fn rejects_impossible_client_addresses() {
 }
 
 /// What a reader that gets one byte more each time ends up with.
-fn by_the_byte(bytes: &[u8]) -> Result<Progress, Fault> {
+fn by_the_byte(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
     let mut known = (0..=bytes.len()).map(|seen| parse(&bytes[..seen]));
-    known.find(|parsed| *parsed != Ok(Progress::Partial)).unwrap_or(Ok(Progress::Partial))
+    known.find(|parsed| *parsed != Ok(ParseProgress::Partial)).unwrap_or(Ok(ParseProgress::Partial))
 }
 
 proptest! {
@@ -207,10 +211,10 @@ proptest! {
         let bytes = [start, &rest].concat();
         let parsed = parse(&bytes);
         prop_assert_eq!(by_the_byte(&bytes), parsed);
-        if let Ok(Progress::Whole { len, .. }) = parsed {
+        if let Ok(ParseProgress::Whole { len, .. }) = parsed {
             prop_assert!(len <= bytes.len() && len <= HEADER_BYTES_MAX);
         }
-        prop_assert!(bytes.len() < HEADER_BYTES_MAX || parsed != Ok(Progress::Partial));
+        prop_assert!(bytes.len() < HEADER_BYTES_MAX || parsed != Ok(ParseProgress::Partial));
     }
 
     #[test]
@@ -264,10 +268,13 @@ async fn consumes_exactly_the_header_in_any_pieces() {
 #[tokio::test]
 async fn what_never_becomes_a_header_is_named() {
     for (sent, end) in [
-        (&b""[..], Dropped::Gone(Stage::Accept)),
-        (b"GET / HTTP/1.1\r\n\r\n", Dropped::ProxyHeaderMissing),
-        (b"PROXY T", Dropped::ProxyHeaderBad("the connection ended in the middle of the header")),
-        (b"PROXY \r\n", Dropped::ProxyHeaderBad("version 1: neither TCP4, TCP6 nor UNKNOWN")),
+        (&b""[..], DropReason::Gone(ConnectionStage::Accept)),
+        (b"GET / HTTP/1.1\r\n\r\n", DropReason::ProxyHeaderMissing),
+        (
+            b"PROXY T",
+            DropReason::ProxyHeaderBad("the connection ended in the middle of the header"),
+        ),
+        (b"PROXY \r\n", DropReason::ProxyHeaderBad("version 1: neither TCP4, TCP6 nor UNKNOWN")),
     ] {
         let (mut client, mut socket) = connected().await;
         client.write_all(sent).await.unwrap();
@@ -277,5 +284,5 @@ async fn what_never_becomes_a_header_is_named() {
     let (mut client, mut socket) = connected().await;
     client.write_all(b"PROXY TCP4 ").await.unwrap();
     let late = read_proxy_header(&mut socket, Duration::from_millis(20)).await;
-    assert_eq!(late.unwrap_err(), Dropped::ProxyHeaderTimeout);
+    assert_eq!(late.unwrap_err(), DropReason::ProxyHeaderTimeout);
 }

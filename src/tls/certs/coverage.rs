@@ -6,19 +6,19 @@ use rustls::pki_types::ServerName;
 use webpki::EndEntityCert;
 
 use crate::config::settings::RouteSettings;
-use crate::config::toml::late_diagnostic::Later;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::values::patterns::HostPattern;
 use crate::tls::certs::CertTable;
 
 impl CertTable {
     /// Hosts of routes that no certificate covers, each at its first route.
-    pub fn uncovered(&self, routes: &[RouteSettings]) -> Vec<Later> {
+    pub fn uncovered(&self, routes: &[RouteSettings]) -> Vec<LateDiagnostic> {
         let mut met = HashSet::new();
         let mut found = Vec::new();
         for (index, route) in routes.iter().enumerate() {
             if met.insert(&route.host) && !self.covers(&route.host) {
                 let problem = self.uncovered_problem(&route.host);
-                found.push(Later { key: format!("route[{index}].host"), problem });
+                found.push(LateDiagnostic { key: format!("route[{index}].host"), problem });
             }
         }
         found

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tokio::time::{advance, sleep};
-use ws::{Closes, End, Side};
+use ws::{CloseCodes, Side, TerminationReason};
 
 use super::rig::{Far, Farewell, HEARTBEAT, Over, Rig, Setup};
 use super::wire::{BINARY, CLOSE, PING, PONG, TEXT, bare, code, masked};
@@ -66,7 +66,7 @@ async fn a_silent_client_is_lost(over: Over) {
     rig.backend.say_closed().await;
     rig.client.ends_cut().await;
     assert_eq!(rig.age(), asked + 15);
-    assert_eq!(rig.ending().await.end, End::HeartbeatLost(Side::Client));
+    assert_eq!(rig.ending().await.end, TerminationReason::HeartbeatLost(Side::Client));
 }
 
 // Requirements: F13.
@@ -112,7 +112,7 @@ async fn idle_counts_data_alone(over: Over) {
     }
     rig.backend.say(&bare(CLOSE, &code(1001))).await;
     rig.backend.say_closed().await;
-    assert_eq!(rig.ending().await.end, End::Idle);
+    assert_eq!(rig.ending().await.end, TerminationReason::Idle);
 }
 
 // Requirements: TC07.
@@ -128,8 +128,8 @@ async fn client_that_never_reads_is_reset(over: Over) {
     assert!(bytes.len() <= 4096 && block.starts_with(&bytes), "{} bytes", bytes.len());
     assert_ne!(farewell, Farewell::Clean);
     let ending = rig.ending().await;
-    assert_eq!(ending.end, End::WriteStall(Side::Client));
-    assert_eq!(ending.closes, Closes { to_client: None, to_backend: Some(1001) });
+    assert_eq!(ending.end, TerminationReason::WriteStall(Side::Client));
+    assert_eq!(ending.closes, CloseCodes { to_client: None, to_backend: Some(1001) });
 }
 
 // Requirements: TC07.
@@ -148,8 +148,8 @@ async fn client_resuming_within_grace_receives_the_close(over: Over) {
     rig.client.ends_clean().await;
     rig.client.say_closed().await;
     let ending = rig.ending_by(30).await;
-    assert_eq!(ending.end, End::WriteStall(Side::Client));
-    assert_eq!(ending.closes, Closes { to_client: Some(1013), to_backend: Some(1001) });
+    assert_eq!(ending.end, TerminationReason::WriteStall(Side::Client));
+    assert_eq!(ending.closes, CloseCodes { to_client: Some(1013), to_backend: Some(1001) });
 }
 
 // Requirements: TC07.
@@ -161,7 +161,7 @@ async fn backend_that_never_reads_is_reset(over: Over) {
     assert_eq!(rig.age(), 30);
     rig.client.say(&masked(CLOSE, &code(1011))).await;
     rig.client.say_closed().await;
-    assert_eq!(rig.ending().await.end, End::WriteStall(Side::Backend));
+    assert_eq!(rig.ending().await.end, TerminationReason::WriteStall(Side::Backend));
 }
 
 async fn a_client_is_heard_again_once_its_backend_is_given_up(over: Over) {
@@ -174,7 +174,7 @@ async fn a_client_is_heard_again_once_its_backend_is_given_up(over: Over) {
     assert!(said > 4096);
     rig.client.ends_clean().await;
     rig.client.say_closed().await;
-    assert_eq!(rig.ending_by(30).await.end, End::WriteStall(Side::Backend));
+    assert_eq!(rig.ending_by(30).await.end, TerminationReason::WriteStall(Side::Backend));
 }
 
 async fn a_close_nobody_reads_ends_with_the_grace(over: Over) {
@@ -186,7 +186,7 @@ async fn a_close_nobody_reads_ends_with_the_grace(over: Over) {
     rig.backend.say_closed().await;
     let begun = rig.age();
     let ending = rig.ending().await;
-    assert_eq!((ending.end, begun), (End::ClientClosed, 1));
+    assert_eq!((ending.end, begun), (TerminationReason::ClientClosed, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,24 +1,24 @@
 use super::*;
-use crate::upstream::scripted::{Guest, guest};
+use crate::upstream::scripted::{ScriptedRequest, guest};
 
 fn addr(text: &str) -> ClientAddr {
     ClientAddr::new(text.parse().unwrap())
 }
 
 /// What is written for a request to this host.
-fn written(guest: &Guest, host: &str) -> Vec<String> {
+fn written(guest: &ScriptedRequest, host: &str) -> Vec<String> {
     let mut headers = HeaderMap::new();
     guest.introduction().write(&host.parse().unwrap(), &mut headers);
     assert!(headers.len() <= WRITTEN_MAX);
     headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
 }
 
-fn forwarded(guest: &Guest) -> String {
+fn forwarded(guest: &ScriptedRequest) -> String {
     written(guest, "a").last().unwrap().clone()
 }
 
 /// A request that came by two trusted proxies, which said all there is to say.
-fn by_proxies() -> Guest {
+fn by_proxies() -> ScriptedRequest {
     let mut guest = guest();
     guest.visitor.addr = addr("203.0.113.7:0");
     guest.visitor.secure = false;

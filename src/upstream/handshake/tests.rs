@@ -2,7 +2,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::sleep;
 
 use super::*;
-use crate::http::Asked;
+use crate::http::RequestKind;
 use crate::http::sample::opening;
 use crate::upstream::scripted::{connected, guest, read_head, reply, sendable};
 
@@ -26,9 +26,9 @@ async fn ask_with<Script: AsyncFnOnce(&mut TcpStream)>(
     compression: Compression,
     limit: Duration,
     script: Script,
-) -> (Result<Upgraded, NotUpgraded>, Arc<Backend>) {
+) -> (Result<UpgradedBackend, UpgradeFailure>, Arc<Backend>) {
     let head = opening(lines);
-    let Ok(Asked::WebSocket(handshake)) = Asked::read(&head) else { panic!("{lines}") };
+    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!("{lines}") };
     let (dialled, mut stream) = connected().await;
     let backend = Arc::clone(&dialled.backend);
     let guest = guest();
@@ -38,7 +38,7 @@ async fn ask_with<Script: AsyncFnOnce(&mut TcpStream)>(
 }
 
 /// Asks a backend that says this and then holds the connection.
-async fn ask(said: &str) -> Result<Upgraded, NotUpgraded> {
+async fn ask(said: &str) -> Result<UpgradedBackend, UpgradeFailure> {
     let lines = "Sec-WebSocket-Protocol: chat, v2\nSec-WebSocket-Extensions: permessage-deflate\n";
     let script = async |stream: &mut TcpStream| {
         reply(stream, said.as_bytes()).await;
@@ -48,7 +48,7 @@ async fn ask(said: &str) -> Result<Upgraded, NotUpgraded> {
 
 async fn assert_bad(said: &str) {
     match ask(said).await {
-        Err(NotUpgraded::Refused(Refusal::BackendBad(_))) => {}
+        Err(UpgradeFailure::Refused(RejectReason::BackendBad(_))) => {}
         other => panic!("{said}: {other:?}"),
     }
 }
@@ -62,7 +62,7 @@ async fn bodied(response: Response<Full<Bytes>>) -> Bytes {
 async fn valid_101_opens_the_tunnel() {
     let upgraded = ask(&yes("Set-Cookie: a=1\r\nSec-WebSocket-Protocol: v2\r\n")).await.unwrap();
     assert_eq!(upgraded.subprotocol.as_deref(), Some("v2"));
-    assert_eq!((upgraded.deflate, upgraded.early.len()), (Deflate::Off, 0));
+    assert_eq!((upgraded.deflate, upgraded.early.len()), (DeflateMode::Off, 0));
     let headers = upgraded.response.headers();
     assert_eq!(upgraded.response.status(), 101);
     assert_eq!(headers[SEC_WEBSOCKET_ACCEPT], ACCEPT);
@@ -114,7 +114,7 @@ async fn keeps_frames_that_arrive_with_the_101() {
         assert_eq!(&heard, b"yo");
     };
     let head = opening("");
-    let Ok(Asked::WebSocket(handshake)) = Asked::read(&head) else { panic!() };
+    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!() };
     let (dialled, mut stream) = connected().await;
     let guest = guest();
     let introduction = guest.introduction();
@@ -140,8 +140,8 @@ async fn silent_backend_times_out() {
     };
     let limit = Duration::from_millis(50);
     let (asked, backend) = ask_with("", Compression::Strip, limit, hold).await;
-    let Err(NotUpgraded::Refused(refusal)) = asked else { panic!("{asked:?}") };
-    assert_eq!(refusal, Refusal::BackendTimeout);
+    let Err(UpgradeFailure::Refused(refusal)) = asked else { panic!("{asked:?}") };
+    assert_eq!(refusal, RejectReason::BackendTimeout);
     assert_eq!(refusal.key(), Some("timeouts.backend_answer"));
     // A slow answer is not counted: two failures are not the third.
     backend.health.failed(Instant::now());
@@ -162,7 +162,10 @@ async fn deadline_covers_the_whole_response_head() {
     };
     let limit = Duration::from_millis(100);
     let (asked, _) = ask_with("", Compression::Strip, limit, drip).await;
-    assert!(matches!(asked, Err(NotUpgraded::Refused(Refusal::BackendTimeout))), "{asked:?}");
+    assert!(
+        matches!(asked, Err(UpgradeFailure::Refused(RejectReason::BackendTimeout))),
+        "{asked:?}"
+    );
 }
 
 // Requirements: W15, BM05.
@@ -173,7 +176,7 @@ async fn relays_the_backend_rejection() {
             "HTTP/1.1 {status}\r\nContent-Length: 4\r\nLocation: /login\r\n\
              WWW-Authenticate: Basic\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\r\nno!\n"
         );
-        let Err(NotUpgraded::Answer(answer)) = ask(&said).await else { panic!("{status}") };
+        let Err(UpgradeFailure::Answer(answer)) = ask(&said).await else { panic!("{status}") };
         assert_eq!(answer.status().as_str(), &status[..3]);
         assert_eq!(answer.headers()["location"], "/login");
         assert_eq!(answer.headers()["www-authenticate"], "Basic");
@@ -192,7 +195,7 @@ async fn rejection_body_is_bounded_in_size_and_time() {
         let _ = stream.write_all(&[b'x'; 200_000]).await;
     };
     let (asked, _) = ask_with("", Compression::Strip, LIMIT, script).await;
-    let Err(NotUpgraded::Answer(answer)) = asked else { panic!("{asked:?}") };
+    let Err(UpgradeFailure::Answer(answer)) = asked else { panic!("{asked:?}") };
     assert!(!answer.headers().contains_key("content-length"));
     assert_eq!(bodied(answer).await.len(), 64 * 1024);
 
@@ -202,7 +205,7 @@ async fn rejection_body_is_bounded_in_size_and_time() {
     };
     let limit = Duration::from_millis(100);
     let (asked, _) = ask_with("", Compression::Strip, limit, script).await;
-    let Err(NotUpgraded::Answer(answer)) = asked else { panic!("{asked:?}") };
+    let Err(UpgradeFailure::Answer(answer)) = asked else { panic!("{asked:?}") };
     assert_eq!(&bodied(answer).await[..], b"start");
 }
 
@@ -249,8 +252,12 @@ async fn rejects_101_with_body_or_http_1_0() {
 #[tokio::test]
 async fn rejects_choices_that_were_not_offered() {
     for (compression, deflate, told) in [
-        (Compression::Pass, Deflate::Pass, "permessage-deflate"),
-        (Compression::Inspect, Deflate::Inspect, "permessage-deflate; client_no_context_takeover"),
+        (Compression::Pass, DeflateMode::Pass, "permessage-deflate"),
+        (
+            Compression::Inspect,
+            DeflateMode::Inspect,
+            "permessage-deflate; client_no_context_takeover",
+        ),
     ] {
         let line = "Sec-WebSocket-Extensions: permessage-deflate";
         let script = async |stream: &mut TcpStream| {
@@ -281,7 +288,10 @@ async fn rejects_accepting_an_offer_that_was_stripped() {
     };
     let lines = "Sec-WebSocket-Extensions: permessage-deflate\n";
     let (asked, _) = ask_with(lines, Compression::Strip, LIMIT, script).await;
-    assert!(matches!(asked, Err(NotUpgraded::Refused(Refusal::BackendBad(_)))), "{asked:?}");
+    assert!(
+        matches!(asked, Err(UpgradeFailure::Refused(RejectReason::BackendBad(_)))),
+        "{asked:?}"
+    );
 }
 
 // Requirements: H11, BM13.
@@ -336,8 +346,8 @@ async fn rejects_eof_before_the_response() {
             stream.shutdown().await.unwrap();
         };
         let (asked, backend) = ask_with("", Compression::Strip, LIMIT, script).await;
-        let Err(NotUpgraded::Refused(refusal)) = asked else { panic!("{asked:?}") };
-        assert_eq!(refusal, Refusal::BackendBad("the connection ended before the answer"));
+        let Err(UpgradeFailure::Refused(refusal)) = asked else { panic!("{asked:?}") };
+        assert_eq!(refusal, RejectReason::BackendBad("the connection ended before the answer"));
         backend.health.failed(Instant::now());
         assert!(backend.health.failed(Instant::now()).is_none(), "only refused connects count");
     }
@@ -347,7 +357,7 @@ async fn rejects_eof_before_the_response() {
 #[tokio::test]
 async fn client_disconnect_closes_the_backend_connection() {
     let head = opening("");
-    let Ok(Asked::WebSocket(handshake)) = Asked::read(&head) else { panic!() };
+    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!() };
     let (dialled, mut stream) = connected().await;
     let guest = guest();
     let introduction = guest.introduction();

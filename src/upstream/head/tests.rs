@@ -14,7 +14,7 @@ fn plain(text: &str) -> Vec<String> {
     lines(plain_request(&head(text), &guest().introduction()).unwrap().headers())
 }
 
-fn answered(head: &response::Parts) -> Result<Response<()>, Refusal> {
+fn answered(head: &response::Parts) -> Result<Response<()>, RejectReason> {
     plain_response(head, &HeaderRules::default())
 }
 

@@ -110,7 +110,7 @@ fn an_ejected_backend_is_the_last_resort_and_a_reload_remembers_it() {
     });
     let reloaded = Pool::new(&settings(&[("b", 1), ("a", 9)]), |of| {
         let known = one.backends().iter().find(|backend| backend.id == of.id).unwrap();
-        Known { health: Arc::clone(&known.health), ..Known::default() }
+        Carried { health: Arc::clone(&known.health), ..Carried::default() }
     });
     for pool in [&one, &reloaded] {
         assert_eq!(up(pool, now), 1);

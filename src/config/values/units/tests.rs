@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn told<T: fmt::Debug>(result: Result<T, Complaint>) -> String {
+fn told<T: fmt::Debug>(result: Result<T, Problem>) -> String {
     result.unwrap_err().to_string()
 }
 

@@ -116,19 +116,19 @@ fn detects_a_replaced_pair() {
     point("chain.pem", "1");
     point("key.pem", "1");
     let first = read(&folder.source()).ok().unwrap();
-    assert_eq!(Seen::now(&folder.source()), first.seen);
+    assert_eq!(FileState::now(&folder.source()), first.seen);
     // Half of it is new, then all.
     point("chain.pem", "2");
-    assert_ne!(Seen::now(&folder.source()), first.seen);
+    assert_ne!(FileState::now(&folder.source()), first.seen);
     assert!(read(&folder.source()).is_err());
     point("key.pem", "2");
     let second = read(&folder.source()).ok().unwrap();
     assert!(second.seen != first.seen && second.key.cert != first.key.cert);
     // In place, as `cp` does it.
     fs::copy(folder.0.join("key1.pem"), folder.0.join("key2.pem")).unwrap();
-    assert_ne!(Seen::now(&folder.source()), second.seen);
+    assert_ne!(FileState::now(&folder.source()), second.seen);
     fs::remove_file(folder.0.join("key2.pem")).unwrap();
-    assert_eq!(Seen::now(&folder.source()).key, None);
+    assert_eq!(FileState::now(&folder.source()).key, None);
 }
 
 // Requirements: CK06.
@@ -178,7 +178,7 @@ fn warns_about_a_world_readable_key() {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         let weaknesses = read(&folder.source()).ok().unwrap().weaknesses;
         assert_eq!(weaknesses.len(), usize::from(told), "{mode:o}");
-        for Flaw { of, problem } in weaknesses {
+        for CertProblem { of, problem } in weaknesses {
             let mode = format!("(mode {mode:04o})");
             assert!(of == "key" && problem.contains(&mode), "{problem}");
             assert!(problem.contains("key.pem"), "{problem}");

@@ -15,7 +15,7 @@ async fn missing_request_body_is_a_408() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
     let refusal = pass(Duration::from_millis(50), client, script).await;
-    assert_eq!(refusal, Some(Refusal::BodyTimeout));
+    assert_eq!(refusal, Some(RejectReason::BodyTimeout));
     assert!(answer.starts_with(b"HTTP/1.1 408 "));
 }
 
@@ -30,7 +30,7 @@ async fn silent_backend_is_a_504() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
     let refusal = pass(Duration::from_millis(50), client, script).await;
-    assert_eq!(refusal, Some(Refusal::BackendSilent));
+    assert_eq!(refusal, Some(RejectReason::BackendSilent));
     assert_eq!(refusal.unwrap().key(), Some("timeouts.http_silence"));
 }
 

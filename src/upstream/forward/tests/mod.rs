@@ -18,12 +18,16 @@ struct Seen {
     /// All that the client got.
     answer: String,
     /// If no answer could be had.
-    refusal: Option<Refusal>,
+    refusal: Option<RejectReason>,
 }
 
 /// Sends a request through hyper's server and [`forward`] to a backend that does as told, with a
 /// client that does as told.
-async fn pass<Client, Script>(silence: Duration, client: Client, script: Script) -> Option<Refusal>
+async fn pass<Client, Script>(
+    silence: Duration,
+    client: Client,
+    script: Script,
+) -> Option<RejectReason>
 where
     Client: AsyncFnOnce(DuplexStream),
     Script: AsyncFnOnce(TcpStream),
@@ -83,7 +87,11 @@ fn body_of(answer: &str) -> &str {
 
 async fn assert_bad(said: &str) {
     let seen = ask(GET, said).await;
-    assert!(matches!(seen.refusal, Some(Refusal::BackendBad(_))), "{said}: {:?}", seen.refusal);
+    assert!(
+        matches!(seen.refusal, Some(RejectReason::BackendBad(_))),
+        "{said}: {:?}",
+        seen.refusal
+    );
     assert!(seen.answer.starts_with("HTTP/1.1 502 "), "{said}");
 }
 
@@ -271,7 +279,7 @@ async fn a_malformed_request_body_is_the_clients_fault() {
     let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
                    Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n";
     let seen = through(request, script).await;
-    assert_eq!(seen.refusal, Some(Refusal::RequestBad("the request body broke off")));
+    assert_eq!(seen.refusal, Some(RejectReason::RequestBad("the request body broke off")));
 }
 
 mod endings;
