@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::support::{PlainStream, Side, TestBed, wire, within_timeout};
 
@@ -99,12 +99,7 @@ async fn delayed_sender_is_not_read() {
         let (mut written, mut heard) = (0, 0);
         let begun = Instant::now();
         // Ends when the socket buffers are full.
-        let fill = async {
-            let next = |written: usize| &message[written % message.len()..];
-            while let Ok(taken) = timeout(QUIET, speaker.write(next(written))).await {
-                written += taken.unwrap();
-            }
-        };
+        let fill = async { written = wire::fill(&mut speaker, &message).await };
         let receive = async {
             let mut scrap = vec![0; 64 * 1024];
             loop {
@@ -124,9 +119,6 @@ async fn delayed_sender_is_not_read() {
     }))
     .await;
 }
-
-/// A stream that takes nothing for this long counts as blocked.
-const QUIET: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn delayed_pong_does_not_fail_the_heartbeat() {
