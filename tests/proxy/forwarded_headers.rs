@@ -75,6 +75,7 @@ fn pair(client: &str, chain: &str) -> (String, String) {
     (client.to_owned(), chain.to_owned())
 }
 
+// Requirements: XF01.
 #[tokio::test]
 async fn untrusted_peers_are_ignored() {
     let house = House::new("", "").await;
@@ -91,6 +92,7 @@ async fn untrusted_peers_are_ignored() {
     assert!(record["peer"].is_null() && record["client_source"].is_null(), "{record}");
 }
 
+// Requirements: XF02.
 #[tokio::test]
 async fn addresses_left_of_the_client_are_ignored() {
     let house = House::new("", "").await;
@@ -107,6 +109,7 @@ async fn addresses_left_of_the_client_are_ignored() {
     assert_eq!(record["client_source"], "forwarded");
 }
 
+// Requirements: XF03.
 #[tokio::test]
 async fn long_chains_are_joined_and_bounded() {
     let house = House::new("", "").await;
@@ -123,6 +126,7 @@ async fn long_chains_are_joined_and_bounded() {
     assert_eq!(house.chain(&many("", 1).replace(": ,", ": !,")).await.0, "10.0.0.1");
 }
 
+// Requirements: XF04.
 #[tokio::test]
 async fn invalid_address_ends_the_search() {
     let house = House::new("", "").await;
@@ -167,6 +171,7 @@ async fn invalid_address_ends_the_search() {
 const DISAGREEING: &str = "X-Forwarded-For: 198.51.100.9\r\nX-Forwarded-Proto: http\r\n\
     X-Forwarded-Host: b.example\r\nForwarded: for=\"203.0.113.7:4711\";proto=https;host=a.example";
 
+// Requirements: XF05.
 #[tokio::test]
 async fn only_the_configured_header_counts() {
     let by_xff = House::new("", "").await;
@@ -188,6 +193,7 @@ async fn only_the_configured_header_counts() {
     assert_eq!(told.all("forwarded"), "for=127.0.0.3;host=\"localhost\";proto=http");
 }
 
+// Requirements: XF06.
 #[tokio::test]
 async fn other_client_headers_are_removed() {
     let house = House::new("", "").await;
@@ -199,6 +205,7 @@ async fn other_client_headers_are_removed() {
     }
 }
 
+// Requirements: XF07.
 #[tokio::test]
 async fn scheme_host_port_come_from_trusted_proxies() {
     let house = House::new("", "").await;
@@ -220,6 +227,7 @@ async fn scheme_host_port_come_from_trusted_proxies() {
     assert_eq!(of(&house.heard()), ["https", "localhost:8443", "8443", ""]);
 }
 
+// Requirements: XF08.
 #[tokio::test]
 async fn names_with_underscores_are_dropped() {
     let house = House::new("", "").await;
@@ -229,6 +237,7 @@ async fn names_with_underscores_are_dropped() {
     }
 }
 
+// Requirements: XF09.
 #[tokio::test]
 async fn ipv4_and_mapped_ipv6_are_one_client() {
     let house = House::new("", "[concurrency]\ntunnels_per_client = 1\n").await;
@@ -245,6 +254,7 @@ async fn ipv4_and_mapped_ipv6_are_one_client() {
     assert_eq!((&record["client_key"], &record["status"]), (&"203.0.113.7".into(), &429.into()));
 }
 
+// Requirements: XF10.
 #[tokio::test]
 async fn all_trusted_makes_the_leftmost_the_client() {
     let house = House::new("", "").await;
