@@ -13,7 +13,7 @@ use crate::support::{PlainStream, Side, TestBed, wire, within_timeout};
 async fn delayed(side: Side, limit: &str, table: &str, more: &str) -> TestBed {
     let side = side.as_str();
     TestBed::with(&format!(
-        "[limits]\ncontrols_from_{side} = \"off\"\n{limit}_from_{side} = {{ {table} }}\n{more}"
+        "[limits]\ncontrol_frames_from_{side} = \"off\"\n{limit}_from_{side} = {{ {table} }}\n{more}"
     ))
     .await
 }
@@ -79,7 +79,7 @@ async fn bytes_over_the_rate_are_delayed() {
 async fn control_frames_over_the_rate_are_delayed() {
     join_all(Side::BOTH.map(async |side| {
         let limit = format!(
-            "[limits]\ncontrols_from_{} = {{ rate = \"50/s\", burst = 5, action = \"delay\" }}",
+            "[limits]\ncontrol_frames_from_{} = {{ rate = \"50/s\", burst = 5, action = \"delay\" }}",
             side.as_str()
         );
         let bed = TestBed::with(&limit).await;
