@@ -63,7 +63,7 @@ async fn a_reload_tells_what_changed_and_how_many_tunnels_each_change_is_about()
     );
     let idle = json!({ "key": "limits.idle", "before": "\"1h\"", "after": "\"2h\"" });
     assert_eq!(changes[4]["keys"], json!([idle]));
-    assert!(changes[4]["effect"].as_str().unwrap().contains("keep what they began with"));
+    assert!(changes[4]["effect"].as_str().unwrap().contains("tunnels keep the old value"));
     for (client, backend) in &mut open {
         assert_relays(client, backend).await;
     }
