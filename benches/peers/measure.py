@@ -94,7 +94,7 @@ class Bench:
 CORRUPT_PORT = 7051
 # loadgen's message if a shared machine took away a core for the entire measurement. The measurement is
 # repeated once, and the report says so.
-STANDSTILL = "nothing was done in the measured time"
+STANDSTILL = "no unit completed during the measurement"
 
 
 def say(where, scenario, results):

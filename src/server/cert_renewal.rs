@@ -146,17 +146,19 @@ fn apply(changed: Changed, gate: &Gate, source: &Source, ends: &mut Ends) {
     let more = names.len().saturating_sub(NAMES_MAX);
     names.truncate(NAMES_MAX);
     let not_after = states.iter().map(|state| state.not_after).min();
+    let generation = after.number;
+    // What is said of these is said below, not by whoever loaded them.
+    ends.generation = generation;
+    gate.swap(after);
+    gate.metrics.renewed(true);
+    // After the swap: a handshake that follows this line gets the new certificates.
     info!(
-        generation = after.number,
+        generation,
         certificates = states.len(),
         names = names.join(", ") + if more > 0 { ", ..." } else { "" },
         not_after = not_after.map(moment),
         "certificates renewed; open tunnels notice nothing"
     );
-    // What is said of these is said below, not by whoever loaded them.
-    ends.generation = after.number;
-    gate.swap(after);
-    gate.metrics.renewed(true);
     systemd::ready(&reload::status(gate));
     reload::warn(source, &warnings);
 }

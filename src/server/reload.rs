@@ -69,27 +69,23 @@ pub async fn reload(
     let before = gate.generation();
     let mut outcome = String::new();
     let told = match try_reload(gate, doors, source, &before).await {
-        Ok(()) => {
-            let changes = report(gate, &before.settings);
-            warn(source, &gate.generation().warnings(wall()));
-            Ok(changes)
-        }
+        Ok(()) => Ok(reload_report::changes(gate, &before.settings, &gate.generation().settings)),
         Err(faults) => {
             reopen(&before.settings, source, &faults).await;
             outcome = format!("; reload refused: {} faults, see the journal", faults.len());
-            for fault in &faults {
-                error!(fault, "reload refused");
-            }
-            error!(
-                faults = faults.len(),
-                generation = before.number,
-                "the configuration in force stays as it was"
-            );
             Err(faults)
         }
     };
     gate.metrics.reloaded(told.is_ok());
     gate.reloaded.store(Some(Arc::new(Reloaded { at: wall(), outcome: told.clone() })));
+    // The log comes after the metrics and the status page, which agree with it from the first line.
+    match &told {
+        Ok(changes) => {
+            report(gate, &before.settings, changes);
+            warn(source, &gate.generation().warnings(wall()));
+        }
+        Err(faults) => report_rejected(&before, faults),
+    }
     systemd::ready(&(status(gate) + &outcome));
     told.map(|changes| answer::Reloaded { generation: gate.generation().number, changes })
 }
@@ -132,15 +128,14 @@ fn named_alike(path: &Path, in_force: Option<&Path>) -> PathBuf {
 }
 
 /// Tells what a reload has changed.
-fn report(gate: &Gate, before: &Settings) -> Vec<Change> {
+fn report(gate: &Gate, before: &Settings, changes: &[Change]) {
     let after = gate.generation();
-    let changes = reload_report::changes(gate, before, &after.settings);
-    for key in reload_report::needs_restart(&changes) {
+    for key in reload_report::needs_restart(changes) {
         warn!(key, "this change takes effect at the next restart");
     }
     info!(
         generation = after.number,
-        changed = reload_report::words(&changes),
+        changed = reload_report::words(changes),
         config_sha256 = after.settings.written.fingerprint(),
         tunnels = gate.occupancy.tunnels(),
         "reloaded; open tunnels keep their route"
@@ -150,7 +145,18 @@ fn report(gate: &Gate, before: &Settings) -> Vec<Change> {
     if before.log.level != after.settings.log.level {
         log::set_log_level(after.settings.log.level);
     }
-    changes
+}
+
+/// Logs each fault of a rejected reload, and that the previous configuration stays active.
+fn report_rejected(before: &Generation, faults: &[String]) {
+    for fault in faults {
+        error!(fault, "reload refused");
+    }
+    error!(
+        faults = faults.len(),
+        generation = before.number,
+        "the configuration in force stays as it was"
+    );
 }
 
 /// Tells of what is lawful and may yet be a mistake, each with its place in the file.

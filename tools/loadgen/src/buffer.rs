@@ -1,19 +1,19 @@
-//! Bytes on their way out. It never shrinks what it has filled with zeros once, so that a big
-//! write does not begin with clearing its memory.
+//! A write buffer. It never shrinks its zeroed memory, so that a large write does not start by
+//! clearing it again.
 
 #[derive(Default)]
-pub struct Outgoing {
+pub struct WriteBuffer {
     bytes: Vec<u8>,
     from: usize,
     to: usize,
 }
 
-impl Outgoing {
+impl WriteBuffer {
     pub fn is_empty(&self) -> bool {
         self.from == self.to
     }
 
-    pub fn waiting(&self) -> &[u8] {
+    pub fn pending(&self) -> &[u8] {
         &self.bytes[self.from..self.to]
     }
 
@@ -26,28 +26,28 @@ impl Outgoing {
         self.to = 0;
     }
 
-    /// So many of the waiting bytes are gone.
-    pub fn sent(&mut self, count: usize) {
+    /// Removes `count` pending bytes from the front.
+    pub fn consume(&mut self, count: usize) {
         self.from += count;
         if self.from >= self.to {
             self.clear();
         }
     }
 
-    /// Room for so many bytes behind what waits; `filled` tells how many were put there.
-    pub fn room(&mut self, bytes: usize) -> &mut [u8] {
+    /// Space for `bytes` after the pending data; call `commit` with the number of bytes written.
+    pub fn reserve(&mut self, bytes: usize) -> &mut [u8] {
         if self.bytes.len() < self.to + bytes {
             self.bytes.resize(self.to + bytes, 0);
         }
         &mut self.bytes[self.to..]
     }
 
-    pub fn filled(&mut self, count: usize) {
+    pub fn commit(&mut self, count: usize) {
         self.to = (self.to + count).min(self.bytes.len());
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
-        self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
-        self.filled(bytes.len());
+        self.reserve(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.commit(bytes.len());
     }
 }

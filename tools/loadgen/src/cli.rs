@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const SECONDS_MAX: f64 = 86_400.0;
-/// Eight messages at least are kept.
+/// A pool keeps at least eight messages in memory.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Load for a WebSocket proxy, and the backend behind it.
+/// Load generator for WebSocket proxies, and a backend for them
 #[derive(Parser, Debug)]
 pub struct Cli {
     #[command(subcommand)]
@@ -18,69 +18,69 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub enum Role {
-    /// A plain WebSocket server: /echo, /sink, /source?bytes=N&size=S, /broadcast.
+    /// Run a plain WebSocket server: /echo, /sink, /source?bytes=N&size=S, /broadcast
     Backend {
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
-    /// Connect, TLS, upgrade, one echo, Close; unit: one of these.
+    /// Connect, TLS, upgrade, one echo, Close; the unit is one such connection
     Handshake {
         #[command(flatten)]
         common: Common,
-        /// Each resumes a TLS session.
+        /// Resume a TLS session on every connection
         #[arg(long)]
         resume: bool,
     },
-    /// Echoes in a closed loop; unit: one echo.
+    /// Echo in a closed loop; the unit is one echo
     Echo {
         #[command(flatten)]
         common: Common,
-        /// So many more tunnels are open and say nothing.
+        /// Number of additional tunnels that stay idle
         #[arg(long, default_value_t = 0)]
         idle_tunnels: usize,
     },
-    /// Payload one way, as fast as it goes; unit: one MiB.
+    /// Transfer data in one direction at maximum speed; the unit is one MiB
     Bulk {
         #[command(flatten)]
         common: Common,
         #[arg(long, value_enum)]
         direction: Direction,
     },
-    /// Echoes at fixed times; latency from the intended one; unit: one echo.
+    /// Echo at fixed times, with latency from the scheduled time; the unit is one echo
     OpenLoop {
         #[command(flatten)]
         common: Common,
-        /// Messages a second over all tunnels.
+        /// Messages per second over all tunnels
         #[arg(long)]
         rate: f64,
     },
-    /// One sends, all receive; unit: one delivery.
+    /// Send on one tunnel, receive on all; the unit is one delivered message
     Broadcast {
         #[command(flatten)]
         common: Common,
-        /// Messages a second.
+        /// Messages per second
         #[arg(long)]
         rate: f64,
     },
-    /// Memory of open tunnels, and CPU while they say nothing; unit: one tunnel opened.
+    /// Measure memory and CPU of idle tunnels; the unit is one opened tunnel
     Idle {
         #[command(flatten)]
         common: Common,
-        /// Seconds in which nothing happens.
+        /// Idle time in seconds
         #[arg(long, default_value_t = 5.0, value_parser = seconds)]
         hold: f64,
     },
-    /// Waves of tunnels that come and go; unit: one tunnel.
+    /// Open and close waves of tunnels; the unit is one tunnel
     Churn {
         #[command(flatten)]
         common: Common,
         #[arg(long, default_value_t = 10)]
         waves: usize,
-        /// They go by a reset instead of a Close.
+        /// Reset the connections instead of closing them
         #[arg(long)]
         reset: bool,
     },
-    /// Echoes on some of many open tunnels; unit: one echo.
+    /// Echo on some of many open tunnels; the unit is one echo
     CostAt {
         #[command(flatten)]
         common: Common,
@@ -97,48 +97,48 @@ pub enum Direction {
 
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// Whom to connect to.
+    /// Address of the proxy
     #[arg(long, value_parser = resolve)]
     pub connect: SocketAddr,
-    /// Certificates to trust, PEM; TLS 1.3 with one suite and one group.
+    /// Trusted certificates in PEM; TLS 1.3 with one cipher suite and one group
     #[arg(long, required_unless_present = "plain", conflicts_with = "plain")]
     pub ca: Option<PathBuf>,
-    /// The name to ask for, in TLS and as Host.
+    /// Server name for TLS and the Host header
     #[arg(long, default_value = "localhost")]
     pub name: String,
     /// ws:// instead of wss://.
     #[arg(long)]
     pub plain: bool,
-    /// The processes whose CPU and memory are measured.
+    /// Processes whose CPU time and memory are measured
     #[arg(long, value_delimiter = ',')]
     pub pids: Vec<u32>,
-    /// The measured time.
+    /// Measurement time in seconds
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     pub seconds: f64,
-    /// The time before it.
+    /// Warm-up time in seconds before the measurement
     #[arg(long, default_value_t = 0.3, value_parser = seconds)]
     pub warmup: f64,
     #[arg(long, value_parser = some)]
     pub tunnels: Option<usize>,
-    /// Bytes of a message.
+    /// Message size in bytes
     #[arg(long, value_parser = bytes)]
     pub size: Option<usize>,
-    /// Messages of one tunnel that are on their way at a time.
+    /// Messages in flight per tunnel
     #[arg(long, default_value_t = 1, value_parser = some)]
     pub inflight: usize,
     #[arg(long)]
     pub path: Option<String>,
-    /// Addresses to connect from, 127.0.0.2 and on; 1 leaves it to the kernel.
+    /// Number of source addresses from 127.0.0.2 on; 1 leaves the choice to the kernel
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=250))]
     pub sources: u8,
-    /// Handshakes under way at a time; 8 in `handshake`, else 64.
+    /// Concurrent handshakes [default: 8 in `handshake`, otherwise 64]
     #[arg(long, value_parser = some)]
     pub concurrency: Option<usize>,
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {
     let mut found = text.to_socket_addrs().map_err(|error| error.to_string())?;
-    found.next().ok_or_else(|| "no such address".to_owned())
+    found.next().ok_or_else(|| "the name has no address".to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

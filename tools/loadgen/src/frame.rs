@@ -1,6 +1,6 @@
-//! RFC 6455 framing, of this program's own: tidegate's must not judge itself.
+//! RFC 6455 framing, independent of tidegate's, so that a bug there cannot hide here.
 
-use crate::fail::Fail;
+use crate::error::Error;
 
 pub const CONTINUATION: u8 = 0;
 pub const TEXT: u8 = 1;
@@ -9,7 +9,7 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
-/// The longest header: two bytes, eight of length, four of mask.
+/// The longest header in bytes: 2, 8 of length, 4 of mask.
 pub const HEADER_MAX: usize = 14;
 
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ impl Header {
         Self { mask: Some(mask), ..self }
     }
 
-    /// The bytes and how many of them count.
+    /// The encoded header and its length in bytes.
     pub fn encode(&self) -> ([u8; HEADER_MAX], usize) {
         let mut bytes = [0; HEADER_MAX];
         bytes[0] = u8::from(self.fin) << 7 | self.opcode;
@@ -61,8 +61,8 @@ impl Header {
         self.opcode >= CLOSE
     }
 
-    /// A header and its length, or `None` while bytes are missing (section 5.2).
-    fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Fail> {
+    /// Decodes a header and its length in bytes; `None` if it is incomplete (RFC 6455 5.2).
+    fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Error> {
         let [first, second, ..] = *bytes else { return Ok(None) };
         let (short, masked) = (second & 0x7f, second & 0x80 != 0);
         let at = match short {
@@ -82,25 +82,25 @@ impl Header {
         let header = Self { fin: first & 0x80 != 0, opcode: first & 0x0f, length, mask };
         let known = matches!(header.opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG);
         if first & 0x70 != 0 || !known {
-            return Err(Fail::new(format!("a frame that begins with {first:#04x}")));
+            return Err(Error::new(format!("received a frame with first byte {first:#04x}")));
         }
         if header.control() && (!header.fin || header.length > 125) {
-            return Err(Fail::new("a control frame that is fragmented or too long"));
+            return Err(Error::new("received a fragmented or too long control frame"));
         }
         Ok(Some((header, end)))
     }
 }
 
-/// What the next bytes are.
+/// One step of a [`Reader`].
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// A frame begins; its header is used up.
-    Head(Header),
-    /// What is used is of its payload; `end` if it is the last of it.
-    Part { end: bool },
+    /// A complete header was consumed.
+    Header(Header),
+    /// Payload bytes were consumed; `end` marks the last ones of the frame.
+    Payload { end: bool },
 }
 
-/// Finds frames in bytes that come in any pieces; holds no payload.
+/// An incremental frame parser; does not buffer payloads.
 #[derive(Default)]
 pub struct Reader {
     head: [u8; HEADER_MAX],
@@ -109,8 +109,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// How many bytes of `bytes` are used, and what they are; `None` once more are needed.
-    pub fn step(&mut self, bytes: &[u8]) -> Result<Option<(usize, Step)>, Fail> {
+    /// Consumes the next header or payload piece of `bytes`. Returns the number of consumed bytes
+    /// and what they are, or `None` if more bytes are needed.
+    pub fn step(&mut self, bytes: &[u8]) -> Result<Option<(usize, Step)>, Error> {
         let Some(left) = self.left else { return self.head(bytes) };
         if bytes.is_empty() && left > 0 {
             return Ok(None);
@@ -118,17 +119,17 @@ impl Reader {
         let used = left.min(bytes.len() as u64);
         let end = used == left;
         self.left = (!end).then_some(left - used);
-        Ok(Some((used as usize, Step::Part { end })))
+        Ok(Some((used as usize, Step::Payload { end })))
     }
 
-    fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Step)>, Fail> {
+    fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Step)>, Error> {
         if self.have == 0
             && let Some((header, used)) = Header::decode(bytes)?
         {
             self.left = Some(header.length);
-            return Ok(Some((used, Step::Head(header))));
+            return Ok(Some((used, Step::Header(header))));
         }
-        // The header is cut in two; what is there is kept until the rest comes.
+        // An incomplete header is kept until the rest arrives.
         let before = self.have;
         for &byte in bytes {
             self.head[self.have] = byte;
@@ -137,14 +138,14 @@ impl Reader {
                 let used = self.have - before;
                 self.have = 0;
                 self.left = Some(header.length);
-                return Ok(Some((used, Step::Head(header))));
+                return Ok(Some((used, Step::Header(header))));
             }
         }
         Ok(None)
     }
 }
 
-/// Masks or unmasks in place, eight bytes at a time; `at` is where in the payload `bytes` begin.
+/// Masks or unmasks in place, eight bytes at a time; `at` is the offset of `bytes` in the payload.
 pub fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
     let mut turned = [0; 8];
     for (index, byte) in turned.iter_mut().enumerate() {
@@ -164,14 +165,14 @@ pub fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
 mod tests {
     use super::*;
 
-    /// What a reader finds, by header and payload, when the bytes come in steps of `step`.
+    /// The frames a reader finds when it receives `bytes` in pieces of `step` bytes.
     fn found(bytes: &[u8], step: usize) -> Vec<(u8, u64, Vec<u8>)> {
         let (mut reader, mut frames) = (Reader::default(), Vec::new());
         for mut piece in bytes.chunks(step) {
             while let Some((used, step)) = reader.step(piece).unwrap() {
                 match step {
-                    Step::Head(head) => frames.push((head.opcode, head.length, Vec::new())),
-                    Step::Part { .. } => {
+                    Step::Header(head) => frames.push((head.opcode, head.length, Vec::new())),
+                    Step::Payload { .. } => {
                         frames.last_mut().unwrap().2.extend_from_slice(&piece[..used]);
                     }
                 }
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_found_however_they_are_cut() {
+    fn finds_frames_in_pieces_of_any_size() {
         let mut bytes = Vec::new();
         let mut sent = Vec::new();
         for length in [0, 1, 125, 126, 127, 65_535, 65_536] {
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_goes_on_where_it_stopped() {
+    fn mask_continues_at_any_offset() {
         let key = [0x11, 0x22, 0x44, 0x88];
         for cut in 0..40 {
             let mut bytes: Vec<u8> = (0..40).collect();

@@ -1,26 +1,29 @@
-//! The load generator of the comparison in `benches/peers`: one process is the backend, another one
-//! scenario of the load, whose figures it prints as one JSON object.
+//! The load generator for `benches/peers`. One process runs the backend, another one runs a
+//! scenario and prints its measurements as one JSON object.
 //!
 //! ```text
 //! loadgen backend
 //! loadgen echo --connect 127.0.0.1:8443 --ca ca.pem --pids 4711 --size 125 --tunnels 64
 //! ```
 //!
-//! It does its own framing. Everything that comes back is compared with what was sent: a wrong byte,
-//! a refused or lost tunnel ends the run with status 2 and `{"scenario":..,"failed":"why"}`.
+//! It has its own WebSocket framing and verifies every byte it receives. A wrong byte, or a rejected
+//! or lost tunnel, ends the run with exit code 2 and `{"scenario":..,"failed":"why"}`.
 
-#![expect(clippy::disallowed_methods, reason = "not the proxy: it measures time, and has no drain")]
-#![expect(clippy::print_stderr, reason = "what went wrong")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "not the proxy: it reads the clock and has no drain"
+)]
+#![expect(clippy::print_stderr, reason = "error messages")]
 #![allow(missing_docs, reason = "a program, not a library")]
 
 mod backend;
 mod buffer;
 mod cli;
 mod client;
-mod fail;
+mod error;
 mod frame;
 mod measure;
-mod pattern;
+mod message;
 mod scenario;
 
 use std::io::Write;
@@ -32,7 +35,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 
 use cli::{Cli, Role};
-use fail::Fail;
+use error::Error;
 use scenario::Plan;
 
 const EX_USAGE: u8 = 64;
@@ -46,31 +49,31 @@ fn main() -> ExitCode {
         }
     };
     let name = cli.role.name();
-    match start(cli.role).and_then(|report| say(&Value::Object(report))) {
+    match start(cli.role).and_then(|report| print(&Value::Object(report))) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fail) => {
-            eprintln!("loadgen {name}: {}", fail.0);
-            let _ = say(&json!({ "scenario": name, "failed": fail.0 }));
+        Err(error) => {
+            eprintln!("loadgen {name}: {}", error.0);
+            let _ = print(&json!({ "scenario": name, "failed": error.0 }));
             ExitCode::from(2)
         }
     }
 }
 
-fn say(report: &Value) -> Result<(), Fail> {
+fn print(report: &Value) -> Result<(), Error> {
     Ok(writeln!(std::io::stdout().lock(), "{report}")?)
 }
 
-fn start(role: Role) -> Result<Map<String, Value>, Fail> {
+fn start(role: Role) -> Result<Map<String, Value>, Error> {
     let limit = getrlimit(Resource::Nofile);
-    let most = Rlimit { current: limit.maximum, ..limit };
-    setrlimit(Resource::Nofile, most).map_err(std::io::Error::from)?;
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    setrlimit(Resource::Nofile, raised).map_err(std::io::Error::from)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(run(role))
 }
 
-async fn run(role: Role) -> Result<Map<String, Value>, Fail> {
+async fn run(role: Role) -> Result<Map<String, Value>, Error> {
     let name = role.name();
     match role {
         Role::Backend { listen } => backend::run(listen).await.map(|()| Map::new()),

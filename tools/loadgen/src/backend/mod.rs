@@ -1,9 +1,9 @@
-//! The application behind the proxy: a plain WebSocket server, as cheap as it can be, since it
-//! shares its core with the load.
+//! The backend of the proxy under test: a plain WebSocket server with minimal overhead, because it
+//! shares its core with the load generator.
 
-mod head;
-mod job;
-mod peer;
+mod endpoint;
+mod handshake;
+mod writer;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -16,80 +16,80 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use crate::buffer::Outgoing;
-use crate::fail::Fail;
-use crate::pattern::Pool;
-pub use head::field;
-use peer::Peer;
+use crate::buffer::WriteBuffer;
+use crate::error::Error;
+use crate::message::MessagePool;
+pub use handshake::field;
+use writer::Writer;
 
 const BACKLOG: i32 = 4096;
 const READ_BYTES: usize = 256 << 10;
-const HEAD_WAIT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What all sockets share.
-pub struct House {
-    /// One socket reads at a time, so one buffer does.
+/// State shared by all connections.
+pub struct State {
+    /// Only one connection reads at a time, so they share one buffer.
     reading: RefCell<Vec<u8>>,
-    writing: RefCell<Outgoing>,
-    pools: RefCell<HashMap<usize, Rc<Pool>>>,
-    /// Who is at `/broadcast`.
-    crowd: RefCell<BTreeMap<u64, Rc<Peer>>>,
+    writing: RefCell<WriteBuffer>,
+    pools: RefCell<HashMap<usize, Rc<MessagePool>>>,
+    /// The connections to `/broadcast`.
+    subscribers: RefCell<BTreeMap<u64, Rc<Writer>>>,
     next: Cell<u64>,
 }
 
-impl House {
-    fn pool(&self, size: usize) -> Result<Rc<Pool>, Fail> {
+impl State {
+    fn pool(&self, size: usize) -> Result<Rc<MessagePool>, Error> {
         if let Some(pool) = self.pools.borrow().get(&size) {
             return Ok(pool.clone());
         }
-        let pool = Rc::new(Pool::bare(size)?);
+        let pool = Rc::new(MessagePool::unmasked(size)?);
         self.pools.borrow_mut().insert(size, pool.clone());
         Ok(pool)
     }
 }
 
-pub async fn run(address: SocketAddr) -> Result<(), Fail> {
+pub async fn run(address: SocketAddr) -> Result<(), Error> {
     let listener = listen(address)?;
     writeln!(std::io::stdout().lock(), "listening {}", listener.local_addr()?)?;
-    let house = Rc::new(House {
+    let state = Rc::new(State {
         reading: RefCell::new(vec![0; READ_BYTES]),
         writing: RefCell::default(),
         pools: RefCell::default(),
-        crowd: RefCell::default(),
+        subscribers: RefCell::default(),
         next: Cell::new(0),
     });
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let house = house.clone();
+                let state = state.clone();
                 tokio::task::spawn_local(async move {
-                    // Whatever a peer did wrong, it is told by its end.
-                    let _ = serve(stream, house).await;
+                    // The peer notices an error when the connection ends.
+                    let _ = serve(stream, state).await;
                 });
             }
-            // No descriptors: some will be free again.
+            // No file descriptors left: wait until some are closed.
             Err(_) => sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
-async fn serve(mut stream: TcpStream, house: Rc<House>) -> Result<(), Fail> {
+async fn serve(mut stream: TcpStream, state: Rc<State>) -> Result<(), Error> {
     stream.set_nodelay(true)?;
-    let (job, rest) = timeout(HEAD_WAIT, head::take(&mut stream, &house))
+    let (endpoint, rest) = timeout(REQUEST_TIMEOUT, handshake::accept(&mut stream, &state))
         .await
-        .map_err(|_| Fail::new("no request"))??;
+        .map_err(|_| Error::new("no request received"))??;
     let (reading, writing) = stream.into_split();
-    let peer = Rc::new(Peer::new(writing));
-    let here = house.next.replace(house.next.get() + 1);
-    if job.listens() {
-        house.crowd.borrow_mut().insert(here, peer.clone());
+    let writer = Rc::new(Writer::new(writing));
+    let here = state.next.replace(state.next.get() + 1);
+    if endpoint.is_subscriber() {
+        state.subscribers.borrow_mut().insert(here, writer.clone());
     }
-    let done = job::run(reading, &peer, job, &house, rest).await;
-    house.crowd.borrow_mut().remove(&here);
+    let done = endpoint::run(reading, &writer, endpoint, &state, rest).await;
+    state.subscribers.borrow_mut().remove(&here);
     done
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, Fail> {
+fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

@@ -1,7 +1,7 @@
-//! The load's side of a tunnel.
+//! The client side of the tunnels.
 
-pub mod crew;
-pub mod dial;
-pub mod link;
+pub mod connect;
+pub mod connection;
+pub mod tasks;
 pub mod tls;
 pub mod tunnel;

@@ -1,5 +1,5 @@
-//! TLS 1.3 on the load's side, by rustls' unbuffered connection: whole reads are decrypted where
-//! they are, whole batches are encrypted at once.
+//! The client side of TLS 1.3 with rustls' unbuffered connection: reads are decrypted in place, and
+//! batches are encrypted in one call.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,21 +17,21 @@ use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore};
 
-use crate::buffer::Outgoing;
-use crate::fail::Fail;
+use crate::buffer::WriteBuffer;
+use crate::error::Error;
 
-/// What a record has besides its plaintext, and the longest plaintext.
+/// Overhead of a record in bytes, and the largest plaintext (RFC 8446 5.1, 5.2).
 const RECORD_EXTRA: usize = 5 + 1 + 16;
 const RECORD_BYTES_MAX: usize = 16 << 10;
 const SESSIONS_MAX: usize = 1024;
 
-/// One suite and one group for all, so that every peer does the same work.
-pub fn config(ca: &Path, sessions: Option<Arc<Sessions>>) -> Result<Arc<ClientConfig>, Fail> {
+/// One cipher suite and one group, so that every peer does the same work.
+pub fn config(ca: &Path, tickets: Option<Arc<TicketStore>>) -> Result<Arc<ClientConfig>, Error> {
     let mut roots = RootCertStore::empty();
     let place = || ca.display();
-    let file = File::open(ca).map_err(|error| Fail::from(error).at(place()))?;
+    let file = File::open(ca).map_err(|error| Error::from(error).context(place()))?;
     for certificate in rustls_pemfile::certs(&mut BufReader::new(file)) {
-        roots.add(certificate.map_err(|error| Fail::from(error).at(place()))?)?;
+        roots.add(certificate.map_err(|error| Error::from(error).context(place()))?)?;
     }
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
@@ -40,22 +40,22 @@ pub fn config(ca: &Path, sessions: Option<Arc<Sessions>>) -> Result<Arc<ClientCo
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.resumption = match sessions {
-        Some(sessions) => Resumption::store(sessions),
+    config.resumption = match tickets {
+        Some(tickets) => Resumption::store(tickets),
         None => Resumption::disabled(),
     };
     Ok(Arc::new(config))
 }
 
-/// Tickets of the one server there is, each used once.
+/// Session tickets of the one server, each used once.
 #[derive(Debug, Default)]
-pub struct Sessions {
+pub struct TicketStore {
     tickets: Mutex<VecDeque<Tls13ClientSessionValue>>,
     saving: AtomicBool,
 }
 
-impl Sessions {
-    /// While saving, tickets are collected and none is used.
+impl TicketStore {
+    /// While saving, tickets are collected but not used.
     pub fn save(&self, saving: bool) {
         self.saving.store(saving, Ordering::Relaxed);
     }
@@ -69,7 +69,7 @@ impl Sessions {
     }
 }
 
-impl ClientSessionStore for Sessions {
+impl ClientSessionStore for TicketStore {
     fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
@@ -97,19 +97,19 @@ impl ClientSessionStore for Sessions {
     }
 }
 
-/// What became of the bytes handed in.
-pub struct Turn {
+/// The result of [`Tls::process`].
+pub struct Progress {
     pub used: usize,
-    /// The handshake is done.
+    /// Whether the handshake is complete.
     pub open: bool,
-    /// The peer said that no more will come.
+    /// Whether the peer sent close_notify.
     pub closed: bool,
 }
 
 pub struct Tls(UnbufferedClientConnection);
 
 impl Tls {
-    pub fn new(config: &Arc<ClientConfig>, name: &ServerName<'static>) -> Result<Self, Fail> {
+    pub fn new(config: &Arc<ClientConfig>, name: &ServerName<'static>) -> Result<Self, Error> {
         Ok(Self(UnbufferedClientConnection::new(config.clone(), name.clone())?))
     }
 
@@ -117,23 +117,24 @@ impl Tls {
         self.0.handshake_kind()
     }
 
-    /// Hands plaintext to `each`; what TLS itself has to say goes to `out`.
-    pub fn take(
+    /// Processes received records in `wire`. Passes plaintext to `on_plaintext`, writes TLS
+    /// messages to `out`.
+    pub fn process(
         &mut self,
         wire: &mut [u8],
-        out: &mut Outgoing,
-        mut each: impl FnMut(&[u8]) -> Result<(), Fail>,
-    ) -> Result<Turn, Fail> {
-        let mut turn = Turn { used: 0, open: false, closed: false };
+        out: &mut WriteBuffer,
+        mut on_plaintext: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<Progress, Error> {
+        let mut progress = Progress { used: 0, open: false, closed: false };
         loop {
-            let status = self.0.process_tls_records(&mut wire[turn.used..]);
+            let status = self.0.process_tls_records(&mut wire[progress.used..]);
             let mut used = status.discard;
             let more = match status.state? {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
                         used += record.discard;
-                        each(record.payload)?;
+                        on_plaintext(record.payload)?;
                     }
                     true
                 }
@@ -143,84 +144,84 @@ impl Tls {
                     true
                 }
                 ConnectionState::PeerClosed => {
-                    turn.closed = true;
+                    progress.closed = true;
                     true
                 }
                 ConnectionState::Closed => {
-                    turn.closed = true;
+                    progress.closed = true;
                     false
                 }
                 ConnectionState::BlockedHandshake => false,
                 ConnectionState::WriteTraffic(_) => {
-                    turn.open = true;
+                    progress.open = true;
                     false
                 }
-                ConnectionState::ReadEarlyData(_) | _ => return Err(unforeseen()),
+                ConnectionState::ReadEarlyData(_) | _ => return Err(unexpected_state()),
             };
-            turn.used += used;
+            progress.used += used;
             if !more {
-                return Ok(turn);
+                return Ok(progress);
             }
         }
     }
 
-    /// Encrypts all of `plain`, behind what `out` already holds.
-    pub fn seal(&mut self, plain: &[u8], out: &mut Outgoing) -> Result<(), Fail> {
+    /// Encrypts `plain` and appends the records to `out`.
+    pub fn encrypt(&mut self, plain: &[u8], out: &mut WriteBuffer) -> Result<(), Error> {
         let records = plain.len().div_ceil(RECORD_BYTES_MAX).max(1);
         let mut bytes = plain.len() + records * RECORD_EXTRA;
         loop {
             match self.0.process_tls_records(&mut []).state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
-                    match traffic.encrypt(plain, out.room(bytes)) {
+                    match traffic.encrypt(plain, out.reserve(bytes)) {
                         Ok(count) => {
-                            out.filled(count);
+                            out.commit(count);
                             return Ok(());
                         }
                         Err(EncryptError::InsufficientSize(needed)) => {
                             bytes = needed.required_size;
                         }
-                        Err(error) => return Err(Fail::new(format!("TLS: {error}"))),
+                        Err(error) => return Err(Error::new(format!("TLS: {error}"))),
                     }
                 }
                 ConnectionState::EncodeTlsData(data) => encode(data, out)?,
                 ConnectionState::TransmitTlsData(sent) => sent.done(),
                 ConnectionState::PeerClosed => {}
                 ConnectionState::Closed | ConnectionState::BlockedHandshake => {
-                    return Err(Fail::new("TLS takes no more data"));
+                    return Err(Error::new("TLS accepts no more data"));
                 }
                 ConnectionState::ReadTraffic(_) | ConnectionState::ReadEarlyData(_) | _ => {
-                    return Err(unforeseen());
+                    return Err(unexpected_state());
                 }
             }
         }
     }
 
-    /// The alert that ends the stream.
-    pub fn goodbye(&mut self, out: &mut Outgoing) {
+    /// Appends the close_notify alert to `out`.
+    pub fn close_notify(&mut self, out: &mut WriteBuffer) {
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) =
             self.0.process_tls_records(&mut []).state
-            && let Ok(count) = traffic.queue_close_notify(out.room(RECORD_EXTRA + 2))
+            && let Ok(count) = traffic.queue_close_notify(out.reserve(RECORD_EXTRA + 2))
         {
-            out.filled(count);
+            out.commit(count);
         }
     }
 }
 
-fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Outgoing) -> Result<(), Fail> {
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut WriteBuffer) -> Result<(), Error> {
     let needed = match data.encode(&mut []) {
         Ok(_) => return Ok(()),
         Err(EncodeError::InsufficientSize(needed)) => needed.required_size,
-        Err(EncodeError::AlreadyEncoded) => return Err(unforeseen()),
+        Err(EncodeError::AlreadyEncoded) => return Err(unexpected_state()),
     };
-    match data.encode(out.room(needed)) {
+    match data.encode(out.reserve(needed)) {
         Ok(count) => {
-            out.filled(count);
+            out.commit(count);
             Ok(())
         }
-        Err(error) => Err(Fail::new(format!("TLS: {error}"))),
+        Err(error) => Err(Error::new(format!("TLS: {error}"))),
     }
 }
 
-fn unforeseen() -> Fail {
-    Fail::new("TLS: a state that has no place here")
+fn unexpected_state() -> Error {
+    Error::new("TLS: unexpected state")
 }

@@ -1,70 +1,70 @@
-//! A link with the task that serves it, and what a scenario does with it.
+//! A connection together with the scenario that drives it.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use super::link::{Hear, Link};
-use crate::fail::Fail;
+use super::connection::{Connection, MessageHandler};
+use crate::error::Error;
 
-/// What comes after each read, write or waking.
+/// What to do after a call of [`TunnelDriver::drive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Wait for whatever comes.
+pub enum Action {
+    /// Wait for the next event.
     Wait,
-    /// There is more to do; let others have their turn.
-    Again,
-    /// Ask the peer to close, and end.
-    Leave,
+    /// Yield to other tasks, then continue.
+    Yield,
+    /// Send a Close and finish.
+    Close,
 }
 
-pub trait Talk: Hear {
-    fn turn(&mut self, link: &mut Link) -> Result<Next, Fail>;
+pub trait TunnelDriver: MessageHandler {
+    fn drive(&mut self, connection: &mut Connection) -> Result<Action, Error>;
 
-    /// Whether TLS is ended as well, after both Closes.
-    fn polite(&self) -> bool {
+    /// Whether to send close_notify after both Close frames.
+    fn sends_close_notify(&self) -> bool {
         true
     }
 }
 
-pub struct Tunnel<T>(RefCell<(Link, T)>);
+pub struct Tunnel<T>(RefCell<(Connection, T)>);
 
-impl<T: Talk + 'static> Tunnel<T> {
-    pub fn new(link: Link, talk: T) -> Rc<Self> {
-        Rc::new(Self(RefCell::new((link, talk))))
+impl<T: TunnelDriver + 'static> Tunnel<T> {
+    pub fn new(connection: Connection, driver: T) -> Rc<Self> {
+        Rc::new(Self(RefCell::new((connection, driver))))
     }
 
-    /// Until it has said goodbye.
-    pub async fn serve(self: Rc<Self>) -> Result<(), Fail> {
+    /// Drives the tunnel until it is closed.
+    pub async fn serve(self: Rc<Self>) -> Result<(), Error> {
         poll_fn(|context| self.poll(context)).await
     }
 
-    /// Does something with it from outside its task.
-    pub fn with<R>(&self, what: impl FnOnce(&mut Link, &mut T) -> R) -> R {
-        let (link, talk) = &mut *self.0.borrow_mut();
-        what(link, talk)
+    /// Accesses the tunnel from outside its task.
+    pub fn with<R>(&self, f: impl FnOnce(&mut Connection, &mut T) -> R) -> R {
+        let (connection, driver) = &mut *self.0.borrow_mut();
+        f(connection, driver)
     }
 
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<(), Fail>> {
-        let (link, talk) = &mut *self.0.borrow_mut();
-        link.watch(context);
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let (connection, driver) = &mut *self.0.borrow_mut();
+        connection.set_waker(context);
         loop {
-            if link.ended().is_some() {
-                if talk.polite() {
-                    link.goodbye();
+            if connection.close_code().is_some() {
+                if driver.sends_close_notify() {
+                    connection.send_close_notify();
                 }
                 return Poll::Ready(Ok(()));
             }
-            if let Poll::Ready(Err(error)) = link.poll_flush(context) {
+            if let Poll::Ready(Err(error)) = connection.poll_flush(context) {
                 return Poll::Ready(Err(error));
             }
-            match talk.turn(link)? {
-                Next::Wait => {}
-                Next::Again => context.waker().wake_by_ref(),
-                Next::Leave => link.leave()?,
+            match driver.drive(connection)? {
+                Action::Wait => {}
+                Action::Yield => context.waker().wake_by_ref(),
+                Action::Close => connection.close()?,
             }
-            ready!(link.poll_turn(context, talk))?;
+            ready!(connection.poll_read_once(context, driver))?;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Latencies, within 1/64 of their value.
+//! A latency histogram with a relative error of 1/64.
 
 const SUB_BITS: u32 = 6;
 const SUB: u64 = 1 << SUB_BITS;
@@ -28,7 +28,7 @@ impl Histogram {
         self.total += 1;
     }
 
-    /// In microseconds; none if nothing was added.
+    /// A quantile in microseconds; `None` if the histogram is empty.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let rank = (self.total as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_within_a_64th() {
+    fn quantile_error_is_at_most_one_64th() {
         for value in [0, 1, 127, 128, 1_000, 123_456, 9_876_543_210, u64::MAX] {
             let mut histogram = Histogram::default();
             histogram.add(value);

@@ -1,5 +1,5 @@
-//! What is measured: the proxy's processes, time, and what the load itself took.
+//! Measurements of the proxy's processes, of time, and of the load generator itself.
 
 pub mod histogram;
+pub mod measurement;
 pub mod process;
-pub mod window;

@@ -1,15 +1,15 @@
-//! Figures of processes, from /proc.
+//! CPU time and memory of processes, from /proc.
 
 use std::fs;
 use std::time::Instant;
 
-use crate::fail::Fail;
+use crate::error::Error;
 
-/// What some processes had used at a moment.
+/// The resources that some processes have used so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     pub at: Instant,
-    /// The proxy's; none if no processes were named.
+    /// CPU time of the proxy; `None` without `--pids`.
     pub cpu_ns: Option<u64>,
     pub user_ticks: u64,
     pub system_ticks: u64,
@@ -17,7 +17,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub fn take(pids: &[u32]) -> Result<Self, Fail> {
+    pub fn take(pids: &[u32]) -> Result<Self, Error> {
         let mut sample = Self {
             at: Instant::now(),
             cpu_ns: None,
@@ -35,25 +35,26 @@ impl Sample {
     }
 }
 
-/// Proportional set size of all of them, in bytes; none if none were named.
-pub fn pss(pids: &[u32]) -> Result<Option<u64>, Fail> {
+/// Proportional set size of all processes in bytes; `None` without `--pids`.
+pub fn pss(pids: &[u32]) -> Result<Option<u64>, Error> {
     let mut sum = None;
     for &pid in pids {
         let rollup = read(pid, "smaps_rollup")?;
         let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
         let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        let kib = kib.ok_or_else(|| Fail::new(format!("process {pid}: no Pss")))?;
+        let kib =
+            kib.ok_or_else(|| Error::new(format!("process {pid}: no Pss in smaps_rollup")))?;
         sum = Some(sum.unwrap_or_default() + kib * 1024);
     }
     Ok(sum)
 }
 
-/// Of all threads, by the scheduler's own clock.
-fn cpu_ns(pid: u32) -> Result<u64, Fail> {
-    let gone = |error| Fail::from(error).at(format!("process {pid}"));
+/// CPU time of all threads as counted by the scheduler.
+fn cpu_ns(pid: u32) -> Result<u64, Error> {
+    let gone = |error| Error::from(error).context(format!("process {pid}"));
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(gone)? {
-        // A thread may end between the listing and the reading.
+        // A thread may end between listing and reading.
         if let Ok(text) = fs::read_to_string(task.map_err(gone)?.path().join("schedstat")) {
             sum += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or_default();
         }
@@ -61,15 +62,15 @@ fn cpu_ns(pid: u32) -> Result<u64, Fail> {
     Ok(sum)
 }
 
-/// User and system time; the name in brackets before them may hold spaces.
-fn ticks(pid: u32) -> Result<[u64; 2], Fail> {
+/// User and system time in ticks. The process name in parentheses before them may contain spaces.
+fn ticks(pid: u32) -> Result<[u64; 2], Error> {
     let text = read(pid, "stat")?;
     let rest = text.rsplit(')').next().unwrap_or_default();
     let mut fields = rest.split_whitespace().skip(11).map(|field| field.parse().unwrap_or(0));
     Ok([fields.next().unwrap_or(0), fields.next().unwrap_or(0)])
 }
 
-fn read(pid: u32, name: &str) -> Result<String, Fail> {
+fn read(pid: u32, name: &str) -> Result<String, Error> {
     fs::read_to_string(format!("/proc/{pid}/{name}"))
-        .map_err(|error| Fail::from(error).at(format!("process {pid}")))
+        .map_err(|error| Error::from(error).context(format!("process {pid}")))
 }

@@ -1,4 +1,4 @@
-//! Payload in one direction, as fast as it goes.
+//! Bulk data in one direction at maximum speed.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,33 +10,33 @@ use tokio::time::timeout;
 
 use super::Plan;
 use crate::cli::Direction;
-use crate::client::crew::Crew;
-use crate::client::dial::open_many;
-use crate::client::link::{Hear, Link};
-use crate::client::tunnel::{Next, Talk, Tunnel};
-use crate::fail::Fail;
+use crate::client::connect::open_many;
+use crate::client::connection::{Connection, MessageHandler};
+use crate::client::tasks::Tasks;
+use crate::client::tunnel::{Action, Tunnel, TunnelDriver};
+use crate::error::Error;
 use crate::frame::{Header, TEXT, mask};
+use crate::measure::measurement::{Measurement, Stats};
 use crate::measure::process::Sample;
-use crate::measure::window::{Stats, Window};
-use crate::pattern::{Check, Pool, Sum};
+use crate::message::{Checksum, MessagePool, Verifier};
 
 const MIB: f64 = 1_048_576.0;
-/// More than any run receives: the source ends when it is told.
+/// More than any run receives; the source stops when the client closes.
 const SOURCE_BYTES: u64 = 1 << 50;
 const BATCH_BYTES: usize = 256 << 10;
-/// Batches of one tunnel before others have their turn.
+/// Batches of one tunnel before it yields to other tasks.
 const BATCHES: usize = 4;
-/// What was sent may stand in buffers for a while.
-const SUM_WAIT: Duration = Duration::from_secs(20);
-const SUM_BYTES_MAX: usize = 64;
+/// Allows for data that is still in buffers.
+const CHECKSUM_TIMEOUT: Duration = Duration::from_secs(20);
+const CHECKSUM_BYTES_MAX: usize = 64;
 
-pub async fn run(plan: &Plan, direction: Direction) -> Result<Map<String, Value>, Fail> {
+pub async fn run(plan: &Plan, direction: Direction) -> Result<Map<String, Value>, Error> {
     let size = plan.size(64 << 10);
-    let window = match direction {
-        Direction::Up => up(plan, Rc::new(Pool::masked(size)?)).await?,
-        Direction::Down => down(plan, Rc::new(Pool::bare(size)?)).await?,
+    let measurement = match direction {
+        Direction::Up => up(plan, Rc::new(MessagePool::masked(size)?)).await?,
+        Direction::Down => down(plan, Rc::new(MessagePool::unmasked(size)?)).await?,
     };
-    let mut report = window.report("bulk", None);
+    let mut report = measurement.report("bulk", None);
     let word = match direction {
         Direction::Up => "up",
         Direction::Down => "down",
@@ -46,71 +46,78 @@ pub async fn run(plan: &Plan, direction: Direction) -> Result<Map<String, Value>
     Ok(report)
 }
 
-/// Measured between two moments at which nothing is on its way: the sinks have said so.
-async fn up(plan: &Plan, pool: Rc<Pool>) -> Result<Window, Fail> {
+/// Measures between two moments when no data is in flight, as confirmed by the sinks' checksums.
+async fn up(plan: &Plan, pool: Rc<MessagePool>) -> Result<Measurement, Error> {
     let count = plan.tunnels(4);
-    let control = Rc::new(Control::default());
-    let sums: Rc<[Sum]> = (0..pool.count() as u64).map(|index| sum(pool.payload(index))).collect();
-    let mut crew = Crew::default();
+    let control = Rc::new(UploadControl::default());
+    let sums: Rc<[Checksum]> =
+        (0..pool.count() as u64).map(|index| sum(pool.payload(index))).collect();
+    let mut tasks = Tasks::default();
     let mut tunnels = Vec::with_capacity(count);
-    for link in open_many(&plan.dialer, plan.path("/sink"), count, plan.at_a_time(64)).await? {
-        let talk = Up::new(pool.clone(), sums.clone(), control.clone());
-        let tunnel = Tunnel::new(link, talk);
-        crew.add(&tunnel);
+    for connection in
+        open_many(&plan.connector, plan.path("/sink"), count, plan.concurrency(64)).await?
+    {
+        let driver = Upload::new(pool.clone(), sums.clone(), control.clone());
+        let tunnel = Tunnel::new(connection, driver);
+        tasks.add(&tunnel);
         tunnels.push(tunnel);
     }
-    let enter = |phase| {
+    let set_phase = |phase| {
         control.phase.set(phase);
         control.answered.set(0);
-        tunnels.iter().for_each(|tunnel| tunnel.with(|link, _| link.wake()));
+        tunnels.iter().for_each(|tunnel| tunnel.with(|connection, _| connection.wake()));
     };
-    let stretch = async |time| {
-        enter(Phase::Send);
-        control.stats.watch(time).await?;
-        enter(Phase::Ask);
+    let run_phase = async |time| {
+        set_phase(Phase::Send);
+        control.stats.wait(time).await?;
+        set_phase(Phase::Check);
         let all = async {
             while control.answered.get() < count {
-                control.news.notified().await;
+                control.notify.notified().await;
             }
         };
-        let late = |_| Fail::new(format!("no sum from a sink in {} s", SUM_WAIT.as_secs()));
-        timeout(SUM_WAIT, all).await.map_err(late)
+        let late = |_| {
+            Error::new(format!("no checksum from a sink within {} s", CHECKSUM_TIMEOUT.as_secs()))
+        };
+        timeout(CHECKSUM_TIMEOUT, all).await.map_err(late)
     };
-    let window = crew
-        .during(async {
-            stretch(plan.warmup()).await?;
+    let measurement = tasks
+        .run_with(async {
+            run_phase(plan.warmup()).await?;
             let (before, from) = (control.stats.units.get(), Sample::take(&plan.common.pids)?);
-            stretch(plan.time()).await?;
+            run_phase(plan.time()).await?;
             let bytes = control.stats.units.get() - before;
-            let mut window = Window::default();
-            window.add(&from, &Sample::take(&plan.common.pids)?, bytes as f64 / MIB);
-            Ok(window)
+            let mut measurement = Measurement::default();
+            measurement.add(&from, &Sample::take(&plan.common.pids)?, bytes as f64 / MIB);
+            Ok(measurement)
         })
         .await?;
-    enter(Phase::Leave);
-    crew.finish().await?;
-    Ok(window)
+    set_phase(Phase::Close);
+    tasks.finish().await?;
+    Ok(measurement)
 }
 
-async fn down(plan: &Plan, pool: Rc<Pool>) -> Result<Window, Fail> {
+async fn down(plan: &Plan, pool: Rc<MessagePool>) -> Result<Measurement, Error> {
     let count = plan.tunnels(4);
     let path = format!("/source?bytes={SOURCE_BYTES}&size={}", pool.size());
-    let (mut crew, stats) = (Crew::default(), Stats::new());
-    for link in open_many(&plan.dialer, plan.path(&path), count, plan.at_a_time(64)).await? {
+    let (mut tasks, stats) = (Tasks::default(), Stats::new());
+    for connection in
+        open_many(&plan.connector, plan.path(&path), count, plan.concurrency(64)).await?
+    {
         let (pool, stats) = (pool.clone(), stats.clone());
-        crew.add(&Tunnel::new(link, Down { pool, stats, check: Check::from(0) }));
+        tasks.add(&Tunnel::new(connection, Download { pool, stats, verifier: Verifier::from(0) }));
     }
-    let mut window = crew.during(plan.window(&stats)).await?;
-    window.units /= MIB;
+    let mut measurement = tasks.run_with(plan.measure(&stats)).await?;
+    measurement.units /= MIB;
     stats.stopping.set(true);
-    crew.finish().await?;
-    Ok(window)
+    tasks.finish().await?;
+    Ok(measurement)
 }
 
-fn sum(payload: &[u8]) -> Sum {
-    let mut sum = Sum::default();
-    sum.part(payload);
-    sum.end();
+fn sum(payload: &[u8]) -> Checksum {
+    let mut sum = Checksum::default();
+    sum.update(payload);
+    sum.end_message();
     sum
 }
 
@@ -118,117 +125,118 @@ fn sum(payload: &[u8]) -> Sum {
 enum Phase {
     #[default]
     Send,
-    Ask,
-    Leave,
+    Check,
+    Close,
 }
 
 #[derive(Default)]
-struct Control {
+struct UploadControl {
     phase: Cell<Phase>,
     answered: Cell<usize>,
-    news: Notify,
+    notify: Notify,
     stats: Stats,
 }
 
-struct Up {
-    pool: Rc<Pool>,
-    sums: Rc<[Sum]>,
-    control: Rc<Control>,
+struct Upload {
+    pool: Rc<MessagePool>,
+    sums: Rc<[Checksum]>,
+    control: Rc<UploadControl>,
     next: u64,
-    sum: Sum,
-    asked: bool,
+    sum: Checksum,
+    requested: bool,
     answer: Vec<u8>,
 }
 
-impl Up {
-    fn new(pool: Rc<Pool>, sums: Rc<[Sum]>, control: Rc<Control>) -> Self {
-        let (sum, answer) = (Sum::default(), Vec::new());
-        Self { pool, sums, control, next: 0, sum, asked: false, answer }
+impl Upload {
+    fn new(pool: Rc<MessagePool>, sums: Rc<[Checksum]>, control: Rc<UploadControl>) -> Self {
+        let (sum, answer) = (Checksum::default(), Vec::new());
+        Self { pool, sums, control, next: 0, sum, requested: false, answer }
     }
 
-    fn send(&mut self, link: &mut Link) -> Result<Next, Fail> {
-        self.asked = false;
+    fn send(&mut self, connection: &mut Connection) -> Result<Action, Error> {
+        self.requested = false;
         let most = (BATCH_BYTES / self.pool.frame_bytes()).max(1);
         for _ in 0..BATCHES {
-            if !link.clear() {
-                return Ok(Next::Wait);
+            if !connection.is_flushed() {
+                return Ok(Action::Wait);
             }
             let (frames, count) = self.pool.frames(self.next, most);
-            link.send(frames)?;
+            connection.send(frames)?;
             for index in self.next..self.next + count as u64 {
                 self.sum.append(&self.sums[(index % self.sums.len() as u64) as usize]);
             }
             self.next += count as u64;
             self.control.stats.add((count * self.pool.size()) as u64);
         }
-        Ok(Next::Again)
+        Ok(Action::Yield)
     }
 
-    fn ask(&mut self, link: &mut Link) -> Result<Next, Fail> {
-        if !std::mem::replace(&mut self.asked, true) {
+    fn request_checksum(&mut self, connection: &mut Connection) -> Result<Action, Error> {
+        if !std::mem::replace(&mut self.requested, true) {
             let mut key = [0; 4];
-            getrandom::fill(&mut key).map_err(|e| Fail::new(format!("no randomness: {e}")))?;
+            getrandom::fill(&mut key)
+                .map_err(|e| Error::new(format!("cannot get random bytes: {e}")))?;
             let mut payload = *b"sum?";
             mask(&mut payload, key, 0);
             let (bytes, end) = Header::whole(TEXT, payload.len()).masked(key).encode();
-            link.send(&[&bytes[..end], &payload].concat())?;
+            connection.send(&[&bytes[..end], &payload].concat())?;
         }
-        Ok(Next::Wait)
+        Ok(Action::Wait)
     }
 }
 
-impl Hear for Up {
-    fn part(&mut self, part: &[u8]) -> Result<(), Fail> {
+impl MessageHandler for Upload {
+    fn on_data(&mut self, part: &[u8]) -> Result<(), Error> {
         self.answer.extend_from_slice(part);
-        if self.answer.len() > SUM_BYTES_MAX {
-            return Err(Fail::new("a sink sends more than its sum"));
+        if self.answer.len() > CHECKSUM_BYTES_MAX {
+            return Err(Error::new("a sink sent more than its checksum"));
         }
         Ok(())
     }
 
-    fn whole(&mut self, _: bool) -> Result<(), Fail> {
+    fn on_message_end(&mut self, _: bool) -> Result<(), Error> {
         let bytes = self.next * self.pool.size() as u64;
         let (sent, arrived) =
             (format!("{bytes} {:016x}", self.sum.value()), std::mem::take(&mut self.answer));
         if sent.as_bytes() != arrived {
             let arrived = String::from_utf8_lossy(&arrived).into_owned();
-            return Err(Fail::new(format!("wrong bytes: sent {sent}, arrived {arrived}")));
+            return Err(Error::new(format!("wrong bytes: sent {sent}, received {arrived}")));
         }
         self.control.answered.set(self.control.answered.get() + 1);
-        self.control.news.notify_one();
+        self.control.notify.notify_one();
         Ok(())
     }
 }
 
-impl Talk for Up {
-    fn turn(&mut self, link: &mut Link) -> Result<Next, Fail> {
+impl TunnelDriver for Upload {
+    fn drive(&mut self, connection: &mut Connection) -> Result<Action, Error> {
         match self.control.phase.get() {
-            Phase::Send => self.send(link),
-            Phase::Ask => self.ask(link),
-            Phase::Leave => Ok(Next::Leave),
+            Phase::Send => self.send(connection),
+            Phase::Check => self.request_checksum(connection),
+            Phase::Close => Ok(Action::Close),
         }
     }
 }
 
-struct Down {
-    pool: Rc<Pool>,
+struct Download {
+    pool: Rc<MessagePool>,
     stats: Rc<Stats>,
-    check: Check,
+    verifier: Verifier,
 }
 
-impl Hear for Down {
-    fn part(&mut self, part: &[u8]) -> Result<(), Fail> {
+impl MessageHandler for Download {
+    fn on_data(&mut self, part: &[u8]) -> Result<(), Error> {
         self.stats.add(part.len() as u64);
-        self.check.part(&self.pool, part)
+        self.verifier.verify(&self.pool, part)
     }
 
-    fn whole(&mut self, _: bool) -> Result<(), Fail> {
-        self.check.whole(&self.pool)
+    fn on_message_end(&mut self, _: bool) -> Result<(), Error> {
+        self.verifier.end_message(&self.pool)
     }
 }
 
-impl Talk for Down {
-    fn turn(&mut self, _: &mut Link) -> Result<Next, Fail> {
-        Ok(if self.stats.stopping.get() { Next::Leave } else { Next::Wait })
+impl TunnelDriver for Download {
+    fn drive(&mut self, _: &mut Connection) -> Result<Action, Error> {
+        Ok(if self.stats.stopping.get() { Action::Close } else { Action::Wait })
     }
 }

@@ -1,4 +1,4 @@
-//! Echoes in a closed loop: so many messages of each tunnel are on their way at any time.
+//! Echoes in a closed loop: every tunnel keeps a fixed number of messages in flight.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -7,15 +7,15 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 
 use super::Plan;
-use crate::client::crew::Crew;
-use crate::client::dial::open_many;
-use crate::client::link::{Hear, Link};
-use crate::client::tunnel::{Next, Talk, Tunnel};
-use crate::fail::Fail;
-use crate::measure::window::Stats;
-use crate::pattern::{Check, Pool};
+use crate::client::connect::open_many;
+use crate::client::connection::{Connection, MessageHandler};
+use crate::client::tasks::Tasks;
+use crate::client::tunnel::{Action, Tunnel, TunnelDriver};
+use crate::error::Error;
+use crate::measure::measurement::Stats;
+use crate::message::{MessagePool, Verifier};
 
-/// Neighbours begin with other messages, so that a mix-up of tunnels is seen.
+/// Adjacent tunnels start with different messages, so that swapped data is detected.
 const APART: u64 = 7;
 
 pub async fn run(
@@ -23,114 +23,114 @@ pub async fn run(
     name: &str,
     active: usize,
     idle: usize,
-) -> Result<Map<String, Value>, Fail> {
-    let pool = Rc::new(Pool::masked(plan.size(125))?);
+) -> Result<Map<String, Value>, Error> {
+    let pool = Rc::new(MessagePool::masked(plan.size(125))?);
     let stats = Stats::new();
     let inflight = plan.common.inflight;
-    let at_a_time = plan.at_a_time(64);
-    let mut crew = Crew::default();
-    let mut quiet = Vec::with_capacity(idle);
-    for link in open_many(&plan.dialer, plan.path("/echo"), idle, at_a_time).await? {
-        let tunnel = Tunnel::new(link, Quiet(stats.clone()));
-        crew.add(&tunnel);
-        quiet.push(tunnel);
+    let concurrency = plan.concurrency(64);
+    let mut tasks = Tasks::default();
+    let mut idle_tunnels = Vec::with_capacity(idle);
+    for connection in open_many(&plan.connector, plan.path("/echo"), idle, concurrency).await? {
+        let tunnel = Tunnel::new(connection, IdleTunnel(stats.clone()));
+        tasks.add(&tunnel);
+        idle_tunnels.push(tunnel);
     }
-    let opened = open_many(&plan.dialer, plan.path("/echo"), active, at_a_time);
-    let links = if idle > 0 { crew.during(opened).await? } else { opened.await? };
-    let mut echoers = Vec::with_capacity(active);
-    for link in links {
-        let from = echoers.len() as u64 * APART;
-        let talk = Echoer::new(pool.clone(), stats.clone(), inflight, from);
-        let tunnel = Tunnel::new(link, talk);
-        crew.add(&tunnel);
-        echoers.push(tunnel);
+    let opened = open_many(&plan.connector, plan.path("/echo"), active, concurrency);
+    let connections = if idle > 0 { tasks.run_with(opened).await? } else { opened.await? };
+    let mut echo_tunnels = Vec::with_capacity(active);
+    for connection in connections {
+        let from = echo_tunnels.len() as u64 * APART;
+        let driver = EchoTunnel::new(pool.clone(), stats.clone(), inflight, from);
+        let tunnel = Tunnel::new(connection, driver);
+        tasks.add(&tunnel);
+        echo_tunnels.push(tunnel);
     }
-    let window = crew.during(plan.window(&stats)).await?;
+    let measurement = tasks.run_with(plan.measure(&stats)).await?;
     stats.stopping.set(true);
-    quiet.iter().for_each(|tunnel| tunnel.with(|link, _| link.wake()));
-    crew.finish().await?;
-    let counts = || echoers.iter().map(|tunnel| tunnel.with(|_, talk| talk.count));
-    let mut report = window.report(name, Some(&stats));
+    idle_tunnels.iter().for_each(|tunnel| tunnel.with(|connection, _| connection.wake()));
+    tasks.finish().await?;
+    let counts = || echo_tunnels.iter().map(|tunnel| tunnel.with(|_, driver| driver.count));
+    let mut report = measurement.report(name, Some(&stats));
     report.insert("tunnels".into(), (active + idle).into());
     report.insert("fewest".into(), counts().min().into());
     report.insert("most".into(), counts().max().into());
     Ok(report)
 }
 
-struct Echoer {
-    pool: Rc<Pool>,
+struct EchoTunnel {
+    pool: Rc<MessagePool>,
     stats: Rc<Stats>,
     inflight: usize,
-    check: Check,
+    verifier: Verifier,
     next: u64,
-    /// Came since the last turn.
-    came: usize,
-    /// When those that are on their way were sent.
+    /// Echoes received since the last call of `drive`.
+    received: usize,
+    /// Send times of the messages in flight.
     sent: VecDeque<Instant>,
-    /// Echoes in the measured time.
+    /// Echoes during the measurement.
     count: u64,
 }
 
-impl Echoer {
-    fn new(pool: Rc<Pool>, stats: Rc<Stats>, inflight: usize, from: u64) -> Self {
-        let (check, sent) = (Check::from(from), VecDeque::with_capacity(inflight));
-        Self { pool, stats, inflight, check, next: from, came: 0, sent, count: 0 }
+impl EchoTunnel {
+    fn new(pool: Rc<MessagePool>, stats: Rc<Stats>, inflight: usize, from: u64) -> Self {
+        let (verifier, sent) = (Verifier::from(from), VecDeque::with_capacity(inflight));
+        Self { pool, stats, inflight, verifier, next: from, received: 0, sent, count: 0 }
     }
 }
 
-impl Hear for Echoer {
-    fn part(&mut self, part: &[u8]) -> Result<(), Fail> {
-        self.check.part(&self.pool, part)
+impl MessageHandler for EchoTunnel {
+    fn on_data(&mut self, part: &[u8]) -> Result<(), Error> {
+        self.verifier.verify(&self.pool, part)
     }
 
-    fn whole(&mut self, text: bool) -> Result<(), Fail> {
-        self.came += 1;
-        if text || self.came > self.sent.len() {
-            return Err(Fail::new("a message that was never sent"));
+    fn on_message_end(&mut self, text: bool) -> Result<(), Error> {
+        self.received += 1;
+        if text || self.received > self.sent.len() {
+            return Err(Error::new("received a message that was never sent"));
         }
-        self.check.whole(&self.pool)
+        self.verifier.end_message(&self.pool)
     }
 }
 
-impl Talk for Echoer {
-    fn turn(&mut self, link: &mut Link) -> Result<Next, Fail> {
+impl TunnelDriver for EchoTunnel {
+    fn drive(&mut self, connection: &mut Connection) -> Result<Action, Error> {
         let now = Instant::now();
-        let came = std::mem::take(&mut self.came);
-        for sent in self.sent.drain(..came) {
+        let received = std::mem::take(&mut self.received);
+        for sent in self.sent.drain(..received) {
             self.stats.latency(now.duration_since(sent));
         }
-        self.stats.add(came as u64);
+        self.stats.add(received as u64);
         if self.stats.measuring.get() {
-            self.count += came as u64;
+            self.count += received as u64;
         }
         if self.stats.stopping.get() {
-            return Ok(if self.sent.is_empty() { Next::Leave } else { Next::Wait });
+            return Ok(if self.sent.is_empty() { Action::Close } else { Action::Wait });
         }
         while self.sent.len() < self.inflight {
             let (frames, count) = self.pool.frames(self.next, self.inflight - self.sent.len());
-            link.send(frames)?;
+            connection.send(frames)?;
             self.next += count as u64;
             self.sent.extend(std::iter::repeat_n(now, count));
         }
-        Ok(Next::Wait)
+        Ok(Action::Wait)
     }
 }
 
-/// Is there and says nothing.
-struct Quiet(Rc<Stats>);
+/// A tunnel that sends nothing and expects nothing.
+struct IdleTunnel(Rc<Stats>);
 
-impl Hear for Quiet {
-    fn part(&mut self, _: &[u8]) -> Result<(), Fail> {
-        Err(Fail::new("an idle tunnel was sent a message"))
+impl MessageHandler for IdleTunnel {
+    fn on_data(&mut self, _: &[u8]) -> Result<(), Error> {
+        Err(Error::new("an idle tunnel received a message"))
     }
 
-    fn whole(&mut self, _: bool) -> Result<(), Fail> {
+    fn on_message_end(&mut self, _: bool) -> Result<(), Error> {
         Ok(())
     }
 }
 
-impl Talk for Quiet {
-    fn turn(&mut self, _: &mut Link) -> Result<Next, Fail> {
-        Ok(if self.0.stopping.get() { Next::Leave } else { Next::Wait })
+impl TunnelDriver for IdleTunnel {
+    fn drive(&mut self, _: &mut Connection) -> Result<Action, Error> {
+        Ok(if self.0.stopping.get() { Action::Close } else { Action::Wait })
     }
 }

@@ -1,4 +1,4 @@
-//! Whole short lives: connect, TLS, upgrade, one echo, Close both ways.
+//! Short connections: connect, TLS, upgrade, one echo, Close in both directions.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,79 +9,82 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::Plan;
-use crate::client::crew::Crew;
-use crate::client::link::{Hear, Link};
-use crate::client::tunnel::{Next, Talk, Tunnel};
-use crate::fail::Fail;
-use crate::measure::window::Stats;
-use crate::pattern::{Check, Pool};
+use crate::client::connection::{Connection, MessageHandler};
+use crate::client::tasks::Tasks;
+use crate::client::tunnel::{Action, Tunnel, TunnelDriver};
+use crate::error::Error;
+use crate::measure::measurement::Stats;
+use crate::message::{MessagePool, Verifier};
 
-const LIFE_WAIT: Duration = Duration::from_secs(10);
-/// Of those that should resume, so many must.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Minimum share of resumed handshakes with `--resume`.
 const RESUMED_SHARE_MIN: f64 = 0.99;
 
-pub async fn run(plan: Rc<Plan>, resume: bool) -> Result<Map<String, Value>, Fail> {
-    let lives = Rc::new(Lives {
-        pool: Rc::new(Pool::masked(plan.size(125))?),
+pub async fn run(plan: Rc<Plan>, resume: bool) -> Result<Map<String, Value>, Error> {
+    let connections = Rc::new(ShortConnections {
+        pool: Rc::new(MessagePool::masked(plan.size(125))?),
         stats: Stats::new(),
         full: Cell::new(0),
         resumed: Cell::new(0),
         next: Cell::new(0),
     });
     if resume {
-        plan.sessions.save(true);
-        for _ in 0..2 * plan.at_a_time(8) {
-            lives.one(&plan).await?;
+        plan.tickets.save(true);
+        for _ in 0..2 * plan.concurrency(8) {
+            connections.one(&plan).await?;
         }
-        plan.sessions.save(false);
-        if plan.sessions.count() == 0 {
-            return Err(Fail::new("resumed none: the server gives no tickets"));
+        plan.tickets.save(false);
+        if plan.tickets.count() == 0 {
+            return Err(Error::new("no session resumed: the server sends no tickets"));
         }
     }
-    let mut crew = Crew::default();
-    for _ in 0..plan.at_a_time(8) {
-        let (lives, plan) = (lives.clone(), plan.clone());
-        crew.work(async move {
-            while !lives.stats.stopping.get() {
-                lives.one(&plan).await?;
+    let mut tasks = Tasks::default();
+    for _ in 0..plan.concurrency(8) {
+        let (connections, plan) = (connections.clone(), plan.clone());
+        tasks.spawn(async move {
+            while !connections.stats.stopping.get() {
+                connections.one(&plan).await?;
             }
             Ok(())
         });
     }
-    let window = crew.during(plan.window(&lives.stats)).await?;
-    lives.stats.stopping.set(true);
-    crew.finish().await?;
-    let (full, resumed) = (lives.full.get(), lives.resumed.get());
-    if resume && (resumed as f64) < window.units * RESUMED_SHARE_MIN {
-        return Err(Fail::new(format!("resumed {resumed} of {}", full + resumed)));
+    let measurement = tasks.run_with(plan.measure(&connections.stats)).await?;
+    connections.stats.stopping.set(true);
+    tasks.finish().await?;
+    let (full, resumed) = (connections.full.get(), connections.resumed.get());
+    if resume && (resumed as f64) < measurement.units * RESUMED_SHARE_MIN {
+        return Err(Error::new(format!("only {resumed} of {} sessions resumed", full + resumed)));
     }
-    let mut report = window.report("handshake", Some(&lives.stats));
+    let mut report = measurement.report("handshake", Some(&connections.stats));
     report.insert("full".into(), full.into());
     report.insert("resumed".into(), resumed.into());
     Ok(report)
 }
 
-struct Lives {
-    pool: Rc<Pool>,
+struct ShortConnections {
+    pool: Rc<MessagePool>,
     stats: Rc<Stats>,
     full: Cell<u64>,
     resumed: Cell<u64>,
     next: Cell<u64>,
 }
 
-impl Lives {
-    async fn one(&self, plan: &Plan) -> Result<(), Fail> {
+impl ShortConnections {
+    async fn one(&self, plan: &Plan) -> Result<(), Error> {
         let start = Instant::now();
-        let link = plan.dialer.open(plan.path("/echo")).await?;
-        let kind = link.tls().and_then(|tls| tls.kind());
+        let connection = plan.connector.open(plan.path("/echo")).await?;
+        let kind = connection.tls().and_then(|tls| tls.kind());
         let number = self.next.replace(self.next.get() + 1);
-        let (pool, check) = (self.pool.clone(), Check::from(number));
-        let tunnel = Tunnel::new(link, Once { pool, check, number, sent: false, back: false });
-        match timeout(LIFE_WAIT, tunnel.clone().serve()).await {
+        let (pool, verifier) = (self.pool.clone(), Verifier::from(number));
+        let tunnel = Tunnel::new(
+            connection,
+            SingleEcho { pool, verifier, number, sent: false, back: false },
+        );
+        match timeout(CONNECTION_TIMEOUT, tunnel.clone().serve()).await {
             Ok(ended) => ended?,
-            Err(_) => return Err(Fail::new("no echo and Close within 10 s")),
+            Err(_) => return Err(Error::new("no echo and Close frame within 10 s")),
         }
-        tunnel.with(|link, _| link.reset())?;
+        tunnel.with(|connection, _| connection.reset_on_drop())?;
         self.stats.latency(start.elapsed());
         self.stats.add(1);
         if self.stats.measuring.get() {
@@ -96,36 +99,36 @@ impl Lives {
     }
 }
 
-struct Once {
-    pool: Rc<Pool>,
-    check: Check,
+struct SingleEcho {
+    pool: Rc<MessagePool>,
+    verifier: Verifier,
     number: u64,
     sent: bool,
     back: bool,
 }
 
-impl Hear for Once {
-    fn part(&mut self, part: &[u8]) -> Result<(), Fail> {
-        self.check.part(&self.pool, part)
+impl MessageHandler for SingleEcho {
+    fn on_data(&mut self, part: &[u8]) -> Result<(), Error> {
+        self.verifier.verify(&self.pool, part)
     }
 
-    fn whole(&mut self, _: bool) -> Result<(), Fail> {
+    fn on_message_end(&mut self, _: bool) -> Result<(), Error> {
         if std::mem::replace(&mut self.back, true) {
-            return Err(Fail::new("a message that was never sent"));
+            return Err(Error::new("received a message that was never sent"));
         }
-        self.check.whole(&self.pool)
+        self.verifier.end_message(&self.pool)
     }
 }
 
-impl Talk for Once {
-    fn turn(&mut self, link: &mut Link) -> Result<Next, Fail> {
+impl TunnelDriver for SingleEcho {
+    fn drive(&mut self, connection: &mut Connection) -> Result<Action, Error> {
         if !std::mem::replace(&mut self.sent, true) {
-            link.send(self.pool.frames(self.number, 1).0)?;
+            connection.send(self.pool.frames(self.number, 1).0)?;
         }
-        Ok(if self.back { Next::Leave } else { Next::Wait })
+        Ok(if self.back { Action::Close } else { Action::Wait })
     }
 
-    fn polite(&self) -> bool {
+    fn sends_close_notify(&self) -> bool {
         false
     }
 }

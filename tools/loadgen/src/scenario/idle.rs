@@ -1,4 +1,4 @@
-//! What open tunnels cost that say nothing.
+//! Memory and CPU of idle tunnels.
 
 use std::time::Duration;
 
@@ -6,40 +6,40 @@ use serde_json::{Map, Value};
 use tokio::time::sleep;
 
 use super::Plan;
-use super::herd::Herd;
-use crate::fail::Fail;
+use super::tunnel_set::TunnelSet;
+use crate::error::Error;
+use crate::measure::measurement::{Measurement, rounded};
 use crate::measure::process::{Sample, pss};
-use crate::measure::window::{Window, rounded};
 
 const SETTLE: Duration = Duration::from_secs(2);
 const GONE: Duration = Duration::from_secs(5);
 
-pub async fn run(plan: &Plan, hold: f64) -> Result<Map<String, Value>, Fail> {
+pub async fn run(plan: &Plan, hold: f64) -> Result<Map<String, Value>, Error> {
     let (pids, count) = (&plan.common.pids, plan.tunnels(5_000));
     let start = pss(pids)?;
     let over = |now: Option<u64>| now.zip(start).map(|(now, start)| now.saturating_sub(start));
     let each = |now| over(now).map(|bytes| rounded(bytes as f64 / count as f64, 1));
 
-    let mut opening = Window::default();
+    let mut opening = Measurement::default();
     let from = Sample::take(pids)?;
-    let mut herd = Herd::open(plan, count).await?;
+    let mut tunnel_set = TunnelSet::open(plan, count).await?;
     opening.add(&from, &Sample::take(pids)?, count as f64);
-    let idle = settled(&mut herd, pids).await?;
-    herd.stats.measuring.set(true);
-    herd.exchange(125).await?;
-    let small = settled(&mut herd, pids).await?;
-    let mut holding = Window::default();
+    let idle = settled(&mut tunnel_set, pids).await?;
+    tunnel_set.stats.measuring.set(true);
+    tunnel_set.exchange(125).await?;
+    let small = settled(&mut tunnel_set, pids).await?;
+    let mut holding = Measurement::default();
     let from = Sample::take(pids)?;
     let rest = async {
         sleep(Duration::from_secs_f64(hold)).await;
         Ok(())
     };
-    herd.crew.during(rest).await?;
+    tunnel_set.tasks.run_with(rest).await?;
     holding.add(&from, &Sample::take(pids)?, count as f64);
-    herd.exchange(16 << 10).await?;
-    let large = settled(&mut herd, pids).await?;
-    let stats = herd.stats.clone();
-    herd.leave().await?;
+    tunnel_set.exchange(16 << 10).await?;
+    let large = settled(&mut tunnel_set, pids).await?;
+    let stats = tunnel_set.stats.clone();
+    tunnel_set.close().await?;
     sleep(GONE).await;
     let kept = over(pss(pids)?);
 
@@ -62,10 +62,10 @@ pub async fn run(plan: &Plan, hold: f64) -> Result<Map<String, Value>, Fail> {
     Ok(report)
 }
 
-async fn settled(herd: &mut Herd, pids: &[u32]) -> Result<Option<u64>, Fail> {
+async fn settled(tunnel_set: &mut TunnelSet, pids: &[u32]) -> Result<Option<u64>, Error> {
     let rest = async {
         sleep(SETTLE).await;
         pss(pids)
     };
-    herd.crew.during(rest).await
+    tunnel_set.tasks.run_with(rest).await
 }

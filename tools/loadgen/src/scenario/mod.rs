@@ -1,14 +1,14 @@
-//! What the load does, one file a scenario.
+//! The load scenarios, one file each.
 
 pub mod broadcast;
 pub mod bulk;
 pub mod churn;
 pub mod echo;
 pub mod handshake;
-pub mod herd;
 pub mod idle;
 pub mod open_loop;
-pub mod pace;
+pub mod schedule;
+pub mod tunnel_set;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -18,40 +18,40 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use crate::cli::Common;
-use crate::client::dial::Dialer;
-use crate::client::link::Desk;
-use crate::client::tls::{self, Sessions};
-use crate::fail::Fail;
-use crate::measure::window::{Stats, Window};
+use crate::client::connect::Connector;
+use crate::client::connection::SharedBuffers;
+use crate::client::tls::{self, TicketStore};
+use crate::error::Error;
+use crate::measure::measurement::{Measurement, Stats};
 
-/// What the options ask for, ready for use.
+/// The options of a run, resolved.
 pub struct Plan {
     pub common: Common,
-    pub dialer: Rc<Dialer>,
-    pub sessions: Arc<Sessions>,
+    pub connector: Rc<Connector>,
+    pub tickets: Arc<TicketStore>,
 }
 
 impl Plan {
-    pub fn new(common: Common, resume: bool) -> Result<Self, Fail> {
-        let sessions = Arc::new(Sessions::default());
+    pub fn new(common: Common, resume: bool) -> Result<Self, Error> {
+        let tickets = Arc::new(TicketStore::default());
         let tls = match &common.ca {
             Some(ca) => {
-                let config = tls::config(ca, resume.then(|| sessions.clone()))?;
+                let config = tls::config(ca, resume.then(|| tickets.clone()))?;
                 let name = ServerName::try_from(common.name.clone());
-                let name = name.map_err(|_| Fail::new("--name is no server's name"))?;
+                let name = name.map_err(|_| Error::new("--name is not a valid server name"))?;
                 Some((config, name))
             }
             None => None,
         };
-        let dialer = Dialer {
+        let connector = Connector {
             target: common.connect,
             host: common.name.clone(),
             tls,
             sources: common.sources,
-            turn: Cell::new(0),
-            desk: Desk::new(),
+            next_source: Cell::new(0),
+            buffers: SharedBuffers::new(),
         };
-        Ok(Self { common, dialer: Rc::new(dialer), sessions })
+        Ok(Self { common, connector: Rc::new(connector), tickets })
     }
 
     pub fn path<'a>(&'a self, usual: &'a str) -> &'a str {
@@ -62,7 +62,7 @@ impl Plan {
         self.common.tunnels.unwrap_or(usual)
     }
 
-    pub fn at_a_time(&self, usual: usize) -> usize {
+    pub fn concurrency(&self, usual: usize) -> usize {
         self.common.concurrency.unwrap_or(usual).max(1)
     }
 
@@ -78,7 +78,7 @@ impl Plan {
         Duration::from_secs_f64(self.common.seconds)
     }
 
-    async fn window(&self, stats: &Stats) -> Result<Window, Fail> {
-        Window::of(stats, &self.common.pids, self.warmup(), self.time()).await
+    async fn measure(&self, stats: &Stats) -> Result<Measurement, Error> {
+        Measurement::run(stats, &self.common.pids, self.warmup(), self.time()).await
     }
 }

@@ -1,4 +1,4 @@
-//! What a socket does with its messages.
+//! The backend's endpoints: echo, sink, source and broadcast.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,28 +11,28 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::timeout;
 
-use super::House;
-use super::peer::Peer;
-use crate::buffer::Outgoing;
-use crate::fail::Fail;
+use super::State;
+use super::writer::Writer;
+use crate::buffer::WriteBuffer;
+use crate::error::Error;
 use crate::frame::{BINARY, CLOSE, CONTINUATION, Header, PING, PONG, Reader, Step, TEXT, mask};
-use crate::pattern::{Pool, Sum};
+use crate::message::{Checksum, MessagePool};
 
-const BYE_WAIT: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 const SOURCE_WRITE_BYTES: usize = 256 << 10;
-/// Writes of one source before others have their turn.
+/// Writes of one source before it yields to other tasks.
 const SOURCE_WRITES: usize = 8;
 
-pub enum Job {
+pub enum Endpoint {
     Echo,
     Sink(Box<Sink>),
     Source(Box<Source>),
-    /// The message that is coming in.
+    /// The payload of the incomplete message.
     Broadcast(Vec<u8>),
 }
 
-impl Job {
-    pub fn listens(&self) -> bool {
+impl Endpoint {
+    pub fn is_subscriber(&self) -> bool {
         matches!(self, Self::Broadcast(_))
     }
 }
@@ -40,38 +40,38 @@ impl Job {
 #[derive(Default)]
 pub struct Sink {
     bytes: u64,
-    sum: Sum,
+    sum: Checksum,
     text: Vec<u8>,
 }
 
 pub struct Source {
-    pool: Rc<Pool>,
+    pool: Rc<MessagePool>,
     next: u64,
-    /// Whole messages that are still to be sent, and the bytes of the last one.
+    /// Remaining whole messages, then the bytes of a final shorter one.
     left: u64,
     last: usize,
-    /// How much of the message `next` is written.
+    /// Bytes of the message `next` already written.
     sent: usize,
 }
 
 impl Source {
-    pub fn new(pool: Rc<Pool>, bytes: u64) -> Self {
+    pub fn new(pool: Rc<MessagePool>, bytes: u64) -> Self {
         let size = pool.size() as u64;
         Self { pool, next: 0, left: bytes / size, last: (bytes % size) as usize, sent: 0 }
     }
 
-    /// Writes what the socket takes.
-    fn poll(&mut self, peer: &Peer, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes as much as the socket accepts.
+    fn poll(&mut self, writer: &Writer, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let frame = self.pool.frame_bytes();
         for _ in 0..SOURCE_WRITES {
             if self.left == 0 {
-                return Poll::Ready(self.rest(peer));
+                return Poll::Ready(self.rest(writer));
             }
             let most = (SOURCE_WRITE_BYTES / frame).max(1).min(self.left.min(1 << 20) as usize);
             let (bytes, _) = self.pool.frames(self.next, most);
-            let count = peer.write(&bytes[self.sent..])?;
+            let count = writer.write(&bytes[self.sent..])?;
             if count == 0 {
-                ready!(peer.poll_writable(context))?;
+                ready!(writer.poll_writable(context))?;
             }
             let through = (self.sent + count) / frame;
             self.next += through as u64;
@@ -82,24 +82,24 @@ impl Source {
         Poll::Pending
     }
 
-    fn rest(&mut self, peer: &Peer) -> io::Result<()> {
+    fn rest(&mut self, writer: &Writer) -> io::Result<()> {
         let last = std::mem::take(&mut self.last);
         if last > 0 {
             let (bytes, end) = Header::whole(BINARY, last).encode();
-            peer.send(&[&bytes[..end], &self.pool.payload(self.next)[..last]].concat())?;
+            writer.send(&[&bytes[..end], &self.pool.payload(self.next)[..last]].concat())?;
         }
         Ok(())
     }
 
-    /// The message that is half written has to be ended before anything else is said.
-    fn round_off(&mut self, peer: &Peer) -> io::Result<()> {
+    /// Completes a partly written message, because no control frame may interrupt a frame.
+    fn finish_message(&mut self, writer: &Writer) -> io::Result<()> {
         let sent = std::mem::take(&mut self.sent);
         if sent == 0 {
             return Ok(());
         }
         self.left = self.left.saturating_sub(1);
         self.next += 1;
-        peer.send(&self.pool.frames(self.next - 1, 1).0[sent..])
+        writer.send(&self.pool.frames(self.next - 1, 1).0[sent..])
     }
 
     fn stop(&mut self) {
@@ -108,43 +108,51 @@ impl Source {
     }
 }
 
-/// Until the peer closes.
+/// Serves the endpoint until the peer closes.
 pub async fn run(
     mut reading: OwnedReadHalf,
-    peer: &Rc<Peer>,
-    job: Job,
-    house: &House,
+    writer: &Rc<Writer>,
+    endpoint: Endpoint,
+    state: &State,
     mut rest: Vec<u8>,
-) -> Result<(), Fail> {
-    let mut talk = Talk { job, reader: Reader::default(), head: None, at: 0, control: Vec::new() };
-    let mut closed = talk.take(&mut rest, peer, house)?;
+) -> Result<(), Error> {
+    let mut handler = FrameHandler {
+        endpoint,
+        reader: Reader::default(),
+        head: None,
+        at: 0,
+        control: Vec::new(),
+    };
+    let mut closed = handler.process(&mut rest, writer, state)?;
     poll_fn(|context| {
         loop {
-            if talk.job.listens() {
-                peer.wake(context);
+            if handler.endpoint.is_subscriber() {
+                writer.set_waker(context);
             }
-            ready!(peer.poll_flush(context))?;
+            ready!(writer.poll_flush(context))?;
             if closed {
-                return Poll::Ready(Ok::<_, Fail>(()));
+                return Poll::Ready(Ok::<_, Error>(()));
             }
-            if let Job::Source(source) = &mut talk.job
-                && let Poll::Ready(Err(error)) = source.poll(peer, context)
+            if let Endpoint::Source(source) = &mut handler.endpoint
+                && let Poll::Ready(Err(error)) = source.poll(writer, context)
             {
                 return Poll::Ready(Err(error.into()));
             }
-            let mut bytes = house.reading.borrow_mut();
+            let mut bytes = state.reading.borrow_mut();
             let mut buffer = ReadBuf::new(&mut bytes);
             ready!(Pin::new(&mut reading).poll_read(context, &mut buffer))?;
             if buffer.filled().is_empty() {
-                return Poll::Ready(Err(Fail::new("gone without a Close")));
+                return Poll::Ready(Err(Error::new(
+                    "the peer closed the connection without a Close frame",
+                )));
             }
-            closed = talk.take(buffer.filled_mut(), peer, house)?;
+            closed = handler.process(buffer.filled_mut(), writer, state)?;
         }
     })
     .await?;
-    // What the peer still says must be read, or the kernel resets and our Close is lost.
+    // Read until EOF: closing a socket with unread data sends a reset, and our Close would be lost.
     let mut scrap = [0; 1 << 10];
-    let gone = poll_fn(|context| {
+    let eof = poll_fn(|context| {
         loop {
             let mut buffer = ReadBuf::new(&mut scrap);
             ready!(Pin::new(&mut reading).poll_read(context, &mut buffer))?;
@@ -153,100 +161,109 @@ pub async fn run(
             }
         }
     });
-    peer.shut()?;
-    timeout(BYE_WAIT, gone).await.map_err(|_| Fail::new("stays after its Close"))??;
+    writer.shutdown()?;
+    timeout(CLOSE_TIMEOUT, eof)
+        .await
+        .map_err(|_| Error::new("the peer keeps the connection open after its Close frame"))??;
     Ok(())
 }
 
-struct Talk {
-    job: Job,
+struct FrameHandler {
+    endpoint: Endpoint,
     reader: Reader,
     head: Option<Header>,
-    /// Where in the frame's payload we are.
+    /// Offset in the payload of the current frame.
     at: u64,
     control: Vec<u8>,
 }
 
-impl Talk {
-    /// All of one read, answered by one write; true after the peer's Close.
-    fn take(&mut self, bytes: &mut [u8], peer: &Rc<Peer>, house: &House) -> Result<bool, Fail> {
-        let mut out = house.writing.borrow_mut();
+impl FrameHandler {
+    /// Processes the bytes of one read and answers with one write. Returns true after a Close.
+    fn process(
+        &mut self,
+        bytes: &mut [u8],
+        writer: &Rc<Writer>,
+        state: &State,
+    ) -> Result<bool, Error> {
+        let mut out = state.writing.borrow_mut();
         out.clear();
-        let closed = self.frames(bytes, &mut out, peer, house);
+        let closed = self.process_frames(bytes, &mut out, writer, state);
         if !out.is_empty() {
-            peer.send(out.waiting())?;
+            writer.send(out.pending())?;
         }
         closed
     }
 
-    fn frames(
+    fn process_frames(
         &mut self,
         mut bytes: &mut [u8],
-        out: &mut Outgoing,
-        peer: &Rc<Peer>,
-        house: &House,
-    ) -> Result<bool, Fail> {
+        out: &mut WriteBuffer,
+        writer: &Rc<Writer>,
+        state: &State,
+    ) -> Result<bool, Error> {
         while let Some((used, step)) = self.reader.step(bytes)? {
             let (taken, rest) = bytes.split_at_mut(used);
             bytes = rest;
             match (step, self.head) {
-                (Step::Head(head), _) => {
+                (Step::Header(head), _) => {
                     if head.mask.is_none() {
-                        return Err(Fail::new("a client's frame without a mask"));
+                        return Err(Error::new("received an unmasked frame from a client"));
                     }
                     self.head = Some(head);
                     self.at = 0;
                     if head.opcode < CLOSE {
-                        self.begins(head, out);
+                        self.on_header(head, out);
                     }
                 }
-                (Step::Part { end }, Some(head)) => {
+                (Step::Payload { end }, Some(head)) => {
                     mask(taken, head.mask.unwrap_or_default(), self.at);
                     self.at += used as u64;
                     if head.opcode < CLOSE {
-                        self.part(head, taken, end, out, house)?;
-                    } else if self.controlled(head.opcode, taken, end, out, peer)? {
+                        self.on_data(head, taken, end, out, state)?;
+                    } else if self.on_control(head.opcode, taken, end, out, writer)? {
                         return Ok(true);
                     }
                 }
-                (Step::Part { .. }, None) => return Err(Fail::new("a payload without a header")),
+                (Step::Payload { .. }, None) => {
+                    return Err(Error::new("received a payload without a header"));
+                }
             }
         }
         Ok(false)
     }
 
-    fn begins(&mut self, head: Header, out: &mut Outgoing) {
-        match &mut self.job {
-            Job::Echo => {
+    fn on_header(&mut self, head: Header, out: &mut WriteBuffer) {
+        match &mut self.endpoint {
+            Endpoint::Echo => {
                 let (bytes, end) = Header { mask: None, ..head }.encode();
                 out.push(&bytes[..end]);
             }
-            Job::Sink(sink) if head.opcode != CONTINUATION => sink.text.clear(),
-            Job::Sink(_) | Job::Source(_) | Job::Broadcast(_) => {}
+            Endpoint::Sink(sink) if head.opcode != CONTINUATION => sink.text.clear(),
+            Endpoint::Sink(_) | Endpoint::Source(_) | Endpoint::Broadcast(_) => {}
         }
     }
 
-    fn part(
+    fn on_data(
         &mut self,
         head: Header,
         part: &[u8],
         end: bool,
-        out: &mut Outgoing,
-        house: &House,
-    ) -> Result<(), Fail> {
+        out: &mut WriteBuffer,
+        state: &State,
+    ) -> Result<(), Error> {
         let whole = end && head.fin;
-        match &mut self.job {
-            Job::Echo => out.push(part),
-            Job::Sink(sink) => sink.take(head, part, whole, out),
-            Job::Source(_) => {}
-            Job::Broadcast(message) => {
+        match &mut self.endpoint {
+            Endpoint::Echo => out.push(part),
+            Endpoint::Sink(sink) => sink.on_data(head, part, whole, out),
+            Endpoint::Source(_) => {}
+            Endpoint::Broadcast(message) => {
                 message.extend_from_slice(part);
                 if whole {
                     let (bytes, end) = Header::whole(head.opcode, message.len()).encode();
                     let frame = [&bytes[..end], message].concat();
                     message.clear();
-                    for other in house.crowd.borrow().values() {
-                        // Whoever cannot be written to is ended by its own task.
+                    for other in state.subscribers.borrow().values() {
+                        // A write error ends the other connection's own task.
                         let _ = other.send(&frame);
                     }
                 }
@@ -255,15 +272,15 @@ impl Talk {
         Ok(())
     }
 
-    /// True after a Close.
-    fn controlled(
+    /// Answers control frames. Returns true after a Close.
+    fn on_control(
         &mut self,
         opcode: u8,
         part: &[u8],
         end: bool,
-        out: &mut Outgoing,
-        peer: &Peer,
-    ) -> Result<bool, Fail> {
+        out: &mut WriteBuffer,
+        writer: &Writer,
+    ) -> Result<bool, Error> {
         self.control.extend_from_slice(part);
         if !end {
             return Ok(false);
@@ -276,8 +293,8 @@ impl Talk {
                 return Ok(false);
             }
         };
-        if let Job::Source(source) = &mut self.job {
-            source.round_off(peer)?;
+        if let Endpoint::Source(source) = &mut self.endpoint {
+            source.finish_message(writer)?;
             if opcode == CLOSE {
                 source.stop();
             }
@@ -291,7 +308,7 @@ impl Talk {
 }
 
 impl Sink {
-    fn take(&mut self, head: Header, part: &[u8], whole: bool, out: &mut Outgoing) {
+    fn on_data(&mut self, head: Header, part: &[u8], whole: bool, out: &mut WriteBuffer) {
         if head.opcode == TEXT {
             self.text.extend_from_slice(part);
             if whole && self.text == b"sum?" {
@@ -303,9 +320,9 @@ impl Sink {
             return;
         }
         self.bytes += part.len() as u64;
-        self.sum.part(part);
+        self.sum.update(part);
         if whole {
-            self.sum.end();
+            self.sum.end_message();
         }
     }
 }

@@ -1,42 +1,43 @@
-//! Messages made once and sent many times, and how their echoes are checked.
+//! Generated messages and the verification of their echoes.
 //!
-//! All processes of this program make the same payloads for a size, so that one can check what the
-//! other sends. Any two messages that follow each other differ at nearly every position.
+//! All processes of this program generate the same payloads for a size, so each can verify what
+//! another one sent. Two consecutive messages differ at nearly every position.
 
-use crate::fail::Fail;
+use crate::error::Error;
 use crate::frame::{BINARY, HEADER_MAX, Header, mask};
 
-/// How far into the block of noise the next message begins; odd, so that a shift by whole words
-/// is seen as well.
+/// Offset in the noise from one message to the next; odd, so that a shift by whole words is
+/// detected too.
 const STRIDE: usize = 13;
 
-pub struct Pool {
+pub struct MessagePool {
     size: usize,
     count: usize,
     noise: Vec<u8>,
     frames: Vec<u8>,
     frame: usize,
-    /// How many frames stand in `frames`: small ones twice, so that a batch need not be cut.
+    /// Number of frames in `frames`. Small frames are stored twice, so that no batch wraps around.
     stored: usize,
 }
 
-impl Pool {
-    /// Frames as a client sends them.
-    pub fn masked(size: usize) -> Result<Self, Fail> {
+impl MessagePool {
+    /// Masked frames, as a client sends them.
+    pub fn masked(size: usize) -> Result<Self, Error> {
         Self::new(size, true)
     }
 
-    /// Frames as a server sends them.
-    pub fn bare(size: usize) -> Result<Self, Fail> {
+    /// Unmasked frames, as a server sends them.
+    pub fn unmasked(size: usize) -> Result<Self, Error> {
         Self::new(size, false)
     }
 
-    fn new(size: usize, masked: bool) -> Result<Self, Fail> {
+    fn new(size: usize, masked: bool) -> Result<Self, Error> {
         let count = ((256 << 10) / size.max(1)).clamp(8, 128);
         let stored = if size <= 16 << 10 { 2 * count } else { count };
         let noise = noise(size + count * STRIDE);
         let mut keys = vec![0; stored * 4];
-        getrandom::fill(&mut keys).map_err(|error| Fail::new(format!("no randomness: {error}")))?;
+        getrandom::fill(&mut keys)
+            .map_err(|error| Error::new(format!("cannot get random bytes: {error}")))?;
         let mut frames = Vec::with_capacity(stored * (size + HEADER_MAX));
         for (index, key) in keys.as_chunks::<4>().0.iter().enumerate() {
             let header = Header::whole(BINARY, size);
@@ -57,12 +58,12 @@ impl Pool {
         self.size
     }
 
-    /// How many messages there are before they come again.
+    /// Number of distinct messages; after them the sequence repeats.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// What one frame takes on the wire.
+    /// Size of one frame including its header, in bytes.
     pub fn frame_bytes(&self) -> usize {
         self.frame
     }
@@ -71,7 +72,7 @@ impl Pool {
         &self.noise[self.slot(index) * STRIDE..][..self.size]
     }
 
-    /// At most `most` frames from the message `index` on, side by side, and how many they are.
+    /// Up to `most` contiguous frames starting with message `index`, and their number.
     pub fn frames(&self, index: u64, most: usize) -> (&[u8], usize) {
         let slot = self.slot(index);
         let count = most.min(self.stored - slot);
@@ -83,7 +84,7 @@ impl Pool {
     }
 }
 
-/// xorshift64*, seeded the same everywhere.
+/// xorshift64* with a fixed seed.
 fn noise(length: usize) -> Vec<u8> {
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -97,25 +98,25 @@ fn noise(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Holds messages that arrive, in whatever pieces, to those that were sent.
-pub struct Check {
+/// Compares received messages, in pieces of any size, with those that were sent.
+pub struct Verifier {
     next: u64,
     step: u64,
     at: usize,
 }
 
-impl Check {
-    /// The first message to come is that with this number.
+impl Verifier {
+    /// Expects every message, starting with number `next`.
     pub fn from(next: u64) -> Self {
         Self::every(next, 1)
     }
 
-    /// Only every `step`th is to come.
+    /// Expects every `step`th message, starting with number `next`.
     pub fn every(next: u64, step: u64) -> Self {
         Self { next, step, at: 0 }
     }
 
-    pub fn part(&mut self, pool: &Pool, part: &[u8]) -> Result<(), Fail> {
+    pub fn verify(&mut self, pool: &MessagePool, part: &[u8]) -> Result<(), Error> {
         let expected = pool.payload(self.next).get(self.at..self.at + part.len());
         match expected {
             Some(expected) if expected == part => {
@@ -125,16 +126,16 @@ impl Check {
             Some(expected) => {
                 let differs = expected.iter().zip(part).take_while(|(left, right)| left == right);
                 let byte = self.at + differs.count();
-                Err(Fail::new(format!("wrong byte: message {}, byte {byte}", self.next)))
+                Err(Error::new(format!("wrong byte: message {}, byte {byte}", self.next)))
             }
-            None => Err(Fail::new(format!("message {} is too long", self.next))),
+            None => Err(Error::new(format!("message {} is too long", self.next))),
         }
     }
 
-    pub fn whole(&mut self, pool: &Pool) -> Result<(), Fail> {
+    pub fn end_message(&mut self, pool: &MessagePool) -> Result<(), Error> {
         if self.at != pool.size() {
             let [next, at] = [self.next, self.at as u64];
-            return Err(Fail::new(format!("message {next} ends after {at} bytes")));
+            return Err(Error::new(format!("message {next} is too short: {at} bytes")));
         }
         self.next += self.step;
         self.at = 0;
@@ -142,10 +143,10 @@ impl Check {
     }
 }
 
-/// A sum over messages that depends on the order of their words; each message is filled up with
+/// A checksum over messages that depends on the order of their words; each message is padded with
 /// zeros to whole words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum {
+pub struct Checksum {
     low: u64,
     high: u64,
     words: u64,
@@ -153,8 +154,8 @@ pub struct Sum {
     have: usize,
 }
 
-impl Sum {
-    pub fn part(&mut self, mut part: &[u8]) {
+impl Checksum {
+    pub fn update(&mut self, mut part: &[u8]) {
         if self.have > 0 {
             let taken = part.len().min(8 - self.have);
             self.rest[self.have..self.have + taken].copy_from_slice(&part[..taken]);
@@ -174,7 +175,7 @@ impl Sum {
         self.have = rest.len();
     }
 
-    pub fn end(&mut self) {
+    pub fn end_message(&mut self) {
         if self.have > 0 {
             self.rest[self.have..].fill(0);
             self.word(u64::from_le_bytes(self.rest));
@@ -186,7 +187,7 @@ impl Sum {
         self.high.rotate_left(1) ^ self.low
     }
 
-    /// As if a message with the sum `of` had come after all so far.
+    /// Continues with the checksum `of` as if its message had been added next.
     pub fn append(&mut self, of: &Self) {
         let above = of.words.wrapping_mul(self.low);
         self.high = self.high.wrapping_add(above).wrapping_add(of.high);
@@ -206,43 +207,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_is_the_same_however_it_is_made_but_not_for_other_bytes() {
+    fn checksum_depends_on_bytes_only() {
         let messages = [noise(1000), noise(13), noise(64)];
-        let (mut whole, mut pieces) = (Sum::default(), Sum::default());
+        let (mut whole, mut pieces) = (Checksum::default(), Checksum::default());
         for message in &messages {
-            let mut one = Sum::default();
-            one.part(message);
-            one.end();
+            let mut one = Checksum::default();
+            one.update(message);
+            one.end_message();
             whole.append(&one);
-            message.chunks(3).for_each(|piece| pieces.part(piece));
-            pieces.end();
+            message.chunks(3).for_each(|piece| pieces.update(piece));
+            pieces.end_message();
         }
         assert_eq!(whole.value(), pieces.value());
         for at in 0..1000 {
             let mut bad = messages.clone();
             bad[0][at] ^= 1;
-            let mut sum = Sum::default();
+            let mut sum = Checksum::default();
             for message in &bad {
-                sum.part(message);
-                sum.end();
+                sum.update(message);
+                sum.end_message();
             }
             assert_ne!(sum.value(), whole.value(), "byte {at}");
         }
     }
 
     #[test]
-    fn every_wrong_byte_and_every_message_out_of_turn_is_seen() {
-        let pool = Pool::bare(125).unwrap();
+    fn detects_wrong_bytes_and_reordered_messages() {
+        let pool = MessagePool::unmasked(125).unwrap();
         for at in 0..125 {
             let mut bad = pool.payload(0).to_vec();
             bad[at] ^= 0x80;
-            assert!(Check::from(0).part(&pool, &bad).is_err(), "byte {at}");
+            assert!(Verifier::from(0).verify(&pool, &bad).is_err(), "byte {at}");
         }
         for other in 1..pool.count() as u64 {
-            assert!(Check::from(0).part(&pool, pool.payload(other)).is_err(), "message {other}");
+            assert!(
+                Verifier::from(0).verify(&pool, pool.payload(other)).is_err(),
+                "message {other}"
+            );
         }
-        let mut check = Check::from(0);
-        check.part(&pool, &pool.payload(0)[..124]).unwrap();
-        assert!(check.whole(&pool).is_err(), "a byte is missing");
+        let mut verifier = Verifier::from(0);
+        verifier.verify(&pool, &pool.payload(0)[..124]).unwrap();
+        assert!(verifier.end_message(&pool).is_err(), "a byte is missing");
     }
 }

@@ -1,4 +1,4 @@
-//! The time in which work counts, and what is reported of it.
+//! The measured period and its report.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,18 +9,18 @@ use tokio::time::sleep;
 
 use super::histogram::Histogram;
 use super::process::Sample;
-use crate::fail::Fail;
+use crate::error::Error;
 
-/// Nothing at all came back for so long: it will not come any more.
+/// A run fails if nothing is received for this time.
 const STALL: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What all tunnels of a run tell and are told.
+/// State shared between a run and its tunnels.
 #[derive(Default)]
 pub struct Stats {
     pub measuring: Cell<bool>,
     pub stopping: Cell<bool>,
-    /// Since the start, measured or not.
+    /// Units since the start, including the warm-up.
     pub units: Cell<u64>,
     latencies: RefCell<Histogram>,
 }
@@ -44,26 +44,26 @@ impl Stats {
         self.latencies.borrow().quantile(share)
     }
 
-    /// Waits, unless nothing moves for too long.
-    pub async fn watch(&self, time: Duration) -> Result<(), Fail> {
+    /// Waits for `time`. Fails if no unit is completed for [`STALL`].
+    pub async fn wait(&self, time: Duration) -> Result<(), Error> {
         let (mut left, mut seen, mut still) = (time, self.units.get(), Duration::ZERO);
         while left > Duration::ZERO {
-            let step = left.min(LOOK);
+            let step = left.min(POLL_INTERVAL);
             sleep(step).await;
             left -= step;
             still = if self.units.get() == seen { still + step } else { Duration::ZERO };
             seen = self.units.get();
             if still >= STALL {
-                return Err(Fail::new(format!("nothing came back for {} s", STALL.as_secs())));
+                return Err(Error::new(format!("nothing received for {} s", STALL.as_secs())));
             }
         }
         Ok(())
     }
 }
 
-/// One or several stretches of measured time.
+/// The resources used during one or more measured periods.
 #[derive(Default)]
-pub struct Window {
+pub struct Measurement {
     pub units: f64,
     wall_s: f64,
     own_s: f64,
@@ -72,25 +72,25 @@ pub struct Window {
     all_ticks: u64,
 }
 
-impl Window {
-    /// Warms up, then measures; work goes on by itself.
-    pub async fn of(
+impl Measurement {
+    /// Warms up, then measures while the tunnels run.
+    pub async fn run(
         stats: &Stats,
         pids: &[u32],
         warmup: Duration,
         time: Duration,
-    ) -> Result<Self, Fail> {
-        stats.watch(warmup).await?;
+    ) -> Result<Self, Error> {
+        stats.wait(warmup).await?;
         let (before, from) = (stats.units.get(), Sample::take(pids)?);
         stats.measuring.set(true);
-        stats.watch(time).await?;
+        stats.wait(time).await?;
         stats.measuring.set(false);
-        let mut window = Self::default();
-        window.add(&from, &Sample::take(pids)?, (stats.units.get() - before) as f64);
-        if window.units == 0.0 {
-            return Err(Fail::new("nothing was done in the measured time"));
+        let mut measurement = Self::default();
+        measurement.add(&from, &Sample::take(pids)?, (stats.units.get() - before) as f64);
+        if measurement.units == 0.0 {
+            return Err(Error::new("no unit completed during the measurement"));
         }
-        Ok(window)
+        Ok(measurement)
     }
 
     pub fn add(&mut self, from: &Sample, to: &Sample, units: f64) {
@@ -105,12 +105,12 @@ impl Window {
         self.all_ticks += user + to.system_ticks.saturating_sub(from.system_ticks);
     }
 
-    /// CPU of the processes over the time.
+    /// CPU time of the processes relative to the elapsed time.
     pub fn cpu_share(&self) -> Option<f64> {
         self.cpu_ns.map(|ns| rounded(ns as f64 / 1e9 / self.wall_s, 6))
     }
 
-    /// The fields that all scenarios have.
+    /// The report fields that all scenarios share.
     pub fn report(&self, scenario: &str, stats: Option<&Stats>) -> Map<String, Value> {
         let latency = |share| stats.and_then(|s| s.quantile(share)).map(|us| rounded(us, 2));
         let share = (self.all_ticks > 0).then(|| self.user_ticks as f64 / self.all_ticks as f64);

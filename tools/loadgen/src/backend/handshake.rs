@@ -1,27 +1,27 @@
-//! The opening handshake: what the path asks for, and the answer.
+//! The opening handshake of the backend: the path selects the endpoint.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::House;
-use super::job::{Job, Source};
-use crate::fail::Fail;
+use super::State;
+use super::endpoint::{Endpoint, Source};
+use crate::error::Error;
 
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// The job of this socket, and what came behind the request.
-pub async fn take(stream: &mut TcpStream, house: &House) -> Result<(Job, Vec<u8>), Fail> {
+/// Reads the request and answers it. Returns the endpoint and the bytes after the request.
+pub async fn accept(stream: &mut TcpStream, state: &State) -> Result<(Endpoint, Vec<u8>), Error> {
     let mut bytes = Vec::with_capacity(2 << 10);
     let end = loop {
         if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(Fail::new("closed before its request"));
+            return Err(Error::new("the peer closed the connection before its request"));
         }
         if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             break at + 4;
         }
         if bytes.len() > HEAD_BYTES_MAX {
-            return Err(Fail::new("a request too long"));
+            return Err(Error::new("the request is too long"));
         }
     };
     let rest = bytes.split_off(end);
@@ -29,37 +29,37 @@ pub async fn take(stream: &mut TcpStream, house: &House) -> Result<(Job, Vec<u8>
     let target = text.split(' ').nth(1).unwrap_or("/");
     let Some(key) = field(&text, "sec-websocket-key") else {
         stream.write_all(b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await?;
-        return Err(Fail::new("no WebSocket handshake"));
+        return Err(Error::new("the request is not a WebSocket handshake"));
     };
-    let job = job(target, house)?;
+    let endpoint = endpoint(target, state)?;
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n\r\n",
         derive_accept_key(key.as_bytes())
     );
     stream.write_all(answer.as_bytes()).await?;
-    Ok((job, rest))
+    Ok((endpoint, rest))
 }
 
-fn job(target: &str, house: &House) -> Result<Job, Fail> {
+fn endpoint(target: &str, state: &State) -> Result<Endpoint, Error> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let number = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<u64>().ok())
     };
     Ok(match path {
-        "/sink" => Job::Sink(Box::default()),
-        "/broadcast" => Job::Broadcast(Vec::new()),
+        "/sink" => Endpoint::Sink(Box::default()),
+        "/broadcast" => Endpoint::Broadcast(Vec::new()),
         "/source" => {
             let size = number("size").unwrap_or(64 << 10).clamp(1, 16 << 20) as usize;
             let bytes = number("bytes").unwrap_or(1 << 20);
-            Job::Source(Box::new(Source::new(house.pool(size)?, bytes)))
+            Endpoint::Source(Box::new(Source::new(state.pool(size)?, bytes)))
         }
-        _ => Job::Echo,
+        _ => Endpoint::Echo,
     })
 }
 
-/// The value of a header field.
+/// The value of a header field, compared without case.
 pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().skip(1).find_map(|line| {
         let (key, value) = line.split_once(':')?;

@@ -1,29 +1,29 @@
-//! Why a run ended without a figure, in words for the report.
+//! The error of a run; its text goes into the report.
 
 use std::fmt;
 use std::io;
 
 #[derive(Debug)]
-pub struct Fail(pub String);
+pub struct Error(pub String);
 
-impl Fail {
+impl Error {
     pub fn new(why: impl Into<String>) -> Self {
         Self(why.into())
     }
 
-    /// The same with where it happened.
-    pub fn at(self, place: impl fmt::Display) -> Self {
+    /// Prefixes the text with where it happened.
+    pub fn context(self, place: impl fmt::Display) -> Self {
         Self(format!("{place}: {}", self.0))
     }
 }
 
-impl From<io::Error> for Fail {
+impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self(error.to_string())
     }
 }
 
-impl From<rustls::Error> for Fail {
+impl From<rustls::Error> for Error {
     fn from(error: rustls::Error) -> Self {
         Self(format!("TLS: {error}"))
     }

@@ -1,5 +1,5 @@
-//! Messages at fixed times, whatever becomes of those before them. A latency begins when its
-//! message was meant to be sent: a load that waits would not see the queue it stands in.
+//! Messages at fixed times, independent of earlier ones. Latency counts from the scheduled time: a
+//! load that waits for answers would hide queueing (coordinated omission).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,29 +13,29 @@ use rustix::time::{
 use serde_json::{Map, Value};
 use tokio::io::unix::AsyncFd;
 
-use crate::client::link::{Hear, Link};
-use crate::client::tunnel::{Next, Talk, Tunnel};
-use crate::fail::Fail;
+use crate::client::connection::{Connection, MessageHandler};
+use crate::client::tunnel::{Action, Tunnel, TunnelDriver};
+use crate::error::Error;
 use crate::measure::histogram::Histogram;
-use crate::measure::window::{Stats, rounded};
-use crate::pattern::{Check, Pool};
+use crate::measure::measurement::{Stats, rounded};
+use crate::message::{MessagePool, Verifier};
 
-/// Time for everybody to be ready.
+/// Delay before the first message, so that all tunnels are ready.
 const LEAD: Duration = Duration::from_millis(50);
-/// Messages that are overdue and go out before others have their turn.
+/// Overdue messages sent before other tasks run.
 const BURST: usize = 64;
 
-/// When each message is due.
+/// The send time of every message.
 #[derive(Clone, Copy)]
-pub struct Beat {
+pub struct Schedule {
     start: Instant,
     period_ns: f64,
 }
 
-impl Beat {
-    pub fn new(rate: f64) -> Result<Self, Fail> {
+impl Schedule {
+    pub fn new(rate: f64) -> Result<Self, Error> {
         if !(rate > 0.0 && rate <= 1e7) {
-            return Err(Fail::new("--rate must be above 0"));
+            return Err(Error::new("--rate must be above 0"));
         }
         Ok(Self { start: Instant::now() + LEAD, period_ns: 1e9 / rate })
     }
@@ -45,80 +45,80 @@ impl Beat {
     }
 }
 
-/// Which of all messages a tunnel hears of: every `step`th from `first` on.
+/// The messages one tunnel receives: every `step`th, starting with `first`.
 #[derive(Clone, Copy)]
 pub struct Share {
     pub first: u64,
     pub step: u64,
 }
 
-/// One tunnel of a paced run.
-pub struct Paced {
-    pool: Rc<Pool>,
+/// A tunnel that receives its share of the scheduled messages.
+pub struct PacedTunnel {
+    pool: Rc<MessagePool>,
     stats: Rc<Stats>,
-    beat: Beat,
+    schedule: Schedule,
     share: Share,
-    check: Check,
-    came: u64,
+    verifier: Verifier,
+    received: u64,
     heard: u64,
-    /// How many are to come in all, as far as is known.
+    /// Number of messages to expect, as far as known.
     pub expected: u64,
 }
 
-impl Paced {
-    pub fn new(pool: Rc<Pool>, stats: Rc<Stats>, beat: Beat, share: Share) -> Self {
-        let check = Check::every(share.first, share.step);
-        Self { pool, stats, beat, share, check, came: 0, heard: 0, expected: 0 }
+impl PacedTunnel {
+    pub fn new(pool: Rc<MessagePool>, stats: Rc<Stats>, schedule: Schedule, share: Share) -> Self {
+        let verifier = Verifier::every(share.first, share.step);
+        Self { pool, stats, schedule, share, verifier, received: 0, heard: 0, expected: 0 }
     }
 }
 
-impl Hear for Paced {
-    fn part(&mut self, part: &[u8]) -> Result<(), Fail> {
-        self.check.part(&self.pool, part)
+impl MessageHandler for PacedTunnel {
+    fn on_data(&mut self, part: &[u8]) -> Result<(), Error> {
+        self.verifier.verify(&self.pool, part)
     }
 
-    fn whole(&mut self, text: bool) -> Result<(), Fail> {
-        self.came += 1;
+    fn on_message_end(&mut self, text: bool) -> Result<(), Error> {
+        self.received += 1;
         if text {
-            return Err(Fail::new("a text instead of a binary message"));
+            return Err(Error::new("received a text message instead of a binary one"));
         }
-        self.check.whole(&self.pool)
+        self.verifier.end_message(&self.pool)
     }
 }
 
-impl Talk for Paced {
-    fn turn(&mut self, _: &mut Link) -> Result<Next, Fail> {
+impl TunnelDriver for PacedTunnel {
+    fn drive(&mut self, _: &mut Connection) -> Result<Action, Error> {
         let now = Instant::now();
-        for _ in 0..std::mem::take(&mut self.came) {
+        for _ in 0..std::mem::take(&mut self.received) {
             let message = self.share.first + self.heard * self.share.step;
-            self.stats.latency(now.saturating_duration_since(self.beat.due(message)));
+            self.stats.latency(now.saturating_duration_since(self.schedule.due(message)));
             self.stats.add(1);
             self.heard += 1;
         }
         let done = self.stats.stopping.get() && self.heard >= self.expected;
-        Ok(if done { Next::Leave } else { Next::Wait })
+        Ok(if done { Action::Close } else { Action::Wait })
     }
 }
 
-/// Sends each message when it is due, each on the next of `tunnels`.
+/// Sends each message at its time, alternating between `tunnels`.
 pub struct Sender {
-    pub pool: Rc<Pool>,
+    pub pool: Rc<MessagePool>,
     pub stats: Rc<Stats>,
-    pub beat: Beat,
-    pub tunnels: Vec<Rc<Tunnel<Paced>>>,
+    pub schedule: Schedule,
+    pub tunnels: Vec<Rc<Tunnel<PacedTunnel>>>,
     pub next: u64,
     pub late: Histogram,
 }
 
 impl Sender {
-    /// Only ends by failing, or by being dropped.
-    pub async fn run<R>(&mut self) -> Result<R, Fail> {
-        let alarm = Alarm::new()?;
+    /// Runs until it fails or is dropped.
+    pub async fn run<R>(&mut self) -> Result<R, Error> {
+        let timer = Timer::new()?;
         loop {
             let mut burst = 0;
             let now = loop {
                 let now = Instant::now();
-                if self.beat.due(self.next) > now || burst == BURST {
+                if self.schedule.due(self.next) > now || burst == BURST {
                     break now;
                 }
                 self.send(now)?;
@@ -127,25 +127,25 @@ impl Sender {
             if burst == BURST {
                 tokio::task::yield_now().await;
             } else {
-                alarm.after(self.beat.due(self.next).saturating_duration_since(now)).await?;
+                timer.after(self.schedule.due(self.next).saturating_duration_since(now)).await?;
             }
         }
     }
 
-    /// How late messages left: this program's own part of the latencies.
+    /// Reports how late messages were sent: this program's own share of the latencies.
     pub fn report(&self, report: &mut Map<String, Value>) {
         let late = self.late.quantile(0.99).map(|us| rounded(us, 2));
         report.insert("send_late_p99_us".into(), late.into());
     }
 
-    fn send(&mut self, now: Instant) -> Result<(), Fail> {
+    fn send(&mut self, now: Instant) -> Result<(), Error> {
         let tunnel = &self.tunnels[(self.next % self.tunnels.len() as u64) as usize];
-        tunnel.with(|link, talk| {
-            talk.expected += 1;
-            link.send(self.pool.frames(self.next, 1).0)
+        tunnel.with(|connection, driver| {
+            driver.expected += 1;
+            connection.send(self.pool.frames(self.next, 1).0)
         })?;
         if self.stats.measuring.get() {
-            let late = now.saturating_duration_since(self.beat.due(self.next));
+            let late = now.saturating_duration_since(self.schedule.due(self.next));
             self.late.add(late.as_nanos() as u64);
         }
         self.next += 1;
@@ -153,10 +153,10 @@ impl Sender {
     }
 }
 
-/// The runtime's own timers are only good to a millisecond.
-struct Alarm(AsyncFd<OwnedFd>);
+/// A timer file descriptor, because tokio's timers have a resolution of one millisecond.
+struct Timer(AsyncFd<OwnedFd>);
 
-impl Alarm {
+impl Timer {
     #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd is what it asks for")]
     fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
