@@ -1,12 +1,12 @@
 // An echo backend on Node `ws`. Prints `listening PORT`, then serves until it is ended.
 //
-// Everything comes back as it came, but texts that begin with `!` are orders, the same ones that
-// backend.py knows, so that every client can be run against either.
+// Echoes everything, except that texts starting with `!` are commands, the same ones as in
+// backend.py, so that every client works with either.
 "use strict";
 const http = require("http");
 const { WebSocketServer } = require("ws");
 
-// How connections ended, by the tag in their query: read back by a later connection.
+// How connections ended, by the tag in their query; a later connection reads them.
 const ends = new Map();
 const wait = (time) => new Promise((done) => setTimeout(done, time));
 
@@ -43,7 +43,7 @@ const server = http.createServer((request, response) => {
   response.setHeader("Content-Type", "text/plain");
   response.end("a page of the application\n");
 });
-// Terms of compression, by `terms` in the query; without it, the library's own.
+// Compression parameters from `terms` in the query, or else the library's defaults.
 const TERMS = {
   none: false,
   plain: {},

@@ -15,7 +15,7 @@ from websockets.frames import Opcode
 from websockets.http11 import Response
 from websockets.datastructures import Headers
 
-# Terms of compression, by `terms` in the query; without it, the library's own.
+# Compression parameters from `terms` in the query, or else the library's defaults.
 TERMS = {
     "none": None,
     "plain": {},
@@ -25,12 +25,12 @@ TERMS = {
     "narrow": {"server_max_window_bits": 10, "client_max_window_bits": 10},
 }
 
-# How connections ended, by the tag in their query: read back by a later connection.
+# How connections ended, by the tag in their query; a later connection reads them.
 ends = {}
 
 
 class Counting(ServerConnection):
-    """Counts the pings that arrive, as the library answers them without a word."""
+    """Counts received pings, which the library answers by itself."""
 
     pings = 0
 
@@ -94,7 +94,7 @@ def asked(request, name):
 
 
 def before(socket, request):
-    """A refusal of the application's own, and a page; and the terms of compression."""
+    """The application's own rejection and page, and the compression parameters."""
     path = urllib.parse.urlsplit(request.path).path
     if path.endswith("/deny"):
         headers = Headers({"WWW-Authenticate": 'Bearer realm="app"', "Content-Length": "7"})

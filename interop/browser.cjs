@@ -1,6 +1,6 @@
 // The demo's page in headless Chromium: browser.cjs URL SCREENSHOT_FOLDER.
 //
-// Prints one line a check, `ok NAME` or `FAIL NAME: why`.
+// Prints one line per check, `ok NAME` or `FAIL NAME: why`.
 "use strict";
 const fs = require("fs");
 const http = require("http");
@@ -17,7 +17,7 @@ function must(truth, why) {
 }
 
 let browser, context, page;
-// What the browser itself says of failed connections: there the status can be read.
+// The browser's own messages about failed connections, which contain the status.
 const told = [];
 
 async function newPage(options = {}) {
@@ -201,7 +201,7 @@ const CHECKS = [
       failed += 1;
       console.log(`FAIL browser: ${what}: ${String(error.message).split("\n")[0]}`);
       if (page) await page.screenshot({ path: `${FOLDER}/failed-${failed}.png`, fullPage: true }).catch(() => {});
-      // Without the page there is nothing to check.
+      // Without the page nothing can be checked.
       if (check === connects) break;
     }
   }

@@ -1,7 +1,7 @@
 // Compression and heartbeats with headless Chromium: chromium.cjs HTTPS_BASE.
 //
-// Prints one line a check, as compression.py and client.py do against the same routes. The WebSockets are those of a page of the application; the compression
-// is the browser's own, which offers `permessage-deflate; client_max_window_bits` and no more.
+// Prints one line per check, like compression.py and client.py on the same routes. A page of the
+// application opens the WebSockets; the compression is the browser's, which offers `permessage-deflate; client_max_window_bits` and no more.
 "use strict";
 const { chromium } = require("playwright-core");
 const { expect, must, run, same } = require("./kit.cjs");
@@ -43,7 +43,7 @@ async function converse(target) {
     socket.send(text);
     same(await next(), text);
   }
-  // As large as may be, and it does not compress.
+  // As large as allowed, and incompressible.
   const data = new Uint8Array(1 << 20);
   for (let at = 0; at < data.length; at += 65536) crypto.getRandomValues(data.subarray(at, at + 65536));
   if (!target.includes("-pass")) socket.send(data);
@@ -72,7 +72,7 @@ async function agrees(backend, route) {
       throw new Error(`answered ${terms}: ${error.message.split("\n")[0]}`);
     });
     const told = facts.headers["sec-websocket-extensions"];
-    // Facts, 60 with a blob, 7 of several sizes, one binary.
+    // The query, 60 messages with a blob, 7 of several sizes, one binary.
     const equals = { end: "client_closed", up_messages: 69, down_messages: 69 };
     if (route === "-strip") {
       same([told, facts.extensions || "", agreed], [undefined, "", ""]);

@@ -1,6 +1,6 @@
-// A page behind a proxy that ends TLS, in headless Chromium: chromium_origin.cjs BASE OTHER_BASE.
+// A page served through a proxy that terminates TLS, in headless Chromium: chromium_origin.cjs BASE OTHER_BASE.
 //
-// Prints what became of a WebSocket to BASE from a page of BASE, and from one of OTHER_BASE, as JSON.
+// Prints as JSON whether a WebSocket to BASE opens from a page of BASE, and from one of OTHER_BASE.
 "use strict";
 const { chromium } = require("playwright-core");
 

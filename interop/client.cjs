@@ -1,8 +1,8 @@
 // The checks of a client on Node `ws`: client.cjs NAME WS_BASE BACKEND [CA_FILE].
 //
-// Prints one line a check, `ok NAME` or `FAIL NAME: why`. Under WS_BASE the proxy has, for each
+// Prints one line per check, `ok NAME` or `FAIL NAME: why`. Under WS_BASE the proxy has, for each
 // backend: /BACKEND (defaults), /BACKEND-beat (a heartbeat every second on both sides, half a
-// second of patience), /BACKEND-slow (20 messages a second, delayed).
+// second of timeout), /BACKEND-slow (20 messages a second, delayed).
 "use strict";
 const crypto = require("crypto");
 const fs = require("fs");
@@ -160,7 +160,7 @@ async function silence() {
   must(beats >= 3, `${beats} heartbeats in 3.5 s`);
   same(await client.ask("still here"), "still here");
   const { pings } = await client.facts();
-  // What answers one side's heartbeat is not the other side's business.
+  // Pongs to one side's heartbeat are not relayed to the other.
   must(pings >= 3 && pings <= 4, `${pings} heartbeats to the backend in 3.5 s`);
   client.socket.close();
   expect(`/${BACKEND}-beat${query}`, {

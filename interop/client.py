@@ -1,6 +1,6 @@
 """The checks of a client on Python `websockets`: client.py NAME WS_BASE BACKEND [CA_FILE].
 
-Prints one line a check, `ok NAME` or `FAIL NAME: why`. Under WS_BASE the proxy has, for each
+Prints one line per check, `ok NAME` or `FAIL NAME: why`. Under WS_BASE the proxy has, for each
 backend: /BACKEND (defaults), /BACKEND-beat (a heartbeat every second on both sides, half a second
 of patience).
 """
@@ -133,7 +133,7 @@ async def ping_of_the_backend_is_answered_here():
 
 
 async def heartbeats():
-    """Both libraries answer pings by themselves, and those of the proxy go no further."""
+    """Both libraries answer pings by themselves; the proxy's own pings are not relayed."""
     query = f"?tag={NAME}-beat"
     async with dial(query, route="-beat", ping_interval=None) as socket:
         await asyncio.sleep(3.5)
@@ -177,8 +177,8 @@ async def tls_1_2():
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     async with dial(ssl=old) as socket:
         same(socket.transport.get_extra_info("ssl_object").version(), "TLSv1.2")
-        await socket.send("old but lawful")
-        same(await socket.recv(), "old but lawful")
+        await socket.send("old but valid")
+        same(await socket.recv(), "old but valid")
 
 
 CHECKS = [

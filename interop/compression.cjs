@@ -1,6 +1,6 @@
 // Compression with a client on Node `ws`: compression.cjs NAME WS_BASE BACKEND CA_FILE.
 //
-// Prints one line a check; what compression.py checks, but for bombs.
+// Prints one line per check; the checks of compression.py without bombs.
 "use strict";
 const crypto = require("crypto");
 const fs = require("fs");
@@ -10,7 +10,7 @@ const [NAME, BASE, BACKEND, CA] = process.argv.slice(2);
 const ca = fs.readFileSync(CA);
 const LIMIT = 1 << 20;
 
-// What this client offers, and what backends answer by (see the backends).
+// The client's offers, and the parameters the backends answer with.
 const OFFERS = {
   plain: {},
   "server-anew": { serverNoContextTakeover: true },
@@ -23,13 +23,13 @@ const ANSWERS = ["plain", "server-anew", "client-anew", "both-anew", "narrow"];
 const open = (route, query, offered) =>
   new Client(`${BASE}/${BACKEND}${route}${query}`, { ca, perMessageDeflate: { threshold: 0, ...OFFERS[offered] } }).open();
 
-/** One tunnel, long enough that a window kept, or thrown away, by one end only would show. */
+/** One tunnel, long enough to reveal a compression window kept or reset by only one end. */
 async function converse(route, offered, answered) {
   const query = `?terms=${answered}&case=${NAME}-${offered}`;
   const client = await open(route, query, offered);
   const agreed = client.head["sec-websocket-extensions"] || "";
   mustAgree(route, agreed, await client.facts());
-  // Half of it is news within a message; all of it is known to who remembers the last one.
+  // Half of it repeats within a message; all of it repeats the previous message.
   const blob = crypto.randomBytes(200).toString("hex");
   const texts = Array.from({ length: 60 }, (_, number) => `${number} ${blob}`);
   for (const text of texts) client.socket.send(text);
@@ -54,7 +54,7 @@ function mustAgree(route, agreed, facts) {
 }
 
 function mustBeRecorded(target, agreed, wire) {
-  // The question for facts, 60 with the blob, 6 of several sizes, one in fragments, one binary.
+  // The query, 60 messages with the blob, 6 of several sizes, one fragmented, one binary.
   const compressed = agreed ? 69 : 0;
   same([wire.messages, wire.compressed], [69, compressed]);
   const between = {};
@@ -87,7 +87,7 @@ async function backendWithout() {
 
 async function sizes(route) {
   const client = await open(route, "", "plain");
-  // What does not compress is a little larger on the wire, which is what counts where it passes.
+  // Incompressible data is slightly larger on the wire, whose size counts under `pass`.
   const largest = route === "-pass" ? LIMIT - 8192 : LIMIT;
   for (const size of [0, 1, 125, 126, 1015, 1016, 1017, 4096, 65535, 65536, largest]) {
     for (const message of [crypto.randomBytes(size), Buffer.alloc(size, "tide")]) same(await client.ask(message), message);

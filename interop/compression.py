@@ -1,6 +1,6 @@
 """Compression with a client on Python `websockets`: compression.py NAME WS_BASE BACKEND CA_FILE PID.
 
-Prints one line a check. Under WS_BASE the proxy has, for each backend: /BACKEND (`inspect`, the
+Prints one line per check. Under WS_BASE the proxy has, for each backend: /BACKEND (`inspect`, the
 default), /BACKEND-pass, /BACKEND-strip. Backends take their own terms from `terms` in the query.
 PID is the proxy's, whose memory is watched.
 """
@@ -25,7 +25,7 @@ NAME, BASE, BACKEND, CA, PID = sys.argv[1:]
 TLS = ssl.create_default_context(cafile=CA)
 LIMIT = 1 << 20
 
-# What this client offers, and what backends answer by (see the backends).
+# The client's offers, and the parameters the backends answer with.
 OFFERS = {
     "plain": {"client_max_window_bits": True},
     "server-anew": {"client_max_window_bits": True, "server_no_context_takeover": True},
@@ -41,7 +41,7 @@ ANSWERS = ["plain", "server-anew", "client-anew", "both-anew", "narrow"]
 
 
 class Counting(PerMessageDeflate):
-    """Counts what comes as it is on the wire."""
+    """Counts the bytes received on the wire."""
 
     messages = compressed = payload = 0
 
@@ -54,7 +54,7 @@ class Counting(PerMessageDeflate):
 
 
 class Offer(ClientPerMessageDeflateFactory):
-    """Makes the counting kind."""
+    """Creates counting connections."""
 
     counting = None
 
@@ -71,14 +71,14 @@ def dial(route, query, offer):
 
 
 async def converse(route, offered, answered, case=NAME):
-    """One tunnel, long enough that a window kept, or thrown away, by one end only would show."""
+    """One tunnel, long enough to reveal a compression window kept or reset by only one end."""
     query = f"?terms={answered}&case={case}-{offered}"
     offer = Offer(**OFFERS[offered])
     async with dial(route, query, offer) as socket:
         agreed = socket.response.headers.get("Sec-WebSocket-Extensions", "")
         known = await facts(socket)
         must_agree(route, agreed, known, socket)
-        # Half of it is news within a message; all of it is known to who remembers the last one.
+        # Half of it repeats within a message; all of it repeats the previous message.
         blob = secrets.token_hex(200)
         texts = [f"{number} {blob}" for number in range(60)]
         sending = asyncio.create_task(send_all(socket, texts))
@@ -109,7 +109,7 @@ def must_agree(route, agreed, known, socket):
 
 
 def must_be_recorded(target, agreed, counting):
-    # The question for facts, 60 with the blob, 6 of several sizes, one in fragments, one binary.
+    # The query, 60 messages with the blob, 6 of several sizes, one fragmented, one binary.
     equals, between = {"up_messages": 69, "down_messages": 69, "end": "client_closed"}, {}
     if not agreed:
         expect(target, equals={**equals, "up_compressed": 0, "down_compressed": 0})
@@ -144,7 +144,7 @@ async def backend_without():
 
 
 async def sizes(route):
-    # What does not compress is a little larger on the wire, which is what counts where it passes.
+    # Incompressible data is slightly larger on the wire, whose size counts under `pass`.
     largest = LIMIT - 8192 if route == "-pass" else LIMIT
     for size in [0, 1, 125, 126, 1015, 1016, 1017, 4096, 65535, 65536, largest]:
         await echo_both(route, [os.urandom(size), b"tide" * (size // 4) + b"." * (size % 4)])
@@ -193,7 +193,7 @@ def memory_peak():
 
 
 async def forty_bombs():
-    """At once, and with others at work. They hold 320 MiB."""
+    """Sends bombs that inflate to 320 MiB, all at once, while other tunnels relay."""
     async def bomb():
         async with dial("", "?case=forty", Offer(**OFFERS["plain"])) as socket:
             try:

@@ -1,8 +1,8 @@
-"""What live sockets must not notice, at full size: endure.py TIDEGATE WORK_FOLDER [reloads|drain].
+"""Reloads and drains at full size, with open tunnels: endure.py TIDEGATE WORK_FOLDER [reloads|drain].
 
 A thousand reloads, one in ten of them invalid, under live tunnels and new connections; then a drain
-of nine thousand tunnels. Clients and backend are asyncio streams with a framer of their own. Prints
-one line a check, and the figures behind it.
+of nine thousand tunnels. Clients and backend use asyncio streams and their own frame code. Prints
+one line per check, with its measurements.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ KEY = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: w
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
 
-# ---- frames (RFC 6455 5.2), by hand ----
+# ---- frames (RFC 6455 5.2) ----
 
 def frame(first, payload, mask=None):
     length = len(payload)
@@ -39,7 +39,7 @@ def frame(first, payload, mask=None):
 
 
 async def read_frame(reader):
-    """First byte and payload; None at an end between frames. An end inside one is an error."""
+    """Returns first byte and payload, or None at EOF between frames. EOF inside a frame is an error."""
     try:
         head = await reader.readexactly(2)
     except asyncio.IncompleteReadError as short:
@@ -57,7 +57,7 @@ async def read_frame(reader):
     return head[0], body
 
 
-# ---- the backend, in a process of its own ----
+# ---- the backend, in a separate process ----
 
 def backend(pipe):
     resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
@@ -252,7 +252,7 @@ async def reloads(port):
         ends = {record["end"] for record in proxy.records() if record.get("event") == "ended"}
         same(ends, {"client_closed"})
         must(counts["new"] > 100, f"only {counts['new']} new connections: no load at all")
-        # The first hundred warm up; what allocators keep settles after that.
+        # The first hundred are a warm-up, after which the allocator's reserve is stable.
         must(memory[-1] < memory[1] * 1.1 + 1024, f"memory grows: {memory} KiB")
         print(f"   {taken} reloads taken, {refused} refused in {took:.1f} s; {counts['new']} new "
               f"connections and {counts['echoes']} echoes of {LIVE} live tunnels, none failed; "
@@ -301,7 +301,7 @@ async def drain(port, pipe):
             moments.append(time.monotonic() - began)
             same((struct.unpack("!H", got[1][:2])[0], got[1][2:]), (1012, b"the service restarts"))
             writer.write(frame(0x88, got[1], os.urandom(4)))
-            must(await reader.read() == b"", "bytes behind a Close")
+            must(await reader.read() == b"", "bytes after a Close")
             writer.close()
 
         clients = [asyncio.create_task(client()) for _ in range(most)]

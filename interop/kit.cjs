@@ -1,4 +1,4 @@
-// What the checks in Node share.
+// Helpers for the Node checks.
 "use strict";
 const fs = require("fs");
 const { isDeepStrictEqual } = require("util");
@@ -93,13 +93,13 @@ function must(truth, why) {
   if (!truth) throw new Error(why);
 }
 
-/** Has records.py look for this tunnel's record: `equals`, `between`, `has`. */
+/** Makes records.py check this tunnel's record: `equals`, `between`, `has`. */
 function expect(target, record) {
   const file = process.env.INTEROP_EXPECTED;
   if (file) fs.appendFileSync(file, JSON.stringify({ target, ...record }) + "\n");
 }
 
-/** Prints one line a check, `ok NAME` or `FAIL NAME: why`; then leaves. */
+/** Prints one line per check, `ok NAME` or `FAIL NAME: why`; then leaves. */
 async function run(title, checks, limit = 20000) {
   let failed = 0;
   for (const [what, check] of checks) {

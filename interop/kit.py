@@ -1,4 +1,4 @@
-"""What the checks in Python share."""
+"""Helpers for the Python checks."""
 
 import asyncio
 import json
@@ -18,13 +18,13 @@ def must(truth, why):
 
 
 async def facts(socket):
-    """What the backend says of the connection."""
+    """What the backend reports about the connection."""
     await socket.send("!facts")
     return json.loads(await socket.recv())
 
 
 async def close_of(socket):
-    """Code and reason of the Close that comes, whatever comes before it."""
+    """Waits for a Close; returns its code and reason."""
     try:
         while True:
             await socket.recv()
@@ -38,14 +38,14 @@ async def send_all(socket, messages):
 
 
 def expect(target, **record):
-    """Has records.py look for this tunnel's record: `equals`, `between`, `has`."""
+    """Makes records.py check this tunnel's record: `equals`, `between`, `has`."""
     if "INTEROP_EXPECTED" in os.environ:
         with open(os.environ["INTEROP_EXPECTED"], "a") as file:
             file.write(json.dumps({"target": target, **record}) + "\n")
 
 
 async def run(title, checks, limit=20):
-    """Prints one line a check, `ok NAME` or `FAIL NAME: why`; how many failed."""
+    """Prints one line per check, `ok NAME` or `FAIL NAME: why`; returns the number of failures."""
     failed = 0
     for what, check in checks:
         name = f"{title}: {what}"

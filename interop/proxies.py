@@ -1,7 +1,7 @@
-"""tidegate between other proxies: proxies.py TIDEGATE WORK PROXY..., of haproxy and nginx.
+"""tidegate combined with other proxies: proxies.py TIDEGATE WORK PROXY..., of haproxy and nginx.
 
 Starts those (haproxy.cfg, nginx.conf), tidegate (proxies.toml) and a backend, and Chromium if it is
-here; WORK has cert.pem and key.pem. Clients come from 127.0.0.2, proxies in front from 127.0.0.3. Prints one line a check,
+here; WORK has cert.pem and key.pem. Clients come from 127.0.0.2, proxies in front from 127.0.0.3. Prints one line per check,
 `ok NAME` or `FAIL NAME: why`.
 """
 
@@ -33,7 +33,7 @@ TITLES = {
     "FRONT_V2": "HAProxy, send-proxy-v2", "FRONT_V1": "HAProxy, send-proxy",
     "FRONT_HAPROXY": "HAProxy, X-Forwarded-For", "FRONT_NGINX": "nginx, X-Forwarded-For",
 }
-# Of all that listens.
+# The address of every listener.
 PORTS = {}
 started = []
 
@@ -69,7 +69,7 @@ def filled(name):
 
 
 def listening():
-    """tidegate's ports, by the name of the listener."""
+    """The ports of tidegate by listener name."""
     lines = [json.loads(line) for line in open(WORK / "tidegate.log")]
     told = [line.get("fields", line) for line in lines]
     found = {line["listener"]: line["address"] for line in told if line.get("message") == "listening"}
@@ -80,7 +80,7 @@ def start_all():
     start("backend", "node", str(HERE / "backend.cjs"))
     line = until("backend", lambda: (WORK / "backend.log").read_text())
     PORTS["BACKEND"] = int(line.split()[1])
-    # Ports that nobody has now: these programs cannot say which they took of their own choice.
+    # Ports that are free now, because these programs cannot report a port they chose.
     names = ["FRONT_V2", "FRONT_V1", "FRONT_STRANGER", "FRONT_SILENT", "FRONT_HAPROXY", "FRONT_NGINX"]
     held = [sockets.create_server(("127.0.0.1", 0)) for _ in range(8)]
     for name, socket in zip(names + ["BEHIND_HAPROXY", "BEHIND_NGINX"], held):
@@ -117,13 +117,13 @@ def dial(way, path, secure=True, **options):
 
 
 async def introduces(way):
-    """Whom the backend is told of, whatever the client claims; and the tunnel is whole."""
+    """The backend gets the right client address whatever the client claims, and the tunnel works."""
     lies = {"X-Forwarded-For": "203.0.113.77", "X-Real-IP": "203.0.113.78", "Forwarded": "for=203.0.113.79"}
     path = f"/forwarded?way={way}"
     async with dial(way, path, additional_headers=lies) as socket:
         headers = (await facts(socket))["headers"]
         same(headers["x-real-ip"], CLIENT)
-        # Who passed it on is in the chain where it is known by a header, and not where it balances.
+        # The proxy in front is in the chain if it sends a header, and not if it balances TCP.
         chain = [CLIENT] if way in INTRODUCED else [CLIENT, BALANCER]
         same(headers["x-forwarded-for"], ", ".join(chain))
         same(headers["x-forwarded-proto"], "https")
@@ -146,7 +146,7 @@ async def introduces(way):
 
 
 async def origins(way):
-    """A page may open sockets if it is of the site as its visitors know it: by https."""
+    """A page may open WebSockets if its origin is the public https origin of the site."""
     own = f"127.0.0.1:{PORTS[way]}"
     async with dial(way, "/direct", origin=f"https://{own}") as socket:
         await socket.send("welcome")
@@ -156,7 +156,7 @@ async def origins(way):
 
 
 async def in_a_browser(way):
-    """Another page comes from another port, by TLS that passes through or is ended by the other."""
+    """A page from another port is rejected, whether TLS is passed through or terminated in front."""
     other = next(name for name in ENDS_TLS + INTRODUCED if name != way)
     bases = [f"https://127.0.0.1:{PORTS[name]}" for name in (way, other)]
     process = await asyncio.create_subprocess_exec(
@@ -174,7 +174,7 @@ async def is_refused(dialling, status):
 
 
 async def liar():
-    """Without a proxy of ours in front, what is said of the client and of TLS is worth nothing."""
+    """Without a trusted proxy in front, claims about the client and TLS are ignored."""
     said = {"X-Forwarded-For": "203.0.113.77", "X-Forwarded-Proto": "https"}
     own = f"127.0.0.1:{PORTS['PLAIN']}"
     await is_refused(dial("PLAIN", "/direct", False, additional_headers=said, origin=f"https://{own}"), 403)
@@ -192,7 +192,7 @@ async def is_cut(way):
 
 
 async def is_seen_behind(path):
-    """What is behind hears of the client by the PROXY header, from whichever way it came."""
+    """The next proxy gets the client address from the PROXY header, however the client connected."""
     for way in INTRODUCED + ENDS_TLS:
         async with dial(way, path) as socket:
             same((way, (await facts(socket))["headers"]["x-seen-from"]), (way, CLIENT))
@@ -201,7 +201,7 @@ async def is_seen_behind(path):
                 same(await socket.recv(), message)
             await socket.send("!close 4002 come back later")
             same(await close_of(socket), (4002, "come back later"))
-    # Plain HTTP comes to it with a header as well.
+    # Plain HTTP requests have the header too.
     for way in INTRODUCED + ENDS_TLS:
         head, body = await get(way, f"{path}/page")
         must(head.startswith("HTTP/1.1 200 "), head)
@@ -217,7 +217,7 @@ async def get(way, path):
 
 
 async def checks_health():
-    """Its checks come with a PROXY header that names nobody (LOCAL)."""
+    """Its health checks use a PROXY header without an address (LOCAL)."""
     for _ in range(50):
         reader, writer = await asyncio.open_unix_connection(f"{WORK}/haproxy.sock")
         writer.write(b"show stat\n")
@@ -234,7 +234,7 @@ async def checks_health():
 
 async def dropped_by_name():
     wanted = {"proxy_header_untrusted", "proxy_header_missing"}
-    # Records that come close together are written a moment later.
+    # Records are written in batches, a moment later.
     for _ in range(100):
         with open(f"{WORK}/access.jsonl") as file:
             records = [json.loads(line) for line in file if line.endswith("\n")]
@@ -246,12 +246,12 @@ async def dropped_by_name():
 
 
 CHECKS = [
-    *[(f"{TITLES[way]}: the backend hears of the client", lambda way=way: introduces(way)) for way in INTRODUCED + ENDS_TLS],
+    *[(f"{TITLES[way]}: the backend gets the client address", lambda way=way: introduces(way)) for way in INTRODUCED + ENDS_TLS],
     *[(f"{TITLES[way]}: the page's own origin, and no other", lambda way=way: origins(way)) for way in INTRODUCED + ENDS_TLS],
     *[(f"{TITLES[way]}: Chromium's page, and no other", lambda way=way: in_a_browser(way))
       for way in ENDS_TLS if shutil.which("chromium") and len(ENDS_TLS + INTRODUCED) > 1],
     ("what a client says of itself is worth nothing", liar),
-    *[(f"{path[1:]}: it hears of the client by PROXY v2", lambda path=path: is_seen_behind(path)) for path in BEHIND],
+    *[(f"{path[1:]}: it gets the client address by PROXY v2", lambda path=path: is_seen_behind(path)) for path in BEHIND],
     *([
         ("HAProxy's health checks succeed", checks_health),
         ("a PROXY header from who is not trusted ends the connection", lambda: is_cut("FRONT_STRANGER")),

@@ -1,6 +1,6 @@
-"""The file of records taken away under traffic: rotation.py WS_URL CA_FILE PID RECORDS.
+"""Rotates the access log under traffic: rotation.py WS_URL CA_FILE PID RECORDS.
 
-As logrotate does: the file is renamed, then tidegate gets SIGHUP. Prints one line a check.
+As logrotate does: the file is renamed, then tidegate gets SIGHUP. Prints one line per check.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 // The checks of Socket.IO's own client: socketio_client.cjs HTTP_BASE [CA_FILE].
 //
-// Prints one line a check, `ok NAME` or `FAIL NAME: why`.
+// Prints one line per check, `ok NAME` or `FAIL NAME: why`.
 "use strict";
 const crypto = require("crypto");
 const fs = require("fs");
@@ -14,7 +14,7 @@ const open = new Set();
 function connect(options) {
   const socket = io(BASE, { ca, forceNew: true, reconnection: false, ...options });
   open.add(socket);
-  // Asked for at once: the upgrade may come with the connection's first answer.
+  // Listens at once: the upgrade may happen together with the first response.
   socket.upgraded = new Promise((done) => socket.io.on("open", () => socket.io.engine.once("upgrade", (to) => done(to.name))));
   return new Promise((done, fail) => {
     socket.once("connect", () => done(socket));

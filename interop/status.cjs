@@ -1,7 +1,7 @@
-// The status page in headless Chromium, in front of a proxy with live tunnels:
+// The status page of a proxy with open tunnels, in headless Chromium:
 // status.cjs TIDEGATE SCREENSHOT_FOLDER.
 //
-// Starts two echo backends (Node `ws`), the proxy, and clients of its own. Prints one line a check,
+// Starts two echo backends (Node `ws`), the proxy, and clients of its own. Prints one line per check,
 // `ok NAME` or `FAIL NAME: why`.
 "use strict";
 const fs = require("fs");
@@ -31,7 +31,7 @@ async function until(what, look) {
   throw new Error(`waited in vain for ${what}`);
 }
 
-// ---- the proxy and who uses it ----
+// ---- the proxy and its clients ----
 
 function echo() {
   const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
@@ -90,7 +90,7 @@ let talking;
 
 async function live() {
   for (let n = 0; n < TUNNELS; n += 1) {
-    // One client has more than the others.
+    // One client has more tunnels than the others.
     open.push(await connect("/chat", `127.0.0.${n % 3 ? 2 + n : 50}`));
   }
   let beat = 0;
@@ -267,7 +267,7 @@ function overflows() {
       range.selectNode(node);
       for (const piece of range.getClientRects()) {
         const out = Math.max(piece.right - right, left - piece.left);
-        // The mark of a due share stands astride the end of its bar.
+        // The mark of the expected share overlaps the end of its bar.
         if (piece.width > 0 && out > 1.5) {
           const words = (node.textContent || node.nodeName).trim().slice(0, 40);
           found.push(`"${words}" is ${out.toFixed(1)} px outside of "${card.querySelector("h2").textContent}"`);
@@ -351,10 +351,10 @@ const CHECKS = [
   ["pings are timed", pings],
   ["refusals have their causes", refusals],
   ["ends and close codes have theirs", ends],
-  ["what is delayed and what is reported has its route", delays],
+  ["delayed and reported limits show their route", delays],
   ["the page, its data and the metrics agree", matches],
   ["a route without a backend is pointed out", outage],
-  ["causes come before backends, and what is well is folded", order],
+  ["problems come before backends, and healthy sections are folded", order],
   ["a hidden page asks nothing", hides],
   ["a proxy that does not answer is pointed out", silence],
   ["phone, light", () => looks("status-phone-light", 360, 740, "light", true)],
@@ -381,7 +381,7 @@ const CHECKS = [
       failed += 1;
       console.log(`FAIL status: ${what}: ${String(error.message).split("\n")[0]}`);
       if (page) await page.screenshot({ path: `${FOLDER}/status-failed-${failed}.png`, fullPage: true }).catch(() => {});
-      // Without the page there is nothing to check.
+      // Without the page nothing can be checked.
       if (check === loads) break;
     }
   }

@@ -13,7 +13,7 @@ const EXAMPLE: &str = include_str!("../proxy.toml.example");
 const RULER: &str = "# ---- every key";
 
 #[test]
-fn the_first_lines_are_a_whole_configuration() {
+fn first_lines_are_a_complete_configuration() {
     let (live, _) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
     let lines = live.lines().skip_while(|line| !line.starts_with('['));
     let uncommented = lines.take_while(|line| !line.starts_with('#')).count();
@@ -22,12 +22,12 @@ fn the_first_lines_are_a_whole_configuration() {
 }
 
 #[test]
-fn what_the_comments_say_is_the_default() {
+fn commented_values_are_the_defaults() {
     assert_eq!(parse(&uncommented()), parse(EXAMPLE));
 }
 
 #[test]
-fn every_single_line_can_be_uncommented_where_its_table_is() {
+fn every_line_can_be_uncommented_alone() {
     let (_, below) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
     let at = EXAMPLE.len() - below.len();
     let tables = at + below.find("\n[").expect("tables that are no comments");
@@ -45,7 +45,7 @@ fn every_single_line_can_be_uncommented_where_its_table_is() {
 }
 
 #[test]
-fn the_long_form_of_a_limit_is_lawful() {
+fn long_form_of_a_limit_is_valid() {
     let forms: Vec<&str> = EXAMPLE
         .lines()
         .filter_map(|line| line.strip_prefix("#     "))
@@ -60,7 +60,7 @@ fn the_long_form_of_a_limit_is_lawful() {
 }
 
 #[test]
-fn every_key_is_there_and_no_other() {
+fn file_lists_exactly_the_known_keys() {
     let text = uncommented();
     let root = DeTable::parse(&text).expect("TOML");
     let mut written = BTreeSet::new();

@@ -11,7 +11,7 @@ use tidegate::telemetry::log;
 use tokio_util::task::TaskTracker;
 
 #[tokio::test]
-async fn sr14_a_panic_in_one_task_is_counted_and_the_others_live() {
+async fn panic_in_one_task_spares_the_others() {
     let text = "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = false\n\
                 [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:2\"]\n";
     let settings = Settings::parse(text, "proxy.toml").unwrap();

@@ -1,9 +1,9 @@
-//! Lines of `X-Forwarded-For` and `Forwarded`.
+//! Arbitrary lines of `X-Forwarded-For` and `Forwarded`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/laws/forwarded.rs"]
+#[path = "../../tests/properties/forwarded.rs"]
 mod forwarded;
 
 fuzz_target!(|bytes: &[u8]| forwarded::drive(bytes));

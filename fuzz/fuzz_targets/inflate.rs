@@ -1,11 +1,11 @@
-//! A compressed message of a client, in whatever frames and pieces.
+//! A compressed client message, in arbitrary frames and pieces.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/laws/inflate.rs"]
+#[path = "../../tests/properties/inflate.rs"]
 mod inflate;
-#[path = "../../tests/laws/reference.rs"]
+#[path = "../../tests/properties/reference.rs"]
 mod reference;
 
 fuzz_target!(|script: &[u8]| inflate::drive(script, false));

@@ -1,15 +1,15 @@
-//! A whole conversation: two peers, two streams, time.
+//! A whole session: two peers, two streams and time.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/laws/reference.rs"]
+#[path = "../../tests/properties/reference.rs"]
 mod reference;
-#[path = "../../tests/laws/script.rs"]
+#[path = "../../tests/properties/script.rs"]
 mod script;
-#[path = "../../tests/laws/simulation.rs"]
-mod simulation;
+#[path = "../../tests/properties/session_model.rs"]
+mod session_model;
 
 fuzz_target!(|script: &[u8]| {
-    simulation::drive(script);
+    session_model::drive(script);
 });

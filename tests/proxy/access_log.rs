@@ -22,7 +22,7 @@ use crate::support::{
 const ACCESS: &str = "[access]\nto = \"access.log\"\n";
 
 #[tokio::test]
-async fn records_go_to_the_file_and_nothing_else_does() {
+async fn records_only_go_to_the_file() {
     let bed = TestBed::with(&format!("{ACCESS}start = true\n")).await;
     let (mut client, mut backend) = bed.open_secure().await;
     let log = Log::of(&bed.proxy);
@@ -52,7 +52,7 @@ async fn records_go_to_the_file_and_nothing_else_does() {
 }
 
 #[tokio::test]
-async fn no_record_is_lost_or_torn_while_the_file_is_rotated() {
+async fn rotation_loses_and_tears_no_record() {
     let backend = Backend::echo().await;
     let caps = "[caps]\nhandshakes_per_client = \"9999/s\"\nhandshakes_burst = 99999\n";
     let proxy = Proxy::start(&[&route(&[backend.address], ""), ACCESS, caps].concat()).await;
@@ -97,7 +97,7 @@ async fn no_record_is_lost_or_torn_while_the_file_is_rotated() {
 }
 
 #[tokio::test]
-async fn the_file_is_rotated_even_if_the_configuration_has_a_fault() {
+async fn failed_reload_still_reopens_the_file() {
     let bed = TestBed::with(ACCESS).await;
     let log = Log::of(&bed.proxy);
     fs::rename(&log.0, log.0.with_extension("1")).unwrap();
@@ -110,7 +110,7 @@ async fn the_file_is_rotated_even_if_the_configuration_has_a_fault() {
 }
 
 #[tokio::test]
-async fn a_reload_changes_where_how_and_how_much_is_recorded() {
+async fn reload_changes_file_format_and_start_records() {
     let bed = TestBed::with("#access\n").await;
     let (client, backend) = bed.open().await;
     close_normally(client, backend).await;
@@ -142,7 +142,7 @@ async fn a_reload_changes_where_how_and_how_much_is_recorded() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_opened_is_told_at_the_start_and_refused_later() {
+async fn unopenable_file_fails_start_and_reload() {
     let mock = MockBackend::new().await;
     let folder = TempDir::new();
     // Only whoever opens it finds out.
@@ -184,7 +184,7 @@ async fn a_file_that_cannot_be_opened_is_told_at_the_start_and_refused_later() {
 }
 
 #[tokio::test]
-async fn a_link_that_leads_to_the_key_by_now_is_not_followed() {
+async fn symlink_to_the_key_is_not_followed() {
     let bed = TestBed::with(ACCESS).await;
     let log = Log::of(&bed.proxy);
     let key = bed.proxy.folder().join("key.pem");
@@ -210,7 +210,7 @@ async fn a_link_that_leads_to_the_key_by_now_is_not_followed() {
 }
 
 #[tokio::test]
-async fn re13_a_full_disk_costs_records_and_nothing_else() {
+async fn full_disk_only_loses_records() {
     // A signal that is ignored stays so in the program that the shell becomes; no byte fits.
     let mock = MockBackend::new().await;
     let config = [BASE, &route(&[mock.address()], ACCESS)].concat();
@@ -239,7 +239,7 @@ async fn re13_a_full_disk_costs_records_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_line_that_found_no_room_leaves_no_torn_half() {
+async fn failed_write_leaves_no_partial_line() {
     let mock = MockBackend::new().await;
     let config = plain(&[&route(&[mock.address()], ""), ACCESS]);
     // A signal that is ignored stays so in the program that the shell becomes; 512 bytes each.
@@ -263,7 +263,7 @@ async fn a_line_that_found_no_room_leaves_no_torn_half() {
 }
 
 #[tokio::test]
-async fn hostile_text_breaks_no_line() {
+async fn hostile_user_agent_cannot_forge_fields() {
     for format in ["json", "text"] {
         let bed = TestBed::with(&format!("{ACCESS}format = \"{format}\"\nstart = true\n")).await;
         let log = Log::of(&bed.proxy);

@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn fb01_fb02_fb07_unlawful_frames_are_told_to_both_sides() {
+async fn invalid_frames_close_both_sides() {
     let bed = TestBed::with("").await;
     let cases = unlawful()
         .into_iter()
@@ -67,7 +67,7 @@ fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
 }
 
 #[tokio::test]
-async fn fb03_a_message_over_the_backends_limit() {
+async fn oversized_message_closes_both_sides() {
     let bed = TestBed::with("[limits]\nmessage_from_backend = \"2KiB\"\n").await;
     let fits = wire::unmasked(0x82, &[1; 2048]);
     let cases = [
@@ -92,7 +92,7 @@ async fn fb03_a_message_over_the_backends_limit() {
 }
 
 #[tokio::test]
-async fn fb08_fb09_a_backend_that_leaves_without_a_word() {
+async fn backend_eof_or_reset_closes_client_1011() {
     let bed = TestBed::with("").await;
     // Between frames; inside a header; inside a control frame: nothing of it was passed on.
     let pieces: [&[u8]; 4] = [b"", b"\x82", b"\x82\x7e\x10", b"\x89\x05abc"];
@@ -118,7 +118,7 @@ async fn fb08_fb09_a_backend_that_leaves_without_a_word() {
 }
 
 #[tokio::test]
-async fn fb10_an_end_in_the_middle_of_a_frame_completes_nothing() {
+async fn eof_within_a_frame_completes_nothing() {
     let bed = TestBed::with("").await;
     let frame = wire::unmasked(0x80 | wire::BINARY, &[1; 1000]);
     for session in 1..=4 {
@@ -141,7 +141,7 @@ async fn fb10_an_end_in_the_middle_of_a_frame_completes_nothing() {
 }
 
 #[tokio::test]
-async fn a_breach_of_one_side_lets_the_other_sides_frame_be_finished_first() {
+async fn close_waits_for_the_frame_in_progress() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
     let frame = wire::unmasked(0x80 | wire::BINARY, &[1; 100_000]);
@@ -161,7 +161,7 @@ async fn a_breach_of_one_side_lets_the_other_sides_frame_be_finished_first() {
 }
 
 #[tokio::test]
-async fn fc26_fb06_closes_pass_as_they_are() {
+async fn close_frames_pass_unchanged() {
     let bed = TestBed::with("").await;
     let long = "r".repeat(123);
     let mut sent: Vec<Vec<u8>> = vec![vec![]];
@@ -192,7 +192,7 @@ async fn fc26_fb06_closes_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_killed_ends_its_tunnels_and_no_other() {
+async fn killed_backend_only_ends_its_own_tunnels() {
     let (bed, other) = tokio::join!(TestBed::with(""), TestBed::with(""));
     let (mut stranger, mut strangers_backend) = other.open().await;
     let mut tunnels = Vec::new();

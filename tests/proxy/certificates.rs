@@ -114,7 +114,7 @@ fn warnings(proxy: &Proxy) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn ck06_a_renewal_behind_links_is_taken_without_a_reload() {
+async fn renewal_through_symlinks_needs_no_reload() {
     let (certbot, mock) = (Certbot::new(), MockBackend::new().await);
     let old = certbot.archive(1);
     certbot.link("fullchain", 1);
@@ -151,7 +151,7 @@ async fn ck06_a_renewal_behind_links_is_taken_without_a_reload() {
 }
 
 #[tokio::test]
-async fn ck06_half_a_pair_keeps_the_old_until_it_is_whole() {
+async fn mismatched_pair_keeps_the_old_certificate() {
     let (certbot, mock) = (Certbot::new(), MockBackend::new().await);
     let old = certbot.archive(1);
     certbot.link("fullchain", 1);
@@ -184,7 +184,7 @@ async fn ck06_half_a_pair_keeps_the_old_until_it_is_whole() {
 }
 
 #[tokio::test]
-async fn ck12_a_renewal_while_leaving_has_no_effect() {
+async fn renewal_during_shutdown_has_no_effect() {
     let (certbot, mock) = (Certbot::new(), MockBackend::new().await);
     certbot.archive(1);
     certbot.link("fullchain", 1);
@@ -231,7 +231,7 @@ fn checked(folder: &Path) -> String {
 }
 
 #[tokio::test]
-async fn ck02_an_expired_certificate_is_served_with_a_warning() {
+async fn expired_certificate_is_served_with_a_warning() {
     let mock = MockBackend::new().await;
     for (from, until, words, ready) in [
         (-90, -2, "the certificate for localhost expired at 20", 503),
@@ -261,7 +261,7 @@ async fn ck02_an_expired_certificate_is_served_with_a_warning() {
 }
 
 #[tokio::test]
-async fn ad07_the_process_is_ready_again_with_a_certificate_that_lasts() {
+async fn valid_certificate_restores_readiness() {
     let mock = MockBackend::new().await;
     let (folder, config) = house(&mock, -90, -2).await;
     let proxy = Proxy::start_bare(&config).await;
@@ -286,7 +286,7 @@ async fn ad07_the_process_is_ready_again_with_a_certificate_that_lasts() {
 }
 
 #[tokio::test]
-async fn ck03_ck07_ck08_what_is_worth_a_look_is_told_alike_everywhere() {
+async fn run_check_and_reload_warn_alike() {
     let mock = MockBackend::new().await;
     let (folder, config) = house(&mock, -1, 80).await;
     let (_, other, _) = made(-1, 80);
@@ -321,7 +321,7 @@ async fn ck03_ck07_ck08_what_is_worth_a_look_is_told_alike_everywhere() {
 }
 
 #[tokio::test]
-async fn ck04_no_byte_of_a_key_is_told_whatever_it_looks_like() {
+async fn key_material_is_never_logged() {
     let mock = MockBackend::new().await;
     let (folder, config) = house(&mock, -1, 80).await;
     let proxy = Proxy::start_bare(&config).await;
@@ -340,10 +340,10 @@ async fn ck04_no_byte_of_a_key_is_told_whatever_it_looks_like() {
 }
 
 /// Not a test of time, which hangs on the machine:
-/// `cargo test --release --test proxy ck13 -- --ignored --nocapture`
+/// `cargo test --release --test proxy ten_thousand_certificates -- --ignored --nocapture`
 #[tokio::test]
 #[ignore = "a measurement"]
-async fn ck13_ten_thousand_certificates() {
+async fn ten_thousand_certificates() {
     let mock = MockBackend::new().await;
     let folder = TempDir::new();
     let at = folder.path().display();

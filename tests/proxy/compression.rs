@@ -61,7 +61,7 @@ fn fragments(message: &[u8], size: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn fc33_a_bomb_is_stopped_at_the_limit_and_a_byte() {
+async fn bomb_stops_one_byte_over_the_limit() {
     let bed = bed(LIMITS).await;
     for (session, (fits, crosses)) in (1..).zip([
         (
@@ -99,7 +99,7 @@ async fn fc33_a_bomb_is_stopped_at_the_limit_and_a_byte() {
 }
 
 #[tokio::test]
-async fn fc33_many_bombs_at_once_take_little_room() {
+async fn many_bombs_use_little_memory() {
     let bed = bed(LIMITS).await;
     // Long on the wire before it blows up: in the middle of that each of them is held.
     let mut bomb: Vec<u8> = noise().take(LIMIT * 3 / 4).collect();
@@ -145,7 +145,7 @@ fn noise() -> impl Iterator<Item = u8> {
 }
 
 #[tokio::test]
-async fn fc34_garbage_is_told_1007() {
+async fn invalid_data_closes_with_1007() {
     let bed = bed(LIMITS).await;
     let garbage = [vec![0xff; 200], noise().take(3000).map(|byte| byte | 6).collect()];
     let mut sent: Vec<Vec<u8>> = garbage.iter().map(|g| wire::masked(TEXT, g)).collect();
@@ -164,7 +164,7 @@ async fn fc34_garbage_is_told_1007() {
 }
 
 #[tokio::test]
-async fn messages_of_a_chat_pass_as_they_came_both_ways() {
+async fn chat_messages_pass_unchanged_both_ways() {
     let bed = bed("").await;
     let (mut client, mut backend, _) = open(&bed).await;
     // Too short to hold too much, whatever they are: nobody looks.
@@ -188,7 +188,7 @@ async fn messages_of_a_chat_pass_as_they_came_both_ways() {
 }
 
 #[tokio::test]
-async fn fc33_fc34_pass_judges_by_what_is_on_the_wire() {
+async fn pass_mode_limits_compressed_size() {
     let bed = bed(&format!("compression = \"pass\"\n{LIMITS}")).await;
     let (mut client, mut backend, answer) = open(&bed).await;
     assert_eq!(answer.header("sec-websocket-extensions"), Some("permessage-deflate"));
@@ -201,7 +201,7 @@ async fn fc33_fc34_pass_judges_by_what_is_on_the_wire() {
 }
 
 #[tokio::test]
-async fn fc02_fc33_strip_lets_nobody_compress() {
+async fn strip_mode_prevents_compression() {
     let bed = bed("compression = \"strip\"\n").await;
     let (mut client, mut backend, answer) = open(&bed).await;
     assert_eq!(answer.header("sec-websocket-extensions"), None);
@@ -214,7 +214,7 @@ async fn fc02_fc33_strip_lets_nobody_compress() {
 }
 
 #[tokio::test]
-async fn fc33_fc34_both_may_only_be_reported() {
+async fn report_mode_lets_both_pass() {
     let limits = "strict = \"report\"\n[limits]\n\
                   message_from_client = { max = \"64KiB\", action = \"report\" }\n";
     let bed = bed(limits).await;

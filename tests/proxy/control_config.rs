@@ -8,7 +8,7 @@ use crate::support::control::CONTROL;
 use crate::support::{Record, TestBed};
 
 #[tokio::test]
-async fn the_configuration_in_force_says_where_each_value_is_from() {
+async fn config_shows_the_source_of_each_value() {
     let bed = TestBed::with(&format!("{CONTROL}[limits]\nidle = \"7m\"\n")).await;
     let told = bed.proxy.command(json!({"ask": "config"})).await;
     assert!(told["file"].as_str().unwrap().ends_with("proxy.toml"), "{told:#}");
@@ -22,7 +22,7 @@ async fn the_configuration_in_force_says_where_each_value_is_from() {
 }
 
 #[tokio::test]
-async fn a_diff_names_what_would_change_and_for_how_many_and_changes_nothing() {
+async fn diff_previews_changes_without_applying_them() {
     let bed = TestBed::with(CONTROL).await;
     let (mut client, mut backend) = bed.open().await;
     let text = bed.proxy.config();
@@ -51,7 +51,7 @@ async fn a_diff_names_what_would_change_and_for_how_many_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_log_level_is_set_while_it_runs() {
+async fn log_level_changes_at_run_time() {
     let bed = TestBed::with(CONTROL).await;
     let level = |level: Option<&str>| json!({"ask": "log_level", "level": level});
     assert_eq!(bed.proxy.command(level(None)).await["level"], "debug");
@@ -71,7 +71,7 @@ async fn the_log_level_is_set_while_it_runs() {
 }
 
 #[tokio::test]
-async fn what_was_ordered_and_what_waits_for_a_restart_is_told_as_it_is() {
+async fn config_marks_overrides_and_pending_restarts() {
     let bed = TestBed::with(CONTROL).await;
     let id = bed.backend.address().to_string();
     let weigh = json!({"ask": "weight", "backend": id, "route": null, "weight": 3});

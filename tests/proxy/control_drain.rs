@@ -24,7 +24,7 @@ fn undrain(place: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_backend_is_drained_and_the_others_take_its_clients() {
+async fn drained_backend_sends_clients_to_others() {
     let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let backends = [one.address(), two.address()];
     let proxy = Proxy::start(&format!("{}{DRAIN}{CONTROL}", route(&backends, ""))).await;
@@ -72,7 +72,7 @@ async fn a_backend_is_drained_and_the_others_take_its_clients() {
 }
 
 #[tokio::test]
-async fn everything_is_drained_and_let_in_again_by_the_same_process() {
+async fn full_drain_can_be_undone() {
     let bed = TestBed::with(&format!("{DRAIN}{CONTROL}")).await;
     let (client, backend) = bed.open().await;
     let order = bed.proxy.command(drain(json!({}), true));
@@ -97,7 +97,7 @@ async fn everything_is_drained_and_let_in_again_by_the_same_process() {
 }
 
 #[tokio::test]
-async fn one_route_is_drained_and_says_503_while_the_others_serve() {
+async fn drained_route_answers_503_others_serve() {
     let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let other = format!(
         "[[route]]\nname = \"game\"\nhost = \"*\"\npath = \"/game\"\norigins = [\"*\"]\nbackends = [\"{}\"]\n",
@@ -118,7 +118,7 @@ async fn one_route_is_drained_and_says_503_while_the_others_serve() {
 }
 
 #[tokio::test]
-async fn one_client_and_the_old_ones_are_told_in_words_of_the_order() {
+async fn drain_selects_by_client_and_age() {
     let bed = TestBed::with(&format!("{DRAIN}{CONTROL}")).await;
     let (client, backend) = bed.open_from([127, 0, 4, 1]).await;
     let (mut other, mut others) = bed.open_from([127, 0, 4, 2]).await;
@@ -141,7 +141,7 @@ async fn one_client_and_the_old_ones_are_told_in_words_of_the_order() {
 }
 
 #[tokio::test]
-async fn a_straggler_is_counted_and_cut_at_the_deadline() {
+async fn deadline_cuts_and_counts_stragglers() {
     let limits = "[route.limits]\nclose_grace = \"1s\"\n";
     let bed = TestBed::with(&format!("{limits}{CONTROL}")).await;
     let (_client, _backend) = bed.open().await;
@@ -160,7 +160,7 @@ async fn a_straggler_is_counted_and_cut_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_rate_makes_the_window_as_long_as_it_takes() {
+async fn rate_extends_the_window() {
     let bed = TestBed::with(&format!("{DRAIN}{CONTROL}")).await;
     let mut told = JoinSet::new();
     for n in 0..10 {
@@ -178,7 +178,7 @@ async fn a_rate_makes_the_window_as_long_as_it_takes() {
 }
 
 #[tokio::test]
-async fn readiness_goes_first_for_as_long_as_the_file_says() {
+async fn readiness_drops_before_the_drain_starts() {
     let delay = "[drain]\ndelay = \"800ms\"\nwindow = \"100ms\"\ndeadline = \"5s\"\n\
                  code = 4007\nreason = \"moving house\"\n";
     let mut bed = TestBed::with(&format!("{delay}{CONTROL}")).await;
@@ -198,7 +198,7 @@ async fn readiness_goes_first_for_as_long_as_the_file_says() {
 }
 
 #[tokio::test]
-async fn sr07_a_stop_during_a_reload_abandons_it_and_drains() {
+async fn stop_during_reload_abandons_it_and_drains() {
     let manager = ServiceManager::new();
     let mock = MockBackend::new().await;
     let config = format!("{BASE}{}{DRAIN}", route(&[mock.address()], ""));
@@ -219,7 +219,7 @@ async fn sr07_a_stop_during_a_reload_abandons_it_and_drains() {
 }
 
 #[tokio::test]
-async fn who_leaves_during_a_drain_is_held_by_nothing_and_it_ends_when_nobody_is_left() {
+async fn drain_ends_when_its_last_session_leaves() {
     let caps = "[caps]\nconnections_per_client = 3\ntunnels_per_client = 3\n";
     let bed = TestBed::with(&format!("{caps}{CONTROL}")).await;
     let mut tunnels = Vec::new();
@@ -246,7 +246,7 @@ async fn who_leaves_during_a_drain_is_held_by_nothing_and_it_ends_when_nobody_is
 }
 
 #[tokio::test]
-async fn an_undrain_ends_what_is_under_way_and_all_of_it_lifts_everything() {
+async fn undrain_stops_running_drains() {
     let bed = TestBed::with(CONTROL).await;
     let (mut client, mut backend) = bed.open().await;
     let mut order = drain(select("route", "all"), false);
@@ -283,7 +283,7 @@ async fn an_undrain_ends_what_is_under_way_and_all_of_it_lifts_everything() {
 }
 
 #[tokio::test]
-async fn a_handshake_under_way_when_a_place_is_drained_is_not_let_in() {
+async fn handshake_in_progress_is_rejected_by_drain() {
     let (go, wait) = tokio::sync::watch::channel(false);
     let backend = Backend::raw(move |head, mut stream, _| {
         let mut wait = wait.clone();
@@ -326,7 +326,7 @@ async fn a_handshake_under_way_when_a_place_is_drained_is_not_let_in() {
 }
 
 #[tokio::test]
-async fn a_rate_that_was_asked_for_is_kept_however_long_it_takes() {
+async fn requested_rate_is_kept() {
     let bed =
         TestBed::with(&format!("[drain]\nwindow = \"100ms\"\ndeadline = \"200ms\"\n{CONTROL}"))
             .await;

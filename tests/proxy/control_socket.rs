@@ -18,7 +18,7 @@ async fn bed() -> TestBed {
 }
 
 #[tokio::test]
-async fn it_is_its_owner_s_alone_and_gone_with_the_process() {
+async fn socket_is_private_and_removed_at_exit() {
     let mut bed = bed().await;
     let path = bed.proxy.control_socket();
     let there = fs::symlink_metadata(&path).unwrap();
@@ -30,7 +30,7 @@ async fn it_is_its_owner_s_alone_and_gone_with_the_process() {
 }
 
 #[tokio::test]
-async fn ad02_other_users_are_refused_even_where_the_file_lets_them_in() {
+async fn other_users_are_rejected_despite_file_mode() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED ad02: to be another user takes root");
         return;
@@ -54,7 +54,7 @@ async fn ad02_other_users_are_refused_even_where_the_file_lets_them_in() {
 }
 
 #[tokio::test]
-async fn ad03_slow_huge_and_garbage_requests_get_a_fault_and_hold_up_nobody() {
+async fn bad_requests_fail_without_blocking_others() {
     let bed = bed().await;
     let proxy = &bed.proxy;
     for garbage in
@@ -76,7 +76,7 @@ async fn ad03_slow_huge_and_garbage_requests_get_a_fault_and_hold_up_nobody() {
 }
 
 #[tokio::test]
-async fn ad03_who_comes_beyond_the_few_is_told_to_come_again() {
+async fn excess_connections_get_busy() {
     let bed = bed().await;
     let (mut tunnels, mut tails) = (Vec::new(), Vec::new());
     for session in 1..=32 {
@@ -103,7 +103,7 @@ async fn ad03_who_comes_beyond_the_few_is_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn ad01_nothing_that_changes_anything_is_asked_for_over_tcp() {
+async fn tcp_admin_changes_nothing() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
     for path in ["/kill", "/drain", "/reload", "/sessions", "/control", "/config"] {
@@ -122,7 +122,7 @@ async fn ad01_nothing_that_changes_anything_is_asked_for_over_tcp() {
 }
 
 #[tokio::test]
-async fn what_a_dead_process_left_is_replaced_and_another_s_file_is_not() {
+async fn stale_socket_is_replaced_other_files_kept() {
     let bed = TestBed::with("").await;
     let config = format!("{BASE}{}{CONTROL}", route(&[bed.backend.address()], ""));
     let folder = bed.proxy.folder();
@@ -146,7 +146,7 @@ async fn what_a_dead_process_left_is_replaced_and_another_s_file_is_not() {
 }
 
 #[tokio::test]
-async fn a_socket_of_a_living_process_is_not_taken_from_it() {
+async fn socket_in_use_is_not_taken_over() {
     let bed = bed().await;
     let socket = bed.proxy.control_socket().display().to_string();
     let text = format!("{BASE}{}", route(&[bed.backend.address()], ""));

@@ -16,7 +16,7 @@ use crate::support::{
 const CLOSE: u8 = 0x80 | wire::CLOSE;
 
 #[tokio::test]
-async fn sr09_closes_are_spread_over_the_window() {
+async fn closes_are_spread_over_the_window() {
     let window = Duration::from_secs(3);
     let mut bed = TestBed::with("[drain]\nwindow = \"3s\"\ndeadline = \"30s\"\n").await;
     let mut tunnels = Vec::new();
@@ -72,7 +72,7 @@ async fn polite_end(mut client: PlainStream, mut backend: PlainStream) -> Instan
 }
 
 #[tokio::test]
-async fn uh33_nobody_new_is_let_in() {
+async fn new_connections_are_rejected() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut bed = TestBed::with("[drain]\nwindow = \"1s\"\ndeadline = \"30s\"\n").await;
         let (mut client, mut backend) = bed.open().await;
@@ -115,7 +115,7 @@ async fn uh33_nobody_new_is_let_in() {
 }
 
 #[tokio::test]
-async fn uh33_a_handshake_under_way_does_not_become_a_tunnel() {
+async fn handshake_in_progress_gets_no_tunnel() {
     let (go, wait) = tokio::sync::watch::channel(false);
     let backend = Backend::raw(move |head, mut stream, events| {
         let mut wait = wait.clone();
@@ -150,7 +150,7 @@ async fn uh33_a_handshake_under_way_does_not_become_a_tunnel() {
 }
 
 #[tokio::test]
-async fn rfc_f13_a_frame_half_sent_is_finished_before_the_close() {
+async fn partial_frame_is_finished_before_the_close() {
     let config =
         "[drain]\nwindow = \"10ms\"\ndeadline = \"30s\"\n[limits]\nclose_grace = \"20s\"\n";
     let mut bed = TestBed::with(config).await;
@@ -182,7 +182,7 @@ async fn rfc_f13_a_frame_half_sent_is_finished_before_the_close() {
 }
 
 #[tokio::test]
-async fn clients_that_never_answer_are_cut_at_the_deadline() {
+async fn unresponsive_clients_are_cut_at_the_deadline() {
     // Sooner than the usual grace.
     let mut bed = TestBed::with("[drain]\nwindow = \"100ms\"\ndeadline = \"1s\"\n").await;
     let mut deaf = Vec::new();
@@ -205,7 +205,7 @@ async fn clients_that_never_answer_are_cut_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn sr08_a_second_signal_cuts_at_once() {
+async fn second_signal_ends_at_once() {
     for [first, second] in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::TERM]] {
         let config = "[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n";
         let mut bed = TestBed::with(config).await;
@@ -232,7 +232,7 @@ async fn sr08_a_second_signal_cuts_at_once() {
 }
 
 #[tokio::test]
-async fn the_close_code_is_a_setting() {
+async fn close_code_is_configurable() {
     let config = "[drain]\nwindow = \"10ms\"\ndeadline = \"20s\"\ncode = 4123\n";
     let mut bed = TestBed::with(config).await;
     let (mut client, mut backend) = bed.open().await;
@@ -244,7 +244,7 @@ async fn the_close_code_is_a_setting() {
 }
 
 #[tokio::test]
-async fn plain_http_in_flight_is_finished() {
+async fn http_requests_in_flight_finish() {
     let backend = Backend::raw(|_, mut stream, events| async move {
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst";
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -271,7 +271,7 @@ async fn plain_http_in_flight_is_finished() {
 }
 
 #[tokio::test]
-async fn without_a_tunnel_it_is_over_at_once() {
+async fn idle_process_exits_at_once() {
     let mut bed = TestBed::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
     // Neither has asked for anything.
     let (_plain, _secure) = (bed.client.connect_plain().await, bed.client.connect_tls().await);

@@ -1,19 +1,19 @@
-//! SIGUSR2: a new process takes the sockets over, and the old one drains.
+//! SIGUSR2: a new process takes over the sockets, and the old one drains.
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
-use crate::activation::{Crowd, HURRIED, patient};
+use crate::socket_activation::{Crowd, HURRIED, patient};
 use crate::support::{
     BASE, Client, MockBackend, PlainStream, Proxy, Record, ServiceManager, assert_relays,
     close_normally, get, route, upgrade, wire,
 };
 
-/// A process that the proxy started; it does not outlive the test.
+/// A process the proxy started; killed when the test ends.
 struct Successor(Pid);
 
 impl Successor {
-    /// Of the n-th hand-over.
+    /// Waits for the n-th handover and returns the process it started.
     async fn nth(proxy: &Proxy, n: usize) -> Self {
         let handed = |r: &Record| r["message"] == "handed over; this process leaves";
         let record = proxy.nth_record("a hand-over", n, handed).await;
@@ -40,7 +40,7 @@ fn is(message: &'static str) -> impl Fn(&Record) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_load_nobody_is_refused_and_tunnels_are_told_to_come_again() {
+async fn refuses_no_connection_under_load() {
     let backend = patient().await;
     let config = config(&(route(&[backend.address], "") + HURRIED));
     let mut proxy = Proxy::start_bare(&config).await;
@@ -55,7 +55,7 @@ async fn under_load_nobody_is_refused_and_tunnels_are_told_to_come_again() {
     assert_eq!(proxy.exit().await, Some(0));
     crowd.grows(40).await;
 
-    // And so on, also from one that followed itself.
+    // A process that took over can be replaced in turn.
     let mut open: PlainStream = upgrade(client.connect_plain().await).await;
     first.signal(Signal::USR2);
     let second = Successor::nth(&proxy, 2).await;
@@ -67,17 +67,17 @@ async fn under_load_nobody_is_refused_and_tunnels_are_told_to_come_again() {
     assert!(all.let_in >= 100, "{all:?}");
     println!("{} let in, {} told to come again", all.let_in, all.told_to_come_again);
 
-    // It has the admin listener too.
+    // The admin listener was handed over as well.
     let (answer, body) = get(admin, "/healthz").await;
     assert_eq!(answer.status, 200);
     assert!(String::from_utf8(body).unwrap().contains("\"status\":\"ok\""));
     second.signal(Signal::TERM);
     proxy.nth_record("an end", 3, is("stopped")).await;
-    assert!(TcpStream::connect(client.plain).await.is_err(), "nobody holds it any more");
+    assert!(TcpStream::connect(client.plain).await.is_err(), "the listener is still open");
 }
 
 #[tokio::test]
-async fn a_successor_that_fails_changes_nothing() {
+async fn failed_successor_changes_nothing() {
     let mock = MockBackend::new().await;
     let good = config(&route(&[mock.address()], ""));
     let proxy = Proxy::start_bare(&good).await;
@@ -104,7 +104,7 @@ async fn a_successor_that_fails_changes_nothing() {
         close_normally(upgrade(client.connect_tls().await).await, mock.accept().await).await;
     }
     assert_eq!(proxy.health().await["status"], "ok");
-    // With a good file the next one is let in, and this one still reloads until then.
+    // With a valid file the next handover succeeds; until then this process can still reload.
     proxy.rewrite(&good);
     assert_eq!(proxy.reload().await["generation"], 2);
     proxy.signal(Signal::USR2);
@@ -113,7 +113,7 @@ async fn a_successor_that_fails_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_service_manager_is_told_whom_to_watch() {
+async fn service_manager_learns_the_new_main_pid() {
     let manager = ServiceManager::new();
     let mock = MockBackend::new().await;
     let environment = [manager.environment()];
@@ -124,20 +124,20 @@ async fn the_service_manager_is_told_whom_to_watch() {
     let successor = Successor::nth(&proxy, 1).await;
     let pid = successor.0.as_raw_nonzero();
     assert_eq!(manager.next_message().await.trim(), format!("MAINPID={pid}"));
-    // The main process from here on: its word counts.
+    // It is the main process from now on, so the manager accepts its messages.
     assert!(manager.next_message().await.contains("READY=1"));
     assert_eq!(proxy.exit().await, Some(0));
-    // The one that left said nothing of stopping: the service goes on.
+    // The old process sent no STOPPING=1, because the service continues.
     assert_eq!(manager.try_next_message(), None);
     successor.signal(Signal::TERM);
     assert!(manager.next_message().await.contains("STOPPING=1"));
 }
 
 #[tokio::test]
-async fn what_the_file_no_longer_wants_is_closed() {
+async fn sockets_removed_from_the_file_are_closed() {
     let mock = MockBackend::new().await;
     let config = config(&route(&[mock.address()], ""));
-    // Port 0 of another listener would do for any; nobody else listens at this address.
+    // Not port 0, which would match any inherited socket; no other test uses this address.
     let free = std::net::TcpListener::bind("127.0.77.1:0").unwrap().local_addr().unwrap();
     let plain = "[[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n";
     assert!(config.contains(plain));

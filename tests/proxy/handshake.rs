@@ -1,5 +1,5 @@
-//! The handshake that is accepted: what of the client's head reaches the backend, and what comes
-//! back with the 101.
+//! Accepted WebSocket handshakes: which parts of the client's head reach the backend, and what the
+//! 101 returns.
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -12,17 +12,17 @@ use crate::support::{
     within_timeout,
 };
 
-/// A backend that only accepts handshakes, and shows their heads as they came.
-async fn watcher() -> Backend {
+/// A backend that accepts handshakes and records the request heads as received.
+async fn recording_backend() -> Backend {
     Backend::raw_tunnel(|mut stream, _| async move {
         read_to_end(&mut stream).await;
     })
     .await
 }
 
-/// The one head that this handshake made a backend see, and the answer to it.
-async fn seen(sent: &str, more: &str) -> (String, RawResponse) {
-    let backend = watcher().await;
+/// Sends a handshake; returns the one head the backend received, and the client's response.
+async fn forwarded_head(sent: &str, more: &str) -> (String, RawResponse) {
+    let backend = recording_backend().await;
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let answer = Client::new(&proxy).await.ask(sent.as_bytes()).await;
     assert_eq!(answer.status, 101, "{answer:?}");
@@ -30,16 +30,17 @@ async fn seen(sent: &str, more: &str) -> (String, RawResponse) {
     (head, answer)
 }
 
-/// The values of a field in a raw head, in order.
+/// The values of a field in a raw head, in order of appearance.
 fn values<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
     let lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
     lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
 }
 
+// Requirements: W13, H5, H8.
 #[tokio::test]
-async fn rfc_w13_h5_h8_the_clients_own_key_is_accepted() {
-    let (head, answer) = seen(HANDSHAKE, "").await;
-    // RFC 6455 1.3 has this pair.
+async fn accept_matches_the_client_key() {
+    let (head, answer) = forwarded_head(HANDSHAKE, "").await;
+    // The key and accept value of RFC 6455 1.3.
     assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(answer.header("upgrade"), Some("websocket"));
     assert_eq!(answer.header("connection"), Some("Upgrade"));
@@ -53,17 +54,19 @@ async fn rfc_w13_h5_h8_the_clients_own_key_is_accepted() {
     assert_eq!(values(&head, "host"), ["localhost"]);
 }
 
+// Requirements: W2, W3.
 #[tokio::test]
-async fn rfc_w2_w3_the_words_of_firefox_are_understood() {
+async fn accepts_the_headers_firefox_sends() {
     let sent = HANDSHAKE
         .replace("Upgrade: websocket", "upgrade: WebSocket")
         .replace("Connection: Upgrade", "connection: keep-alive\r\nCONNECTION: foo, uPGRADE");
-    let (head, _) = seen(&sent, "").await;
+    let (head, _) = forwarded_head(&sent, "").await;
     assert_eq!(values(&head, "connection"), ["Upgrade"]);
 }
 
+// Requirements: H20, H21, H18, H19.
 #[tokio::test]
-async fn rfc_h20_h21_h18_h19_what_is_the_applications_passes_octet_for_octet() {
+async fn application_headers_and_target_pass_unchanged() {
     let target = "/a%2Fb/../c;x/%7e//?y=%00z&token=s3cret&%&q=\\^`{|}'";
     let sent = with_lines(
         "Authorization: Bearer a.b-c_d==\r\nCookie: a=1; b=\"2\"\r\nX-Custom:  \t two  words \t\r\n\
@@ -71,7 +74,7 @@ async fn rfc_h20_h21_h18_h19_what_is_the_applications_passes_octet_for_octet() {
          Accept-Encoding: gzip;q=0\r\nIf-None-Match: W/\"x\"\r\nRange: bytes=0-",
     )
     .replacen("/ws", target, 1);
-    let (head, _) = seen(&sent, "").await;
+    let (head, _) = forwarded_head(&sent, "").await;
     assert!(head.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{head}");
     assert_eq!(values(&head, "authorization"), ["Bearer a.b-c_d=="]);
     assert_eq!(values(&head, "cookie"), ["a=1; b=\"2\"", "c=3"]);
@@ -84,14 +87,15 @@ async fn rfc_h20_h21_h18_h19_what_is_the_applications_passes_octet_for_octet() {
     assert_eq!(values(&head, "range"), ["bytes=0-"]);
 }
 
+// Requirements: H1, H2.
 #[tokio::test]
-async fn rfc_h1_h2_what_is_for_this_hop_ends_here() {
+async fn hop_by_hop_headers_are_removed() {
     let sent = with_lines(
         "X-A: 1\r\nX-B: 2\r\nx-a: 3\r\nKeep-Alive: 5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\n\
          HTTP2-Settings: AAMA\r\nTrailer: X\r\nProxy-Authorization: Basic eDp5\r\nX-C: stays",
     )
     .replacen("Connection: Upgrade", "Connection: x-A, Upgrade\r\nConnection: keep-alive, X-b", 1);
-    let (head, _) = seen(&sent, "").await;
+    let (head, _) = forwarded_head(&sent, "").await;
     for name in [
         "x-a",
         "x-b",
@@ -107,8 +111,9 @@ async fn rfc_h1_h2_what_is_for_this_hop_ends_here() {
     assert_eq!(values(&head, "x-c"), ["stays"]);
 }
 
+// Requirements: XF01, XF06, XF07, RL24.
 #[tokio::test]
-async fn xf01_xf06_xf07_rl24_what_is_said_of_the_client_is_ours_alone() {
+async fn forwarding_headers_from_clients_are_replaced() {
     let sent = with_lines(
         "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n\
          X-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /evil\r\nX-Forwarded-Client-Cert: evil\r\n\
@@ -116,7 +121,7 @@ async fn xf01_xf06_xf07_rl24_what_is_said_of_the_client_is_ours_alone() {
          CF-Connecting-IP: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nX-Forwarded_For: 6.6.6.6\r\n\
          X_Auth_User: root\r\nProxy: http://evil\r\nEarly-Data: 1\r\nVia: 1.0 before",
     );
-    let (head, _) = seen(&sent, "").await;
+    let (head, _) = forwarded_head(&sent, "").await;
     assert_eq!(values(&head, "x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(values(&head, "x-forwarded-proto"), ["http"]);
     assert_eq!(values(&head, "x-forwarded-host"), ["localhost"]);
@@ -127,8 +132,8 @@ async fn xf01_xf06_xf07_rl24_what_is_said_of_the_client_is_ours_alone() {
 }
 
 #[tokio::test]
-async fn the_scheme_of_a_tls_client_is_https() {
-    let backend = watcher().await;
+async fn forwarded_scheme_is_https_over_tls() {
+    let backend = recording_backend().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
     client.open("/ws").await;
@@ -136,9 +141,10 @@ async fn the_scheme_of_a_tls_client_is_https() {
     assert_eq!(values(&heads[0], "x-forwarded-proto"), ["https"]);
 }
 
+// Requirements: RL13, RL18.
 #[tokio::test]
-async fn rl13_rl18_hosts_have_many_spellings_and_the_target_wins() {
-    let backend = watcher().await;
+async fn equivalent_hosts_match_and_absolute_target_wins() {
+    let backend = recording_backend().await;
     let config = route(&[backend.address], "").replace("host = \"*\"", "host = \"chat.example\"");
     let proxy = Proxy::start(&config).await;
     let client = Client::new(&proxy).await;
@@ -157,28 +163,32 @@ async fn rl13_rl18_hosts_have_many_spellings_and_the_target_wins() {
     assert_eq!(values(&head, "x-forwarded-host"), ["chat.example:8080"]);
 }
 
+// Requirements: H41, RL21, RL22.
 #[tokio::test]
-async fn rfc_h41_rl21_rl22_bare_line_feeds_end_here() {
+async fn bare_line_feeds_become_crlf() {
     let sent = format!("{}{}", "\r\n".repeat(100), HANDSHAKE.replace("\r\n", "\n"));
-    let (head, _) = seen(&sent, "").await;
+    let (head, _) = forwarded_head(&sent, "").await;
     assert_eq!(head.matches('\n').count(), head.matches("\r\n").count());
-    // An empty path after the authority, and two slashes that make none.
-    let (head, _) = seen(&HANDSHAKE.replacen("/ws", "http://localhost", 1), "").await;
+    // An absolute target with an empty path, and a path that starts with two slashes.
+    let (head, _) = forwarded_head(&HANDSHAKE.replacen("/ws", "http://localhost", 1), "").await;
     assert!(head.starts_with("GET / HTTP/1.1\r\n"), "{head}");
-    let (head, _) = seen(&HANDSHAKE.replacen("/ws", "//evil/x", 1), "").await;
+    let (head, _) = forwarded_head(&HANDSHAKE.replacen("/ws", "//evil/x", 1), "").await;
     assert!(head.starts_with("GET //evil/x HTTP/1.1\r\n"), "{head}");
 }
 
+// Requirements: RL45, UH10.
 #[tokio::test]
-async fn rl45_uh10_large_cookies_and_an_empty_body_are_lawful() {
+async fn accepts_large_cookies_and_empty_body() {
     let cookie = format!("a={}", "b".repeat(8 * 1024));
-    let (head, _) = seen(&with_lines(&format!("Cookie: {cookie}\r\nContent-Length: 0")), "").await;
+    let (head, _) =
+        forwarded_head(&with_lines(&format!("Cookie: {cookie}\r\nContent-Length: 0")), "").await;
     assert_eq!(values(&head, "cookie"), [cookie]);
     assert_eq!(values(&head, "content-length"), [""; 0]);
 }
 
+// Requirements: W9, W10.
 #[tokio::test]
-async fn rfc_w9_w10_the_backend_chooses_the_subprotocol() {
+async fn backend_chooses_the_subprotocol() {
     let backend = Backend::echo().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
@@ -186,32 +196,33 @@ async fn rfc_w9_w10_the_backend_chooses_the_subprotocol() {
     let answer = client.ask(sent.as_bytes()).await;
     assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, Some("chat.v2")));
     assert!(backend.heads()[0].contains("chat.v2, chat.v1\nsec-websocket-protocol: x\n"));
-    // None is chosen where none is offered.
+    // Without an offer no subprotocol is selected.
     let answer = client.ask(HANDSHAKE.as_bytes()).await;
     assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, None));
 }
 
+// Requirements: W14, UH26, UH27.
 #[tokio::test]
-async fn rfc_w14_uh26_uh27_offers_of_extensions_end_here_unless_they_may_pass() {
+async fn extension_offers_follow_the_compression_setting() {
     let lines = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
                  Sec-WebSocket-Extensions: x-odd; a=\"b\", permessage-deflate;server_max_window_bits=7";
-    let (head, answer) = seen(&with_lines(lines), "compression = \"strip\"").await;
+    let (head, answer) = forwarded_head(&with_lines(lines), "compression = \"strip\"").await;
     assert_eq!(values(&head, "sec-websocket-extensions"), [""; 0]);
     assert_eq!(answer.header("sec-websocket-extensions"), None);
-    let (head, answer) = seen(&with_lines(lines), "compression = \"pass\"").await;
-    // One list, however many lines it came in (RFC 6455 11.3.2).
+    let (head, answer) = forwarded_head(&with_lines(lines), "compression = \"pass\"").await;
+    // Several lines form one list (RFC 6455 11.3.2).
     let offered = "permessage-deflate; client_max_window_bits, x-odd; a=b, \
                    permessage-deflate; server_max_window_bits=7";
     assert_eq!(values(&head, "sec-websocket-extensions"), [offered]);
     assert_eq!(answer.header("sec-websocket-extensions"), None);
-    let (head, _) = seen(&with_lines(lines), "compression = \"inspect\"").await;
+    let (head, _) = forwarded_head(&with_lines(lines), "compression = \"inspect\"").await;
     let offered =
         "permessage-deflate; client_max_window_bits, permessage-deflate; server_max_window_bits=7";
     assert_eq!(values(&head, "sec-websocket-extensions"), [offered]);
 }
 
 #[tokio::test]
-async fn many_clients_shake_hands_at_once_and_each_gets_its_own_answer() {
+async fn concurrent_handshakes_do_not_mix() {
     let backend = Backend::echo().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
@@ -230,12 +241,12 @@ async fn many_clients_shake_hands_at_once_and_each_gets_its_own_answer() {
 }
 
 #[tokio::test]
-async fn a_client_of_ipv6_is_told_as_such() {
-    // Not every machine has IPv6.
+async fn ipv6_clients_are_reported() {
+    // Skipped on machines without IPv6.
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         return;
     }
-    let backend = watcher().await;
+    let backend = recording_backend().await;
     let proxy = Proxy::start_bare(&format!(
         "[log]\nformat = \"json\"\nlevel = \"debug\"\n[admin]\nenabled = false\n\
          [[listener]]\nname = \"six\"\naddress = \"[::1]:0\"\ntls = false\n\
@@ -264,9 +275,10 @@ async fn a_client_of_ipv6_is_told_as_such() {
     }
 }
 
+// Requirements: UH37.
 #[tokio::test]
-async fn uh37_credentials_of_the_query_are_in_no_record() {
-    let backend = watcher().await;
+async fn query_credentials_are_redacted_in_records() {
+    let backend = recording_backend().await;
     let limits = "[route.limits]\nclose_grace = \"50ms\"";
     let proxy = Proxy::start(&route(&[backend.address], limits)).await;
     let client = Client::new(&proxy).await;
@@ -278,18 +290,18 @@ async fn uh37_credentials_of_the_query_are_in_no_record() {
     assert_eq!(proxy.end_record("version").await["target"], shown);
     assert_eq!(client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await.status, 101);
     assert_eq!(proxy.end_record("client_gone").await["target"], shown);
-    // The backend gets what the client sent.
+    // The backend receives the target unredacted.
     assert!(backend.heads()[0].starts_with(&format!("GET {target} ")));
     let records = proxy.records();
     assert!(!records.iter().any(|record| record.to_string().contains("s3cret")), "{records:#?}");
 }
 
 #[tokio::test]
-async fn what_clients_send_steers_no_terminal() {
-    let backend = watcher().await;
+async fn control_characters_are_escaped_in_records() {
+    let backend = recording_backend().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
-    // C1 controls, a change of direction and a line separator are lawful octets of a field.
+    // C1 controls, a direction override and a line separator are valid bytes of a field value.
     let sent = with_lines("Origin: \u{9b}31m\u{85}\u{202e}\u{2028}x\"y\\z");
     assert_eq!(client.ask(sent.as_bytes()).await.status, 400);
     let sent = HANDSHAKE.replace("localhost", "\u{9b}31m\u{202e}");

@@ -1,5 +1,4 @@
-//! Heads that are refused: raw bytes in, a status and one record out, and no backend troubled.
-//! Rows RL of the requirements; each input is one case.
+//! Request heads that are rejected: each gets a status and one record, and reaches no backend.
 
 use tokio::io::AsyncWriteExt;
 
@@ -8,8 +7,9 @@ use crate::support::head::{
 };
 use crate::support::{Backend, Client, Proxy, read_to_end, route};
 
+// Requirements: RL01, RL02, RL04, RL06, RL07, RL08.
 #[tokio::test]
-async fn rl01_to_rl08_request_lines() {
+async fn rejects_malformed_request_lines() {
     let mut cases = to_cases(
         [
             "garbage\r\n\r\n",
@@ -39,8 +39,9 @@ async fn rl01_to_rl08_request_lines() {
     assert_rejected(cases).await;
 }
 
+// Requirements: RL05.
 #[tokio::test]
-async fn rl05_the_preface_of_http2_is_no_request() {
+async fn rejects_the_http2_preface() {
     let backend = Backend::echo().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let mut stream = Client::new(&proxy).await.connect_plain().await;
@@ -52,8 +53,9 @@ async fn rl05_the_preface_of_http2_is_no_request() {
     assert_eq!(backend.heads(), Vec::<String>::new());
 }
 
+// Requirements: RL09, RL10, RL14.
 #[tokio::test]
-async fn rl09_to_rl14_targets() {
+async fn rejects_invalid_targets() {
     let mut cases = to_cases([get(&format!("/{}", "a".repeat(8192)))], 414, "uri_too_long");
     cases.extend(to_cases(
         ["/a b", "/a\x01", "/a\0", "/a\x7f", "http:///a"].map(get),
@@ -80,8 +82,9 @@ async fn rl09_to_rl14_targets() {
     assert_rejected(cases).await;
 }
 
+// Requirements: RL13, RL15, RL16, RL17, RL19.
 #[tokio::test]
-async fn rl15_to_rl19_hosts() {
+async fn rejects_invalid_and_unknown_hosts() {
     let host = |lines: &str| replacing("Host", lines);
     let mut cases = to_cases(
         [
@@ -105,7 +108,7 @@ async fn rl15_to_rl19_hosts() {
         400,
         "request_bad",
     );
-    // The Host of an absolute target is ignored, and must be lawful all the same.
+    // With an absolute target `Host` is ignored, but it must still be valid.
     cases.extend(to_cases(
         ["GET http://localhost/ HTTP/1.1\r\nHost: u@a/b\r\n\r\n".to_owned()],
         400,
@@ -125,8 +128,9 @@ async fn rl15_to_rl19_hosts() {
     assert_rejected(cases).await;
 }
 
+// Requirements: RL20, RL23.
 #[tokio::test]
-async fn rl20_rl23_field_lines() {
+async fn rejects_malformed_field_lines() {
     let lines = [
         "X: a\rb",
         "X: a\0b",
@@ -144,8 +148,9 @@ async fn rl20_rl23_field_lines() {
     assert_rejected(to_cases(lines.map(with_lines), 400, "head_bad")).await;
 }
 
+// Requirements: RL29, RL30, RL31.
 #[tokio::test]
-async fn rl29_to_rl31_framing() {
+async fn rejects_ambiguous_body_framing() {
     let post = |lines: &str| {
         format!("POST / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n\r\n0\r\n\r\n{}", get("/evil"))
     };
@@ -191,8 +196,9 @@ async fn rl29_to_rl31_framing() {
     assert_rejected(cases).await;
 }
 
+// Requirements: RL36, RL37, RL41, RL42, RL43.
 #[tokio::test]
-async fn rl36_to_rl43_fields_that_may_not_be() {
+async fn rejects_expectations_nominations_and_loops() {
     let mut cases =
         to_cases([with_lines("Expect: 100-continue"), with_lines("Expect: foo")], 417, "expect");
     cases.extend(to_cases(
@@ -231,8 +237,9 @@ async fn rl36_to_rl43_fields_that_may_not_be() {
     assert_rejected(cases).await;
 }
 
+// Requirements: RL12.
 #[tokio::test]
-async fn rl12_a_path_that_two_readers_read_differently_leads_nowhere() {
+async fn rejects_ambiguous_paths() {
     let routes = |backend: &Backend| {
         let main = route(&[backend.address], "");
         let admin = main

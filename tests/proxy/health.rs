@@ -1,4 +1,4 @@
-//! What operators, balancers and probes are told.
+//! Health endpoints for operators, load balancers and probes.
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn healthz_counts_what_is_there() {
+async fn healthz_counts_connections_and_tunnels() {
     let bed = TestBed::with("").await;
     let health = bed.proxy.health().await;
     assert_eq!(health["status"], "ok");
@@ -37,7 +37,7 @@ async fn healthz_counts_what_is_there() {
 }
 
 #[tokio::test]
-async fn the_gauges_return_to_zero_after_everything() {
+async fn gauges_return_to_zero_after_every_ending() {
     let bed = TestBed::with("[limits]\nclose_grace = \"300ms\"\n").await;
     for n in 0..40 {
         let (mut client, backend) = bed.open().await;
@@ -55,7 +55,7 @@ async fn the_gauges_return_to_zero_after_everything() {
             _ => client.write_all(&wire::masked(0x88, b"")).await.unwrap(),
         }
     }
-    // And what never became a tunnel.
+    // Connections and handshakes that never became tunnels.
     for n in 0..10 {
         let mut stream = bed.client.connect_plain().await;
         stream.write_all(&HANDSHAKE.as_bytes()[..n * 15]).await.unwrap();
@@ -67,15 +67,16 @@ async fn the_gauges_return_to_zero_after_everything() {
     assert_relays(&mut client, &mut backend).await;
 }
 
+// Requirements: AD07.
 #[tokio::test]
-async fn ad07_readyz_follows_the_drain_and_the_backends_and_healthz_does_not() {
+async fn readyz_follows_drain_and_backends() {
     let mut bed = TestBed::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
     let admin = bed.proxy.admin().await;
     let (answer, body) = get(admin, "/readyz").await;
     assert_eq!((answer.status, &body[..]), (200, &b"ready\n"[..]));
     let (_client, _backend) = bed.open().await;
 
-    // No backend that takes a connection: three refusals, and it is known to be down.
+    // After three refused connections the only backend counts as down.
     let alive = bed.backend.address().to_string();
     bed.proxy.reload_with(&alive, "127.0.0.66:1").await;
     for _ in 0..3 {
@@ -87,15 +88,19 @@ async fn ad07_readyz_follows_the_drain_and_the_backends_and_healthz_does_not() {
     assert_eq!(get(admin, "/readyz").await.0.status, 200);
 
     bed.proxy.signal(Signal::TERM);
-    within_timeout("unready", async { while get(admin, "/readyz").await.0.status != 503 {} }).await;
+    within_timeout("readyz to fail", async {
+        while get(admin, "/readyz").await.0.status != 503 {}
+    })
+    .await;
     let health = bed.proxy.health().await;
     assert_eq!((&health["status"], &health["tunnels"]), (&"draining".into(), &1.into()));
     bed.proxy.signal(Signal::TERM);
     assert_eq!(bed.proxy.exit().await, Some(0));
 }
 
+// Requirements: AD03.
 #[tokio::test]
-async fn ad03_the_admin_listener_answers_reads_and_nothing_else() {
+async fn admin_listener_answers_only_get_and_head() {
     let bed = TestBed::with("").await;
     let admin = bed.proxy.admin().await;
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
@@ -125,15 +130,16 @@ async fn ad03_the_admin_listener_answers_reads_and_nothing_else() {
     assert_eq!(bed.proxy.health().await["status"], "ok");
 }
 
+// Requirements: AD03.
 #[tokio::test]
-async fn ad03_those_who_only_occupy_the_admin_listener_are_sent_away() {
+async fn idle_admin_connections_are_closed() {
     let bed = TestBed::with("").await;
     let admin = bed.proxy.admin().await;
-    let mut squatters = Vec::new();
+    let mut idlers = Vec::new();
     for n in 0..64 {
         let mut stream = TcpStream::connect(admin).await.unwrap();
         stream.write_all(&b"GET /healthz HT"[..n % 16]).await.unwrap();
-        squatters.push(stream);
+        idlers.push(stream);
     }
     within_timeout("an answer", async {
         loop {
@@ -145,13 +151,14 @@ async fn ad03_those_who_only_occupy_the_admin_listener_are_sent_away() {
         }
     })
     .await;
-    for mut squatter in squatters {
-        read_to_end(&mut squatter).await;
+    for mut idler in idlers {
+        read_to_end(&mut idler).await;
     }
 }
 
+// Requirements: AD06.
 #[tokio::test]
-async fn ad06_a_balancer_is_told_ok_or_not_and_no_more() {
+async fn health_path_reveals_only_the_status() {
     let backend = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\napp").await;
     let config = format!(
         "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
@@ -166,14 +173,14 @@ async fn ad06_a_balancer_is_told_ok_or_not_and_no_more() {
     let (answer_ok, body) = get(plain, "/lb").await;
     assert_eq!((answer_ok.status, &body[..]), (200, &b"ok\n"[..]));
     let head = answer_ok.head.to_ascii_lowercase();
-    for telling in ["server", "via", "tidegate", env!("CARGO_PKG_VERSION")] {
-        assert!(!head.contains(telling), "{head}");
+    for revealing in ["server", "via", "tidegate", env!("CARGO_PKG_VERSION")] {
+        assert!(!head.contains(revealing), "{head}");
     }
-    // Nobody else's path is taken.
+    // Similar paths and other listeners are unaffected.
     assert_eq!(get(plain, "/lbx").await.1, b"app");
     assert_eq!(get(proxy.address("other").await, "/lb").await.1, b"app");
 
-    // While it drains, on a connection that was there before: a request half sent.
+    // During a drain, on an existing connection with a partial request.
     let mut late = BufReader::new(TcpStream::connect(plain).await.unwrap());
     late.write_all(b"GET /lb HTTP/1.1\r\n").await.unwrap();
     for _ in 0..5 {
@@ -189,12 +196,12 @@ async fn ad06_a_balancer_is_told_ok_or_not_and_no_more() {
 }
 
 #[tokio::test]
-async fn two_hundred_tunnels_at_once() {
+async fn two_hundred_concurrent_tunnels_relay() {
     let backend = Backend::echo().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
     let mut crowd = tokio::task::JoinSet::new();
-    // All handshakes at once are within the burst of one client, by a few addresses.
+    // Spread over a few addresses, so that no client exceeds its handshake burst.
     for n in 0..200u8 {
         let client = client.clone();
         crowd.spawn(async move {

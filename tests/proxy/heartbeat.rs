@@ -1,5 +1,5 @@
-//! Pings of our own to a backend, or to both sides: a backend that is gone is found although TCP
-//! says nothing, and nobody else sees any of it.
+//! The proxy's own pings to backends, or to both sides: they detect a dead backend even if TCP does
+//! not, and are invisible to the other side.
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -7,33 +7,36 @@ use tokio::time::Instant;
 use crate::support::{Side, TestBed, assert_relays, wire};
 
 #[tokio::test]
-async fn a_backend_that_never_answers_a_ping_is_gone() {
+async fn backend_that_never_answers_a_ping_is_closed() {
     let beat = "[heartbeat]\ninterval = \"off\"\nbackend_interval = \"400ms\"\n\
-                backend_patience = \"300ms\"\n";
+                backend_patience = \"1s\"\n";
     let bed = TestBed::with(beat).await;
     let begun = Instant::now();
     let (mut client, mut backend) = bed.open().await;
     let ping = wire::read(&mut backend).await.unwrap();
     assert_eq!((ping.first, ping.masked, ping.payload.len()), (0x80 | wire::PING, true, 8));
-    assert!(begun.elapsed().as_millis() >= 200, "half an interval at least");
-    // What it says otherwise is no answer.
+    assert!(
+        begun.elapsed().as_millis() >= 200,
+        "the first ping comes after at least half an interval"
+    );
+    // Data does not answer a ping.
     assert_relays(&mut client, &mut backend).await;
-    let told = wire::read(&mut client).await.unwrap();
-    assert_eq!((told.code(), &told.payload[2..]), (1011, &b"the other side is gone"[..]));
-    let told = wire::read(&mut backend).await.unwrap();
-    assert_eq!((told.code(), &told.payload[2..]), (1001, &b"no answer to a ping"[..]));
+    let close = wire::read(&mut client).await.unwrap();
+    assert_eq!((close.code(), &close.payload[2..]), (1011, &b"the other side is gone"[..]));
+    let close = wire::read(&mut backend).await.unwrap();
+    assert_eq!((close.code(), &close.payload[2..]), (1001, &b"no answer to a ping"[..]));
     let took = begun.elapsed().as_millis();
-    // Interval and patience, and a second for a busy machine.
-    assert!((500..1700).contains(&took), "{took} ms");
+    // At least half an interval plus the timeout.
+    assert!(took >= 1200, "{took} ms");
     drop((client, backend));
     let record = bed.tunnel_end(1).await;
     assert_eq!([&record["end"], &record["by"]], ["heartbeat_lost", "backend"]);
-    assert_eq!([&record["key"], &record["value"]], ["heartbeat.backend_patience", "300ms"]);
+    assert_eq!([&record["key"], &record["value"]], ["heartbeat.backend_patience", "1s"]);
     assert!(record["backend_rtt_ms"].is_null() && record["client_rtt_ms"].is_null());
 }
 
 #[tokio::test]
-async fn both_sides_are_pinged_and_neither_sees_the_others() {
+async fn pings_of_each_side_stay_separate() {
     let beat = "[heartbeat]\ninterval = \"300ms\"\nbackend_interval = \"200ms\"\n";
     let bed = TestBed::with(beat).await;
     let (mut client, mut backend) = bed.open().await;
@@ -49,7 +52,7 @@ async fn both_sides_are_pinged_and_neither_sees_the_others() {
             tokens.push(ping.payload);
         }
     }
-    // Their own pings and pongs pass, whatever is in them.
+    // The peers' own pings and pongs pass, whatever their payload.
     for (n, side) in [Side::Client, Side::Backend, Side::Client].into_iter().enumerate() {
         let (from, to) = match side {
             Side::Client => (&mut client, &mut backend),
@@ -63,7 +66,10 @@ async fn both_sides_are_pinged_and_neither_sees_the_others() {
                 break heard;
             }
             assert_eq!((heard.opcode(), heard.payload.len()), (wire::PING, 8), "{heard:?}");
-            assert!(!tokens.contains(&heard.payload), "a pong of theirs went through");
+            assert!(
+                !tokens.contains(&heard.payload),
+                "a pong to one of the proxy's pings was relayed"
+            );
         };
         assert_eq!(heard.first, first);
     }
@@ -72,7 +78,7 @@ async fn both_sides_are_pinged_and_neither_sees_the_others() {
     for side in Side::BOTH {
         let [last, max] = ["", "_max"]
             .map(|which| record[format!("{}_rtt{which}_ms", side.as_str())].as_f64().unwrap());
-        assert!(0.0 < last && last <= max && max < 1000.0, "{record}");
+        assert!(0.0 < last && last <= max, "{record}");
         let labels = [("route", "all"), ("side", side.as_str())];
         let scrape = bed.proxy.scrape().await;
         assert_eq!(scrape.value("tidegate_ping_rtt_seconds_count", &labels), 2.0);
@@ -80,12 +86,12 @@ async fn both_sides_are_pinged_and_neither_sees_the_others() {
 }
 
 #[tokio::test]
-async fn a_backend_that_answers_lives_however_quiet() {
+async fn backend_that_answers_pings_stays_open() {
     let beat = "[heartbeat]\ninterval = \"off\"\nbackend_interval = \"100ms\"\n\
-                backend_patience = \"500ms\"\n";
+                backend_patience = \"2s\"\n";
     let bed = TestBed::with(beat).await;
     let (mut client, mut backend) = bed.open_secure().await;
-    for _ in 0..8 {
+    for _ in 0..25 {
         let ping = wire::read(&mut backend).await.unwrap();
         assert_eq!(ping.opcode(), wire::PING, "{ping:?}");
         backend.write_all(&wire::unmasked(0x80 | wire::PONG, &ping.payload)).await.unwrap();
@@ -93,7 +99,7 @@ async fn a_backend_that_answers_lives_however_quiet() {
     client.write_all(&wire::masked(0x81, b"still there")).await.unwrap();
     client.flush().await.unwrap();
     assert_eq!(wire::read_past_pings(&mut backend).await.unwrap().payload, b"still there");
-    // No ping waits for it to say goodbye.
+    // A pending ping does not delay the Close.
     drop(client);
     assert_eq!(wire::read_past_pings(&mut backend).await.unwrap().code(), 1001);
 }

@@ -1,5 +1,5 @@
-//! Plain HTTP beside WebSockets: answers of every framing, one after another on one connection,
-//! and what does not pass.
+//! Plain HTTP requests: responses of every framing, keep-alive connections, and what is not
+//! forwarded.
 
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::support::{
     read_to_end, route,
 };
 
-async fn before(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
+async fn proxy_for(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     (proxy, stream)
@@ -19,14 +19,14 @@ async fn before(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[tokio::test]
-async fn heads_are_made_anew_and_the_applications_part_passes() {
+async fn heads_are_rebuilt_and_application_fields_pass() {
     let backend = Backend::app(
         "HTTP/1.1 207 Odd Words\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nETag: W/\"x\"\r\n\
          Content-Encoding: gzip\r\nX-Gone: 1\r\nConnection: x-gone, close\r\nKeep-Alive: 5\r\n\
          Proxy-Authenticate: Basic\r\nUpgrade: h2c\r\nVia: 1.1 before\r\nContent-Length: 2\r\n\r\nok",
     )
     .await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = proxy_for(&backend).await;
     let target = "/a%2Fb/../c;x?y=%00z&token=s";
     let request = format!(
         "PROPFIND {target} HTTP/1.1\r\nHost: a\r\nCookie: c\r\nAuthorization: Basic eDp5\r\nX-B: 2\r\n\
@@ -55,7 +55,7 @@ async fn heads_are_made_anew_and_the_applications_part_passes() {
 }
 
 #[tokio::test]
-async fn answers_of_every_framing_come_back() {
+async fn responses_of_every_framing_pass() {
     for (sent, expected) in [
         (OK.to_owned(), "ok"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\nX-T: 1\r\n\r\n".into(), "ok"),
@@ -67,17 +67,17 @@ async fn answers_of_every_framing_come_back() {
         (format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"), "ok"),
     ] {
         let backend = Backend::app(sent.as_str()).await;
-        let (_proxy, mut stream) = before(&backend).await;
+        let (_proxy, mut stream) = proxy_for(&backend).await;
         for _ in 0..2 {
             let (answer, body) = exchange(&mut stream, &get("/")).await;
             assert_eq!((answer.status, &body[..]), (200, expected.as_bytes()), "{sent:?}");
         }
-        assert_eq!(backend.heads().len(), 2, "one connection for each request");
+        assert_eq!(backend.heads().len(), 2, "one backend connection per request");
     }
 }
 
 #[tokio::test]
-async fn answers_without_a_body_leave_the_connection_in_step() {
+async fn bodyless_responses_keep_the_connection_in_sync() {
     for (method, sent) in [
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nX-A: b\r\n\r\n"),
         ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n"),
@@ -86,7 +86,7 @@ async fn answers_without_a_body_leave_the_connection_in_step() {
         ("GET", "HTTP/1.1 304 Not Modified\r\nX-A: b\r\n\r\n"),
     ] {
         let backend = Backend::app(sent).await;
-        let (_proxy, mut stream) = before(&backend).await;
+        let (_proxy, mut stream) = proxy_for(&backend).await;
         for _ in 0..3 {
             stream.write_all(get("/").replace("GET", method).as_bytes()).await.unwrap();
             let answer = read_response(&mut stream).await;
@@ -96,22 +96,23 @@ async fn answers_without_a_body_leave_the_connection_in_step() {
             match (method, answer.status) {
                 ("HEAD", _) if sent.contains("1234") => assert_eq!(length, Some("1234")),
                 (_, 204) => assert_eq!(length, None),
-                // RFC 9110 8.6: what a 200 would have had, or nothing.
+                // RFC 9110 8.6: the length a 200 would have had, or none.
                 _ => assert!(length.is_none_or(|length| length == "1234"), "{answer:?}"),
             }
         }
     }
 }
 
+// Requirements: RL39.
 #[tokio::test]
-async fn rl39_a_hundred_pipelined_requests_are_answered_in_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let backend = Backend::raw(|head, mut stream, _| async move {
         let target = head.split(' ').nth(1).unwrap();
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len());
         let _ = stream.write_all(answer.as_bytes()).await;
     })
     .await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = proxy_for(&backend).await;
     let all: String = (0..100).map(|n| get(&format!("/{n}"))).collect();
     stream.write_all(all.as_bytes()).await.unwrap();
     for n in 0..100 {
@@ -120,12 +121,13 @@ async fn rl39_a_hundred_pipelined_requests_are_answered_in_order() {
     }
 }
 
+// Requirements: H36.
 #[tokio::test]
-async fn rfc_h36_a_client_of_http_1_0_is_spoken_to_as_such() {
+async fn http_1_0_client_gets_an_unchunked_response() {
     let backend =
         Backend::app("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
             .await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = proxy_for(&backend).await;
     stream.write_all(b"GET / HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\n\r\n").await.unwrap();
     let all = String::from_utf8(read_to_end(&mut stream).await).unwrap();
     assert!(all.ends_with("\r\n\r\nok") && !all.contains("chunked"), "{all}");
@@ -138,7 +140,7 @@ async fn rfc_h36_a_client_of_http_1_0_is_spoken_to_as_such() {
 #[tokio::test]
 async fn expect_100_continue_is_answered_before_the_body() {
     let backend = Backend::app(OK).await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = proxy_for(&backend).await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     assert_eq!(read_response(&mut stream).await.status, 100);
@@ -147,22 +149,23 @@ async fn expect_100_continue_is_answered_before_the_body() {
 }
 
 #[tokio::test]
-async fn an_upgrade_to_something_else_is_a_request_among_others() {
+async fn upgrade_to_other_protocols_is_plain_http() {
     let backend = Backend::app(OK).await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = proxy_for(&backend).await;
     let h2c = "GET /h2c HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n\
                Upgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n";
     assert_eq!(exchange(&mut stream, &format!("{h2c}{}", get("/next"))).await.1, b"ok");
     assert_eq!(exchange(&mut stream, "").await.1, b"ok");
-    // And a WebSocket may follow on the same connection.
+    // A WebSocket may follow on the same connection.
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
     assert_eq!(read_response(&mut stream).await.status, 101);
     assert_eq!(backend.heads().len(), 3);
 }
 
+// Requirements: BM09, BM16.
 #[tokio::test]
-async fn bm09_bm16_answers_that_no_client_may_see() {
-    let backend_says = [
+async fn invalid_backend_responses_become_502() {
+    let responses = [
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nleak",
         "HTTP/1.1 101 Switching Protocols\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nleak\r\n0\r\n\r\n",
@@ -176,9 +179,9 @@ async fn bm09_bm16_answers_that_no_client_may_see() {
         "HTTP/1.1 200 OK\r\nX: leak\r\n",
         "",
     ];
-    for sent in backend_says {
+    for sent in responses {
         let backend = Backend::app(sent).await;
-        let (proxy, mut stream) = before(&backend).await;
+        let (proxy, mut stream) = proxy_for(&backend).await;
         stream.write_all(get("/").as_bytes()).await.unwrap();
         let answer = read_response(&mut stream).await;
         assert_eq!(answer.status, 502, "{sent:?} became {answer:?}");
@@ -188,16 +191,16 @@ async fn bm09_bm16_answers_that_no_client_may_see() {
 }
 
 #[tokio::test]
-async fn a_broken_answer_never_looks_whole() {
+async fn truncated_response_never_looks_complete() {
     for sent in [
         "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nzz\r\n",
     ] {
         let backend = Backend::app(sent).await;
-        let (_proxy, mut stream) = before(&backend).await;
+        let (_proxy, mut stream) = proxy_for(&backend).await;
         stream.write_all(get("/").as_bytes()).await.unwrap();
-        // It may break before anything of it is written.
+        // The response may fail before any of it is written.
         let answer = read_response(&mut stream).await;
         assert!(matches!(answer.status, 0 | 200), "{answer:?}");
         let rest = String::from_utf8(read_to_end(&mut stream).await).unwrap();
@@ -210,7 +213,7 @@ async fn a_broken_answer_never_looks_whole() {
 }
 
 #[tokio::test]
-async fn one_client_meets_one_backend_whatever_it_asks_for() {
+async fn requests_of_one_client_reach_one_backend() {
     let mut backends = Vec::new();
     for _ in 0..4 {
         backends.push(Backend::app(OK).await);

@@ -1,4 +1,4 @@
-//! How much of everything, and how long: heads, connections, tunnels and handshakes.
+//! Limits of size, number and time: heads, connections, tunnels and handshakes.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use crate::support::{
     within_timeout,
 };
 
+// Requirements: RL25, RL26, H24.
 #[tokio::test]
-async fn rl25_rl26_rfc_h24_heads_have_a_size() {
+async fn rejects_heads_beyond_size_and_field_limits() {
     let fields = |count: usize| -> String { (3..count).map(|n| format!("X-{n}: y\r\n")).collect() };
     let plain = |more: &str| format!("GET / HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
     assert_rejected(to_cases(
         [
-            // 65 lines with Host, and none less.
+            // 65 lines including Host.
             plain(&fields(67)),
             plain(&format!("X: {}\r\n", "y".repeat(16 * 1024))),
             plain(&format!("{}: y\r\n", "x".repeat(16 * 1024))),
@@ -32,13 +33,14 @@ async fn rl25_rl26_rfc_h24_heads_have_a_size() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
-    for lawful in [plain(&fields(66)), plain(&format!("X: {}\r\n", "y".repeat(16_000)))] {
-        assert_eq!(client.ask(lawful.as_bytes()).await.status, 204, "{lawful:.100}");
+    for valid in [plain(&fields(66)), plain(&format!("X: {}\r\n", "y".repeat(16_000)))] {
+        assert_eq!(client.ask(valid.as_bytes()).await.status, 204, "{valid:.100}");
     }
 }
 
+// Requirements: RL27.
 #[tokio::test]
-async fn rl27_many_fields_in_pieces_of_one_byte_cost_no_more() {
+async fn many_fields_in_single_bytes_stay_cheap() {
     let backend = Backend::echo().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
@@ -53,14 +55,15 @@ async fn rl27_many_fields_in_pieces_of_one_byte_cost_no_more() {
     assert!(proxy.cpu_ticks() - before < 200, "{} ticks", proxy.cpu_ticks() - before);
 }
 
+// Requirements: TC06, RL28.
 #[tokio::test]
-async fn tc06_rl28_a_head_has_a_deadline_as_a_whole() {
+async fn deadline_covers_the_whole_request_head() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
     let proxy = Proxy::start(&route(&[backend.address], "[timeouts]\nhead = \"300ms\"")).await;
     let client = Client::new(&proxy).await;
     let began = tokio::time::Instant::now();
     let silent = async { read_to_end(&mut client.connect_plain().await).await };
-    let silent_behind_tls = async { read_to_end(&mut client.connect_tls().await).await };
+    let silent_over_tls = async { read_to_end(&mut client.connect_tls().await).await };
     let half = async {
         let mut stream = client.connect_plain().await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
@@ -76,11 +79,11 @@ async fn tc06_rl28_a_head_has_a_deadline_as_a_whole() {
             }
         };
         tokio::select! {
-            () = dripping => panic!("the whole head was taken"),
+            () = dripping => panic!("the whole head was accepted"),
             end = read_to_end(&mut reading) => end,
         }
     };
-    let ends = tokio::join!(silent, silent_behind_tls, half, drip);
+    let ends = tokio::join!(silent, silent_over_tls, half, drip);
     assert_eq!(ends, (vec![], vec![], vec![], vec![]));
     assert!(began.elapsed() >= Duration::from_millis(300));
     for n in 1..=4 {
@@ -90,10 +93,11 @@ async fn tc06_rl28_a_head_has_a_deadline_as_a_whole() {
     }
 }
 
+// Requirements: RL40.
 #[tokio::test]
-async fn rl40_between_two_requests_silence_is_no_offence() {
+async fn idle_keep_alive_connection_closes_without_record() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
-    let proxy = Proxy::start(&route(&[backend.address], "[timeouts]\nhead = \"300ms\"")).await;
+    let proxy = Proxy::start(&route(&[backend.address], "[timeouts]\nhead = \"1s\"")).await;
     let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     for _ in 0..2 {
         stream.write_all(get("/").as_bytes()).await.unwrap();
@@ -104,24 +108,24 @@ async fn rl40_between_two_requests_silence_is_no_offence() {
     assert_eq!(proxy.outcomes().len(), 0, "{:#?}", proxy.outcomes());
 }
 
-/// A proxy before an echo, with these caps and more for its route, and its client.
-async fn capped(caps: &str, more: &str) -> (Proxy, Client, Backend) {
+/// A proxy with these limits and route settings, an echo backend, and a client.
+async fn limited(caps: &str, more: &str) -> (Proxy, Client, Backend) {
     let backend = Backend::echo().await;
     let proxy = Proxy::start(&route(&[backend.address], &format!("{more}\n[caps]\n{caps}"))).await;
     let client = Client::new(&proxy).await;
     (proxy, client, backend)
 }
 
-/// A handshake from this address: the answer, and the tunnel, if it was admitted.
+/// Sends a handshake from this address; returns the response and the stream.
 async fn open(client: &Client, host: [u8; 4]) -> (RawResponse, BufReader<TcpStream>) {
     let mut stream = BufReader::new(client.connect_plain_from(host).await);
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
     (read_response(&mut stream).await, stream)
 }
 
-/// The same, once there is room: a place is given back right after the record is written.
-async fn open_soon(client: &Client, host: [u8; 4]) -> BufReader<TcpStream> {
-    within_timeout("room for one more", async {
+/// Opens a tunnel as soon as a permit is free: it is released right after the record is written.
+async fn open_when_free(client: &Client, host: [u8; 4]) -> BufReader<TcpStream> {
+    within_timeout("a free permit", async {
         loop {
             let (answer, stream) = open(client, host).await;
             if answer.status == 101 {
@@ -136,9 +140,10 @@ async fn open_soon(client: &Client, host: [u8; 4]) -> BufReader<TcpStream> {
 const ME: [u8; 4] = [127, 0, 0, 1];
 const OTHER: [u8; 4] = [127, 0, 0, 2];
 
+// Requirements: TC16, UH31.
 #[tokio::test]
-async fn tc16_uh31_tunnels_of_one_client_are_counted_until_they_end() {
-    let (proxy, client, _backend) = capped("tunnels_per_client = 2", "").await;
+async fn tunnels_per_client_are_limited() {
+    let (proxy, client, _backend) = limited("tunnels_per_client = 2", "").await;
     let (first, kept) = open(&client, ME).await;
     let (second, left) = open(&client, ME).await;
     assert_eq!((first.status, second.status), (101, 101));
@@ -154,12 +159,12 @@ async fn tc16_uh31_tunnels_of_one_client_are_counted_until_they_end() {
     proxy.end_record("client_gone").await;
     // The tunnel of the other client may have ended first.
     proxy.nth_record("both ends", 2, |record| record["end"] == "client_gone").await;
-    open_soon(&client, ME).await;
+    open_when_free(&client, ME).await;
     drop(kept);
 }
 
 #[tokio::test]
-async fn a_refused_or_failed_handshake_gives_its_place_back() {
+async fn rejected_handshake_releases_its_permit() {
     let refusing = Backend::answering("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n").await;
     let wrong = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let silent = Backend::raw(|_, mut stream, _| async move {
@@ -188,22 +193,23 @@ async fn a_refused_or_failed_handshake_gives_its_place_back() {
             assert_eq!(client.ask(sent.as_bytes()).await.status, status, "{path}");
         }
     }
-    // A client that leaves while its backend thinks.
+    // A client that disconnects while the backend has not responded.
     let mut leaving = client.connect_plain().await;
     leaving.write_all(HANDSHAKE.replacen("/ws", "/silent", 1).as_bytes()).await.unwrap();
     drop(leaving);
     proxy.nth_outcome(13).await;
-    within_timeout("the place to be free", async {
+    within_timeout("the permit to be released", async {
         let sent = HANDSHAKE.replacen("/ws", "/good", 1);
         while client.ask(sent.as_bytes()).await.status != 101 {}
     })
     .await;
 }
 
+// Requirements: TC16.
 #[tokio::test]
-async fn tc16_connections_of_one_client_are_closed_before_tls() {
-    let (proxy, client, _backend) = capped("connections_per_client = 3", "").await;
-    // An idle one, one in TLS, and a tunnel: its connection counts as long as it lives.
+async fn connections_per_client_are_limited_before_tls() {
+    let (proxy, client, _backend) = limited("connections_per_client = 3", "").await;
+    // An idle connection, one over TLS, and a tunnel, which counts until it ends.
     let idle = client.connect_plain().await;
     let secure = client.connect_tls().await;
     let (answer, mut tunnel) = open(&client, ME).await;
@@ -216,18 +222,19 @@ async fn tc16_connections_of_one_client_are_closed_before_tls() {
     assert_eq!(record["key"], "caps.connections_per_client");
     assert_eq!((&record["value"], &record["stage"]), (&"3".into(), &"accept".into()));
     assert_eq!(open(&client, OTHER).await.0.status, 101);
-    // Each that ends makes room for one.
+    // A connection that ends frees one permit.
     tunnel.shutdown().await.unwrap();
     drop(tunnel);
     proxy.nth_record("both ends", 2, |record| record["end"] == "client_gone").await;
-    let again = open_soon(&client, ME).await;
+    let again = open_when_free(&client, ME).await;
     drop((idle, secure, again));
 }
 
+// Requirements: UH30.
 #[tokio::test]
-async fn uh30_handshakes_have_a_rate_and_plain_requests_none() {
+async fn handshake_rate_excludes_plain_requests() {
     let (proxy, client, _backend) =
-        capped("handshakes_per_client = \"2/s\"\nhandshakes_burst = 3", "").await;
+        limited("handshakes_per_client = \"2/s\"\nhandshakes_burst = 3", "").await;
     let began = tokio::time::Instant::now();
     let mut open_ones = Vec::new();
     for _ in 0..3 {
@@ -245,16 +252,17 @@ async fn uh30_handshakes_have_a_rate_and_plain_requests_none() {
     }
     assert_eq!(open(&client, OTHER).await.0.status, 101);
     for _ in 0..10 {
-        // The echo knows no plain HTTP; that it was asked is enough.
+        // The echo backend does not speak plain HTTP; any other status will do.
         assert_ne!(client.ask(get("/").as_bytes()).await.status, 429);
     }
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(open(&client, ME).await.0.status, 101);
 }
 
+// Requirements: UH32.
 #[tokio::test]
-async fn uh32_all_clients_together_have_a_cap() {
-    let (proxy, client, _backend) = capped("tunnels = 2", "").await;
+async fn total_tunnels_are_limited() {
+    let (proxy, client, _backend) = limited("tunnels = 2", "").await;
     let (_, first) = open(&client, ME).await;
     let (_, _second) = open(&client, OTHER).await;
     let (answer, _) = open(&client, [127, 0, 0, 3]).await;
@@ -264,12 +272,12 @@ async fn uh32_all_clients_together_have_a_cap() {
     assert_eq!((&record["key"], &record["value"]), (&"caps.tunnels".into(), &"2".into()));
     drop(first);
     proxy.end_record("client_gone").await;
-    open_soon(&client, [127, 0, 0, 3]).await;
+    open_when_free(&client, [127, 0, 0, 3]).await;
 }
 
 #[tokio::test]
-async fn a_route_has_a_cap_of_its_own_also_over_a_reload() {
-    let (proxy, client, _backend) = capped("", "tunnels = 1").await;
+async fn route_limit_survives_a_reload() {
+    let (proxy, client, _backend) = limited("", "tunnels = 1").await;
     let (_, first) = open(&client, ME).await;
     for _ in 0..2 {
         let (answer, _) = open(&client, OTHER).await;
@@ -281,12 +289,12 @@ async fn a_route_has_a_cap_of_its_own_also_over_a_reload() {
     }
     drop(first);
     proxy.end_record("client_gone").await;
-    open_soon(&client, OTHER).await;
+    open_when_free(&client, OTHER).await;
 }
 
 #[tokio::test]
-async fn all_connections_together_have_a_cap() {
-    let (proxy, client, _backend) = capped("connections = 2", "").await;
+async fn total_connections_are_limited() {
+    let (proxy, client, _backend) = limited("connections = 2", "").await;
     let mut first = BufReader::new(client.connect_plain().await);
     let _second = client.connect_plain_from(OTHER).await;
     assert_eq!(exchange(&mut first, &get("/")).await.0.status, 502);
@@ -297,10 +305,11 @@ async fn all_connections_together_have_a_cap() {
     assert_eq!(record["stage"], "accept");
 }
 
+// Requirements: TC17.
 #[tokio::test]
-async fn tc17_a_network_may_count_as_one_client() {
+async fn network_prefix_counts_as_one_client() {
     let more = "[client_key]\nipv4_prefix = 24";
-    let (proxy, client, _backend) = capped("tunnels_per_client = 1", more).await;
+    let (proxy, client, _backend) = limited("tunnels_per_client = 1", more).await;
     let (first, _kept) = open(&client, ME).await;
     assert_eq!(first.status, 101);
     assert_eq!(open(&client, OTHER).await.0.status, 429);

@@ -1,4 +1,4 @@
-//! `/metrics`: valid, complete, documented, and adding up.
+//! `/metrics`: valid, complete, documented and consistent.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn every_family_is_documented_and_every_document_is_kept() {
+async fn metrics_match_their_documentation() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open_secure().await;
     assert_relays(&mut client, &mut backend).await;
@@ -42,7 +42,7 @@ async fn every_family_is_documented_and_every_document_is_kept() {
 }
 
 #[tokio::test]
-async fn what_is_open_is_counted_by_listener_route_and_backend() {
+async fn open_connections_and_tunnels_are_counted() {
     let bed = TestBed::with("").await;
     let backend = bed.backend.address().to_string();
     let before = bed.proxy.scrape().await;
@@ -74,13 +74,13 @@ async fn what_is_open_is_counted_by_listener_route_and_backend() {
 }
 
 #[tokio::test]
-async fn what_passes_is_counted_by_direction() {
+async fn traffic_is_counted_by_direction() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
     for _ in 0..3 {
         assert_relays(&mut client, &mut backend).await;
     }
-    // The metrics of a live tunnel, not those of its end. It sleeps when both sides have all.
+    // Metrics of an open tunnel, which are published once both sides are idle.
     let of = |direction| [("route", "all"), ("direction", direction)];
     let scrape = within_timeout("the counts", async {
         loop {
@@ -91,7 +91,7 @@ async fn what_passes_is_counted_by_direction() {
         }
     })
     .await;
-    // "up" masked, and "down".
+    // Frames are masked upwards and unmasked downwards.
     let bytes = |direction| scrape.value("tidegate_relayed_bytes_total", &of(direction));
     assert_eq!((bytes("up"), bytes("down")), (3.0 * 8.0, 3.0 * 6.0));
     assert_eq!(scrape.value("tidegate_messages_total", &of("up")), 3.0);
@@ -99,7 +99,7 @@ async fn what_passes_is_counted_by_direction() {
     close_normally(client, backend).await;
     bed.tunnel_end(1).await;
     let after = bed.proxy.scrape().await;
-    // A Close is a frame, and no message.
+    // A Close is a frame but not a message.
     assert_eq!(after.value("tidegate_relayed_bytes_total", &of("up")), 24.0 + 8.0);
     assert_eq!(after.value("tidegate_messages_total", &of("up")), 3.0);
     for side in ["client", "backend"] {
@@ -109,7 +109,7 @@ async fn what_passes_is_counted_by_direction() {
 }
 
 #[tokio::test]
-async fn messages_are_counted_by_size_and_pings_are_timed() {
+async fn message_sizes_and_ping_times_are_measured() {
     let bed = TestBed::with("[heartbeat]\ninterval = \"150ms\"\n").await;
     let (mut client, mut backend) = bed.open().await;
     for size in [10, 32, 33, 3000] {
@@ -136,7 +136,7 @@ async fn messages_are_counted_by_size_and_pings_are_timed() {
 }
 
 #[tokio::test]
-async fn counts_outlive_a_reload_and_reloads_are_counted() {
+async fn counters_survive_reloads_and_reloads_are_counted() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
     let proxy = Proxy::start(&route(&[backend.address], "")).await;
     let client = Client::new(&proxy).await;
@@ -160,7 +160,7 @@ async fn counts_outlive_a_reload_and_reloads_are_counted() {
     }
     let when = |scrape: &Scrape| scrape.value("tidegate_config_last_reload_timestamp_seconds", &[]);
     assert!(when(&second) > when(&first));
-    // A name that is gone leaves no row behind, once nobody has it any more.
+    // A removed name leaves no series once nothing uses it.
     proxy.reload_with("[nonsense", "[[route]]").await;
     proxy.reload_with("name = \"all\"", "name = \"other\"").await;
     proxy.reload().await;
@@ -172,19 +172,19 @@ async fn counts_outlive_a_reload_and_reloads_are_counted() {
 }
 
 #[tokio::test]
-async fn the_process_tells_of_itself() {
+async fn process_metrics_are_plausible() {
     let bed = TestBed::with("").await;
     let scrape = bed.proxy.scrape().await;
     let value = |name: &str| scrape.value(name, &[]);
     let (resident, open) = bed.proxy.memory_and_descriptors();
-    let near = |told: f64, known: f64| told > known / 2.0 && told < known * 2.0;
+    let near = |shown: f64, known: f64| shown > known / 2.0 && shown < known * 2.0;
     assert!(near(value("tidegate_resident_memory_bytes"), resident as f64 * 1024.0));
     assert!(near(value("tidegate_open_descriptors"), open as f64));
     assert!(value("tidegate_max_descriptors") > value("tidegate_open_descriptors"));
     let most = scrape.value("tidegate_capacity", &[("of", "tunnels")]);
     assert!(most > 0.0 && most < value("tidegate_max_descriptors"));
     assert_eq!(scrape.sum("tidegate_backend_up", &[("route", "all")]), 1.0);
-    // The certificate of the tests ends in the year 4096.
+    // The test certificate expires in the year 4096.
     let of = [("certificate", "0"), ("name", "localhost")];
     let ends = scrape.value("tidegate_certificate_expiry_timestamp_seconds", &of);
     assert!((6.7e10..6.8e10).contains(&ends), "{ends}");
@@ -194,10 +194,11 @@ async fn the_process_tells_of_itself() {
     assert_eq!(value("tidegate_tasks_panicked_total"), 0.0);
 }
 
+// Requirements: RE01.
 #[tokio::test]
-async fn re01_pauses_of_accepting_are_counted() {
+async fn accept_pauses_are_counted() {
     let bed = TestBed::with("").await;
-    // One for the connection that waits; the scrape needs one, too.
+    // Connects first: later there is no descriptor left for the admin address.
     bed.proxy.admin().await;
     let (mut tunnel, mut backend) = bed.open().await;
     bed.proxy.spare_descriptors(Some(0));
@@ -215,7 +216,7 @@ async fn re01_pauses_of_accepting_are_counted() {
 }
 
 #[tokio::test]
-async fn a_backend_that_refuses_is_counted_and_shown_as_down() {
+async fn failed_backend_is_counted_and_shown_down() {
     let backend = Backend::echo().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;

@@ -1,4 +1,5 @@
-//! The operator is answered whatever happens, and orders do not get into each other's way (7.AD).
+//! Administration under load: metrics and commands stay available, and concurrent commands are
+//! serialised.
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -6,8 +7,9 @@ use tokio::task::JoinSet;
 use crate::support::control::{CONTROL, select};
 use crate::support::{TestBed, assert_relays, get};
 
+// Requirements: AD04.
 #[tokio::test]
-async fn ad04_metrics_are_answered_while_every_place_is_taken() {
+async fn metrics_are_served_at_full_capacity() {
     let full = "[caps]\nconnections = 4\nconnections_per_client = 4\ntunnels_per_client = 4\n";
     let bed = TestBed::with(&format!("{full}{CONTROL}")).await;
     let mut tunnels = Vec::new();
@@ -30,8 +32,9 @@ async fn ad04_metrics_are_answered_while_every_place_is_taken() {
     }
 }
 
+// Requirements: AD05.
 #[tokio::test]
-async fn ad05_many_tunnels_of_many_clients_make_the_metrics_no_longer() {
+async fn metrics_size_is_independent_of_tunnels() {
     let bed = TestBed::with("").await;
     let scrape = || async {
         let (_, body) = get(bed.proxy.admin().await, "/metrics").await;
@@ -44,12 +47,13 @@ async fn ad05_many_tunnels_of_many_clients_make_the_metrics_no_longer() {
     }
     let many = scrape().await;
     assert_eq!(few.lines().count(), many.lines().count());
-    assert!(!many.contains("127.0.11."), "no client is a label");
+    assert!(!many.contains("127.0.11."), "a client address is a label");
     assert!(many.len() < few.len() + 2_000, "{} and {} bytes", few.len(), many.len());
 }
 
+// Requirements: AD09.
 #[tokio::test]
-async fn ad09_orders_that_race_reloads_are_followed_one_after_the_other() {
+async fn commands_and_reloads_are_serialised() {
     let bed = TestBed::with(CONTROL).await;
     let (mut client, mut backend) = bed.open().await;
     let id = bed.backend.address().to_string();
@@ -57,25 +61,30 @@ async fn ad09_orders_that_race_reloads_are_followed_one_after_the_other() {
     let reloads = async {
         let all = (0..10).map(|_| proxy.command(json!({"ask": "reload"})));
         let mut numbers: Vec<Value> = futures_util::future::join_all(all).await;
-        numbers.sort_by_key(|told| told["generation"].as_u64());
-        let numbers: Vec<_> = numbers.iter().map(|told| told["generation"].as_u64()).collect();
-        assert_eq!(numbers, (2..=11).map(Some).collect::<Vec<_>>(), "each is one of its own");
+        numbers.sort_by_key(|reply| reply["generation"].as_u64());
+        let numbers: Vec<_> = numbers.iter().map(|reply| reply["generation"].as_u64()).collect();
+        assert_eq!(
+            numbers,
+            (2..=11).map(Some).collect::<Vec<_>>(),
+            "each reload has its own generation"
+        );
     };
-    let orders = async {
+    let commands = async {
         for weight in 1..=20 {
-            let weigh = json!({"ask": "weight", "backend": id, "route": null, "weight": weight});
-            proxy.command(weigh).await;
+            let set_weight =
+                json!({"ask": "weight", "backend": id, "route": null, "weight": weight});
+            proxy.command(set_weight).await;
             let aged = json!({"route": "all", "older_ms": 3_600_000});
             let drain = json!({"ask": "drain", "of": aged, "all": false, "pace": {}, "words": {}, "wait": true});
             proxy.command(drain).await;
         }
     };
-    tokio::join!(reloads, orders);
-    // What was ordered last is what holds.
+    tokio::join!(reloads, commands);
+    // The last command applies.
     let asked =
         json!({"ask": "explain", "url": "ws://localhost/", "origin": null, "address": null});
-    let told = proxy.command(asked).await.to_string();
-    assert!(told.contains("weight 20"), "{told}");
+    let explanation = proxy.command(asked).await.to_string();
+    assert!(explanation.contains("weight 20"), "{explanation}");
     assert_relays(&mut client, &mut backend).await;
     let rows = proxy.command(json!({"ask": "sessions", "of": select("route", "all")})).await;
     assert_eq!(rows["open"], 1);

@@ -1,9 +1,9 @@
-//! Which pages may open WebSockets (RFC 6455 10.2): the allow-list, through the executable.
+//! The origin allow-list: which web pages may open WebSockets (RFC 6455 10.2).
 
 use crate::support::head::with_lines;
 use crate::support::{Backend, Client, Proxy, route};
 
-/// A proxy for `chat.example` with this list of origins.
+/// A proxy for `chat.example` with a list of allowed origins.
 struct Guarded {
     backend: Backend,
     proxy: Proxy,
@@ -11,7 +11,7 @@ struct Guarded {
 }
 
 impl Guarded {
-    async fn by(origins: &str) -> Self {
+    async fn allowing(origins: &str) -> Self {
         let backend = Backend::echo().await;
         let config = route(&[backend.address], "").replace("[\"*\"]", origins);
         let proxy = Proxy::start(&config).await;
@@ -19,41 +19,42 @@ impl Guarded {
         Self { backend, proxy, client }
     }
 
-    /// The status of a handshake with this Origin line, or with other lines.
+    /// The status of a handshake with these field lines.
     async fn status(&self, host: &str, lines: &str) -> u16 {
         let sent = with_lines(lines).replacen("localhost", host, 1);
         self.client.ask(sent.as_bytes()).await.status
     }
 
-    /// Asks as a page of each origin; those of the first list must be let in, the others not.
-    async fn judges(&self, welcome: &[&str], foreign: &[&str]) {
-        for (origins, expected) in [(welcome, 101), (foreign, 403)] {
+    /// Connects from each origin; `allowed` ones must succeed and `rejected` ones must get 403.
+    async fn check(&self, allowed: &[&str], rejected: &[&str]) {
+        for (origins, expected) in [(allowed, 101), (rejected, 403)] {
             for origin in origins {
                 let status = self.status("chat.example", &format!("Origin: {origin}")).await;
                 assert_eq!(status, expected, "{origin}");
             }
         }
-        for n in 1..=foreign.len() {
+        for n in 1..=rejected.len() {
             let record =
                 self.proxy.nth_record("refusal", n, |record| record["event"] == "refused").await;
             assert_eq!(record["end"], "origin", "{record}");
             assert_eq!(record["key"], "route.origins");
             assert_eq!(record["status"], 403);
             assert_eq!(record["route"], "all");
-            // What stands before an `@` may be a password.
-            let shown = foreign[n - 1].rsplit_once('@');
+            // The part before an `@` may be a password.
+            let shown = rejected[n - 1].rsplit_once('@');
             let shown = shown.map(|(_, host)| format!("[redacted]@{host}"));
-            assert_eq!(record["origin"], shown.as_deref().unwrap_or(foreign[n - 1]));
+            assert_eq!(record["origin"], shown.as_deref().unwrap_or(rejected[n - 1]));
         }
-        assert_eq!(self.backend.heads().len(), welcome.len());
+        assert_eq!(self.backend.heads().len(), allowed.len());
     }
 }
 
+// Requirements: UH17, UH18, UH20.
 #[tokio::test]
-async fn uh17_uh18_uh20_one_exact_origin() {
-    let guarded = Guarded::by("[\"https://good.example\"]").await;
+async fn exact_origin_matches_only_itself() {
+    let guarded = Guarded::allowing("[\"https://good.example\"]").await;
     guarded
-        .judges(
+        .check(
             &["https://good.example", "HTTPS://Good.EXAMPLE", "https://good.example:443"],
             &[
                 "http://good.example",
@@ -83,11 +84,12 @@ async fn uh17_uh18_uh20_one_exact_origin() {
         .await;
 }
 
+// Requirements: UH17.
 #[tokio::test]
-async fn uh17_whole_subdomains_and_never_the_apex() {
-    let guarded = Guarded::by("[\"https://*.good.example\"]").await;
+async fn wildcard_matches_subdomains_but_not_the_apex() {
+    let guarded = Guarded::allowing("[\"https://*.good.example\"]").await;
     guarded
-        .judges(
+        .check(
             &["https://a.good.example", "https://a.b.good.example", "https://A.Good.Example:443"],
             &[
                 "https://good.example",
@@ -102,12 +104,13 @@ async fn uh17_whole_subdomains_and_never_the_apex() {
         .await;
 }
 
+// Requirements: UH18.
 #[tokio::test]
-async fn uh18_same_origin_is_scheme_host_and_port_of_the_request() {
-    let guarded = Guarded::by("[\"same-origin\"]").await;
-    // The plain listener is http, on the default port where Host names none.
+async fn same_origin_compares_scheme_host_and_port() {
+    let guarded = Guarded::allowing("[\"same-origin\"]").await;
+    // The plain listener is `http`, on the default port if Host has none.
     guarded
-        .judges(
+        .check(
             &["http://chat.example", "http://CHAT.example:80"],
             &[
                 "https://chat.example",
@@ -123,9 +126,10 @@ async fn uh18_same_origin_is_scheme_host_and_port_of_the_request() {
     assert_eq!(guarded.status("[::1]:9", "Origin: http://[0:0::1]:9").await, 101);
 }
 
+// Requirements: UH20.
 #[tokio::test]
-async fn uh20_over_tls_the_same_origin_is_https() {
-    let guarded = Guarded::by("[\"same-origin\"]").await;
+async fn same_origin_is_https_over_tls() {
+    let guarded = Guarded::allowing("[\"same-origin\"]").await;
     let client = &guarded.client;
     assert!(client.websocket("/ws", &[("origin", "https://localhost")]).await.is_ok());
     for foreign in ["http://localhost", "https://localhost:8443", "https://evil.example"] {
@@ -138,8 +142,9 @@ async fn uh20_over_tls_the_same_origin_is_https() {
     }
 }
 
+// Requirements: UH15, UH16.
 #[tokio::test]
-async fn uh15_uh16_missing_and_null_are_choices_of_their_own() {
+async fn missing_and_null_are_separate_choices() {
     for (origins, missing, null, page) in [
         ("[\"https://good.example\"]", 403, 403, 101),
         ("[\"missing\"]", 101, 403, 403),
@@ -148,7 +153,7 @@ async fn uh15_uh16_missing_and_null_are_choices_of_their_own() {
         ("[\"same-origin\"]", 403, 403, 403),
         ("[\"*\"]", 101, 101, 101),
     ] {
-        let guarded = Guarded::by(origins).await;
+        let guarded = Guarded::allowing(origins).await;
         assert_eq!(guarded.status("chat.example", "X: y").await, missing, "{origins}");
         assert_eq!(guarded.status("chat.example", "Origin: null").await, null, "{origins}");
         let status = guarded.status("chat.example", "Origin: https://good.example").await;
@@ -156,17 +161,19 @@ async fn uh15_uh16_missing_and_null_are_choices_of_their_own() {
     }
 }
 
+// Requirements: UH21.
 #[tokio::test]
-async fn uh21_names_are_compared_in_punycode_only() {
-    let guarded = Guarded::by("[\"https://xn--bcher-kva.example\"]").await;
+async fn names_are_compared_in_punycode() {
+    let guarded = Guarded::allowing("[\"https://xn--bcher-kva.example\"]").await;
     assert_eq!(guarded.status("a", "Origin: https://xn--bcher-kva.example").await, 101);
     assert_eq!(guarded.status("a", "Origin: https://XN--BCHER-KVA.example").await, 101);
     assert_eq!(guarded.status("a", "Origin: https://b\u{fc}cher.example").await, 400);
 }
 
+// Requirements: UH19.
 #[tokio::test]
-async fn uh19_what_cannot_be_read_as_one_origin_is_400_even_where_all_are_welcome() {
-    let guarded = Guarded::by("[\"*\"]").await;
+async fn malformed_origin_is_always_rejected() {
+    let guarded = Guarded::allowing("[\"*\"]").await;
     let lines = [
         "Origin: https://good.example\r\nOrigin: https://good.example",
         "Origin: https://good.example\r\nOrigin: https://evil.example",
@@ -180,7 +187,7 @@ async fn uh19_what_cannot_be_read_as_one_origin_is_400_even_where_all_are_welcom
         assert_eq!(record["end"], "handshake_bad", "{line}");
         assert_eq!(record["key"], serde_json::Value::Null);
     }
-    // What no header may hold at all, the parser refuses.
+    // Bytes that no field value may contain are rejected by the parser.
     for line in ["Origin: a\x01b", "Origin: a\0", "Origin: a\x7f"] {
         assert_eq!(guarded.status("chat.example", line).await, 400, "{line:?}");
     }
@@ -188,15 +195,15 @@ async fn uh19_what_cannot_be_read_as_one_origin_is_400_even_where_all_are_welcom
 }
 
 #[tokio::test]
-async fn a_foreign_page_hears_nothing_but_the_refusal() {
-    let guarded = Guarded::by("[\"same-origin\"]").await;
+async fn rejected_page_gets_only_the_status() {
+    let guarded = Guarded::allowing("[\"same-origin\"]").await;
     let sent = with_lines("Origin: https://evil.example");
     let answer = guarded.client.ask(sent.as_bytes()).await;
     assert_eq!((answer.status, answer.header("connection")), (403, Some("close")));
     for name in ["access-control-allow-origin", "sec-websocket-accept", "upgrade", "retry-after"] {
         assert_eq!(answer.header(name), None, "{name}");
     }
-    // Plain requests are the application's own affair: it answers CORS itself.
+    // Origins of plain requests are left to the application, which handles CORS itself.
     let plain = "GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://evil.example\r\n\r\n";
     let status = guarded.client.ask(plain.as_bytes()).await.status;
     assert_ne!(status, 403);

@@ -1,5 +1,5 @@
-//! What tunnels cost while one side is held up and sends as fast as it can all the same: one
-//! read's worth each, whichever side it is, over TLS or plain.
+//! Memory of tunnels whose receiver does not read while the sender sends as fast as it can: one read
+//! buffer each, on either side, over TLS or plain TCP.
 
 use std::any::Any;
 use std::time::Duration;
@@ -10,68 +10,71 @@ use tokio::time::timeout;
 
 use crate::support::{PlainStream, Side, TestBed, assert_relays, wire, within_timeout};
 
-/// Nobody is closed for what happens here.
+/// No timeout applies during these tests.
 const PATIENT: &str = "[heartbeat]\ninterval = \"off\"\n[limits]\nwrite_stall = \"10m\"\n\
                        message_from_client = \"off\"\n";
 
-/// KiB that each tunnel may cost, and all of them together beside that.
+/// KiB allowed for each tunnel.
 const EACH: u64 = 64;
-/// And what has come of a record that is not whole, where it is TLS that sends.
+/// KiB allowed for a partial TLS record, if the sender uses TLS.
 const RECORD: u64 = 17;
-const TOGETHER: u64 = 2 * 1024;
+/// KiB allowed for all tunnels together, in addition.
+const SHARED: u64 = 2 * 1024;
 const TUNNELS: usize = 100;
 
 type Sender = Box<dyn AsyncWrite + Send + Unpin>;
 
+// Requirements: FB05.
 #[tokio::test]
-async fn fb05_clients_that_do_not_read_cost_a_read_each() {
+async fn clients_that_never_read_use_bounded_memory() {
     let frame = wire::unmasked(0x82, &[1; 60_000]);
-    held_up(&TestBed::with(PATIENT).await, Side::Backend, true, &frame).await;
-    held_up(&TestBed::with(PATIENT).await, Side::Backend, false, &frame).await;
+    check_memory(&TestBed::with(PATIENT).await, Side::Backend, true, &frame).await;
+    check_memory(&TestBed::with(PATIENT).await, Side::Backend, false, &frame).await;
 }
 
 #[tokio::test]
-async fn backends_that_do_not_read_cost_a_read_each() {
+async fn backends_that_never_read_use_bounded_memory() {
     let frame = wire::masked(0x82, &[1; 60_000]);
-    held_up(&TestBed::with(PATIENT).await, Side::Client, true, &frame).await;
-    held_up(&TestBed::with(PATIENT).await, Side::Client, false, &frame).await;
+    check_memory(&TestBed::with(PATIENT).await, Side::Client, true, &frame).await;
+    check_memory(&TestBed::with(PATIENT).await, Side::Client, false, &frame).await;
 }
 
+// Requirements: FC17.
 #[tokio::test]
-async fn fc17_whoever_is_made_to_wait_costs_a_read() {
+async fn delayed_senders_use_bounded_memory() {
     for side in Side::BOTH {
         let rate = format!("{PATIENT}messages_from_{} = \"1/s\"\n", side.as_str());
         let frame = side.frame(0x82, &[1; 1000]);
-        held_up(&TestBed::with(&rate).await, side, side == Side::Client, &frame).await;
+        check_memory(&TestBed::with(&rate).await, side, side == Side::Client, &frame).await;
     }
 }
 
-/// That side sends this until no more is taken, in all tunnels at once. The process grows by so
-/// much and no more.
-#[expect(clippy::print_stdout, reason = "the figure, for who asks for it")]
-async fn held_up(bed: &TestBed, sending: Side, secure: bool, frame: &[u8]) {
-    // What is made once, and used by all, is made.
-    let (_others, first) = crowd(bed, sending, secure, 4).await;
+/// Lets one side send until it blocks, in all tunnels at once, and checks how much memory the
+/// process gains.
+#[expect(clippy::print_stdout, reason = "prints the measurement")]
+async fn check_memory(bed: &TestBed, sending: Side, secure: bool, frame: &[u8]) {
+    // Allocates first whatever is allocated once and shared.
+    let (_others, first) = open_many(bed, sending, secure, 4).await;
     let _first = fill(first, frame).await;
-    let (_others, senders) = crowd(bed, sending, secure, TUNNELS).await;
+    let (_others, senders) = open_many(bed, sending, secure, TUNNELS).await;
     let (before, _) = bed.proxy.memory_and_descriptors();
     let _senders = fill(senders, frame).await;
     let (after, _) = bed.proxy.memory_and_descriptors();
     let grown = after.saturating_sub(before);
     let each = EACH + if secure && sending == Side::Client { RECORD } else { 0 };
-    assert!(grown <= each * TUNNELS as u64 + TOGETHER, "{grown} KiB for {TUNNELS}");
+    assert!(grown <= each * TUNNELS as u64 + SHARED, "{grown} KiB for {TUNNELS}");
     println!("{sending:?} sends, TLS {secure}: {} KiB a tunnel", grown as f64 / TUNNELS as f64);
 }
 
-/// Tunnels through which something went: those that only keep them open, and those that send.
-async fn crowd(
+/// Opens tunnels and relays one message each way; returns the receiving and the sending ends.
+async fn open_many(
     bed: &TestBed,
     sending: Side,
     secure: bool,
     count: usize,
 ) -> (Vec<Box<dyn Any>>, Vec<Sender>) {
     let (mut others, mut senders): (Vec<Box<dyn Any>>, Vec<Sender>) = Default::default();
-    let mut seat = |(sender, other): (Sender, Box<dyn Any>)| {
+    let mut add = |(sender, other): (Sender, Box<dyn Any>)| {
         senders.push(sender);
         others.push(other);
     };
@@ -79,7 +82,7 @@ async fn crowd(
         if secure {
             let (mut client, mut backend) = bed.open_secure().await;
             assert_relays(&mut client, &mut backend).await;
-            seat(match sending {
+            add(match sending {
                 Side::Client => (Box::new(client), Box::new(backend)),
                 Side::Backend => (Box::new(backend), Box::new(client)),
             });
@@ -89,13 +92,13 @@ async fn crowd(
                 Side::Client => assert_relays(&mut speaker, &mut hearer).await,
                 Side::Backend => assert_relays(&mut hearer, &mut speaker).await,
             }
-            seat((Box::new(speaker), Box::new(hearer)));
+            add((Box::new(speaker), Box::new(hearer)));
         }
     }
     (others, senders)
 }
 
-/// Repeats a frame on all of them until they take no more.
+/// Repeats a frame on every stream until all of them block.
 async fn fill(senders: Vec<Sender>, frame: &[u8]) -> Vec<Sender> {
     let mut filling = JoinSet::new();
     for mut sender in senders {
@@ -109,8 +112,8 @@ async fn fill(senders: Vec<Sender>, frame: &[u8]) -> Vec<Sender> {
             sender
         });
     }
-    within_timeout("the senders to be stopped", filling.join_all()).await
+    within_timeout("the senders to block", filling.join_all()).await
 }
 
-/// Who takes nothing for so long takes nothing.
+/// A stream that takes nothing for this long counts as blocked.
 const QUIET: Duration = Duration::from_millis(400);

@@ -1,5 +1,5 @@
-//! TLS with clients that share no code with ours: OpenSSL, GnuTLS, Python and Node, each if it is
-//! installed. Pieces larger than a record, resumption, key updates, a second hello.
+//! TLS with independent clients: OpenSSL, GnuTLS, Python and Node, each if it is installed. Covers
+//! data larger than a record, resumption, key updates and HelloRetryRequest.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::support::{Backend, Proxy, TIMEOUT};
 
-/// A proxy before a backend that answers with 200,000 bytes.
-async fn house() -> (Proxy, Backend, String) {
+/// A proxy whose backend responds with 200,000 bytes.
+async fn large_response() -> (Proxy, Backend, String) {
     let body: String = ('a'..='z').cycle().take(200_000).collect();
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{body}");
     let backend = Backend::app(answer).await;
@@ -20,18 +20,18 @@ async fn house() -> (Proxy, Backend, String) {
 
 const GET_CRLF: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// OpenSSL makes CRLF of each line.
+/// OpenSSL sends each line end as CRLF.
 const GET: &str = "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n";
 
-/// Runs a program that is told `input`, in pieces that end at each `|`, and whose standard input
-/// stays open; what it says. None if there is no such program.
-#[expect(clippy::print_stdout, reason = "says what was not tested")]
-async fn events(
+/// Runs a program and writes `input` to it, pausing at each `|`; its standard input stays open.
+/// Returns its output, or `None` if the program is not installed.
+#[expect(clippy::print_stdout, reason = "reports what was skipped")]
+async fn run_program(
     program: &'static str,
     arguments: Vec<String>,
     input: &'static str,
 ) -> Option<String> {
-    let told = tokio::task::spawn_blocking(move || {
+    let output = tokio::task::spawn_blocking(move || {
         let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())
@@ -39,16 +39,16 @@ async fn events(
             .stderr(Stdio::piped())
             .spawn();
         let Ok(mut child) = child else {
-            println!("skipped: there is no {program} here");
+            println!("skipped: {program} is not installed");
             return None;
         };
         let mut stdin = child.stdin.take().unwrap();
         for (n, piece) in input.split('|').enumerate() {
             if n > 0 {
-                // It must have read what was before, and tells nobody when.
+                // The program must have read the previous piece, and gives no sign of it.
                 thread::sleep(Duration::from_millis(100));
             }
-            // One that was refused is gone.
+            // Fails if the program was rejected and has exited.
             let _ = stdin.write_all(piece.as_bytes());
         }
         let (done, ended) = mpsc::sync_channel(2);
@@ -68,14 +68,14 @@ async fn events(
                 Ok(more) => said.push_str(&more),
                 Err(_) => {
                     let _ = child.kill();
-                    panic!("{program} does not end: {said}");
+                    panic!("{program} does not exit: {said}");
                 }
             }
         }
         let _ = child.wait();
         Some(said)
     });
-    told.await.unwrap()
+    output.await.unwrap()
 }
 
 fn words(line: &str) -> Vec<String> {
@@ -84,27 +84,28 @@ fn words(line: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn openssl() {
-    let (proxy, _backend, body) = house().await;
+    let (proxy, _backend, body) = large_response().await;
     let address = proxy.address("tls").await;
     let base = format!("s_client -connect {address} -servername localhost -alpn http/1.1 -crlf");
     for (options, protocol) in [
         ("-tls1_2", "TLSv1.2"),
         ("-tls1_3", "TLSv1.3"),
-        // The first group is one that rustls has not, so the hello is said twice.
+        // rustls does not support the first group, so it sends a HelloRetryRequest.
         ("-tls1_3 -groups P-521:P-256", "TLSv1.3"),
         ("-tls1_3 -ciphersuites TLS_CHACHA20_POLY1305_SHA256", "TLSv1.3"),
         ("-tls1_2 -cipher ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.2"),
         ("-tls1_3 -max_send_frag 512", "TLSv1.3"),
     ] {
-        let Some(said) = events("openssl", words(&format!("{base} {options}")), GET).await else {
+        let Some(said) = run_program("openssl", words(&format!("{base} {options}")), GET).await
+        else {
             return;
         };
         assert!(said.contains(&body), "{options}: {said}");
         assert!(said.contains(&format!("New, {protocol}")), "{options}: {said}");
         assert!(said.contains("closed") && !said.contains("alert"), "{options}: {said}");
     }
-    // `k` and `K` are its commands for a key update, without and with one asked for in return.
-    let updated = events(
+    // `k` and `K` are its commands for a key update; `K` requests one in return.
+    let updated = run_program(
         "openssl",
         words(&format!("{base} -tls1_3")),
         "|k\n|K\n|GET / HTTP/1.1\n|k\n|Host: localhost\n|K\n|Connection: close\n|K\n|\n",
@@ -115,32 +116,32 @@ async fn openssl() {
 }
 
 #[tokio::test]
-async fn openssl_resumes_and_is_told_of_refusals() {
-    let (proxy, _backend, body) = house().await;
+async fn openssl_resumes_and_sees_alerts() {
+    let (proxy, _backend, body) = large_response().await;
     let address = proxy.address("tls").await;
     let base = format!("s_client -connect {address} -servername localhost");
     for version in ["-tls1_2", "-tls1_3"] {
         let session = proxy.folder().join(format!("session{version}"));
         let session = session.display();
         let first = words(&format!("{base} {version} -crlf -sess_out {session}"));
-        let Some(said) = events("openssl", first, GET).await else { return };
+        let Some(said) = run_program("openssl", first, GET).await else { return };
         assert!(said.contains("New, "), "{said}");
         let second = words(&format!("{base} {version} -crlf -sess_in {session}"));
-        let said = events("openssl", second, GET).await.unwrap();
+        let said = run_program("openssl", second, GET).await.unwrap();
         assert!(said.contains("Reused, ") && said.contains(&body), "{version}: {said}");
     }
     for (options, alert) in [
         ("-alpn h2", "no application protocol"),
         ("-tls1_1 -cipher ALL:@SECLEVEL=0", "handshake failure"),
     ] {
-        let said = events("openssl", words(&format!("{base} {options}")), "").await.unwrap();
+        let said = run_program("openssl", words(&format!("{base} {options}")), "").await.unwrap();
         assert!(said.contains(&format!("alert {alert}")), "{options}: {said}");
     }
 }
 
 #[tokio::test]
 async fn gnutls() {
-    let (proxy, _backend, body) = house().await;
+    let (proxy, _backend, body) = large_response().await;
     let address = proxy.address("tls").await;
     for version in ["1.2", "1.3"] {
         let arguments = format!(
@@ -149,15 +150,17 @@ async fn gnutls() {
             address.port(),
             address.ip()
         );
-        let Some(said) = events("gnutls-cli", words(&arguments), GET_CRLF).await else { return };
+        let Some(said) = run_program("gnutls-cli", words(&arguments), GET_CRLF).await else {
+            return;
+        };
         assert!(said.contains(&body), "{version}: {said}");
         assert!(said.contains(&format!("(TLS{version}")), "{version}: {said}");
-        // It says so where an end has no close_notify.
+        // It reports an error instead if close_notify is missing.
         assert!(said.contains("Peer has closed the GnuTLS connection"), "{version}: {said}");
     }
 }
 
-/// A WebSocket by hand, messages of several sizes, then a farewell that waits for the other's.
+/// A hand-written WebSocket client: messages of several sizes, then the closing handshake.
 const PYTHON: &str = r#"
 import os, socket, ssl, sys
 host, port, version, chain = sys.argv[1:]
@@ -195,12 +198,12 @@ async fn python() {
         let mut arguments = vec!["-c".to_owned(), PYTHON.to_owned()];
         arguments.extend([address.ip().to_string(), address.port().to_string(), version.into()]);
         arguments.push(proxy.folder().join("chain.pem").display().to_string());
-        let Some(said) = events("python3", arguments, "").await else { return };
+        let Some(said) = run_program("python3", arguments, "").await else { return };
         assert!(said.contains("round 0 False\nround 1 True\n"), "{version}: {said}");
     }
 }
 
-/// Two connections, the second one resumed.
+/// Two connections, of which the second is resumed.
 const NODE: &str = r#"
 const tls = require("tls"), fs = require("fs");
 const [host, port, version, chain] = process.argv.slice(1);
@@ -222,13 +225,13 @@ visit(0);
 
 #[tokio::test]
 async fn node() {
-    let (proxy, _backend, _) = house().await;
+    let (proxy, _backend, _) = large_response().await;
     let address = proxy.address("tls").await;
     for version in ["TLSv1.2", "TLSv1.3"] {
         let mut arguments = vec!["-e".to_owned(), NODE.to_owned(), "--".to_owned()];
         arguments.extend([address.ip().to_string(), address.port().to_string(), version.into()]);
         arguments.push(proxy.folder().join("chain.pem").display().to_string());
-        let Some(said) = events("node", arguments, "").await else { return };
+        let Some(said) = run_program("node", arguments, "").await else { return };
         assert!(said.contains("round 0 false true\nround 1 true true\n"), "{version}: {said}");
     }
 }

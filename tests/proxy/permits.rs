@@ -1,4 +1,4 @@
-//! A place under a cap is held for exactly as long as its tunnel, however that begins or ends.
+//! A permit of a concurrency limit is held exactly as long as its tunnel, however that starts or ends.
 
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
@@ -10,18 +10,18 @@ use crate::support::{
 
 const ONE: &str = "[caps]\ntunnels_per_client = 1\n[limits]\nclose_grace = \"200ms\"\n";
 
-/// The status of one more handshake of the same client.
+/// The status of another handshake by the same client.
 async fn another(bed: &TestBed) -> u16 {
     bed.client.ask(HANDSHAKE.as_bytes()).await.status
 }
 
 #[tokio::test]
-async fn a_place_is_free_again_after_any_end() {
+async fn permit_is_released_after_every_ending() {
     let bed = TestBed::with(ONE).await;
     for session in 1..=8 {
         let (mut client, mut backend) = bed.open().await;
         assert_eq!(another(&bed).await, 429);
-        // Another client has a place of its own.
+        // Another client has its own permits.
         let others = bed.open_from([127, 0, 3, session as u8]).await;
         close_normally(others.0, others.1).await;
         assert_relays(&mut client, &mut backend).await;
@@ -39,8 +39,10 @@ async fn a_place_is_free_again_after_any_end() {
             _ => backend.write_all(b"no frame").await.unwrap(),
         }
         bed.tunnel_end(2 * session - 1).await;
-        within_timeout("a free place", async { while bed.proxy.health().await["tunnels"] != 0 {} })
-            .await;
+        within_timeout("a free permit", async {
+            while bed.proxy.health().await["tunnels"] != 0 {}
+        })
+        .await;
     }
     let records = bed.proxy.outcomes();
     let full: Vec<_> = records.iter().filter(|record| record["end"] == "client_full").collect();
@@ -50,24 +52,26 @@ async fn a_place_is_free_again_after_any_end() {
 }
 
 #[tokio::test]
-async fn a_place_is_held_until_the_last_goodbye() {
-    let bed = TestBed::with(&ONE.replace("200ms", "1500ms")).await;
+async fn permit_is_held_until_the_close_completes() {
+    let bed = TestBed::with(&ONE.replace("200ms", "1m")).await;
     let (mut client, mut backend) = bed.open().await;
     client.write_all(&wire::masked(0x88, &wire::close(1000, ""))).await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1000);
-    // A client that has said goodbye still occupies a connection to the backend.
+    // A client that has sent its Close still occupies a backend connection.
     assert_eq!(another(&bed).await, 429);
+    backend.write_all(&wire::unmasked(0x88, &wire::close(1000, ""))).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1000);
     drop((client, backend));
     bed.tunnel_end(1).await;
-    within_timeout("a free place", async { while bed.proxy.health().await["tunnels"] != 0 {} })
+    within_timeout("a free permit", async { while bed.proxy.health().await["tunnels"] != 0 {} })
         .await;
     let (mut client, mut backend) = bed.open().await;
     assert_relays(&mut client, &mut backend).await;
 }
 
+// Requirements: UH29.
 #[tokio::test]
-async fn uh29_a_handshake_that_comes_to_nothing_keeps_no_place() {
+async fn failed_handshake_releases_its_permit() {
     let backend = Backend::raw(|head, mut stream, events| async move {
         if head.starts_with("GET /no") {
             let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
@@ -75,7 +79,7 @@ async fn uh29_a_handshake_that_comes_to_nothing_keeps_no_place() {
         } else if head.starts_with("GET /bad") {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
         } else if head.starts_with("GET /slow") {
-            // Never answers; tells when the proxy has given up.
+            // Never responds; reports when the proxy has given up.
             read_to_end(&mut stream).await;
             let _ = events.send(BackendEvent::Bytes(b"given up".to_vec()));
         } else {
@@ -90,15 +94,15 @@ async fn uh29_a_handshake_that_comes_to_nothing_keeps_no_place() {
         assert_eq!(client.ask(HANDSHAKE.replace("/ws", "/no").as_bytes()).await.status, 403);
         assert_eq!(client.ask(HANDSHAKE.replace("/ws", "/bad").as_bytes()).await.status, 502);
     }
-    for rough in [false, true] {
+    for with_reset in [false, true] {
         let mut impatient = BufReader::new(client.connect_plain().await);
         impatient.write_all(HANDSHAKE.replace("/ws", "/slow").as_bytes()).await.unwrap();
-        within_timeout("the place to be taken", async {
+        within_timeout("the permit to be taken", async {
             while proxy.health().await["tunnels"] != 1 {}
         })
         .await;
         assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 429);
-        if rough {
+        if with_reset {
             reset(impatient)
         } else {
             drop(impatient)
@@ -107,11 +111,11 @@ async fn uh29_a_handshake_that_comes_to_nothing_keeps_no_place() {
         proxy.wait_until_idle().await;
     }
     assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 101);
-    proxy.nth_record("those who left", 2, |record| record["end"] == "client_gone").await;
+    proxy.nth_record("the disconnected clients", 2, |record| record["end"] == "client_gone").await;
 }
 
 #[tokio::test]
-async fn of_many_at_once_exactly_as_many_as_there_are_places_get_in() {
+async fn concurrent_handshakes_never_exceed_the_limit() {
     let bed = TestBed::with("[caps]\ntunnels_per_client = 5\n").await;
     for round in 1..=3 {
         let mut crowd = JoinSet::new();
@@ -130,7 +134,7 @@ async fn of_many_at_once_exactly_as_many_as_there_are_places_get_in() {
         assert_eq!(admitted.len(), 5, "round {round}");
         assert!(refused.iter().all(|(status, _)| *status == 429));
         drop(refused);
-        // In whichever order they reached the backend.
+        // They may have reached the backend in any order.
         let mut clients: Vec<_> = admitted.into_iter().map(|(_, client)| client).collect();
         for client in &mut clients {
             client.write_all(&wire::masked(0x88, b"")).await.unwrap();
@@ -149,7 +153,7 @@ async fn of_many_at_once_exactly_as_many_as_there_are_places_get_in() {
 }
 
 #[tokio::test]
-async fn a_descriptor_is_given_back_for_every_tunnel() {
+async fn every_tunnel_releases_its_descriptors() {
     let bed = TestBed::with("").await;
     let (client, backend) = bed.open().await;
     close_normally(client, backend).await;

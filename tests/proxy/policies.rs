@@ -1,5 +1,5 @@
-//! Every limit, from either side, under every action that it may have but `delay`: what fits
-//! passes, what crosses it closes the tunnel with its own code and words, or is told of only.
+//! Every limit, on either side, with the actions `close` and `report`: traffic within the limit
+//! passes; beyond it the tunnel closes with a code and reason, or a record reports it.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -9,22 +9,22 @@ use crate::support::{
     PlainStream, Side, TestBed, assert_relays, close_normally, wire, within_timeout,
 };
 
-/// A limit, and how to cross it.
+/// A limit, and traffic that exceeds it.
 struct Case {
-    /// Its key without `_from_...`.
+    /// The key without `_from_...`.
     key: &'static str,
-    /// Its table, without the action.
+    /// Its inline table without the action.
     table: &'static str,
-    /// Its value as records tell it.
+    /// Its value as shown in records.
     value: &'static str,
     slug: &'static str,
     code: u16,
-    words: &'static str,
-    /// First byte and payload of each frame that passes, in one write.
+    reason: &'static str,
+    /// First byte and payload of each frame that passes; sent in one write.
     fits: Frames,
-    /// What crosses it; none: time does.
+    /// The frames that exceed it; empty if time does.
     crosses: Frames,
-    /// What brings what crossed it to an end, where it may pass.
+    /// The frames that complete the message if it may pass.
     ends: Frames,
 }
 
@@ -37,11 +37,11 @@ fn case(
     key: &'static str,
     table: &'static str,
     value: &'static str,
-    (slug, code, words): (&'static str, u16, &'static str),
+    (slug, code, reason): (&'static str, u16, &'static str),
     fits: Frames,
     crosses: Frames,
 ) -> Case {
-    Case { key, table, value, slug, code, words, fits, crosses, ends: vec![] }
+    Case { key, table, value, slug, code, reason, fits, crosses, ends: vec![] }
 }
 
 fn cases(side: Side) -> Vec<Case> {
@@ -133,12 +133,12 @@ async fn arrives(hearer: &mut PlainStream, expected: &[u8], what: &str) {
     assert!(got == expected, "{what}");
 }
 
-fn reason(close: &wire::Frame) -> String {
+fn close_reason(close: &wire::Frame) -> String {
     String::from_utf8(close.payload[2..].to_vec()).unwrap()
 }
 
 #[tokio::test]
-async fn each_limit_closes_with_its_own_code_and_words() {
+async fn each_limit_closes_with_its_own_code() {
     let both = Side::BOTH
         .into_iter()
         .flat_map(|side| cases(side).into_iter().map(move |case| (side, case)));
@@ -150,16 +150,20 @@ async fn closes(side: Side, case: Case) {
     let bed = case.bed(side, "close").await;
     let (mut speaker, mut hearer) = bed.open_for(side).await;
     let fits = bytes(side, &case.fits);
-    speaker.write_all(&fits).await.unwrap();
+    // In one write, so that no rate recovers in between.
+    speaker.write_all(&[&fits[..], &bytes(side, &case.crosses)].concat()).await.unwrap();
     arrives(&mut hearer, &fits, &what).await;
-    speaker.write_all(&bytes(side, &case.crosses)).await.unwrap();
 
-    let told = wire::read(&mut speaker).await.unwrap();
-    assert_eq!((told.code(), reason(&told)), (case.code, case.words.into()), "{what}");
+    let close = wire::read(&mut speaker).await.unwrap();
+    assert_eq!((close.code(), close_reason(&close)), (case.code, case.reason.into()), "{what}");
     let other = if side == Side::Client { 1001 } else { 1011 };
-    let told = wire::read(&mut hearer).await.unwrap();
-    let words = "the other side failed".to_owned();
-    assert_eq!((told.code(), reason(&told)), (other, words), "{what}: nothing of it passed");
+    let close = wire::read(&mut hearer).await.unwrap();
+    let expected = "the other side failed".to_owned();
+    assert_eq!(
+        (close.code(), close_reason(&close)),
+        (other, expected),
+        "{what}: none of it passed"
+    );
     drop((speaker, hearer));
 
     let record = bed.tunnel_end(1).await;
@@ -177,7 +181,7 @@ async fn closes(side: Side, case: Case) {
 }
 
 #[tokio::test]
-async fn each_limit_may_only_report_and_does_so_once() {
+async fn report_action_logs_once_and_relays() {
     let both = Side::BOTH
         .into_iter()
         .flat_map(|side| cases(side).into_iter().map(move |case| (side, case)));
@@ -194,13 +198,13 @@ async fn reports(side: Side, case: Case) {
         speaker.write_all(&sent).await.unwrap();
         arrives(&mut hearer, &sent, &what).await;
         if round == 1 {
-            let told = |r: &serde_json::Value| r["message"] == "would have closed";
-            let told = bed.proxy.record(&what, told).await;
+            let reported = |r: &serde_json::Value| r["message"] == "would have closed";
+            let report = bed.proxy.record(&what, reported).await;
             let key = format!("limits.{}_from_{}", case.key, side.as_str());
-            assert_eq!([&told["side"], &told["rule"]], [side.as_str(), case.slug], "{told}");
-            assert_eq!((told["key"].as_str(), value(&told)), (Some(&*key), case.value), "{told}");
+            assert_eq!([&report["side"], &report["rule"]], [side.as_str(), case.slug], "{report}");
+            assert_eq!((report["key"].as_str(), value(&report)), (Some(&*key), case.value));
         } else if case.crosses.is_empty() {
-            // As long as it took the first time.
+            // Wait as long as it took the first time.
             tokio::time::sleep(std::time::Duration::from_millis(400)).await;
         }
         let ends = bytes(side, &case.ends);
@@ -221,9 +225,9 @@ async fn reports(side: Side, case: Case) {
         Side::Backend => ("would_close_backend", "would_close_client"),
     };
     assert_eq!((&record[own], &record[other]), (&json!([case.slug]), &json!(null)));
-    let told = bed.proxy.records();
-    let told = told.iter().filter(|r| r["message"] == "would have closed").count();
-    assert_eq!(told, 1, "{what}");
+    let records = bed.proxy.records();
+    let reports = records.iter().filter(|r| r["message"] == "would have closed").count();
+    assert_eq!(reports, 1, "{what}");
     let labels = [("route", "all"), ("side", side.as_str()), ("reason", case.slug)];
     let scrape = bed.proxy.scrape().await;
     let name = "tidegate_would_have_closed_total";
@@ -231,7 +235,7 @@ async fn reports(side: Side, case: Case) {
 }
 
 #[tokio::test]
-async fn a_route_has_limits_of_its_own_beside_the_common_ones() {
+async fn route_limits_override_the_global_ones() {
     let keys = "path = \"/ws\"\n[route.limits]\nmessage_from_client = \"2000B\"\n\
                 controls_from_client = \"off\"\n[limits]\nmessage_from_client = \"1000B\"\n\
                 fragments_from_client = 2\n";
@@ -252,7 +256,7 @@ async fn a_route_has_limits_of_its_own_beside_the_common_ones() {
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1008, "the common limit");
     drop((client, backend));
     assert_eq!(bed.tunnel_end(2).await["end"], "too_many_fragments");
-    // Where the route says nothing of its own.
+    // A route without limits of its own.
     let own = "[route.limits]\nmessage_from_client = \"2000B\"\ncontrols_from_client = \"off\"\n";
     bed.proxy.reload_with(own, "").await;
     let (mut client, _backend) = bed.open().await;
@@ -260,7 +264,7 @@ async fn a_route_has_limits_of_its_own_beside_the_common_ones() {
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
 }
 
-/// Without the burst, which a case names in its own words.
+/// The value without the burst, which the cases do not state.
 fn value(record: &serde_json::Value) -> &str {
     let value = record["value"].as_str().unwrap_or_default();
     value.split_once(", burst ").map_or(value, |(rate, _)| rate)

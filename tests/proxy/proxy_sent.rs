@@ -1,4 +1,4 @@
-//! The PROXY protocol out: each connection to a backend begins with a header of version 2.
+//! Outgoing PROXY protocol: each backend connection starts with a version 2 header.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -10,8 +10,8 @@ use crate::support::{
 
 const SEND: &str = "proxy_protocol = true\n";
 
-/// The next connection: its header's family, its addresses, and the head that follows.
-async fn arrival(listener: &TcpListener) -> (u8, Vec<u8>, String, BufReader<TcpStream>) {
+/// Accepts a connection; returns the header's family, its addresses, and the request head.
+async fn accept(listener: &TcpListener) -> (u8, Vec<u8>, String, BufReader<TcpStream>) {
     let (stream, _) = within_timeout("a connection", listener.accept()).await.unwrap();
     let mut stream = BufReader::new(stream);
     let mut fixed = [0; 16];
@@ -24,14 +24,14 @@ async fn arrival(listener: &TcpListener) -> (u8, Vec<u8>, String, BufReader<TcpS
 }
 
 #[tokio::test]
-async fn every_connection_to_a_backend_begins_with_the_client() {
+async fn every_backend_connection_starts_with_the_header() {
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(&route(&[backend.local_addr().unwrap()], SEND)).await;
     let client = Client::new(&proxy).await;
     for request in [get("/"), HANDSHAKE.to_owned()] {
         let mut stream = BufReader::new(connect([127, 0, 0, 9], client.plain).await);
         stream.write_all(request.as_bytes()).await.unwrap();
-        let (family, addresses, head, mut served) = arrival(&backend).await;
+        let (family, addresses, head, mut served) = accept(&backend).await;
         let (from, to) = (stream.get_ref().local_addr().unwrap().port(), client.plain.port());
         let expected =
             [&[127, 0, 0, 9, 127, 0, 0, 1][..], &from.to_be_bytes(), &to.to_be_bytes()].concat();
@@ -48,7 +48,7 @@ async fn every_connection_to_a_backend_begins_with_the_client() {
 }
 
 #[tokio::test]
-async fn a_client_behind_a_proxy_is_named_too_in_one_family() {
+async fn forwarded_client_is_sent_in_one_family() {
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let trusted = "[trusted_proxies]\naddresses = [\"127.0.0.2\"]\n";
     let routes = route(&[backend.local_addr().unwrap()], SEND);
@@ -57,7 +57,7 @@ async fn a_client_behind_a_proxy_is_named_too_in_one_family() {
     let mut stream = connect([127, 0, 0, 2], client.plain).await;
     let line = "\r\nX-Forwarded-For: 2001:db8::7\r\n\r\n";
     stream.write_all(get("/").replace("\r\n\r\n", line).as_bytes()).await.unwrap();
-    let (family, addresses, ..) = arrival(&backend).await;
+    let (family, addresses, ..) = accept(&backend).await;
     let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
     let to = client.plain.port().to_be_bytes();
     let expected = [&v6("2001:db8::7")[..], &v6("::ffff:127.0.0.1"), &[0, 0], &to].concat();
@@ -65,7 +65,7 @@ async fn a_client_behind_a_proxy_is_named_too_in_one_family() {
 }
 
 #[tokio::test]
-async fn the_place_that_a_balancer_named_is_passed_on() {
+async fn received_destination_is_forwarded() {
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let before = "[[listener]]\nname = \"pp\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
                   proxy_protocol = true\n[trusted_proxies]\naddresses = [\"127.0.0.2\"]\n";
@@ -74,7 +74,7 @@ async fn the_place_that_a_balancer_named_is_passed_on() {
     let mut stream = connect([127, 0, 0, 2], proxy.address("pp").await).await;
     let header = "PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n";
     stream.write_all((header.to_owned() + &get("/")).as_bytes()).await.unwrap();
-    let (family, addresses, ..) = arrival(&backend).await;
+    let (family, addresses, ..) = accept(&backend).await;
     let expected = [203, 0, 113, 7, 192, 0, 2, 1, 0x12, 0x67, 1, 0xbb];
     assert_eq!((family, &addresses[..]), (0x11, &expected[..]));
 }

@@ -1,5 +1,5 @@
-//! One record for everything that was dropped, refused or ended, fit to be read by a person, a
-//! machine, and a terminal.
+//! One record for every connection, request or tunnel that was dropped, rejected or ended, safe to
+//! print on a terminal.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn each_tunnel_and_each_refusal_has_one_record() {
+async fn every_tunnel_and_rejection_has_one_record() {
     let mock = MockBackend::new().await;
     let proxy = Proxy::start(&route(&[mock.address()], "path = \"/ws\"\n")).await;
     let client = Client::new(&proxy).await;
@@ -27,7 +27,7 @@ async fn each_tunnel_and_each_refusal_has_one_record() {
         HANDSHAKE.replace("/ws", "/else"),
         HANDSHAKE.replace("13\r\n", "12\r\n"),
         "GET /ws HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(),
-        "what is this\r\n\r\n".to_owned(),
+        "not a request\r\n\r\n".to_owned(),
     ];
     for asked in asked {
         client.ask(asked.as_bytes()).await;
@@ -38,8 +38,8 @@ async fn each_tunnel_and_each_refusal_has_one_record() {
 }
 
 #[tokio::test]
-async fn each_connection_that_never_asks_has_one_record() {
-    let deadlines = "[timeouts]\ntls = \"300ms\"\nhead = \"1500ms\"\n";
+async fn every_connection_without_request_has_one_record() {
+    let deadlines = "[timeouts]\ntls = \"300ms\"\nhead = \"4s\"\n";
     let bed = TestBed::with(&format!("[caps]\nconnections_per_client = 3\n{deadlines}")).await;
     let client = &bed.client;
     let mut secure = TcpStream::connect(client.tls).await.unwrap();
@@ -51,11 +51,11 @@ async fn each_connection_that_never_asks_has_one_record() {
     read_to_end(&mut slow).await;
     drop((secure, slow));
     bed.proxy.wait_until_idle().await;
-    // Three stay; the fourth is sent away.
+    // Three connections stay; the fourth is over the limit.
     let three =
         [client.connect_plain().await, client.connect_plain().await, client.connect_plain().await];
     let full = async { while bed.proxy.health().await["connections"] != 3 {} };
-    within_timeout("the three", full).await;
+    within_timeout("three connections", full).await;
     read_to_end(&mut client.connect_plain().await).await;
     drop(three);
     let mut ends = vec!["tls_failed", "tls_timeout", "head_timeout"];
@@ -63,11 +63,11 @@ async fn each_connection_that_never_asks_has_one_record() {
     assert_outcomes(&bed.proxy, ends).await;
 }
 
-/// Everything is over, and this is all that was written of it, in any order.
+/// Waits until everything has ended; expects exactly these records, in any order.
 async fn assert_outcomes(proxy: &Proxy, mut wanted: Vec<&str>) {
     proxy.nth_outcome(wanted.len()).await;
     proxy.wait_until_idle().await;
-    // Nothing more comes: the next line that is written is that of a reload.
+    // The reload's line follows, so no further record is pending.
     proxy.reload().await;
     let outcomes = proxy.outcomes();
     let mut found: Vec<&str> = outcomes.iter().map(|r| r["end"].as_str().unwrap()).collect();
@@ -77,7 +77,7 @@ async fn assert_outcomes(proxy: &Proxy, mut wanted: Vec<&str>) {
 }
 
 #[tokio::test]
-async fn a_record_says_who_where_how_much_and_how_long() {
+async fn record_describes_client_route_traffic_and_duration() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open_secure().await;
     assert_relays(&mut client, &mut backend).await;
@@ -105,7 +105,7 @@ async fn a_record_says_who_where_how_much_and_how_long() {
 }
 
 #[tokio::test]
-async fn a_record_says_what_the_request_said_of_itself() {
+async fn record_includes_user_agent_and_traceparent() {
     let backend = Backend::echo().await;
     let proxy = Proxy::start(&route(&[backend.address], "path = \"/ws\"\n")).await;
     let client = Client::new(&proxy).await;
@@ -129,19 +129,19 @@ async fn a_record_says_what_the_request_said_of_itself() {
     }
     assert_eq!(ended["subprotocol"], "chat");
     assert!(refused.get("subprotocol").is_none(), "{refused}");
-    // What is no lawful traceparent, or one too many, is not shown.
+    // A malformed or repeated traceparent is omitted.
     for lines in ["traceparent: 00-0-0-00\r\n".to_owned(), lines.repeat(2)] {
         client.ask(head.replace("/else", "/nowhere").replace("{}", &lines).as_bytes()).await;
     }
     let nowhere = |record: &Record| record["target"] == "/nowhere";
-    proxy.nth_record("the last", 2, nowhere).await;
+    proxy.nth_record("the last rejection", 2, nowhere).await;
     for record in proxy.records().iter().filter(|record| nowhere(record)) {
         assert!(record.get("traceparent").is_none(), "{record}");
     }
 }
 
 #[tokio::test]
-async fn records_do_not_hang_on_the_level_of_the_log_except_for_those_who_just_left() {
+async fn records_are_independent_of_the_log_level() {
     for (level, gone) in [("error", 0), ("debug", 1)] {
         let mock = MockBackend::new().await;
         let config = format!(
@@ -168,7 +168,7 @@ async fn records_do_not_hang_on_the_level_of_the_log_except_for_those_who_just_l
         close_normally(upgrade(connect().await).await, mock.accept().await).await;
         assert_eq!(proxy.tunnel_end(1).await["end"], "client_closed");
         let mut stream = BufReader::new(connect().await);
-        stream.write_all(b"what is this\r\n\r\n").await.unwrap();
+        stream.write_all(b"not a request\r\n\r\n").await.unwrap();
         assert_eq!(read_response(&mut stream).await.status, 400);
         proxy.end_record("head_bad").await;
         let left = proxy.outcomes().iter().filter(|record| record["end"] == "gone").count();
@@ -176,14 +176,15 @@ async fn records_do_not_hang_on_the_level_of_the_log_except_for_those_who_just_l
     }
 }
 
-/// Free a moment ago.
+/// A port that was free when it was checked.
 async fn free_port() -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.23:0").await.unwrap();
     listener.local_addr().unwrap().port()
 }
 
+// Requirements: UH37.
 #[tokio::test]
-async fn uh37_what_looks_like_a_credential_is_not_written() {
+async fn credentials_are_never_logged() {
     let mock = MockBackend::new().await;
     let proxy = Proxy::start(&route(&[mock.address()], "path = \"/ws\"\n")).await;
     let client = Client::new(&proxy).await;
@@ -197,7 +198,7 @@ async fn uh37_what_looks_like_a_credential_is_not_written() {
     assert_eq!(read_response(&mut tunnel).await.status, 101);
     drop((tunnel, mock.accept().await));
     proxy.tunnel_end(1).await;
-    // Refused ones have a record, too.
+    // Rejected requests are redacted too.
     assert_eq!(client.ask(asked.replace("/ws", "/no").as_bytes()).await.status, 404);
     let record = proxy.end_record("no_route").await;
     assert!(
@@ -213,7 +214,7 @@ async fn uh37_what_looks_like_a_credential_is_not_written() {
 }
 
 #[tokio::test]
-async fn control_characters_reach_no_terminal() {
+async fn control_characters_are_never_logged() {
     for format in ["json", "text"] {
         let mock = MockBackend::new().await;
         let config = format!(

@@ -1,4 +1,4 @@
-//! Messages and frames pass, unchanged, both ways, and a slow reader slows nobody but its sender.
+//! Messages and frames pass unchanged in both directions; a slow reader pauses only its sender.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn messages_of_every_length_form_come_back() {
+async fn messages_of_every_length_encoding_pass() {
     let backend = Backend::echo().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let mut socket = Client::new(&proxy).await.open("/echo").await;
@@ -29,8 +29,9 @@ async fn messages_of_every_length_form_come_back() {
     assert_eq!((&record["up_messages"], &record["down_messages"]), (&7.into(), &7.into()));
 }
 
+// Requirements: F4, F11.
 #[tokio::test]
-async fn rfc_f4_f11_frames_keep_their_bytes() {
+async fn frames_pass_byte_identical() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
     let (up, down) = (conversation(wire::masked), conversation(wire::unmasked));
@@ -53,22 +54,23 @@ async fn rfc_f4_f11_frames_keep_their_bytes() {
     assert_eq!((&record["close_backend"], &record["close_client"]), (&4001.into(), &4001.into()));
 }
 
+// Requirements: FC27, FC28.
 #[tokio::test]
-async fn fc27_fc28_frames_in_single_bytes_keep_their_bytes() {
+async fn frames_in_single_bytes_pass_unchanged() {
     let bed = TestBed::with("").await;
     let (up, down) = (conversation(wire::masked), conversation(wire::unmasked));
     let (client, backend) = bed.open().await;
-    crumbs(client, backend, &up, &down).await;
+    send_in_single_bytes(client, backend, &up, &down).await;
     let (client, backend) = bed.open_secure().await;
-    crumbs(client, backend, &up, &down).await;
+    send_in_single_bytes(client, backend, &up, &down).await;
 }
 
-/// Both directions, one byte in each write (and, over TLS, each record).
-async fn crumbs<C>(client: C, mut backend: PlainStream, up: &[u8], down: &[u8])
+/// Sends in both directions, one byte per write (and, over TLS, per record).
+async fn send_in_single_bytes<C>(client: C, mut backend: PlainStream, up: &[u8], down: &[u8])
 where
     C: tokio::io::AsyncRead + AsyncWrite + Unpin,
 {
-    async fn sprinkle(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+    async fn write_bytes(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
         for byte in bytes {
             to.write_all(&[*byte]).await.unwrap();
             to.flush().await.unwrap();
@@ -79,10 +81,10 @@ where
     let (mut up_got, mut down_got) = (vec![0; up.len()], vec![0; down.len()]);
     let (read, write) = backend.get_mut().split();
     let (mut backend_from, mut backend_to) = (read, write);
-    within_timeout("all crumbs", async {
+    within_timeout("all bytes", async {
         tokio::join!(
-            sprinkle(&mut to, up),
-            sprinkle(&mut backend_to, down),
+            write_bytes(&mut to, up),
+            write_bytes(&mut backend_to, down),
             async { backend_from.read_exact(&mut up_got).await.unwrap() },
             async { from.read_exact(&mut down_got).await.unwrap() },
         )
@@ -91,17 +93,18 @@ where
     assert_eq!((&up_got[..], &down_got[..]), (up, down));
 }
 
+// Requirements: FC27.
 #[tokio::test]
-async fn fc27_a_frame_cut_anywhere_arrives_whole() {
+async fn frame_split_anywhere_arrives_whole() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
-    // A header of 14 bytes, and a control frame behind it.
+    // A header of 14 bytes, followed by a control frame.
     let mut frame = wire::masked(0x80 | wire::BINARY, &[9; 65_536]);
-    frame.extend(wire::masked(0x80 | wire::PING, b"behind"));
+    frame.extend(wire::masked(0x80 | wire::PING, b"after"));
     let places = (1..16).chain([65_540, 65_549, 65_550, 65_551, 65_556, 65_561, 65_562]);
     for at in places {
         client.write_all(&frame[..at]).await.unwrap();
-        // The first part is judged before the second is sent.
+        // The proxy has processed the first part before the second is sent.
         poke(&mut client, &mut backend).await;
         client.write_all(&frame[at..]).await.unwrap();
         let mut got = vec![0; frame.len()];
@@ -110,8 +113,9 @@ async fn fc27_a_frame_cut_anywhere_arrives_whole() {
     }
 }
 
+// Requirements: FC29.
 #[tokio::test]
-async fn fc29_ten_thousand_frames_in_one_write_keep_their_bytes() {
+async fn ten_thousand_frames_in_one_write_pass() {
     let bed = TestBed::with("").await;
     let (mut neighbour, mut neighbours_backend) = bed.open().await;
     let many: Vec<u8> =
@@ -136,8 +140,9 @@ async fn fc29_ten_thousand_frames_in_one_write_keep_their_bytes() {
     assert_eq!((&record["up_messages"], &record["close_backend"]), (&10_000.into(), &1005.into()));
 }
 
+// Requirements: UH12, BM12.
 #[tokio::test]
-async fn uh12_bm12_frames_in_the_packets_of_the_heads_are_delivered() {
+async fn frames_sent_with_the_heads_are_delivered() {
     let (up, down) = (conversation(wire::masked), conversation(wire::unmasked));
     let (got, greeting) = (vec![0; up.len()], down.clone());
     let backend = Backend::raw(move |head, mut stream, events| {
@@ -170,8 +175,9 @@ async fn uh12_bm12_frames_in_the_packets_of_the_heads_are_delivered() {
     assert_eq!(backend.bytes().await, up);
 }
 
+// Requirements: UH13.
 #[tokio::test]
-async fn uh13_a_client_that_does_not_wait_for_the_101_loses_nothing() {
+async fn frames_sent_before_the_101_are_kept() {
     let mut up: Vec<u8> =
         (0..40u8).flat_map(|n| wire::masked(0x80 | wire::BINARY, &vec![n; 100_000])).collect();
     up.extend(wire::masked(0x80 | wire::CLOSE, &wire::close(1000, "")));
@@ -200,8 +206,9 @@ async fn uh13_a_client_that_does_not_wait_for_the_101_loses_nothing() {
     assert!(backend.bytes().await == up);
 }
 
+// Requirements: H14.
 #[tokio::test]
-async fn rfc_h14_what_a_backend_says_before_it_leaves_arrives() {
+async fn data_before_backend_eof_arrives() {
     let bed = TestBed::with("").await;
     for _ in 0..5 {
         let (mut client, mut backend) = bed.open().await;
@@ -217,12 +224,13 @@ async fn rfc_h14_what_a_backend_says_before_it_leaves_arrives() {
             backend.write_all(&sent).await.unwrap();
             backend.shutdown().await.unwrap();
         };
-        within_timeout("what was said", async { tokio::join!(receive, send) }).await;
+        within_timeout("all data", async { tokio::join!(receive, send) }).await;
     }
 }
 
+// Requirements: H14.
 #[tokio::test]
-async fn rfc_h14_a_client_that_only_stopped_sending_still_hears_the_answer() {
+async fn half_closed_client_still_receives_the_answer() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
     client.write_all(&wire::masked(0x80 | wire::TEXT, b"the question")).await.unwrap();
@@ -236,7 +244,7 @@ async fn rfc_h14_a_client_that_only_stopped_sending_still_hears_the_answer() {
 }
 
 #[tokio::test]
-async fn a_mebibyte_both_ways_at_once() {
+async fn one_mebibyte_passes_in_both_directions() {
     let bed = TestBed::with("").await;
     let (up, down) =
         (wire::masked(0x80 | wire::BINARY, &[1; 1 << 20]), wire::unmasked(0x82, &[2; 1 << 20]));
@@ -261,8 +269,9 @@ async fn a_mebibyte_both_ways_at_once() {
     }
 }
 
+// Requirements: FB05.
 #[tokio::test]
-async fn fb05_a_client_that_does_not_read_stops_its_backend_and_nobody_else() {
+async fn slow_client_pauses_only_its_backend() {
     let bed = TestBed::with("").await;
     let (mut neighbour, mut neighbours_backend) = bed.open().await;
     let (mut client, mut backend) = bed.open().await;
@@ -272,7 +281,7 @@ async fn fb05_a_client_that_does_not_read_stops_its_backend_and_nobody_else() {
     let (after, _) = bed.proxy.memory_and_descriptors();
     assert!(after < before + 8 * 1024, "{before} KiB became {after} KiB");
 
-    // Against the flood, and beside it.
+    // Against the flood, and in another tunnel.
     for n in 0..10u8 {
         client.write_all(&wire::masked(0x80 | wire::TEXT, &[n; 5000])).await.unwrap();
         assert_eq!(wire::read(&mut backend).await.unwrap().payload, [n; 5000]);
@@ -284,7 +293,7 @@ async fn fb05_a_client_that_does_not_read_stops_its_backend_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_backend_that_does_not_read_stops_its_client_and_nobody_else() {
+async fn slow_backend_pauses_only_its_client() {
     let bed = TestBed::with("").await;
     let (mut neighbour, mut neighbours_backend) = bed.open().await;
     let (mut client, mut backend) = bed.open_secure().await;
@@ -305,7 +314,7 @@ async fn a_backend_that_does_not_read_stops_its_client_and_nobody_else() {
     assert!(got.iter().eq(frame.iter().cycle().take(written)));
 }
 
-/// Repeats a frame until the stream takes no more; how many bytes it took.
+/// Repeats a frame until the stream blocks; returns the number of bytes written.
 async fn flood(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> usize {
     let mut written = 0;
     loop {
@@ -314,11 +323,11 @@ async fn flood(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> usize {
             Ok(taken) => written += taken.unwrap(),
             Err(_) => return written,
         }
-        assert!(written < 100 << 20, "nothing stops it");
+        assert!(written < 100 << 20, "the sender is never blocked");
     }
 }
 
-/// Three messages, one in fragments with control frames between them, and a Close.
+/// Three messages, one of them fragmented with control frames in between, and a Close.
 fn conversation(frame: impl Fn(u8, &[u8]) -> Vec<u8>) -> Vec<u8> {
     [
         frame(0x80 | wire::TEXT, b"whole"),

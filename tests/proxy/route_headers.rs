@@ -1,4 +1,4 @@
-//! What a route changes in heads: of requests, and of answers, our 101 included.
+//! Header rules of a route, for requests and for responses, including the 101.
 
 use tokio::io::{AsyncWriteExt, BufReader};
 
@@ -17,8 +17,8 @@ const RULES: &str = "\
 const LINES: &str = "X-Debug: 1\r\nx-debug: 2\r\nCookie: a=1\r\nX-Env: mine\r\nX-Env: again\r\n\
     User-Agent: test\r\nX-Own: 1";
 
-/// A backend that upgrades, refuses to, or answers, and says much about itself.
-async fn talkative() -> Backend {
+/// A backend that upgrades, rejects the upgrade or responds, always with extra fields.
+async fn backend_with_extra_fields() -> Backend {
     Backend::raw(|head, mut stream, _| async move {
         let more = "Server: app/1\r\nX-App: old\r\nSet-Cookie: a=1\r\n";
         let answer = if head.starts_with("GET /no ") {
@@ -36,7 +36,7 @@ async fn talkative() -> Backend {
     .await
 }
 
-fn changed_for_the_client(answer: &RawResponse) {
+fn assert_response_rules(answer: &RawResponse) {
     assert_eq!(answer.header("server"), None, "{answer:?}");
     assert_eq!(answer.all("x-app"), "chat");
     assert_eq!(answer.all("strict-transport-security"), "max-age=1");
@@ -44,8 +44,8 @@ fn changed_for_the_client(answer: &RawResponse) {
 }
 
 #[tokio::test]
-async fn heads_are_changed_as_the_route_has_it() {
-    let backend = talkative().await;
+async fn route_rules_change_request_and_response_headers() {
+    let backend = backend_with_extra_fields().await;
     let proxy = Proxy::start(&route(&[backend.address], RULES)).await;
     let client = Client::new(&proxy).await;
 
@@ -53,11 +53,11 @@ async fn heads_are_changed_as_the_route_has_it() {
     let request = get("/").replace("\r\n\r\n", &format!("\r\n{LINES}\r\n\r\n"));
     let (answer_plain, body) = exchange(&mut stream, &request).await;
     assert_eq!((answer_plain.status, &body[..]), (200, &b"ok"[..]));
-    changed_for_the_client(&answer_plain);
+    assert_response_rules(&answer_plain);
 
     let refused = client.ask(with_lines(LINES).replace("/ws", "/no").as_bytes()).await;
     assert_eq!(refused.status, 403);
-    changed_for_the_client(&refused);
+    assert_response_rules(&refused);
 
     let mut stream = BufReader::new(client.connect_plain().await);
     stream.write_all(with_lines(LINES).as_bytes()).await.unwrap();
@@ -65,19 +65,23 @@ async fn heads_are_changed_as_the_route_has_it() {
     assert_eq!((upgraded.status, upgraded.header("upgrade")), (101, Some("websocket")));
     assert_eq!(upgraded.header("connection"), Some("Upgrade"));
     assert_eq!(upgraded.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    changed_for_the_client(&upgraded);
+    assert_response_rules(&upgraded);
 
     for head in backend.heads() {
-        let told = RawResponse { status: 0, head };
-        assert_eq!((told.header("x-debug"), told.header("cookie")), (None, None), "{told:?}");
-        assert_eq!((&*told.all("x-env"), &*told.all("user-agent")), ("prod", "none"));
-        assert_eq!((&*told.all("x-own"), &*told.all("x-real-ip")), ("1", "127.0.0.1"));
+        let received = RawResponse { status: 0, head };
+        assert_eq!(
+            (received.header("x-debug"), received.header("cookie")),
+            (None, None),
+            "{received:?}"
+        );
+        assert_eq!((&*received.all("x-env"), &*received.all("user-agent")), ("prod", "none"));
+        assert_eq!((&*received.all("x-own"), &*received.all("x-real-ip")), ("1", "127.0.0.1"));
     }
 }
 
 #[tokio::test]
-async fn a_route_without_rules_changes_nothing_and_ours_are_no_backends_answers() {
-    let backend = talkative().await;
+async fn rules_apply_only_to_backend_responses() {
+    let backend = backend_with_extra_fields().await;
     let proxy = Proxy::start(&route(&[backend.address], "")).await;
     let plain = Client::new(&proxy).await.ask(get("/").as_bytes()).await;
     assert_eq!((plain.header("server"), &*plain.all("x-app")), (Some("app/1"), "old"));

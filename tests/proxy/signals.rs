@@ -1,4 +1,4 @@
-//! Signals beside the two that matter, and what the service manager is told (sd_notify(3)).
+//! Signals other than SIGHUP and SIGUSR2, and notifications to the service manager (sd_notify(3)).
 
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{Proxy, ServiceManager, TestBed, assert_relays, route, wire};
 
+// Requirements: SR11.
 #[tokio::test]
-async fn sr11_signals_that_mean_nothing_are_ignored() {
+async fn unused_signals_are_ignored() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
     for signal in [Signal::PIPE, Signal::CHILD, Signal::USR1, Signal::WINCH] {
@@ -21,11 +22,12 @@ async fn sr11_signals_that_mean_nothing_are_ignored() {
     assert_relays(&mut late, &mut lates_backend).await;
 }
 
+// Requirements: SR12.
 #[tokio::test]
-async fn sr12_a_proxy_that_was_stopped_for_a_while_blames_no_client() {
-    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"800ms\"\n";
+async fn suspended_proxy_does_not_fail_heartbeats() {
+    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"2s\"\n";
     let bed = TestBed::with(heartbeat).await;
-    // One answers while the proxy cannot hear it, one only after it woke.
+    // One client answers while the proxy is stopped, the other after it continues.
     let (mut prompt, mut prompts_backend) = bed.open().await;
     let (mut late, mut lates_backend) = bed.open().await;
     let prompts_ping = wire::read(&mut prompt).await.unwrap();
@@ -34,25 +36,26 @@ async fn sr12_a_proxy_that_was_stopped_for_a_while_blames_no_client() {
     bed.proxy.signal(Signal::STOP);
     let pong = wire::masked(0x80 | wire::PONG, &prompts_ping.payload);
     prompt.write_all(&pong).await.unwrap();
-    sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_secs(5)).await;
     bed.proxy.signal(Signal::CONT);
     let pong = wire::masked(0x80 | wire::PONG, &lates_ping.payload);
     late.write_all(&pong).await.unwrap();
     assert_relays(&mut prompt, &mut prompts_backend).await;
     assert_relays(&mut late, &mut lates_backend).await;
-    // And the heart goes on beating.
+    // The heartbeat continues.
     let again = wire::read(&mut late).await.unwrap();
     assert_eq!(again.opcode(), wire::PING);
 }
 
+// Requirements: SR10.
 #[tokio::test]
-async fn sr10_a_stop_that_comes_early_is_no_crash() {
+async fn early_sigterm_exits_cleanly() {
     for delay in 0..12 {
         let mut proxy = Proxy::spawn(&config(), &[]);
         sleep(Duration::from_millis(delay)).await;
         proxy.signal(Signal::TERM);
-        // None: the signal came before there was anybody to hear it. And one that comes in the
-        // very instruction in which the handler is set is lost by the library that sets it.
+        // None: the signal arrived before the handler was installed. A signal that arrives while
+        // the library installs the handler is lost, so it is sent again.
         let code = match timeout(Duration::from_secs(3), proxy.exit()).await {
             Ok(code) => code,
             Err(_) => {
@@ -65,7 +68,7 @@ async fn sr10_a_stop_that_comes_early_is_no_crash() {
 }
 
 #[tokio::test]
-async fn the_service_manager_is_told_of_each_step() {
+async fn service_manager_is_notified_of_each_step() {
     let manager = ServiceManager::new();
     let has = |message: &str, line: &str| message.lines().any(|found| found == line);
 
@@ -73,7 +76,7 @@ async fn the_service_manager_is_told_of_each_step() {
     let ready = manager.next_message().await;
     assert!(has(&ready, "READY=1"), "{ready}");
     assert!(ready.contains("STATUS=generation 1"), "{ready}");
-    // Ready means ready.
+    // READY=1 means that connections are accepted.
     let address = proxy.address("plain").await;
     TcpStream::connect(address).await.unwrap();
 
@@ -83,7 +86,7 @@ async fn the_service_manager_is_told_of_each_step() {
         proxy.signal(Signal::HUP);
         let reloading = manager.next_message().await;
         assert!(has(&reloading, "RELOADING=1"), "{reloading}");
-        // systemd takes the reload for finished only by a READY that is later than this.
+        // systemd considers the reload finished only with a READY=1 later than this.
         let since = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
         let since: u64 = since.unwrap().parse().unwrap();
         assert!(since > last, "{since} after {last}");
@@ -99,15 +102,15 @@ async fn the_service_manager_is_told_of_each_step() {
 }
 
 #[tokio::test]
-async fn a_service_manager_that_does_not_listen_stops_nothing() {
-    let mut proxy = Proxy::spawn(&config(), &[("NOTIFY_SOCKET", "/nowhere/at/all")]);
+async fn unreachable_service_manager_is_ignored() {
+    let mut proxy = Proxy::spawn(&config(), &[("NOTIFY_SOCKET", "/missing/socket")]);
     proxy.ready().await;
     assert_eq!(proxy.reload().await["generation"], 2);
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.exit().await, Some(0));
 }
 
-/// One plain listener, and a backend where nobody listens.
+/// One plain listener, and a backend address without a listener.
 fn config() -> String {
     let base = "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
                 [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n";

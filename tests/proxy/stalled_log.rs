@@ -1,4 +1,4 @@
-//! A log that nobody reads (a stalled journal, a full pipe) costs lines, and nothing else.
+//! A log that is not read (a stalled journal, a full pipe) loses lines and blocks nothing else.
 
 use std::io::{BufRead, BufReader as StdBufReader, Read};
 use std::net::SocketAddr;
@@ -15,14 +15,15 @@ use crate::support::{
     within_timeout,
 };
 
+// Requirements: RE13.
 #[tokio::test]
-async fn re13_a_log_that_nobody_reads_stops_neither_traffic_nor_the_end() {
+async fn blocked_log_stops_neither_traffic_nor_exit() {
     let mut proxy = flooded().await;
     assert_eq!(proxy.end().await, Some(0));
 }
 
 #[tokio::test]
-async fn what_was_lost_is_told_in_the_format_of_the_log() {
+async fn lost_lines_are_reported_in_log_format() {
     let mut proxy = flooded().await;
     let mut stderr = proxy.stderr.take().unwrap();
     let reading = std::thread::spawn(move || {
@@ -34,19 +35,19 @@ async fn what_was_lost_is_told_in_the_format_of_the_log() {
     let lines: Vec<Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let lost: u64 = lines.iter().filter_map(|line| line["lost"].as_u64()).sum();
     let written = lines.iter().filter(|line| line["lost"].is_null()).count() as u64;
-    assert!(lost > 0, "nothing was lost");
-    // The tunnel's record, and two lines of the end.
+    assert!(lost > 0, "no line was lost");
+    // The record of the tunnel and two lines at exit.
     assert_eq!(written + lost, REFUSED + 3, "{lost} lines were lost");
-    let told = lines.iter().find(|line| line["lost"].is_u64()).unwrap();
-    assert_eq!(told["level"], "WARN");
-    assert!(told["message"].as_str().unwrap().contains("lines were lost"), "{told}");
+    let report = lines.iter().find(|line| line["lost"].is_u64()).unwrap();
+    assert_eq!(report["level"], "WARN");
+    assert!(report["message"].as_str().unwrap().contains("lines were lost"), "{report}");
 }
 
-/// A proxy that has more to tell than a pipe (64 KiB) and the queue before it (4,096 lines) hold,
-/// and whose tunnel never felt it.
-async fn flooded() -> Silent {
+/// A proxy that logs more than a pipe (64 KiB) and the queue before it (4,096 lines) hold, while its
+/// tunnel keeps relaying.
+async fn flooded() -> UnreadLog {
     let mock = MockBackend::new().await;
-    let proxy = Silent::start(&route(&[mock.address()], "path = \"/ws\"\n"));
+    let proxy = UnreadLog::start(&route(&[mock.address()], "path = \"/ws\"\n"));
     let mut tunnel = upgrade(TcpStream::connect(proxy.address).await.unwrap()).await;
     let mut backend = mock.accept().await;
     let request = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(250));
@@ -64,16 +65,16 @@ async fn flooded() -> Silent {
 
 const REFUSED: u64 = 5600;
 
-/// A proxy whose standard error is read until it serves, and no further.
-struct Silent {
+/// A proxy whose standard error is read only until it serves.
+struct UnreadLog {
     child: Child,
     address: SocketAddr,
-    /// Open, so that writing to it blocks and does not fail.
+    /// Kept open, so that writing to it blocks instead of failing.
     stderr: Option<StdBufReader<ChildStderr>>,
     _folder: TempDir,
 }
 
-impl Silent {
+impl UnreadLog {
     fn start(rest: &str) -> Self {
         let folder = TempDir::new();
         let base = "[log]\nformat = \"json\"\n[admin]\nenabled = false\n\
@@ -102,8 +103,8 @@ impl Silent {
     }
 }
 
-impl Silent {
-    /// Tells it to leave; its exit code.
+impl UnreadLog {
+    /// Sends SIGTERM and returns the exit code.
     async fn end(&mut self) -> Option<i32> {
         kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::TERM).unwrap();
         within_timeout("the end", async {
@@ -118,7 +119,7 @@ impl Silent {
     }
 }
 
-impl Drop for Silent {
+impl Drop for UnreadLog {
     fn drop(&mut self) {
         drop(self.stderr.take());
         let _ = self.child.kill();

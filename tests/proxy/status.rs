@@ -1,4 +1,4 @@
-//! `/status` and `/status.json`: what they say, to whom, and under which policy.
+//! `/status` and `/status.json`: their content, who may read them, and the page's security policy.
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 impl Proxy {
-    /// What `/status.json` says, as soon as it fits.
+    /// Polls `/status.json` until it matches.
     pub async fn status(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         within_timeout(what, async {
             loop {
@@ -21,7 +21,7 @@ impl Proxy {
                 if fits(&status) {
                     return status;
                 }
-                // It is made anew twice a second.
+                // The data are refreshed twice a second.
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         })
@@ -30,7 +30,7 @@ impl Proxy {
 }
 
 #[tokio::test]
-async fn the_data_follow_what_happens() {
+async fn json_follows_tunnels_and_rejections() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open_secure().await;
     let other = bed.open_from([127, 0, 0, 2]).await;
@@ -79,11 +79,11 @@ async fn the_data_follow_what_happens() {
 }
 
 #[tokio::test]
-async fn a_tunnel_that_talks_has_a_rate() {
+async fn active_tunnel_has_a_rate() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
     assert_relays(&mut client, &mut backend).await;
-    // The first answer has nothing to compare with.
+    // The first response has no earlier sample to compare with.
     let status = bed.proxy.status("the tunnel", |_| true).await;
     for row in [&status["busiest"][0], &status["clients"][0]] {
         assert_eq!(row["messages_per_second"], Value::Null, "{row}");
@@ -99,7 +99,7 @@ async fn a_tunnel_that_talks_has_a_rate() {
 }
 
 #[tokio::test]
-async fn lists_are_no_longer_than_ten() {
+async fn lists_are_limited_to_ten_entries() {
     let bed = TestBed::with("").await;
     let mut open = Vec::new();
     for host in 2..20 {
@@ -116,7 +116,7 @@ async fn lists_are_no_longer_than_ten() {
 }
 
 #[tokio::test]
-async fn the_last_reload_is_told_with_what_changed_or_its_faults() {
+async fn last_reload_shows_changes_or_errors() {
     let bed = TestBed::with("").await;
     bed.proxy.reload().await;
     let status = bed.proxy.status("a reload", |status| !status["reload"].is_null()).await;
@@ -131,7 +131,7 @@ async fn the_last_reload_is_told_with_what_changed_or_its_faults() {
 }
 
 #[tokio::test]
-async fn the_page_comes_under_a_strict_policy() {
+async fn page_has_a_strict_content_security_policy() {
     let bed = TestBed::with("").await;
     let (answer, body) = get(bed.proxy.admin().await, "/status").await;
     let page = String::from_utf8(body).unwrap();
@@ -158,10 +158,10 @@ async fn the_page_comes_under_a_strict_policy() {
         assert_eq!(answer.header(name), Some(value), "{name}");
     }
     let (_, again) = get(bed.proxy.admin().await, "/status").await;
-    assert!(!String::from_utf8(again).unwrap().contains(nonce), "a nonce serves once");
+    assert!(!String::from_utf8(again).unwrap().contains(nonce), "the nonce was reused");
 }
 
-/// Sends this head to the admin listener.
+/// Sends a request head to the admin listener.
 async fn ask(proxy: &Proxy, head: &str) -> (RawResponse, Vec<u8>) {
     let mut stream = BufReader::new(TcpStream::connect(proxy.admin().await).await.unwrap());
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -170,7 +170,7 @@ async fn ask(proxy: &Proxy, head: &str) -> (RawResponse, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn only_its_own_names_are_answered() {
+async fn foreign_host_names_are_rejected() {
     let bed = TestBed::with("").await;
     let admin = bed.proxy.admin().await;
     let asked =
@@ -203,18 +203,18 @@ async fn only_its_own_names_are_answered() {
             assert!(String::from_utf8(body).unwrap().contains("localhost"));
         }
     }
-    // One foreign name among several, and one in the target.
+    // A foreign name in a second Host field, and one in the target.
     let twice = asked("/status", "Host: localhost\r\nHost: evil.example\r\n");
     assert_eq!(ask(&bed.proxy, &twice).await.0.status, 421);
     let absolute = asked("http://evil.example/status", "Host: localhost\r\n");
     assert_eq!(ask(&bed.proxy, &absolute).await.0.status, 421);
-    // No browser says nothing.
+    // A request without Host does not come from a browser.
     let old = "GET /healthz HTTP/1.0\r\n\r\n";
     assert_eq!(ask(&bed.proxy, old).await.0.status, 200);
 }
 
 #[tokio::test]
-async fn heads_alone_are_given_and_nothing_is_taken() {
+async fn only_get_and_head_are_allowed() {
     let bed = TestBed::with("").await;
     for path in ["/status", "/status.json", "/metrics"] {
         let head = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -238,7 +238,7 @@ async fn heads_alone_are_given_and_nothing_is_taken() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_who_watches() {
+async fn status_requests_do_not_delay_tunnels() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
     let admin = bed.proxy.admin().await;

@@ -1,5 +1,5 @@
-//! One client always meets the same backend: across connections, reloads and restarts, and for
-//! plain HTTP too. Who loses its backend moves, and nobody else.
+//! Stickiness: a client always gets the same backend, across connections, reloads and restarts, and
+//! for plain HTTP too. Only clients of a lost backend move.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::support::{
     switching_protocols, upgrade, wire,
 };
 
-/// Which backend each client met, by the last byte of the client's address.
-type Seating = BTreeMap<u8, String>;
+/// The backend of each client, by the last byte of the client's address.
+type Assignment = BTreeMap<u8, String>;
 
 const CLIENTS: std::ops::RangeInclusive<u8> = 1..=48;
 
-/// Says its name: in a first message, or as the body of an answer; then it is an echo of bytes.
+/// A backend that sends its name, as a first message or as a response body, and then echoes.
 async fn named(name: &'static str) -> Backend {
     Backend::raw(move |head, mut stream, _| async move {
         if !head.to_ascii_lowercase().contains("upgrade: websocket") {
@@ -36,7 +36,7 @@ async fn named(name: &'static str) -> Backend {
     .await
 }
 
-/// A route to these backends, by their names.
+/// A route to these backends, with their names as ids.
 fn pool(backends: &[(&str, &Backend)]) -> String {
     let each = |(id, backend): &(&str, &Backend)| {
         format!("{{ address = \"{}\", id = \"{id}\" }}", backend.address)
@@ -45,53 +45,53 @@ fn pool(backends: &[(&str, &Backend)]) -> String {
     format!("[[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [{}]\n", list.join(", "))
 }
 
-/// A tunnel from this client, and the name of the backend behind it.
-async fn meet(client: &Client, last: u8) -> (PlainStream, String) {
+/// Opens a tunnel for this client; returns it and the name of its backend.
+async fn open_tunnel(client: &Client, last: u8) -> (PlainStream, String) {
     let mut tunnel = upgrade(client.connect_plain_from([127, 0, 0, last]).await).await;
     let hello = wire::read(&mut tunnel).await.unwrap();
     (tunnel, String::from_utf8(hello.payload).unwrap())
 }
 
-async fn seating(proxy: &Proxy) -> Seating {
+async fn assignment(proxy: &Proxy) -> Assignment {
     let client = Client::new(proxy).await;
-    let mut seating = Seating::new();
+    let mut assignment = Assignment::new();
     for last in CLIENTS {
-        seating.insert(last, meet(&client, last).await.1);
+        assignment.insert(last, open_tunnel(&client, last).await.1);
     }
-    seating
+    assignment
 }
 
-/// How many clients met this one.
-fn share(seating: &Seating, name: &str) -> usize {
-    seating.values().filter(|met| *met == name).count()
+/// The number of clients of this backend.
+fn share(assignment: &Assignment, name: &str) -> usize {
+    assignment.values().filter(|met| *met == name).count()
 }
 
 #[tokio::test]
-async fn many_clients_spread_and_each_keeps_its_backend() {
+async fn clients_spread_and_keep_their_backend() {
     let (a, b, c) = (named("a").await, named("b").await, named("c").await);
     let proxy = Proxy::start(&pool(&[("a", &a), ("b", &b), ("c", &c)])).await;
-    let first = seating(&proxy).await;
+    let first = assignment(&proxy).await;
     for name in ["a", "b", "c"] {
         assert!(share(&first, name) >= 8, "{name} of {first:?}");
     }
-    assert_eq!(seating(&proxy).await, first, "the same process");
+    assert_eq!(assignment(&proxy).await, first, "the same process");
     proxy.reload().await;
-    assert_eq!(seating(&proxy).await, first, "after a reload");
+    assert_eq!(assignment(&proxy).await, first, "after a reload");
     drop(proxy);
 
-    // Another process, the order of the file and the ports changed: the ids decide.
+    // Another process, with another order and other ports: only the ids matter.
     let (a2, b2, c2) = (named("a").await, named("b").await, named("c").await);
     let proxy = Proxy::start(&pool(&[("c", &c2), ("a", &a2), ("b", &b2)])).await;
-    assert_eq!(seating(&proxy).await, first, "after a restart");
+    assert_eq!(assignment(&proxy).await, first, "after a restart");
 }
 
 #[tokio::test]
-async fn plain_http_meets_the_backend_of_the_tunnel() {
+async fn plain_http_uses_the_same_backend() {
     let (a, b, c) = (named("a").await, named("b").await, named("c").await);
     let proxy = Proxy::start(&pool(&[("a", &a), ("b", &b), ("c", &c)])).await;
     let client = Client::new(&proxy).await;
     for last in CLIENTS.step_by(3) {
-        let (_tunnel, met) = meet(&client, last).await;
+        let (_tunnel, met) = open_tunnel(&client, last).await;
         let mut stream = BufReader::new(client.connect_plain_from([127, 0, 0, last]).await);
         let request = "GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -100,46 +100,48 @@ async fn plain_http_meets_the_backend_of_the_tunnel() {
     }
 }
 
+// Requirements: BM23.
 #[tokio::test]
-async fn bm23_a_removed_backend_moves_only_its_own_clients() {
+async fn removed_backend_moves_only_its_own_clients() {
     let (a, b, c) = (named("a").await, named("b").await, named("c").await);
     let all = pool(&[("a", &a), ("b", &b), ("c", &c)]);
     let proxy = Proxy::start(&all).await;
     let client = Client::new(&proxy).await;
-    let before = seating(&proxy).await;
-    let mut living = Vec::new();
+    let before = assignment(&proxy).await;
+    let mut tunnels = Vec::new();
     for (last, met) in &before {
-        living.push((meet(&client, *last).await.0, met.clone()));
+        tunnels.push((open_tunnel(&client, *last).await.0, met.clone()));
     }
     let record = proxy.reload_with(&all, &pool(&[("a", &a), ("c", &c)])).await;
     assert_eq!(record["changed"], "backends: b of * removed");
-    let after = seating(&proxy).await;
+    let after = assignment(&proxy).await;
     for (last, met) in &before {
         let now = &after[last];
         assert!(met == "b" && now != "b" || now == met, "{last} went from {met} to {now}");
     }
     assert!(share(&after, "a") > share(&before, "a") && share(&after, "c") > share(&before, "c"));
-    // Nobody is thrown out.
-    for (tunnel, met) in &mut living {
+    // Existing tunnels stay open.
+    for (tunnel, met) in &mut tunnels {
         tunnel.write_all(&wire::masked(0x81, met.as_bytes())).await.unwrap();
         assert_eq!(wire::read(tunnel).await.unwrap().payload, met.as_bytes());
     }
-    // And home again.
+    // Adding the backend again restores the assignment.
     proxy.reload_with(&pool(&[("a", &a), ("c", &c)]), &all).await;
-    assert_eq!(seating(&proxy).await, before);
+    assert_eq!(assignment(&proxy).await, before);
 }
 
+// Requirements: BM01.
 #[tokio::test]
-async fn bm01_who_is_refused_goes_to_the_next_and_nobody_else_moves() {
+async fn failed_backend_moves_only_its_own_clients() {
     let (a, b, c) = (named("a").await, named("b").await, named("c").await);
     let proxy = Proxy::start(&pool(&[("a", &a), ("b", &b), ("c", &c)])).await;
-    let before = seating(&proxy).await;
-    // Where nobody listens, and no other test will.
+    let before = assignment(&proxy).await;
+    // An address without a listener that no other test uses.
     let dead = |backend: &Backend| (backend.address.to_string(), "127.0.0.66:1");
     let (alive, gone) = dead(&b);
     proxy.reload_with(&alive, gone).await;
     for _ in 0..2 {
-        let after = seating(&proxy).await;
+        let after = assignment(&proxy).await;
         for (last, met) in &before {
             let now = &after[last];
             assert!(met == "b" && now != "b" || now == met, "{last} went from {met} to {now}");

@@ -1,5 +1,5 @@
-//! Plain HTTP as streams: nothing is gathered, a slow side slows the other, silence has a bound,
-//! and who leaves takes the exchange along.
+//! Streaming of plain HTTP bodies: nothing is buffered whole, a slow side throttles the other, idle
+//! transfers time out, and a disconnect cancels the exchange.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::support::{
     within_timeout,
 };
 
-/// More than the kernel's buffers hold on two connections.
+/// More than the kernel buffers of two connections hold.
 const LARGE: usize = 48 << 20;
 
 #[tokio::test]
-async fn a_slow_reader_slows_the_backend_and_loses_nothing() {
+async fn slow_client_throttles_the_download() {
     let backend = Backend::raw(|_, mut stream, events| async move {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -35,7 +35,7 @@ async fn a_slow_reader_slows_the_backend_and_loses_nothing() {
     let answer = read_response(&mut stream).await;
     assert_eq!(answer.header("content-length"), Some(LARGE.to_string().as_str()));
     let all_sent = timeout(Duration::from_millis(300), backend.bytes()).await.is_ok();
-    assert!(!all_sent, "the backend could send all while nobody read");
+    assert!(!all_sent, "the backend sent everything although the client did not read");
     assert!(
         proxy.memory_and_descriptors().0 < before + 4 * 1024,
         "{before} KiB before, {:?}",
@@ -47,7 +47,7 @@ async fn a_slow_reader_slows_the_backend_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_slow_backend_slows_the_upload_and_loses_nothing() {
+async fn slow_backend_throttles_the_upload() {
     let (go, wait) = tokio::sync::watch::channel(false);
     let backend = Backend::raw(move |_, mut stream, events| {
         let mut wait = wait.clone();
@@ -72,7 +72,7 @@ async fn a_slow_backend_slows_the_upload_and_loses_nothing() {
         }
     });
     let all_sent = timeout(Duration::from_millis(300), &mut sending).await.is_ok();
-    assert!(!all_sent, "the client could send all while nobody read");
+    assert!(!all_sent, "the client sent everything although the backend did not read");
     assert!(
         proxy.memory_and_descriptors().0 < before + 4 * 1024,
         "{before} KiB before, {:?}",
@@ -87,11 +87,11 @@ async fn a_slow_backend_slows_the_upload_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn pieces_pass_as_they_come_both_ways() {
+async fn chunks_are_relayed_as_they_arrive() {
     let backend = Backend::raw(|_, mut stream, _| async move {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
-        // An echo: each byte goes back as a chunk before the next is read.
+        // Returns each byte as a chunk before it reads the next.
         while let Ok(byte) = stream.read_u8().await {
             stream.write_all(&[b"1\r\n", &[byte][..], b"\r\n"].concat()).await.unwrap();
             if byte == b'.' {
@@ -117,19 +117,19 @@ async fn pieces_pass_as_they_come_both_ways() {
     assert_eq!(&last, b"0\r\n\r\n");
 }
 
-/// A backend that does as the target says.
-async fn moody() -> Backend {
+/// A backend whose behaviour depends on the request target.
+async fn scripted_backend() -> Backend {
     Backend::raw(|head, mut stream, events| async move {
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
         match head.split(' ').nth(1).unwrap() {
             "/late" => {
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                tokio::time::sleep(Duration::from_millis(600)).await;
                 stream.write_all(format!("{ok}late").as_bytes()).await.unwrap();
             }
             "/drip" => {
                 stream.write_all(ok.as_bytes()).await.unwrap();
                 for byte in *b"drip" {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    tokio::time::sleep(Duration::from_millis(600)).await;
                     stream.write_all(&[byte]).await.unwrap();
                 }
             }
@@ -142,12 +142,12 @@ async fn moody() -> Backend {
 }
 
 #[tokio::test]
-async fn a_long_poll_is_waited_for_as_long_as_the_file_says() {
-    let backend = moody().await;
-    let more = "[timeouts]\nhttp_silence = \"600ms\"\nbackend_answer = \"100ms\"\nhead = \"200ms\"";
+async fn long_poll_lasts_until_the_idle_timeout() {
+    let backend = scripted_backend().await;
+    let more = "[timeouts]\nhttp_silence = \"2s\"\nbackend_answer = \"300ms\"\nhead = \"500ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
-    // Longer than any other deadline, and, in pieces, longer than this one.
+    // Longer than every other deadline and, for the whole transfer, than the idle timeout.
     for target in ["/late", "/drip"] {
         let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(get(target).as_bytes()).await.unwrap();
@@ -160,8 +160,8 @@ async fn a_long_poll_is_waited_for_as_long_as_the_file_says() {
     assert_eq!(read_response(&mut stream).await.status, 504);
     let record = proxy.end_record("backend_silent").await;
     assert_eq!(record["key"], "timeouts.http_silence");
-    assert_eq!(record["value"], "600ms");
-    // An answer that breaks off by silence is cut, and its backend with it.
+    assert_eq!(record["value"], "2s");
+    // A response that stalls is cut, and its backend connection closed.
     let mut stream = BufReader::new(client.connect_plain().await);
     stream.write_all(get("/half").as_bytes()).await.unwrap();
     assert_eq!(read_response(&mut stream).await.status, 200);
@@ -171,9 +171,10 @@ async fn a_long_poll_is_waited_for_as_long_as_the_file_says() {
     }
 }
 
+// Requirements: RL35.
 #[tokio::test]
-async fn rl35_a_body_that_does_not_come_is_waited_for_as_long() {
-    let backend = moody().await;
+async fn stalled_request_body_times_out_with_408() {
+    let backend = scripted_backend().await;
     let more = "[timeouts]\nhttp_silence = \"300ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
@@ -195,11 +196,11 @@ async fn rl35_a_body_that_does_not_come_is_waited_for_as_long() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_takes_its_request_along() {
-    let backend = moody().await;
+async fn client_disconnect_cancels_its_request() {
+    let backend = scripted_backend().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
-    // Before any answer, and amid one.
+    // Before the response, and in the middle of it.
     for target in ["/never", "/half"] {
         let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(get(target).as_bytes()).await.unwrap();
@@ -212,7 +213,7 @@ async fn a_client_that_leaves_takes_its_request_along() {
     }
     let record = proxy.end_record("client_gone").await;
     assert_eq!((&record["stage"], &record["target"]), (&"backend".into(), &"/never".into()));
-    // And amid its own body.
+    // In the middle of the request body.
     let mut stream = client.connect_plain().await;
     let head = "POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -221,9 +222,10 @@ async fn a_client_that_leaves_takes_its_request_along() {
     assert_eq!(backend.bytes().await, b"he");
 }
 
+// Requirements: H35.
 #[tokio::test]
-async fn rfc_h35_an_early_answer_to_a_body_is_not_lost() {
-    // It ends with the body unread, so that its close is a reset.
+async fn early_response_to_an_upload_arrives() {
+    // It closes with the body unread, which resets the connection.
     let backend = Backend::answering("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno").await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
@@ -236,15 +238,16 @@ async fn rfc_h35_an_early_answer_to_a_body_is_not_lost() {
         let answer = read_response(&mut reading).await;
         assert_eq!(answer.status, 413, "{:#?}", proxy.outcomes());
         assert_eq!(read_body(&mut reading, &answer).await, b"no");
-        // What is left of the body is never taken for a request.
+        // The rest of the body is never parsed as a request.
         let _ = writing.write_all(get("/evil").as_bytes()).await;
         assert_eq!(read_to_end(&mut reading).await, b"");
     }
     assert_eq!(backend.heads().len(), 20);
 }
 
+// Requirements: TC07.
 #[tokio::test]
-async fn tc07_a_client_that_reads_nothing_is_let_go() {
+async fn client_that_never_reads_is_closed() {
     let backend = Backend::raw(|_, mut stream, events| async move {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();

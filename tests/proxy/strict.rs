@@ -1,5 +1,5 @@
-//! A route whose gate only reports: frames that break RFC 6455 pass as they are, as long as it can
-//! be told where they end, and what they would have been closed for is told once.
+//! Routes with `strict = "report"`: frames that violate RFC 6455 pass unchanged as long as their end
+//! can be determined, and each kind of violation is logged once.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,9 +11,9 @@ use crate::support::{
 const REPORT: &str = "strict = \"report\"\n[limits]\nmessage_from_client = \"100KiB\"\n\
                       message_from_backend = \"100KiB\"\n";
 
-/// Frames that break a rule, and its name.
-fn unlawful(side: Side) -> Vec<(&'static str, Vec<u8>)> {
-    let other = if side == Side::Client { Side::Backend } else { Side::Client };
+/// Frames that violate a rule, with the name of the rule.
+fn invalid_frames(side: Side) -> Vec<(&'static str, Vec<u8>)> {
+    let other = side.other();
     let mask = if side == Side::Client { "ws_unmasked" } else { "ws_masked" };
     let key: &[u8] = if side == Side::Client { &[1, 2, 3, 4] } else { &[] };
     let bit = if side == Side::Client { 0x80 } else { 0 };
@@ -30,16 +30,16 @@ fn unlawful(side: Side) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn a_gate_that_reports_lets_broken_frames_pass_and_tells_of_them_once() {
+async fn report_mode_relays_and_logs_once() {
     for side in Side::BOTH {
         let bed = TestBed::with(REPORT).await;
-        let cases = unlawful(side);
+        let cases = invalid_frames(side);
         for (session, (slug, frames)) in (1..).zip(&cases) {
             let (mut speaker, mut hearer) = bed.open_for(side).await;
-            let sent = [&side.frame(0x81, b"lawful")[..], frames, frames].concat();
+            let sent = [&side.frame(0x81, b"valid")[..], frames, frames].concat();
             speaker.write_all(&sent).await.unwrap();
             let mut got = vec![0; sent.len()];
-            within_timeout("what is only told of", hearer.read_exact(&mut got)).await.unwrap();
+            within_timeout("the reported frames", hearer.read_exact(&mut got)).await.unwrap();
             assert!(got == sent, "{side:?} {slug}");
             let (mut client, mut backend) = match side {
                 Side::Client => (speaker, hearer),
@@ -52,10 +52,10 @@ async fn a_gate_that_reports_lets_broken_frames_pass_and_tells_of_them_once() {
             let own = format!("would_close_{}", side.as_str());
             assert_eq!(record[&own], json!([slug]), "{record}");
             let of = |r: &Record| r["message"] == "would have closed" && r["session"] == session;
-            let told: Vec<_> = bed.proxy.records().into_iter().filter(of).collect();
-            assert_eq!(told.len(), 1, "{told:#?}");
-            assert_eq!([&told[0]["rule"], &told[0]["side"]], [slug, side.as_str()]);
-            assert_eq!([&told[0]["key"], &told[0]["value"]], ["route.strict", "report"]);
+            let reports: Vec<_> = bed.proxy.records().into_iter().filter(of).collect();
+            assert_eq!(reports.len(), 1, "{reports:#?}");
+            assert_eq!([&reports[0]["rule"], &reports[0]["side"]], [slug, side.as_str()]);
+            assert_eq!([&reports[0]["key"], &reports[0]["value"]], ["route.strict", "report"]);
         }
         let scrape = bed.proxy.scrape().await;
         let name = "tidegate_would_have_closed_total";
@@ -64,7 +64,7 @@ async fn a_gate_that_reports_lets_broken_frames_pass_and_tells_of_them_once() {
 }
 
 #[tokio::test]
-async fn what_ends_nowhere_and_what_is_too_big_is_closed_all_the_same() {
+async fn unparsable_and_oversized_frames_still_close() {
     let bed = TestBed::with(REPORT).await;
     let mut session = 0;
     for side in Side::BOTH {
@@ -86,7 +86,7 @@ async fn what_ends_nowhere_and_what_is_too_big_is_closed_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_close_that_breaks_a_rule_still_closes() {
+async fn invalid_close_frame_still_closes() {
     let bed = TestBed::with(REPORT).await;
     for (session, payload) in
         [(1, wire::close(1005, "")), (2, vec![3]), (3, b"\x03\xe8\xff".to_vec())]

@@ -1,5 +1,4 @@
-//! The clocks of a tunnel: heartbeat, idle, write stall. Every duration here is short, and every
-//! wait is for an event.
+//! Timeouts of a tunnel: heartbeat, idle, write stall.
 
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 use crate::support::{PlainStream, TestBed, assert_relays, read_to_end, wire, within_timeout};
 
 #[tokio::test]
-async fn heartbeats_keep_a_client_that_answers_and_stay_between_it_and_us() {
+async fn heartbeat_pongs_are_not_relayed() {
     let bed = TestBed::with("[heartbeat]\ninterval = \"150ms\"\n").await;
     let (mut client, mut backend) = bed.open().await;
     let mut tokens = Vec::new();
@@ -19,12 +18,13 @@ async fn heartbeats_keep_a_client_that_answers_and_stay_between_it_and_us() {
         client.write_all(&wire::masked(0x80 | wire::PONG, &token)).await.unwrap();
         tokens.push(token);
     }
-    // None of the pongs went on: this is the first that the backend hears.
+    // No pong was relayed: this is the first frame the backend receives.
     assert_relays(&mut client, &mut backend).await;
 }
 
+// Requirements: F20, F21, FC16.
 #[tokio::test]
-async fn rfc_f20_f21_fc16_the_applications_own_pings_and_pongs_pass() {
+async fn application_pings_and_pongs_pass() {
     let bed = TestBed::with("[heartbeat]\ninterval = \"150ms\"\n").await;
     let (mut client, mut backend) = bed.open().await;
     let token = ping(&mut client).await;
@@ -36,7 +36,7 @@ async fn rfc_f20_f21_fc16_the_applications_own_pings_and_pongs_pass() {
         wire::masked(0x80 | wire::PONG, b""),
     ]
     .concat();
-    // Only the first answer to our ping is ours.
+    // Only the first pong with that payload answers the proxy's ping.
     client.write_all(&[&own[..], &answer, &answer].concat()).await.unwrap();
     let expected = [&own[..], &answer].concat();
     let mut got = vec![0; expected.len()];
@@ -56,8 +56,9 @@ async fn rfc_f20_f21_fc16_the_applications_own_pings_and_pongs_pass() {
     assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"are you there");
 }
 
+// Requirements: FC37.
 #[tokio::test]
-async fn fc37_a_client_that_never_answers_a_ping() {
+async fn unanswered_ping_closes_both_sides() {
     let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"400ms\"\n";
     let bed = TestBed::with(heartbeat).await;
     let begun = Instant::now();
@@ -65,48 +66,47 @@ async fn fc37_a_client_that_never_answers_a_ping() {
     ping(&mut client).await;
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1001);
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
-    // Half an interval at least, and the whole of its patience.
+    // At least half an interval plus the timeout.
     assert!(begun.elapsed().as_millis() >= 550, "{:?}", begun.elapsed());
     drop((client, backend));
     let record = bed.tunnel_end(1).await;
     assert_eq!((&record["end"], &record["by"]), (&"heartbeat_lost".into(), &"client".into()));
     assert_eq!((&record["key"], &record["value"]), (&"heartbeat.patience".into(), &"400ms".into()));
-    assert!((550..2000).contains(&record["age_ms"].as_u64().unwrap()), "{record}");
+    assert!(record["age_ms"].as_u64().unwrap() >= 550, "{record}");
 }
 
+// Requirements: FC37.
 #[tokio::test]
-async fn fc37_data_is_no_answer_to_a_ping() {
+async fn data_does_not_answer_a_ping() {
     let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"400ms\"\n";
     let bed = TestBed::with(heartbeat).await;
     let (mut client, mut backend) = bed.open().await;
     ping(&mut client).await;
-    let begun = Instant::now();
     let (mut from, mut to) = client.get_mut().split();
     let talk = async {
-        while to.write_all(&wire::masked(0x81, b"I am here")).await.is_ok() {
+        while to.write_all(&wire::masked(0x81, b"some data")).await.is_ok() {
             wire::read(&mut backend).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let told = tokio::select! {
-        told = wire::read(&mut from) => told.unwrap(),
-        () = talk => panic!("cut without a word"),
+    let close = tokio::select! {
+        close = wire::read(&mut from) => close.unwrap(),
+        () = talk => panic!("closed without a Close frame"),
     };
-    assert_eq!(told.code(), 1001);
-    assert!(begun.elapsed().as_millis() < 2000, "{:?}", begun.elapsed());
+    assert_eq!(close.code(), 1001);
 }
 
 #[tokio::test]
-async fn a_pong_that_has_to_wait_for_the_end_of_a_long_frame_is_waited_for() {
-    let heartbeat = "[heartbeat]\ninterval = \"200ms\"\npatience = \"300ms\"\n";
+async fn pong_may_wait_for_a_long_frame() {
+    let heartbeat = "[heartbeat]\ninterval = \"200ms\"\npatience = \"1s\"\n";
     let bed = TestBed::with(heartbeat).await;
     let (mut client, mut backend) = bed.open().await;
     let frame = wire::masked(0x82, &[7; 1000]);
     client.write_all(&frame[..100]).await.unwrap();
     let token = ping(&mut client).await;
-    // Slowly, for more than twice the patience; the backend sees every piece.
+    // Slowly, for more than twice the timeout.
     for piece in frame[100..].chunks(100) {
-        tokio::time::sleep(Duration::from_millis(80)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
         client.write_all(piece).await.unwrap();
     }
     client.write_all(&wire::masked(0x80 | wire::PONG, &token)).await.unwrap();
@@ -114,15 +114,16 @@ async fn a_pong_that_has_to_wait_for_the_end_of_a_long_frame_is_waited_for() {
     assert_relays(&mut client, &mut backend).await;
 }
 
+// Requirements: F13.
 #[tokio::test]
-async fn rfc_f13_a_ping_waits_for_the_end_of_a_frame() {
+async fn ping_waits_for_the_end_of_frame() {
     let bed = TestBed::with("[heartbeat]\ninterval = \"100ms\"\n").await;
     let (mut client, mut backend) = bed.open().await;
     let frame = wire::unmasked(0x82, &[8; 1 << 20]);
     backend.write_all(&frame[..1000]).await.unwrap();
     let mut got = vec![0; frame.len()];
     within_timeout("a part", client.read_exact(&mut got[..1000])).await.unwrap();
-    // Several pings are due by now, none may go out.
+    // Several pings are due by now, but none may be sent inside the frame.
     assert!(tokio::time::timeout(Duration::from_millis(300), client.read_u8()).await.is_err());
     let (sent, read) =
         tokio::join!(backend.write_all(&frame[1000..]), client.read_exact(&mut got[1000..]));
@@ -133,33 +134,34 @@ async fn rfc_f13_a_ping_waits_for_the_end_of_a_frame() {
 }
 
 #[tokio::test]
-async fn the_first_pings_of_a_crowd_are_spread() {
+async fn first_pings_are_spread_over_the_interval() {
     let bed = TestBed::with("[heartbeat]\ninterval = \"1600ms\"\n").await;
-    let mut crowd = tokio::task::JoinSet::new();
+    let mut tunnels = tokio::task::JoinSet::new();
     for _ in 0..24 {
         let begun = Instant::now();
         let (mut client, backend) = bed.open().await;
-        crowd.spawn(async move {
+        tunnels.spawn(async move {
             ping(&mut client).await;
             drop(backend);
             begun.elapsed()
         });
     }
-    let waits = crowd.join_all().await;
+    let waits = tunnels.join_all().await;
     let (first, last) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
     assert!(*first >= Duration::from_millis(800), "{first:?}");
     assert!(*last - *first > Duration::from_millis(200), "{first:?} to {last:?}");
 }
 
+// Requirements: FC36.
 #[tokio::test]
-async fn fc36_a_tunnel_without_data_is_idle_whatever_pings_it_sees() {
-    let config = "[heartbeat]\ninterval = \"100ms\"\npatience = \"500ms\"\n\
-                  [limits]\nidle = \"700ms\"\n";
+async fn pings_do_not_reset_the_idle_timeout() {
+    let config = "[heartbeat]\ninterval = \"100ms\"\npatience = \"1500ms\"\n\
+                  [limits]\nidle = \"2s\"\n";
     let bed = TestBed::with(config).await;
     let (mut client, mut backend) = bed.open().await;
-    // Data of either side keeps it alive for longer than the limit; our pings set the pace.
+    // Data of either side keeps the tunnel open beyond the limit; pings pace the loop.
     let mut last = Instant::now();
-    for n in 0..12 {
+    for n in 0..25 {
         let token = ping(&mut client).await;
         client.write_all(&wire::masked(0x80 | wire::PONG, &token)).await.unwrap();
         last = Instant::now();
@@ -171,7 +173,7 @@ async fn fc36_a_tunnel_without_data_is_idle_whatever_pings_it_sees() {
             wire::read_past_pings(&mut client).await.unwrap();
         }
     }
-    let told = loop {
+    let close = loop {
         let frame = wire::read(&mut client).await.unwrap();
         if frame.opcode() != wire::PING {
             break frame;
@@ -179,32 +181,33 @@ async fn fc36_a_tunnel_without_data_is_idle_whatever_pings_it_sees() {
         client.write_all(&wire::masked(0x80 | wire::PONG, &frame.payload)).await.unwrap();
         client.write_all(&wire::masked(0x80 | wire::PING, b"mine")).await.unwrap();
     };
-    assert_eq!(told.code(), 1001);
-    assert!(last.elapsed().as_millis() >= 700, "{:?}", last.elapsed());
-    let told = loop {
+    assert_eq!(close.code(), 1001);
+    assert!(last.elapsed().as_millis() >= 2000, "{:?}", last.elapsed());
+    let close = loop {
         let frame = wire::read(&mut backend).await.unwrap();
         if frame.opcode() != wire::PING {
             break frame;
         }
     };
-    assert_eq!(told.code(), 1001);
+    assert_eq!(close.code(), 1001);
     drop((client, backend));
     let record = bed.tunnel_end(1).await;
     assert_eq!((&record["end"], &record["by"]), (&"idle".into(), &"tidegate".into()));
-    assert_eq!((&record["key"], &record["value"]), (&"limits.idle".into(), &"700ms".into()));
+    assert_eq!((&record["key"], &record["value"]), (&"limits.idle".into(), &"2s".into()));
     assert_eq!((&record["close_client"], &record["close_backend"]), (&1001.into(), &1001.into()));
 }
 
+// Requirements: FB05.
 #[tokio::test]
-async fn fb05_a_client_that_never_reads_is_ended_and_nobody_else() {
+async fn client_that_never_reads_is_closed() {
     let bed = TestBed::with("[limits]\nwrite_stall = \"500ms\"\n").await;
     let (mut neighbour, mut neighbours_backend) = bed.open().await;
     let (plain, mut plain_backend) = bed.open().await;
     let (secure, mut secure_backend) = bed.open_secure().await;
     let frame = wire::unmasked(0x82, &[1; 60_000]);
     let (first, second) = tokio::join!(
-        flood_until_told(&mut plain_backend, &frame),
-        flood_until_told(&mut secure_backend, &frame)
+        flood_until_close(&mut plain_backend, &frame),
+        flood_until_close(&mut secure_backend, &frame)
     );
     assert_eq!((first, second), (1001, 1001));
     drop((plain_backend, secure_backend));
@@ -219,23 +222,23 @@ async fn fb05_a_client_that_never_reads_is_ended_and_nobody_else() {
     drop((plain, secure));
 }
 
-/// Repeats a frame until a Close comes back; its code.
-async fn flood_until_told(stream: &mut PlainStream, frame: &[u8]) -> u16 {
+/// Repeats a frame until a Close arrives; returns its code.
+async fn flood_until_close(stream: &mut PlainStream, frame: &[u8]) -> u16 {
     let (mut from, mut to) = stream.get_mut().split();
     let flood = async { while to.write_all(frame).await.is_ok() {} };
     tokio::select! {
-        told = wire::read(&mut from) => told.unwrap().code(),
-        () = flood => panic!("cut without a word"),
+        close = wire::read(&mut from) => close.unwrap().code(),
+        () = flood => panic!("closed without a Close frame"),
     }
 }
 
 #[tokio::test]
-async fn a_backend_that_never_reads_is_ended_and_nobody_else() {
+async fn backend_that_never_reads_is_closed() {
     let bed = TestBed::with("[limits]\nwrite_stall = \"500ms\"\n").await;
     let (mut neighbour, mut neighbours_backend) = bed.open().await;
     let (mut client, backend) = bed.open().await;
     let frame = wire::masked(0x82, &[1; 60_000]);
-    assert_eq!(flood_until_told(&mut client, &frame).await, 1011);
+    assert_eq!(flood_until_close(&mut client, &frame).await, 1011);
     drop(client);
     let record = bed.tunnel_end(2).await;
     assert_eq!((&record["end"], &record["by"]), (&"write_stall".into(), &"backend".into()));
@@ -247,28 +250,28 @@ async fn a_backend_that_never_reads_is_ended_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_that_moves_lives() {
-    let bed = TestBed::with("[limits]\nwrite_stall = \"700ms\"\n").await;
+async fn slow_but_steady_reader_stays_open() {
+    let bed = TestBed::with("[limits]\nwrite_stall = \"2s\"\n").await;
     let (mut client, mut backend) = bed.open().await;
     let frame = wire::unmasked(0x82, &[1; 60_000]);
     let (mut from, mut to) = backend.get_mut().split();
     let flood = async { while to.write_all(&frame).await.is_ok() {} };
-    let sip = async {
+    let read = async {
         let begun = Instant::now();
         let mut piece = vec![0; 512 * 1024];
-        while begun.elapsed() < Duration::from_millis(2500) {
+        while begun.elapsed() < Duration::from_millis(5000) {
             client.read_exact(&mut piece).await.unwrap();
             tokio::time::sleep(Duration::from_millis(60)).await;
         }
     };
     tokio::select! {
-        () = sip => {}
-        () = flood => panic!("a reader that moves was cut"),
-        told = wire::read(&mut from) => panic!("a reader that moves was ended: {told:?}"),
+        () = read => {}
+        () = flood => panic!("a steady reader was cut"),
+        close = wire::read(&mut from) => panic!("a steady reader was closed: {close:?}"),
     }
 }
 
-/// The next frame, which must be a ping of ours: its payload.
+/// Reads the next frame, which must be the proxy's ping; returns its payload.
 async fn ping(client: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
     let frame = wire::read(client).await.unwrap();
     assert_eq!((frame.first, frame.masked), (0x80 | wire::PING, false), "{frame:?}");

@@ -1,5 +1,5 @@
-//! TLS with rustls' own client: versions, certificates by name, whom a connection may ask for,
-//! and resumption.
+//! TLS with the rustls client: versions, certificate selection, which hosts a connection may
+//! request, and resumption.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,17 +22,17 @@ use crate::support::{
     within_timeout, write_certificate,
 };
 
-/// A proxy with a certificate for each list of names, the first shown by default or not, a route
-/// for every host, and one TLS listener.
-struct House {
+/// A proxy with one TLS listener, a certificate for each list of names (the first may be the
+/// default) and a route for every host.
+struct Setup {
     proxy: Proxy,
     certificates: Vec<CertificateDer<'static>>,
     _folders: Vec<TempDir>,
     backend: Backend,
 }
 
-impl House {
-    async fn with(names: &[&[&str]], default: bool) -> Self {
+impl Setup {
+    async fn new(names: &[&[&str]], default: bool) -> Self {
         let backend = Backend::app("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         let mut config = format!(
             "[log]\nformat = \"json\"\nlevel = \"debug\"\n[admin]\nenabled = false\n\
@@ -55,7 +55,7 @@ impl House {
         Self { proxy, certificates, _folders: folders, backend }
     }
 
-    /// What a client that trusts all of these certificates starts from.
+    /// A client configuration that trusts all of the certificates.
     fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         for certificate in &self.certificates {
@@ -81,8 +81,8 @@ impl House {
         within_timeout("TLS", connecting).await.map(BufReader::new)
     }
 
-    /// Connects, asks once for the host of this name, and says how the handshake went.
-    async fn visit(&self, config: &Arc<ClientConfig>, name: &str) -> HandshakeKind {
+    /// Connects and sends one request to this host; returns the kind of handshake.
+    async fn request(&self, config: &Arc<ClientConfig>, name: &str) -> HandshakeKind {
         let mut stream = self.connect(config, name).await.unwrap();
         let request = get("/").replace("localhost", name);
         let (answer, body) = exchange(&mut stream, &request).await;
@@ -103,15 +103,15 @@ const TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
 const TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 #[tokio::test]
-async fn both_versions_are_spoken_and_told_in_the_record() {
-    let house = House::with(&[&["localhost"]], false).await;
+async fn tls_version_is_recorded() {
+    let setup = Setup::new(&[&["localhost"]], false).await;
     for (n, (versions, version)) in [(TLS12, "1.2"), (TLS13, "1.3")].into_iter().enumerate() {
-        let config = Arc::new(house.client(versions));
-        let mut stream = house.connect(&config, "localhost").await.unwrap();
+        let config = Arc::new(setup.client(versions));
+        let mut stream = setup.connect(&config, "localhost").await.unwrap();
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         assert_eq!(read_response(&mut stream).await.status, 101);
         drop(stream);
-        let record = house.proxy.nth_record("end", n + 1, |r| r["event"] == "ended").await;
+        let record = setup.proxy.nth_record("end", n + 1, |r| r["event"] == "ended").await;
         assert_eq!(
             (&record["tls_version"], &record["sni"]),
             (&version.into(), &"localhost".into())
@@ -120,84 +120,88 @@ async fn both_versions_are_spoken_and_told_in_the_record() {
 }
 
 #[tokio::test]
-async fn the_stock_stream_is_a_switch_that_a_reload_turns() {
-    let house = House::with(&[&["localhost"]], false).await;
-    let config = Arc::new(house.client(TLS13));
-    house.visit(&config, "localhost").await;
-    let mut lean = house.connect(&config, "localhost").await.unwrap();
-    let file = house.proxy.folder().join("proxy.toml");
+async fn reload_switches_the_tls_stream_type() {
+    let setup = Setup::new(&[&["localhost"]], false).await;
+    let config = Arc::new(setup.client(TLS13));
+    setup.request(&config, "localhost").await;
+    let mut unbuffered = setup.connect(&config, "localhost").await.unwrap();
+    let file = setup.proxy.folder().join("proxy.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("[server]\ntls = \"stock\"\n{text}")).unwrap();
-    let told = house.proxy.reload().await;
-    assert!(told["changed"].as_str().unwrap().contains("server"), "{told}");
-    let mut stock = house.connect(&config, "localhost").await.unwrap();
-    for stream in [&mut lean, &mut stock] {
+    let reload = setup.proxy.reload().await;
+    assert!(reload["changed"].as_str().unwrap().contains("server"), "{reload}");
+    let mut stock = setup.connect(&config, "localhost").await.unwrap();
+    for stream in [&mut unbuffered, &mut stock] {
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         assert_eq!(read_response(stream).await.status, 101);
     }
-    drop((lean, stock));
+    drop((unbuffered, stock));
     for n in 1..=2 {
-        let record = house.proxy.nth_record("end", n, |r| r["event"] == "ended").await;
+        let record = setup.proxy.nth_record("end", n, |r| r["event"] == "ended").await;
         assert_eq!((&record["tls_version"], &record["sni"]), (&"1.3".into(), &"localhost".into()));
     }
 }
 
+// Requirements: TL29.
 #[tokio::test]
-async fn tl29_the_post_quantum_exchange_is_preferred() {
-    let house = House::with(&[&["localhost"]], false).await;
-    let stream = house.connect(&Arc::new(house.client(TLS13)), "localhost").await.unwrap();
+async fn post_quantum_key_exchange_is_preferred() {
+    let setup = Setup::new(&[&["localhost"]], false).await;
+    let stream = setup.connect(&Arc::new(setup.client(TLS13)), "localhost").await.unwrap();
     let group = stream.get_ref().get_ref().1.negotiated_key_exchange_group().unwrap();
     assert_eq!(group.name(), NamedGroup::X25519MLKEM768);
 }
 
+// Requirements: TL08.
 #[tokio::test]
-async fn tl08_certificates_are_chosen_by_name() {
-    let house = House::with(
+async fn certificate_is_chosen_by_server_name() {
+    let setup = Setup::new(
         &[&["a.example", "*.w.example"], &["b.example"], &["c.example", "x.w.example"]],
         false,
     )
     .await;
     for versions in [TLS12, TLS13] {
-        let config = Arc::new(house.client(versions));
+        let config = Arc::new(setup.client(versions));
         for (name, which) in [
             ("a.example", 0),
             ("A.Example", 0),
             ("y.w.example", 0),
             ("b.example", 1),
             ("c.example", 2),
-            // An exact name wins over a wildcard.
+            // An exact name takes precedence over a wildcard.
             ("x.w.example", 2),
         ] {
-            let stream = house.connect(&config, name).await.unwrap();
+            let stream = setup.connect(&config, name).await.unwrap();
             let shown = &stream.get_ref().get_ref().1.peer_certificates().unwrap()[0];
-            assert_eq!(*shown, house.certificates[which], "{name}");
+            assert_eq!(*shown, setup.certificates[which], "{name}");
         }
         for name in ["unknown.example", "w.example", "z.y.w.example", "xa.example"] {
-            let error = house.connect(&config, name).await.unwrap_err();
+            let error = setup.connect(&config, name).await.unwrap_err();
             assert_eq!(alert(&error), AlertDescription::AccessDenied, "{name}");
         }
     }
-    assert_eq!(house.proxy.end_record("tls_failed").await["stage"], "tls");
+    assert_eq!(setup.proxy.end_record("tls_failed").await["stage"], "tls");
 }
 
+// Requirements: TL17.
 #[tokio::test]
-async fn tl17_a_client_that_speaks_only_h2_is_told_so() {
-    let house = House::with(&[&["localhost"]], false).await;
-    let mut config = house.client(TLS13);
+async fn client_offering_only_h2_is_rejected() {
+    let setup = Setup::new(&[&["localhost"]], false).await;
+    let mut config = setup.client(TLS13);
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let error = house.connect(&Arc::new(config.clone()), "localhost").await.unwrap_err();
+    let error = setup.connect(&Arc::new(config.clone()), "localhost").await.unwrap_err();
     assert_eq!(alert(&error), AlertDescription::NoApplicationProtocol);
     config.alpn_protocols.push(b"http/1.1".to_vec());
-    let stream = house.connect(&Arc::new(config), "localhost").await.unwrap();
+    let stream = setup.connect(&Arc::new(config), "localhost").await.unwrap();
     assert_eq!(stream.get_ref().get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
 
+// Requirements: TL10, TL11, H16.
 #[tokio::test]
-async fn tl10_tl11_rfc_h16_a_host_under_another_certificate_is_misdirected() {
-    let house = House::with(&[&["a.example", "*.a.example"], &["b.example"]], true).await;
-    let config = Arc::new(house.client(TLS13));
-    let mut stream = house.connect(&config, "a.example").await.unwrap();
-    // The same certificate covers it, or it is the default for what none covers.
+async fn host_of_another_certificate_is_421() {
+    let setup = Setup::new(&[&["a.example", "*.a.example"], &["b.example"]], true).await;
+    let config = Arc::new(setup.client(TLS13));
+    let mut stream = setup.connect(&config, "a.example").await.unwrap();
+    // Covered by the same certificate, or by none and the certificate is the default.
     for host in ["a.example", "A.EXAMPLE.:443", "x.a.example", "unknown.example", "127.0.0.1"] {
         let (answer, _) = exchange(&mut stream, &get("/").replace("localhost", host)).await;
         assert_eq!(answer.status, 200, "{host}");
@@ -205,31 +209,32 @@ async fn tl10_tl11_rfc_h16_a_host_under_another_certificate_is_misdirected() {
     let (answer, _) = exchange(&mut stream, &get("/").replace("localhost", "b.example")).await;
     assert_eq!((answer.status, answer.header("connection")), (421, Some("close")));
     assert_eq!(read_to_end(&mut stream).await, b"");
-    let record = house.proxy.nth_outcome(1).await;
+    let record = setup.proxy.nth_outcome(1).await;
     assert_eq!((&record["end"], &record["key"]), (&"misdirected".into(), &"certificate".into()));
-    // Likewise in an absolute target, and for a WebSocket.
+    // Also in an absolute target, and for a WebSocket.
     for request in [
         get("http://b.example/").replace("localhost", "a.example"),
         HANDSHAKE.replace("localhost", "b.example"),
     ] {
-        let mut stream = house.connect(&config, "a.example").await.unwrap();
+        let mut stream = setup.connect(&config, "a.example").await.unwrap();
         assert_eq!(exchange(&mut stream, &request).await.0.status, 421);
     }
-    assert_eq!(house.backend.heads().len(), 5);
+    assert_eq!(setup.backend.heads().len(), 5);
 }
 
+// Requirements: H38.
 #[tokio::test]
-async fn rfc_h38_a_connection_ends_with_close_notify() {
-    let house = House::with(&[&["localhost"]], false).await;
+async fn connection_ends_with_close_notify() {
+    let setup = Setup::new(&[&["localhost"]], false).await;
     for versions in [TLS12, TLS13] {
-        let config = Arc::new(house.client(versions));
-        let mut stream = house.connect(&config, "localhost").await.unwrap();
+        let config = Arc::new(setup.client(versions));
+        let mut stream = setup.connect(&config, "localhost").await.unwrap();
         stream
             .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .await
             .unwrap();
         let mut all = Vec::new();
-        // rustls tells a truncation as an error.
+        // rustls reports a truncation as an error.
         let reading = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut all);
         within_timeout("the end", reading).await.unwrap();
         assert!(all.ends_with(b"\r\n\r\nok"));
@@ -237,55 +242,56 @@ async fn rfc_h38_a_connection_ends_with_close_notify() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_trust_the_certificate_is_in_the_record() {
-    let house = House::with(&[&["localhost"]], false).await;
-    let stranger = House::with(&[&["localhost"]], false).await;
-    let config = Arc::new(stranger.client(TLS13));
-    house.connect(&config, "localhost").await.unwrap_err();
-    let record = house.proxy.nth_outcome(1).await;
+async fn untrusted_certificate_alert_is_recorded() {
+    let setup = Setup::new(&[&["localhost"]], false).await;
+    let other = Setup::new(&[&["localhost"]], false).await;
+    let config = Arc::new(other.client(TLS13));
+    setup.connect(&config, "localhost").await.unwrap_err();
+    let record = setup.proxy.nth_outcome(1).await;
     assert_eq!(record["end"], "tls_failed");
     assert!(record["detail"].as_str().unwrap().contains("alert"), "{record}");
 }
 
 #[tokio::test]
-async fn a_second_connection_is_resumed_also_after_a_reload() {
+async fn sessions_resume_even_after_a_reload() {
     for versions in [TLS12, TLS13] {
-        let house = House::with(&[&["localhost"]], false).await;
-        let config = Arc::new(house.client(versions));
-        let full = house.visit(&config, "localhost").await;
+        let setup = Setup::new(&[&["localhost"]], false).await;
+        let config = Arc::new(setup.client(versions));
+        let full = setup.request(&config, "localhost").await;
         assert!(matches!(full, HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest));
         for _ in 0..3 {
-            assert_eq!(house.visit(&config, "localhost").await, HandshakeKind::Resumed);
+            assert_eq!(setup.request(&config, "localhost").await, HandshakeKind::Resumed);
         }
-        let told = house.proxy.reload().await;
-        assert!(told["message"].as_str().unwrap().starts_with("reloaded"), "{told}");
-        assert_eq!(house.visit(&config, "localhost").await, HandshakeKind::Resumed);
+        let reload = setup.proxy.reload().await;
+        assert!(reload["message"].as_str().unwrap().starts_with("reloaded"), "{reload}");
+        assert_eq!(setup.request(&config, "localhost").await, HandshakeKind::Resumed);
     }
 }
 
+// Requirements: TL12.
 #[tokio::test]
-async fn tl12_a_ticket_of_one_name_is_worth_nothing_for_another() {
+async fn ticket_is_not_accepted_for_another_name() {
     for versions in [TLS12, TLS13] {
-        let house = House::with(&[&["a.example"], &["b.example"]], false).await;
-        let mut config = house.client(versions);
-        config.resumption = Resumption::store(Arc::new(Careless::default()));
+        let setup = Setup::new(&[&["a.example"], &["b.example"]], false).await;
+        let mut config = setup.client(versions);
+        config.resumption = Resumption::store(Arc::new(SharedTickets::default()));
         let config = Arc::new(config);
-        house.visit(&config, "a.example").await;
-        assert_eq!(house.visit(&config, "a.example").await, HandshakeKind::Resumed);
-        let kind = house.visit(&config, "b.example").await;
+        setup.request(&config, "a.example").await;
+        assert_eq!(setup.request(&config, "a.example").await, HandshakeKind::Resumed);
+        let kind = setup.request(&config, "b.example").await;
         assert_ne!(kind, HandshakeKind::Resumed);
     }
 }
 
-/// Offers whatever ticket it has, to whomever.
+/// A session store that offers its ticket to every server.
 #[derive(Debug, Default)]
-struct Careless {
+struct SharedTickets {
     hints: Mutex<HashMap<ServerName<'static>, NamedGroup>>,
     tls12: Mutex<Option<Tls12ClientSessionValue>>,
     tls13: Mutex<Vec<Tls13ClientSessionValue>>,
 }
 
-impl ClientSessionStore for Careless {
+impl ClientSessionStore for SharedTickets {
     fn set_kx_hint(&self, name: ServerName<'static>, group: NamedGroup) {
         self.hints.lock().unwrap().insert(name, group);
     }

@@ -1,9 +1,9 @@
-//! Upgrades that are none, or none of ours: rows UH of the requirements, as raw bytes.
+//! Rejected upgrade requests, as raw bytes.
 
 use crate::support::head::{assert_rejected, get, replacing, to_cases, with_lines};
 use crate::support::{Backend, Client, HANDSHAKE, Proxy, route};
 
-/// Sends each to a route that serves WebSockets alone: it must be told so, by 426.
+/// Sends each to a route that serves only WebSockets, and expects a 426.
 async fn no_upgrade(cases: &[String]) {
     let backend = Backend::echo().await;
     let proxy = Proxy::start(&route(&[backend.address], "http = false")).await;
@@ -23,8 +23,9 @@ async fn no_upgrade(cases: &[String]) {
     assert_eq!(backend.heads(), Vec::<String>::new());
 }
 
+// Requirements: UH01, UH02, UH05, UH06, UH07.
 #[tokio::test]
-async fn uh01_uh02_uh05_to_uh07_upgrades() {
+async fn rejects_invalid_upgrades() {
     let method = |name| HANDSHAKE.replacen("GET", name, 1);
     let mut cases = to_cases(["POST", "PUT", "HEAD", "DELETE", "FOO"].map(method), 405, "method");
     cases.extend(to_cases(
@@ -43,8 +44,9 @@ async fn uh01_uh02_uh05_to_uh07_upgrades() {
     assert_rejected(cases).await;
 }
 
+// Requirements: UH03, UH04, RL03.
 #[tokio::test]
-async fn uh03_uh04_rl03_what_asks_for_no_websocket_is_told_to() {
+async fn plain_requests_get_426_on_websocket_routes() {
     no_upgrade(&[
         replacing("Upgrade", ""),
         replacing("Upgrade", "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__"),
@@ -56,8 +58,9 @@ async fn uh03_uh04_rl03_what_asks_for_no_websocket_is_told_to() {
     .await;
 }
 
+// Requirements: UH08.
 #[tokio::test]
-async fn uh08_versions() {
+async fn rejects_other_versions() {
     let version = |line: &str| replacing("Sec-WebSocket-Version", line);
     let others = ["8", "12", "14", "013", "+13", "13, 8", "13;", "", "13 13"];
     let mut heads: Vec<String> =
@@ -75,8 +78,9 @@ async fn uh08_versions() {
     assert_rejected(cases).await;
 }
 
+// Requirements: UH09.
 #[tokio::test]
-async fn uh09_keys() {
+async fn rejects_invalid_keys() {
     let keys = [
         "",
         "Sec-WebSocket-Key:",
@@ -96,8 +100,9 @@ async fn uh09_keys() {
     assert_rejected(to_cases(heads, 400, "handshake_bad")).await;
 }
 
+// Requirements: UH11.
 #[tokio::test]
-async fn uh11_upgrades_with_a_body() {
+async fn rejects_upgrades_with_a_body() {
     let mut cases = to_cases(
         [
             with_lines("Content-Length: 5") + "hello",
@@ -116,8 +121,9 @@ async fn uh11_upgrades_with_a_body() {
     assert_rejected(cases).await;
 }
 
+// Requirements: UH22, UH24, UH25.
 #[tokio::test]
-async fn uh22_uh24_uh25_lists() {
+async fn rejects_invalid_subprotocol_and_extension_lists() {
     let protocols = ["", ",", "a,,b", "a b", "a, ", "a/b", "a;b", "\"a\""];
     let mut heads =
         protocols.map(|list| with_lines(&format!("Sec-WebSocket-Protocol: {list}"))).to_vec();

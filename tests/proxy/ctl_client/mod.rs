@@ -1,11 +1,11 @@
 //! `tidegate ctl` beside a process that answers what a test has it answer: what goes over the wire,
 //! what people and programs read, and how it ends.
 
-mod asks;
-mod check;
-mod fails;
-mod real;
-mod shows;
+mod check_diff;
+mod errors;
+mod live_proxy;
+mod output;
+mod requests;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -7,6 +7,7 @@ mod counter_check;
 pub mod head;
 mod logfmt;
 mod other_user;
+pub mod prefixed;
 mod process;
 mod scrape;
 mod service_manager;

@@ -130,6 +130,14 @@ impl Side {
         }
     }
 
+    /// The opposite side.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Backend,
+            Self::Backend => Self::Client,
+        }
+    }
+
     /// A frame as this side sends it.
     pub fn frame(self, first: u8, payload: &[u8]) -> Vec<u8> {
         match self {

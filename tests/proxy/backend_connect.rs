@@ -1,0 +1,179 @@
+//! Backends that cannot be reached, and the ones that take their place.
+
+use std::net::SocketAddr;
+use std::net::TcpStream as StdStream;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{
+    Backend, Client, HANDSHAKE, Proxy, read_response, read_to_end, route, within_timeout,
+};
+
+/// An address that refuses connections: bound, so that nobody else gets it, and not listening.
+struct Nobody {
+    address: SocketAddr,
+    _socket: Socket,
+}
+
+impl Nobody {
+    fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        Self { address, _socket: socket }
+    }
+}
+
+/// A socket whose queue is full: connecting to it hangs until the kernel gives up.
+pub struct Full {
+    /// Where it would listen.
+    pub address: SocketAddr,
+    _listener: Socket,
+    _queue: Vec<StdStream>,
+}
+
+impl Full {
+    /// On a port of its own.
+    pub fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let wait = Duration::from_millis(100);
+        let mut queue = Vec::new();
+        while let Ok(stream) = StdStream::connect_timeout(&address, wait) {
+            queue.push(stream);
+        }
+        Self { address, _listener: listener, _queue: queue }
+    }
+}
+
+#[tokio::test]
+async fn refused_connection_is_503() {
+    let (one, other) = (Nobody::new(), Nobody::new());
+    let proxy = Proxy::with_backends(&[one.address, other.address]).await;
+    let client = Client::new(&proxy).await;
+    let mut waits = std::collections::BTreeSet::new();
+    for n in 1..=12 {
+        let answer = client.ask(HANDSHAKE.as_bytes()).await;
+        assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
+        let wait: u32 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((5..=10).contains(&wait), "{wait}");
+        waits.insert(wait);
+        let record = proxy.nth_outcome(n).await;
+        assert_eq!(
+            (&record["end"], &record["key"]),
+            (&"no_backend".into(), &"route.backends".into())
+        );
+    }
+    // RFC 9110 10.2.3, H17: jittered, so that clients do not come back as one.
+    assert!(waits.len() > 1, "{waits:?}");
+}
+
+#[tokio::test]
+async fn next_backend_serves_when_one_is_down() {
+    let backend = Backend::echo().await;
+    // In one of the two orders the client's own choice is the one that is down.
+    for number in 0..6_u8 {
+        let down = Nobody::new();
+        let proxy = Proxy::with_backends(&[down.address, backend.address]).await;
+        let client = Client::new(&proxy).await;
+        let mut stream = client.connect_plain_from([127, 0, 0, 10 + number]).await;
+        stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        assert_eq!(read_response(&mut tokio::io::BufReader::new(stream)).await.status, 101);
+        let record = proxy.end_record("client_gone").await;
+        assert_eq!(record["backend"], backend.address.to_string());
+    }
+}
+
+#[tokio::test]
+async fn connect_timeout_is_504() {
+    let full = Full::new();
+    let more = "[timeouts]\ndial = \"200ms\"";
+    let proxy = Proxy::start(&route(&[full.address], more)).await;
+    let answer = Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await;
+    assert_eq!(answer.status, 504);
+    let record = proxy.end_record("dial_timeout").await;
+    assert_eq!((&record["key"], &record["value"]), (&"timeouts.dial".into(), &"200ms".into()));
+    assert!(record["age_ms"].as_u64().unwrap() < 2000);
+}
+
+#[tokio::test]
+async fn hanging_backend_leaves_time_for_the_next() {
+    let full = Full::new();
+    let backend = Backend::echo().await;
+    let more = "[timeouts]\ndial = \"1s\"";
+    let proxy = Proxy::start(&route(&[full.address, backend.address], more)).await;
+    let client = Client::new(&proxy).await;
+    for number in 0..4_u8 {
+        let mut stream = client.connect_plain_from([127, 0, 0, 10 + number]).await;
+        stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        assert_eq!(read_response(&mut tokio::io::BufReader::new(stream)).await.status, 101);
+    }
+}
+
+#[tokio::test]
+async fn client_disconnect_cancels_the_connect() {
+    let full = Full::new();
+    let proxy = Proxy::start(&route(&[full.address], "[timeouts]\ndial = \"10s\"")).await;
+    let mut stream = Client::new(&proxy).await.connect_plain().await;
+    stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    // Nobody can tell from outside that we dial.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(stream);
+    let record = proxy.end_record("client_gone").await;
+    assert!(record["age_ms"].as_u64().unwrap() < 5000, "{record}");
+}
+
+#[tokio::test]
+async fn disconnected_client_still_gets_a_record() {
+    let nobody = Nobody::new();
+    let proxy = Proxy::with_backends(&[nobody.address]).await;
+    let client = Client::new(&proxy).await;
+    for n in 1..=20 {
+        let mut stream = client.connect_plain().await;
+        stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        drop(stream);
+        let record = proxy.nth_outcome(n).await;
+        let end = record["end"].as_str().unwrap();
+        assert!(matches!(end, "gone" | "client_gone" | "no_backend"), "{record}");
+    }
+}
+
+/// What `/readyz` says.
+async fn ready(proxy: &Proxy) -> bool {
+    let mut stream = tokio::net::TcpStream::connect(proxy.admin().await).await.unwrap();
+    stream
+        .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let said = within_timeout("/readyz", read_to_end(&mut stream)).await;
+    said.starts_with(b"HTTP/1.1 200")
+}
+
+#[tokio::test]
+async fn three_failures_exclude_a_backend() {
+    let nobody = Nobody::new();
+    let proxy = Proxy::with_backends(&[nobody.address]).await;
+    let client = Client::new(&proxy).await;
+    assert!(ready(&proxy).await);
+    for _ in 0..3 {
+        client.ask(HANDSHAKE.as_bytes()).await;
+    }
+    assert!(!ready(&proxy).await);
+}
+
+/// Most pages answer 200 whatever a client asks to upgrade to: that one client could put every
+/// backend out of service for all others.
+#[tokio::test]
+async fn status_200_does_not_exclude_a_backend() {
+    let backend = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    for _ in 0..6 {
+        assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 502);
+    }
+    assert!(ready(&proxy).await);
+}

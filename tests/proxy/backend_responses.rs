@@ -1,0 +1,332 @@
+//! What a backend answers to a handshake: its own refusals pass, anything but a flawless 101 is
+//! 502, and one that is silent, slow, down or gone has its own status and record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+
+use crate::support::head::with_lines;
+use crate::support::{
+    Backend, BackendEvent, Client, HANDSHAKE, Proxy, RawResponse, read_response, read_to_end,
+    route, switching_protocols, wire,
+};
+
+/// A backend that gives the n-th of these answers to a request for `/n`, and then ends.
+async fn backend_with(answers: Vec<Vec<u8>>) -> Backend {
+    let answers = Arc::new(answers);
+    Backend::raw(move |head, mut stream, _| {
+        let answers = answers.clone();
+        async move {
+            let number = head.split(['/', ' ']).nth(2).unwrap().parse::<usize>().unwrap();
+            let _ = stream.write_all(&answers[number]).await;
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await
+}
+
+/// Asks for `/n`, offering `lines`; the answer and all that came behind its head.
+async fn ask(client: &Client, number: usize, lines: &str) -> (RawResponse, Vec<u8>) {
+    let sent = with_lines(lines).replacen("/ws", &format!("/{number}"), 1);
+    let mut stream = BufReader::new(client.connect_plain().await);
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    let answer = read_response(&mut stream).await;
+    (answer, read_to_end(&mut stream).await)
+}
+
+/// Every one of these answers must become 502, with nothing of it passed on.
+async fn bad(answers: Vec<Vec<u8>>, lines: &str) {
+    let backend = backend_with(answers.clone()).await;
+    let proxy = Proxy::start(&route(&[backend.address], "compression = \"pass\"")).await;
+    let client = Client::new(&proxy).await;
+    let mut wrong = Vec::new();
+    for (number, sent) in answers.iter().enumerate() {
+        let (answer, rest) = ask(&client, number, lines).await;
+        let record = proxy.nth_outcome(number + 1).await;
+        let leaks = answer.head.contains("leak") || rest != b"502 Bad Gateway\n";
+        if answer.status != 502 || leaks || record["end"] != "backend_handshake_bad" {
+            let sent = String::from_utf8_lossy(&sent[..sent.len().min(300)]);
+            wrong.push(format!("{sent:?} became {answer:?}, {rest:?}, {record}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(proxy.outcomes().len(), answers.len());
+}
+
+/// The lawful 101 with one text replaced by another.
+fn replaced(from: &str, to: &str) -> Vec<u8> {
+    let lawful = switching_protocols(HANDSHAKE);
+    assert!(lawful.contains(from));
+    lawful.replace(from, to).into_bytes()
+}
+
+/// The lawful 101 with a line more, and bytes that no client may see.
+fn added(line: &str) -> Vec<u8> {
+    replaced("\r\n\r\n", &format!("\r\n{line}\r\n\r\nleak!"))
+}
+
+#[tokio::test]
+async fn error_responses_pass_unchanged() {
+    let statuses = [
+        "301 Moved",
+        "302 Found",
+        "303 See",
+        "307 Temporary",
+        "400 Bad",
+        "401 Unauthorized",
+        "403 Forbidden",
+        "404 Not Found",
+        "418 Teapot",
+        "429 Slow Down",
+        "500 Oh",
+        "503 Busy",
+    ];
+    let head = |status: &str, framing: &str| {
+        format!(
+            "HTTP/1.1 {status}\r\nSet-Cookie: a=1; Path=/; HttpOnly\r\nLocation: /login?next=%2Fws\r\n\
+             WWW-Authenticate: Bearer realm=\"x\"\r\nSet-Cookie: b=\"2\"\r\nX-Odd: Zo\u{eb} \t {{}}\r\n\
+             Server: odd/1.0 (x)\r\nRetry-After: 77\r\nX-Gone: 1\r\nConnection: X-Gone, keep-alive\r\n\
+             Keep-Alive: 5\r\n{framing}\r\n\r\n"
+        )
+    };
+    let mut answers: Vec<String> =
+        statuses.map(|status| head(status, "Content-Length: 4") + "why?").into();
+    answers.push(
+        head("401 Chunked", "Transfer-Encoding: chunked") + "2\r\nwh\r\n2\r\ny?\r\n0\r\n\r\n",
+    );
+    answers.push(head("401 To the end", "X: y") + "why?");
+    // What follows an answer is no answer (BM19).
+    answers.push(head("403 Twice", "Content-Length: 4") + "why?HTTP/1.1 200 OK\r\n\r\nleak");
+    let backend = backend_with(answers.iter().map(|text| text.clone().into()).collect()).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    for (number, sent) in answers.iter().enumerate() {
+        let (answer, body) = ask(&client, number, "X: y").await;
+        assert_eq!(answer.status, sent[9..12].parse::<u16>().unwrap());
+        assert_eq!(body, b"why?", "{answer:?}");
+        assert_eq!(answer.header("content-length"), Some("4"));
+        assert_eq!(answer.all("set-cookie"), "a=1; Path=/; HttpOnly, b=\"2\"");
+        assert_eq!(answer.header("location"), Some("/login?next=%2Fws"));
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"x\""));
+        assert_eq!(answer.header("x-odd"), Some("Zo\u{eb} \t {}"));
+        assert_eq!(answer.header("server"), Some("odd/1.0 (x)"));
+        assert_eq!(answer.all("retry-after"), "77");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!((answer.header("x-gone"), answer.header("keep-alive")), (None, None));
+        let record = proxy.nth_outcome(number + 1).await;
+        assert_eq!(
+            (&record["end"], &record["status"]),
+            (&"backend_refused".into(), &answer.status.into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn status_426_gets_an_upgrade_header() {
+    let backend = Backend::answering(
+        "HTTP/1.1 426 Upgrade Required\r\nUpgrade: foo\r\nConnection: upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let answer = Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await;
+    assert_eq!((answer.status, answer.all("upgrade").as_str()), (426, "websocket"));
+    assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+}
+
+#[tokio::test]
+async fn unexpected_status_becomes_502() {
+    let mut answers: Vec<Vec<u8>> =
+        ["200 OK", "201 Created", "202 Accepted", "299 X", "600 X", "999 X"]
+            .map(|status| {
+                format!("HTTP/1.1 {status}\r\nX: leak\r\nContent-Length: 4\r\n\r\nleak").into()
+            })
+            .into();
+    answers.push(b"HTTP/1.1 204 No Content\r\nX: leak\r\n\r\n".into());
+    answers.extend([
+        replaced("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: A"),
+        replaced("s3pPLM", "s3pPLm"),
+        replaced("Sec-WebSocket-Accept", "Sec-WebSocket-Key"),
+        replaced("Upgrade: websocket\r\n", ""),
+        replaced("Upgrade: websocket", "Upgrade: h2c"),
+        replaced("Upgrade: websocket", "Upgrade: websocket, h2c"),
+        replaced("Connection: Upgrade\r\n", ""),
+        replaced("Connection: Upgrade", "Connection: close"),
+        replaced("HTTP/1.1", "HTTP/1.0"),
+        added("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+    ]);
+    bad(answers, "X: y").await;
+}
+
+#[tokio::test]
+async fn invalid_101_becomes_502() {
+    let lines = [
+        "Content-Length: 5",
+        "Content-Length: 0",
+        "Transfer-Encoding: chunked",
+        "Sec-WebSocket-Extensions: x-odd",
+        "Sec-WebSocket-Extensions: permessage-deflate, permessage-deflate",
+        "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=16",
+        "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=7",
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=9",
+        "Sec-WebSocket-Extensions: permessage-deflate; x=1",
+        "Sec-WebSocket-Extensions: permessage-deflate;",
+        "Sec-WebSocket-Extensions: ",
+        "Sec-WebSocket-Protocol: c",
+        "Sec-WebSocket-Protocol: A",
+        "Sec-WebSocket-Protocol: a, b",
+        "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b",
+        "Sec-WebSocket-Protocol: ",
+        "Connection: a b",
+    ];
+    let offer = "Sec-WebSocket-Protocol: a, b\r\nSec-WebSocket-Extensions: permessage-deflate";
+    bad(lines.map(added).into(), offer).await;
+    // Nor may anything be chosen where nothing is offered.
+    let lawful = ["Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Protocol: a"];
+    bad(lawful.map(added).into(), "X: y").await;
+}
+
+#[tokio::test]
+async fn malformed_heads_become_502() {
+    let mut answers =
+        ["X: a\r\n b", "X : a", ": a", "X", "X: a\rb", "X: a\0b", "X\x01: a", " X: a"]
+            .map(added)
+            .to_vec();
+    answers.push(added(&format!("X: {}", "leak".repeat(5000))));
+    answers.push(added(&vec!["X: leak"; 65].join("\r\n")));
+    answers.extend(
+        [
+            "leak",
+            "leak\r\n\r\n",
+            "HTTP/1.1",
+            "HTTP/1.1 101\r\n",
+            "HTTP/1.1 99 X\r\n\r\n",
+            "HTTP/1.1 099 X\r\n\r\n",
+            "HTTP/1.1 1000 X\r\n\r\n",
+            "HTTP/1.2 101 X\r\n\r\n",
+            "HTTP/2.0 101 X\r\n\r\n",
+            "ICY 200 OK\r\n\r\n",
+            "HTTP/1.1 403 No\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nleak",
+            "HTTP/1.1 403 No\r\nContent-Length: +1\r\n\r\nleak",
+            "HTTP/1.1 403 No\r\nX: leak\r\n",
+            "",
+            "\x15\x03\x01\0\x02\x02\x0a",
+        ]
+        .map(|text| text.as_bytes().to_vec()),
+    );
+    bad(answers, "X: y").await;
+}
+
+#[tokio::test]
+async fn few_interim_responses_are_skipped() {
+    let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    bad(vec![interim.repeat(1000).into(), interim.repeat(9).into()], "X: y").await;
+    let few = interim.repeat(8) + &switching_protocols(HANDSHAKE);
+    let backend = Backend::answering(few).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    assert_eq!(Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await.status, 101);
+}
+
+#[tokio::test]
+async fn frames_sent_with_the_101_are_relayed() {
+    let mut sent =
+        replaced("\r\n\r\n", "\r\nSet-Cookie: a=1\r\nX-Gone: 1\r\nConnection: x-gone\r\n\r\n");
+    let frames = [
+        wire::unmasked(0x80 | wire::TEXT, b"hello"),
+        wire::unmasked(0x80 | wire::BINARY, &[7; 9000]),
+    ];
+    sent.extend(frames.concat());
+    let backend = Backend::raw(move |_, mut stream, _| {
+        let sent = sent.clone();
+        async move {
+            stream.write_all(&sent).await.unwrap();
+            read_to_end(&mut stream).await;
+        }
+    })
+    .await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
+    stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    let answer = read_response(&mut stream).await;
+    assert_eq!((answer.status, answer.header("set-cookie")), (101, Some("a=1")));
+    assert_eq!((answer.all("connection").as_str(), answer.header("x-gone")), ("Upgrade", None));
+    let mut got = vec![0; frames.concat().len()];
+    stream.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, frames.concat());
+}
+
+#[tokio::test]
+async fn slow_response_becomes_504() {
+    let backend = Backend::raw(|head, mut stream, events| async move {
+        if head.starts_with("GET /drip ") {
+            for byte in switching_protocols(&head).bytes() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if stream.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+            }
+        }
+        let _ = events.send(BackendEvent::Bytes(read_to_end(&mut stream).await));
+    })
+    .await;
+    let more = "[timeouts]\nbackend_answer = \"200ms\"";
+    let proxy = Proxy::start(&route(&[backend.address], more)).await;
+    let client = Client::new(&proxy).await;
+    for (n, target) in ["/silent", "/drip"].into_iter().enumerate() {
+        let answer = client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (504, None));
+        let record = proxy.nth_outcome(n + 1).await;
+        assert_eq!(record["end"], "backend_timeout");
+        assert_eq!(
+            (&record["key"], &record["value"]),
+            (&"timeouts.backend_answer".into(), &"200ms".into())
+        );
+        // The connection is not kept.
+        assert_eq!(backend.bytes().await, b"");
+    }
+}
+
+#[tokio::test]
+async fn truncated_response_becomes_502() {
+    let backend = Backend::raw(|head, mut stream, _| async move {
+        let half = &switching_protocols(&head)[..40];
+        stream.write_all(half.as_bytes()).await.unwrap();
+        if head.starts_with("GET /reset ") {
+            stream.get_ref().set_zero_linger().unwrap();
+        }
+    })
+    .await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    for (n, target) in ["/close", "/reset"].into_iter().enumerate() {
+        let answer = client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
+        assert_eq!(answer.status, 502, "{target}");
+        assert_eq!(proxy.nth_outcome(n + 1).await["end"], "backend_handshake_bad");
+    }
+}
+
+#[tokio::test]
+async fn large_or_stalled_error_body_is_cut() {
+    let large = format!("HTTP/1.1 403 No\r\nContent-Length: 200000\r\n\r\n{}", "x".repeat(200_000));
+    let backend = Backend::raw(move |head, mut stream, _| {
+        let large = large.clone();
+        async move {
+            let stalled = head.starts_with("GET /stalled ");
+            let upto = if stalled { large.len() - 199_000 } else { large.len() };
+            let _ = stream.write_all(&large.as_bytes()[..upto]).await;
+            read_to_end(&mut stream).await;
+        }
+    })
+    .await;
+    let more = "[timeouts]\nbackend_answer = \"300ms\"";
+    let proxy = Proxy::start(&route(&[backend.address], more)).await;
+    let client = Client::new(&proxy).await;
+    for (target, length) in [("/whole", 64 * 1024), ("/stalled", 1000)] {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        stream.write_all(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await.unwrap();
+        let answer = read_response(&mut stream).await;
+        assert_eq!(answer.status, 403);
+        assert_eq!(read_to_end(&mut stream).await.len(), length, "{target}");
+    }
+}

@@ -1,0 +1,365 @@
+//! `tidegate check`, and the ways in which `run` does not begin: exit codes, and words that an
+//! operator can use.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Output};
+
+use rustix::process::Signal;
+
+use crate::support::{Proxy, TIDEGATE, TempDir, route, write_certificate};
+
+/// A whole configuration on ports that the kernel chooses; `rest` goes below.
+fn config(rest: &str) -> String {
+    format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n\n\
+         [[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\n\n\
+         [[route]]\nhost = \"localhost\"\norigins = [\"same-origin\"]\nbackends = [\"127.0.0.1:9\"]\n\
+         {rest}"
+    )
+}
+
+/// A folder with a certificate, its key, and this configuration.
+fn house(config: impl AsRef<[u8]>) -> TempDir {
+    let folder = TempDir::new();
+    write_certificate(folder.path(), &["localhost"]);
+    folder.write("proxy.toml", config);
+    folder
+}
+
+/// What the program says to these words, in that folder.
+fn say(folder: &TempDir, words: &[&str]) -> Output {
+    let output = Command::new("timeout")
+        .args(["20", TIDEGATE])
+        .args(words)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    for stream in [&output.stdout, &output.stderr] {
+        let text = String::from_utf8_lossy(stream);
+        for word in ["panicked", "backtrace", "RUST_BACKTRACE", "src/", "Err(", "\x1b["] {
+            assert!(!text.contains(word), "{word} in {text}");
+        }
+    }
+    output
+}
+
+/// The faults that `check` finds; `run` must find the same.
+fn faults(folder: &TempDir) -> String {
+    let checked = say(folder, &["check", "--config", "proxy.toml"]);
+    let stderr = String::from_utf8(checked.stderr).unwrap();
+    assert_eq!(checked.status.code(), Some(78), "{stderr}");
+    assert_eq!(checked.stdout, b"");
+    let run = say(folder, &["run", "--config", "proxy.toml"]);
+    assert_eq!(run.status.code(), Some(78));
+    assert_eq!(String::from_utf8(run.stderr).unwrap(), stderr);
+    stderr
+}
+
+#[test]
+fn valid_file_passes_without_binding() {
+    // Taken, so that binding it would fail.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let folder = house(config("").replace("127.0.0.1:0", &address.to_string()));
+    let output = say(&folder, &["check", "--config", "proxy.toml"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "proxy.toml: good: 1 listener(s), 1 route(s)\n");
+    // Paths are relative to the file, not to where one stands.
+    let elsewhere = TempDir::new();
+    let path = folder.path().join("proxy.toml");
+    let output = say(&elsewhere, &["check", "--config", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn byte_order_mark_and_crlf_are_accepted() {
+    let text = format!("\u{feff}{}", config("").replace('\n', "\r\n"));
+    let output = say(&house(text), &["check", "--config", "proxy.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn misspelt_key_gets_a_suggestion() {
+    let said = faults(&house(config("[limits]\nidel = \"1h\"\n")));
+    assert!(said.starts_with("proxy.toml:13:1: limits.idel: "), "{said}");
+    let mut lines = said.lines().skip(1);
+    assert_eq!(lines.next(), Some(" 13 | idel = \"1h\""));
+    assert_eq!(lines.next(), Some("    | ^^^^"));
+    assert!(lines.next().unwrap().contains("idle"), "{said}");
+    assert!(said.trim_end().ends_with("proxy.toml: 1 fault"), "{said}");
+}
+
+#[test]
+fn all_faults_are_reported_together() {
+    let said = faults(&house(
+        config(
+            "[limits]\nidle = \"20s\"\nmessage_from_client = 1000\n[timeouts]\nhead = \"10\"\n\
+             dial = \"0s\"\n[caps]\nconnections = 10\nconnections_per_client = 20\n\
+             handshakes_per_client = \"20/m\"\n[admin]\naddress = \"0.0.0.0:9180\"\n",
+        )
+        .replace("127.0.0.1:9\"", "http://127.0.0.1:9/x\"")
+        .replace("\"same-origin\"", "\"https://a.example/\""),
+    ));
+    for key in [
+        "route[0].origins[0]",
+        "route[0].backends[0]",
+        "limits.idle",
+        "limits.message_from_client",
+        "timeouts.head",
+        "timeouts.dial",
+        "caps.connections_per_client",
+        "caps.handshakes_per_client",
+        "admin.address",
+    ] {
+        assert!(said.contains(&format!(": {key}: ")), "{key} is not in {said}");
+    }
+    assert!(said.trim_end().ends_with("proxy.toml: 9 faults"), "{said}");
+    assert!(said.matches('^').count() > 9, "{said}");
+}
+
+#[test]
+fn short_and_long_policies_are_valid() {
+    let folder = house(
+        config(
+            "compression = \"pass\"\nstrict = \"report\"\nproxy_protocol = true\nforwarded = true\n\
+             [route.request_headers]\nremove = [\"X-Debug\"]\nset = [\"X-Env: prod\"]\n\
+             [route.limits]\nmessages_from_client = { rate = \"50/s\", burst = 10, action = \"close\" }\n\
+             [limits]\nmessage_from_client = { max = \"1MiB\", action = \"report\" }\n\
+             bytes_from_backend = \"1MiB/s\"\nfragments_from_backend = \"off\"\nlifetime = \"24h\"\n\
+             [heartbeat]\nbackend_interval = \"20s\"\n\
+             [trusted_proxies]\naddresses = [\"10.0.0.0/8\", \"::1\"]\nheader = \"forwarded\"\n\
+             [access]\nto = \"access.log\"\nstart = true\n",
+        )
+        .replace("127.0.0.1:0\"", "127.0.0.1:0\"\nproxy_protocol = true"),
+    );
+    let output = say(&folder, &["check", "--config", "proxy.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    // To check is to change nothing.
+    assert!(!folder.path().join("access.log").exists());
+}
+
+#[test]
+fn ineffective_limits_are_reported_with_position() {
+    let said = faults(&house(
+        config(
+            "[route.response_headers]\nset = [\"Connection: close\"]\n\
+             [limits]\nmessage_from_client = { max = \"1MiB\", action = \"delay\" }\n\
+             messages_from_client = { rate = \"50/s\", burst = 0 }\n\
+             message_from_backend = \"1MiB\"\nframe_from_backend = \"2MiB\"\nlifetime = \"20s\"\n\
+             [heartbeat]\nbackend_patience = \"5s\"\n\
+             [trusted_proxies]\naddresses = [\"0.0.0.0/0\", \"10.0.0.1/8\"]\n\
+             [access]\nto = \"key.pem\"\n",
+        ) + "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = 1\n",
+    ));
+    for key in [
+        "route[0].response_headers.set[0]",
+        "limits.message_from_client.action",
+        "limits.messages_from_client.burst",
+        "limits.frame_from_backend",
+        "limits.lifetime",
+        "heartbeat.backend_patience",
+        "trusted_proxies.addresses[0]",
+        "trusted_proxies.addresses[1]",
+        "access.to",
+        "listener[1].proxy_protocol",
+    ] {
+        assert!(said.contains(&format!(": {key}: ")), "{key} is not in {said}");
+    }
+    assert!(said.trim_end().ends_with("proxy.toml: 10 faults"), "{said}");
+    assert!(said.contains(&format!("\n    | {}^^^^^^^\n    help: ", " ".repeat(47))), "{said}");
+}
+
+#[test]
+fn toml_errors_have_line_and_column() {
+    for (text, place) in [
+        (config("[limits\n"), "proxy.toml:12:"),
+        (config("[limits]\nidle = \n"), "proxy.toml:13:"),
+        (config("[limits]\nidle = \"1h\"\nidle = \"2h\"\n"), "proxy.toml:14:"),
+        (config("[limits]\n[limits]\n"), "proxy.toml:13:"),
+        (config("[limits]\nidle = \"1h\0\"\n"), "proxy.toml:13:"),
+        (config(&format!("x = {}1{}\n", "[".repeat(10_000), "]".repeat(10_000))), "proxy.toml:12:"),
+    ] {
+        let said = faults(&house(text));
+        assert!(said.starts_with(place), "{place} is not in {said:.500}");
+    }
+    let mut latin = config("").into_bytes();
+    latin.extend(b"# Zo\xeb\n");
+    let said = faults(&house(latin));
+    assert!(said.contains("UTF-8") && said.contains("12"), "{said}");
+}
+
+#[test]
+fn unreadable_files_are_named() {
+    let folder = house(config(""));
+    fs::remove_file(folder.path().join("proxy.toml")).unwrap();
+    assert!(faults(&folder).contains("proxy.toml: "));
+    fs::create_dir(folder.path().join("proxy.toml")).unwrap();
+    assert!(faults(&folder).starts_with("proxy.toml: "));
+    fs::remove_dir(folder.path().join("proxy.toml")).unwrap();
+    // A FIFO would be waited for.
+    let made = Command::new("mkfifo").arg(folder.path().join("proxy.toml")).status().unwrap();
+    assert!(made.success());
+    assert!(faults(&folder).starts_with("proxy.toml: "));
+    fs::remove_file(folder.path().join("proxy.toml")).unwrap();
+    folder.write("proxy.toml", "#".repeat(5 << 20));
+    assert!(faults(&folder).contains("4MiB"));
+    folder.write("proxy.toml", "");
+    assert!(faults(&folder).contains("listener"));
+}
+
+#[test]
+fn unusable_certificates_are_named() {
+    let other = house("");
+    let read = |name: &str| fs::read_to_string(other.path().join(name)).unwrap();
+    let (chain, key) = (read("chain.pem"), read("key.pem"));
+    let secret = key.lines().nth(1).unwrap();
+    let cut = &chain[..chain.len() / 2];
+    for (file, text, word) in [
+        ("key.pem", key.as_str(), "this is not the key of"),
+        ("chain.pem", chain.as_str(), "this is not the key of"),
+        ("chain.pem", "", "no certificate"),
+        ("chain.pem", "# only words\n", "no certificate"),
+        ("chain.pem", &key, "no certificate"),
+        ("chain.pem", cut, "not PEM"),
+        ("key.pem", "", "no private key"),
+        ("key.pem", &chain, "no private key"),
+        ("key.pem", &key.replace("PRIVATE", "ENCRYPTED PRIVATE"), "encrypted"),
+        ("key.pem", &format!("-----BEGIN PRIVATE KEY-----\n{secret}\n"), "not PEM"),
+    ] {
+        let folder = house(config(""));
+        folder.write(file, text);
+        let said = faults(&folder);
+        assert!(said.contains(word), "{word:?} is not in {said}");
+        assert!(said.contains("certificate[0]") && said.contains(file), "{said}");
+        assert!(!said.contains(secret), "key material in {said}");
+    }
+    let folder = house(config("").replace("chain.pem", "nowhere/chain.pem"));
+    let said = faults(&folder);
+    assert!(said.contains("nowhere/chain.pem") && said.contains("No such file"), "{said}");
+}
+
+#[test]
+fn unusable_access_log_path_is_reported() {
+    let written = "and records would be written into it: name another file";
+    for (to, problem) in [
+        (
+            "nowhere/access.log",
+            "there is no folder nowhere to write it into: make it, or let systemd do so \
+             (LogsDirectory= in the unit)",
+        ),
+        ("chain.pem/access.log", "chain.pem/access.log cannot be looked at: Not a directory"),
+        ("folder", "folder is a folder: name the file in it"),
+        ("pipe", "pipe is a pipe, socket or device: name a file, or write \"stderr\""),
+        ("/dev/full", "/dev/full is a pipe, socket or device"),
+        ("/dev/null", "/dev/null is a pipe, socket or device"),
+        ("/proc/self/oom_score_adj", "/proc/self/oom_score_adj is the kernel's"),
+        ("/proc/access.log", "/proc/access.log is the kernel's"),
+        ("proxy.toml", &format!("proxy.toml is this configuration, {written}")),
+        ("link-proxy.toml", &format!("link-proxy.toml is this configuration, {written}")),
+        ("hard-proxy.toml", &format!("hard-proxy.toml is this configuration, {written}")),
+        ("link-key.pem", &format!("link-key.pem is certificate[0].key, {written}")),
+        ("hard-chain.pem", &format!("hard-chain.pem is certificate[0].chain, {written}")),
+    ] {
+        let folder = house(config(&format!("[access]\nto = \"{to}\"\n")));
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("folder")).unwrap();
+        for name in ["proxy.toml", "chain.pem", "key.pem"] {
+            symlink(name, path(&format!("link-{name}"))).unwrap();
+            fs::hard_link(path(name), path(&format!("hard-{name}"))).unwrap();
+        }
+        // Nobody reads it: to open it would wait for ever.
+        let made = Command::new("mkfifo").arg(path("pipe")).status().unwrap();
+        assert!(made.success());
+        let said = faults(&folder);
+        let heading = format!("proxy.toml:13:6: access.to: {problem}");
+        assert!(said.starts_with(&heading), "{heading} is not {said}");
+        assert!(said.contains(&format!(" 13 | to = \"{to}\"\n    |      ^")), "{said}");
+    }
+    for to in ["access.log", "folder/access.log"] {
+        let folder = house(config(&format!("[access]\nto = \"{to}\"\n")));
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        let output = say(&folder, &["check", "--config", "proxy.toml"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn port_in_use_is_reported_in_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for text in [
+        config("").replace("127.0.0.1:0", &address),
+        config(&format!("[admin]\naddress = \"{address}\"\n")),
+        config("[admin]\nenabled = false\n").replace("127.0.0.1:0", "203.0.113.1:1"),
+    ] {
+        let output = say(&house(&text), &["run", "--config", "proxy.toml"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let told: Vec<&str> =
+            stderr.lines().filter(|line| line.starts_with("tidegate: cannot listen on ")).collect();
+        assert_eq!(told.len(), 1, "{stderr}");
+        let words = ["another process", "no interface of this machine"];
+        assert!(words.iter().any(|word| told[0].contains(word)), "{stderr}");
+        assert!(!stderr.contains("serving"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn limit_above_descriptors_is_reported_with_numbers() {
+    let text = config("[caps]\nconnections = 500\n[admin]\nenabled = false\n");
+    let mut proxy = Proxy::spawn_with_descriptors(200, &text);
+    assert_eq!(proxy.exit().await, Some(78));
+    let said = proxy.record("the fault", |line| line.as_str().is_some()).await;
+    let said = said.as_str().unwrap();
+    for word in [
+        "proxy.toml:13:15: caps.connections: 500",
+        "limit here is 200",
+        "LimitNOFILE",
+        "at most 67",
+    ] {
+        assert!(said.contains(word), "{word} is not in {said}");
+    }
+    // The file as such is good: another machine may meet it.
+    let output = say(&house(text), &["check", "--config", "proxy.toml"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn stop_during_start_exits_cleanly() {
+    let mut proxy = Proxy::start(&route(&["127.0.0.1:9".parse().unwrap()], "")).await;
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.exit().await, Some(0));
+}
+
+#[test]
+fn version_and_help_are_printed() {
+    let folder = TempDir::new();
+    let version = say(&folder, &["--version"]);
+    let expected = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((version.status.code(), version.stdout), (Some(0), expected.into_bytes()));
+    for words in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["help", "demo"]] {
+        let help = say(&folder, words);
+        assert_eq!(help.status.code(), Some(0), "{words:?}");
+        let text = String::from_utf8(help.stdout).unwrap();
+        assert!(text.contains("Usage: tidegate"), "{text}");
+    }
+    let help = String::from_utf8(say(&folder, &["--help"]).stdout).unwrap();
+    for command in ["run", "check", "demo"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} is not in {help}");
+    }
+    for (words, word) in [
+        (&["chek", "--config", "x"][..], "check"),
+        (&["run"], "--config"),
+        (&["run", "--config"], "--config"),
+        (&["run", "--conf", "x"], "--config"),
+        (&[], "Usage: tidegate"),
+    ] {
+        let output = say(&folder, words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(word), "{word} is not in {stderr}");
+    }
+}

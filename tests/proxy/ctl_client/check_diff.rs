@@ -1,0 +1,121 @@
+//! `check --diff`, completions and man pages.
+
+use super::*;
+
+/// A folder with a configuration that is good, but for `more`.
+fn house(folder: &TempDir, more: &str) -> PathBuf {
+    write_certificate(folder.path(), &["localhost"]);
+    folder.write(
+        "proxy.toml",
+        format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n\
+             [[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\n\
+             [[route]]\nhost = \"localhost\"\norigins = [\"same-origin\"]\n\
+             backends = [\"127.0.0.1:9\"]\n{more}"
+        ),
+    );
+    folder.path().join("proxy.toml")
+}
+
+#[test]
+fn check_diff_shows_reload_changes() {
+    let answer = json!({"ok": {"generation": 4, "changes": [{
+        "part": "backend", "name": "127.0.0.1:8", "what": "removed", "keys": [], "tunnels": 1,
+        "effect": "kept",
+    }]}});
+    let fake = Fake::new(vec![format!("{answer}\n").into_bytes()]);
+    let file = house(&fake.folder, "");
+    let socket = fake.folder.path().join("control.sock");
+    let words = ["check", "--diff", "--config", "proxy.toml", "--socket"];
+    let said = said(command(&words).arg(&socket).current_dir(fake.folder.path()));
+    let expected = "proxy.toml: good: 1 listener(s), 1 route(s)\n\
+                    against configuration 4 in force: 1 change\n\
+                    backend 127.0.0.1:8: removed, 1 live tunnel; kept\n";
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), expected, ""));
+    let path = fs::canonicalize(&file).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(fake.asked(), [json!({"ask": "diff", "path": path, "text": text})]);
+    // For programs, nothing but the answer.
+    let file = file.to_str().unwrap();
+    let fake = Fake::new(vec![format!("{answer}\n").into_bytes()]);
+    let said = fake.says(&["check", "--diff", "--json", "--config", file]);
+    assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap(), answer);
+    // With nobody to compare with, the file is still good.
+    let said = say(Path::new("/nowhere/control.sock"), &["check", "--diff", "--config", file]);
+    assert_eq!(said.code, Some(69));
+    assert!(said.out.ends_with("good: 1 listener(s), 1 route(s)\n"), "{}", said.out);
+}
+
+#[test]
+fn invalid_file_is_not_sent() {
+    let folder = TempDir::new();
+    let file = house(&folder, "[limits]\nidle = 30\n");
+    let file = file.to_str().unwrap();
+    let nowhere = Path::new("/nowhere/control.sock");
+    let plain = said(&mut command(&["check", "--config", file]));
+    let with_diff = say(nowhere, &["check", "--diff", "--config", file]);
+    assert_eq!((with_diff.code, &with_diff.err), (Some(78), &plain.err));
+    let json = say(nowhere, &["check", "--diff", "--json", "--config", file]);
+    let fault: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((json.code, json.err.as_str()), (Some(78), ""));
+    assert_eq!(fault["fault"]["kind"], "refused");
+    assert!(fault["fault"]["faults"][0].as_str().unwrap().contains("limits.idle"), "{fault}");
+    // What shows only when certificates are read.
+    let file = house(&folder, "");
+    folder.write("key.pem", "no key");
+    let json = say(nowhere, &["check", "--diff", "--json", "--config", file.to_str().unwrap()]);
+    let fault: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(json.code, Some(78));
+    assert!(
+        fault["fault"]["faults"][0].as_str().unwrap().contains("certificate[0].key"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn completions_and_man_pages_list_every_command() {
+    let folder = TempDir::new();
+    let said = said(command(&["man"]).arg(folder.path()));
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    let page = |name: &str| fs::read_to_string(folder.path().join(format!("{name}.1"))).unwrap();
+    let commands = [
+        "status",
+        "top",
+        "sessions",
+        "session",
+        "kill",
+        "drain",
+        "undrain",
+        "weight",
+        "tail",
+        "explain",
+        "reload",
+        "config",
+        "log-level",
+    ];
+    for name in ["tidegate", "tidegate-run", "tidegate-check", "tidegate-demo", "tidegate-ctl"] {
+        let page = page(name);
+        for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "\"EXIT STATUS\""] {
+            assert!(page.contains(&format!(".SH {section}\n")), "{name}: {section}");
+        }
+    }
+    for name in commands {
+        assert!(page(&format!("tidegate-ctl-{name}")).contains(".SH NAME\ntidegate\\-ctl\\-"));
+        for shell in ["bash", "zsh", "fish"] {
+            let script = said_of(&["completions", shell]);
+            assert!(script.contains(name), "{shell}: {name}");
+            assert!(!script.contains("tidegate__subcmd__man"), "{shell}: what is hidden");
+        }
+    }
+    assert_eq!(said_of(&["completions", "bash"]).matches("complete -F").count(), 2);
+    let nowhere = said_code(&["man", "/nowhere"]);
+    assert_eq!(nowhere, Some(1));
+}
+
+fn said_of(words: &[&str]) -> String {
+    said(&mut command(words)).out
+}
+
+fn said_code(words: &[&str]) -> Option<i32> {
+    said(&mut command(words)).code
+}

@@ -1,0 +1,144 @@
+//! What is told when there is no answer, or none that is good.
+
+use super::*;
+
+#[test]
+fn rejected_reload_lists_faults_and_exits_2() {
+    let fault = json!({"fault": {
+        "kind": "refused", "message": "the configuration is refused; the one in force stays",
+        "faults": ["proxy.toml:3:8: limits.idle: 30 has no unit", "proxy.toml:9:1: unknown key"],
+    }});
+    let said = told(&["ctl", "reload", "--wait"], fault.clone());
+    assert_eq!(said.code, Some(78));
+    let expected = "proxy.toml:3:8: limits.idle: 30 has no unit\nproxy.toml:9:1: unknown key\n\
+                    tidegate: the configuration is refused; the one in force stays\n";
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("", expected));
+    let said = told(&["ctl", "reload", "--json"], fault.clone());
+    assert_eq!((said.code, said.err.as_str()), (Some(78), ""));
+    assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap(), fault);
+    // A process that is leaving is at no fault of the file.
+    let fault = json!({"fault": {"kind": "refused", "message": "it is leaving"}});
+    assert_eq!(told(&["ctl", "reload"], fault).code, Some(1));
+}
+
+#[test]
+fn invalid_answers_are_rejected() {
+    let endless = vec![b'x'; (64 << 20) + 1];
+    for (answer, words) in [
+        (b"".to_vec(), "the connection was closed without an answer"),
+        (b"{\"ok\":{\"level\":".to_vec(), "the answer broke off in the middle"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "the answer cannot be read"),
+        (b"{\"ok\":{\"level\":7}}\n".to_vec(), "the answer cannot be read"),
+        (b"\xff\xfe\n".to_vec(), "the answer cannot be read"),
+        (endless, "an answer of more than 64 MiB is not tidegate's"),
+    ] {
+        for json in [false, true] {
+            let words_given: &[&str] = match json {
+                // A program is given whatever is an answer.
+                true if answer.ends_with(b"7}}\n") => continue,
+                true => &["ctl", "log-level", "--json"],
+                false => &["ctl", "log-level"],
+            };
+            let said = Fake::new(vec![answer.clone()]).says(words_given);
+            assert_eq!((said.code, said.out.as_str()), (Some(69), ""), "{}", said.err);
+            assert!(said.err.contains(words), "{words}: {}", said.err);
+        }
+    }
+}
+
+#[test]
+fn unreachable_socket_is_explained() {
+    let folder = TempDir::new();
+    let at = |name: &str| folder.path().join(name);
+    drop(UnixListener::bind(at("dead.sock")).unwrap());
+    fs::write(at("file"), "").unwrap();
+    let long = PathBuf::from(format!("/{}", "x".repeat(200)));
+    for (path, words) in [
+        (at("none.sock"), "there is no such socket"),
+        (at("dead.sock"), "the process that made it is gone"),
+        (at("file"), "this is not a socket"),
+        (folder.path().to_owned(), "this is not a socket"),
+        (long, "no process answers"),
+    ] {
+        let said = say(&path, &["ctl", "status"]);
+        assert_eq!((said.code, said.out.as_str()), (Some(69), ""), "{}", said.err);
+        let named = format!("no process answers at {}", path.display());
+        assert!(said.err.contains(words) && said.err.contains(&named), "{words}: {}", said.err);
+        assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    }
+    // Without a path it is the service manager's folder, or the shipped unit's.
+    let given = format!("{}:/elsewhere", folder.path().display());
+    let said = said(command(&["ctl", "status"]).env("RUNTIME_DIRECTORY", given));
+    assert!(said.err.contains(&at("control.sock").display().to_string()), "{}", said.err);
+}
+
+#[test]
+fn permission_error_names_allowed_users() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED a user who may not: to be another user takes root");
+        return;
+    }
+    let fake = Fake::new(Vec::new());
+    let socket = fake.folder.path().join("control.sock");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode;
+    fs::set_permissions(&socket, mode(0o600)).unwrap();
+    fs::set_permissions(fake.folder.path(), mode(0o755)).unwrap();
+    let mut status = other_user(fake.folder.path());
+    let output = status.args(["ctl", "status", "--socket"]).arg(socket).output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    let expected = "permission denied: only root and the user tidegate runs as may";
+    assert!(err.contains(expected), "{err}");
+    assert_eq!(output.status.code(), Some(69));
+}
+
+#[test]
+fn invalid_arguments_are_rejected_before_connecting() {
+    let socket = Path::new("/nowhere");
+    for (words, hint) in [
+        (&["kill"][..], "required"),
+        (&["kill", "--all", "--route", "r"], "cannot be used"),
+        (&["kill", "7", "--code", "99"], "1000..=4999"),
+        (&["kill", "seven"], "invalid digit"),
+        (&["drain"], "required"),
+        (&["drain", "--all", "--window", "30"], "has no unit (write \"30s\" for seconds)"),
+        (&["drain", "--all", "--rate", "100"], "is not a rate"),
+        (&["undrain"], "required"),
+        (&["undrain", "--all", "--route", "r"], "cannot be used"),
+        (&["weight", "b", "-1"], "unexpected argument"),
+        (&["weight", "b", "much"], "\"file\""),
+        (&["explain", "wss://h/", "--address", "localhost"], "invalid IP address"),
+        (&["log-level", "loud"], "error, warn, info, debug, trace"),
+        (&["sessions", "--sort", "size"], "age, bytes, messages, rate, rtt"),
+        (&["top"], "needs a terminal"),
+        (&["top", "--json"], "has no --json"),
+        (&[], "Usage"),
+    ] {
+        let words: Vec<&str> = [&["ctl"][..], words].concat();
+        let said = say(socket, &words);
+        assert_eq!(said.code, Some(2), "{words:?}: {}", said.err);
+        assert!(said.err.contains(hint), "{words:?}: {}", said.err);
+    }
+    let long = "x".repeat(124);
+    let said = say(socket, &["ctl", "kill", "7", "--reason", &long]);
+    assert!(said.code == Some(2) && said.err.contains("a Close holds 123"), "{}", said.err);
+}
+
+#[test]
+fn closed_output_ends_quietly() {
+    let rows: Vec<Value> = (0..9000).map(|session| row(session, 1)).collect();
+    let answer = format!("{}\n", json!({"ok": {"now": 5.0, "open": 9000, "sessions": rows}}));
+    for more in [&[][..], &["--json"]] {
+        let fake = Fake::new(vec![answer.clone().into_bytes()]);
+        let mut child = command(&["ctl", "sessions", "--socket"])
+            .arg(fake.folder.path().join("control.sock"))
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut err = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
+    }
+}

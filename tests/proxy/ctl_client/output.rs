@@ -1,0 +1,202 @@
+//! What people and programs read of an answer.
+
+use super::*;
+
+#[test]
+fn answers_print_as_tables() {
+    let rows = json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(1, 10), row(2, 4096)]}});
+    let said = told(&["ctl", "sessions", "--sort", "bytes"], rows.clone());
+    let expected = "\
+ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   RTT  BACKEND RTT
+ 2  192.0.2.7  chat   10.0.0.7:9001  3m12s  4.0KiB    5B        3          4  12ms            -  closing
+ 1  192.0.2.7  chat   10.0.0.7:9001  3m12s     10B    5B        3          4  12ms            -
+2 of 9 open tunnels
+";
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), expected, ""));
+    let said = told(&["ctl", "sessions", "--limit", "1"], rows);
+    assert!(
+        said.out.ends_with("1 of 9 open tunnels\n") && said.out.contains("\n 1 "),
+        "{}",
+        said.out
+    );
+    for (open, expected) in [(0, "no tunnel is open\n"), (9, "none of the 9 open tunnels fits\n")] {
+        let none = json!({"ok": {"now": 5.0, "open": open, "sessions": []}});
+        assert_eq!(told(&["ctl", "sessions"], none).out, expected);
+    }
+    let mut detail = row(7, 1);
+    detail.as_object_mut().unwrap().extend(
+        json!({
+            "address": "192.0.2.7:4711", "known_by": "forwarded", "tls": "1.3 X",
+            "host": "chat.example.com", "target": "/ws?token=***", "user_agent": "a\u{1b}[2Jb",
+            "request_id": null, "subprotocol": null, "generation": 3, "dial_ms": 0.5,
+            "client_delayed_ms": 0, "backend_delayed_ms": 1500,
+        })
+        .as_object()
+        .unwrap()
+        .clone(),
+    );
+    let said = told(&["ctl", "session", "7"], json!({"ok": detail}));
+    for line in [
+        "state            open, 3m12s old",
+        "address          192.0.2.7:4711 (known by forwarded)",
+        "backend          10.0.0.7:9001 (answered in 0.50ms)",
+        "user agent       a\\u{1b}[2Jb",
+        "up               1B in 3 messages",
+        "backend delayed  1s",
+    ] {
+        assert!(said.out.lines().any(|said| said == line), "{line}: {}", said.out);
+    }
+}
+
+#[test]
+fn top_computes_rates_from_two_samples() {
+    let list = |now: f64, rows: &[Value]| {
+        format!("{}\n", json!({"ok": {"now": now, "open": 2, "sessions": rows}})).into_bytes()
+    };
+    let before = list(100.0, &[row(1, 10), row(2, 4096)]);
+    let fake = Fake::new(vec![before, list(102.0, &[row(1, 2058), row(2, 4096)])]);
+    let said = fake.says(&["ctl", "sessions", "--sort", "rate"]);
+    let first: Vec<&str> = said.out.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((first[0], first[5], first[6]), ("1", "1.0KiB/s", "0B/s"), "{}", said.out);
+    assert_eq!(fake.asked().len(), 2);
+}
+
+#[test]
+fn actions_print_one_sentence() {
+    for (words, answer, expected) in [
+        (&["kill", "--all"][..], json!({"sessions": 3}), "3 tunnels were told to close\n"),
+        (&["kill", "--older", "1h"], json!({"sessions": 0}), "no open tunnel fits\n"),
+        (
+            &["drain", "--all"],
+            json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 90_000, "cut": null}),
+            "12 tunnels will be closed over 30s; what is left after 90s is cut; no new ones until undrain\n",
+        ),
+        (
+            &["drain", "--all", "--wait"],
+            json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 60_000, "cut": 1}),
+            "12 tunnels drained, 1 of them cut; no new ones until undrain\n",
+        ),
+        (
+            &["drain", "--older", "1h"],
+            json!({"sessions": 0, "window_ms": 1000, "deadline_ms": 2000, "cut": null}),
+            "no open tunnel fits\n",
+        ),
+        (
+            &["undrain", "--route", "chat"],
+            json!({"route": "chat"}),
+            "new tunnels are let in again on route chat\n",
+        ),
+        (&["undrain", "--all"], json!("all"), "new tunnels are let in again everywhere\n"),
+        (&["weight", "b", "5"], json!({"routes": 2, "weight": 5}), "its weight is 5 on 2 routes\n"),
+        (&["log-level", "warn"], json!({"level": "warn"}), "warn\n"),
+        (
+            &["reload"],
+            json!({"generation": 4, "changes": []}),
+            "configuration 4 is in force: nothing changed\n",
+        ),
+        (
+            &["reload", "--wait"],
+            json!({"generation": 4, "changes": [{
+                "part": "route", "name": "chat", "what": "changed", "tunnels": 12,
+                "effect": "live tunnels keep what they have", "keys": [
+                    {"key": "route[0].limits.idle", "before": "\"1h\"", "after": "\"2h\""},
+                    {"key": "route[0].subprotocols", "before": null, "after": "[]"},
+                ],
+            }]}),
+            "configuration 4 is in force: 1 change\n\
+             route chat: changed, 12 live tunnels; live tunnels keep what they have\n    \
+                 route[0].limits.idle: \"1h\" -> \"2h\"\n    \
+                 route[0].subprotocols: (nothing) -> []\n",
+        ),
+    ] {
+        tells(words, &answer, expected);
+    }
+}
+
+#[test]
+fn explain_and_config_print_lists() {
+    for (words, answer, expected) in [
+        (
+            &["explain", "wss://h/"][..],
+            json!({"admitted": false, "status": 403, "reason": "origin_not_allowed", "steps": [
+                {"question": "route", "answer": "chat", "key": null, "passes": true},
+                {
+                    "question": "origin", "answer": "https://o is not in the list",
+                    "key": "route[0].origins = []", "passes": false,
+                },
+            ]}),
+            "QUESTION      ANSWER\n\
+             route     ok  chat\n\
+             origin    NO  https://o is not in the list  (route[0].origins = [])\n\
+             => it would be refused with 403: origin_not_allowed\n",
+        ),
+        (
+            &["config", "--changed"],
+            json!({"generation": 4, "file": "/etc/tidegate/proxy.toml", "keys": [
+                {"key": "limits.idle", "value": "\"1h\"", "line": null, "from": "default"},
+                {"key": "log.level", "value": "\"warn\"", "line": 12, "from": null},
+                {"key": "route[0].limits.idle", "value": "\"1h\"", "line": null, "from": "limits.idle"},
+                {"key": "backend.weight", "value": "3", "line": null, "from": "ctl"},
+            ]}),
+            "configuration 4, of /etc/tidegate/proxy.toml\n\n\
+             KEY             FROM     VALUE\n\
+             log.level       line 12  \"warn\"\n\
+             backend.weight  ctl      3\n",
+        ),
+    ] {
+        tells(words, &answer, expected);
+    }
+}
+
+fn tells(words: &[&str], answer: &Value, expected: &str) {
+    let words: Vec<&str> = [&["ctl"][..], words].concat();
+    let said = told(&words, json!({ "ok": answer }));
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), expected, ""));
+}
+
+#[test]
+fn tail_prints_frames_until_the_end() {
+    let frame = |missed: u64, code: Value| {
+        json!({"ok": {
+            "at": 1_735_689_599.25, "from": "backend", "own": false, "opcode": "close",
+            "fin": true, "compressed": false, "length": 2, "code": code, "missed": missed,
+        }})
+    };
+    let lines = format!("{}\n{}\n", frame(0, Value::Null), frame(5, 1000.into()));
+    let said = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7"]);
+    let line = "23:59:59.250  backend -> client    close              2B";
+    assert_eq!(said.out, format!("{line}\n... 5 frames not shown\n{line}  1000\n"));
+    let said = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7", "--json"]);
+    assert_eq!((said.code, said.out), (Some(0), lines));
+}
+
+#[test]
+fn json_output_is_the_raw_answer() {
+    // Spaces, order, and what this version does not know.
+    let line = "{ \"ok\":{\"new\":1, \"anything\":[true]} }\n";
+    for words in [
+        &["status"][..],
+        &["sessions"],
+        &["session", "7"],
+        &["kill", "7"],
+        &["drain", "--all"],
+        &["undrain", "--all"],
+        &["weight", "b", "1"],
+        &["explain", "wss://h/"],
+        &["reload"],
+        &["config"],
+        &["log-level"],
+    ] {
+        let words: Vec<&str> = [&["ctl", "--json"][..], words].concat();
+        let said = Fake::new(vec![line.into()]).says(&words);
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), line, ""));
+    }
+    let fault = "{\"fault\":{\"kind\":\"not_found\",\"message\":\"no tunnel 7\"}}\n";
+    let said = Fake::new(vec![fault.into()]).says(&["ctl", "--json", "session", "7"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(1), fault, ""));
+    // What is chosen here leaves rows out, and nothing of a row.
+    let rows = json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(1, 10), row(2, 4096)]}});
+    let said = told(&["ctl", "sessions", "--json", "--sort", "bytes", "--limit", "1"], rows);
+    let read: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(read, json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(2, 4096)]}}));
+}

@@ -1,0 +1,133 @@
+//! No file descriptors left: nothing ends, nothing spins, and everything comes back.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::head::get;
+use crate::support::{
+    Backend, Client, HANDSHAKE, Proxy, exchange, read_response, read_to_end, route, within_timeout,
+};
+
+fn paused(proxy: &Proxy) -> usize {
+    let told = |record: &&serde_json::Value| {
+        record["message"].as_str().is_some_and(|text| text.starts_with("accepting pauses"))
+    };
+    proxy.records().iter().filter(told).count()
+}
+
+/// The caps come from the limit at the start, so that accepting meets it only when something else
+/// lowers it: here, the test.
+#[tokio::test]
+async fn accepting_pauses_without_spinning_then_resumes() {
+    let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let echo = Backend::echo().await;
+    let chat = "path = \"/chat\"\norigins";
+    let routes = route(&[backend.address], "")
+        + &route(&[echo.address], "").replace("\"all\"", "\"chat\"").replace("origins", chat);
+    let proxy = Proxy::start(&routes).await;
+    let client = Client::new(&proxy).await;
+    let mut tunnel = client.open("/chat").await;
+    proxy.spare_descriptors(Some(2));
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        streams.push(BufReader::new(client.connect_plain().await));
+    }
+    let record = proxy
+        .record("a pause", |r| {
+            r["message"].as_str().is_some_and(|text| text.starts_with("accepting pauses"))
+        })
+        .await;
+    assert_eq!(record["level"], "ERROR");
+    assert!(record["error"].as_str().unwrap().contains("Too many open files"), "{record}");
+    // A second of it: open tunnels go on, and nothing spins.
+    let ticks = proxy.cpu_ticks();
+    for n in 0..10 {
+        let sent = Message::text(format!("still here {n}"));
+        tunnel.send(sent.clone()).await.unwrap();
+        assert_eq!(within_timeout("the echo", tunnel.next()).await.unwrap().unwrap(), sent);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(proxy.cpu_ticks() - ticks < 30, "{} ticks", proxy.cpu_ticks() - ticks);
+    assert_eq!(paused(&proxy), 1, "one line, however often");
+    // A file that cannot be opened is a file that does not load.
+    let told = proxy.reload().await["message"].as_str().unwrap().to_owned();
+    assert!(told.starts_with("the configuration in force stays"), "{told}");
+    proxy.spare_descriptors(None);
+    // Whoever waited is served.
+    for stream in &mut streams {
+        stream.write_all(get("/").as_bytes()).await.unwrap();
+        assert_eq!(read_response(stream).await.status, 204);
+    }
+    assert_eq!(client.open("/chat").await.close(None).await.map_err(|e| e.to_string()), Ok(()));
+}
+
+#[tokio::test]
+async fn failed_connect_is_503_without_blaming_backend() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    let open = proxy.memory_and_descriptors().1 + 5;
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        streams.push(BufReader::new(client.connect_plain().await));
+    }
+    within_timeout("all to be accepted", async {
+        while proxy.memory_and_descriptors().1 < open {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    for (n, stream) in streams.iter_mut().enumerate() {
+        // The descriptor of the one before may be free by now.
+        proxy.spare_descriptors(Some(0));
+        stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        let answer = read_response(stream).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.header("retry-after").is_some());
+        let nth = proxy.nth_record("refusal", n + 1, |r| r["event"] == "refused").await;
+        assert_eq!(nth["end"], "no_descriptors");
+    }
+    proxy.spare_descriptors(None);
+    let mut admin = BufReader::new(TcpStream::connect(proxy.admin().await).await.unwrap());
+    assert_eq!(exchange(&mut admin, &get("/readyz")).await.0.status, 200);
+    client.open("/").await;
+}
+
+#[tokio::test]
+async fn default_limits_fit_the_descriptor_limit() {
+    let backend = Backend::echo().await;
+    let mut config = String::from(
+        "[log]\nformat = \"json\"\nlevel = \"debug\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
+         [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\n\
+         [[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\ndefault = true\n",
+    );
+    config.push_str(&route(&[backend.address], ""));
+    let mut proxy = Proxy::spawn_with_descriptors(100, &config);
+    proxy.ready().await;
+    let record = proxy.record("serving", |record| record["message"] == "serving").await;
+    let most = record["connections_max"].as_u64().unwrap() as usize;
+    assert!((10..=18).contains(&most), "{record}");
+    let client = Client::new(&proxy).await;
+    // As many tunnels as it says, each with its backend's connection.
+    let mut tunnels = Vec::new();
+    for _ in 0..most {
+        tunnels.push(client.open("/").await);
+    }
+    let mut one_more = client.connect_plain().await;
+    assert_eq!(read_to_end(&mut one_more).await, b"");
+    let record = proxy.end_record("gate_full").await;
+    assert_eq!(record["key"], "caps.connections");
+    assert_eq!(record["value"], most.to_string());
+    for tunnel in &mut tunnels {
+        let sent = Message::text("hello");
+        tunnel.send(sent.clone()).await.unwrap();
+        assert_eq!(within_timeout("the echo", tunnel.next()).await.unwrap().unwrap(), sent);
+    }
+    assert_eq!(paused(&proxy), 0);
+    assert!(proxy.memory_and_descriptors().1 < 100);
+}

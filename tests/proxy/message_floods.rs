@@ -1,0 +1,139 @@
+//! Messages that never end and control frames without number, under the limits as they are by
+//! default and as they may be set for a backend.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{PlainStream, Side, TestBed, close_normally, poke, wire, within_timeout};
+
+const MANY: usize = 4096;
+
+/// Sends this over and over, so many at a time, until a Close comes: its code, the one that the
+/// other side gets, and how many frames it got before.
+async fn until_told(
+    side: Side,
+    bed: &TestBed,
+    begin: &[u8],
+    again: &[u8],
+    burst: usize,
+) -> (u16, u16, usize) {
+    let (speaker, mut hearer) = bed.open_for(side).await;
+    let (mut reading, mut writing) = tokio::io::split(speaker);
+    let (before, _) = bed.proxy.memory_and_descriptors();
+    let pour = async {
+        writing.write_all(begin).await.unwrap();
+        let many = again.repeat(burst);
+        for _ in 0..131_072 / burst {
+            if writing.write_all(&many).await.is_err() {
+                break;
+            }
+            // A reader that is held up would excuse a message that takes long.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let hear = async {
+        let mut bytes = 0;
+        loop {
+            let frame = wire::read(&mut hearer).await.unwrap();
+            if frame.opcode() == wire::CLOSE {
+                return (frame.code(), bytes);
+            }
+            bytes += 1;
+        }
+    };
+    let both = async { tokio::join!(wire::read_past_pings(&mut reading), hear) };
+    let (told, (other, frames)) = tokio::select! {
+        () = pour => unreachable!(),
+        both = within_timeout("both to be told", both) => both,
+    };
+    let (after, _) = bed.proxy.memory_and_descriptors();
+    assert!(after < before + 2048, "{} KiB", after - before);
+    (told.unwrap().code(), other, frames)
+}
+
+#[tokio::test]
+async fn fragment_count_is_limited() {
+    let bed = TestBed::with("").await;
+    for (session, payload) in [(1, &b"x"[..]), (2, b"")] {
+        let begin = wire::masked(wire::TEXT, payload);
+        let again = wire::masked(wire::CONTINUATION, payload);
+        let (told, other, frames) = until_told(Side::Client, &bed, &begin, &again, MANY).await;
+        assert_eq!((told, other, frames), (1008, 1001, 1024));
+        let record = bed.tunnel_end(session).await;
+        assert_eq!([&record["end"], &record["by"]], ["too_many_fragments", "client"]);
+        assert_eq!([&record["key"], &record["value"]], ["limits.fragments_from_client", "1024"]);
+    }
+}
+
+#[tokio::test]
+async fn message_duration_is_limited() {
+    for side in Side::BOTH {
+        let slug = side.as_str();
+        let limits = format!(
+            "[limits]\nfragments_from_{slug} = \"off\"\nmessage_from_{slug} = \"off\"\n\
+             message_age_from_{slug} = \"300ms\"\n"
+        );
+        let bed = TestBed::with(&limits).await;
+        let (begin, again) = (side.frame(wire::TEXT, b"x"), side.frame(wire::CONTINUATION, b"x"));
+        let (told, other, frames) = until_told(side, &bed, &begin, &again, 20).await;
+        let expected = if side == Side::Client { 1001 } else { 1011 };
+        assert_eq!((told, other), (1008, expected));
+        assert!(frames > 1024, "{frames}: far more than the number that is off");
+        let record = bed.tunnel_end(1).await;
+        assert_eq!([&record["end"], &record["by"]], ["message_too_old", slug]);
+    }
+}
+
+#[tokio::test]
+async fn backend_fragment_count_can_be_limited() {
+    let bed = TestBed::with("[limits]\nfragments_from_backend = 100\n").await;
+    let (begin, again) =
+        (wire::unmasked(wire::TEXT, b"x"), wire::unmasked(wire::CONTINUATION, b""));
+    let told = until_told(Side::Backend, &bed, &begin, &again, MANY).await;
+    assert_eq!(told, (1008, 1011, 100));
+    let record = bed.tunnel_end(1).await;
+    assert_eq!([&record["end"], &record["by"]], ["too_many_fragments", "backend"]);
+}
+
+#[tokio::test]
+async fn control_frame_rate_is_limited() {
+    let bed = TestBed::with("").await;
+    let mut session = 0;
+    for side in Side::BOTH {
+        for opcode in [wire::PING, wire::PONG] {
+            session += 1;
+            let again = side.frame(0x80 | opcode, b"flood");
+            let (told, other, frames) = until_told(side, &bed, b"", &again, MANY).await;
+            let expected = if side == Side::Client { 1001 } else { 1011 };
+            assert_eq!((told, other), (1008, expected), "{side:?} {opcode}");
+            // Two seconds' worth at once, and what came back meanwhile.
+            assert!((100..130).contains(&frames), "{side:?} {opcode}: {frames}");
+            let record = bed.tunnel_end(session).await;
+            assert_eq!([&record["end"], &record["by"]], ["control_rate", side.as_str()]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn control_frame_burst_is_allowed() {
+    let bed = TestBed::with("").await;
+    for side in Side::BOTH {
+        let (mut speaker, mut hearer) = bed.open_for(side).await;
+        let pings = side.frame(0x89, b"").repeat(98);
+        let sent = [pings, side.frame(0x81, b"m").repeat(5000)].concat();
+        let (_, mut writing) = speaker.get_mut().split();
+        let mut got = vec![0; sent.len()];
+        let (written, read) = tokio::join!(writing.write_all(&sent), hearer.read_exact(&mut got));
+        written.unwrap();
+        read.unwrap();
+        assert!(got == sent, "{side:?}");
+        let (mut client, mut backend): (PlainStream, PlainStream) = match side {
+            Side::Client => (speaker, hearer),
+            Side::Backend => (hearer, speaker),
+        };
+        poke(&mut client, &mut backend).await;
+        close_normally(client, backend).await;
+    }
+}

@@ -1,0 +1,364 @@
+//! Sockets that a service manager opened (sd_listen_fds(3)): who comes between two processes waits,
+//! and is served.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::support::{
+    Backend, Client, HANDSHAKE, MockBackend, PlainStream, Proxy, Record, SharedSockets,
+    assert_relays, close_normally, read_response, route, switching_protocols, upgrade, wire,
+    within_timeout,
+};
+
+/// A socket as the service manager holds it, and its address.
+fn socket() -> (TcpListener, SocketAddr) {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+fn handle(socket: &TcpListener) -> OwnedFd {
+    socket.try_clone().unwrap().into()
+}
+
+/// Two listeners, TLS and plain, and whatever follows.
+fn config(tls: SocketAddr, plain: SocketAddr, rest: &str) -> String {
+    format!(
+        "[log]\nformat = \"json\"\nlevel = \"info\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\ndefault = true\n\
+         [[listener]]\nname = \"tls\"\naddress = \"{tls}\"\n\
+         [[listener]]\nname = \"plain\"\naddress = \"{plain}\"\ntls = false\n{rest}"
+    )
+}
+
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+#[tokio::test]
+async fn connections_before_start_are_served() {
+    let (tls, tls_address) = socket();
+    let (plain, plain_address) = socket();
+    let mock = MockBackend::new().await;
+    // Nobody serves yet, and nobody is refused.
+    let mut early = BufReader::new(TcpStream::connect(plain_address).await.unwrap());
+    early.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    let shared = SharedSockets::with(vec![handle(&tls), handle(&plain)]);
+    let config = config(tls_address, plain_address, &route(&[mock.address()], ""));
+    let mut proxy = Proxy::spawn_with_sockets(&shared, &config);
+    proxy.ready().await;
+    assert_eq!(read_response(&mut early).await.status, 101);
+    assert_relays(&mut early, &mut mock.accept().await).await;
+    let client = Client::new(&proxy).await;
+    assert_eq!((client.tls, client.plain), (tls_address, plain_address));
+    let mut secure = upgrade(client.connect_tls().await).await;
+    assert_relays(&mut secure, &mut mock.accept().await).await;
+    let opened: Vec<Record> =
+        proxy.records().into_iter().filter(|r| r["message"] == "listening").collect();
+    assert_eq!(opened.len(), 2);
+    assert!(opened.iter().all(|record| record["inherited"] == true), "{opened:?}");
+    let doubted = |r: &Record| r["message"] == "an inherited socket";
+    assert!(!proxy.records().iter().any(doubted), "{:#?}", proxy.records());
+}
+
+#[tokio::test]
+async fn sockets_of_another_process_are_ignored() {
+    let (plain, address) = socket();
+    let mut shared = SharedSockets::with(vec![handle(&plain)]);
+    shared.environment = vec![("PID", "1".into())];
+    let config = config(ANY, address, &route(&[ANY], "").replace(":0\"", ":1\""));
+    let mut proxy = Proxy::spawn_with_sockets(&shared, &config);
+    assert_eq!(proxy.exit().await, Some(1));
+    let told = proxy.records().last().unwrap().to_string();
+    assert!(told.contains(&address.to_string()) && told.contains("another process"), "{told}");
+}
+
+#[tokio::test]
+async fn unused_socket_warns_until_a_reload_uses_it() {
+    let (plain, address) = socket();
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let shared = SharedSockets::with(vec![datagrams.into(), handle(&plain)]);
+    let mock = MockBackend::new().await;
+    let mut proxy =
+        Proxy::spawn_with_sockets(&shared, &config(ANY, ANY, &route(&[mock.address()], "")));
+    proxy.ready().await;
+    let doubt = |n| proxy.nth_record("a doubt", n, |r| r["message"] == "an inherited socket");
+    let (strange, unwanted) = (doubt(1).await["socket"].clone(), doubt(2).await["socket"].clone());
+    let (strange, unwanted) = (strange.as_str().unwrap(), unwanted.as_str().unwrap());
+    assert!(strange.contains("first") && strange.contains("not a valid tcp"), "{strange}");
+    assert!(unwanted.contains("second") && unwanted.contains(&address.to_string()), "{unwanted}");
+
+    let mut early = BufReader::new(TcpStream::connect(address).await.unwrap());
+    early.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    let more = format!("[[listener]]\nname = \"more\"\naddress = \"{address}\"\ntls = false\n");
+    let grown = proxy.config().replace("[[route]]", &format!("{more}[[route]]"));
+    proxy.rewrite(&grown);
+    assert_eq!(proxy.reload().await["changed"], "listeners: more added");
+    assert_eq!(read_response(&mut early).await.status, 101);
+    assert_relays(&mut early, &mut mock.accept().await).await;
+}
+
+#[tokio::test]
+async fn inherited_socket_outlives_its_listener() {
+    let (plain, address) = socket();
+    let shared = SharedSockets::with(vec![handle(&plain)]);
+    let mock = MockBackend::new().await;
+    let config = config(ANY, address, &route(&[mock.address()], ""));
+    let mut proxy = Proxy::spawn_with_sockets(&shared, &config);
+    proxy.ready().await;
+    // From here on only the proxy holds it.
+    drop((plain, shared));
+    let mut tunnel = upgrade(TcpStream::connect(address).await.unwrap()).await;
+    let mut backend = mock.accept().await;
+    let elsewhere = proxy.config().replace(&address.to_string(), "127.0.0.1:0");
+    for _ in 0..3 {
+        proxy.rewrite(&elsewhere);
+        proxy.reload().await;
+        // Not refused: it waits for the listener to come back.
+        let mut waiting = BufReader::new(TcpStream::connect(address).await.unwrap());
+        waiting.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        assert_relays(&mut tunnel, &mut backend).await;
+        proxy.rewrite(&config);
+        proxy.reload().await;
+        assert_eq!(read_response(&mut waiting).await.status, 101);
+        close_normally(waiting, mock.accept().await).await;
+    }
+    // Who leaves lets go of it.
+    close_normally(tunnel, backend).await;
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.exit().await, Some(0));
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn clients_survive_kill_until_the_next_process() {
+    let (plain, address) = socket();
+    let shared = SharedSockets::with(vec![handle(&plain)]);
+    let mock = MockBackend::new().await;
+    let config = config(ANY, address, &route(&[mock.address()], ""));
+    let mut first = Proxy::spawn_with_sockets(&shared, &config);
+    first.ready().await;
+    let mut tunnel = upgrade(TcpStream::connect(address).await.unwrap()).await;
+    let mut backend = mock.accept().await;
+    assert_relays(&mut tunnel, &mut backend).await;
+    // What the proxy did not read makes a reset of its end.
+    first.signal(Signal::STOP);
+    backend.write_all(&wire::unmasked(0x81, b"unread")).await.unwrap();
+    first.signal(Signal::KILL);
+    assert_eq!(first.exit().await, None);
+    let ended = within_timeout("the backend's end", backend.read_u8()).await.unwrap_err();
+    assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let mut client = BufReader::new(TcpStream::connect(address).await.unwrap());
+        client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        waiting.push(client);
+    }
+    let begun = Instant::now();
+    let mut second = Proxy::spawn_with_sockets(&shared, &config);
+    for client in &mut waiting {
+        assert_eq!(read_response(client).await.status, 101);
+    }
+    second.ready().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// What those who came meanwhile met with.
+#[derive(Debug, Default)]
+pub struct Met {
+    pub let_in: usize,
+    /// 503 with Retry-After, and let in at the next try.
+    pub told_to_come_again: usize,
+    pub failed: Vec<String>,
+}
+
+/// Clients that come one after another, over TLS and in clear.
+pub struct Crowd {
+    stop: Arc<AtomicBool>,
+    come: Arc<AtomicUsize>,
+    clients: JoinSet<Met>,
+}
+
+impl Crowd {
+    /// So many at a time.
+    pub fn of(client: &Client, count: usize) -> Self {
+        let (stop, come) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut clients = JoinSet::new();
+        for n in 0..count {
+            let (stop, come) = (stop.clone(), come.clone());
+            clients.spawn(keep_coming(client.clone(), n % 2 == 0, stop, come));
+        }
+        Self { stop, come, clients }
+    }
+
+    /// Waits until so many more have come.
+    pub async fn grows(&self, count: usize) {
+        let wanted = self.come.load(Ordering::Relaxed) + count;
+        let more = async {
+            while self.come.load(Ordering::Relaxed) < wanted {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within_timeout("clients", more).await;
+    }
+
+    /// Nobody comes any more; what they met with.
+    pub async fn leaves(self) -> Met {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Met::default();
+        for met in self.clients.join_all().await {
+            all.let_in += met.let_in;
+            all.told_to_come_again += met.told_to_come_again;
+            all.failed.extend(met.failed);
+        }
+        all
+    }
+}
+
+/// One client after another, each over a connection of its own, until told to stop.
+async fn keep_coming(
+    client: Client,
+    secure: bool,
+    stop: Arc<AtomicBool>,
+    come: Arc<AtomicUsize>,
+) -> Met {
+    let mut met = Met::default();
+    // Some come while nobody serves, but the machine is not theirs alone.
+    while !stop.load(Ordering::Relaxed) {
+        let tried = async {
+            let address = if secure { client.tls } else { client.plain };
+            let stream = TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
+            if !secure {
+                return ask(stream).await;
+            }
+            let stream = client.tls_over(stream).await.map_err(|e| format!("TLS: {e}"))?;
+            ask(stream).await
+        };
+        match within_timeout("an answer", tried).await {
+            Ok(101) => met.let_in += 1,
+            Ok(503) => met.told_to_come_again += 1,
+            Ok(status) => met.failed.push(format!("status {status}")),
+            Err(why) => met.failed.push(why),
+        }
+        come.fetch_add(1, Ordering::Relaxed);
+        sleep(Duration::from_millis(5)).await;
+    }
+    met
+}
+
+/// The status of an answer to a handshake; a 503 says when to come again.
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<u16, String> {
+    let mut stream = BufReader::new(stream);
+    stream.write_all(HANDSHAKE.as_bytes()).await.map_err(|e| format!("write: {e}"))?;
+    stream.flush().await.map_err(|e| format!("write: {e}"))?;
+    let answer = read_response(&mut stream).await;
+    if answer.status == 503 && answer.header("retry-after").is_none() {
+        return Err(format!("no Retry-After: {answer:?}"));
+    }
+    Ok(answer.status)
+}
+
+/// A backend that takes every tunnel, until the proxy ends it.
+pub async fn patient() -> Backend {
+    Backend::raw(|head, mut stream, _| async move {
+        stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await
+}
+
+/// Settings for a crowd, and for a drain that is soon over.
+pub const HURRIED: &str = "[drain]\nwindow = \"200ms\"\ndeadline = \"20s\"\n\
+    [caps]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n\
+    connections_per_client = 4000\ntunnels_per_client = 4000\n\
+    [limits]\nclose_grace = \"1s\"\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restart_under_load_rejects_no_client() {
+    let (tls, tls_address) = socket();
+    let (plain, plain_address) = socket();
+    let shared = SharedSockets::with(vec![handle(&tls), handle(&plain)]);
+    let backend = patient().await;
+    let rest = route(&[backend.address], "") + HURRIED;
+    let config = config(tls_address, plain_address, &rest);
+    let mut serving = Proxy::spawn_with_sockets(&shared, &config);
+    serving.ready().await;
+    let client = Client::new(&serving).await;
+    let crowd = Crowd::of(&client, 8);
+    for _ in 0..3 {
+        let mut open = upgrade(client.connect_plain().await).await;
+        crowd.grows(40).await;
+        serving.signal(Signal::TERM);
+        assert_eq!(wire::read(&mut open).await.unwrap().code(), 1012);
+        drop(open);
+        assert_eq!(serving.exit().await, Some(0));
+        serving = Proxy::spawn_with_sockets(&shared, &config);
+        serving.ready().await;
+    }
+    crowd.grows(40).await;
+    let all = crowd.leaves().await;
+    assert!(all.failed.is_empty(), "{} failed: {all:?}", all.failed.len());
+    assert!(all.let_in >= 100, "{all:?}");
+    println!("{} let in, {} told to come again", all.let_in, all.told_to_come_again);
+}
+
+#[tokio::test]
+async fn accepted_connection_is_answered_before_exit() {
+    let (plain, address) = socket();
+    let shared = SharedSockets::with(vec![handle(&plain)]);
+    let config = config(ANY, address, &route(&[([127, 0, 0, 66], 1).into()], ""));
+    let mut proxy = Proxy::spawn_with_sockets(&shared, &config);
+    proxy.ready().await;
+    let mut client: PlainStream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    within_timeout("the connection", async { while proxy.health().await["connections"] != 1 {} })
+        .await;
+    proxy.signal(Signal::TERM);
+    within_timeout("the phase", async { while proxy.health().await["status"] != "draining" {} })
+        .await;
+    client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    let told = read_response(&mut client).await;
+    assert_eq!((told.status, told.header("connection")), (503, Some("close")));
+    assert!(told.header("retry-after").is_some());
+    assert_eq!(proxy.exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn systemd_socket_activate_starts_the_proxy() {
+    let activate = ["/usr/bin", "/usr/local/bin", "/bin"]
+        .map(|folder| Path::new(folder).join("systemd-socket-activate"))
+        .into_iter()
+        .find(|path| path.exists());
+    let Some(activate) = activate else {
+        println!("skipped: systemd-socket-activate is not installed");
+        return;
+    };
+    // It wants a number, and says nothing of its own choice.
+    let (free, address) = socket();
+    drop(free);
+    let mock = MockBackend::new().await;
+    let config = config(ANY, address, &route(&[mock.address()], ""));
+    let mut command = Command::new(activate);
+    command.args(["-l", &address.to_string(), "--fdname=plain"]);
+    let mut proxy = Proxy::spawn_by(command, &config);
+    let listens = |r: &Record| r.as_str().is_some_and(|line| line.starts_with("Listening on"));
+    proxy.record("the manager's own word", listens).await;
+    // The first client starts it.
+    let mut client = BufReader::new(TcpStream::connect(address).await.unwrap());
+    client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    assert_eq!(read_response(&mut client).await.status, 101);
+    proxy.ready().await;
+    assert_eq!(proxy.address("plain").await, address);
+    close_normally(client, mock.accept().await).await;
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.exit().await, Some(0));
+}

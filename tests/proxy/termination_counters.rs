@@ -1,0 +1,393 @@
+//! The counters add up, for tunnels: whatever ends one is counted once, under its own name and the
+//! name of who did it; what a rule that is set to `report` lets pass is counted once a tunnel.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncWriteExt, BufReader};
+
+use crate::support::{
+    Backend, Client, CounterCheck, HANDSHAKE, PlainStream, Proxy, TestBed, assert_relays,
+    close_normally, read_head, read_to_end, reset, route, switching_protocols, wire,
+    within_timeout,
+};
+
+type Cause = fn(PlainStream, PlainStream) -> BoxFuture<'static, ()>;
+
+/// What the two ends of a tunnel may do to it, and how that is called.
+const ENDS: [(&str, Cause); 9] = [
+    ("client client_closed all", |client, backend| close_normally(client, backend).boxed()),
+    ("backend backend_closed all", |mut client, mut backend| {
+        async move {
+            backend.write_all(&wire::unmasked(0x88, &wire::close(1000, ""))).await.unwrap();
+            wire::read(&mut client).await.unwrap();
+            client.write_all(&wire::masked(0x88, &wire::close(1000, ""))).await.unwrap();
+            read_to_end(&mut backend).await;
+        }
+        .boxed()
+    }),
+    ("client client_gone all", |client, mut backend| {
+        async move {
+            reset(client);
+            wire::read(&mut backend).await.unwrap();
+        }
+        .boxed()
+    }),
+    ("backend backend_gone all", |mut client, backend| {
+        async move {
+            reset(backend);
+            read_to_end(&mut client).await;
+        }
+        .boxed()
+    }),
+    ("client ws_opcode all", |client, backend| from_client(client, backend, b"garbage!".to_vec())),
+    ("client message_too_big all", |client, backend| {
+        from_client(client, backend, wire::masked(0x82, &[7; 1001]))
+    }),
+    ("backend ws_masked all", |client, backend| {
+        from_backend(client, backend, wire::masked(0x81, b"up or down?"))
+    }),
+    ("tidegate idle all", |mut client, backend| {
+        async move {
+            read_to_end(&mut client).await;
+            drop(backend);
+        }
+        .boxed()
+    }),
+    ("client ws_close all", |client, backend| {
+        from_client(client, backend, wire::masked(0x88, &wire::close(1005, "")))
+    }),
+];
+
+fn from_client(
+    mut client: PlainStream,
+    backend: PlainStream,
+    sent: Vec<u8>,
+) -> BoxFuture<'static, ()> {
+    async move {
+        client.write_all(&sent).await.unwrap();
+        read_to_end(&mut client).await;
+        drop(backend);
+    }
+    .boxed()
+}
+
+fn from_backend(
+    mut client: PlainStream,
+    mut backend: PlainStream,
+    sent: Vec<u8>,
+) -> BoxFuture<'static, ()> {
+    async move {
+        backend.write_all(&sent).await.unwrap();
+        read_to_end(&mut client).await;
+    }
+    .boxed()
+}
+
+#[tokio::test]
+async fn tunnel_ends_are_counted_once() {
+    let limits = "[heartbeat]\ninterval = \"off\"\n[limits]\nmessage_from_client = \"1000B\"\nidle = \"900ms\"\n\
+                  close_grace = \"300ms\"\n";
+    let bed = TestBed::with(limits).await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    for (wanted, cause) in ENDS {
+        let (mut client, mut backend) = bed.open().await;
+        assert_relays(&mut client, &mut backend).await;
+        let open = bed.proxy.scrape().await;
+        assert_eq!(open.sum("tidegate_tunnels", &[]), 1.0);
+        within_timeout(wanted, cause(client, backend)).await;
+        counters.expect_one(wanted).await;
+    }
+    let scrape = counters.finish().await;
+    let code = |side, code| {
+        scrape.value(
+            "tidegate_close_frames_total",
+            &[("route", "all"), ("side", side), ("code", code)],
+        )
+    };
+    // Both who said goodbye to each other; then too big, idle or across, and what is owed.
+    assert_eq!((code("client", "1000"), code("backend", "1000")), (2.0, 2.0));
+    assert_eq!((code("client", "1009"), code("client", "1001")), (1.0, 1.0));
+    assert_eq!((code("client", "1002"), code("backend", "1002")), (2.0, 1.0));
+}
+
+#[tokio::test]
+async fn client_timeouts_are_counted_once() {
+    let settings = "[heartbeat]\ninterval = \"300ms\"\npatience = \"300ms\"\n\
+                    [limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n";
+    let bed = TestBed::with(settings).await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    // Answers no ping.
+    let (mut client, backend) = bed.open().await;
+    read_to_end(&mut client).await;
+    drop((client, backend));
+    counters.expect_one("client heartbeat_lost all").await;
+    // Reads nothing of a flood.
+    let (client, mut backend) = bed.open().await;
+    let flood = wire::unmasked(0x82, &[7; 1 << 16]);
+    while backend.write_all(&flood).await.is_ok() {}
+    counters.expect_one("client write_stall all").await;
+    drop(client);
+    counters.finish().await;
+}
+
+#[tokio::test]
+async fn drain_is_counted_while_it_lasts() {
+    let drain =
+        "[limits]\nclose_grace = \"10s\"\n[drain]\nwindow = \"100ms\"\ndeadline = \"20s\"\n";
+    let bed = TestBed::with(drain).await;
+    let mut late = BufReader::new(bed.client.connect_plain().await);
+    let (half, rest) = HANDSHAKE.split_at(40);
+    late.write_all(half.as_bytes()).await.unwrap();
+    let (mut one, mut backend) = bed.open().await;
+    let mut other = bed.open().await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    bed.proxy.signal(rustix::process::Signal::TERM);
+    assert_eq!(wire::read(&mut one).await.unwrap().code(), 1012);
+    assert_eq!(wire::read(&mut other.0).await.unwrap().code(), 1012);
+    late.write_all(rest.as_bytes()).await.unwrap();
+    read_to_end(&mut late).await;
+    counters.expect_one("draining admit").await;
+    one.write_all(&wire::masked(0x88, &wire::close(1012, ""))).await.unwrap();
+    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+    backend.write_all(&wire::unmasked(0x88, &wire::close(1001, ""))).await.unwrap();
+    read_to_end(&mut one).await;
+    drop((one, backend));
+    counters.expect_one("tidegate drained all").await;
+    // The other one has not answered, and keeps the process.
+    let now = bed.proxy.scrape().await;
+    assert_eq!(now.value("tidegate_draining", &[]), 1.0);
+    assert_eq!(now.sum("tidegate_tunnels", &[]), 1.0);
+    assert!(counters.wrong.is_empty(), "{:#?}", counters.wrong);
+}
+
+/// The last line of the limits: nobody here answers a Close.
+const HASTY: &str = "close_grace = \"100ms\"\n";
+
+/// A rule of one side's frames: its name, the setting that holds the side to it, and frames that
+/// break it, with a Text each at both ends.
+type Broken = (&'static str, fn(&str, &str) -> String, fn(Make) -> Vec<Vec<u8>>);
+/// Makes a lawful frame of a side.
+type Make = fn(u8, &[u8]) -> Vec<u8>;
+
+const OVER: [Broken; 7] = [
+    (
+        "message_too_big",
+        |side, action| cap("message", side, "\"100B\"", action),
+        |make| vec![make(0x01, &[7; 60]), make(0x80, &[7; 60])],
+    ),
+    (
+        "frame_too_big",
+        |side, action| cap("frame", side, "\"100B\"", action),
+        |make| vec![make(0x82, &[7; 101])],
+    ),
+    (
+        "too_many_fragments",
+        |side, action| cap("fragments", side, "2", action),
+        |make| vec![make(0x01, b"a"), make(0x00, b"b"), make(0x80, b"c")],
+    ),
+    (
+        "message_too_old",
+        |side, action| cap("message_age", side, "\"100ms\"", action),
+        |make| vec![make(0x01, b"a"), make(0x00, b"b")],
+    ),
+    (
+        "message_rate",
+        |side, action| rate("messages", side, "1/s", "2", action),
+        |make| vec![make(0x81, b"a"); 8],
+    ),
+    (
+        "byte_rate",
+        |side, action| rate("bytes", side, "1KiB/s", "\"1KiB\"", action),
+        |make| vec![make(0x82, &[7; 500]); 8],
+    ),
+    (
+        "control_rate",
+        |side, action| rate("controls", side, "1/s", "2", action),
+        |make| vec![make(0x8a, b"a"); 8],
+    ),
+];
+
+const BREACHES: [Broken; 6] = [
+    ("ws_rsv", |_, action| strict(action), |make| vec![make(0xc1, b"a")]),
+    ("ws_opcode", |_, action| strict(action), |make| vec![make(0x83, b"a")]),
+    ("ws_control", |_, action| strict(action), |make| vec![make(0x09, b"a")]),
+    ("ws_continuation", |_, action| strict(action), |make| vec![make(0x80, b"a")]),
+    (
+        "ws_length",
+        |_, action| strict(action),
+        |make| {
+            // One byte, said in two.
+            let frame = make(0x81, b"a");
+            vec![[&[0x81, frame[1] & 0x80 | 126, 0, 1], &frame[2..]].concat()]
+        },
+    ),
+    ("ws_close", |_, action| strict(action), |make| vec![make(0x88, b"a")]),
+];
+
+fn cap(key: &str, side: &str, max: &str, action: &str) -> String {
+    format!("[limits]\n{key}_from_{side} = {{ max = {max}, action = \"{action}\" }}\n")
+}
+
+fn rate(key: &str, side: &str, rate: &str, burst: &str, action: &str) -> String {
+    format!(
+        "[limits]\n{key}_from_{side} = {{ rate = \"{rate}\", burst = {burst}, action = \"{action}\" }}\n"
+    )
+}
+
+fn strict(action: &str) -> String {
+    format!("strict = \"{}\"\n[limits]\n", if action == "close" { "enforce" } else { "report" })
+}
+
+const SIDES: [(&str, Make); 2] = [("client", wire::masked), ("backend", wire::unmasked)];
+
+#[tokio::test]
+async fn protocol_errors_are_counted_per_side() {
+    let all =
+        SIDES.iter().flat_map(|side| OVER.iter().chain(&BREACHES).map(move |rule| (side, rule)));
+    for ((side, make), (name, settings, frames)) in all {
+        let bed = TestBed::with(&(settings(side, "close") + HASTY)).await;
+        let mut counters = CounterCheck::new(&bed.proxy).await;
+        let (mut client, mut backend) = bed.open().await;
+        let sent = frames(*make).concat();
+        let teller = if *side == "client" { &mut client } else { &mut backend };
+        teller.write_all(&sent).await.unwrap();
+        tokio::join!(read_to_end(&mut client), async {
+            read_to_end(&mut backend).await;
+        });
+        drop((client, backend));
+        counters.expect_one(&format!("{side} {name} all")).await;
+        counters.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn reported_violations_count_once_per_tunnel() {
+    let reported = ["tidegate_would_have_closed_total"];
+    let all = SIDES
+        .iter()
+        .flat_map(|side| OVER.iter().chain(&BREACHES[..5]).map(move |rule| (side, rule)));
+    for ((side, make), (name, settings, frames)) in all {
+        let bed = TestBed::with(&settings(side, "report")).await;
+        let mut counters = CounterCheck::new(&bed.proxy).await;
+        let (mut client, mut backend) = bed.open().await;
+        for _ in 0..2 {
+            let frames = frames(*make);
+            let (teller, hearer) = match *side {
+                "client" => (&mut client, &mut backend),
+                _ => (&mut backend, &mut client),
+            };
+            for frame in &frames {
+                teller.write_all(frame).await.unwrap();
+            }
+            for _ in &frames {
+                wire::read(hearer).await.unwrap();
+            }
+            if *name == "message_too_old" {
+                tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+                teller.write_all(&make(0x80, b"c")).await.unwrap();
+                wire::read(hearer).await.unwrap();
+            }
+        }
+        close_normally(client, backend).await;
+        counters.outcomes += 1;
+        bed.proxy.nth_outcome(counters.outcomes).await;
+        let grown = bed.proxy.scrape().await.increases(&counters.last, &reported);
+        assert_eq!(grown, [format!("{name} all {side} by 1")]);
+        counters.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn masking_errors_are_counted_per_side() {
+    let bed = TestBed::with("").await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    for (name, side) in [("ws_unmasked", "client"), ("ws_masked", "backend")] {
+        let (client, backend) = bed.open().await;
+        match side {
+            "client" => from_client(client, backend, wire::unmasked(0x81, b"bare")).await,
+            _ => from_backend(client, backend, wire::masked(0x81, b"masked")).await,
+        }
+        counters.expect_one(&format!("{side} {name} all")).await;
+    }
+    counters.finish().await;
+}
+
+#[tokio::test]
+async fn compression_errors_are_counted() {
+    let backend = Backend::raw(|head, mut stream, _| async move {
+        let yes = switching_protocols(&head).replace(
+            "\r\n\r\n",
+            "\r\nSec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n\r\n",
+        );
+        stream.write_all(yes.as_bytes()).await.unwrap();
+        read_to_end(&mut stream).await;
+    })
+    .await;
+    let limits = "[limits]\nmessage_from_client = \"100KiB\"\n";
+    let proxy = Proxy::start(&route(&[backend.address], limits)).await;
+    let client = Client::new(&proxy).await;
+    let mut counters = CounterCheck::new(&proxy).await;
+    let offer = "13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    for (payload, wanted) in [
+        (deflated(200 * 1024), "client inflated_too_big all"),
+        (vec![0xff; 40_000], "client ws_inflate all"),
+    ] {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        stream.write_all(HANDSHAKE.replace("13\r\n\r\n", offer).as_bytes()).await.unwrap();
+        assert!(read_head(&mut stream).await.contains("permessage-deflate"));
+        let lawful = wire::masked(0xc1, &deflated(1000));
+        stream.write_all(&[lawful, wire::masked(0xc2, &payload)].concat()).await.unwrap();
+        read_to_end(&mut stream).await;
+        drop(stream);
+        counters.expect_one(wanted).await;
+    }
+    let scrape = counters.finish().await;
+    let of = [("route", "all"), ("direction", "up")];
+    assert_eq!(scrape.value("tidegate_messages_compressed_total", &of), 2.0);
+}
+
+/// So many bytes that are all alike (RFC 7692 7.2.1).
+fn deflated(length: usize) -> Vec<u8> {
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut encoder, &vec![b'a'; length]).unwrap();
+    std::io::Write::flush(&mut encoder).unwrap();
+    let mut deflated = encoder.get_ref().clone();
+    assert!(deflated.ends_with(&[0, 0, 0xff, 0xff]));
+    deflated.truncate(deflated.len() - 4);
+    deflated
+}
+
+#[tokio::test]
+async fn backend_timeouts_are_counted_once() {
+    let beats = "[heartbeat]\nbackend_interval = \"300ms\"\nbackend_patience = \"300ms\"\n\
+                 [limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n";
+    let bed = TestBed::with(beats).await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    let (mut client, backend) = bed.open().await;
+    read_to_end(&mut client).await;
+    drop((client, backend));
+    counters.expect_one("backend heartbeat_lost all").await;
+    counters.finish().await;
+    let bed = TestBed::with("[limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n").await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    let (mut client, backend) = bed.open().await;
+    let flood = wire::masked(0x82, &[7; 1 << 16]);
+    while client.write_all(&flood).await.is_ok() {}
+    counters.expect_one("backend write_stall all").await;
+    drop(backend);
+    counters.finish().await;
+}
+
+#[tokio::test]
+async fn lifetime_limit_is_counted_once() {
+    let bed = TestBed::with(
+        "[heartbeat]\ninterval = \"off\"\n[limits]\nlifetime = \"1s\"\nclose_grace = \"200ms\"\n",
+    )
+    .await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
+    let (mut client, backend) = bed.open().await;
+    read_to_end(&mut client).await;
+    drop((client, backend));
+    counters.expect_one("tidegate lifetime all").await;
+    counters.finish().await;
+}
