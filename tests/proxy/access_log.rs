@@ -209,6 +209,7 @@ async fn symlink_to_the_key_is_not_followed() {
     assert_eq!(fs::read(&key).unwrap(), before);
 }
 
+// Requirements: RE13.
 #[tokio::test]
 async fn full_disk_only_loses_records() {
     // A signal that is ignored stays so in the program that the shell becomes; no byte fits.

@@ -56,6 +56,7 @@ fn faults(folder: &TempDir) -> String {
     stderr
 }
 
+// Requirements: CF18.
 #[test]
 fn valid_file_passes_without_binding() {
     // Taken, so that binding it would fail.
@@ -74,6 +75,7 @@ fn valid_file_passes_without_binding() {
     assert_eq!(output.status.code(), Some(0));
 }
 
+// Requirements: CF02.
 #[test]
 fn byte_order_mark_and_crlf_are_accepted() {
     let text = format!("\u{feff}{}", config("").replace('\n', "\r\n"));
@@ -81,6 +83,7 @@ fn byte_order_mark_and_crlf_are_accepted() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
+// Requirements: CF04.
 #[test]
 fn misspelt_key_gets_a_suggestion() {
     let said = faults(&house(config("[limits]\nidel = \"1h\"\n")));
@@ -92,6 +95,7 @@ fn misspelt_key_gets_a_suggestion() {
     assert!(said.trim_end().ends_with("proxy.toml: 1 fault"), "{said}");
 }
 
+// Requirements: CF05, CF06, CF11, CF12, CF14.
 #[test]
 fn all_faults_are_reported_together() {
     let said = faults(&house(
@@ -141,6 +145,7 @@ fn short_and_long_policies_are_valid() {
     assert!(!folder.path().join("access.log").exists());
 }
 
+// Requirements: CF05, CF12, CF13.
 #[test]
 fn ineffective_limits_are_reported_with_position() {
     let said = faults(&house(
@@ -172,6 +177,7 @@ fn ineffective_limits_are_reported_with_position() {
     assert!(said.contains(&format!("\n    | {}^^^^^^^\n    help: ", " ".repeat(47))), "{said}");
 }
 
+// Requirements: CF03, CF07, CF02.
 #[test]
 fn toml_errors_have_line_and_column() {
     for (text, place) in [
@@ -191,6 +197,7 @@ fn toml_errors_have_line_and_column() {
     assert!(said.contains("UTF-8") && said.contains("12"), "{said}");
 }
 
+// Requirements: CF01.
 #[test]
 fn unreadable_files_are_named() {
     let folder = house(config(""));
@@ -210,6 +217,7 @@ fn unreadable_files_are_named() {
     assert!(faults(&folder).contains("listener"));
 }
 
+// Requirements: CK01, CK04.
 #[test]
 fn unusable_certificates_are_named() {
     let other = house("");
@@ -307,6 +315,7 @@ async fn port_in_use_is_reported_in_one_line() {
     }
 }
 
+// Requirements: CF15.
 #[tokio::test]
 async fn limit_above_descriptors_is_reported_with_numbers() {
     let text = config("[caps]\nconnections = 500\n[admin]\nenabled = false\n");

@@ -80,6 +80,7 @@ async fn kill_closes_selected_sessions_with_a_reason() {
     assert_eq!(wire::read_past_pings(&mut other).await.unwrap().code(), 1008);
 }
 
+// Requirements: AD08.
 #[tokio::test]
 async fn kill_needs_a_session_or_all() {
     let bed = bed().await;
@@ -249,6 +250,7 @@ async fn reload_waits_and_returns_faults() {
     assert_relays(&mut client, &mut backend).await;
 }
 
+// Requirements: SR17.
 #[tokio::test]
 async fn reload_during_shutdown_is_rejected() {
     let mut bed =

@@ -197,6 +197,7 @@ async fn readiness_drops_before_the_drain_starts() {
     assert_eq!(bed.proxy.exit().await, Some(0));
 }
 
+// Requirements: SR07.
 #[tokio::test]
 async fn stop_during_reload_abandons_it_and_drains() {
     let manager = ServiceManager::new();

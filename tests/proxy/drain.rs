@@ -15,6 +15,7 @@ use crate::support::{
 
 const CLOSE: u8 = 0x80 | wire::CLOSE;
 
+// Requirements: SR09.
 #[tokio::test]
 async fn closes_are_spread_over_the_window() {
     let window = Duration::from_secs(3);
@@ -71,6 +72,7 @@ async fn polite_end(mut client: PlainStream, mut backend: PlainStream) -> Instan
     moment
 }
 
+// Requirements: UH33.
 #[tokio::test]
 async fn new_connections_are_rejected() {
     for signal in [Signal::TERM, Signal::INT] {
@@ -114,6 +116,7 @@ async fn new_connections_are_rejected() {
     }
 }
 
+// Requirements: UH33.
 #[tokio::test]
 async fn handshake_in_progress_gets_no_tunnel() {
     let (go, wait) = tokio::sync::watch::channel(false);
@@ -149,6 +152,7 @@ async fn handshake_in_progress_gets_no_tunnel() {
     assert_eq!(refusals.count(), 1);
 }
 
+// Requirements: F13.
 #[tokio::test]
 async fn partial_frame_is_finished_before_the_close() {
     let config =
@@ -204,6 +208,7 @@ async fn unresponsive_clients_are_cut_at_the_deadline() {
     assert_eq!(drained, 10, "each of them has its record");
 }
 
+// Requirements: SR08.
 #[tokio::test]
 async fn second_signal_ends_at_once() {
     for [first, second] in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::TERM]] {

@@ -53,6 +53,7 @@ async fn until_told(
     (told.unwrap().code(), other, frames)
 }
 
+// Requirements: FC09, FC10.
 #[tokio::test]
 async fn fragment_count_is_limited() {
     let bed = TestBed::with("").await;
@@ -67,6 +68,7 @@ async fn fragment_count_is_limited() {
     }
 }
 
+// Requirements: FC09, FB04.
 #[tokio::test]
 async fn message_duration_is_limited() {
     for side in Side::BOTH {
@@ -86,6 +88,7 @@ async fn message_duration_is_limited() {
     }
 }
 
+// Requirements: FB04.
 #[tokio::test]
 async fn backend_fragment_count_can_be_limited() {
     let bed = TestBed::with("[limits]\nfragments_from_backend = 100\n").await;
@@ -97,6 +100,7 @@ async fn backend_fragment_count_can_be_limited() {
     assert_eq!([&record["end"], &record["by"]], ["too_many_fragments", "backend"]);
 }
 
+// Requirements: FC14, FC15, FB11.
 #[tokio::test]
 async fn control_frame_rate_is_limited() {
     let bed = TestBed::with("").await;
@@ -116,6 +120,7 @@ async fn control_frame_rate_is_limited() {
     }
 }
 
+// Requirements: FC14.
 #[tokio::test]
 async fn control_frame_burst_is_allowed() {
     let bed = TestBed::with("").await;

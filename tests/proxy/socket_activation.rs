@@ -107,6 +107,7 @@ async fn unused_socket_warns_until_a_reload_uses_it() {
     assert_relays(&mut early, &mut mock.accept().await).await;
 }
 
+// Requirements: SR06.
 #[tokio::test]
 async fn inherited_socket_outlives_its_listener() {
     let (plain, address) = socket();
@@ -139,6 +140,7 @@ async fn inherited_socket_outlives_its_listener() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
+// Requirements: SR13.
 #[tokio::test]
 async fn clients_survive_kill_until_the_next_process() {
     let (plain, address) = socket();
