@@ -268,7 +268,7 @@ async fn leave(
         }
     };
     let drained = drain(&gate.registry, &gate.tasks, &course, hurry).await;
-    info!(sessions = drained.sessions, cut = drained.cut, hurried = drained.hurried, "stopped");
+    info!(sessions = drained.sessions, aborted = drained.cut, forced = drained.hurried, "stopped");
 }
 
 /// Reloads that are asked for and not begun.

@@ -112,7 +112,7 @@ async fn enter(
     }
     // A trusted proxy brings the connections of many clients.
     if !settings.trusted.has(&visitor.addr) {
-        permit.count_for(visitor.key, settings.caps.connections_per_client)?;
+        permit.count_for(visitor.key, settings.concurrency.connections_per_client)?;
     }
     let connection = |visitor| {
         let _permit = Some(permit);
@@ -159,8 +159,8 @@ async fn converse<S: Stream + Send + 'static>(
     let gate = &ground.gate;
     let generation = gate.generation();
     let limits = HeadLimits {
-        head: generation.settings.timeouts.head,
-        write_stall: generation.settings.timeouts.http_silence,
+        head: generation.settings.timeouts.request_header,
+        write_timeout: generation.settings.timeouts.idle,
     };
     drop(generation);
     let answers = |request, framing| {
@@ -267,7 +267,7 @@ impl ConnectionContext {
                 let request = Request::from_parts(head, body);
                 let dialled = dial(route, &introduction).await?;
                 inquiry.at(&dialled.backend);
-                let silence = route.timeouts.http_silence;
+                let silence = route.timeouts.idle;
                 let answer = forward::forward(dialled, request, &introduction, silence).await?;
                 route.counts.requests.add_one();
                 return Ok(answer.map(boxed));
@@ -278,7 +278,7 @@ impl ConnectionContext {
         let dialled = dial(route, &introduction).await?;
         inquiry.at(&dialled.backend);
         let backend = dialled.backend.clone();
-        let (compression, limit) = (route.compression, route.timeouts.backend_answer);
+        let (compression, limit) = (route.compression, route.timeouts.response_header);
         let upgrading =
             handshake::upgrade(dialled, &head, &handshake, &introduction, compression, limit);
         match upgrading.await {
@@ -319,7 +319,7 @@ fn admit_session(
     if !route.origins.welcome(handshake.origin.as_deref(), &own) {
         return Err(RejectReason::Origin);
     }
-    let most_per_client = generation.settings.caps.tunnels_per_client;
+    let most_per_client = generation.settings.concurrency.tunnels_per_client;
     gate.occupancy.tunnel(
         visitor.key,
         generation.room.tunnels,
@@ -339,7 +339,7 @@ async fn dial(
     if order.is_empty() {
         return Err(RejectReason::Draining);
     }
-    connect::dial(&order, &introduction.proxy_header(), route.timeouts.dial).await
+    connect::dial(&order, &introduction.proxy_header(), route.timeouts.connect).await
 }
 
 /// For load balancers: no more than whether new clients are wanted.

@@ -87,7 +87,7 @@ pub struct Route {
     /// Where it leads.
     pub pool: Pool,
     /// What becomes of tunnels whose backend is lost.
-    pub lost_backends: OnBackendLoss,
+    pub on_backend_loss: OnBackendLoss,
     /// Whether an operator keeps new tunnels away; across generations.
     pub away: Arc<DrainFlag>,
     /// What its sessions are held to.
@@ -119,7 +119,7 @@ impl Snapshot {
             route_list.push(route);
         }
         let (per_second, burst) =
-            (settings.caps.handshakes_per_client, settings.caps.handshakes_burst);
+            (settings.rates.handshakes_per_client, settings.rates.handshakes_burst);
         let rate = previous
             .map(|previous| previous.rate.clone())
             .filter(|rate| rate.has_quota(per_second, burst))
@@ -176,8 +176,9 @@ impl Snapshot {
     ) -> Result<Validated, Vec<LateDiagnostic>> {
         let mut faults = Vec::new();
         let listeners = settings.listeners.len();
-        let room =
-            room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
+        let room = room(&settings.concurrency, listeners, descriptors)
+            .map_err(|fault| faults.push(fault))
+            .ok();
         faults.extend(settings.records_refused());
         let tls = terminator(settings, ticketer).map_err(|more| faults.extend(more)).ok();
         match (room, tls, faults.is_empty()) {
@@ -260,7 +261,7 @@ impl Route {
                 response_headers: of.response_headers.clone(),
             },
             pool: Pool::new(&of.backends, known),
-            lost_backends: of.lost_backends,
+            on_backend_loss: of.on_backend_loss,
             away: before.map(|route| route.away.clone()).unwrap_or_default(),
             terms: of.terms.clone(),
             timeouts: *timeouts,

@@ -135,7 +135,7 @@ impl ProxyState {
     }
 
     /// Their names.
-    pub fn waits_for_restart(&self) -> Vec<String> {
+    pub fn restart_required(&self) -> Vec<String> {
         self.overdue().into_iter().map(|key| key.key).collect()
     }
 

@@ -268,7 +268,7 @@ mod tests {
                 let count = scrape.lines().find_map(|line| line.strip_prefix(&row));
                 count.unwrap().parse().unwrap()
             };
-            (self.gate.generation().number, count("refused"), count("applied"))
+            (self.gate.generation().number, count("rejected"), count("applied"))
         }
     }
 

@@ -168,10 +168,10 @@ pub fn warn(source: &ConfigSource, warnings: &[LateDiagnostic]) {
     let lines = source.place(warnings);
     let more = warnings.len().saturating_sub(lines.len());
     for warning in lines {
-        warn!(warning, "worth a look");
+        warn!(warning, "configuration warning");
     }
     if more > 0 {
-        warn!(more, "worth a look as well; `tidegate check` says the same");
+        warn!(more, "more configuration warnings; run `tidegate check` to list them");
     }
 }
 
@@ -278,8 +278,8 @@ mod tests {
         assert_eq!(unknown.len(), 2);
         assert!(unknown[1].starts_with("x/new.toml:11:1: limits.idel: unknown key"), "{unknown:?}");
         let pair = "[[certificate]]\nchain = \"no.pem\"\nkey = \"no.key\"\n";
-        let missing = faults(&format!("{PLAIN}{pair}[caps]\nconnections = 900\n"));
+        let missing = faults(&format!("{PLAIN}{pair}[concurrency]\nconnections = 900\n"));
         assert!(missing[0].starts_with("x/new.toml:10:9: certificate[0].chain: "), "{missing:?}");
-        assert!(missing[1].contains("caps.connections: 900"), "{missing:?}");
+        assert!(missing[1].contains("concurrency.connections: 900"), "{missing:?}");
     }
 }

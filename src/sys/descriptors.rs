@@ -42,15 +42,15 @@ pub fn room(
         ),
     };
     if most == 0 {
-        return Err(refuse("caps.connections", caps.connections.unwrap_or(1)));
+        return Err(refuse("concurrency.connections", caps.connections.unwrap_or(1)));
     }
     let connections = caps.connections.unwrap_or(most);
     if connections > most {
-        return Err(refuse("caps.connections", connections));
+        return Err(refuse("concurrency.connections", connections));
     }
     let tunnels = caps.tunnels.unwrap_or(connections);
     if tunnels > connections {
-        return Err(refuse("caps.tunnels", tunnels));
+        return Err(refuse("concurrency.tunnels", tunnels));
     }
     Ok(Capacity { connections, tunnels })
 }
@@ -62,8 +62,6 @@ const UNLIMITED: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     fn caps(connections: Option<usize>) -> ConcurrencySettings {
@@ -72,8 +70,6 @@ mod tests {
             tunnels: None,
             connections_per_client: 1,
             tunnels_per_client: 1,
-            handshakes_per_client: NonZeroU32::MIN,
-            handshakes_burst: NonZeroU32::MIN,
         }
     }
 
@@ -82,11 +78,11 @@ mod tests {
     fn limit_beyond_descriptors_is_an_error() {
         assert_eq!(room(&caps(None), 1, 1065).unwrap().connections, 500);
         let fault = room(&caps(Some(501)), 1, 1065).unwrap_err();
-        assert_eq!(fault.key, "caps.connections");
+        assert_eq!(fault.key, "concurrency.connections");
         let words = &fault.problem;
         assert!(words.contains("need 1067") && words.contains("at most 500"), "{words}");
         let many = ConcurrencySettings { tunnels: Some(1000), ..caps(None) };
-        assert_eq!(room(&many, 1, 1065).unwrap_err().key, "caps.tunnels");
+        assert_eq!(room(&many, 1, 1065).unwrap_err().key, "concurrency.tunnels");
         assert!(room(&caps(None), 1, 65).is_err());
     }
 }

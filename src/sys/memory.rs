@@ -30,7 +30,7 @@ pub fn too_little(room: &Capacity, limit: Option<u64>) -> Option<LateDiagnostic>
         mib(need),
         mib(limit)
     );
-    Some(LateDiagnostic { key: "caps.tunnels".into(), problem })
+    Some(LateDiagnostic { key: "concurrency.tunnels".into(), problem })
 }
 
 /// The least `memory.max` on the way to the root (cgroup v2).
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn warns_when_tunnels_exceed_memory() {
         let told = too_little(&room(100_000), Some(256 << 20)).unwrap();
-        assert_eq!(told.key, "caps.tunnels");
+        assert_eq!(told.key, "concurrency.tunnels");
         assert_eq!(
             told.problem,
             "100000 tunnels take about 601MiB while they are idle, but the memory \

@@ -23,7 +23,7 @@ async fn socket_is_private_and_removed_at_exit() {
     let path = bed.proxy.control_socket();
     let there = fs::symlink_metadata(&path).unwrap();
     assert_eq!(there.mode() & 0o7777, 0o600);
-    assert_eq!(bed.proxy.command(json!({"ask": "status"})).await["state"], "running");
+    assert_eq!(bed.proxy.command(json!({"command": "status"})).await["state"], "running");
     bed.proxy.signal(Signal::TERM);
     assert_eq!(bed.proxy.exit().await, Some(0));
     assert!(!path.exists());
@@ -60,7 +60,7 @@ async fn bad_requests_fail_without_blocking_others() {
     let bed = bed().await;
     let proxy = &bed.proxy;
     for garbage in
-        [&b""[..], b"GET / HTTP/1.1", b"{}", b"{\"ask\":\"explode\"}", b"\xff\x00", b"[["]
+        [&b""[..], b"GET / HTTP/1.1", b"{}", b"{\"command\":\"explode\"}", b"\xff\x00", b"[["]
     {
         let said = proxy.send_line_and_read(garbage).await;
         assert!(said.contains("\"bad_request\""), "{garbage:?}: {said}");
@@ -70,8 +70,8 @@ async fn bad_requests_fail_without_blocking_others() {
     assert!(said.is_empty() || said.contains("longer than 1048576 bytes"), "{said}");
     // One that says nothing is told so after two seconds; meanwhile others are served.
     let mut silent = UnixStream::connect(proxy.control_socket()).await.unwrap();
-    silent.write_all(b"{\"ask\":").await.unwrap();
-    proxy.command(json!({"ask": "status"})).await;
+    silent.write_all(b"{\"command\":").await.unwrap();
+    proxy.command(json!({"command": "status"})).await;
     let mut said = String::new();
     within_timeout("the end of patience", silent.read_to_string(&mut said)).await.unwrap();
     assert!(said.contains("within 2s"), "{said}");
@@ -84,14 +84,14 @@ async fn excess_connections_get_busy() {
     let (mut tunnels, mut tails) = (Vec::new(), Vec::new());
     for session in 1..=32 {
         tunnels.push(bed.open().await);
-        let tail = json!({"ask": "tail", "session": session}).to_string();
+        let tail = json!({"command": "tail", "session": session}).to_string();
         tails.push(bed.proxy.send_line(tail.as_bytes()).await);
     }
     tunnels.push(bed.open().await);
     let told = within_timeout("all places to be taken", async {
         loop {
             // One that is let in, because not all of those above were read, says nothing.
-            let mut tail = bed.proxy.send_line(b"{\"ask\":\"tail\",\"session\":33}").await;
+            let mut tail = bed.proxy.send_line(b"{\"command\":\"tail\",\"session\":33}").await;
             let told = tokio::time::timeout(Duration::from_millis(200), next_line(&mut tail)).await;
             if let Ok(Some(told)) = told {
                 break told;
@@ -99,9 +99,9 @@ async fn excess_connections_get_busy() {
         }
     })
     .await;
-    assert_eq!(told["fault"]["kind"], "busy", "{told}");
+    assert_eq!(told["error"]["kind"], "busy", "{told}");
     // Those who wait keep no short order out.
-    assert_eq!(bed.proxy.command(json!({"ask": "status"})).await["state"], "running");
+    assert_eq!(bed.proxy.command(json!({"command": "status"})).await["state"], "running");
     drop((tunnels, tails));
 }
 
@@ -136,7 +136,7 @@ async fn stale_socket_is_replaced_other_files_kept() {
     let text = config.replace("\"control.sock\"", &format!("{:?}", socket.display().to_string()));
     let proxy = Proxy::start_bare(&text).await;
     let mut stream = UnixStream::connect(&socket).await.unwrap();
-    stream.write_all(b"{\"ask\":\"status\"}\n").await.unwrap();
+    stream.write_all(b"{\"command\":\"status\"}\n").await.unwrap();
     let mut said = String::new();
     within_timeout("an answer", stream.read_to_string(&mut said)).await.unwrap();
     assert!(said.starts_with("{\"ok\":"), "{said}");
@@ -160,5 +160,5 @@ async fn socket_in_use_is_not_taken_over() {
         r.as_str().is_some_and(|r| r.contains("another process takes orders there"))
     };
     other.record("why", fits).await;
-    assert_eq!(bed.proxy.command(json!({"ask": "status"})).await["state"], "running");
+    assert_eq!(bed.proxy.command(json!({"command": "status"})).await["state"], "running");
 }

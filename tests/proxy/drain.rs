@@ -48,8 +48,8 @@ async fn closes_are_spread_over_the_window() {
     }
     assert_eq!(bed.proxy.exit().await, Some(0));
     let stopped = stopped(&bed.proxy).await;
-    assert_eq!((&stopped["sessions"], &stopped["cut"]), (&60.into(), &0.into()));
-    assert_eq!(stopped["hurried"], false);
+    assert_eq!((&stopped["sessions"], &stopped["aborted"]), (&60.into(), &0.into()));
+    assert_eq!(stopped["forced"], false);
     let drained = bed.proxy.records().into_iter().filter(|record| record["end"] == "drained");
     let drained: Vec<Record> = drained.collect();
     assert_eq!(drained.len(), 60);
@@ -148,7 +148,7 @@ async fn handshake_in_progress_gets_no_tunnel() {
     assert_eq!(proxy.exit().await, Some(0));
     stopped(&proxy).await;
     // Beside it there may be knocks at a door that was about to close.
-    let refusals = proxy.records().into_iter().filter(|record| record["event"] == "refused");
+    let refusals = proxy.records().into_iter().filter(|record| record["event"] == "rejected");
     assert_eq!(refusals.count(), 1);
 }
 
@@ -182,7 +182,7 @@ async fn partial_frame_is_finished_before_the_close() {
     assert!(up_got == up && down_got == down);
     drop((client, backend));
     assert_eq!(bed.proxy.exit().await, Some(0));
-    assert_eq!(stopped(&bed.proxy).await["cut"], 0);
+    assert_eq!(stopped(&bed.proxy).await["aborted"], 0);
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn unresponsive_clients_are_cut_at_the_deadline() {
     let took = begun.elapsed();
     assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&took), "{took:?}");
     let stopped = stopped(&bed.proxy).await;
-    assert_eq!((&stopped["sessions"], &stopped["cut"]), (&10.into(), &10.into()));
+    assert_eq!((&stopped["sessions"], &stopped["aborted"]), (&10.into(), &10.into()));
     for (client, _) in &mut deaf {
         assert_eq!(wire::read(client).await.unwrap().code(), 1012);
     }
@@ -227,7 +227,7 @@ async fn second_signal_ends_at_once() {
         assert_eq!(bed.proxy.exit().await, Some(0));
         assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
         let stopped = stopped(&bed.proxy).await;
-        assert_eq!((&stopped["hurried"], &stopped["cut"]), (&true.into(), &10.into()));
+        assert_eq!((&stopped["forced"], &stopped["aborted"]), (&true.into(), &10.into()));
         let records = bed.proxy.records();
         let cut: Vec<&Record> =
             records.iter().filter(|record| record["end"] == "aborted").collect();

@@ -55,7 +55,7 @@ pub(super) fn detail(line: &SessionHandle) -> SessionDetail {
         request_id: said.request_id.map(own),
         subprotocol: said.subprotocol.map(own),
         generation: u64::from(*generation),
-        dial_ms: millis(Duration::from_micros(u64::from(*dial))),
+        backend_handshake_ms: millis(Duration::from_micros(u64::from(*dial))),
         client_delayed_ms: whole(delayed[0]),
         backend_delayed_ms: whole(delayed[1]),
     }

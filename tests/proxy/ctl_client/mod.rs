@@ -92,7 +92,8 @@ fn told(words: &[&str], answer: Value) -> Said {
 
 /// What is asked by these words.
 fn asked(words: &[&str]) -> Value {
-    let fake = Fake::new(vec![b"{\"fault\":{\"kind\":\"refused\",\"message\":\"no\"}}\n".to_vec()]);
+    let fake =
+        Fake::new(vec![b"{\"error\":{\"kind\":\"rejected\",\"message\":\"no\"}}\n".to_vec()]);
     let said = fake.says(words);
     assert_eq!((said.code, said.err.as_str()), (Some(1), "tidegate: no\n"), "{words:?}");
     let asked = fake.asked();

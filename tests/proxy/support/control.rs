@@ -43,7 +43,7 @@ impl Proxy {
     /// An order that must be refused; the kind of fault, and its words.
     pub async fn command_error(&self, request: Value) -> (String, String) {
         let answer = self.answered(&request).await;
-        let fault = &answer["fault"];
+        let fault = &answer["error"];
         let text = |key: &str| fault[key].as_str().map(str::to_owned);
         let told = text("kind").zip(text("message"));
         told.unwrap_or_else(|| panic!("{request}: {answer}"))
