@@ -84,7 +84,7 @@ async fn changed_keys_and_tunnels_are_counted() {
     let status = proxy.status("the next", gone).await;
     let removed = &status["reload"]["changes"][2];
     assert_eq!((&removed["action"], &removed["tunnels"]), (&"removed".into(), &0.into()));
-    assert!(removed["effect"].as_str().unwrap().contains("as long as they can"), "{removed}");
+    assert!(removed["effect"].as_str().unwrap().contains("its tunnels stay open"), "{removed}");
 }
 
 // Requirements: CF19.
