@@ -70,7 +70,7 @@ async fn changed_keys_and_tunnels_are_counted() {
     );
     let idle = json!({ "key": "limits.idle", "before": "\"1h\"", "after": "\"2h\"" });
     assert_eq!(changes[4]["keys"], json!([idle]));
-    assert!(changes[4]["effect"].as_str().unwrap().contains("keep what they began with"));
+    assert!(changes[4]["effect"].as_str().unwrap().contains("tunnels keep the old value"));
     for (client, backend) in &mut open {
         assert_relays(client, backend).await;
     }
