@@ -109,7 +109,7 @@ where
         Ok(()) => {
             part(&mut io).await;
             if !served && !leaving {
-                Err(DropReason::Gone(ConnectionStage::Head))
+                Err(DropReason::ClientDisconnected(ConnectionStage::Head))
             } else {
                 Ok(None)
             }
@@ -118,7 +118,8 @@ where
             part(&mut io).await;
             let dropped = cause(&error);
             // Between two requests a client may fall silent or go as it likes.
-            let is_leave = matches!(dropped, DropReason::HeadTimeout | DropReason::Gone(_));
+            let is_leave =
+                matches!(dropped, DropReason::HeadTimeout | DropReason::ClientDisconnected(_));
             if served && is_leave { Ok(None) } else { Err(dropped) }
         }
     }
@@ -168,16 +169,16 @@ async fn part<S: Stream>(io: &mut HttpIo<S>) {
 
 fn cause(error: &hyper::Error) -> DropReason {
     if error.is_parse() {
-        return DropReason::HeadBad(error.to_string());
+        return DropReason::HeadInvalid(error.to_string());
     }
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {
-        return DropReason::WriteStall;
+        return DropReason::WriteTimeout;
     }
     if error.is_timeout() {
         DropReason::HeadTimeout
     } else {
-        DropReason::Gone(ConnectionStage::Head)
+        DropReason::ClientDisconnected(ConnectionStage::Head)
     }
 }
 

@@ -39,4 +39,4 @@ pub fn own_origin(visitor: &ClientInfo, authority: &Authority) -> Origin {
 
 /// Backends read paths in different ways; one that leads to two routes leads to none.
 const AMBIGUOUS: RejectReason =
-    RejectReason::RequestBad("the path leads to different routes, depending on who reads it");
+    RejectReason::RequestInvalid("the path leads to different routes, depending on who reads it");

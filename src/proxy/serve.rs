@@ -87,7 +87,7 @@ async fn enter(
         let reading = read_proxy_header(&mut accepted.io, settings.timeouts.proxy_header);
         if let Some(proxied) = Box::pin(reading).await? {
             let (by, prefixes) = (AddrSource::ProxyHeader, settings.client_key);
-            *visitor = visitor.on_behalf_of(proxied.source, by, prefixes);
+            *visitor = visitor.forwarded_for(proxied.source, by, prefixes);
             gate.metrics.named(by);
             local = proxied.destination;
         }
@@ -205,8 +205,8 @@ impl ConnectionContext {
             client_address::identify(&peer.visitor, request.headers(), trusted, prefixes);
         let connection = match client {
             Some(visitor) => {
-                if visitor.known_by != peer.visitor.known_by {
-                    self.gate.metrics.named(visitor.known_by);
+                if visitor.addr_source != peer.visitor.addr_source {
+                    self.gate.metrics.named(visitor.addr_source);
                 }
                 Arc::new(Connection::forwarded(visitor, peer.clone()))
             }
@@ -273,7 +273,7 @@ impl ConnectionContext {
             }
             Err(UpgradeFailure::Refused(refusal)) => Err(refusal),
             Err(UpgradeFailure::Answer(response)) => {
-                inquiry.refuse(RejectReason::BackendRefused(response.status()), generation);
+                inquiry.refuse(RejectReason::BackendRejected(response.status()), generation);
                 Ok(response.map(boxed))
             }
         }

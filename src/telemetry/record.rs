@@ -104,7 +104,7 @@ pub fn dropped(
     age: Duration,
 ) {
     // Port scans and balancers' probes come and go all day; nothing was asked.
-    if !matches!(dropped, DropReason::Gone(_)) || wants_debug() {
+    if !matches!(dropped, DropReason::ClientDisconnected(_)) || wants_debug() {
         record("dropped", |line| tell_dropped(line, visitor, dropped, &deciding, age));
     }
 }
@@ -112,7 +112,7 @@ pub fn dropped(
 /// A request that got a status of ours, or the backend's own refusal of an upgrade.
 pub fn refused(refused: &RejectedRequest<'_>) {
     // Whoever gives up waiting was not refused, and long polls are given up all day.
-    if !matches!(refused.refusal, RejectReason::ClientGone) || wants_debug() {
+    if !matches!(refused.refusal, RejectReason::ClientDisconnected) || wants_debug() {
         record("rejected", |line| tell_refused(line, refused));
     }
 }
@@ -141,20 +141,20 @@ fn tell_dropped(
     age: Duration,
 ) {
     tell_visitor(line, visitor);
-    line.text("stage", dropped.stage().slug());
-    line.text("end", dropped.slug());
+    line.text("stage", dropped.stage().as_str());
+    line.text("end", dropped.as_str());
     let detail = match dropped {
-        DropReason::TlsFailed(words) | DropReason::HeadBad(words) => Some(cut(words)),
-        DropReason::ProxyHeaderBad(rule) => Some((*rule).to_owned()),
-        DropReason::ClientFull
-        | DropReason::GateFull
+        DropReason::TlsFailed(words) | DropReason::HeadInvalid(words) => Some(cut(words)),
+        DropReason::ProxyHeaderInvalid(rule) => Some((*rule).to_owned()),
+        DropReason::ClientLimit
+        | DropReason::ProxyLimit
         | DropReason::ProxyHeaderUntrusted
         | DropReason::ProxyHeaderMissing
         | DropReason::ProxyHeaderTimeout
         | DropReason::TlsTimeout
-        | DropReason::Gone(_)
+        | DropReason::ClientDisconnected(_)
         | DropReason::HeadTimeout
-        | DropReason::WriteStall => None,
+        | DropReason::WriteTimeout => None,
     };
     line.text("detail", detail.as_deref());
     tell_deciding(line, deciding);
@@ -167,8 +167,8 @@ fn tell_refused(line: &mut LogLine, refused: &RejectedRequest<'_>) {
     line.text("backend", refused.backend);
     tell_particulars(line, &refused.particulars);
     line.text("origin", refused.origin);
-    line.text("stage", refused.refusal.stage().slug());
-    line.text("end", refused.refusal.slug());
+    line.text("stage", refused.refusal.stage().as_str());
+    line.text("end", refused.refusal.as_str());
     line.number("status", u64::from(refused.refusal.status().as_u16()));
     line.show("detail", refused.refusal);
     tell_deciding(line, &refused.deciding);
@@ -189,7 +189,7 @@ fn tell_begun(line: &mut LogLine, tunnel: &SessionStart<'_>) {
 
 fn tell_ended(line: &mut LogLine, ended: &SessionEnd<'_>) {
     tell_begun(line, &ended.tunnel);
-    line.text("stage", ConnectionStage::Tunnel.slug());
+    line.text("stage", ConnectionStage::Tunnel.as_str());
     line.text("end", ended.end.slug());
     line.text("by", ended.end.by());
     tell_deciding(line, &ended.deciding);
@@ -223,10 +223,10 @@ fn tell_visitor(line: &mut LogLine, visitor: &ClientInfo) {
     if let Some(peer) = &visitor.peer {
         line.show("peer", peer);
     }
-    line.text("client_source", visitor.known_by.slug());
+    line.text("client_source", visitor.addr_source.label());
     line.text("listener", &*visitor.listener);
     if let Some(tls) = &visitor.tls {
-        line.text("tls_version", tls.version.slug());
+        line.text("tls_version", tls.version.as_str());
         line.text("tls_cipher", tls.cipher);
         line.text("sni", tls.sni.as_deref().map(cut).as_deref());
     }

@@ -132,6 +132,6 @@ fn cause(error: io::Error) -> DropReason {
             DropReason::TlsFailed(format!("the client sent alert {alert:?}: {why}"))
         }
         Some(tls) => DropReason::TlsFailed(tls.to_string()),
-        None => DropReason::Gone(ConnectionStage::Tls),
+        None => DropReason::ClientDisconnected(ConnectionStage::Tls),
     }
 }

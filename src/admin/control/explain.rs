@@ -97,7 +97,7 @@ pub(super) fn explain(gate: &ProxyState, asked: &HypotheticalRequest) -> Explana
         None => (None, None),
         Some(ExplainEnd::Before(reason)) => (None, Some((*reason).to_owned())),
         Some(ExplainEnd::Refused(refusal)) => {
-            (Some(refusal.status().as_u16()), Some(refusal.slug().to_owned()))
+            (Some(refusal.status().as_u16()), Some(refusal.as_str().to_owned()))
         }
     };
     Explanation { admitted: ended.is_none(), status, reason, steps: way.0 }

@@ -47,8 +47,8 @@ pub(super) fn detail(line: &SessionHandle) -> SessionDetail {
     SessionDetail {
         row: row(line),
         address: visitor.addr.to_string(),
-        known_by: visitor.known_by.slug().unwrap_or("socket").to_owned(),
-        tls: visitor.tls.as_ref().map(|tls| format!("{} {}", tls.version.slug(), tls.cipher)),
+        known_by: visitor.addr_source.label().unwrap_or("socket").to_owned(),
+        tls: visitor.tls.as_ref().map(|tls| format!("{} {}", tls.version.as_str(), tls.cipher)),
         sni: visitor.tls.as_ref().and_then(|tls| tls.sni.as_deref()).map(own),
         host: own(said.host),
         target: own(said.target),

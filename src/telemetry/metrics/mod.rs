@@ -30,7 +30,7 @@ pub struct Metrics {
     dropped: Counters<DROPPED>,
     refused: Counters<REFUSED>,
     handshakes: [DurationHistogram<HandshakeBounds>; 3],
-    named: Counters<{ AddrSource::MENTIONED.len() }>,
+    named: Counters<{ AddrSource::REPORTED.len() }>,
     reloads: Counters<2>,
     renewals: Counters<2>,
     names: Mutex<HandlesByName>,
@@ -113,7 +113,7 @@ impl Metrics {
     /// Whom a connection or a request is from was said by a trusted proxy; nothing is counted of
     /// those who come straight.
     pub fn named(&self, known_by: AddrSource) {
-        if let Some(place) = AddrSource::MENTIONED.iter().position(|by| *by == known_by) {
+        if let Some(place) = AddrSource::REPORTED.iter().position(|by| *by == known_by) {
             self.named.add_one(place);
         }
     }

@@ -172,8 +172,8 @@ impl Scrape {
             None,
             by_stage(self.metrics.drops()),
         )?;
-        let named = AddrSource::MENTIONED.iter().enumerate().filter_map(|(place, by)| {
-            by.slug().map(|by| ([("source", by)], self.metrics.named.get(place)))
+        let named = AddrSource::REPORTED.iter().enumerate().filter_map(|(place, by)| {
+            by.label().map(|by| ([("source", by)], self.metrics.named.get(place)))
         });
         page.counters(
             "forwarded_clients",

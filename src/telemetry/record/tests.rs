@@ -121,7 +121,7 @@ fn what_would_have_been_closed_is_listed_once() {
 #[test]
 fn drops_and_refusals_say_who_and_why() {
     let visitor = visitor();
-    let why = DropReason::HeadBad("bad \u{1b}[31m\nheader".into());
+    let why = DropReason::HeadInvalid("bad \u{1b}[31m\nheader".into());
     let deciding = DecidingSetting::default();
     let age = Duration::from_millis(5);
     let line = fields(|line| tell_dropped(line, &visitor, &why, &deciding, age));
