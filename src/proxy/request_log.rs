@@ -111,7 +111,7 @@ impl RequestLog {
 
     fn record(&mut self, refusal: &RejectReason, deciding: DecidingSetting) {
         self.open = false;
-        self.metrics.refused(refusal);
+        self.metrics.rejected(refusal);
         let shown = self.shown(None);
         let origin = self.origin.as_ref().map(|sent| origin(sent, &self.redact));
         refused(&RejectedRequest {

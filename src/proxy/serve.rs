@@ -106,7 +106,7 @@ async fn enter(
         if let Some(proxied) = Box::pin(reading).await? {
             let (by, prefixes) = (AddrSource::ProxyHeader, settings.client_key);
             *visitor = visitor.on_behalf_of(proxied.source, by, prefixes);
-            gate.metrics.named(by);
+            gate.metrics.forwarded_client(by);
             local = proxied.destination;
         }
     }
@@ -128,7 +128,7 @@ async fn enter(
     match (&generation.tls, listener.tls) {
         (Some(tls), true) => {
             let (limit, began) = (settings.timeouts.tls, now());
-            let took = || gate.metrics.took(HandshakeStep::Tls, now().duration_since(began));
+            let took = || gate.metrics.handshake_took(HandshakeStep::Tls, now().duration_since(began));
             match settings.tls {
                 TlsStreamKind::Lean => {
                     let (stream, facts) = Box::pin(tls.terminate(accepted.io, limit)).await?;
@@ -228,7 +228,7 @@ impl ConnectionContext {
         let connection = match client {
             Some(visitor) => {
                 if visitor.known_by != peer.visitor.known_by {
-                    self.gate.metrics.named(visitor.known_by);
+                    self.gate.metrics.forwarded_client(visitor.known_by);
                 }
                 let _peer = Some(peer.clone());
                 Arc::new(Connection { visitor, _permit: None, _counted: None, _peer })
@@ -269,7 +269,7 @@ impl ConnectionContext {
                 inquiry.at(&dialled.backend);
                 let silence = route.timeouts.idle;
                 let answer = forward::forward(dialled, request, &introduction, silence).await?;
-                route.counts.requests.add_one();
+                route.counts.requests.inc();
                 return Ok(answer.map(boxed));
             }
         };

@@ -62,8 +62,8 @@ impl PendingTunnel {
         inquiry: &RequestLog,
     ) -> (Response<Body>, Self) {
         let opened = now();
-        gate.metrics.took(HandshakeStep::Admit, opened.duration_since(inquiry.began));
-        gate.metrics.took(HandshakeStep::Backend, opened.duration_since(dialling));
+        gate.metrics.handshake_took(HandshakeStep::Admit, opened.duration_since(inquiry.began));
+        gate.metrics.handshake_took(HandshakeStep::Backend, opened.duration_since(dialling));
         let dial = opened.duration_since(dialling).as_micros();
         let registration = gate.registry.register(SessionInfo {
             connection: connection.clone(),
@@ -85,7 +85,7 @@ impl PendingTunnel {
 
     /// The client left before its 101 was out: the record, and nothing else.
     pub fn abandon(self) {
-        self.story.facts().counts.began();
+        self.story.facts().counts.tunnel_opened();
         self.story.finish(&TunnelEnd {
             end: TerminationReason::ClientGone,
             value: None,
@@ -114,7 +114,7 @@ pub fn open<S: Stream + Send + 'static>(
     let session = Session::new(plan.terms, plan.deflate, &mut entropy);
     let early = EarlyBytes { from_client: served.early, from_backend: plan.early };
     let orders = plan.story.registration.orders();
-    line.facts.counts.began();
+    line.facts.counts.tunnel_opened();
     let tunnel = Tunnel::new(served.stream, plan.backend, session, early, orders, entropy);
     gate.tasks.spawn(SessionTask { tunnel, story: Some(plan.story) });
 }
@@ -164,7 +164,7 @@ impl SessionGuard {
         let line = registration.line.clone();
         drop((permit, registration));
         let age = now().duration_since(line.facts.opened);
-        line.facts.counts.ended(ending.end, ending.closes, age);
+        line.facts.counts.tunnel_ended(ending.end, ending.closes, age);
         ended(&SessionEnd {
             tunnel: line.facts.begun(line.session),
             end: ending.end,
@@ -247,7 +247,7 @@ mod tests {
         let mut entropy = SystemEntropy;
         let session = Session::new(Arc::default(), DeflateMode::Off, &mut entropy);
         let orders = registration.orders();
-        counts.began();
+        counts.tunnel_opened();
         let backend = PlainStream::new(backend);
         let tunnel =
             Tunnel::new(PanickingStream, backend, session, EarlyBytes::default(), orders, entropy);

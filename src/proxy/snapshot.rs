@@ -106,7 +106,7 @@ impl Snapshot {
     ) -> Result<Self, Vec<LateDiagnostic>> {
         let Validated { room, tls, remarks } = Self::judge(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
-        metrics.forget_unused();
+        metrics.remove_unused();
         let mut routes = RouteTable::default();
         let mut healths = healths(previous);
         let mut route_list = Vec::new();

@@ -70,7 +70,7 @@ impl Backend {
 
     /// It did not take a connection.
     pub fn failed(&self, why: &dyn fmt::Display) {
-        self.counts.refused.add_one();
+        self.counts.connect_failures.inc();
         let left_out = self.health.failed(Instant::now());
         backend_failed(&self.id, &self.counts.route.name, why, left_out);
     }
