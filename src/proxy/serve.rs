@@ -12,7 +12,7 @@ use super::request_log::RequestLog;
 use super::route_match::{find, own_origin};
 use super::session::{PendingTunnel, open};
 use super::snapshot::{Route, Snapshot};
-use super::state::{ProxyState, now};
+use super::state::ProxyState;
 use crate::admission::concurrency::Permit;
 use crate::client::{AddrSource, ClientInfo};
 use crate::config::settings::{ListenerSettings, TlsStreamKind};
@@ -21,12 +21,14 @@ use crate::downstream::h1::{self, HeadLimits};
 use crate::downstream::response::{self, Body, boxed, text};
 use crate::http::forwarded::Forwarded;
 use crate::http::{Handshake, RequestKind};
+use crate::listener::key::ListenerKey;
 use crate::listener::proxy_protocol::read_proxy_header;
 use crate::listener::socket::AcceptedStream;
 use crate::net::Stream;
 use crate::net::plain::PlainStream;
 use crate::reject::{DropReason, RejectReason};
-use crate::server::listeners::ListenerKey;
+use crate::sessions::connection::Connection;
+use crate::sys::clock::now;
 use crate::sys::entropy::{fraction, request_id};
 use crate::telemetry::metrics::HandshakeStep;
 use crate::telemetry::metrics::handles::OpenConnection;
@@ -35,26 +37,6 @@ use crate::upstream::connect::{self, BackendConnection};
 use crate::upstream::forward;
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure};
-
-/// One client on a connection: its peer, or whom that forwards for. The connection counts until the
-/// last thing born of it is gone.
-#[derive(Debug)]
-pub struct Connection {
-    /// Whose it is.
-    pub visitor: ClientInfo,
-    /// Held by the peer's own view, and so by all that hold on to that.
-    _permit: Option<Permit>,
-    _counted: Option<OpenConnection>,
-    _peer: Option<Arc<Connection>>,
-}
-
-#[cfg(test)]
-impl Connection {
-    /// One that counts nowhere.
-    pub fn bare(visitor: ClientInfo) -> Self {
-        Self { visitor, _permit: None, _counted: None, _peer: None }
-    }
-}
 
 /// What all requests of one connection have in common; gone when its HTTP phase is over.
 struct ConnectionContext {
@@ -114,13 +96,9 @@ async fn enter(
     if !settings.trusted.has(&visitor.addr) {
         permit.count_for(visitor.key, settings.concurrency.connections_per_client)?;
     }
-    let connection = |visitor| {
-        let _permit = Some(permit);
-        Connection { visitor, _permit, _counted: counted, _peer: None }
-    };
     let ground = |visitor: &ClientInfo| ConnectionContext {
         gate: gate.clone(),
-        connection: Arc::new(connection(visitor.clone())),
+        connection: Arc::new(Connection::accepted(visitor.clone(), permit, counted)),
         local,
         health: listener.health_path.clone(),
         slot: TunnelSlot::default(),
@@ -230,8 +208,7 @@ impl ConnectionContext {
                 if visitor.known_by != peer.visitor.known_by {
                     self.gate.metrics.forwarded_client(visitor.known_by);
                 }
-                let _peer = Some(peer.clone());
-                Arc::new(Connection { visitor, _permit: None, _counted: None, _peer })
+                Arc::new(Connection::forwarded(visitor, peer.clone()))
             }
             None => peer.clone(),
         };
@@ -348,16 +325,5 @@ fn health_word(gate: &ProxyState) -> Response<Body> {
         text(StatusCode::SERVICE_UNAVAILABLE, "unready\n")
     } else {
         text(StatusCode::OK, "ok\n")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As long as a tunnel lives, so does this.
-    #[test]
-    fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 176, "{} B", size_of::<Connection>());
     }
 }

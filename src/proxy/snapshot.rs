@@ -18,8 +18,8 @@ use crate::config::settings::{
 };
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::values::patterns::BackendAddress;
-use crate::server::listeners::{self, ListenerKey};
-use crate::sys::descriptors::{Capacity, room};
+use crate::listener::key::{self, ListenerKey};
+use crate::proxy::capacity::Capacity;
 use crate::sys::memory;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::handles::{ListenerCounts, RouteCounts};
@@ -176,14 +176,14 @@ impl Snapshot {
     ) -> Result<Validated, Vec<LateDiagnostic>> {
         let mut faults = Vec::new();
         let listeners = settings.listeners.len();
-        let room = room(&settings.concurrency, listeners, descriptors)
+        let room = Capacity::new(&settings.concurrency, listeners, descriptors)
             .map_err(|fault| faults.push(fault))
             .ok();
         faults.extend(settings.records_refused());
         let tls = terminator(settings, ticketer).map_err(|more| faults.extend(more)).ok();
         match (room, tls, faults.is_empty()) {
             (Some(room), Some((tls, mut remarks)), true) => {
-                remarks.extend(memory::too_little(&room, memory::limit()));
+                remarks.extend(room.memory_warning(memory::limit()));
                 Ok(Validated { room, tls, remarks })
             }
             (_, _, _) => Err(faults),
@@ -192,7 +192,7 @@ impl Snapshot {
 
     /// The listener behind a door, unless it was removed.
     pub fn listener(&self, door: ListenerKey) -> Option<&ListenerSettings> {
-        listeners::keys(&self.settings.listeners)
+        key::listener_keys(&self.settings.listeners)
             .find(|(key, _)| *key == door)
             .map(|(_, found)| found)
     }
@@ -204,7 +204,7 @@ impl Snapshot {
 
     /// What is counted of the listener behind a door.
     pub fn listener_counts(&self, door: ListenerKey) -> Option<&Arc<ListenerCounts>> {
-        let mut keys = listeners::keys(&self.settings.listeners);
+        let mut keys = key::listener_keys(&self.settings.listeners);
         keys.position(|(key, _)| key == door).and_then(|place| self.listener_counts.get(place))
     }
 

@@ -13,9 +13,10 @@ use ws::TerminationReason;
 use crate::config::settings::OnBackendLoss;
 use crate::protocol::Selection;
 use crate::proxy::snapshot::{Route, Snapshot};
-use crate::proxy::state::{ProxyState, now};
+use crate::proxy::state::ProxyState;
 use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
 use crate::sessions::registry::SessionHandle;
+use crate::sys::clock::now;
 
 /// Looks after them until dropped.
 pub async fn look_after(gate: Arc<ProxyState>) {

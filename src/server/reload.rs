@@ -14,7 +14,8 @@ use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::protocol::answer::{self, Change};
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::state::{ProxyState, wall};
+use crate::proxy::state::{LastReload, ProxyState};
+use crate::sys::clock::wall;
 use crate::sys::systemd;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log;
@@ -48,15 +49,6 @@ impl ConfigSource {
             }
         }
     }
-}
-
-/// How a reload went.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LastReload {
-    /// When, in seconds since 1970.
-    pub at: f64,
-    /// What changed, or the faults, one a line.
-    pub outcome: Result<Vec<Change>, Vec<String>>,
 }
 
 /// Reloads, and says how it went: what changed, or the faults, one a line.

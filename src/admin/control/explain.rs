@@ -13,8 +13,9 @@ use crate::http::{Handshake, RequestKind};
 use crate::protocol::answer::{CommandError, CommandErrorKind, ExplainStep, Explanation};
 use crate::proxy::route_match::{find, own_origin};
 use crate::proxy::snapshot::{Route, Snapshot};
-use crate::proxy::state::{ProxyState, now};
+use crate::proxy::state::ProxyState;
 use crate::reject::RejectReason;
+use crate::sys::clock::now;
 use crate::upstream::pool::Backend;
 
 /// A handshake that nobody made.

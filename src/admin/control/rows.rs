@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::answer::{SessionDetail, SessionList, SessionRow};
-use crate::proxy::state::{ProxyState, now, wall};
+use crate::proxy::state::ProxyState;
 use crate::sessions::info::SessionInfo;
 use crate::sessions::registry::SessionHandle;
+use crate::sys::clock::{now, wall};
 
 /// A list; takes milliseconds if there are thousands.
 pub(super) fn list(gate: &ProxyState, lines: &[Arc<SessionHandle>]) -> SessionList {
