@@ -108,7 +108,7 @@ fn start(
     let admin = admin_address.map(|address| doors.admin(address)).transpose();
     let admin = admin.map_err(machine)?;
     // Nothing comes before the first.
-    drop(access.begin());
+    drop(access.activate());
     let gate = Arc::new(ProxyState::new(generation, ticketer, descriptors));
     let status = Arc::<StatusCache>::default();
     let admin = admin.map(|listener| http::serve(gate.clone(), status.clone(), listener));

@@ -32,7 +32,7 @@ use crate::sys::clock::now;
 use crate::sys::entropy::{fraction, request_id};
 use crate::telemetry::metrics::HandshakeStep;
 use crate::telemetry::metrics::handles::OpenConnection;
-use crate::telemetry::record::dropped;
+use crate::telemetry::record::record_drop;
 use crate::upstream::connect::{self, BackendConnection};
 use crate::upstream::forward;
 use crate::upstream::forwarded_headers::ForwardedHeaders;
@@ -64,7 +64,7 @@ pub async fn serve(gate: Arc<ProxyState>, accepted: AcceptedStream, door: Listen
     if let Err(why) = entered.await {
         gate.metrics.dropped(&why);
         let deciding = deciding_setting::of_drop(&why, &generation);
-        dropped(&visitor, &why, deciding, now().duration_since(began));
+        record_drop(&visitor, &why, deciding, now().duration_since(began));
     }
 }
 
@@ -106,7 +106,8 @@ async fn enter(
     match (&generation.tls, listener.tls) {
         (Some(tls), true) => {
             let (limit, began) = (settings.timeouts.tls, now());
-            let took = || gate.metrics.handshake_took(HandshakeStep::Tls, now().duration_since(began));
+            let took =
+                || gate.metrics.handshake_took(HandshakeStep::Tls, now().duration_since(began));
             match settings.tls {
                 TlsStreamKind::Lean => {
                     let (stream, facts) = Box::pin(tls.terminate(accepted.io, limit)).await?;

@@ -29,7 +29,7 @@ use crate::sessions::registry::{CommandReceiver, Registration};
 use crate::sys::clock::now;
 use crate::sys::entropy::SystemEntropy;
 use crate::telemetry::metrics::HandshakeStep;
-use crate::telemetry::record::{DecidingSetting, SessionEnd, begun, ended};
+use crate::telemetry::record::{DecidingSetting, SessionEnd, record_end, record_start};
 use crate::tunnel::progress::TunnelEnd;
 use crate::tunnel::{EarlyBytes, Tunnel};
 use crate::upstream::handshake::UpgradedBackend;
@@ -110,7 +110,7 @@ pub fn open<S: Stream + Send + 'static>(
     plan: PendingTunnel,
 ) {
     let line = &plan.story.registration.line;
-    begun(&line.facts.begun(line.session));
+    record_start(&line.facts.begun(line.session));
     let mut entropy = SystemEntropy;
     let session = Session::new(plan.terms, plan.deflate, &mut entropy);
     let early = EarlyBytes { from_client: served.early, from_backend: plan.early };
@@ -166,8 +166,8 @@ impl SessionGuard {
         drop((permit, registration));
         let age = now().duration_since(line.facts.opened);
         line.facts.counts.tunnel_ended(ending.end, ending.closes, age);
-        ended(&SessionEnd {
-            tunnel: line.facts.begun(line.session),
+        record_end(&SessionEnd {
+            start: line.facts.begun(line.session),
             end: ending.end,
             deciding: DecidingSetting { key: ending.end.key(), value: ending.value.clone() },
             tally: &ending.tally,

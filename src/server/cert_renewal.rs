@@ -18,7 +18,7 @@ use crate::proxy::state::ProxyState;
 use crate::sys::clock::wall;
 use crate::sys::systemd;
 use crate::telemetry::metrics::process_snapshot::CertificateState;
-use crate::telemetry::timestamp::moment;
+use crate::telemetry::timestamp::rfc3339;
 use crate::tls::certs::expiry::ExpiryStep;
 use crate::tls::certs::look;
 use crate::tls::certs::pair::FileState;
@@ -168,7 +168,7 @@ fn apply(
         generation,
         certificates = states.len(),
         names = names.join(", ") + if more > 0 { ", ..." } else { "" },
-        not_after = not_after.map(moment),
+        not_after = not_after.map(rfc3339),
         "certificates renewed; open tunnels notice nothing"
     );
     systemd::ready(&reload::status(gate));

@@ -190,7 +190,7 @@ async fn try_reload(
     let listeners = after.settings.listeners.clone();
     let bound = doors.bind(&listeners).map_err(|fault| vec![fault.to_string()])?;
     gate.swap(after);
-    let outgoing = access.begin();
+    let outgoing = access.activate();
     doors.open(gate, bound);
     doors.keep(&listeners).await;
     // Whoever moved the old file may do with it as they like once the reload is reported.
@@ -217,7 +217,7 @@ async fn build(
 /// there is a fault in the latter.
 async fn reopen(settings: &Settings, source: &ConfigSource, told: &[String]) {
     match open_access(settings, source) {
-        Ok(access) => access.begin().finish().await,
+        Ok(access) => access.activate().finish().await,
         Err(faults) => {
             for fault in faults.iter().filter(|fault| !told.contains(fault)) {
                 error!(fault, "the access log stays as it was");

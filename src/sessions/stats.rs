@@ -134,9 +134,9 @@ impl SessionStats {
 #[cold]
 fn tell(owner: SessionRef<'_>, before: ReportedViolations, session: &Session, side: Side) {
     let route = &owner.counts.route;
-    let (client, backend, terms) = (owner.client, &owner.counts.id, session.terms());
+    let (client, backend, policy) = (owner.client, &owner.counts.id, session.terms());
     let party =
-        TunnelSide { session: owner.session, client, route: &route.name, backend, terms, side };
+        TunnelSide { session: owner.session, client, route: &route.name, backend, policy, side };
     for offence in session.reported(side).since(before) {
         route.violation_reported(side, offence);
         would_close(party, offence);

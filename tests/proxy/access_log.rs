@@ -153,7 +153,8 @@ async fn unopenable_file_fails_start_and_reload() {
     assert_eq!(proxy.exit().await, Some(1));
     let told = proxy.record("the fault", |line| line.as_str().is_some()).await;
     let told = told.as_str().unwrap();
-    for part in ["tidegate: cannot open the access log", "/link", "No such file", "make its folder"]
+    for part in
+        ["tidegate: cannot open the access log", "/link", "No such file", "create the folder"]
     {
         assert!(told.contains(part), "{part} is not in {told}");
     }

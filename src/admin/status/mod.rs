@@ -163,8 +163,7 @@ struct CauseCounts<'r> {
 fn causes(mut causes: Vec<ReasonCount>, of: &str, reason: &str) -> Value {
     causes.retain(|cause| cause.count > 0);
     causes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.cmp(b)));
-    let row =
-        |cause: &ReasonCount| json!({ of: cause.group, reason: cause.reason, "count": cause.count });
+    let row = |cause: &ReasonCount| json!({ of: cause.group, reason: cause.reason, "count": cause.count });
     causes.iter().map(row).collect()
 }
 

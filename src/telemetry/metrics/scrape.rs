@@ -109,8 +109,9 @@ impl Scrape {
             Unit::Seconds,
             routes.iter().map(|route| ([("route", &*route.name)], route.durations.read())),
         )?;
-        let steps = HandshakeStep::ALL
-            .map(|step| ([("stage", step.as_str())], self.metrics.handshakes[step as usize].read()));
+        let steps = HandshakeStep::ALL.map(|step| {
+            ([("stage", step.as_str())], self.metrics.handshakes[step as usize].read())
+        });
         text.histograms(
             "handshake_duration",
             "Duration of the handshake by stage: TLS, request head to 101, backend connect and response",
@@ -233,7 +234,9 @@ impl Scrape {
             "backend_connect_failures",
             "Failed connection attempts to the backend",
             None,
-            backends.iter().map(|backend| (of(&backend.counts), backend.counts.connect_failures.get())),
+            backends
+                .iter()
+                .map(|backend| (of(&backend.counts), backend.counts.connect_failures.get())),
         )
     }
 
@@ -244,13 +247,15 @@ impl Scrape {
             "config_reloads",
             "Reloads of the configuration, by outcome",
             None,
-            outcomes.map(|(outcome, index)| ([("outcome", outcome)], self.metrics.reloads.get(index))),
+            outcomes
+                .map(|(outcome, index)| ([("outcome", outcome)], self.metrics.reloads.get(index))),
         )?;
         text.counters(
             "certificate_renewals",
             "Renewals of certificates whose files changed, by outcome",
             None,
-            outcomes.map(|(outcome, index)| ([("outcome", outcome)], self.metrics.renewals.get(index))),
+            outcomes
+                .map(|(outcome, index)| ([("outcome", outcome)], self.metrics.renewals.get(index))),
         )?;
         let (when, applied) = process.reload;
         text.gauges(
@@ -288,12 +293,7 @@ impl Scrape {
         let process = &self.process;
         let usage = &process.process;
         let known = |number: Option<u64>| number.map(|number| ([], number as f64));
-        text.gauges(
-            "open_descriptors",
-            "Open file descriptors",
-            None,
-            known(usage.descriptors),
-        )?;
+        text.gauges("open_descriptors", "Open file descriptors", None, known(usage.descriptors))?;
         text.gauges(
             "max_descriptors",
             "Maximum number of open file descriptors",

@@ -2,7 +2,7 @@
 
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::telemetry::metrics::process_snapshot::CertificateState;
-use crate::telemetry::timestamp::moment;
+use crate::telemetry::timestamp::rfc3339;
 
 /// What an operator is to be told of; each is told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl ExpiryStep {
 
     fn problem(self, state: &CertificateState, now: u64) -> String {
         let name = if state.name.is_empty() { "no name" } else { &state.name };
-        let (from, until) = (moment(state.not_before), moment(state.not_after));
+        let (from, until) = (rfc3339(state.not_before), rfc3339(state.not_after));
         match self {
             Self::NotYet => format!(
                 "the certificate for {name} is not valid before {from}, and clients refuse it; is \
