@@ -48,19 +48,13 @@ impl AppliesTo {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::AtOnce => "takes effect immediately; open tunnels stay open",
-            Self::Connections => {
-                "applies to new connections; open tunnels stay open"
-            }
+            Self::Connections => "applies to new connections; open tunnels stay open",
             Self::Requests => {
                 "applies to new requests, including those on existing connections; established \
                  tunnels keep the old value"
             }
-            Self::Tunnels => {
-                "applies to new tunnels; established tunnels keep the old value"
-            }
-            Self::Drain => {
-                "applies to the next drain, including tunnels that are already open"
-            }
+            Self::Tunnels => "applies to new tunnels; established tunnels keep the old value",
+            Self::Drain => "applies to the next drain, including tunnels that are already open",
             Self::Restart => "requires a restart; until then the old value applies",
         }
     }
