@@ -1,5 +1,6 @@
-//! `docs/configuration.md` is made from the code and from the words of `proxy.toml.example`; this
-//! holds it to them. `UPDATE=1 cargo test --test configuration_reference` writes it anew.
+//! `docs/configuration.md` is generated from the code and from the comments of
+//! `proxy.toml.example`; this checks that it is current. `UPDATE=1 cargo test --test
+//! configuration_reference` regenerates it.
 
 #![expect(clippy::panic, clippy::expect_used, reason = "this is how a test fails")]
 
@@ -44,7 +45,7 @@ fn every_key_has_a_row() {
     }
     for key in known_keys() {
         let is_table = known_keys().iter().any(|other| other.starts_with(&format!("{key}.")));
-        // The parts of a backend are told of in one row.
+        // The keys of a backend are described in one row.
         let row =
             key.split_once(".backends[].").map_or(key.clone(), |(of, _)| format!("{of}.backends"));
         let is_list = ["listener", "certificate", "route"].contains(&key.as_str());
@@ -61,7 +62,7 @@ struct Section {
     rows: Vec<Row>,
 }
 
-/// Keys that are told of together.
+/// Keys described in one row.
 struct Row {
     keys: Vec<String>,
     words: String,
@@ -206,12 +207,12 @@ fn write_parts(
     }
 }
 
-/// What holds for who does not write it.
+/// The value that applies if the key is missing.
 fn default(key: Option<&EffectiveKey>) -> String {
     let Some(key) = key.filter(|key| key.line.is_none()) else {
         return "required".to_owned();
     };
-    // An item that is written short is its address.
+    // The short form of an item is its address.
     if key.from.as_deref().is_some_and(|from| from.ends_with(']')) {
         return "as `address`".to_owned();
     }
@@ -219,7 +220,7 @@ fn default(key: Option<&EffectiveKey>) -> String {
         return format!("as `{other}`");
     }
     match key.value.strip_prefix('[').and_then(|list| list.strip_suffix(']')) {
-        // So that it can be broken into lines.
+        // So that the line can be wrapped.
         Some(list) if list.contains(',') => {
             let items: Vec<String> = list.split(", ").map(|item| format!("`{item}`")).collect();
             items.join(", ")
@@ -228,7 +229,7 @@ fn default(key: Option<&EffectiveKey>) -> String {
     }
 }
 
-/// Values as code, and tables as links.
+/// Formats values as code and tables as links.
 fn marked(words: &str, links: &[(String, String)]) -> String {
     let mut marked = String::new();
     let words = ["true", "false"].into_iter().fold(words.to_owned(), |words, word| {
@@ -243,7 +244,7 @@ fn marked(words: &str, links: &[(String, String)]) -> String {
             continue;
         }
         let mut part = part.to_owned();
-        // Longest first: [route.limits] is not [limits].
+        // Longest first: [route.limits] also contains [limits].
         for (header, anchor) in links {
             part = part.replace(header, &format!("[`{header}`](#{anchor})"));
         }
@@ -258,7 +259,7 @@ fn marked(words: &str, links: &[(String, String)]) -> String {
     marked.replace("[`\"", "`[\"").replace("\"`]", "\"]`")
 }
 
-/// In lines that a person can read as they stand.
+/// Wraps text into lines of a readable length.
 fn wrapped(text: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -312,14 +313,14 @@ fn sections() -> Vec<Section> {
     sections
 }
 
-/// Words above the first key belong to the table.
+/// Comments above the first key describe the table.
 fn flush(buffer: &mut String, section: &mut Section, block: impl Fn(String) -> Block) {
     if !buffer.is_empty() {
         section.intro.push(block(std::mem::take(buffer)));
     }
 }
 
-/// `# [[route]]   Some words.`, or `[limits]`.
+/// `# [[route]]   A description.`, or `[limits]`.
 fn header(line: &str) -> Option<(&str, &str)> {
     if line.starts_with('[') {
         return Some((line.trim_end(), ""));

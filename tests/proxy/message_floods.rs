@@ -1,5 +1,5 @@
-//! Messages that never end and control frames without number, under the limits as they are by
-//! default and as they may be set for a backend.
+//! Endless messages and floods of control frames, with the default limits and with those that can
+//! be set for a backend.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::support::{PlainStream, Side, TestBed, close_normally, poke, wire, wit
 
 const MANY: usize = 4096;
 
-/// Sends this over and over, so many at a time, until a Close comes: its code, the one that the
-/// other side gets, and how many frames it got before.
+/// Sends these frames repeatedly, `count` at a time, until a Close arrives; returns its code, the
+/// code sent to the other side, and the number of frames that reached the other side before.
 async fn until_told(
     side: Side,
     bed: &TestBed,
@@ -28,7 +28,7 @@ async fn until_told(
             if writing.write_all(&many).await.is_err() {
                 break;
             }
-            // A reader that is held up would excuse a message that takes long.
+            // A delayed reader would excuse a message that takes long.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         std::future::pending::<()>().await;
@@ -108,7 +108,7 @@ async fn control_frame_rate_is_limited() {
             let (told, other, frames) = until_told(side, &bed, b"", &again, MANY).await;
             let expected = if side == Side::Client { 1001 } else { 1011 };
             assert_eq!((told, other), (1008, expected), "{side:?} {opcode}");
-            // Two seconds' worth at once, and what came back meanwhile.
+            // Two seconds' worth at once, and the answers received meanwhile.
             assert!((100..130).contains(&frames), "{side:?} {opcode}: {frames}");
             let record = bed.tunnel_end(session).await;
             assert_eq!([&record["end"], &record["by"]], ["control_rate", side.as_str()]);
