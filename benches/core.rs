@@ -1,20 +1,20 @@
-//! What a frame costs in the core: bytes in, verdict out, no socket.
+//! The cost of a frame in the WebSocket core, without sockets.
 //!
-//! - `cargo bench --bench core` prints nanoseconds a frame, best of several rounds, for the bare
-//!   meter, which holds frames to RFC 6455 and nothing else, for a session with the default
-//!   policies, and for one with every limit, rate, clock and heartbeat there is. Frames come in
-//!   reads of 16 KiB, as TLS hands them out, and once each on its own.
-//! - `benches/instructions` counts instructions, which do not depend on the machine's mood: the
-//!   executable's `work meter 100000` is so many frames of 125 bytes through a `meter`, a `session` or
-//!   the `strict` one with everything on, and nothing else of note.
+//! - `cargo bench --bench core` prints nanoseconds per frame, the best of several rounds: for the
+//!   meter alone, which only enforces RFC 6455, for a session with the default policies, and for one
+//!   with every limit, rate, timer and heartbeat enabled. Frames arrive in reads of 16 KiB, the
+//!   size of a TLS record, and in a last column one at a time.
+//! - `benches/instructions` counts instructions, which do not depend on the load of the machine. It
+//!   runs this executable as `work meter 100000`: 100,000 frames of 125 bytes through the `meter`, a
+//!   `session`, or `strict`, the session with everything enabled.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ws::{
-    Action, Cap, Cut, Deflate, Entropy, FrameMeter, Intake, Limits, Moment, Rate, Session, Side,
-    Sizes, Strict, Terms, Watch,
+    DeflateMode, Entropy, FrameMeter, FrameStep, Limit, LimitAction, Limits, MessageSizes, Policy,
+    RateLimit, RecvAction, Session, SessionPolicy, Side, Strictness, Timestamp,
 };
 
 fn main() {
@@ -29,45 +29,45 @@ fn main() {
 }
 
 fn table() {
-    say("payload   meter ns   session ns   everything on ns   the same, one frame a call ns");
+    print_line("payload   meter ns   session ns   all enabled ns   all, one frame per call ns");
     for payload in [16, 125, 1 << 10, 16 << 10, 64 << 10] {
         let frame = frame(payload);
         let read = reads(&frame);
         let frames = (TURNS * read.len() / frame.len()) as f64;
         let meter = best(|| through_meter(&read, 1)) / frames;
-        let session = |terms: fn() -> Terms, step: usize| {
+        let session = |terms: fn() -> SessionPolicy, step: usize| {
             best(|| through_session(&read, step, 1, terms())) / frames
         };
-        let [usual, all] = [session(Terms::default, READ), session(everything, READ)];
+        let [usual, all] = [session(SessionPolicy::default, READ), session(everything, READ)];
         let single = session(everything, frame.len());
-        say(&format!("{payload:>7} {meter:>10.2} {usual:>12.2} {all:>18.2} {single:>31.2}"));
+        print_line(&format!("{payload:>7} {meter:>10.2} {usual:>12.2} {all:>16.2} {single:>27.2}"));
     }
 }
 
-/// So many frames of 125 bytes, and nothing else of note.
-fn work(through: &str, frames: usize) {
+/// Processes `frames` frames of 125 bytes.
+fn work(stage: &str, frames: usize) {
     let frame = frame(125);
     let read = frame.repeat(READ / frame.len());
     let turns = frames * frame.len() / read.len();
-    match through {
+    match stage {
         "meter" => through_meter(&read, turns),
-        "session" => through_session(&read, read.len(), turns, Terms::default()),
+        "session" => through_session(&read, read.len(), turns, SessionPolicy::default()),
         _ => through_session(&read, read.len(), turns, everything()),
     }
 }
 
-/// All that a configuration can ask for, at values that let everything through.
-fn everything() -> Terms {
-    let usual = Terms::default();
+/// Every policy enabled, with limits that the benchmark never reaches.
+fn everything() -> SessionPolicy {
+    let usual = SessionPolicy::default();
     let limits = |limits: Limits| Limits {
-        message: Some(Cap::close(1 << 20)),
-        frame: Some(Cap::close(1 << 20)),
-        fragments: Some(Cap::close(1024)),
-        messages: Some(Rate::new(1 << 40, Action::Delay)),
-        bytes: Some(Rate::new(1 << 50, Action::Delay)),
+        message: Some(Limit::close(1 << 20)),
+        frame: Some(Limit::close(1 << 20)),
+        fragments: Some(Limit::close(1024)),
+        messages: Some(RateLimit::new(1 << 40, LimitAction::Delay)),
+        bytes: Some(RateLimit::new(1 << 50, LimitAction::Delay)),
         ..limits
     };
-    Terms {
+    SessionPolicy {
         from_client: limits(usual.from_client),
         from_backend: limits(Limits {
             message_age: usual.from_client.message_age,
@@ -79,7 +79,7 @@ fn everything() -> Terms {
     }
 }
 
-/// A masked binary frame; what is in it is never looked at.
+/// A masked binary frame; its content does not matter.
 fn frame(payload: usize) -> Vec<u8> {
     let mut bytes = vec![0x82];
     match payload {
@@ -98,37 +98,37 @@ fn frame(payload: usize) -> Vec<u8> {
     bytes
 }
 
-/// Whole frames, 128 KiB of them or a little more: as near to the processor as bytes are that were
-/// decrypted a moment ago.
+/// At least 128 KiB of whole frames: small enough for the cache, like data that TLS has just
+/// decrypted.
 fn reads(frame: &[u8]) -> Vec<u8> {
     frame.repeat((128 << 10) / frame.len() + 1)
 }
 
 fn through_meter(stream: &[u8], turns: usize) {
-    let watch = Watch {
+    let watch = Policy {
         limits: &Limits::default(),
-        strict: Strict::Enforce,
+        strict: Strictness::Enforce,
         inflated_max: None,
         awaited: &[],
         one_frame: false,
         hurried: false,
-        now: Moment::START,
+        now: Timestamp::START,
     };
-    let mut sizes = Sizes::default();
+    let mut sizes = MessageSizes::default();
     let mut meter = FrameMeter::new(Side::Client, false);
     for _ in 0..turns {
         let mut at = 0;
         let mut end = READ.min(stream.len());
         while at < stream.len() {
             match meter.cut(&stream[at..end], &watch, &mut sizes) {
-                Cut::Pass(run) => at += run.len,
-                Cut::Starved => {}
-                Cut::Own { .. }
-                | Cut::Close { .. }
-                | Cut::Later(..)
-                | Cut::Over(_)
-                | Cut::Breach(_) => {
-                    unreachable!("lawful")
+                FrameStep::Pass(run) => at += run.len,
+                FrameStep::Starved => {}
+                FrameStep::Own { .. }
+                | FrameStep::Close { .. }
+                | FrameStep::Later(..)
+                | FrameStep::Over(_)
+                | FrameStep::Breach(_) => {
+                    unreachable!("all frames are valid")
                 }
             }
             end = (at + READ).min(stream.len());
@@ -137,9 +137,9 @@ fn through_meter(stream: &[u8], turns: usize) {
     black_box(meter.at_boundary());
 }
 
-fn through_session(stream: &[u8], read: usize, turns: usize, terms: Terms) {
-    let now = Moment::START;
-    let mut session = Session::new(Arc::new(terms), Deflate::Off, &mut Zeroes);
+fn through_session(stream: &[u8], read: usize, turns: usize, terms: SessionPolicy) {
+    let now = Timestamp::START;
+    let mut session = Session::new(Arc::new(terms), DeflateMode::Off, &mut Zeroes);
     for _ in 0..turns {
         let mut at = 0;
         while at < stream.len() {
@@ -150,16 +150,16 @@ fn through_session(stream: &[u8], read: usize, turns: usize, terms: Terms) {
     black_box(session.tally());
 }
 
-/// One round of a driver, without its sockets: what was let through.
-fn feed(session: &mut Session, input: &[u8], now: Moment) -> usize {
+/// One iteration of the driver without sockets. Returns the number of forwarded bytes.
+fn feed(session: &mut Session, input: &[u8], now: Timestamp) -> usize {
     black_box(session.inject(Side::Backend, now, &mut Zeroes).is_some());
     let mut at = 0;
-    let mut sizes = Sizes::default();
+    let mut sizes = MessageSizes::default();
     while at < input.len() {
         match session.intake(Side::Client, black_box(&input[at..]), now, &mut sizes) {
-            Intake::Forward(len) => at += len,
-            Intake::Starved => break,
-            Intake::Discard(_) | Intake::Paused => unreachable!("lawful"),
+            RecvAction::Forward(len) => at += len,
+            RecvAction::Starved => break,
+            RecvAction::Discard(_) | RecvAction::Paused => unreachable!("all frames are valid"),
         }
     }
     session.written(Side::Backend, 0, now);
@@ -169,7 +169,7 @@ fn feed(session: &mut Session, input: &[u8], now: Moment) -> usize {
     at
 }
 
-/// Nanoseconds of the best of several rounds of [`TURNS`] turns.
+/// Nanoseconds of the fastest round, each of [`TURNS`] iterations.
 fn best(mut round: impl FnMut()) -> f64 {
     let time = |round: &mut dyn FnMut()| {
         let start = now();
@@ -184,8 +184,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::print_stdout, reason = "the figures are what a benchmark is for")]
-fn say(line: &str) {
+#[expect(clippy::print_stdout, reason = "prints the results")]
+fn print_line(line: &str) {
     println!("{line}");
 }
 
@@ -197,8 +197,8 @@ impl Entropy for Zeroes {
     }
 }
 
-/// What one read of a TLS stream brings at most.
+/// The largest read from a TLS stream in bytes (one record).
 const READ: usize = 16 << 10;
 
-/// So often through the stream for one measurement.
+/// Iterations over the stream per measurement.
 const TURNS: usize = 32;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_mangen::Man;
-use tidegate::ctl::args::Ctl;
+use tidegate::ctl::args::CtlArgs;
 
 /// A TLS-terminating reverse proxy that understands WebSockets.
 ///
@@ -24,12 +24,12 @@ use tidegate::ctl::args::Ctl;
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// What the program can do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Serve as a configuration file says, until SIGTERM; SIGHUP reloads the file, SIGUSR2 hands
     /// over to a new process.
     ///
@@ -50,7 +50,7 @@ pub enum Command {
     #[command(after_help = "Examples:
   tidegate check --config /etc/tidegate/proxy.toml
   tidegate check --diff --config /etc/tidegate/proxy.toml")]
-    Check(Check),
+    Check(CheckArgs),
     /// Try the proxy with a generated certificate, a small backend and a page.
     #[cfg(feature = "demo")]
     Demo {
@@ -62,7 +62,7 @@ pub enum Command {
     ///
     /// The socket is `[control] socket` of the configuration; only root and the user that tidegate
     /// runs as may use it. Tables are for people; programs read --json, whose names stay as they are.
-    Ctl(Ctl),
+    Ctl(CtlArgs),
     /// Write what a shell needs to complete these commands.
     #[command(after_help = "Examples:
   tidegate completions bash > /usr/share/bash-completion/completions/tidegate
@@ -83,7 +83,7 @@ pub enum Command {
 
 /// What is judged, and against what.
 #[derive(Debug, clap::Args)]
-pub struct Check {
+pub struct CheckArgs {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,

@@ -114,13 +114,13 @@ impl fmt::Display for ClientKey {
 
 /// Whom a connection or a request is from: the peer itself, or whom a trusted proxy names.
 #[derive(Clone, Debug)]
-pub struct Visitor {
+pub struct ClientInfo {
     /// The client's address.
     pub addr: ClientAddr,
     /// What it is counted under.
     pub key: ClientKey,
     /// How its address is known.
-    pub known_by: KnownBy,
+    pub known_by: AddrSource,
     /// The other end of the socket, where that is not the client; boxed, because it seldom is.
     pub peer: Option<Box<ClientAddr>>,
     /// Whether the client speaks TLS, to us or to a trusted proxy in front.
@@ -128,12 +128,12 @@ pub struct Visitor {
     /// Name of the listener it came in by.
     pub listener: Arc<str>,
     /// Present when the connection is TLS.
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<TlsInfo>,
 }
 
 /// How a client's address is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KnownBy {
+pub enum AddrSource {
     /// It is the socket's peer.
     Socket,
     /// By the PROXY header of a trusted proxy.
@@ -146,7 +146,7 @@ pub enum KnownBy {
     ForwardedBad,
 }
 
-impl KnownBy {
+impl AddrSource {
     /// All that need mention.
     pub const MENTIONED: [Self; 4] =
         [Self::ProxyHeader, Self::Forwarded, Self::ForwardedAllTrusted, Self::ForwardedBad];
@@ -163,17 +163,22 @@ impl KnownBy {
     }
 }
 
-impl Visitor {
+impl ClientInfo {
     /// The peer of a socket, before its first byte is read.
     pub fn new(peer: SocketAddr, prefixes: KeyPrefixes, listener: Arc<str>) -> Self {
         let addr = ClientAddr::new(peer);
         let key = ClientKey::new(&addr, prefixes);
-        let known_by = KnownBy::Socket;
+        let known_by = AddrSource::Socket;
         Self { addr, key, known_by, peer: None, secure: false, listener, tls: None }
     }
 
     /// On the same connection, the client that a trusted proxy named.
-    pub fn on_behalf_of(&self, addr: ClientAddr, known_by: KnownBy, prefixes: KeyPrefixes) -> Self {
+    pub fn on_behalf_of(
+        &self,
+        addr: ClientAddr,
+        known_by: AddrSource,
+        prefixes: KeyPrefixes,
+    ) -> Self {
         let peer = self.peer.clone().unwrap_or_else(|| Box::new(self.addr));
         let key = ClientKey::new(&addr, prefixes);
         Self { addr, key, known_by, peer: Some(peer), ..self.clone() }
@@ -201,7 +206,7 @@ impl TlsVersion {
 
 /// What the TLS handshake told us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFacts {
+pub struct TlsInfo {
     /// Server name the client asked for, lower-case, without a trailing dot.
     pub sni: Option<Box<str>>,
     /// Which TLS.
@@ -225,13 +230,15 @@ mod tests {
         assert_eq!(key("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::/64");
     }
 
+    // Requirements: TC19.
     #[test]
-    fn tc19_mapped_ipv6_is_the_ipv4_client() {
+    fn mapped_ipv6_equals_the_ipv4_client() {
         assert_eq!(key("[::ffff:203.0.113.7]:1"), key("203.0.113.7:9"));
     }
 
+    // Requirements: TC20.
     #[test]
-    fn tc20_a_zone_is_not_part_of_the_key() {
+    fn zone_is_not_part_of_the_key() {
         let scoped: SocketAddr =
             std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 1, 0, 3).into();
         let plain: SocketAddr = "[fe80::1]:1".parse().unwrap();
@@ -250,10 +257,11 @@ mod tests {
 
     #[test]
     fn the_peer_stays_known_through_all_who_speak_for_others() {
-        let peer = Visitor::new("10.0.0.1:7".parse().unwrap(), KeyPrefixes::default(), "a".into());
+        let peer =
+            ClientInfo::new("10.0.0.1:7".parse().unwrap(), KeyPrefixes::default(), "a".into());
         let named = |last: u8| ClientAddr::without_port([203, 0, 113, last].into());
-        let first = peer.on_behalf_of(named(7), KnownBy::ProxyHeader, KeyPrefixes::default());
-        let second = first.on_behalf_of(named(8), KnownBy::Forwarded, KeyPrefixes::default());
+        let first = peer.on_behalf_of(named(7), AddrSource::ProxyHeader, KeyPrefixes::default());
+        let second = first.on_behalf_of(named(8), AddrSource::Forwarded, KeyPrefixes::default());
         assert_eq!((second.addr, second.key.to_string()), (named(8), "203.0.113.8".to_owned()));
         assert_eq!(second.peer.as_deref(), Some(&peer.addr));
     }

@@ -13,11 +13,11 @@ use tidegate_demo::{Backend, Certificate, Page, Setup, welcome};
 use tokio::select;
 use tokio::sync::mpsc;
 
-use crate::app::{StartFault, serve as app};
+use crate::app::{StartError, serve as app};
 use crate::config::settings::{CertificateSettings, CertificateSource, Settings};
-use crate::config::toml::diagnostic::Faults;
-use crate::listener::inherited::Inherited;
-use crate::server::reload::Source;
+use crate::config::toml::diagnostic::Diagnostics;
+use crate::listener::inherited::InheritedSockets;
+use crate::server::reload::ConfigSource;
 use crate::server::signals::{self, Signal};
 use crate::telemetry::log;
 
@@ -45,15 +45,15 @@ async fn serve(listen: SocketAddr) -> Result<(), DemoError> {
     // The demo works without a terminal.
     let _ = writeln!(io::stdout(), "{}", demo.welcome());
     let proxy = |settings: Settings, signals| {
-        let source = Source::Fixed(Box::new(settings.clone()));
-        app::run(settings, source, Inherited::default(), signals)
+        let source = ConfigSource::Fixed(Box::new(settings.clone()));
+        app::run(settings, source, InheritedSockets::default(), signals)
     };
     demo.run(signals, proxy).await.map_err(|fault| match fault {
-        StartFault::Settings(faults) => {
+        StartError::Settings(faults) => {
             let problems: Vec<_> = faults.into_iter().map(|fault| fault.problem).collect();
             DemoError::Proxy(problems.join("; "))
         }
-        StartFault::Machine(fault) | StartFault::Broken(fault) => DemoError::Proxy(fault),
+        StartError::Machine(fault) | StartError::Broken(fault) => DemoError::Proxy(fault),
     })
 }
 
@@ -73,7 +73,7 @@ enum DemoError {
     Setup(#[from] tidegate_demo::Error),
     /// The embedded configuration has errors.
     #[error(transparent)]
-    Settings(#[from] Faults),
+    Settings(#[from] Diagnostics),
     /// The runtime or the signal handlers cannot be set up.
     #[error("cannot start the runtime")]
     System(#[source] io::Error),

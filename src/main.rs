@@ -9,21 +9,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::app::serve::run;
-use tidegate::app::{StartFault, check};
+use tidegate::app::{StartError, check};
 use tidegate::config::settings::Settings;
-use tidegate::config::toml::diagnostic::Faults;
-use tidegate::config::toml::late_diagnostic::Later;
+use tidegate::config::toml::diagnostic::Diagnostics;
+use tidegate::config::toml::late_diagnostic::LateDiagnostic;
 use tidegate::ctl;
 #[cfg(feature = "demo")]
 use tidegate::demo;
-use tidegate::listener::inherited::Inherited;
-use tidegate::server::reload::Source;
+use tidegate::listener::inherited::InheritedSockets;
+use tidegate::server::reload::ConfigSource;
 use tidegate::server::signals;
 use tidegate::telemetry::log;
 use tikv_jemalloc_ctl::{Access, AsName, background_thread};
 use tikv_jemallocator::Jemalloc;
 
-use cli::{Arguments, Check, Command};
+use cli::{Arguments, CheckArgs, CliCommand};
 
 /// For Rust and C alike: TLS' keys are made in C.
 #[global_allocator]
@@ -34,13 +34,13 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "tidegate: memory is given back late: {error}");
     }
     match Arguments::parse().command {
-        Command::Run { config } => serve(config),
-        Command::Check(check) => judge(check),
+        CliCommand::Run { config } => serve(config),
+        CliCommand::Check(check) => judge(check),
         #[cfg(feature = "demo")]
-        Command::Demo { listen } => demo::main(listen),
-        Command::Ctl(ctl) => ctl::main(ctl),
-        Command::Completions { shell } => written(&cli::completions(shell, &mut io::stdout())),
-        Command::Man { folder } => written(&cli::man(&folder)),
+        CliCommand::Demo { listen } => demo::main(listen),
+        CliCommand::Ctl(ctl) => ctl::main(ctl),
+        CliCommand::Completions { shell } => written(&cli::completions(shell, &mut io::stdout())),
+        CliCommand::Man { folder } => written(&cli::man(&folder)),
     }
 }
 
@@ -60,7 +60,7 @@ fn serve(config: PathBuf) -> ExitCode {
         Err(faults) => return refuse(&faults.to_string()),
     };
     // Before there is a thread that could look at the environment.
-    let inherited = match Inherited::from_env() {
+    let inherited = match InheritedSockets::from_env() {
         Ok(inherited) => inherited,
         Err(error) => {
             return fail(&format!("sockets of the process before cannot be had: {error}"));
@@ -83,8 +83,8 @@ fn serve(config: PathBuf) -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         let (_, signals) = signals::listen()
-            .map_err(|error| StartFault::Machine(format!("signals cannot be heard: {error}")))?;
-        run(settings, Source::File(config.clone()), inherited, signals).await
+            .map_err(|error| StartError::Machine(format!("signals cannot be heard: {error}")))?;
+        run(settings, ConfigSource::File(config.clone()), inherited, signals).await
     });
     // Whatever is left was cut by the drain already.
     runtime.shutdown_background();
@@ -94,8 +94,8 @@ fn serve(config: PathBuf) -> ExitCode {
     }
 }
 
-fn judge(check_it: Check) -> ExitCode {
-    let Check { config, diff, socket, json } = check_it;
+fn judge(check_it: CheckArgs) -> ExitCode {
+    let CheckArgs { config, diff, socket, json } = check_it;
     let settings = match Settings::load(&config) {
         Ok(settings) => settings,
         Err(faults) if json => return ctl::refuse(faults.lines().collect()),
@@ -104,9 +104,9 @@ fn judge(check_it: Check) -> ExitCode {
     let (listeners, routes) = (settings.listeners.len(), settings.routes.len());
     match check(settings) {
         Ok(warnings) => warn(&config, &warnings),
-        Err(StartFault::Settings(faults)) if json => {
+        Err(StartError::Settings(faults)) if json => {
             let faults = found_later(&config, &faults);
-            return ctl::refuse(faults.iter().flat_map(Faults::lines).collect());
+            return ctl::refuse(faults.iter().flat_map(Diagnostics::lines).collect());
         }
         Err(fault) => return refuse_to_start(&config, &fault),
     }
@@ -130,22 +130,22 @@ fn written(result: &io::Result<()>) -> ExitCode {
     }
 }
 
-fn refuse_to_start(config: &Path, fault: &StartFault) -> ExitCode {
+fn refuse_to_start(config: &Path, fault: &StartError) -> ExitCode {
     match fault {
-        StartFault::Settings(faults) => match found_later(config, faults) {
+        StartError::Settings(faults) => match found_later(config, faults) {
             Some(faults) => refuse(&faults.to_string()),
             None => fail("the configuration is refused without a fault"),
         },
-        StartFault::Machine(fault) | StartFault::Broken(fault) => fail(fault),
+        StartError::Machine(fault) | StartError::Broken(fault) => fail(fault),
     }
 }
 
-fn found_later(config: &Path, faults: &[Later]) -> Option<Faults> {
+fn found_later(config: &Path, faults: &[LateDiagnostic]) -> Option<Diagnostics> {
     let (first, rest) = faults.split_first()?;
-    Some(Faults::found_later(config, first, rest))
+    Some(Diagnostics::found_later(config, first, rest))
 }
 
-fn warn(config: &Path, warnings: &[Later]) {
+fn warn(config: &Path, warnings: &[LateDiagnostic]) {
     let Some(placed) = found_later(config, warnings) else { return };
     for line in placed.lines() {
         let _ = writeln!(io::stderr(), "warning: {line}");

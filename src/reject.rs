@@ -7,7 +7,7 @@ use hyper::StatusCode;
 
 /// How far a connection had come when it stopped; with the slug it says where and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ConnectionStage {
     /// Accepted, no byte of TLS or HTTP judged yet.
     Accept,
     /// In the TLS handshake.
@@ -22,7 +22,7 @@ pub enum Stage {
     Tunnel,
 }
 
-impl Stage {
+impl ConnectionStage {
     /// The name in records and metric labels.
     pub fn slug(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Stage {
 
 /// A connection that ended before anything could be said to the client in HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dropped {
+pub enum DropReason {
     /// The client key holds as many connections as it may.
     ClientFull,
     /// The process holds as many connections as it may.
@@ -56,7 +56,7 @@ pub enum Dropped {
     /// The TLS handshake did not finish in time.
     TlsTimeout,
     /// The peer went away before its first request was complete.
-    Gone(Stage),
+    Gone(ConnectionStage),
     /// No complete request head arrived in time.
     HeadTimeout,
     /// What arrived is no HTTP/1.1 request head, or one over its limits; the parser answered 400,
@@ -66,7 +66,7 @@ pub enum Dropped {
     WriteStall,
 }
 
-impl Dropped {
+impl DropReason {
     /// The name in records and metric labels.
     pub fn slug(&self) -> &'static str {
         match self {
@@ -86,17 +86,17 @@ impl Dropped {
     }
 
     /// Where on the way it happened.
-    pub fn stage(&self) -> Stage {
+    pub fn stage(&self) -> ConnectionStage {
         match self {
             Self::ClientFull
             | Self::GateFull
             | Self::ProxyHeaderUntrusted
             | Self::ProxyHeaderMissing
             | Self::ProxyHeaderBad(_)
-            | Self::ProxyHeaderTimeout => Stage::Accept,
-            Self::TlsFailed(_) | Self::TlsTimeout => Stage::Tls,
+            | Self::ProxyHeaderTimeout => ConnectionStage::Accept,
+            Self::TlsFailed(_) | Self::TlsTimeout => ConnectionStage::Tls,
             Self::Gone(stage) => *stage,
-            Self::HeadTimeout | Self::HeadBad(_) | Self::WriteStall => Stage::Head,
+            Self::HeadTimeout | Self::HeadBad(_) | Self::WriteStall => ConnectionStage::Head,
         }
     }
 
@@ -120,7 +120,7 @@ impl Dropped {
 ///
 /// The text in a variant says which rule was broken; it goes to the record, not to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RejectReason {
     /// The request head breaks a rule of RFC 9110 or 9112, or of ours.
     RequestBad(&'static str),
     /// The request target is longer than 8 KiB.
@@ -173,7 +173,7 @@ pub enum Refusal {
     BackendRefused(StatusCode),
 }
 
-impl Refusal {
+impl RejectReason {
     /// The status that goes to the client.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -235,7 +235,7 @@ impl Refusal {
     }
 
     /// Where on the way it happened.
-    pub fn stage(&self) -> Stage {
+    pub fn stage(&self) -> ConnectionStage {
         match self {
             Self::NoBackend
             | Self::BackendBad(_)
@@ -245,7 +245,7 @@ impl Refusal {
             | Self::BodyTimeout
             | Self::NoDescriptors
             | Self::ClientGone
-            | Self::BackendRefused(_) => Stage::Backend,
+            | Self::BackendRefused(_) => ConnectionStage::Backend,
             Self::RequestBad(_)
             | Self::UriTooLong
             | Self::Expect
@@ -261,7 +261,7 @@ impl Refusal {
             | Self::GateFull
             | Self::RouteFull
             | Self::Draining
-            | Self::Loop => Stage::Admit,
+            | Self::Loop => ConnectionStage::Admit,
         }
     }
 
@@ -303,7 +303,7 @@ impl Refusal {
 }
 
 /// For the operator: what was wrong, in words.
-impl fmt::Display for Refusal {
+impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::RequestBad(rule) | Self::HandshakeBad(rule) | Self::BackendBad(rule) => rule,
@@ -341,9 +341,9 @@ mod tests {
 
     #[test]
     fn only_passing_refusals_invite_a_retry() {
-        assert!(Refusal::Draining.is_passing());
-        assert!(Refusal::ClientRate.is_passing());
-        assert!(!Refusal::Origin.is_passing());
-        assert!(!Refusal::BackendRefused(StatusCode::SERVICE_UNAVAILABLE).is_passing());
+        assert!(RejectReason::Draining.is_passing());
+        assert!(RejectReason::ClientRate.is_passing());
+        assert!(!RejectReason::Origin.is_passing());
+        assert!(!RejectReason::BackendRefused(StatusCode::SERVICE_UNAVAILABLE).is_passing());
     }
 }

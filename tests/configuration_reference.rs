@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 
-use tidegate::config::explain::effect::{Takes, takes_effect};
+use tidegate::config::explain::effect::{AppliesTo, takes_effect};
 use tidegate::config::explain::listing::effective;
 use tidegate::config::schema::known_keys;
 use tidegate::config::settings::Settings;
@@ -141,7 +141,7 @@ fn beginning(live: &str) -> String {
         wrapped(&units),
         wrapped(reload),
     );
-    for takes in Takes::ALL {
+    for takes in AppliesTo::ALL {
         let _ = writeln!(text, "| {} | {} |", takes.words(), takes.sentence());
     }
     text

@@ -11,6 +11,7 @@ use tidegate::config::settings::Settings;
 use tidegate::telemetry::log;
 use tokio_util::task::TaskTracker;
 
+// Requirements: SR14.
 #[tokio::test]
 async fn panic_in_one_task_spares_the_others() {
     let text = "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = false\n\

@@ -30,12 +30,12 @@ class Peer:
 
     def connect(self, work):
         """The arguments that point loadgen to this peer."""
-        told = ["--connect", f"127.0.0.1:{self.port}"]
+        arguments = ["--connect", f"127.0.0.1:{self.port}"]
         if self.plain:
-            told.append("--plain")
+            arguments.append("--plain")
         else:
-            told += ["--ca", str(work / "chain.pem"), "--name", "localhost"]
-        return told + ["--pids", ",".join(map(str, self.process.pids()))]
+            arguments += ["--ca", str(work / "chain.pem"), "--name", "localhost"]
+        return arguments + ["--pids", ",".join(map(str, self.process.pids()))]
 
 
 class Yard:

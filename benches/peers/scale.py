@@ -17,8 +17,8 @@ def tunnels(bench, counts):
     for _ in range(bench.settings.rounds_alone):
         seen.append({})
         for count in counts:
-            told = ["cost-at", "--tunnels", count, "--active", ACTIVE]
-            answer = bench.note("scale", peer.name, bench.load(peer, told, bench.settings.seconds))
+            command = ["cost-at", "--tunnels", count, "--active", ACTIVE]
+            answer = bench.note("scale", peer.name, bench.load(peer, command, bench.settings.seconds))
             seen[-1][str(count)] = {"tidegate": answer}
         measure.say("scale", "tunnels", {name: row["tidegate"] for name, row in seen[-1].items()})
     bench.yard.end(peer)
@@ -72,9 +72,9 @@ def alternating(bench, name, running):
     seen = []
     for number in range(bench.settings.rounds_alone):
         seen.append({"message": {}, "handshake": {}})
-        for row, told in (("message", MESSAGE), ("handshake", HANDSHAKE)):
+        for row, command in (("message", MESSAGE), ("handshake", HANDSHAKE)):
             for peer in running if number % 2 == 0 else running[::-1]:
-                answer = bench.load(peer, told, bench.settings.seconds)
+                answer = bench.load(peer, command, bench.settings.seconds)
                 seen[-1][row][peer.name] = bench.note(name, peer.name, answer)
             measure.say(name, row, seen[-1][row])
     return seen

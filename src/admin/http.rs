@@ -23,33 +23,33 @@ use tracing::{info, warn};
 
 use super::status::{self, page};
 use crate::downstream::response::{Body, text};
-use crate::listener::socket::{Event, Listener};
-use crate::proxy::state::{Gate, now, wall};
+use crate::listener::socket::{AcceptEvent, Listener};
+use crate::proxy::state::{ProxyState, now, wall};
 use crate::sys::entropy::fraction;
 use crate::telemetry::metrics::scrape::CONTENT_TYPE as OPENMETRICS;
 
 /// Answers until it is dropped.
-pub fn serve(gate: Arc<Gate>, listener: Listener) -> impl Future<Output = ()> + Send {
+pub fn serve(gate: Arc<ProxyState>, listener: Listener) -> impl Future<Output = ()> + Send {
     info!(address = %listener.local(), "admin listening");
     // Whoever may come from elsewhere needs no page to read this for him.
     let any_host = !listener.local().ip().is_loopback();
     async move {
         let mut open = JoinSet::new();
         let each = |event| match event {
-            Event::Connection(accepted) => {
+            AcceptEvent::Connection(accepted) => {
                 while open.try_join_next().is_some() {}
                 // Operators and scrapers are few; whoever comes beyond that waits elsewhere.
                 if open.len() < CONNECTIONS_MAX {
                     open.spawn(converse(gate.clone(), accepted.io, any_host));
                 }
             }
-            Event::Paused(error, _) => warn!(%error, "admin: accepting pauses"),
+            AcceptEvent::Paused(error, _) => warn!(%error, "admin: accepting pauses"),
         };
         listener.run(fraction, each).await;
     }
 }
 
-async fn converse(gate: Arc<Gate>, io: TcpStream, any_host: bool) {
+async fn converse(gate: Arc<ProxyState>, io: TcpStream, any_host: bool) {
     let service = service_fn(|request: Request<Incoming>| {
         let gate = gate.clone();
         async move { Ok::<_, Infallible>(sealed(answer(&gate, &request, any_host).await)) }
@@ -64,7 +64,11 @@ async fn converse(gate: Arc<Gate>, io: TcpStream, any_host: bool) {
     let _ = timeout(CONNECTION_MAX, serving).await;
 }
 
-async fn answer(gate: &Arc<Gate>, request: &Request<Incoming>, any_host: bool) -> Response<Body> {
+async fn answer(
+    gate: &Arc<ProxyState>,
+    request: &Request<Incoming>,
+    any_host: bool,
+) -> Response<Body> {
     let path = request.uri().path();
     // Load balancers ask by whatever name, and learn one word.
     if !any_host && path != "/readyz" && !is_for_us(request) {
@@ -81,7 +85,7 @@ async fn answer(gate: &Arc<Gate>, request: &Request<Incoming>, any_host: bool) -
         "/readyz" if ready(gate) => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "unready\n"),
         "/metrics" => {
-            let scrape = |gate: Arc<Gate>| gate.metrics.scrape(status::house(&gate)).into();
+            let scrape = |gate: Arc<ProxyState>| gate.metrics.scrape(status::house(&gate)).into();
             made(gate, OPENMETRICS, scrape).await
         }
         "/status.json" => made(gate, JSON, |gate| gate.watch.body(&gate)).await,
@@ -114,9 +118,9 @@ fn is_own_name(authority: &[u8]) -> bool {
 
 /// What takes its time is made beside the workers, who have tunnels to serve.
 async fn made(
-    gate: &Arc<Gate>,
+    gate: &Arc<ProxyState>,
     media_type: &'static str,
-    make: impl FnOnce(Arc<Gate>) -> Bytes + Send + 'static,
+    make: impl FnOnce(Arc<ProxyState>) -> Bytes + Send + 'static,
 ) -> Response<Body> {
     let gate = gate.clone();
     match tokio::task::spawn_blocking(move || make(gate)).await {
@@ -142,12 +146,12 @@ fn sealed(mut response: Response<Body>) -> Response<Body> {
 }
 
 /// New clients are wanted, would take a certificate, and some backend may take them.
-fn ready(gate: &Gate) -> bool {
+fn ready(gate: &ProxyState) -> bool {
     let generation = gate.generation();
     gate.is_wanted() && !generation.has_expired(wall()) && generation.backends(now()).0 > 0
 }
 
-fn healthz(gate: &Gate) -> String {
+fn healthz(gate: &ProxyState) -> String {
     let generation = gate.generation();
     let (up, total) = generation.backends(now());
     let body = json!({

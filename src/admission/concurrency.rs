@@ -7,39 +7,39 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::client::ClientKey;
-use crate::reject::{Dropped, Refusal};
+use crate::reject::{DropReason, RejectReason};
 
 /// The counts of the whole process. They survive reloads; the caps are arguments, so that a
 /// reload's new caps are held against the same counts.
 #[derive(Debug)]
-pub struct Occupancy {
+pub struct ConcurrencyLimits {
     connections: AtomicUsize,
     tunnels: AtomicUsize,
     /// Entries vanish at zero, so the table is bounded by what is open.
-    shards: [Mutex<HashMap<ClientKey, Held>>; SHARDS],
+    shards: [Mutex<HashMap<ClientKey, HeldPlaces>>; SHARDS],
     hasher: RandomState,
 }
 
 /// Tunnels of one route.
-pub type RouteCount = Arc<AtomicUsize>;
+pub type RouteTunnels = Arc<AtomicUsize>;
 
 /// A share of the counts.
 #[derive(Debug)]
 pub struct Permit {
-    occupancy: Arc<Occupancy>,
+    occupancy: Arc<ConcurrencyLimits>,
     /// Absent for a connection that counts for no client, or for none yet.
     key: Option<ClientKey>,
     /// Present for a tunnel, absent for a connection.
-    route: Option<RouteCount>,
+    route: Option<RouteTunnels>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldPlaces {
     connections: usize,
     tunnels: usize,
 }
 
-impl Default for Occupancy {
+impl Default for ConcurrencyLimits {
     fn default() -> Self {
         Self {
             connections: AtomicUsize::new(0),
@@ -50,11 +50,11 @@ impl Default for Occupancy {
     }
 }
 
-impl Occupancy {
+impl ConcurrencyLimits {
     /// Counts a connection in, whosever it is, or says that there are too many. It counts for its
     /// client from [`Permit::count_for`] on.
-    pub fn connection(self: &Arc<Self>, most: usize) -> Result<Permit, Dropped> {
-        take(&self.connections, most).ok_or(Dropped::GateFull)?;
+    pub fn connection(self: &Arc<Self>, most: usize) -> Result<Permit, DropReason> {
+        take(&self.connections, most).ok_or(DropReason::GateFull)?;
         Ok(Permit { occupancy: self.clone(), key: None, route: None })
     }
 
@@ -64,13 +64,13 @@ impl Occupancy {
         key: ClientKey,
         most: usize,
         most_per_client: usize,
-        route: &RouteCount,
+        route: &RouteTunnels,
         most_on_route: Option<usize>,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Permit, RejectReason> {
         let mut shard = self.shard(key);
         let held = shard.entry(key).or_default();
         let counted = if held.tunnels >= most_per_client {
-            Err(Refusal::ClientFull)
+            Err(RejectReason::ClientFull)
         } else {
             self.count_tunnel(most, route, most_on_route)
         };
@@ -98,18 +98,18 @@ impl Occupancy {
     fn count_tunnel(
         &self,
         most: usize,
-        route: &RouteCount,
+        route: &RouteTunnels,
         most_on_route: Option<usize>,
-    ) -> Result<(), Refusal> {
-        take(&self.tunnels, most).ok_or(Refusal::GateFull)?;
+    ) -> Result<(), RejectReason> {
+        take(&self.tunnels, most).ok_or(RejectReason::GateFull)?;
         if take(route, most_on_route.unwrap_or(usize::MAX)).is_none() {
             self.tunnels.fetch_sub(1, Ordering::Relaxed);
-            return Err(Refusal::RouteFull);
+            return Err(RejectReason::RouteFull);
         }
         Ok(())
     }
 
-    fn shard(&self, key: ClientKey) -> MutexGuard<'_, HashMap<ClientKey, Held>> {
+    fn shard(&self, key: ClientKey) -> MutexGuard<'_, HashMap<ClientKey, HeldPlaces>> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
         // The counts stay true whatever panicked elsewhere while the lock was held.
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
@@ -119,12 +119,12 @@ impl Occupancy {
 impl Permit {
     /// Counts a connection for its client, too, now that it is known; or says that this one has
     /// too many. To be called once.
-    pub fn count_for(&mut self, key: ClientKey, most_per_client: usize) -> Result<(), Dropped> {
+    pub fn count_for(&mut self, key: ClientKey, most_per_client: usize) -> Result<(), DropReason> {
         let mut shard = self.occupancy.shard(key);
         let held = shard.entry(key).or_default();
         if held.connections >= most_per_client {
             forget_if_empty(&mut shard, key);
-            return Err(Dropped::ClientFull);
+            return Err(DropReason::ClientFull);
         }
         held.connections += 1;
         drop(shard);
@@ -164,7 +164,7 @@ fn take(count: &AtomicUsize, most: usize) -> Option<usize> {
         .ok()
 }
 
-fn forget_if_empty(shard: &mut HashMap<ClientKey, Held>, key: ClientKey) {
+fn forget_if_empty(shard: &mut HashMap<ClientKey, HeldPlaces>, key: ClientKey) {
     if shard.get(&key).is_some_and(|held| held.connections == 0 && held.tunnels == 0) {
         shard.remove(&key);
         // A wave of clients must not leave its table behind.
@@ -187,23 +187,23 @@ mod tests {
     }
 
     fn tunnel(
-        occupancy: &Arc<Occupancy>,
+        occupancy: &Arc<ConcurrencyLimits>,
         client: u8,
-        route: &RouteCount,
-    ) -> Result<Permit, Refusal> {
+        route: &RouteTunnels,
+    ) -> Result<Permit, RejectReason> {
         occupancy.tunnel(key(client), 3, 2, route, Some(2))
     }
 
     #[test]
     fn each_cap_has_its_name_and_gives_back() {
-        let occupancy = Arc::new(Occupancy::default());
-        let (a, b) = (RouteCount::default(), RouteCount::default());
+        let occupancy = Arc::new(ConcurrencyLimits::default());
+        let (a, b) = (RouteTunnels::default(), RouteTunnels::default());
         let first = tunnel(&occupancy, 1, &a).unwrap();
         let second = tunnel(&occupancy, 1, &a).unwrap();
-        assert_eq!(tunnel(&occupancy, 1, &b).unwrap_err(), Refusal::ClientFull);
-        assert_eq!(tunnel(&occupancy, 2, &a).unwrap_err(), Refusal::RouteFull);
+        assert_eq!(tunnel(&occupancy, 1, &b).unwrap_err(), RejectReason::ClientFull);
+        assert_eq!(tunnel(&occupancy, 2, &a).unwrap_err(), RejectReason::RouteFull);
         let third = tunnel(&occupancy, 2, &b).unwrap();
-        assert_eq!(tunnel(&occupancy, 3, &b).unwrap_err(), Refusal::GateFull);
+        assert_eq!(tunnel(&occupancy, 3, &b).unwrap_err(), RejectReason::GateFull);
         assert_eq!(occupancy.tunnels(), 3);
         drop(first);
         let again = tunnel(&occupancy, 3, &a).unwrap();
@@ -214,32 +214,32 @@ mod tests {
     }
 
     fn connection(
-        occupancy: &Arc<Occupancy>,
+        occupancy: &Arc<ConcurrencyLimits>,
         last: u8,
         most: usize,
         most_per_client: usize,
-    ) -> Result<Permit, Dropped> {
+    ) -> Result<Permit, DropReason> {
         let mut permit = occupancy.connection(most)?;
         permit.count_for(key(last), most_per_client).map(|()| permit)
     }
 
     #[test]
     fn connections_and_tunnels_are_counted_apart() {
-        let occupancy = Arc::new(Occupancy::default());
+        let occupancy = Arc::new(ConcurrencyLimits::default());
         let held = connection(&occupancy, 1, 2, 1).unwrap();
-        assert_eq!(connection(&occupancy, 1, 2, 1).unwrap_err(), Dropped::ClientFull);
+        assert_eq!(connection(&occupancy, 1, 2, 1).unwrap_err(), DropReason::ClientFull);
         let other = connection(&occupancy, 2, 2, 1).unwrap();
-        assert_eq!(connection(&occupancy, 3, 2, 1).unwrap_err(), Dropped::GateFull);
-        assert!(tunnel(&occupancy, 1, &RouteCount::default()).is_ok());
+        assert_eq!(connection(&occupancy, 3, 2, 1).unwrap_err(), DropReason::GateFull);
+        assert!(tunnel(&occupancy, 1, &RouteTunnels::default()).is_ok());
         drop((held, other));
         assert_eq!(occupancy.connections(), 0);
     }
 
     #[test]
     fn a_connection_without_a_client_counts_for_the_whole_alone() {
-        let occupancy = Arc::new(Occupancy::default());
+        let occupancy = Arc::new(ConcurrencyLimits::default());
         let unnamed = [occupancy.connection(2).unwrap(), occupancy.connection(2).unwrap()];
-        assert_eq!(occupancy.connection(2).unwrap_err(), Dropped::GateFull);
+        assert_eq!(occupancy.connection(2).unwrap_err(), DropReason::GateFull);
         assert!(occupancy.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
         drop(unnamed);
         assert_eq!(occupancy.connections(), 0);
@@ -247,8 +247,8 @@ mod tests {
 
     #[test]
     fn a_refused_stranger_leaves_no_entry() {
-        let occupancy = Arc::new(Occupancy::default());
-        let route = RouteCount::default();
+        let occupancy = Arc::new(ConcurrencyLimits::default());
+        let route = RouteTunnels::default();
         assert!(occupancy.tunnel(key(1), 0, 1, &route, None).is_err());
         assert!(connection(&occupancy, 1, 1, 0).is_err());
         assert_eq!(occupancy.connections(), 0);

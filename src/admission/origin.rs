@@ -53,21 +53,24 @@ mod tests {
         OriginRules::new(rules).welcome(header, &own)
     }
 
+    // Requirements: UH15.
     #[test]
-    fn uh15_missing_is_its_own_choice() {
+    fn missing_origin_is_a_separate_choice() {
         assert!(!welcome(&["same-origin", "null"], None));
         assert!(welcome(&["missing"], None));
         assert!(welcome(&["*"], None));
     }
 
+    // Requirements: UH16.
     #[test]
-    fn uh16_null_is_its_own_choice() {
+    fn null_origin_is_a_separate_choice() {
         assert!(!welcome(&["same-origin", "missing"], Some("null")));
         assert!(welcome(&["null"], Some("null")));
     }
 
+    // Requirements: UH17.
     #[test]
-    fn uh17_neighbours_in_spelling_are_strangers() {
+    fn similar_origins_do_not_match() {
         let rules = ["https://good.example", "https://*.good.example"];
         for header in [
             "https://good.example.evil.com",
@@ -82,16 +85,18 @@ mod tests {
         assert!(!welcome(&["https://*.good.example"], Some("https://good.example")));
     }
 
+    // Requirements: UH18.
     #[test]
-    fn uh18_compared_after_normalisation() {
+    fn origins_are_compared_after_normalisation() {
         assert!(welcome(&["same-origin"], Some("HTTPS://Chat.Example.COM:443")));
         assert!(!welcome(&["same-origin"], Some("https://chat.example.com/")));
         assert!(!welcome(&["same-origin"], Some("https://chat.example.com/path")));
         assert!(!welcome(&["same-origin"], Some("https://user@chat.example.com")));
     }
 
+    // Requirements: UH20.
     #[test]
-    fn uh20_schemes_are_distinct() {
+    fn schemes_are_distinct() {
         assert!(!welcome(&["same-origin"], Some("http://chat.example.com")));
         assert!(!welcome(&["same-origin"], Some("http://chat.example.com:443")));
     }

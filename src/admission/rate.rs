@@ -12,7 +12,7 @@ use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::client::ClientKey;
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 
 /// A token bucket a client key; its quota is fixed when it is made.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl HandshakeRate {
     }
 
     /// Counts one handshake, or refuses it.
-    pub fn admit(&self, key: ClientKey) -> Result<(), Refusal> {
+    pub fn admit(&self, key: ClientKey) -> Result<(), RejectReason> {
         if self.clients.len() >= KEYS_MAX {
             self.sweep_once_a_second();
         }
@@ -54,7 +54,7 @@ impl HandshakeRate {
         } else {
             self.crowd.check().is_ok()
         };
-        if admitted { Ok(()) } else { Err(Refusal::ClientRate) }
+        if admitted { Ok(()) } else { Err(RejectReason::ClientRate) }
     }
 
     fn sweep_once_a_second(&self) {
@@ -91,7 +91,7 @@ mod tests {
         };
         let noisy = key("192.0.2.1:1");
         assert!((0..3).all(|_| rate.admit(noisy).is_ok()));
-        assert_eq!(rate.admit(noisy), Err(Refusal::ClientRate));
+        assert_eq!(rate.admit(noisy), Err(RejectReason::ClientRate));
         assert!(rate.admit(key("192.0.2.2:1")).is_ok());
     }
 }

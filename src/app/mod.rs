@@ -4,16 +4,16 @@
 pub mod serve;
 
 use crate::config::settings::Settings;
-use crate::config::toml::late_diagnostic::Later;
-use crate::proxy::snapshot::Generation;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
+use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::wall;
 use crate::sys::descriptors;
 
 /// Why the process could not begin to serve, or cannot go on.
 #[derive(Debug)]
-pub enum StartFault {
+pub enum StartError {
     /// The configuration cannot be met here.
-    Settings(Vec<Later>),
+    Settings(Vec<LateDiagnostic>),
     /// The machine refused something.
     Machine(String),
     /// A task that it cannot do without has ended.
@@ -22,10 +22,10 @@ pub enum StartFault {
 
 /// Judges a configuration as [`run`] would, but binds nothing. What is good may yet be worth a
 /// look.
-pub fn check(settings: Settings) -> Result<Vec<Later>, StartFault> {
+pub fn check(settings: Settings) -> Result<Vec<LateDiagnostic>, StartError> {
     let ticketer = crate::tls::terminate::ticketer()
-        .map_err(|error| StartFault::Machine(error.to_string()))?;
-    Generation::build(settings, None, &ticketer, descriptors::raise_limit())
+        .map_err(|error| StartError::Machine(error.to_string()))?;
+    Snapshot::build(settings, None, &ticketer, descriptors::raise_limit())
         .map(|generation| generation.warnings(wall()))
-        .map_err(StartFault::Settings)
+        .map_err(StartError::Settings)
 }

@@ -10,35 +10,35 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{interval, timeout};
 use tokio::{join, select};
 use tracing::{error, info, warn};
-use ws::End;
+use ws::TerminationReason;
 
-use crate::admin::control::{self, Counter, ReloadAsk, socket};
+use crate::admin::control::{self, ControlServer, ReloadRequest, socket};
 use crate::admin::http;
-use crate::app::StartFault;
+use crate::app::StartError;
 use crate::config::settings::Settings;
-use crate::listener::inherited::Inherited;
-use crate::listener::socket::BindFault;
-use crate::protocol::answer::Reloaded;
-use crate::proxy::snapshot::Generation;
-use crate::proxy::state::{Gate, wall};
-use crate::server::cert_renewal::Renewal;
-use crate::server::critical_task::Fallen;
-use crate::server::handover::{HandedOver, Program, hand_over};
-use crate::server::listeners::Doors;
+use crate::listener::inherited::InheritedSockets;
+use crate::listener::socket::BindError;
+use crate::protocol::answer::ReloadResult;
+use crate::proxy::snapshot::Snapshot;
+use crate::proxy::state::{ProxyState, wall};
+use crate::server::cert_renewal::CertWatcher;
+use crate::server::critical_task::TaskExited;
+use crate::server::handover::{HandoverOutcome, Program, hand_over};
+use crate::server::listeners::Listeners;
 use crate::server::lost_backends;
-use crate::server::reload::{self, Source};
+use crate::server::reload::{self, ConfigSource};
 use crate::server::signals::Signal;
-use crate::sessions::drain_plan::{Course, Phase, drain};
+use crate::sessions::drain_plan::{DrainPlan, Phase, drain};
 use crate::sys::{descriptors, systemd, watchdog};
 use crate::telemetry::access_log::AccessLog;
 
 /// Serves until told to stop, then drains. Returns when nothing is left to be done.
 pub async fn run(
     settings: Settings,
-    source: Source,
-    inherited: Inherited,
+    source: ConfigSource,
+    inherited: InheritedSockets,
     mut signals: mpsc::Receiver<Signal>,
-) -> Result<(), StartFault> {
+) -> Result<(), StartError> {
     let (reloads, asked) = mpsc::channel(RELOADS_MAX);
     let followed = Arc::new(Notify::new());
     let (gate, mut doors, beside) = start(settings, &source, inherited, reloads, followed.clone())?;
@@ -47,8 +47,8 @@ pub async fn run(
     let serving = async {
         let why = serve(&gate, &mut doors, &source, &mut signals, asked).await?;
         match why {
-            Leaving::Followed => followed.notify_one(),
-            Leaving::Told => {
+            ExitCause::Followed => followed.notify_one(),
+            ExitCause::Told => {
                 let words = format!("draining {} tunnels", gate.occupancy.tunnels());
                 systemd::stopping(&words);
             }
@@ -59,64 +59,64 @@ pub async fn run(
     // The operator is answered until the very end, so that a drain can be watched.
     let ended = select! {
         ended = serving => ended,
-        () = beside => Err(Fallen::of("what answers the operator", Ok(()))),
-        ended = &mut watchdog => Err(Fallen::of("the watchdog's keeper", ended)),
+        () = beside => Err(TaskExited::of("what answers the operator", Ok(()))),
+        ended = &mut watchdog => Err(TaskExited::of("the watchdog's keeper", ended)),
     };
     watchdog.abort();
     ended.map_err(|fallen| {
         error!(%fallen, "the process ends at once, so that another one can take its place");
-        StartFault::Broken(fallen.to_string())
+        StartError::Broken(fallen.to_string())
     })
 }
 
 /// Why the process leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leaving {
+enum ExitCause {
     /// It was told to.
     Told,
     /// Another one serves in its place.
     Followed,
 }
 
-type Started<A> = (Arc<Gate>, Doors, A);
+type StartedApp<A> = (Arc<ProxyState>, Listeners, A);
 
 fn start(
     settings: Settings,
-    source: &Source,
-    inherited: Inherited,
-    reloads: mpsc::Sender<ReloadAsk>,
+    source: &ConfigSource,
+    inherited: InheritedSockets,
+    reloads: mpsc::Sender<ReloadRequest>,
     followed: Arc<Notify>,
-) -> Result<Started<impl Future<Output = ()> + Send + use<>>, StartFault> {
+) -> Result<StartedApp<impl Future<Output = ()> + Send + use<>>, StartError> {
     let ticketer = crate::tls::terminate::ticketer()
-        .map_err(|error| StartFault::Machine(error.to_string()))?;
+        .map_err(|error| StartError::Machine(error.to_string()))?;
     let descriptors = descriptors::raise_limit();
     let generation =
-        Generation::build(settings, None, &ticketer, descriptors).map_err(StartFault::Settings)?;
+        Snapshot::build(settings, None, &ticketer, descriptors).map_err(StartError::Settings)?;
     let access = AccessLog::open(&generation.settings)
-        .map_err(|fault| StartFault::Machine(fault.to_string()))?;
+        .map_err(|fault| StartError::Machine(fault.to_string()))?;
     let listeners = generation.settings.listeners.clone();
     let admin_address = generation.settings.admin;
     let control_path = socket::place(&generation.settings.control);
     let room = generation.room;
     let fingerprint = generation.settings.written.fingerprint().map(str::to_owned);
-    let mut doors = Doors::new(inherited);
+    let mut doors = Listeners::new(inherited);
     doors.doubt(&listeners, admin_address);
-    let machine = |fault: BindFault| StartFault::Machine(fault.to_string());
+    let machine = |fault: BindError| StartError::Machine(fault.to_string());
     let bound = doors.bind(&listeners).map_err(machine)?;
     let admin = admin_address.map(|address| doors.admin(address)).transpose();
     let admin = admin.map_err(machine)?;
     // Nothing comes before the first.
     drop(access.begin());
-    let gate = Arc::new(Gate::new(generation, ticketer, descriptors));
+    let gate = Arc::new(ProxyState::new(generation, ticketer, descriptors));
     let admin = admin.map(|listener| http::serve(gate.clone(), listener));
     let control = control_path
         .map(|path| control::bind(gate.clone(), &path, doors.is_successor(), reloads))
         .transpose()
-        .map_err(|fault| StartFault::Machine(fault.to_string()))?;
+        .map_err(|fault| StartError::Machine(fault.to_string()))?;
     reload::warn(source, &gate.generation().warnings(wall()));
-    let follow = |error| StartFault::Machine(format!("no word of the process before: {error}"));
+    let follow = |error| StartError::Machine(format!("no word of the process before: {error}"));
     doors.follow().map_err(follow)?;
-    let control = control.map(Counter::open);
+    let control = control.map(ControlServer::open);
     doors.open(&gate, bound);
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -152,15 +152,15 @@ async fn until(serving: Option<impl Future<Output = ()>>, followed: &Notify) {
 
 /// Follows signals and orders until one of them says to leave.
 async fn serve(
-    gate: &Arc<Gate>,
-    doors: &mut Doors,
-    source: &Source,
+    gate: &Arc<ProxyState>,
+    doors: &mut Listeners,
+    source: &ConfigSource,
     signals: &mut mpsc::Receiver<Signal>,
-    mut asked: mpsc::Receiver<ReloadAsk>,
-) -> Result<Leaving, Fallen> {
+    mut asked: mpsc::Receiver<ReloadRequest>,
+) -> Result<ExitCause, TaskExited> {
     let mut sweep = interval(SWEEP_EVERY);
-    let mut renewal = Renewal::new(&gate.generation());
-    let program = Program::current().filter(|_| matches!(source, Source::File(_)));
+    let mut renewal = CertWatcher::new(&gate.generation());
+    let program = Program::current().filter(|_| matches!(source, ConfigSource::File(_)));
     let mut again = false;
     loop {
         // Whatever is ready has its turn: a storm of signals keeps nobody else from theirs.
@@ -168,26 +168,26 @@ async fn serve(
             () = ready(()), if again => {
                 // How it went is told of already.
                 if reload(gate, doors, source, signals, &mut again).await.is_none() {
-                    return Ok(Leaving::Told);
+                    return Ok(ExitCause::Told);
                 }
             }
             signal = signals.recv() => match signal {
                 Some(Signal::Reload) => again = true,
                 Some(Signal::HandOver) => {
                     match hand_over(program.as_ref(), doors, signals).await {
-                        HandedOver::Yes => return Ok(Leaving::Followed),
-                        HandedOver::No => {}
-                        HandedOver::Stop => return Ok(Leaving::Told),
+                        HandoverOutcome::Yes => return Ok(ExitCause::Followed),
+                        HandoverOutcome::No => {}
+                        HandoverOutcome::Stop => return Ok(ExitCause::Told),
                     }
                 }
-                Some(Signal::Stop) | None => return Ok(Leaving::Told),
+                Some(Signal::Stop) | None => return Ok(ExitCause::Told),
             },
             Some(ask) = asked.recv() => {
                 let Some(told) = reload(gate, doors, source, signals, &mut again).await else {
-                    return Ok(Leaving::Told);
+                    return Ok(ExitCause::Told);
                 };
                 // Whoever asked may not wait.
-                let _ = ReloadAsk::send(ask, told);
+                let _ = ReloadRequest::send(ask, told);
             }
             found = renewal.found(gate) => renewal.take(found, gate, source),
             fallen = doors.fallen() => return Err(fallen),
@@ -202,12 +202,12 @@ async fn serve(
 /// Reloads; `again`: that was asked for once more meanwhile. `None`: a stop came first. What was
 /// loaded by then is thrown away, and what was swapped is in force.
 async fn reload(
-    gate: &Arc<Gate>,
-    doors: &mut Doors,
-    source: &Source,
+    gate: &Arc<ProxyState>,
+    doors: &mut Listeners,
+    source: &ConfigSource,
     signals: &mut mpsc::Receiver<Signal>,
     again: &mut bool,
-) -> Option<Result<Reloaded, Vec<String>>> {
+) -> Option<Result<ReloadResult, Vec<String>>> {
     *again = false;
     let mut reloading = pin!(reload::reload(gate, doors, source));
     loop {
@@ -224,10 +224,10 @@ async fn reload(
 
 /// Leaves in order; a further stop signal hurries.
 async fn leave(
-    gate: &Arc<Gate>,
-    doors: &mut Doors,
+    gate: &Arc<ProxyState>,
+    doors: &mut Listeners,
     signals: &mut mpsc::Receiver<Signal>,
-    why: Leaving,
+    why: ExitCause,
 ) {
     let settings = gate.generation().settings.drain;
     let hurry = async {
@@ -245,7 +245,7 @@ async fn leave(
     gate.enter(Phase::Leaving);
     let mut hurried = false;
     // Of one that is followed no balancer needs to know.
-    if let (Some(delay), Leaving::Told) = (settings.delay, why) {
+    if let (Some(delay), ExitCause::Told) = (settings.delay, why) {
         info!(delay_ms = delay.as_millis() as u64, "unready; all else goes on for a while");
         hurried = timeout(delay, &mut hurry).await.is_ok();
     }
@@ -256,12 +256,12 @@ async fn leave(
         "draining; a second signal cuts at once"
     );
     doors.close().await;
-    if why == Leaving::Followed {
+    if why == ExitCause::Followed {
         // Whoever came in by our own doors is let in yet, and asked to come again as all others.
         hurried = timeout(JUST_COME, &mut hurry).await.is_ok();
     }
     gate.enter(Phase::Draining);
-    let course = Course::standard(settings, End::Drained);
+    let course = DrainPlan::standard(settings, TerminationReason::Drained);
     let hurry = async {
         if !hurried {
             hurry.await;

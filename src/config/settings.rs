@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
-use ws::Terms;
+use ws::SessionPolicy;
 
 use super::values::origin::OriginRule;
 use super::values::patterns::{BackendAddress, HostPattern, PathPrefix};
-use super::written::Written;
+use super::written::SourceMap;
 use crate::client::{ClientAddr, KeyPrefixes};
 
 /// A whole configuration.
@@ -37,7 +37,7 @@ pub struct Settings {
     /// Whose word about the client is taken.
     pub trusted: TrustedProxies,
     /// How much of everything.
-    pub caps: Caps,
+    pub caps: ConcurrencySettings,
     /// How long before the tunnel.
     pub timeouts: Timeouts,
     /// How to leave.
@@ -51,7 +51,7 @@ pub struct Settings {
     /// Where the records of connections go.
     pub access: AccessSettings,
     /// How it was written; takes no part in equality.
-    pub written: Written,
+    pub written: SourceMap,
 }
 
 /// Where orders are taken.
@@ -174,7 +174,7 @@ pub struct RouteSettings {
     /// At least one, ids unique.
     pub backends: Vec<BackendSettings>,
     /// What becomes of the tunnels of a backend that was removed or is down.
-    pub lost_backends: LostBackends,
+    pub lost_backends: OnBackendLoss,
     /// Each connection to a backend begins with a PROXY header, version 2.
     pub send_proxy: bool,
     /// Backends are told of the client by `Forwarded` (RFC 7239) as well.
@@ -184,12 +184,12 @@ pub struct RouteSettings {
     /// Changes to the head that comes from a backend.
     pub response_headers: HeaderRules,
     /// What each session is held to.
-    pub terms: Arc<Terms>,
+    pub terms: Arc<SessionPolicy>,
 }
 
 /// What becomes of the tunnels of a backend that was removed or is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LostBackends {
+pub enum OnBackendLoss {
     /// They go on as long as they can.
     Keep,
     /// They are closed, as in a drain.
@@ -232,7 +232,7 @@ pub struct BackendSettings {
 
 /// Caps and rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caps {
+pub struct ConcurrencySettings {
     /// Connections of the whole process; `None`: as many as the descriptors allow.
     pub connections: Option<usize>,
     /// Tunnels of the whole process; `None`: as many as connections.
@@ -247,7 +247,7 @@ pub struct Caps {
     pub handshakes_burst: NonZeroU32,
 }
 
-/// Deadlines before the tunnel; those after the 101 are in [`Terms`].
+/// Deadlines before the tunnel; those after the 101 are in [`SessionPolicy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// The PROXY header of a listener that expects one, whole.

@@ -9,36 +9,36 @@ use std::time::Duration;
 
 use rustls::SupportedCipherSuite;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-use ws::Terms;
+use ws::SessionPolicy;
 
 /// Beside the settings.
 #[derive(Clone, Default)]
-pub struct Written {
+pub struct SourceMap {
     /// The line of each key that is in the file, from 1.
     pub(crate) lines: HashMap<Box<str>, usize>,
     /// What routes are held to that say nothing of their own.
-    pub(crate) common: Arc<Terms>,
+    pub(crate) common: Arc<SessionPolicy>,
     /// How long pongs may take, where nobody is pinged as well: common, then of each route.
-    pub(crate) patience: Vec<Patience>,
+    pub(crate) patience: Vec<PongTimeouts>,
     /// The number of threads is what tidegate chose.
     pub(crate) workers_auto: bool,
     /// The admin listener, be there one or not.
-    pub(crate) admin: Option<AdminWritten>,
+    pub(crate) admin: Option<AdminLines>,
     /// The beginning of the SHA-256 of the file, in hexadecimal digits.
     pub(crate) fingerprint: Option<Arc<str>>,
 }
 
 /// How long a client's pong may take, and a backend's.
-pub(crate) type Patience = [Duration; 2];
+pub(crate) type PongTimeouts = [Duration; 2];
 
 /// `[admin]`
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AdminWritten {
+pub(crate) struct AdminLines {
     pub(crate) address: SocketAddr,
     pub(crate) public: bool,
 }
 
-impl Written {
+impl SourceMap {
     /// The line a key stands in; `None`: it is not in the file.
     pub fn line(&self, key: &str) -> Option<usize> {
         self.lines.get(key).copied()
@@ -50,8 +50,8 @@ impl Written {
     }
 
     /// How long pongs may take: on a route, or (`None`) on those that say nothing.
-    pub(crate) fn patience(&self, route: Option<usize>) -> Patience {
-        let usual = self.common.heartbeat_client.or(Terms::default().heartbeat_client);
+    pub(crate) fn patience(&self, route: Option<usize>) -> PongTimeouts {
+        let usual = self.common.heartbeat_client.or(SessionPolicy::default().heartbeat_client);
         let usual = usual.map_or(Duration::ZERO, |usual| usual.patience);
         let place = route.map_or(0, |route| route + 1);
         self.patience.get(place).copied().unwrap_or([usual; 2])
@@ -59,15 +59,15 @@ impl Written {
 }
 
 /// How it was written changes nothing of what it means.
-impl PartialEq for Written {
+impl PartialEq for SourceMap {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Written {}
+impl Eq for SourceMap {}
 
-impl fmt::Debug for Written {
+impl fmt::Debug for SourceMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Written").field("keys", &self.lines.len()).finish_non_exhaustive()
     }
@@ -97,8 +97,9 @@ const DIGITS: usize = 12;
 mod tests {
     use super::*;
 
+    // Requirements: CF19.
     #[test]
-    fn cf19_a_fingerprint_is_what_sha256sum_begins_with() {
+    fn fingerprint_is_a_prefix_of_sha256sum() {
         assert_eq!(fingerprint(b"").as_deref(), Some("e3b0c44298fc"));
         assert_eq!(fingerprint(b"abc").as_deref(), Some("ba7816bf8f01"));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use crate::config::values::units::{PerSecond, parse_duration};
-use crate::protocol::{Pace, Place, Selection, Words};
+use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
 
 /// Where to ask, how to say the answer, and what to ask.
 #[derive(Clone, Debug, Args)]
@@ -20,7 +20,7 @@ use crate::protocol::{Pace, Place, Selection, Words};
   tidegate ctl drain --backend 10.0.0.7:9001 --window 1m --wait
   tidegate ctl explain wss://chat.example.com/ws --origin https://example.com"
 )]
-pub struct Ctl {
+pub struct CtlArgs {
     /// The control socket [default: control.sock in $RUNTIME_DIRECTORY or, without one, in
     /// /run/tidegate]
     #[arg(long, global = true, value_name = "PATH", display_order = 900)]
@@ -30,12 +30,12 @@ pub struct Ctl {
     pub json: bool,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CtlCommand,
 }
 
 /// The commands, in groups: looking, closing, steering, configuring.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub enum CtlCommand {
     /// How the process is: tunnels, traffic, refusals, backends, certificates.
     Status,
     /// Watch the busiest tunnels in the terminal.
@@ -48,7 +48,7 @@ pub enum Command {
   tidegate ctl sessions --client 192.0.2.7
   tidegate ctl sessions --route chat --older 1h --sort bytes --limit 10
   tidegate ctl sessions --json | jq '.ok.sessions[].session'")]
-    Sessions(Sessions),
+    Sessions(SessionsArgs),
     /// Everything known of one tunnel.
     Session {
         /// Its number, as in lists and in records.
@@ -63,7 +63,7 @@ pub enum Command {
   tidegate ctl kill 4711
   tidegate ctl kill --client 192.0.2.7 --code 1008 --reason 'against the rules'
   tidegate ctl kill --route chat --older 24h")]
-    Kill(Kill),
+    Kill(KillArgs),
     /// Close tunnels one by one, and keep new ones away meanwhile and afterwards.
     ///
     /// The closes are spread evenly over a window, so that the clients do not come back all at once.
@@ -73,9 +73,9 @@ pub enum Command {
   tidegate ctl drain --backend 10.0.0.7:9001 --wait
   tidegate ctl drain --route chat --window 5m --rate 20/s
   tidegate ctl drain --older 12h --window 10m --deadline 11m --reason 'please come back'")]
-    Drain(Drain),
+    Drain(DrainArgs),
     /// Let new tunnels in again where a drain kept them away.
-    Undrain(Where),
+    Undrain(ScopeArgs),
     /// Give a backend another share of the clients, until the file says otherwise.
     #[command(after_help = "Examples:
   tidegate ctl weight 10.0.0.7:9001 5
@@ -85,7 +85,7 @@ pub enum Command {
         backend: String,
         /// Its weight among the backends of a route; `file`: as in the configuration file.
         #[arg(value_name = "N|file", value_parser = weight)]
-        weight: Weight,
+        weight: WeightArg,
         /// On this route only.
         #[arg(long)]
         route: Option<String>,
@@ -128,21 +128,21 @@ pub enum Command {
     /// Tell how much is logged, or change it until a reload changes it in the file, or the next start.
     LogLevel {
         /// The new level.
-        level: Option<Level>,
+        level: Option<LogLevelArg>,
     },
 }
 
 /// Which tunnels to list, and how.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Sessions {
+pub struct SessionsArgs {
     /// Which.
     #[command(flatten)]
-    pub which: Which,
+    pub which: SelectionArgs,
     /// By what they are sorted, the most of it first [default: as they came, the oldest first]
     ///
     /// `rate` takes a second, as it compares two lists.
     #[arg(long, value_name = "KEY")]
-    pub sort: Option<Sort>,
+    pub sort: Option<SessionOrder>,
     /// No more than so many.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -150,7 +150,7 @@ pub struct Sessions {
 
 /// By what tunnels are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sort {
+pub enum SessionOrder {
     /// How long they have been open.
     Age,
     /// Bytes in both directions.
@@ -165,7 +165,7 @@ pub enum Sort {
 
 /// Which tunnels; all that is given applies.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Which {
+pub struct SelectionArgs {
     /// Of this client: an address, or a key as records have it (192.0.2.7, 2001:db8::/64)
     #[arg(long)]
     pub client: Option<String>,
@@ -180,7 +180,7 @@ pub struct Which {
     pub older: Option<Duration>,
 }
 
-impl Which {
+impl SelectionArgs {
     /// As it is asked.
     pub fn selection(self, sessions: Vec<u64>) -> Selection {
         let Self { client, route, backend, older } = self;
@@ -191,28 +191,28 @@ impl Which {
 /// Which tunnels to close at once, and what they are told.
 #[derive(Clone, Debug, Args)]
 #[command(group = which_must_be_said(&["sessions", "client", "route", "backend", "older", "all"]))]
-pub struct Kill {
+pub struct KillArgs {
     /// Tunnels by their numbers.
     #[arg(value_name = "ID")]
     pub sessions: Vec<u64>,
     /// Which.
     #[command(flatten)]
-    pub which: Which,
+    pub which: SelectionArgs,
     /// Every tunnel.
     #[arg(long, conflicts_with_all = ["sessions", "client", "route", "backend", "older"])]
     pub all: bool,
     /// What they are told.
     #[command(flatten)]
-    pub says: Says,
+    pub says: CloseArgs,
 }
 
 /// Which tunnels to close one by one, how fast, and what they are told.
 #[derive(Clone, Debug, Args)]
 #[command(group = which_must_be_said(&["client", "route", "backend", "older", "all"]))]
-pub struct Drain {
+pub struct DrainArgs {
     /// Which.
     #[command(flatten)]
-    pub which: Which,
+    pub which: SelectionArgs,
     /// Every tunnel.
     #[arg(long, conflicts_with_all = ["client", "route", "backend", "older"])]
     pub all: bool,
@@ -228,16 +228,16 @@ pub struct Drain {
     pub deadline: Option<Duration>,
     /// What they are told.
     #[command(flatten)]
-    pub says: Says,
+    pub says: CloseArgs,
     /// Return when it is over, and tell how many had to be cut.
     #[arg(long)]
     pub wait: bool,
 }
 
-impl Drain {
+impl DrainArgs {
     /// How fast.
-    pub fn pace(&self) -> Pace {
-        Pace {
+    pub fn pace(&self) -> DrainPacing {
+        DrainPacing {
             window_ms: self.window.map(millis),
             per_second: self.rate.map(|rate| rate.0.get()),
             deadline_ms: self.deadline.map(millis),
@@ -247,7 +247,7 @@ impl Drain {
 
 /// What a closed tunnel's client is told.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Says {
+pub struct CloseArgs {
     /// Close with this code (RFC 6455 7.4).
     #[arg(long, value_parser = clap::value_parser!(u16).range(1000..=4999))]
     pub code: Option<u16>,
@@ -256,8 +256,8 @@ pub struct Says {
     pub reason: Option<String>,
 }
 
-impl From<Says> for Words {
-    fn from(Says { code, reason }: Says) -> Self {
+impl From<CloseArgs> for CloseRequest {
+    fn from(CloseArgs { code, reason }: CloseArgs) -> Self {
         Self { code, reason }
     }
 }
@@ -265,7 +265,7 @@ impl From<Says> for Words {
 /// Where new tunnels may come again.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Where {
+pub struct ScopeArgs {
     /// Everywhere.
     #[arg(long)]
     pub all: bool,
@@ -277,8 +277,8 @@ pub struct Where {
     pub backend: Option<String>,
 }
 
-impl From<Where> for Place {
-    fn from(Where { all: _, route, backend }: Where) -> Self {
+impl From<ScopeArgs> for DrainScope {
+    fn from(ScopeArgs { all: _, route, backend }: ScopeArgs) -> Self {
         match (route, backend) {
             (Some(route), _) => Self::Route(route),
             (None, Some(backend)) => Self::Backend(backend),
@@ -290,7 +290,7 @@ impl From<Where> for Place {
 
 /// A backend's share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
+pub enum WeightArg {
     /// As in the file.
     File,
     /// Relative to the other backends of a route.
@@ -299,7 +299,7 @@ pub enum Weight {
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Level {
+pub enum LogLevelArg {
     /// What went wrong.
     Error,
     /// What may go wrong.
@@ -312,7 +312,7 @@ pub enum Level {
     Trace,
 }
 
-impl Level {
+impl LogLevelArg {
     /// As in the configuration.
     pub fn name(self) -> &'static str {
         match self {
@@ -334,10 +334,10 @@ fn which_must_be_said(names: &'static [&'static str]) -> ArgGroup {
     ArgGroup::new("which").args(names).required(true).multiple(true)
 }
 
-fn weight(text: &str) -> Result<Weight, String> {
+fn weight(text: &str) -> Result<WeightArg, String> {
     match text {
-        "file" => Ok(Weight::File),
-        _ => text.parse().map(Weight::Is).map_err(|_| {
+        "file" => Ok(WeightArg::File),
+        _ => text.parse().map(WeightArg::Is).map_err(|_| {
             "write a whole number, or \"file\" for what the configuration file says".to_owned()
         }),
     }

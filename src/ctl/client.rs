@@ -10,57 +10,62 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::protocol::{self, Request};
+use crate::protocol::{self, ControlRequest};
 
 /// Where a process is asked.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct ControlClient {
     path: PathBuf,
     patience: Duration,
 }
 
-impl Client {
+impl ControlClient {
     /// Asks at this socket.
     pub fn new(path: PathBuf) -> Self {
         Self { path, patience: PATIENCE }
     }
 
     /// Asks, and gives an answer so long from now.
-    pub fn ask(&self, request: &Request, patience: Option<Duration>) -> Result<Reply, Trouble> {
-        let trouble = |what| Trouble { path: self.path.clone(), what };
-        let mut stream = self.connect().map_err(|error| trouble(What::Connect(error)))?;
+    pub fn ask(
+        &self,
+        request: &ControlRequest,
+        patience: Option<Duration>,
+    ) -> Result<ResponseLines, ClientError> {
+        let trouble = |what| ClientError { path: self.path.clone(), what };
+        let mut stream =
+            self.connect().map_err(|error| trouble(ClientErrorKind::Connect(error)))?;
         match stream.write_all(&protocol::line(request)) {
             Ok(()) => {}
             // Whoever hangs up may have said why before.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            Err(error) => return Err(trouble(What::of(error))),
+            Err(error) => return Err(trouble(ClientErrorKind::of(error))),
         }
         let stream = BufReader::with_capacity(READ_BYTES, stream);
         let deadline = patience.map(|patience| now() + patience);
-        Ok(Reply { path: self.path.clone(), stream, deadline })
+        Ok(ResponseLines { path: self.path.clone(), stream, deadline })
     }
 
     /// Asks for something that is answered at once, in one line.
-    pub fn line(&self, request: &Request) -> Result<Vec<u8>, Trouble> {
+    pub fn line(&self, request: &ControlRequest) -> Result<Vec<u8>, ClientError> {
         self.line_within(request, Some(self.patience))
     }
 
     /// The same for something that takes its time; `None`: as much as it likes.
     pub fn line_within(
         &self,
-        request: &Request,
+        request: &ControlRequest,
         patience: Option<Duration>,
-    ) -> Result<Vec<u8>, Trouble> {
+    ) -> Result<Vec<u8>, ClientError> {
         let mut reply = self.ask(request, patience)?;
         match reply.next_line()? {
             Some(line) => Ok(line),
-            None => Err(reply.trouble(What::Silent)),
+            None => Err(reply.trouble(ClientErrorKind::Silent)),
         }
     }
 
     /// What asking here failed of.
-    pub fn trouble(&self, what: What) -> Trouble {
-        Trouble { path: self.path.clone(), what }
+    pub fn trouble(&self, what: ClientErrorKind) -> ClientError {
+        ClientError { path: self.path.clone(), what }
     }
 
     fn connect(&self) -> io::Result<UnixStream> {
@@ -75,41 +80,41 @@ impl Client {
 
 /// What is answered, line by line.
 #[derive(Debug)]
-pub struct Reply {
+pub struct ResponseLines {
     path: PathBuf,
     stream: BufReader<UnixStream>,
     deadline: Option<Instant>,
 }
 
-impl Reply {
+impl ResponseLines {
     /// The next line, without its end; `None`: that was all.
-    pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, Trouble> {
+    pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         let mut line = Vec::new();
         loop {
             let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now()));
             if left.is_some_and(|left| left.is_zero()) {
-                return Err(self.trouble(What::Late));
+                return Err(self.trouble(ClientErrorKind::Late));
             }
             if let Err(error) = self.stream.get_ref().set_read_timeout(left) {
-                return Err(self.trouble(What::of(error)));
+                return Err(self.trouble(ClientErrorKind::of(error)));
             }
             let chunk = match self.stream.fill_buf() {
                 Ok(chunk) => chunk,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 // It closed with our request half read.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => &[],
-                Err(error) => return Err(self.trouble(What::of(error))),
+                Err(error) => return Err(self.trouble(ClientErrorKind::of(error))),
             };
             if chunk.is_empty() {
                 return match line.is_empty() {
                     true => Ok(None),
-                    false => Err(self.trouble(What::Cut)),
+                    false => Err(self.trouble(ClientErrorKind::Cut)),
                 };
             }
             let end = chunk.iter().position(|byte| *byte == b'\n');
             let part = end.unwrap_or(chunk.len());
             if line.len() + part > LINE_BYTES_MAX {
-                return Err(self.trouble(What::Endless));
+                return Err(self.trouble(ClientErrorKind::Endless));
             }
             line.extend_from_slice(&chunk[..part]);
             self.stream.consume(part + usize::from(end.is_some()));
@@ -120,21 +125,21 @@ impl Reply {
     }
 
     /// What this reply failed of.
-    pub fn trouble(&self, what: What) -> Trouble {
-        Trouble { path: self.path.clone(), what }
+    pub fn trouble(&self, what: ClientErrorKind) -> ClientError {
+        ClientError { path: self.path.clone(), what }
     }
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct ClientError {
     path: PathBuf,
-    what: What,
+    what: ClientErrorKind,
 }
 
-/// Kinds of [`Trouble`].
+/// Kinds of [`ClientError`].
 #[derive(Debug)]
-pub enum What {
+pub enum ClientErrorKind {
     /// There is no connection.
     Connect(io::Error),
     /// It was closed in the middle of a line.
@@ -151,7 +156,7 @@ pub enum What {
     Silent,
 }
 
-impl What {
+impl ClientErrorKind {
     fn of(error: io::Error) -> Self {
         match matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
             true => Self::Late,
@@ -160,28 +165,30 @@ impl What {
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = super::table::harmless(&self.path.display().to_string());
         match &self.what {
-            What::Connect(error) => {
+            ClientErrorKind::Connect(error) => {
                 write!(f, "no process answers at {path}: {}", unreachable(&self.path, error))
             }
-            What::Cut => write!(f, "{path}: the answer broke off in the middle"),
-            What::Endless => {
+            ClientErrorKind::Cut => write!(f, "{path}: the answer broke off in the middle"),
+            ClientErrorKind::Endless => {
                 let most = LINE_BYTES_MAX >> 20;
                 write!(f, "{path}: an answer of more than {most} MiB is not tidegate's")
             }
-            What::Garbage(error) => write!(
+            ClientErrorKind::Garbage(error) => write!(
                 f,
                 "{path}: the answer cannot be read ({error}); is another program, or another \
                  version of tidegate, at this socket?"
             ),
-            What::Late => {
+            ClientErrorKind::Late => {
                 write!(f, "{path}: no answer in time; the process may be stopped or stuck")
             }
-            What::Machine(error) => write!(f, "{path}: {error}"),
-            What::Silent => write!(f, "{path}: the connection was closed without an answer"),
+            ClientErrorKind::Machine(error) => write!(f, "{path}: {error}"),
+            ClientErrorKind::Silent => {
+                write!(f, "{path}: the connection was closed without an answer")
+            }
         }
     }
 }
@@ -237,15 +244,15 @@ mod tests {
     #[test]
     fn a_silent_process_is_waited_for_no_longer_than_agreed() {
         let (path, _listener) = place("silent");
-        let client = Client { path: path.clone(), patience: Duration::from_millis(50) };
+        let client = ControlClient { path: path.clone(), patience: Duration::from_millis(50) };
         // It lies in the backlog, where nobody reads.
-        let trouble = client.line(&Request::Status).unwrap_err();
-        assert!(matches!(trouble.what, What::Late), "{trouble}");
+        let trouble = client.line(&ControlRequest::Status).unwrap_err();
+        assert!(matches!(trouble.what, ClientErrorKind::Late), "{trouble}");
         assert!(trouble.to_string().contains("no answer in time"), "{trouble}");
         // Until the backlog is full.
         let mut waiting = Vec::new();
         let trouble = loop {
-            match client.ask(&Request::Status, None) {
+            match client.ask(&ControlRequest::Status, None) {
                 Ok(reply) if waiting.len() < 10_000 => waiting.push(reply),
                 Ok(_) => panic!("the backlog has no end"),
                 Err(trouble) => break trouble,
@@ -265,9 +272,9 @@ mod tests {
                 let _ = stream.write_all(b"x");
             }
         });
-        let client = Client { path: path.clone(), patience: Duration::from_millis(100) };
-        let trouble = client.line(&Request::Status).unwrap_err();
-        assert!(matches!(trouble.what, What::Late), "{trouble}");
+        let client = ControlClient { path: path.clone(), patience: Duration::from_millis(100) };
+        let trouble = client.line(&ControlRequest::Status).unwrap_err();
+        assert!(matches!(trouble.what, ClientErrorKind::Late), "{trouble}");
         done.send(()).unwrap();
         dribble.join().unwrap();
         let _ = std::fs::remove_file(path);

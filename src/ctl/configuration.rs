@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::args::Level;
+use super::args::LogLevelArg;
 use super::figures::count;
-use super::speech::{Ending, Speech, say_line};
-use super::table::{Align, Table, harmless};
-use crate::protocol::answer::{Change, Effective, EffectiveKey, LogLevel, Reloaded};
-use crate::protocol::{Request, line};
+use super::speech::{CommandFailure, Output, say_line};
+use super::table::{Align, TextTable, harmless};
+use crate::protocol::answer::{Change, EffectiveConfig, EffectiveKey, LogLevel, ReloadResult};
+use crate::protocol::{ControlRequest, line};
 
 /// Reads the configuration again, and waits for the outcome.
-pub fn reload(speech: &Speech) -> Result<(), Ending> {
-    speech.put_within(&Request::Reload, Some(RELOAD_PATIENCE), |reloaded: Reloaded| {
+pub fn reload(speech: &Output) -> Result<(), CommandFailure> {
+    speech.put_within(&ControlRequest::Reload, Some(RELOAD_PATIENCE), |reloaded: ReloadResult| {
         let head = format!("configuration {} is in force", reloaded.generation);
         told(&head, "nothing changed", &reloaded.changes)
     })
 }
 
 /// Tells what a reload would change.
-pub fn diff(speech: &Speech, file: &Path, text: String) -> Result<(), Ending> {
+pub fn diff(speech: &Output, file: &Path, text: String) -> Result<(), CommandFailure> {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    let request = Request::Diff { path: absolute.display().to_string(), text };
-    speech.put_within(&request, Some(RELOAD_PATIENCE), |reloaded: Reloaded| {
+    let request = ControlRequest::Diff { path: absolute.display().to_string(), text };
+    speech.put_within(&request, Some(RELOAD_PATIENCE), |reloaded: ReloadResult| {
         let head = format!("against configuration {} in force", reloaded.generation);
         told(&head, "nothing would change", &reloaded.changes)
     })
@@ -57,15 +57,15 @@ fn told(head: &str, nothing: &str, changes: &[Change]) -> String {
 }
 
 /// Shows the configuration in force.
-pub fn effective(speech: &Speech, changed: bool) -> Result<(), Ending> {
+pub fn effective(speech: &Output, changed: bool) -> Result<(), CommandFailure> {
     if speech.json && changed {
-        let answer = speech.client.line(&Request::Config)?;
-        speech.sift::<Effective>(&Request::Config, &answer)?;
+        let answer = speech.client.line(&ControlRequest::Config)?;
+        speech.sift::<EffectiveConfig>(&ControlRequest::Config, &answer)?;
         return say_line(&only_set(&answer));
     }
-    speech.put(&Request::Config, |effective: Effective| {
+    speech.put(&ControlRequest::Config, |effective: EffectiveConfig| {
         let mut table =
-            Table::new(&[("KEY", Align::Left), ("FROM", Align::Left), ("VALUE", Align::Left)]);
+            TextTable::new(&[("KEY", Align::Left), ("FROM", Align::Left), ("VALUE", Align::Left)]);
         for key in effective.keys.iter().filter(|key| !changed || is_set(key)) {
             table.row([key.key.clone(), origin(key), key.value.clone()]);
         }
@@ -102,9 +102,11 @@ fn only_set(answer: &[u8]) -> Vec<u8> {
 }
 
 /// Tells how much is logged, or changes it.
-pub fn log_level(speech: &Speech, level: Option<Level>) -> Result<(), Ending> {
+pub fn log_level(speech: &Output, level: Option<LogLevelArg>) -> Result<(), CommandFailure> {
     let level = level.map(|level| level.name().to_owned());
-    speech.put(&Request::LogLevel { level }, |now: LogLevel| format!("{}\n", harmless(&now.level)))
+    speech.put(&ControlRequest::LogLevel { level }, |now: LogLevel| {
+        format!("{}\n", harmless(&now.level))
+    })
 }
 
 /// It reads certificates, and may have to look for names.

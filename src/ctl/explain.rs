@@ -1,15 +1,15 @@
 //! `ctl explain`: what would happen to a handshake.
 
-use super::speech::{Ending, Speech};
-use super::table::{Align, Table, harmless};
-use crate::protocol::Request;
-use crate::protocol::answer::Explained;
+use super::speech::{CommandFailure, Output};
+use super::table::{Align, TextTable, harmless};
+use crate::protocol::ControlRequest;
+use crate::protocol::answer::Explanation;
 
 /// Asks, and shows each question on the way.
-pub fn explain(speech: &Speech, request: &Request) -> Result<(), Ending> {
-    speech.put(request, |explained: Explained| {
+pub fn explain(speech: &Output, request: &ControlRequest) -> Result<(), CommandFailure> {
+    speech.put(request, |explained: Explanation| {
         let columns = [("QUESTION", Align::Left), ("", Align::Left), ("ANSWER", Align::Left)];
-        let mut table = Table::new(&columns);
+        let mut table = TextTable::new(&columns);
         for step in &explained.steps {
             let passes = if step.passes { "ok" } else { "NO" }.to_owned();
             let key = step.key.as_deref().map(|key| format!("  ({key})")).unwrap_or_default();
@@ -19,7 +19,7 @@ pub fn explain(speech: &Speech, request: &Request) -> Result<(), Ending> {
     })
 }
 
-fn verdict(explained: &Explained) -> String {
+fn verdict(explained: &Explanation) -> String {
     if explained.admitted {
         return "=> it would be let in".to_owned();
     }

@@ -18,64 +18,65 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use self::args::{Command, Weight};
-use self::client::Client;
-use self::speech::{Ending, Speech, say_line};
-use crate::ctl::args::Ctl;
-use crate::protocol::answer::{Answer, Fault, FaultKind};
-use crate::protocol::{Request, line};
+use self::args::{CtlCommand, WeightArg};
+use self::client::ControlClient;
+use self::speech::{CommandFailure, Output, say_line};
+use crate::ctl::args::CtlArgs;
+use crate::protocol::answer::{CommandError, CommandErrorKind, Response};
+use crate::protocol::{ControlRequest, line};
 
 /// Does what the command line says.
-pub fn main(ctl: Ctl) -> ExitCode {
-    let speech = Speech::new(Client::new(ctl.socket.unwrap_or_else(default_socket)), ctl.json);
+pub fn main(ctl: CtlArgs) -> ExitCode {
+    let speech =
+        Output::new(ControlClient::new(ctl.socket.unwrap_or_else(default_socket)), ctl.json);
     finished(obey(&speech, ctl.command))
 }
 
 /// What a running process would change if it read this file, whose text is good in itself.
 pub fn diff(socket: Option<PathBuf>, json: bool, file: &Path, text: String) -> ExitCode {
-    let speech = Speech::new(Client::new(socket.unwrap_or_else(default_socket)), json);
+    let speech = Output::new(ControlClient::new(socket.unwrap_or_else(default_socket)), json);
     finished(configuration::diff(&speech, file, text))
 }
 
 /// Refuses a configuration as a running process would, one fault a line, for programs.
 pub fn refuse(faults: Vec<String>) -> ExitCode {
     let message = "the configuration is refused".to_owned();
-    let fault = Fault { kind: FaultKind::Refused, message, faults };
-    let mut answer = line(&Answer::<()>::Fault(fault.clone()));
+    let fault = CommandError { kind: CommandErrorKind::Refused, message, faults };
+    let mut answer = line(&Response::<()>::Fault(fault.clone()));
     answer.pop();
     let said = say_line(&answer);
-    finished(said.and(Err(Ending::Refused { fault, config: true, said: true })))
+    finished(said.and(Err(CommandFailure::Refused { fault, config: true, said: true })))
 }
 
-fn obey(speech: &Speech, command: Command) -> Result<(), Ending> {
+fn obey(speech: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
     match command {
-        Command::Status => status::status(speech),
-        Command::Top => top::top(speech),
-        Command::Sessions(which) => sessions::list(speech, which),
-        Command::Session { session } => sessions::one(speech, session),
-        Command::Kill(kill) => orders::kill(speech, kill),
-        Command::Drain(drain) => orders::drain(speech, drain),
-        Command::Undrain(place) => orders::undrain(speech, place.into()),
-        Command::Weight { backend, weight, route } => {
+        CtlCommand::Status => status::status(speech),
+        CtlCommand::Top => top::top(speech),
+        CtlCommand::Sessions(which) => sessions::list(speech, which),
+        CtlCommand::Session { session } => sessions::one(speech, session),
+        CtlCommand::Kill(kill) => orders::kill(speech, kill),
+        CtlCommand::Drain(drain) => orders::drain(speech, drain),
+        CtlCommand::Undrain(place) => orders::undrain(speech, place.into()),
+        CtlCommand::Weight { backend, weight, route } => {
             let weight = match weight {
-                Weight::File => None,
-                Weight::Is(weight) => Some(weight),
+                WeightArg::File => None,
+                WeightArg::Is(weight) => Some(weight),
             };
-            orders::weight(speech, Request::Weight { backend, route, weight })
+            orders::weight(speech, ControlRequest::Weight { backend, route, weight })
         }
-        Command::Tail { session } => tail::tail(speech, session),
-        Command::Explain { url, origin, address } => {
+        CtlCommand::Tail { session } => tail::tail(speech, session),
+        CtlCommand::Explain { url, origin, address } => {
             let address = address.map(|address| address.to_string());
-            explain::explain(speech, &Request::Explain { url, origin, address })
+            explain::explain(speech, &ControlRequest::Explain { url, origin, address })
         }
         // It always waits: a reload that nobody hears of has not gone well.
-        Command::Reload { wait: _ } => configuration::reload(speech),
-        Command::Config { changed } => configuration::effective(speech, changed),
-        Command::LogLevel { level } => configuration::log_level(speech, level),
+        CtlCommand::Reload { wait: _ } => configuration::reload(speech),
+        CtlCommand::Config { changed } => configuration::effective(speech, changed),
+        CtlCommand::LogLevel { level } => configuration::log_level(speech, level),
     }
 }
 
-fn finished(result: Result<(), Ending>) -> ExitCode {
+fn finished(result: Result<(), CommandFailure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(ending) => ending.tell(),

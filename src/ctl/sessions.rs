@@ -7,30 +7,33 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::args::{self, Sort};
+use super::args::{self, SessionOrder};
 use super::figures::{age, byte_rate, bytes, count, rate, round_trip};
-use super::speech::{Ending, Speech, say, say_line};
-use super::table::{Align, Table, harmless};
-use crate::protocol::answer::{SessionDetail, SessionRow, Sessions};
-use crate::protocol::{Request, line};
+use super::speech::{CommandFailure, Output, say, say_line};
+use super::table::{Align, TextTable, harmless};
+use crate::protocol::answer::{SessionDetail, SessionList, SessionRow};
+use crate::protocol::{ControlRequest, line};
 
 /// Lists tunnels.
-pub fn list(speech: &Speech, which: args::Sessions) -> Result<(), Ending> {
-    let args::Sessions { which, sort, limit } = which;
-    let request = Request::Sessions { of: which.selection(Vec::new()) };
+pub fn list(speech: &Output, which: args::SessionsArgs) -> Result<(), CommandFailure> {
+    let args::SessionsArgs { which, sort, limit } = which;
+    let request = ControlRequest::Sessions { of: which.selection(Vec::new()) };
     if speech.json && sort.is_none() && limit.is_none() {
-        return speech.put(&request, |_: Sessions| String::new());
+        return speech.put(&request, |_: SessionList| String::new());
     }
-    let before: Option<Sessions> = match sort {
-        Some(Sort::Rate) => Some(speech.ask(&request)?),
-        Some(Sort::Age | Sort::Bytes | Sort::Messages | Sort::Rtt) | None => None,
+    let before: Option<SessionList> = match sort {
+        Some(SessionOrder::Rate) => Some(speech.ask(&request)?),
+        Some(
+            SessionOrder::Age | SessionOrder::Bytes | SessionOrder::Messages | SessionOrder::Rtt,
+        )
+        | None => None,
     };
     if before.is_some() {
         thread::sleep(BETWEEN);
     }
     let answer = speech.client.line(&request)?;
-    let now: Sessions = speech.sift(&request, &answer)?;
-    let rates = before.map(|before| Rates::between(&before, &now));
+    let now: SessionList = speech.sift(&request, &answer)?;
+    let rates = before.map(|before| SessionRates::between(&before, &now));
     let shown = ranked(&now.sessions, rates.as_ref(), sort, limit);
     if speech.json {
         return say_line(&picked(&answer, &shown));
@@ -49,8 +52,8 @@ pub fn list(speech: &Speech, which: args::Sessions) -> Result<(), Ending> {
 }
 
 /// Shows one tunnel.
-pub fn one(speech: &Speech, session: u64) -> Result<(), Ending> {
-    speech.put(&Request::Session { session }, |detail: SessionDetail| {
+pub fn one(speech: &Output, session: u64) -> Result<(), CommandFailure> {
+    speech.put(&ControlRequest::Session { session }, |detail: SessionDetail| {
         let facts = detail_facts(&detail);
         let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let line = |(name, value): &(&str, String)| format!("{name:width$}  {}\n", harmless(value));
@@ -94,11 +97,11 @@ fn flow(moved: u64, messages: u64) -> String {
 
 /// What each tunnel moved a second, between two lists.
 #[derive(Debug, Default)]
-pub struct Rates(HashMap<u64, Rate>);
+pub struct SessionRates(HashMap<u64, SessionRate>);
 
 /// What one tunnel moves, a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rate {
+pub struct SessionRate {
     /// Bytes up.
     pub up: f64,
     /// Bytes down.
@@ -107,16 +110,16 @@ pub struct Rate {
     pub messages: f64,
 }
 
-impl Rate {
+impl SessionRate {
     /// Bytes in both directions.
     pub fn bytes(self) -> f64 {
         self.up + self.down
     }
 }
 
-impl Rates {
+impl SessionRates {
     /// A tunnel that is new has moved all it has since it began.
-    pub fn between(before: &Sessions, now: &Sessions) -> Self {
+    pub fn between(before: &SessionList, now: &SessionList) -> Self {
         let earlier: HashMap<u64, &SessionRow> =
             before.sessions.iter().map(|row| (row.session, row)).collect();
         let elapsed = now.now - before.now;
@@ -131,7 +134,7 @@ impl Rates {
             .max(SECONDS_MIN);
             let was = was.unwrap_or(&fresh);
             let per_second = |now: u64, was: u64| now.saturating_sub(was) as f64 / seconds;
-            let rate = Rate {
+            let rate = SessionRate {
                 up: per_second(row.up_bytes, was.up_bytes),
                 down: per_second(row.down_bytes, was.down_bytes),
                 messages: per_second(messages(row), messages(was)),
@@ -142,7 +145,7 @@ impl Rates {
     }
 
     /// Of one tunnel.
-    pub fn of(&self, row: &SessionRow) -> Rate {
+    pub fn of(&self, row: &SessionRow) -> SessionRate {
         self.0.get(&row.session).copied().unwrap_or_default()
     }
 }
@@ -159,20 +162,22 @@ fn messages(row: &SessionRow) -> u64 {
 /// Which rows to show, in which order.
 fn ranked(
     rows: &[SessionRow],
-    rates: Option<&Rates>,
-    sort: Option<Sort>,
+    rates: Option<&SessionRates>,
+    sort: Option<SessionOrder>,
     limit: Option<usize>,
 ) -> Vec<usize> {
     let mut order: Vec<(usize, &SessionRow)> = rows.iter().enumerate().collect();
     let most = |a: f64, b: f64| b.total_cmp(&a);
     let rate = |row: &SessionRow| rates.map_or(0.0, |rates| rates.of(row).bytes());
-    let by = |sort: Sort, a: &SessionRow, b: &SessionRow| -> Ordering {
+    let by = |sort: SessionOrder, a: &SessionRow, b: &SessionRow| -> Ordering {
         match sort {
-            Sort::Age => b.age_ms.cmp(&a.age_ms),
-            Sort::Bytes => total(b).cmp(&total(a)),
-            Sort::Messages => messages(b).cmp(&messages(a)),
-            Sort::Rate => most(rate(a), rate(b)),
-            Sort::Rtt => most(a.client_rtt_ms.unwrap_or(-1.0), b.client_rtt_ms.unwrap_or(-1.0)),
+            SessionOrder::Age => b.age_ms.cmp(&a.age_ms),
+            SessionOrder::Bytes => total(b).cmp(&total(a)),
+            SessionOrder::Messages => messages(b).cmp(&messages(a)),
+            SessionOrder::Rate => most(rate(a), rate(b)),
+            SessionOrder::Rtt => {
+                most(a.client_rtt_ms.unwrap_or(-1.0), b.client_rtt_ms.unwrap_or(-1.0))
+            }
         }
     };
     if let Some(sort) = sort {
@@ -195,7 +200,7 @@ fn picked(answer: &[u8], shown: &[usize]) -> Vec<u8> {
     answer
 }
 
-fn table(rows: &[&SessionRow], rates: Option<&Rates>) -> Table {
+fn table(rows: &[&SessionRow], rates: Option<&SessionRates>) -> TextTable {
     use Align::{Left, Right};
     let mut columns =
         vec![("ID", Right), ("CLIENT", Left), ("ROUTE", Left), ("BACKEND", Left), ("AGE", Right)];
@@ -204,7 +209,7 @@ fn table(rows: &[&SessionRow], rates: Option<&Rates>) -> Table {
     }
     columns.extend([("UP", Right), ("DOWN", Right), ("MSGS UP", Right), ("MSGS DOWN", Right)]);
     columns.extend([("RTT", Right), ("BACKEND RTT", Right), ("", Left)]);
-    let mut table = Table::new(&columns);
+    let mut table = TextTable::new(&columns);
     for row in rows {
         let mut cells = vec![
             row.session.to_string(),
@@ -239,20 +244,20 @@ mod tests {
         SessionRow { session, age_ms, up_bytes, up_messages: up_bytes / 10, ..Default::default() }
     }
 
-    fn at(now: f64, sessions: Vec<SessionRow>) -> Sessions {
-        Sessions { now, open: sessions.len(), sessions }
+    fn at(now: f64, sessions: Vec<SessionRow>) -> SessionList {
+        SessionList { now, open: sessions.len(), sessions }
     }
 
     #[test]
     fn a_rate_is_what_was_moved_since() {
         let before = at(10.0, vec![row(1, 5000, 1000), row(2, 5000, 1000)]);
         let now = at(12.0, vec![row(1, 7000, 3000), row(2, 100, 50), row(3, 500, 600)]);
-        let rates = Rates::between(&before, &now);
+        let rates = SessionRates::between(&before, &now);
         let up: Vec<f64> = now.sessions.iter().map(|row| rates.of(row).up).collect();
         // The second has a number that another one had; the third is new.
         assert_eq!(up, [1000.0, 500.0, 1200.0]);
         assert_eq!(rates.of(&now.sessions[0]).messages, 100.0);
-        assert_eq!(rates.of(&row(9, 1, 1)), Rate::default());
+        assert_eq!(rates.of(&row(9, 1, 1)), SessionRate::default());
     }
 
     #[test]
@@ -260,10 +265,10 @@ mod tests {
         let mut rows = vec![row(1, 300, 5), row(2, 200, 70), row(3, 100, 60)];
         rows[2].client_rtt_ms = Some(0.5);
         assert_eq!(ranked(&rows, None, None, None), [0, 1, 2]);
-        assert_eq!(ranked(&rows, None, Some(Sort::Age), Some(1)), [0]);
-        assert_eq!(ranked(&rows, None, Some(Sort::Bytes), None), [1, 2, 0]);
-        assert_eq!(ranked(&rows, None, Some(Sort::Messages), Some(2)), [1, 2]);
-        assert_eq!(ranked(&rows, None, Some(Sort::Rtt), Some(1)), [2]);
+        assert_eq!(ranked(&rows, None, Some(SessionOrder::Age), Some(1)), [0]);
+        assert_eq!(ranked(&rows, None, Some(SessionOrder::Bytes), None), [1, 2, 0]);
+        assert_eq!(ranked(&rows, None, Some(SessionOrder::Messages), Some(2)), [1, 2]);
+        assert_eq!(ranked(&rows, None, Some(SessionOrder::Rtt), Some(1)), [2]);
         let answer = br#"{"ok":{"now":1.5,"sessions":[{"session":1},{"session":2,"more":0}]}}"#;
         let text = r#"{"ok":{"now":1.5,"sessions":[{"more":0,"session":2}]}}"#;
         assert_eq!(String::from_utf8(picked(answer, &[1])).unwrap(), text);

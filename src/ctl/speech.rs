@@ -9,25 +9,25 @@ use std::time::Duration;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::client::{Client, Trouble, What};
-use super::table::{Table, harmless};
-use crate::protocol::answer::{Answer, Fault, FaultKind};
-use crate::protocol::{Request, read};
+use super::client::{ClientError, ClientErrorKind, ControlClient};
+use super::table::{TextTable, harmless};
+use crate::protocol::answer::{CommandError, CommandErrorKind, Response};
+use crate::protocol::{ControlRequest, read};
 
 /// Asks on behalf of a command, and says what is answered.
 #[derive(Clone, Debug)]
-pub struct Speech {
+pub struct Output {
     /// Who is asked.
-    pub client: Client,
+    pub client: ControlClient,
     /// Answers are said as they came.
     pub json: bool,
     /// Headings may be bold.
     pub colour: bool,
 }
 
-impl Speech {
+impl Output {
     /// On the standard output of this process.
-    pub fn new(client: Client, json: bool) -> Self {
+    pub fn new(client: ControlClient, json: bool) -> Self {
         let plain = env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty())
             || env::var_os("TERM").is_none_or(|term| term == "dumb");
         Self { client, json, colour: io::stdout().is_terminal() && !plain }
@@ -36,34 +36,34 @@ impl Speech {
     /// Asks, and says the answer: as it came, or as `show` puts it.
     pub fn put<T: DeserializeOwned>(
         &self,
-        request: &Request,
+        request: &ControlRequest,
         show: impl FnOnce(T) -> String,
-    ) -> Result<(), Ending> {
+    ) -> Result<(), CommandFailure> {
         self.told(request, self.client.line(request)?, show)
     }
 
     /// The same for what may take its time.
     pub fn put_within<T: DeserializeOwned>(
         &self,
-        request: &Request,
+        request: &ControlRequest,
         patience: Option<Duration>,
         show: impl FnOnce(T) -> String,
-    ) -> Result<(), Ending> {
+    ) -> Result<(), CommandFailure> {
         self.told(request, self.client.line_within(request, patience)?, show)
     }
 
     /// Asks for something to work with, before anything is said.
-    pub fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Ending> {
+    pub fn ask<T: DeserializeOwned>(&self, request: &ControlRequest) -> Result<T, CommandFailure> {
         let line = self.client.line(request)?;
         self.sift(request, &line)
     }
 
     fn told<T: DeserializeOwned>(
         &self,
-        request: &Request,
+        request: &ControlRequest,
         line: Vec<u8>,
         show: impl FnOnce(T) -> String,
-    ) -> Result<(), Ending> {
+    ) -> Result<(), CommandFailure> {
         if self.json {
             // Only whether it is an answer; what is in it is for others to read.
             self.sift::<IgnoredAny>(request, &line)?;
@@ -73,22 +73,29 @@ impl Speech {
     }
 
     /// What a line holds; a fault that is to be said as it came is said here.
-    pub fn sift<T: DeserializeOwned>(&self, request: &Request, line: &[u8]) -> Result<T, Ending> {
-        match read::<Answer<T>>(line) {
-            Ok(Answer::Ok(value)) => Ok(value),
-            Ok(Answer::Fault(fault)) => {
+    pub fn sift<T: DeserializeOwned>(
+        &self,
+        request: &ControlRequest,
+        line: &[u8],
+    ) -> Result<T, CommandFailure> {
+        match read::<Response<T>>(line) {
+            Ok(Response::Ok(value)) => Ok(value),
+            Ok(Response::Fault(fault)) => {
                 if self.json {
                     say_line(line)?;
                 }
-                let config = matches!(request, Request::Reload | Request::Diff { .. });
-                Err(Ending::Refused { fault, config, said: self.json })
+                let config =
+                    matches!(request, ControlRequest::Reload | ControlRequest::Diff { .. });
+                Err(CommandFailure::Refused { fault, config, said: self.json })
             }
-            Err(error) => Err(Ending::Unavailable(self.client.trouble(What::Garbage(error)))),
+            Err(error) => Err(CommandFailure::Unavailable(
+                self.client.trouble(ClientErrorKind::Garbage(error)),
+            )),
         }
     }
 
     /// A table, or what to say if it has no rows.
-    pub fn table(&self, table: &Table, otherwise: &str) -> String {
+    pub fn table(&self, table: &TextTable, otherwise: &str) -> String {
         match table.is_empty() {
             true => format!("{otherwise}\n"),
             false => table.text(self.colour),
@@ -98,7 +105,7 @@ impl Speech {
 
 /// How a command ends if it does not just end.
 #[derive(Debug)]
-pub enum Ending {
+pub enum CommandFailure {
     /// Nobody reads any more.
     Closed,
     /// Standard output fails.
@@ -106,26 +113,26 @@ pub enum Ending {
     /// The process says no.
     Refused {
         /// In its words.
-        fault: Fault,
+        fault: CommandError,
         /// It is about a configuration.
         config: bool,
         /// It was said already, as it came.
         said: bool,
     },
     /// There is no answer.
-    Unavailable(Trouble),
+    Unavailable(ClientError),
     /// It cannot be meant so.
     Usage(String),
 }
 
-impl Ending {
+impl CommandFailure {
     /// Says why on standard error, and gives the exit code.
     pub fn tell(&self) -> ExitCode {
         let code = match self {
             Self::Closed => return ExitCode::SUCCESS,
             Self::Output(_) => EX_REFUSED,
             Self::Refused { fault, config, .. } => {
-                let faulty = fault.kind == FaultKind::Refused && !fault.faults.is_empty();
+                let faulty = fault.kind == CommandErrorKind::Refused && !fault.faults.is_empty();
                 if *config && faulty { EX_CONFIG } else { EX_REFUSED }
             }
             Self::Unavailable(_) => EX_UNAVAILABLE,
@@ -143,7 +150,7 @@ impl Ending {
     }
 }
 
-impl fmt::Display for Ending {
+impl fmt::Display for CommandFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("standard output is closed"),
@@ -155,13 +162,13 @@ impl fmt::Display for Ending {
     }
 }
 
-impl From<Trouble> for Ending {
-    fn from(trouble: Trouble) -> Self {
+impl From<ClientError> for CommandFailure {
+    fn from(trouble: ClientError) -> Self {
         Self::Unavailable(trouble)
     }
 }
 
-impl From<io::Error> for Ending {
+impl From<io::Error> for CommandFailure {
     fn from(error: io::Error) -> Self {
         match error.kind() == ErrorKind::BrokenPipe {
             true => Self::Closed,
@@ -171,14 +178,14 @@ impl From<io::Error> for Ending {
 }
 
 /// Says text that has its line ends.
-pub fn say(text: &str) -> Result<(), Ending> {
+pub fn say(text: &str) -> Result<(), CommandFailure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
 /// Says one line as it came.
-pub fn say_line(line: &[u8]) -> Result<(), Ending> {
+pub fn say_line(line: &[u8]) -> Result<(), CommandFailure> {
     let mut out = io::stdout().lock();
     out.write_all(line)?;
     out.write_all(b"\n")?;

@@ -4,21 +4,21 @@
 use serde_json::Value;
 
 use super::figures::{age, bytes, count};
-use super::speech::{Ending, Speech};
-use super::table::{Align, Table, harmless};
-use crate::protocol::Request;
+use super::speech::{CommandFailure, Output};
+use super::table::{Align, TextTable, harmless};
+use crate::protocol::ControlRequest;
 
 /// Asks, and shows.
-pub fn status(speech: &Speech) -> Result<(), Ending> {
-    speech.put(&Request::Status, |status: Value| {
-        let status = Status(&status);
+pub fn status(speech: &Output) -> Result<(), CommandFailure> {
+    speech.put(&ControlRequest::Status, |status: Value| {
+        let status = StatusView(&status);
         format!("{}\n{}", status.summary(), speech.table(&status.backends(), "no route"))
     })
 }
 
 /// The counts that everything begins with.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Headline {
+pub struct StatusSummary {
     /// `running`, `draining`, ...
     pub state: String,
     /// When the process began, in seconds since 1970; another one began at another time.
@@ -37,10 +37,10 @@ pub struct Headline {
     pub down_bytes: u64,
 }
 
-impl Headline {
+impl StatusSummary {
     /// Read from a whole status.
     pub fn of(status: &Value) -> Self {
-        let status = Status(status);
+        let status = StatusView(status);
         Self {
             state: status.text("/state"),
             started: status.figure("/started"),
@@ -54,9 +54,9 @@ impl Headline {
     }
 }
 
-struct Status<'v>(&'v Value);
+struct StatusView<'v>(&'v Value);
 
-impl Status<'_> {
+impl StatusView<'_> {
     fn number(&self, at: &str) -> u64 {
         self.0.pointer(at).and_then(Value::as_u64).unwrap_or(0)
     }
@@ -69,8 +69,8 @@ impl Status<'_> {
         harmless(self.0.pointer(at).and_then(Value::as_str).unwrap_or("?"))
     }
 
-    fn list(&self, at: &str) -> impl Iterator<Item = Status<'_>> {
-        self.0.pointer(at).and_then(Value::as_array).into_iter().flatten().map(Status)
+    fn list(&self, at: &str) -> impl Iterator<Item = StatusView<'_>> {
+        self.0.pointer(at).and_then(Value::as_array).into_iter().flatten().map(StatusView)
     }
 
     /// Between two moments that are said in seconds.
@@ -166,14 +166,14 @@ impl Status<'_> {
 
     /// The first causes of a list that has the most frequent first.
     fn most(&self, list: &str, of: &str) -> String {
-        let cause = |cause: Status<'_>| {
+        let cause = |cause: StatusView<'_>| {
             let (of, reason) = (cause.text(&format!("/{of}")), cause.text("/reason"));
             format!("{of} {reason} {}", cause.number("/count"))
         };
         self.list(list).take(CAUSES_MAX).map(cause).collect::<Vec<_>>().join(", ")
     }
 
-    fn certificate(&self, of: &Status<'_>) -> String {
+    fn certificate(&self, of: &StatusView<'_>) -> String {
         let left = of.figure("/not_after") - self.figure("/now");
         let name = of.text("/name");
         match left > 0.0 {
@@ -182,9 +182,9 @@ impl Status<'_> {
         }
     }
 
-    fn backends(&self) -> Table {
+    fn backends(&self) -> TextTable {
         use Align::{Left, Right};
-        let mut table = Table::new(&[
+        let mut table = TextTable::new(&[
             ("ROUTE", Left),
             ("BACKEND", Left),
             ("STATE", Left),

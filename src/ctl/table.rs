@@ -5,8 +5,8 @@ use std::fmt::Write;
 use ratatui::text::Span;
 
 /// A table under construction.
-pub struct Table {
-    columns: Vec<Column>,
+pub struct TextTable {
+    columns: Vec<TextColumn>,
     rows: Vec<Vec<String>>,
 }
 
@@ -19,16 +19,16 @@ pub enum Align {
     Right,
 }
 
-struct Column {
+struct TextColumn {
     heading: &'static str,
     align: Align,
     width: usize,
 }
 
-impl Table {
+impl TextTable {
     /// One without rows yet.
     pub fn new(columns: &[(&'static str, Align)]) -> Self {
-        let column = |&(heading, align): &(&'static str, Align)| Column {
+        let column = |&(heading, align): &(&'static str, Align)| TextColumn {
             heading,
             align,
             width: width(heading),
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn columns_stand_under_each_other() {
-        let mut table = Table::new(&[("NAME", Align::Left), ("N", Align::Right)]);
+        let mut table = TextTable::new(&[("NAME", Align::Left), ("N", Align::Right)]);
         table.row(["a".into(), "1".into()]);
         table.row(["日本語".into(), "1234".into()]);
         assert_eq!(table.text(false), "NAME       N\na          1\n日本語  1234\n");

@@ -1,18 +1,18 @@
 //! `ctl tail`: the headers of a tunnel's frames, as they pass.
 
 use super::figures::{bytes, count, time_of_day};
-use super::speech::{Ending, Speech, say, say_line};
+use super::speech::{CommandFailure, Output, say, say_line};
 use super::table::harmless;
-use crate::protocol::Request;
-use crate::protocol::answer::Frame;
+use crate::protocol::ControlRequest;
+use crate::protocol::answer::FrameEvent;
 
 /// Follows a tunnel until it ends.
-pub fn tail(speech: &Speech, session: u64) -> Result<(), Ending> {
-    let request = Request::Tail { session };
+pub fn tail(speech: &Output, session: u64) -> Result<(), CommandFailure> {
+    let request = ControlRequest::Tail { session };
     // Frames may be hours apart.
     let mut reply = speech.client.ask(&request, None)?;
     while let Some(line) = reply.next_line()? {
-        let frame: Frame = speech.sift(&request, &line)?;
+        let frame: FrameEvent = speech.sift(&request, &line)?;
         match speech.json {
             true => say_line(&line)?,
             false => say(&shown(&frame))?,
@@ -22,7 +22,7 @@ pub fn tail(speech: &Speech, session: u64) -> Result<(), Ending> {
 }
 
 /// One line for each frame, and one for those that are not there.
-fn shown(frame: &Frame) -> String {
+fn shown(frame: &FrameEvent) -> String {
     let missed = match frame.missed {
         0 => String::new(),
         missed => format!("... {} not shown\n", count(missed, "frame")),
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_a_line() {
-        let frame = Frame {
+        let frame = FrameEvent {
             at: 45_296.5,
             from: "client".into(),
             opcode: "text".into(),
@@ -60,9 +60,10 @@ mod tests {
         };
         let line = "12:34:56.500  client -> backend    text           2.0KiB\n";
         assert_eq!(shown(&frame), line);
-        let close = Frame { own: true, opcode: "close".into(), code: Some(1012), ..frame.clone() };
+        let close =
+            FrameEvent { own: true, opcode: "close".into(), code: Some(1012), ..frame.clone() };
         assert!(shown(&close).ends_with("tidegate -> backend  close          2.0KiB  1012\n"));
-        let part = Frame { missed: 3, fin: false, compressed: true, ..frame };
+        let part = FrameEvent { missed: 3, fin: false, compressed: true, ..frame };
         let told = shown(&part);
         assert!(told.starts_with("... 3 frames not shown\n"), "{told}");
         assert!(told.ends_with("2.0KiB  more follows  compressed\n"), "{told}");

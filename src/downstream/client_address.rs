@@ -3,19 +3,19 @@
 
 use hyper::HeaderMap;
 
-use crate::client::{KeyPrefixes, KnownBy, Visitor};
+use crate::client::{AddrSource, ClientInfo, KeyPrefixes};
 use crate::config::settings::{ForwardedHeader, TrustedProxies};
-use crate::http::forwarded::{Forwarded, Walk};
+use crate::http::forwarded::{Forwarded, ForwardedChain};
 
 /// Reads whom a request on this connection is from, and what trusted proxies say of it. The
 /// visitor is `None` where it is the connection's own. The chain of addresses always ends with
 /// that one, and begins with the client.
 pub fn identify(
-    connection: &Visitor,
+    connection: &ClientInfo,
     headers: &HeaderMap,
     trusted: &TrustedProxies,
     prefixes: KeyPrefixes,
-) -> (Option<Visitor>, Forwarded) {
+) -> (Option<ClientInfo>, Forwarded) {
     let is_trusted = |addr: &_| trusted.has(addr);
     let mut said = match trusted.header {
         _ if !trusted.has(&connection.addr) => Forwarded::default(),
@@ -24,10 +24,10 @@ pub fn identify(
     };
     said.chain.push(connection.addr);
     let known_by = match said.walk {
-        Walk::Absent => connection.known_by,
-        Walk::Client => KnownBy::Forwarded,
-        Walk::AllTrusted => KnownBy::ForwardedAllTrusted,
-        Walk::Bad => KnownBy::ForwardedBad,
+        ForwardedChain::Absent => connection.known_by,
+        ForwardedChain::Client => AddrSource::Forwarded,
+        ForwardedChain::AllTrusted => AddrSource::ForwardedAllTrusted,
+        ForwardedChain::Bad => AddrSource::ForwardedBad,
     };
     let client = said.chain.first().copied().unwrap_or(connection.addr);
     let secure = said.secure.unwrap_or(connection.secure);
@@ -35,7 +35,7 @@ pub fn identify(
         return (None, said);
     }
     let mut visitor = if client == connection.addr {
-        Visitor { known_by, ..connection.clone() }
+        ClientInfo { known_by, ..connection.clone() }
     } else {
         connection.on_behalf_of(client, known_by, prefixes)
     };

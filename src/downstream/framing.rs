@@ -14,21 +14,21 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 
-/// The verdicts on one connection's heads, shared by its [`Watched`] stream and its service.
+/// The verdicts on one connection's heads, shared by its [`FramingHandle`] stream and its service.
 #[derive(Clone, Debug)]
-pub struct HeadWatch(Arc<Mutex<Watch>>);
+pub struct FramingChecker(Arc<Mutex<FramingScanner>>);
 
-impl HeadWatch {
+impl FramingChecker {
     /// A watch for a new connection.
     pub fn shared() -> Self {
-        Self(Arc::new(Mutex::new(Watch::default())))
+        Self(Arc::new(Mutex::new(FramingScanner::default())))
     }
 
     /// The verdict on the next head, to be asked once for each request in order. Behind a
     /// request with a chunked body there is none: close the connection with its answer.
-    pub fn next_head(&self) -> Result<(), Refusal> {
+    pub fn next_head(&self) -> Result<(), RejectReason> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).next_head()
     }
 
@@ -39,14 +39,14 @@ impl HeadWatch {
 
 /// A stream whose reader is watched.
 #[derive(Debug)]
-pub struct Watched<T> {
+pub struct FramingHandle<T> {
     io: T,
-    watch: HeadWatch,
+    watch: FramingChecker,
 }
 
-impl<T> Watched<T> {
+impl<T> FramingHandle<T> {
     /// Puts `watch` on what is read from `io`.
-    pub fn new(io: T, watch: HeadWatch) -> Self {
+    pub fn new(io: T, watch: FramingChecker) -> Self {
         Self { io, watch }
     }
 
@@ -56,7 +56,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: Read + Unpin> Read for Watched<T> {
+impl<T: Read + Unpin> Read for FramingHandle<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -73,7 +73,7 @@ impl<T: Read + Unpin> Read for Watched<T> {
     }
 }
 
-impl<T: Write + Unpin> Write for Watched<T> {
+impl<T: Write + Unpin> Write for FramingHandle<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -104,20 +104,20 @@ impl<T: Write + Unpin> Write for Watched<T> {
 }
 
 #[derive(Debug, Default)]
-struct Watch {
-    place: Place,
-    head: Head,
+struct FramingScanner {
+    place: ScanPosition,
+    head: HeadFraming,
     /// Whole heads seen.
     seen: u64,
     /// Heads asked about.
     asked: u64,
     /// The bad ones among those seen and not asked about.
-    bad: VecDeque<(u64, Refusal)>,
+    bad: VecDeque<(u64, RejectReason)>,
 }
 
 /// Where in the stream of requests the next byte stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum ScanPosition {
     /// Before a request line; empty lines there are skipped (RFC 9112 2.2).
     #[default]
     Between,
@@ -135,7 +135,7 @@ enum Place {
 
 /// What is wanted of one head.
 #[derive(Clone, Copy, Debug, Default)]
-struct Head {
+struct HeadFraming {
     /// The field name so far, in lower case; what is longer is none of ours.
     name: [u8; NAME_BYTES_MAX],
     name_bytes: usize,
@@ -146,12 +146,12 @@ struct Head {
     upgrade: bool,
 }
 
-impl Watch {
-    fn next_head(&mut self) -> Result<(), Refusal> {
+impl FramingScanner {
+    fn next_head(&mut self) -> Result<(), RejectReason> {
         let asked = self.asked;
         self.asked += 1;
         if asked >= self.seen {
-            return Err(Refusal::RequestBad("a request whose begin is not certain"));
+            return Err(RejectReason::RequestBad("a request whose begin is not certain"));
         }
         match self.bad.front() {
             Some((index, refusal)) if *index == asked => {
@@ -166,13 +166,16 @@ impl Watch {
     fn take(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, rest)) = bytes.split_first() {
             match self.place {
-                Place::Lost => return,
-                Place::Body(left) => {
+                ScanPosition::Lost => return,
+                ScanPosition::Body(left) => {
                     let len = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = &bytes[len..];
                     self.place = body(left - len as u64);
                 }
-                Place::Between | Place::Line | Place::Name | Place::Length => {
+                ScanPosition::Between
+                | ScanPosition::Line
+                | ScanPosition::Name
+                | ScanPosition::Length => {
                     bytes = rest;
                     self.step(byte);
                 }
@@ -183,79 +186,79 @@ impl Watch {
     fn step(&mut self, byte: u8) {
         let head = &mut self.head;
         match (self.place, byte) {
-            (Place::Between, b'\r' | b'\n') => {}
-            (Place::Between, _) => {
-                *head = Head::default();
-                self.place = Place::Line;
+            (ScanPosition::Between, b'\r' | b'\n') => {}
+            (ScanPosition::Between, _) => {
+                *head = HeadFraming::default();
+                self.place = ScanPosition::Line;
             }
-            (Place::Line | Place::Length, b'\n') => {
+            (ScanPosition::Line | ScanPosition::Length, b'\n') => {
                 head.name_bytes = 0;
-                self.place = Place::Name;
+                self.place = ScanPosition::Name;
             }
-            (Place::Name, b'\n') if head.name_bytes == 0 => self.end_head(),
+            (ScanPosition::Name, b'\n') if head.name_bytes == 0 => self.end_head(),
             // hyper takes a carriage return only before a line feed.
-            (Place::Name, b'\r') if head.name_bytes == 0 => {}
-            (Place::Name, b':') => self.place = head.begin_value(),
-            (Place::Name, b'\n') => self.place = Place::Lost,
-            (Place::Name, byte) => {
+            (ScanPosition::Name, b'\r') if head.name_bytes == 0 => {}
+            (ScanPosition::Name, b':') => self.place = head.begin_value(),
+            (ScanPosition::Name, b'\n') => self.place = ScanPosition::Lost,
+            (ScanPosition::Name, byte) => {
                 if let Some(slot) = head.name.get_mut(head.name_bytes) {
                     *slot = byte.to_ascii_lowercase();
                 }
                 head.name_bytes += 1;
             }
-            (Place::Length, b' ' | b'\t' | b'\r') => {}
-            (Place::Length, digit) => {
+            (ScanPosition::Length, b' ' | b'\t' | b'\r') => {}
+            (ScanPosition::Length, digit) => {
                 let value = char::from(digit).to_digit(10).map(u64::from);
                 let length = head.length.checked_mul(10).zip(value);
                 match length.and_then(|(tens, ones)| tens.checked_add(ones)) {
                     Some(length) => head.length = length,
-                    None => self.place = Place::Lost,
+                    None => self.place = ScanPosition::Lost,
                 }
             }
-            (Place::Line | Place::Body(_) | Place::Lost, _) => {}
+            (ScanPosition::Line | ScanPosition::Body(_) | ScanPosition::Lost, _) => {}
         }
     }
 
     fn end_head(&mut self) {
-        let Head { lengths, length, coded, upgrade, .. } = self.head;
+        let HeadFraming { lengths, length, coded, upgrade, .. } = self.head;
         let bad = if coded && lengths > 0 {
-            Some(Refusal::RequestBad("both Content-Length and Transfer-Encoding"))
+            Some(RejectReason::RequestBad("both Content-Length and Transfer-Encoding"))
         } else if upgrade && lengths > 1 {
-            Some(Refusal::HandshakeBad("more than one Content-Length"))
+            Some(RejectReason::HandshakeBad("more than one Content-Length"))
         } else {
             None
         };
         if let Some(refusal) = bad {
             if self.bad.len() == BAD_MAX {
-                self.place = Place::Lost;
+                self.place = ScanPosition::Lost;
                 return;
             }
             self.bad.push_back((self.seen, refusal));
         }
         self.seen += 1;
         // Chunks are not followed: that would be a second parser to disagree with hyper's.
-        self.place = if coded { Place::Lost } else { body(length) };
+        self.place = if coded { ScanPosition::Lost } else { body(length) };
     }
 }
 
-impl Head {
-    fn begin_value(&mut self) -> Place {
+impl HeadFraming {
+    fn begin_value(&mut self) -> ScanPosition {
         match self.name.get(..self.name_bytes) {
             Some(b"content-length") => {
                 self.lengths += 1;
                 self.length = 0;
-                return Place::Length;
+                return ScanPosition::Length;
             }
             Some(b"transfer-encoding") => self.coded = true,
             Some(b"upgrade") => self.upgrade = true,
             Some(_) | None => {}
         }
-        Place::Line
+        ScanPosition::Line
     }
 }
 
-fn body(left: u64) -> Place {
-    if left == 0 { Place::Between } else { Place::Body(left) }
+fn body(left: u64) -> ScanPosition {
+    if left == 0 { ScanPosition::Between } else { ScanPosition::Body(left) }
 }
 
 /// As long as the longest name that is looked for.

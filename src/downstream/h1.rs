@@ -18,11 +18,11 @@ use hyper_util::rt::TokioTimer;
 use tokio::select;
 use tokio::time::{sleep, timeout};
 
-use super::framing::{HeadWatch, Watched};
+use super::framing::{FramingChecker, FramingHandle};
 use super::response::Body;
 use crate::net::Stream;
 use crate::net::http_io::HttpIo;
-use crate::reject::{Dropped, Refusal, Stage};
+use crate::reject::{ConnectionStage, DropReason, RejectReason};
 
 /// Deadlines of the HTTP phase.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub struct HeadLimits {
 
 /// A stream after a switch of protocols.
 #[derive(Debug)]
-pub struct Served<S> {
+pub struct UpgradedClient<S> {
     /// The stream.
     pub stream: S,
     /// What the client sent behind its handshake.
@@ -51,14 +51,14 @@ pub async fn serve<S, A, F>(
     limits: HeadLimits,
     leave: impl Future<Output = ()>,
     answer: A,
-) -> Result<Option<Served<S>>, Dropped>
+) -> Result<Option<UpgradedClient<S>>, DropReason>
 where
     S: Stream + Send + 'static,
-    A: Fn(Request<Incoming>, Result<(), Refusal>) -> F + Unpin,
+    A: Fn(Request<Incoming>, Result<(), RejectReason>) -> F + Unpin,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let watch = HeadWatch::shared();
-    let io = Watched::new(HttpIo::new(stream, limits.write_stall), watch.clone());
+    let watch = FramingChecker::shared();
+    let io = FramingHandle::new(HttpIo::new(stream, limits.write_stall), watch.clone());
     let served = AtomicBool::new(false);
     let switched = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
@@ -108,13 +108,17 @@ where
         Ok(()) if switched.load(Ordering::Relaxed) => Ok(Some(hand_over(io, parts.read_buf))),
         Ok(()) => {
             part(&mut io).await;
-            if !served && !leaving { Err(Dropped::Gone(Stage::Head)) } else { Ok(None) }
+            if !served && !leaving {
+                Err(DropReason::Gone(ConnectionStage::Head))
+            } else {
+                Ok(None)
+            }
         }
         Err(error) => {
             part(&mut io).await;
             let dropped = cause(&error);
             // Between two requests a client may fall silent or go as it likes.
-            let is_leave = matches!(dropped, Dropped::HeadTimeout | Dropped::Gone(_));
+            let is_leave = matches!(dropped, DropReason::HeadTimeout | DropReason::Gone(_));
             if served && is_leave { Ok(None) } else { Err(dropped) }
         }
     }
@@ -132,7 +136,7 @@ fn builder(head: Duration) -> http1::Builder {
     builder
 }
 
-fn hand_over<S: Stream>(io: HttpIo<S>, read: Bytes) -> Served<S> {
+fn hand_over<S: Stream>(io: HttpIo<S>, read: Bytes) -> UpgradedClient<S> {
     let (stream, rest) = io.into_parts();
     let early = match (read.is_empty(), rest.is_empty()) {
         (_, true) if read.is_empty() => Bytes::new(),
@@ -141,7 +145,7 @@ fn hand_over<S: Stream>(io: HttpIo<S>, read: Bytes) -> Served<S> {
         (true, false) => Bytes::from(rest),
         (false, false) => Bytes::from([&read[..], &rest[..]].concat()),
     };
-    Served { stream, early }
+    UpgradedClient { stream, early }
 }
 
 /// Closes so that the peer can read our last answer: data of its own that we never read would
@@ -162,15 +166,19 @@ async fn part<S: Stream>(io: &mut HttpIo<S>) {
     let _ = timeout(LINGER, lingering).await;
 }
 
-fn cause(error: &hyper::Error) -> Dropped {
+fn cause(error: &hyper::Error) -> DropReason {
     if error.is_parse() {
-        return Dropped::HeadBad(error.to_string());
+        return DropReason::HeadBad(error.to_string());
     }
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {
-        return Dropped::WriteStall;
+        return DropReason::WriteStall;
     }
-    if error.is_timeout() { Dropped::HeadTimeout } else { Dropped::Gone(Stage::Head) }
+    if error.is_timeout() {
+        DropReason::HeadTimeout
+    } else {
+        DropReason::Gone(ConnectionStage::Head)
+    }
 }
 
 /// Request line and header lines together; more is 431 (target alone: 414).

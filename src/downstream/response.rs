@@ -8,7 +8,7 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 
 /// The body of any response that we send.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -36,7 +36,7 @@ pub fn text(status: StatusCode, words: impl Into<Bytes>) -> Response<Body> {
 }
 
 /// The answer to a refused request. `jitter` in `[0, 1)` spreads those who come back.
-pub fn refuse(refusal: &Refusal, jitter: f64) -> Response<Body> {
+pub fn refuse(refusal: &RejectReason, jitter: f64) -> Response<Body> {
     let status = refusal.status();
     let reason = status.canonical_reason().unwrap_or("refused");
     let mut response = text(status, format!("{} {reason}\n", status.as_u16()));
@@ -52,7 +52,7 @@ pub fn refuse(refusal: &Refusal, jitter: f64) -> Response<Body> {
         }
         _ => {}
     }
-    if *refusal == Refusal::Version {
+    if *refusal == RejectReason::Version {
         headers.insert(VERSIONS, HeaderValue::from_static("13"));
     }
     if refusal.is_passing() {
@@ -73,22 +73,24 @@ const RETRY_BASE: u32 = 5;
 mod tests {
     use super::*;
 
+    // Requirements: H8, W5.
     #[test]
-    fn rfc_h8_and_w5_a_426_says_what_is_wanted() {
-        let response = refuse(&Refusal::Version, 0.0);
+    fn a_426_names_protocol_and_version() {
+        let response = refuse(&RejectReason::Version, 0.0);
         assert_eq!(response.status(), 426);
         assert_eq!(response.headers()[UPGRADE], "websocket");
         assert_eq!(response.headers()[VERSIONS], "13");
     }
 
+    // Requirements: H17.
     #[test]
-    fn rfc_h17_retry_after_is_jittered_seconds() {
+    fn retry_after_is_jittered_seconds() {
         let seconds = |jitter| {
-            let response = refuse(&Refusal::ClientRate, jitter);
+            let response = refuse(&RejectReason::ClientRate, jitter);
             response.headers()[RETRY_AFTER].to_str().unwrap().parse::<u32>().unwrap()
         };
         assert_eq!(seconds(0.0), RETRY_BASE);
         assert!((RETRY_BASE..2 * RETRY_BASE).contains(&seconds(0.999)));
-        assert!(refuse(&Refusal::Origin, 0.0).headers().get(RETRY_AFTER).is_none());
+        assert!(refuse(&RejectReason::Origin, 0.0).headers().get(RETRY_AFTER).is_none());
     }
 }

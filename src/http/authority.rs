@@ -88,8 +88,9 @@ mod tests {
         Authority::parse(text.as_bytes()).unwrap().to_string()
     }
 
+    // Requirements: RL18.
     #[test]
-    fn rl18_case_dot_and_default_port_do_not_make_another_host() {
+    fn case_trailing_dot_and_default_port_are_equivalent() {
         assert_eq!(parsed("Example.COM."), "example.com");
         assert_eq!(Authority::parse(b"EXAMPLE.com:443").unwrap().host, "example.com");
         assert_eq!(parsed("example.com:"), "example.com");
@@ -99,8 +100,9 @@ mod tests {
         assert_eq!(parsed("127.0.0.1:1"), "127.0.0.1:1");
     }
 
+    // Requirements: RL17.
     #[test]
-    fn rl17_invalid_hosts_are_refused() {
+    fn rejects_invalid_hosts() {
         for text in [
             "",
             ".",

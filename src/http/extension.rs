@@ -22,7 +22,7 @@ impl Extension {
     pub fn read_all(headers: &HeaderMap) -> Result<Vec<Self>, &'static str> {
         let mut extensions = Vec::new();
         for line in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
-            let mut reader = Reader { rest: line.as_bytes() };
+            let mut reader = ExtensionParser { rest: line.as_bytes() };
             let before = extensions.len();
             loop {
                 // RFC 9110 5.6.1.2: empty members are ignored.
@@ -72,11 +72,11 @@ impl fmt::Display for Extension {
 }
 
 /// What is left of a line; never behind a blank.
-struct Reader<'l> {
+struct ExtensionParser<'l> {
     rest: &'l [u8],
 }
 
-impl<'l> Reader<'l> {
+impl<'l> ExtensionParser<'l> {
     /// `extension = extension-token *( ";" extension-param )`
     fn extension(&mut self) -> Option<Extension> {
         let name = self.token()?.to_ascii_lowercase();
@@ -149,8 +149,9 @@ mod tests {
         Extension::read_all(&lines.collect())
     }
 
+    // Requirements: W11.
     #[test]
-    fn rfc_w11_lines_are_one_list_in_order() {
+    fn extension_lines_form_one_ordered_list() {
         let all = read(&[
             "permessage-deflate; client_max_window_bits, x-Foo ;a=1;b=\"t\\wo\" ",
             ",permessage-deflate;server_max_window_bits = 10",
@@ -165,8 +166,9 @@ mod tests {
         assert!(all[0].is_deflate() && !all[1].is_deflate());
     }
 
+    // Requirements: UH24.
     #[test]
-    fn uh24_malformed_lists_are_refused() {
+    fn rejects_malformed_extension_lists() {
         for line in [
             "",
             ",",
@@ -193,15 +195,17 @@ mod tests {
         assert_eq!(read(&[]), Ok(Vec::new()));
     }
 
+    // Requirements: UH25.
     #[test]
-    fn uh25_more_than_sixteen_offers_are_refused() {
+    fn rejects_more_than_sixteen_offers() {
         assert_eq!(read(&[&"a,".repeat(16)]).unwrap().len(), 16);
         assert!(read(&[&"a,".repeat(17)]).is_err());
         assert!(read(&[&"a,".repeat(1000)]).is_err());
     }
 
+    // Requirements: UH26.
     #[test]
-    fn uh26_odd_window_bits_are_read_without_judgement() {
+    fn unusual_window_bits_are_only_parsed() {
         for bits in ["7", "16", "abc", "99999999999999999999"] {
             let line = format!("permessage-deflate; server_max_window_bits={bits}");
             let all = read(&[&line]).unwrap();

@@ -83,23 +83,26 @@ mod tests {
         lines.collect()
     }
 
+    // Requirements: H4.
     #[test]
-    fn rfc_h4_options_have_no_case_and_span_lines() {
+    fn options_are_case_insensitive_across_lines() {
         let options = ConnectionOptions::read(&headers(&["foo, ,UPGRADE,", "Keep-Alive"])).unwrap();
         assert!(options.has("upgrade") && options.has("keep-alive") && options.has("foo"));
         assert!(!options.has("bar") && !options.nominates_protected());
     }
 
+    // Requirements: RL42.
     #[test]
-    fn rl42_many_or_malformed_options_are_refused() {
+    fn rejects_many_or_malformed_options() {
         assert!(ConnectionOptions::read(&headers(&[&"a,".repeat(64)])).is_ok());
         assert!(ConnectionOptions::read(&headers(&[&"a,".repeat(65)])).is_err());
         assert!(ConnectionOptions::read(&headers(&["a b"])).is_err());
         assert!(ConnectionOptions::read(&headers(&["\"upgrade\""])).is_err());
     }
 
+    // Requirements: H3.
     #[test]
-    fn rfc_h3_protected_names_are_recognised() {
+    fn protected_names_are_recognised() {
         for name in [
             "Host",
             "Origin",

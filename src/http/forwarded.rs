@@ -19,7 +19,7 @@ pub struct Forwarded {
     /// From the client to the proxy that the peer had it from.
     pub chain: Vec<ClientAddr>,
     /// How far those can be believed.
-    pub walk: Walk,
+    pub walk: ForwardedChain,
     /// Whether the client came by TLS.
     pub secure: Option<bool>,
     /// The host and port that the client asked for, as sent.
@@ -32,7 +32,7 @@ pub struct Forwarded {
 
 /// How a walk along the addresses ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Walk {
+pub enum ForwardedChain {
     /// There was nothing to walk along.
     #[default]
     Absent,
@@ -72,7 +72,7 @@ impl Forwarded {
 
 /// One step of a walk.
 #[derive(Debug, Default)]
-struct Hop {
+struct ForwardedHop {
     addr: Option<ClientAddr>,
     secure: Option<bool>,
     host: Option<Box<str>>,
@@ -86,9 +86,9 @@ struct Hop {
 fn walk(
     headers: &HeaderMap,
     name: &HeaderName,
-    read: impl Fn(&str) -> Option<Hop>,
+    read: impl Fn(&str) -> Option<ForwardedHop>,
     is_trusted: impl Fn(&ClientAddr) -> bool,
-) -> (Vec<Hop>, Walk) {
+) -> (Vec<ForwardedHop>, ForwardedChain) {
     let lines = headers.get_all(name).iter().rev();
     let elements = lines
         .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
@@ -98,31 +98,31 @@ fn walk(
     let mut hops = Vec::new();
     for element in elements.take(ELEMENTS_MAX) {
         let Some(hop) = std::str::from_utf8(element).ok().and_then(&read) else {
-            return (hops, Walk::Bad);
+            return (hops, ForwardedChain::Bad);
         };
         let addr = hop.addr;
         hops.push(hop);
         match addr {
-            None => return (hops, Walk::Bad),
-            Some(addr) if !is_trusted(&addr) => return (hops, Walk::Client),
+            None => return (hops, ForwardedChain::Bad),
+            Some(addr) if !is_trusted(&addr) => return (hops, ForwardedChain::Client),
             Some(_) => {}
         }
     }
-    let walk = if hops.is_empty() { Walk::Absent } else { Walk::AllTrusted };
+    let walk = if hops.is_empty() { ForwardedChain::Absent } else { ForwardedChain::AllTrusted };
     (hops, walk)
 }
 
 /// An element of `X-Forwarded-For`: an address, bare, or with a port as in a URI.
-fn hop(text: &str) -> Option<Hop> {
+fn hop(text: &str) -> Option<ForwardedHop> {
     let bare = text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 0));
     let addr = bare.or_else(|| node(text))?;
-    possible(addr).map(|addr| Hop { addr: Some(addr), ..Hop::default() })
+    possible(addr).map(|addr| ForwardedHop { addr: Some(addr), ..ForwardedHop::default() })
 }
 
 /// An element of `Forwarded` (RFC 7239 4). One that is well-formed and names no address
 /// (`unknown`, `_hidden`) is still its proxy's word for the rest.
-fn element(text: &str) -> Option<Hop> {
-    let mut found = Hop::default();
+fn element(text: &str) -> Option<ForwardedHop> {
+    let mut found = ForwardedHop::default();
     let mut seen: Vec<String> = Vec::new();
     let pairs = text.split(';').map(|pair| pair.trim_matches([' ', '\t']));
     for pair in pairs.filter(|pair| !pair.is_empty()) {

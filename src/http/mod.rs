@@ -1,6 +1,6 @@
 //! What they ask for: one request head, judged by RFC 9110, 9112 and 6455 4.2.1.
 //!
-//! Pure: a head goes in, an owned value or a [`Refusal`](crate::reject::Refusal) comes out.
+//! Pure: a head goes in, an owned value or a [`RejectReason`](crate::reject::Refusal) comes out.
 //! hyper is a parser, not a policy: what it lets through is decided here. Nothing kept here points
 //! into hyper's read buffer. Routes, origins and caps are judged elsewhere.
 
@@ -20,15 +20,15 @@ use crate::http::authority::Authority;
 use crate::http::extension::Extension;
 use crate::http::fields::{ConnectionOptions, list_members};
 use crate::http::path::RoutePath;
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 
 /// What a request head asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum RequestKind {
     /// To open a WebSocket (RFC 6455 4.2.1), lawfully.
     WebSocket(Handshake),
     /// Anything else; an upgrade to another protocol is not an upgrade here.
-    Plain(Plain),
+    Plain(PlainRequest),
 }
 
 /// A lawful opening handshake.
@@ -50,39 +50,41 @@ pub struct Handshake {
 
 /// A lawful request that opens no WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plain {
+pub struct PlainRequest {
     /// Whom the client wants to speak to.
     pub authority: Authority,
     /// Where to, for routing; the target itself stays in the request.
     pub path: RoutePath,
 }
 
-impl Asked {
-    /// Judges a head. Every error names the rule; the status follows from the [`Refusal`].
-    pub fn read(head: &Parts) -> Result<Self, Refusal> {
+impl RequestKind {
+    /// Judges a head. Every error names the rule; the status follows from the [`RejectReason`].
+    pub fn read(head: &Parts) -> Result<Self, RejectReason> {
         // RFC 9110 9.3.6, 9.3.8: a gateway neither connects nor traces. `OPTIONS *` asks about
         // the server as a whole, and there is none behind us.
         let asterisk = head.uri.authority().is_none() && head.uri.path() == "*";
         if matches!(head.method, Method::CONNECT | Method::TRACE)
             || (head.method == Method::OPTIONS && asterisk)
         {
-            return Err(Refusal::Method);
+            return Err(RejectReason::Method);
         }
         if head.method.as_str().len() > METHOD_BYTES_MAX {
-            return Err(Refusal::RequestBad("the method is longer than any there is"));
+            return Err(RejectReason::RequestBad("the method is longer than any there is"));
         }
         let (authority, path) = read_target(head)?;
         check_framing(head)?;
-        let options = ConnectionOptions::read(&head.headers).map_err(Refusal::RequestBad)?;
+        let options = ConnectionOptions::read(&head.headers).map_err(RejectReason::RequestBad)?;
         if options.nominates_protected() {
-            return Err(Refusal::RequestBad("Connection nominates a field that is not hop-by-hop"));
+            return Err(RejectReason::RequestBad(
+                "Connection nominates a field that is not hop-by-hop",
+            ));
         }
         check_loop(head)?;
         if upgrade::is_asked(head, &options)? {
             return upgrade::read(head, authority, path).map(Self::WebSocket);
         }
         check_expectation(head)?;
-        Ok(Self::Plain(Plain { authority, path }))
+        Ok(Self::Plain(PlainRequest { authority, path }))
     }
 
     /// Whom the client wants to speak to.
@@ -103,55 +105,57 @@ impl Asked {
 }
 
 /// The authority and the path of the request target (RFC 9112 3.2 and 3.3).
-fn read_target(head: &Parts) -> Result<(Authority, RoutePath), Refusal> {
+fn read_target(head: &Parts) -> Result<(Authority, RoutePath), RejectReason> {
     let uri = &head.uri;
     let named = uri.authority().map_or(0, |authority| authority.as_str().len());
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     if named + target.len() > TARGET_BYTES_MAX {
-        return Err(Refusal::UriTooLong);
+        return Err(RejectReason::UriTooLong);
     }
     let host = read_host(head)?;
     let authority = match (uri.scheme(), uri.authority()) {
         // RFC 9112 3.2.2: in absolute-form the target names the host, and Host is ignored.
         (Some(scheme), Some(authority)) => {
             if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
-                return Err(Refusal::RequestBad("the request target is neither http nor https"));
+                return Err(RejectReason::RequestBad(
+                    "the request target is neither http nor https",
+                ));
             }
-            Authority::parse(authority.as_str().as_bytes()).map_err(Refusal::RequestBad)?
+            Authority::parse(authority.as_str().as_bytes()).map_err(RejectReason::RequestBad)?
         }
-        (None, None) => host.ok_or(Refusal::RequestBad("no Host"))?,
+        (None, None) => host.ok_or(RejectReason::RequestBad("no Host"))?,
         (Some(_), None) | (None, Some(_)) => {
-            return Err(Refusal::RequestBad("the request target is no path"));
+            return Err(RejectReason::RequestBad("the request target is no path"));
         }
     };
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Refusal::RequestBad("the request target is not printable ASCII"));
+        return Err(RejectReason::RequestBad("the request target is not printable ASCII"));
     }
     let path = uri.path();
     // Some backends read `\` as `/`. In a query it divides nothing, and browsers send it there.
     if !path.starts_with('/') || path.contains('\\') {
-        return Err(Refusal::RequestBad("the request target is no path"));
+        return Err(RejectReason::RequestBad("the request target is no path"));
     }
     Ok((authority, RoutePath::new(path)))
 }
 
 /// The one valid Host line (RFC 9112 3.2). Only HTTP/1.0 may leave it out, and only in
 /// absolute-form does it help: otherwise there is nothing to route by.
-fn read_host(head: &Parts) -> Result<Option<Authority>, Refusal> {
+fn read_host(head: &Parts) -> Result<Option<Authority>, RejectReason> {
     let mut lines = head.headers.get_all(HOST).iter();
     match (lines.next(), lines.next()) {
         (None, _) if head.version < Version::HTTP_11 => Ok(None),
-        (None, _) => Err(Refusal::RequestBad("no Host")),
+        (None, _) => Err(RejectReason::RequestBad("no Host")),
         (Some(host), None) => {
-            Authority::parse(host.as_bytes()).map(Some).map_err(Refusal::RequestBad)
+            Authority::parse(host.as_bytes()).map(Some).map_err(RejectReason::RequestBad)
         }
-        (Some(_), Some(_)) => Err(Refusal::RequestBad("more than one Host")),
+        (Some(_), Some(_)) => Err(RejectReason::RequestBad("more than one Host")),
     }
 }
 
 /// RFC 9112 6.1: a message whose length two readers could see differently is refused. What hyper
 /// hides of it (Content-Length beside Transfer-Encoding) is found by `admit`'s head watch.
-fn check_framing(head: &Parts) -> Result<(), Refusal> {
+fn check_framing(head: &Parts) -> Result<(), RejectReason> {
     let mut lines = head.headers.get_all(TRANSFER_ENCODING).iter();
     match (lines.next(), lines.next()) {
         (None, _) => Ok(()),
@@ -161,27 +165,27 @@ fn check_framing(head: &Parts) -> Result<(), Refusal> {
         {
             Ok(())
         }
-        (Some(_), _) => Err(Refusal::RequestBad("Transfer-Encoding is not one `chunked`")),
+        (Some(_), _) => Err(RejectReason::RequestBad("Transfer-Encoding is not one `chunked`")),
     }
 }
 
 /// RFC 9110 7.6: no gateway forwards to itself for ever. Once is lawful: one instance may stand
 /// before another.
-fn check_loop(head: &Parts) -> Result<(), Refusal> {
+fn check_loop(head: &Parts) -> Result<(), RejectReason> {
     let ours = list_members(&head.headers, &VIA)
         .filter(|member| {
             let received_by = member.split(|byte| matches!(byte, b' ' | b'\t')).nth(1);
             received_by.is_some_and(|name| name.eq_ignore_ascii_case(VIA_NAME.as_bytes()))
         })
         .count();
-    if ours >= 2 { Err(Refusal::Loop) } else { Ok(()) }
+    if ours >= 2 { Err(RejectReason::Loop) } else { Ok(()) }
 }
 
 /// RFC 9110 10.1.1: `100-continue` is the only expectation there is.
-fn check_expectation(head: &Parts) -> Result<(), Refusal> {
+fn check_expectation(head: &Parts) -> Result<(), RejectReason> {
     let met =
         |value: &hyper::header::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if head.headers.get_all(EXPECT).iter().all(met) { Ok(()) } else { Err(Refusal::Expect) }
+    if head.headers.get_all(EXPECT).iter().all(met) { Ok(()) } else { Err(RejectReason::Expect) }
 }
 
 /// The pseudonym under which we enter `Via` (RFC 9110 7.6.3).

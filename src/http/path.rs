@@ -154,8 +154,9 @@ mod tests {
         }
     }
 
+    // Requirements: RL12.
     #[test]
-    fn rl12_paths_that_lead_elsewhere_are_ambiguous() {
+    fn path_that_routes_differently_is_ambiguous() {
         for raw in [
             "/a/../admin",
             "/a/%2e%2e/admin",
@@ -179,8 +180,9 @@ mod tests {
         }
     }
 
+    // Requirements: RL12.
     #[test]
-    fn rl12_odd_paths_that_all_lead_to_one_route_pass() {
+    fn unusual_paths_to_one_route_pass() {
         for (raw, found) in [
             ("/admin/%2e/x", "/admin"),
             ("/a/b%2Fc", "/a"),

@@ -3,25 +3,25 @@ use crate::http::sample::{head, head_from_bytes, opening};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-fn refused(parts: &Parts) -> Refusal {
-    Asked::read(parts).unwrap_err()
+fn refused(parts: &Parts) -> RejectReason {
+    RequestKind::read(parts).unwrap_err()
 }
 
 fn status(parts: &Parts) -> u16 {
     refused(parts).status().as_u16()
 }
 
-fn plain(text: &str) -> Plain {
-    match Asked::read(&head(text)).unwrap() {
-        Asked::Plain(plain) => plain,
-        Asked::WebSocket(handshake) => panic!("{handshake:?}"),
+fn plain(text: &str) -> PlainRequest {
+    match RequestKind::read(&head(text)).unwrap() {
+        RequestKind::Plain(plain) => plain,
+        RequestKind::WebSocket(handshake) => panic!("{handshake:?}"),
     }
 }
 
 fn handshake(parts: &Parts) -> Handshake {
-    match Asked::read(parts).unwrap() {
-        Asked::WebSocket(handshake) => handshake,
-        Asked::Plain(plain) => panic!("{plain:?}"),
+    match RequestKind::read(parts).unwrap() {
+        RequestKind::WebSocket(handshake) => handshake,
+        RequestKind::Plain(plain) => panic!("{plain:?}"),
     }
 }
 
@@ -49,8 +49,9 @@ fn a_lawful_opening_is_read_whole() {
     assert_eq!(read.extensions.len(), 1);
 }
 
+// Requirements: W2, W3.
 #[test]
-fn rfc_w2_w3_names_have_no_case_and_firefox_is_understood() {
+fn tokens_are_case_insensitive_in_lists() {
     let parts = opening_with(
         "Upgrade: websocket\nConnection: Upgrade",
         "upgrade: WebSocket\nconnection: keep-alive, Upgrade",
@@ -59,35 +60,39 @@ fn rfc_w2_w3_names_have_no_case_and_firefox_is_understood() {
     handshake(&opening_with("Connection: Upgrade", "Connection: foo\nConnection: ,UPGRADE"));
 }
 
+// Requirements: RL07, RL08.
 #[test]
-fn rl07_rl08_methods_of_a_tunnel_or_of_the_server_are_refused() {
-    assert_eq!(refused(&head("CONNECT a:443 HTTP/1.1\nHost: a:443\n")), Refusal::Method);
-    assert_eq!(refused(&head("CONNECT a: HTTP/1.1\nHost: a\n")), Refusal::Method);
-    assert_eq!(refused(&head("TRACE / HTTP/1.1\nHost: a\n")), Refusal::Method);
-    assert_eq!(refused(&head("OPTIONS * HTTP/1.1\nHost: a\n")), Refusal::Method);
+fn rejects_connect_trace_and_options() {
+    assert_eq!(refused(&head("CONNECT a:443 HTTP/1.1\nHost: a:443\n")), RejectReason::Method);
+    assert_eq!(refused(&head("CONNECT a: HTTP/1.1\nHost: a\n")), RejectReason::Method);
+    assert_eq!(refused(&head("TRACE / HTTP/1.1\nHost: a\n")), RejectReason::Method);
+    assert_eq!(refused(&head("OPTIONS * HTTP/1.1\nHost: a\n")), RejectReason::Method);
     assert_eq!(status(&head("GET * HTTP/1.1\nHost: a\n")), 400);
     plain("OPTIONS /x HTTP/1.1\nHost: a\n");
     plain("PROPFIND /x HTTP/1.1\nHost: a\n");
 }
 
+// Requirements: RL06.
 #[test]
-fn rl06_a_long_method_is_none() {
+fn rejects_long_methods() {
     let method = |len: usize| format!("{} / HTTP/1.1\nHost: a\n", "A".repeat(len));
     plain(&method(32));
     assert_eq!(status(&head(&method(33))), 400);
 }
 
+// Requirements: RL09.
 #[test]
-fn rl09_long_targets_are_refused() {
+fn rejects_long_targets() {
     let target = |len: usize| format!("GET /{} HTTP/1.1\nHost: a\n", "x".repeat(len - 1));
     plain(&target(8192));
-    assert_eq!(refused(&head(&target(8193))), Refusal::UriTooLong);
+    assert_eq!(refused(&head(&target(8193))), RejectReason::UriTooLong);
     let query = format!("GET /?{} HTTP/1.1\nHost: a\n", "x".repeat(8192));
     assert_eq!(status(&head(&query)), 414);
 }
 
+// Requirements: RL10.
 #[test]
-fn rl10_targets_of_other_characters_are_refused() {
+fn rejects_targets_with_invalid_characters() {
     for target in ["/\u{e9}", "/?\u{e9}", "/a\\b", "/\\..\\a"] {
         assert_eq!(status(&head(&format!("GET {target} HTTP/1.1\nHost: a\n"))), 400, "{target}");
     }
@@ -95,15 +100,17 @@ fn rl10_targets_of_other_characters_are_refused() {
     plain("GET /?a=\\b|{c}^`d` HTTP/1.1\nHost: a\n");
 }
 
+// Requirements: RL11.
 #[test]
-fn rl11_two_slashes_make_no_authority() {
+fn double_slash_does_not_start_an_authority() {
     let read = plain("GET //evil/x HTTP/1.1\nHost: a\n");
     assert_eq!(read.authority.host, "a");
     assert_eq!(read.path.as_str(), "//evil/x");
 }
 
+// Requirements: H23, RL13.
 #[test]
-fn rfc_h23_rl13_the_absolute_target_names_the_host() {
+fn absolute_target_names_the_host() {
     let read = plain("GET http://Other.example:81/x?y HTTP/1.1\nHost: a\n");
     assert_eq!(read.authority.to_string(), "other.example:81");
     assert_eq!(read.path.as_str(), "/x");
@@ -114,8 +121,9 @@ fn rfc_h23_rl13_the_absolute_target_names_the_host() {
     assert_eq!(status(&head("GET http://b/ HTTP/1.1\nHost: a\nHost: b\n")), 400);
 }
 
+// Requirements: RL14.
 #[test]
-fn rl14_other_schemes_and_userinfo_are_refused() {
+fn rejects_other_schemes_and_userinfo() {
     for target in
         ["ftp://a/", "ws://a/", "http://u@a/", "http://u:p@a/", "a:80", "a", "http://a:0/"]
     {
@@ -123,21 +131,23 @@ fn rl14_other_schemes_and_userinfo_are_refused() {
     }
 }
 
+// Requirements: H22, RL15, RL16, RL17.
 #[test]
-fn rfc_h22_rl15_rl16_rl17_host_is_one_and_valid() {
-    assert_eq!(refused(&head("GET / HTTP/1.1\n")), Refusal::RequestBad("no Host"));
-    assert_eq!(refused(&head("GET / HTTP/1.0\n")), Refusal::RequestBad("no Host"));
+fn requires_exactly_one_valid_host() {
+    assert_eq!(refused(&head("GET / HTTP/1.1\n")), RejectReason::RequestBad("no Host"));
+    assert_eq!(refused(&head("GET / HTTP/1.0\n")), RejectReason::RequestBad("no Host"));
     assert_eq!(plain("GET http://b/ HTTP/1.0\n").authority.host, "b");
     let doubled = head("GET / HTTP/1.1\nHost: a\nHost: a\n");
-    assert_eq!(refused(&doubled), Refusal::RequestBad("more than one Host"));
+    assert_eq!(refused(&doubled), RejectReason::RequestBad("more than one Host"));
     for host in ["", "a/b", "u@a", "a:99999", "[::1", "[x]", "a,b", "a b"] {
         assert_eq!(status(&head(&format!("GET / HTTP/1.1\nHost: {host}\n"))), 400, "{host:?}");
     }
     assert_eq!(status(&head_from_bytes(b"GET / HTTP/1.1\nHost: \xffa\n")), 400);
 }
 
+// Requirements: RL31.
 #[test]
-fn rl31_one_chunked_is_the_only_transfer_coding() {
+fn accepts_only_a_single_chunked_coding() {
     plain("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: Chunked\n");
     for lines in [
         "Transfer-Encoding: identity\nTransfer-Encoding: chunked",
@@ -152,8 +162,9 @@ fn rl31_one_chunked_is_the_only_transfer_coding() {
     assert_eq!(status(&head("POST / HTTP/1.0\nHost: a\nTransfer-Encoding: chunked\n")), 400);
 }
 
+// Requirements: H3, RL41.
 #[test]
-fn rfc_h3_rl41_connection_may_not_nominate_what_is_ours() {
+fn connection_must_not_nominate_protected_fields() {
     for name in ["X-Forwarded-For", "Host", "cookie", "Sec-WebSocket-Key", "Via", "Origin"] {
         let lines = format!("Connection: close, {name}\n");
         assert_eq!(status(&head(&format!("GET / HTTP/1.1\nHost: a\n{lines}"))), 400, "{name}");
@@ -162,63 +173,71 @@ fn rfc_h3_rl41_connection_may_not_nominate_what_is_ours() {
     plain("GET / HTTP/1.1\nHost: a\nConnection: X-A, TE, close, keep-alive\n");
 }
 
+// Requirements: RL42.
 #[test]
-fn rl42_connection_has_a_bound() {
+fn connection_options_are_bounded() {
     let text = format!("GET / HTTP/1.1\nHost: a\nConnection: {}\n", "a,".repeat(1000));
     assert_eq!(status(&head(&text)), 400);
 }
 
+// Requirements: H9, RL36, RL37.
 #[test]
-fn rfc_h9_rl36_rl37_expectations() {
+fn expectations_are_rejected_on_upgrades() {
     plain("PUT / HTTP/1.1\nHost: a\nExpect: 100-Continue\nContent-Length: 1\n");
-    assert_eq!(refused(&head("PUT / HTTP/1.1\nHost: a\nExpect: foo\n")), Refusal::Expect);
+    assert_eq!(refused(&head("PUT / HTTP/1.1\nHost: a\nExpect: foo\n")), RejectReason::Expect);
     let two = head("PUT / HTTP/1.1\nHost: a\nExpect: 100-continue\nExpect: foo\n");
-    assert_eq!(refused(&two), Refusal::Expect);
-    assert_eq!(refused(&opening("Expect: 100-continue\n")), Refusal::Expect);
+    assert_eq!(refused(&two), RejectReason::Expect);
+    assert_eq!(refused(&opening("Expect: 100-continue\n")), RejectReason::Expect);
 }
 
+// Requirements: H13, RL43.
 #[test]
-fn rfc_h13_rl43_our_own_via_twice_is_a_loop() {
+fn own_via_token_twice_is_a_loop() {
     plain("GET / HTTP/1.1\nHost: a\nVia: 1.1 tidegate, 1.1 tidegate2, 1.0 fred\n");
     for via in ["Via: 1.1 tidegate, 1.1 x, 1.1 Tidegate (c)", "Via: 1.1 tidegate\nVia: 2 tidegate"]
     {
         let text = format!("GET / HTTP/1.1\nHost: a\n{via}\n");
-        assert_eq!(refused(&head(&text)), Refusal::Loop, "{via}");
+        assert_eq!(refused(&head(&text)), RejectReason::Loop, "{via}");
     }
 }
 
+// Requirements: W1, UH01.
 #[test]
-fn rfc_w1_uh01_other_methods_cannot_upgrade() {
+fn only_get_can_upgrade() {
     for method in ["POST", "PUT", "HEAD", "OPTIONS", "PATCH"] {
         let parts = opening_with("GET", method);
-        assert_eq!(refused(&parts), Refusal::Method, "{method}");
+        assert_eq!(refused(&parts), RejectReason::Method, "{method}");
     }
     let with_body = opening_with("GET /chat HTTP/1.1", "POST /chat HTTP/1.1\nContent-Length: 3");
-    assert_eq!(refused(&with_body), Refusal::Method);
+    assert_eq!(refused(&with_body), RejectReason::Method);
 }
 
+// Requirements: H6, RL03.
 #[test]
-fn rfc_h6_rl03_http_1_0_never_upgrades() {
+fn http_1_0_never_upgrades() {
     let parts = opening_with("HTTP/1.1", "HTTP/1.0");
-    assert!(matches!(Asked::read(&parts), Ok(Asked::Plain(_))));
+    assert!(matches!(RequestKind::read(&parts), Ok(RequestKind::Plain(_))));
 }
 
+// Requirements: UH02.
 #[test]
-fn uh02_upgrade_without_the_connection_option() {
+fn upgrade_requires_the_connection_option() {
     let parts = opening_with("Connection: Upgrade\n", "Connection: keep-alive\n");
-    assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)));
+    assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)));
     assert_eq!(status(&opening_with("Connection: Upgrade\n", "")), 400);
     plain("GET / HTTP/1.1\nHost: a\nUpgrade: websocket\n");
 }
 
+// Requirements: UH03.
 #[test]
-fn uh03_the_connection_option_without_upgrade_is_plain() {
+fn connection_option_without_upgrade_is_plain_http() {
     let parts = opening_with("Upgrade: websocket\n", "");
-    assert!(matches!(Asked::read(&parts), Ok(Asked::Plain(_))));
+    assert!(matches!(RequestKind::read(&parts), Ok(RequestKind::Plain(_))));
 }
 
+// Requirements: H7, UH04.
 #[test]
-fn rfc_h7_uh04_other_protocols_are_no_upgrade() {
+fn other_protocols_are_not_upgrades() {
     for protocol in ["h2c", "TLS/1.0", "foo", "h2c, TLS/1.0", "websocketx", "", "web socket"] {
         let lines = format!("Connection: Upgrade, HTTP2-Settings\nUpgrade: {protocol}\n");
         plain(&format!("GET / HTTP/1.1\nHost: a\n{lines}"));
@@ -226,8 +245,9 @@ fn rfc_h7_uh04_other_protocols_are_no_upgrade() {
     }
 }
 
+// Requirements: H10, UH05, UH06, UH07.
 #[test]
-fn rfc_h10_uh05_uh06_uh07_websocket_stands_alone() {
+fn websocket_must_be_the_only_protocol() {
     for upgrade in [
         "Upgrade: websocket, h2c",
         "Upgrade: h2c, websocket",
@@ -237,24 +257,26 @@ fn rfc_h10_uh05_uh06_uh07_websocket_stands_alone() {
         "Upgrade: websocket\nUpgrade: h2c",
     ] {
         let parts = opening_with("Upgrade: websocket", upgrade);
-        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{upgrade}");
+        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{upgrade}");
     }
 }
 
+// Requirements: W5, UH08.
 #[test]
-fn rfc_w5_uh08_the_version_is_13() {
+fn version_must_be_13() {
     let line = "Sec-WebSocket-Version: 13\n";
     for value in ["8", "12", "14", "013", "13, 8", "+13", "", "13.0"] {
         let parts = opening_with(line, &format!("Sec-WebSocket-Version: {value}\n"));
-        assert_eq!(refused(&parts), Refusal::Version, "{value}");
+        assert_eq!(refused(&parts), RejectReason::Version, "{value}");
     }
-    assert_eq!(refused(&opening_with(line, "")), Refusal::Version);
+    assert_eq!(refused(&opening_with(line, "")), RejectReason::Version);
     assert_eq!(status(&opening(line)), 400);
     handshake(&opening_with(line, "Sec-WebSocket-Version:  13 \n"));
 }
 
+// Requirements: W4, UH09.
 #[test]
-fn rfc_w4_uh09_the_key_is_16_octets_in_canonical_base64() {
+fn key_must_be_16_bytes_of_base64() {
     let line = format!("Sec-WebSocket-Key: {KEY}\n");
     assert_eq!(status(&opening_with(&line, "")), 400);
     assert_eq!(status(&opening(&line)), 400);
@@ -271,7 +293,7 @@ fn rfc_w4_uh09_the_key_is_16_octets_in_canonical_base64() {
         "====================Q===",
     ] {
         let parts = opening_with(&line, &format!("Sec-WebSocket-Key: {key}\n"));
-        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{key:?}");
+        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{key:?}");
     }
     let long = format!("Sec-WebSocket-Key: {}\n", "A".repeat(1024));
     assert_eq!(status(&opening_with(&line, &long)), 400);
@@ -281,8 +303,9 @@ fn rfc_w4_uh09_the_key_is_16_octets_in_canonical_base64() {
     }
 }
 
+// Requirements: UH10, UH11.
 #[test]
-fn uh10_uh11_an_upgrade_has_no_body() {
+fn upgrade_must_not_have_a_body() {
     handshake(&opening("Content-Length: 0\n"));
     for body in [
         "Content-Length: 5\n",
@@ -294,8 +317,9 @@ fn uh10_uh11_an_upgrade_has_no_body() {
     }
 }
 
+// Requirements: UH19.
 #[test]
-fn uh19_origin_is_one_and_printable() {
+fn origin_must_be_single_and_printable() {
     assert_eq!(handshake(&opening("")).origin, None);
     assert_eq!(handshake(&opening("Origin: null\n")).origin.as_deref(), Some("null"));
     assert_eq!(status(&opening("Origin: https://a\nOrigin: https://a\n")), 400);
@@ -303,21 +327,23 @@ fn uh19_origin_is_one_and_printable() {
     assert_eq!(status(&opening("Origin: https://\u{e9}\n")), 400);
 }
 
+// Requirements: UH22.
 #[test]
-fn uh22_subprotocols_are_tokens() {
+fn subprotocols_must_be_tokens() {
     assert!(handshake(&opening("")).subprotocols.is_empty());
     for list in ["", ",", "a,,b", "a, ", "a b", "a;b", "\"a\"", "\u{e9}"] {
         let parts = opening(&format!("Sec-WebSocket-Protocol: {list}\n"));
-        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{list:?}");
+        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{list:?}");
     }
     let parts = opening(&format!("Sec-WebSocket-Protocol: {}\n", ", ".repeat(2048)));
     assert_eq!(status(&parts), 400);
 }
 
+// Requirements: W12, UH24, UH25.
 #[test]
-fn rfc_w12_uh24_uh25_malformed_extensions_are_refused() {
+fn rejects_malformed_extensions() {
     for list in ["a;", "a b", "a;b=\"c", &"a,".repeat(17)] {
         let parts = opening(&format!("Sec-WebSocket-Extensions: {list}\n"));
-        assert!(matches!(refused(&parts), Refusal::HandshakeBad(_)), "{list:?}");
+        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{list:?}");
     }
 }

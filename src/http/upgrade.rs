@@ -12,10 +12,10 @@ use super::extension::Extension;
 use super::fields::{ConnectionOptions, is_token, list_members};
 use super::path::RoutePath;
 use crate::http::Handshake;
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 
 /// Whether the head asks to become a WebSocket; every other upgrade is no upgrade here.
-pub fn is_asked(head: &Parts, options: &ConnectionOptions) -> Result<bool, Refusal> {
+pub fn is_asked(head: &Parts, options: &ConnectionOptions) -> Result<bool, RejectReason> {
     let lines = head.headers.get_all(UPGRADE).iter().count();
     // RFC 9110 7.8: Upgrade in an HTTP/1.0 request is ignored.
     if lines == 0 || head.version != Version::HTTP_11 {
@@ -25,7 +25,7 @@ pub fn is_asked(head: &Parts, options: &ConnectionOptions) -> Result<bool, Refus
         // A proxy on the way lost the Connection field, or somebody tries what we make of it.
         let mut names = head.headers.keys();
         return if names.any(|name| name.as_str().starts_with("sec-websocket-")) {
-            Err(Refusal::HandshakeBad("Upgrade without Connection: upgrade"))
+            Err(RejectReason::HandshakeBad("Upgrade without Connection: upgrade"))
         } else {
             Ok(false)
         };
@@ -37,38 +37,42 @@ pub fn is_asked(head: &Parts, options: &ConnectionOptions) -> Result<bool, Refus
     };
     let websocket = members.iter().any(names_websocket);
     if websocket && head.method != Method::GET {
-        return Err(Refusal::Method);
+        return Err(RejectReason::Method);
     }
     if lines > 1 {
-        return Err(Refusal::HandshakeBad("more than one Upgrade line"));
+        return Err(RejectReason::HandshakeBad("more than one Upgrade line"));
     }
     match members.as_slice() {
         [only] if only.eq_ignore_ascii_case(b"websocket") => Ok(true),
-        _ if websocket => Err(Refusal::HandshakeBad("Upgrade is not `websocket` alone")),
+        _ if websocket => Err(RejectReason::HandshakeBad("Upgrade is not `websocket` alone")),
         _ => Ok(false),
     }
 }
 
 /// Reads the rest of a handshake that [`is_asked`] for.
-pub fn read(head: &Parts, authority: Authority, path: RoutePath) -> Result<Handshake, Refusal> {
+pub fn read(
+    head: &Parts,
+    authority: Authority,
+    path: RoutePath,
+) -> Result<Handshake, RejectReason> {
     let headers = &head.headers;
     // A server that waits for the body and one that does not would cut the stream differently.
     if headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Refusal::HandshakeBad("an upgrade with a body"));
+        return Err(RejectReason::HandshakeBad("an upgrade with a body"));
     }
     match only_line(headers, &CONTENT_LENGTH, "more than one Content-Length")? {
         Some(length) if length.as_bytes() != b"0" => {
-            return Err(Refusal::HandshakeBad("an upgrade with a body"));
+            return Err(RejectReason::HandshakeBad("an upgrade with a body"));
         }
         Some(_) | None => {}
     }
     if headers.contains_key(EXPECT) {
-        return Err(Refusal::Expect);
+        return Err(RejectReason::Expect);
     }
     let version = only_line(headers, &SEC_WEBSOCKET_VERSION, "more than one version")?;
     // RFC 6455 4.4: a version we do not speak is told which one we do.
     if version.is_none_or(|version| version.as_bytes() != b"13") {
-        return Err(Refusal::Version);
+        return Err(RejectReason::Version);
     }
     Ok(Handshake {
         authority,
@@ -76,26 +80,26 @@ pub fn read(head: &Parts, authority: Authority, path: RoutePath) -> Result<Hands
         origin: read_origin(headers)?,
         key: read_key(headers)?,
         subprotocols: read_subprotocols(headers)?,
-        extensions: Extension::read_all(headers).map_err(Refusal::HandshakeBad)?,
+        extensions: Extension::read_all(headers).map_err(RejectReason::HandshakeBad)?,
     })
 }
 
 /// RFC 6454 7.3: at most one, and it is ASCII.
-fn read_origin(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+fn read_origin(headers: &HeaderMap) -> Result<Option<String>, RejectReason> {
     let Some(origin) = only_line(headers, &ORIGIN, "more than one Origin")? else {
         return Ok(None);
     };
     let printable = |byte: &u8| matches!(byte, b' '..=b'~');
     match std::str::from_utf8(origin.as_bytes()) {
         Ok(text) if origin.as_bytes().iter().all(printable) => Ok(Some(text.to_owned())),
-        Ok(_) | Err(_) => Err(Refusal::HandshakeBad("Origin is not printable ASCII")),
+        Ok(_) | Err(_) => Err(RejectReason::HandshakeBad("Origin is not printable ASCII")),
     }
 }
 
 /// RFC 6455 4.2.1: base64 of 16 octets, that is 22 characters and two of padding. The last
 /// character carries two bits of data and four that must be zero (RFC 4648 3.5).
-fn read_key(headers: &HeaderMap) -> Result<String, Refusal> {
-    let bad = Refusal::HandshakeBad("Sec-WebSocket-Key is not the base64 of 16 octets");
+fn read_key(headers: &HeaderMap) -> Result<String, RejectReason> {
+    let bad = RejectReason::HandshakeBad("Sec-WebSocket-Key is not the base64 of 16 octets");
     let key = only_line(headers, &SEC_WEBSOCKET_KEY, "more than one Sec-WebSocket-Key")?;
     let key = key.and_then(|key| std::str::from_utf8(key.as_bytes()).ok()).ok_or(bad)?;
     let digits = key.strip_suffix("==").unwrap_or_default();
@@ -109,14 +113,14 @@ fn read_key(headers: &HeaderMap) -> Result<String, Refusal> {
 }
 
 /// RFC 6455 11.3.4: several lines are one list. Empty members are refused: nobody sends them.
-fn read_subprotocols(headers: &HeaderMap) -> Result<Vec<String>, Refusal> {
+fn read_subprotocols(headers: &HeaderMap) -> Result<Vec<String>, RejectReason> {
     let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
     lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(|member| match std::str::from_utf8(member.trim_ascii()) {
             Ok(name) if is_token(name.as_bytes()) => Ok(name.to_owned()),
             Ok(_) | Err(_) => {
-                Err(Refusal::HandshakeBad("Sec-WebSocket-Protocol is no list of tokens"))
+                Err(RejectReason::HandshakeBad("Sec-WebSocket-Protocol is no list of tokens"))
             }
         })
         .collect()
@@ -127,10 +131,10 @@ fn only_line<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
     doubled: &'static str,
-) -> Result<Option<&'h HeaderValue>, Refusal> {
+) -> Result<Option<&'h HeaderValue>, RejectReason> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
         (first, None) => Ok(first),
-        (_, Some(_)) => Err(Refusal::HandshakeBad(doubled)),
+        (_, Some(_)) => Err(RejectReason::HandshakeBad(doubled)),
     }
 }

@@ -16,9 +16,9 @@ use rustix::net::{
 
 /// One end.
 #[derive(Debug)]
-pub struct Passage(OwnedFd);
+pub struct HandoverChannel(OwnedFd);
 
-impl Passage {
+impl HandoverChannel {
     /// Both ends; the second is for another process.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
@@ -90,7 +90,7 @@ const NAP: Duration = Duration::from_millis(100);
 const WORD_MAX: usize = 1024;
 
 #[cfg(test)]
-impl Passage {
+impl HandoverChannel {
     /// As if this had been the standard input.
     pub fn of(end: OwnedFd) -> Self {
         Self(end)
@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn words_and_sockets_arrive_apart() {
-        let (ours, theirs) = Passage::pair().unwrap();
-        let theirs = Passage(theirs);
+        let (ours, theirs) = HandoverChannel::pair().unwrap();
+        let theirs = HandoverChannel(theirs);
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         ours.say("one", Some(socket.as_fd())).unwrap();
         ours.say("two", None).unwrap();
@@ -122,10 +122,10 @@ mod tests {
 
     #[test]
     fn silence_is_borne_for_a_while() {
-        let (ours, theirs) = Passage::pair().unwrap();
+        let (ours, theirs) = HandoverChannel::pair().unwrap();
         let error = ours.expect("go", Duration::from_millis(20)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        Passage(theirs).say("no", None).unwrap();
+        HandoverChannel(theirs).say("no", None).unwrap();
         let error = ours.expect("go", Duration::from_secs(20)).unwrap_err().to_string();
         assert!(error.contains("\"no\" instead of \"go\""), "{error}");
     }

@@ -11,29 +11,29 @@ use std::os::fd::{AsFd, OwnedFd};
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use super::handover_channel::Passage;
+use super::handover_channel::HandoverChannel;
 use super::socket::Listener;
 
 /// What was inherited. The service manager's are held for as long as the process takes new clients,
 /// whether a listener is configured there or not: a reload may remove one and bring it back, and
 /// between the two the address is still the service manager's, where nobody else could bind it.
 #[derive(Debug, Default)]
-pub struct Inherited {
-    sockets: Vec<Heirloom>,
+pub struct InheritedSockets {
+    sockets: Vec<InheritedSocket>,
     strange: Vec<String>,
-    elder: Option<Passage>,
+    elder: Option<HandoverChannel>,
 }
 
 /// One of them.
 #[derive(Debug)]
-struct Heirloom {
+struct InheritedSocket {
     socket: TcpListener,
     local: SocketAddr,
-    whose: Whose,
+    whose: SocketOrigin,
 }
 
 #[derive(Debug)]
-enum Whose {
+enum SocketOrigin {
     /// By this name in the socket unit (`FileDescriptorName=`).
     Managers(String),
     /// The elder's own, bound for a listener with this address in its file.
@@ -41,16 +41,16 @@ enum Whose {
 }
 
 /// A word for a successor, and its socket.
-pub type Heir = (String, Option<OwnedFd>);
+pub type PassedSocket = (String, Option<OwnedFd>);
 
-impl Inherited {
+impl InheritedSockets {
     /// Takes what the elder or the service manager passed to this very process, and forgets how it
     /// said so. To be called before there are threads, because it changes the environment.
     pub fn from_env() -> io::Result<Self> {
         // Also where it is not asked for the library has to forget what is there.
         let passed = Self::from_manager();
         if env::var_os(ELDER).is_some_and(|value| value == "stdin") {
-            return Self::from_elder(Passage::from_stdin()?);
+            return Self::from_elder(HandoverChannel::from_stdin()?);
         }
         Ok(passed)
     }
@@ -72,8 +72,8 @@ impl Inherited {
             let name = names.next().unwrap_or_default();
             match take(&mut passed, index) {
                 Ok((socket, local)) => {
-                    let whose = Whose::Managers(name);
-                    inherited.sockets.push(Heirloom { socket, local, whose });
+                    let whose = SocketOrigin::Managers(name);
+                    inherited.sockets.push(InheritedSocket { socket, local, whose });
                 }
                 Err(why) => inherited.strange.push(format!("{name:?}: {why}")),
             }
@@ -81,20 +81,20 @@ impl Inherited {
         inherited
     }
 
-    fn from_elder(elder: Passage) -> io::Result<Self> {
+    fn from_elder(elder: HandoverChannel) -> io::Result<Self> {
         let mut inherited = Self::default();
         loop {
             let (word, socket) = elder.hear()?;
             let (kind, rest) = word.split_once(' ').unwrap_or((&word, ""));
             let whose = match (kind, rest.parse()) {
                 (END, _) => break,
-                (MANAGERS, _) => Whose::Managers(rest.to_owned()),
-                (ELDERS, Ok(address)) => Whose::Elders(address),
+                (MANAGERS, _) => SocketOrigin::Managers(rest.to_owned()),
+                (ELDERS, Ok(address)) => SocketOrigin::Elders(address),
                 _ => return Err(io::Error::other(format!("the elder said {word:?}"))),
             };
             let socket = TcpListener::from(socket.ok_or(io::ErrorKind::NotFound)?);
             let local = socket.local_addr()?;
-            inherited.sockets.push(Heirloom { socket, local, whose });
+            inherited.sockets.push(InheritedSocket { socket, local, whose });
         }
         inherited.elder = Some(elder);
         Ok(inherited)
@@ -105,10 +105,10 @@ impl Inherited {
     pub fn heirs<'a>(
         &self,
         own: impl Iterator<Item = (SocketAddr, &'a Listener)>,
-    ) -> io::Result<Vec<Heir>> {
+    ) -> io::Result<Vec<PassedSocket>> {
         let mut heirs = Vec::new();
         for heirloom in &self.sockets {
-            if let Whose::Managers(name) = &heirloom.whose {
+            if let SocketOrigin::Managers(name) = &heirloom.whose {
                 let socket = heirloom.socket.as_fd().try_clone_to_owned()?;
                 heirs.push((format!("{MANAGERS} {name}"), Some(socket)));
             }
@@ -127,27 +127,27 @@ impl Inherited {
     }
 
     /// The process that waits to be followed, if there is one.
-    pub fn elder(&mut self) -> Option<Passage> {
+    pub fn elder(&mut self) -> Option<HandoverChannel> {
         self.elder.take()
     }
 
     /// The socket for this address, and whether the service manager has it too. What was the
     /// elder's is given away once.
     pub fn take(&mut self, address: SocketAddr) -> Option<(io::Result<TcpListener>, bool)> {
-        let fits = |heirloom: &Heirloom| match heirloom.whose {
-            Whose::Managers(_) => same(heirloom.local, address),
-            Whose::Elders(asked) => same(asked, address),
+        let fits = |heirloom: &InheritedSocket| match heirloom.whose {
+            SocketOrigin::Managers(_) => same(heirloom.local, address),
+            SocketOrigin::Elders(asked) => same(asked, address),
         };
         let place = self.sockets.iter().position(fits)?;
         match self.sockets[place].whose {
-            Whose::Managers(_) => Some((self.sockets[place].socket.try_clone(), true)),
-            Whose::Elders(_) => Some((Ok(self.sockets.remove(place).socket), false)),
+            SocketOrigin::Managers(_) => Some((self.sockets[place].socket.try_clone(), true)),
+            SocketOrigin::Elders(_) => Some((Ok(self.sockets.remove(place).socket), false)),
         }
     }
 
     /// Closes what the elder had and the file no longer wants.
     pub fn settle(&mut self) {
-        self.sockets.retain(|heirloom| matches!(heirloom.whose, Whose::Managers(_)));
+        self.sockets.retain(|heirloom| matches!(heirloom.whose, SocketOrigin::Managers(_)));
     }
 
     /// What cannot be served as it was passed, in words.
@@ -155,8 +155,8 @@ impl Inherited {
         let mut doubts: Vec<String> =
             self.strange.iter().map(|why| format!("{why}; it is left alone")).collect();
         for (index, heirloom) in self.sockets.iter().enumerate() {
-            let Whose::Managers(_) = heirloom.whose else { continue };
-            let is_local = |other: &Heirloom| same(other.local, heirloom.local);
+            let SocketOrigin::Managers(_) = heirloom.whose else { continue };
+            let is_local = |other: &InheritedSocket| same(other.local, heirloom.local);
             if self.sockets[..index].iter().any(is_local) {
                 doubts.push(format!("{heirloom}: it was passed twice; the first is served"));
             } else if !wanted.iter().any(|address| same(*address, heirloom.local)) {
@@ -180,11 +180,11 @@ impl Inherited {
     }
 }
 
-impl fmt::Display for Heirloom {
+impl fmt::Display for InheritedSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.whose {
-            Whose::Managers(name) => write!(f, "{name:?} ({})", self.local),
-            Whose::Elders(address) => write!(f, "{address} ({})", self.local),
+            SocketOrigin::Managers(name) => write!(f, "{name:?} ({})", self.local),
+            SocketOrigin::Elders(address) => write!(f, "{address} ({})", self.local),
         }
     }
 }
@@ -213,7 +213,7 @@ fn same(one: SocketAddr, other: SocketAddr) -> bool {
     (one.ip(), one.port()) == (other.ip(), other.port())
 }
 
-fn takes_both_families(heirloom: &Heirloom) -> bool {
+fn takes_both_families(heirloom: &InheritedSocket) -> bool {
     let wildcard = heirloom.local.is_ipv6() && heirloom.local.ip().is_unspecified();
     wildcard && SockRef::from(&heirloom.socket).only_v6().is_ok_and(|only| !only)
 }
@@ -227,12 +227,12 @@ const ELDERS: &str = "elders";
 const END: &str = "end";
 
 #[cfg(test)]
-impl Inherited {
+impl InheritedSockets {
     /// As if these had been passed.
     pub fn of(sockets: Vec<TcpListener>) -> Self {
         let heirloom = |socket: TcpListener| {
             let local = socket.local_addr().unwrap();
-            Heirloom { socket, local, whose: Whose::Managers("test".into()) }
+            InheritedSocket { socket, local, whose: SocketOrigin::Managers("test".into()) }
         };
         Self { sockets: sockets.into_iter().map(heirloom).collect(), ..Self::default() }
     }
@@ -248,7 +248,7 @@ mod tests {
     fn a_socket_is_found_by_its_address_again_and_again() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let local = socket.local_addr().unwrap();
-        let mut inherited = Inherited::of(vec![socket]);
+        let mut inherited = InheritedSockets::of(vec![socket]);
         for _ in 0..2 {
             let (found, managers) = inherited.take(local).unwrap();
             let found = found.unwrap();
@@ -265,16 +265,16 @@ mod tests {
     async fn a_successor_has_what_its_elder_had() {
         let managers = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = managers.local_addr().unwrap();
-        let mut elder = Inherited::of(vec![managers]);
+        let mut elder = InheritedSockets::of(vec![managers]);
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let kept = Listener::open(address, &mut elder).unwrap();
-        let own = [(); 2].map(|()| Listener::open(any, &mut Inherited::default()).unwrap());
-        let (ours, theirs) = Passage::pair().unwrap();
+        let own = [(); 2].map(|()| Listener::open(any, &mut InheritedSockets::default()).unwrap());
+        let (ours, theirs) = HandoverChannel::pair().unwrap();
         let listeners = [(address, &kept), (any, &own[0]), (any, &own[1])];
         for (word, socket) in elder.heirs(listeners.into_iter()).unwrap() {
             ours.say(&word, socket.as_ref().map(OwnedFd::as_fd)).unwrap();
         }
-        let mut heir = Inherited::from_elder(Passage::of(theirs)).unwrap();
+        let mut heir = InheritedSockets::from_elder(HandoverChannel::of(theirs)).unwrap();
         assert!(heir.elder().is_some());
         // In their order, and each once.
         for listener in own {
@@ -293,7 +293,7 @@ mod tests {
         let two = TcpListener::bind("127.0.0.1:0").unwrap();
         let (wanted, other) = (one.local_addr().unwrap(), two.local_addr().unwrap());
         let again = one.try_clone().unwrap();
-        let inherited = Inherited::of(vec![one, two, again]);
+        let inherited = InheritedSockets::of(vec![one, two, again]);
         let doubts = inherited.doubts(&[wanted]);
         assert_eq!(doubts.len(), 2, "{doubts:?}");
         assert!(doubts[0].contains(&other.to_string()) && doubts[0].contains("no listener"));
@@ -310,7 +310,7 @@ mod tests {
             socket.listen(1).unwrap();
             let socket = TcpListener::from(socket);
             let local = socket.local_addr().unwrap();
-            let doubts = Inherited::of(vec![socket]).doubts(&[local]);
+            let doubts = InheritedSockets::of(vec![socket]).doubts(&[local]);
             assert_eq!(doubts.len(), told, "{doubts:?}");
             assert!(doubts.iter().all(|doubt| doubt.contains("BindIPv6Only")), "{doubts:?}");
         }

@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::ClientAddr;
-use crate::reject::{Dropped, Stage};
+use crate::reject::{ConnectionStage, DropReason};
 
 /// The connection that a header stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proxied {
+pub struct ProxiedConnection {
     /// The client.
     pub source: ClientAddr,
     /// Where the client connected to.
@@ -26,7 +26,7 @@ pub struct Proxied {
 
 /// How far a header has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum ParseProgress {
     /// Every byte belongs to the header, and more must come.
     Partial,
     /// The header is whole.
@@ -35,13 +35,13 @@ pub enum Progress {
         len: usize,
         /// `None` where the connection is the proxy's own (LOCAL, a health check), or where the
         /// proxy does not say whose it is (UNKNOWN, a Unix socket): the socket's address counts.
-        proxied: Option<Proxied>,
+        proxied: Option<ProxiedConnection>,
     },
 }
 
 /// Why this is no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ProxyHeaderError {
     /// It does not begin like one.
     Missing,
     /// It does, but breaks this rule.
@@ -51,33 +51,33 @@ pub enum Fault {
 /// Takes the header off a connection that must begin with one, all of it within `limit`.
 ///
 /// # Errors
-/// It is missing, malformed or late ([`Dropped`] names which), or the peer went away before its
+/// It is missing, malformed or late ([`DropReason`] names which), or the peer went away before its
 /// first byte.
 pub async fn read_proxy_header(
     io: &mut TcpStream,
     limit: Duration,
-) -> Result<Option<Proxied>, Dropped> {
-    timeout(limit, take(io)).await.unwrap_or(Err(Dropped::ProxyHeaderTimeout))
+) -> Result<Option<ProxiedConnection>, DropReason> {
+    timeout(limit, take(io)).await.unwrap_or(Err(DropReason::ProxyHeaderTimeout))
 }
 
 /// What has arrived is looked at first, and taken only as far as it is the header's.
-async fn take(io: &mut TcpStream) -> Result<Option<Proxied>, Dropped> {
-    let gone = |_| Dropped::Gone(Stage::Accept);
+async fn take(io: &mut TcpStream) -> Result<Option<ProxiedConnection>, DropReason> {
+    let gone = |_| DropReason::Gone(ConnectionStage::Accept);
     let mut bytes = [0; HEADER_BYTES_MAX];
     let mut taken = 0;
     loop {
         let seen = taken + io.peek(&mut bytes[taken..]).await.map_err(gone)?;
         if seen == taken {
             return Err(match taken {
-                0 => Dropped::Gone(Stage::Accept),
-                _ => Dropped::ProxyHeaderBad("the connection ended in the middle of the header"),
+                0 => DropReason::Gone(ConnectionStage::Accept),
+                _ => DropReason::ProxyHeaderBad("the connection ended in the middle of the header"),
             });
         }
         let (len, whole) = match parse(&bytes[..seen]) {
-            Ok(Progress::Partial) => (seen, None),
-            Ok(Progress::Whole { len, proxied }) => (len, Some(proxied)),
-            Err(Fault::Missing) => return Err(Dropped::ProxyHeaderMissing),
-            Err(Fault::Bad(rule)) => return Err(Dropped::ProxyHeaderBad(rule)),
+            Ok(ParseProgress::Partial) => (seen, None),
+            Ok(ParseProgress::Whole { len, proxied }) => (len, Some(proxied)),
+            Err(ProxyHeaderError::Missing) => return Err(DropReason::ProxyHeaderMissing),
+            Err(ProxyHeaderError::Bad(rule)) => return Err(DropReason::ProxyHeaderBad(rule)),
         };
         io.read_exact(&mut bytes[taken..len]).await.map_err(gone)?;
         taken = len;
@@ -88,24 +88,24 @@ async fn take(io: &mut TcpStream) -> Result<Option<Proxied>, Dropped> {
 }
 
 /// Judges the first bytes of a connection; more of them never change an answer other than
-/// [`Progress::Partial`].
+/// [`ParseProgress::Partial`].
 ///
 /// # Errors
 /// They are no header, or none that is believed.
-pub fn parse(bytes: &[u8]) -> Result<Progress, Fault> {
+pub fn parse(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
     match (start(bytes, SIGNATURE_1), start(bytes, SIGNATURE_2)) {
-        (Start::Other, Start::Other) => Err(Fault::Missing),
-        (Start::Whole, _) => parse_v1(bytes),
-        (_, Start::Whole) => parse_v2(bytes),
-        (Start::Damaged, _) | (_, Start::Damaged) => {
-            Err(Fault::Bad("the signature is damaged (version 1 is written in capitals)"))
-        }
-        (Start::Partial, _) | (_, Start::Partial) => Ok(Progress::Partial),
+        (SignatureMatch::Other, SignatureMatch::Other) => Err(ProxyHeaderError::Missing),
+        (SignatureMatch::Whole, _) => parse_v1(bytes),
+        (_, SignatureMatch::Whole) => parse_v2(bytes),
+        (SignatureMatch::Damaged, _) | (_, SignatureMatch::Damaged) => Err(ProxyHeaderError::Bad(
+            "the signature is damaged (version 1 is written in capitals)",
+        )),
+        (SignatureMatch::Partial, _) | (_, SignatureMatch::Partial) => Ok(ParseProgress::Partial),
     }
 }
 
 /// How some bytes begin, compared with a signature.
-enum Start {
+enum SignatureMatch {
     Whole,
     Partial,
     /// Meant to be it, but not quite.
@@ -113,54 +113,54 @@ enum Start {
     Other,
 }
 
-fn start(bytes: &[u8], signature: &[u8]) -> Start {
+fn start(bytes: &[u8], signature: &[u8]) -> SignatureMatch {
     let pairs = bytes.iter().zip(signature);
     let alike = pairs.clone().take_while(|(byte, of)| byte.eq_ignore_ascii_case(of)).count();
     let equal = pairs.take_while(|(byte, of)| byte == of).count();
     if equal == signature.len() {
-        Start::Whole
+        SignatureMatch::Whole
     } else if equal == bytes.len() || (alike == bytes.len() && alike < TELLING) {
-        Start::Partial
+        SignatureMatch::Partial
     } else if alike >= TELLING {
-        Start::Damaged
+        SignatureMatch::Damaged
     } else {
-        Start::Other
+        SignatureMatch::Other
     }
 }
 
 /// A line for people; every octet of it is as the specification has it, or it is none.
-fn parse_v1(bytes: &[u8]) -> Result<Progress, Fault> {
+fn parse_v1(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
     let window = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
     let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
         return match window.len() {
-            LINE_BYTES_MAX => Err(Fault::Bad("version 1: no CRLF within 107 bytes")),
-            _ => Ok(Progress::Partial),
+            LINE_BYTES_MAX => Err(ProxyHeaderError::Bad("version 1: no CRLF within 107 bytes")),
+            _ => Ok(ParseProgress::Partial),
         };
     };
     let len = end + 1;
     let line = bytes[SIGNATURE_1.len()..end].strip_suffix(b"\r");
-    let line = line.ok_or(Fault::Bad("version 1: LF without CR"))?;
+    let line = line.ok_or(ProxyHeaderError::Bad("version 1: LF without CR"))?;
     if !line.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
-        return Err(Fault::Bad("version 1: not printable ASCII"));
+        return Err(ProxyHeaderError::Bad("version 1: not printable ASCII"));
     }
     // What a proxy may say behind UNKNOWN is to be ignored.
     if line == b"UNKNOWN" || line.starts_with(b"UNKNOWN ") {
-        return Ok(Progress::Whole { len, proxied: None });
+        return Ok(ParseProgress::Whole { len, proxied: None });
     }
     let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     match words[..] {
         [b"TCP4" | b"TCP6", _, _, source, destination] => {
             if !is_port(source) || !is_port(destination) {
-                return Err(Fault::Bad("version 1: a port is no number up to 65535"));
+                return Err(ProxyHeaderError::Bad("version 1: a port is no number up to 65535"));
             }
         }
         [b"TCP4" | b"TCP6", ..] => {
-            return Err(Fault::Bad("version 1: not two addresses and two ports"));
+            return Err(ProxyHeaderError::Bad("version 1: not two addresses and two ports"));
         }
-        _ => return Err(Fault::Bad("version 1: neither TCP4, TCP6 nor UNKNOWN")),
+        _ => return Err(ProxyHeaderError::Bad("version 1: neither TCP4, TCP6 nor UNKNOWN")),
     }
     let proxied = addresses(&bytes[..len], "version 1: an address is malformed")?;
-    Ok(Progress::Whole { len, proxied: Some(proxied) })
+    Ok(ParseProgress::Whole { len, proxied: Some(proxied) })
 }
 
 /// Decimal, without sign and without leading zeros, at most 65535.
@@ -171,19 +171,19 @@ fn is_port(word: &[u8]) -> bool {
     number.is_some_and(|number| number.parse::<u16>().is_ok())
 }
 
-fn parse_v2(bytes: &[u8]) -> Result<Progress, Fault> {
+fn parse_v2(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
     let Some(&[version, family, high, low]) = bytes.get(SIGNATURE_2.len()..FIXED) else {
-        return Ok(Progress::Partial);
+        return Ok(ParseProgress::Partial);
     };
     let block = usize::from(u16::from_be_bytes([high, low]));
     let is_local = match version {
         0x20 => true,
         0x21 => false,
-        0x22..=0x2f => return Err(Fault::Bad("version 2: neither LOCAL nor PROXY")),
-        _ => return Err(Fault::Bad("version 2: the version is not 2")),
+        0x22..=0x2f => return Err(ProxyHeaderError::Bad("version 2: neither LOCAL nor PROXY")),
+        _ => return Err(ProxyHeaderError::Bad("version 2: the version is not 2")),
     };
     if block > BLOCK_BYTES_MAX {
-        return Err(Fault::Bad("version 2: longer than 536 bytes"));
+        return Err(ProxyHeaderError::Bad("version 2: longer than 536 bytes"));
     }
     let addresses_len = match family {
         // The whole block, the family too, is to be ignored.
@@ -192,58 +192,61 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, Fault> {
         0x11 => 12,
         0x21 => 36,
         0x31 => 216,
-        0x02 | 0x12 | 0x22 | 0x32 => return Err(Fault::Bad("version 2: not a stream")),
-        _ => return Err(Fault::Bad("version 2: an unknown family of addresses")),
+        0x02 | 0x12 | 0x22 | 0x32 => return Err(ProxyHeaderError::Bad("version 2: not a stream")),
+        _ => return Err(ProxyHeaderError::Bad("version 2: an unknown family of addresses")),
     };
     if block < addresses_len {
-        return Err(Fault::Bad("version 2: shorter than its addresses"));
+        return Err(ProxyHeaderError::Bad("version 2: shorter than its addresses"));
     }
     let len = FIXED + block;
     let Some(header) = bytes.get(..len) else {
-        return Ok(Progress::Partial);
+        return Ok(ParseProgress::Partial);
     };
     check_fields(header, FIXED + addresses_len)?;
     let proxied = match (is_local, family) {
         (false, 0x11 | 0x21) => Some(addresses(header, "version 2: malformed")?),
         (_, _) => None,
     };
-    Ok(Progress::Whole { len, proxied })
+    Ok(ParseProgress::Whole { len, proxied })
 }
 
 /// The fields behind the addresses: each ends within the header, is what its type says, and the
 /// checksum, if there is one, is right. Nothing else of them is used.
-fn check_fields(header: &[u8], from: usize) -> Result<(), Fault> {
+fn check_fields(header: &[u8], from: usize) -> Result<(), ProxyHeaderError> {
     let mut at = from;
     let mut checksum = None;
     while at < header.len() {
         let &[kind, high, low] = header.get(at..at + 3).unwrap_or_default() else {
-            return Err(Fault::Bad("version 2: a field is cut off"));
+            return Err(ProxyHeaderError::Bad("version 2: a field is cut off"));
         };
         let value_at = at + 3;
         at = value_at + usize::from(u16::from_be_bytes([high, low]));
         let value = header.get(value_at..at);
-        let value = value.ok_or(Fault::Bad("version 2: a field runs past the header's end"))?;
+        let value =
+            value.ok_or(ProxyHeaderError::Bad("version 2: a field runs past the header's end"))?;
         let field = Tlv::decode(kind, value);
-        let field =
-            field.map_err(|_| Fault::Bad("version 2: a field is not what its type says"))?;
+        let field = field
+            .map_err(|_| ProxyHeaderError::Bad("version 2: a field is not what its type says"))?;
         // Padding may be empty, and what only its sender understands.
         if value.is_empty() && !matches!(kind, NOOP | 0xe0..=0xff) {
-            return Err(Fault::Bad("version 2: an empty field"));
+            return Err(ProxyHeaderError::Bad("version 2: an empty field"));
         }
         if let Tlv::Ssl(info) = &field
             && info.tlvs().any(|inner| inner.is_err())
         {
-            return Err(Fault::Bad("version 2: a field within the TLS field is malformed"));
+            return Err(ProxyHeaderError::Bad(
+                "version 2: a field within the TLS field is malformed",
+            ));
         }
         if let Tlv::Crc32c(sum) = field
             && checksum.replace((sum, value_at)).is_some()
         {
-            return Err(Fault::Bad("version 2: two checksums"));
+            return Err(ProxyHeaderError::Bad("version 2: two checksums"));
         }
     }
     match checksum {
         Some((sum, at)) if sum != crc32c(header, at) => {
-            Err(Fault::Bad("version 2: the checksum is wrong"))
+            Err(ProxyHeaderError::Bad("version 2: the checksum is wrong"))
         }
         Some(_) | None => Ok(()),
     }
@@ -264,15 +267,19 @@ fn crc32c(header: &[u8], sum_at: usize) -> u32 {
 }
 
 /// Both addresses of a header that is whole and in order.
-fn addresses(header: &[u8], malformed: &'static str) -> Result<Proxied, Fault> {
+fn addresses(
+    header: &[u8],
+    malformed: &'static str,
+) -> Result<ProxiedConnection, ProxyHeaderError> {
     let config = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
-    let (parsed, _) = ProxyHeader::parse(header, config).map_err(|_| Fault::Bad(malformed))?;
-    let found = parsed.proxied_address().ok_or(Fault::Bad(malformed))?;
+    let (parsed, _) =
+        ProxyHeader::parse(header, config).map_err(|_| ProxyHeaderError::Bad(malformed))?;
+    let found = parsed.proxied_address().ok_or(ProxyHeaderError::Bad(malformed))?;
     let source = ClientAddr::new(found.source);
     if !source.is_possible() {
-        return Err(Fault::Bad("the source is unspecified, broadcast or multicast"));
+        return Err(ProxyHeaderError::Bad("the source is unspecified, broadcast or multicast"));
     }
-    Ok(Proxied { source, destination: found.destination })
+    Ok(ProxiedConnection { source, destination: found.destination })
 }
 
 const SIGNATURE_1: &[u8] = b"PROXY ";

@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::inherited::Inherited;
+use super::inherited::InheritedSockets;
 use crate::net::UNSENT_BYTES_MAX;
 
 /// A bound socket. It is closed with the last of its clones.
@@ -23,7 +23,7 @@ pub struct Listener {
 
 /// One connection, as the kernel handed it over.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct AcceptedStream {
     /// The connection, `TCP_NODELAY` set.
     pub io: TcpStream,
     /// The peer's address, as the socket has it.
@@ -34,9 +34,9 @@ pub struct Accepted {
 
 /// What the accept loop has to tell.
 #[derive(Debug)]
-pub enum Event {
+pub enum AcceptEvent {
     /// A client is here.
-    Connection(Accepted),
+    Connection(AcceptedStream),
     /// Accepting pauses for this long: descriptors or memory ran out.
     Paused(io::Error, Duration),
 }
@@ -44,7 +44,7 @@ pub enum Event {
 /// An address could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{hint}")]
-pub struct BindFault {
+pub struct BindError {
     address: SocketAddr,
     source: io::Error,
     hint: &'static str,
@@ -53,14 +53,14 @@ pub struct BindFault {
 impl Listener {
     /// Takes the inherited socket with this address, or else binds one and listens. Nothing is
     /// accepted before [`Listener::run`]. Must be called within a runtime.
-    pub fn open(address: SocketAddr, inherited: &mut Inherited) -> Result<Self, BindFault> {
+    pub fn open(address: SocketAddr, inherited: &mut InheritedSockets) -> Result<Self, BindError> {
         match inherited.take(address) {
             Some((found, managers)) => found.and_then(|socket| Self::adopt(socket, managers)),
             None => Self::bind(address).and_then(|socket| Self::of(socket, false)),
         }
         .map_err(|source| {
             let hint = HINTS.iter().find(|(kind, _)| *kind == source.kind());
-            BindFault { address, hint: hint.map_or("", |(_, hint)| hint), source }
+            BindError { address, hint: hint.map_or("", |(_, hint)| hint), source }
         })
     }
 
@@ -110,7 +110,7 @@ impl Listener {
 
     /// Accepts until dropped, and tells `each` of everything. `jitter` gives a number in `[0, 1)`
     /// for each pause, so that many listeners do not wake at once.
-    pub async fn run(self, mut jitter: impl FnMut() -> f64, mut each: impl FnMut(Event)) {
+    pub async fn run(self, mut jitter: impl FnMut() -> f64, mut each: impl FnMut(AcceptEvent)) {
         let mut pause = PAUSE_MIN;
         loop {
             match self.socket.accept().await {
@@ -123,12 +123,12 @@ impl Listener {
                         let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
                     }
                     let local = self.local_of(&io);
-                    each(Event::Connection(Accepted { io, peer, local }));
+                    each(AcceptEvent::Connection(AcceptedStream { io, peer, local }));
                 }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
                     let wait = pause.mul_f64(0.8 + 0.4 * jitter());
-                    each(Event::Paused(error, wait));
+                    each(AcceptEvent::Paused(error, wait));
                     tokio::time::sleep(wait).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
@@ -182,8 +182,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    fn open(address: &str) -> Result<Listener, BindFault> {
-        Listener::open(address.parse().unwrap(), &mut Inherited::default())
+    fn open(address: &str) -> Result<Listener, BindError> {
+        Listener::open(address.parse().unwrap(), &mut InheritedSockets::default())
     }
 
     #[tokio::test]
@@ -214,7 +214,7 @@ mod tests {
         let there = passed.local_addr().unwrap();
         // Before anybody serves.
         let waiting = std::net::TcpStream::connect(there).unwrap();
-        let listener = Listener::open(there, &mut Inherited::of(vec![passed])).unwrap();
+        let listener = Listener::open(there, &mut InheritedSockets::of(vec![passed])).unwrap();
         assert!(listener.is_inherited());
         let connection = first(listener.clone()).await;
         assert_eq!(connection.peer, waiting.local_addr().unwrap());
@@ -223,19 +223,19 @@ mod tests {
         assert_equipped(&connection);
     }
 
-    fn assert_equipped(connection: &Accepted) {
+    fn assert_equipped(connection: &AcceptedStream) {
         let socket = SockRef::from(&connection.io);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
     }
 
     /// The first connection that comes.
-    async fn first(listener: Listener) -> Accepted {
+    async fn first(listener: Listener) -> AcceptedStream {
         let (accepted, mut arrives) = tokio::sync::mpsc::channel(1);
         let accepting = listener.run(
             || 0.0,
             |event| {
-                if let Event::Connection(connection) = event {
+                if let AcceptEvent::Connection(connection) = event {
                     let _ = accepted.try_send(connection);
                 }
             },

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::client::TlsStream;
 
 use super::testing::forge::Forger;
-use super::testing::{Got, close, ready, recv, send, shake, shake_lean};
+use super::testing::{Received, close, ready, recv, send, shake, shake_lean};
 use crate::net::{SEND_BYTES_MAX, Stream};
 
 /// One test for each stream from one body, which gets both ends of a pipe that takes `$room` bytes.
@@ -36,8 +36,8 @@ macro_rules! alike {
 alike! {
     bytes_pass_both_ways over 64 * 1024,
     a_full_pipe_shows_as_a_backlog_that_shrinks over 4096,
-    rfc_h38_close_notify_comes_before_fin over 4096,
-    tl25_fin_without_close_notify_is_truncation over 4096,
+    close_notify_precedes_fin over 4096,
+    fin_without_close_notify_is_truncation over 4096,
     a_flipped_bit_is_an_error_and_draws_an_alert over 4096,
     a_key_update_in_the_middle_of_data_is_answered over 4096,
     what_comes_after_close_notify_is_dropped over 4096,
@@ -45,19 +45,19 @@ alike! {
     a_stream_that_ends_inside_a_handshake_message_is_closed_like_any_other over 4096,
 }
 
-type Client = TlsStream<DuplexStream>;
+type TlsClient = TlsStream<DuplexStream>;
 
-async fn bytes_pass_both_ways(mut stream: impl Stream, mut far: Client) {
+async fn bytes_pass_both_ways(mut stream: impl Stream, mut far: TlsClient) {
     ready(&mut stream).await.unwrap();
     far.write_all(b"question").await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"question".to_vec()));
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"question".to_vec()));
     send(&mut stream, &[b"an", b"", b"swer"]).await.unwrap();
     let mut got = [0; 6];
     far.read_exact(&mut got).await.unwrap();
     assert_eq!((&got, stream.backlog()), (b"answer", 0));
 }
 
-async fn a_full_pipe_shows_as_a_backlog_that_shrinks(mut stream: impl Stream, mut far: Client) {
+async fn a_full_pipe_shows_as_a_backlog_that_shrinks(mut stream: impl Stream, mut far: TlsClient) {
     ready(&mut stream).await.unwrap();
     let block: Vec<u8> = (0..=255).cycle().take(SEND_BYTES_MAX).collect();
     send(&mut stream, &[&block[..5], &block[5..]]).await.unwrap();
@@ -82,7 +82,8 @@ async fn a_full_pipe_shows_as_a_backlog_that_shrinks(mut stream: impl Stream, mu
     assert_eq!((got == block, stream.backlog()), (true, 0));
 }
 
-async fn rfc_h38_close_notify_comes_before_fin(mut stream: impl Stream, mut far: Client) {
+// Requirements: H38.
+async fn close_notify_precedes_fin(mut stream: impl Stream, mut far: TlsClient) {
     send(&mut stream, &[b"last words"]).await.unwrap();
     close(&mut stream).await.unwrap();
     close(&mut stream).await.unwrap();
@@ -92,21 +93,22 @@ async fn rfc_h38_close_notify_comes_before_fin(mut stream: impl Stream, mut far:
     assert_eq!(got, b"last words");
     // Half closed: the other direction goes on.
     far.write_all(b"late").await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"late".to_vec()));
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"late".to_vec()));
     far.shutdown().await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Closed);
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Closed);
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Closed);
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Closed);
 }
 
-async fn tl25_fin_without_close_notify_is_truncation(mut stream: impl Stream, mut far: Client) {
+// Requirements: TL25.
+async fn fin_without_close_notify_is_truncation(mut stream: impl Stream, mut far: TlsClient) {
     far.write_all(b"half a sen").await.unwrap();
     drop(far.into_inner());
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"half a sen".to_vec()));
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Truncated);
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Truncated);
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"half a sen".to_vec()));
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Truncated);
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Truncated);
 }
 
-async fn a_flipped_bit_is_an_error_and_draws_an_alert(mut stream: impl Stream, far: Client) {
+async fn a_flipped_bit_is_an_error_and_draws_an_alert(mut stream: impl Stream, far: TlsClient) {
     ready(&mut stream).await.unwrap();
     let (mut pipe, mut tls) = far.into_inner();
     let mut record = sealed(&mut tls, b"data");
@@ -122,11 +124,14 @@ async fn a_flipped_bit_is_an_error_and_draws_an_alert(mut stream: impl Stream, f
     assert_eq!(error, rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac));
 }
 
-async fn a_key_update_in_the_middle_of_data_is_answered(mut stream: impl Stream, mut far: Client) {
+async fn a_key_update_in_the_middle_of_data_is_answered(
+    mut stream: impl Stream,
+    mut far: TlsClient,
+) {
     far.write_all(b"before").await.unwrap();
     far.get_mut().1.refresh_traffic_keys().unwrap();
     far.write_all(b"after").await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"beforeafter".to_vec()));
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"beforeafter".to_vec()));
     send(&mut stream, &[b"answer"]).await.unwrap();
     ready(&mut stream).await.unwrap();
     let mut got = [0; 6];
@@ -134,7 +139,7 @@ async fn a_key_update_in_the_middle_of_data_is_answered(mut stream: impl Stream,
     assert_eq!(&got, b"answer");
 }
 
-async fn what_comes_after_close_notify_is_dropped(mut stream: impl Stream, far: Client) {
+async fn what_comes_after_close_notify_is_dropped(mut stream: impl Stream, far: TlsClient) {
     ready(&mut stream).await.unwrap();
     let (mut pipe, mut tls) = far.into_inner();
     let last = sealed(&mut tls, b"last words");
@@ -142,10 +147,10 @@ async fn what_comes_after_close_notify_is_dropped(mut stream: impl Stream, far: 
     let mut farewell = Vec::new();
     tls.write_tls(&mut farewell).unwrap();
     pipe.write_all(&[&last[..], &farewell, &last, b"GET / HTTP/1.1\r\n"].concat()).await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"last words".to_vec()));
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Closed);
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"last words".to_vec()));
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Closed);
     pipe.write_all(&last).await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Closed);
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Closed);
     // Our direction goes on.
     send(&mut stream, &[b"answer"]).await.unwrap();
     close(&mut stream).await.unwrap();
@@ -162,7 +167,7 @@ async fn what_comes_after_close_notify_is_dropped(mut stream: impl Stream, far: 
     assert_eq!(got, b"answer");
 }
 
-async fn an_alert_is_an_error(mut stream: impl Stream, far: Client) {
+async fn an_alert_is_an_error(mut stream: impl Stream, far: TlsClient) {
     ready(&mut stream).await.unwrap();
     let (mut pipe, mut tls) = far.into_inner();
     // What does not belong here makes the client send one.
@@ -178,16 +183,16 @@ async fn an_alert_is_an_error(mut stream: impl Stream, far: Client) {
 
 async fn a_stream_that_ends_inside_a_handshake_message_is_closed_like_any_other(
     mut stream: impl Stream,
-    far: Client,
+    far: TlsClient,
 ) {
     ready(&mut stream).await.unwrap();
     let (mut pipe, tls) = far.into_inner();
     let mut forger = Forger::new(tls);
     let begun = [forger.data(b"data"), forger.record(ContentType::Handshake, &[24])].concat();
     pipe.write_all(&begun).await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"data".to_vec()));
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"data".to_vec()));
     pipe.shutdown().await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Truncated);
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Truncated);
     send(&mut stream, &[b"answer"]).await.unwrap();
     close(&mut stream).await.unwrap();
     drop(stream);

@@ -17,27 +17,33 @@ use rustls::unbuffered::{
 };
 use rustls::{Error as TlsError, ProtocolVersion};
 
-use super::scratch::Outbox;
+use super::scratch::WriteBuffer;
 
 /// TLS as a function of bytes. The caller keeps what [`open`](Self::open) did not use.
 pub trait Engine: Unpin {
     /// Takes whole records off the front of `wire`. Plaintext goes to `plain`, which is at least
     /// as long; answers are appended to `answers` and must be sent even where this fails. What
     /// is not used must come back unaltered in front of what arrives next.
-    fn open(&mut self, wire: &mut [u8], plain: &mut [u8], answers: &mut Outbox) -> Opened;
+    fn open(
+        &mut self,
+        wire: &mut [u8],
+        plain: &mut [u8],
+        answers: &mut WriteBuffer,
+    ) -> DecryptOutcome;
 
     /// Appends `data` to `out` as records. `rest` is what the last `open` left.
     ///
     /// # Errors
     /// Nothing can be sent: before the handshake is done, after a failure or a farewell, or with
     /// keys that are used up. What was appended must be sent even so.
-    fn seal(&mut self, rest: &mut [u8], data: &[u8], out: &mut Outbox) -> Result<(), TlsError>;
+    fn seal(&mut self, rest: &mut [u8], data: &[u8], out: &mut WriteBuffer)
+    -> Result<(), TlsError>;
 
     /// Appends `close_notify` to `out`, unless an alert has been the last word already.
     ///
     /// # Errors
     /// As [`seal`](Self::seal).
-    fn close(&mut self, rest: &mut [u8], out: &mut Outbox) -> Result<(), TlsError>;
+    fn close(&mut self, rest: &mut [u8], out: &mut WriteBuffer) -> Result<(), TlsError>;
 
     /// Whether data cannot pass yet in both directions.
     fn is_handshaking(&self) -> bool;
@@ -49,7 +55,7 @@ pub trait Engine: Unpin {
 
 /// What [`Engine::open`] did.
 #[derive(Debug, Default)]
-pub struct Opened {
+pub struct DecryptOutcome {
     /// Bytes taken off the front of `wire`.
     pub used: usize,
     /// Bytes written to `plain`; they count even beside a fault.
@@ -67,7 +73,7 @@ pub struct EngineConfig(Arc<ServerConfig>);
 impl EngineConfig {
     /// Takes rustls' configuration.
     pub fn new(mut config: ServerConfig) -> Self {
-        config.cert_resolver = Arc::new(Witness(config.cert_resolver));
+        config.cert_resolver = Arc::new(SniRecorder(config.cert_resolver));
         Self(Arc::new(config))
     }
 
@@ -81,7 +87,7 @@ impl EngineConfig {
 pub struct ServerEngine {
     connection: UnbufferedServerConnection,
     /// The name that the client asked for; boxed twice, as it is gone when the tunnel comes.
-    name: Option<Box<Asked>>,
+    name: Option<Box<RequestedName>>,
     /// Nothing can be opened or sealed any more.
     failed: bool,
     closed: bool,
@@ -89,7 +95,7 @@ pub struct ServerEngine {
 }
 
 /// A server name as it was written.
-struct Asked(Box<str>);
+struct RequestedName(Box<str>);
 
 impl ServerEngine {
     /// A connection of which nothing has been read.
@@ -121,8 +127,8 @@ impl ServerEngine {
         &mut self,
         wire: &mut [u8],
         plain: &mut [u8],
-        answers: &mut Outbox,
-        opened: &mut Opened,
+        answers: &mut WriteBuffer,
+        opened: &mut DecryptOutcome,
     ) -> Result<bool, TlsError> {
         let status = self.connection.process_tls_records(wire);
         // What led to an error is of no use either.
@@ -160,8 +166,8 @@ impl ServerEngine {
     fn write(
         &mut self,
         rest: &mut [u8],
-        out: &mut Outbox,
-        write: impl FnOnce(&mut Writing<'_>, &mut Outbox) -> Result<(), TlsError>,
+        out: &mut WriteBuffer,
+        write: impl FnOnce(&mut EncodeState<'_>, &mut WriteBuffer) -> Result<(), TlsError>,
     ) -> Result<(), TlsError> {
         if self.failed || self.farewell_said {
             return Err(NO_MORE);
@@ -184,7 +190,7 @@ impl ServerEngine {
     }
 
     /// Fetches what rustls has to say about a failure.
-    fn fail(&mut self, out: &mut Outbox) {
+    fn fail(&mut self, out: &mut WriteBuffer) {
         self.failed = true;
         // Only while there is something, as it would go on to read otherwise.
         while self.connection.wants_write() {
@@ -198,10 +204,15 @@ impl ServerEngine {
 }
 
 impl Engine for ServerEngine {
-    fn open(&mut self, wire: &mut [u8], plain: &mut [u8], answers: &mut Outbox) -> Opened {
-        let mut opened = Opened::default();
+    fn open(
+        &mut self,
+        wire: &mut [u8],
+        plain: &mut [u8],
+        answers: &mut WriteBuffer,
+    ) -> DecryptOutcome {
+        let mut opened = DecryptOutcome::default();
         if self.failed {
-            return Opened { used: wire.len(), fault: Some(NO_MORE), ..opened };
+            return DecryptOutcome { used: wire.len(), fault: Some(NO_MORE), ..opened };
         }
         let was_handshaking = self.is_handshaking();
         NAME.take();
@@ -217,7 +228,7 @@ impl Engine for ServerEngine {
             }
         }
         if was_handshaking && let Some(name) = NAME.take() {
-            self.name = Some(Box::new(Asked(name)));
+            self.name = Some(Box::new(RequestedName(name)));
         }
         opened.closed = self.closed;
         if self.closed || self.failed {
@@ -227,7 +238,12 @@ impl Engine for ServerEngine {
         opened
     }
 
-    fn seal(&mut self, rest: &mut [u8], data: &[u8], out: &mut Outbox) -> Result<(), TlsError> {
+    fn seal(
+        &mut self,
+        rest: &mut [u8],
+        data: &[u8],
+        out: &mut WriteBuffer,
+    ) -> Result<(), TlsError> {
         // A guess; rustls says if it was not enough.
         let least = data.len() + (data.len() / RECORD_BYTES + 1) * SEALING_BYTES;
         let sealed = self.write(rest, out, |traffic, out| {
@@ -239,7 +255,7 @@ impl Engine for ServerEngine {
         sealed
     }
 
-    fn close(&mut self, rest: &mut [u8], out: &mut Outbox) -> Result<(), TlsError> {
+    fn close(&mut self, rest: &mut [u8], out: &mut WriteBuffer) -> Result<(), TlsError> {
         if self.failed || self.farewell_said {
             return Ok(());
         }
@@ -265,11 +281,11 @@ impl fmt::Debug for ServerEngine {
     }
 }
 
-type Writing<'c> = WriteTraffic<'c, ServerConnectionData>;
+type EncodeState<'c> = WriteTraffic<'c, ServerConnectionData>;
 
 fn encode(
     mut data: EncodeTlsData<'_, ServerConnectionData>,
-    out: &mut Outbox,
+    out: &mut WriteBuffer,
 ) -> Result<(), TlsError> {
     append(out, SEALING_BYTES, |room| match data.encode(room) {
         Ok(len) => Ok(len),
@@ -281,7 +297,7 @@ fn encode(
 /// Appends what `write` writes, with `least` bytes of room at first and with what it asks for
 /// then.
 fn append(
-    out: &mut Outbox,
+    out: &mut WriteBuffer,
     least: usize,
     mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
 ) -> Result<(), TlsError> {
@@ -309,9 +325,9 @@ fn unforeseen() -> TlsError {
 /// Notes the name that a client asks for: rustls' unbuffered connections do not tell it. A resolver
 /// is called on the thread that reads the hello, while it does.
 #[derive(Debug)]
-struct Witness(Arc<dyn ResolvesServerCert>);
+struct SniRecorder(Arc<dyn ResolvesServerCert>);
 
-impl ResolvesServerCert for Witness {
+impl ResolvesServerCert for SniRecorder {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         NAME.set(hello.server_name().map(Into::into));
         self.0.resolve(hello)

@@ -23,7 +23,7 @@ pub struct HttpIo<S> {
     /// What arrived and did not fit into hyper's buffer; at most [`RECV_BYTES`].
     kept: Vec<u8>,
     write_stall: Duration,
-    stall: Option<Stall>,
+    stall: Option<WriteStall>,
 }
 
 impl<S: Stream> HttpIo<S> {
@@ -59,9 +59,10 @@ impl<S: Stream> HttpIo<S> {
             return written;
         }
         let backlog = self.stream.backlog();
-        let stall = self
-            .stall
-            .get_or_insert_with(|| Stall { deadline: Box::pin(sleep(self.write_stall)), backlog });
+        let stall = self.stall.get_or_insert_with(|| WriteStall {
+            deadline: Box::pin(sleep(self.write_stall)),
+            backlog,
+        });
         if backlog < stall.backlog {
             stall.backlog = backlog;
             stall.deadline.as_mut().reset(Instant::now() + self.write_stall);
@@ -146,7 +147,7 @@ impl<S: Stream> Write for HttpIo<S> {
 
 /// A write that waits.
 #[derive(Debug)]
-struct Stall {
+struct WriteStall {
     deadline: Pin<Box<Sleep>>,
     /// The least that has been waiting since the clock was started.
     backlog: usize,
@@ -217,8 +218,9 @@ mod tests {
         assert_eq!(read(&mut io, 3).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
+    // Requirements: TC07.
     #[tokio::test(start_paused = true)]
-    async fn tc07_a_write_that_stands_still_times_out() {
+    async fn stalled_write_times_out() {
         let (stream, script) = script();
         script.allow(3);
         let mut io = HttpIo::new(stream, Duration::from_secs(30));

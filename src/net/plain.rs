@@ -14,13 +14,13 @@ use crate::net::{PARTS_MAX, Recv, Stream, Transport, slices};
 #[derive(Debug)]
 pub struct PlainStream<Io> {
     pub(super) io: Io,
-    spill: Spill,
+    spill: UnsentBytes,
 }
 
 impl<Io: Transport> PlainStream<Io> {
     /// Takes the transport as it is; bytes read from it earlier are the caller's.
     pub fn new(io: Io) -> Self {
-        Self { io, spill: Spill::default() }
+        Self { io, spill: UnsentBytes::default() }
     }
 
     /// One system call for `parts`, and what it does not take is kept.
@@ -102,15 +102,15 @@ pub(super) fn poll_fin<Io: AsyncWrite + Unpin>(
 /// What the kernel did not take: allocated to size, freed when empty. Boxed, as a tunnel at rest
 /// has none.
 #[derive(Debug, Default)]
-struct Spill(Option<Box<Kept>>);
+struct UnsentBytes(Option<Box<UnsentBuffer>>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct UnsentBuffer {
     bytes: Box<[u8]>,
     written: usize,
 }
 
-impl Spill {
+impl UnsentBytes {
     fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -134,7 +134,8 @@ impl Spill {
         if taken >= total {
             return;
         }
-        let Kept { bytes, written } = self.0.take().map_or_else(Kept::default, |kept| *kept);
+        let UnsentBuffer { bytes, written } =
+            self.0.take().map_or_else(UnsentBuffer::default, |kept| *kept);
         let mut kept = bytes.into_vec();
         kept.reserve_exact(total - taken);
         let mut skip = taken;
@@ -143,7 +144,7 @@ impl Spill {
             kept.extend_from_slice(&part[taken_here..]);
             skip -= taken_here;
         }
-        self.0 = Some(Box::new(Kept { bytes: kept.into_boxed_slice(), written }));
+        self.0 = Some(Box::new(UnsentBuffer { bytes: kept.into_boxed_slice(), written }));
     }
 }
 
@@ -173,7 +174,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::net::testing::{Got, close, ready, recv, send};
+    use crate::net::testing::{Received, close, ready, recv, send};
 
     #[tokio::test]
     async fn what_the_pipe_does_not_take_waits_and_is_freed() {
@@ -213,10 +214,10 @@ mod tests {
         assert_eq!(got, b"farewell");
         // Half closed: the other direction goes on.
         far.write_all(b"late").await.unwrap();
-        assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"late".to_vec()));
+        assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"late".to_vec()));
         drop(far);
-        assert_eq!(recv(&mut stream).await.unwrap(), Got::Closed);
-        assert_eq!(recv(&mut stream).await.unwrap(), Got::Closed);
+        assert_eq!(recv(&mut stream).await.unwrap(), Received::Closed);
+        assert_eq!(recv(&mut stream).await.unwrap(), Received::Closed);
     }
 
     async fn tcp_pair() -> (TcpStream, TcpStream) {

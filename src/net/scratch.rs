@@ -10,7 +10,7 @@ pub struct RecvScratch {
     /// Plaintext, which is never longer.
     pub(super) plain: Box<[u8]>,
     /// What TLS wants said to it.
-    pub(super) answers: Outbox,
+    pub(super) answers: WriteBuffer,
 }
 
 impl RecvScratch {
@@ -22,7 +22,7 @@ impl RecvScratch {
     /// Room for `bytes` at a time, but at least for a record of TLS.
     pub fn with_room(bytes: usize) -> Self {
         let room = || vec![0; bytes.max(WIRE_RECORD_BYTES_MAX + 1)].into_boxed_slice();
-        Self { wire: room(), plain: room(), answers: Outbox::default() }
+        Self { wire: room(), plain: room(), answers: WriteBuffer::default() }
     }
 }
 
@@ -38,7 +38,7 @@ pub struct SendScratch {
     /// Several parts as one, for as few records as possible.
     pub(super) joined: Vec<u8>,
     /// Records.
-    pub(super) sealed: Outbox,
+    pub(super) sealed: WriteBuffer,
 }
 
 /// Both, as one worker lends them.
@@ -53,12 +53,12 @@ pub struct Scratch {
 
 /// Bytes to be sent, in room that is made once and then used again.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct WriteBuffer {
     room: Vec<u8>,
     filled: usize,
 }
 
-impl Outbox {
+impl WriteBuffer {
     /// What it holds.
     pub fn bytes(&self) -> &[u8] {
         self.room.get(..self.filled).unwrap_or_default()

@@ -12,19 +12,19 @@ use super::scratch::{RecvScratch, SendScratch};
 use crate::net::{Recv, Stream};
 
 /// The stream's end of a script.
-pub struct ScriptStream(Script);
+pub struct ScriptedStream(Script);
 
 /// The test's end.
 #[derive(Clone)]
 pub struct Script {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ScriptState>>,
     changed: Arc<Notify>,
 }
 
 /// What a test may look at.
 #[derive(Default)]
-pub struct State {
-    inbox: VecDeque<Item>,
+pub struct ScriptState {
+    inbox: VecDeque<ScriptStep>,
     /// All that the stream was given and that got out.
     pub sent: Vec<u8>,
     /// Lengths of the parts of each `send`.
@@ -45,7 +45,7 @@ pub struct State {
     writer: Option<Waker>,
 }
 
-enum Item {
+enum ScriptStep {
     Data(Vec<u8>),
     Closed,
     Truncated,
@@ -53,15 +53,15 @@ enum Item {
 }
 
 /// A stream with nothing to read and an open window, and its script.
-pub fn script() -> (ScriptStream, Script) {
-    let state = State { window: usize::MAX, ..State::default() };
+pub fn script() -> (ScriptedStream, Script) {
+    let state = ScriptState { window: usize::MAX, ..ScriptState::default() };
     let script = Script { state: Arc::new(Mutex::new(state)), changed: Arc::new(Notify::new()) };
-    (ScriptStream(script.clone()), script)
+    (ScriptedStream(script.clone()), script)
 }
 
 impl Script {
     /// What is so far.
-    pub fn look(&self) -> MutexGuard<'_, State> {
+    pub fn look(&self) -> MutexGuard<'_, ScriptState> {
         // A test that failed while it looked has said enough.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,23 +69,23 @@ impl Script {
     /// The next thing to be read: exactly these bytes by one `poll_recv`.
     pub fn say(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.put(Item::Data(bytes.to_vec()));
+            self.put(ScriptStep::Data(bytes.to_vec()));
         }
     }
 
     /// After what was said: a lawful end.
     pub fn say_closed(&self) {
-        self.put(Item::Closed);
+        self.put(ScriptStep::Closed);
     }
 
     /// After what was said: an end without a farewell.
     pub fn say_truncated(&self) {
-        self.put(Item::Truncated);
+        self.put(ScriptStep::Truncated);
     }
 
     /// After what was said: an error.
     pub fn fail(&self, kind: io::ErrorKind) {
-        self.put(Item::Failed(kind));
+        self.put(ScriptStep::Failed(kind));
     }
 
     /// From now on every write fails.
@@ -104,7 +104,7 @@ impl Script {
     }
 
     /// Returns once `done` finds what it looks for.
-    pub async fn until(&self, mut done: impl FnMut(&State) -> bool) {
+    pub async fn until(&self, mut done: impl FnMut(&ScriptState) -> bool) {
         loop {
             let changed = self.changed.notified();
             if done(&self.look()) {
@@ -114,11 +114,11 @@ impl Script {
         }
     }
 
-    fn put(&self, item: Item) {
+    fn put(&self, item: ScriptStep) {
         self.edit(|state| state.inbox.push_back(item));
     }
 
-    fn edit(&self, change: impl FnOnce(&mut State)) {
+    fn edit(&self, change: impl FnOnce(&mut ScriptState)) {
         let mut state = self.look();
         change(&mut state);
         let wakers = [state.reader.take(), state.writer.take()];
@@ -127,7 +127,7 @@ impl Script {
     }
 }
 
-impl State {
+impl ScriptState {
     fn write(&mut self) -> io::Result<()> {
         if let Some(kind) = self.deaf {
             return Err(kind.into());
@@ -139,7 +139,7 @@ impl State {
     }
 }
 
-impl Stream for ScriptStream {
+impl Stream for ScriptedStream {
     fn poll_recv<'s>(
         &mut self,
         cx: &mut Context<'_>,
@@ -153,7 +153,7 @@ impl Stream for ScriptStream {
                 state.reader = Some(cx.waker().clone());
                 Poll::Pending
             }
-            Some(Item::Data(bytes)) => {
+            Some(ScriptStep::Data(bytes)) => {
                 let len = bytes.len().min(scratch.plain.len());
                 scratch.plain[..len].copy_from_slice(&bytes[..len]);
                 bytes.drain(..len);
@@ -162,9 +162,9 @@ impl Stream for ScriptStream {
                 }
                 Poll::Ready(Ok(Recv::Data(&mut scratch.plain[..len])))
             }
-            Some(Item::Closed) => Poll::Ready(Ok(Recv::Closed)),
-            Some(Item::Truncated) => Poll::Ready(Ok(Recv::Truncated)),
-            Some(Item::Failed(kind)) => Poll::Ready(Err((*kind).into())),
+            Some(ScriptStep::Closed) => Poll::Ready(Ok(Recv::Closed)),
+            Some(ScriptStep::Truncated) => Poll::Ready(Ok(Recv::Truncated)),
+            Some(ScriptStep::Failed(kind)) => Poll::Ready(Err((*kind).into())),
         }
     }
 
@@ -215,7 +215,7 @@ impl Stream for ScriptStream {
     }
 }
 
-impl Drop for ScriptStream {
+impl Drop for ScriptedStream {
     fn drop(&mut self) {
         self.0.look().dropped = true;
         self.0.changed.notify_waiters();

@@ -14,8 +14,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 
 use super::engine::{EngineConfig, ServerEngine};
 use super::scratch::{RecvScratch, SendScratch};
-use super::tokio_tls::StockStream;
-use super::unbuffered_tls::LeanStream;
+use super::tokio_tls::TokioTls;
+use super::unbuffered_tls::UnbufferedTls;
 use crate::net::{Recv, Stream, Transport};
 
 /// A server and a client that trusts it.
@@ -52,7 +52,7 @@ where
 
 /// A finished TLS connection over two given pipes: the server's end, by tokio-rustls, and the
 /// client's.
-pub async fn shake<A, B>(near: A, far: B) -> (StockStream<A>, client::TlsStream<B>)
+pub async fn shake<A, B>(near: A, far: B) -> (TokioTls<A>, client::TlsStream<B>)
 where
     A: Transport,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -60,27 +60,27 @@ where
     let (server, client) = configs();
     let accept = TlsAcceptor::from(Arc::new(server)).accept(near);
     let (near, far) = tokio::join!(accept, connect(client, far));
-    (StockStream::new(near.unwrap()), far.unwrap())
+    (TokioTls::new(near.unwrap()), far.unwrap())
 }
 
 /// Likewise, the server's end by our own stream.
-pub async fn shake_lean<A, B>(near: A, far: B) -> (Lean<A>, client::TlsStream<B>)
+pub async fn shake_lean<A, B>(near: A, far: B) -> (UnbufferedTlsStream<A>, client::TlsStream<B>)
 where
     A: Transport,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (server, client) = configs();
     let engine = ServerEngine::new(&EngineConfig::new(server)).unwrap();
-    let (near, far) = tokio::join!(LeanStream::accept(near, engine), connect(client, far));
+    let (near, far) = tokio::join!(UnbufferedTls::accept(near, engine), connect(client, far));
     (near.unwrap(), far.unwrap())
 }
 
 /// Our own stream over some transport.
-pub type Lean<Io> = LeanStream<ServerEngine, Io>;
+pub type UnbufferedTlsStream<Io> = UnbufferedTls<ServerEngine, Io>;
 
 /// What one `poll_recv` found, owned.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Got {
+pub enum Received {
     /// Bytes.
     Data(Vec<u8>),
     /// A lawful end.
@@ -90,13 +90,13 @@ pub enum Got {
 }
 
 /// One `poll_recv`.
-pub async fn recv(stream: &mut impl Stream) -> io::Result<Got> {
+pub async fn recv(stream: &mut impl Stream) -> io::Result<Received> {
     let mut scratch = RecvScratch::new();
     poll_fn(|cx| {
         stream.poll_recv(cx, &mut scratch).map_ok(|got| match got {
-            Recv::Data(data) => Got::Data(data.to_vec()),
-            Recv::Closed => Got::Closed,
-            Recv::Truncated => Got::Truncated,
+            Recv::Data(data) => Received::Data(data.to_vec()),
+            Recv::Closed => Received::Closed,
+            Recv::Truncated => Received::Truncated,
         })
     })
     .await

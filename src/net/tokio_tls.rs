@@ -16,14 +16,14 @@ use crate::net::{PARTS_MAX, Recv, SEND_BYTES_MAX, Stream, Transport, slices};
 /// Reads by tokio-rustls, but writes by rustls itself: tokio-rustls does not tell how much of
 /// what it was given is still waiting, and the write-stall clock lives on that number.
 #[derive(Debug)]
-pub struct StockStream<Io> {
+pub struct TokioTls<Io> {
     tls: TlsStream<Io>,
     /// Ciphertext inside rustls, as of the last try to write it.
     held: usize,
     farewell_said: bool,
 }
 
-impl<Io: Transport> StockStream<Io> {
+impl<Io: Transport> TokioTls<Io> {
     /// Takes the connection after its handshake. Session tickets may still wait inside; the
     /// first [`poll_ready`](Stream::poll_ready) writes them.
     pub fn new(mut tls: TlsStream<Io>) -> Self {
@@ -37,7 +37,7 @@ impl<Io: Transport> StockStream<Io> {
     fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (io, tls) = self.tls.get_mut();
         while tls.wants_write() {
-            let mut wire = Wire { io, cx, held: &mut self.held };
+            let mut wire = RecordWriter { io, cx, held: &mut self.held };
             match tls.write_tls(&mut wire) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(_) => {}
@@ -50,7 +50,7 @@ impl<Io: Transport> StockStream<Io> {
     }
 }
 
-impl<Io: Transport> Stream for StockStream<Io> {
+impl<Io: Transport> Stream for TokioTls<Io> {
     fn poll_recv<'s>(
         &mut self,
         cx: &mut Context<'_>,
@@ -132,13 +132,13 @@ impl<Io: Transport> Stream for StockStream<Io> {
 
 /// Where rustls writes its records. rustls shows all that it holds at each try, so this is where
 /// the rest can be counted.
-struct Wire<'a, 'b, Io> {
+struct RecordWriter<'a, 'b, Io> {
     io: &'a mut Io,
     cx: &'a mut Context<'b>,
     held: &'a mut usize,
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> Write for Wire<'_, '_, Io> {
+impl<Io: AsyncRead + AsyncWrite + Unpin> Write for RecordWriter<'_, '_, Io> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }

@@ -19,7 +19,7 @@ use crate::net::{Recv, Stream, Transport};
 
 /// A [`Stream`] over TLS, by an [`Engine`].
 #[derive(Debug)]
-pub struct LeanStream<E, Io> {
+pub struct UnbufferedTls<E, Io> {
     /// What is written here is sealed.
     wire: PlainStream<Io>,
     engine: E,
@@ -27,14 +27,14 @@ pub struct LeanStream<E, Io> {
     /// Allocated to size, freed when empty.
     rest: Box<[u8]>,
     /// What the end of the handshake left.
-    early: Option<Box<Early>>,
+    early: Option<Box<HandshakeRest>>,
     /// Boxed like the one before, as a tunnel at rest has neither.
-    ended: Option<Box<Ended>>,
+    ended: Option<Box<ReadEnd>>,
 }
 
 /// What is left of the handshake: for a moment only.
 #[derive(Debug, Default)]
-struct Early {
+struct HandshakeRest {
     /// Plaintext that was not lent yet.
     data: Vec<u8>,
     /// Records that go out before the first of our own: a client can do without its tickets until
@@ -44,13 +44,13 @@ struct Early {
 
 /// Why nothing more is read.
 #[derive(Debug)]
-enum Ended {
+enum ReadEnd {
     Closed,
     Truncated,
     Broken(TlsError),
 }
 
-impl<E: Engine, Io: Transport> LeanStream<E, Io> {
+impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
     /// Shakes hands. The deadline is the caller's.
     ///
     /// # Errors
@@ -80,15 +80,15 @@ impl<E: Engine, Io: Transport> LeanStream<E, Io> {
     ) -> Poll<io::Result<()>> {
         loop {
             match self.ended.as_deref() {
-                Some(Ended::Broken(fault)) => {
+                Some(ReadEnd::Broken(fault)) => {
                     let error = invalid(fault);
                     self.part(cx, scratch);
                     return Poll::Ready(Err(error));
                 }
-                Some(Ended::Closed | Ended::Truncated) if self.engine.is_handshaking() => {
+                Some(ReadEnd::Closed | ReadEnd::Truncated) if self.engine.is_handshaking() => {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
-                Some(Ended::Closed | Ended::Truncated) | None => {}
+                Some(ReadEnd::Closed | ReadEnd::Truncated) | None => {}
             }
             // Also the last flight, before it comes to rest.
             ready!(self.wire.poll_ready(cx))?;
@@ -128,7 +128,7 @@ impl<E: Engine, Io: Transport> LeanStream<E, Io> {
         ready!(Pin::new(&mut self.wire.io).poll_read(cx, &mut room))?;
         let arrived = room.filled().len();
         if arrived == 0 {
-            self.end(Ended::Truncated);
+            self.end(ReadEnd::Truncated);
             return Poll::Ready(Ok(0));
         }
         front.copy_from_slice(&self.rest);
@@ -141,11 +141,11 @@ impl<E: Engine, Io: Transport> LeanStream<E, Io> {
         let handshaking = self.engine.is_handshaking();
         let most = if handshaking { HANDSHAKE_BYTES_MAX } else { WIRE_RECORD_BYTES_MAX };
         if let Some(fault) = opened.fault {
-            self.end(Ended::Broken(fault));
+            self.end(ReadEnd::Broken(fault));
         } else if opened.closed {
-            self.end(Ended::Closed);
+            self.end(ReadEnd::Closed);
         } else if self.rest.len() > most {
-            self.end(Ended::Broken(TOO_LARGE));
+            self.end(ReadEnd::Broken(TOO_LARGE));
         }
         let done = was_handshaking && !handshaking && self.ended.is_none();
         if done && self.engine.tickets_may_wait() {
@@ -171,12 +171,12 @@ impl<E: Engine, Io: Transport> LeanStream<E, Io> {
     }
 
     /// Nothing more is read. The rest stays: sealing, and a farewell, still need it.
-    fn end(&mut self, ended: Ended) {
+    fn end(&mut self, ended: ReadEnd) {
         self.ended = Some(Box::new(ended));
     }
 }
 
-impl<E: Engine, Io: Transport> Stream for LeanStream<E, Io> {
+impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
     fn poll_recv<'s>(
         &mut self,
         cx: &mut Context<'_>,
@@ -195,9 +195,9 @@ impl<E: Engine, Io: Transport> Stream for LeanStream<E, Io> {
         }
         for _ in 0..READS_MAX {
             match self.ended.as_deref() {
-                Some(Ended::Closed) => return Poll::Ready(Ok(Recv::Closed)),
-                Some(Ended::Truncated) => return Poll::Ready(Ok(Recv::Truncated)),
-                Some(Ended::Broken(fault)) => return Poll::Ready(Err(invalid(fault))),
+                Some(ReadEnd::Closed) => return Poll::Ready(Ok(Recv::Closed)),
+                Some(ReadEnd::Truncated) => return Poll::Ready(Ok(Recv::Truncated)),
+                Some(ReadEnd::Broken(fault)) => return Poll::Ready(Err(invalid(fault))),
                 None => {}
             }
             let Poll::Ready(opened) = self.poll_open(cx, scratch) else {

@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 /// One line of a reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer<T> {
+pub enum Response<T> {
     /// What was asked for.
     Ok(T),
     /// Why not.
-    Fault(Fault),
+    Fault(CommandError),
 }
 
 /// Why something was not done; nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
+pub struct CommandError {
     /// For programs.
-    pub kind: FaultKind,
+    pub kind: CommandErrorKind,
     /// For people.
     pub message: String,
     /// One a line, if there are several.
@@ -26,24 +26,24 @@ pub struct Fault {
     pub faults: Vec<String>,
 }
 
-impl Fault {
+impl CommandError {
     /// One without a list.
-    pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
+    pub fn new(kind: CommandErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), faults: Vec::new() }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.faults.iter().try_for_each(|fault| writeln!(f, "{fault}"))?;
         f.write_str(&self.message)
     }
 }
 
-/// Kinds of [`Fault`].
+/// Kinds of [`CommandError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FaultKind {
+pub enum CommandErrorKind {
     /// The request cannot be read, or says something impossible.
     BadRequest,
     /// Whoever asks may not.
@@ -58,7 +58,7 @@ pub enum FaultKind {
 
 /// The open tunnels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sessions {
+pub struct SessionList {
     /// Seconds since 1970, for rates.
     pub now: f64,
     /// How many are open in all.
@@ -134,14 +134,14 @@ pub struct SessionDetail {
 
 /// Tunnels that were told to close at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Killed {
+pub struct KillResult {
     /// How many.
     pub sessions: usize,
 }
 
 /// A drain: what it will do or, once it is over, what it did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drained {
+pub struct DrainResult {
     /// Tunnels open at its beginning.
     pub sessions: usize,
     /// Over how long they are closed.
@@ -154,7 +154,7 @@ pub struct Drained {
 
 /// A backend's share of the clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Weighed {
+pub struct WeightChanged {
     /// On how many routes.
     pub routes: usize,
     /// Now.
@@ -163,7 +163,7 @@ pub struct Weighed {
 
 /// A frame as it passed; never what it held.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Frame {
+pub struct FrameEvent {
     /// Seconds since 1970.
     pub at: f64,
     /// `client` or `backend`.
@@ -186,9 +186,9 @@ pub struct Frame {
 
 /// What would happen to a handshake.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Explained {
+pub struct Explanation {
     /// Each question on the way, in order, and its answer.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ExplainStep>,
     /// Whether it would be let in, as things are now.
     pub admitted: bool,
     /// If not: the status of the answer.
@@ -199,7 +199,7 @@ pub struct Explained {
 
 /// One question on the way of a handshake.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct ExplainStep {
     /// `listener`, `client`, `certificate`, `route`, `drain`, `rate`, `origin`, `caps`, `backend`,
     /// `limits`
     pub question: String,
@@ -213,7 +213,7 @@ pub struct Step {
 
 /// A reload, done or only considered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reloaded {
+pub struct ReloadResult {
     /// Number of the configuration in force.
     pub generation: u64,
     /// What changed.
@@ -250,7 +250,7 @@ pub struct ChangedKey {
 
 /// The configuration in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Effective {
+pub struct EffectiveConfig {
     /// Its number.
     pub generation: u64,
     /// The file.

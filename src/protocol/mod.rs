@@ -1,6 +1,6 @@
 //! What `tidegate ctl` asks and a running tidegate answers, over a Unix socket. The client sends one
-//! [`Request`](crate::protocol::Request) as a line of JSON; each line of the reply is an
-//! [`Answer`](self::answer::Answer), and the reply ends with the connection. Names stay as they are:
+//! [`ControlRequest`](crate::protocol::Request) as a line of JSON; each line of the reply is an
+//! [`Response`](self::answer::Answer), and the reply ends with the connection. Names stay as they are:
 //! scripts read them.
 
 pub mod answer;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
+pub enum ControlRequest {
     /// How it is: what `/status.json` says.
     Status,
     /// The open tunnels: [`Sessions`].
@@ -26,14 +26,14 @@ pub enum Request {
         /// Its number.
         session: u64,
     },
-    /// Closes tunnels at once: [`Killed`].
+    /// Closes tunnels at once: [`KillResult`].
     Kill {
         /// Which; everything only with `all`.
         of: Selection,
         /// Everything is really meant.
         all: bool,
         /// What they are told; by default 1008.
-        words: Words,
+        words: CloseRequest,
     },
     /// Closes tunnels one by one, and keeps new ones away from a backend, a route or, with `all`,
     /// from everything: [`Drained`], once it is over if `wait`, at once if not.
@@ -43,16 +43,16 @@ pub enum Request {
         /// Everything is really meant.
         all: bool,
         /// How fast; by default as in `[drain]`.
-        pace: Pace,
+        pace: DrainPacing,
         /// What they are told; by default as in `[drain]`.
-        words: Words,
+        words: CloseRequest,
         /// Answer when it is over.
         wait: bool,
     },
-    /// Lets new tunnels in again where a drain kept them away: [`Place`].
+    /// Lets new tunnels in again where a drain kept them away: [`DrainScope`].
     Undrain {
         /// Where.
-        place: Place,
+        place: DrainScope,
     },
     /// Another share of the clients for a backend, until the file says otherwise: [`Weighed`].
     Weight {
@@ -95,7 +95,7 @@ pub enum Request {
     },
 }
 
-impl Request {
+impl ControlRequest {
     /// What it changes, for the log; `None`: nothing.
     pub fn order(&self) -> Option<String> {
         let share =
@@ -174,7 +174,7 @@ impl fmt::Display for Selection {
 /// What a closed tunnel's client is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Words {
+pub struct CloseRequest {
     /// Close code (RFC 6455 7.4).
     pub code: Option<u16>,
     /// At most 123 bytes.
@@ -182,7 +182,7 @@ pub struct Words {
 }
 
 /// For people, behind something else.
-impl fmt::Display for Words {
+impl fmt::Display for CloseRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.code.map_or(Ok(()), |code| write!(f, ", code {code}"))?;
         self.reason.as_ref().map_or(Ok(()), |reason| write!(f, ", \"{}\"", reason.escape_debug()))
@@ -192,7 +192,7 @@ impl fmt::Display for Words {
 /// How fast tunnels are closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Pace {
+pub struct DrainPacing {
     /// The closes are spread over this time.
     pub window_ms: Option<u64>,
     /// Most closes a second; the window becomes as long as that takes.
@@ -204,7 +204,7 @@ pub struct Pace {
 /// Where new tunnels are kept away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum DrainScope {
     /// Everywhere.
     All,
     /// On a route.
@@ -214,7 +214,7 @@ pub enum Place {
 }
 
 /// For people.
-impl fmt::Display for Place {
+impl fmt::Display for DrainScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("everything"),
@@ -242,31 +242,31 @@ const NAMED_MAX: usize = 10;
 
 #[cfg(test)]
 mod tests {
-    use super::answer::{Answer, Fault, FaultKind, Killed};
+    use super::answer::{CommandError, CommandErrorKind, KillResult, Response};
     use super::*;
 
     #[test]
     fn what_is_asked_is_read_as_it_was_written() {
         let all = [
-            Request::Status,
-            Request::Sessions {
+            ControlRequest::Status,
+            ControlRequest::Sessions {
                 of: Selection { client: Some("::1".into()), ..Default::default() },
             },
-            Request::Undrain { place: Place::Route("chat".into()) },
-            Request::Weight { backend: "a".into(), route: None, weight: Some(3) },
+            ControlRequest::Undrain { place: DrainScope::Route("chat".into()) },
+            ControlRequest::Weight { backend: "a".into(), route: None, weight: Some(3) },
         ];
         for request in all {
-            assert_eq!(read::<Request>(&line(&request)), Ok(request));
+            assert_eq!(read::<ControlRequest>(&line(&request)), Ok(request));
         }
-        assert!(read::<Request>(br#"{"ask":"sessions","of":{"clint":"::1"}}"#).is_err());
+        assert!(read::<ControlRequest>(br#"{"ask":"sessions","of":{"clint":"::1"}}"#).is_err());
     }
 
     #[test]
     fn answers_are_told_apart() {
-        let fault = Fault::new(FaultKind::NotFound, "no tunnel 7");
-        let text = String::from_utf8(line(&Answer::<Killed>::Fault(fault))).unwrap();
+        let fault = CommandError::new(CommandErrorKind::NotFound, "no tunnel 7");
+        let text = String::from_utf8(line(&Response::<KillResult>::Fault(fault))).unwrap();
         assert_eq!(text, "{\"fault\":{\"kind\":\"not_found\",\"message\":\"no tunnel 7\"}}\n");
-        let done = read::<Answer<Killed>>(br#"{"ok":{"sessions":2}}"#);
-        assert_eq!(done, Ok(Answer::Ok(Killed { sessions: 2 })));
+        let done = read::<Response<KillResult>>(br#"{"ok":{"sessions":2}}"#);
+        assert_eq!(done, Ok(Response::Ok(KillResult { sessions: 2 })));
     }
 }

@@ -1,62 +1,68 @@
 //! Which configuration key decided, and what it was set to, for the record of a refusal.
 
-use super::snapshot::{Generation, Route};
+use super::snapshot::{Route, Snapshot};
 use crate::config::values::units::show_duration;
-use crate::reject::{Dropped, Refusal};
-use crate::telemetry::record::Deciding;
+use crate::reject::{DropReason, RejectReason};
+use crate::telemetry::record::DecidingSetting;
 
 /// For a connection that was dropped.
-pub fn of_drop(dropped: &Dropped, generation: &Generation) -> Deciding {
+pub fn of_drop(dropped: &DropReason, generation: &Snapshot) -> DecidingSetting {
     let settings = &generation.settings;
     let value = match dropped {
-        Dropped::ClientFull => Some(settings.caps.connections_per_client.to_string()),
-        Dropped::GateFull => Some(generation.room.connections.to_string()),
-        Dropped::ProxyHeaderUntrusted => Some(settings.trusted.to_string()),
-        Dropped::ProxyHeaderMissing => Some("true".to_owned()),
-        Dropped::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
-        Dropped::TlsTimeout => Some(show_duration(settings.timeouts.tls)),
-        Dropped::HeadTimeout => Some(show_duration(settings.timeouts.head)),
-        Dropped::WriteStall => Some(show_duration(settings.timeouts.http_silence)),
-        Dropped::ProxyHeaderBad(_)
-        | Dropped::TlsFailed(_)
-        | Dropped::Gone(_)
-        | Dropped::HeadBad(_) => None,
+        DropReason::ClientFull => Some(settings.caps.connections_per_client.to_string()),
+        DropReason::GateFull => Some(generation.room.connections.to_string()),
+        DropReason::ProxyHeaderUntrusted => Some(settings.trusted.to_string()),
+        DropReason::ProxyHeaderMissing => Some("true".to_owned()),
+        DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
+        DropReason::TlsTimeout => Some(show_duration(settings.timeouts.tls)),
+        DropReason::HeadTimeout => Some(show_duration(settings.timeouts.head)),
+        DropReason::WriteStall => Some(show_duration(settings.timeouts.http_silence)),
+        DropReason::ProxyHeaderBad(_)
+        | DropReason::TlsFailed(_)
+        | DropReason::Gone(_)
+        | DropReason::HeadBad(_) => None,
     };
-    Deciding { key: dropped.key(), value }
+    DecidingSetting { key: dropped.key(), value }
 }
 
 /// For a request that was refused.
-pub fn of_refusal(refusal: &Refusal, generation: &Generation, route: Option<&Route>) -> Deciding {
+pub fn of_refusal(
+    refusal: &RejectReason,
+    generation: &Snapshot,
+    route: Option<&Route>,
+) -> DecidingSetting {
     let caps = &generation.settings.caps;
     let value = match refusal {
-        Refusal::NotWebsocket => Some("false".to_owned()),
-        Refusal::ClientFull => Some(caps.tunnels_per_client.to_string()),
-        Refusal::ClientRate => {
+        RejectReason::NotWebsocket => Some("false".to_owned()),
+        RejectReason::ClientFull => Some(caps.tunnels_per_client.to_string()),
+        RejectReason::ClientRate => {
             Some(format!("{}/s, burst {}", caps.handshakes_per_client, caps.handshakes_burst))
         }
-        Refusal::GateFull => Some(generation.room.tunnels.to_string()),
-        Refusal::RouteFull => route.and_then(|route| route.tunnels_max).map(|n| n.to_string()),
-        Refusal::DialTimeout => route.map(|route| show_duration(route.timeouts.dial)),
-        Refusal::BackendSilent | Refusal::BodyTimeout => {
+        RejectReason::GateFull => Some(generation.room.tunnels.to_string()),
+        RejectReason::RouteFull => route.and_then(|route| route.tunnels_max).map(|n| n.to_string()),
+        RejectReason::DialTimeout => route.map(|route| show_duration(route.timeouts.dial)),
+        RejectReason::BackendSilent | RejectReason::BodyTimeout => {
             route.map(|route| show_duration(route.timeouts.http_silence))
         }
-        Refusal::BackendTimeout => route.map(|route| show_duration(route.timeouts.backend_answer)),
-        Refusal::RequestBad(_)
-        | Refusal::UriTooLong
-        | Refusal::Expect
-        | Refusal::Method
-        | Refusal::HandshakeBad(_)
-        | Refusal::Version
-        | Refusal::NoRoute
-        | Refusal::Misdirected
-        | Refusal::Origin
-        | Refusal::Draining
-        | Refusal::NoBackend
-        | Refusal::NoDescriptors
-        | Refusal::BackendBad(_)
-        | Refusal::Loop
-        | Refusal::ClientGone
-        | Refusal::BackendRefused(_) => None,
+        RejectReason::BackendTimeout => {
+            route.map(|route| show_duration(route.timeouts.backend_answer))
+        }
+        RejectReason::RequestBad(_)
+        | RejectReason::UriTooLong
+        | RejectReason::Expect
+        | RejectReason::Method
+        | RejectReason::HandshakeBad(_)
+        | RejectReason::Version
+        | RejectReason::NoRoute
+        | RejectReason::Misdirected
+        | RejectReason::Origin
+        | RejectReason::Draining
+        | RejectReason::NoBackend
+        | RejectReason::NoDescriptors
+        | RejectReason::BackendBad(_)
+        | RejectReason::Loop
+        | RejectReason::ClientGone
+        | RejectReason::BackendRefused(_) => None,
     };
-    Deciding { key: refusal.key(), value }
+    DecidingSetting { key: refusal.key(), value }
 }

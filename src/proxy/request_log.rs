@@ -10,18 +10,18 @@ use hyper::header::{HOST, ORIGIN, USER_AGENT};
 
 use super::deciding_setting;
 use super::serve::Connection;
-use super::snapshot::{Generation, Route};
+use super::snapshot::{Route, Snapshot};
 use super::state::now;
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::record::{Deciding, Refused, refused};
+use crate::telemetry::record::{DecidingSetting, RejectedRequest, refused};
 use crate::telemetry::redact::{authority, cut, origin, subprotocol, target, traceparent};
-use crate::telemetry::request_fields::{Packed, Particulars};
+use crate::telemetry::request_fields::{PackedFields, RequestFields};
 use crate::upstream::pool::Backend;
 
 /// What a record of a request will say. Dropped without a word, it says that the client left.
 #[derive(Debug)]
-pub struct Inquiry {
+pub struct RequestLog {
     connection: Arc<Connection>,
     route: Option<Arc<Route>>,
     backend: Option<Arc<Backend>>,
@@ -41,12 +41,12 @@ pub struct Inquiry {
     open: bool,
 }
 
-impl Inquiry {
+impl RequestLog {
     /// Copies what the record will need: a value kept from the head itself would hold on to
     /// hyper's read buffer.
     pub fn begin(
         connection: Arc<Connection>,
-        generation: &Generation,
+        generation: &Snapshot,
         request: &Request<Incoming>,
         request_id: Box<str>,
         began: Instant,
@@ -74,10 +74,10 @@ impl Inquiry {
 
     /// What the request said of itself, as a record may show it; the backend chose the
     /// subprotocol.
-    pub fn shown(&self, chosen: Option<&str>) -> Packed {
+    pub fn shown(&self, chosen: Option<&str>) -> PackedFields {
         let hidden = |raw: &str| target(raw, &self.redact);
         let chosen = chosen.map(|raw| subprotocol(raw, &self.redact));
-        Particulars {
+        RequestFields {
             host: &authority(&self.host),
             target: &target(&self.target, &self.redact),
             user_agent: self.user_agent.as_deref().map(hidden).as_deref(),
@@ -104,17 +104,17 @@ impl Inquiry {
     }
 
     /// It was refused: the record.
-    pub fn refuse(&mut self, refusal: Refusal, generation: &Generation) {
+    pub fn refuse(&mut self, refusal: RejectReason, generation: &Snapshot) {
         let deciding = deciding_setting::of_refusal(&refusal, generation, self.route.as_deref());
         self.record(&refusal, deciding);
     }
 
-    fn record(&mut self, refusal: &Refusal, deciding: Deciding) {
+    fn record(&mut self, refusal: &RejectReason, deciding: DecidingSetting) {
         self.open = false;
         self.metrics.refused(refusal);
         let shown = self.shown(None);
         let origin = self.origin.as_ref().map(|sent| origin(sent, &self.redact));
-        refused(&Refused {
+        refused(&RejectedRequest {
             visitor: &self.connection.visitor,
             refusal,
             route: self.route.as_ref().map(|route| &*route.name),
@@ -140,10 +140,10 @@ fn trace(request: &Request<Incoming>) -> Option<Box<str>> {
     traceparent(only.as_bytes()).map(Into::into)
 }
 
-impl Drop for Inquiry {
+impl Drop for RequestLog {
     fn drop(&mut self) {
         if self.open {
-            self.record(&Refusal::ClientGone, Deciding::default());
+            self.record(&RejectReason::ClientGone, DecidingSetting::default());
         }
     }
 }

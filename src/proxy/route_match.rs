@@ -2,33 +2,33 @@
 
 use std::sync::Arc;
 
-use super::snapshot::{Generation, Route};
-use crate::client::Visitor;
+use super::snapshot::{Route, Snapshot};
+use crate::client::ClientInfo;
 use crate::config::values::origin::Origin;
 use crate::http::authority::Authority;
 use crate::http::path::RoutePath;
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 
 /// The route of a request, if its host may be asked for on this connection at all.
 pub fn find<'g>(
-    generation: &'g Generation,
-    visitor: &Visitor,
+    generation: &'g Snapshot,
+    visitor: &ClientInfo,
     authority: &Authority,
     path: &RoutePath,
-) -> Result<&'g Arc<Route>, Refusal> {
+) -> Result<&'g Arc<Route>, RejectReason> {
     let sni = visitor.tls.as_ref().and_then(|tls| tls.sni.as_deref());
     if let (Some(sni), Some(tls)) = (sni, &generation.tls)
         && !tls.certs().share(sni, &authority.host)
     {
-        return Err(Refusal::Misdirected);
+        return Err(RejectReason::Misdirected);
     }
     let find = |path: &str| generation.routes.find(&authority.host, path).map(Arc::as_ptr);
     path.unanimous(find).ok_or(AMBIGUOUS)?;
-    generation.routes.find(&authority.host, path.as_str()).ok_or(Refusal::NoRoute)
+    generation.routes.find(&authority.host, path.as_str()).ok_or(RejectReason::NoRoute)
 }
 
 /// The origin of a page that came from the very host that is asked.
-pub fn own_origin(visitor: &Visitor, authority: &Authority) -> Origin {
+pub fn own_origin(visitor: &ClientInfo, authority: &Authority) -> Origin {
     let (scheme, port) = if visitor.secure { ("https", 443) } else { ("http", 80) };
     Origin {
         scheme: scheme.to_owned(),
@@ -38,5 +38,5 @@ pub fn own_origin(visitor: &Visitor, authority: &Authority) -> Origin {
 }
 
 /// Backends read paths in different ways; one that leads to two routes leads to none.
-const AMBIGUOUS: Refusal =
-    Refusal::RequestBad("the path leads to different routes, depending on who reads it");
+const AMBIGUOUS: RejectReason =
+    RejectReason::RequestBad("the path leads to different routes, depending on who reads it");

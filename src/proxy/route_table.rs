@@ -110,8 +110,9 @@ mod tests {
         assert_eq!(found("/ws/admin"), Some("*/ws/admin"));
     }
 
+    // Requirements: RL19.
     #[test]
-    fn rl19_a_named_host_never_falls_through_to_another() {
+    fn named_host_never_falls_through() {
         let table = table(&[("*", "/"), ("chat.example.com", "/ws")]);
         assert_eq!(table.find("chat.example.com", "/"), None);
     }

@@ -8,76 +8,76 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
 use super::deciding_setting;
-use super::request_log::Inquiry;
+use super::request_log::RequestLog;
 use super::route_match::{find, own_origin};
-use super::session::{Plan, open};
-use super::snapshot::{Generation, Route};
-use super::state::{Gate, now};
+use super::session::{PendingTunnel, open};
+use super::snapshot::{Route, Snapshot};
+use super::state::{ProxyState, now};
 use crate::admission::concurrency::Permit;
-use crate::client::{KnownBy, Visitor};
+use crate::client::{AddrSource, ClientInfo};
 use crate::config::settings::{ListenerSettings, TlsStreamKind};
 use crate::downstream::client_address;
 use crate::downstream::h1::{self, HeadLimits};
 use crate::downstream::response::{self, Body, boxed, text};
 use crate::http::forwarded::Forwarded;
-use crate::http::{Asked, Handshake};
+use crate::http::{Handshake, RequestKind};
 use crate::listener::proxy_protocol::read_proxy_header;
-use crate::listener::socket::Accepted;
+use crate::listener::socket::AcceptedStream;
 use crate::net::Stream;
 use crate::net::plain::PlainStream;
-use crate::reject::{Dropped, Refusal};
-use crate::server::listeners::DoorKey;
+use crate::reject::{DropReason, RejectReason};
+use crate::server::listeners::ListenerKey;
 use crate::sys::entropy::{fraction, request_id};
-use crate::telemetry::metrics::Step;
-use crate::telemetry::metrics::handles::Counted;
+use crate::telemetry::metrics::HandshakeStep;
+use crate::telemetry::metrics::handles::OpenConnection;
 use crate::telemetry::record::dropped;
-use crate::upstream::connect::{self, Dialled};
+use crate::upstream::connect::{self, BackendConnection};
 use crate::upstream::forward;
-use crate::upstream::forwarded_headers::Introduction;
-use crate::upstream::handshake::{self, NotUpgraded};
+use crate::upstream::forwarded_headers::ForwardedHeaders;
+use crate::upstream::handshake::{self, UpgradeFailure};
 
 /// One client on a connection: its peer, or whom that forwards for. The connection counts until the
 /// last thing born of it is gone.
 #[derive(Debug)]
 pub struct Connection {
     /// Whose it is.
-    pub visitor: Visitor,
+    pub visitor: ClientInfo,
     /// Held by the peer's own view, and so by all that hold on to that.
     _permit: Option<Permit>,
-    _counted: Option<Counted>,
+    _counted: Option<OpenConnection>,
     _peer: Option<Arc<Connection>>,
 }
 
 #[cfg(test)]
 impl Connection {
     /// One that counts nowhere.
-    pub fn bare(visitor: Visitor) -> Self {
+    pub fn bare(visitor: ClientInfo) -> Self {
         Self { visitor, _permit: None, _counted: None, _peer: None }
     }
 }
 
 /// What all requests of one connection have in common; gone when its HTTP phase is over.
-struct Ground {
-    gate: Arc<Gate>,
+struct ConnectionContext {
+    gate: Arc<ProxyState>,
     connection: Arc<Connection>,
     /// Where the client's connection came to.
     local: SocketAddr,
     health: Option<String>,
-    slot: Slot,
+    slot: TunnelSlot,
 }
 
 /// Where an answer leaves the tunnel that shall follow it.
-type Slot = Mutex<Option<Plan>>;
+type TunnelSlot = Mutex<Option<PendingTunnel>>;
 
 /// One TCP connection, from the door it came in by to its record.
-pub async fn serve(gate: Arc<Gate>, accepted: Accepted, door: DoorKey) {
+pub async fn serve(gate: Arc<ProxyState>, accepted: AcceptedStream, door: ListenerKey) {
     let began = now();
     let generation = gate.generation();
     // Accepted while a reload removed the listener.
     let Some(listener) = generation.listener(door) else { return };
     let counted = generation.listener_counts(door).map(|counts| counts.accepted());
     let prefixes = generation.settings.client_key;
-    let mut visitor = Visitor::new(accepted.peer, prefixes, listener.name.clone());
+    let mut visitor = ClientInfo::new(accepted.peer, prefixes, listener.name.clone());
     let entered = enter(&gate, &generation, listener, accepted, counted, &mut visitor);
     if let Err(why) = entered.await {
         gate.metrics.dropped(&why);
@@ -88,23 +88,23 @@ pub async fn serve(gate: Arc<Gate>, accepted: Accepted, door: DoorKey) {
 
 /// Permit, then TLS, then HTTP: in the order of what a refusal costs us.
 async fn enter(
-    gate: &Arc<Gate>,
-    generation: &Generation,
+    gate: &Arc<ProxyState>,
+    generation: &Snapshot,
     listener: &ListenerSettings,
-    mut accepted: Accepted,
-    counted: Option<Counted>,
-    visitor: &mut Visitor,
-) -> Result<(), Dropped> {
+    mut accepted: AcceptedStream,
+    counted: Option<OpenConnection>,
+    visitor: &mut ClientInfo,
+) -> Result<(), DropReason> {
     let settings = &generation.settings;
     if listener.proxy_protocol && !settings.trusted.has(&visitor.addr) {
-        return Err(Dropped::ProxyHeaderUntrusted);
+        return Err(DropReason::ProxyHeaderUntrusted);
     }
     let mut permit = gate.occupancy.connection(generation.room.connections)?;
     let mut local = accepted.local;
     if listener.proxy_protocol {
         let reading = read_proxy_header(&mut accepted.io, settings.timeouts.proxy_header);
         if let Some(proxied) = Box::pin(reading).await? {
-            let (by, prefixes) = (KnownBy::ProxyHeader, settings.client_key);
+            let (by, prefixes) = (AddrSource::ProxyHeader, settings.client_key);
             *visitor = visitor.on_behalf_of(proxied.source, by, prefixes);
             gate.metrics.named(by);
             local = proxied.destination;
@@ -118,17 +118,17 @@ async fn enter(
         let _permit = Some(permit);
         Connection { visitor, _permit, _counted: counted, _peer: None }
     };
-    let ground = |visitor: &Visitor| Ground {
+    let ground = |visitor: &ClientInfo| ConnectionContext {
         gate: gate.clone(),
         connection: Arc::new(connection(visitor.clone())),
         local,
         health: listener.health_path.clone(),
-        slot: Slot::default(),
+        slot: TunnelSlot::default(),
     };
     match (&generation.tls, listener.tls) {
         (Some(tls), true) => {
             let (limit, began) = (settings.timeouts.tls, now());
-            let took = || gate.metrics.took(Step::Tls, now().duration_since(began));
+            let took = || gate.metrics.took(HandshakeStep::Tls, now().duration_since(began));
             match settings.tls {
                 TlsStreamKind::Lean => {
                     let (stream, facts) = Box::pin(tls.terminate(accepted.io, limit)).await?;
@@ -151,7 +151,10 @@ async fn enter(
 }
 
 /// HTTP until the connection ends, or until it becomes a tunnel.
-async fn converse<S: Stream + Send + 'static>(stream: S, ground: Ground) -> Result<(), Dropped> {
+async fn converse<S: Stream + Send + 'static>(
+    stream: S,
+    ground: ConnectionContext,
+) -> Result<(), DropReason> {
     let ground = Arc::new(ground);
     let gate = &ground.gate;
     let generation = gate.generation();
@@ -180,12 +183,12 @@ async fn converse<S: Stream + Send + 'static>(stream: S, ground: Ground) -> Resu
     }
 }
 
-impl Ground {
+impl ConnectionContext {
     /// One request: an answer in any case, and a record if it is not the one that was asked for.
     async fn answer(
         &self,
         request: Request<Incoming>,
-        framing: Result<(), Refusal>,
+        framing: Result<(), RejectReason>,
     ) -> Response<Body> {
         let health = self.health.as_deref();
         if framing.is_ok() && health.is_some_and(|path| path == request.uri().path()) {
@@ -195,7 +198,7 @@ impl Ground {
         let (connection, mut said) = self.client_of(&request, &generation);
         let request_id = said.request_id.take().unwrap_or_else(request_id);
         let mut inquiry =
-            Inquiry::begin(connection.clone(), &generation, &request, request_id, now());
+            RequestLog::begin(connection.clone(), &generation, &request, request_id, now());
         let decided = match framing {
             Ok(()) => self.consider(&generation, &connection, &said, request, &mut inquiry).await,
             Err(refusal) => Err(refusal),
@@ -216,7 +219,7 @@ impl Ground {
     fn client_of(
         &self,
         request: &Request<Incoming>,
-        generation: &Generation,
+        generation: &Snapshot,
     ) -> (Arc<Connection>, Forwarded) {
         let peer = &self.connection;
         let (trusted, prefixes) = (&generation.settings.trusted, generation.settings.client_key);
@@ -238,19 +241,19 @@ impl Ground {
     /// Refuses a request, forwards it, or prepares its tunnel.
     async fn consider(
         &self,
-        generation: &Generation,
+        generation: &Snapshot,
         connection: &Arc<Connection>,
         said: &Forwarded,
         request: Request<Incoming>,
-        inquiry: &mut Inquiry,
-    ) -> Result<Response<Body>, Refusal> {
+        inquiry: &mut RequestLog,
+    ) -> Result<Response<Body>, RejectReason> {
         let (gate, visitor) = (&self.gate, &connection.visitor);
         let (head, body) = request.into_parts();
-        let asked = Asked::read(&head)?;
+        let asked = RequestKind::read(&head)?;
         let route = find(generation, visitor, asked.authority(), asked.path())?;
         inquiry.on(route);
         let request_id = inquiry.request_id.clone();
-        let introduction = Introduction {
+        let introduction = ForwardedHeaders {
             visitor,
             forwarded: said,
             request_id: &request_id,
@@ -258,9 +261,9 @@ impl Ground {
             manner: &route.manner,
         };
         let handshake = match asked {
-            Asked::WebSocket(handshake) => handshake,
-            Asked::Plain(_) if !route.http => return Err(Refusal::NotWebsocket),
-            Asked::Plain(_) => {
+            RequestKind::WebSocket(handshake) => handshake,
+            RequestKind::Plain(_) if !route.http => return Err(RejectReason::NotWebsocket),
+            RequestKind::Plain(_) => {
                 let request = Request::from_parts(head, body);
                 let dialled = dial(route, &introduction).await?;
                 inquiry.at(&dialled.backend);
@@ -280,19 +283,20 @@ impl Ground {
             handshake::upgrade(dialled, &head, &handshake, &introduction, compression, limit);
         match upgrading.await {
             Ok(upgraded) => {
-                let (response, plan) =
-                    Plan::new(gate, connection, route, permit, upgraded, dialling, inquiry);
+                let (response, plan) = PendingTunnel::new(
+                    gate, connection, route, permit, upgraded, dialling, inquiry,
+                );
                 // A drain that began meanwhile may have called the roll already. One that begins
                 // from here on finds this session on it.
                 if gate.is_closed() || route.away.is_away() || backend.standing.away.is_away() {
-                    return Err(Refusal::Draining);
+                    return Err(RejectReason::Draining);
                 }
                 *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan);
                 Ok(response)
             }
-            Err(NotUpgraded::Refused(refusal)) => Err(refusal),
-            Err(NotUpgraded::Answer(response)) => {
-                inquiry.refuse(Refusal::BackendRefused(response.status()), generation);
+            Err(UpgradeFailure::Refused(refusal)) => Err(refusal),
+            Err(UpgradeFailure::Answer(response)) => {
+                inquiry.refuse(RejectReason::BackendRefused(response.status()), generation);
                 Ok(response.map(boxed))
             }
         }
@@ -301,19 +305,19 @@ impl Ground {
 
 /// Draining, rate, Origin, caps: the last word before a backend is troubled.
 fn admit_session(
-    gate: &Arc<Gate>,
-    generation: &Generation,
+    gate: &Arc<ProxyState>,
+    generation: &Snapshot,
     route: &Arc<Route>,
-    visitor: &Visitor,
+    visitor: &ClientInfo,
     handshake: &Handshake,
-) -> Result<Permit, Refusal> {
+) -> Result<Permit, RejectReason> {
     if gate.is_closed() || route.away.is_away() {
-        return Err(Refusal::Draining);
+        return Err(RejectReason::Draining);
     }
     generation.rate.admit(visitor.key)?;
     let own = own_origin(visitor, &handshake.authority);
     if !route.origins.welcome(handshake.origin.as_deref(), &own) {
-        return Err(Refusal::Origin);
+        return Err(RejectReason::Origin);
     }
     let most_per_client = generation.settings.caps.tunnels_per_client;
     gate.occupancy.tunnel(
@@ -326,17 +330,20 @@ fn admit_session(
 }
 
 /// The client's own backend, or the next in its order that takes the connection.
-async fn dial(route: &Route, introduction: &Introduction<'_>) -> Result<Dialled, Refusal> {
+async fn dial(
+    route: &Route,
+    introduction: &ForwardedHeaders<'_>,
+) -> Result<BackendConnection, RejectReason> {
     let order = route.pool.order(introduction.visitor.key, now().into());
     // Each was drained by order.
     if order.is_empty() {
-        return Err(Refusal::Draining);
+        return Err(RejectReason::Draining);
     }
     connect::dial(&order, &introduction.proxy_header(), route.timeouts.dial).await
 }
 
 /// For load balancers: no more than whether new clients are wanted.
-fn health_word(gate: &Gate) -> Response<Body> {
+fn health_word(gate: &ProxyState) -> Response<Body> {
     if !gate.is_wanted() {
         text(StatusCode::SERVICE_UNAVAILABLE, "unready\n")
     } else {

@@ -10,59 +10,62 @@ use http_body_util::Empty;
 use hyper::Response;
 use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
-use ws::{Closes, Deflate, Delayed, End, Reported, Session, Tally, Terms};
+use ws::{
+    CloseCodes, DeflateMode, ReadDelays, ReportedViolations, Session, SessionPolicy, Stats,
+    TerminationReason,
+};
 
-use super::request_log::Inquiry;
+use super::request_log::RequestLog;
 use super::serve::Connection;
 use super::snapshot::Route;
-use super::state::{Gate, now};
+use super::state::{ProxyState, now};
 use crate::admission::concurrency::Permit;
-use crate::downstream::h1::Served;
+use crate::downstream::h1::UpgradedClient;
 use crate::downstream::response::{Body, boxed};
 use crate::net::Stream;
 use crate::net::plain::PlainStream;
-use crate::sessions::info::Facts;
-use crate::sessions::registry::{Orders, Registration};
+use crate::sessions::info::SessionInfo;
+use crate::sessions::registry::{CommandReceiver, Registration};
 use crate::sys::entropy::SystemEntropy;
-use crate::telemetry::metrics::Step;
-use crate::telemetry::record::{Deciding, Ended, begun, ended};
-use crate::tunnel::progress::Ending;
-use crate::tunnel::{Early, Tunnel};
-use crate::upstream::handshake::Upgraded;
+use crate::telemetry::metrics::HandshakeStep;
+use crate::telemetry::record::{DecidingSetting, SessionEnd, begun, ended};
+use crate::tunnel::progress::TunnelEnd;
+use crate::tunnel::{EarlyBytes, Tunnel};
+use crate::upstream::handshake::UpgradedBackend;
 
 /// A tunnel that is agreed with both sides, while its 101 is on the way to the client.
 #[derive(Debug)]
-pub struct Plan {
-    story: Story,
-    terms: Arc<Terms>,
+pub struct PendingTunnel {
+    story: SessionGuard,
+    terms: Arc<SessionPolicy>,
     backend: PlainStream<TcpStream>,
     early: bytes::Bytes,
-    deflate: Deflate,
+    deflate: DeflateMode,
 }
 
 /// What must not be let go before a session ends.
 #[derive(Debug)]
-struct Story {
+struct SessionGuard {
     registration: Registration,
     permit: Permit,
 }
 
-impl Plan {
+impl PendingTunnel {
     /// The 101 for the client, and what follows it.
     pub fn new(
-        gate: &Gate,
+        gate: &ProxyState,
         connection: &Arc<Connection>,
         route: &Arc<Route>,
         permit: Permit,
-        upgraded: Upgraded,
+        upgraded: UpgradedBackend,
         dialling: Instant,
-        inquiry: &Inquiry,
+        inquiry: &RequestLog,
     ) -> (Response<Body>, Self) {
         let opened = now();
-        gate.metrics.took(Step::Admit, opened.duration_since(inquiry.began));
-        gate.metrics.took(Step::Backend, opened.duration_since(dialling));
+        gate.metrics.took(HandshakeStep::Admit, opened.duration_since(inquiry.began));
+        gate.metrics.took(HandshakeStep::Backend, opened.duration_since(dialling));
         let dial = opened.duration_since(dialling).as_micros();
-        let registration = gate.registry.register(Facts {
+        let registration = gate.registry.register(SessionInfo {
             connection: connection.clone(),
             counts: upgraded.backend.counts.clone(),
             particulars: inquiry.shown(upgraded.subprotocol.as_deref()),
@@ -71,7 +74,7 @@ impl Plan {
             generation: u32::try_from(inquiry.generation).unwrap_or(u32::MAX),
         });
         let plan = Self {
-            story: Story { registration, permit },
+            story: SessionGuard { registration, permit },
             terms: route.terms.clone(),
             backend: PlainStream::new(upgraded.stream),
             early: upgraded.early,
@@ -83,29 +86,33 @@ impl Plan {
     /// The client left before its 101 was out: the record, and nothing else.
     pub fn abandon(self) {
         self.story.facts().counts.began();
-        self.story.finish(&Ending {
-            end: End::ClientGone,
+        self.story.finish(&TunnelEnd {
+            end: TerminationReason::ClientGone,
             value: None,
-            tally: Tally::default(),
-            closes: Closes::default(),
+            tally: Stats::default(),
+            closes: CloseCodes::default(),
             client_rtt: None,
             backend_rtt: None,
-            client_reported: Reported::default(),
-            backend_reported: Reported::default(),
-            client_delayed: Delayed::default(),
-            backend_delayed: Delayed::default(),
+            client_reported: ReportedViolations::default(),
+            backend_reported: ReportedViolations::default(),
+            client_delayed: ReadDelays::default(),
+            backend_delayed: ReadDelays::default(),
         });
     }
 }
 
 /// Begins the tunnel, in a task of its own: the connection's task is done, and its memory with
 /// it.
-pub fn open<S: Stream + Send + 'static>(gate: &Gate, served: Served<S>, plan: Plan) {
+pub fn open<S: Stream + Send + 'static>(
+    gate: &ProxyState,
+    served: UpgradedClient<S>,
+    plan: PendingTunnel,
+) {
     let line = &plan.story.registration.line;
     begun(&line.facts.begun(line.session));
     let mut entropy = SystemEntropy;
     let session = Session::new(plan.terms, plan.deflate, &mut entropy);
-    let early = Early { from_client: served.early, from_backend: plan.early };
+    let early = EarlyBytes { from_client: served.early, from_backend: plan.early };
     let orders = plan.story.registration.orders();
     line.facts.counts.began();
     let tunnel = Tunnel::new(served.stream, plan.backend, session, early, orders, entropy);
@@ -116,9 +123,9 @@ pin_project! {
     /// By hand, because an `async` block would hold the tunnel twice.
     struct SessionTask<S> {
         #[pin]
-        tunnel: Tunnel<S, PlainStream<TcpStream>, Orders, SystemEntropy>,
+        tunnel: Tunnel<S, PlainStream<TcpStream>, CommandReceiver, SystemEntropy>,
         // Until the tunnel has ended.
-        story: Option<Story>,
+        story: Option<SessionGuard>,
     }
 
     impl<S> PinnedDrop for SessionTask<S> {
@@ -146,22 +153,22 @@ impl<S: Stream> Future for SessionTask<S> {
     }
 }
 
-impl Story {
-    fn facts(&self) -> &Facts {
+impl SessionGuard {
+    fn facts(&self) -> &SessionInfo {
         &self.registration.line.facts
     }
 
     /// Gives the place back, and then tells of it: who reads the record may count on the place.
-    fn finish(self, ending: &Ending) {
+    fn finish(self, ending: &TunnelEnd) {
         let Self { registration, permit } = self;
         let line = registration.line.clone();
         drop((permit, registration));
         let age = now().duration_since(line.facts.opened);
         line.facts.counts.ended(ending.end, ending.closes, age);
-        ended(&Ended {
+        ended(&SessionEnd {
             tunnel: line.facts.begun(line.session),
             end: ending.end,
-            deciding: Deciding { key: ending.end.key(), value: ending.value.clone() },
+            deciding: DecidingSetting { key: ending.end.key(), value: ending.value.clone() },
             tally: &ending.tally,
             closes: ending.closes,
             client_rtt: ending.client_rtt,
@@ -182,18 +189,18 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::admission::concurrency::Occupancy;
+    use crate::admission::concurrency::ConcurrencyLimits;
     use crate::net::Recv;
     use crate::net::engine::ServerEngine;
     use crate::net::scratch::{RecvScratch, SendScratch};
-    use crate::net::unbuffered_tls::LeanStream;
-    use crate::sessions::info::Facts;
+    use crate::net::unbuffered_tls::UnbufferedTls;
+    use crate::sessions::info::SessionInfo;
     use crate::sessions::registry::Registry;
 
     /// A client whose first byte is too much for us.
-    struct Landmine;
+    struct PanickingStream;
 
-    impl Stream for Landmine {
+    impl Stream for PanickingStream {
         fn poll_recv<'s>(
             &mut self,
             _: &mut Context<'_>,
@@ -226,22 +233,25 @@ mod tests {
         }
     }
 
+    // Requirements: SR14.
     #[tokio::test]
-    async fn sr14_a_panic_in_one_tunnel_ends_that_one_and_its_places_are_given_back() {
+    async fn panic_ends_one_session_and_frees_permits() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let backend = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (occupancy, registry) = (Arc::<Occupancy>::default(), Arc::<Registry>::default());
-        let facts = Facts::sample();
+        let (occupancy, registry) =
+            (Arc::<ConcurrencyLimits>::default(), Arc::<Registry>::default());
+        let facts = SessionInfo::sample();
         let counts = facts.counts.clone();
         let permit = occupancy.tunnel(facts.client(), 1, 1, &Arc::default(), None).unwrap();
         let registration = registry.register(facts);
         let mut entropy = SystemEntropy;
-        let session = Session::new(Arc::default(), Deflate::Off, &mut entropy);
+        let session = Session::new(Arc::default(), DeflateMode::Off, &mut entropy);
         let orders = registration.orders();
         counts.began();
         let backend = PlainStream::new(backend);
-        let tunnel = Tunnel::new(Landmine, backend, session, Early::default(), orders, entropy);
-        let story = Some(Story { registration, permit });
+        let tunnel =
+            Tunnel::new(PanickingStream, backend, session, EarlyBytes::default(), orders, entropy);
+        let story = Some(SessionGuard { registration, permit });
         let tasks = tokio_util::task::TaskTracker::new();
         let ended = tasks.spawn(SessionTask { tunnel, story }).await;
         assert!(ended.unwrap_err().is_panic());
@@ -253,8 +263,8 @@ mod tests {
     /// The task of an open socket is one allocation: a byte more than this takes 2,560.
     #[test]
     fn a_session_is_small() {
-        type Wss = LeanStream<ServerEngine, TcpStream>;
-        let task = size_of::<SessionTask<Wss>>() + AROUND_A_TASK;
+        type WssTunnel = UnbufferedTls<ServerEngine, TcpStream>;
+        let task = size_of::<SessionTask<WssTunnel>>() + AROUND_A_TASK;
         assert!(task <= 2048, "{task} B");
     }
 

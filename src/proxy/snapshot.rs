@@ -6,39 +6,40 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::server::ProducesTickets;
-use ws::Terms;
+use ws::SessionPolicy;
 
 use super::route_table::RouteTable;
-use crate::admission::concurrency::RouteCount;
+use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::admission::rate::HandshakeRate;
 use crate::config::settings::{
-    BackendSettings, Compression, ListenerSettings, LostBackends, RouteSettings, Settings, Timeouts,
+    BackendSettings, Compression, ListenerSettings, OnBackendLoss, RouteSettings, Settings,
+    Timeouts,
 };
-use crate::config::toml::late_diagnostic::Later;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::values::patterns::BackendAddress;
-use crate::server::listeners::{self, DoorKey};
-use crate::sys::descriptors::{Room, room};
+use crate::server::listeners::{self, ListenerKey};
+use crate::sys::descriptors::{Capacity, room};
 use crate::sys::memory;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::handles::{ListenerCounts, RouteCounts};
 use crate::telemetry::metrics::process_snapshot::BackendState;
 use crate::tls::certs::CertTable;
 use crate::tls::terminate::TlsTerminator;
-use crate::upstream::admin_override::{Away, Standing};
-use crate::upstream::forwarded_headers::Manner;
+use crate::upstream::admin_override::{AdminOverride, DrainFlag};
+use crate::upstream::forwarded_headers::ForwardingPolicy;
 use crate::upstream::health::Health;
-use crate::upstream::pool::{Backend, Known, Pool};
+use crate::upstream::pool::{Backend, Carried, Pool};
 
 /// One configuration in force.
 #[derive(Clone)]
-pub struct Generation {
+pub struct Snapshot {
     /// Counts up from 1.
     pub number: u64,
     /// What it was built from.
     pub settings: Settings,
     /// Caps after descriptors.
-    pub room: Room,
+    pub room: Capacity,
     /// Present if any listener speaks TLS.
     pub tls: Option<TlsTerminator>,
     /// By host and path.
@@ -52,15 +53,15 @@ pub struct Generation {
     /// One for each listener, in their order.
     listener_counts: Vec<Arc<ListenerCounts>>,
     /// What is lawful and may yet be a mistake, but for what changes with time.
-    pub remarks: Vec<Later>,
+    pub remarks: Vec<LateDiagnostic>,
 }
 
 /// What is found out before anything is built.
-pub struct Judged {
-    room: Room,
+pub struct Validated {
+    room: Capacity,
     tls: Option<TlsTerminator>,
     /// What is lawful and may yet be a mistake.
-    remarks: Vec<Later>,
+    remarks: Vec<LateDiagnostic>,
 }
 
 /// What a request, and then its session, is held to. A session keeps its route, and nothing else
@@ -76,34 +77,34 @@ pub struct Route {
     /// Its own cap on tunnels.
     pub tunnels_max: Option<usize>,
     /// Its tunnels, across generations.
-    pub tunnels: RouteCount,
+    pub tunnels: RouteTunnels,
     /// What is counted of it, likewise.
     pub counts: Arc<RouteCounts>,
     /// What happens to compression offers.
     pub compression: Compression,
     /// How backends are spoken to.
-    pub manner: Manner,
+    pub manner: ForwardingPolicy,
     /// Where it leads.
     pub pool: Pool,
     /// What becomes of tunnels whose backend is lost.
-    pub lost_backends: LostBackends,
+    pub lost_backends: OnBackendLoss,
     /// Whether an operator keeps new tunnels away; across generations.
-    pub away: Arc<Away>,
+    pub away: Arc<DrainFlag>,
     /// What its sessions are held to.
-    pub terms: Arc<Terms>,
+    pub terms: Arc<SessionPolicy>,
     /// Deadlines before the tunnel.
     pub timeouts: Timeouts,
 }
 
-impl Generation {
+impl Snapshot {
     /// Builds a generation under this limit of descriptors; all faults at once.
     pub fn build(
         settings: Settings,
-        previous: Option<&Generation>,
+        previous: Option<&Snapshot>,
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
-    ) -> Result<Self, Vec<Later>> {
-        let Judged { room, tls, remarks } = Self::judge(&settings, ticketer, descriptors)?;
+    ) -> Result<Self, Vec<LateDiagnostic>> {
+        let Validated { room, tls, remarks } = Self::judge(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.forget_unused();
         let mut routes = RouteTable::default();
@@ -144,7 +145,7 @@ impl Generation {
     pub fn with_certificates(
         &self,
         ticketer: &Arc<dyn ProducesTickets>,
-    ) -> Result<Self, Vec<Later>> {
+    ) -> Result<Self, Vec<LateDiagnostic>> {
         let (tls, remarks) = terminator(&self.settings, ticketer)?;
         Ok(Self { number: self.number + 1, tls, remarks, ..self.clone() })
     }
@@ -155,7 +156,7 @@ impl Generation {
     }
 
     /// What is lawful and may yet be a mistake, `now` being the time of day.
-    pub fn warnings(&self, now: f64) -> Vec<Later> {
+    pub fn warnings(&self, now: f64) -> Vec<LateDiagnostic> {
         let ends = self.certs().into_iter().flat_map(|certs| certs.steps(now as u64));
         let ends = ends.map(|(state, step)| step.warning(state, now as u64));
         self.remarks.iter().cloned().chain(ends).collect()
@@ -172,7 +173,7 @@ impl Generation {
         settings: &Settings,
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
-    ) -> Result<Judged, Vec<Later>> {
+    ) -> Result<Validated, Vec<LateDiagnostic>> {
         let mut faults = Vec::new();
         let listeners = settings.listeners.len();
         let room =
@@ -182,14 +183,14 @@ impl Generation {
         match (room, tls, faults.is_empty()) {
             (Some(room), Some((tls, mut remarks)), true) => {
                 remarks.extend(memory::too_little(&room, memory::limit()));
-                Ok(Judged { room, tls, remarks })
+                Ok(Validated { room, tls, remarks })
             }
             (_, _, _) => Err(faults),
         }
     }
 
     /// The listener behind a door, unless it was removed.
-    pub fn listener(&self, door: DoorKey) -> Option<&ListenerSettings> {
+    pub fn listener(&self, door: ListenerKey) -> Option<&ListenerSettings> {
         listeners::keys(&self.settings.listeners)
             .find(|(key, _)| *key == door)
             .map(|(_, found)| found)
@@ -201,7 +202,7 @@ impl Generation {
     }
 
     /// What is counted of the listener behind a door.
-    pub fn listener_counts(&self, door: DoorKey) -> Option<&Arc<ListenerCounts>> {
+    pub fn listener_counts(&self, door: ListenerKey) -> Option<&Arc<ListenerCounts>> {
         let mut keys = listeners::keys(&self.settings.listeners);
         keys.position(|(key, _)| key == door).and_then(|place| self.listener_counts.get(place))
     }
@@ -233,13 +234,13 @@ impl Route {
         of: &RouteSettings,
         timeouts: &Timeouts,
         before: Option<&Arc<Route>>,
-        healths: &mut Healths,
+        healths: &mut HealthByBackend,
         metrics: &Metrics,
     ) -> Self {
         let counts = metrics.route(&of.name);
         let known = |backend: &BackendSettings| {
             let whose = (backend.id.clone(), backend.address.clone());
-            Known {
+            Carried {
                 health: healths.entry(whose).or_default().clone(),
                 counts: metrics.backend(&counts, &backend.id),
                 standing: before.map(|route| standing(route, backend)).unwrap_or_default(),
@@ -252,7 +253,7 @@ impl Route {
             tunnels_max: of.tunnels,
             tunnels: before.map(|route| route.tunnels.clone()).unwrap_or_default(),
             compression: of.compression,
-            manner: Manner {
+            manner: ForwardingPolicy {
                 send_proxy: of.send_proxy,
                 send_forwarded: of.send_forwarded,
                 request_headers: of.request_headers.clone(),
@@ -269,7 +270,7 @@ impl Route {
 }
 
 /// What an operator decided about a backend; of its weight only as long as the file says the same.
-fn standing(before: &Route, backend: &BackendSettings) -> Arc<Standing> {
+fn standing(before: &Route, backend: &BackendSettings) -> Arc<AdminOverride> {
     let same = |known: &&Arc<Backend>| known.id == backend.id;
     let Some(known) = before.pool.backends().iter().find(same) else {
         return Arc::default();
@@ -277,15 +278,15 @@ fn standing(before: &Route, backend: &BackendSettings) -> Arc<Standing> {
     if known.weight == backend.weight {
         return known.standing.clone();
     }
-    let standing = Standing::default();
+    let standing = AdminOverride::default();
     standing.away.set(known.standing.away.is_away());
     Arc::new(standing)
 }
 
 /// What is known of each backend, whichever routes lead to it.
-type Healths = HashMap<(Arc<str>, BackendAddress), Arc<Health>>;
+type HealthByBackend = HashMap<(Arc<str>, BackendAddress), Arc<Health>>;
 
-fn healths(previous: Option<&Generation>) -> Healths {
+fn healths(previous: Option<&Snapshot>) -> HealthByBackend {
     let routes = previous.map_or(&[][..], |previous| &previous.route_list);
     let backends = routes.iter().flat_map(|route| route.pool.backends());
     backends.map(|b| ((b.id.clone(), b.address.clone()), b.health.clone())).collect()
@@ -294,14 +295,14 @@ fn healths(previous: Option<&Generation>) -> Healths {
 fn terminator(
     settings: &Settings,
     ticketer: &Arc<dyn ProducesTickets>,
-) -> Result<(Option<TlsTerminator>, Vec<Later>), Vec<Later>> {
+) -> Result<(Option<TlsTerminator>, Vec<LateDiagnostic>), Vec<LateDiagnostic>> {
     let certs = CertTable::load(&settings.certificates)?;
     let mut remarks = certs.warnings().to_vec();
     if !settings.listeners.iter().any(|listener| listener.tls) {
         return Ok((None, remarks));
     }
     remarks.extend(certs.uncovered(&settings.routes));
-    TlsTerminator::new(certs, ticketer.clone())
-        .map(|tls| (Some(tls), remarks))
-        .map_err(|error| vec![Later { key: "listener".into(), problem: error.to_string() }])
+    TlsTerminator::new(certs, ticketer.clone()).map(|tls| (Some(tls), remarks)).map_err(|error| {
+        vec![LateDiagnostic { key: "listener".into(), problem: error.to_string() }]
+    })
 }

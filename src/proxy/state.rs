@@ -8,27 +8,27 @@ use rustls::server::ProducesTickets;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use super::snapshot::Generation;
-use crate::admin::status::watch::Watch;
-use crate::admission::concurrency::Occupancy;
-use crate::config::explain::effect::{Takes, takes_effect};
+use super::snapshot::Snapshot;
+use crate::admin::status::watch::StatusCache;
+use crate::admission::concurrency::ConcurrencyLimits;
+use crate::config::explain::effect::{AppliesTo, takes_effect};
 use crate::config::explain::listing::effective;
 use crate::config::settings::Settings;
 use crate::protocol::answer::EffectiveKey;
-use crate::server::reload::Reloaded;
+use crate::server::reload::LastReload;
 use crate::sessions::drain_plan::Phase;
-use crate::sessions::drains::Drains;
+use crate::sessions::drains::RunningDrains;
 use crate::sessions::registry::Registry;
-use crate::sys::watchdog::Roll;
+use crate::sys::watchdog::LivenessRegistry;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::admin_override::Away;
+use crate::upstream::admin_override::DrainFlag;
 
 /// The house itself.
-pub struct Gate {
-    generation: ArcSwap<Generation>,
+pub struct ProxyState {
+    generation: ArcSwap<Snapshot>,
     phase: watch::Sender<Phase>,
     /// Who is inside.
-    pub occupancy: Arc<Occupancy>,
+    pub occupancy: Arc<ConcurrencyLimits>,
     /// Open sessions.
     pub registry: Arc<Registry>,
     /// Connections and sessions; a drain waits for them.
@@ -38,15 +38,15 @@ pub struct Gate {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// How the last reload went; `None` before the first.
-    pub reloaded: ArcSwapOption<Reloaded>,
+    pub reloaded: ArcSwapOption<LastReload>,
     /// Who watches.
-    pub watch: Watch,
+    pub watch: StatusCache,
     /// Whether an operator keeps everybody out.
-    pub away: Arc<Away>,
+    pub away: Arc<DrainFlag>,
     /// Drains that go on beside everything else.
-    pub drains: Drains,
+    pub drains: RunningDrains,
     /// Whom the watchdog asks.
-    pub roll: Arc<Roll>,
+    pub roll: Arc<LivenessRegistry>,
     /// When it was opened, in seconds since 1970.
     pub born: f64,
     /// How many descriptors the process may open.
@@ -56,10 +56,10 @@ pub struct Gate {
     fixed: Vec<EffectiveKey>,
 }
 
-impl Gate {
+impl ProxyState {
     /// Opens under a first generation.
     pub fn new(
-        generation: Generation,
+        generation: Snapshot,
         ticketer: Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Self {
@@ -68,9 +68,9 @@ impl Gate {
             metrics: generation.metrics.clone(),
             reloaded: ArcSwapOption::empty(),
             born: wall(),
-            watch: Watch::default(),
+            watch: StatusCache::default(),
             away: Arc::default(),
-            drains: Drains::default(),
+            drains: RunningDrains::default(),
             roll: Arc::default(),
             generation: ArcSwap::from_pointee(generation),
             phase: watch::Sender::new(Phase::Running),
@@ -84,12 +84,12 @@ impl Gate {
     }
 
     /// The configuration in force.
-    pub fn generation(&self) -> Arc<Generation> {
+    pub fn generation(&self) -> Arc<Snapshot> {
         self.generation.load_full()
     }
 
     /// Puts a new configuration in force; who holds the old one keeps it.
-    pub fn swap(&self, generation: Generation) {
+    pub fn swap(&self, generation: Snapshot) {
         self.generation.store(Arc::new(generation));
     }
 
@@ -148,7 +148,7 @@ impl Gate {
 /// What of these settings a reload does not touch.
 fn fixed(settings: &Settings) -> Vec<EffectiveKey> {
     let mut keys = effective(settings);
-    keys.retain(|key| takes_effect(&key.key) == Some(Takes::Restart));
+    keys.retain(|key| takes_effect(&key.key) == Some(AppliesTo::Restart));
     keys
 }
 

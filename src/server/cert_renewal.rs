@@ -11,72 +11,72 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
-use super::reload::{self, Source};
-use crate::config::toml::late_diagnostic::Later;
-use crate::proxy::snapshot::Generation;
-use crate::proxy::state::{Gate, wall};
+use super::reload::{self, ConfigSource};
+use crate::config::toml::late_diagnostic::LateDiagnostic;
+use crate::proxy::snapshot::Snapshot;
+use crate::proxy::state::{ProxyState, wall};
 use crate::sys::systemd;
 use crate::telemetry::metrics::process_snapshot::CertificateState;
 use crate::telemetry::timestamp::moment;
-use crate::tls::certs::expiry::Step;
+use crate::tls::certs::expiry::ExpiryStep;
 use crate::tls::certs::look;
-use crate::tls::certs::pair::Seen;
+use crate::tls::certs::pair::FileState;
 
 /// Looks after the certificates in force.
-pub struct Renewal {
+pub struct CertWatcher {
     poll: Interval,
     /// Files are looked at beside all else: a disk may take its time, and signals are heard
     /// meanwhile.
-    looking: Option<JoinHandle<Found>>,
-    failed: Option<Failed>,
-    ends: Ends,
+    looking: Option<JoinHandle<ScanResult>>,
+    failed: Option<ScanFailure>,
+    ends: ExpiryWarnings,
 }
 
 /// What was found when the files were looked at.
-pub enum Found {
+pub enum ScanResult {
     /// What is in force.
     Same,
     /// What could not be taken already, of which everything is told.
     StillFaulty,
     /// What cannot be taken.
-    Faulty(Vec<Seen>, Vec<Later>),
+    Faulty(Vec<FileState>, Vec<LateDiagnostic>),
     /// Other certificates, to be put in force.
-    Changed(Box<Changed>),
+    Changed(Box<ChangedCerts>),
 }
 
 /// Certificates that are to be put in force.
-pub struct Changed {
+pub struct ChangedCerts {
     /// In whose place.
-    before: Arc<Generation>,
-    after: Generation,
+    before: Arc<Snapshot>,
+    after: Snapshot,
     /// What was not to be said of those before.
-    warnings: Vec<Later>,
+    warnings: Vec<LateDiagnostic>,
 }
 
 /// Files that could not be taken.
-struct Failed {
-    seen: Vec<Seen>,
+struct ScanFailure {
+    seen: Vec<FileState>,
     /// Whoever writes several files may be at it still: a fault is told when it stays.
     told: bool,
 }
 
-impl Renewal {
+impl CertWatcher {
     /// From here on; what there is to say of this generation was said.
-    pub fn new(generation: &Generation) -> Self {
+    pub fn new(generation: &Snapshot) -> Self {
         let mut poll = interval_at(Instant::now() + POLL_EVERY, POLL_EVERY);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ends = Ends::default();
+        let mut ends = ExpiryWarnings::default();
         ends.news(generation, wall());
         Self { poll, looking: None, failed: None, ends }
     }
 
     /// Looks at the files when it is time to. Nothing is lost if this is dropped.
-    pub async fn found(&mut self, gate: &Gate) -> Found {
+    pub async fn found(&mut self, gate: &ProxyState) -> ScanResult {
         loop {
             if let Some(looking) = &mut self.looking {
                 let found = looking.await;
                 self.looking = None;
-                return found.unwrap_or(Found::Same);
+                return found.unwrap_or(ScanResult::Same);
             }
             self.poll.tick().await;
             let (generation, ticketer) = (gate.generation(), gate.ticketer.clone());
@@ -88,12 +88,12 @@ impl Renewal {
     }
 
     /// Does what is to be done about it, and says so.
-    pub fn take(&mut self, found: Found, gate: &Gate, source: &Source) {
+    pub fn take(&mut self, found: ScanResult, gate: &ProxyState, source: &ConfigSource) {
         match found {
-            Found::Same => self.failed = None,
-            Found::StillFaulty => {}
-            Found::Faulty(seen, faults) => self.refuse(seen, &faults, gate, source),
-            Found::Changed(changed) => {
+            ScanResult::Same => self.failed = None,
+            ScanResult::StillFaulty => {}
+            ScanResult::Faulty(seen, faults) => self.refuse(seen, &faults, gate, source),
+            ScanResult::Changed(changed) => {
                 self.failed = None;
                 // A reload came in between, and read them itself.
                 if changed.before.number == gate.generation().number {
@@ -104,7 +104,13 @@ impl Renewal {
         reload::warn(source, &self.ends.news(&gate.generation(), wall()));
     }
 
-    fn refuse(&mut self, seen: Vec<Seen>, faults: &[Later], gate: &Gate, source: &Source) {
+    fn refuse(
+        &mut self,
+        seen: Vec<FileState>,
+        faults: &[LateDiagnostic],
+        gate: &ProxyState,
+        source: &ConfigSource,
+    ) {
         let told = self.failed.as_ref().is_some_and(|failed| failed.seen == seen);
         if told {
             gate.metrics.renewed(false);
@@ -112,35 +118,40 @@ impl Renewal {
                 error!(fault, "changed certificates refused; those in force stay");
             }
         }
-        self.failed = Some(Failed { seen, told });
+        self.failed = Some(ScanFailure { seen, told });
     }
 }
 
 /// Whether other files are there than those that this generation was made of.
 fn compare(
-    before: Arc<Generation>,
+    before: Arc<Snapshot>,
     ticketer: &Arc<dyn ProducesTickets>,
-    failed: Option<&[Seen]>,
-) -> Found {
-    let Some(certs) = before.certs() else { return Found::Same };
+    failed: Option<&[FileState]>,
+) -> ScanResult {
+    let Some(certs) = before.certs() else { return ScanResult::Same };
     let seen = look(&before.settings.certificates);
     if seen == certs.seen() {
-        return Found::Same;
+        return ScanResult::Same;
     }
     if failed == Some(&seen) {
-        return Found::StillFaulty;
+        return ScanResult::StillFaulty;
     }
     match before.with_certificates(ticketer) {
         Ok(after) => {
             let warnings = after.remarks_beyond(&before);
-            Found::Changed(Box::new(Changed { before, after, warnings }))
+            ScanResult::Changed(Box::new(ChangedCerts { before, after, warnings }))
         }
-        Err(faults) => Found::Faulty(seen, faults),
+        Err(faults) => ScanResult::Faulty(seen, faults),
     }
 }
 
-fn apply(changed: Changed, gate: &Gate, source: &Source, ends: &mut Ends) {
-    let Changed { before, after, warnings } = changed;
+fn apply(
+    changed: ChangedCerts,
+    gate: &ProxyState,
+    source: &ConfigSource,
+    ends: &mut ExpiryWarnings,
+) {
+    let ChangedCerts { before, after, warnings } = changed;
     let states = replaced(&before, &after);
     let mut names: Vec<&str> = states.iter().map(|state| &*state.name).collect();
     let more = names.len().saturating_sub(NAMES_MAX);
@@ -164,7 +175,7 @@ fn apply(changed: Changed, gate: &Gate, source: &Source, ends: &mut Ends) {
 }
 
 /// The certificates that were read from other files than before.
-fn replaced(before: &Generation, after: &Generation) -> Vec<CertificateState> {
+fn replaced(before: &Snapshot, after: &Snapshot) -> Vec<CertificateState> {
     let (Some(before), Some(after)) = (before.certs(), after.certs()) else { return Vec::new() };
     let states = after.states().iter();
     let other =
@@ -172,25 +183,25 @@ fn replaced(before: &Generation, after: &Generation) -> Vec<CertificateState> {
     states.filter(other).cloned().collect()
 }
 
-impl Generation {
+impl Snapshot {
     /// What there is to say of this one's file that was not to be said of another's.
-    fn remarks_beyond(&self, other: &Self) -> Vec<Later> {
-        let said: HashSet<&Later> = other.remarks.iter().collect();
+    fn remarks_beyond(&self, other: &Self) -> Vec<LateDiagnostic> {
+        let said: HashSet<&LateDiagnostic> = other.remarks.iter().collect();
         self.remarks.iter().filter(|later| !said.contains(later)).cloned().collect()
     }
 }
 
 /// How near their ends certificates are, as far as that was told: by place and last moment.
 #[derive(Default)]
-struct Ends {
+struct ExpiryWarnings {
     generation: u64,
-    told: HashMap<(usize, u64), Step>,
+    told: HashMap<(usize, u64), ExpiryStep>,
 }
 
-impl Ends {
+impl ExpiryWarnings {
     /// What is to be told now; nothing of a generation that was met by surprise, as whoever loaded
     /// it told of that.
-    fn news(&mut self, generation: &Generation, now: f64) -> Vec<Later> {
+    fn news(&mut self, generation: &Snapshot, now: f64) -> Vec<LateDiagnostic> {
         let mut reached = HashMap::new();
         let mut news = Vec::new();
         for (state, step) in
@@ -222,14 +233,14 @@ mod tests {
     use crate::tls::terminate::ticketer;
 
     /// A gate whose certificate lies in a folder of its own, and who looks after it.
-    struct House {
+    struct RenewalFixture {
         folder: PathBuf,
-        gate: Arc<Gate>,
-        renewal: Renewal,
-        source: Source,
+        gate: Arc<ProxyState>,
+        renewal: CertWatcher,
+        source: ConfigSource,
     }
 
-    impl House {
+    impl RenewalFixture {
         fn new(name: &str) -> Self {
             let name = format!("tidegate-renewal-{name}-{}", std::process::id());
             let folder = std::env::temp_dir().join(name);
@@ -239,10 +250,10 @@ mod tests {
             write(&folder, &pair());
             let settings = Settings::load(&path).unwrap();
             let ticketer = ticketer().unwrap();
-            let generation = Generation::build(settings, None, &ticketer, 1024).unwrap();
-            let renewal = Renewal::new(&generation);
-            let gate = Arc::new(Gate::new(generation, ticketer, 1024));
-            Self { folder, gate, renewal, source: Source::File(path) }
+            let generation = Snapshot::build(settings, None, &ticketer, 1024).unwrap();
+            let renewal = CertWatcher::new(&generation);
+            let gate = Arc::new(ProxyState::new(generation, ticketer, 1024));
+            Self { folder, gate, renewal, source: ConfigSource::File(path) }
         }
 
         /// One look at the files; the number of the generation in force after it, and of renewals
@@ -261,7 +272,7 @@ mod tests {
         }
     }
 
-    impl Drop for House {
+    impl Drop for RenewalFixture {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.folder);
         }
@@ -281,9 +292,10 @@ mod tests {
         fs::write(folder.join("key.pem"), key).unwrap();
     }
 
+    // Requirements: CK06.
     #[tokio::test(start_paused = true)]
-    async fn ck06_a_fault_is_told_when_it_stays_and_only_once() {
-        let mut house = House::new("ck06");
+    async fn persistent_error_is_reported_once() {
+        let mut house = RenewalFixture::new("ck06");
         assert_eq!(house.look().await, (1, 0, 0));
         let (chain, key) = pair();
         fs::write(house.folder.join("chain.pem"), &chain).unwrap();
@@ -306,13 +318,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_read_before_a_reload_is_not_taken_after_it() {
-        let mut house = House::new("race");
+        let mut house = RenewalFixture::new("race");
         write(&house.folder, &pair());
         let found = house.renewal.found(&house.gate).await;
-        assert!(matches!(found, Found::Changed(_)));
+        assert!(matches!(found, ScanResult::Changed(_)));
         let before = house.gate.generation();
         let (settings, ticketer) = (before.settings.clone(), &house.gate.ticketer);
-        let after = Generation::build(settings, Some(&before), ticketer, 1024).unwrap();
+        let after = Snapshot::build(settings, Some(&before), ticketer, 1024).unwrap();
         house.gate.swap(after);
         house.renewal.take(found, &house.gate, &house.source);
         assert_eq!(house.look().await, (2, 0, 0));
@@ -320,7 +332,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_renewal_carries_everything_over() {
-        let mut house = House::new("whole");
+        let mut house = RenewalFixture::new("whole");
         let before = house.gate.generation();
         write(&house.folder, &pair());
         assert_eq!(house.look().await, (2, 0, 1));
@@ -328,17 +340,18 @@ mod tests {
         assert_eq!(before.settings, after.settings);
         assert!(Arc::ptr_eq(&before.rate, &after.rate));
         assert!(Arc::ptr_eq(&before.route_list[0], &after.route_list[0]));
-        let found = |generation: &Generation| generation.routes.find("h", "/").unwrap().clone();
+        let found = |generation: &Snapshot| generation.routes.find("h", "/").unwrap().clone();
         assert!(Arc::ptr_eq(&found(&before), &found(&after)));
     }
 
+    // Requirements: CK02.
     #[tokio::test(start_paused = true)]
-    async fn ck02_each_step_is_told_once() {
-        let house = House::new("ck02");
+    async fn each_expiry_warning_is_logged_once() {
+        let house = RenewalFixture::new("ck02");
         let generation = house.gate.generation();
         let end = generation.certs().unwrap().states()[0].not_after as f64;
         let day = 86_400.0;
-        let mut ends = Ends::default();
+        let mut ends = ExpiryWarnings::default();
         // Whoever loaded it has told of this.
         assert_eq!(ends.news(&generation, end - 20.0 * day), []);
         let mut told = Vec::new();

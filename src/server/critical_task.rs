@@ -8,12 +8,12 @@ use tokio::task::{JoinError, JoinHandle};
 /// One of them has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{task} has ended ({why}); the process cannot do without it")]
-pub struct Fallen {
+pub struct TaskExited {
     task: String,
     why: String,
 }
 
-impl Fallen {
+impl TaskExited {
     /// What became of the task, in words.
     pub fn of(task: impl fmt::Display, ended: Result<(), JoinError>) -> Self {
         let why = match ended.map_err(JoinError::try_into_panic) {
@@ -44,11 +44,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_panic_said_is_told() {
-        let words = |fallen: Fallen| fallen.to_string();
+        let words = |fallen: TaskExited| fallen.to_string();
         let panicked = Handle::current().spawn(async { panic!("at {}", "the disco") }).await;
-        let told = words(Fallen::of("a task", panicked));
+        let told = words(TaskExited::of("a task", panicked));
         assert!(told.contains("a task") && told.contains("at the disco"), "{told}");
         let ended = Handle::current().spawn(async {}).await;
-        assert!(words(Fallen::of("a task", ended)).contains("by itself"));
+        assert!(words(TaskExited::of("a task", ended)).contains("by itself"));
     }
 }

@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::listeners::Doors;
+use super::listeners::Listeners;
 use super::signals::Signal;
-use crate::listener::handover_channel::Passage;
-use crate::listener::inherited::{ELDER, Heir};
+use crate::listener::handover_channel::HandoverChannel;
+use crate::listener::inherited::{ELDER, PassedSocket};
 use crate::sys::systemd;
 
 /// What this process was started with, as it was installed then.
@@ -39,7 +39,7 @@ impl Program {
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandedOver {
+pub enum HandoverOutcome {
     /// The successor serves; this process is to drain.
     Yes,
     /// Nothing has changed.
@@ -50,7 +50,7 @@ pub enum HandedOver {
 
 /// Why there is no successor.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum HandoverError {
     #[error("it cannot be started: {0}")]
     Start(#[source] io::Error),
     #[error("it ended before it was ready ({0}); its own lines say why")]
@@ -62,12 +62,12 @@ enum Failed {
 /// Starts a successor and gives it the sockets. A successor that fails is ended and told of.
 pub async fn hand_over(
     program: Option<&Program>,
-    doors: &Doors,
+    doors: &Listeners,
     signals: &mut mpsc::Receiver<Signal>,
-) -> HandedOver {
+) -> HandoverOutcome {
     let Some(program) = program else {
         warn!("no hand-over: there is no file of a program, or of its configuration");
-        return HandedOver::No;
+        return HandoverOutcome::No;
     };
     info!(
         program = %program.path.display(),
@@ -75,13 +75,13 @@ pub async fn hand_over(
     );
     let (passage, heirs, child) = match begin(program, doors) {
         Ok((passage, heirs, child)) => (Arc::new(passage), heirs, child),
-        Err(error) => return refused(&Failed::Start(error)),
+        Err(error) => return refused(&HandoverError::Start(error)),
     };
     let outcome = select! {
         outcome = ready(passage.clone(), heirs) => outcome,
         () = stop(signals) => {
             end(child, Duration::ZERO).await;
-            return HandedOver::Stop;
+            return HandoverOutcome::Stop;
         }
     };
     let followed = match outcome {
@@ -91,23 +91,23 @@ pub async fn hand_over(
     let failed = match followed {
         Ok(()) => {
             info!(successor = child.id(), "handed over; this process leaves");
-            return HandedOver::Yes;
+            return HandoverOutcome::Yes;
         }
         Err(error) => error,
     };
     if matches!(failed.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
         end(child, Duration::ZERO).await;
-        return refused(&Failed::Silent(READY_MAX));
+        return refused(&HandoverError::Silent(READY_MAX));
     }
     // It let go of us, and may have its last words to write.
     let status = end(child, LAST_WORDS).await;
     let how = status.map_or_else(|| failed.to_string(), |status| status.to_string());
-    refused(&Failed::Ended(how))
+    refused(&HandoverError::Ended(how))
 }
 
 /// The successor is the one that counts, hears so, and says that it did: from then on it serves. One
 /// that does not say it is ended, so that there is always one that serves.
-async fn let_go(passage: Arc<Passage>, child: &Child) -> io::Result<()> {
+async fn let_go(passage: Arc<HandoverChannel>, child: &Child) -> io::Result<()> {
     systemd::successor(child.id());
     let told = match passage.say(GO, None) {
         Ok(()) => hear(passage, SERVING, GO_MAX).await,
@@ -119,13 +119,16 @@ async fn let_go(passage: Arc<Passage>, child: &Child) -> io::Result<()> {
     told
 }
 
-fn refused(why: &Failed) -> HandedOver {
+fn refused(why: &HandoverError) -> HandoverOutcome {
     error!(%why, "no hand-over; this process serves on");
-    HandedOver::No
+    HandoverOutcome::No
 }
 
-fn begin(program: &Program, doors: &Doors) -> io::Result<(Passage, Vec<Heir>, Child)> {
-    let (ours, theirs) = Passage::pair()?;
+fn begin(
+    program: &Program,
+    doors: &Listeners,
+) -> io::Result<(HandoverChannel, Vec<PassedSocket>, Child)> {
+    let (ours, theirs) = HandoverChannel::pair()?;
     let heirs = doors.heirs()?;
     let child = Command::new(&program.path)
         .args(&program.arguments)
@@ -141,7 +144,7 @@ fn begin(program: &Program, doors: &Doors) -> io::Result<(Passage, Vec<Heir>, Ch
 }
 
 /// Passes the sockets on, as fast as the successor takes them, and waits for its word.
-async fn ready(passage: Arc<Passage>, heirs: Vec<Heir>) -> io::Result<()> {
+async fn ready(passage: Arc<HandoverChannel>, heirs: Vec<PassedSocket>) -> io::Result<()> {
     let passing = async {
         for (word, socket) in heirs {
             loop {
@@ -159,7 +162,11 @@ async fn ready(passage: Arc<Passage>, heirs: Vec<Heir>) -> io::Result<()> {
 }
 
 /// Waits for a word beside the workers.
-async fn hear(passage: Arc<Passage>, word: &'static str, patience: Duration) -> io::Result<()> {
+async fn hear(
+    passage: Arc<HandoverChannel>,
+    word: &'static str,
+    patience: Duration,
+) -> io::Result<()> {
     let hearing = tokio::task::spawn_blocking(move || passage.expect(word, patience));
     hearing.await.map_err(io::Error::other)?
 }
@@ -189,7 +196,7 @@ async fn end(mut child: Child, grace: Duration) -> Option<ExitStatus> {
 }
 
 /// The successor's part: says that it could serve, waits until it is to, and says that it does.
-pub fn follow(elder: &Passage) -> io::Result<()> {
+pub fn follow(elder: &HandoverChannel) -> io::Result<()> {
     elder.say(READY, None)?;
     elder.expect(GO, GO_MAX)?;
     elder.say(SERVING, None)
@@ -214,16 +221,16 @@ mod tests {
         Program { path: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] }
     }
 
-    async fn tried(program: &Program) -> HandedOver {
+    async fn tried(program: &Program) -> HandoverOutcome {
         let (_sender, mut signals) = mpsc::channel(1);
-        hand_over(Some(program), &Doors::default(), &mut signals).await
+        hand_over(Some(program), &Listeners::default(), &mut signals).await
     }
 
     #[tokio::test]
     async fn a_successor_that_fails_changes_nothing() {
         let missing = Program { path: "/nowhere/tidegate".into(), arguments: Vec::new() };
         for program in [missing, shell("exit 0"), shell("exit 78"), shell("kill -9 $$")] {
-            assert_eq!(tried(&program).await, HandedOver::No, "{program:?}");
+            assert_eq!(tried(&program).await, HandoverOutcome::No, "{program:?}");
         }
     }
 
@@ -234,13 +241,13 @@ mod tests {
             sender.send(signal).await.unwrap();
         }
         let sleeper = shell("exec sleep 60");
-        let outcome = hand_over(Some(&sleeper), &Doors::default(), &mut signals).await;
-        assert_eq!(outcome, HandedOver::Stop);
+        let outcome = hand_over(Some(&sleeper), &Listeners::default(), &mut signals).await;
+        assert_eq!(outcome, HandoverOutcome::Stop);
     }
 
     #[tokio::test]
     async fn silence_is_not_borne_for_ever() {
-        let (ours, _theirs) = Passage::pair().unwrap();
+        let (ours, _theirs) = HandoverChannel::pair().unwrap();
         let heard = hear(Arc::new(ours), READY, Duration::from_millis(50)).await;
         assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }

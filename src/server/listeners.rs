@@ -14,41 +14,41 @@ use tokio::select;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use super::critical_task::{Fallen, end};
+use super::critical_task::{TaskExited, end};
 use super::handover;
 use crate::config::settings::ListenerSettings;
-use crate::listener::inherited::{Heir, Inherited};
-use crate::listener::socket::{BindFault, Event, Listener};
+use crate::listener::inherited::{InheritedSockets, PassedSocket};
+use crate::listener::socket::{AcceptEvent, BindError, Listener};
 use crate::proxy::serve;
-use crate::proxy::state::{Gate, now};
+use crate::proxy::state::{ProxyState, now};
 use crate::sys::entropy::fraction;
 
 /// A listener by its address as configured, and its place among those with the same one (only
 /// port 0 may repeat). Names may change over a reload; the socket behind an address stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DoorKey {
+pub struct ListenerKey {
     address: SocketAddr,
     place: usize,
 }
 
 /// All open doors, and the sockets that somebody else opened for us.
 #[derive(Debug, Default)]
-pub struct Doors {
-    inherited: Inherited,
-    open: HashMap<DoorKey, Door>,
+pub struct Listeners {
+    inherited: InheritedSockets,
+    open: HashMap<ListenerKey, ActiveListener>,
     /// The admin listener, for a successor.
     admin: Option<(SocketAddr, Listener)>,
 }
 
 /// One that is open.
 #[derive(Debug)]
-struct Door {
+struct ActiveListener {
     task: JoinHandle<()>,
     /// For a successor.
     listener: Listener,
 }
 
-impl Door {
+impl ActiveListener {
     /// Ends the accept loop. The socket closes with it, and only then will the kernel refuse
     /// whoever comes, and let the address be bound anew.
     async fn shut(self) {
@@ -59,48 +59,50 @@ impl Door {
 
 /// Sockets that are bound, but do not accept yet.
 #[derive(Debug)]
-pub struct Bound(Vec<(DoorKey, ListenerSettings, Listener)>);
+pub struct BoundListeners(Vec<(ListenerKey, ListenerSettings, Listener)>);
 
 /// The listeners with their keys.
-pub fn keys(listeners: &[ListenerSettings]) -> impl Iterator<Item = (DoorKey, &ListenerSettings)> {
+pub fn keys(
+    listeners: &[ListenerSettings],
+) -> impl Iterator<Item = (ListenerKey, &ListenerSettings)> {
     listeners.iter().enumerate().map(|(index, listener)| {
         let address = listener.address;
         let place = listeners[..index].iter().filter(|other| other.address == address).count();
-        (DoorKey { address, place }, listener)
+        (ListenerKey { address, place }, listener)
     })
 }
 
-impl Doors {
+impl Listeners {
     /// None is open yet.
-    pub fn new(inherited: Inherited) -> Self {
+    pub fn new(inherited: InheritedSockets) -> Self {
         Self { inherited, ..Self::default() }
     }
 
     /// Binds every wanted address that is not open yet; if one fails, none is kept.
-    pub fn bind(&mut self, wanted: &[ListenerSettings]) -> Result<Bound, BindFault> {
+    pub fn bind(&mut self, wanted: &[ListenerSettings]) -> Result<BoundListeners, BindError> {
         let mut bound = Vec::new();
         for (key, settings) in keys(wanted) {
             if !self.open.contains_key(&key) {
                 bound.push((key, settings.clone(), self.listener(key.address)?));
             }
         }
-        Ok(Bound(bound))
+        Ok(BoundListeners(bound))
     }
 
     /// The inherited socket with this address, or a new one.
-    fn listener(&mut self, address: SocketAddr) -> Result<Listener, BindFault> {
+    fn listener(&mut self, address: SocketAddr) -> Result<Listener, BindError> {
         Listener::open(address, &mut self.inherited)
     }
 
     /// The same, for the admin listener.
-    pub fn admin(&mut self, address: SocketAddr) -> Result<Listener, BindFault> {
+    pub fn admin(&mut self, address: SocketAddr) -> Result<Listener, BindError> {
         let listener = self.listener(address)?;
         self.admin = Some((address, listener.clone()));
         Ok(listener)
     }
 
     /// All sockets, for a successor.
-    pub fn heirs(&self) -> io::Result<Vec<Heir>> {
+    pub fn heirs(&self) -> io::Result<Vec<PassedSocket>> {
         let mut open: Vec<_> = self.open.iter().collect();
         // Those with the same address are told apart by their order.
         open.sort_by_key(|(key, _)| (key.address, key.place));
@@ -130,21 +132,21 @@ impl Doors {
     }
 
     /// Begins to accept on what was bound.
-    pub fn open(&mut self, gate: &Arc<Gate>, bound: Bound) {
+    pub fn open(&mut self, gate: &Arc<ProxyState>, bound: BoundListeners) {
         for (key, settings, listener) in bound.0 {
             let (address, inherited) = (listener.local(), listener.is_inherited());
             info!(listener = &*settings.name, %address, tls = settings.tls, inherited, "listening");
             let accepting = accept(gate.clone(), listener.clone(), key);
             #[expect(clippy::disallowed_methods, reason = "not a connection: a drain aborts it")]
             let task = tokio::spawn(accepting);
-            self.open.insert(key, Door { task, listener });
+            self.open.insert(key, ActiveListener { task, listener });
         }
     }
 
     /// Closes what is wanted no more. Connections that came in by a closed door live on; its
     /// address is free, unless the socket was inherited: then clients queue in it.
     pub async fn keep(&mut self, wanted: &[ListenerSettings]) {
-        let kept: Vec<DoorKey> = keys(wanted).map(|(key, _)| key).collect();
+        let kept: Vec<ListenerKey> = keys(wanted).map(|(key, _)| key).collect();
         for (key, door) in self.open.extract_if(|key, _| !kept.contains(key)) {
             door.shut().await;
             info!(address = %key.address, "no longer listening");
@@ -160,7 +162,7 @@ impl Doors {
     }
 
     /// Ready when a door has fallen shut by itself. Nobody opens it again.
-    pub async fn fallen(&mut self) -> Fallen {
+    pub async fn fallen(&mut self) -> TaskExited {
         let (key, ended) = poll_fn(|cx| {
             for (key, door) in &mut self.open {
                 if let Poll::Ready(ended) = Pin::new(&mut door.task).poll(cx) {
@@ -170,18 +172,18 @@ impl Doors {
             Poll::Pending
         })
         .await;
-        Fallen::of(format_args!("the accept loop of {}", key.address), ended)
+        TaskExited::of(format_args!("the accept loop of {}", key.address), ended)
     }
 }
 
-async fn accept(gate: Arc<Gate>, listener: Listener, key: DoorKey) {
+async fn accept(gate: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
     let mut told: Option<Instant> = None;
     let roll = gate.roll.clone();
     let each = move |event| match event {
-        Event::Connection(accepted) => {
+        AcceptEvent::Connection(accepted) => {
             gate.tasks.spawn(serve::serve(gate.clone(), accepted, key));
         }
-        Event::Paused(reason, pause) => {
+        AcceptEvent::Paused(reason, pause) => {
             if let Some(counts) = gate.generation().listener_counts(key) {
                 counts.pauses.add_one();
             }
@@ -215,21 +217,25 @@ mod tests {
 
     use super::*;
 
-    fn door(task: JoinHandle<()>) -> Door {
+    fn door(task: JoinHandle<()>) -> ActiveListener {
         let any = "127.0.0.1:0".parse().unwrap();
-        Door { task, listener: Listener::open(any, &mut Inherited::default()).unwrap() }
+        ActiveListener {
+            task,
+            listener: Listener::open(any, &mut InheritedSockets::default()).unwrap(),
+        }
     }
 
+    // Requirements: SR15.
     #[tokio::test]
-    async fn sr15_a_door_that_falls_shut_is_told() {
+    async fn failed_listener_task_is_reported() {
         let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
-        let mut doors = Doors::default();
+        let mut doors = Listeners::default();
         let lasting = Handle::current().spawn(std::future::pending());
-        doors.open.insert(DoorKey { address, place: 1 }, door(lasting));
+        doors.open.insert(ListenerKey { address, place: 1 }, door(lasting));
         let pause = Duration::from_millis(20);
         assert!(tokio::time::timeout(pause, doors.fallen()).await.is_err(), "all is well");
         let broken = Handle::current().spawn(async { panic!("no more") });
-        doors.open.insert(DoorKey { address, place: 0 }, door(broken));
+        doors.open.insert(ListenerKey { address, place: 0 }, door(broken));
         let told = doors.fallen().await.to_string();
         assert!(told.contains("127.0.0.1:443") && told.contains("no more"), "{told}");
     }

@@ -8,25 +8,26 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 use tracing::warn;
-use ws::End;
+use ws::TerminationReason;
 
-use crate::config::settings::LostBackends;
+use crate::config::settings::OnBackendLoss;
 use crate::protocol::Selection;
-use crate::proxy::snapshot::{Generation, Route};
-use crate::proxy::state::{Gate, now};
-use crate::sessions::drain_plan::{Course, Drained};
-use crate::sessions::registry::Line;
+use crate::proxy::snapshot::{Route, Snapshot};
+use crate::proxy::state::{ProxyState, now};
+use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
+use crate::sessions::registry::SessionHandle;
 
 /// Looks after them until dropped.
-pub async fn look_after(gate: Arc<Gate>) {
-    let mut losses = Losses::default();
+pub async fn look_after(gate: Arc<ProxyState>) {
+    let mut losses = LostBackends::default();
     let mut look = interval(LOOK_EVERY);
     loop {
         look.tick().await;
         let generation = gate.generation();
         let due = losses.look(&generation, || gate.registry.lines(), now());
         for (loss, lines) in due {
-            let course = Course::standard(generation.settings.drain, End::Rebalanced);
+            let course =
+                DrainPlan::standard(generation.settings.drain, TerminationReason::Rebalanced);
             let window_ms = course.window(lines.len()).as_millis() as u64;
             let (route, backend) = (loss.route.to_string(), loss.backend.to_string());
             let of = Selection {
@@ -45,31 +46,31 @@ pub async fn look_after(gate: Arc<Gate>) {
 
 /// A backend that a route has no more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Loss {
+struct LostBackend {
     route: Arc<str>,
     backend: Arc<str>,
 }
 
 /// What was lost, and since when.
 #[derive(Debug, Default)]
-struct Losses {
-    since: HashMap<Loss, Instant>,
+struct LostBackends {
+    since: HashMap<LostBackend, Instant>,
     /// Whose tunnels are being closed.
-    closing: HashMap<Loss, JoinHandle<Drained>>,
+    closing: HashMap<LostBackend, JoinHandle<DrainOutcome>>,
 }
 
-impl Losses {
+impl LostBackends {
     /// The tunnels that must go by now, by backend.
     fn look(
         &mut self,
-        generation: &Generation,
-        lines: impl FnOnce() -> Vec<Arc<Line>>,
+        generation: &Snapshot,
+        lines: impl FnOnce() -> Vec<Arc<SessionHandle>>,
         now: Instant,
-    ) -> Vec<(Loss, Vec<Arc<Line>>)> {
+    ) -> Vec<(LostBackend, Vec<Arc<SessionHandle>>)> {
         let minded: HashMap<&str, &Route> = generation
             .route_list
             .iter()
-            .filter(|route| route.lost_backends != LostBackends::Keep)
+            .filter(|route| route.lost_backends != OnBackendLoss::Keep)
             .map(|route| (&*route.name, &**route))
             .collect();
         if minded.is_empty() {
@@ -77,7 +78,7 @@ impl Losses {
             self.closing.drain().for_each(|(_, closing)| closing.abort());
             return Vec::new();
         }
-        let mut lost: HashMap<Loss, Vec<Arc<Line>>> = HashMap::new();
+        let mut lost: HashMap<LostBackend, Vec<Arc<SessionHandle>>> = HashMap::new();
         let mut serving = HashSet::new();
         for line in lines().into_iter().filter(|line| !line.is_leaving()) {
             let counts = &line.facts.counts;
@@ -90,7 +91,7 @@ impl Losses {
                 serving.insert(named);
                 continue;
             }
-            let loss = Loss { route: route.name.clone(), backend: counts.id.clone() };
+            let loss = LostBackend { route: route.name.clone(), backend: counts.id.clone() };
             lost.entry(loss).or_default().push(line);
         }
         self.since.retain(|loss, _| lost.contains_key(loss));
@@ -109,8 +110,8 @@ impl Losses {
             let patience = minded.get(&*loss.route).map_or(Duration::ZERO, |route| {
                 match route.lost_backends {
                     // Seen twice: a reload may follow another one.
-                    LostBackends::Keep | LostBackends::Drain => LOOK_EVERY,
-                    LostBackends::CloseAfter(time) => time,
+                    OnBackendLoss::Keep | OnBackendLoss::Drain => LOOK_EVERY,
+                    OnBackendLoss::CloseAfter(time) => time,
                 }
             });
             let since = *self.since.entry(loss.clone()).or_insert(now);

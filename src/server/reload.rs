@@ -7,28 +7,28 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use super::listeners::Doors;
+use super::listeners::Listeners;
 use super::reload_report;
 use crate::config::settings::Settings;
-use crate::config::toml::diagnostic::Faults;
-use crate::config::toml::late_diagnostic::Later;
+use crate::config::toml::diagnostic::Diagnostics;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::protocol::answer::{self, Change};
-use crate::proxy::snapshot::Generation;
-use crate::proxy::state::{Gate, wall};
+use crate::proxy::snapshot::Snapshot;
+use crate::proxy::state::{ProxyState, wall};
 use crate::sys::systemd;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log;
 
 /// Where the configuration comes from, each time.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum ConfigSource {
     /// A file.
     File(PathBuf),
     /// Built into the program.
     Fixed(Box<Settings>),
 }
 
-impl Source {
+impl ConfigSource {
     /// Reads it anew; faults in words, one a line.
     pub fn load(&self) -> Result<Settings, Vec<String>> {
         match self {
@@ -38,10 +38,10 @@ impl Source {
     }
 
     /// Faults that showed later, one a line, with their place if there is a file.
-    pub fn place(&self, faults: &[Later]) -> Vec<String> {
+    pub fn place(&self, faults: &[LateDiagnostic]) -> Vec<String> {
         match (self, faults) {
             (Self::File(path), [first, rest @ ..]) => {
-                Faults::found_later(path, first, rest).lines().collect()
+                Diagnostics::found_later(path, first, rest).lines().collect()
             }
             (Self::File(_) | Self::Fixed(_), _) => {
                 faults.iter().map(|later| format!("{}: {}", later.key, later.problem)).collect()
@@ -52,7 +52,7 @@ impl Source {
 
 /// How a reload went.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reloaded {
+pub struct LastReload {
     /// When, in seconds since 1970.
     pub at: f64,
     /// What changed, or the faults, one a line.
@@ -61,10 +61,10 @@ pub struct Reloaded {
 
 /// Reloads, and says how it went: what changed, or the faults, one a line.
 pub async fn reload(
-    gate: &Arc<Gate>,
-    doors: &mut Doors,
-    source: &Source,
-) -> Result<answer::Reloaded, Vec<String>> {
+    gate: &Arc<ProxyState>,
+    doors: &mut Listeners,
+    source: &ConfigSource,
+) -> Result<answer::ReloadResult, Vec<String>> {
     systemd::reloading();
     let before = gate.generation();
     let mut outcome = String::new();
@@ -77,7 +77,7 @@ pub async fn reload(
         }
     };
     gate.metrics.reloaded(told.is_ok());
-    gate.reloaded.store(Some(Arc::new(Reloaded { at: wall(), outcome: told.clone() })));
+    gate.reloaded.store(Some(Arc::new(LastReload { at: wall(), outcome: told.clone() })));
     // The log comes after the metrics and the status page, which agree with it from the first line.
     match &told {
         Ok(changes) => {
@@ -87,12 +87,16 @@ pub async fn reload(
         Err(faults) => report_rejected(&before, faults),
     }
     systemd::ready(&(status(gate) + &outcome));
-    told.map(|changes| answer::Reloaded { generation: gate.generation().number, changes })
+    told.map(|changes| answer::ReloadResult { generation: gate.generation().number, changes })
 }
 
 /// What a reload of this text would change, if it stood in a file of this path, or its faults, one
 /// a line. Reads certificates, and may block for it; changes nothing, binds nothing.
-pub fn preview(gate: &Gate, path: &Path, text: &str) -> Result<answer::Reloaded, Vec<String>> {
+pub fn preview(
+    gate: &ProxyState,
+    path: &Path,
+    text: &str,
+) -> Result<answer::ReloadResult, Vec<String>> {
     let before = gate.generation();
     let path = named_alike(path, before.settings.file.as_deref());
     let name = path.display().to_string();
@@ -100,14 +104,14 @@ pub fn preview(gate: &Gate, path: &Path, text: &str) -> Result<answer::Reloaded,
     let settings =
         Settings::parse(text, &name).map_err(|faults| faults.lines().collect::<Vec<_>>())?;
     let settings = Settings { file: Some(path), ..settings };
-    Generation::judge(&settings, &gate.ticketer, gate.descriptors).map_err(|faults| {
-        let placed = |(first, rest): (&Later, &[Later])| {
-            Faults::found_later_in(&name, text, first, rest).lines().collect::<Vec<_>>()
+    Snapshot::judge(&settings, &gate.ticketer, gate.descriptors).map_err(|faults| {
+        let placed = |(first, rest): (&LateDiagnostic, &[LateDiagnostic])| {
+            Diagnostics::found_later_in(&name, text, first, rest).lines().collect::<Vec<_>>()
         };
         faults.split_first().map(placed).unwrap_or_default()
     })?;
     let changes = reload_report::changes(gate, &before.settings, &settings);
-    Ok(answer::Reloaded { generation: before.number, changes })
+    Ok(answer::ReloadResult { generation: before.number, changes })
 }
 
 /// The path as it would be written beside the file in force: other words for the same folder are no
@@ -128,7 +132,7 @@ fn named_alike(path: &Path, in_force: Option<&Path>) -> PathBuf {
 }
 
 /// Tells what a reload has changed.
-fn report(gate: &Gate, before: &Settings, changes: &[Change]) {
+fn report(gate: &ProxyState, before: &Settings, changes: &[Change]) {
     let after = gate.generation();
     for key in reload_report::needs_restart(changes) {
         warn!(key, "this change takes effect at the next restart");
@@ -148,7 +152,7 @@ fn report(gate: &Gate, before: &Settings, changes: &[Change]) {
 }
 
 /// Logs each fault of a rejected reload, and that the previous configuration stays active.
-fn report_rejected(before: &Generation, faults: &[String]) {
+fn report_rejected(before: &Snapshot, faults: &[String]) {
     for fault in faults {
         error!(fault, "reload refused");
     }
@@ -160,7 +164,7 @@ fn report_rejected(before: &Generation, faults: &[String]) {
 }
 
 /// Tells of what is lawful and may yet be a mistake, each with its place in the file.
-pub fn warn(source: &Source, warnings: &[Later]) {
+pub fn warn(source: &ConfigSource, warnings: &[LateDiagnostic]) {
     let lines = source.place(warnings);
     let more = warnings.len().saturating_sub(lines.len());
     for warning in lines {
@@ -172,7 +176,7 @@ pub fn warn(source: &Source, warnings: &[Later]) {
 }
 
 /// One line for `systemctl status`.
-pub fn status(gate: &Gate) -> String {
+pub fn status(gate: &ProxyState) -> String {
     let generation = gate.generation();
     format!(
         "generation {}: {} listeners, {} routes, {} tunnels",
@@ -184,10 +188,10 @@ pub fn status(gate: &Gate) -> String {
 }
 
 async fn try_reload(
-    gate: &Arc<Gate>,
-    doors: &mut Doors,
-    source: &Source,
-    before: &Arc<Generation>,
+    gate: &Arc<ProxyState>,
+    doors: &mut Listeners,
+    source: &ConfigSource,
+    before: &Arc<Snapshot>,
 ) -> Result<(), Vec<String>> {
     let after = build(gate.clone(), source.clone(), before.clone()).await?;
     let access = open_access(&after.settings, source)?;
@@ -204,13 +208,13 @@ async fn try_reload(
 
 /// Reads and builds beside everything else: thousands of certificates take their time.
 async fn build(
-    gate: Arc<Gate>,
-    source: Source,
-    before: Arc<Generation>,
-) -> Result<Generation, Vec<String>> {
+    gate: Arc<ProxyState>,
+    source: ConfigSource,
+    before: Arc<Snapshot>,
+) -> Result<Snapshot, Vec<String>> {
     let build = move || {
         let settings = source.load()?;
-        Generation::build(settings, Some(&before), &gate.ticketer, gate.descriptors)
+        Snapshot::build(settings, Some(&before), &gate.ticketer, gate.descriptors)
             .map_err(|faults| source.place(&faults))
     };
     let built = spawn_blocking(build).await;
@@ -219,7 +223,7 @@ async fn build(
 
 /// Whoever rotates files asks for a new one, not for a new configuration: they get it even if
 /// there is a fault in the latter.
-async fn reopen(settings: &Settings, source: &Source, told: &[String]) {
+async fn reopen(settings: &Settings, source: &ConfigSource, told: &[String]) {
     match open_access(settings, source) {
         Ok(access) => access.begin().finish().await,
         Err(faults) => {
@@ -230,7 +234,7 @@ async fn reopen(settings: &Settings, source: &Source, told: &[String]) {
     }
 }
 
-fn open_access(settings: &Settings, source: &Source) -> Result<AccessLog, Vec<String>> {
+fn open_access(settings: &Settings, source: &ConfigSource) -> Result<AccessLog, Vec<String>> {
     match settings.records_refused() {
         Some(refused) => Err(source.place(&[refused])),
         None => AccessLog::open(settings).map_err(|fault| vec![fault.to_string()]),
@@ -244,11 +248,11 @@ mod tests {
     const PLAIN: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n\
         [[route]]\nname = \"a\"\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:9\"]\n";
 
-    fn gate() -> Gate {
+    fn gate() -> ProxyState {
         let ticketer = crate::tls::terminate::ticketer().unwrap();
         let settings = Settings::parse(PLAIN, "proxy.toml").unwrap();
-        let generation = Generation::build(settings, None, &ticketer, 1000).unwrap();
-        Gate::new(generation, ticketer, 1000)
+        let generation = Snapshot::build(settings, None, &ticketer, 1000).unwrap();
+        ProxyState::new(generation, ticketer, 1000)
     }
 
     #[test]

@@ -4,40 +4,40 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::explain::difference::{About, Difference, differences};
-use crate::config::explain::effect::{Takes, takes_effect};
+use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
+use crate::config::explain::effect::{AppliesTo, takes_effect};
 use crate::config::settings::Settings;
 use crate::protocol::answer::Change;
-use crate::proxy::state::Gate;
+use crate::proxy::state::ProxyState;
 
 /// What differs, with the tunnels that are open now.
-pub fn changes(gate: &Gate, before: &Settings, after: &Settings) -> Vec<Change> {
+pub fn changes(gate: &ProxyState, before: &Settings, after: &Settings) -> Vec<Change> {
     let found = differences(before, after);
     if found.is_empty() {
         return Vec::new();
     }
-    let open = Open::count(gate);
-    let with = |Difference { change, about }| Change { tunnels: open.of(&about), ..change };
+    let open = TunnelCounts::count(gate);
+    let with = |SettingChange { change, about }| Change { tunnels: open.of(&about), ..change };
     found.into_iter().map(with).collect()
 }
 
 /// The changed keys that wait for a restart.
 pub fn needs_restart(changes: &[Change]) -> impl Iterator<Item = &str> {
     let keys = changes.iter().flat_map(|change| &change.keys).map(|key| key.key.as_str());
-    keys.filter(|key| takes_effect(key) == Some(Takes::Restart))
+    keys.filter(|key| takes_effect(key) == Some(AppliesTo::Restart))
 }
 
 /// Open tunnels by what they belong to.
 #[derive(Default)]
-struct Open {
+struct TunnelCounts {
     all: u64,
     by_listener: HashMap<Arc<str>, u64>,
     by_route: HashMap<Arc<str>, u64>,
     by_backend: HashMap<(Arc<str>, Arc<str>), u64>,
 }
 
-impl Open {
-    fn count(gate: &Gate) -> Self {
+impl TunnelCounts {
+    fn count(gate: &ProxyState) -> Self {
         let mut open = Self::default();
         for line in gate.registry.lines() {
             let facts = &line.facts;
@@ -50,13 +50,15 @@ impl Open {
         open
     }
 
-    fn of(&self, about: &About) -> u64 {
+    fn of(&self, about: &AffectedTunnels) -> u64 {
         match about {
-            About::Nobody => 0,
-            About::Everybody => self.all,
-            About::Listener(name) => self.by_listener.get(name).copied().unwrap_or(0),
-            About::Routes(names) => names.iter().filter_map(|name| self.by_route.get(name)).sum(),
-            About::Backend { route, id } => {
+            AffectedTunnels::Nobody => 0,
+            AffectedTunnels::Everybody => self.all,
+            AffectedTunnels::Listener(name) => self.by_listener.get(name).copied().unwrap_or(0),
+            AffectedTunnels::Routes(names) => {
+                names.iter().filter_map(|name| self.by_route.get(name)).sum()
+            }
+            AffectedTunnels::Backend { route, id } => {
                 self.by_backend.get(&(route.clone(), id.clone())).copied().unwrap_or(0)
             }
         }

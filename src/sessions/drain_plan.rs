@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
-use ws::End;
+use ws::TerminationReason;
 
-use super::registry::{Line, Registry};
+use super::registry::{Registry, SessionHandle};
 use crate::config::settings::DrainSettings;
 use crate::sys::entropy::fraction;
-use crate::tunnel::Notice;
+use crate::tunnel::SessionClose;
 
 /// Where the process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,16 +29,16 @@ pub enum Phase {
 
 /// How sessions are let go of.
 #[derive(Clone, Debug)]
-pub struct Course {
+pub struct DrainPlan {
     /// What they are told.
-    pub notice: Arc<Notice>,
+    pub notice: Arc<SessionClose>,
     /// `rate` makes the window longer, the deadline is when what is left is cut.
     pub pace: DrainSettings,
 }
 
 /// How a drain went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drained {
+pub struct DrainOutcome {
     /// Sessions open at its beginning.
     pub sessions: usize,
     /// Those that had to be cut.
@@ -47,10 +47,10 @@ pub struct Drained {
     pub hurried: bool,
 }
 
-impl Course {
+impl DrainPlan {
     /// As the file says, in the words of each session's own terms.
-    pub fn standard(pace: DrainSettings, end: End) -> Self {
-        Self { notice: Arc::new(Notice { end, words: None }), pace }
+    pub fn standard(pace: DrainSettings, end: TerminationReason) -> Self {
+        Self { notice: Arc::new(SessionClose { end, words: None }), pace }
     }
 
     /// Over how long so many are closed.
@@ -62,7 +62,7 @@ impl Course {
     }
 
     /// The i-th of n sessions is closed at `window * (i + rand) / n`, unless it is gone by then.
-    async fn close_one_by_one(&self, lines: &[Weak<Line>], began: Instant) {
+    async fn close_one_by_one(&self, lines: &[Weak<SessionHandle>], began: Instant) {
         let (window, count) = (self.window(lines.len()), lines.len().max(1) as f64);
         for (index, line) in lines.iter().enumerate() {
             let moment = began + window.mul_f64((index as f64 + fraction()) / count);
@@ -78,7 +78,7 @@ impl Course {
 
     /// Closes these sessions, and cuts what is left at the deadline. Whoever leaves meanwhile is
     /// held by nothing here.
-    pub async fn drain(&self, lines: &[Weak<Line>]) -> Drained {
+    pub async fn drain(&self, lines: &[Weak<SessionHandle>]) -> DrainOutcome {
         let polite = async {
             self.close_one_by_one(lines, Instant::now()).await;
             while lines.iter().any(|line| line.strong_count() > 0) {
@@ -88,7 +88,7 @@ impl Course {
         let late = timeout(self.pace.deadline, polite).await.is_err();
         let left = lines.iter().filter_map(Weak::upgrade).filter(|line| late && !line.is_gone());
         let cut = left.inspect(|line| line.cut()).count();
-        Drained { sessions: lines.len(), cut, hurried: false }
+        DrainOutcome { sessions: lines.len(), cut, hurried: false }
     }
 }
 
@@ -97,9 +97,9 @@ impl Course {
 pub async fn drain(
     registry: &Registry,
     tasks: &TaskTracker,
-    course: &Course,
+    course: &DrainPlan,
     hurry: impl Future<Output = ()>,
-) -> Drained {
+) -> DrainOutcome {
     let began = Instant::now();
     let deadline = began + course.pace.deadline;
     let lines: Vec<_> = registry.lines().iter().map(Arc::downgrade).collect();
@@ -121,7 +121,7 @@ pub async fn drain(
     left.iter().for_each(|line| line.cut());
     // A session that is cut only has its record to write.
     let _ = timeout(LAST_WORDS, tasks.wait()).await;
-    Drained { sessions, cut: left.len(), hurried }
+    DrainOutcome { sessions, cut: left.len(), hurried }
 }
 
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -144,7 +144,8 @@ mod tests {
             rate: NonZeroU32::new(rate),
             deadline: seconds(60),
         };
-        let window = |rate, count| Course::standard(pace(rate), End::Drained).window(count);
+        let window =
+            |rate, count| DrainPlan::standard(pace(rate), TerminationReason::Drained).window(count);
         assert_eq!(window(0, 100_000), seconds(10));
         assert_eq!(window(100, 500), seconds(10));
         assert_eq!(window(100, 3_000), seconds(30));

@@ -6,34 +6,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing::info;
 
-use super::drain_plan::{Course, Drained};
-use super::registry::Line;
-use crate::protocol::{Place, Selection};
+use super::drain_plan::{DrainOutcome, DrainPlan};
+use super::registry::SessionHandle;
+use crate::protocol::{DrainScope, Selection};
 
 /// All that are under way.
 #[derive(Debug, Default)]
-pub struct Drains(Mutex<Vec<Running>>);
+pub struct RunningDrains(Mutex<Vec<RunningDrain>>);
 
 /// One of them.
 #[derive(Clone, Debug)]
-pub struct Running {
+pub struct RunningDrain {
     /// Of what.
     pub of: Selection,
     /// Sessions open at its beginning.
     pub sessions: usize,
     /// Those that are left.
-    left: Arc<Vec<std::sync::Weak<Line>>>,
+    left: Arc<Vec<std::sync::Weak<SessionHandle>>>,
     task: AbortHandle,
 }
 
-impl Running {
+impl RunningDrain {
     /// How many are still open.
     pub fn left(&self) -> usize {
         self.left.iter().filter(|line| line.strong_count() > 0).count()
     }
 }
 
-impl Drains {
+impl RunningDrains {
     /// Whether one more may begin.
     pub fn have_room(&self) -> bool {
         self.lock().len() < RUNNING_MAX
@@ -43,9 +43,9 @@ impl Drains {
     pub fn begin(
         &self,
         of: Selection,
-        course: Course,
-        lines: &[Arc<Line>],
-    ) -> Option<JoinHandle<Drained>> {
+        course: DrainPlan,
+        lines: &[Arc<SessionHandle>],
+    ) -> Option<JoinHandle<DrainOutcome>> {
         let mut running = self.lock();
         if running.len() >= RUNNING_MAX {
             return None;
@@ -55,22 +55,22 @@ impl Drains {
         #[expect(clippy::disallowed_methods, reason = "it ends by its own deadline")]
         let task = tokio::spawn(async move {
             let drained = course.drain(&lines).await;
-            let Drained { sessions, cut, .. } = drained;
+            let DrainOutcome { sessions, cut, .. } = drained;
             info!(of = shown, tunnels = sessions, cut, "drained");
             drained
         });
-        running.push(Running { of, sessions: left.len(), left, task: task.abort_handle() });
+        running.push(RunningDrain { of, sessions: left.len(), left, task: task.abort_handle() });
         Some(task)
     }
 
     /// Ends those of a place, or all; how many sessions are spared by that.
-    pub fn stop(&self, place: &Place) -> usize {
+    pub fn stop(&self, place: &DrainScope) -> usize {
         let mut spared = 0;
         self.lock().retain(|running| {
             let ends = match place {
-                Place::All => true,
-                Place::Route(name) => running.of.route.as_ref() == Some(name),
-                Place::Backend(id) => running.of.backend.as_ref() == Some(id),
+                DrainScope::All => true,
+                DrainScope::Route(name) => running.of.route.as_ref() == Some(name),
+                DrainScope::Backend(id) => running.of.backend.as_ref() == Some(id),
             };
             if ends {
                 let open = running.left.iter().filter_map(std::sync::Weak::upgrade);
@@ -83,11 +83,11 @@ impl Drains {
     }
 
     /// Those under way.
-    pub fn running(&self) -> Vec<Running> {
+    pub fn running(&self) -> Vec<RunningDrain> {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<RunningDrain>> {
         // Whole entries only are put in and taken out.
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|running| !running.task.is_finished());

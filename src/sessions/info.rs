@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[cfg(test)]
-use crate::client::{KeyPrefixes, Visitor};
+use crate::client::{ClientInfo, KeyPrefixes};
 
 use crate::client::ClientKey;
 use crate::proxy::serve::Connection;
 use crate::telemetry::metrics::handles::BackendCounts;
-use crate::telemetry::record::Begun;
-use crate::telemetry::request_fields::Packed;
+use crate::telemetry::record::SessionStart;
+use crate::telemetry::request_fields::PackedFields;
 
 /// What is known of a session when it begins; small, as there is one for every open socket.
 #[derive(Debug)]
-pub struct Facts {
+pub struct SessionInfo {
     /// Whose it is.
     pub connection: Arc<Connection>,
     /// Where it leads, and by which route.
     pub counts: Arc<BackendCounts>,
     /// What the request said of itself.
-    pub particulars: Packed,
+    pub particulars: PackedFields,
     /// When it was agreed.
     pub opened: Instant,
     /// How long the backend took, in microseconds.
@@ -29,15 +29,15 @@ pub struct Facts {
     pub generation: u32,
 }
 
-impl Facts {
+impl SessionInfo {
     /// What it is counted under.
     pub fn client(&self) -> ClientKey {
         self.connection.visitor.key
     }
 
     /// The same for its records; `session` is its number.
-    pub fn begun(&self, session: u64) -> Begun<'_> {
-        Begun {
+    pub fn begun(&self, session: u64) -> SessionStart<'_> {
+        SessionStart {
             visitor: &self.connection.visitor,
             session,
             route: &self.counts.route.name,
@@ -50,15 +50,15 @@ impl Facts {
 }
 
 #[cfg(test)]
-impl Facts {
+impl SessionInfo {
     /// Somebody's.
     pub fn sample() -> Self {
         let peer = "192.0.2.1:1".parse().unwrap();
-        let visitor = Visitor::new(peer, KeyPrefixes::default(), "a".into());
+        let visitor = ClientInfo::new(peer, KeyPrefixes::default(), "a".into());
         Self {
             connection: Arc::new(Connection::bare(visitor)),
             counts: Arc::default(),
-            particulars: Packed::default(),
+            particulars: PackedFields::default(),
             opened: crate::proxy::state::now(),
             dial: 0,
             generation: 1,

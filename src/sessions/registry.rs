@@ -7,40 +7,40 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
-use ws::Trace;
+use ws::FrameTrace;
 
-use super::info::Facts;
-use super::stats::{Live, Owner, Seen};
-use crate::tunnel::progress::Progress;
-use crate::tunnel::{Control, Notice, Order};
+use super::info::SessionInfo;
+use super::stats::{LastCounted, SessionRef, SessionStats};
+use crate::tunnel::progress::WakeProgress;
+use crate::tunnel::{Command, SessionClose, SessionControl};
 
 /// All open sessions, by their number.
 #[derive(Debug, Default)]
 pub struct Registry {
-    shards: [Shard; SHARDS],
+    shards: [RegistryShard; SHARDS],
     last: AtomicU64,
 }
 
 /// The line to one session: the orders it has not yet read, how to wake it, and its figures.
 #[derive(Debug)]
-pub struct Line {
+pub struct SessionHandle {
     /// What there is: [`LEAVE`], [`CUT`], [`WATCH`]; and [`GONE`].
     orders: AtomicU8,
     waker: AtomicWaker,
-    mail: Mutex<Mail>,
+    mail: Mutex<Mailbox>,
     /// What it relayed.
-    pub live: Live,
+    pub live: SessionStats,
     /// Counts up from 1.
     pub session: u64,
     /// What was known of it when it began.
-    pub facts: Facts,
+    pub facts: SessionInfo,
 }
 
 /// What belongs to the orders; most sessions never get any.
 #[derive(Debug, Default)]
-struct Mail {
-    notice: Option<Arc<Notice>>,
-    trace: Option<Box<Trace>>,
+struct Mailbox {
+    notice: Option<Arc<SessionClose>>,
+    trace: Option<Box<FrameTrace>>,
 }
 
 /// A session's entry; it leaves the registry when dropped.
@@ -48,29 +48,29 @@ struct Mail {
 pub struct Registration {
     registry: Arc<Registry>,
     /// As all others see it.
-    pub line: Arc<Line>,
+    pub line: Arc<SessionHandle>,
 }
 
 /// The session's end of its line.
 #[derive(Debug)]
-pub struct Orders {
-    line: Arc<Line>,
+pub struct CommandReceiver {
+    line: Arc<SessionHandle>,
     obeyed: u8,
-    seen: Seen,
+    seen: LastCounted,
 }
 
 impl Registry {
     /// Enters a new session.
-    pub fn register(self: &Arc<Self>, facts: Facts) -> Registration {
+    pub fn register(self: &Arc<Self>, facts: SessionInfo) -> Registration {
         let session = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let (orders, waker, mail, live) = Default::default();
-        let line = Arc::new(Line { orders, waker, mail, live, session, facts });
+        let line = Arc::new(SessionHandle { orders, waker, mail, live, session, facts });
         self.shard(session).insert(session, line.clone());
         Registration { registry: self.clone(), line }
     }
 
     /// The lines to all sessions open now, in no particular order.
-    pub fn lines(&self) -> Vec<Arc<Line>> {
+    pub fn lines(&self) -> Vec<Arc<SessionHandle>> {
         let mut lines = Vec::new();
         for shard in &self.shards {
             lines.extend(lock(shard).values().cloned());
@@ -84,18 +84,18 @@ impl Registry {
     }
 
     /// The line to the session of this number, if it is open.
-    pub fn line(&self, session: u64) -> Option<Arc<Line>> {
+    pub fn line(&self, session: u64) -> Option<Arc<SessionHandle>> {
         self.shard(session).get(&session).cloned()
     }
 
-    fn shard(&self, session: u64) -> MutexGuard<'_, HashMap<u64, Arc<Line>>> {
+    fn shard(&self, session: u64) -> MutexGuard<'_, HashMap<u64, Arc<SessionHandle>>> {
         lock(&self.shards[session as usize % SHARDS])
     }
 }
 
-impl Line {
+impl SessionHandle {
     /// Tells the session to leave, unless it was told before; the first to tell it says why.
-    pub fn leave(&self, notice: &Arc<Notice>) {
+    pub fn leave(&self, notice: &Arc<SessionClose>) {
         self.mail().notice.get_or_insert_with(|| notice.clone());
         self.order(LEAVE);
     }
@@ -106,7 +106,7 @@ impl Line {
     }
 
     /// Has its frames told of from now on, instead of to whoever was told before.
-    pub fn watch(&self, trace: Trace) {
+    pub fn watch(&self, trace: FrameTrace) {
         self.mail().trace = Some(Box::new(trace));
         self.order(WATCH);
     }
@@ -126,38 +126,42 @@ impl Line {
         self.waker.wake();
     }
 
-    fn mail(&self) -> MutexGuard<'_, Mail> {
+    fn mail(&self) -> MutexGuard<'_, Mailbox> {
         // Each field is put in whole.
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next order that is not obeyed yet, the most urgent first.
-    fn next(&self, obeyed: &mut u8) -> Option<Order> {
+    fn next(&self, obeyed: &mut u8) -> Option<Command> {
         let orders = self.orders.load(Ordering::Acquire) & !*obeyed;
         if orders & CUT != 0 {
             *obeyed |= CUT;
-            return Some(Order::Cut);
+            return Some(Command::Cut);
         }
         if orders & LEAVE != 0 {
             *obeyed |= LEAVE;
-            return self.mail().notice.clone().map(Order::Leave);
+            return self.mail().notice.clone().map(Command::Leave);
         }
         if orders & WATCH != 0 {
             self.orders.fetch_and(!WATCH, Ordering::AcqRel);
-            return self.mail().trace.take().map(Order::Watch);
+            return self.mail().trace.take().map(Command::Watch);
         }
         None
     }
 
-    fn owner(&self) -> Owner<'_> {
-        Owner { session: self.session, client: self.facts.client(), counts: &self.facts.counts }
+    fn owner(&self) -> SessionRef<'_> {
+        SessionRef {
+            session: self.session,
+            client: self.facts.client(),
+            counts: &self.facts.counts,
+        }
     }
 }
 
 impl Registration {
     /// What the session's tunnel listens to.
-    pub fn orders(&self) -> Orders {
-        Orders { line: self.line.clone(), obeyed: 0, seen: Seen::default() }
+    pub fn orders(&self) -> CommandReceiver {
+        CommandReceiver { line: self.line.clone(), obeyed: 0, seen: LastCounted::default() }
     }
 }
 
@@ -172,12 +176,12 @@ impl Drop for Registration {
     }
 }
 
-impl Control for Orders {
-    fn relayed(&mut self, progress: &Progress<'_>) {
+impl SessionControl for CommandReceiver {
+    fn relayed(&mut self, progress: &WakeProgress<'_>) {
         self.line.live.relayed(self.line.owner(), &mut self.seen, progress);
     }
 
-    fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order> {
+    fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
         if let Some(order) = self.line.next(&mut self.obeyed) {
             return Poll::Ready(order);
         }
@@ -190,13 +194,13 @@ impl Control for Orders {
     }
 }
 
-fn lock(shard: &Shard) -> MutexGuard<'_, HashMap<u64, Arc<Line>>> {
+fn lock(shard: &RegistryShard) -> MutexGuard<'_, HashMap<u64, Arc<SessionHandle>>> {
     // Whole entries only are put in and taken out.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A share of the sessions.
-type Shard = Mutex<HashMap<u64, Arc<Line>>>;
+type RegistryShard = Mutex<HashMap<u64, Arc<SessionHandle>>>;
 
 const SHARDS: usize = 16;
 const LEAVE: u8 = 1;
@@ -208,37 +212,37 @@ const GONE: u8 = 8;
 mod tests {
     use std::task::Waker;
 
-    use ws::End;
+    use ws::TerminationReason;
 
     use super::*;
 
     /// What a registration costs beside its key in the map.
     #[test]
     fn a_line_is_small() {
-        assert!(size_of::<Line>() <= 176, "{} B", size_of::<Line>());
-        assert!(size_of::<Orders>() <= 32, "{} B", size_of::<Orders>());
+        assert!(size_of::<SessionHandle>() <= 176, "{} B", size_of::<SessionHandle>());
+        assert!(size_of::<CommandReceiver>() <= 32, "{} B", size_of::<CommandReceiver>());
     }
 
     #[test]
     fn an_order_is_read_once_and_the_first_notice_counts() {
         let registry = Arc::new(Registry::default());
-        let entry = registry.register(Facts::sample());
+        let entry = registry.register(SessionInfo::sample());
         let mut orders = entry.orders();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(orders.poll_order(&mut cx).is_pending());
-        let [first, second] =
-            [End::Killed, End::Drained].map(|end| Arc::new(Notice { end, words: None }));
+        let [first, second] = [TerminationReason::Killed, TerminationReason::Drained]
+            .map(|end| Arc::new(SessionClose { end, words: None }));
         let line = registry.line(entry.line.session).unwrap();
         line.leave(&first);
         line.leave(&second);
         assert!(matches!(
             orders.poll_order(&mut cx),
-            Poll::Ready(Order::Leave(notice)) if notice.end == End::Killed
+            Poll::Ready(Command::Leave(notice)) if notice.end == TerminationReason::Killed
         ));
         assert!(orders.poll_order(&mut cx).is_pending());
         line.cut();
         line.leave(&second);
-        assert!(matches!(orders.poll_order(&mut cx), Poll::Ready(Order::Cut)));
+        assert!(matches!(orders.poll_order(&mut cx), Poll::Ready(Command::Cut)));
         assert!(orders.poll_order(&mut cx).is_pending());
         assert!(line.is_leaving() && !line.is_gone());
         drop(entry);
@@ -248,12 +252,12 @@ mod tests {
     #[test]
     fn who_watches_last_is_told() {
         let registry = Arc::new(Registry::default());
-        let entry = registry.register(Facts::sample());
+        let entry = registry.register(SessionInfo::sample());
         let mut orders = entry.orders();
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..2 {
-            entry.line.watch(Trace::new(|_| true));
-            assert!(matches!(orders.poll_order(&mut cx), Poll::Ready(Order::Watch(_))));
+            entry.line.watch(FrameTrace::new(|_| true));
+            assert!(matches!(orders.poll_order(&mut cx), Poll::Ready(Command::Watch(_))));
             assert!(orders.poll_order(&mut cx).is_pending());
         }
     }

@@ -4,18 +4,18 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ws::{Flow, Offence, Reported, Rtt, Session, Side, Sizes};
+use ws::{DirectionStats, MessageSizes, ReportedViolations, Rtt, Session, Side, Violation};
 
 use crate::client::ClientKey;
-use crate::telemetry::events::{Party, delaying, would_close};
+use crate::telemetry::events::{TunnelSide, delaying, would_close};
 use crate::telemetry::metrics::handles::{BackendCounts, FlowCounts, RouteCounts};
-use crate::tunnel::progress::Progress;
+use crate::tunnel::progress::WakeProgress;
 
 /// The figures of a session, kept small: there is one for every open socket.
 #[derive(Debug, Default)]
-pub struct Live {
-    up: LiveFlow,
-    down: LiveFlow,
+pub struct SessionStats {
+    up: TrafficStats,
+    down: TrafficStats,
     rtt: [AtomicU32; 2],
     /// How long each side was made to wait, in milliseconds.
     delayed: [AtomicU32; 2],
@@ -23,7 +23,7 @@ pub struct Live {
 
 /// Whose figures they are.
 #[derive(Clone, Copy)]
-pub struct Owner<'a> {
+pub struct SessionRef<'a> {
     /// Number of the session.
     pub session: u64,
     /// Whose it is.
@@ -34,14 +34,14 @@ pub struct Owner<'a> {
 
 /// What was relayed in one direction.
 #[derive(Debug, Default)]
-struct LiveFlow {
+struct TrafficStats {
     bytes: AtomicU64,
     messages: AtomicU64,
 }
 
 /// The figures at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct StatsSnapshot {
     /// Bytes client to backend, and back.
     pub bytes: [u64; 2],
     /// Messages client to backend, and back.
@@ -54,22 +54,22 @@ pub struct Figures {
 
 /// What the session's task remembers from one wake to the next.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct LastCounted {
     compressed: [u32; 2],
     /// The lower half: it only has to differ.
     answers: [u16; 2],
     /// What each side was made to wait for, or would have been closed for: no rule does both.
-    met: [Reported; 2],
+    met: [ReportedViolations; 2],
 }
 
-impl Live {
+impl SessionStats {
     /// The figures now.
-    pub fn figures(&self) -> Figures {
+    pub fn figures(&self) -> StatsSnapshot {
         let rtt = |side: usize| match self.rtt[side].load(Ordering::Relaxed) {
             0 => None,
             units => Some(Duration::from_nanos(u64::from(units) * RTT_UNIT)),
         };
-        Figures {
+        StatsSnapshot {
             bytes: [&self.up, &self.down].map(|flow| flow.bytes.load(Ordering::Relaxed)),
             messages: [&self.up, &self.down].map(|flow| flow.messages.load(Ordering::Relaxed)),
             rtt: [rtt(0), rtt(1)],
@@ -81,7 +81,12 @@ impl Live {
 
     /// Counts what passed since the last call.
     #[inline]
-    pub fn relayed(&self, owner: Owner<'_>, seen: &mut Seen, progress: &Progress<'_>) {
+    pub fn relayed(
+        &self,
+        owner: SessionRef<'_>,
+        seen: &mut LastCounted,
+        progress: &WakeProgress<'_>,
+    ) {
         let tally = progress.session.tally();
         let route = &owner.counts.route;
         self.up.advance(&tally.up, &mut seen.compressed[0], progress.up, &route.up);
@@ -127,25 +132,32 @@ impl Live {
 /// The one place where what was met, and let pass or made to wait for, is counted and told of: once
 /// a tunnel.
 #[cold]
-fn tell(owner: Owner<'_>, before: Reported, session: &Session, side: Side) {
+fn tell(owner: SessionRef<'_>, before: ReportedViolations, session: &Session, side: Side) {
     let route = &owner.counts.route;
     let (client, backend, terms) = (owner.client, &owner.counts.id, session.terms());
-    let party = Party { session: owner.session, client, route: &route.name, backend, terms, side };
+    let party =
+        TunnelSide { session: owner.session, client, route: &route.name, backend, terms, side };
     for offence in session.reported(side).since(before) {
         route.would_have_closed(side, offence);
         would_close(party, offence);
     }
     for offence in session.delayed(side).by.since(before) {
-        if let Offence::Over(rule) = offence {
+        if let Violation::Over(rule) = offence {
             route.delayed(side, rule);
             delaying(party, rule);
         }
     }
 }
 
-impl LiveFlow {
+impl TrafficStats {
     #[inline]
-    fn advance(&self, flow: &Flow, compressed: &mut u32, sizes: &Sizes, counts: &FlowCounts) {
+    fn advance(
+        &self,
+        flow: &DirectionStats,
+        compressed: &mut u32,
+        sizes: &MessageSizes,
+        counts: &FlowCounts,
+    ) {
         let before = self.bytes.load(Ordering::Relaxed);
         if flow.bytes == before {
             return;
@@ -172,10 +184,10 @@ mod tests {
 
     #[test]
     fn what_a_session_adds_up_to_arrives_once() {
-        let live = Live::default();
-        let (mut compressed, mut sizes) = (0, Sizes::default());
+        let live = SessionStats::default();
+        let (mut compressed, mut sizes) = (0, MessageSizes::default());
         sizes.add(10);
-        let mut flow = Flow { bytes: 12, messages: 1, compressed: 1, largest: 10 };
+        let mut flow = DirectionStats { bytes: 12, messages: 1, compressed: 1, largest: 10 };
         let counts = &FlowCounts::default();
         for _ in 0..2 {
             live.up.advance(&flow, &mut compressed, &sizes, counts);
@@ -184,8 +196,8 @@ mod tests {
             (counts.bytes.get(), counts.messages.get(), counts.compressed.get()),
             (12, 1, 1)
         );
-        flow = Flow { bytes: 20, messages: 1, compressed: 1, largest: 10 };
-        live.up.advance(&flow, &mut compressed, &Sizes::default(), counts);
+        flow = DirectionStats { bytes: 20, messages: 1, compressed: 1, largest: 10 };
+        live.up.advance(&flow, &mut compressed, &MessageSizes::default(), counts);
         assert_eq!(
             (counts.bytes.get(), counts.messages.get(), counts.compressed.get()),
             (20, 1, 1)
@@ -195,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_round_trip_counts_when_it_is_new() {
-        let live = Live::default();
+        let live = SessionStats::default();
         let last = Duration::from_micros(1500);
         for _ in 0..3 {
             live.pong(&RouteCounts::default(), Side::Client, Rtt { last, max: last, answers: 1 });
@@ -205,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_wait_adds_up_once() {
-        let (live, route) = (Live::default(), RouteCounts::default());
+        let (live, route) = (SessionStats::default(), RouteCounts::default());
         for millis in [0, 20, 20, 1500] {
             live.waited(&route, Side::Backend, Duration::from_millis(millis));
         }

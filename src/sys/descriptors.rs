@@ -2,12 +2,12 @@
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::config::settings::Caps;
-use crate::config::toml::late_diagnostic::Later;
+use crate::config::settings::ConcurrencySettings;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 
 /// Caps that can be met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct Capacity {
     /// Connections of the whole process.
     pub connections: usize,
     /// Tunnels of the whole process.
@@ -26,10 +26,14 @@ pub fn raise_limit() -> usize {
 
 /// What fits under `descriptors`: two for each connection, its own and its backend's, beside
 /// listeners and a reserve. A configured cap that does not fit is a fault.
-pub fn room(caps: &Caps, listeners: usize, descriptors: usize) -> Result<Room, Later> {
+pub fn room(
+    caps: &ConcurrencySettings,
+    listeners: usize,
+    descriptors: usize,
+) -> Result<Capacity, LateDiagnostic> {
     let reserve = RESERVE + listeners;
     let most = descriptors.saturating_sub(reserve) / 2;
-    let refuse = |key: &str, count: usize| Later {
+    let refuse = |key: &str, count: usize| LateDiagnostic {
         key: key.into(),
         problem: format!(
             "{count} connections need {} file descriptors, but the limit here is {descriptors}; \
@@ -48,7 +52,7 @@ pub fn room(caps: &Caps, listeners: usize, descriptors: usize) -> Result<Room, L
     if tunnels > connections {
         return Err(refuse("caps.tunnels", tunnels));
     }
-    Ok(Room { connections, tunnels })
+    Ok(Capacity { connections, tunnels })
 }
 
 /// Log, admin, signals, the runtime's own, and health of the service manager's socket.
@@ -62,8 +66,8 @@ mod tests {
 
     use super::*;
 
-    fn caps(connections: Option<usize>) -> Caps {
-        Caps {
+    fn caps(connections: Option<usize>) -> ConcurrencySettings {
+        ConcurrencySettings {
             connections,
             tunnels: None,
             connections_per_client: 1,
@@ -73,14 +77,15 @@ mod tests {
         }
     }
 
+    // Requirements: CF15.
     #[test]
-    fn cf15_a_cap_beyond_the_descriptors_is_a_fault_with_figures() {
+    fn limit_beyond_descriptors_is_an_error() {
         assert_eq!(room(&caps(None), 1, 1065).unwrap().connections, 500);
         let fault = room(&caps(Some(501)), 1, 1065).unwrap_err();
         assert_eq!(fault.key, "caps.connections");
         let words = &fault.problem;
         assert!(words.contains("need 1067") && words.contains("at most 500"), "{words}");
-        let many = Caps { tunnels: Some(1000), ..caps(None) };
+        let many = ConcurrencySettings { tunnels: Some(1000), ..caps(None) };
         assert_eq!(room(&many, 1, 1065).unwrap_err().key, "caps.tunnels");
         assert!(room(&caps(None), 1, 65).is_err());
     }

@@ -33,12 +33,12 @@ pub fn request_id() -> Box<str> {
     format!("{:032x}", u128::from_ne_bytes(bytes)).into()
 }
 
-struct Pool {
+struct EntropyPool {
     block: [u8; BLOCK],
     used: usize,
 }
 
-impl Pool {
+impl EntropyPool {
     fn next(&mut self) -> u8 {
         if self.used == BLOCK {
             // The system's generator fails only before it is seeded at boot, and a process
@@ -55,7 +55,7 @@ impl Pool {
 }
 
 thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { block: [0; BLOCK], used: BLOCK }) };
+    static POOL: RefCell<EntropyPool> = const { RefCell::new(EntropyPool { block: [0; BLOCK], used: BLOCK }) };
 }
 
 const BLOCK: usize = 512;
@@ -64,8 +64,9 @@ const BLOCK: usize = 512;
 mod tests {
     use super::*;
 
+    // Requirements: F3.
     #[test]
-    fn rfc_f3_mask_keys_do_not_repeat() {
+    fn mask_keys_do_not_repeat() {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..10_000 {
             let mut key = [0; 8];

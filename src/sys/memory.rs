@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Component, Path};
 
-use super::descriptors::Room;
-use crate::config::toml::late_diagnostic::Later;
+use super::descriptors::Capacity;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::values::units::ByteSize;
 
 /// What the control group of this process, and those above it, leave it (`MemoryMax=` in a unit);
@@ -15,7 +15,7 @@ pub fn limit() -> Option<u64> {
 }
 
 /// What to tell if as many tunnels as there may be take more than the limit, though they be idle.
-pub fn too_little(room: &Room, limit: Option<u64>) -> Option<Later> {
+pub fn too_little(room: &Capacity, limit: Option<u64>) -> Option<LateDiagnostic> {
     let limit = limit?;
     let tunnels = u64::try_from(room.tunnels).unwrap_or(u64::MAX);
     let need = BASE.saturating_add(tunnels.saturating_mul(TUNNEL));
@@ -30,7 +30,7 @@ pub fn too_little(room: &Room, limit: Option<u64>) -> Option<Later> {
         mib(need),
         mib(limit)
     );
-    Some(Later { key: "caps.tunnels".into(), problem })
+    Some(LateDiagnostic { key: "caps.tunnels".into(), problem })
 }
 
 /// The least `memory.max` on the way to the root (cgroup v2).
@@ -58,12 +58,13 @@ const BASE: u64 = 16 << 20;
 mod tests {
     use super::*;
 
-    fn room(tunnels: usize) -> Room {
-        Room { connections: tunnels, tunnels }
+    fn room(tunnels: usize) -> Capacity {
+        Capacity { connections: tunnels, tunnels }
     }
 
+    // Requirements: CF16.
     #[test]
-    fn cf16_tunnels_that_do_not_fit_into_memory_are_told_with_figures() {
+    fn warns_when_tunnels_exceed_memory() {
         let told = too_little(&room(100_000), Some(256 << 20)).unwrap();
         assert_eq!(told.key, "caps.tunnels");
         assert_eq!(
@@ -79,8 +80,9 @@ mod tests {
         );
     }
 
+    // Requirements: CF16.
     #[test]
-    fn cf16_the_least_limit_above_counts() {
+    fn smallest_cgroup_limit_applies() {
         let root = std::env::temp_dir().join(format!("tidegate-{}-cgroup", std::process::id()));
         let own = root.join("system.slice/tidegate.service");
         fs::create_dir_all(&own).unwrap();

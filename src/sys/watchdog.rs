@@ -14,11 +14,11 @@ use tracing::{error, info};
 use super::systemd;
 
 /// Feeds the watchdog for as long as all is well; never ready where there is none.
-pub async fn run(roll: Arc<Roll>) {
+pub async fn run(roll: Arc<LivenessRegistry>) {
     match systemd::watchdog() {
         Some(limit) => {
             info!(limit_ms = limit.as_millis() as u64, "the service manager's watchdog is fed");
-            let workers = Workers(Handle::current().metrics());
+            let workers = WorkerThreads(Handle::current().metrics());
             feed(&roll, &workers, limit / ROUNDS, systemd::alive).await;
         }
         None => std::future::pending().await,
@@ -27,7 +27,12 @@ pub async fn run(roll: Arc<Roll>) {
 
 /// Once a round everybody shows up, and the dog is fed. Who does not is told of by name, and the
 /// dog waits.
-async fn feed(roll: &Roll, workers: &Workers, round: Duration, mut fed: impl FnMut()) {
+async fn feed(
+    roll: &LivenessRegistry,
+    workers: &WorkerThreads,
+    round: Duration,
+    mut fed: impl FnMut(),
+) {
     let pause = round / LOOKS;
     loop {
         let began = Instant::now();
@@ -59,13 +64,13 @@ async fn feed(roll: &Roll, workers: &Workers, round: Duration, mut fed: impl FnM
 
 /// Those that must answer when they are called.
 #[derive(Debug, Default)]
-pub struct Roll {
+pub struct LivenessRegistry {
     round: watch::Sender<u64>,
-    members: Mutex<Vec<Weak<Member>>>,
+    members: Mutex<Vec<Weak<LivenessEntry>>>,
 }
 
 #[derive(Debug)]
-struct Member {
+struct LivenessEntry {
     name: String,
     /// The last round that it answered.
     answered: AtomicU64,
@@ -73,19 +78,19 @@ struct Member {
 
 /// A place on the roll; left when dropped.
 #[derive(Debug)]
-pub struct Presence {
-    member: Arc<Member>,
+pub struct LivenessProbe {
+    member: Arc<LivenessEntry>,
     round: watch::Receiver<u64>,
 }
 
-impl Roll {
-    /// Enters the roll; whoever does must poll [`Presence::answer`] beside its work, in one task.
-    pub fn join(&self, name: String) -> Presence {
-        let member = Arc::new(Member { name, answered: AtomicU64::new(0) });
+impl LivenessRegistry {
+    /// Enters the roll; whoever does must poll [`LivenessProbe::answer`] beside its work, in one task.
+    pub fn join(&self, name: String) -> LivenessProbe {
+        let member = Arc::new(LivenessEntry { name, answered: AtomicU64::new(0) });
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         members.retain(|member| member.strong_count() > 0);
         members.push(Arc::downgrade(&member));
-        Presence { member, round: self.round.subscribe() }
+        LivenessProbe { member, round: self.round.subscribe() }
     }
 
     fn call(&self) {
@@ -96,13 +101,13 @@ impl Roll {
     fn missing(&self) -> Vec<String> {
         let round = *self.round.borrow();
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let late = |member: &Arc<Member>| member.answered.load(Ordering::Relaxed) < round;
+        let late = |member: &Arc<LivenessEntry>| member.answered.load(Ordering::Relaxed) < round;
         let late = members.iter().filter_map(Weak::upgrade).filter(late);
         late.map(|member| member.name.clone()).collect()
     }
 }
 
-impl Presence {
+impl LivenessProbe {
     /// Answers every call; never ready.
     pub async fn answer(mut self) {
         loop {
@@ -116,20 +121,20 @@ impl Presence {
 }
 
 /// The threads that poll tasks.
-struct Workers(RuntimeMetrics);
+struct WorkerThreads(RuntimeMetrics);
 
 /// What a worker had done at some moment.
 #[derive(PartialEq, Eq)]
-struct Done {
+struct WorkerProgress {
     /// How often it lay down and got up: odd while it sleeps.
     parks: u64,
     /// How long it was busy; reckoned up every few polls and before it sleeps.
     busy: Duration,
 }
 
-impl Workers {
-    fn look(&self) -> Vec<Done> {
-        let done = |worker| Done {
+impl WorkerThreads {
+    fn look(&self) -> Vec<WorkerProgress> {
+        let done = |worker| WorkerProgress {
             parks: self.0.worker_park_unpark_count(worker),
             busy: self.0.worker_total_busy_duration(worker),
         };
@@ -137,8 +142,10 @@ impl Workers {
     }
 
     /// Workers that have neither slept nor come back from a task since.
-    fn missing(&self, before: &[Done]) -> Vec<String> {
-        let stuck = |(before, now): (&Done, &Done)| now.parks.is_multiple_of(2) && before == now;
+    fn missing(&self, before: &[WorkerProgress]) -> Vec<String> {
+        let stuck = |(before, now): (&WorkerProgress, &WorkerProgress)| {
+            now.parks.is_multiple_of(2) && before == now
+        };
         let now = self.look();
         let pairs = before.iter().zip(&now).enumerate().filter(|(_, pair)| stuck(*pair));
         pairs.map(|(worker, _)| format!("worker {worker}")).collect()
@@ -168,9 +175,9 @@ mod tests {
     }
 
     /// Begins to feed; what is received is a meal.
-    fn fed(runtime: &Runtime, roll: &Arc<Roll>) -> Receiver<()> {
+    fn fed(runtime: &Runtime, roll: &Arc<LivenessRegistry>) -> Receiver<()> {
         let (meal, meals) = sync_channel(1000);
-        let (roll, workers) = (roll.clone(), Workers(runtime.metrics()));
+        let (roll, workers) = (roll.clone(), WorkerThreads(runtime.metrics()));
         runtime.spawn(async move { feed(&roll, &workers, ROUND, || meal.send(()).unwrap()).await });
         meals.recv_timeout(PATIENCE).unwrap();
         meals
@@ -195,8 +202,9 @@ mod tests {
         release
     }
 
+    // Requirements: SR16.
     #[test]
-    fn sr16_one_blocked_worker_starves_the_watchdog() {
+    fn one_blocked_worker_withholds_the_keepalive() {
         let runtime = two_workers();
         let meals = fed(&runtime, &Arc::default());
         let release = hang(&runtime);
@@ -208,8 +216,9 @@ mod tests {
         }
     }
 
+    // Requirements: SR16.
     #[test]
-    fn sr16_a_deadlock_of_all_workers_starves_the_watchdog() {
+    fn deadlock_of_all_workers_withholds_the_keepalive() {
         let runtime = two_workers();
         let meals = fed(&runtime, &Arc::default());
         let releases = [hang(&runtime), hang(&runtime)];
@@ -217,10 +226,11 @@ mod tests {
         drop(releases);
     }
 
+    // Requirements: SR16.
     #[test]
-    fn sr16_an_accept_loop_that_does_not_answer_starves_the_watchdog() {
+    fn stuck_accept_loop_withholds_the_keepalive() {
         let runtime = two_workers();
-        let roll = Arc::new(Roll::default());
+        let roll = Arc::new(LivenessRegistry::default());
         let meals = fed(&runtime, &roll);
         let answering = runtime.spawn(roll.join("one that answers".into()).answer());
         meals.recv_timeout(PATIENCE).unwrap();

@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::error;
 
-use super::line::Line;
-use super::line_writer::{Lines, LogTarget, Sink};
+use super::line::LogLine;
+use super::line_writer::{LineSender, LineSink, LogTarget};
 use super::log::stderr;
-use super::timestamp::Stamp;
+use super::timestamp::LogTime;
 use crate::config::settings::{AccessTarget, LogFormat, Settings};
 
 /// A place for records, opened.
@@ -25,18 +25,18 @@ use crate::config::settings::{AccessTarget, LogFormat, Settings};
 pub struct AccessLog {
     format: LogFormat,
     start: bool,
-    lines: Lines,
+    lines: LineSender,
     file: Option<OpenFile>,
 }
 
 /// What came before, which may have lines to write yet.
 #[derive(Debug)]
-pub struct Outgoing(Option<OpenFile>);
+pub struct PreviousLog(Option<OpenFile>);
 
 /// The file of records could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open the access log {path}: {source}{hint}", path = path.display())]
-pub struct AccessFault {
+pub struct AccessLogError {
     path: PathBuf,
     source: io::Error,
     hint: &'static str,
@@ -54,7 +54,7 @@ struct OpenFile {
 impl AccessLog {
     /// Opens what the settings name; no record goes there yet. The file that is in use already is
     /// used on.
-    pub fn open(settings: &Settings) -> Result<Self, AccessFault> {
+    pub fn open(settings: &Settings) -> Result<Self, AccessLogError> {
         let (format, start) = (settings.access.format, settings.access.start);
         let path = match &settings.access.to {
             AccessTarget::Stderr => {
@@ -65,7 +65,7 @@ impl AccessLog {
         let fault = |source: io::Error| {
             let hint = HINTS.iter().find(|(kind, _)| *kind == source.kind());
             let hint = hint.map_or("", |(_, hint)| hint);
-            AccessFault { path: path.clone(), source, hint }
+            AccessLogError { path: path.clone(), source, hint }
         };
         let (file, id) = open_file(path, settings).map_err(fault)?;
         if let Some(before) = &*ACCESS.load()
@@ -78,15 +78,15 @@ impl AccessLog {
     }
 
     /// From here on records go there.
-    pub fn begin(self) -> Outgoing {
+    pub fn begin(self) -> PreviousLog {
         let id = self.file.as_ref().map(|file| file.id);
         let before = ACCESS.swap(Some(Arc::new(self)));
         let file = before.and_then(|before| before.file.clone());
-        Outgoing(file.filter(|file| Some(file.id) != id))
+        PreviousLog(file.filter(|file| Some(file.id) != id))
     }
 }
 
-impl Outgoing {
+impl PreviousLog {
     /// Ready when its last line is written and its file closed; waits a second at most.
     pub async fn finish(self) {
         if let Some(mut file) = self.0 {
@@ -96,10 +96,10 @@ impl Outgoing {
 }
 
 /// Writes one record: its time, its event, and what `fill` says.
-pub(super) fn record(event: &str, fill: impl FnOnce(&mut Line)) {
+pub(super) fn record(event: &str, fill: impl FnOnce(&mut LogLine)) {
     if let Some(access) = &*ACCESS.load() {
-        let mut line = Line::begin(access.format);
-        line.show("time", Stamp::now());
+        let mut line = LogLine::begin(access.format);
+        line.show("time", LogTime::now());
         line.text("event", event);
         fill(&mut line);
         access.lines.send(line.end());
@@ -135,7 +135,7 @@ fn open_file(path: &Path, settings: &Settings) -> io::Result<(File, (u64, u64))>
     Ok((file, (found.dev(), found.ino())))
 }
 
-fn write_to(file: File, path: &Path) -> io::Result<(Lines, watch::Receiver<()>)> {
+fn write_to(file: File, path: &Path) -> io::Result<(LineSender, watch::Receiver<()>)> {
     let (closing, over) = watch::channel(());
     if OPEN.fetch_add(1, Ordering::Relaxed) >= OPEN_MAX {
         OPEN.fetch_sub(1, Ordering::Relaxed);
@@ -143,7 +143,7 @@ fn write_to(file: File, path: &Path) -> io::Result<(Lines, watch::Receiver<()>)>
     }
     let path = path.to_owned();
     let sink = AccessFile { file, path, torn: false, _closing: closing };
-    let (lines, started) = Lines::start("access", LogTarget::AccessFile, sink);
+    let (lines, started) = LineSender::start("access", LogTarget::AccessFile, sink);
     started.map(|()| (lines, over))
 }
 
@@ -170,7 +170,7 @@ impl AccessFile {
     }
 }
 
-impl Sink for AccessFile {
+impl LineSink for AccessFile {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.torn {
             self.file.write_all(b"\n")?;

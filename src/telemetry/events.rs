@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
-use ws::{Offence, Rule, Side, Terms};
+use ws::{LimitKind, SessionPolicy, Side, Violation};
 
 use crate::client::ClientKey;
 
@@ -31,7 +31,7 @@ pub fn backend_back(id: &str, route: &str) {
 
 /// One side of a tunnel that goes on.
 #[derive(Clone, Copy, Debug)]
-pub struct Party<'a> {
+pub struct TunnelSide<'a> {
     /// Its number.
     pub session: u64,
     /// Whose it is.
@@ -41,17 +41,17 @@ pub struct Party<'a> {
     /// Id of the backend.
     pub backend: &'a str,
     /// What it is held to.
-    pub terms: &'a Terms,
+    pub terms: &'a SessionPolicy,
     /// Which side.
     pub side: Side,
 }
 
 /// A tunnel would have been closed, had a limit or `strict` not been set to `report`; once for
 /// each tunnel, side and offence.
-pub fn would_close(of: Party<'_>, offence: Offence) {
+pub fn would_close(of: TunnelSide<'_>, offence: Violation) {
     let (key, value) = match offence {
-        Offence::Over(rule) => (rule.key(of.side), rule.value(of.terms.limits(of.side))),
-        Offence::Breach(_) => ("route.strict", Some("report".to_owned())),
+        Violation::Over(rule) => (rule.key(of.side), rule.value(of.terms.limits(of.side))),
+        Violation::Breach(_) => ("route.strict", Some("report".to_owned())),
     };
     info!(
         session = of.session,
@@ -68,7 +68,7 @@ pub fn would_close(of: Party<'_>, offence: Offence) {
 
 /// A side comes faster than this limit lets it, and is made to wait; once for each tunnel, side
 /// and limit.
-pub fn delaying(of: Party<'_>, rule: Rule) {
+pub fn delaying(of: TunnelSide<'_>, rule: LimitKind) {
     info!(
         session = of.session,
         client_key = %of.client,
@@ -93,12 +93,12 @@ mod tests {
 
     use super::*;
     use crate::telemetry::fixtures::visitor;
-    use ws::{Action, Breach, Cap, Rate};
+    use ws::{Limit, LimitAction, ProtocolError, RateLimit};
 
     #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<u8>>>);
+    struct EventFixture(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Paper {
+    impl Write for EventFixture {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -108,12 +108,13 @@ mod tests {
         }
     }
 
-    fn told(side: Side, tell: impl FnOnce(Party<'_>)) -> Value {
-        let mut terms = Terms::default();
-        terms.from_client.message = Some(Cap { max: 2048, action: Action::Report });
+    fn told(side: Side, tell: impl FnOnce(TunnelSide<'_>)) -> Value {
+        let mut terms = SessionPolicy::default();
+        terms.from_client.message = Some(Limit { max: 2048, action: LimitAction::Report });
         let (per_second, burst) = (NonZeroU64::new(50).unwrap(), NonZeroU64::new(100).unwrap());
-        terms.from_backend.messages = Some(Rate { per_second, burst, action: Action::Delay });
-        let paper = Paper::default();
+        terms.from_backend.messages =
+            Some(RateLimit { per_second, burst, action: LimitAction::Delay });
+        let paper = EventFixture::default();
         let writer = paper.clone();
         let subscriber = tracing_subscriber::fmt()
             .json()
@@ -122,7 +123,7 @@ mod tests {
             .finish();
         tracing::subscriber::with_default(subscriber, || {
             let (client, backend) = (visitor().key, "127.0.0.1:9001");
-            tell(Party { session: 7, client, route: "chat", backend, terms: &terms, side });
+            tell(TunnelSide { session: 7, client, route: "chat", backend, terms: &terms, side });
         });
         let line = paper.0.lock().unwrap().clone();
         serde_json::from_slice(&line).unwrap()
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_would_have_been_closed_is_told_with_its_rule_and_key() {
-        let line = told(Side::Client, |of| would_close(of, Offence::Over(Rule::Message)));
+        let line = told(Side::Client, |of| would_close(of, Violation::Over(LimitKind::Message)));
         for (key, value) in [
             ("level", "INFO"),
             ("message", "would have closed"),
@@ -145,7 +146,8 @@ mod tests {
             assert_eq!(line[key], value, "{key} in {line}");
         }
         assert_eq!(line["session"], 7);
-        let line = told(Side::Backend, |of| would_close(of, Offence::Breach(Breach::Opcode)));
+        let line =
+            told(Side::Backend, |of| would_close(of, Violation::Breach(ProtocolError::Opcode)));
         for (key, value) in [
             ("side", "backend"),
             ("rule", "ws_opcode"),
@@ -158,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_delay_is_told_with_its_rule_and_key() {
-        let line = told(Side::Backend, |of| delaying(of, Rule::Messages));
+        let line = told(Side::Backend, |of| delaying(of, LimitKind::Messages));
         for (key, value) in [
             ("level", "INFO"),
             ("message", "delaying a backend that comes too fast"),

@@ -9,12 +9,12 @@ use crate::config::settings::LogFormat;
 
 /// Text, numbers and lists under their keys.
 #[derive(Debug)]
-pub struct Line {
+pub struct LogLine {
     format: LogFormat,
     bytes: Vec<u8>,
 }
 
-impl Line {
+impl LogLine {
     /// Nothing said yet.
     pub fn begin(format: LogFormat) -> Self {
         Self { format, bytes: Vec::with_capacity(ORDINARY) }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn whole(format: LogFormat) -> String {
-        let mut line = Line::begin(format);
+        let mut line = LogLine::begin(format);
         line.text("event", "ended");
         line.text("absent", None);
         line.show("client", std::net::SocketAddr::from(([203, 0, 113, 9], 5)));
@@ -157,7 +157,7 @@ mod tests {
     fn json_is_one_object_in_the_order_of_its_making() {
         let expected = r#"{"event":"ended","client":"203.0.113.9:5","target":"/ws?a=\"b\\","empty":"","up_bytes":8,"rtt_ms":12.034,"would_close":["message_too_big","ws_rsv"]}"#;
         assert_eq!(whole(LogFormat::Json), format!("{expected}\n"));
-        assert_eq!(Line::begin(LogFormat::Json).end(), b"{}\n");
+        assert_eq!(LogLine::begin(LogFormat::Json).end(), b"{}\n");
     }
 
     /// Records cut client-supplied text to printable ASCII first; this is the net below.
@@ -165,7 +165,7 @@ mod tests {
     fn no_line_is_broken_by_what_stands_in_it() {
         for hostile in ["a\nb", "\u{1b}[31m", "\r\0", "\u{9b}31m", "\" x=1", "\\"] {
             for format in [LogFormat::Text, LogFormat::Json] {
-                let mut line = Line::begin(format);
+                let mut line = LogLine::begin(format);
                 line.text("a", hostile);
                 line.list("b", [hostile]);
                 let line = String::from_utf8(line.end()).unwrap();

@@ -45,7 +45,7 @@ pub fn lines_lost(target: LogTarget) -> u64 {
 }
 
 /// What a thread writes to.
-pub trait Sink: Send + 'static {
+pub trait LineSink: Send + 'static {
     /// Writes a whole line. An error means that the line is lost.
     fn write(&mut self, line: &[u8]) -> io::Result<()>;
 
@@ -56,29 +56,29 @@ pub trait Sink: Send + 'static {
 
 /// The way to the writing thread, which ends when the last of these is gone.
 #[derive(Clone, Debug)]
-pub struct Lines {
-    queue: SyncSender<Item>,
-    lost: Arc<Lost>,
+pub struct LineSender {
+    queue: SyncSender<QueueItem>,
+    lost: Arc<LostLines>,
 }
 
 #[derive(Debug)]
-enum Item {
+enum QueueItem {
     Line(Vec<u8>),
     Flush(SyncSender<()>),
 }
 
 #[derive(Debug)]
-struct Lost {
+struct LostLines {
     target: LogTarget,
     untold: AtomicU64,
 }
 
-impl Lines {
+impl LineSender {
     /// Starts the thread. If there is none, every line is lost.
-    pub fn start(name: &str, target: LogTarget, sink: impl Sink) -> (Self, io::Result<()>) {
+    pub fn start(name: &str, target: LogTarget, sink: impl LineSink) -> (Self, io::Result<()>) {
         let (queue, items) = sync_channel(LINES_MAX);
-        let lost = Arc::new(Lost { target, untold: AtomicU64::new(0) });
-        let mut writer = Writer { sink, lost: lost.clone(), told: None, error: None };
+        let lost = Arc::new(LostLines { target, untold: AtomicU64::new(0) });
+        let mut writer = WriterThread { sink, lost: lost.clone(), told: None, error: None };
         let thread =
             thread::Builder::new().name(name.into()).spawn(move || writer.write_out(&items));
         (Self { queue, lost }, thread.map(drop))
@@ -86,7 +86,7 @@ impl Lines {
 
     /// Hands a line over, or counts it as lost.
     pub fn send(&self, line: Vec<u8>) {
-        match self.queue.try_send(Item::Line(line)) {
+        match self.queue.try_send(QueueItem::Line(line)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.one_more(),
         }
@@ -97,7 +97,7 @@ impl Lines {
         let (done, wait) = sync_channel(1);
         // A full queue in front of something that stalls must not hold up the end of the process.
         for _ in 0..FLUSH_TRIES {
-            match self.queue.try_send(Item::Flush(done.clone())) {
+            match self.queue.try_send(QueueItem::Flush(done.clone())) {
                 Ok(()) => {
                     let _ = wait.recv_timeout(FLUSH_MAX);
                     return;
@@ -109,7 +109,7 @@ impl Lines {
     }
 }
 
-impl Lost {
+impl LostLines {
     fn one_more(&self) {
         self.untold.fetch_add(1, Ordering::Relaxed);
         self.target.lost().fetch_add(1, Ordering::Relaxed);
@@ -117,17 +117,17 @@ impl Lost {
 }
 
 /// What the thread has in hand.
-struct Writer<S> {
+struct WriterThread<S> {
     sink: S,
-    lost: Arc<Lost>,
+    lost: Arc<LostLines>,
     /// When losses were last told of.
     told: Option<Instant>,
     /// The last one that nobody was told of.
     error: Option<io::Error>,
 }
 
-impl<S: Sink> Writer<S> {
-    fn write_out(&mut self, items: &Receiver<Item>) {
+impl<S: LineSink> WriterThread<S> {
+    fn write_out(&mut self, items: &Receiver<QueueItem>) {
         let mut wrote = false;
         loop {
             let item = match items.try_recv() {
@@ -142,14 +142,14 @@ impl<S: Sink> Writer<S> {
                 Ok(item) => Ok(item),
             };
             match item {
-                Ok(Item::Line(line)) => {
+                Ok(QueueItem::Line(line)) => {
                     wrote = true;
                     if let Err(error) = self.sink.write(&line) {
                         self.lost.one_more();
                         self.error = Some(error);
                     }
                 }
-                Ok(Item::Flush(done)) => {
+                Ok(QueueItem::Flush(done)) => {
                     self.tell();
                     let _ = done.try_send(());
                 }
@@ -207,17 +207,17 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Debug, Default)]
-    struct Desk(Arc<Mutex<Papers>>);
+    struct SlowSink(Arc<Mutex<WrittenLines>>);
 
     #[derive(Debug, Default)]
-    struct Papers {
+    struct WrittenLines {
         full: bool,
         deaf: bool,
         lines: Vec<Vec<u8>>,
         told: Vec<(u64, Option<String>)>,
     }
 
-    impl Sink for Desk {
+    impl LineSink for SlowSink {
         fn write(&mut self, line: &[u8]) -> io::Result<()> {
             let mut papers = self.0.lock().unwrap();
             if papers.full {
@@ -237,15 +237,15 @@ mod tests {
         }
     }
 
-    fn writer(desk: &Desk) -> Writer<Desk> {
-        let lost = Arc::new(Lost { target: LogTarget::AccessFile, untold: AtomicU64::new(0) });
-        Writer { sink: desk.clone(), lost, told: None, error: None }
+    fn writer(desk: &SlowSink) -> WriterThread<SlowSink> {
+        let lost = Arc::new(LostLines { target: LogTarget::AccessFile, untold: AtomicU64::new(0) });
+        WriterThread { sink: desk.clone(), lost, told: None, error: None }
     }
 
-    fn feed(writer: &mut Writer<Desk>, lines: usize) {
+    fn feed(writer: &mut WriterThread<SlowSink>, lines: usize) {
         let (queue, items) = sync_channel(lines);
         for _ in 0..lines {
-            queue.send(Item::Line(b"x\n".to_vec())).unwrap();
+            queue.send(QueueItem::Line(b"x\n".to_vec())).unwrap();
         }
         drop(queue);
         writer.write_out(&items);
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn lines_that_cannot_be_written_are_counted_and_told_of() {
-        let desk = Desk::default();
+        let desk = SlowSink::default();
         desk.0.lock().unwrap().full = true;
         let before = lines_lost(LogTarget::AccessFile);
         feed(&mut writer(&desk), 5);
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn losses_that_nobody_heard_of_are_kept() {
-        let desk = Desk::default();
+        let desk = SlowSink::default();
         desk.0.lock().unwrap().full = true;
         desk.0.lock().unwrap().deaf = true;
         let mut writer = writer(&desk);
@@ -279,9 +279,9 @@ mod tests {
 
     #[test]
     fn whoever_writes_does_not_wait_for_a_full_queue() {
-        let desk = Desk::default();
+        let desk = SlowSink::default();
         let held = desk.0.lock().unwrap();
-        let (lines, started) = Lines::start("test", LogTarget::AccessFile, desk.clone());
+        let (lines, started) = LineSender::start("test", LogTarget::AccessFile, desk.clone());
         started.unwrap();
         for _ in 0..LINES_MAX + 100 {
             lines.send(b"x\n".to_vec());

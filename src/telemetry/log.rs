@@ -14,9 +14,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 use super::access_log;
-use super::line::Line;
-use super::line_writer::{Lines, LogTarget, Sink};
-use super::timestamp::Stamp;
+use super::line::LogLine;
+use super::line_writer::{LineSender, LineSink, LogTarget};
+use super::timestamp::LogTime;
 use crate::config::settings::{LogFormat, LogSettings};
 
 /// Begins to write as told. Only the first call of a process counts: the format of a running
@@ -25,7 +25,7 @@ pub fn init(settings: &LogSettings) -> LogFlush {
     let lines = stderr(settings.format);
     let (level, handle) = reload::Layer::new(LevelFilter::from_level(settings.level));
     let layer = fmt::layer()
-        .with_writer(Told(lines.clone()))
+        .with_writer(LineBuffer(lines.clone()))
         .with_target(false)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
     let registry = tracing_subscriber::registry().with(level);
@@ -72,14 +72,14 @@ pub fn panics() -> u64 {
 }
 
 /// The lines to standard error; the format is for losses, and counts in the first call only.
-pub(super) fn stderr(format: LogFormat) -> Lines {
+pub(super) fn stderr(format: LogFormat) -> LineSender {
     // Without the thread every line is counted as lost; the proxy itself goes on.
-    LINES.get_or_init(|| Lines::start("log", LogTarget::Stderr, Stderr(format)).0).clone()
+    LINES.get_or_init(|| LineSender::start("log", LogTarget::Stderr, Stderr(format)).0).clone()
 }
 
 /// Writes out what is queued when dropped, for at most two seconds a target.
 #[derive(Debug)]
-pub struct LogFlush(Lines);
+pub struct LogFlush(LineSender);
 
 impl Drop for LogFlush {
     fn drop(&mut self) {
@@ -91,9 +91,9 @@ impl Drop for LogFlush {
 
 /// tracing formats a whole line and hands it over in one call.
 #[derive(Clone, Debug)]
-struct Told(Lines);
+struct LineBuffer(LineSender);
 
-impl Write for Told {
+impl Write for LineBuffer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.send(line.to_vec());
         Ok(line.len())
@@ -104,7 +104,7 @@ impl Write for Told {
     }
 }
 
-impl<'a> MakeWriter<'a> for Told {
+impl<'a> MakeWriter<'a> for LineBuffer {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -115,18 +115,18 @@ impl<'a> MakeWriter<'a> for Told {
 /// Standard error, with the format of what is told of losses.
 struct Stderr(LogFormat);
 
-impl Sink for Stderr {
+impl LineSink for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         io::stderr().write_all(line)
     }
 
     fn tell(&mut self, lost: u64, error: Option<&io::Error>) -> io::Result<()> {
-        io::stderr().write_all(&notice(self.0, Stamp::now(), lost, error))
+        io::stderr().write_all(&notice(self.0, LogTime::now(), lost, error))
     }
 }
 
 /// A line like those of tracing, which cannot be asked here: it would queue behind what is full.
-fn notice(format: LogFormat, now: Stamp, lost: u64, error: Option<&io::Error>) -> Vec<u8> {
+fn notice(format: LogFormat, now: LogTime, lost: u64, error: Option<&io::Error>) -> Vec<u8> {
     let words = "lines were lost: standard error is too slow, or could not be written";
     let error = error.map(io::Error::to_string);
     match format {
@@ -135,7 +135,7 @@ fn notice(format: LogFormat, now: Stamp, lost: u64, error: Option<&io::Error>) -
             format!("{now}  WARN {words} lost={lost}{error}\n").into_bytes()
         }
         LogFormat::Json => {
-            let mut line = Line::begin(format);
+            let mut line = LogLine::begin(format);
             line.show("timestamp", now);
             line.text("level", "WARN");
             line.text("message", words);
@@ -147,7 +147,7 @@ fn notice(format: LogFormat, now: Stamp, lost: u64, error: Option<&io::Error>) -
 }
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
-static LINES: OnceLock<Lines> = OnceLock::new();
+static LINES: OnceLock<LineSender> = OnceLock::new();
 static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 
 #[cfg(test)]
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn losses_are_told_in_the_format_of_all_other_lines() {
-        let now = Stamp::now();
+        let now = LogTime::now();
         let error = io::Error::from(io::ErrorKind::StorageFull);
         let json = notice(LogFormat::Json, now, 7, Some(&error));
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();

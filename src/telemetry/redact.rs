@@ -142,8 +142,9 @@ const TRACEPARENT_LEN: usize = 55;
 mod tests {
     use super::*;
 
+    // Requirements: UH37.
     #[test]
-    fn uh37_credentials_in_the_query_are_hidden() {
+    fn redacts_credentials_in_the_query() {
         let names = ["token".to_owned(), "sid".to_owned()];
         let shown = |raw: &str| target(raw, &names);
         assert_eq!(shown("/ws?token=s3cret&room=1"), "/ws?token=[redacted]&room=1");

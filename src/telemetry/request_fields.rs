@@ -3,7 +3,7 @@
 
 /// Texts of a request, already redacted and cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Particulars<'a> {
+pub struct RequestFields<'a> {
     /// `Host` as asked for; empty if there was none.
     pub host: &'a str,
     /// Target; empty if there was none.
@@ -20,11 +20,11 @@ pub struct Particulars<'a> {
 
 /// The same in one piece of memory. What is absent costs a byte at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Packed(Box<str>);
+pub struct PackedFields(Box<str>);
 
-impl Particulars<'_> {
+impl RequestFields<'_> {
     /// One allocation of exactly as many bytes as it takes.
-    pub fn pack(&self) -> Packed {
+    pub fn pack(&self) -> PackedFields {
         let parts = [
             self.host,
             self.target,
@@ -35,16 +35,16 @@ impl Particulars<'_> {
         ];
         // Texts that were cut hold no such byte; one that does would only shift what follows.
         let joined = parts.join(BETWEEN);
-        Packed(joined.trim_end_matches(BETWEEN).into())
+        PackedFields(joined.trim_end_matches(BETWEEN).into())
     }
 }
 
-impl Packed {
+impl PackedFields {
     /// The texts again; an empty one counts as absent.
-    pub fn particulars(&self) -> Particulars<'_> {
+    pub fn particulars(&self) -> RequestFields<'_> {
         let mut parts = self.0.split(BETWEEN);
         let mut next = || parts.next().filter(|part| !part.is_empty());
-        Particulars {
+        RequestFields {
             host: next().unwrap_or_default(),
             target: next().unwrap_or_default(),
             user_agent: next(),
@@ -66,7 +66,7 @@ mod tests {
         let some = |text| Some(text).filter(|text: &&str| !text.is_empty());
         for bits in 0..64 {
             let text = |bit: u32, text| if bits & (1 << bit) == 0 { "" } else { text };
-            let given = Particulars {
+            let given = RequestFields {
                 host: text(0, "a.example"),
                 target: text(1, "/ws?a=1"),
                 user_agent: some(text(2, "Some Browser/1.0 (X11; \"odd\")")),
@@ -80,11 +80,11 @@ mod tests {
 
     #[test]
     fn what_is_absent_is_nearly_free() {
-        let given = Particulars { host: "a", target: "/", ..Particulars::default() };
+        let given = RequestFields { host: "a", target: "/", ..RequestFields::default() };
         assert_eq!(given.pack().0.len(), 3);
-        assert_eq!(Particulars::default().pack().0.len(), 0);
-        let chat = Particulars { subprotocol: Some("chat"), ..given };
+        assert_eq!(RequestFields::default().pack().0.len(), 0);
+        let chat = RequestFields { subprotocol: Some("chat"), ..given };
         assert_eq!(chat.pack().0.len(), 3 + 4 + 4);
-        assert_eq!(size_of::<Packed>(), 16);
+        assert_eq!(size_of::<PackedFields>(), 16);
     }
 }

@@ -5,13 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A moment to be written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct LogTime {
     /// Since 1970.
     seconds: u64,
     millis: u32,
 }
 
-impl Stamp {
+impl LogTime {
     /// Now; a clock before 1970 counts as 1970.
     pub fn now() -> Self {
         #[expect(clippy::disallowed_methods, reason = "a line says when it was written")]
@@ -20,21 +20,21 @@ impl Stamp {
     }
 }
 
-impl fmt::Display for Stamp {
+impl fmt::Display for LogTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:03}Z", Second(self.seconds), self.millis)
+        write!(f, "{}.{:03}Z", UtcSecond(self.seconds), self.millis)
     }
 }
 
 /// A moment in seconds since 1970, to the second.
 pub fn moment(seconds: u64) -> String {
-    format!("{}Z", Second(seconds))
+    format!("{}Z", UtcSecond(seconds))
 }
 
 /// Since 1970, shown without its zone.
-struct Second(u64);
+struct UtcSecond(u64);
 
-impl fmt::Display for Second {
+impl fmt::Display for UtcSecond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = date(self.0 / DAY);
         let (hour, minute, second) = (self.0 % DAY / 3600, self.0 / 60 % 60, self.0 % 60);
@@ -80,7 +80,7 @@ mod tests {
             (2_147_483_648, "2038-01-19T03:14:08.007Z"),
             (4_294_967_296, "2106-02-07T06:28:16.007Z"),
         ] {
-            assert_eq!(Stamp { seconds, millis: 7 }.to_string(), written);
+            assert_eq!(LogTime { seconds, millis: 7 }.to_string(), written);
         }
     }
 }

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-pub use self::expiry::Step;
-pub use self::pair::Seen;
+pub use self::expiry::ExpiryStep;
+pub use self::pair::FileState;
 
-use self::pair::{Flaw, Pair};
+use self::pair::{CertPair, CertProblem};
 use crate::config::settings::CertificateSettings;
-use crate::config::toml::late_diagnostic::Later;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::telemetry::metrics::process_snapshot::CertificateState;
 
 /// All certificates of a generation, by the names they cover.
@@ -28,19 +28,21 @@ pub struct CertTable {
     default: Option<Arc<CertifiedKey>>,
     states: Vec<CertificateState>,
     /// The files of each, in the order of the settings.
-    seen: Vec<Seen>,
-    warnings: Vec<Later>,
+    seen: Vec<FileState>,
+    warnings: Vec<LateDiagnostic>,
 }
 
 impl CertTable {
     /// Reads every chain and key; all faults at once.
-    pub fn load(certificates: &[CertificateSettings]) -> Result<Self, Vec<Later>> {
+    pub fn load(certificates: &[CertificateSettings]) -> Result<Self, Vec<LateDiagnostic>> {
         let mut table = Self::default();
         let mut faults = Vec::new();
         for (index, certificate) in certificates.iter().enumerate() {
-            let later =
-                |Flaw { of, problem }| Later { key: format!("certificate[{index}].{of}"), problem };
-            let insert = |pair: Pair| {
+            let later = |CertProblem { of, problem }| LateDiagnostic {
+                key: format!("certificate[{index}].{of}"),
+                problem,
+            };
+            let insert = |pair: CertPair| {
                 table.states.extend(state(index, &pair.key));
                 table.seen.push(pair.seen);
                 table.warnings.extend(pair.weaknesses.into_iter().map(later));
@@ -59,19 +61,21 @@ impl CertTable {
     }
 
     /// The files that it was read from, as they were then.
-    pub fn seen(&self) -> &[Seen] {
+    pub fn seen(&self) -> &[FileState] {
         &self.seen
     }
 
     /// What clients may stumble over; all of it is served as it is.
-    pub fn warnings(&self) -> &[Later] {
+    pub fn warnings(&self) -> &[LateDiagnostic] {
         &self.warnings
     }
 
     /// Which certificates are not valid, or not for long any more, at this moment, in seconds
     /// since 1970.
-    pub fn steps(&self, now: u64) -> impl Iterator<Item = (&CertificateState, Step)> {
-        self.states.iter().filter_map(move |state| Step::of(state, now).map(|step| (state, step)))
+    pub fn steps(&self, now: u64) -> impl Iterator<Item = (&CertificateState, ExpiryStep)> {
+        self.states
+            .iter()
+            .filter_map(move |state| ExpiryStep::of(state, now).map(|step| (state, step)))
     }
 
     /// Whether no certificate is left that a client would take.
@@ -95,10 +99,10 @@ impl CertTable {
             .map(|key| chain::names(&key.cert).into_iter().next().unwrap_or_default())
     }
 
-    fn insert(&mut self, key: Arc<CertifiedKey>, default: bool) -> Result<(), Flaw> {
+    fn insert(&mut self, key: Arc<CertifiedKey>, default: bool) -> Result<(), CertProblem> {
         let names = chain::names(&key.cert);
         if names.is_empty() && !default {
-            return Err(Flaw::chain(
+            return Err(CertProblem::chain(
                 "the certificate covers no DNS name, so no client would be shown it; use one with \
                  a subjectAltName, or mark it `default = true`",
             ));
@@ -129,8 +133,8 @@ impl CertTable {
 }
 
 /// The files of these certificates, as they are now.
-pub fn look(certificates: &[CertificateSettings]) -> Vec<Seen> {
-    certificates.iter().map(|certificate| Seen::now(&certificate.source)).collect()
+pub fn look(certificates: &[CertificateSettings]) -> Vec<FileState> {
+    certificates.iter().map(|certificate| FileState::now(&certificate.source)).collect()
 }
 
 impl ResolvesServerCert for CertTable {
@@ -184,8 +188,9 @@ mod tests {
         assert!(table.find(Some("unknown.example")).is_some());
     }
 
+    // Requirements: CK01.
     #[test]
-    fn ck01_a_key_of_another_certificate_is_a_fault() {
+    fn rejects_a_key_of_another_certificate() {
         let source =
             CertificateSource::Memory { chain: pair(&["a.example"]).0, key: pair(&["b"]).1 };
         let faults = CertTable::load(&[CertificateSettings { source, default: false }]);
@@ -194,8 +199,9 @@ mod tests {
         assert!(fault.problem.contains("not the key of"), "{fault:?}");
     }
 
+    // Requirements: CK08.
     #[test]
-    fn ck08_a_certificate_for_no_name_is_of_use_by_default_only() {
+    fn certificate_without_names_serves_only_as_default() {
         assert!(CertTable::load(&[settings(&[], true)]).is_ok());
         let faults = CertTable::load(&[settings(&[], false)]).unwrap_err();
         assert!(faults[0].problem.contains("covers no DNS name"), "{faults:?}");

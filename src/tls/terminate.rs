@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::certs::CertTable;
-use crate::client::{TlsFacts, TlsVersion};
+use crate::client::{TlsInfo, TlsVersion};
 use crate::net::engine::{EngineConfig, ServerEngine};
-use crate::net::tokio_tls::StockStream;
-use crate::net::unbuffered_tls::LeanStream;
-use crate::reject::{Dropped, Stage};
+use crate::net::tokio_tls::TokioTls;
+use crate::net::unbuffered_tls::UnbufferedTls;
+use crate::reject::{ConnectionStage, DropReason};
 
 /// Everything a TLS listener needs, built once a generation.
 #[derive(Clone)]
@@ -53,12 +53,12 @@ impl TlsTerminator {
         &self,
         io: TcpStream,
         limit: Duration,
-    ) -> Result<(LeanStream<ServerEngine, TcpStream>, TlsFacts), Dropped> {
+    ) -> Result<(UnbufferedTls<ServerEngine, TcpStream>, TlsInfo), DropReason> {
         let engine =
             ServerEngine::new(&self.config).map_err(|flaw| cause(io::Error::other(flaw)))?;
-        let mut stream = timeout(limit, LeanStream::accept(io, engine))
+        let mut stream = timeout(limit, UnbufferedTls::accept(io, engine))
             .await
-            .map_err(|_| Dropped::TlsTimeout)?
+            .map_err(|_| DropReason::TlsTimeout)?
             .map_err(cause)?;
         let engine = stream.engine_mut();
         let name = engine.take_name();
@@ -71,15 +71,15 @@ impl TlsTerminator {
         &self,
         io: TcpStream,
         limit: Duration,
-    ) -> Result<(StockStream<TcpStream>, TlsFacts), Dropped> {
+    ) -> Result<(TokioTls<TcpStream>, TlsInfo), DropReason> {
         let acceptor = TlsAcceptor::from(self.config.rustls());
         let stream = timeout(limit, acceptor.accept(io))
             .await
-            .map_err(|_| Dropped::TlsTimeout)?
+            .map_err(|_| DropReason::TlsTimeout)?
             .map_err(cause)?;
         let connection = stream.get_ref().1;
         let facts = facts(connection.server_name(), connection);
-        Ok((StockStream::new(stream), facts))
+        Ok((TokioTls::new(stream), facts))
     }
 
     /// The certificates behind this terminator.
@@ -89,8 +89,8 @@ impl TlsTerminator {
 }
 
 /// What a handshake told us.
-fn facts(name: Option<&str>, connection: &CommonState) -> TlsFacts {
-    TlsFacts {
+fn facts(name: Option<&str>, connection: &CommonState) -> TlsInfo {
+    TlsInfo {
         sni: name.map(|name| name.to_ascii_lowercase().into()),
         version: match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => TlsVersion::V12,
@@ -107,18 +107,18 @@ fn facts(name: Option<&str>, connection: &CommonState) -> TlsFacts {
 }
 
 /// A peer that went away is not a fault of its TLS.
-fn cause(error: io::Error) -> Dropped {
+fn cause(error: io::Error) -> DropReason {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
         // rustls has no error of its own for this, only these words.
         Some(TlsError::General(words)) if words.contains("no server certificate chain") => {
-            Dropped::TlsFailed(
+            DropReason::TlsFailed(
                 "the client named no server, or one that no certificate covers, and none is \
                  marked `default = true`"
                     .into(),
             )
         }
         Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            Dropped::TlsFailed("this is not TLS (plain HTTP on the TLS port?)".into())
+            DropReason::TlsFailed("this is not TLS (plain HTTP on the TLS port?)".into())
         }
         Some(TlsError::AlertReceived(alert)) => {
             let distrust = matches!(
@@ -129,9 +129,9 @@ fn cause(error: io::Error) -> Dropped {
                     | AlertDescription::UnknownCA
             );
             let why = if distrust { "it does not trust our certificate" } else { "it broke off" };
-            Dropped::TlsFailed(format!("the client sent alert {alert:?}: {why}"))
+            DropReason::TlsFailed(format!("the client sent alert {alert:?}: {why}"))
         }
-        Some(tls) => Dropped::TlsFailed(tls.to_string()),
-        None => Dropped::Gone(Stage::Tls),
+        Some(tls) => DropReason::TlsFailed(tls.to_string()),
+        None => DropReason::Gone(ConnectionStage::Tls),
     }
 }

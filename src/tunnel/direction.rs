@@ -5,45 +5,45 @@ use std::mem;
 use std::task::Context;
 
 use bytes::Bytes;
-use ws::{ControlFrame, Entropy, Intake, Moment, Session, Side, Trace};
+use ws::{ControlFrame, Entropy, FrameTrace, RecvAction, Session, Side, Timestamp};
 
-use super::endpoint::{Arrival, Gate, Mouth};
-use super::progress::Passed;
+use super::endpoint::{Endpoint, ReadOutcome, WriteState};
+use super::progress::RelayedMessages;
 use crate::net::Stream;
 use crate::net::scratch::{Scratch, SendScratch};
 
 /// Who decides, and what it needs for it.
-pub(super) struct Judge<'a, E> {
+pub(super) struct DirectionContext<'a, E> {
     pub(super) session: &'a mut Session,
     pub(super) entropy: &'a mut E,
-    pub(super) trace: &'a mut Option<Box<Trace>>,
-    pub(super) passed: &'a mut Passed,
-    pub(super) now: Moment,
+    pub(super) trace: &'a mut Option<Box<FrameTrace>>,
+    pub(super) passed: &'a mut RelayedMessages,
+    pub(super) now: Timestamp,
 }
 
-impl<E: Entropy> Judge<'_, E> {
+impl<E: Entropy> DirectionContext<'_, E> {
     pub(super) fn inject(&mut self, to: Side) -> Option<ControlFrame> {
         let frame = self.session.inject(to, self.now, self.entropy)?;
         self.show(|trace| trace.own(to, frame.as_bytes()));
         Some(frame)
     }
 
-    fn intake(&mut self, from: Side, input: &[u8]) -> Intake {
+    fn intake(&mut self, from: Side, input: &[u8]) -> RecvAction {
         let verdict = self.session.intake(from, input, self.now, self.passed.of(from));
         match verdict {
-            Intake::Forward(len) => self.show(|trace| trace.passed(from, &input[..len])),
+            RecvAction::Forward(len) => self.show(|trace| trace.passed(from, &input[..len])),
             // A pong to our own ping. What comes behind an end is not looked at.
-            Intake::Discard(len) if self.session.end().is_none() => {
+            RecvAction::Discard(len) if self.session.end().is_none() => {
                 self.show(|trace| trace.passed(from, &input[..len]));
             }
-            Intake::Discard(_) | Intake::Starved | Intake::Paused => {}
+            RecvAction::Discard(_) | RecvAction::Starved | RecvAction::Paused => {}
         }
         verdict
     }
 
     /// To whoever watches, as long as somebody does.
     #[inline]
-    fn show(&mut self, show: impl FnOnce(&mut Trace) -> bool) {
+    fn show(&mut self, show: impl FnOnce(&mut FrameTrace) -> bool) {
         if let Some(trace) = self.trace
             && !show(trace)
         {
@@ -53,7 +53,7 @@ impl<E: Entropy> Judge<'_, E> {
 }
 
 /// One direction.
-pub(super) struct Lane {
+pub(super) struct Direction {
     /// What arrived and is not judged: fewer than [`JOINT_BYTES`], or all that is
     /// [`held`](Self::held). Freed when empty.
     tail: Vec<u8>,
@@ -61,7 +61,7 @@ pub(super) struct Lane {
     held: bool,
 }
 
-impl Lane {
+impl Direction {
     pub(super) fn new(early: Bytes) -> Self {
         Self { held: !early.is_empty(), tail: early.into() }
     }
@@ -70,25 +70,25 @@ impl Lane {
     pub(super) fn carry<X: Stream, Y: Stream>(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Mouth<X>,
-        to: &mut Mouth<Y>,
-        judge: &mut Judge<'_, impl Entropy>,
+        from: &mut Endpoint<X>,
+        to: &mut Endpoint<Y>,
+        judge: &mut DirectionContext<'_, impl Entropy>,
         scratch: &mut Scratch,
     ) -> bool {
         // A receiver that is slow stops its sender: nothing is read that cannot be passed on. Only
         // what is not to be passed on anyhow need not wait.
         let gate = to.poll_gate(cx, judge.session, judge.now);
-        if gate == Gate::Blocked && judge.session.is_relayed_to(to.side) {
+        if gate == WriteState::Blocked && judge.session.is_relayed_to(to.side) {
             return false;
         }
         if !judge.session.wants(from.side) {
             self.tail = Vec::new();
             self.held = false;
-            return gate == Gate::Open && to.speak(cx, judge, &mut scratch.send);
+            return gate == WriteState::Open && to.speak(cx, judge, &mut scratch.send);
         }
         if judge.session.is_paused(from.side, judge.now) {
             from.give_up_if_deaf(judge);
-            return gate == Gate::Open && to.speak(cx, judge, &mut scratch.send);
+            return gate == WriteState::Open && to.speak(cx, judge, &mut scratch.send);
         }
         if self.held {
             let mut held = mem::take(&mut self.tail);
@@ -105,15 +105,17 @@ impl Lane {
             return true;
         }
         match from.poll_recv(cx, judge, &mut scratch.recv) {
-            Arrival::Data(data) => {
+            ReadOutcome::Data(data) => {
                 let left = self.pass(cx, to, gate, data, judge, &mut scratch.send);
                 if left > 0 {
                     self.tail = data[data.len() - left..].to_vec();
                 }
                 true
             }
-            Arrival::Ended => true,
-            Arrival::Nothing => gate == Gate::Open && to.speak(cx, judge, &mut scratch.send),
+            ReadOutcome::Ended => true,
+            ReadOutcome::Nothing => {
+                gate == WriteState::Open && to.speak(cx, judge, &mut scratch.send)
+            }
         }
     }
 
@@ -123,17 +125,17 @@ impl Lane {
     fn pass<Y: Stream>(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut Mouth<Y>,
-        gate: Gate,
+        to: &mut Endpoint<Y>,
+        gate: WriteState,
         data: &mut [u8],
-        judge: &mut Judge<'_, impl Entropy>,
+        judge: &mut DirectionContext<'_, impl Entropy>,
         scratch: &mut SendScratch,
     ) -> usize {
-        let mut own = Interjection::new(to.side, gate);
+        let mut own = InjectedFrame::new(to.side, gate);
         own.ask(judge, 0);
 
         let waited = self.tail.len();
-        let mut head = Sifted::default();
+        let mut head = FilteredBytes::default();
         let mut begin = 0;
         if waited > 0 {
             // With so many bytes, any frame that could not be judged can.
@@ -144,7 +146,7 @@ impl Lane {
         }
         let data = &mut data[begin..];
         let len = data.len();
-        let mut run = Sifted::default();
+        let mut run = FilteredBytes::default();
         if head.read < waited && len > 0 {
             // Nothing may overtake the tail. That the session starves on so much is not reached.
             if !head.paused {
@@ -177,7 +179,7 @@ impl Lane {
 
 /// What became of some bytes.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sifted {
+struct FilteredBytes {
     /// Judged, from the front.
     read: usize,
     /// Of them to be passed on; they stand at the front now.
@@ -190,25 +192,25 @@ struct Sifted {
 /// to be passed on is overwritten, so that one write takes the rest. `ahead` bytes go out before
 /// these.
 fn sift(
-    judge: &mut Judge<'_, impl Entropy>,
+    judge: &mut DirectionContext<'_, impl Entropy>,
     bytes: &mut [u8],
     until: usize,
-    own: &mut Interjection,
+    own: &mut InjectedFrame,
     ahead: usize,
-) -> Sifted {
-    let mut done = Sifted::default();
+) -> FilteredBytes {
+    let mut done = FilteredBytes::default();
     while done.read < until {
         match judge.intake(own.to.other(), &bytes[done.read..]) {
-            Intake::Forward(len) => {
+            RecvAction::Forward(len) => {
                 if done.kept < done.read {
                     bytes.copy_within(done.read..done.read + len, done.kept);
                 }
                 done.read += len;
                 done.kept += len;
             }
-            Intake::Discard(len) => done.read += len,
-            Intake::Starved => break,
-            Intake::Paused => {
+            RecvAction::Discard(len) => done.read += len,
+            RecvAction::Starved => break,
+            RecvAction::Paused => {
                 done.paused = true;
                 break;
             }
@@ -223,7 +225,7 @@ fn sift(
 }
 
 /// At most one frame of our own among the bytes of one write.
-struct Interjection {
+struct InjectedFrame {
     to: Side,
     open: bool,
     /// How many bytes go out before it.
@@ -231,13 +233,13 @@ struct Interjection {
     frame: Option<ControlFrame>,
 }
 
-impl Interjection {
-    fn new(to: Side, gate: Gate) -> Self {
-        Self { to, open: gate == Gate::Open, at: 0, frame: None }
+impl InjectedFrame {
+    fn new(to: Side, gate: WriteState) -> Self {
+        Self { to, open: gate == WriteState::Open, at: 0, frame: None }
     }
 
     /// Takes a frame that is due, to go out after `at` bytes.
-    fn ask(&mut self, judge: &mut Judge<'_, impl Entropy>, at: usize) {
+    fn ask(&mut self, judge: &mut DirectionContext<'_, impl Entropy>, at: usize) {
         if self.open && self.frame.is_none() && judge.session.has_word_for(self.to) {
             self.frame = judge.inject(self.to);
             self.at = at;
@@ -248,9 +250,9 @@ impl Interjection {
     fn send<Y: Stream>(
         &self,
         cx: &mut Context<'_>,
-        to: &mut Mouth<Y>,
+        to: &mut Endpoint<Y>,
         [head, run]: [&[u8]; 2],
-        judge: &mut Judge<'_, impl Entropy>,
+        judge: &mut DirectionContext<'_, impl Entropy>,
         scratch: &mut SendScratch,
     ) {
         let own = self.frame.as_ref().map_or(&[][..], ControlFrame::as_bytes);

@@ -3,14 +3,14 @@
 use std::mem;
 use std::task::{Context, Poll};
 
-use ws::{Entropy, Moment, Parting, Session, Side};
+use ws::{Entropy, Session, Shutdown, Side, Timestamp};
 
-use super::direction::Judge;
+use super::direction::DirectionContext;
 use crate::net::scratch::{RecvScratch, SendScratch};
 use crate::net::{Recv, Stream};
 
 /// The stream of one side.
-pub(super) struct Mouth<S> {
+pub(super) struct Endpoint<S> {
     pub(super) side: Side,
     /// None once it was reset.
     stream: Option<S>,
@@ -19,14 +19,14 @@ pub(super) struct Mouth<S> {
     /// A write failed, or the way to part changed, since this was last asked.
     stirred: bool,
     /// The way to part when it was last looked at.
-    parting: Parting,
+    parting: Shutdown,
     /// The write half is ended.
     finished: bool,
 }
 
 /// Whether bytes may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gate {
+pub(super) enum WriteState {
     /// Yes.
     Open,
     /// Something waits to be written first; a waker is registered.
@@ -36,7 +36,7 @@ pub(super) enum Gate {
 }
 
 /// What came from a side.
-pub(super) enum Arrival<'s> {
+pub(super) enum ReadOutcome<'s> {
     Data(&'s mut [u8]),
     /// Its end, of which the session now knows.
     Ended,
@@ -44,14 +44,14 @@ pub(super) enum Arrival<'s> {
     Nothing,
 }
 
-impl<S: Stream> Mouth<S> {
+impl<S: Stream> Endpoint<S> {
     pub(super) fn new(side: Side, stream: S) -> Self {
         Self {
             side,
             stream: Some(stream),
             deaf: false,
             stirred: false,
-            parting: Parting::Stay,
+            parting: Shutdown::Stay,
             finished: false,
         }
     }
@@ -65,39 +65,39 @@ impl<S: Stream> Mouth<S> {
         &mut self,
         cx: &mut Context<'_>,
         session: &mut Session,
-        now: Moment,
-    ) -> Gate {
+        now: Timestamp,
+    ) -> WriteState {
         let Some(stream) = &mut self.stream else {
-            return Gate::Shut;
+            return WriteState::Shut;
         };
-        if session.parting(self.side) != Parting::Stay {
-            return Gate::Shut;
+        if session.parting(self.side) != Shutdown::Stay {
+            return WriteState::Shut;
         }
         if !self.deaf {
             match stream.poll_ready(cx) {
-                Poll::Ready(Ok(())) => return Gate::Open,
+                Poll::Ready(Ok(())) => return WriteState::Open,
                 Poll::Ready(Err(_)) => self.fail(session, now),
-                Poll::Pending => return Gate::Blocked,
+                Poll::Pending => return WriteState::Blocked,
             }
         }
         // Until its end is read, the session does not know; bytes for this side would be counted
         // as delivered.
-        if session.wants(self.side) { Gate::Blocked } else { Gate::Shut }
+        if session.wants(self.side) { WriteState::Blocked } else { WriteState::Shut }
     }
 
     /// Reads; what ends the stream is told to the session.
     pub(super) fn poll_recv<'s>(
         &mut self,
         cx: &mut Context<'_>,
-        judge: &mut Judge<'_, impl Entropy>,
+        judge: &mut DirectionContext<'_, impl Entropy>,
         scratch: &'s mut RecvScratch,
-    ) -> Arrival<'s> {
+    ) -> ReadOutcome<'s> {
         let Some(stream) = &mut self.stream else {
-            return Arrival::Nothing;
+            return ReadOutcome::Nothing;
         };
         match stream.poll_recv(cx, scratch) {
-            Poll::Ready(Ok(Recv::Data(data))) => Arrival::Data(data),
-            Poll::Pending if !self.deaf => Arrival::Nothing,
+            Poll::Ready(Ok(Recv::Data(data))) => ReadOutcome::Data(data),
+            Poll::Pending if !self.deaf => ReadOutcome::Nothing,
             // Its end, or nothing more from a peer that cannot be written to. How it ended makes
             // no difference to a WebSocket.
             Poll::Pending | Poll::Ready(Ok(Recv::Closed | Recv::Truncated) | Err(_)) => {
@@ -105,7 +105,7 @@ impl<S: Stream> Mouth<S> {
                 if self.deaf {
                     judge.session.hangup(self.side, judge.now);
                 }
-                Arrival::Ended
+                ReadOutcome::Ended
             }
         }
     }
@@ -115,7 +115,7 @@ impl<S: Stream> Mouth<S> {
         &mut self,
         cx: &mut Context<'_>,
         parts: &[&[u8]],
-        judge: &mut Judge<'_, impl Entropy>,
+        judge: &mut DirectionContext<'_, impl Entropy>,
         scratch: &mut SendScratch,
     ) {
         if let Some(stream) = &mut self.stream
@@ -129,7 +129,7 @@ impl<S: Stream> Mouth<S> {
     pub(super) fn speak(
         &mut self,
         cx: &mut Context<'_>,
-        judge: &mut Judge<'_, impl Entropy>,
+        judge: &mut DirectionContext<'_, impl Entropy>,
         scratch: &mut SendScratch,
     ) -> bool {
         if !judge.session.has_word_for(self.side) {
@@ -159,14 +159,14 @@ impl<S: Stream> Mouth<S> {
         cx: &mut Context<'_>,
         session: &mut Session,
         scratch: &mut SendScratch,
-        now: Moment,
+        now: Timestamp,
     ) {
         let parting = session.parting(self.side);
         self.stirred |= parting != self.parting;
         self.parting = parting;
         match parting {
-            Parting::Stay => {}
-            Parting::Finish => {
+            Shutdown::Stay => {}
+            Shutdown::Finish => {
                 if let Some(stream) = self.stream.as_mut().filter(|_| !self.finished)
                     && let Poll::Ready(closed) = stream.poll_close(cx, scratch)
                 {
@@ -176,7 +176,7 @@ impl<S: Stream> Mouth<S> {
                     }
                 }
             }
-            Parting::Abort => {
+            Shutdown::Abort => {
                 if let Some(mut stream) = self.stream.take() {
                     stream.abort();
                 }
@@ -190,14 +190,14 @@ impl<S: Stream> Mouth<S> {
     }
 
     /// Tells the session that the side is gone, whatever it may have said before.
-    pub(super) fn give_up(&self, session: &mut Session, now: Moment) {
+    pub(super) fn give_up(&self, session: &mut Session, now: Timestamp) {
         session.hangup(self.side, now);
         session.hangup(self.side, now);
     }
 
     /// The same, for a side that cannot be written to any more, and will not be read for a while:
     /// what it said before it left is not waited for.
-    pub(super) fn give_up_if_deaf(&self, judge: &mut Judge<'_, impl Entropy>) {
+    pub(super) fn give_up_if_deaf(&self, judge: &mut DirectionContext<'_, impl Entropy>) {
         if self.deaf {
             self.give_up(judge.session, judge.now);
         }
@@ -205,7 +205,7 @@ impl<S: Stream> Mouth<S> {
 
     /// A write failed: the side is gone. What it said before may still lie in its stream, so the
     /// session is told at the end of that; unless that has come already.
-    fn fail(&mut self, session: &mut Session, now: Moment) {
+    fn fail(&mut self, session: &mut Session, now: Timestamp) {
         self.deaf = true;
         self.stirred = true;
         if !session.wants(self.side) {

@@ -18,11 +18,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
-use ws::{CloseCode, End, Entropy, Moment, Session, Side, Trace};
+use ws::{CloseCode, Entropy, FrameTrace, Session, Side, TerminationReason, Timestamp};
 
-use self::direction::{Judge, Lane};
-use self::endpoint::{Gate, Mouth};
-use self::progress::{Ending, Passed, Progress};
+use self::direction::{Direction, DirectionContext};
+use self::endpoint::{Endpoint, WriteState};
+use self::progress::{RelayedMessages, TunnelEnd, WakeProgress};
 use crate::net::Stream;
 use crate::net::scratch::Scratch;
 
@@ -40,37 +40,37 @@ pin_project! {
 
 /// What a tunnel may be told while it runs.
 #[derive(Debug)]
-pub enum Order {
+pub enum Command {
     /// Say goodbye to both sides at the next boundary.
-    Leave(Arc<Notice>),
+    Leave(Arc<SessionClose>),
     /// Drop both at once.
     Cut,
     /// Tell of the frames that pass from now on; whoever was told before is told no more.
-    Watch(Box<Trace>),
+    Watch(Box<FrameTrace>),
 }
 
 /// Why a tunnel is to end, and what its client is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct SessionClose {
     /// Its name.
-    pub end: End,
+    pub end: TerminationReason,
     /// Close code and reason; `None`: those of its terms.
     pub words: Option<(CloseCode, Arc<str>)>,
 }
 
 /// Where orders come from.
-pub trait Control: Unpin {
-    /// The next order, each once; what comes behind [`Order::Leave`] may be [`Order::Cut`]. Pending
+pub trait SessionControl: Unpin {
+    /// The next order, each once; what comes behind [`Command::Leave`] may be [`Command::Cut`]. Pending
     /// registers the waker.
-    fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order>;
+    fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Command>;
 
     /// After each wake, whatever the number of messages that passed in it.
-    fn relayed(&mut self, progress: &Progress<'_>);
+    fn relayed(&mut self, progress: &WakeProgress<'_>);
 }
 
 /// Bytes that came together with the two HTTP heads and belong to the tunnel.
 #[derive(Clone, Debug, Default)]
-pub struct Early {
+pub struct EarlyBytes {
     /// Behind the client's request.
     pub from_client: Bytes,
     /// Behind the backend's 101.
@@ -81,7 +81,7 @@ impl<F, B, C, E> Tunnel<F, B, C, E>
 where
     F: Stream,
     B: Stream,
-    C: Control,
+    C: SessionControl,
     E: Entropy,
 {
     /// A tunnel about to start. `early` is judged like what is read, and before it.
@@ -89,21 +89,21 @@ where
         client: F,
         backend: B,
         session: Session,
-        early: Early,
+        early: EarlyBytes,
         control: C,
         entropy: E,
     ) -> Self {
         let relay = Relay {
-            client: Mouth::new(Side::Client, client),
-            backend: Mouth::new(Side::Backend, backend),
-            up: Lane::new(early.from_client),
-            down: Lane::new(early.from_backend),
+            client: Endpoint::new(Side::Client, client),
+            backend: Endpoint::new(Side::Backend, backend),
+            up: Direction::new(early.from_client),
+            down: Direction::new(early.from_backend),
             session,
             began: Instant::now().into_std(),
             control,
             entropy,
             trace: None,
-            sampled: Moment::NEVER,
+            sampled: Timestamp::NEVER,
         };
         Self { relay, alarm: None }
     }
@@ -113,19 +113,19 @@ impl<F, B, C, E> Future for Tunnel<F, B, C, E>
 where
     F: Stream,
     B: Stream,
-    C: Control,
+    C: SessionControl,
     E: Entropy,
 {
-    type Output = Ending;
+    type Output = TunnelEnd;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TunnelEnd> {
         let this = self.project();
         let clock = Instant::now();
-        let now = Moment::of(clock.into_std(), this.relay.began);
-        let mut passed = Passed::default();
+        let now = Timestamp::of(clock.into_std(), this.relay.began);
+        let mut passed = RelayedMessages::default();
         let run = SCRATCH.with_borrow_mut(|scratch| this.relay.run(cx, scratch, &mut passed, now));
         let late = this.relay.sample(&passed, now);
-        this.relay.control.relayed(&Progress {
+        this.relay.control.relayed(&WakeProgress {
             session: &this.relay.session,
             up: &passed.up,
             down: &passed.down,
@@ -143,33 +143,33 @@ where
 }
 
 /// Up and down.
-type Lanes = [bool; 2];
+type DirectionFlags = [bool; 2];
 
-const BOTH: Lanes = [true; 2];
-const NEITHER: Lanes = [false; 2];
+const BOTH: DirectionFlags = [true; 2];
+const NEITHER: DirectionFlags = [false; 2];
 
 /// Everything but the timer.
 struct Relay<F, B, C, E> {
-    client: Mouth<F>,
-    backend: Mouth<B>,
-    up: Lane,
-    down: Lane,
+    client: Endpoint<F>,
+    backend: Endpoint<B>,
+    up: Direction,
+    down: Direction,
     session: Session,
-    /// When that was [`Moment::START`].
+    /// When that was [`Timestamp::START`].
     began: std::time::Instant,
     control: C,
     entropy: E,
     /// Whoever watches.
-    trace: Option<Box<Trace>>,
+    trace: Option<Box<FrameTrace>>,
     /// Since when a read waits for its write to be complete; only now and then.
-    sampled: Moment,
+    sampled: Timestamp,
 }
 
 impl<F, B, C, E> Relay<F, B, C, E>
 where
     F: Stream,
     B: Stream,
-    C: Control,
+    C: SessionControl,
     E: Entropy,
 {
     /// Does what can be done now; Pending when all that is left has a waker, or asked to be
@@ -178,9 +178,9 @@ where
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-        passed: &mut Passed,
-        now: Moment,
-    ) -> Poll<Ending> {
+        passed: &mut RelayedMessages,
+        now: Timestamp,
+    ) -> Poll<TunnelEnd> {
         self.listen(cx, now);
         let mut moving = BOTH;
         for _ in 0..ROUNDS_MAX {
@@ -210,14 +210,14 @@ where
         Poll::Pending
     }
 
-    fn listen(&mut self, cx: &mut Context<'_>, now: Moment) {
+    fn listen(&mut self, cx: &mut Context<'_>, now: Timestamp) {
         while let Poll::Ready(order) = self.control.poll_order(cx) {
             match order {
-                Order::Leave(notice) => {
+                Command::Leave(notice) => {
                     self.session.leave(notice.end, notice.words.as_ref(), now);
                 }
-                Order::Cut => self.session.abort(now),
-                Order::Watch(mut trace) => {
+                Command::Cut => self.session.abort(now),
+                Command::Watch(mut trace) => {
                     self.session.show(&mut trace);
                     self.trace = Some(trace);
                 }
@@ -230,12 +230,12 @@ where
     /// moves there is a waker.
     fn carry(
         &mut self,
-        [up, down]: Lanes,
+        [up, down]: DirectionFlags,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-        passed: &mut Passed,
-        now: Moment,
-    ) -> Lanes {
+        passed: &mut RelayedMessages,
+        now: Timestamp,
+    ) -> DirectionFlags {
         // Each side's end is read by the lane that writes to the other. Where neither can be
         // written to, neither would ever be read.
         if self.client.is_lost(&self.session) && self.backend.is_lost(&self.session) {
@@ -243,7 +243,7 @@ where
             self.backend.give_up(&mut self.session, now);
         }
         let (session, entropy, trace) = (&mut self.session, &mut self.entropy, &mut self.trace);
-        let mut judge = Judge { session, entropy, trace, passed, now };
+        let mut judge = DirectionContext { session, entropy, trace, passed, now };
         let (client, backend) = (&mut self.client, &mut self.backend);
         let up = up && self.up.carry(cx, client, backend, &mut judge, scratch);
         let down = down && self.down.carry(cx, backend, client, &mut judge, scratch);
@@ -256,18 +256,18 @@ where
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-        passed: &mut Passed,
-        now: Moment,
+        passed: &mut RelayedMessages,
+        now: Timestamp,
     ) -> bool {
         let (session, entropy, trace) = (&mut self.session, &mut self.entropy, &mut self.trace);
-        let mut judge = Judge { session, entropy, trace, passed, now };
+        let mut judge = DirectionContext { session, entropy, trace, passed, now };
         let to_client = announce(&mut self.client, cx, &mut judge, scratch);
         let to_backend = announce(&mut self.backend, cx, &mut judge, scratch);
         to_client || to_backend
     }
 
     /// Lets the clocks act and the streams go, as far as the session says. True if it is over.
-    fn settle(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, now: Moment) -> bool {
+    fn settle(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, now: Timestamp) -> bool {
         self.report(now);
         self.session.tick(now);
         if self.session.end().is_none() {
@@ -279,7 +279,7 @@ where
         self.session.is_over()
     }
 
-    fn report(&mut self, now: Moment) {
+    fn report(&mut self, now: Timestamp) {
         let (client, backend) = (self.client.backlog(), self.backend.backlog());
         self.session.written(Side::Client, client, now);
         self.session.written(Side::Backend, backend, now);
@@ -287,46 +287,48 @@ where
 
     /// How long it took from a read to the end of the write that it led to, in one wake of
     /// [`SAMPLE_EVERY`].
-    fn sample(&mut self, passed: &Passed, now: Moment) -> Option<Duration> {
-        if self.sampled == Moment::NEVER && (passed.up.payload > 0 || passed.down.payload > 0) {
+    fn sample(&mut self, passed: &RelayedMessages, now: Timestamp) -> Option<Duration> {
+        if self.sampled == Timestamp::NEVER && (passed.up.payload > 0 || passed.down.payload > 0) {
             let wake = WAKES.get().wrapping_add(1);
             WAKES.set(wake);
             if wake.is_multiple_of(SAMPLE_EVERY) {
                 self.sampled = now;
             }
         }
-        if self.sampled == Moment::NEVER || self.client.backlog() > 0 || self.backend.backlog() > 0
+        if self.sampled == Timestamp::NEVER
+            || self.client.backlog() > 0
+            || self.backend.backlog() > 0
         {
             return None;
         }
-        let since = mem::replace(&mut self.sampled, Moment::NEVER);
-        Some(Moment::of(Instant::now().into_std(), self.began) - since)
+        let since = mem::replace(&mut self.sampled, Timestamp::NEVER);
+        Some(Timestamp::of(Instant::now().into_std(), self.began) - since)
     }
 
     /// Nothing is waited for any more, not even for the last bytes of a farewell to be taken by a
     /// peer that has left.
-    fn end(&mut self) -> Ending {
+    fn end(&mut self) -> TunnelEnd {
         self.client.let_go();
         self.backend.let_go();
-        Ending::of(&self.session)
+        TunnelEnd::of(&self.session)
     }
 }
 
 impl<F, B, C, E> Tunnel<F, B, C, E> {
     /// What there is to tell if it is dropped now.
-    pub fn broken_off(&self) -> Ending {
-        Ending::of(&self.relay.session)
+    pub fn broken_off(&self) -> TunnelEnd {
+        TunnelEnd::of(&self.relay.session)
     }
 }
 
 fn announce<S: Stream>(
-    to: &mut Mouth<S>,
+    to: &mut Endpoint<S>,
     cx: &mut Context<'_>,
-    judge: &mut Judge<'_, impl Entropy>,
+    judge: &mut DirectionContext<'_, impl Entropy>,
     scratch: &mut Scratch,
 ) -> bool {
     judge.session.has_word_for(to.side)
-        && to.poll_gate(cx, judge.session, judge.now) == Gate::Open
+        && to.poll_gate(cx, judge.session, judge.now) == WriteState::Open
         && to.speak(cx, judge, &mut scratch.send)
 }
 

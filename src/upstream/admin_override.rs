@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Whether new sessions are kept away from something.
 #[derive(Debug, Default)]
-pub struct Away(AtomicBool);
+pub struct DrainFlag(AtomicBool);
 
-impl Away {
+impl DrainFlag {
     /// Whether they are.
     pub fn is_away(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -21,14 +21,14 @@ impl Away {
 
 /// What was decided about one backend of one route.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct AdminOverride {
     /// Nobody new is sent there, not even when all others are down.
-    pub away: Away,
+    pub away: DrainFlag,
     /// In place of the file's; 0 is none.
     weight: AtomicU32,
 }
 
-impl Standing {
+impl AdminOverride {
     /// Its share of the clients, if not the file's.
     pub fn weight(&self) -> Option<NonZeroU32> {
         NonZeroU32::new(self.weight.load(Ordering::Relaxed))

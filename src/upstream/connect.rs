@@ -13,11 +13,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::pool::Backend;
 use crate::net::UNSENT_BYTES_MAX;
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 
 /// A connection on which no request was sent yet.
 #[derive(Debug)]
-pub struct Dialled {
+pub struct BackendConnection {
     /// Connected, without Nagle's delay.
     pub stream: TcpStream,
     /// Who took it.
@@ -30,32 +30,32 @@ pub struct Dialled {
 /// A backend that refuses, or that takes none of its time, makes way for the next one and is
 /// noted as failed. While others are left, an attempt gets half of the time that is left, so
 /// that one silent machine does not use up `limit` for all. When no time is left:
-/// [`Refusal::DialTimeout`]; when no backend is left: [`Refusal::NoBackend`].
+/// [`RejectReason::DialTimeout`]; when no backend is left: [`RejectReason::NoBackend`].
 pub async fn dial(
     order: &[Arc<Backend>],
     begin: &[u8],
     limit: Duration,
-) -> Result<Dialled, Refusal> {
+) -> Result<BackendConnection, RejectReason> {
     let deadline = Instant::now() + limit;
     for (tried, backend) in order.iter().enumerate() {
         let until = share(deadline, tried + 1 == order.len());
         let error = match timeout_at(until, connect(backend, begin, until)).await {
             Ok(Ok(stream)) => {
-                return Ok(Dialled { stream, backend: Arc::clone(backend) });
+                return Ok(BackendConnection { stream, backend: Arc::clone(backend) });
             }
             Ok(Err(error)) => error,
             Err(elapsed) => elapsed.into(),
         };
         match fault(&error) {
-            Fault::Backend => backend.failed(&error),
-            Fault::Path => {}
-            Fault::Process => return Err(Refusal::NoDescriptors),
+            ConnectFailure::Backend => backend.failed(&error),
+            ConnectFailure::Path => {}
+            ConnectFailure::Process => return Err(RejectReason::NoDescriptors),
         }
         if Instant::now() >= deadline {
-            return Err(Refusal::DialTimeout);
+            return Err(RejectReason::DialTimeout);
         }
     }
-    Err(Refusal::NoBackend)
+    Err(RejectReason::NoBackend)
 }
 
 /// When this attempt ends: with `deadline` if it is the last, else half-way to it.
@@ -72,7 +72,7 @@ async fn connect(backend: &Backend, begin: &[u8], until: Instant) -> io::Result<
         let until = share(until, tried + 1 == addresses.len());
         match timeout_at(until, connect_to(*address, begin)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) if fault(&error) == Fault::Process => return Err(error),
+            Ok(Err(error)) if fault(&error) == ConnectFailure::Process => return Err(error),
             Ok(Err(error)) => last = error,
             Err(elapsed) => last = elapsed.into(),
         }
@@ -95,7 +95,7 @@ async fn connect_to(address: SocketAddr, begin: &[u8]) -> io::Result<TcpStream> 
 
 /// Whose fault it is that a connect failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum ConnectFailure {
     /// Nobody there, or nobody willing.
     Backend,
     /// No local port left towards this address; another backend has another address.
@@ -104,11 +104,11 @@ enum Fault {
     Process,
 }
 
-fn fault(error: &io::Error) -> Fault {
+fn fault(error: &io::Error) -> ConnectFailure {
     match Errno::from_io_error(error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Fault::Process,
-        Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => Fault::Path,
-        Some(_) | None => Fault::Backend,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => ConnectFailure::Process,
+        Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => ConnectFailure::Path,
+        Some(_) | None => ConnectFailure::Backend,
     }
 }
 
@@ -122,8 +122,9 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(5);
 
+    // Requirements: BM01.
     #[tokio::test]
-    async fn bm01_a_refused_connect_goes_to_the_next_in_order() {
+    async fn refused_connect_tries_the_next_backend() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (dead, alive) = (backend_at(refusing_port()), backend(&listener));
         let order = [Arc::clone(&dead), Arc::clone(&alive)];
@@ -136,11 +137,12 @@ mod tests {
         assert!(alive.health.is_up(Instant::now()));
     }
 
+    // Requirements: BM01.
     #[tokio::test]
-    async fn bm01_none_left_is_no_backend() {
+    async fn refused_by_all_is_no_backend() {
         let order = [backend_at(refusing_port()), backend_at(refusing_port())];
-        assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
-        assert_eq!(dial(&[], b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
+        assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), RejectReason::NoBackend);
+        assert_eq!(dial(&[], b"", LIMIT).await.unwrap_err(), RejectReason::NoBackend);
     }
 
     #[tokio::test]
@@ -162,11 +164,12 @@ mod tests {
         let order = [backend_at(("localhost", port))];
         assert!(dial(&order, b"", LIMIT).await.is_ok());
         let order = [backend_at(("no-such-host.invalid", 9))];
-        assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), Refusal::NoBackend);
+        assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), RejectReason::NoBackend);
     }
 
+    // Requirements: BM02.
     #[tokio::test]
-    async fn bm02_a_silent_machine_leaves_time_for_the_next() {
+    async fn unresponsive_backend_leaves_time_for_the_next() {
         let (full, _held) = blackhole().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let order = [Arc::clone(&full), backend(&listener)];
@@ -175,7 +178,7 @@ mod tests {
 
         let begun = Instant::now();
         let refused = dial(&order[..1], b"", Duration::from_millis(200)).await.unwrap_err();
-        assert_eq!(refused, Refusal::DialTimeout);
+        assert_eq!(refused, RejectReason::DialTimeout);
         assert_eq!(refused.key(), Some("timeouts.dial"));
         assert!(begun.elapsed() < Duration::from_secs(2));
         dial(&order[..1], b"", Duration::from_millis(50)).await.unwrap_err();
@@ -202,10 +205,10 @@ mod tests {
     #[test]
     fn our_own_want_is_not_the_backends_fault() {
         let of = |errno: Errno| fault(&io::Error::from(errno));
-        assert_eq!(of(Errno::MFILE), Fault::Process);
-        assert_eq!(of(Errno::NFILE), Fault::Process);
-        assert_eq!(of(Errno::ADDRNOTAVAIL), Fault::Path);
-        assert_eq!(of(Errno::CONNREFUSED), Fault::Backend);
-        assert_eq!(of(Errno::HOSTUNREACH), Fault::Backend);
+        assert_eq!(of(Errno::MFILE), ConnectFailure::Process);
+        assert_eq!(of(Errno::NFILE), ConnectFailure::Process);
+        assert_eq!(of(Errno::ADDRNOTAVAIL), ConnectFailure::Path);
+        assert_eq!(of(Errno::CONNREFUSED), ConnectFailure::Backend);
+        assert_eq!(of(Errno::HOSTUNREACH), ConnectFailure::Backend);
     }
 }

@@ -13,19 +13,19 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::ignore_reset::LastWords;
-use crate::reject::Refusal;
+use super::ignore_reset::IgnoreResetOnWrite;
+use crate::reject::RejectReason;
 
 /// What a request body may fail with; hyper wants it boxable.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection that carries one request.
 #[derive(Debug)]
-pub struct Exchange<B>
+pub struct BackendExchange<B>
 where
     B: Body + 'static,
 {
-    connection: Box<Connection<LastWords<TokioIo<TcpStream>>, B>>,
+    connection: Box<Connection<IgnoreResetOnWrite<TokioIo<TcpStream>>, B>>,
     /// Interim responses so far.
     interim: Arc<AtomicU32>,
     /// The connection has nothing more to do, and may not be polled again.
@@ -33,9 +33,9 @@ where
 }
 
 /// hyper's answer to come.
-pub type Answer = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
+pub type PendingResponse = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
 
-impl<B> Exchange<B>
+impl<B> BackendExchange<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
@@ -44,10 +44,10 @@ where
     pub async fn begin(
         stream: TcpStream,
         mut request: Request<B>,
-    ) -> Result<(Self, Answer), Refusal> {
+    ) -> Result<(Self, PendingResponse), RejectReason> {
         let mut builder = Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
-        let opened = builder.handshake(LastWords::new(TokioIo::new(stream))).await;
+        let opened = builder.handshake(IgnoreResetOnWrite::new(TokioIo::new(stream))).await;
         let (mut sender, connection): (SendRequest<B>, _) =
             opened.map_err(|error| blame(&error))?;
         let interim = Arc::new(AtomicU32::new(0));
@@ -70,11 +70,11 @@ where
     pub fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
-        answer: &mut Answer,
-    ) -> Poll<Result<Response<Incoming>, Refusal>> {
+        answer: &mut PendingResponse,
+    ) -> Poll<Result<Response<Incoming>, RejectReason>> {
         self.poll_drive(cx);
         if self.interim.load(Ordering::Relaxed) > INTERIM_MAX {
-            return Poll::Ready(Err(Refusal::BackendBad("too many interim responses")));
+            return Poll::Ready(Err(RejectReason::BackendBad("too many interim responses")));
         }
         // hyper resolves this whatever happens. Pending after the connection is over only says
         // that the task has used up its budget for this turn.
@@ -94,11 +94,11 @@ where
 }
 
 /// What hyper's complaint means to us.
-fn blame(error: &hyper::Error) -> Refusal {
+fn blame(error: &hyper::Error) -> RejectReason {
     if error.is_user() {
-        return Refusal::RequestBad("the request body broke off");
+        return RejectReason::RequestBad("the request body broke off");
     }
-    Refusal::BackendBad(if error.is_parse_too_large() {
+    RejectReason::BackendBad(if error.is_parse_too_large() {
         "the answer's head is too large"
     } else if error.is_parse() {
         "the answer's head is malformed"

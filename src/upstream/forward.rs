@@ -15,37 +15,37 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::connect::Dialled;
-use super::exchange::{BodyError, Exchange};
-use super::forwarded_headers::Introduction;
+use super::connect::BackendConnection;
+use super::exchange::{BackendExchange, BodyError};
+use super::forwarded_headers::ForwardedHeaders;
 use super::head;
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 
 /// Sends a plain request on, and gives its answer once the head is there and lawful.
 ///
 /// `silence` bounds the time in which neither a piece of the request body, nor the answer's
-/// head, nor a piece of the answer's body comes: [`Refusal::BodyTimeout`] while the client owes
-/// its body, else [`Refusal::BackendSilent`]. Trailers end here both ways, and interim responses
+/// head, nor a piece of the answer's body comes: [`RejectReason::BodyTimeout`] while the client owes
+/// its body, else [`RejectReason::BackendSilent`]. Trailers end here both ways, and interim responses
 /// (1xx) are not passed on.
 pub async fn forward<B>(
-    dialled: Dialled,
+    dialled: BackendConnection,
     request: Request<B>,
-    introduction: &Introduction<'_>,
+    introduction: &ForwardedHeaders<'_>,
     silence: Duration,
-) -> Result<Response<Relayed<B>>, Refusal>
+) -> Result<Response<ResponseBody<B>>, RejectReason>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
     let (head, body) = request.into_parts();
-    let mut silence = Silence::new(silence);
-    let upload = Upload { body, pulse: Arc::clone(&silence.pulse) };
+    let mut silence = ExchangeTimeout::new(silence);
+    let upload = RequestBody { body, pulse: Arc::clone(&silence.pulse) };
     let request = head::plain_request(&head, introduction)?.map(|()| upload);
-    let Dialled { stream, backend } = dialled;
+    let BackendConnection { stream, backend } = dialled;
     // We let go first, once the answer is whole: TIME_WAIT would hold a local port for a minute,
     // and one busy client could use up all of them. A failure leaves it at that.
     let _ = stream.set_zero_linger();
-    let (mut exchange, mut answer) = Exchange::begin(stream, request).await?;
+    let (mut exchange, mut answer) = BackendExchange::begin(stream, request).await?;
     let answer = poll_fn(|cx| match exchange.poll_answer(cx, &mut answer) {
         Poll::Ready(answer) => Poll::Ready(answer),
         Poll::Pending => silence.poll_over(cx).map(Err),
@@ -55,15 +55,15 @@ where
         let (head, body) = answer.into_parts();
         match head.status.as_u16() {
             200..=599 => Ok((head::plain_response(&head, rules)?, body)),
-            101 => Err(Refusal::BackendBad("a 101 that nobody asked for")),
-            _ => Err(Refusal::BackendBad("a status that does not exist")),
+            101 => Err(RejectReason::BackendBad("a 101 that nobody asked for")),
+            _ => Err(RejectReason::BackendBad("a status that does not exist")),
         }
     });
     match judged {
         Ok((response, body)) => {
             backend.answered();
             silence.pulse.beat();
-            Ok(response.map(|()| Relayed { body, exchange, silence }))
+            Ok(response.map(|()| ResponseBody { body, exchange, silence }))
         }
         Err(refusal) => Err(refusal),
     }
@@ -71,39 +71,39 @@ where
 
 /// An answer's body, with the connection that it comes by.
 #[derive(Debug)]
-pub struct Relayed<B>
+pub struct ResponseBody<B>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
 {
     body: Incoming,
-    exchange: Exchange<Upload<B>>,
-    silence: Silence,
+    exchange: BackendExchange<RequestBody<B>>,
+    silence: ExchangeTimeout,
 }
 
 /// Why an answer ended before its end. The client sees its connection cut, never a body that
 /// looks whole.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum BrokenResponse {
     /// Nothing came for too long.
     #[error("{0}")]
-    Silent(Refusal),
+    Silent(RejectReason),
     /// The backend, or the client's request body, broke off.
     #[error("the exchange with the backend broke off")]
     Lost(#[from] hyper::Error),
 }
 
-impl<B> Body for Relayed<B>
+impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BrokenResponse;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenResponse>>> {
         let this = &mut *self;
         this.exchange.poll_drive(cx);
         match Pin::new(&mut this.body).poll_frame(cx) {
@@ -116,7 +116,7 @@ where
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Pending => {
                 let refusal = ready!(this.silence.poll_over(cx));
-                Poll::Ready(Some(Err(Broken::Silent(refusal))))
+                Poll::Ready(Some(Err(BrokenResponse::Silent(refusal))))
             }
         }
     }
@@ -132,12 +132,12 @@ where
 
 /// A client's request body on its way to the backend.
 #[derive(Debug)]
-struct Upload<B> {
+struct RequestBody<B> {
     body: B,
-    pulse: Arc<Pulse>,
+    pulse: Arc<ActivityTimer>,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -165,12 +165,12 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
 
 /// What the two directions of one exchange tell its clock.
 #[derive(Debug, Default)]
-struct Pulse {
+struct ActivityTimer {
     beats: AtomicU32,
     client_owes: AtomicBool,
 }
 
-impl Pulse {
+impl ActivityTimer {
     fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
     }
@@ -178,21 +178,21 @@ impl Pulse {
 
 /// The clock of one exchange.
 #[derive(Debug)]
-struct Silence {
-    pulse: Arc<Pulse>,
+struct ExchangeTimeout {
+    pulse: Arc<ActivityTimer>,
     heard: u32,
     limit: Duration,
     sleep: Pin<Box<Sleep>>,
 }
 
-impl Silence {
+impl ExchangeTimeout {
     fn new(limit: Duration) -> Self {
         Self { pulse: Arc::default(), heard: 0, limit, sleep: Box::pin(sleep(limit)) }
     }
 
     /// Ready when it was silent for too long. To be asked after the exchange was driven: what
     /// has come while nobody looked is no silence.
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<RejectReason> {
         let beats = self.pulse.beats.load(Ordering::Relaxed);
         if beats != self.heard {
             self.heard = beats;
@@ -200,9 +200,9 @@ impl Silence {
         }
         self.sleep.as_mut().poll(cx).map(|()| {
             if self.pulse.client_owes.load(Ordering::Relaxed) {
-                Refusal::BodyTimeout
+                RejectReason::BodyTimeout
             } else {
-                Refusal::BackendSilent
+                RejectReason::BackendSilent
             }
         })
     }

@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use proxy_header::{ProxiedAddress, ProxyHeader};
 
-use crate::client::{ClientAddr, Visitor};
+use crate::client::{ClientAddr, ClientInfo};
 use crate::config::settings::HeaderRules;
 use crate::http::authority::Authority;
 use crate::http::forwarded::{
@@ -16,7 +16,7 @@ use crate::http::forwarded::{
 
 /// How the backends of a route are spoken to.
 #[derive(Clone, Debug, Default)]
-pub struct Manner {
+pub struct ForwardingPolicy {
     /// A connection begins with a PROXY header, version 2.
     pub send_proxy: bool,
     /// `Forwarded` (RFC 7239) is sent beside `X-Forwarded-For`.
@@ -29,9 +29,9 @@ pub struct Manner {
 
 /// One request's client, made known to a backend.
 #[derive(Clone, Copy, Debug)]
-pub struct Introduction<'r> {
+pub struct ForwardedHeaders<'r> {
     /// Whom it is from.
-    pub visitor: &'r Visitor,
+    pub visitor: &'r ClientInfo,
     /// What trusted proxies say of it. Its chain begins with the client and ends with who passed
     /// the request to us.
     pub forwarded: &'r Forwarded,
@@ -40,10 +40,10 @@ pub struct Introduction<'r> {
     /// Where the client's connection came to.
     pub local: SocketAddr,
     /// The route's way.
-    pub manner: &'r Manner,
+    pub manner: &'r ForwardingPolicy,
 }
 
-impl Introduction<'_> {
+impl ForwardedHeaders<'_> {
     /// Writes what is to be said into a head that has none of it. `host` is what the request is
     /// for, as validated before.
     pub fn write(&self, host: &HeaderValue, headers: &mut HeaderMap) {
@@ -165,7 +165,7 @@ fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     }
 }
 
-/// Most fields that [`Introduction::write`] adds.
+/// Most fields that [`ForwardedHeaders::write`] adds.
 pub const WRITTEN_MAX: usize = 7;
 
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");

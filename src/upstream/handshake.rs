@@ -16,11 +16,11 @@ use hyper::{HeaderMap, Request, Response, Version};
 use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use ws::Deflate;
+use ws::DeflateMode;
 
-use super::connect::Dialled;
-use super::exchange::Exchange;
-use super::forwarded_headers::Introduction;
+use super::connect::BackendConnection;
+use super::exchange::BackendExchange;
+use super::forwarded_headers::ForwardedHeaders;
 use super::head;
 use super::negotiate::{offers, read_extensions, read_subprotocol, without_client_takeover};
 use super::pool::Backend;
@@ -28,11 +28,11 @@ use crate::config::settings::{Compression, HeaderRules};
 use crate::http::Handshake;
 use crate::http::extension::Extension;
 use crate::http::fields::{ConnectionOptions, list_members};
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 
 /// A backend that said yes.
 #[derive(Debug)]
-pub struct Upgraded {
+pub struct UpgradedBackend {
     /// Carries frames from here on.
     pub stream: TcpStream,
     /// Frames that came with the 101, at most 16 KiB.
@@ -40,7 +40,7 @@ pub struct Upgraded {
     /// Our 101 to the client.
     pub response: Response<()>,
     /// What was agreed on about compressed messages.
-    pub deflate: Deflate,
+    pub deflate: DeflateMode,
     /// The one the backend chose.
     pub subprotocol: Option<String>,
     /// Who it is.
@@ -49,16 +49,16 @@ pub struct Upgraded {
 
 /// Why there is no tunnel.
 #[derive(Debug)]
-pub enum NotUpgraded {
+pub enum UpgradeFailure {
     /// Ours to refuse.
-    Refused(Refusal),
+    Refused(RejectReason),
     /// The application's own refusal, to be passed on; the client's connection ends with it. Its
-    /// name in records is [`Refusal::BackendRefused`].
+    /// name in records is [`RejectReason::BackendRefused`].
     Answer(Response<Full<Bytes>>),
 }
 
-impl From<Refusal> for NotUpgraded {
-    fn from(refusal: Refusal) -> Self {
+impl From<RejectReason> for UpgradeFailure {
+    fn from(refusal: RejectReason) -> Self {
         Self::Refused(refusal)
     }
 }
@@ -69,35 +69,40 @@ impl From<Refusal> for NotUpgraded {
 /// Nothing of the client's but the head goes out here. Interim responses (1xx) are not passed
 /// on, since hyper's server cannot send them; a 103 to an upgrade has no use.
 pub async fn upgrade(
-    dialled: Dialled,
+    dialled: BackendConnection,
     head: &request::Parts,
     handshake: &Handshake,
-    introduction: &Introduction<'_>,
+    introduction: &ForwardedHeaders<'_>,
     compression: Compression,
     limit: Duration,
-) -> Result<Upgraded, NotUpgraded> {
+) -> Result<UpgradedBackend, UpgradeFailure> {
     let offered = offers(&handshake.extensions, compression);
     let request = head::upgrade_request(head, introduction, &offered)?;
-    let Dialled { stream, backend } = dialled;
+    let BackendConnection { stream, backend } = dialled;
     let deadline = Instant::now() + limit;
     let heard = match timeout_at(deadline, ask(stream, request)).await {
         Ok(heard) => heard,
-        Err(_elapsed) => Err(Refusal::BackendTimeout),
+        Err(_elapsed) => Err(RejectReason::BackendTimeout),
     };
     // What a client asks to upgrade may be a page, and a page is answered with 200: three of these
     // must not put the backend out of service for everybody else.
     let rules = &introduction.manner.response_headers;
-    let alive = matches!(heard, Ok(Heard::No { .. }));
+    let alive = matches!(heard, Ok(BackendAnswer::No { .. }));
     match heard.and_then(|heard| judge(heard, handshake, &offered, compression, rules)) {
-        Ok(Judged::Yes { chosen: Chosen { extensions, subprotocol }, response, stream, early }) => {
+        Ok(CheckedAnswer::Yes {
+            chosen: NegotiatedAnswer { extensions, subprotocol },
+            response,
+            stream,
+            early,
+        }) => {
             backend.answered();
             let deflate = deflate(&extensions, compression);
-            Ok(Upgraded { stream, early, response, deflate, subprotocol, backend })
+            Ok(UpgradedBackend { stream, early, response, deflate, subprotocol, backend })
         }
-        Ok(Judged::No { response, body, exchange }) => {
+        Ok(CheckedAnswer::No { response, body, exchange }) => {
             backend.answered();
             let body = read_bounded(body, exchange, deadline).await;
-            Err(NotUpgraded::Answer(response.map(|()| Full::new(body))))
+            Err(UpgradeFailure::Answer(response.map(|()| Full::new(body))))
         }
         Err(refusal) => {
             // Only a refused connect speaks against the backend itself: a bad answer may be to
@@ -111,56 +116,60 @@ pub async fn upgrade(
 }
 
 /// What a backend said.
-enum Heard {
+enum BackendAnswer {
     Yes { head: response::Parts, stream: TcpStream, early: Bytes },
-    No { head: response::Parts, body: Incoming, exchange: Exchange<Empty<Bytes>> },
+    No { head: response::Parts, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
 }
 
 /// The same, found lawful.
-enum Judged {
-    Yes { chosen: Chosen, response: Response<()>, stream: TcpStream, early: Bytes },
-    No { response: Response<()>, body: Incoming, exchange: Exchange<Empty<Bytes>> },
+enum CheckedAnswer {
+    Yes { chosen: NegotiatedAnswer, response: Response<()>, stream: TcpStream, early: Bytes },
+    No { response: Response<()>, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
 }
 
-struct Chosen {
+struct NegotiatedAnswer {
     extensions: Vec<Extension>,
     subprotocol: Option<String>,
 }
 
-async fn ask(stream: TcpStream, request: Request<()>) -> Result<Heard, Refusal> {
+async fn ask(stream: TcpStream, request: Request<()>) -> Result<BackendAnswer, RejectReason> {
     let request = request.map(|()| Empty::new());
-    let (mut exchange, mut answer) = Exchange::begin(stream, request).await?;
+    let (mut exchange, mut answer) = BackendExchange::begin(stream, request).await?;
     let answer = poll_fn(|cx| exchange.poll_answer(cx, &mut answer)).await?;
     let (head, body) = answer.into_parts();
     match head.status.as_u16() {
         101 => {
             let (stream, early) = exchange.switch().await;
-            Ok(Heard::Yes { head, stream, early })
+            Ok(BackendAnswer::Yes { head, stream, early })
         }
-        _ => Ok(Heard::No { head, body, exchange }),
+        _ => Ok(BackendAnswer::No { head, body, exchange }),
     }
 }
 
 fn judge(
-    heard: Heard,
+    heard: BackendAnswer,
     handshake: &Handshake,
     offered: &[Extension],
     compression: Compression,
     rules: &HeaderRules,
-) -> Result<Judged, Refusal> {
+) -> Result<CheckedAnswer, RejectReason> {
     match heard {
-        Heard::Yes { head, stream, early } => {
-            let mut chosen = check(&head, handshake, offered).map_err(Refusal::BackendBad)?;
+        BackendAnswer::Yes { head, stream, early } => {
+            let mut chosen = check(&head, handshake, offered).map_err(RejectReason::BackendBad)?;
             if compression == Compression::Inspect {
                 chosen.extensions = without_client_takeover(chosen.extensions);
             }
             let response = head::switching(&head.headers, &chosen.extensions, rules)?;
-            Ok(Judged::Yes { chosen, response, stream, early })
+            Ok(CheckedAnswer::Yes { chosen, response, stream, early })
         }
-        Heard::No { head, body, exchange } => match head.status.as_u16() {
-            300..=599 => Ok(Judged::No { response: head::declined(&head, rules)?, body, exchange }),
+        BackendAnswer::No { head, body, exchange } => match head.status.as_u16() {
+            300..=599 => {
+                Ok(CheckedAnswer::No { response: head::declined(&head, rules)?, body, exchange })
+            }
             // A 2xx opens a tunnel in HTTP/2, and nowhere else (Envoy CVE-2024-23326).
-            _ => Err(Refusal::BackendBad("an upgrade answered with neither 101 nor a refusal")),
+            _ => {
+                Err(RejectReason::BackendBad("an upgrade answered with neither 101 nor a refusal"))
+            }
         },
     }
 }
@@ -171,7 +180,7 @@ fn check(
     head: &response::Parts,
     handshake: &Handshake,
     offered: &[Extension],
-) -> Result<Chosen, &'static str> {
+) -> Result<NegotiatedAnswer, &'static str> {
     let headers = &head.headers;
     if head.version != Version::HTTP_11 {
         return Err("a 101 in HTTP/1.0");
@@ -191,7 +200,7 @@ fn check(
     if only_value(headers, &SEC_WEBSOCKET_ACCEPT) != Some(expected.as_bytes()) {
         return Err("a 101 with a wrong Sec-WebSocket-Accept");
     }
-    Ok(Chosen {
+    Ok(NegotiatedAnswer {
         extensions: read_extensions(headers, offered)?,
         subprotocol: read_subprotocol(headers, &handshake.subprotocols)?,
     })
@@ -206,12 +215,12 @@ fn accept_key(key: &str) -> String {
 /// The GUID of RFC 6455 1.3.
 const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-fn deflate(extensions: &[Extension], compression: Compression) -> Deflate {
+fn deflate(extensions: &[Extension], compression: Compression) -> DeflateMode {
     match compression {
-        _ if !extensions.iter().any(Extension::is_deflate) => Deflate::Off,
-        Compression::Strip => Deflate::Off,
-        Compression::Pass => Deflate::Pass,
-        Compression::Inspect => Deflate::Inspect,
+        _ if !extensions.iter().any(Extension::is_deflate) => DeflateMode::Off,
+        Compression::Strip => DeflateMode::Off,
+        Compression::Pass => DeflateMode::Pass,
+        Compression::Inspect => DeflateMode::Inspect,
     }
 }
 
@@ -224,7 +233,7 @@ fn only_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]>
 /// As much of a refusal's body as came in time and fits; it is for a person to read.
 async fn read_bounded(
     mut body: Incoming,
-    mut exchange: Exchange<Empty<Bytes>>,
+    mut exchange: BackendExchange<Empty<Bytes>>,
     deadline: Instant,
 ) -> Bytes {
     let mut kept = BytesMut::new();

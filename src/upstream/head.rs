@@ -10,22 +10,22 @@ use hyper::header::{
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 
-use super::forwarded_headers::{Introduction, WRITTEN_MAX, apply, is_not_the_clients};
+use super::forwarded_headers::{ForwardedHeaders, WRITTEN_MAX, apply, is_not_the_clients};
 use super::negotiate;
 use crate::config::settings::HeaderRules;
 use crate::http::VIA_NAME;
 use crate::http::extension::Extension;
 use crate::http::fields::ConnectionOptions;
-use crate::reject::Refusal;
+use crate::reject::RejectReason;
 
 /// The upgrade request to a backend, from a head that was read as a
 /// [`Handshake`](crate::http::Handshake). The client's key is passed on, so that the
 /// backend's proof is the client's; `offered` is what may still be offered of its extensions.
 pub fn upgrade_request(
     head: &request::Parts,
-    introduction: &Introduction<'_>,
+    introduction: &ForwardedHeaders<'_>,
     offered: &[Extension],
-) -> Result<Request<()>, Refusal> {
+) -> Result<Request<()>, RejectReason> {
     let mut headers = request_headers(head, introduction, |name| {
         matches!(*name, SEC_WEBSOCKET_EXTENSIONS | CONTENT_LENGTH)
     })?;
@@ -40,8 +40,8 @@ pub fn upgrade_request(
 /// The head of a plain request to a backend. The body keeps its framing: its length, or chunks.
 pub fn plain_request(
     head: &request::Parts,
-    introduction: &Introduction<'_>,
-) -> Result<Request<()>, Refusal> {
+    introduction: &ForwardedHeaders<'_>,
+) -> Result<Request<()>, RejectReason> {
     let mut headers = request_headers(head, introduction, |_| false)?;
     if head.headers.contains_key(TRANSFER_ENCODING) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -57,7 +57,7 @@ pub fn switching(
     headers: &HeaderMap,
     extensions: &[Extension],
     rules: &HeaderRules,
-) -> Result<Response<()>, Refusal> {
+) -> Result<Response<()>, RejectReason> {
     let mut ours = response_headers(headers, rules)?;
     for name in [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL] {
         ours.remove(&name);
@@ -75,7 +75,7 @@ pub fn switching(
 }
 
 /// The answer of a backend that declined to upgrade; the client's connection ends with it.
-pub fn declined(head: &response::Parts, rules: &HeaderRules) -> Result<Response<()>, Refusal> {
+pub fn declined(head: &response::Parts, rules: &HeaderRules) -> Result<Response<()>, RejectReason> {
     let mut headers = response_headers(&head.headers, rules)?;
     headers.remove(CONTENT_LENGTH);
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -92,12 +92,12 @@ pub fn declined(head: &response::Parts, rules: &HeaderRules) -> Result<Response<
 pub fn plain_response(
     head: &response::Parts,
     rules: &HeaderRules,
-) -> Result<Response<()>, Refusal> {
+) -> Result<Response<()>, RejectReason> {
     let mut headers = response_headers(&head.headers, rules)?;
     headers.remove(CONTENT_LENGTH);
     let length = content_length(&head.headers)?;
     if length.is_some() && head.headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Refusal::BackendBad("both Content-Length and Transfer-Encoding"));
+        return Err(RejectReason::BackendBad("both Content-Length and Transfer-Encoding"));
     }
     // RFC 9110 8.6: a 204 has no length.
     if let (Some(length), true) = (length, head.status != StatusCode::NO_CONTENT) {
@@ -133,18 +133,18 @@ fn response(status: StatusCode, headers: HeaderMap) -> Response<()> {
 /// What passes of a client's fields, without those that `dropped` names, and what we add.
 fn request_headers(
     head: &request::Parts,
-    introduction: &Introduction<'_>,
+    introduction: &ForwardedHeaders<'_>,
     dropped: impl Fn(&HeaderName) -> bool,
-) -> Result<HeaderMap, Refusal> {
+) -> Result<HeaderMap, RejectReason> {
     // What a client nominates is taken off before ours is put on: it may not reach that.
-    let options = ConnectionOptions::read(&head.headers).map_err(Refusal::RequestBad)?;
+    let options = ConnectionOptions::read(&head.headers).map_err(RejectReason::RequestBad)?;
     let mut headers = HeaderMap::with_capacity(head.headers.len() + ADDED);
     let host = match (head.uri.authority(), head.headers.get(HOST)) {
         // RFC 9112 3.2.2: the Host beside an absolute target is replaced.
         (Some(target), _) => HeaderValue::from_str(target.as_str()).ok(),
         (None, host) => host.cloned(),
     };
-    let host = host.ok_or(Refusal::RequestBad("no Host"))?;
+    let host = host.ok_or(RejectReason::RequestBad("no Host"))?;
     headers.insert(HOST, host.clone());
     for (name, value) in &head.headers {
         let stays = is_hop_by_hop(name) || is_not_the_clients(name) || options.has(name.as_str());
@@ -165,8 +165,8 @@ fn request_headers(
 
 /// What passes of a backend's fields, changed as the route has it. What frames the answer, or opens
 /// the tunnel, is put on after this.
-fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMap, Refusal> {
-    let options = ConnectionOptions::read(headers).map_err(Refusal::BackendBad)?;
+fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMap, RejectReason> {
+    let options = ConnectionOptions::read(headers).map_err(RejectReason::BackendBad)?;
     let passes = |name: &HeaderName| !is_hop_by_hop(name) && !options.has(name.as_str());
     let passing = headers.iter().filter(|(name, _)| passes(name));
     let mut passed = passing.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -175,7 +175,7 @@ fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMa
 }
 
 /// The one length that all members of all lines agree on (RFC 9112 6.3).
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
     let mut agreed = None;
     for line in headers.get_all(CONTENT_LENGTH) {
         for member in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -185,7 +185,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
             match (agreed, length) {
                 (None, Some(length)) => agreed = Some(length),
                 (Some(before), Some(length)) if before == length => {}
-                (_, _) => return Err(Refusal::BackendBad("Content-Length is malformed")),
+                (_, _) => return Err(RejectReason::BackendBad("Content-Length is malformed")),
             }
         }
     }

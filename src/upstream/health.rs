@@ -8,10 +8,10 @@ use tokio::time::Instant;
 /// What recent connections said about one backend. Shared by all generations of the
 /// configuration that have a backend of the same id.
 #[derive(Debug, Default)]
-pub struct Health(Mutex<State>);
+pub struct Health(Mutex<HealthState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct HealthState {
     /// Failures since the last success, up to the last ejection.
     failures: u32,
     /// How often it was ejected since the last success.
@@ -55,7 +55,7 @@ impl Health {
         std::mem::take(&mut *self.lock()).ejections > 0
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -70,8 +70,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    // Requirements: BM25.
     #[test]
-    fn bm25_three_failures_in_a_row_eject_for_ten_seconds() {
+    fn three_consecutive_failures_eject_for_ten_seconds() {
         let (health, now) = (Health::default(), Instant::now());
         assert!(health.failed(now).or(health.failed(now)).is_none());
         assert!(health.is_up(now));

@@ -12,13 +12,13 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// what the peer said before is read. Reads tell the truth: behind those words comes the end, or
 /// the error.
 #[derive(Debug)]
-pub struct LastWords<Io> {
+pub struct IgnoreResetOnWrite<Io> {
     io: Io,
     /// The peer takes nothing any more.
     gone: bool,
 }
 
-impl<Io> LastWords<Io> {
+impl<Io> IgnoreResetOnWrite<Io> {
     /// A connection to a peer that is there.
     pub fn new(io: Io) -> Self {
         Self { io, gone: false }
@@ -42,7 +42,7 @@ impl<Io> LastWords<Io> {
     }
 }
 
-impl<Io: Read + Unpin> Read for LastWords<Io> {
+impl<Io: Read + Unpin> Read for IgnoreResetOnWrite<Io> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -52,7 +52,7 @@ impl<Io: Read + Unpin> Read for LastWords<Io> {
     }
 }
 
-impl<Io: Write + Unpin> Write for LastWords<Io> {
+impl<Io: Write + Unpin> Write for IgnoreResetOnWrite<Io> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

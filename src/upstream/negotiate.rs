@@ -170,8 +170,9 @@ mod tests {
         assert_eq!(choose("x-other, permessage-deflate", "permessage-deflate, x-other"), Ok(true));
     }
 
+    // Requirements: BM11.
     #[test]
-    fn bm11_compression_on_other_terms_is_refused() {
+    fn rejects_compression_parameters_that_were_not_offered() {
         let browser = "permessage-deflate; client_max_window_bits";
         for answer in [
             "permessage-deflate; server_max_window_bits=16",
@@ -210,8 +211,9 @@ mod tests {
         assert!(choose(narrow, "permessage-deflate; client_max_window_bits=11").is_err());
     }
 
+    // Requirements: W8, BM10.
     #[test]
-    fn rfc_w8_bm10_what_was_not_offered_may_not_be_chosen() {
+    fn rejects_extensions_that_were_not_offered() {
         assert!(choose("x-a", "x-b").is_err());
         assert!(choose("x-a", "x-a, x-b").is_err());
         assert!(choose("x-a", "x-a;").is_err());
@@ -219,8 +221,9 @@ mod tests {
         assert_eq!(read_extensions(&HeaderMap::new(), &[]), Ok(Vec::new()));
     }
 
+    // Requirements: W9, W10, BM10.
     #[test]
-    fn rfc_w9_w10_bm10_the_subprotocol_is_one_of_the_offered() {
+    fn subprotocol_must_be_one_of_those_offered() {
         let choose = |lines: &[&str]| {
             let lines = lines.iter().map(|line| (SEC_WEBSOCKET_PROTOCOL, line.parse().unwrap()));
             read_subprotocol(&lines.collect(), &["chat".to_owned(), "v2".to_owned()])

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::admin_override::Standing;
+use super::admin_override::AdminOverride;
 use super::health::Health;
-use super::resolve::Names;
+use super::resolve::ResolvedNames;
 use crate::client::ClientKey;
 use crate::config::settings::BackendSettings;
 use crate::config::values::patterns::BackendAddress;
@@ -25,12 +25,12 @@ pub struct Backend {
     /// Its share of the clients as the file says, relative to its siblings.
     pub weight: NonZeroU32,
     /// What an operator says of that; outlives this configuration.
-    pub standing: Arc<Standing>,
+    pub standing: Arc<AdminOverride>,
     /// Outlives this configuration.
     pub health: Arc<Health>,
     /// Outlives it, too.
     pub counts: Arc<BackendCounts>,
-    pub(super) names: Names,
+    pub(super) names: ResolvedNames,
 }
 
 /// The backends of one route.
@@ -41,13 +41,13 @@ pub struct Pool {
 
 /// What is known of a backend from elsewhere, and from before.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct Carried {
     /// Whether it is up.
     pub health: Arc<Health>,
     /// What is counted of it.
     pub counts: Arc<BackendCounts>,
     /// What an operator decided.
-    pub standing: Arc<Standing>,
+    pub standing: Arc<AdminOverride>,
 }
 
 impl Backend {
@@ -81,10 +81,10 @@ impl Pool {
     /// earlier generations.
     pub fn new(
         settings: &[BackendSettings],
-        mut known: impl FnMut(&BackendSettings) -> Known,
+        mut known: impl FnMut(&BackendSettings) -> Carried,
     ) -> Self {
         let build = |settings: &BackendSettings| {
-            let Known { health, counts, standing } = known(settings);
+            let Carried { health, counts, standing } = known(settings);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),
@@ -92,7 +92,7 @@ impl Pool {
                 standing,
                 health,
                 counts,
-                names: Names::default(),
+                names: ResolvedNames::default(),
             })
         };
         Self { backends: settings.iter().map(build).collect() }

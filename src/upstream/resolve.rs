@@ -14,18 +14,18 @@ use crate::config::values::patterns::BackendAddress;
 
 /// What is known of where a backend is.
 #[derive(Debug, Default)]
-pub struct Names {
-    last: Mutex<Option<Answer>>,
+pub struct ResolvedNames {
+    last: Mutex<Option<ResolvedAddresses>>,
     turn: Turn<()>,
 }
 
 #[derive(Clone, Debug)]
-struct Answer {
+struct ResolvedAddresses {
     at: Instant,
     addresses: Arc<[SocketAddr]>,
 }
 
-impl Names {
+impl ResolvedNames {
     /// The addresses to try, in the resolver's order; an address needs no resolver.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Names {
         match lookup_host((of.host.as_str(), of.port)).await {
             Ok(found) => {
                 let addresses: Arc<[SocketAddr]> = found.take(ADDRESSES_MAX).collect();
-                let answer = Answer { at: Instant::now(), addresses: addresses.clone() };
+                let answer = ResolvedAddresses { at: Instant::now(), addresses: addresses.clone() };
                 *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
                 Ok(addresses)
             }
@@ -58,7 +58,7 @@ impl Names {
         }
     }
 
-    fn known(&self) -> Option<Answer> {
+    fn known(&self) -> Option<ResolvedAddresses> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -78,7 +78,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_is_its_own_answer_and_a_name_is_remembered() {
-        let names = Names::default();
+        let names = ResolvedNames::default();
         let found = names.addresses(&at("::1")).await.unwrap();
         assert_eq!(*found, ["[::1]:9".parse().unwrap()]);
         assert!(names.known().is_none());
@@ -86,11 +86,13 @@ mod tests {
         assert!(names.known().is_some());
     }
 
+    // Requirements: BM21.
     #[tokio::test(start_paused = true)]
-    async fn bm21_the_last_good_answer_stands_in() {
-        let names = Names::default();
+    async fn last_good_answer_is_used_on_failure() {
+        let names = ResolvedNames::default();
         let good: Arc<[SocketAddr]> = ["192.0.2.1:9".parse().unwrap()].into();
-        *names.last.lock().unwrap() = Some(Answer { at: Instant::now(), addresses: good.clone() });
+        *names.last.lock().unwrap() =
+            Some(ResolvedAddresses { at: Instant::now(), addresses: good.clone() });
         tokio::time::advance(FRESH * 2).await;
         // The resolver hangs in somebody else's turn.
         let _hangs = names.turn.try_lock().unwrap();

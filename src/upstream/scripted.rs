@@ -7,11 +7,11 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connect::Dialled;
-use super::forwarded_headers::{Introduction, Manner};
+use super::connect::BackendConnection;
+use super::forwarded_headers::{ForwardedHeaders, ForwardingPolicy};
 use super::health::Health;
 use super::pool::Backend;
-use crate::client::{KeyPrefixes, Visitor};
+use crate::client::{ClientInfo, KeyPrefixes};
 use crate::config::values::patterns::BackendAddress;
 use crate::http::forwarded::Forwarded;
 
@@ -40,16 +40,16 @@ pub(crate) fn refusing_port() -> (&'static str, u16) {
 }
 
 /// A request of a client in the documentation network, over TLS, and what is said of it.
-pub(crate) struct Guest {
-    pub(crate) visitor: Visitor,
+pub(crate) struct ScriptedRequest {
+    pub(crate) visitor: ClientInfo,
     pub(crate) forwarded: Forwarded,
     pub(crate) local: SocketAddr,
-    pub(crate) manner: Manner,
+    pub(crate) manner: ForwardingPolicy,
 }
 
-impl Guest {
-    pub(crate) fn introduction(&self) -> Introduction<'_> {
-        Introduction {
+impl ScriptedRequest {
+    pub(crate) fn introduction(&self) -> ForwardedHeaders<'_> {
+        ForwardedHeaders {
             visitor: &self.visitor,
             forwarded: &self.forwarded,
             request_id: "0123",
@@ -60,22 +60,22 @@ impl Guest {
 }
 
 /// One who comes straight, to a route that does nothing special.
-pub(crate) fn guest() -> Guest {
+pub(crate) fn guest() -> ScriptedRequest {
     let addr = SocketAddr::from(([203, 0, 113, 7], 5000));
-    let mut visitor = Visitor::new(addr, KeyPrefixes::default(), "test".into());
+    let mut visitor = ClientInfo::new(addr, KeyPrefixes::default(), "test".into());
     visitor.secure = true;
     let forwarded = Forwarded { chain: vec![visitor.addr], ..Forwarded::default() };
     let local = SocketAddr::from(([192, 0, 2, 1], 443));
-    Guest { visitor, forwarded, local, manner: Manner::default() }
+    ScriptedRequest { visitor, forwarded, local, manner: ForwardingPolicy::default() }
 }
 
 /// A connected pair: our end, and the backend's.
-pub(crate) async fn connected() -> (Dialled, TcpStream) {
+pub(crate) async fn connected() -> (BackendConnection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let backend = backend(&listener);
     let (stream, accepted) =
         tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (Dialled { stream: stream.unwrap(), backend }, accepted.unwrap().0)
+    (BackendConnection { stream: stream.unwrap(), backend }, accepted.unwrap().0)
 }
 
 /// Reads a request head, to its empty line.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use tidegate::client::ClientAddr;
-use tidegate::http::forwarded::{Forwarded, Walk, X_FORWARDED_FOR};
+use tidegate::http::forwarded::{Forwarded, ForwardedChain, X_FORWARDED_FOR};
 
 /// Checks the invariants; each line of the bytes is one field line.
 pub fn drive(bytes: &[u8]) {
@@ -30,12 +30,16 @@ fn walk(bytes: &[u8], name: &HeaderName, client: &str, read: impl Fn(&HeaderMap)
     assert!(parsed.chain.iter().skip(1).all(is_trusted));
     assert!(parsed.chain.iter().all(ClientAddr::is_possible));
     let first_is_trusted = parsed.chain.first().is_none_or(is_trusted);
-    assert_eq!(parsed.walk == Walk::Client, !first_is_trusted, "{parsed:?}");
-    assert!(parsed.walk != Walk::AllTrusted || !parsed.chain.is_empty());
+    assert_eq!(parsed.walk == ForwardedChain::Client, !first_is_trusted, "{parsed:?}");
+    assert!(parsed.walk != ForwardedChain::AllTrusted || !parsed.chain.is_empty());
     // Whatever was sent, the address the nearest proxy appends is the client.
     lines.extend(HeaderValue::from_str(client));
     let appended = read(&headers(&lines));
-    assert_eq!((appended.walk, appended.chain.len()), (Walk::Client, 1), "on a line of its own");
+    assert_eq!(
+        (appended.walk, appended.chain.len()),
+        (ForwardedChain::Client, 1),
+        "on a line of its own"
+    );
     let last = lines.len() - 1;
     if let Some(line) = last.checked_sub(1).and_then(|at| lines.get(at)) {
         let joined = [line.as_bytes(), b", ", client.as_bytes()].concat();

@@ -1,7 +1,9 @@
 //! Invariants of frame headers: a decision is final, exactly the headers in shortest form are
 //! accepted, and the meter passes the announced payload.
 
-use ws::{Cap, Cut, FrameMeter, Header, Limits, Moment, Side, Sizes, Strict, Watch};
+use ws::{
+    FrameMeter, FrameStep, Header, Limit, Limits, MessageSizes, Policy, Side, Strictness, Timestamp,
+};
 
 /// Checks the invariants for the first bytes, as sent by either side.
 pub fn drive(bytes: &[u8]) {
@@ -43,27 +45,29 @@ fn meter(from: Side, bytes: &[u8]) {
 
 /// How many bytes the meter passes, and whether it stopped for good.
 fn passed(from: Side, bytes: &[u8], step: usize) -> (usize, bool) {
-    let limits = Limits { message: Some(Cap::close(1000)), ..Limits::default() };
-    let watch = Watch {
+    let limits = Limits { message: Some(Limit::close(1000)), ..Limits::default() };
+    let watch = Policy {
         limits: &limits,
-        strict: Strict::Enforce,
+        strict: Strictness::Enforce,
         inflated_max: None,
         awaited: &[[0; 8]],
         one_frame: false,
         hurried: false,
-        now: Moment::START,
+        now: Timestamp::START,
     };
-    let mut sizes = Sizes::default();
+    let mut sizes = MessageSizes::default();
     let mut meter = FrameMeter::new(from, false);
     let (mut at, mut end) = (0, step.min(bytes.len()));
     while at < bytes.len() {
         match meter.cut(&bytes[at..end], &watch, &mut sizes) {
-            Cut::Pass(run) => at += run.len,
-            Cut::Own { len, .. } => at += len,
-            Cut::Close { .. } | Cut::Over(_) | Cut::Breach(_) => return (at, true),
-            Cut::Later(..) => unreachable!("no rate is configured"),
-            Cut::Starved if end == bytes.len() => break,
-            Cut::Starved => end += 1,
+            FrameStep::Pass(run) => at += run.len,
+            FrameStep::Own { len, .. } => at += len,
+            FrameStep::Close { .. } | FrameStep::Over(_) | FrameStep::Breach(_) => {
+                return (at, true);
+            }
+            FrameStep::Later(..) => unreachable!("no rate is configured"),
+            FrameStep::Starved if end == bytes.len() => break,
+            FrameStep::Starved => end += 1,
         }
         end = end.max((at + step).min(bytes.len()));
     }

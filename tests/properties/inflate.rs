@@ -9,7 +9,8 @@ use miniz_oxide::inflate::core::inflate_flags::{
 };
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use ws::{
-    Breach, Cap, Deflate, End, Entropy, Intake, Limits, Moment, Rule, Session, Side, Sizes, Terms,
+    DeflateMode, Entropy, Limit, LimitKind, Limits, MessageSizes, ProtocolError, RecvAction,
+    Session, SessionPolicy, Side, TerminationReason, Timestamp,
 };
 
 use crate::reference::frame;
@@ -58,9 +59,9 @@ struct Expected {
 }
 
 /// The size must match. Decompressors differ in what they reject, and how early.
-fn check(expected: &Expected, end: Option<End>, valid: bool) {
-    let over = Some(End::Over(Side::Client, Rule::Inflated));
-    let breach = Some(End::Breach(Side::Client, Breach::Inflate));
+fn check(expected: &Expected, end: Option<TerminationReason>, valid: bool) {
+    let over = Some(TerminationReason::Over(Side::Client, LimitKind::Inflated));
+    let breach = Some(TerminationReason::Breach(Side::Client, ProtocolError::Inflate));
     let right = if expected.size > LIMIT { over } else { None };
     assert!(end == right || (end == breach && !valid), "{expected:?} {end:?}");
     assert!(!(valid && expected.invalid), "{expected:?}");
@@ -86,18 +87,23 @@ fn reference(message: &[u8]) -> Expected {
 }
 
 /// Sends the bytes in pieces of this size; returns the session's end and the relayed bytes.
-fn relay(bytes: &[u8], piece: usize) -> (Option<End>, Vec<u8>) {
-    let limits = Limits { message: Some(Cap::close(LIMIT)), ..Limits::default() };
-    let terms = Terms { from_client: limits, ..Terms::default() };
-    let mut session = Session::new(Arc::new(terms), Deflate::Inspect, &mut Zeroes);
+fn relay(bytes: &[u8], piece: usize) -> (Option<TerminationReason>, Vec<u8>) {
+    let limits = Limits { message: Some(Limit::close(LIMIT)), ..Limits::default() };
+    let terms = SessionPolicy { from_client: limits, ..SessionPolicy::default() };
+    let mut session = Session::new(Arc::new(terms), DeflateMode::Inspect, &mut Zeroes);
     let (mut passed, mut unread) = (Vec::new(), Vec::new());
     for more in bytes.chunks(piece.min(bytes.len())) {
         unread.extend(more);
         while !unread.is_empty() {
-            match session.intake(Side::Client, &unread, Moment::START, &mut Sizes::default()) {
-                Intake::Forward(len) => passed.extend(unread.drain(..len)),
-                Intake::Discard(len) => drop(unread.drain(..len)),
-                Intake::Starved | Intake::Paused => break,
+            match session.intake(
+                Side::Client,
+                &unread,
+                Timestamp::START,
+                &mut MessageSizes::default(),
+            ) {
+                RecvAction::Forward(len) => passed.extend(unread.drain(..len)),
+                RecvAction::Discard(len) => drop(unread.drain(..len)),
+                RecvAction::Starved | RecvAction::Paused => break,
             }
         }
     }

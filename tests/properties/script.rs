@@ -4,7 +4,10 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use ws::{Action, Age, Cap, Deflate, Heartbeat, Limits, Rate, Side, Strict, Terms};
+use ws::{
+    AgeLimit, DeflateMode, HeartbeatPolicy, Limit, LimitAction, Limits, RateLimit, SessionPolicy,
+    Side, Strictness,
+};
 
 use crate::reference::frame;
 
@@ -51,12 +54,12 @@ pub struct Script<'a> {
 
 impl<'a> Script<'a> {
     /// Reads the session's policy and whether compression is negotiated; the events follow.
-    pub fn read(bytes: &'a [u8]) -> (Terms, Deflate, Self) {
+    pub fn read(bytes: &'a [u8]) -> (SessionPolicy, DeflateMode, Self) {
         let mut script = Self { bytes, deflate: false, fragmented: [false; 2] };
         let options = script.byte();
         let policies = script.byte();
         script.deflate = options & 1 != 0;
-        let deflate = if script.deflate { Deflate::Pass } else { Deflate::Off };
+        let deflate = if script.deflate { DeflateMode::Pass } else { DeflateMode::Off };
         (terms(options, policies), deflate, script)
     }
 
@@ -166,11 +169,11 @@ impl<'a> Script<'a> {
 }
 
 /// Decodes the policy: eight bits of options, and eight that choose a limit, its side and action.
-fn terms(options: u8, policies: u8) -> Terms {
+fn terms(options: u8, policies: u8) -> SessionPolicy {
     let seconds = Duration::from_secs;
-    let heartbeat = Heartbeat { interval: seconds(30), patience: seconds(10) };
-    let cap = |is: bool, max| is.then_some(Cap::close(max));
-    let mut terms = Terms {
+    let heartbeat = HeartbeatPolicy { interval: seconds(30), patience: seconds(10) };
+    let cap = |is: bool, max| is.then_some(Limit::close(max));
+    let mut terms = SessionPolicy {
         from_client: Limits { message: cap(options & 2 != 0, 400), ..Limits::default() },
         from_backend: Limits { message: cap(options & 4 != 0, 600), ..Limits::default() },
         heartbeat_client: (options & 8 != 0).then_some(heartbeat),
@@ -179,19 +182,19 @@ fn terms(options: u8, policies: u8) -> Terms {
         lifetime: (options & 64 != 0).then_some(seconds(80)),
         write_stall: seconds(20),
         write_trickle: NonZeroU64::new(u64::from(options & 128)),
-        strict: if policies & 128 == 0 { Strict::Enforce } else { Strict::Report },
-        ..Terms::default()
+        strict: if policies & 128 == 0 { Strictness::Enforce } else { Strictness::Report },
+        ..SessionPolicy::default()
     };
     let limits = if policies & 64 == 0 { &mut terms.from_client } else { &mut terms.from_backend };
     let report = policies & 8 != 0;
-    let action = if report { Action::Report } else { Action::Close };
-    let paced = if policies & 16 == 0 { Action::Delay } else { action };
-    let rate = |per_second| Some(Rate::new(per_second, paced));
+    let action = if report { LimitAction::Report } else { LimitAction::Close };
+    let paced = if policies & 16 == 0 { LimitAction::Delay } else { action };
+    let rate = |per_second| Some(RateLimit::new(per_second, paced));
     match policies & 7 {
         0 => {}
-        1 => limits.frame = Some(Cap { max: 200, action }),
-        2 => limits.fragments = Some(Cap { max: 2, action }),
-        3 => limits.message_age = Some(Age { max: seconds(15), action }),
+        1 => limits.frame = Some(Limit { max: 200, action }),
+        2 => limits.fragments = Some(Limit { max: 2, action }),
+        3 => limits.message_age = Some(AgeLimit { max: seconds(15), action }),
         4 => limits.messages = rate(2),
         5 => limits.bytes = rate(100),
         6 => limits.controls = rate(1),

@@ -5,7 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ws::{Closes, End, Entropy, Intake, Moment, Parting, Session, Side, Sizes, Strict, Tally};
+use ws::{
+    CloseCodes, Entropy, MessageSizes, RecvAction, Session, Shutdown, Side, Stats, Strictness,
+    TerminationReason, Timestamp,
+};
 
 use crate::reference::{frame, frames};
 use crate::script::{Event, Script, Which};
@@ -23,12 +26,12 @@ pub fn drive(script: &[u8]) -> Outcome {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Why the session ended.
-    pub end: Option<End>,
-    pub closes: Closes,
-    pub tally: Tally,
-    pub partings: [Parting; 2],
+    pub end: Option<TerminationReason>,
+    pub closes: CloseCodes,
+    pub tally: Stats,
+    pub partings: [Shutdown; 2],
     received: [Vec<u8>; 2],
-    at: Moment,
+    at: Timestamp,
 }
 
 /// Deterministic entropy, so that two runs agree; every ping payload differs.
@@ -74,10 +77,10 @@ struct Stream {
 struct Model {
     session: Session,
     entropy: CountingEntropy,
-    now: Moment,
+    now: Timestamp,
     streams: [Stream; 2],
     piece_seed: Option<usize>,
-    end: Option<End>,
+    end: Option<TerminationReason>,
     grace: Duration,
     /// Frames that violate a rule pass.
     lenient: bool,
@@ -86,14 +89,14 @@ struct Model {
 impl Model {
     fn run(script: &[u8], piece_seed: Option<usize>) -> Outcome {
         let (terms, deflate, mut script) = Script::read(script);
-        let (grace, lenient) = (terms.close_grace, terms.strict == Strict::Report);
+        let (grace, lenient) = (terms.close_grace, terms.strict == Strictness::Report);
         let mut entropy = CountingEntropy::default();
         let session = Session::new(Arc::new(terms), deflate, &mut entropy);
         let streams = Default::default();
         let mut model = Self {
             session,
             entropy,
-            now: Moment::START,
+            now: Timestamp::START,
             streams,
             piece_seed,
             end: None,
@@ -124,7 +127,7 @@ impl Model {
                 stream.blocked = blocked;
                 stream.pending /= 2;
             }
-            Event::Drain => self.session.leave(End::Drained, None, self.now),
+            Event::Drain => self.session.leave(TerminationReason::Drained, None, self.now),
             Event::Abort => self.session.abort(self.now),
             Event::Eof(side) => {
                 let stream = self.stream(side);
@@ -215,12 +218,12 @@ impl Model {
                 if input.is_empty() {
                     break;
                 }
-                let mut sizes = Sizes::default();
+                let mut sizes = MessageSizes::default();
                 let verdict = self.session.intake(from, &input, self.now, &mut sizes);
                 let taken = self.apply(from, &input, verdict);
                 self.stream(from).unread = input[taken..].to_vec();
                 self.inject();
-                let paused = verdict == Intake::Paused;
+                let paused = verdict == RecvAction::Paused;
                 assert_eq!(paused, self.session.is_paused(from, self.now) && taken == 0);
                 assert!(!paused || self.session.deadline().is_some(), "paused without a deadline");
                 if taken == 0 {
@@ -238,11 +241,11 @@ impl Model {
         self.check_end();
     }
 
-    fn apply(&mut self, from: Side, input: &[u8], verdict: Intake) -> usize {
+    fn apply(&mut self, from: Side, input: &[u8], verdict: RecvAction) -> usize {
         let (len, passes) = match verdict {
-            Intake::Forward(len) => (len, true),
-            Intake::Discard(len) => (len, false),
-            Intake::Starved | Intake::Paused => return 0,
+            RecvAction::Forward(len) => (len, true),
+            RecvAction::Discard(len) => (len, false),
+            RecvAction::Starved | RecvAction::Paused => return 0,
         };
         assert!(len > 0 && len <= input.len());
         if passes {
@@ -287,7 +290,7 @@ impl Model {
             assert!(end.is_some() && self.session.deadline().is_none());
             for side in Side::BOTH {
                 assert!(!self.session.wants(side));
-                assert_ne!(self.session.parting(side), Parting::Stay);
+                assert_ne!(self.session.parting(side), Shutdown::Stay);
             }
         }
     }
@@ -322,7 +325,7 @@ impl Model {
 
     /// Drains the session: it must be finished within the close grace, whatever happened before.
     fn finish(mut self) -> Outcome {
-        self.session.leave(End::Drained, None, self.now);
+        self.session.leave(TerminationReason::Drained, None, self.now);
         self.pump();
         let last = self.now;
         while let Some(at) = self.session.deadline() {
@@ -353,10 +356,11 @@ impl Model {
             Side::Client => closes.to_client,
             Side::Backend => closes.to_backend,
         };
-        let aborted = Side::BOTH.map(|side| self.session.parting(side) == Parting::Abort);
+        let aborted = Side::BOTH.map(|side| self.session.parting(side) == Shutdown::Abort);
         let other_gone = self.stream(side.other()).gone;
         // Limits of age and inflated size may be exceeded inside a frame.
-        let over_limit = matches!(self.end, Some(End::Over(of, _)) if of == side.other());
+        let over_limit =
+            matches!(self.end, Some(TerminationReason::Over(of, _)) if of == side.other());
         let stream = self.stream(side);
         let (whole, cut) = frames(&stream.received);
         assert!(whole.iter().all(|frame| frame.masked == (side == Side::Backend)));

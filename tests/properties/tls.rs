@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 use tidegate::net::engine::{Engine, EngineConfig, ServerEngine};
-use tidegate::net::scratch::Outbox;
+use tidegate::net::scratch::WriteBuffer;
 
 /// Runs a client and a server as the script says. Its first byte chooses the TLS version.
 pub fn drive(script: &[u8]) {
@@ -61,7 +61,7 @@ fn open(
     sent: &mut Vec<u8>,
 ) -> bool {
     let mut plain = vec![0; rest.len()];
-    let mut answers = Outbox::default();
+    let mut answers = WriteBuffer::default();
     let opened = server.open(rest, &mut plain, &mut answers);
     assert!(opened.used <= rest.len() && opened.plain <= opened.used.max(1));
     assert!(answers.bytes().len() < 8 * 1024, "{}", answers.bytes().len());
@@ -149,7 +149,7 @@ impl Link {
 
     fn server_sends(&mut self, len: usize) {
         let data = vec![self.server_sent.len() as u8; len];
-        let mut out = Outbox::default();
+        let mut out = WriteBuffer::default();
         if self.server.seal(&mut self.rest, &data, &mut out).is_ok() {
             self.server_sent.extend_from_slice(&data);
             assert!(out.bytes().len() < len + (len / 16_384 + 3) * 48 + 300);
@@ -158,7 +158,7 @@ impl Link {
     }
 
     fn server_closes(&mut self) {
-        let mut out = Outbox::default();
+        let mut out = WriteBuffer::default();
         self.closed |= self.server.close(&mut self.rest, &mut out).is_ok();
         self.deliver_to_client(out.bytes());
     }

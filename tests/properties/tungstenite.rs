@@ -12,7 +12,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket};
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
-use ws::{End, Entropy, Intake, Moment, Session, Side, Sizes, Terms};
+use ws::{
+    Entropy, MessageSizes, RecvAction, Session, SessionPolicy, Side, TerminationReason, Timestamp,
+};
 
 use crate::reference::frame;
 use crate::script::Script;
@@ -48,16 +50,16 @@ impl Entropy for Zeroes {
 }
 
 /// The bytes the core relays, and why the session ended.
-fn relayed(from: Side, mut input: &[u8]) -> (Vec<u8>, Option<End>) {
+fn relayed(from: Side, mut input: &[u8]) -> (Vec<u8>, Option<TerminationReason>) {
     let mut session = session();
     let mut out = Vec::new();
     while !input.is_empty() {
-        let (len, passes) = match session.intake(from, input, Moment::START, &mut Sizes::default())
-        {
-            Intake::Forward(len) => (len, true),
-            Intake::Discard(len) => (len, false),
-            Intake::Starved | Intake::Paused => break,
-        };
+        let (len, passes) =
+            match session.intake(from, input, Timestamp::START, &mut MessageSizes::default()) {
+                RecvAction::Forward(len) => (len, true),
+                RecvAction::Discard(len) => (len, false),
+                RecvAction::Starved | RecvAction::Paused => break,
+            };
         out.extend(&input[..if passes { len } else { 0 }]);
         input = &input[len..];
     }
@@ -159,8 +161,8 @@ proptest! {
         }
         let written = &socket.get_ref().output;
         let end = match from {
-            Side::Client => End::ClientClosed,
-            Side::Backend => End::BackendClosed,
+            Side::Client => TerminationReason::ClientClosed,
+            Side::Backend => TerminationReason::BackendClosed,
         };
         prop_assert_eq!(relayed(from, written), (written.clone(), closes.then_some(end)));
     }
@@ -172,7 +174,7 @@ proptest! {
         }),
     ) {
         let input = frames.concat();
-        let rejected = matches!(relayed(from, &input).1, Some(End::Breach(..)));
+        let rejected = matches!(relayed(from, &input).1, Some(TerminationReason::Breach(..)));
         prop_assert_eq!(rejected, is_rejected_by_tungstenite(from, &input));
     }
 }
@@ -180,12 +182,12 @@ proptest! {
 #[test]
 fn tungstenite_accepts_our_close_frames() {
     let mut session = session();
-    session.leave(End::Drained, None, Moment::START);
+    session.leave(TerminationReason::Drained, None, Timestamp::START);
     for (to, role, code, reason) in [
         (Side::Client, Role::Client, 1012, "the service restarts"),
         (Side::Backend, Role::Server, 1001, ""),
     ] {
-        let close = session.inject(to, Moment::START, &mut Zeroes).expect("a Close");
+        let close = session.inject(to, Timestamp::START, &mut Zeroes).expect("a Close");
         let read = socket(role, close.as_bytes().to_vec()).read().expect("a valid frame");
         let Message::Close(Some(close)) = read else { unreachable!("{read}") };
         assert_eq!((u16::from(close.code), close.reason.as_str()), (code, reason));
@@ -196,14 +198,14 @@ fn tungstenite_accepts_our_close_frames() {
 fn tungstenite_pong_is_not_relayed() {
     let (terms, deflate, _) = Script::read(&[8]);
     let heartbeat = terms.heartbeat_client.expect("asked for");
-    let now = Moment::START;
-    let mut session = Session::new(Arc::<Terms>::new(terms), deflate, &mut Zeroes);
+    let now = Timestamp::START;
+    let mut session = Session::new(Arc::<SessionPolicy>::new(terms), deflate, &mut Zeroes);
     session.tick(now + heartbeat.interval);
     let ping = session.inject(Side::Client, now, &mut Zeroes).expect("a ping");
     let mut client = socket(Role::Client, ping.as_bytes().to_vec());
     client.read().expect("a ping");
     client.flush().expect("the pong");
     let pong = &client.get_ref().output;
-    let verdict = session.intake(Side::Client, pong, now, &mut Sizes::default());
-    assert_eq!(verdict, Intake::Discard(pong.len()));
+    let verdict = session.intake(Side::Client, pong, now, &mut MessageSizes::default());
+    assert_eq!(verdict, RecvAction::Discard(pong.len()));
 }

@@ -212,6 +212,7 @@ async fn symlink_to_the_key_is_not_followed() {
     assert_eq!(fs::read(&key).unwrap(), before);
 }
 
+// Requirements: RE13.
 #[tokio::test]
 async fn full_disk_only_loses_records() {
     // An ignored signal stays ignored across exec. The limit allows no byte at all.

@@ -7,6 +7,7 @@ use crate::support::{
     TestBed, assert_relays, close_normally, poke, read_to_end, reset, wire, within_timeout,
 };
 
+// Requirements: FB01, FB02, FB07.
 #[tokio::test]
 async fn invalid_frames_close_both_sides() {
     let bed = TestBed::with("").await;
@@ -66,6 +67,7 @@ fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
     ]
 }
 
+// Requirements: FB03.
 #[tokio::test]
 async fn oversized_message_closes_both_sides() {
     let bed = TestBed::with("[limits]\nmessage_from_backend = \"2KiB\"\n").await;
@@ -91,6 +93,7 @@ async fn oversized_message_closes_both_sides() {
     }
 }
 
+// Requirements: FB08, FB09.
 #[tokio::test]
 async fn backend_eof_or_reset_closes_client_1011() {
     let bed = TestBed::with("").await;
@@ -117,6 +120,7 @@ async fn backend_eof_or_reset_closes_client_1011() {
     }
 }
 
+// Requirements: FB10.
 #[tokio::test]
 async fn eof_within_a_frame_completes_nothing() {
     let bed = TestBed::with("").await;
@@ -160,6 +164,7 @@ async fn close_waits_for_the_frame_in_progress() {
     assert_eq!(read_to_end(&mut client).await, b"");
 }
 
+// Requirements: FC26, FB06.
 #[tokio::test]
 async fn close_frames_pass_unchanged() {
     let bed = TestBed::with("").await;

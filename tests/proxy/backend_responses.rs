@@ -66,6 +66,7 @@ fn added(line: &str) -> Vec<u8> {
     replaced("\r\n\r\n", &format!("\r\n{line}\r\n\r\nleak!"))
 }
 
+// Requirements: BM05, BM17, W15.
 #[tokio::test]
 async fn error_responses_pass_unchanged() {
     let statuses = [
@@ -122,6 +123,7 @@ async fn error_responses_pass_unchanged() {
     }
 }
 
+// Requirements: BM05.
 #[tokio::test]
 async fn status_426_gets_an_upgrade_header() {
     let backend = Backend::answering(
@@ -135,6 +137,7 @@ async fn status_426_gets_an_upgrade_header() {
     assert_eq!(answer.header("sec-websocket-version"), Some("13"));
 }
 
+// Requirements: BM05, BM06.
 #[tokio::test]
 async fn unexpected_status_becomes_502() {
     let mut answers: Vec<Vec<u8>> =
@@ -159,6 +162,7 @@ async fn unexpected_status_becomes_502() {
     bad(answers, "X: y").await;
 }
 
+// Requirements: BM07, BM10, BM11, W8, W9, W12, F30.
 #[tokio::test]
 async fn invalid_101_becomes_502() {
     let lines = [
@@ -187,6 +191,7 @@ async fn invalid_101_becomes_502() {
     bad(valid.map(added).into(), "X: y").await;
 }
 
+// Requirements: BM14, BM15, BM16, H28, H29, H33.
 #[tokio::test]
 async fn malformed_heads_become_502() {
     let mut answers =
@@ -218,6 +223,7 @@ async fn malformed_heads_become_502() {
     bad(answers, "X: y").await;
 }
 
+// Requirements: BM13, H11.
 #[tokio::test]
 async fn few_interim_responses_are_skipped() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
@@ -228,6 +234,7 @@ async fn few_interim_responses_are_skipped() {
     assert_eq!(Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await.status, 101);
 }
 
+// Requirements: BM12.
 #[tokio::test]
 async fn frames_sent_with_the_101_are_relayed() {
     let mut sent =
@@ -256,6 +263,7 @@ async fn frames_sent_with_the_101_are_relayed() {
     assert_eq!(got, frames.concat());
 }
 
+// Requirements: BM03, BM04.
 #[tokio::test]
 async fn slow_response_becomes_504() {
     let backend = Backend::raw(|head, mut stream, events| async move {
@@ -287,6 +295,7 @@ async fn slow_response_becomes_504() {
     }
 }
 
+// Requirements: BM18.
 #[tokio::test]
 async fn truncated_response_becomes_502() {
     let backend = Backend::raw(|head, mut stream, _| async move {

@@ -113,6 +113,7 @@ fn warnings(proxy: &Proxy) -> Vec<String> {
     found.map(|record| record["warning"].as_str().unwrap().to_owned()).collect()
 }
 
+// Requirements: CK06.
 #[tokio::test]
 async fn renewal_through_symlinks_needs_no_reload() {
     let (certbot, mock) = (Certbot::new(), MockBackend::new().await);
@@ -150,6 +151,7 @@ async fn renewal_through_symlinks_needs_no_reload() {
     assert_eq!(warnings(&proxy), [""; 0]);
 }
 
+// Requirements: CK06.
 #[tokio::test]
 async fn mismatched_pair_keeps_the_old_certificate() {
     let (certbot, mock) = (Certbot::new(), MockBackend::new().await);
@@ -183,6 +185,7 @@ async fn mismatched_pair_keeps_the_old_certificate() {
     assert_eq!(proxy.records().iter().filter(|record| has_message(REFUSED)(record)).count(), 1);
 }
 
+// Requirements: CK12.
 #[tokio::test]
 async fn renewal_during_shutdown_has_no_effect() {
     let (certbot, mock) = (Certbot::new(), MockBackend::new().await);
@@ -230,6 +233,7 @@ fn checked(folder: &Path) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+// Requirements: CK02.
 #[tokio::test]
 async fn expired_certificate_is_served_with_a_warning() {
     let mock = MockBackend::new().await;
@@ -263,6 +267,7 @@ async fn expired_certificate_is_served_with_a_warning() {
     }
 }
 
+// Requirements: AD07.
 #[tokio::test]
 async fn valid_certificate_restores_readiness() {
     let mock = MockBackend::new().await;
@@ -288,6 +293,7 @@ async fn valid_certificate_restores_readiness() {
     assert_eq!(state().await.0, 200);
 }
 
+// Requirements: CK03, CK07, CK08.
 #[tokio::test]
 async fn run_check_and_reload_warn_alike() {
     let mock = MockBackend::new().await;
@@ -326,6 +332,7 @@ async fn run_check_and_reload_warn_alike() {
     assert_eq!(stream.get_ref().1.peer_certificates().unwrap().len(), 2);
 }
 
+// Requirements: CK04.
 #[tokio::test]
 async fn key_material_is_never_logged() {
     let mock = MockBackend::new().await;
@@ -347,6 +354,7 @@ async fn key_material_is_never_logged() {
 
 /// A measurement, not a test, since times depend on the machine:
 /// `cargo test --release --test proxy ten_thousand_certificates -- --ignored --nocapture`
+// Requirements: CK13.
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn ten_thousand_certificates() {

@@ -55,6 +55,7 @@ fn faults(folder: &TempDir) -> String {
     stderr
 }
 
+// Requirements: CF18.
 #[test]
 fn valid_file_passes_without_binding() {
     // The port is in use, so binding it would fail.
@@ -73,6 +74,7 @@ fn valid_file_passes_without_binding() {
     assert_eq!(output.status.code(), Some(0));
 }
 
+// Requirements: CF02.
 #[test]
 fn byte_order_mark_and_crlf_are_accepted() {
     let text = format!("\u{feff}{}", config("").replace('\n', "\r\n"));
@@ -80,6 +82,7 @@ fn byte_order_mark_and_crlf_are_accepted() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
+// Requirements: CF04.
 #[test]
 fn misspelt_key_gets_a_suggestion() {
     let reported = faults(&config_folder(config("[limits]\nidel = \"1h\"\n")));
@@ -91,6 +94,7 @@ fn misspelt_key_gets_a_suggestion() {
     assert!(reported.trim_end().ends_with("proxy.toml: 1 fault"), "{reported}");
 }
 
+// Requirements: CF05, CF06, CF11, CF12, CF14.
 #[test]
 fn all_faults_are_reported_together() {
     let reported = faults(&config_folder(
@@ -140,6 +144,7 @@ fn short_and_long_policies_are_valid() {
     assert!(!folder.path().join("access.log").exists());
 }
 
+// Requirements: CF05, CF12, CF13.
 #[test]
 fn ineffective_limits_are_reported_with_position() {
     let reported = faults(&config_folder(
@@ -174,6 +179,7 @@ fn ineffective_limits_are_reported_with_position() {
     );
 }
 
+// Requirements: CF03, CF07, CF02.
 #[test]
 fn toml_errors_have_line_and_column() {
     for (text, place) in [
@@ -193,6 +199,7 @@ fn toml_errors_have_line_and_column() {
     assert!(reported.contains("UTF-8") && reported.contains("12"), "{reported}");
 }
 
+// Requirements: CF01.
 #[test]
 fn unreadable_files_are_named() {
     let folder = config_folder(config(""));
@@ -212,6 +219,7 @@ fn unreadable_files_are_named() {
     assert!(faults(&folder).contains("listener"));
 }
 
+// Requirements: CK01, CK04.
 #[test]
 fn unusable_certificates_are_named() {
     let other = config_folder("");
@@ -312,6 +320,7 @@ async fn port_in_use_is_reported_in_one_line() {
     }
 }
 
+// Requirements: CF15.
 #[tokio::test]
 async fn limit_above_descriptors_is_reported_with_numbers() {
     let text = config("[caps]\nconnections = 500\n[admin]\nenabled = false\n");

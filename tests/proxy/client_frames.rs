@@ -11,6 +11,7 @@ use crate::support::{
 /// A limit small enough to be exceeded in one write.
 const LIMITS: &str = "[limits]\nmessage_from_client = \"1000B\"\n";
 
+// Requirements: FC01, FC02, FC03, FC04, FC05, FC11, FC13, FC20, FC21, FC22, FC31.
 #[tokio::test]
 async fn invalid_frames_close_both_sides() {
     let bed = TestBed::with("").await;
@@ -78,6 +79,7 @@ fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
     ]
 }
 
+// Requirements: FC12.
 #[tokio::test]
 async fn interleaved_message_closes_with_1002() {
     let bed = TestBed::with("").await;
@@ -93,6 +95,7 @@ async fn interleaved_message_closes_with_1002() {
     assert_eq!(bed.tunnel_end(1).await["end"], "ws_continuation");
 }
 
+// Requirements: FC06, FC07, FC08.
 #[tokio::test]
 async fn oversized_message_is_rejected_at_its_header() {
     let bed = TestBed::with(LIMITS).await;
@@ -140,6 +143,7 @@ async fn oversized_message_is_rejected_at_its_header() {
     }
 }
 
+// Requirements: FC07.
 #[tokio::test]
 async fn messages_at_the_limit_pass() {
     let bed = TestBed::with(LIMITS).await;
@@ -166,6 +170,7 @@ async fn messages_at_the_limit_pass() {
     assert_eq!(bed.tunnel_end(1).await["up_messages"], 6);
 }
 
+// Requirements: FC06.
 #[tokio::test]
 async fn oversized_sender_can_read_the_close() {
     let bed = TestBed::with("").await;
@@ -187,6 +192,7 @@ async fn oversized_sender_can_read_the_close() {
     assert_eq!((&record["end"], &record["value"]), (&"message_too_big".into(), &"1MiB".into()));
 }
 
+// Requirements: F22.
 #[tokio::test]
 async fn data_after_an_error_keeps_the_close() {
     let bed = TestBed::with("").await;
@@ -201,6 +207,7 @@ async fn data_after_an_error_keeps_the_close() {
     assert_eq!(bed.tunnel_end(1).await["up_bytes"], 0);
 }
 
+// Requirements: FC16, FC32, FC35.
 #[tokio::test]
 async fn unusual_valid_frames_pass() {
     let bed = TestBed::with("").await;
@@ -226,6 +233,7 @@ async fn unusual_valid_frames_pass() {
     assert_relays(&mut client, &mut backend).await;
 }
 
+// Requirements: FC30.
 #[tokio::test]
 async fn eof_within_a_frame_completes_nothing() {
     let bed = TestBed::with("").await;

@@ -19,6 +19,7 @@ const LONG: &str = "[limits]\nclose_grace = \"10m\"\n";
 
 const CLOSE: u8 = 0x80 | wire::CLOSE;
 
+// Requirements: FC24, FB13.
 #[tokio::test]
 async fn data_after_a_close_is_dropped() {
     let bed = TestBed::with(LONG).await;
@@ -51,6 +52,7 @@ async fn data_after_a_close_is_dropped() {
     assert_eq!((&record["close_client"], &record["close_backend"]), (&1000.into(), &1000.into()));
 }
 
+// Requirements: FC26, F28.
 #[tokio::test]
 async fn crossing_closes_complete() {
     let bed = TestBed::with(LONG).await;
@@ -113,6 +115,7 @@ async fn tungstenite_peers_close_cleanly() {
     assert_eq!(proxy.end_record("client_closed").await["close_client"], 4321);
 }
 
+// Requirements: F19.
 #[tokio::test]
 async fn backend_gets_time_to_close_first() {
     let bed = TestBed::with(LONG).await;
@@ -131,6 +134,7 @@ async fn backend_gets_time_to_close_first() {
     assert_eq!(bed.tunnel_end(1).await["end"], "client_closed");
 }
 
+// Requirements: FB12, F18.
 #[tokio::test]
 async fn unanswered_backend_close_is_answered() {
     let bed = TestBed::with(SHORT).await;
@@ -147,6 +151,7 @@ async fn unanswered_backend_close_is_answered() {
     read_to_end(&mut backend).await;
 }
 
+// Requirements: FC25.
 #[tokio::test]
 async fn unanswered_client_close_ends_after_grace() {
     let bed = TestBed::with(SHORT).await;
@@ -164,6 +169,7 @@ async fn unanswered_client_close_ends_after_grace() {
     read_to_end(&mut client).await;
 }
 
+// Requirements: FC25, FB12.
 #[tokio::test]
 async fn sockets_left_open_end_after_grace() {
     let bed = TestBed::with(SHORT).await;
@@ -222,6 +228,7 @@ async fn reset_during_close_ends_the_tunnel() {
     bed.proxy.wait_until_idle().await;
 }
 
+// Requirements: FC19, FC23.
 #[tokio::test]
 async fn client_close_frames_pass_unchanged() {
     let bed = TestBed::with("").await;

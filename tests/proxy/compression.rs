@@ -60,6 +60,7 @@ fn fragments(message: &[u8], size: usize) -> Vec<u8> {
     frames.collect::<Vec<_>>().concat()
 }
 
+// Requirements: FC33.
 #[tokio::test]
 async fn bomb_stops_one_byte_over_the_limit() {
     let bed = bed(LIMITS).await;
@@ -98,6 +99,7 @@ async fn bomb_stops_one_byte_over_the_limit() {
     }
 }
 
+// Requirements: FC33.
 #[tokio::test]
 async fn many_bombs_use_little_memory() {
     let bed = bed(LIMITS).await;
@@ -144,6 +146,7 @@ fn noise() -> impl Iterator<Item = u8> {
     .map(|n| n as u8)
 }
 
+// Requirements: FC34.
 #[tokio::test]
 async fn invalid_data_closes_with_1007() {
     let bed = bed(LIMITS).await;
@@ -187,6 +190,7 @@ async fn chat_messages_pass_unchanged_both_ways() {
     assert_eq!([&record["down_messages"], &record["down_compressed"]], [2, 1]);
 }
 
+// Requirements: FC33, FC34.
 #[tokio::test]
 async fn pass_mode_limits_compressed_size() {
     let bed = bed(&format!("compression = \"pass\"\n{LIMITS}")).await;
@@ -200,6 +204,7 @@ async fn pass_mode_limits_compressed_size() {
     assert_eq!(bed.tunnel_end(1).await["end"], "message_too_big");
 }
 
+// Requirements: FC02, FC33.
 #[tokio::test]
 async fn strip_mode_prevents_compression() {
     let bed = bed("compression = \"strip\"\n").await;
@@ -213,6 +218,7 @@ async fn strip_mode_prevents_compression() {
     assert_eq!(bed.tunnel_end(1).await["end"], "ws_rsv");
 }
 
+// Requirements: FC33, FC34.
 #[tokio::test]
 async fn report_mode_lets_both_pass() {
     let limits = "strict = \"report\"\n[limits]\n\

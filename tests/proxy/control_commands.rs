@@ -80,6 +80,7 @@ async fn kill_closes_selected_sessions_with_a_reason() {
     assert_eq!(wire::read_past_pings(&mut other).await.unwrap().code(), 1008);
 }
 
+// Requirements: AD08.
 #[tokio::test]
 async fn kill_needs_a_session_or_all() {
     let bed = bed().await;
@@ -253,10 +254,11 @@ async fn reload_waits_and_returns_faults() {
     assert_relays(&mut client, &mut backend).await;
 }
 
+// Requirements: SR17.
 #[tokio::test]
 async fn reload_during_shutdown_is_rejected() {
     let mut bed =
-        TestBed::with(&format!("[drain]\nwindow = \"1s\"\ndeadline = \"5s\"\n{CONTROL}")).await;
+        TestBed::with(&format!("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n{CONTROL}")).await;
     let tunnel = bed.open().await;
     bed.proxy.signal(Signal::TERM);
     bed.proxy.record("draining", |r| r["message"].to_string().contains("draining")).await;

@@ -197,6 +197,7 @@ async fn readiness_drops_before_the_drain_starts() {
     assert_eq!(bed.proxy.exit().await, Some(0));
 }
 
+// Requirements: SR07.
 #[tokio::test]
 async fn stop_during_reload_abandons_it_and_drains() {
     let manager = ServiceManager::new();
@@ -252,16 +253,17 @@ async fn undrain_stops_running_drains() {
     let mut order = drain(select("route", "all"), false);
     order["pace"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
     let undo = async {
-        let status = within_timeout("the drain", async {
+        within_timeout("the drain", async {
             loop {
                 let status = bed.proxy.command(json!({"ask": "status"})).await;
-                if status["drains"][0]["of"] == "route all" {
-                    break status;
+                // The pools may be shown as drained a moment after the drain itself.
+                if status["drains"][0]["of"] == "route all" && status["pools"][0]["drained"] == true
+                {
+                    break;
                 }
             }
         })
         .await;
-        assert_eq!(status["pools"][0]["drained"], true);
         bed.proxy.command(undrain(json!("all"))).await;
     };
     let (closed, ()) = tokio::join!(bed.proxy.command_error(order), undo);

@@ -29,6 +29,7 @@ async fn socket_is_private_and_removed_at_exit() {
     assert!(!path.exists());
 }
 
+// Requirements: AD02.
 #[tokio::test]
 async fn other_users_are_rejected_despite_file_mode() {
     if !rustix::process::geteuid().is_root() {
@@ -53,6 +54,7 @@ async fn other_users_are_rejected_despite_file_mode() {
     crate::support::assert_relays(&mut client, &mut backend).await;
 }
 
+// Requirements: AD03.
 #[tokio::test]
 async fn bad_requests_fail_without_blocking_others() {
     let bed = bed().await;
@@ -75,6 +77,7 @@ async fn bad_requests_fail_without_blocking_others() {
     assert!(reply.contains("within 2s"), "{reply}");
 }
 
+// Requirements: AD03.
 #[tokio::test]
 async fn excess_connections_get_busy() {
     let bed = bed().await;
@@ -103,6 +106,7 @@ async fn excess_connections_get_busy() {
     drop((tunnels, tails));
 }
 
+// Requirements: AD01.
 #[tokio::test]
 async fn tcp_admin_changes_nothing() {
     let bed = bed().await;

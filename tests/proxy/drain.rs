@@ -10,11 +10,13 @@ use tokio::time::Instant;
 
 use crate::support::{
     Backend, BackendEvent, HANDSHAKE, PlainStream, Proxy, Record, TestBed, assert_relays,
-    read_head, read_response, read_to_end, route, switching_protocols, wire, within_timeout,
+    close_normally, read_head, read_response, read_to_end, route, switching_protocols, wire,
+    within_timeout,
 };
 
 const CLOSE: u8 = 0x80 | wire::CLOSE;
 
+// Requirements: SR09.
 #[tokio::test]
 async fn closes_are_spread_over_the_window() {
     let window = Duration::from_secs(3);
@@ -25,26 +27,23 @@ async fn closes_are_spread_over_the_window() {
     }
     let begun = Instant::now();
     bed.proxy.signal(Signal::TERM);
-    let mut farewells = JoinSet::new();
+    let mut closing = JoinSet::new();
     for (client, backend) in tunnels {
-        farewells.spawn(async move {
+        closing.spawn(async move {
             let moment = answer_closes(client, backend).await;
             moment.duration_since(begun)
         });
     }
-    let mut moments = farewells.join_all().await;
+    let mut moments = closing.join_all().await;
     moments.sort();
     // No Close can be early: the i-th of n is sent at `window * (i + rand) / n`.
     for (index, moment) in moments.iter().enumerate() {
         let earliest = window.mul_f64(index as f64 / 60.0);
         assert!(*moment >= earliest, "the {index}th came after {moment:?}");
     }
-    // 20 are due in each third; a slow machine may delay some of them.
-    let third = |moment: &&Duration| (moment.as_secs_f64() / 1.0).floor() as u64;
-    for wanted in 0..3 {
-        let count = moments.iter().filter(|moment| third(moment) == wanted).count();
-        assert!((10..=30).contains(&count), "{count} of 60 in third {wanted}: {moments:?}");
-    }
+    // Nor do they all come at the end: the middle one is due at half the window, and only a machine
+    // that stalls for the other half delays it to the end.
+    assert!(moments[30] < window, "{moments:?}");
     assert_eq!(bed.proxy.exit().await, Some(0));
     let stopped = stopped(&bed.proxy).await;
     assert_eq!((&stopped["sessions"], &stopped["cut"]), (&60.into(), &0.into()));
@@ -71,10 +70,12 @@ async fn answer_closes(mut client: PlainStream, mut backend: PlainStream) -> Ins
     moment
 }
 
+// Requirements: UH33.
 #[tokio::test]
 async fn new_connections_are_rejected() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut bed = TestBed::with("[drain]\nwindow = \"1s\"\ndeadline = \"30s\"\n").await;
+        // The Close of the drain comes long after the test.
+        let mut bed = TestBed::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
         let (mut client, mut backend) = bed.open().await;
         let mut idle = BufReader::new(bed.client.connect_tls().await);
         let mut asking = BufReader::new(bed.client.connect_plain().await);
@@ -95,8 +96,12 @@ async fn new_connections_are_rejected() {
             while bed.proxy.health().await["status"] != "draining" {}
         })
         .await;
-        assert!(TcpStream::connect(bed.client.plain).await.is_err());
-        assert!(TcpStream::connect(bed.client.tls).await.is_err());
+        for address in [bed.client.plain, bed.client.tls] {
+            within_timeout("the listener to close", async {
+                while TcpStream::connect(address).await.is_ok() {}
+            })
+            .await;
+        }
 
         asking.write_all(ended.as_bytes()).await.unwrap();
         let refused = read_response(&mut asking).await;
@@ -108,12 +113,13 @@ async fn new_connections_are_rejected() {
         read_to_end(&mut asking).await;
 
         assert_relays(&mut client, &mut backend).await;
-        answer_closes(client, backend).await;
-        assert_eq!(read_to_end(&mut idle).await, b"", "asked for nothing, is not kept");
+        close_normally(client, backend).await;
+        assert_eq!(read_to_end(&mut idle).await, b"", "a connection without a request is closed");
         assert_eq!(bed.proxy.exit().await, Some(0));
     }
 }
 
+// Requirements: UH33.
 #[tokio::test]
 async fn handshake_in_progress_gets_no_tunnel() {
     let (go, wait) = tokio::sync::watch::channel(false);
@@ -149,6 +155,7 @@ async fn handshake_in_progress_gets_no_tunnel() {
     assert_eq!(refusals.count(), 1);
 }
 
+// Requirements: F13.
 #[tokio::test]
 async fn partial_frame_is_finished_before_the_close() {
     let config =
@@ -183,27 +190,29 @@ async fn partial_frame_is_finished_before_the_close() {
 
 #[tokio::test]
 async fn unresponsive_clients_are_cut_at_the_deadline() {
-    // Sooner than the usual grace period.
-    let mut bed = TestBed::with("[drain]\nwindow = \"100ms\"\ndeadline = \"1s\"\n").await;
-    let mut deaf = Vec::new();
+    let limits = "[limits]\nclose_grace = \"10m\"\n";
+    let drain = "[drain]\nwindow = \"100ms\"\ndeadline = \"1s\"\n";
+    let mut bed = TestBed::with(&format!("{limits}{drain}")).await;
+    let mut unresponsive = Vec::new();
     for _ in 0..10 {
-        deaf.push(bed.open().await);
+        unresponsive.push(bed.open().await);
     }
     let begun = Instant::now();
     bed.proxy.signal(Signal::TERM);
     assert_eq!(bed.proxy.exit().await, Some(0));
     let took = begun.elapsed();
-    assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    assert!(took >= Duration::from_secs(1), "{took:?}");
     let stopped = stopped(&bed.proxy).await;
     assert_eq!((&stopped["sessions"], &stopped["cut"]), (&10.into(), &10.into()));
-    for (client, _) in &mut deaf {
+    for (client, _) in &mut unresponsive {
         assert_eq!(wire::read(client).await.unwrap().code(), 1012);
     }
     let records = bed.proxy.records();
     let drained = records.iter().filter(|record| record["end"] == "drained").count();
-    assert_eq!(drained, 10, "each of them has its record");
+    assert_eq!(drained, 10, "one record each");
 }
 
+// Requirements: SR08.
 #[tokio::test]
 async fn second_signal_ends_at_once() {
     for [first, second] in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::TERM]] {
@@ -213,20 +222,18 @@ async fn second_signal_ends_at_once() {
         for _ in 0..10 {
             tunnels.push(bed.open().await);
         }
-        let begun = Instant::now();
         bed.proxy.signal(first);
         bed.proxy.record("draining", is_draining).await;
         let (client, backend) = &mut tunnels[0];
         assert_relays(client, backend).await;
         bed.proxy.signal(second);
         assert_eq!(bed.proxy.exit().await, Some(0));
-        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
         let stopped = stopped(&bed.proxy).await;
         assert_eq!((&stopped["hurried"], &stopped["cut"]), (&true.into(), &10.into()));
         let records = bed.proxy.records();
         let cut: Vec<&Record> =
             records.iter().filter(|record| record["end"] == "aborted").collect();
-        assert_eq!(cut.len(), 10, "each of them has its record");
+        assert_eq!(cut.len(), 10, "one record each");
         assert!(cut.iter().all(|record| record["by"] == "tidegate"));
     }
 }
@@ -275,10 +282,8 @@ async fn idle_process_exits_at_once() {
     let mut bed = TestBed::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
     // Neither connection has sent a request.
     let (_plain, _secure) = (bed.client.connect_plain().await, bed.client.connect_tls().await);
-    let begun = Instant::now();
     bed.proxy.signal(Signal::TERM);
     assert_eq!(bed.proxy.exit().await, Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 fn is_draining(record: &Record) -> bool {

@@ -65,6 +65,7 @@ async fn waits(
     assert_eq!(backend.bytes().await, [frames, &close_frame()].concat());
 }
 
+// Requirements: UH12, W16.
 #[tokio::test]
 async fn early_frames_are_delivered_once_after_101() {
     let go = Arc::new(Notify::new());
@@ -93,6 +94,7 @@ async fn handshake_may_be_pipelined_after_requests() {
     waits(BufStream::new(client.connect_tls().await), &before, &frames, &go, &backend).await;
 }
 
+// Requirements: UH13.
 #[tokio::test]
 async fn early_data_is_bounded() {
     let go = Arc::new(Notify::new());
@@ -126,6 +128,7 @@ async fn early_data_is_bounded() {
     assert!(whole, "a frame was lost, doubled or changed");
 }
 
+// Requirements: UH14, RL38.
 #[tokio::test]
 async fn rejected_handshake_drops_early_data() {
     let backend = Backend::raw(|_, mut stream, events| async move {
@@ -149,6 +152,7 @@ async fn rejected_handshake_drops_early_data() {
     assert_eq!(backend.heads().len(), 2, "{:#?}", backend.heads());
 }
 
+// Requirements: UH29.
 #[tokio::test]
 async fn client_disconnect_closes_the_backend_request() {
     let backend = Backend::raw(|_, mut stream, events| async move {

@@ -21,6 +21,7 @@ fn paused(proxy: &Proxy) -> usize {
 
 /// The limits are derived from the descriptor limit at the start, so accepting only fails if
 /// something lowers it later: here, the test.
+// Requirements: RE01.
 #[tokio::test]
 async fn accepting_pauses_without_spinning_then_resumes() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
@@ -65,6 +66,7 @@ async fn accepting_pauses_without_spinning_then_resumes() {
     assert_eq!(client.open("/chat").await.close(None).await.map_err(|e| e.to_string()), Ok(()));
 }
 
+// Requirements: RE04.
 #[tokio::test]
 async fn failed_connect_is_503_without_blaming_backend() {
     let backend = Backend::echo().await;
@@ -97,6 +99,7 @@ async fn failed_connect_is_503_without_blaming_backend() {
     client.open("/").await;
 }
 
+// Requirements: CF15.
 #[tokio::test]
 async fn default_limits_fit_the_descriptor_limit() {
     let backend = Backend::echo().await;

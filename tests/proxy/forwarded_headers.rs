@@ -76,6 +76,7 @@ fn pair(client: &str, chain: &str) -> (String, String) {
     (client.to_owned(), chain.to_owned())
 }
 
+// Requirements: XF01.
 #[tokio::test]
 async fn untrusted_peers_are_ignored() {
     let setup = ForwardedSetup::new("", "").await;
@@ -93,6 +94,7 @@ async fn untrusted_peers_are_ignored() {
     assert!(record["peer"].is_null() && record["known_by"].is_null(), "{record}");
 }
 
+// Requirements: XF02.
 #[tokio::test]
 async fn addresses_left_of_the_client_are_ignored() {
     let setup = ForwardedSetup::new("", "").await;
@@ -109,6 +111,7 @@ async fn addresses_left_of_the_client_are_ignored() {
     assert_eq!(record["known_by"], "forwarded");
 }
 
+// Requirements: XF03.
 #[tokio::test]
 async fn long_chains_are_joined_and_bounded() {
     let setup = ForwardedSetup::new("", "").await;
@@ -125,6 +128,7 @@ async fn long_chains_are_joined_and_bounded() {
     assert_eq!(setup.chain(&many("", 1).replace(": ,", ": !,")).await.0, "10.0.0.1");
 }
 
+// Requirements: XF04.
 #[tokio::test]
 async fn invalid_address_ends_the_search() {
     let setup = ForwardedSetup::new("", "").await;
@@ -165,6 +169,7 @@ async fn invalid_address_ends_the_search() {
 const DISAGREEING: &str = "X-Forwarded-For: 198.51.100.9\r\nX-Forwarded-Proto: http\r\n\
     X-Forwarded-Host: b.example\r\nForwarded: for=\"203.0.113.7:4711\";proto=https;host=a.example";
 
+// Requirements: XF05.
 #[tokio::test]
 async fn only_the_configured_header_counts() {
     let by_xff = ForwardedSetup::new("", "").await;
@@ -189,6 +194,7 @@ async fn only_the_configured_header_counts() {
     assert_eq!(forwarded.all("forwarded"), "for=127.0.0.3;host=\"localhost\";proto=http");
 }
 
+// Requirements: XF06.
 #[tokio::test]
 async fn other_client_headers_are_removed() {
     let setup = ForwardedSetup::new("", "").await;
@@ -200,6 +206,7 @@ async fn other_client_headers_are_removed() {
     }
 }
 
+// Requirements: XF07.
 #[tokio::test]
 async fn scheme_host_port_come_from_trusted_proxies() {
     let setup = ForwardedSetup::new("", "").await;
@@ -222,6 +229,7 @@ async fn scheme_host_port_come_from_trusted_proxies() {
     assert_eq!(of(&setup.last_request()), ["https", "localhost:8443", "8443", ""]);
 }
 
+// Requirements: XF08.
 #[tokio::test]
 async fn names_with_underscores_are_dropped() {
     let setup = ForwardedSetup::new("", "").await;
@@ -232,6 +240,7 @@ async fn names_with_underscores_are_dropped() {
     }
 }
 
+// Requirements: XF09.
 #[tokio::test]
 async fn ipv4_and_mapped_ipv6_are_one_client() {
     let setup = ForwardedSetup::new("", "[caps]\ntunnels_per_client = 1\n").await;
@@ -248,6 +257,7 @@ async fn ipv4_and_mapped_ipv6_are_one_client() {
     assert_eq!((&record["client_key"], &record["status"]), (&"203.0.113.7".into(), &429.into()));
 }
 
+// Requirements: XF10.
 #[tokio::test]
 async fn all_trusted_makes_the_leftmost_the_client() {
     let setup = ForwardedSetup::new("", "").await;

@@ -24,9 +24,11 @@ async fn delays_appear_in_log_record_and_metrics() {
         .await;
         let (mut speaker, mut hearer) = bed.open_for(side).await;
         let sent = side.frame(0x81, b"tiny").repeat(12);
+        let begun = Instant::now();
         speaker.write_all(&sent).await.unwrap();
         let mut got = vec![0; sent.len()];
-        within_timeout("what waits", hearer.read_exact(&mut got)).await.unwrap();
+        within_timeout("delayed messages", hearer.read_exact(&mut got)).await.unwrap();
+        let took = begun.elapsed().as_millis() as u64;
 
         // While the tunnel is open. Ten messages were delayed by about 50 ms each.
         let status = bed.proxy.status("the delay", |status| status["delayed"] != json!([])).await;
@@ -48,7 +50,7 @@ async fn delays_appear_in_log_record_and_metrics() {
 
         let record = bed.tunnel_end(1).await;
         let waited = record[format!("delayed_{name}_ms")].as_u64().unwrap();
-        assert!((400..=700).contains(&waited), "{side:?} {waited}");
+        assert!((400..=took).contains(&waited), "{side:?} {waited} of {took}");
         assert_eq!(record[format!("delayed_{name}_by")], json!(["message_rate"]));
         for absent in ["ms", "by"].map(|field| format!("delayed_{other}_{field}")) {
             assert!(record.get(&absent).is_none(), "{record}");
@@ -130,7 +132,8 @@ async fn slow(side: Side, other: Other) -> TestBed {
     .await
 }
 
-/// Messages for minutes at this rate, from a side that has disconnected.
+/// Messages for minutes at this rate, from a side that has disconnected: the record comes long
+/// before they would have been relayed.
 async fn is_found_gone<S: AsyncWrite + Unpin>(
     bed: &TestBed,
     side: Side,
@@ -147,7 +150,6 @@ async fn is_found_gone<S: AsyncWrite + Unpin>(
     }
     // With nothing unread, so that the socket sends a FIN, not a reset.
     drop(speaker);
-    let left = Instant::now();
     // Answers the Close, or the record would wait for it.
     within_timeout("the end of the tunnel", async {
         while let Some(frame) = wire::read_past_pings(&mut hearer).await {
@@ -167,7 +169,6 @@ async fn is_found_gone<S: AsyncWrite + Unpin>(
     let what = format!("{side:?} {leaves:?}, {other:?}: {record}");
     let gone = format!("{}_gone", side.as_str());
     assert_eq!([&record["end"], &record["by"]], [&gone, side.as_str()], "{what}");
-    assert!(left.elapsed() < Duration::from_secs(2), "{:?}: {what}", left.elapsed());
 }
 
 fn other_side(side: Side) -> Side {

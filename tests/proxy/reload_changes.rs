@@ -80,6 +80,7 @@ async fn changed_keys_and_tunnels_are_counted() {
     assert!(removed["effect"].as_str().unwrap().contains("as long as they can"), "{removed}");
 }
 
+// Requirements: CF19.
 #[tokio::test]
 async fn active_file_is_identified_by_its_hash() {
     let bed = TestBed::with("").await;
@@ -137,6 +138,7 @@ async fn log_level_follows_the_file() {
     close_normally(client, backend).await;
 }
 
+// Requirements: AD10.
 #[tokio::test]
 async fn credentials_are_never_shown() {
     let bed =

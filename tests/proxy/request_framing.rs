@@ -42,6 +42,7 @@ async fn bodies_of_every_framing_are_forwarded() {
     }
 }
 
+// Requirements: RL33.
 #[tokio::test]
 async fn chunked_trailers_are_dropped_and_connection_closed() {
     let backend = Backend::app(OK).await;
@@ -57,6 +58,7 @@ async fn chunked_trailers_are_dropped_and_connection_closed() {
     assert!(!head.contains("evil") && !head.contains("content-length"), "{head}");
 }
 
+// Requirements: RL32.
 #[tokio::test]
 async fn malformed_chunks_never_complete_a_body() {
     let backend = Backend::app(OK).await;
@@ -104,6 +106,7 @@ async fn body_resembling_a_request_stays_a_body() {
     assert!(heads.len() == 4 && heads.iter().all(|head| !head.contains("evil")), "{heads:#?}");
 }
 
+// Requirements: RL29, H31.
 #[tokio::test]
 async fn conflicting_lengths_are_rejected() {
     let backend = Backend::app(OK).await;
@@ -133,6 +136,7 @@ async fn conflicting_lengths_are_rejected() {
     assert!(heads.len() == 3 && heads.iter().all(|head| !head.contains("evil")), "{heads:#?}");
 }
 
+// Requirements: H35.
 #[tokio::test]
 async fn body_of_rejected_request_is_not_parsed() {
     let backend = Backend::app(OK).await;

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::support::{
     Backend, Client, HANDSHAKE, MockBackend, PlainStream, Proxy, Record, SharedSockets,
@@ -107,6 +107,7 @@ async fn unused_socket_warns_until_a_reload_uses_it() {
     assert_relays(&mut early, &mut mock.accept().await).await;
 }
 
+// Requirements: SR06.
 #[tokio::test]
 async fn inherited_socket_outlives_its_listener() {
     let (plain, address) = socket();
@@ -139,6 +140,7 @@ async fn inherited_socket_outlives_its_listener() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
+// Requirements: SR13.
 #[tokio::test]
 async fn clients_survive_kill_until_the_next_process() {
     let (plain, address) = socket();
@@ -164,13 +166,11 @@ async fn clients_survive_kill_until_the_next_process() {
         client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         waiting.push(client);
     }
-    let begun = Instant::now();
     let mut second = Proxy::spawn_with_sockets(&shared, &config);
     for client in &mut waiting {
         assert_eq!(read_response(client).await.status, 101);
     }
     second.ready().await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 /// Results of the connections made by a [`Crowd`].

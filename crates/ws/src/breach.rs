@@ -6,7 +6,7 @@ use super::close::CloseCode;
 
 /// A broken rule of RFC 6455 or RFC 7692.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Breach {
+pub enum ProtocolError {
     /// A frame of a client without a mask (5.1).
     Unmasked,
     /// A frame of a server with one (5.1).
@@ -35,7 +35,7 @@ pub enum Breach {
     Inflate,
 }
 
-impl Breach {
+impl ProtocolError {
     /// All of them.
     pub const ALL: [Self; 13] = [
         Self::Unmasked,
@@ -106,7 +106,7 @@ impl Breach {
 }
 
 /// For the operator: the rule, in words.
-impl fmt::Display for Breach {
+impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.words())
     }

@@ -1,24 +1,24 @@
 //! Token buckets: sixteen bytes each, no timer, refilled by looking at the clock.
 
-use super::limits::Rate;
-use super::moment::Moment;
+use super::limits::RateLimit;
+use super::moment::Timestamp;
 
 /// A token bucket, full at first; the rate that fills it comes with each call.
 #[derive(Clone, Debug)]
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     left: u64,
     /// What came back before is in `left`.
-    at: Moment,
+    at: Timestamp,
 }
 
-impl Bucket {
+impl TokenBucket {
     pub(super) fn new() -> Self {
-        Self { left: u64::MAX, at: Moment::START }
+        Self { left: u64::MAX, at: Timestamp::START }
     }
 
     /// Takes one token if there is one.
     #[inline]
-    pub(super) fn take(&mut self, rate: &Rate, now: Moment) -> bool {
+    pub(super) fn take(&mut self, rate: &RateLimit, now: Timestamp) -> bool {
         let there = self.tokens(rate, now) > 0;
         self.left -= u64::from(there);
         there
@@ -32,7 +32,7 @@ impl Bucket {
 
     /// How many there are.
     #[inline]
-    pub(super) fn tokens(&mut self, rate: &Rate, now: Moment) -> u64 {
+    pub(super) fn tokens(&mut self, rate: &RateLimit, now: Timestamp) -> u64 {
         let elapsed = u128::from(now.nanos_since(self.at));
         if elapsed > 0 {
             let per_second = u128::from(rate.per_second.get());
@@ -46,7 +46,7 @@ impl Bucket {
     }
 
     /// When there will be so many, at most the burst.
-    pub(super) fn when(&self, rate: &Rate, tokens: u64) -> Moment {
+    pub(super) fn when(&self, rate: &RateLimit, tokens: u64) -> Timestamp {
         let missing = tokens.min(rate.burst.get()).saturating_sub(self.left);
         let nanos = (u128::from(missing) * NANOS).div_ceil(u128::from(rate.per_second.get()));
         self.at.after_nanos(narrow(nanos))
@@ -67,15 +67,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Action;
+    use crate::LimitAction;
 
-    fn rate(per_second: u64, burst: u64) -> Rate {
+    fn rate(per_second: u64, burst: u64) -> RateLimit {
         let some = |number| NonZeroU64::new(number).unwrap();
-        Rate { per_second: some(per_second), burst: some(burst), action: Action::Delay }
+        RateLimit { per_second: some(per_second), burst: some(burst), action: LimitAction::Delay }
     }
 
-    fn at(micros: u64) -> Moment {
-        Moment::at(Duration::from_micros(micros))
+    fn at(micros: u64) -> Timestamp {
+        Timestamp::at(Duration::from_micros(micros))
     }
 
     proptest! {
@@ -88,7 +88,7 @@ mod tests {
             waits in proptest::collection::vec(0_u64..50_000, 1..300),
         ) {
             let rate = rate(per_second, burst);
-            let mut bucket = Bucket::new();
+            let mut bucket = TokenBucket::new();
             let mut taken: Vec<u64> = Vec::new();
             let mut micros = 0;
             for wait in waits {
@@ -116,7 +116,7 @@ mod tests {
             looks in proptest::collection::vec(1_u64..5_000, 1..100),
         ) {
             let rate = rate(per_second, u64::MAX);
-            let mut seen = Bucket::new();
+            let mut seen = TokenBucket::new();
             seen.spend(u64::MAX);
             let mut unseen = seen.clone();
             let mut micros = 0;
@@ -135,7 +135,7 @@ mod tests {
     fn a_full_bucket_has_exactly_its_burst() {
         for (per_second, burst) in [(3, 6), (1, 1), (7, 100), (1_000_000_000, 5), (u64::MAX, 3)] {
             let rate = rate(per_second, burst);
-            let mut bucket = Bucket::new();
+            let mut bucket = TokenBucket::new();
             let now = at(5_000_000);
             assert!((0..burst).all(|_| bucket.take(&rate, now)), "{per_second} {burst}");
             assert!(!bucket.take(&rate, now), "{per_second} {burst}");

@@ -1,17 +1,17 @@
 //! Every clock of a session in one table (RFC 6455 says little about time; the rules are ours).
-//! Clocks are read by asking for [`Clocks::deadline`] and by `now`; nothing here ticks by itself.
+//! Clocks are read by asking for [`Timers::deadline`] and by `now`; nothing here ticks by itself.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::Side;
-use super::limits::Terms;
-use super::moment::{Moment, nanos, part};
-use super::pulse::{Pulse, Sign};
+use super::limits::SessionPolicy;
+use super::moment::{Timestamp, nanos, part};
+use super::pulse::{Heartbeat, PeerActivity};
 
 /// A clock that ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Alarm {
+pub(super) enum TimerFired {
     /// The time for Closes to be answered.
     Grace,
     /// This side took too little of what waits for it.
@@ -28,39 +28,39 @@ pub(super) enum Alarm {
 
 /// All clocks.
 #[derive(Clone, Debug)]
-pub(super) struct Clocks {
+pub(super) struct Timers {
     /// When the last byte of a data frame passed.
-    pub(super) data: Moment,
-    grace: Moment,
-    lifetime: Moment,
-    client: Watchers,
-    backend: Watchers,
+    pub(super) data: Timestamp,
+    grace: Timestamp,
+    lifetime: Timestamp,
+    client: SideTimers,
+    backend: SideTimers,
     /// The time until a side's stall is less than all that there is.
     stinted: [bool; 2],
 }
 
 /// The clocks that watch over one side.
 #[derive(Clone, Debug)]
-struct Watchers {
+struct SideTimers {
     /// Boxed, as few sessions have two.
-    pulse: Option<Box<Pulse>>,
-    stall: Moment,
-    age: Moment,
+    pulse: Option<Box<Heartbeat>>,
+    stall: Timestamp,
+    age: Timestamp,
 }
 
-impl Clocks {
-    pub(super) fn new(terms: &Terms, [client, backend, lifetime]: [u32; 3]) -> Self {
-        let watchers = |side, random| Watchers {
-            pulse: terms.heartbeat(side).map(|beat| Box::new(Pulse::new(beat, random))),
-            stall: Moment::NEVER,
-            age: Moment::NEVER,
+impl Timers {
+    pub(super) fn new(terms: &SessionPolicy, [client, backend, lifetime]: [u32; 3]) -> Self {
+        let watchers = |side, random| SideTimers {
+            pulse: terms.heartbeat(side).map(|beat| Box::new(Heartbeat::new(beat, random))),
+            stall: Timestamp::NEVER,
+            age: Timestamp::NEVER,
         };
         Self {
-            data: Moment::START,
-            grace: Moment::NEVER,
-            lifetime: terms.lifetime.map_or(Moment::NEVER, |max| {
+            data: Timestamp::START,
+            grace: Timestamp::NEVER,
+            lifetime: terms.lifetime.map_or(Timestamp::NEVER, |max| {
                 let spread = part(max / 10, lifetime);
-                Moment::at(max.saturating_sub(patience_for_quiet(max) + spread))
+                Timestamp::at(max.saturating_sub(patience_for_quiet(max) + spread))
             }),
             client: watchers(Side::Client, client),
             backend: watchers(Side::Backend, backend),
@@ -68,14 +68,14 @@ impl Clocks {
         }
     }
 
-    /// When [`Clocks::ring`] has something to say; `live`: no end is named yet.
-    pub(super) fn deadline(&self, terms: &Terms, live: bool) -> Moment {
+    /// When [`Timers::ring`] has something to say; `live`: no end is named yet.
+    pub(super) fn deadline(&self, terms: &SessionPolicy, live: bool) -> Timestamp {
         let (client, backend) = (&self.client, &self.backend);
         let always = self.grace.min(client.stall).min(backend.stall);
         if !live {
             return always;
         }
-        let beat = |side| self.pulse(side).map_or(Moment::NEVER, Pulse::deadline);
+        let beat = |side| self.pulse(side).map_or(Timestamp::NEVER, Heartbeat::deadline);
         let pulses = beat(Side::Client).min(beat(Side::Backend));
         let ages = client.age.min(backend.age);
         always.min(self.idle(terms)).min(self.lifetime).min(pulses).min(ages)
@@ -84,23 +84,23 @@ impl Clocks {
     /// The next clock that has run out; it is stopped. `sign` tells of each side.
     pub(super) fn ring(
         &mut self,
-        terms: &Terms,
+        terms: &SessionPolicy,
         live: bool,
-        sign: impl Fn(Side) -> Sign,
-        now: Moment,
-    ) -> Option<Alarm> {
+        sign: impl Fn(Side) -> PeerActivity,
+        now: Timestamp,
+    ) -> Option<TimerFired> {
         if self.deadline(terms, live) > now {
             return None;
         }
         if self.grace <= now {
-            self.grace = Moment::NEVER;
-            return Some(Alarm::Grace);
+            self.grace = Timestamp::NEVER;
+            return Some(TimerFired::Grace);
         }
         for side in Side::BOTH {
             let watchers = self.of(side);
             if watchers.stall <= now {
-                watchers.stall = Moment::NEVER;
-                return Some(Alarm::Stall(side));
+                watchers.stall = Timestamp::NEVER;
+                return Some(TimerFired::Stall(side));
             }
         }
         if !live {
@@ -109,36 +109,36 @@ impl Clocks {
         for side in Side::BOTH {
             let watchers = self.of(side);
             if watchers.age <= now {
-                watchers.age = Moment::NEVER;
-                return Some(Alarm::Age(side));
+                watchers.age = Timestamp::NEVER;
+                return Some(TimerFired::Age(side));
             }
         }
         if self.idle(terms) <= now {
-            return Some(Alarm::Idle);
+            return Some(TimerFired::Idle);
         }
         for side in Side::BOTH {
             if let (Some(pulse), Some(beat)) = (self.pulse_mut(side), terms.heartbeat(side))
                 && pulse.ring(beat, sign(side), now)
             {
-                return Some(Alarm::Heartbeat(side));
+                return Some(TimerFired::Heartbeat(side));
             }
         }
         if self.lifetime <= now {
-            self.lifetime = Moment::NEVER;
-            return Some(Alarm::Lifetime);
+            self.lifetime = Timestamp::NEVER;
+            return Some(TimerFired::Lifetime);
         }
         None
     }
 
-    pub(super) fn start_grace(&mut self, grace: Duration, now: Moment) {
+    pub(super) fn start_grace(&mut self, grace: Duration, now: Timestamp) {
         self.grace = now.after(grace);
     }
 
     /// A message of this side has begun, and may take so long; `None`: it is whole, or may take as
     /// long as it likes.
     #[inline]
-    pub(super) fn set_age(&mut self, side: Side, until: Option<Moment>) {
-        self.of(side).age = until.unwrap_or(Moment::NEVER);
+    pub(super) fn set_age(&mut self, side: Side, until: Option<Timestamp>) {
+        self.of(side).age = until.unwrap_or(Timestamp::NEVER);
     }
 
     #[inline]
@@ -147,13 +147,13 @@ impl Clocks {
             Side::Client => &self.client,
             Side::Backend => &self.backend,
         };
-        watchers.age != Moment::NEVER
+        watchers.age != Timestamp::NEVER
     }
 
     /// The session is old: whether this is the moment to close it. If not, it is asked again when
     /// the conversation may have paused, or at last when it must.
-    pub(super) fn is_quiet(&mut self, max: Duration, between: bool, now: Moment) -> bool {
-        let due = Moment::at(max);
+    pub(super) fn is_quiet(&mut self, max: Duration, between: bool, now: Timestamp) -> bool {
+        let due = Timestamp::at(max);
         let paused = self.data.after(QUIET);
         if now >= due || (between && now >= paused) {
             return true;
@@ -165,10 +165,16 @@ impl Clocks {
 
     /// So many bytes wait for this side, `taken` fewer than before. Each byte that it takes buys it
     /// time, up to `write_stall` from now.
-    pub(super) fn run_stall(&mut self, side: Side, taken: usize, terms: &Terms, now: Moment) {
+    pub(super) fn run_stall(
+        &mut self,
+        side: Side,
+        taken: usize,
+        terms: &SessionPolicy,
+        now: Timestamp,
+    ) {
         let latest = now.after(terms.write_stall);
         let stall = &mut self.of(side).stall;
-        let begins = *stall == Moment::NEVER;
+        let begins = *stall == Timestamp::NEVER;
         if begins {
             *stall = latest;
         } else if taken > 0 {
@@ -190,24 +196,24 @@ impl Clocks {
     /// Nothing waits for this side.
     #[inline]
     pub(super) fn stop_stall(&mut self, side: Side) {
-        self.of(side).stall = Moment::NEVER;
+        self.of(side).stall = Timestamp::NEVER;
     }
 
     /// `None`: no heartbeat.
     #[inline]
-    pub(super) fn pulse(&self, side: Side) -> Option<&Pulse> {
+    pub(super) fn pulse(&self, side: Side) -> Option<&Heartbeat> {
         match side {
             Side::Client => self.client.pulse.as_deref(),
             Side::Backend => self.backend.pulse.as_deref(),
         }
     }
 
-    pub(super) fn pulse_mut(&mut self, side: Side) -> Option<&mut Pulse> {
+    pub(super) fn pulse_mut(&mut self, side: Side) -> Option<&mut Heartbeat> {
         self.of(side).pulse.as_deref_mut()
     }
 
     #[inline]
-    fn of(&mut self, side: Side) -> &mut Watchers {
+    fn of(&mut self, side: Side) -> &mut SideTimers {
         match side {
             Side::Client => &mut self.client,
             Side::Backend => &mut self.backend,
@@ -215,8 +221,8 @@ impl Clocks {
     }
 
     #[inline]
-    fn idle(&self, terms: &Terms) -> Moment {
-        terms.idle.map_or(Moment::NEVER, |idle| self.data.after(idle))
+    fn idle(&self, terms: &SessionPolicy) -> Timestamp {
+        terms.idle.map_or(Timestamp::NEVER, |idle| self.data.after(idle))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Breach;
+use super::ProtocolError;
 use super::header::{CONTROL_PAYLOAD_MAX, unmask};
 
 /// Longest reason in a Close frame, in bytes: a control frame holds 125, and its code takes two
@@ -54,20 +54,20 @@ impl CloseCode {
 pub(super) fn read_payload(
     payload: &[u8],
     key: Option<[u8; 4]>,
-) -> Result<Option<CloseCode>, Breach> {
+) -> Result<Option<CloseCode>, ProtocolError> {
     let mut copy = [0; CONTROL_PAYLOAD_MAX];
     let Some(clear) = copy.get_mut(..payload.len()) else {
-        return Err(Breach::ControlTooLong);
+        return Err(ProtocolError::ControlTooLong);
     };
     clear.copy_from_slice(payload);
     unmask(clear, key);
     let Some((&code, reason)) = clear.split_first_chunk::<2>() else {
-        return if clear.is_empty() { Ok(None) } else { Err(Breach::CloseLength) };
+        return if clear.is_empty() { Ok(None) } else { Err(ProtocolError::CloseLength) };
     };
-    let code = CloseCode::new(u16::from_be_bytes(code)).ok_or(Breach::CloseCode)?;
+    let code = CloseCode::new(u16::from_be_bytes(code)).ok_or(ProtocolError::CloseCode)?;
     match std::str::from_utf8(reason) {
         Ok(_) => Ok(Some(code)),
-        Err(_) => Err(Breach::CloseReason),
+        Err(_) => Err(ProtocolError::CloseReason),
     }
 }
 
@@ -84,8 +84,9 @@ pub(super) const NO_CODE: u16 = 1005;
 mod tests {
     use super::*;
 
+    // Requirements: F15, F16.
     #[test]
-    fn rfc_f15_f16_codes_that_may_be_sent() {
+    fn valid_close_codes() {
         for code in 0..=u16::MAX {
             let lawful = (1000..=1014).contains(&code) && !(1004..=1006).contains(&code)
                 || (3000..5000).contains(&code);
@@ -93,18 +94,19 @@ mod tests {
         }
     }
 
+    // Requirements: F14.
     #[test]
-    fn rfc_f14_payload() {
+    fn close_payload_rules() {
         let code = |code| Ok(CloseCode::new(code));
         for (payload, expected) in [
             (&b""[..], Ok(None)),
-            (b"\x03", Err(Breach::CloseLength)),
+            (b"\x03", Err(ProtocolError::CloseLength)),
             (b"\x03\xe8", code(1000)),
             (b"\x0f\xa0bye", code(4000)),
             (b"\x03\xe8\xf0\x9f\x8c\x8a", code(1000)),
-            (b"\x03\xe8\xf0\x9f\x8c", Err(Breach::CloseReason)),
-            (b"\x03\xee", Err(Breach::CloseCode)),
-            (&[b'x'; 126], Err(Breach::ControlTooLong)),
+            (b"\x03\xe8\xf0\x9f\x8c", Err(ProtocolError::CloseReason)),
+            (b"\x03\xee", Err(ProtocolError::CloseCode)),
+            (&[b'x'; 126], Err(ProtocolError::ControlTooLong)),
         ] {
             assert_eq!(read_payload(payload, None), expected);
             let mut masked = payload.to_vec();

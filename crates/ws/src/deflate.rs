@@ -4,13 +4,13 @@
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::header::unmask;
-use super::{Breach, Rule};
+use super::{LimitKind, ProtocolError};
 
 /// Follows one compressed message of a sender that begins each message with an empty window
 /// (`client_no_context_takeover`, RFC 7692 7.1.1.2). About 48 KiB, for as long as the message
 /// lasts.
 #[derive(Debug)]
-pub(super) struct Inspector {
+pub(super) struct InflatedSizeMeter {
     inflater: Decompress,
     /// What may still come out.
     left: u64,
@@ -20,21 +20,21 @@ pub(super) struct Inspector {
     /// Where in the key the next byte of payload stands.
     turn: u8,
     /// What was found once is not forgotten.
-    failed: Option<Verdict>,
+    failed: Option<SizeExceeded>,
     /// What it took so far, about as many bytes copied.
     work: u64,
 }
 
 /// Why a message goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SizeExceeded {
     /// More came out than may.
-    Over(Rule),
+    Over(LimitKind),
     /// It is no DEFLATE.
-    Breach(Breach),
+    Breach(ProtocolError),
 }
 
-impl Inspector {
+impl InflatedSizeMeter {
     /// Whether a whole message of so many compressed bytes may hold more than `max`.
     pub(super) fn is_needed(wire: u64, max: u64) -> bool {
         wire > max / RATIO_MAX
@@ -73,7 +73,7 @@ impl Inspector {
     }
 
     /// The next bytes of the frame's body, its mask key first; `last`: the message ends with them.
-    pub(super) fn follow(&mut self, body: &[u8], last: bool) -> Result<(), Verdict> {
+    pub(super) fn follow(&mut self, body: &[u8], last: bool) -> Result<(), SizeExceeded> {
         if let Some(verdict) = self.failed {
             return Err(verdict);
         }
@@ -82,7 +82,7 @@ impl Inspector {
         followed
     }
 
-    fn try_follow(&mut self, body: &[u8], last: bool) -> Result<(), Verdict> {
+    fn try_follow(&mut self, body: &[u8], last: bool) -> Result<(), SizeExceeded> {
         let mut payload = body;
         while self.key_len < 4 {
             let Some((byte, rest)) = payload.split_first() else {
@@ -110,7 +110,7 @@ impl Inspector {
         if last { self.inflate(&[0, 0, 0xff, 0xff]) } else { Ok(()) }
     }
 
-    fn inflate(&mut self, mut input: &[u8]) -> Result<(), Verdict> {
+    fn inflate(&mut self, mut input: &[u8]) -> Result<(), SizeExceeded> {
         let mut room = [0; ROOM];
         // Blocks with nothing in them cost their headers.
         self.work = self.work.saturating_add(16 * input.len() as u64);
@@ -119,11 +119,12 @@ impl Inspector {
             let status = self
                 .inflater
                 .decompress(input, &mut room, FlushDecompress::None)
-                .map_err(|_| Verdict::Breach(Breach::Inflate))?;
+                .map_err(|_| SizeExceeded::Breach(ProtocolError::Inflate))?;
             let taken = (self.inflater.total_in() - taken) as usize;
             let given = self.inflater.total_out() - given;
             self.work = self.work.saturating_add(given);
-            self.left = self.left.checked_sub(given).ok_or(Verdict::Over(Rule::Inflated))?;
+            self.left =
+                self.left.checked_sub(given).ok_or(SizeExceeded::Over(LimitKind::Inflated))?;
             input = input.get(taken..).unwrap_or_default();
             match status {
                 // RFC 7692 7.2.3.4: a sender may end a block for good, and begin another. Whoever
@@ -164,8 +165,8 @@ mod tests {
     }
 
     /// In frames and pieces as told, masked.
-    fn follow(wire: &[u8], max: u64, frames: &[usize], pieces: usize) -> Result<(), Verdict> {
-        let mut inspector = Inspector::new(max);
+    fn follow(wire: &[u8], max: u64, frames: &[usize], pieces: usize) -> Result<(), SizeExceeded> {
+        let mut inspector = InflatedSizeMeter::new(max);
         let mut rest = wire;
         let mut frames = frames.iter().cycle();
         loop {
@@ -201,7 +202,7 @@ mod tests {
             let wire = compress(&message);
             let size = message.len() as u64;
             prop_assert_eq!(follow(&wire, size, &frames, pieces), Ok(()));
-            let over = Err(Verdict::Over(Rule::Inflated));
+            let over = Err(SizeExceeded::Over(LimitKind::Inflated));
             prop_assert_eq!(follow(&wire, size - 1, &frames, pieces), over);
         }
 
@@ -214,11 +215,12 @@ mod tests {
         }
     }
 
+    // Requirements: FC33.
     #[test]
-    fn fc33_a_bomb_is_stopped() {
+    fn decompression_bomb_is_stopped() {
         let bomb = compress(&vec![0; 8 << 20]);
         assert!(bomb.len() < 10_000);
-        let over = Err(Verdict::Over(Rule::Inflated));
+        let over = Err(SizeExceeded::Over(LimitKind::Inflated));
         assert_eq!(follow(&bomb, 1 << 20, &[usize::MAX], 16_384), over);
         assert_eq!(follow(&bomb, 8 << 20, &[usize::MAX], 16_384), Ok(()));
     }
@@ -227,13 +229,14 @@ mod tests {
     fn no_message_that_goes_unseen_can_be_too_large() {
         let max = 1 << 20;
         let wire = compress(&vec![0; max]).len() as u64;
-        assert!(Inspector::is_needed(wire, max as u64), "{wire}");
-        assert!(!Inspector::is_needed(1000, max as u64));
+        assert!(InflatedSizeMeter::is_needed(wire, max as u64), "{wire}");
+        assert!(!InflatedSizeMeter::is_needed(1000, max as u64));
     }
 
+    // Requirements: FC34.
     #[test]
-    fn fc34_garbage_is_a_breach() {
-        let breach = Err(Verdict::Breach(Breach::Inflate));
+    fn invalid_deflate_data_is_a_protocol_error() {
+        let breach = Err(SizeExceeded::Breach(ProtocolError::Inflate));
         assert_eq!(follow(&[0xff; 100], 1 << 20, &[100], 7), breach);
         // It refers to what came before, where nothing did.
         assert_eq!(follow(&[0x02, 0x05, 0x00], 1 << 20, &[100], 7), breach);
@@ -252,7 +255,7 @@ mod tests {
         // RFC 7692 7.2.3.4: an empty block that is left open follows.
         twice.push(0);
         assert_eq!(follow(&twice, 20_000, &[9], 4), Ok(()));
-        let over = Err(Verdict::Over(Rule::Inflated));
+        let over = Err(SizeExceeded::Over(LimitKind::Inflated));
         assert_eq!(follow(&twice, 19_999, &[9], 4), over);
     }
 }

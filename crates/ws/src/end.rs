@@ -2,13 +2,13 @@
 //! close codes that follow from it.
 
 use super::close::CloseCode;
-use super::limits::Terms;
+use super::limits::SessionPolicy;
 use super::show::{duration, rate};
-use super::{Breach, Rule, Side};
+use super::{LimitKind, ProtocolError, Side};
 
 /// Why a session ended; the first cause, never overwritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum End {
+pub enum TerminationReason {
     /// The client sent a Close.
     ClientClosed,
     /// The backend sent a Close.
@@ -18,9 +18,9 @@ pub enum End {
     /// The backend's stream ended without one.
     BackendGone,
     /// This side went over a limit.
-    Over(Side, Rule),
+    Over(Side, LimitKind),
     /// This side broke RFC 6455.
-    Breach(Side, Breach),
+    Breach(Side, ProtocolError),
     /// No data frame in either direction for too long.
     Idle,
     /// This side did not answer a Ping.
@@ -41,8 +41,8 @@ pub enum End {
     Aborted,
 }
 
-impl End {
-    /// The name in records and metric labels. It says nothing of the side: see [`End::by`].
+impl TerminationReason {
+    /// The name in records and metric labels. It says nothing of the side: see [`TerminationReason::by`].
     pub fn slug(self) -> &'static str {
         match self {
             Self::ClientClosed => "client_closed",
@@ -105,7 +105,7 @@ impl End {
     }
 
     /// That key's value, as an operator would write it: `1h`, `10s`, `1MiB`.
-    pub fn value(self, terms: &Terms) -> Option<String> {
+    pub fn value(self, terms: &SessionPolicy) -> Option<String> {
         match self {
             Self::Over(side, rule) => rule.value(terms.limits(side)),
             Self::Idle => terms.idle.map(duration),
@@ -128,7 +128,7 @@ impl End {
     }
 
     /// The code of the Close that this end owes to a side; `None`: nothing of our own goes there.
-    pub fn code_to(self, to: Side, terms: &Terms) -> Option<CloseCode> {
+    pub fn code_to(self, to: Side, terms: &SessionPolicy) -> Option<CloseCode> {
         match (self, to) {
             (Self::Over(at_fault, rule), to) if at_fault == to => Some(rule.close_code()),
             (Self::Breach(at_fault, breach), to) if at_fault == to => Some(breach.close_code()),
@@ -172,7 +172,7 @@ impl End {
     }
 
     /// The words beside the code; nothing from peers.
-    pub(super) fn reason_to(self, to: Side, terms: &Terms) -> &str {
+    pub(super) fn reason_to(self, to: Side, terms: &SessionPolicy) -> &str {
         match self {
             Self::Over(at_fault, _) | Self::Breach(at_fault, _) if at_fault != to => {
                 "the other side failed"
@@ -202,34 +202,34 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::Cap;
+    use crate::Limit;
     use crate::sample::terms;
 
     #[test]
     fn every_end_has_its_codes() {
         use Side::{Backend, Client};
         for (end, to_client, to_backend) in [
-            (End::ClientClosed, None, None),
-            (End::BackendClosed, None, None),
-            (End::ClientGone, None, Some(1001)),
-            (End::BackendGone, Some(1011), None),
-            (End::Over(Client, Rule::Message), Some(1009), Some(1001)),
-            (End::Over(Backend, Rule::Message), Some(1011), Some(1009)),
-            (End::Breach(Client, Breach::Rsv), Some(1002), Some(1001)),
-            (End::Breach(Backend, Breach::Rsv), Some(1011), Some(1002)),
-            (End::Idle, Some(1001), Some(1001)),
-            (End::Over(Client, Rule::Controls), Some(1008), Some(1001)),
-            (End::HeartbeatLost(Client), Some(1001), Some(1001)),
-            (End::HeartbeatLost(Backend), Some(1011), Some(1001)),
-            (End::Lifetime, Some(1012), Some(1001)),
-            (End::WriteStall(Client), Some(1013), Some(1001)),
-            (End::WriteStall(Backend), Some(1011), Some(1001)),
-            (End::WriteTrickle(Client), Some(1013), Some(1001)),
-            (End::WriteTrickle(Backend), Some(1011), Some(1001)),
-            (End::Drained, Some(1012), Some(1001)),
-            (End::Killed, Some(1012), Some(1001)),
-            (End::Rebalanced, Some(1012), Some(1001)),
-            (End::Aborted, None, None),
+            (TerminationReason::ClientClosed, None, None),
+            (TerminationReason::BackendClosed, None, None),
+            (TerminationReason::ClientGone, None, Some(1001)),
+            (TerminationReason::BackendGone, Some(1011), None),
+            (TerminationReason::Over(Client, LimitKind::Message), Some(1009), Some(1001)),
+            (TerminationReason::Over(Backend, LimitKind::Message), Some(1011), Some(1009)),
+            (TerminationReason::Breach(Client, ProtocolError::Rsv), Some(1002), Some(1001)),
+            (TerminationReason::Breach(Backend, ProtocolError::Rsv), Some(1011), Some(1002)),
+            (TerminationReason::Idle, Some(1001), Some(1001)),
+            (TerminationReason::Over(Client, LimitKind::Controls), Some(1008), Some(1001)),
+            (TerminationReason::HeartbeatLost(Client), Some(1001), Some(1001)),
+            (TerminationReason::HeartbeatLost(Backend), Some(1011), Some(1001)),
+            (TerminationReason::Lifetime, Some(1012), Some(1001)),
+            (TerminationReason::WriteStall(Client), Some(1013), Some(1001)),
+            (TerminationReason::WriteStall(Backend), Some(1011), Some(1001)),
+            (TerminationReason::WriteTrickle(Client), Some(1013), Some(1001)),
+            (TerminationReason::WriteTrickle(Backend), Some(1011), Some(1001)),
+            (TerminationReason::Drained, Some(1012), Some(1001)),
+            (TerminationReason::Killed, Some(1012), Some(1001)),
+            (TerminationReason::Rebalanced, Some(1012), Some(1001)),
+            (TerminationReason::Aborted, None, None),
         ] {
             let code = |to| end.code_to(to, &terms()).map(CloseCode::get);
             let codes = (code(Client), code(Backend));
@@ -245,56 +245,63 @@ mod tests {
         use Side::{Backend, Client};
         let mut told = std::collections::HashSet::new();
         for end in [
-            End::ClientClosed,
-            End::BackendClosed,
-            End::ClientGone,
-            End::BackendGone,
-            End::Over(Client, Rule::Message),
-            End::Over(Backend, Rule::Message),
-            End::Over(Client, Rule::Inflated),
-            End::Over(Client, Rule::Frame),
-            End::Breach(Client, Breach::Opcode),
-            End::Breach(Backend, Breach::Opcode),
-            End::Breach(Client, Breach::Unmasked),
-            End::Breach(Backend, Breach::Masked),
-            End::Idle,
-            End::HeartbeatLost(Client),
-            End::HeartbeatLost(Backend),
-            End::Lifetime,
-            End::WriteStall(Client),
-            End::WriteStall(Backend),
-            End::WriteTrickle(Client),
-            End::WriteTrickle(Backend),
-            End::Drained,
-            End::Killed,
-            End::Rebalanced,
-            End::Aborted,
+            TerminationReason::ClientClosed,
+            TerminationReason::BackendClosed,
+            TerminationReason::ClientGone,
+            TerminationReason::BackendGone,
+            TerminationReason::Over(Client, LimitKind::Message),
+            TerminationReason::Over(Backend, LimitKind::Message),
+            TerminationReason::Over(Client, LimitKind::Inflated),
+            TerminationReason::Over(Client, LimitKind::Frame),
+            TerminationReason::Breach(Client, ProtocolError::Opcode),
+            TerminationReason::Breach(Backend, ProtocolError::Opcode),
+            TerminationReason::Breach(Client, ProtocolError::Unmasked),
+            TerminationReason::Breach(Backend, ProtocolError::Masked),
+            TerminationReason::Idle,
+            TerminationReason::HeartbeatLost(Client),
+            TerminationReason::HeartbeatLost(Backend),
+            TerminationReason::Lifetime,
+            TerminationReason::WriteStall(Client),
+            TerminationReason::WriteStall(Backend),
+            TerminationReason::WriteTrickle(Client),
+            TerminationReason::WriteTrickle(Backend),
+            TerminationReason::Drained,
+            TerminationReason::Killed,
+            TerminationReason::Rebalanced,
+            TerminationReason::Aborted,
         ] {
             assert!(told.insert((end.by(), end.slug())), "{end:?}");
         }
-        assert_eq!(End::Over(Backend, Rule::Message).by(), "backend");
-        assert_eq!(End::Breach(Client, Breach::Opcode).slug(), "ws_opcode");
+        assert_eq!(TerminationReason::Over(Backend, LimitKind::Message).by(), "backend");
+        assert_eq!(TerminationReason::Breach(Client, ProtocolError::Opcode).slug(), "ws_opcode");
     }
 
     #[test]
     fn an_end_by_a_limit_names_the_key_and_its_value() {
         let mut terms = terms();
         for (end, key, value) in [
-            (End::Idle, "limits.idle", "1h"),
-            (End::HeartbeatLost(Side::Client), "heartbeat.patience", "10s"),
-            (End::WriteStall(Side::Client), "limits.write_stall", "30s"),
-            (End::Over(Side::Client, Rule::Message), "limits.message_from_client", "1MiB"),
+            (TerminationReason::Idle, "limits.idle", "1h"),
+            (TerminationReason::HeartbeatLost(Side::Client), "heartbeat.patience", "10s"),
+            (TerminationReason::WriteStall(Side::Client), "limits.write_stall", "30s"),
+            (
+                TerminationReason::Over(Side::Client, LimitKind::Message),
+                "limits.message_from_client",
+                "1MiB",
+            ),
         ] {
             assert_eq!(end.key(), Some(key));
             assert_eq!(end.value(&terms).as_deref(), Some(value));
         }
-        assert_eq!((End::Drained.key(), End::Drained.value(&terms)), (None, None));
+        assert_eq!(
+            (TerminationReason::Drained.key(), TerminationReason::Drained.value(&terms)),
+            (None, None)
+        );
         terms.idle = Some(Duration::from_millis(90_500));
-        assert_eq!(End::Idle.value(&terms).as_deref(), Some("90500ms"));
+        assert_eq!(TerminationReason::Idle.value(&terms).as_deref(), Some("90500ms"));
         terms.idle = Some(Duration::from_secs(90));
-        assert_eq!(End::Idle.value(&terms).as_deref(), Some("90s"));
-        terms.from_client.message = Some(Cap::close(1500));
-        let value = End::Over(Side::Client, Rule::Message).value(&terms);
+        assert_eq!(TerminationReason::Idle.value(&terms).as_deref(), Some("90s"));
+        terms.from_client.message = Some(Limit::close(1500));
+        let value = TerminationReason::Over(Side::Client, LimitKind::Message).value(&terms);
         assert_eq!(value.as_deref(), Some("1500B"));
     }
 }

@@ -1,7 +1,7 @@
 //! Frame headers (RFC 6455 5.2): reading those of peers, strictly, and writing the few control
 //! frames of our own. It knows one frame, never what came before it.
 
-use super::Breach;
+use super::ProtocolError;
 use super::close::CloseCode;
 use super::{Entropy, Side};
 
@@ -72,33 +72,33 @@ impl Header {
     /// # Errors
     /// The rule that the frame breaks by itself.
     #[inline]
-    pub fn parse(input: &[u8], from: Side, deflate: bool) -> Result<Option<Self>, Breach> {
+    pub fn parse(input: &[u8], from: Side, deflate: bool) -> Result<Option<Self>, ProtocolError> {
         let Some((&[first, second], rest)) = input.split_first_chunk::<2>() else {
             return Ok(None);
         };
-        let opcode = OpCode::from_nibble(first & 0x0f).ok_or(Breach::Opcode)?;
+        let opcode = OpCode::from_nibble(first & 0x0f).ok_or(ProtocolError::Opcode)?;
         // RFC 7692 6: RSV1 only on the first frame of a message.
         let starts = matches!(opcode, OpCode::Text | OpCode::Binary);
         let lawful = if deflate && starts { RSV1 } else { 0 };
         if first & RSV & !lawful != 0 {
-            return Err(Breach::Rsv);
+            return Err(ProtocolError::Rsv);
         }
         let key_len = match (from, second & MASKED != 0) {
             (Side::Client, true) => 4,
             (Side::Backend, false) => 0,
             // RFC 6455 5.1: a client masks every frame, a server none.
-            (Side::Client, false) => return Err(Breach::Unmasked),
-            (Side::Backend, true) => return Err(Breach::Masked),
+            (Side::Client, false) => return Err(ProtocolError::Unmasked),
+            (Side::Backend, true) => return Err(ProtocolError::Masked),
         };
         let fin = first & FIN != 0;
         let short = second & !MASKED;
         if opcode.is_control() {
             // RFC 6455 5.5
             if !fin {
-                return Err(Breach::ControlFragmented);
+                return Err(ProtocolError::ControlFragmented);
             }
             if short > 125 {
-                return Err(Breach::ControlTooLong);
+                return Err(ProtocolError::ControlTooLong);
             }
         }
         let Some((payload_len, extra)) = length(short, rest)? else {
@@ -114,7 +114,7 @@ impl Header {
     ///
     /// # Errors
     /// A length of more than 63 bits: no frame ends there.
-    pub(super) fn outline(input: &[u8]) -> Result<Option<(Self, Option<OpCode>)>, Breach> {
+    pub(super) fn outline(input: &[u8]) -> Result<Option<(Self, Option<OpCode>)>, ProtocolError> {
         let Some((&[first, second], rest)) = input.split_first_chunk::<2>() else {
             return Ok(None);
         };
@@ -123,7 +123,7 @@ impl Header {
             return Ok(None);
         };
         if payload_len > i64::MAX as u64 {
-            return Err(Breach::Length);
+            return Err(ProtocolError::Length);
         }
         let fin = first & FIN != 0;
         let key_len = if second & MASKED == 0 { 0 } else { 4 };
@@ -146,7 +146,7 @@ impl Header {
 
 /// The payload length and how many bytes beyond the first two it took.
 #[inline]
-fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Breach> {
+fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError> {
     let Some((long, extra)) = long_length(short, rest) else {
         return Ok(None);
     };
@@ -157,7 +157,7 @@ fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Breach> {
     };
     // RFC 6455 5.2: the shortest form, and the top bit of the longest is zero.
     if long < least || long > i64::MAX as u64 {
-        return Err(Breach::Length);
+        return Err(ProtocolError::Length);
     }
     Ok(Some((long, extra)))
 }
@@ -265,10 +265,11 @@ const OPCODE_PING: u8 = 0x9;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{Counted, header};
+    use crate::sample::{CountingEntropy, header};
 
+    // Requirements: F7.
     #[test]
-    fn rfc_f7_lengths_at_the_edges() {
+    fn payload_length_boundaries() {
         for (payload_len, len) in
             [(0, 2), (125, 2), (126, 4), (0xffff, 4), (0x1_0000, 10), (i64::MAX as u64, 10)]
         {
@@ -286,8 +287,9 @@ mod tests {
     }
 
     /// All 65,536 beginnings of a frame, against the table in RFC 6455 5.2 written out once more.
+    // Requirements: F1, F2, F5, F6, F8.
     #[test]
-    fn rfc_f1_f2_f5_f6_f8_every_first_two_bytes() {
+    fn judges_every_pair_of_first_bytes() {
         for start in 0..=u16::MAX {
             let [first, second] = start.to_be_bytes();
             for (from, deflate) in
@@ -309,12 +311,13 @@ mod tests {
         let reason = "x".repeat(200);
         let code = Some(CloseCode::GOING_AWAY);
         for to in Side::BOTH {
-            let close = ControlFrame::close(to, code, &reason, &mut Counted::default());
+            let close = ControlFrame::close(to, code, &reason, &mut CountingEntropy::default());
             let key_len = if to == Side::Client { 0 } else { 4 };
             assert_eq!(close.as_bytes().len(), 2 + key_len + 125);
             assert_eq!(close.as_bytes()[1] & 0x7f, 125);
         }
-        let empty = ControlFrame::close(Side::Client, None, &reason, &mut Counted::default());
+        let empty =
+            ControlFrame::close(Side::Client, None, &reason, &mut CountingEntropy::default());
         assert_eq!(empty.as_bytes(), [0x88, 0]);
     }
 }

@@ -28,19 +28,21 @@ mod trace;
 #[cfg(test)]
 mod sample;
 
-pub use breach::Breach;
+pub use breach::ProtocolError;
 pub use close::{CLOSE_REASON_MAX, CloseCode};
-pub use cut::{Cut, Run, Token, Watch};
-pub use end::End;
+pub use cut::{FrameRun, FrameStep, PingPayload, Policy};
+pub use end::TerminationReason;
 pub use header::{ControlFrame, Header, OpCode};
-pub use limits::{Action, Age, Cap, Heartbeat, Limits, Rate, Strict, Terms};
+pub use limits::{
+    AgeLimit, HeartbeatPolicy, Limit, LimitAction, Limits, RateLimit, SessionPolicy, Strictness,
+};
 pub use meter::FrameMeter;
-pub use moment::Moment;
-pub use peers::Parting;
-pub use rule::{Offence, Reported, Rule};
-pub use session::{Delayed, Intake, Session};
-pub use tally::{Closes, Flow, Rtt, Sizes, Tally};
-pub use trace::{Seen, Trace};
+pub use moment::Timestamp;
+pub use peers::Shutdown;
+pub use rule::{LimitKind, ReportedViolations, Violation};
+pub use session::{ReadDelays, RecvAction, Session};
+pub use tally::{CloseCodes, DirectionStats, MessageSizes, Rtt, Stats};
+pub use trace::{FrameInfo, FrameTrace};
 
 /// One end of the conversation, seen from the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,7 +76,7 @@ impl Side {
 
 /// What was agreed on about compressed messages (RFC 7692).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deflate {
+pub enum DeflateMode {
     /// There are none.
     Off,
     /// They pass; only their size on the wire is known.

@@ -10,17 +10,17 @@ use super::close::CloseCode;
 /// The terms of one conversation, fixed when it begins; a reload never changes them. The default
 /// is that of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct SessionPolicy {
     /// What the client's frames are held to.
     pub from_client: Limits,
     /// What the backend's frames are held to.
     pub from_backend: Limits,
     /// What a frame that breaks RFC 6455 leads to.
-    pub strict: Strict,
+    pub strict: Strictness,
     /// Pings to the client; `None`: none of our own.
-    pub heartbeat_client: Option<Heartbeat>,
+    pub heartbeat_client: Option<HeartbeatPolicy>,
     /// Pings to the backend, likewise.
-    pub heartbeat_backend: Option<Heartbeat>,
+    pub heartbeat_backend: Option<HeartbeatPolicy>,
     /// Longest time without a byte of a data frame in either direction; `None`: no limit.
     pub idle: Option<Duration>,
     /// Oldest a session becomes; it is closed at a quiet moment of the last fifth of this time.
@@ -30,7 +30,7 @@ pub struct Terms {
     /// How long a peer may take nothing of what waits for it.
     pub write_stall: Duration,
     /// Bytes a second that a peer must take at least while something waits for it, or it runs
-    /// into [`Terms::write_stall`]; `None`: any byte will do.
+    /// into [`SessionPolicy::write_stall`]; `None`: any byte will do.
     pub write_trickle: Option<NonZeroU64>,
     /// The code a draining proxy closes its clients with.
     pub drain_code: CloseCode,
@@ -43,53 +43,53 @@ pub struct Terms {
 pub struct Limits {
     /// Bytes of a message: payload as it stands on the wire, over all fragments, and after
     /// decompression where that is looked into.
-    pub message: Option<Cap>,
+    pub message: Option<Limit>,
     /// Payload bytes of a frame.
-    pub frame: Option<Cap>,
+    pub frame: Option<Limit>,
     /// Frames of a message.
-    pub fragments: Option<Cap>,
+    pub fragments: Option<Limit>,
     /// Age of a message whose end has not come.
-    pub message_age: Option<Age>,
+    pub message_age: Option<AgeLimit>,
     /// Messages begun.
-    pub messages: Option<Rate>,
+    pub messages: Option<RateLimit>,
     /// Bytes of frames.
-    pub bytes: Option<Rate>,
+    pub bytes: Option<RateLimit>,
     /// Pings and pongs; answers to our own pings do not count.
-    pub controls: Option<Rate>,
+    pub controls: Option<RateLimit>,
 }
 
-/// A largest number. Its action is [`Action::Close`] or [`Action::Report`].
+/// A largest number. Its action is [`LimitAction::Close`] or [`LimitAction::Report`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cap {
+pub struct Limit {
     /// What is still lawful.
     pub max: u64,
     /// What more leads to.
-    pub action: Action,
+    pub action: LimitAction,
 }
 
-/// A longest time. Its action is [`Action::Close`] or [`Action::Report`].
+/// A longest time. Its action is [`LimitAction::Close`] or [`LimitAction::Report`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Age {
+pub struct AgeLimit {
     /// What is still lawful.
     pub max: Duration,
     /// What more leads to.
-    pub action: Action,
+    pub action: LimitAction,
 }
 
 /// A token bucket: full at first, refilled evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct RateLimit {
     /// Tokens that come back in a second.
     pub per_second: NonZeroU64,
     /// Tokens that the bucket holds.
     pub burst: NonZeroU64,
     /// What an empty bucket leads to.
-    pub action: Action,
+    pub action: LimitAction,
 }
 
 /// What crossing a limit leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum LimitAction {
     /// The session is closed.
     Close,
     /// That side is not read until tokens have come back; nothing is lost.
@@ -100,7 +100,7 @@ pub enum Action {
 
 /// What a frame that breaks RFC 6455 leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strict {
+pub enum Strictness {
     /// The session is closed.
     Enforce,
     /// The frame passes as it is, as long as it can be told where it ends; the session remembers
@@ -110,14 +110,14 @@ pub enum Strict {
 
 /// Pings of our own to one side (RFC 6455 5.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heartbeat {
+pub struct HeartbeatPolicy {
     /// Longest time from one answer to the next ping; each time a random part of it is left out.
     pub interval: Duration,
     /// How long the pong may take, from the moment the ping was handed out.
     pub patience: Duration,
 }
 
-impl Terms {
+impl SessionPolicy {
     /// What the frames of a side are held to.
     #[inline]
     pub fn limits(&self, from: Side) -> &Limits {
@@ -129,7 +129,7 @@ impl Terms {
 
     /// The pings that a side gets.
     #[inline]
-    pub fn heartbeat(&self, to: Side) -> Option<Heartbeat> {
+    pub fn heartbeat(&self, to: Side) -> Option<HeartbeatPolicy> {
         match to {
             Side::Client => self.heartbeat_client,
             Side::Backend => self.heartbeat_backend,
@@ -141,25 +141,28 @@ impl Limits {
     /// The largest payload of a message in one frame of which no size limit has anything to say.
     #[inline]
     pub(super) fn whole_max(&self) -> u64 {
-        let max = |cap: Option<Cap>| cap.map_or(u64::MAX, |cap| cap.max);
+        let max = |cap: Option<Limit>| cap.map_or(u64::MAX, |cap| cap.max);
         max(self.message).min(max(self.frame))
     }
 }
 
-impl Default for Terms {
+impl Default for SessionPolicy {
     fn default() -> Self {
-        let controls = Some(Rate::new(50, Action::Close));
+        let controls = Some(RateLimit::new(50, LimitAction::Close));
         Self {
             from_client: Limits {
-                message: Some(Cap::close(1 << 20)),
-                fragments: Some(Cap::close(1024)),
-                message_age: Some(Age { max: Duration::from_secs(120), action: Action::Close }),
+                message: Some(Limit::close(1 << 20)),
+                fragments: Some(Limit::close(1024)),
+                message_age: Some(AgeLimit {
+                    max: Duration::from_secs(120),
+                    action: LimitAction::Close,
+                }),
                 controls,
                 ..Limits::default()
             },
             from_backend: Limits { controls, ..Limits::default() },
-            strict: Strict::Enforce,
-            heartbeat_client: Some(Heartbeat {
+            strict: Strictness::Enforce,
+            heartbeat_client: Some(HeartbeatPolicy {
                 interval: Duration::from_secs(30),
                 patience: Duration::from_secs(10),
             }),
@@ -175,16 +178,16 @@ impl Default for Terms {
     }
 }
 
-impl Cap {
+impl Limit {
     /// More than `max` closes.
     pub const fn close(max: u64) -> Self {
-        Self { max, action: Action::Close }
+        Self { max, action: LimitAction::Close }
     }
 }
 
-impl Rate {
+impl RateLimit {
     /// So many a second (at least one), and twice as many at once.
-    pub const fn new(per_second: u64, action: Action) -> Self {
+    pub const fn new(per_second: u64, action: LimitAction) -> Self {
         Self {
             per_second: at_least_one(per_second),
             burst: at_least_one(per_second.saturating_mul(2)),

@@ -7,30 +7,30 @@ mod verdicts;
 use std::mem;
 
 use self::verdicts::waived;
-use super::bucket::Bucket;
-use super::cut::{Cut, Run, Watch};
-use super::deflate::Inspector;
+use super::bucket::TokenBucket;
+use super::cut::{FrameRun, FrameStep, Policy};
+use super::deflate::InflatedSizeMeter;
 use super::header::{Header, OpCode};
-use super::{Breach, Reported, Rule, Side, Sizes};
+use super::{LimitKind, MessageSizes, ProtocolError, ReportedViolations, Side};
 
 /// The position of one direction within its frames and messages.
 #[derive(Debug)]
 pub struct FrameMeter {
-    position: Position,
+    position: FramePosition,
     from: Side,
     deflate: bool,
-    messages: Bucket,
-    controls: Bucket,
+    messages: TokenBucket,
+    controls: TokenBucket,
     /// Looks into the compressed message in progress.
-    inspector: Option<Box<Inspector>>,
+    inspector: Option<Box<InflatedSizeMeter>>,
     /// What that took in this cut.
     work: u64,
     /// What passed although it would have been the end.
-    pub(super) reported: Reported,
+    pub(super) reported: ReportedViolations,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Position {
+struct FramePosition {
     /// Bytes of the frame in progress that have not passed, its mask key among them.
     remaining: u64,
     /// Payload bytes announced by the message in progress.
@@ -51,14 +51,14 @@ impl FrameMeter {
     /// For frames that come from this side; `deflate`: RSV1 is lawful (RFC 7692).
     pub fn new(from: Side, deflate: bool) -> Self {
         Self {
-            position: Position::default(),
+            position: FramePosition::default(),
             from,
             deflate,
-            messages: Bucket::new(),
-            controls: Bucket::new(),
+            messages: TokenBucket::new(),
+            controls: TokenBucket::new(),
             inspector: None,
             work: 0,
-            reported: Reported::default(),
+            reported: ReportedViolations::default(),
         }
     }
 
@@ -82,21 +82,21 @@ impl FrameMeter {
     /// Whether they end inside a message; what was forgiven between two is none.
     #[inline]
     pub fn is_in_message(&self) -> bool {
-        let Position { remaining, fragmented, stray, .. } = self.position;
+        let FramePosition { remaining, fragmented, stray, .. } = self.position;
         fragmented || (remaining > 0 && !stray)
     }
 
     /// Judges the first bytes of `input`. A run goes on over as many frames as it can, but stops
     /// where something was looked into; `sizes` gets the messages that end in it.
     #[inline]
-    pub fn cut(&mut self, input: &[u8], watch: &Watch<'_>, sizes: &mut Sizes) -> Cut {
+    pub fn cut(&mut self, input: &[u8], watch: &Policy<'_>, sizes: &mut MessageSizes) -> FrameStep {
         let cut = self.cut_run(input, watch, sizes);
         sizes.work = sizes.work.saturating_add(mem::take(&mut self.work));
         cut
     }
 
-    fn cut_run(&mut self, input: &[u8], watch: &Watch<'_>, sizes: &mut Sizes) -> Cut {
-        let mut run = Run::default();
+    fn cut_run(&mut self, input: &[u8], watch: &Policy<'_>, sizes: &mut MessageSizes) -> FrameStep {
+        let mut run = FrameRun::default();
         if self.position.remaining > 0 {
             if let Err(cut) = self.inspect(input, watch) {
                 return cut;
@@ -104,7 +104,7 @@ impl FrameMeter {
             self.advance(input.len(), &mut run, sizes);
             let stop = watch.one_frame || self.work > 0 || !self.at_boundary();
             if stop || run.len == input.len() {
-                return if run.len > 0 { Cut::Pass(run) } else { Cut::Starved };
+                return if run.len > 0 { FrameStep::Pass(run) } else { FrameStep::Starved };
             }
         }
         let whole_max = watch.limits.whole_max();
@@ -123,7 +123,7 @@ impl FrameMeter {
                 Err(cut) => return cut,
             }
         }
-        Cut::Pass(run)
+        FrameStep::Pass(run)
     }
 
     /// The usual case, first: a short message in one frame, all of which is here, against nothing
@@ -133,7 +133,7 @@ impl FrameMeter {
         &mut self,
         rest: &[u8],
         whole_max: u64,
-        watch: &Watch<'_>,
+        watch: &Policy<'_>,
     ) -> Option<(usize, u64)> {
         let &[first, second] = rest.first_chunk::<2>()?;
         let (mask_bit, key_len) = match self.from {
@@ -170,13 +170,13 @@ impl FrameMeter {
     fn frame(
         &mut self,
         rest: &[u8],
-        watch: &Watch<'_>,
-        run: &mut Run,
-        sizes: &mut Sizes,
-    ) -> Result<(), Cut> {
+        watch: &Policy<'_>,
+        run: &mut FrameRun,
+        sizes: &mut MessageSizes,
+    ) -> Result<(), FrameStep> {
         let header = match Header::parse(rest, self.from, self.deflate) {
             Ok(Some(header)) => header,
-            Ok(None) => return Err(Cut::Starved),
+            Ok(None) => return Err(FrameStep::Starved),
             Err(breach) => return self.condone(breach, rest, watch, run, sizes),
         };
         match header.opcode {
@@ -199,40 +199,44 @@ impl FrameMeter {
 
     /// Begins a data frame if it is lawful here.
     #[inline(always)]
-    fn open(&mut self, header: &Header, watch: &Watch<'_>) -> Result<(), Cut> {
+    fn open(&mut self, header: &Header, watch: &Policy<'_>) -> Result<(), FrameStep> {
         let continues = header.opcode == OpCode::Continuation;
         // RFC 6455 5.4
         if continues != self.position.fragmented {
             self.offend(
-                if continues { Breach::ContinuationStray } else { Breach::MessageInterleaved },
+                if continues {
+                    ProtocolError::ContinuationStray
+                } else {
+                    ProtocolError::MessageInterleaved
+                },
                 watch,
             )?;
         }
         let (mut message, mut fragments, mut compressed) = (0, 0, header.compressed);
         if self.position.fragmented {
             // Also where a new message stands inside: what is forgiven is not begun anew.
-            Position { message, fragments, compressed, .. } = self.position;
+            FramePosition { message, fragments, compressed, .. } = self.position;
             compressed |= header.compressed;
         }
         message = u64::saturating_add(message, header.payload_len);
         fragments = u32::saturating_add(fragments, 1);
         let limits = watch.limits;
-        self.cap(Rule::Frame, header.payload_len, limits.frame)?;
+        self.cap(LimitKind::Frame, header.payload_len, limits.frame)?;
         match watch.inflated_max {
             // What comes out of it is counted exactly.
-            Some(max) if compressed && message <= Inspector::wire_max(max) => {}
-            Some(_) | None => self.cap(Rule::Message, message, limits.message)?,
+            Some(max) if compressed && message <= InflatedSizeMeter::wire_max(max) => {}
+            Some(_) | None => self.cap(LimitKind::Message, message, limits.message)?,
         }
-        self.cap(Rule::Fragments, u64::from(fragments), limits.fragments)?;
+        self.cap(LimitKind::Fragments, u64::from(fragments), limits.fragments)?;
         if let Some(rate) = &limits.messages
             && !continues
         {
             let taken = self.messages.take(rate, watch.now);
-            self.rate(Rule::Messages, taken || waived(rate, watch), rate, |meter| {
+            self.rate(LimitKind::Messages, taken || waived(rate, watch), rate, |meter| {
                 meter.messages.when(rate, 1)
             })?;
         }
-        self.position = Position {
+        self.position = FramePosition {
             remaining: header.payload_len + header.key_len as u64,
             message,
             fragments,
@@ -254,7 +258,7 @@ impl FrameMeter {
 
     /// Lets the frame in progress have as many of `available` bytes as it needs.
     #[inline(always)]
-    fn advance(&mut self, available: usize, run: &mut Run, sizes: &mut Sizes) {
+    fn advance(&mut self, available: usize, run: &mut FrameRun, sizes: &mut MessageSizes) {
         let taken = self.share(available);
         let position = &mut self.position;
         position.remaining -= taken as u64;

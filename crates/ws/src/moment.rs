@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 /// Nanoseconds since the session began, up to 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(u64);
+pub struct Timestamp(u64);
 
-impl Moment {
+impl Timestamp {
     /// The session's beginning.
     pub const START: Self = Self(0);
     /// Later than everything.
@@ -47,13 +47,13 @@ impl Moment {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// As a span from the beginning; `None` for [`Moment::NEVER`].
+    /// As a span from the beginning; `None` for [`Timestamp::NEVER`].
     pub fn since_start(self) -> Option<Duration> {
         (self != Self::NEVER).then(|| Duration::from_nanos(self.0))
     }
 }
 
-impl Add<Duration> for Moment {
+impl Add<Duration> for Timestamp {
     type Output = Self;
 
     #[inline]
@@ -62,14 +62,14 @@ impl Add<Duration> for Moment {
     }
 }
 
-impl AddAssign<Duration> for Moment {
+impl AddAssign<Duration> for Timestamp {
     fn add_assign(&mut self, span: Duration) {
         *self = self.after(span);
     }
 }
 
 /// 0 if the other is later.
-impl Sub for Moment {
+impl Sub for Timestamp {
     type Output = Duration;
 
     #[inline]

@@ -1,15 +1,15 @@
 //! The two sides of a conversation: what still goes out to each, what each may still say, and when
 //! each is let go of. It knows no clock and no cause; `session` brings both.
 
-use super::bucket::Bucket;
+use super::bucket::TokenBucket;
 use super::close::{CloseCode, NO_CODE};
 use super::meter::FrameMeter;
-use super::moment::Moment;
-use super::{Offence, Reported, Rule, Side};
+use super::moment::Timestamp;
+use super::{LimitKind, ReportedViolations, Side, Violation};
 
 /// What to do with the stream to a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parting {
+pub enum Shutdown {
     /// It stays open.
     Stay,
     /// Send what is pending, then end the write half (close_notify, FIN); keep reading as long as
@@ -32,13 +32,13 @@ pub(super) struct Peer {
     /// Where the bytes that come from it stand.
     pub(super) meter: FrameMeter,
     /// What still goes out to it.
-    pub(super) toward: Toward,
+    pub(super) toward: SendState,
     /// What it may still say.
-    pub(super) voice: Voice,
+    pub(super) voice: RecvState,
     /// Bytes that wait for it, as far as we know.
     pub(super) backlog: usize,
     /// Boxed, as it takes a rate of bytes, or one that delays and was met.
-    pace: Option<Box<Pace>>,
+    pace: Option<Box<ReadRate>>,
     /// Its stream has ended.
     pub(super) eof: bool,
     /// Its stream is to be reset.
@@ -49,24 +49,24 @@ pub(super) struct Peer {
 
 /// How fast a side comes.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct ReadRate {
     /// Bytes that may still come from it.
-    pub(super) bytes: Bucket,
+    pub(super) bytes: TokenBucket,
     /// It came too fast, and is not listened to before this moment.
-    paused: Moment,
+    paused: Timestamp,
     /// How long it was paused in all, in milliseconds, and by which limits.
-    delayed: (u32, Reported),
+    delayed: (u32, ReportedViolations),
 }
 
 /// The direction to a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Toward {
+pub(super) enum SendState {
     /// Frames of the other side pass.
     Relay,
     /// A frame of the other side is being finished; then our Close.
     Owed,
     /// Our Close, as soon as it is asked for.
-    Ready(Farewell),
+    Ready(CloseFrame),
     /// A Close with this code went out: nothing follows (RFC 6455 5.5.1).
     Sent(u16),
     /// Nothing can go out any more, not even a Close.
@@ -75,7 +75,7 @@ pub(super) enum Toward {
 
 /// A Close of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(super) enum CloseFrame {
     /// What the end of the session owes.
     End,
     /// The answer to this side's own Close, in place of the other side (RFC 6455 5.5.1).
@@ -84,7 +84,7 @@ pub(super) enum Farewell {
 
 /// The direction from a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Voice {
+pub(super) enum RecvState {
     /// Lawful so far.
     Speaks,
     /// It sent its Close.
@@ -125,7 +125,8 @@ impl Peers {
     /// A Close of our own, at the next boundary of that direction.
     pub(super) fn dismiss(&mut self, to: Side) {
         let boundary = self.at_boundary(to);
-        self.of_mut(to).toward = if boundary { Toward::Ready(Farewell::End) } else { Toward::Owed };
+        self.of_mut(to).toward =
+            if boundary { SendState::Ready(CloseFrame::End) } else { SendState::Owed };
     }
 
     /// No byte that could be relayed to this side will come any more. If it waits for an answer
@@ -134,11 +135,11 @@ impl Peers {
         let boundary = self.at_boundary(to);
         let peer = self.of_mut(to);
         peer.toward = match (peer.toward, peer.voice) {
-            (Toward::Relay, Voice::Closed(code)) if boundary => {
-                Toward::Ready(Farewell::Answer(code))
+            (SendState::Relay, RecvState::Closed(code)) if boundary => {
+                SendState::Ready(CloseFrame::Answer(code))
             }
-            (Toward::Relay | Toward::Owed, _) => Toward::Cut,
-            (done @ (Toward::Ready(_) | Toward::Sent(_) | Toward::Cut), _) => done,
+            (SendState::Relay | SendState::Owed, _) => SendState::Cut,
+            (done @ (SendState::Ready(_) | SendState::Sent(_) | SendState::Cut), _) => done,
         };
     }
 
@@ -149,8 +150,8 @@ impl Peers {
         let peer = self.of_mut(side);
         peer.reset = true;
         match peer.toward {
-            Toward::Relay | Toward::Owed => peer.toward = Toward::Cut,
-            Toward::Ready(_) | Toward::Sent(_) | Toward::Cut => {}
+            SendState::Relay | SendState::Owed => peer.toward = SendState::Cut,
+            SendState::Ready(_) | SendState::Sent(_) | SendState::Cut => {}
         }
     }
 
@@ -159,9 +160,9 @@ impl Peers {
         self.forsake(side);
         let peer = self.of_mut(side);
         match peer.toward {
-            Toward::Sent(_) => {}
-            Toward::Relay | Toward::Owed | Toward::Ready(_) | Toward::Cut => {
-                peer.toward = Toward::Cut;
+            SendState::Sent(_) => {}
+            SendState::Relay | SendState::Owed | SendState::Ready(_) | SendState::Cut => {
+                peer.toward = SendState::Cut;
             }
         }
     }
@@ -169,13 +170,13 @@ impl Peers {
     /// The time for Closes is over. A side that waits for an answer is told, and may take it;
     /// whoever else has not finished is cut.
     pub(super) fn grace_over(&mut self) {
-        let relayed = Side::BOTH.map(|side| self.of(side).toward == Toward::Relay);
+        let relayed = Side::BOTH.map(|side| self.of(side).toward == SendState::Relay);
         for side in Side::BOTH {
             self.dry_up(side);
         }
         for (side, relayed) in Side::BOTH.into_iter().zip(relayed) {
             let peer = self.of_mut(side);
-            let answered = relayed && matches!(peer.toward, Toward::Ready(_));
+            let answered = relayed && matches!(peer.toward, SendState::Ready(_));
             // RFC 6455 7.1.1: the backend closed properly and only its FIN is missing.
             peer.waived = side == Side::Backend && peer.is_exchanged();
             if !peer.is_settled() && !answered {
@@ -189,19 +190,21 @@ impl Peers {
         self.client.is_settled() && self.backend.is_settled()
     }
 
-    pub(super) fn parting(&self, side: Side) -> Parting {
+    pub(super) fn parting(&self, side: Side) -> Shutdown {
         let peer = self.of(side);
         let finished = match side {
             // RFC 6455 7.1.1: the server closes TCP first. To the client that is us ...
-            Side::Client => peer.voice != Voice::Speaks,
+            Side::Client => peer.voice != RecvState::Speaks,
             // ... and the backend is waited for, unless it broke the protocol.
-            Side::Backend => peer.voice == Voice::Broken || peer.waived,
+            Side::Backend => peer.voice == RecvState::Broken || peer.waived,
         };
         match peer.toward {
-            _ if peer.reset => Parting::Abort,
-            Toward::Cut => Parting::Finish,
-            Toward::Sent(_) if finished || peer.eof => Parting::Finish,
-            Toward::Relay | Toward::Owed | Toward::Ready(_) | Toward::Sent(_) => Parting::Stay,
+            _ if peer.reset => Shutdown::Abort,
+            SendState::Cut => Shutdown::Finish,
+            SendState::Sent(_) if finished || peer.eof => Shutdown::Finish,
+            SendState::Relay | SendState::Owed | SendState::Ready(_) | SendState::Sent(_) => {
+                Shutdown::Stay
+            }
         }
     }
 }
@@ -210,8 +213,8 @@ impl Peer {
     fn new(meter: FrameMeter) -> Self {
         Self {
             meter,
-            toward: Toward::Relay,
-            voice: Voice::Speaks,
+            toward: SendState::Relay,
+            voice: RecvState::Speaks,
             backlog: 0,
             pace: None,
             eof: false,
@@ -222,10 +225,10 @@ impl Peer {
 
     /// Made when it is first of use.
     #[inline]
-    pub(super) fn pace(&mut self) -> &mut Pace {
+    pub(super) fn pace(&mut self) -> &mut ReadRate {
         self.pace.get_or_insert_with(|| {
-            let (bytes, delayed) = (Bucket::new(), (0, Reported::default()));
-            Box::new(Pace { bytes, paused: Moment::START, delayed })
+            let (bytes, delayed) = (TokenBucket::new(), (0, ReportedViolations::default()));
+            Box::new(ReadRate { bytes, paused: Timestamp::START, delayed })
         })
     }
 
@@ -238,35 +241,35 @@ impl Peer {
     }
 
     /// It is not listened to for a while.
-    pub(super) fn pause(&mut self, until: Moment, rule: Rule, now: Moment) {
+    pub(super) fn pause(&mut self, until: Timestamp, rule: LimitKind, now: Timestamp) {
         let pace = self.pace();
         pace.paused = until;
         let (delayed, by) = &mut pace.delayed;
         let millis = u32::try_from(until.since(now).as_millis()).unwrap_or(u32::MAX);
         *delayed = delayed.saturating_add(millis);
-        by.add(Offence::Over(rule));
+        by.add(Violation::Over(rule));
     }
 
     /// It is listened to again.
     #[inline]
     pub(super) fn resume(&mut self) {
         if let Some(pace) = &mut self.pace {
-            pace.paused = Moment::START;
+            pace.paused = Timestamp::START;
         }
     }
 
-    /// When it is listened to again; [`Moment::START`]: it is.
+    /// When it is listened to again; [`Timestamp::START`]: it is.
     #[inline]
-    pub(super) fn paused(&self) -> Moment {
-        self.pace.as_ref().map_or(Moment::START, |pace| pace.paused)
+    pub(super) fn paused(&self) -> Timestamp {
+        self.pace.as_ref().map_or(Timestamp::START, |pace| pace.paused)
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused() != Moment::START
+        self.paused() != Timestamp::START
     }
 
     /// How long it was paused in all, in milliseconds, and by which limits.
-    pub(super) fn delayed(&self) -> (u32, Reported) {
+    pub(super) fn delayed(&self) -> (u32, ReportedViolations) {
         self.pace.as_ref().map_or_else(Default::default, |pace| pace.delayed)
     }
 
@@ -278,20 +281,20 @@ impl Peer {
 
     /// A Close with this code is the last that goes to it.
     pub(super) fn sent_close(&mut self, code: Option<CloseCode>) {
-        self.toward = Toward::Sent(code.map_or(NO_CODE, CloseCode::get));
+        self.toward = SendState::Sent(code.map_or(NO_CODE, CloseCode::get));
     }
 
     /// The code of the Close that went out to it.
     pub(super) fn close_code(&self) -> Option<u16> {
         match self.toward {
-            Toward::Sent(code) => Some(code),
-            Toward::Relay | Toward::Owed | Toward::Ready(_) | Toward::Cut => None,
+            SendState::Sent(code) => Some(code),
+            SendState::Relay | SendState::Owed | SendState::Ready(_) | SendState::Cut => None,
         }
     }
 
     /// It left without a Close.
     pub(super) fn is_gone(&self) -> bool {
-        self.eof && self.voice == Voice::Speaks
+        self.eof && self.voice == RecvState::Speaks
     }
 
     /// Whether its stream may still bring something.
@@ -301,13 +304,13 @@ impl Peer {
 
     /// Closes went both ways, and it has taken ours.
     fn is_exchanged(&self) -> bool {
-        let both = matches!((self.toward, self.voice), (Toward::Sent(_), Voice::Closed(_)));
+        let both = matches!((self.toward, self.voice), (SendState::Sent(_), RecvState::Closed(_)));
         both && self.backlog == 0
     }
 
     /// Nothing more goes to it or is waited for from it.
     fn is_settled(&self) -> bool {
-        let silent = matches!(self.toward, Toward::Sent(_) | Toward::Cut);
+        let silent = matches!(self.toward, SendState::Sent(_) | SendState::Cut);
         self.reset || (silent && self.backlog == 0 && (self.eof || self.waived))
     }
 }

@@ -5,47 +5,47 @@ use std::num::NonZeroU32;
 use std::slice;
 use std::time::Duration;
 
-use super::cut::Token;
-use super::limits::Heartbeat;
-use super::moment::{Moment, nanos, part};
+use super::cut::PingPayload;
+use super::limits::HeartbeatPolicy;
+use super::moment::{Timestamp, nanos, part};
 use super::tally::Rtt;
 
 /// At most one ping in flight, but where its pong cannot come because the side is not read: then
 /// the same one goes out again, for TCP to find out whether anybody is still there.
 #[derive(Clone, Debug)]
-pub(super) struct Pulse {
-    phase: Phase,
-    rtt: Option<Measured>,
+pub(super) struct Heartbeat {
+    phase: HeartbeatPhase,
+    rtt: Option<RttSamples>,
     /// The payloads of the last ping and of the one before it.
-    tokens: [Token; 2],
+    tokens: [PingPayload; 2],
     /// How often each went out again: so many more pongs to it may come, or fewer, as whoever is
     /// asked twice may answer once (RFC 6455 5.5.3).
     strays: [u16; 2],
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+enum HeartbeatPhase {
     /// Until the next ping.
-    Resting { until: Moment },
+    Resting { until: Timestamp },
     /// A ping wants to go out at the next boundary. Patience starts only then: a long frame in
     /// progress must not look like a dead peer.
     Due,
     /// A pong is awaited.
     Out {
-        sent: Moment,
-        until: Moment,
-        /// [`Sign::bytes`] at the last check.
+        sent: Timestamp,
+        until: Timestamp,
+        /// [`PeerActivity::bytes`] at the last check.
         bytes: u64,
         /// The one excuse for our own sleep is spent.
         excused: bool,
         /// The side was not read meanwhile.
-        delayed: Delayed,
+        delayed: PongDelay,
     },
 }
 
 /// Whether a pong may lie behind what is not read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Delayed {
+enum PongDelay {
     No,
     Yes,
     /// And the ping wants to go out again.
@@ -54,7 +54,7 @@ enum Delayed {
 
 /// In microseconds, up to an hour.
 #[derive(Clone, Copy, Debug)]
-struct Measured {
+struct RttSamples {
     last: u32,
     max: u32,
     answers: NonZeroU32,
@@ -62,7 +62,7 @@ struct Measured {
 
 /// What is known of a side's life when its pong is overdue.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sign {
+pub(super) struct PeerActivity {
     /// Bytes wait for it, our ping perhaps behind them, or for the other side, so that it is not
     /// read from. Other clocks watch over both.
     pub(super) blocked: bool,
@@ -74,25 +74,28 @@ pub(super) struct Sign {
     pub(super) bytes: u64,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// The first ping comes after half to a whole interval, so that many sessions that begin
     /// together do not ping together.
-    pub(super) fn new(heartbeat: Heartbeat, random: u32) -> Self {
+    pub(super) fn new(heartbeat: HeartbeatPolicy, random: u32) -> Self {
         let half = heartbeat.interval / 2;
-        let phase = Phase::Resting { until: Moment::at(half + part(half, random)) };
+        let phase = HeartbeatPhase::Resting { until: Timestamp::at(half + part(half, random)) };
         Self { phase, rtt: None, tokens: Default::default(), strays: [0; 2] }
     }
 
     #[inline]
     pub(super) fn is_due(&self) -> bool {
-        matches!(self.phase, Phase::Due | Phase::Out { delayed: Delayed::Again, .. })
+        matches!(
+            self.phase,
+            HeartbeatPhase::Due | HeartbeatPhase::Out { delayed: PongDelay::Again, .. }
+        )
     }
 
     /// The payloads of the pongs that may come.
     #[inline]
-    pub(super) fn awaited(&self) -> &[Token] {
+    pub(super) fn awaited(&self) -> &[PingPayload] {
         let [last, _] = &self.tokens;
-        let out = matches!(self.phase, Phase::Out { .. });
+        let out = matches!(self.phase, HeartbeatPhase::Out { .. });
         match self.strays {
             [strays, 0] if out || strays > 0 => slice::from_ref(last),
             [_, 0] => &[],
@@ -120,26 +123,31 @@ impl Pulse {
     /// The ping goes out, with this payload if it is a new one; its payload.
     pub(super) fn beat(
         &mut self,
-        heartbeat: Heartbeat,
-        token: Token,
+        heartbeat: HeartbeatPolicy,
+        token: PingPayload,
         bytes: u64,
-        now: Moment,
-    ) -> Token {
+        now: Timestamp,
+    ) -> PingPayload {
         let ([last, _], [strays, _]) = (self.tokens, self.strays);
-        if let Phase::Out { delayed, .. } = &mut self.phase {
-            *delayed = Delayed::Yes;
+        if let HeartbeatPhase::Out { delayed, .. } = &mut self.phase {
+            *delayed = PongDelay::Yes;
             self.strays[0] = strays.saturating_add(1);
             return last;
         }
         let until = now.after(heartbeat.patience);
         (self.tokens, self.strays) = ([token, last], [0, strays]);
-        let (excused, delayed) = (false, Delayed::No);
-        self.phase = Phase::Out { sent: now, until, bytes, excused, delayed };
+        let (excused, delayed) = (false, PongDelay::No);
+        self.phase = HeartbeatPhase::Out { sent: now, until, bytes, excused, delayed };
         token
     }
 
     /// A pong came that may come.
-    pub(super) fn answered(&mut self, heartbeat: Heartbeat, token: Token, now: Moment) {
+    pub(super) fn answered(
+        &mut self,
+        heartbeat: HeartbeatPolicy,
+        token: PingPayload,
+        now: Timestamp,
+    ) {
         let ([last, _], [strays, before]) = (self.tokens, self.strays);
         if token != last {
             self.strays[1] = before.saturating_sub(1);
@@ -147,19 +155,19 @@ impl Pulse {
         }
         // A side answers in order: nothing is left of the ping before.
         self.strays[1] = 0;
-        let Phase::Out { sent, delayed, .. } = self.phase else {
+        let HeartbeatPhase::Out { sent, delayed, .. } = self.phase else {
             self.strays[0] = strays.saturating_sub(1);
             return;
         };
         // What we held up ourselves says nothing of the way.
-        if delayed == Delayed::No {
+        if delayed == PongDelay::No {
             self.measure(now.since(sent));
         }
         // The token was random, and has served: up to an eighth sooner.
         let [a, b, c, d, ..] = token;
         let interval = heartbeat.interval;
         let sooner = part(interval / 8, u32::from_ne_bytes([a, b, c, d]));
-        self.phase = Phase::Resting { until: now.after(interval - sooner) };
+        self.phase = HeartbeatPhase::Resting { until: now.after(interval - sooner) };
     }
 
     fn measure(&mut self, took: Duration) {
@@ -168,30 +176,35 @@ impl Pulse {
             Some(before) => (before.max.max(took), before.answers.saturating_add(1)),
             None => (took, NonZeroU32::MIN),
         };
-        self.rtt = Some(Measured { last: took, max, answers });
+        self.rtt = Some(RttSamples { last: took, max, answers });
     }
 
     #[inline]
-    pub(super) fn deadline(&self) -> Moment {
+    pub(super) fn deadline(&self) -> Timestamp {
         match self.phase {
-            Phase::Resting { until } | Phase::Out { until, .. } => until,
-            Phase::Due => Moment::NEVER,
+            HeartbeatPhase::Resting { until } | HeartbeatPhase::Out { until, .. } => until,
+            HeartbeatPhase::Due => Timestamp::NEVER,
         }
     }
 
     /// Whether the peer is lost.
-    pub(super) fn ring(&mut self, heartbeat: Heartbeat, sign: Sign, now: Moment) -> bool {
+    pub(super) fn ring(
+        &mut self,
+        heartbeat: HeartbeatPolicy,
+        sign: PeerActivity,
+        now: Timestamp,
+    ) -> bool {
         let at = self.deadline();
         if at > now {
             return false;
         }
         match &mut self.phase {
-            Phase::Due => false,
-            Phase::Resting { .. } => {
-                self.phase = Phase::Due;
+            HeartbeatPhase::Due => false,
+            HeartbeatPhase::Resting { .. } => {
+                self.phase = HeartbeatPhase::Due;
                 false
             }
-            Phase::Out { until, bytes, excused, delayed, .. } => {
+            HeartbeatPhase::Out { until, bytes, excused, delayed, .. } => {
                 // A pong cannot come inside a frame, nor through a blocked stream: as long as
                 // something moves, wait.
                 let moves = sign.mid_frame && sign.bytes != *bytes;
@@ -205,7 +218,7 @@ impl Pulse {
                 *bytes = sign.bytes;
                 *until = now.after(heartbeat.patience);
                 if sign.paused {
-                    *delayed = Delayed::Again;
+                    *delayed = PongDelay::Again;
                     *until = now.after(heartbeat.interval);
                 }
                 false

@@ -2,13 +2,13 @@
 //! code that follow from it.
 
 use super::close::CloseCode;
-use super::limits::{Action, Limits, Rate};
+use super::limits::{LimitAction, Limits, RateLimit};
 use super::show::{duration, rate, size};
-use super::{Breach, Side};
+use super::{ProtocolError, Side};
 
 /// A limit of [`Limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rule {
+pub enum LimitKind {
     /// [`Limits::message`], on the wire.
     Message,
     /// [`Limits::message`], after decompression.
@@ -27,7 +27,7 @@ pub enum Rule {
     Controls,
 }
 
-impl Rule {
+impl LimitKind {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Message,
@@ -91,7 +91,7 @@ impl Rule {
     }
 
     /// What crossing it leads to.
-    pub fn action(self, limits: &Limits) -> Option<Action> {
+    pub fn action(self, limits: &Limits) -> Option<LimitAction> {
         match self {
             Self::Message | Self::Inflated => limits.message.map(|cap| cap.action),
             Self::Frame => limits.frame.map(|cap| cap.action),
@@ -127,23 +127,23 @@ impl Rule {
     }
 }
 
-fn counts(rate: &Rate) -> String {
+fn counts(rate: &RateLimit) -> String {
     format!("{}/s, burst {}", rate.per_second, rate.burst)
 }
 
 /// Something a session would have been closed for, had it not been set to `report`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Offence {
+pub enum Violation {
     /// Over a limit.
-    Over(Rule),
+    Over(LimitKind),
     /// A broken rule of the protocol.
-    Breach(Breach),
+    Breach(ProtocolError),
 }
 
-impl Offence {
+impl Violation {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        Rule::ALL.map(Self::Over).into_iter().chain(Breach::ALL.map(Self::Breach))
+        LimitKind::ALL.map(Self::Over).into_iter().chain(ProtocolError::ALL.map(Self::Breach))
     }
 
     /// The name in records and metric labels; several breaches share one.
@@ -157,20 +157,20 @@ impl Offence {
     fn bit(self) -> u32 {
         match self {
             Self::Over(rule) => 1 << rule as u32,
-            Self::Breach(breach) => 1 << (Rule::ALL.len() as u32 + breach as u32),
+            Self::Breach(breach) => 1 << (LimitKind::ALL.len() as u32 + breach as u32),
         }
     }
 }
 
 /// What one side would have been closed for so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reported(u32);
+pub struct ReportedViolations(u32);
 
-impl Reported {
+impl ReportedViolations {
     /// Each offence once, without those that `before` has.
-    pub fn since(self, before: Self) -> impl Iterator<Item = Offence> {
+    pub fn since(self, before: Self) -> impl Iterator<Item = Violation> {
         let new = self.0 & !before.0;
-        Offence::all().filter(move |offence| new & offence.bit() != 0)
+        Violation::all().filter(move |offence| new & offence.bit() != 0)
     }
 
     /// Whether there is none.
@@ -185,7 +185,7 @@ impl Reported {
     }
 
     #[inline]
-    pub(super) fn add(&mut self, offence: Offence) {
+    pub(super) fn add(&mut self, offence: Violation) {
         self.0 |= offence.bit();
     }
 }
@@ -196,14 +196,14 @@ mod tests {
 
     #[test]
     fn each_offence_is_told_once() {
-        let mut reported = Reported::default();
-        for (at, offence) in Offence::all().enumerate() {
+        let mut reported = ReportedViolations::default();
+        for (at, offence) in Violation::all().enumerate() {
             let before = reported;
             reported.add(offence);
             reported.add(offence);
             assert_eq!(reported.since(before).collect::<Vec<_>>(), [offence]);
             assert_eq!(before.and(reported), reported);
-            assert_eq!(reported.since(Reported::default()).count(), at + 1);
+            assert_eq!(reported.since(ReportedViolations::default()).count(), at + 1);
         }
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    ControlFrame, Deflate, Entropy, Intake, Moment, Parting, Session, Side, Sizes, Terms, Token,
+    ControlFrame, DeflateMode, Entropy, MessageSizes, PingPayload, RecvAction, Session,
+    SessionPolicy, Shutdown, Side, Timestamp,
 };
 
 /// A whole frame of a side, masked as it must be.
@@ -37,8 +38,8 @@ pub(super) fn close(from: Side, code: u16, reason: &str) -> Vec<u8> {
 }
 
 /// The defaults of the configuration.
-pub(super) fn terms() -> Terms {
-    Terms::default()
+pub(super) fn terms() -> SessionPolicy {
+    SessionPolicy::default()
 }
 
 pub(super) fn seconds(seconds: u64) -> Duration {
@@ -47,9 +48,9 @@ pub(super) fn seconds(seconds: u64) -> Duration {
 
 /// A generator that is anything but random, and never repeats within a test.
 #[derive(Default)]
-pub(super) struct Counted(u64);
+pub(super) struct CountingEntropy(u64);
 
-impl Entropy for Counted {
+impl Entropy for CountingEntropy {
     fn fill(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -59,35 +60,35 @@ impl Entropy for Counted {
 }
 
 /// A session, its clock, and what each side has received.
-pub(super) struct Talk {
+pub(super) struct Conversation {
     pub(super) session: Session,
-    pub(super) now: Moment,
-    pub(super) entropy: Counted,
+    pub(super) now: Timestamp,
+    pub(super) entropy: CountingEntropy,
     pub(super) to_client: Vec<u8>,
     pub(super) to_backend: Vec<u8>,
-    pub(super) sizes: Sizes,
+    pub(super) sizes: MessageSizes,
 }
 
-impl Talk {
+impl Conversation {
     /// Under the default terms.
     pub(super) fn new() -> Self {
         Self::under(terms())
     }
 
-    pub(super) fn under(terms: Terms) -> Self {
-        Self::compressed(terms, Deflate::Off)
+    pub(super) fn under(terms: SessionPolicy) -> Self {
+        Self::compressed(terms, DeflateMode::Off)
     }
 
-    pub(super) fn compressed(terms: Terms, deflate: Deflate) -> Self {
-        let mut entropy = Counted::default();
+    pub(super) fn compressed(terms: SessionPolicy, deflate: DeflateMode) -> Self {
+        let mut entropy = CountingEntropy::default();
         let session = Session::new(Arc::new(terms), deflate, &mut entropy);
         Self {
             session,
-            now: Moment::START,
+            now: Timestamp::START,
             entropy,
             to_client: Vec::new(),
             to_backend: Vec::new(),
-            sizes: Sizes::default(),
+            sizes: MessageSizes::default(),
         }
     }
 
@@ -98,13 +99,13 @@ impl Talk {
         self.round();
         while !rest.is_empty() {
             match self.intake(from, rest) {
-                Intake::Forward(len) => {
+                RecvAction::Forward(len) => {
                     let (passed, later) = rest.split_at(len);
                     self.received(from.other()).extend(passed);
                     rest = later;
                 }
-                Intake::Discard(len) => rest = &rest[len..],
-                Intake::Starved | Intake::Paused => break,
+                RecvAction::Discard(len) => rest = &rest[len..],
+                RecvAction::Starved | RecvAction::Paused => break,
             }
             self.round();
         }
@@ -122,7 +123,7 @@ impl Talk {
     }
 
     /// What the session makes of bytes that come now.
-    pub(super) fn intake(&mut self, from: Side, bytes: &[u8]) -> Intake {
+    pub(super) fn intake(&mut self, from: Side, bytes: &[u8]) -> RecvAction {
         self.session.intake(from, bytes, self.now, &mut self.sizes)
     }
 
@@ -142,7 +143,7 @@ impl Talk {
     }
 
     /// Time passes up to the next ping, which is handed out; its payload.
-    pub(super) fn ping(&mut self) -> Token {
+    pub(super) fn ping(&mut self) -> PingPayload {
         let at = self.session.deadline().expect("a heartbeat");
         self.now = at;
         self.session.tick(at);
@@ -150,7 +151,7 @@ impl Talk {
         self.to_client.extend(ping.as_bytes());
         self.session.written(Side::Client, 0, self.now);
         assert_eq!(ping.as_bytes()[..2], [0x89, 8]);
-        Token::try_from(&ping.as_bytes()[2..]).expect("8 bytes")
+        PingPayload::try_from(&ping.as_bytes()[2..]).expect("8 bytes")
     }
 
     pub(super) fn hang_up(&mut self, side: Side) {
@@ -172,7 +173,7 @@ impl Talk {
     }
 
     /// The partings of client and backend.
-    pub(super) fn partings(&self) -> (Parting, Parting) {
+    pub(super) fn partings(&self) -> (Shutdown, Shutdown) {
         (self.session.parting(Side::Client), self.session.parting(Side::Backend))
     }
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 /// What was relayed. Frames of our own do not count, nor those that were swallowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Stats {
     /// From the client to the backend.
-    pub up: Flow,
+    pub up: DirectionStats,
     /// From the backend to the client.
-    pub down: Flow,
+    pub down: DirectionStats,
 }
 
 /// What was relayed in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
+pub struct DirectionStats {
     /// Bytes of frames, their headers among them.
     pub bytes: u64,
     /// Whole messages.
@@ -38,17 +38,17 @@ pub struct Rtt {
 
 /// Whole messages by size, for histograms: what passed since it was last emptied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// How many messages have at most as many payload bytes as [`Sizes::BOUNDS`] says at the same
+pub struct MessageSizes {
+    /// How many messages have at most as many payload bytes as [`MessageSizes::BOUNDS`] says at the same
     /// place, and more than at the place before; the last: more than all bounds.
-    pub counts: [u32; Sizes::BOUNDS.len() + 1],
+    pub counts: [u32; MessageSizes::BOUNDS.len() + 1],
     /// Payload bytes of all of them.
     pub payload: u64,
     /// What it took to look into compressed messages, whole or not: about as many bytes copied.
     pub work: u64,
 }
 
-impl Sizes {
+impl MessageSizes {
     /// In bytes, each eight times the one before.
     pub const BOUNDS: [u64; 7] = [32, 256, 2048, 16_384, 131_072, 1_048_576, 8_388_608];
 
@@ -67,7 +67,7 @@ impl Sizes {
 
 /// The codes of the Closes that went out, relayed or our own; 1005 for one without a code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closes {
+pub struct CloseCodes {
     /// To the client.
     pub to_client: Option<u16>,
     /// To the backend.
@@ -80,15 +80,15 @@ mod tests {
 
     #[test]
     fn a_message_counts_under_the_first_bound_that_holds_it() {
-        for (place, bound) in Sizes::BOUNDS.into_iter().enumerate() {
+        for (place, bound) in MessageSizes::BOUNDS.into_iter().enumerate() {
             for (size, at) in [(bound, place), (bound + 1, place + 1)] {
-                let mut sizes = Sizes::default();
+                let mut sizes = MessageSizes::default();
                 sizes.add(size);
                 assert_eq!(sizes.counts[at], 1, "{size}");
                 assert_eq!(sizes.payload, size);
             }
         }
-        let mut sizes = Sizes::default();
+        let mut sizes = MessageSizes::default();
         for size in [0, 1, u64::MAX - 1] {
             sizes.add(size);
         }

@@ -6,7 +6,7 @@ use super::{OpCode, Side};
 
 /// A frame that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct FrameInfo {
     /// Whose stream it belongs to: who sent it, or whom it would have come from if it is our own.
     pub from: Side,
     /// We put it there.
@@ -25,15 +25,15 @@ pub struct Seen {
 
 /// Follows both directions of a conversation, from the middle of a frame if need be. Whoever
 /// watches is told of each frame when its header passes, until it answers false.
-pub struct Trace {
+pub struct FrameTrace {
     /// Bytes until the next header, from the client and from the backend.
     left: [u64; 2],
-    tell: Box<dyn FnMut(Seen) -> bool + Send>,
+    tell: Box<dyn FnMut(FrameInfo) -> bool + Send>,
 }
 
-impl Trace {
+impl FrameTrace {
     /// Tells `tell`.
-    pub fn new(tell: impl FnMut(Seen) -> bool + Send + 'static) -> Self {
+    pub fn new(tell: impl FnMut(FrameInfo) -> bool + Send + 'static) -> Self {
         Self { left: [0; 2], tell: Box::new(tell) }
     }
 
@@ -65,26 +65,26 @@ impl Trace {
         match Header::outline(frame) {
             Ok(Some((header, opcode))) => {
                 let seen = seen(to.other(), &header, opcode, frame);
-                (self.tell)(Seen { own: true, ..seen })
+                (self.tell)(FrameInfo { own: true, ..seen })
             }
             Ok(None) | Err(_) => true,
         }
     }
 }
 
-impl std::fmt::Debug for Trace {
+impl std::fmt::Debug for FrameTrace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trace").field("left", &self.left).finish_non_exhaustive()
     }
 }
 
-fn seen(from: Side, header: &Header, opcode: Option<OpCode>, bytes: &[u8]) -> Seen {
+fn seen(from: Side, header: &Header, opcode: Option<OpCode>, bytes: &[u8]) -> FrameInfo {
     let Header { fin, compressed, payload_len: payload, .. } = *header;
     let code = match opcode {
         Some(OpCode::Close) => close_code(header, bytes),
         Some(_) | None => None,
     };
-    Seen { from, own: false, opcode, fin, compressed, payload, code }
+    FrameInfo { from, own: false, opcode, fin, compressed, payload, code }
 }
 
 /// A control frame passes whole.
@@ -104,9 +104,9 @@ mod tests {
 
     use super::*;
 
-    fn trace() -> (Trace, mpsc::Receiver<Seen>) {
+    fn trace() -> (FrameTrace, mpsc::Receiver<FrameInfo>) {
         let (sender, seen) = mpsc::sync_channel(16);
-        (Trace::new(move |seen| sender.send(seen).is_ok()), seen)
+        (FrameTrace::new(move |seen| sender.send(seen).is_ok()), seen)
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
         assert!(trace.passed(Side::Backend, &[0x01, 0x05, 1, 2]));
         assert!(trace.passed(Side::Client, &[0x88, 0x82, 1, 2, 3, 4, 0x03 ^ 1, 0xe8 ^ 2]));
         assert!(trace.own(Side::Backend, &[0x89, 0x80, 0, 0, 0, 0]));
-        let told: Vec<Seen> = seen.try_iter().collect();
+        let told: Vec<FrameInfo> = seen.try_iter().collect();
         assert_eq!((told[0].from, told[0].fin, told[0].payload), (Side::Backend, false, 5));
         assert_eq!((told[1].from, told[1].code), (Side::Client, Some(1000)));
         assert_eq!((told[2].from, told[2].own), (Side::Client, true));

@@ -6,22 +6,25 @@ use std::time::Duration;
 
 use crate::client::{ClientAddr, ClientKey, KeyPrefixes};
 use crate::protocol::Selection;
-use crate::protocol::answer::{Fault, FaultKind};
-use crate::proxy::snapshot::Generation;
-use crate::proxy::state::{Gate, now};
-use crate::sessions::registry::Line;
+use crate::protocol::answer::{CommandError, CommandErrorKind};
+use crate::proxy::snapshot::Snapshot;
+use crate::proxy::state::{ProxyState, now};
+use crate::sessions::registry::SessionHandle;
 
 /// One tunnel, by its number.
-pub(super) fn one(gate: &Gate, session: u64) -> Result<Arc<Line>, Fault> {
+pub(super) fn one(gate: &ProxyState, session: u64) -> Result<Arc<SessionHandle>, CommandError> {
     gate.registry.line(session).ok_or_else(|| {
         let words = format!("no tunnel {session} is open (`tidegate ctl sessions` lists them)");
-        Fault::new(FaultKind::NotFound, words)
+        CommandError::new(CommandErrorKind::NotFound, words)
     })
 }
 
 /// All tunnels that are meant, oldest first. A number, route or backend that is not there is a
 /// fault; that nothing is left is none.
-pub(super) fn choose(gate: &Gate, of: &Selection) -> Result<Vec<Arc<Line>>, Fault> {
+pub(super) fn choose(
+    gate: &ProxyState,
+    of: &Selection,
+) -> Result<Vec<Arc<SessionHandle>>, CommandError> {
     let generation = gate.generation();
     let client = match &of.client {
         Some(text) => Some(client(text, generation.settings.client_key)?),
@@ -63,18 +66,18 @@ pub(super) fn is_everything(of: &Selection) -> bool {
     *of == Selection::default()
 }
 
-pub(super) fn unknown_route(generation: &Generation, name: &str) -> Fault {
+pub(super) fn unknown_route(generation: &Snapshot, name: &str) -> CommandError {
     let there = generation.route_list.iter().map(|route| &*route.name);
     unknown("route", name, there)
 }
 
-pub(super) fn unknown_backend(generation: &Generation, id: &str) -> Fault {
+pub(super) fn unknown_backend(generation: &Snapshot, id: &str) -> CommandError {
     let pools = generation.route_list.iter().flat_map(|route| route.pool.backends());
     unknown("backend", id, pools.map(|backend| &*backend.id))
 }
 
 /// Names those that there are, if they are few.
-fn unknown<'a>(what: &str, name: &str, there: impl Iterator<Item = &'a str>) -> Fault {
+fn unknown<'a>(what: &str, name: &str, there: impl Iterator<Item = &'a str>) -> CommandError {
     let mut there: Vec<&str> = there.collect();
     there.sort_unstable();
     there.dedup();
@@ -82,19 +85,19 @@ fn unknown<'a>(what: &str, name: &str, there: impl Iterator<Item = &'a str>) -> 
     there.truncate(NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let words = format!("there is no {what} \"{name}\"; there is {}{more}", there.join(", "));
-    Fault::new(FaultKind::NotFound, words)
+    CommandError::new(CommandErrorKind::NotFound, words)
 }
 
 /// A client by one of its addresses, or as its key is written.
-pub(super) fn client(text: &str, prefixes: KeyPrefixes) -> Result<ClientKey, Fault> {
+pub(super) fn client(text: &str, prefixes: KeyPrefixes) -> Result<ClientKey, CommandError> {
     let address = text.split_once('/').map_or(text, |(address, _)| address);
     let ip: IpAddr = address.parse().map_err(|_| {
-        Fault::new(FaultKind::BadRequest, format!("\"{text}\" is not an IP address"))
+        CommandError::new(CommandErrorKind::BadRequest, format!("\"{text}\" is not an IP address"))
     })?;
     let key = ClientKey::new(&ClientAddr::new(SocketAddr::new(ip, 0)), prefixes);
     if text.contains('/') && key.to_string() != text {
         let words = format!("\"{text}\" is not how clients are counted; this address is {key}");
-        return Err(Fault::new(FaultKind::BadRequest, words));
+        return Err(CommandError::new(CommandErrorKind::BadRequest, words));
     }
     Ok(key)
 }

@@ -5,20 +5,20 @@ use std::net::{IpAddr, SocketAddr};
 use hyper::header::{CONNECTION, HOST, ORIGIN, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Request, Uri};
-use ws::{End, Rule, Side};
+use ws::{LimitKind, Side, TerminationReason};
 
 use crate::admission::concurrency::Permit;
-use crate::client::{TlsFacts, TlsVersion, Visitor};
-use crate::http::{Asked as AskedFor, Handshake};
-use crate::protocol::answer::{Explained, Fault, FaultKind, Step};
+use crate::client::{ClientInfo, TlsInfo, TlsVersion};
+use crate::http::{Handshake, RequestKind};
+use crate::protocol::answer::{CommandError, CommandErrorKind, ExplainStep, Explanation};
 use crate::proxy::route_match::{find, own_origin};
-use crate::proxy::snapshot::{Generation, Route};
-use crate::proxy::state::{Gate, now};
-use crate::reject::Refusal;
+use crate::proxy::snapshot::{Route, Snapshot};
+use crate::proxy::state::{ProxyState, now};
+use crate::reject::RejectReason;
 use crate::upstream::pool::Backend;
 
 /// A handshake that nobody made.
-pub(super) struct Asked {
+pub(super) struct HypotheticalRequest {
     head: Parts,
     host: Box<str>,
     port: u16,
@@ -28,14 +28,14 @@ pub(super) struct Asked {
     anybody: bool,
 }
 
-impl Asked {
+impl HypotheticalRequest {
     /// As a browser or, without an origin, a program would make it.
     pub(super) fn read(
         url: &str,
         origin: Option<&str>,
         address: Option<&str>,
-    ) -> Result<Self, Fault> {
-        let bad = |words: String| Fault::new(FaultKind::BadRequest, words);
+    ) -> Result<Self, CommandError> {
+        let bad = |words: String| CommandError::new(CommandErrorKind::BadRequest, words);
         let whole = "write a whole one, as in wss://chat.example.com/ws";
         let uri: Uri = url.parse().map_err(|_| bad(format!("\"{url}\" is no URL: {whole}")))?;
         let scheme = uri.scheme_str().map(str::to_ascii_lowercase);
@@ -72,13 +72,13 @@ impl Asked {
         })
     }
 
-    fn visitor(&self, generation: &Generation) -> Visitor {
+    fn visitor(&self, generation: &Snapshot) -> ClientInfo {
         let peer = SocketAddr::new(self.address, 0);
-        let mut visitor = Visitor::new(peer, generation.settings.client_key, "explain".into());
+        let mut visitor = ClientInfo::new(peer, generation.settings.client_key, "explain".into());
         visitor.secure = self.secure;
         // A name that is an address is not sent (RFC 6066 3).
         let sni = self.host.parse::<IpAddr>().is_err() && !self.host.starts_with('[');
-        visitor.tls = self.secure.then(|| TlsFacts {
+        visitor.tls = self.secure.then(|| TlsInfo {
             sni: sni.then(|| self.host.clone()),
             version: TlsVersion::V13,
             cipher: "",
@@ -88,41 +88,41 @@ impl Asked {
 }
 
 /// Answers every question up to the first that ends the way.
-pub(super) fn explain(gate: &Gate, asked: &Asked) -> Explained {
+pub(super) fn explain(gate: &ProxyState, asked: &HypotheticalRequest) -> Explanation {
     let generation = gate.generation();
-    let mut way = Way::default();
+    let mut way = ExplainTrail::default();
     let ended = way.walk(gate, &generation, asked).err();
     let (status, reason) = match &ended {
         None => (None, None),
-        Some(Ended::Before(reason)) => (None, Some((*reason).to_owned())),
-        Some(Ended::Refused(refusal)) => {
+        Some(ExplainEnd::Before(reason)) => (None, Some((*reason).to_owned())),
+        Some(ExplainEnd::Refused(refusal)) => {
             (Some(refusal.status().as_u16()), Some(refusal.slug().to_owned()))
         }
     };
-    Explained { admitted: ended.is_none(), status, reason, steps: way.0 }
+    Explanation { admitted: ended.is_none(), status, reason, steps: way.0 }
 }
 
 /// Where the way ends.
-enum Ended {
+enum ExplainEnd {
     /// There is no HTTP to answer in.
     Before(&'static str),
-    Refused(Refusal),
+    Refused(RejectReason),
 }
 
-impl From<Refusal> for Ended {
-    fn from(refusal: Refusal) -> Self {
+impl From<RejectReason> for ExplainEnd {
+    fn from(refusal: RejectReason) -> Self {
         Self::Refused(refusal)
     }
 }
 
 /// The questions so far.
 #[derive(Default)]
-struct Way(Vec<Step>);
+struct ExplainTrail(Vec<ExplainStep>);
 
-impl Way {
+impl ExplainTrail {
     fn say(&mut self, question: &str, answer: impl Into<String>, key: Option<String>) {
         let (question, answer) = (question.to_owned(), answer.into());
-        self.0.push(Step { question, answer, key, passes: true });
+        self.0.push(ExplainStep { question, answer, key, passes: true });
     }
 
     fn stop(&mut self, question: &str, answer: impl Into<String>, key: Option<String>) {
@@ -133,13 +133,22 @@ impl Way {
     }
 
     /// The answer, or why the way ends here.
-    fn ask<T>(&mut self, question: &str, answer: Result<T, Refusal>) -> Result<T, Refusal> {
+    fn ask<T>(
+        &mut self,
+        question: &str,
+        answer: Result<T, RejectReason>,
+    ) -> Result<T, RejectReason> {
         answer.inspect_err(|refusal| {
             self.stop(question, refusal.to_string(), refusal.key().map(str::to_owned));
         })
     }
 
-    fn walk(&mut self, gate: &Gate, generation: &Generation, asked: &Asked) -> Result<(), Ended> {
+    fn walk(
+        &mut self,
+        gate: &ProxyState,
+        generation: &Snapshot,
+        asked: &HypotheticalRequest,
+    ) -> Result<(), ExplainEnd> {
         let visitor = asked.visitor(generation);
         self.listener(generation, asked)?;
         let prefixes = generation.settings.client_key;
@@ -148,12 +157,12 @@ impl Way {
         let example = if asked.anybody { ", for example (--address names another)" } else { "" };
         self.say("client", format!("counted as {}{example}", visitor.key), Some(bits));
         self.certificate(generation, asked)?;
-        let asked_for = self.ask("request", AskedFor::read(&asked.head))?;
+        let asked_for = self.ask("request", RequestKind::read(&asked.head))?;
         let (authority, path) = (asked_for.authority(), asked_for.path());
         let route = self.ask("route", find(generation, &visitor, authority, path))?;
         self.say("route", format!("\"{}\"", route.name), None);
-        let AskedFor::WebSocket(handshake) = &asked_for else {
-            return Err(Refusal::NotWebsocket.into());
+        let RequestKind::WebSocket(handshake) = &asked_for else {
+            return Err(RejectReason::NotWebsocket.into());
         };
         self.drain(gate, route)?;
         let caps = &generation.settings.caps;
@@ -168,7 +177,11 @@ impl Way {
         Ok(())
     }
 
-    fn listener(&mut self, generation: &Generation, asked: &Asked) -> Result<(), Ended> {
+    fn listener(
+        &mut self,
+        generation: &Snapshot,
+        asked: &HypotheticalRequest,
+    ) -> Result<(), ExplainEnd> {
         let scheme = if asked.secure { "TLS" } else { "plain TCP" };
         let here = generation.listeners().map(|(listener, _)| listener);
         let here: Vec<_> = here.filter(|found| found.address.port() == asked.port).collect();
@@ -179,7 +192,7 @@ impl Way {
             (false, _) => self.say("listener", names.join(", "), None),
             (true, false) => {
                 self.stop("listener", format!("port {} does not speak {scheme}", asked.port), key);
-                return Err(Ended::Before("listener"));
+                return Err(ExplainEnd::Before("listener"));
             }
             (true, true) => {
                 let words = format!(
@@ -192,7 +205,11 @@ impl Way {
         Ok(())
     }
 
-    fn certificate(&mut self, generation: &Generation, asked: &Asked) -> Result<(), Ended> {
+    fn certificate(
+        &mut self,
+        generation: &Snapshot,
+        asked: &HypotheticalRequest,
+    ) -> Result<(), ExplainEnd> {
         let (true, Some(tls)) = (asked.secure, &generation.tls) else { return Ok(()) };
         match tls.certs().shown(&asked.host) {
             Some(name) if name.is_empty() => self.say("certificate", "one without a name", None),
@@ -200,20 +217,20 @@ impl Way {
             None => {
                 let words = "none covers this host, and none is the default: TLS fails";
                 self.stop("certificate", words, Some("certificate.chain".into()));
-                return Err(Ended::Before("tls_failed"));
+                return Err(ExplainEnd::Before("tls_failed"));
             }
         }
         Ok(())
     }
 
-    fn drain(&mut self, gate: &Gate, route: &Route) -> Result<(), Refusal> {
+    fn drain(&mut self, gate: &ProxyState, route: &Route) -> Result<(), RejectReason> {
         if gate.is_closed() {
             self.stop("drain", "everything is drained: no new tunnels", None);
-            return Err(Refusal::Draining);
+            return Err(RejectReason::Draining);
         }
         if route.away.is_away() {
             self.stop("drain", "this route is drained by order: no new tunnels", None);
-            return Err(Refusal::Draining);
+            return Err(RejectReason::Draining);
         }
         Ok(())
     }
@@ -221,13 +238,13 @@ impl Way {
     fn origin(
         &mut self,
         route: &Route,
-        visitor: &Visitor,
+        visitor: &ClientInfo,
         handshake: &Handshake,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RejectReason> {
         let sent = handshake.origin.as_deref();
         let own = own_origin(visitor, &handshake.authority);
         let welcome = route.origins.welcome(sent, &own);
-        self.ask("origin", welcome.then_some(()).ok_or(Refusal::Origin))?;
+        self.ask("origin", welcome.then_some(()).ok_or(RejectReason::Origin))?;
         let shown = sent.map_or("no Origin, as from programs".to_owned(), str::to_owned);
         self.say("origin", format!("{shown}: welcome"), Some("route.origins".into()));
         Ok(())
@@ -236,11 +253,11 @@ impl Way {
     /// Takes a place as a tunnel would, and gives it back.
     fn caps(
         &mut self,
-        gate: &Gate,
-        generation: &Generation,
+        gate: &ProxyState,
+        generation: &Snapshot,
         route: &Route,
-        visitor: &Visitor,
-    ) -> Result<Permit, Refusal> {
+        visitor: &ClientInfo,
+    ) -> Result<Permit, RejectReason> {
         let per_client = generation.settings.caps.tunnels_per_client;
         let permit = gate.occupancy.tunnel(
             visitor.key,
@@ -256,12 +273,12 @@ impl Way {
         Ok(permit)
     }
 
-    fn backend(&mut self, route: &Route, visitor: &Visitor) -> Result<(), Refusal> {
+    fn backend(&mut self, route: &Route, visitor: &ClientInfo) -> Result<(), RejectReason> {
         let now = now().into();
         let order = route.pool.order(visitor.key, now);
         let Some(first) = order.first() else {
             self.stop("backend", "every one is drained by order", Some("route.backends".into()));
-            return Err(Refusal::Draining);
+            return Err(RejectReason::Draining);
         };
         let show = |backend: &std::sync::Arc<Backend>| {
             let down = if backend.health.is_up(now) { "" } else { ", down" };
@@ -274,7 +291,7 @@ impl Way {
         let key = Some("route.backends".to_owned());
         if order.iter().all(|backend| !backend.health.is_up(now)) {
             self.stop("backend", format!("all are down; tried all the same: {words}"), key);
-            return Err(Refusal::NoBackend);
+            return Err(RejectReason::NoBackend);
         }
         self.say("backend", words, key);
         Ok(())
@@ -282,10 +299,15 @@ impl Way {
 
     fn limits(&mut self, route: &Route) {
         let terms = &route.terms;
-        let of = |end: End| Some(format!("{} = {}", end.key()?, end.value(terms)?));
-        let sides = |rule| Side::BOTH.map(|side| End::Over(side, rule));
-        let ends = Rule::ALL.into_iter().filter(|rule| *rule != Rule::Inflated).flat_map(sides);
-        let clocks = [End::Idle, End::Lifetime, End::HeartbeatLost(Side::Client)];
+        let of = |end: TerminationReason| Some(format!("{} = {}", end.key()?, end.value(terms)?));
+        let sides = |rule| Side::BOTH.map(|side| TerminationReason::Over(side, rule));
+        let ends =
+            LimitKind::ALL.into_iter().filter(|rule| *rule != LimitKind::Inflated).flat_map(sides);
+        let clocks = [
+            TerminationReason::Idle,
+            TerminationReason::Lifetime,
+            TerminationReason::HeartbeatLost(Side::Client),
+        ];
         let set: Vec<String> = ends.chain(clocks).filter_map(of).collect();
         self.say("limits", set.join(", "), None);
     }

@@ -1,12 +1,14 @@
 //! What holds at this moment, wherever it comes from: the file, an order, or the start.
 
 use crate::config::explain::listing::effective;
-use crate::protocol::answer::{Effective, EffectiveKey, Fault, FaultKind, LogLevel};
-use crate::proxy::state::Gate;
+use crate::protocol::answer::{
+    CommandError, CommandErrorKind, EffectiveConfig, EffectiveKey, LogLevel,
+};
+use crate::proxy::state::ProxyState;
 use crate::telemetry::log;
 
 /// Every key, with the value that holds.
-pub(super) fn config(gate: &Gate) -> Effective {
+pub(super) fn config(gate: &ProxyState) -> EffectiveConfig {
     let generation = gate.generation();
     let settings = &generation.settings;
     let mut keys = effective(settings);
@@ -29,7 +31,7 @@ pub(super) fn config(gate: &Gate) -> Effective {
         }
     }
     let file = settings.file.as_ref().map(|file| file.display().to_string());
-    Effective { generation: generation.number, file, keys }
+    EffectiveConfig { generation: generation.number, file, keys }
 }
 
 fn replace(keys: &mut [EffectiveKey], key: &str, value: String, from: Option<String>) {
@@ -39,12 +41,12 @@ fn replace(keys: &mut [EffectiveKey], key: &str, value: String, from: Option<Str
 }
 
 /// How much is logged; from now on, if that is wanted.
-pub(super) fn log_level(wanted: Option<&str>) -> Result<LogLevel, Fault> {
+pub(super) fn log_level(wanted: Option<&str>) -> Result<LogLevel, CommandError> {
     if let Some(wanted) = wanted {
         let known = !wanted.contains(|c: char| c.is_ascii_digit());
         let level = wanted.parse().ok().filter(|_| known).ok_or_else(|| {
             let words = format!("\"{wanted}\" is none of error, warn, info, debug, trace");
-            Fault::new(FaultKind::BadRequest, words)
+            CommandError::new(CommandErrorKind::BadRequest, words)
         })?;
         log::set_log_level(level);
     }

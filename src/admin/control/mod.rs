@@ -22,43 +22,45 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use self::socket::Socket;
-use crate::admin::control::socket::SocketFault;
-use crate::protocol::answer::{Answer, Drained, Fault, FaultKind, Reloaded};
-use crate::protocol::{Request, line, read};
-use crate::proxy::state::{Gate, now};
+use self::socket::ControlListener;
+use crate::admin::control::socket::SocketError;
+use crate::protocol::answer::{
+    CommandError, CommandErrorKind, DrainResult, ReloadResult, Response,
+};
+use crate::protocol::{ControlRequest, line, read};
+use crate::proxy::state::{ProxyState, now};
 use crate::server::reload;
 
 /// A reload that somebody waits for.
-pub type ReloadAsk = oneshot::Sender<Result<Reloaded, Vec<String>>>;
+pub type ReloadRequest = oneshot::Sender<Result<ReloadResult, Vec<String>>>;
 
 /// What requests act on.
-struct Desk {
-    gate: Arc<Gate>,
-    reloads: mpsc::Sender<ReloadAsk>,
+struct ControlService {
+    gate: Arc<ProxyState>,
+    reloads: mpsc::Sender<ReloadRequest>,
     /// Places for those who wait for something.
     waiting: Semaphore,
 }
 
 /// Whom orders are given to.
-pub struct Counter {
-    socket: Socket,
-    desk: Arc<Desk>,
+pub struct ControlServer {
+    socket: ControlListener,
+    desk: Arc<ControlService>,
 }
 
 /// Binds, beside its path: a process that this one is to follow takes orders there until
-/// [`Counter::open`].
+/// [`ControlServer::open`].
 pub fn bind(
-    gate: Arc<Gate>,
+    gate: Arc<ProxyState>,
     path: &Path,
     is_successor: bool,
-    reloads: mpsc::Sender<ReloadAsk>,
-) -> Result<Counter, SocketFault> {
-    let desk = Desk { gate, reloads, waiting: Semaphore::new(WAITING_MAX) };
-    Ok(Counter { socket: Socket::bind(path, is_successor)?, desk: Arc::new(desk) })
+    reloads: mpsc::Sender<ReloadRequest>,
+) -> Result<ControlServer, SocketError> {
+    let desk = ControlService { gate, reloads, waiting: Semaphore::new(WAITING_MAX) };
+    Ok(ControlServer { socket: ControlListener::bind(path, is_successor)?, desk: Arc::new(desk) })
 }
 
-impl Counter {
+impl ControlServer {
     /// From now on orders come here; the future answers them until it is dropped, and then takes the
     /// socket away.
     pub fn open(self) -> impl Future<Output = ()> + Send {
@@ -89,9 +91,9 @@ impl Counter {
             let desk = desk.clone();
             if denied.is_some() {
                 // Without a look at what is wanted, so that it holds up nobody.
-                let mut reply = Reply(stream.into_split().1);
-                let fault = Fault::new(FaultKind::Denied, DENIED);
-                reply.send(&Answer::<()>::Fault(fault)).await;
+                let mut reply = ResponseWriter(stream.into_split().1);
+                let fault = CommandError::new(CommandErrorKind::Denied, DENIED);
+                reply.send(&Response::<()>::Fault(fault)).await;
             } else if open.len() < OPEN_MAX {
                 open.spawn(async move { desk.converse(stream, place).await });
             }
@@ -99,15 +101,15 @@ impl Counter {
     }
 }
 
-impl Desk {
+impl ControlService {
     async fn converse(&self, stream: UnixStream, mut place: Option<OwnedSemaphorePermit>) {
         let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
         let (from, to) = stream.into_split();
-        let mut reply = Reply(to);
+        let mut reply = ResponseWriter(to);
         // In any case: what is left unread when a socket closes takes the answer with it.
         let asked = timeout(REQUEST_MAX, ask(from)).await;
         let said = match (&place, asked) {
-            (None, _) => Err(Fault::new(FaultKind::Busy, BUSY)),
+            (None, _) => Err(CommandError::new(CommandErrorKind::Busy, BUSY)),
             (Some(_), Ok(Err(fault))) => Err(fault),
             (Some(_), Ok(Ok(request))) => {
                 let order = request.order();
@@ -117,7 +119,9 @@ impl Desk {
                 // Those that take long keep no short one out.
                 let waits = matches!(
                     request,
-                    Request::Tail { .. } | Request::Drain { wait: true, .. } | Request::Reload
+                    ControlRequest::Tail { .. }
+                        | ControlRequest::Drain { wait: true, .. }
+                        | ControlRequest::Reload
                 );
                 let said = match waits.then(|| self.waiting.try_acquire()).transpose() {
                     Ok(waiting) => {
@@ -126,7 +130,7 @@ impl Desk {
                         drop((place, waiting));
                         said
                     }
-                    Err(_) => Err(Fault::new(FaultKind::Busy, BUSY)),
+                    Err(_) => Err(CommandError::new(CommandErrorKind::Busy, BUSY)),
                 };
                 if let (Some(order), Err(fault)) = (&order, &said) {
                     info!(order, fault = fault.message, "not done");
@@ -134,78 +138,90 @@ impl Desk {
                 said
             }
             (Some(_), Err(_)) => {
-                Err(Fault::new(FaultKind::BadRequest, "no request came within 2s"))
+                Err(CommandError::new(CommandErrorKind::BadRequest, "no request came within 2s"))
             }
         };
         if let Err(fault) = said {
-            reply.send(&Answer::<()>::Fault(fault)).await;
+            reply.send(&Response::<()>::Fault(fault)).await;
         }
     }
 
-    async fn answer(&self, request: Request, reply: &mut Reply) -> Result<(), Fault> {
+    async fn answer(
+        &self,
+        request: ControlRequest,
+        reply: &mut ResponseWriter,
+    ) -> Result<(), CommandError> {
         let gate = &self.gate;
         match request {
-            Request::Status => {
+            ControlRequest::Status => {
                 let status = self.beside(|gate| gate.watch.status(&gate)).await?;
                 reply.ok(&status).await;
             }
-            Request::Sessions { of } => {
+            ControlRequest::Sessions { of } => {
                 let lines = choose::choose(gate, &of)?;
                 let sessions = self.beside(move |gate| rows::list(&gate, &lines)).await?;
                 reply.ok(&sessions).await;
             }
-            Request::Session { session } => {
+            ControlRequest::Session { session } => {
                 let line = choose::one(gate, session)?;
                 reply.ok(&rows::detail(&line)).await;
             }
-            Request::Kill { of, all, words } => {
+            ControlRequest::Kill { of, all, words } => {
                 reply.ok(&orders::kill(gate, &of, all, &words)?).await;
             }
-            Request::Drain { of, all, pace, words, wait } => {
+            ControlRequest::Drain { of, all, pace, words, wait } => {
                 let (drained, over) = orders::drain(gate, &of, all, pace, &words)?;
                 if !wait {
                     reply.ok(&drained).await;
                 } else if let Some(over) = reply.unless_gone(over).await {
-                    let ended =
-                        |_| Fault::new(FaultKind::Refused, "the drain was ended by undrain");
+                    let ended = |_| {
+                        CommandError::new(
+                            CommandErrorKind::Refused,
+                            "the drain was ended by undrain",
+                        )
+                    };
                     let cut = Some(over.map_err(ended)?.cut);
-                    reply.ok(&Drained { cut, ..drained }).await;
+                    reply.ok(&DrainResult { cut, ..drained }).await;
                 }
             }
-            Request::Undrain { place } => {
+            ControlRequest::Undrain { place } => {
                 orders::undrain(gate, &place)?;
                 reply.ok(&place).await;
             }
-            Request::Weight { backend, route, weight } => {
+            ControlRequest::Weight { backend, route, weight } => {
                 reply.ok(&orders::weigh(gate, &backend, route.as_deref(), weight)?).await;
             }
-            Request::Tail { session } => tail::tail(gate, session, reply).await?,
-            Request::Explain { url, origin, address } => {
-                let asked = explain::Asked::read(&url, origin.as_deref(), address.as_deref())?;
+            ControlRequest::Tail { session } => tail::tail(gate, session, reply).await?,
+            ControlRequest::Explain { url, origin, address } => {
+                let asked = explain::HypotheticalRequest::read(
+                    &url,
+                    origin.as_deref(),
+                    address.as_deref(),
+                )?;
                 reply.ok(&explain::explain(gate, &asked)).await;
             }
-            Request::Reload => drop(reply.ok(&self.reload().await?).await),
-            Request::Diff { path, text } => {
+            ControlRequest::Reload => drop(reply.ok(&self.reload().await?).await),
+            ControlRequest::Diff { path, text } => {
                 let preview =
-                    move |gate: Arc<Gate>| reload::preview(&gate, Path::new(&path), &text);
+                    move |gate: Arc<ProxyState>| reload::preview(&gate, Path::new(&path), &text);
                 let told = self.beside(preview).await?;
                 reply
                     .ok(&told.map_err(|faults| refused("a reload would be refused", faults))?)
                     .await;
             }
-            Request::Config => {
+            ControlRequest::Config => {
                 reply.ok(&in_force::config(gate)).await;
             }
-            Request::LogLevel { level } => {
+            ControlRequest::LogLevel { level } => {
                 reply.ok(&in_force::log_level(level.as_deref())?).await;
             }
         }
         Ok(())
     }
 
-    async fn reload(&self) -> Result<Reloaded, Fault> {
+    async fn reload(&self) -> Result<ReloadResult, CommandError> {
         let (ask, told) = oneshot::channel();
-        let leaving = || Fault::new(FaultKind::Refused, "the process is leaving");
+        let leaving = || CommandError::new(CommandErrorKind::Refused, "the process is leaving");
         self.reloads.send(ask).await.map_err(|_| leaving())?;
         let faults = match told.await {
             Ok(Ok(reloaded)) => return Ok(reloaded),
@@ -218,21 +234,21 @@ impl Desk {
     /// Makes what takes its time beside the workers, who have tunnels to serve.
     async fn beside<T: Send + 'static>(
         &self,
-        make: impl FnOnce(Arc<Gate>) -> T + Send + 'static,
-    ) -> Result<T, Fault> {
+        make: impl FnOnce(Arc<ProxyState>) -> T + Send + 'static,
+    ) -> Result<T, CommandError> {
         let gate = self.gate.clone();
         let made = tokio::task::spawn_blocking(move || make(gate)).await;
-        made.map_err(|_| Fault::new(FaultKind::Refused, BROKEN))
+        made.map_err(|_| CommandError::new(CommandErrorKind::Refused, BROKEN))
     }
 }
 
-fn refused(message: &str, faults: Vec<String>) -> Fault {
-    Fault { faults, ..Fault::new(FaultKind::Refused, message) }
+fn refused(message: &str, faults: Vec<String>) -> CommandError {
+    CommandError { faults, ..CommandError::new(CommandErrorKind::Refused, message) }
 }
 
 /// One line, whole, and in time.
-async fn ask(from: OwnedReadHalf) -> Result<Request, Fault> {
-    let bad = |words: String| Fault::new(FaultKind::BadRequest, words);
+async fn ask(from: OwnedReadHalf) -> Result<ControlRequest, CommandError> {
+    let bad = |words: String| CommandError::new(CommandErrorKind::BadRequest, words);
     let mut said = Vec::new();
     let read_line = BufReader::new(from.take(REQUEST_BYTES_MAX)).read_until(b'\n', &mut said).await;
     read_line.map_err(|error| bad(format!("the request did not come: {error}")))?;
@@ -243,15 +259,15 @@ async fn ask(from: OwnedReadHalf) -> Result<Request, Fault> {
 }
 
 /// Where answers go.
-struct Reply(OwnedWriteHalf);
+struct ResponseWriter(OwnedWriteHalf);
 
-impl Reply {
+impl ResponseWriter {
     async fn ok(&mut self, value: &impl Serialize) -> bool {
-        self.send(&Answer::Ok(value)).await
+        self.send(&Response::Ok(value)).await
     }
 
     /// False once nobody reads any more, or too slowly.
-    async fn send(&mut self, answer: &Answer<impl Serialize>) -> bool {
+    async fn send(&mut self, answer: &Response<impl Serialize>) -> bool {
         timeout(WRITE_MAX, self.0.write_all(&line(answer))).await.is_ok_and(|sent| sent.is_ok())
     }
 

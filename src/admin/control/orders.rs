@@ -5,49 +5,64 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use ws::{CLOSE_REASON_MAX, CloseCode, End};
+use ws::{CLOSE_REASON_MAX, CloseCode, TerminationReason};
 
 use super::choose::{choose, is_everything, unknown_backend, unknown_route};
 use crate::config::settings::DrainSettings;
 use crate::config::values::units::show_duration;
-use crate::protocol::answer::{Drained, Fault, FaultKind, Killed, Weighed};
-use crate::protocol::{Pace, Place, Selection, Words};
-use crate::proxy::snapshot::{Generation, Route};
-use crate::proxy::state::Gate;
-use crate::sessions::drain_plan::{self, Course};
-use crate::tunnel::Notice;
+use crate::protocol::answer::{
+    CommandError, CommandErrorKind, DrainResult, KillResult, WeightChanged,
+};
+use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
+use crate::proxy::snapshot::{Route, Snapshot};
+use crate::proxy::state::ProxyState;
+use crate::sessions::drain_plan::{self, DrainPlan};
+use crate::tunnel::SessionClose;
 use crate::upstream::pool::Backend;
 
 /// Closes tunnels at once.
-pub(super) fn kill(gate: &Gate, of: &Selection, all: bool, words: &Words) -> Result<Killed, Fault> {
+pub(super) fn kill(
+    gate: &ProxyState,
+    of: &Selection,
+    all: bool,
+    words: &CloseRequest,
+) -> Result<KillResult, CommandError> {
     mean_it(of, all)?;
     let lines = choose(gate, of)?;
     let standard = (CloseCode::POLICY_VIOLATION, "closed by an operator");
     let words = Some(spoken(words, standard)?);
-    let notice = Arc::new(Notice { end: End::Killed, words });
+    let notice = Arc::new(SessionClose { end: TerminationReason::Killed, words });
     lines.iter().for_each(|line| line.leave(&notice));
-    Ok(Killed { sessions: lines.len() })
+    Ok(KillResult { sessions: lines.len() })
 }
 
 /// When a drain is over.
-type Over = JoinHandle<drain_plan::Drained>;
+type DrainDone = JoinHandle<drain_plan::DrainOutcome>;
 
 /// Begins to close tunnels one by one, and keeps new ones away from what is drained.
 pub(super) fn drain(
-    gate: &Arc<Gate>,
+    gate: &Arc<ProxyState>,
     of: &Selection,
     all: bool,
-    pace: Pace,
-    words: &Words,
-) -> Result<(Drained, Over), Fault> {
+    pace: DrainPacing,
+    words: &CloseRequest,
+) -> Result<(DrainResult, DrainDone), CommandError> {
     mean_it(of, all)?;
     if gate.is_draining() {
-        return Err(Fault::new(FaultKind::Refused, "the process drains already, and leaves"));
+        return Err(CommandError::new(
+            CommandErrorKind::Refused,
+            "the process drains already, and leaves",
+        ));
     }
     let generation = gate.generation();
     // Whether such are known at all.
     choose(gate, of)?;
-    let busy = || Fault::new(FaultKind::Busy, "too many drains are under way; wait for one to end");
+    let busy = || {
+        CommandError::new(
+            CommandErrorKind::Busy,
+            "too many drains are under way; wait for one to end",
+        )
+    };
     if !gate.drains.have_room() {
         return Err(busy());
     }
@@ -56,7 +71,7 @@ pub(super) fn drain(
     keep_away(gate, &generation, of);
     let lines = choose(gate, of)?;
     let course = course(&generation, pace, words, lines.len())?;
-    let begun = Drained {
+    let begun = DrainResult {
         sessions: lines.len(),
         window_ms: millis(course.window(lines.len())),
         deadline_ms: millis(course.pace.deadline),
@@ -67,7 +82,7 @@ pub(super) fn drain(
 }
 
 /// Nobody new, where a place as a whole is drained.
-fn keep_away(gate: &Gate, generation: &Generation, of: &Selection) {
+fn keep_away(gate: &ProxyState, generation: &Snapshot, of: &Selection) {
     if !of.is_place() {
         return;
     }
@@ -91,19 +106,19 @@ fn keep_away(gate: &Gate, generation: &Generation, of: &Selection) {
 
 /// Lets new tunnels in again, and ends what drains are under way there: what they have not closed
 /// yet stays.
-pub(super) fn undrain(gate: &Gate, place: &Place) -> Result<(), Fault> {
+pub(super) fn undrain(gate: &ProxyState, place: &DrainScope) -> Result<(), CommandError> {
     let generation = gate.generation();
     let all_routes = || generation.route_list.iter();
     let (routes, backends): (Vec<_>, Vec<_>) = match place {
-        Place::All => (all_routes().collect(), all_backends(&generation).collect()),
-        Place::Route(name) => (routes(&generation, Some(name)).collect(), Vec::new()),
-        Place::Backend(id) => (Vec::new(), backends(&generation, None, id)?),
+        DrainScope::All => (all_routes().collect(), all_backends(&generation).collect()),
+        DrainScope::Route(name) => (routes(&generation, Some(name)).collect(), Vec::new()),
+        DrainScope::Backend(id) => (Vec::new(), backends(&generation, None, id)?),
     };
-    if let (Place::Route(name), true) = (place, routes.is_empty()) {
+    if let (DrainScope::Route(name), true) = (place, routes.is_empty()) {
         return Err(unknown_route(&generation, name));
     }
     let mut changed = gate.drains.stop(place) > 0;
-    changed |= *place == Place::All && gate.away.set(false);
+    changed |= *place == DrainScope::All && gate.away.set(false);
     for away in routes.iter().map(|route| &*route.away) {
         changed |= away.set(false);
     }
@@ -111,32 +126,32 @@ pub(super) fn undrain(gate: &Gate, place: &Place) -> Result<(), Fault> {
         changed |= away.set(false);
     }
     if !changed {
-        return Err(Fault::new(FaultKind::Refused, "nothing is drained there"));
+        return Err(CommandError::new(CommandErrorKind::Refused, "nothing is drained there"));
     }
     Ok(())
 }
 
 /// Another share of the clients.
 pub(super) fn weigh(
-    gate: &Gate,
+    gate: &ProxyState,
     id: &str,
     route: Option<&str>,
     weight: Option<u32>,
-) -> Result<Weighed, Fault> {
+) -> Result<WeightChanged, CommandError> {
     let zero = || {
         let words = "a weight is 1 at least; to send nobody there, drain the backend";
-        Fault::new(FaultKind::BadRequest, words)
+        CommandError::new(CommandErrorKind::BadRequest, words)
     };
     let weight = weight.map(|weight| NonZeroU32::new(weight).ok_or_else(zero)).transpose()?;
     let generation = gate.generation();
     let found = backends(&generation, route, id)?;
     found.iter().for_each(|backend| backend.standing.weigh(weight));
     let now = found.first().map_or(0, |backend| backend.share().get());
-    Ok(Weighed { routes: found.len(), weight: now })
+    Ok(WeightChanged { routes: found.len(), weight: now })
 }
 
 fn routes<'g, 'n>(
-    generation: &'g Generation,
+    generation: &'g Snapshot,
     name: Option<&'n str>,
 ) -> impl Iterator<Item = &'g Arc<Route>> + use<'g, 'n> {
     let routes = generation.route_list.iter();
@@ -145,10 +160,10 @@ fn routes<'g, 'n>(
 
 /// A backend on every route, or on one, that has it.
 fn backends<'g>(
-    generation: &'g Generation,
+    generation: &'g Snapshot,
     route: Option<&str>,
     id: &str,
-) -> Result<Vec<&'g Arc<Backend>>, Fault> {
+) -> Result<Vec<&'g Arc<Backend>>, CommandError> {
     let on: Vec<&Arc<Route>> = routes(generation, route).collect();
     if let (Some(route), true) = (route, on.is_empty()) {
         return Err(unknown_route(generation, route));
@@ -161,20 +176,20 @@ fn backends<'g>(
     Ok(found)
 }
 
-fn all_backends(generation: &Generation) -> impl Iterator<Item = &Arc<Backend>> {
+fn all_backends(generation: &Snapshot) -> impl Iterator<Item = &Arc<Backend>> {
     generation.route_list.iter().flat_map(|route| route.pool.backends())
 }
 
 fn course(
-    generation: &Generation,
-    pace: Pace,
-    words: &Words,
+    generation: &Snapshot,
+    pace: DrainPacing,
+    words: &CloseRequest,
     tunnels: usize,
-) -> Result<Course, Fault> {
+) -> Result<DrainPlan, CommandError> {
     let file = generation.settings.drain;
     let window = pace.window_ms.map_or(file.window, Duration::from_millis);
     let rate = pace.per_second.map_or(Ok(file.rate), |rate| {
-        let zero = || Fault::new(FaultKind::BadRequest, "a rate is 1/s at least");
+        let zero = || CommandError::new(CommandErrorKind::BadRequest, "a rate is 1/s at least");
         NonZeroU32::new(rate).ok_or_else(zero).map(Some)
     })?;
     // Who asks for a longer window, or for a rate that takes longer, wants all of it.
@@ -188,23 +203,23 @@ fn course(
             show_duration(deadline),
             show_duration(window)
         );
-        return Err(Fault::new(FaultKind::BadRequest, words));
+        return Err(CommandError::new(CommandErrorKind::BadRequest, words));
     }
-    let end = End::Drained;
+    let end = TerminationReason::Drained;
     let words = match words {
-        Words { code: None, reason: None } => None,
-        Words { .. } => Some(spoken(words, (CloseCode::SERVICE_RESTART, ""))?),
+        CloseRequest { code: None, reason: None } => None,
+        CloseRequest { .. } => Some(spoken(words, (CloseCode::SERVICE_RESTART, ""))?),
     };
     let pace = DrainSettings { window, rate, deadline, ..file };
-    Ok(Course { notice: Arc::new(Notice { end, words }), pace })
+    Ok(DrainPlan { notice: Arc::new(SessionClose { end, words }), pace })
 }
 
 /// What clients are told, as far as it is lawful.
 fn spoken(
-    words: &Words,
+    words: &CloseRequest,
     (code, reason): (CloseCode, &str),
-) -> Result<(CloseCode, Arc<str>), Fault> {
-    let bad = |words: String| Fault::new(FaultKind::BadRequest, words);
+) -> Result<(CloseCode, Arc<str>), CommandError> {
+    let bad = |words: String| CommandError::new(CommandErrorKind::BadRequest, words);
     let code = match words.code {
         None => code,
         // Chromium takes 1014 in a Close frame for a breach of the protocol.
@@ -219,10 +234,10 @@ fn spoken(
     Ok((code, reason.into()))
 }
 
-fn mean_it(of: &Selection, all: bool) -> Result<(), Fault> {
+fn mean_it(of: &Selection, all: bool) -> Result<(), CommandError> {
     if is_everything(of) && !all {
         let words = "this would be every tunnel: say which, or that all are meant";
-        return Err(Fault::new(FaultKind::BadRequest, words));
+        return Err(CommandError::new(CommandErrorKind::BadRequest, words));
     }
     Ok(())
 }

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::protocol::answer::{SessionDetail, SessionRow, Sessions};
-use crate::proxy::state::{Gate, now, wall};
-use crate::sessions::info::Facts;
-use crate::sessions::registry::Line;
+use crate::protocol::answer::{SessionDetail, SessionList, SessionRow};
+use crate::proxy::state::{ProxyState, now, wall};
+use crate::sessions::info::SessionInfo;
+use crate::sessions::registry::SessionHandle;
 
 /// A list; takes milliseconds if there are thousands.
-pub(super) fn list(gate: &Gate, lines: &[Arc<Line>]) -> Sessions {
-    Sessions {
+pub(super) fn list(gate: &ProxyState, lines: &[Arc<SessionHandle>]) -> SessionList {
+    SessionList {
         now: wall(),
         open: gate.registry.len(),
         sessions: lines.iter().map(|line| row(line)).collect(),
     }
 }
 
-fn row(line: &Line) -> SessionRow {
+fn row(line: &SessionHandle) -> SessionRow {
     let (facts, figures) = (&line.facts, line.live.figures());
     let rtt = |rtt: Option<Duration>| rtt.map(millis);
     SessionRow {
@@ -38,8 +38,8 @@ fn row(line: &Line) -> SessionRow {
 }
 
 /// One, with all that is known of it.
-pub(super) fn detail(line: &Line) -> SessionDetail {
-    let Facts { connection, particulars, dial, generation, .. } = &line.facts;
+pub(super) fn detail(line: &SessionHandle) -> SessionDetail {
+    let SessionInfo { connection, particulars, dial, generation, .. } = &line.facts;
     let (visitor, said) = (&connection.visitor, particulars.particulars());
     let delayed = line.live.figures().delayed;
     let own = |text: &str| text.to_owned();

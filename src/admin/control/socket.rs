@@ -15,14 +15,14 @@ use crate::config::settings::ControlSocket;
 /// The socket cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot take orders at {path}: {source} (control.socket)")]
-pub struct SocketFault {
+pub struct SocketError {
     path: String,
     source: io::Error,
 }
 
 /// A socket beside its path, then at it; taken away when dropped, unless it is another's by then.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct ControlListener {
     listener: UnixListener,
     path: PathBuf,
     beside: PathBuf,
@@ -43,11 +43,11 @@ pub fn place(settings: &ControlSocket) -> Option<PathBuf> {
     }
 }
 
-impl Socket {
+impl ControlListener {
     /// Made beside its path, so that it is never open to others, and that whoever takes orders there
-    /// goes on until [`Socket::settle`].
-    pub(super) fn bind(path: &Path, is_successor: bool) -> Result<Self, SocketFault> {
-        let fault = |source| SocketFault { path: path.display().to_string(), source };
+    /// goes on until [`ControlListener::settle`].
+    pub(super) fn bind(path: &Path, is_successor: bool) -> Result<Self, SocketError> {
+        let fault = |source| SocketError { path: path.display().to_string(), source };
         if fs::symlink_metadata(path).is_ok_and(|there| !is_socket(&there)) {
             return Err(fault(io::Error::other("there is a file of this name already")));
         }
@@ -76,8 +76,8 @@ impl Socket {
 
     /// Moves it to its path: what a dead process left there, or a living one that hands over, is
     /// replaced in one step.
-    pub(super) fn settle(&self) -> Result<(), SocketFault> {
-        let fault = |source| SocketFault { path: self.path.display().to_string(), source };
+    pub(super) fn settle(&self) -> Result<(), SocketError> {
+        let fault = |source| SocketError { path: self.path.display().to_string(), source };
         fs::rename(&self.beside, &self.path).map_err(fault)
     }
 
@@ -95,7 +95,7 @@ impl Socket {
     }
 }
 
-impl Drop for Socket {
+impl Drop for ControlListener {
     fn drop(&mut self) {
         for path in [&self.path, &self.beside] {
             let there = fs::symlink_metadata(path);

@@ -2,19 +2,23 @@
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use ws::{OpCode, Seen, Trace};
+use ws::{FrameInfo, FrameTrace, OpCode};
 
 use super::choose::one;
-use crate::admin::control::Reply;
-use crate::protocol::answer::{Fault, Frame};
-use crate::proxy::state::{Gate, wall};
+use crate::admin::control::ResponseWriter;
+use crate::protocol::answer::{CommandError, FrameEvent};
+use crate::proxy::state::{ProxyState, wall};
 
 /// Tells of frames until the tunnel ends, another tail takes over, or nobody reads any more.
-pub(super) async fn tail(gate: &Gate, session: u64, reply: &mut Reply) -> Result<(), Fault> {
+pub(super) async fn tail(
+    gate: &ProxyState,
+    session: u64,
+    reply: &mut ResponseWriter,
+) -> Result<(), CommandError> {
     let line = one(gate, session)?;
     let (sender, mut seen) = mpsc::channel(WAITING_MAX);
     let mut missed = 0;
-    line.watch(Trace::new(move |frame| {
+    line.watch(FrameTrace::new(move |frame| {
         match sender.try_send(shown(frame, missed)) {
             Ok(()) => missed = 0,
             // The tunnel waits for nobody who looks at it.
@@ -33,8 +37,8 @@ pub(super) async fn tail(gate: &Gate, session: u64, reply: &mut Reply) -> Result
     }
 }
 
-fn shown(seen: Seen, missed: u64) -> Frame {
-    Frame {
+fn shown(seen: FrameInfo, missed: u64) -> FrameEvent {
+    FrameEvent {
         at: wall(),
         from: seen.from.slug().to_owned(),
         own: seen.own,

@@ -12,27 +12,27 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use ws::Side;
 
-use self::watch::Ranked;
+use self::watch::TopLists;
 use crate::config::settings::ListenerSettings;
 use crate::protocol::answer::{Change, ChangedKey};
-use crate::proxy::snapshot::{Generation, Route};
-use crate::proxy::state::{Gate, now, wall};
+use crate::proxy::snapshot::{Route, Snapshot};
+use crate::proxy::state::{ProxyState, now, wall};
 use crate::server::reload_report;
-use crate::sessions::drains::Running;
+use crate::sessions::drains::RunningDrain;
 use crate::telemetry::line_writer::{self, LogTarget};
 use crate::telemetry::log;
-use crate::telemetry::metrics::Cause;
+use crate::telemetry::metrics::CauseCount;
 use crate::telemetry::metrics::handles::{FlowCounts, ListenerCounts, RouteCounts};
-use crate::telemetry::metrics::process::Process;
-use crate::telemetry::metrics::process_snapshot::House;
+use crate::telemetry::metrics::process::ProcessUsage;
+use crate::telemetry::metrics::process_snapshot::ProcessSnapshot;
 use crate::upstream::pool::Backend;
 
 /// What a scrape needs beside the counts.
-pub fn house(gate: &Gate) -> House {
+pub fn house(gate: &ProxyState) -> ProcessSnapshot {
     let generation = gate.generation();
     let reloaded = gate.reloaded.load();
     let reload = reloaded.as_ref().map(|reloaded| (reloaded.at, reloaded.outcome.is_ok()));
-    House {
+    ProcessSnapshot {
         started: gate.born,
         generation: generation.number,
         draining: !gate.is_wanted(),
@@ -42,7 +42,7 @@ pub fn house(gate: &Gate) -> House {
         reload: reload.unwrap_or((gate.born, true)),
         backends: generation.backend_states(now()),
         certificates: generation.tls.as_ref().map_or(vec![], |tls| tls.certs().states().to_vec()),
-        process: Process::read(),
+        process: ProcessUsage::read(),
         lines_lost: lines_lost(),
         panics: log::panics(),
     }
@@ -54,15 +54,15 @@ fn lines_lost() -> u64 {
 }
 
 /// The whole status; takes milliseconds if there are thousands of tunnels.
-fn status(gate: &Gate, ranked: &Ranked) -> Value {
+fn status(gate: &ProxyState, ranked: &TopLists) -> Value {
     let generation = gate.generation();
     let metrics = &gate.metrics;
     let (refused, dropped) = (metrics.refusals(), metrics.drops());
     let routes = metrics.routes();
     let listeners = metrics.listeners();
     let backends = metrics.backends();
-    let process = Process::read();
-    let total = |causes: &[Cause]| causes.iter().map(|cause| cause.count).sum::<u64>();
+    let process = ProcessUsage::read();
+    let total = |causes: &[CauseCount]| causes.iter().map(|cause| cause.count).sum::<u64>();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "state": if !gate.is_wanted() { "draining" } else { "running" },
@@ -121,11 +121,11 @@ fn waits(routes: &[Arc<RouteCounts>]) -> Value {
 /// The same causes of all routes, added up, each with the routes that it came most often at.
 fn by_route(
     routes: &[Arc<RouteCounts>],
-    read: impl Fn(&RouteCounts) -> Vec<Cause>,
+    read: impl Fn(&RouteCounts) -> Vec<CauseCount>,
     of: &str,
     reason: &str,
 ) -> Value {
-    let mut sums: BTreeMap<(&str, &str), Spread<'_>> = BTreeMap::new();
+    let mut sums: BTreeMap<(&str, &str), CauseCounts<'_>> = BTreeMap::new();
     for route in routes {
         for cause in read(route).into_iter().filter(|cause| cause.count > 0) {
             let sum = sums.entry((cause.of, cause.reason)).or_default();
@@ -135,7 +135,7 @@ fn by_route(
     }
     let mut rows: Vec<_> = sums.into_iter().collect();
     rows.sort_by_key(|(_, sum)| Reverse(sum.count));
-    let row = |((culprit, slug), mut sum): ((&str, &str), Spread<'_>)| {
+    let row = |((culprit, slug), mut sum): ((&str, &str), CauseCounts<'_>)| {
         sum.routes.sort_by_key(|(_, count)| Reverse(*count));
         let routes = sum.routes.iter().take(ROUTES_MAX);
         let named: Vec<Value> =
@@ -153,16 +153,17 @@ fn by_route(
 
 /// How often a cause came, in all and at each route.
 #[derive(Default)]
-struct Spread<'r> {
+struct CauseCounts<'r> {
     count: u64,
     routes: Vec<(&'r str, u64)>,
 }
 
 /// Those that came at all, the most frequent first.
-fn causes(mut causes: Vec<Cause>, of: &str, reason: &str) -> Value {
+fn causes(mut causes: Vec<CauseCount>, of: &str, reason: &str) -> Value {
     causes.retain(|cause| cause.count > 0);
     causes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.cmp(b)));
-    let row = |cause: &Cause| json!({ of: cause.of, reason: cause.reason, "count": cause.count });
+    let row =
+        |cause: &CauseCount| json!({ of: cause.of, reason: cause.reason, "count": cause.count });
     causes.iter().map(row).collect()
 }
 
@@ -193,7 +194,7 @@ fn pool(route: &Route) -> Value {
     })
 }
 
-fn doors(generation: &Generation) -> Value {
+fn doors(generation: &Snapshot) -> Value {
     let row = |(listener, counts): (&ListenerSettings, &Arc<ListenerCounts>)| {
         json!({
             "name": &*listener.name,
@@ -207,13 +208,13 @@ fn doors(generation: &Generation) -> Value {
 }
 
 /// Drains under way.
-fn drains(gate: &Gate) -> Value {
-    let row = |running: &Running| json!({ "of": running.of.to_string(), "tunnels": running.sessions, "left": running.left() });
+fn drains(gate: &ProxyState) -> Value {
+    let row = |running: &RunningDrain| json!({ "of": running.of.to_string(), "tunnels": running.sessions, "left": running.left() });
     gate.drains.running().iter().map(row).collect()
 }
 
 /// The last reload; its faults cut to what fits on a screen.
-fn reload(gate: &Gate) -> Value {
+fn reload(gate: &ProxyState) -> Value {
     match gate.reloaded.load().as_deref() {
         None => Value::Null,
         Some(reloaded) => match &reloaded.outcome {
@@ -252,7 +253,7 @@ fn change(change: &Change) -> Value {
     })
 }
 
-fn certificates(generation: &Generation) -> Value {
+fn certificates(generation: &Snapshot) -> Value {
     let states = generation.tls.as_ref().map_or(&[][..], |tls| tls.certs().states());
     states.iter().map(|of| json!({ "name": of.name, "not_after": of.not_after })).collect()
 }

@@ -10,27 +10,27 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::client::ClientKey;
-use crate::proxy::state::{Gate, now};
-use crate::sessions::info::Facts;
-use crate::sessions::registry::Line;
-use crate::sessions::stats::Figures;
+use crate::proxy::state::{ProxyState, now};
+use crate::sessions::info::SessionInfo;
+use crate::sessions::registry::SessionHandle;
+use crate::sessions::stats::StatsSnapshot;
 
 /// The last status that was made.
 #[derive(Debug, Default)]
-pub struct Watch(Mutex<Option<Made>>);
+pub struct StatusCache(Mutex<Option<CachedStatus>>);
 
 #[derive(Debug)]
-struct Made {
+struct CachedStatus {
     at: Instant,
     body: Bytes,
-    ranked: Ranked,
+    ranked: TopLists,
     /// Messages and bytes of each session.
     sums: HashMap<u64, (u64, u64)>,
 }
 
 /// What stands out among the open tunnels.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ranked {
+pub(super) struct TopLists {
     /// Clients with the most tunnels.
     pub(super) clients: Vec<Value>,
     /// Tunnels that moved the most bytes of late.
@@ -41,21 +41,21 @@ pub(super) struct Ranked {
 
 /// A second's worth of one tunnel or client.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rates {
+pub(super) struct TrafficRates {
     messages: f64,
     bytes: f64,
 }
 
-impl Watch {
+impl StatusCache {
     /// The same as a value, as things are now; only what stands out may be half a second old.
-    pub fn status(&self, gate: &Gate) -> Value {
+    pub fn status(&self, gate: &ProxyState) -> Value {
         drop(self.body(gate));
         let ranked = self.lock().as_ref().map(|made| made.ranked.clone());
         crate::admin::status::status(gate, &ranked.unwrap_or_default())
     }
 
     /// `/status.json`, at most half a second old.
-    pub fn body(&self, gate: &Gate) -> Bytes {
+    pub fn body(&self, gate: &ProxyState) -> Bytes {
         let mut made = self.lock();
         let now = now();
         if let Some(made) = &*made
@@ -65,7 +65,7 @@ impl Watch {
         }
         let (ranked, sums) = rank(&gate.registry.lines(), made.as_ref(), now);
         let body = Bytes::from(format!("{}\n", crate::admin::status::status(gate, &ranked)));
-        *made = Some(Made { at: now, body: body.clone(), ranked, sums });
+        *made = Some(CachedStatus { at: now, body: body.clone(), ranked, sums });
         body
     }
 
@@ -77,18 +77,22 @@ impl Watch {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Made>> {
+    fn lock(&self) -> MutexGuard<'_, Option<CachedStatus>> {
         // Put in whole, or not at all.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-type Sums = HashMap<u64, (u64, u64)>;
+type TrafficTotals = HashMap<u64, (u64, u64)>;
 
-fn rank(lines: &[Arc<Line>], before: Option<&Made>, now: Instant) -> (Ranked, Sums) {
+fn rank(
+    lines: &[Arc<SessionHandle>],
+    before: Option<&CachedStatus>,
+    now: Instant,
+) -> (TopLists, TrafficTotals) {
     let mut sums = HashMap::with_capacity(lines.len());
     let mut tunnels = Vec::with_capacity(lines.len());
-    let mut clients: HashMap<ClientKey, (usize, Option<Rates>)> = HashMap::new();
+    let mut clients: HashMap<ClientKey, (usize, Option<TrafficRates>)> = HashMap::new();
     let mut trips = [Vec::new(), Vec::new()];
     for line in lines {
         let figures = line.live.figures();
@@ -108,13 +112,13 @@ fn rank(lines: &[Arc<Line>], before: Option<&Made>, now: Instant) -> (Ranked, Su
         }
         tunnels.push((line, figures, rates));
     }
-    let bytes = |rates: &Option<Rates>| rates.map_or(0.0, |rates| rates.bytes);
+    let bytes = |rates: &Option<TrafficRates>| rates.map_or(0.0, |rates| rates.bytes);
     keep_top(&mut tunnels, |(_, figures, rates)| {
         (bytes(rates), figures.bytes.iter().sum::<u64>() as f64)
     });
     let mut clients: Vec<_> = clients.into_iter().collect();
     keep_top(&mut clients, |(_, (count, rates))| (*count as f64, bytes(rates)));
-    let ranked = Ranked {
+    let ranked = TopLists {
         clients: clients.iter().map(|(key, (count, rates))| client(*key, *count, *rates)).collect(),
         tunnels: tunnels
             .iter()
@@ -125,12 +129,12 @@ fn rank(lines: &[Arc<Line>], before: Option<&Made>, now: Instant) -> (Ranked, Su
     (ranked, sums)
 }
 
-impl Made {
-    fn rates(&self, session: u64, sum: (u64, u64), now: Instant) -> Rates {
+impl CachedStatus {
+    fn rates(&self, session: u64, sum: (u64, u64), now: Instant) -> TrafficRates {
         let seconds = now.duration_since(self.at).as_secs_f64();
         // One that was not there yet has done all of it since.
         let (messages, bytes) = self.sums.get(&session).copied().unwrap_or_default();
-        Rates {
+        TrafficRates {
             messages: sum.0.saturating_sub(messages) as f64 / seconds,
             bytes: sum.1.saturating_sub(bytes) as f64 / seconds,
         }
@@ -146,7 +150,7 @@ fn keep_top<T>(rows: &mut Vec<T>, by: impl Fn(&T) -> (f64, f64)) {
     rows.truncate(RANKED_MAX);
 }
 
-fn client(key: ClientKey, tunnels: usize, rates: Option<Rates>) -> Value {
+fn client(key: ClientKey, tunnels: usize, rates: Option<TrafficRates>) -> Value {
     json!({
         "client": key.to_string(),
         "tunnels": tunnels,
@@ -155,8 +159,13 @@ fn client(key: ClientKey, tunnels: usize, rates: Option<Rates>) -> Value {
     })
 }
 
-fn tunnel(line: &Line, figures: &Figures, rates: Option<Rates>, now: Instant) -> Value {
-    let Facts { counts, opened, .. } = &line.facts;
+fn tunnel(
+    line: &SessionHandle,
+    figures: &StatsSnapshot,
+    rates: Option<TrafficRates>,
+    now: Instant,
+) -> Value {
+    let SessionInfo { counts, opened, .. } = &line.facts;
     json!({
         "session": line.session,
         "client": line.facts.client().to_string(),

@@ -5,22 +5,22 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::effect;
-use super::listing::{Entry, Group, line, route, tables};
+use super::listing::{KeyEntry, KeyGroup, line, route, tables};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::protocol::answer::{Change, ChangedKey};
 
 /// One thing that differs, and whom it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub struct SettingChange {
     /// Without its number of tunnels, which only a running process knows.
     pub change: Change,
     /// The tunnels it is about.
-    pub about: About,
+    pub about: AffectedTunnels,
 }
 
 /// Which of the open tunnels a change is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum About {
+pub enum AffectedTunnels {
     /// None: what they have was decided when they began, or is not theirs.
     Nobody,
     /// All.
@@ -40,9 +40,9 @@ pub enum About {
 
 /// What differs, in the order of the file's tables: listeners by their address, certificates by
 /// their file, routes by their name, backends by their id.
-pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
-    let both = Both { before, after };
-    let routes: Vec<Pair> = pairs(
+pub fn differences(before: &Settings, after: &Settings) -> Vec<SettingChange> {
+    let both = BothSettings { before, after };
+    let routes: Vec<IndexPair> = pairs(
         before.routes.iter().map(|route| &route.name),
         after.routes.iter().map(|route| &route.name),
     );
@@ -56,21 +56,21 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<Difference> {
 }
 
 /// The places of one thing before and after.
-type Pair = (Option<usize>, Option<usize>);
+type IndexPair = (Option<usize>, Option<usize>);
 
-struct Both<'s> {
+struct BothSettings<'s> {
     before: &'s Settings,
     after: &'s Settings,
 }
 
-impl Both<'_> {
-    fn listeners(&self) -> Vec<Difference> {
+impl BothSettings<'_> {
+    fn listeners(&self) -> Vec<SettingChange> {
         let [before, after] = [self.before, self.after].map(|settings| &settings.listeners);
         let addresses = pairs(
             before.iter().map(|listener| listener.address),
             after.iter().map(|listener| listener.address),
         );
-        let of = |pair: Pair| {
+        let of = |pair: IndexPair| {
             let found = self.change(pair, tables::listener, |_, _| true)?;
             let was = pair.0.and_then(|place| before.get(place));
             let now = pair.1.and_then(|place| after.get(place)).or(was)?;
@@ -79,30 +79,36 @@ impl Both<'_> {
                 REMOVED => effect::LISTENER_REMOVED.to_owned(),
                 _ => effect::of_keys(found.keys()),
             };
-            let about = was.map_or(About::Nobody, |was| About::Listener(was.name.clone()));
+            let about = was
+                .map_or(AffectedTunnels::Nobody, |was| AffectedTunnels::Listener(was.name.clone()));
             Some(found.told("listener", &now.name, effect, about))
         };
         addresses.into_iter().filter_map(of).collect()
     }
 
-    fn certificates(&self) -> Vec<Difference> {
+    fn certificates(&self) -> Vec<SettingChange> {
         let chains = |settings: &Settings| {
             let groups = (0..).map_while(|place| tables::certificate(settings, place));
             groups.filter_map(|group| Some(group.entries.first()?.value.text.clone())).collect()
         };
         let [before, after]: [Vec<String>; 2] = [self.before, self.after].map(chains);
-        let of = |pair: Pair| {
+        let of = |pair: IndexPair| {
             let found = self.change(pair, tables::certificate, |_, _| true)?;
             let chain = pair.1.map(|place| &after[place]).or(pair.0.map(|place| &before[place]))?;
             let effect = effect::CERTIFICATE.to_owned();
             // Which of them a connection was shown is not remembered.
-            Some(found.told("certificate", chain.trim_matches('"'), effect, About::Nobody))
+            Some(found.told(
+                "certificate",
+                chain.trim_matches('"'),
+                effect,
+                AffectedTunnels::Nobody,
+            ))
         };
         pairs(before.iter(), after.iter()).into_iter().filter_map(of).collect()
     }
 
     /// A route, then its backends.
-    fn route(&self, pair: Pair, found: &mut Vec<Difference>) {
+    fn route(&self, pair: IndexPair, found: &mut Vec<SettingChange>) {
         let was = pair.0.and_then(|place| self.before.routes.get(place));
         let now = pair.1.and_then(|place| self.after.routes.get(place));
         if was == now {
@@ -119,7 +125,7 @@ impl Both<'_> {
                 REMOVED => effect::ROUTE_REMOVED.to_owned(),
                 _ => effect::of_keys(change.keys()),
             };
-            let about = About::Routes(vec![of.name.clone()]);
+            let about = AffectedTunnels::Routes(vec![of.name.clone()]);
             found.push(change.told("route", &of.name, effect, about));
         }
         if let (Some(was), Some(now), (Some(from), Some(to))) = (was, now, pair) {
@@ -132,7 +138,7 @@ impl Both<'_> {
         &self,
         (was, from): (&RouteSettings, usize),
         (now, to): (&RouteSettings, usize),
-        found: &mut Vec<Difference>,
+        found: &mut Vec<SettingChange>,
     ) {
         let ids = pairs(
             was.backends.iter().map(|backend| &backend.id),
@@ -155,20 +161,20 @@ impl Both<'_> {
                 REMOVED => effect::of_lost_backend(now.lost_backends, &self.after.drain),
                 _ => effect::BACKEND_CHANGED.to_owned(),
             };
-            let about = About::Backend { route: was.name.clone(), id: id.clone() };
+            let about = AffectedTunnels::Backend { route: was.name.clone(), id: id.clone() };
             let name = format!("{id} of {}", was.name);
             found.push(change.told("backend", &name, effect, about));
         }
     }
 
     /// The tables that there are once.
-    fn tables(&self, routes: &[Pair]) -> Vec<Difference> {
+    fn tables(&self, routes: &[IndexPair]) -> Vec<SettingChange> {
         let [(first, last), (first_after, last_after)] =
             [self.before, self.after].map(tables::process);
         let [common, common_after] = [self.before, self.after].map(route::common);
         let before = first.into_iter().chain(common).chain(last);
         let after = first_after.into_iter().chain(common_after).chain(last_after);
-        let of = |(before, after): (Group, Group)| {
+        let of = |(before, after): (KeyGroup, KeyGroup)| {
             let table = after.prefix.clone();
             let is_common = matches!(table.as_str(), "limits" | "heartbeat");
             let mut held = Vec::new();
@@ -180,9 +186,9 @@ impl Both<'_> {
                 counts
             })?;
             let about = match table.as_str() {
-                "limits" | "heartbeat" => About::Routes(unique(held)),
-                "drain" => About::Everybody,
-                _ => About::Nobody,
+                "limits" | "heartbeat" => AffectedTunnels::Routes(unique(held)),
+                "drain" => AffectedTunnels::Everybody,
+                _ => AffectedTunnels::Nobody,
             };
             let effect = effect::of_keys(found.keys());
             Some(found.told(&table, "", effect, about))
@@ -191,8 +197,8 @@ impl Both<'_> {
     }
 
     /// The routes that take a key of `[limits]` or `[heartbeat]` from there, before and after.
-    fn heirs(&self, routes: &[Pair], key: &str) -> Vec<Arc<str>> {
-        let heir = |pair: &Pair| {
+    fn heirs(&self, routes: &[IndexPair], key: &str) -> Vec<Arc<str>> {
+        let heir = |pair: &IndexPair| {
             let (before, after) = (pair.0?, pair.1?);
             let of = |place: usize| format!("route[{place}].{key}");
             let both = is_common(self.before, &of(before)) && is_common(self.after, &of(after));
@@ -203,10 +209,10 @@ impl Both<'_> {
 
     fn change(
         &self,
-        pair: Pair,
-        group: impl Fn(&Settings, usize) -> Option<Group>,
+        pair: IndexPair,
+        group: impl Fn(&Settings, usize) -> Option<KeyGroup>,
         counts: impl FnMut(&str, &str) -> bool,
-    ) -> Option<Found> {
+    ) -> Option<GroupChanges> {
         let before = pair.0.and_then(|place| group(self.before, place));
         self.compare(before, pair.1.and_then(|place| group(self.after, place)), counts)
     }
@@ -215,19 +221,19 @@ impl Both<'_> {
     /// here. Of what was not there, or is no more, those that were written.
     fn compare(
         &self,
-        before: Option<Group>,
-        after: Option<Group>,
+        before: Option<KeyGroup>,
+        after: Option<KeyGroup>,
         mut counts: impl FnMut(&str, &str) -> bool,
-    ) -> Option<Found> {
+    ) -> Option<GroupChanges> {
         let (before, after) = match (before, after) {
             (Some(before), Some(after)) => (before, after),
             (None, Some(after)) => {
                 let written = written(self.after, &after, |value| (None, Some(value)));
-                return Some(Found { what: ADDED, keys: written });
+                return Some(GroupChanges { what: ADDED, keys: written });
             }
             (Some(before), None) => {
                 let written = written(self.before, &before, |value| (Some(value), None));
-                return Some(Found { what: REMOVED, keys: written });
+                return Some(GroupChanges { what: REMOVED, keys: written });
             }
             (None, None) => return None,
         };
@@ -239,24 +245,24 @@ impl Both<'_> {
                 keys.push(ChangedKey { key, before: Some(before), after: Some(after) });
             }
         }
-        (!keys.is_empty()).then_some(Found { what: CHANGED, keys })
+        (!keys.is_empty()).then_some(GroupChanges { what: CHANGED, keys })
     }
 }
 
 /// What was found of one group.
-struct Found {
+struct GroupChanges {
     what: &'static str,
     keys: Vec<ChangedKey>,
 }
 
-impl Found {
+impl GroupChanges {
     fn keys(&self) -> impl Iterator<Item = &str> + Clone {
         self.keys.iter().map(|key| key.key.as_str())
     }
 
-    fn told(self, part: &str, name: &str, effect: String, about: About) -> Difference {
+    fn told(self, part: &str, name: &str, effect: String, about: AffectedTunnels) -> SettingChange {
         let (part, name, what) = (part.to_owned(), name.to_owned(), self.what.to_owned());
-        Difference {
+        SettingChange {
             change: Change { part, name, what, keys: self.keys, tunnels: 0, effect },
             about,
         }
@@ -265,10 +271,10 @@ impl Found {
 
 fn written(
     settings: &Settings,
-    group: &Group,
+    group: &KeyGroup,
     side: impl Fn(String) -> (Option<String>, Option<String>),
 ) -> Vec<ChangedKey> {
-    let key = |entry: &Entry| {
+    let key = |entry: &KeyEntry| {
         line(settings, group, entry)?;
         let (before, after) = side(entry.value.text.clone());
         Some(ChangedKey { key: group.key(entry), before, after })
@@ -288,7 +294,7 @@ fn is_common(settings: &Settings, key: &str) -> bool {
 fn pairs<K: Eq + Hash>(
     before: impl Iterator<Item = K>,
     after: impl Iterator<Item = K>,
-) -> Vec<Pair> {
+) -> Vec<IndexPair> {
     let mut places: HashMap<K, Vec<usize>> = HashMap::new();
     let mut left = Vec::new();
     for (place, key) in before.enumerate() {
@@ -296,7 +302,7 @@ fn pairs<K: Eq + Hash>(
         left.push(true);
     }
     places.values_mut().for_each(|places| places.reverse());
-    let mut pairs: Vec<Pair> = Vec::new();
+    let mut pairs: Vec<IndexPair> = Vec::new();
     for (place, key) in after.enumerate() {
         let was = places.get_mut(&key).and_then(Vec::pop);
         was.into_iter().for_each(|was| left[was] = false);

@@ -1,12 +1,12 @@
 //! When a changed key takes effect, and what becomes of the tunnels that are open.
 
-use crate::config::settings::{DrainSettings, LostBackends};
+use crate::config::settings::{DrainSettings, OnBackendLoss};
 use crate::config::toml::reader::generic;
 use crate::config::values::units::show_duration;
 
 /// From when on a changed key holds, once the file has been reloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Takes {
+pub enum AppliesTo {
     /// At once, for whatever happens next.
     AtOnce,
     /// For connections that come in after the reload.
@@ -21,7 +21,7 @@ pub enum Takes {
     Restart,
 }
 
-impl Takes {
+impl AppliesTo {
     /// All of them.
     pub const ALL: [Self; 6] = [
         Self::AtOnce,
@@ -67,25 +67,25 @@ impl Takes {
 }
 
 /// When a key takes effect, as in `route[0].limits.idle`; `None`: there is no such key.
-pub fn takes_effect(key: &str) -> Option<Takes> {
+pub fn takes_effect(key: &str) -> Option<AppliesTo> {
     let key = generic(key);
     if matches!(key.as_str(), "listener[].address" | "route[].lost_backends" | "log.level") {
-        return Some(Takes::AtOnce);
+        return Some(AppliesTo::AtOnce);
     }
     let (table, name) = key.split_once('.')?;
     Some(match (table, name) {
-        ("listener[]" | "certificate[]", _) => Takes::Connections,
-        ("route[]", "compression" | "strict") => Takes::Tunnels,
-        ("route[]", name) if is_term(name) => Takes::Tunnels,
-        ("route[]", _) => Takes::Requests,
-        ("server", "tls") => Takes::Connections,
-        ("server" | "admin" | "control", _) | ("log", "format") => Takes::Restart,
-        ("limits" | "heartbeat", _) | ("drain", "code" | "reason") => Takes::Tunnels,
-        ("drain", _) => Takes::Drain,
-        ("timeouts", "proxy_header" | "tls" | "head") => Takes::Connections,
-        ("caps", "connections" | "connections_per_client") => Takes::Connections,
-        ("timeouts" | "caps" | "trusted_proxies" | "client_key" | "log", _) => Takes::Requests,
-        ("access", _) => Takes::AtOnce,
+        ("listener[]" | "certificate[]", _) => AppliesTo::Connections,
+        ("route[]", "compression" | "strict") => AppliesTo::Tunnels,
+        ("route[]", name) if is_term(name) => AppliesTo::Tunnels,
+        ("route[]", _) => AppliesTo::Requests,
+        ("server", "tls") => AppliesTo::Connections,
+        ("server" | "admin" | "control", _) | ("log", "format") => AppliesTo::Restart,
+        ("limits" | "heartbeat", _) | ("drain", "code" | "reason") => AppliesTo::Tunnels,
+        ("drain", _) => AppliesTo::Drain,
+        ("timeouts", "proxy_header" | "tls" | "head") => AppliesTo::Connections,
+        ("caps", "connections" | "connections_per_client") => AppliesTo::Connections,
+        ("timeouts" | "caps" | "trusted_proxies" | "client_key" | "log", _) => AppliesTo::Requests,
+        ("access", _) => AppliesTo::AtOnce,
         (_, _) => return None,
     })
 }
@@ -96,7 +96,7 @@ fn is_term(name: &str) -> bool {
 
 /// What becomes of the tunnels that are open and of those to come, if these keys change.
 pub(crate) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> String {
-    let mut times: Vec<Takes> = keys.clone().filter_map(takes_effect).collect();
+    let mut times: Vec<AppliesTo> = keys.clone().filter_map(takes_effect).collect();
     times.sort();
     times.dedup();
     if let [only] = times.as_slice() {
@@ -107,7 +107,7 @@ pub(crate) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> String
         let key = generic(key);
         key.split_once('.').map_or(key.clone(), |(_, name)| name.to_owned())
     };
-    let one = |time: &Takes| {
+    let one = |time: &AppliesTo| {
         let of = keys.clone().filter(|key| takes_effect(key) == Some(*time)).map(short);
         format!("{}: {}", of.collect::<Vec<_>>().join(", "), time.sentence())
     };
@@ -115,12 +115,12 @@ pub(crate) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> String
 }
 
 /// What becomes of the tunnels of a backend that is no longer there.
-pub(crate) fn of_lost_backend(lost: LostBackends, drain: &DrainSettings) -> String {
+pub(crate) fn of_lost_backend(lost: OnBackendLoss, drain: &DrainSettings) -> String {
     let window = show_duration(drain.window);
     let fate = match lost {
-        LostBackends::Keep => "its tunnels go on as long as they can".to_owned(),
-        LostBackends::Drain => format!("its tunnels are closed over {window}"),
-        LostBackends::CloseAfter(after) => {
+        OnBackendLoss::Keep => "its tunnels go on as long as they can".to_owned(),
+        OnBackendLoss::Drain => format!("its tunnels are closed over {window}"),
+        OnBackendLoss::CloseAfter(after) => {
             let after = show_duration(after);
             format!("its tunnels that are still open after {after} are closed over {window}")
         }
@@ -161,7 +161,7 @@ mod tests {
             count += 1;
         }
         assert!(count > 100, "{count}");
-        assert_eq!(takes_effect("route[7].limits.idle"), Some(Takes::Tunnels));
+        assert_eq!(takes_effect("route[7].limits.idle"), Some(AppliesTo::Tunnels));
         assert_eq!(takes_effect("zebra.x"), None);
     }
 
@@ -170,6 +170,6 @@ mod tests {
         let told = of_keys(["log.level", "log.format"].into_iter());
         assert!(told.starts_with("level: takes effect at once"), "{told}");
         assert!(told.contains(". format: takes a restart"), "{told}");
-        assert_eq!(of_keys(["limits.idle"].into_iter()), Takes::Tunnels.sentence());
+        assert_eq!(of_keys(["limits.idle"].into_iter()), AppliesTo::Tunnels.sentence());
     }
 }

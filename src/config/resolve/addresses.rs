@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::toml::diagnostic::Place;
+use crate::config::toml::diagnostic::KeyPath;
 use crate::config::values::patterns::BackendAddress;
 
 /// Addresses that are taken, and by which key. Port 0 takes nothing: the system chooses.
 #[derive(Default)]
 pub(crate) struct Addresses {
-    exact: HashMap<SocketAddr, Place>,
+    exact: HashMap<SocketAddr, KeyPath>,
     /// By port and family: `0.0.0.0` and `[::]`. IPv6 sockets take IPv6 only.
-    every: HashMap<(u16, bool), (SocketAddr, Place)>,
+    every: HashMap<(u16, bool), (SocketAddr, KeyPath)>,
     /// By port and family: the first one of any kind.
-    some: HashMap<(u16, bool), (SocketAddr, Place)>,
+    some: HashMap<(u16, bool), (SocketAddr, KeyPath)>,
 }
 
 impl Addresses {
@@ -21,8 +21,8 @@ impl Addresses {
     pub(crate) fn take(
         &mut self,
         address: SocketAddr,
-        place: &Place,
-    ) -> Result<(), (SocketAddr, Place)> {
+        place: &KeyPath,
+    ) -> Result<(), (SocketAddr, KeyPath)> {
         if address.port() == 0 {
             return Ok(());
         }
@@ -46,7 +46,7 @@ impl Addresses {
     }
 
     /// The key of our own listener that a connection to this backend would surely reach.
-    pub(crate) fn reached_by(&self, backend: &BackendAddress) -> Option<&Place> {
+    pub(crate) fn reached_by(&self, backend: &BackendAddress) -> Option<&KeyPath> {
         let ips = match backend.host.parse::<IpAddr>() {
             Ok(ip) => vec![ip],
             Err(_) if backend.host == "localhost" => {

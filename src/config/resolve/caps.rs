@@ -4,14 +4,14 @@ use std::num::NonZeroU32;
 
 use crate::config::resolve::{count, value_or};
 use crate::config::schema::ConfigFile;
-use crate::config::settings::Caps;
-use crate::config::toml::diagnostic::{Complaint, Place};
-use crate::config::toml::findings::Findings;
-use crate::config::toml::reader::{At, Given};
-use crate::config::values::scalars::{Always, OrAuto};
+use crate::config::settings::ConcurrencySettings;
+use crate::config::toml::diagnostic::{KeyPath, Problem};
+use crate::config::toml::findings::DiagnosticSink;
+use crate::config::toml::reader::{Located, Parsed};
+use crate::config::values::scalars::{AtLeastOne, OrAuto};
 
 /// Caps and rates. A per-client cap that is not in the file is lowered to the cap on all clients.
-pub(crate) fn caps(file: &ConfigFile, findings: &mut Findings<'_>) -> Caps {
+pub(crate) fn caps(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> ConcurrencySettings {
     let given = &file.caps;
     let all = auto(&given.connections);
     // Each tunnel is a connection, so that the cap on these is one on those.
@@ -20,11 +20,11 @@ pub(crate) fn caps(file: &ConfigFile, findings: &mut Findings<'_>) -> Caps {
         Some(OrAuto(Some(_))) => "caps.tunnels",
         Some(OrAuto(None)) | None => "caps.connections",
     };
-    let mut check = |number: Option<NonZeroU32>, place: Option<&Place>, cap, of_cap| {
+    let mut check = |number: Option<NonZeroU32>, place: Option<&KeyPath>, cap, of_cap| {
         if let (Some(number), Some(place), Some(cap)) = (number, place, cap)
             && number > cap
         {
-            let wrong = Complaint::new(format!("{number} is more than {of_cap} = {cap}"));
+            let wrong = Problem::new(format!("{number} is more than {of_cap} = {cap}"));
             findings.fault(place, wrong.help(format!("write at most {cap}, or raise {of_cap}")));
         }
     };
@@ -43,11 +43,11 @@ pub(crate) fn caps(file: &ConfigFile, findings: &mut Findings<'_>) -> Caps {
         tunnels_within_connections(file, findings);
     }
 
-    let within = |given: &Given<Always<NonZeroU32>>, default: u32, cap: Option<NonZeroU32>| {
+    let within = |given: &Parsed<AtLeastOne<NonZeroU32>>, default: u32, cap: Option<NonZeroU32>| {
         let default = cap.map_or(default, |cap| cap.get().min(default));
         given.value().map_or(at_least_one(default), |number| number.0)
     };
-    Caps {
+    ConcurrencySettings {
         connections: all.map(count),
         tunnels: auto(&given.tunnels).map(count),
         connections_per_client: count(within(&given.connections_per_client, CONNECTIONS, all)),
@@ -56,16 +56,16 @@ pub(crate) fn caps(file: &ConfigFile, findings: &mut Findings<'_>) -> Caps {
             .handshakes_per_client
             .value()
             .map_or(at_least_one(20), |rate| rate.0.0),
-        handshakes_burst: value_or(&given.handshakes_burst, Always(at_least_one(100))).0,
+        handshakes_burst: value_or(&given.handshakes_burst, AtLeastOne(at_least_one(100))).0,
     }
 }
 
 /// Each tunnel of a client is a connection of it, but for those who come through a trusted proxy.
-fn tunnels_within_connections(file: &ConfigFile, findings: &mut Findings<'_>) {
+fn tunnels_within_connections(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) {
     let (tunnels, connections) = (&file.caps.tunnels_per_client, &file.caps.connections_per_client);
     let trusted = &file.trusted_proxies.addresses;
     let nobody = !trusted.is_faulty() && trusted.value().is_none_or(|list| list.is_empty());
-    let (Some(At { value: Always(number), place }), true, false) =
+    let (Some(Located { value: AtLeastOne(number), place }), true, false) =
         (tunnels.here(), nobody, connections.is_faulty())
     else {
         return;
@@ -76,14 +76,14 @@ fn tunnels_within_connections(file: &ConfigFile, findings: &mut Findings<'_>) {
     };
     if number.get() > cap {
         let key = "caps.connections_per_client";
-        let wrong = Complaint::new(format!("{number} is more than {key}, which is {cap}{whose}"));
+        let wrong = Problem::new(format!("{number} is more than {key}, which is {cap}{whose}"));
         let help =
             format!("each tunnel is a connection: write at most {cap}, or raise {key} as well");
         findings.fault(place, wrong.help(help));
     }
 }
 
-fn auto(given: &Given<OrAuto<NonZeroU32>>) -> Option<NonZeroU32> {
+fn auto(given: &Parsed<OrAuto<NonZeroU32>>) -> Option<NonZeroU32> {
     given.value().and_then(|number| number.0)
 }
 

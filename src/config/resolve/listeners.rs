@@ -5,53 +5,57 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::Addresses;
-use super::names::Names;
+use super::names::UniqueNames;
 use crate::config::resolve::value_or;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::listener::ListenerTable;
 use crate::config::schema::route::RouteTable;
 use crate::config::settings::{ControlSocket, ListenerSettings};
-use crate::config::toml::diagnostic::{Complaint, Place};
-use crate::config::toml::findings::Findings;
-use crate::config::toml::reader::{At, Given};
+use crate::config::toml::diagnostic::{KeyPath, Problem};
+use crate::config::toml::findings::DiagnosticSink;
+use crate::config::toml::reader::{Located, Parsed};
 use crate::config::values::address::AdminAddress;
 use crate::config::values::scalars::{Label, RequestPath};
-use crate::config::values::targets::SocketAt;
-use crate::config::written::AdminWritten;
+use crate::config::values::targets::ControlSocketPath;
+use crate::config::written::AdminLines;
 
 /// Where clients come in.
 pub(crate) fn listeners(
     file: &ConfigFile,
     addresses: &mut Addresses,
-    findings: &mut Findings<'_>,
+    findings: &mut DiagnosticSink<'_>,
 ) -> Vec<ListenerSettings> {
     let tables = file.listeners.value().map_or(&[][..], Vec::as_slice);
     if tables.is_empty() && !file.listeners.is_faulty() {
         findings.whole(
-            Complaint::new("there is no [[listener]], so nobody could connect")
+            Problem::new("there is no [[listener]], so nobody could connect")
                 .help("add\n[[listener]]\naddress = \"0.0.0.0:443\""),
         );
     }
     let certificates = file.certificates.value().is_some_and(|tables| !tables.is_empty());
     let speaks_tls = |table: &&ListenerTable| {
-        matches!(table.tls, Given::Absent | Given::Here(At { value: true, .. }))
+        matches!(table.tls, Parsed::Absent | Parsed::Here(Located { value: true, .. }))
     };
     if let (Some(table), false, false) =
         (tables.iter().find(speaks_tls), certificates, file.certificates.is_faulty())
     {
-        let wrong = Complaint::new("it speaks TLS, and there is no [[certificate]]");
+        let wrong = Problem::new("it speaks TLS, and there is no [[certificate]]");
         let help = "add\n[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n\
                     or write tls = false here, if whatever stands in front of it speaks TLS";
         findings.fault(&table.place, wrong.help(help));
     }
     someone_is_trusted(file, tables, findings);
     health_beside_routes(file, tables, findings);
-    let mut names = Names::default();
+    let mut names = UniqueNames::default();
     tables.iter().filter_map(|table| listener(table, addresses, &mut names, findings)).collect()
 }
 
 /// A PROXY header is taken from trusted proxies only: without any, nobody could come in.
-fn someone_is_trusted(file: &ConfigFile, tables: &[ListenerTable], findings: &mut Findings<'_>) {
+fn someone_is_trusted(
+    file: &ConfigFile,
+    tables: &[ListenerTable],
+    findings: &mut DiagnosticSink<'_>,
+) {
     let addresses = &file.trusted_proxies.addresses;
     if addresses.is_faulty() || addresses.value().is_some_and(|list| !list.is_empty()) {
         return;
@@ -59,7 +63,7 @@ fn someone_is_trusted(file: &ConfigFile, tables: &[ListenerTable], findings: &mu
     let proxied =
         |table: &ListenerTable| table.proxy_protocol.here().filter(|at| at.value).cloned();
     for at in tables.iter().filter_map(proxied) {
-        let wrong = Complaint::new("no proxy is trusted, so every connection would be dropped");
+        let wrong = Problem::new("no proxy is trusted, so every connection would be dropped");
         let help = "list the proxies that connect here:\n\
                     [trusted_proxies]\naddresses = [\"10.0.0.7\"]";
         findings.fault(&at.place, wrong.help(help));
@@ -67,9 +71,13 @@ fn someone_is_trusted(file: &ConfigFile, tables: &[ListenerTable], findings: &mu
 }
 
 /// Health is answered before any route, so that a route of that path would never be asked.
-fn health_beside_routes(file: &ConfigFile, tables: &[ListenerTable], findings: &mut Findings<'_>) {
+fn health_beside_routes(
+    file: &ConfigFile,
+    tables: &[ListenerTable],
+    findings: &mut DiagnosticSink<'_>,
+) {
     let set = |table: &ListenerTable| table.health_path.here().cloned();
-    for At { value, place } in tables.iter().filter_map(set) {
+    for Located { value, place } in tables.iter().filter_map(set) {
         let Some(RequestPath(health)) = value.0 else { continue };
         let same = |route: &&RouteTable| {
             route.path.value().is_some_and(|path| path.as_str() == health.trim_end_matches('/'))
@@ -78,7 +86,7 @@ fn health_beside_routes(file: &ConfigFile, tables: &[ListenerTable], findings: &
             let wrong =
                 format!("\"{health}\" is {}.path, which would never be asked", route.place.key);
             let help = "health is answered before any route: choose a path that none has";
-            findings.fault(&place, Complaint::new(wrong).help(help));
+            findings.fault(&place, Problem::new(wrong).help(help));
         }
     }
 }
@@ -86,19 +94,19 @@ fn health_beside_routes(file: &ConfigFile, tables: &[ListenerTable], findings: &
 fn listener(
     table: &ListenerTable,
     addresses: &mut Addresses,
-    names: &mut Names,
-    findings: &mut Findings<'_>,
+    names: &mut UniqueNames,
+    findings: &mut DiagnosticSink<'_>,
 ) -> Option<ListenerSettings> {
-    let At { value: address, place } = table.address.here()?;
+    let Located { value: address, place } = table.address.here()?;
     if let Err((other, holder)) = addresses.take(*address, place) {
         findings.fault(place, clash(*address, other, &holder));
     }
     let name = match &table.name {
-        Given::Here(At { value: Label(name), place }) => {
+        Parsed::Here(Located { value: Label(name), place }) => {
             names.take(name, &table.place.key, place, "give each listener its own name", findings);
             Arc::clone(name)
         }
-        Given::Absent | Given::Faulty => names.free(&address.to_string(), &table.place.key),
+        Parsed::Absent | Parsed::Faulty => names.free(&address.to_string(), &table.place.key),
     };
     let health_path = table.health_path.value().and_then(|path| path.0.clone());
     Some(ListenerSettings {
@@ -114,18 +122,18 @@ fn listener(
 pub(crate) fn admin(
     file: &ConfigFile,
     addresses: &mut Addresses,
-    findings: &mut Findings<'_>,
+    findings: &mut DiagnosticSink<'_>,
 ) -> Option<SocketAddr> {
     let given = &file.admin;
     if !value_or(&given.enabled, true) {
         return None;
     }
-    let Some(At { value: AdminAddress(address), place }) = given.address.here() else {
-        let place = Place { key: "admin.address".to_owned(), ..Place::default() };
+    let Some(Located { value: AdminAddress(address), place }) = given.address.here() else {
+        let place = KeyPath { key: "admin.address".to_owned(), ..KeyPath::default() };
         if let (Err((_, holder)), false) =
             (addresses.take(ADMIN, &place), given.address.is_faulty() || given.enabled.is_faulty())
         {
-            let wrong = Complaint::new(format!("the admin listener is on {ADMIN} by default"));
+            let wrong = Problem::new(format!("the admin listener is on {ADMIN} by default"));
             findings.fault(&holder, wrong.help("choose another port, or set admin.address"));
         }
         return Some(ADMIN);
@@ -135,7 +143,7 @@ pub(crate) fn admin(
     }
     let may_be_public = given.public.is_faulty() || value_or(&given.public, false);
     if !address.ip().is_loopback() && !may_be_public {
-        let wrong = Complaint::new(format!("{address} can be reached from other machines"));
+        let wrong = Problem::new(format!("{address} can be reached from other machines"));
         let help = format!(
             "it asks for no password: write \"127.0.0.1:{}\", or say public = true in [admin]",
             address.port()
@@ -146,15 +154,15 @@ pub(crate) fn admin(
 }
 
 /// The same, whether it is there or not.
-pub(crate) fn admin_written(file: &ConfigFile) -> AdminWritten {
-    AdminWritten {
+pub(crate) fn admin_written(file: &ConfigFile) -> AdminLines {
+    AdminLines {
         address: value_or(&file.admin.address, AdminAddress(ADMIN)).0,
         public: value_or(&file.admin.public, false),
     }
 }
 
-fn clash(address: SocketAddr, other: SocketAddr, holder: &Place) -> Complaint {
-    let wrong = Complaint::new(format!("{address} is taken by {}", holder.key));
+fn clash(address: SocketAddr, other: SocketAddr, holder: &KeyPath) -> Problem {
+    let wrong = Problem::new(format!("{address} is taken by {}", holder.key));
     if address == other {
         return wrong.help("give each listener its own address");
     }
@@ -169,9 +177,9 @@ const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 pub(crate) fn control(
     file: &ConfigFile,
     folder: &Path,
-    findings: &mut Findings<'_>,
+    findings: &mut DiagnosticSink<'_>,
 ) -> ControlSocket {
-    let Some(At { value: SocketAt(at), place }) = file.control.socket.here() else {
+    let Some(Located { value: ControlSocketPath(at), place }) = file.control.socket.here() else {
         return ControlSocket::Auto;
     };
     let ControlSocket::At(path) = at else { return at.clone() };
@@ -180,7 +188,7 @@ pub(crate) fn control(
     if length > SOCKET_PATH_MAX {
         let wrong = format!("the path of this socket would have {length} bytes");
         let help = format!("{SOCKET_PATH_MAX} are the most; name a shorter one");
-        findings.fault(place, Complaint::new(wrong).help(help));
+        findings.fault(place, Problem::new(wrong).help(help));
     }
     ControlSocket::At(path)
 }

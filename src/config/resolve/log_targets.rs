@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::config::settings::{AccessTarget, CertificateSource, Settings};
-use crate::config::toml::late_diagnostic::Later;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 
 impl Settings {
     /// Why records could not be written to their file, as far as that shows without opening it: to
     /// open it would make it, or wait for whoever reads a pipe.
-    pub fn records_refused(&self) -> Option<Later> {
+    pub fn records_refused(&self) -> Option<LateDiagnostic> {
         let AccessTarget::File(path) = &self.access.to else {
             return None;
         };
@@ -34,7 +34,7 @@ impl Settings {
             }
             Err(error) => format!("{shown} cannot be looked at: {error}"),
         };
-        Some(Later { key: "access.to".to_owned(), problem })
+        Some(LateDiagnostic { key: "access.to".to_owned(), problem })
     }
 
     /// Why records may not go into this file, whatever its name, and what to do.

@@ -22,15 +22,19 @@ use self::addresses::Addresses;
 use super::schema::ConfigFile;
 use super::schema::listener::CertificateTable;
 use super::settings::{CertificateSettings, CertificateSource, Settings, TlsStreamKind};
-use super::toml::diagnostic::Complaint;
-use super::toml::findings::Findings;
-use super::toml::reader::{At, Given};
+use super::toml::diagnostic::Problem;
+use super::toml::findings::DiagnosticSink;
+use super::toml::reader::{Located, Parsed};
 use super::values::scalars::OrAuto;
-use super::written::Written;
+use super::written::SourceMap;
 use crate::client::KeyPrefixes;
 
 /// The configuration, true only if nothing was found: faulty parts are left out or defaulted.
-pub(crate) fn validate(file: &ConfigFile, folder: &Path, findings: &mut Findings<'_>) -> Settings {
+pub(crate) fn validate(
+    file: &ConfigFile,
+    folder: &Path,
+    findings: &mut DiagnosticSink<'_>,
+) -> Settings {
     let mut addresses = Addresses::default();
     let trusted = trusted::trusted(file, findings);
     let listeners = listeners::listeners(file, &mut addresses, findings);
@@ -56,18 +60,18 @@ pub(crate) fn validate(file: &ConfigFile, folder: &Path, findings: &mut Findings
         control: listeners::control(file, folder, findings),
         log: process::log(file),
         access: process::access(file, folder, findings),
-        written: Written {
+        written: SourceMap {
             common,
             patience: terms::patience(file),
             workers_auto: !matches!(file.server.workers.value(), Some(OrAuto(Some(_)))),
             admin: Some(listeners::admin_written(file)),
-            ..Written::default()
+            ..SourceMap::default()
         },
     }
 }
 
 /// The value, or the default.
-fn value_or<T: Clone>(given: &Given<T>, default: T) -> T {
+fn value_or<T: Clone>(given: &Parsed<T>, default: T) -> T {
     given.value().cloned().unwrap_or(default)
 }
 
@@ -76,16 +80,16 @@ fn count(number: NonZeroU32) -> usize {
     usize::try_from(number.get()).unwrap_or(usize::MAX)
 }
 
-fn workers(file: &ConfigFile, findings: &mut Findings<'_>) -> usize {
+fn workers(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> usize {
     match &file.server.workers {
-        Given::Here(At { value: OrAuto(Some(workers)), place }) => {
+        Parsed::Here(Located { value: OrAuto(Some(workers)), place }) => {
             if workers.get() > WORKERS_MAX {
-                let wrong = Complaint::new(format!("{workers} threads are more than anyone needs"));
+                let wrong = Problem::new(format!("{workers} threads are more than anyone needs"));
                 findings.fault(place, wrong.help(format!("write \"auto\", or 1 to {WORKERS_MAX}")));
             }
             count(*workers)
         }
-        Given::Here(_) | Given::Absent | Given::Faulty => {
+        Parsed::Here(_) | Parsed::Absent | Parsed::Faulty => {
             std::thread::available_parallelism().map_or(1, usize::from)
         }
     }
@@ -94,13 +98,13 @@ fn workers(file: &ConfigFile, findings: &mut Findings<'_>) -> usize {
 fn certificates(
     file: &ConfigFile,
     folder: &Path,
-    findings: &mut Findings<'_>,
+    findings: &mut DiagnosticSink<'_>,
 ) -> Vec<CertificateSettings> {
     let tables = file.certificates.value().map_or(&[][..], Vec::as_slice);
     let mut defaults = tables.iter().filter_map(|table| table.default.here().filter(|at| at.value));
     if let Some(first) = defaults.next() {
         for second in defaults {
-            let wrong = Complaint::new(format!("there is a default already: {}", first.place.key));
+            let wrong = Problem::new(format!("there is a default already: {}", first.place.key));
             let help = "leave one default = true: it serves clients whose name no certificate has";
             findings.fault(&second.place, wrong.help(help));
         }

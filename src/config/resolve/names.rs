@@ -3,28 +3,28 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::toml::diagnostic::{Complaint, Place};
-use crate::config::toml::findings::Findings;
+use crate::config::toml::diagnostic::{KeyPath, Problem};
+use crate::config::toml::findings::DiagnosticSink;
 
 /// Who has which name.
 #[derive(Default)]
-pub(crate) struct Names {
+pub(crate) struct UniqueNames {
     taken: HashMap<Arc<str>, String>,
 }
 
-impl Names {
+impl UniqueNames {
     /// Gives the name to `owner` (a key path, as in `route[0]`), or says who has it.
     pub(crate) fn take(
         &mut self,
         name: &Arc<str>,
         owner: &str,
-        place: &Place,
+        place: &KeyPath,
         help: &str,
-        findings: &mut Findings<'_>,
+        findings: &mut DiagnosticSink<'_>,
     ) {
         match self.taken.get(name) {
             Some(other) => {
-                let wrong = Complaint::new(format!("\"{name}\" is {other} already"));
+                let wrong = Problem::new(format!("\"{name}\" is {other} already"));
                 findings.fault(place, wrong.help(help));
             }
             None => {

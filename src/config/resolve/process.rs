@@ -8,11 +8,11 @@ use crate::config::schema::ConfigFile;
 use crate::config::settings::{
     AccessSettings, AccessTarget, DrainSettings, LogFormat, LogSettings, Timeouts,
 };
-use crate::config::toml::diagnostic::Complaint;
-use crate::config::toml::findings::Findings;
-use crate::config::toml::reader::{At, Given};
+use crate::config::toml::diagnostic::Problem;
+use crate::config::toml::findings::DiagnosticSink;
+use crate::config::toml::reader::{Located, Parsed};
 use crate::config::values::scalars::OrOff;
-use crate::config::values::targets::RecordsTo;
+use crate::config::values::targets::RecordTarget;
 use crate::config::values::units::show_duration;
 
 /// How long before the tunnel.
@@ -29,7 +29,7 @@ pub(crate) fn timeouts(file: &ConfigFile) -> Timeouts {
 }
 
 /// How to leave.
-pub(crate) fn drain(file: &ConfigFile, findings: &mut Findings<'_>) -> DrainSettings {
+pub(crate) fn drain(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> DrainSettings {
     let given = &file.drain;
     let drain = DrainSettings {
         delay: value_or(&given.delay, OrOff(None)).0,
@@ -44,7 +44,7 @@ pub(crate) fn drain(file: &ConfigFile, findings: &mut Findings<'_>) -> DrainSett
         let (window, deadline) = (show_duration(drain.window), show_duration(drain.deadline));
         findings.fault(
             place,
-            Complaint::new(format!(
+            Problem::new(format!(
                 "drain.window = {window} is not shorter than drain.deadline = {deadline}"
             ))
             .help("closes are spread over the window, what is left at the deadline is cut"),
@@ -70,21 +70,21 @@ pub(crate) fn log(file: &ConfigFile) -> LogSettings {
 pub(crate) fn access(
     file: &ConfigFile,
     folder: &Path,
-    findings: &mut Findings<'_>,
+    findings: &mut DiagnosticSink<'_>,
 ) -> AccessSettings {
     let given = &file.access;
     let to = match &given.to {
-        Given::Here(At { value: RecordsTo::File(path), place }) => {
+        Parsed::Here(Located { value: RecordTarget::File(path), place }) => {
             let path = folder.join(path);
             if let Some(owner) = file_of(file, folder, &path) {
-                let wrong = Complaint::new(format!("this file is {owner}"));
+                let wrong = Problem::new(format!("this file is {owner}"));
                 findings.fault(place, wrong.help("records are written into it: name another"));
             }
             AccessTarget::File(path)
         }
-        Given::Here(At { value: RecordsTo::Stderr, .. }) | Given::Absent | Given::Faulty => {
-            AccessTarget::Stderr
-        }
+        Parsed::Here(Located { value: RecordTarget::Stderr, .. })
+        | Parsed::Absent
+        | Parsed::Faulty => AccessTarget::Stderr,
     };
     let log = value_or(&file.log.format, LogFormat::Text);
     AccessSettings {
@@ -102,8 +102,8 @@ fn file_of<'f>(file: &'f ConfigFile, folder: &Path, path: &Path) -> Option<&'f s
     let plain = |path: &Path| {
         path.components().filter(|step| *step != Component::CurDir).collect::<PathBuf>()
     };
-    let same = |at: &&At<PathBuf>| plain(&folder.join(&at.value)) == plain(path);
-    files.filter_map(Given::here).find(same).map(|at| at.place.key.as_str())
+    let same = |at: &&Located<PathBuf>| plain(&folder.join(&at.value)) == plain(path);
+    files.filter_map(Parsed::here).find(same).map(|at| at.place.key.as_str())
 }
 
 /// Parameters that carry credentials by custom, as a name or as one word of it.

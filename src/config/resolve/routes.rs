@@ -4,20 +4,20 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use ws::Terms;
+use ws::SessionPolicy;
 
 use super::addresses::Addresses;
 use super::headers::headers;
-use super::names::Names;
+use super::names::UniqueNames;
 use super::terms::terms;
 use crate::config::resolve::{count, value_or};
 use crate::config::schema::ConfigFile;
 use crate::config::schema::route::{BackendItem, RouteTable};
-use crate::config::settings::{BackendSettings, Compression, LostBackends, RouteSettings};
-use crate::config::toml::diagnostic::{Complaint, Place};
-use crate::config::toml::findings::Findings;
-use crate::config::toml::reader::{At, Given};
-use crate::config::values::close_reason::Lost;
+use crate::config::settings::{BackendSettings, Compression, OnBackendLoss, RouteSettings};
+use crate::config::toml::diagnostic::{KeyPath, Problem};
+use crate::config::toml::findings::DiagnosticSink;
+use crate::config::toml::reader::{Located, Parsed};
+use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::origin::{OriginRule, RULES};
 use crate::config::values::patterns::{HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff};
@@ -26,11 +26,11 @@ use crate::config::values::scalars::{Label, OrOff};
 pub(crate) fn routes(
     file: &ConfigFile,
     addresses: &Addresses,
-    findings: &mut Findings<'_>,
-) -> (Vec<RouteSettings>, Arc<Terms>) {
+    findings: &mut DiagnosticSink<'_>,
+) -> (Vec<RouteSettings>, Arc<SessionPolicy>) {
     let tables = file.routes.value().map_or(&[][..], Vec::as_slice);
     if tables.is_empty() && !file.routes.is_faulty() {
-        findings.whole(Complaint::new("there is no [[route]], so nothing would be served").help(
+        findings.whole(Problem::new("there is no [[route]], so nothing would be served").help(
             "add\n[[route]]\nhost = \"chat.example.com\"\norigins = [\"same-origin\"]\n\
              backends = [\"127.0.0.1:9001\"]",
         ));
@@ -38,7 +38,7 @@ pub(crate) fn routes(
     let common = Arc::new(terms(file, None, findings));
     let shared = Arc::clone(&common);
     let mut table =
-        Routes { addresses, common: shared, names: Names::default(), served: HashMap::new() };
+        Routes { addresses, common: shared, names: UniqueNames::default(), served: HashMap::new() };
     let routes = tables.iter().filter_map(|route| table.add(file, route, findings)).collect();
     (routes, common)
 }
@@ -46,8 +46,8 @@ pub(crate) fn routes(
 /// What the routes so far have in common, and what is no longer free.
 struct Routes<'f> {
     addresses: &'f Addresses,
-    common: Arc<Terms>,
-    names: Names,
+    common: Arc<SessionPolicy>,
+    names: UniqueNames,
     served: HashMap<(HostPattern, PathPrefix), &'f str>,
 }
 
@@ -56,7 +56,7 @@ impl<'f> Routes<'f> {
         &mut self,
         file: &ConfigFile,
         route: &'f RouteTable,
-        findings: &mut Findings<'_>,
+        findings: &mut DiagnosticSink<'_>,
     ) -> Option<RouteSettings> {
         let terms = terms(file, Some(route), findings);
         let terms = if terms == *self.common { Arc::clone(&self.common) } else { Arc::new(terms) };
@@ -71,12 +71,12 @@ impl<'f> Routes<'f> {
             self.serve(route, host, &path, findings);
         }
         let name = match &route.name {
-            Given::Here(At { value: Label(name), place }) => {
+            Parsed::Here(Located { value: Label(name), place }) => {
                 let help = "give each route its own name";
                 self.names.take(name, &route.place.key, place, help, findings);
                 Arc::clone(name)
             }
-            Given::Absent | Given::Faulty => {
+            Parsed::Absent | Parsed::Faulty => {
                 let path = route.path.value().map_or("", PathPrefix::as_str);
                 self.names.free(&format!("{host}{path}"), &route.place.key)
             }
@@ -90,7 +90,7 @@ impl<'f> Routes<'f> {
             tunnels: value_or(&route.tunnels, OrOff(None)).0.map(count),
             compression: value_or(&route.compression, Compression::Inspect),
             backends,
-            lost_backends: value_or(&route.lost_backends, Lost(LostBackends::Keep)).0,
+            lost_backends: value_or(&route.lost_backends, BackendLossPolicy(OnBackendLoss::Keep)).0,
             send_proxy: value_or(&route.proxy_protocol, false),
             send_forwarded: value_or(&route.forwarded, false),
             request_headers,
@@ -104,13 +104,13 @@ impl<'f> Routes<'f> {
         route: &'f RouteTable,
         host: &HostPattern,
         path: &PathPrefix,
-        findings: &mut Findings<'_>,
+        findings: &mut DiagnosticSink<'_>,
     ) {
         let Some(other) = self.served.insert((host.clone(), path.clone()), &route.place.key) else {
             return;
         };
         let place = route.path.place().or(route.host.place()).unwrap_or(&route.place);
-        let wrong = Complaint::new(format!(
+        let wrong = Problem::new(format!(
             "host \"{host}\" and path \"{}\" are served by {other} already",
             path.as_str()
         ));
@@ -119,14 +119,14 @@ impl<'f> Routes<'f> {
     }
 }
 
-fn origins(route: &RouteTable, findings: &mut Findings<'_>) -> Vec<OriginRule> {
-    let Some(At { value: rules, place }) = route.origins.here() else {
+fn origins(route: &RouteTable, findings: &mut DiagnosticSink<'_>) -> Vec<OriginRule> {
+    let Some(Located { value: rules, place }) = route.origins.here() else {
         return Vec::new();
     };
     if rules.is_empty() {
         findings.fault(
             place,
-            Complaint::new("no origin is listed, so no page could connect").help(RULES),
+            Problem::new("no origin is listed, so no page could connect").help(RULES),
         );
     }
     if let (Some(any), true) =
@@ -134,7 +134,7 @@ fn origins(route: &RouteTable, findings: &mut Findings<'_>) -> Vec<OriginRule> {
     {
         findings.fault(
             &any.place,
-            Complaint::new("\"*\" admits everybody, so the other origins mean nothing")
+            Problem::new("\"*\" admits everybody, so the other origins mean nothing")
                 .help("leave \"*\" out, or write origins = [\"*\"] alone"),
         );
     }
@@ -144,35 +144,35 @@ fn origins(route: &RouteTable, findings: &mut Findings<'_>) -> Vec<OriginRule> {
 fn backends(
     route: &RouteTable,
     addresses: &Addresses,
-    findings: &mut Findings<'_>,
+    findings: &mut DiagnosticSink<'_>,
 ) -> Vec<BackendSettings> {
-    let Some(At { value: items, place }) = route.backends.here() else {
+    let Some(Located { value: items, place }) = route.backends.here() else {
         return Vec::new();
     };
     if items.is_empty() {
-        let wrong = Complaint::new("no backend is listed, so the route leads nowhere");
+        let wrong = Problem::new("no backend is listed, so the route leads nowhere");
         findings.fault(place, wrong.help("write backends = [\"127.0.0.1:9001\"]"));
     }
-    let mut ids = Names::default();
-    let backend = |item: &At<BackendItem>| backend(item, addresses, &mut ids, findings);
+    let mut ids = UniqueNames::default();
+    let backend = |item: &Located<BackendItem>| backend(item, addresses, &mut ids, findings);
     items.iter().filter_map(backend).collect()
 }
 
 fn backend(
-    item: &At<BackendItem>,
+    item: &Located<BackendItem>,
     addresses: &Addresses,
-    ids: &mut Names,
-    findings: &mut Findings<'_>,
+    ids: &mut UniqueNames,
+    findings: &mut DiagnosticSink<'_>,
 ) -> Option<BackendSettings> {
-    let At { value: address, place } = item.value.address.here()?;
+    let Located { value: address, place } = item.value.address.here()?;
     if let Some(own) = addresses.reached_by(address) {
-        let wrong = Complaint::new(format!("{address} is tidegate itself: {}", own.key));
+        let wrong = Problem::new(format!("{address} is tidegate itself: {}", own.key));
         findings.fault(place, wrong.help("write the address of the application"));
     }
-    let (id, id_place): (Arc<str>, &Place) = match &item.value.id {
-        Given::Here(At { value: Label(id), place }) => (Arc::clone(id), place),
-        Given::Absent => (address.to_string().into(), place),
-        Given::Faulty => return None,
+    let (id, id_place): (Arc<str>, &KeyPath) = match &item.value.id {
+        Parsed::Here(Located { value: Label(id), place }) => (Arc::clone(id), place),
+        Parsed::Absent => (address.to_string().into(), place),
+        Parsed::Faulty => return None,
     };
     let help = "list a backend once and give it a weight, or give each an id of its own";
     ids.take(&id, &item.place.key, id_place, help, findings);

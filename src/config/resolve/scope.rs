@@ -1,30 +1,30 @@
 //! Keys that stand in a common table and again in a route's own.
 
-use crate::config::toml::diagnostic::Place;
-use crate::config::toml::reader::Given;
+use crate::config::toml::diagnostic::KeyPath;
+use crate::config::toml::reader::Parsed;
 
 /// The common table and, for a route, its own.
-pub(crate) struct Scope<'f, T> {
+pub(crate) struct KeyScope<'f, T> {
     own: Option<&'f T>,
     common: &'f T,
 }
 
-impl<'f, T> Scope<'f, T> {
+impl<'f, T> KeyScope<'f, T> {
     /// Without a table of its own, what holds for routes that say nothing.
     pub(crate) fn new(own: Option<&'f T>, common: &'f T) -> Self {
         Self { own, common }
     }
 
     /// A part of both tables.
-    pub(crate) fn part<P>(&self, part: impl Fn(&'f T) -> &'f P) -> Scope<'f, P> {
-        Scope { own: self.own.map(&part), common: part(self.common) }
+    pub(crate) fn part<P>(&self, part: impl Fn(&'f T) -> &'f P) -> KeyScope<'f, P> {
+        KeyScope { own: self.own.map(&part), common: part(self.common) }
     }
 
     /// The route's own key, whole, or else the common one.
-    pub(crate) fn pick<V>(&self, key: impl Fn(&'f T) -> &'f Given<V>) -> &'f Given<V> {
+    pub(crate) fn pick<V>(&self, key: impl Fn(&'f T) -> &'f Parsed<V>) -> &'f Parsed<V> {
         match self.own.map(&key) {
-            Some(own @ (Given::Here(_) | Given::Faulty)) => own,
-            Some(Given::Absent) | None => key(self.common),
+            Some(own @ (Parsed::Here(_) | Parsed::Faulty)) => own,
+            Some(Parsed::Absent) | None => key(self.common),
         }
     }
 
@@ -42,9 +42,9 @@ impl<'f, T> Scope<'f, T> {
 /// Where trouble between keys is told: at the first of them that the route has itself. What the
 /// common tables alone have is told once, without a route.
 pub(crate) fn nearest_place<'f, const N: usize>(
-    route: Option<&Place>,
-    places: [Option<&'f Place>; N],
-) -> Option<&'f Place> {
-    let is_near = |place: &&Place| route.is_none_or(|route| place.key.starts_with(&route.key));
+    route: Option<&KeyPath>,
+    places: [Option<&'f KeyPath>; N],
+) -> Option<&'f KeyPath> {
+    let is_near = |place: &&KeyPath| route.is_none_or(|route| place.key.starts_with(&route.key));
     places.into_iter().flatten().find(is_near)
 }

@@ -3,40 +3,42 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use ws::{Action, Age, Cap, Heartbeat, Limits, Rate, Side, Terms};
+use ws::{AgeLimit, HeartbeatPolicy, Limit, LimitAction, Limits, RateLimit, SessionPolicy, Side};
 
-use super::scope::{Scope, nearest_place};
+use super::scope::{KeyScope, nearest_place};
 use super::unmet::{burst_for_a_message, never_met};
 use crate::config::resolve::value_or;
 use crate::config::schema::ConfigFile;
-use crate::config::schema::limits::{Bucket, HeartbeatKeys, HeartbeatTable, Most, SideKeys};
+use crate::config::schema::limits::{
+    DirectionKeys, HeartbeatKeys, HeartbeatTable, LimitValue, RateValue,
+};
 use crate::config::schema::route::RouteTable;
-use crate::config::toml::diagnostic::{Complaint, Place};
-use crate::config::toml::findings::Findings;
-use crate::config::toml::reader::Given;
+use crate::config::toml::diagnostic::{KeyPath, Problem};
+use crate::config::toml::findings::DiagnosticSink;
+use crate::config::toml::reader::Parsed;
 use crate::config::values::scalars::OrOff;
 use crate::config::values::units::{ByteSize, show_duration};
-use crate::config::written::Patience;
+use crate::config::written::PongTimeouts;
 
 /// What sessions are held to: on this route, or on every route that says nothing of its own.
 pub(crate) fn terms(
     file: &ConfigFile,
     route: Option<&RouteTable>,
-    findings: &mut Findings<'_>,
-) -> Terms {
-    let limits = Scope::new(route.map(|route| &route.limits), &file.limits);
-    let heartbeat = Scope::new(route.map(|route| &route.heartbeat), &file.heartbeat);
+    findings: &mut DiagnosticSink<'_>,
+) -> SessionPolicy {
+    let limits = KeyScope::new(route.map(|route| &route.limits), &file.limits);
+    let heartbeat = KeyScope::new(route.map(|route| &route.heartbeat), &file.heartbeat);
     let (to_client, to_backend) =
         (heartbeat.part(|table| &table.client), heartbeat.part(|table| &table.backend));
     let from_client = limits.part(|table| &table.from_client);
     let from_backend = limits.part(|table| &table.from_backend);
     never_met(file, route, limits.table(), findings);
 
-    let standard = Terms::default();
+    let standard = SessionPolicy::default();
     let idle = limits.pick(|table| &table.idle);
     let lifetime = limits.pick(|table| &table.lifetime);
     let trickle = limits.pick(|table| &table.write_trickle).value();
-    let terms = Terms {
+    let terms = SessionPolicy {
         from_client: side(&from_client, standard.from_client),
         from_backend: side(&from_backend, standard.from_backend),
         strict: route.map_or(standard.strict, |route| value_or(&route.strict, standard.strict)),
@@ -54,14 +56,16 @@ pub(crate) fn terms(
     let route = route.map(|route| &route.place);
     burst_for_a_message(&from_client, &terms, Side::Client, route, findings);
     burst_for_a_message(&from_backend, &terms, Side::Backend, route, findings);
-    for clock in [Clock::idle(idle, terms.idle), Clock::lifetime(lifetime, terms.lifetime)] {
+    for clock in
+        [SessionTimer::idle(idle, terms.idle), SessionTimer::lifetime(lifetime, terms.lifetime)]
+    {
         clock.after_heartbeat(Side::Client, &terms, &to_client, route, findings);
         clock.after_heartbeat(Side::Backend, &terms, &to_backend, route, findings);
     }
     terms
 }
 
-fn side(keys: &Scope<'_, SideKeys>, standard: Limits) -> Limits {
+fn side(keys: &KeyScope<'_, DirectionKeys>, standard: Limits) -> Limits {
     Limits {
         message: cap(keys.pick(|side| &side.message), standard.message, ByteSize::get),
         frame: cap(keys.pick(|side| &side.frame), standard.frame, ByteSize::get),
@@ -70,7 +74,7 @@ fn side(keys: &Scope<'_, SideKeys>, standard: Limits) -> Limits {
         }),
         message_age: match keys.pick(|side| &side.message_age).value() {
             Some(OrOff(age)) => {
-                age.as_ref().map(|age| Age { max: age.max.value, action: age.action() })
+                age.as_ref().map(|age| AgeLimit { max: age.max.value, action: age.action() })
             }
             None => standard.message_age,
         },
@@ -86,20 +90,20 @@ fn side(keys: &Scope<'_, SideKeys>, standard: Limits) -> Limits {
     }
 }
 
-impl<T> Most<T> {
-    pub(crate) fn action(&self) -> Action {
-        self.action.unwrap_or(Action::Close)
+impl<T> LimitValue<T> {
+    pub(crate) fn action(&self) -> LimitAction {
+        self.action.unwrap_or(LimitAction::Close)
     }
 }
 
 fn cap<T: Copy>(
-    given: &Given<OrOff<Most<T>>>,
-    standard: Option<Cap>,
+    given: &Parsed<OrOff<LimitValue<T>>>,
+    standard: Option<Limit>,
     number: impl Fn(T) -> u64,
-) -> Option<Cap> {
+) -> Option<Limit> {
     match given.value() {
         Some(OrOff(most)) => {
-            most.as_ref().map(|most| Cap { max: number(most.max.value), action: most.action() })
+            most.as_ref().map(|most| Limit { max: number(most.max.value), action: most.action() })
         }
         None => standard,
     }
@@ -107,36 +111,40 @@ fn cap<T: Copy>(
 
 /// Without an action of its own a rate has the default one's; if that is off, it delays.
 fn rate<R, B>(
-    given: &Given<OrOff<Bucket<R, B>>>,
-    standard: Option<Rate>,
-    numbers: impl Fn(&Bucket<R, B>) -> (u64, Option<NonZeroU64>),
-) -> Option<Rate> {
+    given: &Parsed<OrOff<RateValue<R, B>>>,
+    standard: Option<RateLimit>,
+    numbers: impl Fn(&RateValue<R, B>) -> (u64, Option<NonZeroU64>),
+) -> Option<RateLimit> {
     let Some(OrOff(bucket)) = given.value() else {
         return standard;
     };
     bucket.as_ref().map(|bucket| {
-        let usual = standard.map_or(Action::Delay, |rate| rate.action);
+        let usual = standard.map_or(LimitAction::Delay, |rate| rate.action);
         let (per_second, burst) = numbers(bucket);
-        let rate = Rate::new(per_second, bucket.action.unwrap_or(usual));
-        Rate { burst: burst.unwrap_or(rate.burst), ..rate }
+        let rate = RateLimit::new(per_second, bucket.action.unwrap_or(usual));
+        RateLimit { burst: burst.unwrap_or(rate.burst), ..rate }
     })
 }
 
-fn pings(keys: &Scope<'_, HeartbeatKeys>, standard: Option<Heartbeat>) -> Option<Heartbeat> {
+fn pings(
+    keys: &KeyScope<'_, HeartbeatKeys>,
+    standard: Option<HeartbeatPolicy>,
+) -> Option<HeartbeatPolicy> {
     let interval = standard.map(|heartbeat| heartbeat.interval);
     // One that is off has the patience of the one that is not.
-    let usual = standard.or(Terms::default().heartbeat_client).map(|usual| usual.patience);
-    Some(Heartbeat {
+    let usual = standard.or(SessionPolicy::default().heartbeat_client).map(|usual| usual.patience);
+    Some(HeartbeatPolicy {
         interval: value_or(keys.pick(|keys| &keys.interval), OrOff(interval)).0?,
         patience: keys.pick(|keys| &keys.patience).value().copied().or(usual)?,
     })
 }
 
 /// How long pongs may take, common and of each route, whether anybody is pinged or not.
-pub(crate) fn patience(file: &ConfigFile) -> Vec<Patience> {
-    let usual = Terms::default().heartbeat_client.map_or(Duration::ZERO, |usual| usual.patience);
+pub(crate) fn patience(file: &ConfigFile) -> Vec<PongTimeouts> {
+    let usual =
+        SessionPolicy::default().heartbeat_client.map_or(Duration::ZERO, |usual| usual.patience);
     let of = |own: Option<&HeartbeatTable>| {
-        let keys = Scope::new(own, &file.heartbeat);
+        let keys = KeyScope::new(own, &file.heartbeat);
         let client = value_or(keys.pick(|table| &table.client.patience), usual);
         [client, value_or(keys.pick(|table| &table.backend.patience), usual)]
     };
@@ -148,14 +156,14 @@ pub(crate) fn patience(file: &ConfigFile) -> Vec<Patience> {
 /// written anywhere.
 fn patience_for_something(
     file: &ConfigFile,
-    heartbeat: &Scope<'_, HeartbeatTable>,
-    findings: &mut Findings<'_>,
+    heartbeat: &KeyScope<'_, HeartbeatTable>,
+    findings: &mut DiagnosticSink<'_>,
 ) {
     let Some(patience) = heartbeat.table().backend.patience.here() else {
         return;
     };
-    let usual = Terms::default().heartbeat_client.map(|usual| usual.patience);
-    let said = |interval: &Given<OrOff<Duration>>| !matches!(interval, Given::Absent);
+    let usual = SessionPolicy::default().heartbeat_client.map(|usual| usual.patience);
+    let said = |interval: &Parsed<OrOff<Duration>>| !matches!(interval, Parsed::Absent);
     let mut routes = file.routes.value().into_iter().flatten();
     if said(heartbeat.pick(|table| &table.backend.interval))
         || Some(patience.value) == usual
@@ -163,25 +171,25 @@ fn patience_for_something(
     {
         return;
     }
-    let wrong = Complaint::new("backends are not pinged, so that there is no pong to wait for");
+    let wrong = Problem::new("backends are not pinged, so that there is no pong to wait for");
     findings.fault(&patience.place, wrong.help("say how often: backend_interval = \"30s\""));
 }
 
 /// A clock that ends a session, and that a heartbeat must come before.
-struct Clock<'f> {
+struct SessionTimer<'f> {
     key: &'static str,
-    given: &'f Given<OrOff<Duration>>,
+    given: &'f Parsed<OrOff<Duration>>,
     time: Option<Duration>,
     /// What the tunnel is, once it has run down.
     ended: &'static str,
 }
 
-impl<'f> Clock<'f> {
-    fn idle(given: &'f Given<OrOff<Duration>>, time: Option<Duration>) -> Self {
+impl<'f> SessionTimer<'f> {
+    fn idle(given: &'f Parsed<OrOff<Duration>>, time: Option<Duration>) -> Self {
         Self { key: "limits.idle", given, time, ended: "counts as idle" }
     }
 
-    fn lifetime(given: &'f Given<OrOff<Duration>>, time: Option<Duration>) -> Self {
+    fn lifetime(given: &'f Parsed<OrOff<Duration>>, time: Option<Duration>) -> Self {
         Self { key: "limits.lifetime", given, time, ended: "is too old" }
     }
 
@@ -189,10 +197,10 @@ impl<'f> Clock<'f> {
     fn after_heartbeat(
         &self,
         to: Side,
-        terms: &Terms,
-        keys: &Scope<'_, HeartbeatKeys>,
-        route: Option<&Place>,
-        findings: &mut Findings<'_>,
+        terms: &SessionPolicy,
+        keys: &KeyScope<'_, HeartbeatKeys>,
+        route: Option<&KeyPath>,
+        findings: &mut DiagnosticSink<'_>,
     ) {
         let interval = keys.pick(|keys| &keys.interval);
         let patience = keys.pick(|keys| &keys.patience);
@@ -220,6 +228,6 @@ impl<'f> Clock<'f> {
             to.slug(),
             self.ended
         );
-        findings.fault(place, Complaint::new(wrong).help(help));
+        findings.fault(place, Problem::new(wrong).help(help));
     }
 }

@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use ws::{Action, Limits, Rule, Side, Terms};
+use ws::{LimitAction, LimitKind, Limits, SessionPolicy, Side};
 
-use super::scope::{Scope, nearest_place};
+use super::scope::{KeyScope, nearest_place};
 use crate::config::schema::ConfigFile;
-use crate::config::schema::limits::{LimitsTable, SideKeys};
+use crate::config::schema::limits::{DirectionKeys, LimitsTable};
 use crate::config::schema::route::RouteTable;
 use crate::config::settings::Compression;
-use crate::config::toml::diagnostic::{Complaint, Place};
-use crate::config::toml::findings::Findings;
-use crate::config::toml::reader::{At, Given};
+use crate::config::toml::diagnostic::{KeyPath, Problem};
+use crate::config::toml::findings::DiagnosticSink;
+use crate::config::toml::reader::{Located, Parsed};
 use crate::config::values::scalars::OrOff;
 use crate::config::values::units::{ByteSize, show_duration};
 
@@ -22,7 +22,7 @@ pub(crate) fn never_met(
     file: &ConfigFile,
     route: Option<&RouteTable>,
     table: &LimitsTable,
-    findings: &mut Findings<'_>,
+    findings: &mut DiagnosticSink<'_>,
 ) {
     for (from, keys) in [(Side::Client, &table.from_client), (Side::Backend, &table.from_backend)] {
         frame_within_message(keys, from, findings);
@@ -37,29 +37,29 @@ pub(crate) fn never_met(
 
 /// A `close` rate of bytes lets a whole message come at once, or every larger one would close.
 pub(crate) fn burst_for_a_message(
-    keys: &Scope<'_, SideKeys>,
-    terms: &Terms,
+    keys: &KeyScope<'_, DirectionKeys>,
+    terms: &SessionPolicy,
     from: Side,
-    route: Option<&Place>,
-    findings: &mut Findings<'_>,
+    route: Option<&KeyPath>,
+    findings: &mut DiagnosticSink<'_>,
 ) {
     let (bytes, message) = (keys.pick(|side| &side.bytes), keys.pick(|side| &side.message));
     let Limits { bytes: Some(rate), message: Some(cap), .. } = *terms.limits(from) else {
         return;
     };
     let written = bytes.place().is_some() && message.place().is_some();
-    if !written || rate.action != Action::Close || rate.burst.get() >= cap.max {
+    if !written || rate.action != LimitAction::Close || rate.burst.get() >= cap.max {
         return;
     }
     let Some(place) = nearest_place(route, [bytes.place(), message.place()]) else {
         return;
     };
     let size = |bytes: u64| ByteSize::new(bytes).to_string();
-    let wrong = Complaint::new(format!(
+    let wrong = Problem::new(format!(
         "{} closes at a burst of {}, and {} = {} lets larger messages come",
-        Rule::Bytes.key(from),
+        LimitKind::Bytes.key(from),
         size(rate.burst.get()),
-        Rule::Message.key(from),
+        LimitKind::Message.key(from),
         size(cap.max)
     ));
     let help = format!(
@@ -71,16 +71,16 @@ pub(crate) fn burst_for_a_message(
 }
 
 /// No frame is larger than its message, so that a larger limit for it would never be met.
-fn frame_within_message(keys: &SideKeys, from: Side, findings: &mut Findings<'_>) {
+fn frame_within_message(keys: &DirectionKeys, from: Side, findings: &mut DiagnosticSink<'_>) {
     let (Some(frame), Some(message)) = (set(&keys.frame), set(&keys.message)) else {
         return;
     };
     // A message that is only reported may have a frame that is too much.
-    if frame.max.value <= message.max.value || message.action() != Action::Close {
+    if frame.max.value <= message.max.value || message.action() != LimitAction::Close {
         return;
     }
-    let (frame_key, message_key) = (Rule::Frame.key(from), Rule::Message.key(from));
-    let wrong = Complaint::new(format!(
+    let (frame_key, message_key) = (LimitKind::Frame.key(from), LimitKind::Message.key(from));
+    let wrong = Problem::new(format!(
         "{frame_key} = {} is more than {message_key} = {}",
         frame.max.value, message.max.value
     ));
@@ -92,7 +92,7 @@ fn frame_within_message(keys: &SideKeys, from: Side, findings: &mut Findings<'_>
 }
 
 /// As many frames as may be, each as large as may be, are a message that may be.
-fn message_within_frames(keys: &SideKeys, from: Side, findings: &mut Findings<'_>) {
+fn message_within_frames(keys: &DirectionKeys, from: Side, findings: &mut DiagnosticSink<'_>) {
     let (Some(message), Some(frame), Some(fragments)) =
         (set(&keys.message), set(&keys.frame), set(&keys.fragments))
     else {
@@ -101,16 +101,16 @@ fn message_within_frames(keys: &SideKeys, from: Side, findings: &mut Findings<'_
     let number = fragments.max.value.get();
     let most = ByteSize::new(frame.max.value.get().saturating_mul(u64::from(number)));
     // What is only reported passes.
-    let closed = [frame.action(), fragments.action()] == [Action::Close; 2];
+    let closed = [frame.action(), fragments.action()] == [LimitAction::Close; 2];
     if most >= message.max.value || !closed {
         return;
     }
-    let wrong = Complaint::new(format!(
+    let wrong = Problem::new(format!(
         "{} = {} is never met: {} = {number} and {} = {} are {most} at most",
-        Rule::Message.key(from),
+        LimitKind::Message.key(from),
         message.max.value,
-        Rule::Fragments.key(from),
-        Rule::Frame.key(from),
+        LimitKind::Fragments.key(from),
+        LimitKind::Frame.key(from),
         frame.max.value,
     ));
     let help = format!("write at most \"{most}\", or raise one of the other two");
@@ -120,20 +120,24 @@ fn message_within_frames(keys: &SideKeys, from: Side, findings: &mut Findings<'_
 /// No message is older than its tunnel.
 fn age_within_lifetime(
     table: &LimitsTable,
-    keys: &SideKeys,
+    keys: &DirectionKeys,
     from: Side,
-    findings: &mut Findings<'_>,
+    findings: &mut DiagnosticSink<'_>,
 ) {
     let (Some(age), Some(lifetime)) = (set(&keys.message_age), set(&table.lifetime)) else {
         return;
     };
-    let At { value, place } = &age.max;
-    longer((Rule::MessageAge.key(from), place, *value), ("limits.lifetime", *lifetime), findings);
+    let Located { value, place } = &age.max;
+    longer(
+        (LimitKind::MessageAge.key(from), place, *value),
+        ("limits.lifetime", *lifetime),
+        findings,
+    );
 }
 
 /// Whoever waits for an answer to a Close while tidegate leaves is cut at the deadline.
-fn grace_within_drain(file: &ConfigFile, table: &LimitsTable, findings: &mut Findings<'_>) {
-    let (Some(At { value, place }), Some(deadline)) =
+fn grace_within_drain(file: &ConfigFile, table: &LimitsTable, findings: &mut DiagnosticSink<'_>) {
+    let (Some(Located { value, place }), Some(deadline)) =
         (table.close_grace.here(), file.drain.deadline.value())
     else {
         return;
@@ -142,15 +146,15 @@ fn grace_within_drain(file: &ConfigFile, table: &LimitsTable, findings: &mut Fin
 }
 
 fn longer(
-    (key, place, time): (&str, &Place, Duration),
+    (key, place, time): (&str, &KeyPath, Duration),
     (end_key, end): (&str, Duration),
-    findings: &mut Findings<'_>,
+    findings: &mut DiagnosticSink<'_>,
 ) {
     if time <= end {
         return;
     }
     let (time, end) = (show_duration(time), show_duration(end));
-    let wrong = Complaint::new(format!("{key} = {time} is longer than {end_key} = {end}"));
+    let wrong = Problem::new(format!("{key} = {time} is longer than {end_key} = {end}"));
     let help = format!("the tunnel is over by then: write at most \"{end}\", or raise {end_key}");
     findings.fault(place, wrong.help(help));
 }
@@ -167,6 +171,6 @@ fn is_inspected(file: &ConfigFile, route: Option<&RouteTable>) -> bool {
     }
 }
 
-fn set<T>(given: &Given<OrOff<T>>) -> Option<&T> {
+fn set<T>(given: &Parsed<OrOff<T>>) -> Option<&T> {
     given.value().and_then(|OrOff(limit)| limit.as_ref())
 }

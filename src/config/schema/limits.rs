@@ -4,50 +4,50 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use toml::de::DeValue;
-use ws::Action;
+use ws::LimitAction;
 
-use crate::config::toml::diagnostic::{Complaint, Place};
-use crate::config::toml::findings::Findings;
-use crate::config::toml::reader::{At, Given, Table, Value};
-use crate::config::values::choices::CapAction;
+use crate::config::toml::diagnostic::{KeyPath, Problem};
+use crate::config::toml::findings::DiagnosticSink;
+use crate::config::toml::reader::{Located, Parsed, TableReader, TomlValue};
+use crate::config::values::choices::SizeLimitAction;
 use crate::config::values::scalars::{OrOff, is_no_limit};
 use crate::config::values::units::{ByteSize, BytesPerSecond, PerSecond};
 
 /// `[limits]` and `[route.limits]`
 pub(crate) struct LimitsTable {
-    pub(crate) from_client: SideKeys,
-    pub(crate) from_backend: SideKeys,
-    pub(crate) idle: Given<OrOff<Duration>>,
-    pub(crate) lifetime: Given<OrOff<Duration>>,
-    pub(crate) close_grace: Given<Duration>,
-    pub(crate) write_stall: Given<Duration>,
-    pub(crate) write_trickle: Given<OrOff<BytesPerSecond>>,
+    pub(crate) from_client: DirectionKeys,
+    pub(crate) from_backend: DirectionKeys,
+    pub(crate) idle: Parsed<OrOff<Duration>>,
+    pub(crate) lifetime: Parsed<OrOff<Duration>>,
+    pub(crate) close_grace: Parsed<Duration>,
+    pub(crate) write_stall: Parsed<Duration>,
+    pub(crate) write_trickle: Parsed<OrOff<BytesPerSecond>>,
 }
 
 /// The keys that end in `_from_client`, or those that end in `_from_backend`.
-pub(crate) struct SideKeys {
-    pub(crate) message: Given<OrOff<Most<ByteSize>>>,
-    pub(crate) frame: Given<OrOff<Most<ByteSize>>>,
-    pub(crate) fragments: Given<OrOff<Most<NonZeroU32>>>,
-    pub(crate) message_age: Given<OrOff<Most<Duration>>>,
-    pub(crate) messages: Given<OrOff<Bucket<PerSecond, NonZeroU32>>>,
-    pub(crate) bytes: Given<OrOff<Bucket<BytesPerSecond, ByteSize>>>,
-    pub(crate) controls: Given<OrOff<Bucket<PerSecond, NonZeroU32>>>,
+pub(crate) struct DirectionKeys {
+    pub(crate) message: Parsed<OrOff<LimitValue<ByteSize>>>,
+    pub(crate) frame: Parsed<OrOff<LimitValue<ByteSize>>>,
+    pub(crate) fragments: Parsed<OrOff<LimitValue<NonZeroU32>>>,
+    pub(crate) message_age: Parsed<OrOff<LimitValue<Duration>>>,
+    pub(crate) messages: Parsed<OrOff<RateValue<PerSecond, NonZeroU32>>>,
+    pub(crate) bytes: Parsed<OrOff<RateValue<BytesPerSecond, ByteSize>>>,
+    pub(crate) controls: Parsed<OrOff<RateValue<PerSecond, NonZeroU32>>>,
 }
 
 /// A largest size, count or age: `"1MiB"`, or `{ max = "1MiB", action = "report" }`.
 #[derive(Clone)]
-pub(crate) struct Most<T> {
-    pub(crate) max: At<T>,
-    pub(crate) action: Option<Action>,
+pub(crate) struct LimitValue<T> {
+    pub(crate) max: Located<T>,
+    pub(crate) action: Option<LimitAction>,
 }
 
 /// A rate: `"50/s"`, or `{ rate = "50/s", burst = 100, action = "close" }`.
 #[derive(Clone)]
-pub(crate) struct Bucket<R, B> {
+pub(crate) struct RateValue<R, B> {
     pub(crate) rate: R,
     pub(crate) burst: Option<B>,
-    pub(crate) action: Option<Action>,
+    pub(crate) action: Option<LimitAction>,
 }
 
 /// `[heartbeat]` and `[route.heartbeat]`
@@ -58,11 +58,11 @@ pub(crate) struct HeartbeatTable {
 
 /// `interval` and `patience`, or `backend_interval` and `backend_patience`.
 pub(crate) struct HeartbeatKeys {
-    pub(crate) interval: Given<OrOff<Duration>>,
-    pub(crate) patience: Given<Duration>,
+    pub(crate) interval: Parsed<OrOff<Duration>>,
+    pub(crate) patience: Parsed<Duration>,
 }
 
-pub(crate) fn limits(table: &mut Table<'_, '_, '_>) -> LimitsTable {
+pub(crate) fn limits(table: &mut TableReader<'_, '_, '_>) -> LimitsTable {
     LimitsTable {
         from_client: side(table, FROM_CLIENT),
         from_backend: side(table, FROM_BACKEND),
@@ -74,7 +74,7 @@ pub(crate) fn limits(table: &mut Table<'_, '_, '_>) -> LimitsTable {
     }
 }
 
-pub(crate) fn heartbeat(table: &mut Table<'_, '_, '_>) -> HeartbeatTable {
+pub(crate) fn heartbeat(table: &mut TableReader<'_, '_, '_>) -> HeartbeatTable {
     HeartbeatTable {
         client: HeartbeatKeys { interval: table.get("interval"), patience: table.get("patience") },
         backend: HeartbeatKeys {
@@ -84,9 +84,9 @@ pub(crate) fn heartbeat(table: &mut Table<'_, '_, '_>) -> HeartbeatTable {
     }
 }
 
-fn side(table: &mut Table<'_, '_, '_>, keys: [&'static str; 7]) -> SideKeys {
+fn side(table: &mut TableReader<'_, '_, '_>, keys: [&'static str; 7]) -> DirectionKeys {
     let [message, frame, fragments, message_age, messages, bytes, controls] = keys;
-    SideKeys {
+    DirectionKeys {
         message: table.item(message, most),
         frame: table.item(frame, most),
         fragments: table.item(fragments, most),
@@ -97,60 +97,65 @@ fn side(table: &mut Table<'_, '_, '_>, keys: [&'static str; 7]) -> SideKeys {
     }
 }
 
-fn most<T: Value>(
-    findings: &mut Findings<'_>,
-    place: Place,
+fn most<T: TomlValue>(
+    findings: &mut DiagnosticSink<'_>,
+    place: KeyPath,
     value: &DeValue<'_>,
-) -> Given<OrOff<Most<T>>> {
+) -> Parsed<OrOff<LimitValue<T>>> {
     let Some(entries) = value.as_table() else {
-        let max = |max| Most { max: At { value: max, place: place.clone() }, action: None };
+        let max =
+            |max| LimitValue { max: Located { value: max, place: place.clone() }, action: None };
         return findings.value(place.clone(), value).map(|OrOff(short)| OrOff(short.map(max)));
     };
-    let (max, action) = Table::read(findings, Some(entries), place.clone(), |table| {
-        let max = table.get::<OrNever<T>>("max");
+    let (max, action) = TableReader::read(findings, Some(entries), place.clone(), |table| {
+        let max = table.get::<RequiredLimit<T>>("max");
         let max = table.require("max", "say what is still lawful, or write \"off\" alone", max);
-        (max, table.get::<CapAction>("action"))
+        (max, table.get::<SizeLimitAction>("action"))
     });
-    match max.map(|OrNever(max)| max) {
-        Given::Here(max) if !action.is_faulty() => {
-            let action = action.value().map(|CapAction(action)| *action);
-            Given::Here(At { value: OrOff(Some(Most { max, action })), place })
+    match max.map(|RequiredLimit(max)| max) {
+        Parsed::Here(max) if !action.is_faulty() => {
+            let action = action.value().map(|SizeLimitAction(action)| *action);
+            Parsed::Here(Located { value: OrOff(Some(LimitValue { max, action })), place })
         }
-        Given::Here(_) | Given::Absent | Given::Faulty => Given::Faulty,
+        Parsed::Here(_) | Parsed::Absent | Parsed::Faulty => Parsed::Faulty,
     }
 }
 
-fn bucket<R: Value + Copy, B: Value + Copy>(
-    findings: &mut Findings<'_>,
-    place: Place,
+fn bucket<R: TomlValue + Copy, B: TomlValue + Copy>(
+    findings: &mut DiagnosticSink<'_>,
+    place: KeyPath,
     value: &DeValue<'_>,
-) -> Given<OrOff<Bucket<R, B>>> {
+) -> Parsed<OrOff<RateValue<R, B>>> {
     let Some(entries) = value.as_table() else {
-        let rate = |rate| Bucket { rate, burst: None, action: None };
+        let rate = |rate| RateValue { rate, burst: None, action: None };
         return findings.value(place, value).map(|OrOff(short)| OrOff(short.map(rate)));
     };
-    let (rate, burst, action) = Table::read(findings, Some(entries), place.clone(), |table| {
-        let rate = table.get::<OrNever<R>>("rate");
-        let rate = table.require("rate", "say how much a second, or write \"off\" alone", rate);
-        (rate, table.get::<B>("burst"), table.get::<Action>("action"))
-    });
+    let (rate, burst, action) =
+        TableReader::read(findings, Some(entries), place.clone(), |table| {
+            let rate = table.get::<RequiredLimit<R>>("rate");
+            let rate = table.require("rate", "say how much a second, or write \"off\" alone", rate);
+            (rate, table.get::<B>("burst"), table.get::<LimitAction>("action"))
+        });
     match rate.value() {
-        Some(OrNever(rate)) if !burst.is_faulty() && !action.is_faulty() => {
+        Some(RequiredLimit(rate)) if !burst.is_faulty() && !action.is_faulty() => {
             let (burst, action) = (burst.value().copied(), action.value().copied());
-            Given::Here(At { value: OrOff(Some(Bucket { rate: *rate, burst, action })), place })
+            Parsed::Here(Located {
+                value: OrOff(Some(RateValue { rate: *rate, burst, action })),
+                place,
+            })
         }
-        Some(_) | None => Given::Faulty,
+        Some(_) | None => Parsed::Faulty,
     }
 }
 
 /// What stands in the table of a limit: there `"off"` would be a limit that is none.
 #[derive(Clone, Copy)]
-struct OrNever<T>(T);
+struct RequiredLimit<T>(T);
 
-impl<T: Value> Value for OrNever<T> {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl<T: TomlValue> TomlValue for RequiredLimit<T> {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         if is_no_limit(value) {
-            let wrong = Complaint::new("\"off\" stands in place of the whole table");
+            let wrong = Problem::new("\"off\" stands in place of the whole table");
             return Err(wrong.help("write \"off\" without the braces and what is in them"));
         }
         T::read(value).map(Self)

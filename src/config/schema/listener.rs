@@ -3,43 +3,43 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::toml::diagnostic::Place;
-use crate::config::toml::reader::{Given, Table};
+use crate::config::toml::diagnostic::KeyPath;
+use crate::config::toml::reader::{Parsed, TableReader};
 use crate::config::values::address::AdminAddress;
 use crate::config::values::scalars::{Label, OrOff, RequestPath};
-use crate::config::values::targets::SocketAt;
+use crate::config::values::targets::ControlSocketPath;
 
 /// `[[listener]]`
 pub(crate) struct ListenerTable {
     /// Where the listener begins.
-    pub(crate) place: Place,
-    pub(crate) address: Given<SocketAddr>,
-    pub(crate) name: Given<Label>,
-    pub(crate) tls: Given<bool>,
-    pub(crate) proxy_protocol: Given<bool>,
-    pub(crate) health_path: Given<OrOff<RequestPath>>,
+    pub(crate) place: KeyPath,
+    pub(crate) address: Parsed<SocketAddr>,
+    pub(crate) name: Parsed<Label>,
+    pub(crate) tls: Parsed<bool>,
+    pub(crate) proxy_protocol: Parsed<bool>,
+    pub(crate) health_path: Parsed<OrOff<RequestPath>>,
 }
 
 /// `[[certificate]]`
 pub(crate) struct CertificateTable {
-    pub(crate) chain: Given<PathBuf>,
-    pub(crate) key: Given<PathBuf>,
-    pub(crate) default: Given<bool>,
+    pub(crate) chain: Parsed<PathBuf>,
+    pub(crate) key: Parsed<PathBuf>,
+    pub(crate) default: Parsed<bool>,
 }
 
 /// `[admin]`
 pub(crate) struct AdminTable {
-    pub(crate) address: Given<AdminAddress>,
-    pub(crate) enabled: Given<bool>,
-    pub(crate) public: Given<bool>,
+    pub(crate) address: Parsed<AdminAddress>,
+    pub(crate) enabled: Parsed<bool>,
+    pub(crate) public: Parsed<bool>,
 }
 
 /// `[control]`
 pub(crate) struct ControlTable {
-    pub(crate) socket: Given<SocketAt>,
+    pub(crate) socket: Parsed<ControlSocketPath>,
 }
 
-pub(crate) fn listener(table: &mut Table<'_, '_, '_>) -> ListenerTable {
+pub(crate) fn listener(table: &mut TableReader<'_, '_, '_>) -> ListenerTable {
     let address = table.get("address");
     ListenerTable {
         place: table.place().clone(),
@@ -55,7 +55,7 @@ pub(crate) fn listener(table: &mut Table<'_, '_, '_>) -> ListenerTable {
     }
 }
 
-pub(crate) fn certificate(table: &mut Table<'_, '_, '_>) -> CertificateTable {
+pub(crate) fn certificate(table: &mut TableReader<'_, '_, '_>) -> CertificateTable {
     let chain = table.get("chain");
     let key = table.get("key");
     CertificateTable {
@@ -65,7 +65,7 @@ pub(crate) fn certificate(table: &mut Table<'_, '_, '_>) -> CertificateTable {
     }
 }
 
-pub(crate) fn admin(table: &mut Table<'_, '_, '_>) -> AdminTable {
+pub(crate) fn admin(table: &mut TableReader<'_, '_, '_>) -> AdminTable {
     AdminTable {
         address: table.get("address"),
         enabled: table.get("enabled"),
@@ -73,6 +73,6 @@ pub(crate) fn admin(table: &mut Table<'_, '_, '_>) -> AdminTable {
     }
 }
 
-pub(crate) fn control(table: &mut Table<'_, '_, '_>) -> ControlTable {
+pub(crate) fn control(table: &mut TableReader<'_, '_, '_>) -> ControlTable {
     ControlTable { socket: table.get("socket") }
 }

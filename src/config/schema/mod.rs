@@ -10,9 +10,9 @@ use std::sync::LazyLock;
 
 use toml::de::DeTable;
 
-use super::toml::diagnostic::Place;
-use super::toml::findings::Findings;
-use super::toml::reader::{Given, Table};
+use super::toml::diagnostic::KeyPath;
+use super::toml::findings::DiagnosticSink;
+use super::toml::reader::{Parsed, TableReader};
 use crate::config::schema::limits::{HeartbeatTable, LimitsTable};
 use crate::config::schema::listener::{AdminTable, CertificateTable, ControlTable, ListenerTable};
 use crate::config::schema::process::{
@@ -24,9 +24,9 @@ use crate::config::schema::route::RouteTable;
 /// The whole file.
 pub(crate) struct ConfigFile {
     pub(crate) server: ServerTable,
-    pub(crate) listeners: Given<Vec<ListenerTable>>,
-    pub(crate) certificates: Given<Vec<CertificateTable>>,
-    pub(crate) routes: Given<Vec<RouteTable>>,
+    pub(crate) listeners: Parsed<Vec<ListenerTable>>,
+    pub(crate) certificates: Parsed<Vec<CertificateTable>>,
+    pub(crate) routes: Parsed<Vec<RouteTable>>,
     pub(crate) limits: LimitsTable,
     pub(crate) heartbeat: HeartbeatTable,
     pub(crate) timeouts: TimeoutsTable,
@@ -42,8 +42,8 @@ pub(crate) struct ConfigFile {
 
 impl ConfigFile {
     /// Reads a document.
-    pub(crate) fn read(root: &DeTable<'_>, findings: &mut Findings<'_>) -> Self {
-        Table::read(findings, Some(root), Place::default(), |file| Self {
+    pub(crate) fn read(root: &DeTable<'_>, findings: &mut DiagnosticSink<'_>) -> Self {
+        TableReader::read(findings, Some(root), KeyPath::default(), |file| Self {
             server: file.table("server", process::server),
             listeners: file.tables("listener", listener::listener),
             certificates: file.tables("certificate", listener::certificate),
@@ -72,7 +72,7 @@ pub fn known_keys() -> &'static [String] {
 static KNOWN: LazyLock<Vec<String>> = LazyLock::new(|| {
     let text = "[[listener]]\n[[certificate]]\n[[route]]\nbackends = [{}]\n";
     let (root, _) = DeTable::parse_recoverable(text);
-    let mut findings = Findings::noting(text);
+    let mut findings = DiagnosticSink::noting(text);
     ConfigFile::read(root.get_ref(), &mut findings);
     findings.into_asked()
 });

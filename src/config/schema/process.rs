@@ -7,80 +7,80 @@ use std::time::Duration;
 use ws::CloseCode;
 
 use crate::config::settings::{ForwardedHeader, LogFormat, TlsStreamKind};
-use crate::config::toml::reader::{At, Given, Table};
+use crate::config::toml::reader::{Located, Parsed, TableReader};
 use crate::config::values::close_reason::CloseReason;
 use crate::config::values::network::Network;
-use crate::config::values::scalars::{Always, Bits, OrAuto, OrOff, Parameter};
-use crate::config::values::targets::RecordsTo;
+use crate::config::values::scalars::{AtLeastOne, OrAuto, OrOff, PrefixBits, QueryParameter};
+use crate::config::values::targets::RecordTarget;
 use crate::config::values::units::PerSecond;
 
 /// `[server]`
 pub(crate) struct ServerTable {
-    pub(crate) workers: Given<OrAuto<NonZeroU32>>,
-    pub(crate) tls: Given<TlsStreamKind>,
+    pub(crate) workers: Parsed<OrAuto<NonZeroU32>>,
+    pub(crate) tls: Parsed<TlsStreamKind>,
 }
 
 /// `[timeouts]`
 pub(crate) struct TimeoutsTable {
-    pub(crate) proxy_header: Given<Duration>,
-    pub(crate) tls: Given<Duration>,
-    pub(crate) head: Given<Duration>,
-    pub(crate) dial: Given<Duration>,
-    pub(crate) backend_answer: Given<Duration>,
-    pub(crate) http_silence: Given<Duration>,
+    pub(crate) proxy_header: Parsed<Duration>,
+    pub(crate) tls: Parsed<Duration>,
+    pub(crate) head: Parsed<Duration>,
+    pub(crate) dial: Parsed<Duration>,
+    pub(crate) backend_answer: Parsed<Duration>,
+    pub(crate) http_silence: Parsed<Duration>,
 }
 
 /// `[caps]`
 pub(crate) struct CapsTable {
-    pub(crate) connections: Given<OrAuto<NonZeroU32>>,
-    pub(crate) tunnels: Given<OrAuto<NonZeroU32>>,
-    pub(crate) connections_per_client: Given<Always<NonZeroU32>>,
-    pub(crate) tunnels_per_client: Given<Always<NonZeroU32>>,
-    pub(crate) handshakes_per_client: Given<Always<PerSecond>>,
-    pub(crate) handshakes_burst: Given<Always<NonZeroU32>>,
+    pub(crate) connections: Parsed<OrAuto<NonZeroU32>>,
+    pub(crate) tunnels: Parsed<OrAuto<NonZeroU32>>,
+    pub(crate) connections_per_client: Parsed<AtLeastOne<NonZeroU32>>,
+    pub(crate) tunnels_per_client: Parsed<AtLeastOne<NonZeroU32>>,
+    pub(crate) handshakes_per_client: Parsed<AtLeastOne<PerSecond>>,
+    pub(crate) handshakes_burst: Parsed<AtLeastOne<NonZeroU32>>,
 }
 
 /// `[trusted_proxies]`
 pub(crate) struct TrustedProxiesTable {
-    pub(crate) addresses: Given<Vec<At<Network>>>,
-    pub(crate) header: Given<ForwardedHeader>,
+    pub(crate) addresses: Parsed<Vec<Located<Network>>>,
+    pub(crate) header: Parsed<ForwardedHeader>,
 }
 
 /// `[client_key]`
 pub(crate) struct ClientKeyTable {
-    pub(crate) ipv4_prefix: Given<Bits<32>>,
-    pub(crate) ipv6_prefix: Given<Bits<128>>,
+    pub(crate) ipv4_prefix: Parsed<PrefixBits<32>>,
+    pub(crate) ipv6_prefix: Parsed<PrefixBits<128>>,
 }
 
 /// `[drain]`
 pub(crate) struct DrainTable {
-    pub(crate) delay: Given<OrOff<Duration>>,
-    pub(crate) window: Given<Duration>,
-    pub(crate) deadline: Given<Duration>,
-    pub(crate) rate: Given<OrOff<PerSecond>>,
-    pub(crate) code: Given<CloseCode>,
-    pub(crate) reason: Given<CloseReason>,
+    pub(crate) delay: Parsed<OrOff<Duration>>,
+    pub(crate) window: Parsed<Duration>,
+    pub(crate) deadline: Parsed<Duration>,
+    pub(crate) rate: Parsed<OrOff<PerSecond>>,
+    pub(crate) code: Parsed<CloseCode>,
+    pub(crate) reason: Parsed<CloseReason>,
 }
 
 /// `[log]`
 pub(crate) struct LogTable {
-    pub(crate) format: Given<LogFormat>,
-    pub(crate) level: Given<tracing::Level>,
-    pub(crate) redact: Given<Vec<At<Parameter>>>,
+    pub(crate) format: Parsed<LogFormat>,
+    pub(crate) level: Parsed<tracing::Level>,
+    pub(crate) redact: Parsed<Vec<Located<QueryParameter>>>,
 }
 
 /// `[access]`
 pub(crate) struct AccessTable {
-    pub(crate) to: Given<RecordsTo>,
-    pub(crate) format: Given<LogFormat>,
-    pub(crate) start: Given<bool>,
+    pub(crate) to: Parsed<RecordTarget>,
+    pub(crate) format: Parsed<LogFormat>,
+    pub(crate) start: Parsed<bool>,
 }
 
-pub(crate) fn server(table: &mut Table<'_, '_, '_>) -> ServerTable {
+pub(crate) fn server(table: &mut TableReader<'_, '_, '_>) -> ServerTable {
     ServerTable { workers: table.get("workers"), tls: table.get("tls") }
 }
 
-pub(crate) fn timeouts(table: &mut Table<'_, '_, '_>) -> TimeoutsTable {
+pub(crate) fn timeouts(table: &mut TableReader<'_, '_, '_>) -> TimeoutsTable {
     TimeoutsTable {
         proxy_header: table.get("proxy_header"),
         tls: table.get("tls"),
@@ -91,7 +91,7 @@ pub(crate) fn timeouts(table: &mut Table<'_, '_, '_>) -> TimeoutsTable {
     }
 }
 
-pub(crate) fn caps(table: &mut Table<'_, '_, '_>) -> CapsTable {
+pub(crate) fn caps(table: &mut TableReader<'_, '_, '_>) -> CapsTable {
     CapsTable {
         connections: table.get("connections"),
         tunnels: table.get("tunnels"),
@@ -102,15 +102,15 @@ pub(crate) fn caps(table: &mut Table<'_, '_, '_>) -> CapsTable {
     }
 }
 
-pub(crate) fn trusted_proxies(table: &mut Table<'_, '_, '_>) -> TrustedProxiesTable {
+pub(crate) fn trusted_proxies(table: &mut TableReader<'_, '_, '_>) -> TrustedProxiesTable {
     TrustedProxiesTable { addresses: table.list("addresses"), header: table.get("header") }
 }
 
-pub(crate) fn client_key(table: &mut Table<'_, '_, '_>) -> ClientKeyTable {
+pub(crate) fn client_key(table: &mut TableReader<'_, '_, '_>) -> ClientKeyTable {
     ClientKeyTable { ipv4_prefix: table.get("ipv4_prefix"), ipv6_prefix: table.get("ipv6_prefix") }
 }
 
-pub(crate) fn drain(table: &mut Table<'_, '_, '_>) -> DrainTable {
+pub(crate) fn drain(table: &mut TableReader<'_, '_, '_>) -> DrainTable {
     DrainTable {
         delay: table.get("delay"),
         window: table.get("window"),
@@ -121,7 +121,7 @@ pub(crate) fn drain(table: &mut Table<'_, '_, '_>) -> DrainTable {
     }
 }
 
-pub(crate) fn log(table: &mut Table<'_, '_, '_>) -> LogTable {
+pub(crate) fn log(table: &mut TableReader<'_, '_, '_>) -> LogTable {
     LogTable {
         format: table.get("format"),
         level: table.get("level"),
@@ -129,6 +129,6 @@ pub(crate) fn log(table: &mut Table<'_, '_, '_>) -> LogTable {
     }
 }
 
-pub(crate) fn access(table: &mut Table<'_, '_, '_>) -> AccessTable {
+pub(crate) fn access(table: &mut TableReader<'_, '_, '_>) -> AccessTable {
     AccessTable { to: table.get("to"), format: table.get("format"), start: table.get("start") }
 }

@@ -3,15 +3,15 @@
 use std::num::NonZeroU32;
 
 use toml::de::DeValue;
-use ws::Strict;
+use ws::Strictness;
 
 use super::limits::{HeartbeatTable, LimitsTable, heartbeat, limits};
 use crate::config::settings::Compression;
-use crate::config::toml::diagnostic::Place;
-use crate::config::toml::findings::Findings;
-use crate::config::toml::reader::{At, Given, Table};
-use crate::config::values::close_reason::Lost;
-use crate::config::values::field::{Field, FieldName};
+use crate::config::toml::diagnostic::KeyPath;
+use crate::config::toml::findings::DiagnosticSink;
+use crate::config::toml::reader::{Located, Parsed, TableReader};
+use crate::config::values::close_reason::BackendLossPolicy;
+use crate::config::values::field::{HeaderField, HeaderFieldName};
 use crate::config::values::origin::{OriginRule, RULES};
 use crate::config::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff};
@@ -19,19 +19,19 @@ use crate::config::values::scalars::{Label, OrOff};
 /// `[[route]]`
 pub(crate) struct RouteTable {
     /// Where the route begins.
-    pub(crate) place: Place,
-    pub(crate) host: Given<HostPattern>,
-    pub(crate) path: Given<PathPrefix>,
-    pub(crate) name: Given<Label>,
-    pub(crate) origins: Given<Vec<At<OriginRule>>>,
-    pub(crate) backends: Given<Vec<At<BackendItem>>>,
-    pub(crate) lost_backends: Given<Lost>,
-    pub(crate) http: Given<bool>,
-    pub(crate) tunnels: Given<OrOff<NonZeroU32>>,
-    pub(crate) compression: Given<Compression>,
-    pub(crate) strict: Given<Strict>,
-    pub(crate) proxy_protocol: Given<bool>,
-    pub(crate) forwarded: Given<bool>,
+    pub(crate) place: KeyPath,
+    pub(crate) host: Parsed<HostPattern>,
+    pub(crate) path: Parsed<PathPrefix>,
+    pub(crate) name: Parsed<Label>,
+    pub(crate) origins: Parsed<Vec<Located<OriginRule>>>,
+    pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
+    pub(crate) lost_backends: Parsed<BackendLossPolicy>,
+    pub(crate) http: Parsed<bool>,
+    pub(crate) tunnels: Parsed<OrOff<NonZeroU32>>,
+    pub(crate) compression: Parsed<Compression>,
+    pub(crate) strict: Parsed<Strictness>,
+    pub(crate) proxy_protocol: Parsed<bool>,
+    pub(crate) forwarded: Parsed<bool>,
     pub(crate) request_headers: HeadersTable,
     pub(crate) response_headers: HeadersTable,
     pub(crate) limits: LimitsTable,
@@ -40,18 +40,18 @@ pub(crate) struct RouteTable {
 
 /// `[route.request_headers]` and `[route.response_headers]`
 pub(crate) struct HeadersTable {
-    pub(crate) remove: Given<Vec<At<FieldName>>>,
-    pub(crate) set: Given<Vec<At<Field>>>,
+    pub(crate) remove: Parsed<Vec<Located<HeaderFieldName>>>,
+    pub(crate) set: Parsed<Vec<Located<HeaderField>>>,
 }
 
 /// An item of a route's `backends`: an address, or a table with one.
 pub(crate) struct BackendItem {
-    pub(crate) address: Given<BackendAddress>,
-    pub(crate) weight: Given<NonZeroU32>,
-    pub(crate) id: Given<Label>,
+    pub(crate) address: Parsed<BackendAddress>,
+    pub(crate) weight: Parsed<NonZeroU32>,
+    pub(crate) id: Parsed<Label>,
 }
 
-pub(crate) fn route(table: &mut Table<'_, '_, '_>) -> RouteTable {
+pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
     let host = table.get("host");
     let path = table.get("path");
     let name = table.get("name");
@@ -78,19 +78,19 @@ pub(crate) fn route(table: &mut Table<'_, '_, '_>) -> RouteTable {
     }
 }
 
-fn headers(table: &mut Table<'_, '_, '_>) -> HeadersTable {
+fn headers(table: &mut TableReader<'_, '_, '_>) -> HeadersTable {
     HeadersTable { remove: table.list("remove"), set: table.list("set") }
 }
 
 fn backend<'d>(
-    findings: &mut Findings<'_>,
-    place: Place,
+    findings: &mut DiagnosticSink<'_>,
+    place: KeyPath,
     value: &'d DeValue<'d>,
-) -> Given<BackendItem> {
+) -> Parsed<BackendItem> {
     // A short one is its address.
     findings.stands(&place);
     let item = match value.as_table() {
-        Some(entries) => Table::read(findings, Some(entries), place.clone(), |table| {
+        Some(entries) => TableReader::read(findings, Some(entries), place.clone(), |table| {
             let address = table.get("address");
             BackendItem {
                 address: table.require(
@@ -104,11 +104,11 @@ fn backend<'d>(
         }),
         None => BackendItem {
             address: findings.value(place.clone(), value),
-            weight: Given::Absent,
-            id: Given::Absent,
+            weight: Parsed::Absent,
+            id: Parsed::Absent,
         },
     };
-    Given::Here(At { value: item, place })
+    Parsed::Here(Located { value: item, place })
 }
 
 const HOSTS: &str =

@@ -2,7 +2,7 @@
 
 use super::listing::FULL;
 use super::*;
-use crate::config::explain::difference::{About, Difference, differences};
+use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
 use crate::config::settings::Settings;
 use crate::protocol::answer::Change;
 
@@ -105,9 +105,9 @@ fn a_common_limit_is_told_once_and_with_whom_it_is_about() {
     // The first route has an idle time of its own.
     let after = FULL.replace("idle = \"2h\"", "idle = \"3h\"");
     let found = differences(&parse(FULL), &parse(&after));
-    let [Difference { change, about }] = &found[..] else { panic!("{found:?}") };
+    let [SettingChange { change, about }] = &found[..] else { panic!("{found:?}") };
     assert_eq!((change.part.as_str(), change.keys[0].key.as_str()), ("limits", "limits.idle"));
-    assert_eq!(*about, About::Routes(vec!["[2001:db8::7]".into()]));
+    assert_eq!(*about, AffectedTunnels::Routes(vec!["[2001:db8::7]".into()]));
     // Where every route has its own, it means nothing.
     let own =
         |idle: &str| format!("{PLAIN}[route.limits]\nidle = \"2h\"\n[limits]\nidle = \"{idle}\"\n");
@@ -152,5 +152,5 @@ fn many_routes_are_compared_in_no_time() {
     let (before, after) = (many("2h"), many("3h"));
     let found = differences(&before, &after);
     assert_eq!(found.len(), 1);
-    assert!(matches!(&found[0].about, About::Routes(routes) if routes.len() == 5_001));
+    assert!(matches!(&found[0].about, AffectedTunnels::Routes(routes) if routes.len() == 5_001));
 }

@@ -258,8 +258,9 @@ fn what_is_off_keeps_what_was_written() {
     );
 }
 
+// Requirements: AD10.
 #[test]
-fn ad10_no_listing_and_no_difference_gives_a_credential_away() {
+fn listing_and_diff_redact_credentials() {
     let with = |secret: &str| {
         parse(&format!(
             "# {secret} in a comment\n{PLAIN}[route.request_headers]\n\

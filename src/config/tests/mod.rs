@@ -9,7 +9,7 @@ use super::settings::{CertificateSource, LogFormat};
 use super::*;
 use crate::config::explain::difference::differences;
 use crate::config::settings::Settings;
-use crate::config::toml::diagnostic::Fault;
+use crate::config::toml::diagnostic::Diagnostic;
 
 /// One certificate, one route and one backend.
 const PLAIN: &str = r#"[[listener]]
@@ -36,7 +36,7 @@ fn rendered(text: &str) -> String {
 /// `key: problem (help)` of each fault, in the order of the file; help in one line.
 fn told(text: &str) -> Vec<String> {
     let faults = Settings::parse(text, "proxy.toml").expect_err("faults");
-    let help = |fault: &Fault| {
+    let help = |fault: &Diagnostic| {
         fault.help().map(|help| format!(" ({})", help.replace('\n', " "))).unwrap_or_default()
     };
     faults

@@ -44,8 +44,9 @@ fn proxies_in_front_are_addresses_and_networks() {
     assert_eq!(settings.timeouts.proxy_header, Duration::from_secs(5));
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_what_is_no_network_is_told_what_to_write() {
+fn invalid_network_shows_what_to_write() {
     for (address, problem) in [
         (
             "\"10.0.0.1/8\"",
@@ -97,8 +98,9 @@ fn cf05_what_is_no_network_is_told_what_to_write() {
     );
 }
 
+// Requirements: CF13.
 #[test]
-fn cf13_nobody_trusts_everybody() {
+fn rejects_trusting_every_address() {
     let lie = "so that everybody could lie about his own \
                (list the addresses of your own proxies only)";
     for (everybody, what) in [
@@ -115,8 +117,9 @@ fn cf13_nobody_trusts_everybody() {
     );
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_header_is_read_from_somebody() {
+fn forwarded_header_requires_trusted_proxies() {
     assert_eq!(
         told_below("[trusted_proxies]\nheader = \"forwarded\""),
         ["trusted_proxies.header: no proxy is trusted, so this header is read from nobody \
@@ -129,8 +132,9 @@ fn cf12_a_header_is_read_from_somebody() {
     );
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_proxy_header_is_taken_from_somebody() {
+fn proxy_protocol_requires_trusted_proxies() {
     let problem = "no proxy is trusted, so every connection would be dropped \
                    (list the proxies that connect here: [trusted_proxies] addresses = [\"10.0.0.7\"])";
     let text = PLAIN.replace("443\"", "443\"\nproxy_protocol = true");
@@ -166,8 +170,9 @@ fn header_fields_are_set_and_removed() {
     assert_eq!(route.response_headers.set[0].1, "https://a.example");
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_what_is_no_header_field_is_told_what_to_write() {
+fn invalid_header_field_shows_what_to_write() {
     for (key, item, problem) in [
         ("set", "X-Env=prod", "\"X-Env=prod\" has no colon (write \"X-Env: prod\")"),
         ("set", "X-Env prod", "\"X-Env prod\" has no colon (write \"X-Env: prod\")"),
@@ -218,8 +223,9 @@ fn cf05_what_is_no_header_field_is_told_what_to_write() {
     );
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_a_header_value_is_taken_as_it_stands() {
+fn header_value_is_taken_verbatim() {
     for (value, variable) in [
         ("$remote_addr", "$remote_addr"),
         ("https://${host}/a", "${host}"),
@@ -235,8 +241,9 @@ fn cf05_a_header_value_is_taken_as_it_stands() {
     }
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_what_is_hidden_has_a_name() {
+fn redacted_parameters_must_have_names() {
     let problem = |name: &str| {
         format!(
             "log.redact[1]: \"{name}\" is not a name, and would hide nothing \
@@ -299,8 +306,9 @@ fn header_fields_that_tidegate_answers_for_are_protected() {
     );
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_header_field_is_listed_once() {
+fn header_field_may_be_listed_only_once() {
     let help = "(list a field once; one that is set takes the place of any that came)";
     assert_eq!(
         told_below(
@@ -336,8 +344,9 @@ fn records_go_to_a_file_beside_the_configuration() {
     assert_eq!(access("[access]\nto = \"stderr\"").to, AccessTarget::Stderr);
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_records_go_to_stderr_or_to_a_file() {
+fn access_log_goes_to_stderr_or_file() {
     let where_to = "(write \"stderr\", which systemd keeps in its journal, or the path of a file)";
     for (to, problem) in [
         ("\"stdout\"", format!("records do not go to \"stdout\" {where_to}")),

@@ -1,72 +1,75 @@
 //! Limits, heartbeats and what else a session is held to.
 
-use ws::{Action, Age, Cap, Heartbeat, Rate, Rule, Side, Strict, Terms};
+use ws::{
+    AgeLimit, HeartbeatPolicy, Limit, LimitAction, LimitKind, RateLimit, SessionPolicy, Side,
+    Strictness,
+};
 
 use super::*;
 
-fn terms(lines: &str) -> Terms {
-    Terms::clone(&parse(&format!("{PLAIN}{lines}\n")).routes[0].terms)
+fn terms(lines: &str) -> SessionPolicy {
+    SessionPolicy::clone(&parse(&format!("{PLAIN}{lines}\n")).routes[0].terms)
 }
 
 /// How the limit of this rule and side is set, if `value` stands behind its key.
-fn shown(rule: Rule, side: Side, value: &str) -> String {
+fn shown(rule: LimitKind, side: Side, value: &str) -> String {
     let key = rule.key(side).strip_prefix("limits.").unwrap();
     let terms = terms(&format!("[limits]\n{key} = {value}"));
     let limits = terms.limits(side);
     match rule {
-        Rule::Message | Rule::Inflated => format!("{:?}", limits.message),
-        Rule::Frame => format!("{:?}", limits.frame),
-        Rule::Fragments => format!("{:?}", limits.fragments),
-        Rule::MessageAge => format!("{:?}", limits.message_age),
-        Rule::Messages => format!("{:?}", limits.messages),
-        Rule::Bytes => format!("{:?}", limits.bytes),
-        Rule::Controls => format!("{:?}", limits.controls),
+        LimitKind::Message | LimitKind::Inflated => format!("{:?}", limits.message),
+        LimitKind::Frame => format!("{:?}", limits.frame),
+        LimitKind::Fragments => format!("{:?}", limits.fragments),
+        LimitKind::MessageAge => format!("{:?}", limits.message_age),
+        LimitKind::Messages => format!("{:?}", limits.messages),
+        LimitKind::Bytes => format!("{:?}", limits.bytes),
+        LimitKind::Controls => format!("{:?}", limits.controls),
     }
 }
 
 #[test]
 fn what_is_not_written_is_as_in_the_core() {
-    assert_eq!(terms(""), Terms::default());
+    assert_eq!(terms(""), SessionPolicy::default());
 }
 
 #[test]
 fn every_limit_is_read_on_either_side_short_long_and_off() {
-    let cap = |max, action| Some(Cap { max, action });
-    let age = |max, action| Some(Age { max: Duration::from_secs(max), action });
+    let cap = |max, action| Some(Limit { max, action });
+    let age = |max, action| Some(AgeLimit { max: Duration::from_secs(max), action });
     let rate = |rate: u64, burst: u64, action| {
-        Some(Rate { burst: burst.try_into().unwrap(), ..Rate::new(rate, action) })
+        Some(RateLimit { burst: burst.try_into().unwrap(), ..RateLimit::new(rate, action) })
     };
-    use Action::{Close, Delay, Report};
+    use LimitAction::{Close, Delay, Report};
     for side in Side::BOTH {
-        for rule in [Rule::Message, Rule::Frame] {
+        for rule in [LimitKind::Message, LimitKind::Frame] {
             let shown = |value| shown(rule, side, value);
             assert_eq!(shown("\"2KiB\""), format!("{:?}", cap(2048, Close)));
             assert_eq!(shown("{ max = \"2KiB\" }"), format!("{:?}", cap(2048, Close)));
             let report = "{ max = \"2KiB\", action = \"report\" }";
             assert_eq!(shown(report), format!("{:?}", cap(2048, Report)));
         }
-        let fragments = |value| shown(Rule::Fragments, side, value);
+        let fragments = |value| shown(LimitKind::Fragments, side, value);
         assert_eq!(fragments("7"), format!("{:?}", cap(7, Close)));
         let report = "{ max = 7, action = \"report\" }";
         assert_eq!(fragments(report), format!("{:?}", cap(7, Report)));
-        let message_age = |value| shown(Rule::MessageAge, side, value);
+        let message_age = |value| shown(LimitKind::MessageAge, side, value);
         assert_eq!(message_age("\"7s\""), format!("{:?}", age(7, Close)));
         let report = "{ max = \"7s\", action = \"report\" }";
         assert_eq!(message_age(report), format!("{:?}", age(7, Report)));
 
-        for (rule, usual) in [(Rule::Messages, Delay), (Rule::Controls, Close)] {
+        for (rule, usual) in [(LimitKind::Messages, Delay), (LimitKind::Controls, Close)] {
             let shown = |value| shown(rule, side, value);
             assert_eq!(shown("\"7/s\""), format!("{:?}", rate(7, 14, usual)));
             assert_eq!(shown("{ rate = \"7/s\" }"), format!("{:?}", rate(7, 14, usual)));
             let all = "{ rate = \"7/s\", burst = 9, action = \"report\" }";
             assert_eq!(shown(all), format!("{:?}", rate(7, 9, Report)));
         }
-        let bytes = |value| shown(Rule::Bytes, side, value);
+        let bytes = |value| shown(LimitKind::Bytes, side, value);
         assert_eq!(bytes("\"1KiB/s\""), format!("{:?}", rate(1024, 2048, Delay)));
         let all = "{ rate = \"1KiB/s\", burst = \"1B\", action = \"close\" }";
         assert_eq!(bytes(all), format!("{:?}", rate(1024, 1, Close)));
 
-        for rule in Rule::ALL {
+        for rule in LimitKind::ALL {
             assert_eq!(shown(rule, side, "\"off\""), "None");
         }
     }
@@ -75,7 +78,7 @@ fn every_limit_is_read_on_either_side_short_long_and_off() {
 #[test]
 fn a_limit_may_be_a_table_with_a_header() {
     let header = "[limits.messages_from_client]\nrate = \"5/s\"\naction = \"close\"";
-    assert_eq!(terms(header).from_client.messages, Some(Rate::new(5, Action::Close)));
+    assert_eq!(terms(header).from_client.messages, Some(RateLimit::new(5, LimitAction::Close)));
 }
 
 #[test]
@@ -90,30 +93,31 @@ fn a_route_overrides_a_limit_whole() {
          [heartbeat]\nbackend_patience = \"4s\"\n"
     ));
     let (own, common) = (&settings.routes[0].terms, &settings.routes[1].terms);
-    assert_eq!(own.from_client.message, Some(Cap::close(2048)), "not the common action");
-    assert_eq!(common.from_client.message, Some(Cap { max: 1024, action: Action::Report }));
+    assert_eq!(own.from_client.message, Some(Limit::close(2048)), "not the common action");
+    assert_eq!(common.from_client.message, Some(Limit { max: 1024, action: LimitAction::Report }));
     assert_eq!(own.from_backend.controls, None);
-    assert_eq!(common.from_backend.controls, Terms::default().from_backend.controls);
-    let rate = Some(Rate::new(1 << 20, Action::Delay));
+    assert_eq!(common.from_backend.controls, SessionPolicy::default().from_backend.controls);
+    let rate = Some(RateLimit::new(1 << 20, LimitAction::Delay));
     assert_eq!((own.from_backend.bytes, common.from_backend.bytes), (rate, rate));
     let day = Duration::from_secs(24 * 3600);
     assert_eq!((own.lifetime, common.lifetime), (Some(day), None));
-    let trickle = |terms: &Terms| terms.write_trickle.map(std::num::NonZeroU64::get);
+    let trickle = |terms: &SessionPolicy| terms.write_trickle.map(std::num::NonZeroU64::get);
     assert_eq!((trickle(own), trickle(common)), (None, Some(2048)));
     let secs = Duration::from_secs;
-    let pings = Some(Heartbeat { interval: secs(20), patience: secs(4) });
+    let pings = Some(HeartbeatPolicy { interval: secs(20), patience: secs(4) });
     assert_eq!((own.heartbeat_backend, common.heartbeat_backend), (pings, None));
-    assert_eq!((own.strict, common.strict), (Strict::Report, Strict::Enforce));
+    assert_eq!((own.strict, common.strict), (Strictness::Report, Strictness::Enforce));
 }
 
 #[test]
 fn a_backend_has_the_patience_of_a_client() {
     let heartbeat = terms("[heartbeat]\nbackend_interval = \"20s\"").heartbeat_backend.unwrap();
-    assert_eq!(heartbeat.patience, Terms::default().heartbeat_client.unwrap().patience);
+    assert_eq!(heartbeat.patience, SessionPolicy::default().heartbeat_client.unwrap().patience);
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_a_fault_in_the_table_of_a_limit_is_shown_there() {
+fn error_in_limit_table_points_at_its_line() {
     assert_eq!(
         rendered(&format!(
             "{PLAIN}[limits]\nmessage_from_client = {{ max = \"1MB\", action = \"close\" }}\n"
@@ -131,8 +135,9 @@ fn cf05_a_fault_in_the_table_of_a_limit_is_shown_there() {
     );
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_what_the_table_of_a_limit_may_hold() {
+fn limit_table_accepts_only_its_own_keys() {
     let waiting = "\"delay\" is for rates: waiting makes no message smaller or younger \
                    (write \"close\" or \"report\")";
     for (line, key, problem) in [
@@ -203,8 +208,9 @@ fn cf05_what_the_table_of_a_limit_may_hold() {
     }
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_what_is_neither_a_limit_nor_a_table() {
+fn rejects_values_that_are_not_limits() {
     assert_eq!(
         told_below(
             "[limits]\nfragments_from_client = \"1024\"\nmessages_from_client = 50\n\
@@ -232,8 +238,9 @@ fn cf05_what_is_neither_a_limit_nor_a_table() {
     );
 }
 
+// Requirements: CF06.
 #[test]
-fn cf06_a_rate_of_zero_is_never_unlimited() {
+fn zero_rate_never_means_unlimited() {
     let none = "(write \"off\" if there is to be no limit)";
     assert_eq!(
         told_below(
@@ -267,8 +274,9 @@ fn cf06_a_rate_of_zero_is_never_unlimited() {
     );
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_frame_fits_into_a_message() {
+fn frame_limit_must_not_exceed_message_limit() {
     assert_eq!(
         told_below(
             "[limits]\nmessage_from_client = \"1MiB\"\n\
@@ -300,8 +308,9 @@ fn cf12_a_frame_fits_into_a_message() {
     }
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_heartbeat_fits_into_the_lifetime_and_a_backends_into_both() {
+fn heartbeat_must_fit_into_lifetime_and_idle() {
     let help = "before the tunnel is too old: \
                 let it be longer than 40s, or switch it or the interval \"off\"";
     assert_eq!(
@@ -328,8 +337,9 @@ fn cf12_a_heartbeat_fits_into_the_lifetime_and_a_backends_into_both() {
     assert_eq!(told_below("[limits]\nlifetime = 5").len(), 1, "a faulty key is in no rule");
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_patience_is_for_a_backend_that_is_pinged() {
+fn backend_timeout_requires_backend_interval() {
     let told = |lines: &str| told_below(&format!("{lines}\nbackend_patience = \"5s\""));
     let wrong = "backends are not pinged, so that there is no pong to wait for \
                  (say how often: backend_interval = \"30s\")";

@@ -81,8 +81,9 @@ fn backends_may_be_written_short_or_long() {
     assert_eq!(parse(&text).routes[0].backends, short);
 }
 
+// Requirements: CF02.
 #[test]
-fn cf02_a_byte_order_mark_and_crlf_are_accepted() {
+fn accepts_byte_order_mark_and_crlf() {
     let text = format!("\u{feff}{}", PLAIN.replace('\n', "\r\n"));
     assert_eq!(parse(&text), parse(PLAIN));
     let text = text.replace("address = \"0.0.0.0:443\"", "adress = \"0.0.0.0:443\"");
@@ -95,16 +96,18 @@ fn cf02_a_byte_order_mark_and_crlf_are_accepted() {
     );
 }
 
+// Requirements: CF02.
 #[test]
-fn cf02_nul_is_a_fault_with_its_line() {
+fn reports_nul_with_its_line() {
     let text = PLAIN.replace("chat.example", "chat\0example");
     assert!(rendered(&text).starts_with("proxy.toml:9:13: route[0].host: "), "{}", rendered(&text));
     // And it does not reach the terminal.
     assert!(!rendered(&text).contains('\0'));
 }
 
+// Requirements: CF03.
 #[test]
-fn cf03_a_syntax_error_has_line_column_and_caret() {
+fn syntax_error_shows_line_column_and_caret() {
     assert_eq!(
         rendered("[[listener]\naddress = \"x\"\n"),
         "proxy.toml:1:12: unclosed array table, expected `]`\n \
@@ -126,8 +129,9 @@ fn cf03_a_syntax_error_has_line_column_and_caret() {
     assert_eq!(told("x: 5\n"), [": invalid unquoted key, expected letters, numbers, `-`, `_`"]);
 }
 
+// Requirements: CF03.
 #[test]
-fn cf03_text_without_quotes_is_read_as_if_it_had_them() {
+fn unquoted_text_is_read_as_if_quoted() {
     assert_eq!(
         told_below("tunnels = off\n[limits]\nidle = 30sec\n[caps]\nhandshakes_per_client = 20/s"),
         [
@@ -146,8 +150,9 @@ fn cf03_text_without_quotes_is_read_as_if_it_had_them() {
     assert_eq!(told_below("name ="), ["route[0].name: the value is missing"]);
 }
 
+// Requirements: CF04.
 #[test]
-fn cf04_an_unknown_key_is_told_with_the_nearest_one() {
+fn unknown_key_suggests_the_nearest_one() {
     assert_eq!(
         rendered(&format!("{PLAIN}\n[limits]\nidel = \"3h\"\n")),
         "proxy.toml:14:1: limits.idel: unknown key\n \
@@ -166,8 +171,9 @@ fn cf04_an_unknown_key_is_told_with_the_nearest_one() {
     );
 }
 
+// Requirements: CF04.
 #[test]
-fn cf04_a_long_list_of_keys_is_broken_into_lines() {
+fn long_list_of_keys_is_wrapped() {
     let faults =
         Settings::parse(&format!("{PLAIN}[limits]\nzebra = 1\n"), "proxy.toml").unwrap_err();
     let help = faults.iter().next().unwrap().help().unwrap();
@@ -179,8 +185,9 @@ fn cf04_a_long_list_of_keys_is_broken_into_lines() {
     assert!(!line.contains('\n') && !line.contains(';'), "{line}");
 }
 
+// Requirements: CF04.
 #[test]
-fn cf04_a_key_in_the_wrong_table_is_told_where_it_belongs() {
+fn misplaced_key_names_the_right_table() {
     assert_eq!(
         told_below("idle = \"5s\"\ntls = false\n[route.drain]\n"),
         [
@@ -191,16 +198,18 @@ fn cf04_a_key_in_the_wrong_table_is_told_where_it_belongs() {
     );
 }
 
+// Requirements: CF04.
 #[test]
-fn cf04_a_misspelt_key_is_not_missing_as_well() {
+fn misspelt_key_is_not_also_reported_missing() {
     assert_eq!(
         told_instead("origins", "origin"),
         ["route[0].origin: unknown key (did you mean \"origins\"?)"]
     );
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_a_number_without_a_unit_is_told_the_unit() {
+fn number_without_unit_suggests_the_unit() {
     assert_eq!(
         told_below(
             "[limits]\nidle = 3600\nmessage_from_client = 65536\nclose_grace = \"5\"\n\
@@ -215,8 +224,9 @@ fn cf05_a_number_without_a_unit_is_told_the_unit() {
     );
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_wrong_types_negative_and_overlarge_numbers() {
+fn rejects_wrong_types_negative_and_overlarge_numbers() {
     assert_eq!(
         told_below(
             "http = 1\ntunnels = \"ten\"\ncompression = \"striped\"\n[timeouts]\ntls = -5\n\
@@ -247,8 +257,9 @@ fn cf05_wrong_types_negative_and_overlarge_numbers() {
     );
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_single_and_double_brackets_are_told_apart() {
+fn distinguishes_single_and_double_brackets() {
     assert_eq!(
         told(&PLAIN.replace("[[listener]]", "[listener]")),
         [
@@ -271,8 +282,9 @@ fn cf05_single_and_double_brackets_are_told_apart() {
     );
 }
 
+// Requirements: CF06.
 #[test]
-fn cf06_zero_is_never_unlimited() {
+fn zero_never_means_unlimited() {
     assert_eq!(
         told_below(
             "tunnels = 0\n[limits]\nmessage_from_client = 0\nmessage_from_backend = \"0B\"\n\
@@ -298,8 +310,9 @@ fn cf06_zero_is_never_unlimited() {
     );
 }
 
+// Requirements: CF06.
 #[test]
-fn cf06_off_is_for_what_may_be_off() {
+fn off_is_accepted_only_where_optional() {
     let settings = parse(&format!(
         "{PLAIN}tunnels = \"off\"\n[limits]\nmessage_from_client = \"off\"\n\
          message_from_backend = \"off\"\nidle = \"off\"\n[heartbeat]\ninterval = \"off\"\n"
@@ -319,8 +332,9 @@ fn cf06_off_is_for_what_may_be_off() {
     );
 }
 
+// Requirements: CF07.
 #[test]
-fn cf07_what_is_there_twice_is_told_beside_all_else() {
+fn duplicates_are_reported_along_with_other_errors() {
     assert_eq!(
         told_below("[limits]\nidle = \"1h\"\nidle = \"2h\"\n[drain]\nzebra = 1\n[limits]\n"),
         [
@@ -333,8 +347,9 @@ fn cf07_what_is_there_twice_is_told_beside_all_else() {
     );
 }
 
+// Requirements: CF08.
 #[test]
-fn cf08_depth_does_not_overflow_the_stack() {
+fn deep_nesting_does_not_overflow_the_stack() {
     let dotted = vec!["a"; 79].join(".");
     let texts = [
         "a = ".to_owned() + &"[".repeat(10_000),
@@ -351,14 +366,16 @@ fn cf08_depth_does_not_overflow_the_stack() {
     }
 }
 
+// Requirements: CF08.
 #[test]
-fn cf08_size_is_bounded() {
+fn rejects_oversized_files() {
     let text = format!("{PLAIN}{}", "#".repeat(4 << 20));
     assert_eq!(rendered(&text), "proxy.toml: this is larger than 4MiB\n\nproxy.toml: 1 fault");
 }
 
+// Requirements: CF08.
 #[test]
-fn cf08_many_routes_and_many_faults_take_no_time() {
+fn many_routes_and_errors_are_read_quickly() {
     use std::fmt::Write;
 
     let mut text = "[[listener]]\naddress = \"0.0.0.0:80\"\ntls = false\n".to_owned();

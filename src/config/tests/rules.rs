@@ -4,8 +4,9 @@ use super::*;
 use crate::config::schema::known_keys;
 use crate::config::settings::Settings;
 
+// Requirements: CF09.
 #[test]
-fn cf09_two_listeners_on_one_address() {
+fn rejects_two_listeners_on_one_address() {
     let second = |address: &str| told_below(&format!("[[listener]]\naddress = \"{address}\""));
     assert_eq!(
         second("0.0.0.0:443"),
@@ -72,8 +73,9 @@ fn a_listener_has_an_ip_address_and_a_port() {
     }
 }
 
+// Requirements: CF09.
 #[test]
-fn cf09_listener_names_are_given_once() {
+fn rejects_duplicate_listener_names() {
     assert_eq!(
         told_below(
             "[[listener]]\naddress = \"[::]:443\"\nname = \"in\"\n\
@@ -83,8 +85,9 @@ fn cf09_listener_names_are_given_once() {
     );
 }
 
+// Requirements: CF10.
 #[test]
-fn cf10_a_route_twice() {
+fn rejects_duplicate_routes() {
     let second = |lines: &str| {
         told_below(&format!("[[route]]\norigins = [\"*\"]\nbackends = [\"b:1\"]\n{lines}"))
     };
@@ -103,8 +106,9 @@ fn cf10_a_route_twice() {
     ));
 }
 
+// Requirements: CF11.
 #[test]
-fn cf11_a_backend_is_a_host_and_a_port() {
+fn backend_must_be_host_and_port() {
     let backends = |list: &str| told_instead("\"127.0.0.1:9001\"", list);
     assert_eq!(
         backends(
@@ -139,8 +143,9 @@ fn cf11_a_backend_is_a_host_and_a_port() {
     );
 }
 
+// Requirements: CF11.
 #[test]
-fn cf11_a_backend_that_is_tidegate_itself() {
+fn rejects_its_own_listener_as_backend() {
     for backend in ["127.0.0.1:443", "localhost:443", "127.8.8.8:443", "0.0.0.0:443"] {
         let told = told_instead("127.0.0.1:9001", backend);
         assert_eq!(
@@ -161,8 +166,9 @@ fn cf11_a_backend_that_is_tidegate_itself() {
     parse(&PLAIN.replace("127.0.0.1:9001", "[::1]:443"));
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_limits_that_contradict() {
+fn rejects_contradictory_limits() {
     assert_eq!(
         told_below(
             "tunnels = 60\n[caps]\nconnections = 100\ntunnels = 50\nconnections_per_client = 101\n\
@@ -187,8 +193,9 @@ fn cf12_limits_that_contradict() {
     assert_eq!((caps.connections_per_client, caps.tunnels_per_client), (100, 100));
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_heartbeat_fits_into_the_idle_time() {
+fn heartbeat_must_fit_into_idle_timeout() {
     assert_eq!(
         rendered(&format!("{PLAIN}[limits]\nidle = \"40s\"\n")),
         "proxy.toml:13:8: limits.idle: limits.idle = 40s is not longer than heartbeat.interval + \
@@ -214,16 +221,18 @@ fn cf12_a_heartbeat_fits_into_the_idle_time() {
     parse(&format!("{PLAIN}[limits]\nidle = \"off\"\n[heartbeat]\ninterval = \"24h\"\n"));
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_faulty_key_takes_part_in_no_rule() {
+fn invalid_keys_are_skipped_by_cross_checks() {
     assert_eq!(
         told_below("[limits]\nidle = 5\n[heartbeat]\ninterval = \"2h\""),
         ["limits.idle: 5 has no unit (write \"5s\" if it is seconds)"]
     );
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_the_drain_window_ends_before_its_deadline() {
+fn drain_window_must_end_before_deadline() {
     assert_eq!(
         told_below("[drain]\nwindow = \"30s\"\ncode = 1006"),
         [
@@ -236,8 +245,9 @@ fn cf12_the_drain_window_ends_before_its_deadline() {
     assert_eq!(told_below("[drain]\ncode = 1014").len(), 1);
 }
 
+// Requirements: CF14.
 #[test]
-fn cf14_an_admin_listener_that_others_can_reach() {
+fn rejects_a_public_admin_listener() {
     assert_eq!(
         told_below("[admin]\naddress = \"0.0.0.0:9180\""),
         [

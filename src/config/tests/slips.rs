@@ -3,8 +3,9 @@
 
 use super::*;
 
+// Requirements: CF04.
 #[test]
-fn cf04_a_near_name_in_the_same_table_comes_first() {
+fn similar_key_in_same_table_comes_first() {
     assert_eq!(
         told_below("[trusted_proxies]\naddress = [\"10.0.0.1\"]"),
         ["trusted_proxies.address: unknown key (did you mean \"addresses\"?)"]
@@ -17,8 +18,9 @@ fn cf04_a_near_name_in_the_same_table_comes_first() {
     );
 }
 
+// Requirements: CF04.
 #[test]
-fn cf04_keys_of_other_programs_are_translated() {
+fn keys_of_other_proxies_are_translated() {
     for (table, key, meant) in [
         ("access", "path", "to"),
         ("access", "file", "to"),
@@ -36,8 +38,9 @@ fn cf04_keys_of_other_programs_are_translated() {
     }
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_header_fields_in_a_table_are_told_as_a_list() {
+fn header_table_suggests_the_list_form() {
     let found = "route[0].request_headers.set: expected a list, found a table";
     let list = "(write set = [\"X-Env: prod\", \"X-Tier: 1\"])";
     for text in [
@@ -48,8 +51,9 @@ fn cf05_header_fields_in_a_table_are_told_as_a_list() {
     }
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_the_admin_listener_is_for_this_machine() {
+fn non_loopback_admin_address_is_explained() {
     let told = |address: &str| told_below(&format!("[admin]\naddress = {address}"));
     let both = "(write \"127.0.0.1:9181\", or \"[::1]:9181\" for IPv6)";
     for (address, problem) in [
@@ -72,8 +76,9 @@ fn cf05_the_admin_listener_is_for_this_machine() {
     );
 }
 
+// Requirements: CF06.
 #[test]
-fn cf06_no_limit_is_called_off() {
+fn unlimited_values_suggest_off() {
     for word in ["none", "unlimited", "OFF", "Off", "0", "never"] {
         let told = told_below(&format!(
             "tunnels = \"{word}\"\n[limits]\nmessage_from_client = \"{word}\"\nidle = \"{word}\"\n\
@@ -88,8 +93,9 @@ fn cf06_no_limit_is_called_off() {
     }
 }
 
+// Requirements: CF06.
 #[test]
-fn cf06_one_client_always_has_a_limit() {
+fn per_client_limits_cannot_be_off() {
     for key in ["connections_per_client", "tunnels_per_client", "handshakes_per_client"] {
         for word in ["\"off\"", "\"unlimited\"", "false"] {
             assert_eq!(
@@ -103,15 +109,17 @@ fn cf06_one_client_always_has_a_limit() {
     }
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_a_route_has_one_host() {
+fn route_accepts_only_one_host() {
     let told = told_instead("\"chat.example.com\"", "[\"a.example\", \"b.example\"]");
     let help = "write one [[route]] for each, or \"*.example.com\" for every name below it";
     assert_eq!(told, [format!("route[0].host: a route has one host, not a list ({help})")]);
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_slips_in_addresses_are_named() {
+fn mistakes_in_addresses_are_explained() {
     let blank = "has a blank in it";
     let zero = "has a number with a zero in front";
     for (address, problem) in [
@@ -134,8 +142,9 @@ fn cf05_slips_in_addresses_are_named() {
     }
 }
 
+// Requirements: CF17.
 #[test]
-fn cf17_a_variable_is_refused_wherever_it_would_be_taken_as_it_stands() {
+fn rejects_variables_in_literal_values() {
     let none = |key: &str, variable: &str| {
         let told =
             "would be taken as it stands here (there are no variables: write the value itself)";

@@ -2,8 +2,9 @@
 
 use super::*;
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_message_fits_into_its_frames() {
+fn message_limit_must_fit_into_its_fragments() {
     let limits = |message: &str, frame: &str, fragments: &str, side: &str| {
         format!(
             "[route.limits]\nmessage_from_{side} = {message}\nframe_from_{side} = {frame}\n\
@@ -43,8 +44,9 @@ fn cf12_a_message_fits_into_its_frames() {
     assert_eq!(told_below(&format!("compression = \"pass\"\n{common}")).len(), 1);
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_what_comes_after_the_end_of_a_tunnel() {
+fn warns_about_limits_beyond_the_tunnel_lifetime() {
     assert_eq!(
         told_below(
             "[limits]\nlifetime = \"1h\"\nmessage_age_from_client = \"2h\"\n\
@@ -78,8 +80,9 @@ fn cf12_what_comes_after_the_end_of_a_tunnel() {
     }
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_burst_of_bytes_has_room_for_a_message() {
+fn byte_burst_must_hold_one_message() {
     let problem = "limits.bytes_from_client closes at a burst of 128KiB, and \
                    limits.message_from_client = 1MiB lets larger messages come \
                    (every larger message would close the tunnel: write burst = \"2MiB\", \
@@ -105,8 +108,9 @@ fn cf12_a_burst_of_bytes_has_room_for_a_message() {
     }
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_a_client_has_no_more_tunnels_than_connections() {
+fn tunnels_per_client_must_not_exceed_connections() {
     let told = |lines: &str| told_below(&format!("[caps]\n{lines}"));
     let help = |cap| {
         format!(
@@ -141,8 +145,9 @@ fn cf12_a_client_has_no_more_tunnels_than_connections() {
     }
 }
 
+// Requirements: CF12.
 #[test]
-fn cf12_health_takes_no_path_from_a_route() {
+fn health_path_must_not_shadow_a_route() {
     let with = |health: &str, route: &str| {
         let text = PLAIN.replace("443\"", &format!("443\"\nhealth_path = \"{health}\""));
         format!("{text}path = \"{route}\"\n")

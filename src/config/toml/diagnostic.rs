@@ -6,13 +6,13 @@ use std::ops::Range;
 
 /// What is wrong with one value, before it is known where the value stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
+pub struct Problem {
     problem: String,
     help: Option<String>,
     zero: bool,
 }
 
-impl Complaint {
+impl Problem {
     /// Lower case, without a full stop. What it repeats from the file is cut and made harmless.
     pub fn new(problem: impl AsRef<str>) -> Self {
         Self { problem: shown(problem.as_ref()), help: None, zero: false }
@@ -46,7 +46,7 @@ impl Complaint {
     }
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.problem)?;
         match &self.help {
@@ -56,31 +56,31 @@ impl fmt::Display for Complaint {
     }
 }
 
-impl std::error::Error for Complaint {}
+impl std::error::Error for Problem {}
 
 /// Where a key or value stands: its path (`route[0].limits.idle`) and its bytes in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct KeyPath {
     pub(crate) key: String,
     pub(crate) span: Range<usize>,
 }
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Diagnostic {
     /// `None`: the file as a whole.
-    place: Option<Place>,
-    complaint: Complaint,
+    place: Option<KeyPath>,
+    complaint: Problem,
 }
 
-impl Fault {
+impl Diagnostic {
     /// A fault in one place.
-    pub(crate) fn at(place: Place, complaint: Complaint) -> Self {
+    pub(crate) fn at(place: KeyPath, complaint: Problem) -> Self {
         Self { place: Some(place), complaint }
     }
 
     /// A fault of the file as a whole.
-    pub(crate) fn whole(complaint: Complaint) -> Self {
+    pub(crate) fn whole(complaint: Problem) -> Self {
         Self { place: None, complaint }
     }
 
@@ -107,20 +107,20 @@ impl Fault {
 
 /// Everything that is wrong with a configuration, in the order of the file; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults {
+pub struct Diagnostics {
     name: String,
     text: String,
     line_starts: Vec<usize>,
-    list: Vec<Fault>,
+    list: Vec<Diagnostic>,
     unlisted: usize,
 }
 
-impl Faults {
+impl Diagnostics {
     /// Faults of a text; `first` and `rest` together, so that there is always one.
-    pub(crate) fn new(name: &str, text: &str, first: Fault, rest: Vec<Fault>) -> Self {
+    pub(crate) fn new(name: &str, text: &str, first: Diagnostic, rest: Vec<Diagnostic>) -> Self {
         let mut list = rest;
         list.insert(0, first);
-        list.sort_by_key(Fault::start);
+        list.sort_by_key(Diagnostic::start);
         let unlisted = list.len().saturating_sub(LISTED_MAX);
         list.truncate(LISTED_MAX);
         let line_starts =
@@ -129,7 +129,7 @@ impl Faults {
     }
 
     /// The faults that are listed: all of them, but never more than a hundred.
-    pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.list.iter()
     }
 
@@ -151,7 +151,7 @@ impl Faults {
         })
     }
 
-    fn heading(&self, fault: &Fault) -> String {
+    fn heading(&self, fault: &Diagnostic) -> String {
         let mut heading = self.name.clone();
         if let Some(place) = &fault.place {
             let (line, column) = self.position(place.span.start);
@@ -187,7 +187,7 @@ impl Faults {
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for fault in &self.list {
             writeln!(f, "{}", self.heading(fault))?;
@@ -214,11 +214,11 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for Diagnostics {}
 
-impl<'f> IntoIterator for &'f Faults {
-    type Item = &'f Fault;
-    type IntoIter = std::slice::Iter<'f, Fault>;
+impl<'f> IntoIterator for &'f Diagnostics {
+    type Item = &'f Diagnostic;
+    type IntoIter = std::slice::Iter<'f, Diagnostic>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
@@ -285,9 +285,9 @@ mod tests {
     use super::*;
 
     fn shown(text: &str, span: Range<usize>) -> String {
-        let place = Place { key: "a".to_owned(), span };
-        let fault = Fault::at(place, Complaint::new("wrong").help("do this\nand that"));
-        Faults::new("f", text, fault, Vec::new()).to_string()
+        let place = KeyPath { key: "a".to_owned(), span };
+        let fault = Diagnostic::at(place, Problem::new("wrong").help("do this\nand that"));
+        Diagnostics::new("f", text, fault, Vec::new()).to_string()
     }
 
     #[test]
@@ -336,11 +336,11 @@ mod tests {
     #[test]
     fn faults_stand_in_the_order_of_the_file() {
         let fault = |start: usize| {
-            let place = Place { key: start.to_string(), span: start..start + 1 };
-            Fault::at(place, Complaint::new("wrong"))
+            let place = KeyPath { key: start.to_string(), span: start..start + 1 };
+            Diagnostic::at(place, Problem::new("wrong"))
         };
-        let whole = Fault::whole(Complaint::new("empty"));
-        let faults = Faults::new("f", "abc\ndef\n", fault(5), vec![fault(1), whole]);
+        let whole = Diagnostic::whole(Problem::new("empty"));
+        let faults = Diagnostics::new("f", "abc\ndef\n", fault(5), vec![fault(1), whole]);
         let lines: Vec<String> = faults.lines().collect();
         assert_eq!(lines, ["f: empty", "f:1:2: 1: wrong", "f:2:2: 5: wrong"]);
     }

@@ -8,18 +8,18 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::diagnostic::{Complaint, Fault, Place, shown};
+use super::diagnostic::{Diagnostic, KeyPath, Problem, shown};
 use super::nearest::nearest;
-use super::reader::{At, Given, Value};
-use super::source::{self, Syntax};
+use super::reader::{Located, Parsed, TomlValue};
+use super::source::{self, SyntaxErrors};
 
 /// The document's text, and everything that was found wrong with it.
-pub(crate) struct Findings<'t> {
+pub(crate) struct DiagnosticSink<'t> {
     text: &'t str,
     /// Faults of syntax that the parser got over, by where they begin; each is taken out when the
     /// value it belongs to is read.
-    syntax: BTreeMap<usize, Syntax>,
-    faults: Vec<Fault>,
+    syntax: BTreeMap<usize, SyntaxErrors>,
+    faults: Vec<Diagnostic>,
     /// All keys there are, for a key that stands in the wrong table.
     known: &'t [String],
     /// Where the keys that are asked for are noted, if anybody wants to know.
@@ -28,10 +28,10 @@ pub(crate) struct Findings<'t> {
     places: Vec<(String, usize)>,
 }
 
-impl<'t> Findings<'t> {
+impl<'t> DiagnosticSink<'t> {
     /// Nothing found yet but what the parser found.
-    pub(crate) fn new(text: &'t str, known: &'t [String], syntax: &[Syntax]) -> Self {
-        let by_start = |wrong: &Syntax| (wrong.0.start, wrong.clone());
+    pub(crate) fn new(text: &'t str, known: &'t [String], syntax: &[SyntaxErrors]) -> Self {
+        let by_start = |wrong: &SyntaxErrors| (wrong.0.start, wrong.clone());
         // Of two in one place the parser's first is the cause.
         let syntax = syntax.iter().rev().map(by_start).collect();
         Self { text, syntax, faults: Vec::new(), known, asked: None, places: Vec::new() }
@@ -48,7 +48,7 @@ impl<'t> Findings<'t> {
     }
 
     /// Remembers where a key or an item stands.
-    pub(crate) fn stands(&mut self, place: &Place) {
+    pub(crate) fn stands(&mut self, place: &KeyPath) {
         self.places.push((place.key.clone(), place.span.start));
     }
 
@@ -58,47 +58,47 @@ impl<'t> Findings<'t> {
     }
 
     /// The faults of syntax that no value has claimed, and the faults that were found.
-    pub(crate) fn into_parts(self) -> (Vec<Syntax>, Vec<Fault>) {
+    pub(crate) fn into_parts(self) -> (Vec<SyntaxErrors>, Vec<Diagnostic>) {
         (self.syntax.into_values().collect(), self.faults)
     }
 
     /// A fault in one place.
-    pub(crate) fn fault(&mut self, place: &Place, complaint: Complaint) {
+    pub(crate) fn fault(&mut self, place: &KeyPath, complaint: Problem) {
         if self.faults.len() < FAULTS_MAX {
-            self.faults.push(Fault::at(place.clone(), complaint));
+            self.faults.push(Diagnostic::at(place.clone(), complaint));
         }
     }
 
     /// A fault of the file as a whole.
-    pub(crate) fn whole(&mut self, complaint: Complaint) {
-        self.faults.push(Fault::whole(complaint));
+    pub(crate) fn whole(&mut self, complaint: Problem) {
+        self.faults.push(Diagnostic::whole(complaint));
     }
 
     /// What stands in the file at this place.
-    pub(crate) fn raw(&self, place: &Place) -> &'t str {
+    pub(crate) fn raw(&self, place: &KeyPath) -> &'t str {
         self.text.get(place.span.clone()).unwrap_or("")
     }
 
     /// Reads one value; a scalar without its quotes is read as if it had them, and reported.
-    pub(crate) fn value<T: Value>(&mut self, place: Place, value: &DeValue<'_>) -> Given<T> {
+    pub(crate) fn value<T: TomlValue>(&mut self, place: KeyPath, value: &DeValue<'_>) -> Parsed<T> {
         let read = match self.claim_syntax(&place.span, value) {
             Some(wrong) => self.unquoted(&place, wrong),
             None => T::read(value).map_err(|complaint| (place.span.clone(), complaint)),
         };
         match read {
-            Ok(value) => Given::Here(At { value, place }),
+            Ok(value) => Parsed::Here(Located { value, place }),
             Err((span, complaint)) => {
-                self.fault(&Place { span, ..place }, complaint);
-                Given::Faulty
+                self.fault(&KeyPath { span, ..place }, complaint);
+                Parsed::Faulty
             }
         }
     }
 
-    fn unquoted<T: Value>(
+    fn unquoted<T: TomlValue>(
         &mut self,
-        place: &Place,
-        wrong: Syntax,
-    ) -> Result<T, (Range<usize>, Complaint)> {
+        place: &KeyPath,
+        wrong: SyntaxErrors,
+    ) -> Result<T, (Range<usize>, Problem)> {
         let raw = self.raw(place);
         let complaint = source::complaint(self.text, &wrong);
         if raw.is_empty() || raw.starts_with(['"', '\'']) {
@@ -106,7 +106,7 @@ impl<'t> Findings<'t> {
         }
         let value = T::read(&DeValue::String(raw.into()));
         let value = value.map_err(|complaint| (place.span.clone(), complaint))?;
-        let quotes = Complaint::new("text stands in double quotes");
+        let quotes = Problem::new("text stands in double quotes");
         self.fault(place, quotes.help(format!("write \"{raw}\"")));
         Ok(value)
     }
@@ -117,11 +117,12 @@ impl<'t> Findings<'t> {
         &mut self,
         span: &Range<usize>,
         value: &DeValue<'_>,
-    ) -> Option<Syntax> {
+    ) -> Option<SyntaxErrors> {
         if value.is_array() || value.is_table() {
             return None;
         }
-        let inside = |(at, wrong): (&usize, &Syntax)| (wrong.0.end <= span.end).then_some(*at);
+        let inside =
+            |(at, wrong): (&usize, &SyntaxErrors)| (wrong.0.end <= span.end).then_some(*at);
         let mut first = None;
         while let Some(at) = self.syntax.range(span.start..=span.end).find_map(inside) {
             let wrong = self.syntax.remove(&at);
@@ -141,7 +142,7 @@ impl<'t> Findings<'t> {
     /// of this table.
     pub(crate) fn unknown<'k>(
         &mut self,
-        table: &Place,
+        table: &KeyPath,
         key: &Spanned<Cow<'_, str>>,
         value: &DeValue<'_>,
         keys: &[&'k str],
@@ -151,7 +152,7 @@ impl<'t> Findings<'t> {
             return None;
         }
         let name = &*shown(key.get_ref());
-        let place = Place { key: join(&table.key, name), span: key.span() };
+        let place = KeyPath { key: join(&table.key, name), span: key.span() };
         let elsewhere = self.tables_with(name);
         let meant = synonym(&place.key)
             .and_then(|meant| keys.iter().copied().find(|key| *key == meant))
@@ -162,7 +163,7 @@ impl<'t> Findings<'t> {
             None => format!("\"{name}\" belongs {}", elsewhere.join(" or ")),
         };
         let noun = if value.is_table() { "table" } else { "key" };
-        self.fault(&place, Complaint::new(format!("unknown {noun}")).help(help));
+        self.fault(&place, Problem::new(format!("unknown {noun}")).help(help));
         meant
     }
 

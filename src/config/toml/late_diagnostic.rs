@@ -6,22 +6,22 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Complaint, Fault, Faults, Place};
+use super::diagnostic::{Diagnostic, Diagnostics, KeyPath, Problem};
 use super::source;
 
 /// What is wrong with a value that was lawful when it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Later {
+pub struct LateDiagnostic {
     /// Its key, as in `certificate[0].chain`.
     pub key: String,
     /// Lower case, without a full stop.
     pub problem: String,
 }
 
-impl Faults {
+impl Diagnostics {
     /// Shows faults where their keys stand in this file now; `first` and `rest`, so that there is
     /// one.
-    pub fn found_later(path: &Path, first: &Later, rest: &[Later]) -> Self {
+    pub fn found_later(path: &Path, first: &LateDiagnostic, rest: &[LateDiagnostic]) -> Self {
         let name = path.display().to_string();
         let bytes = source::read(path).unwrap_or_default();
         let text = source::decode(&bytes).unwrap_or_default();
@@ -29,14 +29,21 @@ impl Faults {
     }
 
     /// The same, in a text that stands in a file of this name, or might.
-    pub fn found_later_in(name: &str, text: &str, first: &Later, rest: &[Later]) -> Self {
+    pub fn found_later_in(
+        name: &str,
+        text: &str,
+        first: &LateDiagnostic,
+        rest: &[LateDiagnostic],
+    ) -> Self {
         let root = source::parse(text).ok().map(|(root, _)| root);
-        let fault = |later: &Later| {
-            let complaint = Complaint::new(later.problem.clone());
+        let fault = |later: &LateDiagnostic| {
+            let complaint = Problem::new(later.problem.clone());
             match root.as_ref().and_then(|root| find(root.get_ref(), &later.key)) {
-                Some(span) => Fault::at(Place { key: later.key.clone(), span }, complaint),
+                Some(span) => Diagnostic::at(KeyPath { key: later.key.clone(), span }, complaint),
                 // Not in the file: a default, or the file has changed since.
-                None => Fault::whole(Complaint::new(format!("{}: {}", later.key, later.problem))),
+                None => {
+                    Diagnostic::whole(Problem::new(format!("{}: {}", later.key, later.problem)))
+                }
             }
         };
         Self::new(name, text, fault(first), rest.iter().map(fault).collect())
@@ -81,8 +88,8 @@ mod tests {
 
     #[test]
     fn a_file_that_has_gone_still_gets_its_fault_told() {
-        let later = Later { key: "caps.tunnels".into(), problem: "too many".into() };
-        let shown = Faults::found_later(Path::new("/nowhere.toml"), &later, &[]).to_string();
+        let later = LateDiagnostic { key: "caps.tunnels".into(), problem: "too many".into() };
+        let shown = Diagnostics::found_later(Path::new("/nowhere.toml"), &later, &[]).to_string();
         assert!(shown.contains("/nowhere.toml: caps.tunnels: too many"), "{shown}");
     }
 }

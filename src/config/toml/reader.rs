@@ -5,13 +5,13 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Complaint, Place};
-use super::findings::{Findings, header, join};
+use super::diagnostic::{KeyPath, Problem};
+use super::findings::{DiagnosticSink, header, join};
 
 /// A value that can stand behind a key.
-pub(crate) trait Value: Sized {
+pub(crate) trait TomlValue: Sized {
     /// Reads it, whatever TOML type it has.
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint>;
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem>;
 
     /// How a list of them would be written, if this table is what was taken for one.
     fn listed(_table: &DeTable<'_>) -> Option<String> {
@@ -21,25 +21,25 @@ pub(crate) trait Value: Sized {
 
 /// A value that was read, and where.
 #[derive(Clone, Debug)]
-pub(crate) struct At<T> {
+pub(crate) struct Located<T> {
     pub(crate) value: T,
-    pub(crate) place: Place,
+    pub(crate) place: KeyPath,
 }
 
 /// What became of a key.
 #[derive(Clone, Debug)]
-pub(crate) enum Given<T> {
+pub(crate) enum Parsed<T> {
     /// Not in the file: the default holds.
     Absent,
     /// In the file, and already complained about.
     Faulty,
     /// In the file.
-    Here(At<T>),
+    Here(Located<T>),
 }
 
-impl<T> Given<T> {
+impl<T> Parsed<T> {
     /// Value and place, if it is in the file and lawful.
-    pub(crate) fn here(&self) -> Option<&At<T>> {
+    pub(crate) fn here(&self) -> Option<&Located<T>> {
         match self {
             Self::Here(at) => Some(at),
             Self::Absent | Self::Faulty => None,
@@ -52,16 +52,18 @@ impl<T> Given<T> {
     }
 
     /// Where it stands, if it is in the file and lawful.
-    pub(crate) fn place(&self) -> Option<&Place> {
+    pub(crate) fn place(&self) -> Option<&KeyPath> {
         self.here().map(|at| &at.place)
     }
 
     /// The same, with another value.
-    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Given<U> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Parsed<U> {
         match self {
-            Self::Absent => Given::Absent,
-            Self::Faulty => Given::Faulty,
-            Self::Here(At { value, place }) => Given::Here(At { value: change(value), place }),
+            Self::Absent => Parsed::Absent,
+            Self::Faulty => Parsed::Faulty,
+            Self::Here(Located { value, place }) => {
+                Parsed::Here(Located { value: change(value), place })
+            }
         }
     }
 
@@ -72,21 +74,21 @@ impl<T> Given<T> {
 }
 
 /// One table of the document; an absent one answers that every key is absent.
-pub(crate) struct Table<'f, 'd, 't> {
-    findings: &'f mut Findings<'t>,
+pub(crate) struct TableReader<'f, 'd, 't> {
+    findings: &'f mut DiagnosticSink<'t>,
     entries: Option<&'d DeTable<'d>>,
-    place: Place,
+    place: KeyPath,
     asked: Vec<&'static str>,
     missing: Vec<(&'static str, &'static str)>,
 }
 
-impl<'f, 'd, 't> Table<'f, 'd, 't> {
+impl<'f, 'd, 't> TableReader<'f, 'd, 't> {
     /// Lets `read` ask for the keys of a table, then complains about what it did not ask for, and
     /// about what it required and did not get.
     pub(crate) fn read<T>(
-        findings: &'f mut Findings<'t>,
+        findings: &'f mut DiagnosticSink<'t>,
         entries: Option<&'d DeTable<'d>>,
-        place: Place,
+        place: KeyPath,
         read: impl FnOnce(&mut Self) -> T,
     ) -> T {
         let (asked, missing) = (Vec::new(), Vec::new());
@@ -97,12 +99,12 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
     }
 
     /// Where it begins.
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &KeyPath {
         &self.place
     }
 
     /// A key that may be left out.
-    pub(crate) fn get<T: Value>(&mut self, key: &'static str) -> Given<T> {
+    pub(crate) fn get<T: TomlValue>(&mut self, key: &'static str) -> Parsed<T> {
         self.item(key, |findings, place, value| findings.value(place, value))
     }
 
@@ -110,16 +112,16 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
     pub(crate) fn item<T>(
         &mut self,
         key: &'static str,
-        read: impl FnOnce(&mut Findings<'t>, Place, &'d DeValue<'d>) -> Given<T>,
-    ) -> Given<T> {
+        read: impl FnOnce(&mut DiagnosticSink<'t>, KeyPath, &'d DeValue<'d>) -> Parsed<T>,
+    ) -> Parsed<T> {
         match self.find(key) {
             Some((place, value)) => read(self.findings, place, value),
-            None => Given::Absent,
+            None => Parsed::Absent,
         }
     }
 
     /// A list of values that may be left out.
-    pub(crate) fn list<T: Value>(&mut self, key: &'static str) -> Given<Vec<At<T>>> {
+    pub(crate) fn list<T: TomlValue>(&mut self, key: &'static str) -> Parsed<Vec<Located<T>>> {
         self.items_or(key, T::listed, |findings, place, value| findings.value(place, value))
     }
 
@@ -127,8 +129,8 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
     pub(crate) fn items<T>(
         &mut self,
         key: &'static str,
-        item: impl FnMut(&mut Findings<'t>, Place, &'d DeValue<'d>) -> Given<T>,
-    ) -> Given<Vec<At<T>>> {
+        item: impl FnMut(&mut DiagnosticSink<'t>, KeyPath, &'d DeValue<'d>) -> Parsed<T>,
+    ) -> Parsed<Vec<Located<T>>> {
         self.items_or(key, |_| None, item)
     }
 
@@ -136,41 +138,41 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
         &mut self,
         key: &'static str,
         listed: impl Fn(&DeTable<'_>) -> Option<String>,
-        mut item: impl FnMut(&mut Findings<'t>, Place, &'d DeValue<'d>) -> Given<T>,
-    ) -> Given<Vec<At<T>>> {
+        mut item: impl FnMut(&mut DiagnosticSink<'t>, KeyPath, &'d DeValue<'d>) -> Parsed<T>,
+    ) -> Parsed<Vec<Located<T>>> {
         let Some((place, value)) = self.find(key) else {
-            return Given::Absent;
+            return Parsed::Absent;
         };
         let Some(array) = value.as_array() else {
-            let wrong = Complaint::new(format!("expected a list, found {}", describe(value)));
+            let wrong = Problem::new(format!("expected a list, found {}", describe(value)));
             let help = match value.as_table().and_then(listed) {
                 Some(listed) => format!("write {key} = {listed}"),
                 None => format!("write [{}]", self.findings.raw(&place)),
             };
             self.findings.fault(&place, wrong.help(help));
-            return Given::Faulty;
+            return Parsed::Faulty;
         };
         let mut items = Vec::with_capacity(array.len());
         for (index, value) in array.iter().enumerate() {
             match item(self.findings, nth(&place, index, value), value.get_ref()) {
-                Given::Here(at) => items.push(at),
-                Given::Absent | Given::Faulty => {}
+                Parsed::Here(at) => items.push(at),
+                Parsed::Absent | Parsed::Faulty => {}
             }
         }
         if items.len() < array.len() {
-            return Given::Faulty;
+            return Parsed::Faulty;
         }
-        Given::Here(At { value: items, place })
+        Parsed::Here(Located { value: items, place })
     }
 
     /// A table that is written at most once, `[key]`.
     pub(crate) fn table<T>(
         &mut self,
         key: &'static str,
-        read: impl FnOnce(&mut Table<'_, 'd, 't>) -> T,
+        read: impl FnOnce(&mut TableReader<'_, 'd, 't>) -> T,
     ) -> T {
         let (place, entries) = match self.find(key) {
-            None => (Place { key: join(&self.place.key, key), ..self.place.clone() }, None),
+            None => (KeyPath { key: join(&self.place.key, key), ..self.place.clone() }, None),
             Some((place, value)) => {
                 if !value.is_table() {
                     let meant = format!("write {}, once", header(&generic(&place.key)));
@@ -182,29 +184,29 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
                 (place, entries)
             }
         };
-        Table::read(self.findings, entries, place, read)
+        TableReader::read(self.findings, entries, place, read)
     }
 
     /// A table that may be written many times, `[[key]]`.
     pub(crate) fn tables<T>(
         &mut self,
         key: &'static str,
-        mut read: impl FnMut(&mut Table<'_, 'd, 't>) -> T,
-    ) -> Given<Vec<T>> {
+        mut read: impl FnMut(&mut TableReader<'_, 'd, 't>) -> T,
+    ) -> Parsed<Vec<T>> {
         let Some((place, value)) = self.find(key) else {
-            return Given::Absent;
+            return Parsed::Absent;
         };
         let meant = format!("write [[{}]]", generic(&place.key));
         if let Some(entries) = value.as_table() {
-            let wrong = Complaint::new("there may be several of these, so the brackets are double");
+            let wrong = Problem::new("there may be several of these, so the brackets are double");
             self.findings.fault(&place, wrong.help(meant));
-            let first = Place { key: format!("{}[0]", place.key), ..place.clone() };
-            let tables = vec![Table::read(self.findings, Some(entries), first, &mut read)];
-            return Given::Here(At { value: tables, place });
+            let first = KeyPath { key: format!("{}[0]", place.key), ..place.clone() };
+            let tables = vec![TableReader::read(self.findings, Some(entries), first, &mut read)];
+            return Parsed::Here(Located { value: tables, place });
         }
         let Some(array) = value.as_array() else {
             self.findings.fault(&place, not_a_table(value).help(meant));
-            return Given::Faulty;
+            return Parsed::Faulty;
         };
         let mut tables = Vec::with_capacity(array.len());
         for (index, value) in array.iter().enumerate() {
@@ -213,12 +215,12 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
                 self.findings.fault(&place, not_a_table(value.get_ref()).help(&meant));
                 continue;
             };
-            tables.push(Table::read(self.findings, Some(entries), place, &mut read));
+            tables.push(TableReader::read(self.findings, Some(entries), place, &mut read));
         }
         if tables.is_empty() && !array.is_empty() {
-            return Given::Faulty;
+            return Parsed::Faulty;
         }
-        Given::Here(At { value: tables, place })
+        Parsed::Here(Located { value: tables, place })
     }
 
     /// What `get`, `list` or `items` gave for a key that may not be left out.
@@ -226,21 +228,21 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
         &mut self,
         key: &'static str,
         help: &'static str,
-        given: Given<T>,
-    ) -> Given<T> {
+        given: Parsed<T>,
+    ) -> Parsed<T> {
         match given {
-            Given::Absent => {
+            Parsed::Absent => {
                 self.missing.push((key, help));
-                Given::Faulty
+                Parsed::Faulty
             }
-            Given::Faulty | Given::Here(_) => given,
+            Parsed::Faulty | Parsed::Here(_) => given,
         }
     }
 
-    fn find(&mut self, key: &'static str) -> Option<(Place, &'d DeValue<'d>)> {
+    fn find(&mut self, key: &'static str) -> Option<(KeyPath, &'d DeValue<'d>)> {
         self.asked.push(key);
         let value = self.entries?.get(key)?;
-        let place = Place { key: join(&self.place.key, key), span: value.span() };
+        let place = KeyPath { key: join(&self.place.key, key), span: value.span() };
         self.findings.stands(&place);
         Some((place, value.get_ref()))
     }
@@ -258,8 +260,8 @@ impl<'f, 'd, 't> Table<'f, 'd, 't> {
             self.missing.retain(|(key, _)| meant != Some(*key));
         }
         for (key, help) in &self.missing {
-            let place = Place { key: join(&self.place.key, key), ..self.place.clone() };
-            self.findings.fault(&place, Complaint::new("this key is missing").help(*help));
+            let place = KeyPath { key: join(&self.place.key, key), ..self.place.clone() };
+            self.findings.fault(&place, Problem::new("this key is missing").help(*help));
         }
     }
 }
@@ -281,12 +283,12 @@ pub(crate) fn describe(value: &DeValue<'_>) -> String {
     }
 }
 
-fn not_a_table(value: &DeValue<'_>) -> Complaint {
-    Complaint::new(format!("expected a table, found {}", describe(value)))
+fn not_a_table(value: &DeValue<'_>) -> Problem {
+    Problem::new(format!("expected a table, found {}", describe(value)))
 }
 
-fn nth(list: &Place, index: usize, value: &Spanned<DeValue<'_>>) -> Place {
-    Place { key: format!("{}[{index}]", list.key), span: value.span() }
+fn nth(list: &KeyPath, index: usize, value: &Spanned<DeValue<'_>>) -> KeyPath {
+    KeyPath { key: format!("{}[{index}]", list.key), span: value.span() }
 }
 
 /// `route[3].limits` -> `route[].limits`.

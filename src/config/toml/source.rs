@@ -11,21 +11,21 @@ use toml::de::DeTable;
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
-use super::diagnostic::{Complaint, Fault, Place};
+use super::diagnostic::{Diagnostic, KeyPath, Problem};
 use crate::config::values::units::ByteSize;
 
 /// A fault of syntax as the parser words it.
-pub(crate) type Syntax = (Range<usize>, String);
+pub(crate) type SyntaxErrors = (Range<usize>, String);
 
 /// Reads a whole file, if it is one.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Complaint> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if metadata.is_dir() {
-        return Err(Complaint::new("this is a directory").help("name the file in it"));
+        return Err(Problem::new("this is a directory").help("name the file in it"));
     }
     if !metadata.is_file() {
         // To open a pipe would wait for somebody to write.
-        return Err(Complaint::new("this is a pipe, socket or device, not a file"));
+        return Err(Problem::new("this is a pipe, socket or device, not a file"));
     }
     let mut bytes = Vec::new();
     let limit = u64::try_from(SIZE_MAX).unwrap_or(u64::MAX).saturating_add(1);
@@ -36,24 +36,24 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Complaint> {
 }
 
 /// UTF-8, with or without a byte order mark.
-pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Fault> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Diagnostic> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
-        let wrong = Complaint::new("this is not UTF-8").help("save the file as UTF-8");
-        Fault::at(Place { key: String::new(), span: at..at + '\u{fffd}'.len_utf8() }, wrong)
+        let wrong = Problem::new("this is not UTF-8").help("save the file as UTF-8");
+        Diagnostic::at(KeyPath { key: String::new(), span: at..at + '\u{fffd}'.len_utf8() }, wrong)
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// Parses a document; faults of syntax that the parser could get over come beside it.
-pub(crate) fn parse(text: &str) -> Result<(Spanned<DeTable<'_>>, Vec<Syntax>), Fault> {
+pub(crate) fn parse(text: &str) -> Result<(Spanned<DeTable<'_>>, Vec<SyntaxErrors>), Diagnostic> {
     if text.len() > SIZE_MAX {
         let most = ByteSize::new(u64::try_from(SIZE_MAX).unwrap_or(u64::MAX));
-        return Err(Fault::whole(Complaint::new(format!("this is larger than {most}"))));
+        return Err(Diagnostic::whole(Problem::new(format!("this is larger than {most}"))));
     }
     if let Some(span) = too_deep(text) {
-        let wrong = Complaint::new(format!("this is nested deeper than {DEPTH_MAX} levels"));
-        return Err(Fault::at(Place { key: String::new(), span }, wrong));
+        let wrong = Problem::new(format!("this is nested deeper than {DEPTH_MAX} levels"));
+        return Err(Diagnostic::at(KeyPath { key: String::new(), span }, wrong));
     }
     let first = match DeTable::parse(text) {
         Ok(root) => return Ok((root, Vec::new())),
@@ -71,10 +71,10 @@ pub(crate) fn parse(text: &str) -> Result<(Spanned<DeTable<'_>>, Vec<Syntax>), F
 /// is everything that was found while reading.
 pub(crate) fn verdict(
     text: &str,
-    all: &[Syntax],
-    left: &[Syntax],
-    mut found: Vec<Fault>,
-) -> Vec<Fault> {
+    all: &[SyntaxErrors],
+    left: &[SyntaxErrors],
+    mut found: Vec<Diagnostic>,
+) -> Vec<Diagnostic> {
     if left.iter().all(|(_, message)| message == DUPLICATE) {
         found.extend(left.iter().map(|wrong| fault(text, wrong)));
         return found;
@@ -89,15 +89,15 @@ pub(crate) fn verdict(
     all.iter().map(|wrong| fault(text, wrong)).collect()
 }
 
-fn unreadable(error: io::Error) -> Complaint {
+fn unreadable(error: io::Error) -> Problem {
     if error.kind() == io::ErrorKind::NotFound {
-        return Complaint::new("there is no such file");
+        return Problem::new("there is no such file");
     }
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Complaint::new("tidegate may not read it")
+        return Problem::new("tidegate may not read it")
             .help("look at the owner and mode of the file and of the folders above it");
     }
-    Complaint::new(format!("it cannot be read: {error}"))
+    Problem::new(format!("it cannot be read: {error}"))
 }
 
 /// The first place where brackets and dotted keys nest too deep. The parser bounds each of them,
@@ -130,32 +130,32 @@ fn too_deep(text: &str) -> Option<Range<usize>> {
     None
 }
 
-fn syntax(text: &str, error: &toml::de::Error) -> Syntax {
+fn syntax(text: &str, error: &toml::de::Error) -> SyntaxErrors {
     (error.span().unwrap_or(text.len()..text.len()), error.message().to_owned())
 }
 
-fn fault(text: &str, wrong: &Syntax) -> Fault {
-    let place = Place { key: String::new(), span: wrong.0.clone() };
-    Fault::at(place, complaint(text, wrong))
+fn fault(text: &str, wrong: &SyntaxErrors) -> Diagnostic {
+    let place = KeyPath { key: String::new(), span: wrong.0.clone() };
+    Diagnostic::at(place, complaint(text, wrong))
 }
 
 /// What people get wrong most often in our own words, all else in the parser's.
-pub(crate) fn complaint(text: &str, (span, message): &Syntax) -> Complaint {
+pub(crate) fn complaint(text: &str, (span, message): &SyntaxErrors) -> Problem {
     let raw = text.get(span.clone()).unwrap_or("");
     if let Some(control) = raw.chars().next().filter(|c| c.is_control() && *c != '\n') {
         let wrong = format!("a control character, U+{:04X}", u32::from(control));
-        return Complaint::new(wrong).help("remove it");
+        return Problem::new(wrong).help("remove it");
     }
     match message.as_str() {
-        DUPLICATE => Complaint::new(format!("\"{raw}\" is here for the second time"))
+        DUPLICATE => Problem::new(format!("\"{raw}\" is here for the second time"))
             .help("a key stands once in its table, and a table has one header"),
-        UNQUOTED if raw.is_empty() => Complaint::new("the value is missing"),
-        UNQUOTED => Complaint::new("text stands in double quotes").help(format!("write \"{raw}\"")),
-        UNCLOSED => Complaint::new("the text has no closing quote"),
+        UNQUOTED if raw.is_empty() => Problem::new("the value is missing"),
+        UNQUOTED => Problem::new("text stands in double quotes").help(format!("write \"{raw}\"")),
+        UNCLOSED => Problem::new("the text has no closing quote"),
         other if other.starts_with(NO_COMMA) => {
-            Complaint::new(other).help("or is the list above it not closed with ]?")
+            Problem::new(other).help("or is the list above it not closed with ]?")
         }
-        other => Complaint::new(other.trim_end_matches(", expected nothing")),
+        other => Problem::new(other.trim_end_matches(", expected nothing")),
     }
 }
 
@@ -179,12 +179,12 @@ mod tests {
 
     use super::*;
     use crate::config::settings::Settings;
-    use crate::config::toml::diagnostic::Faults;
+    use crate::config::toml::diagnostic::Diagnostics;
 
     /// A folder that is gone with the test.
-    struct Folder(PathBuf);
+    struct TempFolder(PathBuf);
 
-    impl Folder {
+    impl TempFolder {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("tidegate-{}-{name}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
@@ -198,21 +198,22 @@ mod tests {
         }
     }
 
-    impl Drop for Folder {
+    impl Drop for TempFolder {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
     }
 
     fn told(path: &Path) -> Vec<String> {
-        let faults: Faults = Settings::load(path).expect_err("faults");
+        let faults: Diagnostics = Settings::load(path).expect_err("faults");
         let name = path.display().to_string();
         faults.lines().map(|line| line.replacen(&name, "FILE", 1)).collect()
     }
 
+    // Requirements: CF01.
     #[test]
-    fn cf01_what_is_no_file_is_told_without_hanging() {
-        let folder = Folder::new("cf01");
+    fn rejects_non_files_without_blocking() {
+        let folder = TempFolder::new("cf01");
         let pipe = folder.0.join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let missing = folder.0.join("missing.toml");
@@ -229,15 +230,17 @@ mod tests {
         assert_eq!(shown, format!("{name}: there is no such file\n\n{name}: 1 fault"));
     }
 
+    // Requirements: CF01.
     #[test]
-    fn cf01_a_file_that_may_not_be_read() {
+    fn reports_an_unreadable_file() {
         let complaint = unreadable(io::ErrorKind::PermissionDenied.into());
         assert!(complaint.to_string().starts_with("tidegate may not read it (look at the owner"));
     }
 
+    // Requirements: CF02.
     #[test]
-    fn cf02_what_is_not_utf8_is_told_with_its_line() {
-        let folder = Folder::new("cf02");
+    fn reports_invalid_utf8_with_its_line() {
+        let folder = TempFolder::new("cf02");
         let path = folder.file(b"[server]\nworkers = 1 # caf\xe9\n");
         assert_eq!(told(&path), ["FILE:2:18: this is not UTF-8 (save the file as UTF-8)"]);
         let shown = Settings::load(&path).unwrap_err().to_string();
@@ -250,9 +253,10 @@ mod tests {
         assert_eq!(told(&path), ["FILE:1:1: this is not UTF-8 (save the file as UTF-8)"]);
     }
 
+    // Requirements: CF08.
     #[test]
-    fn cf08_no_more_than_the_limit_is_read() {
-        let folder = Folder::new("cf08");
+    fn reads_no_more_than_the_limit() {
+        let folder = TempFolder::new("cf08");
         let path = folder.file(&vec![b'#'; 10 << 20]);
         assert_eq!(read(&path).unwrap().len(), SIZE_MAX + 1);
         assert_eq!(told(&path), ["FILE: this is larger than 4MiB"]);
@@ -260,7 +264,7 @@ mod tests {
 
     #[test]
     fn certificates_are_beside_the_file() {
-        let folder = Folder::new("beside");
+        let folder = TempFolder::new("beside");
         let path = folder.file(include_bytes!("../../../proxy.toml.example"));
         let settings = Settings::load(&path).unwrap();
         let shown = format!("{:?}", settings.certificates[0].source);

@@ -6,11 +6,11 @@ use toml::de::DeValue;
 
 use super::patterns::digits;
 use super::scalars::{number, text};
-use crate::config::toml::diagnostic::Complaint;
-use crate::config::toml::reader::Value;
+use crate::config::toml::diagnostic::Problem;
+use crate::config::toml::reader::TomlValue;
 
-impl Value for SocketAddr {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for SocketAddr {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         listening(value, ["0.0.0.0", "[::]"], 443)
     }
 }
@@ -19,15 +19,15 @@ impl Value for SocketAddr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AdminAddress(pub(crate) SocketAddr);
 
-impl Value for AdminAddress {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for AdminAddress {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         listening(value, ["127.0.0.1", "[::1]"], 9180).map(Self)
     }
 }
 
 /// What is wrong with an address, where it was written with a slip of the hand.
-pub(crate) fn slip(text: &str) -> Option<Complaint> {
-    let wrong = |what: &str| Complaint::new(format!("\"{text}\" {what}"));
+pub(crate) fn slip(text: &str) -> Option<Problem> {
+    let wrong = |what: &str| Problem::new(format!("\"{text}\" {what}"));
     if text.contains(char::is_whitespace) {
         let help = match text.trim() {
             plain if plain.contains(char::is_whitespace) => "write it without".to_owned(),
@@ -48,7 +48,7 @@ pub(crate) fn slip(text: &str) -> Option<Complaint> {
 }
 
 /// An address and port; `any` are the ones to suggest, of IPv4 and of IPv6.
-fn listening(value: &DeValue<'_>, any: [&str; 2], usual: u16) -> Result<SocketAddr, Complaint> {
+fn listening(value: &DeValue<'_>, any: [&str; 2], usual: u16) -> Result<SocketAddr, Problem> {
     let [v4, v6] = any;
     let with = |v4: &str, v6: &str, port: &str| {
         format!("write \"{v4}:{port}\", or \"{v6}:{port}\" for IPv6")
@@ -56,14 +56,14 @@ fn listening(value: &DeValue<'_>, any: [&str; 2], usual: u16) -> Result<SocketAd
     let example =
         format!("write an IP address and a port: \"{v4}:{usual}\", or \"{v6}:{usual}\" for IPv6");
     if let Ok(Some(port)) = number(value) {
-        return Err(Complaint::new(format!("{port} has no IP address")).help(with(
+        return Err(Problem::new(format!("{port} has no IP address")).help(with(
             v4,
             v6,
             &port.to_string(),
         )));
     }
     let text = text(value, "an address and port").map_err(|wrong| wrong.help(&example))?;
-    let wrong = |what: &str| Complaint::new(format!("\"{text}\" {what}"));
+    let wrong = |what: &str| Problem::new(format!("\"{text}\" {what}"));
     if let Ok(address) = text.parse::<SocketAddr>() {
         // Listening sockets are IPv6 only, so that this one could never be bound.
         return match address.ip().to_canonical() {

@@ -1,50 +1,50 @@
 //! Values of which there are only a few, each a word in quotes.
 
 use toml::de::DeValue;
-use ws::{Action, Strict};
+use ws::{LimitAction, Strictness};
 
 use super::scalars::unexpected;
 use crate::config::settings::{Compression, ForwardedHeader, LogFormat, TlsStreamKind};
-use crate::config::toml::diagnostic::Complaint;
+use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::nearest::nearest;
-use crate::config::toml::reader::Value;
+use crate::config::toml::reader::TomlValue;
 
-impl Value for Compression {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for Compression {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         let choices = [("inspect", Self::Inspect), ("strip", Self::Strip), ("pass", Self::Pass)];
         choice(value, &choices)
     }
 }
 
-impl Value for Strict {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for Strictness {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         choice(value, &[("enforce", Self::Enforce), ("report", Self::Report)])
     }
 }
 
-impl Value for Action {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for LimitAction {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         let choices = [("close", Self::Close), ("delay", Self::Delay), ("report", Self::Report)];
         choice(value, &choices)
     }
 }
 
-/// What crossing a size, a count or an age leads to: never [`Action::Delay`].
+/// What crossing a size, a count or an age leads to: never [`LimitAction::Delay`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CapAction(pub(crate) Action);
+pub(crate) struct SizeLimitAction(pub(crate) LimitAction);
 
-impl Value for CapAction {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for SizeLimitAction {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         if value.as_str() == Some("delay") {
             let wrong = "\"delay\" is for rates: waiting makes no message smaller or younger";
-            return Err(Complaint::new(wrong).help("write \"close\" or \"report\""));
+            return Err(Problem::new(wrong).help("write \"close\" or \"report\""));
         }
-        choice(value, &[("close", Action::Close), ("report", Action::Report)]).map(Self)
+        choice(value, &[("close", LimitAction::Close), ("report", LimitAction::Report)]).map(Self)
     }
 }
 
-impl Value for ForwardedHeader {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for ForwardedHeader {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         // Names of header fields have no case (RFC 9110 5.1).
         let lower = value.as_str().map(|text| DeValue::String(text.to_ascii_lowercase().into()));
         let choices = [("x-forwarded-for", Self::XForwardedFor), ("forwarded", Self::Forwarded)];
@@ -52,20 +52,20 @@ impl Value for ForwardedHeader {
     }
 }
 
-impl Value for TlsStreamKind {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for TlsStreamKind {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         choice(value, &[("lean", Self::Lean), ("stock", Self::Stock)])
     }
 }
 
-impl Value for LogFormat {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for LogFormat {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         choice(value, &[("text", Self::Text), ("json", Self::Json)])
     }
 }
 
-impl Value for tracing::Level {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for tracing::Level {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         choice(
             value,
             &[
@@ -79,7 +79,7 @@ impl Value for tracing::Level {
     }
 }
 
-fn choice<T: Clone>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Complaint> {
+fn choice<T: Clone>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Problem> {
     let names = one_of(choices.iter().map(|(name, _)| *name));
     let Some(text) = value.as_str() else {
         return Err(unexpected(&names, value));

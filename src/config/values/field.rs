@@ -5,18 +5,18 @@ use hyper::header::{HeaderName, HeaderValue};
 use toml::de::{DeTable, DeValue};
 
 use super::scalars::text;
-use crate::config::toml::diagnostic::Complaint;
-use crate::config::toml::reader::Value;
+use crate::config::toml::diagnostic::Problem;
+use crate::config::toml::reader::TomlValue;
 
 /// The name of a field that is to be taken off.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FieldName(pub(crate) HeaderName);
+pub(crate) struct HeaderFieldName(pub(crate) HeaderName);
 
-impl Value for FieldName {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for HeaderFieldName {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         let text = text(value, "the name of a header field")?;
         if let Some((name, _)) = text.split_once(':') {
-            let wrong = Complaint::new("to remove a field its name is enough");
+            let wrong = Problem::new("to remove a field its name is enough");
             return Err(wrong.help(format!("write \"{}\"", name.trim())));
         }
         let name = field_name(text)?;
@@ -28,12 +28,12 @@ impl Value for FieldName {
 
 /// A field that is to be set, as in `"X-Env: prod"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Field {
+pub(crate) struct HeaderField {
     pub(crate) name: HeaderName,
     pub(crate) value: HeaderValue,
 }
 
-impl Value for Field {
+impl TomlValue for HeaderField {
     fn listed(table: &DeTable<'_>) -> Option<String> {
         let fields: Vec<String> = table
             .iter()
@@ -44,10 +44,10 @@ impl Value for Field {
         Some(format!("[{}]", fields.join(", ")))
     }
 
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         let text = text(value, "a header field such as \"X-Env: prod\"")?;
         let Some((name, content)) = text.split_once(':') else {
-            let wrong = Complaint::new(format!("\"{text}\" has no colon"));
+            let wrong = Problem::new(format!("\"{text}\" has no colon"));
             return Err(match text.split_once(['=', ' ']) {
                 Some((name, content)) if is_name(name.trim()) => {
                     wrong.help(format!("write \"{}: {}\"", name.trim(), content.trim()))
@@ -62,28 +62,28 @@ impl Value for Field {
         // RFC 9110 5.5: blanks around a value are no part of it.
         let content = content.trim_matches([' ', '\t']);
         if content.is_empty() {
-            let wrong = Complaint::new(format!("{name} has no value"));
+            let wrong = Problem::new(format!("{name} has no value"));
             return Err(wrong.help("to take a field off, list its name in remove"));
         }
         if let Some(variable) = variable(content) {
-            let wrong = Complaint::new(format!("\"{variable}\" would be sent as it stands here"));
+            let wrong = Problem::new(format!("\"{variable}\" would be sent as it stands here"));
             return Err(wrong.help("there are no variables: write the value itself"));
         }
         // RFC 9110 5.5: new values are ASCII; line ends would begin a field of their own.
         let value = HeaderValue::from_str(content).ok().filter(|_| content.is_ascii());
         match value {
             Some(value) => Ok(Self { name, value }),
-            None => Err(Complaint::new(format!("the value of {name} is not lawful in a field"))
+            None => Err(Problem::new(format!("the value of {name} is not lawful in a field"))
                 .help("write printable ASCII in one line")),
         }
     }
 }
 
-fn field_name(text: &str) -> Result<HeaderName, Complaint> {
+fn field_name(text: &str) -> Result<HeaderName, Problem> {
     if text.is_empty() {
-        return Err(Complaint::new("the name of the field is empty"));
+        return Err(Problem::new("the name of the field is empty"));
     }
-    let wrong = || Complaint::new(format!("\"{text}\" is not the name of a header field"));
+    let wrong = || Problem::new(format!("\"{text}\" is not the name of a header field"));
     // RFC 9112 5.1: a blank before the colon is a fault.
     if text.trim() != text && is_name(text.trim()) {
         return Err(wrong().help(format!("write \"{}\", without blanks", text.trim())));
@@ -101,10 +101,10 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Refuses a variable where it would be taken as it stands.
-pub(crate) fn no_variable(text: &str) -> Result<(), Complaint> {
+pub(crate) fn no_variable(text: &str) -> Result<(), Problem> {
     match variable(text) {
         Some(variable) => {
-            let wrong = Complaint::new(format!("\"{variable}\" would be taken as it stands here"));
+            let wrong = Problem::new(format!("\"{variable}\" would be taken as it stands here"));
             Err(wrong.help("there are no variables: write the value itself"))
         }
         None => Ok(()),
@@ -128,7 +128,7 @@ fn variable(text: &str) -> Option<&str> {
 }
 
 /// Why a field is not to be changed, if it is not.
-fn protected(name: &HeaderName) -> Option<Complaint> {
+fn protected(name: &HeaderName) -> Option<Problem> {
     // Many applications take X_Forwarded_For for X-Forwarded-For.
     let plain = name.as_str().replace('_', "-");
     let why = if HOP.contains(&plain.as_str()) || plain.starts_with("proxy-") {
@@ -142,7 +142,7 @@ fn protected(name: &HeaderName) -> Option<Complaint> {
     } else {
         return None;
     };
-    let wrong = Complaint::new(format!("{name} is not to be changed: {why}"));
+    let wrong = Problem::new(format!("{name} is not to be changed: {why}"));
     Some(match plain.as_str() {
         "forwarded" => wrong.help("to send Forwarded as well, write forwarded = true in the route"),
         _ => wrong.help("leave it out of this list"),

@@ -7,15 +7,15 @@ use toml::de::DeValue;
 
 use super::address::slip;
 use super::scalars::text;
-use crate::config::toml::diagnostic::Complaint;
-use crate::config::toml::reader::Value;
+use crate::config::toml::diagnostic::Problem;
+use crate::config::toml::reader::TomlValue;
 
 /// Never everybody, and never a network that no client's address can be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Network(pub(crate) IpNet);
 
-impl Value for Network {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for Network {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         let text = text(value, "a network such as \"10.0.0.0/8\"")?;
         let net = match text.split_once('/') {
             Some((address, prefix)) => network(text, address, prefix)?,
@@ -25,7 +25,7 @@ impl Value for Network {
             return Err(everybody(&format!("{net} is every address there is")));
         }
         if net.addr().is_unspecified() && net.prefix_len() == net.max_prefix_len() {
-            let wrong = Complaint::new(format!("no proxy has the address {}", net.addr()));
+            let wrong = Problem::new(format!("no proxy has the address {}", net.addr()));
             return Err(wrong.help(PROXIES));
         }
         // Addresses of clients are unfolded before they are looked up.
@@ -33,7 +33,7 @@ impl Value for Network {
             && let Some(v4) = v6.addr().to_ipv4_mapped()
             && let Some(bits) = v6.prefix_len().checked_sub(MAPPED)
         {
-            let wrong = Complaint::new(format!("\"{text}\" is IPv4 in IPv6 clothing"));
+            let wrong = Problem::new(format!("\"{text}\" is IPv4 in IPv6 clothing"));
             return Err(match Ipv4Net::new(v4, bits) {
                 Ok(net) if bits > 0 => wrong.help(format!("write \"{}\"", show(net.into()))),
                 Ok(_) | Err(_) => everybody("this is every IPv4 address there is"),
@@ -44,17 +44,17 @@ impl Value for Network {
 }
 
 /// What is said of a list that leaves nobody out.
-pub(crate) fn everybody(what: &str) -> Complaint {
-    Complaint::new(format!("{what}, so that everybody could lie about his own")).help(PROXIES)
+pub(crate) fn everybody(what: &str) -> Problem {
+    Problem::new(format!("{what}, so that everybody could lie about his own")).help(PROXIES)
 }
 
-fn network(text: &str, address: &str, prefix: &str) -> Result<IpNet, Complaint> {
+fn network(text: &str, address: &str, prefix: &str) -> Result<IpNet, Problem> {
     let address = single(address)?;
     let most = if address.is_ipv4() { 32 } else { 128 };
     let bits = match prefix.parse::<u8>() {
         Ok(bits) if bits <= most && !prefix.starts_with('+') => bits,
         Ok(_) | Err(_) => {
-            let wrong = Complaint::new(format!("\"{prefix}\" is not a prefix length"));
+            let wrong = Problem::new(format!("\"{prefix}\" is not a prefix length"));
             let mask = prefix.parse::<Ipv4Addr>().ok().filter(|_| address.is_ipv4());
             let bits = mask.and_then(|mask| ipnet::ipv4_mask_to_prefix(mask).ok());
             return Err(match bits {
@@ -64,21 +64,21 @@ fn network(text: &str, address: &str, prefix: &str) -> Result<IpNet, Complaint> 
         }
     };
     let net = IpNet::new(address, bits)
-        .map_err(|_| Complaint::new(format!("\"{text}\" is not a network")).help(EXAMPLE))?;
+        .map_err(|_| Problem::new(format!("\"{text}\" is not a network")).help(EXAMPLE))?;
     let whole = net.trunc();
     if whole != net {
-        let wrong = Complaint::new(format!("\"{text}\" has bits set behind its first {bits}"));
+        let wrong = Problem::new(format!("\"{text}\" has bits set behind its first {bits}"));
         let help = format!("write \"{whole}\" for the network, or \"{address}\" for this address");
         return Err(wrong.help(help));
     }
     Ok(net)
 }
 
-fn single(text: &str) -> Result<IpAddr, Complaint> {
+fn single(text: &str) -> Result<IpAddr, Problem> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    let wrong = |what: &str| Complaint::new(format!("\"{text}\" {what}"));
+    let wrong = |what: &str| Problem::new(format!("\"{text}\" {what}"));
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Err(wrong("has a port").help(format!("write \"{}\"", address.ip())));
     }

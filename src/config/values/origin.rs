@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::patterns::digits;
-use crate::config::toml::diagnostic::Complaint;
+use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::nearest::nearest;
 
 /// A serialised origin, normalised: lower-case scheme and host, the port always present.
@@ -20,7 +20,7 @@ pub struct Origin {
 
 /// Why a text is no origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OriginFault {
+pub enum OriginError {
     /// No `scheme://` in front.
     #[error("an origin begins with its scheme")]
     NoScheme,
@@ -49,18 +49,18 @@ pub enum OriginFault {
 
 impl Origin {
     /// Reads the serialisation of RFC 6454 6.2, from a file or from an `Origin` field.
-    pub fn parse(text: &str) -> Result<Self, OriginFault> {
-        let (scheme, rest) = text.split_once("://").ok_or(OriginFault::NoScheme)?;
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
+        let (scheme, rest) = text.split_once("://").ok_or(OriginError::NoScheme)?;
         let first_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
         let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
         if !first_fits || !scheme.bytes().all(fits) {
-            return Err(OriginFault::BadScheme);
+            return Err(OriginError::BadScheme);
         }
         if rest.contains(['/', '?', '#', '\\']) {
-            return Err(OriginFault::Path);
+            return Err(OriginError::Path);
         }
         if rest.contains('@') {
-            return Err(OriginFault::User);
+            return Err(OriginError::User);
         }
         let scheme = scheme.to_ascii_lowercase();
         let (host, port) = split_port(rest)?;
@@ -68,7 +68,7 @@ impl Origin {
             None => default_port(&scheme),
             Some(port) => match digits(port).map(u16::try_from) {
                 Some(Ok(port)) if port > 0 => Some(port),
-                Some(_) | None => return Err(OriginFault::BadPort),
+                Some(_) | None => return Err(OriginError::BadPort),
             },
         };
         Ok(Self { scheme, host: normal_host(host)?, port })
@@ -105,22 +105,22 @@ pub enum OriginRule {
 
 impl OriginRule {
     /// Reads one entry of a route's `origins`.
-    pub fn parse(text: &str) -> Result<Self, Complaint> {
+    pub fn parse(text: &str) -> Result<Self, Problem> {
         match text {
             "*" => return Ok(Self::Any),
             "same-origin" => return Ok(Self::SameOrigin),
             "null" => return Ok(Self::Null),
             "missing" => return Ok(Self::Missing),
-            "" => return Err(Complaint::new("an empty origin").help(RULES)),
+            "" => return Err(Problem::new("an empty origin").help(RULES)),
             _ => {}
         }
         let complaint =
-            |fault: OriginFault| Complaint::new(fault.to_string()).help(remedy(text, fault));
+            |fault: OriginError| Problem::new(fault.to_string()).help(remedy(text, fault));
         let rule = match text.split_once("://*.") {
             Some((scheme, parent)) => {
                 let parent = Origin::parse(&format!("{scheme}://{parent}")).map_err(complaint)?;
                 if parent.host.starts_with('[') || is_ipv4(&parent.host) {
-                    return Err(Complaint::new("an IP address has no names below it")
+                    return Err(Problem::new("an IP address has no names below it")
                         .help(format!("write \"{parent}\"")));
                 }
                 Self::Subdomains(parent)
@@ -133,44 +133,44 @@ impl OriginRule {
         {
             let (_, rest) = text.split_once("://").unwrap_or(("", text));
             let scheme = if origin.scheme == "wss" { "https" } else { "http" };
-            let wrong = Complaint::new("an origin names the page, not the WebSocket it opens");
+            let wrong = Problem::new("an origin names the page, not the WebSocket it opens");
             return Err(wrong.help(format!("write \"{scheme}://{rest}\"")));
         }
         Ok(rule)
     }
 }
 
-fn split_port(authority: &str) -> Result<(&str, Option<&str>), OriginFault> {
+fn split_port(authority: &str) -> Result<(&str, Option<&str>), OriginError> {
     if authority.starts_with('[') {
-        let end = authority.find(']').ok_or(OriginFault::BadHost)?;
+        let end = authority.find(']').ok_or(OriginError::BadHost)?;
         let (host, rest) = authority.split_at(end + 1);
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if rest.is_empty() => Ok((host, None)),
-            None => Err(OriginFault::BadHost),
+            None => Err(OriginError::BadHost),
         };
     }
     match authority.split_once(':') {
-        Some((_, port)) if port.contains(':') => Err(OriginFault::BadHost),
+        Some((_, port)) if port.contains(':') => Err(OriginError::BadHost),
         Some((host, port)) => Ok((host, Some(port))),
         None => Ok((authority, None)),
     }
 }
 
-fn normal_host(host: &str) -> Result<String, OriginFault> {
+fn normal_host(host: &str) -> Result<String, OriginError> {
     if host.is_empty() {
-        return Err(OriginFault::NoHost);
+        return Err(OriginError::NoHost);
     }
     if !host.is_ascii() {
-        return Err(OriginFault::NotAscii);
+        return Err(OriginError::NotAscii);
     }
     if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        let address: Ipv6Addr = address.parse().map_err(|_| OriginFault::BadHost)?;
+        let address: Ipv6Addr = address.parse().map_err(|_| OriginError::BadHost)?;
         return Ok(format!("[{address}]"));
     }
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if host.len() > 253 || !host.bytes().all(fits) || host.starts_with('.') || host.contains("..") {
-        return Err(OriginFault::BadHost);
+        return Err(OriginError::BadHost);
     }
     Ok(host.to_ascii_lowercase())
 }
@@ -187,39 +187,39 @@ fn is_ipv4(host: &str) -> bool {
     host.parse::<std::net::Ipv4Addr>().is_ok()
 }
 
-fn remedy(text: &str, fault: OriginFault) -> String {
+fn remedy(text: &str, fault: OriginError) -> String {
     match fault {
-        OriginFault::NoScheme => match nearest(text, KEYWORDS) {
+        OriginError::NoScheme => match nearest(text, KEYWORDS) {
             Some(keyword) => format!("did you mean \"{keyword}\"?"),
             None if text.contains(['.', ':']) => format!("write \"https://{text}\""),
             None => RULES.to_owned(),
         },
-        OriginFault::Path => {
+        OriginError::Path => {
             let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
             let host = rest.split(['/', '?', '#', '\\']).next().unwrap_or(rest);
             format!("write \"{scheme}://{host}\"")
         }
-        OriginFault::NotAscii => {
+        OriginError::NotAscii => {
             "write the name in punycode, as browsers send it: \"https://xn--bcher-kva.example\""
                 .to_owned()
         }
-        OriginFault::User => match text.split_once("://").zip(text.rsplit_once('@')) {
+        OriginError::User => match text.split_once("://").zip(text.rsplit_once('@')) {
             Some(((scheme, _), (_, host))) => format!("write \"{scheme}://{host}\""),
             None => RULES.to_owned(),
         },
-        OriginFault::NoHost if text.starts_with("file:") => {
+        OriginError::NoHost if text.starts_with("file:") => {
             "pages that are local files send \"null\"".to_owned()
         }
-        OriginFault::BadPort => "ports are 1 to 65535".to_owned(),
-        OriginFault::BadScheme | OriginFault::NoHost | OriginFault::BadHost => {
+        OriginError::BadPort => "ports are 1 to 65535".to_owned(),
+        OriginError::BadScheme | OriginError::NoHost | OriginError::BadHost => {
             "write it as browsers do: \"https://chat.example.com\", \"http://localhost:3000\""
                 .to_owned()
         }
     }
 }
 
-fn stray_wildcard(text: &str) -> Complaint {
-    let wrong = Complaint::new(format!("\"{text}\" has a * in a place where it means nothing"));
+fn stray_wildcard(text: &str) -> Problem {
+    let wrong = Problem::new(format!("\"{text}\" has a * in a place where it means nothing"));
     match text.strip_prefix("*.") {
         Some(parent) => wrong.help(format!("write \"https://*.{parent}\"")),
         None => wrong.help(

@@ -6,18 +6,18 @@ use toml::de::DeValue;
 
 use super::scalars::{is_no_limit, unexpected};
 use crate::config::settings::ControlSocket;
-use crate::config::toml::diagnostic::Complaint;
-use crate::config::toml::reader::Value;
+use crate::config::toml::diagnostic::Problem;
+use crate::config::toml::reader::TomlValue;
 
 /// Where records go: `"stderr"`, or a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RecordsTo {
+pub(crate) enum RecordTarget {
     Stderr,
     File(PathBuf),
 }
 
-impl Value for RecordsTo {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for RecordTarget {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         if value.as_bool() == Some(false) {
             return Err(unexpected("a place for records", value).help(RECORDS_TO));
         }
@@ -27,10 +27,10 @@ impl Value for RecordsTo {
         match value.as_str() {
             Some("stderr") => Ok(Self::Stderr),
             Some(word) if words.contains(&word.to_ascii_lowercase().as_str()) => {
-                Err(Complaint::new(format!("records do not go to \"{word}\"")).help(RECORDS_TO))
+                Err(Problem::new(format!("records do not go to \"{word}\"")).help(RECORDS_TO))
             }
             Some(folder) if folder.ends_with('/') => {
-                Err(Complaint::new(format!("\"{folder}\" is a folder")).help("name the file in it"))
+                Err(Problem::new(format!("\"{folder}\" is a folder")).help("name the file in it"))
             }
             Some(_) | None => Ok(Self::File(path)),
         }
@@ -39,10 +39,10 @@ impl Value for RecordsTo {
 
 /// Where the control socket is: `"auto"`, `"off"`, or a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SocketAt(pub(crate) ControlSocket);
+pub(crate) struct ControlSocketPath(pub(crate) ControlSocket);
 
-impl Value for SocketAt {
-    fn read(value: &DeValue<'_>) -> Result<Self, Complaint> {
+impl TomlValue for ControlSocketPath {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         match value.as_str() {
             Some("auto") => return Ok(Self(ControlSocket::Auto)),
             Some("off") => return Ok(Self(ControlSocket::Off)),

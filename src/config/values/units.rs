@@ -8,7 +8,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::patterns::digits;
-use crate::config::toml::diagnostic::Complaint;
+use crate::config::toml::diagnostic::Problem;
 
 /// A number of bytes, at least 1, at most what one WebSocket frame can announce
 /// (RFC 6455 5.2: 63 bits).
@@ -27,17 +27,17 @@ impl ByteSize {
     }
 
     /// Reads `"1MiB"`.
-    pub fn parse(text: &str) -> Result<Self, Complaint> {
+    pub fn parse(text: &str) -> Result<Self, Problem> {
         let quantity = Quantity::parse(text, "size", "1MiB")?;
         let bytes = quantity.scale(&SIZE_UNITS).map_err(|wrong| match wrong {
-            Misfit::Unit => quantity.unknown_size_unit(),
-            Misfit::Overflow => Complaint::new(format!("\"{text}\" is more than 2^63 bytes")),
+            QuantityError::Unit => quantity.unknown_size_unit(),
+            QuantityError::Overflow => Problem::new(format!("\"{text}\" is more than 2^63 bytes")),
         })?;
         match bytes {
-            0 => Err(Complaint::zero("a size of 0 would let nothing through")
+            0 => Err(Problem::zero("a size of 0 would let nothing through")
                 .help("the smallest size is \"1B\"")),
             1..=SIZE_MAX => Ok(Self(bytes)),
-            _ => Err(Complaint::new(format!("\"{text}\" is more than 2^63 bytes"))),
+            _ => Err(Problem::new(format!("\"{text}\" is more than 2^63 bytes"))),
         }
     }
 }
@@ -50,17 +50,17 @@ impl fmt::Display for ByteSize {
 }
 
 /// Reads `"30s"`: at least `"1ms"`, at most a year, so that it can be added to any moment.
-pub fn parse_duration(text: &str) -> Result<Duration, Complaint> {
+pub fn parse_duration(text: &str) -> Result<Duration, Problem> {
     let quantity = Quantity::parse(text, "duration", "30s").map_err(|wrong| match sum(text) {
         Some(sum) => wrong.help(format!("write \"{}\"", show_duration(sum))),
         None => wrong,
     })?;
     let millis = quantity.scale(&TIME_UNITS).map_err(|wrong| match wrong {
-        Misfit::Unit => quantity.unknown_time_unit(),
-        Misfit::Overflow => too_long(text),
+        QuantityError::Unit => quantity.unknown_time_unit(),
+        QuantityError::Overflow => too_long(text),
     })?;
     match millis {
-        0 => Err(Complaint::zero("a time of 0 would be over before it began")
+        0 => Err(Problem::zero("a time of 0 would be over before it began")
             .help("the shortest time is \"1ms\"")),
         1..=MILLIS_MAX => Ok(Duration::from_millis(millis)),
         _ => Err(too_long(text)),
@@ -89,8 +89,8 @@ fn sum(text: &str) -> Option<Duration> {
     (1..=MILLIS_MAX).contains(&millis).then(|| Duration::from_millis(millis))
 }
 
-fn too_long(text: &str) -> Complaint {
-    Complaint::new(format!("\"{text}\" is longer than a year"))
+fn too_long(text: &str) -> Problem {
+    Problem::new(format!("\"{text}\" is longer than a year"))
         .help(format!("the longest time is \"{}h\"", MILLIS_MAX / 3_600_000))
 }
 
@@ -100,23 +100,23 @@ pub struct PerSecond(pub NonZeroU32);
 
 impl PerSecond {
     /// Reads `"20/s"`.
-    pub fn parse(text: &str) -> Result<Self, Complaint> {
+    pub fn parse(text: &str) -> Result<Self, Problem> {
         let Some((number, unit)) = text.split_once('/') else {
-            let wrong = Complaint::new(format!("\"{text}\" is not a rate"));
+            let wrong = Problem::new(format!("\"{text}\" is not a rate"));
             return Err(wrong.help("write how many a second, as in \"20/s\""));
         };
         if unit != "s" {
-            return Err(Complaint::new(format!("\"{text}\" is not a rate per second"))
+            return Err(Problem::new(format!("\"{text}\" is not a rate per second"))
                 .help("write how many a second, as in \"20/s\""));
         }
         let number = digits(number).ok_or_else(|| {
-            Complaint::new(format!("\"{text}\" does not begin with a whole number"))
+            Problem::new(format!("\"{text}\" does not begin with a whole number"))
                 .help("write how many a second, as in \"20/s\"")
         })?;
         match u32::try_from(number).map(NonZeroU32::new) {
             Ok(Some(rate)) => Ok(Self(rate)),
             Ok(None) => Err(no_rate("1/s")),
-            Err(_) => Err(Complaint::new(format!("\"{text}\" is more than {}/s", u32::MAX))),
+            Err(_) => Err(Problem::new(format!("\"{text}\" is more than {}/s", u32::MAX))),
         }
     }
 }
@@ -127,17 +127,17 @@ pub struct BytesPerSecond(pub NonZeroU64);
 
 impl BytesPerSecond {
     /// Reads `"64KiB/s"`.
-    pub fn parse(text: &str) -> Result<Self, Complaint> {
+    pub fn parse(text: &str) -> Result<Self, Problem> {
         let example = "write how many bytes a second, as in \"64KiB/s\"";
         let Some((size, unit)) = text.split_once('/') else {
-            let wrong = Complaint::new(format!("\"{text}\" is not a rate"));
+            let wrong = Problem::new(format!("\"{text}\" is not a rate"));
             return Err(match ByteSize::parse(text) {
                 Ok(_) => wrong.help(format!("write \"{text}/s\" if it is per second")),
                 Err(_) => wrong.help(example),
             });
         };
         if unit != "s" {
-            let wrong = Complaint::new(format!("\"{text}\" is not a rate per second"));
+            let wrong = Problem::new(format!("\"{text}\" is not a rate per second"));
             return Err(wrong.help(example));
         }
         // A size of 0 is a rate of 0, and its lack of a unit one of bytes.
@@ -145,7 +145,7 @@ impl BytesPerSecond {
             return Err(no_rate("1B/s"));
         }
         if digits(size).is_some() {
-            let wrong = Complaint::new(format!("\"{text}\" does not say of what"));
+            let wrong = Problem::new(format!("\"{text}\" does not say of what"));
             return Err(wrong.help(format!("write \"{size}B/s\" if it is bytes")));
         }
         let quantity = ByteSize::parse(size).map_err(|wrong| wrong.zero_as(|| no_rate("1B/s")))?;
@@ -153,8 +153,8 @@ impl BytesPerSecond {
     }
 }
 
-fn no_rate(lowest: &str) -> Complaint {
-    Complaint::zero("a rate of 0 would let nothing through")
+fn no_rate(lowest: &str) -> Problem {
+    Problem::zero("a rate of 0 would let nothing through")
         .help(format!("the lowest rate is \"{lowest}\""))
 }
 
@@ -166,17 +166,17 @@ struct Quantity<'t> {
     unit: &'t str,
 }
 
-enum Misfit {
+enum QuantityError {
     Unit,
     Overflow,
 }
 
 impl<'t> Quantity<'t> {
-    fn parse(text: &'t str, noun: &str, example: &str) -> Result<Self, Complaint> {
+    fn parse(text: &'t str, noun: &str, example: &str) -> Result<Self, Problem> {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
         let complaint = |what: &str| {
-            Complaint::new(format!("\"{text}\" {what}"))
+            Problem::new(format!("\"{text}\" {what}"))
                 .help(format!("write one whole number and one unit, as in \"{example}\""))
         };
         if number.is_empty() {
@@ -194,16 +194,17 @@ impl<'t> Quantity<'t> {
         }
     }
 
-    fn scale(&self, units: &[(&str, u64)]) -> Result<u64, Misfit> {
-        let (_, scale) = units.iter().find(|(unit, _)| *unit == self.unit).ok_or(Misfit::Unit)?;
-        self.number.checked_mul(*scale).ok_or(Misfit::Overflow)
+    fn scale(&self, units: &[(&str, u64)]) -> Result<u64, QuantityError> {
+        let (_, scale) =
+            units.iter().find(|(unit, _)| *unit == self.unit).ok_or(QuantityError::Unit)?;
+        self.number.checked_mul(*scale).ok_or(QuantityError::Overflow)
     }
 
-    fn unknown_size_unit(&self) -> Complaint {
+    fn unknown_size_unit(&self) -> Problem {
         let digits = self.digits;
         let unit = self.unit.trim();
         if unit.is_empty() {
-            return Complaint::new(format!("\"{digits}\" has no unit"))
+            return Problem::new(format!("\"{digits}\" has no unit"))
                 .help(format!("write \"{digits}B\" for bytes, or a size such as \"1MiB\""));
         }
         let meant = match unit.to_ascii_lowercase().as_str() {
@@ -212,11 +213,11 @@ impl<'t> Quantity<'t> {
             "m" | "mb" | "mib" => "MiB",
             "g" | "gb" | "gib" => "GiB",
             _ => {
-                return Complaint::new(format!("\"{unit}\" is not a unit of size"))
+                return Problem::new(format!("\"{unit}\" is not a unit of size"))
                     .help("the units are B, KiB, MiB and GiB, as in \"1MiB\"");
             }
         };
-        let wrong = Complaint::new(format!("\"{}\" is not a unit of size", self.unit));
+        let wrong = Problem::new(format!("\"{}\" is not a unit of size", self.unit));
         let bytes = SIZE_UNITS.iter().find(|(unit, _)| *unit == meant).map(|(_, scale)| *scale);
         match bytes.and_then(|scale| self.number.checked_mul(scale)) {
             Some(bytes) if meant != "B" => {
@@ -226,11 +227,11 @@ impl<'t> Quantity<'t> {
         }
     }
 
-    fn unknown_time_unit(&self) -> Complaint {
+    fn unknown_time_unit(&self) -> Problem {
         let digits = self.digits;
         let unit = self.unit.trim();
         if unit.is_empty() {
-            return Complaint::new(format!("\"{digits}\" has no unit"))
+            return Problem::new(format!("\"{digits}\" has no unit"))
                 .help(format!("write \"{digits}s\" for seconds"));
         }
         let meant = match unit.to_ascii_lowercase().as_str() {
@@ -239,11 +240,11 @@ impl<'t> Quantity<'t> {
             "min" | "mins" | "minute" | "minutes" | "m" => "m",
             "h" | "hr" | "hrs" | "hour" | "hours" => "h",
             _ => {
-                return Complaint::new(format!("\"{unit}\" is not a unit of time"))
+                return Problem::new(format!("\"{unit}\" is not a unit of time"))
                     .help("the units are ms, s, m and h, as in \"30s\"");
             }
         };
-        Complaint::new(format!("\"{}\" is not a unit of time", self.unit))
+        Problem::new(format!("\"{}\" is not a unit of time", self.unit))
             .help(format!("write \"{digits}{meant}\""))
     }
 }

@@ -8,13 +8,13 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row as Cells, Table, TableState};
 
 use super::keys::HELP;
-use super::state::{Column, Mode, Row, Top};
+use super::state::{SortColumn, TopMode, TopState, TunnelRow};
 use crate::ctl::figures::{age, byte_rate, bytes, count, rate, round_trip};
 use crate::ctl::sessions::{detail_facts, total};
 use crate::ctl::table::{harmless, width};
 
 /// Draws everything.
-pub fn draw(frame: &mut Frame<'_>, top: &mut Top) {
+pub fn draw(frame: &mut Frame<'_>, top: &mut TopState) {
     let [head, body, foot] = Layout::vertical([
         Constraint::Length(HEAD_LINES),
         Constraint::Min(0),
@@ -25,7 +25,7 @@ pub fn draw(frame: &mut Frame<'_>, top: &mut Top) {
     table(frame, top, body);
     frame.render_widget(Paragraph::new(footer(top)), foot);
     match &top.mode {
-        Mode::Detail(session, detail) => {
+        TopMode::Detail(session, detail) => {
             let lines: Vec<(String, String)> = match detail {
                 None => vec![("".into(), "asking ...".into())],
                 Some(Err(why)) => vec![("".into(), why.clone())],
@@ -40,15 +40,15 @@ pub fn draw(frame: &mut Frame<'_>, top: &mut Top) {
                 &lines,
             );
         }
-        Mode::Help => {
+        TopMode::Help => {
             let lines = HELP.map(|(keys, what)| (keys.to_owned(), what.to_owned()));
             over(frame, " keys ", &lines);
         }
-        Mode::Confirm(_) | Mode::Filter | Mode::Table => {}
+        TopMode::Confirm(_) | TopMode::Filter | TopMode::Table => {}
     }
 }
 
-fn heading(top: &Top) -> Vec<Line<'static>> {
+fn heading(top: &TopState) -> Vec<Line<'static>> {
     let headline = &top.headline;
     let [messages, up, down] = top.flow;
     let up_for = age(((headline.now - headline.started).max(0.0) * 1000.0) as u64);
@@ -84,7 +84,7 @@ fn heading(top: &Top) -> Vec<Line<'static>> {
     vec![Line::styled(process, if running { bold } else { warn }), Line::raw(flow), last]
 }
 
-fn table(frame: &mut Frame<'_>, top: &mut Top, area: Rect) {
+fn table(frame: &mut Frame<'_>, top: &mut TopState, area: Rect) {
     let columns = fitting(area.width);
     let heads = columns.iter().map(|column| {
         let (name, _) = column.heading();
@@ -122,17 +122,19 @@ fn table(frame: &mut Frame<'_>, top: &mut Top, area: Rect) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn footer(top: &Top) -> Line<'static> {
+fn footer(top: &TopState) -> Line<'static> {
     let keys = "q quit  ? help  / filter  arrows select, sort  space pause  enter details  k close";
     match (&top.mode, &top.said) {
-        (Mode::Confirm(session), _) => {
+        (TopMode::Confirm(session), _) => {
             Line::styled(format!("close tunnel {session}? y/n"), tint(top, Color::Red))
         }
-        (Mode::Filter, _) => {
+        (TopMode::Filter, _) => {
             Line::raw(format!("/{}_  (enter: keep, esc: clear)", harmless(&top.filter)))
         }
-        (Mode::Detail(..) | Mode::Help | Mode::Table, Some(said)) => Line::raw(harmless(said)),
-        (Mode::Detail(..) | Mode::Help | Mode::Table, None) => Line::raw(keys),
+        (TopMode::Detail(..) | TopMode::Help | TopMode::Table, Some(said)) => {
+            Line::raw(harmless(said))
+        }
+        (TopMode::Detail(..) | TopMode::Help | TopMode::Table, None) => Line::raw(keys),
     }
 }
 
@@ -158,8 +160,8 @@ fn over(frame: &mut Frame<'_>, title: &str, lines: &[(String, String)]) {
 }
 
 /// The columns that there is room for.
-fn fitting(room: u16) -> Vec<Column> {
-    let mut columns = Column::ALL.to_vec();
+fn fitting(room: u16) -> Vec<SortColumn> {
+    let mut columns = SortColumn::ALL.to_vec();
     for least in DROPPED_FIRST {
         let needs: u16 =
             columns.iter().map(|column| 1 + width_of(*column).unwrap_or(NAME_MIN)).sum();
@@ -172,67 +174,67 @@ fn fitting(room: u16) -> Vec<Column> {
 }
 
 /// Cells of a column of figures; names share what is left.
-fn width_of(column: Column) -> Option<u16> {
+fn width_of(column: SortColumn) -> Option<u16> {
     match column {
-        Column::Id => Some(9),
-        Column::Client | Column::Route | Column::Backend => None,
-        Column::Age => Some(7),
-        Column::Up | Column::Down => Some(9),
-        Column::Messages | Column::Total | Column::Rtt => Some(7),
+        SortColumn::Id => Some(9),
+        SortColumn::Client | SortColumn::Route | SortColumn::Backend => None,
+        SortColumn::Age => Some(7),
+        SortColumn::Up | SortColumn::Down => Some(9),
+        SortColumn::Messages | SortColumn::Total | SortColumn::Rtt => Some(7),
     }
 }
 
 /// Of what figures leave: a network of IPv6 is longer than the name of a route.
-fn share_of(column: Column) -> u16 {
+fn share_of(column: SortColumn) -> u16 {
     match column {
-        Column::Client => 5,
-        Column::Backend => 4,
-        Column::Route => 3,
-        Column::Id
-        | Column::Age
-        | Column::Up
-        | Column::Down
-        | Column::Messages
-        | Column::Total
-        | Column::Rtt => 0,
+        SortColumn::Client => 5,
+        SortColumn::Backend => 4,
+        SortColumn::Route => 3,
+        SortColumn::Id
+        | SortColumn::Age
+        | SortColumn::Up
+        | SortColumn::Down
+        | SortColumn::Messages
+        | SortColumn::Total
+        | SortColumn::Rtt => 0,
     }
 }
 
-fn is_name(column: Column) -> bool {
+fn is_name(column: SortColumn) -> bool {
     width_of(column).is_none()
 }
 
-fn cell(row: &Row, column: Column) -> String {
+fn cell(row: &TunnelRow, column: SortColumn) -> String {
     match column {
-        Column::Id => row.of.session.to_string(),
-        Column::Client => harmless(&row.of.client),
-        Column::Route => harmless(&row.of.route),
-        Column::Backend => harmless(&row.of.backend),
-        Column::Age => age(row.of.age_ms),
-        Column::Up => byte_rate(row.rate.up),
-        Column::Down => byte_rate(row.rate.down),
-        Column::Messages => rate(row.rate.messages),
-        Column::Total => bytes(total(&row.of)),
-        Column::Rtt => round_trip(row.of.client_rtt_ms),
+        SortColumn::Id => row.of.session.to_string(),
+        SortColumn::Client => harmless(&row.of.client),
+        SortColumn::Route => harmless(&row.of.route),
+        SortColumn::Backend => harmless(&row.of.backend),
+        SortColumn::Age => age(row.of.age_ms),
+        SortColumn::Up => byte_rate(row.rate.up),
+        SortColumn::Down => byte_rate(row.rate.down),
+        SortColumn::Messages => rate(row.rate.messages),
+        SortColumn::Total => bytes(total(&row.of)),
+        SortColumn::Rtt => round_trip(row.of.client_rtt_ms),
     }
 }
 
-fn tint(top: &Top, colour: Color) -> Style {
+fn tint(top: &TopState, colour: Color) -> Style {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     if top.colour { bold.fg(colour) } else { bold }
 }
 
 const HEAD_LINES: u16 = 3;
 /// Where it is narrow, these go first.
-const DROPPED_FIRST: [Column; 8] = [
-    Column::Total,
-    Column::Rtt,
-    Column::Backend,
-    Column::Id,
-    Column::Route,
-    Column::Age,
-    Column::Up,
-    Column::Down,
+const DROPPED_FIRST: [SortColumn; 8] = [
+    SortColumn::Total,
+    SortColumn::Rtt,
+    SortColumn::Backend,
+    SortColumn::Id,
+    SortColumn::Route,
+    SortColumn::Age,
+    SortColumn::Up,
+    SortColumn::Down,
 ];
 /// The narrowest column of names.
 const NAME_MIN: u16 = 15;

@@ -9,18 +9,18 @@ use ratatui::crossterm::event::{self, KeyEvent, KeyEventKind};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::ctl::speech::{Ending, Speech};
-use crate::ctl::status::Headline;
-use crate::protocol::answer::{Killed, SessionDetail, Sessions};
-use crate::protocol::{Request, Selection, Words};
+use crate::ctl::speech::{CommandFailure, Output};
+use crate::ctl::status::StatusSummary;
+use crate::protocol::answer::{KillResult, SessionDetail, SessionList};
+use crate::protocol::{CloseRequest, ControlRequest, Selection};
 
 /// Something to react to.
 #[derive(Debug)]
-pub enum Event {
+pub enum FeedEvent {
     /// A key was pressed.
     Key(KeyEvent),
     /// The process was looked at.
-    Seen(Look),
+    Seen(TopSample),
     /// What is known of a tunnel, or why nothing is.
     Detail(u64, Result<Box<SessionDetail>, String>),
     /// What became of an order to close.
@@ -35,16 +35,16 @@ pub enum Event {
 
 /// The process at a moment.
 #[derive(Clone, Debug, Default)]
-pub struct Look {
+pub struct TopSample {
     /// As a whole.
-    pub headline: Headline,
+    pub headline: StatusSummary,
     /// Its tunnels.
-    pub sessions: Sessions,
+    pub sessions: SessionList,
 }
 
 /// Something to ask for beside looking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum TopCommand {
     /// All about a tunnel.
     Detail(u64),
     /// Close it.
@@ -53,7 +53,11 @@ pub enum Order {
 
 /// Starts the three threads. They end with the process: each waits for something that may never
 /// come.
-pub fn start(speech: Speech, events: SyncSender<Event>, orders: Receiver<Order>) -> io::Result<()> {
+pub fn start(
+    speech: Output,
+    events: SyncSender<FeedEvent>,
+    orders: Receiver<TopCommand>,
+) -> io::Result<()> {
     let (keys, signals) = (events.clone(), events.clone());
     thread::Builder::new().name("keys".into()).spawn(move || hear_keys(&keys))?;
     thread::Builder::new().name("signals".into()).spawn(move || hear_signals(&signals))?;
@@ -62,24 +66,27 @@ pub fn start(speech: Speech, events: SyncSender<Event>, orders: Receiver<Order>)
 }
 
 /// Looks once.
-pub fn look(speech: &Speech) -> Result<Look, Ending> {
-    let status: Value = speech.ask(&Request::Status)?;
-    let sessions = speech.ask(&Request::Sessions { of: Selection::default() })?;
-    Ok(Look { headline: Headline::of(&status), sessions })
+pub fn look(speech: &Output) -> Result<TopSample, CommandFailure> {
+    let status: Value = speech.ask(&ControlRequest::Status)?;
+    let sessions = speech.ask(&ControlRequest::Sessions { of: Selection::default() })?;
+    Ok(TopSample { headline: StatusSummary::of(&status), sessions })
 }
 
 /// Looks once a second, and does what it is told in between.
-fn ask(speech: &Speech, events: &SyncSender<Event>, orders: &Receiver<Order>) {
+fn ask(speech: &Output, events: &SyncSender<FeedEvent>, orders: &Receiver<TopCommand>) {
     loop {
         let event = match orders.recv_timeout(BETWEEN) {
-            Ok(Order::Detail(session)) => {
-                let detail = speech.ask(&Request::Session { session });
-                Event::Detail(session, detail.map(Box::new).map_err(|ending| ending.to_string()))
+            Ok(TopCommand::Detail(session)) => {
+                let detail = speech.ask(&ControlRequest::Session { session });
+                FeedEvent::Detail(
+                    session,
+                    detail.map(Box::new).map_err(|ending| ending.to_string()),
+                )
             }
-            Ok(Order::Kill(session)) => Event::Killed(kill(speech, session)),
+            Ok(TopCommand::Kill(session)) => FeedEvent::Killed(kill(speech, session)),
             Err(RecvTimeoutError::Timeout) => match look(speech) {
-                Ok(look) => Event::Seen(look),
-                Err(ending) => Event::Gone(ending.to_string()),
+                Ok(look) => FeedEvent::Seen(look),
+                Err(ending) => FeedEvent::Gone(ending.to_string()),
             },
             Err(RecvTimeoutError::Disconnected) => return,
         };
@@ -89,21 +96,21 @@ fn ask(speech: &Speech, events: &SyncSender<Event>, orders: &Receiver<Order>) {
     }
 }
 
-fn kill(speech: &Speech, session: u64) -> String {
+fn kill(speech: &Output, session: u64) -> String {
     let of = Selection { sessions: vec![session], ..Selection::default() };
-    let request = Request::Kill { of, all: false, words: Words::default() };
+    let request = ControlRequest::Kill { of, all: false, words: CloseRequest::default() };
     match speech.ask(&request) {
-        Ok(Killed { sessions: 0 }) => format!("tunnel {session} was not open any more"),
+        Ok(KillResult { sessions: 0 }) => format!("tunnel {session} was not open any more"),
         Ok(_) => format!("tunnel {session} was told to close"),
         Err(why) => format!("tunnel {session} was not closed: {why}"),
     }
 }
 
-fn hear_keys(events: &SyncSender<Event>) {
+fn hear_keys(events: &SyncSender<FeedEvent>) {
     loop {
         let event = match event::read() {
-            Ok(event::Event::Key(key)) if key.kind != KeyEventKind::Release => Event::Key(key),
-            Ok(event::Event::Resize(..)) => Event::Resized,
+            Ok(event::Event::Key(key)) if key.kind != KeyEventKind::Release => FeedEvent::Key(key),
+            Ok(event::Event::Resize(..)) => FeedEvent::Resized,
             Ok(
                 event::Event::Key(_)
                 | event::Event::FocusGained
@@ -112,9 +119,9 @@ fn hear_keys(events: &SyncSender<Event>) {
                 | event::Event::Paste(_),
             ) => continue,
             // The terminal is gone.
-            Err(_) => Event::Stop,
+            Err(_) => FeedEvent::Stop,
         };
-        let last = matches!(event, Event::Stop);
+        let last = matches!(event, FeedEvent::Stop);
         if events.send(event).is_err() || last {
             return;
         }
@@ -122,7 +129,7 @@ fn hear_keys(events: &SyncSender<Event>) {
 }
 
 /// What would end the process at once ends it with the terminal restored.
-fn hear_signals(events: &SyncSender<Event>) {
+fn hear_signals(events: &SyncSender<FeedEvent>) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else {
         return;
     };
@@ -135,7 +142,7 @@ fn hear_signals(events: &SyncSender<Event>) {
             _ = interrupt.recv() => {}
         }
     });
-    let _ = events.send(Event::Stop);
+    let _ = events.send(FeedEvent::Stop);
 }
 
 /// Two looks.

@@ -2,8 +2,8 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::feed::Order;
-use super::state::{Column, Deed, Mode, Top};
+use super::feed::TopCommand;
+use super::state::{SortColumn, TopAction, TopMode, TopState};
 
 /// What help shows: keys, and what they do.
 pub const HELP: [(&str, &str); 11] = [
@@ -21,40 +21,40 @@ pub const HELP: [(&str, &str); 11] = [
 ];
 
 /// One key.
-pub fn press(top: &mut Top, key: KeyEvent) -> Option<Deed> {
+pub fn press(top: &mut TopState, key: KeyEvent) -> Option<TopAction> {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     if control && key.code == KeyCode::Char('c') {
-        return Some(Deed::Quit);
+        return Some(TopAction::Quit);
     }
     // Another chord is not the letter in it.
     if control || key.modifiers.contains(KeyModifiers::ALT) {
         return None;
     }
     match top.mode {
-        Mode::Table => table(top, key.code),
-        Mode::Filter => filter(top, key.code),
-        Mode::Confirm(session) => {
-            top.mode = Mode::Table;
+        TopMode::Table => table(top, key.code),
+        TopMode::Filter => filter(top, key.code),
+        TopMode::Confirm(session) => {
+            top.mode = TopMode::Table;
             let yes = matches!(key.code, KeyCode::Char('y' | 'Y'));
             if !yes {
                 return top.say(format!("tunnel {session} stays open"));
             }
-            Some(Deed::Ask(Order::Kill(session)))
+            Some(TopAction::Ask(TopCommand::Kill(session)))
         }
-        Mode::Detail(session, _) => {
+        TopMode::Detail(session, _) => {
             let kill = key.code == KeyCode::Char('k');
-            top.mode = if kill { Mode::Confirm(session) } else { Mode::Table };
+            top.mode = if kill { TopMode::Confirm(session) } else { TopMode::Table };
             None
         }
-        Mode::Help => {
-            top.mode = Mode::Table;
+        TopMode::Help => {
+            top.mode = TopMode::Table;
             None
         }
     }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "other keys mean nothing")]
-fn table(top: &mut Top, key: KeyCode) -> Option<Deed> {
+fn table(top: &mut TopState, key: KeyCode) -> Option<TopAction> {
     top.said = None;
     let page = isize::try_from(top.page).unwrap_or(isize::MAX).max(1);
     match key {
@@ -68,21 +68,21 @@ fn table(top: &mut Top, key: KeyCode) -> Option<Deed> {
         KeyCode::Right => top.sort_beside(true),
         KeyCode::Enter => {
             let session = top.current()?.of.session;
-            top.mode = Mode::Detail(session, None);
-            return Some(Deed::Ask(Order::Detail(session)));
+            top.mode = TopMode::Detail(session, None);
+            return Some(TopAction::Ask(TopCommand::Detail(session)));
         }
         KeyCode::Esc if !top.filter.is_empty() => {
             top.filter.clear();
             top.arrange();
         }
-        KeyCode::Esc | KeyCode::Char('q') => return Some(Deed::Quit),
-        KeyCode::Char('/') => top.mode = Mode::Filter,
-        KeyCode::Char('?') => top.mode = Mode::Help,
+        KeyCode::Esc | KeyCode::Char('q') => return Some(TopAction::Quit),
+        KeyCode::Char('/') => top.mode = TopMode::Filter,
+        KeyCode::Char('?') => top.mode = TopMode::Help,
         KeyCode::Char(' ' | 'p') => top.paused = !top.paused,
-        KeyCode::Char('k') => top.mode = Mode::Confirm(top.current()?.of.session),
+        KeyCode::Char('k') => top.mode = TopMode::Confirm(top.current()?.of.session),
         KeyCode::Char('o') => top.sort_by(top.sort),
         KeyCode::Char(letter) => {
-            let column = Column::ALL.into_iter().find(|column| column.heading().1 == letter)?;
+            let column = SortColumn::ALL.into_iter().find(|column| column.heading().1 == letter)?;
             top.sort_by(column);
         }
         _ => {}
@@ -91,12 +91,12 @@ fn table(top: &mut Top, key: KeyCode) -> Option<Deed> {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "other keys mean nothing")]
-fn filter(top: &mut Top, key: KeyCode) -> Option<Deed> {
+fn filter(top: &mut TopState, key: KeyCode) -> Option<TopAction> {
     match key {
-        KeyCode::Enter => top.mode = Mode::Table,
+        KeyCode::Enter => top.mode = TopMode::Table,
         KeyCode::Esc => {
             top.filter.clear();
-            top.mode = Mode::Table;
+            top.mode = TopMode::Table;
         }
         KeyCode::Backspace => drop(top.filter.pop()),
         KeyCode::Char(letter) if top.filter.chars().count() < FILTER_MAX => top.filter.push(letter),

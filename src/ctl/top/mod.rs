@@ -9,34 +9,34 @@ pub(crate) mod state;
 use std::io::{self, IsTerminal};
 use std::sync::mpsc::sync_channel;
 
-use self::feed::Event;
-use self::state::{Deed, Top};
-use super::speech::{Ending, Speech};
+use self::feed::FeedEvent;
+use self::state::{TopAction, TopState};
+use super::speech::{CommandFailure, Output};
 
 /// Takes the terminal, until whoever sits there has seen enough.
-pub fn top(speech: &Speech) -> Result<(), Ending> {
+pub fn top(speech: &Output) -> Result<(), CommandFailure> {
     if speech.json {
         let instead = "top has no --json; `tidegate ctl sessions --json` has";
-        return Err(Ending::Usage(instead.to_owned()));
+        return Err(CommandFailure::Usage(instead.to_owned()));
     }
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         let instead = "top needs a terminal; `tidegate ctl sessions --sort rate` does not";
-        return Err(Ending::Usage(instead.to_owned()));
+        return Err(CommandFailure::Usage(instead.to_owned()));
     }
     // If there is nobody to ask, the terminal is left alone.
     let first = feed::look(speech)?;
-    let mut top = Top::new(speech.colour);
+    let mut top = TopState::new(speech.colour);
     top.seen(first);
     let terminal = ratatui::try_init()?;
-    let _restored = Restored;
+    let _restored = TerminalGuard;
     watch(speech, top, terminal)
 }
 
 fn watch(
-    speech: &Speech,
-    mut top: Top,
+    speech: &Output,
+    mut top: TopState,
     mut terminal: ratatui::DefaultTerminal,
-) -> Result<(), Ending> {
+) -> Result<(), CommandFailure> {
     let (events, heard) = sync_channel(EVENTS_MAX);
     let (deeds, ordered) = sync_channel(DEEDS_MAX);
     feed::start(speech.clone(), events, ordered)?;
@@ -46,18 +46,18 @@ fn watch(
         // Whatever else has come is seen by the same drawing.
         for event in std::iter::once(event).chain(heard.try_iter().take(EVENTS_MAX)) {
             let deed = match event {
-                Event::Key(key) => keys::press(&mut top, key),
-                Event::Seen(look) => top.seen(look),
-                Event::Detail(session, detail) => top.told(session, detail),
-                Event::Killed(said) => top.say(said),
-                Event::Gone(why) => top.gone(why),
-                Event::Resized => None,
-                Event::Stop => return Ok(()),
+                FeedEvent::Key(key) => keys::press(&mut top, key),
+                FeedEvent::Seen(look) => top.seen(look),
+                FeedEvent::Detail(session, detail) => top.told(session, detail),
+                FeedEvent::Killed(said) => top.say(said),
+                FeedEvent::Gone(why) => top.gone(why),
+                FeedEvent::Resized => None,
+                FeedEvent::Stop => return Ok(()),
             };
             match deed {
                 // If the asking thread is that far behind, another press will do it.
-                Some(Deed::Ask(order)) => drop(deeds.try_send(order)),
-                Some(Deed::Quit) => return Ok(()),
+                Some(TopAction::Ask(order)) => drop(deeds.try_send(order)),
+                Some(TopAction::Quit) => return Ok(()),
                 None => {}
             }
         }
@@ -65,9 +65,9 @@ fn watch(
 }
 
 /// Gives the terminal back as it was.
-struct Restored;
+struct TerminalGuard;
 
-impl Drop for Restored {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
         let _ = ratatui::try_restore();
     }

@@ -3,26 +3,26 @@
 
 use std::cmp::Ordering;
 
-use super::feed::{Look, Order};
-use crate::ctl::sessions::{Rate, Rates, total};
-use crate::ctl::status::Headline;
-use crate::protocol::answer::{SessionDetail, SessionRow, Sessions};
+use super::feed::{TopCommand, TopSample};
+use crate::ctl::sessions::{SessionRate, SessionRates, total};
+use crate::ctl::status::StatusSummary;
+use crate::protocol::answer::{SessionDetail, SessionList, SessionRow};
 
 /// Everything.
 #[derive(Debug)]
-pub struct Top {
+pub struct TopState {
     /// Colours may be used.
     pub colour: bool,
     /// What is over the table.
-    pub headline: Headline,
+    pub headline: StatusSummary,
     /// What all tunnels together move a second, by the headline: messages, bytes up and down.
     pub flow: [f64; 3],
     /// All tunnels, as they came.
-    rows: Vec<Row>,
+    rows: Vec<TunnelRow>,
     /// Those that are shown, in their order; indices of `rows`.
     order: Vec<usize>,
     /// By what they are sorted.
-    pub sort: Column,
+    pub sort: SortColumn,
     /// The least of it first.
     pub reversed: bool,
     /// What client, route or backend must have in it.
@@ -30,7 +30,7 @@ pub struct Top {
     /// The table stands still.
     pub paused: bool,
     /// What keys mean.
-    pub mode: Mode,
+    pub mode: TopMode,
     /// Place of the selected row in the order, and its tunnel.
     selected: usize,
     session: Option<u64>,
@@ -43,21 +43,21 @@ pub struct Top {
     /// The process does not answer; why.
     pub trouble: Option<String>,
     /// What came last, to make rates of it.
-    last: Sessions,
+    last: SessionList,
 }
 
 /// A tunnel and what it moves.
 #[derive(Clone, Debug, Default)]
-pub struct Row {
+pub struct TunnelRow {
     /// As it came.
     pub of: SessionRow,
     /// Since the look before.
-    pub rate: Rate,
+    pub rate: SessionRate,
 }
 
 /// What keys mean, and what is shown over the table.
 #[derive(Clone, Debug, Default)]
-pub enum Mode {
+pub enum TopMode {
     /// They move, sort, and so on.
     #[default]
     Table,
@@ -73,16 +73,16 @@ pub enum Mode {
 
 /// Something for others to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum TopAction {
     /// Ask the process.
-    Ask(Order),
+    Ask(TopCommand),
     /// Leave.
     Quit,
 }
 
 /// The columns, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Column {
+pub enum SortColumn {
     /// Number of the tunnel.
     Id,
     /// Whose it is.
@@ -105,7 +105,7 @@ pub enum Column {
     Rtt,
 }
 
-impl Column {
+impl SortColumn {
     /// From left to right.
     pub const ALL: [Self; 10] = [
         Self::Id,
@@ -144,9 +144,9 @@ impl Column {
     }
 
     /// Figures with the most first, names by the alphabet.
-    fn compare(self, a: &Row, b: &Row) -> Ordering {
+    fn compare(self, a: &TunnelRow, b: &TunnelRow) -> Ordering {
         let most = |a: f64, b: f64| b.total_cmp(&a);
-        let trip = |row: &Row| row.of.client_rtt_ms.unwrap_or(-1.0);
+        let trip = |row: &TunnelRow| row.of.client_rtt_ms.unwrap_or(-1.0);
         match self {
             Self::Id => a.of.session.cmp(&b.of.session),
             Self::Client => a.of.client.cmp(&b.of.client),
@@ -162,42 +162,42 @@ impl Column {
     }
 }
 
-impl Top {
+impl TopState {
     /// Before anything was seen.
     pub fn new(colour: bool) -> Self {
         Self {
             colour,
-            headline: Headline::default(),
+            headline: StatusSummary::default(),
             flow: [0.0; 3],
             rows: Vec::new(),
             order: Vec::new(),
-            sort: Column::Messages,
+            sort: SortColumn::Messages,
             reversed: false,
             filter: String::new(),
             paused: false,
-            mode: Mode::default(),
+            mode: TopMode::default(),
             selected: 0,
             session: None,
             first: 0,
             page: 1,
             said: None,
             trouble: None,
-            last: Sessions::default(),
+            last: SessionList::default(),
         }
     }
 
     /// The process was looked at.
-    pub fn seen(&mut self, look: Look) -> Option<Deed> {
-        let Look { headline, sessions } = look;
+    pub fn seen(&mut self, look: TopSample) -> Option<TopAction> {
+        let TopSample { headline, sessions } = look;
         self.trouble = None;
         self.flow = flow(&self.headline, &headline);
         self.headline = headline;
         if !self.paused {
-            let rates = Rates::between(&self.last, &sessions);
+            let rates = SessionRates::between(&self.last, &sessions);
             // On the first look every tunnel would seem to have moved all it has just now.
             let known = self.last.now > 0.0;
-            let row = |of: &SessionRow| Row {
-                rate: if known { rates.of(of) } else { Rate::default() },
+            let row = |of: &SessionRow| TunnelRow {
+                rate: if known { rates.of(of) } else { SessionRate::default() },
                 of: of.clone(),
             };
             self.rows = sessions.sessions.iter().map(row).collect();
@@ -205,35 +205,49 @@ impl Top {
         }
         self.last = sessions;
         match self.mode {
-            Mode::Detail(session, _) if !self.paused => Some(Deed::Ask(Order::Detail(session))),
-            Mode::Confirm(_) | Mode::Detail(..) | Mode::Filter | Mode::Help | Mode::Table => None,
+            TopMode::Detail(session, _) if !self.paused => {
+                Some(TopAction::Ask(TopCommand::Detail(session)))
+            }
+            TopMode::Confirm(_)
+            | TopMode::Detail(..)
+            | TopMode::Filter
+            | TopMode::Help
+            | TopMode::Table => None,
         }
     }
 
     /// What is known of a tunnel came.
-    pub fn told(&mut self, session: u64, told: Result<Box<SessionDetail>, String>) -> Option<Deed> {
+    pub fn told(
+        &mut self,
+        session: u64,
+        told: Result<Box<SessionDetail>, String>,
+    ) -> Option<TopAction> {
         match &mut self.mode {
-            Mode::Detail(shown, detail) if *shown == session => *detail = Some(told),
-            Mode::Confirm(_) | Mode::Detail(..) | Mode::Filter | Mode::Help | Mode::Table => {}
+            TopMode::Detail(shown, detail) if *shown == session => *detail = Some(told),
+            TopMode::Confirm(_)
+            | TopMode::Detail(..)
+            | TopMode::Filter
+            | TopMode::Help
+            | TopMode::Table => {}
         }
         None
     }
 
     /// Something was done.
-    pub fn say(&mut self, said: String) -> Option<Deed> {
+    pub fn say(&mut self, said: String) -> Option<TopAction> {
         self.said = Some(said);
         None
     }
 
     /// The process does not answer.
-    pub fn gone(&mut self, why: String) -> Option<Deed> {
+    pub fn gone(&mut self, why: String) -> Option<TopAction> {
         self.trouble = Some(why);
         self.flow = [0.0; 3];
         None
     }
 
     /// Sorts by a column; by the same again: the other way round.
-    pub fn sort_by(&mut self, column: Column) {
+    pub fn sort_by(&mut self, column: SortColumn) {
         self.reversed = self.sort == column && !self.reversed;
         self.sort = column;
         self.arrange();
@@ -249,7 +263,7 @@ impl Top {
     /// Other rows, or in another order: the selected tunnel stays so if it is there.
     pub fn arrange(&mut self) {
         let (rows, filter) = (&self.rows, self.filter.to_lowercase());
-        let fits = |row: &Row| {
+        let fits = |row: &TunnelRow| {
             let names = [&row.of.client, &row.of.route, &row.of.backend];
             filter.is_empty() || names.iter().any(|name| name.to_lowercase().contains(&filter))
         };
@@ -285,7 +299,7 @@ impl Top {
     }
 
     /// The selected row.
-    pub fn current(&self) -> Option<&Row> {
+    pub fn current(&self) -> Option<&TunnelRow> {
         self.order.get(self.selected).and_then(|index| self.rows.get(*index))
     }
 
@@ -295,7 +309,7 @@ impl Top {
     }
 
     /// The rows that fit on a page of this height, and no others.
-    pub fn visible(&mut self, page: usize) -> impl Iterator<Item = &Row> {
+    pub fn visible(&mut self, page: usize) -> impl Iterator<Item = &TunnelRow> {
         self.page = page;
         self.select(self.selected);
         self.order.iter().skip(self.first).take(page).filter_map(|index| self.rows.get(*index))
@@ -308,7 +322,7 @@ impl Top {
 }
 
 /// What a process moved a second between two looks; nothing if it is another one.
-fn flow(before: &Headline, now: &Headline) -> [f64; 3] {
+fn flow(before: &StatusSummary, now: &StatusSummary) -> [f64; 3] {
     let elapsed = now.now - before.now;
     if before.started != now.started || elapsed <= 0.0 {
         return [0.0; 3];

@@ -12,24 +12,25 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 
 /// The verdicts on this many heads, the stream given in one piece.
-fn verdicts(stream: &str, count: usize) -> Vec<Result<(), Refusal>> {
-    let mut watch = Watch::default();
+fn verdicts(stream: &str, count: usize) -> Vec<Result<(), RejectReason>> {
+    let mut watch = FramingScanner::default();
     watch.take(stream.as_bytes());
     (0..count).map(|_| watch.next_head()).collect()
 }
 
-fn verdict(head: &str) -> Result<(), Refusal> {
+fn verdict(head: &str) -> Result<(), RejectReason> {
     verdicts(&format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n"), 1)[0]
 }
 
+// Requirements: H31, RL29.
 #[test]
-fn rfc_h31_rl29_a_length_beside_a_coding_is_refused() {
+fn rejects_content_length_with_transfer_encoding() {
     for lines in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "transfer-encoding: chunked\r\nX: y\r\nCONTENT-LENGTH:0\r\n",
         "Transfer-Encoding:\nContent-Length: 1\n",
     ] {
-        assert!(matches!(verdict(lines), Err(Refusal::RequestBad(_))), "{lines}");
+        assert!(matches!(verdict(lines), Err(RejectReason::RequestBad(_))), "{lines}");
     }
     for lines in [
         "",
@@ -42,12 +43,13 @@ fn rfc_h31_rl29_a_length_beside_a_coding_is_refused() {
     }
 }
 
+// Requirements: RL30.
 #[test]
-fn rl30_a_length_twice_is_refused_on_an_upgrade_only() {
+fn duplicate_length_is_rejected_only_on_upgrades() {
     let twice = "Content-Length: 0\r\nContent-Length: 0\r\n";
     assert_eq!(verdict(twice), Ok(()));
     let upgrade = format!("{twice}Upgrade: websocket\r\n");
-    assert!(matches!(verdict(&upgrade), Err(Refusal::HandshakeBad(_))));
+    assert!(matches!(verdict(&upgrade), Err(RejectReason::HandshakeBad(_))));
     assert_eq!(verdict("Content-Length: 0\r\nUpgrade: websocket\r\n"), Ok(()));
 }
 
@@ -80,11 +82,11 @@ fn behind_chunks_and_before_a_whole_head_nothing_is_certain() {
 #[test]
 fn what_waits_is_bounded() {
     let bad = "GET / HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n";
-    let mut watch = Watch::default();
+    let mut watch = FramingScanner::default();
     watch.take(bad.repeat(1000).as_bytes());
     assert_eq!(watch.bad.len(), BAD_MAX);
     assert!((0..1000).all(|_| watch.next_head().is_err()));
-    let mut watch = Watch::default();
+    let mut watch = FramingScanner::default();
     watch.take(&[b'x'; 100_000]);
     assert!(watch.bad.is_empty() && watch.next_head().is_err());
 }
@@ -135,7 +137,7 @@ proptest! {
             stream += "PUT / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\n";
             expected.push(true);
         }
-        let mut watch = Watch::default();
+        let mut watch = FramingScanner::default();
         let mut rest = stream.as_bytes();
         for cut in cuts.into_iter().cycle() {
             let (piece, left) = rest.split_at(cut.min(rest.len()));
@@ -154,7 +156,7 @@ proptest! {
 /// What hyper makes of a stream of requests, and what the watch says at each.
 async fn serve(stream: &[u8]) -> Vec<(String, bool)> {
     let (ours, mut theirs) = tokio::io::duplex(64);
-    let watch = HeadWatch::shared();
+    let watch = FramingChecker::shared();
     let seen = Mutex::new(Vec::new());
     let service = service_fn(|request: Request<Incoming>| {
         let verdict = watch.next_head();
@@ -164,7 +166,7 @@ async fn serve(stream: &[u8]) -> Vec<(String, bool)> {
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         }
     });
-    let io = Watched::new(TokioIo::new(ours), watch.clone());
+    let io = FramingHandle::new(TokioIo::new(ours), watch.clone());
     let client = async {
         let (mut reads, mut writes) = tokio::io::split(&mut theirs);
         let mut scrap = Vec::new();

@@ -14,18 +14,22 @@ fn headers(lines: &[(&HeaderName, &str)]) -> HeaderMap {
 }
 
 /// The chain as text, and how the walk ended.
-fn walked(by: fn(&HeaderMap) -> Forwarded, name: &HeaderName, lines: &[&str]) -> (String, Walk) {
+fn walked(
+    by: fn(&HeaderMap) -> Forwarded,
+    name: &HeaderName,
+    lines: &[&str],
+) -> (String, ForwardedChain) {
     let lines: Vec<_> = lines.iter().map(|line| (name, *line)).collect();
     let said = by(&headers(&lines));
     let chain: Vec<String> = said.chain.iter().map(ClientAddr::to_string).collect();
     (chain.join(" "), said.walk)
 }
 
-fn xff(lines: &[&str]) -> (String, Walk) {
+fn xff(lines: &[&str]) -> (String, ForwardedChain) {
     walked(|headers| Forwarded::by_x_forwarded(headers, trusted), &X_FORWARDED_FOR, lines)
 }
 
-fn rfc(lines: &[&str]) -> (String, Walk) {
+fn rfc(lines: &[&str]) -> (String, ForwardedChain) {
     walked(|headers| Forwarded::by_forwarded(headers, trusted), &FORWARDED, lines)
 }
 
@@ -33,9 +37,10 @@ fn said(lines: &[(&HeaderName, &str)]) -> Forwarded {
     Forwarded::by_x_forwarded(&headers(lines), trusted)
 }
 
+// Requirements: XF02.
 #[test]
-fn xf02_the_client_is_the_rightmost_that_is_not_trusted() {
-    let client = |chain: &str| (chain.to_owned(), Walk::Client);
+fn client_is_the_rightmost_untrusted_address() {
+    let client = |chain: &str| (chain.to_owned(), ForwardedChain::Client);
     assert_eq!(xff(&["6.6.6.6, 203.0.113.7"]), client("203.0.113.7"));
     assert_eq!(xff(&["6.6.6.6, 203.0.113.7, 10.0.0.2"]), client("203.0.113.7 10.0.0.2"));
     assert_eq!(xff(&["!, 203.0.113.7"]), client("203.0.113.7"));
@@ -44,22 +49,24 @@ fn xf02_the_client_is_the_rightmost_that_is_not_trusted() {
     assert_eq!(rfc(&["for=\"open, for=203.0.113.7;by=x"]), client("203.0.113.7"));
 }
 
+// Requirements: XF03.
 #[test]
-fn xf03_lines_are_joined_and_the_last_sixteen_read() {
-    let client = |chain: &str| (chain.to_owned(), Walk::Client);
+fn reads_the_last_sixteen_addresses_across_lines() {
+    let client = |chain: &str| (chain.to_owned(), ForwardedChain::Client);
     assert_eq!(xff(&["6.6.6.6", "203.0.113.7,", " ,10.0.0.2 ,,"]), client("203.0.113.7 10.0.0.2"));
     let proxies = |n| vec!["10.0.0.1"; n].join(", ");
     let far = xff(&[&format!("203.0.113.7, {}", proxies(15))]);
-    assert_eq!((far.0.split(' ').count(), far.1), (16, Walk::Client));
+    assert_eq!((far.0.split(' ').count(), far.1), (16, ForwardedChain::Client));
     let too_far = xff(&[&format!("203.0.113.7, {}", proxies(16))]);
-    assert_eq!((too_far.0.split(' ').count(), too_far.1), (16, Walk::AllTrusted));
-    assert_eq!(xff(&[&proxies(1000)]).1, Walk::AllTrusted);
-    assert_eq!(xff(&[]), (String::new(), Walk::Absent));
-    assert_eq!(xff(&["", " , ,"]), (String::new(), Walk::Absent));
+    assert_eq!((too_far.0.split(' ').count(), too_far.1), (16, ForwardedChain::AllTrusted));
+    assert_eq!(xff(&[&proxies(1000)]).1, ForwardedChain::AllTrusted);
+    assert_eq!(xff(&[]), (String::new(), ForwardedChain::Absent));
+    assert_eq!(xff(&["", " , ,"]), (String::new(), ForwardedChain::Absent));
 }
 
+// Requirements: XF04.
 #[test]
-fn xf04_addresses_are_read_strictly() {
+fn addresses_are_parsed_strictly() {
     for (text, read) in [
         ("203.0.113.7", "203.0.113.7"),
         ("203.0.113.7:4711", "203.0.113.7:4711"),
@@ -68,7 +75,7 @@ fn xf04_addresses_are_read_strictly() {
         ("[2001:db8::7]:4711", "[2001:db8::7]:4711"),
         ("::ffff:203.0.113.7", "203.0.113.7"),
     ] {
-        assert_eq!(xff(&[text]), (read.to_owned(), Walk::Client), "{text}");
+        assert_eq!(xff(&[text]), (read.to_owned(), ForwardedChain::Client), "{text}");
     }
     for text in [
         "unknown",
@@ -105,14 +112,15 @@ fn xf04_addresses_are_read_strictly() {
         "-",
         "*",
     ] {
-        assert_eq!(xff(&[text]), (String::new(), Walk::Bad), "{text}");
+        assert_eq!(xff(&[text]), (String::new(), ForwardedChain::Bad), "{text}");
         let behind = xff(&[&format!("203.0.113.7, {text}, 10.0.0.2")]);
-        assert_eq!(behind, ("10.0.0.2".to_owned(), Walk::Bad), "{text}");
+        assert_eq!(behind, ("10.0.0.2".to_owned(), ForwardedChain::Bad), "{text}");
     }
 }
 
+// Requirements: XF04.
 #[test]
-fn xf04_elements_of_rfc_7239_are_read_strictly() {
+fn forwarded_elements_are_parsed_strictly() {
     for (text, read) in [
         ("for=203.0.113.7", "203.0.113.7"),
         ("For=\"203.0.113.7:4711\";Proto=https;BY=_x;host=a", "203.0.113.7:4711"),
@@ -121,7 +129,7 @@ fn xf04_elements_of_rfc_7239_are_read_strictly() {
         ("for=\"203.0.113.7:_p.1\"", "203.0.113.7"),
         ("secret=\"a b\";for=203.0.113.7", "203.0.113.7"),
     ] {
-        assert_eq!(rfc(&[text]), (read.to_owned(), Walk::Client), "{text}");
+        assert_eq!(rfc(&[text]), (read.to_owned(), ForwardedChain::Client), "{text}");
     }
     for text in [
         "for=unknown",
@@ -148,30 +156,35 @@ fn xf04_elements_of_rfc_7239_are_read_strictly() {
         "for=\"\"",
         "for=203.0.113.7;=a",
     ] {
-        assert_eq!(rfc(&[text]), (String::new(), Walk::Bad), "{text}");
+        assert_eq!(rfc(&[text]), (String::new(), ForwardedChain::Bad), "{text}");
     }
     let many =
         |n| format!("{}for=203.0.113.7", (0..n).map(|i| format!("a{i}=1;")).collect::<String>());
-    assert_eq!(rfc(&[&many(15)]).1, Walk::Client);
-    assert_eq!(rfc(&[&many(16)]).1, Walk::Bad);
+    assert_eq!(rfc(&[&many(15)]).1, ForwardedChain::Client);
+    assert_eq!(rfc(&[&many(16)]).1, ForwardedChain::Bad);
 }
 
 /// A host that the client chose, quoted by its proxy, forges no element.
+// Requirements: XF02.
 #[test]
-fn xf02_a_quoted_text_forges_nothing() {
+fn quoted_text_cannot_forge_an_address() {
     for host in ["x, for=6.6.6.6", "x, for=6.6.6.6;a=b", "x, for=6.6.6.6;", "x, for=6.6.6.6, ", ","]
     {
         let line = format!("for=203.0.113.7;host=\"{host}\"");
-        assert_eq!(rfc(&[&line]), (String::new(), Walk::Bad), "{line}");
+        assert_eq!(rfc(&[&line]), (String::new(), ForwardedChain::Bad), "{line}");
     }
     let escaped = "for=203.0.113.7;host=\"x, for=6.6.6.6;a=\\\"b\"";
-    assert_eq!(rfc(&[escaped]).1, Walk::Bad);
+    assert_eq!(rfc(&[escaped]).1, ForwardedChain::Bad);
 }
 
+// Requirements: XF10.
 #[test]
-fn xf10_where_all_are_trusted_it_is_the_leftmost() {
-    assert_eq!(xff(&["10.0.0.3, 10.0.0.2"]), ("10.0.0.3 10.0.0.2".to_owned(), Walk::AllTrusted));
-    assert_eq!(rfc(&["for=\"[fd00::1]\""]), ("fd00::1".to_owned(), Walk::AllTrusted));
+fn client_is_leftmost_if_all_are_trusted() {
+    assert_eq!(
+        xff(&["10.0.0.3, 10.0.0.2"]),
+        ("10.0.0.3 10.0.0.2".to_owned(), ForwardedChain::AllTrusted)
+    );
+    assert_eq!(rfc(&["for=\"[fd00::1]\""]), ("fd00::1".to_owned(), ForwardedChain::AllTrusted));
 }
 
 #[test]
@@ -228,7 +241,7 @@ fn what_the_proxy_next_to_the_client_wrote_of_it_counts() {
     assert_eq!((said.secure, said.host.as_deref()), (Some(true), Some("a:1")));
     let hidden = by("for=_gone;proto=https;host=a, for=10.0.0.2;proto=http;host=b");
     assert_eq!((hidden.secure, hidden.host.as_deref()), (Some(true), Some("a")));
-    assert_eq!((hidden.walk, hidden.chain.len()), (Walk::Bad, 1));
+    assert_eq!((hidden.walk, hidden.chain.len()), (ForwardedChain::Bad, 1));
 }
 
 proptest! {
@@ -251,7 +264,7 @@ proptest! {
         }
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let (chain, walk) = xff(&lines);
-        prop_assert_eq!(walk, Walk::Client);
+        prop_assert_eq!(walk, ForwardedChain::Client);
         prop_assert!(chain.starts_with("203.0.113.7"));
         prop_assert_eq!(chain.split(' ').count(), 1 + proxies.len());
     }

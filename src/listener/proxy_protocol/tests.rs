@@ -15,17 +15,21 @@ const INET: [u8; 12] = [203, 0, 113, 7, 192, 0, 2, 1, 0x12, 0x67, 1, 0xbb];
 
 fn whole(bytes: &[u8]) -> Option<String> {
     match parse(bytes).unwrap() {
-        Progress::Whole { len, proxied } => {
+        ParseProgress::Whole { len, proxied } => {
             assert_eq!(len, bytes.len());
             proxied.map(|proxied| format!("{} to {}", proxied.source, proxied.destination))
         }
-        Progress::Partial => panic!("partial: {}", bytes.escape_ascii()),
+        ParseProgress::Partial => panic!("partial: {}", bytes.escape_ascii()),
     }
 }
 
 fn bad(bytes: &[u8]) {
     let parsed = parse(bytes);
-    assert!(matches!(parsed, Err(Fault::Bad(_))), "{}: {parsed:?}", bytes.escape_ascii());
+    assert!(
+        matches!(parsed, Err(ProxyHeaderError::Bad(_))),
+        "{}: {parsed:?}",
+        bytes.escape_ascii()
+    );
 }
 
 #[test]
@@ -40,8 +44,9 @@ fn headers_are_read() {
     assert_eq!(whole(&v2(0x21, 0x21, &block)), six);
 }
 
+// Requirements: PP05, PP06, PP14.
 #[test]
-fn pp05_pp06_pp14_some_headers_name_nobody() {
+fn some_headers_carry_no_client_address() {
     assert_eq!(whole(b"PROXY UNKNOWN\r\n"), None);
     assert_eq!(whole(b"PROXY UNKNOWN ffff:f::ffff 1 whatever 65535 65535\r\n"), None);
     assert_eq!(whole(&v2(0x20, 0, &[])), None);
@@ -50,16 +55,18 @@ fn pp05_pp06_pp14_some_headers_name_nobody() {
     assert_eq!(whole(&v2(0x21, 0x31, &[0; 216])), None);
 }
 
+// Requirements: PP01.
 #[test]
-fn pp01_other_protocols_are_told_at_once() {
+fn other_protocols_are_rejected_at_once() {
     for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x03\x01", b"POST", b"\r\n\r\nGET", b"PRO\r\n"]
     {
-        assert_eq!(parse(bytes), Err(Fault::Missing), "{}", bytes.escape_ascii());
+        assert_eq!(parse(bytes), Err(ProxyHeaderError::Missing), "{}", bytes.escape_ascii());
     }
 }
 
+// Requirements: PP04.
 #[test]
-fn pp04_version_1_is_taken_literally() {
+fn version_1_is_parsed_strictly() {
     for line in [
         "PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\n",
         "proxy TCP4 203.0.113.7 192.0.2.1 4711 443\r\n",
@@ -96,8 +103,9 @@ fn pp04_version_1_is_taken_literally() {
     bad(&[&b"PROXY UNKNOWN "[..], &[b'f'; 93]].concat());
 }
 
+// Requirements: PP06, PP07, PP08.
 #[test]
-fn pp06_pp07_pp08_version_2_is_held_to_its_word() {
+fn version_2_is_parsed_strictly() {
     let mut damaged = v2(0x21, 0x11, &INET);
     damaged[11] = b'\r';
     bad(&damaged);
@@ -120,8 +128,9 @@ fn with_fields(fields: &[u8]) -> Vec<u8> {
     v2(0x21, 0x11, &[&INET[..], fields].concat())
 }
 
+// Requirements: PP09.
 #[test]
-fn pp09_fields_must_end_where_the_header_does() {
+fn fields_must_end_with_the_header() {
     for fields in [&[4][..], &[4, 0], &[4, 0, 1], &[4, 0xff, 0xff, 0], &[5, 0, 2, 1], &[4, 0, 0, 4]]
     {
         bad(&with_fields(fields));
@@ -144,8 +153,9 @@ fn pp09_fields_must_end_where_the_header_does() {
     }
 }
 
+// Requirements: PP09.
 #[test]
-fn pp09_a_checksum_must_be_right() {
+fn rejects_a_wrong_checksum() {
     // RFC 3720 B.4
     let ascending: Vec<u8> = (0..32).collect();
     assert_eq!(crc32c(&ascending, 99), 0x46dd_794e);
@@ -161,11 +171,12 @@ fn pp09_a_checksum_must_be_right() {
         bad(&other);
     }
     let twice = [3, 0, 4, 0, 0, 0, 0, 3, 0, 4, 0, 0, 0, 0];
-    assert_eq!(parse(&with_fields(&twice)), Err(Fault::Bad("version 2: two checksums")));
+    assert_eq!(parse(&with_fields(&twice)), Err(ProxyHeaderError::Bad("version 2: two checksums")));
 }
 
+// Requirements: PP13.
 #[test]
-fn pp13_no_client_has_such_an_address() {
+fn rejects_impossible_client_addresses() {
     for source in ["0.0.0.0", "224.0.0.1", "239.1.2.3", "255.255.255.255"] {
         bad(format!("PROXY TCP4 {source} 192.0.2.1 1 2\r\n").as_bytes());
     }
@@ -177,9 +188,9 @@ fn pp13_no_client_has_such_an_address() {
 }
 
 /// What a reader that gets one byte more each time ends up with.
-fn by_the_byte(bytes: &[u8]) -> Result<Progress, Fault> {
+fn by_the_byte(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
     let mut known = (0..=bytes.len()).map(|seen| parse(&bytes[..seen]));
-    known.find(|parsed| *parsed != Ok(Progress::Partial)).unwrap_or(Ok(Progress::Partial))
+    known.find(|parsed| *parsed != Ok(ParseProgress::Partial)).unwrap_or(Ok(ParseProgress::Partial))
 }
 
 proptest! {
@@ -200,10 +211,10 @@ proptest! {
         let bytes = [start, &rest].concat();
         let parsed = parse(&bytes);
         prop_assert_eq!(by_the_byte(&bytes), parsed);
-        if let Ok(Progress::Whole { len, .. }) = parsed {
+        if let Ok(ParseProgress::Whole { len, .. }) = parsed {
             prop_assert!(len <= bytes.len() && len <= HEADER_BYTES_MAX);
         }
-        prop_assert!(bytes.len() < HEADER_BYTES_MAX || parsed != Ok(Progress::Partial));
+        prop_assert!(bytes.len() < HEADER_BYTES_MAX || parsed != Ok(ParseProgress::Partial));
     }
 
     #[test]
@@ -230,8 +241,9 @@ async fn connected() -> (TcpStream, TcpStream) {
 
 const LIMIT: Duration = Duration::from_secs(5);
 
+// Requirements: PP10, PP11.
 #[tokio::test]
-async fn pp10_pp11_exactly_the_header_is_taken_however_it_comes() {
+async fn consumes_exactly_the_header_in_any_pieces() {
     let header = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n";
     for segment in [1, 7, 1000] {
         for header in [&header[..], &with_fields(&[4, 0, 1, 0])] {
@@ -256,10 +268,13 @@ async fn pp10_pp11_exactly_the_header_is_taken_however_it_comes() {
 #[tokio::test]
 async fn what_never_becomes_a_header_is_named() {
     for (sent, end) in [
-        (&b""[..], Dropped::Gone(Stage::Accept)),
-        (b"GET / HTTP/1.1\r\n\r\n", Dropped::ProxyHeaderMissing),
-        (b"PROXY T", Dropped::ProxyHeaderBad("the connection ended in the middle of the header")),
-        (b"PROXY \r\n", Dropped::ProxyHeaderBad("version 1: neither TCP4, TCP6 nor UNKNOWN")),
+        (&b""[..], DropReason::Gone(ConnectionStage::Accept)),
+        (b"GET / HTTP/1.1\r\n\r\n", DropReason::ProxyHeaderMissing),
+        (
+            b"PROXY T",
+            DropReason::ProxyHeaderBad("the connection ended in the middle of the header"),
+        ),
+        (b"PROXY \r\n", DropReason::ProxyHeaderBad("version 1: neither TCP4, TCP6 nor UNKNOWN")),
     ] {
         let (mut client, mut socket) = connected().await;
         client.write_all(sent).await.unwrap();
@@ -269,5 +284,5 @@ async fn what_never_becomes_a_header_is_named() {
     let (mut client, mut socket) = connected().await;
     client.write_all(b"PROXY TCP4 ").await.unwrap();
     let late = read_proxy_header(&mut socket, Duration::from_millis(20)).await;
-    assert_eq!(late.unwrap_err(), Dropped::ProxyHeaderTimeout);
+    assert_eq!(late.unwrap_err(), DropReason::ProxyHeaderTimeout);
 }

@@ -74,7 +74,7 @@ impl Pair {
         for piece in bytes.chunks(piece) {
             self.rest.extend_from_slice(piece);
             let mut plain = vec![0; self.rest.len()];
-            let mut answers = Outbox::default();
+            let mut answers = WriteBuffer::default();
             let opened = self.server.open(&mut self.rest, &mut plain, &mut answers);
             self.rest.drain(..opened.used);
             self.got.extend_from_slice(&plain[..opened.plain]);
@@ -108,7 +108,7 @@ impl Pair {
 
     /// The server says `data`, and the client hears it.
     fn answer(&mut self, data: &[u8]) {
-        let mut out = Outbox::default();
+        let mut out = WriteBuffer::default();
         self.server.seal(&mut self.rest, data, &mut out).unwrap();
         self.hear(out.bytes()).unwrap();
         assert!(std::mem::take(&mut self.heard) == data);
@@ -163,7 +163,7 @@ fn converse(pair: &mut Pair, versions: &[&SupportedProtocolVersion], piece: usiz
     assert!(pair.closed);
     // Half closed (RFC 8446 6.1).
     pair.answer(b"late");
-    let mut out = Outbox::default();
+    let mut out = WriteBuffer::default();
     pair.server.close(&mut [], &mut out).unwrap();
     pair.hear(out.bytes()).unwrap();
     assert_eq!(pair.client.reader().read(&mut [0]).unwrap(), 0);

@@ -11,16 +11,19 @@ use crate::net::SEND_BYTES_MAX;
 use crate::net::engine::{EngineConfig, ServerEngine};
 use crate::net::testing::forge::Forger;
 use crate::net::testing::{
-    Got, Lean, close, configs, connect, ready, recv, send, shake, shake_lean,
+    Received, UnbufferedTlsStream, close, configs, connect, ready, recv, send, shake, shake_lean,
 };
 
 mod tickets;
 
-async fn accept(server: ServerConfig, near: DuplexStream) -> io::Result<Lean<DuplexStream>> {
-    LeanStream::accept(near, ServerEngine::new(&EngineConfig::new(server)).unwrap()).await
+async fn accept(
+    server: ServerConfig,
+    near: DuplexStream,
+) -> io::Result<UnbufferedTlsStream<DuplexStream>> {
+    UnbufferedTls::accept(near, ServerEngine::new(&EngineConfig::new(server)).unwrap()).await
 }
 
-fn is_at_rest<Io: Transport>(stream: &Lean<Io>) -> bool {
+fn is_at_rest<Io: Transport>(stream: &UnbufferedTlsStream<Io>) -> bool {
     stream.rest.is_empty() && stream.early.is_none() && stream.backlog() == 0
 }
 
@@ -33,7 +36,7 @@ async fn nothing_is_kept_at_rest() {
         far.flush().await.unwrap();
         let mut got = 0;
         while got < size {
-            let Got::Data(data) = recv(&mut stream).await.unwrap() else { panic!() };
+            let Received::Data(data) = recv(&mut stream).await.unwrap() else { panic!() };
             got += data.len();
         }
         send(&mut stream, &[&vec![7; size]]).await.unwrap();
@@ -91,7 +94,7 @@ async fn a_message_is_one_read_and_one_write() {
         let message = vec![7; size];
         far.write_all(&message).await.unwrap();
         far.flush().await.unwrap();
-        assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(message.clone()));
+        assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(message.clone()));
         send(&mut stream, &[b"head", &message[4..]]).await.unwrap();
         ready(&mut stream).await.unwrap();
         assert_eq!((stream.wire.io.reads, stream.wire.io.writes), (1, 1), "{size}");
@@ -113,7 +116,7 @@ async fn a_handshake_passes_through_the_narrowest_pipe() {
         let mut got = Vec::new();
         let hear = async {
             while got.len() < data.len() {
-                let Got::Data(more) = recv(&mut stream).await.unwrap() else { panic!() };
+                let Received::Data(more) = recv(&mut stream).await.unwrap() else { panic!() };
                 got.extend(more);
             }
         };
@@ -136,7 +139,7 @@ async fn a_handshake_passes_through_the_narrowest_pipe() {
 async fn held_back(
     request: &[u8],
     farewell: bool,
-) -> (Lean<DuplexStream>, TlsStream<DuplexStream>) {
+) -> (UnbufferedTlsStream<DuplexStream>, TlsStream<DuplexStream>) {
     let (server, client) = configs();
     let (near, mut middle_near) = duplex(1 << 20);
     let (mut middle_far, far) = duplex(1 << 20);
@@ -183,7 +186,7 @@ async fn what_comes_with_the_end_of_the_handshake_is_read_first() {
         .await;
     }
     assert!(got == request);
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Closed);
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Closed);
 }
 
 #[tokio::test]
@@ -249,7 +252,7 @@ async fn what_came_before_a_flipped_bit_counts_and_the_flip_is_not_forgotten() {
     let mut records = [forger.data(b"before"), forger.data(b"after")].concat();
     *records.last_mut().unwrap() ^= 1;
     pipe.write_all(&records).await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"before".to_vec()));
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"before".to_vec()));
     for _ in 0..2 {
         let error = recv(&mut stream).await.unwrap_err().downcast::<TlsError>().unwrap();
         assert_eq!(error, TlsError::DecryptError);
@@ -348,7 +351,7 @@ async fn read(stream: &mut impl Stream, story: &mut Story) {
     let soon = std::time::Duration::from_millis(5);
     while story.server_end.is_none() {
         match tokio::time::timeout(soon, recv(stream)).await {
-            Ok(Ok(Got::Data(data))) => story.server_read.extend(data),
+            Ok(Ok(Received::Data(data))) => story.server_read.extend(data),
             Ok(Ok(end)) => story.server_end = Some(format!("{end:?}")),
             Ok(Err(error)) => story.server_end = Some(format!("{error:?}")),
             Err(_) => return,
@@ -394,6 +397,6 @@ fn parts_become_one() {
 }
 
 #[expect(dead_code, reason = "says that a stream may be sent to another worker")]
-fn is_send(stream: LeanStream<ServerEngine, tokio::net::TcpStream>) -> impl Send {
+fn is_send(stream: UnbufferedTls<ServerEngine, tokio::net::TcpStream>) -> impl Send {
     stream
 }

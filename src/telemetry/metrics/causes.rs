@@ -1,9 +1,9 @@
 //! Where each cause is counted: a place in a row for every name, and the labels of each place.
 //! A cause that is new does not compile until it has a place here.
 
-use ws::{Breach, End, Offence, Rule, Side};
+use ws::{LimitKind, ProtocolError, Side, TerminationReason, Violation};
 
-use crate::reject::{Dropped, Refusal, Stage};
+use crate::reject::{ConnectionStage, DropReason, RejectReason};
 
 /// Places of [`dropped`].
 pub const DROPPED: usize = DROPS.len();
@@ -12,31 +12,34 @@ pub const REFUSED: usize = REFUSALS.len();
 /// Places of [`ended`].
 pub const ENDED: usize = PLAIN_ENDS.len() + 2 * OFFENCES;
 /// Places of [`offence`].
-pub const OFFENCES: usize = Rule::ALL.len() + Breach::ALL.len();
+pub const OFFENCES: usize = LimitKind::ALL.len() + ProtocolError::ALL.len();
 /// Places of [`delay`].
 pub const DELAYS: usize = RATES.len();
 /// Places of [`code`].
 pub const CODES: usize = CODE_LABELS.len();
 
 /// The place of a drop.
-pub fn dropped(why: &Dropped) -> usize {
+pub fn dropped(why: &DropReason) -> usize {
     match why {
-        Dropped::ClientFull => 0,
-        Dropped::GateFull => 1,
-        Dropped::TlsFailed(_) => 2,
-        Dropped::TlsTimeout => 3,
-        Dropped::HeadTimeout => 4,
-        Dropped::HeadBad(_) => 5,
-        Dropped::WriteStall => 6,
-        Dropped::Gone(stage) => match stage {
-            Stage::Accept => 7,
-            Stage::Tls => 8,
-            Stage::Head | Stage::Admit | Stage::Backend | Stage::Tunnel => 9,
+        DropReason::ClientFull => 0,
+        DropReason::GateFull => 1,
+        DropReason::TlsFailed(_) => 2,
+        DropReason::TlsTimeout => 3,
+        DropReason::HeadTimeout => 4,
+        DropReason::HeadBad(_) => 5,
+        DropReason::WriteStall => 6,
+        DropReason::Gone(stage) => match stage {
+            ConnectionStage::Accept => 7,
+            ConnectionStage::Tls => 8,
+            ConnectionStage::Head
+            | ConnectionStage::Admit
+            | ConnectionStage::Backend
+            | ConnectionStage::Tunnel => 9,
         },
-        Dropped::ProxyHeaderUntrusted => 10,
-        Dropped::ProxyHeaderMissing => 11,
-        Dropped::ProxyHeaderBad(_) => 12,
-        Dropped::ProxyHeaderTimeout => 13,
+        DropReason::ProxyHeaderUntrusted => 10,
+        DropReason::ProxyHeaderMissing => 11,
+        DropReason::ProxyHeaderBad(_) => 12,
+        DropReason::ProxyHeaderTimeout => 13,
     }
 }
 
@@ -46,33 +49,33 @@ pub fn drops() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// The place of a refusal.
-pub fn refused(refusal: &Refusal) -> usize {
+pub fn refused(refusal: &RejectReason) -> usize {
     match refusal {
-        Refusal::RequestBad(_) => 0,
-        Refusal::UriTooLong => 1,
-        Refusal::Expect => 2,
-        Refusal::NotWebsocket => 3,
-        Refusal::Method => 4,
-        Refusal::HandshakeBad(_) => 5,
-        Refusal::Version => 6,
-        Refusal::NoRoute => 7,
-        Refusal::Misdirected => 8,
-        Refusal::Origin => 9,
-        Refusal::ClientFull => 10,
-        Refusal::ClientRate => 11,
-        Refusal::GateFull => 12,
-        Refusal::RouteFull => 13,
-        Refusal::Draining => 14,
-        Refusal::NoBackend => 15,
-        Refusal::BackendBad(_) => 16,
-        Refusal::DialTimeout => 17,
-        Refusal::BackendTimeout => 18,
-        Refusal::BackendSilent => 19,
-        Refusal::BodyTimeout => 20,
-        Refusal::NoDescriptors => 21,
-        Refusal::Loop => 22,
-        Refusal::ClientGone => 23,
-        Refusal::BackendRefused(_) => 24,
+        RejectReason::RequestBad(_) => 0,
+        RejectReason::UriTooLong => 1,
+        RejectReason::Expect => 2,
+        RejectReason::NotWebsocket => 3,
+        RejectReason::Method => 4,
+        RejectReason::HandshakeBad(_) => 5,
+        RejectReason::Version => 6,
+        RejectReason::NoRoute => 7,
+        RejectReason::Misdirected => 8,
+        RejectReason::Origin => 9,
+        RejectReason::ClientFull => 10,
+        RejectReason::ClientRate => 11,
+        RejectReason::GateFull => 12,
+        RejectReason::RouteFull => 13,
+        RejectReason::Draining => 14,
+        RejectReason::NoBackend => 15,
+        RejectReason::BackendBad(_) => 16,
+        RejectReason::DialTimeout => 17,
+        RejectReason::BackendTimeout => 18,
+        RejectReason::BackendSilent => 19,
+        RejectReason::BodyTimeout => 20,
+        RejectReason::NoDescriptors => 21,
+        RejectReason::Loop => 22,
+        RejectReason::ClientGone => 23,
+        RejectReason::BackendRefused(_) => 24,
     }
 }
 
@@ -82,36 +85,36 @@ pub fn refusals() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// The place of an end.
-pub fn ended(end: End) -> usize {
+pub fn ended(end: TerminationReason) -> usize {
     let of = |side, offence_place| PLAIN_ENDS.len() + side_place(side) * OFFENCES + offence_place;
     match end {
-        End::ClientClosed => 0,
-        End::BackendClosed => 1,
-        End::ClientGone => 2,
-        End::BackendGone => 3,
-        End::Idle => 4,
-        End::HeartbeatLost(Side::Client) => 5,
-        End::HeartbeatLost(Side::Backend) => 6,
-        End::WriteStall(Side::Client) => 7,
-        End::WriteStall(Side::Backend) => 8,
-        End::Lifetime => 9,
-        End::Drained => 10,
-        End::Aborted => 11,
-        End::WriteTrickle(Side::Client) => 12,
-        End::WriteTrickle(Side::Backend) => 13,
-        End::Killed => 14,
-        End::Rebalanced => 15,
-        End::Over(side, rule) => of(side, offence(Offence::Over(rule))),
-        End::Breach(side, breach) => of(side, offence(Offence::Breach(breach))),
+        TerminationReason::ClientClosed => 0,
+        TerminationReason::BackendClosed => 1,
+        TerminationReason::ClientGone => 2,
+        TerminationReason::BackendGone => 3,
+        TerminationReason::Idle => 4,
+        TerminationReason::HeartbeatLost(Side::Client) => 5,
+        TerminationReason::HeartbeatLost(Side::Backend) => 6,
+        TerminationReason::WriteStall(Side::Client) => 7,
+        TerminationReason::WriteStall(Side::Backend) => 8,
+        TerminationReason::Lifetime => 9,
+        TerminationReason::Drained => 10,
+        TerminationReason::Aborted => 11,
+        TerminationReason::WriteTrickle(Side::Client) => 12,
+        TerminationReason::WriteTrickle(Side::Backend) => 13,
+        TerminationReason::Killed => 14,
+        TerminationReason::Rebalanced => 15,
+        TerminationReason::Over(side, rule) => of(side, offence(Violation::Over(rule))),
+        TerminationReason::Breach(side, breach) => of(side, offence(Violation::Breach(breach))),
     }
 }
 
 /// Culprit and reason of each place of [`ended`]. Several places share one pair.
 pub fn ends() -> impl Iterator<Item = (&'static str, &'static str)> {
     let of = |side| {
-        Offence::all().map(move |offence| match offence {
-            Offence::Over(rule) => End::Over(side, rule),
-            Offence::Breach(breach) => End::Breach(side, breach),
+        Violation::all().map(move |offence| match offence {
+            Violation::Over(rule) => TerminationReason::Over(side, rule),
+            Violation::Breach(breach) => TerminationReason::Breach(side, breach),
         })
     };
     let all = PLAIN_ENDS.into_iter().chain(Side::BOTH.into_iter().flat_map(of));
@@ -119,26 +122,26 @@ pub fn ends() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// The place of an offence.
-pub fn offence(offence: Offence) -> usize {
+pub fn offence(offence: Violation) -> usize {
     match offence {
-        Offence::Over(rule) => rule as usize,
-        Offence::Breach(breach) => Rule::ALL.len() + breach as usize,
+        Violation::Over(rule) => rule as usize,
+        Violation::Breach(breach) => LimitKind::ALL.len() + breach as usize,
     }
 }
 
 /// The reason of each place of [`offence`]. Several places share one.
 pub fn offences() -> impl Iterator<Item = &'static str> {
-    Offence::all().map(Offence::slug)
+    Violation::all().map(Violation::slug)
 }
 
 /// The place of a limit that makes a side wait; what is no rate has none.
-pub fn delay(rule: Rule) -> Option<usize> {
+pub fn delay(rule: LimitKind) -> Option<usize> {
     RATES.iter().position(|rate| *rate == rule)
 }
 
 /// The reason of each place of [`delay`].
 pub fn delays() -> impl Iterator<Item = &'static str> {
-    RATES.into_iter().map(Rule::slug)
+    RATES.into_iter().map(LimitKind::slug)
 }
 
 /// The place of a close code: its own if RFC 6455 or IANA gave it a meaning, else its class's.
@@ -166,70 +169,70 @@ pub fn side_place(side: Side) -> usize {
     }
 }
 
-const RATES: [Rule; 3] = [Rule::Messages, Rule::Bytes, Rule::Controls];
+const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::Controls];
 
-static DROPS: [Dropped; 14] = [
-    Dropped::ClientFull,
-    Dropped::GateFull,
-    Dropped::TlsFailed(String::new()),
-    Dropped::TlsTimeout,
-    Dropped::HeadTimeout,
-    Dropped::HeadBad(String::new()),
-    Dropped::WriteStall,
-    Dropped::Gone(Stage::Accept),
-    Dropped::Gone(Stage::Tls),
-    Dropped::Gone(Stage::Head),
-    Dropped::ProxyHeaderUntrusted,
-    Dropped::ProxyHeaderMissing,
-    Dropped::ProxyHeaderBad(""),
-    Dropped::ProxyHeaderTimeout,
+static DROPS: [DropReason; 14] = [
+    DropReason::ClientFull,
+    DropReason::GateFull,
+    DropReason::TlsFailed(String::new()),
+    DropReason::TlsTimeout,
+    DropReason::HeadTimeout,
+    DropReason::HeadBad(String::new()),
+    DropReason::WriteStall,
+    DropReason::Gone(ConnectionStage::Accept),
+    DropReason::Gone(ConnectionStage::Tls),
+    DropReason::Gone(ConnectionStage::Head),
+    DropReason::ProxyHeaderUntrusted,
+    DropReason::ProxyHeaderMissing,
+    DropReason::ProxyHeaderBad(""),
+    DropReason::ProxyHeaderTimeout,
 ];
 
-const REFUSALS: [Refusal; 25] = [
-    Refusal::RequestBad(""),
-    Refusal::UriTooLong,
-    Refusal::Expect,
-    Refusal::NotWebsocket,
-    Refusal::Method,
-    Refusal::HandshakeBad(""),
-    Refusal::Version,
-    Refusal::NoRoute,
-    Refusal::Misdirected,
-    Refusal::Origin,
-    Refusal::ClientFull,
-    Refusal::ClientRate,
-    Refusal::GateFull,
-    Refusal::RouteFull,
-    Refusal::Draining,
-    Refusal::NoBackend,
-    Refusal::BackendBad(""),
-    Refusal::DialTimeout,
-    Refusal::BackendTimeout,
-    Refusal::BackendSilent,
-    Refusal::BodyTimeout,
-    Refusal::NoDescriptors,
-    Refusal::Loop,
-    Refusal::ClientGone,
-    Refusal::BackendRefused(hyper::StatusCode::FORBIDDEN),
+const REFUSALS: [RejectReason; 25] = [
+    RejectReason::RequestBad(""),
+    RejectReason::UriTooLong,
+    RejectReason::Expect,
+    RejectReason::NotWebsocket,
+    RejectReason::Method,
+    RejectReason::HandshakeBad(""),
+    RejectReason::Version,
+    RejectReason::NoRoute,
+    RejectReason::Misdirected,
+    RejectReason::Origin,
+    RejectReason::ClientFull,
+    RejectReason::ClientRate,
+    RejectReason::GateFull,
+    RejectReason::RouteFull,
+    RejectReason::Draining,
+    RejectReason::NoBackend,
+    RejectReason::BackendBad(""),
+    RejectReason::DialTimeout,
+    RejectReason::BackendTimeout,
+    RejectReason::BackendSilent,
+    RejectReason::BodyTimeout,
+    RejectReason::NoDescriptors,
+    RejectReason::Loop,
+    RejectReason::ClientGone,
+    RejectReason::BackendRefused(hyper::StatusCode::FORBIDDEN),
 ];
 
-const PLAIN_ENDS: [End; 16] = [
-    End::ClientClosed,
-    End::BackendClosed,
-    End::ClientGone,
-    End::BackendGone,
-    End::Idle,
-    End::HeartbeatLost(Side::Client),
-    End::HeartbeatLost(Side::Backend),
-    End::WriteStall(Side::Client),
-    End::WriteStall(Side::Backend),
-    End::Lifetime,
-    End::Drained,
-    End::Aborted,
-    End::WriteTrickle(Side::Client),
-    End::WriteTrickle(Side::Backend),
-    End::Killed,
-    End::Rebalanced,
+const PLAIN_ENDS: [TerminationReason; 16] = [
+    TerminationReason::ClientClosed,
+    TerminationReason::BackendClosed,
+    TerminationReason::ClientGone,
+    TerminationReason::BackendGone,
+    TerminationReason::Idle,
+    TerminationReason::HeartbeatLost(Side::Client),
+    TerminationReason::HeartbeatLost(Side::Backend),
+    TerminationReason::WriteStall(Side::Client),
+    TerminationReason::WriteStall(Side::Backend),
+    TerminationReason::Lifetime,
+    TerminationReason::Drained,
+    TerminationReason::Aborted,
+    TerminationReason::WriteTrickle(Side::Client),
+    TerminationReason::WriteTrickle(Side::Backend),
+    TerminationReason::Killed,
+    TerminationReason::Rebalanced,
 ];
 
 const CODE_LABELS: [&str; 16] = [
@@ -249,7 +252,7 @@ mod tests {
         for (place, refusal) in REFUSALS.iter().enumerate() {
             assert_eq!(refused(refusal), place, "{refusal:?}");
         }
-        for (place, told) in Offence::all().enumerate() {
+        for (place, told) in Violation::all().enumerate() {
             assert_eq!(offence(told), place, "{told:?}");
         }
         let labels: Vec<_> = ends().collect();
@@ -258,11 +261,17 @@ mod tests {
             assert_eq!(labels[ended(end)], (end.by(), end.slug()));
         }
         for side in Side::BOTH {
-            for rule in Rule::ALL {
-                assert_eq!(labels[ended(End::Over(side, rule))], (side.slug(), rule.slug()));
+            for rule in LimitKind::ALL {
+                assert_eq!(
+                    labels[ended(TerminationReason::Over(side, rule))],
+                    (side.slug(), rule.slug())
+                );
             }
-            for breach in Breach::ALL {
-                assert_eq!(labels[ended(End::Breach(side, breach))], (side.slug(), breach.slug()));
+            for breach in ProtocolError::ALL {
+                assert_eq!(
+                    labels[ended(TerminationReason::Breach(side, breach))],
+                    (side.slug(), breach.slug())
+                );
             }
         }
     }

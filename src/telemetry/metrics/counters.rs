@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ws::Sizes;
+use ws::MessageSizes;
 
 /// Counters that stand in a row, each at a place of its own.
 #[derive(Debug)]
@@ -61,20 +61,20 @@ impl Counter {
 }
 
 /// How a histogram's times are put into buckets: upper bounds in nanoseconds, ascending.
-pub trait Bounds {
+pub trait HistogramBounds {
     /// At most [`TIMES_MAX`].
     const NANOS: &'static [u64];
 }
 
 /// Times by bucket.
 #[derive(Debug)]
-pub struct Times<B> {
+pub struct DurationHistogram<B> {
     counts: Counters<{ TIMES_MAX + 1 }>,
     nanos: Counter,
     bounds: std::marker::PhantomData<fn() -> B>,
 }
 
-impl<B: Bounds> Times<B> {
+impl<B: HistogramBounds> DurationHistogram<B> {
     /// One more.
     pub fn observe(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -83,13 +83,13 @@ impl<B: Bounds> Times<B> {
     }
 
     /// Their sum in seconds, and how many are in each bucket, by its bound in seconds.
-    pub fn read(&self) -> Buckets {
+    pub fn read(&self) -> BucketCounts {
         let bounds = B::NANOS.iter().map(|nanos| *nanos as f64 / 1e9);
         buckets(self.nanos.get() as f64 / 1e9, bounds, |place| self.counts.get(place))
     }
 }
 
-impl<B> Default for Times<B> {
+impl<B> Default for DurationHistogram<B> {
     fn default() -> Self {
         Self {
             counts: Counters::default(),
@@ -102,13 +102,13 @@ impl<B> Default for Times<B> {
 /// Messages by size.
 #[derive(Debug, Default)]
 pub struct SizeCounts {
-    counts: Counters<{ Sizes::BOUNDS.len() + 1 }>,
+    counts: Counters<{ MessageSizes::BOUNDS.len() + 1 }>,
     payload: Counter,
 }
 
 impl SizeCounts {
     /// So many more of each.
-    pub fn add(&self, sizes: &Sizes) {
+    pub fn add(&self, sizes: &MessageSizes) {
         let mut any = false;
         for (place, count) in sizes.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             self.counts.add(place, u64::from(*count));
@@ -120,31 +120,35 @@ impl SizeCounts {
     }
 
     /// Their sum in bytes, and how many are in each bucket, by its bound in bytes.
-    pub fn read(&self) -> Buckets {
-        let bounds = Sizes::BOUNDS.iter().map(|bound| *bound as f64);
+    pub fn read(&self) -> BucketCounts {
+        let bounds = MessageSizes::BOUNDS.iter().map(|bound| *bound as f64);
         buckets(self.payload.get() as f64, bounds, |place| self.counts.get(place))
     }
 }
 
 /// A histogram as it was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Buckets {
+pub struct BucketCounts {
     /// Of all that was observed.
     pub sum: f64,
     /// How many observations are at most as large as the bound, and above the one before.
     pub counts: Vec<(f64, u64)>,
 }
 
-impl Buckets {
+impl BucketCounts {
     /// How many observations there are.
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 }
 
-fn buckets(sum: f64, bounds: impl Iterator<Item = f64>, count: impl Fn(usize) -> u64) -> Buckets {
+fn buckets(
+    sum: f64,
+    bounds: impl Iterator<Item = f64>,
+    count: impl Fn(usize) -> u64,
+) -> BucketCounts {
     let bounds = bounds.chain([f64::INFINITY]);
-    Buckets { sum, counts: bounds.enumerate().map(|(at, bound)| (bound, count(at))).collect() }
+    BucketCounts { sum, counts: bounds.enumerate().map(|(at, bound)| (bound, count(at))).collect() }
 }
 
 /// Most bounds of a histogram of times.
@@ -155,15 +159,15 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Tens;
+    struct TenfoldBounds;
 
-    impl Bounds for Tens {
+    impl HistogramBounds for TenfoldBounds {
         const NANOS: &'static [u64] = &[10, 100];
     }
 
     #[test]
     fn a_time_counts_under_the_first_bound_that_holds_it() {
-        let times = Times::<Tens>::default();
+        let times = DurationHistogram::<TenfoldBounds>::default();
         for nanos in [0, 10, 11, 100, 101, 1_000_000] {
             times.observe(Duration::from_nanos(nanos));
         }
@@ -177,12 +181,12 @@ mod tests {
     #[test]
     fn sizes_arrive_in_their_buckets() {
         let counts = SizeCounts::default();
-        let mut sizes = Sizes::default();
+        let mut sizes = MessageSizes::default();
         for size in [1, 32, 33, 9_000_000] {
             sizes.add(size);
         }
         counts.add(&sizes);
-        counts.add(&Sizes::default());
+        counts.add(&MessageSizes::default());
         let read = counts.read();
         assert_eq!((read.counts[0], read.counts[1]), ((32.0, 2), (256.0, 1)));
         assert_eq!((read.counts[7].1, read.sum), (1, 9_000_066.0));

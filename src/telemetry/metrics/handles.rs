@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ws::{Closes, End, Offence, Rule, Side, Sizes};
+use ws::{CloseCodes, LimitKind, MessageSizes, Side, TerminationReason, Violation};
 
 use super::causes::{self, CODES, DELAYS, ENDED, OFFENCES};
-use super::counters::{Bounds, Counter, Counters, SizeCounts, Times};
+use super::counters::{Counter, Counters, DurationHistogram, HistogramBounds, SizeCounts};
 
 /// What is counted of a listener.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub struct ListenerCounts {
 
 /// One open connection of a listener.
 #[derive(Debug)]
-pub struct Counted(Arc<ListenerCounts>);
+pub struct OpenConnection(Arc<ListenerCounts>);
 
 /// What is counted of a route.
 #[derive(Debug, Default)]
@@ -36,12 +36,12 @@ pub struct RouteCounts {
     /// Backend to client.
     pub down: FlowCounts,
     /// From a read to the end of the write that it led to, sampled.
-    pub late: Times<Late>,
+    pub late: DurationHistogram<RelayDelayBounds>,
     /// Ages of tunnels at their end.
-    pub durations: Times<Lives>,
+    pub durations: DurationHistogram<TunnelAgeBounds>,
     /// Plain requests that a backend answered.
     pub requests: Counter,
-    pub(super) rtt: [Times<Trips>; 2],
+    pub(super) rtt: [DurationHistogram<RttBounds>; 2],
     pub(super) ends: Counters<ENDED>,
     pub(super) reported: [Counters<OFFENCES>; 2],
     pub(super) delayed: [Counters<DELAYS>; 2],
@@ -78,14 +78,14 @@ pub struct BackendCounts {
 
 impl ListenerCounts {
     /// A connection was accepted; it is open until the answer is dropped.
-    pub fn accepted(self: &Arc<Self>) -> Counted {
+    pub fn accepted(self: &Arc<Self>) -> OpenConnection {
         self.opened.add_one();
         self.open.add_one();
-        Counted(self.clone())
+        OpenConnection(self.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.open.take_one();
     }
@@ -94,7 +94,7 @@ impl Drop for Counted {
 impl FlowCounts {
     /// So much more was relayed.
     #[inline]
-    pub fn relayed(&self, bytes: u64, messages: u64, compressed: u64, sizes: &Sizes) {
+    pub fn relayed(&self, bytes: u64, messages: u64, compressed: u64, sizes: &MessageSizes) {
         self.bytes.add(bytes);
         if messages > 0 {
             self.messages.add(messages);
@@ -113,7 +113,7 @@ impl RouteCounts {
     }
 
     /// A tunnel did what it would have been closed for, had the rule not been set to `report`.
-    pub fn would_have_closed(&self, side: Side, offence: Offence) {
+    pub fn would_have_closed(&self, side: Side, offence: Violation) {
         self.reported[causes::side_place(side)].add_one(causes::offence(offence));
     }
 
@@ -123,13 +123,13 @@ impl RouteCounts {
     }
 
     /// A tunnel's side was made to wait by this limit, for the first time.
-    pub fn delayed(&self, side: Side, rule: Rule) {
+    pub fn delayed(&self, side: Side, rule: LimitKind) {
         if let Some(place) = causes::delay(rule) {
             self.delayed[causes::side_place(side)].add_one(place);
         }
     }
 
-    fn ended(&self, end: End, closes: Closes, age: Duration) {
+    fn ended(&self, end: TerminationReason, closes: CloseCodes, age: Duration) {
         self.ends.add_one(causes::ended(end));
         self.durations.observe(age);
         for (side, code) in [(Side::Client, closes.to_client), (Side::Backend, closes.to_backend)] {
@@ -148,7 +148,7 @@ impl BackendCounts {
     }
 
     /// A tunnel that began is over.
-    pub fn ended(&self, end: End, closes: Closes, age: Duration) {
+    pub fn ended(&self, end: TerminationReason, closes: CloseCodes, age: Duration) {
         self.open.take_one();
         self.route.ended(end, closes, age);
     }
@@ -156,9 +156,9 @@ impl BackendCounts {
 
 /// Bounds for parts of a handshake.
 #[derive(Debug)]
-pub struct Handshakes;
+pub struct HandshakeBounds;
 
-impl Bounds for Handshakes {
+impl HistogramBounds for HandshakeBounds {
     const NANOS: &'static [u64] = &[
         500_000,
         1_000_000,
@@ -179,17 +179,17 @@ impl Bounds for Handshakes {
 
 /// Bounds for round trips to a peer.
 #[derive(Debug)]
-pub struct Trips;
+pub struct RttBounds;
 
-impl Bounds for Trips {
-    const NANOS: &'static [u64] = Handshakes::NANOS;
+impl HistogramBounds for RttBounds {
+    const NANOS: &'static [u64] = HandshakeBounds::NANOS;
 }
 
 /// Bounds for what tidegate itself adds to a message's way.
 #[derive(Debug)]
-pub struct Late;
+pub struct RelayDelayBounds;
 
-impl Bounds for Late {
+impl HistogramBounds for RelayDelayBounds {
     const NANOS: &'static [u64] = &[
         10_000,
         25_000,
@@ -210,9 +210,9 @@ impl Bounds for Late {
 
 /// Bounds for the age of a tunnel: from a tenth of a second to a week.
 #[derive(Debug)]
-pub struct Lives;
+pub struct TunnelAgeBounds;
 
-impl Bounds for Lives {
+impl HistogramBounds for TunnelAgeBounds {
     const NANOS: &'static [u64] = &[
         100_000_000,
         1_000_000_000,
@@ -235,7 +235,12 @@ mod tests {
 
     #[test]
     fn bounds_ascend_and_have_room() {
-        for bounds in [Handshakes::NANOS, Trips::NANOS, Late::NANOS, Lives::NANOS] {
+        for bounds in [
+            HandshakeBounds::NANOS,
+            RttBounds::NANOS,
+            RelayDelayBounds::NANOS,
+            TunnelAgeBounds::NANOS,
+        ] {
             assert!(bounds.is_sorted() && bounds.len() <= TIMES_MAX);
         }
     }

@@ -17,26 +17,28 @@ use std::time::Duration;
 use ws::Side;
 
 use self::causes::{DROPPED, REFUSED};
-use self::counters::{Counters, Times};
-use crate::client::KnownBy;
-use crate::reject::{Dropped, Refusal};
-use crate::telemetry::metrics::handles::{BackendCounts, Handshakes, ListenerCounts, RouteCounts};
+use self::counters::{Counters, DurationHistogram};
+use crate::client::AddrSource;
+use crate::reject::{DropReason, RejectReason};
+use crate::telemetry::metrics::handles::{
+    BackendCounts, HandshakeBounds, ListenerCounts, RouteCounts,
+};
 
 /// All that is counted in this process.
 #[derive(Debug, Default)]
 pub struct Metrics {
     dropped: Counters<DROPPED>,
     refused: Counters<REFUSED>,
-    handshakes: [Times<Handshakes>; 3],
-    named: Counters<{ KnownBy::MENTIONED.len() }>,
+    handshakes: [DurationHistogram<HandshakeBounds>; 3],
+    named: Counters<{ AddrSource::MENTIONED.len() }>,
     reloads: Counters<2>,
     renewals: Counters<2>,
-    names: Mutex<Names>,
+    names: Mutex<HandlesByName>,
 }
 
 /// A part of a handshake that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum HandshakeStep {
     /// The TLS handshake.
     Tls,
     /// From the whole request head to our 101.
@@ -47,7 +49,7 @@ pub enum Step {
 
 /// One cause, and how often it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cause {
+pub struct CauseCount {
     /// A stage, or a culprit, or a side.
     pub of: &'static str,
     /// Its name.
@@ -58,7 +60,7 @@ pub struct Cause {
 
 /// Handles by name, for those who build a configuration and for those who read.
 #[derive(Debug, Default)]
-struct Names {
+struct HandlesByName {
     listeners: BTreeMap<Arc<str>, Arc<ListenerCounts>>,
     routes: BTreeMap<Arc<str>, Arc<RouteCounts>>,
     backends: BTreeMap<(Arc<str>, Arc<str>), Arc<BackendCounts>>,
@@ -99,25 +101,25 @@ impl Metrics {
     }
 
     /// A connection ended before its request.
-    pub fn dropped(&self, why: &Dropped) {
+    pub fn dropped(&self, why: &DropReason) {
         self.dropped.add_one(causes::dropped(why));
     }
 
     /// A request was refused.
-    pub fn refused(&self, refusal: &Refusal) {
+    pub fn refused(&self, refusal: &RejectReason) {
         self.refused.add_one(causes::refused(refusal));
     }
 
     /// Whom a connection or a request is from was said by a trusted proxy; nothing is counted of
     /// those who come straight.
-    pub fn named(&self, known_by: KnownBy) {
-        if let Some(place) = KnownBy::MENTIONED.iter().position(|by| *by == known_by) {
+    pub fn named(&self, known_by: AddrSource) {
+        if let Some(place) = AddrSource::MENTIONED.iter().position(|by| *by == known_by) {
             self.named.add_one(place);
         }
     }
 
     /// A part of a handshake took so long.
-    pub fn took(&self, step: Step, time: Duration) {
+    pub fn took(&self, step: HandshakeStep, time: Duration) {
         self.handshakes[step as usize].observe(time);
     }
 
@@ -147,22 +149,22 @@ impl Metrics {
     }
 
     /// Connections dropped, by stage and reason.
-    pub fn drops(&self) -> Vec<Cause> {
+    pub fn drops(&self) -> Vec<CauseCount> {
         table(causes::drops(), |place| self.dropped.get(place))
     }
 
     /// Requests refused, by stage and reason.
-    pub fn refusals(&self) -> Vec<Cause> {
+    pub fn refusals(&self) -> Vec<CauseCount> {
         table(causes::refusals(), |place| self.refused.get(place))
     }
 
-    fn names(&self) -> std::sync::MutexGuard<'_, Names> {
+    fn names(&self) -> std::sync::MutexGuard<'_, HandlesByName> {
         // Whole entries only are put in and taken out.
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Step {
+impl HandshakeStep {
     const ALL: [Self; 3] = [Self::Tls, Self::Admit, Self::Backend];
 
     fn slug(self) -> &'static str {
@@ -176,12 +178,12 @@ impl Step {
 
 impl RouteCounts {
     /// Tunnels ended, by culprit and reason.
-    pub fn ends(&self) -> Vec<Cause> {
+    pub fn ends(&self) -> Vec<CauseCount> {
         table(causes::ends(), |place| self.ends.get(place))
     }
 
     /// What would have closed a tunnel, by side and rule.
-    pub fn reported(&self) -> Vec<Cause> {
+    pub fn reported(&self) -> Vec<CauseCount> {
         let of = |side: Side| {
             let counts = &self.reported[causes::side_place(side)];
             let labels = causes::offences().map(move |reason| (side.slug(), reason));
@@ -191,7 +193,7 @@ impl RouteCounts {
     }
 
     /// Tunnels that were made to wait, by side and limit.
-    pub fn delays(&self) -> Vec<Cause> {
+    pub fn delays(&self) -> Vec<CauseCount> {
         let of = |side: Side| {
             let counts = &self.delayed[causes::side_place(side)];
             let labels = causes::delays().map(move |reason| (side.slug(), reason));
@@ -206,7 +208,7 @@ impl RouteCounts {
     }
 
     /// Closes that went out, by side and code.
-    pub fn closes(&self) -> Vec<Cause> {
+    pub fn closes(&self) -> Vec<CauseCount> {
         let of = |side: Side| {
             let counts = &self.closes[causes::side_place(side)];
             let labels = causes::codes().map(move |code| (side.slug(), code));
@@ -220,13 +222,13 @@ impl RouteCounts {
 fn table(
     labels: impl Iterator<Item = (&'static str, &'static str)>,
     count: impl Fn(usize) -> u64,
-) -> Vec<Cause> {
-    let mut causes: Vec<Cause> = Vec::new();
+) -> Vec<CauseCount> {
+    let mut causes: Vec<CauseCount> = Vec::new();
     for (place, (of, reason)) in labels.enumerate() {
         let count = count(place);
         match causes.iter_mut().find(|cause| (cause.of, cause.reason) == (of, reason)) {
             Some(cause) => cause.count += count,
-            None => causes.push(Cause { of, reason, count }),
+            None => causes.push(CauseCount { of, reason, count }),
         }
     }
     causes
@@ -235,7 +237,7 @@ fn table(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ws::{Breach, Closes, End};
+    use ws::{CloseCodes, ProtocolError, TerminationReason};
 
     #[test]
     fn names_keep_their_counts_until_nobody_has_them() {
@@ -259,15 +261,21 @@ mod tests {
     #[test]
     fn ends_of_one_name_are_one_row() {
         let backend = BackendCounts::default();
-        for breach in [Breach::CloseCode, Breach::CloseLength] {
+        for breach in [ProtocolError::CloseCode, ProtocolError::CloseLength] {
             backend.began();
-            let closes = Closes { to_client: Some(1002), to_backend: Some(4321) };
-            backend.ended(End::Breach(Side::Client, breach), closes, Duration::from_secs(1));
+            let closes = CloseCodes { to_client: Some(1002), to_backend: Some(4321) };
+            backend.ended(
+                TerminationReason::Breach(Side::Client, breach),
+                closes,
+                Duration::from_secs(1),
+            );
         }
-        let rows: Vec<Cause> = backend.route.ends().into_iter().filter(|c| c.count > 0).collect();
-        assert_eq!(rows, [Cause { of: "client", reason: "ws_close", count: 2 }]);
-        let sent: Vec<Cause> = backend.route.closes().into_iter().filter(|c| c.count > 0).collect();
-        let row = |of, reason| Cause { of, reason, count: 2 };
+        let rows: Vec<CauseCount> =
+            backend.route.ends().into_iter().filter(|c| c.count > 0).collect();
+        assert_eq!(rows, [CauseCount { of: "client", reason: "ws_close", count: 2 }]);
+        let sent: Vec<CauseCount> =
+            backend.route.closes().into_iter().filter(|c| c.count > 0).collect();
+        let row = |of, reason| CauseCount { of, reason, count: 2 };
         assert_eq!(sent, [row("client", "1002"), row("backend", "4xxx")]);
         assert_eq!((backend.open.get(), backend.opened.get()), (0, 2));
     }

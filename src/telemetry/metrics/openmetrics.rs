@@ -6,15 +6,15 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::counters::Buckets;
+use super::counters::BucketCounts;
 
 /// Label names and values of one row.
 pub(super) type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
 
 /// Where the families are written to.
-pub(super) struct Page<'e>(pub(super) DescriptorEncoder<'e>);
+pub(super) struct MetricsText<'e>(pub(super) DescriptorEncoder<'e>);
 
-impl Page<'_> {
+impl MetricsText<'_> {
     /// Counts that only grow; `_total` is put behind the name.
     pub(super) fn counters<'a, const N: usize>(
         &mut self,
@@ -65,7 +65,7 @@ impl Page<'_> {
         name: &str,
         help: &str,
         unit: Unit,
-        rows: impl IntoIterator<Item = (Labels<'a, N>, Buckets)>,
+        rows: impl IntoIterator<Item = (Labels<'a, N>, BucketCounts)>,
     ) -> fmt::Result {
         self.family(name, help, Some(unit), MetricType::Histogram, rows, |encoder, read| {
             let count = read.count();

@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 /// What it holds, and may hold; `None` where the kernel does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Process {
+pub struct ProcessUsage {
     /// Bytes of memory that are resident.
     pub resident: Option<u64>,
     /// File descriptors open now.
@@ -15,7 +15,7 @@ pub struct Process {
     pub descriptors_max: Option<u64>,
 }
 
-impl Process {
+impl ProcessUsage {
     /// As it is now.
     pub fn read() -> Self {
         Self {
@@ -48,12 +48,12 @@ mod tests {
 
     #[test]
     fn the_kernel_tells() {
-        let process = Process::read();
+        let process = ProcessUsage::read();
         assert!(process.resident.is_some_and(|bytes| bytes > 1 << 20), "{process:?}");
         let before = process.descriptors.unwrap();
         let held: Vec<_> = (0..50).map(|_| fs::File::open("/dev/null").unwrap()).collect();
         // Other tests of this process open and close files, too.
-        assert!(Process::read().descriptors.unwrap() >= before + 20);
+        assert!(ProcessUsage::read().descriptors.unwrap() >= before + 20);
         drop(held);
         assert!(process.descriptors_max > process.descriptors);
     }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::handles::BackendCounts;
-use super::process::Process;
+use super::process::ProcessUsage;
 
 /// What is known of the process beside its counts, at the moment of a scrape.
 #[derive(Clone, Debug, Default)]
-pub struct House {
+pub struct ProcessSnapshot {
     /// When it started, in seconds since 1970.
     pub started: f64,
     /// Number of the configuration in force.
@@ -25,7 +25,7 @@ pub struct House {
     /// Its certificates.
     pub certificates: Vec<CertificateState>,
     /// What the kernel says.
-    pub process: Process,
+    pub process: ProcessUsage,
     /// Lines that could not be written.
     pub lines_lost: u64,
     /// Tasks that panicked.

@@ -11,17 +11,17 @@ use ws::Side;
 
 use super::causes;
 use super::handles::{BackendCounts, FlowCounts, RouteCounts};
-use super::openmetrics::{Labels, Page};
-use super::process_snapshot::House;
-use crate::client::KnownBy;
-use crate::telemetry::metrics::{Cause, Metrics, Step};
+use super::openmetrics::{Labels, MetricsText};
+use super::process_snapshot::ProcessSnapshot;
+use crate::client::AddrSource;
+use crate::telemetry::metrics::{CauseCount, HandshakeStep, Metrics};
 
 /// What the media type of a scrape is (OpenMetrics 1.0).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Metrics {
     /// All of it as text, of [`CONTENT_TYPE`].
-    pub fn scrape(self: &Arc<Self>, house: House) -> String {
+    pub fn scrape(self: &Arc<Self>, house: ProcessSnapshot) -> String {
         let mut registry = Registry::with_prefix("tidegate");
         registry.register_collector(Box::new(Scrape { metrics: self.clone(), house }));
         let mut text = String::new();
@@ -34,12 +34,12 @@ impl Metrics {
 #[derive(Debug)]
 struct Scrape {
     metrics: Arc<Metrics>,
-    house: House,
+    house: ProcessSnapshot,
 }
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page(encoder);
+        let mut page = MetricsText(encoder);
         self.how_many(&mut page)?;
         self.how_long(&mut page)?;
         self.how_much(&mut page)?;
@@ -51,7 +51,7 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
-    fn how_many(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn how_many(&self, page: &mut MetricsText<'_>) -> fmt::Result {
         let listeners = self.metrics.listeners();
         page.gauges(
             "connections",
@@ -101,7 +101,7 @@ impl Scrape {
         )
     }
 
-    fn how_long(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn how_long(&self, page: &mut MetricsText<'_>) -> fmt::Result {
         let routes = self.metrics.routes();
         page.histograms(
             "tunnel_duration",
@@ -109,7 +109,7 @@ impl Scrape {
             Unit::Seconds,
             routes.iter().map(|route| ([("route", &*route.name)], route.durations.read())),
         )?;
-        let steps = Step::ALL
+        let steps = HandshakeStep::ALL
             .map(|step| ([("stage", step.slug())], self.metrics.handshakes[step as usize].read()));
         page.histograms(
             "handshake_duration",
@@ -132,7 +132,7 @@ impl Scrape {
         page.histograms("ping_rtt", "Time from a ping of ours to its pong", Unit::Seconds, trips)
     }
 
-    fn how_much(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn how_much(&self, page: &mut MetricsText<'_>) -> fmt::Result {
         let routes = self.metrics.routes();
         page.counters(
             "messages",
@@ -160,8 +160,8 @@ impl Scrape {
         )
     }
 
-    fn why(&self, page: &mut Page<'_>) -> fmt::Result {
-        let by_stage = |causes: Vec<Cause>| {
+    fn why(&self, page: &mut MetricsText<'_>) -> fmt::Result {
+        let by_stage = |causes: Vec<CauseCount>| {
             causes
                 .into_iter()
                 .map(|cause| ([("stage", cause.of), ("reason", cause.reason)], cause.count))
@@ -172,7 +172,7 @@ impl Scrape {
             None,
             by_stage(self.metrics.drops()),
         )?;
-        let named = KnownBy::MENTIONED.iter().enumerate().filter_map(|(place, by)| {
+        let named = AddrSource::MENTIONED.iter().enumerate().filter_map(|(place, by)| {
             by.slug().map(|by| ([("by", by)], self.metrics.named.get(place)))
         });
         page.counters(
@@ -220,7 +220,7 @@ impl Scrape {
         page.times("delayed", "How long sides were made to wait because they came too fast", waits)
     }
 
-    fn pools(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn pools(&self, page: &mut MetricsText<'_>) -> fmt::Result {
         let backends = &self.house.backends;
         page.gauges(
             "backend_up",
@@ -236,7 +236,7 @@ impl Scrape {
         )
     }
 
-    fn configuration(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn configuration(&self, page: &mut MetricsText<'_>) -> fmt::Result {
         let house = &self.house;
         let outcomes = [("refused", 0), ("applied", 1)];
         page.counters(
@@ -282,7 +282,7 @@ impl Scrape {
         )
     }
 
-    fn process(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn process(&self, page: &mut MetricsText<'_>) -> fmt::Result {
         let house = &self.house;
         let known = |number: Option<u64>| number.map(|number| ([], number as f64));
         page.gauges(
@@ -349,10 +349,10 @@ fn flows<'a, T: 'a>(
 fn rows<'a>(
     routes: &'a [Arc<RouteCounts>],
     names: [&'static str; 2],
-    read: impl Fn(&RouteCounts) -> Vec<Cause> + 'a,
+    read: impl Fn(&RouteCounts) -> Vec<CauseCount> + 'a,
 ) -> impl Iterator<Item = (Labels<'a, 3>, u64)> {
     routes.iter().flat_map(move |route| {
-        let labels = move |cause: Cause| {
+        let labels = move |cause: CauseCount| {
             let labels = [("route", &*route.name), (names[0], cause.of), (names[1], cause.reason)];
             (labels, cause.count)
         };
@@ -368,7 +368,7 @@ mod tests {
     fn names_from_the_configuration_are_escaped() {
         let metrics = Arc::new(Metrics::default());
         let _route = metrics.route(&"a \"b\" \\c".into());
-        let text = metrics.scrape(House::default());
+        let text = metrics.scrape(ProcessSnapshot::default());
         let row = r#"tidegate_messages_total{route="a \"b\" \\c",direction="up"} 0"#;
         assert!(text.lines().any(|line| line == row), "{text}");
         assert!(text.ends_with("\n# EOF\n"));

@@ -1,13 +1,13 @@
 //! What the records say.
 
 use serde_json::{Value, json};
-use ws::{Breach, Rule, Side};
+use ws::{LimitKind, ProtocolError, Side};
 
 use super::*;
 use crate::config::settings::LogFormat;
 use crate::telemetry::fixtures::visitor;
 
-const SHOWN: Particulars<'_> = Particulars {
+const SHOWN: RequestFields<'_> = RequestFields {
     host: "a.example",
     target: "/ws?token=[redacted]",
     user_agent: Some("Browser/1.0 (X11)"),
@@ -16,18 +16,18 @@ const SHOWN: Particulars<'_> = Particulars {
     subprotocol: Some("chat"),
 };
 
-fn whole(format: LogFormat, fill: impl FnOnce(&mut Line)) -> String {
-    let mut line = Line::begin(format);
+fn whole(format: LogFormat, fill: impl FnOnce(&mut LogLine)) -> String {
+    let mut line = LogLine::begin(format);
     fill(&mut line);
     String::from_utf8(line.end()).unwrap()
 }
 
-fn fields(fill: impl FnOnce(&mut Line)) -> Value {
+fn fields(fill: impl FnOnce(&mut LogLine)) -> Value {
     serde_json::from_str(&whole(LogFormat::Json, fill)).unwrap()
 }
 
-fn tunnel<'a>(visitor: &'a Visitor, particulars: Particulars<'a>) -> Begun<'a> {
-    Begun {
+fn tunnel<'a>(visitor: &'a ClientInfo, particulars: RequestFields<'a>) -> SessionStart<'a> {
+    SessionStart {
         visitor,
         session: 7,
         route: "chat",
@@ -38,28 +38,31 @@ fn tunnel<'a>(visitor: &'a Visitor, particulars: Particulars<'a>) -> Begun<'a> {
     }
 }
 
-fn over<'a>(tunnel: Begun<'a>, tally: &'a Tally) -> Ended<'a> {
+fn over<'a>(tunnel: SessionStart<'a>, tally: &'a Stats) -> SessionEnd<'a> {
     let rtt = |micros| Duration::from_micros(micros);
-    Ended {
+    SessionEnd {
         tunnel,
-        end: End::Over(Side::Client, Rule::Message),
-        deciding: Deciding { key: Some("limits.idle"), value: Some("1h".into()) },
+        end: TerminationReason::Over(Side::Client, LimitKind::Message),
+        deciding: DecidingSetting { key: Some("limits.idle"), value: Some("1h".into()) },
         tally,
-        closes: Closes { to_client: Some(1009), to_backend: Some(1001) },
+        closes: CloseCodes { to_client: Some(1009), to_backend: Some(1001) },
         client_rtt: Some(Rtt { last: rtt(12_345), max: rtt(1_000_007), answers: 2 }),
         backend_rtt: None,
-        client_reported: Reported::default(),
-        backend_reported: Reported::default(),
-        client_delayed: Delayed::default(),
-        backend_delayed: Delayed { time: Duration::from_micros(2500), by: Reported::default() },
+        client_reported: ReportedViolations::default(),
+        backend_reported: ReportedViolations::default(),
+        client_delayed: ReadDelays::default(),
+        backend_delayed: ReadDelays {
+            time: Duration::from_micros(2500),
+            by: ReportedViolations::default(),
+        },
         age: Duration::from_millis(61_000),
     }
 }
 
 #[test]
 fn the_record_of_an_end_says_everything() {
-    let flow = |n| Flow { bytes: n, messages: n + 1, compressed: n + 2, largest: n + 3 };
-    let tally = Tally { up: flow(10), down: flow(20) };
+    let flow = |n| DirectionStats { bytes: n, messages: n + 1, compressed: n + 2, largest: n + 3 };
+    let tally = Stats { up: flow(10), down: flow(20) };
     let visitor = visitor();
     let ended = over(tunnel(&visitor, SHOWN), &tally);
     let expected = json!({
@@ -88,7 +91,7 @@ fn the_record_of_an_end_says_everything() {
 fn what_is_absent_has_no_key() {
     let mut visitor = visitor();
     visitor.tls = None;
-    let bare = Particulars { host: "a", target: "/", ..Particulars::default() };
+    let bare = RequestFields { host: "a", target: "/", ..RequestFields::default() };
     let begun = fields(|line| tell_begun(line, &tunnel(&visitor, bare)));
     let keys: Vec<&str> = begun.as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = ["session", "client", "client_key", "listener", "route", "backend"].to_vec();
@@ -100,15 +103,15 @@ fn what_is_absent_has_no_key() {
 #[test]
 fn what_would_have_been_closed_is_listed_once() {
     let offences = [
-        Offence::Over(Rule::Message),
-        Offence::Over(Rule::Controls),
-        Offence::Breach(Breach::CloseLength),
-        Offence::Breach(Breach::CloseCode),
+        Violation::Over(LimitKind::Message),
+        Violation::Over(LimitKind::Controls),
+        Violation::Breach(ProtocolError::CloseLength),
+        Violation::Breach(ProtocolError::CloseCode),
     ];
     let listed = slugs(offences.into_iter());
     assert_eq!(listed, ["message_too_big", "control_rate", "ws_close"]);
     // Whatever the offences, no slug stands twice.
-    let mut all = slugs(Offence::all());
+    let mut all = slugs(Violation::all());
     let before = all.len();
     all.sort();
     all.dedup();
@@ -118,21 +121,21 @@ fn what_would_have_been_closed_is_listed_once() {
 #[test]
 fn drops_and_refusals_say_who_and_why() {
     let visitor = visitor();
-    let why = Dropped::HeadBad("bad \u{1b}[31m\nheader".into());
-    let deciding = Deciding::default();
+    let why = DropReason::HeadBad("bad \u{1b}[31m\nheader".into());
+    let deciding = DecidingSetting::default();
     let age = Duration::from_millis(5);
     let line = fields(|line| tell_dropped(line, &visitor, &why, &deciding, age));
     assert_eq!(line["detail"], "bad \\u{1b}[31m\\u{a}header");
     assert_eq!((&line["stage"], &line["end"]), (&"head".into(), &"head_bad".into()));
     assert_eq!(line["sni"], "a.example");
-    let refused = Refused {
+    let refused = RejectedRequest {
         visitor: &visitor,
-        refusal: &Refusal::Origin,
+        refusal: &RejectReason::Origin,
         route: Some("chat"),
         backend: None,
-        particulars: Particulars { subprotocol: None, ..SHOWN },
+        particulars: RequestFields { subprotocol: None, ..SHOWN },
         origin: Some("https://evil.example"),
-        deciding: Deciding { key: Refusal::Origin.key(), value: None },
+        deciding: DecidingSetting { key: RejectReason::Origin.key(), value: None },
         age,
         generation: 1,
     };

@@ -106,8 +106,9 @@ mod tests {
         [first, second, third].map(|made| made.der().clone())
     }
 
+    // Requirements: CK03.
     #[test]
-    fn ck03_chains_that_clients_may_refuse_are_told_of() {
+    fn warns_about_chains_clients_may_reject() {
         let [root, between, leaf] = family();
         let told = |chain: &[&CertificateDer<'static>]| {
             let chain: Vec<_> = chain.iter().map(|one| (*one).clone()).collect();

@@ -6,19 +6,19 @@ use rustls::pki_types::ServerName;
 use webpki::EndEntityCert;
 
 use crate::config::settings::RouteSettings;
-use crate::config::toml::late_diagnostic::Later;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::values::patterns::HostPattern;
 use crate::tls::certs::CertTable;
 
 impl CertTable {
     /// Hosts of routes that no certificate covers, each at its first route.
-    pub fn uncovered(&self, routes: &[RouteSettings]) -> Vec<Later> {
+    pub fn uncovered(&self, routes: &[RouteSettings]) -> Vec<LateDiagnostic> {
         let mut met = HashSet::new();
         let mut found = Vec::new();
         for (index, route) in routes.iter().enumerate() {
             if met.insert(&route.host) && !self.covers(&route.host) {
                 let problem = self.uncovered_problem(&route.host);
-                found.push(Later { key: format!("route[{index}].host"), problem });
+                found.push(LateDiagnostic { key: format!("route[{index}].host"), problem });
             }
         }
         found
@@ -79,8 +79,9 @@ mod tests {
         Settings::parse(&text, "proxy.toml").unwrap().routes
     }
 
+    // Requirements: CK08.
     #[test]
-    fn ck08_hosts_that_no_certificate_covers_are_told_of() {
+    fn warns_about_hosts_without_a_certificate() {
         let certificates = [
             settings(&["a.example", "*.w.example", "10.0.0.2"], false),
             settings(&["127.0.0.1", "::1"], true),

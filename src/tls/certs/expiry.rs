@@ -1,12 +1,12 @@
 //! How near the end of a certificate is, and from when on that is worth a word.
 
-use crate::config::toml::late_diagnostic::Later;
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::telemetry::metrics::process_snapshot::CertificateState;
 use crate::telemetry::timestamp::moment;
 
 /// What an operator is to be told of; each is told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ExpiryStep {
     /// Its time has not come.
     NotYet,
     /// No more than so many days are left.
@@ -15,7 +15,7 @@ pub enum Step {
     Over,
 }
 
-impl Step {
+impl ExpiryStep {
     /// Where a certificate stands at this moment, in seconds since 1970; `None`: nothing is to be
     /// told.
     pub fn of(state: &CertificateState, now: u64) -> Option<Self> {
@@ -31,9 +31,9 @@ impl Step {
     }
 
     /// The same for a person, at its place in the configuration.
-    pub fn warning(self, state: &CertificateState, now: u64) -> Later {
+    pub fn warning(self, state: &CertificateState, now: u64) -> LateDiagnostic {
         let key = format!("certificate[{}].chain", state.index);
-        Later { key, problem: self.problem(state, now) }
+        LateDiagnostic { key, problem: self.problem(state, now) }
     }
 
     fn problem(self, state: &CertificateState, now: u64) -> String {
@@ -74,37 +74,40 @@ mod tests {
         CertificateState { index: 0, name, not_before: 1000 * DAY, not_after: (1000 + days) * DAY }
     }
 
+    // Requirements: CK02.
     #[test]
-    fn ck02_steps_are_reached_one_after_the_other() {
+    fn expiry_warnings_are_reached_in_order() {
         let state = lasting(90);
-        let at = |left: u64| Step::of(&state, state.not_after - left);
+        let at = |left: u64| ExpiryStep::of(&state, state.not_after - left);
         assert_eq!(at(90 * DAY), None);
         assert_eq!(at(30 * DAY + 1), None);
         for (from, to) in [(30, 14), (14, 7), (7, 3), (3, 1), (1, 0)] {
-            assert_eq!(at(from * DAY), Some(Step::Days(from)));
-            assert_eq!(at(to * DAY + 1), Some(Step::Days(from)));
+            assert_eq!(at(from * DAY), Some(ExpiryStep::Days(from)));
+            assert_eq!(at(to * DAY + 1), Some(ExpiryStep::Days(from)));
         }
-        assert_eq!(at(0), Some(Step::Days(1)));
-        assert_eq!(Step::of(&state, state.not_after + 1), Some(Step::Over));
-        assert_eq!(Step::of(&state, state.not_before), None);
-        assert_eq!(Step::of(&state, state.not_before - 1), Some(Step::NotYet));
+        assert_eq!(at(0), Some(ExpiryStep::Days(1)));
+        assert_eq!(ExpiryStep::of(&state, state.not_after + 1), Some(ExpiryStep::Over));
+        assert_eq!(ExpiryStep::of(&state, state.not_before), None);
+        assert_eq!(ExpiryStep::of(&state, state.not_before - 1), Some(ExpiryStep::NotYet));
     }
 
+    // Requirements: CK02.
     #[test]
-    fn ck02_a_short_life_is_no_reason_for_a_word() {
+    fn short_lived_certificates_do_not_warn_early() {
         for (days, first) in [(6, 1), (7, 3), (47, 14), (61, 30)] {
             let state = lasting(days);
-            assert_eq!(Step::of(&state, state.not_before), None, "{days}");
+            assert_eq!(ExpiryStep::of(&state, state.not_before), None, "{days}");
             let told = (state.not_before..state.not_after).step_by(HOUR as usize);
-            let mut told = told.filter_map(|now| Step::of(&state, now));
-            assert_eq!(told.next(), Some(Step::Days(first)), "{days}");
+            let mut told = told.filter_map(|now| ExpiryStep::of(&state, now));
+            assert_eq!(told.next(), Some(ExpiryStep::Days(first)), "{days}");
         }
     }
 
+    // Requirements: CK02.
     #[test]
-    fn ck02_what_is_told_is_a_moment_and_what_to_do() {
+    fn expiry_warning_names_time_and_remedy() {
         let state = lasting(90);
-        let told = |now| Step::of(&state, now).unwrap().problem(&state, now);
+        let told = |now| ExpiryStep::of(&state, now).unwrap().problem(&state, now);
         assert_eq!(
             told(state.not_after - DAY - 1),
             "the certificate for chat.example ends in 1 day, at 1972-12-26T00:00:00Z: renew it"

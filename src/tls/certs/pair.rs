@@ -16,22 +16,22 @@ use super::chain;
 use crate::config::settings::CertificateSource;
 
 /// What can be shown to clients.
-pub(super) struct Pair {
+pub(super) struct CertPair {
     /// The chain, and a key that is its leaf's.
     pub(super) key: CertifiedKey,
     /// The files that it was read from.
-    pub(super) seen: Seen,
+    pub(super) seen: FileState,
     /// What clients may stumble over.
-    pub(super) weaknesses: Vec<Flaw>,
+    pub(super) weaknesses: Vec<CertProblem>,
 }
 
 /// Something about one of the two files: its key in the configuration, and what it is.
-pub(super) struct Flaw {
+pub(super) struct CertProblem {
     pub(super) of: &'static str,
     pub(super) problem: String,
 }
 
-impl Flaw {
+impl CertProblem {
     pub(super) fn chain(problem: impl Into<String>) -> Self {
         Self { of: "chain", problem: problem.into() }
     }
@@ -43,14 +43,14 @@ impl Flaw {
 
 /// What chain and key were, as files, when they were looked at; links are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    chain: Option<Identity>,
-    key: Option<Identity>,
+pub struct FileState {
+    chain: Option<FileIdentity>,
+    key: Option<FileIdentity>,
 }
 
 /// A file with this content, as far as that can be told without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
+struct FileIdentity {
     device: u64,
     inode: u64,
     bytes: u64,
@@ -58,19 +58,19 @@ struct Identity {
     modified: (i64, i64),
 }
 
-impl Seen {
+impl FileState {
     /// What they are now; nothing is known of what is missing.
     pub(super) fn now(source: &CertificateSource) -> Self {
         match source {
             CertificateSource::Files { chain, key } => {
-                Self { chain: Identity::of(chain), key: Identity::of(key) }
+                Self { chain: FileIdentity::of(chain), key: FileIdentity::of(key) }
             }
             CertificateSource::Memory { .. } => Self::default(),
         }
     }
 }
 
-impl Identity {
+impl FileIdentity {
     fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
         Some(Self {
@@ -84,15 +84,15 @@ impl Identity {
 
 /// Reads a chain and its key. Somebody may put new ones in place meanwhile, one after the other,
 /// so that what does not fit is read once more.
-pub(super) fn read(source: &CertificateSource) -> Result<Pair, Flaw> {
+pub(super) fn read(source: &CertificateSource) -> Result<CertPair, CertProblem> {
     match read_once(source) {
-        Ok(pair) if pair.seen == Seen::now(source) => Ok(pair),
+        Ok(pair) if pair.seen == FileState::now(source) => Ok(pair),
         Ok(_) | Err(_) => read_once(source),
     }
 }
 
-fn read_once(source: &CertificateSource) -> Result<Pair, Flaw> {
-    let seen = Seen::now(source);
+fn read_once(source: &CertificateSource) -> Result<CertPair, CertProblem> {
+    let seen = FileState::now(source);
     let (chain_name, key_name) = match source {
         CertificateSource::Files { chain, key } => {
             (chain.display().to_string(), key.display().to_string())
@@ -103,31 +103,32 @@ fn read_once(source: &CertificateSource) -> Result<Pair, Flaw> {
     };
     let (chain_pem, key_pem) = match source {
         CertificateSource::Files { chain, key } => {
-            (pem(chain).map_err(Flaw::chain)?, pem(key).map_err(Flaw::key)?)
+            (pem(chain).map_err(CertProblem::chain)?, pem(key).map_err(CertProblem::key)?)
         }
         CertificateSource::Memory { chain, key } => (chain.clone().into(), key.clone().into()),
     };
     let chain = certificates(&chain_pem)
-        .map_err(|problem| Flaw::chain(format!("{chain_name}: {problem}")))?;
-    let key = private_key(&key_pem).map_err(|why| Flaw::key(format!("{key_name}: {why}")))?;
+        .map_err(|problem| CertProblem::chain(format!("{chain_name}: {problem}")))?;
+    let key =
+        private_key(&key_pem).map_err(|why| CertProblem::key(format!("{key_name}: {why}")))?;
     let key = aws_lc_rs::sign::any_supported_type(&key).map_err(|_| {
-        Flaw::key(format!(
+        CertProblem::key(format!(
             "{key_name}: not a usable private key; RSA of 2048 bits or more, ECDSA P-256, P-384 \
              and P-521, and Ed25519 are"
         ))
     })?;
     let key = CertifiedKey::new(chain, key);
     key.keys_match().map_err(|_| {
-        Flaw::key(format!(
+        CertProblem::key(format!(
             "{key_name}: this is not the key of the first certificate in {chain_name}; the \
              server's own certificate must come first there"
         ))
     })?;
     let weak = chain::weaknesses(&key.cert).into_iter();
-    let mut weaknesses: Vec<Flaw> =
-        weak.map(|problem| Flaw::chain(format!("{chain_name}: {problem}"))).collect();
-    weaknesses.extend(open_to_all(source).map(Flaw::key));
-    Ok(Pair { key, seen, weaknesses })
+    let mut weaknesses: Vec<CertProblem> =
+        weak.map(|problem| CertProblem::chain(format!("{chain_name}: {problem}"))).collect();
+    weaknesses.extend(open_to_all(source).map(CertProblem::key));
+    Ok(CertPair { key, seen, weaknesses })
 }
 
 /// The certificates of a file, in its order; the first one can be used as a server's own.

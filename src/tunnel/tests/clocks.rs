@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tokio::time::{advance, sleep};
-use ws::{Closes, End, Side};
+use ws::{CloseCodes, Side, TerminationReason};
 
 use super::rig::{Far, Farewell, HEARTBEAT, Over, Rig, Setup};
 use super::wire::{BINARY, CLOSE, PING, PONG, TEXT, bare, code, masked};
@@ -13,11 +13,11 @@ use crate::tunnel::tests::over_all;
 over_all!(
     the_heartbeat_asks_the_client_alone,
     a_silent_client_is_lost,
-    rfc_f13_a_ping_waits_for_the_frame_in_progress,
+    ping_waits_for_the_frame_in_progress,
     idle_counts_data_alone,
-    tc07_a_client_that_reads_nothing_is_reset,
-    tc07_a_client_that_wakes_up_in_the_grace_is_told,
-    tc07_a_backend_that_reads_nothing_is_reset,
+    client_that_never_reads_is_reset,
+    client_resuming_within_grace_receives_the_close,
+    backend_that_never_reads_is_reset,
     a_client_is_heard_again_once_its_backend_is_given_up,
     a_close_nobody_reads_ends_with_the_grace,
 );
@@ -66,10 +66,11 @@ async fn a_silent_client_is_lost(over: Over) {
     rig.backend.say_closed().await;
     rig.client.ends_cut().await;
     assert_eq!(rig.age(), asked + 15);
-    assert_eq!(rig.ending().await.end, End::HeartbeatLost(Side::Client));
+    assert_eq!(rig.ending().await.end, TerminationReason::HeartbeatLost(Side::Client));
 }
 
-async fn rfc_f13_a_ping_waits_for_the_frame_in_progress(over: Over) {
+// Requirements: F13.
+async fn ping_waits_for_the_frame_in_progress(over: Over) {
     let mut rig = Rig::new(over, beating()).await;
     let large = bare(BINARY, &[7; 1000]);
     rig.backend.say(&large[..500]).await;
@@ -111,10 +112,11 @@ async fn idle_counts_data_alone(over: Over) {
     }
     rig.backend.say(&bare(CLOSE, &code(1001))).await;
     rig.backend.say_closed().await;
-    assert_eq!(rig.ending().await.end, End::Idle);
+    assert_eq!(rig.ending().await.end, TerminationReason::Idle);
 }
 
-async fn tc07_a_client_that_reads_nothing_is_reset(over: Over) {
+// Requirements: TC07.
+async fn client_that_never_reads_is_reset(over: Over) {
     let mut rig = Rig::new(over, Setup { room: 4096, ..Setup::default() }).await;
     let block = bare(BINARY, &[7; 20_000]);
     let _ = rig.backend.say_some(&block).await;
@@ -126,11 +128,12 @@ async fn tc07_a_client_that_reads_nothing_is_reset(over: Over) {
     assert!(bytes.len() <= 4096 && block.starts_with(&bytes), "{} bytes", bytes.len());
     assert_ne!(farewell, Farewell::Clean);
     let ending = rig.ending().await;
-    assert_eq!(ending.end, End::WriteStall(Side::Client));
-    assert_eq!(ending.closes, Closes { to_client: None, to_backend: Some(1001) });
+    assert_eq!(ending.end, TerminationReason::WriteStall(Side::Client));
+    assert_eq!(ending.closes, CloseCodes { to_client: None, to_backend: Some(1001) });
 }
 
-async fn tc07_a_client_that_wakes_up_in_the_grace_is_told(over: Over) {
+// Requirements: TC07.
+async fn client_resuming_within_grace_receives_the_close(over: Over) {
     let mut rig = Rig::new(over, Setup { room: 4096, ..Setup::default() }).await;
     let block = bare(BINARY, &[7; 20_000]);
     let said = rig.backend.say_some(&block).await;
@@ -145,11 +148,12 @@ async fn tc07_a_client_that_wakes_up_in_the_grace_is_told(over: Over) {
     rig.client.ends_clean().await;
     rig.client.say_closed().await;
     let ending = rig.ending_by(30).await;
-    assert_eq!(ending.end, End::WriteStall(Side::Client));
-    assert_eq!(ending.closes, Closes { to_client: Some(1013), to_backend: Some(1001) });
+    assert_eq!(ending.end, TerminationReason::WriteStall(Side::Client));
+    assert_eq!(ending.closes, CloseCodes { to_client: Some(1013), to_backend: Some(1001) });
 }
 
-async fn tc07_a_backend_that_reads_nothing_is_reset(over: Over) {
+// Requirements: TC07.
+async fn backend_that_never_reads_is_reset(over: Over) {
     let mut rig = Rig::new(over, Setup { room: 4096, ..Setup::default() }).await;
     let block = masked(BINARY, &[7; 20_000]);
     rig.client.say(&block).await;
@@ -157,7 +161,7 @@ async fn tc07_a_backend_that_reads_nothing_is_reset(over: Over) {
     assert_eq!(rig.age(), 30);
     rig.client.say(&masked(CLOSE, &code(1011))).await;
     rig.client.say_closed().await;
-    assert_eq!(rig.ending().await.end, End::WriteStall(Side::Backend));
+    assert_eq!(rig.ending().await.end, TerminationReason::WriteStall(Side::Backend));
 }
 
 async fn a_client_is_heard_again_once_its_backend_is_given_up(over: Over) {
@@ -170,7 +174,7 @@ async fn a_client_is_heard_again_once_its_backend_is_given_up(over: Over) {
     assert!(said > 4096);
     rig.client.ends_clean().await;
     rig.client.say_closed().await;
-    assert_eq!(rig.ending_by(30).await.end, End::WriteStall(Side::Backend));
+    assert_eq!(rig.ending_by(30).await.end, TerminationReason::WriteStall(Side::Backend));
 }
 
 async fn a_close_nobody_reads_ends_with_the_grace(over: Over) {
@@ -182,7 +186,7 @@ async fn a_close_nobody_reads_ends_with_the_grace(over: Over) {
     rig.backend.say_closed().await;
     let begun = rig.age();
     let ending = rig.ending().await;
-    assert_eq!((ending.end, begun), (End::ClientClosed, 1));
+    assert_eq!((ending.end, begun), (TerminationReason::ClientClosed, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,8 +202,9 @@ async fn a_deadline_nearer_than_the_armed_one_is_kept() {
     assert_eq!(rig.age(), 65);
 }
 
+// Requirements: TC08.
 #[tokio::test(start_paused = true)]
-async fn tc08_a_client_that_reads_slowly_is_borne_with() {
+async fn slow_client_above_the_rate_stays_open() {
     let mut setup = Setup { room: 100, ..Setup::default() };
     setup.terms.write_trickle = NonZeroU64::new(3);
     let mut rig = Rig::new(Over::Script, setup).await;

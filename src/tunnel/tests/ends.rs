@@ -5,31 +5,32 @@ use std::io;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use ws::{Cap, Closes, End, Rule, Side};
+use ws::{CloseCodes, Limit, LimitKind, Side, TerminationReason};
 
 use super::rig::{Counter, Farewell, Orders, Over, Rig, Setup, leave, session, soon};
 use super::wire::{BINARY, CLOSE, TEXT, bare, code, masked, read_all};
 use crate::net::plain::PlainStream;
 use crate::tunnel::tests::over_all;
-use crate::tunnel::{Early, Order, Tunnel};
+use crate::tunnel::{Command, EarlyBytes, Tunnel};
 
 over_all!(
-    rfc_f19_the_client_closes,
-    rfc_f19_the_backend_closes,
-    fc25_a_close_without_an_answer,
-    tc09_the_client_half_closes,
-    tl25_the_client_is_cut_off,
-    fc30_the_client_leaves_inside_a_frame,
-    fb08_the_backend_leaves,
-    fb10_the_backend_leaves_inside_a_frame,
-    fc31_the_client_breaks_the_protocol,
+    client_close_completes_the_closing_handshake,
+    backend_close_completes_the_closing_handshake,
+    unanswered_close_ends_after_the_grace,
+    client_half_close_reaches_the_backend,
+    tls_truncation_is_not_a_clean_close,
+    client_eof_inside_a_frame,
+    backend_eof_closes_the_client_with_1011,
+    backend_eof_inside_a_frame,
+    client_protocol_error_closes_with_1002,
     a_message_is_too_big,
-    rfc_f13_a_drain_waits_for_the_frame_in_progress,
+    drain_waits_for_the_frame_in_progress,
     a_cut_drops_both,
     the_end_comes_as_soon_as_the_last_byte_is_taken,
 );
 
-async fn rfc_f19_the_client_closes(over: Over) {
+// Requirements: F19.
+async fn client_close_completes_the_closing_handshake(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     let close = masked(CLOSE, &code(1001));
     rig.client.say(&close).await;
@@ -46,11 +47,12 @@ async fn rfc_f19_the_client_closes(over: Over) {
     rig.backend.ends_clean().await;
     assert_eq!(rig.age(), 0);
     let ending = rig.ending().await;
-    assert_eq!(ending.end, End::ClientClosed);
-    assert_eq!(ending.closes, Closes { to_client: Some(1001), to_backend: Some(1001) });
+    assert_eq!(ending.end, TerminationReason::ClientClosed);
+    assert_eq!(ending.closes, CloseCodes { to_client: Some(1001), to_backend: Some(1001) });
 }
 
-async fn rfc_f19_the_backend_closes(over: Over) {
+// Requirements: F19.
+async fn backend_close_completes_the_closing_handshake(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     let close = bare(CLOSE, &code(4000));
     rig.backend.say(&close).await;
@@ -63,10 +65,11 @@ async fn rfc_f19_the_backend_closes(over: Over) {
     rig.backend.say_closed().await;
     rig.backend.ends_clean().await;
     assert_eq!(rig.age(), 0);
-    assert_eq!(rig.ending().await.end, End::BackendClosed);
+    assert_eq!(rig.ending().await.end, TerminationReason::BackendClosed);
 }
 
-async fn fc25_a_close_without_an_answer(over: Over) {
+// Requirements: FC25.
+async fn unanswered_close_ends_after_the_grace(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     rig.client.say(&masked(CLOSE, &code(1000))).await;
     // Neither the backend answers nor does the client leave: its Close is answered for the
@@ -74,10 +77,11 @@ async fn fc25_a_close_without_an_answer(over: Over) {
     assert_eq!(rig.client.frame().await.close_code(), Some(1000));
     assert_eq!(rig.age(), 5);
     let ending = rig.ending().await;
-    assert_eq!(ending.end, End::ClientClosed);
+    assert_eq!(ending.end, TerminationReason::ClientClosed);
 }
 
-async fn tc09_the_client_half_closes(over: Over) {
+// Requirements: TC09.
+async fn client_half_close_reaches_the_backend(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     rig.client.say(&masked(TEXT, b"bye")).await;
     rig.client.say_closed().await;
@@ -92,20 +96,22 @@ async fn tc09_the_client_half_closes(over: Over) {
     rig.client.ends_clean().await;
     assert_eq!(rig.age(), 0);
     let ending = rig.ending().await;
-    assert_eq!(ending.end, End::ClientGone);
-    assert_eq!(ending.closes, Closes { to_client: None, to_backend: Some(1001) });
+    assert_eq!(ending.end, TerminationReason::ClientGone);
+    assert_eq!(ending.closes, CloseCodes { to_client: None, to_backend: Some(1001) });
 }
 
-async fn tl25_the_client_is_cut_off(over: Over) {
+// Requirements: TL25.
+async fn tls_truncation_is_not_a_clean_close(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     rig.client.say_truncated().await;
     assert_eq!(rig.backend.frame().await.close_code(), Some(1001));
     rig.backend.say(&bare(CLOSE, &code(1001))).await;
     rig.backend.say_closed().await;
-    assert_eq!(rig.ending().await.end, End::ClientGone);
+    assert_eq!(rig.ending().await.end, TerminationReason::ClientGone);
 }
 
-async fn fc30_the_client_leaves_inside_a_frame(over: Over) {
+// Requirements: FC30.
+async fn client_eof_inside_a_frame(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     let frame = masked(BINARY, &[7; 1000]);
     rig.client.say(&frame[..500]).await;
@@ -115,11 +121,12 @@ async fn fc30_the_client_leaves_inside_a_frame(over: Over) {
     assert_eq!(bytes, frame[..500]);
     rig.backend.say_closed().await;
     let ending = rig.ending().await;
-    assert_eq!(ending.end, End::ClientGone);
-    assert_eq!(ending.closes, Closes { to_client: None, to_backend: None });
+    assert_eq!(ending.end, TerminationReason::ClientGone);
+    assert_eq!(ending.closes, CloseCodes { to_client: None, to_backend: None });
 }
 
-async fn fb08_the_backend_leaves(over: Over) {
+// Requirements: FB08.
+async fn backend_eof_closes_the_client_with_1011(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     rig.backend.say(&bare(TEXT, b"bye")).await;
     rig.backend.say_closed().await;
@@ -130,10 +137,11 @@ async fn fb08_the_backend_leaves(over: Over) {
     rig.client.ends_clean().await;
     rig.client.say_closed().await;
     assert_eq!(rig.age(), 0);
-    assert_eq!(rig.ending().await.end, End::BackendGone);
+    assert_eq!(rig.ending().await.end, TerminationReason::BackendGone);
 }
 
-async fn fb10_the_backend_leaves_inside_a_frame(over: Over) {
+// Requirements: FB10.
+async fn backend_eof_inside_a_frame(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     let frame = bare(BINARY, &[7; 1000]);
     rig.backend.say(&frame[..500]).await;
@@ -141,10 +149,11 @@ async fn fb10_the_backend_leaves_inside_a_frame(over: Over) {
     let (bytes, _) = rig.client.rest().await;
     assert_eq!(bytes, frame[..500]);
     rig.client.say_closed().await;
-    assert_eq!(rig.ending().await.end, End::BackendGone);
+    assert_eq!(rig.ending().await.end, TerminationReason::BackendGone);
 }
 
-async fn fc31_the_client_breaks_the_protocol(over: Over) {
+// Requirements: FC31.
+async fn client_protocol_error_closes_with_1002(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     rig.client.say(&masked(TEXT, b"good")).await;
     rig.client.say(b"GET / HTTP/1.1\r\n\r\n").await;
@@ -157,12 +166,12 @@ async fn fc31_the_client_breaks_the_protocol(over: Over) {
     rig.backend.say(&bare(CLOSE, &code(1001))).await;
     rig.backend.say_closed().await;
     let ending = rig.ending().await;
-    assert!(matches!(ending.end, End::Breach(Side::Client, _)), "{ending:?}");
+    assert!(matches!(ending.end, TerminationReason::Breach(Side::Client, _)), "{ending:?}");
 }
 
 async fn a_message_is_too_big(over: Over) {
     let mut setup = Setup::default();
-    setup.terms.from_client.message = Some(Cap::close(1000));
+    setup.terms.from_client.message = Some(Limit::close(1000));
     let mut rig = Rig::new(over, setup).await;
     rig.client.say(&[masked(TEXT, b"small"), masked(BINARY, &[7; 1001])].concat()).await;
     assert_eq!(rig.backend.frame().await.payload, b"small");
@@ -173,11 +182,12 @@ async fn a_message_is_too_big(over: Over) {
     rig.backend.say(&bare(CLOSE, &code(1001))).await;
     rig.backend.say_closed().await;
     let ending = rig.ending().await;
-    assert_eq!(ending.end, End::Over(Side::Client, Rule::Message));
+    assert_eq!(ending.end, TerminationReason::Over(Side::Client, LimitKind::Message));
     assert_eq!(ending.tally.up.messages, 1);
 }
 
-async fn rfc_f13_a_drain_waits_for_the_frame_in_progress(over: Over) {
+// Requirements: F13.
+async fn drain_waits_for_the_frame_in_progress(over: Over) {
     let mut rig = Rig::new(over, Setup::default()).await;
     let large = masked(BINARY, &[7; 100_000]);
     let (first, second) = large.split_at(50_000);
@@ -196,8 +206,8 @@ async fn rfc_f13_a_drain_waits_for_the_frame_in_progress(over: Over) {
     rig.backend.say_closed().await;
     assert_eq!(rig.age(), 0);
     let ending = rig.ending().await;
-    assert_eq!(ending.end, End::Drained);
-    assert_eq!(ending.closes, Closes { to_client: Some(1012), to_backend: Some(1001) });
+    assert_eq!(ending.end, TerminationReason::Drained);
+    assert_eq!(ending.closes, CloseCodes { to_client: Some(1012), to_backend: Some(1001) });
 }
 
 async fn a_cut_drops_both(over: Over) {
@@ -205,11 +215,11 @@ async fn a_cut_drops_both(over: Over) {
     rig.orders.send(leave()).await.unwrap();
     assert_eq!(rig.client.frame().await.close_code(), Some(1012));
     assert_eq!(rig.backend.frame().await.close_code(), Some(1001));
-    rig.orders.send(Order::Cut).await.unwrap();
+    rig.orders.send(Command::Cut).await.unwrap();
     rig.client.ends_cut().await;
     rig.backend.ends_cut().await;
     assert_eq!(rig.age(), 0);
-    assert_eq!(rig.ending().await.end, End::Drained);
+    assert_eq!(rig.ending().await.end, TerminationReason::Drained);
 }
 
 async fn the_end_comes_as_soon_as_the_last_byte_is_taken(over: Over) {
@@ -227,7 +237,7 @@ async fn the_end_comes_as_soon_as_the_last_byte_is_taken(over: Over) {
     assert!(bytes == last);
     assert_ne!(farewell, Farewell::Cut);
     rig.backend.ends_clean().await;
-    assert_eq!(rig.ending_by(1).await.end, End::ClientClosed);
+    assert_eq!(rig.ending_by(1).await.end, TerminationReason::ClientClosed);
 }
 
 fn scripts(rig: &Rig) -> [crate::net::scripted::Script; 2] {
@@ -238,8 +248,9 @@ fn scripts(rig: &Rig) -> [crate::net::scripted::Script; 2] {
     [client.clone(), backend.clone()]
 }
 
+// Requirements: TC12.
 #[tokio::test(start_paused = true)]
-async fn tc12_a_reset_is_an_end_and_what_came_before_it_is_delivered() {
+async fn data_before_a_reset_is_delivered() {
     let mut rig = Rig::new(Over::Script, Setup::default()).await;
     let [client, _] = scripts(&rig);
     client.say(&masked(TEXT, b"last"));
@@ -247,7 +258,7 @@ async fn tc12_a_reset_is_an_end_and_what_came_before_it_is_delivered() {
     assert_eq!(rig.backend.frame().await.payload, b"last");
     assert_eq!(rig.backend.frame().await.close_code(), Some(1001));
     rig.backend.say_closed().await;
-    assert_eq!(rig.ending().await.end, End::ClientGone);
+    assert_eq!(rig.ending().await.end, TerminationReason::ClientGone);
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +273,7 @@ async fn a_failed_write_is_the_end_of_that_side() {
     rig.backend.say_closed().await;
     assert_eq!(rig.age(), 0);
     let ending = rig.ending().await;
-    assert_eq!((ending.end, ending.tally.down.messages), (End::ClientGone, 0));
+    assert_eq!((ending.end, ending.tally.down.messages), (TerminationReason::ClientGone, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,12 +296,12 @@ async fn a_peer_that_takes_nothing_may_still_have_said_goodbye() {
     rig.backend.say_closed().await;
     let ending = rig.ending().await;
     // What nobody could be given does not count as relayed.
-    assert_eq!((ending.end, ending.tally.down.messages), (End::ClientClosed, 0));
+    assert_eq!((ending.end, ending.tally.down.messages), (TerminationReason::ClientClosed, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_close_that_came_with_the_heads_is_enough() {
-    let early = Early {
+    let early = EarlyBytes {
         from_client: masked(CLOSE, &code(1000)).into(),
         from_backend: bare(TEXT, b"welcome").into(),
     };
@@ -302,7 +313,7 @@ async fn a_close_that_came_with_the_heads_is_enough() {
     let frames = read_all(&bytes);
     assert_eq!(frames[0].payload, b"welcome");
     assert_eq!(frames[1].close_code(), Some(1000));
-    assert_eq!(rig.ending().await.end, End::ClientClosed);
+    assert_eq!(rig.ending().await.end, TerminationReason::ClientClosed);
 }
 
 #[tokio::test]
@@ -317,12 +328,12 @@ async fn a_cut_resets_tcp_connections() {
         nears.push(PlainStream::new(near.unwrap().0));
     }
     let (orders, control) = mpsc::channel(1);
-    orders.send(Order::Cut).await.unwrap();
+    orders.send(Command::Cut).await.unwrap();
     let (client, backend) = (nears.remove(0), nears.remove(0));
     let session = session(Setup::default().terms);
-    let early = Early::default();
+    let early = EarlyBytes::default();
     let ending = Tunnel::new(client, backend, session, early, Orders(control), Counter(0)).await;
-    assert_eq!(ending.end, End::Aborted);
+    assert_eq!(ending.end, TerminationReason::Aborted);
     for far in &mut fars {
         let error = far.read(&mut [0]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);

@@ -8,7 +8,7 @@ use std::task::{Context, Wake, Waker};
 use proptest::prelude::*;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use ws::{End, Flow};
+use ws::{DirectionStats, TerminationReason};
 
 use super::rig::{Counter, HEARTBEAT, Orders, Over, Rig, Setup, leave, session};
 use super::wire::{
@@ -16,14 +16,14 @@ use super::wire::{
     masked, read_all,
 };
 use crate::net::plain::PlainStream;
-use crate::net::scripted::{Script, ScriptStream, script};
-use crate::net::testing::Lean;
+use crate::net::scripted::{Script, ScriptedStream, script};
+use crate::net::testing::UnbufferedTlsStream;
 use crate::tunnel::tests::over_all;
-use crate::tunnel::{Early, Order, Tunnel};
+use crate::tunnel::{Command, EarlyBytes, Tunnel};
 
 over_all!(
     frames_pass_verbatim_both_ways,
-    fb05_a_slow_client_stops_the_backend_and_only_it,
+    slow_client_pauses_only_its_backend,
     early_bytes_go_first,
 );
 
@@ -62,18 +62,19 @@ async fn frames_pass_verbatim_both_ways(over: Over) {
     rig.backend.say_closed().await;
     rig.client.say_closed().await;
     let ending = rig.ending().await;
-    assert_eq!(ending.end, End::ClientClosed);
+    assert_eq!(ending.end, TerminationReason::ClientClosed);
     assert_eq!(
         ending.tally.up,
-        Flow { bytes: up.len() as u64 + 8, messages: 8, ..ending.tally.up }
+        DirectionStats { bytes: up.len() as u64 + 8, messages: 8, ..ending.tally.up }
     );
     assert_eq!(
         ending.tally.down,
-        Flow { bytes: down.len() as u64 + 4, messages: 8, ..ending.tally.down }
+        DirectionStats { bytes: down.len() as u64 + 4, messages: 8, ..ending.tally.down }
     );
 }
 
-async fn fb05_a_slow_client_stops_the_backend_and_only_it(over: Over) {
+// Requirements: FB05.
+async fn slow_client_pauses_only_its_backend(over: Over) {
     const ROOM: usize = 16 * 1024;
     let mut rig = Rig::new(over, Setup { room: ROOM, ..Setup::default() }).await;
     let down = bare(BINARY, &[7; 10_000]).repeat(100);
@@ -94,8 +95,10 @@ async fn early_bytes_go_first(over: Over) {
     // Both are cut inside a frame head; one is larger than a read.
     let (early_up, late_up) = up.split_at(8);
     let (early_down, late_down) = down.split_at(down.len() - 200_003);
-    let early =
-        Early { from_client: early_up.to_vec().into(), from_backend: early_down.to_vec().into() };
+    let early = EarlyBytes {
+        from_client: early_up.to_vec().into(),
+        from_backend: early_down.to_vec().into(),
+    };
     let mut rig = Rig::new(over, Setup { early, ..Setup::default() }).await;
     rig.client.say(late_up).await;
     rig.backend.say(late_down).await;
@@ -105,10 +108,10 @@ async fn early_bytes_go_first(over: Over) {
 
 /// A tunnel over two scripts that a test polls by hand.
 struct Bench {
-    tunnel: Pin<Box<Tunnel<ScriptStream, ScriptStream, Orders, Counter>>>,
+    tunnel: Pin<Box<Tunnel<ScriptedStream, ScriptedStream, Orders, Counter>>>,
     client: Script,
     backend: Script,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Command>,
     woken: Arc<Woken>,
 }
 
@@ -185,7 +188,7 @@ async fn one_read_is_one_write_of_one_part() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_kept_at_rest() {
-    let early = Early {
+    let early = EarlyBytes {
         from_client: masked(TEXT, b"early")[..1].to_vec().into(),
         from_backend: bare(TEXT, b"early").into(),
     };
@@ -250,9 +253,9 @@ async fn a_busy_direction_does_not_hush_our_own_frames() {
 
 #[test]
 fn a_tunnel_is_small() {
-    type Product = Tunnel<Lean<TcpStream>, PlainStream<TcpStream>, Orders, Counter>;
+    type Product = Tunnel<UnbufferedTlsStream<TcpStream>, PlainStream<TcpStream>, Orders, Counter>;
     let size = size_of::<Product>();
-    println!("Tunnel {size}, TLS stream {}", size_of::<Lean<TcpStream>>());
+    println!("Tunnel {size}, TLS stream {}", size_of::<UnbufferedTlsStream<TcpStream>>());
     assert!(size <= 2300, "{size}");
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::time::sleep;
-use ws::{Closes, End};
+use ws::{CloseCodes, TerminationReason};
 
 use super::rig::{Far, Over, Rig, Setup};
 use super::wire::{BINARY, CLOSE, CONTINUATION_END, PING, PONG, TEXT_BEGIN, bare, code, masked};
@@ -103,8 +103,8 @@ proptest! {
             let before = tokio::time::Instant::now();
             let ending = rig.ending().await;
             assert_eq!(before.elapsed(), Duration::ZERO);
-            assert!(matches!(ending.end, End::ClientClosed | End::BackendClosed), "{ending:?}");
-            assert_eq!(ending.closes, Closes { to_client: Some(1000), to_backend: Some(1000) });
+            assert!(matches!(ending.end, TerminationReason::ClientClosed | TerminationReason::BackendClosed), "{ending:?}");
+            assert_eq!(ending.closes, CloseCodes { to_client: Some(1000), to_backend: Some(1000) });
             for (peer, expected) in [(client, down), (backend, up)] {
                 let state = peer.look();
                 assert!(state.sent == expected, "{} of {}", state.sent.len(), expected.len());

@@ -9,15 +9,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
-use ws::{Deflate, End, Entropy, Heartbeat, Session, Terms};
+use ws::{DeflateMode, Entropy, HeartbeatPolicy, Session, SessionPolicy, TerminationReason};
 
 use super::wire::{self, Frame};
 use crate::net::Stream;
 use crate::net::plain::PlainStream;
 use crate::net::scripted::{Script, script};
 use crate::net::testing::{shake, shake_lean};
-use crate::tunnel::progress::{Ending, Progress};
-use crate::tunnel::{Control, Early, Notice, Order, Tunnel};
+use crate::tunnel::progress::{TunnelEnd, WakeProgress};
+use crate::tunnel::{Command, EarlyBytes, SessionClose, SessionControl, Tunnel};
 
 /// What the tunnel runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub(super) enum Over {
 
 /// What a test may choose.
 pub(super) struct Setup {
-    pub(super) terms: Terms,
-    pub(super) early: Early,
+    pub(super) terms: SessionPolicy,
+    pub(super) early: EarlyBytes,
     /// How many bytes each pipe holds.
     pub(super) room: usize,
 }
@@ -43,20 +43,21 @@ pub(super) struct Setup {
 impl Default for Setup {
     /// No heartbeat and no idle limit; room enough not to matter.
     fn default() -> Self {
-        let terms = Terms { heartbeat_client: None, idle: None, ..Terms::default() };
-        Self { terms, early: Early::default(), room: 1 << 20 }
+        let terms =
+            SessionPolicy { heartbeat_client: None, idle: None, ..SessionPolicy::default() };
+        Self { terms, early: EarlyBytes::default(), room: 1 << 20 }
     }
 }
 
-pub(super) const HEARTBEAT: Heartbeat =
-    Heartbeat { interval: Duration::from_secs(30), patience: Duration::from_secs(10) };
+pub(super) const HEARTBEAT: HeartbeatPolicy =
+    HeartbeatPolicy { interval: Duration::from_secs(30), patience: Duration::from_secs(10) };
 
 /// A tunnel that runs as a task.
 pub(super) struct Rig {
     pub(super) client: Far,
     pub(super) backend: Far,
-    pub(super) orders: mpsc::Sender<Order>,
-    tunnel: JoinHandle<Ending>,
+    pub(super) orders: mpsc::Sender<Command>,
+    tunnel: JoinHandle<TunnelEnd>,
     begun: Instant,
 }
 
@@ -98,12 +99,12 @@ impl Rig {
     }
 
     /// Waits for the end.
-    pub(super) async fn ending(self) -> Ending {
+    pub(super) async fn ending(self) -> TunnelEnd {
         soon(self.tunnel).await.unwrap()
     }
 
     /// Waits for the end, which must come within this second of the rig's age.
-    pub(super) async fn ending_by(mut self, age: u64) -> Ending {
+    pub(super) async fn ending_by(mut self, age: u64) -> TunnelEnd {
         let ending = soon(&mut self.tunnel).await.unwrap();
         assert_eq!(self.age(), age);
         ending
@@ -125,12 +126,12 @@ pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A session under these terms that begins now.
-pub(super) fn session(terms: Terms) -> Session {
-    Session::new(Arc::new(terms), Deflate::Off, &mut Counter(0))
+pub(super) fn session(terms: SessionPolicy) -> Session {
+    Session::new(Arc::new(terms), DeflateMode::Off, &mut Counter(0))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the runtime of a test ends with it")]
-fn spawn<F, B>(client: F, backend: B, setup: Setup, orders: Orders) -> JoinHandle<Ending>
+fn spawn<F, B>(client: F, backend: B, setup: Setup, orders: Orders) -> JoinHandle<TunnelEnd>
 where
     F: Stream + Send + 'static,
     B: Stream + Send + 'static,
@@ -279,17 +280,17 @@ impl Far {
 }
 
 /// A drain's order.
-pub(super) fn leave() -> Order {
-    Order::Leave(Arc::new(Notice { end: End::Drained, words: None }))
+pub(super) fn leave() -> Command {
+    Command::Leave(Arc::new(SessionClose { end: TerminationReason::Drained, words: None }))
 }
 
 /// Orders through a channel; none when it is gone.
-pub(super) struct Orders(pub(super) mpsc::Receiver<Order>);
+pub(super) struct Orders(pub(super) mpsc::Receiver<Command>);
 
-impl Control for Orders {
-    fn relayed(&mut self, _: &Progress<'_>) {}
+impl SessionControl for Orders {
+    fn relayed(&mut self, _: &WakeProgress<'_>) {}
 
-    fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order> {
+    fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
         match self.0.poll_recv(cx) {
             Poll::Ready(Some(order)) => Poll::Ready(order),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,

@@ -1,24 +1,24 @@
 use super::*;
-use crate::upstream::scripted::{Guest, guest};
+use crate::upstream::scripted::{ScriptedRequest, guest};
 
 fn addr(text: &str) -> ClientAddr {
     ClientAddr::new(text.parse().unwrap())
 }
 
 /// What is written for a request to this host.
-fn written(guest: &Guest, host: &str) -> Vec<String> {
+fn written(guest: &ScriptedRequest, host: &str) -> Vec<String> {
     let mut headers = HeaderMap::new();
     guest.introduction().write(&host.parse().unwrap(), &mut headers);
     assert!(headers.len() <= WRITTEN_MAX);
     headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
 }
 
-fn forwarded(guest: &Guest) -> String {
+fn forwarded(guest: &ScriptedRequest) -> String {
     written(guest, "a").last().unwrap().clone()
 }
 
 /// A request that came by two trusted proxies, which said all there is to say.
-fn by_proxies() -> Guest {
+fn by_proxies() -> ScriptedRequest {
     let mut guest = guest();
     guest.visitor.addr = addr("203.0.113.7:0");
     guest.visitor.secure = false;
@@ -28,8 +28,9 @@ fn by_proxies() -> Guest {
     guest
 }
 
+// Requirements: XF01, XF07.
 #[test]
-fn xf01_xf07_a_client_is_introduced() {
+fn forwarded_headers_describe_the_client() {
     let expected = [
         "x-forwarded-for: 203.0.113.7",
         "x-forwarded-proto: https",
@@ -46,8 +47,9 @@ fn xf01_xf07_a_client_is_introduced() {
     assert_eq!(written(&plain, "a")[3], "x-forwarded-port: 80");
 }
 
+// Requirements: XF02.
 #[test]
-fn xf02_what_trusted_proxies_said_is_passed_on() {
+fn forwarded_headers_keep_the_trusted_chain() {
     let mut guest = by_proxies();
     assert_eq!(
         written(&guest, "10.0.0.9")[..5],

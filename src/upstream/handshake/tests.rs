@@ -2,7 +2,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::sleep;
 
 use super::*;
-use crate::http::Asked;
+use crate::http::RequestKind;
 use crate::http::sample::opening;
 use crate::upstream::scripted::{connected, guest, read_head, reply, sendable};
 
@@ -26,9 +26,9 @@ async fn ask_with<Script: AsyncFnOnce(&mut TcpStream)>(
     compression: Compression,
     limit: Duration,
     script: Script,
-) -> (Result<Upgraded, NotUpgraded>, Arc<Backend>) {
+) -> (Result<UpgradedBackend, UpgradeFailure>, Arc<Backend>) {
     let head = opening(lines);
-    let Ok(Asked::WebSocket(handshake)) = Asked::read(&head) else { panic!("{lines}") };
+    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!("{lines}") };
     let (dialled, mut stream) = connected().await;
     let backend = Arc::clone(&dialled.backend);
     let guest = guest();
@@ -38,7 +38,7 @@ async fn ask_with<Script: AsyncFnOnce(&mut TcpStream)>(
 }
 
 /// Asks a backend that says this and then holds the connection.
-async fn ask(said: &str) -> Result<Upgraded, NotUpgraded> {
+async fn ask(said: &str) -> Result<UpgradedBackend, UpgradeFailure> {
     let lines = "Sec-WebSocket-Protocol: chat, v2\nSec-WebSocket-Extensions: permessage-deflate\n";
     let script = async |stream: &mut TcpStream| {
         reply(stream, said.as_bytes()).await;
@@ -48,7 +48,7 @@ async fn ask(said: &str) -> Result<Upgraded, NotUpgraded> {
 
 async fn assert_bad(said: &str) {
     match ask(said).await {
-        Err(NotUpgraded::Refused(Refusal::BackendBad(_))) => {}
+        Err(UpgradeFailure::Refused(RejectReason::BackendBad(_))) => {}
         other => panic!("{said}: {other:?}"),
     }
 }
@@ -57,11 +57,12 @@ async fn bodied(response: Response<Full<Bytes>>) -> Bytes {
     http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes()
 }
 
+// Requirements: W7, W13.
 #[tokio::test]
-async fn rfc_w7_w13_a_flawless_101_opens_the_tunnel() {
+async fn valid_101_opens_the_tunnel() {
     let upgraded = ask(&yes("Set-Cookie: a=1\r\nSec-WebSocket-Protocol: v2\r\n")).await.unwrap();
     assert_eq!(upgraded.subprotocol.as_deref(), Some("v2"));
-    assert_eq!((upgraded.deflate, upgraded.early.len()), (Deflate::Off, 0));
+    assert_eq!((upgraded.deflate, upgraded.early.len()), (DeflateMode::Off, 0));
     let headers = upgraded.response.headers();
     assert_eq!(upgraded.response.status(), 101);
     assert_eq!(headers[SEC_WEBSOCKET_ACCEPT], ACCEPT);
@@ -100,8 +101,9 @@ async fn the_backend_sees_a_regenerated_head() {
     ask_with(lines, Compression::Strip, LIMIT, script).await.0.unwrap();
 }
 
+// Requirements: BM12.
 #[tokio::test]
-async fn bm12_frames_in_the_same_packet_are_kept() {
+async fn keeps_frames_that_arrive_with_the_101() {
     let mut said = yes("").into_bytes();
     said.extend_from_slice(b"\x81\x02hi");
     let script = async |stream: &mut TcpStream| {
@@ -112,7 +114,7 @@ async fn bm12_frames_in_the_same_packet_are_kept() {
         assert_eq!(&heard, b"yo");
     };
     let head = opening("");
-    let Ok(Asked::WebSocket(handshake)) = Asked::read(&head) else { panic!() };
+    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!() };
     let (dialled, mut stream) = connected().await;
     let guest = guest();
     let introduction = guest.introduction();
@@ -129,24 +131,26 @@ async fn bm12_frames_in_the_same_packet_are_kept() {
     tokio::join!(client, script(&mut stream));
 }
 
+// Requirements: BM03.
 #[tokio::test]
-async fn bm03_silence_is_a_timeout() {
+async fn silent_backend_times_out() {
     let hold = async |stream: &mut TcpStream| {
         read_head(stream).await;
         let _ = stream.read(&mut [0; 1]).await;
     };
     let limit = Duration::from_millis(50);
     let (asked, backend) = ask_with("", Compression::Strip, limit, hold).await;
-    let Err(NotUpgraded::Refused(refusal)) = asked else { panic!("{asked:?}") };
-    assert_eq!(refusal, Refusal::BackendTimeout);
+    let Err(UpgradeFailure::Refused(refusal)) = asked else { panic!("{asked:?}") };
+    assert_eq!(refusal, RejectReason::BackendTimeout);
     assert_eq!(refusal.key(), Some("timeouts.backend_answer"));
     // A slow answer is not counted: two failures are not the third.
     backend.health.failed(Instant::now());
     assert!(backend.health.failed(Instant::now()).is_none());
 }
 
+// Requirements: BM04.
 #[tokio::test]
-async fn bm04_the_deadline_is_for_the_whole_head() {
+async fn deadline_covers_the_whole_response_head() {
     let drip = async |stream: &mut TcpStream| {
         read_head(stream).await;
         for byte in yes("").bytes() {
@@ -158,17 +162,21 @@ async fn bm04_the_deadline_is_for_the_whole_head() {
     };
     let limit = Duration::from_millis(100);
     let (asked, _) = ask_with("", Compression::Strip, limit, drip).await;
-    assert!(matches!(asked, Err(NotUpgraded::Refused(Refusal::BackendTimeout))), "{asked:?}");
+    assert!(
+        matches!(asked, Err(UpgradeFailure::Refused(RejectReason::BackendTimeout))),
+        "{asked:?}"
+    );
 }
 
+// Requirements: W15, BM05.
 #[tokio::test]
-async fn rfc_w15_bm05_the_applications_refusal_passes() {
+async fn relays_the_backend_rejection() {
     for status in ["301 Moved", "401 Unauthorized", "403 No", "404 Not Found", "426 Up", "500 Oh"] {
         let said = format!(
             "HTTP/1.1 {status}\r\nContent-Length: 4\r\nLocation: /login\r\n\
              WWW-Authenticate: Basic\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\r\nno!\n"
         );
-        let Err(NotUpgraded::Answer(answer)) = ask(&said).await else { panic!("{status}") };
+        let Err(UpgradeFailure::Answer(answer)) = ask(&said).await else { panic!("{status}") };
         assert_eq!(answer.status().as_str(), &status[..3]);
         assert_eq!(answer.headers()["location"], "/login");
         assert_eq!(answer.headers()["www-authenticate"], "Basic");
@@ -179,14 +187,15 @@ async fn rfc_w15_bm05_the_applications_refusal_passes() {
     }
 }
 
+// Requirements: BM05.
 #[tokio::test]
-async fn bm05_a_refusals_body_is_bounded_in_size_and_time() {
+async fn rejection_body_is_bounded_in_size_and_time() {
     let script = async |stream: &mut TcpStream| {
         reply(stream, b"HTTP/1.1 403 No\r\nContent-Length: 1000000\r\n\r\n").await;
         let _ = stream.write_all(&[b'x'; 200_000]).await;
     };
     let (asked, _) = ask_with("", Compression::Strip, LIMIT, script).await;
-    let Err(NotUpgraded::Answer(answer)) = asked else { panic!("{asked:?}") };
+    let Err(UpgradeFailure::Answer(answer)) = asked else { panic!("{asked:?}") };
     assert!(!answer.headers().contains_key("content-length"));
     assert_eq!(bodied(answer).await.len(), 64 * 1024);
 
@@ -196,19 +205,21 @@ async fn bm05_a_refusals_body_is_bounded_in_size_and_time() {
     };
     let limit = Duration::from_millis(100);
     let (asked, _) = ask_with("", Compression::Strip, limit, script).await;
-    let Err(NotUpgraded::Answer(answer)) = asked else { panic!("{asked:?}") };
+    let Err(UpgradeFailure::Answer(answer)) = asked else { panic!("{asked:?}") };
     assert_eq!(&bodied(answer).await[..], b"start");
 }
 
+// Requirements: BM05.
 #[tokio::test]
-async fn bm05_success_without_a_switch_is_no_success() {
+async fn rejects_success_status_without_upgrade() {
     for status in ["200 OK", "204 No Content", "206 Partial Content", "299 X", "600 X", "999 X"] {
         assert_bad(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).await;
     }
 }
 
+// Requirements: W7, BM06.
 #[tokio::test]
-async fn rfc_w7_bm06_every_flaw_of_a_101_is_refused() {
+async fn rejects_every_invalid_101() {
     let flawless = yes("");
     for (from, to) in [
         ("Upgrade: websocket\r\n", ""),
@@ -228,19 +239,25 @@ async fn rfc_w7_bm06_every_flaw_of_a_101_is_refused() {
     }
 }
 
+// Requirements: H32, BM07, BM08.
 #[tokio::test]
-async fn rfc_h32_bm07_bm08_a_101_with_a_body_or_in_http_1_0_is_refused() {
+async fn rejects_101_with_body_or_http_1_0() {
     assert_bad(&yes("Content-Length: 5\r\n")).await;
     assert_bad(&yes("Content-Length: 0\r\n")).await;
     assert_bad(&yes("Transfer-Encoding: chunked\r\n")).await;
     assert_bad(&yes("").replace("HTTP/1.1", "HTTP/1.0")).await;
 }
 
+// Requirements: W8, W9, BM10, BM11.
 #[tokio::test]
-async fn rfc_w8_w9_bm10_bm11_choices_beyond_the_offer_are_refused() {
+async fn rejects_choices_that_were_not_offered() {
     for (compression, deflate, told) in [
-        (Compression::Pass, Deflate::Pass, "permessage-deflate"),
-        (Compression::Inspect, Deflate::Inspect, "permessage-deflate; client_no_context_takeover"),
+        (Compression::Pass, DeflateMode::Pass, "permessage-deflate"),
+        (
+            Compression::Inspect,
+            DeflateMode::Inspect,
+            "permessage-deflate; client_no_context_takeover",
+        ),
     ] {
         let line = "Sec-WebSocket-Extensions: permessage-deflate";
         let script = async |stream: &mut TcpStream| {
@@ -263,26 +280,32 @@ async fn rfc_w8_w9_bm10_bm11_choices_beyond_the_offer_are_refused() {
     }
 }
 
+// Requirements: W14.
 #[tokio::test]
-async fn rfc_w14_a_stripped_offer_cannot_be_accepted() {
+async fn rejects_accepting_an_offer_that_was_stripped() {
     let script = async |stream: &mut TcpStream| {
         reply(stream, yes("Sec-WebSocket-Extensions: permessage-deflate\r\n").as_bytes()).await;
     };
     let lines = "Sec-WebSocket-Extensions: permessage-deflate\n";
     let (asked, _) = ask_with(lines, Compression::Strip, LIMIT, script).await;
-    assert!(matches!(asked, Err(NotUpgraded::Refused(Refusal::BackendBad(_)))), "{asked:?}");
+    assert!(
+        matches!(asked, Err(UpgradeFailure::Refused(RejectReason::BackendBad(_)))),
+        "{asked:?}"
+    );
 }
 
+// Requirements: H11, BM13.
 #[tokio::test]
-async fn rfc_h11_bm13_interim_responses_are_skipped_up_to_eight() {
+async fn skips_at_most_eight_interim_responses() {
     let hints = |count| "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(count);
     assert!(ask(&format!("{}{}", hints(8), yes(""))).await.is_ok());
     assert_bad(&format!("{}{}", hints(9), yes(""))).await;
     assert_bad(&hints(1000)).await;
 }
 
+// Requirements: BM14.
 #[tokio::test]
-async fn bm14_large_heads_are_refused() {
+async fn rejects_large_response_heads() {
     assert_bad(&yes(&format!("X: {}\r\n", "x".repeat(17 * 1024)))).await;
     assert_bad(&yes(&"X: 1\r\n".repeat(62))).await;
     assert!(ask(&yes(&"X: 1\r\n".repeat(61))).await.is_ok());
@@ -290,8 +313,9 @@ async fn bm14_large_heads_are_refused() {
     assert_bad(&"HTTP/1.1 101 X\r\nX: ".chars().chain(['x'; 40_000]).collect::<String>()).await;
 }
 
+// Requirements: H28, H29, BM15.
 #[tokio::test]
-async fn rfc_h28_h29_bm15_malformed_heads_are_refused() {
+async fn rejects_malformed_response_heads() {
     for said in [
         "HTTP/1.1 101 X\r\nX: a\r\n b\r\n\r\n",
         "HTTP/1.1 101 X\r\nX : a\r\n\r\n",
@@ -306,31 +330,34 @@ async fn rfc_h28_h29_bm15_malformed_heads_are_refused() {
     }
 }
 
+// Requirements: BM16.
 #[tokio::test]
-async fn bm16_a_refusal_framed_twice_is_refused() {
+async fn rejects_a_rejection_with_conflicting_framing() {
     assert_bad("HTTP/1.1 403 X\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!").await;
     assert_bad("HTTP/1.1 403 X\r\nContent-Length: x\r\n\r\nhello!").await;
 }
 
+// Requirements: BM18.
 #[tokio::test]
-async fn bm18_an_end_before_the_answer_is_refused() {
+async fn rejects_eof_before_the_response() {
     for said in ["", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: webso"] {
         let script = async |stream: &mut TcpStream| {
             reply(stream, said.as_bytes()).await;
             stream.shutdown().await.unwrap();
         };
         let (asked, backend) = ask_with("", Compression::Strip, LIMIT, script).await;
-        let Err(NotUpgraded::Refused(refusal)) = asked else { panic!("{asked:?}") };
-        assert_eq!(refusal, Refusal::BackendBad("the connection ended before the answer"));
+        let Err(UpgradeFailure::Refused(refusal)) = asked else { panic!("{asked:?}") };
+        assert_eq!(refusal, RejectReason::BackendBad("the connection ended before the answer"));
         backend.health.failed(Instant::now());
         assert!(backend.health.failed(Instant::now()).is_none(), "only refused connects count");
     }
 }
 
+// Requirements: UH29.
 #[tokio::test]
-async fn uh29_a_client_that_leaves_takes_the_backend_connection_along() {
+async fn client_disconnect_closes_the_backend_connection() {
     let head = opening("");
-    let Ok(Asked::WebSocket(handshake)) = Asked::read(&head) else { panic!() };
+    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!() };
     let (dialled, mut stream) = connected().await;
     let guest = guest();
     let introduction = guest.introduction();

@@ -86,8 +86,9 @@ fn the_hash_never_changes() {
     assert_eq!(orders, ["bca", "bca", "bca", "abc", "cba", "bac", "bca", "cba"]);
 }
 
+// Requirements: BM23.
 #[test]
-fn bm23_a_removed_backend_moves_only_its_own_clients() {
+fn removed_backend_moves_only_its_own_clients() {
     let before = pool(&[("a", 3), ("b", 1), ("c", 2), ("d", 1)]);
     let after = pool(&[("d", 1), ("c", 2), ("a", 3)]);
     for key in v4_keys().chain(v6_keys()) {
@@ -109,7 +110,7 @@ fn an_ejected_backend_is_the_last_resort_and_a_reload_remembers_it() {
     });
     let reloaded = Pool::new(&settings(&[("b", 1), ("a", 9)]), |of| {
         let known = one.backends().iter().find(|backend| backend.id == of.id).unwrap();
-        Known { health: Arc::clone(&known.health), ..Known::default() }
+        Carried { health: Arc::clone(&known.health), ..Carried::default() }
     });
     for pool in [&one, &reloaded] {
         assert_eq!(up(pool, now), 1);

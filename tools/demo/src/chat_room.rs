@@ -1,7 +1,7 @@
 //! The demo's chat room: every message goes to every user, and no user waits for another.
 //!
-//! Each user has one bounded queue. A user whose queue is full is removed, so that a slow reader
-//! does not delay the others. The room knows no sockets.
+//! Each user has one bounded queue. A user with a full queue is removed, so that a slow reader does
+//! not delay the others. The room knows no sockets.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,7 +80,7 @@ struct Users {
 }
 
 impl Users {
-    /// Queues `text` for all users and removes those whose queue is full.
+    /// Queues `text` for all users and removes users with a full queue.
     fn broadcast(&mut self, text: &str) {
         let text = Utf8Bytes::from(text);
         self.queues.retain(|_, queue| queue.try_send(text.clone()).is_ok());

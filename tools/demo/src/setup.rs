@@ -1,4 +1,4 @@
-//! What is prepared before the proxy starts: addresses, configuration, certificate, backend socket.
+//! Prepares the addresses, the configuration, the certificate and the backend socket.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,8 +14,8 @@ pub struct Setup {
     pub address: SocketAddr,
     /// The address of the status page and the metrics; the port was free a moment ago.
     pub admin: SocketAddr,
-    /// The proxy's configuration in TOML. Its certificate files do not exist: [`Setup::certificate`]
-    /// takes their place after parsing.
+    /// The proxy's configuration in TOML. Its certificate files do not exist; after parsing,
+    /// [`Setup::certificate`] replaces them.
     pub configuration: String,
     /// The certificate for the loopback names.
     pub certificate: Certificate,

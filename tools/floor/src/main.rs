@@ -1,18 +1,18 @@
-//! The two floors that proxies are measured against (`benches/peers`): what relaying bytes costs
-//! at least. They know nothing of HTTP or WebSockets.
+//! Two minimal relays as the lower bound in `benches/peers`: the least that relaying bytes costs.
+//! They do not parse HTTP or WebSockets.
 //!
-//! - `floor tcp --backend ADDR [--corrupt EVERY_BYTES]`: a bare byte relay; with `--corrupt` it
-//!   breaks bytes on the way to the client, to find out whether a load generator notices.
-//! - `floor tls --backend ADDR --chain FILE --key FILE`: a bare rustls relay.
+//! - `floor tcp --backend ADDR [--corrupt EVERY_BYTES]`: a bare TCP relay. With `--corrupt` it
+//!   corrupts bytes sent to the client, to check that a load generator detects it.
+//! - `floor tls --backend ADDR --chain FILE --key FILE`: a relay that terminates TLS with rustls.
 //!
-//! One thread and one epoll each (`--workers N`: N of them, each with its own listening socket),
-//! reads of 64 KiB, the backend dialled at accept. Prints `listening ADDR`.
+//! Each worker (`--workers N`) is one thread with one epoll instance and its own listening socket,
+//! reads 64 KiB at a time, and connects to the backend on accept. Prints `listening ADDR`.
 
-#![expect(clippy::print_stdout, reason = "where it listens is its answer")]
+#![expect(clippy::print_stdout, reason = "prints its address")]
 
-mod crypto;
-mod plain;
 mod relay;
+mod tcp;
+mod tls;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -21,68 +21,68 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::relay::{Relay, Route};
+use crate::relay::{Relay, Transport};
 
 #[derive(Parser)]
-#[command(about = "Bare relays: the floors of a comparison")]
+#[command(about = "Minimal relays: the lower bound of a comparison")]
 struct Cli {
     #[command(subcommand)]
-    floor: Floor,
+    protocol: Command,
 }
 
 #[derive(Subcommand)]
-enum Floor {
-    /// Relays bytes as they are.
+enum Command {
+    /// Relay bytes unchanged
     Tcp {
         #[command(flatten)]
-        place: Place,
-        /// Flips one bit in each so many bytes on their way to the client.
+        options: Options,
+        /// Flip one bit in every N bytes sent to the client
         #[arg(long)]
         corrupt: Option<u64>,
     },
-    /// Ends TLS 1.3 and relays what it carries.
+    /// Terminate TLS 1.3 and relay the plaintext
     Tls {
         #[command(flatten)]
-        place: Place,
-        /// PEM, the server's certificate first.
+        options: Options,
+        /// Certificate chain in PEM, server certificate first
         #[arg(long)]
         chain: PathBuf,
-        /// PEM.
+        /// Private key in PEM
         #[arg(long)]
         key: PathBuf,
     },
 }
 
 #[derive(Args)]
-struct Place {
-    /// What every connection is relayed to.
+struct Options {
+    /// Address of the backend
     #[arg(long)]
     backend: SocketAddr,
-    /// Port 0: any that is free.
+    /// Listening address; port 0 selects a free port
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Threads that share nothing.
+    /// Number of independent threads
     #[arg(long, default_value_t = 1)]
     workers: usize,
 }
 
 fn main() -> io::Result<()> {
     raise_descriptors()?;
-    match Cli::parse().floor {
-        Floor::Tcp { place, corrupt } => serve(&place, move || plain::Plain::new(corrupt)),
-        Floor::Tls { place, chain, key } => {
-            let config = crypto::config(&chain, &key)?;
-            serve(&place, move || crypto::Crypto::new(config.clone()))
+    match Cli::parse().protocol {
+        Command::Tcp { options, corrupt } => serve(&options, move || tcp::Tcp::new(corrupt)),
+        Command::Tls { options, chain, key } => {
+            let config = tls::config(&chain, &key)?;
+            serve(&options, move || tls::Tls::new(config.clone()))
         }
     }
 }
 
-/// Runs a relay in each worker; `route` makes what a worker's connections have in common.
-fn serve<R: Route>(place: &Place, route: impl Fn() -> R + Sync) -> io::Result<()> {
-    let first = listen(place.listen)?;
+/// Runs one relay per worker; `transport` creates the state of a worker.
+fn serve<R: Transport>(options: &Options, transport: impl Fn() -> R + Sync) -> io::Result<()> {
+    let first = listen(options.listen)?;
     let at = first.local_addr()?;
     let mut listeners = vec![first];
-    while listeners.len() < place.workers {
+    while listeners.len() < options.workers {
         listeners.push(listen(at)?);
     }
     println!("listening {at}");
@@ -91,8 +91,8 @@ fn serve<R: Route>(place: &Place, route: impl Fn() -> R + Sync) -> io::Result<()
         let running: Vec<_> = listeners
             .into_iter()
             .map(|listener| {
-                let (route, backend) = (&route, place.backend);
-                threads.spawn(move || Relay::new(listener, backend, route())?.run())
+                let (transport, backend) = (&transport, options.backend);
+                threads.spawn(move || Relay::new(listener, backend, transport())?.run())
             })
             .collect();
         running.into_iter().try_for_each(|worker| {
@@ -106,7 +106,7 @@ fn listen(at: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    // Accepted sockets inherit it: one call less for each.
+    // Accepted sockets inherit it, which saves a system call per connection.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&at.into())?;
     socket.listen(4096)?;

@@ -1,5 +1,5 @@
-//! One epoll: accepts, dials the backend, and hands readiness to the pair of sockets it is for.
-//! Edge-triggered, so that a socket is registered once and never again.
+//! The event loop: accepts, connects to the backend, and reports readiness to the transport.
+//! Edge-triggered, so that every socket is registered only once.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,60 +8,68 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-/// Most bytes of one read.
+/// Size of one read in bytes.
 pub const READ_BYTES: usize = 64 * 1024;
 
-/// What a worker's connections have in common.
-pub trait Route {
-    /// One connection's state beside its sockets.
-    type Flow;
+/// How bytes are relayed; one instance per worker.
+pub trait Transport {
+    /// The state of a connection besides its sockets.
+    type Connection;
 
-    /// For a connection that has just been accepted.
-    fn flow(&mut self) -> io::Result<Self::Flow>;
+    /// Creates the state of an accepted connection.
+    fn connection(&mut self) -> io::Result<Self::Connection>;
 
-    /// Moves what can be moved; an error, or [`Motion::Over`], ends the connection.
-    fn pump(&mut self, ends: &mut Ends, flow: &mut Self::Flow) -> io::Result<Motion>;
+    /// Relays all available bytes. An error or [`Status::Closed`] ends the connection.
+    fn pump(
+        &mut self,
+        sockets: &mut Sockets,
+        connection: &mut Self::Connection,
+    ) -> io::Result<Status>;
 }
 
-/// Whether a connection goes on.
-pub enum Motion {
-    Goes,
-    Over,
+/// Whether a connection remains open.
+pub enum Status {
+    Open,
+    Closed,
 }
 
-/// The two sockets, and what is known of each.
-pub struct Ends {
+/// The two sockets of a connection and their read state.
+pub struct Sockets {
     pub client: TcpStream,
     pub backend: TcpStream,
-    pub client_unread: Unread,
-    pub backend_unread: Unread,
+    pub client_ready: ReadState,
+    pub backend_ready: ReadState,
 }
 
-/// What a socket may have that was not read.
+/// What epoll reported about a socket and was not read yet.
 #[derive(Default)]
-pub struct Unread {
-    /// Bytes, or the end.
-    pub some: bool,
-    /// The end has come, behind what bytes there are.
-    pub last: bool,
+pub struct ReadState {
+    /// Data or EOF.
+    pub readable: bool,
+    /// EOF, after any remaining data.
+    pub eof: bool,
 }
 
-/// A listening socket and all that came through it.
-pub struct Relay<R: Route> {
+/// A listening socket and its connections.
+pub struct Relay<R: Transport> {
     poll: Poll,
     listener: TcpListener,
     backend: SocketAddr,
-    route: R,
-    pairs: Vec<Option<(Ends, R::Flow)>>,
-    vacant: Vec<usize>,
+    transport: R,
+    connections: Vec<Option<(Sockets, R::Connection)>>,
+    free: Vec<usize>,
 }
 
-impl<R: Route> Relay<R> {
-    pub fn new(listener: std::net::TcpListener, backend: SocketAddr, route: R) -> io::Result<Self> {
+impl<R: Transport> Relay<R> {
+    pub fn new(
+        listener: std::net::TcpListener,
+        backend: SocketAddr,
+        transport: R,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::from_std(listener);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        Ok(Self { poll, listener, backend, route, pairs: Vec::new(), vacant: Vec::new() })
+        Ok(Self { poll, listener, backend, transport, connections: Vec::new(), free: Vec::new() })
     }
 
     pub fn run(mut self) -> io::Result<()> {
@@ -86,7 +94,7 @@ impl<R: Route> Relay<R> {
             match self.listener.accept() {
                 Ok((client, _)) => self.open(client)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The client was gone before it was accepted.
+                // The client disconnected before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => return Err(error),
             }
@@ -96,33 +104,33 @@ impl<R: Route> Relay<R> {
     fn open(&mut self, mut client: TcpStream) -> io::Result<()> {
         let mut backend = TcpStream::connect(self.backend)?;
         backend.set_nodelay(true)?;
-        let slot = self.vacant.pop().unwrap_or_else(|| {
-            self.pairs.push(None);
-            self.pairs.len() - 1
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
         });
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut client, Token(slot * 2), both)?;
         self.poll.registry().register(&mut backend, Token(slot * 2 + 1), both)?;
-        let (client_unread, backend_unread) = <(Unread, Unread)>::default();
-        let ends = Ends { client, backend, client_unread, backend_unread };
-        self.pairs[slot] = Some((ends, self.route.flow()?));
+        let (client_ready, backend_ready) = <(ReadState, ReadState)>::default();
+        let sockets = Sockets { client, backend, client_ready, backend_ready };
+        self.connections[slot] = Some((sockets, self.transport.connection()?));
         Ok(())
     }
 
-    /// A slot may have a new owner since the event was made; then this is one read in vain.
+    /// Handles an event. If its slot was reused meanwhile, the only effect is one needless read.
     fn ready(&mut self, event: &Event) {
         let Token(token) = event.token();
         let slot = token / 2;
-        let Some((ends, flow)) = &mut self.pairs[slot] else { return };
-        let unread = match token % 2 {
-            0 => &mut ends.client_unread,
-            _ => &mut ends.backend_unread,
+        let Some((sockets, connection)) = &mut self.connections[slot] else { return };
+        let state = match token % 2 {
+            0 => &mut sockets.client_ready,
+            _ => &mut sockets.backend_ready,
         };
-        unread.some |= event.is_readable() || event.is_error();
-        unread.last |= event.is_read_closed();
-        if !matches!(self.route.pump(ends, flow), Ok(Motion::Goes)) {
-            self.pairs[slot] = None;
-            self.vacant.push(slot);
+        state.readable |= event.is_readable() || event.is_error();
+        state.eof |= event.is_read_closed();
+        if !matches!(self.transport.pump(sockets, connection), Ok(Status::Open)) {
+            self.connections[slot] = None;
+            self.free.push(slot);
         }
     }
 }

@@ -109,7 +109,7 @@ pub struct Common {
     /// ws:// instead of wss://.
     #[arg(long)]
     pub plain: bool,
-    /// Processes whose CPU time and memory are measured
+    /// Process ids to measure: CPU time and memory
     #[arg(long, value_delimiter = ',')]
     pub pids: Vec<u32>,
     /// Measurement time in seconds

@@ -1,8 +1,8 @@
 //! Frames of compressed messages, which may be looked into before they pass.
 
 use super::FrameMeter;
-use crate::cut::{Cut, Watch};
-use crate::deflate::{Inspector, Verdict};
+use crate::cut::{FrameStep, Policy};
+use crate::deflate::{InflatedSizeMeter, SizeExceeded};
 use crate::header::Header;
 
 impl FrameMeter {
@@ -12,8 +12,8 @@ impl FrameMeter {
         &mut self,
         header: &Header,
         rest: &[u8],
-        watch: &Watch<'_>,
-    ) -> Result<(), Cut> {
+        watch: &Policy<'_>,
+    ) -> Result<(), FrameStep> {
         let before = self.position;
         self.open(header, watch)?;
         if self.position.compressed
@@ -31,8 +31,8 @@ impl FrameMeter {
     /// One that cannot be too large is left alone, where all of it is announced.
     pub(super) fn look_into(&mut self, header: &Header, max: u64) {
         if header.compressed {
-            let needed = !header.fin || Inspector::is_needed(header.payload_len, max);
-            self.inspector = needed.then(|| Box::new(Inspector::new(max)));
+            let needed = !header.fin || InflatedSizeMeter::is_needed(header.payload_len, max);
+            self.inspector = needed.then(|| Box::new(InflatedSizeMeter::new(max)));
         }
         if let Some(inspector) = &mut self.inspector {
             inspector.begin_frame(header.key_len);
@@ -42,7 +42,11 @@ impl FrameMeter {
     /// Looks into what comes of the frame in progress, if anybody does; on `Err` nothing has
     /// changed.
     #[inline]
-    pub(super) fn inspect(&mut self, available: &[u8], watch: &Watch<'_>) -> Result<(), Cut> {
+    pub(super) fn inspect(
+        &mut self,
+        available: &[u8],
+        watch: &Policy<'_>,
+    ) -> Result<(), FrameStep> {
         if self.inspector.is_none() || watch.inflated_max.is_none() || self.position.stray {
             return Ok(());
         }
@@ -50,7 +54,7 @@ impl FrameMeter {
     }
 
     #[cold]
-    pub(super) fn follow(&mut self, available: &[u8], watch: &Watch<'_>) -> Result<(), Cut> {
+    pub(super) fn follow(&mut self, available: &[u8], watch: &Policy<'_>) -> Result<(), FrameStep> {
         let taken = self.share(available.len());
         let Some(mut inspector) = self.inspector.take() else {
             return Ok(());
@@ -60,8 +64,8 @@ impl FrameMeter {
         self.work = self.work.saturating_add(inspector.take_work());
         let judged = match followed {
             Ok(()) => Ok(()),
-            Err(Verdict::Breach(breach)) => self.offend(breach, watch),
-            Err(Verdict::Over(rule)) => self.over(rule, rule.action(watch.limits)),
+            Err(SizeExceeded::Breach(breach)) => self.offend(breach, watch),
+            Err(SizeExceeded::Over(rule)) => self.over(rule, rule.action(watch.limits)),
         };
         // Asked again about the same frame, it says the same again.
         if judged.is_err() || !whole {

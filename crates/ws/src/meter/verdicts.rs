@@ -1,12 +1,12 @@
 //! Control frames, frames that break a rule, and what becomes of them.
 
-use super::{FrameMeter, Position};
+use super::{FrameMeter, FramePosition};
 use crate::close::read_payload;
-use crate::cut::{Cut, Run, Token, Watch};
+use crate::cut::{FrameRun, FrameStep, PingPayload, Policy};
 use crate::header::{Header, OpCode, unmask};
-use crate::limits::{Action, Cap, Rate, Strict};
-use crate::moment::Moment;
-use crate::{Breach, Offence, Rule, Sizes};
+use crate::limits::{Limit, LimitAction, RateLimit, Strictness};
+use crate::moment::Timestamp;
+use crate::{LimitKind, MessageSizes, ProtocolError, Violation};
 
 impl FrameMeter {
     /// The length of a whole control frame that passes.
@@ -14,12 +14,12 @@ impl FrameMeter {
         &mut self,
         header: &Header,
         rest: &[u8],
-        watch: &Watch<'_>,
-    ) -> Result<usize, Cut> {
+        watch: &Policy<'_>,
+    ) -> Result<usize, FrameStep> {
         let start = header.len + header.key_len;
         let len = usize::try_from(header.payload_len).map_or(usize::MAX, |payload| start + payload);
         let (Some(key), Some(payload)) = (rest.get(header.len..start), rest.get(start..len)) else {
-            return Err(Cut::Starved);
+            return Err(FrameStep::Starved);
         };
         let key = key.first_chunk::<4>().copied();
         if header.opcode == OpCode::Close {
@@ -30,20 +30,20 @@ impl FrameMeter {
                     None
                 }
             };
-            return Err(Cut::Close { len, code });
+            return Err(FrameStep::Close { len, code });
         }
         if header.opcode == OpCode::Pong
             && !watch.awaited.is_empty()
-            && let Ok(mut token) = Token::try_from(payload)
+            && let Ok(mut token) = PingPayload::try_from(payload)
         {
             unmask(&mut token, key);
             if watch.awaited.contains(&token) {
-                return Err(Cut::Own { len, token });
+                return Err(FrameStep::Own { len, token });
             }
         }
         if let Some(rate) = &watch.limits.controls {
             let taken = self.controls.take(rate, watch.now);
-            self.rate(Rule::Controls, taken || waived(rate, watch), rate, |meter| {
+            self.rate(LimitKind::Controls, taken || waived(rate, watch), rate, |meter| {
                 meter.controls.when(rate, 1)
             })?;
         }
@@ -54,16 +54,16 @@ impl FrameMeter {
     #[cold]
     pub(super) fn condone(
         &mut self,
-        breach: Breach,
+        breach: ProtocolError,
         rest: &[u8],
-        watch: &Watch<'_>,
-        run: &mut Run,
-        sizes: &mut Sizes,
-    ) -> Result<(), Cut> {
+        watch: &Policy<'_>,
+        run: &mut FrameRun,
+        sizes: &mut MessageSizes,
+    ) -> Result<(), FrameStep> {
         self.offend(breach, watch)?;
         match Header::outline(rest) {
-            Err(breach) => Err(Cut::Breach(breach)),
-            Ok(None) => Err(Cut::Starved),
+            Err(breach) => Err(FrameStep::Breach(breach)),
+            Ok(None) => Err(FrameStep::Starved),
             Ok(Some((header, Some(OpCode::Ping | OpCode::Pong | OpCode::Close)))) => {
                 run.len += self.control(&header, rest, watch)?;
                 Ok(())
@@ -75,11 +75,11 @@ impl FrameMeter {
                 Ok(())
             }
             Ok(Some((header, None))) => {
-                self.cap(Rule::Frame, header.payload_len, watch.limits.frame)?;
-                self.cap(Rule::Message, header.payload_len, watch.limits.message)?;
+                self.cap(LimitKind::Frame, header.payload_len, watch.limits.frame)?;
+                self.cap(LimitKind::Message, header.payload_len, watch.limits.message)?;
                 self.charge_stray(Header::is_control(rest), watch)?;
                 let before = self.position;
-                self.position = Position {
+                self.position = FramePosition {
                     remaining: header.payload_len + header.key_len as u64,
                     stray: true,
                     ..before
@@ -92,12 +92,12 @@ impl FrameMeter {
     }
 
     /// What a frame would cost if it were what it says.
-    fn charge_stray(&mut self, control: bool, watch: &Watch<'_>) -> Result<(), Cut> {
+    fn charge_stray(&mut self, control: bool, watch: &Policy<'_>) -> Result<(), FrameStep> {
         let limits = watch.limits;
         let (rule, rate) = if control {
-            (Rule::Controls, limits.controls)
+            (LimitKind::Controls, limits.controls)
         } else {
-            (Rule::Messages, limits.messages)
+            (LimitKind::Messages, limits.messages)
         };
         let Some(rate) = &rate else { return Ok(()) };
         let bucket = if control { &mut self.controls } else { &mut self.messages };
@@ -108,18 +108,27 @@ impl FrameMeter {
 
     /// A broken rule ends the run, or is only noted.
     #[cold]
-    pub(super) fn offend(&mut self, breach: Breach, watch: &Watch<'_>) -> Result<(), Cut> {
+    pub(super) fn offend(
+        &mut self,
+        breach: ProtocolError,
+        watch: &Policy<'_>,
+    ) -> Result<(), FrameStep> {
         match watch.strict {
-            Strict::Enforce => Err(Cut::Breach(breach)),
-            Strict::Report => {
-                self.reported.add(Offence::Breach(breach));
+            Strictness::Enforce => Err(FrameStep::Breach(breach)),
+            Strictness::Report => {
+                self.reported.add(Violation::Breach(breach));
                 Ok(())
             }
         }
     }
 
     #[inline(always)]
-    pub(super) fn cap(&mut self, rule: Rule, amount: u64, cap: Option<Cap>) -> Result<(), Cut> {
+    pub(super) fn cap(
+        &mut self,
+        rule: LimitKind,
+        amount: u64,
+        cap: Option<Limit>,
+    ) -> Result<(), FrameStep> {
         match cap {
             Some(cap) if amount > cap.max => self.over(rule, Some(cap.action)),
             Some(_) | None => Ok(()),
@@ -129,27 +138,31 @@ impl FrameMeter {
     #[inline]
     pub(super) fn rate(
         &mut self,
-        rule: Rule,
+        rule: LimitKind,
         taken: bool,
-        rate: &Rate,
-        next: impl Fn(&Self) -> Moment,
-    ) -> Result<(), Cut> {
+        rate: &RateLimit,
+        next: impl Fn(&Self) -> Timestamp,
+    ) -> Result<(), FrameStep> {
         if taken {
             return Ok(());
         }
         match rate.action {
-            Action::Delay => Err(Cut::Later(next(self), rule)),
-            Action::Close | Action::Report => self.over(rule, Some(rate.action)),
+            LimitAction::Delay => Err(FrameStep::Later(next(self), rule)),
+            LimitAction::Close | LimitAction::Report => self.over(rule, Some(rate.action)),
         }
     }
 
     /// A crossed limit ends the run, or is only noted.
     #[cold]
-    pub(super) fn over(&mut self, rule: Rule, action: Option<Action>) -> Result<(), Cut> {
+    pub(super) fn over(
+        &mut self,
+        rule: LimitKind,
+        action: Option<LimitAction>,
+    ) -> Result<(), FrameStep> {
         match action {
-            Some(Action::Close) => Err(Cut::Over(rule)),
-            Some(Action::Delay | Action::Report) | None => {
-                self.reported.add(Offence::Over(rule));
+            Some(LimitAction::Close) => Err(FrameStep::Over(rule)),
+            Some(LimitAction::Delay | LimitAction::Report) | None => {
+                self.reported.add(Violation::Over(rule));
                 Ok(())
             }
         }
@@ -157,6 +170,6 @@ impl FrameMeter {
 }
 
 /// What would only be delayed has no time for it.
-pub(super) fn waived(rate: &Rate, watch: &Watch<'_>) -> bool {
-    watch.hurried && rate.action == Action::Delay
+pub(super) fn waived(rate: &RateLimit, watch: &Policy<'_>) -> bool {
+    watch.hurried && rate.action == LimitAction::Delay
 }

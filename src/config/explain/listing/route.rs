@@ -1,19 +1,19 @@
 //! The keys of routes and of what they are held to.
 
-use ws::{Limits, Rule, Side, Strict, Terms};
+use ws::{LimitKind, Limits, SessionPolicy, Side, Strictness};
 
 use super::value::{
-    Shown, age, cap, fields, list, or_off, per_second, plain, rate, size, text, time,
+    DisplayValue, age, cap, fields, list, or_off, per_second, plain, rate, size, text, time,
 };
-use crate::config::explain::listing::Group;
-use crate::config::settings::{Compression, HeaderRules, LostBackends, Settings};
+use crate::config::explain::listing::KeyGroup;
+use crate::config::settings::{Compression, HeaderRules, OnBackendLoss, Settings};
 use crate::config::values::origin::OriginRule;
-use crate::config::written::Patience;
+use crate::config::written::PongTimeouts;
 
 /// `[[route]]`, without its backends.
-pub fn route(settings: &Settings, place: usize) -> Option<Group> {
+pub fn route(settings: &Settings, place: usize) -> Option<KeyGroup> {
     let of = settings.routes.get(place)?;
-    let mut group = Group::new(format!("route[{place}]"));
+    let mut group = KeyGroup::new(format!("route[{place}]"));
     group.add("host", text(&of.host));
     group.add("path", text(of.path.as_str()));
     group.add_or("name", text(&of.name), format!("route[{place}].host"));
@@ -32,8 +32,8 @@ pub fn route(settings: &Settings, place: usize) -> Option<Group> {
     group.add(
         "strict",
         text(match of.terms.strict {
-            Strict::Enforce => "enforce",
-            Strict::Report => "report",
+            Strictness::Enforce => "enforce",
+            Strictness::Report => "report",
         }),
     );
     group.add("proxy_protocol", plain(of.send_proxy));
@@ -47,9 +47,9 @@ pub fn route(settings: &Settings, place: usize) -> Option<Group> {
 }
 
 /// An item of a route's `backends`.
-pub fn backend(settings: &Settings, route: usize, place: usize) -> Option<Group> {
+pub fn backend(settings: &Settings, route: usize, place: usize) -> Option<KeyGroup> {
     let of = settings.routes.get(route)?.backends.get(place)?;
-    let mut group = Group::new(format!("route[{route}].backends[{place}]"));
+    let mut group = KeyGroup::new(format!("route[{route}].backends[{place}]"));
     let address = format!("{}.address", group.prefix);
     // One that is written short is its address.
     let short = settings.written.line(&address).is_none();
@@ -61,8 +61,8 @@ pub fn backend(settings: &Settings, route: usize, place: usize) -> Option<Group>
 }
 
 /// `[limits]` and `[heartbeat]`
-pub fn common(settings: &Settings) -> [Group; 2] {
-    let mut groups = ["limits", "heartbeat"].map(Group::new);
+pub fn common(settings: &Settings) -> [KeyGroup; 2] {
+    let mut groups = ["limits", "heartbeat"].map(KeyGroup::new);
     for (key, value) in terms(&settings.written.common, settings.written.patience(None)) {
         for group in &mut groups {
             let sub = key.strip_prefix(&group.prefix).and_then(|sub| sub.strip_prefix('.'));
@@ -73,10 +73,10 @@ pub fn common(settings: &Settings) -> [Group; 2] {
 }
 
 /// `limits.idle` and all the others.
-fn terms(terms: &Terms, patience: Patience) -> Vec<(String, Shown)> {
+fn terms(terms: &SessionPolicy, patience: PongTimeouts) -> Vec<(String, DisplayValue)> {
     let mut keys = Vec::new();
-    let standard = Terms::default();
-    for rule in Rule::ALL.into_iter().filter(|rule| *rule != Rule::Inflated) {
+    let standard = SessionPolicy::default();
+    for rule in LimitKind::ALL.into_iter().filter(|rule| *rule != LimitKind::Inflated) {
         for side in Side::BOTH {
             let value = limit(rule, terms.limits(side), standard.limits(side));
             keys.push((rule.key(side).to_owned(), value));
@@ -98,29 +98,29 @@ fn terms(terms: &Terms, patience: Patience) -> Vec<(String, Shown)> {
     keys
 }
 
-fn limit(rule: Rule, limits: &Limits, standard: &Limits) -> Shown {
+fn limit(rule: LimitKind, limits: &Limits, standard: &Limits) -> DisplayValue {
     match rule {
-        Rule::Message | Rule::Inflated => cap(limits.message, size),
-        Rule::Frame => cap(limits.frame, size),
-        Rule::Fragments => cap(limits.fragments, plain),
-        Rule::MessageAge => age(limits.message_age),
-        Rule::Messages => rate(limits.messages, standard.messages, plain),
-        Rule::Bytes => rate(limits.bytes, standard.bytes, size),
-        Rule::Controls => rate(limits.controls, standard.controls, plain),
+        LimitKind::Message | LimitKind::Inflated => cap(limits.message, size),
+        LimitKind::Frame => cap(limits.frame, size),
+        LimitKind::Fragments => cap(limits.fragments, plain),
+        LimitKind::MessageAge => age(limits.message_age),
+        LimitKind::Messages => rate(limits.messages, standard.messages, plain),
+        LimitKind::Bytes => rate(limits.bytes, standard.bytes, size),
+        LimitKind::Controls => rate(limits.controls, standard.controls, plain),
     }
 }
 
-fn headers(group: &mut Group, table: &str, rules: &HeaderRules) {
+fn headers(group: &mut KeyGroup, table: &str, rules: &HeaderRules) {
     let remove = rules.remove.iter().map(|name| name.as_str().to_owned());
     group.add(&format!("{table}.remove"), list(remove));
     group.add(&format!("{table}.set"), fields(&rules.set));
 }
 
-fn lost(lost: LostBackends) -> Shown {
+fn lost(lost: OnBackendLoss) -> DisplayValue {
     match lost {
-        LostBackends::Keep => text("keep"),
-        LostBackends::Drain => text("drain"),
-        LostBackends::CloseAfter(after) => time(after),
+        OnBackendLoss::Keep => text("keep"),
+        OnBackendLoss::Drain => text("drain"),
+        OnBackendLoss::CloseAfter(after) => time(after),
     }
 }
 

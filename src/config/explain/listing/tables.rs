@@ -3,16 +3,16 @@
 use ipnet::IpNet;
 
 use super::value::{list, or_auto, or_off, per_second, plain, text, time};
-use crate::config::explain::listing::Group;
+use crate::config::explain::listing::KeyGroup;
 use crate::config::settings::{
     AccessTarget, CertificateSource, ControlSocket, ForwardedHeader, LogFormat, Settings,
     TlsStreamKind,
 };
 
 /// `[[listener]]`
-pub fn listener(settings: &Settings, place: usize) -> Option<Group> {
+pub fn listener(settings: &Settings, place: usize) -> Option<KeyGroup> {
     let of = settings.listeners.get(place)?;
-    let mut group = Group::new(format!("listener[{place}]"));
+    let mut group = KeyGroup::new(format!("listener[{place}]"));
     group.add("address", text(of.address));
     group.add_or("name", text(&of.name), format!("listener[{place}].address"));
     group.add("tls", plain(of.tls));
@@ -22,9 +22,9 @@ pub fn listener(settings: &Settings, place: usize) -> Option<Group> {
 }
 
 /// `[[certificate]]`
-pub fn certificate(settings: &Settings, place: usize) -> Option<Group> {
+pub fn certificate(settings: &Settings, place: usize) -> Option<KeyGroup> {
     let of = settings.certificates.get(place)?;
-    let mut group = Group::new(format!("certificate[{place}]"));
+    let mut group = KeyGroup::new(format!("certificate[{place}]"));
     let (chain, key) = match &of.source {
         CertificateSource::Files { chain, key } => (text(chain.display()), text(key.display())),
         // Made by the program itself; never the text.
@@ -37,8 +37,8 @@ pub fn certificate(settings: &Settings, place: usize) -> Option<Group> {
 }
 
 /// The tables of the process, those before `[limits]` and `[heartbeat]` and those after.
-pub fn process(settings: &Settings) -> (Vec<Group>, Vec<Group>) {
-    let mut server = Group::new("server");
+pub fn process(settings: &Settings) -> (Vec<KeyGroup>, Vec<KeyGroup>) {
+    let mut server = KeyGroup::new("server");
     let workers = (!settings.written.workers_auto).then_some(settings.workers);
     server.add("workers", or_auto(workers, plain));
     server.add(
@@ -62,9 +62,9 @@ pub fn process(settings: &Settings) -> (Vec<Group>, Vec<Group>) {
     (vec![server], after)
 }
 
-fn timeouts(settings: &Settings) -> Group {
+fn timeouts(settings: &Settings) -> KeyGroup {
     let of = &settings.timeouts;
-    let mut group = Group::new("timeouts");
+    let mut group = KeyGroup::new("timeouts");
     group.add("proxy_header", time(of.proxy_header));
     group.add("tls", time(of.tls));
     group.add("head", time(of.head));
@@ -74,9 +74,9 @@ fn timeouts(settings: &Settings) -> Group {
     group
 }
 
-fn caps(settings: &Settings) -> Group {
+fn caps(settings: &Settings) -> KeyGroup {
     let of = &settings.caps;
-    let mut group = Group::new("caps");
+    let mut group = KeyGroup::new("caps");
     group.add("connections", or_auto(of.connections, plain));
     group.add("tunnels", or_auto(of.tunnels, plain));
     // One client never has more than all.
@@ -96,12 +96,12 @@ fn caps(settings: &Settings) -> Group {
     group
 }
 
-fn trusted_proxies(settings: &Settings) -> Group {
+fn trusted_proxies(settings: &Settings) -> KeyGroup {
     let show = |net: &IpNet| match net.prefix_len() == net.max_prefix_len() {
         true => net.addr().to_string(),
         false => net.to_string(),
     };
-    let mut group = Group::new("trusted_proxies");
+    let mut group = KeyGroup::new("trusted_proxies");
     group.add("addresses", list(settings.trusted.networks.iter().map(show)));
     group.add(
         "header",
@@ -113,16 +113,16 @@ fn trusted_proxies(settings: &Settings) -> Group {
     group
 }
 
-fn client_key(settings: &Settings) -> Group {
-    let mut group = Group::new("client_key");
+fn client_key(settings: &Settings) -> KeyGroup {
+    let mut group = KeyGroup::new("client_key");
     group.add("ipv4_prefix", plain(settings.client_key.v4));
     group.add("ipv6_prefix", plain(settings.client_key.v6));
     group
 }
 
-fn drain(settings: &Settings) -> Group {
+fn drain(settings: &Settings) -> KeyGroup {
     let (of, terms) = (&settings.drain, &settings.written.common);
-    let mut group = Group::new("drain");
+    let mut group = KeyGroup::new("drain");
     group.add("delay", or_off(of.delay, time));
     group.add("window", time(of.window));
     group.add("rate", or_off(of.rate, |rate| per_second(&plain(rate))));
@@ -132,18 +132,18 @@ fn drain(settings: &Settings) -> Group {
     group
 }
 
-fn admin(settings: &Settings) -> Group {
+fn admin(settings: &Settings) -> KeyGroup {
     let written = settings.written.admin;
     let address = settings.admin.or(written.map(|written| written.address));
-    let mut group = Group::new("admin");
+    let mut group = KeyGroup::new("admin");
     group.add("address", or_off(address, text));
     group.add("enabled", plain(settings.admin.is_some()));
     group.add("public", plain(written.is_some_and(|written| written.public)));
     group
 }
 
-fn control(settings: &Settings) -> Group {
-    let mut group = Group::new("control");
+fn control(settings: &Settings) -> KeyGroup {
+    let mut group = KeyGroup::new("control");
     group.add(
         "socket",
         match &settings.control {
@@ -155,18 +155,18 @@ fn control(settings: &Settings) -> Group {
     group
 }
 
-fn log(settings: &Settings) -> Group {
+fn log(settings: &Settings) -> KeyGroup {
     let of = &settings.log;
-    let mut group = Group::new("log");
+    let mut group = KeyGroup::new("log");
     group.add("format", text(format(of.format)));
     group.add("level", text(of.level.as_str().to_ascii_lowercase()));
     group.add("redact", list(of.redact.iter().cloned()));
     group
 }
 
-fn access(settings: &Settings) -> Group {
+fn access(settings: &Settings) -> KeyGroup {
     let of = &settings.access;
-    let mut group = Group::new("access");
+    let mut group = KeyGroup::new("access");
     group.add(
         "to",
         match &of.to {

@@ -4,13 +4,13 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
-use ws::{Action, Age, Cap, Rate};
+use ws::{AgeLimit, Limit, LimitAction, RateLimit};
 
 use crate::config::values::units::{ByteSize, show_duration};
 
 /// A value in TOML.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct DisplayValue {
     /// For people: credentials are hidden.
     pub text: String,
     /// What tells it from another, where that is not the text: lists in one order, credentials as
@@ -18,7 +18,7 @@ pub struct Shown {
     same: Option<String>,
 }
 
-impl Shown {
+impl DisplayValue {
     /// Whether both mean the same.
     pub fn is_same(&self, other: &Self) -> bool {
         let of = |shown: &'_ Self| shown.same.clone().unwrap_or_else(|| shown.text.clone());
@@ -27,40 +27,40 @@ impl Shown {
 }
 
 /// A number, or `true` or `false`.
-pub fn plain(value: impl Display) -> Shown {
-    Shown { text: value.to_string(), same: None }
+pub fn plain(value: impl Display) -> DisplayValue {
+    DisplayValue { text: value.to_string(), same: None }
 }
 
 /// Text in quotes.
-pub fn text(value: impl Display) -> Shown {
+pub fn text(value: impl Display) -> DisplayValue {
     plain(quoted(&value.to_string()))
 }
 
 /// `"30s"`
-pub fn time(time: Duration) -> Shown {
+pub fn time(time: Duration) -> DisplayValue {
     text(show_duration(time))
 }
 
 /// `"off"` for none.
-pub fn or_off<T>(value: Option<T>, show: impl Fn(T) -> Shown) -> Shown {
+pub fn or_off<T>(value: Option<T>, show: impl Fn(T) -> DisplayValue) -> DisplayValue {
     value.map_or_else(|| text("off"), show)
 }
 
 /// `"auto"` for none.
-pub fn or_auto<T>(value: Option<T>, show: impl Fn(T) -> Shown) -> Shown {
+pub fn or_auto<T>(value: Option<T>, show: impl Fn(T) -> DisplayValue) -> DisplayValue {
     value.map_or_else(|| text("auto"), show)
 }
 
 /// A list whose order means nothing.
-pub fn list(items: impl IntoIterator<Item = String>) -> Shown {
+pub fn list(items: impl IntoIterator<Item = String>) -> DisplayValue {
     let items: Vec<String> = items.into_iter().map(|item| quoted(&item)).collect();
     let mut sorted = items.clone();
     sorted.sort();
-    Shown { text: format!("[{}]", items.join(", ")), same: Some(sorted.join("\n")) }
+    DisplayValue { text: format!("[{}]", items.join(", ")), same: Some(sorted.join("\n")) }
 }
 
 /// Header fields that are set, without what they would give away.
-pub fn fields(fields: &[(HeaderName, HeaderValue)]) -> Shown {
+pub fn fields(fields: &[(HeaderName, HeaderValue)]) -> DisplayValue {
     let whole = |(name, value): &(HeaderName, HeaderValue)| {
         format!("{name}: {}", value.to_str().unwrap_or_default())
     };
@@ -68,7 +68,7 @@ pub fn fields(fields: &[(HeaderName, HeaderValue)]) -> Shown {
         true => format!("{}: {HIDDEN}", field.0),
         false => whole(field),
     });
-    Shown { same: list(fields.iter().map(whole)).same, ..list(shown) }
+    DisplayValue { same: list(fields.iter().map(whole)).same, ..list(shown) }
 }
 
 /// Whether a field looks like one that lets somebody in.
@@ -79,21 +79,25 @@ fn is_secret((name, value): &(HeaderName, HeaderValue)) -> bool {
 }
 
 /// `"1MiB"`, or `{ max = "1MiB", action = "report" }`
-pub fn cap(cap: Option<Cap>, show: impl Fn(u64) -> Shown) -> Shown {
+pub fn cap(cap: Option<Limit>, show: impl Fn(u64) -> DisplayValue) -> DisplayValue {
     or_off(cap, |cap| most(show(cap.max), cap.action))
 }
 
 /// Likewise.
-pub fn age(age: Option<Age>) -> Shown {
+pub fn age(age: Option<AgeLimit>) -> DisplayValue {
     or_off(age, |age| most(time(age.max), age.action))
 }
 
 /// `"50/s"`, or with its burst and what more leads to, if these are not the `usual` ones.
-pub fn rate(rate: Option<Rate>, usual: Option<Rate>, show: impl Fn(u64) -> Shown) -> Shown {
+pub fn rate(
+    rate: Option<RateLimit>,
+    usual: Option<RateLimit>,
+    show: impl Fn(u64) -> DisplayValue,
+) -> DisplayValue {
     or_off(rate, |rate| {
-        let usual = usual.map_or(Action::Delay, |usual| usual.action);
+        let usual = usual.map_or(LimitAction::Delay, |usual| usual.action);
         let per_second = per_second(&show(rate.per_second.get()));
-        if rate == Rate::new(rate.per_second.get(), usual) {
+        if rate == RateLimit::new(rate.per_second.get(), usual) {
             return per_second;
         }
         let (burst, action) = (show(rate.burst.get()).text, word(rate.action));
@@ -103,29 +107,29 @@ pub fn rate(rate: Option<Rate>, usual: Option<Rate>, show: impl Fn(u64) -> Shown
 }
 
 /// So much a second.
-pub fn per_second(amount: &Shown) -> Shown {
+pub fn per_second(amount: &DisplayValue) -> DisplayValue {
     text(format!("{}/s", amount.text.trim_matches('"')))
 }
 
 /// `"1MiB"`
-pub fn size(bytes: u64) -> Shown {
+pub fn size(bytes: u64) -> DisplayValue {
     text(ByteSize::new(bytes))
 }
 
-fn most(max: Shown, action: Action) -> Shown {
+fn most(max: DisplayValue, action: LimitAction) -> DisplayValue {
     match action {
-        Action::Close => max,
-        Action::Delay | Action::Report => {
+        LimitAction::Close => max,
+        LimitAction::Delay | LimitAction::Report => {
             plain(format!("{{ max = {}, action = \"{}\" }}", max.text, word(action)))
         }
     }
 }
 
-fn word(action: Action) -> &'static str {
+fn word(action: LimitAction) -> &'static str {
     match action {
-        Action::Close => "close",
-        Action::Delay => "delay",
-        Action::Report => "report",
+        LimitAction::Close => "close",
+        LimitAction::Delay => "delay",
+        LimitAction::Report => "report",
     }
 }
 
@@ -170,8 +174,9 @@ mod tests {
         (HeaderName::from_static(name), HeaderValue::from_static(value))
     }
 
+    // Requirements: AD10.
     #[test]
-    fn ad10_credentials_are_hidden_and_still_told_apart() {
+    fn hides_credentials_but_keeps_them_distinguishable() {
         let set = |secret| {
             fields(&[
                 field("x-env", "prod"),
@@ -193,17 +198,17 @@ mod tests {
     #[test]
     fn what_is_unusual_of_a_limit_is_spelled_out() {
         let count = |rate| super::rate(rate, None, plain).text;
-        assert_eq!(count(Some(Rate::new(50, Action::Delay))), "\"50/s\"");
+        assert_eq!(count(Some(RateLimit::new(50, LimitAction::Delay))), "\"50/s\"");
         assert_eq!(
-            count(Some(Rate::new(50, Action::Close))),
+            count(Some(RateLimit::new(50, LimitAction::Close))),
             r#"{ rate = "50/s", burst = 100, action = "close" }"#
         );
-        let bytes = super::rate(Some(Rate::new(2048, Action::Report)), None, size).text;
+        let bytes = super::rate(Some(RateLimit::new(2048, LimitAction::Report)), None, size).text;
         assert_eq!(bytes, r#"{ rate = "2KiB/s", burst = "4KiB", action = "report" }"#);
-        let report = Cap { max: 1024, action: Action::Report };
+        let report = Limit { max: 1024, action: LimitAction::Report };
         assert_eq!(cap(Some(report), size).text, r#"{ max = "1KiB", action = "report" }"#);
         assert_eq!(
-            (cap(None, size).text.as_str(), cap(Some(Cap::close(7)), plain).text.as_str()),
+            (cap(None, size).text.as_str(), cap(Some(Limit::close(7)), plain).text.as_str()),
             ("\"off\"", "7")
         );
     }

@@ -21,7 +21,7 @@ fn origins_are_normalised() {
 
 #[test]
 fn what_is_no_origin_has_a_name() {
-    use OriginFault::*;
+    use OriginError::*;
 
     for (text, fault) in [
         ("", NoScheme),

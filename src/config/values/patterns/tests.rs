@@ -100,8 +100,9 @@ fn backends_are_normalised() {
     assert_eq!(BackendAddress::parse("[::1]:1").unwrap().to_string(), "[::1]:1");
 }
 
+// Requirements: CF11.
 #[test]
-fn cf11_other_backends_are_refused() {
+fn rejects_invalid_backend_addresses() {
     for (text, expected) in [
         ("127.0.0.1", "\"127.0.0.1\" has no port (write \"127.0.0.1:9001\" if the port is 9001)"),
         ("[::1]", "\"[::1]\" has no port (write \"[::1]:9001\" if the port is 9001)"),

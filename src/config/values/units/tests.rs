@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn told<T: fmt::Debug>(result: Result<T, Complaint>) -> String {
+fn told<T: fmt::Debug>(result: Result<T, Problem>) -> String {
     result.unwrap_err().to_string()
 }
 
@@ -18,8 +18,9 @@ fn sizes_have_binary_units() {
     assert_eq!(ByteSize::new(0).to_string(), "0B");
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_decimal_units_are_refused_with_what_may_be_meant() {
+fn rejects_decimal_units_with_a_suggestion() {
     assert_eq!(
         told(ByteSize::parse("1MB")),
         "\"MB\" is not a unit of size (write \"1MiB\", which is 1048576 bytes)"
@@ -38,8 +39,9 @@ fn cf05_decimal_units_are_refused_with_what_may_be_meant() {
     );
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_sizes_stay_below_what_a_frame_can_announce() {
+fn rejects_sizes_beyond_the_maximum_frame_length() {
     assert_eq!(ByteSize::parse("9223372036854775807B").unwrap().get(), (1 << 63) - 1);
     for text in ["9223372036854775808B", "8589934592GiB", "18446744073709551615GiB"] {
         assert_eq!(told(ByteSize::parse(text)), format!("\"{text}\" is more than 2^63 bytes"));
@@ -60,8 +62,9 @@ fn durations_are_one_number_and_one_unit() {
     assert_eq!(show_duration(Duration::from_secs(7200)), "2h");
 }
 
+// Requirements: CF05.
 #[test]
-fn cf05_other_durations_are_refused() {
+fn rejects_invalid_durations() {
     for (text, expected) in [
         ("", "\"\" is not a duration (write one whole number and one unit, as in \"30s\")"),
         ("s", "\"s\" is not a duration (write one whole number and one unit, as in \"30s\")"),

@@ -7,7 +7,7 @@ use crate::ctl::top::draw::draw;
 use crate::ctl::top::keys::press;
 
 /// A look at so many tunnels; the i-th moves i messages of 100 bytes up each second.
-fn look(now: f64, tunnels: u64) -> Look {
+fn look(now: f64, tunnels: u64) -> TopSample {
     let seconds = now as u64;
     let row = |i: u64| SessionRow {
         session: i,
@@ -21,40 +21,40 @@ fn look(now: f64, tunnels: u64) -> Look {
         ..SessionRow::default()
     };
     let sessions: Vec<SessionRow> = (1..=tunnels).map(row).collect();
-    let headline = Headline {
+    let headline = StatusSummary {
         state: "running".into(),
         started: 1.0,
         now,
         tunnels,
         messages: 500 * seconds,
-        ..Headline::default()
+        ..StatusSummary::default()
     };
-    Look { headline, sessions: Sessions { now, open: sessions.len(), sessions } }
+    TopSample { headline, sessions: SessionList { now, open: sessions.len(), sessions } }
 }
 
 /// After two looks, with so many rows on a page.
-fn top(tunnels: u64, page: usize) -> Top {
-    let mut top = Top::new(false);
+fn top(tunnels: u64, page: usize) -> TopState {
+    let mut top = TopState::new(false);
     top.page = page;
     top.seen(look(10.0, tunnels));
     top.seen(look(11.0, tunnels));
     top
 }
 
-fn keys(top: &mut Top, keys: &str) -> Option<Deed> {
+fn keys(top: &mut TopState, keys: &str) -> Option<TopAction> {
     keys.chars().map(|key| tap(top, KeyCode::Char(key))).last().flatten()
 }
 
-fn tap(top: &mut Top, code: KeyCode) -> Option<Deed> {
+fn tap(top: &mut TopState, code: KeyCode) -> Option<TopAction> {
     press(top, KeyEvent::new(code, KeyModifiers::NONE))
 }
 
-fn shown(top: &mut Top) -> Vec<u64> {
+fn shown(top: &mut TopState) -> Vec<u64> {
     let page = top.page;
     top.visible(page).map(|row| row.of.session).collect()
 }
 
-fn screen(top: &mut Top, width: u16, height: u16) -> Vec<String> {
+fn screen(top: &mut TopState, width: u16, height: u16) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| draw(frame, top)).unwrap();
     let text = terminal.backend().to_string();
@@ -72,9 +72,9 @@ fn who_talks_most_is_first_and_only_a_page_is_looked_at() {
 
 #[test]
 fn nothing_seems_to_move_before_there_are_two_looks() {
-    let mut top = Top::new(false);
+    let mut top = TopState::new(false);
     top.seen(look(10.0, 3));
-    assert_eq!(top.current().unwrap().rate, Rate::default());
+    assert_eq!(top.current().unwrap().rate, SessionRate::default());
     assert_eq!(top.flow, [0.0; 3]);
 }
 
@@ -92,11 +92,11 @@ fn letters_and_arrows_sort() {
     keys(&mut top, "r");
     assert_eq!(shown(&mut top)[..3], [2, 4, 6]);
     tap(&mut top, KeyCode::Right);
-    assert_eq!((top.sort, shown(&mut top)[..3].to_vec()), (Column::Backend, vec![3, 6, 9]));
+    assert_eq!((top.sort, shown(&mut top)[..3].to_vec()), (SortColumn::Backend, vec![3, 6, 9]));
     for _ in 0..20 {
         tap(&mut top, KeyCode::Left);
     }
-    assert_eq!(top.sort, Column::Id);
+    assert_eq!(top.sort, SortColumn::Id);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_selected_tunnel_stays_selected_wherever_it_moves() {
     top.seen(look(13.0, 0));
     assert!(top.current().is_none() && top.mark().is_none() && shown(&mut top).is_empty());
     assert_eq!(keys(&mut top, "k"), None);
-    assert!(matches!(top.mode, Mode::Table));
+    assert!(matches!(top.mode, TopMode::Table));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_filter_is_typed_kept_and_cleared() {
     keys(&mut top, "/feed");
     tap(&mut top, KeyCode::Enter);
     assert_eq!(tap(&mut top, KeyCode::Esc), None);
-    assert_eq!((top.counts().0, tap(&mut top, KeyCode::Esc)), (100, Some(Deed::Quit)));
+    assert_eq!((top.counts().0, tap(&mut top, KeyCode::Esc)), (100, Some(TopAction::Quit)));
 }
 
 #[test]
@@ -161,19 +161,19 @@ fn a_pause_holds_the_table_and_rates_are_right_after_it() {
 fn a_tunnel_is_closed_only_after_a_yes() {
     let mut top = top(10, 10);
     assert_eq!(keys(&mut top, "kn"), None);
-    assert_eq!(keys(&mut top, "ky"), Some(Deed::Ask(Order::Kill(10))));
-    assert!(matches!(top.mode, Mode::Table));
+    assert_eq!(keys(&mut top, "ky"), Some(TopAction::Ask(TopCommand::Kill(10))));
+    assert!(matches!(top.mode, TopMode::Table));
     // What was asked about is what is closed, whoever is on top by then.
     keys(&mut top, "k");
     top.seen(look(12.0, 20));
-    assert_eq!(keys(&mut top, "y"), Some(Deed::Ask(Order::Kill(10))));
+    assert_eq!(keys(&mut top, "y"), Some(TopAction::Ask(TopCommand::Kill(10))));
 }
 
 #[test]
 fn details_are_asked_for_as_long_as_they_are_shown() {
     let mut top = top(10, 10);
-    assert_eq!(tap(&mut top, KeyCode::Enter), Some(Deed::Ask(Order::Detail(10))));
-    assert_eq!(top.seen(look(12.0, 10)), Some(Deed::Ask(Order::Detail(10))));
+    assert_eq!(tap(&mut top, KeyCode::Enter), Some(TopAction::Ask(TopCommand::Detail(10))));
+    assert_eq!(top.seen(look(12.0, 10)), Some(TopAction::Ask(TopCommand::Detail(10))));
     // An answer about another one comes late.
     top.told(9, Err("no tunnel 9".into()));
     assert!(screen(&mut top, 80, 24).join("\n").contains("asking ..."));
@@ -195,12 +195,12 @@ fn control_c_leaves_from_everywhere() {
         let mut top = top(10, 10);
         keys(&mut top, before);
         let chord = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(press(&mut top, chord), Some(Deed::Quit));
+        assert_eq!(press(&mut top, chord), Some(TopAction::Quit));
     }
     let mut top = top(10, 10);
     let chord = KeyEvent::new(KeyCode::Char('k'), KeyModifiers::CONTROL);
     assert_eq!(press(&mut top, chord), None);
-    assert!(matches!(top.mode, Mode::Table));
+    assert!(matches!(top.mode, TopMode::Table));
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn the_screen_shows_what_there_is_room_for() {
     assert_eq!(wide[0], "tidegate running, up 10s   9000 tunnels, 0 refused or dropped");
     assert_eq!(wide[1], "500 messages/s, 0B/s up, 0B/s down");
     assert_eq!(wide[2], "sorted by msgs/s");
-    for heading in Column::ALL.map(|column| column.heading().0) {
+    for heading in SortColumn::ALL.map(|column| column.heading().0) {
         assert!(wide[3].contains(heading), "{heading} in {}", wide[3]);
     }
     let first: Vec<&str> = wide[4].split_whitespace().collect();

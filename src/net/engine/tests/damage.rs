@@ -17,7 +17,7 @@ fn a_flipped_bit_anywhere_is_bad_record_mac() {
             wire[begin + at] ^= 0x10;
             pair.rest = wire;
             let mut plain = vec![0; pair.rest.len()];
-            let mut answers = Outbox::default();
+            let mut answers = WriteBuffer::default();
             let opened = pair.server.open(&mut pair.rest, &mut plain, &mut answers);
             assert_eq!(opened.fault, Some(TlsError::DecryptError));
             assert_eq!((&plain[..opened.plain], opened.used), (&b"before"[..], pair.rest.len()));
@@ -44,7 +44,7 @@ fn sealing_goes_on_in_the_middle_of_a_handshake_message() {
     let key_update = [24, 0, 0, 1, 1];
     let (first, second) = key_update.split_at(2);
     let mut plain = vec![0; 1000];
-    let mut out = Outbox::default();
+    let mut out = WriteBuffer::default();
     let mut rest = [forger.data(b"before"), forger.record(ContentType::Handshake, first)].concat();
     let opened = pair.server.open(&mut rest, &mut plain, &mut out);
     assert_eq!((&plain[..opened.plain], opened.fault), (&b"before"[..], None));
@@ -66,7 +66,7 @@ fn a_failure_in_the_middle_of_a_handshake_message_has_its_alert() {
     let mut pair = Pair::shaken(TLS13);
     let mut forger = Forger::new(pair.client);
     let mut plain = vec![0; 1000];
-    let mut answers = Outbox::default();
+    let mut answers = WriteBuffer::default();
     let mut rest = forger.record(ContentType::Handshake, &[24, 0]);
     let opened = pair.server.open(&mut rest, &mut plain, &mut answers);
     assert_eq!((opened.used, opened.fault), (0, None));
@@ -84,7 +84,7 @@ fn what_brings_nothing_is_counted() {
         let mut forger = Forger::new(pair.client);
         let mut wire = make(&mut forger);
         let mut plain = vec![0; wire.len()];
-        let mut answers = Outbox::default();
+        let mut answers = WriteBuffer::default();
         let opened = pair.server.open(&mut wire, &mut plain, &mut answers);
         assert!(answers.bytes().len() < 100, "{}", answers.bytes().len());
         (opened.plain, opened.fault)

@@ -105,7 +105,7 @@ fn shake_in_vain(pair: &mut Pair) -> TlsError {
         let sent = pair.sent();
         pair.rest.extend(sent);
         let mut plain = vec![0; pair.rest.len()];
-        let mut answers = Outbox::default();
+        let mut answers = WriteBuffer::default();
         let opened = pair.server.open(&mut pair.rest, &mut plain, &mut answers);
         pair.rest.drain(..opened.used);
         let heard = pair.hear(answers.bytes());

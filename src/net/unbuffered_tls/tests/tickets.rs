@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use crate::net::testing::{Got, close, recv, send, shake_lean};
+use crate::net::testing::{Received, close, recv, send, shake_lean};
 use crate::net::unbuffered_tls::tests::{Counted, is_at_rest};
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn tickets_go_out_before_the_answer_to_a_key_update() {
     far.get_mut().1.refresh_traffic_keys().unwrap();
     far.write_all(b"question").await.unwrap();
     far.flush().await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Got::Data(b"question".to_vec()));
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"question".to_vec()));
     send(&mut stream, &[b"answer"]).await.unwrap();
     far.read_exact(&mut [0; 6]).await.unwrap();
     assert_eq!(far.get_mut().1.tls13_tickets_received(), 2);

@@ -38,8 +38,9 @@ impl Drop for Folder {
     }
 }
 
+// Requirements: CK04.
 #[test]
-fn ck04_what_is_no_chain_or_no_key_is_named_and_never_shown() {
+fn invalid_pem_is_named_but_never_shown() {
     let (chain, key) = pems();
     let bare = key.replace('\n', "");
     let locked = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n";
@@ -98,8 +99,9 @@ fn one_file_may_hold_both() {
     assert!(read(&source).is_ok());
 }
 
+// Requirements: CK06.
 #[test]
-fn ck06_a_pair_that_is_replaced_is_seen_to_be_another() {
+fn detects_a_replaced_pair() {
     let folder = Folder::new("ck06");
     for version in ["1", "2"] {
         let (chain, key) = pems();
@@ -114,23 +116,24 @@ fn ck06_a_pair_that_is_replaced_is_seen_to_be_another() {
     point("chain.pem", "1");
     point("key.pem", "1");
     let first = read(&folder.source()).ok().unwrap();
-    assert_eq!(Seen::now(&folder.source()), first.seen);
+    assert_eq!(FileState::now(&folder.source()), first.seen);
     // Half of it is new, then all.
     point("chain.pem", "2");
-    assert_ne!(Seen::now(&folder.source()), first.seen);
+    assert_ne!(FileState::now(&folder.source()), first.seen);
     assert!(read(&folder.source()).is_err());
     point("key.pem", "2");
     let second = read(&folder.source()).ok().unwrap();
     assert!(second.seen != first.seen && second.key.cert != first.key.cert);
     // In place, as `cp` does it.
     fs::copy(folder.0.join("key1.pem"), folder.0.join("key2.pem")).unwrap();
-    assert_ne!(Seen::now(&folder.source()), second.seen);
+    assert_ne!(FileState::now(&folder.source()), second.seen);
     fs::remove_file(folder.0.join("key2.pem")).unwrap();
-    assert_eq!(Seen::now(&folder.source()).key, None);
+    assert_eq!(FileState::now(&folder.source()).key, None);
 }
 
+// Requirements: CK06.
 #[test]
-fn ck06_a_pair_that_is_swapped_while_it_is_read_is_read_again() {
+fn rereads_a_pair_swapped_during_reading() {
     let folder = Folder::new("swap");
     let pairs = [pems(), pems()];
     let swap = |(chain, key): &(String, String)| {
@@ -163,8 +166,9 @@ fn ck06_a_pair_that_is_swapped_while_it_is_read_is_read_again() {
     assert!(taken > refused, "{taken} taken, {refused} refused");
 }
 
+// Requirements: CK07.
 #[test]
-fn ck07_a_key_that_everybody_may_read_is_told_of() {
+fn warns_about_a_world_readable_key() {
     let folder = Folder::new("ck07");
     let (chain, key) = pems();
     folder.write("chain.pem", &chain);
@@ -174,7 +178,7 @@ fn ck07_a_key_that_everybody_may_read_is_told_of() {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         let weaknesses = read(&folder.source()).ok().unwrap().weaknesses;
         assert_eq!(weaknesses.len(), usize::from(told), "{mode:o}");
-        for Flaw { of, problem } in weaknesses {
+        for CertProblem { of, problem } in weaknesses {
             let mode = format!("(mode {mode:04o})");
             assert!(of == "key" && problem.contains(&mode), "{problem}");
             assert!(problem.contains("key.pem"), "{problem}");

@@ -2,8 +2,9 @@
 
 use super::*;
 
+// Requirements: RL35.
 #[tokio::test]
-async fn rl35_a_body_that_never_comes_is_a_408() {
+async fn missing_request_body_is_a_408() {
     let mut answer = Vec::new();
     let client = async |mut stream: DuplexStream| {
         let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel";
@@ -14,12 +15,13 @@ async fn rl35_a_body_that_never_comes_is_a_408() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
     let refusal = pass(Duration::from_millis(50), client, script).await;
-    assert_eq!(refusal, Some(Refusal::BodyTimeout));
+    assert_eq!(refusal, Some(RejectReason::BodyTimeout));
     assert!(answer.starts_with(b"HTTP/1.1 408 "));
 }
 
+// Requirements: BM03.
 #[tokio::test]
-async fn bm03_a_backend_that_never_answers_is_a_504() {
+async fn silent_backend_is_a_504() {
     let client = async |mut stream: DuplexStream| {
         stream.write_all(GET.as_bytes()).await.unwrap();
         let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -28,7 +30,7 @@ async fn bm03_a_backend_that_never_answers_is_a_504() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
     let refusal = pass(Duration::from_millis(50), client, script).await;
-    assert_eq!(refusal, Some(Refusal::BackendSilent));
+    assert_eq!(refusal, Some(RejectReason::BackendSilent));
     assert_eq!(refusal.unwrap().key(), Some("timeouts.http_silence"));
 }
 

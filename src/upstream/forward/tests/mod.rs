@@ -18,12 +18,16 @@ struct Seen {
     /// All that the client got.
     answer: String,
     /// If no answer could be had.
-    refusal: Option<Refusal>,
+    refusal: Option<RejectReason>,
 }
 
 /// Sends a request through hyper's server and [`forward`] to a backend that does as told, with a
 /// client that does as told.
-async fn pass<Client, Script>(silence: Duration, client: Client, script: Script) -> Option<Refusal>
+async fn pass<Client, Script>(
+    silence: Duration,
+    client: Client,
+    script: Script,
+) -> Option<RejectReason>
 where
     Client: AsyncFnOnce(DuplexStream),
     Script: AsyncFnOnce(TcpStream),
@@ -83,7 +87,11 @@ fn body_of(answer: &str) -> &str {
 
 async fn assert_bad(said: &str) {
     let seen = ask(GET, said).await;
-    assert!(matches!(seen.refusal, Some(Refusal::BackendBad(_))), "{said}: {:?}", seen.refusal);
+    assert!(
+        matches!(seen.refusal, Some(RejectReason::BackendBad(_))),
+        "{said}: {:?}",
+        seen.refusal
+    );
     assert!(seen.answer.starts_with("HTTP/1.1 502 "), "{said}");
 }
 
@@ -149,8 +157,9 @@ async fn bodies_keep_their_framing() {
     }
 }
 
+// Requirements: RL33.
 #[tokio::test]
-async fn rl33_trailers_end_here_both_ways() {
+async fn drops_trailers_in_both_directions() {
     let script = async |mut stream: TcpStream| {
         read_head(&mut stream).await;
         let mut body = [0; 15];
@@ -195,8 +204,9 @@ async fn answers_of_old_backends_and_to_old_clients_are_framed_anew() {
     assert_eq!(body_of(&seen.answer), "hi");
 }
 
+// Requirements: BM05.
 #[tokio::test]
-async fn bm05_refusals_and_redirects_pass() {
+async fn relays_rejections_and_redirects() {
     for status in ["301", "401", "404", "426", "500", "503"] {
         let said = format!("HTTP/1.1 {status} X\r\nLocation: /y\r\nContent-Length: 1\r\n\r\n!");
         let seen = ask(GET, &said).await;
@@ -206,8 +216,9 @@ async fn bm05_refusals_and_redirects_pass() {
     }
 }
 
+// Requirements: H39, BM09, BM15, BM16, BM18.
 #[tokio::test]
-async fn rfc_h39_bm09_bm15_bm16_bm18_answers_that_are_none_are_refused() {
+async fn rejects_invalid_backend_responses() {
     for said in [
         "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         "HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n",
@@ -222,8 +233,9 @@ async fn rfc_h39_bm09_bm15_bm16_bm18_answers_that_are_none_are_refused() {
     assert_bad(&"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(9)).await;
 }
 
+// Requirements: BM16, BM18.
 #[tokio::test]
-async fn bm16_bm18_a_body_that_breaks_off_never_looks_whole() {
+async fn truncated_body_never_looks_complete() {
     for (framing, begun, rest) in [
         ("Transfer-Encoding: chunked", "2\r\nhi\r\n", ""),
         ("Transfer-Encoding: chunked", "2\r\nhi\r\n", "x\r\n"),
@@ -250,8 +262,9 @@ async fn bm16_bm18_a_body_that_breaks_off_never_looks_whole() {
     }
 }
 
+// Requirements: BM19.
 #[tokio::test]
-async fn bm19_a_second_answer_is_nobodys() {
+async fn second_response_is_discarded() {
     let said = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi\
                 HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     assert!(ask(GET, said).await.answer.ends_with("\r\n\r\nhi"));
@@ -266,7 +279,7 @@ async fn a_malformed_request_body_is_the_clients_fault() {
     let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
                    Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n";
     let seen = through(request, script).await;
-    assert_eq!(seen.refusal, Some(Refusal::RequestBad("the request body broke off")));
+    assert_eq!(seen.refusal, Some(RejectReason::RequestBad("the request body broke off")));
 }
 
 mod endings;

@@ -201,7 +201,7 @@ impl Connection {
         Poll::Ready(taken.and_then(|()| self.respond()))
     }
 
-    /// Reads behind the bytes kept from the last read. Returns the number of bytes, 0 at EOF.
+    /// Reads, and appends to the bytes kept from the last read. Returns the number of bytes, 0 at EOF.
     fn poll_read(
         &mut self,
         context: &mut Context<'_>,

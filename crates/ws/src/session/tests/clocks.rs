@@ -2,9 +2,10 @@
 
 use super::*;
 
+// Requirements: FC36.
 #[test]
-fn fc36_idle_counts_data_only() {
-    let mut talk = Talk::under(Terms { idle: Some(seconds(60)), ..terms() });
+fn idle_timeout_counts_data_frames_only() {
+    let mut talk = Conversation::under(SessionPolicy { idle: Some(seconds(60)), ..terms() });
     let mut pinged = 0;
     talk.pass(seconds(1));
     talk.say(Client, &frame(Client, 0x82, b"data"));
@@ -22,14 +23,17 @@ fn fc36_idle_counts_data_only() {
     assert!(pinged > 0);
     assert_eq!(talk.session.end(), None);
     talk.pass(seconds(1));
-    assert_eq!(talk.session.end(), Some(End::Idle));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Idle));
     assert_eq!(talk.codes(), (Some(1001), Some(1001)));
 }
 
 #[test]
 fn idle_counts_from_the_last_byte_of_data_in_either_direction() {
-    let mut talk =
-        Talk::under(Terms { idle: Some(seconds(60)), heartbeat_client: None, ..ageless() });
+    let mut talk = Conversation::under(SessionPolicy {
+        idle: Some(seconds(60)),
+        heartbeat_client: None,
+        ..ageless()
+    });
     let long = frame(Client, 0x82, &[0; 100]);
     for part in [&long[..20], &long[20..21]] {
         talk.say(Client, part);
@@ -39,13 +43,14 @@ fn idle_counts_from_the_last_byte_of_data_in_either_direction() {
     talk.pass(seconds(59));
     assert_eq!(talk.session.end(), None);
     talk.pass(seconds(1));
-    assert_eq!(talk.session.end(), Some(End::Idle));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Idle));
     assert_eq!(talk.codes(), (Some(1001), None), "the client's frame is not finished");
 }
 
+// Requirements: FC37.
 #[test]
-fn fc37_no_pong() {
-    let mut talk = Talk::new();
+fn missing_pong_closes_both_sides() {
+    let mut talk = Conversation::new();
     let pinged = talk.now;
     talk.ping();
     let first = talk.now - pinged;
@@ -54,13 +59,13 @@ fn fc37_no_pong() {
     talk.say(Client, &frame(Client, 0x82, b"alive, but no pong"));
     assert_eq!(talk.session.end(), None);
     talk.pass(Duration::from_nanos(1));
-    assert_eq!(talk.session.end(), Some(End::HeartbeatLost(Side::Client)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::HeartbeatLost(Side::Client)));
     assert_eq!(talk.codes(), (Some(1001), Some(1001)));
 }
 
 #[test]
 fn the_next_ping_comes_an_interval_after_the_pong_or_up_to_an_eighth_sooner() {
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     for _ in 0..5 {
         let token = talk.ping();
         talk.pass(seconds(9));
@@ -70,12 +75,12 @@ fn the_next_ping_comes_an_interval_after_the_pong_or_up_to_an_eighth_sooner() {
         assert_eq!(talk.session.rtt(Client).map(|rtt| rtt.last), Some(seconds(9)));
     }
     assert!(talk.to_backend.is_empty());
-    assert_eq!(talk.session.tally().up, Flow::default());
+    assert_eq!(talk.session.tally().up, DirectionStats::default());
 }
 
 #[test]
 fn patience_starts_when_the_ping_is_handed_out() {
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     let message = frame(Backend, 0x82, &[0; 100]);
     talk.say(Backend, &message[..50]);
     talk.now += seconds(30);
@@ -92,7 +97,7 @@ fn patience_starts_when_the_ping_is_handed_out() {
 
 #[test]
 fn a_client_cannot_answer_inside_a_frame() {
-    let mut talk = Talk::under(ageless());
+    let mut talk = Conversation::under(ageless());
     talk.ping();
     let long = frame(Client, 0x82, &[0; 1000]);
     for part in long.chunks(100) {
@@ -101,10 +106,10 @@ fn a_client_cannot_answer_inside_a_frame() {
     }
     assert_eq!(
         talk.session.end(),
-        Some(End::HeartbeatLost(Side::Client)),
+        Some(TerminationReason::HeartbeatLost(Side::Client)),
         "it could after the last part"
     );
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     talk.ping();
     talk.say(Client, &long[..100]);
     talk.pass(seconds(20) - Duration::from_nanos(1));
@@ -112,7 +117,7 @@ fn a_client_cannot_answer_inside_a_frame() {
     talk.pass(Duration::from_nanos(1));
     assert_eq!(
         talk.session.end(),
-        Some(End::HeartbeatLost(Side::Client)),
+        Some(TerminationReason::HeartbeatLost(Side::Client)),
         "the frame does not move"
     );
 }
@@ -120,7 +125,7 @@ fn a_client_cannot_answer_inside_a_frame() {
 #[test]
 fn a_pong_that_cannot_come_through_is_not_missed() {
     for blocked in Side::BOTH {
-        let mut talk = Talk::under(Terms { write_trickle: None, ..terms() });
+        let mut talk = Conversation::under(SessionPolicy { write_trickle: None, ..terms() });
         let pinged = talk.ping();
         for left in (1..5).rev() {
             talk.session.written(blocked, left, talk.now);
@@ -133,13 +138,14 @@ fn a_pong_that_cannot_come_through_is_not_missed() {
         talk.say(Client, &frame(Client, 0x8a, &pinged));
         talk.ping();
         talk.pass(seconds(10));
-        assert_eq!(talk.session.end(), Some(End::HeartbeatLost(Side::Client)));
+        assert_eq!(talk.session.end(), Some(TerminationReason::HeartbeatLost(Side::Client)));
     }
 }
 
+// Requirements: CL03.
 #[test]
-fn cl03_a_process_that_slept_grants_one_more_patience() {
-    let mut talk = Talk::new();
+fn suspended_process_grants_one_more_timeout() {
+    let mut talk = Conversation::new();
     let token = talk.ping();
     talk.now += seconds(60);
     talk.session.tick(talk.now);
@@ -151,14 +157,18 @@ fn cl03_a_process_that_slept_grants_one_more_patience() {
     talk.session.tick(talk.now);
     talk.now += seconds(60);
     talk.session.tick(talk.now);
-    assert_eq!(talk.session.end(), Some(End::HeartbeatLost(Side::Client)), "one, not more");
+    assert_eq!(
+        talk.session.end(),
+        Some(TerminationReason::HeartbeatLost(Side::Client)),
+        "one, not more"
+    );
 }
 
 #[test]
 fn times_beyond_the_clock_are_never() {
     let forever = Duration::MAX;
-    let mut talk = Talk::under(Terms {
-        heartbeat_client: Some(Heartbeat { interval: forever, patience: forever }),
+    let mut talk = Conversation::under(SessionPolicy {
+        heartbeat_client: Some(HeartbeatPolicy { interval: forever, patience: forever }),
         idle: Some(forever),
         close_grace: forever,
         write_stall: forever,
@@ -166,12 +176,12 @@ fn times_beyond_the_clock_are_never() {
     });
     talk.session.written(Client, 1, talk.now);
     assert_eq!(talk.session.deadline(), None);
-    talk.session.leave(End::Drained, None, talk.now);
+    talk.session.leave(TerminationReason::Drained, None, talk.now);
     assert_eq!(talk.session.deadline(), None);
 }
 
 /// Messages may take as long as they like.
-fn ageless() -> Terms {
+fn ageless() -> SessionPolicy {
     let mut terms = terms();
     terms.from_client.message_age = None;
     terms

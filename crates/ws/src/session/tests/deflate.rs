@@ -1,7 +1,7 @@
 use flate2::{Compress, Compression, FlushCompress};
 
 use super::*;
-use crate::{Action, Intake, Offence, Strict};
+use crate::{LimitAction, RecvAction, Strictness, Violation};
 
 /// As an endpoint compresses a message (RFC 7692 7.2.1).
 fn compress(message: &[u8]) -> Vec<u8> {
@@ -12,10 +12,10 @@ fn compress(message: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn talk(limit: u64, deflate: Deflate) -> Talk {
+fn talk(limit: u64, deflate: DeflateMode) -> Conversation {
     let mut terms = terms();
-    terms.from_client.message = Some(Cap::close(limit));
-    Talk::compressed(terms, deflate)
+    terms.from_client.message = Some(Limit::close(limit));
+    Conversation::compressed(terms, deflate)
 }
 
 /// In fragments of this size.
@@ -28,23 +28,25 @@ fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     payload.chunks(size).enumerate().map(fragment).collect()
 }
 
+// Requirements: FC33.
 #[test]
-fn fc33_a_bomb_is_stopped_at_the_limit() {
+fn decompression_bomb_stops_at_the_limit() {
     let bomb = compress(&vec![0; 2 << 20]);
-    let mut talk = talk(1 << 20, Deflate::Inspect);
+    let mut talk = talk(1 << 20, DeflateMode::Inspect);
     let before = frame(Client, 0xc2, &compress(b"hello"));
     talk.say(Client, &[before.clone(), frame(Client, 0xc2, &bomb)].concat());
-    assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Inflated)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, LimitKind::Inflated)));
     assert_eq!(talk.codes(), (Some(1009), Some(1001)));
     assert!(talk.to_backend.starts_with(&before));
     assert_eq!(talk.to_backend[before.len()], 0x88, "not a byte of the bomb has passed");
 }
 
+// Requirements: FC33.
 #[test]
-fn fc33_a_bomb_in_fragments_is_stopped_before_it_is_whole() {
+fn fragmented_bomb_stops_before_its_end() {
     let bomb = compress(&vec![0; 2 << 20]);
     for size in [1, 100, 700] {
-        let mut talk = talk(1 << 20, Deflate::Inspect);
+        let mut talk = talk(1 << 20, DeflateMode::Inspect);
         let all = fragments(&bomb, size);
         let mut passed = 0;
         for fragment in all.iter().take_while(|_| true) {
@@ -55,10 +57,16 @@ fn fc33_a_bomb_in_fragments_is_stopped_before_it_is_whole() {
             passed += 1;
         }
         let end = talk.session.end().expect("an end");
-        assert!(matches!(end, End::Over(Client, Rule::Inflated | Rule::Fragments)), "{end:?}");
+        assert!(
+            matches!(
+                end,
+                TerminationReason::Over(Client, LimitKind::Inflated | LimitKind::Fragments)
+            ),
+            "{end:?}"
+        );
         assert!(passed < all.len());
         if size == 700 {
-            assert_eq!(end, End::Over(Client, Rule::Inflated));
+            assert_eq!(end, TerminationReason::Over(Client, LimitKind::Inflated));
             // Half of it, and what zlib looks ahead.
             assert!(passed <= all.len() / 2 + 1, "{passed} of {}", all.len());
         }
@@ -71,7 +79,7 @@ fn a_message_of_the_very_limit_passes_in_any_shape() {
     let wire = compress(&message);
     for (limit, passes) in [(message.len() as u64, true), (message.len() as u64 - 1, false)] {
         for size in [400, 3000, wire.len()] {
-            let mut talk = talk(limit, Deflate::Inspect);
+            let mut talk = talk(limit, DeflateMode::Inspect);
             let all = fragments(&wire, size).concat();
             let mut rest = Vec::new();
             for piece in all.chunks(999) {
@@ -86,7 +94,10 @@ fn a_message_of_the_very_limit_passes_in_any_shape() {
                 assert_eq!((up.messages, up.compressed), (1, 1));
                 assert_eq!(up.largest, wire.len() as u64);
             } else {
-                assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Inflated)));
+                assert_eq!(
+                    talk.session.end(),
+                    Some(TerminationReason::Over(Client, LimitKind::Inflated))
+                );
             }
         }
     }
@@ -106,16 +117,16 @@ fn a_message_that_does_not_compress_passes_up_to_the_very_limit() {
     assert!(wire.len() > message.len() + 3000);
     for (limit, end) in [
         (message.len() as u64, None),
-        (message.len() as u64 - 1, Some(End::Over(Client, Rule::Inflated))),
+        (message.len() as u64 - 1, Some(TerminationReason::Over(Client, LimitKind::Inflated))),
     ] {
         for size in [3000, wire.len()] {
-            let mut talk = talk(limit, Deflate::Inspect);
+            let mut talk = talk(limit, DeflateMode::Inspect);
             talk.say(Client, &fragments(&wire, size).concat());
             assert_eq!(talk.session.end(), end, "{size}");
         }
-        let mut unseen = talk(limit, Deflate::Pass);
+        let mut unseen = talk(limit, DeflateMode::Pass);
         unseen.say(Client, &frame(Client, 0xc2, &wire));
-        assert_eq!(unseen.session.end(), Some(End::Over(Client, Rule::Message)));
+        assert_eq!(unseen.session.end(), Some(TerminationReason::Over(Client, LimitKind::Message)));
     }
 }
 
@@ -123,28 +134,37 @@ fn a_message_that_does_not_compress_passes_up_to_the_very_limit() {
 fn a_message_that_holds_nothing_ends_all_the_same() {
     let nothing = [0, 0, 0, 0xff, 0xff].repeat(4000);
     for size in [100, nothing.len()] {
-        let mut talk = talk(10_000, Deflate::Inspect);
+        let mut talk = talk(10_000, DeflateMode::Inspect);
         talk.say(Client, &fragments(&nothing, size).concat());
-        assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Message)), "{size}");
+        assert_eq!(
+            talk.session.end(),
+            Some(TerminationReason::Over(Client, LimitKind::Message)),
+            "{size}"
+        );
     }
 }
 
+// Requirements: FC33.
 #[test]
-fn fc33_without_a_look_only_the_wire_counts() {
+fn without_inspection_only_wire_bytes_count() {
     let bomb = frame(Client, 0xc2, &compress(&vec![0; 8 << 20]));
-    let mut talk = talk(1 << 20, Deflate::Pass);
+    let mut talk = talk(1 << 20, DeflateMode::Pass);
     talk.say(Client, &bomb);
     assert_eq!((talk.session.end(), talk.to_backend), (None, bomb));
 }
 
+// Requirements: FC34.
 #[test]
-fn fc34_garbage_is_1007_where_somebody_looks() {
+fn invalid_deflate_data_closes_with_1007() {
     let garbage = frame(Client, 0xc2, &[0xff; 2000]);
-    let mut looked = talk(1 << 20, Deflate::Inspect);
+    let mut looked = talk(1 << 20, DeflateMode::Inspect);
     looked.say(Client, &garbage);
-    assert_eq!(looked.session.end(), Some(End::Breach(Client, Breach::Inflate)));
+    assert_eq!(
+        looked.session.end(),
+        Some(TerminationReason::Breach(Client, ProtocolError::Inflate))
+    );
     assert_eq!(looked.codes(), (Some(1007), Some(1001)));
-    let mut unseen = talk(1 << 20, Deflate::Pass);
+    let mut unseen = talk(1 << 20, DeflateMode::Pass);
     unseen.say(Client, &garbage);
     assert_eq!(unseen.session.end(), None);
 }
@@ -152,9 +172,9 @@ fn fc34_garbage_is_1007_where_somebody_looks() {
 #[test]
 fn both_only_report_if_told_so() {
     let mut terms = terms();
-    terms.from_client.message = Some(Cap { max: 1 << 20, action: Action::Report });
-    terms.strict = Strict::Report;
-    let mut talk = Talk::compressed(terms, Deflate::Inspect);
+    terms.from_client.message = Some(Limit { max: 1 << 20, action: LimitAction::Report });
+    terms.strict = Strictness::Report;
+    let mut talk = Conversation::compressed(terms, DeflateMode::Inspect);
     let frames = [
         frame(Client, 0xc2, &compress(&vec![0; 2 << 20])),
         frame(Client, 0xc2, &[0xff; 2000]),
@@ -163,12 +183,15 @@ fn both_only_report_if_told_so() {
     talk.say(Client, &frames.concat());
     assert_eq!((talk.session.end(), &talk.to_backend), (None, &frames.concat()));
     let told: Vec<_> = talk.session.reported(Client).since(Default::default()).collect();
-    assert_eq!(told, [Offence::Over(Rule::Inflated), Offence::Breach(Breach::Inflate)]);
+    assert_eq!(
+        told,
+        [Violation::Over(LimitKind::Inflated), Violation::Breach(ProtocolError::Inflate)]
+    );
 }
 
 #[test]
 fn what_backends_send_is_not_looked_into() {
-    let mut talk = talk(1 << 20, Deflate::Inspect);
+    let mut talk = talk(1 << 20, DeflateMode::Inspect);
     let bomb = frame(Backend, 0xc2, &compress(&vec![0; 8 << 20]));
     talk.say(Backend, &bomb);
     assert_eq!((talk.session.end(), talk.to_client), (None, bomb));
@@ -178,8 +201,8 @@ fn what_backends_send_is_not_looked_into() {
 fn a_bomb_in_an_unlawful_frame_is_looked_into_all_the_same() {
     let bomb = compress(&vec![0; 2 << 20]);
     let mut terms = terms();
-    terms.from_client.message = Some(Cap::close(1 << 20));
-    terms.strict = Strict::Report;
+    terms.from_client.message = Some(Limit::close(1 << 20));
+    terms.strict = Strictness::Report;
     let masked = frame(Client, 0xc2, &bomb);
     let body = &masked[4..];
     // A length in a longer form; two reserved bits; no mask.
@@ -188,21 +211,25 @@ fn a_bomb_in_an_unlawful_frame_is_looked_into_all_the_same() {
     let unmasked = frame(Backend, 0xc2, &bomb);
     let inside = [frame(Client, 0x01, b"begun"), masked.clone()].concat();
     for (at, wire) in [long, two_bits, unmasked, inside].iter().enumerate() {
-        let mut talk = Talk::compressed(terms.clone(), Deflate::Inspect);
+        let mut talk = Conversation::compressed(terms.clone(), DeflateMode::Inspect);
         talk.say(Client, wire);
-        assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Inflated)), "{at}");
+        assert_eq!(
+            talk.session.end(),
+            Some(TerminationReason::Over(Client, LimitKind::Inflated)),
+            "{at}"
+        );
     }
 }
 
 #[test]
 fn looking_is_work_that_is_told_piece_by_piece() {
-    let mut talk = talk(1 << 20, Deflate::Inspect);
+    let mut talk = talk(1 << 20, DeflateMode::Inspect);
     let message = frame(Client, 0xc2, &compress(&vec![0; 1 << 20]));
     let two = message.repeat(2);
-    assert_eq!(talk.intake(Client, &two), Intake::Forward(message.len()), "one at a time");
+    assert_eq!(talk.intake(Client, &two), RecvAction::Forward(message.len()), "one at a time");
     assert!(talk.sizes.work > 1 << 20, "{}", talk.sizes.work);
     let before = talk.sizes.work;
-    assert_eq!(talk.intake(Client, &message), Intake::Forward(message.len()));
+    assert_eq!(talk.intake(Client, &message), RecvAction::Forward(message.len()));
     assert!(talk.sizes.work > before + (1 << 20));
 }
 
@@ -210,12 +237,16 @@ fn looking_is_work_that_is_told_piece_by_piece() {
 fn whoever_sent_too_much_may_still_say_goodbye_behind_it() {
     let noise: Vec<u8> =
         (0..60_000_u32).flat_map(|i| (i.wrapping_mul(0x9e37_79b9)).to_be_bytes()).collect();
-    let mut talk = talk(150_000, Deflate::Inspect);
+    let mut talk = talk(150_000, DeflateMode::Inspect);
     let wire = compress(&noise);
     assert!(wire.len() > 100_000);
     let goodbye = close(Client, 1009, "");
     assert_eq!(talk.say(Client, &[frame(Client, 0xc2, &wire), goodbye].concat()), 0);
-    assert!(matches!(talk.session.end(), Some(End::Over(Client, _))), "{:?}", talk.session.end());
+    assert!(
+        matches!(talk.session.end(), Some(TerminationReason::Over(Client, _))),
+        "{:?}",
+        talk.session.end()
+    );
     assert_eq!(talk.codes().0, Some(1009));
     assert_eq!(talk.session.parting(Client), Finish);
     assert!(talk.session.wants(Client), "its FIN is awaited");
@@ -228,8 +259,8 @@ fn whoever_sent_too_much_may_still_say_goodbye_behind_it() {
 #[test]
 fn an_unknown_frame_inside_a_message_that_is_looked_into_passes_whole() {
     let mut terms = terms();
-    terms.strict = Strict::Report;
-    let mut talk = Talk::compressed(terms, Deflate::Inspect);
+    terms.strict = Strictness::Report;
+    let mut talk = Conversation::compressed(terms, DeflateMode::Inspect);
     let wire = compress(&vec![b'a'; 5000]);
     let (first, last) = wire.split_at(wire.len() / 2);
     let all = [

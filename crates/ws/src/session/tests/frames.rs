@@ -5,64 +5,71 @@ use super::*;
 #[test]
 fn fits_in_400_bytes() {
     assert!(size_of::<Session>() <= 400, "{}", size_of::<Session>());
-    assert!(size_of::<Pulse>() <= 64, "{}", size_of::<Pulse>());
+    assert!(size_of::<Heartbeat>() <= 64, "{}", size_of::<Heartbeat>());
 }
 
+// Requirements: FC01.
 #[test]
-fn fc01_unmasked() {
+fn unmasked_client_frame_is_a_protocol_error() {
     let bytes = frame(Backend, 0x81, b"hi");
-    assert_eq!(breach(Client, false, &bytes), (Breach::Unmasked, 1002));
+    assert_eq!(breach(Client, false, &bytes), (ProtocolError::Unmasked, 1002));
 }
 
+// Requirements: FC02.
 #[test]
-fn fc02_rsv() {
+fn reserved_bits_are_a_protocol_error() {
     for (first, deflate) in
         [(0xc1, false), (0xa1, false), (0x91, false), (0xa1, true), (0x91, true)]
     {
         let bytes = frame(Client, first, b"hi");
-        assert_eq!(breach(Client, deflate, &bytes), (Breach::Rsv, 1002));
+        assert_eq!(breach(Client, deflate, &bytes), (ProtocolError::Rsv, 1002));
     }
 }
 
+// Requirements: FC03.
 #[test]
-fn fc03_opcode() {
+fn reserved_opcodes_are_a_protocol_error() {
     for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
         let bytes = frame(Client, 0x80 | opcode, b"hi");
-        assert_eq!(breach(Client, false, &bytes), (Breach::Opcode, 1002));
+        assert_eq!(breach(Client, false, &bytes), (ProtocolError::Opcode, 1002));
     }
 }
 
+// Requirements: FC04.
 #[test]
-fn fc04_length_not_shortest() {
+fn length_must_use_the_shortest_form() {
     for bytes in [
         &[0x82, 0xfe, 0, 10, 0, 0, 0, 0][..],
         &[0x82, 0xfe, 0, 125],
         &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0x03, 0xe8],
         &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
     ] {
-        assert_eq!(breach(Client, false, bytes), (Breach::Length, 1002));
+        assert_eq!(breach(Client, false, bytes), (ProtocolError::Length, 1002));
     }
 }
 
+// Requirements: FC05.
 #[test]
-fn fc05_length_of_64_bits() {
+fn length_must_not_set_the_top_bit() {
     let bytes = header(Client, 0x82, 1 << 63);
-    assert_eq!(breach(Client, false, &bytes), (Breach::Length, 1002));
+    assert_eq!(breach(Client, false, &bytes), (ProtocolError::Length, 1002));
 }
 
+// Requirements: FC06.
 #[test]
-fn fc06_a_huge_length_is_refused_at_its_header() {
-    let mut talk = Talk::new();
+fn huge_length_is_rejected_at_its_header() {
+    let mut talk = Conversation::new();
     assert_eq!(talk.say(Client, &header(Client, 0x82, 1 << 62)), 0);
-    assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Message)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, LimitKind::Message)));
     assert_eq!(talk.codes(), (Some(1009), Some(1001)));
     assert_eq!(talk.to_backend.len(), talk.to_backend[1] as usize % 128 + 6, "only our Close");
 }
 
+// Requirements: FC07.
 #[test]
-fn fc07_message_at_the_limit_and_one_over() {
+fn message_at_limit_passes_one_over_closes() {
     for (len, lawful) in [(1 << 20, true), ((1 << 20) + 1, false)] {
-        let mut talk = Talk::new();
+        let mut talk = Conversation::new();
         let message = frame(Client, 0x82, &vec![1; len]);
         assert_eq!(talk.say(Client, &message), 0);
         assert_eq!(talk.to_backend == message, lawful);
@@ -70,9 +77,10 @@ fn fc07_message_at_the_limit_and_one_over() {
     }
 }
 
+// Requirements: FC08.
 #[test]
-fn fc08_fragments_are_summed_and_refused_at_the_header_that_crosses() {
-    let mut talk = Talk::new();
+fn fragments_count_together_towards_message_size() {
+    let mut talk = Conversation::new();
     let begin = frame(Client, 0x02, &vec![1; (1 << 20) - 10]);
     let ping = frame(Client, 0x89, b"between");
     let exact = frame(Client, 0x00, &[1; 10]);
@@ -80,10 +88,10 @@ fn fc08_fragments_are_summed_and_refused_at_the_header_that_crosses() {
     assert_eq!(talk.session.end(), None, "exactly the limit");
     let relayed = talk.to_backend.len();
     talk.say(Client, &header(Client, 0x80, 1));
-    assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Message)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, LimitKind::Message)));
     assert_eq!(talk.to_backend[relayed], 0x88);
     // The next message starts from nothing.
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     let message = frame(Client, 0x82, &vec![1; 1 << 20]);
     talk.say(Client, &message.repeat(3));
     assert_eq!(talk.session.tally().up.messages, 3);
@@ -91,7 +99,7 @@ fn fc08_fragments_are_summed_and_refused_at_the_header_that_crosses() {
 
 #[test]
 fn a_message_too_big_is_read_to_its_end_for_the_answer_behind_it() {
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     let message = frame(Client, 0x82, &vec![1; (1 << 20) + 1]);
     for part in message.chunks(5000) {
         talk.say(Client, part);
@@ -101,35 +109,42 @@ fn a_message_too_big_is_read_to_its_end_for_the_answer_behind_it() {
     assert_eq!(talk.partings(), (Finish, Stay));
 }
 
+// Requirements: FC11.
 #[test]
-fn fc11_continuation_without_start() {
+fn continuation_without_start_is_a_protocol_error() {
     let bytes = frame(Client, 0x80, b"hi");
-    assert_eq!(breach(Client, false, &bytes), (Breach::ContinuationStray, 1002));
+    assert_eq!(breach(Client, false, &bytes), (ProtocolError::ContinuationStray, 1002));
 }
 
+// Requirements: FC12.
 #[test]
-fn fc12_new_message_inside_a_fragmented_one() {
+fn new_message_inside_fragmented_one_is_rejected() {
     let bytes = [frame(Client, 0x01, b"a"), frame(Client, 0x81, b"b")].concat();
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     talk.say(Client, &bytes);
-    assert_eq!(talk.session.end(), Some(End::Breach(Client, Breach::MessageInterleaved)));
+    assert_eq!(
+        talk.session.end(),
+        Some(TerminationReason::Breach(Client, ProtocolError::MessageInterleaved))
+    );
     assert_eq!(talk.codes(), (Some(1002), Some(1001)));
 }
 
+// Requirements: FC13.
 #[test]
-fn fc13_control_frames() {
+fn control_frames_must_be_short_and_whole() {
     for (bytes, expected) in [
-        (frame(Client, 0x89, &[0; 126]), Breach::ControlTooLong),
-        (frame(Client, 0x09, b"a"), Breach::ControlFragmented),
-        (frame(Client, 0x08, b""), Breach::ControlFragmented),
+        (frame(Client, 0x89, &[0; 126]), ProtocolError::ControlTooLong),
+        (frame(Client, 0x09, b"a"), ProtocolError::ControlFragmented),
+        (frame(Client, 0x08, b""), ProtocolError::ControlFragmented),
     ] {
         assert_eq!(breach(Client, false, &bytes), (expected, 1002));
     }
 }
 
+// Requirements: FC16.
 #[test]
-fn fc16_a_pong_that_is_not_awaited_passes() {
-    let mut talk = Talk::new();
+fn unsolicited_pong_passes() {
+    let mut talk = Conversation::new();
     let token = talk.ping();
     let pong = frame(Client, 0x8a, &token);
     talk.say(Client, &pong);
@@ -138,42 +153,47 @@ fn fc16_a_pong_that_is_not_awaited_passes() {
     assert_eq!(talk.to_backend, pong, "a second time it is not ours");
 }
 
+// Requirements: FC19.
 #[test]
-fn fc19_close_without_a_code() {
-    let mut talk = Talk::new();
+fn close_without_code_passes() {
+    let mut talk = Conversation::new();
     let empty = frame(Client, 0x88, b"");
     talk.say(Client, &empty);
     assert_eq!(talk.to_backend, empty);
     assert_eq!(talk.codes(), (None, Some(1005)));
-    assert_eq!(talk.session.end(), Some(End::ClientClosed));
+    assert_eq!(talk.session.end(), Some(TerminationReason::ClientClosed));
 }
 
+// Requirements: FC20.
 #[test]
-fn fc20_close_of_one_byte() {
+fn one_byte_close_is_a_protocol_error() {
     let bytes = frame(Client, 0x88, b"1");
-    assert_eq!(breach(Client, false, &bytes), (Breach::CloseLength, 1002));
+    assert_eq!(breach(Client, false, &bytes), (ProtocolError::CloseLength, 1002));
 }
 
+// Requirements: FC21.
 #[test]
-fn fc21_close_codes_that_may_not_be_sent() {
+fn invalid_close_codes_are_a_protocol_error() {
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535] {
         let bytes = close(Client, code, "");
-        assert_eq!(breach(Client, false, &bytes), (Breach::CloseCode, 1002));
+        assert_eq!(breach(Client, false, &bytes), (ProtocolError::CloseCode, 1002));
     }
 }
 
+// Requirements: FC22.
 #[test]
-fn fc22_close_reason_not_utf8() {
+fn close_reason_must_be_utf8() {
     let bytes = frame(Client, 0x88, b"\x03\xe8\xc3\x28");
-    assert_eq!(breach(Client, false, &bytes), (Breach::CloseReason, 1007));
+    assert_eq!(breach(Client, false, &bytes), (ProtocolError::CloseReason, 1007));
 }
 
+// Requirements: FC23, FB06.
 #[test]
-fn fc23_fb06_lawful_closes_pass_identically() {
+fn valid_closes_pass_verbatim() {
     let reason = "é".repeat(61) + "!";
     for from in Side::BOTH {
         for code in [1000, 1001, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4001, 4999] {
-            let mut talk = Talk::new();
+            let mut talk = Conversation::new();
             let close = close(from, code, &reason);
             talk.say(from, &close);
             assert_eq!(talk.received(from.other()), &close);
@@ -181,10 +201,11 @@ fn fc23_fb06_lawful_closes_pass_identically() {
     }
 }
 
+// Requirements: FC24, FB13.
 #[test]
-fn fc24_fb13_nothing_passes_after_a_close() {
+fn nothing_passes_after_a_close() {
     for from in Side::BOTH {
-        let mut talk = Talk::new();
+        let mut talk = Conversation::new();
         let bye = close(from, 1000, "");
         let after = [frame(from, 0x81, b"late"), bye.clone(), b"\xff\xff".to_vec()].concat();
         assert_eq!(talk.say(from, &[bye.clone(), after].concat()), 0);
@@ -196,9 +217,10 @@ fn fc24_fb13_nothing_passes_after_a_close() {
     }
 }
 
+// Requirements: FC25.
 #[test]
-fn fc25_closed_but_never_gone() {
-    let mut talk = Talk::new();
+fn peer_without_eof_is_cut_after_grace() {
+    let mut talk = Conversation::new();
     talk.say(Client, &close(Client, 1000, ""));
     talk.say(Backend, &close(Backend, 1000, ""));
     talk.hang_up(Backend);
@@ -210,12 +232,13 @@ fn fc25_closed_but_never_gone() {
     assert_eq!(talk.partings(), (Abort, Finish));
 }
 
+// Requirements: FC26, F28.
 #[test]
-fn fc26_rfc_f28_closes_that_cross() {
-    let mut talk = Talk::new();
+fn crossing_closes_end_without_deadlock() {
+    let mut talk = Conversation::new();
     talk.say(Client, &close(Client, 1000, "a"));
     talk.say(Backend, &close(Backend, 4000, "b"));
-    assert_eq!(talk.session.end(), Some(End::ClientClosed), "the first cause");
+    assert_eq!(talk.session.end(), Some(TerminationReason::ClientClosed), "the first cause");
     assert_eq!(talk.codes(), (Some(4000), Some(1000)));
     assert_eq!(talk.partings(), (Finish, Stay));
     talk.hang_up(Client);
@@ -223,12 +246,13 @@ fn fc26_rfc_f28_closes_that_cross() {
     assert!(talk.session.is_over());
 }
 
+// Requirements: FC27.
 #[test]
-fn fc27_a_header_split_anywhere() {
+fn header_may_be_split_anywhere() {
     for payload in [0, 5, 126, 70_000] {
         let message = frame(Client, 0x82, &vec![9; payload]);
         for at in 1..14.min(message.len()) {
-            let mut talk = Talk::new();
+            let mut talk = Conversation::new();
             let left = talk.say(Client, &message[..at]);
             talk.say(Client, &message[at - left..]);
             assert_eq!(talk.to_backend, message);
@@ -237,13 +261,14 @@ fn fc27_a_header_split_anywhere() {
     }
 }
 
+// Requirements: FC30.
 #[test]
-fn fc30_client_ends_inside_a_frame() {
-    let mut talk = Talk::new();
+fn client_eof_inside_a_frame_is_truncation() {
+    let mut talk = Conversation::new();
     let message = frame(Client, 0x82, &[1; 100]);
     talk.say(Client, &message[..50]);
     talk.hang_up(Client);
-    assert_eq!(talk.session.end(), Some(End::ClientGone));
+    assert_eq!(talk.session.end(), Some(TerminationReason::ClientGone));
     assert_eq!(talk.to_backend, message[..50], "no lawful Close can follow");
     assert_eq!(talk.codes(), (None, None));
     assert_eq!(talk.session.parting(Backend), Finish);
@@ -251,14 +276,16 @@ fn fc30_client_ends_inside_a_frame() {
     assert!(talk.session.is_over());
 }
 
+// Requirements: FC31.
 #[test]
-fn fc31_http_in_the_tunnel() {
-    assert_eq!(breach(Client, false, b"GET / HTTP/1.1\r\n\r\n"), (Breach::Opcode, 1002));
+fn http_request_in_tunnel_is_a_protocol_error() {
+    assert_eq!(breach(Client, false, b"GET / HTTP/1.1\r\n\r\n"), (ProtocolError::Opcode, 1002));
 }
 
+// Requirements: FC35.
 #[test]
-fn fc35_mask_key_zero() {
-    let mut talk = Talk::new();
+fn zero_mask_key_is_accepted() {
+    let mut talk = Conversation::new();
     let message = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
     talk.say(Client, &message);
     assert_eq!(talk.to_backend, message);

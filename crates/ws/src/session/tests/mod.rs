@@ -2,21 +2,24 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::*;
-use crate::sample::{Talk, close, frame, header, seconds, terms};
-use crate::{Breach, Cap, CloseCode, ControlFrame, Flow, Heartbeat, Limits, Rate, Rule};
+use crate::sample::{Conversation, close, frame, header, seconds, terms};
+use crate::{
+    CloseCode, ControlFrame, DirectionStats, HeartbeatPolicy, Limit, LimitKind, Limits,
+    ProtocolError, RateLimit,
+};
 
-use Parting::{Abort, Finish, Stay};
+use Shutdown::{Abort, Finish, Stay};
 use Side::{Backend, Client};
 
 /// The bytes at fault are not relayed, the side at fault is told what it did and let go, the
 /// other side is told that it is over.
-fn breach(from: Side, deflate: bool, bytes: &[u8]) -> (Breach, u16) {
-    let deflate = if deflate { Deflate::Pass } else { Deflate::Off };
-    let mut talk = Talk::compressed(terms(), deflate);
+fn breach(from: Side, deflate: bool, bytes: &[u8]) -> (ProtocolError, u16) {
+    let deflate = if deflate { DeflateMode::Pass } else { DeflateMode::Off };
+    let mut talk = Conversation::compressed(terms(), deflate);
     let before = frame(from, 0x82, b"lawful");
     assert_eq!(talk.say(from, &[&before, bytes].concat()), 0);
     assert!(talk.received(from.other()).starts_with(&before));
-    let Some(End::Breach(at_fault, breach)) = talk.session.end() else {
+    let Some(TerminationReason::Breach(at_fault, breach)) = talk.session.end() else {
         panic!("{:?}", talk.session.end());
     };
     assert_eq!(at_fault, from);

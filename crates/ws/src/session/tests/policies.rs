@@ -1,17 +1,21 @@
 use super::*;
-use crate::{Action, Age, Offence, Strict};
+use crate::{AgeLimit, LimitAction, Strictness, Violation};
 
-fn limited(from: Side, limits: Limits) -> Talk {
-    let mut terms = Terms { heartbeat_client: None, ..terms() };
+fn limited(from: Side, limits: Limits) -> Conversation {
+    let mut terms = SessionPolicy { heartbeat_client: None, ..terms() };
     match from {
         Client => terms.from_client = limits,
         Backend => terms.from_backend = limits,
     }
-    Talk::under(terms)
+    Conversation::under(terms)
 }
 
 /// What passes until a rule stops it, and what it stops with.
-fn stopped(talk: &mut Talk, from: Side, frames: &[Vec<u8>]) -> (usize, Option<End>) {
+fn stopped(
+    talk: &mut Conversation,
+    from: Side,
+    frames: &[Vec<u8>],
+) -> (usize, Option<TerminationReason>) {
     for (at, frame) in frames.iter().enumerate() {
         let before = talk.received(from.other()).len();
         talk.say(from, frame);
@@ -26,27 +30,27 @@ fn stopped(talk: &mut Talk, from: Side, frames: &[Vec<u8>]) -> (usize, Option<En
 }
 
 /// Frames that one limit stops, and how many of them pass.
-fn offences(from: Side) -> [(Rule, Limits, Vec<Vec<u8>>, usize); 4] {
-    let cap = |max, action| Some(Cap { max, action });
-    let close = Action::Close;
+fn offences(from: Side) -> [(LimitKind, Limits, Vec<Vec<u8>>, usize); 4] {
+    let cap = |max, action| Some(Limit { max, action });
+    let close = LimitAction::Close;
     let none = Limits::default();
     let whole = |len| frame(from, 0x82, &vec![b'x'; len]);
     let part = |first, len| frame(from, first, &vec![b'x'; len]);
     [
         (
-            Rule::Message,
+            LimitKind::Message,
             Limits { message: cap(300, close), ..none },
             vec![whole(300), part(0x02, 200), part(0x00, 100), part(0x80, 1)],
             3,
         ),
         (
-            Rule::Frame,
+            LimitKind::Frame,
             Limits { frame: cap(200, close), ..none },
             vec![whole(200), part(0x02, 200), part(0x80, 200), whole(201)],
             3,
         ),
         (
-            Rule::Fragments,
+            LimitKind::Fragments,
             Limits { fragments: cap(3, close), ..none },
             vec![
                 part(0x02, 1),
@@ -60,8 +64,8 @@ fn offences(from: Side) -> [(Rule, Limits, Vec<Vec<u8>>, usize); 4] {
             6,
         ),
         (
-            Rule::Controls,
-            Limits { controls: Some(Rate::new(2, close)), ..none },
+            LimitKind::Controls,
+            Limits { controls: Some(RateLimit::new(2, close)), ..none },
             vec![
                 part(0x89, 5),
                 part(0x8a, 5),
@@ -75,13 +79,14 @@ fn offences(from: Side) -> [(Rule, Limits, Vec<Vec<u8>>, usize); 4] {
     ]
 }
 
+// Requirements: FC07, FC09, FC10, FC14, FC15, FB03, FB04.
 #[test]
-fn fc07_fc09_fc10_fc14_fc15_fb03_fb04_each_limit_closes_at_the_frame_that_crosses_it() {
+fn each_limit_closes_at_the_crossing_frame() {
     for from in Side::BOTH {
         for (rule, limits, frames, passing) in offences(from) {
             let mut talk = limited(from, limits);
             let stopped = stopped(&mut talk, from, &frames);
-            assert_eq!(stopped, (passing, Some(End::Over(from, rule))));
+            assert_eq!(stopped, (passing, Some(TerminationReason::Over(from, rule))));
             let code = rule.close_code().get();
             let codes = if from == Client { (code, 1001) } else { (1011, code) };
             assert_eq!(talk.codes(), (Some(codes.0), Some(codes.1)), "{rule:?} {from:?}");
@@ -94,32 +99,34 @@ fn a_limit_that_only_reports_lets_all_pass_and_says_so_once() {
     for from in Side::BOTH {
         for (rule, mut limits, frames, _) in offences(from) {
             for cap in [&mut limits.message, &mut limits.frame, &mut limits.fragments] {
-                *cap = cap.map(|cap| Cap { action: Action::Report, ..cap });
+                *cap = cap.map(|cap| Limit { action: LimitAction::Report, ..cap });
             }
-            limits.controls = limits.controls.map(|rate| Rate { action: Action::Report, ..rate });
+            limits.controls =
+                limits.controls.map(|rate| RateLimit { action: LimitAction::Report, ..rate });
             let mut talk = limited(from, limits);
             for _ in 0..2 {
                 talk.say(from, &frames.concat());
-                if rule == Rule::Fragments {
+                if rule == LimitKind::Fragments {
                     talk.say(from, &frame(from, 0x80, b""));
                 }
             }
             assert_eq!(talk.session.end(), None);
             let reported: Vec<_> = talk.session.reported(from).since(Default::default()).collect();
-            assert_eq!(reported, [Offence::Over(rule)], "{from:?}");
+            assert_eq!(reported, [Violation::Over(rule)], "{from:?}");
             assert!(talk.session.reported(from.other()).is_empty());
         }
     }
 }
 
+// Requirements: FC09.
 #[test]
-fn fc09_a_message_without_end_becomes_too_old() {
+fn unfinished_message_exceeds_its_maximum_age() {
     let age = |action| Limits {
-        message_age: Some(Age { max: seconds(60), action }),
+        message_age: Some(AgeLimit { max: seconds(60), action }),
         ..Limits::default()
     };
     for from in Side::BOTH {
-        let mut talk = limited(from, age(Action::Close));
+        let mut talk = limited(from, age(LimitAction::Close));
         talk.say(from, &frame(from, 0x02, b"a"));
         talk.pass(seconds(59));
         talk.say(from, &frame(from, 0x80, b"b"));
@@ -134,24 +141,24 @@ fn fc09_a_message_without_end_becomes_too_old() {
         }
         assert_eq!(talk.session.end(), None);
         talk.pass(seconds(5));
-        assert_eq!(talk.session.end(), Some(End::Over(from, Rule::MessageAge)));
+        assert_eq!(talk.session.end(), Some(TerminationReason::Over(from, LimitKind::MessageAge)));
         assert_eq!(talk.codes().0, Some(if from == Client { 1008 } else { 1011 }));
 
-        let mut talk = limited(from, age(Action::Report));
+        let mut talk = limited(from, age(LimitAction::Report));
         talk.say(from, &frame(from, 0x02, b"a"));
         talk.pass(seconds(61));
         assert_eq!(talk.session.end(), None);
         let reported = talk.session.reported(from).since(Default::default());
-        assert_eq!(reported.collect::<Vec<_>>(), [Offence::Over(Rule::MessageAge)]);
+        assert_eq!(reported.collect::<Vec<_>>(), [Violation::Over(LimitKind::MessageAge)]);
     }
 }
 
 #[test]
 fn a_message_that_we_hold_up_does_not_age() {
-    let age = Some(Age { max: seconds(60), action: Action::Close });
+    let age = Some(AgeLimit { max: seconds(60), action: LimitAction::Close });
     let mut talk = limited(Client, Limits { message_age: age, ..Limits::default() });
     let rest = header(Client, 0x82, 500);
-    assert_eq!(talk.intake(Client, &rest), crate::Intake::Forward(rest.len()));
+    assert_eq!(talk.intake(Client, &rest), crate::RecvAction::Forward(rest.len()));
     for left in (1..10_usize).rev() {
         talk.now += seconds(20);
         talk.session.written(Backend, left * 3000, talk.now);
@@ -160,26 +167,26 @@ fn a_message_that_we_hold_up_does_not_age() {
     }
     talk.round();
     talk.pass(seconds(61));
-    assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::MessageAge)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, LimitKind::MessageAge)));
     assert_eq!(talk.codes(), (Some(1008), None), "nothing can be said inside a frame");
 }
 
 #[test]
 fn the_lifetime_ends_at_a_quiet_moment() {
-    let mut terms = Terms { heartbeat_client: None, ..terms() };
+    let mut terms = SessionPolicy { heartbeat_client: None, ..terms() };
     terms.lifetime = Some(seconds(1000));
-    let mut talk = Talk::under(terms.clone());
+    let mut talk = Conversation::under(terms.clone());
     // Somebody speaks twice a second until the last fifth, then never.
-    while talk.now < Moment::START + seconds(700) {
+    while talk.now < Timestamp::START + seconds(700) {
         talk.pass(Duration::from_millis(500));
         talk.say(Backend, &frame(Backend, 0x81, b"tick"));
     }
     talk.pass(seconds(300));
-    assert_eq!(talk.session.end(), Some(End::Lifetime));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Lifetime));
     assert_eq!(talk.codes(), (Some(1012), Some(1001)));
 
     // Somebody never stops: at the very last it ends all the same, between two frames.
-    let mut talk = Talk::under(terms.clone());
+    let mut talk = Conversation::under(terms.clone());
     let begin = talk.now;
     let mut ended = None;
     while ended.is_none() && talk.now < begin + seconds(1001) {
@@ -188,11 +195,11 @@ fn the_lifetime_ends_at_a_quiet_moment() {
         ended = talk.session.end().map(|end| (end, talk.now - begin));
     }
     let (end, age) = ended.expect("an end");
-    assert_eq!(end, End::Lifetime);
+    assert_eq!(end, TerminationReason::Lifetime);
     assert!((800..=1000).contains(&age.as_secs()), "{age:?}");
 
     // Inside a message it waits, too.
-    let mut talk = Talk::under(terms);
+    let mut talk = Conversation::under(terms);
     talk.say(Client, &frame(Client, 0x01, b"begun"));
     let begin = talk.now;
     talk.pass(seconds(959));
@@ -202,16 +209,17 @@ fn the_lifetime_ends_at_a_quiet_moment() {
     assert!(talk.now - begin >= seconds(840), "{:?}", talk.now - begin);
     assert_eq!(
         talk.session.end(),
-        Some(End::Over(Client, Rule::MessageAge)).or(Some(End::Lifetime))
+        Some(TerminationReason::Over(Client, LimitKind::MessageAge))
+            .or(Some(TerminationReason::Lifetime))
     );
 }
 
 #[test]
 fn a_reader_slower_than_a_trickle_runs_out_of_time() {
-    let terms = Terms { heartbeat_client: None, idle: None, ..terms() };
+    let terms = SessionPolicy { heartbeat_client: None, idle: None, ..terms() };
     assert_eq!(terms.write_trickle, NonZeroU64::new(100));
     for (taken, survives) in [(10, false), (99, false), (101, true), (5000, true)] {
-        let mut talk = Talk::under(terms.clone());
+        let mut talk = Conversation::under(terms.clone());
         let much = frame(Backend, 0x82, &vec![0; 1 << 20]);
         talk.intake(Backend, &much);
         let mut left = much.len();
@@ -230,23 +238,23 @@ fn a_reader_slower_than_a_trickle_runs_out_of_time() {
         }
         assert_eq!(ended.is_none(), survives, "{taken} B/s");
         if !survives {
-            assert_eq!(ended, Some(End::WriteTrickle(Client)));
+            assert_eq!(ended, Some(TerminationReason::WriteTrickle(Client)));
         }
     }
 }
 
 #[test]
 fn a_gate_that_only_reports_lets_broken_rules_pass() {
-    let terms = Terms { strict: Strict::Report, ..terms() };
+    let terms = SessionPolicy { strict: Strictness::Report, ..terms() };
     for (from, first, payload, breach) in [
-        (Client, 0x83, &b"opcode"[..], Breach::Opcode),
-        (Client, 0xc1, b"rsv", Breach::Rsv),
-        (Client, 0x80, b"stray", Breach::ContinuationStray),
-        (Client, 0x09, b"ping", Breach::ControlFragmented),
-        (Client, 0x8a, &[b'p'; 200], Breach::ControlTooLong),
-        (Client, 0x8b, b"", Breach::Opcode),
+        (Client, 0x83, &b"opcode"[..], ProtocolError::Opcode),
+        (Client, 0xc1, b"rsv", ProtocolError::Rsv),
+        (Client, 0x80, b"stray", ProtocolError::ContinuationStray),
+        (Client, 0x09, b"ping", ProtocolError::ControlFragmented),
+        (Client, 0x8a, &[b'p'; 200], ProtocolError::ControlTooLong),
+        (Client, 0x8b, b"", ProtocolError::Opcode),
     ] {
-        let mut talk = Talk::under(terms.clone());
+        let mut talk = Conversation::under(terms.clone());
         let unlawful = frame(from, first, payload);
         let lawful = frame(from, 0x82, b"after it");
         for step in [1, 3, usize::MAX] {
@@ -261,58 +269,64 @@ fn a_gate_that_only_reports_lets_broken_rules_pass() {
             assert_eq!(std::mem::take(&mut talk.to_backend), all, "{breach:?}");
         }
         let reported = talk.session.reported(from).since(Default::default());
-        assert_eq!(reported.collect::<Vec<_>>(), [Offence::Breach(breach)]);
+        assert_eq!(reported.collect::<Vec<_>>(), [Violation::Breach(breach)]);
         assert_eq!(
             talk.session.tally().up.messages,
             3 * if first == 0x80 || first == 0xc1 { 2 } else { 1 }
         );
     }
     // An unmasked frame, a length in a longer form, a Close that says too much.
-    let mut talk = Talk::under(terms.clone());
+    let mut talk = Conversation::under(terms.clone());
     let unmasked = [0x81, 1, b'a'];
     let long = [0x82, 0xfe, 0, 1, 9, 9, 9, 9, b'x'];
     let close = frame(Client, 0x88, &[3]);
     let all = [&unmasked[..], &long, &close].concat();
     talk.say(Client, &all);
     assert_eq!(talk.to_backend, all);
-    assert_eq!(talk.session.end(), Some(End::ClientClosed));
+    assert_eq!(talk.session.end(), Some(TerminationReason::ClientClosed));
     // A frame that never ends is the end even so.
-    let mut talk = Talk::under(terms);
+    let mut talk = Conversation::under(terms);
     talk.say(Client, &[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(talk.session.end(), Some(End::Breach(Client, Breach::Length)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Breach(Client, ProtocolError::Length)));
 }
 
 #[test]
 fn a_reporting_gate_forgives_rules_and_no_limits() {
-    let mut terms = Terms { strict: Strict::Report, ..terms() };
-    terms.from_client.message = Some(Cap::close(1000));
-    terms.from_client.messages = Some(Rate::new(5, Action::Close));
-    terms.from_client.controls = Some(Rate::new(5, Action::Close));
+    let mut terms = SessionPolicy { strict: Strictness::Report, ..terms() };
+    terms.from_client.message = Some(Limit::close(1000));
+    terms.from_client.messages = Some(RateLimit::new(5, LimitAction::Close));
+    terms.from_client.controls = Some(RateLimit::new(5, LimitAction::Close));
     let begun_again = frame(Client, 0x01, &[b'x'; 90]).repeat(20);
     let pings = frame(Client, 0x09, b"ping").repeat(20);
     let reserved = frame(Client, 0x83, b"data").repeat(20);
-    for (frames, rule) in
-        [(begun_again, Rule::Messages), (pings, Rule::Controls), (reserved, Rule::Messages)]
-    {
-        let mut talk = Talk::under(terms.clone());
+    for (frames, rule) in [
+        (begun_again, LimitKind::Messages),
+        (pings, LimitKind::Controls),
+        (reserved, LimitKind::Messages),
+    ] {
+        let mut talk = Conversation::under(terms.clone());
         talk.say(Client, &frames);
-        assert_eq!(talk.session.end(), Some(End::Over(Client, rule)));
+        assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, rule)));
         talk.pass(seconds(1));
     }
     terms.from_client.messages = None;
-    let mut talk = Talk::under(terms);
+    let mut talk = Conversation::under(terms);
     talk.say(Client, &frame(Client, 0x01, &[b'x'; 90]).repeat(20));
-    assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Message)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, LimitKind::Message)));
     assert!(talk.to_backend.len() <= 11 * 96 + 40, "{}", talk.to_backend.len());
 }
 
 #[test]
 fn a_reporting_gate_still_holds_sizes() {
-    let mut terms = Terms { strict: Strict::Report, ..terms() };
-    terms.from_client.message = Some(Cap::close(100));
+    let mut terms = SessionPolicy { strict: Strictness::Report, ..terms() };
+    terms.from_client.message = Some(Limit::close(100));
     for first in [0x83, 0x09, 0x82] {
-        let mut talk = Talk::under(terms.clone());
+        let mut talk = Conversation::under(terms.clone());
         talk.say(Client, &header(Client, first, 101));
-        assert_eq!(talk.session.end(), Some(End::Over(Client, Rule::Message)), "{first:x}");
+        assert_eq!(
+            talk.session.end(),
+            Some(TerminationReason::Over(Client, LimitKind::Message)),
+            "{first:x}"
+        );
     }
 }

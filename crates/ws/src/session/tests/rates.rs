@@ -1,20 +1,20 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Action, Intake, Offence};
+use crate::{LimitAction, RecvAction, Violation};
 
-fn paced(from: Side, messages: Option<Rate>, bytes: Option<Rate>) -> Talk {
-    let mut terms = Terms { heartbeat_client: None, idle: None, ..terms() };
+fn paced(from: Side, messages: Option<RateLimit>, bytes: Option<RateLimit>) -> Conversation {
+    let mut terms = SessionPolicy { heartbeat_client: None, idle: None, ..terms() };
     let limits = match from {
         Client => &mut terms.from_client,
         Backend => &mut terms.from_backend,
     };
     (limits.messages, limits.bytes, limits.message_age) = (messages, bytes, None);
-    Talk::under(terms)
+    Conversation::under(terms)
 }
 
 /// Says it all, waiting whenever that is asked for; when each byte has passed, in order.
-fn speak(talk: &mut Talk, from: Side, bytes: &[u8], chop: usize) -> Vec<(Duration, usize)> {
+fn speak(talk: &mut Conversation, from: Side, bytes: &[u8], chop: usize) -> Vec<(Duration, usize)> {
     let begin = talk.now;
     let mut passed = Vec::new();
     let mut unread = Vec::new();
@@ -47,14 +47,15 @@ proptest! {
 
     /// Nothing is lost, and no stretch of time has more messages than it may, however the bytes
     /// are chopped.
+    // Requirements: FC17.
     #[test]
-    fn fc17_messages_over_the_rate_wait(
+    fn messages_over_the_rate_are_delayed(
         per_second in 1_u64..50,
         sizes in prop::collection::vec(0_usize..300, 1..200),
         chop in 1_usize..2000,
         from in prop::sample::select(Side::BOTH.to_vec()),
     ) {
-        let rate = Rate::new(per_second, Action::Delay);
+        let rate = RateLimit::new(per_second, LimitAction::Delay);
         let mut talk = paced(from, Some(rate), None);
         let frames: Vec<Vec<u8>> =
             sizes.iter().map(|len| frame(from, 0x82, &vec![7; *len])).collect();
@@ -80,14 +81,15 @@ proptest! {
         }
     }
 
+    // Requirements: FC18.
     #[test]
-    fn fc18_bytes_over_the_rate_wait(
+    fn bytes_over_the_rate_are_delayed(
         per_second in 70_u64..5000,
         sizes in prop::collection::vec(0_usize..3000, 1..60),
         chop in 1_usize..5000,
         from in prop::sample::select(Side::BOTH.to_vec()),
     ) {
-        let rate = Rate::new(per_second, Action::Delay);
+        let rate = RateLimit::new(per_second, LimitAction::Delay);
         let mut talk = paced(from, None, Some(rate));
         let stream: Vec<u8> =
             sizes.iter().flat_map(|len| frame(from, 0x82, &vec![7; *len])).collect();
@@ -109,23 +111,24 @@ proptest! {
 fn a_rate_may_close_or_report_instead() {
     for from in Side::BOTH {
         let message = frame(from, 0x82, &[0; 40]);
-        for rule in [Rule::Messages, Rule::Bytes] {
-            for action in [Action::Close, Action::Report] {
-                let (messages, bytes) = if rule == Rule::Messages {
-                    (Some(Rate::new(5, action)), None)
+        for rule in [LimitKind::Messages, LimitKind::Bytes] {
+            for action in [LimitAction::Close, LimitAction::Report] {
+                let (messages, bytes) = if rule == LimitKind::Messages {
+                    (Some(RateLimit::new(5, action)), None)
                 } else {
-                    (None, Some(Rate::new(10 * message.len() as u64 / 2, action)))
+                    (None, Some(RateLimit::new(10 * message.len() as u64 / 2, action)))
                 };
                 let mut talk = paced(from, messages, bytes);
                 talk.say(from, &message.repeat(10));
                 assert_eq!(talk.session.end(), None, "the burst is lawful");
                 assert!(talk.session.reported(from).is_empty());
                 talk.say(from, &message);
-                let end = (action == Action::Close).then_some(End::Over(from, rule));
+                let end =
+                    (action == LimitAction::Close).then_some(TerminationReason::Over(from, rule));
                 assert_eq!(talk.session.end(), end);
-                if action == Action::Report {
+                if action == LimitAction::Report {
                     let told = talk.session.reported(from).since(Default::default());
-                    assert_eq!(told.collect::<Vec<_>>(), [Offence::Over(rule)]);
+                    assert_eq!(told.collect::<Vec<_>>(), [Violation::Over(rule)]);
                     assert_eq!(*talk.received(from.other()), message.repeat(11));
                 } else {
                     let codes = if from == Client { (1008, 1001) } else { (1011, 1008) };
@@ -138,15 +141,15 @@ fn a_rate_may_close_or_report_instead() {
 
 #[test]
 fn a_paused_side_hears_and_is_closed_all_the_same() {
-    let mut talk = paced(Client, Some(Rate::new(1, Action::Delay)), None);
+    let mut talk = paced(Client, Some(RateLimit::new(1, LimitAction::Delay)), None);
     let message = frame(Client, 0x82, b"m");
     assert_eq!(talk.say(Client, &message.repeat(4)), 2 * message.len());
     assert!(talk.session.is_paused(Client, talk.now));
-    assert_eq!(talk.intake(Client, &message), Intake::Paused);
+    assert_eq!(talk.intake(Client, &message), RecvAction::Paused);
     let answer = frame(Backend, 0x82, b"for it");
     talk.say(Backend, &answer);
     assert_eq!(talk.to_client, answer);
-    talk.session.leave(End::Drained, None, talk.now);
+    talk.session.leave(TerminationReason::Drained, None, talk.now);
     talk.round();
     assert_eq!(talk.codes(), (Some(1012), Some(1001)));
     assert!(!talk.session.is_paused(Client, talk.now), "its Close is waited for");
@@ -157,7 +160,7 @@ fn a_paused_side_hears_and_is_closed_all_the_same() {
 #[test]
 fn a_side_that_waits_may_finish_when_the_other_one_closes() {
     for from in Side::BOTH {
-        let mut talk = paced(from, Some(Rate::new(1, Action::Delay)), None);
+        let mut talk = paced(from, Some(RateLimit::new(1, LimitAction::Delay)), None);
         let message = frame(from, 0x82, b"m");
         assert_eq!(talk.say(from, &message.repeat(9)), 7 * message.len());
         let to = from.other();
@@ -172,11 +175,11 @@ fn a_side_that_waits_may_finish_when_the_other_one_closes() {
 
 #[test]
 fn a_pause_is_not_taken_for_death() {
-    let heartbeat = Heartbeat { interval: seconds(30), patience: seconds(10) };
-    let mut terms = Terms { heartbeat_client: Some(heartbeat), idle: None, ..terms() };
-    terms.from_client.bytes = Some(Rate::new(131, Action::Delay));
+    let heartbeat = HeartbeatPolicy { interval: seconds(30), patience: seconds(10) };
+    let mut terms = SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..terms() };
+    terms.from_client.bytes = Some(RateLimit::new(131, LimitAction::Delay));
     terms.from_client.message_age = None;
-    let mut talk = Talk::under(terms);
+    let mut talk = Conversation::under(terms);
     let stream = frame(Client, 0x82, &vec![0; 131 * 200]);
     // Its pongs lie behind what may not come yet.
     let mut unread = stream.clone();
@@ -202,18 +205,18 @@ fn a_pause_is_not_taken_for_death() {
     let delayed = talk.session.delayed(Client);
     assert!((180..=200).contains(&delayed.time.as_secs()), "{delayed:?}");
     let by: Vec<_> = delayed.by.since(Default::default()).collect();
-    assert_eq!(by, [Offence::Over(Rule::Bytes)]);
+    assert_eq!(by, [Violation::Over(LimitKind::Bytes)]);
     assert_eq!(talk.session.delayed(Backend), Default::default());
 }
 
 /// Who was asked twice may answer twice, and the second time only when the next ping is out.
 #[test]
 fn a_pong_that_comes_behind_the_next_ping_is_ours() {
-    let heartbeat = Heartbeat { interval: seconds(30), patience: seconds(10) };
-    let mut terms = Terms { heartbeat_client: Some(heartbeat), idle: None, ..terms() };
-    terms.from_client.bytes = Some(Rate::new(30, Action::Delay));
+    let heartbeat = HeartbeatPolicy { interval: seconds(30), patience: seconds(10) };
+    let mut terms = SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..terms() };
+    terms.from_client.bytes = Some(RateLimit::new(30, LimitAction::Delay));
     terms.from_client.message_age = None;
-    let mut talk = Talk::under(terms);
+    let mut talk = Conversation::under(terms);
     let first = talk.ping();
     let (some, more) = (frame(Client, 0x82, &[0; 500]), frame(Client, 0x82, &[0; 1200]));
     let pong = frame(Client, 0x8a, &first);
@@ -242,10 +245,10 @@ fn a_pong_that_comes_behind_the_next_ping_is_ours() {
 
 #[test]
 fn who_is_delayed_is_not_idle() {
-    let mut terms = Terms { heartbeat_client: None, idle: Some(seconds(5)), ..terms() };
+    let mut terms = SessionPolicy { heartbeat_client: None, idle: Some(seconds(5)), ..terms() };
     terms.from_client.message_age = None;
-    terms.from_client.bytes = Some(Rate::new(1, Action::Delay));
-    let mut talk = Talk::under(terms);
+    terms.from_client.bytes = Some(RateLimit::new(1, LimitAction::Delay));
+    let mut talk = Conversation::under(terms);
     assert!(talk.say(Client, &frame(Client, 0x82, &[0; 300])) > 0);
     for _ in 0..20 {
         talk.now += seconds(1);

@@ -2,55 +2,60 @@
 
 use super::*;
 
+// Requirements: FB01.
 #[test]
-fn fb01_masked() {
+fn masked_backend_frame_is_a_protocol_error() {
     let bytes = frame(Client, 0x81, b"hi");
-    assert_eq!(breach(Backend, false, &bytes), (Breach::Masked, 1002));
+    assert_eq!(breach(Backend, false, &bytes), (ProtocolError::Masked, 1002));
 }
 
+// Requirements: FB02.
 #[test]
-fn fb02_violations() {
+fn backend_protocol_errors_close_both_sides() {
     for (bytes, expected) in [
-        (frame(Backend, 0xc1, b""), Breach::Rsv),
-        (frame(Backend, 0x83, b""), Breach::Opcode),
-        (vec![0x82, 126, 0, 1, 0], Breach::Length),
-        (header(Backend, 0x82, 1 << 63), Breach::Length),
-        (frame(Backend, 0x8a, &[0; 126]), Breach::ControlTooLong),
-        (frame(Backend, 0x0a, b""), Breach::ControlFragmented),
-        (frame(Backend, 0x00, b""), Breach::ContinuationStray),
+        (frame(Backend, 0xc1, b""), ProtocolError::Rsv),
+        (frame(Backend, 0x83, b""), ProtocolError::Opcode),
+        (vec![0x82, 126, 0, 1, 0], ProtocolError::Length),
+        (header(Backend, 0x82, 1 << 63), ProtocolError::Length),
+        (frame(Backend, 0x8a, &[0; 126]), ProtocolError::ControlTooLong),
+        (frame(Backend, 0x0a, b""), ProtocolError::ControlFragmented),
+        (frame(Backend, 0x00, b""), ProtocolError::ContinuationStray),
     ] {
         assert_eq!(breach(Backend, false, &bytes), (expected, 1002));
     }
 }
 
+// Requirements: FB03.
 #[test]
-fn fb03_backend_over_its_limit() {
-    let mut talk = Talk::under(Terms {
-        from_backend: Limits { message: Some(Cap::close(10)), ..Limits::default() },
+fn oversized_backend_message_closes_with_1009() {
+    let mut talk = Conversation::under(SessionPolicy {
+        from_backend: Limits { message: Some(Limit::close(10)), ..Limits::default() },
         ..terms()
     });
     talk.say(Backend, &frame(Backend, 0x82, &[0; 10]));
     talk.say(Backend, &frame(Backend, 0x82, &[0; 11]));
-    assert_eq!(talk.session.end(), Some(End::Over(Backend, Rule::Message)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Backend, LimitKind::Message)));
     assert_eq!(talk.codes(), (Some(1011), Some(1009)));
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     talk.say(Backend, &header(Backend, 0x82, u64::MAX >> 1));
     assert_eq!(talk.session.end(), None, "no limit by default");
 }
 
+// Requirements: FB07.
 #[test]
-fn fb07_close_1006_on_the_wire() {
-    assert_eq!(breach(Backend, false, &close(Backend, 1006, "")), (Breach::CloseCode, 1002));
+fn backend_close_1006_is_a_protocol_error() {
+    assert_eq!(breach(Backend, false, &close(Backend, 1006, "")), (ProtocolError::CloseCode, 1002));
 }
 
+// Requirements: FB08, FB09.
 #[test]
-fn fb08_fb09_backend_gone_without_close() {
-    let mut talk = Talk::new();
+fn backend_eof_or_reset_closes_with_1011() {
+    let mut talk = Conversation::new();
     let last = frame(Backend, 0x81, b"last words");
     let half = &frame(Backend, 0x81, b"never finished")[..1];
     assert_eq!(talk.say(Backend, &[&last, half].concat()), 1);
     talk.hang_up(Backend);
-    assert_eq!(talk.session.end(), Some(End::BackendGone));
+    assert_eq!(talk.session.end(), Some(TerminationReason::BackendGone));
     assert_eq!(talk.codes(), (Some(1011), None));
     assert!(talk.to_client.starts_with(&last), "whole frames are delivered first");
     assert_eq!(talk.partings(), (Stay, Finish));
@@ -62,21 +67,23 @@ fn fb08_fb09_backend_gone_without_close() {
     assert!(talk.session.is_over());
 }
 
+// Requirements: FB10.
 #[test]
-fn fb10_backend_ends_inside_a_frame() {
-    let mut talk = Talk::new();
+fn backend_eof_inside_a_frame_aborts() {
+    let mut talk = Conversation::new();
     talk.say(Backend, &frame(Backend, 0x82, &[1; 100])[..50]);
     talk.hang_up(Backend);
-    assert_eq!(talk.session.end(), Some(End::BackendGone));
+    assert_eq!(talk.session.end(), Some(TerminationReason::BackendGone));
     assert_eq!(talk.codes(), (None, None));
     assert_eq!(talk.to_client.len(), 50);
     assert_eq!(talk.partings(), (Finish, Finish));
 }
 
+// Requirements: FB12, F18.
 #[test]
-fn fb12_rfc_f18_a_close_that_is_not_answered_is_answered_by_us() {
+fn unanswered_close_is_answered_after_the_grace() {
     for from in Side::BOTH {
-        let mut talk = Talk::new();
+        let mut talk = Conversation::new();
         talk.say(from, &close(from, 4321, "why"));
         talk.pass(seconds(5) - Duration::from_nanos(1));
         assert!(talk.received(from).is_empty());
@@ -96,7 +103,7 @@ fn fb12_rfc_f18_a_close_that_is_not_answered_is_answered_by_us() {
 #[test]
 fn a_peer_that_leaves_instead_of_answering_lets_us_answer_at_once() {
     for from in Side::BOTH {
-        let mut talk = Talk::new();
+        let mut talk = Conversation::new();
         talk.say(from, &frame(from, 0x88, b""));
         talk.hang_up(from.other());
         assert_eq!(talk.codes(), (Some(1005), Some(1005)), "empty as it was");
@@ -108,18 +115,19 @@ fn a_peer_that_leaves_instead_of_answering_lets_us_answer_at_once() {
 
 #[test]
 fn a_broken_answer_is_replaced_by_ours() {
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     talk.say(Client, &close(Client, 1000, ""));
     talk.say(Backend, b"\xff\xff");
-    assert_eq!(talk.session.end(), Some(End::ClientClosed));
+    assert_eq!(talk.session.end(), Some(TerminationReason::ClientClosed));
     assert_eq!(talk.codes(), (Some(1000), Some(1000)));
     assert_eq!(talk.partings(), (Finish, Finish));
 }
 
+// Requirements: F3.
 #[test]
-fn rfc_f3_frames_to_the_backend_are_masked_with_fresh_keys() {
+fn own_frames_use_fresh_mask_keys() {
     let mut keys = std::collections::HashSet::new();
-    let mut entropy = crate::sample::Counted::default();
+    let mut entropy = crate::sample::CountingEntropy::default();
     for _ in 0..10_000 {
         let code = Some(CloseCode::GOING_AWAY);
         let close = ControlFrame::close(Backend, code, "idle", &mut entropy);
@@ -133,9 +141,10 @@ fn rfc_f3_frames_to_the_backend_are_masked_with_fresh_keys() {
     assert_eq!(close.as_bytes(), b"\x88\x05\x03\xf1big");
 }
 
+// Requirements: F4, F9, F11, F12.
 #[test]
-fn rfc_f4_f9_f11_f12_everything_lawful_passes_verbatim() {
-    let mut talk = Talk::new();
+fn valid_frames_pass_verbatim() {
+    let mut talk = Conversation::new();
     let both = |from: Side| {
         [
             frame(from, 0x01, b"frag"),
@@ -152,22 +161,27 @@ fn rfc_f4_f9_f11_f12_everything_lawful_passes_verbatim() {
     talk.say(Backend, &down);
     assert_eq!(talk.to_backend, up);
     assert_eq!(talk.to_client, down);
-    let flow =
-        |bytes: &[u8]| Flow { bytes: bytes.len() as u64, messages: 2, compressed: 0, largest: 8 };
-    assert_eq!(*talk.session.tally(), Tally { up: flow(&up), down: flow(&down) });
+    let flow = |bytes: &[u8]| DirectionStats {
+        bytes: bytes.len() as u64,
+        messages: 2,
+        compressed: 0,
+        largest: 8,
+    };
+    assert_eq!(*talk.session.tally(), Stats { up: flow(&up), down: flow(&down) });
 }
 
+// Requirements: F13.
 #[test]
-fn rfc_f13_our_close_waits_for_the_frame_in_progress() {
+fn close_waits_for_the_frame_in_progress() {
     for from in Side::BOTH {
         let to = from.other();
-        let mut talk = Talk::new();
+        let mut talk = Conversation::new();
         let long = frame(from, 0x82, &vec![0; 1 << 20]);
         talk.say(from, &long[..1000]);
-        talk.session.leave(End::Drained, None, talk.now);
+        talk.session.leave(TerminationReason::Drained, None, talk.now);
         talk.round();
         talk.say(from, &long[1000..2000]);
-        assert_eq!(talk.session.end(), Some(End::Drained));
+        assert_eq!(talk.session.end(), Some(TerminationReason::Drained));
         assert_eq!(talk.received(to), &long[..2000]);
         assert!(!talk.received(from).is_empty(), "the other direction is told at once");
         let rest = [&long[2000..], &frame(from, 0x81, b"not any more")].concat();
@@ -181,8 +195,8 @@ fn rfc_f13_our_close_waits_for_the_frame_in_progress() {
 
 #[test]
 fn a_close_that_nobody_takes_is_not_waited_for() {
-    let mut talk = Talk::new();
-    talk.session.leave(End::Drained, None, talk.now);
+    let mut talk = Conversation::new();
+    talk.session.leave(TerminationReason::Drained, None, talk.now);
     talk.now += seconds(5);
     talk.session.tick(talk.now);
     assert!(talk.session.is_over());
@@ -191,9 +205,9 @@ fn a_close_that_nobody_takes_is_not_waited_for() {
 
 #[test]
 fn a_frame_that_does_not_end_in_time_ends_without_a_close() {
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     talk.say(Backend, &frame(Backend, 0x82, &[0; 100])[..50]);
-    talk.session.leave(End::Drained, None, talk.now);
+    talk.session.leave(TerminationReason::Drained, None, talk.now);
     talk.round();
     talk.pass(seconds(5));
     assert_eq!(talk.codes(), (None, Some(1001)));
@@ -201,9 +215,10 @@ fn a_frame_that_does_not_end_in_time_ends_without_a_close() {
     assert!(talk.session.is_over());
 }
 
+// Requirements: F19.
 #[test]
-fn rfc_f19_we_close_the_client_first_and_wait_for_the_backend() {
-    let mut talk = Talk::new();
+fn client_tcp_is_closed_before_the_backend() {
+    let mut talk = Conversation::new();
     talk.say(Backend, &close(Backend, 1000, ""));
     assert_eq!(talk.partings(), (Stay, Stay));
     talk.say(Client, &close(Client, 1000, ""));
@@ -216,9 +231,10 @@ fn rfc_f19_we_close_the_client_first_and_wait_for_the_backend() {
     assert!(talk.session.is_over());
 }
 
+// Requirements: F20, F21.
 #[test]
-fn rfc_f20_f21_pings_and_pongs_of_the_peers_pass() {
-    let mut talk = Talk::new();
+fn peer_pings_and_pongs_pass() {
+    let mut talk = Conversation::new();
     let token = talk.ping();
     let mut other = token;
     other[7] ^= 1;
@@ -238,22 +254,23 @@ fn rfc_f20_f21_pings_and_pongs_of_the_peers_pass() {
     assert_eq!(talk.to_backend, ping);
 }
 
+// Requirements: F29.
 #[test]
-fn rfc_f29_rsv1_on_the_first_frame_of_a_compressed_message_only() {
+fn rsv1_only_on_first_frame_of_message() {
     let lawful = [frame(Client, 0x41, b"a"), frame(Client, 0x80, b"b")].concat();
-    let mut talk = Talk::compressed(terms(), Deflate::Pass);
+    let mut talk = Conversation::compressed(terms(), DeflateMode::Pass);
     talk.say(Client, &lawful);
     assert_eq!(talk.to_backend, lawful);
     for first in [0xc0, 0xc8, 0xc9, 0xca] {
-        assert_eq!(breach(Client, true, &frame(Client, first, b"")), (Breach::Rsv, 1002));
+        assert_eq!(breach(Client, true, &frame(Client, first, b"")), (ProtocolError::Rsv, 1002));
     }
 }
 
 #[test]
 fn a_client_that_only_half_closed_gets_the_rest() {
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     talk.hang_up(Client);
-    assert_eq!(talk.session.end(), Some(End::ClientGone));
+    assert_eq!(talk.session.end(), Some(TerminationReason::ClientGone));
     assert_eq!(talk.codes(), (None, Some(1001)));
     assert_eq!(talk.partings(), (Stay, Stay));
     let rest = frame(Backend, 0x81, b"the answer");
@@ -267,7 +284,7 @@ fn a_client_that_only_half_closed_gets_the_rest() {
 
 #[test]
 fn a_side_that_can_not_be_written_to_is_not_waited_for() {
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     talk.session.hangup(Client, talk.now);
     talk.session.hangup(Client, talk.now);
     assert_eq!(talk.session.parting(Client), Abort);
@@ -279,7 +296,7 @@ fn a_side_that_can_not_be_written_to_is_not_waited_for() {
 
 #[test]
 fn a_client_that_is_reset_inside_a_frame_leaves_it_unfinished() {
-    let mut talk = Talk::under(Terms { heartbeat_client: None, ..terms() });
+    let mut talk = Conversation::under(SessionPolicy { heartbeat_client: None, ..terms() });
     talk.say(Client, &frame(Client, 0x82, &[0; 100])[..50]);
     talk.session.written(Client, 1000, talk.now);
     talk.now += seconds(30);
@@ -292,8 +309,8 @@ fn a_client_that_is_reset_inside_a_frame_leaves_it_unfinished() {
 #[test]
 fn drain_takes_the_configured_code_and_ends_early_when_answered() {
     let drain_code = CloseCode::new(4500).expect("lawful");
-    let mut talk = Talk::under(Terms { drain_code, ..terms() });
-    talk.session.leave(End::Drained, None, talk.now);
+    let mut talk = Conversation::under(SessionPolicy { drain_code, ..terms() });
+    talk.session.leave(TerminationReason::Drained, None, talk.now);
     talk.round();
     assert_eq!(talk.codes(), (Some(4500), Some(1001)));
     talk.say(Client, &frame(Client, 0x81, b"too late"));
@@ -303,29 +320,29 @@ fn drain_takes_the_configured_code_and_ends_early_when_answered() {
     talk.hang_up(Backend);
     talk.hang_up(Client);
     assert!(talk.session.is_over());
-    assert_eq!(talk.session.tally().up, Flow::default());
+    assert_eq!(talk.session.tally().up, DirectionStats::default());
 }
 
 #[test]
 fn abort_is_at_once_and_keeps_an_earlier_name() {
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     talk.session.abort(talk.now);
-    assert_eq!(talk.session.end(), Some(End::Aborted));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Aborted));
     assert!(talk.session.is_over());
     assert_eq!(talk.partings(), (Abort, Abort));
     assert!(talk.inject(Client).is_none() && talk.inject(Backend).is_none());
-    let mut talk = Talk::new();
-    talk.session.leave(End::Drained, None, talk.now);
+    let mut talk = Conversation::new();
+    talk.session.leave(TerminationReason::Drained, None, talk.now);
     talk.session.abort(talk.now);
-    assert_eq!(talk.session.end(), Some(End::Drained));
+    assert_eq!(talk.session.end(), Some(TerminationReason::Drained));
     assert!(talk.session.is_over());
 }
 
 #[test]
 fn many_small_frames_are_one_run() {
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     let many = frame(Client, 0x82, b"16 bytes payload").repeat(1000);
     let run = talk.intake(Client, &many);
-    assert_eq!(run, Intake::Forward(many.len()));
+    assert_eq!(run, RecvAction::Forward(many.len()));
     assert_eq!(talk.session.tally().up.messages, 1000);
 }

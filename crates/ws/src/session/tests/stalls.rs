@@ -2,9 +2,14 @@
 
 use super::*;
 
+// Requirements: F26.
 #[test]
-fn rfc_f26_write_stall_of_the_client() {
-    let mut talk = Talk::under(Terms { heartbeat_client: None, write_trickle: None, ..terms() });
+fn stalled_client_is_closed_with_1013() {
+    let mut talk = Conversation::under(SessionPolicy {
+        heartbeat_client: None,
+        write_trickle: None,
+        ..terms()
+    });
     talk.session.written(Client, 1000, talk.now);
     talk.now += seconds(29);
     talk.session.written(Client, 999, talk.now);
@@ -13,7 +18,7 @@ fn rfc_f26_write_stall_of_the_client() {
     talk.session.written(Client, 999, talk.now);
     talk.now += seconds(1);
     talk.session.tick(talk.now);
-    assert_eq!(talk.session.end(), Some(End::WriteStall(Client)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::WriteStall(Client)));
     assert_eq!(talk.partings(), (Stay, Stay));
     talk.round();
     assert_eq!(talk.codes(), (Some(1013), Some(1001)));
@@ -30,10 +35,10 @@ fn rfc_f26_write_stall_of_the_client() {
 
 #[test]
 fn a_reader_that_wakes_up_in_the_grace_says_goodbye() {
-    let mut talk = Talk::under(Terms { heartbeat_client: None, ..terms() });
+    let mut talk = Conversation::under(SessionPolicy { heartbeat_client: None, ..terms() });
     talk.session.written(Client, 1000, talk.now);
     talk.pass(seconds(30));
-    assert_eq!(talk.session.end(), Some(End::WriteStall(Client)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::WriteStall(Client)));
     talk.round();
     talk.session.written(Client, 0, talk.now);
     talk.say(Client, &close(Client, 1013, ""));
@@ -46,20 +51,20 @@ fn a_reader_that_wakes_up_in_the_grace_says_goodbye() {
 
 #[test]
 fn write_stall_of_the_backend() {
-    let mut talk = Talk::under(Terms { heartbeat_client: None, ..terms() });
+    let mut talk = Conversation::under(SessionPolicy { heartbeat_client: None, ..terms() });
     talk.session.written(Backend, 1000, talk.now);
     // What is let through in the meantime is no progress.
     talk.now += seconds(20);
     let more = frame(Client, 0x82, &[0; 100]);
-    assert_eq!(talk.intake(Client, &more[..50]), Intake::Forward(50));
+    assert_eq!(talk.intake(Client, &more[..50]), RecvAction::Forward(50));
     talk.session.written(Backend, 1060, talk.now);
     talk.now += seconds(10);
     talk.session.tick(talk.now);
-    assert_eq!(talk.session.end(), Some(End::WriteStall(Backend)));
+    assert_eq!(talk.session.end(), Some(TerminationReason::WriteStall(Backend)));
     assert_eq!(talk.partings(), (Stay, Abort));
     talk.round();
     assert_eq!(talk.codes(), (Some(1011), None), "inside a frame nothing can be said");
-    let mut talk = Talk::under(Terms { heartbeat_client: None, ..terms() });
+    let mut talk = Conversation::under(SessionPolicy { heartbeat_client: None, ..terms() });
     talk.session.written(Backend, 1000, talk.now);
     talk.session.written(Backend, 0, talk.now);
     talk.pass(seconds(100));
@@ -68,11 +73,11 @@ fn write_stall_of_the_backend() {
 
 #[test]
 fn what_is_pending_is_waited_for() {
-    let mut talk = Talk::new();
+    let mut talk = Conversation::new();
     talk.say(Client, &close(Client, 1000, ""));
     let answer = close(Backend, 1000, "");
     let len = answer.len();
-    assert_eq!(talk.intake(Backend, &answer), Intake::Forward(len));
+    assert_eq!(talk.intake(Backend, &answer), RecvAction::Forward(len));
     talk.session.hangup(Backend, talk.now);
     talk.session.hangup(Client, talk.now);
     assert!(!talk.session.is_over(), "the answer is not written");

@@ -1,65 +1,69 @@
-//! The bare byte relay, and the one that lies.
+//! The bare TCP relay, with an option to corrupt bytes.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
 use mio::net::TcpStream;
 
-use crate::relay::{Ends, Motion, READ_BYTES, Route, Unread};
+use crate::relay::{READ_BYTES, ReadState, Sockets, Status, Transport};
 
-/// Relays bytes as they are, or with one bit in each `corrupt` bytes flipped.
-pub struct Plain {
+/// Relays bytes unchanged, or flips one bit in every `corrupt` bytes sent to the client.
+pub struct Tcp {
     scratch: Box<[u8]>,
     corrupt: Option<u64>,
 }
 
-/// What each side was sent but has not taken yet, and who has said all.
+/// The two directions of a connection.
 #[derive(Default)]
-pub struct PlainFlow {
-    up: Way,
-    down: Way,
+pub struct TcpConnection {
+    up: Direction,
+    down: Direction,
 }
 
-/// One direction.
+/// Pending bytes and progress of one direction.
 #[derive(Default)]
-pub struct Way {
-    waiting: Waiting,
+pub struct Direction {
+    pending: WriteBuffer,
     ended: bool,
     passed: u64,
 }
 
-impl Plain {
+impl Tcp {
     pub fn new(corrupt: Option<u64>) -> Self {
         Self { scratch: vec![0; READ_BYTES].into(), corrupt }
     }
 }
 
-impl Route for Plain {
-    type Flow = PlainFlow;
+impl Transport for Tcp {
+    type Connection = TcpConnection;
 
-    fn flow(&mut self) -> io::Result<PlainFlow> {
-        Ok(PlainFlow::default())
+    fn connection(&mut self) -> io::Result<TcpConnection> {
+        Ok(TcpConnection::default())
     }
 
-    fn pump(&mut self, ends: &mut Ends, flow: &mut PlainFlow) -> io::Result<Motion> {
-        let Ends { client, backend, client_unread, backend_unread } = ends;
-        flow.up.pump(client, client_unread, backend, &mut self.scratch, None)?;
-        flow.down.pump(backend, backend_unread, client, &mut self.scratch, self.corrupt)?;
-        Ok(if flow.up.ended && flow.down.ended { Motion::Over } else { Motion::Goes })
+    fn pump(
+        &mut self,
+        sockets: &mut Sockets,
+        connection: &mut TcpConnection,
+    ) -> io::Result<Status> {
+        let Sockets { client, backend, client_ready, backend_ready } = sockets;
+        connection.up.pump(client, client_ready, backend, &mut self.scratch, None)?;
+        connection.down.pump(backend, backend_ready, client, &mut self.scratch, self.corrupt)?;
+        Ok(if connection.up.ended && connection.down.ended { Status::Closed } else { Status::Open })
     }
 }
 
-impl Way {
+impl Direction {
     fn pump(
         &mut self,
         from: &mut TcpStream,
-        unread: &mut Unread,
+        state: &mut ReadState,
         to: &mut TcpStream,
         scratch: &mut [u8],
         corrupt: Option<u64>,
     ) -> io::Result<()> {
-        while self.waiting.flush(to)? && unread.some && !self.ended {
-            let Some(read) = read(from, unread, scratch)? else { break };
+        while self.pending.flush(to)? && state.readable && !self.ended {
+            let Some(read) = read(from, state, scratch)? else { break };
             if read == 0 {
                 self.ended = true;
                 to.shutdown(Shutdown::Write)?;
@@ -67,16 +71,16 @@ impl Way {
             }
             let bytes = &mut scratch[..read];
             if let Some(every) = corrupt {
-                corrupted(bytes, self.passed, every);
+                corrupt_bytes(bytes, self.passed, every);
             }
             self.passed += read as u64;
-            self.waiting.send(to, bytes)?;
+            self.pending.send(to, bytes)?;
         }
         Ok(())
     }
 }
 
-fn corrupted(bytes: &mut [u8], passed: u64, every: u64) {
+fn corrupt_bytes(bytes: &mut [u8], passed: u64, every: u64) {
     for (at, byte) in bytes.iter_mut().enumerate() {
         if (passed + at as u64 + 1).is_multiple_of(every) {
             *byte ^= 1;
@@ -84,15 +88,15 @@ fn corrupted(bytes: &mut [u8], passed: u64, every: u64) {
     }
 }
 
-/// Bytes that a socket did not take; empty but under pressure.
+/// Bytes that a socket did not accept; usually empty.
 #[derive(Default)]
-pub struct Waiting {
+pub struct WriteBuffer {
     bytes: Vec<u8>,
     sent: usize,
 }
 
-impl Waiting {
-    /// Whether all of it is gone now.
+impl WriteBuffer {
+    /// Writes pending bytes. Returns whether all are written.
     pub fn flush(&mut self, to: &mut TcpStream) -> io::Result<bool> {
         while self.sent < self.bytes.len() {
             match write(to, &self.bytes[self.sent..])? {
@@ -104,7 +108,7 @@ impl Waiting {
         Ok(true)
     }
 
-    /// Sends now what the socket takes; the rest waits. Only when nothing waits already.
+    /// Writes what the socket accepts and buffers the rest. Requires an empty buffer.
     pub fn send(&mut self, to: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
         let written = write(to, bytes)?;
         if written < bytes.len() {
@@ -114,27 +118,27 @@ impl Waiting {
     }
 }
 
-/// `None`: there is nothing. After a read that filled less than there was room for there is nothing
-/// either, until epoll says so again (epoll(7)).
+/// Returns `None` if nothing is available. A short read also means that nothing is left until epoll
+/// reports the socket again (epoll(7)).
 pub fn read(
     from: &mut TcpStream,
-    unread: &mut Unread,
+    state: &mut ReadState,
     into: &mut [u8],
 ) -> io::Result<Option<usize>> {
     match from.read(into) {
         Ok(read) => {
-            unread.some = read == into.len() || unread.last;
+            state.readable = read == into.len() || state.eof;
             Ok(Some(read))
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            unread.some = false;
+            state.readable = false;
             Ok(None)
         }
         Err(error) => Err(error),
     }
 }
 
-/// 0: the socket takes nothing now.
+/// Returns 0 if the socket is not writable.
 fn write(to: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
     match to.write(bytes) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
