@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use crate::support::{PlainStream, Side, TestBed, close_normally, poke, wire, within_timeout};
 
