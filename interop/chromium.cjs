@@ -92,7 +92,7 @@ async function bombs(backend) {
   for (const size of [(1 << 20) + 1, 64 << 20]) {
     const target = `/${backend}?case=chromium-${size}`;
     same(await page.evaluate(tooLarge, [target, size]), 1009);
-    expect(target, { equals: { end: "inflated_too_big", by: "client", close_client: 1009, close_backend: 1001 } });
+    expect(target, { equals: { end: "decompressed_too_big", by: "client", close_client: 1009, close_backend: 1001 } });
   }
 }
 

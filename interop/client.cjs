@@ -174,14 +174,14 @@ async function deadClient() {
   const query = `?tag=${NAME}-dead`;
   const client = await open(`-beat${query}`, { autoPong: false });
   same((await client.closed).code, 1001);
-  expect(`/${BACKEND}-beat${query}`, { equals: { end: "heartbeat_lost", by: "client", key: "heartbeat.patience" } });
+  expect(`/${BACKEND}-beat${query}`, { equals: { end: "heartbeat_timeout", by: "client", key: "heartbeat.timeout" } });
 }
 
 async function deadBackend() {
   const query = `?deaf=1&tag=${NAME}-deaf`;
   const client = await open(`-beat${query}`);
   same((await client.closed).code, 1011);
-  expect(`/${BACKEND}-beat${query}`, { equals: { end: "heartbeat_lost", by: "backend", key: "heartbeat.backend_patience" } });
+  expect(`/${BACKEND}-beat${query}`, { equals: { end: "heartbeat_timeout", by: "backend", key: "heartbeat.backend_timeout" } });
 }
 
 /** 200 at once: 40 are the burst, and the others are held back, but not lost. */
@@ -208,7 +208,7 @@ async function pingFlood() {
   const client = await open(query);
   for (let number = 0; number < 1000; number += 1) client.socket.ping(String(number));
   same((await client.closed).code, 1008);
-  expect(`/${BACKEND}${query}`, { equals: { by: "client", key: "limits.controls_from_client", close_client: 1008 } });
+  expect(`/${BACKEND}${query}`, { equals: { by: "client", key: "limits.control_frames_from_client", close_client: 1008 } });
 }
 
 /** One plain HTTP exchange: status and body. */

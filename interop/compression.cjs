@@ -104,7 +104,7 @@ async function overTheLimit() {
     client.socket.send(message);
     same([what, (await client.closed).code], [what, 1009]);
     expect(`/${BACKEND}${query}`, {
-      equals: { end: "inflated_too_big", by: "client", close_client: 1009, up_compressed: 1 },
+      equals: { end: "decompressed_too_big", by: "client", close_client: 1009, up_compressed: 1 },
     });
   }
 }

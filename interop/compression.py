@@ -163,12 +163,12 @@ async def echo_both(route, messages):
 
 async def over_the_limit():
     cases = {
-        "text": ("inflated_too_big", "x" * (LIMIT + 1)),
-        "random": ("inflated_too_big", os.urandom(LIMIT + 1)),
+        "text": ("decompressed_too_big", "x" * (LIMIT + 1)),
+        "random": ("decompressed_too_big", os.urandom(LIMIT + 1)),
         "twice": ("message_too_big", os.urandom(LIMIT * 2)),
-        "fragments": ("inflated_too_big", ["x" * (LIMIT // 2), "x" * (LIMIT // 2), "x"]),
-        "bomb": ("inflated_too_big", bytes(64 << 20)),
-        "bomb-fragments": ("inflated_too_big", [bytes(1000)] * 20 + [bytes(64 << 20)]),
+        "fragments": ("decompressed_too_big", ["x" * (LIMIT // 2), "x" * (LIMIT // 2), "x"]),
+        "bomb": ("decompressed_too_big", bytes(64 << 20)),
+        "bomb-fragments": ("decompressed_too_big", [bytes(1000)] * 20 + [bytes(64 << 20)]),
     }
     for what, (end, message) in cases.items():
         query = f"?case={NAME}-{what}"

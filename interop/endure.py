@@ -61,7 +61,7 @@ async def read_frame(reader):
 
 def backend(pipe):
     resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
-    ends = {"1001": 0, "client": 0, "cut": 0}
+    ends = {"1001": 0, "client": 0, "aborted": 0}
 
     async def serve(reader, writer):
         try:
@@ -72,7 +72,7 @@ def backend(pipe):
             while True:
                 got = await read_frame(reader)
                 if got is None:
-                    ends["cut"] += 1
+                    ends["aborted"] += 1
                     break
                 if got[0] == 0x88:
                     code = struct.unpack("!H", got[1][:2])[0] if got[1] else 1005
@@ -82,7 +82,7 @@ def backend(pipe):
                 writer.write(frame({0x89: 0x8A}.get(got[0], got[0]), got[1]))
             await writer.drain()
         except (AssertionError, asyncio.IncompleteReadError, ConnectionError):
-            ends["cut"] += 1
+            ends["aborted"] += 1
         finally:
             writer.close()
 
@@ -121,9 +121,10 @@ default = true
 host = "*"
 origins = ["*"]
 backends = ["127.0.0.1:{port}"]
-[caps]
+[concurrency]
 connections_per_client = 20000
 tunnels_per_client = 20000
+[rates]
 handshakes_per_client = "100000/s"
 handshakes_burst = 100000
 [admin]
@@ -239,10 +240,10 @@ async def reloads(port):
             bad = number % 10 == 0
             limit = "idle = \"1\"" if bad else f"idle = \"{3600 + number}s\""
             proxy.write(f"{proxy.text}\n[limits]\n{limit}\n")
-            answer = await proxy.order({"ask": "reload"})
+            answer = await proxy.order({"command": "reload"})
             taken += "ok" in answer
-            refused += "fault" in answer
-            same("fault" in answer, bad)
+            refused += "error" in answer
+            same("error" in answer, bad)
             if number % 100 == 0:
                 memory.append(proxy.memory())
         took = time.monotonic() - began
@@ -322,10 +323,10 @@ async def drain(port, pipe):
         share = most / 10
         must(all(abs(tenth - share) <= share / 10 for tenth in tenths), f"uneven: {tenths}")
         stopped = next(r for r in proxy.records() if r.get("message") == "stopped")
-        same((stopped["sessions"], stopped["cut"]), (most, 0))
+        same((stopped["sessions"], stopped["aborted"]), (most, 0))
         pipe.send("ends")
         ends = await loop.run_in_executor(None, pipe.recv)
-        same((ends["1001"], ends["cut"]), (most, 0))
+        same((ends["1001"], ends["aborted"]), (most, 0))
         print(f"   {most} tunnels closed with 1012 in tenths of {tenths}, the backend got as many "
               f"1001, none cut; exit {code} after {took:.1f} s of a window of {WINDOW} s; "
               f"{before} KiB PSS with all open")

@@ -139,9 +139,9 @@ async def introduces(way):
         same(await close_of(socket), (4002, "come back later"))
     equals = {"end": "backend_closed", "client_key": CLIENT}
     if way in INTRODUCED:
-        equals |= {"client": f"{CLIENT}:{port}", "known_by": "proxy_header", "listener": "introduced"}
+        equals |= {"client": f"{CLIENT}:{port}", "client_source": "proxy_header", "listener": "introduced"}
     else:
-        equals |= {"known_by": "forwarded", "listener": "plain"}
+        equals |= {"client_source": "forwarded", "listener": "plain"}
     expect(path, equals=equals, has=["peer"])
 
 

@@ -180,7 +180,7 @@ async function delays() {
   for (let n = 0; n < 40; n += 1) socket.send("y".repeat(n === 0 ? 2000 : 20));
   await says("delayed", /^message_rate by the client slow 1 \+1/);
   await says("would", /^message_too_big by the client slow 1 \+1/);
-  await until("the time", async () => /^clients [\d.]+ s, backends 0.0 s in all$/.test(await text("#delayed-time")));
+  await until("the time", async () => /^clients [\d.]+ s, backends 0.0 s in total$/.test(await text("#delayed-time")));
   socket.terminate();
   await until("its end", async () => (await figure("Tunnels")) === String(TUNNELS));
 }
@@ -206,7 +206,7 @@ async function matches() {
     .reduce((all, line) => all + Number(line.split(" ").pop()), 0);
   must(sum("tidegate_tunnels") === TUNNELS, `tunnels ${sum("tidegate_tunnels")}`);
   const status = await (await fetch(`http://${admin}/status.json`)).json();
-  must(status.requests_refused === sum("tidegate_requests_refused_total"), "refused");
+  must(status.requests_rejected === sum("tidegate_requests_rejected_total"), "refused");
   must(status.tunnels.opened === sum("tidegate_tunnels_opened_total"), "opened");
 }
 
@@ -214,7 +214,7 @@ async function outage() {
   must((await text("#notes-title")) === "Nothing needs attention", await text("#notes"));
   for (let tries = 0; tries < 3; tries += 1) await refused("/gone");
   await until("a note", async () => (await text("#notes-card")).includes("Route gone: no backend is up"));
-  must((await says("pools", /left out/)).length > 0, "no state");
+  must((await says("pools", /ejected/)).length > 0, "no state");
 }
 
 async function reload(change, words) {
@@ -224,10 +224,10 @@ async function reload(change, words) {
 }
 
 async function reloads() {
-  await reload((toml) => toml.replace("200", "201"), /^Taken at .* Changed: caps\b/);
+  await reload((toml) => toml.replace("200", "201"), /^Applied at .* Changed: concurrency\b/);
   await reload((toml) => toml.replace("4KiB", "4Kib"), /^Refused at /);
   must(/message_from_client/.test(await text("#faults")), await text("#faults"));
-  must((await text("#notes-card")).includes("The last reload was refused"), await text("#notes-card"));
+  must((await text("#notes-card")).includes("The last reload was rejected"), await text("#notes-card"));
 }
 
 async function hides() {
@@ -310,11 +310,11 @@ async function large() {
         ...real, now: real.now + seconds + 60, state: "draining",
         connections: { open: 123456, opened: 98765432, max: 1234567 },
         tunnels: { open: 123456, opened: 5432 * seconds, max: 1234567 },
-        requests_refused: 54321 * seconds,
+        requests_rejected: 54321 * seconds,
         messages: grown(123456), bytes: grown(999e6),
         rtt: { client: { tunnels: 123456, p50: 12.345 - seconds / 10, p95: 45.678, max: 123.456 }, backend: real.rtt.backend },
         memory: { resident_bytes: 123.4 * 2 ** 30 }, descriptors: { open: 123456, max: 1048576 },
-        ended: [{ by: "backend", reason: "too_many_fragments", count: 98765432, routes, routes_in_all: 43 }],
+        ended: [{ by: "backend", reason: "too_many_fragments", count: 98765432, routes, routes_total: 43 }],
         delayed_seconds: { client: 98765432, backend: 12345678 },
         busiest: real.busiest.map((row) => ({ ...row, delayed_seconds: { client: 12345, backend: 54321 }, rtt_seconds: 12.3, age_seconds: 987654, bytes_per_second: 1e9, messages_per_second: 123456 })),
       } });

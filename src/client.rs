@@ -157,8 +157,8 @@ impl AddrSource {
             Self::Socket => None,
             Self::ProxyHeader => Some("proxy_header"),
             Self::Forwarded => Some("forwarded"),
-            Self::ForwardedAllTrusted => Some("xff_all_trusted"),
-            Self::ForwardedBad => Some("xff_bad"),
+            Self::ForwardedAllTrusted => Some("all_trusted"),
+            Self::ForwardedBad => Some("invalid"),
         }
     }
 }

@@ -107,7 +107,7 @@ impl Demo {
     }
 
     fn welcome(&self) -> String {
-        welcome(self.address, self.admin, self.settings.caps.tunnels_per_client)
+        welcome(self.address, self.admin, self.settings.concurrency.tunnels_per_client)
     }
 
     /// Runs `proxy` until it fails or a [`Signal::Stop`] arrives. A drain that the page requested
@@ -161,7 +161,7 @@ fn page(settings: &Settings) -> Page {
     let terms = settings.routes.first().map(|route| &route.terms);
     Page {
         message_max: terms.and_then(|terms| terms.from_client.message).map_or(0, |cap| cap.max),
-        tunnels_max: settings.caps.tunnels_per_client,
+        tunnels_max: settings.concurrency.tunnels_per_client,
         drain_window_ms: settings.drain.window.as_millis(),
     }
 }

@@ -70,18 +70,18 @@ impl DropReason {
     /// The name in records and metric labels.
     pub fn slug(&self) -> &'static str {
         match self {
-            Self::ClientFull => "client_full",
-            Self::GateFull => "gate_full",
+            Self::ClientFull => "client_limit",
+            Self::GateFull => "proxy_limit",
             Self::ProxyHeaderUntrusted => "proxy_header_untrusted",
             Self::ProxyHeaderMissing => "proxy_header_missing",
-            Self::ProxyHeaderBad(_) => "proxy_header_bad",
+            Self::ProxyHeaderBad(_) => "proxy_header_invalid",
             Self::ProxyHeaderTimeout => "proxy_header_timeout",
             Self::TlsFailed(_) => "tls_failed",
             Self::TlsTimeout => "tls_timeout",
-            Self::Gone(_) => "gone",
+            Self::Gone(_) => "client_disconnected",
             Self::HeadTimeout => "head_timeout",
-            Self::HeadBad(_) => "head_bad",
-            Self::WriteStall => "write_stall",
+            Self::HeadBad(_) => "head_invalid",
+            Self::WriteStall => "write_timeout",
         }
     }
 
@@ -103,14 +103,14 @@ impl DropReason {
     /// The configuration key that decided, if one did.
     pub fn key(&self) -> Option<&'static str> {
         match self {
-            Self::ClientFull => Some("caps.connections_per_client"),
-            Self::GateFull => Some("caps.connections"),
+            Self::ClientFull => Some("concurrency.connections_per_client"),
+            Self::GateFull => Some("concurrency.connections"),
             Self::ProxyHeaderUntrusted => Some("trusted_proxies.addresses"),
             Self::ProxyHeaderMissing => Some("listener.proxy_protocol"),
             Self::ProxyHeaderTimeout => Some("timeouts.proxy_header"),
             Self::TlsTimeout => Some("timeouts.tls"),
-            Self::HeadTimeout => Some("timeouts.head"),
-            Self::WriteStall => Some("timeouts.http_silence"),
+            Self::HeadTimeout => Some("timeouts.request_header"),
+            Self::WriteStall => Some("timeouts.idle"),
             Self::ProxyHeaderBad(_) | Self::TlsFailed(_) | Self::Gone(_) | Self::HeadBad(_) => None,
         }
     }
@@ -206,31 +206,31 @@ impl RejectReason {
     /// The name in records and metric labels.
     pub fn slug(&self) -> &'static str {
         match self {
-            Self::RequestBad(_) => "request_bad",
+            Self::RequestBad(_) => "request_invalid",
             Self::UriTooLong => "uri_too_long",
             Self::Expect => "expect",
             Self::NotWebsocket => "not_websocket",
             Self::Method => "method",
-            Self::HandshakeBad(_) => "handshake_bad",
+            Self::HandshakeBad(_) => "handshake_invalid",
             Self::Version => "version",
             Self::NoRoute => "no_route",
             Self::Misdirected => "misdirected",
             Self::Origin => "origin",
-            Self::ClientFull => "client_full",
-            Self::ClientRate => "client_rate",
-            Self::GateFull => "gate_full",
-            Self::RouteFull => "route_full",
+            Self::ClientFull => "client_limit",
+            Self::ClientRate => "client_rate_limit",
+            Self::GateFull => "proxy_limit",
+            Self::RouteFull => "route_limit",
             Self::Draining => "draining",
             Self::NoBackend => "no_backend",
-            Self::BackendBad(_) => "backend_handshake_bad",
-            Self::DialTimeout => "dial_timeout",
-            Self::BackendTimeout => "backend_timeout",
-            Self::BackendSilent => "backend_silent",
+            Self::BackendBad(_) => "backend_handshake_invalid",
+            Self::DialTimeout => "connect_timeout",
+            Self::BackendTimeout => "response_timeout",
+            Self::BackendSilent => "backend_idle_timeout",
             Self::BodyTimeout => "body_timeout",
             Self::NoDescriptors => "no_descriptors",
             Self::Loop => "loop",
-            Self::ClientGone => "client_gone",
-            Self::BackendRefused(_) => "backend_refused",
+            Self::ClientGone => "client_disconnected",
+            Self::BackendRefused(_) => "backend_rejected",
         }
     }
 
@@ -272,14 +272,14 @@ impl RejectReason {
             Self::NoRoute => Some("route.host, route.path"),
             Self::Misdirected => Some("certificate"),
             Self::Origin => Some("route.origins"),
-            Self::ClientFull => Some("caps.tunnels_per_client"),
-            Self::ClientRate => Some("caps.handshakes_per_client"),
-            Self::GateFull => Some("caps.tunnels"),
+            Self::ClientFull => Some("concurrency.tunnels_per_client"),
+            Self::ClientRate => Some("rates.handshakes_per_client"),
+            Self::GateFull => Some("concurrency.tunnels"),
             Self::RouteFull => Some("route.tunnels"),
             Self::NoBackend => Some("route.backends"),
-            Self::DialTimeout => Some("timeouts.dial"),
-            Self::BackendTimeout => Some("timeouts.backend_answer"),
-            Self::BackendSilent | Self::BodyTimeout => Some("timeouts.http_silence"),
+            Self::DialTimeout => Some("timeouts.connect"),
+            Self::BackendTimeout => Some("timeouts.response_header"),
+            Self::BackendSilent | Self::BodyTimeout => Some("timeouts.idle"),
             Self::RequestBad(_)
             | Self::UriTooLong
             | Self::Expect
@@ -315,7 +315,8 @@ impl fmt::Display for RejectReason {
             Self::NoRoute => "no route for this host and path",
             Self::Misdirected => "this host is served under another certificate",
             Self::Origin => {
-                "the route's list has not this Origin, or, if there is none, not \"missing\""
+                "origin not allowed by this route; add it to route.origins (\"missing\" allows \
+                 requests without an Origin header)"
             }
             Self::ClientFull => "too many open tunnels for one client",
             Self::ClientRate => "too many handshakes from one client",

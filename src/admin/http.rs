@@ -21,15 +21,29 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::status::watch::StatusCache;
 use super::status::{self, page};
 use crate::downstream::response::{Body, text};
 use crate::listener::socket::{AcceptEvent, Listener};
-use crate::proxy::state::{ProxyState, now, wall};
+use crate::proxy::state::ProxyState;
+use crate::sys::clock::{now, wall};
 use crate::sys::entropy::fraction;
 use crate::telemetry::metrics::scrape::CONTENT_TYPE as OPENMETRICS;
 
-/// Answers until it is dropped.
-pub fn serve(gate: Arc<ProxyState>, listener: Listener) -> impl Future<Output = ()> + Send {
+/// What the handlers read.
+#[derive(Clone)]
+struct Admin {
+    state: Arc<ProxyState>,
+    status: Arc<StatusCache>,
+}
+
+/// Answers requests until the future is dropped.
+pub fn serve(
+    state: Arc<ProxyState>,
+    status: Arc<StatusCache>,
+    listener: Listener,
+) -> impl Future<Output = ()> + Send {
+    let admin = Admin { state, status };
     info!(address = %listener.local(), "admin listening");
     // Whoever may come from elsewhere needs no page to read this for him.
     let any_host = !listener.local().ip().is_loopback();
@@ -40,7 +54,7 @@ pub fn serve(gate: Arc<ProxyState>, listener: Listener) -> impl Future<Output = 
                 while open.try_join_next().is_some() {}
                 // Operators and scrapers are few; whoever comes beyond that waits elsewhere.
                 if open.len() < CONNECTIONS_MAX {
-                    open.spawn(converse(gate.clone(), accepted.io, any_host));
+                    open.spawn(converse(admin.clone(), accepted.io, any_host));
                 }
             }
             AcceptEvent::Paused(error, _) => warn!(%error, "admin: accepting pauses"),
@@ -49,10 +63,10 @@ pub fn serve(gate: Arc<ProxyState>, listener: Listener) -> impl Future<Output = 
     }
 }
 
-async fn converse(gate: Arc<ProxyState>, io: TcpStream, any_host: bool) {
+async fn converse(admin: Admin, io: TcpStream, any_host: bool) {
     let service = service_fn(|request: Request<Incoming>| {
-        let gate = gate.clone();
-        async move { Ok::<_, Infallible>(sealed(answer(&gate, &request, any_host).await)) }
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(sealed(answer(&admin, &request, any_host).await)) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -64,11 +78,7 @@ async fn converse(gate: Arc<ProxyState>, io: TcpStream, any_host: bool) {
     let _ = timeout(CONNECTION_MAX, serving).await;
 }
 
-async fn answer(
-    gate: &Arc<ProxyState>,
-    request: &Request<Incoming>,
-    any_host: bool,
-) -> Response<Body> {
+async fn answer(admin: &Admin, request: &Request<Incoming>, any_host: bool) -> Response<Body> {
     let path = request.uri().path();
     // Load balancers ask by whatever name, and learn one word.
     if !any_host && path != "/readyz" && !is_for_us(request) {
@@ -81,14 +91,15 @@ async fn answer(
         return response;
     }
     match path {
-        "/healthz" => typed(JSON, healthz(gate)),
-        "/readyz" if ready(gate) => text(StatusCode::OK, "ready\n"),
+        "/healthz" => typed(JSON, healthz(&admin.state)),
+        "/readyz" if ready(&admin.state) => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "unready\n"),
         "/metrics" => {
-            let scrape = |gate: Arc<ProxyState>| gate.metrics.scrape(status::house(&gate)).into();
-            made(gate, OPENMETRICS, scrape).await
+            let scrape =
+                |admin: Admin| admin.state.metrics.scrape(status::house(&admin.state)).into();
+            made(admin, OPENMETRICS, scrape).await
         }
-        "/status.json" => made(gate, JSON, |gate| gate.watch.body(&gate)).await,
+        "/status.json" => made(admin, JSON, |admin| admin.status.body(&admin.state)).await,
         "/status" => page::reply(),
         _ => text(StatusCode::NOT_FOUND, PATHS),
     }
@@ -118,12 +129,12 @@ fn is_own_name(authority: &[u8]) -> bool {
 
 /// What takes its time is made beside the workers, who have tunnels to serve.
 async fn made(
-    gate: &Arc<ProxyState>,
+    admin: &Admin,
     media_type: &'static str,
-    make: impl FnOnce(Arc<ProxyState>) -> Bytes + Send + 'static,
+    make: impl FnOnce(Admin) -> Bytes + Send + 'static,
 ) -> Response<Body> {
-    let gate = gate.clone();
-    match tokio::task::spawn_blocking(move || make(gate)).await {
+    let admin = admin.clone();
+    match tokio::task::spawn_blocking(move || make(admin)).await {
         Ok(body) => typed(media_type, body),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "no answer; the journal says why\n"),
     }

@@ -6,7 +6,7 @@ pub mod serve;
 use crate::config::settings::Settings;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::state::wall;
+use crate::sys::clock::wall;
 use crate::sys::descriptors;
 
 /// Why the process could not begin to serve, or cannot go on.

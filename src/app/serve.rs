@@ -14,13 +14,14 @@ use ws::TerminationReason;
 
 use crate::admin::control::{self, ControlServer, ReloadRequest, socket};
 use crate::admin::http;
+use crate::admin::status::watch::StatusCache;
 use crate::app::StartError;
 use crate::config::settings::Settings;
 use crate::listener::inherited::InheritedSockets;
 use crate::listener::socket::BindError;
 use crate::protocol::answer::ReloadResult;
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::state::{ProxyState, wall};
+use crate::proxy::state::ProxyState;
 use crate::server::cert_renewal::CertWatcher;
 use crate::server::critical_task::TaskExited;
 use crate::server::handover::{HandoverOutcome, Program, hand_over};
@@ -29,6 +30,7 @@ use crate::server::lost_backends;
 use crate::server::reload::{self, ConfigSource};
 use crate::server::signals::Signal;
 use crate::sessions::drain_plan::{DrainPlan, Phase, drain};
+use crate::sys::clock::wall;
 use crate::sys::{descriptors, systemd, watchdog};
 use crate::telemetry::access_log::AccessLog;
 
@@ -108,9 +110,13 @@ fn start(
     // Nothing comes before the first.
     drop(access.begin());
     let gate = Arc::new(ProxyState::new(generation, ticketer, descriptors));
-    let admin = admin.map(|listener| http::serve(gate.clone(), listener));
+    let status = Arc::<StatusCache>::default();
+    let admin = admin.map(|listener| http::serve(gate.clone(), status.clone(), listener));
     let control = control_path
-        .map(|path| control::bind(gate.clone(), &path, doors.is_successor(), reloads))
+        .map(|path| {
+            let state = gate.clone();
+            control::bind(state, status.clone(), &path, doors.is_successor(), reloads)
+        })
         .transpose()
         .map_err(|fault| StartError::Machine(fault.to_string()))?;
     reload::warn(source, &gate.generation().warnings(wall()));
@@ -129,9 +135,18 @@ fn start(
     systemd::ready(&reload::status(&gate));
     let lost = lost_backends::look_after(gate.clone());
     let beside = async move {
-        join!(until(admin, &followed), unless_off(control), lost);
+        join!(until(admin, &followed), unless_off(control), lost, expire(status));
     };
     Ok((gate, doors, beside))
+}
+
+/// Frees the status once no client has asked for it for a while.
+async fn expire(status: Arc<StatusCache>) {
+    let mut sweep = interval(SWEEP_EVERY);
+    loop {
+        sweep.tick().await;
+        status.sweep();
+    }
 }
 
 /// What is switched off never ends.
@@ -193,7 +208,6 @@ async fn serve(
             fallen = doors.fallen() => return Err(fallen),
             _ = sweep.tick() => {
                 gate.generation().rate.sweep();
-                gate.watch.sweep();
             }
         }
     }
@@ -268,7 +282,7 @@ async fn leave(
         }
     };
     let drained = drain(&gate.registry, &gate.tasks, &course, hurry).await;
-    info!(sessions = drained.sessions, cut = drained.cut, hurried = drained.hurried, "stopped");
+    info!(sessions = drained.sessions, aborted = drained.cut, forced = drained.hurried, "stopped");
 }
 
 /// Reloads that are asked for and not begun.

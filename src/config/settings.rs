@@ -36,8 +36,10 @@ pub struct Settings {
     pub client_key: KeyPrefixes,
     /// Whose word about the client is taken.
     pub trusted: TrustedProxies,
-    /// How much of everything.
-    pub caps: ConcurrencySettings,
+    /// How many connections and tunnels may be open at one time.
+    pub concurrency: ConcurrencySettings,
+    /// How often a client may start something.
+    pub rates: Rates,
     /// How long before the tunnel.
     pub timeouts: Timeouts,
     /// How to leave.
@@ -174,7 +176,7 @@ pub struct RouteSettings {
     /// At least one, ids unique.
     pub backends: Vec<BackendSettings>,
     /// What becomes of the tunnels of a backend that was removed or is down.
-    pub lost_backends: OnBackendLoss,
+    pub on_backend_loss: OnBackendLoss,
     /// Each connection to a backend begins with a PROXY header, version 2.
     pub send_proxy: bool,
     /// Backends are told of the client by `Forwarded` (RFC 7239) as well.
@@ -230,7 +232,7 @@ pub struct BackendSettings {
     pub weight: NonZeroU32,
 }
 
-/// Caps and rates.
+/// `[concurrency]`: limits on open connections and tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConcurrencySettings {
     /// Connections of the whole process; `None`: as many as the descriptors allow.
@@ -241,6 +243,11 @@ pub struct ConcurrencySettings {
     pub connections_per_client: usize,
     /// Tunnels of one client key.
     pub tunnels_per_client: usize,
+}
+
+/// `[rates]`: limits on how often a client may start something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
     /// WebSocket handshakes of one client key, a second.
     pub handshakes_per_client: NonZeroU32,
     /// How many handshakes may come at once before the rate holds.
@@ -255,13 +262,13 @@ pub struct Timeouts {
     /// TLS handshake, whole.
     pub tls: Duration,
     /// Request head, whole, and the wait for it on an open connection.
-    pub head: Duration,
+    pub request_header: Duration,
     /// All attempts to connect to a backend.
-    pub dial: Duration,
+    pub connect: Duration,
     /// From the request sent to the backend's whole answer head to an upgrade.
-    pub backend_answer: Duration,
+    pub response_header: Duration,
     /// Longest silence in the exchange of a plain HTTP request: no byte of body or answer.
-    pub http_silence: Duration,
+    pub idle: Duration,
 }
 
 /// How tunnels are closed when the process leaves.

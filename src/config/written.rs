@@ -19,7 +19,7 @@ pub struct SourceMap {
     /// What routes are held to that say nothing of their own.
     pub(crate) common: Arc<SessionPolicy>,
     /// How long pongs may take, where nobody is pinged as well: common, then of each route.
-    pub(crate) patience: Vec<PongTimeouts>,
+    pub(crate) heartbeat_timeouts: Vec<PongTimeouts>,
     /// The number of threads is what tidegate chose.
     pub(crate) workers_auto: bool,
     /// The admin listener, be there one or not.
@@ -50,11 +50,11 @@ impl SourceMap {
     }
 
     /// How long pongs may take: on a route, or (`None`) on those that say nothing.
-    pub(crate) fn patience(&self, route: Option<usize>) -> PongTimeouts {
+    pub(crate) fn heartbeat_timeouts(&self, route: Option<usize>) -> PongTimeouts {
         let usual = self.common.heartbeat_client.or(SessionPolicy::default().heartbeat_client);
-        let usual = usual.map_or(Duration::ZERO, |usual| usual.patience);
+        let usual = usual.map_or(Duration::ZERO, |usual| usual.timeout);
         let place = route.map_or(0, |route| route + 1);
-        self.patience.get(place).copied().unwrap_or([usual; 2])
+        self.heartbeat_timeouts.get(place).copied().unwrap_or([usual; 2])
     }
 }
 

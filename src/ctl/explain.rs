@@ -8,7 +8,7 @@ use crate::protocol::answer::Explanation;
 /// Asks, and shows each question on the way.
 pub fn explain(speech: &Output, request: &ControlRequest) -> Result<(), CommandFailure> {
     speech.put(request, |explained: Explanation| {
-        let columns = [("QUESTION", Align::Left), ("", Align::Left), ("ANSWER", Align::Left)];
+        let columns = [("CHECK", Align::Left), ("", Align::Left), ("RESULT", Align::Left)];
         let mut table = TextTable::new(&columns);
         for step in &explained.steps {
             let passes = if step.passes { "ok" } else { "NO" }.to_owned();

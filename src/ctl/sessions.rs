@@ -75,7 +75,14 @@ pub fn detail_facts(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         ("tls", or_none(&detail.tls)),
         ("sni", or_none(&detail.sni)),
         ("route", row.route.clone()),
-        ("backend", format!("{} (answered in {})", row.backend, round_trip(Some(detail.dial_ms)))),
+        (
+            "backend",
+            format!(
+                "{} (answered in {})",
+                row.backend,
+                round_trip(Some(detail.backend_handshake_ms))
+            ),
+        ),
         ("host", detail.host.clone()),
         ("target", detail.target.clone()),
         ("user agent", or_none(&detail.user_agent)),

@@ -46,7 +46,7 @@ impl StatusSummary {
             started: status.figure("/started"),
             now: status.figure("/now"),
             tunnels: status.number("/tunnels/open"),
-            refused: status.number("/requests_refused") + status.number("/connections_dropped"),
+            refused: status.number("/requests_rejected") + status.number("/connections_dropped"),
             messages: status.number("/messages/up") + status.number("/messages/down"),
             up_bytes: status.number("/bytes/up"),
             down_bytes: status.number("/bytes/down"),
@@ -87,7 +87,7 @@ impl StatusView<'_> {
             ("connections", self.open("/connections")),
             ("up", self.flow("up")),
             ("down", self.flow("down")),
-            ("refused", self.refused()),
+            ("rejected", self.refused()),
         ];
         let ended = self.most("/ended", "by");
         if !ended.is_empty() {
@@ -122,7 +122,7 @@ impl StatusView<'_> {
         let since = self.since(at);
         match self.0.pointer("/reload/applied").and_then(Value::as_bool) {
             Some(false) => {
-                let faults = count(self.number("/reload/faults_in_all"), "fault");
+                let faults = count(self.number("/reload/errors_total"), "fault");
                 format!("{number}; a reload {since} ago was refused for {faults}")
             }
             Some(true) | None => format!("{number}, since {since}"),
@@ -131,7 +131,7 @@ impl StatusView<'_> {
 
     /// Keys that wait for a restart.
     fn waiting(&self) -> String {
-        let keys = self.0.pointer("/waits_for_restart").and_then(Value::as_array);
+        let keys = self.0.pointer("/restart_required").and_then(Value::as_array);
         let keys = keys.into_iter().flatten().filter_map(Value::as_str).map(harmless);
         keys.collect::<Vec<_>>().join(", ")
     }
@@ -139,7 +139,7 @@ impl StatusView<'_> {
     /// Of a drain under way.
     fn drain(&self) -> String {
         let (left, all) = (self.number("/left"), count(self.number("/tunnels"), "tunnel"));
-        format!("{}: {left} of {all} left", self.text("/of"))
+        format!("{}: {left} of {all} left", self.text("/scope"))
     }
 
     fn open(&self, what: &str) -> String {
@@ -154,9 +154,9 @@ impl StatusView<'_> {
     }
 
     fn refused(&self) -> String {
-        let requests = count(self.number("/requests_refused"), "request");
+        let requests = count(self.number("/requests_rejected"), "request");
         let dropped = count(self.number("/connections_dropped"), "connection");
-        let (refused, drops) = (self.most("/refused", "stage"), self.most("/dropped", "stage"));
+        let (refused, drops) = (self.most("/rejected", "stage"), self.most("/dropped", "stage"));
         let because = |causes: String| match causes.is_empty() {
             true => String::new(),
             false => format!(" ({causes})"),
@@ -190,7 +190,7 @@ impl StatusView<'_> {
             ("STATE", Left),
             ("TUNNELS", Right),
             ("SHARE", Right),
-            ("DUE", Right),
+            ("EXPECTED", Right),
             ("OPENED", Right),
             ("FAILED", Right),
         ]);
@@ -203,9 +203,9 @@ impl StatusView<'_> {
                     backend.state(),
                     backend.number("/tunnels").to_string(),
                     share.map_or("-".to_owned(), percent),
-                    percent(backend.figure("/due_share")),
+                    percent(backend.figure("/expected_share")),
                     backend.number("/opened").to_string(),
-                    backend.number("/connects_failed").to_string(),
+                    backend.number("/connect_failures").to_string(),
                 ]);
             }
         }

@@ -30,7 +30,7 @@ pub struct HeadLimits {
     /// Whole head, and the wait for it.
     pub head: Duration,
     /// A client that takes nothing of its answer.
-    pub write_stall: Duration,
+    pub write_timeout: Duration,
 }
 
 /// A stream after a switch of protocols.
@@ -58,7 +58,7 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let watch = FramingChecker::shared();
-    let io = FramingHandle::new(HttpIo::new(stream, limits.write_stall), watch.clone());
+    let io = FramingHandle::new(HttpIo::new(stream, limits.write_timeout), watch.clone());
     let served = AtomicBool::new(false);
     let switched = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {

@@ -15,21 +15,21 @@ use crate::net::{PARTS_MAX, Recv, SEND_BYTES_MAX, Stream};
 
 /// Lets hyper run on a [`Stream`], and gives the stream back for the tunnel.
 ///
-/// A write that the peer takes nothing of for `write_stall` fails with
+/// A write that the peer takes nothing of for `write_timeout` fails with
 /// [`io::ErrorKind::TimedOut`]: hyper has no such deadline of its own.
 #[derive(Debug)]
 pub struct HttpIo<S> {
     stream: S,
     /// What arrived and did not fit into hyper's buffer; at most [`RECV_BYTES`].
     kept: Vec<u8>,
-    write_stall: Duration,
+    write_timeout: Duration,
     stall: Option<WriteStall>,
 }
 
 impl<S: Stream> HttpIo<S> {
-    /// An adapter whose writes may stand still for `write_stall`.
-    pub fn new(stream: S, write_stall: Duration) -> Self {
-        Self { stream, kept: Vec::new(), write_stall, stall: None }
+    /// An adapter whose writes may stand still for `write_timeout`.
+    pub fn new(stream: S, write_timeout: Duration) -> Self {
+        Self { stream, kept: Vec::new(), write_timeout, stall: None }
     }
 
     /// The stream, and what arrived on it and was not given to hyper.
@@ -60,12 +60,12 @@ impl<S: Stream> HttpIo<S> {
         }
         let backlog = self.stream.backlog();
         let stall = self.stall.get_or_insert_with(|| WriteStall {
-            deadline: Box::pin(sleep(self.write_stall)),
+            deadline: Box::pin(sleep(self.write_timeout)),
             backlog,
         });
         if backlog < stall.backlog {
             stall.backlog = backlog;
-            stall.deadline.as_mut().reset(Instant::now() + self.write_stall);
+            stall.deadline.as_mut().reset(Instant::now() + self.write_timeout);
         }
         ready!(stall.deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

@@ -11,6 +11,7 @@ pub enum Response<T> {
     /// What was asked for.
     Ok(T),
     /// Why not.
+    #[serde(rename = "error")]
     Fault(CommandError),
 }
 
@@ -22,7 +23,7 @@ pub struct CommandError {
     /// For people.
     pub message: String,
     /// One a line, if there are several.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "errors", default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
 }
 
@@ -51,6 +52,7 @@ pub enum CommandErrorKind {
     /// There is no such tunnel, route or backend.
     NotFound,
     /// It is possible, but not now, or not so.
+    #[serde(rename = "rejected")]
     Refused,
     /// Too many ask already.
     Busy,
@@ -107,6 +109,7 @@ pub struct SessionDetail {
     /// Address and port that the client is known by.
     pub address: String,
     /// How that is known: `peer`, `proxy_header`, `forwarded`, ...
+    #[serde(rename = "client_source")]
     pub known_by: String,
     /// TLS version and cipher suite.
     pub tls: Option<String>,
@@ -125,7 +128,7 @@ pub struct SessionDetail {
     /// Number of the configuration it was admitted under.
     pub generation: u64,
     /// How long the backend took to answer.
-    pub dial_ms: f64,
+    pub backend_handshake_ms: f64,
     /// How long the client was made to wait, in all.
     pub client_delayed_ms: u64,
     /// And the backend.
@@ -149,6 +152,7 @@ pub struct DrainResult {
     /// When what is left is cut.
     pub deadline_ms: u64,
     /// Of these, those that had to be cut; `None`: it is not over.
+    #[serde(rename = "aborted")]
     pub cut: Option<usize>,
 }
 
@@ -169,6 +173,7 @@ pub struct FrameEvent {
     /// `client` or `backend`.
     pub from: String,
     /// Its sender is tidegate itself: a ping, or a Close.
+    #[serde(rename = "injected")]
     pub own: bool,
     /// `text`, `binary`, `continuation`, `ping`, `pong`, `close`; a number if it has no name.
     pub opcode: String,
@@ -181,6 +186,7 @@ pub struct FrameEvent {
     /// Of a Close.
     pub code: Option<u16>,
     /// Frames before this one that the reader of the tail was too slow for.
+    #[serde(rename = "skipped")]
     pub missed: u64,
 }
 
@@ -200,14 +206,17 @@ pub struct Explanation {
 /// One question on the way of a handshake.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExplainStep {
-    /// `listener`, `client`, `certificate`, `route`, `drain`, `rate`, `origin`, `caps`, `backend`,
+    /// `listener`, `client`, `certificate`, `route`, `drain`, `rate`, `origin`, `concurrency`, `backend`,
     /// `limits`
+    #[serde(rename = "check")]
     pub question: String,
     /// In words.
+    #[serde(rename = "result")]
     pub answer: String,
     /// The key that decides, and what it is set to.
     pub key: Option<String>,
     /// Whether it may go on.
+    #[serde(rename = "passed")]
     pub passes: bool,
 }
 
@@ -224,10 +233,12 @@ pub struct ReloadResult {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// `route`, `backend`, `listener`, `certificate`, `limits`, or the name of another table.
+    #[serde(rename = "section")]
     pub part: String,
     /// Which one.
     pub name: String,
     /// `added`, `removed`, `changed`
+    #[serde(rename = "action")]
     pub what: String,
     /// The keys that differ.
     pub keys: Vec<ChangedKey>,

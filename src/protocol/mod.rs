@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ControlRequest {
     /// How it is: what `/status.json` says.
     Status,
     /// The open tunnels: [`Sessions`].
     Sessions {
         /// Which.
+        #[serde(rename = "selection")]
         of: Selection,
     },
     /// One tunnel: [`SessionDetail`].
@@ -29,22 +30,27 @@ pub enum ControlRequest {
     /// Closes tunnels at once: [`KillResult`].
     Kill {
         /// Which; everything only with `all`.
+        #[serde(rename = "selection")]
         of: Selection,
         /// Everything is really meant.
         all: bool,
         /// What they are told; by default 1008.
+        #[serde(rename = "close")]
         words: CloseRequest,
     },
     /// Closes tunnels one by one, and keeps new ones away from a backend, a route or, with `all`,
     /// from everything: [`Drained`], once it is over if `wait`, at once if not.
     Drain {
         /// Which.
+        #[serde(rename = "selection")]
         of: Selection,
         /// Everything is really meant.
         all: bool,
         /// How fast; by default as in `[drain]`.
+        #[serde(rename = "pacing")]
         pace: DrainPacing,
         /// What they are told; by default as in `[drain]`.
+        #[serde(rename = "close")]
         words: CloseRequest,
         /// Answer when it is over.
         wait: bool,
@@ -52,6 +58,7 @@ pub enum ControlRequest {
     /// Lets new tunnels in again where a drain kept them away: [`DrainScope`].
     Undrain {
         /// Where.
+        #[serde(rename = "scope")]
         place: DrainScope,
     },
     /// Another share of the clients for a backend, until the file says otherwise: [`Weighed`].
@@ -258,14 +265,17 @@ mod tests {
         for request in all {
             assert_eq!(read::<ControlRequest>(&line(&request)), Ok(request));
         }
-        assert!(read::<ControlRequest>(br#"{"ask":"sessions","of":{"clint":"::1"}}"#).is_err());
+        assert!(
+            read::<ControlRequest>(br#"{"command":"sessions","selection":{"clint":"::1"}}"#)
+                .is_err()
+        );
     }
 
     #[test]
     fn answers_are_told_apart() {
         let fault = CommandError::new(CommandErrorKind::NotFound, "no tunnel 7");
         let text = String::from_utf8(line(&Response::<KillResult>::Fault(fault))).unwrap();
-        assert_eq!(text, "{\"fault\":{\"kind\":\"not_found\",\"message\":\"no tunnel 7\"}}\n");
+        assert_eq!(text, "{\"error\":{\"kind\":\"not_found\",\"message\":\"no tunnel 7\"}}\n");
         let done = read::<Response<KillResult>>(br#"{"ok":{"sessions":2}}"#);
         assert_eq!(done, Ok(Response::Ok(KillResult { sessions: 2 })));
     }

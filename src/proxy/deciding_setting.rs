@@ -9,14 +9,14 @@ use crate::telemetry::record::DecidingSetting;
 pub fn of_drop(dropped: &DropReason, generation: &Snapshot) -> DecidingSetting {
     let settings = &generation.settings;
     let value = match dropped {
-        DropReason::ClientFull => Some(settings.caps.connections_per_client.to_string()),
+        DropReason::ClientFull => Some(settings.concurrency.connections_per_client.to_string()),
         DropReason::GateFull => Some(generation.room.connections.to_string()),
         DropReason::ProxyHeaderUntrusted => Some(settings.trusted.to_string()),
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
         DropReason::TlsTimeout => Some(show_duration(settings.timeouts.tls)),
-        DropReason::HeadTimeout => Some(show_duration(settings.timeouts.head)),
-        DropReason::WriteStall => Some(show_duration(settings.timeouts.http_silence)),
+        DropReason::HeadTimeout => Some(show_duration(settings.timeouts.request_header)),
+        DropReason::WriteStall => Some(show_duration(settings.timeouts.idle)),
         DropReason::ProxyHeaderBad(_)
         | DropReason::TlsFailed(_)
         | DropReason::Gone(_)
@@ -31,21 +31,21 @@ pub fn of_refusal(
     generation: &Snapshot,
     route: Option<&Route>,
 ) -> DecidingSetting {
-    let caps = &generation.settings.caps;
+    let (concurrency, rates) = (&generation.settings.concurrency, &generation.settings.rates);
     let value = match refusal {
         RejectReason::NotWebsocket => Some("false".to_owned()),
-        RejectReason::ClientFull => Some(caps.tunnels_per_client.to_string()),
+        RejectReason::ClientFull => Some(concurrency.tunnels_per_client.to_string()),
         RejectReason::ClientRate => {
-            Some(format!("{}/s, burst {}", caps.handshakes_per_client, caps.handshakes_burst))
+            Some(format!("{}/s, burst {}", rates.handshakes_per_client, rates.handshakes_burst))
         }
         RejectReason::GateFull => Some(generation.room.tunnels.to_string()),
         RejectReason::RouteFull => route.and_then(|route| route.tunnels_max).map(|n| n.to_string()),
-        RejectReason::DialTimeout => route.map(|route| show_duration(route.timeouts.dial)),
+        RejectReason::DialTimeout => route.map(|route| show_duration(route.timeouts.connect)),
         RejectReason::BackendSilent | RejectReason::BodyTimeout => {
-            route.map(|route| show_duration(route.timeouts.http_silence))
+            route.map(|route| show_duration(route.timeouts.idle))
         }
         RejectReason::BackendTimeout => {
-            route.map(|route| show_duration(route.timeouts.backend_answer))
+            route.map(|route| show_duration(route.timeouts.response_header))
         }
         RejectReason::RequestBad(_)
         | RejectReason::UriTooLong

@@ -1,6 +1,7 @@
 //! The data path of one connection, in order: [`serve`](serve) accepts and secures it, then each request
 //! is checked, routed, admitted and answered, and an upgrade becomes a [`session`](session).
 
+pub(crate) mod capacity;
 pub(crate) mod deciding_setting;
 pub(crate) mod request_log;
 pub(crate) mod route_match;

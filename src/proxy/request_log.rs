@@ -9,10 +9,10 @@ use hyper::body::Incoming;
 use hyper::header::{HOST, ORIGIN, USER_AGENT};
 
 use super::deciding_setting;
-use super::serve::Connection;
 use super::snapshot::{Route, Snapshot};
-use super::state::now;
 use crate::reject::RejectReason;
+use crate::sessions::connection::Connection;
+use crate::sys::clock::now;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::{DecidingSetting, RejectedRequest, refused};
 use crate::telemetry::redact::{authority, cut, origin, subprotocol, target, traceparent};

@@ -12,7 +12,7 @@ use super::request_log::RequestLog;
 use super::route_match::{find, own_origin};
 use super::session::{PendingTunnel, open};
 use super::snapshot::{Route, Snapshot};
-use super::state::{ProxyState, now};
+use super::state::ProxyState;
 use crate::admission::concurrency::Permit;
 use crate::client::{AddrSource, ClientInfo};
 use crate::config::settings::{ListenerSettings, TlsStreamKind};
@@ -21,12 +21,14 @@ use crate::downstream::h1::{self, HeadLimits};
 use crate::downstream::response::{self, Body, boxed, text};
 use crate::http::forwarded::Forwarded;
 use crate::http::{Handshake, RequestKind};
+use crate::listener::key::ListenerKey;
 use crate::listener::proxy_protocol::read_proxy_header;
 use crate::listener::socket::AcceptedStream;
 use crate::net::Stream;
 use crate::net::plain::PlainStream;
 use crate::reject::{DropReason, RejectReason};
-use crate::server::listeners::ListenerKey;
+use crate::sessions::connection::Connection;
+use crate::sys::clock::now;
 use crate::sys::entropy::{fraction, request_id};
 use crate::telemetry::metrics::HandshakeStep;
 use crate::telemetry::metrics::handles::OpenConnection;
@@ -35,26 +37,6 @@ use crate::upstream::connect::{self, BackendConnection};
 use crate::upstream::forward;
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure};
-
-/// One client on a connection: its peer, or whom that forwards for. The connection counts until the
-/// last thing born of it is gone.
-#[derive(Debug)]
-pub struct Connection {
-    /// Whose it is.
-    pub visitor: ClientInfo,
-    /// Held by the peer's own view, and so by all that hold on to that.
-    _permit: Option<Permit>,
-    _counted: Option<OpenConnection>,
-    _peer: Option<Arc<Connection>>,
-}
-
-#[cfg(test)]
-impl Connection {
-    /// One that counts nowhere.
-    pub fn bare(visitor: ClientInfo) -> Self {
-        Self { visitor, _permit: None, _counted: None, _peer: None }
-    }
-}
 
 /// What all requests of one connection have in common; gone when its HTTP phase is over.
 struct ConnectionContext {
@@ -112,15 +94,11 @@ async fn enter(
     }
     // A trusted proxy brings the connections of many clients.
     if !settings.trusted.has(&visitor.addr) {
-        permit.count_for(visitor.key, settings.caps.connections_per_client)?;
+        permit.count_for(visitor.key, settings.concurrency.connections_per_client)?;
     }
-    let connection = |visitor| {
-        let _permit = Some(permit);
-        Connection { visitor, _permit, _counted: counted, _peer: None }
-    };
     let ground = |visitor: &ClientInfo| ConnectionContext {
         gate: gate.clone(),
-        connection: Arc::new(connection(visitor.clone())),
+        connection: Arc::new(Connection::accepted(visitor.clone(), permit, counted)),
         local,
         health: listener.health_path.clone(),
         slot: TunnelSlot::default(),
@@ -159,8 +137,8 @@ async fn converse<S: Stream + Send + 'static>(
     let gate = &ground.gate;
     let generation = gate.generation();
     let limits = HeadLimits {
-        head: generation.settings.timeouts.head,
-        write_stall: generation.settings.timeouts.http_silence,
+        head: generation.settings.timeouts.request_header,
+        write_timeout: generation.settings.timeouts.idle,
     };
     drop(generation);
     let answers = |request, framing| {
@@ -230,8 +208,7 @@ impl ConnectionContext {
                 if visitor.known_by != peer.visitor.known_by {
                     self.gate.metrics.named(visitor.known_by);
                 }
-                let _peer = Some(peer.clone());
-                Arc::new(Connection { visitor, _permit: None, _counted: None, _peer })
+                Arc::new(Connection::forwarded(visitor, peer.clone()))
             }
             None => peer.clone(),
         };
@@ -267,7 +244,7 @@ impl ConnectionContext {
                 let request = Request::from_parts(head, body);
                 let dialled = dial(route, &introduction).await?;
                 inquiry.at(&dialled.backend);
-                let silence = route.timeouts.http_silence;
+                let silence = route.timeouts.idle;
                 let answer = forward::forward(dialled, request, &introduction, silence).await?;
                 route.counts.requests.add_one();
                 return Ok(answer.map(boxed));
@@ -278,7 +255,7 @@ impl ConnectionContext {
         let dialled = dial(route, &introduction).await?;
         inquiry.at(&dialled.backend);
         let backend = dialled.backend.clone();
-        let (compression, limit) = (route.compression, route.timeouts.backend_answer);
+        let (compression, limit) = (route.compression, route.timeouts.response_header);
         let upgrading =
             handshake::upgrade(dialled, &head, &handshake, &introduction, compression, limit);
         match upgrading.await {
@@ -319,7 +296,7 @@ fn admit_session(
     if !route.origins.welcome(handshake.origin.as_deref(), &own) {
         return Err(RejectReason::Origin);
     }
-    let most_per_client = generation.settings.caps.tunnels_per_client;
+    let most_per_client = generation.settings.concurrency.tunnels_per_client;
     gate.occupancy.tunnel(
         visitor.key,
         generation.room.tunnels,
@@ -339,7 +316,7 @@ async fn dial(
     if order.is_empty() {
         return Err(RejectReason::Draining);
     }
-    connect::dial(&order, &introduction.proxy_header(), route.timeouts.dial).await
+    connect::dial(&order, &introduction.proxy_header(), route.timeouts.connect).await
 }
 
 /// For load balancers: no more than whether new clients are wanted.
@@ -348,16 +325,5 @@ fn health_word(gate: &ProxyState) -> Response<Body> {
         text(StatusCode::SERVICE_UNAVAILABLE, "unready\n")
     } else {
         text(StatusCode::OK, "ok\n")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As long as a tunnel lives, so does this.
-    #[test]
-    fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 176, "{} B", size_of::<Connection>());
     }
 }

@@ -16,16 +16,17 @@ use ws::{
 };
 
 use super::request_log::RequestLog;
-use super::serve::Connection;
 use super::snapshot::Route;
-use super::state::{ProxyState, now};
+use super::state::ProxyState;
 use crate::admission::concurrency::Permit;
 use crate::downstream::h1::UpgradedClient;
 use crate::downstream::response::{Body, boxed};
 use crate::net::Stream;
 use crate::net::plain::PlainStream;
+use crate::sessions::connection::Connection;
 use crate::sessions::info::SessionInfo;
 use crate::sessions::registry::{CommandReceiver, Registration};
+use crate::sys::clock::now;
 use crate::sys::entropy::SystemEntropy;
 use crate::telemetry::metrics::HandshakeStep;
 use crate::telemetry::record::{DecidingSetting, SessionEnd, begun, ended};

@@ -18,8 +18,8 @@ use crate::config::settings::{
 };
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::values::patterns::BackendAddress;
-use crate::server::listeners::{self, ListenerKey};
-use crate::sys::descriptors::{Capacity, room};
+use crate::listener::key::{self, ListenerKey};
+use crate::proxy::capacity::Capacity;
 use crate::sys::memory;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::handles::{ListenerCounts, RouteCounts};
@@ -87,7 +87,7 @@ pub struct Route {
     /// Where it leads.
     pub pool: Pool,
     /// What becomes of tunnels whose backend is lost.
-    pub lost_backends: OnBackendLoss,
+    pub on_backend_loss: OnBackendLoss,
     /// Whether an operator keeps new tunnels away; across generations.
     pub away: Arc<DrainFlag>,
     /// What its sessions are held to.
@@ -119,7 +119,7 @@ impl Snapshot {
             route_list.push(route);
         }
         let (per_second, burst) =
-            (settings.caps.handshakes_per_client, settings.caps.handshakes_burst);
+            (settings.rates.handshakes_per_client, settings.rates.handshakes_burst);
         let rate = previous
             .map(|previous| previous.rate.clone())
             .filter(|rate| rate.has_quota(per_second, burst))
@@ -176,13 +176,14 @@ impl Snapshot {
     ) -> Result<Validated, Vec<LateDiagnostic>> {
         let mut faults = Vec::new();
         let listeners = settings.listeners.len();
-        let room =
-            room(&settings.caps, listeners, descriptors).map_err(|fault| faults.push(fault)).ok();
+        let room = Capacity::new(&settings.concurrency, listeners, descriptors)
+            .map_err(|fault| faults.push(fault))
+            .ok();
         faults.extend(settings.records_refused());
         let tls = terminator(settings, ticketer).map_err(|more| faults.extend(more)).ok();
         match (room, tls, faults.is_empty()) {
             (Some(room), Some((tls, mut remarks)), true) => {
-                remarks.extend(memory::too_little(&room, memory::limit()));
+                remarks.extend(room.memory_warning(memory::limit()));
                 Ok(Validated { room, tls, remarks })
             }
             (_, _, _) => Err(faults),
@@ -191,7 +192,7 @@ impl Snapshot {
 
     /// The listener behind a door, unless it was removed.
     pub fn listener(&self, door: ListenerKey) -> Option<&ListenerSettings> {
-        listeners::keys(&self.settings.listeners)
+        key::listener_keys(&self.settings.listeners)
             .find(|(key, _)| *key == door)
             .map(|(_, found)| found)
     }
@@ -203,7 +204,7 @@ impl Snapshot {
 
     /// What is counted of the listener behind a door.
     pub fn listener_counts(&self, door: ListenerKey) -> Option<&Arc<ListenerCounts>> {
-        let mut keys = listeners::keys(&self.settings.listeners);
+        let mut keys = key::listener_keys(&self.settings.listeners);
         keys.position(|(key, _)| key == door).and_then(|place| self.listener_counts.get(place))
     }
 
@@ -260,7 +261,7 @@ impl Route {
                 response_headers: of.response_headers.clone(),
             },
             pool: Pool::new(&of.backends, known),
-            lost_backends: of.lost_backends,
+            on_backend_loss: of.on_backend_loss,
             away: before.map(|route| route.away.clone()).unwrap_or_default(),
             terms: of.terms.clone(),
             timeouts: *timeouts,

@@ -9,16 +9,15 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::snapshot::Snapshot;
-use crate::admin::status::watch::StatusCache;
 use crate::admission::concurrency::ConcurrencyLimits;
 use crate::config::explain::effect::{AppliesTo, takes_effect};
 use crate::config::explain::listing::effective;
 use crate::config::settings::Settings;
-use crate::protocol::answer::EffectiveKey;
-use crate::server::reload::LastReload;
+use crate::protocol::answer::{Change, EffectiveKey};
 use crate::sessions::drain_plan::Phase;
 use crate::sessions::drains::RunningDrains;
 use crate::sessions::registry::Registry;
+use crate::sys::clock::{now, wall};
 use crate::sys::watchdog::LivenessRegistry;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::admin_override::DrainFlag;
@@ -39,8 +38,6 @@ pub struct ProxyState {
     pub metrics: Arc<Metrics>,
     /// How the last reload went; `None` before the first.
     pub reloaded: ArcSwapOption<LastReload>,
-    /// Who watches.
-    pub watch: StatusCache,
     /// Whether an operator keeps everybody out.
     pub away: Arc<DrainFlag>,
     /// Drains that go on beside everything else.
@@ -56,6 +53,15 @@ pub struct ProxyState {
     fixed: Vec<EffectiveKey>,
 }
 
+/// How a reload went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastReload {
+    /// When, in seconds since 1970.
+    pub at: f64,
+    /// What changed, or the faults, one a line.
+    pub outcome: Result<Vec<Change>, Vec<String>>,
+}
+
 impl ProxyState {
     /// Opens under a first generation.
     pub fn new(
@@ -68,7 +74,6 @@ impl ProxyState {
             metrics: generation.metrics.clone(),
             reloaded: ArcSwapOption::empty(),
             born: wall(),
-            watch: StatusCache::default(),
             away: Arc::default(),
             drains: RunningDrains::default(),
             roll: Arc::default(),
@@ -135,7 +140,7 @@ impl ProxyState {
     }
 
     /// Their names.
-    pub fn waits_for_restart(&self) -> Vec<String> {
+    pub fn restart_required(&self) -> Vec<String> {
         self.overdue().into_iter().map(|key| key.key).collect()
     }
 
@@ -150,16 +155,4 @@ fn fixed(settings: &Settings) -> Vec<EffectiveKey> {
     let mut keys = effective(settings);
     keys.retain(|key| takes_effect(&key.key) == Some(AppliesTo::Restart));
     keys
-}
-
-/// The clock, for `run` alone.
-pub fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// The time of day in seconds since 1970, for those who read; nothing is decided by it.
-#[expect(clippy::disallowed_methods, reason = "the one place that asks for the time of day")]
-pub fn wall() -> f64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
 }

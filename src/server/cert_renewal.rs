@@ -14,7 +14,8 @@ use tracing::{error, info};
 use super::reload::{self, ConfigSource};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::state::{ProxyState, wall};
+use crate::proxy::state::ProxyState;
+use crate::sys::clock::wall;
 use crate::sys::systemd;
 use crate::telemetry::metrics::process_snapshot::CertificateState;
 use crate::telemetry::timestamp::moment;
@@ -268,7 +269,7 @@ mod tests {
                 let count = scrape.lines().find_map(|line| line.strip_prefix(&row));
                 count.unwrap().parse().unwrap()
             };
-            (self.gate.generation().number, count("refused"), count("applied"))
+            (self.gate.generation().number, count("rejected"), count("applied"))
         }
     }
 

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::listeners::Listeners;
 use super::signals::Signal;
+use super::successor::{GO, GO_MAX, READY, SERVING};
 use crate::listener::handover_channel::HandoverChannel;
 use crate::listener::inherited::{ELDER, PassedSocket};
 use crate::sys::systemd;
@@ -195,23 +196,11 @@ async fn end(mut child: Child, grace: Duration) -> Option<ExitStatus> {
     tokio::task::spawn_blocking(move || child.wait().ok()).await.ok().flatten()
 }
 
-/// The successor's part: says that it could serve, waits until it is to, and says that it does.
-pub fn follow(elder: &HandoverChannel) -> io::Result<()> {
-    elder.say(READY, None)?;
-    elder.expect(GO, GO_MAX)?;
-    elder.say(SERVING, None)
-}
-
-const READY: &str = "ready";
-const GO: &str = "go";
-const SERVING: &str = "serving";
 /// A successor has its configuration to judge, its files to read and its sockets to open.
 const READY_MAX: Duration = Duration::from_secs(30);
 /// For a successor that gave up, to say why and end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// An elder that heard us answers at once.
-const GO_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -15,21 +15,15 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::critical_task::{TaskExited, end};
-use super::handover;
+use super::successor;
 use crate::config::settings::ListenerSettings;
 use crate::listener::inherited::{InheritedSockets, PassedSocket};
+use crate::listener::key::{ListenerKey, listener_keys};
 use crate::listener::socket::{AcceptEvent, BindError, Listener};
 use crate::proxy::serve;
-use crate::proxy::state::{ProxyState, now};
+use crate::proxy::state::ProxyState;
+use crate::sys::clock::now;
 use crate::sys::entropy::fraction;
-
-/// A listener by its address as configured, and its place among those with the same one (only
-/// port 0 may repeat). Names may change over a reload; the socket behind an address stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ListenerKey {
-    address: SocketAddr,
-    place: usize,
-}
 
 /// All open doors, and the sockets that somebody else opened for us.
 #[derive(Debug, Default)]
@@ -61,17 +55,6 @@ impl ActiveListener {
 #[derive(Debug)]
 pub struct BoundListeners(Vec<(ListenerKey, ListenerSettings, Listener)>);
 
-/// The listeners with their keys.
-pub fn keys(
-    listeners: &[ListenerSettings],
-) -> impl Iterator<Item = (ListenerKey, &ListenerSettings)> {
-    listeners.iter().enumerate().map(|(index, listener)| {
-        let address = listener.address;
-        let place = listeners[..index].iter().filter(|other| other.address == address).count();
-        (ListenerKey { address, place }, listener)
-    })
-}
-
 impl Listeners {
     /// None is open yet.
     pub fn new(inherited: InheritedSockets) -> Self {
@@ -81,7 +64,7 @@ impl Listeners {
     /// Binds every wanted address that is not open yet; if one fails, none is kept.
     pub fn bind(&mut self, wanted: &[ListenerSettings]) -> Result<BoundListeners, BindError> {
         let mut bound = Vec::new();
-        for (key, settings) in keys(wanted) {
+        for (key, settings) in listener_keys(wanted) {
             if !self.open.contains_key(&key) {
                 bound.push((key, settings.clone(), self.listener(key.address)?));
             }
@@ -118,7 +101,7 @@ impl Listeners {
 
     /// Waits until the process that this one follows, if any, says that it may serve.
     pub fn follow(&mut self) -> io::Result<()> {
-        let followed = self.inherited.elder().map_or(Ok(()), |elder| handover::follow(&elder));
+        let followed = self.inherited.elder().map_or(Ok(()), |elder| successor::take_over(&elder));
         self.inherited.settle();
         followed
     }
@@ -146,7 +129,7 @@ impl Listeners {
     /// Closes what is wanted no more. Connections that came in by a closed door live on; its
     /// address is free, unless the socket was inherited: then clients queue in it.
     pub async fn keep(&mut self, wanted: &[ListenerSettings]) {
-        let kept: Vec<ListenerKey> = keys(wanted).map(|(key, _)| key).collect();
+        let kept: Vec<ListenerKey> = listener_keys(wanted).map(|(key, _)| key).collect();
         for (key, door) in self.open.extract_if(|key, _| !kept.contains(key)) {
             door.shut().await;
             info!(address = %key.address, "no longer listening");

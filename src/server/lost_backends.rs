@@ -1,5 +1,5 @@
 //! Tunnels whose backend was removed from their route or takes no connections any more: the route
-//! says whether they go on, are closed, or are closed after a while (`route.lost_backends`).
+//! says whether they go on, are closed, or are closed after a while (`route.on_backend_loss`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use ws::TerminationReason;
 use crate::config::settings::OnBackendLoss;
 use crate::protocol::Selection;
 use crate::proxy::snapshot::{Route, Snapshot};
-use crate::proxy::state::{ProxyState, now};
+use crate::proxy::state::ProxyState;
 use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
 use crate::sessions::registry::SessionHandle;
+use crate::sys::clock::now;
 
 /// Looks after them until dropped.
 pub async fn look_after(gate: Arc<ProxyState>) {
@@ -70,7 +71,7 @@ impl LostBackends {
         let minded: HashMap<&str, &Route> = generation
             .route_list
             .iter()
-            .filter(|route| route.lost_backends != OnBackendLoss::Keep)
+            .filter(|route| route.on_backend_loss != OnBackendLoss::Keep)
             .map(|route| (&*route.name, &**route))
             .collect();
         if minded.is_empty() {
@@ -108,7 +109,7 @@ impl LostBackends {
                 return false;
             }
             let patience = minded.get(&*loss.route).map_or(Duration::ZERO, |route| {
-                match route.lost_backends {
+                match route.on_backend_loss {
                     // Seen twice: a reload may follow another one.
                     OnBackendLoss::Keep | OnBackendLoss::Drain => LOOK_EVERY,
                     OnBackendLoss::CloseAfter(time) => time,

@@ -9,3 +9,4 @@ pub(crate) mod lost_backends;
 pub mod reload;
 pub(crate) mod reload_report;
 pub mod signals;
+pub(crate) mod successor;

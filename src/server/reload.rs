@@ -14,7 +14,8 @@ use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::protocol::answer::{self, Change};
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::state::{ProxyState, wall};
+use crate::proxy::state::{LastReload, ProxyState};
+use crate::sys::clock::wall;
 use crate::sys::systemd;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log;
@@ -48,15 +49,6 @@ impl ConfigSource {
             }
         }
     }
-}
-
-/// How a reload went.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LastReload {
-    /// When, in seconds since 1970.
-    pub at: f64,
-    /// What changed, or the faults, one a line.
-    pub outcome: Result<Vec<Change>, Vec<String>>,
 }
 
 /// Reloads, and says how it went: what changed, or the faults, one a line.
@@ -168,10 +160,10 @@ pub fn warn(source: &ConfigSource, warnings: &[LateDiagnostic]) {
     let lines = source.place(warnings);
     let more = warnings.len().saturating_sub(lines.len());
     for warning in lines {
-        warn!(warning, "worth a look");
+        warn!(warning, "configuration warning");
     }
     if more > 0 {
-        warn!(more, "worth a look as well; `tidegate check` says the same");
+        warn!(more, "more configuration warnings; run `tidegate check` to list them");
     }
 }
 
@@ -278,8 +270,8 @@ mod tests {
         assert_eq!(unknown.len(), 2);
         assert!(unknown[1].starts_with("x/new.toml:11:1: limits.idel: unknown key"), "{unknown:?}");
         let pair = "[[certificate]]\nchain = \"no.pem\"\nkey = \"no.key\"\n";
-        let missing = faults(&format!("{PLAIN}{pair}[caps]\nconnections = 900\n"));
+        let missing = faults(&format!("{PLAIN}{pair}[concurrency]\nconnections = 900\n"));
         assert!(missing[0].starts_with("x/new.toml:10:9: certificate[0].chain: "), "{missing:?}");
-        assert!(missing[1].contains("caps.connections: 900"), "{missing:?}");
+        assert!(missing[1].contains("concurrency.connections: 900"), "{missing:?}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::client::{ClientInfo, KeyPrefixes};
 
 use crate::client::ClientKey;
-use crate::proxy::serve::Connection;
+use crate::sessions::connection::Connection;
 use crate::telemetry::metrics::handles::BackendCounts;
 use crate::telemetry::record::SessionStart;
 use crate::telemetry::request_fields::PackedFields;
@@ -56,10 +56,10 @@ impl SessionInfo {
         let peer = "192.0.2.1:1".parse().unwrap();
         let visitor = ClientInfo::new(peer, KeyPrefixes::default(), "a".into());
         Self {
-            connection: Arc::new(Connection::bare(visitor)),
+            connection: Arc::new(Connection::uncounted(visitor)),
             counts: Arc::default(),
             particulars: PackedFields::default(),
-            opened: crate::proxy::state::now(),
+            opened: crate::sys::clock::now(),
             dial: 0,
             generation: 1,
         }

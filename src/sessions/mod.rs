@@ -1,5 +1,6 @@
 //! The open sessions: registry, identity and statistics of each, and how they are drained.
 
+pub(crate) mod connection;
 pub(crate) mod drain_plan;
 pub(crate) mod drains;
 pub(crate) mod info;

@@ -1,5 +1,6 @@
 //! The machine underneath: clock, randomness, descriptors, memory, systemd and its watchdog.
 
+pub(crate) mod clock;
 pub(crate) mod descriptors;
 pub(crate) mod entropy;
 pub(crate) mod memory;

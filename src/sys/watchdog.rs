@@ -17,7 +17,7 @@ use super::systemd;
 pub async fn run(roll: Arc<LivenessRegistry>) {
     match systemd::watchdog() {
         Some(limit) => {
-            info!(limit_ms = limit.as_millis() as u64, "the service manager's watchdog is fed");
+            info!(limit_ms = limit.as_millis() as u64, "watchdog: keep-alives enabled");
             let workers = WorkerThreads(Handle::current().metrics());
             feed(&roll, &workers, limit / ROUNDS, systemd::alive).await;
         }
@@ -49,13 +49,13 @@ async fn feed(
             }
             looks += 1;
             if looks == LOOKS {
-                let stuck = missing.join(", ");
+                let tasks = missing.join(", ");
                 let round_ms = round.as_millis() as u64;
-                error!(stuck, round_ms, "something hangs; the service manager's watchdog starves");
+                error!(tasks, round_ms, "watchdog: tasks unresponsive, keep-alive withheld");
             }
         }
         if looks >= LOOKS {
-            info!("nothing hangs any more; the watchdog is fed again");
+            info!("watchdog: all tasks respond again, keep-alive resumed");
         }
         fed();
         sleep_until(began + round).await;
@@ -187,7 +187,10 @@ mod tests {
     fn assert_starves(meals: &Receiver<()>) {
         std::thread::sleep(ROUND * 2);
         while meals.try_recv().is_ok() {}
-        assert!(meals.recv_timeout(A_WHILE).is_err(), "fed though something hangs");
+        assert!(
+            meals.recv_timeout(A_WHILE).is_err(),
+            "keep-alive sent although a task is unresponsive"
+        );
     }
 
     /// Hangs until something is sent.

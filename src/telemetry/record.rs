@@ -113,14 +113,14 @@ pub fn dropped(
 pub fn refused(refused: &RejectedRequest<'_>) {
     // Whoever gives up waiting was not refused, and long polls are given up all day.
     if !matches!(refused.refusal, RejectReason::ClientGone) || wants_debug() {
-        record("refused", |line| tell_refused(line, refused));
+        record("rejected", |line| tell_refused(line, refused));
     }
 }
 
 /// A tunnel that begins.
 pub fn begun(tunnel: &SessionStart<'_>) {
     if wants_start() {
-        record("begun", |line| tell_begun(line, tunnel));
+        record("started", |line| tell_begun(line, tunnel));
     }
 }
 
@@ -182,8 +182,8 @@ fn tell_begun(line: &mut LogLine, tunnel: &SessionStart<'_>) {
     line.text("route", tunnel.route);
     line.text("backend", tunnel.backend);
     tell_particulars(line, &tunnel.particulars);
-    line.text("via", "http/1.1");
-    line.number("dial_ms", millis(tunnel.dial));
+    line.text("protocol", "http/1.1");
+    line.number("backend_handshake_ms", millis(tunnel.dial));
     line.number("generation", tunnel.generation);
 }
 
@@ -223,7 +223,7 @@ fn tell_visitor(line: &mut LogLine, visitor: &ClientInfo) {
     if let Some(peer) = &visitor.peer {
         line.show("peer", peer);
     }
-    line.text("known_by", visitor.known_by.slug());
+    line.text("client_source", visitor.known_by.slug());
     line.text("listener", &*visitor.listener);
     if let Some(tls) = &visitor.tls {
         line.text("tls_version", tls.version.slug());

@@ -179,7 +179,7 @@ mod tests {
         let begun = Instant::now();
         let refused = dial(&order[..1], b"", Duration::from_millis(200)).await.unwrap_err();
         assert_eq!(refused, RejectReason::DialTimeout);
-        assert_eq!(refused.key(), Some("timeouts.dial"));
+        assert_eq!(refused.key(), Some("timeouts.connect"));
         assert!(begun.elapsed() < Duration::from_secs(2));
         dial(&order[..1], b"", Duration::from_millis(50)).await.unwrap_err();
         assert!(!full.health.is_up(Instant::now()), "silence counts as failure");

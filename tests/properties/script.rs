@@ -171,7 +171,7 @@ impl<'a> Script<'a> {
 /// Decodes the policy: eight bits of options, and eight that choose a limit, its side and action.
 fn terms(options: u8, policies: u8) -> SessionPolicy {
     let seconds = Duration::from_secs;
-    let heartbeat = HeartbeatPolicy { interval: seconds(30), patience: seconds(10) };
+    let heartbeat = HeartbeatPolicy { interval: seconds(30), timeout: seconds(10) };
     let cap = |is: bool, max| is.then_some(Limit::close(max));
     let mut terms = SessionPolicy {
         from_client: Limits { message: cap(options & 2 != 0, 400), ..Limits::default() },
@@ -180,8 +180,8 @@ fn terms(options: u8, policies: u8) -> SessionPolicy {
         heartbeat_backend: (options & 32 != 0).then_some(heartbeat),
         idle: (options & 16 != 0).then_some(seconds(60)),
         lifetime: (options & 64 != 0).then_some(seconds(80)),
-        write_stall: seconds(20),
-        write_trickle: NonZeroU64::new(u64::from(options & 128)),
+        write_timeout: seconds(20),
+        min_write_rate: NonZeroU64::new(u64::from(options & 128)),
         strict: if policies & 128 == 0 { Strictness::Enforce } else { Strictness::Report },
         ..SessionPolicy::default()
     };
@@ -197,7 +197,7 @@ fn terms(options: u8, policies: u8) -> SessionPolicy {
         3 => limits.message_age = Some(AgeLimit { max: seconds(15), action }),
         4 => limits.messages = rate(2),
         5 => limits.bytes = rate(100),
-        6 => limits.controls = rate(1),
+        6 => limits.control_frames = rate(1),
         _ => (limits.messages, limits.bytes) = (rate(1), rate(30)),
     }
     terms

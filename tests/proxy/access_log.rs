@@ -27,7 +27,7 @@ async fn records_only_go_to_the_file() {
     let (mut client, mut backend) = bed.open_secure().await;
     let log = Log::of(&bed.proxy);
     let begun = log.nth(1).await;
-    assert_eq!((&begun["event"], &begun["session"]), (&"begun".into(), &1.into()));
+    assert_eq!((&begun["event"], &begun["session"]), (&"started".into(), &1.into()));
     assert_relays(&mut client, &mut backend).await;
     close_normally(client, backend).await;
     let ended = log.nth(2).await;
@@ -54,7 +54,7 @@ async fn records_only_go_to_the_file() {
 #[tokio::test]
 async fn rotation_loses_and_tears_no_record() {
     let backend = Backend::echo().await;
-    let caps = "[caps]\nhandshakes_per_client = \"9999/s\"\nhandshakes_burst = 99999\n";
+    let caps = "[rates]\nhandshakes_per_client = \"9999/s\"\nhandshakes_burst = 99999\n";
     let proxy = Proxy::start(&[&route(&[backend.address], ""), ACCESS, caps].concat()).await;
     let log = Log::of(&proxy);
     let over = Arc::new(AtomicBool::new(false));
@@ -133,7 +133,7 @@ async fn reload_changes_file_format_and_start_records() {
     let (client, backend) = bed.open().await;
     log.until_text(|text| text.lines().count() == 2).await;
     let begun: Record = serde_json::from_str(log.text().lines().nth(1).unwrap()).unwrap();
-    assert_eq!((&begun["event"], &begun["session"]), (&"begun".into(), &3.into()));
+    assert_eq!((&begun["event"], &begun["session"]), (&"started".into(), &3.into()));
     // Back to records on stderr.
     let config = bed.proxy.config();
     bed.proxy.rewrite(config.split("[access]").next().unwrap());
@@ -293,7 +293,7 @@ async fn hostile_user_agent_cannot_forge_fields() {
                 assert!(found.next().is_none(), "{key} twice in {line}");
                 value.as_str()
             };
-            assert!(["begun", "ended"].contains(&of("event")), "{line}");
+            assert!(["started", "ended"].contains(&of("event")), "{line}");
             let session: usize = of("session").parse().unwrap();
             let (sent, agent) = (HOSTILE[session - 1], of("user_agent"));
             assert!(agent.len() <= 256 + 12, "{agent}");

@@ -10,7 +10,8 @@ use crate::support::{TestBed, assert_relays, get};
 // Requirements: AD04.
 #[tokio::test]
 async fn metrics_are_served_at_full_capacity() {
-    let full = "[caps]\nconnections = 4\nconnections_per_client = 4\ntunnels_per_client = 4\n";
+    let full =
+        "[concurrency]\nconnections = 4\nconnections_per_client = 4\ntunnels_per_client = 4\n";
     let bed = TestBed::with(&format!("{full}{CONTROL}")).await;
     let mut tunnels = Vec::new();
     for _ in 0..4 {
@@ -24,7 +25,7 @@ async fn metrics_are_served_at_full_capacity() {
     let (answer, body) = get(bed.proxy.admin().await, "/metrics").await;
     let text = String::from_utf8(body).unwrap();
     assert!(answer.status == 200 && text.contains("tidegate_"), "{answer:?}");
-    let open = bed.proxy.command(json!({"ask": "sessions", "of": {}})).await;
+    let open = bed.proxy.command(json!({"command": "sessions", "selection": {}})).await;
     assert_eq!(open["open"], 4);
     flood.join_all().await;
     for (client, backend) in &mut tunnels {
@@ -59,7 +60,7 @@ async fn commands_and_reloads_are_serialised() {
     let id = bed.backend.address().to_string();
     let proxy = &bed.proxy;
     let reloads = async {
-        let all = (0..10).map(|_| proxy.command(json!({"ask": "reload"})));
+        let all = (0..10).map(|_| proxy.command(json!({"command": "reload"})));
         let mut numbers: Vec<Value> = futures_util::future::join_all(all).await;
         numbers.sort_by_key(|reply| reply["generation"].as_u64());
         let numbers: Vec<_> = numbers.iter().map(|reply| reply["generation"].as_u64()).collect();
@@ -72,20 +73,21 @@ async fn commands_and_reloads_are_serialised() {
     let commands = async {
         for weight in 1..=20 {
             let set_weight =
-                json!({"ask": "weight", "backend": id, "route": null, "weight": weight});
+                json!({"command": "weight", "backend": id, "route": null, "weight": weight});
             proxy.command(set_weight).await;
             let aged = json!({"route": "all", "older_ms": 3_600_000});
-            let drain = json!({"ask": "drain", "of": aged, "all": false, "pace": {}, "words": {}, "wait": true});
+            let drain = json!({"command": "drain", "selection": aged, "all": false, "pacing": {}, "close": {}, "wait": true});
             proxy.command(drain).await;
         }
     };
     tokio::join!(reloads, commands);
     // The last command applies.
     let asked =
-        json!({"ask": "explain", "url": "ws://localhost/", "origin": null, "address": null});
+        json!({"command": "explain", "url": "ws://localhost/", "origin": null, "address": null});
     let explanation = proxy.command(asked).await.to_string();
     assert!(explanation.contains("weight 20"), "{explanation}");
     assert_relays(&mut client, &mut backend).await;
-    let rows = proxy.command(json!({"ask": "sessions", "of": select("route", "all")})).await;
+    let rows =
+        proxy.command(json!({"command": "sessions", "selection": select("route", "all")})).await;
     assert_eq!(rows["open"], 1);
 }

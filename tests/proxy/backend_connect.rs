@@ -85,7 +85,7 @@ async fn next_backend_serves_when_one_is_down() {
         let mut stream = client.connect_plain_from([127, 0, 0, 10 + number]).await;
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         assert_eq!(read_response(&mut tokio::io::BufReader::new(stream)).await.status, 101);
-        let record = proxy.end_record("client_gone").await;
+        let record = proxy.end_record("client_disconnected").await;
         assert_eq!(record["backend"], backend.address.to_string());
     }
 }
@@ -94,12 +94,12 @@ async fn next_backend_serves_when_one_is_down() {
 #[tokio::test]
 async fn connect_timeout_is_504() {
     let full = Full::new();
-    let more = "[timeouts]\ndial = \"200ms\"";
+    let more = "[timeouts]\nconnect = \"200ms\"";
     let proxy = Proxy::start(&route(&[full.address], more)).await;
     let answer = Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await;
     assert_eq!(answer.status, 504);
-    let record = proxy.end_record("dial_timeout").await;
-    assert_eq!((&record["key"], &record["value"]), (&"timeouts.dial".into(), &"200ms".into()));
+    let record = proxy.end_record("connect_timeout").await;
+    assert_eq!((&record["key"], &record["value"]), (&"timeouts.connect".into(), &"200ms".into()));
     assert!(record["age_ms"].as_u64().unwrap() < 2000);
 }
 
@@ -108,7 +108,7 @@ async fn connect_timeout_is_504() {
 async fn hanging_backend_leaves_time_for_the_next() {
     let full = Full::new();
     let backend = Backend::echo().await;
-    let more = "[timeouts]\ndial = \"1s\"";
+    let more = "[timeouts]\nconnect = \"1s\"";
     let proxy = Proxy::start(&route(&[full.address, backend.address], more)).await;
     let client = Client::new(&proxy).await;
     for number in 0..4_u8 {
@@ -122,13 +122,13 @@ async fn hanging_backend_leaves_time_for_the_next() {
 #[tokio::test]
 async fn client_disconnect_cancels_the_connect() {
     let full = Full::new();
-    let proxy = Proxy::start(&route(&[full.address], "[timeouts]\ndial = \"10s\"")).await;
+    let proxy = Proxy::start(&route(&[full.address], "[timeouts]\nconnect = \"10s\"")).await;
     let mut stream = Client::new(&proxy).await.connect_plain().await;
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
     // Nothing visible from outside shows that the proxy is connecting.
     tokio::time::sleep(Duration::from_millis(500)).await;
     drop(stream);
-    let record = proxy.end_record("client_gone").await;
+    let record = proxy.end_record("client_disconnected").await;
     assert!(record["age_ms"].as_u64().unwrap() < 5000, "{record}");
 }
 
@@ -144,7 +144,7 @@ async fn disconnected_client_still_gets_a_record() {
         drop(stream);
         let record = proxy.nth_outcome(n).await;
         let end = record["end"].as_str().unwrap();
-        assert!(matches!(end, "gone" | "client_gone" | "no_backend"), "{record}");
+        assert!(matches!(end, "client_disconnected" | "no_backend"), "{record}");
     }
 }
 

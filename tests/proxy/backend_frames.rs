@@ -115,7 +115,10 @@ async fn backend_eof_or_reset_closes_client_1011() {
         assert_eq!((received.code(), received.masked), (1011, false), "{piece:?}");
         drop(client);
         let record = bed.tunnel_end(index + 1).await;
-        assert_eq!((&record["end"], &record["by"]), (&"backend_gone".into(), &"backend".into()));
+        assert_eq!(
+            (&record["end"], &record["by"]),
+            (&"backend_disconnected".into(), &"backend".into())
+        );
         assert_eq!((&record["close_client"], &record["close_backend"]), (&1011.into(), &().into()));
     }
 }
@@ -138,7 +141,10 @@ async fn eof_within_a_frame_completes_nothing() {
         assert_eq!(read_to_end(&mut client).await, b"", "no Close inside a frame");
         drop(client);
         let record = bed.tunnel_end(session).await;
-        assert_eq!((&record["end"], &record["by"]), (&"backend_gone".into(), &"backend".into()));
+        assert_eq!(
+            (&record["end"], &record["by"]),
+            (&"backend_disconnected".into(), &"backend".into())
+        );
         assert!(record["close_backend"].is_null() && record["close_client"].is_null());
         assert_eq!(record["down_bytes"], 600);
     }

@@ -45,7 +45,7 @@ async fn bad(answers: Vec<Vec<u8>>, lines: &str) {
         let (answer, rest) = ask(&client, number, lines).await;
         let record = proxy.nth_outcome(number + 1).await;
         let leaks = answer.head.contains("leak") || rest != b"502 Bad Gateway\n";
-        if answer.status != 502 || leaks || record["end"] != "backend_handshake_bad" {
+        if answer.status != 502 || leaks || record["end"] != "backend_handshake_invalid" {
             let sent = String::from_utf8_lossy(&sent[..sent.len().min(300)]);
             wrong.push(format!("{sent:?} became {answer:?}, {rest:?}, {record}"));
         }
@@ -118,7 +118,7 @@ async fn error_responses_pass_unchanged() {
         let record = proxy.nth_outcome(number + 1).await;
         assert_eq!(
             (&record["end"], &record["status"]),
-            (&"backend_refused".into(), &answer.status.into())
+            (&"backend_rejected".into(), &answer.status.into())
         );
     }
 }
@@ -278,17 +278,17 @@ async fn slow_response_becomes_504() {
         let _ = events.send(BackendEvent::Bytes(read_to_end(&mut stream).await));
     })
     .await;
-    let more = "[timeouts]\nbackend_answer = \"200ms\"";
+    let more = "[timeouts]\nresponse_header = \"200ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
     for (n, target) in ["/silent", "/drip"].into_iter().enumerate() {
         let answer = client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
         assert_eq!((answer.status, answer.header("retry-after")), (504, None));
         let record = proxy.nth_outcome(n + 1).await;
-        assert_eq!(record["end"], "backend_timeout");
+        assert_eq!(record["end"], "response_timeout");
         assert_eq!(
             (&record["key"], &record["value"]),
-            (&"timeouts.backend_answer".into(), &"200ms".into())
+            (&"timeouts.response_header".into(), &"200ms".into())
         );
         // The backend connection is closed.
         assert_eq!(backend.bytes().await, b"");
@@ -311,7 +311,7 @@ async fn truncated_response_becomes_502() {
     for (n, target) in ["/close", "/reset"].into_iter().enumerate() {
         let answer = client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
         assert_eq!(answer.status, 502, "{target}");
-        assert_eq!(proxy.nth_outcome(n + 1).await["end"], "backend_handshake_bad");
+        assert_eq!(proxy.nth_outcome(n + 1).await["end"], "backend_handshake_invalid");
     }
 }
 
@@ -328,7 +328,7 @@ async fn large_or_stalled_error_body_is_cut() {
         }
     })
     .await;
-    let more = "[timeouts]\nbackend_answer = \"300ms\"";
+    let more = "[timeouts]\nresponse_header = \"300ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
     for (target, length) in [("/whole", 64 * 1024), ("/stalled", 1000)] {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::support::{PlainStream, Side, TestBed, assert_relays, wire, within_timeout};
 
 /// No timeout applies during these tests.
-const PATIENT: &str = "[heartbeat]\ninterval = \"off\"\n[limits]\nwrite_stall = \"10m\"\n\
+const PATIENT: &str = "[heartbeat]\ninterval = \"off\"\n[limits]\nwrite_timeout = \"10m\"\n\
                        message_from_client = \"off\"\n";
 
 /// KiB allowed for each tunnel.

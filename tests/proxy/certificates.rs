@@ -109,7 +109,7 @@ fn has_message<'a>(message: &'a str) -> impl Fn(&Record) -> bool + 'a {
 /// The configuration warnings so far.
 fn warnings(proxy: &Proxy) -> Vec<String> {
     let records = proxy.records();
-    let found = records.iter().filter(|record| record["message"] == "worth a look");
+    let found = records.iter().filter(|record| record["message"] == "configuration warning");
     found.map(|record| record["warning"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -146,7 +146,7 @@ async fn renewal_through_symlinks_needs_no_reload() {
 
     let scrape = proxy.scrape().await;
     let count = |of| scrape.value("tidegate_certificate_renewals_total", &[("outcome", of)]);
-    assert_eq!((count("applied"), count("refused")), (1.0, 0.0));
+    assert_eq!((count("applied"), count("rejected")), (1.0, 0.0));
     assert_eq!(scrape.value("tidegate_config_generation", &[]), 2.0);
     assert_eq!(warnings(&proxy), [""; 0]);
 }
@@ -181,7 +181,7 @@ async fn mismatched_pair_keeps_the_old_certificate() {
     assert_relays(&mut tunnel, &mut backend).await;
     let scrape = proxy.scrape().await;
     let count = |of| scrape.value("tidegate_certificate_renewals_total", &[("outcome", of)]);
-    assert_eq!((count("applied"), count("refused")), (1.0, 1.0));
+    assert_eq!((count("applied"), count("rejected")), (1.0, 1.0));
     assert_eq!(proxy.records().iter().filter(|record| has_message(REFUSED)(record)).count(), 1);
 }
 
@@ -325,7 +325,7 @@ async fn run_check_and_reload_warn_alike() {
     as_expected(&output.lines().map(str::to_owned).collect::<Vec<_>>());
     assert!(output.lines().all(|line| line.starts_with("warning: proxy.toml:")), "{output}");
     assert_eq!(proxy.reload().await["generation"], 2);
-    proxy.nth_record("warnings", 2 * expected.len(), has_message("worth a look")).await;
+    proxy.nth_record("warnings", 2 * expected.len(), has_message("configuration warning")).await;
     as_expected(&warnings(&proxy)[expected.len()..]);
     // The chain is sent as in the file, leaf first.
     let stream = connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await;

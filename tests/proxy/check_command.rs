@@ -99,9 +99,9 @@ fn misspelt_key_gets_a_suggestion() {
 fn all_faults_are_reported_together() {
     let reported = faults(&config_folder(
         config(
-            "[limits]\nidle = \"20s\"\nmessage_from_client = 1000\n[timeouts]\nhead = \"10\"\n\
-             dial = \"0s\"\n[caps]\nconnections = 10\nconnections_per_client = 20\n\
-             handshakes_per_client = \"20/m\"\n[admin]\naddress = \"0.0.0.0:9180\"\n",
+            "[limits]\nidle = \"20s\"\nmessage_from_client = 1000\n[timeouts]\nrequest_header = \"10\"\n\
+             connect = \"0s\"\n[concurrency]\nconnections = 10\nconnections_per_client = 20\n\
+             [rates]\nhandshakes_per_client = \"20/m\"\n[admin]\naddress = \"0.0.0.0:9180\"\n",
         )
         .replace("127.0.0.1:9\"", "http://127.0.0.1:9/x\"")
         .replace("\"same-origin\"", "\"https://a.example/\""),
@@ -111,10 +111,10 @@ fn all_faults_are_reported_together() {
         "route[0].backends[0]",
         "limits.idle",
         "limits.message_from_client",
-        "timeouts.head",
-        "timeouts.dial",
-        "caps.connections_per_client",
-        "caps.handshakes_per_client",
+        "timeouts.request_header",
+        "timeouts.connect",
+        "concurrency.connections_per_client",
+        "rates.handshakes_per_client",
         "admin.address",
     ] {
         assert!(reported.contains(&format!(": {key}: ")), "{key} is not in {reported}");
@@ -153,7 +153,7 @@ fn ineffective_limits_are_reported_with_position() {
              [limits]\nmessage_from_client = { max = \"1MiB\", action = \"delay\" }\n\
              messages_from_client = { rate = \"50/s\", burst = 0 }\n\
              message_from_backend = \"1MiB\"\nframe_from_backend = \"2MiB\"\nlifetime = \"20s\"\n\
-             [heartbeat]\nbackend_patience = \"5s\"\n\
+             [heartbeat]\nbackend_timeout = \"5s\"\n\
              [trusted_proxies]\naddresses = [\"0.0.0.0/0\", \"10.0.0.1/8\"]\n\
              [access]\nto = \"key.pem\"\n",
         ) + "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = 1\n",
@@ -164,7 +164,7 @@ fn ineffective_limits_are_reported_with_position() {
         "limits.messages_from_client.burst",
         "limits.frame_from_backend",
         "limits.lifetime",
-        "heartbeat.backend_patience",
+        "heartbeat.backend_timeout",
         "trusted_proxies.addresses[0]",
         "trusted_proxies.addresses[1]",
         "access.to",
@@ -323,13 +323,13 @@ async fn port_in_use_is_reported_in_one_line() {
 // Requirements: CF15.
 #[tokio::test]
 async fn limit_above_descriptors_is_reported_with_numbers() {
-    let text = config("[caps]\nconnections = 500\n[admin]\nenabled = false\n");
+    let text = config("[concurrency]\nconnections = 500\n[admin]\nenabled = false\n");
     let mut proxy = Proxy::spawn_with_descriptors(200, &text);
     assert_eq!(proxy.exit().await, Some(78));
     let reported = proxy.record("the fault", |line| line.as_str().is_some()).await;
     let reported = reported.as_str().unwrap();
     for word in [
-        "proxy.toml:13:15: caps.connections: 500",
+        "proxy.toml:13:15: concurrency.connections: 500",
         "limit here is 200",
         "LimitNOFILE",
         "at most 67",

@@ -251,7 +251,10 @@ async fn eof_within_a_frame_completes_nothing() {
         assert_eq!(read_to_end(&mut backend).await, b"", "no Close inside a frame");
         drop(backend);
         let record = bed.tunnel_end(session).await;
-        assert_eq!((&record["end"], &record["by"]), (&"client_gone".into(), &"client".into()));
+        assert_eq!(
+            (&record["end"], &record["by"]),
+            (&"client_disconnected".into(), &"client".into())
+        );
         assert!(record["close_backend"].is_null() && record["close_client"].is_null());
         assert_eq!((&record["up_bytes"], &record["up_messages"]), (&600.into(), &0.into()));
     }
@@ -276,7 +279,10 @@ async fn client_eof_or_reset_closes_backend_1001() {
         assert_eq!((received.code(), received.masked), (1001, true), "{piece:?}");
         drop(backend);
         let record = bed.tunnel_end(index + 1).await;
-        assert_eq!((&record["end"], &record["by"]), (&"client_gone".into(), &"client".into()));
+        assert_eq!(
+            (&record["end"], &record["by"]),
+            (&"client_disconnected".into(), &"client".into())
+        );
         assert_eq!((&record["close_backend"], &record["close_client"]), (&1001.into(), &().into()));
     }
 }

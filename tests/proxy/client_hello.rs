@@ -298,7 +298,11 @@ async fn early_disconnects_are_recorded_quietly() {
         }
         drop(stream);
         let record = proxy.nth_outcome(n + 1).await;
-        assert_eq!((&record["stage"], &record["end"]), (&"tls".into(), &"gone".into()), "{record}");
+        assert_eq!(
+            (&record["stage"], &record["end"]),
+            (&"tls".into(), &"client_disconnected".into()),
+            "{record}"
+        );
     }
 }
 
@@ -312,5 +316,5 @@ async fn plain_port_rejects_a_tls_hello() {
     let answer = read_to_end(&mut stream).await;
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
     drop(stream);
-    proxy.end_record("head_bad").await;
+    proxy.end_record("head_invalid").await;
 }

@@ -91,7 +91,7 @@ async fn bomb_stops_one_byte_over_the_limit() {
         }
         drop((client, backend));
         let record = bed.tunnel_end(session).await;
-        assert_eq!([&record["end"], &record["by"]], ["inflated_too_big", "client"]);
+        assert_eq!([&record["end"], &record["by"]], ["decompressed_too_big", "client"]);
         assert_eq!([&record["key"], &record["value"]], ["limits.message_from_client", "64KiB"]);
         assert_eq!(record["close_client"], 1009);
         assert!([json!(null), json!(1001)].contains(&record["close_backend"]), "{record}");
@@ -233,6 +233,6 @@ async fn report_mode_lets_both_pass() {
     }
     close_normally(client, backend).await;
     let record = bed.tunnel_end(1).await;
-    assert_eq!(record["would_close_client"], json!(["inflated_too_big", "ws_inflate"]));
+    assert_eq!(record["would_close_client"], json!(["decompressed_too_big", "ws_inflate"]));
     assert_eq!(record["up_messages"], 6);
 }

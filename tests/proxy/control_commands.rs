@@ -19,7 +19,7 @@ async fn sessions_are_listed_and_selected() {
     let mut third = bed.open_secure().await;
     third.0.write_all(&wire::masked(0x82, b"hello")).await.unwrap();
     wire::read(&mut third.1).await.unwrap();
-    let all = bed.proxy.command(json!({"ask": "sessions", "of": {}})).await;
+    let all = bed.proxy.command(json!({"command": "sessions", "selection": {}})).await;
     let numbers = |of: &Value| -> Vec<u64> {
         let rows = of["sessions"].as_array().unwrap();
         rows.iter().map(|row| row["session"].as_u64().unwrap()).collect()
@@ -36,7 +36,7 @@ async fn sessions_are_listed_and_selected() {
         (select("sessions", json!([3, 1, 3])), vec![1, 3]),
         (select("older_ms", 3_600_000), vec![]),
     ] {
-        let some = bed.proxy.command(json!({"ask": "sessions", "of": choice})).await;
+        let some = bed.proxy.command(json!({"command": "sessions", "selection": choice})).await;
         assert_eq!(numbers(&some), expected, "{choice}");
     }
     for (choice, kind) in [
@@ -47,13 +47,17 @@ async fn sessions_are_listed_and_selected() {
         (select("client", "127.0.0.0/8"), "bad_request"),
         (select("clients", "127.0.0.1"), "bad_request"),
     ] {
-        let received = bed.proxy.command_error(json!({"ask": "sessions", "of": choice})).await;
+        let received =
+            bed.proxy.command_error(json!({"command": "sessions", "selection": choice})).await;
         assert_eq!(received.0, kind, "{choice}: {}", received.1);
     }
-    let detail = bed.proxy.command(json!({"ask": "session", "session": 3})).await;
+    let detail = bed.proxy.command(json!({"command": "session", "session": 3})).await;
     assert_eq!((&detail["up_messages"], &detail["generation"]), (&1.into(), &1.into()));
     assert!(detail["tls"].as_str().unwrap().starts_with("1.3 TLS_"), "{detail}");
-    assert_eq!((&detail["known_by"], &detail["host"]), (&"socket".into(), &"localhost".into()));
+    assert_eq!(
+        (&detail["client_source"], &detail["host"]),
+        (&"socket".into(), &"localhost".into())
+    );
 }
 
 #[tokio::test]
@@ -62,8 +66,7 @@ async fn kill_closes_selected_sessions_with_a_reason() {
     let (mut client, mut backend) = bed.open_from([127, 0, 9, 1]).await;
     let (mut other, mut others_backend) = bed.open_from([127, 0, 9, 2]).await;
     let words = json!({"code": 4003, "reason": "banned"});
-    let kill =
-        json!({"ask": "kill", "of": select("client", "127.0.9.1"), "all": false, "words": words});
+    let kill = json!({"command": "kill", "selection": select("client", "127.0.9.1"), "all": false, "close": words});
     assert_eq!(bed.proxy.command(kill).await["sessions"], 1);
     let received = wire::read_past_pings(&mut client).await.unwrap();
     assert_eq!((received.code(), &received.payload[2..]), (4003, &b"banned"[..]));
@@ -74,8 +77,7 @@ async fn kill_closes_selected_sessions_with_a_reason() {
     assert_eq!((&end["end"], &end["close_client"]), (&"killed".into(), &4003.into()));
     assert_relays(&mut other, &mut others_backend).await;
     // Without a reason from the operator, the code is 1008 (policy violation).
-    let kill =
-        json!({"ask": "kill", "of": select("sessions", json!([2])), "all": false, "words": {}});
+    let kill = json!({"command": "kill", "selection": select("sessions", json!([2])), "all": false, "close": {}});
     bed.proxy.command(kill).await;
     assert_eq!(wire::read_past_pings(&mut other).await.unwrap().code(), 1008);
 }
@@ -85,18 +87,17 @@ async fn kill_closes_selected_sessions_with_a_reason() {
 async fn kill_needs_a_session_or_all() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
-    let unknown =
-        json!({"ask": "kill", "of": select("sessions", json!([1, 77])), "all": false, "words": {}});
+    let unknown = json!({"command": "kill", "selection": select("sessions", json!([1, 77])), "all": false, "close": {}});
     assert_eq!(bed.proxy.command_error(unknown).await.0, "not_found");
-    let vague = json!({"ask": "kill", "of": {}, "all": false, "words": {}});
+    let vague = json!({"command": "kill", "selection": {}, "all": false, "close": {}});
     assert_eq!(bed.proxy.command_error(vague).await.0, "bad_request");
     for words in [json!({"code": 1005}), json!({"code": 1014}), json!({"reason": "x".repeat(124)})]
     {
-        let unlawful = json!({"ask": "kill", "of": {}, "all": true, "words": words});
+        let unlawful = json!({"command": "kill", "selection": {}, "all": true, "close": words});
         assert_eq!(bed.proxy.command_error(unlawful).await.0, "bad_request");
     }
     assert_relays(&mut client, &mut backend).await;
-    let all = json!({"ask": "kill", "of": {}, "all": true, "words": {}});
+    let all = json!({"command": "kill", "selection": {}, "all": true, "close": {}});
     assert_eq!(bed.proxy.command(all).await["sessions"], 1);
     assert_eq!(wire::read_past_pings(&mut client).await.unwrap().code(), 1008);
 }
@@ -110,7 +111,7 @@ async fn tail_shows_frame_headers_until_the_end() {
     // The message is in progress when the tail starts.
     let mut some = [0; 60];
     tokio::io::AsyncReadExt::read_exact(&mut backend, &mut some).await.unwrap();
-    let mut tail = bed.proxy.send_line(b"{\"ask\":\"tail\",\"session\":1}").await;
+    let mut tail = bed.proxy.send_line(b"{\"command\":\"tail\",\"session\":1}").await;
     let until_seen = async {
         loop {
             backend.write_all(&wire::unmasked(0x8a, b"")).await.unwrap();
@@ -144,7 +145,7 @@ async fn tail_shows_frame_headers_until_the_end() {
     backend.write_all(&wire::unmasked(0x88, &1000u16.to_be_bytes())).await.unwrap();
     drop((client, backend));
     while next_line(&mut tail).await.is_some() {}
-    let gone = bed.proxy.command_error(json!({"ask": "tail", "session": 1})).await;
+    let gone = bed.proxy.command_error(json!({"command": "tail", "session": 1})).await;
     assert_eq!(gone.0, "not_found");
 }
 
@@ -152,7 +153,7 @@ async fn tail_shows_frame_headers_until_the_end() {
 async fn unread_tail_does_not_slow_the_tunnel() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
-    let tail = bed.proxy.send_line(b"{\"ask\":\"tail\",\"session\":1}").await;
+    let tail = bed.proxy.send_line(b"{\"command\":\"tail\",\"session\":1}").await;
     poke(&mut client, &mut backend).await;
     let many = wire::masked(0x82, b"x").repeat(20_000);
     let sink = async {
@@ -180,7 +181,7 @@ async fn explain_names_the_deciding_step() {
         mock.address()
     );
     let proxy = Proxy::start(&routes).await;
-    let explain = |url: &str, origin: Option<&str>| json!({"ask": "explain", "url": url, "origin": origin, "address": "198.51.100.7"});
+    let explain = |url: &str, origin: Option<&str>| json!({"command": "explain", "url": url, "origin": origin, "address": "198.51.100.7"});
     let good = explain("wss://chat.example.com/ws", Some("https://chat.example.com"));
     let received = proxy.command(good.clone()).await;
     assert_eq!(received["admitted"], true, "{received:#}");
@@ -202,14 +203,14 @@ async fn explain_names_the_deciding_step() {
         );
         let steps = received["steps"].as_array().unwrap();
         assert_eq!(
-            (&steps.last().unwrap()["question"], &received["admitted"]),
+            (&steps.last().unwrap()["check"], &received["admitted"]),
             (&last.into(), &false.into())
         );
     }
     for url in ["chat.example.com", "ftp://chat.example.com/", "wss:///", "wss://a b/", ""] {
         assert_eq!(proxy.command_error(explain(url, None)).await.0, "bad_request", "{url}");
     }
-    let drain = json!({"ask": "drain", "of": select("route", "chat"), "all": false, "pace": {}, "words": {}, "wait": true});
+    let drain = json!({"command": "drain", "selection": select("route", "chat"), "all": false, "pacing": {}, "close": {}, "wait": true});
     proxy.command(drain).await;
     assert_eq!(proxy.command(good).await["reason"], "draining");
 }
@@ -219,14 +220,14 @@ async fn weight_applies_until_the_file_changes() {
     let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let proxy =
         Proxy::start(&format!("{}{CONTROL}", route(&[one.address(), two.address()], ""))).await;
-    let meets = |address: &'static str| json!({"ask": "explain", "url": "ws://localhost/", "address": address, "origin": null});
+    let meets = |address: &'static str| json!({"command": "explain", "url": "ws://localhost/", "address": address, "origin": null});
     let first = |received: &Value| {
         let steps = received["steps"].as_array().unwrap();
-        let step = steps.iter().find(|step| step["question"] == "backend").unwrap();
-        step["answer"].as_str().unwrap().split(' ').next().unwrap().to_owned()
+        let step = steps.iter().find(|step| step["check"] == "backend").unwrap();
+        step["result"].as_str().unwrap().split(' ').next().unwrap().to_owned()
     };
     let id = one.address().to_string();
-    let weigh = |weight: Option<u32>| json!({"ask": "weight", "backend": id, "route": null, "weight": weight});
+    let weigh = |weight: Option<u32>| json!({"command": "weight", "backend": id, "route": null, "weight": weight});
     assert_eq!(
         proxy.command(weigh(Some(1_000_000))).await,
         json!({"routes": 1, "weight": 1_000_000})
@@ -236,7 +237,7 @@ async fn weight_applies_until_the_file_changes() {
     }
     assert_eq!(proxy.command(weigh(None)).await["weight"], 1);
     assert_eq!(proxy.command_error(weigh(Some(0))).await.0, "bad_request");
-    let unknown = json!({"ask": "weight", "backend": "missing", "route": null, "weight": 2});
+    let unknown = json!({"command": "weight", "backend": "missing", "route": null, "weight": 2});
     assert_eq!(proxy.command_error(unknown).await.0, "not_found");
 }
 
@@ -244,13 +245,13 @@ async fn weight_applies_until_the_file_changes() {
 async fn reload_waits_and_returns_faults() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
-    assert_eq!(bed.proxy.command(json!({"ask": "reload"})).await["generation"], 2);
+    assert_eq!(bed.proxy.command(json!({"command": "reload"})).await["generation"], 2);
     let config = bed.proxy.config();
     bed.proxy.rewrite(&config.replace("[\"*\"]", "[]"));
-    let said = bed.proxy.send_line_and_read(b"{\"ask\":\"reload\"}").await;
+    let said = bed.proxy.send_line_and_read(b"{\"command\":\"reload\"}").await;
     let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["fault"]["kind"], "refused");
-    assert!(said["fault"]["faults"][0].as_str().unwrap().contains("origins"), "{said}");
+    assert_eq!(said["error"]["kind"], "rejected");
+    assert!(said["error"]["errors"][0].as_str().unwrap().contains("origins"), "{said}");
     assert_relays(&mut client, &mut backend).await;
 }
 
@@ -262,8 +263,8 @@ async fn reload_during_shutdown_is_rejected() {
     let tunnel = bed.open().await;
     bed.proxy.signal(Signal::TERM);
     bed.proxy.record("draining", |r| r["message"].to_string().contains("draining")).await;
-    let received = bed.proxy.command_error(json!({"ask": "reload"})).await;
-    assert_eq!(received, ("refused".into(), "the process is leaving".into()));
+    let received = bed.proxy.command_error(json!({"command": "reload"})).await;
+    assert_eq!(received, ("rejected".into(), "the process is leaving".into()));
     drop(tunnel);
     assert_eq!(bed.proxy.exit().await, Some(0));
 }

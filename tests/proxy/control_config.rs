@@ -10,7 +10,7 @@ use crate::support::{Record, TestBed};
 #[tokio::test]
 async fn config_shows_the_source_of_each_value() {
     let bed = TestBed::with(&format!("{CONTROL}[limits]\nidle = \"7m\"\n")).await;
-    let answer = bed.proxy.command(json!({"ask": "config"})).await;
+    let answer = bed.proxy.command(json!({"command": "config"})).await;
     assert!(answer["file"].as_str().unwrap().ends_with("proxy.toml"), "{answer:#}");
     let keys = answer["keys"].as_array().unwrap();
     let key = |name: &str| keys.iter().find(|key| key["key"] == name).unwrap_or(&Value::Null);
@@ -28,37 +28,41 @@ async fn diff_previews_changes_without_applying_them() {
     let text = bed.proxy.config();
     let diff = |text: &str| {
         let path = bed.proxy.folder().join("proxy.toml").display().to_string();
-        json!({"ask": "diff", "path": path, "text": text})
+        json!({"command": "diff", "path": path, "text": text})
     };
     let same = bed.proxy.command(diff(&text)).await;
     assert_eq!((&same["changes"], &same["generation"]), (&json!([]), &1.into()));
     let other = text.replace("name = \"all\"", "name = \"all\"\ntunnels = 5");
     let answer = bed.proxy.command(diff(&other)).await;
     let change = &answer["changes"][0];
-    assert_eq!((&change["part"], &change["name"]), (&"route".into(), &"all".into()), "{answer:#}");
-    assert_eq!((&change["tunnels"], &change["what"]), (&1.into(), &"changed".into()));
+    assert_eq!(
+        (&change["section"], &change["name"]),
+        (&"route".into(), &"all".into()),
+        "{answer:#}"
+    );
+    assert_eq!((&change["tunnels"], &change["action"]), (&1.into(), &"changed".into()));
     assert_eq!(
         change["keys"][0],
         json!({"key": "route[0].tunnels", "before": "\"off\"", "after": "5"})
     );
     let (kind, _) = bed.proxy.command_error(diff(&text.replace("[\"*\"]", "[]"))).await;
-    assert_eq!(kind, "refused");
+    assert_eq!(kind, "rejected");
     let lost = text.replace("chain.pem", "nowhere.pem");
-    assert_eq!(bed.proxy.command_error(diff(&lost)).await.0, "refused");
+    assert_eq!(bed.proxy.command_error(diff(&lost)).await.0, "rejected");
     assert_eq!(fs::read_to_string(bed.proxy.folder().join("proxy.toml")).unwrap(), text);
-    assert_eq!(bed.proxy.command(json!({"ask": "status"})).await["generation"], 1);
+    assert_eq!(bed.proxy.command(json!({"command": "status"})).await["generation"], 1);
     crate::support::assert_relays(&mut client, &mut backend).await;
 }
 
 #[tokio::test]
 async fn log_level_changes_at_run_time() {
     let bed = TestBed::with(CONTROL).await;
-    let level = |level: Option<&str>| json!({"ask": "log_level", "level": level});
+    let level = |level: Option<&str>| json!({"command": "log_level", "level": level});
     assert_eq!(bed.proxy.command(level(None)).await["level"], "debug");
     assert_eq!(bed.proxy.command(level(Some("warn"))).await["level"], "warn");
     // Commands are logged at info, before they run; a reload is logged at info too. Between the
     // last command logged before the level rises and the first one after it falls, nothing is.
-    bed.proxy.command(json!({"ask": "reload"})).await;
+    bed.proxy.command(json!({"command": "reload"})).await;
     assert_eq!(bed.proxy.command(level(Some("debug"))).await["level"], "debug");
     assert_eq!(bed.proxy.command(level(Some("trace"))).await["level"], "trace");
     let mentions = |level: &'static str| move |record: &Record| record.to_string().contains(level);
@@ -74,11 +78,11 @@ async fn log_level_changes_at_run_time() {
 async fn config_marks_overrides_and_pending_restarts() {
     let bed = TestBed::with(CONTROL).await;
     let id = bed.backend.address().to_string();
-    let weigh = json!({"ask": "weight", "backend": id, "route": null, "weight": 3});
+    let weigh = json!({"command": "weight", "backend": id, "route": null, "weight": 3});
     bed.proxy.command(weigh).await;
-    bed.proxy.command(json!({"ask": "log_level", "level": "trace"})).await;
+    bed.proxy.command(json!({"command": "log_level", "level": "trace"})).await;
     bed.proxy.reload_with("format = \"json\"", "format = \"text\"").await;
-    let answer = bed.proxy.command(json!({"ask": "config"})).await;
+    let answer = bed.proxy.command(json!({"command": "config"})).await;
     let keys = answer["keys"].as_array().unwrap();
     for (name, value, from) in [
         ("route[0].backends[0].weight", "3", "ctl"),
@@ -88,7 +92,7 @@ async fn config_marks_overrides_and_pending_restarts() {
         let key = keys.iter().find(|key| key["key"] == name).unwrap_or(&Value::Null);
         assert_eq!((&key["value"], &key["from"]), (&value.into(), &from.into()), "{name}");
     }
-    let status = bed.proxy.command(json!({"ask": "status"})).await;
-    assert_eq!(status["waits_for_restart"], json!(["log.format"]));
+    let status = bed.proxy.command(json!({"command": "status"})).await;
+    assert_eq!(status["restart_required"], json!(["log.format"]));
     assert_eq!(status["generation"], 2, "of this moment");
 }

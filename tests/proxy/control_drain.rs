@@ -16,11 +16,11 @@ use crate::support::{
 const DRAIN: &str = "[drain]\nwindow = \"100ms\"\ndeadline = \"10s\"\n";
 
 fn drain(of: Value, all: bool) -> Value {
-    json!({"ask": "drain", "of": of, "all": all, "pace": {}, "words": {}, "wait": true})
+    json!({"command": "drain", "selection": of, "all": all, "pacing": {}, "close": {}, "wait": true})
 }
 
 fn undrain(place: Value) -> Value {
-    json!({"ask": "undrain", "place": place})
+    json!({"command": "undrain", "scope": place})
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn drained_backend_sends_clients_to_others() {
     let id = one.address().to_string();
     let order = proxy.command(drain(select("backend", id.clone()), false));
     let (done, ()) = tokio::join!(order, closed);
-    assert_eq!((&done["sessions"], &done["cut"]), (&leaving.into(), &0.into()), "{done}");
+    assert_eq!((&done["sessions"], &done["aborted"]), (&leaving.into(), &0.into()), "{done}");
     for (client, backend) in &mut of_two {
         assert_relays(client, backend).await;
     }
@@ -61,7 +61,7 @@ async fn drained_backend_sends_clients_to_others() {
         two.accept().await;
     }
     proxy.command(undrain(json!({"backend": id}))).await;
-    assert_eq!(proxy.command_error(undrain(json!({"backend": id}))).await.0, "refused");
+    assert_eq!(proxy.command_error(undrain(json!({"backend": id}))).await.0, "rejected");
     assert_eq!(proxy.command_error(undrain(json!({"backend": "missing"}))).await.0, "not_found");
     let mut back = false;
     for n in 0..12 {
@@ -77,7 +77,7 @@ async fn full_drain_can_be_undone() {
     let (client, backend) = bed.open().await;
     let order = bed.proxy.command(drain(json!({}), true));
     let (done, closed) = tokio::join!(order, answer_close(client, backend));
-    assert_eq!((&done["sessions"], &done["cut"]), (&1.into(), &0.into()));
+    assert_eq!((&done["sessions"], &done["aborted"]), (&1.into(), &0.into()));
     assert_eq!(closed.0, 1012);
     let refused = bed.client.ask(crate::support::HANDSHAKE.as_bytes()).await;
     assert_eq!(refused.status, 503);
@@ -123,19 +123,19 @@ async fn drain_selects_by_client_and_age() {
     let (client, backend) = bed.open_from([127, 0, 4, 1]).await;
     let (mut other, mut others) = bed.open_from([127, 0, 4, 2]).await;
     let mut order = drain(select("client", "127.0.4.1"), false);
-    order["words"] = json!({"code": 4001, "reason": "moved"});
+    order["close"] = json!({"code": 4001, "reason": "moved"});
     let (done, closed) = tokio::join!(bed.proxy.command(order), answer_close(client, backend));
     assert_eq!((&done["sessions"], closed), (&1.into(), (4001, "moved".into())));
     // The client may reconnect: it is not blocked.
     let _again = bed.open_from([127, 0, 4, 1]).await;
     assert_relays(&mut other, &mut others).await;
-    let aged = json!({"ask": "sessions", "of": {"older_ms": 1}});
+    let aged = json!({"command": "sessions", "selection": {"older_ms": 1}});
     within_timeout("an age", async {
         while bed.proxy.command(aged.clone()).await["sessions"].as_array().unwrap().len() < 2 {}
     })
     .await;
     let mut order = drain(json!({"older_ms": 1, "client": "127.0.4.2"}), false);
-    order["pace"] = json!({"window_ms": 1, "deadline_ms": 5000});
+    order["pacing"] = json!({"window_ms": 1, "deadline_ms": 5000});
     let (done, closed) = tokio::join!(bed.proxy.command(order), answer_close(other, others));
     assert_eq!((&done["sessions"], closed.0), (&1.into(), 1012));
 }
@@ -146,15 +146,15 @@ async fn deadline_cuts_and_counts_stragglers() {
     let bed = TestBed::with(&format!("{limits}{CONTROL}")).await;
     let (_client, _backend) = bed.open().await;
     let mut order = drain(select("route", "all"), false);
-    order["pace"] = json!({"window_ms": 10, "deadline_ms": 300});
+    order["pacing"] = json!({"window_ms": 10, "deadline_ms": 300});
     let begun = Instant::now();
     let done = bed.proxy.command(order).await;
-    assert_eq!((&done["sessions"], &done["cut"]), (&1.into(), &1.into()));
+    assert_eq!((&done["sessions"], &done["aborted"]), (&1.into(), &1.into()));
     assert!(begun.elapsed() >= Duration::from_millis(300));
     assert_eq!(bed.tunnel_end(1).await["end"], "drained");
     for pace in [json!({"window_ms": 10, "deadline_ms": 5}), json!({"per_second": 0})] {
         let mut order = drain(select("route", "all"), false);
-        order["pace"] = pace;
+        order["pacing"] = pace;
         assert_eq!(bed.proxy.command_error(order).await.0, "bad_request");
     }
 }
@@ -168,10 +168,10 @@ async fn rate_extends_the_window() {
         closed.spawn(answer_close(client, backend));
     }
     let mut order = drain(select("route", "all"), false);
-    order["pace"] = json!({"per_second": 10});
+    order["pacing"] = json!({"per_second": 10});
     let begun = Instant::now();
     let done = bed.proxy.command(order).await;
-    assert_eq!((&done["window_ms"], &done["cut"]), (&1000.into(), &0.into()), "{done}");
+    assert_eq!((&done["window_ms"], &done["aborted"]), (&1000.into(), &0.into()), "{done}");
     // The last of ten closes in the last tenth of the window.
     assert!(begun.elapsed() >= Duration::from_millis(900));
     closed.join_all().await;
@@ -221,18 +221,18 @@ async fn stop_during_reload_abandons_it_and_drains() {
 
 #[tokio::test]
 async fn drain_ends_when_its_last_session_leaves() {
-    let caps = "[caps]\nconnections_per_client = 3\ntunnels_per_client = 3\n";
+    let caps = "[concurrency]\nconnections_per_client = 3\ntunnels_per_client = 3\n";
     let bed = TestBed::with(&format!("{caps}{CONTROL}")).await;
     let mut tunnels = Vec::new();
     for _ in 0..3 {
         tunnels.push(bed.open_from([127, 0, 8, 1]).await);
     }
     let mut order = drain(select("client", "127.0.8.1"), false);
-    order["pace"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
+    order["pacing"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
     let leave = async {
         // One may be closed at the very start of the window.
         within_timeout("the drain", async {
-            while bed.proxy.command(json!({"ask": "status"})).await["drains"][0]["left"] != 3 {}
+            while bed.proxy.command(json!({"command": "status"})).await["drains"][0]["left"] != 3 {}
         })
         .await;
         tunnels.clear();
@@ -242,8 +242,8 @@ async fn drain_ends_when_its_last_session_leaves() {
         }
     };
     let (done, ()) = tokio::join!(bed.proxy.command(order), leave);
-    assert_eq!((&done["sessions"], &done["cut"]), (&3.into(), &0.into()));
-    assert_eq!(bed.proxy.command(json!({"ask": "status"})).await["drains"], json!([]));
+    assert_eq!((&done["sessions"], &done["aborted"]), (&3.into(), &0.into()));
+    assert_eq!(bed.proxy.command(json!({"command": "status"})).await["drains"], json!([]));
 }
 
 #[tokio::test]
@@ -251,14 +251,14 @@ async fn undrain_stops_running_drains() {
     let bed = TestBed::with(CONTROL).await;
     let (mut client, mut backend) = bed.open().await;
     let mut order = drain(select("route", "all"), false);
-    order["pace"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
+    order["pacing"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
     let undo = async {
         within_timeout("the drain", async {
             loop {
-                let status = bed.proxy.command(json!({"ask": "status"})).await;
+                let status = bed.proxy.command(json!({"command": "status"})).await;
                 // The pools may be shown as drained a moment after the drain itself.
-                if status["drains"][0]["of"] == "route all" && status["pools"][0]["drained"] == true
-                {
+                let shown = status["drains"][0]["scope"] == "route all";
+                if shown && status["pools"][0]["drained"] == true {
                     break;
                 }
             }
@@ -267,16 +267,16 @@ async fn undrain_stops_running_drains() {
         bed.proxy.command(undrain(json!("all"))).await;
     };
     let (closed, ()) = tokio::join!(bed.proxy.command_error(order), undo);
-    assert_eq!(closed, ("refused".into(), "the drain was ended by undrain".into()));
+    assert_eq!(closed, ("rejected".into(), "the drain was ended by undrain".into()));
     assert_relays(&mut client, &mut backend).await;
     // At once, not only at the next poll.
-    let status = bed.proxy.command(json!({"ask": "status"})).await;
+    let status = bed.proxy.command(json!({"command": "status"})).await;
     assert_eq!((&status["pools"][0]["drained"], &status["drains"]), (&false.into(), &json!([])));
     let id = bed.backend.address().to_string();
     for place in [select("route", "all"), select("backend", id)] {
         let mut order = drain(place, false);
         order["wait"] = false.into();
-        order["pace"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
+        order["pacing"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
         bed.proxy.command(order).await;
     }
     bed.proxy.command(undrain(json!("all"))).await;
@@ -337,7 +337,7 @@ async fn requested_rate_is_kept() {
         tunnels.push(bed.open_from([127, 0, 7, n]).await);
     }
     let mut order = drain(select("route", "all"), false);
-    order["pace"] = json!({"per_second": 2});
+    order["pacing"] = json!({"per_second": 2});
     order["wait"] = false.into();
     let closed = bed.proxy.command(order).await;
     assert_eq!(

@@ -23,7 +23,7 @@ async fn socket_is_private_and_removed_at_exit() {
     let path = bed.proxy.control_socket();
     let there = fs::symlink_metadata(&path).unwrap();
     assert_eq!(there.mode() & 0o7777, 0o600);
-    assert_eq!(bed.proxy.command(json!({"ask": "status"})).await["state"], "running");
+    assert_eq!(bed.proxy.command(json!({"command": "status"})).await["state"], "running");
     bed.proxy.signal(Signal::TERM);
     assert_eq!(bed.proxy.exit().await, Some(0));
     assert!(!path.exists());
@@ -60,7 +60,7 @@ async fn bad_requests_fail_without_blocking_others() {
     let bed = bed().await;
     let proxy = &bed.proxy;
     for garbage in
-        [&b""[..], b"GET / HTTP/1.1", b"{}", b"{\"ask\":\"explode\"}", b"\xff\x00", b"[["]
+        [&b""[..], b"GET / HTTP/1.1", b"{}", b"{\"command\":\"explode\"}", b"\xff\x00", b"[["]
     {
         let reply = proxy.send_line_and_read(garbage).await;
         assert!(reply.contains("\"bad_request\""), "{garbage:?}: {reply}");
@@ -70,8 +70,8 @@ async fn bad_requests_fail_without_blocking_others() {
     assert!(reply.is_empty() || reply.contains("longer than 1048576 bytes"), "{reply}");
     // A silent connection times out after two seconds; others are served meanwhile.
     let mut silent = UnixStream::connect(proxy.control_socket()).await.unwrap();
-    silent.write_all(b"{\"ask\":").await.unwrap();
-    proxy.command(json!({"ask": "status"})).await;
+    silent.write_all(b"{\"command\":").await.unwrap();
+    proxy.command(json!({"command": "status"})).await;
     let mut reply = String::new();
     within_timeout("the end of patience", silent.read_to_string(&mut reply)).await.unwrap();
     assert!(reply.contains("within 2s"), "{reply}");
@@ -84,14 +84,14 @@ async fn excess_connections_get_busy() {
     let (mut tunnels, mut tails) = (Vec::new(), Vec::new());
     for session in 1..=32 {
         tunnels.push(bed.open().await);
-        let tail = json!({"ask": "tail", "session": session}).to_string();
+        let tail = json!({"command": "tail", "session": session}).to_string();
         tails.push(bed.proxy.send_line(tail.as_bytes()).await);
     }
     tunnels.push(bed.open().await);
     let answer = within_timeout("all places to be taken", async {
         loop {
             // A connection accepted because some of those above were never read stays silent.
-            let mut tail = bed.proxy.send_line(b"{\"ask\":\"tail\",\"session\":33}").await;
+            let mut tail = bed.proxy.send_line(b"{\"command\":\"tail\",\"session\":33}").await;
             let answer =
                 tokio::time::timeout(Duration::from_millis(200), next_line(&mut tail)).await;
             if let Ok(Some(answer)) = answer {
@@ -100,9 +100,9 @@ async fn excess_connections_get_busy() {
         }
     })
     .await;
-    assert_eq!(answer["fault"]["kind"], "busy", "{answer}");
+    assert_eq!(answer["error"]["kind"], "busy", "{answer}");
     // Waiting commands do not block short ones.
-    assert_eq!(bed.proxy.command(json!({"ask": "status"})).await["state"], "running");
+    assert_eq!(bed.proxy.command(json!({"command": "status"})).await["state"], "running");
     drop((tunnels, tails));
 }
 
@@ -137,7 +137,7 @@ async fn stale_socket_is_replaced_other_files_kept() {
     let text = config.replace("\"control.sock\"", &format!("{:?}", socket.display().to_string()));
     let proxy = Proxy::start_bare(&text).await;
     let mut stream = UnixStream::connect(&socket).await.unwrap();
-    stream.write_all(b"{\"ask\":\"status\"}\n").await.unwrap();
+    stream.write_all(b"{\"command\":\"status\"}\n").await.unwrap();
     let mut reply = String::new();
     within_timeout("an answer", stream.read_to_string(&mut reply)).await.unwrap();
     assert!(reply.starts_with("{\"ok\":"), "{reply}");
@@ -161,5 +161,5 @@ async fn socket_in_use_is_not_taken_over() {
         r.as_str().is_some_and(|r| r.contains("another process takes orders there"))
     };
     other.record("why", fits).await;
-    assert_eq!(bed.proxy.command(json!({"ask": "status"})).await["state"], "running");
+    assert_eq!(bed.proxy.command(json!({"command": "status"})).await["state"], "running");
 }

@@ -132,9 +132,9 @@ const QUIET: Duration = Duration::from_millis(300);
 async fn delayed_pong_does_not_fail_the_heartbeat() {
     join_all(Side::BOTH.map(async |side| {
         let beat = match side {
-            Side::Client => "interval = \"200ms\"\npatience = \"1s\"",
+            Side::Client => "interval = \"200ms\"\ntimeout = \"1s\"",
             Side::Backend => {
-                "interval = \"off\"\nbackend_interval = \"200ms\"\nbackend_patience = \"1s\""
+                "interval = \"off\"\nbackend_interval = \"200ms\"\nbackend_timeout = \"1s\""
             }
         };
         let more = format!("[heartbeat]\n{beat}\n");
@@ -159,7 +159,7 @@ async fn delayed_pong_does_not_fail_the_heartbeat() {
         assert_eq!(wire::read(&mut speaker).await.unwrap().opcode(), wire::CLOSE);
         drop((speaker, hearer));
         let record = bed.tunnel_end(1).await;
-        assert_eq!([&record["end"], &record["by"]], ["heartbeat_lost", side.as_str()]);
+        assert_eq!([&record["end"], &record["by"]], ["heartbeat_timeout", side.as_str()]);
         let rtt = record.get(format!("{}_rtt_max_ms", side.as_str()));
         assert_eq!(rtt, None, "a delayed pong must not count as a round trip");
     }))

@@ -46,8 +46,8 @@ async fn closes_are_spread_over_the_window() {
     assert!(moments[30] < window, "{moments:?}");
     assert_eq!(bed.proxy.exit().await, Some(0));
     let stopped = stopped(&bed.proxy).await;
-    assert_eq!((&stopped["sessions"], &stopped["cut"]), (&60.into(), &0.into()));
-    assert_eq!(stopped["hurried"], false);
+    assert_eq!((&stopped["sessions"], &stopped["aborted"]), (&60.into(), &0.into()));
+    assert_eq!(stopped["forced"], false);
     let drained = bed.proxy.records().into_iter().filter(|record| record["end"] == "drained");
     let drained: Vec<Record> = drained.collect();
     assert_eq!(drained.len(), 60);
@@ -151,7 +151,7 @@ async fn handshake_in_progress_gets_no_tunnel() {
     assert_eq!(proxy.exit().await, Some(0));
     stopped(&proxy).await;
     // There may also be connections accepted just before the listener closed.
-    let refusals = proxy.records().into_iter().filter(|record| record["event"] == "refused");
+    let refusals = proxy.records().into_iter().filter(|record| record["event"] == "rejected");
     assert_eq!(refusals.count(), 1);
 }
 
@@ -185,7 +185,7 @@ async fn partial_frame_is_finished_before_the_close() {
     assert!(up_got == up && down_got == down);
     drop((client, backend));
     assert_eq!(bed.proxy.exit().await, Some(0));
-    assert_eq!(stopped(&bed.proxy).await["cut"], 0);
+    assert_eq!(stopped(&bed.proxy).await["aborted"], 0);
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn unresponsive_clients_are_cut_at_the_deadline() {
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(1), "{took:?}");
     let stopped = stopped(&bed.proxy).await;
-    assert_eq!((&stopped["sessions"], &stopped["cut"]), (&10.into(), &10.into()));
+    assert_eq!((&stopped["sessions"], &stopped["aborted"]), (&10.into(), &10.into()));
     for (client, _) in &mut unresponsive {
         assert_eq!(wire::read(client).await.unwrap().code(), 1012);
     }
@@ -228,7 +228,7 @@ async fn second_signal_ends_at_once() {
         bed.proxy.signal(second);
         assert_eq!(bed.proxy.exit().await, Some(0));
         let stopped = stopped(&bed.proxy).await;
-        assert_eq!((&stopped["hurried"], &stopped["cut"]), (&true.into(), &10.into()));
+        assert_eq!((&stopped["forced"], &stopped["aborted"]), (&true.into(), &10.into()));
         let records = bed.proxy.records();
         let cut: Vec<&Record> =
             records.iter().filter(|record| record["end"] == "aborted").collect();

@@ -173,6 +173,9 @@ async fn client_disconnect_closes_the_backend_request() {
     assert_eq!(backend.bytes().await, b"");
     for n in [1, 2] {
         let record = proxy.nth_outcome(n).await;
-        assert_eq!((&record["end"], &record["stage"]), (&"client_gone".into(), &"backend".into()));
+        assert_eq!(
+            (&record["end"], &record["stage"]),
+            (&"client_disconnected".into(), &"backend".into())
+        );
     }
 }

@@ -90,7 +90,7 @@ async fn failed_connect_is_503_without_blaming_backend() {
         let answer = read_response(stream).await;
         assert_eq!(answer.status, 503, "{answer:?}");
         assert!(answer.header("retry-after").is_some());
-        let nth = proxy.nth_record("refusal", n + 1, |r| r["event"] == "refused").await;
+        let nth = proxy.nth_record("refusal", n + 1, |r| r["event"] == "rejected").await;
         assert_eq!(nth["end"], "no_descriptors");
     }
     proxy.spare_descriptors(None);
@@ -123,8 +123,8 @@ async fn default_limits_fit_the_descriptor_limit() {
     }
     let mut one_more = client.connect_plain().await;
     assert_eq!(read_to_end(&mut one_more).await, b"");
-    let record = proxy.end_record("gate_full").await;
-    assert_eq!(record["key"], "caps.connections");
+    let record = proxy.end_record("proxy_limit").await;
+    assert_eq!(record["key"], "concurrency.connections");
     assert_eq!(record["value"], most.to_string());
     for tunnel in &mut tunnels {
         let sent = Message::text("hello");

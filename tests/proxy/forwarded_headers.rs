@@ -91,7 +91,7 @@ async fn untrusted_peers_are_ignored() {
     drop(stream);
     let record = setup.proxy.tunnel_end(1).await;
     assert!(record["client"].as_str().unwrap().starts_with("127.0.0.3:"), "{record}");
-    assert!(record["peer"].is_null() && record["known_by"].is_null(), "{record}");
+    assert!(record["peer"].is_null() && record["client_source"].is_null(), "{record}");
 }
 
 // Requirements: XF02.
@@ -108,7 +108,7 @@ async fn addresses_left_of_the_client_are_ignored() {
         (&"203.0.113.7".into(), &"203.0.113.7".into())
     );
     assert!(record["peer"].as_str().unwrap().starts_with("127.0.0.2:"), "{record}");
-    assert_eq!(record["known_by"], "forwarded");
+    assert_eq!(record["client_source"], "forwarded");
 }
 
 // Requirements: XF03.
@@ -124,7 +124,7 @@ async fn long_chains_are_joined_and_bounded() {
     let (client, chain) = setup.chain(&many("203.0.113.7", 1000)).await;
     assert_eq!((&*client, chain.split(", ").count()), ("10.0.0.1", 17));
     let record = setup.record(&many("203.0.113.7", 16)).await;
-    assert_eq!(record["known_by"], "xff_all_trusted");
+    assert_eq!(record["client_source"], "all_trusted");
     assert_eq!(setup.chain(&many("", 1).replace(": ,", ": !,")).await.0, "10.0.0.1");
 }
 
@@ -155,15 +155,19 @@ async fn invalid_address_ends_the_search() {
         let chain = setup.chain(&format!("X-Forwarded-For: 203.0.113.7, {sent}")).await;
         assert_eq!(chain, pair("127.0.0.2", "127.0.0.2"), "{sent}");
     }
-    let named =
-        async |by| setup.proxy.scrape().await.sum("tidegate_clients_named_total", &[("by", by)]);
-    let before = (named("xff_bad").await, named("forwarded").await);
+    let named = async |by| {
+        setup.proxy.scrape().await.sum("tidegate_forwarded_clients_total", &[("source", by)])
+    };
+    let before = (named("invalid").await, named("forwarded").await);
     let record = setup.record("X-Forwarded-For: unknown").await;
-    assert_eq!((named("xff_bad").await, named("forwarded").await), (before.0 + 1.0, before.1));
+    assert_eq!((named("invalid").await, named("forwarded").await), (before.0 + 1.0, before.1));
     assert!(record["client"].as_str().unwrap().starts_with("127.0.0.2:"), "{record}");
-    assert_eq!((&record["known_by"], &record["peer"]), (&"xff_bad".into(), &().into()));
+    assert_eq!((&record["client_source"], &record["peer"]), (&"invalid".into(), &().into()));
     let record = setup.record("X-Forwarded-For: unknown, 10.0.0.9").await;
-    assert_eq!((&record["known_by"], &record["client"]), (&"xff_bad".into(), &"10.0.0.9".into()));
+    assert_eq!(
+        (&record["client_source"], &record["client"]),
+        (&"invalid".into(), &"10.0.0.9".into())
+    );
 }
 
 const DISAGREEING: &str = "X-Forwarded-For: 198.51.100.9\r\nX-Forwarded-Proto: http\r\n\
@@ -243,7 +247,7 @@ async fn names_with_underscores_are_dropped() {
 // Requirements: XF09.
 #[tokio::test]
 async fn ipv4_and_mapped_ipv6_are_one_client() {
-    let setup = ForwardedSetup::new("", "[caps]\ntunnels_per_client = 1\n").await;
+    let setup = ForwardedSetup::new("", "[concurrency]\ntunnels_per_client = 1\n").await;
     let (answer, held) = setup.handshake(PROXY, "X-Forwarded-For: 203.0.113.7").await;
     assert_eq!(answer.status, 101);
     for same in ["203.0.113.7:99", "::ffff:203.0.113.7", "[::ffff:cb00:7107]:99"] {
@@ -253,7 +257,7 @@ async fn ipv4_and_mapped_ipv6_are_one_client() {
     let (answer, other) = setup.handshake(PROXY, "X-Forwarded-For: 203.0.113.8").await;
     assert_eq!(answer.status, 101);
     drop((held, other));
-    let record = setup.proxy.end_record("client_full").await;
+    let record = setup.proxy.end_record("client_limit").await;
     assert_eq!((&record["client_key"], &record["status"]), (&"203.0.113.7".into(), &429.into()));
 }
 
@@ -265,8 +269,8 @@ async fn all_trusted_makes_the_leftmost_the_client() {
     assert_eq!(chain, pair("10.0.0.3", "10.0.0.3, 10.0.0.4, 127.0.0.2"));
     let record = setup.record("X-Forwarded-For: 10.0.0.3").await;
     assert_eq!(
-        (&record["known_by"], &record["client"]),
-        (&"xff_all_trusted".into(), &"10.0.0.3".into())
+        (&record["client_source"], &record["client"]),
+        (&"all_trusted".into(), &"10.0.0.3".into())
     );
 }
 
@@ -284,7 +288,7 @@ async fn client_is_resolved_per_request() {
 
 #[tokio::test]
 async fn limits_apply_to_forwarded_clients() {
-    let caps = "[caps]\nconnections_per_client = 2\n";
+    let caps = "[concurrency]\nconnections_per_client = 2\n";
     let setup = ForwardedSetup::new("", caps).await;
     let mut open = Vec::new();
     for last in 1..=6 {
@@ -302,7 +306,7 @@ async fn limits_apply_to_forwarded_clients() {
 
 #[tokio::test]
 async fn handshake_rate_applies_per_forwarded_client() {
-    let caps = "[caps]\nhandshakes_per_client = \"1/s\"\nhandshakes_burst = 1\n";
+    let caps = "[rates]\nhandshakes_per_client = \"1/s\"\nhandshakes_burst = 1\n";
     let setup = ForwardedSetup::new("", caps).await;
     let status = async |last: u8| {
         let line = format!("X-Forwarded-For: 203.0.113.{last}");
@@ -312,7 +316,7 @@ async fn handshake_rate_applies_per_forwarded_client() {
     // As many as it takes to exceed the rate.
     within_timeout("a refusal", async { while status(1).await != 429 {} }).await;
     assert_eq!([status(2).await, status(3).await], [101, 101]);
-    assert_eq!(setup.proxy.end_record("client_rate").await["client_key"], "203.0.113.1");
+    assert_eq!(setup.proxy.end_record("client_rate_limit").await["client_key"], "203.0.113.1");
 }
 
 #[tokio::test]
@@ -398,7 +402,7 @@ async fn proxy_protocol_source_can_be_trusted() {
     drop(stream);
     let record = setup.proxy.tunnel_end(1).await;
     assert_eq!(
-        (&record["client"], &record["known_by"]),
+        (&record["client"], &record["client_source"]),
         (&"203.0.113.7".into(), &"forwarded".into())
     );
     assert!(record["peer"].as_str().unwrap().starts_with("127.0.0.2:"), "{record}");

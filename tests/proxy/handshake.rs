@@ -289,7 +289,7 @@ async fn query_credentials_are_redacted_in_records() {
     assert_eq!(client.ask(refused.as_bytes()).await.status, 426);
     assert_eq!(proxy.end_record("version").await["target"], shown);
     assert_eq!(client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await.status, 101);
-    assert_eq!(proxy.end_record("client_gone").await["target"], shown);
+    assert_eq!(proxy.end_record("client_disconnected").await["target"], shown);
     // The backend receives the target unredacted.
     assert!(backend.heads()[0].starts_with(&format!("GET {target} ")));
     let records = proxy.records();

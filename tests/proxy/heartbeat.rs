@@ -9,7 +9,7 @@ use crate::support::{Side, TestBed, assert_relays, wire};
 #[tokio::test]
 async fn backend_that_never_answers_a_ping_is_closed() {
     let beat = "[heartbeat]\ninterval = \"off\"\nbackend_interval = \"400ms\"\n\
-                backend_patience = \"1s\"\n";
+                backend_timeout = \"1s\"\n";
     let bed = TestBed::with(beat).await;
     let begun = Instant::now();
     let (mut client, mut backend) = bed.open().await;
@@ -30,8 +30,8 @@ async fn backend_that_never_answers_a_ping_is_closed() {
     assert!(took >= 1200, "{took} ms");
     drop((client, backend));
     let record = bed.tunnel_end(1).await;
-    assert_eq!([&record["end"], &record["by"]], ["heartbeat_lost", "backend"]);
-    assert_eq!([&record["key"], &record["value"]], ["heartbeat.backend_patience", "1s"]);
+    assert_eq!([&record["end"], &record["by"]], ["heartbeat_timeout", "backend"]);
+    assert_eq!([&record["key"], &record["value"]], ["heartbeat.backend_timeout", "1s"]);
     assert!(record["backend_rtt_ms"].is_null() && record["client_rtt_ms"].is_null());
 }
 
@@ -88,7 +88,7 @@ async fn pings_of_each_side_stay_separate() {
 #[tokio::test]
 async fn backend_that_answers_pings_stays_open() {
     let beat = "[heartbeat]\ninterval = \"off\"\nbackend_interval = \"100ms\"\n\
-                backend_patience = \"2s\"\n";
+                backend_timeout = \"2s\"\n";
     let bed = TestBed::with(beat).await;
     let (mut client, mut backend) = bed.open_secure().await;
     for _ in 0..25 {

@@ -22,7 +22,7 @@ async fn rejects_malformed_request_lines() {
         ]
         .map(String::from),
         400,
-        "head_bad",
+        "head_invalid",
     );
     cases.extend(to_cases(
         [
@@ -35,7 +35,7 @@ async fn rejects_malformed_request_lines() {
         "method",
     ));
     let long = "A".repeat(1024);
-    cases.extend(to_cases([get("/").replacen("GET", &long, 1)], 400, "request_bad"));
+    cases.extend(to_cases([get("/").replacen("GET", &long, 1)], 400, "request_invalid"));
     assert_rejected(cases).await;
 }
 
@@ -49,7 +49,7 @@ async fn rejects_the_http2_preface() {
     let answered = read_to_end(&mut stream).await;
     assert!(answered.is_empty() || answered.starts_with(b"HTTP/1.1 400"));
     drop(stream);
-    proxy.end_record("head_bad").await;
+    proxy.end_record("head_invalid").await;
     assert_eq!(backend.heads(), Vec::<String>::new());
 }
 
@@ -60,7 +60,7 @@ async fn rejects_invalid_targets() {
     cases.extend(to_cases(
         ["/a b", "/a\x01", "/a\0", "/a\x7f", "http:///a"].map(get),
         400,
-        "head_bad",
+        "head_invalid",
     ));
     cases.extend(to_cases(
         [
@@ -77,7 +77,7 @@ async fn rejects_invalid_targets() {
         ]
         .map(get),
         400,
-        "request_bad",
+        "request_invalid",
     ));
     assert_rejected(cases).await;
 }
@@ -106,13 +106,13 @@ async fn rejects_invalid_and_unknown_hosts() {
         ]
         .map(host),
         400,
-        "request_bad",
+        "request_invalid",
     );
     // With an absolute target `Host` is ignored, but it must still be valid.
     cases.extend(to_cases(
         ["GET http://localhost/ HTTP/1.1\r\nHost: u@a/b\r\n\r\n".to_owned()],
         400,
-        "request_bad",
+        "request_invalid",
     ));
     cases.extend(to_cases(
         ["evil", "localhost.evil", "127.0.0.1", "[::1]", "local-host"]
@@ -145,7 +145,7 @@ async fn rejects_malformed_field_lines() {
         "X: a\r\n b",
         "X: a\r\n\tb",
     ];
-    assert_rejected(to_cases(lines.map(with_lines), 400, "head_bad")).await;
+    assert_rejected(to_cases(lines.map(with_lines), 400, "head_invalid")).await;
 }
 
 // Requirements: RL29, RL30, RL31.
@@ -167,7 +167,7 @@ async fn rejects_ambiguous_body_framing() {
         ]
         .map(post),
         400,
-        "request_bad",
+        "request_invalid",
     );
     cases.extend(to_cases(
         [
@@ -185,13 +185,13 @@ async fn rejects_ambiguous_body_framing() {
         ]
         .map(post),
         400,
-        "head_bad",
+        "head_invalid",
     ));
     cases.extend(to_cases(
         [post("Transfer-Encoding: chunked")
             .replace("HTTP/1.1\r\nHost: localhost\r\nTr", "HTTP/1.0\r\nHost: localhost\r\nTr")],
         400,
-        "head_bad",
+        "head_invalid",
     ));
     assert_rejected(cases).await;
 }
@@ -224,10 +224,10 @@ async fn rejects_expectations_nominations_and_loops() {
         ]
         .map(nominated),
         400,
-        "request_bad",
+        "request_invalid",
     ));
     let many = replacing("Connection", &format!("Connection: Upgrade{}", ", a".repeat(1000)));
-    cases.extend(to_cases([many], 400, "request_bad"));
+    cases.extend(to_cases([many], 400, "request_invalid"));
     cases.extend(to_cases(
         ["Via: 1.1 tidegate, 1.1 a, 1.1 TIDEGATE", "Via: 1.1 tidegate\r\nVia: 1.1 tidegate (x)"]
             .map(with_lines),
@@ -256,5 +256,5 @@ async fn rejects_ambiguous_paths() {
         "/%61dmin%2f..",
         "/a%5c..%5c..%5cadmin",
     ];
-    assert_rejected_with(&routes, to_cases(targets.map(get), 400, "request_bad")).await;
+    assert_rejected_with(&routes, to_cases(targets.map(get), 400, "request_invalid")).await;
 }

@@ -39,7 +39,7 @@ async fn rejects_invalid_upgrades() {
             replacing("Upgrade", "Upgrade: websocket\r\nUpgrade: h2c"),
         ],
         400,
-        "handshake_bad",
+        "handshake_invalid",
     ));
     assert_rejected(cases).await;
 }
@@ -74,7 +74,7 @@ async fn rejects_other_versions() {
     assert_eq!(answer.header("upgrade"), Some("websocket"));
     let mut cases = to_cases(heads, 426, "version");
     let twice = version("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13");
-    cases.extend(to_cases([twice], 400, "handshake_bad"));
+    cases.extend(to_cases([twice], 400, "handshake_invalid"));
     assert_rejected(cases).await;
 }
 
@@ -97,7 +97,7 @@ async fn rejects_invalid_keys() {
     let mut heads = keys.map(|line| replacing("Sec-WebSocket-Key", line)).to_vec();
     let long = "A".repeat(1024);
     heads.push(replacing("Sec-WebSocket-Key", &format!("Sec-WebSocket-Key: {long}")));
-    assert_rejected(to_cases(heads, 400, "handshake_bad")).await;
+    assert_rejected(to_cases(heads, 400, "handshake_invalid")).await;
 }
 
 // Requirements: UH11.
@@ -111,12 +111,12 @@ async fn rejects_upgrades_with_a_body() {
             with_lines("Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n",
         ],
         400,
-        "handshake_bad",
+        "handshake_invalid",
     );
     cases.extend(to_cases(
         [with_lines("Content-Length: 0\r\nTransfer-Encoding: chunked") + "0\r\n\r\n"],
         400,
-        "request_bad",
+        "request_invalid",
     ));
     assert_rejected(cases).await;
 }
@@ -132,5 +132,5 @@ async fn rejects_invalid_subprotocol_and_extension_lists() {
     heads.extend(extensions.map(|list| with_lines(&format!("Sec-WebSocket-Extensions: {list}"))));
     heads.push(with_lines(&format!("Sec-WebSocket-Extensions: a{}", ", a".repeat(999))));
     heads.push(with_lines(&format!("Sec-WebSocket-Extensions: a{}", ", a".repeat(16))));
-    assert_rejected(to_cases(heads, 400, "handshake_bad")).await;
+    assert_rejected(to_cases(heads, 400, "handshake_invalid")).await;
 }

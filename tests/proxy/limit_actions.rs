@@ -104,7 +104,7 @@ fn cases(side: Side) -> Vec<Case> {
             vec![sized(900)],
         ),
         case(
-            "controls",
+            "control_frames",
             "rate = \"1/s\", burst = 3",
             "1/s",
             ("control_rate", 1008, "too many control frames"),
@@ -237,7 +237,7 @@ async fn reports(side: Side, case: Case) {
 #[tokio::test]
 async fn route_limits_override_the_global_ones() {
     let keys = "path = \"/ws\"\n[route.limits]\nmessage_from_client = \"2000B\"\n\
-                controls_from_client = \"off\"\n[limits]\nmessage_from_client = \"1000B\"\n\
+                control_frames_from_client = \"off\"\n[limits]\nmessage_from_client = \"1000B\"\n\
                 fragments_from_client = 2\n";
     let bed = TestBed::with(keys).await;
     let (mut client, mut backend) = bed.open().await;
@@ -257,7 +257,8 @@ async fn route_limits_override_the_global_ones() {
     drop((client, backend));
     assert_eq!(bed.tunnel_end(2).await["end"], "too_many_fragments");
     // A route without limits of its own.
-    let own = "[route.limits]\nmessage_from_client = \"2000B\"\ncontrols_from_client = \"off\"\n";
+    let own =
+        "[route.limits]\nmessage_from_client = \"2000B\"\ncontrol_frames_from_client = \"off\"\n";
     bed.proxy.reload_with(own, "").await;
     let (mut client, _backend) = bed.open().await;
     client.write_all(&wire::masked(TEXT, &[b'x'; 1001])).await.unwrap();

@@ -27,7 +27,7 @@ async fn rejects_heads_beyond_size_and_field_limits() {
             plain(&"A: b\r\n".repeat(1000)),
         ],
         431,
-        "head_bad",
+        "head_invalid",
     ))
     .await;
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
@@ -59,7 +59,8 @@ async fn many_fields_in_single_bytes_stay_cheap() {
 #[tokio::test]
 async fn deadline_covers_the_whole_request_head() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
-    let proxy = Proxy::start(&route(&[backend.address], "[timeouts]\nhead = \"300ms\"")).await;
+    let proxy =
+        Proxy::start(&route(&[backend.address], "[timeouts]\nrequest_header = \"300ms\"")).await;
     let client = Client::new(&proxy).await;
     let began = tokio::time::Instant::now();
     let silent = async { read_to_end(&mut client.connect_plain().await).await };
@@ -89,7 +90,10 @@ async fn deadline_covers_the_whole_request_head() {
     for n in 1..=4 {
         let record = proxy.nth_outcome(n).await;
         assert_eq!(record["end"], "head_timeout");
-        assert_eq!((&record["key"], &record["value"]), (&"timeouts.head".into(), &"300ms".into()));
+        assert_eq!(
+            (&record["key"], &record["value"]),
+            (&"timeouts.request_header".into(), &"300ms".into())
+        );
     }
 }
 
@@ -97,7 +101,8 @@ async fn deadline_covers_the_whole_request_head() {
 #[tokio::test]
 async fn idle_keep_alive_connection_closes_without_record() {
     let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
-    let proxy = Proxy::start(&route(&[backend.address], "[timeouts]\nhead = \"1s\"")).await;
+    let proxy =
+        Proxy::start(&route(&[backend.address], "[timeouts]\nrequest_header = \"1s\"")).await;
     let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     for _ in 0..2 {
         stream.write_all(get("/").as_bytes()).await.unwrap();
@@ -111,7 +116,8 @@ async fn idle_keep_alive_connection_closes_without_record() {
 /// A proxy with these limits and route settings, an echo backend, and a client.
 async fn limited(caps: &str, more: &str) -> (Proxy, Client, Backend) {
     let backend = Backend::echo().await;
-    let proxy = Proxy::start(&route(&[backend.address], &format!("{more}\n[caps]\n{caps}"))).await;
+    let proxy =
+        Proxy::start(&route(&[backend.address], &format!("{more}\n[concurrency]\n{caps}"))).await;
     let client = Client::new(&proxy).await;
     (proxy, client, backend)
 }
@@ -151,14 +157,14 @@ async fn tunnels_per_client_are_limited() {
     assert_eq!((third.status, third.header("connection")), (429, Some("close")));
     let wait: u32 = third.header("retry-after").unwrap().parse().unwrap();
     assert!((5..=10).contains(&wait));
-    let record = proxy.end_record("client_full").await;
-    assert_eq!(record["key"], "caps.tunnels_per_client");
+    let record = proxy.end_record("client_limit").await;
+    assert_eq!(record["key"], "concurrency.tunnels_per_client");
     assert_eq!((&record["value"], &record["stage"]), (&"2".into(), &"admit".into()));
     assert_eq!(open(&client, OTHER).await.0.status, 101);
     drop(left);
-    proxy.end_record("client_gone").await;
+    proxy.end_record("client_disconnected").await;
     // The tunnel of the other client may have ended first.
-    proxy.nth_record("both ends", 2, |record| record["end"] == "client_gone").await;
+    proxy.nth_record("both ends", 2, |record| record["end"] == "client_disconnected").await;
     open_when_free(&client, ME).await;
     drop(kept);
 }
@@ -184,7 +190,7 @@ async fn rejected_handshake_releases_its_permit() {
         let paths = format!("path = \"{path}\"\norigins");
         config.push_str(&route(&[address], "").replace("all", path).replace("origins", &paths));
     }
-    config.push_str("[caps]\ntunnels = 1\n[timeouts]\nbackend_answer = \"200ms\"\n");
+    config.push_str("[concurrency]\ntunnels = 1\n[timeouts]\nresponse_header = \"200ms\"\n");
     let proxy = Proxy::start(&config).await;
     let client = Client::new(&proxy).await;
     for (path, status) in [("/refusing", 401), ("/wrong", 502), ("/silent", 504), ("/down", 503)] {
@@ -218,14 +224,14 @@ async fn connections_per_client_are_limited_before_tls() {
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert_eq!(read_to_end(&mut stream).await, b"");
     }
-    let record = proxy.end_record("client_full").await;
-    assert_eq!(record["key"], "caps.connections_per_client");
+    let record = proxy.end_record("client_limit").await;
+    assert_eq!(record["key"], "concurrency.connections_per_client");
     assert_eq!((&record["value"], &record["stage"]), (&"3".into(), &"accept".into()));
     assert_eq!(open(&client, OTHER).await.0.status, 101);
     // A connection that ends frees one permit.
     tunnel.shutdown().await.unwrap();
     drop(tunnel);
-    proxy.nth_record("both ends", 2, |record| record["end"] == "client_gone").await;
+    proxy.nth_record("both ends", 2, |record| record["end"] == "client_disconnected").await;
     let again = open_when_free(&client, ME).await;
     drop((idle, secure, again));
 }
@@ -246,8 +252,8 @@ async fn handshake_rate_excludes_plain_requests() {
     if began.elapsed() < Duration::from_millis(400) {
         assert_eq!(answer.status, 429);
         assert!(answer.header("retry-after").is_some());
-        let record = proxy.end_record("client_rate").await;
-        assert_eq!(record["key"], "caps.handshakes_per_client");
+        let record = proxy.end_record("client_rate_limit").await;
+        assert_eq!(record["key"], "rates.handshakes_per_client");
         assert_eq!(record["value"], "2/s, burst 3");
     }
     assert_eq!(open(&client, OTHER).await.0.status, 101);
@@ -268,10 +274,10 @@ async fn total_tunnels_are_limited() {
     let (answer, _) = open(&client, [127, 0, 0, 3]).await;
     assert_eq!(answer.status, 503);
     assert!(answer.header("retry-after").is_some());
-    let record = proxy.end_record("gate_full").await;
-    assert_eq!((&record["key"], &record["value"]), (&"caps.tunnels".into(), &"2".into()));
+    let record = proxy.end_record("proxy_limit").await;
+    assert_eq!((&record["key"], &record["value"]), (&"concurrency.tunnels".into(), &"2".into()));
     drop(first);
-    proxy.end_record("client_gone").await;
+    proxy.end_record("client_disconnected").await;
     open_when_free(&client, [127, 0, 0, 3]).await;
 }
 
@@ -283,12 +289,12 @@ async fn route_limit_survives_a_reload() {
         let (answer, _) = open(&client, OTHER).await;
         assert_eq!(answer.status, 503);
         assert!(answer.header("retry-after").is_some());
-        let record = proxy.end_record("route_full").await;
+        let record = proxy.end_record("route_limit").await;
         assert_eq!((&record["key"], &record["value"]), (&"route.tunnels".into(), &"1".into()));
         proxy.reload().await;
     }
     drop(first);
-    proxy.end_record("client_gone").await;
+    proxy.end_record("client_disconnected").await;
     open_when_free(&client, OTHER).await;
 }
 
@@ -300,8 +306,11 @@ async fn total_connections_are_limited() {
     assert_eq!(exchange(&mut first, &get("/")).await.0.status, 502);
     let mut third = client.connect_plain_from([127, 0, 0, 3]).await;
     assert_eq!(read_to_end(&mut third).await, b"");
-    let record = proxy.end_record("gate_full").await;
-    assert_eq!((&record["key"], &record["value"]), (&"caps.connections".into(), &"2".into()));
+    let record = proxy.end_record("proxy_limit").await;
+    assert_eq!(
+        (&record["key"], &record["value"]),
+        (&"concurrency.connections".into(), &"2".into())
+    );
     assert_eq!(record["stage"], "accept");
 }
 
@@ -313,7 +322,7 @@ async fn network_prefix_counts_as_one_client() {
     let (first, _kept) = open(&client, ME).await;
     assert_eq!(first.status, 101);
     assert_eq!(open(&client, OTHER).await.0.status, 429);
-    assert_eq!(proxy.end_record("client_full").await["client_key"], "127.0.0.0/24");
+    assert_eq!(proxy.end_record("client_limit").await["client_key"], "127.0.0.0/24");
     let (answer, mut elsewhere) = open(&client, [127, 0, 1, 1]).await;
     assert_eq!(answer.status, 101);
     elsewhere.write_all(&[0x89, 0x80, 1, 2, 3, 4]).await.unwrap();

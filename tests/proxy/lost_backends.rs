@@ -1,4 +1,4 @@
-//! Tunnels whose backend was removed or refuses connections (`route.lost_backends`).
+//! Tunnels whose backend was removed or refuses connections (`route.on_backend_loss`).
 
 use std::time::Duration;
 
@@ -50,25 +50,25 @@ async fn tunnels_of_removed_backend_are_kept_by_default() {
 
 #[tokio::test]
 async fn drain_policy_closes_tunnels_of_removed_backend() {
-    let (proxy, _, tunnel, backend) = removal("lost_backends = \"drain\"").await;
+    let (proxy, _, tunnel, backend) = removal("on_backend_loss = \"drain\"").await;
     assert_eq!(answer_close(tunnel, backend).await.0, 1012);
-    let end = proxy.end_record("rebalanced").await;
-    assert_eq!((&end["key"], &end["by"]), (&"route.lost_backends".into(), &"tidegate".into()));
+    let end = proxy.end_record("backend_lost").await;
+    assert_eq!((&end["key"], &end["by"]), (&"route.on_backend_loss".into(), &"tidegate".into()));
 }
 
 #[tokio::test]
 async fn delay_policy_closes_tunnels_after_the_delay() {
-    let (proxy, removed_at, tunnel, backend) = removal("lost_backends = \"3s\"").await;
+    let (proxy, removed_at, tunnel, backend) = removal("on_backend_loss = \"3s\"").await;
     assert_eq!(answer_close(tunnel, backend).await.0, 1012);
     assert!(removed_at.elapsed() >= Duration::from_secs(3), "{:?}", removed_at.elapsed());
-    assert_eq!(proxy.end_record("rebalanced").await["close_client"], 1012);
+    assert_eq!(proxy.end_record("backend_lost").await["close_client"], 1012);
 }
 
 #[tokio::test]
 async fn drain_policy_closes_tunnels_of_failed_backend() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let text = route(&[address], "lost_backends = \"drain\"");
+    let text = route(&[address], "on_backend_loss = \"drain\"");
     let proxy = Proxy::start(&format!("{text}{DRAIN}{CONTROL}")).await;
     let client = Client::new(&proxy).await;
     let accepting = async {
@@ -86,7 +86,7 @@ async fn drain_policy_closes_tunnels_of_failed_backend() {
         assert_eq!(answer.status, 503, "ask {n}");
     }
     assert_eq!(answer_close(tunnel, backend).await.0, 1012);
-    assert_eq!(proxy.end_record("rebalanced").await["by"], "tidegate");
+    assert_eq!(proxy.end_record("backend_lost").await["by"], "tidegate");
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn restored_backend_keeps_its_remaining_tunnels() {
     let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let backends = [one.address(), two.address()];
     let slow = "[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n";
-    let text = route(&backends, "lost_backends = \"drain\"");
+    let text = route(&backends, "on_backend_loss = \"drain\"");
     let proxy = Proxy::start(&format!("{text}{slow}{CONTROL}")).await;
     let client = Client::new(&proxy).await;
     let mut of_two = Vec::new();
@@ -111,7 +111,7 @@ async fn restored_backend_keeps_its_remaining_tunnels() {
     proxy.reload_with(&removed, "").await;
     let drains = async |many: usize| {
         within_timeout("the drains", async {
-            let status = json!({"ask": "status"});
+            let status = json!({"command": "status"});
             while proxy.command(status.clone()).await["drains"].as_array().unwrap().len() != many {}
         })
         .await;
@@ -121,7 +121,7 @@ async fn restored_backend_keeps_its_remaining_tunnels() {
     proxy.reload().await;
     drains(0).await;
     // In the first seconds of a window of ten minutes hardly any tunnel is closed.
-    let open = proxy.command(json!({"ask": "sessions", "of": {}})).await;
+    let open = proxy.command(json!({"command": "sessions", "selection": {}})).await;
     let rows = open["sessions"].as_array().unwrap();
     let staying = rows.iter().filter(|row| row["closing"] == false).count();
     assert!(staying + 2 >= of_one.len() + of_two.len(), "{staying} of 24");

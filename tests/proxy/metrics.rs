@@ -154,7 +154,7 @@ async fn counters_survive_reloads_and_reloads_are_counted() {
     assert_eq!(requests(&second, "all"), 2.0);
     assert_eq!(second.value("tidegate_config_generation", &[]), 2.0);
     assert_eq!(second.value("tidegate_config_last_reload_successful", &[]), 0.0);
-    for outcome in ["applied", "refused"] {
+    for outcome in ["applied", "rejected"] {
         let of = [("outcome", outcome)];
         assert_eq!(second.value("tidegate_config_reloads_total", &of), 1.0, "{outcome}");
     }
@@ -181,7 +181,7 @@ async fn process_metrics_are_plausible() {
     assert!(near(value("tidegate_resident_memory_bytes"), resident as f64 * 1024.0));
     assert!(near(value("tidegate_open_descriptors"), open as f64));
     assert!(value("tidegate_max_descriptors") > value("tidegate_open_descriptors"));
-    let most = scrape.value("tidegate_capacity", &[("of", "tunnels")]);
+    let most = scrape.value("tidegate_capacity", &[("resource", "tunnels")]);
     assert!(most > 0.0 && most < value("tidegate_max_descriptors"));
     assert_eq!(scrape.sum("tidegate_backend_up", &[("route", "all")]), 1.0);
     // The test certificate expires in the year 4096.
@@ -229,7 +229,7 @@ async fn failed_backend_is_counted_and_shown_down() {
     }
     let scrape = proxy.scrape().await;
     let of = [("route", "all"), ("backend", &*id)];
-    assert_eq!(scrape.value("tidegate_backend_connects_failed_total", &of), 3.0);
+    assert_eq!(scrape.value("tidegate_backend_connect_failures_total", &of), 3.0);
     assert_eq!(scrape.series[&("tidegate_backend_up".to_owned(), labels(&of))], 0.0);
 }
 

@@ -35,7 +35,7 @@ impl Guarded {
         }
         for n in 1..=rejected.len() {
             let record =
-                self.proxy.nth_record("refusal", n, |record| record["event"] == "refused").await;
+                self.proxy.nth_record("refusal", n, |record| record["event"] == "rejected").await;
             assert_eq!(record["end"], "origin", "{record}");
             assert_eq!(record["key"], "route.origins");
             assert_eq!(record["status"], 403);
@@ -184,7 +184,7 @@ async fn malformed_origin_is_always_rejected() {
     for (n, line) in lines.into_iter().enumerate() {
         assert_eq!(guarded.status("chat.example", line).await, 400, "{line}");
         let record = guarded.proxy.nth_outcome(n + 1).await;
-        assert_eq!(record["end"], "handshake_bad", "{line}");
+        assert_eq!(record["end"], "handshake_invalid", "{line}");
         assert_eq!(record["key"], serde_json::Value::Null);
     }
     // Bytes that no field value may contain are rejected by the parser.

@@ -23,17 +23,17 @@ async fn rejected_heads_are_counted_once() {
     let client = Client::new(&proxy).await;
     let mut counters = CounterCheck::new(&proxy).await;
     for (sent, wanted) in [
-        (get("/").replace("Host", "Host: a\r\nHost"), "request_bad admit"),
+        (get("/").replace("Host", "Host: a\r\nHost"), "request_invalid admit"),
         (get(&format!("/{}", "a".repeat(8192))), "uri_too_long admit"),
         (with_lines("Expect: foo"), "expect admit"),
         (get("/"), "not_websocket admit"),
         (HANDSHAKE.replace("GET", "POST"), "method admit"),
-        (replacing("Sec-WebSocket-Key", "Sec-WebSocket-Key: short"), "handshake_bad admit"),
+        (replacing("Sec-WebSocket-Key", "Sec-WebSocket-Key: short"), "handshake_invalid admit"),
         (replacing("Sec-WebSocket-Version", "Sec-WebSocket-Version: 12"), "version admit"),
         (HANDSHAKE.replace("localhost", "elsewhere"), "no_route admit"),
         (with_lines("Origin: https://elsewhere.example"), "origin admit"),
         (with_lines("Via: 1.1 tidegate, 1.1 a, 1.1 tidegate"), "loop admit"),
-        ("what is this\r\n\r\n".to_owned(), "head_bad head"),
+        ("what is this\r\n\r\n".to_owned(), "head_invalid head"),
     ] {
         let mut stream = client.connect_plain().await;
         stream.write_all(sent.as_bytes()).await.unwrap();
@@ -46,8 +46,8 @@ async fn rejected_heads_are_counted_once() {
 
 #[tokio::test]
 async fn concurrency_rejections_are_counted_once() {
-    let caps = "tunnels = 2\n[caps]\ntunnels = 3\ntunnels_per_client = 1\n\
-                handshakes_per_client = \"1/s\"\nhandshakes_burst = 2\n";
+    let caps = "tunnels = 2\n[concurrency]\ntunnels = 3\ntunnels_per_client = 1\n\
+                [rates]\nhandshakes_per_client = \"1/s\"\nhandshakes_burst = 2\n";
     let bed = TestBed::with(caps).await;
     let other = bed.backend.address();
     let more = route(&[other], "").replace("\"all\"", "\"more\"").replace("\"*\"\nor", "\"b\"\nor");
@@ -61,19 +61,19 @@ async fn concurrency_rejections_are_counted_once() {
     };
     let first = bed.open_from([127, 0, 0, 2]).await;
     refused(2, HANDSHAKE).await;
-    counters.expect_one("client_full admit").await;
+    counters.expect_one("client_limit admit").await;
     refused(2, HANDSHAKE).await;
-    counters.expect_one("client_rate admit").await;
+    counters.expect_one("client_rate_limit admit").await;
     let second = bed.open_from([127, 0, 0, 3]).await;
     refused(4, HANDSHAKE).await;
-    counters.expect_one("route_full admit").await;
+    counters.expect_one("route_limit admit").await;
     let mut third = BufReader::new(bed.client.connect_plain_from([127, 0, 0, 5]).await);
     let elsewhere = HANDSHAKE.replace("localhost", "b");
     third.write_all(elsewhere.as_bytes()).await.unwrap();
     assert!(read_head(&mut third).await.starts_with("HTTP/1.1 101"));
     let third = (third, bed.backend.accept().await);
     refused(6, &elsewhere).await;
-    counters.expect_one("gate_full admit").await;
+    counters.expect_one("proxy_limit admit").await;
     for (client, backend) in [first, second, third] {
         close_normally(client, backend).await;
     }
@@ -105,7 +105,7 @@ async fn backend_failures_are_counted_once() {
     let gone = Backend::echo().await.address;
     let nobody =
         route(&[gone], "").replace("\"all\"", "\"gone\"").replace("\"*\"\nor", "\"b\"\nor");
-    let deadlines = "[timeouts]\nbackend_answer = \"200ms\"\nhttp_silence = \"300ms\"\n";
+    let deadlines = "[timeouts]\nresponse_header = \"200ms\"\nidle = \"300ms\"\n";
     let proxy = Proxy::start(&(nobody + &route(&[backend.address], deadlines))).await;
     let client = Client::new(&proxy).await;
     let mut counters = CounterCheck::new(&proxy).await;
@@ -113,10 +113,10 @@ async fn backend_failures_are_counted_once() {
     let upload = "POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe";
     for (sent, wanted) in [
         (HANDSHAKE.replace("localhost", "b"), "no_backend backend"),
-        (to("/no"), "backend_refused backend"),
-        (to("/nonsense"), "backend_handshake_bad backend"),
-        (to("/never"), "backend_timeout backend"),
-        (get("/never"), "backend_silent backend"),
+        (to("/no"), "backend_rejected backend"),
+        (to("/nonsense"), "backend_handshake_invalid backend"),
+        (to("/never"), "response_timeout backend"),
+        (get("/never"), "backend_idle_timeout backend"),
         (upload.to_owned(), "body_timeout backend"),
     ] {
         let mut stream = client.connect_plain().await;
@@ -130,15 +130,15 @@ async fn backend_failures_are_counted_once() {
     impatient.write_all(get("/never").as_bytes()).await.unwrap();
     while !matches!(backend.next_event().await, BackendEvent::Opened) {}
     drop(impatient);
-    counters.expect_one("client_gone backend").await;
+    counters.expect_one("client_disconnected backend").await;
     let scrape = counters.finish().await;
     assert_eq!(scrape.sum("tidegate_tunnels_opened_total", &[]), 0.0);
 }
 
 #[tokio::test]
 async fn dropped_connections_are_counted_once() {
-    let settings = "[caps]\nconnections_per_client = 1\nconnections = 2\n\
-                    [timeouts]\ntls = \"300ms\"\nhead = \"600ms\"\nhttp_silence = \"400ms\"\n";
+    let settings = "[concurrency]\nconnections_per_client = 1\nconnections = 2\n\
+                    [timeouts]\ntls = \"300ms\"\nrequest_header = \"600ms\"\nidle = \"400ms\"\n";
     let large = Backend::raw(|_, mut stream, _| async move {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1 << 30);
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -160,14 +160,16 @@ async fn dropped_connections_are_counted_once() {
         counters.expect_one(wanted).await;
         proxy.wait_until_idle().await;
     }
-    for (address, wanted) in [(client.tls, "gone tls"), (client.plain, "gone head")] {
+    for (address, wanted) in
+        [(client.tls, "client_disconnected tls"), (client.plain, "client_disconnected head")]
+    {
         drop(TcpStream::connect(address).await.unwrap());
         counters.expect_one(wanted).await;
         proxy.wait_until_idle().await;
     }
     let mut deaf = client.connect_plain().await;
     deaf.write_all(get("/").as_bytes()).await.unwrap();
-    counters.expect_one("write_stall head").await;
+    counters.expect_one("write_timeout head").await;
     drop(deaf);
     proxy.wait_until_idle().await;
     // Two that send a little and stay, the second from another address; then one too many of each
@@ -177,17 +179,17 @@ async fn dropped_connections_are_counted_once() {
     let both = async { while proxy.health().await["connections"] != 2 {} };
     within_timeout("two connections", both).await;
     read_to_end(&mut client.connect_plain_from([127, 0, 0, 3]).await).await;
-    counters.expect_one("gate_full accept").await;
+    counters.expect_one("proxy_limit accept").await;
     first.shutdown().await.unwrap();
     read_to_end(&mut first).await;
     drop(first);
-    counters.expect_one("gone head").await;
+    counters.expect_one("client_disconnected head").await;
     within_timeout("one", async { while proxy.health().await["connections"] != 1 {} }).await;
     read_to_end(&mut client.connect_plain_from([127, 0, 0, 2]).await).await;
-    counters.expect_one("client_full accept").await;
+    counters.expect_one("client_limit accept").await;
     second.shutdown().await.unwrap();
     read_to_end(&mut second).await;
-    counters.expect_one("gone head").await;
+    counters.expect_one("client_disconnected head").await;
     counters.finish().await;
 }
 
@@ -201,12 +203,12 @@ async fn resource_and_peer_failures_are_counted_once() {
     let at = folder.path().display();
     let second = format!("[[certificate]]\nchain = \"{at}/chain.pem\"\nkey = \"{at}/key.pem\"\n");
     let backend = Backend::echo().await;
-    let more = "[timeouts]\ndial = \"200ms\"\n";
+    let more = "[timeouts]\nconnect = \"200ms\"\n";
     let proxy = Proxy::start(&(second + &hangs + &route(&[backend.address], more))).await;
     let client = Client::new(&proxy).await;
     let mut counters = CounterCheck::new(&proxy).await;
     client.ask(HANDSHAKE.replace("localhost", "b").as_bytes()).await;
-    counters.expect_one("dial_timeout backend").await;
+    counters.expect_one("connect_timeout backend").await;
     let mut secure = client.connect_tls().await;
     secure.write_all(get("/").replace("localhost", "b.example").as_bytes()).await.unwrap();
     secure.flush().await.unwrap();
@@ -239,7 +241,7 @@ async fn proxy_protocol_errors_are_counted_once() {
     for (from, sent, wanted) in [
         ([127, 0, 0, 2], "", "proxy_header_untrusted accept"),
         ([127, 0, 0, 1], "GET / HTTP/1.1\r\n\r\n", "proxy_header_missing accept"),
-        ([127, 0, 0, 1], "PROXY TCP4 nonsense\r\n", "proxy_header_bad accept"),
+        ([127, 0, 0, 1], "PROXY TCP4 nonsense\r\n", "proxy_header_invalid accept"),
         ([127, 0, 0, 1], "PROXY ", "proxy_header_timeout accept"),
     ] {
         let socket = TcpSocket::new_v4().unwrap();

@@ -32,15 +32,16 @@ async fn every_tunnel_and_rejection_has_one_record() {
     for asked in asked {
         client.ask(asked.as_bytes()).await;
     }
-    let mut ends = vec!["client_closed", "client_gone", "ws_opcode"];
-    ends.extend(["no_route", "version", "request_bad", "head_bad"]);
+    let mut ends = vec!["client_closed", "client_disconnected", "ws_opcode"];
+    ends.extend(["no_route", "version", "request_invalid", "head_invalid"]);
     assert_outcomes(&proxy, ends).await;
 }
 
 #[tokio::test]
 async fn every_connection_without_request_has_one_record() {
-    let deadlines = "[timeouts]\ntls = \"300ms\"\nhead = \"4s\"\n";
-    let bed = TestBed::with(&format!("[caps]\nconnections_per_client = 3\n{deadlines}")).await;
+    let deadlines = "[timeouts]\ntls = \"300ms\"\nrequest_header = \"4s\"\n";
+    let bed =
+        TestBed::with(&format!("[concurrency]\nconnections_per_client = 3\n{deadlines}")).await;
     let client = &bed.client;
     let mut secure = TcpStream::connect(client.tls).await.unwrap();
     secure.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
@@ -59,7 +60,12 @@ async fn every_connection_without_request_has_one_record() {
     read_to_end(&mut client.connect_plain().await).await;
     drop(three);
     let mut ends = vec!["tls_failed", "tls_timeout", "head_timeout"];
-    ends.extend(["client_full", "gone", "gone", "gone"]);
+    ends.extend([
+        "client_limit",
+        "client_disconnected",
+        "client_disconnected",
+        "client_disconnected",
+    ]);
     assert_outcomes(&bed.proxy, ends).await;
 }
 
@@ -90,7 +96,7 @@ async fn record_describes_client_route_traffic_and_duration() {
     assert_eq!((text("listener"), text("route")), ("tls", "all"));
     assert_eq!(text("backend"), bed.backend.address().to_string());
     assert_eq!((text("host"), text("target")), ("localhost", "/ws"));
-    assert_eq!((text("via"), text("stage")), ("http/1.1", "tunnel"));
+    assert_eq!((text("protocol"), text("stage")), ("http/1.1", "tunnel"));
     assert_eq!((text("end"), text("by")), ("client_closed", "client"));
     assert_eq!(text("event"), "ended");
     assert_eq!((text("tls_version"), text("sni")), ("1.3", "localhost"));
@@ -100,7 +106,7 @@ async fn record_describes_client_route_traffic_and_duration() {
     assert_eq!((number("up_messages"), number("down_messages")), (2, 2));
     assert_eq!((number("up_bytes"), number("down_bytes")), (2 * 8 + 8, 2 * 6 + 4));
     assert_eq!((number("close_client"), number("close_backend")), (1000, 1000));
-    assert!(number("age_ms") < 20_000 && number("dial_ms") < 20_000);
+    assert!(number("age_ms") < 20_000 && number("backend_handshake_ms") < 20_000);
     assert!(record.get("key").is_none() && record.get("value").is_none(), "{record}");
 }
 
@@ -170,8 +176,9 @@ async fn records_are_independent_of_the_log_level() {
         let mut stream = BufReader::new(connect().await);
         stream.write_all(b"not a request\r\n\r\n").await.unwrap();
         assert_eq!(read_response(&mut stream).await.status, 400);
-        proxy.end_record("head_bad").await;
-        let left = proxy.outcomes().iter().filter(|record| record["end"] == "gone").count();
+        proxy.end_record("head_invalid").await;
+        let left =
+            proxy.outcomes().iter().filter(|record| record["end"] == "client_disconnected").count();
         assert_eq!(left, gone, "at level {level}");
     }
 }
@@ -206,9 +213,9 @@ async fn credentials_are_never_logged() {
         "{record}"
     );
     client.ask(asked.replace("Host: localhost\r\n", "").as_bytes()).await;
-    proxy.end_record("request_bad").await;
+    proxy.end_record("request_invalid").await;
     client.ask(asked.replace(" HTTP/1.1", " HTTP/1.1 nonsense").as_bytes()).await;
-    proxy.end_record("head_bad").await;
+    proxy.end_record("head_invalid").await;
     let all = proxy.records().iter().map(Record::to_string).collect::<String>();
     assert!(!all.contains("SECRET"), "{all}");
 }

@@ -14,7 +14,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn slow_backend_does_not_fail_client_heartbeat() {
-    let config = "[heartbeat]\ninterval = \"200ms\"\npatience = \"2s\"\n\
+    let config = "[heartbeat]\ninterval = \"200ms\"\ntimeout = \"2s\"\n\
                   [limits]\nmessage_from_client = \"off\"\n";
     let bed = TestBed::with(config).await;
     let (client, mut backend) = bed.open().await;
@@ -83,7 +83,7 @@ async fn floods_do_not_starve_a_quiet_tunnel() {
 
 #[tokio::test]
 async fn disconnect_during_mutual_flood_releases_everything() {
-    let config = "[limits]\nmessage_from_client = \"off\"\nwrite_stall = \"10m\"\n\
+    let config = "[limits]\nmessage_from_client = \"off\"\nwrite_timeout = \"10m\"\n\
                   close_grace = \"300ms\"\n[heartbeat]\ninterval = \"off\"\n";
     let bed = TestBed::with(config).await;
     for session in 1..=4 {
@@ -104,15 +104,14 @@ async fn disconnect_during_mutual_flood_releases_everything() {
             }
         }
         let end = bed.tunnel_end(session).await["end"].clone();
-        assert!(end == "client_gone" || end == "backend_gone", "{end}");
+        assert!(end == "client_disconnected" || end == "backend_disconnected", "{end}");
     }
     bed.proxy.wait_until_idle().await;
 }
 
 #[tokio::test]
 async fn waiting_tunnels_use_no_cpu() {
-    let config =
-        "[limits]\nclose_grace = \"10m\"\nwrite_stall = \"10m\"\n[heartbeat]\ninterval = \"off\"\n";
+    let config = "[limits]\nclose_grace = \"10m\"\nwrite_timeout = \"10m\"\n[heartbeat]\ninterval = \"off\"\n";
     let bed = TestBed::with(config).await;
     let masked = wire::masked;
     let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
@@ -171,7 +170,7 @@ async fn drain_cuts_peers_that_do_not_read() {
     bed.proxy.signal(Signal::TERM);
     assert_eq!(bed.proxy.exit().await, Some(0));
     let stopped = bed.proxy.record("stopped", |r| r["message"] == "stopped").await;
-    assert_eq!((&stopped["sessions"], &stopped["cut"]), (&3.into(), &3.into()));
+    assert_eq!((&stopped["sessions"], &stopped["aborted"]), (&3.into(), &3.into()));
 }
 
 // Requirements: H14.
@@ -187,7 +186,7 @@ async fn tls_half_close_still_receives_the_answer() {
     assert_eq!(wire::read(&mut client).await.unwrap().payload, b"the answer");
     drop(backend);
     assert_eq!(read_to_end(&mut client).await, b"");
-    assert_eq!(bed.tunnel_end(1).await["end"], "client_gone");
+    assert_eq!(bed.tunnel_end(1).await["end"], "client_disconnected");
 }
 
 trait Both: AsyncRead + AsyncWrite + Unpin {}

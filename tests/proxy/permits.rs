@@ -8,7 +8,7 @@ use crate::support::{
     read_response, read_to_end, reset, route, switching_protocols, wire, within_timeout,
 };
 
-const ONE: &str = "[caps]\ntunnels_per_client = 1\n[limits]\nclose_grace = \"200ms\"\n";
+const ONE: &str = "[concurrency]\ntunnels_per_client = 1\n[limits]\nclose_grace = \"200ms\"\n";
 
 /// The status of another handshake by the same client.
 async fn another(bed: &TestBed) -> u16 {
@@ -45,9 +45,9 @@ async fn permit_is_released_after_every_ending() {
         .await;
     }
     let records = bed.proxy.outcomes();
-    let full: Vec<_> = records.iter().filter(|record| record["end"] == "client_full").collect();
+    let full: Vec<_> = records.iter().filter(|record| record["end"] == "client_limit").collect();
     assert_eq!(full.len(), 8);
-    assert!(full.iter().all(|record| record["key"] == "caps.tunnels_per_client"));
+    assert!(full.iter().all(|record| record["key"] == "concurrency.tunnels_per_client"));
     assert!(full.iter().all(|record| record["value"] == "1" && record["status"] == 429));
 }
 
@@ -111,12 +111,14 @@ async fn failed_handshake_releases_its_permit() {
         proxy.wait_until_idle().await;
     }
     assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 101);
-    proxy.nth_record("the disconnected clients", 2, |record| record["end"] == "client_gone").await;
+    proxy
+        .nth_record("the disconnected clients", 2, |record| record["end"] == "client_disconnected")
+        .await;
 }
 
 #[tokio::test]
 async fn concurrent_handshakes_never_exceed_the_limit() {
-    let bed = TestBed::with("[caps]\ntunnels_per_client = 5\n").await;
+    let bed = TestBed::with("[concurrency]\ntunnels_per_client = 5\n").await;
     for round in 1..=3 {
         let mut crowd = JoinSet::new();
         for _ in 0..40 {

@@ -186,7 +186,7 @@ async fn invalid_backend_responses_become_502() {
         let answer = read_response(&mut stream).await;
         assert_eq!(answer.status, 502, "{sent:?} became {answer:?}");
         assert_eq!(read_to_end(&mut stream).await, b"502 Bad Gateway\n", "{sent:?}");
-        assert_eq!(proxy.nth_outcome(1).await["end"], "backend_handshake_bad");
+        assert_eq!(proxy.nth_outcome(1).await["end"], "backend_handshake_invalid");
     }
 }
 

@@ -56,7 +56,7 @@ impl Setup {
     /// Expects the bytes to be rejected as an invalid header.
     async fn bad(&self, sent: impl AsRef<[u8]>) {
         let record = self.dropped(sent.as_ref()).await;
-        assert_eq!(record["end"], "proxy_header_bad", "{record}");
+        assert_eq!(record["end"], "proxy_header_invalid", "{record}");
         assert!(record["detail"].is_string(), "{record}");
     }
 
@@ -111,7 +111,7 @@ async fn unexpected_header_is_rejected() {
         assert_eq!(read_response(&mut stream).await.status, 400);
         drop(stream);
         let record = setup.proxy.nth_outcome(2 * number + 1).await;
-        assert_eq!(record["end"], "head_bad", "{record}");
+        assert_eq!(record["end"], "head_invalid", "{record}");
         let stream = connect(BALANCER, setup.client.tls).await;
         assert!(setup.client.tls_over(Prefixed::new(stream, &header)).await.is_err());
         let record = setup.proxy.nth_outcome(2 * number + 2).await;
@@ -262,7 +262,7 @@ async fn bytes_after_the_header_are_kept() {
         (&record["client"], &record["end"]),
         (&"203.0.113.7:4711".into(), &"client_closed".into())
     );
-    assert_eq!(record["known_by"], "proxy_header");
+    assert_eq!(record["client_source"], "proxy_header");
     assert!(record["peer"].as_str().unwrap().starts_with("127.0.0.2:"), "{record}");
 }
 
@@ -277,7 +277,7 @@ async fn second_header_is_rejected() {
     let record = setup.proxy.nth_outcome(1).await;
     assert_eq!(
         (&record["end"], &record["client"]),
-        (&"head_bad".into(), &"203.0.113.7:4711".into())
+        (&"head_invalid".into(), &"203.0.113.7:4711".into())
     );
     let stream = Prefixed::new(connect(BALANCER, setup.tls).await, &[V1, V1].concat());
     assert!(setup.client.tls_over(stream).await.is_err());
@@ -313,7 +313,7 @@ async fn unix_client_uses_the_socket_address() {
 /// Per-client limits count the forwarded clients, not the balancer's own address.
 #[tokio::test]
 async fn the_caps_of_a_client_are_those_of_the_forwarded_client() {
-    let caps = "[caps]\nconnections_per_client = 1\ntunnels_per_client = 1\n[limits]\nclose_grace = \"100ms\"\n";
+    let caps = "[concurrency]\nconnections_per_client = 1\ntunnels_per_client = 1\n[limits]\nclose_grace = \"100ms\"\n";
     let setup = Setup::new(caps).await;
     let open = |client: u8| {
         let header = format!("PROXY TCP4 203.0.113.{client} 192.0.2.1 4711 443\r\n");
@@ -327,7 +327,7 @@ async fn the_caps_of_a_client_are_those_of_the_forwarded_client() {
     let first = upgrade(open(1).await).await;
     let second = upgrade(open(2).await).await;
     assert!(read_to_end(&mut open(1).await).await.is_empty());
-    let record = setup.proxy.end_record("client_full").await;
+    let record = setup.proxy.end_record("client_limit").await;
     assert_eq!(
         (&record["client"], &record["event"]),
         (&"203.0.113.1:4711".into(), &"dropped".into())
@@ -348,13 +348,13 @@ async fn open_local(setup: &Setup) -> TcpStream {
 
 #[tokio::test]
 async fn connections_awaiting_a_header_count_globally() {
-    let setup = Setup::new("[caps]\nconnections = 2\n").await;
+    let setup = Setup::new("[concurrency]\nconnections = 2\n").await;
     let waiting = [connect(BALANCER, setup.plain).await, connect(BALANCER, setup.plain).await];
     within_timeout("both to be counted", async {
         while setup.proxy.health().await["connections"] != 2 {}
     })
     .await;
-    assert_eq!(setup.dropped(b"").await["end"], "gate_full");
+    assert_eq!(setup.dropped(b"").await["end"], "proxy_limit");
     drop(waiting);
     setup.proxy.wait_until_idle().await;
     assert_eq!(setup.forwarded_client(V1).await, "203.0.113.7");

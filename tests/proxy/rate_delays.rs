@@ -34,7 +34,7 @@ async fn delays_appear_in_log_record_and_metrics() {
         let status = bed.proxy.status("the delay", |status| status["delayed"] != json!([])).await;
         let expected = json!([{
             "side": name, "reason": "message_rate", "count": 1,
-            "routes": [{ "route": "all", "count": 1 }], "routes_in_all": 1,
+            "routes": [{ "route": "all", "count": 1 }], "routes_total": 1,
         }]);
         assert_eq!(status["delayed"], expected);
         for of in [&status, &status["busiest"][0], &status["pools"][0]] {
@@ -118,10 +118,10 @@ async fn disconnect_is_noticed_while_delayed() {
 async fn slow(side: Side, other: Other) -> TestBed {
     let interval = if other == Other::Echoes { "off" } else { "300ms" };
     let beat = match side {
-        Side::Client => format!("interval = \"{interval}\"\npatience = \"300ms\""),
+        Side::Client => format!("interval = \"{interval}\"\ntimeout = \"300ms\""),
         Side::Backend => format!(
             "interval = \"off\"\nbackend_interval = \"{interval}\"\n\
-             backend_patience = \"300ms\""
+             backend_timeout = \"300ms\""
         ),
     };
     TestBed::with(&format!(
@@ -167,7 +167,7 @@ async fn is_found_gone<S: AsyncWrite + Unpin>(
     drop(hearer);
     let record = bed.tunnel_end(1).await;
     let what = format!("{side:?} {leaves:?}, {other:?}: {record}");
-    let gone = format!("{}_gone", side.as_str());
+    let gone = format!("{}_disconnected", side.as_str());
     assert_eq!([&record["end"], &record["by"]], [&gone, side.as_str()], "{what}");
 }
 

@@ -240,7 +240,7 @@ async fn half_closed_client_still_receives_the_answer() {
     backend.write_all(&wire::unmasked(0x80 | wire::TEXT, b"the answer")).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().payload, b"the answer");
     drop((client, backend));
-    assert_eq!(bed.tunnel_end(1).await["end"], "client_gone");
+    assert_eq!(bed.tunnel_end(1).await["end"], "client_disconnected");
 }
 
 #[tokio::test]

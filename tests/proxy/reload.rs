@@ -178,11 +178,11 @@ async fn invalid_file_is_rejected_with_all_errors() {
     assert_eq!(bed.proxy.health().await["generation"], 1);
     let last = |fault: &str| fault.contains("no such file");
     let shown =
-        |status: &serde_json::Value| status["reload"]["faults"][0].as_str().is_some_and(last);
+        |status: &serde_json::Value| status["reload"]["errors"][0].as_str().is_some_and(last);
     let status = bed.proxy.status("the last rejection", shown).await;
     assert_eq!(status["reload"]["applied"], false);
     let scrape = bed.proxy.scrape().await;
-    let refused = [("outcome", "refused")];
+    let refused = [("outcome", "rejected")];
     assert_eq!(scrape.value("tidegate_config_reloads_total", &refused), 3.0);
     bed.proxy.rewrite(&good);
     assert_eq!(bed.proxy.reload().await["generation"], 2);
@@ -191,7 +191,7 @@ async fn invalid_file_is_rejected_with_all_errors() {
 // Requirements: SR05.
 #[tokio::test]
 async fn lowered_limits_close_nothing() {
-    let bed = TestBed::with("[caps]\ntunnels_per_client = 3\n").await;
+    let bed = TestBed::with("[concurrency]\ntunnels_per_client = 3\n").await;
     let mut open = Vec::new();
     for _ in 0..3 {
         open.push(bed.open().await);
@@ -202,10 +202,10 @@ async fn lowered_limits_close_nothing() {
             assert_relays(client, backend).await;
         }
         assert_eq!(bed.client.ask(HANDSHAKE.as_bytes()).await.status, 429, "{left} are open");
-        let record = bed.proxy.nth_record("cap", 4 - left, |r| r["end"] == "client_full").await;
+        let record = bed.proxy.nth_record("cap", 4 - left, |r| r["end"] == "client_limit").await;
         assert_eq!(
             (&record["key"], &record["value"]),
-            (&"caps.tunnels_per_client".into(), &"2".into())
+            (&"concurrency.tunnels_per_client".into(), &"2".into())
         );
         let (client, backend) = open.pop().unwrap();
         close_normally(client, backend).await;
@@ -223,7 +223,7 @@ async fn lowered_limits_close_nothing() {
 
 #[tokio::test]
 async fn rate_survives_a_reload_unless_changed() {
-    let caps = "[caps]\nhandshakes_per_client = \"1/s\"\nhandshakes_burst = 5\n";
+    let caps = "[rates]\nhandshakes_per_client = \"1/s\"\nhandshakes_burst = 5\n";
     let bed = TestBed::with(caps).await;
     // The number of handshakes accepted before the first one over the rate.
     let accepted = async || {

@@ -34,7 +34,7 @@ async fn changed_keys_and_tunnels_are_counted() {
         .replace("path = \"/ws\"\n", "path = \"/ws\"\nhttp = false\n")
         .replace("\"1h\"", "\"2h\"")
         .replace("name = \"plain\"", "name = \"open\"")
-        .replace("#more", "[server]\nworkers = 2\n[caps]\ntunnels_per_client = 9");
+        .replace("#more", "[server]\nworkers = 2\n[concurrency]\ntunnels_per_client = 9");
     proxy.rewrite(&config);
     let record = proxy.reload().await;
     assert_eq!(
@@ -42,7 +42,7 @@ async fn changed_keys_and_tunnels_are_counted() {
         format!(
             "listeners: open changed (name); routes: chat changed (http); \
              backends: {address} of chat added; server: workers; limits: idle; \
-             caps: tunnels_per_client"
+             concurrency: tunnels_per_client"
         )
     );
     let restart = |r: &Record| r["key"] == "server.workers";
@@ -52,14 +52,21 @@ async fn changed_keys_and_tunnels_are_counted() {
     let status = proxy.status("the reload", told).await;
     let changes = status["reload"]["changes"].as_array().unwrap();
     assert_eq!(status["reload"]["changed"], record["changed"]);
-    assert_eq!(status["reload"]["changes_in_all"], changes.len());
+    assert_eq!(status["reload"]["changes_total"], changes.len());
     let tunnels: Vec<(&str, u64)> = changes
         .iter()
-        .map(|change| (change["part"].as_str().unwrap(), change["tunnels"].as_u64().unwrap()))
+        .map(|change| (change["section"].as_str().unwrap(), change["tunnels"].as_u64().unwrap()))
         .collect();
     assert_eq!(
         tunnels,
-        [("listener", 3), ("route", 3), ("backend", 0), ("server", 0), ("limits", 3), ("caps", 0)]
+        [
+            ("listener", 3),
+            ("route", 3),
+            ("backend", 0),
+            ("server", 0),
+            ("limits", 3),
+            ("concurrency", 0)
+        ]
     );
     let idle = json!({ "key": "limits.idle", "before": "\"1h\"", "after": "\"2h\"" });
     assert_eq!(changes[4]["keys"], json!([idle]));
@@ -76,7 +83,7 @@ async fn changed_keys_and_tunnels_are_counted() {
     let gone = |status: &Value| status["generation"] == 3;
     let status = proxy.status("the next", gone).await;
     let removed = &status["reload"]["changes"][2];
-    assert_eq!((&removed["what"], &removed["tunnels"]), (&"removed".into(), &0.into()));
+    assert_eq!((&removed["action"], &removed["tunnels"]), (&"removed".into(), &0.into()));
     assert!(removed["effect"].as_str().unwrap().contains("as long as they can"), "{removed}");
 }
 
@@ -107,7 +114,7 @@ async fn log_level_follows_the_file() {
         drop(TcpStream::connect(bed.proxy.address("plain").await).await.unwrap());
         bed.proxy.status("a drop", |status| status["connections_dropped"] == times).await;
     };
-    let gone = |r: &Record| r["event"] == "dropped" || r["end"] == "client_gone";
+    let gone = |r: &Record| r["event"] == "dropped" || r["end"] == "client_disconnected";
     let count = || bed.proxy.records().iter().filter(|r| gone(r)).count();
     // A reload is logged before it raises the log level.
     let is_now = async |level: &str| {

@@ -130,7 +130,7 @@ async fn conflicting_lengths_are_rejected() {
         let answer = read_response(&mut stream).await;
         assert_eq!((answer.status, answer.header("connection")), (400, Some("close")));
         assert_eq!(read_to_end(&mut stream).await, b"400 Bad Request\n");
-        assert_eq!(proxy.nth_outcome(number + 1).await["end"], "request_bad");
+        assert_eq!(proxy.nth_outcome(number + 1).await["end"], "request_invalid");
     }
     let heads = backend.heads();
     assert!(heads.len() == 3 && heads.iter().all(|head| !head.contains("evil")), "{heads:#?}");

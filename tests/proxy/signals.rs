@@ -25,7 +25,7 @@ async fn unused_signals_are_ignored() {
 // Requirements: SR12.
 #[tokio::test]
 async fn suspended_proxy_does_not_fail_heartbeats() {
-    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"2s\"\n";
+    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\ntimeout = \"2s\"\n";
     let bed = TestBed::with(heartbeat).await;
     // One client answers while the proxy is stopped, the other after it continues.
     let (mut prompt, mut prompts_backend) = bed.open().await;

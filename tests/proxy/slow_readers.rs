@@ -37,7 +37,7 @@ fn flood(from: Side, stream: PlainStream) -> (JoinHandle<wire::Frame>, watch::Re
 // Requirements: TC07, FB05.
 #[tokio::test]
 async fn client_resuming_within_grace_receives_1013() {
-    let limits = "[limits]\nmessage_from_client = \"off\"\nwrite_stall = \"2s\"\n";
+    let limits = "[limits]\nmessage_from_client = \"off\"\nwrite_timeout = \"2s\"\n";
     let bed = TestBed::with(limits).await;
     let (plain, plains_backend) = bed.open().await;
     let (secure, secures_backend) = bed.open_secure().await;
@@ -48,7 +48,7 @@ async fn client_resuming_within_grace_receives_1013() {
         let close = within_timeout("the Close to the backend", backend).await.unwrap();
         assert_eq!(close.code(), 1001);
         let record = bed.tunnel_end(session).await;
-        assert_eq!([&record["end"], &record["by"]], ["write_stall", "client"]);
+        assert_eq!([&record["end"], &record["by"]], ["write_timeout", "client"]);
         assert_eq!([&record["close_client"], &record["close_backend"]], [1013, 1001]);
     }
 }
@@ -75,7 +75,7 @@ async fn resume(
 // Requirements: TC07, FB05.
 #[tokio::test]
 async fn peer_that_never_reads_is_reset() {
-    let limits = "[limits]\nmessage_from_client = \"off\"\nwrite_stall = \"400ms\"\n\
+    let limits = "[limits]\nmessage_from_client = \"off\"\nwrite_timeout = \"400ms\"\n\
                   close_grace = \"300ms\"\n";
     join_all(Side::BOTH.map(async |side| {
         let bed = TestBed::with(limits).await;
@@ -91,8 +91,8 @@ async fn peer_that_never_reads_is_reset() {
         let record = bed.tunnel_end(1).await;
         let took = begun.elapsed().as_millis();
         assert!(took >= 400, "{took} ms");
-        assert_eq!([&record["end"], &record["by"]], ["write_stall", side.as_str()]);
-        assert_eq!([&record["key"], &record["value"]], ["limits.write_stall", "400ms"]);
+        assert_eq!([&record["end"], &record["by"]], ["write_timeout", side.as_str()]);
+        assert_eq!([&record["key"], &record["value"]], ["limits.write_timeout", "400ms"]);
         assert_eq!(record[format!("close_{}", side.other().as_str())], code);
         let mut scrap = vec![0; 1 << 20];
         let end = within_timeout("the reset", async {
@@ -125,8 +125,8 @@ async fn reader_below_minimum_rate_is_closed() {
 
 async fn reads_slowly(side: Side, trickle: &str, stays_open: bool) {
     let limits = format!(
-        "[limits]\nmessage_from_client = \"off\"\nwrite_stall = \"2s\"\n\
-         write_trickle = \"{trickle}\"\n"
+        "[limits]\nmessage_from_client = \"off\"\nwrite_timeout = \"2s\"\n\
+         min_write_rate = \"{trickle}\"\n"
     );
     let bed = TestBed::with(&limits).await;
     let (mut reader, sender) = bed.open_for(side).await;

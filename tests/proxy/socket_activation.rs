@@ -279,8 +279,8 @@ pub async fn patient() -> Backend {
 
 /// Settings for many clients and a short drain.
 pub const HURRIED: &str = "[drain]\nwindow = \"200ms\"\ndeadline = \"20s\"\n\
-    [caps]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n\
-    connections_per_client = 4000\ntunnels_per_client = 4000\n\
+    [rates]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n\
+    [concurrency]\nconnections_per_client = 4000\ntunnels_per_client = 4000\n\
     [limits]\nclose_grace = \"1s\"\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

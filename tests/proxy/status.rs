@@ -39,9 +39,9 @@ async fn json_follows_tunnels_and_rejections() {
     let status = bed.proxy.status("two tunnels", |status| status["messages"]["up"] == 1).await;
     assert_eq!((&status["tunnels"]["open"], &status["tunnels"]["opened"]), (&2.into(), &2.into()));
     assert_eq!((&status["state"], &status["generation"]), (&"running".into(), &1.into()));
-    assert_eq!(status["requests_refused"], 1);
+    assert_eq!(status["requests_rejected"], 1);
     let refused = serde_json::json!([{ "stage": "admit", "reason": "version", "count": 1 }]);
-    assert_eq!(status["refused"], refused);
+    assert_eq!(status["rejected"], refused);
     assert_eq!((&status["bytes"]["up"], &status["bytes"]["down"]), (&8.into(), &6.into()));
     let pool = &status["pools"][0];
     assert_eq!((&pool["route"], &pool["tunnels"]), (&"all".into(), &2.into()));
@@ -68,14 +68,14 @@ async fn json_follows_tunnels_and_rejections() {
     let status = bed.proxy.status("the ends", |status| status["tunnels"]["open"] == 0).await;
     let ended = serde_json::json!([{
         "by": "client", "reason": "client_closed", "count": 2,
-        "routes": [{ "route": "all", "count": 2 }], "routes_in_all": 1,
+        "routes": [{ "route": "all", "count": 2 }], "routes_total": 1,
     }]);
     assert_eq!(status["ended"], ended);
     assert_eq!(
         (&status["busiest"], &status["clients"]),
         (&Value::Array(vec![]), &Value::Array(vec![]))
     );
-    assert_eq!(status["closes"].as_array().unwrap().len(), 2, "{status}");
+    assert_eq!(status["close_frames"].as_array().unwrap().len(), 2, "{status}");
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn last_reload_shows_changes_or_errors() {
     bed.proxy.reload_with("[[route]]", "[[rout]]").await;
     let refused = |status: &Value| status["reload"]["applied"] == false;
     let status = bed.proxy.status("a refused one", refused).await;
-    let faults = status["reload"]["faults"].as_array().unwrap();
+    let faults = status["reload"]["errors"].as_array().unwrap();
     assert!(faults.iter().any(|fault| fault.as_str().unwrap().contains("rout")), "{faults:?}");
     assert_eq!(status["generation"], 2);
 }

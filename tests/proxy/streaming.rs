@@ -144,7 +144,7 @@ async fn scripted_backend() -> Backend {
 #[tokio::test]
 async fn long_poll_lasts_until_the_idle_timeout() {
     let backend = scripted_backend().await;
-    let more = "[timeouts]\nhttp_silence = \"2s\"\nbackend_answer = \"300ms\"\nhead = \"500ms\"";
+    let more = "[timeouts]\nidle = \"2s\"\nresponse_header = \"300ms\"\nrequest_header = \"500ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
     // Longer than every other deadline and, for the whole transfer, than the idle timeout.
@@ -158,8 +158,8 @@ async fn long_poll_lasts_until_the_idle_timeout() {
     let mut stream = BufReader::new(client.connect_plain().await);
     stream.write_all(get("/never").as_bytes()).await.unwrap();
     assert_eq!(read_response(&mut stream).await.status, 504);
-    let record = proxy.end_record("backend_silent").await;
-    assert_eq!(record["key"], "timeouts.http_silence");
+    let record = proxy.end_record("backend_idle_timeout").await;
+    assert_eq!(record["key"], "timeouts.idle");
     assert_eq!(record["value"], "2s");
     // A response that stalls is cut, and its backend connection closed.
     let mut stream = BufReader::new(client.connect_plain().await);
@@ -175,7 +175,7 @@ async fn long_poll_lasts_until_the_idle_timeout() {
 #[tokio::test]
 async fn stalled_request_body_times_out_with_408() {
     let backend = scripted_backend().await;
-    let more = "[timeouts]\nhttp_silence = \"300ms\"";
+    let more = "[timeouts]\nidle = \"300ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
     for (n, framing) in ["Content-Length: 5\r\n\r\nhe", "Transfer-Encoding: chunked\r\n\r\n2\r\nhe"]
@@ -190,7 +190,7 @@ async fn stalled_request_body_times_out_with_408() {
         read_to_end(&mut stream).await;
         let record = proxy.nth_outcome(n + 1).await;
         assert_eq!(record["end"], "body_timeout");
-        assert_eq!(record["key"], "timeouts.http_silence");
+        assert_eq!(record["key"], "timeouts.idle");
         backend.bytes().await;
     }
 }
@@ -211,7 +211,7 @@ async fn client_disconnect_cancels_its_request() {
         drop(stream);
         backend.bytes().await;
     }
-    let record = proxy.end_record("client_gone").await;
+    let record = proxy.end_record("client_disconnected").await;
     assert_eq!((&record["stage"], &record["target"]), (&"backend".into(), &"/never".into()));
     // In the middle of the request body.
     let mut stream = client.connect_plain().await;
@@ -255,7 +255,7 @@ async fn client_that_never_reads_is_closed() {
         let _ = events.send(BackendEvent::Bytes(Vec::new()));
     })
     .await;
-    let more = "[timeouts]\nhttp_silence = \"400ms\"";
+    let more = "[timeouts]\nidle = \"400ms\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
     let mut bare = client.connect_plain().await;
@@ -265,8 +265,8 @@ async fn client_that_never_reads_is_closed() {
     for n in [1, 2] {
         backend.bytes().await;
         let record = proxy.nth_outcome(n).await;
-        assert_eq!(record["end"], "write_stall");
-        assert_eq!(record["key"], "timeouts.http_silence");
+        assert_eq!(record["end"], "write_timeout");
+        assert_eq!(record["key"], "timeouts.idle");
         assert_eq!(record["value"], "400ms");
     }
 }

@@ -25,14 +25,14 @@ const ENDS: [(&str, Cause); 9] = [
         }
         .boxed()
     }),
-    ("client client_gone all", |client, mut backend| {
+    ("client client_disconnected all", |client, mut backend| {
         async move {
             reset(client);
             wire::read(&mut backend).await.unwrap();
         }
         .boxed()
     }),
-    ("backend backend_gone all", |mut client, backend| {
+    ("backend backend_disconnected all", |mut client, backend| {
         async move {
             reset(backend);
             read_to_end(&mut client).await;
@@ -112,20 +112,20 @@ async fn tunnel_ends_are_counted_once() {
 
 #[tokio::test]
 async fn client_timeouts_are_counted_once() {
-    let settings = "[heartbeat]\ninterval = \"300ms\"\npatience = \"300ms\"\n\
-                    [limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n";
+    let settings = "[heartbeat]\ninterval = \"300ms\"\ntimeout = \"300ms\"\n\
+                    [limits]\nwrite_timeout = \"500ms\"\nclose_grace = \"300ms\"\n";
     let bed = TestBed::with(settings).await;
     let mut counters = CounterCheck::new(&bed.proxy).await;
     // The client does not answer pings.
     let (mut client, backend) = bed.open().await;
     read_to_end(&mut client).await;
     drop((client, backend));
-    counters.expect_one("client heartbeat_lost all").await;
+    counters.expect_one("client heartbeat_timeout all").await;
     // The client does not read what it is sent.
     let (client, mut backend) = bed.open().await;
     let flood = wire::unmasked(0x82, &[7; 1 << 16]);
     while backend.write_all(&flood).await.is_ok() {}
-    counters.expect_one("client write_stall all").await;
+    counters.expect_one("client write_timeout all").await;
     drop(client);
     counters.finish().await;
 }
@@ -202,7 +202,7 @@ const OVER: [Broken; 7] = [
     ),
     (
         "control_rate",
-        |side, action| rate("controls", side, "1/s", "2", action),
+        |side, action| rate("control_frames", side, "1/s", "2", action),
         |make| vec![make(0x8a, b"a"); 8],
     ),
 ];
@@ -329,7 +329,7 @@ async fn compression_errors_are_counted() {
     let mut counters = CounterCheck::new(&proxy).await;
     let offer = "13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
     for (payload, wanted) in [
-        (deflated(200 * 1024), "client inflated_too_big all"),
+        (deflated(200 * 1024), "client decompressed_too_big all"),
         (vec![0xff; 40_000], "client ws_inflate all"),
     ] {
         let mut stream = BufReader::new(client.connect_plain().await);
@@ -359,21 +359,21 @@ fn deflated(length: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn backend_timeouts_are_counted_once() {
-    let beats = "[heartbeat]\nbackend_interval = \"300ms\"\nbackend_patience = \"300ms\"\n\
-                 [limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n";
+    let beats = "[heartbeat]\nbackend_interval = \"300ms\"\nbackend_timeout = \"300ms\"\n\
+                 [limits]\nwrite_timeout = \"500ms\"\nclose_grace = \"300ms\"\n";
     let bed = TestBed::with(beats).await;
     let mut counters = CounterCheck::new(&bed.proxy).await;
     let (mut client, backend) = bed.open().await;
     read_to_end(&mut client).await;
     drop((client, backend));
-    counters.expect_one("backend heartbeat_lost all").await;
+    counters.expect_one("backend heartbeat_timeout all").await;
     counters.finish().await;
-    let bed = TestBed::with("[limits]\nwrite_stall = \"500ms\"\nclose_grace = \"300ms\"\n").await;
+    let bed = TestBed::with("[limits]\nwrite_timeout = \"500ms\"\nclose_grace = \"300ms\"\n").await;
     let mut counters = CounterCheck::new(&bed.proxy).await;
     let (mut client, backend) = bed.open().await;
     let flood = wire::masked(0x82, &[7; 1 << 16]);
     while client.write_all(&flood).await.is_ok() {}
-    counters.expect_one("backend write_stall all").await;
+    counters.expect_one("backend write_timeout all").await;
     drop(backend);
     counters.finish().await;
 }

@@ -59,7 +59,7 @@ async fn application_pings_and_pongs_pass() {
 // Requirements: FC37.
 #[tokio::test]
 async fn unanswered_ping_closes_both_sides() {
-    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"400ms\"\n";
+    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\ntimeout = \"400ms\"\n";
     let bed = TestBed::with(heartbeat).await;
     let begun = Instant::now();
     let (mut client, mut backend) = bed.open_secure().await;
@@ -70,15 +70,15 @@ async fn unanswered_ping_closes_both_sides() {
     assert!(begun.elapsed().as_millis() >= 550, "{:?}", begun.elapsed());
     drop((client, backend));
     let record = bed.tunnel_end(1).await;
-    assert_eq!((&record["end"], &record["by"]), (&"heartbeat_lost".into(), &"client".into()));
-    assert_eq!((&record["key"], &record["value"]), (&"heartbeat.patience".into(), &"400ms".into()));
+    assert_eq!((&record["end"], &record["by"]), (&"heartbeat_timeout".into(), &"client".into()));
+    assert_eq!((&record["key"], &record["value"]), (&"heartbeat.timeout".into(), &"400ms".into()));
     assert!(record["age_ms"].as_u64().unwrap() >= 550, "{record}");
 }
 
 // Requirements: FC37.
 #[tokio::test]
 async fn data_does_not_answer_a_ping() {
-    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\npatience = \"400ms\"\n";
+    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\ntimeout = \"400ms\"\n";
     let bed = TestBed::with(heartbeat).await;
     let (mut client, mut backend) = bed.open().await;
     ping(&mut client).await;
@@ -98,7 +98,7 @@ async fn data_does_not_answer_a_ping() {
 
 #[tokio::test]
 async fn pong_may_wait_for_a_long_frame() {
-    let heartbeat = "[heartbeat]\ninterval = \"200ms\"\npatience = \"1s\"\n";
+    let heartbeat = "[heartbeat]\ninterval = \"200ms\"\ntimeout = \"1s\"\n";
     let bed = TestBed::with(heartbeat).await;
     let (mut client, mut backend) = bed.open().await;
     let frame = wire::masked(0x82, &[7; 1000]);
@@ -155,7 +155,7 @@ async fn first_pings_are_spread_over_the_interval() {
 // Requirements: FC36.
 #[tokio::test]
 async fn pings_do_not_reset_the_idle_timeout() {
-    let config = "[heartbeat]\ninterval = \"100ms\"\npatience = \"1500ms\"\n\
+    let config = "[heartbeat]\ninterval = \"100ms\"\ntimeout = \"1500ms\"\n\
                   [limits]\nidle = \"2s\"\n";
     let bed = TestBed::with(config).await;
     let (mut client, mut backend) = bed.open().await;
@@ -200,7 +200,7 @@ async fn pings_do_not_reset_the_idle_timeout() {
 // Requirements: FB05.
 #[tokio::test]
 async fn client_that_never_reads_is_closed() {
-    let bed = TestBed::with("[limits]\nwrite_stall = \"500ms\"\n").await;
+    let bed = TestBed::with("[limits]\nwrite_timeout = \"500ms\"\n").await;
     let (mut neighbour, mut neighbours_backend) = bed.open().await;
     let (plain, mut plain_backend) = bed.open().await;
     let (secure, mut secure_backend) = bed.open_secure().await;
@@ -213,8 +213,8 @@ async fn client_that_never_reads_is_closed() {
     drop((plain_backend, secure_backend));
     for session in [2, 3] {
         let record = bed.tunnel_end(session).await;
-        assert_eq!((&record["end"], &record["by"]), (&"write_stall".into(), &"client".into()));
-        assert_eq!(record["key"], "limits.write_stall");
+        assert_eq!((&record["end"], &record["by"]), (&"write_timeout".into(), &"client".into()));
+        assert_eq!(record["key"], "limits.write_timeout");
         assert_eq!(record["value"], "500ms");
         assert_eq!(record["close_backend"], 1001);
     }
@@ -234,15 +234,18 @@ async fn flood_until_close(stream: &mut PlainStream, frame: &[u8]) -> u16 {
 
 #[tokio::test]
 async fn backend_that_never_reads_is_closed() {
-    let bed = TestBed::with("[limits]\nwrite_stall = \"500ms\"\n").await;
+    let bed = TestBed::with("[limits]\nwrite_timeout = \"500ms\"\n").await;
     let (mut neighbour, mut neighbours_backend) = bed.open().await;
     let (mut client, backend) = bed.open().await;
     let frame = wire::masked(0x82, &[1; 60_000]);
     assert_eq!(flood_until_close(&mut client, &frame).await, 1011);
     drop(client);
     let record = bed.tunnel_end(2).await;
-    assert_eq!((&record["end"], &record["by"]), (&"write_stall".into(), &"backend".into()));
-    assert_eq!((&record["key"], &record["value"]), (&"limits.write_stall".into(), &"500ms".into()));
+    assert_eq!((&record["end"], &record["by"]), (&"write_timeout".into(), &"backend".into()));
+    assert_eq!(
+        (&record["key"], &record["value"]),
+        (&"limits.write_timeout".into(), &"500ms".into())
+    );
     assert_eq!(record["close_client"], 1011);
     let mut backend = backend;
     read_to_end(&mut backend).await;
@@ -251,7 +254,7 @@ async fn backend_that_never_reads_is_closed() {
 
 #[tokio::test]
 async fn slow_but_steady_reader_stays_open() {
-    let bed = TestBed::with("[limits]\nwrite_stall = \"2s\"\n").await;
+    let bed = TestBed::with("[limits]\nwrite_timeout = \"2s\"\n").await;
     let (mut client, mut backend) = bed.open().await;
     let frame = wire::unmasked(0x82, &[1; 60_000]);
     let (mut from, mut to) = backend.get_mut().split();

@@ -30,7 +30,7 @@ async fn notified_at_rest_under_load_and_draining() {
     let manager = ServiceManager::new();
     let mock = MockBackend::new().await;
     let rest = "[drain]\nwindow = \"3s\"\ndeadline = \"30s\"\n\
-                [caps]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n";
+                [rates]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n";
     let mut proxy = start(&manager, &(route(&[mock.address()], "") + rest), &[]);
     proxy.ready().await;
     notified(&manager).await;
@@ -103,6 +103,6 @@ async fn notified_again_after_a_suspension() {
     }
     close_normally(upgrade(client.connect_plain().await).await, mock.accept().await).await;
     // No task is reported as stuck because of the suspension.
-    let blamed = |record: &&crate::support::Record| record["stuck"].is_string();
+    let blamed = |record: &&crate::support::Record| record["tasks"].is_string();
     assert_eq!(proxy.records().iter().filter(blamed).count(), 0, "{:#?}", proxy.records());
 }

@@ -164,7 +164,7 @@ impl Timers {
     }
 
     /// So many bytes wait for this side, `taken` fewer than before. Each byte that it takes buys it
-    /// time, up to `write_stall` from now.
+    /// time, up to `write_timeout` from now.
     pub(super) fn run_stall(
         &mut self,
         side: Side,
@@ -172,13 +172,13 @@ impl Timers {
         terms: &SessionPolicy,
         now: Timestamp,
     ) {
-        let latest = now.after(terms.write_stall);
+        let latest = now.after(terms.write_timeout);
         let stall = &mut self.of(side).stall;
         let begins = *stall == Timestamp::NEVER;
         if begins {
             *stall = latest;
         } else if taken > 0 {
-            *stall = match terms.write_trickle {
+            *stall = match terms.min_write_rate {
                 None => latest,
                 Some(least) => stall.after_nanos(worth(taken, least)).min(latest),
             };
@@ -188,7 +188,7 @@ impl Timers {
         }
     }
 
-    /// Whether this side has taken something in the last `write_stall`, though too little.
+    /// Whether this side has taken something in the last `write_timeout`, though too little.
     pub(super) fn trickles(&self, side: Side) -> bool {
         self.stinted[side as usize]
     }

@@ -47,18 +47,18 @@ impl TerminationReason {
         match self {
             Self::ClientClosed => "client_closed",
             Self::BackendClosed => "backend_closed",
-            Self::ClientGone => "client_gone",
-            Self::BackendGone => "backend_gone",
+            Self::ClientGone => "client_disconnected",
+            Self::BackendGone => "backend_disconnected",
             Self::Over(_, rule) => rule.slug(),
             Self::Breach(_, breach) => breach.slug(),
             Self::Idle => "idle",
-            Self::HeartbeatLost(_) => "heartbeat_lost",
-            Self::WriteStall(_) => "write_stall",
-            Self::WriteTrickle(_) => "write_trickle",
+            Self::HeartbeatLost(_) => "heartbeat_timeout",
+            Self::WriteStall(_) => "write_timeout",
+            Self::WriteTrickle(_) => "write_too_slow",
             Self::Lifetime => "lifetime",
             Self::Drained => "drained",
             Self::Killed => "killed",
-            Self::Rebalanced => "rebalanced",
+            Self::Rebalanced => "backend_lost",
             Self::Aborted => "aborted",
         }
     }
@@ -87,12 +87,12 @@ impl TerminationReason {
         match self {
             Self::Over(side, rule) => Some(rule.key(side)),
             Self::Idle => Some("limits.idle"),
-            Self::HeartbeatLost(Side::Client) => Some("heartbeat.patience"),
-            Self::HeartbeatLost(Side::Backend) => Some("heartbeat.backend_patience"),
-            Self::WriteStall(_) => Some("limits.write_stall"),
-            Self::WriteTrickle(_) => Some("limits.write_trickle"),
+            Self::HeartbeatLost(Side::Client) => Some("heartbeat.timeout"),
+            Self::HeartbeatLost(Side::Backend) => Some("heartbeat.backend_timeout"),
+            Self::WriteStall(_) => Some("limits.write_timeout"),
+            Self::WriteTrickle(_) => Some("limits.min_write_rate"),
             Self::Lifetime => Some("limits.lifetime"),
-            Self::Rebalanced => Some("route.lost_backends"),
+            Self::Rebalanced => Some("route.on_backend_loss"),
             Self::ClientClosed
             | Self::BackendClosed
             | Self::ClientGone
@@ -110,10 +110,10 @@ impl TerminationReason {
             Self::Over(side, rule) => rule.value(terms.limits(side)),
             Self::Idle => terms.idle.map(duration),
             Self::HeartbeatLost(side) => {
-                terms.heartbeat(side).map(|heartbeat| duration(heartbeat.patience))
+                terms.heartbeat(side).map(|heartbeat| duration(heartbeat.timeout))
             }
-            Self::WriteStall(_) => Some(duration(terms.write_stall)),
-            Self::WriteTrickle(_) => terms.write_trickle.map(|least| rate(least.get())),
+            Self::WriteStall(_) => Some(duration(terms.write_timeout)),
+            Self::WriteTrickle(_) => terms.min_write_rate.map(|least| rate(least.get())),
             Self::Lifetime => terms.lifetime.map(duration),
             Self::ClientClosed
             | Self::BackendClosed
@@ -281,8 +281,8 @@ mod tests {
         let mut terms = terms();
         for (end, key, value) in [
             (TerminationReason::Idle, "limits.idle", "1h"),
-            (TerminationReason::HeartbeatLost(Side::Client), "heartbeat.patience", "10s"),
-            (TerminationReason::WriteStall(Side::Client), "limits.write_stall", "30s"),
+            (TerminationReason::HeartbeatLost(Side::Client), "heartbeat.timeout", "10s"),
+            (TerminationReason::WriteStall(Side::Client), "limits.write_timeout", "30s"),
             (
                 TerminationReason::Over(Side::Client, LimitKind::Message),
                 "limits.message_from_client",

@@ -28,10 +28,10 @@ pub struct SessionPolicy {
     /// How long a peer may take to answer a Close, and to take what was sent before it.
     pub close_grace: Duration,
     /// How long a peer may take nothing of what waits for it.
-    pub write_stall: Duration,
+    pub write_timeout: Duration,
     /// Bytes a second that a peer must take at least while something waits for it, or it runs
-    /// into [`SessionPolicy::write_stall`]; `None`: any byte will do.
-    pub write_trickle: Option<NonZeroU64>,
+    /// into [`SessionPolicy::write_timeout`]; `None`: any byte will do.
+    pub min_write_rate: Option<NonZeroU64>,
     /// The code a draining proxy closes its clients with.
     pub drain_code: CloseCode,
     /// And the words beside it; at most [`CLOSE_REASON_MAX`](super::CLOSE_REASON_MAX) bytes.
@@ -55,7 +55,7 @@ pub struct Limits {
     /// Bytes of frames.
     pub bytes: Option<RateLimit>,
     /// Pings and pongs; answers to our own pings do not count.
-    pub controls: Option<RateLimit>,
+    pub control_frames: Option<RateLimit>,
 }
 
 /// A largest number. Its action is [`LimitAction::Close`] or [`LimitAction::Report`].
@@ -114,7 +114,7 @@ pub struct HeartbeatPolicy {
     /// Longest time from one answer to the next ping; each time a random part of it is left out.
     pub interval: Duration,
     /// How long the pong may take, from the moment the ping was handed out.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl SessionPolicy {
@@ -148,7 +148,7 @@ impl Limits {
 
 impl Default for SessionPolicy {
     fn default() -> Self {
-        let controls = Some(RateLimit::new(50, LimitAction::Close));
+        let control_frames = Some(RateLimit::new(50, LimitAction::Close));
         Self {
             from_client: Limits {
                 message: Some(Limit::close(1 << 20)),
@@ -157,21 +157,21 @@ impl Default for SessionPolicy {
                     max: Duration::from_secs(120),
                     action: LimitAction::Close,
                 }),
-                controls,
+                control_frames,
                 ..Limits::default()
             },
-            from_backend: Limits { controls, ..Limits::default() },
+            from_backend: Limits { control_frames, ..Limits::default() },
             strict: Strictness::Enforce,
             heartbeat_client: Some(HeartbeatPolicy {
                 interval: Duration::from_secs(30),
-                patience: Duration::from_secs(10),
+                timeout: Duration::from_secs(10),
             }),
             heartbeat_backend: None,
             idle: Some(Duration::from_secs(3600)),
             lifetime: None,
             close_grace: Duration::from_secs(5),
-            write_stall: Duration::from_secs(30),
-            write_trickle: NonZeroU64::new(100),
+            write_timeout: Duration::from_secs(30),
+            min_write_rate: NonZeroU64::new(100),
             drain_code: CloseCode::SERVICE_RESTART,
             drain_reason: "the service restarts".into(),
         }

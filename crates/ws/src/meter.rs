@@ -20,7 +20,7 @@ pub struct FrameMeter {
     from: Side,
     deflate: bool,
     messages: TokenBucket,
-    controls: TokenBucket,
+    control_frames: TokenBucket,
     /// Looks into the compressed message in progress.
     inspector: Option<Box<InflatedSizeMeter>>,
     /// What that took in this cut.
@@ -55,7 +55,7 @@ impl FrameMeter {
             from,
             deflate,
             messages: TokenBucket::new(),
-            controls: TokenBucket::new(),
+            control_frames: TokenBucket::new(),
             inspector: None,
             work: 0,
             reported: ReportedViolations::default(),

@@ -134,7 +134,7 @@ impl Heartbeat {
             self.strays[0] = strays.saturating_add(1);
             return last;
         }
-        let until = now.after(heartbeat.patience);
+        let until = now.after(heartbeat.timeout);
         (self.tokens, self.strays) = ([token, last], [0, strays]);
         let (excused, delayed) = (false, PongDelay::No);
         self.phase = HeartbeatPhase::Out { sent: now, until, bytes, excused, delayed };
@@ -210,13 +210,13 @@ impl Heartbeat {
                 let moves = sign.mid_frame && sign.bytes != *bytes;
                 let busy = sign.blocked || sign.paused || moves;
                 // We were stopped ourselves; the pong may be in the socket.
-                let overslept = !*excused && now.nanos_since(at) > nanos(heartbeat.patience);
+                let overslept = !*excused && now.nanos_since(at) > nanos(heartbeat.timeout);
                 if !busy && !overslept {
                     return true;
                 }
                 *excused |= overslept && !busy;
                 *bytes = sign.bytes;
-                *until = now.after(heartbeat.patience);
+                *until = now.after(heartbeat.timeout);
                 if sign.paused {
                     *delayed = PongDelay::Again;
                     *until = now.after(heartbeat.interval);

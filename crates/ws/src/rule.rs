@@ -23,7 +23,7 @@ pub enum LimitKind {
     Messages,
     /// [`Limits::bytes`].
     Bytes,
-    /// [`Limits::controls`].
+    /// [`Limits::control_frames`].
     Controls,
 }
 
@@ -44,7 +44,7 @@ impl LimitKind {
     pub fn slug(self) -> &'static str {
         match self {
             Self::Message => "message_too_big",
-            Self::Inflated => "inflated_too_big",
+            Self::Inflated => "decompressed_too_big",
             Self::Frame => "frame_too_big",
             Self::Fragments => "too_many_fragments",
             Self::MessageAge => "message_too_old",
@@ -69,8 +69,8 @@ impl LimitKind {
             (Self::Messages, Side::Backend) => "limits.messages_from_backend",
             (Self::Bytes, Side::Client) => "limits.bytes_from_client",
             (Self::Bytes, Side::Backend) => "limits.bytes_from_backend",
-            (Self::Controls, Side::Client) => "limits.controls_from_client",
-            (Self::Controls, Side::Backend) => "limits.controls_from_backend",
+            (Self::Controls, Side::Client) => "limits.control_frames_from_client",
+            (Self::Controls, Side::Backend) => "limits.control_frames_from_backend",
         }
     }
 
@@ -86,7 +86,7 @@ impl LimitKind {
                 let burst = size(bytes.burst.get());
                 format!("{}, burst {burst}", rate(bytes.per_second.get()))
             }),
-            Self::Controls => limits.controls.map(|rate| counts(&rate)),
+            Self::Controls => limits.control_frames.map(|rate| counts(&rate)),
         }
     }
 
@@ -99,7 +99,7 @@ impl LimitKind {
             Self::MessageAge => limits.message_age.map(|age| age.action),
             Self::Messages => limits.messages.map(|rate| rate.action),
             Self::Bytes => limits.bytes.map(|rate| rate.action),
-            Self::Controls => limits.controls.map(|rate| rate.action),
+            Self::Controls => limits.control_frames.map(|rate| rate.action),
         }
     }
 

@@ -8,8 +8,9 @@ use crate::client::{ClientAddr, ClientKey, KeyPrefixes};
 use crate::protocol::Selection;
 use crate::protocol::answer::{CommandError, CommandErrorKind};
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::state::{ProxyState, now};
+use crate::proxy::state::ProxyState;
 use crate::sessions::registry::SessionHandle;
+use crate::sys::clock::now;
 
 /// One tunnel, by its number.
 pub(super) fn one(gate: &ProxyState, session: u64) -> Result<Arc<SessionHandle>, CommandError> {

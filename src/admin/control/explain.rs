@@ -13,8 +13,9 @@ use crate::http::{Handshake, RequestKind};
 use crate::protocol::answer::{CommandError, CommandErrorKind, ExplainStep, Explanation};
 use crate::proxy::route_match::{find, own_origin};
 use crate::proxy::snapshot::{Route, Snapshot};
-use crate::proxy::state::{ProxyState, now};
+use crate::proxy::state::ProxyState;
 use crate::reject::RejectReason;
+use crate::sys::clock::now;
 use crate::upstream::pool::Backend;
 
 /// A handshake that nobody made.
@@ -165,13 +166,13 @@ impl ExplainTrail {
             return Err(RejectReason::NotWebsocket.into());
         };
         self.drain(gate, route)?;
-        let caps = &generation.settings.caps;
-        let rate = format!("{}/s, {} at once", caps.handshakes_per_client, caps.handshakes_burst);
-        let key = "caps.handshakes_per_client, caps.handshakes_burst".to_owned();
+        let rates = &generation.settings.rates;
+        let rate = format!("{}/s, {} at once", rates.handshakes_per_client, rates.handshakes_burst);
+        let key = "rates.handshakes_per_client, rates.handshakes_burst".to_owned();
         self.say("rate", format!("one client may begin {rate}; not counted here"), Some(key));
         self.origin(route, &visitor, handshake)?;
-        let permit = self.caps(gate, generation, route, &visitor);
-        drop(self.ask("caps", permit)?);
+        let permit = self.concurrency(gate, generation, route, &visitor);
+        drop(self.ask("concurrency", permit)?);
         self.backend(route, &visitor)?;
         self.limits(route);
         Ok(())
@@ -251,14 +252,14 @@ impl ExplainTrail {
     }
 
     /// Takes a place as a tunnel would, and gives it back.
-    fn caps(
+    fn concurrency(
         &mut self,
         gate: &ProxyState,
         generation: &Snapshot,
         route: &Route,
         visitor: &ClientInfo,
     ) -> Result<Permit, RejectReason> {
-        let per_client = generation.settings.caps.tunnels_per_client;
+        let per_client = generation.settings.concurrency.tunnels_per_client;
         let permit = gate.occupancy.tunnel(
             visitor.key,
             generation.room.tunnels,
@@ -268,8 +269,8 @@ impl ExplainTrail {
         )?;
         let open = gate.occupancy.tunnels().saturating_sub(1);
         let words = format!("room: {open} of {} tunnels are open", generation.room.tunnels);
-        let key = format!("caps.tunnels_per_client = {per_client}");
-        self.say("caps", words, Some(key));
+        let key = format!("concurrency.tunnels_per_client = {per_client}");
+        self.say("concurrency", words, Some(key));
         Ok(permit)
     }
 

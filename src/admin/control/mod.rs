@@ -23,13 +23,15 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use self::socket::ControlListener;
+use super::status::watch::StatusCache;
 use crate::admin::control::socket::SocketError;
 use crate::protocol::answer::{
     CommandError, CommandErrorKind, DrainResult, ReloadResult, Response,
 };
 use crate::protocol::{ControlRequest, line, read};
-use crate::proxy::state::{ProxyState, now};
+use crate::proxy::state::ProxyState;
 use crate::server::reload;
+use crate::sys::clock::now;
 
 /// A reload that somebody waits for.
 pub type ReloadRequest = oneshot::Sender<Result<ReloadResult, Vec<String>>>;
@@ -37,6 +39,7 @@ pub type ReloadRequest = oneshot::Sender<Result<ReloadResult, Vec<String>>>;
 /// What requests act on.
 struct ControlService {
     gate: Arc<ProxyState>,
+    status: Arc<StatusCache>,
     reloads: mpsc::Sender<ReloadRequest>,
     /// Places for those who wait for something.
     waiting: Semaphore,
@@ -52,11 +55,12 @@ pub struct ControlServer {
 /// [`ControlServer::open`].
 pub fn bind(
     gate: Arc<ProxyState>,
+    status: Arc<StatusCache>,
     path: &Path,
     is_successor: bool,
     reloads: mpsc::Sender<ReloadRequest>,
 ) -> Result<ControlServer, SocketError> {
-    let desk = ControlService { gate, reloads, waiting: Semaphore::new(WAITING_MAX) };
+    let desk = ControlService { gate, status, reloads, waiting: Semaphore::new(WAITING_MAX) };
     Ok(ControlServer { socket: ControlListener::bind(path, is_successor)?, desk: Arc::new(desk) })
 }
 
@@ -154,7 +158,8 @@ impl ControlService {
         let gate = &self.gate;
         match request {
             ControlRequest::Status => {
-                let status = self.beside(|gate| gate.watch.status(&gate)).await?;
+                let cache = self.status.clone();
+                let status = self.beside(move |gate| cache.status(&gate)).await?;
                 reply.ok(&status).await;
             }
             ControlRequest::Sessions { of } => {

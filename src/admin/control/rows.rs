@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::answer::{SessionDetail, SessionList, SessionRow};
-use crate::proxy::state::{ProxyState, now, wall};
+use crate::proxy::state::ProxyState;
 use crate::sessions::info::SessionInfo;
 use crate::sessions::registry::SessionHandle;
+use crate::sys::clock::{now, wall};
 
 /// A list; takes milliseconds if there are thousands.
 pub(super) fn list(gate: &ProxyState, lines: &[Arc<SessionHandle>]) -> SessionList {
@@ -55,7 +56,7 @@ pub(super) fn detail(line: &SessionHandle) -> SessionDetail {
         request_id: said.request_id.map(own),
         subprotocol: said.subprotocol.map(own),
         generation: u64::from(*generation),
-        dial_ms: millis(Duration::from_micros(u64::from(*dial))),
+        backend_handshake_ms: millis(Duration::from_micros(u64::from(*dial))),
         client_delayed_ms: whole(delayed[0]),
         backend_delayed_ms: whole(delayed[1]),
     }

@@ -7,7 +7,8 @@ use ws::{FrameInfo, FrameTrace, OpCode};
 use super::choose::one;
 use crate::admin::control::ResponseWriter;
 use crate::protocol::answer::{CommandError, FrameEvent};
-use crate::proxy::state::{ProxyState, wall};
+use crate::proxy::state::ProxyState;
+use crate::sys::clock::wall;
 
 /// Tells of frames until the tunnel ends, another tail takes over, or nobody reads any more.
 pub(super) async fn tail(

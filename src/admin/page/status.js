@@ -146,7 +146,7 @@
     {
       title: "Handshakes", of: (s, r) => r && [r.opened, r.refused],
       figure: (s, r) => [rate(r && r.opened), "/s opened"],
-      legend: (s, r) => ["", `refused ${rate(r && r.refused)}`], lines: true, scale: rate,
+      legend: (s, r) => ["", `rejected ${rate(r && r.refused)}`], lines: true, scale: rate,
     },
     {
       title: "Ping round trip", of: (s) => s.rtt.client.p50 === null ? null : [s.rtt.client.p50, s.rtt.client.p95],
@@ -256,7 +256,7 @@
       up: per((s) => s.messages.up), down: per((s) => s.messages.down),
       bytesUp: per((s) => s.bytes.up), bytesDown: per((s) => s.bytes.down),
       opened: per((s) => s.tunnels.opened),
-      refused: per((s) => s.requests_refused + s.connections_dropped),
+      refused: per((s) => s.requests_rejected + s.connections_dropped),
     };
     history.push({ status, rates, gap });
     history = history.filter((kept) => status.now - kept.status.now <= KEPT_S);
@@ -278,9 +278,9 @@
   function where(status, row) {
     const { routes } = row;
     if (!routes || status.pools.length < 2) return "";
-    if (row.routes_in_all === 1) return routes[0].route;
+    if (row.routes_total === 1) return routes[0].route;
     const named = routes.slice(0, ROUTES_NAMED).map(({ route, count }) => `${route} ${short(count)}`);
-    const left = row.routes_in_all - named.length;
+    const left = row.routes_total - named.length;
     if (left > 0) named.push(`${plural(left, "more route", "more routes")}`);
     return named.join(", ");
   }
@@ -307,11 +307,11 @@
       const head = [{ text: `${pool.route}: ${plural(pool.tunnels, "tunnel", "tunnels")}${most}`, span: 6 }];
       const backends = pool.backends.map((backend) => [
         { text: backend.id },
-        { pill: true, text: backend.up ? "up" : "left out", tone: backend.up ? "good" : "bad" },
-        { className: "wide", share: { is: backend.share, due: backend.due_share } },
+        { pill: true, text: backend.up ? "up" : "ejected", tone: backend.up ? "good" : "bad" },
+        { className: "wide", share: { is: backend.share, due: backend.expected_share } },
         { className: "num", text: whole.format(backend.tunnels) },
         { className: "num wide", text: whole.format(backend.opened) },
-        { className: "num", text: whole.format(backend.connects_failed) },
+        { className: "num", text: whole.format(backend.connect_failures) },
       ]);
       return [head, ...backends];
     });
@@ -340,7 +340,7 @@
     byId("delayed-part").hidden = status.delayed.length === 0;
     byId("rules").hidden = status.would_have_closed.length + status.delayed.length === 0;
     const { client, backend } = status.delayed_seconds;
-    say(byId("delayed-time"), `clients ${pause(client)}, backends ${pause(backend)} in all`);
+    say(byId("delayed-time"), `clients ${pause(client)}, backends ${pause(backend)} in total`);
   }
 
   function showWho(status) {
@@ -369,11 +369,11 @@
     }
     const when = `${clock(reload.at)}, ${span(status.now - reload.at)} ago`;
     if (reload.applied) {
-      say(byId("reload"), `Taken at ${when}. Changed: ${reload.changed}.`);
+      say(byId("reload"), `Applied at ${when}. Changed: ${reload.changed}.`);
       return;
     }
-    say(byId("reload"), `Refused at ${when}; the configuration in force stayed as it was.`);
-    say(faults, reload.faults.join("\n"));
+    say(byId("reload"), `Rejected at ${when}; the active configuration is unchanged.`);
+    say(faults, reload.errors.join("\n"));
   }
 
   function showDoors(status) {
@@ -386,7 +386,7 @@
     fill(byId("certificates"), status.certificates.map((row) => {
       const left = row.not_after - status.now;
       const tone = left < 3 * DAY_S ? "bad" : left < 14 * DAY_S ? "warn" : undefined;
-      const words = left < 0 ? "it has ended" : `in ${plural(Math.floor(left / DAY_S), "day", "days")}`;
+      const words = left < 0 ? "expired" : `in ${plural(Math.floor(left / DAY_S), "day", "days")}`;
       return [
         { text: row.name || "(no name)" },
         { className: "num", pill: true, text: `${day(row.not_after)}, ${words}`, tone },
@@ -398,20 +398,20 @@
     const found = [];
     const note = (tone, text) => found.push({ tone, text });
     if (status.state === "draining") {
-      note("warn", `Draining: ${plural(status.tunnels.open, "tunnel", "tunnels")} left to close. New clients are refused.`);
+      note("warn", `Draining: ${plural(status.tunnels.open, "tunnel", "tunnels")} left to close. New tunnels are rejected.`);
     }
     for (const pool of status.pools) {
       const down = pool.backends.filter((backend) => !backend.up).map((backend) => backend.id);
       if (down.length === pool.backends.length) note("bad", `Route ${pool.route}: no backend is up (${down.join(", ")}).`);
-      else if (down.length) note("warn", `Route ${pool.route}: left out for a while: ${down.join(", ")}.`);
+      else if (down.length) note("warn", `Route ${pool.route}: ejected: ${down.join(", ")}.`);
       if (pool.tunnels_max !== null && pool.tunnels >= pool.tunnels_max) note("warn", `Route ${pool.route} is full: ${whole.format(pool.tunnels)} tunnels.`);
     }
     if (status.reload && !status.reload.applied) {
-      note("bad", `The last reload was refused: ${plural(status.reload.faults_in_all, "fault", "faults")}, listed below.`);
+      note("bad", `The last reload was rejected: ${plural(status.reload.errors_total, "error", "errors")}, listed below.`);
     }
     for (const row of status.certificates) {
       const left = row.not_after - status.now;
-      if (left < 14 * DAY_S) note(left < 3 * DAY_S ? "bad" : "warn", `Certificate for ${row.name || "(no name)"} ${left < 0 ? "has ended" : `ends in ${span(left)}`}.`);
+      if (left < 14 * DAY_S) note(left < 3 * DAY_S ? "bad" : "warn", `Certificate for ${row.name || "(no name)"} ${left < 0 ? "has expired" : `expires in ${span(left)}`}.`);
     }
     const { open, max } = status.descriptors;
     if (open !== null && max !== null && open > 0.8 * max) note("warn", `${whole.format(open)} of ${whole.format(max)} file descriptors are in use.`);
@@ -459,10 +459,10 @@
     const looked = Math.round(status.now - minuteAgo(status).status.now);
     const heading = looked > RECENT_S - 5 ? "Last minute" : `Last ${looked} s`;
     for (const head of document.querySelectorAll(".since")) say(head, heading);
-    const refused = ["refused", "dropped"].flatMap((list) => causeRows(status, list, "stage", "reason", "at"));
+    const refused = ["rejected", "dropped"].flatMap((list) => causeRows(status, list, "stage", "reason", "at"));
     showList("refused", refused);
     showList("ended", causeRows(status, "ended", "by", "reason", "by the"));
-    showList("closes", causeRows(status, "closes", "side", "code", "to the").map(([name, ...counts]) => [{ ...name, more: "" }, ...counts]));
+    showList("closes", causeRows(status, "close_frames", "side", "code", "to the").map(([name, ...counts]) => [{ ...name, more: "" }, ...counts]));
     showRules(status);
     showWho(status);
     showReload(status);

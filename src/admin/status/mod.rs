@@ -16,9 +16,10 @@ use self::watch::TopLists;
 use crate::config::settings::ListenerSettings;
 use crate::protocol::answer::{Change, ChangedKey};
 use crate::proxy::snapshot::{Route, Snapshot};
-use crate::proxy::state::{ProxyState, now, wall};
+use crate::proxy::state::ProxyState;
 use crate::server::reload_report;
 use crate::sessions::drains::RunningDrain;
+use crate::sys::clock::{now, wall};
 use crate::telemetry::line_writer::{self, LogTarget};
 use crate::telemetry::log;
 use crate::telemetry::metrics::CauseCount;
@@ -79,14 +80,14 @@ fn status(gate: &ProxyState, ranked: &TopLists) -> Value {
             "opened": backends.iter().map(|backend| backend.opened.get()).sum::<u64>(),
             "max": generation.room.tunnels,
         },
-        "requests_refused": total(&refused),
+        "requests_rejected": total(&refused),
         "connections_dropped": total(&dropped),
         "messages": both(&routes, |flow| flow.messages.get()),
         "bytes": both(&routes, |flow| flow.bytes.get()),
-        "refused": causes(refused, "stage", "reason"),
+        "rejected": causes(refused, "stage", "reason"),
         "dropped": causes(dropped, "stage", "reason"),
         "ended": by_route(&routes, RouteCounts::ends, "by", "reason"),
-        "closes": by_route(&routes, RouteCounts::closes, "side", "code"),
+        "close_frames": by_route(&routes, RouteCounts::closes, "side", "code"),
         "would_have_closed": by_route(&routes, RouteCounts::reported, "side", "reason"),
         "delayed": by_route(&routes, RouteCounts::delays, "side", "reason"),
         "delayed_seconds": waits(&routes),
@@ -96,7 +97,7 @@ fn status(gate: &ProxyState, ranked: &TopLists) -> Value {
         "clients": ranked.clients,
         "busiest": ranked.tunnels,
         "drains": drains(gate),
-        "waits_for_restart": gate.waits_for_restart(),
+        "restart_required": gate.restart_required(),
         "reload": reload(gate),
         "certificates": certificates(&generation),
         "memory": { "resident_bytes": process.resident },
@@ -145,7 +146,7 @@ fn by_route(
             reason: slug,
             "count": sum.count,
             "routes": named,
-            "routes_in_all": sum.routes.len(),
+            "routes_total": sum.routes.len(),
         })
     };
     rows.into_iter().map(row).collect()
@@ -177,11 +178,11 @@ fn pool(route: &Route) -> Value {
             "id": &*backend.id,
             "up": backend.health.is_up(now().into()),
             "drained": backend.standing.away.is_away(),
-            "due_share": f64::from(backend.share().get()) / weights,
+            "expected_share": f64::from(backend.share().get()) / weights,
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
             "opened": counts.opened.get(),
-            "connects_failed": counts.refused.get(),
+            "connect_failures": counts.refused.get(),
         })
     };
     json!({
@@ -209,7 +210,7 @@ fn doors(generation: &Snapshot) -> Value {
 
 /// Drains under way.
 fn drains(gate: &ProxyState) -> Value {
-    let row = |running: &RunningDrain| json!({ "of": running.of.to_string(), "tunnels": running.sessions, "left": running.left() });
+    let row = |running: &RunningDrain| json!({ "scope": running.of.to_string(), "tunnels": running.sessions, "left": running.left() });
     gate.drains.running().iter().map(row).collect()
 }
 
@@ -223,15 +224,15 @@ fn reload(gate: &ProxyState) -> Value {
                 "applied": true,
                 "changed": reload_report::words(changes),
                 "changes": changes.iter().take(CHANGES_MAX).map(change).collect::<Vec<_>>(),
-                "changes_in_all": changes.len(),
+                "changes_total": changes.len(),
             }),
             Err(faults) => {
                 let cut = |fault: &String| reload_report::cut(fault, FAULT_MAX);
                 json!({
                     "at": reloaded.at,
                     "applied": false,
-                    "faults": faults.iter().take(FAULTS_MAX).map(cut).collect::<Vec<_>>(),
-                    "faults_in_all": faults.len(),
+                    "errors": faults.iter().take(FAULTS_MAX).map(cut).collect::<Vec<_>>(),
+                    "errors_total": faults.len(),
                 })
             }
         },
@@ -244,9 +245,9 @@ fn change(change: &Change) -> Value {
         |value: &Option<String>| value.as_deref().map(|value| reload_report::cut(value, FAULT_MAX));
     let key = |of: &ChangedKey| json!({ "key": of.key, "before": cut(&of.before), "after": cut(&of.after) });
     json!({
-        "part": change.part,
+        "section": change.part,
         "name": change.name,
-        "what": change.what,
+        "action": change.what,
         "keys": change.keys.iter().map(key).collect::<Vec<_>>(),
         "tunnels": change.tunnels,
         "effect": change.effect,

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::client::ClientKey;
-use crate::proxy::state::{ProxyState, now};
+use crate::proxy::state::ProxyState;
 use crate::sessions::info::SessionInfo;
 use crate::sessions::registry::SessionHandle;
 use crate::sessions::stats::StatsSnapshot;
+use crate::sys::clock::now;
 
 /// The last status that was made.
 #[derive(Debug, Default)]

@@ -158,7 +158,7 @@ impl BothSettings<'_> {
             let Some(change) = self.compare(before, after, |_, _| true) else { continue };
             let effect = match change.what {
                 ADDED => effect::BACKEND_ADDED.to_owned(),
-                REMOVED => effect::of_lost_backend(now.lost_backends, &self.after.drain),
+                REMOVED => effect::of_lost_backend(now.on_backend_loss, &self.after.drain),
                 _ => effect::BACKEND_CHANGED.to_owned(),
             };
             let about = AffectedTunnels::Backend { route: was.name.clone(), id: id.clone() };

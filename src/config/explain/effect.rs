@@ -69,7 +69,7 @@ impl AppliesTo {
 /// When a key takes effect, as in `route[0].limits.idle`; `None`: there is no such key.
 pub fn takes_effect(key: &str) -> Option<AppliesTo> {
     let key = generic(key);
-    if matches!(key.as_str(), "listener[].address" | "route[].lost_backends" | "log.level") {
+    if matches!(key.as_str(), "listener[].address" | "route[].on_backend_loss" | "log.level") {
         return Some(AppliesTo::AtOnce);
     }
     let (table, name) = key.split_once('.')?;
@@ -82,9 +82,11 @@ pub fn takes_effect(key: &str) -> Option<AppliesTo> {
         ("server" | "admin" | "control", _) | ("log", "format") => AppliesTo::Restart,
         ("limits" | "heartbeat", _) | ("drain", "code" | "reason") => AppliesTo::Tunnels,
         ("drain", _) => AppliesTo::Drain,
-        ("timeouts", "proxy_header" | "tls" | "head") => AppliesTo::Connections,
-        ("caps", "connections" | "connections_per_client") => AppliesTo::Connections,
-        ("timeouts" | "caps" | "trusted_proxies" | "client_key" | "log", _) => AppliesTo::Requests,
+        ("timeouts", "proxy_header" | "tls" | "request_header") => AppliesTo::Connections,
+        ("concurrency", "connections" | "connections_per_client") => AppliesTo::Connections,
+        ("timeouts" | "concurrency" | "rates" | "trusted_proxies" | "client_key" | "log", _) => {
+            AppliesTo::Requests
+        }
         ("access", _) => AppliesTo::AtOnce,
         (_, _) => return None,
     })

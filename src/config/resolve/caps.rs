@@ -1,24 +1,28 @@
-//! How much of everything: caps and rates of the process, of a client and of a route.
+//! Concurrency limits of the process, of a client and of a route, and the rates of a client.
 
 use std::num::NonZeroU32;
 
 use crate::config::resolve::{count, value_or};
 use crate::config::schema::ConfigFile;
-use crate::config::settings::ConcurrencySettings;
+use crate::config::settings::{ConcurrencySettings, Rates};
 use crate::config::toml::diagnostic::{KeyPath, Problem};
 use crate::config::toml::findings::DiagnosticSink;
 use crate::config::toml::reader::{Located, Parsed};
 use crate::config::values::scalars::{AtLeastOne, OrAuto};
 
-/// Caps and rates. A per-client cap that is not in the file is lowered to the cap on all clients.
-pub(crate) fn caps(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> ConcurrencySettings {
-    let given = &file.caps;
+/// The concurrency limits. A per-client limit that is not in the file is lowered to the limit on all
+/// clients.
+pub(crate) fn concurrency(
+    file: &ConfigFile,
+    findings: &mut DiagnosticSink<'_>,
+) -> ConcurrencySettings {
+    let given = &file.concurrency;
     let all = auto(&given.connections);
     // Each tunnel is a connection, so that the cap on these is one on those.
     let tunnels = auto(&given.tunnels).or(all);
     let of_tunnels = match given.tunnels.value() {
-        Some(OrAuto(Some(_))) => "caps.tunnels",
-        Some(OrAuto(None)) | None => "caps.connections",
+        Some(OrAuto(Some(_))) => "concurrency.tunnels",
+        Some(OrAuto(None)) | None => "concurrency.connections",
     };
     let mut check = |number: Option<NonZeroU32>, place: Option<&KeyPath>, cap, of_cap| {
         if let (Some(number), Some(place), Some(cap)) = (number, place, cap)
@@ -29,8 +33,13 @@ pub(crate) fn caps(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> Conc
         }
     };
     let per_client = &given.connections_per_client;
-    check(per_client.value().map(|number| number.0), per_client.place(), all, "caps.connections");
-    check(auto(&given.tunnels), given.tunnels.place(), all, "caps.connections");
+    check(
+        per_client.value().map(|number| number.0),
+        per_client.place(),
+        all,
+        "concurrency.connections",
+    );
+    check(auto(&given.tunnels), given.tunnels.place(), all, "concurrency.connections");
     let per_client = &given.tunnels_per_client;
     check(per_client.value().map(|number| number.0), per_client.place(), tunnels, of_tunnels);
     for route in file.routes.value().into_iter().flatten() {
@@ -52,6 +61,13 @@ pub(crate) fn caps(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> Conc
         tunnels: auto(&given.tunnels).map(count),
         connections_per_client: count(within(&given.connections_per_client, CONNECTIONS, all)),
         tunnels_per_client: count(within(&given.tunnels_per_client, 256, tunnels)),
+    }
+}
+
+/// The rates of one client.
+pub(super) fn rates(file: &ConfigFile) -> Rates {
+    let given = &file.rates;
+    Rates {
         handshakes_per_client: given
             .handshakes_per_client
             .value()
@@ -62,7 +78,8 @@ pub(crate) fn caps(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> Conc
 
 /// Each tunnel of a client is a connection of it, but for those who come through a trusted proxy.
 fn tunnels_within_connections(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) {
-    let (tunnels, connections) = (&file.caps.tunnels_per_client, &file.caps.connections_per_client);
+    let (tunnels, connections) =
+        (&file.concurrency.tunnels_per_client, &file.concurrency.connections_per_client);
     let trusted = &file.trusted_proxies.addresses;
     let nobody = !trusted.is_faulty() && trusted.value().is_none_or(|list| list.is_empty());
     let (Some(Located { value: AtLeastOne(number), place }), true, false) =
@@ -75,7 +92,7 @@ fn tunnels_within_connections(file: &ConfigFile, findings: &mut DiagnosticSink<'
         None => (CONNECTIONS, " by default"),
     };
     if number.get() > cap {
-        let key = "caps.connections_per_client";
+        let key = "concurrency.connections_per_client";
         let wrong = Problem::new(format!("{number} is more than {key}, which is {cap}{whose}"));
         let help =
             format!("each tunnel is a connection: write at most {cap}, or raise {key} as well");

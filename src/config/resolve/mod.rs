@@ -53,7 +53,8 @@ pub(crate) fn validate(
             v6: file.client_key.ipv6_prefix.value().map_or(both.v6, |bits| bits.0),
         },
         trusted,
-        caps: caps::caps(file, findings),
+        concurrency: caps::concurrency(file, findings),
+        rates: caps::rates(file),
         timeouts: process::timeouts(file),
         drain: process::drain(file, findings),
         admin,
@@ -62,7 +63,7 @@ pub(crate) fn validate(
         access: process::access(file, folder, findings),
         written: SourceMap {
             common,
-            patience: terms::patience(file),
+            heartbeat_timeouts: terms::heartbeat_timeouts(file),
             workers_auto: !matches!(file.server.workers.value(), Some(OrAuto(Some(_)))),
             admin: Some(listeners::admin_written(file)),
             ..SourceMap::default()

@@ -21,10 +21,10 @@ pub(crate) fn timeouts(file: &ConfigFile) -> Timeouts {
     Timeouts {
         proxy_header: value_or(&given.proxy_header, Duration::from_secs(3)),
         tls: value_or(&given.tls, Duration::from_secs(10)),
-        head: value_or(&given.head, Duration::from_secs(10)),
-        dial: value_or(&given.dial, Duration::from_secs(5)),
-        backend_answer: value_or(&given.backend_answer, Duration::from_secs(10)),
-        http_silence: value_or(&given.http_silence, Duration::from_secs(120)),
+        request_header: value_or(&given.request_header, Duration::from_secs(10)),
+        connect: value_or(&given.connect, Duration::from_secs(5)),
+        response_header: value_or(&given.response_header, Duration::from_secs(10)),
+        idle: value_or(&given.idle, Duration::from_secs(120)),
     }
 }
 

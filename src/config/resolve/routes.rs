@@ -90,7 +90,11 @@ impl<'f> Routes<'f> {
             tunnels: value_or(&route.tunnels, OrOff(None)).0.map(count),
             compression: value_or(&route.compression, Compression::Inspect),
             backends,
-            lost_backends: value_or(&route.lost_backends, BackendLossPolicy(OnBackendLoss::Keep)).0,
+            on_backend_loss: value_or(
+                &route.on_backend_loss,
+                BackendLossPolicy(OnBackendLoss::Keep),
+            )
+            .0,
             send_proxy: value_or(&route.proxy_protocol, false),
             send_forwarded: value_or(&route.forwarded, false),
             request_headers,

@@ -37,7 +37,7 @@ pub(crate) fn terms(
     let standard = SessionPolicy::default();
     let idle = limits.pick(|table| &table.idle);
     let lifetime = limits.pick(|table| &table.lifetime);
-    let trickle = limits.pick(|table| &table.write_trickle).value();
+    let trickle = limits.pick(|table| &table.min_write_rate).value();
     let terms = SessionPolicy {
         from_client: side(&from_client, standard.from_client),
         from_backend: side(&from_backend, standard.from_backend),
@@ -47,8 +47,8 @@ pub(crate) fn terms(
         idle: value_or(idle, OrOff(standard.idle)).0,
         lifetime: value_or(lifetime, OrOff(standard.lifetime)).0,
         close_grace: value_or(limits.pick(|table| &table.close_grace), standard.close_grace),
-        write_stall: value_or(limits.pick(|table| &table.write_stall), standard.write_stall),
-        write_trickle: trickle.map_or(standard.write_trickle, |rate| rate.0.map(|rate| rate.0)),
+        write_timeout: value_or(limits.pick(|table| &table.write_timeout), standard.write_timeout),
+        min_write_rate: trickle.map_or(standard.min_write_rate, |rate| rate.0.map(|rate| rate.0)),
         drain_code: value_or(&file.drain.code, standard.drain_code),
         drain_reason: file.drain.reason.value().map_or(standard.drain_reason, |r| r.0.clone()),
     };
@@ -84,9 +84,11 @@ fn side(keys: &KeyScope<'_, DirectionKeys>, standard: Limits) -> Limits {
         bytes: rate(keys.pick(|side| &side.bytes), standard.bytes, |given| {
             (given.rate.0.get(), given.burst.and_then(|burst| NonZeroU64::new(burst.get())))
         }),
-        controls: rate(keys.pick(|side| &side.controls), standard.controls, |given| {
-            (u64::from(given.rate.0.get()), given.burst.map(NonZeroU64::from))
-        }),
+        control_frames: rate(
+            keys.pick(|side| &side.control_frames),
+            standard.control_frames,
+            |given| (u64::from(given.rate.0.get()), given.burst.map(NonZeroU64::from)),
+        ),
     }
 }
 
@@ -131,22 +133,22 @@ fn pings(
     standard: Option<HeartbeatPolicy>,
 ) -> Option<HeartbeatPolicy> {
     let interval = standard.map(|heartbeat| heartbeat.interval);
-    // One that is off has the patience of the one that is not.
-    let usual = standard.or(SessionPolicy::default().heartbeat_client).map(|usual| usual.patience);
+    // One that is off has the timeout of the one that is not.
+    let usual = standard.or(SessionPolicy::default().heartbeat_client).map(|usual| usual.timeout);
     Some(HeartbeatPolicy {
         interval: value_or(keys.pick(|keys| &keys.interval), OrOff(interval)).0?,
-        patience: keys.pick(|keys| &keys.patience).value().copied().or(usual)?,
+        timeout: keys.pick(|keys| &keys.timeout).value().copied().or(usual)?,
     })
 }
 
 /// How long pongs may take, common and of each route, whether anybody is pinged or not.
-pub(crate) fn patience(file: &ConfigFile) -> Vec<PongTimeouts> {
+pub(crate) fn heartbeat_timeouts(file: &ConfigFile) -> Vec<PongTimeouts> {
     let usual =
-        SessionPolicy::default().heartbeat_client.map_or(Duration::ZERO, |usual| usual.patience);
+        SessionPolicy::default().heartbeat_client.map_or(Duration::ZERO, |usual| usual.timeout);
     let of = |own: Option<&HeartbeatTable>| {
         let keys = KeyScope::new(own, &file.heartbeat);
-        let client = value_or(keys.pick(|table| &table.client.patience), usual);
-        [client, value_or(keys.pick(|table| &table.backend.patience), usual)]
+        let client = value_or(keys.pick(|table| &table.client.timeout), usual);
+        [client, value_or(keys.pick(|table| &table.backend.timeout), usual)]
     };
     let routes = file.routes.value().into_iter().flatten();
     std::iter::once(None).chain(routes.map(|route| Some(&route.heartbeat))).map(of).collect()
@@ -159,20 +161,20 @@ fn patience_for_something(
     heartbeat: &KeyScope<'_, HeartbeatTable>,
     findings: &mut DiagnosticSink<'_>,
 ) {
-    let Some(patience) = heartbeat.table().backend.patience.here() else {
+    let Some(timeout) = heartbeat.table().backend.timeout.here() else {
         return;
     };
-    let usual = SessionPolicy::default().heartbeat_client.map(|usual| usual.patience);
+    let usual = SessionPolicy::default().heartbeat_client.map(|usual| usual.timeout);
     let said = |interval: &Parsed<OrOff<Duration>>| !matches!(interval, Parsed::Absent);
     let mut routes = file.routes.value().into_iter().flatten();
     if said(heartbeat.pick(|table| &table.backend.interval))
-        || Some(patience.value) == usual
+        || Some(timeout.value) == usual
         || heartbeat.is_common() && routes.any(|route| said(&route.heartbeat.backend.interval))
     {
         return;
     }
     let wrong = Problem::new("backends are not pinged, so that there is no pong to wait for");
-    findings.fault(&patience.place, wrong.help("say how often: backend_interval = \"30s\""));
+    findings.fault(&timeout.place, wrong.help("say how often: backend_interval = \"30s\""));
 }
 
 /// A clock that ends a session, and that a heartbeat must come before.
@@ -203,22 +205,22 @@ impl<'f> SessionTimer<'f> {
         findings: &mut DiagnosticSink<'_>,
     ) {
         let interval = keys.pick(|keys| &keys.interval);
-        let patience = keys.pick(|keys| &keys.patience);
-        let faulty = self.given.is_faulty() || interval.is_faulty() || patience.is_faulty();
+        let timeout = keys.pick(|keys| &keys.timeout);
+        let faulty = self.given.is_faulty() || interval.is_faulty() || timeout.is_faulty();
         let (Some(heartbeat), Some(time), false) = (terms.heartbeat(to), self.time, faulty) else {
             return;
         };
-        let noticed = heartbeat.interval.saturating_add(heartbeat.patience);
+        let noticed = heartbeat.interval.saturating_add(heartbeat.timeout);
         if noticed < time {
             return;
         }
-        let places = [self.given.place(), interval.place(), patience.place()];
+        let places = [self.given.place(), interval.place(), timeout.place()];
         let Some(place) = nearest_place(route, places) else {
             return;
         };
         let sum = match to {
-            Side::Client => "heartbeat.interval + heartbeat.patience",
-            Side::Backend => "heartbeat.backend_interval + heartbeat.backend_patience",
+            Side::Client => "heartbeat.interval + heartbeat.timeout",
+            Side::Backend => "heartbeat.backend_interval + heartbeat.backend_timeout",
         };
         let (key, shown) = (self.key, show_duration(noticed));
         let wrong = format!("{key} = {} is not longer than {sum} = {shown}", show_duration(time));

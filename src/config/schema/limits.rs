@@ -20,8 +20,8 @@ pub(crate) struct LimitsTable {
     pub(crate) idle: Parsed<OrOff<Duration>>,
     pub(crate) lifetime: Parsed<OrOff<Duration>>,
     pub(crate) close_grace: Parsed<Duration>,
-    pub(crate) write_stall: Parsed<Duration>,
-    pub(crate) write_trickle: Parsed<OrOff<BytesPerSecond>>,
+    pub(crate) write_timeout: Parsed<Duration>,
+    pub(crate) min_write_rate: Parsed<OrOff<BytesPerSecond>>,
 }
 
 /// The keys that end in `_from_client`, or those that end in `_from_backend`.
@@ -32,7 +32,7 @@ pub(crate) struct DirectionKeys {
     pub(crate) message_age: Parsed<OrOff<LimitValue<Duration>>>,
     pub(crate) messages: Parsed<OrOff<RateValue<PerSecond, NonZeroU32>>>,
     pub(crate) bytes: Parsed<OrOff<RateValue<BytesPerSecond, ByteSize>>>,
-    pub(crate) controls: Parsed<OrOff<RateValue<PerSecond, NonZeroU32>>>,
+    pub(crate) control_frames: Parsed<OrOff<RateValue<PerSecond, NonZeroU32>>>,
 }
 
 /// A largest size, count or age: `"1MiB"`, or `{ max = "1MiB", action = "report" }`.
@@ -56,10 +56,10 @@ pub(crate) struct HeartbeatTable {
     pub(crate) backend: HeartbeatKeys,
 }
 
-/// `interval` and `patience`, or `backend_interval` and `backend_patience`.
+/// `interval` and `timeout`, or `backend_interval` and `backend_timeout`.
 pub(crate) struct HeartbeatKeys {
     pub(crate) interval: Parsed<OrOff<Duration>>,
-    pub(crate) patience: Parsed<Duration>,
+    pub(crate) timeout: Parsed<Duration>,
 }
 
 pub(crate) fn limits(table: &mut TableReader<'_, '_, '_>) -> LimitsTable {
@@ -69,23 +69,23 @@ pub(crate) fn limits(table: &mut TableReader<'_, '_, '_>) -> LimitsTable {
         idle: table.get("idle"),
         lifetime: table.get("lifetime"),
         close_grace: table.get("close_grace"),
-        write_stall: table.get("write_stall"),
-        write_trickle: table.get("write_trickle"),
+        write_timeout: table.get("write_timeout"),
+        min_write_rate: table.get("min_write_rate"),
     }
 }
 
 pub(crate) fn heartbeat(table: &mut TableReader<'_, '_, '_>) -> HeartbeatTable {
     HeartbeatTable {
-        client: HeartbeatKeys { interval: table.get("interval"), patience: table.get("patience") },
+        client: HeartbeatKeys { interval: table.get("interval"), timeout: table.get("timeout") },
         backend: HeartbeatKeys {
             interval: table.get("backend_interval"),
-            patience: table.get("backend_patience"),
+            timeout: table.get("backend_timeout"),
         },
     }
 }
 
 fn side(table: &mut TableReader<'_, '_, '_>, keys: [&'static str; 7]) -> DirectionKeys {
-    let [message, frame, fragments, message_age, messages, bytes, controls] = keys;
+    let [message, frame, fragments, message_age, messages, bytes, control_frames] = keys;
     DirectionKeys {
         message: table.item(message, most),
         frame: table.item(frame, most),
@@ -93,7 +93,7 @@ fn side(table: &mut TableReader<'_, '_, '_>, keys: [&'static str; 7]) -> Directi
         message_age: table.item(message_age, most),
         messages: table.item(messages, bucket),
         bytes: table.item(bytes, bucket),
-        controls: table.item(controls, bucket),
+        control_frames: table.item(control_frames, bucket),
     }
 }
 
@@ -169,7 +169,7 @@ const FROM_CLIENT: [&str; 7] = [
     "message_age_from_client",
     "messages_from_client",
     "bytes_from_client",
-    "controls_from_client",
+    "control_frames_from_client",
 ];
 const FROM_BACKEND: [&str; 7] = [
     "message_from_backend",
@@ -178,5 +178,5 @@ const FROM_BACKEND: [&str; 7] = [
     "message_age_from_backend",
     "messages_from_backend",
     "bytes_from_backend",
-    "controls_from_backend",
+    "control_frames_from_backend",
 ];

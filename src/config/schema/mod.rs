@@ -16,8 +16,8 @@ use super::toml::reader::{Parsed, TableReader};
 use crate::config::schema::limits::{HeartbeatTable, LimitsTable};
 use crate::config::schema::listener::{AdminTable, CertificateTable, ControlTable, ListenerTable};
 use crate::config::schema::process::{
-    AccessTable, CapsTable, ClientKeyTable, DrainTable, LogTable, ServerTable, TimeoutsTable,
-    TrustedProxiesTable,
+    AccessTable, CapsTable, ClientKeyTable, DrainTable, LogTable, RatesTable, ServerTable,
+    TimeoutsTable, TrustedProxiesTable,
 };
 use crate::config::schema::route::RouteTable;
 
@@ -30,7 +30,8 @@ pub(crate) struct ConfigFile {
     pub(crate) limits: LimitsTable,
     pub(crate) heartbeat: HeartbeatTable,
     pub(crate) timeouts: TimeoutsTable,
-    pub(crate) caps: CapsTable,
+    pub(crate) concurrency: CapsTable,
+    pub(crate) rates: RatesTable,
     pub(crate) client_key: ClientKeyTable,
     pub(crate) drain: DrainTable,
     pub(crate) admin: AdminTable,
@@ -51,7 +52,8 @@ impl ConfigFile {
             limits: file.table("limits", limits::limits),
             heartbeat: file.table("heartbeat", limits::heartbeat),
             timeouts: file.table("timeouts", process::timeouts),
-            caps: file.table("caps", process::caps),
+            concurrency: file.table("concurrency", process::concurrency),
+            rates: file.table("rates", process::rates),
             client_key: file.table("client_key", process::client_key),
             drain: file.table("drain", process::drain),
             admin: file.table("admin", listener::admin),

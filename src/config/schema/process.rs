@@ -1,5 +1,5 @@
-//! What was written of the process as a whole: `[server]`, `[timeouts]`, `[caps]`, `[client_key]`, `[drain]`,
-//! `[log]`, `[access]`, `[trusted_proxies]`.
+//! What was written of the process as a whole: `[server]`, `[timeouts]`, `[concurrency]`, `[rates]`,
+//! `[client_key]`, `[drain]`, `[log]`, `[access]`, `[trusted_proxies]`.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -24,18 +24,22 @@ pub(crate) struct ServerTable {
 pub(crate) struct TimeoutsTable {
     pub(crate) proxy_header: Parsed<Duration>,
     pub(crate) tls: Parsed<Duration>,
-    pub(crate) head: Parsed<Duration>,
-    pub(crate) dial: Parsed<Duration>,
-    pub(crate) backend_answer: Parsed<Duration>,
-    pub(crate) http_silence: Parsed<Duration>,
+    pub(crate) request_header: Parsed<Duration>,
+    pub(crate) connect: Parsed<Duration>,
+    pub(crate) response_header: Parsed<Duration>,
+    pub(crate) idle: Parsed<Duration>,
 }
 
-/// `[caps]`
+/// `[concurrency]`
 pub(crate) struct CapsTable {
     pub(crate) connections: Parsed<OrAuto<NonZeroU32>>,
     pub(crate) tunnels: Parsed<OrAuto<NonZeroU32>>,
     pub(crate) connections_per_client: Parsed<AtLeastOne<NonZeroU32>>,
     pub(crate) tunnels_per_client: Parsed<AtLeastOne<NonZeroU32>>,
+}
+
+/// `[rates]`
+pub(crate) struct RatesTable {
     pub(crate) handshakes_per_client: Parsed<AtLeastOne<PerSecond>>,
     pub(crate) handshakes_burst: Parsed<AtLeastOne<NonZeroU32>>,
 }
@@ -84,19 +88,24 @@ pub(crate) fn timeouts(table: &mut TableReader<'_, '_, '_>) -> TimeoutsTable {
     TimeoutsTable {
         proxy_header: table.get("proxy_header"),
         tls: table.get("tls"),
-        head: table.get("head"),
-        dial: table.get("dial"),
-        backend_answer: table.get("backend_answer"),
-        http_silence: table.get("http_silence"),
+        request_header: table.get("request_header"),
+        connect: table.get("connect"),
+        response_header: table.get("response_header"),
+        idle: table.get("idle"),
     }
 }
 
-pub(crate) fn caps(table: &mut TableReader<'_, '_, '_>) -> CapsTable {
+pub(crate) fn concurrency(table: &mut TableReader<'_, '_, '_>) -> CapsTable {
     CapsTable {
         connections: table.get("connections"),
         tunnels: table.get("tunnels"),
         connections_per_client: table.get("connections_per_client"),
         tunnels_per_client: table.get("tunnels_per_client"),
+    }
+}
+
+pub(crate) fn rates(table: &mut TableReader<'_, '_, '_>) -> RatesTable {
+    RatesTable {
         handshakes_per_client: table.get("handshakes_per_client"),
         handshakes_burst: table.get("handshakes_burst"),
     }

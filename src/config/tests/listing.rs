@@ -34,7 +34,7 @@ path = "/ws"
 name = "a \"quoted\" \\ name"
 origins = ["null", "https://chat.example.com:8443", "http://*.example.net"]
 backends = [{ address = "a.internal:9001", weight = 3, id = "a" }, "[2001:db8::1]:9002"]
-lost_backends = "10m"
+on_backend_loss = "10m"
 http = false
 tunnels = 70
 compression = "pass"
@@ -60,24 +60,24 @@ messages_from_client = { rate = "50/s", burst = 60, action = "close" }
 messages_from_backend = "70/s"
 bytes_from_client = "1MiB/s"
 bytes_from_backend = { rate = "1000B/s", burst = "8MiB", action = "report" }
-controls_from_client = { rate = "9/s", action = "delay" }
-controls_from_backend = "off"
+control_frames_from_client = { rate = "9/s", action = "delay" }
+control_frames_from_backend = "off"
 idle = "off"
 lifetime = "26h"
 close_grace = "1500ms"
-write_stall = "31s"
-write_trickle = "off"
+write_timeout = "31s"
+min_write_rate = "off"
 [route.heartbeat]
 interval = "off"
-patience = "11s"
+timeout = "11s"
 backend_interval = "21s"
-backend_patience = "7s"
+backend_timeout = "7s"
 
 [[route]]
 host = "[2001:db8::7]"
 origins = ["*"]
 backends = ["b:1"]
-lost_backends = "drain"
+on_backend_loss = "drain"
 
 [server]
 workers = 3
@@ -86,28 +86,30 @@ tls = "stock"
 [limits]
 message_from_client = "off"
 frame_from_client = "5MiB"
-controls_from_client = { rate = "8/s", burst = 9, action = "report" }
+control_frames_from_client = { rate = "8/s", burst = 9, action = "report" }
 idle = "2h"
-write_trickle = "2KiB/s"
+min_write_rate = "2KiB/s"
 
 [heartbeat]
 interval = "40s"
-patience = "12s"
+timeout = "12s"
 backend_interval = "20s"
 
 [timeouts]
 proxy_header = "1s"
 tls = "2s"
-head = "3s"
-dial = "4s"
-backend_answer = "6s"
-http_silence = "7m"
+request_header = "3s"
+connect = "4s"
+response_header = "6s"
+idle = "7m"
 
-[caps]
+[concurrency]
 connections = 500
 tunnels = 400
 connections_per_client = 30
 tunnels_per_client = 29
+
+[rates]
 handshakes_per_client = "5/s"
 handshakes_burst = 6
 
@@ -239,19 +241,22 @@ fn every_value_has_its_line_or_says_whose_it_is() {
     let from = Some("route[1].backends[0]");
     assert_eq!(at("route[1].backends[0].id"), ("\"b:1\"", None, from));
     assert_eq!(at("access.format"), ("\"text\"", line("format = \"text\""), None));
-    let short = effective(&parse(&format!("{PLAIN}[caps]\nconnections = 100\n")));
-    let client = short.iter().find(|key| key.key == "caps.connections_per_client").unwrap();
-    assert_eq!((client.value.as_str(), client.from.as_deref()), ("100", Some("caps.connections")));
+    let short = effective(&parse(&format!("{PLAIN}[concurrency]\nconnections = 100\n")));
+    let client = short.iter().find(|key| key.key == "concurrency.connections_per_client").unwrap();
+    assert_eq!(
+        (client.value.as_str(), client.from.as_deref()),
+        ("100", Some("concurrency.connections"))
+    );
 }
 
 #[test]
 fn what_is_off_keeps_what_was_written() {
-    let text = "[heartbeat]\ninterval = \"off\"\npatience = \"77s\"\n\
+    let text = "[heartbeat]\ninterval = \"off\"\ntimeout = \"77s\"\n\
                 [admin]\nenabled = false\naddress = \"127.0.0.1:1\"\n";
     let keys = effective(&parse(&format!("{PLAIN}{text}")));
     let value = |key: &str| keys.iter().find(|found| found.key == key).unwrap().value.clone();
-    assert_eq!(value("heartbeat.patience"), "\"77s\"");
-    assert_eq!(value("route[0].heartbeat.patience"), "\"77s\"");
+    assert_eq!(value("heartbeat.timeout"), "\"77s\"");
+    assert_eq!(value("route[0].heartbeat.timeout"), "\"77s\"");
     assert_eq!(
         (value("admin.enabled").as_str(), value("admin.address").as_str()),
         ("false", "\"127.0.0.1:1\"")

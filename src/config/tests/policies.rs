@@ -23,7 +23,7 @@ fn shown(rule: LimitKind, side: Side, value: &str) -> String {
         LimitKind::MessageAge => format!("{:?}", limits.message_age),
         LimitKind::Messages => format!("{:?}", limits.messages),
         LimitKind::Bytes => format!("{:?}", limits.bytes),
-        LimitKind::Controls => format!("{:?}", limits.controls),
+        LimitKind::Controls => format!("{:?}", limits.control_frames),
     }
 }
 
@@ -85,26 +85,29 @@ fn a_limit_may_be_a_table_with_a_header() {
 fn a_route_overrides_a_limit_whole() {
     let settings = parse(&format!(
         "{PLAIN}strict = \"report\"\n\
-         [route.limits]\nmessage_from_client = {{ max = \"2KiB\" }}\ncontrols_from_backend = \"off\"\n\
-         lifetime = \"24h\"\nwrite_trickle = \"off\"\n[route.heartbeat]\nbackend_interval = \"20s\"\n\
+         [route.limits]\nmessage_from_client = {{ max = \"2KiB\" }}\ncontrol_frames_from_backend = \"off\"\n\
+         lifetime = \"24h\"\nmin_write_rate = \"off\"\n[route.heartbeat]\nbackend_interval = \"20s\"\n\
          [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]\n\
          [limits]\nmessage_from_client = {{ max = \"1KiB\", action = \"report\" }}\n\
-         bytes_from_backend = \"1MiB/s\"\nwrite_trickle = \"2KiB/s\"\n\
-         [heartbeat]\nbackend_patience = \"4s\"\n"
+         bytes_from_backend = \"1MiB/s\"\nmin_write_rate = \"2KiB/s\"\n\
+         [heartbeat]\nbackend_timeout = \"4s\"\n"
     ));
     let (own, common) = (&settings.routes[0].terms, &settings.routes[1].terms);
     assert_eq!(own.from_client.message, Some(Limit::close(2048)), "not the common action");
     assert_eq!(common.from_client.message, Some(Limit { max: 1024, action: LimitAction::Report }));
-    assert_eq!(own.from_backend.controls, None);
-    assert_eq!(common.from_backend.controls, SessionPolicy::default().from_backend.controls);
+    assert_eq!(own.from_backend.control_frames, None);
+    assert_eq!(
+        common.from_backend.control_frames,
+        SessionPolicy::default().from_backend.control_frames
+    );
     let rate = Some(RateLimit::new(1 << 20, LimitAction::Delay));
     assert_eq!((own.from_backend.bytes, common.from_backend.bytes), (rate, rate));
     let day = Duration::from_secs(24 * 3600);
     assert_eq!((own.lifetime, common.lifetime), (Some(day), None));
-    let trickle = |terms: &SessionPolicy| terms.write_trickle.map(std::num::NonZeroU64::get);
+    let trickle = |terms: &SessionPolicy| terms.min_write_rate.map(std::num::NonZeroU64::get);
     assert_eq!((trickle(own), trickle(common)), (None, Some(2048)));
     let secs = Duration::from_secs;
-    let pings = Some(HeartbeatPolicy { interval: secs(20), patience: secs(4) });
+    let pings = Some(HeartbeatPolicy { interval: secs(20), timeout: secs(4) });
     assert_eq!((own.heartbeat_backend, common.heartbeat_backend), (pings, None));
     assert_eq!((own.strict, common.strict), (Strictness::Report, Strictness::Enforce));
 }
@@ -112,7 +115,7 @@ fn a_route_overrides_a_limit_whole() {
 #[test]
 fn a_backend_has_the_patience_of_a_client() {
     let heartbeat = terms("[heartbeat]\nbackend_interval = \"20s\"").heartbeat_backend.unwrap();
-    assert_eq!(heartbeat.patience, SessionPolicy::default().heartbeat_client.unwrap().patience);
+    assert_eq!(heartbeat.timeout, SessionPolicy::default().heartbeat_client.unwrap().timeout);
 }
 
 // Requirements: CF05.
@@ -214,8 +217,8 @@ fn rejects_values_that_are_not_limits() {
     assert_eq!(
         told_below(
             "[limits]\nfragments_from_client = \"1024\"\nmessages_from_client = 50\n\
-             bytes_from_client = \"64KiB\"\ncontrols_from_client = \"50/m\"\nlifetime = \"1d\"\n\
-             write_trickle = \"100/s\"\nframe_from_client = [\"1MiB\"]\nbytes_from_backend = 1024\n\
+             bytes_from_client = \"64KiB\"\ncontrol_frames_from_client = \"50/m\"\nlifetime = \"1d\"\n\
+             min_write_rate = \"100/s\"\nframe_from_client = [\"1MiB\"]\nbytes_from_backend = 1024\n\
              message_age_from_client = false"
         ),
         [
@@ -224,11 +227,11 @@ fn rejects_values_that_are_not_limits() {
             "limits.messages_from_client: 50 has no unit (write \"50/s\" if it is per second)",
             "limits.bytes_from_client: \"64KiB\" is not a rate \
              (write \"64KiB/s\" if it is per second)",
-            "limits.controls_from_client: \"50/m\" is not a rate per second \
+            "limits.control_frames_from_client: \"50/m\" is not a rate per second \
              (write how many a second, as in \"20/s\")",
             "limits.lifetime: \"d\" is not a unit of time \
              (the units are ms, s, m and h, as in \"30s\")",
-            "limits.write_trickle: \"100/s\" does not say of what (write \"100B/s\" if it is bytes)",
+            "limits.min_write_rate: \"100/s\" does not say of what (write \"100B/s\" if it is bytes)",
             "limits.frame_from_client: expected a size, found a list (write one such as \"1MiB\")",
             "limits.bytes_from_backend: 1024 has no unit \
              (write \"1KiB/s\" if it is bytes per second)",
@@ -246,27 +249,27 @@ fn zero_rate_never_means_unlimited() {
         told_below(
             "[limits]\nfragments_from_client = 0\nmessages_from_client = \"0/s\"\n\
              bytes_from_client = \"0KiB/s\"\nbytes_from_backend = 0\n\
-             controls_from_client = { rate = \"0/s\" }\n\
-             controls_from_backend = { rate = \"1/s\", burst = 0 }\n\
+             control_frames_from_client = { rate = \"0/s\" }\n\
+             control_frames_from_backend = { rate = \"1/s\", burst = 0 }\n\
              messages_from_backend = { rate = 0, burst = 0 }\n\
-             write_trickle = \"0/s\"\nframe_from_client = { max = \"0B\" }"
+             min_write_rate = \"0/s\"\nframe_from_client = { max = \"0B\" }"
         ),
         [
             format!("limits.fragments_from_client: 0 would mean none at all {none}"),
             format!("limits.messages_from_client: a rate of 0 would let nothing through {none}"),
             format!("limits.bytes_from_client: a rate of 0 would let nothing through {none}"),
             format!("limits.bytes_from_backend: a rate of 0 would let nothing through {none}"),
-            "limits.controls_from_client.rate: a rate of 0 would let nothing through \
+            "limits.control_frames_from_client.rate: a rate of 0 would let nothing through \
              (the lowest rate is \"1/s\")"
                 .to_owned(),
-            "limits.controls_from_backend.burst: 0 would mean none at all (the least is 1)"
+            "limits.control_frames_from_backend.burst: 0 would mean none at all (the least is 1)"
                 .to_owned(),
             "limits.messages_from_backend.rate: a rate of 0 would let nothing through \
              (the lowest rate is \"1/s\")"
                 .to_owned(),
             "limits.messages_from_backend.burst: 0 would mean none at all (the least is 1)"
                 .to_owned(),
-            format!("limits.write_trickle: a rate of 0 would let nothing through {none}"),
+            format!("limits.min_write_rate: a rate of 0 would let nothing through {none}"),
             "limits.frame_from_client.max: a size of 0 would let nothing through \
              (the smallest size is \"1B\")"
                 .to_owned(),
@@ -317,7 +320,7 @@ fn heartbeat_must_fit_into_lifetime_and_idle() {
         told_below("[limits]\nlifetime = \"40s\""),
         [format!(
             "limits.lifetime: limits.lifetime = 40s is not longer than heartbeat.interval + \
-             heartbeat.patience = 40s (a lost client should be noticed {help})"
+             heartbeat.timeout = 40s (a lost client should be noticed {help})"
         )]
     );
     assert_eq!(
@@ -325,7 +328,7 @@ fn heartbeat_must_fit_into_lifetime_and_idle() {
             "[limits]\nlifetime = \"30m\"\nidle = \"20m\"\n[heartbeat]\nbackend_interval = \"25m\""
         ),
         ["limits.idle: limits.idle = 20m is not longer than heartbeat.backend_interval + \
-          heartbeat.backend_patience = 1510s (a lost backend should be noticed before the tunnel \
+          heartbeat.backend_timeout = 1510s (a lost backend should be noticed before the tunnel \
           counts as idle: let it be longer than 1510s, or switch it or the interval \"off\")"]
     );
     // On a route: at its own key.
@@ -340,16 +343,16 @@ fn heartbeat_must_fit_into_lifetime_and_idle() {
 // Requirements: CF12.
 #[test]
 fn backend_timeout_requires_backend_interval() {
-    let told = |lines: &str| told_below(&format!("{lines}\nbackend_patience = \"5s\""));
+    let told = |lines: &str| told_below(&format!("{lines}\nbackend_timeout = \"5s\""));
     let wrong = "backends are not pinged, so that there is no pong to wait for \
                  (say how often: backend_interval = \"30s\")";
-    assert_eq!(told("[heartbeat]"), [format!("heartbeat.backend_patience: {wrong}")]);
-    let own = format!("route[0].heartbeat.backend_patience: {wrong}");
+    assert_eq!(told("[heartbeat]"), [format!("heartbeat.backend_timeout: {wrong}")]);
+    let own = format!("route[0].heartbeat.backend_timeout: {wrong}");
     assert_eq!(told("[route.heartbeat]"), [own]);
     for lawful in [
-        "[heartbeat]\nbackend_patience = \"5s\"\n[route.heartbeat]\nbackend_interval = \"20s\"",
-        "[heartbeat]\nbackend_interval = \"20s\"\n[route.heartbeat]\nbackend_patience = \"5s\"",
-        "[heartbeat]\nbackend_interval = \"off\"\nbackend_patience = \"5s\"",
+        "[heartbeat]\nbackend_timeout = \"5s\"\n[route.heartbeat]\nbackend_interval = \"20s\"",
+        "[heartbeat]\nbackend_interval = \"20s\"\n[route.heartbeat]\nbackend_timeout = \"5s\"",
+        "[heartbeat]\nbackend_interval = \"off\"\nbackend_timeout = \"5s\"",
     ] {
         terms(lawful);
     }

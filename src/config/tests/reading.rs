@@ -13,21 +13,21 @@ fn a_plain_configuration_is_protected() {
     assert_eq!(terms.from_backend.message.map(|cap| cap.max), None);
     let heartbeat = terms.heartbeat_client.unwrap();
     assert_eq!(heartbeat.interval, Duration::from_secs(30));
-    assert_eq!(heartbeat.patience, Duration::from_secs(10));
+    assert_eq!(heartbeat.timeout, Duration::from_secs(10));
     assert_eq!(terms.idle, Some(Duration::from_secs(3600)));
     assert_eq!(terms.close_grace, Duration::from_secs(5));
-    assert_eq!(terms.write_stall, Duration::from_secs(30));
+    assert_eq!(terms.write_timeout, Duration::from_secs(30));
     assert_eq!(terms.drain_code, CloseCode::SERVICE_RESTART);
     assert_eq!(settings.timeouts.tls, Duration::from_secs(10));
-    assert_eq!(settings.timeouts.head, Duration::from_secs(10));
-    assert_eq!(settings.timeouts.dial, Duration::from_secs(5));
-    assert_eq!(settings.timeouts.backend_answer, Duration::from_secs(10));
-    assert_eq!(settings.timeouts.http_silence, Duration::from_secs(120));
-    assert_eq!((settings.caps.connections, settings.caps.tunnels), (None, None));
-    assert_eq!(settings.caps.connections_per_client, 512);
-    assert_eq!(settings.caps.tunnels_per_client, 256);
-    assert_eq!(settings.caps.handshakes_per_client.get(), 20);
-    assert_eq!(settings.caps.handshakes_burst.get(), 100);
+    assert_eq!(settings.timeouts.request_header, Duration::from_secs(10));
+    assert_eq!(settings.timeouts.connect, Duration::from_secs(5));
+    assert_eq!(settings.timeouts.response_header, Duration::from_secs(10));
+    assert_eq!(settings.timeouts.idle, Duration::from_secs(120));
+    assert_eq!((settings.concurrency.connections, settings.concurrency.tunnels), (None, None));
+    assert_eq!(settings.concurrency.connections_per_client, 512);
+    assert_eq!(settings.concurrency.tunnels_per_client, 256);
+    assert_eq!(settings.rates.handshakes_per_client.get(), 20);
+    assert_eq!(settings.rates.handshakes_burst.get(), 100);
     assert_eq!(settings.drain.window, Duration::from_secs(10));
     assert_eq!(settings.drain.deadline, Duration::from_secs(30));
     assert_eq!(settings.admin.unwrap().to_string(), "127.0.0.1:9180");
@@ -133,11 +133,11 @@ fn syntax_error_shows_line_column_and_caret() {
 #[test]
 fn unquoted_text_is_read_as_if_quoted() {
     assert_eq!(
-        told_below("tunnels = off\n[limits]\nidle = 30sec\n[caps]\nhandshakes_per_client = 20/s"),
+        told_below("tunnels = off\n[limits]\nidle = 30sec\n[rates]\nhandshakes_per_client = 20/s"),
         [
             "route[0].tunnels: text stands in double quotes (write \"off\")",
             "limits.idle: \"sec\" is not a unit of time (write \"30s\")",
-            "caps.handshakes_per_client: text stands in double quotes (write \"20/s\")",
+            "rates.handshakes_per_client: text stands in double quotes (write \"20/s\")",
         ]
     );
     assert_eq!(
@@ -191,7 +191,8 @@ fn misplaced_key_names_the_right_table() {
     assert_eq!(
         told_below("idle = \"5s\"\ntls = false\n[route.drain]\n"),
         [
-            "route[0].idle: unknown key (\"idle\" belongs in [limits] or in [route.limits])",
+            "route[0].idle: unknown key (\"idle\" belongs in [limits] or in [route.limits] \
+             or in [timeouts])",
             "route[0].tls: unknown key (\"tls\" belongs in [[listener]] or in [server] or in [timeouts])",
             "route[0].drain: unknown table (\"drain\" belongs at the top level)",
         ]
@@ -213,13 +214,13 @@ fn number_without_unit_suggests_the_unit() {
     assert_eq!(
         told_below(
             "[limits]\nidle = 3600\nmessage_from_client = 65536\nclose_grace = \"5\"\n\
-             [caps]\nhandshakes_per_client = 20"
+             [rates]\nhandshakes_per_client = 20"
         ),
         [
             "limits.idle: 3600 has no unit (write \"3600s\" if it is seconds)",
             "limits.message_from_client: 65536 has no unit (write \"64KiB\" if it is bytes)",
             "limits.close_grace: \"5\" has no unit (write \"5s\" for seconds)",
-            "caps.handshakes_per_client: 20 has no unit (write \"20/s\" if it is per second)",
+            "rates.handshakes_per_client: 20 has no unit (write \"20/s\" if it is per second)",
         ]
     );
 }
@@ -230,8 +231,9 @@ fn rejects_wrong_types_negative_and_overlarge_numbers() {
     assert_eq!(
         told_below(
             "http = 1\ntunnels = \"ten\"\ncompression = \"striped\"\n[timeouts]\ntls = -5\n\
-             dial = 1e9\nhead = true\nbackend_answer = [\"1s\"]\n[caps]\nconnections = 5000000000\n\
-             tunnels = 99999999999999999999999999\nhandshakes_burst = \"100\"\n[log]\nredact = \"x\"\n\
+             connect = 1e9\nrequest_header = true\nresponse_header = [\"1s\"]\n\
+             [concurrency]\nconnections = 5000000000\n\
+             tunnels = 99999999999999999999999999\n[rates]\nhandshakes_burst = \"100\"\n[log]\nredact = \"x\"\n\
              level = \"warning\""
         ),
         [
@@ -241,14 +243,14 @@ fn rejects_wrong_types_negative_and_overlarge_numbers() {
              (write a number without quotes, or \"off\")",
             "route[0].compression: expected \"inspect\", \"strip\" or \"pass\", found \"striped\" \
              (did you mean \"strip\"?)",
-            "timeouts.tls: -5 is less than nothing",
-            "timeouts.dial: expected a duration, found the number 1e9 (write one such as \"30s\")",
-            "timeouts.head: expected a duration, found true (write one such as \"30s\")",
-            "timeouts.backend_answer: expected a duration, found a list (write one such as \"30s\")",
-            "caps.connections: 5000000000 is too large (the most is 4294967295)",
-            "caps.tunnels: 99999999999999999999999999 is too large \
+            "timeouts.tls: -5 is negative; a positive number is required",
+            "timeouts.connect: expected a duration, found the number 1e9 (write one such as \"30s\")",
+            "timeouts.request_header: expected a duration, found true (write one such as \"30s\")",
+            "timeouts.response_header: expected a duration, found a list (write one such as \"30s\")",
+            "concurrency.connections: 5000000000 is too large (the most is 4294967295)",
+            "concurrency.tunnels: 99999999999999999999999999 is too large \
              (write a number without quotes, or \"auto\")",
-            "caps.handshakes_burst: expected a whole number, found \"100\" \
+            "rates.handshakes_burst: expected a whole number, found \"100\" \
              (write 100, without quotes)",
             "log.redact: expected a list, found \"x\" (write [\"x\"])",
             "log.level: expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\", \
@@ -288,8 +290,8 @@ fn zero_never_means_unlimited() {
     assert_eq!(
         told_below(
             "tunnels = 0\n[limits]\nmessage_from_client = 0\nmessage_from_backend = \"0B\"\n\
-             idle = \"0s\"\nclose_grace = 0\n[heartbeat]\ninterval = 0\n[caps]\nconnections = 0\n\
-             tunnels_per_client = 0\nhandshakes_per_client = \"0/s\""
+             idle = \"0s\"\nclose_grace = 0\n[heartbeat]\ninterval = 0\n[concurrency]\nconnections = 0\n\
+             tunnels_per_client = 0\n[rates]\nhandshakes_per_client = \"0/s\""
         ),
         [
             "route[0].tunnels: 0 would mean none at all (write \"off\" if there is to be no limit)",
@@ -303,9 +305,9 @@ fn zero_never_means_unlimited() {
              (the shortest time is \"1ms\")",
             "heartbeat.interval: a time of 0 would be over before it began \
              (write \"off\" if there is to be no limit)",
-            "caps.connections: 0 would mean none at all (write \"auto\" to let tidegate choose)",
-            "caps.tunnels_per_client: 0 would mean none at all (the least is 1)",
-            "caps.handshakes_per_client: a rate of 0 would let nothing through (the lowest rate is \"1/s\")",
+            "concurrency.connections: 0 would mean none at all (write \"auto\" to let tidegate choose)",
+            "concurrency.tunnels_per_client: 0 would mean none at all (the least is 1)",
+            "rates.handshakes_per_client: a rate of 0 would let nothing through (the lowest rate is \"1/s\")",
         ]
     );
 }

@@ -171,26 +171,26 @@ fn rejects_its_own_listener_as_backend() {
 fn rejects_contradictory_limits() {
     assert_eq!(
         told_below(
-            "tunnels = 60\n[caps]\nconnections = 100\ntunnels = 50\nconnections_per_client = 101\n\
+            "tunnels = 60\n[concurrency]\nconnections = 100\ntunnels = 50\nconnections_per_client = 101\n\
              tunnels_per_client = 51"
         ),
         [
-            "route[0].tunnels: 60 is more than caps.tunnels = 50 \
-             (write at most 50, or raise caps.tunnels)",
-            "caps.connections_per_client: 101 is more than caps.connections = 100 \
-             (write at most 100, or raise caps.connections)",
-            "caps.tunnels_per_client: 51 is more than caps.tunnels = 50 \
-             (write at most 50, or raise caps.tunnels)",
+            "route[0].tunnels: 60 is more than concurrency.tunnels = 50 \
+             (write at most 50, or raise concurrency.tunnels)",
+            "concurrency.connections_per_client: 101 is more than concurrency.connections = 100 \
+             (write at most 100, or raise concurrency.connections)",
+            "concurrency.tunnels_per_client: 51 is more than concurrency.tunnels = 50 \
+             (write at most 50, or raise concurrency.tunnels)",
         ]
     );
     assert_eq!(
-        told_below("[caps]\nconnections = 100\ntunnels = 200\n"),
-        ["caps.tunnels: 200 is more than caps.connections = 100 \
-          (write at most 100, or raise caps.connections)"]
+        told_below("[concurrency]\nconnections = 100\ntunnels = 200\n"),
+        ["concurrency.tunnels: 200 is more than concurrency.connections = 100 \
+          (write at most 100, or raise concurrency.connections)"]
     );
     // What is not written gives way.
-    let caps = parse(&format!("{PLAIN}[caps]\nconnections = 100\n")).caps;
-    assert_eq!((caps.connections_per_client, caps.tunnels_per_client), (100, 100));
+    let concurrency = parse(&format!("{PLAIN}[concurrency]\nconnections = 100\n")).concurrency;
+    assert_eq!((concurrency.connections_per_client, concurrency.tunnels_per_client), (100, 100));
 }
 
 // Requirements: CF12.
@@ -199,7 +199,7 @@ fn heartbeat_must_fit_into_idle_timeout() {
     assert_eq!(
         rendered(&format!("{PLAIN}[limits]\nidle = \"40s\"\n")),
         "proxy.toml:13:8: limits.idle: limits.idle = 40s is not longer than heartbeat.interval + \
-         heartbeat.patience = 40s\n \
+         heartbeat.timeout = 40s\n \
          13 | idle = \"40s\"\n    \
             |        ^^^^^\n    \
             help: a lost client should be noticed before the tunnel counts as idle:\n          \
@@ -212,10 +212,10 @@ fn heartbeat_must_fit_into_idle_timeout() {
     );
     // On a route: only at its own keys, once.
     let told = told_below(
-        "[route.heartbeat]\npatience = \"2h\"\n[[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]",
+        "[route.heartbeat]\ntimeout = \"2h\"\n[[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]",
     );
     assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("route[0].heartbeat.patience: "), "{told:?}");
+    assert!(told[0].starts_with("route[0].heartbeat.timeout: "), "{told:?}");
     parse(&format!("{PLAIN}[limits]\nidle = \"41s\"\n"));
     parse(&format!("{PLAIN}[limits]\nidle = \"40s\"\n[heartbeat]\ninterval = \"off\"\n"));
     parse(&format!("{PLAIN}[limits]\nidle = \"off\"\n[heartbeat]\ninterval = \"24h\"\n"));

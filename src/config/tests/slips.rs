@@ -26,9 +26,9 @@ fn keys_of_other_proxies_are_translated() {
         ("access", "file", "to"),
         ("heartbeat", "client_interval", "interval"),
         ("route.heartbeat", "client_interval", "interval"),
-        ("heartbeat", "client_patience", "patience"),
-        ("timeouts", "read", "http_silence"),
-        ("timeouts", "proxy_read", "http_silence"),
+        ("heartbeat", "client_timeout", "timeout"),
+        ("timeouts", "read", "idle"),
+        ("timeouts", "proxy_read", "idle"),
     ] {
         let place = table.replace("route", "route[0]");
         assert_eq!(
@@ -39,6 +39,42 @@ fn keys_of_other_proxies_are_translated() {
 }
 
 // Requirements: CF05.
+#[test]
+fn former_keys_suggest_the_new_name() {
+    for (table, former, meant) in [
+        ("heartbeat", "patience", "timeout"),
+        ("route.heartbeat", "patience", "timeout"),
+        ("heartbeat", "backend_patience", "backend_timeout"),
+        ("timeouts", "dial", "connect"),
+        ("timeouts", "backend_answer", "response_header"),
+        ("timeouts", "head", "request_header"),
+        ("timeouts", "http_silence", "idle"),
+        ("limits", "write_trickle", "min_write_rate"),
+        ("limits", "write_stall", "write_timeout"),
+        ("route.limits", "controls_from_client", "control_frames_from_client"),
+        ("limits", "controls_from_backend", "control_frames_from_backend"),
+    ] {
+        let place = table.replace("route", "route[0]");
+        assert_eq!(
+            told_below(&format!("[{table}]\n{former} = \"5s\"")),
+            [format!("{place}.{former}: unknown key (did you mean \"{meant}\"?)")]
+        );
+    }
+    assert_eq!(
+        told_below("lost_backends = \"drain\""),
+        ["route[0].lost_backends: unknown key (did you mean \"on_backend_loss\"?)"]
+    );
+    assert_eq!(
+        told_below("[caps]\ntunnels = 9"),
+        ["caps: unknown table (did you mean \"concurrency\"?)"]
+    );
+    assert_eq!(
+        told_below("[concurrency]\nhandshakes_per_client = \"20/s\""),
+        ["concurrency.handshakes_per_client: unknown key \
+          (\"handshakes_per_client\" belongs in [rates])"]
+    );
+}
+
 #[test]
 fn header_table_suggests_the_list_form() {
     let found = "route[0].request_headers.set: expected a list, found a table";
@@ -96,12 +132,16 @@ fn unlimited_values_suggest_off() {
 // Requirements: CF06.
 #[test]
 fn per_client_limits_cannot_be_off() {
-    for key in ["connections_per_client", "tunnels_per_client", "handshakes_per_client"] {
+    for (table, key) in [
+        ("concurrency", "connections_per_client"),
+        ("concurrency", "tunnels_per_client"),
+        ("rates", "handshakes_per_client"),
+    ] {
         for word in ["\"off\"", "\"unlimited\"", "false"] {
             assert_eq!(
-                told_below(&format!("[caps]\n{key} = {word}")),
+                told_below(&format!("[{table}]\n{key} = {word}")),
                 [format!(
-                    "caps.{key}: one client cannot be without a limit \
+                    "{table}.{key}: one client cannot be without a limit \
                      (there is always one: write a larger number)"
                 )]
             );

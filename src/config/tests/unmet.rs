@@ -111,24 +111,24 @@ fn byte_burst_must_hold_one_message() {
 // Requirements: CF12.
 #[test]
 fn tunnels_per_client_must_not_exceed_connections() {
-    let told = |lines: &str| told_below(&format!("[caps]\n{lines}"));
+    let told = |lines: &str| told_below(&format!("[concurrency]\n{lines}"));
     let help = |cap| {
         format!(
             "(each tunnel is a connection: write at most {cap}, \
-             or raise caps.connections_per_client as well)"
+             or raise concurrency.connections_per_client as well)"
         )
     };
     assert_eq!(
         told("connections_per_client = 10\ntunnels_per_client = 11"),
         [format!(
-            "caps.tunnels_per_client: 11 is more than caps.connections_per_client, which is 10 {}",
+            "concurrency.tunnels_per_client: 11 is more than concurrency.connections_per_client, which is 10 {}",
             help(10)
         )]
     );
     assert_eq!(
         told("tunnels_per_client = 600"),
         [format!(
-            "caps.tunnels_per_client: 600 is more than caps.connections_per_client, which is 512 \
+            "concurrency.tunnels_per_client: 600 is more than concurrency.connections_per_client, which is 512 \
              by default {}",
             help(512)
         )]
@@ -141,7 +141,7 @@ fn tunnels_per_client_must_not_exceed_connections() {
         // Those who come through a trusted proxy share its connections.
         "tunnels_per_client = 600\n[trusted_proxies]\naddresses = [\"10.0.0.1\"]",
     ] {
-        parse(&format!("{PLAIN}[caps]\n{lawful}\n"));
+        parse(&format!("{PLAIN}[concurrency]\n{lawful}\n"));
     }
 }
 

@@ -12,6 +12,7 @@ use super::diagnostic::{Diagnostic, KeyPath, Problem, shown};
 use super::nearest::nearest;
 use super::reader::{Located, Parsed, TomlValue};
 use super::source::{self, SyntaxErrors};
+use super::synonyms::synonym;
 
 /// The document's text, and everything that was found wrong with it.
 pub(crate) struct DiagnosticSink<'t> {
@@ -176,14 +177,6 @@ impl<'t> DiagnosticSink<'t> {
     }
 }
 
-/// The key that other programs call so.
-fn synonym(key: &str) -> Option<&'static str> {
-    let is = |other: &str| {
-        key.strip_suffix(other).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-    };
-    SYNONYMS.iter().find(|(other, _)| is(other)).map(|(_, meant)| *meant)
-}
-
 /// The beginning and the list behind it, broken where it would be too long for one line of help.
 fn in_lines(beginning: &str, list: &[&str]) -> String {
     let mut lines = beginning.to_owned();
@@ -214,12 +207,3 @@ pub(crate) fn header(table: &str) -> String {
 const FAULTS_MAX: usize = 10_000;
 /// Most characters of a line of a list.
 const LINE_MAX: usize = 90;
-/// Keys as other programs have them, and what they are called here in the same table.
-const SYNONYMS: [(&str, &str); 6] = [
-    ("access.file", "to"),
-    ("access.path", "to"),
-    ("heartbeat.client_interval", "interval"),
-    ("heartbeat.client_patience", "patience"),
-    ("timeouts.proxy_read", "http_silence"),
-    ("timeouts.read", "http_silence"),
-];

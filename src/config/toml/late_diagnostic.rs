@@ -83,13 +83,14 @@ mod tests {
         assert_eq!(at("certificate[1].chain"), Some("\"b\""));
         assert_eq!(at("certificate[1].key"), Some("\"k\""));
         assert_eq!(at("certificate[0].key"), None);
-        assert_eq!(at("caps.tunnels"), None);
+        assert_eq!(at("concurrency.tunnels"), None);
     }
 
     #[test]
     fn a_file_that_has_gone_still_gets_its_fault_told() {
-        let later = LateDiagnostic { key: "caps.tunnels".into(), problem: "too many".into() };
+        let later =
+            LateDiagnostic { key: "concurrency.tunnels".into(), problem: "too many".into() };
         let shown = Diagnostics::found_later(Path::new("/nowhere.toml"), &later, &[]).to_string();
-        assert!(shown.contains("/nowhere.toml: caps.tunnels: too many"), "{shown}");
+        assert!(shown.contains("/nowhere.toml: concurrency.tunnels: too many"), "{shown}");
     }
 }

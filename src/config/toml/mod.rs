@@ -6,3 +6,4 @@ pub mod late_diagnostic;
 pub(crate) mod nearest;
 pub(crate) mod reader;
 pub(crate) mod source;
+pub(crate) mod synonyms;

@@ -36,11 +36,11 @@ mod tests {
 
     #[test]
     fn recognises_misspellings_and_prefixes() {
-        let keys = ["idle", "close_grace", "write_stall", "message_from_client"];
+        let keys = ["idle", "close_grace", "write_timeout", "message_from_client"];
         assert_eq!(nearest("idel", keys), Some("idle"));
         assert_eq!(nearest("closeGrace", keys), Some("close_grace"));
         assert_eq!(nearest("message_from_clients", keys), Some("message_from_client"));
-        assert_eq!(nearest("cert", ["certificate", "caps"]), Some("certificate"));
+        assert_eq!(nearest("cert", ["certificate", "concurrency"]), Some("certificate"));
     }
 
     #[test]

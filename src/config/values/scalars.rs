@@ -307,7 +307,7 @@ pub(crate) fn number(value: &DeValue<'_>) -> Result<Option<u64>, Problem> {
     };
     let digits = DeInteger::as_str(integer);
     if digits.starts_with('-') && digits.contains(|c: char| c != '-' && c != '0') {
-        return Err(Problem::new(format!("{integer} is less than nothing")));
+        return Err(Problem::new(format!("{integer} is negative; a positive number is required")));
     }
     u64::from_str_radix(digits.trim_start_matches(['-', '+']), integer.radix())
         .map(Some)

@@ -55,7 +55,7 @@ impl Scrape {
         let listeners = self.metrics.listeners();
         page.gauges(
             "connections",
-            "Connections open now, tunnels among them",
+            "Open connections, including tunnels",
             None,
             listeners.iter().map(|l| ([("listener", &*l.name)], l.open.get() as f64)),
         )?;
@@ -67,14 +67,14 @@ impl Scrape {
         )?;
         page.counters(
             "accept_pauses",
-            "Times that accepting paused because descriptors or memory ran out",
+            "Pauses of accept because file descriptors or memory ran out",
             None,
             listeners.iter().map(|l| ([("listener", &*l.name)], l.pauses.get())),
         )?;
         let backends = self.metrics.backends();
         page.gauges(
             "tunnels",
-            "Tunnels open now",
+            "Open tunnels",
             None,
             backends.iter().map(|backend| (of(backend), backend.open.get() as f64)),
         )?;
@@ -95,9 +95,9 @@ impl Scrape {
             [("connections", self.house.connections_max), ("tunnels", self.house.tunnels_max)];
         page.gauges(
             "capacity",
-            "How many connections and tunnels the process may hold",
+            "Maximum number of open connections and tunnels",
             None,
-            limits.map(|(what, most)| ([("of", what)], most as f64)),
+            limits.map(|(what, most)| ([("resource", what)], most as f64)),
         )
     }
 
@@ -105,7 +105,7 @@ impl Scrape {
         let routes = self.metrics.routes();
         page.histograms(
             "tunnel_duration",
-            "Age of tunnels at their end",
+            "Lifetime of tunnels that ended",
             Unit::Seconds,
             routes.iter().map(|route| ([("route", &*route.name)], route.durations.read())),
         )?;
@@ -113,13 +113,13 @@ impl Scrape {
             .map(|step| ([("stage", step.slug())], self.metrics.handshakes[step as usize].read()));
         page.histograms(
             "handshake_duration",
-            "Parts of the handshake: TLS; request head to 101; the backend's share of that",
+            "Duration of the handshake by stage: TLS, request head to 101, backend connect and response",
             Unit::Seconds,
             steps,
         )?;
         page.histograms(
             "message_delay",
-            "From reading bytes to having written them to the other side, sampled",
+            "Time from reading bytes to writing them to the other side, sampled",
             Unit::Seconds,
             routes.iter().map(|route| ([("route", &*route.name)], route.late.read())),
         )?;
@@ -129,32 +129,32 @@ impl Scrape {
                 (labels, route.rtt[causes::side_place(side)].read())
             })
         });
-        page.histograms("ping_rtt", "Time from a ping of ours to its pong", Unit::Seconds, trips)
+        page.histograms("ping_rtt", "Time from a ping to its pong", Unit::Seconds, trips)
     }
 
     fn how_much(&self, page: &mut MetricsText<'_>) -> fmt::Result {
         let routes = self.metrics.routes();
         page.counters(
             "messages",
-            "Whole messages relayed",
+            "Complete messages relayed",
             None,
             flows(&routes, |flow| flow.messages.get()),
         )?;
         page.counters(
             "messages_compressed",
-            "Whole messages relayed that were compressed",
+            "Complete messages relayed that were compressed",
             None,
             flows(&routes, |flow| flow.compressed.get()),
         )?;
         page.counters(
             "relayed",
-            "Bytes of frames relayed, headers among them",
+            "Bytes of frames relayed, including frame headers",
             Some(Unit::Bytes),
             flows(&routes, |flow| flow.bytes.get()),
         )?;
         page.histograms(
             "message_size",
-            "Payload of whole messages, as it stood on the wire",
+            "Payload size of complete messages as sent on the wire",
             Unit::Bytes,
             flows(&routes, |flow| flow.sizes.read()),
         )
@@ -168,47 +168,47 @@ impl Scrape {
         };
         page.counters(
             "connections_dropped",
-            "Connections that ended before a whole request, by stage and reason",
+            "Connections that ended before a complete request, by stage and reason",
             None,
             by_stage(self.metrics.drops()),
         )?;
         let named = AddrSource::MENTIONED.iter().enumerate().filter_map(|(place, by)| {
-            by.slug().map(|by| ([("by", by)], self.metrics.named.get(place)))
+            by.slug().map(|by| ([("source", by)], self.metrics.named.get(place)))
         });
         page.counters(
-            "clients_named",
-            "Clients that a trusted proxy named, by how: connections and requests",
+            "forwarded_clients",
+            "Connections and requests whose client address came from a trusted proxy, by source",
             None,
             named,
         )?;
         page.counters(
-            "requests_refused",
-            "Requests that were refused, by stage and reason",
+            "requests_rejected",
+            "Requests rejected, by stage and reason",
             None,
             by_stage(self.metrics.refusals()),
         )?;
         let routes = self.metrics.routes();
         page.counters(
             "tunnels_ended",
-            "Tunnels that ended, by whose deed or fault it was, and reason",
+            "Tunnels that ended, by initiator and reason",
             None,
             rows(&routes, ["by", "reason"], RouteCounts::ends),
         )?;
         page.counters(
             "close_frames",
-            "Close frames that went out, by the side they went to, and code",
+            "Close frames sent, by receiving side and close code",
             None,
             rows(&routes, ["side", "code"], RouteCounts::closes),
         )?;
         page.counters(
             "would_have_closed",
-            "What a side would have been closed for, had the rule not been set to report",
+            "Violations of limits and rules set to report, by side and reason, once per tunnel",
             None,
             rows(&routes, ["side", "reason"], RouteCounts::reported),
         )?;
         page.counters(
             "tunnels_delayed",
-            "Tunnels whose side was made to wait because it came too fast, by side and limit",
+            "Tunnels with a side delayed by a rate limit, by side and limit",
             None,
             rows(&routes, ["side", "reason"], RouteCounts::delays),
         )?;
@@ -217,20 +217,20 @@ impl Scrape {
                 ([("route", &*route.name), ("side", side.slug())], route.delay_seconds(side))
             })
         });
-        page.times("delayed", "How long sides were made to wait because they came too fast", waits)
+        page.times("delayed", "Time that sides were delayed by rate limits", waits)
     }
 
     fn pools(&self, page: &mut MetricsText<'_>) -> fmt::Result {
         let backends = &self.house.backends;
         page.gauges(
             "backend_up",
-            "Whether clients are sent to the backend",
+            "Whether the backend is up: 1 if it receives new tunnels",
             None,
             backends.iter().map(|backend| (of(&backend.counts), f64::from(u8::from(backend.up)))),
         )?;
         page.counters(
-            "backend_connects_failed",
-            "Connections that the backend did not take",
+            "backend_connect_failures",
+            "Failed connection attempts to the backend",
             None,
             backends.iter().map(|backend| (of(&backend.counts), backend.counts.refused.get())),
         )
@@ -238,7 +238,7 @@ impl Scrape {
 
     fn configuration(&self, page: &mut MetricsText<'_>) -> fmt::Result {
         let house = &self.house;
-        let outcomes = [("refused", 0), ("applied", 1)];
+        let outcomes = [("rejected", 0), ("applied", 1)];
         page.counters(
             "config_reloads",
             "Reloads of the configuration, by outcome",
@@ -247,26 +247,26 @@ impl Scrape {
         )?;
         page.counters(
             "certificate_renewals",
-            "Changed certificates that were found in their files, by outcome",
+            "Renewals of certificates whose files changed, by outcome",
             None,
             outcomes.map(|(word, place)| ([("outcome", word)], self.metrics.renewals.get(place))),
         )?;
         let (when, applied) = house.reload;
         page.gauges(
             "config_last_reload_timestamp",
-            "When the configuration was last read",
+            "Time of the last reload",
             Some(Unit::Seconds),
             [([], when)],
         )?;
         page.gauges(
             "config_last_reload_successful",
-            "Whether the configuration that was read last is in force",
+            "Whether the last reload was applied",
             None,
             [([], f64::from(u8::from(applied)))],
         )?;
         page.gauges(
             "config_generation",
-            "Number of the configuration in force, from 1",
+            "Number of the active configuration, from 1",
             None,
             [([], house.generation as f64)],
         )?;
@@ -274,7 +274,7 @@ impl Scrape {
             house.certificates.iter().map(|of| of.index.to_string()).collect();
         page.gauges(
             "certificate_expiry_timestamp",
-            "The last moment of a certificate, by its place in the file and its first name",
+            "Expiry time of each certificate, by position in the file and first DNS name",
             Some(Unit::Seconds),
             house.certificates.iter().zip(&indices).map(|(of, index)| {
                 ([("certificate", index.as_str()), ("name", of.name.as_str())], of.not_after as f64)
@@ -287,13 +287,13 @@ impl Scrape {
         let known = |number: Option<u64>| number.map(|number| ([], number as f64));
         page.gauges(
             "open_descriptors",
-            "File descriptors open now",
+            "Open file descriptors",
             None,
             known(house.process.descriptors),
         )?;
         page.gauges(
             "max_descriptors",
-            "File descriptors that may be open",
+            "Maximum number of open file descriptors",
             None,
             known(house.process.descriptors_max),
         )?;
@@ -305,29 +305,28 @@ impl Scrape {
         )?;
         page.counters(
             "log_lines_lost",
-            "Lines that could not be written and were dropped",
+            "Log lines dropped because they could not be written",
             None,
             [([], house.lines_lost)],
         )?;
-        page.counters(
-            "tasks_panicked",
-            "Tasks that were lost to a fault of tidegate",
-            None,
-            [([], house.panics)],
-        )?;
+        page.counters("tasks_panicked", "Tasks that panicked", None, [([], house.panics)])?;
         page.gauges(
             "draining",
-            "Whether the process is leaving",
+            "Whether the process is shutting down",
             None,
             [([], f64::from(u8::from(house.draining)))],
         )?;
         page.gauges(
             "start_time",
-            "When the process started",
+            "Start time of the process",
             Some(Unit::Seconds),
             [([], house.started)],
         )?;
-        page.info("build", "What is running", [("version", env!("CARGO_PKG_VERSION"))])
+        page.info(
+            "build",
+            "Version of the running process",
+            [("version", env!("CARGO_PKG_VERSION"))],
+        )
     }
 }
 

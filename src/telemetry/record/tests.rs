@@ -72,7 +72,7 @@ fn the_record_of_an_end_says_everything() {
         "host": "a.example", "target": "/ws?token=[redacted]",
         "user_agent": "Browser/1.0 (X11)", "request_id": "4e6a",
         "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "subprotocol": "chat", "via": "http/1.1", "dial_ms": 3, "generation": 2,
+        "subprotocol": "chat", "protocol": "http/1.1", "backend_handshake_ms": 3, "generation": 2,
         "stage": "tunnel", "end": "message_too_big", "by": "client",
         "key": "limits.idle", "value": "1h", "close_client": 1009, "close_backend": 1001,
         "up_bytes": 10, "down_bytes": 20, "up_messages": 11, "down_messages": 21,
@@ -95,7 +95,7 @@ fn what_is_absent_has_no_key() {
     let begun = fields(|line| tell_begun(line, &tunnel(&visitor, bare)));
     let keys: Vec<&str> = begun.as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = ["session", "client", "client_key", "listener", "route", "backend"].to_vec();
-    expected.extend(["host", "target", "via", "dial_ms", "generation"]);
+    expected.extend(["host", "target", "protocol", "backend_handshake_ms", "generation"]);
     expected.sort();
     assert_eq!(keys, expected);
 }
@@ -126,7 +126,7 @@ fn drops_and_refusals_say_who_and_why() {
     let age = Duration::from_millis(5);
     let line = fields(|line| tell_dropped(line, &visitor, &why, &deciding, age));
     assert_eq!(line["detail"], "bad \\u{1b}[31m\\u{a}header");
-    assert_eq!((&line["stage"], &line["end"]), (&"head".into(), &"head_bad".into()));
+    assert_eq!((&line["stage"], &line["end"]), (&"head".into(), &"head_invalid".into()));
     assert_eq!(line["sni"], "a.example");
     let refused = RejectedRequest {
         visitor: &visitor,

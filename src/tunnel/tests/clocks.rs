@@ -206,7 +206,7 @@ async fn a_deadline_nearer_than_the_armed_one_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn slow_client_above_the_rate_stays_open() {
     let mut setup = Setup { room: 100, ..Setup::default() };
-    setup.terms.write_trickle = NonZeroU64::new(3);
+    setup.terms.min_write_rate = NonZeroU64::new(3);
     let mut rig = Rig::new(Over::Script, setup).await;
     rig.backend.say(&bare(BINARY, &[7; 1000])).await;
     for _ in 0..9 {

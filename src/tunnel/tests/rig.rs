@@ -50,7 +50,7 @@ impl Default for Setup {
 }
 
 pub(super) const HEARTBEAT: HeartbeatPolicy =
-    HeartbeatPolicy { interval: Duration::from_secs(30), patience: Duration::from_secs(10) };
+    HeartbeatPolicy { interval: Duration::from_secs(30), timeout: Duration::from_secs(10) };
 
 /// A tunnel that runs as a task.
 pub(super) struct Rig {

@@ -142,7 +142,7 @@ async fn silent_backend_times_out() {
     let (asked, backend) = ask_with("", Compression::Strip, limit, hold).await;
     let Err(UpgradeFailure::Refused(refusal)) = asked else { panic!("{asked:?}") };
     assert_eq!(refusal, RejectReason::BackendTimeout);
-    assert_eq!(refusal.key(), Some("timeouts.backend_answer"));
+    assert_eq!(refusal.key(), Some("timeouts.response_header"));
     // A slow answer is not counted: two failures are not the third.
     backend.health.failed(Instant::now());
     assert!(backend.health.failed(Instant::now()).is_none());

@@ -20,7 +20,7 @@ fn write_config(folder: &TempDir, more: &str) -> PathBuf {
 #[test]
 fn check_diff_shows_reload_changes() {
     let answer = json!({"ok": {"generation": 4, "changes": [{
-        "part": "backend", "name": "127.0.0.1:8", "what": "removed", "keys": [], "tunnels": 1,
+        "section": "backend", "name": "127.0.0.1:8", "action": "removed", "keys": [], "tunnels": 1,
         "effect": "kept",
     }]}});
     let fake = Fake::new(vec![format!("{answer}\n").into_bytes()]);
@@ -34,7 +34,7 @@ fn check_diff_shows_reload_changes() {
     assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), expected, ""));
     let path = fs::canonicalize(&file).unwrap();
     let text = fs::read_to_string(&file).unwrap();
-    assert_eq!(fake.asked(), [json!({"ask": "diff", "path": path, "text": text})]);
+    assert_eq!(fake.asked(), [json!({"command": "diff", "path": path, "text": text})]);
     // With `--json`, the output is the answer only.
     let file = file.to_str().unwrap();
     let fake = Fake::new(vec![format!("{answer}\n").into_bytes()]);
@@ -59,8 +59,8 @@ fn invalid_file_is_not_sent() {
     let json = run_cli(nowhere, &["check", "--diff", "--json", "--config", file]);
     let fault: Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!((json.code, json.err.as_str()), (Some(78), ""));
-    assert_eq!(fault["fault"]["kind"], "refused");
-    assert!(fault["fault"]["faults"][0].as_str().unwrap().contains("limits.idle"), "{fault}");
+    assert_eq!(fault["error"]["kind"], "rejected");
+    assert!(fault["error"]["errors"][0].as_str().unwrap().contains("limits.idle"), "{fault}");
     // An error that only shows when certificates are read.
     let file = write_config(&folder, "");
     folder.write("key.pem", "no key");
@@ -68,7 +68,7 @@ fn invalid_file_is_not_sent() {
     let fault: Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!(json.code, Some(78));
     assert!(
-        fault["fault"]["faults"][0].as_str().unwrap().contains("certificate[0].key"),
+        fault["error"]["errors"][0].as_str().unwrap().contains("certificate[0].key"),
         "{fault}"
     );
 }

@@ -4,9 +4,9 @@ use super::*;
 
 #[test]
 fn rejected_reload_lists_faults_and_exits_2() {
-    let fault = json!({"fault": {
-        "kind": "refused", "message": "the configuration is refused; the one in force stays",
-        "faults": ["proxy.toml:3:8: limits.idle: 30 has no unit", "proxy.toml:9:1: unknown key"],
+    let fault = json!({"error": {
+        "kind": "rejected", "message": "the configuration is refused; the one in force stays",
+        "errors": ["proxy.toml:3:8: limits.idle: 30 has no unit", "proxy.toml:9:1: unknown key"],
     }});
     let output = run_with_answer(&["ctl", "reload", "--wait"], fault.clone());
     assert_eq!(output.code, Some(78));
@@ -17,7 +17,7 @@ fn rejected_reload_lists_faults_and_exits_2() {
     assert_eq!((output.code, output.err.as_str()), (Some(78), ""));
     assert_eq!(serde_json::from_str::<Value>(&output.out).unwrap(), fault);
     // A process that is shutting down says nothing about the file.
-    let fault = json!({"fault": {"kind": "refused", "message": "it is leaving"}});
+    let fault = json!({"error": {"kind": "rejected", "message": "it is leaving"}});
     assert_eq!(run_with_answer(&["ctl", "reload"], fault).code, Some(1));
 }
 

@@ -95,7 +95,8 @@ fn run_with_answer(words: &[&str], answer: Value) -> CliOutput {
 
 /// The request that these arguments send.
 fn asked(words: &[&str]) -> Value {
-    let fake = Fake::new(vec![b"{\"fault\":{\"kind\":\"refused\",\"message\":\"no\"}}\n".to_vec()]);
+    let fake =
+        Fake::new(vec![b"{\"error\":{\"kind\":\"rejected\",\"message\":\"no\"}}\n".to_vec()]);
     let output = fake.says(words);
     assert_eq!((output.code, output.err.as_str()), (Some(1), "tidegate: no\n"), "{words:?}");
     let asked = fake.asked();

@@ -26,9 +26,9 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
     let mut detail = row(7, 1);
     detail.as_object_mut().unwrap().extend(
         json!({
-            "address": "192.0.2.7:4711", "known_by": "forwarded", "tls": "1.3 X",
+            "address": "192.0.2.7:4711", "client_source": "forwarded", "tls": "1.3 X",
             "host": "chat.example.com", "target": "/ws?token=***", "user_agent": "a\u{1b}[2Jb",
-            "request_id": null, "subprotocol": null, "generation": 3, "dial_ms": 0.5,
+            "request_id": null, "subprotocol": null, "generation": 3, "backend_handshake_ms": 0.5,
             "client_delayed_ms": 0, "backend_delayed_ms": 1500,
         })
         .as_object()
@@ -68,17 +68,17 @@ fn actions_print_one_sentence() {
         (&["kill", "--older", "1h"], json!({"sessions": 0}), "no open tunnel fits\n"),
         (
             &["drain", "--all"],
-            json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 90_000, "cut": null}),
+            json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 90_000, "aborted": null}),
             "12 tunnels will be closed over 30s; what is left after 90s is cut; no new ones until undrain\n",
         ),
         (
             &["drain", "--all", "--wait"],
-            json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 60_000, "cut": 1}),
+            json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 60_000, "aborted": 1}),
             "12 tunnels drained, 1 of them cut; no new ones until undrain\n",
         ),
         (
             &["drain", "--older", "1h"],
-            json!({"sessions": 0, "window_ms": 1000, "deadline_ms": 2000, "cut": null}),
+            json!({"sessions": 0, "window_ms": 1000, "deadline_ms": 2000, "aborted": null}),
             "no open tunnel fits\n",
         ),
         (
@@ -97,7 +97,7 @@ fn actions_print_one_sentence() {
         (
             &["reload", "--wait"],
             json!({"generation": 4, "changes": [{
-                "part": "route", "name": "chat", "what": "changed", "tunnels": 12,
+                "section": "route", "name": "chat", "action": "changed", "tunnels": 12,
                 "effect": "live tunnels keep what they have", "keys": [
                     {"key": "route[0].limits.idle", "before": "\"1h\"", "after": "\"2h\""},
                     {"key": "route[0].subprotocols", "before": null, "after": "[]"},
@@ -119,15 +119,15 @@ fn explain_and_config_print_lists() {
         (
             &["explain", "wss://h/"][..],
             json!({"admitted": false, "status": 403, "reason": "origin_not_allowed", "steps": [
-                {"question": "route", "answer": "chat", "key": null, "passes": true},
+                {"check": "route", "result": "chat", "key": null, "passed": true},
                 {
-                    "question": "origin", "answer": "https://o is not in the list",
-                    "key": "route[0].origins = []", "passes": false,
+                    "check": "origin", "result": "https://o is not in the list",
+                    "key": "route[0].origins = []", "passed": false,
                 },
             ]}),
-            "QUESTION      ANSWER\n\
-             route     ok  chat\n\
-             origin    NO  https://o is not in the list  (route[0].origins = [])\n\
+            "CHECK       RESULT\n\
+             route   ok  chat\n\
+             origin  NO  https://o is not in the list  (route[0].origins = [])\n\
              => it would be refused with 403: origin_not_allowed\n",
         ),
         (
@@ -158,8 +158,8 @@ fn tells(words: &[&str], answer: &Value, expected: &str) {
 fn tail_prints_frames_until_the_end() {
     let frame = |missed: u64, code: Value| {
         json!({"ok": {
-            "at": 1_735_689_599.25, "from": "backend", "own": false, "opcode": "close",
-            "fin": true, "compressed": false, "length": 2, "code": code, "missed": missed,
+            "at": 1_735_689_599.25, "from": "backend", "injected": false, "opcode": "close",
+            "fin": true, "compressed": false, "length": 2, "code": code, "skipped": missed,
         }})
     };
     let lines = format!("{}\n{}\n", frame(0, Value::Null), frame(5, 1000.into()));
@@ -191,7 +191,7 @@ fn json_output_is_the_raw_answer() {
         let output = Fake::new(vec![line.into()]).says(&words);
         assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), line, ""));
     }
-    let fault = "{\"fault\":{\"kind\":\"not_found\",\"message\":\"no tunnel 7\"}}\n";
+    let fault = "{\"error\":{\"kind\":\"not_found\",\"message\":\"no tunnel 7\"}}\n";
     let output = Fake::new(vec![fault.into()]).says(&["ctl", "--json", "session", "7"]);
     assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(1), fault, ""));
     // A selection drops rows, not fields of a row.

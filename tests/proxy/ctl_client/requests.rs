@@ -7,34 +7,34 @@ fn read_and_close_commands_send_their_request() {
     let nothing = json!({"code": null, "reason": null});
     let slow = json!({"window_ms": null, "per_second": null, "deadline_ms": null});
     for (words, expected) in [
-        (&["status"][..], json!({"ask": "status"})),
-        (&["sessions"], json!({"ask": "sessions", "of": which(json!({}))})),
+        (&["status"][..], json!({"command": "status"})),
+        (&["sessions"], json!({"command": "sessions", "selection": which(json!({}))})),
         (
             &["sessions", "--client", "::1", "--route", "chat", "--backend", "b", "--older", "15m"],
-            json!({"ask": "sessions", "of": which(json!({
+            json!({"command": "sessions", "selection": which(json!({
                 "client": "::1", "route": "chat", "backend": "b", "older_ms": 900_000,
             }))}),
         ),
-        (&["session", "7"], json!({"ask": "session", "session": 7})),
+        (&["session", "7"], json!({"command": "session", "session": 7})),
         (
             &["kill", "7", "8"],
             json!({
-                "ask": "kill", "of": which(json!({"sessions": [7, 8]})), "all": false,
-                "words": nothing,
+                "command": "kill", "selection": which(json!({"sessions": [7, 8]})), "all": false,
+                "close": nothing,
             }),
         ),
         (
             &["kill", "--all", "--code", "4003", "--reason", "banned"],
             json!({
-                "ask": "kill", "of": which(json!({})), "all": true,
-                "words": {"code": 4003, "reason": "banned"},
+                "command": "kill", "selection": which(json!({})), "all": true,
+                "close": {"code": 4003, "reason": "banned"},
             }),
         ),
         (
             &["drain", "--all"],
             json!({
-                "ask": "drain", "of": which(json!({})), "all": true, "pace": slow,
-                "words": nothing, "wait": false,
+                "command": "drain", "selection": which(json!({})), "all": true, "pacing": slow,
+                "close": nothing, "wait": false,
             }),
         ),
         (
@@ -55,9 +55,9 @@ fn read_and_close_commands_send_their_request() {
                 "--wait",
             ],
             json!({
-                "ask": "drain", "of": which(json!({"backend": "b"})), "all": false,
-                "pace": {"window_ms": 30_000, "per_second": 100, "deadline_ms": 60_000},
-                "words": {"code": 1001, "reason": "bye"}, "wait": true,
+                "command": "drain", "selection": which(json!({"backend": "b"})), "all": false,
+                "pacing": {"window_ms": 30_000, "per_second": 100, "deadline_ms": 60_000},
+                "close": {"code": 1001, "reason": "bye"}, "wait": true,
             }),
         ),
     ] {
@@ -68,34 +68,34 @@ fn read_and_close_commands_send_their_request() {
 #[test]
 fn steering_commands_send_their_request() {
     for (words, expected) in [
-        (&["undrain", "--all"][..], json!({"ask": "undrain", "place": "all"})),
-        (&["undrain", "--route", "r"], json!({"ask": "undrain", "place": {"route": "r"}})),
-        (&["undrain", "--backend", "b"], json!({"ask": "undrain", "place": {"backend": "b"}})),
+        (&["undrain", "--all"][..], json!({"command": "undrain", "scope": "all"})),
+        (&["undrain", "--route", "r"], json!({"command": "undrain", "scope": {"route": "r"}})),
+        (&["undrain", "--backend", "b"], json!({"command": "undrain", "scope": {"backend": "b"}})),
         (
             &["weight", "b", "5"],
-            json!({"ask": "weight", "backend": "b", "route": null, "weight": 5}),
+            json!({"command": "weight", "backend": "b", "route": null, "weight": 5}),
         ),
         (
             &["weight", "b", "file", "--route", "r"],
-            json!({"ask": "weight", "backend": "b", "route": "r", "weight": null}),
+            json!({"command": "weight", "backend": "b", "route": "r", "weight": null}),
         ),
-        (&["tail", "7"], json!({"ask": "tail", "session": 7})),
+        (&["tail", "7"], json!({"command": "tail", "session": 7})),
         (
             &["explain", "wss://h/ws"],
-            json!({"ask": "explain", "url": "wss://h/ws", "origin": null, "address": null}),
+            json!({"command": "explain", "url": "wss://h/ws", "origin": null, "address": null}),
         ),
         (
             &["explain", "wss://h/ws", "--origin", "https://o", "--address", "2001:db8::1"],
             json!({
-                "ask": "explain", "url": "wss://h/ws", "origin": "https://o",
+                "command": "explain", "url": "wss://h/ws", "origin": "https://o",
                 "address": "2001:db8::1",
             }),
         ),
-        (&["reload"], json!({"ask": "reload"})),
-        (&["reload", "--wait"], json!({"ask": "reload"})),
-        (&["config", "--changed"], json!({"ask": "config"})),
-        (&["log-level"], json!({"ask": "log_level", "level": null})),
-        (&["log-level", "debug"], json!({"ask": "log_level", "level": "debug"})),
+        (&["reload"], json!({"command": "reload"})),
+        (&["reload", "--wait"], json!({"command": "reload"})),
+        (&["config", "--changed"], json!({"command": "config"})),
+        (&["log-level"], json!({"command": "log_level", "level": null})),
+        (&["log-level", "debug"], json!({"command": "log_level", "level": "debug"})),
     ] {
         asks(words, &expected);
     }

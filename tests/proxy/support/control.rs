@@ -43,7 +43,7 @@ impl Proxy {
     /// Sends a command that must fail; returns the error's kind and message.
     pub async fn command_error(&self, request: Value) -> (String, String) {
         let answer = self.answered(&request).await;
-        let fault = &answer["fault"];
+        let fault = &answer["error"];
         let text = |key: &str| fault[key].as_str().map(str::to_owned);
         let error = text("kind").zip(text("message"));
         error.unwrap_or_else(|| panic!("{request}: {answer}"))

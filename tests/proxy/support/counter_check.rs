@@ -6,7 +6,7 @@ use super::scrape::Scrape;
 /// The counter families that give a reason.
 const WHY: [&str; 3] = [
     "tidegate_connections_dropped_total",
-    "tidegate_requests_refused_total",
+    "tidegate_requests_rejected_total",
     "tidegate_tunnels_ended_total",
 ];
 

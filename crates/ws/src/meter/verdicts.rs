@@ -41,10 +41,10 @@ impl FrameMeter {
                 return Err(FrameStep::Own { len, token });
             }
         }
-        if let Some(rate) = &watch.limits.controls {
-            let taken = self.controls.take(rate, watch.now);
+        if let Some(rate) = &watch.limits.control_frames {
+            let taken = self.control_frames.take(rate, watch.now);
             self.rate(LimitKind::Controls, taken || waived(rate, watch), rate, |meter| {
-                meter.controls.when(rate, 1)
+                meter.control_frames.when(rate, 1)
             })?;
         }
         Ok(len)
@@ -95,12 +95,12 @@ impl FrameMeter {
     fn charge_stray(&mut self, control: bool, watch: &Policy<'_>) -> Result<(), FrameStep> {
         let limits = watch.limits;
         let (rule, rate) = if control {
-            (LimitKind::Controls, limits.controls)
+            (LimitKind::Controls, limits.control_frames)
         } else {
             (LimitKind::Messages, limits.messages)
         };
         let Some(rate) = &rate else { return Ok(()) };
-        let bucket = if control { &mut self.controls } else { &mut self.messages };
+        let bucket = if control { &mut self.control_frames } else { &mut self.messages };
         let taken = bucket.take(rate, watch.now) || waived(rate, watch);
         let next = bucket.when(rate, 1);
         self.rate(rule, taken, rate, |_| next)

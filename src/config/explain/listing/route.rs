@@ -18,7 +18,7 @@ pub fn route(settings: &Settings, place: usize) -> Option<KeyGroup> {
     group.add("path", text(of.path.as_str()));
     group.add_or("name", text(&of.name), format!("route[{place}].host"));
     group.add("origins", list(of.origins.iter().map(origin)));
-    group.add("lost_backends", lost(of.lost_backends));
+    group.add("on_backend_loss", lost(of.on_backend_loss));
     group.add("http", plain(of.http));
     group.add("tunnels", or_off(of.tunnels, plain));
     group.add(
@@ -40,7 +40,7 @@ pub fn route(settings: &Settings, place: usize) -> Option<KeyGroup> {
     group.add("forwarded", plain(of.send_forwarded));
     headers(&mut group, "request_headers", &of.request_headers);
     headers(&mut group, "response_headers", &of.response_headers);
-    for (key, value) in terms(&of.terms, settings.written.patience(Some(place))) {
+    for (key, value) in terms(&of.terms, settings.written.heartbeat_timeouts(Some(place))) {
         group.add_or(&key, value, key.clone());
     }
     Some(group)
@@ -63,7 +63,7 @@ pub fn backend(settings: &Settings, route: usize, place: usize) -> Option<KeyGro
 /// `[limits]` and `[heartbeat]`
 pub fn common(settings: &Settings) -> [KeyGroup; 2] {
     let mut groups = ["limits", "heartbeat"].map(KeyGroup::new);
-    for (key, value) in terms(&settings.written.common, settings.written.patience(None)) {
+    for (key, value) in terms(&settings.written.common, settings.written.heartbeat_timeouts(None)) {
         for group in &mut groups {
             let sub = key.strip_prefix(&group.prefix).and_then(|sub| sub.strip_prefix('.'));
             sub.into_iter().for_each(|sub| group.add(sub, value.clone()));
@@ -73,7 +73,7 @@ pub fn common(settings: &Settings) -> [KeyGroup; 2] {
 }
 
 /// `limits.idle` and all the others.
-fn terms(terms: &SessionPolicy, patience: PongTimeouts) -> Vec<(String, DisplayValue)> {
+fn terms(terms: &SessionPolicy, timeouts: PongTimeouts) -> Vec<(String, DisplayValue)> {
     let mut keys = Vec::new();
     let standard = SessionPolicy::default();
     for rule in LimitKind::ALL.into_iter().filter(|rule| *rule != LimitKind::Inflated) {
@@ -86,15 +86,15 @@ fn terms(terms: &SessionPolicy, patience: PongTimeouts) -> Vec<(String, DisplayV
     add("limits.idle", or_off(terms.idle, time));
     add("limits.lifetime", or_off(terms.lifetime, time));
     add("limits.close_grace", time(terms.close_grace));
-    add("limits.write_stall", time(terms.write_stall));
-    let trickle = terms.write_trickle.map(|rate| size(rate.get()));
-    add("limits.write_trickle", or_off(trickle, |rate| per_second(&rate)));
-    let [client, backend] = patience;
+    add("limits.write_timeout", time(terms.write_timeout));
+    let trickle = terms.min_write_rate.map(|rate| size(rate.get()));
+    add("limits.min_write_rate", or_off(trickle, |rate| per_second(&rate)));
+    let [client, backend] = timeouts;
     let interval = |side| or_off(terms.heartbeat(side), |heartbeat| time(heartbeat.interval));
     add("heartbeat.interval", interval(Side::Client));
-    add("heartbeat.patience", time(client));
+    add("heartbeat.timeout", time(client));
     add("heartbeat.backend_interval", interval(Side::Backend));
-    add("heartbeat.backend_patience", time(backend));
+    add("heartbeat.backend_timeout", time(backend));
     keys
 }
 
@@ -106,7 +106,7 @@ fn limit(rule: LimitKind, limits: &Limits, standard: &Limits) -> DisplayValue {
         LimitKind::MessageAge => age(limits.message_age),
         LimitKind::Messages => rate(limits.messages, standard.messages, plain),
         LimitKind::Bytes => rate(limits.bytes, standard.bytes, size),
-        LimitKind::Controls => rate(limits.controls, standard.controls, plain),
+        LimitKind::Controls => rate(limits.control_frames, standard.control_frames, plain),
     }
 }
 

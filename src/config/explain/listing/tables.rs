@@ -50,7 +50,8 @@ pub fn process(settings: &Settings) -> (Vec<KeyGroup>, Vec<KeyGroup>) {
     );
     let after = vec![
         timeouts(settings),
-        caps(settings),
+        concurrency(settings),
+        rates(settings),
         trusted_proxies(settings),
         client_key(settings),
         drain(settings),
@@ -67,30 +68,40 @@ fn timeouts(settings: &Settings) -> KeyGroup {
     let mut group = KeyGroup::new("timeouts");
     group.add("proxy_header", time(of.proxy_header));
     group.add("tls", time(of.tls));
-    group.add("head", time(of.head));
-    group.add("dial", time(of.dial));
-    group.add("backend_answer", time(of.backend_answer));
-    group.add("http_silence", time(of.http_silence));
+    group.add("request_header", time(of.request_header));
+    group.add("connect", time(of.connect));
+    group.add("response_header", time(of.response_header));
+    group.add("idle", time(of.idle));
     group
 }
 
-fn caps(settings: &Settings) -> KeyGroup {
-    let of = &settings.caps;
-    let mut group = KeyGroup::new("caps");
+fn concurrency(settings: &Settings) -> KeyGroup {
+    let of = &settings.concurrency;
+    let mut group = KeyGroup::new("concurrency");
     group.add("connections", or_auto(of.connections, plain));
     group.add("tunnels", or_auto(of.tunnels, plain));
     // One client never has more than all.
     let lowered = |number: usize, all: Option<usize>| all == Some(number);
     let (connections, tunnels) = (of.connections_per_client, of.tunnels_per_client);
     match lowered(connections, of.connections) {
-        true => group.add_or("connections_per_client", plain(connections), "caps.connections"),
+        true => {
+            group.add_or("connections_per_client", plain(connections), "concurrency.connections")
+        }
         false => group.add("connections_per_client", plain(connections)),
     }
     match (lowered(tunnels, of.tunnels), lowered(tunnels, of.connections)) {
-        (true, _) => group.add_or("tunnels_per_client", plain(tunnels), "caps.tunnels"),
-        (false, true) => group.add_or("tunnels_per_client", plain(tunnels), "caps.connections"),
+        (true, _) => group.add_or("tunnels_per_client", plain(tunnels), "concurrency.tunnels"),
+        (false, true) => {
+            group.add_or("tunnels_per_client", plain(tunnels), "concurrency.connections")
+        }
         (false, false) => group.add("tunnels_per_client", plain(tunnels)),
     }
+    group
+}
+
+fn rates(settings: &Settings) -> KeyGroup {
+    let of = &settings.rates;
+    let mut group = KeyGroup::new("rates");
     group.add("handshakes_per_client", per_second(&plain(of.handshakes_per_client)));
     group.add("handshakes_burst", plain(of.handshakes_burst));
     group

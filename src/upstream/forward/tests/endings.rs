@@ -31,7 +31,7 @@ async fn silent_backend_is_a_504() {
     };
     let refusal = pass(Duration::from_millis(50), client, script).await;
     assert_eq!(refusal, Some(RejectReason::BackendSilent));
-    assert_eq!(refusal.unwrap().key(), Some("timeouts.http_silence"));
+    assert_eq!(refusal.unwrap().key(), Some("timeouts.idle"));
 }
 
 #[tokio::test]

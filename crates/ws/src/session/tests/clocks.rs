@@ -125,7 +125,7 @@ fn a_client_cannot_answer_inside_a_frame() {
 #[test]
 fn a_pong_that_cannot_come_through_is_not_missed() {
     for blocked in Side::BOTH {
-        let mut talk = Conversation::under(SessionPolicy { write_trickle: None, ..terms() });
+        let mut talk = Conversation::under(SessionPolicy { min_write_rate: None, ..terms() });
         let pinged = talk.ping();
         for left in (1..5).rev() {
             talk.session.written(blocked, left, talk.now);
@@ -168,10 +168,10 @@ fn suspended_process_grants_one_more_timeout() {
 fn times_beyond_the_clock_are_never() {
     let forever = Duration::MAX;
     let mut talk = Conversation::under(SessionPolicy {
-        heartbeat_client: Some(HeartbeatPolicy { interval: forever, patience: forever }),
+        heartbeat_client: Some(HeartbeatPolicy { interval: forever, timeout: forever }),
         idle: Some(forever),
         close_grace: forever,
-        write_stall: forever,
+        write_timeout: forever,
         ..terms()
     });
     talk.session.written(Client, 1, talk.now);

@@ -65,7 +65,7 @@ fn offences(from: Side) -> [(LimitKind, Limits, Vec<Vec<u8>>, usize); 4] {
         ),
         (
             LimitKind::Controls,
-            Limits { controls: Some(RateLimit::new(2, close)), ..none },
+            Limits { control_frames: Some(RateLimit::new(2, close)), ..none },
             vec![
                 part(0x89, 5),
                 part(0x8a, 5),
@@ -101,8 +101,8 @@ fn a_limit_that_only_reports_lets_all_pass_and_says_so_once() {
             for cap in [&mut limits.message, &mut limits.frame, &mut limits.fragments] {
                 *cap = cap.map(|cap| Limit { action: LimitAction::Report, ..cap });
             }
-            limits.controls =
-                limits.controls.map(|rate| RateLimit { action: LimitAction::Report, ..rate });
+            limits.control_frames =
+                limits.control_frames.map(|rate| RateLimit { action: LimitAction::Report, ..rate });
             let mut talk = limited(from, limits);
             for _ in 0..2 {
                 talk.say(from, &frames.concat());
@@ -217,7 +217,7 @@ fn the_lifetime_ends_at_a_quiet_moment() {
 #[test]
 fn a_reader_slower_than_a_trickle_runs_out_of_time() {
     let terms = SessionPolicy { heartbeat_client: None, idle: None, ..terms() };
-    assert_eq!(terms.write_trickle, NonZeroU64::new(100));
+    assert_eq!(terms.min_write_rate, NonZeroU64::new(100));
     for (taken, survives) in [(10, false), (99, false), (101, true), (5000, true)] {
         let mut talk = Conversation::under(terms.clone());
         let much = frame(Backend, 0x82, &vec![0; 1 << 20]);
@@ -295,7 +295,7 @@ fn a_reporting_gate_forgives_rules_and_no_limits() {
     let mut terms = SessionPolicy { strict: Strictness::Report, ..terms() };
     terms.from_client.message = Some(Limit::close(1000));
     terms.from_client.messages = Some(RateLimit::new(5, LimitAction::Close));
-    terms.from_client.controls = Some(RateLimit::new(5, LimitAction::Close));
+    terms.from_client.control_frames = Some(RateLimit::new(5, LimitAction::Close));
     let begun_again = frame(Client, 0x01, &[b'x'; 90]).repeat(20);
     let pings = frame(Client, 0x09, b"ping").repeat(20);
     let reserved = frame(Client, 0x83, b"data").repeat(20);

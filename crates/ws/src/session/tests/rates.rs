@@ -175,7 +175,7 @@ fn a_side_that_waits_may_finish_when_the_other_one_closes() {
 
 #[test]
 fn a_pause_is_not_taken_for_death() {
-    let heartbeat = HeartbeatPolicy { interval: seconds(30), patience: seconds(10) };
+    let heartbeat = HeartbeatPolicy { interval: seconds(30), timeout: seconds(10) };
     let mut terms = SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..terms() };
     terms.from_client.bytes = Some(RateLimit::new(131, LimitAction::Delay));
     terms.from_client.message_age = None;
@@ -212,7 +212,7 @@ fn a_pause_is_not_taken_for_death() {
 /// Who was asked twice may answer twice, and the second time only when the next ping is out.
 #[test]
 fn a_pong_that_comes_behind_the_next_ping_is_ours() {
-    let heartbeat = HeartbeatPolicy { interval: seconds(30), patience: seconds(10) };
+    let heartbeat = HeartbeatPolicy { interval: seconds(30), timeout: seconds(10) };
     let mut terms = SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..terms() };
     terms.from_client.bytes = Some(RateLimit::new(30, LimitAction::Delay));
     terms.from_client.message_age = None;

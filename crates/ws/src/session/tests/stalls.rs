@@ -7,7 +7,7 @@ use super::*;
 fn stalled_client_is_closed_with_1013() {
     let mut talk = Conversation::under(SessionPolicy {
         heartbeat_client: None,
-        write_trickle: None,
+        min_write_rate: None,
         ..terms()
     });
     talk.session.written(Client, 1000, talk.now);
