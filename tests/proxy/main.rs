@@ -1,11 +1,11 @@
-//! Behaviour of the real executable, with independent parties on both sides: tungstenite, or raw
-//! bytes. One module for each promise; `support` holds the house these tests live in.
+//! End-to-end tests of the executable, with independent clients and backends: tungstenite or raw
+//! bytes. One module per feature; `support` is the test harness.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on has failed"
+    reason = "failing the test is intended"
 )]
 
 mod support;

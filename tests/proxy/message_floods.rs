@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::support::{PlainStream, Side, TestBed, close_normally, poke, wire, within_timeout};
+use crate::support::{Side, TestBed, close_normally, poke, wire, within_timeout};
 
 const MANY: usize = 4096;
 
@@ -141,10 +141,7 @@ async fn control_frame_burst_is_allowed() {
         written.unwrap();
         read.unwrap();
         assert!(got == sent, "{side:?}");
-        let (mut client, mut backend): (PlainStream, PlainStream) = match side {
-            Side::Client => (speaker, hearer),
-            Side::Backend => (hearer, speaker),
-        };
+        let (mut client, mut backend) = side.client_first(speaker, hearer);
         poke(&mut client, &mut backend).await;
         close_normally(client, backend).await;
     }

@@ -42,10 +42,7 @@ async fn delays_appear_in_log_record_and_metrics() {
             assert!(waited[name].as_f64().unwrap() > 0.0, "{side:?} {waited}");
             assert_eq!(waited[other], 0.0, "{side:?}");
         }
-        let (client, backend) = match side {
-            Side::Client => (speaker, hearer),
-            Side::Backend => (hearer, speaker),
-        };
+        let (client, backend) = side.client_first(speaker, hearer);
         close_normally(client, backend).await;
 
         let record = bed.tunnel_end(1).await;

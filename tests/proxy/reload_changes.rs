@@ -70,7 +70,7 @@ async fn changed_keys_and_tunnels_are_counted() {
     );
     let idle = json!({ "key": "limits.idle", "before": "\"1h\"", "after": "\"2h\"" });
     assert_eq!(changes[4]["keys"], json!([idle]));
-    assert!(changes[4]["effect"].as_str().unwrap().contains("keep what they began with"));
+    assert!(changes[4]["effect"].as_str().unwrap().contains("tunnels keep the old value"));
     for (client, backend) in &mut open {
         assert_relays(client, backend).await;
     }
@@ -84,7 +84,7 @@ async fn changed_keys_and_tunnels_are_counted() {
     let status = proxy.status("the next", gone).await;
     let removed = &status["reload"]["changes"][2];
     assert_eq!((&removed["action"], &removed["tunnels"]), (&"removed".into(), &0.into()));
-    assert!(removed["effect"].as_str().unwrap().contains("as long as they can"), "{removed}");
+    assert!(removed["effect"].as_str().unwrap().contains("its tunnels stay open"), "{removed}");
 }
 
 // Requirements: CF19.

@@ -139,6 +139,14 @@ impl Side {
         }
     }
 
+    /// Sorts the streams of this side and of the other one: the client's first.
+    pub fn client_first<S>(self, own: S, other: S) -> (S, S) {
+        match self {
+            Self::Client => (own, other),
+            Self::Backend => (other, own),
+        }
+    }
+
     /// Encodes a frame as this side sends it.
     pub fn frame(self, first: u8, payload: &[u8]) -> Vec<u8> {
         match self {

@@ -1,6 +1,9 @@
 //! Frames encoded and decoded by hand (RFC 6455 5.2), independently of the code under test.
 
-use tokio::io::AsyncReadExt;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::within_timeout;
 
@@ -111,3 +114,16 @@ pub async fn read_past_pings(stream: &mut (impl AsyncReadExt + Unpin)) -> Option
         }
     }
 }
+
+/// Repeats a frame until the stream blocks; returns the number of bytes written.
+pub async fn fill(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> usize {
+    let mut written = 0;
+    while let Ok(taken) = timeout(BLOCKED, to.write(&frame[written % frame.len()..])).await {
+        written += taken.unwrap();
+        assert!(written < 100 << 20, "the stream never blocks");
+    }
+    written
+}
+
+/// A stream that takes nothing for this long counts as blocked.
+const BLOCKED: Duration = Duration::from_millis(400);
