@@ -22,7 +22,7 @@ use crate::support::{
     trust_any_certificate, upgrade, wire, within_timeout, write_key,
 };
 
-const RENEWED: &str = "certificates renewed; open tunnels notice nothing";
+pub const RENEWED: &str = "certificates renewed; open tunnels notice nothing";
 const REFUSED: &str = "changed certificates refused; those in force stay";
 /// The clients here do not answer pings while they wait.
 const UNASKED: &str = "[heartbeat]\ninterval = \"off\"\n";
@@ -79,7 +79,7 @@ impl Certbot {
 }
 
 /// A TLS listener, a route for `localhost` to this backend, and this certificate.
-fn config(chain: &str, key: &str, mock: &MockBackend, more: &str) -> String {
+pub fn config(chain: &str, key: &str, mock: &MockBackend, more: &str) -> String {
     let route = route(&[mock.address()], "").replace("\"*\"\norigins", "\"localhost\"\norigins");
     format!(
         "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
@@ -88,7 +88,11 @@ fn config(chain: &str, key: &str, mock: &MockBackend, more: &str) -> String {
     )
 }
 
-async fn connect(client: &TlsConnector, address: SocketAddr, name: &str) -> TlsStream<TcpStream> {
+pub async fn connect(
+    client: &TlsConnector,
+    address: SocketAddr,
+    name: &str,
+) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     within_timeout("TLS", client.connect(name, stream)).await.unwrap()
@@ -102,7 +106,7 @@ async fn shown_now(proxy: &Proxy) -> CertificateDer<'static> {
     shown(&connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await)
 }
 
-fn has_message<'a>(message: &'a str) -> impl Fn(&Record) -> bool + 'a {
+pub fn has_message<'a>(message: &'a str) -> impl Fn(&Record) -> bool + 'a {
     move |record| record["message"] == message
 }
 
@@ -350,60 +354,4 @@ async fn key_material_is_never_logged() {
     let found = proxy.records().iter().map(Record::to_string).collect::<String>();
     assert_eq!(found.matches("own-key.pem: ").count(), 4, "{found}");
     assert!(!found.contains(&secret[..16]), "key material in {found}");
-}
-
-/// A measurement, not a test, since times depend on the machine:
-/// `cargo test --release --test proxy ten_thousand_certificates -- --ignored --nocapture`
-// Requirements: CK13.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn ten_thousand_certificates() {
-    let mock = MockBackend::new().await;
-    let folder = TempDir::new();
-    let at = folder.path().display();
-    let mut config = config("chain.pem", "key.pem", &mock, "");
-    for n in 0..10_000 {
-        let made = rcgen::generate_simple_self_signed([format!("n{n}.example")]).unwrap();
-        folder.write(&format!("{n}.pem"), made.cert.pem());
-        write_key(&folder.path().join(format!("{n}.key")), &made.signing_key.serialize_pem());
-        config += &format!("[[certificate]]\nchain = \"{at}/{n}.pem\"\nkey = \"{at}/{n}.key\"\n");
-    }
-    let began = Instant::now();
-    let proxy = Proxy::start_bare(&config).await;
-    println!("start: {:?}, {} KiB", began.elapsed(), proxy.memory_and_descriptors().0);
-    let address = proxy.address("tls").await;
-    for name in ["localhost", "n0.example", "n9999.example"] {
-        let began = Instant::now();
-        for _ in 0..100 {
-            drop(connect(&trust_any_certificate(), address, name).await);
-        }
-        println!("a handshake for {name}: {:?}", began.elapsed() / 100);
-    }
-    let stream = connect(&trust_any_certificate(), address, "localhost").await;
-    let (mut tunnel, mut backend) = (upgrade(stream).await, mock.accept().await);
-    let mut trips = async |what: &str, until: &mut (dyn FnMut() -> bool + Send)| {
-        let (mut worst, mut count) = (Duration::ZERO, 0);
-        while !until() {
-            let began = Instant::now();
-            assert_relays(&mut tunnel, &mut backend).await;
-            worst = worst.max(began.elapsed());
-            count += 1;
-        }
-        println!("{what}: {count} round trips of a tunnel, the longest {worst:?}");
-    };
-    let mut left = 2000;
-    trips("at rest", &mut || {
-        left -= 1;
-        left == 0
-    })
-    .await;
-    let began = Instant::now();
-    proxy.signal(Signal::HUP);
-    let done = |record: &Record| record["generation"] == 2;
-    trips("during a reload", &mut || proxy.records().iter().any(done)).await;
-    println!("the reload: {:?}", began.elapsed());
-    folder.write("0.pem", fs::read_to_string(folder.path().join("0.pem")).unwrap() + "\n");
-    trips("around a renewal", &mut || proxy.records().iter().any(|r| has_message(RENEWED)(r)))
-        .await;
-    println!("cpu: {} ticks, {} KiB", proxy.cpu_ticks(), proxy.memory_and_descriptors().0);
 }
