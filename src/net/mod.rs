@@ -9,10 +9,12 @@
 pub(crate) mod conformance;
 pub mod engine;
 pub(crate) mod http_io;
+pub mod network;
 pub(crate) mod plain;
 pub mod scratch;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub mod socket;
 #[cfg(test)]
 pub mod testing;
 pub(crate) mod tokio_tls;

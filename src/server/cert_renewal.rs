@@ -80,7 +80,7 @@ impl CertWatcher {
                 return found.unwrap_or(ScanResult::Same);
             }
             self.poll.tick().await;
-            let (generation, ticketer) = (gate.generation(), gate.ticketer.clone());
+            let (generation, ticketer) = (gate.snapshot(), gate.ticketer.clone());
             let failed = self.failed.as_ref().filter(|failed| failed.told);
             let failed = failed.map(|failed| failed.seen.clone());
             let look = move || compare(generation, &ticketer, failed.as_deref());
@@ -97,12 +97,12 @@ impl CertWatcher {
             ScanResult::Changed(changed) => {
                 self.failed = None;
                 // A reload came in between, and read them itself.
-                if changed.before.number == gate.generation().number {
+                if changed.before.number == gate.snapshot().number {
                     apply(*changed, gate, source, &mut self.ends);
                 }
             }
         }
-        reload::warn(source, &self.ends.news(&gate.generation(), wall()));
+        reload::warn(source, &self.ends.news(&gate.snapshot(), wall()));
     }
 
     fn refuse(
@@ -187,8 +187,8 @@ fn replaced(before: &Snapshot, after: &Snapshot) -> Vec<CertificateState> {
 impl Snapshot {
     /// What there is to say of this one's file that was not to be said of another's.
     fn remarks_beyond(&self, other: &Self) -> Vec<LateDiagnostic> {
-        let said: HashSet<&LateDiagnostic> = other.remarks.iter().collect();
-        self.remarks.iter().filter(|later| !said.contains(later)).cloned().collect()
+        let said: HashSet<&LateDiagnostic> = other.static_warnings.iter().collect();
+        self.static_warnings.iter().filter(|later| !said.contains(later)).cloned().collect()
     }
 }
 
@@ -253,7 +253,12 @@ mod tests {
             let ticketer = ticketer().unwrap();
             let generation = Snapshot::build(settings, None, &ticketer, 1024).unwrap();
             let renewal = CertWatcher::new(&generation);
-            let gate = Arc::new(ProxyState::new(generation, ticketer, 1024));
+            let gate = Arc::new(ProxyState::new(
+                Arc::new(crate::net::network::SystemNet),
+                generation,
+                ticketer,
+                1024,
+            ));
             Self { folder, gate, renewal, source: ConfigSource::File(path) }
         }
 
@@ -269,7 +274,7 @@ mod tests {
                 let count = scrape.lines().find_map(|line| line.strip_prefix(&row));
                 count.unwrap().parse().unwrap()
             };
-            (self.gate.generation().number, count("rejected"), count("applied"))
+            (self.gate.snapshot().number, count("rejected"), count("applied"))
         }
     }
 
@@ -323,7 +328,7 @@ mod tests {
         write(&house.folder, &pair());
         let found = house.renewal.found(&house.gate).await;
         assert!(matches!(found, ScanResult::Changed(_)));
-        let before = house.gate.generation();
+        let before = house.gate.snapshot();
         let (settings, ticketer) = (before.settings.clone(), &house.gate.ticketer);
         let after = Snapshot::build(settings, Some(&before), ticketer, 1024).unwrap();
         house.gate.swap(after);
@@ -334,10 +339,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_renewal_carries_everything_over() {
         let mut house = RenewalFixture::new("whole");
-        let before = house.gate.generation();
+        let before = house.gate.snapshot();
         write(&house.folder, &pair());
         assert_eq!(house.look().await, (2, 0, 1));
-        let after = house.gate.generation();
+        let after = house.gate.snapshot();
         assert_eq!(before.settings, after.settings);
         assert!(Arc::ptr_eq(&before.rate, &after.rate));
         assert!(Arc::ptr_eq(&before.route_list[0], &after.route_list[0]));
@@ -349,7 +354,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_expiry_warning_is_logged_once() {
         let house = RenewalFixture::new("ck02");
-        let generation = house.gate.generation();
+        let generation = house.gate.snapshot();
         let end = generation.certs().unwrap().states()[0].not_after as f64;
         let day = 86_400.0;
         let mut ends = ExpiryWarnings::default();

@@ -9,14 +9,12 @@ use rustls::server::{ProducesTickets, ServerConfig};
 use rustls::{
     AlertDescription, CipherSuite, CommonState, Error as TlsError, InvalidMessage, ProtocolVersion,
 };
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use super::certs::CertTable;
 use crate::client::{TlsInfo, TlsVersion};
 use crate::net::engine::{EngineConfig, ServerEngine};
-use crate::net::tokio_tls::TokioTls;
+use crate::net::socket::Socket;
 use crate::net::unbuffered_tls::UnbufferedTls;
 use crate::reject::{ConnectionStage, DropReason};
 
@@ -51,9 +49,9 @@ impl TlsTerminator {
     /// Shakes hands within `limit`.
     pub async fn terminate(
         &self,
-        io: TcpStream,
+        io: Socket,
         limit: Duration,
-    ) -> Result<(UnbufferedTls<ServerEngine, TcpStream>, TlsInfo), DropReason> {
+    ) -> Result<(UnbufferedTls<ServerEngine, Socket>, TlsInfo), DropReason> {
         let engine =
             ServerEngine::new(&self.config).map_err(|flaw| cause(io::Error::other(flaw)))?;
         let mut stream = timeout(limit, UnbufferedTls::accept(io, engine))
@@ -64,22 +62,6 @@ impl TlsTerminator {
         let name = engine.take_name();
         let facts = facts(name.as_deref(), engine.agreed());
         Ok((stream, facts))
-    }
-
-    /// The same by tokio-rustls, where `server.tls` says so.
-    pub async fn terminate_stock(
-        &self,
-        io: TcpStream,
-        limit: Duration,
-    ) -> Result<(TokioTls<TcpStream>, TlsInfo), DropReason> {
-        let acceptor = TlsAcceptor::from(self.config.rustls());
-        let stream = timeout(limit, acceptor.accept(io))
-            .await
-            .map_err(|_| DropReason::TlsTimeout)?
-            .map_err(cause)?;
-        let connection = stream.get_ref().1;
-        let facts = facts(connection.server_name(), connection);
-        Ok((TokioTls::new(stream), facts))
     }
 
     /// The certificates behind this terminator.
