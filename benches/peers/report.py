@@ -121,13 +121,13 @@ def number(value):
 def shortfalls(found, rows):
     lines = verdicts.shortfalls(found, rows)
     if not lines:
-        return "tidegate is ahead in every row and reaches every target."
-    return "## Where tidegate is not ahead or misses its target\n\n" + "\n".join(f"- {line}" for line in lines)
+        return "tidegate is better in every row and reaches every target."
+    return "## Where tidegate is not better or misses its target\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 def ratios(found, rows):
     lines = [["tidegate's cost, relative to", "minimal rustls relay (min-max)", "target", "verdict",
-              "better nginx", "better HAProxy", "sozu"]]
+              "nginx", "HAProxy", "sozu"]]
     for row in rows:
         found_ratios = verdicts.of_scenario(found["rounds"], row)
         if "relay" not in found_ratios:
@@ -140,7 +140,8 @@ def ratios(found, rows):
     return f"""## Ratios
 
 Computed within each round; the median of the rounds is shown. A difference of up to 10 % from a target
-or from another proxy counts as a tie, because the machine is shared.
+or from another proxy counts as a tie, because the machine is shared. Each round uses the better variant
+of nginx, HAProxy and sozu.
 
 {table(lines)}"""
 
