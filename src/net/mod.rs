@@ -17,6 +17,7 @@ pub(crate) mod scripted;
 pub mod socket;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
 pub(crate) mod tokio_tls;
 pub(crate) mod unbuffered_tls;
 

@@ -9,7 +9,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use socket2::SockRef;
 use tokio::net::{TcpStream, lookup_host};
@@ -53,16 +52,6 @@ impl dyn Net {
         let mut bytes = [0; 16];
         self.fill_random(&mut bytes);
         format!("{:032x}", u128::from_ne_bytes(bytes)).into()
-    }
-}
-
-/// The randomness of a [`Net`], for the WebSocket core.
-#[derive(Clone, Debug)]
-pub struct NetEntropy(pub Arc<dyn Net>);
-
-impl Entropy for NetEntropy {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        self.0.fill_random(bytes);
     }
 }
 

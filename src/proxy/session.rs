@@ -10,8 +10,8 @@ use http_body_util::Empty;
 use hyper::Response;
 use pin_project_lite::pin_project;
 use ws::{
-    CloseCodes, DeflateMode, ReadDelays, ReportedViolations, Session, SessionPolicy, Stats,
-    TerminationReason,
+    CloseCodes, DeflateMode, Entropy, ReadDelays, ReportedViolations, Session, SessionPolicy,
+    Stats, TerminationReason,
 };
 
 use super::request_log::RequestLog;
@@ -21,7 +21,6 @@ use crate::admission::concurrency::Permit;
 use crate::downstream::h1::UpgradedClient;
 use crate::downstream::response::{Body, boxed};
 use crate::net::Stream;
-use crate::net::network::NetEntropy;
 use crate::net::plain::PlainStream;
 use crate::net::socket::Socket;
 use crate::sessions::connection::Connection;
@@ -113,13 +112,13 @@ impl PendingTunnel {
 
 /// Starts the tunnel in a task of its own, so that the memory of the connection's task is freed.
 pub fn start<S: Stream + Send + 'static>(
-    state: &ProxyState,
+    state: &Arc<ProxyState>,
     client: UpgradedClient<S>,
     pending: PendingTunnel,
 ) {
     let handle = &pending.guard.registration.line;
     begun(&handle.facts.begun(handle.session));
-    let mut entropy = NetEntropy(state.net.clone());
+    let mut entropy = SessionEntropy(state.clone());
     let session = Session::new(pending.terms, pending.deflate, &mut entropy);
     let early = EarlyBytes { from_client: client.early, from_backend: pending.early };
     let commands = pending.guard.registration.orders();
@@ -128,16 +127,25 @@ pub fn start<S: Stream + Send + 'static>(
     state.tasks.spawn(SessionTask { tunnel, guard: Some(pending.guard) });
 }
 
+/// The randomness of [`ProxyState::net`]; one pointer, since every tunnel holds it.
+struct SessionEntropy(Arc<ProxyState>);
+
+impl Entropy for SessionEntropy {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.net.fill_random(bytes);
+    }
+}
+
 pin_project! {
     /// Not an `async` block: that would store the tunnel twice.
-    struct SessionTask<S> {
+    struct SessionTask<S, E> {
         #[pin]
-        tunnel: Tunnel<S, PlainStream<Socket>, CommandReceiver, NetEntropy>,
+        tunnel: Tunnel<S, PlainStream<Socket>, CommandReceiver, E>,
         // Until the tunnel has ended.
         guard: Option<SessionGuard>,
     }
 
-    impl<S> PinnedDrop for SessionTask<S> {
+    impl<S, E> PinnedDrop for SessionTask<S, E> {
         fn drop(this: Pin<&mut Self>) {
             // After a panic, or when the runtime ends: the session still gets its record.
             let this = this.project();
@@ -149,7 +157,7 @@ pin_project! {
     }
 }
 
-impl<S: Stream> Future for SessionTask<S> {
+impl<S: Stream, E: Entropy> Future for SessionTask<S, E> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -201,11 +209,11 @@ mod tests {
     use crate::admission::concurrency::ConcurrencyLimits;
     use crate::net::Recv;
     use crate::net::engine::ServerEngine;
-    use crate::net::network::SystemNet;
     use crate::net::scratch::{RecvScratch, SendScratch};
     use crate::net::unbuffered_tls::UnbufferedTls;
     use crate::sessions::info::SessionInfo;
     use crate::sessions::registry::Registry;
+    use crate::sys::entropy::SystemEntropy;
 
     /// A client whose first byte is too much for us.
     struct PanickingStream;
@@ -254,7 +262,7 @@ mod tests {
         let counts = facts.counts.clone();
         let permit = occupancy.tunnel(facts.client(), 1, 1, &Arc::default(), None).unwrap();
         let registration = registry.register(facts);
-        let mut entropy = NetEntropy(Arc::new(SystemNet));
+        let mut entropy = SystemEntropy;
         let session = Session::new(Arc::default(), DeflateMode::Off, &mut entropy);
         let orders = registration.orders();
         counts.began();
@@ -274,7 +282,7 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         type WssTunnel = UnbufferedTls<ServerEngine, Socket>;
-        let task = size_of::<SessionTask<WssTunnel>>() + AROUND_A_TASK;
+        let task = size_of::<SessionTask<WssTunnel, SessionEntropy>>() + AROUND_A_TASK;
         assert!(task <= 2048, "{task} B");
     }
 
