@@ -30,15 +30,15 @@ use crate::upstream::pool::Backend;
 
 /// What a scrape needs beside the counts.
 pub fn house(gate: &ProxyState) -> ProcessSnapshot {
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     let reloaded = gate.reloaded.load();
     let reload = reloaded.as_ref().map(|reloaded| (reloaded.at, reloaded.outcome.is_ok()));
     ProcessSnapshot {
         started: gate.born,
         generation: generation.number,
         draining: !gate.is_wanted(),
-        connections_max: generation.room.connections,
-        tunnels_max: generation.room.tunnels,
+        connections_max: generation.capacity.connections,
+        tunnels_max: generation.capacity.tunnels,
         // What it was started with was taken, or it would not be here.
         reload: reload.unwrap_or((gate.born, true)),
         backends: generation.backend_states(now()),
@@ -56,7 +56,7 @@ fn lines_lost() -> u64 {
 
 /// The whole status; takes milliseconds if there are thousands of tunnels.
 fn status(gate: &ProxyState, ranked: &TopLists) -> Value {
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     let metrics = &gate.metrics;
     let (refused, dropped) = (metrics.rejects(), metrics.drops());
     let routes = metrics.routes();
@@ -73,12 +73,12 @@ fn status(gate: &ProxyState, ranked: &TopLists) -> Value {
         "connections": {
             "open": listeners.iter().map(|listener| listener.open.get()).sum::<u64>(),
             "opened": listeners.iter().map(|listener| listener.opened.get()).sum::<u64>(),
-            "max": generation.room.connections,
+            "max": generation.capacity.connections,
         },
         "tunnels": {
             "open": backends.iter().map(|backend| backend.open.get()).sum::<u64>(),
             "opened": backends.iter().map(|backend| backend.opened.get()).sum::<u64>(),
-            "max": generation.room.tunnels,
+            "max": generation.capacity.tunnels,
         },
         "requests_rejected": total(&refused),
         "connections_dropped": total(&dropped),
@@ -186,7 +186,7 @@ fn pool(route: &Route) -> Value {
     };
     json!({
         "route": &*route.name,
-        "drained": route.away.is_away(),
+        "drained": route.drain.is_away(),
         "tunnels": open,
         "tunnels_max": route.tunnels_max,
         "delayed_seconds": waits(slice::from_ref(&route.counts)),

@@ -72,7 +72,6 @@ pub fn takes_effect(key: &str) -> Option<AppliesTo> {
         ("route[]", "compression" | "strict") => AppliesTo::Tunnels,
         ("route[]", name) if is_term(name) => AppliesTo::Tunnels,
         ("route[]", _) => AppliesTo::Requests,
-        ("server", "tls") => AppliesTo::Connections,
         ("server" | "admin" | "control", _) | ("log", "format") => AppliesTo::Restart,
         ("limits" | "heartbeat", _) | ("drain", "code" | "reason") => AppliesTo::Tunnels,
         ("drain", _) => AppliesTo::Drain,
