@@ -10,7 +10,7 @@ import verdicts
 from tables import calls_table, idle_table, latency_table, size_table, spread_table, table, throughput
 
 TITLES = {
-    "tidegate": "tidegate", "tidegate-stock": "tidegate, stock TLS", "nginx": "nginx",
+    "tidegate": "tidegate", "nginx": "nginx",
     "nginx-64k": "nginx, 64 KiB buffers", "haproxy": "HAProxy",
     "haproxy-64k": "HAProxy, 64 KiB buffers", "sozu": "sozu",
     "sozu-64k": "sozu, 64 KiB buffers",
@@ -49,7 +49,7 @@ def has_rows(value):
 
 
 def markdown(found):
-    names = [name for name in peers.USUAL + peers.ASKED_FOR if name in found["facts"]["versions"]]
+    names = [name for name in peers.USUAL if name in found["facts"]["versions"]]
     rows = [row for row in scenarios.paired() if any(row.name in seen for seen in found["rounds"])]
     parts = [
         opening(found), main_table(found, names, rows), shortfalls(found, rows),

@@ -16,7 +16,6 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -25,9 +24,10 @@ use super::status::watch::StatusCache;
 use super::status::{self, page};
 use crate::downstream::response::{Body, text};
 use crate::listener::socket::{AcceptEvent, Listener};
+use crate::net::network::{Net, SystemNet};
+use crate::net::socket::Socket;
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::{now, wall};
-use crate::sys::entropy::fraction;
 use crate::telemetry::metrics::scrape::CONTENT_TYPE as OPENMETRICS;
 
 /// What the handlers read.
@@ -59,11 +59,12 @@ pub fn serve(
             }
             AcceptEvent::Paused(error, _) => warn!(%error, "admin: accepting pauses"),
         };
-        listener.run(fraction, each).await;
+        let net: &dyn Net = &SystemNet;
+        listener.run(|| net.random_f64(), each).await;
     }
 }
 
-async fn converse(admin: Admin, io: TcpStream, any_host: bool) {
+async fn converse(admin: Admin, io: Socket, any_host: bool) {
     let service = service_fn(|request: Request<Incoming>| {
         let admin = admin.clone();
         async move { Ok::<_, Infallible>(sealed(answer(&admin, &request, any_host).await)) }
@@ -158,12 +159,12 @@ fn sealed(mut response: Response<Body>) -> Response<Body> {
 
 /// New clients are wanted, would take a certificate, and some backend may take them.
 fn ready(gate: &ProxyState) -> bool {
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     gate.is_wanted() && !generation.has_expired(wall()) && generation.backends(now()).0 > 0
 }
 
 fn healthz(gate: &ProxyState) -> String {
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     let (up, total) = generation.backends(now());
     let body = json!({
         "status": if !gate.is_wanted() { "draining" } else { "ok" },

@@ -26,7 +26,7 @@ pub(super) fn choose(
     gate: &ProxyState,
     of: &Selection,
 ) -> Result<Vec<Arc<SessionHandle>>, CommandError> {
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     let client = match &of.client {
         Some(text) => Some(client(text, generation.settings.client_key)?),
         None => None,

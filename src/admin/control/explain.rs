@@ -90,7 +90,7 @@ impl HypotheticalRequest {
 
 /// Answers every question up to the first that ends the way.
 pub(super) fn explain(gate: &ProxyState, asked: &HypotheticalRequest) -> Explanation {
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     let mut way = ExplainTrail::default();
     let ended = way.walk(gate, &generation, asked).err();
     let (status, reason) = match &ended {
@@ -212,7 +212,7 @@ impl ExplainTrail {
         asked: &HypotheticalRequest,
     ) -> Result<(), ExplainEnd> {
         let (true, Some(tls)) = (asked.secure, &generation.tls) else { return Ok(()) };
-        match tls.certs().shown(&asked.host) {
+        match tls.certs().name_shown_for(&asked.host) {
             Some(name) if name.is_empty() => self.say("certificate", "one without a name", None),
             Some(name) => self.say("certificate", format!("the one of {name}"), None),
             None => {
@@ -229,7 +229,7 @@ impl ExplainTrail {
             self.stop("drain", "everything is drained: no new tunnels", None);
             return Err(RejectReason::Draining);
         }
-        if route.away.is_away() {
+        if route.drain.is_away() {
             self.stop("drain", "this route is drained by order: no new tunnels", None);
             return Err(RejectReason::Draining);
         }
@@ -262,13 +262,13 @@ impl ExplainTrail {
         let per_client = generation.settings.concurrency.tunnels_per_client;
         let permit = gate.occupancy.tunnel(
             visitor.key,
-            generation.room.tunnels,
+            generation.capacity.tunnels,
             per_client,
             &route.tunnels,
             route.tunnels_max,
         )?;
         let open = gate.occupancy.tunnels().saturating_sub(1);
-        let words = format!("room: {open} of {} tunnels are open", generation.room.tunnels);
+        let words = format!("room: {open} of {} tunnels are open", generation.capacity.tunnels);
         let key = format!("concurrency.tunnels_per_client = {per_client}");
         self.say("concurrency", words, Some(key));
         Ok(permit)

@@ -9,7 +9,7 @@ use crate::telemetry::log;
 
 /// Every key, with the value that holds.
 pub(super) fn config(gate: &ProxyState) -> EffectiveConfig {
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     let settings = &generation.settings;
     let mut keys = effective(settings);
     for overdue in gate.overdue() {

@@ -54,7 +54,7 @@ pub(super) fn drain(
             "the process drains already, and leaves",
         ));
     }
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     // Whether such are known at all.
     choose(gate, of)?;
     let busy = || {
@@ -66,11 +66,11 @@ pub(super) fn drain(
     if !gate.drains.have_room() {
         return Err(busy());
     }
-    course(&generation, pace, words, 0)?;
+    course(gate, &generation, pace, words, 0)?;
     // First, so that a handshake under way is either among them, or not let in.
     keep_away(gate, &generation, of);
     let lines = choose(gate, of)?;
-    let course = course(&generation, pace, words, lines.len())?;
+    let course = course(gate, &generation, pace, words, lines.len())?;
     let begun = DrainResult {
         sessions: lines.len(),
         window_ms: millis(course.window(lines.len())),
@@ -92,7 +92,7 @@ fn keep_away(gate: &ProxyState, generation: &Snapshot, of: &Selection) {
         }
         (Some(route), None) => {
             for route in routes(generation, Some(route)) {
-                route.away.set(true);
+                route.drain.set(true);
             }
         }
         (route, Some(backend)) => {
@@ -107,7 +107,7 @@ fn keep_away(gate: &ProxyState, generation: &Snapshot, of: &Selection) {
 /// Lets new tunnels in again, and ends what drains are under way there: what they have not closed
 /// yet stays.
 pub(super) fn undrain(gate: &ProxyState, place: &DrainScope) -> Result<(), CommandError> {
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     let all_routes = || generation.route_list.iter();
     let (routes, backends): (Vec<_>, Vec<_>) = match place {
         DrainScope::All => (all_routes().collect(), all_backends(&generation).collect()),
@@ -119,7 +119,7 @@ pub(super) fn undrain(gate: &ProxyState, place: &DrainScope) -> Result<(), Comma
     }
     let mut changed = gate.drains.stop(place) > 0;
     changed |= *place == DrainScope::All && gate.away.set(false);
-    for away in routes.iter().map(|route| &*route.away) {
+    for away in routes.iter().map(|route| &*route.drain) {
         changed |= away.set(false);
     }
     for away in backends.iter().map(|backend| &backend.standing.away) {
@@ -143,7 +143,7 @@ pub(super) fn weigh(
         CommandError::new(CommandErrorKind::BadRequest, words)
     };
     let weight = weight.map(|weight| NonZeroU32::new(weight).ok_or_else(zero)).transpose()?;
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     let found = backends(&generation, route, id)?;
     found.iter().for_each(|backend| backend.standing.weigh(weight));
     let now = found.first().map_or(0, |backend| backend.share().get());
@@ -181,6 +181,7 @@ fn all_backends(generation: &Snapshot) -> impl Iterator<Item = &Arc<Backend>> {
 }
 
 fn course(
+    gate: &ProxyState,
     generation: &Snapshot,
     pace: DrainPacing,
     words: &CloseRequest,
@@ -211,7 +212,7 @@ fn course(
         CloseRequest { .. } => Some(spoken(words, (CloseCode::SERVICE_RESTART, ""))?),
     };
     let pace = DrainSettings { window, rate, deadline, ..file };
-    Ok(DrainPlan { notice: Arc::new(SessionClose { end, words }), pace })
+    Ok(DrainPlan { notice: Arc::new(SessionClose { end, words }), pace, net: gate.net.clone() })
 }
 
 /// What clients are told, as far as it is lawful.

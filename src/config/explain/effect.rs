@@ -48,19 +48,13 @@ impl AppliesTo {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::AtOnce => "takes effect immediately; open tunnels stay open",
-            Self::Connections => {
-                "applies to new connections; open tunnels stay open"
-            }
+            Self::Connections => "applies to new connections; open tunnels stay open",
             Self::Requests => {
                 "applies to new requests, including those on existing connections; established \
                  tunnels keep the old value"
             }
-            Self::Tunnels => {
-                "applies to new tunnels; established tunnels keep the old value"
-            }
-            Self::Drain => {
-                "applies to the next drain, including tunnels that are already open"
-            }
+            Self::Tunnels => "applies to new tunnels; established tunnels keep the old value",
+            Self::Drain => "applies to the next drain, including tunnels that are already open",
             Self::Restart => "requires a restart; until then the old value applies",
         }
     }
@@ -78,7 +72,6 @@ pub fn takes_effect(key: &str) -> Option<AppliesTo> {
         ("route[]", "compression" | "strict") => AppliesTo::Tunnels,
         ("route[]", name) if is_term(name) => AppliesTo::Tunnels,
         ("route[]", _) => AppliesTo::Requests,
-        ("server", "tls") => AppliesTo::Connections,
         ("server" | "admin" | "control", _) | ("log", "format") => AppliesTo::Restart,
         ("limits" | "heartbeat", _) | ("drain", "code" | "reason") => AppliesTo::Tunnels,
         ("drain", _) => AppliesTo::Drain,

@@ -130,7 +130,9 @@ fn what_becomes_of_tunnels_is_told() {
     assert!(effect("workers = 3", "workers = 4").contains("requires a restart"));
     assert!(effect("socket = \"/run/x/", "socket = \"/run/y/").contains("requires a restart"));
     assert!(effect("\"26h\"", "\"27h\"").contains("established tunnels keep the old value"));
-    assert!(effect("deadline = \"40s\"", "deadline = \"50s\"").contains("applies to the next drain"));
+    assert!(
+        effect("deadline = \"40s\"", "deadline = \"50s\"").contains("applies to the next drain")
+    );
     let gone = effect(", \"[2001:db8::1]:9002\"", "");
     assert!(gone.contains("still open after 10m are closed over 20s"), "{gone}");
     let keep = changes(
