@@ -231,7 +231,7 @@ impl<'f> SessionTimer<'f> {
         let help = format!(
             "a lost {} should be detected before the tunnel {}:\n\
              write more than {shown}, or set it or the interval to \"off\"",
-            to.slug(),
+            to.as_str(),
             self.ended
         );
         sink.report(location, Problem::new(problem).help(help));

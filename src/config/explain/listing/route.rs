@@ -113,7 +113,7 @@ fn limit_value(kind: LimitKind, limits: &Limits, standard: &Limits) -> DisplayVa
         LimitKind::MessageAge => max_age(limits.message_age),
         LimitKind::Messages => rate(limits.messages, standard.messages, plain),
         LimitKind::Bytes => rate(limits.bytes, standard.bytes, size),
-        LimitKind::Controls => rate(limits.control_frames, standard.control_frames, plain),
+        LimitKind::ControlFrames => rate(limits.control_frames, standard.control_frames, plain),
     }
 }
 
