@@ -5,7 +5,7 @@ use hyper::HeaderMap;
 
 use crate::client::{AddrSource, ClientInfo, KeyPrefixes};
 use crate::config::settings::{ForwardedHeader, TrustedProxies};
-use crate::http::forwarded::{ChainEnd, Forwarded};
+use crate::http::forwarded::{Forwarded, ChainEnd};
 
 /// Reads whom a request on this connection is from, and what trusted proxies say of it. The
 /// visitor is `None` where it is the connection's own. The chain of addresses always ends with
@@ -16,9 +16,9 @@ pub fn identify(
     trusted: &TrustedProxies,
     prefixes: KeyPrefixes,
 ) -> (Option<ClientInfo>, Forwarded) {
-    let is_trusted = |addr: &_| trusted.has(addr);
+    let is_trusted = |addr: &_| trusted.contains(addr);
     let mut said = match trusted.header {
-        _ if !trusted.has(&connection.addr) => Forwarded::default(),
+        _ if !trusted.contains(&connection.addr) => Forwarded::default(),
         ForwardedHeader::XForwardedFor => Forwarded::from_x_forwarded(headers, is_trusted),
         ForwardedHeader::Forwarded => Forwarded::from_forwarded(headers, is_trusted),
     };
@@ -31,8 +31,7 @@ pub fn identify(
     };
     let client = said.chain.first().copied().unwrap_or(connection.addr);
     let secure = said.secure.unwrap_or(connection.secure);
-    if (client, addr_source, secure) == (connection.addr, connection.addr_source, connection.secure)
-    {
+    if (client, addr_source, secure) == (connection.addr, connection.addr_source, connection.secure) {
         return (None, said);
     }
     let mut visitor = if client == connection.addr {

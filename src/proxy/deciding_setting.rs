@@ -12,7 +12,7 @@ pub fn of_drop(reason: &DropReason, snapshot: &Snapshot) -> DecidingSetting {
     let value = match reason {
         DropReason::ClientLimit => Some(settings.concurrency.connections_per_client.to_string()),
         DropReason::ProxyLimit => Some(snapshot.capacity.connections.to_string()),
-        DropReason::ProxyHeaderUntrusted => Some(settings.trusted.to_string()),
+        DropReason::ProxyHeaderUntrusted => Some(settings.trusted_proxies.to_string()),
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
         DropReason::TlsTimeout => Some(show_duration(settings.timeouts.tls)),
@@ -40,9 +40,7 @@ pub fn of_rejection(
             Some(format!("{}/s, burst {}", rates.handshakes_per_client, rates.handshakes_burst))
         }
         RejectReason::ProxyLimit => Some(snapshot.capacity.tunnels.to_string()),
-        RejectReason::RouteLimit => {
-            route.and_then(|route| route.tunnels_max).map(|n| n.to_string())
-        }
+        RejectReason::RouteLimit => route.and_then(|route| route.tunnels_max).map(|n| n.to_string()),
         RejectReason::ConnectTimeout => route.map(|route| show_duration(route.timeouts.connect)),
         RejectReason::BackendIdleTimeout | RejectReason::BodyTimeout => {
             route.map(|route| show_duration(route.timeouts.idle))
