@@ -12,14 +12,16 @@ use tokio::{join, select};
 use tracing::{error, info, warn};
 use ws::TerminationReason;
 
-use crate::admin::control::{self, ControlServer, ReloadRequest, socket};
+use crate::admin::control::server::{self as control, ControlServer};
+use crate::admin::control::service::ReloadRequest;
+use crate::admin::control::socket;
 use crate::admin::http;
-use crate::admin::status::watch::StatusCache;
+use crate::admin::status::cache::StatusCache;
 use crate::app::StartError;
 use crate::config::settings::Settings;
 use crate::listener::inherited::InheritedSockets;
 use crate::listener::socket::BindError;
-use crate::protocol::answer::ReloadResult;
+use crate::protocol::response::ReloadResult;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::server::cert_renewal::CertWatcher;
@@ -98,7 +100,7 @@ fn start(
         .map_err(|fault| StartError::Machine(fault.to_string()))?;
     let listeners = generation.settings.listeners.clone();
     let admin_address = generation.settings.admin;
-    let control_path = socket::place(&generation.settings.control);
+    let control_path = socket::path(&generation.settings.control);
     let room = generation.room;
     let fingerprint = generation.settings.written.fingerprint().map(str::to_owned);
     let mut doors = Listeners::new(inherited);

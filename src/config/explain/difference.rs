@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::effect;
 use super::listing::{KeyEntry, KeyGroup, line, route, tables};
 use crate::config::settings::{RouteSettings, Settings};
-use crate::protocol::answer::{Change, ChangedKey};
+use crate::protocol::response::{Change, ChangedKey};
 
 /// One thing that differs, and whom it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,10 +260,16 @@ impl GroupChanges {
         self.keys.iter().map(|key| key.key.as_str())
     }
 
-    fn told(self, part: &str, name: &str, effect: String, about: AffectedTunnels) -> SettingChange {
-        let (part, name, what) = (part.to_owned(), name.to_owned(), self.what.to_owned());
+    fn told(
+        self,
+        section: &str,
+        name: &str,
+        effect: String,
+        about: AffectedTunnels,
+    ) -> SettingChange {
+        let (section, name, action) = (section.to_owned(), name.to_owned(), self.what.to_owned());
         SettingChange {
-            change: Change { part, name, what, keys: self.keys, tunnels: 0, effect },
+            change: Change { section, name, action, keys: self.keys, tunnels: 0, effect },
             about,
         }
     }

@@ -9,7 +9,7 @@ use crate::config::explain::listing::route::{backend, common, route};
 use crate::config::explain::listing::tables::{certificate, listener, process};
 use crate::config::explain::listing::value::DisplayValue;
 use crate::config::settings::Settings;
-use crate::protocol::answer::EffectiveKey;
+use crate::protocol::response::EffectiveKey;
 
 /// A table, or an item of a list: a part of a configuration that comes and goes as one.
 #[derive(Debug)]
