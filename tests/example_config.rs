@@ -1,5 +1,5 @@
-//! Holds `proxy.toml.example` against the code: it parses as it is, its comments tell the
-//! defaults, and it names every key there is.
+//! Checks `proxy.toml.example` against the code: it parses as it is, its comments state the
+//! defaults, and it names exactly the known keys.
 
 #![expect(clippy::panic, clippy::expect_used, reason = "this is how a test fails")]
 
@@ -73,15 +73,15 @@ fn parse(text: &str) -> Settings {
     Settings::parse(text, "proxy.toml").unwrap_or_else(|faults| panic!("{faults}"))
 }
 
-/// Everything below the ruler with each commented header and key uncommented: the same
-/// configuration, written in full.
+/// The part below the ruler with every commented header and key uncommented: the same
+/// configuration, written out.
 fn uncommented() -> String {
     let (_, below) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
     let lines = below.lines().skip(1).map(|line| commented(line).unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The header or key that a comment line holds, if it is not a sentence.
+/// The header or key in a comment line, unless the line is prose.
 fn commented(line: &str) -> Option<&str> {
     let text = line.trim_end().strip_prefix("# ")?;
     if let Some(end) = text.starts_with('[').then(|| text.find("]   ")).flatten() {

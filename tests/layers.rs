@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// Folders (or files) directly under `src/`, lowest layer first. A module imports from its own
 /// folder and from lower layers only; folders of one layer do not import each other.
-const LAYERS: [&[&str]; 12] = [
-    &["client", "net", "protocol", "reject", "sys"],
+const LAYERS: [&[&str]; 13] = [
+    &["sys"],
+    &["client", "net", "protocol", "reject"],
     &["http"],
     &["config"],
     &["telemetry"],

@@ -1,4 +1,5 @@
-//! A fault of ours in the task of one connection. A test of its own process, whose panics are counted.
+//! A panic in the task of one connection. A separate test program, since panics are counted per
+//! process.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,20 +18,20 @@ async fn panic_in_one_task_spares_the_others() {
                 [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:2\"]\n";
     let settings = Settings::parse(text, "proxy.toml").unwrap();
     let _flush = log::init(&settings.log);
-    // As the house spawns them.
+    // Spawned as the proxy spawns connections.
     let tasks = TaskTracker::new();
-    let (say, mut heard) = tokio::sync::mpsc::channel(1);
-    let living = tasks.spawn(async move {
-        heard.recv().await.unwrap();
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let surviving = tasks.spawn(async move {
+        receiver.recv().await.unwrap();
     });
     for n in 1..=3 {
-        let ended = tasks.spawn(async { panic!("what should not happen") }).await;
+        let ended = tasks.spawn(async { panic!("a bug in one task") }).await;
         assert!(ended.unwrap_err().is_panic());
         assert_eq!(log::panics(), n);
     }
-    assert_eq!(tasks.len(), 1, "a drain does not wait for what is lost");
-    say.send(()).await.unwrap();
-    living.await.unwrap();
+    assert_eq!(tasks.len(), 1, "a drain does not wait for panicked tasks");
+    sender.send(()).await.unwrap();
+    surviving.await.unwrap();
     tasks.close();
     tasks.wait().await;
 }

@@ -28,14 +28,14 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="duration of each measurement")
     parser.add_argument("--only", default="", help="scenarios: " + ",".join(scenarios.all_names()))
-    parser.add_argument("--peers", default="", help=",".join(peers.USUAL + peers.ASKED_FOR))
+    parser.add_argument("--peers", default="", help=",".join(peers.USUAL))
     parser.add_argument("--quick", action="store_true", help="only the checks for CI")
     parser.add_argument("--out", help="directory for both files; by default, only a complete run writes them")
     settings = parser.parse_args()
     settings.only = [name for name in settings.only.split(",") if name] or scenarios.all_names()
     settings.peers = [name for name in settings.peers.split(",") if name]
     for given, known in ((settings.only, scenarios.all_names()),
-                         (settings.peers, peers.USUAL + peers.ASKED_FOR)):
+                         (settings.peers, peers.USUAL)):
         unknown = set(given) - set(known)
         if unknown:
             parser.error(f"unknown: {', '.join(sorted(unknown))}")

@@ -15,9 +15,8 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 # In the order of the report's columns.
 USUAL = ["tidegate", "nginx", "nginx-64k", "haproxy", "haproxy-64k", "sozu", "sozu-64k",
          "relay-tls", "relay-tcp"]
-ASKED_FOR = ["tidegate-stock"]
 FLOORS = ["relay-tls", "relay-tcp"]
-PORTS = {name: 7001 + at for at, name in enumerate(USUAL + ASKED_FOR)}
+PORTS = {name: 7001 + at for at, name in enumerate(USUAL)}
 BACKEND_PORT = 6001
 
 
@@ -85,7 +84,6 @@ class Yard:
     def tidegate(self, name, port, **changes):
         words = {
             "PORT": port, "ADMIN": port + 1000, "WORKERS": 1, "HEARTBEAT": "",
-            "TLS": "stock" if name == "tidegate-stock" else "lean",
             "BACKENDS": f'"127.0.0.1:{BACKEND_PORT}"',
             "MORE_CERTIFICATES": "", "MORE_ROUTES": "",
         } | changes

@@ -32,8 +32,8 @@ def against_target(ratio, most):
 
 def against_rival(ratio):
     if ratio < 1 - TIE:
-        return "ahead"
-    return "tie" if ratio <= 1 + TIE else "behind"
+        return "better"
+    return "tie" if ratio <= 1 + TIE else "worse"
 
 
 def of_scenario(rounds, scenario):
@@ -51,12 +51,12 @@ def of_scenario(rounds, scenario):
 
 
 def shortfalls(found, paired):
-    """One sentence for each row in which tidegate is not ahead of all or misses a target."""
+    """One sentence for each row in which tidegate is not better than all or misses a target."""
     lines = []
     for scenario in paired:
         ratios = of_scenario(found["rounds"], scenario)
         parts = [f"{RELATION[ratios[rival][1]]} {rival} ({ratios[rival][0][0]:.2f})"
-                 for rival in RIVALS if rival in ratios and ratios[rival][1] != "ahead"]
+                 for rival in RIVALS if rival in ratios and ratios[rival][1] != "better"]
         if "relay" in ratios and ratios["relay"][2] != "reached":
             (ratio, _, _), most, verdict = ratios["relay"]
             parts.append(f"{ratio:.2f} of the minimal rustls relay, target {most:.2f} ({verdict})")
@@ -65,7 +65,7 @@ def shortfalls(found, paired):
     return lines + resumption(found["rounds"]) + memory(found) + load(found)
 
 
-RELATION = {"tie": "a tie with", "behind": "behind"}
+RELATION = {"tie": "a tie with", "worse": "worse than"}
 
 
 def resumption(rounds):

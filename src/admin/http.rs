@@ -17,7 +17,6 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -27,9 +26,10 @@ use super::status::document::process_snapshot;
 use super::status::page;
 use crate::downstream::response::{Body, text};
 use crate::listener::socket::{AcceptEvent, Listener};
+use crate::net::network::{Net, SystemNet};
+use crate::net::socket::Socket;
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::{now, wall};
-use crate::sys::entropy::fraction;
 use crate::telemetry::metrics::scrape::CONTENT_TYPE as OPENMETRICS;
 
 #[derive(Clone)]
@@ -60,11 +60,12 @@ pub fn serve(
             }
             AcceptEvent::Paused(error, _) => warn!(%error, "admin: accepting pauses"),
         };
-        listener.run(fraction, each).await;
+        let net: &dyn Net = &SystemNet;
+        listener.run(|| net.random_f64(), each).await;
     }
 }
 
-async fn serve_connection(admin: Admin, io: TcpStream, any_host: bool) {
+async fn serve_connection(admin: Admin, io: Socket, any_host: bool) {
     let service = service_fn(|request: Request<Incoming>| {
         let admin = admin.clone();
         async move {
@@ -161,12 +162,12 @@ fn with_security_headers(mut response: Response<Body>) -> Response<Body> {
 
 /// Whether the process admits new tunnels, has a valid certificate and at least one healthy backend.
 fn ready(state: &ProxyState) -> bool {
-    let snapshot = state.generation();
+    let snapshot = state.snapshot();
     state.is_wanted() && !snapshot.has_expired(wall()) && snapshot.backends(now()).0 > 0
 }
 
 fn healthz(state: &ProxyState) -> String {
-    let snapshot = state.generation();
+    let snapshot = state.snapshot();
     let (up, total) = snapshot.backends(now());
     let body = json!({
         "status": if !state.is_wanted() { "draining" } else { "ok" },

@@ -21,6 +21,7 @@ use crate::app::StartError;
 use crate::config::settings::Settings;
 use crate::listener::inherited::InheritedSockets;
 use crate::listener::socket::BindError;
+use crate::net::network::SystemNet;
 use crate::protocol::response::ReloadResult;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
@@ -101,7 +102,7 @@ fn start(
     let listeners = generation.settings.listeners.clone();
     let admin_address = generation.settings.admin;
     let control_path = socket::path(&generation.settings.control);
-    let room = generation.room;
+    let room = generation.capacity;
     let fingerprint = generation.settings.written.fingerprint().map(str::to_owned);
     let mut doors = Listeners::new(inherited);
     doors.doubt(&listeners, admin_address);
@@ -110,8 +111,8 @@ fn start(
     let admin = admin_address.map(|address| doors.admin(address)).transpose();
     let admin = admin.map_err(machine)?;
     // Nothing comes before the first.
-    drop(access.begin());
-    let gate = Arc::new(ProxyState::new(generation, ticketer, descriptors));
+    drop(access.activate());
+    let gate = Arc::new(ProxyState::new(Arc::new(SystemNet), generation, ticketer, descriptors));
     let status = Arc::<StatusCache>::default();
     let admin = admin.map(|listener| http::serve(gate.clone(), status.clone(), listener));
     let control = control_path
@@ -121,7 +122,7 @@ fn start(
         })
         .transpose()
         .map_err(|fault| StartError::Machine(fault.to_string()))?;
-    reload::warn(source, &gate.generation().warnings(wall()));
+    reload::warn(source, &gate.snapshot().warnings(wall()));
     let follow = |error| StartError::Machine(format!("no word of the process before: {error}"));
     doors.follow().map_err(follow)?;
     let control = control.map(ControlServer::open);
@@ -176,7 +177,7 @@ async fn serve(
     mut asked: mpsc::Receiver<ReloadRequest>,
 ) -> Result<ExitCause, TaskExited> {
     let mut sweep = interval(SWEEP_EVERY);
-    let mut renewal = CertWatcher::new(&gate.generation());
+    let mut renewal = CertWatcher::new(&gate.snapshot());
     let program = Program::current().filter(|_| matches!(source, ConfigSource::File(_)));
     let mut again = false;
     loop {
@@ -209,7 +210,7 @@ async fn serve(
             found = renewal.found(gate) => renewal.take(found, gate, source),
             fallen = doors.fallen() => return Err(fallen),
             _ = sweep.tick() => {
-                gate.generation().rate.sweep();
+                gate.snapshot().rate.sweep();
             }
         }
     }
@@ -245,7 +246,7 @@ async fn leave(
     signals: &mut mpsc::Receiver<Signal>,
     why: ExitCause,
 ) {
-    let settings = gate.generation().settings.drain;
+    let settings = gate.snapshot().settings.drain;
     let hurry = async {
         loop {
             match signals.recv().await {
@@ -277,7 +278,7 @@ async fn leave(
         hurried = timeout(JUST_COME, &mut hurry).await.is_ok();
     }
     gate.enter(Phase::Draining);
-    let course = DrainPlan::standard(settings, TerminationReason::Drained);
+    let course = DrainPlan::standard(gate.net.clone(), settings, TerminationReason::Drained);
     let hurry = async {
         if !hurried {
             hurry.await;

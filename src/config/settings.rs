@@ -24,8 +24,6 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Worker threads; fixed at start.
     pub workers: usize,
-    /// What carries TLS to clients.
-    pub tls: TlsStreamKind,
     /// Where clients come in; at least one, names unique.
     pub listeners: Vec<ListenerSettings>,
     /// At least one if any listener speaks TLS.
@@ -65,15 +63,6 @@ pub enum ControlSocket {
     Off,
     /// Here.
     At(PathBuf),
-}
-
-/// What carries TLS to clients; to them both are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsStreamKind {
-    /// tidegate's own stream over rustls, which keeps no buffers.
-    Lean,
-    /// tokio-rustls.
-    Stock,
 }
 
 /// Proxies in front of this one, whose word about the client is taken.

@@ -1,10 +1,9 @@
-//! The HTTP/1.1 server on one connection: heads read under limits, requests answered one after
-//! another, and the stream handed back when one of them switched protocols.
+//! The HTTP/1.1 server of one connection: reads request heads under limits, has requests answered in
+//! order, and hands the stream over when one of them becomes a tunnel.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,134 +12,193 @@ use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::rt::{Read, ReadBuf, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioTimer;
 use tokio::select;
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::framing::{FramingChecker, FramingHandle};
+use super::reply::Reply;
 use super::response::Body;
 use crate::net::Stream;
 use crate::net::http_io::HttpIo;
 use crate::reject::{ConnectionStage, DropReason, RejectReason};
 
-/// Deadlines of the HTTP phase.
+/// Deadlines of a connection while it speaks HTTP.
 #[derive(Clone, Copy, Debug)]
-pub struct HeadLimits {
-    /// Whole head, and the wait for it.
-    pub head: Duration,
-    /// A client that takes nothing of its answer.
-    pub write_timeout: Duration,
+pub struct HttpTimeouts {
+    /// From the start of waiting for a request to the end of its head.
+    pub request_header: Duration,
+    /// A client that does not read its response.
+    pub write: Duration,
 }
 
-/// A stream after a switch of protocols.
+/// A client's stream after the upgrade.
 #[derive(Debug)]
 pub struct UpgradedClient<S> {
     /// The stream.
     pub stream: S,
-    /// What the client sent behind its handshake.
+    /// What the client sent after its handshake, already read.
     pub early: Bytes,
 }
 
-/// Serves requests until the connection ends or one is answered with 101; then the stream comes
-/// back in `Some`. `leave` becomes ready when no further request is wanted; a client that has just
-/// come, and has asked nothing yet, still gets an answer to its first. Each call of `answer`
-/// gets the request and, where its framing is ambiguous, the refusal that this calls for.
-pub async fn serve<S, A, F>(
+/// How a connection ended without an error.
+#[derive(Debug)]
+pub enum Served<S, T> {
+    /// All requests are answered, and the connection is closed.
+    Closed,
+    /// The 101 is written: the tunnel takes over the stream.
+    Upgraded(UpgradedClient<S>, Box<T>),
+    /// The client disconnected before its 101 was written; the tunnel never starts.
+    Abandoned(Box<T>),
+}
+
+/// Serves requests until the connection ends or one of them becomes a tunnel.
+///
+/// `handler` gets each request and, if its framing is ambiguous, the reason to reject it. `drain`
+/// becomes ready when no further request is wanted; a client that connected just before and has
+/// not sent a request yet still gets an answer to its first.
+///
+/// # Errors
+/// The connection ended before its first request was complete, sent something that is not
+/// HTTP/1.1, or did not read its response.
+pub async fn serve<S, T, H, F>(
     stream: S,
-    limits: HeadLimits,
-    leave: impl Future<Output = ()>,
-    answer: A,
-) -> Result<Option<UpgradedClient<S>>, DropReason>
+    timeouts: HttpTimeouts,
+    drain: impl Future<Output = ()>,
+    handler: H,
+) -> Result<Served<S, T>, DropReason>
 where
     S: Stream + Send + 'static,
-    A: Fn(Request<Incoming>, Result<(), RejectReason>) -> F + Unpin,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    T: Send + 'static,
+    H: Fn(Request<Incoming>, Result<(), RejectReason>) -> F + Unpin,
+    F: Future<Output = Reply<T>> + Send + 'static,
 {
-    let watch = FramingChecker::shared();
-    let io = FramingHandle::new(HttpIo::new(stream, limits.write_timeout), watch.clone());
-    let served = AtomicBool::new(false);
-    let switched = AtomicBool::new(false);
+    let framing = FramingChecker::shared();
+    let io = FramingHandle::new(HttpIo::new(stream, timeouts.write), framing.clone());
+    // hyper runs the handler inside the connection and takes nothing but responses from it; what else
+    // the connection needs to know comes as events, before the response is written.
+    let (sender, mut events) = mpsc::unbounded_channel();
     let service = service_fn(|request: Request<Incoming>| {
-        // Behind a chunked body the watch has lost its place, and RFC 9112 9.3 wants no persistent
-        // connection with a client of HTTP/1.0.
+        // The framing check cannot follow a chunked body, and RFC 9112 9.3 wants no persistent
+        // connection with an HTTP/1.0 client.
         let is_last = request.headers().contains_key(TRANSFER_ENCODING)
             || request.version() < Version::HTTP_11;
-        let answering = answer(request, watch.next_head());
-        let (served, switched) = (&served, &switched);
+        let reply = handler(request, framing.next_head());
+        let sender = sender.clone();
         Box::pin(async move {
-            // Not before: who leaves with its request sees to it that hyper never comes here.
-            served.store(true, Ordering::Relaxed);
-            let mut response = answering.await;
-            let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            switched.store(is_switch, Ordering::Relaxed);
-            let close = HeaderValue::from_static("close");
-            if is_last && response.headers().get(CONNECTION) != Some(&close) {
-                response.headers_mut().append(CONNECTION, close);
-            }
-            Ok::<_, std::convert::Infallible>(response)
+            // The receiver outlives the connection, so that sending cannot fail. Not sent earlier:
+            // of a client that leaves right after its request hyper never runs the handler.
+            let _ = sender.send(Event::Started);
+            let response = match reply.await {
+                Reply::Response(response) => response,
+                Reply::Tunnel { response, tunnel } => {
+                    let _ = sender.send(Event::Tunnel(tunnel));
+                    response
+                }
+            };
+            Ok::<_, std::convert::Infallible>(if is_last { closing(response) } else { response })
         }) as Pin<Box<dyn Future<Output = _> + Send>>
     });
-    let mut connection = builder(limits.head).serve_connection(io, service);
-    let (mut leave, mut asking) = (pin!(leave), pin!(sleep(ASKING)));
-    let (mut leaving, mut waited, mut last) = (false, false, false);
+    let mut connection = builder(timeouts.request_header).serve_connection(io, service);
+    let (mut drain, mut grace) = (pin!(drain), pin!(sleep(FIRST_REQUEST_GRACE)));
+    let (mut draining, mut grace_over, mut closing) = (false, false, false);
+    let (mut served, mut tunnel) = (false, None);
     let end = loop {
         let serving = poll_fn(|cx| {
             let polled = connection.poll_without_shutdown(cx);
-            let is_last = leaving && (waited || served.load(Ordering::Relaxed));
-            if polled.is_ready() || last || !is_last {
+            while let Ok(event) = events.try_recv() {
+                served = true;
+                tunnel = event.tunnel();
+            }
+            if polled.is_ready() || closing || !(draining && (served || grace_over)) {
                 return polled;
             }
-            last = true;
+            closing = true;
             Pin::new(&mut connection).graceful_shutdown();
             connection.poll_without_shutdown(cx)
         });
         select! {
             end = serving => break end,
-            () = &mut leave, if !leaving => leaving = true,
-            () = &mut asking, if leaving && !waited => waited = true,
+            () = &mut drain, if !draining => draining = true,
+            () = &mut grace, if draining && !grace_over => grace_over = true,
         }
     };
+    // The last poll may have run the handler.
+    while let Ok(event) = events.try_recv() {
+        served = true;
+        tunnel = event.tunnel();
+    }
     let parts = connection.into_parts();
-    let served = served.load(Ordering::Relaxed);
     let mut io = parts.io.into_inner();
-    match end {
-        Ok(()) if switched.load(Ordering::Relaxed) => Ok(Some(hand_over(io, parts.read_buf))),
-        Ok(()) => {
-            part(&mut io).await;
-            if !served && !leaving {
-                Err(DropReason::Gone(ConnectionStage::Head))
+    match (end, tunnel) {
+        (Ok(()), Some(tunnel)) => Ok(Served::Upgraded(upgraded(io, parts.read_buf), tunnel)),
+        (Err(_), Some(tunnel)) => {
+            linger(&mut io).await;
+            Ok(Served::Abandoned(tunnel))
+        }
+        (Ok(()), None) => {
+            linger(&mut io).await;
+            if served || draining {
+                Ok(Served::Closed)
             } else {
-                Ok(None)
+                Err(DropReason::Gone(ConnectionStage::Head))
             }
         }
-        Err(error) => {
-            part(&mut io).await;
-            let dropped = cause(&error);
-            // Between two requests a client may fall silent or go as it likes.
-            let is_leave = matches!(dropped, DropReason::HeadTimeout | DropReason::Gone(_));
-            if served && is_leave { Ok(None) } else { Err(dropped) }
+        (Err(error), None) => {
+            linger(&mut io).await;
+            let reason = classify(&error);
+            // Between two requests a client may stay silent or leave.
+            let is_leave = matches!(reason, DropReason::HeadTimeout | DropReason::Gone(_));
+            if served && is_leave { Ok(Served::Closed) } else { Err(reason) }
         }
     }
 }
 
-/// hyper ignores its head timeout without a timer, so both are set in this one place.
-fn builder(head: Duration) -> http1::Builder {
+/// What a handler tells its connection.
+enum Event<T> {
+    /// A request is being answered.
+    Started,
+    /// Its response is followed by a tunnel.
+    Tunnel(Box<T>),
+}
+
+impl<T> Event<T> {
+    fn tunnel(self) -> Option<Box<T>> {
+        match self {
+            Self::Started => None,
+            Self::Tunnel(tunnel) => Some(tunnel),
+        }
+    }
+}
+
+/// Announces that the connection ends with this response (RFC 9112 9.6).
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    let close = HeaderValue::from_static("close");
+    if response.headers().get(CONNECTION) != Some(&close) {
+        response.headers_mut().append(CONNECTION, close);
+    }
+    response
+}
+
+/// hyper ignores its head timeout without a timer, so both are set here.
+fn builder(request_header: Duration) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(head)
+        .header_read_timeout(request_header)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .half_close(false);
     builder
 }
 
-fn hand_over<S: Stream>(io: HttpIo<S>, read: Bytes) -> UpgradedClient<S> {
+fn upgraded<S: Stream>(io: HttpIo<S>, read: Bytes) -> UpgradedClient<S> {
     let (stream, rest) = io.into_parts();
     let early = match (read.is_empty(), rest.is_empty()) {
         (_, true) if read.is_empty() => Bytes::new(),
-        // A copy: hyper's own bytes would hold on to its whole read buffer.
+        // A copy: hyper's bytes keep its whole read buffer alive.
         (_, true) => Bytes::copy_from_slice(&read),
         (true, false) => Bytes::from(rest),
         (false, false) => Bytes::from([&read[..], &rest[..]].concat()),
@@ -148,9 +206,9 @@ fn hand_over<S: Stream>(io: HttpIo<S>, read: Bytes) -> UpgradedClient<S> {
     UpgradedClient { stream, early }
 }
 
-/// Closes so that the peer can read our last answer: data of its own that we never read would
-/// turn our close into a reset, which may overtake the answer (RFC 9112 9.6).
-async fn part<S: Stream>(io: &mut HttpIo<S>) {
+/// Closes so that the peer can read the last response: unread data of the peer would turn the close
+/// into a reset, which may overtake the response (RFC 9112 9.6).
+async fn linger<S: Stream>(io: &mut HttpIo<S>) {
     let lingering = async {
         poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await?;
         let mut scrap = [0; 4096];
@@ -162,11 +220,11 @@ async fn part<S: Stream>(io: &mut HttpIo<S>) {
             }
         }
     };
-    // Whatever it ends with, the connection is over.
+    // The connection is over either way.
     let _ = timeout(LINGER, lingering).await;
 }
 
-fn cause(error: &hyper::Error) -> DropReason {
+fn classify(error: &hyper::Error) -> DropReason {
     if error.is_parse() {
         return DropReason::HeadBad(error.to_string());
     }
@@ -185,8 +243,8 @@ fn cause(error: &hyper::Error) -> DropReason {
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines; more is 431.
 const HEADERS_MAX: usize = 64;
-/// How long a connection may take from its beginning to its first request, where no further one is
-/// wanted: its client could not know, and an answer tells it to come again.
-const ASKING: Duration = Duration::from_secs(2);
-/// How long we read on after our last answer.
+/// Time for the first request of a connection that was accepted just before a drain began: its
+/// client gets a 503 instead of a reset.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);
+/// Time to keep reading after the last response.
 const LINGER: Duration = Duration::from_secs(2);

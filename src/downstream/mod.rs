@@ -4,4 +4,5 @@
 pub(crate) mod client_address;
 pub(crate) mod framing;
 pub(crate) mod h1;
+pub(crate) mod reply;
 pub(crate) mod response;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use proxy_header::{ParseConfig, ProxyHeader, Tlv};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::ClientAddr;
+use crate::net::socket::Socket;
 use crate::reject::{ConnectionStage, DropReason};
 
 /// The connection that a header stands for.
@@ -54,14 +54,14 @@ pub enum ProxyHeaderError {
 /// It is missing, malformed or late ([`DropReason`] names which), or the peer went away before its
 /// first byte.
 pub async fn read_proxy_header(
-    io: &mut TcpStream,
+    io: &mut Socket,
     limit: Duration,
 ) -> Result<Option<ProxiedConnection>, DropReason> {
     timeout(limit, take(io)).await.unwrap_or(Err(DropReason::ProxyHeaderTimeout))
 }
 
 /// What has arrived is looked at first, and taken only as far as it is the header's.
-async fn take(io: &mut TcpStream) -> Result<Option<ProxiedConnection>, DropReason> {
+async fn take(io: &mut Socket) -> Result<Option<ProxiedConnection>, DropReason> {
     let gone = |_| DropReason::Gone(ConnectionStage::Accept);
     let mut bytes = [0; HEADER_BYTES_MAX];
     let mut taken = 0;

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::inherited::InheritedSockets;
-use crate::net::UNSENT_BYTES_MAX;
+use crate::net::{UNSENT_BYTES_MAX, socket};
 
 /// A bound socket. It is closed with the last of its clones.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct AcceptedStream {
     /// The connection, `TCP_NODELAY` set.
-    pub io: TcpStream,
+    pub io: socket::Socket,
     /// The peer's address, as the socket has it.
     pub peer: SocketAddr,
     /// Where it came to.
@@ -123,7 +123,7 @@ impl Listener {
                         let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
                     }
                     let local = self.local_of(&io);
-                    each(AcceptEvent::Connection(AcceptedStream { io, peer, local }));
+                    each(AcceptEvent::Connection(AcceptedStream { io: io.into(), peer, local }));
                 }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
@@ -224,7 +224,8 @@ mod tests {
     }
 
     fn assert_equipped(connection: &AcceptedStream) {
-        let socket = SockRef::from(&connection.io);
+        let socket::Socket::Tcp(tcp) = &connection.io else { panic!("TCP") };
+        let socket = SockRef::from(tcp);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
     }

@@ -9,12 +9,15 @@
 pub(crate) mod conformance;
 pub mod engine;
 pub(crate) mod http_io;
+pub mod network;
 pub(crate) mod plain;
 pub mod scratch;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub mod socket;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
 pub(crate) mod tokio_tls;
 pub(crate) mod unbuffered_tls;
 

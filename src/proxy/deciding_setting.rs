@@ -1,16 +1,17 @@
-//! Which configuration key decided, and what it was set to, for the record of a refusal.
+//! The configuration key that decided about a rejected request or a dropped connection, with its value,
+//! for the record.
 
 use super::snapshot::{Route, Snapshot};
 use crate::config::values::units::show_duration;
 use crate::reject::{DropReason, RejectReason};
 use crate::telemetry::record::DecidingSetting;
 
-/// For a connection that was dropped.
-pub fn of_drop(dropped: &DropReason, generation: &Snapshot) -> DecidingSetting {
-    let settings = &generation.settings;
-    let value = match dropped {
+/// The setting that dropped a connection.
+pub fn of_drop(reason: &DropReason, snapshot: &Snapshot) -> DecidingSetting {
+    let settings = &snapshot.settings;
+    let value = match reason {
         DropReason::ClientFull => Some(settings.concurrency.connections_per_client.to_string()),
-        DropReason::GateFull => Some(generation.room.connections.to_string()),
+        DropReason::GateFull => Some(snapshot.capacity.connections.to_string()),
         DropReason::ProxyHeaderUntrusted => Some(settings.trusted.to_string()),
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
@@ -22,23 +23,23 @@ pub fn of_drop(dropped: &DropReason, generation: &Snapshot) -> DecidingSetting {
         | DropReason::Gone(_)
         | DropReason::HeadBad(_) => None,
     };
-    DecidingSetting { key: dropped.key(), value }
+    DecidingSetting { key: reason.key(), value }
 }
 
-/// For a request that was refused.
-pub fn of_refusal(
-    refusal: &RejectReason,
-    generation: &Snapshot,
+/// The setting that rejected a request.
+pub fn of_rejection(
+    reason: &RejectReason,
+    snapshot: &Snapshot,
     route: Option<&Route>,
 ) -> DecidingSetting {
-    let (concurrency, rates) = (&generation.settings.concurrency, &generation.settings.rates);
-    let value = match refusal {
+    let (concurrency, rates) = (&snapshot.settings.concurrency, &snapshot.settings.rates);
+    let value = match reason {
         RejectReason::NotWebsocket => Some("false".to_owned()),
         RejectReason::ClientFull => Some(concurrency.tunnels_per_client.to_string()),
         RejectReason::ClientRate => {
             Some(format!("{}/s, burst {}", rates.handshakes_per_client, rates.handshakes_burst))
         }
-        RejectReason::GateFull => Some(generation.room.tunnels.to_string()),
+        RejectReason::GateFull => Some(snapshot.capacity.tunnels.to_string()),
         RejectReason::RouteFull => route.and_then(|route| route.tunnels_max).map(|n| n.to_string()),
         RejectReason::DialTimeout => route.map(|route| show_duration(route.timeouts.connect)),
         RejectReason::BackendSilent | RejectReason::BodyTimeout => {
@@ -64,5 +65,5 @@ pub fn of_refusal(
         | RejectReason::ClientGone
         | RejectReason::BackendRefused(_) => None,
     };
-    DecidingSetting { key: refusal.key(), value }
+    DecidingSetting { key: reason.key(), value }
 }

@@ -1,5 +1,6 @@
-//! One request on its way to an answer, so that each gets its record: also the one whose client
-//! left while a backend was asked.
+//! What the record of a request needs, collected while the request is handled. A rejected request gets
+//! its record from [`RequestLog::finish`]; one whose client leaves while a backend is asked gets it
+//! when the log is dropped.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,12 +15,13 @@ use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::record::{DecidingSetting, RejectedRequest, refused};
-use crate::telemetry::redact::{authority, cut, origin, subprotocol, target, traceparent};
+use crate::telemetry::record::{DecidingSetting, RejectedRequest, record_reject};
+use crate::telemetry::redact::{authority, origin, subprotocol, target, traceparent, truncate};
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
 use crate::upstream::pool::Backend;
 
-/// What a record of a request will say. Dropped without a word, it says that the client left.
+/// The fields of a request's record. Route and backend are added as they become known, so that the
+/// record of a request that is cancelled has them, too.
 #[derive(Debug)]
 pub struct RequestLog {
     connection: Arc<Connection>,
@@ -31,22 +33,21 @@ pub struct RequestLog {
     user_agent: Option<Box<str>>,
     traceparent: Option<Box<str>>,
     redact: Arc<[String]>,
-    /// What the request is known by, here and at the backend.
+    /// Identifies the request in records and at the backend.
     pub request_id: Box<str>,
-    /// Number of the configuration that judges it.
+    /// Generation of the snapshot that handles the request.
     pub generation: u64,
-    /// When its head was whole.
+    /// When the head was complete.
     pub began: Instant,
     metrics: Arc<Metrics>,
-    open: bool,
+    pending: bool,
 }
 
 impl RequestLog {
-    /// Copies what the record will need: a value kept from the head itself would hold on to
-    /// hyper's read buffer.
+    /// Copies the fields: a value of the head itself would keep hyper's read buffer alive.
     pub fn begin(
         connection: Arc<Connection>,
-        generation: &Snapshot,
+        snapshot: &Snapshot,
         request: &Request<Incoming>,
         request_id: Box<str>,
         began: Instant,
@@ -63,77 +64,73 @@ impl RequestLog {
             origin: text(ORIGIN),
             user_agent: text(USER_AGENT),
             traceparent: trace(request),
-            redact: generation.settings.log.redact.clone(),
+            redact: snapshot.settings.log.redact.clone(),
             request_id,
-            generation: generation.number,
+            generation: snapshot.number,
             began,
-            metrics: generation.metrics.clone(),
-            open: true,
+            metrics: snapshot.metrics.clone(),
+            pending: true,
         }
     }
 
-    /// What the request said of itself, as a record may show it; the backend chose the
-    /// subprotocol.
-    pub fn shown(&self, chosen: Option<&str>) -> PackedFields {
+    /// The fields of the request with secrets redacted; `chosen` is the backend's subprotocol.
+    pub fn redacted(&self, chosen: Option<&str>) -> PackedFields {
         let hidden = |raw: &str| target(raw, &self.redact);
         let chosen = chosen.map(|raw| subprotocol(raw, &self.redact));
         RequestFields {
             host: &authority(&self.host),
             target: &target(&self.target, &self.redact),
             user_agent: self.user_agent.as_deref().map(hidden).as_deref(),
-            request_id: Some(&cut(&self.request_id)),
+            request_id: Some(&truncate(&self.request_id)),
             traceparent: self.traceparent.as_deref(),
             subprotocol: chosen.as_deref(),
         }
         .pack()
     }
 
-    /// The route is known.
-    pub fn on(&mut self, route: &Arc<Route>) {
+    /// Sets the route of the request.
+    pub fn on_route(&mut self, route: &Arc<Route>) {
         self.route = Some(route.clone());
     }
 
-    /// A backend took the connection.
-    pub fn at(&mut self, backend: &Arc<Backend>) {
+    /// Sets the backend that accepted the connection.
+    pub fn at_backend(&mut self, backend: &Arc<Backend>) {
         self.backend = Some(backend.clone());
     }
 
-    /// It got what it asked for: no record now.
-    pub fn close(&mut self) {
-        self.open = false;
+    /// Writes the record if the request was rejected. A request that got what it asked for has none.
+    pub fn finish(mut self, rejected: Option<RejectReason>, snapshot: &Snapshot) {
+        self.pending = false;
+        if let Some(reason) = rejected {
+            let setting = deciding_setting::of_rejection(&reason, snapshot, self.route.as_deref());
+            self.record(&reason, setting);
+        }
     }
 
-    /// It was refused: the record.
-    pub fn refuse(&mut self, refusal: RejectReason, generation: &Snapshot) {
-        let deciding = deciding_setting::of_refusal(&refusal, generation, self.route.as_deref());
-        self.record(&refusal, deciding);
-    }
-
-    fn record(&mut self, refusal: &RejectReason, deciding: DecidingSetting) {
-        self.open = false;
-        self.metrics.refused(refusal);
-        let shown = self.shown(None);
+    fn record(&self, reason: &RejectReason, setting: DecidingSetting) {
+        self.metrics.rejected(reason);
+        let shown = self.redacted(None);
         let origin = self.origin.as_ref().map(|sent| origin(sent, &self.redact));
-        refused(&RejectedRequest {
-            visitor: &self.connection.visitor,
-            refusal,
+        record_reject(&RejectedRequest {
+            client: &self.connection.visitor,
+            reason,
             route: self.route.as_ref().map(|route| &*route.name),
             backend: self.backend.as_ref().map(|backend| &*backend.id),
-            particulars: shown.particulars(),
+            fields: shown.unpack(),
             origin: origin.as_deref(),
-            deciding,
+            deciding: setting,
             age: now().duration_since(self.began),
             generation: self.generation,
         });
     }
 }
 
-/// A copy of the first [`KEPT_MAX`] bytes, made fit for a record only if there is to be one.
+/// Copies the first [`KEPT_MAX`] bytes; they are redacted only when a record is written.
 fn first(raw: &[u8]) -> Box<str> {
     String::from_utf8_lossy(&raw[..raw.len().min(KEPT_MAX)]).into()
 }
 
-/// Of several, nobody knows which one counts.
+/// None of several lines is used: it is unknown which one counts.
 fn trace(request: &Request<Incoming>) -> Option<Box<str>> {
     let mut lines = request.headers().get_all("traceparent").iter();
     let only = lines.next().filter(|_| lines.next().is_none())?;
@@ -142,11 +139,11 @@ fn trace(request: &Request<Incoming>) -> Option<Box<str>> {
 
 impl Drop for RequestLog {
     fn drop(&mut self) {
-        if self.open {
+        if self.pending {
             self.record(&RejectReason::ClientGone, DecidingSetting::default());
         }
     }
 }
 
-/// More than a record shows, so that what is hidden makes room for what follows.
+/// Bytes; more than a record shows, since redaction shortens a value.
 const KEPT_MAX: usize = 512;

@@ -1,4 +1,4 @@
-//! From the 101 to the record: the task of one tunnel, and all that must live exactly as long.
+//! One session: from the 101 to its record. The task of a tunnel, and what must live exactly as long.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,10 +9,9 @@ use std::time::Instant;
 use http_body_util::Empty;
 use hyper::Response;
 use pin_project_lite::pin_project;
-use tokio::net::TcpStream;
 use ws::{
-    CloseCodes, DeflateMode, ReadDelays, ReportedViolations, Session, SessionPolicy, Stats,
-    TerminationReason,
+    CloseCodes, DeflateMode, Entropy, ReadDelays, ReportedViolations, Session, SessionPolicy,
+    Stats, TerminationReason,
 };
 
 use super::request_log::RequestLog;
@@ -23,28 +22,38 @@ use crate::downstream::h1::UpgradedClient;
 use crate::downstream::response::{Body, boxed};
 use crate::net::Stream;
 use crate::net::plain::PlainStream;
+use crate::net::socket::Socket;
 use crate::sessions::connection::Connection;
 use crate::sessions::info::SessionInfo;
 use crate::sessions::registry::{CommandReceiver, Registration};
 use crate::sys::clock::now;
-use crate::sys::entropy::SystemEntropy;
 use crate::telemetry::metrics::HandshakeStep;
-use crate::telemetry::record::{DecidingSetting, SessionEnd, begun, ended};
+use crate::telemetry::record::{DecidingSetting, SessionEnd, record_end, record_start};
 use crate::tunnel::progress::TunnelEnd;
 use crate::tunnel::{EarlyBytes, Tunnel};
 use crate::upstream::handshake::UpgradedBackend;
 
-/// A tunnel that is agreed with both sides, while its 101 is on the way to the client.
+/// A tunnel that both sides agreed on, while the 101 is on its way to the client.
 #[derive(Debug)]
 pub struct PendingTunnel {
-    story: SessionGuard,
+    guard: SessionGuard,
     terms: Arc<SessionPolicy>,
-    backend: PlainStream<TcpStream>,
+    backend: PlainStream<Socket>,
     early: bytes::Bytes,
     deflate: DeflateMode,
 }
 
-/// What must not be let go before a session ends.
+/// What a completed handshake with a backend brings.
+pub struct Handshaken {
+    /// The tunnel's place in the limits.
+    pub permit: Permit,
+    /// The backend's side.
+    pub upgraded: UpgradedBackend,
+    /// When connecting to the backend began.
+    pub backend_began: Instant,
+}
+
+/// What is released when a session ends.
 #[derive(Debug)]
 struct SessionGuard {
     registration: Registration,
@@ -52,42 +61,41 @@ struct SessionGuard {
 }
 
 impl PendingTunnel {
-    /// The 101 for the client, and what follows it.
+    /// Registers the session. Returns the 101 for the client, and the tunnel that follows it.
     pub fn new(
-        gate: &ProxyState,
+        state: &ProxyState,
         connection: &Arc<Connection>,
         route: &Arc<Route>,
-        permit: Permit,
-        upgraded: UpgradedBackend,
-        dialling: Instant,
-        inquiry: &RequestLog,
+        handshaken: Handshaken,
+        log: &RequestLog,
     ) -> (Response<Body>, Self) {
+        let Handshaken { permit, upgraded, backend_began } = handshaken;
         let opened = now();
-        gate.metrics.took(HandshakeStep::Admit, opened.duration_since(inquiry.began));
-        gate.metrics.took(HandshakeStep::Backend, opened.duration_since(dialling));
-        let dial = opened.duration_since(dialling).as_micros();
-        let registration = gate.registry.register(SessionInfo {
+        let backend_handshake = opened.duration_since(backend_began);
+        state.metrics.handshake_took(HandshakeStep::Admit, opened.duration_since(log.began));
+        state.metrics.handshake_took(HandshakeStep::Backend, backend_handshake);
+        let registration = state.registry.register(SessionInfo {
             connection: connection.clone(),
             counts: upgraded.backend.counts.clone(),
-            particulars: inquiry.shown(upgraded.subprotocol.as_deref()),
+            particulars: log.redacted(upgraded.subprotocol.as_deref()),
             opened,
-            dial: u32::try_from(dial).unwrap_or(u32::MAX),
-            generation: u32::try_from(inquiry.generation).unwrap_or(u32::MAX),
+            dial: u32::try_from(backend_handshake.as_micros()).unwrap_or(u32::MAX),
+            generation: u32::try_from(log.generation).unwrap_or(u32::MAX),
         });
-        let plan = Self {
-            story: SessionGuard { registration, permit },
+        let tunnel = Self {
+            guard: SessionGuard { registration, permit },
             terms: route.terms.clone(),
             backend: PlainStream::new(upgraded.stream),
             early: upgraded.early,
             deflate: upgraded.deflate,
         };
-        (upgraded.response.map(|()| boxed(Empty::new())), plan)
+        (upgraded.response.map(|()| boxed(Empty::new())), tunnel)
     }
 
-    /// The client left before its 101 was out: the record, and nothing else.
+    /// Ends a session whose client disconnected before its 101 was written: only the record is left.
     pub fn abandon(self) {
-        self.story.facts().counts.began();
-        self.story.finish(&TunnelEnd {
+        self.guard.facts().counts.tunnel_opened();
+        self.guard.finish(&TunnelEnd {
             end: TerminationReason::ClientGone,
             value: None,
             tally: Stats::default(),
@@ -102,53 +110,61 @@ impl PendingTunnel {
     }
 }
 
-/// Begins the tunnel, in a task of its own: the connection's task is done, and its memory with
-/// it.
-pub fn open<S: Stream + Send + 'static>(
-    gate: &ProxyState,
-    served: UpgradedClient<S>,
-    plan: PendingTunnel,
+/// Starts the tunnel in a task of its own, so that the memory of the connection's task is freed.
+pub fn start<S: Stream + Send + 'static>(
+    state: &Arc<ProxyState>,
+    client: UpgradedClient<S>,
+    pending: PendingTunnel,
 ) {
-    let line = &plan.story.registration.line;
-    begun(&line.facts.begun(line.session));
-    let mut entropy = SystemEntropy;
-    let session = Session::new(plan.terms, plan.deflate, &mut entropy);
-    let early = EarlyBytes { from_client: served.early, from_backend: plan.early };
-    let orders = plan.story.registration.orders();
-    line.facts.counts.began();
-    let tunnel = Tunnel::new(served.stream, plan.backend, session, early, orders, entropy);
-    gate.tasks.spawn(SessionTask { tunnel, story: Some(plan.story) });
+    let handle = &pending.guard.registration.line;
+    record_start(&handle.facts.begun(handle.session));
+    let mut entropy = SessionEntropy(state.clone());
+    let session = Session::new(pending.terms, pending.deflate, &mut entropy);
+    let early = EarlyBytes { from_client: client.early, from_backend: pending.early };
+    let commands = pending.guard.registration.orders();
+    handle.facts.counts.tunnel_opened();
+    let tunnel = Tunnel::new(client.stream, pending.backend, session, early, commands, entropy);
+    state.tasks.spawn(SessionTask { tunnel, guard: Some(pending.guard) });
+}
+
+/// The randomness of [`ProxyState::net`]; one pointer, since every tunnel holds it.
+struct SessionEntropy(Arc<ProxyState>);
+
+impl Entropy for SessionEntropy {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.net.fill_random(bytes);
+    }
 }
 
 pin_project! {
-    /// By hand, because an `async` block would hold the tunnel twice.
-    struct SessionTask<S> {
+    /// Not an `async` block: that would store the tunnel twice.
+    struct SessionTask<S, E> {
         #[pin]
-        tunnel: Tunnel<S, PlainStream<TcpStream>, CommandReceiver, SystemEntropy>,
+        tunnel: Tunnel<S, PlainStream<Socket>, CommandReceiver, E>,
         // Until the tunnel has ended.
-        story: Option<SessionGuard>,
+        guard: Option<SessionGuard>,
     }
 
-    impl<S> PinnedDrop for SessionTask<S> {
+    impl<S, E> PinnedDrop for SessionTask<S, E> {
         fn drop(this: Pin<&mut Self>) {
-            // Broken off, by a panic or with the process: its record and its counts are owed.
+            // After a panic, or when the runtime ends: the session still gets its record.
             let this = this.project();
             let ending = this.tunnel.broken_off();
-            if let Some(story) = this.story.take() {
-                story.finish(&ending);
+            if let Some(guard) = this.guard.take() {
+                guard.finish(&ending);
             }
         }
     }
 }
 
-impl<S: Stream> Future for SessionTask<S> {
+impl<S: Stream, E: Entropy> Future for SessionTask<S, E> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         let ending = ready!(this.tunnel.poll(cx));
-        if let Some(story) = this.story.take() {
-            story.finish(&ending);
+        if let Some(guard) = this.guard.take() {
+            guard.finish(&ending);
         }
         Poll::Ready(())
     }
@@ -159,15 +175,15 @@ impl SessionGuard {
         &self.registration.line.facts
     }
 
-    /// Gives the place back, and then tells of it: who reads the record may count on the place.
+    /// Releases the permit, then writes the record: a reader of the record can rely on the free place.
     fn finish(self, ending: &TunnelEnd) {
         let Self { registration, permit } = self;
         let line = registration.line.clone();
         drop((permit, registration));
         let age = now().duration_since(line.facts.opened);
-        line.facts.counts.ended(ending.end, ending.closes, age);
-        ended(&SessionEnd {
-            tunnel: line.facts.begun(line.session),
+        line.facts.counts.tunnel_ended(ending.end, ending.closes, age);
+        record_end(&SessionEnd {
+            start: line.facts.begun(line.session),
             end: ending.end,
             deciding: DecidingSetting { key: ending.end.key(), value: ending.value.clone() },
             tally: &ending.tally,
@@ -187,7 +203,7 @@ impl SessionGuard {
 mod tests {
     use std::io;
 
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::admission::concurrency::ConcurrencyLimits;
@@ -197,6 +213,7 @@ mod tests {
     use crate::net::unbuffered_tls::UnbufferedTls;
     use crate::sessions::info::SessionInfo;
     use crate::sessions::registry::Registry;
+    use crate::sys::entropy::SystemEntropy;
 
     /// A client whose first byte is too much for us.
     struct PanickingStream;
@@ -248,13 +265,13 @@ mod tests {
         let mut entropy = SystemEntropy;
         let session = Session::new(Arc::default(), DeflateMode::Off, &mut entropy);
         let orders = registration.orders();
-        counts.began();
-        let backend = PlainStream::new(backend);
+        counts.tunnel_opened();
+        let backend = PlainStream::new(Socket::Tcp(backend));
         let tunnel =
             Tunnel::new(PanickingStream, backend, session, EarlyBytes::default(), orders, entropy);
-        let story = Some(SessionGuard { registration, permit });
+        let guard = Some(SessionGuard { registration, permit });
         let tasks = tokio_util::task::TaskTracker::new();
-        let ended = tasks.spawn(SessionTask { tunnel, story }).await;
+        let ended = tasks.spawn(SessionTask { tunnel, guard }).await;
         assert!(ended.unwrap_err().is_panic());
         assert_eq!((occupancy.tunnels(), registry.len(), counts.open.get()), (0, 0, 0));
         tasks.close();
@@ -264,8 +281,8 @@ mod tests {
     /// The task of an open socket is one allocation: a byte more than this takes 2,560.
     #[test]
     fn a_session_is_small() {
-        type WssTunnel = UnbufferedTls<ServerEngine, TcpStream>;
-        let task = size_of::<SessionTask<WssTunnel>>() + AROUND_A_TASK;
+        type WssTunnel = UnbufferedTls<ServerEngine, Socket>;
+        let task = size_of::<SessionTask<WssTunnel, SessionEntropy>>() + AROUND_A_TASK;
         assert!(task <= 2048, "{task} B");
     }
 

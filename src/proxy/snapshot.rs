@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// What it was built from.
     pub settings: Settings,
     /// Caps after descriptors.
-    pub room: Capacity,
+    pub capacity: Capacity,
     /// Present if any listener speaks TLS.
     pub tls: Option<TlsTerminator>,
     /// By host and path.
@@ -53,15 +53,15 @@ pub struct Snapshot {
     /// One for each listener, in their order.
     listener_counts: Vec<Arc<ListenerCounts>>,
     /// What is lawful and may yet be a mistake, but for what changes with time.
-    pub remarks: Vec<LateDiagnostic>,
+    pub static_warnings: Vec<LateDiagnostic>,
 }
 
 /// What is found out before anything is built.
 pub struct Validated {
-    room: Capacity,
+    capacity: Capacity,
     tls: Option<TlsTerminator>,
     /// What is lawful and may yet be a mistake.
-    remarks: Vec<LateDiagnostic>,
+    warnings: Vec<LateDiagnostic>,
 }
 
 /// What a request, and then its session, is held to. A session keeps its route, and nothing else
@@ -83,13 +83,13 @@ pub struct Route {
     /// What happens to compression offers.
     pub compression: Compression,
     /// How backends are spoken to.
-    pub manner: ForwardingPolicy,
+    pub forwarding: ForwardingPolicy,
     /// Where it leads.
     pub pool: Pool,
     /// What becomes of tunnels whose backend is lost.
     pub on_backend_loss: OnBackendLoss,
     /// Whether an operator keeps new tunnels away; across generations.
-    pub away: Arc<DrainFlag>,
+    pub drain: Arc<DrainFlag>,
     /// What its sessions are held to.
     pub terms: Arc<SessionPolicy>,
     /// Deadlines before the tunnel.
@@ -104,9 +104,10 @@ impl Snapshot {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let Validated { room, tls, remarks } = Self::judge(&settings, ticketer, descriptors)?;
+        let Validated { capacity, tls, warnings } =
+            Self::validate(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
-        metrics.forget_unused();
+        metrics.remove_unused();
         let mut routes = RouteTable::default();
         let mut healths = healths(previous);
         let mut route_list = Vec::new();
@@ -130,14 +131,14 @@ impl Snapshot {
         Ok(Self {
             number,
             settings,
-            room,
+            capacity,
             tls,
             routes,
             route_list,
             rate,
             metrics,
             listener_counts,
-            remarks,
+            static_warnings: warnings,
         })
     }
 
@@ -146,8 +147,8 @@ impl Snapshot {
         &self,
         ticketer: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let (tls, remarks) = terminator(&self.settings, ticketer)?;
-        Ok(Self { number: self.number + 1, tls, remarks, ..self.clone() })
+        let (tls, warnings) = tls_terminator(&self.settings, ticketer)?;
+        Ok(Self { number: self.number + 1, tls, static_warnings: warnings, ..self.clone() })
     }
 
     /// The certificates, if any listener shows them.
@@ -157,36 +158,36 @@ impl Snapshot {
 
     /// What is lawful and may yet be a mistake, `now` being the time of day.
     pub fn warnings(&self, now: f64) -> Vec<LateDiagnostic> {
-        let ends = self.certs().into_iter().flat_map(|certs| certs.steps(now as u64));
+        let ends = self.certs().into_iter().flat_map(|certs| certs.expiring(now as u64));
         let ends = ends.map(|(state, step)| step.warning(state, now as u64));
-        self.remarks.iter().cloned().chain(ends).collect()
+        self.static_warnings.iter().cloned().chain(ends).collect()
     }
 
     /// Whether clients refuse every certificate there is, `now` being the time of day.
     pub fn has_expired(&self, now: f64) -> bool {
-        self.certs().is_some_and(|certs| certs.all_over(now as u64))
+        self.certs().is_some_and(|certs| certs.all_expired(now as u64))
     }
 
     /// All that may fail: whether the caps fit under this limit of descriptors, and certificates
     /// and all else outside the file are as they must be. Changes nothing.
-    pub fn judge(
+    pub fn validate(
         settings: &Settings,
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Validated, Vec<LateDiagnostic>> {
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         let listeners = settings.listeners.len();
-        let room = Capacity::new(&settings.concurrency, listeners, descriptors)
-            .map_err(|fault| faults.push(fault))
+        let capacity = Capacity::new(&settings.concurrency, listeners, descriptors)
+            .map_err(|error| errors.push(error))
             .ok();
-        faults.extend(settings.records_refused());
-        let tls = terminator(settings, ticketer).map_err(|more| faults.extend(more)).ok();
-        match (room, tls, faults.is_empty()) {
-            (Some(room), Some((tls, mut remarks)), true) => {
-                remarks.extend(room.memory_warning(memory::limit()));
-                Ok(Validated { room, tls, remarks })
+        errors.extend(settings.records_refused());
+        let tls = tls_terminator(settings, ticketer).map_err(|more| errors.extend(more)).ok();
+        match (capacity, tls, errors.is_empty()) {
+            (Some(capacity), Some((tls, mut warnings)), true) => {
+                warnings.extend(capacity.memory_warning(memory::limit()));
+                Ok(Validated { capacity, tls, warnings })
             }
-            (_, _, _) => Err(faults),
+            (_, _, _) => Err(errors),
         }
     }
 
@@ -254,7 +255,7 @@ impl Route {
             tunnels_max: of.tunnels,
             tunnels: before.map(|route| route.tunnels.clone()).unwrap_or_default(),
             compression: of.compression,
-            manner: ForwardingPolicy {
+            forwarding: ForwardingPolicy {
                 send_proxy: of.send_proxy,
                 send_forwarded: of.send_forwarded,
                 request_headers: of.request_headers.clone(),
@@ -262,7 +263,7 @@ impl Route {
             },
             pool: Pool::new(&of.backends, known),
             on_backend_loss: of.on_backend_loss,
-            away: before.map(|route| route.away.clone()).unwrap_or_default(),
+            drain: before.map(|route| route.drain.clone()).unwrap_or_default(),
             terms: of.terms.clone(),
             timeouts: *timeouts,
             counts,
@@ -293,17 +294,17 @@ fn healths(previous: Option<&Snapshot>) -> HealthByBackend {
     backends.map(|b| ((b.id.clone(), b.address.clone()), b.health.clone())).collect()
 }
 
-fn terminator(
+fn tls_terminator(
     settings: &Settings,
     ticketer: &Arc<dyn ProducesTickets>,
 ) -> Result<(Option<TlsTerminator>, Vec<LateDiagnostic>), Vec<LateDiagnostic>> {
     let certs = CertTable::load(&settings.certificates)?;
-    let mut remarks = certs.warnings().to_vec();
+    let mut warnings = certs.warnings().to_vec();
     if !settings.listeners.iter().any(|listener| listener.tls) {
-        return Ok((None, remarks));
+        return Ok((None, warnings));
     }
-    remarks.extend(certs.uncovered(&settings.routes));
-    TlsTerminator::new(certs, ticketer.clone()).map(|tls| (Some(tls), remarks)).map_err(|error| {
+    warnings.extend(certs.uncovered(&settings.routes));
+    TlsTerminator::new(certs, ticketer.clone()).map(|tls| (Some(tls), warnings)).map_err(|error| {
         vec![LateDiagnostic { key: "listener".into(), problem: error.to_string() }]
     })
 }

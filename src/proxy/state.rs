@@ -13,6 +13,7 @@ use crate::admission::concurrency::ConcurrencyLimits;
 use crate::config::explain::effect::{AppliesTo, takes_effect};
 use crate::config::explain::listing::effective;
 use crate::config::settings::Settings;
+use crate::net::network::Net;
 use crate::protocol::response::{Change, EffectiveKey};
 use crate::sessions::drain_plan::Phase;
 use crate::sessions::drains::RunningDrains;
@@ -24,7 +25,9 @@ use crate::upstream::admin_override::DrainFlag;
 
 /// The house itself.
 pub struct ProxyState {
-    generation: ArcSwap<Snapshot>,
+    snapshot: ArcSwap<Snapshot>,
+    /// Connections, name look-ups and randomness.
+    pub net: Arc<dyn Net>,
     phase: watch::Sender<Phase>,
     /// Who is inside.
     pub occupancy: Arc<ConcurrencyLimits>,
@@ -65,19 +68,21 @@ pub struct LastReload {
 impl ProxyState {
     /// Opens under a first generation.
     pub fn new(
-        generation: Snapshot,
+        net: Arc<dyn Net>,
+        snapshot: Snapshot,
         ticketer: Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Self {
         Self {
-            fixed: fixed(&generation.settings),
-            metrics: generation.metrics.clone(),
+            fixed: fixed(&snapshot.settings),
+            metrics: snapshot.metrics.clone(),
             reloaded: ArcSwapOption::empty(),
             born: wall(),
             away: Arc::default(),
             drains: RunningDrains::default(),
             roll: Arc::default(),
-            generation: ArcSwap::from_pointee(generation),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            net,
             phase: watch::Sender::new(Phase::Running),
             occupancy: Arc::default(),
             registry: Arc::default(),
@@ -89,13 +94,13 @@ impl ProxyState {
     }
 
     /// The configuration in force.
-    pub fn generation(&self) -> Arc<Snapshot> {
-        self.generation.load_full()
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
     }
 
     /// Puts a new configuration in force; who holds the old one keeps it.
-    pub fn swap(&self, generation: Snapshot) {
-        self.generation.store(Arc::new(generation));
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
     }
 
     /// Where the process stands.
@@ -131,7 +136,7 @@ impl ProxyState {
 
     /// Keys of the configuration in force that hold after a restart only, with what holds until then.
     pub fn overdue(&self) -> Vec<EffectiveKey> {
-        let file = fixed(&self.generation().settings);
+        let file = fixed(&self.snapshot().settings);
         let differs = |key: &&EffectiveKey| {
             let now = file.iter().find(|other| other.key == key.key);
             now.is_some_and(|now| now.value != key.value)

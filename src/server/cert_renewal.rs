@@ -18,9 +18,9 @@ use crate::proxy::state::ProxyState;
 use crate::sys::clock::wall;
 use crate::sys::systemd;
 use crate::telemetry::metrics::process_snapshot::CertificateState;
-use crate::telemetry::timestamp::moment;
+use crate::telemetry::timestamp::rfc3339;
+use crate::tls::certs::current_file_states;
 use crate::tls::certs::expiry::ExpiryStep;
-use crate::tls::certs::look;
 use crate::tls::certs::pair::FileState;
 
 /// Looks after the certificates in force.
@@ -80,7 +80,7 @@ impl CertWatcher {
                 return found.unwrap_or(ScanResult::Same);
             }
             self.poll.tick().await;
-            let (generation, ticketer) = (gate.generation(), gate.ticketer.clone());
+            let (generation, ticketer) = (gate.snapshot(), gate.ticketer.clone());
             let failed = self.failed.as_ref().filter(|failed| failed.told);
             let failed = failed.map(|failed| failed.seen.clone());
             let look = move || compare(generation, &ticketer, failed.as_deref());
@@ -97,12 +97,12 @@ impl CertWatcher {
             ScanResult::Changed(changed) => {
                 self.failed = None;
                 // A reload came in between, and read them itself.
-                if changed.before.number == gate.generation().number {
+                if changed.before.number == gate.snapshot().number {
                     apply(*changed, gate, source, &mut self.ends);
                 }
             }
         }
-        reload::warn(source, &self.ends.news(&gate.generation(), wall()));
+        reload::warn(source, &self.ends.news(&gate.snapshot(), wall()));
     }
 
     fn refuse(
@@ -130,8 +130,8 @@ fn compare(
     failed: Option<&[FileState]>,
 ) -> ScanResult {
     let Some(certs) = before.certs() else { return ScanResult::Same };
-    let seen = look(&before.settings.certificates);
-    if seen == certs.seen() {
+    let seen = current_file_states(&before.settings.certificates);
+    if seen == certs.file_states() {
         return ScanResult::Same;
     }
     if failed == Some(&seen) {
@@ -168,7 +168,7 @@ fn apply(
         generation,
         certificates = states.len(),
         names = names.join(", ") + if more > 0 { ", ..." } else { "" },
-        not_after = not_after.map(moment),
+        not_after = not_after.map(rfc3339),
         "certificates renewed; open tunnels notice nothing"
     );
     systemd::ready(&reload::status(gate));
@@ -179,16 +179,17 @@ fn apply(
 fn replaced(before: &Snapshot, after: &Snapshot) -> Vec<CertificateState> {
     let (Some(before), Some(after)) = (before.certs(), after.certs()) else { return Vec::new() };
     let states = after.states().iter();
-    let other =
-        |state: &&CertificateState| before.seen().get(state.index) != after.seen().get(state.index);
+    let other = |state: &&CertificateState| {
+        before.file_states().get(state.index) != after.file_states().get(state.index)
+    };
     states.filter(other).cloned().collect()
 }
 
 impl Snapshot {
     /// What there is to say of this one's file that was not to be said of another's.
     fn remarks_beyond(&self, other: &Self) -> Vec<LateDiagnostic> {
-        let said: HashSet<&LateDiagnostic> = other.remarks.iter().collect();
-        self.remarks.iter().filter(|later| !said.contains(later)).cloned().collect()
+        let said: HashSet<&LateDiagnostic> = other.static_warnings.iter().collect();
+        self.static_warnings.iter().filter(|later| !said.contains(later)).cloned().collect()
     }
 }
 
@@ -206,7 +207,7 @@ impl ExpiryWarnings {
         let mut reached = HashMap::new();
         let mut news = Vec::new();
         for (state, step) in
-            generation.certs().into_iter().flat_map(|certs| certs.steps(now as u64))
+            generation.certs().into_iter().flat_map(|certs| certs.expiring(now as u64))
         {
             let which = (state.index, state.not_after);
             reached.insert(which, step);
@@ -253,7 +254,12 @@ mod tests {
             let ticketer = ticketer().unwrap();
             let generation = Snapshot::build(settings, None, &ticketer, 1024).unwrap();
             let renewal = CertWatcher::new(&generation);
-            let gate = Arc::new(ProxyState::new(generation, ticketer, 1024));
+            let gate = Arc::new(ProxyState::new(
+                Arc::new(crate::net::network::SystemNet),
+                generation,
+                ticketer,
+                1024,
+            ));
             Self { folder, gate, renewal, source: ConfigSource::File(path) }
         }
 
@@ -269,7 +275,7 @@ mod tests {
                 let count = scrape.lines().find_map(|line| line.strip_prefix(&row));
                 count.unwrap().parse().unwrap()
             };
-            (self.gate.generation().number, count("rejected"), count("applied"))
+            (self.gate.snapshot().number, count("rejected"), count("applied"))
         }
     }
 
@@ -323,7 +329,7 @@ mod tests {
         write(&house.folder, &pair());
         let found = house.renewal.found(&house.gate).await;
         assert!(matches!(found, ScanResult::Changed(_)));
-        let before = house.gate.generation();
+        let before = house.gate.snapshot();
         let (settings, ticketer) = (before.settings.clone(), &house.gate.ticketer);
         let after = Snapshot::build(settings, Some(&before), ticketer, 1024).unwrap();
         house.gate.swap(after);
@@ -334,10 +340,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_renewal_carries_everything_over() {
         let mut house = RenewalFixture::new("whole");
-        let before = house.gate.generation();
+        let before = house.gate.snapshot();
         write(&house.folder, &pair());
         assert_eq!(house.look().await, (2, 0, 1));
-        let after = house.gate.generation();
+        let after = house.gate.snapshot();
         assert_eq!(before.settings, after.settings);
         assert!(Arc::ptr_eq(&before.rate, &after.rate));
         assert!(Arc::ptr_eq(&before.route_list[0], &after.route_list[0]));
@@ -349,7 +355,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_expiry_warning_is_logged_once() {
         let house = RenewalFixture::new("ck02");
-        let generation = house.gate.generation();
+        let generation = house.gate.snapshot();
         let end = generation.certs().unwrap().states()[0].not_after as f64;
         let day = 86_400.0;
         let mut ends = ExpiryWarnings::default();

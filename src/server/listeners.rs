@@ -23,7 +23,6 @@ use crate::listener::socket::{AcceptEvent, BindError, Listener};
 use crate::proxy::serve;
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::now;
-use crate::sys::entropy::fraction;
 
 /// All open doors, and the sockets that somebody else opened for us.
 #[derive(Debug, Default)]
@@ -161,14 +160,14 @@ impl Listeners {
 
 async fn accept(gate: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
     let mut told: Option<Instant> = None;
-    let roll = gate.roll.clone();
+    let (roll, net) = (gate.roll.clone(), gate.net.clone());
     let each = move |event| match event {
         AcceptEvent::Connection(accepted) => {
             gate.tasks.spawn(serve::serve(gate.clone(), accepted, key));
         }
         AcceptEvent::Paused(reason, pause) => {
-            if let Some(counts) = gate.generation().listener_counts(key) {
-                counts.pauses.add_one();
+            if let Some(counts) = gate.snapshot().listener_counts(key) {
+                counts.pauses.inc();
             }
             if told.is_none_or(|then| now().duration_since(then) > TELL_EVERY) {
                 told = Some(now());
@@ -187,7 +186,7 @@ async fn accept(gate: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
     select! {
         biased;
         () = here.answer() => {}
-        () = listener.run(fraction, each) => {}
+        () = listener.run(|| net.random_f64(), each) => {}
     }
 }
 

@@ -24,11 +24,14 @@ pub async fn look_after(gate: Arc<ProxyState>) {
     let mut look = interval(LOOK_EVERY);
     loop {
         look.tick().await;
-        let generation = gate.generation();
+        let generation = gate.snapshot();
         let due = losses.look(&generation, || gate.registry.lines(), now());
         for (loss, lines) in due {
-            let course =
-                DrainPlan::standard(generation.settings.drain, TerminationReason::Rebalanced);
+            let course = DrainPlan::standard(
+                gate.net.clone(),
+                generation.settings.drain,
+                TerminationReason::Rebalanced,
+            );
             let window_ms = course.window(lines.len()).as_millis() as u64;
             let (route, backend) = (loss.route.to_string(), loss.backend.to_string());
             let of = Selection {

@@ -58,10 +58,10 @@ pub async fn reload(
     source: &ConfigSource,
 ) -> Result<response::ReloadResult, Vec<String>> {
     systemd::reloading();
-    let before = gate.generation();
+    let before = gate.snapshot();
     let mut outcome = String::new();
     let told = match try_reload(gate, doors, source, &before).await {
-        Ok(()) => Ok(reload_report::changes(gate, &before.settings, &gate.generation().settings)),
+        Ok(()) => Ok(reload_report::changes(gate, &before.settings, &gate.snapshot().settings)),
         Err(faults) => {
             reopen(&before.settings, source, &faults).await;
             outcome = format!("; reload refused: {} faults, see the journal", faults.len());
@@ -74,12 +74,12 @@ pub async fn reload(
     match &told {
         Ok(changes) => {
             report(gate, &before.settings, changes);
-            warn(source, &gate.generation().warnings(wall()));
+            warn(source, &gate.snapshot().warnings(wall()));
         }
         Err(faults) => report_rejected(&before, faults),
     }
     systemd::ready(&(status(gate) + &outcome));
-    told.map(|changes| response::ReloadResult { generation: gate.generation().number, changes })
+    told.map(|changes| response::ReloadResult { generation: gate.snapshot().number, changes })
 }
 
 /// What a reload of this text would change, if it stood in a file of this path, or its faults, one
@@ -89,14 +89,14 @@ pub fn preview(
     path: &Path,
     text: &str,
 ) -> Result<response::ReloadResult, Vec<String>> {
-    let before = gate.generation();
+    let before = gate.snapshot();
     let path = named_alike(path, before.settings.file.as_deref());
     let name = path.display().to_string();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let settings =
         Settings::parse(text, &name).map_err(|faults| faults.lines().collect::<Vec<_>>())?;
     let settings = Settings { file: Some(path), ..settings };
-    Snapshot::judge(&settings, &gate.ticketer, gate.descriptors).map_err(|faults| {
+    Snapshot::validate(&settings, &gate.ticketer, gate.descriptors).map_err(|faults| {
         let placed = |(first, rest): (&LateDiagnostic, &[LateDiagnostic])| {
             Diagnostics::found_later_in(&name, text, first, rest).lines().collect::<Vec<_>>()
         };
@@ -125,7 +125,7 @@ fn named_alike(path: &Path, in_force: Option<&Path>) -> PathBuf {
 
 /// Tells what a reload has changed.
 fn report(gate: &ProxyState, before: &Settings, changes: &[Change]) {
-    let after = gate.generation();
+    let after = gate.snapshot();
     for key in reload_report::needs_restart(changes) {
         warn!(key, "this change takes effect at the next restart");
     }
@@ -169,7 +169,7 @@ pub fn warn(source: &ConfigSource, warnings: &[LateDiagnostic]) {
 
 /// One line for `systemctl status`.
 pub fn status(gate: &ProxyState) -> String {
-    let generation = gate.generation();
+    let generation = gate.snapshot();
     format!(
         "generation {}: {} listeners, {} routes, {} tunnels",
         generation.number,
@@ -190,7 +190,7 @@ async fn try_reload(
     let listeners = after.settings.listeners.clone();
     let bound = doors.bind(&listeners).map_err(|fault| vec![fault.to_string()])?;
     gate.swap(after);
-    let outgoing = access.begin();
+    let outgoing = access.activate();
     doors.open(gate, bound);
     doors.keep(&listeners).await;
     // Whoever moved the old file may do with it as they like once the reload is reported.
@@ -217,7 +217,7 @@ async fn build(
 /// there is a fault in the latter.
 async fn reopen(settings: &Settings, source: &ConfigSource, told: &[String]) {
     match open_access(settings, source) {
-        Ok(access) => access.begin().finish().await,
+        Ok(access) => access.activate().finish().await,
         Err(faults) => {
             for fault in faults.iter().filter(|fault| !told.contains(fault)) {
                 error!(fault, "the access log stays as it was");
@@ -244,7 +244,7 @@ mod tests {
         let ticketer = crate::tls::terminate::ticketer().unwrap();
         let settings = Settings::parse(PLAIN, "proxy.toml").unwrap();
         let generation = Snapshot::build(settings, None, &ticketer, 1000).unwrap();
-        ProxyState::new(generation, ticketer, 1000)
+        ProxyState::new(Arc::new(crate::net::network::SystemNet), generation, ticketer, 1000)
     }
 
     #[test]
@@ -253,10 +253,13 @@ mod tests {
         let path = Path::new("/nowhere/proxy.toml");
         let text = format!("\u{feff}{PLAIN}").replace("\"a\"", "\"b\"") + "[log]\nlevel = \"warn\"";
         let seen = preview(&gate, path, &text).unwrap();
-        let told: Vec<String> =
-            seen.changes.iter().map(|of| format!("{} {} {}", of.section, of.name, of.action)).collect();
+        let told: Vec<String> = seen
+            .changes
+            .iter()
+            .map(|of| format!("{} {} {}", of.section, of.name, of.action))
+            .collect();
         assert_eq!(told, ["route b added", "route a removed", "log  changed"]);
-        assert_eq!((seen.generation, gate.generation().number), (1, 1));
+        assert_eq!((seen.generation, gate.snapshot().number), (1, 1));
         assert_eq!(gate.metrics.routes().len(), 1);
         assert!(gate.reloaded.load().is_none());
         assert_eq!(preview(&gate, path, PLAIN).unwrap().changes, []);

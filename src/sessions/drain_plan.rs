@@ -13,7 +13,7 @@ use ws::TerminationReason;
 
 use super::registry::{Registry, SessionHandle};
 use crate::config::settings::DrainSettings;
-use crate::sys::entropy::fraction;
+use crate::net::network::Net;
 use crate::tunnel::SessionClose;
 
 /// Where the process stands.
@@ -34,6 +34,8 @@ pub struct DrainPlan {
     pub notice: Arc<SessionClose>,
     /// `rate` makes the window longer, the deadline is when what is left is cut.
     pub pace: DrainSettings,
+    /// Where the jitter between two closes comes from.
+    pub net: Arc<dyn Net>,
 }
 
 /// How a drain went.
@@ -49,8 +51,8 @@ pub struct DrainOutcome {
 
 impl DrainPlan {
     /// As the file says, in the words of each session's own terms.
-    pub fn standard(pace: DrainSettings, end: TerminationReason) -> Self {
-        Self { notice: Arc::new(SessionClose { end, words: None }), pace }
+    pub fn standard(net: Arc<dyn Net>, pace: DrainSettings, end: TerminationReason) -> Self {
+        Self { notice: Arc::new(SessionClose { end, words: None }), pace, net }
     }
 
     /// Over how long so many are closed.
@@ -65,7 +67,7 @@ impl DrainPlan {
     async fn close_one_by_one(&self, lines: &[Weak<SessionHandle>], began: Instant) {
         let (window, count) = (self.window(lines.len()), lines.len().max(1) as f64);
         for (index, line) in lines.iter().enumerate() {
-            let moment = began + window.mul_f64((index as f64 + fraction()) / count);
+            let moment = began + window.mul_f64((index as f64 + self.net.random_f64()) / count);
             // In short naps: where nobody is left there is nothing to wait for.
             while line.strong_count() > 0 && Instant::now() < moment {
                 sleep_until(moment.min(Instant::now() + NAP_MAX)).await;
@@ -134,6 +136,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
+    use crate::net::network::SystemNet;
 
     #[test]
     fn a_rate_makes_the_window_longer_up_to_the_deadline() {
@@ -144,8 +147,10 @@ mod tests {
             rate: NonZeroU32::new(rate),
             deadline: seconds(60),
         };
-        let window =
-            |rate, count| DrainPlan::standard(pace(rate), TerminationReason::Drained).window(count);
+        let window = |rate, count| {
+            DrainPlan::standard(Arc::new(SystemNet), pace(rate), TerminationReason::Drained)
+                .window(count)
+        };
         assert_eq!(window(0, 100_000), seconds(10));
         assert_eq!(window(100, 500), seconds(10));
         assert_eq!(window(100, 3_000), seconds(30));

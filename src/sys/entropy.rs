@@ -19,20 +19,6 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// A number in `[0, 1)`.
-pub fn fraction() -> f64 {
-    let mut bytes = [0; 4];
-    SystemEntropy.fill(&mut bytes);
-    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
-}
-
-/// A name that no other request has: 128 bits, as 32 hexadecimal digits.
-pub fn request_id() -> Box<str> {
-    let mut bytes = [0; 16];
-    SystemEntropy.fill(&mut bytes);
-    format!("{:032x}", u128::from_ne_bytes(bytes)).into()
-}
-
 struct EntropyPool {
     block: [u8; BLOCK],
     used: usize,
@@ -73,19 +59,5 @@ mod tests {
             SystemEntropy.fill(&mut key);
             assert!(seen.insert(key));
         }
-    }
-
-    #[test]
-    fn a_request_has_a_name_of_its_own() {
-        let (one, other) = (request_id(), request_id());
-        assert!(one != other && one.len() == 32);
-        assert!(one.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    }
-
-    #[test]
-    fn fractions_fill_their_range() {
-        let all: Vec<f64> = (0..1000).map(|_| fraction()).collect();
-        assert!(all.iter().all(|f| (0.0..1.0).contains(f)));
-        assert!(all.iter().any(|f| *f < 0.1) && all.iter().any(|f| *f > 0.9));
     }
 }

@@ -6,20 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::pool::Backend;
-use crate::net::UNSENT_BYTES_MAX;
+use crate::net::network::Net;
+use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
 /// A connection on which no request was sent yet.
 #[derive(Debug)]
 pub struct BackendConnection {
     /// Connected, without Nagle's delay.
-    pub stream: TcpStream,
+    pub stream: Socket,
     /// Who took it.
     pub backend: Arc<Backend>,
 }
@@ -31,7 +30,8 @@ pub struct BackendConnection {
 /// noted as failed. While others are left, an attempt gets half of the time that is left, so
 /// that one silent machine does not use up `limit` for all. When no time is left:
 /// [`RejectReason::DialTimeout`]; when no backend is left: [`RejectReason::NoBackend`].
-pub async fn dial(
+pub async fn connect(
+    net: &dyn Net,
     order: &[Arc<Backend>],
     begin: &[u8],
     limit: Duration,
@@ -39,14 +39,14 @@ pub async fn dial(
     let deadline = Instant::now() + limit;
     for (tried, backend) in order.iter().enumerate() {
         let until = share(deadline, tried + 1 == order.len());
-        let error = match timeout_at(until, connect(backend, begin, until)).await {
+        let error = match timeout_at(until, connect_backend(net, backend, begin, until)).await {
             Ok(Ok(stream)) => {
                 return Ok(BackendConnection { stream, backend: Arc::clone(backend) });
             }
             Ok(Err(error)) => error,
             Err(elapsed) => elapsed.into(),
         };
-        match fault(&error) {
+        match classify(&error) {
             ConnectFailure::Backend => backend.failed(&error),
             ConnectFailure::Path => {}
             ConnectFailure::Process => return Err(RejectReason::NoDescriptors),
@@ -65,14 +65,19 @@ fn share(deadline: Instant, is_last: bool) -> Instant {
 }
 
 /// Tries every address of a backend; the error is the last one's.
-async fn connect(backend: &Backend, begin: &[u8], until: Instant) -> io::Result<TcpStream> {
-    let addresses = backend.names.addresses(&backend.address).await?;
+async fn connect_backend(
+    net: &dyn Net,
+    backend: &Backend,
+    begin: &[u8],
+    until: Instant,
+) -> io::Result<Socket> {
+    let addresses = backend.names.addresses(net, &backend.address).await?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for (tried, address) in addresses.iter().enumerate() {
         let until = share(until, tried + 1 == addresses.len());
-        match timeout_at(until, connect_to(*address, begin)).await {
+        match timeout_at(until, connect_address(net, *address, begin)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) if fault(&error) == ConnectFailure::Process => return Err(error),
+            Ok(Err(error)) if classify(&error) == ConnectFailure::Process => return Err(error),
             Ok(Err(error)) => last = error,
             Err(elapsed) => last = elapsed.into(),
         }
@@ -80,15 +85,8 @@ async fn connect(backend: &Backend, begin: &[u8], until: Instant) -> io::Result<
     Err(last)
 }
 
-async fn connect_to(address: SocketAddr, begin: &[u8]) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address).await?;
-    // A port of the ephemeral range that nobody listens on may be given to this very socket,
-    // which then connects to itself.
-    if stream.local_addr()? == address {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    stream.set_nodelay(true)?;
-    SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+async fn connect_address(net: &dyn Net, address: SocketAddr, begin: &[u8]) -> io::Result<Socket> {
+    let mut stream = net.connect(address).await?;
     stream.write_all(begin).await?;
     Ok(stream)
 }
@@ -104,7 +102,7 @@ enum ConnectFailure {
     Process,
 }
 
-fn fault(error: &io::Error) -> ConnectFailure {
+fn classify(error: &io::Error) -> ConnectFailure {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => ConnectFailure::Process,
         Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => ConnectFailure::Path,
@@ -114,10 +112,11 @@ fn fault(error: &io::Error) -> ConnectFailure {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::timeout;
 
     use super::*;
+    use crate::net::network::SystemNet;
     use crate::upstream::scripted::{backend, backend_at, refusing_port, sendable};
 
     const LIMIT: Duration = Duration::from_secs(5);
@@ -129,9 +128,10 @@ mod tests {
         let (dead, alive) = (backend_at(refusing_port()), backend(&listener));
         let order = [Arc::clone(&dead), Arc::clone(&alive)];
         for _ in 0..3 {
-            let dialled = sendable(dial(&order, b"", LIMIT)).await.unwrap();
+            let dialled = sendable(connect(&SystemNet, &order, b"", LIMIT)).await.unwrap();
             assert!(Arc::ptr_eq(&dialled.backend, &alive));
-            assert!(dialled.stream.nodelay().unwrap());
+            let Socket::Tcp(tcp) = &dialled.stream else { panic!("TCP") };
+            assert!(tcp.nodelay().unwrap());
         }
         assert!(!dead.health.is_up(Instant::now()), "three refusals eject");
         assert!(alive.health.is_up(Instant::now()));
@@ -141,8 +141,14 @@ mod tests {
     #[tokio::test]
     async fn refused_by_all_is_no_backend() {
         let order = [backend_at(refusing_port()), backend_at(refusing_port())];
-        assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), RejectReason::NoBackend);
-        assert_eq!(dial(&[], b"", LIMIT).await.unwrap_err(), RejectReason::NoBackend);
+        assert_eq!(
+            connect(&SystemNet, &order, b"", LIMIT).await.unwrap_err(),
+            RejectReason::NoBackend
+        );
+        assert_eq!(
+            connect(&SystemNet, &[], b"", LIMIT).await.unwrap_err(),
+            RejectReason::NoBackend
+        );
     }
 
     #[tokio::test]
@@ -152,7 +158,7 @@ mod tests {
         let now = Instant::now();
         order[0].health.failed(now);
         order[0].health.failed(now);
-        dial(&order, b"", LIMIT).await.unwrap();
+        connect(&SystemNet, &order, b"", LIMIT).await.unwrap();
         assert!(order[0].health.failed(now).is_some());
     }
 
@@ -162,9 +168,12 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         // On most machines `localhost` is `::1` first, where nobody listens.
         let order = [backend_at(("localhost", port))];
-        assert!(dial(&order, b"", LIMIT).await.is_ok());
+        assert!(connect(&SystemNet, &order, b"", LIMIT).await.is_ok());
         let order = [backend_at(("no-such-host.invalid", 9))];
-        assert_eq!(dial(&order, b"", LIMIT).await.unwrap_err(), RejectReason::NoBackend);
+        assert_eq!(
+            connect(&SystemNet, &order, b"", LIMIT).await.unwrap_err(),
+            RejectReason::NoBackend
+        );
     }
 
     // Requirements: BM02.
@@ -173,15 +182,16 @@ mod tests {
         let (full, _held) = blackhole().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let order = [Arc::clone(&full), backend(&listener)];
-        let dialled = dial(&order, b"", Duration::from_millis(400)).await.unwrap();
+        let dialled = connect(&SystemNet, &order, b"", Duration::from_millis(400)).await.unwrap();
         assert!(Arc::ptr_eq(&dialled.backend, &order[1]));
 
         let begun = Instant::now();
-        let refused = dial(&order[..1], b"", Duration::from_millis(200)).await.unwrap_err();
+        let refused =
+            connect(&SystemNet, &order[..1], b"", Duration::from_millis(200)).await.unwrap_err();
         assert_eq!(refused, RejectReason::DialTimeout);
         assert_eq!(refused.key(), Some("timeouts.connect"));
         assert!(begun.elapsed() < Duration::from_secs(2));
-        dial(&order[..1], b"", Duration::from_millis(50)).await.unwrap_err();
+        connect(&SystemNet, &order[..1], b"", Duration::from_millis(50)).await.unwrap_err();
         assert!(!full.health.is_up(Instant::now()), "silence counts as failure");
     }
 
@@ -204,7 +214,7 @@ mod tests {
 
     #[test]
     fn our_own_want_is_not_the_backends_fault() {
-        let of = |errno: Errno| fault(&io::Error::from(errno));
+        let of = |errno: Errno| classify(&io::Error::from(errno));
         assert_eq!(of(Errno::MFILE), ConnectFailure::Process);
         assert_eq!(of(Errno::NFILE), ConnectFailure::Process);
         assert_eq!(of(Errno::ADDRNOTAVAIL), ConnectFailure::Path);

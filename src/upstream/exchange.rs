@@ -11,9 +11,9 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::ignore_reset::IgnoreResetOnWrite;
+use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
 /// What a request body may fail with; hyper wants it boxable.
@@ -25,7 +25,7 @@ pub struct BackendExchange<B>
 where
     B: Body + 'static,
 {
-    connection: Box<Connection<IgnoreResetOnWrite<TokioIo<TcpStream>>, B>>,
+    connection: Box<Connection<IgnoreResetOnWrite<TokioIo<Socket>>, B>>,
     /// Interim responses so far.
     interim: Arc<AtomicU32>,
     /// The connection has nothing more to do, and may not be polled again.
@@ -42,7 +42,7 @@ where
 {
     /// Gets a request ready to be sent; it is sent as the exchange is polled.
     pub async fn begin(
-        stream: TcpStream,
+        stream: Socket,
         mut request: Request<B>,
     ) -> Result<(Self, PendingResponse), RejectReason> {
         let mut builder = Builder::new();
@@ -82,7 +82,7 @@ where
     }
 
     /// The stream behind a 101, and what was read beyond its head (owned: hyper's buffer goes).
-    pub async fn switch(mut self) -> (TcpStream, Bytes) {
+    pub async fn switch(mut self) -> (Socket, Bytes) {
         std::future::poll_fn(|cx| {
             self.poll_drive(cx);
             if self.over { Poll::Ready(()) } else { Poll::Pending }

@@ -19,6 +19,7 @@ use super::connect::BackendConnection;
 use super::exchange::{BackendExchange, BodyError};
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
+use crate::net::Transport as _;
 use crate::reject::RejectReason;
 
 /// Sends a plain request on, and gives its answer once the head is there and lawful.
@@ -41,10 +42,10 @@ where
     let mut silence = ExchangeTimeout::new(silence);
     let upload = RequestBody { body, pulse: Arc::clone(&silence.pulse) };
     let request = head::plain_request(&head, introduction)?.map(|()| upload);
-    let BackendConnection { stream, backend } = dialled;
+    let BackendConnection { mut stream, backend } = dialled;
     // We let go first, once the answer is whole: TIME_WAIT would hold a local port for a minute,
-    // and one busy client could use up all of them. A failure leaves it at that.
-    let _ = stream.set_zero_linger();
+    // and one busy client could use up all of them.
+    stream.reset_on_drop();
     let (mut exchange, mut answer) = BackendExchange::begin(stream, request).await?;
     let answer = poll_fn(|cx| match exchange.poll_answer(cx, &mut answer) {
         Poll::Ready(answer) => Poll::Ready(answer),

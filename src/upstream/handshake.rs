@@ -14,7 +14,6 @@ use hyper::header::{CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_ACCEPT, TRANSFER_E
 use hyper::http::{request, response};
 use hyper::{HeaderMap, Request, Response, Version};
 use sha1::{Digest, Sha1};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use ws::DeflateMode;
 
@@ -28,13 +27,14 @@ use crate::config::settings::{Compression, HeaderRules};
 use crate::http::Handshake;
 use crate::http::extension::Extension;
 use crate::http::fields::{ConnectionOptions, list_members};
+use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
 /// A backend that said yes.
 #[derive(Debug)]
 pub struct UpgradedBackend {
     /// Carries frames from here on.
-    pub stream: TcpStream,
+    pub stream: Socket,
     /// Frames that came with the 101, at most 16 KiB.
     pub early: Bytes,
     /// Our 101 to the client.
@@ -117,13 +117,13 @@ pub async fn upgrade(
 
 /// What a backend said.
 enum BackendAnswer {
-    Yes { head: response::Parts, stream: TcpStream, early: Bytes },
+    Yes { head: response::Parts, stream: Socket, early: Bytes },
     No { head: response::Parts, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
 }
 
 /// The same, found lawful.
 enum CheckedAnswer {
-    Yes { chosen: NegotiatedAnswer, response: Response<()>, stream: TcpStream, early: Bytes },
+    Yes { chosen: NegotiatedAnswer, response: Response<()>, stream: Socket, early: Bytes },
     No { response: Response<()>, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
 }
 
@@ -132,7 +132,7 @@ struct NegotiatedAnswer {
     subprotocol: Option<String>,
 }
 
-async fn ask(stream: TcpStream, request: Request<()>) -> Result<BackendAnswer, RejectReason> {
+async fn ask(stream: Socket, request: Request<()>) -> Result<BackendAnswer, RejectReason> {
     let request = request.map(|()| Empty::new());
     let (mut exchange, mut answer) = BackendExchange::begin(stream, request).await?;
     let answer = poll_fn(|cx| exchange.poll_answer(cx, &mut answer)).await?;

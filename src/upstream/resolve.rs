@@ -6,11 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::lookup_host;
 use tokio::sync::Mutex as Turn;
 use tokio::time::Instant;
 
 use crate::config::values::patterns::BackendAddress;
+use crate::net::network::Net;
 
 /// What is known of where a backend is.
 #[derive(Debug, Default)]
@@ -30,7 +30,11 @@ impl ResolvedNames {
     ///
     /// # Errors
     /// The name has never been found, and was not found now.
-    pub async fn addresses(&self, of: &BackendAddress) -> io::Result<Arc<[SocketAddr]>> {
+    pub async fn addresses(
+        &self,
+        net: &dyn Net,
+        of: &BackendAddress,
+    ) -> io::Result<Arc<[SocketAddr]>> {
         if let Ok(ip) = of.host.parse::<IpAddr>() {
             return Ok([SocketAddr::new(ip, of.port)].into());
         }
@@ -47,9 +51,9 @@ impl ResolvedNames {
         if let Some(fresh) = self.known().filter(|answer| answer.at.elapsed() < FRESH) {
             return Ok(fresh.addresses);
         }
-        match lookup_host((of.host.as_str(), of.port)).await {
+        match net.resolve(&of.host, of.port).await {
             Ok(found) => {
-                let addresses: Arc<[SocketAddr]> = found.take(ADDRESSES_MAX).collect();
+                let addresses: Arc<[SocketAddr]> = found.into_iter().take(ADDRESSES_MAX).collect();
                 let answer = ResolvedAddresses { at: Instant::now(), addresses: addresses.clone() };
                 *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
                 Ok(addresses)
@@ -71,6 +75,7 @@ const ADDRESSES_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::network::SystemNet;
 
     fn at(host: &str) -> BackendAddress {
         BackendAddress { host: host.into(), port: 9 }
@@ -79,10 +84,17 @@ mod tests {
     #[tokio::test]
     async fn an_address_is_its_own_answer_and_a_name_is_remembered() {
         let names = ResolvedNames::default();
-        let found = names.addresses(&at("::1")).await.unwrap();
+        let found = names.addresses(&SystemNet, &at("::1")).await.unwrap();
         assert_eq!(*found, ["[::1]:9".parse().unwrap()]);
         assert!(names.known().is_none());
-        assert!(names.addresses(&at("localhost")).await.unwrap().iter().all(|a| a.port() == 9));
+        assert!(
+            names
+                .addresses(&SystemNet, &at("localhost"))
+                .await
+                .unwrap()
+                .iter()
+                .all(|a| a.port() == 9)
+        );
         assert!(names.known().is_some());
     }
 
@@ -96,6 +108,6 @@ mod tests {
         tokio::time::advance(FRESH * 2).await;
         // The resolver hangs in somebody else's turn.
         let _hangs = names.turn.try_lock().unwrap();
-        assert_eq!(names.addresses(&at("name.invalid")).await.unwrap(), good);
+        assert_eq!(names.addresses(&SystemNet, &at("name.invalid")).await.unwrap(), good);
     }
 }

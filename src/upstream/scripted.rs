@@ -75,7 +75,7 @@ pub(crate) async fn connected() -> (BackendConnection, TcpStream) {
     let backend = backend(&listener);
     let (stream, accepted) =
         tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (BackendConnection { stream: stream.unwrap(), backend }, accepted.unwrap().0)
+    (BackendConnection { stream: stream.unwrap().into(), backend }, accepted.unwrap().0)
 }
 
 /// Reads a request head, to its empty line.

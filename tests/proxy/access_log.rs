@@ -1,5 +1,5 @@
-//! Records in a file of their own: all of them, each whole, through rotations, full disks and
-//! files that cannot be opened.
+//! The access log in its own file: every record is written once and in one piece, through
+//! rotations, full disks and files that cannot be opened.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,7 +18,7 @@ use crate::support::{
     assert_relays, close_normally, logfmt, read_response, reset, route, upgrade, within_timeout,
 };
 
-/// Records to `access.log`, as JSON; further keys may follow.
+/// Records go to `access.log` as JSON; further keys may follow.
 const ACCESS: &str = "[access]\nto = \"access.log\"\n";
 
 #[tokio::test]
@@ -32,22 +32,22 @@ async fn records_only_go_to_the_file() {
     close_normally(client, backend).await;
     let ended = log.nth(2).await;
     assert_eq!((&ended["event"], &ended["end"]), (&"ended".into(), &"client_closed".into()));
-    // The end tells all that the beginning did, in the same words.
+    // The end record repeats every field of the start record.
     for (key, value) in begun.as_object().unwrap() {
         assert!(
             ["time", "event"].contains(&key.as_str()) || ended[key] == *value,
             "{key}: {ended}"
         );
     }
-    assert_eq!(bed.client.ask(b"what is this\r\n\r\n").await.status, 400);
+    assert_eq!(bed.client.ask(b"not a request\r\n\r\n").await.status, 400);
     assert_eq!(log.nth(3).await["event"], "dropped");
     let mode = fs::metadata(&log.0).unwrap().permissions().mode();
-    // As far as the test's own umask lets it.
+    // The umask of the test may remove further bits.
     assert_eq!(mode & 0o137, 0, "{mode:o}");
     assert_ne!(mode & 0o600, 0, "{mode:o}");
     bed.proxy.reload().await;
-    let told = bed.proxy.records();
-    assert!(told.iter().all(|line| line.get("event").is_none()), "{told:#?}");
+    let record = bed.proxy.records();
+    assert!(record.iter().all(|line| line.get("event").is_none()), "{record:#?}");
     assert!(log.text().lines().all(|line| line.starts_with("{\"time\":\"2")), "{}", log.text());
 }
 
@@ -59,16 +59,16 @@ async fn rotation_loses_and_tears_no_record() {
     let log = Log::of(&proxy);
     let over = Arc::new(AtomicBool::new(false));
     let client = Client::new(&proxy).await;
-    let mut visitors = JoinSet::new();
+    let mut clients = JoinSet::new();
     for _ in 0..4 {
         let (client, over) = (client.clone(), over.clone());
-        visitors.spawn(async move {
-            let mut asked = 0;
+        clients.spawn(async move {
+            let mut opened = 0;
             while !over.load(Ordering::Relaxed) {
                 reset(upgrade(client.connect_plain().await).await);
-                asked += 1;
+                opened += 1;
             }
-            asked
+            opened
         });
     }
     let mut rotated = Vec::new();
@@ -76,13 +76,13 @@ async fn rotation_loses_and_tears_no_record() {
         log.grows().await;
         let to = log.0.with_extension(number.to_string());
         fs::rename(&log.0, &to).unwrap();
-        let told = proxy.reload().await;
-        assert!(told["message"].as_str().unwrap().starts_with("reloaded"), "{told}");
-        // Whoever asked for it may compress the old one now.
+        let record = proxy.reload().await;
+        assert!(record["message"].as_str().unwrap().starts_with("reloaded"), "{record}");
+        // After the reload the old file may be compressed: nothing writes to it any more.
         rotated.push((to.clone(), fs::read(to).unwrap()));
     }
     over.store(true, Ordering::Relaxed);
-    let tunnels = visitors.join_all().await.into_iter().sum::<u64>();
+    let tunnels = clients.join_all().await.into_iter().sum::<u64>();
     let mut records = Vec::new();
     for (path, at_reload) in rotated {
         assert_eq!(fs::read(&path).unwrap(), at_reload, "{} grew", path.display());
@@ -102,8 +102,11 @@ async fn failed_reload_still_reopens_the_file() {
     let log = Log::of(&bed.proxy);
     fs::rename(&log.0, log.0.with_extension("1")).unwrap();
     bed.proxy.rewrite("[[listener");
-    let told = bed.proxy.reload().await;
-    assert!(told["message"].as_str().unwrap().starts_with("the configuration in force"), "{told}");
+    let record = bed.proxy.reload().await;
+    assert!(
+        record["message"].as_str().unwrap().starts_with("the configuration in force"),
+        "{record}"
+    );
     let (client, backend) = bed.open().await;
     close_normally(client, backend).await;
     assert_eq!(log.nth(1).await["end"], "client_closed");
@@ -116,8 +119,8 @@ async fn reload_changes_file_format_and_start_records() {
     close_normally(client, backend).await;
     bed.tunnel_end(1).await;
     let to_file = format!("{ACCESS}format = \"text\"\n");
-    let told = bed.proxy.reload_with("#access\n", &to_file).await;
-    assert_eq!(told["changed"], "access: to, format", "{told}");
+    let record = bed.proxy.reload_with("#access\n", &to_file).await;
+    assert_eq!(record["changed"], "access: to, format", "{record}");
     let (client, backend) = bed.open().await;
     close_normally(client, backend).await;
     let log = Log::of(&bed.proxy);
@@ -125,13 +128,13 @@ async fn reload_changes_file_format_and_start_records() {
     let fields = logfmt(log.text().trim_end()).unwrap();
     let field = |key: &str| fields.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
     assert_eq!((field("event"), field("session")), (Some("ended"), Some("2")));
-    // The same file, other lines.
+    // The same file, in the other format.
     bed.proxy.reload_with("format = \"text\"\n", "format = \"json\"\nstart = true\n").await;
     let (client, backend) = bed.open().await;
     log.until_text(|text| text.lines().count() == 2).await;
     let begun: Record = serde_json::from_str(log.text().lines().nth(1).unwrap()).unwrap();
     assert_eq!((&begun["event"], &begun["session"]), (&"started".into(), &3.into()));
-    // And back.
+    // Back to records on stderr.
     let config = bed.proxy.config();
     bed.proxy.rewrite(config.split("[access]").next().unwrap());
     bed.proxy.reload().await;
@@ -145,17 +148,18 @@ async fn reload_changes_file_format_and_start_records() {
 async fn unopenable_file_fails_start_and_reload() {
     let mock = MockBackend::new().await;
     let folder = TempDir::new();
-    // Only whoever opens it finds out.
+    // Only opening the file shows that this link is broken.
     let link = folder.path().join("link");
     symlink("none/access.log", &link).unwrap();
     let bad = ACCESS.replace("access.log", link.to_str().unwrap());
     let mut proxy = Proxy::spawn(&plain(&[&route(&[mock.address()], ""), &bad]), &[]);
     assert_eq!(proxy.exit().await, Some(1));
-    let told = proxy.record("the fault", |line| line.as_str().is_some()).await;
-    let told = told.as_str().unwrap();
-    for part in ["tidegate: cannot open the access log", "/link", "No such file", "make its folder"]
+    let record = proxy.record("the fault", |line| line.as_str().is_some()).await;
+    let record = record.as_str().unwrap();
+    for part in
+        ["tidegate: cannot open the access log", "/link", "No such file", "create the folder"]
     {
-        assert!(told.contains(part), "{part} is not in {told}");
+        assert!(record.contains(part), "{part} is not in {record}");
     }
 
     let bed = TestBed::with(ACCESS).await;
@@ -169,11 +173,11 @@ async fn unopenable_file_fails_start_and_reload() {
         ("folder", "name the file in it"),
         ("key.pem", "this file is certificate[0].key"),
         ("proxy.toml", "proxy.toml is this configuration"),
-        // A pipe without a reader would hold up whoever opens it.
+        // Opening a pipe without a reader would block.
         ("pipe", "is a pipe"),
     ] {
-        let told = bed.proxy.reload_with("access.log", to).await;
-        assert_eq!(told["generation"], 1, "{told}");
+        let record = bed.proxy.reload_with("access.log", to).await;
+        assert_eq!(record["generation"], 1, "{record}");
         let fault = |r: &Record| r["fault"].as_str().is_some_and(|fault| fault.contains(words));
         bed.proxy.record("the fault", fault).await;
         bed.proxy.rewrite(&good);
@@ -192,11 +196,11 @@ async fn symlink_to_the_key_is_not_followed() {
     fs::remove_file(&log.0).unwrap();
     symlink("key.pem", &log.0).unwrap();
     let good = bed.proxy.config();
-    // Where the file is opened anew although the configuration has a fault, too.
+    // The file is reopened even if the configuration is invalid.
     for config in [good.clone(), format!("{good}[[listener")] {
         bed.proxy.rewrite(&config);
-        let told = bed.proxy.reload().await;
-        assert_eq!(told["generation"], 1, "{told}");
+        let record = bed.proxy.reload().await;
+        assert_eq!(record["generation"], 1, "{record}");
         let refused = |r: &Record| {
             let fault = r["fault"].as_str().unwrap_or_default();
             fault.contains("access.to: access.log is certificate[0].key, and records")
@@ -212,7 +216,7 @@ async fn symlink_to_the_key_is_not_followed() {
 // Requirements: RE13.
 #[tokio::test]
 async fn full_disk_only_loses_records() {
-    // A signal that is ignored stays so in the program that the shell becomes; no byte fits.
+    // An ignored signal stays ignored across exec. The limit allows no byte at all.
     let mock = MockBackend::new().await;
     let config = [BASE, &route(&[mock.address()], ACCESS)].concat();
     let mut proxy = Proxy::spawn_under("trap '' XFSZ && ulimit -S -f 0", &config);
@@ -225,25 +229,25 @@ async fn full_disk_only_loses_records() {
     }
     assert_relays(&mut client, &mut backend).await;
     let lost = |line: &Record| line["lost"].is_u64();
-    let told = bed.proxy.record("a loss", lost).await;
-    assert_eq!((&told["path"], &told["level"]), (&"access.log".into(), &"ERROR".into()));
-    assert!(told["error"].as_str().unwrap().contains("File too large"), "{told}");
+    let record = bed.proxy.record("a loss", lost).await;
+    assert_eq!((&record["path"], &record["level"]), (&"access.log".into(), &"ERROR".into()));
+    assert!(record["error"].as_str().unwrap().contains("File too large"), "{record}");
     close_normally(client, backend).await;
     bed.proxy.wait_until_idle().await;
     bed.proxy.signal(Signal::TERM);
     assert_eq!(bed.proxy.exit().await, Some(0));
-    // Once at first, and then what has gathered when the process ends: not once for each.
-    let told = bed.proxy.nth_record("the rest", 2, lost).await;
-    let told = told["lost"].as_u64().unwrap();
+    // Losses are reported once at first, then summed up until the process ends.
+    let record = bed.proxy.nth_record("the remaining losses", 2, lost).await;
+    let record = record["lost"].as_u64().unwrap();
     let all: Vec<_> = bed.proxy.records().into_iter().filter(lost).collect();
-    assert_eq!((all.len(), all[0]["lost"].as_u64().unwrap() + told), (2, 6), "{all:#?}");
+    assert_eq!((all.len(), all[0]["lost"].as_u64().unwrap() + record), (2, 6), "{all:#?}");
 }
 
 #[tokio::test]
 async fn failed_write_leaves_no_partial_line() {
     let mock = MockBackend::new().await;
     let config = plain(&[&route(&[mock.address()], ""), ACCESS]);
-    // A signal that is ignored stays so in the program that the shell becomes; 512 bytes each.
+    // An ignored signal stays ignored across exec. The limit is four blocks of 512 bytes.
     let mut proxy = Proxy::spawn_under("trap '' XFSZ && ulimit -S -f 4", &config);
     proxy.ready().await;
     let log = Log::of(&proxy);
@@ -258,7 +262,7 @@ async fn failed_write_leaves_no_partial_line() {
     proxy.record("a loss", |line| line["lost"].is_u64()).await;
     proxy.limit(Resource::Fsize, None);
     open().await;
-    // Each line is parsed.
+    // `until` parses every line.
     log.until(|records| records.iter().any(|record| record["session"] == 9)).await;
     assert!((2..9).contains(&log.records().len()), "{}", log.text());
 }
@@ -301,7 +305,7 @@ async fn hostile_user_agent_cannot_forge_fields() {
     }
 }
 
-/// A record's keys and values, in either format.
+/// The keys and values of a record in either format.
 fn fields(format: &str, line: &str) -> Vec<(String, String)> {
     if format == "text" {
         return logfmt(line).unwrap_or_else(|| panic!("{line}"));
@@ -313,8 +317,8 @@ fn fields(format: &str, line: &str) -> Vec<(String, String)> {
     record.as_object().unwrap().iter().map(field).collect()
 }
 
-/// What a User-Agent may hold and still be HTTP: quotes, escapes by 8-bit controls, what is not
-/// UTF-8, what looks like another field or another line, and far too much.
+/// User agents that are valid HTTP: quotes, 8-bit control characters, invalid UTF-8, text that
+/// resembles another field or line, and excessive length.
 const HOSTILE: [&[u8]; 7] = [
     b"\"quoted\" \\ and \\\" slashed",
     b"x\" event=\"ended\" end=none {\"a\":1}",
@@ -325,14 +329,14 @@ const HOSTILE: [&[u8]; 7] = [
     &[b'"'; 3000],
 ];
 
-/// A plain listener, records and lines as JSON, and these tables.
+/// A plain listener and JSON log records, followed by these tables.
 fn plain(tables: &[&str]) -> String {
     let base = "[log]\nformat = \"json\"\n[admin]\nenabled = false\n\
                 [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n";
     [&[base][..], tables].concat().concat()
 }
 
-/// A file of records.
+/// An access log file.
 struct Log(PathBuf);
 
 impl Log {
@@ -344,7 +348,7 @@ impl Log {
         fs::read_to_string(&self.0).unwrap_or_default()
     }
 
-    /// Every line must be whole, and an object.
+    /// Parses every line; panics unless each is a complete JSON object.
     fn records(&self) -> Vec<Record> {
         let text = self.text();
         assert!(text.is_empty() || text.ends_with('\n'), "{text}");
@@ -370,7 +374,7 @@ impl Log {
         self.until_text(|text| text.ends_with('\n') && fits(&self.records())).await;
     }
 
-    /// A file wakes nobody: a short nap between two looks.
+    /// Nothing signals a change of the file, so this polls.
     async fn until_text(&self, fits: impl Fn(&str) -> bool) {
         within_timeout("the file of records", async {
             while !fits(&self.text()) {

@@ -1,4 +1,4 @@
-//! Backends that cannot be reached, and the ones that take their place.
+//! Backends that cannot be reached, and the backends that serve in their place.
 
 use std::net::SocketAddr;
 use std::net::TcpStream as StdStream;
@@ -11,13 +11,13 @@ use crate::support::{
     Backend, Client, HANDSHAKE, Proxy, read_response, read_to_end, route, within_timeout,
 };
 
-/// An address that refuses connections: bound, so that nobody else gets it, and not listening.
-struct Nobody {
+/// An address that refuses connections: bound, so that no other process gets it, and not listening.
+struct RefusingAddress {
     address: SocketAddr,
     _socket: Socket,
 }
 
-impl Nobody {
+impl RefusingAddress {
     fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -26,16 +26,16 @@ impl Nobody {
     }
 }
 
-/// A socket whose queue is full: connecting to it hangs until the kernel gives up.
+/// A socket with a full accept queue: connecting to it hangs until the kernel gives up.
 pub struct Full {
-    /// Where it would listen.
+    /// The address it would listen on.
     pub address: SocketAddr,
     _listener: Socket,
     _queue: Vec<StdStream>,
 }
 
 impl Full {
-    /// On a port of its own.
+    /// Listens on its own port.
     pub fn new() -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -53,7 +53,7 @@ impl Full {
 // Requirements: BM01.
 #[tokio::test]
 async fn refused_connection_is_503() {
-    let (one, other) = (Nobody::new(), Nobody::new());
+    let (one, other) = (RefusingAddress::new(), RefusingAddress::new());
     let proxy = Proxy::with_backends(&[one.address, other.address]).await;
     let client = Client::new(&proxy).await;
     let mut waits = std::collections::BTreeSet::new();
@@ -69,7 +69,7 @@ async fn refused_connection_is_503() {
             (&"no_backend".into(), &"route.backends".into())
         );
     }
-    // RFC 9110 10.2.3, H17: jittered, so that clients do not come back as one.
+    // RFC 9110 10.2.3, H17: with jitter, so that clients do not return at the same time.
     assert!(waits.len() > 1, "{waits:?}");
 }
 
@@ -77,9 +77,9 @@ async fn refused_connection_is_503() {
 #[tokio::test]
 async fn next_backend_serves_when_one_is_down() {
     let backend = Backend::echo().await;
-    // In one of the two orders the client's own choice is the one that is down.
+    // In one of the two orders the unreachable backend is the client's first choice.
     for number in 0..6_u8 {
-        let down = Nobody::new();
+        let down = RefusingAddress::new();
         let proxy = Proxy::with_backends(&[down.address, backend.address]).await;
         let client = Client::new(&proxy).await;
         let mut stream = client.connect_plain_from([127, 0, 0, 10 + number]).await;
@@ -125,8 +125,8 @@ async fn client_disconnect_cancels_the_connect() {
     let proxy = Proxy::start(&route(&[full.address], "[timeouts]\nconnect = \"10s\"")).await;
     let mut stream = Client::new(&proxy).await.connect_plain().await;
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    // Nobody can tell from outside that we dial.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Nothing visible from outside shows that the proxy is connecting.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     drop(stream);
     let record = proxy.end_record("client_disconnected").await;
     assert!(record["age_ms"].as_u64().unwrap() < 5000, "{record}");
@@ -135,8 +135,8 @@ async fn client_disconnect_cancels_the_connect() {
 // Requirements: TC05.
 #[tokio::test]
 async fn disconnected_client_still_gets_a_record() {
-    let nobody = Nobody::new();
-    let proxy = Proxy::with_backends(&[nobody.address]).await;
+    let refusing = RefusingAddress::new();
+    let proxy = Proxy::with_backends(&[refusing.address]).await;
     let client = Client::new(&proxy).await;
     for n in 1..=20 {
         let mut stream = client.connect_plain().await;
@@ -148,7 +148,7 @@ async fn disconnected_client_still_gets_a_record() {
     }
 }
 
-/// What `/readyz` says.
+/// The response of `/readyz`.
 async fn ready(proxy: &Proxy) -> bool {
     let mut stream = tokio::net::TcpStream::connect(proxy.admin().await).await.unwrap();
     stream
@@ -162,8 +162,8 @@ async fn ready(proxy: &Proxy) -> bool {
 // Requirements: BM25.
 #[tokio::test]
 async fn three_failures_exclude_a_backend() {
-    let nobody = Nobody::new();
-    let proxy = Proxy::with_backends(&[nobody.address]).await;
+    let refusing = RefusingAddress::new();
+    let proxy = Proxy::with_backends(&[refusing.address]).await;
     let client = Client::new(&proxy).await;
     assert!(ready(&proxy).await);
     for _ in 0..3 {
@@ -172,8 +172,8 @@ async fn three_failures_exclude_a_backend() {
     assert!(!ready(&proxy).await);
 }
 
-/// Most pages answer 200 whatever a client asks to upgrade to: that one client could put every
-/// backend out of service for all others.
+/// Most pages answer 200 whatever the client asks to upgrade to: otherwise one client could exclude
+/// every backend for all others.
 #[tokio::test]
 async fn status_200_does_not_exclude_a_backend() {
     let backend = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;

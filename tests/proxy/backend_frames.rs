@@ -1,5 +1,5 @@
-//! Frames of a backend that break a rule or a limit, and backends that leave: they are told what
-//! they did, the client is told 1011, and never half a frame as if it were a whole one.
+//! Invalid frames of a backend, and backends that disconnect: the backend gets the matching close
+//! code, the client gets 1011, and a partial frame never becomes a complete one.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -16,16 +16,16 @@ async fn invalid_frames_close_both_sides() {
         .flat_map(|(end, code, frames)| frames.into_iter().map(move |frame| (end, code, frame)));
     for (session, (end, code, frame)) in (1..).zip(cases) {
         let (mut client, mut backend) = bed.open().await;
-        let before = wire::unmasked(0x80 | wire::TEXT, b"lawful");
+        let before = wire::unmasked(0x80 | wire::TEXT, b"valid");
         let sent = [&before[..], &frame, b"and more"].concat();
         backend.write_all(&sent).await.unwrap();
-        let told = wire::read(&mut backend).await.unwrap();
-        assert_eq!((told.code(), told.masked), (code, true), "{end}: {frame:?}");
+        let received = wire::read(&mut backend).await.unwrap();
+        assert_eq!((received.code(), received.masked), (code, true), "{end}: {frame:?}");
         // RFC 6455 7.1.7
         assert_eq!(read_to_end(&mut backend).await, b"", "{end}: {frame:?}");
-        assert_eq!(wire::read(&mut client).await.unwrap().payload, b"lawful");
-        let told = wire::read(&mut client).await.unwrap();
-        assert_eq!((told.code(), told.masked), (1011, false), "{end}: {frame:?}");
+        assert_eq!(wire::read(&mut client).await.unwrap().payload, b"valid");
+        let received = wire::read(&mut client).await.unwrap();
+        assert_eq!((received.code(), received.masked), (1011, false), "{end}: {frame:?}");
         drop((client, backend));
         let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&end.into(), &"backend".into()));
@@ -37,7 +37,7 @@ async fn invalid_frames_close_both_sides() {
     }
 }
 
-/// What ends a tunnel, the code its backend is told, and frames of a backend that do it.
+/// The reason for the end, the close code sent to the backend, and frames that cause it.
 fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
     let bare = wire::unmasked;
     let close = |payload: &[u8]| bare(0x80 | wire::CLOSE, payload);
@@ -97,7 +97,7 @@ async fn oversized_message_closes_both_sides() {
 #[tokio::test]
 async fn backend_eof_or_reset_closes_client_1011() {
     let bed = TestBed::with("").await;
-    // Between frames; inside a header; inside a control frame: nothing of it was passed on.
+    // Between frames, inside a header, inside a control frame: no part of it was relayed.
     let pieces: [&[u8]; 4] = [b"", b"\x82", b"\x82\x7e\x10", b"\x89\x05abc"];
     for (index, piece) in pieces.into_iter().cycle().take(8).enumerate() {
         let (mut client, mut backend) = bed.open_secure().await;
@@ -111,8 +111,8 @@ async fn backend_eof_or_reset_closes_client_1011() {
         } else {
             reset(backend)
         }
-        let told = wire::read(&mut client).await.unwrap();
-        assert_eq!((told.code(), told.masked), (1011, false), "{piece:?}");
+        let received = wire::read(&mut client).await.unwrap();
+        assert_eq!((received.code(), received.masked), (1011, false), "{piece:?}");
         drop(client);
         let record = bed.tunnel_end(index + 1).await;
         assert_eq!(
@@ -159,8 +159,8 @@ async fn close_waits_for_the_frame_in_progress() {
     let mut first = vec![0; 50_000];
     within_timeout("half a frame", client.read_exact(&mut first)).await.unwrap();
     client.write_all(&wire::unmasked(0x81, b"no mask")).await.unwrap();
-    // The side at fault is in the middle of a frame that goes to it; a Close inside would be
-    // payload (RFC 6455 5.4).
+    // A frame towards the side at fault is in progress; a Close inside it would be payload (RFC
+    // 6455 5.4).
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
     backend.write_all(&frame[50_000..]).await.unwrap();
     let mut second = vec![0; frame.len() - 50_000];
@@ -186,12 +186,12 @@ async fn close_frames_pass_unchanged() {
     for (index, payload) in sent.iter().enumerate() {
         let (mut client, mut backend) = bed.open().await;
         backend.write_all(&wire::unmasked(close, payload)).await.unwrap();
-        let told = wire::read(&mut client).await.unwrap();
-        assert_eq!((told.first, &told.payload, told.masked), (close, payload, false));
+        let received = wire::read(&mut client).await.unwrap();
+        assert_eq!((received.first, &received.payload, received.masked), (close, payload, false));
         client.write_all(&wire::masked(close, payload)).await.unwrap();
-        let told = wire::read(&mut backend).await.unwrap();
-        assert_eq!((told.first, &told.payload, told.masked), (close, payload, true));
-        let code = told.code();
+        let received = wire::read(&mut backend).await.unwrap();
+        assert_eq!((received.first, &received.payload, received.masked), (close, payload, true));
+        let code = received.code();
         drop((client, backend));
         let record = bed.tunnel_end(index + 1).await;
         assert_eq!((&record["end"], &record["by"]), (&"backend_closed".into(), &"backend".into()));
@@ -205,12 +205,12 @@ async fn close_frames_pass_unchanged() {
 #[tokio::test]
 async fn killed_backend_only_ends_its_own_tunnels() {
     let (bed, other) = tokio::join!(TestBed::with(""), TestBed::with(""));
-    let (mut stranger, mut strangers_backend) = other.open().await;
+    let (mut unaffected, mut unaffected_backend) = other.open().await;
     let mut tunnels = Vec::new();
     for _ in 0..30 {
         tunnels.push(bed.open().await);
     }
-    // kill -9: resets where something was unread, FINs elsewhere.
+    // SIGKILL: connections with unread data are reset, others get a FIN.
     for (index, (client, backend)) in tunnels.iter_mut().enumerate() {
         if index % 2 == 0 {
             client.write_all(&wire::masked(0x81, b"unread")).await.unwrap();
@@ -222,8 +222,8 @@ async fn killed_backend_only_ends_its_own_tunnels() {
     for mut client in clients {
         assert_eq!(wire::read(&mut client).await.unwrap().code(), 1011);
     }
-    assert_relays(&mut stranger, &mut strangers_backend).await;
-    close_normally(stranger, strangers_backend).await;
+    assert_relays(&mut unaffected, &mut unaffected_backend).await;
+    close_normally(unaffected, unaffected_backend).await;
     bed.proxy.wait_until_idle().await;
     let (client, backend) = bed.open().await;
     close_normally(client, backend).await;

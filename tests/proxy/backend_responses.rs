@@ -1,5 +1,5 @@
-//! What a backend answers to a handshake: its own refusals pass, anything but a flawless 101 is
-//! 502, and one that is silent, slow, down or gone has its own status and record.
+//! Responses of a backend to a handshake: its own error responses pass; any invalid 101 becomes
+//! 502; a silent, slow or unreachable backend has its own status and record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::{
     route, switching_protocols, wire,
 };
 
-/// A backend that gives the n-th of these answers to a request for `/n`, and then ends.
+/// A backend that sends the n-th of these responses to a request for `/n`, then closes.
 async fn backend_with(answers: Vec<Vec<u8>>) -> Backend {
     let answers = Arc::new(answers);
     Backend::raw(move |head, mut stream, _| {
@@ -26,7 +26,7 @@ async fn backend_with(answers: Vec<Vec<u8>>) -> Backend {
     .await
 }
 
-/// Asks for `/n`, offering `lines`; the answer and all that came behind its head.
+/// Requests `/n` with these header lines; returns the response and all bytes after its head.
 async fn ask(client: &Client, number: usize, lines: &str) -> (RawResponse, Vec<u8>) {
     let sent = with_lines(lines).replacen("/ws", &format!("/{number}"), 1);
     let mut stream = BufReader::new(client.connect_plain().await);
@@ -35,7 +35,7 @@ async fn ask(client: &Client, number: usize, lines: &str) -> (RawResponse, Vec<u
     (answer, read_to_end(&mut stream).await)
 }
 
-/// Every one of these answers must become 502, with nothing of it passed on.
+/// Asserts that every response becomes a 502 that contains nothing of it.
 async fn bad(answers: Vec<Vec<u8>>, lines: &str) {
     let backend = backend_with(answers.clone()).await;
     let proxy = Proxy::start(&route(&[backend.address], "compression = \"pass\"")).await;
@@ -54,14 +54,14 @@ async fn bad(answers: Vec<Vec<u8>>, lines: &str) {
     assert_eq!(proxy.outcomes().len(), answers.len());
 }
 
-/// The lawful 101 with one text replaced by another.
+/// The valid 101 with one piece of text replaced.
 fn replaced(from: &str, to: &str) -> Vec<u8> {
-    let lawful = switching_protocols(HANDSHAKE);
-    assert!(lawful.contains(from));
-    lawful.replace(from, to).into_bytes()
+    let valid = switching_protocols(HANDSHAKE);
+    assert!(valid.contains(from));
+    valid.replace(from, to).into_bytes()
 }
 
-/// The lawful 101 with a line more, and bytes that no client may see.
+/// The valid 101 with an additional line and bytes that must not reach the client.
 fn added(line: &str) -> Vec<u8> {
     replaced("\r\n\r\n", &format!("\r\n{line}\r\n\r\nleak!"))
 }
@@ -97,7 +97,7 @@ async fn error_responses_pass_unchanged() {
         head("401 Chunked", "Transfer-Encoding: chunked") + "2\r\nwh\r\n2\r\ny?\r\n0\r\n\r\n",
     );
     answers.push(head("401 To the end", "X: y") + "why?");
-    // What follows an answer is no answer (BM19).
+    // Bytes after the response are not another response (BM19).
     answers.push(head("403 Twice", "Content-Length: 4") + "why?HTTP/1.1 200 OK\r\n\r\nleak");
     let backend = backend_with(answers.iter().map(|text| text.clone().into()).collect()).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
@@ -186,9 +186,9 @@ async fn invalid_101_becomes_502() {
     ];
     let offer = "Sec-WebSocket-Protocol: a, b\r\nSec-WebSocket-Extensions: permessage-deflate";
     bad(lines.map(added).into(), offer).await;
-    // Nor may anything be chosen where nothing is offered.
-    let lawful = ["Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Protocol: a"];
-    bad(lawful.map(added).into(), "X: y").await;
+    // No extension or subprotocol may be selected where none was offered.
+    let valid = ["Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Protocol: a"];
+    bad(valid.map(added).into(), "X: y").await;
 }
 
 // Requirements: BM14, BM15, BM16, H28, H29, H33.
@@ -290,7 +290,7 @@ async fn slow_response_becomes_504() {
             (&record["key"], &record["value"]),
             (&"timeouts.response_header".into(), &"200ms".into())
         );
-        // The connection is not kept.
+        // The backend connection is closed.
         assert_eq!(backend.bytes().await, b"");
     }
 }

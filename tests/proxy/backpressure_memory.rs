@@ -2,11 +2,9 @@
 //! buffer each, on either side, over TLS or plain TCP.
 
 use std::any::Any;
-use std::time::Duration;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWrite;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use crate::support::{PlainStream, Side, TestBed, assert_relays, wire, within_timeout};
 
@@ -104,16 +102,9 @@ async fn fill(senders: Vec<Sender>, frame: &[u8]) -> Vec<Sender> {
     for mut sender in senders {
         let frame = frame.to_owned();
         filling.spawn(async move {
-            let mut written = 0;
-            let next = |written: usize| &frame[written % frame.len()..];
-            while let Ok(taken) = timeout(QUIET, sender.write(next(written))).await {
-                written += taken.unwrap();
-            }
+            wire::fill(&mut sender, &frame).await;
             sender
         });
     }
     within_timeout("the senders to block", filling.join_all()).await
 }
-
-/// A stream that takes nothing for this long counts as blocked.
-const QUIET: Duration = Duration::from_millis(400);

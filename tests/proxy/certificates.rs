@@ -1,5 +1,5 @@
-//! Certificates over time: renewed in their files while tunnels are open, half renewed, at their
-//! end; and what is worth a word when they are loaded.
+//! Certificates over time: renewed while tunnels are open, mismatched, expired; and the warnings
+//! when they are loaded.
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
@@ -22,15 +22,15 @@ use crate::support::{
     trust_any_certificate, upgrade, wire, within_timeout, write_key,
 };
 
-const RENEWED: &str = "certificates renewed; open tunnels notice nothing";
+pub const RENEWED: &str = "certificates renewed; open tunnels notice nothing";
 const REFUSED: &str = "changed certificates refused; those in force stay";
-/// Clients here answer no ping while they wait.
+/// The clients here do not answer pings while they wait.
 const UNASKED: &str = "[heartbeat]\ninterval = \"off\"\n";
-/// Two looks at the files, and what else may come in between.
+/// Longer than two polls of the files on a busy machine.
 const LOOKS: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A certificate for `localhost`, valid from so many days before now until so many after.
+/// A certificate for `localhost`, valid from `from` to `until` days relative to now.
 fn made(from: i32, until: i32) -> (CertificateDer<'static>, String, String) {
     #[expect(clippy::disallowed_methods, reason = "a certificate says from when until when")]
     let now = SystemTime::now();
@@ -45,7 +45,7 @@ fn made(from: i32, until: i32) -> (CertificateDer<'static>, String, String) {
     (made.der().clone(), made.pem(), key.serialize_pem())
 }
 
-/// Files as certbot has them: each version in an archive, and links to the one that is live.
+/// Files as certbot lays them out: each version in an archive, and links to the current one.
 struct Certbot(TempDir);
 
 impl Certbot {
@@ -56,7 +56,7 @@ impl Certbot {
         Self(folder)
     }
 
-    /// Puts a version into the archive; its certificate.
+    /// Writes a version into the archive; returns its certificate.
     fn archive(&self, version: u32) -> CertificateDer<'static> {
         let (certificate, chain, key) = made(-1, 89);
         let archive = self.0.path().join("archive/localhost");
@@ -65,7 +65,7 @@ impl Certbot {
         certificate
     }
 
-    /// Has a live name mean this version, at once.
+    /// Points a link at this version, atomically.
     fn link(&self, name: &str, version: u32) {
         let live = self.0.path().join("live/localhost");
         symlink(format!("../../archive/localhost/{name}{version}.pem"), live.join("new")).unwrap();
@@ -78,8 +78,8 @@ impl Certbot {
     }
 }
 
-/// A TLS listener, a route for `localhost` to a door, and this certificate.
-fn config(chain: &str, key: &str, mock: &MockBackend, more: &str) -> String {
+/// A TLS listener, a route for `localhost` to this backend, and this certificate.
+pub fn config(chain: &str, key: &str, mock: &MockBackend, more: &str) -> String {
     let route = route(&[mock.address()], "").replace("\"*\"\norigins", "\"localhost\"\norigins");
     format!(
         "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
@@ -88,7 +88,11 @@ fn config(chain: &str, key: &str, mock: &MockBackend, more: &str) -> String {
     )
 }
 
-async fn connect(client: &TlsConnector, address: SocketAddr, name: &str) -> TlsStream<TcpStream> {
+pub async fn connect(
+    client: &TlsConnector,
+    address: SocketAddr,
+    name: &str,
+) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     within_timeout("TLS", client.connect(name, stream)).await.unwrap()
@@ -102,7 +106,7 @@ async fn shown_now(proxy: &Proxy) -> CertificateDer<'static> {
     shown(&connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await)
 }
 
-fn says<'a>(message: &'a str) -> impl Fn(&Record) -> bool + 'a {
+pub fn has_message<'a>(message: &'a str) -> impl Fn(&Record) -> bool + 'a {
     move |record| record["message"] == message
 }
 
@@ -121,8 +125,8 @@ async fn renewal_through_symlinks_needs_no_reload() {
     certbot.link("fullchain", 1);
     certbot.link("privkey", 1);
     let proxy = Proxy::start_bare(&certbot.config(&mock, UNASKED)).await;
-    let (address, visitor) = (proxy.address("tls").await, trust_any_certificate());
-    let stream = connect(&visitor, address, "localhost").await;
+    let (address, client) = (proxy.address("tls").await, trust_any_certificate());
+    let stream = connect(&client, address, "localhost").await;
     assert_eq!(shown(&stream), old);
     let mut tunnel = upgrade(stream).await;
     let mut backend = mock.accept().await;
@@ -131,15 +135,15 @@ async fn renewal_through_symlinks_needs_no_reload() {
     let new = certbot.archive(2);
     certbot.link("fullchain", 2);
     certbot.link("privkey", 2);
-    let record = proxy.late_record(LOOKS, says(RENEWED)).await;
+    let record = proxy.late_record(LOOKS, has_message(RENEWED)).await;
     assert_eq!((&record["generation"], &record["names"]), (&2.into(), &"localhost".into()));
     let until = record["not_after"].as_str().unwrap();
     assert!(until.starts_with("20") && until.ends_with('Z'), "{record}");
     assert_eq!(shown_now(&proxy).await, new);
     assert_relays(&mut tunnel, &mut backend).await;
     close_normally(tunnel, backend).await;
-    // A ticket from before is as good as it was.
-    let stream = connect(&visitor, address, "localhost").await;
+    // A ticket issued before the renewal can still be used.
+    let stream = connect(&client, address, "localhost").await;
     assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
     let mut tunnel = upgrade(stream).await;
     assert_relays(&mut tunnel, &mut mock.accept().await).await;
@@ -164,7 +168,7 @@ async fn mismatched_pair_keeps_the_old_certificate() {
 
     let new = certbot.archive(2);
     certbot.link("fullchain", 2);
-    let record = proxy.late_record(LOOKS, says(REFUSED)).await;
+    let record = proxy.late_record(LOOKS, has_message(REFUSED)).await;
     let fault = record["fault"].as_str().unwrap();
     for part in
         ["proxy.toml:10:7: ", "certificate[0].key", "live/localhost/privkey.pem", "not the key"]
@@ -176,13 +180,13 @@ async fn mismatched_pair_keeps_the_old_certificate() {
     assert_eq!(proxy.health().await["generation"], 1);
 
     certbot.link("privkey", 2);
-    proxy.late_record(LOOKS, says(RENEWED)).await;
+    proxy.late_record(LOOKS, has_message(RENEWED)).await;
     assert_eq!(shown_now(&proxy).await, new);
     assert_relays(&mut tunnel, &mut backend).await;
     let scrape = proxy.scrape().await;
     let count = |of| scrape.value("tidegate_certificate_renewals_total", &[("outcome", of)]);
     assert_eq!((count("applied"), count("rejected")), (1.0, 1.0));
-    assert_eq!(proxy.records().iter().filter(|record| says(REFUSED)(record)).count(), 1);
+    assert_eq!(proxy.records().iter().filter(|record| has_message(REFUSED)(record)).count(), 1);
 }
 
 // Requirements: CK12.
@@ -199,19 +203,19 @@ async fn renewal_during_shutdown_has_no_effect() {
     let (mut tunnel, _backend) = (upgrade(stream).await, mock.accept().await);
     let began = Instant::now();
     proxy.signal(Signal::TERM);
-    // It is told, and does not answer.
+    // The client gets a Close and does not answer it.
     assert_eq!(wire::read_past_pings(&mut tunnel).await.unwrap().code(), 1012);
     certbot.archive(2);
     certbot.link("fullchain", 2);
     certbot.link("privkey", 2);
     assert_eq!(proxy.exit().await, Some(0));
-    assert!(began.elapsed() > Duration::from_secs(11), "nobody looked at the files meanwhile");
-    let told = |record: &&Record| says(RENEWED)(record) || says(REFUSED)(record);
-    assert_eq!(proxy.records().iter().find(told), None);
+    assert!(began.elapsed() > Duration::from_secs(11), "ended before the next poll of the files");
+    let found = |record: &&Record| has_message(RENEWED)(record) || has_message(REFUSED)(record);
+    assert_eq!(proxy.records().iter().find(found), None);
 }
 
-/// A folder with a certificate that is valid for so many days around now, and the configuration.
-async fn house(mock: &MockBackend, from: i32, until: i32) -> (TempDir, String) {
+/// A folder with a certificate valid for these days relative to now, and its configuration.
+async fn certificate_folder(mock: &MockBackend, from: i32, until: i32) -> (TempDir, String) {
     let folder = TempDir::new();
     let (_, chain, key) = made(from, until);
     folder.write("own.pem", chain);
@@ -221,7 +225,7 @@ async fn house(mock: &MockBackend, from: i32, until: i32) -> (TempDir, String) {
     (folder, config)
 }
 
-/// What `check` says on stderr of a good file.
+/// The stderr of `tidegate check` for a valid file.
 fn checked(folder: &Path) -> String {
     let output = Command::new("timeout")
         .args(["20", TIDEGATE, "check", "--config", "proxy.toml"])
@@ -240,12 +244,12 @@ async fn expired_certificate_is_served_with_a_warning() {
     for (from, until, words, ready) in [
         (-90, -2, "the certificate for localhost expired at 20", 503),
         (2, 90, "the certificate for localhost is not valid before 20", 200),
-        (-90, 6, "the certificate for localhost ends in 6 days, at 20", 200),
-        (-90, 29, "the certificate for localhost ends in 29 days, at 20", 200),
+        (-90, 6, "the certificate for localhost expires in 6 days, at 20", 200),
+        (-90, 29, "the certificate for localhost expires in 29 days, at 20", 200),
         (-1, 6, "", 200),
         (-50, 40, "", 200),
     ] {
-        let (_folder, config) = house(&mock, from, until).await;
+        let (_folder, config) = certificate_folder(&mock, from, until).await;
         let proxy = Proxy::start_bare(&config).await;
         let stream =
             connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await;
@@ -255,12 +259,15 @@ async fn expired_certificate_is_served_with_a_warning() {
         assert_eq!(get(admin, "/healthz").await.0.status, 200);
         let expected = [words].iter().filter(|words| !words.is_empty()).count();
         let heading = "proxy.toml:9:9: certificate[0].chain: ";
-        let told = warnings(&proxy);
-        assert_eq!(told.len(), expected, "{told:?}");
-        assert!(told.iter().all(|told| told.starts_with(&format!("{heading}{words}"))), "{told:?}");
-        let said = checked(proxy.folder());
-        assert_eq!(said.lines().count(), expected, "{said}");
-        assert!(said.is_empty() || said.starts_with(&format!("warning: {heading}{words}")));
+        let found = warnings(&proxy);
+        assert_eq!(found.len(), expected, "{found:?}");
+        assert!(
+            found.iter().all(|found| found.starts_with(&format!("{heading}{words}"))),
+            "{found:?}"
+        );
+        let output = checked(proxy.folder());
+        assert_eq!(output.lines().count(), expected, "{output}");
+        assert!(output.is_empty() || output.starts_with(&format!("warning: {heading}{words}")));
     }
 }
 
@@ -268,7 +275,7 @@ async fn expired_certificate_is_served_with_a_warning() {
 #[tokio::test]
 async fn valid_certificate_restores_readiness() {
     let mock = MockBackend::new().await;
-    let (folder, config) = house(&mock, -90, -2).await;
+    let (folder, config) = certificate_folder(&mock, -90, -2).await;
     let proxy = Proxy::start_bare(&config).await;
     let admin = proxy.admin().await;
     let state = async || (get(admin, "/readyz").await.0.status, get(admin, "/healthz").await.0);
@@ -279,7 +286,7 @@ async fn valid_certificate_restores_readiness() {
     folder.write("own-key.pem", key);
     assert_eq!(proxy.reload().await["generation"], 2);
     assert_eq!(state().await.0, 200);
-    // One that lasts is enough.
+    // One valid certificate is enough.
     let (_, chain, key) = made(-90, -1);
     folder.write("old.pem", chain);
     write_key(&folder.path().join("old-key.pem"), &key);
@@ -294,7 +301,7 @@ async fn valid_certificate_restores_readiness() {
 #[tokio::test]
 async fn run_check_and_reload_warn_alike() {
     let mock = MockBackend::new().await;
-    let (folder, config) = house(&mock, -1, 80).await;
+    let (folder, config) = certificate_folder(&mock, -1, 80).await;
     let (_, other, _) = made(-1, 80);
     let own = fs::read_to_string(folder.path().join("own.pem")).unwrap();
     folder.write("own.pem", format!("{own}{other}"));
@@ -308,20 +315,23 @@ async fn run_check_and_reload_warn_alike() {
         ("proxy.toml:10:7: certificate[0].key: ", "may read this key (mode 0644)"),
         ("proxy.toml:19:8: route[1].host: ", "no certificate covers b.example: "),
     ];
-    let as_expected = |told: &[String]| {
-        assert_eq!(told.len(), expected.len(), "{told:#?}");
-        for (told, (place, words)) in told.iter().zip(expected) {
-            assert!(told.contains(place) && told.contains(words), "{told} is not {place}{words}");
+    let as_expected = |found: &[String]| {
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, (place, words)) in found.iter().zip(expected) {
+            assert!(
+                found.contains(place) && found.contains(words),
+                "{found} is not {place}{words}"
+            );
         }
     };
     as_expected(&warnings(&proxy));
-    let said = checked(proxy.folder());
-    as_expected(&said.lines().map(str::to_owned).collect::<Vec<_>>());
-    assert!(said.lines().all(|line| line.starts_with("warning: proxy.toml:")), "{said}");
+    let output = checked(proxy.folder());
+    as_expected(&output.lines().map(str::to_owned).collect::<Vec<_>>());
+    assert!(output.lines().all(|line| line.starts_with("warning: proxy.toml:")), "{output}");
     assert_eq!(proxy.reload().await["generation"], 2);
-    proxy.nth_record("warnings", 2 * expected.len(), says("configuration warning")).await;
+    proxy.nth_record("warnings", 2 * expected.len(), has_message("configuration warning")).await;
     as_expected(&warnings(&proxy)[expected.len()..]);
-    // As it is: leaf first, and what follows it.
+    // The chain is sent as in the file, leaf first.
     let stream = connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await;
     assert_eq!(stream.get_ref().1.peer_certificates().unwrap().len(), 2);
 }
@@ -330,7 +340,7 @@ async fn run_check_and_reload_warn_alike() {
 #[tokio::test]
 async fn key_material_is_never_logged() {
     let mock = MockBackend::new().await;
-    let (folder, config) = house(&mock, -1, 80).await;
+    let (folder, config) = certificate_folder(&mock, -1, 80).await;
     let proxy = Proxy::start_bare(&config).await;
     let path = folder.path().join("own-key.pem");
     let key = fs::read_to_string(&path).unwrap();
@@ -341,62 +351,7 @@ async fn key_material_is_never_logged() {
         let record = proxy.reload().await;
         assert_eq!(record["message"], "the configuration in force stays as it was");
     }
-    let told = proxy.records().iter().map(Record::to_string).collect::<String>();
-    assert_eq!(told.matches("own-key.pem: ").count(), 4, "{told}");
-    assert!(!told.contains(&secret[..16]), "key material in {told}");
-}
-
-/// Not a test of time, which hangs on the machine:
-/// `cargo test --release --test proxy ten_thousand_certificates -- --ignored --nocapture`
-// Requirements: CK13.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn ten_thousand_certificates() {
-    let mock = MockBackend::new().await;
-    let folder = TempDir::new();
-    let at = folder.path().display();
-    let mut config = config("chain.pem", "key.pem", &mock, "");
-    for n in 0..10_000 {
-        let made = rcgen::generate_simple_self_signed([format!("n{n}.example")]).unwrap();
-        folder.write(&format!("{n}.pem"), made.cert.pem());
-        write_key(&folder.path().join(format!("{n}.key")), &made.signing_key.serialize_pem());
-        config += &format!("[[certificate]]\nchain = \"{at}/{n}.pem\"\nkey = \"{at}/{n}.key\"\n");
-    }
-    let began = Instant::now();
-    let proxy = Proxy::start_bare(&config).await;
-    println!("start: {:?}, {} KiB", began.elapsed(), proxy.memory_and_descriptors().0);
-    let address = proxy.address("tls").await;
-    for name in ["localhost", "n0.example", "n9999.example"] {
-        let began = Instant::now();
-        for _ in 0..100 {
-            drop(connect(&trust_any_certificate(), address, name).await);
-        }
-        println!("a handshake for {name}: {:?}", began.elapsed() / 100);
-    }
-    let stream = connect(&trust_any_certificate(), address, "localhost").await;
-    let (mut tunnel, mut backend) = (upgrade(stream).await, mock.accept().await);
-    let mut trips = async |what: &str, until: &mut (dyn FnMut() -> bool + Send)| {
-        let (mut worst, mut count) = (Duration::ZERO, 0);
-        while !until() {
-            let began = Instant::now();
-            assert_relays(&mut tunnel, &mut backend).await;
-            worst = worst.max(began.elapsed());
-            count += 1;
-        }
-        println!("{what}: {count} round trips of a tunnel, the longest {worst:?}");
-    };
-    let mut left = 2000;
-    trips("at rest", &mut || {
-        left -= 1;
-        left == 0
-    })
-    .await;
-    let began = Instant::now();
-    proxy.signal(Signal::HUP);
-    let done = |record: &Record| record["generation"] == 2;
-    trips("during a reload", &mut || proxy.records().iter().any(done)).await;
-    println!("the reload: {:?}", began.elapsed());
-    folder.write("0.pem", fs::read_to_string(folder.path().join("0.pem")).unwrap() + "\n");
-    trips("around a renewal", &mut || proxy.records().iter().any(|r| says(RENEWED)(r))).await;
-    println!("cpu: {} ticks, {} KiB", proxy.cpu_ticks(), proxy.memory_and_descriptors().0);
+    let found = proxy.records().iter().map(Record::to_string).collect::<String>();
+    assert_eq!(found.matches("own-key.pem: ").count(), 4, "{found}");
+    assert!(!found.contains(&secret[..16]), "key material in {found}");
 }

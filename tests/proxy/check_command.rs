@@ -1,5 +1,4 @@
-//! `tidegate check`, and the ways in which `run` does not begin: exit codes, and words that an
-//! operator can use.
+//! `tidegate check`, and the ways in which `run` fails to start: exit codes and error messages.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::{Proxy, TIDEGATE, TempDir, route, write_certificate};
 
-/// A whole configuration on ports that the kernel chooses; `rest` goes below.
+/// A complete configuration on ports chosen by the kernel, followed by `rest`.
 fn config(rest: &str) -> String {
     format!(
         "[[listener]]\naddress = \"127.0.0.1:0\"\n\n\
@@ -19,16 +18,16 @@ fn config(rest: &str) -> String {
     )
 }
 
-/// A folder with a certificate, its key, and this configuration.
-fn house(config: impl AsRef<[u8]>) -> TempDir {
+/// A folder with a certificate, its key and this configuration.
+fn config_folder(config: impl AsRef<[u8]>) -> TempDir {
     let folder = TempDir::new();
     write_certificate(folder.path(), &["localhost"]);
     folder.write("proxy.toml", config);
     folder
 }
 
-/// What the program says to these words, in that folder.
-fn say(folder: &TempDir, words: &[&str]) -> Output {
+/// Runs the program with these arguments in that folder.
+fn run(folder: &TempDir, words: &[&str]) -> Output {
     let output = Command::new("timeout")
         .args(["20", TIDEGATE])
         .args(words)
@@ -44,13 +43,13 @@ fn say(folder: &TempDir, words: &[&str]) -> Output {
     output
 }
 
-/// The faults that `check` finds; `run` must find the same.
+/// The errors that `check` reports; `run` must report the same.
 fn faults(folder: &TempDir) -> String {
-    let checked = say(folder, &["check", "--config", "proxy.toml"]);
+    let checked = run(folder, &["check", "--config", "proxy.toml"]);
     let stderr = String::from_utf8(checked.stderr).unwrap();
     assert_eq!(checked.status.code(), Some(78), "{stderr}");
     assert_eq!(checked.stdout, b"");
-    let run = say(folder, &["run", "--config", "proxy.toml"]);
+    let run = run(folder, &["run", "--config", "proxy.toml"]);
     assert_eq!(run.status.code(), Some(78));
     assert_eq!(String::from_utf8(run.stderr).unwrap(), stderr);
     stderr
@@ -59,19 +58,19 @@ fn faults(folder: &TempDir) -> String {
 // Requirements: CF18.
 #[test]
 fn valid_file_passes_without_binding() {
-    // Taken, so that binding it would fail.
+    // The port is in use, so binding it would fail.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let folder = house(config("").replace("127.0.0.1:0", &address.to_string()));
-    let output = say(&folder, &["check", "--config", "proxy.toml"]);
+    let folder = config_folder(config("").replace("127.0.0.1:0", &address.to_string()));
+    let output = run(&folder, &["check", "--config", "proxy.toml"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stderr, b"");
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(said, "proxy.toml: good: 1 listener(s), 1 route(s)\n");
-    // Paths are relative to the file, not to where one stands.
+    let reported = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(reported, "proxy.toml: good: 1 listener(s), 1 route(s)\n");
+    // Paths are relative to the file, not to the working directory.
     let elsewhere = TempDir::new();
     let path = folder.path().join("proxy.toml");
-    let output = say(&elsewhere, &["check", "--config", path.to_str().unwrap()]);
+    let output = run(&elsewhere, &["check", "--config", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0));
 }
 
@@ -79,26 +78,26 @@ fn valid_file_passes_without_binding() {
 #[test]
 fn byte_order_mark_and_crlf_are_accepted() {
     let text = format!("\u{feff}{}", config("").replace('\n', "\r\n"));
-    let output = say(&house(text), &["check", "--config", "proxy.toml"]);
+    let output = run(&config_folder(text), &["check", "--config", "proxy.toml"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 // Requirements: CF04.
 #[test]
 fn misspelt_key_gets_a_suggestion() {
-    let said = faults(&house(config("[limits]\nidel = \"1h\"\n")));
-    assert!(said.starts_with("proxy.toml:13:1: limits.idel: "), "{said}");
-    let mut lines = said.lines().skip(1);
+    let reported = faults(&config_folder(config("[limits]\nidel = \"1h\"\n")));
+    assert!(reported.starts_with("proxy.toml:13:1: limits.idel: "), "{reported}");
+    let mut lines = reported.lines().skip(1);
     assert_eq!(lines.next(), Some(" 13 | idel = \"1h\""));
     assert_eq!(lines.next(), Some("    | ^^^^"));
-    assert!(lines.next().unwrap().contains("idle"), "{said}");
-    assert!(said.trim_end().ends_with("proxy.toml: 1 fault"), "{said}");
+    assert!(lines.next().unwrap().contains("idle"), "{reported}");
+    assert!(reported.trim_end().ends_with("proxy.toml: 1 fault"), "{reported}");
 }
 
 // Requirements: CF05, CF06, CF11, CF12, CF14.
 #[test]
 fn all_faults_are_reported_together() {
-    let said = faults(&house(
+    let reported = faults(&config_folder(
         config(
             "[limits]\nidle = \"20s\"\nmessage_from_client = 1000\n[timeouts]\nrequest_header = \"10\"\n\
              connect = \"0s\"\n[concurrency]\nconnections = 10\nconnections_per_client = 20\n\
@@ -118,15 +117,15 @@ fn all_faults_are_reported_together() {
         "rates.handshakes_per_client",
         "admin.address",
     ] {
-        assert!(said.contains(&format!(": {key}: ")), "{key} is not in {said}");
+        assert!(reported.contains(&format!(": {key}: ")), "{key} is not in {reported}");
     }
-    assert!(said.trim_end().ends_with("proxy.toml: 9 faults"), "{said}");
-    assert!(said.matches('^').count() > 9, "{said}");
+    assert!(reported.trim_end().ends_with("proxy.toml: 9 faults"), "{reported}");
+    assert!(reported.matches('^').count() > 9, "{reported}");
 }
 
 #[test]
 fn short_and_long_policies_are_valid() {
-    let folder = house(
+    let folder = config_folder(
         config(
             "compression = \"pass\"\nstrict = \"report\"\nproxy_protocol = true\nforwarded = true\n\
              [route.request_headers]\nremove = [\"X-Debug\"]\nset = [\"X-Env: prod\"]\n\
@@ -139,16 +138,16 @@ fn short_and_long_policies_are_valid() {
         )
         .replace("127.0.0.1:0\"", "127.0.0.1:0\"\nproxy_protocol = true"),
     );
-    let output = say(&folder, &["check", "--config", "proxy.toml"]);
+    let output = run(&folder, &["check", "--config", "proxy.toml"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    // To check is to change nothing.
+    // `check` changes nothing.
     assert!(!folder.path().join("access.log").exists());
 }
 
 // Requirements: CF05, CF12, CF13.
 #[test]
 fn ineffective_limits_are_reported_with_position() {
-    let said = faults(&house(
+    let reported = faults(&config_folder(
         config(
             "[route.response_headers]\nset = [\"Connection: close\"]\n\
              [limits]\nmessage_from_client = { max = \"1MiB\", action = \"delay\" }\n\
@@ -171,10 +170,13 @@ fn ineffective_limits_are_reported_with_position() {
         "access.to",
         "listener[1].proxy_protocol",
     ] {
-        assert!(said.contains(&format!(": {key}: ")), "{key} is not in {said}");
+        assert!(reported.contains(&format!(": {key}: ")), "{key} is not in {reported}");
     }
-    assert!(said.trim_end().ends_with("proxy.toml: 10 faults"), "{said}");
-    assert!(said.contains(&format!("\n    | {}^^^^^^^\n    help: ", " ".repeat(47))), "{said}");
+    assert!(reported.trim_end().ends_with("proxy.toml: 10 faults"), "{reported}");
+    assert!(
+        reported.contains(&format!("\n    | {}^^^^^^^\n    help: ", " ".repeat(47))),
+        "{reported}"
+    );
 }
 
 // Requirements: CF03, CF07, CF02.
@@ -188,25 +190,25 @@ fn toml_errors_have_line_and_column() {
         (config("[limits]\nidle = \"1h\0\"\n"), "proxy.toml:13:"),
         (config(&format!("x = {}1{}\n", "[".repeat(10_000), "]".repeat(10_000))), "proxy.toml:12:"),
     ] {
-        let said = faults(&house(text));
-        assert!(said.starts_with(place), "{place} is not in {said:.500}");
+        let reported = faults(&config_folder(text));
+        assert!(reported.starts_with(place), "{place} is not in {reported:.500}");
     }
     let mut latin = config("").into_bytes();
     latin.extend(b"# Zo\xeb\n");
-    let said = faults(&house(latin));
-    assert!(said.contains("UTF-8") && said.contains("12"), "{said}");
+    let reported = faults(&config_folder(latin));
+    assert!(reported.contains("UTF-8") && reported.contains("12"), "{reported}");
 }
 
 // Requirements: CF01.
 #[test]
 fn unreadable_files_are_named() {
-    let folder = house(config(""));
+    let folder = config_folder(config(""));
     fs::remove_file(folder.path().join("proxy.toml")).unwrap();
     assert!(faults(&folder).contains("proxy.toml: "));
     fs::create_dir(folder.path().join("proxy.toml")).unwrap();
     assert!(faults(&folder).starts_with("proxy.toml: "));
     fs::remove_dir(folder.path().join("proxy.toml")).unwrap();
-    // A FIFO would be waited for.
+    // Opening a FIFO would block.
     let made = Command::new("mkfifo").arg(folder.path().join("proxy.toml")).status().unwrap();
     assert!(made.success());
     assert!(faults(&folder).starts_with("proxy.toml: "));
@@ -220,7 +222,7 @@ fn unreadable_files_are_named() {
 // Requirements: CK01, CK04.
 #[test]
 fn unusable_certificates_are_named() {
-    let other = house("");
+    let other = config_folder("");
     let read = |name: &str| fs::read_to_string(other.path().join(name)).unwrap();
     let (chain, key) = (read("chain.pem"), read("key.pem"));
     let secret = key.lines().nth(1).unwrap();
@@ -237,16 +239,19 @@ fn unusable_certificates_are_named() {
         ("key.pem", &key.replace("PRIVATE", "ENCRYPTED PRIVATE"), "encrypted"),
         ("key.pem", &format!("-----BEGIN PRIVATE KEY-----\n{secret}\n"), "not PEM"),
     ] {
-        let folder = house(config(""));
+        let folder = config_folder(config(""));
         folder.write(file, text);
-        let said = faults(&folder);
-        assert!(said.contains(word), "{word:?} is not in {said}");
-        assert!(said.contains("certificate[0]") && said.contains(file), "{said}");
-        assert!(!said.contains(secret), "key material in {said}");
+        let reported = faults(&folder);
+        assert!(reported.contains(word), "{word:?} is not in {reported}");
+        assert!(reported.contains("certificate[0]") && reported.contains(file), "{reported}");
+        assert!(!reported.contains(secret), "key material in {reported}");
     }
-    let folder = house(config("").replace("chain.pem", "nowhere/chain.pem"));
-    let said = faults(&folder);
-    assert!(said.contains("nowhere/chain.pem") && said.contains("No such file"), "{said}");
+    let folder = config_folder(config("").replace("chain.pem", "nowhere/chain.pem"));
+    let reported = faults(&folder);
+    assert!(
+        reported.contains("nowhere/chain.pem") && reported.contains("No such file"),
+        "{reported}"
+    );
 }
 
 #[test]
@@ -271,25 +276,25 @@ fn unusable_access_log_path_is_reported() {
         ("link-key.pem", &format!("link-key.pem is certificate[0].key, {written}")),
         ("hard-chain.pem", &format!("hard-chain.pem is certificate[0].chain, {written}")),
     ] {
-        let folder = house(config(&format!("[access]\nto = \"{to}\"\n")));
+        let folder = config_folder(config(&format!("[access]\nto = \"{to}\"\n")));
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("folder")).unwrap();
         for name in ["proxy.toml", "chain.pem", "key.pem"] {
             symlink(name, path(&format!("link-{name}"))).unwrap();
             fs::hard_link(path(name), path(&format!("hard-{name}"))).unwrap();
         }
-        // Nobody reads it: to open it would wait for ever.
+        // No process reads it: opening it would block forever.
         let made = Command::new("mkfifo").arg(path("pipe")).status().unwrap();
         assert!(made.success());
-        let said = faults(&folder);
+        let reported = faults(&folder);
         let heading = format!("proxy.toml:13:6: access.to: {problem}");
-        assert!(said.starts_with(&heading), "{heading} is not {said}");
-        assert!(said.contains(&format!(" 13 | to = \"{to}\"\n    |      ^")), "{said}");
+        assert!(reported.starts_with(&heading), "{heading} is not {reported}");
+        assert!(reported.contains(&format!(" 13 | to = \"{to}\"\n    |      ^")), "{reported}");
     }
     for to in ["access.log", "folder/access.log"] {
-        let folder = house(config(&format!("[access]\nto = \"{to}\"\n")));
+        let folder = config_folder(config(&format!("[access]\nto = \"{to}\"\n")));
         fs::create_dir(folder.path().join("folder")).unwrap();
-        let output = say(&folder, &["check", "--config", "proxy.toml"]);
+        let output = run(&folder, &["check", "--config", "proxy.toml"]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
     }
 }
@@ -303,14 +308,14 @@ async fn port_in_use_is_reported_in_one_line() {
         config(&format!("[admin]\naddress = \"{address}\"\n")),
         config("[admin]\nenabled = false\n").replace("127.0.0.1:0", "203.0.113.1:1"),
     ] {
-        let output = say(&house(&text), &["run", "--config", "proxy.toml"]);
+        let output = run(&config_folder(&text), &["run", "--config", "proxy.toml"]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let stderr = String::from_utf8(output.stderr).unwrap();
-        let told: Vec<&str> =
+        let lines: Vec<&str> =
             stderr.lines().filter(|line| line.starts_with("tidegate: cannot listen on ")).collect();
-        assert_eq!(told.len(), 1, "{stderr}");
+        assert_eq!(lines.len(), 1, "{stderr}");
         let words = ["another process", "no interface of this machine"];
-        assert!(words.iter().any(|word| told[0].contains(word)), "{stderr}");
+        assert!(words.iter().any(|word| lines[0].contains(word)), "{stderr}");
         assert!(!stderr.contains("serving"), "{stderr}");
     }
 }
@@ -321,18 +326,18 @@ async fn limit_above_descriptors_is_reported_with_numbers() {
     let text = config("[concurrency]\nconnections = 500\n[admin]\nenabled = false\n");
     let mut proxy = Proxy::spawn_with_descriptors(200, &text);
     assert_eq!(proxy.exit().await, Some(78));
-    let said = proxy.record("the fault", |line| line.as_str().is_some()).await;
-    let said = said.as_str().unwrap();
+    let reported = proxy.record("the fault", |line| line.as_str().is_some()).await;
+    let reported = reported.as_str().unwrap();
     for word in [
         "proxy.toml:13:15: concurrency.connections: 500",
         "limit here is 200",
         "LimitNOFILE",
         "at most 67",
     ] {
-        assert!(said.contains(word), "{word} is not in {said}");
+        assert!(reported.contains(word), "{word} is not in {reported}");
     }
-    // The file as such is good: another machine may meet it.
-    let output = say(&house(text), &["check", "--config", "proxy.toml"]);
+    // The file itself is valid; another machine may be able to use it.
+    let output = run(&config_folder(text), &["check", "--config", "proxy.toml"]);
     assert_eq!(output.status.code(), Some(0));
 }
 
@@ -346,16 +351,16 @@ async fn stop_during_start_exits_cleanly() {
 #[test]
 fn version_and_help_are_printed() {
     let folder = TempDir::new();
-    let version = say(&folder, &["--version"]);
+    let version = run(&folder, &["--version"]);
     let expected = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((version.status.code(), version.stdout), (Some(0), expected.into_bytes()));
     for words in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["help", "demo"]] {
-        let help = say(&folder, words);
+        let help = run(&folder, words);
         assert_eq!(help.status.code(), Some(0), "{words:?}");
         let text = String::from_utf8(help.stdout).unwrap();
         assert!(text.contains("Usage: tidegate"), "{text}");
     }
-    let help = String::from_utf8(say(&folder, &["--help"]).stdout).unwrap();
+    let help = String::from_utf8(run(&folder, &["--help"]).stdout).unwrap();
     for command in ["run", "check", "demo"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in {help}");
     }
@@ -366,7 +371,7 @@ fn version_and_help_are_printed() {
         (&["run", "--conf", "x"], "--config"),
         (&[], "Usage: tidegate"),
     ] {
-        let output = say(&folder, words);
+        let output = run(&folder, words);
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(stderr.contains(word), "{word} is not in {stderr}");

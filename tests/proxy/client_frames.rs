@@ -1,5 +1,5 @@
-//! Frames of a client that break a rule or a limit: it is told so, its backend is told that the
-//! other side failed, and the record says what decided. Beside them, what looks odd and is lawful.
+//! Invalid frames of a client: it gets the matching close code, its backend gets 1001, and the
+//! record gives the reason. Also unusual frames that are valid.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -8,7 +8,7 @@ use crate::support::{
     within_timeout,
 };
 
-/// A limit small enough to be crossed in one write.
+/// A limit small enough to be exceeded in one write.
 const LIMITS: &str = "[limits]\nmessage_from_client = \"1000B\"\n";
 
 // Requirements: FC01, FC02, FC03, FC04, FC05, FC11, FC13, FC20, FC21, FC22, FC31.
@@ -20,17 +20,17 @@ async fn invalid_frames_close_both_sides() {
         .flat_map(|(end, code, frames)| frames.into_iter().map(move |frame| (end, code, frame)));
     for (session, (end, code, frame)) in (1..).zip(cases) {
         let (mut client, mut backend) = bed.open().await;
-        // What came before, in the same write, is delivered.
-        let before = wire::masked(0x80 | wire::TEXT, b"lawful");
+        // Data before the error, in the same write, is delivered.
+        let before = wire::masked(0x80 | wire::TEXT, b"valid");
         let sent = [&before[..], &frame, b"and more"].concat();
         client.write_all(&sent).await.unwrap();
-        let told = wire::read(&mut client).await.unwrap();
-        assert_eq!((told.code(), told.masked), (code, false), "{end}: {frame:?}");
+        let received = wire::read(&mut client).await.unwrap();
+        assert_eq!((received.code(), received.masked), (code, false), "{end}: {frame:?}");
         // RFC 6455 7.1.7
         assert_eq!(read_to_end(&mut client).await, b"", "{end}: {frame:?}");
-        assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"lawful");
-        let told = wire::read(&mut backend).await.unwrap();
-        assert_eq!((told.code(), told.masked), (1001, true), "{end}: {frame:?}");
+        assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"valid");
+        let received = wire::read(&mut backend).await.unwrap();
+        assert_eq!((received.code(), received.masked), (1001, true), "{end}: {frame:?}");
         drop((client, backend));
         let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&end.into(), &"client".into()));
@@ -42,7 +42,7 @@ async fn invalid_frames_close_both_sides() {
     }
 }
 
-/// What ends a tunnel, the code its client is told, and frames of a client that do it.
+/// The reason for the end, the close code sent to the client, and frames that cause it.
 fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
     let masked = wire::masked;
     let close = |payload: &[u8]| masked(0x80 | wire::CLOSE, payload);
@@ -62,7 +62,7 @@ fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
     let codes = [0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535];
     let codes = codes.map(|code| close(&wire::close(code, "why")));
     let reasons = [&b"\xc3\x28"[..], b"\xed\xa0\x80"].map(|bad| [b"\x03\xe8", bad].concat());
-    // FC31: somebody took the tunnel for an HTTP connection.
+    // FC31: the client speaks HTTP on the tunnel.
     let http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
     vec![
         ("ws_unmasked", 1002, unmasked.into()),
@@ -109,10 +109,10 @@ async fn oversized_message_is_rejected_at_its_header() {
         (fits(&[masked(wire::TEXT, &[b'x'; 1000])]), wire::masked(0x80, b"y")),
         (
             fits(&[masked(wire::TEXT, b"1"), masked(0, &[b'x'; 998]), masked(0x89, b"ping")]),
-            // The header alone decides: its payload never comes.
+            // The header alone decides: the payload is never sent.
             [wire::header(0, 0x80, 2), vec![0; 4]].concat(),
         ),
-        // No sum of lengths may wrap.
+        // The sum of the lengths must not overflow.
         (
             fits(&[masked(wire::TEXT, b"1")]),
             [wire::header(0, 0x80, (1 << 63) - 1), vec![0; 4]].concat(),
@@ -163,7 +163,7 @@ async fn messages_at_the_limit_pass() {
         within_timeout("the messages", backend.read_exact(&mut got)).await.unwrap();
         assert!(got == message);
     }
-    // The other direction has no limit unless one is set.
+    // The other direction has no limit by default.
     backend.write_all(&wire::unmasked(0x82, &[6; 100_000])).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().payload.len(), 100_000);
     close_normally(client, backend).await;
@@ -263,7 +263,7 @@ async fn eof_within_a_frame_completes_nothing() {
 #[tokio::test]
 async fn client_eof_or_reset_closes_backend_1001() {
     let bed = TestBed::with("").await;
-    // Between frames; inside a header, of which nothing was passed on; inside a control frame.
+    // Between frames, inside a header (of which nothing was relayed), inside a control frame.
     let pieces: [&[u8]; 4] = [b"", b"\x82", b"\x82\xfe\x10", b"\x89\x85\x01\x02\x03\x04abc"];
     for (index, piece) in pieces.into_iter().cycle().take(8).enumerate() {
         let (mut client, mut backend) = bed.open().await;
@@ -275,8 +275,8 @@ async fn client_eof_or_reset_closes_backend_1001() {
         } else {
             reset(client)
         }
-        let told = wire::read(&mut backend).await.unwrap();
-        assert_eq!((told.code(), told.masked), (1001, true), "{piece:?}");
+        let received = wire::read(&mut backend).await.unwrap();
+        assert_eq!((received.code(), received.masked), (1001, true), "{piece:?}");
         drop(backend);
         let record = bed.tunnel_end(index + 1).await;
         assert_eq!(

@@ -1,5 +1,5 @@
-//! The end of a conversation (RFC 6455 7): Closes that cross, are late, are never answered, and
-//! what comes behind them.
+//! The closing handshake (RFC 6455 7): Closes that cross, come late or are never answered, and data
+//! after them.
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,9 +12,9 @@ use crate::support::{
     Backend, BackendEvent, Client, Proxy, TestBed, read_to_end, reset, wire, within_timeout,
 };
 
-/// A grace that tests can wait out.
+/// A grace period short enough to wait for.
 const SHORT: &str = "[limits]\nclose_grace = \"400ms\"\n";
-/// A grace that no test can.
+/// A grace period longer than any test.
 const LONG: &str = "[limits]\nclose_grace = \"10m\"\n";
 
 const CLOSE: u8 = 0x80 | wire::CLOSE;
@@ -33,7 +33,7 @@ async fn data_after_a_close_is_dropped() {
     ];
     client.write_all(&sent.concat()).await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().payload, wire::close(1000, "first"));
-    // The other side may still finish what it was about to say.
+    // The other side may still finish what it was sending.
     let bare = wire::unmasked;
     let sent = [
         bare(wire::TEXT, b"wait, "),
@@ -73,8 +73,8 @@ async fn crossing_closes_complete() {
         written.unwrap();
         assert_eq!(wire::read(&mut client).await.unwrap().code(), 4002);
         assert_eq!(wire::read(&mut backend).await.unwrap().code(), 4001);
-        // RFC 6455 7.1.1: to its client the proxy is the server, which closes first; with
-        // close_notify, or this read would fail.
+        // RFC 6455 7.1.1: towards its client the proxy is the server, which closes first, with
+        // close_notify; without it this read would fail.
         let mut rest = Vec::new();
         within_timeout("close_notify", client.read_to_end(&mut rest)).await.unwrap();
         assert_eq!(rest, b"");
@@ -123,7 +123,7 @@ async fn backend_gets_time_to_close_first() {
     client.write_all(&wire::masked(CLOSE, b"")).await.unwrap();
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1005);
     backend.write_all(&wire::unmasked(CLOSE, b"")).await.unwrap();
-    // All that the client had to do is done, whatever the backend does.
+    // The client has done its part, whatever the backend does.
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1005);
     assert_eq!(read_to_end(&mut client).await, b"");
     drop(client);
@@ -160,7 +160,7 @@ async fn unanswered_client_close_ends_after_grace() {
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 4000);
     assert_eq!(wire::read(&mut backend).await.unwrap().code(), 4000);
     drop(backend);
-    // The client holds its socket open; the tunnel does not wait for it.
+    // The client keeps its socket open; the tunnel does not wait for it.
     let record = bed.tunnel_end(1).await;
     assert_eq!(
         (&record["end"], &record["close_backend"]),
@@ -198,7 +198,7 @@ async fn close_within_a_message_passes() {
     within_timeout("both", backend.read_exact(&mut got)).await.unwrap();
     assert_eq!(got, sent);
     drop(backend);
-    // The backend went without an answer; the client gets one all the same.
+    // The backend disconnected without an answer; the client still gets one.
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1005);
     assert_eq!(bed.tunnel_end(1).await["end"], "client_closed");
 }

@@ -1,5 +1,5 @@
-//! Compressed messages (RFC 7692): held to their limit once decompressed, in bounded memory, and
-//! otherwise passed as they came. The compressor here stands for the clients.
+//! Compressed messages (RFC 7692): limited by their decompressed size, in bounded memory, and
+//! otherwise relayed unchanged. The compressor stands in for the clients.
 
 use flate2::{Compress, Compression, FlushCompress};
 use serde_json::json;
@@ -16,7 +16,7 @@ const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 const LIMIT: usize = 64 * 1024;
 const LIMITS: &str = "[limits]\nmessage_from_client = \"64KiB\"\nclose_grace = \"200ms\"\n";
 
-/// As an endpoint compresses a message (RFC 7692 7.2.1), each with an empty window.
+/// Compresses a message as an endpoint does (RFC 7692 7.2.1), with an empty window each time.
 fn deflated(message: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(message.len() + 1024);
     let mut compressor = Compress::new(Compression::best(), false);
@@ -26,13 +26,13 @@ fn deflated(message: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Before a backend that compresses, if it may.
+/// Starts a proxy with a backend that accepts compression if it is offered.
 async fn bed(more: &str) -> TestBed {
     let lines = if more.contains("\"strip\"") { "" } else { DEFLATE };
     TestBed::with_backend(MockBackend::with(lines).await, more).await
 }
 
-/// A tunnel of a client that offers compression, and what it was answered.
+/// Opens a tunnel for a client that offers compression; also returns the response.
 async fn open(bed: &TestBed) -> (PlainStream, PlainStream, RawResponse) {
     let offer = HANDSHAKE.replacen("\r\n", &format!("\r\n{DEFLATE}"), 1);
     let mut client = BufReader::new(bed.client.connect_plain().await);
@@ -45,11 +45,11 @@ async fn open(bed: &TestBed) -> (PlainStream, PlainStream, RawResponse) {
 async fn passes(client: &mut PlainStream, backend: &mut PlainStream, sent: &[u8]) {
     client.write_all(sent).await.unwrap();
     let mut got = vec![0; sent.len()];
-    within_timeout("what is lawful", backend.read_exact(&mut got)).await.unwrap();
+    within_timeout("a valid message", backend.read_exact(&mut got)).await.unwrap();
     assert!(got == sent, "as it came");
 }
 
-/// The message in frames of so many bytes, with a ping behind each but the last.
+/// Splits a message into frames of this size, with a ping after each but the last.
 fn fragments(message: &[u8], size: usize) -> Vec<u8> {
     let last = message.len().div_ceil(size) - 1;
     let frames = message.chunks(size).enumerate().map(|(at, piece)| {
@@ -82,10 +82,10 @@ async fn bomb_stops_one_byte_over_the_limit() {
         );
         passes(&mut client, &mut backend, &fits).await;
         client.write_all(&crosses).await.unwrap();
-        let told = wire::read(&mut client).await.unwrap();
+        let close = wire::read(&mut client).await.unwrap();
         let words = &b"message too big once decompressed"[..];
-        assert_eq!((told.code(), &told.payload[2..]), (1009, words));
-        // A message is never whole that was stopped.
+        assert_eq!((close.code(), &close.payload[2..]), (1009, words));
+        // A rejected message is never completed.
         while let Some(frame) = wire::read(&mut backend).await {
             assert!(frame.opcode() >= wire::CLOSE || frame.first & 0x80 == 0, "{frame:?}");
         }
@@ -103,7 +103,7 @@ async fn bomb_stops_one_byte_over_the_limit() {
 #[tokio::test]
 async fn many_bombs_use_little_memory() {
     let bed = bed(LIMITS).await;
-    // Long on the wire before it blows up: in the middle of that each of them is held.
+    // Long on the wire before it expands; each of them is held in the middle of that.
     let mut bomb: Vec<u8> = noise().take(LIMIT * 3 / 4).collect();
     bomb.resize(4 << 20, 0);
     let bomb = wire::masked(TEXT, &deflated(&bomb));
@@ -120,23 +120,23 @@ async fn many_bombs_use_little_memory() {
         passes(client, backend, held).await;
         most = most.max(bed.proxy.memory_and_descriptors().0);
     }
-    let mut told = JoinSet::new();
+    let mut close = JoinSet::new();
     for (mut client, backend) in tunnels {
         let rest = rest.to_vec();
-        told.spawn(async move {
+        close.spawn(async move {
             client.write_all(&rest).await.unwrap();
             let code = wire::read(&mut client).await.unwrap().code();
             drop(backend);
             code
         });
     }
-    assert_eq!(told.join_all().await, [1009; 50]);
+    assert_eq!(close.join_all().await, [1009; 50]);
     let most = most.max(bed.proxy.memory_and_descriptors().0);
     assert!(most < before + 50 * 64 + 2048, "{before} to {most} KiB for 50 bombs");
     bed.proxy.wait_until_idle().await;
 }
 
-/// Bytes that do not compress (xorshift).
+/// Incompressible bytes (xorshift).
 fn noise() -> impl Iterator<Item = u8> {
     std::iter::successors(Some(0x9e37_79b9_u32), |n| {
         let n = n ^ (n << 13);
@@ -155,7 +155,7 @@ async fn invalid_data_closes_with_1007() {
     sent.push(fragments(&garbage[0], 1));
     for (session, garbage) in (1..).zip(sent) {
         let (mut client, mut backend, _) = open(&bed).await;
-        passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(b"lawful"))).await;
+        passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(b"valid"))).await;
         client.write_all(&garbage).await.unwrap();
         assert_eq!(wire::read(&mut client).await.unwrap().code(), 1007);
         read_to_end(&mut backend).await;
@@ -170,7 +170,7 @@ async fn invalid_data_closes_with_1007() {
 async fn chat_messages_pass_unchanged_both_ways() {
     let bed = bed("").await;
     let (mut client, mut backend, _) = open(&bed).await;
-    // Too short to hold too much, whatever they are: nobody looks.
+    // Shorter than the limit when compressed, so the content is not examined.
     let mut chat = Vec::new();
     for n in 0..50 {
         chat.extend(wire::masked(TEXT, &deflated(format!("hello {n}, how are you?").as_bytes())));
@@ -181,7 +181,7 @@ async fn chat_messages_pass_unchanged_both_ways() {
     let large: Vec<u8> = noise().take(300_000).collect();
     passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(&large))).await;
     passes(&mut client, &mut backend, &fragments(&deflated(&large), 10_000)).await;
-    // What a backend compresses is its own affair, window and all.
+    // The backend's compression, including its window, is relayed unchanged.
     let down = [wire::unmasked(TEXT, &[0xff; 3000]), wire::unmasked(0x81, b"plain")].concat();
     passes(&mut backend, &mut client, &down).await;
     close_normally(client, backend).await;

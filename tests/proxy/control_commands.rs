@@ -1,4 +1,4 @@
-//! What is asked over the control socket, and what it does.
+//! The commands of the control socket and their effects.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -41,15 +41,15 @@ async fn sessions_are_listed_and_selected() {
     }
     for (choice, kind) in [
         (select("route", "nowhere"), "not_found"),
-        (select("backend", "nobody"), "not_found"),
+        (select("backend", "missing"), "not_found"),
         (select("sessions", json!([4])), "not_found"),
         (select("client", "not-an-address"), "bad_request"),
         (select("client", "127.0.0.0/8"), "bad_request"),
         (select("clients", "127.0.0.1"), "bad_request"),
     ] {
-        let told =
+        let received =
             bed.proxy.command_error(json!({"command": "sessions", "selection": choice})).await;
-        assert_eq!(told.0, kind, "{choice}: {}", told.1);
+        assert_eq!(received.0, kind, "{choice}: {}", received.1);
     }
     let detail = bed.proxy.command(json!({"command": "session", "session": 3})).await;
     assert_eq!((&detail["up_messages"], &detail["generation"]), (&1.into(), &1.into()));
@@ -68,15 +68,15 @@ async fn kill_closes_selected_sessions_with_a_reason() {
     let words = json!({"code": 4003, "reason": "banned"});
     let kill = json!({"command": "kill", "selection": select("client", "127.0.9.1"), "all": false, "close": words});
     assert_eq!(bed.proxy.command(kill).await["sessions"], 1);
-    let told = wire::read_past_pings(&mut client).await.unwrap();
-    assert_eq!((told.code(), &told.payload[2..]), (4003, &b"banned"[..]));
-    let told = wire::read(&mut backend).await.unwrap();
-    assert_eq!((told.code(), told.masked), (1001, true));
+    let received = wire::read_past_pings(&mut client).await.unwrap();
+    assert_eq!((received.code(), &received.payload[2..]), (4003, &b"banned"[..]));
+    let received = wire::read(&mut backend).await.unwrap();
+    assert_eq!((received.code(), received.masked), (1001, true));
     drop((client, backend));
     let end = bed.tunnel_end(1).await;
     assert_eq!((&end["end"], &end["close_client"]), (&"killed".into(), &4003.into()));
     assert_relays(&mut other, &mut others_backend).await;
-    // Without words of its own, it is a matter of policy.
+    // Without a reason from the operator, the code is 1008 (policy violation).
     let kill = json!({"command": "kill", "selection": select("sessions", json!([2])), "all": false, "close": {}});
     bed.proxy.command(kill).await;
     assert_eq!(wire::read_past_pings(&mut other).await.unwrap().code(), 1008);
@@ -108,7 +108,7 @@ async fn tail_shows_frame_headers_until_the_end() {
     let (mut client, mut backend) = bed.open().await;
     let first = wire::masked(0x82, &[7; 300]);
     client.write_all(&first[..100]).await.unwrap();
-    // It is in progress when somebody begins to look.
+    // The message is in progress when the tail starts.
     let mut some = [0; 60];
     tokio::io::AsyncReadExt::read_exact(&mut backend, &mut some).await.unwrap();
     let mut tail = bed.proxy.send_line(b"{\"command\":\"tail\",\"session\":1}").await;
@@ -183,9 +183,9 @@ async fn explain_names_the_deciding_step() {
     let proxy = Proxy::start(&routes).await;
     let explain = |url: &str, origin: Option<&str>| json!({"command": "explain", "url": url, "origin": origin, "address": "198.51.100.7"});
     let good = explain("wss://chat.example.com/ws", Some("https://chat.example.com"));
-    let told = proxy.command(good.clone()).await;
-    assert_eq!(told["admitted"], true, "{told:#}");
-    let answers = told["steps"].to_string();
+    let received = proxy.command(good.clone()).await;
+    assert_eq!(received["admitted"], true, "{received:#}");
+    let answers = received["steps"].to_string();
     for words in ["198.51.100.7", "\\\"chat\\\"", &mock.address().to_string(), "limits.idle = 1h"] {
         assert!(answers.contains(words), "{words}: {answers}");
     }
@@ -195,11 +195,15 @@ async fn explain_names_the_deciding_step() {
         ("ws://chat.example.com/", Some("https://chat.example.com"), 403, "origin", "origin"),
         ("wss://other.example.com/", None, 404, "no_route", "route"),
     ] {
-        let told = proxy.command(explain(url, origin)).await;
-        assert_eq!((&told["status"], &told["reason"]), (&status.into(), &reason.into()), "{url}");
-        let steps = told["steps"].as_array().unwrap();
+        let received = proxy.command(explain(url, origin)).await;
         assert_eq!(
-            (&steps.last().unwrap()["check"], &told["admitted"]),
+            (&received["status"], &received["reason"]),
+            (&status.into(), &reason.into()),
+            "{url}"
+        );
+        let steps = received["steps"].as_array().unwrap();
+        assert_eq!(
+            (&steps.last().unwrap()["check"], &received["admitted"]),
             (&last.into(), &false.into())
         );
     }
@@ -217,8 +221,8 @@ async fn weight_applies_until_the_file_changes() {
     let proxy =
         Proxy::start(&format!("{}{CONTROL}", route(&[one.address(), two.address()], ""))).await;
     let meets = |address: &'static str| json!({"command": "explain", "url": "ws://localhost/", "address": address, "origin": null});
-    let first = |told: &Value| {
-        let steps = told["steps"].as_array().unwrap();
+    let first = |received: &Value| {
+        let steps = received["steps"].as_array().unwrap();
         let step = steps.iter().find(|step| step["check"] == "backend").unwrap();
         step["result"].as_str().unwrap().split(' ').next().unwrap().to_owned()
     };
@@ -233,7 +237,7 @@ async fn weight_applies_until_the_file_changes() {
     }
     assert_eq!(proxy.command(weigh(None)).await["weight"], 1);
     assert_eq!(proxy.command_error(weigh(Some(0))).await.0, "bad_request");
-    let unknown = json!({"command": "weight", "backend": "nobody", "route": null, "weight": 2});
+    let unknown = json!({"command": "weight", "backend": "missing", "route": null, "weight": 2});
     assert_eq!(proxy.command_error(unknown).await.0, "not_found");
 }
 
@@ -255,12 +259,12 @@ async fn reload_waits_and_returns_faults() {
 #[tokio::test]
 async fn reload_during_shutdown_is_rejected() {
     let mut bed =
-        TestBed::with(&format!("[drain]\nwindow = \"1s\"\ndeadline = \"5s\"\n{CONTROL}")).await;
+        TestBed::with(&format!("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n{CONTROL}")).await;
     let tunnel = bed.open().await;
     bed.proxy.signal(Signal::TERM);
     bed.proxy.record("draining", |r| r["message"].to_string().contains("draining")).await;
-    let told = bed.proxy.command_error(json!({"command": "reload"})).await;
-    assert_eq!(told, ("rejected".into(), "the process is leaving".into()));
+    let received = bed.proxy.command_error(json!({"command": "reload"})).await;
+    assert_eq!(received, ("rejected".into(), "the process is shutting down".into()));
     drop(tunnel);
     assert_eq!(bed.proxy.exit().await, Some(0));
 }

@@ -1,4 +1,4 @@
-//! The configuration in force, what another one would change, and how much is logged.
+//! The effective configuration, a preview of another one, and the log level.
 
 use std::fs;
 
@@ -10,9 +10,9 @@ use crate::support::{Record, TestBed};
 #[tokio::test]
 async fn config_shows_the_source_of_each_value() {
     let bed = TestBed::with(&format!("{CONTROL}[limits]\nidle = \"7m\"\n")).await;
-    let told = bed.proxy.command(json!({"command": "config"})).await;
-    assert!(told["file"].as_str().unwrap().ends_with("proxy.toml"), "{told:#}");
-    let keys = told["keys"].as_array().unwrap();
+    let answer = bed.proxy.command(json!({"command": "config"})).await;
+    assert!(answer["file"].as_str().unwrap().ends_with("proxy.toml"), "{answer:#}");
+    let keys = answer["keys"].as_array().unwrap();
     let key = |name: &str| keys.iter().find(|key| key["key"] == name).unwrap_or(&Value::Null);
     let line = bed.proxy.config().lines().position(|line| line.starts_with("idle")).unwrap();
     assert_eq!(key("limits.idle")["value"], "\"7m\"");
@@ -33,9 +33,13 @@ async fn diff_previews_changes_without_applying_them() {
     let same = bed.proxy.command(diff(&text)).await;
     assert_eq!((&same["changes"], &same["generation"]), (&json!([]), &1.into()));
     let other = text.replace("name = \"all\"", "name = \"all\"\ntunnels = 5");
-    let told = bed.proxy.command(diff(&other)).await;
-    let change = &told["changes"][0];
-    assert_eq!((&change["section"], &change["name"]), (&"route".into(), &"all".into()), "{told:#}");
+    let answer = bed.proxy.command(diff(&other)).await;
+    let change = &answer["changes"][0];
+    assert_eq!(
+        (&change["section"], &change["name"]),
+        (&"route".into(), &"all".into()),
+        "{answer:#}"
+    );
     assert_eq!((&change["tunnels"], &change["action"]), (&1.into(), &"changed".into()));
     assert_eq!(
         change["keys"][0],
@@ -78,12 +82,12 @@ async fn config_marks_overrides_and_pending_restarts() {
     bed.proxy.command(weigh).await;
     bed.proxy.command(json!({"command": "log_level", "level": "trace"})).await;
     bed.proxy.reload_with("format = \"json\"", "format = \"text\"").await;
-    let told = bed.proxy.command(json!({"command": "config"})).await;
-    let keys = told["keys"].as_array().unwrap();
+    let answer = bed.proxy.command(json!({"command": "config"})).await;
+    let keys = answer["keys"].as_array().unwrap();
     for (name, value, from) in [
         ("route[0].backends[0].weight", "3", "ctl"),
         ("log.level", "\"trace\"", "ctl"),
-        ("log.format", "\"json\"", "start; the file's takes a restart"),
+        ("log.format", "\"json\"", "start; a restart applies the file's value"),
     ] {
         let key = keys.iter().find(|key| key["key"] == name).unwrap_or(&Value::Null);
         assert_eq!((&key["value"], &key["from"]), (&value.into(), &from.into()), "{name}");

@@ -1,4 +1,4 @@
-//! The control socket itself: whose it is, who may use it, and what bad requests get (7.AD).
+//! The control socket itself: owner, permissions, and errors for invalid requests.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -38,17 +38,17 @@ async fn other_users_are_rejected_despite_file_mode() {
     }
     let bed = bed().await;
     let path = bed.proxy.control_socket();
-    // A careless chmod, of the socket and of the folder on the way.
+    // A careless chmod of the socket and of its folder.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     fs::set_permissions(bed.proxy.folder(), fs::Permissions::from_mode(0o755)).unwrap();
     let (mut client, mut backend) = bed.open().await;
     let mut kill = other_user(bed.proxy.folder());
     kill.args(["ctl", "--socket"]).arg(&path).args(["kill", "--all"]);
-    let told = tokio::task::spawn_blocking(move || kill.output().unwrap());
-    let told = within_timeout("the other user", told).await.unwrap();
-    let said = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert!(said.contains("only root and the user that tidegate runs as"), "{said}");
-    assert_eq!(told.status.code(), Some(1));
+    let answer = tokio::task::spawn_blocking(move || kill.output().unwrap());
+    let answer = within_timeout("the other user", answer).await.unwrap();
+    let reply = String::from_utf8_lossy(&answer.stderr).into_owned();
+    assert!(reply.contains("only root and the user that tidegate runs as"), "{reply}");
+    assert_eq!(answer.status.code(), Some(1));
     let refused = bed.proxy.record("a refusal", |r| r["uid"] == 65534).await;
     assert_eq!(refused["level"], "WARN");
     crate::support::assert_relays(&mut client, &mut backend).await;
@@ -62,19 +62,19 @@ async fn bad_requests_fail_without_blocking_others() {
     for garbage in
         [&b""[..], b"GET / HTTP/1.1", b"{}", b"{\"command\":\"explode\"}", b"\xff\x00", b"[["]
     {
-        let said = proxy.send_line_and_read(garbage).await;
-        assert!(said.contains("\"bad_request\""), "{garbage:?}: {said}");
+        let reply = proxy.send_line_and_read(garbage).await;
+        assert!(reply.contains("\"bad_request\""), "{garbage:?}: {reply}");
     }
     let huge = vec![b' '; 2 << 20];
-    let said = proxy.send_line_and_read(&huge).await;
-    assert!(said.is_empty() || said.contains("longer than 1048576 bytes"), "{said}");
-    // One that says nothing is told so after two seconds; meanwhile others are served.
+    let reply = proxy.send_line_and_read(&huge).await;
+    assert!(reply.is_empty() || reply.contains("longer than 1048576 bytes"), "{reply}");
+    // A silent connection times out after two seconds; others are served meanwhile.
     let mut silent = UnixStream::connect(proxy.control_socket()).await.unwrap();
     silent.write_all(b"{\"command\":").await.unwrap();
     proxy.command(json!({"command": "status"})).await;
-    let mut said = String::new();
-    within_timeout("the end of patience", silent.read_to_string(&mut said)).await.unwrap();
-    assert!(said.contains("within 2s"), "{said}");
+    let mut reply = String::new();
+    within_timeout("the end of patience", silent.read_to_string(&mut reply)).await.unwrap();
+    assert!(reply.contains("within 2s"), "{reply}");
 }
 
 // Requirements: AD03.
@@ -88,19 +88,20 @@ async fn excess_connections_get_busy() {
         tails.push(bed.proxy.send_line(tail.as_bytes()).await);
     }
     tunnels.push(bed.open().await);
-    let told = within_timeout("all places to be taken", async {
+    let answer = within_timeout("all places to be taken", async {
         loop {
-            // One that is let in, because not all of those above were read, says nothing.
+            // A connection accepted because some of those above were never read stays silent.
             let mut tail = bed.proxy.send_line(b"{\"command\":\"tail\",\"session\":33}").await;
-            let told = tokio::time::timeout(Duration::from_millis(200), next_line(&mut tail)).await;
-            if let Ok(Some(told)) = told {
-                break told;
+            let answer =
+                tokio::time::timeout(Duration::from_millis(200), next_line(&mut tail)).await;
+            if let Ok(Some(answer)) = answer {
+                break answer;
             }
         }
     })
     .await;
-    assert_eq!(told["error"]["kind"], "busy", "{told}");
-    // Those who wait keep no short order out.
+    assert_eq!(answer["error"]["kind"], "busy", "{answer}");
+    // Waiting commands do not block short ones.
     assert_eq!(bed.proxy.command(json!({"command": "status"})).await["state"], "running");
     drop((tunnels, tails));
 }
@@ -118,9 +119,9 @@ async fn tcp_admin_changes_nothing() {
         let mut admin = tokio::net::TcpStream::connect(bed.proxy.admin().await).await.unwrap();
         let request = format!("{method} /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         admin.write_all(request.as_bytes()).await.unwrap();
-        let mut said = String::new();
-        within_timeout("an answer", admin.read_to_string(&mut said)).await.unwrap();
-        assert!(said.starts_with("HTTP/1.1 405"), "{said}");
+        let mut reply = String::new();
+        within_timeout("an answer", admin.read_to_string(&mut reply)).await.unwrap();
+        assert!(reply.starts_with("HTTP/1.1 405"), "{reply}");
     }
     crate::support::assert_relays(&mut client, &mut backend).await;
 }
@@ -131,22 +132,24 @@ async fn stale_socket_is_replaced_other_files_kept() {
     let config = format!("{BASE}{}{CONTROL}", route(&[bed.backend.address()], ""));
     let folder = bed.proxy.folder();
     drop(UnixListener::bind(folder.join("control.sock")).unwrap());
-    assert!(folder.join("control.sock").exists(), "left behind");
+    assert!(folder.join("control.sock").exists(), "not removed");
     let socket = folder.join("control.sock");
     let text = config.replace("\"control.sock\"", &format!("{:?}", socket.display().to_string()));
     let proxy = Proxy::start_bare(&text).await;
     let mut stream = UnixStream::connect(&socket).await.unwrap();
     stream.write_all(b"{\"command\":\"status\"}\n").await.unwrap();
-    let mut said = String::new();
-    within_timeout("an answer", stream.read_to_string(&mut said)).await.unwrap();
-    assert!(said.starts_with("{\"ok\":"), "{said}");
+    let mut reply = String::new();
+    within_timeout("an answer", stream.read_to_string(&mut reply)).await.unwrap();
+    assert!(reply.starts_with("{\"ok\":"), "{reply}");
     drop(proxy);
 
     let mut refused = Proxy::spawn(&text.replace("control.sock", "chain.pem"), &[]);
     assert_eq!(refused.exit().await, Some(1));
-    let fits = |r: &serde_json::Value| r.as_str().is_some_and(|r| r.contains("cannot take orders"));
-    let told = refused.record("why", fits).await;
-    assert!(told.as_str().unwrap().contains("control.socket"), "{told}");
+    let fits = |r: &serde_json::Value| {
+        r.as_str().is_some_and(|r| r.contains("cannot create the control socket"))
+    };
+    let answer = refused.record("why", fits).await;
+    assert!(answer.as_str().unwrap().contains("control.socket"), "{answer}");
 }
 
 #[tokio::test]
@@ -157,7 +160,7 @@ async fn socket_in_use_is_not_taken_over() {
     let mut other = Proxy::spawn(&format!("{text}[control]\nsocket = {socket:?}\n"), &[]);
     assert_eq!(other.exit().await, Some(1));
     let fits = |r: &serde_json::Value| {
-        r.as_str().is_some_and(|r| r.contains("another process takes orders there"))
+        r.as_str().is_some_and(|r| r.contains("another process is listening there"))
     };
     other.record("why", fits).await;
     assert_eq!(bed.proxy.command(json!({"command": "status"})).await["state"], "running");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::support::{PlainStream, Side, TestBed, wire, within_timeout};
 
@@ -13,7 +13,7 @@ use crate::support::{PlainStream, Side, TestBed, wire, within_timeout};
 async fn delayed(side: Side, limit: &str, table: &str, more: &str) -> TestBed {
     let side = side.as_str();
     TestBed::with(&format!(
-        "[limits]\ncontrols_from_{side} = \"off\"\n{limit}_from_{side} = {{ {table} }}\n{more}"
+        "[limits]\ncontrol_frames_from_{side} = \"off\"\n{limit}_from_{side} = {{ {table} }}\n{more}"
     ))
     .await
 }
@@ -79,7 +79,7 @@ async fn bytes_over_the_rate_are_delayed() {
 async fn control_frames_over_the_rate_are_delayed() {
     join_all(Side::BOTH.map(async |side| {
         let limit = format!(
-            "[limits]\ncontrols_from_{} = {{ rate = \"50/s\", burst = 5, action = \"delay\" }}",
+            "[limits]\ncontrol_frames_from_{} = {{ rate = \"50/s\", burst = 5, action = \"delay\" }}",
             side.as_str()
         );
         let bed = TestBed::with(&limit).await;
@@ -99,12 +99,7 @@ async fn delayed_sender_is_not_read() {
         let (mut written, mut heard) = (0, 0);
         let begun = Instant::now();
         // Ends when the socket buffers are full.
-        let fill = async {
-            let next = |written: usize| &message[written % message.len()..];
-            while let Ok(taken) = timeout(QUIET, speaker.write(next(written))).await {
-                written += taken.unwrap();
-            }
-        };
+        let fill = async { written = wire::fill(&mut speaker, &message).await };
         let receive = async {
             let mut scrap = vec![0; 64 * 1024];
             loop {
@@ -124,9 +119,6 @@ async fn delayed_sender_is_not_read() {
     }))
     .await;
 }
-
-/// A stream that takes nothing for this long counts as blocked.
-const QUIET: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn delayed_pong_does_not_fail_the_heartbeat() {

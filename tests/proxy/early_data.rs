@@ -1,4 +1,4 @@
-//! Between a handshake and its answer: frames that come too early, and clients that leave.
+//! Between a handshake and its response: frames sent too early, and clients that disconnect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::{
     switching_protocols, wire, within_timeout,
 };
 
-/// A backend that holds its 101 back until told, and tells what it heard before and after.
+/// A backend that holds its 101 until notified, and reports the bytes received before and after.
 async fn hesitant(go: &Arc<Notify>) -> Backend {
     let go = go.clone();
     Backend::raw(move |head, mut stream, events| {
@@ -27,7 +27,7 @@ async fn hesitant(go: &Arc<Notify>) -> Backend {
             assert_eq!(read, b"", "something came before the 101");
             stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
             let mut received = Vec::new();
-            while !received.ends_with(&goodbye())
+            while !received.ends_with(&close_frame())
                 && stream.read_buf(&mut received).await.unwrap() > 0
             {}
             let _ = events.send(BackendEvent::Bytes(received));
@@ -38,11 +38,11 @@ async fn hesitant(go: &Arc<Notify>) -> Backend {
     .await
 }
 
-fn goodbye() -> Vec<u8> {
+fn close_frame() -> Vec<u8> {
     wire::masked(0x80 | wire::CLOSE, &wire::close(1000, ""))
 }
 
-/// Sends bytes, waits, lets the backend say yes, and sees the frames come once.
+/// Sends bytes, waits, lets the backend accept, and expects the frames exactly once.
 async fn waits(
     mut client: impl AsyncBufRead + AsyncWrite + Unpin,
     before: &str,
@@ -56,13 +56,13 @@ async fn waits(
     for _ in 0..before.matches("GET ").count() {
         assert_eq!(read_response(&mut client).await.status, 204);
     }
-    // The backend asserts that nothing comes for as long.
+    // The backend asserts that nothing arrives meanwhile.
     assert!(timeout(Duration::from_millis(50), client.read_u8()).await.is_err());
     go.notify_one();
     assert_eq!(read_response(&mut client).await.status, 101);
-    client.write_all(&goodbye()).await.unwrap();
+    client.write_all(&close_frame()).await.unwrap();
     client.flush().await.unwrap();
-    assert_eq!(backend.bytes().await, [frames, &goodbye()].concat());
+    assert_eq!(backend.bytes().await, [frames, &close_frame()].concat());
 }
 
 // Requirements: UH12, W16.
@@ -109,10 +109,10 @@ async fn early_data_is_bounded() {
         for _ in 0..count {
             writing.write_all(&frame).await.unwrap();
         }
-        writing.write_all(&goodbye()).await.unwrap();
+        writing.write_all(&close_frame()).await.unwrap();
     });
     let before = proxy.memory_and_descriptors().0;
-    // What the kernel holds for us is taken; the rest waits with the client.
+    // The socket buffers of the kernel are filled; the rest waits at the client.
     assert!(timeout(Duration::from_millis(300), &mut sending).await.is_err());
     assert!(
         proxy.memory_and_descriptors().0 < before + 4 * 1024,

@@ -1,4 +1,4 @@
-//! No file descriptors left: nothing ends, nothing spins, and everything comes back.
+//! Exhausted file descriptors: open tunnels continue, nothing spins, and service recovers.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::support::{
 };
 
 fn paused(proxy: &Proxy) -> usize {
-    let told = |record: &&serde_json::Value| {
+    let message = |record: &&serde_json::Value| {
         record["message"].as_str().is_some_and(|text| text.starts_with("accepting pauses"))
     };
-    proxy.records().iter().filter(told).count()
+    proxy.records().iter().filter(message).count()
 }
 
-/// The caps come from the limit at the start, so that accepting meets it only when something else
-/// lowers it: here, the test.
+/// The limits are derived from the descriptor limit at the start, so accepting only fails if
+/// something lowers it later: here, the test.
 // Requirements: RE01.
 #[tokio::test]
 async fn accepting_pauses_without_spinning_then_resumes() {
@@ -44,7 +44,7 @@ async fn accepting_pauses_without_spinning_then_resumes() {
         .await;
     assert_eq!(record["level"], "ERROR");
     assert!(record["error"].as_str().unwrap().contains("Too many open files"), "{record}");
-    // A second of it: open tunnels go on, and nothing spins.
+    // For a second, open tunnels continue and nothing spins.
     let ticks = proxy.cpu_ticks();
     for n in 0..10 {
         let sent = Message::text(format!("still here {n}"));
@@ -54,11 +54,11 @@ async fn accepting_pauses_without_spinning_then_resumes() {
     }
     assert!(proxy.cpu_ticks() - ticks < 30, "{} ticks", proxy.cpu_ticks() - ticks);
     assert_eq!(paused(&proxy), 1, "one line, however often");
-    // A file that cannot be opened is a file that does not load.
-    let told = proxy.reload().await["message"].as_str().unwrap().to_owned();
-    assert!(told.starts_with("the configuration in force stays"), "{told}");
+    // The configuration cannot be opened, so the reload fails.
+    let message = proxy.reload().await["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("the configuration in force stays"), "{message}");
     proxy.spare_descriptors(None);
-    // Whoever waited is served.
+    // The waiting client is served.
     for stream in &mut streams {
         stream.write_all(get("/").as_bytes()).await.unwrap();
         assert_eq!(read_response(stream).await.status, 204);
@@ -84,7 +84,7 @@ async fn failed_connect_is_503_without_blaming_backend() {
     })
     .await;
     for (n, stream) in streams.iter_mut().enumerate() {
-        // The descriptor of the one before may be free by now.
+        // The descriptor of the previous connection may be free by now.
         proxy.spare_descriptors(Some(0));
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         let answer = read_response(stream).await;
@@ -116,7 +116,7 @@ async fn default_limits_fit_the_descriptor_limit() {
     let most = record["connections_max"].as_u64().unwrap() as usize;
     assert!((10..=18).contains(&most), "{record}");
     let client = Client::new(&proxy).await;
-    // As many tunnels as it says, each with its backend's connection.
+    // As many tunnels as the limit says, each with its backend connection.
     let mut tunnels = Vec::new();
     for _ in 0..most {
         tunnels.push(client.open("/").await);

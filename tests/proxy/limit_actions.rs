@@ -211,10 +211,7 @@ async fn reports(side: Side, case: Case) {
         speaker.write_all(&ends).await.unwrap();
         arrives(&mut hearer, &ends, &what).await;
     }
-    let (mut client, mut backend) = match side {
-        Side::Client => (speaker, hearer),
-        Side::Backend => (hearer, speaker),
-    };
+    let (mut client, mut backend) = side.client_first(speaker, hearer);
     assert_relays(&mut client, &mut backend).await;
     close_normally(client, backend).await;
 

@@ -240,7 +240,7 @@ async fn connections_per_client_are_limited_before_tls() {
 #[tokio::test]
 async fn handshake_rate_excludes_plain_requests() {
     let (proxy, client, _backend) =
-        limited("handshakes_per_client = \"2/s\"\nhandshakes_burst = 3", "").await;
+        limited("[rates]\nhandshakes_per_client = \"2/s\"\nhandshakes_burst = 3", "").await;
     let began = tokio::time::Instant::now();
     let mut open_ones = Vec::new();
     for _ in 0..3 {

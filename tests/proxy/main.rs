@@ -1,11 +1,11 @@
-//! Behaviour of the real executable, with independent parties on both sides: tungstenite, or raw
-//! bytes. One module for each promise; `support` holds the house these tests live in.
+//! End-to-end tests of the executable, with independent clients and backends: tungstenite or raw
+//! bytes. One module per feature; `support` is the test harness.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on has failed"
+    reason = "failing the test is intended"
 )]
 
 mod support;
@@ -41,6 +41,7 @@ mod invalid_upgrades;
 mod limit_actions;
 mod limits;
 mod lost_backends;
+mod many_certificates;
 mod maximum_age;
 mod message_floods;
 mod metrics;
@@ -69,5 +70,6 @@ mod streaming;
 mod termination_counters;
 mod tls;
 mod tls_interop;
+mod trusted_proxies;
 mod tunnel_timeouts;
 mod watchdog;

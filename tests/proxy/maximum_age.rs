@@ -43,10 +43,7 @@ async fn old_tunnel_closes_when_quiet() {
             speaker.write_all(&side.frame(0x80, b"two")).await.unwrap();
             let end = wire::read(&mut hearer).await.unwrap();
             assert_eq!((end.first, &end.payload[..]), (0x80, &b"two"[..]), "{side:?}");
-            let (mut client, mut backend) = match side {
-                Side::Client => (speaker, hearer),
-                Side::Backend => (hearer, speaker),
-            };
+            let (mut client, mut backend) = side.client_first(speaker, hearer);
             expect_closes(&mut client, &mut backend).await;
             begun.elapsed()
         });

@@ -1,17 +1,18 @@
-//! Messages that never end and control frames without number, under the limits as they are by
-//! default and as they may be set for a backend.
+//! Endless messages and floods of control frames, with the default limits and with those that can
+//! be set for a backend.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
-use crate::support::{PlainStream, Side, TestBed, close_normally, poke, wire, within_timeout};
+use crate::support::{Side, TestBed, close_normally, poke, wire, within_timeout};
 
 const MANY: usize = 4096;
 
-/// Sends this over and over, so many at a time, until a Close comes: its code, the one that the
-/// other side gets, and how many frames it got before.
-async fn until_told(
+/// Sends these frames repeatedly, `count` at a time, until a Close arrives; returns its code, the
+/// code sent to the other side, and the number of frames that reached the other side before.
+async fn until_closed(
     side: Side,
     bed: &TestBed,
     begin: &[u8],
@@ -28,7 +29,7 @@ async fn until_told(
             if writing.write_all(&many).await.is_err() {
                 break;
             }
-            // A reader that is held up would excuse a message that takes long.
+            // A delayed reader would excuse a message that takes long.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         std::future::pending::<()>().await;
@@ -44,13 +45,13 @@ async fn until_told(
         }
     };
     let both = async { tokio::join!(wire::read_past_pings(&mut reading), hear) };
-    let (told, (other, frames)) = tokio::select! {
+    let (code, (other, frames)) = tokio::select! {
         () = pour => unreachable!(),
-        both = within_timeout("both to be told", both) => both,
+        both = within_timeout("both to be closed", both) => both,
     };
     let (after, _) = bed.proxy.memory_and_descriptors();
     assert!(after < before + 2048, "{} KiB", after - before);
-    (told.unwrap().code(), other, frames)
+    (code.unwrap().code(), other, frames)
 }
 
 // Requirements: FC09, FC10.
@@ -60,8 +61,8 @@ async fn fragment_count_is_limited() {
     for (session, payload) in [(1, &b"x"[..]), (2, b"")] {
         let begin = wire::masked(wire::TEXT, payload);
         let again = wire::masked(wire::CONTINUATION, payload);
-        let (told, other, frames) = until_told(Side::Client, &bed, &begin, &again, MANY).await;
-        assert_eq!((told, other, frames), (1008, 1001, 1024));
+        let (code, other, frames) = until_closed(Side::Client, &bed, &begin, &again, MANY).await;
+        assert_eq!((code, other, frames), (1008, 1001, 1024));
         let record = bed.tunnel_end(session).await;
         assert_eq!([&record["end"], &record["by"]], ["too_many_fragments", "client"]);
         assert_eq!([&record["key"], &record["value"]], ["limits.fragments_from_client", "1024"]);
@@ -79,9 +80,9 @@ async fn message_duration_is_limited() {
         );
         let bed = TestBed::with(&limits).await;
         let (begin, again) = (side.frame(wire::TEXT, b"x"), side.frame(wire::CONTINUATION, b"x"));
-        let (told, other, frames) = until_told(side, &bed, &begin, &again, 20).await;
+        let (code, other, frames) = until_closed(side, &bed, &begin, &again, 20).await;
         let expected = if side == Side::Client { 1001 } else { 1011 };
-        assert_eq!((told, other), (1008, expected));
+        assert_eq!((code, other), (1008, expected));
         assert!(frames > 1024, "{frames}: far more than the number that is off");
         let record = bed.tunnel_end(1).await;
         assert_eq!([&record["end"], &record["by"]], ["message_too_old", slug]);
@@ -94,8 +95,8 @@ async fn backend_fragment_count_can_be_limited() {
     let bed = TestBed::with("[limits]\nfragments_from_backend = 100\n").await;
     let (begin, again) =
         (wire::unmasked(wire::TEXT, b"x"), wire::unmasked(wire::CONTINUATION, b""));
-    let told = until_told(Side::Backend, &bed, &begin, &again, MANY).await;
-    assert_eq!(told, (1008, 1011, 100));
+    let code = until_closed(Side::Backend, &bed, &begin, &again, MANY).await;
+    assert_eq!(code, (1008, 1011, 100));
     let record = bed.tunnel_end(1).await;
     assert_eq!([&record["end"], &record["by"]], ["too_many_fragments", "backend"]);
 }
@@ -109,11 +110,17 @@ async fn control_frame_rate_is_limited() {
         for opcode in [wire::PING, wire::PONG] {
             session += 1;
             let again = side.frame(0x80 | opcode, b"flood");
-            let (told, other, frames) = until_told(side, &bed, b"", &again, MANY).await;
+            let begun = Instant::now();
+            let (code, other, frames) = until_closed(side, &bed, b"", &again, MANY).await;
+            // A slow machine gives the bucket more time to refill, by 50 tokens a second.
+            let refilled = 50 * begun.elapsed().as_millis() as usize / 1000;
             let expected = if side == Side::Client { 1001 } else { 1011 };
-            assert_eq!((told, other), (1008, expected), "{side:?} {opcode}");
-            // Two seconds' worth at once, and what came back meanwhile.
-            assert!((100..130).contains(&frames), "{side:?} {opcode}: {frames}");
+            assert_eq!((code, other), (1008, expected), "{side:?} {opcode}");
+            // Two seconds' worth at once, and the answers received meanwhile.
+            assert!(
+                (100..=100 + refilled.max(29)).contains(&frames),
+                "{side:?} {opcode}: {frames}"
+            );
             let record = bed.tunnel_end(session).await;
             assert_eq!([&record["end"], &record["by"]], ["control_rate", side.as_str()]);
         }
@@ -134,10 +141,7 @@ async fn control_frame_burst_is_allowed() {
         written.unwrap();
         read.unwrap();
         assert!(got == sent, "{side:?}");
-        let (mut client, mut backend): (PlainStream, PlainStream) = match side {
-            Side::Client => (speaker, hearer),
-            Side::Backend => (hearer, speaker),
-        };
+        let (mut client, mut backend) = side.client_first(speaker, hearer);
         poke(&mut client, &mut backend).await;
         close_normally(client, backend).await;
     }

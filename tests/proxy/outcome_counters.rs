@@ -1,5 +1,5 @@
-//! The counters add up: whatever drops a connection or refuses a request is counted once, under its
-//! own name, and nothing else is. What ends a tunnel is in `ends`.
+//! The counters add up: each dropped connection and each rejected request is counted once, under
+//! its own reason. Ends of tunnels are in `termination_counters`.
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -84,7 +84,7 @@ async fn concurrency_rejections_are_counted_once() {
     counters.finish().await;
 }
 
-/// Says no, says nonsense, or says nothing, as the target wants it.
+/// Rejects, sends garbage, or stays silent, depending on the target.
 async fn moody() -> Backend {
     Backend::raw(|head, mut stream, events| async move {
         let answer = match head.split(' ').nth(1).unwrap() {
@@ -124,7 +124,7 @@ async fn backend_failures_are_counted_once() {
         read_to_end(&mut stream).await;
         counters.expect_one(wanted).await;
     }
-    // Whoever leaves meanwhile.
+    // The client disconnects meanwhile.
     let mut impatient = client.connect_plain().await;
     while backend.next_event().now_or_never().is_some() {}
     impatient.write_all(get("/never").as_bytes()).await.unwrap();
@@ -172,7 +172,8 @@ async fn dropped_connections_are_counted_once() {
     counters.expect_one("write_timeout head").await;
     drop(deaf);
     proxy.wait_until_idle().await;
-    // Two that say a little and stay, the second from elsewhere; then one too many of each kind.
+    // Two that send a little and stay, the second from another address; then one too many of each
+    // kind.
     let (mut first, mut second) =
         (client.connect_plain().await, client.connect_plain_from([127, 0, 0, 2]).await);
     let both = async { while proxy.health().await["connections"] != 2 {} };
@@ -246,7 +247,7 @@ async fn proxy_protocol_errors_are_counted_once() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
         let mut stream = socket.connect(address).await.unwrap();
-        // Whoever is a stranger may be gone before this.
+        // The client may be rejected and gone before this.
         let _ = stream.write_all(sent.as_bytes()).await;
         read_to_end(&mut stream).await;
         drop(stream);

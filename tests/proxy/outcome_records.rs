@@ -253,7 +253,7 @@ async fn control_characters_are_never_logged() {
         }
         let about = |record: &Record| {
             let line = record.to_string();
-            line.contains("refused") || line.contains("dropped")
+            line.contains("rejected") || line.contains("dropped")
         };
         proxy.nth_record("every refusal", asked.len(), about).await;
         for record in proxy.records() {

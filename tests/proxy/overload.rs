@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::support::{
     PlainStream, TestBed, assert_relays, read_to_end, reset, wire, within_timeout,
@@ -20,7 +20,7 @@ async fn slow_backend_does_not_fail_client_heartbeat() {
     let (client, mut backend) = bed.open().await;
     let (mut from, mut to) = tokio::io::split(client);
     let frame = wire::masked(0x82, &[1; 60_000]);
-    let written = fill(&mut to, &frame).await;
+    let written = wire::fill(&mut to, &frame).await;
     // The pong is queued after data the backend does not read, in some buffer.
     let finish = async {
         let mut pongs = 0;
@@ -89,8 +89,8 @@ async fn disconnect_during_mutual_flood_releases_everything() {
     for session in 1..=4 {
         let (mut client, mut backend) = bed.open().await;
         // Neither side reads, so both directions are full.
-        fill(&mut client, &wire::masked(0x82, &[1; 60_000])).await;
-        fill(&mut backend, &wire::unmasked(0x82, &[1; 60_000])).await;
+        wire::fill(&mut client, &wire::masked(0x82, &[1; 60_000])).await;
+        wire::fill(&mut backend, &wire::unmasked(0x82, &[1; 60_000])).await;
         match session {
             1 => drop((client, backend)),
             2 => drop((backend, client)),
@@ -141,14 +141,14 @@ async fn waiting_tunnels_use_no_cpu() {
                 6 => client.write_all(&masked(0x88, b"")).await.unwrap(),
                 7 => client.write_all(&masked(0x82, &vec![0; 2 << 20])[..14]).await.unwrap(),
                 // The client does not read.
-                _ => drop(fill(&mut backend, &wire::unmasked(0x82, &[1; 60_000])).await),
+                _ => drop(wire::fill(&mut backend, &wire::unmasked(0x82, &[1; 60_000])).await),
             }
             client.flush().await.unwrap();
             held.push(Box::new((client, backend)));
         }
         // A backend that does not read.
         let (mut client, backend) = bed.open().await;
-        fill(&mut client, &masked(0x82, &[1; 60_000])).await;
+        wire::fill(&mut client, &masked(0x82, &[1; 60_000])).await;
         held.push(Box::new((client, backend)));
     }
     let before = bed.proxy.cpu_ticks();
@@ -164,7 +164,7 @@ async fn drain_cuts_peers_that_do_not_read() {
     let mut held = Vec::new();
     for _ in 0..3 {
         let (client, mut backend) = bed.open().await;
-        fill(&mut backend, &wire::unmasked(0x82, &[1; 60_000])).await;
+        wire::fill(&mut backend, &wire::unmasked(0x82, &[1; 60_000])).await;
         held.push((client, backend));
     }
     bed.proxy.signal(Signal::TERM);
@@ -192,17 +192,6 @@ async fn tls_half_close_still_receives_the_answer() {
 trait Both: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Both for S {}
-
-/// Repeats a frame until the stream blocks; returns the number of bytes written.
-async fn fill(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> usize {
-    let mut written = 0;
-    while let Ok(taken) =
-        timeout(Duration::from_millis(200), to.write(&frame[written % frame.len()..])).await
-    {
-        written += taken.unwrap();
-    }
-    written
-}
 
 /// Writes the bytes repeatedly until the stream fails.
 async fn pour(mut to: impl AsyncWrite + Unpin, bytes: Vec<u8>) {

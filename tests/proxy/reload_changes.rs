@@ -1,4 +1,4 @@
-//! What a reload says of what it changed: which keys, how many tunnels, and what becomes of them.
+//! What a reload reports: changed keys, how many tunnels they concern, and what happens to those.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{Client, MockBackend, Proxy, Record, TestBed, assert_relays, close_normally};
 
-/// Two routes, `chat` with two backends, and `rest`, which nobody uses.
+/// Two routes: `chat` with two backends, and `rest`, which stays unused.
 fn two_routes(chat: &MockBackend, rest: &MockBackend) -> String {
     let (chat, rest) = (chat.address(), rest.address());
     format!(
@@ -70,12 +70,12 @@ async fn changed_keys_and_tunnels_are_counted() {
     );
     let idle = json!({ "key": "limits.idle", "before": "\"1h\"", "after": "\"2h\"" });
     assert_eq!(changes[4]["keys"], json!([idle]));
-    assert!(changes[4]["effect"].as_str().unwrap().contains("keep what they began with"));
+    assert!(changes[4]["effect"].as_str().unwrap().contains("tunnels keep the old value"));
     for (client, backend) in &mut open {
         assert_relays(client, backend).await;
     }
 
-    // Back again: the backend that goes has no tunnel.
+    // The previous configuration again: the removed backend has no tunnel.
     let back = two_routes(&chat, &rest);
     proxy.rewrite(&format!("{}{back}", crate::support::BASE));
     let record = proxy.reload().await;
@@ -84,7 +84,7 @@ async fn changed_keys_and_tunnels_are_counted() {
     let status = proxy.status("the next", gone).await;
     let removed = &status["reload"]["changes"][2];
     assert_eq!((&removed["action"], &removed["tunnels"]), (&"removed".into(), &0.into()));
-    assert!(removed["effect"].as_str().unwrap().contains("as long as they can"), "{removed}");
+    assert!(removed["effect"].as_str().unwrap().contains("its tunnels stay open"), "{removed}");
 }
 
 // Requirements: CF19.
@@ -109,14 +109,14 @@ async fn active_file_is_identified_by_its_hash() {
 #[tokio::test]
 async fn log_level_follows_the_file() {
     let bed = TestBed::with("").await;
-    // Who goes without a word is told of at level debug.
+    // A lost connection is logged at debug.
     let leave = async |times: u64| {
         drop(TcpStream::connect(bed.proxy.address("plain").await).await.unwrap());
         bed.proxy.status("a drop", |status| status["connections_dropped"] == times).await;
     };
     let gone = |r: &Record| r["event"] == "dropped" || r["end"] == "client_disconnected";
     let count = || bed.proxy.records().iter().filter(|r| gone(r)).count();
-    // A reload is told of before it makes all quiet.
+    // A reload is logged before it raises the log level.
     let is_now = async |level: &str| {
         let told = |status: &Value| {
             status["reload"]["changes"][0]["keys"][0]["after"] == format!("\"{level}\"")
@@ -130,7 +130,7 @@ async fn log_level_follows_the_file() {
     bed.proxy.reload_with("level = \"debug\"", "level = \"error\"").await;
     is_now("error").await;
     leave(2).await;
-    // Nor is a reload told of now; this one lets all be heard again.
+    // This reload is not logged either; it lowers the level again.
     let config = bed.proxy.config();
     bed.proxy.rewrite(&config.replace("level = \"error\"", "level = \"debug\""));
     bed.proxy.signal(rustix::process::Signal::HUP);

@@ -41,10 +41,7 @@ async fn report_mode_relays_and_logs_once() {
             let mut got = vec![0; sent.len()];
             within_timeout("the reported frames", hearer.read_exact(&mut got)).await.unwrap();
             assert!(got == sent, "{side:?} {slug}");
-            let (mut client, mut backend) = match side {
-                Side::Client => (speaker, hearer),
-                Side::Backend => (hearer, speaker),
-            };
+            let (mut client, mut backend) = side.client_first(speaker, hearer);
             assert_relays(&mut client, &mut backend).await;
             close_normally(client, backend).await;
             let record = bed.tunnel_end(session).await;

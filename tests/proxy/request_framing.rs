@@ -1,4 +1,4 @@
-//! Request bodies of every framing go up; what two readers could cut differently does not.
+//! Request bodies with every framing are forwarded; ambiguous framing is rejected.
 
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -26,7 +26,7 @@ async fn bodies_of_every_framing_are_forwarded() {
         assert_eq!(exchange(&mut stream, &sized).await.1, b"ok");
         assert_eq!(backend.bytes().await, b"hello");
     }
-    // RL34: unusual, and the application's to judge.
+    // RL34: unusual, and left to the application.
     let (answer, _) = exchange(&mut stream, &sized.replace("POST", "GET")).await;
     assert_eq!((answer.status, backend.bytes().await), (200, b"hello".to_vec()));
     let folded = format!("{post}Content-Length: 5, 5\r\nContent-Length: 5\r\n\r\nhello");
@@ -75,7 +75,7 @@ async fn malformed_chunks_never_complete_a_body() {
     ] {
         let mut stream = BufReader::new(client.connect_plain().await);
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-        // A part may be refused by a reset.
+        // The response to a partial request may be a reset.
         let _ = stream.write_all(format!("{head}{chunks}").as_bytes()).await;
         let _ = stream.shutdown().await;
         let all = String::from_utf8(read_to_end(&mut stream).await).unwrap();
@@ -91,7 +91,7 @@ async fn body_resembling_a_request_stays_a_body() {
                 Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let post =
         format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{evil}", evil.len());
-    // Whole, then in pieces of one byte, then with the next request in the same segment.
+    // At once, byte by byte, then with the next request in the same segment.
     assert_eq!(exchange(&mut stream, &post).await.0.status, 200);
     for byte in post.as_bytes() {
         stream.write_all(&[*byte]).await.unwrap();
@@ -114,7 +114,7 @@ async fn conflicting_lengths_are_rejected() {
     let client = Client::new(&proxy).await;
     let evil = "POST /evil HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\
                 Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
-    // Behind another request: in one segment, behind its answer, and byte by byte.
+    // After another request: in one segment, after its response, and byte by byte.
     for (number, (together, piece)) in [(true, 4096), (false, 4096), (false, 1)].iter().enumerate()
     {
         let mut stream = BufReader::new(client.connect_plain().await);
@@ -145,7 +145,7 @@ async fn body_of_rejected_request_is_not_parsed() {
     let proxy = Proxy::start(&(routes + &only + "http = false\n")).await;
     let client = Client::new(&proxy).await;
     let evil = get("/evil").replace("localhost", "a");
-    // Where a refusal leaves the connection open: no such route, and no plain HTTP on it.
+    // A rejection that leaves the connection open: no such route, and no plain HTTP on it.
     for (host, status) in [("c", 404), ("b", 426)] {
         let length = evil.len();
         let sized = format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n");
@@ -153,7 +153,7 @@ async fn body_of_rejected_request_is_not_parsed() {
             format!("POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n");
         let chunk = format!("{length:x}\r\n{evil}\r\n0\r\n\r\n");
         for (head, body) in [(&sized, &evil), (&chunked, &chunk)] {
-            // In one segment, and the body after the answer.
+            // In one segment, and with the body after the response.
             for together in [true, false] {
                 let mut stream = BufReader::new(client.connect_plain().await);
                 stream.write_all(head.as_bytes()).await.unwrap();
@@ -174,7 +174,7 @@ async fn body_of_rejected_request_is_not_parsed() {
     assert_eq!(backend.heads(), Vec::<String>::new());
 }
 
-/// What comes until nothing comes any more.
+/// Reads until nothing arrives any more.
 async fn read_until_quiet(stream: &mut BufReader<TcpStream>) -> Vec<u8> {
     let _ = stream.shutdown().await;
     read_to_end(stream).await

@@ -1,5 +1,5 @@
-//! The counters add up, for tunnels: whatever ends one is counted once, under its own name and the
-//! name of who did it; what a rule that is set to `report` lets pass is counted once a tunnel.
+//! The counters add up for tunnels: each end is counted once, under its own reason and the side
+//! that caused it; violations in `report` mode are counted once per tunnel.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,7 +13,7 @@ use crate::support::{
 
 type Cause = fn(PlainStream, PlainStream) -> BoxFuture<'static, ()>;
 
-/// What the two ends of a tunnel may do to it, and how that is called.
+/// An action of the two ends of a tunnel, and the reason it is recorded under.
 const ENDS: [(&str, Cause); 9] = [
     ("client client_closed all", |client, backend| close_normally(client, backend).boxed()),
     ("backend backend_closed all", |mut client, mut backend| {
@@ -104,7 +104,7 @@ async fn tunnel_ends_are_counted_once() {
             &[("route", "all"), ("side", side), ("code", code)],
         )
     };
-    // Both who said goodbye to each other; then too big, idle or across, and what is owed.
+    // After both sides have closed; then messages that are too big, idle, or crossing.
     assert_eq!((code("client", "1000"), code("backend", "1000")), (2.0, 2.0));
     assert_eq!((code("client", "1009"), code("client", "1001")), (1.0, 1.0));
     assert_eq!((code("client", "1002"), code("backend", "1002")), (2.0, 1.0));
@@ -116,12 +116,12 @@ async fn client_timeouts_are_counted_once() {
                     [limits]\nwrite_timeout = \"500ms\"\nclose_grace = \"300ms\"\n";
     let bed = TestBed::with(settings).await;
     let mut counters = CounterCheck::new(&bed.proxy).await;
-    // Answers no ping.
+    // The client does not answer pings.
     let (mut client, backend) = bed.open().await;
     read_to_end(&mut client).await;
     drop((client, backend));
     counters.expect_one("client heartbeat_timeout all").await;
-    // Reads nothing of a flood.
+    // The client does not read what it is sent.
     let (client, mut backend) = bed.open().await;
     let flood = wire::unmasked(0x82, &[7; 1 << 16]);
     while backend.write_all(&flood).await.is_ok() {}
@@ -153,20 +153,20 @@ async fn drain_is_counted_while_it_lasts() {
     read_to_end(&mut one).await;
     drop((one, backend));
     counters.expect_one("tidegate drained all").await;
-    // The other one has not answered, and keeps the process.
+    // The other tunnel has not answered, and keeps the process alive.
     let now = bed.proxy.scrape().await;
     assert_eq!(now.value("tidegate_draining", &[]), 1.0);
     assert_eq!(now.sum("tidegate_tunnels", &[]), 1.0);
     assert!(counters.wrong.is_empty(), "{:#?}", counters.wrong);
 }
 
-/// The last line of the limits: nobody here answers a Close.
+/// The last line of the limits: the peers here do not answer a Close.
 const HASTY: &str = "close_grace = \"100ms\"\n";
 
-/// A rule of one side's frames: its name, the setting that holds the side to it, and frames that
-/// break it, with a Text each at both ends.
+/// A rule for the frames of one side: its name, the setting that enforces it, and frames that
+/// violate it, each followed by a Text at both ends.
 type Broken = (&'static str, fn(&str, &str) -> String, fn(Make) -> Vec<Vec<u8>>);
-/// Makes a lawful frame of a side.
+/// Encodes a valid frame of a side.
 type Make = fn(u8, &[u8]) -> Vec<u8>;
 
 const OVER: [Broken; 7] = [
@@ -216,7 +216,7 @@ const BREACHES: [Broken; 6] = [
         "ws_length",
         |_, action| strict(action),
         |make| {
-            // One byte, said in two.
+            // One byte, in a two-byte length.
             let frame = make(0x81, b"a");
             vec![[&[0x81, frame[1] & 0x80 | 126, 0, 1], &frame[2..]].concat()]
         },
@@ -346,7 +346,7 @@ async fn compression_errors_are_counted() {
     assert_eq!(scrape.value("tidegate_messages_compressed_total", &of), 2.0);
 }
 
-/// So many bytes that are all alike (RFC 7692 7.2.1).
+/// A block of this many equal bytes (RFC 7692 7.2.1).
 fn deflated(length: usize) -> Vec<u8> {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut encoder, &vec![b'a'; length]).unwrap();

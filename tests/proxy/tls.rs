@@ -119,29 +119,6 @@ async fn tls_version_is_recorded() {
     }
 }
 
-#[tokio::test]
-async fn reload_switches_the_tls_stream_type() {
-    let setup = Setup::new(&[&["localhost"]], false).await;
-    let config = Arc::new(setup.client(TLS13));
-    setup.request(&config, "localhost").await;
-    let mut unbuffered = setup.connect(&config, "localhost").await.unwrap();
-    let file = setup.proxy.folder().join("proxy.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("[server]\ntls = \"stock\"\n{text}")).unwrap();
-    let reload = setup.proxy.reload().await;
-    assert!(reload["changed"].as_str().unwrap().contains("server"), "{reload}");
-    let mut stock = setup.connect(&config, "localhost").await.unwrap();
-    for stream in [&mut unbuffered, &mut stock] {
-        stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-        assert_eq!(read_response(stream).await.status, 101);
-    }
-    drop((unbuffered, stock));
-    for n in 1..=2 {
-        let record = setup.proxy.nth_record("end", n, |r| r["event"] == "ended").await;
-        assert_eq!((&record["tls_version"], &record["sni"]), (&"1.3".into(), &"localhost".into()));
-    }
-}
-
 // Requirements: TL29.
 #[tokio::test]
 async fn post_quantum_key_exchange_is_preferred() {

@@ -53,7 +53,7 @@ pub(super) fn drain(
         let message = "the process is shutting down and already drains every tunnel";
         return Err(CommandError::new(CommandErrorKind::Rejected, message));
     }
-    let snapshot = state.generation();
+    let snapshot = state.snapshot();
     // Rejects unknown names before anything changes.
     select(state, selection)?;
     let busy = || {
@@ -63,11 +63,11 @@ pub(super) fn drain(
     if !state.drains.have_room() {
         return Err(busy());
     }
-    make_plan(&snapshot, pacing, close, 0)?;
+    make_plan(state, &snapshot, pacing, close, 0)?;
     // Set before the tunnels are listed, so that a concurrent handshake is either listed or rejected.
     reject_new_tunnels(state, &snapshot, selection);
     let sessions = select(state, selection)?;
-    let plan = make_plan(&snapshot, pacing, close, sessions.len())?;
+    let plan = make_plan(state, &snapshot, pacing, close, sessions.len())?;
     let started = DrainResult {
         sessions: sessions.len(),
         window_ms: millis(plan.window(sessions.len())),
@@ -89,7 +89,7 @@ fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selec
         }
         (Some(route), None) => {
             for route in routes(snapshot, Some(route)) {
-                route.away.set(true);
+                route.drain.set(true);
             }
         }
         (route, Some(backend)) => {
@@ -103,7 +103,7 @@ fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selec
 
 /// Admits new tunnels again and stops the drains of the scope. Tunnels that were not closed yet stay open.
 pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), CommandError> {
-    let snapshot = state.generation();
+    let snapshot = state.snapshot();
     let all_routes = || snapshot.route_list.iter();
     let (routes, backends): (Vec<_>, Vec<_>) = match scope {
         DrainScope::All => (all_routes().collect(), all_backends(&snapshot).collect()),
@@ -115,7 +115,7 @@ pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), Comm
     }
     let mut changed = state.drains.stop(scope) > 0;
     changed |= *scope == DrainScope::All && state.away.set(false);
-    for drain_flag in routes.iter().map(|route| &*route.away) {
+    for drain_flag in routes.iter().map(|route| &*route.drain) {
         changed |= drain_flag.set(false);
     }
     for drain_flag in backends.iter().map(|backend| &backend.standing.away) {
@@ -140,7 +140,7 @@ pub(super) fn set_weight(
         CommandError::new(CommandErrorKind::BadRequest, message)
     };
     let weight = weight.map(|weight| NonZeroU32::new(weight).ok_or_else(zero)).transpose()?;
-    let snapshot = state.generation();
+    let snapshot = state.snapshot();
     let found = backends(&snapshot, route, id)?;
     found.iter().for_each(|backend| backend.standing.weigh(weight));
     let weight = found.first().map_or(0, |backend| backend.share().get());
@@ -178,6 +178,7 @@ fn all_backends(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Backend>> {
 }
 
 fn make_plan(
+    state: &ProxyState,
     snapshot: &Snapshot,
     pacing: DrainPacing,
     close: &CloseRequest,
@@ -211,7 +212,7 @@ fn make_plan(
         }
     };
     let pace = DrainSettings { window, rate, deadline, ..file };
-    Ok(DrainPlan { notice: Arc::new(SessionClose { end, words }), pace })
+    Ok(DrainPlan { notice: Arc::new(SessionClose { end, words }), pace, net: state.net.clone() })
 }
 
 /// Validates the requested code and reason (RFC 6455 7.4 and 5.5).

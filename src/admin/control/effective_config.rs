@@ -10,7 +10,7 @@ use crate::telemetry::log;
 
 /// Lists every key with its effective value.
 pub(super) fn config(state: &ProxyState) -> EffectiveConfig {
-    let snapshot = state.generation();
+    let snapshot = state.snapshot();
     let settings = &snapshot.settings;
     let mut keys = effective(settings);
     for overdue in state.overdue() {

@@ -90,7 +90,7 @@ impl HypotheticalRequest {
 
 /// Runs the checks up to and including the first that fails.
 pub(super) fn explain(state: &ProxyState, request: &HypotheticalRequest) -> Explanation {
-    let snapshot = state.generation();
+    let snapshot = state.snapshot();
     let mut trail = ExplainTrail::default();
     let end = trail.run(state, &snapshot, request).err();
     let (status, reason) = match &end {
@@ -222,7 +222,7 @@ impl ExplainTrail {
         request: &HypotheticalRequest,
     ) -> Result<(), ExplainEnd> {
         let (true, Some(tls)) = (request.secure, &snapshot.tls) else { return Ok(()) };
-        match tls.certs().shown(&request.host) {
+        match tls.certs().name_shown_for(&request.host) {
             Some(name) if name.is_empty() => {
                 self.pass("certificate", "a certificate without names", None)
             }
@@ -241,7 +241,7 @@ impl ExplainTrail {
             self.fail("drain", "the process is draining; no new tunnels", None);
             return Err(RejectReason::Draining);
         }
-        if route.away.is_away() {
+        if route.drain.is_away() {
             self.fail("drain", "the route is drained by tidegate ctl; no new tunnels", None);
             return Err(RejectReason::Draining);
         }
@@ -274,13 +274,13 @@ impl ExplainTrail {
         let per_client = snapshot.settings.concurrency.tunnels_per_client;
         let permit = state.occupancy.tunnel(
             client.key,
-            snapshot.room.tunnels,
+            snapshot.capacity.tunnels,
             per_client,
             &route.tunnels,
             route.tunnels_max,
         )?;
         let open = state.occupancy.tunnels().saturating_sub(1);
-        let result = format!("{open} of {} tunnels are open", snapshot.room.tunnels);
+        let result = format!("{open} of {} tunnels are open", snapshot.capacity.tunnels);
         let key = format!("concurrency.tunnels_per_client = {per_client}");
         self.pass("concurrency", result, Some(key));
         Ok(permit)

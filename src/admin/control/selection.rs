@@ -26,7 +26,7 @@ pub(super) fn select(
     state: &ProxyState,
     selection: &Selection,
 ) -> Result<Vec<Arc<SessionHandle>>, CommandError> {
-    let snapshot = state.generation();
+    let snapshot = state.snapshot();
     let client = match &selection.client {
         Some(text) => Some(parse_client(text, snapshot.settings.client_key)?),
         None => None,

@@ -41,7 +41,7 @@ fn row(session: &SessionHandle) -> SessionRow {
 /// Describes one tunnel in full.
 pub(super) fn detail(session: &SessionHandle) -> SessionDetail {
     let SessionInfo { connection, particulars, dial, generation, .. } = &session.facts;
-    let (client, request) = (&connection.visitor, particulars.particulars());
+    let (client, request) = (&connection.visitor, particulars.unpack());
     let delayed = session.live.figures().delayed;
     let own = |text: &str| text.to_owned();
     SessionDetail {

@@ -18,7 +18,7 @@ use crate::sessions::drains::RunningDrain;
 use crate::sys::clock::{now, wall};
 use crate::telemetry::line_writer::{self, LogTarget};
 use crate::telemetry::log;
-use crate::telemetry::metrics::CauseCount;
+use crate::telemetry::metrics::ReasonCount;
 use crate::telemetry::metrics::handles::{FlowCounts, ListenerCounts, RouteCounts};
 use crate::telemetry::metrics::process::ProcessUsage;
 use crate::telemetry::metrics::process_snapshot::{CertificateState, ProcessSnapshot};
@@ -26,15 +26,15 @@ use crate::upstream::pool::Backend;
 
 /// The gauges of `/metrics` that are read at scrape time.
 pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
-    let snapshot = state.generation();
+    let snapshot = state.snapshot();
     let reloaded = state.reloaded.load();
     let reload = reloaded.as_ref().map(|reloaded| (reloaded.at, reloaded.outcome.is_ok()));
     ProcessSnapshot {
         started: state.born,
         generation: snapshot.number,
         draining: !state.is_wanted(),
-        connections_max: snapshot.room.connections,
-        tunnels_max: snapshot.room.tunnels,
+        connections_max: snapshot.capacity.connections,
+        tunnels_max: snapshot.capacity.tunnels,
         // The first configuration counts as applied: the process would not run otherwise.
         reload: reload.unwrap_or((state.born, true)),
         backends: snapshot.backend_states(now()),
@@ -52,14 +52,14 @@ fn lines_lost() -> u64 {
 
 /// The whole document.
 pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
-    let snapshot = state.generation();
+    let snapshot = state.snapshot();
     let metrics = &state.metrics;
-    let (rejected, dropped) = (metrics.refusals(), metrics.drops());
+    let (rejected, dropped) = (metrics.rejects(), metrics.drops());
     let routes = metrics.routes();
     let listeners = metrics.listeners();
     let backends = metrics.backends();
     let process = ProcessUsage::read();
-    let total = |causes: &[CauseCount]| causes.iter().map(|cause| cause.count).sum::<u64>();
+    let total = |causes: &[ReasonCount]| causes.iter().map(|cause| cause.count).sum::<u64>();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "state": if !state.is_wanted() { "draining" } else { "running" },
@@ -69,12 +69,12 @@ pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
         "connections": {
             "open": listeners.iter().map(|listener| listener.open.get()).sum::<u64>(),
             "opened": listeners.iter().map(|listener| listener.opened.get()).sum::<u64>(),
-            "max": snapshot.room.connections,
+            "max": snapshot.capacity.connections,
         },
         "tunnels": {
             "open": backends.iter().map(|backend| backend.open.get()).sum::<u64>(),
             "opened": backends.iter().map(|backend| backend.opened.get()).sum::<u64>(),
-            "max": snapshot.room.tunnels,
+            "max": snapshot.capacity.tunnels,
         },
         "requests_rejected": total(&rejected),
         "connections_dropped": total(&dropped),
@@ -82,7 +82,7 @@ pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
         "bytes": both_directions(&routes, |flow| flow.bytes.get()),
         "rejected": causes(rejected, "stage", "reason"),
         "dropped": causes(dropped, "stage", "reason"),
-        "ended": by_route(&routes, RouteCounts::ends, "by", "reason"),
+        "ended": by_route(&routes, RouteCounts::terminations, "by", "reason"),
         "close_frames": by_route(&routes, RouteCounts::closes, "side", "code"),
         "would_have_closed": by_route(&routes, RouteCounts::reported, "side", "reason"),
         "delayed": by_route(&routes, RouteCounts::delays, "side", "reason"),
@@ -119,14 +119,14 @@ fn delays(routes: &[Arc<RouteCounts>]) -> Value {
 /// the fields of a row.
 fn by_route(
     routes: &[Arc<RouteCounts>],
-    read: impl Fn(&RouteCounts) -> Vec<CauseCount>,
+    read: impl Fn(&RouteCounts) -> Vec<ReasonCount>,
     label: &str,
     reason: &str,
 ) -> Value {
     let mut sums: BTreeMap<(&str, &str), CauseCounts<'_>> = BTreeMap::new();
     for route in routes {
         for cause in read(route).into_iter().filter(|cause| cause.count > 0) {
-            let sum = sums.entry((cause.of, cause.reason)).or_default();
+            let sum = sums.entry((cause.group, cause.reason)).or_default();
             sum.count += cause.count;
             sum.routes.push((&route.name, cause.count));
         }
@@ -157,11 +157,10 @@ struct CauseCounts<'r> {
 }
 
 /// The causes that occurred, the most frequent first.
-fn causes(mut causes: Vec<CauseCount>, label: &str, reason: &str) -> Value {
+fn causes(mut causes: Vec<ReasonCount>, label: &str, reason: &str) -> Value {
     causes.retain(|cause| cause.count > 0);
     causes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.cmp(b)));
-    let row =
-        |cause: &CauseCount| json!({ label: cause.of, reason: cause.reason, "count": cause.count });
+    let row = |cause: &ReasonCount| json!({ label: cause.group, reason: cause.reason, "count": cause.count });
     causes.iter().map(row).collect()
 }
 
@@ -179,12 +178,12 @@ fn pool(route: &Route) -> Value {
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
             "opened": counts.opened.get(),
-            "connect_failures": counts.refused.get(),
+            "connect_failures": counts.connect_failures.get(),
         })
     };
     json!({
         "route": &*route.name,
-        "drained": route.away.is_away(),
+        "drained": route.drain.is_away(),
         "tunnels": open,
         "tunnels_max": route.tunnels_max,
         "delayed_seconds": delays(slice::from_ref(&route.counts)),

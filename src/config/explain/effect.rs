@@ -35,9 +35,9 @@ impl AppliesTo {
     /// For a table, in a word or two.
     pub fn words(self) -> &'static str {
         match self {
-            Self::AtOnce => "at once",
+            Self::AtOnce => "immediately",
             Self::Connections => "new connections",
-            Self::Requests => "next requests",
+            Self::Requests => "new requests",
             Self::Tunnels => "new tunnels",
             Self::Drain => "next drain",
             Self::Restart => "restart",
@@ -47,21 +47,15 @@ impl AppliesTo {
     /// What becomes of the tunnels that are open, and of those to come.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::AtOnce => "takes effect at once; open tunnels go on",
-            Self::Connections => {
-                "holds for connections that come after the reload; open tunnels go on"
-            }
+            Self::AtOnce => "takes effect immediately; open tunnels stay open",
+            Self::Connections => "applies to new connections; open tunnels stay open",
             Self::Requests => {
-                "holds for requests that come after the reload, on open connections as well; open \
-                 tunnels keep what they began with"
+                "applies to new requests, including those on existing connections; established \
+                 tunnels keep the old value"
             }
-            Self::Tunnels => {
-                "holds for tunnels that begin after the reload; open ones keep what they began with"
-            }
-            Self::Drain => {
-                "holds when tunnels are drained the next time, for all that are open then"
-            }
-            Self::Restart => "takes a restart; until then the old value holds",
+            Self::Tunnels => "applies to new tunnels; established tunnels keep the old value",
+            Self::Drain => "applies to the next drain, including tunnels that are already open",
+            Self::Restart => "requires a restart; until then the old value applies",
         }
     }
 }
@@ -78,7 +72,6 @@ pub fn takes_effect(key: &str) -> Option<AppliesTo> {
         ("route[]", "compression" | "strict") => AppliesTo::Tunnels,
         ("route[]", name) if is_term(name) => AppliesTo::Tunnels,
         ("route[]", _) => AppliesTo::Requests,
-        ("server", "tls") => AppliesTo::Connections,
         ("server" | "admin" | "control", _) | ("log", "format") => AppliesTo::Restart,
         ("limits" | "heartbeat", _) | ("drain", "code" | "reason") => AppliesTo::Tunnels,
         ("drain", _) => AppliesTo::Drain,
@@ -120,29 +113,29 @@ pub(crate) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> String
 pub(crate) fn of_lost_backend(lost: OnBackendLoss, drain: &DrainSettings) -> String {
     let window = show_duration(drain.window);
     let fate = match lost {
-        OnBackendLoss::Keep => "its tunnels go on as long as they can".to_owned(),
+        OnBackendLoss::Keep => "its tunnels stay open".to_owned(),
         OnBackendLoss::Drain => format!("its tunnels are closed over {window}"),
         OnBackendLoss::CloseAfter(after) => {
             let after = show_duration(after);
-            format!("its tunnels that are still open after {after} are closed over {window}")
+            format!("its tunnels still open after {after} are closed over {window}")
         }
     };
-    format!("no new tunnel is led there; {fate}")
+    format!("it receives no new tunnels; {fate}")
 }
 
-pub(crate) const LISTENER_ADDED: &str = "clients may come in there after the reload";
+pub(crate) const LISTENER_ADDED: &str = "accepts connections after the reload";
 pub(crate) const LISTENER_REMOVED: &str =
-    "nobody comes in there after the reload; tunnels that came in by it go on";
+    "accepts no connections after the reload; its tunnels stay open";
 pub(crate) const CERTIFICATE: &str =
-    "TLS handshakes after the reload choose among the new certificates; open connections go on";
+    "new TLS handshakes use the new certificates; open connections are not affected";
 pub(crate) const ROUTE_ADDED: &str =
-    "requests are led there after the reload, on open connections as well";
+    "matches requests after the reload, including those on existing connections";
 pub(crate) const ROUTE_REMOVED: &str =
-    "requests for it are answered 404, or by another route that matches; its tunnels go on";
+    "its requests match another route or get 404; its tunnels stay open";
 pub(crate) const BACKEND_ADDED: &str =
-    "it takes its share of the tunnels to come; open ones stay where they are";
+    "receives its share of new tunnels; open tunnels are not moved";
 pub(crate) const BACKEND_CHANGED: &str =
-    "tunnels to come are led by the new value; open ones stay where they are";
+    "the new value applies to new tunnels; open tunnels are not moved";
 
 #[cfg(test)]
 mod tests {
@@ -170,8 +163,8 @@ mod tests {
     #[test]
     fn keys_that_differ_in_time_are_told_apart() {
         let told = of_keys(["log.level", "log.format"].into_iter());
-        assert!(told.starts_with("level: takes effect at once"), "{told}");
-        assert!(told.contains(". format: takes a restart"), "{told}");
+        assert!(told.starts_with("level: takes effect immediately"), "{told}");
+        assert!(told.contains(". format: requires a restart"), "{told}");
         assert_eq!(of_keys(["limits.idle"].into_iter()), AppliesTo::Tunnels.sentence());
     }
 }

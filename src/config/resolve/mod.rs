@@ -21,7 +21,7 @@ use std::path::Path;
 use self::addresses::Addresses;
 use super::schema::ConfigFile;
 use super::schema::listener::CertificateTable;
-use super::settings::{CertificateSettings, CertificateSource, Settings, TlsStreamKind};
+use super::settings::{CertificateSettings, CertificateSource, Settings};
 use super::toml::diagnostic::Problem;
 use super::toml::findings::DiagnosticSink;
 use super::toml::reader::{Located, Parsed};
@@ -44,7 +44,6 @@ pub(crate) fn validate(
     Settings {
         file: None,
         workers: workers(file, findings),
-        tls: value_or(&file.server.tls, TlsStreamKind::Lean),
         listeners,
         certificates: certificates(file, folder, findings),
         routes,

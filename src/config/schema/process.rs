@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ws::CloseCode;
 
-use crate::config::settings::{ForwardedHeader, LogFormat, TlsStreamKind};
+use crate::config::settings::{ForwardedHeader, LogFormat};
 use crate::config::toml::reader::{Located, Parsed, TableReader};
 use crate::config::values::close_reason::CloseReason;
 use crate::config::values::network::Network;
@@ -17,7 +17,6 @@ use crate::config::values::units::PerSecond;
 /// `[server]`
 pub(crate) struct ServerTable {
     pub(crate) workers: Parsed<OrAuto<NonZeroU32>>,
-    pub(crate) tls: Parsed<TlsStreamKind>,
 }
 
 /// `[timeouts]`
@@ -81,7 +80,7 @@ pub(crate) struct AccessTable {
 }
 
 pub(crate) fn server(table: &mut TableReader<'_, '_, '_>) -> ServerTable {
-    ServerTable { workers: table.get("workers"), tls: table.get("tls") }
+    ServerTable { workers: table.get("workers") }
 }
 
 pub(crate) fn timeouts(table: &mut TableReader<'_, '_, '_>) -> TimeoutsTable {

@@ -127,17 +127,19 @@ fn what_becomes_of_tunnels_is_told() {
         let found = changes(&parse(FULL), &parse(&FULL.replace(old, new)));
         found.into_iter().map(|change| change.effect).collect::<Vec<_>>().join("; ")
     };
-    assert!(effect("workers = 3", "workers = 4").contains("takes a restart"));
-    assert!(effect("socket = \"/run/x/", "socket = \"/run/y/").contains("takes a restart"));
-    assert!(effect("\"26h\"", "\"27h\"").contains("open ones keep what they began with"));
-    assert!(effect("deadline = \"40s\"", "deadline = \"50s\"").contains("drained the next time"));
+    assert!(effect("workers = 3", "workers = 4").contains("requires a restart"));
+    assert!(effect("socket = \"/run/x/", "socket = \"/run/y/").contains("requires a restart"));
+    assert!(effect("\"26h\"", "\"27h\"").contains("established tunnels keep the old value"));
+    assert!(
+        effect("deadline = \"40s\"", "deadline = \"50s\"").contains("applies to the next drain")
+    );
     let gone = effect(", \"[2001:db8::1]:9002\"", "");
     assert!(gone.contains("still open after 10m are closed over 20s"), "{gone}");
     let keep = changes(
         &parse(&PLAIN.replace("\"127.0.0.1:9001\"", "\"a:1\", \"b:1\"")),
         &parse(&PLAIN.replace("\"127.0.0.1:9001\"", "\"b:1\"")),
     );
-    assert!(keep[0].effect.contains("go on as long as they can"), "{keep:?}");
+    assert!(keep[0].effect.contains("its tunnels stay open"), "{keep:?}");
 }
 
 #[test]

@@ -81,7 +81,6 @@ on_backend_loss = "drain"
 
 [server]
 workers = 3
-tls = "stock"
 
 [limits]
 message_from_client = "off"

@@ -193,7 +193,7 @@ fn misplaced_key_names_the_right_table() {
         [
             "route[0].idle: unknown key (\"idle\" belongs in [limits] or in [route.limits] \
              or in [timeouts])",
-            "route[0].tls: unknown key (\"tls\" belongs in [[listener]] or in [server] or in [timeouts])",
+            "route[0].tls: unknown key (\"tls\" belongs in [[listener]] or in [timeouts])",
             "route[0].drain: unknown table (\"drain\" belongs at the top level)",
         ]
     );

@@ -4,7 +4,7 @@ use toml::de::DeValue;
 use ws::{LimitAction, Strictness};
 
 use super::scalars::unexpected;
-use crate::config::settings::{Compression, ForwardedHeader, LogFormat, TlsStreamKind};
+use crate::config::settings::{Compression, ForwardedHeader, LogFormat};
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::nearest::nearest;
 use crate::config::toml::reader::TomlValue;
@@ -49,12 +49,6 @@ impl TomlValue for ForwardedHeader {
         let lower = value.as_str().map(|text| DeValue::String(text.to_ascii_lowercase().into()));
         let choices = [("x-forwarded-for", Self::XForwardedFor), ("forwarded", Self::Forwarded)];
         choice(lower.as_ref().unwrap_or(value), &choices)
-    }
-}
-
-impl TomlValue for TlsStreamKind {
-    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        choice(value, &[("lean", Self::Lean), ("stock", Self::Stock)])
     }
 }
 

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -232,11 +232,11 @@ proptest! {
     }
 }
 
-async fn connected() -> (TcpStream, TcpStream) {
+async fn connected() -> (TcpStream, Socket) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (near.unwrap(), far.unwrap().0)
+    (near.unwrap(), far.unwrap().0.into())
 }
 
 const LIMIT: Duration = Duration::from_secs(5);

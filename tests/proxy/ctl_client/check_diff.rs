@@ -1,9 +1,9 @@
-//! `check --diff`, completions and man pages.
+//! `check --diff`, shell completions and man pages.
 
 use super::*;
 
-/// A folder with a configuration that is good, but for `more`.
-fn house(folder: &TempDir, more: &str) -> PathBuf {
+/// A folder with a configuration that is valid without `more`.
+fn write_config(folder: &TempDir, more: &str) -> PathBuf {
     write_certificate(folder.path(), &["localhost"]);
     folder.write(
         "proxy.toml",
@@ -24,46 +24,47 @@ fn check_diff_shows_reload_changes() {
         "effect": "kept",
     }]}});
     let fake = Fake::new(vec![format!("{answer}\n").into_bytes()]);
-    let file = house(&fake.folder, "");
+    let file = write_config(&fake.folder, "");
     let socket = fake.folder.path().join("control.sock");
     let words = ["check", "--diff", "--config", "proxy.toml", "--socket"];
-    let said = said(command(&words).arg(&socket).current_dir(fake.folder.path()));
+    let output = output(command(&words).arg(&socket).current_dir(fake.folder.path()));
     let expected = "proxy.toml: good: 1 listener(s), 1 route(s)\n\
                     against configuration 4 in force: 1 change\n\
                     backend 127.0.0.1:8: removed, 1 live tunnel; kept\n";
-    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), expected, ""));
+    assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), expected, ""));
     let path = fs::canonicalize(&file).unwrap();
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(fake.asked(), [json!({"command": "diff", "path": path, "text": text})]);
-    // For programs, nothing but the answer.
+    // With `--json`, the output is the answer only.
     let file = file.to_str().unwrap();
     let fake = Fake::new(vec![format!("{answer}\n").into_bytes()]);
-    let said = fake.says(&["check", "--diff", "--json", "--config", file]);
-    assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap(), answer);
-    // With nobody to compare with, the file is still good.
-    let said = say(Path::new("/nowhere/control.sock"), &["check", "--diff", "--config", file]);
-    assert_eq!(said.code, Some(69));
-    assert!(said.out.ends_with("good: 1 listener(s), 1 route(s)\n"), "{}", said.out);
+    let output = fake.says(&["check", "--diff", "--json", "--config", file]);
+    assert_eq!(serde_json::from_str::<Value>(&output.out).unwrap(), answer);
+    // Without a running process, the file is still valid.
+    let output =
+        run_cli(Path::new("/nowhere/control.sock"), &["check", "--diff", "--config", file]);
+    assert_eq!(output.code, Some(69));
+    assert!(output.out.ends_with("good: 1 listener(s), 1 route(s)\n"), "{}", output.out);
 }
 
 #[test]
 fn invalid_file_is_not_sent() {
     let folder = TempDir::new();
-    let file = house(&folder, "[limits]\nidle = 30\n");
+    let file = write_config(&folder, "[limits]\nidle = 30\n");
     let file = file.to_str().unwrap();
     let nowhere = Path::new("/nowhere/control.sock");
-    let plain = said(&mut command(&["check", "--config", file]));
-    let with_diff = say(nowhere, &["check", "--diff", "--config", file]);
+    let plain = output(&mut command(&["check", "--config", file]));
+    let with_diff = run_cli(nowhere, &["check", "--diff", "--config", file]);
     assert_eq!((with_diff.code, &with_diff.err), (Some(78), &plain.err));
-    let json = say(nowhere, &["check", "--diff", "--json", "--config", file]);
+    let json = run_cli(nowhere, &["check", "--diff", "--json", "--config", file]);
     let fault: Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!((json.code, json.err.as_str()), (Some(78), ""));
     assert_eq!(fault["error"]["kind"], "rejected");
     assert!(fault["error"]["errors"][0].as_str().unwrap().contains("limits.idle"), "{fault}");
-    // What shows only when certificates are read.
-    let file = house(&folder, "");
+    // An error that only shows when certificates are read.
+    let file = write_config(&folder, "");
     folder.write("key.pem", "no key");
-    let json = say(nowhere, &["check", "--diff", "--json", "--config", file.to_str().unwrap()]);
+    let json = run_cli(nowhere, &["check", "--diff", "--json", "--config", file.to_str().unwrap()]);
     let fault: Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!(json.code, Some(78));
     assert!(
@@ -75,8 +76,8 @@ fn invalid_file_is_not_sent() {
 #[test]
 fn completions_and_man_pages_list_every_command() {
     let folder = TempDir::new();
-    let said = said(command(&["man"]).arg(folder.path()));
-    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    let output = output(command(&["man"]).arg(folder.path()));
+    assert_eq!((output.code, output.err.as_str()), (Some(0), ""));
     let page = |name: &str| fs::read_to_string(folder.path().join(format!("{name}.1"))).unwrap();
     let commands = [
         "status",
@@ -104,7 +105,7 @@ fn completions_and_man_pages_list_every_command() {
         for shell in ["bash", "zsh", "fish"] {
             let script = said_of(&["completions", shell]);
             assert!(script.contains(name), "{shell}: {name}");
-            assert!(!script.contains("tidegate__subcmd__man"), "{shell}: what is hidden");
+            assert!(!script.contains("tidegate__subcmd__man"), "{shell}: hidden command");
         }
     }
     assert_eq!(said_of(&["completions", "bash"]).matches("complete -F").count(), 2);
@@ -113,9 +114,9 @@ fn completions_and_man_pages_list_every_command() {
 }
 
 fn said_of(words: &[&str]) -> String {
-    said(&mut command(words)).out
+    output(&mut command(words)).out
 }
 
 fn said_code(words: &[&str]) -> Option<i32> {
-    said(&mut command(words)).code
+    output(&mut command(words)).code
 }

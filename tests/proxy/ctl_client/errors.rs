@@ -1,4 +1,4 @@
-//! What is told when there is no answer, or none that is good.
+//! Error messages when there is no answer, or no valid one.
 
 use super::*;
 
@@ -8,17 +8,17 @@ fn rejected_reload_lists_faults_and_exits_2() {
         "kind": "rejected", "message": "the configuration is refused; the one in force stays",
         "errors": ["proxy.toml:3:8: limits.idle: 30 has no unit", "proxy.toml:9:1: unknown key"],
     }});
-    let said = told(&["ctl", "reload", "--wait"], fault.clone());
-    assert_eq!(said.code, Some(78));
+    let output = run_with_answer(&["ctl", "reload", "--wait"], fault.clone());
+    assert_eq!(output.code, Some(78));
     let expected = "proxy.toml:3:8: limits.idle: 30 has no unit\nproxy.toml:9:1: unknown key\n\
                     tidegate: the configuration is refused; the one in force stays\n";
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("", expected));
-    let said = told(&["ctl", "reload", "--json"], fault.clone());
-    assert_eq!((said.code, said.err.as_str()), (Some(78), ""));
-    assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap(), fault);
-    // A process that is leaving is at no fault of the file.
+    assert_eq!((output.out.as_str(), output.err.as_str()), ("", expected));
+    let output = run_with_answer(&["ctl", "reload", "--json"], fault.clone());
+    assert_eq!((output.code, output.err.as_str()), (Some(78), ""));
+    assert_eq!(serde_json::from_str::<Value>(&output.out).unwrap(), fault);
+    // A process that is shutting down says nothing about the file.
     let fault = json!({"error": {"kind": "rejected", "message": "it is leaving"}});
-    assert_eq!(told(&["ctl", "reload"], fault).code, Some(1));
+    assert_eq!(run_with_answer(&["ctl", "reload"], fault).code, Some(1));
 }
 
 #[test]
@@ -34,14 +34,14 @@ fn invalid_answers_are_rejected() {
     ] {
         for json in [false, true] {
             let words_given: &[&str] = match json {
-                // A program is given whatever is an answer.
+                // With `--json`, any answer is passed through.
                 true if answer.ends_with(b"7}}\n") => continue,
                 true => &["ctl", "log-level", "--json"],
                 false => &["ctl", "log-level"],
             };
-            let said = Fake::new(vec![answer.clone()]).says(words_given);
-            assert_eq!((said.code, said.out.as_str()), (Some(69), ""), "{}", said.err);
-            assert!(said.err.contains(words), "{words}: {}", said.err);
+            let output = Fake::new(vec![answer.clone()]).says(words_given);
+            assert_eq!((output.code, output.out.as_str()), (Some(69), ""), "{}", output.err);
+            assert!(output.err.contains(words), "{words}: {}", output.err);
         }
     }
 }
@@ -60,16 +60,20 @@ fn unreachable_socket_is_explained() {
         (folder.path().to_owned(), "this is not a socket"),
         (long, "no process answers"),
     ] {
-        let said = say(&path, &["ctl", "status"]);
-        assert_eq!((said.code, said.out.as_str()), (Some(69), ""), "{}", said.err);
+        let output = run_cli(&path, &["ctl", "status"]);
+        assert_eq!((output.code, output.out.as_str()), (Some(69), ""), "{}", output.err);
         let named = format!("no process answers at {}", path.display());
-        assert!(said.err.contains(words) && said.err.contains(&named), "{words}: {}", said.err);
-        assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+        assert!(
+            output.err.contains(words) && output.err.contains(&named),
+            "{words}: {}",
+            output.err
+        );
+        assert_eq!(output.err.lines().count(), 1, "{}", output.err);
     }
-    // Without a path it is the service manager's folder, or the shipped unit's.
+    // Without `--socket`, the path comes from the service manager's folder or the shipped unit.
     let given = format!("{}:/elsewhere", folder.path().display());
-    let said = said(command(&["ctl", "status"]).env("RUNTIME_DIRECTORY", given));
-    assert!(said.err.contains(&at("control.sock").display().to_string()), "{}", said.err);
+    let output = output(command(&["ctl", "status"]).env("RUNTIME_DIRECTORY", given));
+    assert!(output.err.contains(&at("control.sock").display().to_string()), "{}", output.err);
 }
 
 #[test]
@@ -114,13 +118,13 @@ fn invalid_arguments_are_rejected_before_connecting() {
         (&[], "Usage"),
     ] {
         let words: Vec<&str> = [&["ctl"][..], words].concat();
-        let said = say(socket, &words);
-        assert_eq!(said.code, Some(2), "{words:?}: {}", said.err);
-        assert!(said.err.contains(hint), "{words:?}: {}", said.err);
+        let output = run_cli(socket, &words);
+        assert_eq!(output.code, Some(2), "{words:?}: {}", output.err);
+        assert!(output.err.contains(hint), "{words:?}: {}", output.err);
     }
     let long = "x".repeat(124);
-    let said = say(socket, &["ctl", "kill", "7", "--reason", &long]);
-    assert!(said.code == Some(2) && said.err.contains("a Close holds 123"), "{}", said.err);
+    let output = run_cli(socket, &["ctl", "kill", "7", "--reason", &long]);
+    assert!(output.code == Some(2) && output.err.contains("a Close holds 123"), "{}", output.err);
 }
 
 #[test]

@@ -1,34 +1,34 @@
-//! The same beside a real process.
+//! `tidegate ctl` with a running proxy.
 
 use super::*;
 
-/// What is said to these words by a real process; its test goes on meanwhile.
-async fn really(proxy: &Proxy, words: &[&str]) -> Said {
+/// Runs the program without blocking the test.
+async fn run_unblocked(proxy: &Proxy, words: &[&str]) -> CliOutput {
     let (socket, words) = (proxy.control_socket(), words.join("\n"));
-    let said = tokio::task::spawn_blocking(move || {
+    let output = tokio::task::spawn_blocking(move || {
         let words: Vec<&str> = words.split('\n').collect();
-        say(&socket, &[&["ctl"][..], &words].concat())
+        run_cli(&socket, &[&["ctl"][..], &words].concat())
     });
-    within_timeout("an answer", said).await.unwrap()
+    within_timeout("an answer", output).await.unwrap()
 }
 
-/// The same, which must go well.
-async fn well(proxy: &Proxy, words: &[&str]) -> String {
-    let said = really(proxy, words).await;
-    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{words:?}: {}", said.out);
-    said.out
+/// Runs the program, which must succeed; returns its output.
+async fn run_ok(proxy: &Proxy, words: &[&str]) -> String {
+    let output = run_unblocked(proxy, words).await;
+    assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{words:?}: {}", output.out);
+    output.out
 }
 
 #[tokio::test]
 async fn read_commands_work_on_a_live_proxy() {
     let bed = TestBed::with(CONTROL).await;
     let proxy = &bed.proxy;
-    assert_eq!(well(proxy, &["sessions"]).await, "no tunnel is open\n");
+    assert_eq!(run_ok(proxy, &["sessions"]).await, "no tunnel is open\n");
     let (mut client, mut backend) = bed.open_from([127, 0, 9, 1]).await;
     poke(&mut client, &mut backend).await;
     let _other = bed.open_from([127, 0, 9, 2]).await;
     let id = bed.backend.address().to_string();
-    let status = well(proxy, &["status"]).await;
+    let status = run_ok(proxy, &["status"]).await;
     assert!(
         status.lines().any(|line| line.starts_with("tunnels        2 open of at most ")),
         "{status}"
@@ -40,21 +40,21 @@ async fn read_commands_work_on_a_live_proxy() {
         &["sessions", "--sort", "rate", "--limit", "1"],
         &["sessions", "--sort", "bytes", "--limit", "1", "--route", "all", "--backend", &id],
     ] {
-        let list = well(proxy, words).await;
+        let list = run_ok(proxy, words).await;
         let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row[..4], ["1", "127.0.9.1", "all", &id], "{words:?}: {list}");
     }
     assert_eq!(
-        well(proxy, &["sessions", "--older", "1h"]).await,
+        run_ok(proxy, &["sessions", "--older", "1h"]).await,
         "none of the 2 open tunnels fits\n"
     );
-    let one = well(proxy, &["session", "1"]).await;
+    let one = run_ok(proxy, &["session", "1"]).await;
     assert!(one.contains("\nclient           127.0.9.1\n"), "{one}");
-    let json: Value = serde_json::from_str(&well(proxy, &["sessions", "--json"]).await).unwrap();
+    let json: Value = serde_json::from_str(&run_ok(proxy, &["sessions", "--json"]).await).unwrap();
     assert_eq!(json["ok"]["open"], 2);
     let port = proxy.address("plain").await.port();
     let url = format!("ws://localhost:{port}/ws");
-    let explained = well(proxy, &["explain", &url, "--address", "192.0.2.7"]).await;
+    let explained = run_ok(proxy, &["explain", &url, "--address", "192.0.2.7"]).await;
     assert!(
         explained.contains(&id) && explained.ends_with("=> it would be let in\n"),
         "{explained}"
@@ -64,12 +64,16 @@ async fn read_commands_work_on_a_live_proxy() {
         (&["kill", "99"], "99"),
         (&["tail", "99"], "99"),
         (&["sessions", "--route", "nowhere"], "nowhere"),
-        (&["weight", "nobody", "2"], "nobody"),
-        (&["undrain", "--backend", "nobody"], "nobody"),
+        (&["weight", "missing", "2"], "missing"),
+        (&["undrain", "--backend", "missing"], "missing"),
     ] {
-        let said = really(proxy, words).await;
-        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{words:?}");
-        assert!(said.err.starts_with("tidegate: ") && said.err.contains(hint), "{}", said.err);
+        let output = run_unblocked(proxy, words).await;
+        assert_eq!((output.code, output.out.as_str()), (Some(1), ""), "{words:?}");
+        assert!(
+            output.err.starts_with("tidegate: ") && output.err.contains(hint),
+            "{}",
+            output.err
+        );
     }
 }
 
@@ -80,11 +84,11 @@ async fn write_commands_work_on_a_live_proxy() {
     let id = bed.backend.address().to_string();
     let (mut client, mut backend) = bed.open().await;
     let (mut second, second_backend) = bed.open().await;
-    let weight = well(proxy, &["weight", &id, "5"]).await;
+    let weight = run_ok(proxy, &["weight", &id, "5"]).await;
     assert_eq!(weight, "its weight is 5 on 1 route\n");
-    assert_eq!(well(proxy, &["weight", &id, "file"]).await, "its weight is 1 on 1 route\n");
+    assert_eq!(run_ok(proxy, &["weight", &id, "file"]).await, "its weight is 1 on 1 route\n");
     let kill = ["kill", "2", "--code", "4003", "--reason", "against the rules"];
-    assert_eq!(well(proxy, &kill).await, "1 tunnel was told to close\n");
+    assert_eq!(run_ok(proxy, &kill).await, "1 tunnel was told to close\n");
     let close = wire::read_past_pings(&mut second).await.unwrap();
     assert_eq!((close.code(), &close.payload[2..]), (4003, &b"against the rules"[..]));
     drop((second, second_backend));
@@ -101,7 +105,7 @@ async fn write_commands_work_on_a_live_proxy() {
         frames.read_line(&mut line).unwrap();
         (line, frames)
     });
-    // Whether it follows already is seen by what it says.
+    // The first output shows whether the tail has started.
     let (line, mut frames) = loop {
         poke(&mut client, &mut backend).await;
         if let Ok(first) = tokio::time::timeout(Duration::from_millis(20), &mut first).await {
@@ -115,12 +119,12 @@ async fn write_commands_work_on_a_live_proxy() {
         drop((client, backend));
         close.code()
     };
-    let (said, code) = tokio::join!(well(proxy, &drain), leave);
+    let (output, code) = tokio::join!(run_ok(proxy, &drain), leave);
     assert_eq!(
-        (said.as_str(), code),
+        (output.as_str(), code),
         ("1 tunnel drained, 0 of them cut; no new ones until undrain\n", 1012)
     );
-    // A tail ends with its tunnel; the last it shows is who closed that.
+    // A tail ends with its tunnel; its last line says which side closed it.
     let rest = tokio::task::spawn_blocking(move || {
         let mut rest = String::new();
         frames.read_to_string(&mut rest).unwrap();
@@ -129,18 +133,18 @@ async fn write_commands_work_on_a_live_proxy() {
     let (rest, code) = within_timeout("the end of the tail", rest).await.unwrap();
     assert_eq!(code, Some(0));
     assert!(rest.lines().any(|line| line.contains("close") && line.ends_with("1012")), "{rest}");
-    let undrain = well(proxy, &["undrain", "--backend", &id]).await;
+    let undrain = run_ok(proxy, &["undrain", "--backend", &id]).await;
     assert_eq!(undrain, format!("new tunnels are let in again at backend {id}\n"));
-    assert_eq!(well(proxy, &["log-level"]).await, "debug\n");
-    assert_eq!(well(proxy, &["log-level", "info"]).await, "info\n");
-    let set = well(proxy, &["config", "--changed"]).await;
+    assert_eq!(run_ok(proxy, &["log-level"]).await, "debug\n");
+    assert_eq!(run_ok(proxy, &["log-level", "info"]).await, "info\n");
+    let set = run_ok(proxy, &["config", "--changed"]).await;
     let socket = set.lines().find(|line| line.starts_with("control.socket ")).unwrap();
     assert!(socket.ends_with("\"control.sock\"") && socket.contains(" line "), "{socket}");
     assert!(!set.contains(" default "), "{set}");
-    let reload = well(proxy, &["reload", "--wait"]).await;
+    let reload = run_ok(proxy, &["reload", "--wait"]).await;
     assert_eq!(reload, "configuration 2 is in force: nothing changed\n");
     proxy.rewrite(&format!("{}\n[limits]\nidle = 30\n", proxy.config()));
-    let said = really(proxy, &["reload", "--wait"]).await;
-    assert_eq!(said.code, Some(78), "{}", said.err);
-    assert!(said.err.contains("limits.idle: 30"), "{}", said.err);
+    let output = run_unblocked(proxy, &["reload", "--wait"]).await;
+    assert_eq!(output.code, Some(78), "{}", output.err);
+    assert!(output.err.contains("limits.idle: 30"), "{}", output.err);
 }

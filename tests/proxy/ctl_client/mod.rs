@@ -1,5 +1,5 @@
-//! `tidegate ctl` beside a process that answers what a test has it answer: what goes over the wire,
-//! what people and programs read, and how it ends.
+//! `tidegate ctl` with a process that sends prepared answers: requests on the wire, text and JSON
+//! output, and exit codes.
 
 mod check_diff;
 mod errors;
@@ -23,7 +23,7 @@ use crate::support::{
     write_certificate,
 };
 
-/// Answers so many requests, each with one of these texts, and then no more.
+/// Answers each connection with the next of these texts, then stops.
 struct Fake {
     folder: TempDir,
     asked: Arc<Mutex<Vec<Value>>>,
@@ -41,16 +41,16 @@ impl Fake {
                 let mut line = String::new();
                 BufReader::new(&stream).read_line(&mut line).unwrap();
                 kept.lock().unwrap().push(serde_json::from_str(&line).unwrap());
-                // Whoever has read enough hangs up.
+                // The client may close the connection once it has read enough.
                 let _ = stream.write_all(&answer);
             }
         });
         Self { folder, asked }
     }
 
-    /// What is said to these words, with this socket.
-    fn says(&self, words: &[&str]) -> Said {
-        say(&self.folder.path().join("control.sock"), words)
+    /// Runs the program with these arguments and this socket.
+    fn says(&self, words: &[&str]) -> CliOutput {
+        run_cli(&self.folder.path().join("control.sock"), words)
     }
 
     fn asked(&self) -> Vec<Value> {
@@ -58,7 +58,7 @@ impl Fake {
     }
 }
 
-struct Said {
+struct CliOutput {
     code: Option<i32>,
     out: String,
     err: String,
@@ -70,32 +70,35 @@ fn command(words: &[&str]) -> Command {
     command
 }
 
-fn said(command: &mut Command) -> Said {
+fn output(command: &mut Command) -> CliOutput {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    let said =
-        Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
-    for text in [&said.out, &said.err] {
+    let output = CliOutput {
+        code: output.status.code(),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    };
+    for text in [&output.out, &output.err] {
         assert!(!text.contains('\x1b') && !text.contains("panicked"), "{text}");
     }
-    said
+    output
 }
 
-fn say(socket: &Path, words: &[&str]) -> Said {
-    said(command(words).arg("--socket").arg(socket))
+fn run_cli(socket: &Path, words: &[&str]) -> CliOutput {
+    output(command(words).arg("--socket").arg(socket))
 }
 
-/// What is said when this is answered.
-fn told(words: &[&str], answer: Value) -> Said {
+/// Runs the program with one prepared answer.
+fn run_with_answer(words: &[&str], answer: Value) -> CliOutput {
     Fake::new(vec![format!("{answer}\n").into_bytes()]).says(words)
 }
 
-/// What is asked by these words.
+/// The request that these arguments send.
 fn asked(words: &[&str]) -> Value {
     let fake =
         Fake::new(vec![b"{\"error\":{\"kind\":\"rejected\",\"message\":\"no\"}}\n".to_vec()]);
-    let said = fake.says(words);
-    assert_eq!((said.code, said.err.as_str()), (Some(1), "tidegate: no\n"), "{words:?}");
+    let output = fake.says(words);
+    assert_eq!((output.code, output.err.as_str()), (Some(1), "tidegate: no\n"), "{words:?}");
     let asked = fake.asked();
     assert_eq!(asked.len(), 1, "{words:?}");
     asked[0].clone()
@@ -109,7 +112,7 @@ fn which(given: Value) -> Value {
     of
 }
 
-/// A tunnel in a list.
+/// One session of a list.
 fn row(session: u64, up_bytes: u64) -> Value {
     json!({
         "session": session, "client": "192.0.2.7", "listener": "tls", "route": "chat",

@@ -1,27 +1,27 @@
-//! What people and programs read of an answer.
+//! The output of each command, as text and as JSON.
 
 use super::*;
 
 #[test]
 fn answers_print_as_tables() {
     let rows = json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(1, 10), row(2, 4096)]}});
-    let said = told(&["ctl", "sessions", "--sort", "bytes"], rows.clone());
+    let output = run_with_answer(&["ctl", "sessions", "--sort", "bytes"], rows.clone());
     let expected = "\
 ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   RTT  BACKEND RTT
  2  192.0.2.7  chat   10.0.0.7:9001  3m12s  4.0KiB    5B        3          4  12ms            -  closing
  1  192.0.2.7  chat   10.0.0.7:9001  3m12s     10B    5B        3          4  12ms            -
 2 of 9 open tunnels
 ";
-    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), expected, ""));
-    let said = told(&["ctl", "sessions", "--limit", "1"], rows);
+    assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), expected, ""));
+    let output = run_with_answer(&["ctl", "sessions", "--limit", "1"], rows);
     assert!(
-        said.out.ends_with("1 of 9 open tunnels\n") && said.out.contains("\n 1 "),
+        output.out.ends_with("1 of 9 open tunnels\n") && output.out.contains("\n 1 "),
         "{}",
-        said.out
+        output.out
     );
     for (open, expected) in [(0, "no tunnel is open\n"), (9, "none of the 9 open tunnels fits\n")] {
         let none = json!({"ok": {"now": 5.0, "open": open, "sessions": []}});
-        assert_eq!(told(&["ctl", "sessions"], none).out, expected);
+        assert_eq!(run_with_answer(&["ctl", "sessions"], none).out, expected);
     }
     let mut detail = row(7, 1);
     detail.as_object_mut().unwrap().extend(
@@ -35,7 +35,7 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
         .unwrap()
         .clone(),
     );
-    let said = told(&["ctl", "session", "7"], json!({"ok": detail}));
+    let output = run_with_answer(&["ctl", "session", "7"], json!({"ok": detail}));
     for line in [
         "state            open, 3m12s old",
         "address          192.0.2.7:4711 (known by forwarded)",
@@ -44,7 +44,7 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
         "up               1B in 3 messages",
         "backend delayed  1s",
     ] {
-        assert!(said.out.lines().any(|said| said == line), "{line}: {}", said.out);
+        assert!(output.out.lines().any(|output| output == line), "{line}: {}", output.out);
     }
 }
 
@@ -55,9 +55,9 @@ fn top_computes_rates_from_two_samples() {
     };
     let before = list(100.0, &[row(1, 10), row(2, 4096)]);
     let fake = Fake::new(vec![before, list(102.0, &[row(1, 2058), row(2, 4096)])]);
-    let said = fake.says(&["ctl", "sessions", "--sort", "rate"]);
-    let first: Vec<&str> = said.out.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!((first[0], first[5], first[6]), ("1", "1.0KiB/s", "0B/s"), "{}", said.out);
+    let output = fake.says(&["ctl", "sessions", "--sort", "rate"]);
+    let first: Vec<&str> = output.out.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((first[0], first[5], first[6]), ("1", "1.0KiB/s", "0B/s"), "{}", output.out);
     assert_eq!(fake.asked().len(), 2);
 }
 
@@ -150,8 +150,8 @@ fn explain_and_config_print_lists() {
 
 fn tells(words: &[&str], answer: &Value, expected: &str) {
     let words: Vec<&str> = [&["ctl"][..], words].concat();
-    let said = told(&words, json!({ "ok": answer }));
-    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), expected, ""));
+    let output = run_with_answer(&words, json!({ "ok": answer }));
+    assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), expected, ""));
 }
 
 #[test]
@@ -163,16 +163,16 @@ fn tail_prints_frames_until_the_end() {
         }})
     };
     let lines = format!("{}\n{}\n", frame(0, Value::Null), frame(5, 1000.into()));
-    let said = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7"]);
+    let output = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7"]);
     let line = "23:59:59.250  backend -> client    close              2B";
-    assert_eq!(said.out, format!("{line}\n... 5 frames not shown\n{line}  1000\n"));
-    let said = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7", "--json"]);
-    assert_eq!((said.code, said.out), (Some(0), lines));
+    assert_eq!(output.out, format!("{line}\n... 5 frames not shown\n{line}  1000\n"));
+    let output = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7", "--json"]);
+    assert_eq!((output.code, output.out), (Some(0), lines));
 }
 
 #[test]
 fn json_output_is_the_raw_answer() {
-    // Spaces, order, and what this version does not know.
+    // Spaces, key order and unknown keys are preserved.
     let line = "{ \"ok\":{\"new\":1, \"anything\":[true]} }\n";
     for words in [
         &["status"][..],
@@ -188,15 +188,16 @@ fn json_output_is_the_raw_answer() {
         &["log-level"],
     ] {
         let words: Vec<&str> = [&["ctl", "--json"][..], words].concat();
-        let said = Fake::new(vec![line.into()]).says(&words);
-        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), line, ""));
+        let output = Fake::new(vec![line.into()]).says(&words);
+        assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), line, ""));
     }
     let fault = "{\"error\":{\"kind\":\"not_found\",\"message\":\"no tunnel 7\"}}\n";
-    let said = Fake::new(vec![fault.into()]).says(&["ctl", "--json", "session", "7"]);
-    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(1), fault, ""));
-    // What is chosen here leaves rows out, and nothing of a row.
+    let output = Fake::new(vec![fault.into()]).says(&["ctl", "--json", "session", "7"]);
+    assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(1), fault, ""));
+    // A selection drops rows, not fields of a row.
     let rows = json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(1, 10), row(2, 4096)]}});
-    let said = told(&["ctl", "sessions", "--json", "--sort", "bytes", "--limit", "1"], rows);
-    let read: Value = serde_json::from_str(&said.out).unwrap();
+    let output =
+        run_with_answer(&["ctl", "sessions", "--json", "--sort", "bytes", "--limit", "1"], rows);
+    let read: Value = serde_json::from_str(&output.out).unwrap();
     assert_eq!(read, json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(2, 4096)]}}));
 }

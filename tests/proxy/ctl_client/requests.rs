@@ -1,4 +1,4 @@
-//! What each command asks.
+//! The request that each command sends.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Backends: tungstenite as an echo, or raw bytes by a script.
+//! Backends: a tungstenite echo server, or raw bytes sent by a script.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,28 +16,28 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 use super::client::{RawResponse, read_body, read_head, read_to_end};
 use super::within_timeout;
 
-/// A backend on a port of its own; its task ends with it.
+/// A backend on its own port. Dropping it stops its task.
 pub struct Backend {
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
     events: tokio::sync::Mutex<mpsc::UnboundedReceiver<BackendEvent>>,
     task: tokio::task::JoinHandle<()>,
 }
 
-/// The way to tell the test what a backend saw.
+/// Sends events from a backend to the test.
 pub type EventSender = mpsc::UnboundedSender<BackendEvent>;
 
-/// What a backend saw.
+/// Something a backend observed.
 #[derive(Debug)]
 pub enum BackendEvent {
-    /// A connection was opened.
+    /// A connection was accepted.
     Opened,
-    /// A message, control frames included.
+    /// A WebSocket message arrived; control frames count as messages.
     Message(Message),
-    /// Whatever a script saw fit to tell.
+    /// Bytes that a script chose to report.
     Bytes(Vec<u8>),
-    /// The connection ended; an error in words, if it was one.
+    /// The connection ended; holds the error message if it ended with an error.
     Ended(Option<String>),
 }
 
@@ -48,7 +48,7 @@ impl Drop for Backend {
 }
 
 impl Backend {
-    /// Sends every text and binary message back; tungstenite answers pings and closes.
+    /// Echoes every text and binary message; tungstenite answers pings and closes.
     pub async fn echo() -> Self {
         Self::websocket(|mut socket: WebSocketStream<TcpStream>, events| async move {
             while let Some(message) = socket.next().await {
@@ -70,8 +70,8 @@ impl Backend {
         .await
     }
 
-    /// Accepts WebSockets with tungstenite (the first offered subprotocol is taken) and leaves
-    /// each to `serve`.
+    /// Accepts WebSockets with tungstenite, choosing the first offered subprotocol, and passes each
+    /// to `serve`.
     pub async fn websocket<F, S>(serve: S) -> Self
     where
         S: Fn(WebSocketStream<TcpStream>, EventSender) -> F + Clone + Send + 'static,
@@ -106,8 +106,8 @@ impl Backend {
         .await
     }
 
-    /// Raw bytes: `serve` gets each connection with its request head already read, and may tell
-    /// what it saw.
+    /// Passes each connection to `serve` once its request head has been read; `serve` may report
+    /// events.
     pub async fn raw<F, S>(serve: S) -> Self
     where
         S: Fn(String, BufReader<TcpStream>, EventSender) -> F + Clone + Send + 'static,
@@ -129,7 +129,7 @@ impl Backend {
         .await
     }
 
-    /// Raw bytes behind a lawful 101.
+    /// Sends a valid 101, then passes the raw connection to `serve`.
     pub async fn raw_tunnel<F, S>(serve: S) -> Self
     where
         S: Fn(BufReader<TcpStream>, EventSender) -> F + Clone + Send + 'static,
@@ -145,7 +145,7 @@ impl Backend {
         .await
     }
 
-    /// Answers every request with these bytes, then closes.
+    /// Answers every request with these bytes, then closes the connection.
     pub async fn answering(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         Self::raw(move |_, mut stream, _| {
@@ -158,8 +158,8 @@ impl Backend {
         .await
     }
 
-    /// An application over plain HTTP: tells a request's body, answers with these bytes, closes.
-    /// A handshake it accepts.
+    /// A plain HTTP application: reports the request body, answers with these bytes and closes.
+    /// Accepts WebSocket handshakes as well.
     pub async fn app(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         Self::raw(move |head, mut stream, events| {
@@ -182,12 +182,12 @@ impl Backend {
         .await
     }
 
-    /// The request heads seen so far, lower-case names as sent.
+    /// The request heads received so far, header names in lower case as sent.
     pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
 
-    /// The next thing it saw.
+    /// Waits for the next event.
     pub async fn next_event(&self) -> BackendEvent {
         within_timeout("the backend to hear something", async {
             self.events.lock().await.recv().await.unwrap()
@@ -195,7 +195,7 @@ impl Backend {
         .await
     }
 
-    /// The next bytes that its script told of.
+    /// Waits for the next bytes that the script reports.
     pub async fn bytes(&self) -> Vec<u8> {
         loop {
             if let BackendEvent::Bytes(bytes) = self.next_event().await {
@@ -204,7 +204,7 @@ impl Backend {
         }
     }
 
-    /// The next message it saw.
+    /// Waits for the next message.
     pub async fn message(&self) -> Message {
         loop {
             if let BackendEvent::Message(message) = self.next_event().await {
@@ -234,7 +234,7 @@ impl Backend {
     }
 }
 
-/// A lawful 101 to this request head.
+/// A valid 101 response to this request head.
 pub fn switching_protocols(head: &str) -> String {
     let key = head
         .lines()

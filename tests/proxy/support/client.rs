@@ -1,4 +1,4 @@
-//! Clients: tungstenite, or raw bytes, over TLS or plain TCP.
+//! Clients of the proxy: tungstenite or raw bytes, over TLS or plain TCP.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use super::process::Proxy;
 use super::within_timeout;
 
-/// What a client needs to know of a proxy.
+/// Connects to one proxy.
 #[derive(Clone)]
 pub struct Client {
-    /// The TLS listener.
+    /// Address of the TLS listener.
     pub tls: SocketAddr,
-    /// The plain listener.
+    /// Address of the plain listener.
     pub plain: SocketAddr,
     connector: TlsConnector,
 }
 
-/// A response read from raw bytes.
+/// The head of a response, read without an HTTP library.
 #[derive(Debug)]
 pub struct RawResponse {
-    /// Status code.
+    /// The status code; 0 if there is none.
     pub status: u16,
     /// Status line and header lines, as sent.
     pub head: String,
@@ -54,7 +54,7 @@ impl RawResponse {
 }
 
 impl Client {
-    /// For a proxy started by [`Proxy::start`].
+    /// Trusts the certificate of a proxy started by [`Proxy::start`].
     pub async fn new(proxy: &Proxy) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(proxy.certificate.clone()).unwrap();
@@ -71,14 +71,14 @@ impl Client {
         }
     }
 
-    /// A TLS connection that asks for `localhost`.
+    /// Opens a TLS connection with the server name `localhost`.
     pub async fn connect_tls(&self) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.tls).await.unwrap();
         stream.set_nodelay(true).unwrap();
         self.tls_over(stream).await.unwrap()
     }
 
-    /// TLS over any stream; the client's first words are written at once.
+    /// Performs a TLS handshake over any stream.
     pub async fn tls_over<S>(&self, stream: S) -> std::io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -87,19 +87,19 @@ impl Client {
         within_timeout("TLS", self.connector.connect(name, stream)).await
     }
 
-    /// A plain connection.
+    /// Opens a plain TCP connection.
     pub async fn connect_plain(&self) -> TcpStream {
         let stream = TcpStream::connect(self.plain).await.unwrap();
         stream.set_nodelay(true).unwrap();
         stream
     }
 
-    /// A plain connection that comes from another address of this machine (`127.0.0.0/8`).
+    /// Opens a plain TCP connection from another loopback address (`127.0.0.0/8`).
     pub async fn connect_plain_from(&self, host: impl Into<IpAddr>) -> TcpStream {
         connect(host, self.plain).await
     }
 
-    /// A WebSocket over TLS, by tungstenite, with more header lines.
+    /// Opens a WebSocket over TLS with tungstenite, adding these headers to the handshake.
     pub async fn websocket(
         &self,
         path: &str,
@@ -113,12 +113,12 @@ impl Client {
         within_timeout("the handshake", client_async(request, self.connect_tls().await)).await
     }
 
-    /// A WebSocket over TLS that must be admitted.
+    /// Opens a WebSocket over TLS; panics if the handshake is rejected.
     pub async fn open(&self, path: &str) -> WebSocketStream<TlsStream<TcpStream>> {
         self.websocket(path, &[]).await.unwrap().0
     }
 
-    /// A WebSocket over plain TCP, handshake done by hand: what follows is raw frames.
+    /// Opens a WebSocket over plain TCP with a handwritten handshake, for raw frames.
     pub async fn raw_tunnel(&self) -> BufReader<TcpStream> {
         let mut stream = BufReader::new(self.connect_plain().await);
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
@@ -127,7 +127,7 @@ impl Client {
         stream
     }
 
-    /// Sends raw bytes on a plain connection and reads one response head.
+    /// Sends raw bytes on a new plain connection and reads one response head.
     pub async fn ask(&self, bytes: &[u8]) -> RawResponse {
         let mut stream = BufReader::new(self.connect_plain().await);
         stream.write_all(bytes).await.unwrap();
@@ -135,7 +135,7 @@ impl Client {
     }
 }
 
-/// A connection from an address of this machine (`127.0.0.0/8`).
+/// Opens a connection from another loopback address (`127.0.0.0/8`).
 pub async fn connect(host: impl Into<IpAddr>, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((host.into(), 0).into()).unwrap();
@@ -151,7 +151,7 @@ pub async fn read_response(stream: &mut (impl AsyncBufReadExt + Unpin)) -> RawRe
     RawResponse { status, head }
 }
 
-/// Sends a request and reads the whole answer to it.
+/// Sends a request and reads the whole response.
 pub async fn exchange(
     stream: &mut (impl AsyncBufReadExt + AsyncWriteExt + Unpin),
     request: &str,
@@ -162,7 +162,7 @@ pub async fn exchange(
     (answer, body)
 }
 
-/// Reads the body that an answer's head announces: by length, in chunks, or to the end.
+/// Reads the body that the response head announces: by length, chunked, or until EOF.
 pub async fn read_body(
     stream: &mut (impl AsyncBufReadExt + Unpin),
     answer: &RawResponse,
@@ -180,7 +180,7 @@ pub async fn read_body(
     }
 }
 
-/// Reads a chunked body (RFC 9112 7.1), which must be whole and without trailers.
+/// Reads a chunked body (RFC 9112 7.1); panics unless it is complete and without trailers.
 async fn chunks(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Vec<u8> {
     within_timeout("chunks", async {
         let mut body = Vec::new();
@@ -188,7 +188,7 @@ async fn chunks(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Vec<u8> {
             let mut line = String::new();
             stream.read_line(&mut line).await.unwrap();
             let size = usize::from_str_radix(line.trim_end(), 16);
-            let size = size.unwrap_or_else(|_| panic!("{line:?} is no size of a chunk"));
+            let size = size.unwrap_or_else(|_| panic!("{line:?} is not a chunk size"));
             let start = body.len();
             body.resize(start + size + 2, 0);
             stream.read_exact(&mut body[start..]).await.unwrap();
@@ -202,7 +202,7 @@ async fn chunks(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Vec<u8> {
     .await
 }
 
-/// Reads up to and with the empty line; what came if the stream ends before.
+/// Reads up to and including the empty line, or until the stream ends.
 pub async fn read_head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> String {
     let mut head = Vec::new();
     within_timeout("a head", async {
@@ -218,7 +218,7 @@ pub async fn read_head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
-/// Everything until the stream ends, in whichever way.
+/// Reads until the stream ends, by EOF or by an error.
 pub async fn read_to_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
     let mut all = Vec::new();
     let mut piece = [0; 16 * 1024];
@@ -231,7 +231,7 @@ pub async fn read_to_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
     all
 }
 
-/// A lawful opening handshake.
+/// A valid opening handshake.
 pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";

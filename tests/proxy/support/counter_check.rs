@@ -1,33 +1,33 @@
-//! Looks at the counters after each thing that a test has caused.
+//! Compares the counters with the records after each event that a test causes.
 
 use super::process::Proxy;
 use super::scrape::Scrape;
 
-/// Every family that says why something stopped.
+/// The counter families that give a reason.
 const WHY: [&str; 3] = [
     "tidegate_connections_dropped_total",
     "tidegate_requests_rejected_total",
     "tidegate_tunnels_ended_total",
 ];
 
-/// The counters, and what was wrong with them.
+/// The previous scrape, and the differences that were not expected.
 pub struct CounterCheck<'p> {
     proxy: &'p Proxy,
-    /// As they stood when they were looked at last.
+    /// The most recent scrape.
     pub last: Scrape,
-    /// Records of things that stopped, so far.
+    /// Number of outcome records so far.
     pub outcomes: usize,
-    /// What was not as it should be.
+    /// Unexpected differences.
     pub wrong: Vec<String>,
 }
 
 impl<'p> CounterCheck<'p> {
-    /// Before anything has happened.
+    /// Takes the first scrape.
     pub async fn new(proxy: &'p Proxy) -> Self {
         Self { proxy, last: proxy.scrape().await, outcomes: 0, wrong: Vec::new() }
     }
 
-    /// One more record was written, and this one series has grown, by one.
+    /// Waits for one more outcome record, and checks that only this series grew, by one.
     pub async fn expect_one(&mut self, wanted: &str) {
         self.outcomes += 1;
         let record = self.proxy.nth_outcome(self.outcomes).await;
@@ -39,7 +39,7 @@ impl<'p> CounterCheck<'p> {
         self.last = now;
     }
 
-    /// Nothing is open any more, and all of it was as it should be.
+    /// Asserts that nothing is open any more and that no difference was unexpected.
     pub async fn finish(self) -> Scrape {
         assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
         self.proxy.wait_until_idle().await;

@@ -1,14 +1,14 @@
-//! Request heads by hand, and tables of those that are refused.
+//! Handwritten request heads, and a runner for tables of heads that must be rejected.
 
 use tokio::io::{AsyncWriteExt, BufReader};
 
 use super::{Backend, Client, HANDSHAKE, Proxy, read_response, read_to_end, route};
 
-/// What is sent, the status it gets, and the name in its record.
+/// The bytes to send, the expected status, and the reason expected in the record.
 pub type Case = (Vec<u8>, u16, &'static str);
 
-/// Sends each on a connection of its own, to a route for `localhost`. Every one must be answered,
-/// its connection closed, its one record written, and the backend must have heard nothing.
+/// Sends each case on its own connection, to a route for `localhost`. Each must be answered with
+/// its status, closed, and recorded once; none may reach the backend.
 pub async fn assert_rejected(cases: Vec<Case>) {
     assert_rejected_with(
         &|backend| route(&[backend.address], "").replace("\"*\"\nor", "\"localhost\"\nor"),
@@ -17,7 +17,7 @@ pub async fn assert_rejected(cases: Vec<Case>) {
     .await;
 }
 
-/// The same, with routes of the test's own.
+/// Like [`assert_rejected`], with the test's own routes.
 pub async fn assert_rejected_with(routes: &dyn Fn(&Backend) -> String, cases: Vec<Case>) {
     let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
     let proxy = Proxy::start(&routes(&backend)).await;
@@ -37,31 +37,31 @@ pub async fn assert_rejected_with(routes: &dyn Fn(&Backend) -> String, cases: Ve
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(proxy.outcomes().len(), cases.len(), "one record each: {:#?}", proxy.outcomes());
-    // Whatever had reached the backend would stand before this.
-    assert_eq!(client.ask(get("/lawful").as_bytes()).await.status, 204);
+    // A request that had reached the backend would be listed before this one.
+    assert_eq!(client.ask(get("/valid").as_bytes()).await.status, 204);
     let heads = backend.heads();
-    assert!(matches!(&heads[..], [only] if only.starts_with("GET /lawful ")), "{heads:#?}");
+    assert!(matches!(&heads[..], [only] if only.starts_with("GET /valid ")), "{heads:#?}");
 }
 
-/// The lawful handshake with lines more.
+/// The valid handshake with additional header lines.
 pub fn with_lines(lines: &str) -> String {
     HANDSHAKE.replacen("\r\n\r\n", &format!("\r\n{lines}\r\n\r\n"), 1)
 }
 
-/// The lawful handshake with other lines, or none, where this one stands.
+/// The valid handshake with this header replaced by `lines`, which may be empty.
 pub fn replacing(name: &str, lines: &str) -> String {
     let (before, rest) = HANDSHAKE.split_once(&format!("{name}: ")).unwrap();
-    let (_, behind) = rest.split_once("\r\n").unwrap();
+    let (_, after) = rest.split_once("\r\n").unwrap();
     let end = if lines.is_empty() { "" } else { "\r\n" };
-    format!("{before}{lines}{end}{behind}")
+    format!("{before}{lines}{end}{after}")
 }
 
-/// A plain request for this target.
+/// A plain GET request for this target.
 pub fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// Cases that are alike but for their heads.
+/// Turns heads into cases with the same status and reason.
 pub fn to_cases(
     heads: impl IntoIterator<Item = String>,
     status: u16,

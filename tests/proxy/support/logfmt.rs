@@ -1,7 +1,7 @@
-//! Reads a record in text, by the rules that the README gives: `key=value` with one space between
-//! two, a value in double quotes if it needs them, `\"` and `\\` in them.
+//! Parses a text record by the rules in the README: `key=value` pairs separated by one space,
+//! values in double quotes where necessary, with `\"` and `\\` as escapes.
 
-/// Keys and values in their order; `None` if the line is not lawful.
+/// Keys and values in order; `None` if the line is malformed.
 pub fn logfmt(line: &str) -> Option<Vec<(String, String)>> {
     let mut fields = Vec::new();
     let mut letters = line.chars().peekable();

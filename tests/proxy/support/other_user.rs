@@ -1,4 +1,4 @@
-//! The program in the hands of somebody else.
+//! Runs the program as another user.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,8 +8,8 @@ use std::process::Command;
 
 use super::TIDEGATE;
 
-/// The program, run by a user who is nobody here; takes root. A copy in this folder, as the built one
-/// may lie where others see nothing.
+/// Runs a copy of the program as the user `nobody`, which requires root. The copy is in `folder`,
+/// since other users may not be able to read the build folder.
 pub fn other_user(folder: &Path) -> Command {
     let copy = folder.join("tidegate");
     fs::copy(TIDEGATE, &copy).unwrap();

@@ -1,4 +1,4 @@
-//! The proxy as a child process: its configuration, its records, its signals, its end.
+//! The proxy as a child process: configuration, log records, signals and exit.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -16,17 +16,17 @@ use tokio::sync::Notify;
 
 use super::{TempDir, within_timeout, write_certificate};
 
-/// One line that the proxy wrote.
+/// One line of stderr: a JSON record, or a string if it is not JSON.
 pub type Record = Value;
 
-/// What [`Proxy::start`] puts before the rest.
+/// The configuration that [`Proxy::start`] puts before the given text.
 pub const BASE: &str = "[log]\nformat = \"json\"\nlevel = \"debug\"\n\
     [admin]\naddress = \"127.0.0.1:0\"\n\
     [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\n\
     [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
     [[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\ndefault = true\n";
 
-/// A running proxy; killed and cleaned up when dropped.
+/// A running proxy. Dropping it kills the process and removes its files.
 pub struct Proxy {
     child: Child,
     folder: TempDir,
@@ -35,18 +35,18 @@ pub struct Proxy {
     pub certificate: rustls::pki_types::CertificateDer<'static>,
 }
 
-/// What processes have in common that follow each other at the same sockets.
+/// The sockets and the certificate that successive processes share.
 pub struct SharedSockets {
-    /// At most two.
+    /// At most two sockets.
     pub sockets: Vec<OwnedFd>,
-    /// More variables of the environment; `PID` is whom the sockets are said to be for.
+    /// Additional environment variables; `PID` overrides `LISTEN_PID`.
     pub environment: Vec<(&'static str, String)>,
     certificate: rustls::pki_types::CertificateDer<'static>,
     pem: [String; 2],
 }
 
 impl SharedSockets {
-    /// With a certificate of its own.
+    /// Shares these sockets and a new certificate.
     pub fn with(sockets: Vec<OwnedFd>) -> Self {
         let folder = TempDir::new();
         let certificate = write_certificate(folder.path(), &["localhost", "127.0.0.1"]);
@@ -63,15 +63,15 @@ struct Records {
 }
 
 impl Proxy {
-    /// Starts with one TLS listener named `tls` and one plain listener named `plain`, a
-    /// certificate for `localhost` and `127.0.0.1` shown by default, JSON records at debug level,
-    /// and whatever `rest` holds (routes, limits, ...). `rest` may bring its own `[log]`, `[admin]`
-    /// and `[[listener]]` tables only if it uses [`Proxy::start_bare`].
+    /// Starts with one TLS listener named `tls` and one plain listener named `plain`, a default
+    /// certificate for `localhost` and `127.0.0.1`, and JSON records at debug level. `rest` adds
+    /// routes, limits and so on; use [`Proxy::start_bare`] to replace the `[log]`, `[admin]` or
+    /// `[[listener]]` tables.
     pub async fn start(rest: &str) -> Self {
         Self::start_bare(&format!("{BASE}{rest}")).await
     }
 
-    /// A proxy whose only route takes everything, from anywhere, to these backends.
+    /// Starts with one route, which sends all requests to these backends.
     pub async fn with_backends(backends: &[SocketAddr]) -> Self {
         Self::start(&route(backends, "")).await
     }
@@ -83,30 +83,30 @@ impl Proxy {
         proxy
     }
 
-    /// Starts the process, and does not wait for it to serve.
+    /// Starts the process without waiting until it serves.
     pub fn spawn(config: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(TIDEGATE);
         command.envs(environment.iter().copied());
         Self::launch(command, config)
     }
 
-    /// The same, with no more than so many file descriptors from the beginning.
+    /// Like [`Proxy::spawn`], with at most `most` file descriptors.
     pub fn spawn_with_descriptors(most: usize, config: &str) -> Self {
         Self::spawn_under(&format!("ulimit -n {most}"), config)
     }
 
-    /// The same, after a command of the shell that starts it.
+    /// Like [`Proxy::spawn`], after a shell command that runs in the same process.
     pub fn spawn_under(before: &str, config: &str) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{before} && exec \"$0\" \"$@\""), TIDEGATE]);
         Self::launch(command, config)
     }
 
-    /// The same, with the certificate of a [`SharedSockets`] and its sockets passed as a service manager
-    /// passes them.
+    /// Starts with the certificate and the sockets of [`SharedSockets`], passed as a service
+    /// manager passes them (sd_listen_fds(3)).
     pub fn spawn_with_sockets(shared: &SharedSockets, config: &str) -> Self {
         let count = shared.sockets.len();
-        // A shell knows its own process id before it becomes the proxy.
+        // A shell knows its own process id before `exec` turns it into the proxy.
         let script = "exec 3<&0 4<&1 </dev/null >/dev/null; export LISTEN_PID=${PID:-$$}; \
                       exec \"$0\" \"$@\"";
         let mut command = Command::new("sh");
@@ -123,7 +123,7 @@ impl Proxy {
         Self::launch_in(folder, shared.certificate.clone(), command, config)
     }
 
-    /// The same, by a command that takes the proxy's own behind its arguments.
+    /// Like [`Proxy::spawn`], run by a command that takes the program as its last argument.
     pub fn spawn_by(mut command: Command, config: &str) -> Self {
         command.arg(TIDEGATE);
         Self::launch(command, config)
@@ -161,12 +161,12 @@ impl Proxy {
         Self { child, folder, records, certificate }
     }
 
-    /// Waits until it serves.
+    /// Waits for the log line that says that the proxy is serving.
     pub async fn ready(&mut self) {
         self.record("serving", |record| record["message"] == "serving").await;
     }
 
-    /// The address that a listener of this name got.
+    /// The address that the listener with this name is bound to.
     pub async fn address(&self, listener: &str) -> SocketAddr {
         let record = self
             .record(listener, |r| r["message"] == "listening" && r["listener"] == listener)
@@ -180,31 +180,36 @@ impl Proxy {
         record["address"].as_str().unwrap().parse().unwrap()
     }
 
-    /// The first record that fits, written already or soon.
-    pub async fn record(&self, what: &str, fits: impl Fn(&Record) -> bool) -> Record {
-        self.nth_record(what, 1, fits).await
+    /// Waits for the first record that matches, including those already written.
+    pub async fn record(&self, what: &str, matches: impl Fn(&Record) -> bool) -> Record {
+        self.nth_record(what, 1, matches).await
     }
 
-    /// The n-th record that fits, from 1.
-    pub async fn nth_record(&self, what: &str, n: usize, fits: impl Fn(&Record) -> bool) -> Record {
+    /// Waits for the n-th record that matches, counted from 1.
+    pub async fn nth_record(
+        &self,
+        what: &str,
+        n: usize,
+        matches: impl Fn(&Record) -> bool,
+    ) -> Record {
         let awaited = format!("record {n}: {what}; so far: {:#?}", self.records());
-        within_timeout(&awaited, self.awaited(n, fits)).await
+        within_timeout(&awaited, self.awaited(n, matches)).await
     }
 
-    /// The first record that fits, of something that takes its time.
-    pub async fn late_record(&self, limit: Duration, fits: impl Fn(&Record) -> bool) -> Record {
-        match tokio::time::timeout(limit, self.awaited(1, fits)).await {
+    /// Waits for a record that may take longer than the usual timeout.
+    pub async fn late_record(&self, limit: Duration, matches: impl Fn(&Record) -> bool) -> Record {
+        match tokio::time::timeout(limit, self.awaited(1, matches)).await {
             Ok(found) => found,
             Err(_) => panic!("waited {limit:?}: {:#?}", self.records()),
         }
     }
 
-    async fn awaited(&self, n: usize, fits: impl Fn(&Record) -> bool) -> Record {
+    async fn awaited(&self, n: usize, matches: impl Fn(&Record) -> bool) -> Record {
         loop {
             let more = self.records.more.notified();
             tokio::pin!(more);
             more.as_mut().enable();
-            let found = self.records().into_iter().filter(|r| fits(r)).nth(n - 1);
+            let found = self.records().into_iter().filter(|r| matches(r)).nth(n - 1);
             if let Some(found) = found {
                 return found;
             }
@@ -212,28 +217,27 @@ impl Proxy {
         }
     }
 
-    /// The record of an end, a refusal or a drop with this name.
+    /// Waits for the record of a termination, rejection or drop with this reason.
     pub async fn end_record(&self, slug: &str) -> Record {
         self.record(slug, |record| record["end"] == slug).await
     }
 
-    /// Everything written so far.
+    /// All records read so far. Records may still be in the pipe.
     pub fn records(&self) -> Vec<Record> {
         self.records.lines.lock().unwrap().clone()
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
-    /// Waits for the process to end; its exit code.
+    /// Waits for the process to exit; `None` if a signal killed it.
     pub async fn exit(&mut self) -> Option<i32> {
         within_timeout("the process to end", async {
             loop {
-                // The stderr thread wakes us at end of file, but a child has no future of its own
-                // in std: a short nap between two looks.
+                // A child process of std has no future to await: poll it.
                 if let Some(status) = self.child.try_wait().unwrap() {
                     return status.code();
                 }
@@ -248,12 +252,13 @@ impl Proxy {
         self.folder.write("proxy.toml", config);
     }
 
-    /// The configuration file as it stands.
+    /// Reads the configuration file.
     pub fn config(&self) -> String {
         fs::read_to_string(self.folder.path().join("proxy.toml")).unwrap()
     }
 
-    /// Rewrites by replacing one piece of text, reloads, and waits for the outcome's record.
+    /// Replaces one piece of text in the configuration, reloads, and waits for the resulting
+    /// record.
     pub async fn reload_with(&self, from: &str, to: &str) -> Record {
         let config = self.config();
         assert!(config.contains(from), "{from:?} is not in {config}");
@@ -261,66 +266,67 @@ impl Proxy {
         self.reload().await
     }
 
-    /// SIGHUP, and the record of how it went.
+    /// Sends SIGHUP and waits for the record that reports the result.
     pub async fn reload(&self) -> Record {
-        let told = |record: &Record| {
+        let is_result = |record: &Record| {
             let message = record["message"].as_str().unwrap_or_default();
             message.starts_with("reloaded") || message.starts_with("the configuration in force")
         };
-        let before = self.records().iter().filter(|record| told(record)).count();
+        let before = self.records().iter().filter(|record| is_result(record)).count();
         self.signal(Signal::HUP);
-        self.nth_record("reload", before + 1, told).await
+        self.nth_record("reload", before + 1, is_result).await
     }
 
-    /// Where its configuration lies.
+    /// The folder with the configuration file.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The records of everything that was dropped, refused or ended so far, in their order.
+    /// All records so far of connections dropped, requests rejected and tunnels ended, in order.
     pub fn outcomes(&self) -> Vec<Record> {
         self.records().into_iter().filter(|record| record["end"].is_string()).collect()
     }
 
-    /// The n-th record of something dropped, refused or ended, from 1.
+    /// Waits for the n-th record of a drop, rejection or end, counted from 1.
     pub async fn nth_outcome(&self, n: usize) -> Record {
         self.nth_record("outcome", n, |record| record["end"].is_string()).await
     }
 
-    /// Sets a limit of the running process; `None`: as high as may be.
+    /// Sets a resource limit of the running process; `None` removes the limit.
     pub fn limit(&self, resource: Resource, current: Option<u64>) {
         let id = Pid::from_raw(self.child.id() as i32);
         prlimit(id, resource, Rlimit { current, maximum: None }).unwrap();
     }
 
-    /// Lets the running process open so many more file descriptors than it has; `None`: as many
-    /// as it likes.
+    /// Allows the process `spare` more file descriptors than it has open; `None` removes the limit.
     pub fn spare_descriptors(&self, spare: Option<usize>) {
         let id = self.child.id();
-        // A connection that it has just answered it may yet have to close; nothing tells when.
+        // The proxy may still have to close a connection it has just answered, and no event reports
+        // that.
         let mut open = usize::MAX;
         while spare.is_some() && open != self.memory_and_descriptors().1 {
             open = self.memory_and_descriptors().1;
             thread::sleep(Duration::from_millis(50));
         }
         let whole = getrlimit(Resource::Nofile).maximum;
-        // The limit is one on numbers, and the kernel gives out the lowest that is free.
+        // The limit applies to descriptor numbers, and the kernel assigns the lowest free one.
         let taken = |number: &u64| Path::new(&format!("/proc/{id}/fd/{number}")).is_symlink();
         let current = spare.and_then(|spare| (0..).filter(|number| !taken(number)).nth(spare));
         let limit = Rlimit { current: current.or(whole), maximum: whole };
         prlimit(Pid::from_raw(id as i32), Resource::Nofile, limit).unwrap();
     }
 
-    /// Processor time used so far, in clock ticks (a hundredth of a second).
+    /// Processor time used so far, in clock ticks (1/100 s).
     pub fn cpu_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // proc(5): the name in parentheses may hold anything; utime and stime are 14 and 15.
-        let (_, behind) = stat.rsplit_once(')').unwrap();
-        let fields: Vec<&str> = behind.split_whitespace().collect();
+        // proc(5): the name in parentheses may contain anything; fields 14 and 15 are utime and
+        // stime.
+        let (_, after) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<&str> = after.split_whitespace().collect();
         [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
-    /// Resident memory in KiB, and open descriptors, as /proc has them.
+    /// Resident memory in KiB and the number of open file descriptors, from /proc.
     pub fn memory_and_descriptors(&self) -> (u64, usize) {
         let id = self.child.id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
@@ -337,8 +343,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A route named `all` that welcomes every Origin, with more keys of its own and then, perhaps,
-/// more tables.
+/// A route named `all` that allows every Origin; `more` adds keys, and may add further tables.
 pub fn route(backends: &[SocketAddr], more: &str) -> String {
     let backends: Vec<String> = backends.iter().map(|address| format!("\"{address}\"")).collect();
     format!(
@@ -347,5 +352,5 @@ pub fn route(backends: &[SocketAddr], more: &str) -> String {
     )
 }
 
-/// The program under test.
+/// Path of the program under test.
 pub const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");

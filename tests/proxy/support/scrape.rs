@@ -1,4 +1,4 @@
-//! The OpenMetrics text format (1.0), read by its specification and not by the library that
+//! Parses the OpenMetrics text format 1.0 by its specification, independently of the library that
 //! writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,20 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::process::Proxy;
 use super::test_bed::get;
 
-/// One scrape, found valid.
+/// One scrape, parsed and validated.
 #[derive(Clone, Debug, Default)]
 pub struct Scrape {
-    /// Type of each family, by name.
+    /// The type of each family, by name.
     pub families: BTreeMap<String, String>,
-    /// Value of each series, by its name and its labels in their order.
+    /// The value of each series, by name and sorted labels.
     pub series: BTreeMap<(String, Labels), f64>,
 }
 
-/// Names and values.
+/// Label names and values.
 pub type Labels = BTreeMap<String, String>;
 
 impl Proxy {
-    /// What `/metrics` says.
+    /// Fetches and parses `/metrics`.
     pub async fn scrape(&self) -> Scrape {
         let (answer, body) = get(self.admin().await, "/metrics").await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -30,34 +30,34 @@ impl Proxy {
 }
 
 impl Scrape {
-    /// Reads a whole exposition; panics where it breaks a rule.
+    /// Parses a whole exposition; panics where it violates the format.
     pub fn read(text: &str) -> Self {
         let mut read = Self::default();
         let mut current: Option<String> = None;
-        let text = text.strip_suffix("# EOF\n").expect("it ends with EOF");
+        let text = text.strip_suffix("# EOF\n").expect("ends with EOF");
         for line in text.strip_suffix('\n').unwrap().split('\n') {
             match line.strip_prefix("# ") {
-                Some(told) => read.told(told, &mut current),
-                None => read.sample(line, current.as_deref().expect("a family first")),
+                Some(comment) => read.comment(comment, &mut current),
+                None => read.sample(line, current.as_deref().expect("samples follow a family")),
             }
         }
         read.check_histograms();
         read
     }
 
-    /// The value of a series; 0 if there is none.
+    /// The value of a series; 0 if it is missing.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.series.get(&(name.to_owned(), of(labels))).copied().unwrap_or_default()
     }
 
-    /// The sum over all series of this name that have these labels.
+    /// The sum of all series of this name that have these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let fits = |has: &Labels| of(labels).iter().all(|(key, value)| has.get(key) == Some(value));
         let all = self.series.iter().filter(|((found, has), _)| found == name && fits(has));
         all.map(|(_, value)| value).sum()
     }
 
-    /// What grew since `before` in the families of these names, as `name label...: by`.
+    /// Series of these families that grew since `before`, as `label values by difference`.
     pub fn increases(&self, before: &Self, names: &[&str]) -> Vec<String> {
         let mut grown = Vec::new();
         for ((name, labels), value) in &self.series {
@@ -70,7 +70,7 @@ impl Scrape {
         grown
     }
 
-    /// Label names of a family, without a histogram's own.
+    /// Label names of a family, without those that a histogram adds.
     pub fn labels(&self, family: &str) -> BTreeSet<&str> {
         let own = |name: &str| {
             let suffix = name.strip_prefix(family);
@@ -80,47 +80,47 @@ impl Scrape {
         series.flat_map(|(_, labels)| labels.keys().map(String::as_str)).collect()
     }
 
-    fn told(&mut self, told: &str, current: &mut Option<String>) {
-        let mut words = told.splitn(3, ' ');
+    fn comment(&mut self, comment: &str, current: &mut Option<String>) {
+        let mut words = comment.splitn(3, ' ');
         let (kind, name, rest) = (words.next().unwrap(), words.next().unwrap(), words.next());
-        assert!(is_name(name), "{told}");
+        assert!(is_name(name), "{comment}");
         match kind {
             "HELP" => {
-                assert!(!rest.unwrap().is_empty(), "{told}");
-                assert!(!self.families.contains_key(name), "{name} comes twice");
+                assert!(!rest.unwrap().is_empty(), "{comment}");
+                assert!(!self.families.contains_key(name), "{name} is repeated");
                 *current = Some(name.to_owned());
                 self.families.insert(name.to_owned(), String::new());
             }
             "TYPE" => {
-                assert_eq!(current.as_deref(), Some(name), "{told}");
+                assert_eq!(current.as_deref(), Some(name), "{comment}");
                 let types = ["counter", "gauge", "histogram", "info"];
-                assert!(types.contains(&rest.unwrap()), "{told}");
+                assert!(types.contains(&rest.unwrap()), "{comment}");
                 *self.families.get_mut(name).unwrap() = rest.unwrap().to_owned();
             }
-            "UNIT" => assert!(name.ends_with(&format!("_{}", rest.unwrap())), "{told}"),
-            _ => panic!("{told}"),
+            "UNIT" => assert!(name.ends_with(&format!("_{}", rest.unwrap())), "{comment}"),
+            _ => panic!("{comment}"),
         }
     }
 
     fn sample(&mut self, line: &str, family: &str) {
         let (name, labels, value) = split(line);
         let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("{name} in {family}"));
-        let lawful: &[&str] = match self.families[family].as_str() {
+        let suffixes: &[&str] = match self.families[family].as_str() {
             "counter" => &["_total"],
             "gauge" => &[""],
             "histogram" => &["_bucket", "_sum", "_count"],
             "info" => &["_info"],
             _ => &[],
         };
-        assert!(lawful.contains(&suffix), "{line}");
+        assert!(suffixes.contains(&suffix), "{line}");
         assert_eq!(labels.contains_key("le"), suffix == "_bucket", "{line}");
         let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
         assert!(suffix.is_empty() || (value.is_finite() && value >= 0.0), "{line}");
         let before = self.series.insert((name.to_owned(), labels), value);
-        assert_eq!(before, None, "{line} comes twice");
+        assert_eq!(before, None, "{line} is repeated");
     }
 
-    /// Buckets are cumulative, and the last holds all.
+    /// Buckets are cumulative, and the last one equals the count.
     fn check_histograms(&self) {
         for (family, _) in self.families.iter().filter(|(_, kind)| *kind == "histogram") {
             let counts =
@@ -147,7 +147,7 @@ fn of(labels: &[(&str, &str)]) -> Labels {
     labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// `name{label="value",...} number`
+/// Splits `name{label="value",...} number`.
 fn split(line: &str) -> (&str, Labels, &str) {
     let end = line.find(['{', ' ']).unwrap_or_else(|| panic!("{line}"));
     let (name, mut rest) = line.split_at(end);
@@ -156,14 +156,14 @@ fn split(line: &str) -> (&str, Labels, &str) {
     if let Some(inside) = rest.strip_prefix('{') {
         rest = inside;
         loop {
-            let (label, behind) = rest.split_once("=\"").unwrap_or_else(|| panic!("{line}"));
+            let (label, rest_of_label) = rest.split_once("=\"").unwrap_or_else(|| panic!("{line}"));
             assert!(is_name(label) && !label.contains(':'), "{line}");
-            let (value, behind) = unquote(behind, line);
+            let (value, remainder) = unquote(rest_of_label, line);
             assert_eq!(labels.insert(label.to_owned(), value), None, "{line}");
-            match behind.strip_prefix(',') {
+            match remainder.strip_prefix(',') {
                 Some(more) => rest = more,
                 None => {
-                    rest = behind.strip_prefix('}').unwrap_or_else(|| panic!("{line}"));
+                    rest = remainder.strip_prefix('}').unwrap_or_else(|| panic!("{line}"));
                     break;
                 }
             }
@@ -174,7 +174,7 @@ fn split(line: &str) -> (&str, Labels, &str) {
     (name, labels, value)
 }
 
-/// A label's value up to its closing quote, and what is behind that.
+/// A label value up to its closing quote, and the rest of the text.
 fn unquote<'a>(text: &'a str, line: &str) -> (String, &'a str) {
     let mut value = String::new();
     let mut chars = text.char_indices();

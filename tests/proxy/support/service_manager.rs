@@ -1,4 +1,4 @@
-//! A service manager that only listens (sd_notify(3)).
+//! A service manager that only receives notifications (sd_notify(3)).
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use tokio::net::UnixDatagram;
 
 use super::{TempDir, within_timeout};
 
-/// Its socket.
+/// A notification socket in its own folder.
 pub struct ServiceManager {
     _folder: TempDir,
     path: PathBuf,
@@ -14,7 +14,7 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// Listens.
+    /// Binds the socket.
     pub fn new() -> Self {
         let folder = TempDir::new();
         let path = folder.path().join("notify");
@@ -22,12 +22,12 @@ impl ServiceManager {
         Self { _folder: folder, path, socket }
     }
 
-    /// What the process needs to find it.
+    /// The environment variable that names the socket.
     pub fn environment(&self) -> (&str, &str) {
         ("NOTIFY_SOCKET", self.path.to_str().unwrap())
     }
 
-    /// The next message.
+    /// Waits for the next notification.
     pub async fn next_message(&self) -> String {
         let mut message = vec![0; 4096];
         let length =
@@ -35,14 +35,14 @@ impl ServiceManager {
         String::from_utf8(message[..length].to_vec()).unwrap()
     }
 
-    /// The next message, if there is one already.
+    /// The next notification, if one has already arrived.
     pub fn try_next_message(&self) -> Option<String> {
         let mut message = vec![0; 4096];
         let length = self.socket.try_recv(&mut message).ok()?;
         Some(String::from_utf8(message[..length].to_vec()).unwrap())
     }
 
-    /// The next message that has this line.
+    /// Waits for a notification that contains this line.
     pub async fn message_with_line(&self, line: &str) -> String {
         let heard = async {
             loop {

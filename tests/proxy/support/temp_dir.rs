@@ -1,15 +1,15 @@
-//! Folders that go away, and the certificates in them.
+//! Temporary folders, and certificate files in them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A folder that goes away when dropped.
+/// A folder that is removed when dropped.
 pub struct TempDir(PathBuf);
 
 impl TempDir {
-    /// A new one, under the system's own for such things.
+    /// Creates a folder below the system's temporary folder.
     pub fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -19,12 +19,12 @@ impl TempDir {
         Self(folder)
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Writes a file in it.
+    /// Writes a file in the folder.
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         fs::write(self.0.join(name), text).unwrap();
     }
@@ -36,7 +36,7 @@ impl Drop for TempDir {
     }
 }
 
-/// Writes `chain.pem` and `key.pem`, self-signed, for these names.
+/// Writes a self-signed `chain.pem` and its `key.pem` for these names.
 pub fn write_certificate(
     folder: &Path,
     names: &[&str],
@@ -48,7 +48,7 @@ pub fn write_certificate(
     made.cert.der().clone()
 }
 
-/// Writes a key as it should lie there.
+/// Writes a private key, readable only by its owner.
 pub fn write_key(path: &Path, key: &str) {
     fs::write(path, key).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();

@@ -1,4 +1,4 @@
-//! A proxy before one raw backend, both ends of every tunnel in the test's own hands.
+//! A proxy with one raw backend, where the test controls both ends of every tunnel.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,48 +13,49 @@ use tokio_rustls::client::TlsStream;
 use super::client::{HANDSHAKE, RawResponse, read_head, read_response};
 use super::{Backend, Client, Proxy, Record, route, switching_protocols, wire, within_timeout};
 
-/// The end of a plain connection.
+/// One end of a plain connection.
 pub type PlainStream = BufReader<TcpStream>;
-/// The end of a TLS connection.
+/// The client's end of a TLS connection.
 pub type TlsClientStream = BufReader<TlsStream<TcpStream>>;
 
-/// A raw backend that hands each connection to the test as soon as its 101 is written.
+/// A raw backend that hands over each connection once it has sent its 101.
 pub struct MockBackend {
     backend: Backend,
     arrivals: Mutex<mpsc::Receiver<PlainStream>>,
 }
 
 impl MockBackend {
-    /// On a port of its own.
+    /// Listens on its own port.
     pub async fn new() -> Self {
         Self::with("").await
     }
 
-    /// The same, with more header lines in its 101.
+    /// Adds header lines to its 101.
     pub async fn with(lines: &'static str) -> Self {
         let (sender, arrivals) = mpsc::channel(1024);
         let backend = Backend::raw(move |head, mut stream, _| {
             let sender = sender.clone();
             async move {
-                let yes = switching_protocols(&head).replacen("\r\n", &format!("\r\n{lines}"), 1);
-                stream.write_all(yes.as_bytes()).await.unwrap();
+                let response =
+                    switching_protocols(&head).replacen("\r\n", &format!("\r\n{lines}"), 1);
+                stream.write_all(response.as_bytes()).await.unwrap();
                 drop(sender.send(stream).await);
             }
         });
         Self { backend: backend.await, arrivals: Mutex::new(arrivals) }
     }
 
-    /// What its last request said.
+    /// The head of the most recent request.
     pub fn last_head(&self) -> String {
         self.backend.heads().pop().unwrap()
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.backend.address
     }
 
-    /// The next connection.
+    /// Waits for the next connection.
     pub async fn accept(&self) -> PlainStream {
         let mut arrivals = self.arrivals.lock().await;
         within_timeout("a connection at the backend", arrivals.recv()).await.unwrap()
@@ -69,34 +70,34 @@ pub struct TestBed {
 }
 
 impl TestBed {
-    /// `more`: further keys of the route, and then further tables.
+    /// Starts a proxy; `more` adds keys to the route, and may add further tables.
     pub async fn with(more: &str) -> Self {
         Self::with_backend(MockBackend::new().await, more).await
     }
 
-    /// The same, before a door of the test's own.
+    /// Starts a proxy with the given backend.
     pub async fn with_backend(backend: MockBackend, more: &str) -> Self {
         let proxy = Proxy::start(&route(&[backend.address()], more)).await;
         Self { client: Client::new(&proxy).await, proxy, backend }
     }
 
-    /// A tunnel from a plain client.
+    /// Opens a tunnel from a plain client; returns both ends.
     pub async fn open(&self) -> (PlainStream, PlainStream) {
         (self.client.raw_tunnel().await, self.backend.accept().await)
     }
 
-    /// A tunnel from a client on this loopback address.
+    /// Opens a tunnel from a client at this loopback address.
     pub async fn open_from(&self, host: [u8; 4]) -> (PlainStream, PlainStream) {
         let client = upgrade(self.client.connect_plain_from(host).await).await;
         (client, self.backend.accept().await)
     }
 
-    /// A tunnel from a TLS client.
+    /// Opens a tunnel from a TLS client.
     pub async fn open_secure(&self) -> (TlsClientStream, PlainStream) {
         (upgrade(self.client.connect_tls().await).await, self.backend.accept().await)
     }
 
-    /// A tunnel from a plain client; first the end of this side, then the other one.
+    /// Opens a tunnel from a plain client; the end of `side` comes first.
     pub async fn open_for(&self, side: Side) -> (PlainStream, PlainStream) {
         let (client, backend) = self.open().await;
         match side {
@@ -105,13 +106,13 @@ impl TestBed {
         }
     }
 
-    /// The record of the n-th tunnel, from 1, as soon as it is over.
+    /// Waits for the end record of the n-th tunnel, counted from 1.
     pub async fn tunnel_end(&self, session: usize) -> Record {
         self.proxy.tunnel_end(session).await
     }
 }
 
-/// Which end of a tunnel.
+/// One side of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Client,
@@ -119,10 +120,10 @@ pub enum Side {
 }
 
 impl Side {
-    /// Both of them.
+    /// Both sides of a tunnel.
     pub const BOTH: [Self; 2] = [Self::Client, Self::Backend];
 
-    /// As records call it.
+    /// The name that records use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -138,7 +139,15 @@ impl Side {
         }
     }
 
-    /// A frame as this side sends it.
+    /// Sorts the streams of this side and of the other one: the client's first.
+    pub fn client_first<S>(self, own: S, other: S) -> (S, S) {
+        match self {
+            Self::Client => (own, other),
+            Self::Backend => (other, own),
+        }
+    }
+
+    /// Encodes a frame as this side sends it.
     pub fn frame(self, first: u8, payload: &[u8]) -> Vec<u8> {
         match self {
             Self::Client => wire::masked(first, payload),
@@ -148,25 +157,25 @@ impl Side {
 }
 
 impl Proxy {
-    /// The record of the n-th tunnel of this process, from 1, as soon as it is over.
+    /// Waits for the end record of the n-th tunnel of this process, counted from 1.
     pub async fn tunnel_end(&self, session: usize) -> Record {
-        let fits = |record: &Record| record["event"] == "ended" && record["session"] == session;
-        self.record("an ended tunnel", fits).await
+        let matches = |record: &Record| record["event"] == "ended" && record["session"] == session;
+        self.record("an ended tunnel", matches).await
     }
 
-    /// What `/healthz` says.
+    /// The JSON body of `/healthz`.
     pub async fn health(&self) -> Value {
         let (answer, body) = get(self.admin().await, "/healthz").await;
         assert_eq!(answer.status, 200, "{answer:?}");
         serde_json::from_slice(&body).unwrap()
     }
 
-    /// Waits until `/healthz` shows no connection and no tunnel.
+    /// Waits until `/healthz` reports no connection and no tunnel.
     pub async fn wait_until_idle(&self) {
         self.wait_for_tunnels(0).await;
     }
 
-    /// Waits until `/healthz` shows so many tunnels, and no other connection.
+    /// Waits until `/healthz` reports `left` tunnels and no other connection.
     pub async fn wait_for_tunnels(&self, left: usize) {
         within_timeout("the gauges to return", async {
             loop {
@@ -181,7 +190,7 @@ impl Proxy {
     }
 }
 
-/// The opening handshake by hand; it must be admitted.
+/// Performs the opening handshake; panics unless the response is a 101.
 pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> BufReader<S> {
     let mut stream = BufReader::new(stream);
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
@@ -191,7 +200,7 @@ pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> BufReader<
     stream
 }
 
-/// One GET on a connection of its own: head and body.
+/// Sends one GET on a new connection; returns head and body.
 pub async fn get(address: SocketAddr, path: &str) -> (RawResponse, Vec<u8>) {
     let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -202,14 +211,14 @@ pub async fn get(address: SocketAddr, path: &str) -> (RawResponse, Vec<u8>) {
     (answer, body)
 }
 
-/// Ends a connection with a reset.
+/// Closes a connection with a reset.
 pub fn reset(stream: PlainStream) {
     let stream = stream.into_inner();
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Sends a message to the client and waits for it there: whatever the client had sent before is
-/// judged by then.
+/// Sends a pong from the backend and waits for it at the client: everything the client sent earlier
+/// has been processed by then.
 pub async fn poke<C>(client: &mut C, backend: &mut PlainStream)
 where
     C: AsyncRead + Unpin,
@@ -219,7 +228,7 @@ where
     assert_eq!((frame.opcode(), &frame.payload[..]), (wire::PONG, &b"poke"[..]));
 }
 
-/// The tunnel lives: a message each way.
+/// Sends one message in each direction, and asserts that both arrive.
 pub async fn assert_relays<C>(client: &mut C, backend: &mut PlainStream)
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -233,7 +242,7 @@ where
     assert_eq!((frame.opcode(), &frame.payload[..]), (wire::TEXT, &b"down"[..]));
 }
 
-/// Both sides say goodbye, the client first, and the tunnel is over.
+/// Completes the closing handshake with code 1000, started by the client.
 pub async fn close_normally<C>(mut client: C, mut backend: PlainStream)
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -246,11 +255,11 @@ where
     assert_eq!(wire::read_past_pings(&mut client).await.unwrap().code(), 1000);
 }
 
-/// Waits for its Close and answers it; the code and the words.
+/// Waits for the proxy's Close on both sides and answers it; returns code and reason.
 pub async fn answer_close(mut client: PlainStream, mut backend: PlainStream) -> (u16, String) {
-    let told = wire::read_past_pings(&mut client).await.unwrap();
-    client.write_all(&wire::masked(0x88, &told.payload)).await.unwrap();
+    let close = wire::read_past_pings(&mut client).await.unwrap();
+    client.write_all(&wire::masked(0x88, &close.payload)).await.unwrap();
     let other = wire::read(&mut backend).await.unwrap();
     backend.write_all(&wire::unmasked(0x88, &other.payload)).await.unwrap();
-    (told.code(), String::from_utf8(told.payload[2..].to_vec()).unwrap())
+    (close.code(), String::from_utf8(close.payload[2..].to_vec()).unwrap())
 }

@@ -1,4 +1,4 @@
-//! A TLS client that takes any certificate, to see which one it is shown.
+//! A TLS client that accepts any certificate, to see which one the server presents.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
-/// Comes back with the ticket it was given.
+/// Keeps session tickets, so a second connection can resume.
 pub fn trust_any_certificate() -> TlsConnector {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

@@ -1,10 +1,13 @@
-//! Frames by hand (RFC 6455 5.2), so that no codec is tested against itself.
+//! Frames encoded and decoded by hand (RFC 6455 5.2), independently of the code under test.
 
-use tokio::io::AsyncReadExt;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::within_timeout;
 
-/// Opcodes.
+/// Opcodes (RFC 6455 5.2).
 pub const CONTINUATION: u8 = 0;
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
@@ -12,24 +15,24 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
-/// One frame as it came off the wire, unmasked.
+/// One frame as received, unmasked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// First byte: FIN, RSV, opcode.
+    /// The first byte: FIN, RSV and opcode.
     pub first: u8,
-    /// Whether it came masked.
+    /// Whether the frame was masked.
     pub masked: bool,
-    /// The payload in clear.
+    /// The unmasked payload.
     pub payload: Vec<u8>,
 }
 
 impl Frame {
-    /// The opcode.
+    /// The opcode without FIN and RSV.
     pub fn opcode(&self) -> u8 {
         self.first & 0x0f
     }
 
-    /// The code of a Close frame; 1005 for an empty one.
+    /// The status code of a Close frame; 1005 for an empty one.
     pub fn code(&self) -> u16 {
         assert_eq!(self.opcode(), CLOSE, "{self:?}");
         match self.payload[..] {
@@ -39,7 +42,7 @@ impl Frame {
     }
 }
 
-/// A masked frame, as a client sends it; `first` is FIN, RSV and opcode.
+/// Encodes a masked frame, as a client sends it; `first` holds FIN, RSV and opcode.
 pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let key = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = header(first, 0x80, payload.len() as u64);
@@ -48,14 +51,14 @@ pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// An unmasked frame, as a server sends it.
+/// Encodes an unmasked frame, as a server sends it.
 pub fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(first, 0, payload.len() as u64);
     frame.extend(payload);
     frame
 }
 
-/// A header alone, without mask key.
+/// Encodes a frame header without a mask key.
 pub fn header(first: u8, mask: u8, length: u64) -> Vec<u8> {
     let mut header = vec![first];
     match length {
@@ -72,12 +75,12 @@ pub fn header(first: u8, mask: u8, length: u64) -> Vec<u8> {
     header
 }
 
-/// The payload of a Close frame.
+/// Encodes the payload of a Close frame.
 pub fn close(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes()[..], reason.as_bytes()].concat()
 }
 
-/// The next frame, or `None` where the stream ends between two frames.
+/// Reads the next frame; `None` if the stream ends between two frames.
 pub async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Frame> {
     within_timeout("a frame", async {
         let first = stream.read_u8().await.ok()?;
@@ -102,7 +105,7 @@ pub async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Frame> {
     .await
 }
 
-/// The next frame that is no ping.
+/// Reads the next frame that is not a ping.
 pub async fn read_past_pings(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Frame> {
     loop {
         match read(stream).await {
@@ -111,3 +114,16 @@ pub async fn read_past_pings(stream: &mut (impl AsyncReadExt + Unpin)) -> Option
         }
     }
 }
+
+/// Repeats a frame until the stream blocks; returns the number of bytes written.
+pub async fn fill(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> usize {
+    let mut written = 0;
+    while let Ok(taken) = timeout(BLOCKED, to.write(&frame[written % frame.len()..])).await {
+        written += taken.unwrap();
+        assert!(written < 100 << 20, "the stream never blocks");
+    }
+    written
+}
+
+/// A stream that takes nothing for this long counts as blocked.
+const BLOCKED: Duration = Duration::from_millis(400);

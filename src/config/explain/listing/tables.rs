@@ -6,7 +6,6 @@ use super::value::{list, or_auto, or_off, per_second, plain, text, time};
 use crate::config::explain::listing::KeyGroup;
 use crate::config::settings::{
     AccessTarget, CertificateSource, ControlSocket, ForwardedHeader, LogFormat, Settings,
-    TlsStreamKind,
 };
 
 /// `[[listener]]`
@@ -41,13 +40,6 @@ pub fn process(settings: &Settings) -> (Vec<KeyGroup>, Vec<KeyGroup>) {
     let mut server = KeyGroup::new("server");
     let workers = (!settings.written.workers_auto).then_some(settings.workers);
     server.add("workers", or_auto(workers, plain));
-    server.add(
-        "tls",
-        text(match settings.tls {
-            TlsStreamKind::Lean => "lean",
-            TlsStreamKind::Stock => "stock",
-        }),
-    );
     let after = vec![
         timeouts(settings),
         concurrency(settings),

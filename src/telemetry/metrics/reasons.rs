@@ -1,26 +1,29 @@
-//! Where each cause is counted: a place in a row for every name, and the labels of each place.
-//! A cause that is new does not compile until it has a place here.
+//! The counter index and the metric labels of every drop reason, reject reason, termination reason,
+//! violation and close code.
+//!
+//! The matches are exhaustive: a new reason does not compile until it has an index here. Several
+//! indices may carry the same labels; readers add those counters up.
 
 use ws::{LimitKind, ProtocolError, Side, TerminationReason, Violation};
 
 use crate::reject::{ConnectionStage, DropReason, RejectReason};
 
-/// Places of [`dropped`].
-pub const DROPPED: usize = DROPS.len();
-/// Places of [`refused`].
-pub const REFUSED: usize = REFUSALS.len();
-/// Places of [`ended`].
-pub const ENDED: usize = PLAIN_ENDS.len() + 2 * OFFENCES;
-/// Places of [`offence`].
-pub const OFFENCES: usize = LimitKind::ALL.len() + ProtocolError::ALL.len();
-/// Places of [`delay`].
+/// Number of indices that [`drop_index`] returns.
+pub const DROPS: usize = DROP_REASONS.len();
+/// Number of indices that [`reject_index`] returns.
+pub const REJECTS: usize = REJECT_REASONS.len();
+/// Number of indices that [`termination_index`] returns.
+pub const TERMINATIONS: usize = TERMINATION_REASONS.len() + 2 * VIOLATIONS;
+/// Number of indices that [`violation_index`] returns.
+pub const VIOLATIONS: usize = LimitKind::ALL.len() + ProtocolError::ALL.len();
+/// Number of indices that [`delay_index`] returns.
 pub const DELAYS: usize = RATES.len();
-/// Places of [`code`].
-pub const CODES: usize = CODE_LABELS.len();
+/// Number of indices that [`close_code_index`] returns.
+pub const CLOSE_CODES: usize = CLOSE_CODE_LABELS.len();
 
-/// The place of a drop.
-pub fn dropped(why: &DropReason) -> usize {
-    match why {
+/// The counter index of a drop reason, below [`DROPS`].
+pub fn drop_index(reason: &DropReason) -> usize {
+    match reason {
         DropReason::ClientFull => 0,
         DropReason::GateFull => 1,
         DropReason::TlsFailed(_) => 2,
@@ -43,14 +46,14 @@ pub fn dropped(why: &DropReason) -> usize {
     }
 }
 
-/// Stage and reason of each place of [`dropped`].
-pub fn drops() -> impl Iterator<Item = (&'static str, &'static str)> {
-    DROPS.iter().map(|why| (why.stage().slug(), why.slug()))
+/// The labels (stage, reason) of each drop index, in order.
+pub fn drop_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
+    DROP_REASONS.iter().map(|reason| (reason.stage().slug(), reason.slug()))
 }
 
-/// The place of a refusal.
-pub fn refused(refusal: &RejectReason) -> usize {
-    match refusal {
+/// The counter index of a reject reason, below [`REJECTS`].
+pub fn reject_index(reason: &RejectReason) -> usize {
+    match reason {
         RejectReason::RequestBad(_) => 0,
         RejectReason::UriTooLong => 1,
         RejectReason::Expect => 2,
@@ -79,15 +82,16 @@ pub fn refused(refusal: &RejectReason) -> usize {
     }
 }
 
-/// Stage and reason of each place of [`refused`].
-pub fn refusals() -> impl Iterator<Item = (&'static str, &'static str)> {
-    REFUSALS.iter().map(|refusal| (refusal.stage().slug(), refusal.slug()))
+/// The labels (stage, reason) of each reject index, in order.
+pub fn reject_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
+    REJECT_REASONS.iter().map(|reason| (reason.stage().slug(), reason.slug()))
 }
 
-/// The place of an end.
-pub fn ended(end: TerminationReason) -> usize {
-    let of = |side, offence_place| PLAIN_ENDS.len() + side_place(side) * OFFENCES + offence_place;
-    match end {
+/// The counter index of a termination reason, below [`TERMINATIONS`].
+pub fn termination_index(reason: TerminationReason) -> usize {
+    let of =
+        |side, violation| TERMINATION_REASONS.len() + side_index(side) * VIOLATIONS + violation;
+    match reason {
         TerminationReason::ClientClosed => 0,
         TerminationReason::BackendClosed => 1,
         TerminationReason::ClientGone => 2,
@@ -104,48 +108,51 @@ pub fn ended(end: TerminationReason) -> usize {
         TerminationReason::WriteTrickle(Side::Backend) => 13,
         TerminationReason::Killed => 14,
         TerminationReason::Rebalanced => 15,
-        TerminationReason::Over(side, rule) => of(side, offence(Violation::Over(rule))),
-        TerminationReason::Breach(side, breach) => of(side, offence(Violation::Breach(breach))),
+        TerminationReason::Over(side, limit) => of(side, violation_index(Violation::Over(limit))),
+        TerminationReason::Breach(side, error) => {
+            of(side, violation_index(Violation::Breach(error)))
+        }
     }
 }
 
-/// Culprit and reason of each place of [`ended`]. Several places share one pair.
-pub fn ends() -> impl Iterator<Item = (&'static str, &'static str)> {
+/// The labels (initiator, reason) of each termination index, in order. Several indices share a pair.
+pub fn termination_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
     let of = |side| {
-        Violation::all().map(move |offence| match offence {
-            Violation::Over(rule) => TerminationReason::Over(side, rule),
-            Violation::Breach(breach) => TerminationReason::Breach(side, breach),
+        Violation::all().map(move |violation| match violation {
+            Violation::Over(limit) => TerminationReason::Over(side, limit),
+            Violation::Breach(error) => TerminationReason::Breach(side, error),
         })
     };
-    let all = PLAIN_ENDS.into_iter().chain(Side::BOTH.into_iter().flat_map(of));
-    all.map(|end| (end.by(), end.slug()))
+    let all = TERMINATION_REASONS.into_iter().chain(Side::BOTH.into_iter().flat_map(of));
+    all.map(|reason| (reason.by(), reason.slug()))
 }
 
-/// The place of an offence.
-pub fn offence(offence: Violation) -> usize {
-    match offence {
-        Violation::Over(rule) => rule as usize,
-        Violation::Breach(breach) => LimitKind::ALL.len() + breach as usize,
+/// The counter index of a violation, below [`VIOLATIONS`].
+pub fn violation_index(violation: Violation) -> usize {
+    match violation {
+        Violation::Over(limit) => limit as usize,
+        Violation::Breach(error) => LimitKind::ALL.len() + error as usize,
     }
 }
 
-/// The reason of each place of [`offence`]. Several places share one.
-pub fn offences() -> impl Iterator<Item = &'static str> {
+/// The label of each violation index, in order. Several indices share a label.
+pub fn violation_labels() -> impl Iterator<Item = &'static str> {
     Violation::all().map(Violation::slug)
 }
 
-/// The place of a limit that makes a side wait; what is no rate has none.
-pub fn delay(rule: LimitKind) -> Option<usize> {
-    RATES.iter().position(|rate| *rate == rule)
+/// The counter index of a rate limit, below [`DELAYS`]; `None` for limits that never delay.
+pub fn delay_index(limit: LimitKind) -> Option<usize> {
+    RATES.iter().position(|rate| *rate == limit)
 }
 
-/// The reason of each place of [`delay`].
-pub fn delays() -> impl Iterator<Item = &'static str> {
+/// The label of each delay index, in order.
+pub fn delay_labels() -> impl Iterator<Item = &'static str> {
     RATES.into_iter().map(LimitKind::slug)
 }
 
-/// The place of a close code: its own if RFC 6455 or IANA gave it a meaning, else its class's.
-pub fn code(code: u16) -> usize {
+/// The counter index of a close code, below [`CLOSE_CODES`]. Codes that RFC 6455 7.4.1 or the IANA
+/// registry defines have one each; the others share one per class.
+pub fn close_code_index(code: u16) -> usize {
     match code {
         1000..=1003 => usize::from(code) - 1000,
         1005 => 4,
@@ -156,13 +163,13 @@ pub fn code(code: u16) -> usize {
     }
 }
 
-/// The label of each place of [`code`].
-pub fn codes() -> impl Iterator<Item = &'static str> {
-    CODE_LABELS.into_iter()
+/// The label of each close code index, in order.
+pub fn close_code_labels() -> impl Iterator<Item = &'static str> {
+    CLOSE_CODE_LABELS.into_iter()
 }
 
-/// The place of a side.
-pub fn side_place(side: Side) -> usize {
+/// 0 for the client, 1 for the backend.
+pub fn side_index(side: Side) -> usize {
     match side {
         Side::Client => 0,
         Side::Backend => 1,
@@ -171,7 +178,7 @@ pub fn side_place(side: Side) -> usize {
 
 const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::Controls];
 
-static DROPS: [DropReason; 14] = [
+static DROP_REASONS: [DropReason; 14] = [
     DropReason::ClientFull,
     DropReason::GateFull,
     DropReason::TlsFailed(String::new()),
@@ -188,7 +195,7 @@ static DROPS: [DropReason; 14] = [
     DropReason::ProxyHeaderTimeout,
 ];
 
-const REFUSALS: [RejectReason; 25] = [
+const REJECT_REASONS: [RejectReason; 25] = [
     RejectReason::RequestBad(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -216,7 +223,8 @@ const REFUSALS: [RejectReason; 25] = [
     RejectReason::BackendRefused(hyper::StatusCode::FORBIDDEN),
 ];
 
-const PLAIN_ENDS: [TerminationReason; 16] = [
+/// Every termination reason except violations, which follow once per side.
+const TERMINATION_REASONS: [TerminationReason; 16] = [
     TerminationReason::ClientClosed,
     TerminationReason::BackendClosed,
     TerminationReason::ClientGone,
@@ -235,7 +243,7 @@ const PLAIN_ENDS: [TerminationReason; 16] = [
     TerminationReason::Rebalanced,
 ];
 
-const CODE_LABELS: [&str; 16] = [
+const CLOSE_CODE_LABELS: [&str; 16] = [
     "1000", "1001", "1002", "1003", "1005", "1007", "1008", "1009", "1010", "1011", "1012", "1013",
     "1014", "3xxx", "4xxx", "other",
 ];
@@ -245,47 +253,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cause_has_the_place_of_its_labels() {
-        for (place, why) in DROPS.iter().enumerate() {
-            assert_eq!(dropped(why), place, "{why:?}");
+    fn every_reason_maps_to_its_labels() {
+        for (index, reason) in DROP_REASONS.iter().enumerate() {
+            assert_eq!(drop_index(reason), index, "{reason:?}");
         }
-        for (place, refusal) in REFUSALS.iter().enumerate() {
-            assert_eq!(refused(refusal), place, "{refusal:?}");
+        for (index, reason) in REJECT_REASONS.iter().enumerate() {
+            assert_eq!(reject_index(reason), index, "{reason:?}");
         }
-        for (place, told) in Violation::all().enumerate() {
-            assert_eq!(offence(told), place, "{told:?}");
+        for (index, violation) in Violation::all().enumerate() {
+            assert_eq!(violation_index(violation), index, "{violation:?}");
         }
-        let labels: Vec<_> = ends().collect();
-        assert_eq!(labels.len(), ENDED);
-        for end in PLAIN_ENDS {
-            assert_eq!(labels[ended(end)], (end.by(), end.slug()));
+        let labels: Vec<_> = termination_labels().collect();
+        assert_eq!(labels.len(), TERMINATIONS);
+        for reason in TERMINATION_REASONS {
+            assert_eq!(labels[termination_index(reason)], (reason.by(), reason.slug()));
         }
         for side in Side::BOTH {
-            for rule in LimitKind::ALL {
+            for limit in LimitKind::ALL {
                 assert_eq!(
-                    labels[ended(TerminationReason::Over(side, rule))],
-                    (side.slug(), rule.slug())
+                    labels[termination_index(TerminationReason::Over(side, limit))],
+                    (side.slug(), limit.slug())
                 );
             }
-            for breach in ProtocolError::ALL {
+            for error in ProtocolError::ALL {
                 assert_eq!(
-                    labels[ended(TerminationReason::Breach(side, breach))],
-                    (side.slug(), breach.slug())
+                    labels[termination_index(TerminationReason::Breach(side, error))],
+                    (side.slug(), error.slug())
                 );
             }
         }
     }
 
     #[test]
-    fn every_close_code_has_a_label_of_a_bounded_set() {
-        let labels: Vec<_> = codes().collect();
+    fn close_code_labels_are_a_bounded_set() {
+        let labels: Vec<_> = close_code_labels().collect();
         for sent in 1000..=1014 {
-            let own = labels[code(sent)] == sent.to_string();
+            let own = labels[close_code_index(sent)] == sent.to_string();
             // 1004 and 1006 are never sent (RFC 6455 7.4.1).
             assert_eq!(own, !matches!(sent, 1004 | 1006), "{sent}");
         }
-        assert_eq!(labels[code(3500)], "3xxx");
-        assert_eq!(labels[code(4999)], "4xxx");
-        assert_eq!(labels[code(2000)], "other");
+        assert_eq!(labels[close_code_index(3500)], "3xxx");
+        assert_eq!(labels[close_code_index(4999)], "4xxx");
+        assert_eq!(labels[close_code_index(2000)], "other");
     }
 }

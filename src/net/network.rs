@@ -1,0 +1,105 @@
+//! What the data path wants of the world: connections, addresses and randomness. The program uses
+//! [`SystemNet`]; a simulation implements [`Net`] itself, so that a whole run follows from one seed.
+//!
+//! Time is not part of it: every deadline uses tokio's clock, which belongs to the runtime and can
+//! be paused and advanced by a test. The lints forbid the other clocks.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use socket2::SockRef;
+use tokio::net::{TcpStream, lookup_host};
+use ws::Entropy;
+
+use super::UNSENT_BYTES_MAX;
+use super::socket::Socket;
+use crate::sys::entropy::SystemEntropy;
+
+/// A future of [`Net`].
+pub type NetFuture<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
+
+/// The outside world of the data path. Dropping a future cancels what it started.
+pub trait Net: Debug + Send + Sync {
+    /// Connects to `to`, with the socket options that a relay needs. The deadline is the caller's.
+    ///
+    /// # Errors
+    /// The connection was refused or failed, or this process is out of descriptors or ports.
+    fn connect(&self, to: SocketAddr) -> NetFuture<'_, Socket>;
+
+    /// Looks up the addresses of a host, in the resolver's order. The deadline is the caller's.
+    ///
+    /// # Errors
+    /// The name does not exist, or the resolver failed.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetFuture<'a, Vec<SocketAddr>>;
+
+    /// Fills `bytes` with randomness that a peer cannot predict (RFC 6455 5.3).
+    fn fill_random(&self, bytes: &mut [u8]);
+}
+
+impl dyn Net {
+    /// A random number in `[0, 1)`, for jitter.
+    pub fn random_f64(&self) -> f64 {
+        let mut bytes = [0; 4];
+        self.fill_random(&mut bytes);
+        f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+    }
+
+    /// A request id that no other request has: 128 random bits as 32 hexadecimal digits.
+    pub fn request_id(&self) -> Box<str> {
+        let mut bytes = [0; 16];
+        self.fill_random(&mut bytes);
+        format!("{:032x}", u128::from_ne_bytes(bytes)).into()
+    }
+}
+
+/// TCP, the system's resolver and the operating system's random generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemNet;
+
+impl Net for SystemNet {
+    fn connect(&self, to: SocketAddr) -> NetFuture<'_, Socket> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(to).await?;
+            // The kernel may pick the destination as the local port of this very socket, if it is an
+            // ephemeral port without a listener; the socket is then connected to itself.
+            if stream.local_addr()? == to {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            stream.set_nodelay(true)?;
+            SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+            Ok(Socket::Tcp(stream))
+        })
+    }
+
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetFuture<'a, Vec<SocketAddr>> {
+        Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) })
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        SystemEntropy.fill(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_unique_hex() {
+        let net: &dyn Net = &SystemNet;
+        let (one, other) = (net.request_id(), net.request_id());
+        assert!(one != other && one.len() == 32);
+        assert!(one.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    }
+
+    #[test]
+    fn random_f64_fills_its_range() {
+        let net: &dyn Net = &SystemNet;
+        let all: Vec<f64> = (0..1000).map(|_| net.random_f64()).collect();
+        assert!(all.iter().all(|f| (0.0..1.0).contains(f)));
+        assert!(all.iter().any(|f| *f < 0.1) && all.iter().any(|f| *f > 0.9));
+    }
+}

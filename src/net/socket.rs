@@ -1,0 +1,111 @@
+//! One byte connection, to a client or to a backend, whatever carries it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Transport;
+
+/// What [`Net::connect`](super::network::Net::connect) returns and a listener accepts. Everything
+/// above it works with any variant.
+#[derive(Debug)]
+pub enum Socket {
+    /// A TCP connection of the operating system.
+    Tcp(TcpStream),
+    /// Any other transport: a simulated network, or a protocol on top of another socket.
+    Other(Box<dyn DebugTransport>),
+}
+
+/// A [`Transport`] that can be a [`Socket::Other`].
+pub trait DebugTransport: Transport + std::fmt::Debug + Send {}
+
+impl<T: Transport + std::fmt::Debug + Send> DebugTransport for T {}
+
+impl Socket {
+    /// Copies what has arrived into `buf` without consuming it; 0 is the end.
+    ///
+    /// # Errors
+    /// The connection failed, or the transport cannot look ahead ([`io::ErrorKind::Unsupported`]).
+    pub async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.peek(buf).await,
+            Self::Other(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+impl From<TcpStream> for Socket {
+    fn from(tcp: TcpStream) -> Self {
+        Self::Tcp(tcp)
+    }
+}
+
+impl Transport for Socket {
+    fn reset_on_drop(&mut self) {
+        match self {
+            Self::Tcp(tcp) => tcp.reset_on_drop(),
+            Self::Other(other) => other.reset_on_drop(),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Other(other) => Pin::new(other).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Other(other) => Pin::new(other).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Other(other) => Pin::new(other).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.is_write_vectored(),
+            Self::Other(other) => other.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Other(other) => Pin::new(other).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Other(other) => Pin::new(other).poll_shutdown(cx),
+        }
+    }
+}

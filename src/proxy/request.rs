@@ -1,0 +1,246 @@
+//! One request, in order: the client, the route, admission, the backend. It ends in a response, or in
+//! a tunnel that starts once the client has its 101; and in at most one record, which
+//! [`RequestLog`] writes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode};
+
+use super::request_log::RequestLog;
+use super::route_match::{find, own_origin};
+use super::session::{Handshaken, PendingTunnel};
+use super::snapshot::{Route, Snapshot};
+use super::state::ProxyState;
+use crate::admission::concurrency::Permit;
+use crate::client::ClientInfo;
+use crate::downstream::client_address;
+use crate::downstream::reply::Reply;
+use crate::downstream::response::{self, Body, boxed, text};
+use crate::http::forwarded::Forwarded;
+use crate::http::{Handshake, RequestKind};
+use crate::reject::RejectReason;
+use crate::sessions::connection::Connection;
+use crate::sys::clock::now;
+use crate::upstream::connect::{BackendConnection, connect};
+use crate::upstream::forward;
+use crate::upstream::forwarded_headers::ForwardedHeaders;
+use crate::upstream::handshake::{self, UpgradeFailure};
+
+/// What all requests of one connection share; freed when the connection becomes a tunnel.
+pub struct ConnectionContext {
+    /// The proxy.
+    pub state: Arc<ProxyState>,
+    /// The peer's connection, which holds its place in the limits.
+    pub connection: Arc<Connection>,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
+    /// The path that answers a load balancer's health check.
+    pub health_path: Option<String>,
+}
+
+/// The outcome of a request that no rule of ours rejected.
+enum Outcome {
+    /// Answered as asked.
+    Answered(Reply<PendingTunnel>),
+    /// The backend rejected the upgrade: its own response, and the reason for the record.
+    Declined(Response<Body>, RejectReason),
+}
+
+/// What stays the same while one request is handled.
+struct RequestContext<'r> {
+    snapshot: &'r Snapshot,
+    connection: &'r Arc<Connection>,
+    forwarded: &'r Forwarded,
+}
+
+impl ConnectionContext {
+    /// Answers a request. `framing` is the reason to reject it if its length is ambiguous.
+    ///
+    /// Every request gets an answer, and a record unless it got what it asked for. If the client
+    /// leaves first, the future is dropped and the record says so.
+    pub async fn handle_request(
+        &self,
+        request: Request<Incoming>,
+        framing: Result<(), RejectReason>,
+    ) -> Reply<PendingTunnel> {
+        let health = self.health_path.as_deref();
+        if framing.is_ok() && health.is_some_and(|path| path == request.uri().path()) {
+            return Reply::Response(health_response(&self.state));
+        }
+        let snapshot = self.state.snapshot();
+        let (connection, mut forwarded) = self.client_of(&request, &snapshot);
+        let id = forwarded.request_id.take().unwrap_or_else(|| self.state.net.request_id());
+        let mut log = RequestLog::begin(connection.clone(), &snapshot, &request, id, now());
+        let context =
+            RequestContext { snapshot: &snapshot, connection: &connection, forwarded: &forwarded };
+        let outcome = match framing {
+            Ok(()) => self.respond(&context, request, &mut log).await,
+            Err(reason) => Err(reason),
+        };
+        let (reply, rejected) = match outcome {
+            Ok(Outcome::Answered(reply)) => (reply, None),
+            Ok(Outcome::Declined(response, reason)) => (Reply::Response(response), Some(reason)),
+            Err(reason) => {
+                let response = response::refuse(&reason, self.state.net.random_f64());
+                (Reply::Response(response), Some(reason))
+            }
+        };
+        log.finish(rejected, &snapshot);
+        reply
+    }
+
+    /// The client of a request, with the connection that carries it, and what trusted proxies say
+    /// about both.
+    fn client_of(
+        &self,
+        request: &Request<Incoming>,
+        snapshot: &Snapshot,
+    ) -> (Arc<Connection>, Forwarded) {
+        let peer = &self.connection;
+        let settings = &snapshot.settings;
+        let (client, forwarded) = client_address::identify(
+            &peer.visitor,
+            request.headers(),
+            &settings.trusted,
+            settings.client_key,
+        );
+        let connection = match client {
+            Some(client) => {
+                if client.known_by != peer.visitor.known_by {
+                    self.state.metrics.forwarded_client(client.known_by);
+                }
+                Arc::new(Connection::forwarded(client, peer.clone()))
+            }
+            None => peer.clone(),
+        };
+        (connection, forwarded)
+    }
+
+    /// Routes a request, then forwards it or upgrades it.
+    async fn respond(
+        &self,
+        context: &RequestContext<'_>,
+        request: Request<Incoming>,
+        log: &mut RequestLog,
+    ) -> Result<Outcome, RejectReason> {
+        let client = &context.connection.visitor;
+        let (head, body) = request.into_parts();
+        let kind = RequestKind::read(&head)?;
+        let route = find(context.snapshot, client, kind.authority(), kind.path())?;
+        log.on_route(route);
+        let request_id = log.request_id.clone();
+        let forwarded = ForwardedHeaders {
+            visitor: client,
+            forwarded: context.forwarded,
+            request_id: &request_id,
+            local: self.local,
+            manner: &route.forwarding,
+        };
+        match kind {
+            RequestKind::WebSocket(handshake) => {
+                self.upgrade(context, route, &head, &handshake, &forwarded, log).await
+            }
+            RequestKind::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
+            RequestKind::Plain(_) => {
+                let backend = self.connect(route, &forwarded).await?;
+                log.at_backend(&backend.backend);
+                let request = Request::from_parts(head, body);
+                let idle = route.timeouts.idle;
+                let response = forward::forward(backend, request, &forwarded, idle).await?;
+                route.counts.requests.inc();
+                Ok(Outcome::Answered(Reply::Response(response.map(boxed))))
+            }
+        }
+    }
+
+    /// Admits a WebSocket handshake, repeats it to a backend, and prepares the tunnel.
+    async fn upgrade(
+        &self,
+        context: &RequestContext<'_>,
+        route: &Arc<Route>,
+        head: &Parts,
+        handshake: &Handshake,
+        forwarded: &ForwardedHeaders<'_>,
+        log: &mut RequestLog,
+    ) -> Result<Outcome, RejectReason> {
+        let client = &context.connection.visitor;
+        let permit = admit_session(&self.state, context.snapshot, route, client, handshake)?;
+        let backend_began = now();
+        let connected = self.connect(route, forwarded).await?;
+        let backend = connected.backend.clone();
+        log.at_backend(&backend);
+        let (compression, limit) = (route.compression, route.timeouts.response_header);
+        let upgrading =
+            handshake::upgrade(connected, head, handshake, forwarded, compression, limit);
+        let upgraded = match upgrading.await {
+            Ok(upgraded) => upgraded,
+            Err(UpgradeFailure::Refused(reason)) => return Err(reason),
+            Err(UpgradeFailure::Answer(response)) => {
+                let reason = RejectReason::BackendRefused(response.status());
+                return Ok(Outcome::Declined(response.map(boxed), reason));
+            }
+        };
+        let handshaken = Handshaken { permit, upgraded, backend_began };
+        let (response, tunnel) =
+            PendingTunnel::new(&self.state, context.connection, route, handshaken, log);
+        // A drain that started meanwhile may have listed the sessions before this one was
+        // registered. A drain that starts from here on finds it.
+        if self.state.is_closed() || route.drain.is_away() || backend.standing.away.is_away() {
+            return Err(RejectReason::Draining);
+        }
+        Ok(Outcome::Answered(Reply::Tunnel { response, tunnel: Box::new(tunnel) }))
+    }
+
+    /// Connects to the client's own backend, or to the next one in its order that accepts.
+    async fn connect(
+        &self,
+        route: &Route,
+        forwarded: &ForwardedHeaders<'_>,
+    ) -> Result<BackendConnection, RejectReason> {
+        let order = route.pool.order(forwarded.visitor.key, now().into());
+        // An operator drained every backend.
+        if order.is_empty() {
+            return Err(RejectReason::Draining);
+        }
+        let limit = route.timeouts.connect;
+        connect(&*self.state.net, &order, &forwarded.proxy_header(), limit).await
+    }
+}
+
+/// Checks everything that can reject a handshake before a backend is asked: drains, the handshake
+/// rate, the Origin, and the concurrency limits, in this order.
+fn admit_session(
+    state: &ProxyState,
+    snapshot: &Snapshot,
+    route: &Route,
+    client: &ClientInfo,
+    handshake: &Handshake,
+) -> Result<Permit, RejectReason> {
+    if state.is_closed() || route.drain.is_away() {
+        return Err(RejectReason::Draining);
+    }
+    snapshot.rate.admit(client.key)?;
+    let own = own_origin(client, &handshake.authority);
+    if !route.origins.welcome(handshake.origin.as_deref(), &own) {
+        return Err(RejectReason::Origin);
+    }
+    state.occupancy.tunnel(
+        client.key,
+        snapshot.capacity.tunnels,
+        snapshot.settings.concurrency.tunnels_per_client,
+        &route.tunnels,
+        route.tunnels_max,
+    )
+}
+
+/// Tells a load balancer whether new clients are wanted, and nothing else.
+fn health_response(state: &ProxyState) -> Response<Body> {
+    if state.is_wanted() {
+        text(StatusCode::OK, "ok\n")
+    } else {
+        text(StatusCode::SERVICE_UNAVAILABLE, "unready\n")
+    }
+}
