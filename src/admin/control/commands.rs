@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use ws::{CLOSE_REASON_MAX, CloseCode, TerminationReason};
+use ws::{CLOSE_REASON_MAX, CloseCode, CloseMessage, SessionClose, TerminationReason};
 
 use super::selection::{select, unknown_backend, unknown_route};
 use crate::config::settings::DrainSettings;
@@ -17,7 +17,6 @@ use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
 use crate::proxy::snapshot::{Route, Snapshot};
 use crate::proxy::state::ProxyState;
 use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
-use crate::tunnel::SessionClose;
 use crate::upstream::pool::Backend;
 
 /// Closes the selected tunnels immediately.
@@ -30,8 +29,8 @@ pub(super) fn kill(
     require_all_flag(selection, all)?;
     let sessions = select(state, selection)?;
     let default = (CloseCode::POLICY_VIOLATION, "closed by an operator");
-    let words = Some(close_code_and_reason(close, default)?);
-    let close = Arc::new(SessionClose { end: TerminationReason::Killed, words });
+    let message = Some(close_message(close, default)?);
+    let close = Arc::new(SessionClose { reason: TerminationReason::Killed, message });
     sessions.iter().for_each(|session| session.leave(&close));
     Ok(KillResult { sessions: sessions.len() })
 }
@@ -204,22 +203,24 @@ fn make_plan(
         );
         return Err(CommandError::new(CommandErrorKind::BadRequest, message));
     }
-    let end = TerminationReason::Drained;
-    let words = match close {
+    let reason = TerminationReason::Drained;
+    let message = match close {
         CloseRequest { code: None, reason: None } => None,
-        CloseRequest { .. } => {
-            Some(close_code_and_reason(close, (CloseCode::SERVICE_RESTART, ""))?)
-        }
+        CloseRequest { .. } => Some(close_message(close, (CloseCode::SERVICE_RESTART, ""))?),
     };
     let pace = DrainSettings { window, rate, deadline, ..file };
-    Ok(DrainPlan { notice: Arc::new(SessionClose { end, words }), pace, net: state.net.clone() })
+    Ok(DrainPlan {
+        notice: Arc::new(SessionClose { reason, message }),
+        pace,
+        net: state.net.clone(),
+    })
 }
 
 /// Validates the requested code and reason (RFC 6455 7.4 and 5.5).
-fn close_code_and_reason(
+fn close_message(
     close: &CloseRequest,
     (code, reason): (CloseCode, &str),
-) -> Result<(CloseCode, Arc<str>), CommandError> {
+) -> Result<CloseMessage, CommandError> {
     let bad = |message: String| CommandError::new(CommandErrorKind::BadRequest, message);
     let code = match close.code {
         None => code,
@@ -232,7 +233,7 @@ fn close_code_and_reason(
     if reason.len() > CLOSE_REASON_MAX {
         return Err(bad(format!("the reason is longer than {CLOSE_REASON_MAX} bytes")));
     }
-    Ok((code, reason.into()))
+    Ok(CloseMessage { code, text: reason.into() })
 }
 
 fn require_all_flag(selection: &Selection, all: bool) -> Result<(), CommandError> {

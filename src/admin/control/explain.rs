@@ -315,7 +315,7 @@ impl ExplainTrail {
         let shown = |reason: TerminationReason| {
             Some(format!("{} = {}", reason.key()?, reason.value(policy)?))
         };
-        let sides = |limit| Side::BOTH.map(|side| TerminationReason::Over(side, limit));
+        let sides = |limit| Side::BOTH.map(|side| TerminationReason::LimitExceeded(side, limit));
         let limits = LimitKind::ALL
             .into_iter()
             .filter(|limit| *limit != LimitKind::Inflated)
@@ -323,7 +323,7 @@ impl ExplainTrail {
         let timeouts = [
             TerminationReason::Idle,
             TerminationReason::Lifetime,
-            TerminationReason::HeartbeatLost(Side::Client),
+            TerminationReason::HeartbeatTimeout(Side::Client),
         ];
         let set: Vec<String> = limits.chain(timeouts).filter_map(shown).collect();
         self.pass("limits", set.join(", "), None);

@@ -41,8 +41,8 @@ pub(super) async fn tail(
 fn frame_event(frame: FrameInfo, skipped: u64) -> FrameEvent {
     FrameEvent {
         at: wall(),
-        from: frame.from.slug().to_owned(),
-        injected: frame.own,
+        from: frame.from.as_str().to_owned(),
+        injected: frame.injected,
         opcode: frame.opcode.map_or("unknown", opcode_name).to_owned(),
         fin: frame.fin,
         compressed: frame.compressed,
