@@ -103,7 +103,7 @@ fn start(
     let admin_address = generation.settings.admin;
     let control_path = socket::path(&generation.settings.control);
     let room = generation.capacity;
-    let fingerprint = generation.settings.written.fingerprint().map(str::to_owned);
+    let fingerprint = generation.settings.source_map.fingerprint().map(str::to_owned);
     let mut doors = Listeners::new(inherited);
     doors.doubt(&listeners, admin_address);
     let machine = |fault: BindError| StartError::Machine(fault.to_string());
