@@ -5,7 +5,7 @@ use hyper::HeaderMap;
 
 use crate::client::{AddrSource, ClientInfo, KeyPrefixes};
 use crate::config::settings::{ForwardedHeader, TrustedProxies};
-use crate::http::forwarded::{Forwarded, ChainEnd};
+use crate::http::forwarded::{ChainEnd, Forwarded};
 
 /// Reads whom a request on this connection is from, and what trusted proxies say of it. The
 /// visitor is `None` where it is the connection's own. The chain of addresses always ends with
@@ -31,7 +31,8 @@ pub fn identify(
     };
     let client = said.chain.first().copied().unwrap_or(connection.addr);
     let secure = said.secure.unwrap_or(connection.secure);
-    if (client, addr_source, secure) == (connection.addr, connection.addr_source, connection.secure) {
+    if (client, addr_source, secure) == (connection.addr, connection.addr_source, connection.secure)
+    {
         return (None, said);
     }
     let mut visitor = if client == connection.addr {

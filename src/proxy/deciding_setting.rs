@@ -40,7 +40,9 @@ pub fn of_rejection(
             Some(format!("{}/s, burst {}", rates.handshakes_per_client, rates.handshakes_burst))
         }
         RejectReason::ProxyLimit => Some(snapshot.capacity.tunnels.to_string()),
-        RejectReason::RouteLimit => route.and_then(|route| route.tunnels_max).map(|n| n.to_string()),
+        RejectReason::RouteLimit => {
+            route.and_then(|route| route.tunnels_max).map(|n| n.to_string())
+        }
         RejectReason::ConnectTimeout => route.map(|route| show_duration(route.timeouts.connect)),
         RejectReason::BackendIdleTimeout | RejectReason::BodyTimeout => {
             route.map(|route| show_duration(route.timeouts.idle))
