@@ -8,7 +8,9 @@ use crate::config::settings::ListenerSettings;
 /// port 0 may repeat). Names may change over a reload; the socket behind an address stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerKey {
+    /// The address as configured; port 0 is chosen by the kernel.
     pub address: SocketAddr,
+    /// Position among the listeners with the same address.
     pub place: usize,
 }
 

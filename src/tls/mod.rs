@@ -1,4 +1,4 @@
 //! TLS towards clients: certificates and termination.
 
 pub(crate) mod certs;
-pub(crate) mod terminate;
+pub mod terminate;
