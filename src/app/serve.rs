@@ -101,7 +101,7 @@ fn start(
     let admin_address = generation.settings.admin;
     let control_path = socket::place(&generation.settings.control);
     let room = generation.capacity;
-    let fingerprint = generation.settings.written.fingerprint().map(str::to_owned);
+    let fingerprint = generation.settings.source_map.fingerprint().map(str::to_owned);
     let mut doors = Listeners::new(inherited);
     doors.doubt(&listeners, admin_address);
     let machine = |fault: BindError| StartError::Machine(fault.to_string());
@@ -109,7 +109,7 @@ fn start(
     let admin = admin_address.map(|address| doors.admin(address)).transpose();
     let admin = admin.map_err(machine)?;
     // Nothing comes before the first.
-    drop(access.begin());
+    drop(access.activate());
     let gate = Arc::new(ProxyState::new(Arc::new(SystemNet), generation, ticketer, descriptors));
     let status = Arc::<StatusCache>::default();
     let admin = admin.map(|listener| http::serve(gate.clone(), status.clone(), listener));

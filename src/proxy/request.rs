@@ -104,13 +104,13 @@ impl ConnectionContext {
         let (client, forwarded) = client_address::identify(
             &peer.visitor,
             request.headers(),
-            &settings.trusted,
+            &settings.trusted_proxies,
             settings.client_key,
         );
         let connection = match client {
             Some(client) => {
                 if client.known_by != peer.visitor.known_by {
-                    self.state.metrics.named(client.known_by);
+                    self.state.metrics.forwarded_client(client.known_by);
                 }
                 Arc::new(Connection::forwarded(client, peer.clone()))
             }
@@ -150,7 +150,7 @@ impl ConnectionContext {
                 let request = Request::from_parts(head, body);
                 let idle = route.timeouts.idle;
                 let response = forward::forward(backend, request, &forwarded, idle).await?;
-                route.counts.requests.add_one();
+                route.counts.requests.inc();
                 Ok(Outcome::Answered(Reply::Response(response.map(boxed))))
             }
         }

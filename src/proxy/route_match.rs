@@ -23,7 +23,7 @@ pub fn find<'s>(
 ) -> Result<&'s Arc<Route>, RejectReason> {
     let sni = client.tls.as_ref().and_then(|tls| tls.sni.as_deref());
     if let (Some(sni), Some(tls)) = (sni, &snapshot.tls)
-        && !tls.certs().share(sni, &authority.host)
+        && !tls.certs().same_certificate(sni, &authority.host)
     {
         return Err(RejectReason::Misdirected);
     }

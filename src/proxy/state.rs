@@ -10,8 +10,8 @@ use tokio_util::task::TaskTracker;
 
 use super::snapshot::Snapshot;
 use crate::admission::concurrency::ConcurrencyLimits;
-use crate::config::explain::effect::{AppliesTo, takes_effect};
-use crate::config::explain::listing::effective;
+use crate::config::explain::effect::AppliesTo;
+use crate::config::explain::listing::{effective, takes_effect};
 use crate::config::settings::Settings;
 use crate::net::network::Net;
 use crate::protocol::answer::{Change, EffectiveKey};

@@ -167,7 +167,7 @@ async fn accept(gate: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
         }
         AcceptEvent::Paused(reason, pause) => {
             if let Some(counts) = gate.snapshot().listener_counts(key) {
-                counts.pauses.add_one();
+                counts.pauses.inc();
             }
             if told.is_none_or(|then| now().duration_since(then) > TELL_EVERY) {
                 told = Some(now());

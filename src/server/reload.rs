@@ -42,7 +42,7 @@ impl ConfigSource {
     pub fn place(&self, faults: &[LateDiagnostic]) -> Vec<String> {
         match (self, faults) {
             (Self::File(path), [first, rest @ ..]) => {
-                Diagnostics::found_later(path, first, rest).lines().collect()
+                Diagnostics::from_late(path, first, rest).lines().collect()
             }
             (Self::File(_) | Self::Fixed(_), _) => {
                 faults.iter().map(|later| format!("{}: {}", later.key, later.problem)).collect()
@@ -98,7 +98,7 @@ pub fn preview(
     let settings = Settings { file: Some(path), ..settings };
     Snapshot::validate(&settings, &gate.ticketer, gate.descriptors).map_err(|faults| {
         let placed = |(first, rest): (&LateDiagnostic, &[LateDiagnostic])| {
-            Diagnostics::found_later_in(&name, text, first, rest).lines().collect::<Vec<_>>()
+            Diagnostics::from_late_in_text(&name, text, first, rest).lines().collect::<Vec<_>>()
         };
         faults.split_first().map(placed).unwrap_or_default()
     })?;
@@ -132,7 +132,7 @@ fn report(gate: &ProxyState, before: &Settings, changes: &[Change]) {
     info!(
         generation = after.number,
         changed = reload_report::words(changes),
-        config_sha256 = after.settings.written.fingerprint(),
+        config_sha256 = after.settings.source_map.fingerprint(),
         tunnels = gate.occupancy.tunnels(),
         "reloaded; open tunnels keep their route"
     );
@@ -190,7 +190,7 @@ async fn try_reload(
     let listeners = after.settings.listeners.clone();
     let bound = doors.bind(&listeners).map_err(|fault| vec![fault.to_string()])?;
     gate.swap(after);
-    let outgoing = access.begin();
+    let outgoing = access.activate();
     doors.open(gate, bound);
     doors.keep(&listeners).await;
     // Whoever moved the old file may do with it as they like once the reload is reported.
@@ -217,7 +217,7 @@ async fn build(
 /// there is a fault in the latter.
 async fn reopen(settings: &Settings, source: &ConfigSource, told: &[String]) {
     match open_access(settings, source) {
-        Ok(access) => access.begin().finish().await,
+        Ok(access) => access.activate().finish().await,
         Err(faults) => {
             for fault in faults.iter().filter(|fault| !told.contains(fault)) {
                 error!(fault, "the access log stays as it was");
@@ -227,7 +227,7 @@ async fn reopen(settings: &Settings, source: &ConfigSource, told: &[String]) {
 }
 
 fn open_access(settings: &Settings, source: &ConfigSource) -> Result<AccessLog, Vec<String>> {
-    match settings.records_refused() {
+    match settings.check_access_log_target() {
         Some(refused) => Err(source.place(&[refused])),
         None => AccessLog::open(settings).map_err(|fault| vec![fault.to_string()]),
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
-use crate::config::explain::effect::{AppliesTo, takes_effect};
+use crate::config::explain::effect::AppliesTo;
+use crate::config::explain::listing::takes_effect;
 use crate::config::settings::Settings;
 use crate::protocol::answer::Change;
 use crate::proxy::state::ProxyState;
@@ -17,7 +18,8 @@ pub fn changes(gate: &ProxyState, before: &Settings, after: &Settings) -> Vec<Ch
         return Vec::new();
     }
     let open = TunnelCounts::count(gate);
-    let with = |SettingChange { change, about }| Change { tunnels: open.of(&about), ..change };
+    let with =
+        |SettingChange { change, affected }| Change { tunnels: open.of(&affected), ..change };
     found.into_iter().map(with).collect()
 }
 
@@ -52,8 +54,8 @@ impl TunnelCounts {
 
     fn of(&self, about: &AffectedTunnels) -> u64 {
         match about {
-            AffectedTunnels::Nobody => 0,
-            AffectedTunnels::Everybody => self.all,
+            AffectedTunnels::None => 0,
+            AffectedTunnels::All => self.all,
             AffectedTunnels::Listener(name) => self.by_listener.get(name).copied().unwrap_or(0),
             AffectedTunnels::Routes(names) => {
                 names.iter().filter_map(|name| self.by_route.get(name)).sum()

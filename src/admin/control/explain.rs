@@ -212,7 +212,7 @@ impl ExplainTrail {
         asked: &HypotheticalRequest,
     ) -> Result<(), ExplainEnd> {
         let (true, Some(tls)) = (asked.secure, &generation.tls) else { return Ok(()) };
-        match tls.certs().shown(&asked.host) {
+        match tls.certs().name_shown_for(&asked.host) {
             Some(name) if name.is_empty() => self.say("certificate", "one without a name", None),
             Some(name) => self.say("certificate", format!("the one of {name}"), None),
             None => {
@@ -301,13 +301,13 @@ impl ExplainTrail {
     fn limits(&mut self, route: &Route) {
         let terms = &route.terms;
         let of = |end: TerminationReason| Some(format!("{} = {}", end.key()?, end.value(terms)?));
-        let sides = |rule| Side::BOTH.map(|side| TerminationReason::Over(side, rule));
+        let sides = |rule| Side::BOTH.map(|side| TerminationReason::LimitExceeded(side, rule));
         let ends =
             LimitKind::ALL.into_iter().filter(|rule| *rule != LimitKind::Inflated).flat_map(sides);
         let clocks = [
             TerminationReason::Idle,
             TerminationReason::Lifetime,
-            TerminationReason::HeartbeatLost(Side::Client),
+            TerminationReason::HeartbeatTimeout(Side::Client),
         ];
         let set: Vec<String> = ends.chain(clocks).filter_map(of).collect();
         self.say("limits", set.join(", "), None);

@@ -41,7 +41,7 @@ fn row(line: &SessionHandle) -> SessionRow {
 /// One, with all that is known of it.
 pub(super) fn detail(line: &SessionHandle) -> SessionDetail {
     let SessionInfo { connection, particulars, dial, generation, .. } = &line.facts;
-    let (visitor, said) = (&connection.visitor, particulars.particulars());
+    let (visitor, said) = (&connection.visitor, particulars.unpack());
     let delayed = line.live.figures().delayed;
     let own = |text: &str| text.to_owned();
     SessionDetail {

@@ -22,7 +22,7 @@ use crate::sessions::drains::RunningDrain;
 use crate::sys::clock::{now, wall};
 use crate::telemetry::line_writer::{self, LogTarget};
 use crate::telemetry::log;
-use crate::telemetry::metrics::CauseCount;
+use crate::telemetry::metrics::ReasonCount;
 use crate::telemetry::metrics::handles::{FlowCounts, ListenerCounts, RouteCounts};
 use crate::telemetry::metrics::process::ProcessUsage;
 use crate::telemetry::metrics::process_snapshot::ProcessSnapshot;
@@ -58,12 +58,12 @@ fn lines_lost() -> u64 {
 fn status(gate: &ProxyState, ranked: &TopLists) -> Value {
     let generation = gate.snapshot();
     let metrics = &gate.metrics;
-    let (refused, dropped) = (metrics.refusals(), metrics.drops());
+    let (refused, dropped) = (metrics.rejects(), metrics.drops());
     let routes = metrics.routes();
     let listeners = metrics.listeners();
     let backends = metrics.backends();
     let process = ProcessUsage::read();
-    let total = |causes: &[CauseCount]| causes.iter().map(|cause| cause.count).sum::<u64>();
+    let total = |causes: &[ReasonCount]| causes.iter().map(|cause| cause.count).sum::<u64>();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "state": if !gate.is_wanted() { "draining" } else { "running" },
@@ -86,7 +86,7 @@ fn status(gate: &ProxyState, ranked: &TopLists) -> Value {
         "bytes": both(&routes, |flow| flow.bytes.get()),
         "rejected": causes(refused, "stage", "reason"),
         "dropped": causes(dropped, "stage", "reason"),
-        "ended": by_route(&routes, RouteCounts::ends, "by", "reason"),
+        "ended": by_route(&routes, RouteCounts::terminations, "by", "reason"),
         "close_frames": by_route(&routes, RouteCounts::closes, "side", "code"),
         "would_have_closed": by_route(&routes, RouteCounts::reported, "side", "reason"),
         "delayed": by_route(&routes, RouteCounts::delays, "side", "reason"),
@@ -122,14 +122,14 @@ fn waits(routes: &[Arc<RouteCounts>]) -> Value {
 /// The same causes of all routes, added up, each with the routes that it came most often at.
 fn by_route(
     routes: &[Arc<RouteCounts>],
-    read: impl Fn(&RouteCounts) -> Vec<CauseCount>,
+    read: impl Fn(&RouteCounts) -> Vec<ReasonCount>,
     of: &str,
     reason: &str,
 ) -> Value {
     let mut sums: BTreeMap<(&str, &str), CauseCounts<'_>> = BTreeMap::new();
     for route in routes {
         for cause in read(route).into_iter().filter(|cause| cause.count > 0) {
-            let sum = sums.entry((cause.of, cause.reason)).or_default();
+            let sum = sums.entry((cause.group, cause.reason)).or_default();
             sum.count += cause.count;
             sum.routes.push((&route.name, cause.count));
         }
@@ -160,11 +160,10 @@ struct CauseCounts<'r> {
 }
 
 /// Those that came at all, the most frequent first.
-fn causes(mut causes: Vec<CauseCount>, of: &str, reason: &str) -> Value {
+fn causes(mut causes: Vec<ReasonCount>, of: &str, reason: &str) -> Value {
     causes.retain(|cause| cause.count > 0);
     causes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.cmp(b)));
-    let row =
-        |cause: &CauseCount| json!({ of: cause.of, reason: cause.reason, "count": cause.count });
+    let row = |cause: &ReasonCount| json!({ of: cause.group, reason: cause.reason, "count": cause.count });
     causes.iter().map(row).collect()
 }
 
@@ -182,7 +181,7 @@ fn pool(route: &Route) -> Value {
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
             "opened": counts.opened.get(),
-            "connect_failures": counts.refused.get(),
+            "connect_failures": counts.connect_failures.get(),
         })
     };
     json!({
