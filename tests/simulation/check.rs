@@ -53,8 +53,12 @@ fn at_rest(outcome: &Outcome) -> Option<String> {
     let opened: u64 = metrics.backends().iter().map(|backend| backend.opened.get()).sum();
     let open: u64 = metrics.backends().iter().map(|backend| backend.open.get()).sum();
     let connections: u64 = metrics.listeners().iter().map(|listener| listener.open.get()).sum();
-    let ended: u64 =
-        metrics.routes().iter().flat_map(|route| route.ends()).map(|cause| cause.count).sum();
+    let ended: u64 = metrics
+        .routes()
+        .iter()
+        .flat_map(|route| route.terminations())
+        .map(|cause| cause.count)
+        .sum();
     let facts = [
         ("open tunnels", open),
         ("open connections", connections),

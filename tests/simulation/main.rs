@@ -49,7 +49,7 @@ fn check_seeds(scenario: impl Fn(u64) -> Scenario) {
                 .metrics
                 .routes()
                 .iter()
-                .flat_map(|route| route.ends())
+                .flat_map(|route| route.terminations())
                 .filter(|cause| cause.count > 0)
                 .collect();
             panic!("{scenario:?}: {violation}\n{}\n{reasons:?}", outcome.trace.join("\n"));
