@@ -87,22 +87,22 @@ impl SessionStats {
         seen: &mut LastCounted,
         progress: &WakeProgress<'_>,
     ) {
-        let tally = progress.session.tally();
+        let tally = progress.session.stats();
         let route = &owner.counts.route;
         self.up.advance(&tally.up, &mut seen.compressed[0], progress.up, &route.up);
         self.down.advance(&tally.down, &mut seen.compressed[1], progress.down, &route.down);
-        if let Some(late) = progress.late {
+        if let Some(late) = progress.latency {
             route.relay_delay.observe(late);
         }
         for (place, side) in Side::BOTH.into_iter().enumerate() {
-            let answers = progress.session.answers(side) as u16;
+            let answers = progress.session.rtt_count(side) as u16;
             if seen.answers[place] != answers {
                 seen.answers[place] = answers;
                 progress.session.rtt(side).inspect(|rtt| self.pong(route, side, *rtt));
             }
-            let delayed = progress.session.delayed(side);
+            let delayed = progress.session.read_delays(side);
             self.waited(route, side, delayed.time);
-            let met = progress.session.reported(side).and(delayed.by);
+            let met = progress.session.reported(side).union(delayed.by);
             if met != seen.met[place] {
                 tell(owner, seen.met[place], progress.session, side);
                 seen.met[place] = met;
@@ -134,15 +134,15 @@ impl SessionStats {
 #[cold]
 fn tell(owner: SessionRef<'_>, before: ReportedViolations, session: &Session, side: Side) {
     let route = &owner.counts.route;
-    let (client, backend, policy) = (owner.client, &owner.counts.id, session.terms());
+    let (client, backend, policy) = (owner.client, &owner.counts.id, session.policy());
     let party =
         TunnelSide { session: owner.session, client, route: &route.name, backend, policy, side };
     for offence in session.reported(side).since(before) {
         route.violation_reported(side, offence);
         would_close(party, offence);
     }
-    for offence in session.delayed(side).by.since(before) {
-        if let Violation::Over(rule) = offence {
+    for offence in session.read_delays(side).by.since(before) {
+        if let Violation::LimitExceeded(rule) = offence {
             route.tunnel_delayed(side, rule);
             delaying(party, rule);
         }

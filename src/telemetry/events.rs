@@ -55,16 +55,18 @@ pub struct TunnelSide<'a> {
 /// it once per tunnel, side and violation.
 pub fn would_close(at: TunnelSide<'_>, violation: Violation) {
     let (key, value) = match violation {
-        Violation::Over(limit) => (limit.key(at.side), limit.value(at.policy.limits(at.side))),
-        Violation::Breach(_) => ("route.strict", Some("report".to_owned())),
+        Violation::LimitExceeded(limit) => {
+            (limit.key(at.side), limit.value(at.policy.limits(at.side)))
+        }
+        Violation::ProtocolError(_) => ("route.strict", Some("report".to_owned())),
     };
     info!(
         session = at.session,
         client_key = %at.client,
         route = at.route,
         backend = at.backend,
-        side = at.side.slug(),
-        rule = violation.slug(),
+        side = at.side.as_str(),
+        rule = violation.as_str(),
         key,
         value,
         "would have closed"
@@ -79,12 +81,12 @@ pub fn delaying(at: TunnelSide<'_>, limit: LimitKind) {
         client_key = %at.client,
         route = at.route,
         backend = at.backend,
-        side = at.side.slug(),
-        rule = limit.slug(),
+        side = at.side.as_str(),
+        rule = limit.as_str(),
         key = limit.key(at.side),
         value = limit.value(at.policy.limits(at.side)),
         "rate limit exceeded, delaying reads from the {}",
-        at.side.slug()
+        at.side.as_str()
     );
 }
 
@@ -136,7 +138,9 @@ mod tests {
 
     #[test]
     fn reported_violations_name_rule_and_key() {
-        let line = logged(Side::Client, |at| would_close(at, Violation::Over(LimitKind::Message)));
+        let line = logged(Side::Client, |at| {
+            would_close(at, Violation::LimitExceeded(LimitKind::Message))
+        });
         for (key, value) in [
             ("level", "INFO"),
             ("message", "would have closed"),
@@ -151,8 +155,9 @@ mod tests {
             assert_eq!(line[key], value, "{key} in {line}");
         }
         assert_eq!(line["session"], 7);
-        let line =
-            logged(Side::Backend, |at| would_close(at, Violation::Breach(ProtocolError::Opcode)));
+        let line = logged(Side::Backend, |at| {
+            would_close(at, Violation::ProtocolError(ProtocolError::Opcode))
+        });
         for (key, value) in [
             ("side", "backend"),
             ("rule", "ws_opcode"),

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use ws::{
-    CloseCodes, DirectionStats, ReadDelays, ReportedViolations, Rtt, Stats, TerminationReason,
-    Violation,
-};
+use ws::{DirectionStats, Side, Stats, Summary, Violation};
 
 use super::access_log::{records_starts, write_record};
 use super::line::LogLine;
@@ -71,27 +68,9 @@ pub struct SessionStart<'a> {
 pub struct SessionEnd<'a> {
     /// The fields of its start.
     pub start: SessionStart<'a>,
-    /// Why it ended.
-    pub end: TerminationReason,
-    /// What decided.
-    pub deciding: DecidingSetting,
-    /// What went through.
-    pub tally: &'a Stats,
-    /// Codes that went out to each side.
-    pub closes: CloseCodes,
-    /// How fast the client answered pings.
-    pub client_rtt: Option<Rtt>,
-    /// How fast the backend did.
-    pub backend_rtt: Option<Rtt>,
-    /// What the client would have been closed for.
-    pub client_reported: ReportedViolations,
-    /// What the backend would have been closed for.
-    pub backend_reported: ReportedViolations,
-    /// How long the client was made to wait, and by which limits.
-    pub client_delayed: ReadDelays,
-    /// How long the backend was.
-    pub backend_delayed: ReadDelays,
-    /// Since the 101.
+    /// How it ended and what it relayed.
+    pub summary: &'a Summary,
+    /// Time since the 101.
     pub age: Duration,
 }
 
@@ -191,29 +170,31 @@ fn write_start(line: &mut LogLine, session: &SessionStart<'_>) {
 fn write_end(line: &mut LogLine, ended: &SessionEnd<'_>) {
     write_start(line, &ended.start);
     line.text("stage", ConnectionStage::Tunnel.slug());
-    line.text("end", ended.end.slug());
-    line.text("by", ended.end.by());
-    write_deciding(line, &ended.deciding);
-    line.number("close_client", ended.closes.to_client.map(u64::from));
-    line.number("close_backend", ended.closes.to_backend.map(u64::from));
-    let Stats { up, down } = ended.tally;
+    let Summary { reason, value, stats, close_codes, sides } = ended.summary;
+    line.text("end", reason.as_str());
+    line.text("by", reason.initiator());
+    line.text("key", reason.key());
+    line.text("value", value.as_deref());
+    line.number("close_client", close_codes.to_client.map(u64::from));
+    line.number("close_backend", close_codes.to_backend.map(u64::from));
+    let Stats { up, down } = stats;
     write_both(line, ["up_bytes", "down_bytes"], [up, down], |flow| flow.bytes);
     write_both(line, ["up_messages", "down_messages"], [up, down], |flow| flow.messages);
     write_both(line, ["up_compressed", "down_compressed"], [up, down], |flow| flow.compressed);
     write_both(line, ["up_largest", "down_largest"], [up, down], |flow| flow.largest);
-    line.millis("client_rtt_ms", ended.client_rtt.map(|rtt| rtt.last));
-    line.millis("client_rtt_max_ms", ended.client_rtt.map(|rtt| rtt.max));
-    line.millis("backend_rtt_ms", ended.backend_rtt.map(|rtt| rtt.last));
-    line.millis("backend_rtt_max_ms", ended.backend_rtt.map(|rtt| rtt.max));
-    let none = ReportedViolations::default();
-    line.list("would_close_client", labels(ended.client_reported.since(none)));
-    line.list("would_close_backend", labels(ended.backend_reported.since(none)));
-    for (keys, delayed) in [
-        (["delayed_client_ms", "delayed_client_by"], ended.client_delayed),
-        (["delayed_backend_ms", "delayed_backend_by"], ended.backend_delayed),
+    line.millis("client_rtt_ms", sides.client.rtt.map(|rtt| rtt.last));
+    line.millis("client_rtt_max_ms", sides.client.rtt.map(|rtt| rtt.max));
+    line.millis("backend_rtt_ms", sides.backend.rtt.map(|rtt| rtt.last));
+    line.millis("backend_rtt_max_ms", sides.backend.rtt.map(|rtt| rtt.max));
+    line.list("would_close_client", labels(sides.client.reported.iter()));
+    line.list("would_close_backend", labels(sides.backend.reported.iter()));
+    for (keys, side) in [
+        (["delayed_client_ms", "delayed_client_by"], Side::Client),
+        (["delayed_backend_ms", "delayed_backend_by"], Side::Backend),
     ] {
-        line.number(keys[0], Some(millis(delayed.time)).filter(|time| *time > 0));
-        line.list(keys[1], labels(delayed.by.since(none)));
+        let delays = sides[side].delays;
+        line.number(keys[0], Some(millis(delays.time)).filter(|time| *time > 0));
+        line.list(keys[1], labels(delays.by.iter()));
     }
     line.number("age_ms", millis(ended.age));
 }
@@ -260,7 +241,7 @@ fn write_both(
 
 /// The names of violations, each once: several protocol errors share a name.
 fn labels(violations: impl Iterator<Item = Violation>) -> Vec<&'static str> {
-    let mut labels: Vec<_> = violations.map(Violation::slug).collect();
+    let mut labels: Vec<_> = violations.map(Violation::as_str).collect();
     labels.dedup();
     labels
 }

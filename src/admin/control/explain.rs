@@ -301,13 +301,13 @@ impl ExplainTrail {
     fn limits(&mut self, route: &Route) {
         let terms = &route.terms;
         let of = |end: TerminationReason| Some(format!("{} = {}", end.key()?, end.value(terms)?));
-        let sides = |rule| Side::BOTH.map(|side| TerminationReason::Over(side, rule));
+        let sides = |rule| Side::BOTH.map(|side| TerminationReason::LimitExceeded(side, rule));
         let ends =
             LimitKind::ALL.into_iter().filter(|rule| *rule != LimitKind::Inflated).flat_map(sides);
         let clocks = [
             TerminationReason::Idle,
             TerminationReason::Lifetime,
-            TerminationReason::HeartbeatLost(Side::Client),
+            TerminationReason::HeartbeatTimeout(Side::Client),
         ];
         let set: Vec<String> = ends.chain(clocks).filter_map(of).collect();
         self.say("limits", set.join(", "), None);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use ws::{CLOSE_REASON_MAX, CloseCode, TerminationReason};
+use ws::{CLOSE_REASON_MAX, CloseCode, CloseMessage, SessionClose, TerminationReason};
 
 use super::choose::{choose, is_everything, unknown_backend, unknown_route};
 use crate::config::settings::DrainSettings;
@@ -17,7 +17,6 @@ use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
 use crate::proxy::snapshot::{Route, Snapshot};
 use crate::proxy::state::ProxyState;
 use crate::sessions::drain_plan::{self, DrainPlan};
-use crate::tunnel::SessionClose;
 use crate::upstream::pool::Backend;
 
 /// Closes tunnels at once.
@@ -30,8 +29,8 @@ pub(super) fn kill(
     mean_it(of, all)?;
     let lines = choose(gate, of)?;
     let standard = (CloseCode::POLICY_VIOLATION, "closed by an operator");
-    let words = Some(spoken(words, standard)?);
-    let notice = Arc::new(SessionClose { end: TerminationReason::Killed, words });
+    let message = Some(spoken(words, standard)?);
+    let notice = Arc::new(SessionClose { reason: TerminationReason::Killed, message });
     lines.iter().for_each(|line| line.leave(&notice));
     Ok(KillResult { sessions: lines.len() })
 }
@@ -206,20 +205,24 @@ fn course(
         );
         return Err(CommandError::new(CommandErrorKind::BadRequest, words));
     }
-    let end = TerminationReason::Drained;
-    let words = match words {
+    let reason = TerminationReason::Drained;
+    let message = match words {
         CloseRequest { code: None, reason: None } => None,
         CloseRequest { .. } => Some(spoken(words, (CloseCode::SERVICE_RESTART, ""))?),
     };
     let pace = DrainSettings { window, rate, deadline, ..file };
-    Ok(DrainPlan { notice: Arc::new(SessionClose { end, words }), pace, net: gate.net.clone() })
+    Ok(DrainPlan {
+        notice: Arc::new(SessionClose { reason, message }),
+        pace,
+        net: gate.net.clone(),
+    })
 }
 
 /// What clients are told, as far as it is lawful.
 fn spoken(
     words: &CloseRequest,
     (code, reason): (CloseCode, &str),
-) -> Result<(CloseCode, Arc<str>), CommandError> {
+) -> Result<CloseMessage, CommandError> {
     let bad = |words: String| CommandError::new(CommandErrorKind::BadRequest, words);
     let code = match words.code {
         None => code,
@@ -232,7 +235,7 @@ fn spoken(
     if reason.len() > CLOSE_REASON_MAX {
         return Err(bad(format!("the reason is longer than {CLOSE_REASON_MAX} bytes")));
     }
-    Ok((code, reason.into()))
+    Ok(CloseMessage { code, text: reason.into() })
 }
 
 fn mean_it(of: &Selection, all: bool) -> Result<(), CommandError> {

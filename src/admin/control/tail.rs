@@ -41,8 +41,8 @@ pub(super) async fn tail(
 fn shown(seen: FrameInfo, missed: u64) -> FrameEvent {
     FrameEvent {
         at: wall(),
-        from: seen.from.slug().to_owned(),
-        own: seen.own,
+        from: seen.from.as_str().to_owned(),
+        own: seen.injected,
         opcode: seen.opcode.map_or("unknown", name).to_owned(),
         fin: seen.fin,
         compressed: seen.compressed,

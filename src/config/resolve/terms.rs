@@ -227,7 +227,7 @@ impl<'f> SessionTimer<'f> {
         let help = format!(
             "a lost {} should be noticed before the tunnel {}:\n\
              let it be longer than {shown}, or switch it or the interval \"off\"",
-            to.slug(),
+            to.as_str(),
             self.ended
         );
         findings.fault(place, Problem::new(wrong).help(help));

@@ -23,7 +23,7 @@ fn shown(rule: LimitKind, side: Side, value: &str) -> String {
         LimitKind::MessageAge => format!("{:?}", limits.message_age),
         LimitKind::Messages => format!("{:?}", limits.messages),
         LimitKind::Bytes => format!("{:?}", limits.bytes),
-        LimitKind::Controls => format!("{:?}", limits.control_frames),
+        LimitKind::ControlFrames => format!("{:?}", limits.control_frames),
     }
 }
 
@@ -57,7 +57,7 @@ fn every_limit_is_read_on_either_side_short_long_and_off() {
         let report = "{ max = \"7s\", action = \"report\" }";
         assert_eq!(message_age(report), format!("{:?}", age(7, Report)));
 
-        for (rule, usual) in [(LimitKind::Messages, Delay), (LimitKind::Controls, Close)] {
+        for (rule, usual) in [(LimitKind::Messages, Delay), (LimitKind::ControlFrames, Close)] {
             let shown = |value| shown(rule, side, value);
             assert_eq!(shown("\"7/s\""), format!("{:?}", rate(7, 14, usual)));
             assert_eq!(shown("{ rate = \"7/s\" }"), format!("{:?}", rate(7, 14, usual)));

@@ -188,7 +188,7 @@ impl RouteCounts {
     pub fn reported(&self) -> Vec<ReasonCount> {
         let of = |side: Side| {
             let counts = &self.reported[reasons::side_index(side)];
-            let labels = reasons::violation_labels().map(move |reason| (side.slug(), reason));
+            let labels = reasons::violation_labels().map(move |reason| (side.as_str(), reason));
             sum_by_labels(labels, |index| counts.get(index))
         };
         Side::BOTH.into_iter().flat_map(of).collect()
@@ -198,7 +198,7 @@ impl RouteCounts {
     pub fn delays(&self) -> Vec<ReasonCount> {
         let of = |side: Side| {
             let counts = &self.delayed[reasons::side_index(side)];
-            let labels = reasons::delay_labels().map(move |reason| (side.slug(), reason));
+            let labels = reasons::delay_labels().map(move |reason| (side.as_str(), reason));
             sum_by_labels(labels, |index| counts.get(index))
         };
         Side::BOTH.into_iter().flat_map(of).collect()
@@ -213,7 +213,7 @@ impl RouteCounts {
     pub fn closes(&self) -> Vec<ReasonCount> {
         let of = |side: Side| {
             let counts = &self.closes[reasons::side_index(side)];
-            let labels = reasons::close_code_labels().map(move |code| (side.slug(), code));
+            let labels = reasons::close_code_labels().map(move |code| (side.as_str(), code));
             sum_by_labels(labels, |index| counts.get(index))
         };
         Side::BOTH.into_iter().flat_map(of).collect()
@@ -267,7 +267,7 @@ mod tests {
             backend.tunnel_opened();
             let closes = CloseCodes { to_client: Some(1002), to_backend: Some(4321) };
             backend.tunnel_ended(
-                TerminationReason::Breach(Side::Client, error),
+                TerminationReason::ProtocolError(Side::Client, error),
                 closes,
                 Duration::from_secs(1),
             );

@@ -94,23 +94,25 @@ pub fn termination_index(reason: TerminationReason) -> usize {
     match reason {
         TerminationReason::ClientClosed => 0,
         TerminationReason::BackendClosed => 1,
-        TerminationReason::ClientGone => 2,
-        TerminationReason::BackendGone => 3,
+        TerminationReason::ClientDisconnected => 2,
+        TerminationReason::BackendDisconnected => 3,
         TerminationReason::Idle => 4,
-        TerminationReason::HeartbeatLost(Side::Client) => 5,
-        TerminationReason::HeartbeatLost(Side::Backend) => 6,
-        TerminationReason::WriteStall(Side::Client) => 7,
-        TerminationReason::WriteStall(Side::Backend) => 8,
+        TerminationReason::HeartbeatTimeout(Side::Client) => 5,
+        TerminationReason::HeartbeatTimeout(Side::Backend) => 6,
+        TerminationReason::WriteTimeout(Side::Client) => 7,
+        TerminationReason::WriteTimeout(Side::Backend) => 8,
         TerminationReason::Lifetime => 9,
         TerminationReason::Drained => 10,
         TerminationReason::Aborted => 11,
-        TerminationReason::WriteTrickle(Side::Client) => 12,
-        TerminationReason::WriteTrickle(Side::Backend) => 13,
+        TerminationReason::WriteTooSlow(Side::Client) => 12,
+        TerminationReason::WriteTooSlow(Side::Backend) => 13,
         TerminationReason::Killed => 14,
-        TerminationReason::Rebalanced => 15,
-        TerminationReason::Over(side, limit) => of(side, violation_index(Violation::Over(limit))),
-        TerminationReason::Breach(side, error) => {
-            of(side, violation_index(Violation::Breach(error)))
+        TerminationReason::BackendLost => 15,
+        TerminationReason::LimitExceeded(side, limit) => {
+            of(side, violation_index(Violation::LimitExceeded(limit)))
+        }
+        TerminationReason::ProtocolError(side, error) => {
+            of(side, violation_index(Violation::ProtocolError(error)))
         }
     }
 }
@@ -119,25 +121,25 @@ pub fn termination_index(reason: TerminationReason) -> usize {
 pub fn termination_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
     let of = |side| {
         Violation::all().map(move |violation| match violation {
-            Violation::Over(limit) => TerminationReason::Over(side, limit),
-            Violation::Breach(error) => TerminationReason::Breach(side, error),
+            Violation::LimitExceeded(limit) => TerminationReason::LimitExceeded(side, limit),
+            Violation::ProtocolError(error) => TerminationReason::ProtocolError(side, error),
         })
     };
     let all = TERMINATION_REASONS.into_iter().chain(Side::BOTH.into_iter().flat_map(of));
-    all.map(|reason| (reason.by(), reason.slug()))
+    all.map(|reason| (reason.initiator(), reason.as_str()))
 }
 
 /// The counter index of a violation, below [`VIOLATIONS`].
 pub fn violation_index(violation: Violation) -> usize {
     match violation {
-        Violation::Over(limit) => limit as usize,
-        Violation::Breach(error) => LimitKind::ALL.len() + error as usize,
+        Violation::LimitExceeded(limit) => limit as usize,
+        Violation::ProtocolError(error) => LimitKind::ALL.len() + error as usize,
     }
 }
 
 /// The label of each violation index, in order. Several indices share a label.
 pub fn violation_labels() -> impl Iterator<Item = &'static str> {
-    Violation::all().map(Violation::slug)
+    Violation::all().map(Violation::as_str)
 }
 
 /// The counter index of a rate limit, below [`DELAYS`]; `None` for limits that never delay.
@@ -147,7 +149,7 @@ pub fn delay_index(limit: LimitKind) -> Option<usize> {
 
 /// The label of each delay index, in order.
 pub fn delay_labels() -> impl Iterator<Item = &'static str> {
-    RATES.into_iter().map(LimitKind::slug)
+    RATES.into_iter().map(LimitKind::as_str)
 }
 
 /// The counter index of a close code, below [`CLOSE_CODES`]. Codes that RFC 6455 7.4.1 or the IANA
@@ -176,7 +178,7 @@ pub fn side_index(side: Side) -> usize {
     }
 }
 
-const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::Controls];
+const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::ControlFrames];
 
 static DROP_REASONS: [DropReason; 14] = [
     DropReason::ClientFull,
@@ -227,20 +229,20 @@ const REJECT_REASONS: [RejectReason; 25] = [
 const TERMINATION_REASONS: [TerminationReason; 16] = [
     TerminationReason::ClientClosed,
     TerminationReason::BackendClosed,
-    TerminationReason::ClientGone,
-    TerminationReason::BackendGone,
+    TerminationReason::ClientDisconnected,
+    TerminationReason::BackendDisconnected,
     TerminationReason::Idle,
-    TerminationReason::HeartbeatLost(Side::Client),
-    TerminationReason::HeartbeatLost(Side::Backend),
-    TerminationReason::WriteStall(Side::Client),
-    TerminationReason::WriteStall(Side::Backend),
+    TerminationReason::HeartbeatTimeout(Side::Client),
+    TerminationReason::HeartbeatTimeout(Side::Backend),
+    TerminationReason::WriteTimeout(Side::Client),
+    TerminationReason::WriteTimeout(Side::Backend),
     TerminationReason::Lifetime,
     TerminationReason::Drained,
     TerminationReason::Aborted,
-    TerminationReason::WriteTrickle(Side::Client),
-    TerminationReason::WriteTrickle(Side::Backend),
+    TerminationReason::WriteTooSlow(Side::Client),
+    TerminationReason::WriteTooSlow(Side::Backend),
     TerminationReason::Killed,
-    TerminationReason::Rebalanced,
+    TerminationReason::BackendLost,
 ];
 
 const CLOSE_CODE_LABELS: [&str; 16] = [
@@ -266,19 +268,19 @@ mod tests {
         let labels: Vec<_> = termination_labels().collect();
         assert_eq!(labels.len(), TERMINATIONS);
         for reason in TERMINATION_REASONS {
-            assert_eq!(labels[termination_index(reason)], (reason.by(), reason.slug()));
+            assert_eq!(labels[termination_index(reason)], (reason.initiator(), reason.as_str()));
         }
         for side in Side::BOTH {
             for limit in LimitKind::ALL {
                 assert_eq!(
-                    labels[termination_index(TerminationReason::Over(side, limit))],
-                    (side.slug(), limit.slug())
+                    labels[termination_index(TerminationReason::LimitExceeded(side, limit))],
+                    (side.as_str(), limit.as_str())
                 );
             }
             for error in ProtocolError::ALL {
                 assert_eq!(
-                    labels[termination_index(TerminationReason::Breach(side, error))],
-                    (side.slug(), error.slug())
+                    labels[termination_index(TerminationReason::ProtocolError(side, error))],
+                    (side.as_str(), error.as_str())
                 );
             }
         }

@@ -126,7 +126,7 @@ impl Scrape {
         )?;
         let rtts = routes.iter().flat_map(|route| {
             Side::BOTH.map(|side| {
-                let labels = [("route", &*route.name), ("side", side.slug())];
+                let labels = [("route", &*route.name), ("side", side.as_str())];
                 (labels, route.rtt[reasons::side_index(side)].read())
             })
         });
@@ -216,7 +216,7 @@ impl Scrape {
         )?;
         let delays = routes.iter().flat_map(|route| {
             Side::BOTH.map(|side| {
-                ([("route", &*route.name), ("side", side.slug())], route.delay_seconds(side))
+                ([("route", &*route.name), ("side", side.as_str())], route.delay_seconds(side))
             })
         });
         text.second_counters("delayed", "Time that sides were delayed by rate limits", delays)

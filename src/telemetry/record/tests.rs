@@ -1,7 +1,10 @@
 //! The fields of each record.
 
 use serde_json::{Value, json};
-use ws::{LimitKind, ProtocolError, Side};
+use ws::{
+    CloseCodes, LimitKind, PerSide, ProtocolError, ReadDelays, Rtt, Side, SideSummary,
+    TerminationReason,
+};
 
 use super::*;
 use crate::config::settings::LogFormat;
@@ -38,33 +41,33 @@ fn start<'a>(client: &'a ClientInfo, fields: RequestFields<'a>) -> SessionStart<
     }
 }
 
-fn end<'a>(start: SessionStart<'a>, tally: &'a Stats) -> SessionEnd<'a> {
+fn summary(stats: Stats) -> Summary {
     let rtt = |micros| Duration::from_micros(micros);
-    SessionEnd {
-        start,
-        end: TerminationReason::Over(Side::Client, LimitKind::Message),
-        deciding: DecidingSetting { key: Some("limits.idle"), value: Some("1h".into()) },
-        tally,
-        closes: CloseCodes { to_client: Some(1009), to_backend: Some(1001) },
-        client_rtt: Some(Rtt { last: rtt(12_345), max: rtt(1_000_007), answers: 2 }),
-        backend_rtt: None,
-        client_reported: ReportedViolations::default(),
-        backend_reported: ReportedViolations::default(),
-        client_delayed: ReadDelays::default(),
-        backend_delayed: ReadDelays {
-            time: Duration::from_micros(2500),
-            by: ReportedViolations::default(),
+    Summary {
+        reason: TerminationReason::LimitExceeded(Side::Client, LimitKind::Message),
+        value: Some("1MiB".into()),
+        stats,
+        close_codes: CloseCodes { to_client: Some(1009), to_backend: Some(1001) },
+        sides: PerSide {
+            client: SideSummary {
+                rtt: Some(Rtt { last: rtt(12_345), max: rtt(1_000_007), answers: 2 }),
+                ..SideSummary::default()
+            },
+            backend: SideSummary {
+                delays: ReadDelays { time: rtt(2500), ..ReadDelays::default() },
+                ..SideSummary::default()
+            },
         },
-        age: Duration::from_millis(61_000),
     }
 }
 
 #[test]
 fn end_record_contains_every_field() {
     let flow = |n| DirectionStats { bytes: n, messages: n + 1, compressed: n + 2, largest: n + 3 };
-    let tally = Stats { up: flow(10), down: flow(20) };
+    let summary = summary(Stats { up: flow(10), down: flow(20) });
     let client = fixtures::client();
-    let ended = end(start(&client, SHOWN), &tally);
+    let (start, age) = (start(&client, SHOWN), Duration::from_millis(61_000));
+    let ended = SessionEnd { start, summary: &summary, age };
     let expected = json!({
         "session": 7, "client": "203.0.113.7:5000", "client_key": "203.0.113.7",
         "listener": "main", "tls_version": "1.3", "tls_cipher": "TLS_AES_128_GCM_SHA256",
@@ -74,7 +77,7 @@ fn end_record_contains_every_field() {
         "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         "subprotocol": "chat", "protocol": "http/1.1", "backend_handshake_ms": 3, "generation": 2,
         "stage": "tunnel", "end": "message_too_big", "by": "client",
-        "key": "limits.idle", "value": "1h", "close_client": 1009, "close_backend": 1001,
+        "key": "limits.message_from_client", "value": "1MiB", "close_client": 1009, "close_backend": 1001,
         "up_bytes": 10, "down_bytes": 20, "up_messages": 11, "down_messages": 21,
         "up_compressed": 12, "down_compressed": 22, "up_largest": 13, "down_largest": 23,
         "client_rtt_ms": 12.345, "client_rtt_max_ms": 1000.007, "delayed_backend_ms": 2, "age_ms": 61_000,
@@ -103,10 +106,10 @@ fn absent_values_have_no_key() {
 #[test]
 fn violations_are_listed_once() {
     let violations = [
-        Violation::Over(LimitKind::Message),
-        Violation::Over(LimitKind::Controls),
-        Violation::Breach(ProtocolError::CloseLength),
-        Violation::Breach(ProtocolError::CloseCode),
+        Violation::LimitExceeded(LimitKind::Message),
+        Violation::LimitExceeded(LimitKind::ControlFrames),
+        Violation::ProtocolError(ProtocolError::CloseLength),
+        Violation::ProtocolError(ProtocolError::CloseCode),
     ];
     let listed = labels(violations.into_iter());
     assert_eq!(listed, ["message_too_big", "control_rate", "ws_close"]);

@@ -106,7 +106,7 @@ fn limit(rule: LimitKind, limits: &Limits, standard: &Limits) -> DisplayValue {
         LimitKind::MessageAge => age(limits.message_age),
         LimitKind::Messages => rate(limits.messages, standard.messages, plain),
         LimitKind::Bytes => rate(limits.bytes, standard.bytes, size),
-        LimitKind::Controls => rate(limits.control_frames, standard.control_frames, plain),
+        LimitKind::ControlFrames => rate(limits.control_frames, standard.control_frames, plain),
     }
 }
 

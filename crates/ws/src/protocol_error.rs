@@ -1,33 +1,33 @@
-//! The rules of RFC 6455 and RFC 7692 that a frame may break.
+//! Violations of RFC 6455 and RFC 7692.
 
 use std::fmt;
 
-use super::close::CloseCode;
+use crate::close_code::CloseCode;
 
-/// A broken rule of RFC 6455 or RFC 7692.
+/// A frame that violates RFC 6455 or RFC 7692. Section numbers refer to RFC 6455 unless stated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProtocolError {
-    /// A frame of a client without a mask (5.1).
+    /// An unmasked frame from a client (5.1).
     Unmasked,
-    /// A frame of a server with one (5.1).
+    /// A masked frame from a server (5.1).
     Masked,
     /// A reserved bit that was not negotiated, or not on the first frame of a message (5.2).
     Rsv,
     /// A reserved opcode (5.2).
     Opcode,
-    /// A length not in its shortest form, or of more than 63 bits (5.2).
+    /// A length that is not in its shortest form, or exceeds 63 bits (5.2).
     Length,
-    /// A control frame in fragments (5.5).
+    /// A fragmented control frame (5.5).
     ControlFragmented,
-    /// A control frame of more than 125 bytes (5.5).
+    /// A control frame with more than 125 payload bytes (5.5).
     ControlTooLong,
-    /// A continuation of nothing (5.4).
+    /// A continuation frame outside a message (5.4).
     ContinuationStray,
     /// A new message inside a fragmented one (5.4).
     MessageInterleaved,
-    /// A Close of one byte (5.5.1).
+    /// A Close frame with a payload of one byte (5.5.1).
     CloseLength,
-    /// A close code that may not be sent (7.4).
+    /// A close code that must not be sent (7.4).
     CloseCode,
     /// A close reason that is not UTF-8 (5.5.1).
     CloseReason,
@@ -36,7 +36,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// All of them.
+    /// Every variant.
     pub const ALL: [Self; 13] = [
         Self::Unmasked,
         Self::Masked,
@@ -53,8 +53,8 @@ impl ProtocolError {
         Self::Inflate,
     ];
 
-    /// The name in records and metric labels.
-    pub fn slug(self) -> &'static str {
+    /// The name in records and metric labels. Errors of one kind of frame share a name.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Unmasked => "ws_unmasked",
             Self::Masked => "ws_masked",
@@ -68,7 +68,8 @@ impl ProtocolError {
         }
     }
 
-    /// What the side at fault is told: 1002, or 1007 for a payload that is not what it must be.
+    /// The close code sent to the side that caused the error: 1007 for an invalid payload,
+    /// 1002 otherwise (RFC 6455 7.4.1).
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::CloseReason | Self::Inflate => CloseCode::INVALID_DATA,
@@ -86,28 +87,28 @@ impl ProtocolError {
         }
     }
 
-    pub(super) fn words(self) -> &'static str {
+    /// A short description for close reasons and log lines.
+    pub(crate) fn description(self) -> &'static str {
         match self {
-            Self::Unmasked => "frame without a mask",
+            Self::Unmasked => "unmasked frame from a client",
             Self::Masked => "masked frame from a server",
-            Self::Rsv => "reserved bit set",
+            Self::Rsv => "reserved bit set without an extension",
             Self::Opcode => "reserved opcode",
             Self::Length => "length not in its shortest form",
             Self::ControlFragmented => "fragmented control frame",
             Self::ControlTooLong => "control frame over 125 bytes",
-            Self::ContinuationStray => "continuation without a message",
+            Self::ContinuationStray => "continuation frame outside a message",
             Self::MessageInterleaved => "new message inside a fragmented one",
             Self::CloseLength => "close payload of one byte",
-            Self::CloseCode => "close code that may not be sent",
+            Self::CloseCode => "invalid close code",
             Self::CloseReason => "close reason that is not UTF-8",
             Self::Inflate => "compressed message that cannot be decompressed",
         }
     }
 }
 
-/// For the operator: the rule, in words.
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
+        f.write_str(self.description())
     }
 }

@@ -1,53 +1,53 @@
-//! Time within a session, in half the room of an `Instant`, and cheap to compare and to move.
+//! Time within a session: half the size of an `Instant`, and cheap to compare and copy.
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::{Duration, Instant};
 
-/// Nanoseconds since the session began, up to 584 years.
+/// Nanoseconds since the session started, up to 584 years. Arithmetic saturates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The session's beginning.
+    /// The start of the session.
     pub const START: Self = Self(0);
-    /// Later than everything.
+    /// Later than every other timestamp.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// What the clock says, in a session that began then.
+    /// The timestamp of `now` in a session that started at `started`.
     #[inline]
-    pub fn of(now: Instant, began: Instant) -> Self {
-        Self::at(now.saturating_duration_since(began))
+    pub fn of(now: Instant, started: Instant) -> Self {
+        Self::at(now.saturating_duration_since(started))
     }
 
-    /// So long after the beginning.
+    /// The timestamp `since_start` after the start.
     #[inline]
-    pub(super) fn at(since_start: Duration) -> Self {
+    pub(crate) fn at(since_start: Duration) -> Self {
         Self::START.after(since_start)
     }
 
-    /// So long after this one.
+    /// The timestamp `span` after this one.
     #[inline]
-    pub(super) fn after(self, span: Duration) -> Self {
+    pub(crate) fn after(self, span: Duration) -> Self {
         self.after_nanos(nanos(span))
     }
 
     #[inline]
-    pub(super) fn after_nanos(self, span: u64) -> Self {
+    pub(crate) fn after_nanos(self, span: u64) -> Self {
         Self(self.0.saturating_add(span))
     }
 
-    /// How long ago `earlier` was; 0 if it is later.
+    /// The time elapsed since `earlier`; zero if `earlier` is later than this.
     #[inline]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.nanos_since(earlier))
     }
 
     #[inline]
-    pub(super) fn nanos_since(self, earlier: Self) -> u64 {
+    pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// As a span from the beginning; `None` for [`Timestamp::NEVER`].
+    /// The time elapsed since the start; `None` for [`Timestamp::NEVER`].
     pub fn since_start(self) -> Option<Duration> {
         (self != Self::NEVER).then(|| Duration::from_nanos(self.0))
     }
@@ -68,7 +68,7 @@ impl AddAssign<Duration> for Timestamp {
     }
 }
 
-/// 0 if the other is later.
+/// Zero if the right-hand side is later.
 impl Sub for Timestamp {
     type Output = Duration;
 
@@ -78,14 +78,14 @@ impl Sub for Timestamp {
     }
 }
 
-/// In nanoseconds, as many as fit.
+/// Whole nanoseconds, at most `u64::MAX`.
 #[inline]
-pub(super) fn nanos(span: Duration) -> u64 {
+pub(crate) fn nanos(span: Duration) -> u64 {
     span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
 }
 
-/// A random part of a span, from 32 random bits.
-pub(super) fn part(span: Duration, random: u32) -> Duration {
+/// A random fraction of `span`, taken from 32 random bits.
+pub(crate) fn random_fraction(span: Duration, random: u32) -> Duration {
     let part = (span.as_nanos() * u128::from(random)) >> 32;
     Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
 }

@@ -1,4 +1,4 @@
-//! What must hold for any conversation, however it is cut and however slowly it is read.
+//! Properties of any session, however its bytes are split and however slowly they are read.
 
 use std::time::Duration;
 
@@ -6,14 +6,16 @@ use proptest::prelude::*;
 use tokio::time::sleep;
 use ws::{CloseCodes, TerminationReason};
 
-use super::rig::{Far, Over, Rig, Setup};
-use super::wire::{BINARY, CLOSE, CONTINUATION_END, PING, PONG, TEXT_BEGIN, bare, code, masked};
+use super::frames::{
+    BINARY, CLOSE, CONTINUATION_END, PING, PONG, TEXT_BEGIN, code, masked, unmasked,
+};
+use super::test_tunnel::{RemotePeer, Setup, StreamKind, TestTunnel};
 
-/// One thing that happens.
+/// One step of a test.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    ClientSays(usize),
-    BackendSays(usize),
+    ClientSends(usize),
+    BackendSends(usize),
     ClientReads(usize),
     BackendReads(usize),
     Wait(u64),
@@ -21,16 +23,16 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        3 => (1_usize..3000).prop_map(Event::ClientSays),
-        3 => (1_usize..3000).prop_map(Event::BackendSays),
+        3 => (1_usize..3000).prop_map(Event::ClientSends),
+        3 => (1_usize..3000).prop_map(Event::BackendSends),
         2 => (1_usize..5000).prop_map(Event::ClientReads),
         2 => (1_usize..5000).prop_map(Event::BackendReads),
         3 => (1_u64..30).prop_map(Event::Wait),
     ]
 }
 
-/// Frames by kind and length, and a Close.
-fn speech(frames: &[(u8, usize)], frame: fn(u8, &[u8]) -> Vec<u8>) -> Vec<u8> {
+/// Encodes frames given by kind and length, followed by a Close.
+fn encode(frames: &[(u8, usize)], frame: fn(u8, &[u8]) -> Vec<u8>) -> Vec<u8> {
     let mut bytes: Vec<u8> = frames
         .iter()
         .flat_map(|&(kind, len)| match kind {
@@ -61,32 +63,32 @@ proptest! {
         ..Default::default()
     })]
 
-    /// Two peers that say what they have to, close properly and read in the end get all of it,
-    /// and the tunnel ends with the last of these, by no clock.
+    /// Two peers that send, close properly and finally read receive everything, and the tunnel
+    /// finishes at once, without a timeout.
     #[test]
-    fn proper_peers_get_all_of_it_and_wait_for_no_clock(
+    fn proper_peers_receive_everything_without_a_timeout(
         up in frames(),
         down in frames(),
         events in proptest::collection::vec(event(), 0..60),
     ) {
-        let (up, down) = (speech(&up, masked), speech(&down, bare));
+        let (up, down) = (encode(&up, masked), encode(&down, unmasked));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .unwrap();
         runtime.block_on(async {
-            let rig = Rig::new(Over::Script, Setup { room: 0, ..Setup::default() }).await;
-            let (Far::Script(client, _), Far::Script(backend, _)) = (&rig.client, &rig.backend)
+            let tunnel = TestTunnel::new(StreamKind::Scripted, Setup { capacity: 0, ..Setup::default() }).await;
+            let (RemotePeer::Scripted(client, _), RemotePeer::Scripted(backend, _)) = (&tunnel.client, &tunnel.backend)
             else {
-                panic!("asked for scripts")
+                panic!("scripted streams")
             };
             let (client, backend) = (client.clone(), backend.clone());
             let (mut up_rest, mut down_rest) = (&up[..], &down[..]);
             for event in events {
                 match event {
-                    Event::ClientSays(len) => client.say(take(&mut up_rest, len)),
-                    Event::BackendSays(len) => backend.say(take(&mut down_rest, len)),
+                    Event::ClientSends(len) => client.say(take(&mut up_rest, len)),
+                    Event::BackendSends(len) => backend.say(take(&mut down_rest, len)),
                     Event::ClientReads(len) => client.widen(len),
                     Event::BackendReads(len) => backend.widen(len),
                     Event::Wait(ms) => sleep(Duration::from_millis(ms)).await,
@@ -99,12 +101,12 @@ proptest! {
             client.widen(usize::MAX);
             sleep(Duration::from_millis(1)).await;
             backend.widen(usize::MAX);
-            // All is done; only now may the clock move, and it must not need to.
+            // Everything is done: the tunnel must finish without any time passing.
             let before = tokio::time::Instant::now();
-            let ending = rig.ending().await;
+            let summary = tunnel.summary().await;
             assert_eq!(before.elapsed(), Duration::ZERO);
-            assert!(matches!(ending.end, TerminationReason::ClientClosed | TerminationReason::BackendClosed), "{ending:?}");
-            assert_eq!(ending.closes, CloseCodes { to_client: Some(1000), to_backend: Some(1000) });
+            assert!(matches!(summary.reason, TerminationReason::ClientClosed | TerminationReason::BackendClosed), "{summary:?}");
+            assert_eq!(summary.close_codes, CloseCodes { to_client: Some(1000), to_backend: Some(1000) });
             for (peer, expected) in [(client, down), (backend, up)] {
                 let state = peer.look();
                 assert!(state.sent == expected, "{} of {}", state.sent.len(), expected.len());

@@ -1,124 +1,138 @@
-//! What a session is held to.
+//! The limits and timeouts of a session.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Side;
-use super::close::CloseCode;
+use crate::close_code::CloseCode;
+use crate::side::Side;
 
-/// The terms of one conversation, fixed when it begins; a reload never changes them. The default
-/// is that of the configuration.
+/// The limits and timeouts of one session. They are fixed when it starts; a reload does not change
+/// them. The defaults are those of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionPolicy {
-    /// What the client's frames are held to.
+    /// Limits for frames from the client.
     pub from_client: Limits,
-    /// What the backend's frames are held to.
+    /// Limits for frames from the backend.
     pub from_backend: Limits,
-    /// What a frame that breaks RFC 6455 leads to.
+    /// The handling of frames that violate RFC 6455.
     pub strict: Strictness,
-    /// Pings to the client; `None`: none of our own.
+    /// The heartbeat of the client. `None`: the proxy sends it no pings.
     pub heartbeat_client: Option<HeartbeatPolicy>,
-    /// Pings to the backend, likewise.
+    /// The heartbeat of the backend. `None`: the proxy sends it no pings.
     pub heartbeat_backend: Option<HeartbeatPolicy>,
-    /// Longest time without a byte of a data frame in either direction; `None`: no limit.
+    /// Maximum time without a byte of a data frame in either direction. `None`: no limit.
     pub idle: Option<Duration>,
-    /// Oldest a session becomes; it is closed at a quiet moment of the last fifth of this time.
+    /// Maximum age of the session. It is closed during a pause in the last fifth of this time.
+    /// `None`: no limit.
     pub lifetime: Option<Duration>,
-    /// How long a peer may take to answer a Close, and to take what was sent before it.
+    /// Maximum time for a peer to answer a Close and to accept the bytes sent before it.
     pub close_grace: Duration,
-    /// How long a peer may take nothing of what waits for it.
+    /// Maximum time for which a peer may accept no bytes while data is queued for it.
     pub write_timeout: Duration,
-    /// Bytes a second that a peer must take at least while something waits for it, or it runs
-    /// into [`SessionPolicy::write_timeout`]; `None`: any byte will do.
+    /// Minimum rate, in bytes per second, at which a peer must accept queued data to stay within
+    /// [`SessionPolicy::write_timeout`]. `None`: any progress is sufficient.
     pub min_write_rate: Option<NonZeroU64>,
-    /// The code a draining proxy closes its clients with.
+    /// The close code sent to clients during a drain.
     pub drain_code: CloseCode,
-    /// And the words beside it; at most [`CLOSE_REASON_MAX`](super::CLOSE_REASON_MAX) bytes.
+    /// The close reason sent to clients during a drain; at most
+    /// [`CLOSE_REASON_MAX`](crate::CLOSE_REASON_MAX) bytes.
     pub drain_reason: Arc<str>,
 }
 
-/// What one side's frames are held to; `None`: no limit.
+/// Limits for the frames of one side. `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a message: payload as it stands on the wire, over all fragments, and after
-    /// decompression where that is looked into.
+    /// Bytes of a message: its payload as received, over all fragments, and its decompressed size
+    /// if compressed messages are inspected.
     pub message: Option<Limit>,
     /// Payload bytes of a frame.
     pub frame: Option<Limit>,
     /// Frames of a message.
     pub fragments: Option<Limit>,
-    /// Age of a message whose end has not come.
+    /// Time from the start of a message to its end.
     pub message_age: Option<AgeLimit>,
-    /// Messages begun.
+    /// Rate of messages, counted at their first frame.
     pub messages: Option<RateLimit>,
-    /// Bytes of frames.
+    /// Rate of bytes, frame headers included.
     pub bytes: Option<RateLimit>,
-    /// Pings and pongs; answers to our own pings do not count.
+    /// Rate of pings and pongs. Answers to the proxy's pings do not count.
     pub control_frames: Option<RateLimit>,
 }
 
-/// A largest number. Its action is [`LimitAction::Close`] or [`LimitAction::Report`].
+/// A maximum number. Its action is [`LimitAction::Close`] or [`LimitAction::Report`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// What is still lawful.
+    /// The largest permitted value.
     pub max: u64,
-    /// What more leads to.
+    /// The action on exceeding it.
     pub action: LimitAction,
 }
 
-/// A longest time. Its action is [`LimitAction::Close`] or [`LimitAction::Report`].
+/// A maximum duration. Its action is [`LimitAction::Close`] or [`LimitAction::Report`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AgeLimit {
-    /// What is still lawful.
+    /// The largest permitted duration.
     pub max: Duration,
-    /// What more leads to.
+    /// The action on exceeding it.
     pub action: LimitAction,
 }
 
-/// A token bucket: full at first, refilled evenly.
+/// A rate enforced with a token bucket, which is full when the session starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Tokens that come back in a second.
+    /// Tokens added per second.
     pub per_second: NonZeroU64,
-    /// Tokens that the bucket holds.
+    /// Capacity of the bucket in tokens.
     pub burst: NonZeroU64,
-    /// What an empty bucket leads to.
+    /// The action when the bucket is empty.
     pub action: LimitAction,
 }
 
-/// What crossing a limit leads to.
+/// The action on exceeding a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitAction {
     /// The session is closed.
     Close,
-    /// That side is not read until tokens have come back; nothing is lost.
+    /// Reading from that side is suspended until tokens are available. Nothing is lost.
     Delay,
-    /// It passes; the session remembers that it would have been closed.
+    /// The frame passes, and the violation is reported.
     Report,
 }
 
-/// What a frame that breaks RFC 6455 leads to.
+/// The handling of a frame that violates RFC 6455.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strictness {
     /// The session is closed.
     Enforce,
-    /// The frame passes as it is, as long as it can be told where it ends; the session remembers
-    /// that it would have been closed.
+    /// The frame passes unchanged if its end can be determined, and the violation is reported.
     Report,
 }
 
-/// Pings of our own to one side (RFC 6455 5.5.2).
+/// The handling of compressed messages (RFC 7692), as negotiated in the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeflateMode {
+    /// Compression was not negotiated.
+    Off,
+    /// Compressed messages pass; only their compressed size is limited.
+    Pass,
+    /// Compressed messages pass; the decompressed size of the client's messages is limited. The
+    /// client starts each message with an empty window (`client_no_context_takeover`), so that a
+    /// single message can be decompressed.
+    Inspect,
+}
+
+/// The proxy's pings to one side (RFC 6455 5.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeartbeatPolicy {
-    /// Longest time from one answer to the next ping; each time a random part of it is left out.
+    /// Maximum time from a pong to the next ping, which is sent up to an eighth earlier at random.
     pub interval: Duration,
-    /// How long the pong may take, from the moment the ping was handed out.
+    /// Maximum time from sending a ping to receiving its pong.
     pub timeout: Duration,
 }
 
 impl SessionPolicy {
-    /// What the frames of a side are held to.
+    /// The limits for frames from a side.
     #[inline]
     pub fn limits(&self, from: Side) -> &Limits {
         match from {
@@ -127,7 +141,7 @@ impl SessionPolicy {
         }
     }
 
-    /// The pings that a side gets.
+    /// The heartbeat of a side; `None`: the proxy sends it no pings.
     #[inline]
     pub fn heartbeat(&self, to: Side) -> Option<HeartbeatPolicy> {
         match to {
@@ -138,10 +152,10 @@ impl SessionPolicy {
 }
 
 impl Limits {
-    /// The largest payload of a message in one frame of which no size limit has anything to say.
+    /// The largest payload of an unfragmented message that exceeds no size limit, in bytes.
     #[inline]
-    pub(super) fn whole_max(&self) -> u64 {
-        let max = |cap: Option<Limit>| cap.map_or(u64::MAX, |cap| cap.max);
+    pub(crate) fn unfragmented_max(&self) -> u64 {
+        let max = |limit: Option<Limit>| limit.map_or(u64::MAX, |limit| limit.max);
         max(self.message).min(max(self.frame))
     }
 }
@@ -179,14 +193,14 @@ impl Default for SessionPolicy {
 }
 
 impl Limit {
-    /// More than `max` closes.
+    /// A limit that closes the session.
     pub const fn close(max: u64) -> Self {
         Self { max, action: LimitAction::Close }
     }
 }
 
 impl RateLimit {
-    /// So many a second (at least one), and twice as many at once.
+    /// A rate of `per_second`, at least one, with a burst of twice as many.
     pub const fn new(per_second: u64, action: LimitAction) -> Self {
         Self {
             per_second: at_least_one(per_second),
