@@ -63,22 +63,24 @@ pub async fn read_proxy_header(
 
 /// Peeks at the received bytes and consumes only those of the header.
 async fn consume_header(io: &mut Socket) -> Result<Option<ProxiedConnection>, DropReason> {
-    let gone = |_| DropReason::Gone(ConnectionStage::Accept);
+    let gone = |_| DropReason::ClientDisconnected(ConnectionStage::Accept);
     let mut bytes = [0; HEADER_BYTES_MAX];
     let mut consumed = 0;
     loop {
         let seen = consumed + io.peek(&mut bytes[consumed..]).await.map_err(gone)?;
         if seen == consumed {
             return Err(match consumed {
-                0 => DropReason::Gone(ConnectionStage::Accept),
-                _ => DropReason::ProxyHeaderBad("the connection ended within the header"),
+                0 => DropReason::ClientDisconnected(ConnectionStage::Accept),
+                _ => DropReason::ProxyHeaderInvalid("the connection ended within the header"),
             });
         }
         let (len, complete) = match parse(&bytes[..seen]) {
             Ok(ParseProgress::Partial) => (seen, None),
             Ok(ParseProgress::Complete { len, proxied }) => (len, Some(proxied)),
             Err(ProxyHeaderError::Missing) => return Err(DropReason::ProxyHeaderMissing),
-            Err(ProxyHeaderError::Invalid(rule)) => return Err(DropReason::ProxyHeaderBad(rule)),
+            Err(ProxyHeaderError::Invalid(rule)) => {
+                return Err(DropReason::ProxyHeaderInvalid(rule));
+            }
         };
         io.read_exact(&mut bytes[consumed..len]).await.map_err(gone)?;
         consumed = len;
@@ -302,7 +304,7 @@ fn parse_addresses(
         ProxyHeader::parse(header, config).map_err(|_| ProxyHeaderError::Invalid(malformed))?;
     let found = parsed.proxied_address().ok_or(ProxyHeaderError::Invalid(malformed))?;
     let source = ClientAddr::new(found.source);
-    if !source.is_possible() {
+    if !source.is_unicast() {
         return Err(ProxyHeaderError::Invalid("the source is unspecified, broadcast or multicast"));
     }
     Ok(ProxiedConnection { source, destination: found.destination })

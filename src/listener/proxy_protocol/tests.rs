@@ -222,7 +222,7 @@ proptest! {
 
     #[test]
     fn any_source_address_is_preserved(source: std::net::SocketAddrV4, block: Vec<u8>) {
-        prop_assume!(ClientAddr::new(source.into()).is_possible() && block.len() < 400);
+        prop_assume!(ClientAddr::new(source.into()).is_unicast() && block.len() < 400);
         let text = format!("PROXY TCP4 {} 1.2.3.4 {} 5\r\n", source.ip(), source.port());
         let expected = Some(format!("{} to 1.2.3.4:5", ClientAddr::new(source.into())));
         prop_assert_eq!(parsed(text.as_bytes()), expected.clone());
@@ -271,12 +271,12 @@ async fn consumes_exactly_the_header_in_any_pieces() {
 #[tokio::test]
 async fn drop_reasons_say_what_is_wrong() {
     for (sent, end) in [
-        (&b""[..], DropReason::Gone(ConnectionStage::Accept)),
+        (&b""[..], DropReason::ClientDisconnected(ConnectionStage::Accept)),
         (b"GET / HTTP/1.1\r\n\r\n", DropReason::ProxyHeaderMissing),
-        (b"PROXY T", DropReason::ProxyHeaderBad("the connection ended within the header")),
+        (b"PROXY T", DropReason::ProxyHeaderInvalid("the connection ended within the header")),
         (
             b"PROXY \r\n",
-            DropReason::ProxyHeaderBad("version 1: the protocol is not TCP4, TCP6 or UNKNOWN"),
+            DropReason::ProxyHeaderInvalid("version 1: the protocol is not TCP4, TCP6 or UNKNOWN"),
         ),
     ] {
         let (mut client, mut socket) = connected().await;
