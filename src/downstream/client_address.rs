@@ -16,9 +16,9 @@ pub fn identify(
     trusted: &TrustedProxies,
     prefixes: KeyPrefixes,
 ) -> (Option<ClientInfo>, Forwarded) {
-    let is_trusted = |addr: &_| trusted.has(addr);
+    let is_trusted = |addr: &_| trusted.contains(addr);
     let mut said = match trusted.header {
-        _ if !trusted.has(&connection.addr) => Forwarded::default(),
+        _ if !trusted.contains(&connection.addr) => Forwarded::default(),
         ForwardedHeader::XForwardedFor => Forwarded::by_x_forwarded(headers, is_trusted),
         ForwardedHeader::Forwarded => Forwarded::by_forwarded(headers, is_trusted),
     };

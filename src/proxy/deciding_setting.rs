@@ -12,7 +12,7 @@ pub fn of_drop(reason: &DropReason, snapshot: &Snapshot) -> DecidingSetting {
     let value = match reason {
         DropReason::ClientFull => Some(settings.concurrency.connections_per_client.to_string()),
         DropReason::GateFull => Some(snapshot.capacity.connections.to_string()),
-        DropReason::ProxyHeaderUntrusted => Some(settings.trusted.to_string()),
+        DropReason::ProxyHeaderUntrusted => Some(settings.trusted_proxies.to_string()),
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
         DropReason::TlsTimeout => Some(show_duration(settings.timeouts.tls)),

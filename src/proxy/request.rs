@@ -104,7 +104,7 @@ impl ConnectionContext {
         let (client, forwarded) = client_address::identify(
             &peer.visitor,
             request.headers(),
-            &settings.trusted,
+            &settings.trusted_proxies,
             settings.client_key,
         );
         let connection = match client {

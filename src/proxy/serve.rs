@@ -55,7 +55,7 @@ async fn accept_connection(
 ) -> Result<(), DropReason> {
     let settings = &snapshot.settings;
     let AcceptedStream { mut io, mut local, .. } = accepted;
-    if listener.proxy_protocol && !settings.trusted.has(&client.addr) {
+    if listener.proxy_protocol && !settings.trusted_proxies.contains(&client.addr) {
         return Err(DropReason::ProxyHeaderUntrusted);
     }
     let mut permit = state.occupancy.connection(snapshot.capacity.connections)?;
@@ -65,7 +65,7 @@ async fn accept_connection(
         local = address;
     }
     // A trusted proxy brings the connections of many clients.
-    if !settings.trusted.has(&client.addr) {
+    if !settings.trusted_proxies.contains(&client.addr) {
         permit.count_for(client.key, settings.concurrency.connections_per_client)?;
     }
     let context = |client: &ClientInfo| ConnectionContext {

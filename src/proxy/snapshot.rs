@@ -180,7 +180,7 @@ impl Snapshot {
         let capacity = Capacity::new(&settings.concurrency, listeners, descriptors)
             .map_err(|error| errors.push(error))
             .ok();
-        errors.extend(settings.records_refused());
+        errors.extend(settings.check_access_log_target());
         let tls = tls_terminator(settings, ticketer).map_err(|more| errors.extend(more)).ok();
         match (capacity, tls, errors.is_empty()) {
             (Some(capacity), Some((tls, mut warnings)), true) => {
@@ -264,7 +264,7 @@ impl Route {
             pool: Pool::new(&of.backends, known),
             on_backend_loss: of.on_backend_loss,
             drain: before.map(|route| route.drain.clone()).unwrap_or_default(),
-            terms: of.terms.clone(),
+            terms: of.policy.clone(),
             timeouts: *timeouts,
             counts,
         }

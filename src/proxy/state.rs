@@ -10,11 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use super::snapshot::Snapshot;
 use crate::admission::concurrency::ConcurrencyLimits;
-use crate::config::explain::effect::{AppliesTo, takes_effect};
-use crate::config::explain::listing::effective;
+use crate::config::explain::effect::AppliesTo;
+use crate::config::explain::listing::{effective, takes_effect};
 use crate::config::settings::Settings;
 use crate::net::network::Net;
-use crate::protocol::answer::{Change, EffectiveKey};
+use crate::protocol::response::{Change, EffectiveKey};
 use crate::sessions::drain_plan::Phase;
 use crate::sessions::drains::RunningDrains;
 use crate::sessions::registry::Registry;

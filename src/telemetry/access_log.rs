@@ -124,7 +124,7 @@ pub(super) fn flush() {
 }
 
 fn open_file(path: &Path, settings: &Settings) -> io::Result<(File, (u64, u64))> {
-    let check = |found: &Metadata| match settings.not_for_records(found) {
+    let check = |found: &Metadata| match settings.access_log_target_problem(found) {
         Some(problem) => Err(io::Error::other(format!("it {problem}"))),
         None => Ok(()),
     };
@@ -296,7 +296,7 @@ mod tests {
             "cannot open the access log /nowhere/access.log: No such file or directory \
              (os error 2); create the folder and make it writable for the user that runs tidegate"
         );
-        assert!(error("/tmp").contains("it is a folder: name the file in it"));
+        assert!(error("/tmp").contains("it is a directory: name the file in it"));
         // Opening a pipe would block until it has a reader.
         let pipe = std::env::temp_dir().join(format!("tidegate-pipe-{}", std::process::id()));
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -4,10 +4,10 @@ use super::listing::FULL;
 use super::*;
 use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
 use crate::config::settings::Settings;
-use crate::protocol::answer::Change;
+use crate::protocol::response::Change;
 
-/// `part name what (key: before -> after)` of each change.
-fn told(before: &str, after: &str) -> Vec<String> {
+/// `section name action (key: before -> after)` of each change.
+fn errors(before: &str, after: &str) -> Vec<String> {
     let show = |change: Change| {
         let none = || "none".to_owned();
         let keys: Vec<String> = change
@@ -20,7 +20,7 @@ fn told(before: &str, after: &str) -> Vec<String> {
             .collect();
         assert!(!change.effect.is_empty());
         assert_eq!(change.tunnels, 0);
-        format!("{} {} {} ({})", change.part, change.name, change.what, keys.join(", "))
+        format!("{} {} {} ({})", change.section, change.name, change.action, keys.join(", "))
     };
     changes(&parse(before), &parse(after)).into_iter().map(show).collect()
 }
@@ -38,7 +38,7 @@ fn what_means_the_same_is_no_change() {
         .replace("\"10.0.0.0/8\", \"192.0.2.7\"", "\"192.0.2.7/32\", \"10.0.0.0/8\"")
         .replace("redact = [\"zebra\", \"apple\"]", "redact = [\"apple\", \"zebra\"]");
     assert_ne!(same, FULL);
-    assert_eq!(told(FULL, &same), [""; 0]);
+    assert_eq!(errors(FULL, &same), [""; 0]);
     // In another file, and its tables in another order.
     let parts: Vec<&str> = FULL.split("\n[[route]]").collect();
     let (second, rest) = parts[2].split_once("\n[server]").unwrap();
@@ -48,18 +48,18 @@ fn what_means_the_same_is_no_change() {
     assert_eq!(changes(&parse(FULL), &moved), []);
     // From the common table into that of the only route.
     let common = format!("{PLAIN}[limits]\nidle = \"2h\"\n");
-    assert_eq!(told(&common, &format!("{PLAIN}[route.limits]\nidle = \"2h\"\n")), [""; 0]);
+    assert_eq!(errors(&common, &format!("{PLAIN}[route.limits]\nidle = \"2h\"\n")), [""; 0]);
 }
 
 #[test]
 fn what_differs_is_told_with_its_keys() {
     assert_eq!(
-        told(FULL, &FULL.replace("\"26h\"", "\"27h\"").replace("http = false", "http = true")),
+        errors(FULL, &FULL.replace("\"26h\"", "\"27h\"").replace("http = false", "http = true")),
         ["route a \"quoted\" \\ name changed (route[0].http: false -> true, \
           route[0].limits.lifetime: \"26h\" -> \"27h\")"]
     );
     assert_eq!(
-        told(FULL, &FULL.replace("weight = 3", "weight = 4").replace("\"b:1\"", "\"c:1\"")),
+        errors(FULL, &FULL.replace("weight = 3", "weight = 4").replace("\"b:1\"", "\"c:1\"")),
         [
             "backend a of a \"quoted\" \\ name changed (route[0].backends[0].weight: 3 -> 4)",
             "backend c:1 of [2001:db8::7] added (route[1].backends[0].address: none -> \"c:1\")",
@@ -67,7 +67,7 @@ fn what_differs_is_told_with_its_keys() {
         ]
     );
     assert_eq!(
-        told(
+        errors(
             FULL,
             &FULL
                 .replace("name = \"tls\"", "name = \"door\"")
@@ -84,20 +84,20 @@ fn what_differs_is_told_with_its_keys() {
     let other =
         FULL.replace("/etc/a.key", "/etc/b.key").replace("level = \"warn\"", "level = \"info\"");
     assert_eq!(
-        told(FULL, &other),
+        errors(FULL, &other),
         [
             "certificate /etc/a.pem changed (certificate[0].key: \"/etc/a.key\" -> \"/etc/b.key\")",
             "log  changed (log.level: \"warn\" -> \"info\")",
         ]
     );
     let renamed = PLAIN.replace("chat.example.com", "talk.example.com");
-    let told = told(PLAIN, &renamed);
+    let errors = errors(PLAIN, &renamed);
     assert!(
-        told[0].starts_with("route talk.example.com added (route[0].host: none -> "),
-        "{told:?}"
+        errors[0].starts_with("route talk.example.com added (route[0].host: none -> "),
+        "{errors:?}"
     );
-    assert!(told[1].starts_with("route chat.example.com removed ("), "{told:?}");
-    assert_eq!(told.len(), 2);
+    assert!(errors[1].starts_with("route chat.example.com removed ("), "{errors:?}");
+    assert_eq!(errors.len(), 2);
 }
 
 #[test]
@@ -105,18 +105,18 @@ fn a_common_limit_is_told_once_and_with_whom_it_is_about() {
     // The first route has an idle time of its own.
     let after = FULL.replace("idle = \"2h\"", "idle = \"3h\"");
     let found = differences(&parse(FULL), &parse(&after));
-    let [SettingChange { change, about }] = &found[..] else { panic!("{found:?}") };
-    assert_eq!((change.part.as_str(), change.keys[0].key.as_str()), ("limits", "limits.idle"));
-    assert_eq!(*about, AffectedTunnels::Routes(vec!["[2001:db8::7]".into()]));
+    let [SettingChange { change, affected }] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((change.section.as_str(), change.keys[0].key.as_str()), ("limits", "limits.idle"));
+    assert_eq!(*affected, AffectedTunnels::Routes(vec!["[2001:db8::7]".into()]));
     // Where every route has its own, it means nothing.
     let own =
         |idle: &str| format!("{PLAIN}[route.limits]\nidle = \"2h\"\n[limits]\nidle = \"{idle}\"\n");
-    assert_eq!(told(&own("3h"), &own("4h")), [""; 0]);
+    assert_eq!(errors(&own("3h"), &own("4h")), [""; 0]);
     // One that is written out in a route, and differs, is the route's.
     let before = format!("{PLAIN}[limits]\nidle = \"2h\"\n");
     let after = format!("{PLAIN}[route.limits]\nidle = \"5h\"\n");
     assert_eq!(
-        told(&before, &after),
+        errors(&before, &after),
         ["route chat.example.com changed (route[0].limits.idle: \"2h\" -> \"5h\")"]
     );
 }
@@ -154,5 +154,5 @@ fn many_routes_are_compared_in_no_time() {
     let (before, after) = (many("2h"), many("3h"));
     let found = differences(&before, &after);
     assert_eq!(found.len(), 1);
-    assert!(matches!(&found[0].about, AffectedTunnels::Routes(routes) if routes.len() == 5_001));
+    assert!(matches!(&found[0].affected, AffectedTunnels::Routes(routes) if routes.len() == 5_001));
 }

@@ -1,5 +1,6 @@
-//! What is known of a file beside what it means: where its keys stand, what was written of values
-//! that are not in force, and which file it was. Settings that differ in nothing else are equal.
+//! Details of the configuration file that do not affect its meaning: the lines of its keys, values that
+//! are written but not in use, and the fingerprint of the file. They do not take part in comparisons
+//! of settings.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,54 +12,54 @@ use rustls::SupportedCipherSuite;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use ws::SessionPolicy;
 
-/// Beside the settings.
+/// Where settings come from.
 #[derive(Clone, Default)]
 pub struct SourceMap {
-    /// The line of each key that is in the file, from 1.
+    /// Line of each key that is in the file, from 1.
     pub(crate) lines: HashMap<Box<str>, usize>,
-    /// What routes are held to that say nothing of their own.
+    /// Session policy of routes without limits of their own.
     pub(crate) common: Arc<SessionPolicy>,
-    /// How long pongs may take, where nobody is pinged as well: common, then of each route.
+    /// Pong timeouts, also where the heartbeat is off: the common ones, then those of each route.
     pub(crate) heartbeat_timeouts: Vec<PongTimeouts>,
-    /// The number of threads is what tidegate chose.
+    /// Whether tidegate chose the number of threads.
     pub(crate) workers_auto: bool,
-    /// The admin listener, be there one or not.
-    pub(crate) admin: Option<AdminLines>,
-    /// The beginning of the SHA-256 of the file, in hexadecimal digits.
+    /// The `[admin]` table, also if the admin listener is off.
+    pub(crate) admin: Option<AdminValues>,
+    /// First hexadecimal digits of the file's SHA-256.
     pub(crate) fingerprint: Option<Arc<str>>,
 }
 
-/// How long a client's pong may take, and a backend's.
+/// Pong timeouts of the client and of the backend.
 pub(crate) type PongTimeouts = [Duration; 2];
 
-/// `[admin]`
+/// Address and `public` of the `[admin]` table.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AdminLines {
+pub(crate) struct AdminValues {
     pub(crate) address: SocketAddr,
     pub(crate) public: bool,
 }
 
 impl SourceMap {
-    /// The line a key stands in; `None`: it is not in the file.
+    /// Line of a key, from 1; `None` if the key is not in the file.
     pub fn line(&self, key: &str) -> Option<usize> {
         self.lines.get(key).copied()
     }
 
-    /// Which file it was: the first digits of what `sha256sum` says of it.
+    /// The first 12 digits of the file's `sha256sum`; `None` if no file was read.
     pub fn fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
     }
 
-    /// How long pongs may take: on a route, or (`None`) on those that say nothing.
+    /// Pong timeouts of a route, or the common ones for `None`.
     pub(crate) fn heartbeat_timeouts(&self, route: Option<usize>) -> PongTimeouts {
-        let usual = self.common.heartbeat_client.or(SessionPolicy::default().heartbeat_client);
-        let usual = usual.map_or(Duration::ZERO, |usual| usual.timeout);
-        let place = route.map_or(0, |route| route + 1);
-        self.heartbeat_timeouts.get(place).copied().unwrap_or([usual; 2])
+        let default = self.common.heartbeat_client.or(SessionPolicy::default().heartbeat_client);
+        let default = default.map_or(Duration::ZERO, |heartbeat| heartbeat.timeout);
+        let index = route.map_or(0, |route| route + 1);
+        self.heartbeat_timeouts.get(index).copied().unwrap_or([default; 2])
     }
 }
 
-/// How it was written changes nothing of what it means.
+/// All source maps are equal: they do not affect the meaning of settings.
 impl PartialEq for SourceMap {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -69,18 +70,18 @@ impl Eq for SourceMap {}
 
 impl fmt::Debug for SourceMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Written").field("keys", &self.lines.len()).finish_non_exhaustive()
+        f.debug_struct("SourceMap").field("keys", &self.lines.len()).finish_non_exhaustive()
     }
 }
 
-/// The lines of places in a text, which come as `(key, first byte)`.
-pub(crate) fn lines(text: &str, places: Vec<(String, usize)>) -> HashMap<Box<str>, usize> {
+/// Converts byte offsets of keys into lines.
+pub(crate) fn lines(text: &str, locations: Vec<(String, usize)>) -> HashMap<Box<str>, usize> {
     let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
     let line = |at: usize| ends.partition_point(|end| *end < at) + 1;
-    places.into_iter().map(|(key, at)| (key.into_boxed_str(), line(at))).collect()
+    locations.into_iter().map(|(key, at)| (key.into_boxed_str(), line(at))).collect()
 }
 
-/// The first digits of a file's SHA-256, as `sha256sum` shows them.
+/// The first digits of a file's SHA-256, as `sha256sum` prints them.
 pub(crate) fn fingerprint(bytes: &[u8]) -> Option<Arc<str>> {
     let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 else {
         return None;
@@ -90,7 +91,7 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> Option<Arc<str>> {
     digits.get(..DIGITS).map(Arc::from)
 }
 
-/// Enough to tell files apart, few enough to compare by eye.
+/// Enough digits to distinguish files, and few enough to compare by eye.
 const DIGITS: usize = 12;
 
 #[cfg(test)]
@@ -108,8 +109,8 @@ mod tests {
     fn lines_are_counted_from_one() {
         let text = "a = 1\r\n\nb = 2\nc = 3";
         let at = |what| text.find(what).unwrap();
-        let places = vec![("a".into(), at("1")), ("b".into(), at("2")), ("c".into(), at("3"))];
-        let lines = lines(text, places);
+        let locations = vec![("a".into(), at("1")), ("b".into(), at("2")), ("c".into(), at("3"))];
+        let lines = lines(text, locations);
         assert_eq!((lines["a"], lines["b"], lines["c"]), (1, 3, 4));
     }
 }

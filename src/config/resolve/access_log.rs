@@ -1,5 +1,5 @@
-//! Whether records may go into the file that is named for them: never into the configuration, a
-//! certificate or a key, by whatever name, and into nothing that is no regular file.
+//! Checks the file of the access log. It must not be the configuration, a certificate or a key under
+//! any name, and it must be a regular file.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -10,52 +10,52 @@ use crate::config::settings::{AccessTarget, CertificateSource, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 
 impl Settings {
-    /// Why records could not be written to their file, as far as that shows without opening it: to
-    /// open it would make it, or wait for whoever reads a pipe.
-    pub fn records_refused(&self) -> Option<LateDiagnostic> {
+    /// Why access records could not be written to their file, as far as this can be determined without
+    /// opening it. Opening would create the file, or block on a pipe.
+    pub fn check_access_log_target(&self) -> Option<LateDiagnostic> {
         let AccessTarget::File(path) = &self.access.to else {
             return None;
         };
         let shown = path.display();
         let problem = match fs::metadata(path) {
-            Ok(found) => format!("{shown} {}", self.not_for_records(&found)?),
+            Ok(found) => format!("{shown} {}", self.access_log_target_problem(&found)?),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let folder = path.parent().filter(|folder| *folder != Path::new(""));
-                let folder = folder.unwrap_or(Path::new("."));
-                match fs::metadata(folder) {
-                    Ok(found) if is_of_kernel(&found) => format!("{shown} {OF_KERNEL}"),
+                let dir = path.parent().filter(|dir| *dir != Path::new(""));
+                let dir = dir.unwrap_or(Path::new("."));
+                match fs::metadata(dir) {
+                    Ok(found) if is_kernel_file(&found) => format!("{shown} {KERNEL_FILE}"),
                     Ok(found) if found.is_dir() => return None,
                     Ok(_) | Err(_) => format!(
-                        "there is no folder {} to write it into: make it, or let systemd do so \
+                        "there is no directory {}: create it, or let systemd create it \
                          (LogsDirectory= in the unit)",
-                        folder.display()
+                        dir.display()
                     ),
                 }
             }
-            Err(error) => format!("{shown} cannot be looked at: {error}"),
+            Err(error) => format!("{shown} cannot be checked: {error}"),
         };
         Some(LateDiagnostic { key: "access.to".to_owned(), problem })
     }
 
-    /// Why records may not go into this file, whatever its name, and what to do.
-    pub fn not_for_records(&self, found: &Metadata) -> Option<String> {
+    /// Why access records must not be written to this file, and what to do. `None` if they may be.
+    pub fn access_log_target_problem(&self, found: &Metadata) -> Option<String> {
         if found.is_dir() {
-            return Some("is a folder: name the file in it".to_owned());
+            return Some("is a directory: name the file in it".to_owned());
         }
         if !found.is_file() {
             let what = "is a pipe, socket or device: name a file, or write \"stderr\"";
             return Some(what.to_owned());
         }
-        if is_of_kernel(found) {
-            return Some(OF_KERNEL.to_owned());
+        if is_kernel_file(found) {
+            return Some(KERNEL_FILE.to_owned());
         }
-        let owner = self.owner_of(found)?;
-        Some(format!("is {owner}, and records would be written into it: name another file"))
+        let used_as = self.configured_use(found)?;
+        Some(format!("is {used_as}, and records would be written into it: name another file"))
     }
 
-    /// What this file is already.
-    fn owner_of(&self, found: &Metadata) -> Option<String> {
-        // A link has another name, and the same number.
+    /// The key that already names this file.
+    fn configured_use(&self, found: &Metadata) -> Option<String> {
+        // A link has a different name, but the same inode.
         let same = |path: &Path| {
             fs::metadata(path)
                 .is_ok_and(|other| (other.dev(), other.ino()) == (found.dev(), found.ino()))
@@ -74,12 +74,12 @@ impl Settings {
     }
 }
 
-/// Whether it is in `/proc` or `/sys`, where there are files that keep nothing.
-fn is_of_kernel(found: &Metadata) -> bool {
+/// Whether the file is in `/proc` or `/sys`, whose files do not store data.
+fn is_kernel_file(found: &Metadata) -> bool {
     let device = |path: &str| fs::metadata(path).ok().map(|found| found.dev());
     let here = Some(found.dev());
-    // Where they are not mounted they are folders like others.
+    // If they are not mounted, they are ordinary directories.
     here != device("/") && ["/proc", "/sys"].into_iter().any(|root| here == device(root))
 }
 
-const OF_KERNEL: &str = "is the kernel's, and keeps nothing: name another file";
+const KERNEL_FILE: &str = "is a kernel file that stores nothing: name another file";

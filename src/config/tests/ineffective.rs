@@ -13,20 +13,20 @@ fn message_limit_must_fit_into_its_fragments() {
     };
     let problem = |key: &str, side: &str| {
         format!(
-            "route[0].limits.{key}: limits.message_from_{side} = 1MiB is never met: \
+            "route[0].limits.{key}: limits.message_from_{side} = 1MiB can never be reached: \
              limits.fragments_from_{side} = 16 and limits.frame_from_{side} = 4KiB are 64KiB \
              at most (write at most \"64KiB\", or raise one of the other two)"
         )
     };
     let backend = limits("\"1MiB\"", "\"4KiB\"", "16", "backend");
-    assert_eq!(told_below(&backend), [problem("message_from_backend", "backend")]);
+    assert_eq!(errors_below(&backend), [problem("message_from_backend", "backend")]);
     let long = limits("{ max = \"1MiB\" }", "{ max = \"4KiB\" }", "{ max = 16 }", "backend");
-    assert_eq!(told_below(&long), [problem("message_from_backend.max", "backend")]);
+    assert_eq!(errors_below(&long), [problem("message_from_backend.max", "backend")]);
     // A client's message is looked at after decompression as well.
     let client = limits("\"1MiB\"", "\"4KiB\"", "16", "client");
     for compression in ["pass", "strip"] {
-        let told = told_below(&format!("compression = \"{compression}\"\n{client}"));
-        assert_eq!(told, [problem("message_from_client", "client")]);
+        let errors = errors_below(&format!("compression = \"{compression}\"\n{client}"));
+        assert_eq!(errors, [problem("message_from_client", "client")]);
     }
     let report = "{ max = 16, action = \"report\" }";
     for lawful in [
@@ -41,14 +41,14 @@ fn message_limit_must_fit_into_its_fragments() {
         parse(&format!("{PLAIN}{lawful}\n"));
     }
     let common = client.replace("[route.limits]", "[limits]");
-    assert_eq!(told_below(&format!("compression = \"pass\"\n{common}")).len(), 1);
+    assert_eq!(errors_below(&format!("compression = \"pass\"\n{common}")).len(), 1);
 }
 
 // Requirements: CF12.
 #[test]
 fn warns_about_limits_beyond_the_tunnel_lifetime() {
     assert_eq!(
-        told_below(
+        errors_below(
             "[limits]\nlifetime = \"1h\"\nmessage_age_from_client = \"2h\"\n\
              message_age_from_backend = { max = \"61m\", action = \"report\" }\n\
              close_grace = \"40s\"\n[drain]\ndeadline = \"39s\""
@@ -56,16 +56,16 @@ fn warns_about_limits_beyond_the_tunnel_lifetime() {
         [
             "limits.message_age_from_client: limits.message_age_from_client = 2h is longer than \
              limits.lifetime = 1h \
-             (the tunnel is over by then: write at most \"1h\", or raise limits.lifetime)",
+             (the tunnel has ended by then: write at most \"1h\", or raise limits.lifetime)",
             "limits.message_age_from_backend.max: limits.message_age_from_backend = 61m is longer \
              than limits.lifetime = 1h \
-             (the tunnel is over by then: write at most \"1h\", or raise limits.lifetime)",
+             (the tunnel has ended by then: write at most \"1h\", or raise limits.lifetime)",
             "limits.close_grace: limits.close_grace = 40s is longer than drain.deadline = 39s \
-             (the tunnel is over by then: write at most \"39s\", or raise drain.deadline)",
+             (the tunnel has ended by then: write at most \"39s\", or raise drain.deadline)",
         ]
     );
     let own = "[route.limits]\nclose_grace = \"1m\"\n[drain]\ndeadline = \"30s\"";
-    assert!(told_below(own)[0].starts_with("route[0].limits.close_grace: "));
+    assert!(errors_below(own)[0].starts_with("route[0].limits.close_grace: "));
     for lawful in [
         // Defaults.
         "[limits]\nlifetime = \"41s\"",
@@ -84,18 +84,18 @@ fn warns_about_limits_beyond_the_tunnel_lifetime() {
 #[test]
 fn byte_burst_must_hold_one_message() {
     let problem = "limits.bytes_from_client closes at a burst of 128KiB, and \
-                   limits.message_from_client = 1MiB lets larger messages come \
+                   limits.message_from_client = 1MiB allows larger messages \
                    (every larger message would close the tunnel: write burst = \"2MiB\", \
-                   or action = \"delay\", which reads it slowly)";
+                   or action = \"delay\", which slows reading down)";
     let message = "message_from_client = \"1MiB\"";
     let bytes = "bytes_from_client = { rate = \"64KiB/s\", action = \"close\" }";
-    let told = told_below(&format!("[limits]\n{message}\n{bytes}"));
-    assert_eq!(told, [format!("limits.bytes_from_client: {problem}")]);
+    let errors = errors_below(&format!("[limits]\n{message}\n{bytes}"));
+    assert_eq!(errors, [format!("limits.bytes_from_client: {problem}")]);
     // On a route, at its own key.
-    let told = told_below(&format!("[route.limits]\n{bytes}\n[limits]\n{message}"));
-    assert_eq!(told, [format!("route[0].limits.bytes_from_client: {problem}")]);
-    let told = told_below(&format!("[route.limits]\n{message}\n[limits]\n{bytes}"));
-    assert_eq!(told, [format!("route[0].limits.message_from_client: {problem}")]);
+    let errors = errors_below(&format!("[route.limits]\n{bytes}\n[limits]\n{message}"));
+    assert_eq!(errors, [format!("route[0].limits.bytes_from_client: {problem}")]);
+    let errors = errors_below(&format!("[route.limits]\n{message}\n[limits]\n{bytes}"));
+    assert_eq!(errors, [format!("route[0].limits.message_from_client: {problem}")]);
     for lawful in [
         bytes.to_owned(),
         format!("{message}\nbytes_from_client = \"64KiB/s\""),
@@ -111,7 +111,7 @@ fn byte_burst_must_hold_one_message() {
 // Requirements: CF12.
 #[test]
 fn tunnels_per_client_must_not_exceed_connections() {
-    let told = |lines: &str| told_below(&format!("[concurrency]\n{lines}"));
+    let errors = |lines: &str| errors_below(&format!("[concurrency]\n{lines}"));
     let help = |cap| {
         format!(
             "(each tunnel is a connection: write at most {cap}, \
@@ -119,14 +119,14 @@ fn tunnels_per_client_must_not_exceed_connections() {
         )
     };
     assert_eq!(
-        told("connections_per_client = 10\ntunnels_per_client = 11"),
+        errors("connections_per_client = 10\ntunnels_per_client = 11"),
         [format!(
             "concurrency.tunnels_per_client: 11 is more than concurrency.connections_per_client, which is 10 {}",
             help(10)
         )]
     );
     assert_eq!(
-        told("tunnels_per_client = 600"),
+        errors("tunnels_per_client = 600"),
         [format!(
             "concurrency.tunnels_per_client: 600 is more than concurrency.connections_per_client, which is 512 \
              by default {}",
@@ -134,7 +134,7 @@ fn tunnels_per_client_must_not_exceed_connections() {
         )]
     );
     // Once is enough.
-    assert_eq!(told("connections = 100\ntunnels_per_client = 600").len(), 1);
+    assert_eq!(errors("connections = 100\ntunnels_per_client = 600").len(), 1);
     for lawful in [
         "connections_per_client = 10",
         "connections_per_client = 10\ntunnels_per_client = 10",
@@ -154,17 +154,16 @@ fn health_path_must_not_shadow_a_route() {
     };
     for health in ["/ws", "/ws/"] {
         assert_eq!(
-            told(&with(health, "/ws")),
+            errors(&with(health, "/ws")),
             [format!(
-                "listener[0].health_path: \"{health}\" is route[0].path, which would never be \
-                 asked (health is answered before any route: choose a path that none has)"
+                "listener[0].health_path: \"{health}\" is route[0].path, which would never receive this request (health checks are answered before any route: choose a path that no route has)"
             )]
         );
     }
     assert_eq!(
-        told(&with("/", "/")),
-        ["listener[0].health_path: \"/\" is the path of the application's first page \
-          (write one of its own, as in \"/healthz\")"]
+        errors(&with("/", "/")),
+        ["listener[0].health_path: \"/\" is the path of the application's start page \
+          (write a separate path such as \"/healthz\")"]
     );
     parse(&with("/ws/health", "/ws"));
     parse(&with("/healthz", "/"));
