@@ -62,22 +62,24 @@ pub async fn read_proxy_header(
 
 /// What has arrived is looked at first, and taken only as far as it is the header's.
 async fn take(io: &mut Socket) -> Result<Option<ProxiedConnection>, DropReason> {
-    let gone = |_| DropReason::Gone(ConnectionStage::Accept);
+    let gone = |_| DropReason::ClientDisconnected(ConnectionStage::Accept);
     let mut bytes = [0; HEADER_BYTES_MAX];
     let mut taken = 0;
     loop {
         let seen = taken + io.peek(&mut bytes[taken..]).await.map_err(gone)?;
         if seen == taken {
             return Err(match taken {
-                0 => DropReason::Gone(ConnectionStage::Accept),
-                _ => DropReason::ProxyHeaderBad("the connection ended in the middle of the header"),
+                0 => DropReason::ClientDisconnected(ConnectionStage::Accept),
+                _ => DropReason::ProxyHeaderInvalid(
+                    "the connection ended in the middle of the header",
+                ),
             });
         }
         let (len, whole) = match parse(&bytes[..seen]) {
             Ok(ParseProgress::Partial) => (seen, None),
             Ok(ParseProgress::Whole { len, proxied }) => (len, Some(proxied)),
             Err(ProxyHeaderError::Missing) => return Err(DropReason::ProxyHeaderMissing),
-            Err(ProxyHeaderError::Bad(rule)) => return Err(DropReason::ProxyHeaderBad(rule)),
+            Err(ProxyHeaderError::Bad(rule)) => return Err(DropReason::ProxyHeaderInvalid(rule)),
         };
         io.read_exact(&mut bytes[taken..len]).await.map_err(gone)?;
         taken = len;
@@ -276,7 +278,7 @@ fn addresses(
         ProxyHeader::parse(header, config).map_err(|_| ProxyHeaderError::Bad(malformed))?;
     let found = parsed.proxied_address().ok_or(ProxyHeaderError::Bad(malformed))?;
     let source = ClientAddr::new(found.source);
-    if !source.is_possible() {
+    if !source.is_unicast() {
         return Err(ProxyHeaderError::Bad("the source is unspecified, broadcast or multicast"));
     }
     Ok(ProxiedConnection { source, destination: found.destination })

@@ -14,7 +14,7 @@ pub fn drive(bytes: &[u8]) {
     if let Ok(ParseProgress::Whole { len, proxied }) = parsed {
         assert!((15..=HEADER_BYTES_MAX).contains(&len) && len <= bytes.len());
         assert!(known(len) && !known(len - 1), "the header has another length");
-        assert!(proxied.is_none_or(|proxied| proxied.source.is_possible()));
+        assert!(proxied.is_none_or(|proxied| proxied.source.is_unicast()));
     }
 }
 

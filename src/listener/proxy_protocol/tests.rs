@@ -219,7 +219,7 @@ proptest! {
 
     #[test]
     fn any_source_comes_through(source: std::net::SocketAddrV4, block: Vec<u8>) {
-        prop_assume!(ClientAddr::new(source.into()).is_possible() && block.len() < 400);
+        prop_assume!(ClientAddr::new(source.into()).is_unicast() && block.len() < 400);
         let text = format!("PROXY TCP4 {} 1.2.3.4 {} 5\r\n", source.ip(), source.port());
         let expected = Some(format!("{} to 1.2.3.4:5", ClientAddr::new(source.into())));
         prop_assert_eq!(whole(text.as_bytes()), expected.clone());
@@ -268,13 +268,16 @@ async fn consumes_exactly_the_header_in_any_pieces() {
 #[tokio::test]
 async fn what_never_becomes_a_header_is_named() {
     for (sent, end) in [
-        (&b""[..], DropReason::Gone(ConnectionStage::Accept)),
+        (&b""[..], DropReason::ClientDisconnected(ConnectionStage::Accept)),
         (b"GET / HTTP/1.1\r\n\r\n", DropReason::ProxyHeaderMissing),
         (
             b"PROXY T",
-            DropReason::ProxyHeaderBad("the connection ended in the middle of the header"),
+            DropReason::ProxyHeaderInvalid("the connection ended in the middle of the header"),
         ),
-        (b"PROXY \r\n", DropReason::ProxyHeaderBad("version 1: neither TCP4, TCP6 nor UNKNOWN")),
+        (
+            b"PROXY \r\n",
+            DropReason::ProxyHeaderInvalid("version 1: neither TCP4, TCP6 nor UNKNOWN"),
+        ),
     ] {
         let (mut client, mut socket) = connected().await;
         client.write_all(sent).await.unwrap();
