@@ -1,6 +1,6 @@
 //! Admission checks for connections and tunnels: concurrency limits, handshake rate and `Origin`.
 //! Without IO.
 
-pub(crate) mod concurrency;
+pub mod concurrency;
 pub(crate) mod origin;
 pub(crate) mod rate;

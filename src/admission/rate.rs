@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use governor::clock::DefaultClock;
+use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
@@ -19,22 +19,40 @@ use crate::reject::RejectReason;
 pub struct HandshakeRate {
     per_second: NonZeroU32,
     burst: NonZeroU32,
-    clients: RateLimiter<ClientKey, DashMapStateStore<ClientKey>, DefaultClock, NoOpMiddleware>,
+    clients: RateLimiter<
+        ClientKey,
+        DashMapStateStore<ClientKey>,
+        RuntimeClock,
+        NoOpMiddleware<Duration>,
+    >,
     /// Shared by all clients while the table is full, so that a flood of addresses as a whole is limited
     /// to the rate of one client.
-    overflow: RateLimiter<NotKeyed, InMemoryState, DefaultClock, NoOpMiddleware>,
+    overflow: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Duration>>,
     last_sweep: Mutex<Option<Instant>>,
+}
+
+/// The clock of the tokio runtime, which tests can pause. Its epoch is the creation of the table.
+#[derive(Clone, Debug)]
+struct RuntimeClock(Instant);
+
+impl Clock for RuntimeClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 impl HandshakeRate {
     /// Allows `per_second` handshakes on average and `burst` at once.
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         let quota = Quota::per_second(per_second).allow_burst(burst);
+        let clock = RuntimeClock(Instant::now());
         Self {
             per_second,
             burst,
-            clients: RateLimiter::dashmap(quota),
-            overflow: RateLimiter::direct(quota),
+            clients: RateLimiter::new(quota, DashMapStateStore::default(), clock.clone()),
+            overflow: RateLimiter::new(quota, InMemoryState::default(), clock),
             last_sweep: Mutex::default(),
         }
     }

@@ -1,8 +1,8 @@
 //! The open sessions: their registry, static data, statistics and drains.
 
 pub(crate) mod connection;
-pub(crate) mod drain_plan;
+pub mod drain_plan;
 pub(crate) mod drains;
 pub(crate) mod info;
-pub(crate) mod registry;
+pub mod registry;
 pub(crate) mod stats;
