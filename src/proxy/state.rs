@@ -14,7 +14,7 @@ use crate::config::explain::effect::AppliesTo;
 use crate::config::explain::listing::{effective, takes_effect};
 use crate::config::settings::Settings;
 use crate::net::network::Net;
-use crate::protocol::answer::{Change, EffectiveKey};
+use crate::protocol::response::{Change, EffectiveKey};
 use crate::sessions::drain_plan::Phase;
 use crate::sessions::drains::RunningDrains;
 use crate::sessions::registry::Registry;

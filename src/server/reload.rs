@@ -12,7 +12,7 @@ use super::reload_report;
 use crate::config::settings::Settings;
 use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
-use crate::protocol::answer::{self, Change};
+use crate::protocol::response::{self, Change};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::{LastReload, ProxyState};
 use crate::sys::clock::wall;
@@ -56,7 +56,7 @@ pub async fn reload(
     gate: &Arc<ProxyState>,
     doors: &mut Listeners,
     source: &ConfigSource,
-) -> Result<answer::ReloadResult, Vec<String>> {
+) -> Result<response::ReloadResult, Vec<String>> {
     systemd::reloading();
     let before = gate.snapshot();
     let mut outcome = String::new();
@@ -79,7 +79,7 @@ pub async fn reload(
         Err(faults) => report_rejected(&before, faults),
     }
     systemd::ready(&(status(gate) + &outcome));
-    told.map(|changes| answer::ReloadResult { generation: gate.snapshot().number, changes })
+    told.map(|changes| response::ReloadResult { generation: gate.snapshot().number, changes })
 }
 
 /// What a reload of this text would change, if it stood in a file of this path, or its faults, one
@@ -88,7 +88,7 @@ pub fn preview(
     gate: &ProxyState,
     path: &Path,
     text: &str,
-) -> Result<answer::ReloadResult, Vec<String>> {
+) -> Result<response::ReloadResult, Vec<String>> {
     let before = gate.snapshot();
     let path = named_alike(path, before.settings.file.as_deref());
     let name = path.display().to_string();
@@ -103,7 +103,7 @@ pub fn preview(
         faults.split_first().map(placed).unwrap_or_default()
     })?;
     let changes = reload_report::changes(gate, &before.settings, &settings);
-    Ok(answer::ReloadResult { generation: before.number, changes })
+    Ok(response::ReloadResult { generation: before.number, changes })
 }
 
 /// The path as it would be written beside the file in force: other words for the same folder are no
@@ -253,8 +253,11 @@ mod tests {
         let path = Path::new("/nowhere/proxy.toml");
         let text = format!("\u{feff}{PLAIN}").replace("\"a\"", "\"b\"") + "[log]\nlevel = \"warn\"";
         let seen = preview(&gate, path, &text).unwrap();
-        let told: Vec<String> =
-            seen.changes.iter().map(|of| format!("{} {} {}", of.part, of.name, of.what)).collect();
+        let told: Vec<String> = seen
+            .changes
+            .iter()
+            .map(|of| format!("{} {} {}", of.section, of.name, of.action))
+            .collect();
         assert_eq!(told, ["route b added", "route a removed", "log  changed"]);
         assert_eq!((seen.generation, gate.snapshot().number), (1, 1));
         assert_eq!(gate.metrics.routes().len(), 1);

@@ -9,7 +9,7 @@ use super::effect::AppliesTo;
 use super::listing::key_group::{KeyEntry, KeyGroup};
 use super::listing::{route, tables};
 use crate::config::settings::{RouteSettings, Settings};
-use crate::protocol::answer::{Change, ChangedKey};
+use crate::protocol::response::{Change, ChangedKey};
 
 /// One difference and the tunnels it affects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,14 +265,17 @@ impl GroupChanges {
 
     fn into_change(
         self,
-        part: &str,
+        section: &str,
         name: &str,
         effect: String,
         affected: AffectedTunnels,
     ) -> SettingChange {
-        let (part, name, what) = (part.to_owned(), name.to_owned(), self.kind.to_owned());
+        let (section, name, action) = (section.to_owned(), name.to_owned(), self.kind.to_owned());
         let keys = self.keys.into_iter().map(|(key, _)| key).collect();
-        SettingChange { change: Change { part, name, what, keys, tunnels: 0, effect }, affected }
+        SettingChange {
+            change: Change { section, name, action, keys, tunnels: 0, effect },
+            affected,
+        }
     }
 }
 

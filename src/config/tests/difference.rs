@@ -4,9 +4,9 @@ use super::listing::FULL;
 use super::*;
 use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
 use crate::config::settings::Settings;
-use crate::protocol::answer::Change;
+use crate::protocol::response::Change;
 
-/// `part name what (key: before -> after)` of each change.
+/// `section name action (key: before -> after)` of each change.
 fn errors(before: &str, after: &str) -> Vec<String> {
     let show = |change: Change| {
         let none = || "none".to_owned();
@@ -20,7 +20,7 @@ fn errors(before: &str, after: &str) -> Vec<String> {
             .collect();
         assert!(!change.effect.is_empty());
         assert_eq!(change.tunnels, 0);
-        format!("{} {} {} ({})", change.part, change.name, change.what, keys.join(", "))
+        format!("{} {} {} ({})", change.section, change.name, change.action, keys.join(", "))
     };
     changes(&parse(before), &parse(after)).into_iter().map(show).collect()
 }
@@ -106,7 +106,7 @@ fn a_common_limit_is_told_once_and_with_whom_it_is_about() {
     let after = FULL.replace("idle = \"2h\"", "idle = \"3h\"");
     let found = differences(&parse(FULL), &parse(&after));
     let [SettingChange { change, affected }] = &found[..] else { panic!("{found:?}") };
-    assert_eq!((change.part.as_str(), change.keys[0].key.as_str()), ("limits", "limits.idle"));
+    assert_eq!((change.section.as_str(), change.keys[0].key.as_str()), ("limits", "limits.idle"));
     assert_eq!(*affected, AffectedTunnels::Routes(vec!["[2001:db8::7]".into()]));
     // Where every route has its own, it means nothing.
     let own =

@@ -68,6 +68,6 @@ mod rules;
 mod suggestions;
 
 /// What differs, whomever it is about.
-fn changes(before: &Settings, after: &Settings) -> Vec<crate::protocol::answer::Change> {
+fn changes(before: &Settings, after: &Settings) -> Vec<crate::protocol::response::Change> {
     differences(before, after).into_iter().map(|difference| difference.change).collect()
 }

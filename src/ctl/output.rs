@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::client::{ClientError, ClientErrorKind, ControlClient};
-use super::table::{TextTable, harmless};
-use crate::protocol::answer::{CommandError, CommandErrorKind, Response};
-use crate::protocol::{ControlRequest, read};
+use super::table::{TextTable, sanitize};
+use crate::protocol::response::{CommandError, CommandErrorKind, Response};
+use crate::protocol::{ControlRequest, decode};
 
 /// Asks on behalf of a command, and says what is answered.
 #[derive(Clone, Debug)]
@@ -78,9 +78,9 @@ impl Output {
         request: &ControlRequest,
         line: &[u8],
     ) -> Result<T, CommandFailure> {
-        match read::<Response<T>>(line) {
+        match decode::<Response<T>>(line) {
             Ok(Response::Ok(value)) => Ok(value),
-            Ok(Response::Fault(fault)) => {
+            Ok(Response::Error(fault)) => {
                 if self.json {
                     say_line(line)?;
                 }
@@ -132,15 +132,15 @@ impl CommandFailure {
             Self::Closed => return ExitCode::SUCCESS,
             Self::Output(_) => EX_REFUSED,
             Self::Refused { fault, config, .. } => {
-                let faulty = fault.kind == CommandErrorKind::Refused && !fault.faults.is_empty();
+                let faulty = fault.kind == CommandErrorKind::Rejected && !fault.errors.is_empty();
                 if *config && faulty { EX_CONFIG } else { EX_REFUSED }
             }
             Self::Unavailable(_) => EX_UNAVAILABLE,
             Self::Usage(_) => EX_USAGE,
         };
         if let Self::Refused { fault, said: false, .. } = self {
-            for line in &fault.faults {
-                let _ = writeln!(io::stderr(), "{}", lines_harmless(line));
+            for line in &fault.errors {
+                let _ = writeln!(io::stderr(), "{}", sanitize_lines(line));
             }
         }
         if !matches!(self, Self::Refused { said: true, .. }) {
@@ -155,7 +155,7 @@ impl fmt::Display for CommandFailure {
         match self {
             Self::Closed => f.write_str("standard output is closed"),
             Self::Output(error) => write!(f, "standard output: {error}"),
-            Self::Refused { fault, .. } => f.write_str(&lines_harmless(&fault.message)),
+            Self::Refused { fault, .. } => f.write_str(&sanitize_lines(&fault.message)),
             Self::Unavailable(trouble) => write!(f, "{trouble}"),
             Self::Usage(what) => f.write_str(what),
         }
@@ -192,9 +192,9 @@ pub fn say_line(line: &[u8]) -> Result<(), CommandFailure> {
     Ok(out.flush()?)
 }
 
-/// Text of several lines, each [`harmless`].
-pub fn lines_harmless(text: &str) -> String {
-    text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
+/// Text of several lines, each [`sanitize`].
+pub fn sanitize_lines(text: &str) -> String {
+    text.split('\n').map(sanitize).collect::<Vec<_>>().join("\n")
 }
 
 /// What was asked was refused.
