@@ -54,7 +54,7 @@ impl HandshakeRate {
         } else {
             self.crowd.check().is_ok()
         };
-        if admitted { Ok(()) } else { Err(RejectReason::ClientRate) }
+        if admitted { Ok(()) } else { Err(RejectReason::ClientRateLimit) }
     }
 
     fn sweep_once_a_second(&self) {
@@ -91,7 +91,7 @@ mod tests {
         };
         let noisy = key("192.0.2.1:1");
         assert!((0..3).all(|_| rate.admit(noisy).is_ok()));
-        assert_eq!(rate.admit(noisy), Err(RejectReason::ClientRate));
+        assert_eq!(rate.admit(noisy), Err(RejectReason::ClientRateLimit));
         assert!(rate.admit(key("192.0.2.2:1")).is_ok());
     }
 }

@@ -143,14 +143,15 @@ where
             if served || draining {
                 Ok(Served::Closed)
             } else {
-                Err(DropReason::Gone(ConnectionStage::Head))
+                Err(DropReason::ClientDisconnected(ConnectionStage::Head))
             }
         }
         (Err(error), None) => {
             linger(&mut io).await;
             let reason = classify(&error);
             // Between two requests a client may stay silent or leave.
-            let is_leave = matches!(reason, DropReason::HeadTimeout | DropReason::Gone(_));
+            let is_leave =
+                matches!(reason, DropReason::HeadTimeout | DropReason::ClientDisconnected(_));
             if served && is_leave { Ok(Served::Closed) } else { Err(reason) }
         }
     }
@@ -226,16 +227,16 @@ async fn linger<S: Stream>(io: &mut HttpIo<S>) {
 
 fn classify(error: &hyper::Error) -> DropReason {
     if error.is_parse() {
-        return DropReason::HeadBad(error.to_string());
+        return DropReason::HeadInvalid(error.to_string());
     }
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {
-        return DropReason::WriteStall;
+        return DropReason::WriteTimeout;
     }
     if error.is_timeout() {
         DropReason::HeadTimeout
     } else {
-        DropReason::Gone(ConnectionStage::Head)
+        DropReason::ClientDisconnected(ConnectionStage::Head)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Listening sockets: binding, accepting, sockets inherited from systemd or from the previous process,
-//! and the PROXY protocol header.
+//! Listening sockets: binding, accepting, sockets inherited from systemd or from the predecessor, and
+//! the PROXY protocol header.
 
 pub(crate) mod handover_channel;
 pub mod inherited;
