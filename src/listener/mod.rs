@@ -3,6 +3,6 @@
 
 pub(crate) mod handover_channel;
 pub mod inherited;
-pub(crate) mod key;
+pub mod key;
 pub mod proxy_protocol;
-pub(crate) mod socket;
+pub mod socket;
