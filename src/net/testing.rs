@@ -42,6 +42,9 @@ pub fn configs_for(versions: &[&'static SupportedProtocolVersion]) -> (ServerCon
 }
 
 /// Performs the client side of a handshake.
+///
+/// # Errors
+/// The handshake failed, or the server disconnected.
 pub async fn connect<B>(client: ClientConfig, far: B) -> io::Result<client::TlsStream<B>>
 where
     B: AsyncRead + AsyncWrite + Unpin,
@@ -92,6 +95,9 @@ pub enum Received {
 }
 
 /// Calls `poll_recv` until Ready.
+///
+/// # Errors
+/// Those of `poll_recv`.
 pub async fn recv(stream: &mut impl Stream) -> io::Result<Received> {
     let mut scratch = RecvScratch::new();
     poll_fn(|cx| {
@@ -105,17 +111,26 @@ pub async fn recv(stream: &mut impl Stream) -> io::Result<Received> {
 }
 
 /// Calls `send` once, without waiting for delivery.
+///
+/// # Errors
+/// Those of `send`.
 pub async fn send(stream: &mut impl Stream, parts: &[&[u8]]) -> io::Result<()> {
     let mut scratch = SendScratch::default();
     poll_fn(|cx| std::task::Poll::Ready(stream.send(cx, parts, &mut scratch))).await
 }
 
 /// Calls `poll_ready` until Ready.
+///
+/// # Errors
+/// Those of `poll_ready`.
 pub async fn ready(stream: &mut impl Stream) -> io::Result<()> {
     poll_fn(|cx| stream.poll_ready(cx)).await
 }
 
 /// Calls `poll_close` until Ready.
+///
+/// # Errors
+/// Those of `poll_close`.
 pub async fn close(stream: &mut impl Stream) -> io::Result<()> {
     let mut scratch = SendScratch::default();
     poll_fn(|cx| stream.poll_close(cx, &mut scratch)).await
