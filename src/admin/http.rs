@@ -45,9 +45,9 @@ pub fn serve(
     listener: Listener,
 ) -> impl Future<Output = ()> + Send {
     let admin = Admin { state, status };
-    info!(address = %listener.local(), "admin listening");
+    info!(address = %listener.local_addr(), "admin listening");
     // An attacker who can connect directly gains nothing from DNS rebinding.
-    let any_host = !listener.local().ip().is_loopback();
+    let any_host = !listener.local_addr().ip().is_loopback();
     async move {
         let mut open = JoinSet::new();
         let each = |event| match event {

@@ -48,7 +48,7 @@ pub async fn run(
     let followed = Arc::new(Notify::new());
     let (gate, mut doors, beside) = start(settings, &source, inherited, reloads, followed.clone())?;
     #[expect(clippy::disallowed_methods, reason = "not a connection: it lives until the end")]
-    let mut watchdog = tokio::spawn(watchdog::run(gate.roll.clone()));
+    let mut watchdog = tokio::spawn(watchdog::run(gate.liveness.clone()));
     let serving = async {
         let why = serve(&gate, &mut doors, &source, &mut signals, asked).await?;
         match why {

@@ -109,8 +109,8 @@ impl ConnectionContext {
         );
         let connection = match client {
             Some(client) => {
-                if client.known_by != peer.visitor.known_by {
-                    self.state.metrics.forwarded_client(client.known_by);
+                if client.addr_source != peer.visitor.addr_source {
+                    self.state.metrics.forwarded_client(client.addr_source);
                 }
                 Arc::new(Connection::forwarded(client, peer.clone()))
             }
@@ -179,7 +179,7 @@ impl ConnectionContext {
             Ok(upgraded) => upgraded,
             Err(UpgradeFailure::Refused(reason)) => return Err(reason),
             Err(UpgradeFailure::Answer(response)) => {
-                let reason = RejectReason::BackendRefused(response.status());
+                let reason = RejectReason::BackendRejected(response.status());
                 return Ok(Outcome::Declined(response.map(boxed), reason));
             }
         };

@@ -140,7 +140,7 @@ fn trace(request: &Request<Incoming>) -> Option<Box<str>> {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         if self.pending {
-            self.record(&RejectReason::ClientGone, DecidingSetting::default());
+            self.record(&RejectReason::ClientDisconnected, DecidingSetting::default());
         }
     }
 }

@@ -44,4 +44,4 @@ pub fn own_origin(client: &ClientInfo, authority: &Authority) -> Origin {
 
 /// Servers normalise paths in different ways; a path that could match two routes matches none.
 const AMBIGUOUS: RejectReason =
-    RejectReason::RequestBad("the path leads to different routes, depending on who reads it");
+    RejectReason::RequestInvalid("the path leads to different routes, depending on who reads it");

@@ -101,7 +101,7 @@ async fn proxy_header(
     let reading = read_proxy_header(io, settings.timeouts.proxy_header);
     let Some(proxied) = Box::pin(reading).await? else { return Ok(None) };
     let source = AddrSource::ProxyHeader;
-    *client = client.on_behalf_of(proxied.source, source, settings.client_key);
+    *client = client.forwarded_for(proxied.source, source, settings.client_key);
     state.metrics.forwarded_client(source);
     Ok(Some(proxied.destination))
 }

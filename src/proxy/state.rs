@@ -46,7 +46,7 @@ pub struct ProxyState {
     /// Drains that go on beside everything else.
     pub drains: RunningDrains,
     /// Whom the watchdog asks.
-    pub roll: Arc<LivenessRegistry>,
+    pub liveness: Arc<LivenessRegistry>,
     /// When it was opened, in seconds since 1970.
     pub born: f64,
     /// How many descriptors the process may open.
@@ -80,7 +80,7 @@ impl ProxyState {
             born: wall(),
             away: Arc::default(),
             drains: RunningDrains::default(),
-            roll: Arc::default(),
+            liveness: Arc::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             net,
             phase: watch::Sender::new(Phase::Running),

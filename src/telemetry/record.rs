@@ -83,7 +83,7 @@ pub fn record_drop(
     age: Duration,
 ) {
     // Port scans and health checks connect and disconnect all day without sending a request.
-    if !matches!(reason, DropReason::Gone(_)) || is_debug() {
+    if !matches!(reason, DropReason::ClientDisconnected(_)) || is_debug() {
         write_record("dropped", |line| write_drop(line, client, reason, &deciding, age));
     }
 }
@@ -92,7 +92,7 @@ pub fn record_drop(
 /// that disconnected before the response is recorded at log level debug.
 pub fn record_reject(request: &RejectedRequest<'_>) {
     // Clients cancel long polls all day.
-    if !matches!(request.reason, RejectReason::ClientGone) || is_debug() {
+    if !matches!(request.reason, RejectReason::ClientDisconnected) || is_debug() {
         write_record("rejected", |line| write_reject(line, request));
     }
 }
@@ -121,20 +121,20 @@ fn write_drop(
     age: Duration,
 ) {
     write_client(line, client);
-    line.text("stage", reason.stage().slug());
-    line.text("end", reason.slug());
+    line.text("stage", reason.stage().as_str());
+    line.text("end", reason.as_str());
     let detail = match reason {
-        DropReason::TlsFailed(detail) | DropReason::HeadBad(detail) => Some(truncate(detail)),
-        DropReason::ProxyHeaderBad(detail) => Some((*detail).to_owned()),
-        DropReason::ClientFull
-        | DropReason::GateFull
+        DropReason::TlsFailed(detail) | DropReason::HeadInvalid(detail) => Some(truncate(detail)),
+        DropReason::ProxyHeaderInvalid(detail) => Some((*detail).to_owned()),
+        DropReason::ClientLimit
+        | DropReason::ProxyLimit
         | DropReason::ProxyHeaderUntrusted
         | DropReason::ProxyHeaderMissing
         | DropReason::ProxyHeaderTimeout
         | DropReason::TlsTimeout
-        | DropReason::Gone(_)
+        | DropReason::ClientDisconnected(_)
         | DropReason::HeadTimeout
-        | DropReason::WriteStall => None,
+        | DropReason::WriteTimeout => None,
     };
     line.text("detail", detail.as_deref());
     write_deciding(line, deciding);
@@ -147,8 +147,8 @@ fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
     line.text("backend", request.backend);
     write_request_fields(line, &request.fields);
     line.text("origin", request.origin);
-    line.text("stage", request.reason.stage().slug());
-    line.text("end", request.reason.slug());
+    line.text("stage", request.reason.stage().as_str());
+    line.text("end", request.reason.as_str());
     line.number("status", u64::from(request.reason.status().as_u16()));
     line.show("detail", request.reason);
     write_deciding(line, &request.deciding);
@@ -169,7 +169,7 @@ fn write_start(line: &mut LogLine, session: &SessionStart<'_>) {
 
 fn write_end(line: &mut LogLine, ended: &SessionEnd<'_>) {
     write_start(line, &ended.start);
-    line.text("stage", ConnectionStage::Tunnel.slug());
+    line.text("stage", ConnectionStage::Tunnel.as_str());
     let Summary { reason, value, stats, close_codes, sides } = ended.summary;
     line.text("end", reason.as_str());
     line.text("by", reason.initiator());
@@ -205,10 +205,10 @@ fn write_client(line: &mut LogLine, client: &ClientInfo) {
     if let Some(peer) = &client.peer {
         line.show("peer", peer);
     }
-    line.text("client_source", client.known_by.slug());
+    line.text("client_source", client.addr_source.label());
     line.text("listener", &*client.listener);
     if let Some(tls) = &client.tls {
-        line.text("tls_version", tls.version.slug());
+        line.text("tls_version", tls.version.as_str());
         line.text("tls_cipher", tls.cipher);
         line.text("sni", tls.sni.as_deref().map(truncate).as_deref());
     }

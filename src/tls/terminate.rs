@@ -129,6 +129,6 @@ fn drop_reason(error: io::Error) -> DropReason {
             DropReason::TlsFailed(format!("the client sent TLS alert {alert:?}: {why}"))
         }
         Some(tls) => DropReason::TlsFailed(tls.to_string()),
-        None => DropReason::Gone(ConnectionStage::Tls),
+        None => DropReason::ClientDisconnected(ConnectionStage::Tls),
     }
 }

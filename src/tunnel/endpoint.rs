@@ -197,7 +197,7 @@ impl<S: Stream> Endpoint<S> {
         session.handle_eof(self.side, now);
     }
 
-    /// Gives up a side that cannot be written to and whose reading is suspended.
+    /// Gives up a side that cannot be written to while reading from it is suspended.
     pub(super) fn give_up_if_write_failed(&self, context: &mut DirectionContext<'_, impl Entropy>) {
         if self.write_failed {
             self.give_up(context.session, context.now);

@@ -161,7 +161,7 @@ struct Relay<F, B, C, E> {
     entropy: E,
     /// Receives frame headers.
     trace: Option<Box<FrameTrace>>,
-    /// When the read happened whose write is being timed; [`Timestamp::NEVER`]: none is.
+    /// Time of the read for the latency sample in progress; [`Timestamp::NEVER`]: there is none.
     sampled: Timestamp,
 }
 

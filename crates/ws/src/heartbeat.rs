@@ -69,7 +69,7 @@ struct RttSamples {
     answers: NonZeroU32,
 }
 
-/// The activity of a side whose pong is overdue.
+/// The activity of a side with an overdue pong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerActivity {
     /// Data is queued for this side, possibly with the ping after it, or for the other side, so
@@ -151,7 +151,7 @@ impl Heartbeat {
         payload
     }
 
-    /// Handles a pong whose payload is one of [`Heartbeat::pending`].
+    /// Handles a pong with one of the payloads in [`Heartbeat::pending`].
     pub(crate) fn handle_pong(
         &mut self,
         policy: HeartbeatPolicy,

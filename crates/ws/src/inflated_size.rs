@@ -58,7 +58,7 @@ impl InflatedSizeMeter {
         }
     }
 
-    /// Starts the next frame of the message, whose mask key is `key_len` bytes long.
+    /// Starts the next frame of the message. Its mask key is `key_len` bytes long.
     pub(crate) fn begin_frame(&mut self, key_len: usize) {
         self.key_len = if key_len == 0 { 4 } else { 0 };
         self.key = [0; 4];
@@ -129,7 +129,7 @@ impl InflatedSizeMeter {
             input = input.get(consumed..).unwrap_or_default();
             match status {
                 // RFC 7692 7.2.3.4: a sender may end the stream and start another. A receiver that
-                // continues reading decompresses what is counted here.
+                // continues reading decompresses everything counted here.
                 Status::StreamEnd => self.inflater.reset(false),
                 Status::Ok | Status::BufError if consumed == 0 && produced == 0 => return Ok(()),
                 Status::Ok | Status::BufError => {}

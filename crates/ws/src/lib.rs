@@ -22,6 +22,7 @@ mod peers;
 mod policy;
 mod protocol_error;
 mod session;
+mod session_close;
 mod side;
 mod stats;
 mod summary;
@@ -49,7 +50,8 @@ pub use policy::{
     Strictness,
 };
 pub use protocol_error::ProtocolError;
-pub use session::{CloseMessage, RecvAction, Session, SessionClose};
+pub use session::{RecvAction, Session};
+pub use session_close::{CloseMessage, SessionClose};
 pub use side::{PerSide, Side};
 pub use stats::{CloseCodes, DirectionStats, MessageSizes, ReadDelays, Rtt, Stats};
 pub use summary::{SideSummary, Summary};

@@ -1,4 +1,4 @@
-//! The state of one side: what may still be sent to it, what it may still send, and what is queued.
+//! The state of one side: its send and receive state, its queue and its read rate.
 
 use crate::close_code::{CloseCode, NO_STATUS};
 use crate::limit_kind::LimitKind;

@@ -8,7 +8,6 @@ mod timeout;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::closing::{CloseMessage, SessionClose};
 use crate::control_frame::ControlFrame;
 use crate::entropy::Entropy;
 use crate::frame_step::PingPayload;

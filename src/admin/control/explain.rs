@@ -97,7 +97,7 @@ pub(super) fn explain(state: &ProxyState, request: &HypotheticalRequest) -> Expl
         None => (None, None),
         Some(ExplainEnd::BeforeHttp(reason)) => (None, Some((*reason).to_owned())),
         Some(ExplainEnd::Rejected(reason)) => {
-            (Some(reason.status().as_u16()), Some(reason.slug().to_owned()))
+            (Some(reason.status().as_u16()), Some(reason.as_str().to_owned()))
         }
     };
     Explanation { admitted: end.is_none(), status, reason, steps: trail.0 }

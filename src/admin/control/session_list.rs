@@ -47,8 +47,8 @@ pub(super) fn detail(session: &SessionHandle) -> SessionDetail {
     SessionDetail {
         row: row(session),
         address: client.addr.to_string(),
-        client_source: client.known_by.slug().unwrap_or("socket").to_owned(),
-        tls: client.tls.as_ref().map(|tls| format!("{} {}", tls.version.slug(), tls.cipher)),
+        client_source: client.addr_source.label().unwrap_or("socket").to_owned(),
+        tls: client.tls.as_ref().map(|tls| format!("{} {}", tls.version.as_str(), tls.cipher)),
         sni: client.tls.as_ref().and_then(|tls| tls.sni.as_deref()).map(own),
         host: own(request.host),
         target: own(request.target),

@@ -30,7 +30,7 @@ pub struct Metrics {
     dropped: Counters<DROPS>,
     rejected: Counters<REJECTS>,
     handshakes: [DurationHistogram<HandshakeBounds>; 3],
-    forwarded_clients: Counters<{ AddrSource::MENTIONED.len() }>,
+    forwarded_clients: Counters<{ AddrSource::REPORTED.len() }>,
     /// By outcome: 0 rejected, 1 applied.
     reloads: Counters<2>,
     /// By outcome: 0 rejected, 1 applied.
@@ -115,7 +115,7 @@ impl Metrics {
     /// Counts a connection or request by the source of its client address. Only statements of a
     /// trusted proxy are counted; does nothing for clients that connect directly.
     pub fn forwarded_client(&self, source: AddrSource) {
-        if let Some(index) = AddrSource::MENTIONED.iter().position(|known| *known == source) {
+        if let Some(index) = AddrSource::REPORTED.iter().position(|known| *known == source) {
             self.forwarded_clients.inc(index);
         }
     }

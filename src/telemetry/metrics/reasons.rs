@@ -24,14 +24,14 @@ pub const CLOSE_CODES: usize = CLOSE_CODE_LABELS.len();
 /// The counter index of a drop reason, below [`DROPS`].
 pub fn drop_index(reason: &DropReason) -> usize {
     match reason {
-        DropReason::ClientFull => 0,
-        DropReason::GateFull => 1,
+        DropReason::ClientLimit => 0,
+        DropReason::ProxyLimit => 1,
         DropReason::TlsFailed(_) => 2,
         DropReason::TlsTimeout => 3,
         DropReason::HeadTimeout => 4,
-        DropReason::HeadBad(_) => 5,
-        DropReason::WriteStall => 6,
-        DropReason::Gone(stage) => match stage {
+        DropReason::HeadInvalid(_) => 5,
+        DropReason::WriteTimeout => 6,
+        DropReason::ClientDisconnected(stage) => match stage {
             ConnectionStage::Accept => 7,
             ConnectionStage::Tls => 8,
             ConnectionStage::Head
@@ -41,50 +41,50 @@ pub fn drop_index(reason: &DropReason) -> usize {
         },
         DropReason::ProxyHeaderUntrusted => 10,
         DropReason::ProxyHeaderMissing => 11,
-        DropReason::ProxyHeaderBad(_) => 12,
+        DropReason::ProxyHeaderInvalid(_) => 12,
         DropReason::ProxyHeaderTimeout => 13,
     }
 }
 
 /// The labels (stage, reason) of each drop index, in order.
 pub fn drop_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
-    DROP_REASONS.iter().map(|reason| (reason.stage().slug(), reason.slug()))
+    DROP_REASONS.iter().map(|reason| (reason.stage().as_str(), reason.as_str()))
 }
 
 /// The counter index of a reject reason, below [`REJECTS`].
 pub fn reject_index(reason: &RejectReason) -> usize {
     match reason {
-        RejectReason::RequestBad(_) => 0,
+        RejectReason::RequestInvalid(_) => 0,
         RejectReason::UriTooLong => 1,
         RejectReason::Expect => 2,
         RejectReason::NotWebsocket => 3,
         RejectReason::Method => 4,
-        RejectReason::HandshakeBad(_) => 5,
+        RejectReason::HandshakeInvalid(_) => 5,
         RejectReason::Version => 6,
         RejectReason::NoRoute => 7,
         RejectReason::Misdirected => 8,
         RejectReason::Origin => 9,
-        RejectReason::ClientFull => 10,
-        RejectReason::ClientRate => 11,
-        RejectReason::GateFull => 12,
-        RejectReason::RouteFull => 13,
+        RejectReason::ClientLimit => 10,
+        RejectReason::ClientRateLimit => 11,
+        RejectReason::ProxyLimit => 12,
+        RejectReason::RouteLimit => 13,
         RejectReason::Draining => 14,
         RejectReason::NoBackend => 15,
-        RejectReason::BackendBad(_) => 16,
-        RejectReason::DialTimeout => 17,
-        RejectReason::BackendTimeout => 18,
-        RejectReason::BackendSilent => 19,
+        RejectReason::BackendHandshakeInvalid(_) => 16,
+        RejectReason::ConnectTimeout => 17,
+        RejectReason::ResponseTimeout => 18,
+        RejectReason::BackendIdleTimeout => 19,
         RejectReason::BodyTimeout => 20,
         RejectReason::NoDescriptors => 21,
         RejectReason::Loop => 22,
-        RejectReason::ClientGone => 23,
-        RejectReason::BackendRefused(_) => 24,
+        RejectReason::ClientDisconnected => 23,
+        RejectReason::BackendRejected(_) => 24,
     }
 }
 
 /// The labels (stage, reason) of each reject index, in order.
 pub fn reject_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
-    REJECT_REASONS.iter().map(|reason| (reason.stage().slug(), reason.slug()))
+    REJECT_REASONS.iter().map(|reason| (reason.stage().as_str(), reason.as_str()))
 }
 
 /// The counter index of a termination reason, below [`TERMINATIONS`].
@@ -181,48 +181,48 @@ pub fn side_index(side: Side) -> usize {
 const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::ControlFrames];
 
 static DROP_REASONS: [DropReason; 14] = [
-    DropReason::ClientFull,
-    DropReason::GateFull,
+    DropReason::ClientLimit,
+    DropReason::ProxyLimit,
     DropReason::TlsFailed(String::new()),
     DropReason::TlsTimeout,
     DropReason::HeadTimeout,
-    DropReason::HeadBad(String::new()),
-    DropReason::WriteStall,
-    DropReason::Gone(ConnectionStage::Accept),
-    DropReason::Gone(ConnectionStage::Tls),
-    DropReason::Gone(ConnectionStage::Head),
+    DropReason::HeadInvalid(String::new()),
+    DropReason::WriteTimeout,
+    DropReason::ClientDisconnected(ConnectionStage::Accept),
+    DropReason::ClientDisconnected(ConnectionStage::Tls),
+    DropReason::ClientDisconnected(ConnectionStage::Head),
     DropReason::ProxyHeaderUntrusted,
     DropReason::ProxyHeaderMissing,
-    DropReason::ProxyHeaderBad(""),
+    DropReason::ProxyHeaderInvalid(""),
     DropReason::ProxyHeaderTimeout,
 ];
 
 const REJECT_REASONS: [RejectReason; 25] = [
-    RejectReason::RequestBad(""),
+    RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
     RejectReason::NotWebsocket,
     RejectReason::Method,
-    RejectReason::HandshakeBad(""),
+    RejectReason::HandshakeInvalid(""),
     RejectReason::Version,
     RejectReason::NoRoute,
     RejectReason::Misdirected,
     RejectReason::Origin,
-    RejectReason::ClientFull,
-    RejectReason::ClientRate,
-    RejectReason::GateFull,
-    RejectReason::RouteFull,
+    RejectReason::ClientLimit,
+    RejectReason::ClientRateLimit,
+    RejectReason::ProxyLimit,
+    RejectReason::RouteLimit,
     RejectReason::Draining,
     RejectReason::NoBackend,
-    RejectReason::BackendBad(""),
-    RejectReason::DialTimeout,
-    RejectReason::BackendTimeout,
-    RejectReason::BackendSilent,
+    RejectReason::BackendHandshakeInvalid(""),
+    RejectReason::ConnectTimeout,
+    RejectReason::ResponseTimeout,
+    RejectReason::BackendIdleTimeout,
     RejectReason::BodyTimeout,
     RejectReason::NoDescriptors,
     RejectReason::Loop,
-    RejectReason::ClientGone,
-    RejectReason::BackendRefused(hyper::StatusCode::FORBIDDEN),
+    RejectReason::ClientDisconnected,
+    RejectReason::BackendRejected(hyper::StatusCode::FORBIDDEN),
 ];
 
 /// Every termination reason except violations, which follow once per side.

@@ -173,9 +173,9 @@ impl Scrape {
             None,
             by_stage(self.metrics.drops()),
         )?;
-        let sources = AddrSource::MENTIONED.iter().enumerate().filter_map(|(index, source)| {
+        let sources = AddrSource::REPORTED.iter().enumerate().filter_map(|(index, source)| {
             let count = self.metrics.forwarded_clients.get(index);
-            source.slug().map(|source| ([("source", source)], count))
+            source.label().map(|source| ([("source", source)], count))
         });
         text.counters(
             "forwarded_clients",

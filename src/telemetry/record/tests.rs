@@ -124,7 +124,7 @@ fn violations_are_listed_once() {
 #[test]
 fn drop_and_reject_records_name_client_and_reason() {
     let client = fixtures::client();
-    let reason = DropReason::HeadBad("bad \u{1b}[31m\nheader".into());
+    let reason = DropReason::HeadInvalid("bad \u{1b}[31m\nheader".into());
     let deciding = DecidingSetting::default();
     let age = Duration::from_millis(5);
     let line = fields(|line| write_drop(line, &client, &reason, &deciding, age));

@@ -1,4 +1,4 @@
-//! How a tunnel ends, and what each side gets to see of it.
+//! How a tunnel ends, and what each side observes.
 
 use std::io;
 
@@ -26,10 +26,10 @@ over_all_streams!(
     backend_eof_closes_the_client_with_1011,
     backend_eof_inside_a_frame,
     client_protocol_error_closes_with_1002,
-    a_message_is_too_big,
+    oversized_message_closes_with_1009,
     drain_waits_for_the_frame_in_progress,
-    a_cut_drops_both,
-    the_end_comes_as_soon_as_the_last_byte_is_taken,
+    abort_resets_both_sides,
+    tunnel_ends_when_the_last_byte_is_accepted,
 );
 
 // Requirements: F19.
@@ -38,10 +38,10 @@ async fn client_close_completes_the_closing_handshake(kind: StreamKind) {
     let close = masked(CLOSE, &code(1001));
     tunnel.client.send(&close).await;
     assert_eq!(tunnel.backend.recv(close.len()).await, close);
-    // The backend may still have something to say before it answers.
+    // The backend may still send data before it answers.
     let last = [unmasked(TEXT, b"last"), unmasked(CLOSE, &code(1001))].concat();
     tunnel.backend.send(&last).await;
-    // Both Closes are through: we end the client's stream, and wait for the backend to end its own.
+    // Both Closes were relayed: the proxy ends the client's stream, and the backend ends its own.
     let (bytes, end) = tunnel.client.recv_to_end().await;
     assert_eq!(bytes, last);
     assert_ne!(end, StreamEnd::Aborted);
@@ -75,8 +75,8 @@ async fn backend_close_completes_the_closing_handshake(kind: StreamKind) {
 async fn unanswered_close_ends_after_the_grace(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, Setup::default()).await;
     tunnel.client.send(&masked(CLOSE, &code(1000))).await;
-    // Neither the backend answers nor does the client leave: its Close is answered for the
-    // backend after the grace, and after another it is over.
+    // The backend does not answer and the client does not disconnect: the proxy answers the Close
+    // after the grace, and ends the tunnel after a second one.
     assert_eq!(tunnel.client.recv_frame().await.close_code(), Some(1000));
     assert_eq!(tunnel.age(), 5);
     let summary = tunnel.summary().await;
@@ -91,8 +91,8 @@ async fn client_half_close_reaches_the_backend(kind: StreamKind) {
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"bye");
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1001));
     // What the backend still sends is delivered.
-    tunnel.backend.send(&unmasked(TEXT, b"and you")).await;
-    assert_eq!(tunnel.client.recv(9).await, unmasked(TEXT, b"and you"));
+    tunnel.backend.send(&unmasked(TEXT, b"rest")).await;
+    assert_eq!(tunnel.client.recv(6).await, unmasked(TEXT, b"rest"));
     tunnel.backend.send(&unmasked(CLOSE, &code(1001))).await;
     tunnel.backend.close().await;
     tunnel.backend.expect_clean_end().await;
@@ -119,7 +119,7 @@ async fn client_eof_inside_a_frame(kind: StreamKind) {
     let frame = masked(BINARY, &[7; 1000]);
     tunnel.client.send(&frame[..500]).await;
     tunnel.client.close().await;
-    // No Close may be put into the frame, and no frame be made whole by us.
+    // No Close may be inserted into the frame, and the proxy must not complete it.
     let (bytes, _) = tunnel.backend.recv_to_end().await;
     assert_eq!(bytes, frame[..500]);
     tunnel.backend.close().await;
@@ -175,7 +175,7 @@ async fn client_protocol_error_closes_with_1002(kind: StreamKind) {
     );
 }
 
-async fn a_message_is_too_big(kind: StreamKind) {
+async fn oversized_message_closes_with_1009(kind: StreamKind) {
     let mut setup = Setup::default();
     setup.policy.from_client.message = Some(Limit::close(1000));
     let mut tunnel = TestTunnel::new(kind, setup).await;
@@ -202,7 +202,7 @@ async fn drain_waits_for_the_frame_in_progress(kind: StreamKind) {
     tunnel.commands.send(drain()).await.unwrap();
     // The other direction is between frames.
     assert_eq!(tunnel.client.recv_frame().await.close_code(), Some(1012));
-    // The answer comes behind the frame; what follows in the same write goes nowhere.
+    // The Close follows the frame; the client's answer in the same write is not relayed.
     tunnel.client.send(&[second, &masked(CLOSE, &code(1012))].concat()).await;
     assert!(tunnel.backend.recv(second.len()).await == second);
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1001));
@@ -216,7 +216,7 @@ async fn drain_waits_for_the_frame_in_progress(kind: StreamKind) {
     assert_eq!(summary.close_codes, CloseCodes { to_client: Some(1012), to_backend: Some(1001) });
 }
 
-async fn a_cut_drops_both(kind: StreamKind) {
+async fn abort_resets_both_sides(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, Setup::default()).await;
     tunnel.commands.send(drain()).await.unwrap();
     assert_eq!(tunnel.client.recv_frame().await.close_code(), Some(1012));
@@ -228,7 +228,7 @@ async fn a_cut_drops_both(kind: StreamKind) {
     assert_eq!(tunnel.summary().await.reason, TerminationReason::Drained);
 }
 
-async fn the_end_comes_as_soon_as_the_last_byte_is_taken(kind: StreamKind) {
+async fn tunnel_ends_when_the_last_byte_is_accepted(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, Setup { capacity: 4096, ..Setup::default() }).await;
     let last = [unmasked(BINARY, &[7; 6000]), unmasked(CLOSE, &code(1000))].concat();
     tunnel.client.send(&masked(CLOSE, &code(1000))).await;
@@ -236,7 +236,7 @@ async fn the_end_comes_as_soon_as_the_last_byte_is_taken(kind: StreamKind) {
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1000));
     tunnel.backend.send(&last).await;
     tunnel.backend.close().await;
-    // All is said, but the client has not taken all of it.
+    // Everything was sent, but the client has not accepted all of it.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert!(!tunnel.is_finished());
     let (bytes, end) = tunnel.client.recv_to_end().await;
@@ -251,7 +251,7 @@ fn scripts(tunnel: &TestTunnel) -> [crate::net::scripted::Script; 2] {
     let (RemotePeer::Scripted(client, _), RemotePeer::Scripted(backend, _)) =
         (&tunnel.client, &tunnel.backend)
     else {
-        panic!("only over scripts");
+        panic!("scripted streams");
     };
     [client.clone(), backend.clone()]
 }
@@ -270,11 +270,11 @@ async fn data_before_a_reset_is_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_write_is_the_end_of_that_side() {
+async fn failed_write_ends_that_side() {
     let mut tunnel = TestTunnel::new(StreamKind::Scripted, Setup::default()).await;
     let [client, _] = scripts(&tunnel);
     client.turn_deaf(io::ErrorKind::BrokenPipe);
-    tunnel.backend.send(&unmasked(TEXT, b"anyone?")).await;
+    tunnel.backend.send(&unmasked(TEXT, b"lost")).await;
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1001));
     within_timeout(client.until(|state| state.aborted && state.dropped)).await;
     tunnel.backend.send(&unmasked(CLOSE, &code(1001))).await;
@@ -288,16 +288,16 @@ async fn a_failed_write_is_the_end_of_that_side() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_nothing_may_still_have_said_goodbye() {
+async fn close_sent_before_a_failed_write_is_relayed() {
     let mut tunnel = TestTunnel::new(StreamKind::Scripted, Setup::default()).await;
     let [client, backend] = scripts(&tunnel);
-    // The backend is slow, so the client's last words wait in its socket.
+    // The backend is slow, so the client's last messages stay in its socket.
     backend.allow(0);
     tunnel.client.send(&masked(TEXT, b"first")).await;
     within_timeout(backend.until(|state| !state.waiting.is_empty())).await;
     tunnel.client.send(&[masked(TEXT, b"last"), masked(CLOSE, &code(1000))].concat()).await;
     client.turn_deaf(io::ErrorKind::BrokenPipe);
-    tunnel.backend.send(&unmasked(TEXT, b"anyone?")).await;
+    tunnel.backend.send(&unmasked(TEXT, b"lost")).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     backend.allow(usize::MAX);
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"first");
@@ -306,12 +306,12 @@ async fn a_peer_that_takes_nothing_may_still_have_said_goodbye() {
     tunnel.backend.send(&unmasked(CLOSE, &code(1000))).await;
     tunnel.backend.close().await;
     let summary = tunnel.summary().await;
-    // What nobody could be given does not count as relayed.
+    // Messages that could not be delivered do not count as relayed.
     assert_eq!((summary.reason, summary.stats.down.messages), (TerminationReason::ClientClosed, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_that_came_with_the_heads_is_enough() {
+async fn close_among_early_bytes_ends_the_tunnel() {
     let early = EarlyBytes {
         from_client: masked(CLOSE, &code(1000)).into(),
         from_backend: unmasked(TEXT, b"welcome").into(),
@@ -329,26 +329,26 @@ async fn a_close_that_came_with_the_heads_is_enough() {
 }
 
 #[tokio::test]
-async fn a_cut_resets_tcp_connections() {
+async fn abort_resets_tcp_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut fars = Vec::new();
-    let mut nears = Vec::new();
+    let mut remotes = Vec::new();
+    let mut locals = Vec::new();
     for _ in 0..2 {
-        let (far, near) = tokio::join!(TcpStream::connect(address), listener.accept());
-        fars.push(far.unwrap());
-        nears.push(PlainStream::new(near.unwrap().0));
+        let (remote, local) = tokio::join!(TcpStream::connect(address), listener.accept());
+        remotes.push(remote.unwrap());
+        locals.push(PlainStream::new(local.unwrap().0));
     }
-    let (orders, control) = mpsc::channel(1);
-    orders.send(Command::Abort).await.unwrap();
-    let (client, backend) = (nears.remove(0), nears.remove(0));
+    let (commands, control) = mpsc::channel(1);
+    commands.send(Command::Abort).await.unwrap();
+    let (client, backend) = (locals.remove(0), locals.remove(0));
     let session = session(Setup::default().policy);
     let early = EarlyBytes::default();
     let summary =
         Tunnel::new(client, backend, session, early, ChannelControl(control), Counter(0)).await;
     assert_eq!(summary.reason, TerminationReason::Aborted);
-    for far in &mut fars {
-        let error = far.read(&mut [0]).await.unwrap_err();
+    for remote in &mut remotes {
+        let error = remote.read(&mut [0]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 }

@@ -51,9 +51,9 @@ fn frames() -> impl Strategy<Value = Vec<(u8, usize)>> {
 }
 
 fn take<'a>(rest: &mut &'a [u8], len: usize) -> &'a [u8] {
-    let (piece, later) = rest.split_at(len.min(rest.len()));
+    let (chunk, later) = rest.split_at(len.min(rest.len()));
     *rest = later;
-    piece
+    chunk
 }
 
 proptest! {

@@ -294,9 +294,9 @@ proptest! {
             let mut polled = PolledTunnel::new(Setup::default());
             let mut rest = &sent[..];
             for split in splits {
-                let (piece, later) = rest.split_at(split.min(rest.len()));
-                if !piece.is_empty() {
-                    polled.client.say(piece);
+                let (chunk, later) = rest.split_at(split.min(rest.len()));
+                if !chunk.is_empty() {
+                    polled.client.say(chunk);
                 }
                 rest = later;
                 if split % 3 == 0 {

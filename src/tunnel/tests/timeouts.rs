@@ -1,4 +1,4 @@
-//! What happens when nothing does.
+//! Heartbeats, idle timeout, slow peers and the timer of the tunnel.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use super::test_tunnel::{HEARTBEAT, RemotePeer, Setup, StreamEnd, StreamKind, Te
 use crate::tunnel::tests::over_all_streams;
 
 over_all_streams!(
-    the_heartbeat_asks_the_client_alone,
-    a_silent_client_is_lost,
+    heartbeat_pings_only_the_client,
+    silent_client_is_lost,
     ping_waits_for_the_frame_in_progress,
-    idle_counts_data_alone,
+    idle_counts_only_data,
     client_that_never_reads_is_reset,
     client_resuming_within_grace_receives_the_close,
     backend_that_never_reads_is_reset,
-    a_client_is_heard_again_once_its_backend_is_given_up,
-    a_close_nobody_reads_ends_with_the_grace,
+    client_is_read_after_its_backend_is_abandoned,
+    unread_close_ends_with_the_grace,
 );
 
 fn with_heartbeat() -> Setup {
@@ -28,44 +28,44 @@ fn with_heartbeat() -> Setup {
     setup
 }
 
-async fn the_heartbeat_asks_the_client_alone(kind: StreamKind) {
+async fn heartbeat_pings_only_the_client(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, with_heartbeat()).await;
     let ping = tunnel.client.recv_frame().await;
     assert_eq!((ping.first, ping.masked, ping.payload.len()), (PING, false, 8));
     assert!((15..=30).contains(&tunnel.age()), "{} s", tunnel.age());
     let first = tunnel.age();
     sleep(Duration::from_secs(3)).await;
-    // Its pong between two of the application's frames, and in one write with them.
-    let words = [masked(TEXT, b"one"), masked(PONG, &ping.payload), masked(PONG, b"two")].concat();
-    tunnel.client.send(&words).await;
+    // Its pong between two application frames, in one write with them.
+    let frames = [masked(TEXT, b"one"), masked(PONG, &ping.payload), masked(PONG, b"two")].concat();
+    tunnel.client.send(&frames).await;
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"one");
     let next = tunnel.backend.recv_frame().await;
     assert_eq!((next.first, &next.payload[..]), (PONG, &b"two"[..]));
-    // The next ping comes one interval after the answer, and its pong alone.
+    // The next ping comes one interval after the pong; this time the pong is sent alone.
     let ping = tunnel.client.recv_frame().await;
     assert_eq!((ping.first, tunnel.age()), (PING, first + 33));
     tunnel.client.send(&masked(PONG, &ping.payload)).await;
     assert_eq!(tunnel.client.recv_frame().await.first, PING);
     assert_eq!(tunnel.age(), first + 63);
-    // The backend has heard nothing of any of it.
+    // The backend received none of the pongs.
     tunnel.client.send(&masked(TEXT, b"three")).await;
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"three");
 }
 
-async fn a_silent_client_is_lost(kind: StreamKind) {
+async fn silent_client_is_lost(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, with_heartbeat()).await;
     assert_eq!(tunnel.client.recv_frame().await.first, PING);
-    let asked = tunnel.age();
-    // Not an answer: somebody else's pong.
+    let pinged = tunnel.age();
+    // Not an answer: an unsolicited pong.
     tunnel.client.send(&masked(PONG, b"12345678")).await;
     assert_eq!(tunnel.client.recv_frame().await.close_code(), Some(1001));
-    assert_eq!(tunnel.age(), asked + 10);
+    assert_eq!(tunnel.age(), pinged + 10);
     assert_eq!(tunnel.backend.recv_frame().await.first, PONG);
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1001));
     tunnel.backend.send(&unmasked(CLOSE, &code(1001))).await;
     tunnel.backend.close().await;
     tunnel.client.expect_abort().await;
-    assert_eq!(tunnel.age(), asked + 15);
+    assert_eq!(tunnel.age(), pinged + 15);
     assert_eq!(tunnel.summary().await.reason, TerminationReason::HeartbeatTimeout(Side::Client));
 }
 
@@ -76,7 +76,7 @@ async fn ping_waits_for_the_frame_in_progress(kind: StreamKind) {
     tunnel.backend.send(&large[..500]).await;
     assert_eq!(tunnel.client.recv(500).await, large[..500]);
     sleep(Duration::from_secs(60)).await;
-    // The end of the frame and the begin of the next: the ping goes between them.
+    // The end of one frame and the start of the next: the ping is sent between them.
     tunnel.backend.send(&[&large[500..], &large[..500]].concat()).await;
     assert_eq!(tunnel.client.recv(504).await, large[500..]);
     assert_eq!(tunnel.client.recv_frame().await.first, PING);
@@ -84,14 +84,14 @@ async fn ping_waits_for_the_frame_in_progress(kind: StreamKind) {
     assert_eq!(tunnel.age(), 60);
 }
 
-async fn idle_counts_data_alone(kind: StreamKind) {
+async fn idle_counts_only_data(kind: StreamKind) {
     let mut setup = with_heartbeat();
     setup.policy.idle = Some(Duration::from_secs(100));
     let mut tunnel = TestTunnel::new(kind, setup).await;
     sleep(Duration::from_secs(10)).await;
     tunnel.client.send(&masked(TEXT, b"hi")).await;
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"hi");
-    // Pings and pongs of anybody do not count.
+    // Pings and pongs do not count as data.
     let close = loop {
         let frame = tunnel.client.recv_frame().await;
         if frame.first == CLOSE {
@@ -122,7 +122,7 @@ async fn client_that_never_reads_is_reset(kind: StreamKind) {
     let _ = tunnel.backend.send_some(&block).await;
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1001));
     assert_eq!(tunnel.age(), 30);
-    // The grace, for a Close behind what it has not taken.
+    // The grace, for a Close queued after data that the client has not accepted.
     sleep(Duration::from_secs(6)).await;
     let (bytes, end) = tunnel.client.recv_to_end().await;
     assert!(bytes.len() <= 4096 && block.starts_with(&bytes), "{} bytes", bytes.len());
@@ -136,12 +136,12 @@ async fn client_that_never_reads_is_reset(kind: StreamKind) {
 async fn client_resuming_within_grace_receives_the_close(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, Setup { capacity: 4096, ..Setup::default() }).await;
     let block = unmasked(BINARY, &[7; 20_000]);
-    let said = tunnel.backend.send_some(&block).await;
+    let sent = tunnel.backend.send_some(&block).await;
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1001));
     assert_eq!(tunnel.age(), 30);
-    let (got, ()) =
-        tokio::join!(tunnel.client.recv(block.len()), tunnel.backend.send(&block[said..]));
-    assert_eq!(got, block);
+    let (received, ()) =
+        tokio::join!(tunnel.client.recv(block.len()), tunnel.backend.send(&block[sent..]));
+    assert_eq!(received, block);
     assert_eq!(tunnel.client.recv_frame().await.close_code(), Some(1013));
     tunnel.client.send(&masked(CLOSE, &code(1013))).await;
     tunnel.backend.send(&unmasked(CLOSE, &code(1001))).await;
@@ -165,37 +165,37 @@ async fn backend_that_never_reads_is_reset(kind: StreamKind) {
     assert_eq!(tunnel.summary().await.reason, TerminationReason::WriteTimeout(Side::Backend));
 }
 
-async fn a_client_is_heard_again_once_its_backend_is_given_up(kind: StreamKind) {
+async fn client_is_read_after_its_backend_is_abandoned(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, Setup { capacity: 4096, ..Setup::default() }).await;
-    // Inside a frame, so that nothing can be said to the client.
+    // Inside a frame, so that no Close can be sent to the client.
     let half = &unmasked(BINARY, &[7; 1000])[..500];
     tunnel.backend.send(half).await;
     assert_eq!(tunnel.client.recv(500).await, half);
-    let said = tunnel.client.send_some(&masked(BINARY, &[7; 20_000])).await;
-    assert!(said > 4096);
+    let sent = tunnel.client.send_some(&masked(BINARY, &[7; 20_000])).await;
+    assert!(sent > 4096);
     tunnel.client.expect_clean_end().await;
     tunnel.client.close().await;
     assert_eq!(tunnel.summary_at(30).await.reason, TerminationReason::WriteTimeout(Side::Backend));
 }
 
-async fn a_close_nobody_reads_ends_with_the_grace(kind: StreamKind) {
+async fn unread_close_ends_with_the_grace(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, Setup { capacity: 4096, ..Setup::default() }).await;
     tunnel.backend.send(&unmasked(BINARY, &[7; 6000])).await;
     sleep(Duration::from_secs(1)).await;
     tunnel.client.send(&masked(CLOSE, &code(1000))).await;
     tunnel.backend.send(&unmasked(CLOSE, &code(1000))).await;
     tunnel.backend.close().await;
-    let begun = tunnel.age();
+    let started = tunnel.age();
     let summary = tunnel.summary().await;
-    assert_eq!((summary.reason, begun), (TerminationReason::ClientClosed, 1));
+    assert_eq!((summary.reason, started), (TerminationReason::ClientClosed, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_nearer_than_the_armed_one_is_kept() {
+async fn earlier_deadline_rearms_the_timer() {
     let mut setup = Setup::default();
     setup.policy.idle = Some(Duration::from_secs(3600));
     let mut tunnel = TestTunnel::new(StreamKind::Scripted, setup).await;
-    // By then the alarm stands at an hour.
+    // The timer is armed for the idle timeout of an hour.
     sleep(Duration::from_secs(60)).await;
     tunnel.backend.send(&unmasked(CLOSE, &code(1000))).await;
     assert_eq!(tunnel.client.recv_frame().await.close_code(), Some(1000));
@@ -220,23 +220,23 @@ async fn slow_client_above_the_rate_stays_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pong_that_has_arrived_counts_though_it_is_read_late() {
+async fn pong_received_before_its_deadline_counts() {
     let mut tunnel = TestTunnel::new(StreamKind::Scripted, with_heartbeat()).await;
     let ping = tunnel.client.recv_frame().await;
-    // Both at once: the pong lies in the socket, and its time is over.
+    // The pong is in the socket when its deadline passes.
     tunnel.client.send(&masked(PONG, &ping.payload)).await;
     advance(Duration::from_secs(11)).await;
-    let asked = tunnel.age();
+    let pinged = tunnel.age();
     assert_eq!(tunnel.client.recv_frame().await.first, PING);
-    assert_eq!(tunnel.age(), asked + 30);
+    assert_eq!(tunnel.age(), pinged + 30);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pong_behind_a_slow_backend_is_waited_for() {
+async fn pong_delayed_by_a_slow_backend_is_awaited() {
     let mut tunnel =
         TestTunnel::new(StreamKind::Scripted, Setup { capacity: 100, ..with_heartbeat() }).await;
     let ping = tunnel.client.recv_frame().await;
-    // The backend is slow, so the client is not read, and its pong lies in the socket.
+    // The backend is slow, so the client is not read and its pong stays in the socket.
     tunnel.client.send(&masked(BINARY, &[7; 1000])).await;
     sleep(Duration::from_secs(1)).await;
     tunnel.client.send(&masked(PONG, &ping.payload)).await;
@@ -247,7 +247,7 @@ async fn a_pong_behind_a_slow_backend_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_hour_of_silence_wakes_the_tunnel_once_per_beat() {
+async fn idle_tunnel_wakes_once_per_heartbeat() {
     let mut tunnel = TestTunnel::new(StreamKind::Scripted, with_heartbeat()).await;
     let RemotePeer::Scripted(client, _) = &tunnel.client else { panic!() };
     let client = client.clone();
@@ -255,7 +255,7 @@ async fn an_hour_of_silence_wakes_the_tunnel_once_per_beat() {
         let ping = tunnel.client.recv_frame().await;
         tunnel.client.send(&masked(PONG, &ping.payload)).await;
     }
-    // Per beat: the timer's wake reads nothing; the pong's reads it, and then nothing.
+    // Per heartbeat: the timer's wake reads nothing; the pong's wake reads it, and then nothing.
     let reads = client.look().reads;
     assert!(reads <= 100 * 6 + 6, "{reads}");
 }

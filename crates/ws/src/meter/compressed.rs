@@ -1,4 +1,4 @@
-//! Frames of compressed messages, whose decompressed size may be measured before they pass.
+//! Frames of compressed messages: their decompressed size may be measured before they pass.
 
 use super::FrameMeter;
 use crate::frame_step::{FrameStep, MeterContext};

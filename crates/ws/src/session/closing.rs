@@ -3,37 +3,12 @@
 use std::sync::Arc;
 
 use super::Session;
-use crate::close_code::CloseCode;
 use crate::peer::SendState;
 use crate::policy::SessionPolicy;
+use crate::session_close::SessionClose;
 use crate::side::Side;
 use crate::termination::TerminationReason;
 use crate::timestamp::Timestamp;
-
-/// A request to close a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionClose {
-    /// The reason to record.
-    pub reason: TerminationReason,
-    /// Code and text of the Close sent to the client; `None`: those of the policy.
-    pub message: Option<CloseMessage>,
-}
-
-/// Code and text of a Close frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CloseMessage {
-    /// The status code.
-    pub code: CloseCode,
-    /// The reason text; at most [`CLOSE_REASON_MAX`](crate::CLOSE_REASON_MAX) bytes.
-    pub text: Arc<str>,
-}
-
-impl SessionClose {
-    /// A request with the code and text of the policy.
-    pub const fn new(reason: TerminationReason) -> Self {
-        Self { reason, message: None }
-    }
-}
 
 impl Session {
     /// Closes both sides at the next frame boundary. Has no effect on a session that is already

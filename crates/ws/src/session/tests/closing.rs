@@ -1,4 +1,4 @@
-//! What a backend may send, and how each side is let go of.
+//! Frames from the backend, and how each side is closed.
 
 use super::*;
 
@@ -57,15 +57,15 @@ fn backend_close_1006_is_a_protocol_error() {
 #[test]
 fn backend_eof_or_reset_closes_with_1011() {
     let mut harness = Harness::new();
-    let last = frame(Backend, 0x81, b"last words");
+    let last = frame(Backend, 0x81, b"last message");
     let half = &frame(Backend, 0x81, b"never finished")[..1];
     assert_eq!(harness.send(Backend, &[&last, half].concat()), 1);
     harness.eof(Backend);
     assert_eq!(harness.session.termination(), Some(TerminationReason::BackendDisconnected));
     assert_eq!(harness.close_codes(), (Some(1011), None));
-    assert!(harness.to_client.starts_with(&last), "whole frames are delivered first");
+    assert!(harness.to_client.starts_with(&last), "complete frames are delivered first");
     assert_eq!(harness.shutdowns(), (KeepOpen, CloseWrite));
-    harness.send(Client, &frame(Client, 0x81, b"to nobody"));
+    harness.send(Client, &frame(Client, 0x81, b"undeliverable"));
     assert!(harness.to_backend.is_empty());
     harness.send(Client, &close(Client, 1011, ""));
     assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite));
@@ -98,7 +98,7 @@ fn unanswered_close_is_answered_after_the_grace() {
         assert_eq!(answer.len(), if from == Client { 4 } else { 8 }, "the code, no reason");
         assert_eq!(harness.close_codes(), (Some(4321), Some(4321)));
         assert_eq!(harness.session.shutdown(from.other()), Abort);
-        assert!(!harness.session.is_finished(), "it may take the answer");
+        assert!(!harness.session.is_finished(), "it may read the answer");
         assert_eq!(harness.session.poll_timeout(), Some(harness.now + seconds(5)), "and no longer");
         harness.eof(from);
         assert_eq!(harness.session.shutdown(from), CloseWrite);
@@ -107,12 +107,12 @@ fn unanswered_close_is_answered_after_the_grace() {
 }
 
 #[test]
-fn a_peer_that_leaves_instead_of_answering_lets_us_answer_at_once() {
+fn eof_instead_of_an_answer_is_answered_at_once() {
     for from in Side::BOTH {
         let mut harness = Harness::new();
         harness.send(from, &frame(from, 0x88, b""));
         harness.eof(from.other());
-        assert_eq!(harness.close_codes(), (Some(1005), Some(1005)), "empty as it was");
+        assert_eq!(harness.close_codes(), (Some(1005), Some(1005)), "without a code, as received");
         harness.eof(from);
         assert!(harness.session.is_finished());
         assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite));
@@ -120,7 +120,7 @@ fn a_peer_that_leaves_instead_of_answering_lets_us_answer_at_once() {
 }
 
 #[test]
-fn a_broken_answer_is_replaced_by_ours() {
+fn invalid_answer_is_replaced_by_the_proxy() {
     let mut harness = Harness::new();
     harness.send(Client, &close(Client, 1000, ""));
     harness.send(Backend, b"\xff\xff");
@@ -189,8 +189,8 @@ fn close_waits_for_the_frame_in_progress() {
         harness.send(from, &long[1000..2000]);
         assert_eq!(harness.session.termination(), Some(TerminationReason::Drained));
         assert_eq!(harness.received(to), &long[..2000]);
-        assert!(!harness.received(from).is_empty(), "the other direction is told at once");
-        let rest = [&long[2000..], &frame(from, 0x81, b"not any more")].concat();
+        assert!(!harness.received(from).is_empty(), "the other direction is closed at once");
+        let rest = [&long[2000..], &frame(from, 0x81, b"not relayed")].concat();
         harness.send(from, &rest);
         assert_eq!(harness.close_codes(), (Some(1012), Some(1001)));
         assert_eq!(harness.received(to)[..long.len()], long);
@@ -200,7 +200,7 @@ fn close_waits_for_the_frame_in_progress() {
 }
 
 #[test]
-fn a_close_that_nobody_takes_is_not_waited_for() {
+fn unsent_close_ends_with_the_grace() {
     let mut harness = Harness::new();
     harness.session.close(&DRAIN, harness.now);
     harness.now += seconds(5);
@@ -210,7 +210,7 @@ fn a_close_that_nobody_takes_is_not_waited_for() {
 }
 
 #[test]
-fn a_frame_that_does_not_end_in_time_ends_without_a_close() {
+fn frame_unfinished_after_grace_gets_no_close() {
     let mut harness = Harness::new();
     harness.send(Backend, &frame(Backend, 0x82, &[0; 100])[..50]);
     harness.session.close(&DRAIN, harness.now);
@@ -233,7 +233,7 @@ fn client_tcp_is_closed_before_the_backend() {
     harness.advance(seconds(4));
     assert_eq!(harness.shutdowns(), (CloseWrite, KeepOpen));
     harness.advance(seconds(1));
-    assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite), "its FIN is not waited for longer");
+    assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite), "its FIN is no longer awaited");
     assert!(harness.session.is_finished());
 }
 
@@ -241,20 +241,20 @@ fn client_tcp_is_closed_before_the_backend() {
 #[test]
 fn peer_pings_and_pongs_pass() {
     let mut harness = Harness::new();
-    let token = harness.next_ping();
-    let mut other = token;
+    let payload = harness.next_ping();
+    let mut other = payload;
     other[7] ^= 1;
-    for pong in [&other[..], &token[..7], b"", b"unasked for"] {
+    for pong in [&other[..], &payload[..7], b"", b"unsolicited"] {
         harness.to_backend.clear();
         let pong = frame(Client, 0x8a, pong);
         harness.send(Client, &pong);
         assert_eq!(harness.to_backend, pong);
     }
     harness.to_client.clear();
-    let pong = frame(Backend, 0x8a, &token);
+    let pong = frame(Backend, 0x8a, &payload);
     harness.send(Backend, &pong);
-    assert_eq!(harness.to_client, pong, "only the client is asked");
-    let ping = frame(Client, 0x89, &token);
+    assert_eq!(harness.to_client, pong, "only the client is pinged");
+    let ping = frame(Client, 0x89, &payload);
     harness.to_backend.clear();
     harness.send(Client, &ping);
     assert_eq!(harness.to_backend, ping);
@@ -263,10 +263,10 @@ fn peer_pings_and_pongs_pass() {
 // Requirements: F29.
 #[test]
 fn rsv1_only_on_first_frame_of_message() {
-    let lawful = [frame(Client, 0x41, b"a"), frame(Client, 0x80, b"b")].concat();
+    let valid = [frame(Client, 0x41, b"a"), frame(Client, 0x80, b"b")].concat();
     let mut harness = Harness::with_deflate(policy(), DeflateMode::Pass);
-    harness.send(Client, &lawful);
-    assert_eq!(harness.to_backend, lawful);
+    harness.send(Client, &valid);
+    assert_eq!(harness.to_backend, valid);
     for first in [0xc0, 0xc8, 0xc9, 0xca] {
         assert_eq!(
             protocol_error(Client, true, &frame(Client, first, b"")),
@@ -276,15 +276,15 @@ fn rsv1_only_on_first_frame_of_message() {
 }
 
 #[test]
-fn a_client_that_only_half_closed_gets_the_rest() {
+fn half_closed_client_receives_the_rest() {
     let mut harness = Harness::new();
     harness.eof(Client);
     assert_eq!(harness.session.termination(), Some(TerminationReason::ClientDisconnected));
     assert_eq!(harness.close_codes(), (None, Some(1001)));
     assert_eq!(harness.shutdowns(), (KeepOpen, KeepOpen));
-    let rest = frame(Backend, 0x81, b"the answer");
+    let rest = frame(Backend, 0x81, b"the reply");
     harness.send(Backend, &[rest.clone(), close(Backend, 1001, "")].concat());
-    assert_eq!(harness.to_client, rest, "but no Close: it sent none");
+    assert_eq!(harness.to_client, rest, "but no Close, as it sent none");
     assert_eq!(harness.close_codes(), (None, Some(1001)));
     assert_eq!(harness.session.shutdown(Client), CloseWrite);
     harness.eof(Backend);
@@ -292,7 +292,7 @@ fn a_client_that_only_half_closed_gets_the_rest() {
 }
 
 #[test]
-fn a_side_that_can_not_be_written_to_is_not_waited_for() {
+fn unwritable_side_is_not_awaited() {
     let mut harness = Harness::new();
     harness.session.handle_eof(Client, harness.now);
     harness.session.handle_eof(Client, harness.now);
@@ -304,7 +304,7 @@ fn a_side_that_can_not_be_written_to_is_not_waited_for() {
 }
 
 #[test]
-fn a_client_that_is_reset_inside_a_frame_leaves_it_unfinished() {
+fn client_reset_inside_a_frame_sends_no_close() {
     let mut harness = Harness::with_policy(SessionPolicy { heartbeat_client: None, ..policy() });
     harness.send(Client, &frame(Client, 0x82, &[0; 100])[..50]);
     harness.session.handle_written(Client, 1000, harness.now);
@@ -312,12 +312,12 @@ fn a_client_that_is_reset_inside_a_frame_leaves_it_unfinished() {
     harness.session.handle_timeout(harness.now);
     harness.session.handle_written(Client, 1000, harness.now);
     harness.advance(seconds(5));
-    assert_eq!(harness.shutdowns(), (Abort, Abort), "nothing lawful can be said to the backend");
+    assert_eq!(harness.shutdowns(), (Abort, Abort), "the backend's frame is incomplete");
 }
 
 #[test]
-fn drain_takes_the_configured_code_and_ends_early_when_answered() {
-    let drain_code = CloseCode::new(4500).expect("lawful");
+fn drain_uses_its_code_and_ends_when_answered() {
+    let drain_code = CloseCode::new(4500).expect("a valid code");
     let mut harness = Harness::with_policy(SessionPolicy { drain_code, ..policy() });
     harness.session.close(&DRAIN, harness.now);
     harness.flush();
@@ -333,7 +333,7 @@ fn drain_takes_the_configured_code_and_ends_early_when_answered() {
 }
 
 #[test]
-fn abort_is_at_once_and_keeps_an_earlier_name() {
+fn abort_is_immediate_and_keeps_the_first_reason() {
     let mut harness = Harness::new();
     harness.session.abort(harness.now);
     assert_eq!(harness.session.termination(), Some(TerminationReason::Aborted));
@@ -348,7 +348,7 @@ fn abort_is_at_once_and_keeps_an_earlier_name() {
 }
 
 #[test]
-fn many_small_frames_are_one_run() {
+fn many_small_frames_are_forwarded_together() {
     let mut harness = Harness::new();
     let many = frame(Client, 0x82, b"16 bytes payload").repeat(1000);
     let run = harness.handle_recv(Client, &many);

@@ -3,11 +3,11 @@ use flate2::{Compress, Compression, FlushCompress};
 use super::*;
 use crate::{LimitAction, RecvAction, Strictness, Violation};
 
-/// As an endpoint compresses a message (RFC 7692 7.2.1).
+/// Compresses a message as an endpoint does (RFC 7692 7.2.1).
 fn compress(message: &[u8]) -> Vec<u8> {
     let mut compressor = Compress::new(Compression::best(), false);
     let mut bytes = Vec::with_capacity(message.len() + 1024);
-    compressor.compress_vec(message, &mut bytes, FlushCompress::Sync).expect("room");
+    compressor.compress_vec(message, &mut bytes, FlushCompress::Sync).expect("capacity");
     bytes.truncate(bytes.len() - 4);
     bytes
 }
@@ -18,7 +18,7 @@ fn with_limit(limit: u64, deflate: DeflateMode) -> Harness {
     Harness::with_deflate(policy, deflate)
 }
 
-/// In fragments of this size.
+/// Splits a compressed message into fragments of `size` bytes.
 fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     let count = payload.len().div_ceil(size);
     let fragment = |(at, part): (usize, &[u8])| {
@@ -59,37 +59,37 @@ fn fragmented_bomb_stops_before_its_end() {
             }
             passed += 1;
         }
-        let end = harness.session.termination().expect("an end");
+        let reason = harness.session.termination().expect("an end");
         assert!(
             matches!(
-                end,
+                reason,
                 TerminationReason::LimitExceeded(
                     Client,
                     LimitKind::Inflated | LimitKind::Fragments
                 )
             ),
-            "{end:?}"
+            "{reason:?}"
         );
         assert!(passed < all.len());
         if size == 700 {
-            assert_eq!(end, TerminationReason::LimitExceeded(Client, LimitKind::Inflated));
-            // Half of it, and what zlib looks ahead.
+            assert_eq!(reason, TerminationReason::LimitExceeded(Client, LimitKind::Inflated));
+            // Half of it, plus what zlib buffers.
             assert!(passed <= all.len() / 2 + 1, "{passed} of {}", all.len());
         }
     }
 }
 
 #[test]
-fn a_message_of_the_very_limit_passes_in_any_shape() {
+fn message_at_the_limit_passes_however_fragmented() {
     let message: Vec<u8> = (0..100_000_u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
-    let wire = compress(&message);
+    let compressed = compress(&message);
     for (limit, passes) in [(message.len() as u64, true), (message.len() as u64 - 1, false)] {
-        for size in [400, 3000, wire.len()] {
+        for size in [400, 3000, compressed.len()] {
             let mut harness = with_limit(limit, DeflateMode::Inspect);
-            let all = fragments(&wire, size).concat();
+            let all = fragments(&compressed, size).concat();
             let mut rest = Vec::new();
-            for piece in all.chunks(999) {
-                rest.extend(piece);
+            for chunk in all.chunks(999) {
+                rest.extend(chunk);
                 let left = harness.send(Client, &rest);
                 rest = rest.split_off(rest.len() - left);
             }
@@ -98,7 +98,7 @@ fn a_message_of_the_very_limit_passes_in_any_shape() {
                 assert_eq!(harness.to_backend, all);
                 let up = harness.session.stats().up;
                 assert_eq!((up.messages, up.compressed), (1, 1));
-                assert_eq!(up.largest, wire.len() as u64);
+                assert_eq!(up.largest, compressed.len() as u64);
             } else {
                 assert_eq!(
                     harness.session.termination(),
@@ -110,17 +110,17 @@ fn a_message_of_the_very_limit_passes_in_any_shape() {
 }
 
 #[test]
-fn a_message_that_does_not_compress_passes_up_to_the_very_limit() {
-    // DEFLATE's stored blocks, small as encoders with little memory make them.
+fn incompressible_message_at_the_limit_passes() {
+    // Small stored blocks, as produced by encoders with little memory.
     let message: Vec<u8> =
         (0..100_000_u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
     let stored = |part: &[u8]| {
         let len = part.len() as u16;
         [&[0][..], &len.to_le_bytes(), &(!len).to_le_bytes(), part].concat()
     };
-    let mut wire = message.chunks(128).map(stored).collect::<Vec<_>>().concat();
-    wire.push(0);
-    assert!(wire.len() > message.len() + 3000);
+    let mut compressed = message.chunks(128).map(stored).collect::<Vec<_>>().concat();
+    compressed.push(0);
+    assert!(compressed.len() > message.len() + 3000);
     for (limit, end) in [
         (message.len() as u64, None),
         (
@@ -128,13 +128,13 @@ fn a_message_that_does_not_compress_passes_up_to_the_very_limit() {
             Some(TerminationReason::LimitExceeded(Client, LimitKind::Inflated)),
         ),
     ] {
-        for size in [3000, wire.len()] {
+        for size in [3000, compressed.len()] {
             let mut harness = with_limit(limit, DeflateMode::Inspect);
-            harness.send(Client, &fragments(&wire, size).concat());
+            harness.send(Client, &fragments(&compressed, size).concat());
             assert_eq!(harness.session.termination(), end, "{size}");
         }
         let mut uninspected = with_limit(limit, DeflateMode::Pass);
-        uninspected.send(Client, &frame(Client, 0xc2, &wire));
+        uninspected.send(Client, &frame(Client, 0xc2, &compressed));
         assert_eq!(
             uninspected.session.termination(),
             Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
@@ -143,11 +143,11 @@ fn a_message_that_does_not_compress_passes_up_to_the_very_limit() {
 }
 
 #[test]
-fn a_message_that_holds_nothing_ends_all_the_same() {
-    let nothing = [0, 0, 0, 0xff, 0xff].repeat(4000);
-    for size in [100, nothing.len()] {
+fn empty_blocks_without_end_are_stopped() {
+    let empty_blocks = [0, 0, 0, 0xff, 0xff].repeat(4000);
+    for size in [100, empty_blocks.len()] {
         let mut harness = with_limit(10_000, DeflateMode::Inspect);
-        harness.send(Client, &fragments(&nothing, size).concat());
+        harness.send(Client, &fragments(&empty_blocks, size).concat());
         assert_eq!(
             harness.session.termination(),
             Some(TerminationReason::LimitExceeded(Client, LimitKind::Message)),
@@ -182,7 +182,7 @@ fn invalid_deflate_data_closes_with_1007() {
 }
 
 #[test]
-fn both_only_report_if_told_so() {
+fn size_and_deflate_errors_can_be_reported() {
     let mut policy = policy();
     policy.from_client.message = Some(Limit { max: 1 << 20, action: LimitAction::Report });
     policy.strict = Strictness::Report;
@@ -190,13 +190,13 @@ fn both_only_report_if_told_so() {
     let frames = [
         frame(Client, 0xc2, &compress(&vec![0; 2 << 20])),
         frame(Client, 0xc2, &[0xff; 2000]),
-        frame(Client, 0xc2, &compress(b"and on")),
+        frame(Client, 0xc2, &compress(b"next")),
     ];
     harness.send(Client, &frames.concat());
     assert_eq!((harness.session.termination(), &harness.to_backend), (None, &frames.concat()));
-    let told: Vec<_> = harness.session.reported(Client).iter().collect();
+    let reported: Vec<_> = harness.session.reported(Client).iter().collect();
     assert_eq!(
-        told,
+        reported,
         [
             Violation::LimitExceeded(LimitKind::Inflated),
             Violation::ProtocolError(ProtocolError::Inflate)
@@ -205,7 +205,7 @@ fn both_only_report_if_told_so() {
 }
 
 #[test]
-fn what_backends_send_is_not_inspected() {
+fn backend_messages_are_not_inspected() {
     let mut harness = with_limit(1 << 20, DeflateMode::Inspect);
     let bomb = frame(Backend, 0xc2, &compress(&vec![0; 8 << 20]));
     harness.send(Backend, &bomb);
@@ -213,21 +213,21 @@ fn what_backends_send_is_not_inspected() {
 }
 
 #[test]
-fn a_bomb_in_an_unlawful_frame_is_inspected_all_the_same() {
+fn bomb_in_an_invalid_frame_is_inspected() {
     let bomb = compress(&vec![0; 2 << 20]);
     let mut policy = policy();
     policy.from_client.message = Some(Limit::close(1 << 20));
     policy.strict = Strictness::Report;
     let masked = frame(Client, 0xc2, &bomb);
     let body = &masked[4..];
-    // A length in a longer form; two reserved bits; no mask.
+    // A longer length encoding; two reserved bits; no mask; inside another message.
     let long = [&[0xc2, 0xff][..], &(bomb.len() as u64).to_be_bytes(), body].concat();
     let two_bits = [&[0xe2], &masked[1..]].concat();
     let unmasked = frame(Backend, 0xc2, &bomb);
     let inside = [frame(Client, 0x01, b"begun"), masked.clone()].concat();
-    for (at, wire) in [long, two_bits, unmasked, inside].iter().enumerate() {
+    for (at, compressed) in [long, two_bits, unmasked, inside].iter().enumerate() {
         let mut harness = Harness::with_deflate(policy.clone(), DeflateMode::Inspect);
-        harness.send(Client, wire);
+        harness.send(Client, compressed);
         assert_eq!(
             harness.session.termination(),
             Some(TerminationReason::LimitExceeded(Client, LimitKind::Inflated)),
@@ -237,7 +237,7 @@ fn a_bomb_in_an_unlawful_frame_is_inspected_all_the_same() {
 }
 
 #[test]
-fn looking_is_work_that_is_told_piece_by_piece() {
+fn inspection_reports_its_work_per_message() {
     let mut harness = with_limit(1 << 20, DeflateMode::Inspect);
     let message = frame(Client, 0xc2, &compress(&vec![0; 1 << 20]));
     let two = message.repeat(2);
@@ -253,14 +253,14 @@ fn looking_is_work_that_is_told_piece_by_piece() {
 }
 
 #[test]
-fn whoever_sent_too_much_may_still_say_goodbye_behind_it() {
+fn close_after_an_oversized_message_is_read() {
     let noise: Vec<u8> =
         (0..60_000_u32).flat_map(|i| (i.wrapping_mul(0x9e37_79b9)).to_be_bytes()).collect();
     let mut harness = with_limit(150_000, DeflateMode::Inspect);
-    let wire = compress(&noise);
-    assert!(wire.len() > 100_000);
-    let goodbye = close(Client, 1009, "");
-    assert_eq!(harness.send(Client, &[frame(Client, 0xc2, &wire), goodbye].concat()), 0);
+    let compressed = compress(&noise);
+    assert!(compressed.len() > 100_000);
+    let last_close = close(Client, 1009, "");
+    assert_eq!(harness.send(Client, &[frame(Client, 0xc2, &compressed), last_close].concat()), 0);
     assert!(
         matches!(harness.session.termination(), Some(TerminationReason::LimitExceeded(Client, _))),
         "{:?}",
@@ -276,12 +276,12 @@ fn whoever_sent_too_much_may_still_say_goodbye_behind_it() {
 }
 
 #[test]
-fn an_unknown_frame_inside_a_message_that_is_inspected_passes_whole() {
+fn unknown_frame_inside_an_inspected_message_passes() {
     let mut policy = policy();
     policy.strict = Strictness::Report;
     let mut harness = Harness::with_deflate(policy, DeflateMode::Inspect);
-    let wire = compress(&vec![b'a'; 5000]);
-    let (first, last) = wire.split_at(wire.len() / 2);
+    let compressed = compress(&vec![b'a'; 5000]);
+    let (first, last) = compressed.split_at(compressed.len() / 2);
     let all = [
         frame(Client, 0x42, first),
         frame(Client, 0x83, &[0x88; 50_000]),

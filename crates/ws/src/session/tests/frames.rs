@@ -1,9 +1,9 @@
-//! What a client may send, row by row.
+//! Frames from the client.
 
 use super::*;
 
 #[test]
-fn fits_in_400_bytes() {
+fn session_fits_in_400_bytes() {
     assert!(size_of::<Session>() <= 400, "{}", size_of::<Session>());
     assert!(size_of::<Heartbeat>() <= 64, "{}", size_of::<Heartbeat>());
 }
@@ -68,19 +68,19 @@ fn huge_length_is_rejected_at_its_header() {
     assert_eq!(
         harness.to_backend.len(),
         harness.to_backend[1] as usize % 128 + 6,
-        "only our Close"
+        "only the proxy's Close"
     );
 }
 
 // Requirements: FC07.
 #[test]
 fn message_at_limit_passes_one_over_closes() {
-    for (len, lawful) in [(1 << 20, true), ((1 << 20) + 1, false)] {
+    for (len, valid) in [(1 << 20, true), ((1 << 20) + 1, false)] {
         let mut harness = Harness::new();
         let message = frame(Client, 0x82, &vec![1; len]);
         assert_eq!(harness.send(Client, &message), 0);
-        assert_eq!(harness.to_backend == message, lawful);
-        assert_eq!(harness.session.termination().is_none(), lawful);
+        assert_eq!(harness.to_backend == message, valid);
+        assert_eq!(harness.session.termination().is_none(), valid);
     }
 }
 
@@ -100,7 +100,7 @@ fn fragments_count_together_towards_message_size() {
         Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
     );
     assert_eq!(harness.to_backend[relayed], 0x88);
-    // The next message starts from nothing.
+    // The next message is counted from zero.
     let mut harness = Harness::new();
     let message = frame(Client, 0x82, &vec![1; 1 << 20]);
     harness.send(Client, &message.repeat(3));
@@ -108,7 +108,7 @@ fn fragments_count_together_towards_message_size() {
 }
 
 #[test]
-fn a_message_too_big_is_read_to_its_end_for_the_answer_behind_it() {
+fn oversized_message_is_read_up_to_the_close() {
     let mut harness = Harness::new();
     let message = frame(Client, 0x82, &vec![1; (1 << 20) + 1]);
     for part in message.chunks(5000) {
@@ -155,12 +155,12 @@ fn control_frames_must_be_short_and_whole() {
 #[test]
 fn unsolicited_pong_passes() {
     let mut harness = Harness::new();
-    let token = harness.next_ping();
-    let pong = frame(Client, 0x8a, &token);
+    let payload = harness.next_ping();
+    let pong = frame(Client, 0x8a, &payload);
     harness.send(Client, &pong);
-    assert!(harness.to_backend.is_empty(), "the backend never asked");
+    assert!(harness.to_backend.is_empty(), "it answers the proxy's ping");
     harness.send(Client, &pong);
-    assert_eq!(harness.to_backend, pong, "a second time it is not ours");
+    assert_eq!(harness.to_backend, pong, "the second one is unsolicited");
 }
 
 // Requirements: FC19.
@@ -216,11 +216,12 @@ fn valid_closes_pass_verbatim() {
 fn nothing_passes_after_a_close() {
     for from in Side::BOTH {
         let mut harness = Harness::new();
-        let bye = close(from, 1000, "");
-        let after = [frame(from, 0x81, b"late"), bye.clone(), b"\xff\xff".to_vec()].concat();
-        assert_eq!(harness.send(from, &[bye.clone(), after].concat()), 0);
-        assert_eq!(harness.received(from.other()), &bye);
-        // The other side may finish what it was saying (RFC 6455 5.5.1).
+        let first_close = close(from, 1000, "");
+        let after =
+            [frame(from, 0x81, b"late"), first_close.clone(), b"\xff\xff".to_vec()].concat();
+        assert_eq!(harness.send(from, &[first_close.clone(), after].concat()), 0);
+        assert_eq!(harness.received(from.other()), &first_close);
+        // The other side may still send (RFC 6455 5.5.1).
         let rest = frame(from.other(), 0x81, b"still here");
         harness.send(from.other(), &rest);
         assert_eq!(harness.received(from), &rest);
@@ -251,7 +252,7 @@ fn crossing_closes_end_without_deadlock() {
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::ClientClosed),
-        "the first cause"
+        "the first reason"
     );
     assert_eq!(harness.close_codes(), (Some(4000), Some(1000)));
     assert_eq!(harness.shutdowns(), (CloseWrite, KeepOpen));
@@ -283,7 +284,7 @@ fn client_eof_inside_a_frame_is_truncation() {
     harness.send(Client, &message[..50]);
     harness.eof(Client);
     assert_eq!(harness.session.termination(), Some(TerminationReason::ClientDisconnected));
-    assert_eq!(harness.to_backend, message[..50], "no lawful Close can follow");
+    assert_eq!(harness.to_backend, message[..50], "no valid Close can follow");
     assert_eq!(harness.close_codes(), (None, None));
     assert_eq!(harness.session.shutdown(Backend), CloseWrite);
     harness.eof(Backend);

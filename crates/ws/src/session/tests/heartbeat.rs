@@ -1,4 +1,4 @@
-//! Idle times and heartbeats.
+//! Idle timeout and heartbeats.
 
 use super::*;
 
@@ -11,10 +11,10 @@ fn idle_timeout_counts_data_frames_only() {
     harness.send(Client, &frame(Client, 0x82, b"data"));
     for _ in 0..59 {
         harness.advance(seconds(1));
-        if let Some(token) = harness.to_client.strip_prefix(&[0x89, 8]) {
+        if let Some(payload) = harness.to_client.strip_prefix(&[0x89, 8]) {
             pinged += 1;
-            let token = token.to_vec();
-            harness.send(Client, &frame(Client, 0x8a, &token));
+            let payload = payload.to_vec();
+            harness.send(Client, &frame(Client, 0x8a, &payload));
         }
         harness.send(Client, &frame(Client, 0x89, b"app"));
         harness.send(Backend, &frame(Backend, 0x8a, b"app"));
@@ -28,11 +28,11 @@ fn idle_timeout_counts_data_frames_only() {
 }
 
 #[test]
-fn idle_counts_from_the_last_byte_of_data_in_either_direction() {
+fn idle_counts_from_the_last_data_byte() {
     let mut harness = Harness::with_policy(SessionPolicy {
         idle: Some(seconds(60)),
         heartbeat_client: None,
-        ..ageless()
+        ..without_message_age()
     });
     let long = frame(Client, 0x82, &[0; 100]);
     for part in [&long[..20], &long[20..21]] {
@@ -44,7 +44,7 @@ fn idle_counts_from_the_last_byte_of_data_in_either_direction() {
     assert_eq!(harness.session.termination(), None);
     harness.advance(seconds(1));
     assert_eq!(harness.session.termination(), Some(TerminationReason::Idle));
-    assert_eq!(harness.close_codes(), (Some(1001), None), "the client's frame is not finished");
+    assert_eq!(harness.close_codes(), (Some(1001), None), "the client's frame is incomplete");
 }
 
 // Requirements: FC37.
@@ -56,7 +56,7 @@ fn missing_pong_closes_both_sides() {
     let first = harness.now - pinged;
     assert!(first >= seconds(15) && first < seconds(30), "{first:?}");
     harness.advance(seconds(10) - Duration::from_nanos(1));
-    harness.send(Client, &frame(Client, 0x82, b"alive, but no pong"));
+    harness.send(Client, &frame(Client, 0x82, b"data, but no pong"));
     assert_eq!(harness.session.termination(), None);
     harness.advance(Duration::from_nanos(1));
     assert_eq!(
@@ -67,14 +67,14 @@ fn missing_pong_closes_both_sides() {
 }
 
 #[test]
-fn the_next_ping_comes_an_interval_after_the_pong_or_up_to_an_eighth_sooner() {
+fn next_ping_follows_the_pong_by_the_interval() {
     let mut harness = Harness::new();
     for _ in 0..5 {
-        let token = harness.next_ping();
+        let payload = harness.next_ping();
         harness.advance(seconds(9));
-        harness.send(Client, &frame(Client, 0x8a, &token));
-        let rests = harness.session.poll_timeout().expect("a heartbeat") - harness.now;
-        assert!(rests > Duration::from_millis(26_250) && rests <= seconds(30), "{rests:?}");
+        harness.send(Client, &frame(Client, 0x8a, &payload));
+        let wait = harness.session.poll_timeout().expect("a heartbeat") - harness.now;
+        assert!(wait > Duration::from_millis(26_250) && wait <= seconds(30), "{wait:?}");
         assert_eq!(harness.session.rtt(Client).map(|rtt| rtt.last), Some(seconds(9)));
     }
     assert!(harness.to_backend.is_empty());
@@ -82,7 +82,7 @@ fn the_next_ping_comes_an_interval_after_the_pong_or_up_to_an_eighth_sooner() {
 }
 
 #[test]
-fn patience_starts_when_the_ping_is_handed_out() {
+fn timeout_starts_when_the_ping_is_sent() {
     let mut harness = Harness::new();
     let message = frame(Backend, 0x82, &[0; 100]);
     harness.send(Backend, &message[..50]);
@@ -93,14 +93,14 @@ fn patience_starts_when_the_ping_is_handed_out() {
     assert_eq!(harness.session.termination(), None);
     harness.send(Backend, &[&message[50..], &message].concat());
     let ping = harness.to_client[message.len()..][..2].to_vec();
-    assert_eq!(ping, [0x89, 8], "at the boundary, though more was there");
+    assert_eq!(ping, [0x89, 8], "at the boundary, although more input was available");
     assert_eq!(harness.to_client.len(), 2 * message.len() + 10);
     assert_eq!(harness.session.poll_timeout(), Some(harness.now + seconds(10)));
 }
 
 #[test]
-fn a_client_cannot_answer_inside_a_frame() {
-    let mut harness = Harness::with_policy(ageless());
+fn no_pong_is_expected_inside_a_frame() {
+    let mut harness = Harness::with_policy(without_message_age());
     harness.next_ping();
     let long = frame(Client, 0x82, &[0; 1000]);
     for part in long.chunks(100) {
@@ -110,7 +110,7 @@ fn a_client_cannot_answer_inside_a_frame() {
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::HeartbeatTimeout(Side::Client)),
-        "it could after the last part"
+        "it could answer after the last part"
     );
     let mut harness = Harness::new();
     harness.next_ping();
@@ -121,12 +121,12 @@ fn a_client_cannot_answer_inside_a_frame() {
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::HeartbeatTimeout(Side::Client)),
-        "the frame does not move"
+        "the frame makes no progress"
     );
 }
 
 #[test]
-fn a_pong_that_cannot_come_through_is_not_missed() {
+fn blocked_peer_is_not_lost() {
     for blocked in Side::BOTH {
         let mut harness = Harness::with_policy(SessionPolicy { min_write_rate: None, ..policy() });
         let pinged = harness.next_ping();
@@ -152,12 +152,12 @@ fn a_pong_that_cannot_come_through_is_not_missed() {
 #[test]
 fn suspended_process_grants_one_more_timeout() {
     let mut harness = Harness::new();
-    let token = harness.next_ping();
+    let payload = harness.next_ping();
     harness.now += seconds(60);
     harness.session.handle_timeout(harness.now);
     assert_eq!(harness.session.termination(), None);
     assert_eq!(harness.session.poll_timeout(), Some(harness.now + seconds(10)));
-    harness.send(Client, &frame(Client, 0x8a, &token));
+    harness.send(Client, &frame(Client, 0x8a, &payload));
     harness.next_ping();
     harness.now += seconds(60);
     harness.session.handle_timeout(harness.now);
@@ -166,12 +166,12 @@ fn suspended_process_grants_one_more_timeout() {
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::HeartbeatTimeout(Side::Client)),
-        "one, not more"
+        "once, not twice"
     );
 }
 
 #[test]
-fn times_beyond_the_clock_are_never() {
+fn unrepresentable_durations_never_expire() {
     let forever = Duration::MAX;
     let mut harness = Harness::with_policy(SessionPolicy {
         heartbeat_client: Some(HeartbeatPolicy { interval: forever, timeout: forever }),
@@ -186,8 +186,8 @@ fn times_beyond_the_clock_are_never() {
     assert_eq!(harness.session.poll_timeout(), None);
 }
 
-/// Messages may take as long as they like.
-fn ageless() -> SessionPolicy {
+/// A policy without a message age limit.
+fn without_message_age() -> SessionPolicy {
     let mut policy = policy();
     policy.from_client.message_age = None;
     policy

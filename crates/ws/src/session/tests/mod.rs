@@ -6,6 +6,7 @@ use crate::close_code::CloseCode;
 use crate::limit_kind::LimitKind;
 use crate::policy::{HeartbeatPolicy, Limit, Limits, RateLimit};
 use crate::protocol_error::ProtocolError;
+use crate::session_close::SessionClose;
 use crate::stats::DirectionStats;
 use crate::test_support::{Harness, close, frame, header, policy, seconds};
 

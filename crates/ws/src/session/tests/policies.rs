@@ -10,7 +10,7 @@ fn limited(from: Side, limits: Limits) -> Harness {
     Harness::with_policy(policy)
 }
 
-/// What passes until a rule stops it, and what it stops with.
+/// Sends frames until the session terminates. Returns how many passed, and the reason.
 fn stopped(
     harness: &mut Harness,
     from: Side,
@@ -21,7 +21,7 @@ fn stopped(
         harness.send(from, frame);
         let whole = harness.received(from.other())[before..].starts_with(frame);
         if harness.session.termination().is_some() {
-            assert!(!whole, "the frame at fault has passed");
+            assert!(!whole, "the frame at fault was relayed");
             return (at, harness.session.termination());
         }
         assert!(whole);
@@ -29,8 +29,8 @@ fn stopped(
     (frames.len(), None)
 }
 
-/// Frames that one limit stops, and how many of them pass.
-fn offences(from: Side) -> [(LimitKind, Limits, Vec<Vec<u8>>, usize); 4] {
+/// For each limit: frames that exceed it, and how many of them pass.
+fn violations(from: Side) -> [(LimitKind, Limits, Vec<Vec<u8>>, usize); 4] {
     let cap = |max, action| Some(Limit { max, action });
     let close = LimitAction::Close;
     let none = Limits::default();
@@ -83,21 +83,21 @@ fn offences(from: Side) -> [(LimitKind, Limits, Vec<Vec<u8>>, usize); 4] {
 #[test]
 fn each_limit_closes_at_the_crossing_frame() {
     for from in Side::BOTH {
-        for (rule, limits, frames, passing) in offences(from) {
+        for (limit, limits, frames, passing) in violations(from) {
             let mut harness = limited(from, limits);
             let stopped = stopped(&mut harness, from, &frames);
-            assert_eq!(stopped, (passing, Some(TerminationReason::LimitExceeded(from, rule))));
-            let code = rule.close_code().get();
+            assert_eq!(stopped, (passing, Some(TerminationReason::LimitExceeded(from, limit))));
+            let code = limit.close_code().get();
             let codes = if from == Client { (code, 1001) } else { (1011, code) };
-            assert_eq!(harness.close_codes(), (Some(codes.0), Some(codes.1)), "{rule:?} {from:?}");
+            assert_eq!(harness.close_codes(), (Some(codes.0), Some(codes.1)), "{limit:?} {from:?}");
         }
     }
 }
 
 #[test]
-fn a_limit_that_only_reports_lets_all_pass_and_says_so_once() {
+fn report_action_passes_frames_and_reports_once() {
     for from in Side::BOTH {
-        for (rule, mut limits, frames, _) in offences(from) {
+        for (limit, mut limits, frames, _) in violations(from) {
             for cap in [&mut limits.message, &mut limits.frame, &mut limits.fragments] {
                 *cap = cap.map(|cap| Limit { action: LimitAction::Report, ..cap });
             }
@@ -106,13 +106,13 @@ fn a_limit_that_only_reports_lets_all_pass_and_says_so_once() {
             let mut harness = limited(from, limits);
             for _ in 0..2 {
                 harness.send(from, &frames.concat());
-                if rule == LimitKind::Fragments {
+                if limit == LimitKind::Fragments {
                     harness.send(from, &frame(from, 0x80, b""));
                 }
             }
             assert_eq!(harness.session.termination(), None);
             let reported: Vec<_> = harness.session.reported(from).iter().collect();
-            assert_eq!(reported, [Violation::LimitExceeded(rule)], "{from:?}");
+            assert_eq!(reported, [Violation::LimitExceeded(limit)], "{from:?}");
             assert!(harness.session.reported(from.other()).is_empty());
         }
     }
@@ -131,10 +131,10 @@ fn unfinished_message_exceeds_its_maximum_age() {
         harness.advance(seconds(59));
         harness.send(from, &frame(from, 0x80, b"b"));
         harness.advance(seconds(600));
-        assert_eq!(harness.session.termination(), None, "it was whole in time");
-        // Many messages, the last of which has only begun.
+        assert_eq!(harness.session.termination(), None, "it was complete in time");
+        // Many messages, the last of which is incomplete.
         harness.send(from, &frame(from, 0x82, b"whole").repeat(3));
-        harness.send(from, &frame(from, 0x02, b"begun"));
+        harness.send(from, &frame(from, 0x02, b"start"));
         for _ in 0..5 {
             harness.advance(seconds(11));
             harness.send(from, &frame(from, 0x00, b"more"));
@@ -157,7 +157,7 @@ fn unfinished_message_exceeds_its_maximum_age() {
 }
 
 #[test]
-fn a_message_that_we_hold_up_does_not_age() {
+fn message_delayed_by_the_proxy_does_not_age() {
     let age = Some(AgeLimit { max: seconds(60), action: LimitAction::Close });
     let mut harness = limited(Client, Limits { message_age: age, ..Limits::default() });
     let rest = header(Client, 0x82, 500);
@@ -166,7 +166,7 @@ fn a_message_that_we_hold_up_does_not_age() {
         harness.now += seconds(20);
         harness.session.handle_written(Backend, left * 3000, harness.now);
         harness.session.handle_timeout(harness.now);
-        assert_eq!(harness.session.termination(), None, "the backend is what it waits for");
+        assert_eq!(harness.session.termination(), None, "it waits for the backend");
     }
     harness.flush();
     harness.advance(seconds(61));
@@ -174,15 +174,15 @@ fn a_message_that_we_hold_up_does_not_age() {
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Client, LimitKind::MessageAge))
     );
-    assert_eq!(harness.close_codes(), (Some(1008), None), "nothing can be said inside a frame");
+    assert_eq!(harness.close_codes(), (Some(1008), None), "no Close fits inside a frame");
 }
 
 #[test]
-fn the_lifetime_ends_at_a_quiet_moment() {
+fn lifetime_ends_during_a_pause() {
     let mut policy = SessionPolicy { heartbeat_client: None, ..policy() };
     policy.lifetime = Some(seconds(1000));
     let mut harness = Harness::with_policy(policy.clone());
-    // Somebody speaks twice a second until the last fifth, then never.
+    // The backend sends twice a second until the last fifth, then not at all.
     while harness.now < Timestamp::START + seconds(700) {
         harness.advance(Duration::from_millis(500));
         harness.send(Backend, &frame(Backend, 0x81, b"tick"));
@@ -191,7 +191,7 @@ fn the_lifetime_ends_at_a_quiet_moment() {
     assert_eq!(harness.session.termination(), Some(TerminationReason::Lifetime));
     assert_eq!(harness.close_codes(), (Some(1012), Some(1001)));
 
-    // Somebody never stops: at the very last it ends all the same, between two frames.
+    // The backend never stops: the session ends at its maximum age, between two frames.
     let mut harness = Harness::with_policy(policy.clone());
     let begin = harness.now;
     let mut ended = None;
@@ -204,9 +204,9 @@ fn the_lifetime_ends_at_a_quiet_moment() {
     assert_eq!(end, TerminationReason::Lifetime);
     assert!((800..=1000).contains(&age.as_secs()), "{age:?}");
 
-    // Inside a message it waits, too.
+    // The session is not closed inside a message.
     let mut harness = Harness::with_policy(policy);
-    harness.send(Client, &frame(Client, 0x01, b"begun"));
+    harness.send(Client, &frame(Client, 0x01, b"start"));
     let begin = harness.now;
     harness.advance(seconds(959));
     while harness.session.termination().is_none() && harness.now < begin + seconds(1001) {
@@ -221,7 +221,7 @@ fn the_lifetime_ends_at_a_quiet_moment() {
 }
 
 #[test]
-fn a_reader_slower_than_a_trickle_runs_out_of_time() {
+fn reader_below_the_minimum_rate_is_closed() {
     let policy = SessionPolicy { heartbeat_client: None, idle: None, ..policy() };
     assert_eq!(policy.min_write_rate, NonZeroU64::new(100));
     for (taken, survives) in [(10, false), (99, false), (101, true), (5000, true)] {
@@ -230,7 +230,7 @@ fn a_reader_slower_than_a_trickle_runs_out_of_time() {
         harness.handle_recv(Backend, &much);
         let mut left = much.len();
         harness.session.handle_written(Client, left, harness.now);
-        // A hundred seconds; the first thirty are everybody's.
+        // The first thirty seconds are granted to every reader.
         let mut ended = None;
         for second in 0..10_000 {
             harness.now += seconds(1);
@@ -250,9 +250,9 @@ fn a_reader_slower_than_a_trickle_runs_out_of_time() {
 }
 
 #[test]
-fn a_gate_that_only_reports_lets_broken_rules_pass() {
+fn reported_protocol_errors_pass() {
     let policy = SessionPolicy { strict: Strictness::Report, ..policy() };
-    for (from, first, payload, breach) in [
+    for (from, first, payload, error) in [
         (Client, 0x83, &b"opcode"[..], ProtocolError::Opcode),
         (Client, 0xc1, b"rsv", ProtocolError::Rsv),
         (Client, 0x80, b"stray", ProtocolError::ContinuationStray),
@@ -261,27 +261,27 @@ fn a_gate_that_only_reports_lets_broken_rules_pass() {
         (Client, 0x8b, b"", ProtocolError::Opcode),
     ] {
         let mut harness = Harness::with_policy(policy.clone());
-        let unlawful = frame(from, first, payload);
-        let lawful = frame(from, 0x82, b"after it");
+        let invalid = frame(from, first, payload);
+        let valid = frame(from, 0x82, b"after it");
         for step in [1, 3, usize::MAX] {
-            let all = [&unlawful[..], &lawful[..]].concat();
+            let all = [&invalid[..], &valid[..]].concat();
             let mut rest = Vec::new();
-            for piece in all.chunks(step.min(all.len())) {
-                rest.extend(piece);
+            for chunk in all.chunks(step.min(all.len())) {
+                rest.extend(chunk);
                 let left = harness.send(from, &rest);
                 rest = rest.split_off(rest.len() - left);
             }
             assert_eq!(harness.session.termination(), None);
-            assert_eq!(std::mem::take(&mut harness.to_backend), all, "{breach:?}");
+            assert_eq!(std::mem::take(&mut harness.to_backend), all, "{error:?}");
         }
         let reported = harness.session.reported(from).iter();
-        assert_eq!(reported.collect::<Vec<_>>(), [Violation::ProtocolError(breach)]);
+        assert_eq!(reported.collect::<Vec<_>>(), [Violation::ProtocolError(error)]);
         assert_eq!(
             harness.session.stats().up.messages,
             3 * if first == 0x80 || first == 0xc1 { 2 } else { 1 }
         );
     }
-    // An unmasked frame, a length in a longer form, a Close that says too much.
+    // An unmasked frame, a longer length encoding, and an invalid Close payload.
     let mut harness = Harness::with_policy(policy.clone());
     let unmasked = [0x81, 1, b'a'];
     let long = [0x82, 0xfe, 0, 1, 9, 9, 9, 9, b'x'];
@@ -290,7 +290,7 @@ fn a_gate_that_only_reports_lets_broken_rules_pass() {
     harness.send(Client, &all);
     assert_eq!(harness.to_backend, all);
     assert_eq!(harness.session.termination(), Some(TerminationReason::ClientClosed));
-    // A frame that never ends is the end even so.
+    // A frame without an end closes the session even so.
     let mut harness = Harness::with_policy(policy);
     harness.send(Client, &[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(
@@ -300,7 +300,7 @@ fn a_gate_that_only_reports_lets_broken_rules_pass() {
 }
 
 #[test]
-fn a_reporting_gate_forgives_rules_and_no_limits() {
+fn strict_report_does_not_relax_rates() {
     let mut policy = SessionPolicy { strict: Strictness::Report, ..policy() };
     policy.from_client.message = Some(Limit::close(1000));
     policy.from_client.messages = Some(RateLimit::new(5, LimitAction::Close));
@@ -308,7 +308,7 @@ fn a_reporting_gate_forgives_rules_and_no_limits() {
     let begun_again = frame(Client, 0x01, &[b'x'; 90]).repeat(20);
     let pings = frame(Client, 0x09, b"ping").repeat(20);
     let reserved = frame(Client, 0x83, b"data").repeat(20);
-    for (frames, rule) in [
+    for (frames, limit) in [
         (begun_again, LimitKind::Messages),
         (pings, LimitKind::ControlFrames),
         (reserved, LimitKind::Messages),
@@ -317,7 +317,7 @@ fn a_reporting_gate_forgives_rules_and_no_limits() {
         harness.send(Client, &frames);
         assert_eq!(
             harness.session.termination(),
-            Some(TerminationReason::LimitExceeded(Client, rule))
+            Some(TerminationReason::LimitExceeded(Client, limit))
         );
         harness.advance(seconds(1));
     }
@@ -332,7 +332,7 @@ fn a_reporting_gate_forgives_rules_and_no_limits() {
 }
 
 #[test]
-fn a_reporting_gate_still_holds_sizes() {
+fn strict_report_does_not_relax_sizes() {
     let mut policy = SessionPolicy { strict: Strictness::Report, ..policy() };
     policy.from_client.message = Some(Limit::close(100));
     for first in [0x83, 0x09, 0x82] {

@@ -1,4 +1,4 @@
-//! Peers that do not take what waits for them.
+//! Peers that do not accept queued data.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn stalled_client_is_closed_with_1013() {
     harness.session.handle_written(Client, 1000, harness.now);
     harness.now += seconds(29);
     harness.session.handle_written(Client, 999, harness.now);
-    assert_eq!(harness.session.poll_timeout(), Some(harness.now + seconds(30)), "it moved");
+    assert_eq!(harness.session.poll_timeout(), Some(harness.now + seconds(30)), "it made progress");
     harness.now += seconds(29);
     harness.session.handle_written(Client, 999, harness.now);
     harness.now += seconds(1);
@@ -24,7 +24,7 @@ fn stalled_client_is_closed_with_1013() {
     assert_eq!(harness.close_codes(), (Some(1013), Some(1001)));
     harness.send(Backend, &close(Backend, 1001, ""));
     harness.eof(Backend);
-    // Our Close waits behind what it has not taken.
+    // The Close is queued after data it has not accepted.
     harness.session.handle_written(Client, 1009, harness.now);
     harness.advance(seconds(4));
     assert!(!harness.session.is_finished());
@@ -34,7 +34,7 @@ fn stalled_client_is_closed_with_1013() {
 }
 
 #[test]
-fn a_reader_that_wakes_up_in_the_grace_says_goodbye() {
+fn reader_that_resumes_within_the_grace_closes() {
     let mut harness = Harness::with_policy(SessionPolicy { heartbeat_client: None, ..policy() });
     harness.session.handle_written(Client, 1000, harness.now);
     harness.advance(seconds(30));
@@ -50,10 +50,10 @@ fn a_reader_that_wakes_up_in_the_grace_says_goodbye() {
 }
 
 #[test]
-fn write_stall_of_the_backend() {
+fn stalled_backend_is_reset() {
     let mut harness = Harness::with_policy(SessionPolicy { heartbeat_client: None, ..policy() });
     harness.session.handle_written(Backend, 1000, harness.now);
-    // What is let through in the meantime is no progress.
+    // Bytes forwarded in the meantime are not progress.
     harness.now += seconds(20);
     let more = frame(Client, 0x82, &[0; 100]);
     assert_eq!(harness.handle_recv(Client, &more[..50]), RecvAction::Forward(50));
@@ -63,7 +63,7 @@ fn write_stall_of_the_backend() {
     assert_eq!(harness.session.termination(), Some(TerminationReason::WriteTimeout(Backend)));
     assert_eq!(harness.shutdowns(), (KeepOpen, Abort));
     harness.flush();
-    assert_eq!(harness.close_codes(), (Some(1011), None), "inside a frame nothing can be said");
+    assert_eq!(harness.close_codes(), (Some(1011), None), "no Close fits inside a frame");
     let mut harness = Harness::with_policy(SessionPolicy { heartbeat_client: None, ..policy() });
     harness.session.handle_written(Backend, 1000, harness.now);
     harness.session.handle_written(Backend, 0, harness.now);
@@ -72,7 +72,7 @@ fn write_stall_of_the_backend() {
 }
 
 #[test]
-fn what_is_pending_is_waited_for() {
+fn queued_data_is_awaited() {
     let mut harness = Harness::new();
     harness.send(Client, &close(Client, 1000, ""));
     let answer = close(Backend, 1000, "");
@@ -80,7 +80,7 @@ fn what_is_pending_is_waited_for() {
     assert_eq!(harness.handle_recv(Backend, &answer), RecvAction::Forward(len));
     harness.session.handle_eof(Backend, harness.now);
     harness.session.handle_eof(Client, harness.now);
-    assert!(!harness.session.is_finished(), "the answer is not written");
+    assert!(!harness.session.is_finished(), "the answer has not been written");
     harness.session.handle_written(Client, 1, harness.now);
     assert!(!harness.session.is_finished());
     harness.session.handle_written(Client, 0, harness.now);
