@@ -29,11 +29,12 @@ pub struct Arguments {
 /// The commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
-    /// Run the proxy until SIGTERM; SIGHUP reloads the configuration, SIGUSR2 hands over to a new process.
+    /// Run the proxy until SIGTERM; SIGHUP reloads the configuration, SIGUSR2 hands over to a new
+    /// process.
     ///
-    /// SIGTERM and SIGINT close all tunnels, spread over a window, and then end the process; a second signal
-    /// closes the remaining tunnels immediately. SIGHUP applies the file as a whole or, if it is invalid, not
-    /// at all; open tunnels are not interrupted.
+    /// SIGTERM and SIGINT close all tunnels, spread over a window, and then end the process; a
+    /// second signal closes the remaining tunnels immediately. SIGHUP applies the file as a whole
+    /// or, if it is invalid, not at all; open tunnels are not interrupted.
     #[command(after_help = "Examples:
   tidegate run --config /etc/tidegate/proxy.toml")]
     Run {
@@ -43,9 +44,9 @@ pub enum CliCommand {
     },
     /// Check a configuration file and its certificates without applying them.
     ///
-    /// Reports all errors with their location and a suggestion. With --diff, a valid file is also compared
-    /// with the configuration of a running process: the output lists what a reload would change, and how many
-    /// open tunnels each change affects.
+    /// Reports all errors with their location and a suggestion. With --diff, a valid file is also
+    /// compared with the configuration of a running process: the output lists what a reload would
+    /// change, and how many open tunnels each change affects.
     #[command(after_help = "Examples:
   tidegate check --config /etc/tidegate/proxy.toml
   tidegate check --diff --config /etc/tidegate/proxy.toml")]
@@ -59,8 +60,8 @@ pub enum CliCommand {
     },
     /// Inspect and control a running process over its control socket.
     ///
-    /// The socket is set by `[control] socket` in the configuration; only root and the user that tidegate runs
-    /// as may use it. Scripts should use --json, whose names are stable.
+    /// The socket is set by `[control] socket` in the configuration; only root and the user that
+    /// tidegate runs as may use it. Scripts should use --json, whose names are stable.
     Ctl(CtlArgs),
     /// Print the completion script of a shell.
     #[command(after_help = "Examples:
@@ -89,8 +90,8 @@ pub struct CheckArgs {
     /// Show what a running process would change if it reloaded this file.
     #[arg(long)]
     pub diff: bool,
-    /// Path of the control socket [default: control.sock in $RUNTIME_DIRECTORY, or in /run/tidegate if
-    /// that is unset]
+    /// Path of the control socket [default: control.sock in $RUNTIME_DIRECTORY, or in /run/tidegate
+    /// if that is unset]
     #[arg(long, value_name = "PATH", requires = "diff")]
     pub socket: Option<PathBuf>,
     /// Print the response as one line of JSON.
@@ -131,7 +132,8 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// Writes the man pages `tidegate.1`, `tidegate-ctl.1`, `tidegate-ctl-status.1` and so on to a folder.
+/// Writes the man pages `tidegate.1`, `tidegate-ctl.1`, `tidegate-ctl-status.1` and so on to a
+/// folder.
 ///
 /// # Errors
 ///

@@ -10,12 +10,12 @@
 //!                                        crate makes the decisions)
 //! ```
 //!
-//! The path of one connection through these folders is in [`proxy`]: `serve` (one connection), `request` (one
-//! request), `session` (one tunnel). [`telemetry`] writes one record for each dropped connection, rejected
-//! request and tunnel.
+//! The path of one connection through these folders is in [`proxy`]: `serve` (one connection),
+//! `request` (one request), `session` (one tunnel). [`telemetry`] writes one record for each
+//! dropped connection, rejected request and tunnel.
 //!
-//! Layers, highest first. A module imports only from lower layers and from its own folder; `tests/layers.rs`
-//! checks this.
+//! Layers, highest first. A module imports only from lower layers and from its own folder;
+//! `tests/layers.rs` checks this.
 //!
 //! | layer | folders |
 //! | --- | --- |

@@ -44,8 +44,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes jemalloc return free memory to the system after about 500 ms instead of 10 s, even if the process
-/// is idle.
+/// Makes jemalloc return free memory to the system after about 500 ms instead of 10 s, even if the
+/// process is idle.
 fn shorten_memory_decay() -> Result<(), tikv_jemalloc_ctl::Error> {
     // Arena 0 exists already; the others are created with the threads.
     for arenas in [&b"arena.0.dirty_decay_ms\0"[..], &b"arenas.dirty_decay_ms\0"[..]] {
@@ -67,7 +67,8 @@ fn serve(config: PathBuf) -> ExitCode {
     let _flush = log::init(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.workers)
-        // Used for name resolution and file access; bounds the threads that a hanging resolver blocks.
+        // Used for name resolution and file access; bounds the threads that a hanging resolver
+        // blocks.
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("tidegate")
         // Busy tunnels reschedule themselves, so sockets and timers must be polled more often.

@@ -21,8 +21,8 @@ use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
   tidegate ctl explain wss://chat.example.com/ws --origin https://example.com"
 )]
 pub struct CtlArgs {
-    /// Path of the control socket [default: control.sock in $RUNTIME_DIRECTORY, or in /run/tidegate if
-    /// that is unset]
+    /// Path of the control socket [default: control.sock in $RUNTIME_DIRECTORY, or in /run/tidegate
+    /// if that is unset]
     #[arg(long, global = true, value_name = "PATH", display_order = 900)]
     pub socket: Option<PathBuf>,
     /// Print the response as one line of JSON.
@@ -40,8 +40,8 @@ pub enum CtlCommand {
     Status,
     /// Watch the busiest tunnels in the terminal.
     ///
-    /// The table is refreshed every second. It can be sorted and filtered, and tunnels can be inspected and
-    /// closed. Press `?` for the keys.
+    /// The table is refreshed every second. It can be sorted and filtered, and tunnels can be
+    /// inspected and closed. Press `?` for the keys.
     Top,
     /// List open tunnels.
     #[command(after_help = "Examples:
@@ -57,8 +57,8 @@ pub enum CtlCommand {
     },
     /// Close tunnels immediately.
     ///
-    /// Both sides of each tunnel get a Close at the next frame boundary. A tunnel must match every option:
-    /// --route chat --older 1h closes only old tunnels of that route.
+    /// Both sides of each tunnel get a Close at the next frame boundary. A tunnel must match every
+    /// option: `--route chat --older 1h` closes only old tunnels of that route.
     #[command(after_help = "Examples:
   tidegate ctl kill 4711
   tidegate ctl kill --client 192.0.2.7 --code 1008 --reason 'abuse'
@@ -66,9 +66,9 @@ pub enum CtlCommand {
     Kill(KillArgs),
     /// Close tunnels gradually, and reject new ones.
     ///
-    /// The closes are spread evenly over a window, so that clients do not all reconnect at once. New tunnels
-    /// to the backend or route, or all new tunnels with --all, are rejected until `tidegate ctl undrain`.
-    /// A drain by client or age rejects no new tunnels.
+    /// The closes are spread evenly over a window, so that clients do not all reconnect at once.
+    /// New tunnels to the backend or route, or all new tunnels with --all, are rejected until
+    /// `tidegate ctl undrain`. A drain by client or age rejects no new tunnels.
     #[command(after_help = "Examples:
   tidegate ctl drain --backend 10.0.0.7:9001 --wait
   tidegate ctl drain --route chat --window 5m --rate 20/s
@@ -113,10 +113,12 @@ pub enum CtlCommand {
     },
     /// Reload the configuration and print the changes.
     ///
-    /// If the configuration is invalid, prints every error and exits with 78; the active configuration stays
-    /// unchanged. `tidegate check --diff` shows in advance what a reload would change.
+    /// If the configuration is invalid, prints every error and exits with 78; the active
+    /// configuration stays unchanged. `tidegate check --diff` shows in advance what a reload would
+    /// change.
     Reload {
-        /// Wait for the result. This is always the case; the option exists to be explicit in unit files.
+        /// Wait for the result. This is always the case; the option exists to be explicit in unit
+        /// files.
         #[arg(long)]
         wait: bool,
     },
@@ -126,7 +128,8 @@ pub enum CtlCommand {
         #[arg(long)]
         changed: bool,
     },
-    /// Show or set the log level. It is kept until `log.level` changes in the file or the process exits.
+    /// Show or set the log level. It is kept until `log.level` changes in the file or the process
+    /// exits.
     LogLevel {
         /// The new level.
         level: Option<LogLevelArg>,
@@ -167,7 +170,8 @@ pub enum SessionOrder {
 /// Options that select tunnels; a tunnel must match all of them.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SelectionArgs {
-    /// Tunnels of this client: an address, or a client key as in access records (192.0.2.7, 2001:db8::/64)
+    /// Tunnels of this client: an address, or a client key as in access records (192.0.2.7,
+    /// 2001:db8::/64)
     #[arg(long)]
     pub client: Option<String>,
     /// Tunnels of this route.

@@ -1,5 +1,5 @@
-//! The client side of the control socket: sends one request and reads the lines of the reply. Line length is
-//! bounded, and so is the time of every request whose duration is known.
+//! The client side of the control socket: sends one request and reads the lines of the reply. Line
+//! length is bounded, and so is the time of every request whose duration is known.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -102,8 +102,8 @@ impl ResponseLines {
     ///
     /// # Errors
     ///
-    /// [`ClientErrorKind::Timeout`], [`ClientErrorKind::Truncated`], [`ClientErrorKind::TooLong`] or
-    /// [`ClientErrorKind::Io`].
+    /// [`ClientErrorKind::Timeout`], [`ClientErrorKind::Truncated`], [`ClientErrorKind::TooLong`]
+    /// or [`ClientErrorKind::Io`].
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         let mut line = Vec::new();
         loop {

@@ -1,5 +1,5 @@
-//! `tidegate ctl`, the client of the control socket. Each command sends one or a few requests and formats the
-//! responses.
+//! `tidegate ctl`, the client of the control socket. Each command sends one or a few requests and
+//! formats the responses.
 
 pub mod args;
 pub(crate) mod client;
@@ -32,7 +32,8 @@ pub fn main(ctl: CtlArgs) -> ExitCode {
     exit_code(run(&output, ctl.command))
 }
 
-/// Prints what a running process would change if it reloaded this file, which was already validated.
+/// Prints what a running process would change if it reloaded this file, which was already
+/// validated.
 pub fn diff(socket: Option<PathBuf>, json: bool, file: &Path, text: String) -> ExitCode {
     let output = Output::new(ControlClient::new(socket.unwrap_or_else(default_socket)), json);
     exit_code(configuration::diff(&output, file, text))

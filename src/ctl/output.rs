@@ -90,8 +90,8 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// [`CommandFailure::Rejected`] for an error response, [`CommandFailure::Unavailable`] if the line is not
-    /// a response, or a failure of standard output.
+    /// [`CommandFailure::Rejected`] for an error response, [`CommandFailure::Unavailable`] if the
+    /// line is not a response, or a failure of standard output.
     pub fn parse<T: DeserializeOwned>(
         &self,
         request: &ControlRequest,

@@ -133,7 +133,8 @@ impl SessionRate {
 }
 
 impl SessionRates {
-    /// Compares two lists. The traffic of a tunnel that is only in the second list counts from its opening.
+    /// Compares two lists. The traffic of a tunnel that is only in the second list counts from its
+    /// opening.
     pub fn between(before: &SessionList, now: &SessionList) -> Self {
         let earlier: HashMap<u64, &SessionRow> =
             before.sessions.iter().map(|row| (row.session, row)).collect();

@@ -1,5 +1,5 @@
-//! `ctl status`: a summary of `/status.json` (`docs/status.md`). Missing fields are tolerated, because another
-//! version of tidegate may send fewer.
+//! `ctl status`: a summary of `/status.json` (`docs/status.md`). Missing fields are tolerated,
+//! because another version of tidegate may send fewer.
 
 use serde_json::Value;
 

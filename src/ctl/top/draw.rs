@@ -1,4 +1,5 @@
-//! Draws `top`: three lines about the process, the table and a line of keys, with an optional box over them.
+//! Draws `top`: three lines about the process, the table and a line of keys, with an optional box
+//! over them.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};

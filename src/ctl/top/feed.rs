@@ -51,8 +51,8 @@ pub enum TopCommand {
     Kill(u64),
 }
 
-/// Starts the three threads. They are not joined: each blocks in a call that may never return, and ends with
-/// the process.
+/// Starts the three threads. They are not joined: each blocks in a call that may never return, and
+/// ends with the process.
 ///
 /// # Errors
 ///
@@ -138,7 +138,8 @@ fn read_keys(events: &SyncSender<FeedEvent>) {
     }
 }
 
-/// Turns terminating signals into an event, so that the terminal is restored before the process exits.
+/// Turns terminating signals into an event, so that the terminal is restored before the process
+/// exits.
 fn wait_for_signals(events: &SyncSender<FeedEvent>) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else {
         return;

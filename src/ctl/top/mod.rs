@@ -1,5 +1,5 @@
-//! `ctl top`: a live table of the tunnels in the terminal. The main thread keeps the state and draws; the
-//! threads of [`feed`] wait for the proxy, for keys and for signals.
+//! `ctl top`: a live table of the tunnels in the terminal. The main thread keeps the state and
+//! draws; the threads of [`feed`] wait for the proxy, for keys and for signals.
 
 pub(crate) mod draw;
 pub(crate) mod feed;
@@ -17,8 +17,8 @@ use super::output::{CommandFailure, Output};
 ///
 /// # Errors
 ///
-/// [`CommandFailure::Usage`] with `--json` or without a terminal, a failure of the first sample, or of the
-/// terminal.
+/// [`CommandFailure::Usage`] with `--json` or without a terminal, a failure of the first sample, or
+/// of the terminal.
 pub fn top(output: &Output) -> Result<(), CommandFailure> {
     if output.json {
         let message = "top has no --json; use `tidegate ctl sessions --json`";

@@ -1,5 +1,5 @@
-//! The state of `top`, without I/O, so that tests can press keys. Rows are sorted when a sample arrives or the
-//! order changes, not when the table is drawn.
+//! The state of `top`, without I/O, so that tests can press keys. Rows are sorted when a sample
+//! arrives or the order changes, not when the table is drawn.
 //!
 //! | mode | key | next mode |
 //! | --- | --- | --- |
