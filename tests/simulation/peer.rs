@@ -30,7 +30,7 @@ pub struct PeerLog {
 
 /// How a peer ends, if nothing else ends the tunnel before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leaving {
+enum Ending {
     Close,
     Eof,
     Stay,
@@ -103,7 +103,7 @@ async fn write<W: AsyncWrite + Unpin>(
 ) -> (Vec<(u8, Vec<u8>)>, bool, bool) {
     let mut sent = Vec::new();
     let mut messages = rng.below(40);
-    let leaving = [Leaving::Close, Leaving::Eof, Leaving::Stay][rng.below(3) as usize];
+    let leaving = [Ending::Close, Ending::Eof, Ending::Stay][rng.below(3) as usize];
     let mut queue: Vec<(u8, Vec<u8>)> = Vec::new();
     let mut next = Instant::now();
     loop {
@@ -122,12 +122,12 @@ async fn write<W: AsyncWrite + Unpin>(
                 }
                 if queue.is_empty() {
                     match leaving {
-                        Leaving::Stay => next = deadline,
-                        Leaving::Eof => {
+                        Ending::Stay => next = deadline,
+                        Ending::Eof => {
                             let _ = writer.shutdown().await;
                             return (sent, false, true);
                         }
-                        Leaving::Close => {
+                        Ending::Close => {
                             let close = frame(side, 0x88, &1000u16.to_be_bytes());
                             let failed = writer.write_all(&close).await.is_err();
                             return (sent, failed, false);

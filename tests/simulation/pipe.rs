@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::rng::Rng;
 
-/// What happens to a channel after so many bytes.
+/// What happens to a channel after a number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The reader sees the end of the stream; the writer gets errors.
