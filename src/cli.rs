@@ -61,7 +61,7 @@ pub enum CliCommand {
     /// Inspect and control a running process over its control socket.
     ///
     /// The socket is set by `[control] socket` in the configuration; only root and the user that
-    /// tidegate runs as may use it. Scripts should use --json, whose names are stable.
+    /// tidegate runs as may use it. Scripts should use --json: its names are stable.
     Ctl(CtlArgs),
     /// Print the completion script of a shell.
     #[command(after_help = "Examples:

@@ -1,5 +1,5 @@
 //! The client side of the control socket: sends one request and reads the lines of the reply. Line
-//! length is bounded, and so is the time of every request whose duration is known.
+//! length is bounded; so is the time, except for requests of unknown duration.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};

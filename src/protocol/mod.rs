@@ -151,7 +151,7 @@ pub struct Selection {
 
 impl Selection {
     /// Whether the selection covers everything, a whole route or a whole backend. Only then does a
-    /// drain also reject new tunnels; a client whose tunnels are drained may reconnect.
+    /// drain also reject new tunnels; a drained client may reconnect.
     pub fn is_scope(&self) -> bool {
         self.sessions.is_empty() && self.client.is_none() && self.older_ms.is_none()
     }

@@ -68,7 +68,7 @@ pub struct TunnelRow {
     pub rate: SessionRate,
 }
 
-/// How keys are interpreted, and what is shown over the table.
+/// How keys are interpreted, and which box covers the table.
 #[derive(Clone, Debug, Default)]
 pub enum TopMode {
     /// Keys select and sort.

@@ -85,7 +85,7 @@ async fn write_commands_work_on_a_live_proxy() {
     let (mut client, mut backend) = bed.open().await;
     let (mut second, second_backend) = bed.open().await;
     let weight = run_ok(proxy, &["weight", &id, "5"]).await;
-    assert_eq!(weight, "its weight is 5 on 1 route\n");
+    assert_eq!(weight, "weight 5 on 1 route\n");
     assert_eq!(run_ok(proxy, &["weight", &id, "file"]).await, "weight 1 on 1 route\n");
     let kill = ["kill", "2", "--code", "4003", "--reason", "against the rules"];
     assert_eq!(run_ok(proxy, &kill).await, "closing 1 tunnel\n");
