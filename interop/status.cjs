@@ -39,8 +39,8 @@ function echo() {
   return new Promise((done) => server.on("listening", () => done(server)));
 }
 
-/** A port that refuses: it was free a moment ago. */
-function nobody() {
+/** A port that refuses connections: it was just closed. */
+function closedPort() {
   return new Promise((done) => {
     const server = net.createServer().listen(0, "127.0.0.1", () => {
       const { port } = server.address();
@@ -57,7 +57,7 @@ async function start() {
   const [first, second] = [await echo(), await echo()];
   config = fs.readFileSync(path.join(__dirname, "status.toml"), "utf8")
     .replaceAll("@FIRST@", first.address().port).replace("@SECOND@", second.address().port)
-    .replace("@NOBODY@", await nobody());
+    .replace("@CLOSED@", await closedPort());
   for (let n = 1; n <= ROUTES; n += 1) {
     config += `\n[[route]]\nname = "room-${n}"\nhost = "*"\npath = "/room-${n}"\norigins = ["missing"]\nbackends = ["127.0.0.1:${first.address().port}"]\n`;
   }
