@@ -33,7 +33,7 @@ pub struct Settings {
     pub routes: Vec<RouteSettings>,
     /// Address prefixes that identify one client.
     pub client_key: KeyPrefixes,
-    /// Proxies whose statements about the client are accepted.
+    /// Proxies that may state the client's address.
     pub trusted_proxies: TrustedProxies,
     /// Limits on open connections and tunnels.
     pub concurrency: ConcurrencySettings,
@@ -66,7 +66,7 @@ pub enum ControlSocket {
     At(PathBuf),
 }
 
-/// Proxies in front of tidegate whose statements about the client are accepted.
+/// Proxies in front of tidegate that may state the client's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxies {
     /// Their networks; empty if no proxy is trusted.
@@ -281,7 +281,7 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// Least severe level that is logged.
     pub level: tracing::Level,
-    /// Query parameters whose values are redacted, compared by word and ignoring case.
+    /// Names of the query parameters to redact, compared by word and ignoring case.
     pub redact: Arc<[String]>,
 }
 

@@ -74,7 +74,7 @@ impl Settings {
     }
 }
 
-/// Whether the file is in `/proc` or `/sys`, whose files do not store data.
+/// Whether the file is in `/proc` or `/sys`, where files do not store data.
 fn is_kernel_file(found: &Metadata) -> bool {
     let device = |path: &str| fs::metadata(path).ok().map(|found| found.dev());
     let here = Some(found.dev());

@@ -65,7 +65,7 @@ impl<'f, 'd, 't> TableReader<'f, 'd, 't> {
         })
     }
 
-    /// Reads an optional list whose items `item` reads. The list is invalid if any item is.
+    /// Reads an optional list; `item` reads each item. The list is invalid if any item is.
     pub(crate) fn list_with<T>(
         &mut self,
         key: &'static str,

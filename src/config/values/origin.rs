@@ -113,7 +113,7 @@ impl OriginRule {
     ///
     /// # Errors
     ///
-    /// What is wrong with the entry and what to write instead.
+    /// Describes the mistake and suggests a valid entry.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         match text {
             "*" => return Ok(Self::Any),

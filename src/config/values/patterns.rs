@@ -24,7 +24,7 @@ impl HostPattern {
     ///
     /// # Errors
     ///
-    /// What is wrong with the pattern and what to write instead.
+    /// Describes the mistake and suggests a valid pattern.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if text == "*" {
             return Ok(Self::Any);
@@ -139,7 +139,7 @@ impl PathPrefix {
     ///
     /// # Errors
     ///
-    /// What is wrong with the path and what to write instead.
+    /// Describes the mistake and suggests a valid path.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         check_request_path(text)?;
         if let Some((prefix, _)) = text.split_once('*') {
@@ -167,7 +167,7 @@ impl PathPrefix {
 ///
 /// # Errors
 ///
-/// What is wrong with the path and what to write instead.
+/// Describes the mistake and suggests a valid path.
 pub(crate) fn check_request_path(text: &str) -> Result<(), Problem> {
     if !text.starts_with('/') {
         let meant = text
@@ -207,7 +207,7 @@ impl BackendAddress {
     ///
     /// # Errors
     ///
-    /// What is wrong with the address and what to write instead.
+    /// Describes the mistake and suggests a valid address.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(problem) = find_mistake(text).or_else(|| extra_parts(text)) {
             return Err(problem);
