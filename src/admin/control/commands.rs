@@ -38,8 +38,8 @@ pub(super) fn kill(
 /// Finishes when the drain does; cancelled by `undrain`.
 type DrainTask = JoinHandle<DrainOutcome>;
 
-/// Starts to close the selected tunnels gradually. If a whole scope is drained, new tunnels to it are
-/// rejected.
+/// Starts to close the selected tunnels gradually. If a whole scope is drained, new tunnels to it
+/// are rejected.
 pub(super) fn drain(
     state: &Arc<ProxyState>,
     selection: &Selection,
@@ -63,7 +63,8 @@ pub(super) fn drain(
         return Err(busy());
     }
     make_plan(state, &snapshot, pacing, close, 0)?;
-    // Set before the tunnels are listed, so that a concurrent handshake is either listed or rejected.
+    // Set before the tunnels are listed, so that a concurrent handshake is either listed or
+    // rejected.
     reject_new_tunnels(state, &snapshot, selection);
     let sessions = select(state, selection)?;
     let plan = make_plan(state, &snapshot, pacing, close, sessions.len())?;
@@ -100,7 +101,8 @@ fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selec
     }
 }
 
-/// Admits new tunnels again and stops the drains of the scope. Tunnels that were not closed yet stay open.
+/// Admits new tunnels again and stops the drains of the scope. Tunnels that were not closed yet
+/// stay open.
 pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), CommandError> {
     let snapshot = state.snapshot();
     let all_routes = || snapshot.route_list.iter();

@@ -1,4 +1,5 @@
-//! Predicts the answer to a handshake, check by check, with the code that decides about real handshakes.
+//! Predicts the answer to a handshake, check by check, with the code that decides about real
+//! handshakes.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -20,8 +20,8 @@ pub(super) fn find(state: &ProxyState, session: u64) -> Result<Arc<SessionHandle
     })
 }
 
-/// Returns the selected tunnels, oldest first. An unknown number, route or backend is an error, an empty
-/// result is not.
+/// Returns the selected tunnels, oldest first. An unknown number, route or backend is an error, an
+/// empty result is not.
 pub(super) fn select(
     state: &ProxyState,
     selection: &Selection,

@@ -121,7 +121,8 @@ impl ControlService {
         })
     }
 
-    /// Runs an operation that may take milliseconds outside of the worker threads, which serve tunnels.
+    /// Runs an operation that may take milliseconds outside of the worker threads, which serve
+    /// tunnels.
     async fn run_blocking<T: Send + 'static>(
         &self,
         operation: impl FnOnce(Arc<ProxyState>) -> T + Send + 'static,

@@ -10,8 +10,8 @@ use crate::protocol::response::{CommandError, FrameEvent};
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::wall;
 
-/// Streams frame headers until the tunnel ends, another `tail` replaces this one, or the client of the
-/// control socket disconnects.
+/// Streams frame headers until the tunnel ends, another `tail` replaces this one, or the client of
+/// the control socket disconnects.
 pub(super) async fn tail(
     state: &ProxyState,
     session: u64,

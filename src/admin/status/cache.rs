@@ -11,8 +11,8 @@ use super::top_lists::{Ranking, rank};
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::now;
 
-/// The latest status document. Per-tunnel rates are measured between two documents, which are made at most
-/// twice a second; nothing is kept while no one reads the status.
+/// The latest status document. Per-tunnel rates are measured between two documents, which are made
+/// at most twice a second; nothing is kept while no one reads the status.
 #[derive(Debug, Default)]
 pub struct StatusCache(Mutex<Option<CachedStatus>>);
 
@@ -24,7 +24,8 @@ struct CachedStatus {
 }
 
 impl StatusCache {
-    /// The current status as a value. Only the lists of top clients and tunnels may be up to 500 ms old.
+    /// The current status as a value. Only the lists of top clients and tunnels may be up to 500 ms
+    /// old.
     pub fn status(&self, state: &ProxyState) -> Value {
         drop(self.body(state));
         let lists = self.lock().as_ref().map(|cached| cached.ranking.lists.clone());

@@ -39,7 +39,8 @@ struct TrafficRates {
     bytes: f64,
 }
 
-/// Ranks the tunnels. Rates need the previous totals and their age in seconds; without them they are null.
+/// Ranks the tunnels. Rates need the previous totals and their age in seconds; without them they
+/// are null.
 pub(super) fn rank(
     sessions: &[Arc<SessionHandle>],
     previous: Option<(&TrafficTotals, f64)>,
