@@ -13,7 +13,7 @@ use tidegate_demo::{Backend, Certificate, Page, Setup, welcome};
 use tokio::select;
 use tokio::sync::mpsc;
 
-use crate::app::{StartError, serve as app};
+use crate::app::{StartError, run as app};
 use crate::config::settings::{CertificateSettings, CertificateSource, Settings};
 use crate::config::toml::diagnostic::Diagnostics;
 use crate::listener::inherited::InheritedSockets;
@@ -53,7 +53,7 @@ async fn serve(listen: SocketAddr) -> Result<(), DemoError> {
             let problems: Vec<_> = late.into_iter().map(|error| error.problem).collect();
             DemoError::Proxy(problems.join("; "))
         }
-        StartError::Machine(error) | StartError::Broken(error) => DemoError::Proxy(error),
+        StartError::System(error) | StartError::Task(error) => DemoError::Proxy(error),
     })
 }
 

@@ -10,7 +10,7 @@ use crate::support::{
     read_response, route, upgrade, wire, within_timeout, write_certificate,
 };
 
-const REFUSED: &str = "the configuration in force stays as it was";
+const REFUSED: &str = "reload failed; the previous configuration stays active";
 
 #[tokio::test]
 async fn open_tunnel_keeps_its_limits() {
@@ -278,7 +278,7 @@ async fn reload_during_a_drain_is_rejected() {
     bed.proxy.signal(Signal::TERM);
     bed.proxy.record("draining", |r| message(r).starts_with("draining")).await;
     bed.proxy.signal(Signal::HUP);
-    let refused = |r: &Record| message(r) == "reload refused: the process is leaving";
+    let refused = |r: &Record| message(r) == "reload rejected: the process is shutting down";
     bed.proxy.record("a refusal", refused).await;
     assert_relays(&mut client, &mut backend).await;
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1012);
@@ -293,6 +293,6 @@ fn message(record: &Record) -> &str {
 /// The configuration errors logged so far.
 fn errors(proxy: &Proxy) -> Vec<String> {
     let records = proxy.records();
-    let faults = records.iter().filter(|record| message(record) == "reload refused");
+    let faults = records.iter().filter(|record| message(record) == "reload rejected");
     faults.map(|record| record["fault"].as_str().unwrap().to_owned()).collect()
 }
