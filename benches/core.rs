@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ws::{
-    DeflateMode, Entropy, FrameMeter, FrameStep, Limit, LimitAction, Limits, MessageSizes, Policy,
-    RateLimit, RecvAction, Session, SessionPolicy, Side, Strictness, Timestamp,
+    DeflateMode, Entropy, FrameMeter, FrameStep, Limit, LimitAction, Limits, MessageSizes,
+    MeterContext, RateLimit, RecvAction, Session, SessionPolicy, Side, Strictness, Timestamp,
 };
 
 fn main() {
@@ -105,13 +105,13 @@ fn reads(frame: &[u8]) -> Vec<u8> {
 }
 
 fn through_meter(stream: &[u8], turns: usize) {
-    let watch = Policy {
+    let context = MeterContext {
         limits: &Limits::default(),
         strict: Strictness::Enforce,
         inflated_max: None,
-        awaited: &[],
-        one_frame: false,
-        hurried: false,
+        pending_pings: &[],
+        stop_at_boundary: false,
+        ending: false,
         now: Timestamp::START,
     };
     let mut sizes = MessageSizes::default();
@@ -120,14 +120,14 @@ fn through_meter(stream: &[u8], turns: usize) {
         let mut at = 0;
         let mut end = READ.min(stream.len());
         while at < stream.len() {
-            match meter.cut(&stream[at..end], &watch, &mut sizes) {
-                FrameStep::Pass(run) => at += run.len,
-                FrameStep::Starved => {}
-                FrameStep::Own { .. }
+            match meter.next_step(&stream[at..end], &context, &mut sizes) {
+                FrameStep::Forward(run) => at += run.len,
+                FrameStep::Incomplete => {}
+                FrameStep::OwnPong { .. }
                 | FrameStep::Close { .. }
-                | FrameStep::Later(..)
-                | FrameStep::Over(_)
-                | FrameStep::Breach(_) => {
+                | FrameStep::DelayUntil(..)
+                | FrameStep::LimitExceeded(_)
+                | FrameStep::ProtocolError(_) => {
                     unreachable!("all frames are valid")
                 }
             }
@@ -147,25 +147,25 @@ fn through_session(stream: &[u8], read: usize, turns: usize, terms: SessionPolic
             at += feed(&mut session, &stream[at..end], now);
         }
     }
-    black_box(session.tally());
+    black_box(session.stats());
 }
 
 /// One iteration of the driver without sockets. Returns the number of forwarded bytes.
 fn feed(session: &mut Session, input: &[u8], now: Timestamp) -> usize {
-    black_box(session.inject(Side::Backend, now, &mut Zeroes).is_some());
+    black_box(session.poll_control(Side::Backend, now, &mut Zeroes).is_some());
     let mut at = 0;
     let mut sizes = MessageSizes::default();
     while at < input.len() {
-        match session.intake(Side::Client, black_box(&input[at..]), now, &mut sizes) {
+        match session.handle_recv(Side::Client, black_box(&input[at..]), now, &mut sizes) {
             RecvAction::Forward(len) => at += len,
-            RecvAction::Starved => break,
+            RecvAction::Incomplete => break,
             RecvAction::Discard(_) | RecvAction::Paused => unreachable!("all frames are valid"),
         }
     }
-    session.written(Side::Backend, 0, now);
-    session.tick(now);
+    session.handle_written(Side::Backend, 0, now);
+    session.handle_timeout(now);
     black_box(sizes);
-    black_box(session.deadline());
+    black_box(session.poll_timeout());
     at
 }
 

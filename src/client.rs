@@ -1,15 +1,16 @@
-//! Who is at the door: the client's address, the key it is counted under, and where it came in.
+//! The client of a connection or request: its address, its client key, its TLS parameters and the
+//! listener it connected to.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-/// How many leading bits of an address make one client.
+/// The prefix lengths that turn an address into a client key (`[client_key]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyPrefixes {
     /// IPv4 bits, 1 to 32.
     pub v4: u8,
-    /// IPv6 bits, 1 to 128; 64 is what one subscriber usually gets.
+    /// IPv6 bits, 1 to 128; one subscriber usually receives a /64.
     pub v6: u8,
 }
 
@@ -19,47 +20,48 @@ impl Default for KeyPrefixes {
     }
 }
 
-/// A client's address and port, IPv4-mapped IPv6 unfolded and zone removed. The port is 0 where a
-/// proxy in front named the address alone.
+/// A client's address and port. IPv4-mapped IPv6 addresses are converted to IPv4 and the zone is
+/// removed. The port is 0 if a proxy in front reported the address only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientAddr(SocketAddr);
 
 impl ClientAddr {
-    /// Takes the address as the kernel gave it.
+    /// Normalises a socket address.
     pub fn new(addr: SocketAddr) -> Self {
         Self(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
     }
 
-    /// The same with an address whose port nobody told: port 0.
+    /// Normalises an address whose port is unknown; the port is 0.
     pub fn without_port(ip: IpAddr) -> Self {
         Self::new(SocketAddr::new(ip, 0))
     }
 
-    /// The address without the port.
+    /// The IP address.
     pub fn ip(&self) -> IpAddr {
         self.0.ip()
     }
 
-    /// Address and port; port 0 where it is not known.
+    /// Address and port; the port is 0 if it is unknown.
     pub fn socket(&self) -> SocketAddr {
         self.0
     }
 
-    /// Whether a client may have it: it is neither unspecified, nor multicast, nor broadcast.
-    pub fn is_possible(&self) -> bool {
+    /// Whether a client can have this address: it is not unspecified, multicast or broadcast.
+    pub fn is_unicast(&self) -> bool {
         let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
         !self.ip().is_unspecified() && !self.ip().is_multicast() && self.ip() != broadcast
     }
 }
 
-/// Without the port where that is not known.
+/// Omits the port if it is unknown.
 impl fmt::Display for ClientAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.port() == 0 { self.ip().fmt(f) } else { self.0.fmt(f) }
     }
 }
 
-/// The one notion of "the same client": caps, rates, choice of backend and records all use it.
+/// The network prefix of a client's address, an IPv4 address or an IPv6 /64 by default. Limits,
+/// rates, backend selection and records treat addresses with the same key as one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientKey {
     network: IpAddr,
@@ -67,7 +69,7 @@ pub struct ClientKey {
 }
 
 impl ClientKey {
-    /// Cuts the address down to its network.
+    /// Truncates the address to its prefix.
     pub fn new(addr: &ClientAddr, prefixes: KeyPrefixes) -> Self {
         match addr.ip() {
             IpAddr::V4(v4) => {
@@ -83,8 +85,8 @@ impl ClientKey {
         }
     }
 
-    /// A stable encoding for hashing: family, network, bits. Never changes between releases,
-    /// because the choice of backend hangs on it.
+    /// A stable encoding for hashing: family, network, prefix length. It must not change between
+    /// releases, because backend selection depends on it.
     pub fn to_bytes(self) -> [u8; 18] {
         let mut bytes = [0; 18];
         match self.network {
@@ -112,91 +114,91 @@ impl fmt::Display for ClientKey {
     }
 }
 
-/// Whom a connection or a request is from: the peer itself, or whom a trusted proxy names.
+/// The client of a connection or request: the peer, or the client that a trusted proxy reports.
 #[derive(Clone, Debug)]
 pub struct ClientInfo {
-    /// The client's address.
+    /// Address and port, as far as known.
     pub addr: ClientAddr,
-    /// What it is counted under.
+    /// The key for limits, rates and backend selection.
     pub key: ClientKey,
-    /// How its address is known.
-    pub known_by: AddrSource,
-    /// The other end of the socket, where that is not the client; boxed, because it seldom is.
+    /// Where the address was taken from.
+    pub addr_source: AddrSource,
+    /// The peer's address if the peer is a trusted proxy. Boxed, because most connections have none.
     pub peer: Option<Box<ClientAddr>>,
-    /// Whether the client speaks TLS, to us or to a trusted proxy in front.
+    /// Whether the client uses TLS, terminated here or by a trusted proxy in front.
     pub secure: bool,
-    /// Name of the listener it came in by.
+    /// Name of the listener that accepted the connection.
     pub listener: Arc<str>,
-    /// Present when the connection is TLS.
+    /// TLS parameters, if TLS is terminated here.
     pub tls: Option<TlsInfo>,
 }
 
-/// How a client's address is known.
+/// Where a client's address was taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddrSource {
-    /// It is the socket's peer.
+    /// The peer address of the socket.
     Socket,
-    /// By the PROXY header of a trusted proxy.
+    /// The PROXY header of a trusted proxy.
     ProxyHeader,
-    /// By `X-Forwarded-For` or `Forwarded`, as trusted proxies wrote it.
+    /// `X-Forwarded-For` or `Forwarded`, written by trusted proxies.
     Forwarded,
-    /// All addresses in that header are trusted proxies; it is the first of them.
+    /// The same header; all its addresses are trusted proxies and the leftmost is used.
     ForwardedAllTrusted,
-    /// That header has something unreadable in it; it is the last trusted proxy before that.
-    ForwardedBad,
+    /// The same header with an invalid entry; the trusted proxy next to that entry is used.
+    ForwardedInvalid,
 }
 
 impl AddrSource {
-    /// All that need mention.
-    pub const MENTIONED: [Self; 4] =
-        [Self::ProxyHeader, Self::Forwarded, Self::ForwardedAllTrusted, Self::ForwardedBad];
+    /// The sources that metrics and records report: all except the socket itself.
+    pub const REPORTED: [Self; 4] =
+        [Self::ProxyHeader, Self::Forwarded, Self::ForwardedAllTrusted, Self::ForwardedInvalid];
 
-    /// The name in records and metric labels; `None` for what needs no mention.
-    pub fn slug(self) -> Option<&'static str> {
+    /// The value in records and metric labels; `None` for the peer's own address.
+    pub fn label(self) -> Option<&'static str> {
         match self {
             Self::Socket => None,
             Self::ProxyHeader => Some("proxy_header"),
             Self::Forwarded => Some("forwarded"),
             Self::ForwardedAllTrusted => Some("all_trusted"),
-            Self::ForwardedBad => Some("invalid"),
+            Self::ForwardedInvalid => Some("invalid"),
         }
     }
 }
 
 impl ClientInfo {
-    /// The peer of a socket, before its first byte is read.
+    /// The client of a new connection, before any data is read: its peer.
     pub fn new(peer: SocketAddr, prefixes: KeyPrefixes, listener: Arc<str>) -> Self {
         let addr = ClientAddr::new(peer);
         let key = ClientKey::new(&addr, prefixes);
-        let known_by = AddrSource::Socket;
-        Self { addr, key, known_by, peer: None, secure: false, listener, tls: None }
+        let addr_source = AddrSource::Socket;
+        Self { addr, key, addr_source, peer: None, secure: false, listener, tls: None }
     }
 
-    /// On the same connection, the client that a trusted proxy named.
-    pub fn on_behalf_of(
+    /// The client that a trusted proxy reports on this connection.
+    pub fn forwarded_for(
         &self,
         addr: ClientAddr,
-        known_by: AddrSource,
+        addr_source: AddrSource,
         prefixes: KeyPrefixes,
     ) -> Self {
         let peer = self.peer.clone().unwrap_or_else(|| Box::new(self.addr));
         let key = ClientKey::new(&addr, prefixes);
-        Self { addr, key, known_by, peer: Some(peer), ..self.clone() }
+        Self { addr, key, addr_source, peer: Some(peer), ..self.clone() }
     }
 }
 
-/// A version of TLS.
+/// The negotiated TLS version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsVersion {
-    /// RFC 5246
+    /// TLS 1.2 (RFC 5246).
     V12,
-    /// RFC 8446
+    /// TLS 1.3 (RFC 8446).
     V13,
 }
 
 impl TlsVersion {
-    /// As records write it.
-    pub fn slug(self) -> &'static str {
+    /// The value in records, such as `1.3`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::V12 => "1.2",
             Self::V13 => "1.3",
@@ -204,14 +206,14 @@ impl TlsVersion {
     }
 }
 
-/// What the TLS handshake told us.
+/// Parameters of a completed TLS handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsInfo {
-    /// Server name the client asked for, lower-case, without a trailing dot.
+    /// Server name that the client requested, lower case, without a trailing dot.
     pub sni: Option<Box<str>>,
-    /// Which TLS.
+    /// Protocol version.
     pub version: TlsVersion,
-    /// The cipher suite, as IANA names it.
+    /// Cipher suite by its IANA name.
     pub cipher: &'static str,
 }
 
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_counted_by_network() {
+    fn key_is_the_network_prefix() {
         assert_eq!(key("203.0.113.7:1"), "203.0.113.7");
         assert_eq!(key("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::/64");
     }
@@ -246,28 +248,28 @@ mod tests {
     }
 
     #[test]
-    fn some_addresses_are_nobodys() {
+    fn unspecified_and_multicast_addresses_are_rejected() {
         for ip in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "::ffff:0.0.0.0"] {
-            assert!(!ClientAddr::without_port(ip.parse().unwrap()).is_possible(), "{ip}");
+            assert!(!ClientAddr::without_port(ip.parse().unwrap()).is_unicast(), "{ip}");
         }
         for ip in ["127.0.0.1", "::1", "10.0.0.255", "fe80::1", "203.0.113.7"] {
-            assert!(ClientAddr::without_port(ip.parse().unwrap()).is_possible(), "{ip}");
+            assert!(ClientAddr::without_port(ip.parse().unwrap()).is_unicast(), "{ip}");
         }
     }
 
     #[test]
-    fn the_peer_stays_known_through_all_who_speak_for_others() {
+    fn peer_is_kept_across_forwarding() {
         let peer =
             ClientInfo::new("10.0.0.1:7".parse().unwrap(), KeyPrefixes::default(), "a".into());
-        let named = |last: u8| ClientAddr::without_port([203, 0, 113, last].into());
-        let first = peer.on_behalf_of(named(7), AddrSource::ProxyHeader, KeyPrefixes::default());
-        let second = first.on_behalf_of(named(8), AddrSource::Forwarded, KeyPrefixes::default());
-        assert_eq!((second.addr, second.key.to_string()), (named(8), "203.0.113.8".to_owned()));
+        let client = |last: u8| ClientAddr::without_port([203, 0, 113, last].into());
+        let first = peer.forwarded_for(client(7), AddrSource::ProxyHeader, KeyPrefixes::default());
+        let second = first.forwarded_for(client(8), AddrSource::Forwarded, KeyPrefixes::default());
+        assert_eq!((second.addr, second.key.to_string()), (client(8), "203.0.113.8".to_owned()));
         assert_eq!(second.peer.as_deref(), Some(&peer.addr));
     }
 
     #[test]
-    fn prefixes_may_be_as_wide_as_everything() {
+    fn zero_length_prefix_covers_all_addresses() {
         let addr = ClientAddr::new("203.0.113.7:1".parse().unwrap());
         let all = ClientKey::new(&addr, KeyPrefixes { v4: 0, v6: 0 });
         assert_eq!(all.to_string(), "0.0.0.0/0");

@@ -158,7 +158,7 @@ enum AfterExit {
 
 /// The settings that the page explains.
 fn page(settings: &Settings) -> Page {
-    let terms = settings.routes.first().map(|route| &route.terms);
+    let terms = settings.routes.first().map(|route| &route.policy);
     Page {
         message_max: terms.and_then(|terms| terms.from_client.message).map_or(0, |cap| cap.max),
         tunnels_max: settings.concurrency.tunnels_per_client,

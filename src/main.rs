@@ -105,7 +105,7 @@ fn judge(check_it: CheckArgs) -> ExitCode {
     match check(settings) {
         Ok(warnings) => warn(&config, &warnings),
         Err(StartError::Settings(faults)) if json => {
-            let faults = found_later(&config, &faults);
+            let faults = from_late(&config, &faults);
             return ctl::refuse(faults.iter().flat_map(Diagnostics::lines).collect());
         }
         Err(fault) => return refuse_to_start(&config, &fault),
@@ -132,7 +132,7 @@ fn written(result: &io::Result<()>) -> ExitCode {
 
 fn refuse_to_start(config: &Path, fault: &StartError) -> ExitCode {
     match fault {
-        StartError::Settings(faults) => match found_later(config, faults) {
+        StartError::Settings(faults) => match from_late(config, faults) {
             Some(faults) => refuse(&faults.to_string()),
             None => fail("the configuration is refused without a fault"),
         },
@@ -140,13 +140,13 @@ fn refuse_to_start(config: &Path, fault: &StartError) -> ExitCode {
     }
 }
 
-fn found_later(config: &Path, faults: &[LateDiagnostic]) -> Option<Diagnostics> {
+fn from_late(config: &Path, faults: &[LateDiagnostic]) -> Option<Diagnostics> {
     let (first, rest) = faults.split_first()?;
-    Some(Diagnostics::found_later(config, first, rest))
+    Some(Diagnostics::from_late(config, first, rest))
 }
 
 fn warn(config: &Path, warnings: &[LateDiagnostic]) {
-    let Some(placed) = found_later(config, warnings) else { return };
+    let Some(placed) = from_late(config, warnings) else { return };
     for line in placed.lines() {
         let _ = writeln!(io::stderr(), "warning: {line}");
     }

@@ -1,30 +1,30 @@
-//! Why a connection or a request was refused: one name each, and the status, slug and wording
-//! that follow from it. What happens after the 101 is [`ws::End`].
+//! Why a connection was dropped or a request rejected. Each reason determines the status, the value in
+//! records and metrics, and the message. After the 101 the reason is a [`ws::TerminationReason`].
 
 use std::fmt;
 
 use hyper::StatusCode;
 
-/// How far a connection had come when it stopped; with the slug it says where and why.
+/// How far a connection had progressed when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionStage {
-    /// Accepted, no byte of TLS or HTTP judged yet.
+    /// Accepted; no TLS or HTTP data processed yet.
     Accept,
-    /// In the TLS handshake.
+    /// During the TLS handshake.
     Tls,
-    /// Waiting for, or reading, a request head.
+    /// Waiting for a request head or reading it.
     Head,
-    /// The head is judged: handshake, route, origin, caps.
+    /// Checking the head: handshake, route, origin, limits.
     Admit,
-    /// A backend is dialled and asked.
+    /// Connecting to a backend or waiting for its response.
     Backend,
-    /// After the 101.
+    /// After the 101 response.
     Tunnel,
 }
 
 impl ConnectionStage {
-    /// The name in records and metric labels.
-    pub fn slug(self) -> &'static str {
+    /// The value in records and metric labels.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Accept => "accept",
             Self::Tls => "tls",
@@ -36,148 +36,150 @@ impl ConnectionStage {
     }
 }
 
-/// A connection that ended before anything could be said to the client in HTTP.
+/// Why a connection ended before it had a complete request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DropReason {
-    /// The client key holds as many connections as it may.
-    ClientFull,
-    /// The process holds as many connections as it may.
-    GateFull,
-    /// The peer is no trusted proxy, and its listener is for those alone.
+    /// The client key has reached its limit of open connections.
+    ClientLimit,
+    /// The process has reached its limit of open connections.
+    ProxyLimit,
+    /// The peer is not a trusted proxy, but the listener expects the PROXY protocol.
     ProxyHeaderUntrusted,
-    /// What arrived is no PROXY header, where each connection must begin with one.
+    /// The connection did not start with a PROXY header, which the listener requires.
     ProxyHeaderMissing,
-    /// The PROXY header is malformed; the text says which rule was broken.
-    ProxyHeaderBad(&'static str),
-    /// The PROXY header was not complete in time.
+    /// The PROXY header is malformed; the text names the violated rule.
+    ProxyHeaderInvalid(&'static str),
+    /// The PROXY header was incomplete at its deadline.
     ProxyHeaderTimeout,
-    /// The TLS handshake failed; the words are the TLS library's.
+    /// The TLS handshake failed; the text is the TLS library's error.
     TlsFailed(String),
-    /// The TLS handshake did not finish in time.
+    /// The TLS handshake was incomplete at its deadline.
     TlsTimeout,
-    /// The peer went away before its first request was complete.
-    Gone(ConnectionStage),
-    /// No complete request head arrived in time.
+    /// The peer disconnected before its first request was complete.
+    ClientDisconnected(ConnectionStage),
+    /// The request head was incomplete at its deadline.
     HeadTimeout,
-    /// What arrived is no HTTP/1.1 request head, or one over its limits; the parser answered 400,
-    /// 414 or 431.
-    HeadBad(String),
+    /// The data is not an HTTP/1.1 request head or exceeds its limits; answered with 400, 414 or 431.
+    HeadInvalid(String),
     /// The peer stopped reading its response.
-    WriteStall,
+    WriteTimeout,
 }
 
 impl DropReason {
-    /// The name in records and metric labels.
-    pub fn slug(&self) -> &'static str {
+    /// The value in records and metric labels.
+    pub fn as_str(&self) -> &'static str {
         match self {
-            Self::ClientFull => "client_limit",
-            Self::GateFull => "proxy_limit",
+            Self::ClientLimit => "client_limit",
+            Self::ProxyLimit => "proxy_limit",
             Self::ProxyHeaderUntrusted => "proxy_header_untrusted",
             Self::ProxyHeaderMissing => "proxy_header_missing",
-            Self::ProxyHeaderBad(_) => "proxy_header_invalid",
+            Self::ProxyHeaderInvalid(_) => "proxy_header_invalid",
             Self::ProxyHeaderTimeout => "proxy_header_timeout",
             Self::TlsFailed(_) => "tls_failed",
             Self::TlsTimeout => "tls_timeout",
-            Self::Gone(_) => "client_disconnected",
+            Self::ClientDisconnected(_) => "client_disconnected",
             Self::HeadTimeout => "head_timeout",
-            Self::HeadBad(_) => "head_invalid",
-            Self::WriteStall => "write_timeout",
+            Self::HeadInvalid(_) => "head_invalid",
+            Self::WriteTimeout => "write_timeout",
         }
     }
 
-    /// Where on the way it happened.
+    /// The stage in which it happened.
     pub fn stage(&self) -> ConnectionStage {
         match self {
-            Self::ClientFull
-            | Self::GateFull
+            Self::ClientLimit
+            | Self::ProxyLimit
             | Self::ProxyHeaderUntrusted
             | Self::ProxyHeaderMissing
-            | Self::ProxyHeaderBad(_)
+            | Self::ProxyHeaderInvalid(_)
             | Self::ProxyHeaderTimeout => ConnectionStage::Accept,
             Self::TlsFailed(_) | Self::TlsTimeout => ConnectionStage::Tls,
-            Self::Gone(stage) => *stage,
-            Self::HeadTimeout | Self::HeadBad(_) | Self::WriteStall => ConnectionStage::Head,
+            Self::ClientDisconnected(stage) => *stage,
+            Self::HeadTimeout | Self::HeadInvalid(_) | Self::WriteTimeout => ConnectionStage::Head,
         }
     }
 
-    /// The configuration key that decided, if one did.
+    /// The configuration key that caused it, if any.
     pub fn key(&self) -> Option<&'static str> {
         match self {
-            Self::ClientFull => Some("concurrency.connections_per_client"),
-            Self::GateFull => Some("concurrency.connections"),
+            Self::ClientLimit => Some("concurrency.connections_per_client"),
+            Self::ProxyLimit => Some("concurrency.connections"),
             Self::ProxyHeaderUntrusted => Some("trusted_proxies.addresses"),
             Self::ProxyHeaderMissing => Some("listener.proxy_protocol"),
             Self::ProxyHeaderTimeout => Some("timeouts.proxy_header"),
             Self::TlsTimeout => Some("timeouts.tls"),
             Self::HeadTimeout => Some("timeouts.request_header"),
-            Self::WriteStall => Some("timeouts.idle"),
-            Self::ProxyHeaderBad(_) | Self::TlsFailed(_) | Self::Gone(_) | Self::HeadBad(_) => None,
+            Self::WriteTimeout => Some("timeouts.idle"),
+            Self::ProxyHeaderInvalid(_)
+            | Self::TlsFailed(_)
+            | Self::ClientDisconnected(_)
+            | Self::HeadInvalid(_) => None,
         }
     }
 }
 
-/// A request that got an HTTP status from us instead of what it asked for.
+/// Why a request was rejected with an HTTP status.
 ///
-/// The text in a variant says which rule was broken; it goes to the record, not to the client.
+/// The text in a variant names the violated rule. It is written to the record, not sent to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectReason {
-    /// The request head breaks a rule of RFC 9110 or 9112, or of ours.
-    RequestBad(&'static str),
+    /// The request head violates RFC 9110, RFC 9112 or a stricter rule of this proxy.
+    RequestInvalid(&'static str),
     /// The request target is longer than 8 KiB.
     UriTooLong,
-    /// `Expect` asks for what is not given here.
+    /// `Expect` with anything but `100-continue`, or on an upgrade.
     Expect,
-    /// A plain request on a route that serves only WebSockets.
+    /// A plain request on a route with `http = false`.
     NotWebsocket,
-    /// An upgrade by a method other than GET, or a method a gateway does not serve.
+    /// An upgrade with a method other than GET, or a method that a gateway does not serve.
     Method,
-    /// The opening handshake breaks RFC 6455 4.2.1.
-    HandshakeBad(&'static str),
+    /// The opening handshake violates RFC 6455 4.2.1.
+    HandshakeInvalid(&'static str),
     /// `Sec-WebSocket-Version` is not 13.
     Version,
-    /// No route has this host and path.
+    /// No route matches the host and path.
     NoRoute,
-    /// The authority is served under another certificate than the one the client was shown.
+    /// The certificate of this TLS connection does not cover the requested host (RFC 9110 15.5.20).
     Misdirected,
-    /// The route does not welcome this Origin.
+    /// The route does not allow this origin.
     Origin,
-    /// The client key holds as many tunnels as it may.
-    ClientFull,
-    /// The client key opens handshakes faster than it may.
-    ClientRate,
-    /// The process holds as many tunnels as it may.
-    GateFull,
-    /// The route holds as many tunnels as it may.
-    RouteFull,
-    /// The process is leaving.
+    /// The client key has reached its limit of open tunnels.
+    ClientLimit,
+    /// The client key has exceeded its handshake rate.
+    ClientRateLimit,
+    /// The process has reached its limit of open tunnels.
+    ProxyLimit,
+    /// The route has reached its limit of open tunnels.
+    RouteLimit,
+    /// The process, the route or all its backends are draining.
     Draining,
-    /// No backend took the connection.
+    /// No backend accepted the connection.
     NoBackend,
-    /// The backend's answer is no lawful answer to what we asked.
-    BackendBad(&'static str),
-    /// No backend took the connection in time.
-    DialTimeout,
-    /// The backend did not answer in time.
-    BackendTimeout,
-    /// In a plain HTTP exchange, the backend neither sent nor took a byte for too long.
-    BackendSilent,
-    /// In a plain HTTP exchange, the client did not go on with its request body.
+    /// The backend's response is not valid for the request.
+    BackendHandshakeInvalid(&'static str),
+    /// No backend accepted the connection within the connect timeout.
+    ConnectTimeout,
+    /// The backend sent no response head within its timeout.
+    ResponseTimeout,
+    /// In a plain HTTP exchange, the backend transferred no data within the idle timeout.
+    BackendIdleTimeout,
+    /// In a plain HTTP exchange, the client stopped sending its request body.
     BodyTimeout,
-    /// The process has no file descriptor (or memory) left for a connection to a backend.
+    /// The process has no file descriptor or memory left for a connection to a backend.
     NoDescriptors,
-    /// The request came round again: our own `Via` is in it.
+    /// A forwarding loop: `Via` names this proxy more than once.
     Loop,
-    /// The client left while the backend was asked.
-    ClientGone,
-    /// The backend refused the upgrade itself; its answer was passed on.
-    BackendRefused(StatusCode),
+    /// The client disconnected while the backend was contacted.
+    ClientDisconnected,
+    /// The backend rejected the upgrade; its response was passed on.
+    BackendRejected(StatusCode),
 }
 
 impl RejectReason {
-    /// The status that goes to the client.
+    /// The response status sent to the client.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::RequestBad(_) | Self::HandshakeBad(_) | Self::ClientGone => {
+            Self::RequestInvalid(_) | Self::HandshakeInvalid(_) | Self::ClientDisconnected => {
                 StatusCode::BAD_REQUEST
             }
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
@@ -187,151 +189,161 @@ impl RejectReason {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Origin => StatusCode::FORBIDDEN,
-            Self::ClientFull | Self::ClientRate => StatusCode::TOO_MANY_REQUESTS,
-            Self::GateFull
-            | Self::RouteFull
+            Self::ClientLimit | Self::ClientRateLimit => StatusCode::TOO_MANY_REQUESTS,
+            Self::ProxyLimit
+            | Self::RouteLimit
             | Self::Draining
             | Self::NoBackend
             | Self::NoDescriptors => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BackendBad(_) => StatusCode::BAD_GATEWAY,
-            Self::DialTimeout | Self::BackendTimeout | Self::BackendSilent => {
+            Self::BackendHandshakeInvalid(_) => StatusCode::BAD_GATEWAY,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::BackendIdleTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::BackendRefused(status) => *status,
+            Self::BackendRejected(status) => *status,
         }
     }
 
-    /// The name in records and metric labels.
-    pub fn slug(&self) -> &'static str {
+    /// The value in records and metric labels.
+    pub fn as_str(&self) -> &'static str {
         match self {
-            Self::RequestBad(_) => "request_invalid",
+            Self::RequestInvalid(_) => "request_invalid",
             Self::UriTooLong => "uri_too_long",
             Self::Expect => "expect",
             Self::NotWebsocket => "not_websocket",
             Self::Method => "method",
-            Self::HandshakeBad(_) => "handshake_invalid",
+            Self::HandshakeInvalid(_) => "handshake_invalid",
             Self::Version => "version",
             Self::NoRoute => "no_route",
             Self::Misdirected => "misdirected",
             Self::Origin => "origin",
-            Self::ClientFull => "client_limit",
-            Self::ClientRate => "client_rate_limit",
-            Self::GateFull => "proxy_limit",
-            Self::RouteFull => "route_limit",
+            Self::ClientLimit => "client_limit",
+            Self::ClientRateLimit => "client_rate_limit",
+            Self::ProxyLimit => "proxy_limit",
+            Self::RouteLimit => "route_limit",
             Self::Draining => "draining",
             Self::NoBackend => "no_backend",
-            Self::BackendBad(_) => "backend_handshake_invalid",
-            Self::DialTimeout => "connect_timeout",
-            Self::BackendTimeout => "response_timeout",
-            Self::BackendSilent => "backend_idle_timeout",
+            Self::BackendHandshakeInvalid(_) => "backend_handshake_invalid",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ResponseTimeout => "response_timeout",
+            Self::BackendIdleTimeout => "backend_idle_timeout",
             Self::BodyTimeout => "body_timeout",
             Self::NoDescriptors => "no_descriptors",
             Self::Loop => "loop",
-            Self::ClientGone => "client_disconnected",
-            Self::BackendRefused(_) => "backend_rejected",
+            Self::ClientDisconnected => "client_disconnected",
+            Self::BackendRejected(_) => "backend_rejected",
         }
     }
 
-    /// Where on the way it happened.
+    /// The stage in which it happened.
     pub fn stage(&self) -> ConnectionStage {
         match self {
             Self::NoBackend
-            | Self::BackendBad(_)
-            | Self::DialTimeout
-            | Self::BackendTimeout
-            | Self::BackendSilent
+            | Self::BackendHandshakeInvalid(_)
+            | Self::ConnectTimeout
+            | Self::ResponseTimeout
+            | Self::BackendIdleTimeout
             | Self::BodyTimeout
             | Self::NoDescriptors
-            | Self::ClientGone
-            | Self::BackendRefused(_) => ConnectionStage::Backend,
-            Self::RequestBad(_)
+            | Self::ClientDisconnected
+            | Self::BackendRejected(_) => ConnectionStage::Backend,
+            Self::RequestInvalid(_)
             | Self::UriTooLong
             | Self::Expect
             | Self::NotWebsocket
             | Self::Method
-            | Self::HandshakeBad(_)
+            | Self::HandshakeInvalid(_)
             | Self::Version
             | Self::NoRoute
             | Self::Misdirected
             | Self::Origin
-            | Self::ClientFull
-            | Self::ClientRate
-            | Self::GateFull
-            | Self::RouteFull
+            | Self::ClientLimit
+            | Self::ClientRateLimit
+            | Self::ProxyLimit
+            | Self::RouteLimit
             | Self::Draining
             | Self::Loop => ConnectionStage::Admit,
         }
     }
 
-    /// The configuration key that decided, if one did.
+    /// The configuration key that caused it, if any.
     pub fn key(&self) -> Option<&'static str> {
         match self {
             Self::NotWebsocket => Some("route.http"),
             Self::NoRoute => Some("route.host, route.path"),
             Self::Misdirected => Some("certificate"),
             Self::Origin => Some("route.origins"),
-            Self::ClientFull => Some("concurrency.tunnels_per_client"),
-            Self::ClientRate => Some("rates.handshakes_per_client"),
-            Self::GateFull => Some("concurrency.tunnels"),
-            Self::RouteFull => Some("route.tunnels"),
+            Self::ClientLimit => Some("concurrency.tunnels_per_client"),
+            Self::ClientRateLimit => Some("rates.handshakes_per_client"),
+            Self::ProxyLimit => Some("concurrency.tunnels"),
+            Self::RouteLimit => Some("route.tunnels"),
             Self::NoBackend => Some("route.backends"),
-            Self::DialTimeout => Some("timeouts.connect"),
-            Self::BackendTimeout => Some("timeouts.response_header"),
-            Self::BackendSilent | Self::BodyTimeout => Some("timeouts.idle"),
-            Self::RequestBad(_)
+            Self::ConnectTimeout => Some("timeouts.connect"),
+            Self::ResponseTimeout => Some("timeouts.response_header"),
+            Self::BackendIdleTimeout | Self::BodyTimeout => Some("timeouts.idle"),
+            Self::RequestInvalid(_)
             | Self::UriTooLong
             | Self::Expect
             | Self::Method
-            | Self::HandshakeBad(_)
+            | Self::HandshakeInvalid(_)
             | Self::Version
             | Self::Draining
-            | Self::BackendBad(_)
+            | Self::BackendHandshakeInvalid(_)
             | Self::NoDescriptors
             | Self::Loop
-            | Self::ClientGone
-            | Self::BackendRefused(_) => None,
+            | Self::ClientDisconnected
+            | Self::BackendRejected(_) => None,
         }
     }
 
-    /// Whether a later try may succeed, so that the answer carries `Retry-After`.
-    pub fn is_passing(&self) -> bool {
+    /// Whether a later attempt may succeed, so that the response carries `Retry-After`.
+    pub fn is_retryable(&self) -> bool {
         matches!(self.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-            && !matches!(self, Self::BackendRefused(_))
+            && !matches!(self, Self::BackendRejected(_))
     }
 }
 
-/// For the operator: what was wrong, in words.
+/// The message for the operator.
 impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::RequestBad(rule) | Self::HandshakeBad(rule) | Self::BackendBad(rule) => rule,
-            Self::UriTooLong => "the request target is longer than 8 KiB",
-            Self::Expect => "an expectation this gateway does not meet",
-            Self::NotWebsocket => "this route serves only WebSockets",
-            Self::Method => "this method is not served",
+            Self::RequestInvalid(rule)
+            | Self::HandshakeInvalid(rule)
+            | Self::BackendHandshakeInvalid(rule) => rule,
+            Self::UriTooLong => "request target longer than 8 KiB",
+            Self::Expect => {
+                "unsupported Expect header; only 100-continue on a plain request is supported"
+            }
+            Self::NotWebsocket => {
+                "plain HTTP request on a WebSocket-only route; set route.http = true to forward it"
+            }
+            Self::Method => "method not supported here; a WebSocket upgrade requires GET",
             Self::Version => "Sec-WebSocket-Version is not 13",
-            Self::NoRoute => "no route for this host and path",
-            Self::Misdirected => "this host is served under another certificate",
+            Self::NoRoute => "no route matches this host and path",
+            Self::Misdirected => {
+                "the certificate of this connection does not cover the requested host"
+            }
             Self::Origin => {
                 "origin not allowed by this route; add it to route.origins (\"missing\" allows \
                  requests without an Origin header)"
             }
-            Self::ClientFull => "too many open tunnels for one client",
-            Self::ClientRate => "too many handshakes from one client",
-            Self::GateFull => "the proxy is full",
-            Self::RouteFull => "the route is full",
-            Self::Draining => "no new tunnels: the proxy leaves, or was drained here by order",
-            Self::NoBackend => "no backend took the connection",
-            Self::DialTimeout => "no backend took the connection in time",
-            Self::BackendTimeout => "the backend did not answer in time",
-            Self::BackendSilent => "the backend fell silent",
-            Self::BodyTimeout => "the request body did not come in time",
-            Self::NoDescriptors => "no file descriptor left for the backend",
-            Self::Loop => "the request passed through here before",
-            Self::ClientGone => "the client left while the backend was asked",
-            Self::BackendRefused(_) => "the backend refused the upgrade",
+            Self::ClientLimit => "limit of open tunnels per client reached",
+            Self::ClientRateLimit => "handshake rate limit per client exceeded",
+            Self::ProxyLimit => "limit of open tunnels reached",
+            Self::RouteLimit => "limit of open tunnels for this route reached",
+            Self::Draining => "draining: no new tunnels until undrain or restart",
+            Self::NoBackend => "no backend available: all connection attempts failed",
+            Self::ConnectTimeout => "timeout connecting to a backend",
+            Self::ResponseTimeout => "timeout waiting for the backend's response",
+            Self::BackendIdleTimeout => "backend idle timeout: no data transferred",
+            Self::BodyTimeout => "timeout reading the request body",
+            Self::NoDescriptors => {
+                "no file descriptor left for a backend connection; raise LimitNOFILE"
+            }
+            Self::Loop => "forwarding loop: Via names this proxy twice",
+            Self::ClientDisconnected => "client disconnected while the backend was contacted",
+            Self::BackendRejected(_) => "backend rejected the upgrade",
         })
     }
 }
@@ -341,10 +353,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_passing_refusals_invite_a_retry() {
-        assert!(RejectReason::Draining.is_passing());
-        assert!(RejectReason::ClientRate.is_passing());
-        assert!(!RejectReason::Origin.is_passing());
-        assert!(!RejectReason::BackendRefused(StatusCode::SERVICE_UNAVAILABLE).is_passing());
+    fn only_temporary_rejections_are_retryable() {
+        assert!(RejectReason::Draining.is_retryable());
+        assert!(RejectReason::ClientRateLimit.is_retryable());
+        assert!(!RejectReason::Origin.is_retryable());
+        assert!(!RejectReason::BackendRejected(StatusCode::SERVICE_UNAVAILABLE).is_retryable());
     }
 }

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 
-use tidegate::config::explain::effect::{AppliesTo, takes_effect};
-use tidegate::config::explain::listing::effective;
+use tidegate::config::explain::effect::AppliesTo;
+use tidegate::config::explain::listing::{effective, takes_effect};
 use tidegate::config::schema::known_keys;
 use tidegate::config::settings::Settings;
-use tidegate::protocol::answer::EffectiveKey;
+use tidegate::protocol::response::EffectiveKey;
 
 const EXAMPLE: &str = include_str!("../proxy.toml.example");
 const RULER: &str = "# ---- every key";
@@ -142,7 +142,7 @@ fn beginning(live: &str) -> String {
         wrapped(reload),
     );
     for takes in AppliesTo::ALL {
-        let _ = writeln!(text, "| {} | {} |", takes.words(), takes.sentence());
+        let _ = writeln!(text, "| {} | {} |", takes.label(), takes.sentence());
     }
     text
 }
@@ -171,11 +171,7 @@ fn write_section(
         let path = |key: &str| format!("{}.{key}", section.path());
         let keys = of(&|key| format!("`{key}`"));
         let default = of(&|key| default(defaults.get(&path(key))));
-        let mut times: Vec<&str> = row
-            .keys
-            .iter()
-            .map(|key| takes_effect(&path(key)).unwrap_or_else(|| panic!("{key}")).words())
-            .collect();
+        let mut times: Vec<&str> = row.keys.iter().map(|key| effect_label(&path(key))).collect();
         times.dedup();
         let words = match row.words.as_str() {
             "" => "As in the table above.".to_owned(),
@@ -184,6 +180,12 @@ fn write_section(
         let _ = writeln!(text, "| {keys} | {default} | {} | {words} |", times.join("<br>"));
         row.keys.iter().for_each(|key| write_parts(text, key, &path(key), defaults));
     }
+}
+
+/// When a change of the key takes effect. A list of tables takes effect like its items.
+fn effect_label(path: &str) -> &'static str {
+    let applies_to = takes_effect(path).or_else(|| takes_effect(&format!("{path}[].address")));
+    applies_to.unwrap_or_else(|| panic!("{path}")).label()
 }
 
 /// Writes one row for each key of the items of a list.
@@ -202,7 +204,7 @@ fn write_parts(
             part => default(defaults.get(&format!("{path}[].{part}"))),
         };
         let words = format!("{key} = [{{ {part} = ... }}]");
-        let takes = takes_effect(path).unwrap_or_else(|| panic!("{path}")).words();
+        let takes = effect_label(path);
         let _ = writeln!(text, "| `{key}[].{part}` | {default} | {takes} | As in `{words}`. |");
     }
 }

@@ -1,4 +1,5 @@
-//! Read-only HTTP for the operator, on loopback unless told otherwise: health, metrics, status.
+//! The read-only HTTP server of the admin listener: health, metrics and status. It listens on loopback by
+//! default.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,8 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::status::watch::StatusCache;
-use super::status::{self, page};
+use super::status::cache::StatusCache;
+use super::status::document::process_snapshot;
+use super::status::page;
 use crate::downstream::response::{Body, text};
 use crate::listener::socket::{AcceptEvent, Listener};
 use crate::net::network::{Net, SystemNet};
@@ -30,31 +32,30 @@ use crate::proxy::state::ProxyState;
 use crate::sys::clock::{now, wall};
 use crate::telemetry::metrics::scrape::CONTENT_TYPE as OPENMETRICS;
 
-/// What the handlers read.
 #[derive(Clone)]
 struct Admin {
     state: Arc<ProxyState>,
     status: Arc<StatusCache>,
 }
 
-/// Answers requests until the future is dropped.
+/// Serves requests until the returned future is dropped.
 pub fn serve(
     state: Arc<ProxyState>,
     status: Arc<StatusCache>,
     listener: Listener,
 ) -> impl Future<Output = ()> + Send {
     let admin = Admin { state, status };
-    info!(address = %listener.local(), "admin listening");
-    // Whoever may come from elsewhere needs no page to read this for him.
-    let any_host = !listener.local().ip().is_loopback();
+    info!(address = %listener.local_addr(), "admin listening");
+    // An attacker who can connect directly gains nothing from DNS rebinding.
+    let any_host = !listener.local_addr().ip().is_loopback();
     async move {
         let mut open = JoinSet::new();
         let each = |event| match event {
             AcceptEvent::Connection(accepted) => {
                 while open.try_join_next().is_some() {}
-                // Operators and scrapers are few; whoever comes beyond that waits elsewhere.
+                // Connections above the limit are closed.
                 if open.len() < CONNECTIONS_MAX {
-                    open.spawn(converse(admin.clone(), accepted.io, any_host));
+                    open.spawn(serve_connection(admin.clone(), accepted.io, any_host));
                 }
             }
             AcceptEvent::Paused(error, _) => warn!(%error, "admin: accepting pauses"),
@@ -64,25 +65,27 @@ pub fn serve(
     }
 }
 
-async fn converse(admin: Admin, io: Socket, any_host: bool) {
+async fn serve_connection(admin: Admin, io: Socket, any_host: bool) {
     let service = service_fn(|request: Request<Incoming>| {
         let admin = admin.clone();
-        async move { Ok::<_, Infallible>(sealed(answer(&admin, &request, any_host).await)) }
+        async move {
+            Ok::<_, Infallible>(with_security_headers(respond(&admin, &request, any_host).await))
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_MAX)
+        .header_read_timeout(REQUEST_TIMEOUT)
         .keep_alive(false)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(io), service);
-    // A visitor who breaks off has nothing to be told.
-    let _ = timeout(CONNECTION_MAX, serving).await;
+    // The response to a failed connection has no reader, so errors are ignored.
+    let _ = timeout(CONNECTION_TIMEOUT, serving).await;
 }
 
-async fn answer(admin: &Admin, request: &Request<Incoming>, any_host: bool) -> Response<Body> {
+async fn respond(admin: &Admin, request: &Request<Incoming>, any_host: bool) -> Response<Body> {
     let path = request.uri().path();
-    // Load balancers ask by whatever name, and learn one word.
-    if !any_host && path != "/readyz" && !is_for_us(request) {
+    // Load balancers send arbitrary Host headers, and `/readyz` reveals only one word.
+    if !any_host && path != "/readyz" && !has_own_host(request) {
         return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -97,26 +100,26 @@ async fn answer(admin: &Admin, request: &Request<Incoming>, any_host: bool) -> R
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "unready\n"),
         "/metrics" => {
             let scrape =
-                |admin: Admin| admin.state.metrics.scrape(status::house(&admin.state)).into();
-            made(admin, OPENMETRICS, scrape).await
+                |admin: Admin| admin.state.metrics.scrape(process_snapshot(&admin.state)).into();
+            run_blocking(admin, OPENMETRICS, scrape).await
         }
-        "/status.json" => made(admin, JSON, |admin| admin.status.body(&admin.state)).await,
-        "/status" => page::reply(),
+        "/status.json" => run_blocking(admin, JSON, |admin| admin.status.body(&admin.state)).await,
+        "/status" => page::response(),
         _ => text(StatusCode::NOT_FOUND, PATHS),
     }
 }
 
-/// Whether a browser that asks was told by its user to ask here. A page of another origin may have
-/// its name point to this address (DNS rebinding), but it cannot choose what `Host` says.
-fn is_for_us(request: &Request<Incoming>) -> bool {
-    let named = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+/// Whether the host of the request is one of this listener. A web page of another origin can point its own
+/// name to this address (DNS rebinding), but it cannot change the `Host` header.
+fn has_own_host(request: &Request<Incoming>) -> bool {
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     let headers = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
-    // Without any it is no browser.
-    headers.chain(named).all(is_own_name)
+    // Browsers always send a host.
+    headers.chain(authority).all(is_own_host)
 }
 
-/// An IP address, which nobody else can have pointed here, or the one name that is always ours.
-fn is_own_name(authority: &[u8]) -> bool {
+/// Accepts IP addresses, which need no DNS, and `localhost`, which always resolves to this machine.
+fn is_own_host(authority: &[u8]) -> bool {
     let Ok(authority) = std::str::from_utf8(authority) else { return false };
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -128,8 +131,8 @@ fn is_own_name(authority: &[u8]) -> bool {
     }
 }
 
-/// What takes its time is made beside the workers, who have tunnels to serve.
-async fn made(
+/// Builds a response that may take milliseconds outside of the worker threads, which serve tunnels.
+async fn run_blocking(
     admin: &Admin,
     media_type: &'static str,
     make: impl FnOnce(Admin) -> Bytes + Send + 'static,
@@ -137,7 +140,7 @@ async fn made(
     let admin = admin.clone();
     match tokio::task::spawn_blocking(move || make(admin)).await {
         Ok(body) => typed(media_type, body),
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "no answer; the journal says why\n"),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see tidegate's log\n"),
     }
 }
 
@@ -147,8 +150,8 @@ fn typed(media_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
-/// For browsers: what is said here is nobody else's, and is what it says it is.
-fn sealed(mut response: Response<Body>) -> Response<Body> {
+/// Adds headers that keep browsers from sniffing content types or sharing responses across origins.
+fn with_security_headers(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -157,38 +160,38 @@ fn sealed(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// New clients are wanted, would take a certificate, and some backend may take them.
-fn ready(gate: &ProxyState) -> bool {
-    let generation = gate.snapshot();
-    gate.is_wanted() && !generation.has_expired(wall()) && generation.backends(now()).0 > 0
+/// Whether the process admits new tunnels, has a valid certificate and at least one healthy backend.
+fn ready(state: &ProxyState) -> bool {
+    let snapshot = state.snapshot();
+    state.is_wanted() && !snapshot.has_expired(wall()) && snapshot.backends(now()).0 > 0
 }
 
-fn healthz(gate: &ProxyState) -> String {
-    let generation = gate.snapshot();
-    let (up, total) = generation.backends(now());
+fn healthz(state: &ProxyState) -> String {
+    let snapshot = state.snapshot();
+    let (up, total) = snapshot.backends(now());
     let body = json!({
-        "status": if !gate.is_wanted() { "draining" } else { "ok" },
+        "status": if !state.is_wanted() { "draining" } else { "ok" },
         "version": env!("CARGO_PKG_VERSION"),
-        "uptime_seconds": gate.uptime().as_secs(),
-        "generation": generation.number,
-        "connections": gate.occupancy.connections(),
-        "tunnels": gate.occupancy.tunnels(),
+        "uptime_seconds": state.uptime().as_secs(),
+        "generation": snapshot.number,
+        "connections": state.occupancy.connections(),
+        "tunnels": state.occupancy.tunnels(),
         "backends": { "up": up, "total": total },
     });
     format!("{body}\n")
 }
 
 const PATHS: &str = "\
-    /status       the page\n\
-    /status.json  what it shows\n\
-    /metrics      for Prometheus (OpenMetrics)\n\
-    /healthz      how it is\n\
-    /readyz       whether it takes new clients\n";
+    /status       the status page\n\
+    /status.json  the data of the status page\n\
+    /metrics      metrics for Prometheus (OpenMetrics)\n\
+    /healthz      liveness and a summary\n\
+    /readyz       whether new clients are accepted\n";
 const MISDIRECTED: &str = "\
-    on loopback this listener answers to `localhost` and to IP addresses alone, so that no \
-    page from elsewhere can read it through a visitor's browser\n";
+    this listener is on loopback and accepts only `localhost` or an IP address as the host, so that \
+    web pages cannot read it through a browser (DNS rebinding)\n";
 const JSON: &str = "application/json";
 
 const CONNECTIONS_MAX: usize = 32;
-const REQUEST_MAX: Duration = Duration::from_secs(2);
-const CONNECTION_MAX: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);

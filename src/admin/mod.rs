@@ -1,5 +1,5 @@
-//! What an operator sees and commands: health and metrics over HTTP, the status page, and the control
-//! socket. Nothing here is on the path of a client's connection.
+//! The interfaces for operators: health, metrics and the status page over HTTP, and the control socket.
+//! Client connections never pass through this folder.
 
 pub(crate) mod control;
 pub(crate) mod http;

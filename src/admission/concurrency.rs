@@ -54,7 +54,7 @@ impl ConcurrencyLimits {
     /// Counts a connection in, whosever it is, or says that there are too many. It counts for its
     /// client from [`Permit::count_for`] on.
     pub fn connection(self: &Arc<Self>, most: usize) -> Result<Permit, DropReason> {
-        take(&self.connections, most).ok_or(DropReason::GateFull)?;
+        take(&self.connections, most).ok_or(DropReason::ProxyLimit)?;
         Ok(Permit { occupancy: self.clone(), key: None, route: None })
     }
 
@@ -70,7 +70,7 @@ impl ConcurrencyLimits {
         let mut shard = self.shard(key);
         let held = shard.entry(key).or_default();
         let counted = if held.tunnels >= most_per_client {
-            Err(RejectReason::ClientFull)
+            Err(RejectReason::ClientLimit)
         } else {
             self.count_tunnel(most, route, most_on_route)
         };
@@ -101,10 +101,10 @@ impl ConcurrencyLimits {
         route: &RouteTunnels,
         most_on_route: Option<usize>,
     ) -> Result<(), RejectReason> {
-        take(&self.tunnels, most).ok_or(RejectReason::GateFull)?;
+        take(&self.tunnels, most).ok_or(RejectReason::ProxyLimit)?;
         if take(route, most_on_route.unwrap_or(usize::MAX)).is_none() {
             self.tunnels.fetch_sub(1, Ordering::Relaxed);
-            return Err(RejectReason::RouteFull);
+            return Err(RejectReason::RouteLimit);
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Permit {
         let held = shard.entry(key).or_default();
         if held.connections >= most_per_client {
             forget_if_empty(&mut shard, key);
-            return Err(DropReason::ClientFull);
+            return Err(DropReason::ClientLimit);
         }
         held.connections += 1;
         drop(shard);
@@ -200,10 +200,10 @@ mod tests {
         let (a, b) = (RouteTunnels::default(), RouteTunnels::default());
         let first = tunnel(&occupancy, 1, &a).unwrap();
         let second = tunnel(&occupancy, 1, &a).unwrap();
-        assert_eq!(tunnel(&occupancy, 1, &b).unwrap_err(), RejectReason::ClientFull);
-        assert_eq!(tunnel(&occupancy, 2, &a).unwrap_err(), RejectReason::RouteFull);
+        assert_eq!(tunnel(&occupancy, 1, &b).unwrap_err(), RejectReason::ClientLimit);
+        assert_eq!(tunnel(&occupancy, 2, &a).unwrap_err(), RejectReason::RouteLimit);
         let third = tunnel(&occupancy, 2, &b).unwrap();
-        assert_eq!(tunnel(&occupancy, 3, &b).unwrap_err(), RejectReason::GateFull);
+        assert_eq!(tunnel(&occupancy, 3, &b).unwrap_err(), RejectReason::ProxyLimit);
         assert_eq!(occupancy.tunnels(), 3);
         drop(first);
         let again = tunnel(&occupancy, 3, &a).unwrap();
@@ -227,9 +227,9 @@ mod tests {
     fn connections_and_tunnels_are_counted_apart() {
         let occupancy = Arc::new(ConcurrencyLimits::default());
         let held = connection(&occupancy, 1, 2, 1).unwrap();
-        assert_eq!(connection(&occupancy, 1, 2, 1).unwrap_err(), DropReason::ClientFull);
+        assert_eq!(connection(&occupancy, 1, 2, 1).unwrap_err(), DropReason::ClientLimit);
         let other = connection(&occupancy, 2, 2, 1).unwrap();
-        assert_eq!(connection(&occupancy, 3, 2, 1).unwrap_err(), DropReason::GateFull);
+        assert_eq!(connection(&occupancy, 3, 2, 1).unwrap_err(), DropReason::ProxyLimit);
         assert!(tunnel(&occupancy, 1, &RouteTunnels::default()).is_ok());
         drop((held, other));
         assert_eq!(occupancy.connections(), 0);
@@ -239,7 +239,7 @@ mod tests {
     fn a_connection_without_a_client_counts_for_the_whole_alone() {
         let occupancy = Arc::new(ConcurrencyLimits::default());
         let unnamed = [occupancy.connection(2).unwrap(), occupancy.connection(2).unwrap()];
-        assert_eq!(occupancy.connection(2).unwrap_err(), DropReason::GateFull);
+        assert_eq!(occupancy.connection(2).unwrap_err(), DropReason::ProxyLimit);
         assert!(occupancy.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
         drop(unnamed);
         assert_eq!(occupancy.connections(), 0);

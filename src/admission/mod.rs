@@ -1,5 +1,5 @@
 //! May this client in? Concurrency limits, the handshake rate and the Origin check. No IO.
 
-pub(crate) mod concurrency;
+pub mod concurrency;
 pub(crate) mod origin;
 pub(crate) mod rate;

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use governor::clock::DefaultClock;
+use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
@@ -19,22 +19,40 @@ use crate::reject::RejectReason;
 pub struct HandshakeRate {
     per_second: NonZeroU32,
     burst: NonZeroU32,
-    clients: RateLimiter<ClientKey, DashMapStateStore<ClientKey>, DefaultClock, NoOpMiddleware>,
+    clients: RateLimiter<
+        ClientKey,
+        DashMapStateStore<ClientKey>,
+        RuntimeClock,
+        NoOpMiddleware<Duration>,
+    >,
     /// Shared by all clients while the table is full, so that a flood of addresses is held to
     /// what one client may do rather than to nothing.
-    crowd: RateLimiter<NotKeyed, InMemoryState, DefaultClock, NoOpMiddleware>,
+    crowd: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Duration>>,
     swept: Mutex<Option<Instant>>,
+}
+
+/// The clock of the tokio runtime, which tests can pause; its epoch is when the table was made.
+#[derive(Clone, Debug)]
+struct RuntimeClock(Instant);
+
+impl Clock for RuntimeClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 impl HandshakeRate {
     /// `per_second` in the long run, `burst` at once.
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         let quota = Quota::per_second(per_second).allow_burst(burst);
+        let clock = RuntimeClock(Instant::now());
         Self {
             per_second,
             burst,
-            clients: RateLimiter::dashmap(quota),
-            crowd: RateLimiter::direct(quota),
+            clients: RateLimiter::new(quota, DashMapStateStore::default(), clock.clone()),
+            crowd: RateLimiter::new(quota, InMemoryState::default(), clock),
             swept: Mutex::default(),
         }
     }
@@ -54,7 +72,7 @@ impl HandshakeRate {
         } else {
             self.crowd.check().is_ok()
         };
-        if admitted { Ok(()) } else { Err(RejectReason::ClientRate) }
+        if admitted { Ok(()) } else { Err(RejectReason::ClientRateLimit) }
     }
 
     fn sweep_once_a_second(&self) {
@@ -91,7 +109,7 @@ mod tests {
         };
         let noisy = key("192.0.2.1:1");
         assert!((0..3).all(|_| rate.admit(noisy).is_ok()));
-        assert_eq!(rate.admit(noisy), Err(RejectReason::ClientRate));
+        assert_eq!(rate.admit(noisy), Err(RejectReason::ClientRateLimit));
         assert!(rate.admit(key("192.0.2.2:1")).is_ok());
     }
 }

@@ -12,15 +12,17 @@ use tokio::{join, select};
 use tracing::{error, info, warn};
 use ws::TerminationReason;
 
-use crate::admin::control::{self, ControlServer, ReloadRequest, socket};
+use crate::admin::control::server::{self as control, ControlServer};
+use crate::admin::control::service::ReloadRequest;
+use crate::admin::control::socket;
 use crate::admin::http;
-use crate::admin::status::watch::StatusCache;
+use crate::admin::status::cache::StatusCache;
 use crate::app::StartError;
 use crate::config::settings::Settings;
 use crate::listener::inherited::InheritedSockets;
 use crate::listener::socket::BindError;
 use crate::net::network::SystemNet;
-use crate::protocol::answer::ReloadResult;
+use crate::protocol::response::ReloadResult;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::server::cert_renewal::CertWatcher;
@@ -46,7 +48,7 @@ pub async fn run(
     let followed = Arc::new(Notify::new());
     let (gate, mut doors, beside) = start(settings, &source, inherited, reloads, followed.clone())?;
     #[expect(clippy::disallowed_methods, reason = "not a connection: it lives until the end")]
-    let mut watchdog = tokio::spawn(watchdog::run(gate.roll.clone()));
+    let mut watchdog = tokio::spawn(watchdog::run(gate.liveness.clone()));
     let serving = async {
         let why = serve(&gate, &mut doors, &source, &mut signals, asked).await?;
         match why {
@@ -99,9 +101,9 @@ fn start(
         .map_err(|fault| StartError::Machine(fault.to_string()))?;
     let listeners = generation.settings.listeners.clone();
     let admin_address = generation.settings.admin;
-    let control_path = socket::place(&generation.settings.control);
+    let control_path = socket::path(&generation.settings.control);
     let room = generation.capacity;
-    let fingerprint = generation.settings.written.fingerprint().map(str::to_owned);
+    let fingerprint = generation.settings.source_map.fingerprint().map(str::to_owned);
     let mut doors = Listeners::new(inherited);
     doors.doubt(&listeners, admin_address);
     let machine = |fault: BindError| StartError::Machine(fault.to_string());
@@ -109,7 +111,7 @@ fn start(
     let admin = admin_address.map(|address| doors.admin(address)).transpose();
     let admin = admin.map_err(machine)?;
     // Nothing comes before the first.
-    drop(access.begin());
+    drop(access.activate());
     let gate = Arc::new(ProxyState::new(Arc::new(SystemNet), generation, ticketer, descriptors));
     let status = Arc::<StatusCache>::default();
     let admin = admin.map(|listener| http::serve(gate.clone(), status.clone(), listener));

@@ -1,47 +1,57 @@
-//! Reads `proxy.toml` once: text to document, document to [`Settings`], or every diagnostic at once.
+//! Reads `proxy.toml` into [`Settings`], or reports all its errors at once.
 
 use std::path::Path;
 
 use super::schema::{ConfigFile, known_keys};
 use super::settings::Settings;
 use super::toml::diagnostic::{Diagnostic, Diagnostics};
-use super::toml::findings::DiagnosticSink;
+use super::toml::sink::DiagnosticSink;
 use super::toml::source;
-use super::{resolve, written};
+use super::{resolve, source_map};
 
 impl Settings {
-    /// Reads a file, once. Never blocks on what is no regular file.
+    /// Reads a configuration file. Relative paths in it start at the directory of the file.
+    ///
+    /// # Errors
+    ///
+    /// All errors of the file, or the reason why it could not be read. Never blocks on a file that is
+    /// not a regular file.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
         let name = path.display().to_string();
-        let bytes = source::read(path).map_err(|complaint| {
-            Diagnostics::new(&name, "", Diagnostic::whole(complaint), Vec::new())
+        let bytes = source::read(path).map_err(|problem| {
+            Diagnostics::new(&name, "", Diagnostic::for_file(problem), Vec::new())
         })?;
-        let text = source::decode(&bytes).map_err(|fault| {
-            Diagnostics::new(&name, &String::from_utf8_lossy(&bytes), fault, Vec::new())
+        let text = source::decode(&bytes).map_err(|diagnostic| {
+            Diagnostics::new(&name, &String::from_utf8_lossy(&bytes), diagnostic, Vec::new())
         })?;
         let mut settings = Self::from_text(text, &name, path.parent().unwrap_or(Path::new("")))?;
         settings.file = Some(path.to_owned());
-        settings.written.fingerprint = written::fingerprint(&bytes);
+        settings.source_map.fingerprint = source_map::fingerprint(&bytes);
         Ok(settings)
     }
 
-    /// Reads a text as if it stood in a file of this name; certificates are looked for beside it.
+    /// Parses a text as if it were the content of the file `name`. Relative paths in it start at the
+    /// directory of that file.
+    ///
+    /// # Errors
+    ///
+    /// All errors of the text.
     pub fn parse(text: &str, name: &str) -> Result<Self, Diagnostics> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Self::from_text(text, name, Path::new(name).parent().unwrap_or(Path::new("")))
     }
 
-    fn from_text(text: &str, name: &str, folder: &Path) -> Result<Self, Diagnostics> {
-        let (root, syntax) =
-            source::parse(text).map_err(|fault| Diagnostics::new(name, text, fault, Vec::new()))?;
-        let mut findings = DiagnosticSink::new(text, known_keys(), &syntax);
-        let file = ConfigFile::read(root.get_ref(), &mut findings);
-        let mut settings = resolve::validate(&file, folder, &mut findings);
-        settings.written.lines = written::lines(text, findings.take_places());
-        let (left, found) = findings.into_parts();
-        let mut faults = source::verdict(text, &syntax, &left, found).into_iter();
-        match faults.next() {
-            Some(first) => Err(Diagnostics::new(name, text, first, faults.collect())),
+    fn from_text(text: &str, name: &str, dir: &Path) -> Result<Self, Diagnostics> {
+        let (root, syntax) = source::parse(text)
+            .map_err(|diagnostic| Diagnostics::new(name, text, diagnostic, Vec::new()))?;
+        let mut sink = DiagnosticSink::new(text, known_keys(), &syntax);
+        let file = ConfigFile::read(root.get_ref(), &mut sink);
+        let mut settings = resolve::validate(&file, dir, &mut sink);
+        settings.source_map.lines = source_map::lines(text, sink.take_locations());
+        let (left, found) = sink.into_parts();
+        let mut diagnostics = source::select_errors(text, &syntax, &left, found).into_iter();
+        match diagnostics.next() {
+            Some(first) => Err(Diagnostics::new(name, text, first, diagnostics.collect())),
             None => Ok(settings),
         }
     }

@@ -1,5 +1,5 @@
-//! What is true: the configuration after validation. Every value is a domain type, every default
-//! is filled in, nothing is left to be checked.
+//! The configuration after validation. Every value has a domain type, every default is filled in, and
+//! no further checks are necessary.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,131 +12,132 @@ use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use ws::SessionPolicy;
 
+use super::source_map::SourceMap;
 use super::values::origin::OriginRule;
 use super::values::patterns::{BackendAddress, HostPattern, PathPrefix};
-use super::written::SourceMap;
 use crate::client::{ClientAddr, KeyPrefixes};
 
-/// A whole configuration.
+/// A complete configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Where it was read from; `None`: from no file.
+    /// The file that the settings were read from, if any.
     pub file: Option<PathBuf>,
-    /// Worker threads; fixed at start.
+    /// Number of worker threads; changes require a restart.
     pub workers: usize,
-    /// Where clients come in; at least one, names unique.
+    /// Listening sockets: at least one, with unique names.
     pub listeners: Vec<ListenerSettings>,
-    /// At least one if any listener speaks TLS.
+    /// Certificates: at least one if a listener uses TLS.
     pub certificates: Vec<CertificateSettings>,
-    /// At least one, names unique; first match by the route table's own order, not this one.
+    /// Routes: at least one, with unique names. The order in which they match is independent of this
+    /// order.
     pub routes: Vec<RouteSettings>,
-    /// What counts as one client.
+    /// Address prefixes that identify one client.
     pub client_key: KeyPrefixes,
-    /// Whose word about the client is taken.
-    pub trusted: TrustedProxies,
-    /// How many connections and tunnels may be open at one time.
+    /// Proxies whose statements about the client are accepted.
+    pub trusted_proxies: TrustedProxies,
+    /// Limits on open connections and tunnels.
     pub concurrency: ConcurrencySettings,
-    /// How often a client may start something.
-    pub rates: Rates,
-    /// How long before the tunnel.
+    /// Rate limits of one client.
+    pub rates: RateSettings,
+    /// Timeouts before a tunnel is open.
     pub timeouts: Timeouts,
-    /// How to leave.
+    /// Parameters of a drain.
     pub drain: DrainSettings,
-    /// Health and status; `None` if switched off.
+    /// Address of the admin listener; `None` if it is off.
     pub admin: Option<SocketAddr>,
-    /// Where orders are taken.
+    /// The control socket.
     pub control: ControlSocket,
-    /// How to speak.
+    /// Format and level of log messages, and redaction.
     pub log: LogSettings,
-    /// Where the records of connections go.
+    /// Destination and format of access records.
     pub access: AccessSettings,
-    /// How it was written; takes no part in equality.
-    pub written: SourceMap,
+    /// Details of the file; ignored by comparisons.
+    pub source_map: SourceMap,
 }
 
-/// Where orders are taken.
+/// The location of the control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlSocket {
-    /// `control.sock` in the directory that the service manager made for us, if it made one.
+    /// `control.sock` in the runtime directory that the service manager created, if there is one.
     Auto,
-    /// Nowhere.
+    /// There is no control socket.
     Off,
-    /// Here.
+    /// At this path.
     At(PathBuf),
 }
 
-/// Proxies in front of this one, whose word about the client is taken.
+/// Proxies in front of tidegate whose statements about the client are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxies {
-    /// Where they are; empty: nobody is believed.
+    /// Their networks; empty if no proxy is trusted.
     pub networks: Arc<[IpNet]>,
-    /// Where they write the client's address; the other one is removed.
+    /// The header that carries the client's address; the other one is removed.
     pub header: ForwardedHeader,
 }
 
 impl TrustedProxies {
-    /// Whether the word of whoever is at this address is taken.
-    pub fn has(&self, addr: &ClientAddr) -> bool {
+    /// Whether the peer at this address is a trusted proxy.
+    pub fn contains(&self, addr: &ClientAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&addr.ip()))
     }
 }
 
-/// The first few networks, for a person.
+/// Lists the first networks.
 impl fmt::Display for TrustedProxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, network) in self.networks.iter().take(SHOWN_MAX).enumerate() {
-            let before = if place == 0 { "" } else { ", " };
+        for (location, network) in self.networks.iter().take(SHOWN_MAX).enumerate() {
+            let before = if location == 0 { "" } else { ", " };
             write!(f, "{before}{network}")?;
         }
         f.write_str(if self.networks.len() > SHOWN_MAX { ", ..." } else { "" })
     }
 }
 
-/// Where a trusted proxy writes whom it forwards for.
+/// The header in which trusted proxies name the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedHeader {
-    /// `X-Forwarded-For`
+    /// The `X-Forwarded-For` header.
     XForwardedFor,
-    /// `Forwarded` (RFC 7239)
+    /// The `Forwarded` header (RFC 7239).
     Forwarded,
 }
 
-/// One listening socket.
+/// Settings of one listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
-    /// Defaults to the address as written.
+    /// Name; the default is the address as written.
     pub name: Arc<str>,
-    /// Where to bind; IPv6 sockets take IPv6 only.
+    /// Address to bind; IPv6 sockets accept IPv6 only.
     pub address: SocketAddr,
-    /// False only where the file says `tls = false`.
+    /// Whether connections use TLS (the default).
     pub tls: bool,
-    /// Each connection begins with a PROXY header, version 1 or 2; only where trusted proxies
-    /// are listed.
+    /// Whether each connection starts with a PROXY protocol header, version 1 or 2. Requires trusted
+    /// proxies.
     pub proxy_protocol: bool,
-    /// A path that answers `ok` or `unready` to load balancers, before any route.
+    /// A path that answers health checks of load balancers with `ok` or `unready`, before any route.
     pub health_path: Option<String>,
 }
 
-/// One certificate chain with its key.
+/// One certificate chain and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateSettings {
-    /// Where the PEM comes from.
+    /// The source of the PEM data.
     pub source: CertificateSource,
-    /// Shown to clients that name no server, or one that no certificate covers.
+    /// Whether clients get this certificate that send no SNI, or one that no certificate covers.
     pub default: bool,
 }
 
-/// Where a chain and its key are read, again at each reload.
+/// The source of a chain and its key, read again at each reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateSource {
-    /// PEM files.
+    /// Two PEM files.
     Files {
         /// The chain, leaf first.
         chain: PathBuf,
         /// The private key.
         key: PathBuf,
     },
-    /// PEM text made by the program itself (`tidegate demo`).
+    /// PEM text generated by the program itself (`tidegate demo`).
     Memory {
         /// The chain, leaf first.
         chain: String,
@@ -145,88 +146,88 @@ pub enum CertificateSource {
     },
 }
 
-/// One route: what it matches, whom it admits, where it leads, and under which terms.
+/// One route: what it matches, which requests it admits, its backends, and its session policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSettings {
-    /// Defaults to host and path as written.
+    /// Name; the default is host and path as written.
     pub name: Arc<str>,
-    /// Which hosts.
+    /// Matching hosts.
     pub host: HostPattern,
-    /// Which paths.
+    /// Matching paths.
     pub path: PathPrefix,
-    /// Which pages may open WebSockets; never empty.
+    /// Origins that may open WebSockets; never empty.
     pub origins: Vec<OriginRule>,
-    /// Whether plain HTTP is forwarded as well.
+    /// Whether plain HTTP requests are forwarded as well.
     pub http: bool,
-    /// Most tunnels on this route at one time; `None`: no cap of its own.
+    /// Maximum number of open tunnels on this route; `None` if the route has no limit of its own.
     pub tunnels: Option<usize>,
-    /// What happens to `permessage-deflate`.
+    /// Handling of `permessage-deflate`.
     pub compression: Compression,
-    /// At least one, ids unique.
+    /// Backends: at least one, with unique ids.
     pub backends: Vec<BackendSettings>,
-    /// What becomes of the tunnels of a backend that was removed or is down.
+    /// What happens to the tunnels of a lost backend.
     pub on_backend_loss: OnBackendLoss,
-    /// Each connection to a backend begins with a PROXY header, version 2.
+    /// Whether each connection to a backend starts with a PROXY protocol header, version 2.
     pub send_proxy: bool,
-    /// Backends are told of the client by `Forwarded` (RFC 7239) as well.
+    /// Whether backends get the `Forwarded` header (RFC 7239) in addition to `X-Forwarded-For`.
     pub send_forwarded: bool,
-    /// Changes to the head that goes to a backend, after all else.
+    /// Changes to the request headers, applied last.
     pub request_headers: HeaderRules,
-    /// Changes to the head that comes from a backend.
+    /// Changes to the backend's response headers.
     pub response_headers: HeaderRules,
-    /// What each session is held to.
-    pub terms: Arc<SessionPolicy>,
+    /// Limits and timers of each session.
+    pub policy: Arc<SessionPolicy>,
 }
 
-/// What becomes of the tunnels of a backend that was removed or is down.
+/// What happens to the tunnels of a lost backend, one that was removed or is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBackendLoss {
-    /// They go on as long as they can.
+    /// They stay open.
     Keep,
-    /// They are closed, as in a drain.
+    /// They are closed as in a drain.
     Drain,
-    /// The same, if it is still lost after this time.
+    /// They are closed as in a drain if the backend is still lost after this time.
     CloseAfter(Duration),
 }
 
-/// Changes to a head; names that frame a message or belong to the handshake are not among them.
+/// Changes to header fields, except those that frame a message or belong to the handshake.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderRules {
-    /// Taken off.
+    /// Fields to remove.
     pub remove: Vec<HeaderName>,
-    /// Put on after that, in place of any of the same name.
+    /// Fields to set afterwards, replacing any field of the same name.
     pub set: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// What happens to the client's offer of RFC 7692 compression.
+/// Handling of the client's compression offer (RFC 7692).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// The offer is removed, so that message sizes are what they say.
+    /// The offer is removed, so messages are not compressed.
     Strip,
-    /// Offers and answers pass unchanged; message sizes are counted as compressed.
+    /// Offer and response are forwarded unchanged; message sizes are counted as compressed.
     Pass,
-    /// The client's messages are held to the limit after decompression, too. For this the answer
-    /// gets `client_no_context_takeover`.
+    /// The client's messages are also limited after decompression. For this, the response contains
+    /// `client_no_context_takeover`.
     Inspect,
 }
 
 /// One backend of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendSettings {
-    /// What the sticky hash sees; defaults to the address as written.
+    /// Input of the sticky hash; the default is the address as written.
     pub id: Arc<str>,
-    /// Where to connect.
+    /// Address to connect to.
     pub address: BackendAddress,
-    /// Share of the clients, relative to its siblings.
+    /// Share of the clients relative to the route's other backends.
     pub weight: NonZeroU32,
 }
 
 /// `[concurrency]`: limits on open connections and tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConcurrencySettings {
-    /// Connections of the whole process; `None`: as many as the descriptors allow.
+    /// Connections of the process; `None` for as many as the file descriptors allow.
     pub connections: Option<usize>,
-    /// Tunnels of the whole process; `None`: as many as connections.
+    /// Tunnels of the process; `None` for as many as connections.
     pub tunnels: Option<usize>,
     /// Connections of one client key.
     pub connections_per_client: usize,
@@ -234,84 +235,84 @@ pub struct ConcurrencySettings {
     pub tunnels_per_client: usize,
 }
 
-/// `[rates]`: limits on how often a client may start something.
+/// `[rates]`: rate limits of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rates {
-    /// WebSocket handshakes of one client key, a second.
+pub struct RateSettings {
+    /// WebSocket handshakes of one client key per second.
     pub handshakes_per_client: NonZeroU32,
-    /// How many handshakes may come at once before the rate holds.
+    /// Number of handshakes that may exceed the rate at once.
     pub handshakes_burst: NonZeroU32,
 }
 
-/// Deadlines before the tunnel; those after the 101 are in [`SessionPolicy`].
+/// Timeouts until the 101 response; the later ones are in [`SessionPolicy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// The PROXY header of a listener that expects one, whole.
+    /// To receive the complete PROXY protocol header.
     pub proxy_header: Duration,
-    /// TLS handshake, whole.
+    /// To complete the TLS handshake.
     pub tls: Duration,
-    /// Request head, whole, and the wait for it on an open connection.
+    /// To receive a complete request head, including the wait for it on an open connection.
     pub request_header: Duration,
-    /// All attempts to connect to a backend.
+    /// To connect to a backend, all attempts together.
     pub connect: Duration,
-    /// From the request sent to the backend's whole answer head to an upgrade.
+    /// From sending an upgrade request to receiving the backend's complete response head.
     pub response_header: Duration,
-    /// Longest silence in the exchange of a plain HTTP request: no byte of body or answer.
+    /// Longest time without a body or response byte while a plain HTTP request is processed.
     pub idle: Duration,
 }
 
-/// How tunnels are closed when the process leaves.
+/// Parameters of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainSettings {
-    /// How long all goes on but readiness, so that a balancer notices; `None`: no time at all.
+    /// Time between reporting not ready and the start of the drain, for load balancers to notice.
     pub delay: Option<Duration>,
-    /// Closes are spread evenly over this time.
+    /// Time over which the closes are spread evenly.
     pub window: Duration,
-    /// Most closes a second; where the window is too short for it, it is made longer.
+    /// Maximum closes per second; extends the window if necessary.
     pub rate: Option<NonZeroU32>,
-    /// Whatever is left is cut at this time; longer than the window.
+    /// When the remaining tunnels are aborted; longer than the window.
     pub deadline: Duration,
 }
 
-/// How records are written.
+/// Settings of log messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// Shape of a line.
+    /// Format of a line.
     pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`.
+    /// Least severe level that is logged.
     pub level: tracing::Level,
-    /// Parameters whose value is never written, compared by word and without case.
+    /// Query parameters whose values are redacted, compared by word and ignoring case.
     pub redact: Arc<[String]>,
 }
 
-/// Where the records of connections go, and how many there are.
+/// Settings of access records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessSettings {
-    /// Where to.
+    /// Destination of the records.
     pub to: AccessTarget,
-    /// Shape of a line.
+    /// Format of a line.
     pub format: LogFormat,
-    /// Whether a tunnel also gets a record when it begins.
+    /// Whether the start of a tunnel is recorded as well.
     pub start: bool,
 }
 
-/// Where the records of connections go.
+/// Destination of access records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessTarget {
-    /// With all other lines.
+    /// Standard error, together with the log messages.
     Stderr,
-    /// To this file, appended to, opened anew on each reload.
+    /// Appended to this file, which is reopened on each reload.
     File(PathBuf),
 }
 
-/// Shape of a record.
+/// Format of records and log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One line of `key=value`.
+    /// One line of `key=value` pairs.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Most networks in a record.
+/// Maximum number of networks listed.
 const SHOWN_MAX: usize = 8;

@@ -236,7 +236,7 @@ pub struct DrainArgs {
 
 impl DrainArgs {
     /// How fast.
-    pub fn pace(&self) -> DrainPacing {
+    pub fn pacing(&self) -> DrainPacing {
         DrainPacing {
             window_ms: self.window.map(millis),
             per_second: self.rate.map(|rate| rate.0.get()),

@@ -34,7 +34,7 @@ impl ControlClient {
         let trouble = |what| ClientError { path: self.path.clone(), what };
         let mut stream =
             self.connect().map_err(|error| trouble(ClientErrorKind::Connect(error)))?;
-        match stream.write_all(&protocol::line(request)) {
+        match stream.write_all(&protocol::encode(request)) {
             Ok(()) => {}
             // Whoever hangs up may have said why before.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
@@ -167,7 +167,7 @@ impl ClientErrorKind {
 
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = super::table::harmless(&self.path.display().to_string());
+        let path = super::table::sanitize(&self.path.display().to_string());
         match &self.what {
             ClientErrorKind::Connect(error) => {
                 write!(f, "no process answers at {path}: {}", unreachable(&self.path, error))

@@ -6,25 +6,25 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::LogLevelArg;
-use super::figures::count;
-use super::speech::{CommandFailure, Output, say_line};
-use super::table::{Align, TextTable, harmless};
-use crate::protocol::answer::{Change, EffectiveConfig, EffectiveKey, LogLevel, ReloadResult};
-use crate::protocol::{ControlRequest, line};
+use super::format::count;
+use super::output::{CommandFailure, Output, say_line};
+use super::table::{Align, TextTable, sanitize};
+use crate::protocol::response::{Change, EffectiveConfig, EffectiveKey, LogLevel, ReloadResult};
+use crate::protocol::{ControlRequest, encode};
 
 /// Reads the configuration again, and waits for the outcome.
-pub fn reload(speech: &Output) -> Result<(), CommandFailure> {
-    speech.put_within(&ControlRequest::Reload, Some(RELOAD_PATIENCE), |reloaded: ReloadResult| {
+pub fn reload(output: &Output) -> Result<(), CommandFailure> {
+    output.put_within(&ControlRequest::Reload, Some(RELOAD_PATIENCE), |reloaded: ReloadResult| {
         let head = format!("configuration {} is in force", reloaded.generation);
         told(&head, "nothing changed", &reloaded.changes)
     })
 }
 
 /// Tells what a reload would change.
-pub fn diff(speech: &Output, file: &Path, text: String) -> Result<(), CommandFailure> {
+pub fn diff(output: &Output, file: &Path, text: String) -> Result<(), CommandFailure> {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let request = ControlRequest::Diff { path: absolute.display().to_string(), text };
-    speech.put_within(&request, Some(RELOAD_PATIENCE), |reloaded: ReloadResult| {
+    output.put_within(&request, Some(RELOAD_PATIENCE), |reloaded: ReloadResult| {
         let head = format!("against configuration {} in force", reloaded.generation);
         told(&head, "nothing would change", &reloaded.changes)
     })
@@ -38,39 +38,39 @@ fn told(head: &str, nothing: &str, changes: &[Change]) -> String {
     let mut text = format!("{head}: {}\n", count(changes.len() as u64, "change"));
     for change in changes {
         let name = if change.name.is_empty() { "" } else { " " };
-        let what = harmless(&format!("{}{name}{}: {}", change.part, change.name, change.what));
+        let what = sanitize(&format!("{}{name}{}: {}", change.section, change.name, change.action));
         text.push_str(&format!("{what}, {}", count(change.tunnels, "live tunnel")));
         if !change.effect.is_empty() {
-            text.push_str(&format!("; {}", harmless(&change.effect)));
+            text.push_str(&format!("; {}", sanitize(&change.effect)));
         }
         text.push('\n');
         for key in &change.keys {
             let value = |value: &Option<String>| match value {
-                Some(value) => harmless(value),
+                Some(value) => sanitize(value),
                 None => "(nothing)".to_owned(),
             };
             let (before, after) = (value(&key.before), value(&key.after));
-            text.push_str(&format!("    {}: {before} -> {after}\n", harmless(&key.key)));
+            text.push_str(&format!("    {}: {before} -> {after}\n", sanitize(&key.key)));
         }
     }
     text
 }
 
 /// Shows the configuration in force.
-pub fn effective(speech: &Output, changed: bool) -> Result<(), CommandFailure> {
-    if speech.json && changed {
-        let answer = speech.client.line(&ControlRequest::Config)?;
-        speech.sift::<EffectiveConfig>(&ControlRequest::Config, &answer)?;
+pub fn effective(output: &Output, changed: bool) -> Result<(), CommandFailure> {
+    if output.json && changed {
+        let answer = output.client.line(&ControlRequest::Config)?;
+        output.sift::<EffectiveConfig>(&ControlRequest::Config, &answer)?;
         return say_line(&only_set(&answer));
     }
-    speech.put(&ControlRequest::Config, |effective: EffectiveConfig| {
+    output.put(&ControlRequest::Config, |effective: EffectiveConfig| {
         let mut table =
             TextTable::new(&[("KEY", Align::Left), ("FROM", Align::Left), ("VALUE", Align::Left)]);
         for key in effective.keys.iter().filter(|key| !changed || is_set(key)) {
             table.row([key.key.clone(), origin(key), key.value.clone()]);
         }
-        let file = effective.file.as_deref().map_or("no file".to_owned(), harmless);
-        let body = speech.table(&table, "everything is as by default");
+        let file = effective.file.as_deref().map_or("no file".to_owned(), sanitize);
+        let body = output.table(&table, "everything is as by default");
         format!("configuration {}, of {file}\n\n{body}", effective.generation)
     })
 }
@@ -96,16 +96,16 @@ fn only_set(answer: &[u8]) -> Vec<u8> {
             serde_json::from_value(key.clone()).is_ok_and(|key: EffectiveKey| is_set(&key))
         });
     }
-    let mut answer = line(&answer);
+    let mut answer = encode(&answer);
     answer.pop();
     answer
 }
 
 /// Tells how much is logged, or changes it.
-pub fn log_level(speech: &Output, level: Option<LogLevelArg>) -> Result<(), CommandFailure> {
+pub fn log_level(output: &Output, level: Option<LogLevelArg>) -> Result<(), CommandFailure> {
     let level = level.map(|level| level.name().to_owned());
-    speech.put(&ControlRequest::LogLevel { level }, |now: LogLevel| {
-        format!("{}\n", harmless(&now.level))
+    output.put(&ControlRequest::LogLevel { level }, |now: LogLevel| {
+        format!("{}\n", sanitize(&now.level))
     })
 }
 

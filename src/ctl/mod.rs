@@ -3,12 +3,12 @@
 
 pub mod args;
 pub(crate) mod client;
+pub(crate) mod commands;
 pub(crate) mod configuration;
 pub(crate) mod explain;
-pub(crate) mod figures;
-pub(crate) mod orders;
+pub(crate) mod format;
+pub(crate) mod output;
 pub(crate) mod sessions;
-pub(crate) mod speech;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod tail;
@@ -20,59 +20,59 @@ use std::process::ExitCode;
 
 use self::args::{CtlCommand, WeightArg};
 use self::client::ControlClient;
-use self::speech::{CommandFailure, Output, say_line};
+use self::output::{CommandFailure, Output, say_line};
 use crate::ctl::args::CtlArgs;
-use crate::protocol::answer::{CommandError, CommandErrorKind, Response};
-use crate::protocol::{ControlRequest, line};
+use crate::protocol::response::{CommandError, CommandErrorKind, Response};
+use crate::protocol::{ControlRequest, encode};
 
 /// Does what the command line says.
 pub fn main(ctl: CtlArgs) -> ExitCode {
-    let speech =
+    let output =
         Output::new(ControlClient::new(ctl.socket.unwrap_or_else(default_socket)), ctl.json);
-    finished(obey(&speech, ctl.command))
+    finished(obey(&output, ctl.command))
 }
 
 /// What a running process would change if it read this file, whose text is good in itself.
 pub fn diff(socket: Option<PathBuf>, json: bool, file: &Path, text: String) -> ExitCode {
-    let speech = Output::new(ControlClient::new(socket.unwrap_or_else(default_socket)), json);
-    finished(configuration::diff(&speech, file, text))
+    let output = Output::new(ControlClient::new(socket.unwrap_or_else(default_socket)), json);
+    finished(configuration::diff(&output, file, text))
 }
 
 /// Refuses a configuration as a running process would, one fault a line, for programs.
 pub fn refuse(faults: Vec<String>) -> ExitCode {
     let message = "the configuration is refused".to_owned();
-    let fault = CommandError { kind: CommandErrorKind::Refused, message, faults };
-    let mut answer = line(&Response::<()>::Fault(fault.clone()));
+    let fault = CommandError { kind: CommandErrorKind::Rejected, message, errors: faults };
+    let mut answer = encode(&Response::<()>::Error(fault.clone()));
     answer.pop();
     let said = say_line(&answer);
     finished(said.and(Err(CommandFailure::Refused { fault, config: true, said: true })))
 }
 
-fn obey(speech: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
+fn obey(output: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
     match command {
-        CtlCommand::Status => status::status(speech),
-        CtlCommand::Top => top::top(speech),
-        CtlCommand::Sessions(which) => sessions::list(speech, which),
-        CtlCommand::Session { session } => sessions::one(speech, session),
-        CtlCommand::Kill(kill) => orders::kill(speech, kill),
-        CtlCommand::Drain(drain) => orders::drain(speech, drain),
-        CtlCommand::Undrain(place) => orders::undrain(speech, place.into()),
+        CtlCommand::Status => status::status(output),
+        CtlCommand::Top => top::top(output),
+        CtlCommand::Sessions(which) => sessions::list(output, which),
+        CtlCommand::Session { session } => sessions::one(output, session),
+        CtlCommand::Kill(kill) => commands::kill(output, kill),
+        CtlCommand::Drain(drain) => commands::drain(output, drain),
+        CtlCommand::Undrain(place) => commands::undrain(output, place.into()),
         CtlCommand::Weight { backend, weight, route } => {
             let weight = match weight {
                 WeightArg::File => None,
                 WeightArg::Is(weight) => Some(weight),
             };
-            orders::weight(speech, ControlRequest::Weight { backend, route, weight })
+            commands::weight(output, ControlRequest::Weight { backend, route, weight })
         }
-        CtlCommand::Tail { session } => tail::tail(speech, session),
+        CtlCommand::Tail { session } => tail::tail(output, session),
         CtlCommand::Explain { url, origin, address } => {
             let address = address.map(|address| address.to_string());
-            explain::explain(speech, &ControlRequest::Explain { url, origin, address })
+            explain::explain(output, &ControlRequest::Explain { url, origin, address })
         }
         // It always waits: a reload that nobody hears of has not gone well.
-        CtlCommand::Reload { wait: _ } => configuration::reload(speech),
-        CtlCommand::Config { changed } => configuration::effective(speech, changed),
-        CtlCommand::LogLevel { level } => configuration::log_level(speech, level),
+        CtlCommand::Reload { wait: _ } => configuration::reload(output),
+        CtlCommand::Config { changed } => configuration::effective(output, changed),
+        CtlCommand::LogLevel { level } => configuration::log_level(output, level),
     }
 }
 

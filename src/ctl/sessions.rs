@@ -8,21 +8,21 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::{self, SessionOrder};
-use super::figures::{age, byte_rate, bytes, count, rate, round_trip};
-use super::speech::{CommandFailure, Output, say, say_line};
-use super::table::{Align, TextTable, harmless};
-use crate::protocol::answer::{SessionDetail, SessionList, SessionRow};
-use crate::protocol::{ControlRequest, line};
+use super::format::{age, byte_rate, bytes, count, rate, round_trip};
+use super::output::{CommandFailure, Output, say, say_line};
+use super::table::{Align, TextTable, sanitize};
+use crate::protocol::response::{SessionDetail, SessionList, SessionRow};
+use crate::protocol::{ControlRequest, encode};
 
 /// Lists tunnels.
-pub fn list(speech: &Output, which: args::SessionsArgs) -> Result<(), CommandFailure> {
+pub fn list(output: &Output, which: args::SessionsArgs) -> Result<(), CommandFailure> {
     let args::SessionsArgs { which, sort, limit } = which;
-    let request = ControlRequest::Sessions { of: which.selection(Vec::new()) };
-    if speech.json && sort.is_none() && limit.is_none() {
-        return speech.put(&request, |_: SessionList| String::new());
+    let request = ControlRequest::Sessions { selection: which.selection(Vec::new()) };
+    if output.json && sort.is_none() && limit.is_none() {
+        return output.put(&request, |_: SessionList| String::new());
     }
     let before: Option<SessionList> = match sort {
-        Some(SessionOrder::Rate) => Some(speech.ask(&request)?),
+        Some(SessionOrder::Rate) => Some(output.ask(&request)?),
         Some(
             SessionOrder::Age | SessionOrder::Bytes | SessionOrder::Messages | SessionOrder::Rtt,
         )
@@ -31,11 +31,11 @@ pub fn list(speech: &Output, which: args::SessionsArgs) -> Result<(), CommandFai
     if before.is_some() {
         thread::sleep(BETWEEN);
     }
-    let answer = speech.client.line(&request)?;
-    let now: SessionList = speech.sift(&request, &answer)?;
+    let answer = output.client.line(&request)?;
+    let now: SessionList = output.sift(&request, &answer)?;
     let rates = before.map(|before| SessionRates::between(&before, &now));
     let shown = ranked(&now.sessions, rates.as_ref(), sort, limit);
-    if speech.json {
+    if output.json {
         return say_line(&picked(&answer, &shown));
     }
     let nothing = match now.open {
@@ -44,7 +44,7 @@ pub fn list(speech: &Output, which: args::SessionsArgs) -> Result<(), CommandFai
     };
     let rows: Vec<&SessionRow> =
         shown.iter().filter_map(|index| now.sessions.get(*index)).collect();
-    let mut text = speech.table(&table(&rows, rates.as_ref()), &nothing);
+    let mut text = output.table(&table(&rows, rates.as_ref()), &nothing);
     if !rows.is_empty() && rows.len() < now.open {
         text.push_str(&format!("{} of {}\n", rows.len(), count(now.open as u64, "open tunnel")));
     }
@@ -52,11 +52,11 @@ pub fn list(speech: &Output, which: args::SessionsArgs) -> Result<(), CommandFai
 }
 
 /// Shows one tunnel.
-pub fn one(speech: &Output, session: u64) -> Result<(), CommandFailure> {
-    speech.put(&ControlRequest::Session { session }, |detail: SessionDetail| {
+pub fn one(output: &Output, session: u64) -> Result<(), CommandFailure> {
+    output.put(&ControlRequest::Session { session }, |detail: SessionDetail| {
         let facts = detail_facts(&detail);
         let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        let line = |(name, value): &(&str, String)| format!("{name:width$}  {}\n", harmless(value));
+        let line = |(name, value): &(&str, String)| format!("{name:width$}  {}\n", sanitize(value));
         facts.iter().map(line).collect()
     })
 }
@@ -70,7 +70,7 @@ pub fn detail_facts(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         ("session", row.session.to_string()),
         ("state", format!("{state}, {} old", age(row.age_ms))),
         ("client", row.client.clone()),
-        ("address", format!("{} (known by {})", detail.address, detail.known_by)),
+        ("address", format!("{} (known by {})", detail.address, detail.client_source)),
         ("listener", row.listener.clone()),
         ("tls", or_none(&detail.tls)),
         ("sni", or_none(&detail.sni)),
@@ -202,7 +202,7 @@ fn picked(answer: &[u8], shown: &[usize]) -> Vec<u8> {
         let take = |index: &usize| given.get_mut(*index).map(Value::take);
         *rows = shown.iter().filter_map(take).collect();
     }
-    let mut answer = line(&answer);
+    let mut answer = encode(&answer);
     answer.pop();
     answer
 }

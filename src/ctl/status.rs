@@ -3,16 +3,16 @@
 
 use serde_json::Value;
 
-use super::figures::{age, bytes, count};
-use super::speech::{CommandFailure, Output};
-use super::table::{Align, TextTable, harmless};
+use super::format::{age, bytes, count};
+use super::output::{CommandFailure, Output};
+use super::table::{Align, TextTable, sanitize};
 use crate::protocol::ControlRequest;
 
 /// Asks, and shows.
-pub fn status(speech: &Output) -> Result<(), CommandFailure> {
-    speech.put(&ControlRequest::Status, |status: Value| {
+pub fn status(output: &Output) -> Result<(), CommandFailure> {
+    output.put(&ControlRequest::Status, |status: Value| {
         let status = StatusView(&status);
-        format!("{}\n{}", status.summary(), speech.table(&status.backends(), "no route"))
+        format!("{}\n{}", status.summary(), output.table(&status.backends(), "no route"))
     })
 }
 
@@ -66,7 +66,7 @@ impl StatusView<'_> {
     }
 
     fn text(&self, at: &str) -> String {
-        harmless(self.0.pointer(at).and_then(Value::as_str).unwrap_or("?"))
+        sanitize(self.0.pointer(at).and_then(Value::as_str).unwrap_or("?"))
     }
 
     fn list(&self, at: &str) -> impl Iterator<Item = StatusView<'_>> {
@@ -132,7 +132,7 @@ impl StatusView<'_> {
     /// Keys that wait for a restart.
     fn waiting(&self) -> String {
         let keys = self.0.pointer("/restart_required").and_then(Value::as_array);
-        let keys = keys.into_iter().flatten().filter_map(Value::as_str).map(harmless);
+        let keys = keys.into_iter().flatten().filter_map(Value::as_str).map(sanitize);
         keys.collect::<Vec<_>>().join(", ")
     }
 

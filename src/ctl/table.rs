@@ -36,9 +36,9 @@ impl TextTable {
         Self { columns: columns.iter().map(column).collect(), rows: Vec::new() }
     }
 
-    /// One more row; what it holds is made [`harmless`].
+    /// One more row; what it holds is made [`sanitize`].
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells: Vec<String> = cells.into_iter().map(|cell| harmless(&cell)).collect();
+        let cells: Vec<String> = cells.into_iter().map(|cell| sanitize(&cell)).collect();
         for (column, cell) in self.columns.iter_mut().zip(&cells) {
             column.width = column.width.max(width(cell));
         }
@@ -81,7 +81,7 @@ impl TextTable {
 }
 
 /// Text that others chose, without what a terminal would obey.
-pub fn harmless(text: &str) -> String {
+pub fn sanitize(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         // Marks of direction could make a line read as another.
@@ -116,6 +116,6 @@ mod tests {
 
     #[test]
     fn a_terminal_has_nothing_to_obey() {
-        assert_eq!(harmless("a\x1b[2J\nb\u{202e}é"), "a\\u{1b}[2J\\nb\\u{202e}é");
+        assert_eq!(sanitize("a\x1b[2J\nb\u{202e}é"), "a\\u{1b}[2J\\nb\\u{202e}é");
     }
 }

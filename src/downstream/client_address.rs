@@ -5,7 +5,7 @@ use hyper::HeaderMap;
 
 use crate::client::{AddrSource, ClientInfo, KeyPrefixes};
 use crate::config::settings::{ForwardedHeader, TrustedProxies};
-use crate::http::forwarded::{Forwarded, ForwardedChain};
+use crate::http::forwarded::{ChainEnd, Forwarded};
 
 /// Reads whom a request on this connection is from, and what trusted proxies say of it. The
 /// visitor is `None` where it is the connection's own. The chain of addresses always ends with
@@ -16,28 +16,29 @@ pub fn identify(
     trusted: &TrustedProxies,
     prefixes: KeyPrefixes,
 ) -> (Option<ClientInfo>, Forwarded) {
-    let is_trusted = |addr: &_| trusted.has(addr);
+    let is_trusted = |addr: &_| trusted.contains(addr);
     let mut said = match trusted.header {
-        _ if !trusted.has(&connection.addr) => Forwarded::default(),
-        ForwardedHeader::XForwardedFor => Forwarded::by_x_forwarded(headers, is_trusted),
-        ForwardedHeader::Forwarded => Forwarded::by_forwarded(headers, is_trusted),
+        _ if !trusted.contains(&connection.addr) => Forwarded::default(),
+        ForwardedHeader::XForwardedFor => Forwarded::from_x_forwarded(headers, is_trusted),
+        ForwardedHeader::Forwarded => Forwarded::from_forwarded(headers, is_trusted),
     };
     said.chain.push(connection.addr);
-    let known_by = match said.walk {
-        ForwardedChain::Absent => connection.known_by,
-        ForwardedChain::Client => AddrSource::Forwarded,
-        ForwardedChain::AllTrusted => AddrSource::ForwardedAllTrusted,
-        ForwardedChain::Bad => AddrSource::ForwardedBad,
+    let addr_source = match said.chain_end {
+        ChainEnd::Absent => connection.addr_source,
+        ChainEnd::Client => AddrSource::Forwarded,
+        ChainEnd::AllTrusted => AddrSource::ForwardedAllTrusted,
+        ChainEnd::Invalid => AddrSource::ForwardedInvalid,
     };
     let client = said.chain.first().copied().unwrap_or(connection.addr);
     let secure = said.secure.unwrap_or(connection.secure);
-    if (client, known_by, secure) == (connection.addr, connection.known_by, connection.secure) {
+    if (client, addr_source, secure) == (connection.addr, connection.addr_source, connection.secure)
+    {
         return (None, said);
     }
     let mut visitor = if client == connection.addr {
-        ClientInfo { known_by, ..connection.clone() }
+        ClientInfo { addr_source, ..connection.clone() }
     } else {
-        connection.on_behalf_of(client, known_by, prefixes)
+        connection.forwarded_for(client, addr_source, prefixes)
     };
     visitor.secure = secure;
     (Some(visitor), said)

@@ -151,7 +151,7 @@ impl FramingScanner {
         let asked = self.asked;
         self.asked += 1;
         if asked >= self.seen {
-            return Err(RejectReason::RequestBad("a request whose begin is not certain"));
+            return Err(RejectReason::RequestInvalid("a request whose begin is not certain"));
         }
         match self.bad.front() {
             Some((index, refusal)) if *index == asked => {
@@ -222,9 +222,9 @@ impl FramingScanner {
     fn end_head(&mut self) {
         let HeadFraming { lengths, length, coded, upgrade, .. } = self.head;
         let bad = if coded && lengths > 0 {
-            Some(RejectReason::RequestBad("both Content-Length and Transfer-Encoding"))
+            Some(RejectReason::RequestInvalid("both Content-Length and Transfer-Encoding"))
         } else if upgrade && lengths > 1 {
-            Some(RejectReason::HandshakeBad("more than one Content-Length"))
+            Some(RejectReason::HandshakeInvalid("more than one Content-Length"))
         } else {
             None
         };

@@ -79,7 +79,7 @@ where
     let io = FramingHandle::new(HttpIo::new(stream, timeouts.write), framing.clone());
     // hyper runs the handler inside the connection and takes nothing but responses from it; what else
     // the connection needs to know comes as events, before the response is written.
-    let (sender, mut events) = mpsc::unbounded_channel();
+    let (sender, mut events) = mpsc::channel(EVENTS_MAX);
     let service = service_fn(|request: Request<Incoming>| {
         // The framing check cannot follow a chunked body, and RFC 9112 9.3 wants no persistent
         // connection with an HTTP/1.0 client.
@@ -88,13 +88,16 @@ where
         let reply = handler(request, framing.next_head());
         let sender = sender.clone();
         Box::pin(async move {
-            // The receiver outlives the connection, so that sending cannot fail. Not sent earlier:
-            // of a client that leaves right after its request hyper never runs the handler.
-            let _ = sender.send(Event::Started);
+            // Not sent earlier: hyper never runs the handler of a client that leaves right after its
+            // request. Pipelined requests say nothing new, and leave room for a tunnel.
+            if sender.capacity() > 1 {
+                let _ = sender.try_send(Event::Started);
+            }
             let response = match reply.await {
                 Reply::Response(response) => response,
                 Reply::Tunnel { response, tunnel } => {
-                    let _ = sender.send(Event::Tunnel(tunnel));
+                    // There is room, and the receiver outlives the connection.
+                    let _ = sender.try_send(Event::Tunnel(tunnel));
                     response
                 }
             };
@@ -143,14 +146,15 @@ where
             if served || draining {
                 Ok(Served::Closed)
             } else {
-                Err(DropReason::Gone(ConnectionStage::Head))
+                Err(DropReason::ClientDisconnected(ConnectionStage::Head))
             }
         }
         (Err(error), None) => {
             linger(&mut io).await;
             let reason = classify(&error);
             // Between two requests a client may stay silent or leave.
-            let is_leave = matches!(reason, DropReason::HeadTimeout | DropReason::Gone(_));
+            let is_leave =
+                matches!(reason, DropReason::HeadTimeout | DropReason::ClientDisconnected(_));
             if served && is_leave { Ok(Served::Closed) } else { Err(reason) }
         }
     }
@@ -226,16 +230,16 @@ async fn linger<S: Stream>(io: &mut HttpIo<S>) {
 
 fn classify(error: &hyper::Error) -> DropReason {
     if error.is_parse() {
-        return DropReason::HeadBad(error.to_string());
+        return DropReason::HeadInvalid(error.to_string());
     }
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {
-        return DropReason::WriteStall;
+        return DropReason::WriteTimeout;
     }
     if error.is_timeout() {
         DropReason::HeadTimeout
     } else {
-        DropReason::Gone(ConnectionStage::Head)
+        DropReason::ClientDisconnected(ConnectionStage::Head)
     }
 }
 
@@ -243,6 +247,8 @@ fn classify(error: &hyper::Error) -> DropReason {
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines; more is 431.
 const HEADERS_MAX: usize = 64;
+/// Events of one poll of the connection that are kept.
+const EVENTS_MAX: usize = 4;
 /// Time for the first request of a connection that was accepted just before a drain began: its
 /// client gets a 503 instead of a reset.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);

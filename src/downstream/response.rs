@@ -55,7 +55,7 @@ pub fn refuse(refusal: &RejectReason, jitter: f64) -> Response<Body> {
     if *refusal == RejectReason::Version {
         headers.insert(VERSIONS, HeaderValue::from_static("13"));
     }
-    if refusal.is_passing() {
+    if refusal.is_retryable() {
         let seconds = RETRY_BASE + (f64::from(RETRY_BASE) * jitter) as u32;
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn retry_after_is_jittered_seconds() {
         let seconds = |jitter| {
-            let response = refuse(&RejectReason::ClientRate, jitter);
+            let response = refuse(&RejectReason::ClientRateLimit, jitter);
             response.headers()[RETRY_AFTER].to_str().unwrap().parse::<u32>().unwrap()
         };
         assert_eq!(seconds(0.0), RETRY_BASE);

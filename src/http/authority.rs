@@ -1,35 +1,38 @@
-//! Host and port, as they stand in a Host line or in an absolute request target.
+//! Host and port of a Host header field or of an absolute request target.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 
-/// Whom a request is for (RFC 3986 3.2, without userinfo), normalised for routing.
+/// The host and port a request is for (RFC 3986 3.2, without userinfo), normalised for routing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Authority {
     /// Lower-case, no trailing dot; IPv6 in brackets and in its canonical form.
     pub host: String,
-    /// As written; `None` where none is, or an empty one.
+    /// `None` if the port is absent or empty.
     pub port: Option<u16>,
 }
 
 impl Authority {
-    /// Parses what a client may name: a domain name in its ASCII form, an IPv4 address or an
-    /// IPv6 address in brackets, and a port from 1 to 65535.
+    /// Parses a domain name in its ASCII form, an IPv4 address or an IPv6 address in brackets,
+    /// optionally followed by a port from 1 to 65535.
     ///
-    /// Narrower than RFC 3986: no percent-encoding and no sub-delimiters in a name, because the
-    /// value is handed on in `X-Forwarded-Host` and no client that exists sends them.
+    /// Narrower than RFC 3986: percent-encoding and sub-delimiters are not accepted in a name,
+    /// because the value is forwarded in `X-Forwarded-Host` and real clients do not send them.
+    ///
+    /// # Errors
+    /// Anything else, or more than 260 bytes. The text is suitable for a record.
     pub fn parse(text: &[u8]) -> Result<Self, &'static str> {
-        let text = std::str::from_utf8(text).map_err(|_| BAD)?;
+        let text = std::str::from_utf8(text).map_err(|_| INVALID)?;
         if text.len() > AUTHORITY_BYTES_MAX {
-            return Err(BAD);
+            return Err(INVALID);
         }
         if let Some(rest) = text.strip_prefix('[') {
-            let (address, port) = rest.split_once(']').ok_or(BAD)?;
-            let address: Ipv6Addr = address.parse().map_err(|_| BAD)?;
+            let (address, port) = rest.split_once(']').ok_or(INVALID)?;
+            let address: Ipv6Addr = address.parse().map_err(|_| INVALID)?;
             let port = match port.strip_prefix(':') {
                 Some(port) => parse_port(port)?,
                 None if port.is_empty() => None,
-                None => return Err(BAD),
+                None => return Err(INVALID),
             };
             return Ok(Self { host: format!("[{address}]"), port });
         }
@@ -39,7 +42,7 @@ impl Authority {
         };
         let name = name.strip_suffix('.').unwrap_or(name);
         if !name.split('.').all(is_label) {
-            return Err(BAD);
+            return Err(INVALID);
         }
         Ok(Self { host: name.to_ascii_lowercase(), port })
     }
@@ -55,29 +58,29 @@ impl fmt::Display for Authority {
     }
 }
 
-/// RFC 3986 3.2.3: an empty port is the scheme's own.
+/// RFC 3986 3.2.3: an empty port means the scheme's default.
 fn parse_port(text: &str) -> Result<Option<u16>, &'static str> {
     if text.is_empty() {
         return Ok(None);
     }
     if text.len() > 5 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(BAD);
+        return Err(INVALID);
     }
     match text.parse() {
-        Ok(0) | Err(_) => Err(BAD),
+        Ok(0) | Err(_) => Err(INVALID),
         Ok(port) => Ok(Some(port)),
     }
 }
 
-/// One label of a name. Underscores occur in host names of the real world.
+/// One label of a domain name. Underscores are accepted, as host names with them are in use.
 fn is_label(label: &str) -> bool {
-    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
-    !label.is_empty() && label.bytes().all(lawful)
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
+    !label.is_empty() && label.bytes().all(allowed)
 }
 
-const BAD: &str = "the host is no valid one";
+const INVALID: &str = "invalid host or port";
 
-/// A domain name has at most 253 characters; a port and its colon six.
+/// A domain name has at most 253 characters, a port with its colon six.
 const AUTHORITY_BYTES_MAX: usize = 260;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `Sec-WebSocket-Extensions` (RFC 6455 9.1): a list of names with parameters.
+//! `Sec-WebSocket-Extensions` (RFC 6455 9.1): a list of extension names with parameters.
 
 use std::fmt;
 
@@ -7,18 +7,20 @@ use hyper::header::SEC_WEBSOCKET_EXTENSIONS;
 
 use super::fields::is_token;
 
-/// One extension, offered or accepted.
+/// An extension that a client offers or a server accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extension {
-    /// Lower-case.
+    /// The extension's name in lower case.
     pub name: String,
-    /// Names in lower case; a value as it is after unquoting.
+    /// Parameter names in lower case, each with its unquoted value if it has one.
     pub params: Vec<(String, Option<String>)>,
 }
 
 impl Extension {
-    /// Reads all lines as one list (RFC 6455 11.3.2), in order. Fails on malformed text, on a
-    /// line without a member, and on more than 16 members.
+    /// Reads all header lines as one list (RFC 6455 11.3.2), in order.
+    ///
+    /// # Errors
+    /// Malformed text, a line without a member, or more than 16 members.
     pub fn read_all(headers: &HeaderMap) -> Result<Vec<Self>, &'static str> {
         let mut extensions = Vec::new();
         for line in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
@@ -45,19 +47,19 @@ impl Extension {
         Ok(extensions)
     }
 
-    /// Whether this is RFC 7692's compression.
+    /// Whether this is `permessage-deflate` (RFC 7692).
     pub fn is_deflate(&self) -> bool {
         self.name == "permessage-deflate"
     }
 
-    /// A parameter, by its lower-case name: `Some(None)` where it has no value.
+    /// Looks up a parameter by its lower-case name; `Some(None)` if it has no value.
     pub fn param(&self, name: &str) -> Option<Option<&str>> {
         let found = self.params.iter().find(|(given, _)| given == name);
         found.map(|(_, value)| value.as_deref())
     }
 }
 
-/// As it stands in a list.
+/// Formats the extension as a list member of the header field.
 impl fmt::Display for Extension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
@@ -71,7 +73,7 @@ impl fmt::Display for Extension {
     }
 }
 
-/// What is left of a line; never behind a blank.
+/// The unread rest of a header line, without leading whitespace after the first token.
 struct ExtensionParser<'l> {
     rest: &'l [u8],
 }
@@ -122,7 +124,7 @@ impl<'l> ExtensionParser<'l> {
         std::str::from_utf8(token).ok().filter(|token| !token.is_empty())
     }
 
-    /// Takes a separator with the blanks around it, if it is next.
+    /// Consumes the separator and the whitespace around it, if it comes next.
     fn take(&mut self, separator: u8) -> bool {
         match self.rest.trim_ascii_start().split_first() {
             Some((first, rest)) if *first == separator => {
@@ -136,7 +138,7 @@ impl<'l> ExtensionParser<'l> {
 
 const MALFORMED: &str = "Sec-WebSocket-Extensions is malformed";
 
-/// Browsers offer one, libraries at most four.
+/// Maximum members. Browsers offer one, libraries at most four.
 const EXTENSIONS_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Field values that are lists (RFC 9110 5.6.1), and the Connection field.
+//! Header fields whose values are lists (RFC 9110 5.6.1), and the Connection field.
 
 use hyper::HeaderMap;
 use hyper::header::{CONNECTION, HeaderName};
 
-/// The members of a comma-separated field over all its lines, in order, without blanks around
-/// them and without the empty ones, which RFC 9110 5.6.1.2 has a recipient ignore.
+/// The members of a comma-separated field over all its lines, in order, trimmed. Empty members are
+/// skipped, as RFC 9110 5.6.1.2 requires of a recipient.
 pub fn list_members<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
@@ -16,19 +16,22 @@ pub fn list_members<'h>(
         .filter(|member| !member.is_empty())
 }
 
-/// Whether this is a token (RFC 9110 5.6.2).
+/// Whether the text is a token (RFC 9110 5.6.2).
 pub fn is_token(text: &[u8]) -> bool {
-    let lawful = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !text.is_empty() && text.iter().all(lawful)
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(allowed)
 }
 
-/// What `Connection` says (RFC 9110 7.6.1): options for this hop, and the names of fields that
-/// go no further. Compared without case, read over all lines.
+/// The options of the `Connection` field (RFC 9110 7.6.1) over all its lines: options for this hop
+/// and names of hop-by-hop fields, compared case-insensitively.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionOptions(Vec<HeaderName>);
 
 impl ConnectionOptions {
-    /// Reads all Connection lines; fails on a member that is no token, and on more than 64.
+    /// Reads all Connection lines.
+    ///
+    /// # Errors
+    /// A member that is not a token, or more than 64 members.
     pub fn read(headers: &HeaderMap) -> Result<Self, &'static str> {
         let mut options = Vec::new();
         for member in list_members(headers, &CONNECTION) {
@@ -36,18 +39,18 @@ impl ConnectionOptions {
                 return Err("Connection has too many options");
             }
             let option = HeaderName::from_bytes(member);
-            options.push(option.map_err(|_| "Connection is no list of tokens")?);
+            options.push(option.map_err(|_| "Connection is not a list of tokens")?);
         }
         Ok(Self(options))
     }
 
-    /// Whether an option, given in lower case, is there.
+    /// Whether the option, given in lower case, is present.
     pub fn has(&self, option: &str) -> bool {
         self.0.iter().any(|name| name.as_str() == option)
     }
 
-    /// Whether one of them names a field that is not hop-by-hop: removing it would blind the
-    /// backend, or take away what we add ourselves.
+    /// Whether an option names a field that must reach the backend. Removing it would hide
+    /// information from the backend or undo a header that the proxy adds.
     pub fn nominates_protected(&self) -> bool {
         self.0.iter().any(|name| {
             let name = name.as_str();
@@ -58,10 +61,10 @@ impl ConnectionOptions {
     }
 }
 
-/// Most options in one head; real ones have three.
+/// Maximum options in one request head; real requests have up to three.
 const OPTIONS_MAX: usize = 64;
 
-/// Fields that no client may take off the way to the backend.
+/// Fields that a client must not be able to remove with `Connection`.
 const PROTECTED: [&str; 9] = [
     "authorization",
     "content-length",
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_told_from_other_text() {
+    fn tokens_exclude_separators_and_whitespace() {
         assert!(is_token(b"chat.v2~!#$%&'*+-.^_`|"));
         for text in [&b""[..], b"a b", b"a,b", b"a;b", b"a=b", b"\"a\"", b"a/b", b"\xe9", b"a\t"] {
             assert!(!is_token(text), "{text:?}");

@@ -1,8 +1,10 @@
-//! What the proxies in front say of a request: whom it is from, and how it came to them.
+//! The client address, scheme and host that trusted proxies report in `X-Forwarded-*` or
+//! `Forwarded` (RFC 7239).
 //!
-//! Addresses are walked from the right, where the proxy next to us wrote, to the first that is
-//! nobody we trust: that is the client, and what stands left of it is whatever the client made up.
-//! To be asked only about requests that a trusted proxy passed on.
+//! The address list is read from the right, where the nearest proxy appended its entry, to the
+//! first address that is not a trusted proxy: that is the client. Everything left of it may have
+//! been forged by the client and is ignored. Use this only for requests whose peer is a trusted
+//! proxy.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,64 +15,64 @@ use super::authority::Authority;
 use super::fields::is_token;
 use crate::client::ClientAddr;
 
-/// What trusted proxies say of one request; nothing, by default.
+/// What trusted proxies report about one request; empty by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
-    /// From the client to the proxy that the peer had it from.
+    /// Addresses from the client to the proxy that sent the request to the peer.
     pub chain: Vec<ClientAddr>,
-    /// How far those can be believed.
-    pub walk: ForwardedChain,
-    /// Whether the client came by TLS.
+    /// Where reading the address list stopped, which decides how far `chain` can be trusted.
+    pub chain_end: ChainEnd,
+    /// Whether the client used TLS, if reported.
     pub secure: Option<bool>,
-    /// The host and port that the client asked for, as sent.
+    /// The host and port that the client requested, as sent.
     pub host: Option<Box<str>>,
-    /// The port that the client came to.
+    /// The port that the client connected to.
     pub port: Option<u16>,
-    /// What the request is known by elsewhere: 1 to 128 visible ASCII characters.
+    /// The request id assigned by a proxy in front: 1 to 128 visible ASCII characters.
     pub request_id: Option<Box<str>>,
 }
 
-/// How a walk along the addresses ended.
+/// Where reading the address list from the right stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ForwardedChain {
-    /// There was nothing to walk along.
+pub enum ChainEnd {
+    /// The header is absent or empty.
     #[default]
     Absent,
-    /// At a client.
+    /// At an address that is not a trusted proxy: the client.
     Client,
-    /// At the left end, or after 16 addresses, and all of them are trusted proxies.
+    /// At the left end or after 16 addresses, all of which are trusted proxies.
     AllTrusted,
-    /// At something that is no address.
-    Bad,
+    /// At an entry that is not a valid address.
+    Invalid,
 }
 
 impl Forwarded {
-    /// By `X-Forwarded-For` and its kin.
-    pub fn by_x_forwarded(headers: &HeaderMap, is_trusted: impl Fn(&ClientAddr) -> bool) -> Self {
-        let (hops, walk) = walk(headers, &X_FORWARDED_FOR, hop, is_trusted);
-        let host = only(headers, &X_FORWARDED_HOST).and_then(authority);
+    /// Reads `X-Forwarded-For`, `-Host`, `-Port` and `-Proto`, and `X-Request-Id`.
+    pub fn from_x_forwarded(headers: &HeaderMap, is_trusted: impl Fn(&ClientAddr) -> bool) -> Self {
+        let (hops, chain_end) = read_chain(headers, &X_FORWARDED_FOR, x_forwarded_hop, is_trusted);
+        let host = single_value(headers, &X_FORWARDED_HOST).and_then(authority);
         Self {
             chain: hops.into_iter().rev().filter_map(|hop| hop.addr).collect(),
-            walk,
-            secure: only(headers, &X_FORWARDED_PROTO).and_then(is_secure),
+            chain_end,
+            secure: single_value(headers, &X_FORWARDED_PROTO).and_then(is_secure),
             host,
-            port: only(headers, &X_FORWARDED_PORT).and_then(port).filter(|port| *port != 0),
+            port: single_value(headers, &X_FORWARDED_PORT).and_then(port).filter(|port| *port != 0),
             request_id: request_id(headers),
         }
     }
 
-    /// By `Forwarded` (RFC 7239). Scheme and host are those that the proxy next to the client
-    /// wrote.
-    pub fn by_forwarded(headers: &HeaderMap, is_trusted: impl Fn(&ClientAddr) -> bool) -> Self {
-        let (mut hops, walk) = walk(headers, &FORWARDED, element, is_trusted);
+    /// Reads `Forwarded` (RFC 7239) and `X-Request-Id`. Scheme and host are taken from the element
+    /// that the proxy nearest to the client appended.
+    pub fn from_forwarded(headers: &HeaderMap, is_trusted: impl Fn(&ClientAddr) -> bool) -> Self {
+        let (mut hops, chain_end) = read_chain(headers, &FORWARDED, forwarded_hop, is_trusted);
         let (secure, host) =
             hops.last_mut().map(|hop| (hop.secure, hop.host.take())).unwrap_or_default();
         let chain = hops.into_iter().rev().filter_map(|hop| hop.addr).collect();
-        Self { chain, walk, secure, host, port: None, request_id: request_id(headers) }
+        Self { chain, chain_end, secure, host, port: None, request_id: request_id(headers) }
     }
 }
 
-/// One step of a walk.
+/// One list entry: what one proxy reports about the party it received the request from.
 #[derive(Debug, Default)]
 struct ForwardedHop {
     addr: Option<ClientAddr>,
@@ -78,50 +80,50 @@ struct ForwardedHop {
     host: Option<Box<str>>,
 }
 
-/// The hops from the right to where the walk ends; only the last may lack an address.
+/// The hops from the right up to where reading stops; only the last may lack an address.
 ///
-/// Lines are cut at every comma, quoted or not: an address has none, and a quoted text that was
-/// cut is no element, whichever way one begins. So what a client wrote further left can never
-/// swallow what a proxy wrote behind it.
-fn walk(
+/// Lines are split at every comma, quoted or not. An address contains none, and a fragment of a
+/// quoted string is not a valid element, so an unbalanced quote sent by a client cannot absorb the
+/// entry that a proxy appended after it.
+fn read_chain(
     headers: &HeaderMap,
     name: &HeaderName,
     read: impl Fn(&str) -> Option<ForwardedHop>,
     is_trusted: impl Fn(&ClientAddr) -> bool,
-) -> (Vec<ForwardedHop>, ForwardedChain) {
+) -> (Vec<ForwardedHop>, ChainEnd) {
     let lines = headers.get_all(name).iter().rev();
     let elements = lines
         .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
-        // RFC 9110 5.6.1.2: empty elements do not count.
+        // RFC 9110 5.6.1.2: empty elements are ignored.
         .filter(|element| !element.is_empty());
     let mut hops = Vec::new();
     for element in elements.take(ELEMENTS_MAX) {
         let Some(hop) = std::str::from_utf8(element).ok().and_then(&read) else {
-            return (hops, ForwardedChain::Bad);
+            return (hops, ChainEnd::Invalid);
         };
         let addr = hop.addr;
         hops.push(hop);
         match addr {
-            None => return (hops, ForwardedChain::Bad),
-            Some(addr) if !is_trusted(&addr) => return (hops, ForwardedChain::Client),
+            None => return (hops, ChainEnd::Invalid),
+            Some(addr) if !is_trusted(&addr) => return (hops, ChainEnd::Client),
             Some(_) => {}
         }
     }
-    let walk = if hops.is_empty() { ForwardedChain::Absent } else { ForwardedChain::AllTrusted };
-    (hops, walk)
+    let chain_end = if hops.is_empty() { ChainEnd::Absent } else { ChainEnd::AllTrusted };
+    (hops, chain_end)
 }
 
-/// An element of `X-Forwarded-For`: an address, bare, or with a port as in a URI.
-fn hop(text: &str) -> Option<ForwardedHop> {
+/// An element of `X-Forwarded-For`: an address, bare or with a port in URI notation.
+fn x_forwarded_hop(text: &str) -> Option<ForwardedHop> {
     let bare = text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 0));
     let addr = bare.or_else(|| node(text))?;
-    possible(addr).map(|addr| ForwardedHop { addr: Some(addr), ..ForwardedHop::default() })
+    client_addr(addr).map(|addr| ForwardedHop { addr: Some(addr), ..ForwardedHop::default() })
 }
 
-/// An element of `Forwarded` (RFC 7239 4). One that is well-formed and names no address
-/// (`unknown`, `_hidden`) is still its proxy's word for the rest.
-fn element(text: &str) -> Option<ForwardedHop> {
+/// An element of `Forwarded` (RFC 7239 4). The other parameters of a well-formed element count even
+/// if its `for` is not an address (`unknown`, `_hidden`).
+fn forwarded_hop(text: &str) -> Option<ForwardedHop> {
     let mut found = ForwardedHop::default();
     let mut seen: Vec<String> = Vec::new();
     let pairs = text.split(';').map(|pair| pair.trim_matches([' ', '\t']));
@@ -129,12 +131,12 @@ fn element(text: &str) -> Option<ForwardedHop> {
         let (name, value) = pair.split_once('=')?;
         let value = unquoted(value).filter(|_| is_token(name.as_bytes()))?;
         let name = name.to_ascii_lowercase();
-        // Each parameter must not occur more than once.
+        // RFC 7239 4: a parameter must not occur more than once in an element.
         if seen.len() == PARAMETERS_MAX || seen.contains(&name) {
             return None;
         }
         match name.as_str() {
-            "for" => found.addr = node(value).and_then(possible),
+            "for" => found.addr = node(value).and_then(client_addr),
             "proto" => found.secure = is_secure(value),
             "host" => found.host = authority(value),
             _ => {}
@@ -144,7 +146,8 @@ fn element(text: &str) -> Option<ForwardedHop> {
     Some(found)
 }
 
-/// A token, or what stands between quotes. Escapes have no place in what is read here.
+/// A token, or the content of a quoted string. Escapes are rejected: addresses, schemes and hosts
+/// need none.
 fn unquoted(value: &str) -> Option<&str> {
     match value.strip_prefix('"') {
         Some(rest) => rest.strip_suffix('"').filter(|text| !text.contains(['"', '\\'])),
@@ -152,7 +155,8 @@ fn unquoted(value: &str) -> Option<&str> {
     }
 }
 
-/// A node (RFC 7239 6) that is an address: IPv6 in brackets, perhaps a port, which may be hidden.
+/// A node (RFC 7239 6) that is an address, IPv6 in brackets, with an optional port; an obfuscated
+/// port becomes 0.
 fn node(text: &str) -> Option<SocketAddr> {
     let (ip, rest) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -173,24 +177,24 @@ fn node(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// RFC 7239 6.3
+/// An obfuscated identifier (RFC 7239 6.3).
 fn is_obfuscated(text: &str) -> bool {
-    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    text.strip_prefix('_').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(lawful))
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    text.strip_prefix('_').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(allowed))
 }
 
-fn possible(addr: SocketAddr) -> Option<ClientAddr> {
-    Some(ClientAddr::new(addr)).filter(ClientAddr::is_possible)
+fn client_addr(addr: SocketAddr) -> Option<ClientAddr> {
+    Some(ClientAddr::new(addr)).filter(ClientAddr::is_unicast)
 }
 
-/// Decimal digits without leading zeros.
+/// A port in decimal digits without leading zeros.
 fn port(text: &str) -> Option<u16> {
     let plain =
         text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| plain)
 }
 
-/// Some proxies name WebSockets by their own schemes.
+/// Whether the scheme implies TLS. Some proxies send `ws` and `wss` for WebSockets.
 fn is_secure(scheme: &str) -> Option<bool> {
     if ["https", "wss"].iter().any(|name| scheme.eq_ignore_ascii_case(name)) {
         Some(true)
@@ -206,34 +210,34 @@ fn authority(text: &str) -> Option<Box<str>> {
 }
 
 fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
-    let sent = only(headers, &X_REQUEST_ID)?;
-    let lawful = sent.len() <= REQUEST_ID_BYTES_MAX && sent.bytes().all(|b| b.is_ascii_graphic());
-    Some(sent.into()).filter(|_| lawful && !sent.is_empty())
+    let sent = single_value(headers, &X_REQUEST_ID)?;
+    let valid = sent.len() <= REQUEST_ID_BYTES_MAX && sent.bytes().all(|b| b.is_ascii_graphic());
+    Some(sent.into()).filter(|_| valid && !sent.is_empty())
 }
 
-/// The value of a field that is there once, in ASCII.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+/// The value of a field that occurs exactly once and is ASCII.
+fn single_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next().map(HeaderValue::to_str)?.ok();
     first.filter(|_| lines.next().is_none())
 }
 
-/// `X-Forwarded-For`
+/// Addresses, the client first.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// `X-Forwarded-Host`
+/// Host and port that the client requested.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// `X-Forwarded-Port`
+/// Port that the client connected to.
 pub const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-/// `X-Forwarded-Proto`
+/// Scheme that the client used.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// `X-Request-Id`
+/// Identifier that ties the records of several proxies together.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Most addresses that are walked along; more proxies than that are a loop.
+/// Maximum addresses that are read; a longer list indicates a loop.
 const ELEMENTS_MAX: usize = 16;
-/// Most parameters of one element of `Forwarded`; RFC 7239 knows four.
+/// Maximum parameters of one element of `Forwarded`; RFC 7239 defines four.
 const PARAMETERS_MAX: usize = 16;
-/// Longest id of a request that is taken over.
+/// Maximum length of a request id that is accepted from a trusted proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! What they ask for: one request head, judged by RFC 9110, 9112 and 6455 4.2.1.
+//! Validation of one request head by RFC 9110, RFC 9112 and RFC 6455 4.2.1.
 //!
-//! Pure: a head goes in, an owned value or a [`RejectReason`](crate::reject::Refusal) comes out.
-//! hyper is a parser, not a policy: what it lets through is decided here. Nothing kept here points
-//! into hyper's read buffer. Routes, origins and caps are judged elsewhere.
+//! Without IO: takes a parsed head and returns an owned value or a
+//! [`RejectReason`](crate::reject::RejectReason). hyper parses more than a proxy should accept; the
+//! stricter rules are here. The returned values do not reference hyper's read buffer. Routing, origin
+//! checks and limits follow in other modules.
 
 pub(crate) mod authority;
 pub(crate) mod extension;
@@ -22,23 +23,23 @@ use crate::http::fields::{ConnectionOptions, list_members};
 use crate::http::path::RoutePath;
 use crate::reject::RejectReason;
 
-/// What a request head asks for.
+/// A valid request head, by what it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// To open a WebSocket (RFC 6455 4.2.1), lawfully.
+    /// An opening handshake (RFC 6455 4.2.1).
     WebSocket(Handshake),
-    /// Anything else; an upgrade to another protocol is not an upgrade here.
+    /// Any other request; `Upgrade` to another protocol is ignored.
     Plain(PlainRequest),
 }
 
-/// A lawful opening handshake.
+/// A valid opening handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
-    /// Whom the client wants to speak to.
+    /// Host and port that the client addresses.
     pub authority: Authority,
-    /// Where to, for routing; the target itself stays in the request.
+    /// The path for routing; the request keeps the original target.
     pub path: RoutePath,
-    /// The `Origin` line as sent: printable ASCII.
+    /// The `Origin` value as sent: printable ASCII.
     pub origin: Option<String>,
     /// `Sec-WebSocket-Key`: canonical base64 of 16 octets, 24 characters.
     pub key: String,
@@ -48,20 +49,23 @@ pub struct Handshake {
     pub extensions: Vec<Extension>,
 }
 
-/// A lawful request that opens no WebSocket.
+/// A valid request that is not an opening handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainRequest {
-    /// Whom the client wants to speak to.
+    /// Host and port that the client addresses.
     pub authority: Authority,
-    /// Where to, for routing; the target itself stays in the request.
+    /// The path for routing; the request keeps the original target.
     pub path: RoutePath,
 }
 
 impl RequestKind {
-    /// Judges a head. Every error names the rule; the status follows from the [`RejectReason`].
+    /// Validates a request head.
+    ///
+    /// # Errors
+    /// The first rule that the head breaks; the response status follows from the reason.
     pub fn read(head: &Parts) -> Result<Self, RejectReason> {
-        // RFC 9110 9.3.6, 9.3.8: a gateway neither connects nor traces. `OPTIONS *` asks about
-        // the server as a whole, and there is none behind us.
+        // RFC 9110 9.3.6, 9.3.8: a gateway does not serve CONNECT or TRACE. `OPTIONS *` asks about
+        // the server as a whole, which no single backend can answer.
         let asterisk = head.uri.authority().is_none() && head.uri.path() == "*";
         if matches!(head.method, Method::CONNECT | Method::TRACE)
             || (head.method == Method::OPTIONS && asterisk)
@@ -69,25 +73,26 @@ impl RequestKind {
             return Err(RejectReason::Method);
         }
         if head.method.as_str().len() > METHOD_BYTES_MAX {
-            return Err(RejectReason::RequestBad("the method is longer than any there is"));
+            return Err(RejectReason::RequestInvalid("method longer than 32 bytes"));
         }
         let (authority, path) = read_target(head)?;
         check_framing(head)?;
-        let options = ConnectionOptions::read(&head.headers).map_err(RejectReason::RequestBad)?;
+        let options =
+            ConnectionOptions::read(&head.headers).map_err(RejectReason::RequestInvalid)?;
         if options.nominates_protected() {
-            return Err(RejectReason::RequestBad(
-                "Connection nominates a field that is not hop-by-hop",
+            return Err(RejectReason::RequestInvalid(
+                "Connection names a field that is not hop-by-hop",
             ));
         }
         check_loop(head)?;
-        if upgrade::is_asked(head, &options)? {
+        if upgrade::is_requested(head, &options)? {
             return upgrade::read(head, authority, path).map(Self::WebSocket);
         }
         check_expectation(head)?;
         Ok(Self::Plain(PlainRequest { authority, path }))
     }
 
-    /// Whom the client wants to speak to.
+    /// Host and port that the client addresses.
     pub fn authority(&self) -> &Authority {
         match self {
             Self::WebSocket(handshake) => &handshake.authority,
@@ -95,7 +100,7 @@ impl RequestKind {
         }
     }
 
-    /// Where to, for routing.
+    /// The path for routing.
     pub fn path(&self) -> &RoutePath {
         match self {
             Self::WebSocket(handshake) => &handshake.path,
@@ -117,44 +122,45 @@ fn read_target(head: &Parts) -> Result<(Authority, RoutePath), RejectReason> {
         // RFC 9112 3.2.2: in absolute-form the target names the host, and Host is ignored.
         (Some(scheme), Some(authority)) => {
             if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
-                return Err(RejectReason::RequestBad(
-                    "the request target is neither http nor https",
+                return Err(RejectReason::RequestInvalid(
+                    "scheme of the request target is neither http nor https",
                 ));
             }
-            Authority::parse(authority.as_str().as_bytes()).map_err(RejectReason::RequestBad)?
+            Authority::parse(authority.as_str().as_bytes()).map_err(RejectReason::RequestInvalid)?
         }
-        (None, None) => host.ok_or(RejectReason::RequestBad("no Host"))?,
+        (None, None) => host.ok_or(RejectReason::RequestInvalid("missing Host header"))?,
         (Some(_), None) | (None, Some(_)) => {
-            return Err(RejectReason::RequestBad("the request target is no path"));
+            return Err(RejectReason::RequestInvalid("request target is not a path"));
         }
     };
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(RejectReason::RequestBad("the request target is not printable ASCII"));
+        return Err(RejectReason::RequestInvalid("request target is not printable ASCII"));
     }
     let path = uri.path();
-    // Some backends read `\` as `/`. In a query it divides nothing, and browsers send it there.
+    // Some backends treat `\` as `/`. In a query it is harmless, and browsers send it there.
     if !path.starts_with('/') || path.contains('\\') {
-        return Err(RejectReason::RequestBad("the request target is no path"));
+        return Err(RejectReason::RequestInvalid("request target is not a path"));
     }
     Ok((authority, RoutePath::new(path)))
 }
 
-/// The one valid Host line (RFC 9112 3.2). Only HTTP/1.0 may leave it out, and only in
-/// absolute-form does it help: otherwise there is nothing to route by.
+/// The single valid Host header (RFC 9112 3.2). HTTP/1.0 may omit it, which is useful only with an
+/// absolute-form target: otherwise there is no host to route by.
 fn read_host(head: &Parts) -> Result<Option<Authority>, RejectReason> {
     let mut lines = head.headers.get_all(HOST).iter();
     match (lines.next(), lines.next()) {
         (None, _) if head.version < Version::HTTP_11 => Ok(None),
-        (None, _) => Err(RejectReason::RequestBad("no Host")),
+        (None, _) => Err(RejectReason::RequestInvalid("missing Host header")),
         (Some(host), None) => {
-            Authority::parse(host.as_bytes()).map(Some).map_err(RejectReason::RequestBad)
+            Authority::parse(host.as_bytes()).map(Some).map_err(RejectReason::RequestInvalid)
         }
-        (Some(_), Some(_)) => Err(RejectReason::RequestBad("more than one Host")),
+        (Some(_), Some(_)) => Err(RejectReason::RequestInvalid("more than one Host header")),
     }
 }
 
-/// RFC 9112 6.1: a message whose length two readers could see differently is refused. What hyper
-/// hides of it (Content-Length beside Transfer-Encoding) is found by `admit`'s head watch.
+/// RFC 9112 6.1: rejects a message whose length two recipients could determine differently.
+/// Content-Length together with Transfer-Encoding, which hyper hides, is detected by
+/// `downstream::framing`.
 fn check_framing(head: &Parts) -> Result<(), RejectReason> {
     let mut lines = head.headers.get_all(TRANSFER_ENCODING).iter();
     match (lines.next(), lines.next()) {
@@ -165,12 +171,14 @@ fn check_framing(head: &Parts) -> Result<(), RejectReason> {
         {
             Ok(())
         }
-        (Some(_), _) => Err(RejectReason::RequestBad("Transfer-Encoding is not one `chunked`")),
+        (Some(_), _) => {
+            Err(RejectReason::RequestInvalid("Transfer-Encoding is not a single `chunked`"))
+        }
     }
 }
 
-/// RFC 9110 7.6: no gateway forwards to itself for ever. Once is lawful: one instance may stand
-/// before another.
+/// RFC 9110 7.6: detects forwarding loops. One pass is allowed, as one instance may be in front of
+/// another.
 fn check_loop(head: &Parts) -> Result<(), RejectReason> {
     let ours = list_members(&head.headers, &VIA)
         .filter(|member| {
@@ -181,23 +189,27 @@ fn check_loop(head: &Parts) -> Result<(), RejectReason> {
     if ours >= 2 { Err(RejectReason::Loop) } else { Ok(()) }
 }
 
-/// RFC 9110 10.1.1: `100-continue` is the only expectation there is.
+/// RFC 9110 10.1.1: `100-continue` is the only defined expectation.
 fn check_expectation(head: &Parts) -> Result<(), RejectReason> {
-    let met =
+    let supported =
         |value: &hyper::header::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if head.headers.get_all(EXPECT).iter().all(met) { Ok(()) } else { Err(RejectReason::Expect) }
+    if head.headers.get_all(EXPECT).iter().all(supported) {
+        Ok(())
+    } else {
+        Err(RejectReason::Expect)
+    }
 }
 
-/// The pseudonym under which we enter `Via` (RFC 9110 7.6.3).
+/// The pseudonym of this proxy in `Via` (RFC 9110 7.6.3).
 pub const VIA_NAME: &str = "tidegate";
 
-/// The longest registered method has 17.
+/// Maximum method length. The longest registered method has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;
 
-/// Longest authority, path and query together that are judged at all.
+/// Maximum length of authority, path and query together.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
 
-/// Heads for tests, here and in the rooms that read a [`Handshake`].
+/// Request heads for tests.
 #[cfg(test)]
 pub(crate) mod sample {
     use hyper::Request;
@@ -208,7 +220,7 @@ pub(crate) mod sample {
         head_from_bytes(text.as_bytes())
     }
 
-    /// As [`head`], for values that are not UTF-8.
+    /// Like [`head`], for values that are not UTF-8.
     pub(crate) fn head_from_bytes(text: &[u8]) -> Parts {
         let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let first = std::str::from_utf8(lines.next().unwrap()).unwrap();
@@ -227,7 +239,7 @@ pub(crate) mod sample {
         request.body(()).unwrap().into_parts().0
     }
 
-    /// A lawful opening handshake, with these lines added.
+    /// A valid opening handshake with additional header lines.
     pub(crate) fn opening(more: &str) -> Parts {
         head(&format!(
             "GET /chat?room=1 HTTP/1.1\nHost: example.com\nUpgrade: websocket\n\

@@ -1,39 +1,39 @@
-//! Paths for routing: every way in which a backend may read one.
+//! Paths for routing, with every interpretation that a backend may use.
 
-/// The path of a request target, as routing sees it.
+/// The path of a request target, in all its interpretations.
 ///
-/// The backend gets the path as the client sent it, and may read it in its own way: decode
-/// `%2e`, take `%2F` for a separator, cut `;x` off a segment, merge slashes. A route picked by
-/// one reading and a resource picked by another is how a rule on `/admin` is walked around; so
-/// all readings are tried, and they must lead to the same route.
+/// The backend receives the path as the client sent it and may interpret it in its own way: decode
+/// `%2e`, treat `%2F` as a separator, strip `;x` from a segment, merge slashes. If the proxy chose a
+/// route by one interpretation and the backend a resource by another, a rule on `/admin` could be
+/// bypassed. All interpretations are therefore tried, and they must lead to the same route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePath {
     /// Unreserved octets decoded, dot segments removed (RFC 3986 6.2.2).
     normal: String,
-    /// Other readings, each different from `normal`.
-    others: Vec<String>,
+    /// Other interpretations, each different from `normal`.
+    variants: Vec<String>,
 }
 
 impl RoutePath {
-    /// Takes an absolute path, without its query.
+    /// Computes the interpretations of an absolute path without its query.
     pub fn new(raw: &str) -> Self {
         if !may_be_ambiguous(raw) {
-            return Self { normal: raw.to_owned(), others: Vec::new() };
+            return Self { normal: raw.to_owned(), variants: Vec::new() };
         }
         let normal = remove_dot_segments(&decode(raw, is_unreserved));
         let decoded = decode(raw, |_| true);
-        let loose = merge(&decoded);
-        let mut others = vec![
+        let merged = merge_segments(&decoded);
+        let mut variants = vec![
             raw.to_owned(),
             remove_dot_segments(&decoded),
             decoded,
-            remove_dot_segments(&loose),
-            loose,
+            remove_dot_segments(&merged),
+            merged,
         ];
-        others.retain(|other| *other != normal);
-        others.sort_unstable();
-        others.dedup();
-        Self { normal, others }
+        variants.retain(|variant| *variant != normal);
+        variants.sort_unstable();
+        variants.dedup();
+        Self { normal, variants }
     }
 
     /// The normalised path.
@@ -41,32 +41,32 @@ impl RoutePath {
         &self.normal
     }
 
-    /// What `find` makes of the path if it makes the same of every reading; `None` if a backend
-    /// could be led elsewhere than the route says.
+    /// The result of `find` if it is the same for every interpretation of the path; `None` if a
+    /// backend's interpretation could lead to another result.
     pub fn unanimous<T: PartialEq>(&self, find: impl Fn(&str) -> T) -> Option<T> {
         let found = find(&self.normal);
-        self.others.iter().all(|other| find(other) == found).then_some(found)
+        self.variants.iter().all(|variant| find(variant) == found).then_some(found)
     }
 }
 
-/// Whether any two readings could differ at all.
+/// Whether two interpretations of the path could differ.
 fn may_be_ambiguous(raw: &str) -> bool {
     raw.contains(['%', ';']) || raw.contains("//") || raw.contains("/.")
 }
 
-/// The most generous reading of a decoded path known from backends: `\` a slash, path parameters
-/// cut off, slashes merged. Dot segments stay: WSGI, for one, hands them to the application.
-fn merge(decoded: &str) -> String {
+/// The most permissive interpretation known from backends: `\` counts as a slash, path parameters
+/// are removed and slashes merged. Dot segments stay, as WSGI passes them to the application.
+fn merge_segments(decoded: &str) -> String {
     let mut path = String::with_capacity(decoded.len());
-    let mut slash_last = false;
+    let mut ends_with_slash = false;
     for segment in decoded.split(['/', '\\']).map(without_parameters) {
-        slash_last = segment.is_empty();
-        if !slash_last {
+        ends_with_slash = segment.is_empty();
+        if !ends_with_slash {
             path.push('/');
             path.push_str(segment);
         }
     }
-    if slash_last {
+    if ends_with_slash {
         path.push('/');
     }
     path
@@ -76,9 +76,9 @@ fn without_parameters(segment: &str) -> &str {
     segment.split_once(';').map_or(segment, |(name, _)| name)
 }
 
-/// Decodes the percent-encoded octets that `wanted` names; the others stay as they are. What is
-/// no UTF-8 afterwards cannot be in a route either, and is replaced.
-fn decode(raw: &str, wanted: impl Fn(u8) -> bool) -> String {
+/// Decodes the percent-encoded octets selected by `should_decode`. Invalid UTF-8 in the result is
+/// replaced, as a configured path cannot contain it.
+fn decode(raw: &str, should_decode: impl Fn(u8) -> bool) -> String {
     let bytes = raw.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -88,7 +88,7 @@ fn decode(raw: &str, wanted: impl Fn(u8) -> bool) -> String {
             Some(_) | None => None,
         };
         match octet {
-            Some(octet) if wanted(octet) => {
+            Some(octet) if should_decode(octet) => {
                 decoded.push(octet);
                 at += 3;
             }
@@ -125,7 +125,7 @@ fn remove_dot_segments(path: &str) -> String {
                 continue;
             }
         }
-        // A dot segment at the end leaves a folder behind.
+        // A dot segment at the end becomes a trailing slash.
         if is_last {
             kept.push("");
         }
@@ -146,11 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn plain_paths_have_one_reading() {
+    fn plain_paths_have_one_interpretation() {
         for raw in ["/", "/chat", "/a/b.c/", "/~x/-y_z"] {
             let path = RoutePath::new(raw);
             assert_eq!(path.as_str(), raw);
-            assert!(path.others.is_empty(), "{raw}");
+            assert!(path.variants.is_empty(), "{raw}");
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
             "/./admin",
             "/%61dmin",
             "/x/../../admin",
-            // Decoded, and dots left where they are or removed before slashes are merged.
+            // Decoded, with dot segments kept or removed before slashes are merged.
             "/%61dmin/..",
             "/%61dmin%2f..",
             "/admin%2f%2f..",
@@ -195,12 +195,12 @@ mod tests {
         ] {
             assert_eq!(RoutePath::new(raw).unanimous(route), Some(found), "{raw}");
         }
-        // With one route for everything, nothing can be led astray.
+        // A single catch-all route is never ambiguous.
         assert_eq!(RoutePath::new("/a%2Fb/../c;x").unanimous(|_| "/"), Some("/"));
     }
 
     #[test]
-    fn dot_segments_are_removed_as_rfc_3986_says() {
+    fn dot_segments_are_removed() {
         for (raw, normal) in [
             ("/a/b/c/./../../g", "/a/g"),
             ("/..", "/"),
@@ -217,9 +217,9 @@ mod tests {
     }
 
     #[test]
-    fn the_loosest_reading_merges_and_cuts() {
-        assert_eq!(merge("//a;x//b\\c/../"), "/a/b/c/../");
-        assert_eq!(merge("/;/"), "/");
-        assert_eq!(merge("/"), "/");
+    fn merging_drops_parameters_and_empty_segments() {
+        assert_eq!(merge_segments("//a;x//b\\c/../"), "/a/b/c/../");
+        assert_eq!(merge_segments("/;/"), "/");
+        assert_eq!(merge_segments("/"), "/");
     }
 }

@@ -3,12 +3,12 @@ use crate::http::sample::{head, head_from_bytes, opening};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-fn refused(parts: &Parts) -> RejectReason {
+fn rejection(parts: &Parts) -> RejectReason {
     RequestKind::read(parts).unwrap_err()
 }
 
 fn status(parts: &Parts) -> u16 {
-    refused(parts).status().as_u16()
+    rejection(parts).status().as_u16()
 }
 
 fn plain(text: &str) -> PlainRequest {
@@ -25,7 +25,7 @@ fn handshake(parts: &Parts) -> Handshake {
     }
 }
 
-/// [`opening`] with one line of it replaced (or removed, by an empty text).
+/// A valid handshake with `from` replaced by `to`; an empty `to` removes it.
 fn opening_with(from: &str, to: &str) -> Parts {
     let text = format!(
         "GET /chat HTTP/1.1\nHost: example.com\nUpgrade: websocket\nConnection: Upgrade\n\
@@ -36,7 +36,7 @@ fn opening_with(from: &str, to: &str) -> Parts {
 }
 
 #[test]
-fn a_lawful_opening_is_read_whole() {
+fn valid_handshake_is_read_completely() {
     let read = handshake(&opening(
         "Origin: https://example.com\nSec-WebSocket-Protocol: chat, v2\n\
          Sec-WebSocket-Protocol: v1\nSec-WebSocket-Extensions: permessage-deflate\n",
@@ -63,10 +63,10 @@ fn tokens_are_case_insensitive_in_lists() {
 // Requirements: RL07, RL08.
 #[test]
 fn rejects_connect_trace_and_options() {
-    assert_eq!(refused(&head("CONNECT a:443 HTTP/1.1\nHost: a:443\n")), RejectReason::Method);
-    assert_eq!(refused(&head("CONNECT a: HTTP/1.1\nHost: a\n")), RejectReason::Method);
-    assert_eq!(refused(&head("TRACE / HTTP/1.1\nHost: a\n")), RejectReason::Method);
-    assert_eq!(refused(&head("OPTIONS * HTTP/1.1\nHost: a\n")), RejectReason::Method);
+    assert_eq!(rejection(&head("CONNECT a:443 HTTP/1.1\nHost: a:443\n")), RejectReason::Method);
+    assert_eq!(rejection(&head("CONNECT a: HTTP/1.1\nHost: a\n")), RejectReason::Method);
+    assert_eq!(rejection(&head("TRACE / HTTP/1.1\nHost: a\n")), RejectReason::Method);
+    assert_eq!(rejection(&head("OPTIONS * HTTP/1.1\nHost: a\n")), RejectReason::Method);
     assert_eq!(status(&head("GET * HTTP/1.1\nHost: a\n")), 400);
     plain("OPTIONS /x HTTP/1.1\nHost: a\n");
     plain("PROPFIND /x HTTP/1.1\nHost: a\n");
@@ -85,7 +85,7 @@ fn rejects_long_methods() {
 fn rejects_long_targets() {
     let target = |len: usize| format!("GET /{} HTTP/1.1\nHost: a\n", "x".repeat(len - 1));
     plain(&target(8192));
-    assert_eq!(refused(&head(&target(8193))), RejectReason::UriTooLong);
+    assert_eq!(rejection(&head(&target(8193))), RejectReason::UriTooLong);
     let query = format!("GET /?{} HTTP/1.1\nHost: a\n", "x".repeat(8192));
     assert_eq!(status(&head(&query)), 414);
 }
@@ -116,7 +116,7 @@ fn absolute_target_names_the_host() {
     assert_eq!(read.path.as_str(), "/x");
     assert_eq!(plain("GET HTTPS://b HTTP/1.1\nHost: a\n").path.as_str(), "/");
     assert_eq!(plain("GET http://b?x HTTP/1.1\nHost: a\n").path.as_str(), "/");
-    // Host is ignored, not excused.
+    // Host is ignored for routing but must still be valid.
     assert_eq!(status(&head("GET http://b/ HTTP/1.1\n")), 400);
     assert_eq!(status(&head("GET http://b/ HTTP/1.1\nHost: a\nHost: b\n")), 400);
 }
@@ -134,11 +134,17 @@ fn rejects_other_schemes_and_userinfo() {
 // Requirements: H22, RL15, RL16, RL17.
 #[test]
 fn requires_exactly_one_valid_host() {
-    assert_eq!(refused(&head("GET / HTTP/1.1\n")), RejectReason::RequestBad("no Host"));
-    assert_eq!(refused(&head("GET / HTTP/1.0\n")), RejectReason::RequestBad("no Host"));
+    assert_eq!(
+        rejection(&head("GET / HTTP/1.1\n")),
+        RejectReason::RequestInvalid("missing Host header")
+    );
+    assert_eq!(
+        rejection(&head("GET / HTTP/1.0\n")),
+        RejectReason::RequestInvalid("missing Host header")
+    );
     assert_eq!(plain("GET http://b/ HTTP/1.0\n").authority.host, "b");
     let doubled = head("GET / HTTP/1.1\nHost: a\nHost: a\n");
-    assert_eq!(refused(&doubled), RejectReason::RequestBad("more than one Host"));
+    assert_eq!(rejection(&doubled), RejectReason::RequestInvalid("more than one Host header"));
     for host in ["", "a/b", "u@a", "a:99999", "[::1", "[x]", "a,b", "a b"] {
         assert_eq!(status(&head(&format!("GET / HTTP/1.1\nHost: {host}\n"))), 400, "{host:?}");
     }
@@ -184,10 +190,10 @@ fn connection_options_are_bounded() {
 #[test]
 fn expectations_are_rejected_on_upgrades() {
     plain("PUT / HTTP/1.1\nHost: a\nExpect: 100-Continue\nContent-Length: 1\n");
-    assert_eq!(refused(&head("PUT / HTTP/1.1\nHost: a\nExpect: foo\n")), RejectReason::Expect);
+    assert_eq!(rejection(&head("PUT / HTTP/1.1\nHost: a\nExpect: foo\n")), RejectReason::Expect);
     let two = head("PUT / HTTP/1.1\nHost: a\nExpect: 100-continue\nExpect: foo\n");
-    assert_eq!(refused(&two), RejectReason::Expect);
-    assert_eq!(refused(&opening("Expect: 100-continue\n")), RejectReason::Expect);
+    assert_eq!(rejection(&two), RejectReason::Expect);
+    assert_eq!(rejection(&opening("Expect: 100-continue\n")), RejectReason::Expect);
 }
 
 // Requirements: H13, RL43.
@@ -197,7 +203,7 @@ fn own_via_token_twice_is_a_loop() {
     for via in ["Via: 1.1 tidegate, 1.1 x, 1.1 Tidegate (c)", "Via: 1.1 tidegate\nVia: 2 tidegate"]
     {
         let text = format!("GET / HTTP/1.1\nHost: a\n{via}\n");
-        assert_eq!(refused(&head(&text)), RejectReason::Loop, "{via}");
+        assert_eq!(rejection(&head(&text)), RejectReason::Loop, "{via}");
     }
 }
 
@@ -206,10 +212,10 @@ fn own_via_token_twice_is_a_loop() {
 fn only_get_can_upgrade() {
     for method in ["POST", "PUT", "HEAD", "OPTIONS", "PATCH"] {
         let parts = opening_with("GET", method);
-        assert_eq!(refused(&parts), RejectReason::Method, "{method}");
+        assert_eq!(rejection(&parts), RejectReason::Method, "{method}");
     }
     let with_body = opening_with("GET /chat HTTP/1.1", "POST /chat HTTP/1.1\nContent-Length: 3");
-    assert_eq!(refused(&with_body), RejectReason::Method);
+    assert_eq!(rejection(&with_body), RejectReason::Method);
 }
 
 // Requirements: H6, RL03.
@@ -223,7 +229,7 @@ fn http_1_0_never_upgrades() {
 #[test]
 fn upgrade_requires_the_connection_option() {
     let parts = opening_with("Connection: Upgrade\n", "Connection: keep-alive\n");
-    assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)));
+    assert!(matches!(rejection(&parts), RejectReason::HandshakeInvalid(_)));
     assert_eq!(status(&opening_with("Connection: Upgrade\n", "")), 400);
     plain("GET / HTTP/1.1\nHost: a\nUpgrade: websocket\n");
 }
@@ -257,7 +263,7 @@ fn websocket_must_be_the_only_protocol() {
         "Upgrade: websocket\nUpgrade: h2c",
     ] {
         let parts = opening_with("Upgrade: websocket", upgrade);
-        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{upgrade}");
+        assert!(matches!(rejection(&parts), RejectReason::HandshakeInvalid(_)), "{upgrade}");
     }
 }
 
@@ -267,9 +273,9 @@ fn version_must_be_13() {
     let line = "Sec-WebSocket-Version: 13\n";
     for value in ["8", "12", "14", "013", "13, 8", "+13", "", "13.0"] {
         let parts = opening_with(line, &format!("Sec-WebSocket-Version: {value}\n"));
-        assert_eq!(refused(&parts), RejectReason::Version, "{value}");
+        assert_eq!(rejection(&parts), RejectReason::Version, "{value}");
     }
-    assert_eq!(refused(&opening_with(line, "")), RejectReason::Version);
+    assert_eq!(rejection(&opening_with(line, "")), RejectReason::Version);
     assert_eq!(status(&opening(line)), 400);
     handshake(&opening_with(line, "Sec-WebSocket-Version:  13 \n"));
 }
@@ -284,16 +290,16 @@ fn key_must_be_16_bytes_of_base64() {
         "",
         "dGhlIHNhbXBsZSBub25j",      // 15 octets
         "dGhlIHNhbXBsZSBub25jZWU=",  // 17
-        "dGhlIHNhbXBsZSBub25jZR==",  // bits behind the last octet
+        "dGhlIHNhbXBsZSBub25jZR==",  // nonzero bits after the last octet
         "dGhlIHNhbXBsZSBub25jZQ=",   // padding short
         "dGhlIHNhbXBsZSBub25jZQ",    // padding missing
         "dGhlIHNhbXBsZSBub25jZQ===", // padding long
-        "dGhlIHNhbXBsZSBub25jZ-==",  // another alphabet
-        "dGhlIHNhb XBsZSBub25jQ==",  // a blank
+        "dGhlIHNhbXBsZSBub25jZ-==",  // base64url alphabet
+        "dGhlIHNhb XBsZSBub25jQ==",  // whitespace
         "====================Q===",
     ] {
         let parts = opening_with(&line, &format!("Sec-WebSocket-Key: {key}\n"));
-        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{key:?}");
+        assert!(matches!(rejection(&parts), RejectReason::HandshakeInvalid(_)), "{key:?}");
     }
     let long = format!("Sec-WebSocket-Key: {}\n", "A".repeat(1024));
     assert_eq!(status(&opening_with(&line, &long)), 400);
@@ -333,7 +339,7 @@ fn subprotocols_must_be_tokens() {
     assert!(handshake(&opening("")).subprotocols.is_empty());
     for list in ["", ",", "a,,b", "a, ", "a b", "a;b", "\"a\"", "\u{e9}"] {
         let parts = opening(&format!("Sec-WebSocket-Protocol: {list}\n"));
-        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{list:?}");
+        assert!(matches!(rejection(&parts), RejectReason::HandshakeInvalid(_)), "{list:?}");
     }
     let parts = opening(&format!("Sec-WebSocket-Protocol: {}\n", ", ".repeat(2048)));
     assert_eq!(status(&parts), 400);
@@ -344,6 +350,6 @@ fn subprotocols_must_be_tokens() {
 fn rejects_malformed_extensions() {
     for list in ["a;", "a b", "a;b=\"c", &"a,".repeat(17)] {
         let parts = opening(&format!("Sec-WebSocket-Extensions: {list}\n"));
-        assert!(matches!(refused(&parts), RejectReason::HandshakeBad(_)), "{list:?}");
+        assert!(matches!(rejection(&parts), RejectReason::HandshakeInvalid(_)), "{list:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The opening handshake of RFC 6455 4.2.1, as a server must read it.
+//! Validation of the WebSocket opening handshake (RFC 6455 4.2.1).
 
 use hyper::header::{
     CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY,
@@ -14,18 +14,22 @@ use super::path::RoutePath;
 use crate::http::Handshake;
 use crate::reject::RejectReason;
 
-/// Whether the head asks to become a WebSocket; every other upgrade is no upgrade here.
-pub fn is_asked(head: &Parts, options: &ConnectionOptions) -> Result<bool, RejectReason> {
+/// Whether the request asks for an upgrade to WebSocket. Other protocols in `Upgrade` are ignored.
+///
+/// # Errors
+/// An upgrade to WebSocket with a method other than GET, without `Connection: upgrade`, or together
+/// with another protocol.
+pub fn is_requested(head: &Parts, options: &ConnectionOptions) -> Result<bool, RejectReason> {
     let lines = head.headers.get_all(UPGRADE).iter().count();
     // RFC 9110 7.8: Upgrade in an HTTP/1.0 request is ignored.
     if lines == 0 || head.version != Version::HTTP_11 {
         return Ok(false);
     }
     if !options.has("upgrade") {
-        // A proxy on the way lost the Connection field, or somebody tries what we make of it.
+        // A proxy in front removed the Connection field, or a client probes for request smuggling.
         let mut names = head.headers.keys();
         return if names.any(|name| name.as_str().starts_with("sec-websocket-")) {
-            Err(RejectReason::HandshakeBad("Upgrade without Connection: upgrade"))
+            Err(RejectReason::HandshakeInvalid("Upgrade without Connection: upgrade"))
         } else {
             Ok(false)
         };
@@ -40,37 +44,41 @@ pub fn is_asked(head: &Parts, options: &ConnectionOptions) -> Result<bool, Rejec
         return Err(RejectReason::Method);
     }
     if lines > 1 {
-        return Err(RejectReason::HandshakeBad("more than one Upgrade line"));
+        return Err(RejectReason::HandshakeInvalid("more than one Upgrade header"));
     }
     match members.as_slice() {
         [only] if only.eq_ignore_ascii_case(b"websocket") => Ok(true),
-        _ if websocket => Err(RejectReason::HandshakeBad("Upgrade is not `websocket` alone")),
+        _ if websocket => Err(RejectReason::HandshakeInvalid("Upgrade is not `websocket` alone")),
         _ => Ok(false),
     }
 }
 
-/// Reads the rest of a handshake that [`is_asked`] for.
+/// Reads the remaining fields of a handshake for which [`is_requested`] returned true.
+///
+/// # Errors
+/// A field that RFC 6455 4.2.1 does not allow, a body or an expectation.
 pub fn read(
     head: &Parts,
     authority: Authority,
     path: RoutePath,
 ) -> Result<Handshake, RejectReason> {
     let headers = &head.headers;
-    // A server that waits for the body and one that does not would cut the stream differently.
+    // A server that reads the body and one that does not would split the stream differently.
     if headers.contains_key(TRANSFER_ENCODING) {
-        return Err(RejectReason::HandshakeBad("an upgrade with a body"));
+        return Err(RejectReason::HandshakeInvalid("upgrade request with a body"));
     }
     match only_line(headers, &CONTENT_LENGTH, "more than one Content-Length")? {
         Some(length) if length.as_bytes() != b"0" => {
-            return Err(RejectReason::HandshakeBad("an upgrade with a body"));
+            return Err(RejectReason::HandshakeInvalid("upgrade request with a body"));
         }
         Some(_) | None => {}
     }
     if headers.contains_key(EXPECT) {
         return Err(RejectReason::Expect);
     }
-    let version = only_line(headers, &SEC_WEBSOCKET_VERSION, "more than one version")?;
-    // RFC 6455 4.4: a version we do not speak is told which one we do.
+    let version =
+        only_line(headers, &SEC_WEBSOCKET_VERSION, "more than one Sec-WebSocket-Version")?;
+    // RFC 6455 4.4: the 426 response to another version names the supported one.
     if version.is_none_or(|version| version.as_bytes() != b"13") {
         return Err(RejectReason::Version);
     }
@@ -80,11 +88,11 @@ pub fn read(
         origin: read_origin(headers)?,
         key: read_key(headers)?,
         subprotocols: read_subprotocols(headers)?,
-        extensions: Extension::read_all(headers).map_err(RejectReason::HandshakeBad)?,
+        extensions: Extension::read_all(headers).map_err(RejectReason::HandshakeInvalid)?,
     })
 }
 
-/// RFC 6454 7.3: at most one, and it is ASCII.
+/// RFC 6454 7.3: at most one `Origin`, in printable ASCII.
 fn read_origin(headers: &HeaderMap) -> Result<Option<String>, RejectReason> {
     let Some(origin) = only_line(headers, &ORIGIN, "more than one Origin")? else {
         return Ok(None);
@@ -92,49 +100,51 @@ fn read_origin(headers: &HeaderMap) -> Result<Option<String>, RejectReason> {
     let printable = |byte: &u8| matches!(byte, b' '..=b'~');
     match std::str::from_utf8(origin.as_bytes()) {
         Ok(text) if origin.as_bytes().iter().all(printable) => Ok(Some(text.to_owned())),
-        Ok(_) | Err(_) => Err(RejectReason::HandshakeBad("Origin is not printable ASCII")),
+        Ok(_) | Err(_) => Err(RejectReason::HandshakeInvalid("Origin is not printable ASCII")),
     }
 }
 
-/// RFC 6455 4.2.1: base64 of 16 octets, that is 22 characters and two of padding. The last
-/// character carries two bits of data and four that must be zero (RFC 4648 3.5).
+/// RFC 6455 4.2.1: base64 of 16 octets, which is 22 characters and two of padding. The last
+/// character carries two bits of data; its other four bits must be zero (RFC 4648 3.5).
 fn read_key(headers: &HeaderMap) -> Result<String, RejectReason> {
-    let bad = RejectReason::HandshakeBad("Sec-WebSocket-Key is not the base64 of 16 octets");
+    let invalid =
+        RejectReason::HandshakeInvalid("Sec-WebSocket-Key is not the base64 of 16 octets");
     let key = only_line(headers, &SEC_WEBSOCKET_KEY, "more than one Sec-WebSocket-Key")?;
-    let key = key.and_then(|key| std::str::from_utf8(key.as_bytes()).ok()).ok_or(bad)?;
+    let key = key.and_then(|key| std::str::from_utf8(key.as_bytes()).ok()).ok_or(invalid)?;
     let digits = key.strip_suffix("==").unwrap_or_default();
-    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    if digits.len() == 22 && digits.bytes().all(is_digit) && digits.ends_with(['A', 'Q', 'g', 'w'])
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    if digits.len() == 22 && digits.bytes().all(is_base64) && digits.ends_with(['A', 'Q', 'g', 'w'])
     {
         Ok(key.to_owned())
     } else {
-        Err(bad)
+        Err(invalid)
     }
 }
 
-/// RFC 6455 11.3.4: several lines are one list. Empty members are refused: nobody sends them.
+/// RFC 6455 11.3.4: several lines form one list. Empty members are rejected, as real clients do not
+/// send them.
 fn read_subprotocols(headers: &HeaderMap) -> Result<Vec<String>, RejectReason> {
     let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
     lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(|member| match std::str::from_utf8(member.trim_ascii()) {
             Ok(name) if is_token(name.as_bytes()) => Ok(name.to_owned()),
-            Ok(_) | Err(_) => {
-                Err(RejectReason::HandshakeBad("Sec-WebSocket-Protocol is no list of tokens"))
-            }
+            Ok(_) | Err(_) => Err(RejectReason::HandshakeInvalid(
+                "Sec-WebSocket-Protocol is not a list of tokens",
+            )),
         })
         .collect()
 }
 
-/// The line of a field that may stand only once.
+/// The value of a field that may occur at most once; `duplicate` is the error if there are more.
 fn only_line<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
-    doubled: &'static str,
+    duplicate: &'static str,
 ) -> Result<Option<&'h HeaderValue>, RejectReason> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
         (first, None) => Ok(first),
-        (_, Some(_)) => Err(RejectReason::HandshakeBad(doubled)),
+        (_, Some(_)) => Err(RejectReason::HandshakeInvalid(duplicate)),
     }
 }

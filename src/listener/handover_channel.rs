@@ -1,5 +1,6 @@
-//! Between a process and the one that follows it: words, and listening sockets, over a pair of Unix
-//! sockets that keep messages apart. The successor's end is its standard input.
+//! The channel between a process and its successor: messages, some with a listening socket, over a
+//! pair of Unix sockets that preserve message boundaries (`SOCK_SEQPACKET`). The successor gets its
+//! end as standard input.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -14,85 +15,102 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
-/// One end.
+/// One end of the channel.
 #[derive(Debug)]
 pub struct HandoverChannel(OwnedFd);
 
 impl HandoverChannel {
-    /// Both ends; the second is for another process.
+    /// Creates both ends; the second is for the other process.
+    ///
+    /// # Errors
+    /// The system has no file descriptors or memory left.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
         let (ours, theirs) = socketpair(family, kind, SocketFlags::CLOEXEC, None)?;
         Ok((Self(ours), theirs))
     }
 
-    /// The end that this process was started with; its standard input is empty from then on.
+    /// Takes over standard input as the end of this process, and replaces it by `/dev/null`.
+    ///
+    /// # Errors
+    /// Standard input is closed, or file descriptors ran out.
     pub fn from_stdin() -> io::Result<Self> {
-        let passage = io::stdin().as_fd().try_clone_to_owned()?;
+        let channel = io::stdin().as_fd().try_clone_to_owned()?;
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-        Ok(Self(passage))
+        Ok(Self(channel))
     }
 
-    /// Sends a word, perhaps with a socket. Never waits: what does not fit is an error.
-    pub fn say(&self, word: &str, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    /// Sends a message, optionally with a socket. Never blocks.
+    ///
+    /// # Errors
+    /// The other end is gone, or its receive buffer is full (`WouldBlock`).
+    pub fn send(&self, message: &str, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
-        let mut with = SendAncillaryBuffer::new(&mut space);
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let sockets: Vec<BorrowedFd<'_>> = socket.into_iter().collect();
-        if !sockets.is_empty() && !with.push(SendAncillaryMessage::ScmRights(&sockets)) {
+        if !sockets.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&sockets)) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        sendmsg(&self.0, &[IoSlice::new(word.as_bytes())], &mut with, flags)?;
+        sendmsg(&self.0, &[IoSlice::new(message.as_bytes())], &mut ancillary, flags)?;
         Ok(())
     }
 
-    /// The next word; `UnexpectedEof` where the other end is gone.
-    pub fn hear(&self) -> io::Result<(String, Option<OwnedFd>)> {
-        let mut word = [0; WORD_MAX];
+    /// Receives the next message and its socket, if it has one. Blocks the thread.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the other end is gone.
+    pub fn recv(&self) -> io::Result<(String, Option<OwnedFd>)> {
+        let mut buffer = [0; MESSAGE_BYTES_MAX];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
-        let mut with = RecvAncillaryBuffer::new(&mut space);
-        let slice = &mut [IoSliceMut::new(&mut word)];
-        let hear = || recvmsg(&self.0, slice, &mut with, RecvFlags::CMSG_CLOEXEC);
-        let length = retry_on_intr(hear)?.bytes;
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let slice = &mut [IoSliceMut::new(&mut buffer)];
+        let recv = || recvmsg(&self.0, slice, &mut ancillary, RecvFlags::CMSG_CLOEXEC);
+        let length = retry_on_intr(recv)?.bytes;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let socket = with.drain().find_map(|message| match message {
+        let socket = ancillary.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
-            // Those it was not asked for.
+            // Never requested.
             RecvAncillaryMessage::ScmCredentials(_) | _ => None,
         });
-        Ok((String::from_utf8_lossy(&word[..length]).into_owned(), socket))
+        Ok((String::from_utf8_lossy(&buffer[..length]).into_owned(), socket))
     }
 
-    /// Waits for this word, and no longer than that (`WouldBlock`), whatever signals come meanwhile.
-    /// Blocks its thread.
-    pub fn expect(&self, wanted: &str, patience: Duration) -> io::Result<()> {
-        set_socket_timeout(&self.0, Timeout::Recv, Some(NAP))?;
-        // What a signal interrupts begins anew, so that naps are counted, not time.
-        let mut naps = patience.as_millis() / NAP.as_millis();
+    /// Waits for the message `wanted`, at most for `timeout`. Blocks the thread.
+    ///
+    /// # Errors
+    /// `WouldBlock` after the timeout, `UnexpectedEof` if the other end is gone, or another message
+    /// arrived.
+    pub fn expect(&self, wanted: &str, timeout: Duration) -> io::Result<()> {
+        set_socket_timeout(&self.0, Timeout::Recv, Some(POLL_INTERVAL))?;
+        // A signal restarts the timeout of one receive call, so count calls instead of time.
+        let mut polls = timeout.as_millis() / POLL_INTERVAL.as_millis();
         loop {
-            match self.hear() {
-                Ok((word, _)) if word == wanted => return Ok(()),
-                Ok((word, _)) => {
-                    return Err(io::Error::other(format!("{word:?} instead of {wanted:?}")));
+            match self.recv() {
+                Ok((message, _)) if message == wanted => return Ok(()),
+                Ok((message, _)) => {
+                    return Err(io::Error::other(format!(
+                        "handover: received {message:?}, expected {wanted:?}"
+                    )));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && naps > 0 => naps -= 1,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && polls > 0 => polls -= 1,
                 Err(error) => return Err(error),
             }
         }
     }
 }
 
-const NAP: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Longer than any word.
-const WORD_MAX: usize = 1024;
+/// Longer than any message.
+const MESSAGE_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]
 impl HandoverChannel {
-    /// As if this had been the standard input.
-    pub fn of(end: OwnedFd) -> Self {
+    /// Uses this end as if it were standard input.
+    pub fn from_fd(end: OwnedFd) -> Self {
         Self(end)
     }
 }
@@ -104,29 +122,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_sockets_arrive_apart() {
+    fn messages_and_sockets_stay_separate() {
         let (ours, theirs) = HandoverChannel::pair().unwrap();
         let theirs = HandoverChannel(theirs);
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        ours.say("one", Some(socket.as_fd())).unwrap();
-        ours.say("two", None).unwrap();
+        ours.send("one", Some(socket.as_fd())).unwrap();
+        ours.send("two", None).unwrap();
         drop(ours);
-        let (word, passed) = theirs.hear().unwrap();
+        let (message, passed) = theirs.recv().unwrap();
         let passed = TcpListener::from(passed.unwrap());
-        assert_eq!(word, "one");
+        assert_eq!(message, "one");
         assert_eq!(passed.local_addr().unwrap(), socket.local_addr().unwrap());
-        let (word, nothing) = theirs.hear().unwrap();
-        assert!(word == "two" && nothing.is_none());
-        assert_eq!(theirs.hear().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let (message, nothing) = theirs.recv().unwrap();
+        assert!(message == "two" && nothing.is_none());
+        assert_eq!(theirs.recv().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
-    fn silence_is_borne_for_a_while() {
+    fn expect_waits_until_the_timeout() {
         let (ours, theirs) = HandoverChannel::pair().unwrap();
         let error = ours.expect("go", Duration::from_millis(20)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        HandoverChannel(theirs).say("no", None).unwrap();
+        HandoverChannel(theirs).send("no", None).unwrap();
         let error = ours.expect("go", Duration::from_secs(20)).unwrap_err().to_string();
-        assert!(error.contains("\"no\" instead of \"go\""), "{error}");
+        assert!(error.contains("received \"no\", expected \"go\""), "{error}");
     }
 }

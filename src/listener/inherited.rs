@@ -1,199 +1,213 @@
-//! Listening sockets that somebody else opened for this process: the service manager, as
-//! sd_listen_fds(3) has it, or the process that this one follows. Clients queue in such a socket also
-//! while nobody serves, so that a restart refuses none of them.
+//! Listening sockets that another process opened for this one: the service manager (sd_listen_fds(3))
+//! or the predecessor in a handover. Connections queue in such a socket while no process accepts, so
+//! that a restart refuses none of them.
 
 use std::env;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use listenfd::ListenFd;
 use socket2::SockRef;
 
 use super::handover_channel::HandoverChannel;
-use super::socket::Listener;
 
-/// What was inherited. The service manager's are held for as long as the process takes new clients,
-/// whether a listener is configured there or not: a reload may remove one and bring it back, and
-/// between the two the address is still the service manager's, where nobody else could bind it.
+/// All inherited sockets. Sockets of the service manager stay open while the process accepts
+/// connections, even without a listener for them: a reload may remove a listener and restore it, and
+/// in between no other process could bind the address anyway.
 #[derive(Debug, Default)]
 pub struct InheritedSockets {
     sockets: Vec<InheritedSocket>,
-    strange: Vec<String>,
-    elder: Option<HandoverChannel>,
+    /// Why some of the passed file descriptors cannot be used.
+    unusable: Vec<String>,
+    predecessor: Option<HandoverChannel>,
 }
 
-/// One of them.
 #[derive(Debug)]
 struct InheritedSocket {
     socket: TcpListener,
     local: SocketAddr,
-    whose: SocketOrigin,
+    origin: SocketOrigin,
 }
 
 #[derive(Debug)]
 enum SocketOrigin {
-    /// By this name in the socket unit (`FileDescriptorName=`).
-    Managers(String),
-    /// The elder's own, bound for a listener with this address in its file.
-    Elders(SocketAddr),
+    /// The service manager, with the name from the socket unit (`FileDescriptorName=`).
+    ServiceManager(String),
+    /// The predecessor, which bound it for a listener with this configured address.
+    Predecessor(SocketAddr),
 }
 
-/// A word for a successor, and its socket.
+/// A message for the successor, and the socket that belongs to it.
 pub type PassedSocket = (String, Option<OwnedFd>);
 
 impl InheritedSockets {
-    /// Takes what the elder or the service manager passed to this very process, and forgets how it
-    /// said so. To be called before there are threads, because it changes the environment.
+    /// Takes the sockets that the predecessor or the service manager passed to this process, and
+    /// removes the environment variables that announced them. Must be called before the process has
+    /// threads, because it changes the environment.
+    ///
+    /// # Errors
+    /// The predecessor ended or sent an unknown message.
     pub fn from_env() -> io::Result<Self> {
-        // Also where it is not asked for the library has to forget what is there.
-        let passed = Self::from_manager();
-        if env::var_os(ELDER).is_some_and(|value| value == "stdin") {
-            return Self::from_elder(HandoverChannel::from_stdin()?);
+        // Called in any case, because it removes the variables of the service manager.
+        let passed = Self::from_service_manager();
+        if env::var_os(PREDECESSOR_VARIABLE).is_some_and(|value| value == "stdin") {
+            return Self::from_predecessor(HandoverChannel::from_stdin()?);
         }
         Ok(passed)
     }
 
-    fn from_manager() -> Self {
+    fn from_service_manager() -> Self {
         let own = std::process::id().to_string();
         let ours = env::var("LISTEN_PID").is_ok_and(|pid| pid == own);
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':').map(str::to_owned);
         let mut passed = ListenFd::from_env();
         let mut inherited = Self::default();
-        let many = passed.len();
-        if ours && many > PASSED_MAX {
-            let words = format!("LISTEN_FDS says {many} sockets, of which {PASSED_MAX} are taken");
-            inherited.strange.push(words);
+        let count = passed.len();
+        if ours && count > PASSED_MAX {
+            inherited.unusable.push(format!(
+                "LISTEN_FDS announces {count} sockets, only the first {PASSED_MAX} are used"
+            ));
         }
-        // Without a process id the library would take what was meant for another one.
-        for index in (0..many.min(PASSED_MAX)).filter(|_| ours) {
+        // Without LISTEN_PID the library would take sockets that were meant for another process.
+        for index in (0..count.min(PASSED_MAX)).filter(|_| ours) {
             let name = names.next().unwrap_or_default();
-            match take(&mut passed, index) {
+            match take_socket(&mut passed, index) {
                 Ok((socket, local)) => {
-                    let whose = SocketOrigin::Managers(name);
-                    inherited.sockets.push(InheritedSocket { socket, local, whose });
+                    let origin = SocketOrigin::ServiceManager(name);
+                    inherited.sockets.push(InheritedSocket { socket, local, origin });
                 }
-                Err(why) => inherited.strange.push(format!("{name:?}: {why}")),
+                Err(error) => inherited.unusable.push(format!("{name:?}: {error}")),
             }
         }
         inherited
     }
 
-    fn from_elder(elder: HandoverChannel) -> io::Result<Self> {
+    fn from_predecessor(predecessor: HandoverChannel) -> io::Result<Self> {
         let mut inherited = Self::default();
         loop {
-            let (word, socket) = elder.hear()?;
-            let (kind, rest) = word.split_once(' ').unwrap_or((&word, ""));
-            let whose = match (kind, rest.parse()) {
+            let (message, socket) = predecessor.recv()?;
+            let (kind, rest) = message.split_once(' ').unwrap_or((&message, ""));
+            let origin = match (kind, rest.parse()) {
                 (END, _) => break,
-                (MANAGERS, _) => SocketOrigin::Managers(rest.to_owned()),
-                (ELDERS, Ok(address)) => SocketOrigin::Elders(address),
-                _ => return Err(io::Error::other(format!("the elder said {word:?}"))),
+                (SERVICE_MANAGER, _) => SocketOrigin::ServiceManager(rest.to_owned()),
+                (PREDECESSOR, Ok(address)) => SocketOrigin::Predecessor(address),
+                _ => {
+                    return Err(io::Error::other(format!(
+                        "handover: unknown message from the predecessor: {message:?}"
+                    )));
+                }
             };
             let socket = TcpListener::from(socket.ok_or(io::ErrorKind::NotFound)?);
             let local = socket.local_addr()?;
-            inherited.sockets.push(InheritedSocket { socket, local, whose });
+            inherited.sockets.push(InheritedSocket { socket, local, origin });
         }
-        inherited.elder = Some(elder);
+        inherited.predecessor = Some(predecessor);
         Ok(inherited)
     }
 
-    /// What a successor needs, in words with their sockets: the service manager's, and our own, each
-    /// with the address that its listener has in the file.
-    pub fn heirs<'a>(
+    /// The messages and sockets for a successor: the sockets of the service manager, then `own`, the
+    /// sockets that are not inherited from it, each with the configured address of its listener.
+    ///
+    /// # Errors
+    /// File descriptors ran out.
+    pub fn for_successor<'a>(
         &self,
-        own: impl Iterator<Item = (SocketAddr, &'a Listener)>,
+        own: impl Iterator<Item = (SocketAddr, BorrowedFd<'a>)>,
     ) -> io::Result<Vec<PassedSocket>> {
-        let mut heirs = Vec::new();
-        for heirloom in &self.sockets {
-            if let SocketOrigin::Managers(name) = &heirloom.whose {
-                let socket = heirloom.socket.as_fd().try_clone_to_owned()?;
-                heirs.push((format!("{MANAGERS} {name}"), Some(socket)));
+        let mut passed = Vec::new();
+        for inherited in &self.sockets {
+            if let SocketOrigin::ServiceManager(name) = &inherited.origin {
+                let socket = inherited.socket.as_fd().try_clone_to_owned()?;
+                passed.push((format!("{SERVICE_MANAGER} {name}"), Some(socket)));
             }
         }
-        for (address, listener) in own.filter(|(_, listener)| !listener.is_inherited()) {
-            let socket = listener.as_fd().try_clone_to_owned()?;
-            heirs.push((format!("{ELDERS} {address}"), Some(socket)));
+        for (address, socket) in own {
+            let socket = socket.try_clone_to_owned()?;
+            passed.push((format!("{PREDECESSOR} {address}"), Some(socket)));
         }
-        heirs.push((END.to_owned(), None));
-        Ok(heirs)
+        passed.push((END.to_owned(), None));
+        Ok(passed)
     }
 
-    /// Whether there is a process that waits to be followed.
-    pub fn has_elder(&self) -> bool {
-        self.elder.is_some()
+    /// Whether a predecessor waits for this process to become ready.
+    pub fn has_predecessor(&self) -> bool {
+        self.predecessor.is_some()
     }
 
-    /// The process that waits to be followed, if there is one.
-    pub fn elder(&mut self) -> Option<HandoverChannel> {
-        self.elder.take()
+    /// Takes the channel to the predecessor, if there is one.
+    pub fn take_predecessor(&mut self) -> Option<HandoverChannel> {
+        self.predecessor.take()
     }
 
-    /// The socket for this address, and whether the service manager has it too. What was the
-    /// elder's is given away once.
+    /// The socket for this configured address, and whether the service manager holds it as well. A
+    /// socket of the predecessor is returned once, one of the service manager is duplicated.
     pub fn take(&mut self, address: SocketAddr) -> Option<(io::Result<TcpListener>, bool)> {
-        let fits = |heirloom: &InheritedSocket| match heirloom.whose {
-            SocketOrigin::Managers(_) => same(heirloom.local, address),
-            SocketOrigin::Elders(asked) => same(asked, address),
+        let matches = |inherited: &InheritedSocket| match inherited.origin {
+            SocketOrigin::ServiceManager(_) => same_address(inherited.local, address),
+            SocketOrigin::Predecessor(configured) => same_address(configured, address),
         };
-        let place = self.sockets.iter().position(fits)?;
-        match self.sockets[place].whose {
-            SocketOrigin::Managers(_) => Some((self.sockets[place].socket.try_clone(), true)),
-            SocketOrigin::Elders(_) => Some((Ok(self.sockets.remove(place).socket), false)),
+        let index = self.sockets.iter().position(matches)?;
+        match self.sockets[index].origin {
+            SocketOrigin::ServiceManager(_) => Some((self.sockets[index].socket.try_clone(), true)),
+            SocketOrigin::Predecessor(_) => Some((Ok(self.sockets.remove(index).socket), false)),
         }
     }
 
-    /// Closes what the elder had and the file no longer wants.
-    pub fn settle(&mut self) {
-        self.sockets.retain(|heirloom| matches!(heirloom.whose, SocketOrigin::Managers(_)));
+    /// Closes sockets of the predecessor that no listener has taken.
+    pub fn close_unclaimed(&mut self) {
+        self.sockets
+            .retain(|inherited| matches!(inherited.origin, SocketOrigin::ServiceManager(_)));
     }
 
-    /// What cannot be served as it was passed, in words.
-    pub fn doubts(&self, wanted: &[SocketAddr]) -> Vec<String> {
-        let mut doubts: Vec<String> =
-            self.strange.iter().map(|why| format!("{why}; it is left alone")).collect();
-        for (index, heirloom) in self.sockets.iter().enumerate() {
-            let SocketOrigin::Managers(_) = heirloom.whose else { continue };
-            let is_local = |other: &InheritedSocket| same(other.local, heirloom.local);
-            if self.sockets[..index].iter().any(is_local) {
-                doubts.push(format!("{heirloom}: it was passed twice; the first is served"));
-            } else if !wanted.iter().any(|address| same(*address, heirloom.local)) {
-                doubts.push(format!(
-                    "{heirloom}: no listener has this address, so that clients wait there for \
-                     nobody; add a [[listener]], or take it out of the socket unit"
+    /// Warnings about sockets of the service manager that are not used as passed. `wanted` are the
+    /// addresses of all listeners.
+    pub fn warnings(&self, wanted: &[SocketAddr]) -> Vec<String> {
+        let mut warnings: Vec<String> =
+            self.unusable.iter().map(|problem| format!("{problem}; it is ignored")).collect();
+        for (index, inherited) in self.sockets.iter().enumerate() {
+            let SocketOrigin::ServiceManager(_) = inherited.origin else { continue };
+            let is_same = |other: &InheritedSocket| same_address(other.local, inherited.local);
+            if self.sockets[..index].iter().any(is_same) {
+                warnings.push(format!("{inherited}: it was passed twice; the first one is used"));
+            } else if !wanted.iter().any(|address| same_address(*address, inherited.local)) {
+                warnings.push(format!(
+                    "{inherited}: no listener has this address, so connections to it are never \
+                     accepted; add a [[listener]] or remove it from the socket unit"
                 ));
-            } else if takes_both_families(heirloom) {
-                doubts.push(format!(
-                    "{heirloom}: it takes IPv4 as well; say BindIPv6Only=ipv6-only in the socket \
-                     unit"
+            } else if accepts_both_families(inherited) {
+                warnings.push(format!(
+                    "{inherited}: it accepts IPv4 as well; set BindIPv6Only=ipv6-only in the \
+                     socket unit"
                 ));
             }
         }
-        doubts
+        warnings
     }
 
-    /// Lets go of all of them; whoever else holds one keeps what waits in it.
-    pub fn let_go(&mut self) {
+    /// Closes all inherited sockets. Connections that wait in a socket stay there for the other
+    /// processes that hold it.
+    pub fn close(&mut self) {
         self.sockets.clear();
     }
 }
 
 impl fmt::Display for InheritedSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.whose {
-            SocketOrigin::Managers(name) => write!(f, "{name:?} ({})", self.local),
-            SocketOrigin::Elders(address) => write!(f, "{address} ({})", self.local),
+        match &self.origin {
+            SocketOrigin::ServiceManager(name) => write!(f, "{name:?} ({})", self.local),
+            SocketOrigin::Predecessor(address) => write!(f, "{address} ({})", self.local),
         }
     }
 }
 
-fn take(passed: &mut ListenFd, index: usize) -> io::Result<(TcpListener, SocketAddr)> {
+fn take_socket(passed: &mut ListenFd, index: usize) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = match passed.take_tcp_listener(index) {
         Ok(socket) => socket,
         Err(error) => {
-            // Made a socket of whatever kind it is, it is closed.
+            // Taking it as a socket of its actual kind closes it.
             let _ = passed.take_unix_listener(index);
             let _ = passed.take_unix_datagram(index);
             let _ = passed.take_udp_socket(index);
@@ -202,39 +216,41 @@ fn take(passed: &mut ListenFd, index: usize) -> io::Result<(TcpListener, SocketA
     };
     let socket = socket.ok_or(io::ErrorKind::NotFound)?;
     if !SockRef::from(&socket).is_listener()? {
-        return Err(io::Error::other("it does not listen (Accept=yes is not for tidegate)"));
+        return Err(io::Error::other(
+            "it is not a listening socket; remove Accept=yes from the socket unit",
+        ));
     }
     let local = socket.local_addr()?;
     Ok((socket, local))
 }
 
-/// Flow and scope of IPv6 are no part of what a listener is known by.
-fn same(one: SocketAddr, other: SocketAddr) -> bool {
+/// Compares IP address and port; the flow label and scope of IPv6 do not identify a listener.
+fn same_address(one: SocketAddr, other: SocketAddr) -> bool {
     (one.ip(), one.port()) == (other.ip(), other.port())
 }
 
-fn takes_both_families(heirloom: &InheritedSocket) -> bool {
-    let wildcard = heirloom.local.is_ipv6() && heirloom.local.ip().is_unspecified();
-    wildcard && SockRef::from(&heirloom.socket).only_v6().is_ok_and(|only| !only)
+fn accepts_both_families(inherited: &InheritedSocket) -> bool {
+    let wildcard = inherited.local.is_ipv6() && inherited.local.ip().is_unspecified();
+    wildcard && SockRef::from(&inherited.socket).only_v6().is_ok_and(|only| !only)
 }
 
-/// Set to `stdin` where a process follows another one.
-pub const ELDER: &str = "TIDEGATE_ELDER";
-/// No unit has as many.
+/// Environment variable that a predecessor sets to `stdin` for its successor.
+pub const PREDECESSOR_VARIABLE: &str = "TIDEGATE_PREDECESSOR";
+/// Bounds the work for a bogus LISTEN_FDS; no socket unit has as many sockets.
 const PASSED_MAX: usize = 4096;
-const MANAGERS: &str = "managers";
-const ELDERS: &str = "elders";
+const SERVICE_MANAGER: &str = "service-manager";
+const PREDECESSOR: &str = "predecessor";
 const END: &str = "end";
 
 #[cfg(test)]
 impl InheritedSockets {
-    /// As if these had been passed.
+    /// Sockets as if the service manager had passed them.
     pub fn of(sockets: Vec<TcpListener>) -> Self {
-        let heirloom = |socket: TcpListener| {
+        let inherited = |socket: TcpListener| {
             let local = socket.local_addr().unwrap();
-            InheritedSocket { socket, local, whose: SocketOrigin::Managers("test".into()) }
+            InheritedSocket { socket, local, origin: SocketOrigin::ServiceManager("test".into()) }
         };
-        Self { sockets: sockets.into_iter().map(heirloom).collect(), ..Self::default() }
+        Self { sockets: sockets.into_iter().map(inherited).collect(), ..Self::default() }
     }
 }
 
@@ -243,66 +259,69 @@ mod tests {
     use socket2::{Domain, Socket, Type};
 
     use super::*;
+    use crate::listener::socket::Listener;
 
     #[test]
-    fn a_socket_is_found_by_its_address_again_and_again() {
+    fn service_manager_socket_can_be_taken_repeatedly() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let local = socket.local_addr().unwrap();
         let mut inherited = InheritedSockets::of(vec![socket]);
         for _ in 0..2 {
-            let (found, managers) = inherited.take(local).unwrap();
+            let (found, is_shared) = inherited.take(local).unwrap();
             let found = found.unwrap();
-            assert!(managers);
+            assert!(is_shared);
             assert_eq!(found.local_addr().unwrap(), local);
         }
         assert!(inherited.take("127.0.0.1:1".parse().unwrap()).is_none());
-        inherited.let_go();
+        inherited.close();
         assert!(inherited.take(local).is_none());
-        assert!(TcpListener::bind(local).is_ok(), "nobody holds it any more");
+        assert!(TcpListener::bind(local).is_ok(), "no process holds the socket any more");
     }
 
     #[tokio::test]
-    async fn a_successor_has_what_its_elder_had() {
-        let managers = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = managers.local_addr().unwrap();
-        let mut elder = InheritedSockets::of(vec![managers]);
+    async fn successor_gets_the_sockets_of_its_predecessor() {
+        let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = passed.local_addr().unwrap();
+        let mut predecessor = InheritedSockets::of(vec![passed]);
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let kept = Listener::open(address, &mut elder).unwrap();
+        let kept = Listener::open(address, &mut predecessor).unwrap();
         let own = [(); 2].map(|()| Listener::open(any, &mut InheritedSockets::default()).unwrap());
         let (ours, theirs) = HandoverChannel::pair().unwrap();
-        let listeners = [(address, &kept), (any, &own[0]), (any, &own[1])];
-        for (word, socket) in elder.heirs(listeners.into_iter()).unwrap() {
-            ours.say(&word, socket.as_ref().map(OwnedFd::as_fd)).unwrap();
+        assert!(kept.is_inherited());
+        let sockets = own.each_ref().map(|listener| (any, listener.as_fd()));
+        for (message, socket) in predecessor.for_successor(sockets.into_iter()).unwrap() {
+            ours.send(&message, socket.as_ref().map(OwnedFd::as_fd)).unwrap();
         }
-        let mut heir = InheritedSockets::from_elder(HandoverChannel::of(theirs)).unwrap();
-        assert!(heir.elder().is_some());
-        // In their order, and each once.
+        let channel = HandoverChannel::from_fd(theirs);
+        let mut successor = InheritedSockets::from_predecessor(channel).unwrap();
+        assert!(successor.take_predecessor().is_some());
+        // Each socket once, in order.
         for listener in own {
-            let taken = Listener::open(any, &mut heir).unwrap();
-            assert_eq!((taken.local(), taken.is_inherited()), (listener.local(), false));
+            let taken = Listener::open(any, &mut successor).unwrap();
+            assert_eq!((taken.local_addr(), taken.is_inherited()), (listener.local_addr(), false));
         }
-        assert!(heir.take(any).is_none());
-        heir.settle();
-        let taken = Listener::open(address, &mut heir).unwrap();
+        assert!(successor.take(any).is_none());
+        successor.close_unclaimed();
+        let taken = Listener::open(address, &mut successor).unwrap();
         assert!(taken.is_inherited());
     }
 
     #[test]
-    fn what_nobody_wants_and_what_comes_twice_is_told() {
+    fn warns_about_unused_and_duplicate_sockets() {
         let one = TcpListener::bind("127.0.0.1:0").unwrap();
         let two = TcpListener::bind("127.0.0.1:0").unwrap();
         let (wanted, other) = (one.local_addr().unwrap(), two.local_addr().unwrap());
         let again = one.try_clone().unwrap();
         let inherited = InheritedSockets::of(vec![one, two, again]);
-        let doubts = inherited.doubts(&[wanted]);
-        assert_eq!(doubts.len(), 2, "{doubts:?}");
-        assert!(doubts[0].contains(&other.to_string()) && doubts[0].contains("no listener"));
-        assert!(doubts[1].contains(&wanted.to_string()) && doubts[1].contains("twice"));
+        let warnings = inherited.warnings(&[wanted]);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains(&other.to_string()) && warnings[0].contains("no listener"));
+        assert!(warnings[1].contains(&wanted.to_string()) && warnings[1].contains("twice"));
     }
 
     #[test]
-    fn an_ipv6_socket_that_takes_ipv4_is_told() {
-        for (only, told) in [(true, 0), (false, 1)] {
+    fn warns_about_an_ipv6_socket_that_accepts_ipv4() {
+        for (only, count) in [(true, 0), (false, 1)] {
             let Ok(socket) = Socket::new(Domain::IPV6, Type::STREAM, None) else { return };
             socket.set_only_v6(only).unwrap();
             let wildcard: SocketAddr = "[::]:0".parse().unwrap();
@@ -310,9 +329,9 @@ mod tests {
             socket.listen(1).unwrap();
             let socket = TcpListener::from(socket);
             let local = socket.local_addr().unwrap();
-            let doubts = InheritedSockets::of(vec![socket]).doubts(&[local]);
-            assert_eq!(doubts.len(), told, "{doubts:?}");
-            assert!(doubts.iter().all(|doubt| doubt.contains("BindIPv6Only")), "{doubts:?}");
+            let warnings = InheritedSockets::of(vec![socket]).warnings(&[local]);
+            assert_eq!(warnings.len(), count, "{warnings:?}");
+            assert!(warnings.iter().all(|text| text.contains("BindIPv6Only")), "{warnings:?}");
         }
     }
 }

@@ -1,24 +1,25 @@
-//! Identity of a listener across reloads: its address, not its name.
+//! The identity of a listener across reloads: its address, not its name.
 
 use std::net::SocketAddr;
 
 use crate::config::settings::ListenerSettings;
 
-/// A listener by its address as configured, and its place among those with the same one (only
-/// port 0 may repeat). Names may change over a reload; the socket behind an address stays.
+/// Identifies a listener. A reload may rename a listener; the socket stays with its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerKey {
+    /// The configured address.
     pub address: SocketAddr,
-    pub place: usize,
+    /// Position among the listeners with the same address; only addresses with port 0 can repeat.
+    pub index: usize,
 }
 
-/// The listeners with their keys.
+/// Pairs each listener with its key.
 pub fn listener_keys(
     listeners: &[ListenerSettings],
 ) -> impl Iterator<Item = (ListenerKey, &ListenerSettings)> {
     listeners.iter().enumerate().map(|(index, listener)| {
         let address = listener.address;
-        let place = listeners[..index].iter().filter(|other| other.address == address).count();
-        (ListenerKey { address, place }, listener)
+        let index = listeners[..index].iter().filter(|other| other.address == address).count();
+        (ListenerKey { address, index }, listener)
     })
 }

@@ -1,8 +1,8 @@
-//! Listening sockets: binding, accepting, sockets inherited from systemd or from the previous process,
-//! and the PROXY protocol header.
+//! Listening sockets: binding, accepting, sockets inherited from systemd or from the predecessor, and
+//! the PROXY protocol header.
 
 pub(crate) mod handover_channel;
 pub mod inherited;
-pub(crate) mod key;
+pub mod key;
 pub mod proxy_protocol;
-pub(crate) mod socket;
+pub mod socket;

@@ -1,8 +1,8 @@
-//! The PROXY protocol, versions 1 and 2, as a balancer in front writes it: a pure parser, and a
-//! reader that takes the header off the socket and not one byte more.
+//! The PROXY protocol, versions 1 and 2 (HAProxy's `proxy-protocol.txt`): a parser without I/O, and a
+//! reader that consumes the header from the socket and nothing after it.
 //!
-//! The specification has a receiver guess nothing: on a listener that expects a header, every
-//! connection begins with one, and nothing is done before it is whole.
+//! As the specification requires, nothing is guessed: on a listener that expects a header, every
+//! connection must start with one, and nothing else happens before it is complete.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,155 +15,178 @@ use crate::client::ClientAddr;
 use crate::net::socket::Socket;
 use crate::reject::{ConnectionStage, DropReason};
 
-/// The connection that a header stands for.
+/// The connection from the client to the proxy, as the header describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxiedConnection {
-    /// The client.
+    /// Address of the client.
     pub source: ClientAddr,
-    /// Where the client connected to.
+    /// Address that the client connected to.
     pub destination: SocketAddr,
 }
 
-/// How far a header has come.
+/// The result of parsing the first bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParseProgress {
-    /// Every byte belongs to the header, and more must come.
+    /// All bytes belong to the header, and it is not complete yet.
     Partial,
-    /// The header is whole.
-    Whole {
-        /// In bytes; what follows is the client's.
+    /// The header is complete.
+    Complete {
+        /// Length of the header in bytes; data of the client follows.
         len: usize,
-        /// `None` where the connection is the proxy's own (LOCAL, a health check), or where the
-        /// proxy does not say whose it is (UNKNOWN, a Unix socket): the socket's address counts.
+        /// `None` if the proxy itself opened the connection (LOCAL, a health check) or does not name
+        /// the client (UNKNOWN, a Unix socket). The peer address of the socket applies then.
         proxied: Option<ProxiedConnection>,
     },
 }
 
-/// Why this is no header.
+/// Why the bytes are not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyHeaderError {
-    /// It does not begin like one.
+    /// They do not start with a signature.
     Missing,
-    /// It does, but breaks this rule.
-    Bad(&'static str),
+    /// They start with a signature, but violate this rule.
+    Invalid(&'static str),
 }
 
-/// Takes the header off a connection that must begin with one, all of it within `limit`.
+/// Consumes the header of a connection that must start with one, within `limit`. Returns `None` if
+/// the header names no client.
 ///
 /// # Errors
-/// It is missing, malformed or late ([`DropReason`] names which), or the peer went away before its
-/// first byte.
+/// The header is missing, invalid or incomplete after `limit` ([`DropReason`] says which), or the
+/// peer disconnected before the first byte.
 pub async fn read_proxy_header(
     io: &mut Socket,
     limit: Duration,
 ) -> Result<Option<ProxiedConnection>, DropReason> {
-    timeout(limit, take(io)).await.unwrap_or(Err(DropReason::ProxyHeaderTimeout))
+    timeout(limit, consume_header(io)).await.unwrap_or(Err(DropReason::ProxyHeaderTimeout))
 }
 
-/// What has arrived is looked at first, and taken only as far as it is the header's.
-async fn take(io: &mut Socket) -> Result<Option<ProxiedConnection>, DropReason> {
-    let gone = |_| DropReason::Gone(ConnectionStage::Accept);
+/// Peeks at the received bytes and consumes only those of the header.
+async fn consume_header(io: &mut Socket) -> Result<Option<ProxiedConnection>, DropReason> {
+    let gone = |_| DropReason::ClientDisconnected(ConnectionStage::Accept);
     let mut bytes = [0; HEADER_BYTES_MAX];
-    let mut taken = 0;
+    let mut consumed = 0;
     loop {
-        let seen = taken + io.peek(&mut bytes[taken..]).await.map_err(gone)?;
-        if seen == taken {
-            return Err(match taken {
-                0 => DropReason::Gone(ConnectionStage::Accept),
-                _ => DropReason::ProxyHeaderBad("the connection ended in the middle of the header"),
+        let seen = consumed + io.peek(&mut bytes[consumed..]).await.map_err(gone)?;
+        if seen == consumed {
+            return Err(match consumed {
+                0 => DropReason::ClientDisconnected(ConnectionStage::Accept),
+                _ => DropReason::ProxyHeaderInvalid("the connection ended within the header"),
             });
         }
-        let (len, whole) = match parse(&bytes[..seen]) {
+        let (len, complete) = match parse(&bytes[..seen]) {
             Ok(ParseProgress::Partial) => (seen, None),
-            Ok(ParseProgress::Whole { len, proxied }) => (len, Some(proxied)),
+            Ok(ParseProgress::Complete { len, proxied }) => (len, Some(proxied)),
             Err(ProxyHeaderError::Missing) => return Err(DropReason::ProxyHeaderMissing),
-            Err(ProxyHeaderError::Bad(rule)) => return Err(DropReason::ProxyHeaderBad(rule)),
+            Err(ProxyHeaderError::Invalid(rule)) => {
+                return Err(DropReason::ProxyHeaderInvalid(rule));
+            }
         };
-        io.read_exact(&mut bytes[taken..len]).await.map_err(gone)?;
-        taken = len;
-        if let Some(proxied) = whole {
+        io.read_exact(&mut bytes[consumed..len]).await.map_err(gone)?;
+        consumed = len;
+        if let Some(proxied) = complete {
             return Ok(proxied);
         }
     }
 }
 
-/// Judges the first bytes of a connection; more of them never change an answer other than
+/// Parses the first bytes of a connection. Further bytes change the result only if it is
 /// [`ParseProgress::Partial`].
 ///
+/// | match of signature 1 | match of signature 2 | result |
+/// | --- | --- | --- |
+/// | other | other | `Missing` |
+/// | complete | any | the version 1 parser decides |
+/// | any | complete | the version 2 parser decides |
+/// | malformed | any but complete | `Invalid` |
+/// | any but complete | malformed | `Invalid` |
+/// | partial | partial or other | `Partial` |
+/// | other | partial | `Partial` |
+///
 /// # Errors
-/// They are no header, or none that is believed.
+/// The bytes are not a header, or the header violates the specification.
 pub fn parse(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
-    match (start(bytes, SIGNATURE_1), start(bytes, SIGNATURE_2)) {
+    match (match_signature(bytes, SIGNATURE_1), match_signature(bytes, SIGNATURE_2)) {
         (SignatureMatch::Other, SignatureMatch::Other) => Err(ProxyHeaderError::Missing),
-        (SignatureMatch::Whole, _) => parse_v1(bytes),
-        (_, SignatureMatch::Whole) => parse_v2(bytes),
-        (SignatureMatch::Damaged, _) | (_, SignatureMatch::Damaged) => Err(ProxyHeaderError::Bad(
-            "the signature is damaged (version 1 is written in capitals)",
-        )),
+        (SignatureMatch::Complete, _) => parse_v1(bytes),
+        (_, SignatureMatch::Complete) => parse_v2(bytes),
+        (SignatureMatch::Malformed, _) | (_, SignatureMatch::Malformed) => {
+            Err(ProxyHeaderError::Invalid(
+                "the signature is malformed (version 1 is written in upper case: PROXY)",
+            ))
+        }
         (SignatureMatch::Partial, _) | (_, SignatureMatch::Partial) => Ok(ParseProgress::Partial),
     }
 }
 
-/// How some bytes begin, compared with a signature.
+/// How the first bytes compare to a signature.
 enum SignatureMatch {
-    Whole,
+    Complete,
     Partial,
-    /// Meant to be it, but not quite.
-    Damaged,
+    /// Similar enough that a header was intended, but not equal.
+    Malformed,
     Other,
 }
 
-fn start(bytes: &[u8], signature: &[u8]) -> SignatureMatch {
+fn match_signature(bytes: &[u8], signature: &[u8]) -> SignatureMatch {
     let pairs = bytes.iter().zip(signature);
-    let alike = pairs.clone().take_while(|(byte, of)| byte.eq_ignore_ascii_case(of)).count();
+    let similar = pairs.clone().take_while(|(byte, of)| byte.eq_ignore_ascii_case(of)).count();
     let equal = pairs.take_while(|(byte, of)| byte == of).count();
     if equal == signature.len() {
-        SignatureMatch::Whole
-    } else if equal == bytes.len() || (alike == bytes.len() && alike < TELLING) {
+        SignatureMatch::Complete
+    } else if equal == bytes.len() || (similar == bytes.len() && similar < INTENDED_BYTES) {
         SignatureMatch::Partial
-    } else if alike >= TELLING {
-        SignatureMatch::Damaged
+    } else if similar >= INTENDED_BYTES {
+        SignatureMatch::Malformed
     } else {
         SignatureMatch::Other
     }
 }
 
-/// A line for people; every octet of it is as the specification has it, or it is none.
+/// Parses the text format (specification section 2.1), strictly byte by byte.
 fn parse_v1(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
     let window = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
     let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
         return match window.len() {
-            LINE_BYTES_MAX => Err(ProxyHeaderError::Bad("version 1: no CRLF within 107 bytes")),
+            LINE_BYTES_MAX => Err(ProxyHeaderError::Invalid("version 1: no CRLF within 107 bytes")),
             _ => Ok(ParseProgress::Partial),
         };
     };
     let len = end + 1;
     let line = bytes[SIGNATURE_1.len()..end].strip_suffix(b"\r");
-    let line = line.ok_or(ProxyHeaderError::Bad("version 1: LF without CR"))?;
+    let line = line.ok_or(ProxyHeaderError::Invalid("version 1: LF without CR"))?;
     if !line.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
-        return Err(ProxyHeaderError::Bad("version 1: not printable ASCII"));
+        return Err(ProxyHeaderError::Invalid("version 1: not printable ASCII"));
     }
-    // What a proxy may say behind UNKNOWN is to be ignored.
+    // Section 2.1: everything after UNKNOWN must be ignored.
     if line == b"UNKNOWN" || line.starts_with(b"UNKNOWN ") {
-        return Ok(ParseProgress::Whole { len, proxied: None });
+        return Ok(ParseProgress::Complete { len, proxied: None });
     }
     let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     match words[..] {
         [b"TCP4" | b"TCP6", _, _, source, destination] => {
             if !is_port(source) || !is_port(destination) {
-                return Err(ProxyHeaderError::Bad("version 1: a port is no number up to 65535"));
+                return Err(ProxyHeaderError::Invalid(
+                    "version 1: a port is not a number from 0 to 65535",
+                ));
             }
         }
         [b"TCP4" | b"TCP6", ..] => {
-            return Err(ProxyHeaderError::Bad("version 1: not two addresses and two ports"));
+            return Err(ProxyHeaderError::Invalid(
+                "version 1: two addresses and two ports are required",
+            ));
         }
-        _ => return Err(ProxyHeaderError::Bad("version 1: neither TCP4, TCP6 nor UNKNOWN")),
+        _ => {
+            return Err(ProxyHeaderError::Invalid(
+                "version 1: the protocol is not TCP4, TCP6 or UNKNOWN",
+            ));
+        }
     }
-    let proxied = addresses(&bytes[..len], "version 1: an address is malformed")?;
-    Ok(ParseProgress::Whole { len, proxied: Some(proxied) })
+    let proxied = parse_addresses(&bytes[..len], "version 1: an address is malformed")?;
+    Ok(ParseProgress::Complete { len, proxied: Some(proxied) })
 }
 
-/// Decimal, without sign and without leading zeros, at most 65535.
+/// Whether a word is a decimal port number without sign and leading zeros.
 fn is_port(word: &[u8]) -> bool {
     let plain = word == b"0" || !word.starts_with(b"0");
     let digits = plain && word.iter().all(u8::is_ascii_digit);
@@ -171,6 +194,7 @@ fn is_port(word: &[u8]) -> bool {
     number.is_some_and(|number| number.parse::<u16>().is_ok())
 }
 
+/// Parses the binary format (specification section 2.2).
 fn parse_v2(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
     let Some(&[version, family, high, low]) = bytes.get(SIGNATURE_2.len()..FIXED) else {
         return Ok(ParseProgress::Partial);
@@ -179,80 +203,84 @@ fn parse_v2(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
     let is_local = match version {
         0x20 => true,
         0x21 => false,
-        0x22..=0x2f => return Err(ProxyHeaderError::Bad("version 2: neither LOCAL nor PROXY")),
-        _ => return Err(ProxyHeaderError::Bad("version 2: the version is not 2")),
+        0x22..=0x2f => {
+            return Err(ProxyHeaderError::Invalid("version 2: the command is not LOCAL or PROXY"));
+        }
+        _ => return Err(ProxyHeaderError::Invalid("version 2: the version is not 2")),
     };
     if block > BLOCK_BYTES_MAX {
-        return Err(ProxyHeaderError::Bad("version 2: longer than 536 bytes"));
+        return Err(ProxyHeaderError::Invalid("version 2: longer than 536 bytes"));
     }
     let addresses_len = match family {
-        // The whole block, the family too, is to be ignored.
+        // For LOCAL, the family and the addresses must be ignored.
         _ if is_local => block,
         0x00 => 0,
         0x11 => 12,
         0x21 => 36,
         0x31 => 216,
-        0x02 | 0x12 | 0x22 | 0x32 => return Err(ProxyHeaderError::Bad("version 2: not a stream")),
-        _ => return Err(ProxyHeaderError::Bad("version 2: an unknown family of addresses")),
+        0x02 | 0x12 | 0x22 | 0x32 => {
+            return Err(ProxyHeaderError::Invalid("version 2: the transport is not a stream"));
+        }
+        _ => return Err(ProxyHeaderError::Invalid("version 2: unknown address family")),
     };
     if block < addresses_len {
-        return Err(ProxyHeaderError::Bad("version 2: shorter than its addresses"));
+        return Err(ProxyHeaderError::Invalid("version 2: shorter than its addresses"));
     }
     let len = FIXED + block;
     let Some(header) = bytes.get(..len) else {
         return Ok(ParseProgress::Partial);
     };
-    check_fields(header, FIXED + addresses_len)?;
+    check_tlvs(header, FIXED + addresses_len)?;
     let proxied = match (is_local, family) {
-        (false, 0x11 | 0x21) => Some(addresses(header, "version 2: malformed")?),
+        (false, 0x11 | 0x21) => Some(parse_addresses(header, "version 2: malformed addresses")?),
         (_, _) => None,
     };
-    Ok(ParseProgress::Whole { len, proxied })
+    Ok(ParseProgress::Complete { len, proxied })
 }
 
-/// The fields behind the addresses: each ends within the header, is what its type says, and the
-/// checksum, if there is one, is right. Nothing else of them is used.
-fn check_fields(header: &[u8], from: usize) -> Result<(), ProxyHeaderError> {
+/// Checks the TLVs after the addresses: each must end within the header and match its type, and the
+/// checksum must be correct if there is one. Their values are not used otherwise.
+fn check_tlvs(header: &[u8], from: usize) -> Result<(), ProxyHeaderError> {
     let mut at = from;
     let mut checksum = None;
     while at < header.len() {
         let &[kind, high, low] = header.get(at..at + 3).unwrap_or_default() else {
-            return Err(ProxyHeaderError::Bad("version 2: a field is cut off"));
+            return Err(ProxyHeaderError::Invalid("version 2: a TLV is truncated"));
         };
         let value_at = at + 3;
         at = value_at + usize::from(u16::from_be_bytes([high, low]));
         let value = header.get(value_at..at);
         let value =
-            value.ok_or(ProxyHeaderError::Bad("version 2: a field runs past the header's end"))?;
-        let field = Tlv::decode(kind, value);
-        let field = field
-            .map_err(|_| ProxyHeaderError::Bad("version 2: a field is not what its type says"))?;
-        // Padding may be empty, and what only its sender understands.
+            value.ok_or(ProxyHeaderError::Invalid("version 2: a TLV extends past the header"))?;
+        let tlv = Tlv::decode(kind, value);
+        let tlv =
+            tlv.map_err(|_| ProxyHeaderError::Invalid("version 2: a TLV does not match its type"))?;
+        // Only padding and private types (0xe0 and above) may be empty.
         if value.is_empty() && !matches!(kind, NOOP | 0xe0..=0xff) {
-            return Err(ProxyHeaderError::Bad("version 2: an empty field"));
+            return Err(ProxyHeaderError::Invalid("version 2: a TLV is empty"));
         }
-        if let Tlv::Ssl(info) = &field
+        if let Tlv::Ssl(info) = &tlv
             && info.tlvs().any(|inner| inner.is_err())
         {
-            return Err(ProxyHeaderError::Bad(
-                "version 2: a field within the TLS field is malformed",
+            return Err(ProxyHeaderError::Invalid(
+                "version 2: a TLV within PP2_TYPE_SSL is malformed",
             ));
         }
-        if let Tlv::Crc32c(sum) = field
+        if let Tlv::Crc32c(sum) = tlv
             && checksum.replace((sum, value_at)).is_some()
         {
-            return Err(ProxyHeaderError::Bad("version 2: two checksums"));
+            return Err(ProxyHeaderError::Invalid("version 2: two checksums"));
         }
     }
     match checksum {
         Some((sum, at)) if sum != crc32c(header, at) => {
-            Err(ProxyHeaderError::Bad("version 2: the checksum is wrong"))
+            Err(ProxyHeaderError::Invalid("version 2: the checksum is wrong"))
         }
         Some(_) | None => Ok(()),
     }
 }
 
-/// CRC32c (RFC 9260 appendix A) of a header, the four bytes of the sum itself taken as 0.
+/// CRC32c (RFC 9260 appendix A) of a header in which the four bytes of the checksum count as 0.
 fn crc32c(header: &[u8], sum_at: usize) -> u32 {
     let mut crc = u32::MAX;
     for (at, byte) in header.iter().enumerate() {
@@ -266,38 +294,39 @@ fn crc32c(header: &[u8], sum_at: usize) -> u32 {
     !crc
 }
 
-/// Both addresses of a header that is whole and in order.
-fn addresses(
+/// Both addresses of a complete header, with `malformed` as the error for invalid ones.
+fn parse_addresses(
     header: &[u8],
     malformed: &'static str,
 ) -> Result<ProxiedConnection, ProxyHeaderError> {
     let config = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
     let (parsed, _) =
-        ProxyHeader::parse(header, config).map_err(|_| ProxyHeaderError::Bad(malformed))?;
-    let found = parsed.proxied_address().ok_or(ProxyHeaderError::Bad(malformed))?;
+        ProxyHeader::parse(header, config).map_err(|_| ProxyHeaderError::Invalid(malformed))?;
+    let found = parsed.proxied_address().ok_or(ProxyHeaderError::Invalid(malformed))?;
     let source = ClientAddr::new(found.source);
-    if !source.is_possible() {
-        return Err(ProxyHeaderError::Bad("the source is unspecified, broadcast or multicast"));
+    if !source.is_unicast() {
+        return Err(ProxyHeaderError::Invalid("the source is unspecified, broadcast or multicast"));
     }
     Ok(ProxiedConnection { source, destination: found.destination })
 }
 
 const SIGNATURE_1: &[u8] = b"PROXY ";
 const SIGNATURE_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// From so many bytes on, a beginning is meant as a header.
-const TELLING: usize = 5;
+/// If this many bytes match a signature except for case, a header was intended.
+const INTENDED_BYTES: usize = 5;
 
-/// Longest line of version 1, with its CRLF.
+/// Longest line of version 1, including CRLF (specification section 2.1).
 const LINE_BYTES_MAX: usize = 107;
-/// What version 2 has before its addresses.
+/// Length of version 2 before the addresses.
 const FIXED: usize = 16;
-/// Most bytes behind that: the longest addresses (216), and more fields than any balancer sends.
+/// Maximum length after that: the longest addresses (216), and more TLVs than any load balancer
+/// sends.
 const BLOCK_BYTES_MAX: usize = 536;
 const HEADER_BYTES_MAX: usize = FIXED + BLOCK_BYTES_MAX;
 
-/// The type of a field that is padding.
+/// The TLV type for padding, `PP2_TYPE_NOOP`.
 const NOOP: u8 = 4;
-/// The polynomial, reflected.
+/// The polynomial of CRC32c, bit-reversed.
 const CASTAGNOLI: u32 = 0x82f6_3b78;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Listening sockets and the accept loop, which pauses when the machine is out of something and
-//! never ends by an error.
+//! Listening sockets and the accept loop. The loop pauses when file descriptors or memory run out, and
+//! no error ends it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::inherited::InheritedSockets;
 use crate::net::{UNSENT_BYTES_MAX, socket};
 
-/// A bound socket. It is closed with the last of its clones.
+/// A listening socket. It is closed when its last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Listener {
     socket: Arc<TcpListener>,
@@ -21,27 +21,27 @@ pub struct Listener {
     inherited: bool,
 }
 
-/// One connection, as the kernel handed it over.
+/// An accepted connection.
 #[derive(Debug)]
 pub struct AcceptedStream {
-    /// The connection, `TCP_NODELAY` set.
+    /// The connection, with `TCP_NODELAY` and `TCP_NOTSENT_LOWAT` set.
     pub io: socket::Socket,
-    /// The peer's address, as the socket has it.
+    /// The address of the peer, which may be a proxy.
     pub peer: SocketAddr,
-    /// Where it came to.
+    /// The local address that the peer connected to.
     pub local: SocketAddr,
 }
 
-/// What the accept loop has to tell.
+/// An event of the accept loop.
 #[derive(Debug)]
 pub enum AcceptEvent {
-    /// A client is here.
+    /// A connection was accepted.
     Connection(AcceptedStream),
-    /// Accepting pauses for this long: descriptors or memory ran out.
+    /// File descriptors or memory ran out; the loop pauses for this duration.
     Paused(io::Error, Duration),
 }
 
-/// An address could not be bound.
+/// A listening socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{hint}")]
 pub struct BindError {
@@ -51,12 +51,15 @@ pub struct BindError {
 }
 
 impl Listener {
-    /// Takes the inherited socket with this address, or else binds one and listens. Nothing is
-    /// accepted before [`Listener::run`]. Must be called within a runtime.
+    /// Takes the inherited socket with this address, or binds a new one and listens. Connections are
+    /// accepted only by [`Listener::run`]. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the socket options cannot be set.
     pub fn open(address: SocketAddr, inherited: &mut InheritedSockets) -> Result<Self, BindError> {
         match inherited.take(address) {
-            Some((found, managers)) => found.and_then(|socket| Self::adopt(socket, managers)),
-            None => Self::bind(address).and_then(|socket| Self::of(socket, false)),
+            Some((found, is_shared)) => found.and_then(|socket| Self::adopt(socket, is_shared)),
+            None => Self::bind(address).and_then(|socket| Self::from_socket(socket, false)),
         }
         .map_err(|source| {
             let hint = HINTS.iter().find(|(kind, _)| *kind == source.kind());
@@ -68,67 +71,68 @@ impl Listener {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
-            // Each family is spelled out in the file, so that no address is counted twice.
+            // The configuration lists IPv4 addresses separately.
             socket.set_only_v6(true)?;
         }
-        prepare(&socket)?;
+        set_options(&socket)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket)
     }
 
-    fn adopt(socket: std::net::TcpListener, managers: bool) -> io::Result<Self> {
+    fn adopt(socket: std::net::TcpListener, is_shared: bool) -> io::Result<Self> {
         let socket = socket.into();
-        prepare(&socket)?;
-        Self::of(socket, managers)
+        set_options(&socket)?;
+        Self::from_socket(socket, is_shared)
     }
 
-    fn of(socket: Socket, inherited: bool) -> io::Result<Self> {
+    fn from_socket(socket: Socket, inherited: bool) -> io::Result<Self> {
         let socket = Arc::new(TcpListener::from_std(socket.into())?);
         let local = socket.local_addr()?;
         Ok(Self { socket, local, inherited })
     }
 
-    /// The address with the port that the kernel chose, if the file said 0.
-    pub fn local(&self) -> SocketAddr {
+    /// The local address, with the port that the kernel chose if port 0 is configured.
+    pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// Whether the service manager opened it, and holds it too.
+    /// Whether the service manager opened this socket and holds it as well.
     pub fn is_inherited(&self) -> bool {
         self.inherited
     }
 
-    /// Only a listener for all addresses has to ask.
+    /// The local address of a connection; saves the system call if the listener has only one address.
     fn local_of(&self, io: &TcpStream) -> SocketAddr {
         if self.local.ip().is_unspecified() {
-            // A peer that is gone already shows itself at the first read.
+            // Fails only if the peer has disconnected, which the first read detects.
             return io.local_addr().unwrap_or(self.local);
         }
         self.local
     }
 
-    /// Accepts until dropped, and tells `each` of everything. `jitter` gives a number in `[0, 1)`
-    /// for each pause, so that many listeners do not wake at once.
-    pub async fn run(self, mut jitter: impl FnMut() -> f64, mut each: impl FnMut(AcceptEvent)) {
+    /// Accepts connections until dropped, and passes every event to `on_event`. `jitter` returns a
+    /// number in `[0, 1)` for each pause, so that several listeners do not resume at the same time.
+    pub async fn run(self, mut jitter: impl FnMut() -> f64, mut on_event: impl FnMut(AcceptEvent)) {
         let mut pause = PAUSE_MIN;
         loop {
             match self.socket.accept().await {
                 Ok((io, peer)) => {
                     pause = PAUSE_MIN;
                     if self.inherited {
-                        // It may have come before the socket was ours.
+                        // The connection may be older than the options of the listening socket.
                         let socket = SockRef::from(&io);
                         let _ = socket.set_tcp_nodelay(true);
                         let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
                     }
                     let local = self.local_of(&io);
-                    each(AcceptEvent::Connection(AcceptedStream { io: io.into(), peer, local }));
+                    let accepted = AcceptedStream { io: io.into(), peer, local };
+                    on_event(AcceptEvent::Connection(accepted));
                 }
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_transient(&error) => {}
                 Err(error) => {
                     let wait = pause.mul_f64(0.8 + 0.4 * jitter());
-                    each(AcceptEvent::Paused(error, wait));
+                    on_event(AcceptEvent::Paused(error, wait));
                     tokio::time::sleep(wait).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
@@ -137,8 +141,8 @@ impl Listener {
     }
 }
 
-/// On Linux each connection has the latter two from its listener.
-fn prepare(socket: &Socket) -> io::Result<()> {
+/// Sets the options of a listening socket. On Linux, accepted connections inherit the TCP options.
+fn set_options(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
@@ -150,8 +154,9 @@ impl AsFd for Listener {
     }
 }
 
-/// The one connection failed, not the listener (accept(2)); try the next at once.
-fn is_passing(error: &io::Error) -> bool {
+/// Whether only this connection failed and not the listener (accept(2)); accept can be retried at
+/// once.
+fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
         error.kind(),
@@ -165,16 +170,17 @@ fn is_passing(error: &io::Error) -> bool {
 
 /// What an operator can do about a failed bind.
 const HINTS: [(io::ErrorKind, &str); 3] = [
-    (io::ErrorKind::AddrInUse, " (another process, or another listener, has it)"),
+    (io::ErrorKind::AddrInUse, " (another process or listener uses this address)"),
     (
         io::ErrorKind::PermissionDenied,
         " (ports below 1024 need CAP_NET_BIND_SERVICE or a socket unit)",
     ),
     (io::ErrorKind::AddrNotAvailable, " (no interface of this machine has it)"),
 ];
-/// Connections the kernel holds for us between two accepts; it caps this at somaxconn.
+/// Length of the queue of connections that wait for accept; the kernel caps it at
+/// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// First pause when descriptors or memory ran out; doubled up to [`PAUSE_MAX`].
+/// First pause after descriptors or memory ran out; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -187,50 +193,50 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_families_share_a_port_number() {
+    async fn address_families_can_share_a_port() {
         let v6 = open("[::1]:0").unwrap();
-        let port = v6.local().port();
-        // Another process may hold the IPv4 port; only the IPv6 wildcard must not.
-        let wild = open(&format!("127.0.0.1:{port}"));
-        assert!(wild.is_ok() || wild.unwrap_err().to_string().contains("another process"));
+        let port = v6.local_addr().port();
+        // Another process may use the IPv4 port.
+        let v4 = open(&format!("127.0.0.1:{port}"));
+        assert!(v4.is_ok() || v4.unwrap_err().to_string().contains("another process"));
     }
 
     #[tokio::test]
-    async fn connections_have_what_their_listener_set() {
+    async fn connections_have_the_listener_options() {
         for wildcard in ["127.0.0.1:0", "0.0.0.0:0"] {
             let listener = open(wildcard).unwrap();
-            let port = listener.local().port();
+            let port = listener.local_addr().port();
             let there = SocketAddr::from(([127, 0, 0, 1], port));
             let client = TcpStream::connect(there);
             let (_client, connection) = tokio::join!(client, first(listener));
-            assert_equipped(&connection);
+            assert_options_set(&connection);
             assert_eq!(connection.local, there);
         }
     }
 
     #[tokio::test]
-    async fn who_waited_in_an_inherited_socket_has_the_same() {
+    async fn connections_queued_before_start_get_the_options() {
         let passed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let there = passed.local_addr().unwrap();
-        // Before anybody serves.
+        // Connects before the listener is open.
         let waiting = std::net::TcpStream::connect(there).unwrap();
         let listener = Listener::open(there, &mut InheritedSockets::of(vec![passed])).unwrap();
         assert!(listener.is_inherited());
         let connection = first(listener.clone()).await;
         assert_eq!(connection.peer, waiting.local_addr().unwrap());
-        assert_equipped(&connection);
+        assert_options_set(&connection);
         let (_late, connection) = tokio::join!(TcpStream::connect(there), first(listener));
-        assert_equipped(&connection);
+        assert_options_set(&connection);
     }
 
-    fn assert_equipped(connection: &AcceptedStream) {
+    fn assert_options_set(connection: &AcceptedStream) {
         let socket::Socket::Tcp(tcp) = &connection.io else { panic!("TCP") };
         let socket = SockRef::from(tcp);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
     }
 
-    /// The first connection that comes.
+    /// The first accepted connection.
     async fn first(listener: Listener) -> AcceptedStream {
         let (accepted, mut arrives) = tokio::sync::mpsc::channel(1);
         let accepting = listener.run(
@@ -242,16 +248,16 @@ mod tests {
             },
         );
         tokio::select! {
-            () = accepting => unreachable!("it never ends"),
+            () = accepting => unreachable!("the accept loop never ends"),
             connection = arrives.recv() => connection.unwrap(),
         }
     }
 
     #[tokio::test]
-    async fn a_taken_address_is_named() {
+    async fn bind_errors_name_the_address() {
         let first = open("127.0.0.1:0").unwrap();
-        let fault = open(&first.local().to_string()).unwrap_err().to_string();
-        assert!(fault.contains(&first.local().to_string()), "{fault}");
-        assert!(fault.contains("another process"), "{fault}");
+        let error = open(&first.local_addr().to_string()).unwrap_err().to_string();
+        assert!(error.contains(&first.local_addr().to_string()), "{error}");
+        assert!(error.contains("another process"), "{error}");
     }
 }

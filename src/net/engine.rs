@@ -112,13 +112,13 @@ impl ServerEngine {
         })
     }
 
-    /// What was agreed.
-    pub fn agreed(&self) -> &rustls::CommonState {
+    /// What was common_state.
+    pub fn common_state(&self) -> &rustls::CommonState {
         &self.connection
     }
 
     /// The name that the client asked for (RFC 6066 3), as it was written; only once.
-    pub fn take_name(&mut self) -> Option<Box<str>> {
+    pub fn take_server_name(&mut self) -> Option<Box<str>> {
         self.name.take().map(|asked| asked.0)
     }
 

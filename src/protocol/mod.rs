@@ -1,122 +1,121 @@
-//! What `tidegate ctl` asks and a running tidegate answers, over a Unix socket. The client sends one
-//! [`ControlRequest`](crate::protocol::Request) as a line of JSON; each line of the reply is an
-//! [`Response`](self::answer::Answer), and the reply ends with the connection. Names stay as they are:
-//! scripts read them.
+//! The messages that `tidegate ctl` and a running tidegate exchange over the control socket.
+//!
+//! The client sends one [`ControlRequest`] as a line of JSON. Each line of the reply is a
+//! [`Response`](response::Response), and the end of the reply is the end of the connection. JSON names are
+//! stable, because scripts depend on them.
 
-pub mod answer;
+pub mod response;
 
 use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// What is wanted.
+/// One command of an operator. Each variant names the type of a successful response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ControlRequest {
-    /// How it is: what `/status.json` says.
+    /// The state of the process: the content of `/status.json`.
     Status,
-    /// The open tunnels: [`Sessions`].
+    /// Lists open tunnels: [`SessionList`](response::SessionList).
     Sessions {
-        /// Which.
-        #[serde(rename = "selection")]
-        of: Selection,
+        /// Restricts the list.
+        selection: Selection,
     },
-    /// One tunnel: [`SessionDetail`].
+    /// Describes one tunnel: [`SessionDetail`](response::SessionDetail).
     Session {
-        /// Its number.
+        /// Number of the tunnel.
         session: u64,
     },
-    /// Closes tunnels at once: [`KillResult`].
+    /// Closes tunnels immediately: [`KillResult`](response::KillResult).
     Kill {
-        /// Which; everything only with `all`.
-        #[serde(rename = "selection")]
-        of: Selection,
-        /// Everything is really meant.
+        /// The tunnels to close. An empty selection requires `all`.
+        selection: Selection,
+        /// Confirms that an empty selection means every tunnel.
         all: bool,
-        /// What they are told; by default 1008.
-        #[serde(rename = "close")]
-        words: CloseRequest,
+        /// Close code and reason; 1008 by default.
+        close: CloseRequest,
     },
-    /// Closes tunnels one by one, and keeps new ones away from a backend, a route or, with `all`,
-    /// from everything: [`Drained`], once it is over if `wait`, at once if not.
+    /// Closes tunnels gradually and rejects new tunnels to a backend, to a route or, with `all`, to
+    /// the whole process: [`DrainResult`](response::DrainResult), sent when the drain has finished if
+    /// `wait` is set, when it has started otherwise.
     Drain {
-        /// Which.
-        #[serde(rename = "selection")]
-        of: Selection,
-        /// Everything is really meant.
+        /// The tunnels to close. An empty selection requires `all`.
+        selection: Selection,
+        /// Confirms that an empty selection means every tunnel.
         all: bool,
-        /// How fast; by default as in `[drain]`.
-        #[serde(rename = "pacing")]
-        pace: DrainPacing,
-        /// What they are told; by default as in `[drain]`.
-        #[serde(rename = "close")]
-        words: CloseRequest,
-        /// Answer when it is over.
+        /// Speed of the drain; the default is the `[drain]` table.
+        pacing: DrainPacing,
+        /// Close code and reason; the default is the `[drain]` table.
+        close: CloseRequest,
+        /// Delays the response until the drain has finished.
         wait: bool,
     },
-    /// Lets new tunnels in again where a drain kept them away: [`DrainScope`].
+    /// Admits new tunnels again after a drain: [`DrainScope`].
     Undrain {
-        /// Where.
-        #[serde(rename = "scope")]
-        place: DrainScope,
+        /// What to stop draining.
+        scope: DrainScope,
     },
-    /// Another share of the clients for a backend, until the file says otherwise: [`Weighed`].
+    /// Overrides the weight of a backend until it is reset:
+    /// [`WeightChanged`](response::WeightChanged).
     Weight {
-        /// Its id.
+        /// Id of the backend.
         backend: String,
-        /// Of one route only.
+        /// Restricts the change to one route.
         route: Option<String>,
-        /// `None`: as in the file.
+        /// The new weight; `None` restores the weight of the configuration file.
         weight: Option<u32>,
     },
-    /// The headers of frames as they pass: a [`Frame`] each, until the tunnel ends.
+    /// Streams the frame headers of a tunnel until it ends: one
+    /// [`FrameEvent`](response::FrameEvent) per line.
     Tail {
         /// Number of the tunnel.
         session: u64,
     },
-    /// What would happen to a handshake: [`Explained`].
+    /// Predicts how a handshake would be answered: [`Explanation`](response::Explanation).
     Explain {
-        /// `wss://chat.example.com/ws`
+        /// An absolute URL, such as `wss://chat.example.com/ws`.
         url: String,
-        /// Its `Origin`.
+        /// Value of the `Origin` header; none is sent if `None`.
         origin: Option<String>,
-        /// Whom it is from, an IP address.
+        /// IP address of the client.
         address: Option<String>,
     },
-    /// Reads the configuration again: [`Reloaded`].
+    /// Reloads the configuration file: [`ReloadResult`](response::ReloadResult).
     Reload,
-    /// What a reload would change: [`Reloaded`], with the generation in force.
+    /// Lists what a reload would change: [`ReloadResult`](response::ReloadResult) with the current
+    /// generation.
     Diff {
-        /// Path of the file the text is from; certificates are looked for beside it.
+        /// Path of the file. Relative certificate paths are resolved against its folder.
         path: String,
-        /// The whole file.
+        /// Content of the file.
         text: String,
     },
-    /// The configuration in force: [`Effective`].
+    /// Lists the effective configuration: [`EffectiveConfig`](response::EffectiveConfig).
     Config,
-    /// How much is logged: [`LogLevel`].
+    /// Shows or sets the log level: [`LogLevel`](response::LogLevel).
     LogLevel {
-        /// `None`: only tell.
+        /// The new level; `None` leaves it unchanged.
         level: Option<String>,
     },
 }
 
 impl ControlRequest {
-    /// What it changes, for the log; `None`: nothing.
-    pub fn order(&self) -> Option<String> {
-        let share =
+    /// Describes the change for the log, for example `kill client 192.0.2.1`; `None` if the request only
+    /// reads.
+    pub fn change(&self) -> Option<String> {
+        let show_weight =
             |weight: &Option<u32>| weight.map_or("as in the file".into(), |w| w.to_string());
         Some(match self {
-            Self::Kill { of, words, .. } => format!("kill {of}{words}"),
-            Self::Drain { of, words, .. } => format!("drain {of}{words}"),
-            Self::Undrain { place } => format!("undrain {place}"),
+            Self::Kill { selection, close, .. } => format!("kill {selection}{close}"),
+            Self::Drain { selection, close, .. } => format!("drain {selection}{close}"),
+            Self::Undrain { scope } => format!("undrain {scope}"),
             Self::Weight { backend, route, weight } => {
                 let route = route.as_ref().map(|route| format!(" of route {route}"));
                 format!(
                     "weight of backend {backend}{}: {}",
                     route.unwrap_or_default(),
-                    share(weight)
+                    show_weight(weight)
                 )
             }
             Self::Reload => "reload".to_owned(),
@@ -133,38 +132,39 @@ impl ControlRequest {
     }
 }
 
-/// Some of the open tunnels: those to which all that is given applies.
+/// Selects open tunnels. A tunnel must match every field that is set; the default matches all tunnels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Selection {
-    /// By number; empty: any.
+    /// Tunnel numbers; empty for any.
     pub sessions: Vec<u64>,
-    /// Of one client, as its key is written: `192.0.2.1`, `2001:db8::/64`; an address will do.
+    /// A client key, such as `192.0.2.1` or `2001:db8::/64`, or an address it covers.
     pub client: Option<String>,
-    /// Of one route.
+    /// Name of the route.
     pub route: Option<String>,
-    /// To one backend.
+    /// Id of the backend.
     pub backend: Option<String>,
-    /// Older than so many milliseconds.
+    /// Minimum age in milliseconds, exclusive.
     pub older_ms: Option<u64>,
 }
 
 impl Selection {
-    /// Whether it is everything, a route, or a backend as a whole: a drain keeps new tunnels away
-    /// from these alone. One client's tunnels, old ones, or some by number may come back.
-    pub fn is_place(&self) -> bool {
+    /// Whether the selection covers everything, a whole route or a whole backend. Only then does a drain
+    /// also reject new tunnels; a client whose tunnels are drained may reconnect.
+    pub fn is_scope(&self) -> bool {
         self.sessions.is_empty() && self.client.is_none() && self.older_ms.is_none()
     }
 }
 
-/// For people: `route chat, older than 3600000 ms`.
+/// Human-readable form: `route chat, older than 3600000 ms`.
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers: Vec<String> =
-            self.sessions.iter().take(NAMED_MAX).map(u64::to_string).collect();
-        let more = if self.sessions.len() > NAMED_MAX { " ..." } else { "" };
-        let named =
-            |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("{what} {name}"));
+            self.sessions.iter().take(SHOWN_SESSIONS_MAX).map(u64::to_string).collect();
+        let more = if self.sessions.len() > SHOWN_SESSIONS_MAX { " ..." } else { "" };
+        let named = |label: &str, name: &Option<String>| {
+            name.as_ref().map(|name| format!("{label} {name}"))
+        };
         let parts = [
             (!numbers.is_empty()).then(|| format!("session {}{more}", numbers.join(" "))),
             named("client", &self.client),
@@ -178,17 +178,17 @@ impl fmt::Display for Selection {
     }
 }
 
-/// What a closed tunnel's client is told.
+/// Content of the Close frames sent to clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CloseRequest {
     /// Close code (RFC 6455 7.4).
     pub code: Option<u16>,
-    /// At most 123 bytes.
+    /// Close reason, at most 123 bytes (RFC 6455 5.5).
     pub reason: Option<String>,
 }
 
-/// For people, behind something else.
+/// Human-readable suffix of another description: `, code 1008, "abuse"`.
 impl fmt::Display for CloseRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.code.map_or(Ok(()), |code| write!(f, ", code {code}"))?;
@@ -196,31 +196,30 @@ impl fmt::Display for CloseRequest {
     }
 }
 
-/// How fast tunnels are closed.
+/// Speed of a drain. Unset fields take the values of the `[drain]` table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrainPacing {
-    /// The closes are spread over this time.
+    /// Duration over which the closes are spread, in milliseconds.
     pub window_ms: Option<u64>,
-    /// Most closes a second; the window becomes as long as that takes.
+    /// Maximum closes per second. The window is extended if this rate requires it.
     pub per_second: Option<u32>,
-    /// What is left by then is cut.
+    /// Time after which the remaining tunnels are aborted, in milliseconds.
     pub deadline_ms: Option<u64>,
 }
 
-/// Where new tunnels are kept away.
+/// What rejects new tunnels while it is drained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DrainScope {
-    /// Everywhere.
+    /// The whole process.
     All,
-    /// On a route.
+    /// A route, by name.
     Route(String),
-    /// From a backend, on whatever routes.
+    /// A backend, by id, on all of its routes.
     Backend(String),
 }
 
-/// For people.
 impl fmt::Display for DrainScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -231,52 +230,55 @@ impl fmt::Display for DrainScope {
     }
 }
 
-/// One line, with its end.
-pub fn line(value: &impl Serialize) -> Vec<u8> {
-    // Nothing here has keys that are no text, which is all that can fail.
+/// Serializes a message as one line of JSON, including the newline.
+pub fn encode(value: &impl Serialize) -> Vec<u8> {
+    // Serialization fails only for maps with non-string keys; no message contains one.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');
     line
 }
 
-/// What a line says.
-pub fn read<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+/// Parses one line.
+///
+/// # Errors
+///
+/// The message of the JSON parser if the line is not a valid `T`.
+pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
     serde_json::from_slice(line).map_err(|error| error.to_string())
 }
 
-/// Sessions that are named at once.
-const NAMED_MAX: usize = 10;
+const SHOWN_SESSIONS_MAX: usize = 10;
 
 #[cfg(test)]
 mod tests {
-    use super::answer::{CommandError, CommandErrorKind, KillResult, Response};
+    use super::response::{CommandError, CommandErrorKind, KillResult, Response};
     use super::*;
 
     #[test]
-    fn what_is_asked_is_read_as_it_was_written() {
+    fn requests_survive_encoding_and_decoding() {
         let all = [
             ControlRequest::Status,
             ControlRequest::Sessions {
-                of: Selection { client: Some("::1".into()), ..Default::default() },
+                selection: Selection { client: Some("::1".into()), ..Default::default() },
             },
-            ControlRequest::Undrain { place: DrainScope::Route("chat".into()) },
+            ControlRequest::Undrain { scope: DrainScope::Route("chat".into()) },
             ControlRequest::Weight { backend: "a".into(), route: None, weight: Some(3) },
         ];
         for request in all {
-            assert_eq!(read::<ControlRequest>(&line(&request)), Ok(request));
+            assert_eq!(decode::<ControlRequest>(&encode(&request)), Ok(request));
         }
         assert!(
-            read::<ControlRequest>(br#"{"command":"sessions","selection":{"clint":"::1"}}"#)
+            decode::<ControlRequest>(br#"{"command":"sessions","selection":{"clint":"::1"}}"#)
                 .is_err()
         );
     }
 
     #[test]
-    fn answers_are_told_apart() {
-        let fault = CommandError::new(CommandErrorKind::NotFound, "no tunnel 7");
-        let text = String::from_utf8(line(&Response::<KillResult>::Fault(fault))).unwrap();
+    fn successes_and_errors_are_distinguished() {
+        let error = CommandError::new(CommandErrorKind::NotFound, "no tunnel 7");
+        let text = String::from_utf8(encode(&Response::<KillResult>::Error(error))).unwrap();
         assert_eq!(text, "{\"error\":{\"kind\":\"not_found\",\"message\":\"no tunnel 7\"}}\n");
-        let done = read::<Response<KillResult>>(br#"{"ok":{"sessions":2}}"#);
+        let done = decode::<Response<KillResult>>(br#"{"ok":{"sessions":2}}"#);
         assert_eq!(done, Ok(Response::Ok(KillResult { sessions: 2 })));
     }
 }

@@ -10,18 +10,18 @@ use crate::telemetry::record::DecidingSetting;
 pub fn of_drop(reason: &DropReason, snapshot: &Snapshot) -> DecidingSetting {
     let settings = &snapshot.settings;
     let value = match reason {
-        DropReason::ClientFull => Some(settings.concurrency.connections_per_client.to_string()),
-        DropReason::GateFull => Some(snapshot.capacity.connections.to_string()),
-        DropReason::ProxyHeaderUntrusted => Some(settings.trusted.to_string()),
+        DropReason::ClientLimit => Some(settings.concurrency.connections_per_client.to_string()),
+        DropReason::ProxyLimit => Some(snapshot.capacity.connections.to_string()),
+        DropReason::ProxyHeaderUntrusted => Some(settings.trusted_proxies.to_string()),
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
         DropReason::TlsTimeout => Some(show_duration(settings.timeouts.tls)),
         DropReason::HeadTimeout => Some(show_duration(settings.timeouts.request_header)),
-        DropReason::WriteStall => Some(show_duration(settings.timeouts.idle)),
-        DropReason::ProxyHeaderBad(_)
+        DropReason::WriteTimeout => Some(show_duration(settings.timeouts.idle)),
+        DropReason::ProxyHeaderInvalid(_)
         | DropReason::TlsFailed(_)
-        | DropReason::Gone(_)
-        | DropReason::HeadBad(_) => None,
+        | DropReason::ClientDisconnected(_)
+        | DropReason::HeadInvalid(_) => None,
     };
     DecidingSetting { key: reason.key(), value }
 }
@@ -35,24 +35,26 @@ pub fn of_rejection(
     let (concurrency, rates) = (&snapshot.settings.concurrency, &snapshot.settings.rates);
     let value = match reason {
         RejectReason::NotWebsocket => Some("false".to_owned()),
-        RejectReason::ClientFull => Some(concurrency.tunnels_per_client.to_string()),
-        RejectReason::ClientRate => {
+        RejectReason::ClientLimit => Some(concurrency.tunnels_per_client.to_string()),
+        RejectReason::ClientRateLimit => {
             Some(format!("{}/s, burst {}", rates.handshakes_per_client, rates.handshakes_burst))
         }
-        RejectReason::GateFull => Some(snapshot.capacity.tunnels.to_string()),
-        RejectReason::RouteFull => route.and_then(|route| route.tunnels_max).map(|n| n.to_string()),
-        RejectReason::DialTimeout => route.map(|route| show_duration(route.timeouts.connect)),
-        RejectReason::BackendSilent | RejectReason::BodyTimeout => {
+        RejectReason::ProxyLimit => Some(snapshot.capacity.tunnels.to_string()),
+        RejectReason::RouteLimit => {
+            route.and_then(|route| route.tunnels_max).map(|n| n.to_string())
+        }
+        RejectReason::ConnectTimeout => route.map(|route| show_duration(route.timeouts.connect)),
+        RejectReason::BackendIdleTimeout | RejectReason::BodyTimeout => {
             route.map(|route| show_duration(route.timeouts.idle))
         }
-        RejectReason::BackendTimeout => {
+        RejectReason::ResponseTimeout => {
             route.map(|route| show_duration(route.timeouts.response_header))
         }
-        RejectReason::RequestBad(_)
+        RejectReason::RequestInvalid(_)
         | RejectReason::UriTooLong
         | RejectReason::Expect
         | RejectReason::Method
-        | RejectReason::HandshakeBad(_)
+        | RejectReason::HandshakeInvalid(_)
         | RejectReason::Version
         | RejectReason::NoRoute
         | RejectReason::Misdirected
@@ -60,10 +62,10 @@ pub fn of_rejection(
         | RejectReason::Draining
         | RejectReason::NoBackend
         | RejectReason::NoDescriptors
-        | RejectReason::BackendBad(_)
+        | RejectReason::BackendHandshakeInvalid(_)
         | RejectReason::Loop
-        | RejectReason::ClientGone
-        | RejectReason::BackendRefused(_) => None,
+        | RejectReason::ClientDisconnected
+        | RejectReason::BackendRejected(_) => None,
     };
     DecidingSetting { key: reason.key(), value }
 }

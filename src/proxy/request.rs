@@ -104,13 +104,13 @@ impl ConnectionContext {
         let (client, forwarded) = client_address::identify(
             &peer.visitor,
             request.headers(),
-            &settings.trusted,
+            &settings.trusted_proxies,
             settings.client_key,
         );
         let connection = match client {
             Some(client) => {
-                if client.known_by != peer.visitor.known_by {
-                    self.state.metrics.named(client.known_by);
+                if client.addr_source != peer.visitor.addr_source {
+                    self.state.metrics.forwarded_client(client.addr_source);
                 }
                 Arc::new(Connection::forwarded(client, peer.clone()))
             }
@@ -150,7 +150,7 @@ impl ConnectionContext {
                 let request = Request::from_parts(head, body);
                 let idle = route.timeouts.idle;
                 let response = forward::forward(backend, request, &forwarded, idle).await?;
-                route.counts.requests.add_one();
+                route.counts.requests.inc();
                 Ok(Outcome::Answered(Reply::Response(response.map(boxed))))
             }
         }
@@ -179,7 +179,7 @@ impl ConnectionContext {
             Ok(upgraded) => upgraded,
             Err(UpgradeFailure::Refused(reason)) => return Err(reason),
             Err(UpgradeFailure::Answer(response)) => {
-                let reason = RejectReason::BackendRefused(response.status());
+                let reason = RejectReason::BackendRejected(response.status());
                 return Ok(Outcome::Declined(response.map(boxed), reason));
             }
         };

@@ -15,8 +15,8 @@ use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::record::{DecidingSetting, RejectedRequest, refused};
-use crate::telemetry::redact::{authority, cut, origin, subprotocol, target, traceparent};
+use crate::telemetry::record::{DecidingSetting, RejectedRequest, record_reject};
+use crate::telemetry::redact::{authority, origin, subprotocol, target, traceparent, truncate};
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
 use crate::upstream::pool::Backend;
 
@@ -81,7 +81,7 @@ impl RequestLog {
             host: &authority(&self.host),
             target: &target(&self.target, &self.redact),
             user_agent: self.user_agent.as_deref().map(hidden).as_deref(),
-            request_id: Some(&cut(&self.request_id)),
+            request_id: Some(&truncate(&self.request_id)),
             traceparent: self.traceparent.as_deref(),
             subprotocol: chosen.as_deref(),
         }
@@ -108,15 +108,15 @@ impl RequestLog {
     }
 
     fn record(&self, reason: &RejectReason, setting: DecidingSetting) {
-        self.metrics.refused(reason);
+        self.metrics.rejected(reason);
         let shown = self.redacted(None);
         let origin = self.origin.as_ref().map(|sent| origin(sent, &self.redact));
-        refused(&RejectedRequest {
-            visitor: &self.connection.visitor,
-            refusal: reason,
+        record_reject(&RejectedRequest {
+            client: &self.connection.visitor,
+            reason,
             route: self.route.as_ref().map(|route| &*route.name),
             backend: self.backend.as_ref().map(|backend| &*backend.id),
-            particulars: shown.particulars(),
+            fields: shown.unpack(),
             origin: origin.as_deref(),
             deciding: setting,
             age: now().duration_since(self.began),
@@ -140,7 +140,7 @@ fn trace(request: &Request<Incoming>) -> Option<Box<str>> {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         if self.pending {
-            self.record(&RejectReason::ClientGone, DecidingSetting::default());
+            self.record(&RejectReason::ClientDisconnected, DecidingSetting::default());
         }
     }
 }

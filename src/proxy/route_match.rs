@@ -23,7 +23,7 @@ pub fn find<'s>(
 ) -> Result<&'s Arc<Route>, RejectReason> {
     let sni = client.tls.as_ref().and_then(|tls| tls.sni.as_deref());
     if let (Some(sni), Some(tls)) = (sni, &snapshot.tls)
-        && !tls.certs().share(sni, &authority.host)
+        && !tls.certs().same_certificate(sni, &authority.host)
     {
         return Err(RejectReason::Misdirected);
     }
@@ -44,4 +44,4 @@ pub fn own_origin(client: &ClientInfo, authority: &Authority) -> Origin {
 
 /// Servers normalise paths in different ways; a path that could match two routes matches none.
 const AMBIGUOUS: RejectReason =
-    RejectReason::RequestBad("the path leads to different routes, depending on who reads it");
+    RejectReason::RequestInvalid("the path leads to different routes, depending on who reads it");

@@ -23,7 +23,7 @@ use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::metrics::HandshakeStep;
 use crate::telemetry::metrics::handles::OpenConnection;
-use crate::telemetry::record::dropped;
+use crate::telemetry::record::record_drop;
 
 /// Serves an accepted connection from its first byte to its record.
 pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: ListenerKey) {
@@ -39,7 +39,7 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
     if let Err(reason) = served {
         state.metrics.dropped(&reason);
         let setting = deciding_setting::of_drop(&reason, &snapshot);
-        dropped(&client, &reason, setting, now().duration_since(began));
+        record_drop(&client, &reason, setting, now().duration_since(began));
     }
 }
 
@@ -55,7 +55,7 @@ async fn accept_connection(
 ) -> Result<(), DropReason> {
     let settings = &snapshot.settings;
     let AcceptedStream { mut io, mut local, .. } = accepted;
-    if listener.proxy_protocol && !settings.trusted.has(&client.addr) {
+    if listener.proxy_protocol && !settings.trusted_proxies.contains(&client.addr) {
         return Err(DropReason::ProxyHeaderUntrusted);
     }
     let mut permit = state.occupancy.connection(snapshot.capacity.connections)?;
@@ -65,7 +65,7 @@ async fn accept_connection(
         local = address;
     }
     // A trusted proxy brings the connections of many clients.
-    if !settings.trusted.has(&client.addr) {
+    if !settings.trusted_proxies.contains(&client.addr) {
         permit.count_for(client.key, settings.concurrency.connections_per_client)?;
     }
     let context = |client: &ClientInfo| ConnectionContext {
@@ -79,7 +79,7 @@ async fn accept_connection(
             let began = now();
             let terminating = Box::pin(tls.terminate(io, settings.timeouts.tls));
             let (stream, info) = terminating.await?;
-            state.metrics.took(HandshakeStep::Tls, now().duration_since(began));
+            state.metrics.handshake_took(HandshakeStep::Tls, now().duration_since(began));
             (client.secure, client.tls) = (true, Some(info));
             serve_http(stream, context(client)).await
         }
@@ -101,8 +101,8 @@ async fn proxy_header(
     let reading = read_proxy_header(io, settings.timeouts.proxy_header);
     let Some(proxied) = Box::pin(reading).await? else { return Ok(None) };
     let source = AddrSource::ProxyHeader;
-    *client = client.on_behalf_of(proxied.source, source, settings.client_key);
-    state.metrics.named(source);
+    *client = client.forwarded_for(proxied.source, source, settings.client_key);
+    state.metrics.forwarded_client(source);
     Ok(Some(proxied.destination))
 }
 

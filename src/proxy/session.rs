@@ -9,10 +9,7 @@ use std::time::Instant;
 use http_body_util::Empty;
 use hyper::Response;
 use pin_project_lite::pin_project;
-use ws::{
-    CloseCodes, DeflateMode, Entropy, ReadDelays, ReportedViolations, Session, SessionPolicy,
-    Stats, TerminationReason,
-};
+use ws::{DeflateMode, Entropy, Session, SessionPolicy, Summary, TerminationReason};
 
 use super::request_log::RequestLog;
 use super::snapshot::Route;
@@ -28,8 +25,7 @@ use crate::sessions::info::SessionInfo;
 use crate::sessions::registry::{CommandReceiver, Registration};
 use crate::sys::clock::now;
 use crate::telemetry::metrics::HandshakeStep;
-use crate::telemetry::record::{DecidingSetting, SessionEnd, begun, ended};
-use crate::tunnel::progress::TunnelEnd;
+use crate::telemetry::record::{SessionEnd, record_end, record_start};
 use crate::tunnel::{EarlyBytes, Tunnel};
 use crate::upstream::handshake::UpgradedBackend;
 
@@ -72,8 +68,8 @@ impl PendingTunnel {
         let Handshaken { permit, upgraded, backend_began } = handshaken;
         let opened = now();
         let backend_handshake = opened.duration_since(backend_began);
-        state.metrics.took(HandshakeStep::Admit, opened.duration_since(log.began));
-        state.metrics.took(HandshakeStep::Backend, backend_handshake);
+        state.metrics.handshake_took(HandshakeStep::Admit, opened.duration_since(log.began));
+        state.metrics.handshake_took(HandshakeStep::Backend, backend_handshake);
         let registration = state.registry.register(SessionInfo {
             connection: connection.clone(),
             counts: upgraded.backend.counts.clone(),
@@ -94,19 +90,9 @@ impl PendingTunnel {
 
     /// Ends a session whose client disconnected before its 101 was written: only the record is left.
     pub fn abandon(self) {
-        self.guard.facts().counts.began();
-        self.guard.finish(&TunnelEnd {
-            end: TerminationReason::ClientGone,
-            value: None,
-            tally: Stats::default(),
-            closes: CloseCodes::default(),
-            client_rtt: None,
-            backend_rtt: None,
-            client_reported: ReportedViolations::default(),
-            backend_reported: ReportedViolations::default(),
-            client_delayed: ReadDelays::default(),
-            backend_delayed: ReadDelays::default(),
-        });
+        self.guard.facts().counts.tunnel_opened();
+        let reason = TerminationReason::ClientDisconnected;
+        self.guard.finish(&Summary::unstarted(reason, &self.terms));
     }
 }
 
@@ -117,12 +103,12 @@ pub fn start<S: Stream + Send + 'static>(
     pending: PendingTunnel,
 ) {
     let handle = &pending.guard.registration.line;
-    begun(&handle.facts.begun(handle.session));
+    record_start(&handle.facts.begun(handle.session));
     let mut entropy = SessionEntropy(state.clone());
     let session = Session::new(pending.terms, pending.deflate, &mut entropy);
     let early = EarlyBytes { from_client: client.early, from_backend: pending.early };
     let commands = pending.guard.registration.orders();
-    handle.facts.counts.began();
+    handle.facts.counts.tunnel_opened();
     let tunnel = Tunnel::new(client.stream, pending.backend, session, early, commands, entropy);
     state.tasks.spawn(SessionTask { tunnel, guard: Some(pending.guard) });
 }
@@ -149,9 +135,9 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             // After a panic, or when the runtime ends: the session still gets its record.
             let this = this.project();
-            let ending = this.tunnel.broken_off();
+            let summary = this.tunnel.summary();
             if let Some(guard) = this.guard.take() {
-                guard.finish(&ending);
+                guard.finish(&summary);
             }
         }
     }
@@ -162,9 +148,9 @@ impl<S: Stream, E: Entropy> Future for SessionTask<S, E> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        let ending = ready!(this.tunnel.poll(cx));
+        let summary = ready!(this.tunnel.poll(cx));
         if let Some(guard) = this.guard.take() {
-            guard.finish(&ending);
+            guard.finish(&summary);
         }
         Poll::Ready(())
     }
@@ -176,26 +162,13 @@ impl SessionGuard {
     }
 
     /// Releases the permit, then writes the record: a reader of the record can rely on the free place.
-    fn finish(self, ending: &TunnelEnd) {
+    fn finish(self, summary: &Summary) {
         let Self { registration, permit } = self;
         let line = registration.line.clone();
         drop((permit, registration));
         let age = now().duration_since(line.facts.opened);
-        line.facts.counts.ended(ending.end, ending.closes, age);
-        ended(&SessionEnd {
-            tunnel: line.facts.begun(line.session),
-            end: ending.end,
-            deciding: DecidingSetting { key: ending.end.key(), value: ending.value.clone() },
-            tally: &ending.tally,
-            closes: ending.closes,
-            client_rtt: ending.client_rtt,
-            backend_rtt: ending.backend_rtt,
-            client_reported: ending.client_reported,
-            backend_reported: ending.backend_reported,
-            client_delayed: ending.client_delayed,
-            backend_delayed: ending.backend_delayed,
-            age,
-        });
+        line.facts.counts.tunnel_ended(summary.reason, summary.close_codes, age);
+        record_end(&SessionEnd { start: line.facts.begun(line.session), summary, age });
     }
 }
 
@@ -265,7 +238,7 @@ mod tests {
         let mut entropy = SystemEntropy;
         let session = Session::new(Arc::default(), DeflateMode::Off, &mut entropy);
         let orders = registration.orders();
-        counts.began();
+        counts.tunnel_opened();
         let backend = PlainStream::new(Socket::Tcp(backend));
         let tunnel =
             Tunnel::new(PanickingStream, backend, session, EarlyBytes::default(), orders, entropy);

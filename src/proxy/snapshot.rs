@@ -107,7 +107,7 @@ impl Snapshot {
         let Validated { capacity, tls, warnings } =
             Self::validate(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
-        metrics.forget_unused();
+        metrics.remove_unused();
         let mut routes = RouteTable::default();
         let mut healths = healths(previous);
         let mut route_list = Vec::new();
@@ -158,14 +158,14 @@ impl Snapshot {
 
     /// What is lawful and may yet be a mistake, `now` being the time of day.
     pub fn warnings(&self, now: f64) -> Vec<LateDiagnostic> {
-        let ends = self.certs().into_iter().flat_map(|certs| certs.steps(now as u64));
+        let ends = self.certs().into_iter().flat_map(|certs| certs.expiring(now as u64));
         let ends = ends.map(|(state, step)| step.warning(state, now as u64));
         self.static_warnings.iter().cloned().chain(ends).collect()
     }
 
     /// Whether clients refuse every certificate there is, `now` being the time of day.
     pub fn has_expired(&self, now: f64) -> bool {
-        self.certs().is_some_and(|certs| certs.all_over(now as u64))
+        self.certs().is_some_and(|certs| certs.all_expired(now as u64))
     }
 
     /// All that may fail: whether the caps fit under this limit of descriptors, and certificates
@@ -180,7 +180,7 @@ impl Snapshot {
         let capacity = Capacity::new(&settings.concurrency, listeners, descriptors)
             .map_err(|error| errors.push(error))
             .ok();
-        errors.extend(settings.records_refused());
+        errors.extend(settings.check_access_log_target());
         let tls = tls_terminator(settings, ticketer).map_err(|more| errors.extend(more)).ok();
         match (capacity, tls, errors.is_empty()) {
             (Some(capacity), Some((tls, mut warnings)), true) => {
@@ -264,7 +264,7 @@ impl Route {
             pool: Pool::new(&of.backends, known),
             on_backend_loss: of.on_backend_loss,
             drain: before.map(|route| route.drain.clone()).unwrap_or_default(),
-            terms: of.terms.clone(),
+            terms: of.policy.clone(),
             timeouts: *timeouts,
             counts,
         }

@@ -10,11 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use super::snapshot::Snapshot;
 use crate::admission::concurrency::ConcurrencyLimits;
-use crate::config::explain::effect::{AppliesTo, takes_effect};
-use crate::config::explain::listing::effective;
+use crate::config::explain::effect::AppliesTo;
+use crate::config::explain::listing::{effective, takes_effect};
 use crate::config::settings::Settings;
 use crate::net::network::Net;
-use crate::protocol::answer::{Change, EffectiveKey};
+use crate::protocol::response::{Change, EffectiveKey};
 use crate::sessions::drain_plan::Phase;
 use crate::sessions::drains::RunningDrains;
 use crate::sessions::registry::Registry;
@@ -46,7 +46,7 @@ pub struct ProxyState {
     /// Drains that go on beside everything else.
     pub drains: RunningDrains,
     /// Whom the watchdog asks.
-    pub roll: Arc<LivenessRegistry>,
+    pub liveness: Arc<LivenessRegistry>,
     /// When it was opened, in seconds since 1970.
     pub born: f64,
     /// How many descriptors the process may open.
@@ -80,7 +80,7 @@ impl ProxyState {
             born: wall(),
             away: Arc::default(),
             drains: RunningDrains::default(),
-            roll: Arc::default(),
+            liveness: Arc::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             net,
             phase: watch::Sender::new(Phase::Running),

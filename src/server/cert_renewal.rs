@@ -18,9 +18,9 @@ use crate::proxy::state::ProxyState;
 use crate::sys::clock::wall;
 use crate::sys::systemd;
 use crate::telemetry::metrics::process_snapshot::CertificateState;
-use crate::telemetry::timestamp::moment;
+use crate::telemetry::timestamp::rfc3339;
+use crate::tls::certs::current_file_states;
 use crate::tls::certs::expiry::ExpiryStep;
-use crate::tls::certs::look;
 use crate::tls::certs::pair::FileState;
 
 /// Looks after the certificates in force.
@@ -130,8 +130,8 @@ fn compare(
     failed: Option<&[FileState]>,
 ) -> ScanResult {
     let Some(certs) = before.certs() else { return ScanResult::Same };
-    let seen = look(&before.settings.certificates);
-    if seen == certs.seen() {
+    let seen = current_file_states(&before.settings.certificates);
+    if seen == certs.file_states() {
         return ScanResult::Same;
     }
     if failed == Some(&seen) {
@@ -168,7 +168,7 @@ fn apply(
         generation,
         certificates = states.len(),
         names = names.join(", ") + if more > 0 { ", ..." } else { "" },
-        not_after = not_after.map(moment),
+        not_after = not_after.map(rfc3339),
         "certificates renewed; open tunnels notice nothing"
     );
     systemd::ready(&reload::status(gate));
@@ -179,8 +179,9 @@ fn apply(
 fn replaced(before: &Snapshot, after: &Snapshot) -> Vec<CertificateState> {
     let (Some(before), Some(after)) = (before.certs(), after.certs()) else { return Vec::new() };
     let states = after.states().iter();
-    let other =
-        |state: &&CertificateState| before.seen().get(state.index) != after.seen().get(state.index);
+    let other = |state: &&CertificateState| {
+        before.file_states().get(state.index) != after.file_states().get(state.index)
+    };
     states.filter(other).cloned().collect()
 }
 
@@ -206,7 +207,7 @@ impl ExpiryWarnings {
         let mut reached = HashMap::new();
         let mut news = Vec::new();
         for (state, step) in
-            generation.certs().into_iter().flat_map(|certs| certs.steps(now as u64))
+            generation.certs().into_iter().flat_map(|certs| certs.expiring(now as u64))
         {
             let which = (state.index, state.not_after);
             reached.insert(which, step);

@@ -19,7 +19,7 @@ use super::listeners::Listeners;
 use super::signals::Signal;
 use super::successor::{GO, GO_MAX, READY, SERVING};
 use crate::listener::handover_channel::HandoverChannel;
-use crate::listener::inherited::{ELDER, PassedSocket};
+use crate::listener::inherited::{PREDECESSOR_VARIABLE, PassedSocket};
 use crate::sys::systemd;
 
 /// What this process was started with, as it was installed then.
@@ -109,13 +109,13 @@ pub async fn hand_over(
 /// The successor is the one that counts, hears so, and says that it did: from then on it serves. One
 /// that does not say it is ended, so that there is always one that serves.
 async fn let_go(passage: Arc<HandoverChannel>, child: &Child) -> io::Result<()> {
-    systemd::successor(child.id());
-    let told = match passage.say(GO, None) {
+    systemd::set_main_pid(child.id());
+    let told = match passage.send(GO, None) {
         Ok(()) => hear(passage, SERVING, GO_MAX).await,
         Err(error) => Err(error),
     };
     if told.is_err() {
-        systemd::successor(std::process::id());
+        systemd::set_main_pid(std::process::id());
     }
     told
 }
@@ -134,7 +134,7 @@ fn begin(
     let child = Command::new(&program.path)
         .args(&program.arguments)
         .stdin(Stdio::from(theirs))
-        .env(ELDER, "stdin")
+        .env(PREDECESSOR_VARIABLE, "stdin")
         // Meant for this process alone.
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS")
@@ -149,7 +149,7 @@ async fn ready(passage: Arc<HandoverChannel>, heirs: Vec<PassedSocket>) -> io::R
     let passing = async {
         for (word, socket) in heirs {
             loop {
-                match passage.say(&word, socket.as_ref().map(OwnedFd::as_fd)) {
+                match passage.send(&word, socket.as_ref().map(OwnedFd::as_fd)) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         sleep(LOOK_EVERY).await;
                     }

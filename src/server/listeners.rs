@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -86,29 +87,31 @@ impl Listeners {
     /// All sockets, for a successor.
     pub fn heirs(&self) -> io::Result<Vec<PassedSocket>> {
         let mut open: Vec<_> = self.open.iter().collect();
-        // Those with the same address are told apart by their order.
-        open.sort_by_key(|(key, _)| (key.address, key.place));
+        // Sockets with the same address are matched by their order.
+        open.sort_by_key(|(key, _)| (key.address, key.index));
         let open = open.into_iter().map(|(key, door)| (key.address, &door.listener));
         let admin = self.admin.iter().map(|(address, listener)| (*address, listener));
-        self.inherited.heirs(open.chain(admin))
+        let own = open.chain(admin).filter(|(_, listener)| !listener.is_inherited());
+        self.inherited.for_successor(own.map(|(address, listener)| (address, listener.as_fd())))
     }
 
     /// Whether this process follows another one.
     pub fn is_successor(&self) -> bool {
-        self.inherited.has_elder()
+        self.inherited.has_predecessor()
     }
 
     /// Waits until the process that this one follows, if any, says that it may serve.
     pub fn follow(&mut self) -> io::Result<()> {
-        let followed = self.inherited.elder().map_or(Ok(()), |elder| successor::take_over(&elder));
-        self.inherited.settle();
+        let followed =
+            self.inherited.take_predecessor().map_or(Ok(()), |elder| successor::take_over(&elder));
+        self.inherited.close_unclaimed();
         followed
     }
 
     /// Tells of inherited sockets that are not served as they should be.
     pub fn doubt(&self, wanted: &[ListenerSettings], admin: Option<SocketAddr>) {
         let wanted: Vec<_> = wanted.iter().map(|listener| listener.address).chain(admin).collect();
-        for socket in self.inherited.doubts(&wanted) {
+        for socket in self.inherited.warnings(&wanted) {
             warn!(socket, "an inherited socket");
         }
     }
@@ -116,7 +119,7 @@ impl Listeners {
     /// Begins to accept on what was bound.
     pub fn open(&mut self, gate: &Arc<ProxyState>, bound: BoundListeners) {
         for (key, settings, listener) in bound.0 {
-            let (address, inherited) = (listener.local(), listener.is_inherited());
+            let (address, inherited) = (listener.local_addr(), listener.is_inherited());
             info!(listener = &*settings.name, %address, tls = settings.tls, inherited, "listening");
             let accepting = accept(gate.clone(), listener.clone(), key);
             #[expect(clippy::disallowed_methods, reason = "not a connection: a drain aborts it")]
@@ -140,7 +143,7 @@ impl Listeners {
         for (_, door) in self.open.drain() {
             door.shut().await;
         }
-        self.inherited.let_go();
+        self.inherited.close();
     }
 
     /// Ready when a door has fallen shut by itself. Nobody opens it again.
@@ -160,14 +163,14 @@ impl Listeners {
 
 async fn accept(gate: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
     let mut told: Option<Instant> = None;
-    let (roll, net) = (gate.roll.clone(), gate.net.clone());
+    let (liveness, net) = (gate.liveness.clone(), gate.net.clone());
     let each = move |event| match event {
         AcceptEvent::Connection(accepted) => {
             gate.tasks.spawn(serve::serve(gate.clone(), accepted, key));
         }
         AcceptEvent::Paused(reason, pause) => {
             if let Some(counts) = gate.snapshot().listener_counts(key) {
-                counts.pauses.add_one();
+                counts.pauses.inc();
             }
             if told.is_none_or(|then| now().duration_since(then) > TELL_EVERY) {
                 told = Some(now());
@@ -182,7 +185,7 @@ async fn accept(gate: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
             }
         }
     };
-    let here = roll.join(format!("the accept loop of {}", key.address));
+    let here = liveness.register(format!("the accept loop of {}", key.address));
     select! {
         biased;
         () = here.answer() => {}
@@ -213,11 +216,11 @@ mod tests {
         let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
         let mut doors = Listeners::default();
         let lasting = Handle::current().spawn(std::future::pending());
-        doors.open.insert(ListenerKey { address, place: 1 }, door(lasting));
+        doors.open.insert(ListenerKey { address, index: 1 }, door(lasting));
         let pause = Duration::from_millis(20);
         assert!(tokio::time::timeout(pause, doors.fallen()).await.is_err(), "all is well");
         let broken = Handle::current().spawn(async { panic!("no more") });
-        doors.open.insert(ListenerKey { address, place: 0 }, door(broken));
+        doors.open.insert(ListenerKey { address, index: 0 }, door(broken));
         let told = doors.fallen().await.to_string();
         assert!(told.contains("127.0.0.1:443") && told.contains("no more"), "{told}");
     }

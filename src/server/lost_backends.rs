@@ -30,7 +30,7 @@ pub async fn look_after(gate: Arc<ProxyState>) {
             let course = DrainPlan::standard(
                 gate.net.clone(),
                 generation.settings.drain,
-                TerminationReason::Rebalanced,
+                TerminationReason::BackendLost,
             );
             let window_ms = course.window(lines.len()).as_millis() as u64;
             let (route, backend) = (loss.route.to_string(), loss.backend.to_string());

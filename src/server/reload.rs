@@ -12,7 +12,7 @@ use super::reload_report;
 use crate::config::settings::Settings;
 use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
-use crate::protocol::answer::{self, Change};
+use crate::protocol::response::{self, Change};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::{LastReload, ProxyState};
 use crate::sys::clock::wall;
@@ -42,7 +42,7 @@ impl ConfigSource {
     pub fn place(&self, faults: &[LateDiagnostic]) -> Vec<String> {
         match (self, faults) {
             (Self::File(path), [first, rest @ ..]) => {
-                Diagnostics::found_later(path, first, rest).lines().collect()
+                Diagnostics::from_late(path, first, rest).lines().collect()
             }
             (Self::File(_) | Self::Fixed(_), _) => {
                 faults.iter().map(|later| format!("{}: {}", later.key, later.problem)).collect()
@@ -56,7 +56,7 @@ pub async fn reload(
     gate: &Arc<ProxyState>,
     doors: &mut Listeners,
     source: &ConfigSource,
-) -> Result<answer::ReloadResult, Vec<String>> {
+) -> Result<response::ReloadResult, Vec<String>> {
     systemd::reloading();
     let before = gate.snapshot();
     let mut outcome = String::new();
@@ -79,7 +79,7 @@ pub async fn reload(
         Err(faults) => report_rejected(&before, faults),
     }
     systemd::ready(&(status(gate) + &outcome));
-    told.map(|changes| answer::ReloadResult { generation: gate.snapshot().number, changes })
+    told.map(|changes| response::ReloadResult { generation: gate.snapshot().number, changes })
 }
 
 /// What a reload of this text would change, if it stood in a file of this path, or its faults, one
@@ -88,7 +88,7 @@ pub fn preview(
     gate: &ProxyState,
     path: &Path,
     text: &str,
-) -> Result<answer::ReloadResult, Vec<String>> {
+) -> Result<response::ReloadResult, Vec<String>> {
     let before = gate.snapshot();
     let path = named_alike(path, before.settings.file.as_deref());
     let name = path.display().to_string();
@@ -98,12 +98,12 @@ pub fn preview(
     let settings = Settings { file: Some(path), ..settings };
     Snapshot::validate(&settings, &gate.ticketer, gate.descriptors).map_err(|faults| {
         let placed = |(first, rest): (&LateDiagnostic, &[LateDiagnostic])| {
-            Diagnostics::found_later_in(&name, text, first, rest).lines().collect::<Vec<_>>()
+            Diagnostics::from_late_in_text(&name, text, first, rest).lines().collect::<Vec<_>>()
         };
         faults.split_first().map(placed).unwrap_or_default()
     })?;
     let changes = reload_report::changes(gate, &before.settings, &settings);
-    Ok(answer::ReloadResult { generation: before.number, changes })
+    Ok(response::ReloadResult { generation: before.number, changes })
 }
 
 /// The path as it would be written beside the file in force: other words for the same folder are no
@@ -132,7 +132,7 @@ fn report(gate: &ProxyState, before: &Settings, changes: &[Change]) {
     info!(
         generation = after.number,
         changed = reload_report::words(changes),
-        config_sha256 = after.settings.written.fingerprint(),
+        config_sha256 = after.settings.source_map.fingerprint(),
         tunnels = gate.occupancy.tunnels(),
         "reloaded; open tunnels keep their route"
     );
@@ -190,7 +190,7 @@ async fn try_reload(
     let listeners = after.settings.listeners.clone();
     let bound = doors.bind(&listeners).map_err(|fault| vec![fault.to_string()])?;
     gate.swap(after);
-    let outgoing = access.begin();
+    let outgoing = access.activate();
     doors.open(gate, bound);
     doors.keep(&listeners).await;
     // Whoever moved the old file may do with it as they like once the reload is reported.
@@ -217,7 +217,7 @@ async fn build(
 /// there is a fault in the latter.
 async fn reopen(settings: &Settings, source: &ConfigSource, told: &[String]) {
     match open_access(settings, source) {
-        Ok(access) => access.begin().finish().await,
+        Ok(access) => access.activate().finish().await,
         Err(faults) => {
             for fault in faults.iter().filter(|fault| !told.contains(fault)) {
                 error!(fault, "the access log stays as it was");
@@ -227,7 +227,7 @@ async fn reopen(settings: &Settings, source: &ConfigSource, told: &[String]) {
 }
 
 fn open_access(settings: &Settings, source: &ConfigSource) -> Result<AccessLog, Vec<String>> {
-    match settings.records_refused() {
+    match settings.check_access_log_target() {
         Some(refused) => Err(source.place(&[refused])),
         None => AccessLog::open(settings).map_err(|fault| vec![fault.to_string()]),
     }
@@ -253,8 +253,11 @@ mod tests {
         let path = Path::new("/nowhere/proxy.toml");
         let text = format!("\u{feff}{PLAIN}").replace("\"a\"", "\"b\"") + "[log]\nlevel = \"warn\"";
         let seen = preview(&gate, path, &text).unwrap();
-        let told: Vec<String> =
-            seen.changes.iter().map(|of| format!("{} {} {}", of.part, of.name, of.what)).collect();
+        let told: Vec<String> = seen
+            .changes
+            .iter()
+            .map(|of| format!("{} {} {}", of.section, of.name, of.action))
+            .collect();
         assert_eq!(told, ["route b added", "route a removed", "log  changed"]);
         assert_eq!((seen.generation, gate.snapshot().number), (1, 1));
         assert_eq!(gate.metrics.routes().len(), 1);

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
-use crate::config::explain::effect::{AppliesTo, takes_effect};
+use crate::config::explain::effect::AppliesTo;
+use crate::config::explain::listing::takes_effect;
 use crate::config::settings::Settings;
-use crate::protocol::answer::Change;
+use crate::protocol::response::Change;
 use crate::proxy::state::ProxyState;
 
 /// What differs, with the tunnels that are open now.
@@ -17,7 +18,8 @@ pub fn changes(gate: &ProxyState, before: &Settings, after: &Settings) -> Vec<Ch
         return Vec::new();
     }
     let open = TunnelCounts::count(gate);
-    let with = |SettingChange { change, about }| Change { tunnels: open.of(&about), ..change };
+    let with =
+        |SettingChange { change, affected }| Change { tunnels: open.of(&affected), ..change };
     found.into_iter().map(with).collect()
 }
 
@@ -52,8 +54,8 @@ impl TunnelCounts {
 
     fn of(&self, about: &AffectedTunnels) -> u64 {
         match about {
-            AffectedTunnels::Nobody => 0,
-            AffectedTunnels::Everybody => self.all,
+            AffectedTunnels::None => 0,
+            AffectedTunnels::All => self.all,
             AffectedTunnels::Listener(name) => self.by_listener.get(name).copied().unwrap_or(0),
             AffectedTunnels::Routes(names) => {
                 names.iter().filter_map(|name| self.by_route.get(name)).sum()
@@ -72,9 +74,9 @@ pub fn words(changes: &[Change]) -> String {
     }
     let mut parts: Vec<(&str, Vec<&Change>)> = Vec::new();
     for change in changes {
-        match parts.iter_mut().find(|(part, _)| *part == change.part) {
+        match parts.iter_mut().find(|(part, _)| *part == change.section) {
             Some((_, of)) => of.push(change),
-            None => parts.push((&change.part, vec![change])),
+            None => parts.push((&change.section, vec![change])),
         }
     }
     let words: Vec<String> = parts.iter().map(|(part, of)| part_words(part, of)).collect();
@@ -96,8 +98,8 @@ fn part_words(part: &str, changes: &[&Change]) -> String {
 
 fn change_words(change: &Change) -> String {
     let name = cut(&change.name, NAME_MAX);
-    if change.what != "changed" {
-        return format!("{name} {}", change.what);
+    if change.action != "changed" {
+        return format!("{name} {}", change.action);
     }
     let mut keys: Vec<&str> =
         change.keys.iter().take(KEYS_MAX).map(|key| below(&key.key)).collect();
@@ -133,14 +135,14 @@ const WORDS_MAX: usize = 500;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::answer::ChangedKey;
+    use crate::protocol::response::ChangedKey;
 
     fn change(part: &str, name: &str, what: &str, keys: &[&str]) -> Change {
         let key = |key: &&str| ChangedKey { key: (*key).to_owned(), before: None, after: None };
         Change {
-            part: part.into(),
+            section: part.into(),
             name: name.into(),
-            what: what.into(),
+            action: what.into(),
             keys: keys.iter().map(key).collect(),
             ..Change::default()
         }

@@ -23,7 +23,7 @@ pub const GO_MAX: Duration = Duration::from_secs(10);
 /// # Errors
 /// The predecessor has gone, did not answer in time, or answered something else.
 pub fn take_over(predecessor: &HandoverChannel) -> io::Result<()> {
-    predecessor.say(READY, None)?;
+    predecessor.send(READY, None)?;
     predecessor.expect(GO, GO_MAX)?;
-    predecessor.say(SERVING, None)
+    predecessor.send(SERVING, None)
 }

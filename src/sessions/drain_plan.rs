@@ -9,12 +9,11 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
-use ws::TerminationReason;
+use ws::{SessionClose, TerminationReason};
 
 use super::registry::{Registry, SessionHandle};
 use crate::config::settings::DrainSettings;
 use crate::net::network::Net;
-use crate::tunnel::SessionClose;
 
 /// Where the process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,7 @@ pub struct DrainOutcome {
 impl DrainPlan {
     /// As the file says, in the words of each session's own terms.
     pub fn standard(net: Arc<dyn Net>, pace: DrainSettings, end: TerminationReason) -> Self {
-        Self { notice: Arc::new(SessionClose { end, words: None }), pace, net }
+        Self { notice: Arc::new(SessionClose::new(end)), pace, net }
     }
 
     /// Over how long so many are closed.

@@ -38,12 +38,12 @@ impl SessionInfo {
     /// The same for its records; `session` is its number.
     pub fn begun(&self, session: u64) -> SessionStart<'_> {
         SessionStart {
-            visitor: &self.connection.visitor,
+            client: &self.connection.visitor,
             session,
             route: &self.counts.route.name,
             backend: &self.counts.id,
-            particulars: self.particulars.particulars(),
-            dial: Duration::from_micros(self.dial.into()),
+            fields: self.particulars.unpack(),
+            backend_handshake: Duration::from_micros(self.dial.into()),
             generation: self.generation.into(),
         }
     }

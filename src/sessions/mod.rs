@@ -1,8 +1,8 @@
 //! The open sessions: registry, identity and statistics of each, and how they are drained.
 
 pub(crate) mod connection;
-pub(crate) mod drain_plan;
+pub mod drain_plan;
 pub(crate) mod drains;
 pub(crate) mod info;
-pub(crate) mod registry;
+pub mod registry;
 pub(crate) mod stats;

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
-use ws::FrameTrace;
+use ws::{FrameTrace, SessionClose};
 
 use super::info::SessionInfo;
 use super::stats::{LastCounted, SessionRef, SessionStats};
 use crate::tunnel::progress::WakeProgress;
-use crate::tunnel::{Command, SessionClose, SessionControl};
+use crate::tunnel::{Command, SessionControl};
 
 /// All open sessions, by their number.
 #[derive(Debug, Default)]
@@ -136,15 +136,15 @@ impl SessionHandle {
         let orders = self.orders.load(Ordering::Acquire) & !*obeyed;
         if orders & CUT != 0 {
             *obeyed |= CUT;
-            return Some(Command::Cut);
+            return Some(Command::Abort);
         }
         if orders & LEAVE != 0 {
             *obeyed |= LEAVE;
-            return self.mail().notice.clone().map(Command::Leave);
+            return self.mail().notice.clone().map(Command::Close);
         }
         if orders & WATCH != 0 {
             self.orders.fetch_and(!WATCH, Ordering::AcqRel);
-            return self.mail().trace.take().map(Command::Watch);
+            return self.mail().trace.take().map(Command::Trace);
         }
         None
     }
@@ -177,11 +177,11 @@ impl Drop for Registration {
 }
 
 impl SessionControl for CommandReceiver {
-    fn relayed(&mut self, progress: &WakeProgress<'_>) {
+    fn handle_progress(&mut self, progress: &WakeProgress<'_>) {
         self.line.live.relayed(self.line.owner(), &mut self.seen, progress);
     }
 
-    fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
+    fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
         if let Some(order) = self.line.next(&mut self.obeyed) {
             return Poll::Ready(order);
         }
@@ -229,21 +229,21 @@ mod tests {
         let entry = registry.register(SessionInfo::sample());
         let mut orders = entry.orders();
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(orders.poll_order(&mut cx).is_pending());
+        assert!(orders.poll_command(&mut cx).is_pending());
         let [first, second] = [TerminationReason::Killed, TerminationReason::Drained]
-            .map(|end| Arc::new(SessionClose { end, words: None }));
+            .map(|reason| Arc::new(SessionClose::new(reason)));
         let line = registry.line(entry.line.session).unwrap();
         line.leave(&first);
         line.leave(&second);
         assert!(matches!(
-            orders.poll_order(&mut cx),
-            Poll::Ready(Command::Leave(notice)) if notice.end == TerminationReason::Killed
+            orders.poll_command(&mut cx),
+            Poll::Ready(Command::Close(notice)) if notice.reason == TerminationReason::Killed
         ));
-        assert!(orders.poll_order(&mut cx).is_pending());
+        assert!(orders.poll_command(&mut cx).is_pending());
         line.cut();
         line.leave(&second);
-        assert!(matches!(orders.poll_order(&mut cx), Poll::Ready(Command::Cut)));
-        assert!(orders.poll_order(&mut cx).is_pending());
+        assert!(matches!(orders.poll_command(&mut cx), Poll::Ready(Command::Abort)));
+        assert!(orders.poll_command(&mut cx).is_pending());
         assert!(line.is_leaving() && !line.is_gone());
         drop(entry);
         assert!(line.is_gone() && registry.len() == 0);
@@ -257,8 +257,8 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..2 {
             entry.line.watch(FrameTrace::new(|_| true));
-            assert!(matches!(orders.poll_order(&mut cx), Poll::Ready(Command::Watch(_))));
-            assert!(orders.poll_order(&mut cx).is_pending());
+            assert!(matches!(orders.poll_command(&mut cx), Poll::Ready(Command::Trace(_))));
+            assert!(orders.poll_command(&mut cx).is_pending());
         }
     }
 }

@@ -87,22 +87,22 @@ impl SessionStats {
         seen: &mut LastCounted,
         progress: &WakeProgress<'_>,
     ) {
-        let tally = progress.session.tally();
+        let tally = progress.session.stats();
         let route = &owner.counts.route;
         self.up.advance(&tally.up, &mut seen.compressed[0], progress.up, &route.up);
         self.down.advance(&tally.down, &mut seen.compressed[1], progress.down, &route.down);
-        if let Some(late) = progress.late {
-            route.late.observe(late);
+        if let Some(late) = progress.latency {
+            route.relay_delay.observe(late);
         }
         for (place, side) in Side::BOTH.into_iter().enumerate() {
-            let answers = progress.session.answers(side) as u16;
+            let answers = progress.session.rtt_count(side) as u16;
             if seen.answers[place] != answers {
                 seen.answers[place] = answers;
                 progress.session.rtt(side).inspect(|rtt| self.pong(route, side, *rtt));
             }
-            let delayed = progress.session.delayed(side);
+            let delayed = progress.session.read_delays(side);
             self.waited(route, side, delayed.time);
-            let met = progress.session.reported(side).and(delayed.by);
+            let met = progress.session.reported(side).union(delayed.by);
             if met != seen.met[place] {
                 tell(owner, seen.met[place], progress.session, side);
                 seen.met[place] = met;
@@ -113,7 +113,7 @@ impl SessionStats {
     fn pong(&self, route: &RouteCounts, side: Side, rtt: Rtt) {
         let units = u32::try_from(rtt.last.as_nanos() / u128::from(RTT_UNIT)).unwrap_or(u32::MAX);
         self.rtt[side as usize].store(units.max(1), Ordering::Relaxed);
-        route.pong(side, rtt.last);
+        route.observe_rtt(side, rtt.last);
     }
 
     /// A side waited for so long, in all.
@@ -124,7 +124,7 @@ impl SessionStats {
         let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         if millis != before {
             delayed.store(millis, Ordering::Relaxed);
-            route.waited(side, u64::from(millis.saturating_sub(before)));
+            route.add_delay(side, u64::from(millis.saturating_sub(before)));
         }
     }
 }
@@ -134,16 +134,16 @@ impl SessionStats {
 #[cold]
 fn tell(owner: SessionRef<'_>, before: ReportedViolations, session: &Session, side: Side) {
     let route = &owner.counts.route;
-    let (client, backend, terms) = (owner.client, &owner.counts.id, session.terms());
+    let (client, backend, policy) = (owner.client, &owner.counts.id, session.policy());
     let party =
-        TunnelSide { session: owner.session, client, route: &route.name, backend, terms, side };
+        TunnelSide { session: owner.session, client, route: &route.name, backend, policy, side };
     for offence in session.reported(side).since(before) {
-        route.would_have_closed(side, offence);
+        route.violation_reported(side, offence);
         would_close(party, offence);
     }
-    for offence in session.delayed(side).by.since(before) {
-        if let Violation::Over(rule) = offence {
-            route.delayed(side, rule);
+    for offence in session.read_delays(side).by.since(before) {
+        if let Violation::LimitExceeded(rule) = offence {
+            route.tunnel_delayed(side, rule);
             delaying(party, rule);
         }
     }
@@ -171,7 +171,7 @@ impl TrafficStats {
         let now = flow.compressed as u32;
         let more = now.wrapping_sub(*compressed);
         *compressed = now;
-        counts.relayed(flow.bytes - before, flow.messages - messages, u64::from(more), sizes);
+        counts.add(flow.bytes - before, flow.messages - messages, u64::from(more), sizes);
     }
 }
 

@@ -1,11 +1,11 @@
-//! Randomness from the system, for nonces, mask keys and jitter.
+//! Randomness from the operating system, for nonces, mask keys and jitter.
 
 use std::cell::RefCell;
 
 use ws::Entropy;
 
-/// The operating system's generator, drawn in blocks a thread. RFC 6455 5.3 asks for mask keys
-/// that cannot be predicted, so nothing weaker stands in.
+/// The operating system's generator, read in blocks per thread. RFC 6455 5.3 requires mask keys that
+/// cannot be predicted, so there is no fallback to a weaker generator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemEntropy;
 
@@ -27,8 +27,8 @@ struct EntropyPool {
 impl EntropyPool {
     fn next(&mut self) -> u8 {
         if self.used == BLOCK {
-            // The system's generator fails only before it is seeded at boot, and a process
-            // without randomness must not go on as if it had some.
+            // The system's generator fails only before it is seeded at boot. The process must not
+            // continue without randomness.
             while getrandom::fill(&mut self.block).is_err() {
                 std::thread::yield_now();
             }

@@ -3,24 +3,24 @@
 use std::fs;
 use std::path::{Component, Path};
 
-/// What the control group of this process, and those above it, leave it (`MemoryMax=` in a unit);
-/// `None`: there is no limit, or it cannot be read.
+/// The memory limit in bytes: the smallest `memory.max` of the process's control group and its
+/// ancestors (cgroup v2; `MemoryMax=` in a unit). `None` if there is no limit or it cannot be read.
 pub fn limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     limit_in(&groups, Path::new("/sys/fs/cgroup"))
 }
 
-/// The least `memory.max` on the way to the root (cgroup v2).
+/// As [`limit`], with the content of `/proc/self/cgroup` and the mount point of the cgroup tree.
 fn limit_in(groups: &str, root: &Path) -> Option<u64> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let own = Path::new(own);
-    // Outside of what this namespace shows.
+    // The group is outside of this cgroup namespace.
     if own.components().any(|step| step == Component::ParentDir) {
         return None;
     }
     let limits = own.ancestors().filter_map(|group| {
         let text = fs::read_to_string(root.join(group).join("memory.max")).ok()?;
-        // "max" is none.
+        // "max" means no limit and does not parse.
         text.trim().parse::<u64>().ok()
     });
     limits.min()
@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(limit_in(groups, &root), Some(1 << 20));
         fs::write(own.join("memory.max"), "4096\n").unwrap();
         assert_eq!(limit_in(groups, &root), Some(4096));
-        // Of a container the root is what it sees of itself.
+        // In a container, the root of the tree is its own group.
         fs::write(root.join("memory.max"), "8192\n").unwrap();
         assert_eq!(limit_in("0::/\n", &root), Some(8192));
         assert_eq!(limit_in("0::/../elsewhere\n", &root), None);

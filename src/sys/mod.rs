@@ -1,4 +1,4 @@
-//! The machine underneath: clock, randomness, descriptors, memory, systemd and its watchdog.
+//! The operating system: clocks, randomness, file descriptors, memory limits, systemd and its watchdog.
 
 pub(crate) mod clock;
 pub(crate) mod descriptors;

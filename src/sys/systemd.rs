@@ -1,47 +1,52 @@
-//! What the service manager is told (sd_notify(3)); nothing where `NOTIFY_SOCKET` is not set.
+//! Notifications to the service manager (sd_notify(3)). They do nothing unless `NOTIFY_SOCKET` is set.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tracing::debug;
 
-/// Listening, and serving under the newest configuration.
+/// Reports that the process serves, at start or after a reload, with a status text for
+/// `systemctl status`.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// A reload begins; [`ready`] ends it. `Type=notify-reload` wants the time with it.
+/// Reports the start of a reload; [`ready`] reports its end. `Type=notify-reload` requires the
+/// monotonic time of the start.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => debug!(%error, "no monotonic time for the service manager"),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => {
+            debug!(%error, "systemd: cannot read the monotonic clock, reload not announced")
+        }
     }
 }
 
-/// A drain begins.
+/// Reports that the process drains and will exit.
 pub fn stopping(status: &str) {
-    tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+    notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
-/// Another process is the main one from here on; only this one may say so (`NotifyAccess=main`).
-pub fn successor(process: u32) {
-    tell(&[NotifyState::MainPid(process)]);
+/// Makes `pid` the main process of the service. Only the current main process may do that
+/// (`NotifyAccess=main`).
+pub fn set_main_pid(pid: u32) {
+    notify(&[NotifyState::MainPid(pid)]);
 }
 
-/// How long the service manager waits for [`alive`] before it ends the process; `None` if it does
-/// not.
-pub fn watchdog() -> Option<Duration> {
-    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+/// The time after which the service manager restarts the process if no [`keep_alive`] arrives
+/// (`WatchdogSec=`); `None` if it has no watchdog.
+pub fn watchdog_timeout() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero())
 }
 
-/// Feeds the watchdog.
-pub fn alive() {
-    tell(&[NotifyState::Watchdog]);
+/// Sends a watchdog keep-alive.
+pub fn keep_alive() {
+    notify(&[NotifyState::Watchdog]);
 }
 
-fn tell(states: &[NotifyState<'_>]) {
-    // A manager that does not listen is no reason to stop serving.
+fn notify(states: &[NotifyState<'_>]) {
+    // Not a reason to stop serving.
     if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "cannot notify the service manager");
+        debug!(%error, "systemd: notification failed");
     }
 }

@@ -1,6 +1,5 @@
-//! The service manager's watchdog (sd_watchdog_enabled(3)). It is fed only when every accept loop
-//! has answered a call of the roll and every worker has shown that it still looks at its tasks: a
-//! process that merely lives is not fed.
+//! Keep-alives for the service manager's watchdog (sd_watchdog_enabled(3)). One is sent only after
+//! every accept loop has answered a liveness check and every worker thread has made progress.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,106 +12,108 @@ use tracing::{error, info};
 
 use super::systemd;
 
-/// Feeds the watchdog for as long as all is well; never ready where there is none.
-pub async fn run(roll: Arc<LivenessRegistry>) {
-    match systemd::watchdog() {
-        Some(limit) => {
-            info!(limit_ms = limit.as_millis() as u64, "watchdog: keep-alives enabled");
+/// Sends keep-alives while all tasks respond. Never returns; does nothing if the service manager has
+/// no watchdog.
+pub async fn run(registry: Arc<LivenessRegistry>) {
+    match systemd::watchdog_timeout() {
+        Some(timeout) => {
+            info!(limit_ms = timeout.as_millis() as u64, "watchdog: keep-alives enabled");
             let workers = WorkerThreads(Handle::current().metrics());
-            feed(&roll, &workers, limit / ROUNDS, systemd::alive).await;
+            keep_alive(&registry, &workers, timeout / ROUNDS, systemd::keep_alive).await;
         }
         None => std::future::pending().await,
     }
 }
 
-/// Once a round everybody shows up, and the dog is fed. Who does not is told of by name, and the
-/// dog waits.
-async fn feed(
-    roll: &LivenessRegistry,
+/// Calls `notify` once per round if every registered task and every worker responds; otherwise logs
+/// the ones that do not, and waits for them.
+async fn keep_alive(
+    registry: &LivenessRegistry,
     workers: &WorkerThreads,
     round: Duration,
-    mut fed: impl FnMut(),
+    mut notify: impl FnMut(),
 ) {
-    let pause = round / LOOKS;
+    let pause = round / CHECKS;
     loop {
-        let began = Instant::now();
-        let before = workers.look();
-        roll.call();
-        // Looks are counted, not time: a process that was stopped for a while has not looked.
-        let mut looks = 0;
+        let started = Instant::now();
+        let before = workers.progress();
+        registry.start_round();
+        // Counts checks instead of time: a process that was suspended has not checked.
+        let mut checks = 0;
         loop {
             sleep(pause).await;
-            let mut missing = workers.missing(&before);
-            missing.extend(roll.missing());
+            let mut missing = workers.unresponsive(&before);
+            missing.extend(registry.unresponsive());
             if missing.is_empty() {
                 break;
             }
-            looks += 1;
-            if looks == LOOKS {
+            checks += 1;
+            if checks == CHECKS {
                 let tasks = missing.join(", ");
                 let round_ms = round.as_millis() as u64;
                 error!(tasks, round_ms, "watchdog: tasks unresponsive, keep-alive withheld");
             }
         }
-        if looks >= LOOKS {
+        if checks >= CHECKS {
             info!("watchdog: all tasks respond again, keep-alive resumed");
         }
-        fed();
-        sleep_until(began + round).await;
+        notify();
+        sleep_until(started + round).await;
     }
 }
 
-/// Those that must answer when they are called.
+/// The tasks that must answer each liveness check.
 #[derive(Debug, Default)]
 pub struct LivenessRegistry {
     round: watch::Sender<u64>,
-    members: Mutex<Vec<Weak<LivenessEntry>>>,
+    entries: Mutex<Vec<Weak<LivenessEntry>>>,
 }
 
 #[derive(Debug)]
 struct LivenessEntry {
     name: String,
-    /// The last round that it answered.
+    /// The last round that the task answered.
     answered: AtomicU64,
 }
 
-/// A place on the roll; left when dropped.
+/// The registration of one task, until it is dropped.
 #[derive(Debug)]
 pub struct LivenessProbe {
-    member: Arc<LivenessEntry>,
+    entry: Arc<LivenessEntry>,
     round: watch::Receiver<u64>,
 }
 
 impl LivenessRegistry {
-    /// Enters the roll; whoever does must poll [`LivenessProbe::answer`] beside its work, in one task.
-    pub fn join(&self, name: String) -> LivenessProbe {
-        let member = Arc::new(LivenessEntry { name, answered: AtomicU64::new(0) });
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.retain(|member| member.strong_count() > 0);
-        members.push(Arc::downgrade(&member));
-        LivenessProbe { member, round: self.round.subscribe() }
+    /// Registers a task under `name`. The task must poll [`LivenessProbe::answer`] together with its
+    /// other work.
+    pub fn register(&self, name: String) -> LivenessProbe {
+        let entry = Arc::new(LivenessEntry { name, answered: AtomicU64::new(0) });
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| entry.strong_count() > 0);
+        entries.push(Arc::downgrade(&entry));
+        LivenessProbe { entry, round: self.round.subscribe() }
     }
 
-    fn call(&self) {
+    fn start_round(&self) {
         self.round.send_modify(|round| *round += 1);
     }
 
-    /// Who has not answered the last call.
-    fn missing(&self) -> Vec<String> {
+    /// Names of the tasks that have not answered in this round.
+    fn unresponsive(&self) -> Vec<String> {
         let round = *self.round.borrow();
-        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let late = |member: &Arc<LivenessEntry>| member.answered.load(Ordering::Relaxed) < round;
-        let late = members.iter().filter_map(Weak::upgrade).filter(late);
-        late.map(|member| member.name.clone()).collect()
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = |entry: &Arc<LivenessEntry>| entry.answered.load(Ordering::Relaxed) < round;
+        let late = entries.iter().filter_map(Weak::upgrade).filter(late);
+        late.map(|entry| entry.name.clone()).collect()
     }
 }
 
 impl LivenessProbe {
-    /// Answers every call; never ready.
+    /// Answers every liveness check; never completes.
     pub async fn answer(mut self) {
         loop {
             let round = *self.round.borrow_and_update();
-            self.member.answered.store(round, Ordering::Relaxed);
+            self.entry.answered.store(round, Ordering::Relaxed);
             if self.round.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -120,42 +121,42 @@ impl LivenessProbe {
     }
 }
 
-/// The threads that poll tasks.
+/// The worker threads of the runtime.
 struct WorkerThreads(RuntimeMetrics);
 
-/// What a worker had done at some moment.
+/// What a worker thread had done at one point in time.
 #[derive(PartialEq, Eq)]
 struct WorkerProgress {
-    /// How often it lay down and got up: odd while it sleeps.
+    /// Number of parks and unparks: odd while the worker sleeps.
     parks: u64,
-    /// How long it was busy; reckoned up every few polls and before it sleeps.
+    /// Total busy time; tokio updates it every few polls and before the worker sleeps.
     busy: Duration,
 }
 
 impl WorkerThreads {
-    fn look(&self) -> Vec<WorkerProgress> {
-        let done = |worker| WorkerProgress {
+    fn progress(&self) -> Vec<WorkerProgress> {
+        let progress = |worker| WorkerProgress {
             parks: self.0.worker_park_unpark_count(worker),
             busy: self.0.worker_total_busy_duration(worker),
         };
-        (0..self.0.num_workers()).map(done).collect()
+        (0..self.0.num_workers()).map(progress).collect()
     }
 
-    /// Workers that have neither slept nor come back from a task since.
-    fn missing(&self, before: &[WorkerProgress]) -> Vec<String> {
+    /// Names of the workers that have neither slept nor finished polling a task since `before`.
+    fn unresponsive(&self, before: &[WorkerProgress]) -> Vec<String> {
         let stuck = |(before, now): (&WorkerProgress, &WorkerProgress)| {
             now.parks.is_multiple_of(2) && before == now
         };
-        let now = self.look();
+        let now = self.progress();
         let pairs = before.iter().zip(&now).enumerate().filter(|(_, pair)| stuck(*pair));
         pairs.map(|(worker, _)| format!("worker {worker}")).collect()
     }
 }
 
-/// The dog is fed so often within its patience, so that one bad round is not the end.
+/// Keep-alives per watchdog timeout, so that one late round does not restart the process.
 const ROUNDS: u32 = 3;
-/// Looks in a round before something is said to hang.
-const LOOKS: u32 = 16;
+/// Checks per round before a task counts as unresponsive.
+const CHECKS: u32 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -166,42 +167,44 @@ mod tests {
     use super::*;
 
     const ROUND: Duration = Duration::from_millis(160);
-    /// Five rounds: who hangs is noticed within two.
-    const A_WHILE: Duration = Duration::from_millis(800);
-    const PATIENCE: Duration = Duration::from_secs(20);
+    /// Five rounds; an unresponsive task is noticed within two.
+    const FIVE_ROUNDS: Duration = Duration::from_millis(800);
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     fn two_workers() -> Runtime {
         Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
     }
 
-    /// Begins to feed; what is received is a meal.
-    fn fed(runtime: &Runtime, roll: &Arc<LivenessRegistry>) -> Receiver<()> {
-        let (meal, meals) = sync_channel(1000);
-        let (roll, workers) = (roll.clone(), WorkerThreads(runtime.metrics()));
-        runtime.spawn(async move { feed(&roll, &workers, ROUND, || meal.send(()).unwrap()).await });
-        meals.recv_timeout(PATIENCE).unwrap();
-        meals
+    /// Starts the keep-alives; the receiver gets one value per keep-alive.
+    fn start(runtime: &Runtime, registry: &Arc<LivenessRegistry>) -> Receiver<()> {
+        let (sent, keep_alives) = sync_channel(1000);
+        let (registry, workers) = (registry.clone(), WorkerThreads(runtime.metrics()));
+        runtime.spawn(async move {
+            keep_alive(&registry, &workers, ROUND, || sent.send(()).unwrap()).await;
+        });
+        keep_alives.recv_timeout(TIMEOUT).unwrap();
+        keep_alives
     }
 
-    /// No meal comes any more, apart from what was on its way.
-    fn assert_starves(meals: &Receiver<()>) {
+    /// No further keep-alive is sent, except those that are on their way.
+    fn assert_withheld(keep_alives: &Receiver<()>) {
         std::thread::sleep(ROUND * 2);
-        while meals.try_recv().is_ok() {}
+        while keep_alives.try_recv().is_ok() {}
         assert!(
-            meals.recv_timeout(A_WHILE).is_err(),
+            keep_alives.recv_timeout(FIVE_ROUNDS).is_err(),
             "keep-alive sent although a task is unresponsive"
         );
     }
 
-    /// Hangs until something is sent.
-    fn hang(runtime: &Runtime) -> SyncSender<()> {
+    /// Blocks a worker until a value is sent.
+    fn block_worker(runtime: &Runtime) -> SyncSender<()> {
         let (release, released) = sync_channel::<()>(1);
-        let (begun, begins) = sync_channel(1);
+        let (blocked, wait) = sync_channel(1);
         runtime.spawn(async move {
-            begun.send(()).unwrap();
+            blocked.send(()).unwrap();
             let _ = released.recv();
         });
-        begins.recv_timeout(PATIENCE).unwrap();
+        wait.recv_timeout(TIMEOUT).unwrap();
         release
     }
 
@@ -209,13 +212,13 @@ mod tests {
     #[test]
     fn one_blocked_worker_withholds_the_keepalive() {
         let runtime = two_workers();
-        let meals = fed(&runtime, &Arc::default());
-        let release = hang(&runtime);
-        assert_starves(&meals);
-        // Who comes back is forgiven.
+        let keep_alives = start(&runtime, &Arc::default());
+        let release = block_worker(&runtime);
+        assert_withheld(&keep_alives);
+        // Keep-alives resume once the worker continues.
         release.send(()).unwrap();
         for _ in 0..3 {
-            meals.recv_timeout(PATIENCE).unwrap();
+            keep_alives.recv_timeout(TIMEOUT).unwrap();
         }
     }
 
@@ -223,9 +226,9 @@ mod tests {
     #[test]
     fn deadlock_of_all_workers_withholds_the_keepalive() {
         let runtime = two_workers();
-        let meals = fed(&runtime, &Arc::default());
-        let releases = [hang(&runtime), hang(&runtime)];
-        assert_starves(&meals);
+        let keep_alives = start(&runtime, &Arc::default());
+        let releases = [block_worker(&runtime), block_worker(&runtime)];
+        assert_withheld(&keep_alives);
         drop(releases);
     }
 
@@ -233,21 +236,21 @@ mod tests {
     #[test]
     fn stuck_accept_loop_withholds_the_keepalive() {
         let runtime = two_workers();
-        let roll = Arc::new(LivenessRegistry::default());
-        let meals = fed(&runtime, &roll);
-        let answering = runtime.spawn(roll.join("one that answers".into()).answer());
-        meals.recv_timeout(PATIENCE).unwrap();
-        let silent = roll.join("one that hangs".into());
-        assert_starves(&meals);
-        assert_eq!(roll.missing(), ["one that hangs"]);
-        // A loop that was ended is not waited for.
+        let registry = Arc::new(LivenessRegistry::default());
+        let keep_alives = start(&runtime, &registry);
+        let answering = runtime.spawn(registry.register("responsive".into()).answer());
+        keep_alives.recv_timeout(TIMEOUT).unwrap();
+        let silent = registry.register("stuck".into());
+        assert_withheld(&keep_alives);
+        assert_eq!(registry.unresponsive(), ["stuck"]);
+        // Tasks that ended are not waited for.
         answering.abort();
         drop(silent);
-        meals.recv_timeout(PATIENCE).unwrap();
+        keep_alives.recv_timeout(TIMEOUT).unwrap();
     }
 
     #[test]
-    fn workers_that_are_busy_all_the_time_are_no_fault() {
+    fn busy_workers_count_as_responsive() {
         let runtime = two_workers();
         for _ in 0..8 {
             runtime.spawn(async {
@@ -258,9 +261,9 @@ mod tests {
                 }
             });
         }
-        let meals = fed(&runtime, &Arc::default());
+        let keep_alives = start(&runtime, &Arc::default());
         for _ in 0..5 {
-            meals.recv_timeout(PATIENCE).unwrap();
+            keep_alives.recv_timeout(TIMEOUT).unwrap();
         }
         runtime.shutdown_background();
     }

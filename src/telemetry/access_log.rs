@@ -1,5 +1,5 @@
-//! Where the records of connections go: to standard error, or to a file of their own, written by
-//! a thread of its own and opened anew at each reload.
+//! The access log: records go to standard error, or to a file that a separate thread writes and
+//! each reload reopens.
 
 use std::fs::{File, Metadata, OpenOptions, metadata};
 use std::io::{self, Seek, Write};
@@ -16,11 +16,11 @@ use tracing::error;
 
 use super::line::LogLine;
 use super::line_writer::{LineSender, LineSink, LogTarget};
-use super::log::stderr;
+use super::stderr::stderr;
 use super::timestamp::LogTime;
 use crate::config::settings::{AccessTarget, LogFormat, Settings};
 
-/// A place for records, opened.
+/// An open destination for records.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     format: LogFormat,
@@ -29,11 +29,11 @@ pub struct AccessLog {
     file: Option<OpenFile>,
 }
 
-/// What came before, which may have lines to write yet.
+/// The destination that was replaced; its thread may still have lines to write.
 #[derive(Debug)]
 pub struct PreviousLog(Option<OpenFile>);
 
-/// The file of records could not be opened.
+/// The access log file could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open the access log {path}: {source}{hint}", path = path.display())]
 pub struct AccessLogError {
@@ -42,18 +42,22 @@ pub struct AccessLogError {
     hint: &'static str,
 }
 
-/// The file behind a thread.
+/// A file that a writer thread holds open.
 #[derive(Clone, Debug)]
 struct OpenFile {
-    /// Device and number: the same name may lead to another file.
+    /// Device and inode: after a rotation the same name is another file.
     id: (u64, u64),
-    /// Closed when the thread has written its last line.
-    over: watch::Receiver<()>,
+    /// Closed once the thread has written its last line.
+    done: watch::Receiver<()>,
 }
 
 impl AccessLog {
-    /// Opens what the settings name; no record goes there yet. The file that is in use already is
-    /// used on.
+    /// Opens the destination that the settings name, without sending records there yet. If that file
+    /// is in use already, its thread is reused.
+    ///
+    /// # Errors
+    /// The file cannot be opened, is not a regular file, or too many earlier files still have lines
+    /// to write.
     pub fn open(settings: &Settings) -> Result<Self, AccessLogError> {
         let (format, start) = (settings.access.format, settings.access.start);
         let path = match &settings.access.to {
@@ -62,56 +66,56 @@ impl AccessLog {
             }
             AccessTarget::File(path) => path,
         };
-        let fault = |source: io::Error| {
+        let error = |source: io::Error| {
             let hint = HINTS.iter().find(|(kind, _)| *kind == source.kind());
             let hint = hint.map_or("", |(_, hint)| hint);
             AccessLogError { path: path.clone(), source, hint }
         };
-        let (file, id) = open_file(path, settings).map_err(fault)?;
-        if let Some(before) = &*ACCESS.load()
-            && before.file.as_ref().is_some_and(|used| used.id == id)
+        let (file, id) = open_file(path, settings).map_err(error)?;
+        if let Some(current) = &*ACCESS.load()
+            && current.file.as_ref().is_some_and(|used| used.id == id)
         {
-            return Ok(Self { format, start, ..AccessLog::clone(before) });
+            return Ok(Self { format, start, ..AccessLog::clone(current) });
         }
-        let (lines, over) = write_to(file, path).map_err(fault)?;
-        Ok(Self { format, start, lines, file: Some(OpenFile { id, over }) })
+        let (lines, done) = start_writer(file, path).map_err(error)?;
+        Ok(Self { format, start, lines, file: Some(OpenFile { id, done }) })
     }
 
-    /// From here on records go there.
-    pub fn begin(self) -> PreviousLog {
+    /// Sends all further records to this destination.
+    pub fn activate(self) -> PreviousLog {
         let id = self.file.as_ref().map(|file| file.id);
-        let before = ACCESS.swap(Some(Arc::new(self)));
-        let file = before.and_then(|before| before.file.clone());
+        let previous = ACCESS.swap(Some(Arc::new(self)));
+        let file = previous.and_then(|previous| previous.file.clone());
         PreviousLog(file.filter(|file| Some(file.id) != id))
     }
 }
 
 impl PreviousLog {
-    /// Ready when its last line is written and its file closed; waits a second at most.
+    /// Waits until the last line is written and the file is closed, at most one second.
     pub async fn finish(self) {
         if let Some(mut file) = self.0 {
-            let _ = timeout(FINISH_MAX, file.over.changed()).await;
+            let _ = timeout(FINISH_MAX, file.done.changed()).await;
         }
     }
 }
 
-/// Writes one record: its time, its event, and what `fill` says.
-pub(super) fn record(event: &str, fill: impl FnOnce(&mut LogLine)) {
+/// Writes one record: the time, the event, and the fields that `fill` adds.
+pub(super) fn write_record(event: &str, fill: impl FnOnce(&mut LogLine)) {
     if let Some(access) = &*ACCESS.load() {
-        let mut line = LogLine::begin(access.format);
+        let mut line = LogLine::new(access.format);
         line.show("time", LogTime::now());
         line.text("event", event);
         fill(&mut line);
-        access.lines.send(line.end());
+        access.lines.send(line.finish());
     }
 }
 
-/// Whether tunnels have a record when they begin.
-pub(super) fn wants_start() -> bool {
+/// Whether a record is written when a tunnel starts (`access.start`).
+pub(super) fn records_starts() -> bool {
     ACCESS.load().as_ref().is_some_and(|access| access.start)
 }
 
-/// Waits until what goes to a file is written.
+/// Blocks until all records for a file are written, at most two seconds.
 pub(super) fn flush() {
     let access = ACCESS.load_full();
     if let Some(access) = access.filter(|access| access.file.is_some()) {
@@ -120,49 +124,52 @@ pub(super) fn flush() {
 }
 
 fn open_file(path: &Path, settings: &Settings) -> io::Result<(File, (u64, u64))> {
-    let fits = |found: &Metadata| match settings.not_for_records(found) {
+    let check = |found: &Metadata| match settings.access_log_target_problem(found) {
         Some(problem) => Err(io::Error::other(format!("it {problem}"))),
         None => Ok(()),
     };
-    // Opening a pipe to write waits for a reader, and a reader that goes would lose lines.
+    // Opening a pipe for writing blocks until it has a reader, and lines would be lost with that
+    // reader.
     if let Ok(found) = metadata(path) {
-        fits(&found)?;
+        check(&found)?;
     }
     let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path)?;
-    // A link may lead elsewhere by now.
+    // The path may lead to another file by now.
     let found = file.metadata()?;
-    fits(&found)?;
+    check(&found)?;
     Ok((file, (found.dev(), found.ino())))
 }
 
-fn write_to(file: File, path: &Path) -> io::Result<(LineSender, watch::Receiver<()>)> {
-    let (closing, over) = watch::channel(());
+fn start_writer(file: File, path: &Path) -> io::Result<(LineSender, watch::Receiver<()>)> {
+    let (closing, done) = watch::channel(());
     if OPEN.fetch_add(1, Ordering::Relaxed) >= OPEN_MAX {
         OPEN.fetch_sub(1, Ordering::Relaxed);
-        return Err(io::Error::other("earlier ones still wait to be written: does a disk stall?"));
+        return Err(io::Error::other(
+            "the files of earlier reloads still have lines to write; check for a stalled disk",
+        ));
     }
     let path = path.to_owned();
     let sink = AccessFile { file, path, torn: false, _closing: closing };
     let (lines, started) = LineSender::start("access", LogTarget::AccessFile, sink);
-    started.map(|()| (lines, over))
+    started.map(|()| (lines, done))
 }
 
-/// The file, in the hands of its thread.
+/// The file, owned by its writer thread.
 struct AccessFile {
     file: File,
     path: PathBuf,
-    /// It ends within a line.
+    /// The file ends with an incomplete line.
     torn: bool,
-    /// After the file, as fields are dropped in their order.
+    /// Declared after `file`, because fields are dropped in order and this one signals the close.
     _closing: watch::Sender<()>,
 }
 
 impl AccessFile {
-    /// Takes back the beginning of a line whose rest found no room, so that the file stays one of
-    /// whole lines.
-    fn take_back(&mut self, written: usize) -> io::Result<()> {
+    /// Removes the start of a line that could not be written completely, so that the file contains
+    /// complete lines only.
+    fn truncate_partial(&mut self, written: usize) -> io::Result<()> {
         let end = self.file.stream_position()?;
-        // Somebody else may append, too.
+        // Another process may have appended to the file.
         if self.file.metadata()?.len() != end {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
@@ -184,7 +191,7 @@ impl LineSink for AccessFile {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     let written = line.len() - rest.len();
-                    self.torn = written > 0 && self.take_back(written).is_err();
+                    self.torn = written > 0 && self.truncate_partial(written).is_err();
                     return Err(error);
                 }
             }
@@ -192,14 +199,14 @@ impl LineSink for AccessFile {
         Ok(())
     }
 
-    fn tell(&mut self, lost: u64, error: Option<&io::Error>) -> io::Result<()> {
+    fn report_lost(&mut self, lost: u64, error: Option<&io::Error>) -> io::Result<()> {
         let path = self.path.display();
         match error {
             Some(error) => {
                 let error = error.to_string();
-                error!(lost, %path, error, "records were lost: the access log cannot be written");
+                error!(lost, %path, error, "access log: records were lost, the file cannot be written");
             }
-            None => error!(lost, %path, "records were lost: the access log is too slow"),
+            None => error!(lost, %path, "access log: records were lost, the disk is too slow"),
         }
         Ok(())
     }
@@ -212,27 +219,27 @@ impl Drop for AccessFile {
 }
 
 static ACCESS: ArcSwapOption<AccessLog> = ArcSwapOption::const_empty();
-/// Files that a thread still writes to.
+/// Number of files that writer threads hold open.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
-/// One in use, and some that a stalled disk holds on to.
+/// One file in use, and a few that a stalled disk keeps open.
 const OPEN_MAX: usize = 4;
-/// Who was there, and what they asked for, is not everybody's to read.
+/// Records contain client addresses and request targets, so other users may not read them.
 const MODE: u32 = 0o640;
 const FINISH_MAX: Duration = Duration::from_secs(1);
 
-/// What to do about it.
+/// What the operator can do about each error.
 const HINTS: [(io::ErrorKind, &str); 3] = [
     (
         io::ErrorKind::NotFound,
-        "; make its folder, and let the user that tidegate runs as write to it",
+        "; create the folder and make it writable for the user that runs tidegate",
     ),
     (
         io::ErrorKind::PermissionDenied,
-        "; let the user that tidegate runs as write there (systemd: LogsDirectory=tidegate)",
+        "; make it writable for the user that runs tidegate (systemd: LogsDirectory=tidegate)",
     ),
     (
         io::ErrorKind::ReadOnlyFilesystem,
-        "; choose a folder that can be written to (systemd: LogsDirectory=tidegate)",
+        "; use a folder on a writable file system (systemd: LogsDirectory=tidegate)",
     ),
 ];
 
@@ -242,8 +249,8 @@ mod tests {
 
     use super::*;
 
-    /// A configuration whose records go to this file.
-    fn to(path: &Path) -> Settings {
+    /// Settings that send records to this file.
+    fn settings_for(path: &Path) -> Settings {
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:80\"\ntls = false\n\
              [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]\n\
@@ -253,46 +260,47 @@ mod tests {
         Settings::parse(&text, "proxy.toml").unwrap()
     }
 
-    /// Whoever compresses the old file as soon as the reload is reported loses nothing.
+    /// The old file may be compressed as soon as the reload is reported.
     #[tokio::test]
-    async fn what_came_before_is_written_when_it_is_finished() {
+    async fn previous_file_is_complete_once_finished() {
         let folder = std::env::temp_dir().join(format!("tidegate-access-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let open = |name: &str| AccessLog::open(&to(&folder.join(name))).unwrap();
+        let open = |name: &str| AccessLog::open(&settings_for(&folder.join(name))).unwrap();
         let mut names = (0..20).map(|n| n.to_string());
         let mut before = names.next().unwrap();
-        drop(open(&before).begin());
+        drop(open(&before).activate());
         for name in names {
             for _ in 0..1000 {
-                record("test", |line| line.text("in", &*before));
+                write_record("test", |line| line.text("in", &*before));
             }
-            open(&name).begin().finish().await;
+            open(&name).activate().finish().await;
             let text = fs::read_to_string(folder.join(&before)).unwrap();
-            let whole = |line: &&str| line.ends_with(&format!("\"in\":\"{before}\"}}"));
-            assert_eq!(text.lines().filter(whole).count(), 1000);
+            let complete = |line: &&str| line.ends_with(&format!("\"in\":\"{before}\"}}"));
+            assert_eq!(text.lines().filter(complete).count(), 1000);
             before = name;
         }
         let opened = OPEN.load(Ordering::Relaxed);
-        // The same file is not written to by two.
-        drop(open(&before).begin());
+        // Opening the same file again starts no second writer.
+        drop(open(&before).activate());
         assert_eq!(OPEN.load(Ordering::Relaxed), opened);
         ACCESS.store(None);
         fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
-    fn a_fault_says_where_what_and_what_to_do() {
-        let fault = |path: &str| AccessLog::open(&to(path.as_ref())).unwrap_err().to_string();
+    fn open_errors_name_path_cause_and_remedy() {
+        let error =
+            |path: &str| AccessLog::open(&settings_for(path.as_ref())).unwrap_err().to_string();
         assert_eq!(
-            fault("/nowhere/access.log"),
+            error("/nowhere/access.log"),
             "cannot open the access log /nowhere/access.log: No such file or directory \
-             (os error 2); make its folder, and let the user that tidegate runs as write to it"
+             (os error 2); create the folder and make it writable for the user that runs tidegate"
         );
-        assert!(fault("/tmp").contains("it is a folder: name the file in it"));
-        // Opening it would wait for a reader.
+        assert!(error("/tmp").contains("it is a directory: name the file in it"));
+        // Opening a pipe would block until it has a reader.
         let pipe = std::env::temp_dir().join(format!("tidegate-pipe-{}", std::process::id()));
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        assert!(fault(pipe.to_str().unwrap()).contains("it is a pipe"));
+        assert!(error(pipe.to_str().unwrap()).contains("it is a pipe"));
         fs::remove_file(pipe).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What happened to a backend, or within a tunnel that goes on: lines for the operator, no records.
+//! Log messages about backends and about open tunnels.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,78 +8,85 @@ use ws::{LimitKind, SessionPolicy, Side, Violation};
 
 use crate::client::ClientKey;
 
-/// A backend did not take a connection of this route; `left_out` if that was once too often.
-pub fn backend_failed(id: &str, route: &str, why: &dyn fmt::Display, left_out: Option<Duration>) {
-    match left_out {
-        Some(span) => warn!(
+/// Logs a failed connection attempt of this route: a warning with the duration if the backend was
+/// ejected because of it, otherwise a debug message.
+pub fn backend_connect_failed(
+    id: &str,
+    route: &str,
+    error: &dyn fmt::Display,
+    ejected: Option<Duration>,
+) {
+    let error = error.to_string();
+    match ejected {
+        Some(duration) => warn!(
             route,
             backend = id,
-            error = why.to_string(),
-            seconds = span.as_secs(),
-            "backend left out for a while; its clients go to the next, if there is one"
+            error,
+            seconds = duration.as_secs(),
+            "backend ejected after connection failures; new tunnels go to the other backends"
         ),
-        None => {
-            debug!(route, backend = id, error = why.to_string(), "backend refused a connection");
-        }
+        None => debug!(route, backend = id, error, "backend connection failed"),
     }
 }
 
-/// A backend that was left out gave a lawful answer again, to a client of this route.
-pub fn backend_back(id: &str, route: &str) {
-    info!(route, backend = id, "backend back");
+/// Logs that an ejected backend answered a handshake of this route again.
+pub fn backend_recovered(id: &str, route: &str) {
+    info!(route, backend = id, "backend is up again");
 }
 
-/// One side of a tunnel that goes on.
+/// One side of an open tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct TunnelSide<'a> {
-    /// Its number.
+    /// Number of the session.
     pub session: u64,
-    /// Whose it is.
+    /// Key of the client.
     pub client: ClientKey,
     /// Name of the route.
     pub route: &'a str,
     /// Id of the backend.
     pub backend: &'a str,
-    /// What it is held to.
-    pub terms: &'a SessionPolicy,
-    /// Which side.
+    /// The limits and timers of the session.
+    pub policy: &'a SessionPolicy,
+    /// The side that the message is about.
     pub side: Side,
 }
 
-/// A tunnel would have been closed, had a limit or `strict` not been set to `report`; once for
-/// each tunnel, side and offence.
-pub fn would_close(of: TunnelSide<'_>, offence: Violation) {
-    let (key, value) = match offence {
-        Violation::Over(rule) => (rule.key(of.side), rule.value(of.terms.limits(of.side))),
-        Violation::Breach(_) => ("route.strict", Some("report".to_owned())),
+/// Logs a violation that would have closed the tunnel if its action were not `report`. Callers log
+/// it once per tunnel, side and violation.
+pub fn would_close(at: TunnelSide<'_>, violation: Violation) {
+    let (key, value) = match violation {
+        Violation::LimitExceeded(limit) => {
+            (limit.key(at.side), limit.value(at.policy.limits(at.side)))
+        }
+        Violation::ProtocolError(_) => ("route.strict", Some("report".to_owned())),
     };
     info!(
-        session = of.session,
-        client_key = %of.client,
-        route = of.route,
-        backend = of.backend,
-        side = of.side.slug(),
-        rule = offence.slug(),
+        session = at.session,
+        client_key = %at.client,
+        route = at.route,
+        backend = at.backend,
+        side = at.side.as_str(),
+        rule = violation.as_str(),
         key,
         value,
         "would have closed"
     );
 }
 
-/// A side comes faster than this limit lets it, and is made to wait; once for each tunnel, side
-/// and limit.
-pub fn delaying(of: TunnelSide<'_>, rule: LimitKind) {
+/// Logs that reads from a side are delayed by a rate limit. Callers log it once per tunnel, side and
+/// limit.
+pub fn delaying(at: TunnelSide<'_>, limit: LimitKind) {
     info!(
-        session = of.session,
-        client_key = %of.client,
-        route = of.route,
-        backend = of.backend,
-        side = of.side.slug(),
-        rule = rule.slug(),
-        key = rule.key(of.side),
-        value = rule.value(of.terms.limits(of.side)),
-        "delaying a {} that comes too fast",
-        of.side.slug()
+        session = at.session,
+        client_key = %at.client,
+        route = at.route,
+        backend = at.backend,
+        side = at.side.as_str(),
+        rule = limit.as_str(),
+        key = limit.key(at.side),
+        value = limit.value(at.policy.limits(at.side)),
+        "rate limit exceeded, delaying reads from the {}",
+        at.side.as_str()
     );
 }
 
@@ -92,13 +99,13 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::telemetry::fixtures::visitor;
+    use crate::telemetry::fixtures;
     use ws::{Limit, LimitAction, ProtocolError, RateLimit};
 
     #[derive(Clone, Default)]
-    struct EventFixture(Arc<Mutex<Vec<u8>>>);
+    struct EventBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for EventFixture {
+    impl Write for EventBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -108,30 +115,32 @@ mod tests {
         }
     }
 
-    fn told(side: Side, tell: impl FnOnce(TunnelSide<'_>)) -> Value {
-        let mut terms = SessionPolicy::default();
-        terms.from_client.message = Some(Limit { max: 2048, action: LimitAction::Report });
+    fn logged(side: Side, log: impl FnOnce(TunnelSide<'_>)) -> Value {
+        let mut policy = SessionPolicy::default();
+        policy.from_client.message = Some(Limit { max: 2048, action: LimitAction::Report });
         let (per_second, burst) = (NonZeroU64::new(50).unwrap(), NonZeroU64::new(100).unwrap());
-        terms.from_backend.messages =
+        policy.from_backend.messages =
             Some(RateLimit { per_second, burst, action: LimitAction::Delay });
-        let paper = EventFixture::default();
-        let writer = paper.clone();
+        let buffer = EventBuffer::default();
+        let writer = buffer.clone();
         let subscriber = tracing_subscriber::fmt()
             .json()
             .flatten_event(true)
             .with_writer(move || writer.clone())
             .finish();
         tracing::subscriber::with_default(subscriber, || {
-            let (client, backend) = (visitor().key, "127.0.0.1:9001");
-            tell(TunnelSide { session: 7, client, route: "chat", backend, terms: &terms, side });
+            let (client, backend) = (fixtures::client().key, "127.0.0.1:9001");
+            log(TunnelSide { session: 7, client, route: "chat", backend, policy: &policy, side });
         });
-        let line = paper.0.lock().unwrap().clone();
+        let line = buffer.0.lock().unwrap().clone();
         serde_json::from_slice(&line).unwrap()
     }
 
     #[test]
-    fn what_would_have_been_closed_is_told_with_its_rule_and_key() {
-        let line = told(Side::Client, |of| would_close(of, Violation::Over(LimitKind::Message)));
+    fn reported_violations_name_rule_and_key() {
+        let line = logged(Side::Client, |at| {
+            would_close(at, Violation::LimitExceeded(LimitKind::Message))
+        });
         for (key, value) in [
             ("level", "INFO"),
             ("message", "would have closed"),
@@ -146,8 +155,9 @@ mod tests {
             assert_eq!(line[key], value, "{key} in {line}");
         }
         assert_eq!(line["session"], 7);
-        let line =
-            told(Side::Backend, |of| would_close(of, Violation::Breach(ProtocolError::Opcode)));
+        let line = logged(Side::Backend, |at| {
+            would_close(at, Violation::ProtocolError(ProtocolError::Opcode))
+        });
         for (key, value) in [
             ("side", "backend"),
             ("rule", "ws_opcode"),
@@ -159,11 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_told_with_its_rule_and_key() {
-        let line = told(Side::Backend, |of| delaying(of, LimitKind::Messages));
+    fn delays_name_limit_and_key() {
+        let line = logged(Side::Backend, |at| delaying(at, LimitKind::Messages));
         for (key, value) in [
             ("level", "INFO"),
-            ("message", "delaying a backend that comes too fast"),
+            ("message", "rate limit exceeded, delaying reads from the backend"),
             ("client_key", "203.0.113.7"),
             ("route", "chat"),
             ("side", "backend"),

@@ -1,17 +1,17 @@
-//! A client for the tests of this room.
+//! Test fixtures of this folder.
 
 use std::net::SocketAddr;
 
 use crate::client::{ClientInfo, KeyPrefixes, TlsInfo, TlsVersion};
 
-/// In the documentation network, over TLS.
-pub(super) fn visitor() -> ClientInfo {
+/// A client over TLS with an address of the documentation network (RFC 5737).
+pub(super) fn client() -> ClientInfo {
     let addr = SocketAddr::from(([203, 0, 113, 7], 5000));
-    let mut visitor = ClientInfo::new(addr, KeyPrefixes::default(), "main".into());
-    visitor.tls = Some(TlsInfo {
+    let mut client = ClientInfo::new(addr, KeyPrefixes::default(), "main".into());
+    client.tls = Some(TlsInfo {
         sni: Some("a.example".into()),
         version: TlsVersion::V13,
         cipher: "TLS_AES_128_GCM_SHA256",
     });
-    visitor
+    client
 }

@@ -1,5 +1,5 @@
-//! One line in the making: a JSON object, or `key=value` with quotes where they are needed. Keys
-//! stand in the order in which they were said; what is absent leaves no key.
+//! Builds one line: a JSON object, or `key=value` pairs with quotes where they are needed. Keys
+//! appear in the order of the calls; an absent value writes no key.
 
 use std::fmt::{Arguments, Display};
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::settings::LogFormat;
 
-/// Text, numbers and lists under their keys.
+/// A line under construction. Keys must consist of lower-case letters and underscores.
 #[derive(Debug)]
 pub struct LogLine {
     format: LogFormat,
@@ -15,12 +15,13 @@ pub struct LogLine {
 }
 
 impl LogLine {
-    /// Nothing said yet.
-    pub fn begin(format: LogFormat) -> Self {
-        Self { format, bytes: Vec::with_capacity(ORDINARY) }
+    /// An empty line in this format.
+    pub fn new(format: LogFormat) -> Self {
+        Self { format, bytes: Vec::with_capacity(TYPICAL_BYTES) }
     }
 
-    /// Text from wherever; it is quoted and escaped here, but neither cut nor redacted.
+    /// Writes a text, quoted and escaped; the caller must redact and truncate it. `None` writes
+    /// nothing.
     pub fn text<'t>(&mut self, key: &str, value: impl Into<Option<&'t str>>) {
         if let Some(value) = value.into() {
             self.key(key);
@@ -28,12 +29,12 @@ impl LogLine {
         }
     }
 
-    /// What shows itself in text.
+    /// Writes the `Display` form of a value as text.
     pub fn show(&mut self, key: &str, value: impl Display) {
         self.text(key, &*value.to_string());
     }
 
-    /// A whole number.
+    /// Writes an integer; `None` writes nothing.
     pub fn number(&mut self, key: &str, value: impl Into<Option<u64>>) {
         if let Some(value) = value.into() {
             self.key(key);
@@ -41,7 +42,7 @@ impl LogLine {
         }
     }
 
-    /// A span in milliseconds, to the microsecond.
+    /// Writes a duration in milliseconds with three decimals; `None` writes nothing.
     pub fn millis(&mut self, key: &str, value: impl Into<Option<Duration>>) {
         if let Some(value) = value.into() {
             let micros = value.as_micros();
@@ -50,7 +51,7 @@ impl LogLine {
         }
     }
 
-    /// Names; left out where there is none. In text they are joined by commas.
+    /// Writes a list: a JSON array, or joined by commas in text. An empty list writes nothing.
     pub fn list<'t>(&mut self, key: &str, values: impl IntoIterator<Item = &'t str>) {
         let values: Vec<&str> = values.into_iter().collect();
         if values.is_empty() {
@@ -69,8 +70,8 @@ impl LogLine {
         }
     }
 
-    /// The whole line, with its end.
-    pub fn end(mut self) -> Vec<u8> {
+    /// The complete line, including the line break.
+    pub fn finish(mut self) -> Vec<u8> {
         match self.format {
             LogFormat::Text => self.bytes.push(b'\n'),
             LogFormat::Json if self.bytes.is_empty() => self.bytes.extend(b"{}\n"),
@@ -79,7 +80,6 @@ impl LogLine {
         self.bytes
     }
 
-    /// Keys are ours: lower-case letters and underscores.
     fn key(&mut self, key: &str) {
         let first = self.bytes.is_empty();
         match self.format {
@@ -94,7 +94,7 @@ impl LogLine {
 
     fn string(&mut self, value: &str) {
         match self.format {
-            // A vector takes everything.
+            // Writing to a vector cannot fail.
             LogFormat::Json => drop(serde_json::to_writer(&mut self.bytes, value)),
             LogFormat::Text if is_bare(value) => self.bytes.extend(value.as_bytes()),
             LogFormat::Text => {
@@ -111,27 +111,27 @@ impl LogLine {
         }
     }
 
-    fn plain(&mut self, words: Arguments<'_>) {
-        // A vector takes everything.
-        let _ = self.bytes.write_fmt(words);
+    fn plain(&mut self, text: Arguments<'_>) {
+        // Writing to a vector cannot fail.
+        let _ = self.bytes.write_fmt(text);
     }
 }
 
-/// Whether a value is its own end, without quotes.
+/// Whether a value needs no quotes in text.
 fn is_bare(value: &str) -> bool {
     !value.is_empty()
         && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'))
 }
 
-/// Bytes; longer lines grow.
-const ORDINARY: usize = 768;
+/// Initial capacity; enough for a typical record.
+const TYPICAL_BYTES: usize = 768;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn whole(format: LogFormat) -> String {
-        let mut line = LogLine::begin(format);
+        let mut line = LogLine::new(format);
         line.text("event", "ended");
         line.text("absent", None);
         line.show("client", std::net::SocketAddr::from(([203, 0, 113, 9], 5)));
@@ -143,32 +143,32 @@ mod tests {
         line.millis("late_ms", None);
         line.list("would_close", ["message_too_big", "ws_rsv"]);
         line.list("nothing", []);
-        String::from_utf8(line.end()).unwrap()
+        String::from_utf8(line.finish()).unwrap()
     }
 
     #[test]
-    fn text_is_quoted_only_where_it_must_be() {
+    fn text_is_quoted_only_where_needed() {
         let expected = "event=ended client=203.0.113.9:5 target=\"/ws?a=\\\"b\\\\\" empty=\"\" \
                         up_bytes=8 rtt_ms=12.034 would_close=message_too_big,ws_rsv\n";
         assert_eq!(whole(LogFormat::Text), expected);
     }
 
     #[test]
-    fn json_is_one_object_in_the_order_of_its_making() {
+    fn json_is_one_object_in_call_order() {
         let expected = r#"{"event":"ended","client":"203.0.113.9:5","target":"/ws?a=\"b\\","empty":"","up_bytes":8,"rtt_ms":12.034,"would_close":["message_too_big","ws_rsv"]}"#;
         assert_eq!(whole(LogFormat::Json), format!("{expected}\n"));
-        assert_eq!(LogLine::begin(LogFormat::Json).end(), b"{}\n");
+        assert_eq!(LogLine::new(LogFormat::Json).finish(), b"{}\n");
     }
 
-    /// Records cut client-supplied text to printable ASCII first; this is the net below.
+    /// Records reduce client-supplied text to printable ASCII before; this is a second defence.
     #[test]
-    fn no_line_is_broken_by_what_stands_in_it() {
+    fn hostile_values_do_not_break_the_line() {
         for hostile in ["a\nb", "\u{1b}[31m", "\r\0", "\u{9b}31m", "\" x=1", "\\"] {
             for format in [LogFormat::Text, LogFormat::Json] {
-                let mut line = LogLine::begin(format);
+                let mut line = LogLine::new(format);
                 line.text("a", hostile);
                 line.list("b", [hostile]);
-                let line = String::from_utf8(line.end()).unwrap();
+                let line = String::from_utf8(line.finish()).unwrap();
                 let (line, rest) = line.split_once('\n').unwrap();
                 assert_eq!(rest, "");
                 match format {

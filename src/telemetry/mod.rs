@@ -1,5 +1,5 @@
-//! What we tell others: the records of each connection, what the operator is told, and how lines
-//! are written. Decides nothing, and no connection ever waits for it.
+//! Access log records, log messages and metrics. Nothing here makes decisions about connections, and
+//! no connection ever waits for a line to be written.
 
 pub(crate) mod access_log;
 pub(crate) mod events;
@@ -12,4 +12,5 @@ pub mod metrics;
 pub(crate) mod record;
 pub(crate) mod redact;
 pub(crate) mod request_fields;
+pub(crate) mod stderr;
 pub(crate) mod timestamp;

@@ -1,252 +1,234 @@
-//! The one place that writes the records of connections: one line for each that was dropped,
-//! refused or ended, with who ended it, why, and the configuration key that decided; if wanted,
-//! one for each that began.
+//! Writes the access log records: one for each dropped connection, rejected request and ended tunnel,
+//! with the initiator, the reason and the setting that decided; optionally one for each new tunnel.
 
 use std::time::Duration;
 
-use ws::{
-    CloseCodes, DirectionStats, ReadDelays, ReportedViolations, Rtt, Stats, TerminationReason,
-    Violation,
-};
+use ws::{DirectionStats, Side, Stats, Summary, Violation};
 
-use super::access_log::{record, wants_start};
+use super::access_log::{records_starts, write_record};
 use super::line::LogLine;
-use super::redact::cut;
+use super::redact::truncate;
 use super::request_fields::RequestFields;
 use crate::client::ClientInfo;
 use crate::reject::{ConnectionStage, DropReason, RejectReason};
 
-/// The configuration key that decided, and what it was set to.
+/// The configuration key that caused a rejection or an end, and its value.
 #[derive(Clone, Debug, Default)]
 pub struct DecidingSetting {
-    /// As it is spelled in the file.
+    /// The key as it appears in the configuration file.
     pub key: Option<&'static str>,
-    /// As a person would write it.
+    /// The value in the notation of the configuration file.
     pub value: Option<String>,
 }
 
-/// A request that was not served as asked.
+/// A request that was answered with an error status.
 #[derive(Debug)]
 pub struct RejectedRequest<'a> {
-    /// Who asked.
-    pub visitor: &'a ClientInfo,
-    /// Why not.
-    pub refusal: &'a RejectReason,
-    /// Name of the route, once known.
+    /// The client that sent the request.
+    pub client: &'a ClientInfo,
+    /// Why the request was rejected.
+    pub reason: &'a RejectReason,
+    /// Name of the route, if one matched.
     pub route: Option<&'a str>,
-    /// Id of the backend, once one took the connection.
+    /// Id of the backend, if a connection to one was established.
     pub backend: Option<&'a str>,
-    /// What the request said of itself.
-    pub particulars: RequestFields<'a>,
-    /// `Origin` as sent, already redacted.
+    /// Fields of the request, already redacted.
+    pub fields: RequestFields<'a>,
+    /// `Origin` header field, already redacted.
     pub origin: Option<&'a str>,
-    /// What decided.
+    /// The setting that caused the rejection.
     pub deciding: DecidingSetting,
-    /// Since the head was read.
+    /// Time since the request head was complete.
     pub age: Duration,
-    /// Number of the configuration in force.
+    /// Number of the active configuration.
     pub generation: u64,
 }
 
-/// A tunnel: what the records of its beginning and of its end have in common.
+/// The fields that the start record and the end record of a tunnel share.
 #[derive(Debug)]
 pub struct SessionStart<'a> {
-    /// Whose it is.
-    pub visitor: &'a ClientInfo,
-    /// Counts up from 1 in each process.
+    /// The client of the tunnel.
+    pub client: &'a ClientInfo,
+    /// Number of the session, counted from 1 in each process.
     pub session: u64,
     /// Name of the route.
     pub route: &'a str,
     /// Id of the backend.
     pub backend: &'a str,
-    /// What the request said of itself.
-    pub particulars: RequestFields<'a>,
-    /// How long the backend took to be reached and to answer.
-    pub dial: Duration,
-    /// Number of the configuration it was admitted under.
+    /// Fields of the request, already redacted.
+    pub fields: RequestFields<'a>,
+    /// Time from the first attempt to connect to a backend to the 101 of that backend.
+    pub backend_handshake: Duration,
+    /// Number of the configuration that admitted the tunnel.
     pub generation: u64,
 }
 
-/// A tunnel that is over.
+/// A tunnel that ended.
 #[derive(Debug)]
 pub struct SessionEnd<'a> {
-    /// Which.
-    pub tunnel: SessionStart<'a>,
-    /// Why it ended.
-    pub end: TerminationReason,
-    /// What decided.
-    pub deciding: DecidingSetting,
-    /// What went through.
-    pub tally: &'a Stats,
-    /// Codes that went out to each side.
-    pub closes: CloseCodes,
-    /// How fast the client answered pings.
-    pub client_rtt: Option<Rtt>,
-    /// How fast the backend did.
-    pub backend_rtt: Option<Rtt>,
-    /// What the client would have been closed for.
-    pub client_reported: ReportedViolations,
-    /// What the backend would have been closed for.
-    pub backend_reported: ReportedViolations,
-    /// How long the client was made to wait, and by which limits.
-    pub client_delayed: ReadDelays,
-    /// How long the backend was.
-    pub backend_delayed: ReadDelays,
-    /// Since the 101.
+    /// The fields of its start.
+    pub start: SessionStart<'a>,
+    /// How it ended and what it relayed.
+    pub summary: &'a Summary,
+    /// Time since the 101.
     pub age: Duration,
 }
 
-/// A connection that never came to a request.
-pub fn dropped(
-    visitor: &ClientInfo,
-    dropped: &DropReason,
+/// Writes the record of a connection that ended before a complete request. A client that only
+/// disconnected is recorded at log level debug.
+pub fn record_drop(
+    client: &ClientInfo,
+    reason: &DropReason,
     deciding: DecidingSetting,
     age: Duration,
 ) {
-    // Port scans and balancers' probes come and go all day; nothing was asked.
-    if !matches!(dropped, DropReason::Gone(_)) || wants_debug() {
-        record("dropped", |line| tell_dropped(line, visitor, dropped, &deciding, age));
+    // Port scans and health checks connect and disconnect all day without sending a request.
+    if !matches!(reason, DropReason::ClientDisconnected(_)) || is_debug() {
+        write_record("dropped", |line| write_drop(line, client, reason, &deciding, age));
     }
 }
 
-/// A request that got a status of ours, or the backend's own refusal of an upgrade.
-pub fn refused(refused: &RejectedRequest<'_>) {
-    // Whoever gives up waiting was not refused, and long polls are given up all day.
-    if !matches!(refused.refusal, RejectReason::ClientGone) || wants_debug() {
-        record("rejected", |line| tell_refused(line, refused));
+/// Writes the record of a rejected request, including an upgrade that the backend rejected. A client
+/// that disconnected before the response is recorded at log level debug.
+pub fn record_reject(request: &RejectedRequest<'_>) {
+    // Clients cancel long polls all day.
+    if !matches!(request.reason, RejectReason::ClientDisconnected) || is_debug() {
+        write_record("rejected", |line| write_reject(line, request));
     }
 }
 
-/// A tunnel that begins.
-pub fn begun(tunnel: &SessionStart<'_>) {
-    if wants_start() {
-        record("started", |line| tell_begun(line, tunnel));
+/// Writes the record of a new tunnel, if `access.start` is set.
+pub fn record_start(session: &SessionStart<'_>) {
+    if records_starts() {
+        write_record("started", |line| write_start(line, session));
     }
 }
 
-/// A tunnel that is over.
-pub fn ended(ended: &SessionEnd<'_>) {
-    record("ended", |line| tell_ended(line, ended));
+/// Writes the record of a tunnel that ended.
+pub fn record_end(session: &SessionEnd<'_>) {
+    write_record("ended", |line| write_end(line, session));
 }
 
-fn wants_debug() -> bool {
+fn is_debug() -> bool {
     tracing::enabled!(tracing::Level::DEBUG)
 }
 
-fn tell_dropped(
+fn write_drop(
     line: &mut LogLine,
-    visitor: &ClientInfo,
-    dropped: &DropReason,
+    client: &ClientInfo,
+    reason: &DropReason,
     deciding: &DecidingSetting,
     age: Duration,
 ) {
-    tell_visitor(line, visitor);
-    line.text("stage", dropped.stage().slug());
-    line.text("end", dropped.slug());
-    let detail = match dropped {
-        DropReason::TlsFailed(words) | DropReason::HeadBad(words) => Some(cut(words)),
-        DropReason::ProxyHeaderBad(rule) => Some((*rule).to_owned()),
-        DropReason::ClientFull
-        | DropReason::GateFull
+    write_client(line, client);
+    line.text("stage", reason.stage().as_str());
+    line.text("end", reason.as_str());
+    let detail = match reason {
+        DropReason::TlsFailed(detail) | DropReason::HeadInvalid(detail) => Some(truncate(detail)),
+        DropReason::ProxyHeaderInvalid(detail) => Some((*detail).to_owned()),
+        DropReason::ClientLimit
+        | DropReason::ProxyLimit
         | DropReason::ProxyHeaderUntrusted
         | DropReason::ProxyHeaderMissing
         | DropReason::ProxyHeaderTimeout
         | DropReason::TlsTimeout
-        | DropReason::Gone(_)
+        | DropReason::ClientDisconnected(_)
         | DropReason::HeadTimeout
-        | DropReason::WriteStall => None,
+        | DropReason::WriteTimeout => None,
     };
     line.text("detail", detail.as_deref());
-    tell_deciding(line, deciding);
+    write_deciding(line, deciding);
     line.number("age_ms", millis(age));
 }
 
-fn tell_refused(line: &mut LogLine, refused: &RejectedRequest<'_>) {
-    tell_visitor(line, refused.visitor);
-    line.text("route", refused.route);
-    line.text("backend", refused.backend);
-    tell_particulars(line, &refused.particulars);
-    line.text("origin", refused.origin);
-    line.text("stage", refused.refusal.stage().slug());
-    line.text("end", refused.refusal.slug());
-    line.number("status", u64::from(refused.refusal.status().as_u16()));
-    line.show("detail", refused.refusal);
-    tell_deciding(line, &refused.deciding);
-    line.number("age_ms", millis(refused.age));
-    line.number("generation", refused.generation);
+fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
+    write_client(line, request.client);
+    line.text("route", request.route);
+    line.text("backend", request.backend);
+    write_request_fields(line, &request.fields);
+    line.text("origin", request.origin);
+    line.text("stage", request.reason.stage().as_str());
+    line.text("end", request.reason.as_str());
+    line.number("status", u64::from(request.reason.status().as_u16()));
+    line.show("detail", request.reason);
+    write_deciding(line, &request.deciding);
+    line.number("age_ms", millis(request.age));
+    line.number("generation", request.generation);
 }
 
-fn tell_begun(line: &mut LogLine, tunnel: &SessionStart<'_>) {
-    line.number("session", tunnel.session);
-    tell_visitor(line, tunnel.visitor);
-    line.text("route", tunnel.route);
-    line.text("backend", tunnel.backend);
-    tell_particulars(line, &tunnel.particulars);
+fn write_start(line: &mut LogLine, session: &SessionStart<'_>) {
+    line.number("session", session.session);
+    write_client(line, session.client);
+    line.text("route", session.route);
+    line.text("backend", session.backend);
+    write_request_fields(line, &session.fields);
     line.text("protocol", "http/1.1");
-    line.number("backend_handshake_ms", millis(tunnel.dial));
-    line.number("generation", tunnel.generation);
+    line.number("backend_handshake_ms", millis(session.backend_handshake));
+    line.number("generation", session.generation);
 }
 
-fn tell_ended(line: &mut LogLine, ended: &SessionEnd<'_>) {
-    tell_begun(line, &ended.tunnel);
-    line.text("stage", ConnectionStage::Tunnel.slug());
-    line.text("end", ended.end.slug());
-    line.text("by", ended.end.by());
-    tell_deciding(line, &ended.deciding);
-    line.number("close_client", ended.closes.to_client.map(u64::from));
-    line.number("close_backend", ended.closes.to_backend.map(u64::from));
-    let Stats { up, down } = ended.tally;
-    tell_both(line, ["up_bytes", "down_bytes"], [up, down], |flow| flow.bytes);
-    tell_both(line, ["up_messages", "down_messages"], [up, down], |flow| flow.messages);
-    tell_both(line, ["up_compressed", "down_compressed"], [up, down], |flow| flow.compressed);
-    tell_both(line, ["up_largest", "down_largest"], [up, down], |flow| flow.largest);
-    line.millis("client_rtt_ms", ended.client_rtt.map(|rtt| rtt.last));
-    line.millis("client_rtt_max_ms", ended.client_rtt.map(|rtt| rtt.max));
-    line.millis("backend_rtt_ms", ended.backend_rtt.map(|rtt| rtt.last));
-    line.millis("backend_rtt_max_ms", ended.backend_rtt.map(|rtt| rtt.max));
-    let none = ReportedViolations::default();
-    line.list("would_close_client", slugs(ended.client_reported.since(none)));
-    line.list("would_close_backend", slugs(ended.backend_reported.since(none)));
-    for (keys, delayed) in [
-        (["delayed_client_ms", "delayed_client_by"], ended.client_delayed),
-        (["delayed_backend_ms", "delayed_backend_by"], ended.backend_delayed),
+fn write_end(line: &mut LogLine, ended: &SessionEnd<'_>) {
+    write_start(line, &ended.start);
+    line.text("stage", ConnectionStage::Tunnel.as_str());
+    let Summary { reason, value, stats, close_codes, sides } = ended.summary;
+    line.text("end", reason.as_str());
+    line.text("by", reason.initiator());
+    line.text("key", reason.key());
+    line.text("value", value.as_deref());
+    line.number("close_client", close_codes.to_client.map(u64::from));
+    line.number("close_backend", close_codes.to_backend.map(u64::from));
+    let Stats { up, down } = stats;
+    write_both(line, ["up_bytes", "down_bytes"], [up, down], |flow| flow.bytes);
+    write_both(line, ["up_messages", "down_messages"], [up, down], |flow| flow.messages);
+    write_both(line, ["up_compressed", "down_compressed"], [up, down], |flow| flow.compressed);
+    write_both(line, ["up_largest", "down_largest"], [up, down], |flow| flow.largest);
+    line.millis("client_rtt_ms", sides.client.rtt.map(|rtt| rtt.last));
+    line.millis("client_rtt_max_ms", sides.client.rtt.map(|rtt| rtt.max));
+    line.millis("backend_rtt_ms", sides.backend.rtt.map(|rtt| rtt.last));
+    line.millis("backend_rtt_max_ms", sides.backend.rtt.map(|rtt| rtt.max));
+    line.list("would_close_client", labels(sides.client.reported.iter()));
+    line.list("would_close_backend", labels(sides.backend.reported.iter()));
+    for (keys, side) in [
+        (["delayed_client_ms", "delayed_client_by"], Side::Client),
+        (["delayed_backend_ms", "delayed_backend_by"], Side::Backend),
     ] {
-        line.number(keys[0], Some(millis(delayed.time)).filter(|time| *time > 0));
-        line.list(keys[1], slugs(delayed.by.since(none)));
+        let delays = sides[side].delays;
+        line.number(keys[0], Some(millis(delays.time)).filter(|time| *time > 0));
+        line.list(keys[1], labels(delays.by.iter()));
     }
     line.number("age_ms", millis(ended.age));
 }
 
-fn tell_visitor(line: &mut LogLine, visitor: &ClientInfo) {
-    line.show("client", visitor.addr);
-    line.show("client_key", visitor.key);
-    if let Some(peer) = &visitor.peer {
+fn write_client(line: &mut LogLine, client: &ClientInfo) {
+    line.show("client", client.addr);
+    line.show("client_key", client.key);
+    if let Some(peer) = &client.peer {
         line.show("peer", peer);
     }
-    line.text("client_source", visitor.known_by.slug());
-    line.text("listener", &*visitor.listener);
-    if let Some(tls) = &visitor.tls {
-        line.text("tls_version", tls.version.slug());
+    line.text("client_source", client.addr_source.label());
+    line.text("listener", &*client.listener);
+    if let Some(tls) = &client.tls {
+        line.text("tls_version", tls.version.as_str());
         line.text("tls_cipher", tls.cipher);
-        line.text("sni", tls.sni.as_deref().map(cut).as_deref());
+        line.text("sni", tls.sni.as_deref().map(truncate).as_deref());
     }
 }
 
-fn tell_particulars(line: &mut LogLine, particulars: &RequestFields<'_>) {
-    line.text("host", particulars.host);
-    line.text("target", particulars.target);
-    line.text("user_agent", particulars.user_agent);
-    line.text("request_id", particulars.request_id);
-    line.text("traceparent", particulars.traceparent);
-    line.text("subprotocol", particulars.subprotocol);
+fn write_request_fields(line: &mut LogLine, fields: &RequestFields<'_>) {
+    line.text("host", fields.host);
+    line.text("target", fields.target);
+    line.text("user_agent", fields.user_agent);
+    line.text("request_id", fields.request_id);
+    line.text("traceparent", fields.traceparent);
+    line.text("subprotocol", fields.subprotocol);
 }
 
-fn tell_deciding(line: &mut LogLine, deciding: &DecidingSetting) {
+fn write_deciding(line: &mut LogLine, deciding: &DecidingSetting) {
     line.text("key", deciding.key);
     line.text("value", deciding.value.as_deref());
 }
 
-fn tell_both(
+fn write_both(
     line: &mut LogLine,
     keys: [&str; 2],
     flows: [&DirectionStats; 2],
@@ -257,11 +239,11 @@ fn tell_both(
     }
 }
 
-/// Each once, though several breaches share one.
-fn slugs(offences: impl Iterator<Item = Violation>) -> Vec<&'static str> {
-    let mut slugs: Vec<_> = offences.map(Violation::slug).collect();
-    slugs.dedup();
-    slugs
+/// The names of violations, each once: several protocol errors share a name.
+fn labels(violations: impl Iterator<Item = Violation>) -> Vec<&'static str> {
+    let mut labels: Vec<_> = violations.map(Violation::as_str).collect();
+    labels.dedup();
+    labels
 }
 
 fn millis(span: Duration) -> u64 {

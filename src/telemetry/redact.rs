@@ -1,12 +1,12 @@
-//! Client-supplied text made fit for a record: credentials hidden, characters and length bounded.
-//! Quotes are the formatter's: it gets such text as a string, never bare.
+//! Makes client-supplied text safe for records: hides credentials, bounds the length and escapes
+//! everything except printable ASCII. Quoting is left to the formatter.
 
-/// A request target with the values of telling parameters hidden. `names` are
-/// those whose value is never shown: as a whole, or as one word of a longer name, so that `token`
-/// also covers `auth.token`, `token[]` and `accessToken`.
+/// A request target in which the values of sensitive parameters are replaced by `[redacted]`.
+/// `names` lists the sensitive parameters; a name matches as a whole or as one word of a longer
+/// name, so that `token` also covers `auth.token`, `token[]` and `accessToken`.
 pub fn target(raw: &str, names: &[String]) -> String {
     let mut shown = String::with_capacity(raw.len());
-    // Parameters stand behind `?` and `&`, and behind `;` in a path or an old-fashioned query.
+    // Parameters follow `?` and `&`, and `;` in a path or an old-style query.
     for piece in raw.split_inclusive(['?', '&', ';', '/', '#']) {
         let (pair, separator) = match piece.char_indices().next_back() {
             Some((end, '?' | '&' | ';' | '/' | '#')) => piece.split_at(end),
@@ -14,7 +14,7 @@ pub fn target(raw: &str, names: &[String]) -> String {
         };
         match pair.split_once('=') {
             Some((name, value))
-                if is_telling(&decoded(name), names) || is_telling_within(value, names) =>
+                if is_sensitive(&decoded(name), names) || contains_sensitive(value, names) =>
             {
                 shown.push_str(name);
                 shown.push_str("=[redacted]");
@@ -23,30 +23,31 @@ pub fn target(raw: &str, names: &[String]) -> String {
         }
         shown.push_str(separator);
     }
-    cut(&shown)
+    truncate(&shown)
 }
 
-/// A subprotocol, which some clients make of a credential, having no other place for it.
+/// A subprotocol, redacted if it contains a sensitive name: some clients send credentials here,
+/// because browsers let them set no other header field.
 pub fn subprotocol(raw: &str, names: &[String]) -> String {
-    if is_telling(raw, names) { REDACTED.to_owned() } else { cut(raw) }
+    if is_sensitive(raw, names) { REDACTED.to_owned() } else { truncate(raw) }
 }
 
-/// An Origin, which a program may fill with anything.
+/// An `Origin` header field, redacted like a target and an authority: programs may send anything.
 pub fn origin(raw: &str, names: &[String]) -> String {
     authority(&target(raw, names))
 }
 
-/// An authority without the credentials in front of its `@`.
+/// An authority with the credentials before `@` replaced by `[redacted]` (RFC 3986 3.2.1).
 pub fn authority(raw: &str) -> String {
     match raw.rsplit_once('@') {
-        Some((_, host)) => cut(&format!("[redacted]@{host}")),
-        None => cut(raw),
+        Some((_, host)) => truncate(&format!("[redacted]@{host}")),
+        None => truncate(raw),
     }
 }
 
-/// About 256 characters at most, all of them printable ASCII: whoever reads records in a terminal
-/// is steered neither by control characters nor by those that turn the direction of writing.
-pub fn cut(raw: &str) -> String {
+/// Truncates text to about 256 characters and escapes everything except printable ASCII, so that
+/// neither control characters nor bidirectional overrides reach a terminal.
+pub fn truncate(raw: &str) -> String {
     let mut shown = String::new();
     for letter in raw.chars() {
         if shown.len() >= SHOWN_MAX {
@@ -62,8 +63,8 @@ pub fn cut(raw: &str) -> String {
     shown
 }
 
-/// A `traceparent` in the shape of W3C Trace Context (3.2): `version-traceid-parentid-flags`, in
-/// lower-case hexadecimal. Anything else is none.
+/// A valid `traceparent` (W3C Trace Context 3.2): `version-traceid-parentid-flags` in lower-case
+/// hexadecimal; `None` for anything else.
 pub fn traceparent(raw: &[u8]) -> Option<&str> {
     let text = str::from_utf8(raw).ok().filter(|text| text.len() == TRACEPARENT_LEN)?;
     let hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -72,15 +73,15 @@ pub fn traceparent(raw: &[u8]) -> Option<&str> {
     let [version, trace, parent, flags] = std::array::from_fn(|_| parts.next().unwrap_or_default());
     let lengths = [version, trace, parent, flags].map(str::len);
     // Version ff is forbidden, and ids of zeros are invalid (3.2.2).
-    let lawful = lengths == [2, 32, 16, 2]
+    let valid = lengths == [2, 32, 16, 2]
         && [version, trace, parent, flags].into_iter().all(hex)
         && version != "ff"
         && !null(trace)
         && !null(parent);
-    lawful.then_some(text)
+    valid.then_some(text)
 }
 
-/// `%74oken` is `token` to the application, so it is to us.
+/// Percent-decodes a name, because the application reads `%74oken` as `token`.
 fn decoded(name: &str) -> String {
     let bytes = name.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());
@@ -101,15 +102,15 @@ fn decoded(name: &str) -> String {
     String::from_utf8_lossy(&plain).into_owned()
 }
 
-/// Whether a value is itself a query with something to hide: `next=%2Fin%3Ftoken%3D1`.
-fn is_telling_within(value: &str, names: &[String]) -> bool {
+/// Whether a value is itself a query with a sensitive parameter: `next=%2Fin%3Ftoken%3D1`.
+fn contains_sensitive(value: &str, names: &[String]) -> bool {
     let plain = decoded(value);
     let mut pairs = plain.split(['?', '&', ';', '/', '#']).filter_map(|pair| pair.split_once('='));
-    plain != value && pairs.any(|(name, _)| is_telling(&decoded(name), names))
+    plain != value && pairs.any(|(name, _)| is_sensitive(&decoded(name), names))
 }
 
-/// Whether a name, or one of its words, is listed; case and punctuation do not count.
-fn is_telling(name: &str, names: &[String]) -> bool {
+/// Whether a name or one of its words is listed, ignoring case and punctuation.
+fn is_sensitive(name: &str, names: &[String]) -> bool {
     let listed = |word: &str| names.iter().any(|name| bare(name).eq(bare(word)));
     let begins = |at: usize| {
         let (before, letter) = (name.as_bytes()[at - 1], name.as_bytes()[at]);
@@ -129,7 +130,7 @@ fn is_telling(name: &str, names: &[String]) -> bool {
     word_found || (bare(rest).next().is_some() && listed(rest)) || listed(name)
 }
 
-/// Letters and digits alone, in lower case.
+/// The letters and digits of a text, in lower case.
 fn bare(text: &str) -> impl Iterator<Item = u8> {
     text.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase())
 }
@@ -160,21 +161,22 @@ mod tests {
     }
 
     #[test]
-    fn credentials_in_front_of_a_host_are_hidden() {
+    fn credentials_before_a_host_are_redacted() {
         assert_eq!(authority("user:pw@a.example:80"), "[redacted]@a.example:80");
         assert_eq!(authority("a.example"), "a.example");
         assert_eq!(origin("https://u:pw@evil", &[]), "[redacted]@evil");
     }
 
     #[test]
-    fn length_and_characters_are_tamed() {
-        assert_eq!(cut(&"x".repeat(1000)).len(), SHOWN_MAX + 3);
-        assert_eq!(cut("a\u{1b}[31m\n\u{202e}"), "a\\u{1b}[31m\\u{a}\\u{202e}");
-        assert_eq!(cut("short"), "short");
+    fn length_and_characters_are_bounded() {
+        assert_eq!(truncate(&"x".repeat(1000)).len(), SHOWN_MAX + 3);
+        assert_eq!(truncate("a\u{1b}[31m\n\u{202e}"), "a\\u{1b}[31m\\u{a}\\u{202e}");
+        assert_eq!(truncate("short"), "short");
         assert_eq!(target("/%zz?%=1&%4=2&=", &["x".into()]), "/%zz?%=1&%4=2&=");
     }
+
     #[test]
-    fn only_a_lawful_traceparent_is_shown() {
+    fn only_a_valid_traceparent_is_shown() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(traceparent(good.as_bytes()), Some(good));
         let later = good.replace("00-4", "cc-4");
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_in_a_nested_query_or_a_subprotocol_is_hidden() {
+    fn credentials_in_nested_queries_are_redacted() {
         let names = ["token".to_owned(), "bearer".to_owned()];
         for (raw, shown) in [
             ("/in?next=%2Fa%3Ftoken%3D1&b=2", "/in?next=[redacted]&b=2"),

@@ -1,29 +1,29 @@
-//! What a request said of itself, as records may show it; for a tunnel it is kept as long as the
-//! tunnel lives, so it is packed into one allocation.
+//! The fields of a request that records show. A tunnel keeps them for its lifetime, packed into one
+//! allocation.
 
-/// Texts of a request, already redacted and cut.
+/// Texts of a request, already redacted and truncated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestFields<'a> {
-    /// `Host` as asked for; empty if there was none.
+    /// Host that the request names; empty if there is none.
     pub host: &'a str,
-    /// Target; empty if there was none.
+    /// Request target; empty if there is none.
     pub target: &'a str,
-    /// `User-Agent` as sent.
+    /// `User-Agent` header field.
     pub user_agent: Option<&'a str>,
-    /// `X-Request-Id`, as the backend gets it.
+    /// `X-Request-Id` header field as forwarded to the backend.
     pub request_id: Option<&'a str>,
-    /// `traceparent` (W3C Trace Context), if it was lawful.
+    /// `traceparent` header field, if it is valid (W3C Trace Context 3.2).
     pub traceparent: Option<&'a str>,
-    /// The subprotocol that the backend chose.
+    /// Subprotocol that the backend selected.
     pub subprotocol: Option<&'a str>,
 }
 
-/// The same in one piece of memory. What is absent costs a byte at most.
+/// [`RequestFields`] in one allocation. An absent field takes at most one byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackedFields(Box<str>);
 
 impl RequestFields<'_> {
-    /// One allocation of exactly as many bytes as it takes.
+    /// Copies the fields into one allocation of exact size.
     pub fn pack(&self) -> PackedFields {
         let parts = [
             self.host,
@@ -33,16 +33,16 @@ impl RequestFields<'_> {
             self.traceparent.unwrap_or_default(),
             self.subprotocol.unwrap_or_default(),
         ];
-        // Texts that were cut hold no such byte; one that does would only shift what follows.
-        let joined = parts.join(BETWEEN);
-        PackedFields(joined.trim_end_matches(BETWEEN).into())
+        // Redacted text contains no line break; one would only shift the fields after it.
+        let joined = parts.join(SEPARATOR);
+        PackedFields(joined.trim_end_matches(SEPARATOR).into())
     }
 }
 
 impl PackedFields {
-    /// The texts again; an empty one counts as absent.
-    pub fn particulars(&self) -> RequestFields<'_> {
-        let mut parts = self.0.split(BETWEEN);
+    /// The packed fields; an empty text counts as absent.
+    pub fn unpack(&self) -> RequestFields<'_> {
+        let mut parts = self.0.split(SEPARATOR);
         let mut next = || parts.next().filter(|part| !part.is_empty());
         RequestFields {
             host: next().unwrap_or_default(),
@@ -55,14 +55,14 @@ impl PackedFields {
     }
 }
 
-const BETWEEN: &str = "\n";
+const SEPARATOR: &str = "\n";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_packed_comes_out_again() {
+    fn packing_preserves_every_combination() {
         let some = |text| Some(text).filter(|text: &&str| !text.is_empty());
         for bits in 0..64 {
             let text = |bit: u32, text| if bits & (1 << bit) == 0 { "" } else { text };
@@ -74,12 +74,12 @@ mod tests {
                 traceparent: some(text(4, "00-1-2-01")),
                 subprotocol: some(text(5, "chat")),
             };
-            assert_eq!(given.pack().particulars(), given);
+            assert_eq!(given.pack().unpack(), given);
         }
     }
 
     #[test]
-    fn what_is_absent_is_nearly_free() {
+    fn absent_fields_take_almost_no_memory() {
         let given = RequestFields { host: "a", target: "/", ..RequestFields::default() };
         assert_eq!(given.pack().0.len(), 3);
         assert_eq!(RequestFields::default().pack().0.len(), 0);

@@ -1,9 +1,9 @@
-//! The time of day, as lines write it: RFC 3339 in UTC, to the millisecond.
+//! Timestamps of log lines: RFC 3339 in UTC, with milliseconds.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A moment to be written down.
+/// A point in time, formatted as RFC 3339 with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogTime {
     /// Since 1970.
@@ -12,7 +12,7 @@ pub struct LogTime {
 }
 
 impl LogTime {
-    /// Now; a clock before 1970 counts as 1970.
+    /// The current time; a clock set before 1970 counts as 1970.
     pub fn now() -> Self {
         #[expect(clippy::disallowed_methods, reason = "a line says when it was written")]
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -26,12 +26,12 @@ impl fmt::Display for LogTime {
     }
 }
 
-/// A moment in seconds since 1970, to the second.
-pub fn moment(seconds: u64) -> String {
+/// Formats seconds since 1970 as RFC 3339 in UTC, without fractions.
+pub fn rfc3339(seconds: u64) -> String {
     format!("{}Z", UtcSecond(seconds))
 }
 
-/// Since 1970, shown without its zone.
+/// Seconds since 1970, formatted without the time zone.
 struct UtcSecond(u64);
 
 impl fmt::Display for UtcSecond {
@@ -42,16 +42,16 @@ impl fmt::Display for UtcSecond {
     }
 }
 
-/// Year, month and day of a day since 1970, in the Gregorian calendar.
+/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
 fn date(days: u64) -> (u64, u64, u64) {
-    // Counted from March 1 of the year 0, so that a leap day is the last of its year and every 400
-    // years are alike.
+    // Counted from March 1 of year 0, so that a leap day is the last day of its year and the
+    // calendar repeats every 400 years.
     let days = days + 719_468;
     let (era, day_of_era) = (days / ERA_DAYS, days % ERA_DAYS);
     let leap_days = day_of_era / 1460 - day_of_era / 36_524 + day_of_era / 146_096;
     let year_of_era = (day_of_era - leap_days) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // From March on, months have 31, 30, 31, 30, 31 days, and again.
+    // From March on, the lengths of months repeat as 31, 30, 31, 30, 31.
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let (month, past_new_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
@@ -66,8 +66,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_written_as_the_calendar_has_them() {
-        // As `date -u --date @seconds` says.
+    fn timestamps_match_the_calendar() {
+        // Expected values from `date -u --date @seconds`.
         for (seconds, written) in [
             (0, "1970-01-01T00:00:00.007Z"),
             (951_782_399, "2000-02-28T23:59:59.007Z"),
@@ -76,7 +76,7 @@ mod tests {
             (1_709_164_800, "2024-02-29T00:00:00.007Z"),
             (1_735_689_599, "2024-12-31T23:59:59.007Z"),
             (4_107_542_400, "2100-03-01T00:00:00.007Z"),
-            // Beyond what 32 bits hold, with a sign and without.
+            // Beyond signed and unsigned 32-bit seconds.
             (2_147_483_648, "2038-01-19T03:14:08.007Z"),
             (4_294_967_296, "2106-02-07T06:28:16.007Z"),
         ] {

@@ -1,4 +1,4 @@
-//! PEM files become certificates that rustls can show, found by server name.
+//! The certificates of a snapshot, loaded from PEM files and selected by server name.
 
 pub(crate) mod chain;
 pub(crate) mod coverage;
@@ -19,7 +19,7 @@ use crate::config::settings::CertificateSettings;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::telemetry::metrics::process_snapshot::CertificateState;
 
-/// All certificates of a generation, by the names they cover.
+/// All certificates of a snapshot, by the names they cover.
 #[derive(Debug, Default)]
 pub struct CertTable {
     exact: HashMap<String, Arc<CertifiedKey>>,
@@ -27,65 +27,67 @@ pub struct CertTable {
     wildcard: HashMap<String, Arc<CertifiedKey>>,
     default: Option<Arc<CertifiedKey>>,
     states: Vec<CertificateState>,
-    /// The files of each, in the order of the settings.
-    seen: Vec<FileState>,
+    /// The files of each certificate, in the order of the settings.
+    files: Vec<FileState>,
     warnings: Vec<LateDiagnostic>,
 }
 
 impl CertTable {
-    /// Reads every chain and key; all faults at once.
+    /// Reads every chain and key.
+    ///
+    /// # Errors
+    /// One diagnostic per certificate that cannot be used; all of them together.
     pub fn load(certificates: &[CertificateSettings]) -> Result<Self, Vec<LateDiagnostic>> {
         let mut table = Self::default();
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         for (index, certificate) in certificates.iter().enumerate() {
-            let later = |CertProblem { of, problem }| LateDiagnostic {
+            let diagnostic = |CertProblem { of, problem }| LateDiagnostic {
                 key: format!("certificate[{index}].{of}"),
                 problem,
             };
             let insert = |pair: CertPair| {
                 table.states.extend(state(index, &pair.key));
-                table.seen.push(pair.seen);
-                table.warnings.extend(pair.weaknesses.into_iter().map(later));
+                table.files.push(pair.files);
+                table.warnings.extend(pair.warnings.into_iter().map(diagnostic));
                 table.insert(Arc::new(pair.key), certificate.default)
             };
-            if let Err(flaw) = pair::read(&certificate.source).and_then(insert) {
-                faults.push(later(flaw));
+            if let Err(error) = pair::read(&certificate.source).and_then(insert) {
+                errors.push(diagnostic(error));
             }
         }
-        if faults.is_empty() { Ok(table) } else { Err(faults) }
+        if errors.is_empty() { Ok(table) } else { Err(errors) }
     }
 
-    /// How long each certificate lasts.
+    /// Name and validity period of each certificate.
     pub fn states(&self) -> &[CertificateState] {
         &self.states
     }
 
-    /// The files that it was read from, as they were then.
-    pub fn seen(&self) -> &[FileState] {
-        &self.seen
+    /// The state of the certificate files at the time they were read.
+    pub fn file_states(&self) -> &[FileState] {
+        &self.files
     }
 
-    /// What clients may stumble over; all of it is served as it is.
+    /// Problems that may make clients reject a certificate; the certificates are used anyway.
     pub fn warnings(&self) -> &[LateDiagnostic] {
         &self.warnings
     }
 
-    /// Which certificates are not valid, or not for long any more, at this moment, in seconds
-    /// since 1970.
-    pub fn steps(&self, now: u64) -> impl Iterator<Item = (&CertificateState, ExpiryStep)> {
+    /// The certificates that are not valid at `now`, in seconds since 1970, or expire soon.
+    pub fn expiring(&self, now: u64) -> impl Iterator<Item = (&CertificateState, ExpiryStep)> {
         self.states
             .iter()
             .filter_map(move |state| ExpiryStep::of(state, now).map(|step| (state, step)))
     }
 
-    /// Whether no certificate is left that a client would take.
-    pub fn all_over(&self, now: u64) -> bool {
+    /// Whether every certificate has expired at `now`, in seconds since 1970.
+    pub fn all_expired(&self, now: u64) -> bool {
         !self.states.is_empty() && self.states.iter().all(|state| now > state.not_after)
     }
 
-    /// Whether a client that was shown the certificate for `sni` would also accept it for `host`
-    /// (RFC 9110 15.5.20): both lead to the same certificate.
-    pub fn share(&self, sni: &str, host: &str) -> bool {
+    /// Whether both names select the same certificate, so that a client that connected with `sni`
+    /// may also send requests for `host` (RFC 9110 15.5.20).
+    pub fn same_certificate(&self, sni: &str, host: &str) -> bool {
         match (self.find(Some(sni)), self.find(Some(host))) {
             (Some(shown), Some(wanted)) => Arc::ptr_eq(&shown, &wanted),
             (_, None) => true,
@@ -93,8 +95,8 @@ impl CertTable {
         }
     }
 
-    /// The first name of the certificate that a client who asks for this one is shown.
-    pub fn shown(&self, host: &str) -> Option<String> {
+    /// The first DNS name of the certificate that is selected for `host`; empty if it has none.
+    pub fn name_shown_for(&self, host: &str) -> Option<String> {
         self.find(Some(host))
             .map(|key| chain::names(&key.cert).into_iter().next().unwrap_or_default())
     }
@@ -103,8 +105,8 @@ impl CertTable {
         let names = chain::names(&key.cert);
         if names.is_empty() && !default {
             return Err(CertProblem::chain(
-                "the certificate covers no DNS name, so no client would be shown it; use one with \
-                 a subjectAltName, or mark it `default = true`",
+                "the certificate covers no DNS name, so it is never selected; use one with a \
+                 subjectAltName, or mark it `default = true`",
             ));
         }
         for name in names {
@@ -119,21 +121,21 @@ impl CertTable {
         Ok(())
     }
 
-    /// The certificate that covers this name.
-    fn named(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+    /// The certificate that covers this name, without the default.
+    fn covering(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        // RFC 6125 6.4.3: `*` stands for one label, the leftmost.
+        // RFC 6125 6.4.3: `*` matches exactly one label, the leftmost.
         let parent = name.split_once('.').map(|(_, parent)| parent);
         self.exact.get(&name).or_else(|| parent.and_then(|parent| self.wildcard.get(parent)))
     }
 
     fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        name.and_then(|name| self.named(name)).or(self.default.as_ref()).cloned()
+        name.and_then(|name| self.covering(name)).or(self.default.as_ref()).cloned()
     }
 }
 
-/// The files of these certificates, as they are now.
-pub fn look(certificates: &[CertificateSettings]) -> Vec<FileState> {
+/// The current state of the files of these certificates.
+pub fn current_file_states(certificates: &[CertificateSettings]) -> Vec<FileState> {
     certificates.iter().map(|certificate| FileState::now(&certificate.source)).collect()
 }
 
@@ -143,7 +145,7 @@ impl ResolvesServerCert for CertTable {
     }
 }
 
-/// How long a certificate lasts, if it says so.
+/// Name and validity period of a certificate; `None` if the period cannot be read.
 fn state(index: usize, key: &CertifiedKey) -> Option<CertificateState> {
     let (not_before, not_after) = chain::validity(&key.cert)?;
     let name = chain::names(&key.cert).into_iter().next().unwrap_or_default();
@@ -167,22 +169,22 @@ mod tests {
     }
 
     #[test]
-    fn names_lead_to_their_certificate() {
+    fn names_select_their_certificate() {
         let table = CertTable::load(&[
             settings(&["a.example", "*.w.example"], false),
             settings(&["b.example"], false),
         ])
         .unwrap();
-        assert!(table.share("a.example", "x.w.example"));
-        assert!(table.share("A.EXAMPLE", "a.example."));
-        assert!(!table.share("a.example", "b.example"));
-        assert!(table.find(Some("w.example")).is_none(), "a wildcard does not hold its apex");
-        assert!(table.find(Some("x.y.w.example")).is_none(), "a wildcard is one label");
+        assert!(table.same_certificate("a.example", "x.w.example"));
+        assert!(table.same_certificate("A.EXAMPLE", "a.example."));
+        assert!(!table.same_certificate("a.example", "b.example"));
+        assert!(table.find(Some("w.example")).is_none(), "a wildcard does not cover its parent");
+        assert!(table.find(Some("x.y.w.example")).is_none(), "a wildcard matches one label");
         assert!(table.find(None).is_none());
     }
 
     #[test]
-    fn only_a_marked_certificate_answers_for_unknown_names() {
+    fn default_certificate_covers_unknown_names() {
         let table = CertTable::load(&[settings(&["a.example"], true)]).unwrap();
         assert!(table.find(None).is_some());
         assert!(table.find(Some("unknown.example")).is_some());
@@ -193,17 +195,17 @@ mod tests {
     fn rejects_a_key_of_another_certificate() {
         let source =
             CertificateSource::Memory { chain: pair(&["a.example"]).0, key: pair(&["b"]).1 };
-        let faults = CertTable::load(&[CertificateSettings { source, default: false }]);
-        let fault = &faults.unwrap_err()[0];
-        assert_eq!(fault.key, "certificate[0].key");
-        assert!(fault.problem.contains("not the key of"), "{fault:?}");
+        let errors = CertTable::load(&[CertificateSettings { source, default: false }]);
+        let error = &errors.unwrap_err()[0];
+        assert_eq!(error.key, "certificate[0].key");
+        assert!(error.problem.contains("not the key of"), "{error:?}");
     }
 
     // Requirements: CK08.
     #[test]
     fn certificate_without_names_serves_only_as_default() {
         assert!(CertTable::load(&[settings(&[], true)]).is_ok());
-        let faults = CertTable::load(&[settings(&[], false)]).unwrap_err();
-        assert!(faults[0].problem.contains("covers no DNS name"), "{faults:?}");
+        let errors = CertTable::load(&[settings(&[], false)]).unwrap_err();
+        assert!(errors[0].problem.contains("covers no DNS name"), "{errors:?}");
     }
 }

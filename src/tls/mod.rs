@@ -1,4 +1,4 @@
-//! TLS towards clients: certificates and termination.
+//! TLS for client connections: certificates, their selection and the TLS handshake.
 
 pub(crate) mod certs;
-pub(crate) mod terminate;
+pub mod terminate;

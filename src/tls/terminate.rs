@@ -1,4 +1,4 @@
-//! The TLS handshake, under a deadline.
+//! The TLS handshake with a client, within a deadline.
 
 use std::io;
 use std::sync::Arc;
@@ -18,21 +18,27 @@ use crate::net::socket::Socket;
 use crate::net::unbuffered_tls::UnbufferedTls;
 use crate::reject::{ConnectionStage, DropReason};
 
-/// Everything a TLS listener needs, built once a generation.
+/// Everything a TLS listener needs; built once per snapshot.
 #[derive(Clone)]
 pub struct TlsTerminator {
     config: EngineConfig,
     certs: Arc<CertTable>,
 }
 
-/// Stateless tickets, their keys rotating by themselves. Made once a process: a new one at a
-/// reload would end every client's resumption.
+/// Creates the issuer of stateless session tickets, which rotates its keys itself. Create it once per
+/// process: with a new one, no client could resume its session (RFC 8446 2.2).
+///
+/// # Errors
+/// The cryptographic provider has no randomness.
 pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, TlsError> {
     aws_lc_rs::Ticketer::new()
 }
 
 impl TlsTerminator {
-    /// TLS 1.2 and 1.3, HTTP/1.1 only, no early data.
+    /// Accepts TLS 1.2 and 1.3 with ALPN `http/1.1` and without early data.
+    ///
+    /// # Errors
+    /// The cryptographic provider does not support these versions.
     pub fn new(certs: CertTable, ticketer: Arc<dyn ProducesTickets>) -> Result<Self, TlsError> {
         let certs = Arc::new(certs);
         let mut config =
@@ -46,32 +52,35 @@ impl TlsTerminator {
         Ok(Self { config: EngineConfig::new(config), certs })
     }
 
-    /// Shakes hands within `limit`.
+    /// Performs the TLS handshake within `limit`.
+    ///
+    /// # Errors
+    /// The handshake failed, did not finish in time, or the client disconnected.
     pub async fn terminate(
         &self,
         io: Socket,
         limit: Duration,
     ) -> Result<(UnbufferedTls<ServerEngine, Socket>, TlsInfo), DropReason> {
-        let engine =
-            ServerEngine::new(&self.config).map_err(|flaw| cause(io::Error::other(flaw)))?;
+        let engine = ServerEngine::new(&self.config)
+            .map_err(|error| drop_reason(io::Error::other(error)))?;
         let mut stream = timeout(limit, UnbufferedTls::accept(io, engine))
             .await
             .map_err(|_| DropReason::TlsTimeout)?
-            .map_err(cause)?;
+            .map_err(drop_reason)?;
         let engine = stream.engine_mut();
-        let name = engine.take_name();
-        let facts = facts(name.as_deref(), engine.agreed());
-        Ok((stream, facts))
+        let name = engine.take_server_name();
+        let info = tls_info(name.as_deref(), engine.common_state());
+        Ok((stream, info))
     }
 
-    /// The certificates behind this terminator.
+    /// The certificates that clients are shown.
     pub fn certs(&self) -> &CertTable {
         &self.certs
     }
 }
 
-/// What a handshake told us.
-fn facts(name: Option<&str>, connection: &CommonState) -> TlsInfo {
+/// The negotiated parameters of a TLS connection.
+fn tls_info(name: Option<&str>, connection: &CommonState) -> TlsInfo {
     TlsInfo {
         sni: name.map(|name| name.to_ascii_lowercase().into()),
         version: match connection.protocol_version() {
@@ -79,7 +88,7 @@ fn facts(name: Option<&str>, connection: &CommonState) -> TlsInfo {
             _ => TlsVersion::V13,
         },
         cipher: match connection.negotiated_cipher_suite().map(|suite| suite.suite()) {
-            // rustls puts the version into the names of these.
+            // rustls prefixes these names with the version; the IANA names have no prefix.
             Some(CipherSuite::TLS13_AES_128_GCM_SHA256) => "TLS_AES_128_GCM_SHA256",
             Some(CipherSuite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
             Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => "TLS_CHACHA20_POLY1305_SHA256",
@@ -88,19 +97,21 @@ fn facts(name: Option<&str>, connection: &CommonState) -> TlsInfo {
     }
 }
 
-/// A peer that went away is not a fault of its TLS.
-fn cause(error: io::Error) -> DropReason {
+/// Why a handshake failed. Without a TLS error the client has disconnected.
+fn drop_reason(error: io::Error) -> DropReason {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
-        // rustls has no error of its own for this, only these words.
-        Some(TlsError::General(words)) if words.contains("no server certificate chain") => {
+        // rustls has no error variant for this, only the text.
+        Some(TlsError::General(text)) if text.contains("no server certificate chain") => {
             DropReason::TlsFailed(
-                "the client named no server, or one that no certificate covers, and none is \
-                 marked `default = true`"
+                "no certificate matches: the client sent no server name, or one that no \
+                 certificate covers, and none is marked `default = true`"
                     .into(),
             )
         }
         Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            DropReason::TlsFailed("this is not TLS (plain HTTP on the TLS port?)".into())
+            DropReason::TlsFailed(
+                "not a TLS record; the client may speak plain HTTP to the TLS port".into(),
+            )
         }
         Some(TlsError::AlertReceived(alert)) => {
             let distrust = matches!(
@@ -110,10 +121,14 @@ fn cause(error: io::Error) -> DropReason {
                     | AlertDescription::CertificateUnknown
                     | AlertDescription::UnknownCA
             );
-            let why = if distrust { "it does not trust our certificate" } else { "it broke off" };
-            DropReason::TlsFailed(format!("the client sent alert {alert:?}: {why}"))
+            let why = if distrust {
+                "it does not trust the certificate"
+            } else {
+                "it aborted the handshake"
+            };
+            DropReason::TlsFailed(format!("the client sent TLS alert {alert:?}: {why}"))
         }
         Some(tls) => DropReason::TlsFailed(tls.to_string()),
-        None => DropReason::Gone(ConnectionStage::Tls),
+        None => DropReason::ClientDisconnected(ConnectionStage::Tls),
     }
 }

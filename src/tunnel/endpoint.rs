@@ -1,46 +1,46 @@
-//! One mouth of the tunnel: the stream of one side, from open to let go.
+//! One end of the tunnel: the stream of one side, until it is closed.
 
 use std::mem;
 use std::task::{Context, Poll};
 
 use ws::{Entropy, Session, Shutdown, Side, Timestamp};
 
-use super::direction::DirectionContext;
+use super::context::DirectionContext;
 use crate::net::scratch::{RecvScratch, SendScratch};
 use crate::net::{Recv, Stream};
 
 /// The stream of one side.
 pub(super) struct Endpoint<S> {
     pub(super) side: Side,
-    /// None once it was reset.
+    /// `None` after it was closed or reset.
     stream: Option<S>,
-    /// A write failed. The stream may still have something to be read.
-    deaf: bool,
-    /// A write failed, or the way to part changed, since this was last asked.
-    stirred: bool,
-    /// The way to part when it was last looked at.
-    parting: Shutdown,
-    /// The write half is ended.
-    finished: bool,
+    /// A write failed. The stream may still have data to be read.
+    write_failed: bool,
+    /// A write failed or the shutdown state changed since [`Endpoint::take_needs_poll`].
+    needs_poll: bool,
+    /// The shutdown state at the last [`Endpoint::shutdown`].
+    shutdown: Shutdown,
+    /// The write half has been ended.
+    write_closed: bool,
 }
 
 /// Whether bytes may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteState {
-    /// Yes.
+    /// Bytes may be sent now.
     Open,
-    /// Something waits to be written first; a waker is registered.
+    /// Queued data must be written first. A waker is registered.
     Blocked,
-    /// Never again.
+    /// Nothing can be sent any more.
     Shut,
 }
 
-/// What came from a side.
+/// The result of a read.
 pub(super) enum ReadOutcome<'s> {
     Data(&'s mut [u8]),
-    /// Its end, of which the session now knows.
+    /// The stream has ended, and the session was notified.
     Ended,
-    /// Nothing yet; a waker is registered.
+    /// No data is available. A waker is registered.
     Nothing,
 }
 
@@ -49,19 +49,20 @@ impl<S: Stream> Endpoint<S> {
         Self {
             side,
             stream: Some(stream),
-            deaf: false,
-            stirred: false,
-            parting: Shutdown::Stay,
-            finished: false,
+            write_failed: false,
+            needs_poll: false,
+            shutdown: Shutdown::KeepOpen,
+            write_closed: false,
         }
     }
 
+    /// Bytes queued for the side.
     pub(super) fn backlog(&self) -> usize {
         self.stream.as_ref().map_or(0, Stream::backlog)
     }
 
-    /// Writes what waits.
-    pub(super) fn poll_gate(
+    /// Writes queued data and returns whether more may be sent.
+    pub(super) fn poll_write_state(
         &mut self,
         cx: &mut Context<'_>,
         session: &mut Session,
@@ -70,26 +71,26 @@ impl<S: Stream> Endpoint<S> {
         let Some(stream) = &mut self.stream else {
             return WriteState::Shut;
         };
-        if session.parting(self.side) != Shutdown::Stay {
+        if session.shutdown(self.side) != Shutdown::KeepOpen {
             return WriteState::Shut;
         }
-        if !self.deaf {
+        if !self.write_failed {
             match stream.poll_ready(cx) {
                 Poll::Ready(Ok(())) => return WriteState::Open,
                 Poll::Ready(Err(_)) => self.fail(session, now),
                 Poll::Pending => return WriteState::Blocked,
             }
         }
-        // Until its end is read, the session does not know; bytes for this side would be counted
-        // as delivered.
-        if session.wants(self.side) { WriteState::Blocked } else { WriteState::Shut }
+        // Until EOF is read, the session does not know about the failure, and bytes for this side
+        // would count as delivered.
+        if session.wants_read(self.side) { WriteState::Blocked } else { WriteState::Shut }
     }
 
-    /// Reads; what ends the stream is told to the session.
+    /// Reads from the stream and notifies the session of its end.
     pub(super) fn poll_recv<'s>(
         &mut self,
         cx: &mut Context<'_>,
-        judge: &mut DirectionContext<'_, impl Entropy>,
+        context: &mut DirectionContext<'_, impl Entropy>,
         scratch: &'s mut RecvScratch,
     ) -> ReadOutcome<'s> {
         let Some(stream) = &mut self.stream else {
@@ -97,80 +98,81 @@ impl<S: Stream> Endpoint<S> {
         };
         match stream.poll_recv(cx, scratch) {
             Poll::Ready(Ok(Recv::Data(data))) => ReadOutcome::Data(data),
-            Poll::Pending if !self.deaf => ReadOutcome::Nothing,
-            // Its end, or nothing more from a peer that cannot be written to. How it ended makes
-            // no difference to a WebSocket.
+            Poll::Pending if !self.write_failed => ReadOutcome::Nothing,
+            // EOF, or no more data from a peer that cannot be written to. A WebSocket does not
+            // distinguish between the ways in which a stream ends.
             Poll::Pending | Poll::Ready(Ok(Recv::Closed | Recv::Truncated) | Err(_)) => {
-                judge.session.hangup(self.side, judge.now);
-                if self.deaf {
-                    judge.session.hangup(self.side, judge.now);
+                context.session.handle_eof(self.side, context.now);
+                if self.write_failed {
+                    context.session.handle_eof(self.side, context.now);
                 }
                 ReadOutcome::Ended
             }
         }
     }
 
-    /// Sends, once the gate was open.
+    /// Sends bytes. The write state must be open.
     pub(super) fn send(
         &mut self,
         cx: &mut Context<'_>,
         parts: &[&[u8]],
-        judge: &mut DirectionContext<'_, impl Entropy>,
+        context: &mut DirectionContext<'_, impl Entropy>,
         scratch: &mut SendScratch,
     ) {
         if let Some(stream) = &mut self.stream
             && stream.send(cx, parts, scratch).is_err()
         {
-            self.fail(judge.session, judge.now);
+            self.fail(context.session, context.now);
         }
     }
 
-    /// Sends a frame of our own if one is due, once the gate was open. True if one went.
-    pub(super) fn speak(
+    /// Sends a control frame if one is due. The write state must be open. Returns true if a frame
+    /// was sent.
+    pub(super) fn send_control(
         &mut self,
         cx: &mut Context<'_>,
-        judge: &mut DirectionContext<'_, impl Entropy>,
+        context: &mut DirectionContext<'_, impl Entropy>,
         scratch: &mut SendScratch,
     ) -> bool {
-        if !judge.session.has_word_for(self.side) {
+        if !context.session.has_pending_control(self.side) {
             return false;
         }
-        let Some(frame) = judge.inject(self.side) else {
+        let Some(frame) = context.poll_control(self.side) else {
             return false;
         };
-        self.send(cx, &[frame.as_bytes()], judge, scratch);
+        self.send(cx, &[frame.as_bytes()], context, scratch);
         true
     }
 
-    /// Something happened to this side that gives reason to read once more: from it, as a write
-    /// to it failed, or from the other side, as nothing holds that up any more.
-    pub(super) fn is_stirred(&mut self) -> bool {
-        mem::take(&mut self.stirred)
+    /// Whether both directions must be polled once more: a write to this side failed, so that its
+    /// EOF must be read, or its shutdown state changed, so that it no longer blocks the other side.
+    pub(super) fn take_needs_poll(&mut self) -> bool {
+        mem::take(&mut self.needs_poll)
     }
 
-    /// Drops the stream. What the kernel has taken of it is still delivered.
-    pub(super) fn let_go(&mut self) {
+    /// Drops the stream. Data accepted by the kernel is still delivered.
+    pub(super) fn close(&mut self) {
         self.stream = None;
     }
 
-    /// Ends the write half, or drops the stream, if that is what the session says.
-    pub(super) fn part(
+    /// Ends the write half or resets the stream, as the session requires.
+    pub(super) fn shutdown(
         &mut self,
         cx: &mut Context<'_>,
         session: &mut Session,
         scratch: &mut SendScratch,
         now: Timestamp,
     ) {
-        let parting = session.parting(self.side);
-        self.stirred |= parting != self.parting;
-        self.parting = parting;
-        match parting {
-            Shutdown::Stay => {}
-            Shutdown::Finish => {
-                if let Some(stream) = self.stream.as_mut().filter(|_| !self.finished)
+        let shutdown = session.shutdown(self.side);
+        self.needs_poll |= shutdown != self.shutdown;
+        self.shutdown = shutdown;
+        match shutdown {
+            Shutdown::KeepOpen => {}
+            Shutdown::CloseWrite => {
+                if let Some(stream) = self.stream.as_mut().filter(|_| !self.write_closed)
                     && let Poll::Ready(closed) = stream.poll_close(cx, scratch)
                 {
-                    self.finished = true;
+                    self.write_closed = true;
                     if closed.is_err() {
                         self.fail(session, now);
                     }
@@ -184,32 +186,31 @@ impl<S: Stream> Endpoint<S> {
         }
     }
 
-    /// Whether it cannot be written to any more, and its end was not read yet.
-    pub(super) fn is_lost(&self, session: &Session) -> bool {
-        self.deaf && self.stream.is_some() && session.wants(self.side)
+    /// Whether the side cannot be written to and its EOF has not been read.
+    pub(super) fn is_awaiting_eof(&self, session: &Session) -> bool {
+        self.write_failed && self.stream.is_some() && session.wants_read(self.side)
     }
 
-    /// Tells the session that the side is gone, whatever it may have said before.
+    /// Notifies the session that the side is gone in both directions. Unread data is lost.
     pub(super) fn give_up(&self, session: &mut Session, now: Timestamp) {
-        session.hangup(self.side, now);
-        session.hangup(self.side, now);
+        session.handle_eof(self.side, now);
+        session.handle_eof(self.side, now);
     }
 
-    /// The same, for a side that cannot be written to any more, and will not be read for a while:
-    /// what it said before it left is not waited for.
-    pub(super) fn give_up_if_deaf(&self, judge: &mut DirectionContext<'_, impl Entropy>) {
-        if self.deaf {
-            self.give_up(judge.session, judge.now);
+    /// Gives up a side that cannot be written to while reading from it is suspended.
+    pub(super) fn give_up_if_write_failed(&self, context: &mut DirectionContext<'_, impl Entropy>) {
+        if self.write_failed {
+            self.give_up(context.session, context.now);
         }
     }
 
-    /// A write failed: the side is gone. What it said before may still lie in its stream, so the
-    /// session is told at the end of that; unless that has come already.
+    /// Handles a failed write. Data may still be unread, so the session is notified at its end; or
+    /// now, if the end has been read already.
     fn fail(&mut self, session: &mut Session, now: Timestamp) {
-        self.deaf = true;
-        self.stirred = true;
-        if !session.wants(self.side) {
-            session.hangup(self.side, now);
+        self.write_failed = true;
+        self.needs_poll = true;
+        if !session.wants_read(self.side) {
+            session.handle_eof(self.side, now);
         }
     }
 }

@@ -1,12 +1,13 @@
-//! Two byte streams, one session: the only future of a live tunnel.
+//! A tunnel: two byte streams and one WebSocket session, driven by a single future.
 //!
-//! Moves bytes, reads the clock and arms the timer; what may pass, and what happens when, is
-//! [`Session`](ws::Session)'s to decide. Both directions run in one task, so they share the
-//! session without a lock, and neither waits for the other. At rest it owns no buffer.
+//! The tunnel moves bytes, reads the clock and arms the timer; [`Session`] decides what may pass and
+//! when the tunnel ends. Both directions run in one task, so they share the session without a lock
+//! and do not wait for each other. An idle tunnel owns no buffer.
 
-pub(crate) mod direction;
-pub(crate) mod endpoint;
-pub(crate) mod progress;
+mod context;
+mod direction;
+mod endpoint;
+pub mod progress;
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -18,62 +19,54 @@ use std::time::Duration;
 use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
-use ws::{CloseCode, Entropy, FrameTrace, Session, Side, TerminationReason, Timestamp};
+use ws::{Entropy, FrameTrace, Session, SessionClose, Side, Summary, Timestamp};
 
-use self::direction::{Direction, DirectionContext};
+use self::context::DirectionContext;
+use self::direction::Direction;
 use self::endpoint::{Endpoint, WriteState};
-use self::progress::{RelayedMessages, TunnelEnd, WakeProgress};
+use self::progress::{RelayedMessages, WakeProgress};
 use crate::net::Stream;
 use crate::net::scratch::Scratch;
 
 pin_project! {
-    /// A live tunnel between a client `F` (the front) and a backend `B`. Resolves when the session
-    /// is over and both streams are let go of.
+    /// A tunnel between a client stream `F` and a backend stream `B`. Resolves to the summary of
+    /// the session when it has finished and both streams are closed.
     pub struct Tunnel<F, B, C, E> {
         relay: Relay<F, B, C, E>,
-        // Made at the first deadline. A later deadline lets it fire and be armed again, as
-        // almost every message moves some deadline back.
+        // Created at the first deadline. It is not moved to a later deadline, as almost every
+        // message would do, but fires and is armed again.
         #[pin]
-        alarm: Option<Sleep>,
+        timer: Option<Sleep>,
     }
 }
 
-/// What a tunnel may be told while it runs.
+/// A command to a running tunnel.
 #[derive(Debug)]
 pub enum Command {
-    /// Say goodbye to both sides at the next boundary.
-    Leave(Arc<SessionClose>),
-    /// Drop both at once.
-    Cut,
-    /// Tell of the frames that pass from now on; whoever was told before is told no more.
-    Watch(Box<FrameTrace>),
+    /// Close both sides at the next frame boundary.
+    Close(Arc<SessionClose>),
+    /// Reset both sides at once.
+    Abort,
+    /// Pass frame headers to this trace from now on. It replaces a previous trace.
+    Trace(Box<FrameTrace>),
 }
 
-/// Why a tunnel is to end, and what its client is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionClose {
-    /// Its name.
-    pub end: TerminationReason,
-    /// Close code and reason; `None`: those of its terms.
-    pub words: Option<(CloseCode, Arc<str>)>,
-}
-
-/// Where orders come from.
+/// The source of commands and the receiver of progress.
 pub trait SessionControl: Unpin {
-    /// The next order, each once; what comes behind [`Command::Leave`] may be [`Command::Cut`]. Pending
-    /// registers the waker.
-    fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Command>;
+    /// The next command; each is returned once. [`Command::Abort`] may follow [`Command::Close`].
+    /// `Pending` registers the waker.
+    fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command>;
 
-    /// After each wake, whatever the number of messages that passed in it.
-    fn relayed(&mut self, progress: &WakeProgress<'_>);
+    /// Called once after each wake, however many messages it relayed.
+    fn handle_progress(&mut self, progress: &WakeProgress<'_>);
 }
 
-/// Bytes that came together with the two HTTP heads and belong to the tunnel.
+/// Bytes that arrived together with the HTTP heads and belong to the tunnel.
 #[derive(Clone, Debug, Default)]
 pub struct EarlyBytes {
-    /// Behind the client's request.
+    /// Received after the client's request head.
     pub from_client: Bytes,
-    /// Behind the backend's 101.
+    /// Received after the backend's 101 response.
     pub from_backend: Bytes,
 }
 
@@ -84,7 +77,7 @@ where
     C: SessionControl,
     E: Entropy,
 {
-    /// A tunnel about to start. `early` is judged like what is read, and before it.
+    /// A tunnel that starts now. Bytes in `early` are processed before anything is read.
     pub fn new(
         client: F,
         backend: B,
@@ -99,13 +92,13 @@ where
             up: Direction::new(early.from_client),
             down: Direction::new(early.from_backend),
             session,
-            began: Instant::now().into_std(),
+            started: Instant::now().into_std(),
             control,
             entropy,
             trace: None,
             sampled: Timestamp::NEVER,
         };
-        Self { relay, alarm: None }
+        Self { relay, timer: None }
     }
 }
 
@@ -116,37 +109,44 @@ where
     C: SessionControl,
     E: Entropy,
 {
-    type Output = TunnelEnd;
+    type Output = Summary;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TunnelEnd> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Summary> {
         let this = self.project();
         let clock = Instant::now();
-        let now = Timestamp::of(clock.into_std(), this.relay.began);
-        let mut passed = RelayedMessages::default();
-        let run = SCRATCH.with_borrow_mut(|scratch| this.relay.run(cx, scratch, &mut passed, now));
-        let late = this.relay.sample(&passed, now);
-        this.relay.control.relayed(&WakeProgress {
+        let now = Timestamp::of(clock.into_std(), this.relay.started);
+        let mut relayed = RelayedMessages::default();
+        let result =
+            SCRATCH.with_borrow_mut(|scratch| this.relay.poll(cx, scratch, &mut relayed, now));
+        let latency = this.relay.sample_latency(&relayed, now);
+        this.relay.control.handle_progress(&WakeProgress {
             session: &this.relay.session,
-            up: &passed.up,
-            down: &passed.down,
-            late,
+            up: &relayed.up,
+            down: &relayed.down,
+            latency,
         });
-        if run.is_pending()
-            && let Some(deadline) = this.relay.session.deadline()
+        if result.is_pending()
+            && let Some(deadline) = this.relay.session.poll_timeout()
         {
-            // The timer counts in milliseconds; less would make it fire within this poll.
+            // The timer has a resolution of a millisecond; a shorter wait would fire at once.
             let wait = (deadline - now).max(Duration::from_millis(1));
-            arm(this.alarm, cx, clock, wait);
+            arm_timer(this.timer, cx, clock, wait);
         }
-        run
+        result
     }
 }
 
-/// Up and down.
-type DirectionFlags = [bool; 2];
+/// Which directions to poll.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct DirectionSet {
+    up: bool,
+    down: bool,
+}
 
-const BOTH: DirectionFlags = [true; 2];
-const NEITHER: DirectionFlags = [false; 2];
+impl DirectionSet {
+    const BOTH: Self = Self { up: true, down: true };
+    const NONE: Self = Self { up: false, down: false };
+}
 
 /// Everything but the timer.
 struct Relay<F, B, C, E> {
@@ -155,13 +155,13 @@ struct Relay<F, B, C, E> {
     up: Direction,
     down: Direction,
     session: Session,
-    /// When that was [`Timestamp::START`].
-    began: std::time::Instant,
+    /// The time of [`Timestamp::START`].
+    started: std::time::Instant,
     control: C,
     entropy: E,
-    /// Whoever watches.
+    /// Receives frame headers.
     trace: Option<Box<FrameTrace>>,
-    /// Since when a read waits for its write to be complete; only now and then.
+    /// Time of the read for the latency sample in progress; [`Timestamp::NEVER`]: there is none.
     sampled: Timestamp,
 }
 
@@ -172,123 +172,131 @@ where
     C: SessionControl,
     E: Entropy,
 {
-    /// Does what can be done now; Pending when all that is left has a waker, or asked to be
-    /// polled again at once.
-    fn run(
+    /// Does all work that is possible now. On `Pending` a waker is registered for everything that
+    /// remains, or the task has woken itself.
+    fn poll(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-        passed: &mut RelayedMessages,
+        relayed: &mut RelayedMessages,
         now: Timestamp,
-    ) -> Poll<TunnelEnd> {
-        self.listen(cx, now);
-        let mut moving = BOTH;
+    ) -> Poll<Summary> {
+        self.poll_commands(cx, now);
+        let mut active = DirectionSet::BOTH;
         for _ in 0..ROUNDS_MAX {
-            moving = self.carry(moving, cx, scratch, passed, now);
-            if moving != NEITHER {
-                if passed.is_enough() {
+            active = self.poll_directions(active, cx, scratch, relayed, now);
+            if active != DirectionSet::NONE {
+                if relayed.is_budget_spent() {
                     break;
                 }
                 continue;
             }
-            // Only now: what had arrived before a deadline counts, even if it is read after it.
-            if self.settle(cx, scratch, now) {
-                return Poll::Ready(self.end());
+            // Only now: data that arrived before a deadline counts, even if it is read after it.
+            if self.finish_round(cx, scratch, now) {
+                return Poll::Ready(self.finish());
             }
-            let said = self.announce(cx, scratch, passed, now);
-            let stirred = self.client.is_stirred() | self.backend.is_stirred();
-            if !said && !stirred {
+            let sent = self.flush_control(cx, scratch, relayed, now);
+            let needs_poll = self.client.take_needs_poll() | self.backend.take_needs_poll();
+            if !sent && !needs_poll {
                 return Poll::Pending;
             }
-            moving = BOTH;
+            active = DirectionSet::BOTH;
         }
-        // Others want to run, too. The clocks run even in a tunnel that is never idle.
-        if self.settle(cx, scratch, now) {
-            return Poll::Ready(self.end());
+        // Yields to other tasks. Timers are checked even in a tunnel that is never idle.
+        if self.finish_round(cx, scratch, now) {
+            return Poll::Ready(self.finish());
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn listen(&mut self, cx: &mut Context<'_>, now: Timestamp) {
-        while let Poll::Ready(order) = self.control.poll_order(cx) {
-            match order {
-                Command::Leave(notice) => {
-                    self.session.leave(notice.end, notice.words.as_ref(), now);
-                }
-                Command::Cut => self.session.abort(now),
-                Command::Watch(mut trace) => {
-                    self.session.show(&mut trace);
+    fn poll_commands(&mut self, cx: &mut Context<'_>, now: Timestamp) {
+        while let Poll::Ready(command) = self.control.poll_command(cx) {
+            match command {
+                Command::Close(request) => self.session.close(&request, now),
+                Command::Abort => self.session.abort(now),
+                Command::Trace(mut trace) => {
+                    self.session.start_trace(&mut trace);
                     self.trace = Some(trace);
                 }
             }
         }
     }
 
-    /// One read and one write in each of these lanes. Those in which anything moved, so that there
-    /// may be more: while nobody leaves, the one lane is nothing to the other, and where nothing
-    /// moves there is a waker.
-    fn carry(
+    /// Performs one read and one write in each given direction. Returns the directions to poll
+    /// again. An idle direction has a waker and is polled again within the same wake only if its
+    /// own endpoint changed state or the session is terminating; otherwise the directions are
+    /// independent.
+    fn poll_directions(
         &mut self,
-        [up, down]: DirectionFlags,
+        active: DirectionSet,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-        passed: &mut RelayedMessages,
+        relayed: &mut RelayedMessages,
         now: Timestamp,
-    ) -> DirectionFlags {
-        // Each side's end is read by the lane that writes to the other. Where neither can be
-        // written to, neither would ever be read.
-        if self.client.is_lost(&self.session) && self.backend.is_lost(&self.session) {
+    ) -> DirectionSet {
+        // The EOF of a side is read by the direction that writes to the other side. If neither side
+        // can be written to, no EOF would ever be read.
+        if self.client.is_awaiting_eof(&self.session) && self.backend.is_awaiting_eof(&self.session)
+        {
             self.client.give_up(&mut self.session, now);
             self.backend.give_up(&mut self.session, now);
         }
         let (session, entropy, trace) = (&mut self.session, &mut self.entropy, &mut self.trace);
-        let mut judge = DirectionContext { session, entropy, trace, passed, now };
+        let mut context = DirectionContext { session, entropy, trace, relayed, now };
         let (client, backend) = (&mut self.client, &mut self.backend);
-        let up = up && self.up.carry(cx, client, backend, &mut judge, scratch);
-        let down = down && self.down.carry(cx, backend, client, &mut judge, scratch);
-        let both = self.session.end().is_some() && (up || down);
-        [up || both, down || both]
+        let up = active.up && self.up.poll_direction(cx, client, backend, &mut context, scratch);
+        let down =
+            active.down && self.down.poll_direction(cx, backend, client, &mut context, scratch);
+        let both = self.session.termination().is_some() && (up || down);
+        DirectionSet { up: up || both, down: down || both }
     }
 
-    /// Frames of our own in directions in which nothing moves. True if there were any.
-    fn announce(
+    /// Sends control frames in directions without traffic. Returns true if any were sent.
+    fn flush_control(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-        passed: &mut RelayedMessages,
+        relayed: &mut RelayedMessages,
         now: Timestamp,
     ) -> bool {
         let (session, entropy, trace) = (&mut self.session, &mut self.entropy, &mut self.trace);
-        let mut judge = DirectionContext { session, entropy, trace, passed, now };
-        let to_client = announce(&mut self.client, cx, &mut judge, scratch);
-        let to_backend = announce(&mut self.backend, cx, &mut judge, scratch);
+        let mut context = DirectionContext { session, entropy, trace, relayed, now };
+        let to_client = flush_control(&mut self.client, cx, &mut context, scratch);
+        let to_backend = flush_control(&mut self.backend, cx, &mut context, scratch);
         to_client || to_backend
     }
 
-    /// Lets the clocks act and the streams go, as far as the session says. True if it is over.
-    fn settle(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, now: Timestamp) -> bool {
-        self.report(now);
-        self.session.tick(now);
-        if self.session.end().is_none() {
+    /// Handles timeouts and shuts down streams as the session requires. Returns true if the session
+    /// has finished.
+    fn finish_round(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        now: Timestamp,
+    ) -> bool {
+        self.report_backlogs(now);
+        self.session.handle_timeout(now);
+        if self.session.termination().is_none() {
             return false;
         }
-        self.client.part(cx, &mut self.session, &mut scratch.send, now);
-        self.backend.part(cx, &mut self.session, &mut scratch.send, now);
-        self.report(now);
-        self.session.is_over()
+        self.client.shutdown(cx, &mut self.session, &mut scratch.send, now);
+        self.backend.shutdown(cx, &mut self.session, &mut scratch.send, now);
+        self.report_backlogs(now);
+        self.session.is_finished()
     }
 
-    fn report(&mut self, now: Timestamp) {
+    fn report_backlogs(&mut self, now: Timestamp) {
         let (client, backend) = (self.client.backlog(), self.backend.backlog());
-        self.session.written(Side::Client, client, now);
-        self.session.written(Side::Backend, backend, now);
+        self.session.handle_written(Side::Client, client, now);
+        self.session.handle_written(Side::Backend, backend, now);
     }
 
-    /// How long it took from a read to the end of the write that it led to, in one wake of
-    /// [`SAMPLE_EVERY`].
-    fn sample(&mut self, passed: &RelayedMessages, now: Timestamp) -> Option<Duration> {
-        if self.sampled == Timestamp::NEVER && (passed.up.payload > 0 || passed.down.payload > 0) {
+    /// Measures the time from a read to the end of the resulting write, in one of [`SAMPLE_EVERY`]
+    /// wakes. Returns it once the write has finished.
+    fn sample_latency(&mut self, relayed: &RelayedMessages, now: Timestamp) -> Option<Duration> {
+        let has_data = relayed.up.payload > 0 || relayed.down.payload > 0;
+        if self.sampled == Timestamp::NEVER && has_data {
             let wake = WAKES.get().wrapping_add(1);
             WAKES.set(wake);
             if wake.is_multiple_of(SAMPLE_EVERY) {
@@ -301,63 +309,68 @@ where
         {
             return None;
         }
-        let since = mem::replace(&mut self.sampled, Timestamp::NEVER);
-        Some(Timestamp::of(Instant::now().into_std(), self.began) - since)
+        let read_at = mem::replace(&mut self.sampled, Timestamp::NEVER);
+        Some(Timestamp::of(Instant::now().into_std(), self.started) - read_at)
     }
 
-    /// Nothing is waited for any more, not even for the last bytes of a farewell to be taken by a
-    /// peer that has left.
-    fn end(&mut self) -> TunnelEnd {
-        self.client.let_go();
-        self.backend.let_go();
-        TunnelEnd::of(&self.session)
+    /// Closes both streams and returns the summary. Bytes that a peer has not accepted, such as the
+    /// end of a Close, are not waited for.
+    fn finish(&mut self) -> Summary {
+        self.client.close();
+        self.backend.close();
+        Summary::of(&self.session)
     }
 }
 
 impl<F, B, C, E> Tunnel<F, B, C, E> {
-    /// What there is to tell if it is dropped now.
-    pub fn broken_off(&self) -> TunnelEnd {
-        TunnelEnd::of(&self.relay.session)
+    /// The summary of the session as of now, for a tunnel that is dropped before it resolves.
+    pub fn summary(&self) -> Summary {
+        Summary::of(&self.relay.session)
     }
 }
 
-fn announce<S: Stream>(
+fn flush_control<S: Stream>(
     to: &mut Endpoint<S>,
     cx: &mut Context<'_>,
-    judge: &mut DirectionContext<'_, impl Entropy>,
+    context: &mut DirectionContext<'_, impl Entropy>,
     scratch: &mut Scratch,
 ) -> bool {
-    judge.session.has_word_for(to.side)
-        && to.poll_gate(cx, judge.session, judge.now) == WriteState::Open
-        && to.speak(cx, judge, &mut scratch.send)
+    context.session.has_pending_control(to.side)
+        && to.poll_write_state(cx, context.session, context.now) == WriteState::Open
+        && to.send_control(cx, context, &mut scratch.send)
 }
 
-/// Sees to it that the task is woken `wait` after `now`, or before.
-fn arm(mut alarm: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>, now: Instant, wait: Duration) {
+/// Ensures that the task is woken no later than `wait` after `now`.
+fn arm_timer(
+    mut timer: Pin<&mut Option<Sleep>>,
+    cx: &mut Context<'_>,
+    now: Instant,
+    wait: Duration,
+) {
     let deadline = now + wait;
-    match alarm.as_mut().as_pin_mut() {
-        None => alarm.set(Some(sleep_until(deadline))),
+    match timer.as_mut().as_pin_mut() {
+        None => timer.set(Some(sleep_until(deadline))),
         Some(sleep) if sleep.is_elapsed() || sleep.deadline() > deadline => sleep.reset(deadline),
         Some(_) => {}
     }
-    if let Some(sleep) = alarm.as_pin_mut()
+    if let Some(sleep) = timer.as_pin_mut()
         && sleep.poll(cx).is_ready()
     {
-        // It fired since the clock was read.
+        // It fired after the clock was read.
         cx.waker().wake_by_ref();
     }
 }
 
-// Lent to whichever tunnel this worker polls.
+// Buffers are shared by all tunnels of a worker thread.
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
     static WAKES: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Reading the clock a second time is not for every message.
+/// The second clock reading of a latency sample is too expensive for every wake.
 const SAMPLE_EVERY: u32 = 64;
 
-/// Rounds of one wake, each at most one read of 64 KiB in each direction.
+/// Rounds per wake, each with at most one read of 64 KiB in each direction.
 const ROUNDS_MAX: usize = 8;
 
 #[cfg(test)]

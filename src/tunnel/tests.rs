@@ -1,47 +1,47 @@
-//! The tunnel over every kind of stream. Frames are built and taken apart by hand here, so that
-//! the codec is not held against itself; time is paused, so that an hour costs nothing.
+//! The tunnel over every kind of stream. Frames are built and parsed by hand here, independently of
+//! the code under test. Time is paused, so that long waits take no time.
 
-mod clocks;
-mod ends;
-mod flow;
-mod laws;
-mod rig;
-mod wire;
+mod closing;
+mod frames;
+mod properties;
+mod relaying;
+mod test_tunnel;
+mod timeouts;
 
-/// One test per kind of stream from one body.
-macro_rules! over_all {
+/// Defines one test per kind of stream for each function.
+macro_rules! over_all_streams {
     ($($name:ident),* $(,)?) => {
         mod over_script {
-            use $crate::tunnel::tests::rig::Over;
+            use $crate::tunnel::tests::test_tunnel::StreamKind;
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
-                super::$name(Over::Script).await;
+                super::$name(StreamKind::Scripted).await;
             })*
         }
 
         mod over_plain {
-            use $crate::tunnel::tests::rig::Over;
+            use $crate::tunnel::tests::test_tunnel::StreamKind;
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
-                super::$name(Over::Plain).await;
+                super::$name(StreamKind::Plain).await;
             })*
         }
 
-        mod over_tls {
-            use $crate::tunnel::tests::rig::Over;
+        mod over_tokio_tls {
+            use $crate::tunnel::tests::test_tunnel::StreamKind;
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
-                super::$name(Over::Tls).await;
+                super::$name(StreamKind::TokioTls).await;
             })*
         }
 
-        mod over_lean {
-            use $crate::tunnel::tests::rig::Over;
+        mod over_unbuffered_tls {
+            use $crate::tunnel::tests::test_tunnel::StreamKind;
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
-                super::$name(Over::Lean).await;
+                super::$name(StreamKind::UnbufferedTls).await;
             })*
         }
     };
 }
-use over_all;
+use over_all_streams;

@@ -29,7 +29,7 @@ pub struct BackendConnection {
 /// A backend that refuses, or that takes none of its time, makes way for the next one and is
 /// noted as failed. While others are left, an attempt gets half of the time that is left, so
 /// that one silent machine does not use up `limit` for all. When no time is left:
-/// [`RejectReason::DialTimeout`]; when no backend is left: [`RejectReason::NoBackend`].
+/// [`RejectReason::ConnectTimeout`]; when no backend is left: [`RejectReason::NoBackend`].
 pub async fn connect(
     net: &dyn Net,
     order: &[Arc<Backend>],
@@ -52,7 +52,7 @@ pub async fn connect(
             ConnectFailure::Process => return Err(RejectReason::NoDescriptors),
         }
         if Instant::now() >= deadline {
-            return Err(RejectReason::DialTimeout);
+            return Err(RejectReason::ConnectTimeout);
         }
     }
     Err(RejectReason::NoBackend)
@@ -188,7 +188,7 @@ mod tests {
         let begun = Instant::now();
         let refused =
             connect(&SystemNet, &order[..1], b"", Duration::from_millis(200)).await.unwrap_err();
-        assert_eq!(refused, RejectReason::DialTimeout);
+        assert_eq!(refused, RejectReason::ConnectTimeout);
         assert_eq!(refused.key(), Some("timeouts.connect"));
         assert!(begun.elapsed() < Duration::from_secs(2));
         connect(&SystemNet, &order[..1], b"", Duration::from_millis(50)).await.unwrap_err();

@@ -74,7 +74,9 @@ where
     ) -> Poll<Result<Response<Incoming>, RejectReason>> {
         self.poll_drive(cx);
         if self.interim.load(Ordering::Relaxed) > INTERIM_MAX {
-            return Poll::Ready(Err(RejectReason::BackendBad("too many interim responses")));
+            return Poll::Ready(Err(RejectReason::BackendHandshakeInvalid(
+                "too many interim responses",
+            )));
         }
         // hyper resolves this whatever happens. Pending after the connection is over only says
         // that the task has used up its budget for this turn.
@@ -96,9 +98,9 @@ where
 /// What hyper's complaint means to us.
 fn blame(error: &hyper::Error) -> RejectReason {
     if error.is_user() {
-        return RejectReason::RequestBad("the request body broke off");
+        return RejectReason::RequestInvalid("the request body broke off");
     }
-    RejectReason::BackendBad(if error.is_parse_too_large() {
+    RejectReason::BackendHandshakeInvalid(if error.is_parse_too_large() {
         "the answer's head is too large"
     } else if error.is_parse() {
         "the answer's head is malformed"

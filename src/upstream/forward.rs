@@ -26,7 +26,7 @@ use crate::reject::RejectReason;
 ///
 /// `silence` bounds the time in which neither a piece of the request body, nor the answer's
 /// head, nor a piece of the answer's body comes: [`RejectReason::BodyTimeout`] while the client owes
-/// its body, else [`RejectReason::BackendSilent`]. Trailers end here both ways, and interim responses
+/// its body, else [`RejectReason::BackendIdleTimeout`]. Trailers end here both ways, and interim responses
 /// (1xx) are not passed on.
 pub async fn forward<B>(
     dialled: BackendConnection,
@@ -56,8 +56,8 @@ where
         let (head, body) = answer.into_parts();
         match head.status.as_u16() {
             200..=599 => Ok((head::plain_response(&head, rules)?, body)),
-            101 => Err(RejectReason::BackendBad("a 101 that nobody asked for")),
-            _ => Err(RejectReason::BackendBad("a status that does not exist")),
+            101 => Err(RejectReason::BackendHandshakeInvalid("a 101 that nobody asked for")),
+            _ => Err(RejectReason::BackendHandshakeInvalid("a status that does not exist")),
         }
     });
     match judged {
@@ -203,7 +203,7 @@ impl ExchangeTimeout {
             if self.pulse.client_owes.load(Ordering::Relaxed) {
                 RejectReason::BodyTimeout
             } else {
-                RejectReason::BackendSilent
+                RejectReason::BackendIdleTimeout
             }
         })
     }

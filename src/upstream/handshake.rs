@@ -53,7 +53,7 @@ pub enum UpgradeFailure {
     /// Ours to refuse.
     Refused(RejectReason),
     /// The application's own refusal, to be passed on; the client's connection ends with it. Its
-    /// name in records is [`RejectReason::BackendRefused`].
+    /// name in records is [`RejectReason::BackendRejected`].
     Answer(Response<Full<Bytes>>),
 }
 
@@ -82,7 +82,7 @@ pub async fn upgrade(
     let deadline = Instant::now() + limit;
     let heard = match timeout_at(deadline, ask(stream, request)).await {
         Ok(heard) => heard,
-        Err(_elapsed) => Err(RejectReason::BackendTimeout),
+        Err(_elapsed) => Err(RejectReason::ResponseTimeout),
     };
     // What a client asks to upgrade may be a page, and a page is answered with 200: three of these
     // must not put the backend out of service for everybody else.
@@ -155,7 +155,8 @@ fn judge(
 ) -> Result<CheckedAnswer, RejectReason> {
     match heard {
         BackendAnswer::Yes { head, stream, early } => {
-            let mut chosen = check(&head, handshake, offered).map_err(RejectReason::BackendBad)?;
+            let mut chosen =
+                check(&head, handshake, offered).map_err(RejectReason::BackendHandshakeInvalid)?;
             if compression == Compression::Inspect {
                 chosen.extensions = without_client_takeover(chosen.extensions);
             }
@@ -167,9 +168,9 @@ fn judge(
                 Ok(CheckedAnswer::No { response: head::declined(&head, rules)?, body, exchange })
             }
             // A 2xx opens a tunnel in HTTP/2, and nowhere else (Envoy CVE-2024-23326).
-            _ => {
-                Err(RejectReason::BackendBad("an upgrade answered with neither 101 nor a refusal"))
-            }
+            _ => Err(RejectReason::BackendHandshakeInvalid(
+                "an upgrade answered with neither 101 nor a refusal",
+            )),
         },
     }
 }

@@ -97,7 +97,9 @@ pub fn plain_response(
     headers.remove(CONTENT_LENGTH);
     let length = content_length(&head.headers)?;
     if length.is_some() && head.headers.contains_key(TRANSFER_ENCODING) {
-        return Err(RejectReason::BackendBad("both Content-Length and Transfer-Encoding"));
+        return Err(RejectReason::BackendHandshakeInvalid(
+            "both Content-Length and Transfer-Encoding",
+        ));
     }
     // RFC 9110 8.6: a 204 has no length.
     if let (Some(length), true) = (length, head.status != StatusCode::NO_CONTENT) {
@@ -137,14 +139,14 @@ fn request_headers(
     dropped: impl Fn(&HeaderName) -> bool,
 ) -> Result<HeaderMap, RejectReason> {
     // What a client nominates is taken off before ours is put on: it may not reach that.
-    let options = ConnectionOptions::read(&head.headers).map_err(RejectReason::RequestBad)?;
+    let options = ConnectionOptions::read(&head.headers).map_err(RejectReason::RequestInvalid)?;
     let mut headers = HeaderMap::with_capacity(head.headers.len() + ADDED);
     let host = match (head.uri.authority(), head.headers.get(HOST)) {
         // RFC 9112 3.2.2: the Host beside an absolute target is replaced.
         (Some(target), _) => HeaderValue::from_str(target.as_str()).ok(),
         (None, host) => host.cloned(),
     };
-    let host = host.ok_or(RejectReason::RequestBad("no Host"))?;
+    let host = host.ok_or(RejectReason::RequestInvalid("no Host"))?;
     headers.insert(HOST, host.clone());
     for (name, value) in &head.headers {
         let stays = is_hop_by_hop(name) || is_not_the_clients(name) || options.has(name.as_str());
@@ -166,7 +168,8 @@ fn request_headers(
 /// What passes of a backend's fields, changed as the route has it. What frames the answer, or opens
 /// the tunnel, is put on after this.
 fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMap, RejectReason> {
-    let options = ConnectionOptions::read(headers).map_err(RejectReason::BackendBad)?;
+    let options =
+        ConnectionOptions::read(headers).map_err(RejectReason::BackendHandshakeInvalid)?;
     let passes = |name: &HeaderName| !is_hop_by_hop(name) && !options.has(name.as_str());
     let passing = headers.iter().filter(|(name, _)| passes(name));
     let mut passed = passing.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -185,7 +188,11 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
             match (agreed, length) {
                 (None, Some(length)) => agreed = Some(length),
                 (Some(before), Some(length)) if before == length => {}
-                (_, _) => return Err(RejectReason::BackendBad("Content-Length is malformed")),
+                (_, _) => {
+                    return Err(RejectReason::BackendHandshakeInvalid(
+                        "Content-Length is malformed",
+                    ));
+                }
             }
         }
     }

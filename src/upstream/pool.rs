@@ -12,7 +12,7 @@ use super::resolve::ResolvedNames;
 use crate::client::ClientKey;
 use crate::config::settings::BackendSettings;
 use crate::config::values::patterns::BackendAddress;
-use crate::telemetry::events::{backend_back, backend_failed};
+use crate::telemetry::events::{backend_connect_failed, backend_recovered};
 use crate::telemetry::metrics::handles::BackendCounts;
 
 /// One place to connect to.
@@ -64,15 +64,15 @@ impl Backend {
     /// It gave a lawful answer.
     pub fn answered(&self) {
         if self.health.succeeded() {
-            backend_back(&self.id, &self.counts.route.name);
+            backend_recovered(&self.id, &self.counts.route.name);
         }
     }
 
     /// It did not take a connection.
     pub fn failed(&self, why: &dyn fmt::Display) {
-        self.counts.refused.add_one();
+        self.counts.connect_failures.inc();
         let left_out = self.health.failed(Instant::now());
-        backend_failed(&self.id, &self.counts.route.name, why, left_out);
+        backend_connect_failed(&self.id, &self.counts.route.name, why, left_out);
     }
 }
 

@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use tidegate::client::ClientAddr;
-use tidegate::http::forwarded::{Forwarded, ForwardedChain, X_FORWARDED_FOR};
+use tidegate::http::forwarded::{ChainEnd, Forwarded, X_FORWARDED_FOR};
 
 /// Checks the invariants; each line of the bytes is one field line.
 pub fn drive(bytes: &[u8]) {
     walk(bytes, &X_FORWARDED_FOR, "203.0.113.7", |headers| {
-        Forwarded::by_x_forwarded(headers, is_trusted)
+        Forwarded::from_x_forwarded(headers, is_trusted)
     });
     walk(bytes, &FORWARDED, "for=203.0.113.7", |headers| {
-        Forwarded::by_forwarded(headers, is_trusted)
+        Forwarded::from_forwarded(headers, is_trusted)
     });
 }
 
@@ -28,16 +28,16 @@ fn walk(bytes: &[u8], name: &HeaderName, client: &str, read: impl Fn(&HeaderMap)
     assert!(parsed.chain.len() <= 16);
     // All but the first are trusted proxies.
     assert!(parsed.chain.iter().skip(1).all(is_trusted));
-    assert!(parsed.chain.iter().all(ClientAddr::is_possible));
+    assert!(parsed.chain.iter().all(ClientAddr::is_unicast));
     let first_is_trusted = parsed.chain.first().is_none_or(is_trusted);
-    assert_eq!(parsed.walk == ForwardedChain::Client, !first_is_trusted, "{parsed:?}");
-    assert!(parsed.walk != ForwardedChain::AllTrusted || !parsed.chain.is_empty());
+    assert_eq!(parsed.chain_end == ChainEnd::Client, !first_is_trusted, "{parsed:?}");
+    assert!(parsed.chain_end != ChainEnd::AllTrusted || !parsed.chain.is_empty());
     // Whatever was sent, the address the nearest proxy appends is the client.
     lines.extend(HeaderValue::from_str(client));
     let appended = read(&headers(&lines));
     assert_eq!(
-        (appended.walk, appended.chain.len()),
-        (ForwardedChain::Client, 1),
+        (appended.chain_end, appended.chain.len()),
+        (ChainEnd::Client, 1),
         "on a line of its own"
     );
     let last = lines.len() - 1;

@@ -2,7 +2,8 @@
 //! accepted, and the meter passes the announced payload.
 
 use ws::{
-    FrameMeter, FrameStep, Header, Limit, Limits, MessageSizes, Policy, Side, Strictness, Timestamp,
+    FrameMeter, FrameStep, Header, Limit, Limits, MessageSizes, MeterContext, Side, Strictness,
+    Timestamp,
 };
 
 /// Checks the invariants for the first bytes, as sent by either side.
@@ -46,28 +47,28 @@ fn meter(from: Side, bytes: &[u8]) {
 /// How many bytes the meter passes, and whether it stopped for good.
 fn passed(from: Side, bytes: &[u8], step: usize) -> (usize, bool) {
     let limits = Limits { message: Some(Limit::close(1000)), ..Limits::default() };
-    let watch = Policy {
+    let context = MeterContext {
         limits: &limits,
         strict: Strictness::Enforce,
         inflated_max: None,
-        awaited: &[[0; 8]],
-        one_frame: false,
-        hurried: false,
+        pending_pings: &[[0; 8]],
+        stop_at_boundary: false,
+        ending: false,
         now: Timestamp::START,
     };
     let mut sizes = MessageSizes::default();
     let mut meter = FrameMeter::new(from, false);
     let (mut at, mut end) = (0, step.min(bytes.len()));
     while at < bytes.len() {
-        match meter.cut(&bytes[at..end], &watch, &mut sizes) {
-            FrameStep::Pass(run) => at += run.len,
-            FrameStep::Own { len, .. } => at += len,
-            FrameStep::Close { .. } | FrameStep::Over(_) | FrameStep::Breach(_) => {
+        match meter.next_step(&bytes[at..end], &context, &mut sizes) {
+            FrameStep::Forward(run) => at += run.len,
+            FrameStep::OwnPong { len, .. } => at += len,
+            FrameStep::Close { .. } | FrameStep::LimitExceeded(_) | FrameStep::ProtocolError(_) => {
                 return (at, true);
             }
-            FrameStep::Later(..) => unreachable!("no rate is configured"),
-            FrameStep::Starved if end == bytes.len() => break,
-            FrameStep::Starved => end += 1,
+            FrameStep::DelayUntil(..) => unreachable!("no rate is configured"),
+            FrameStep::Incomplete if end == bytes.len() => break,
+            FrameStep::Incomplete => end += 1,
         }
         end = end.max((at + step).min(bytes.len()));
     }

@@ -60,8 +60,8 @@ struct Expected {
 
 /// The size must match. Decompressors differ in what they reject, and how early.
 fn check(expected: &Expected, end: Option<TerminationReason>, valid: bool) {
-    let over = Some(TerminationReason::Over(Side::Client, LimitKind::Inflated));
-    let breach = Some(TerminationReason::Breach(Side::Client, ProtocolError::Inflate));
+    let over = Some(TerminationReason::LimitExceeded(Side::Client, LimitKind::Inflated));
+    let breach = Some(TerminationReason::ProtocolError(Side::Client, ProtocolError::Inflate));
     let right = if expected.size > LIMIT { over } else { None };
     assert!(end == right || (end == breach && !valid), "{expected:?} {end:?}");
     assert!(!(valid && expected.invalid), "{expected:?}");
@@ -95,7 +95,7 @@ fn relay(bytes: &[u8], piece: usize) -> (Option<TerminationReason>, Vec<u8>) {
     for more in bytes.chunks(piece.min(bytes.len())) {
         unread.extend(more);
         while !unread.is_empty() {
-            match session.intake(
+            match session.handle_recv(
                 Side::Client,
                 &unread,
                 Timestamp::START,
@@ -103,11 +103,11 @@ fn relay(bytes: &[u8], piece: usize) -> (Option<TerminationReason>, Vec<u8>) {
             ) {
                 RecvAction::Forward(len) => passed.extend(unread.drain(..len)),
                 RecvAction::Discard(len) => drop(unread.drain(..len)),
-                RecvAction::Starved | RecvAction::Paused => break,
+                RecvAction::Incomplete | RecvAction::Paused => break,
             }
         }
     }
-    (session.end(), passed)
+    (session.termination(), passed)
 }
 
 struct Zeroes;

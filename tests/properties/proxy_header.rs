@@ -11,10 +11,10 @@ pub fn drive(bytes: &[u8]) {
         Some(len) => assert_eq!(parse(&bytes[..len]), parsed, "of {len} bytes"),
         None => assert!(parsed == Ok(ParseProgress::Partial) && bytes.len() < HEADER_BYTES_MAX),
     }
-    if let Ok(ParseProgress::Whole { len, proxied }) = parsed {
+    if let Ok(ParseProgress::Complete { len, proxied }) = parsed {
         assert!((15..=HEADER_BYTES_MAX).contains(&len) && len <= bytes.len());
         assert!(known(len) && !known(len - 1), "the header has another length");
-        assert!(proxied.is_none_or(|proxied| proxied.source.is_possible()));
+        assert!(proxied.is_none_or(|proxied| proxied.source.is_unicast()));
     }
 }
 

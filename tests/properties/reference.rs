@@ -55,6 +55,20 @@ pub fn frames(mut bytes: &[u8]) -> (Vec<ParsedFrame>, usize) {
     (seen, bytes.len())
 }
 
+/// The length of the first frame in bytes, header included, once its header is whole.
+#[allow(dead_code, reason = "not every test that shares this file needs it")]
+pub fn frame_len(bytes: &[u8]) -> Option<u64> {
+    let second = *bytes.get(1)?;
+    let key = if second & 0x80 != 0 { 4 } else { 0 };
+    Some(
+        key + match second & 0x7f {
+            126 => 4 + u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
+            127 => 10u64.saturating_add(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
+            short => 2 + u64::from(short),
+        },
+    )
+}
+
 fn whole_frame(bytes: &[u8]) -> Option<(usize, ParsedFrame)> {
     let masked = bytes.get(1)? & 0x80 != 0;
     let (mut at, len) = match bytes.get(1)? & 0x7f {

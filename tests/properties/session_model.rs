@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ws::{
-    CloseCodes, Entropy, MessageSizes, RecvAction, Session, Shutdown, Side, Stats, Strictness,
-    TerminationReason, Timestamp,
+    CloseCodes, Entropy, MessageSizes, RecvAction, Session, SessionClose, Shutdown, Side, Stats,
+    Strictness, TerminationReason, Timestamp,
 };
 
 use crate::reference::{frame, frames};
@@ -103,7 +103,7 @@ impl Model {
             grace,
             lenient,
         };
-        while !model.session.is_over()
+        while !model.session.is_finished()
             && let Some(event) = script.event()
         {
             model.apply_event(event);
@@ -127,13 +127,15 @@ impl Model {
                 stream.blocked = blocked;
                 stream.pending /= 2;
             }
-            Event::Drain => self.session.leave(TerminationReason::Drained, None, self.now),
+            Event::Drain => {
+                self.session.close(&SessionClose::new(TerminationReason::Drained), self.now)
+            }
             Event::Abort => self.session.abort(self.now),
             Event::Eof(side) => {
                 let stream = self.stream(side);
                 stream.gone = true;
                 stream.unread.clear();
-                self.session.hangup(side, self.now);
+                self.session.handle_eof(side, self.now);
             }
         }
         self.pump();
@@ -192,7 +194,7 @@ impl Model {
 
     fn wait(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(at) = self.session.deadline().filter(|at| *at <= until) {
+        while let Some(at) = self.session.poll_timeout().filter(|at| *at <= until) {
             assert!(at >= self.now, "a deadline in the past");
             self.now = at;
             self.tick();
@@ -201,9 +203,9 @@ impl Model {
     }
 
     fn tick(&mut self) {
-        self.session.tick(self.now);
+        self.session.handle_timeout(self.now);
         assert!(
-            self.session.deadline().is_none_or(|at| at > self.now),
+            self.session.poll_timeout().is_none_or(|at| at > self.now),
             "a timer that fires without effect"
         );
         self.pump();
@@ -219,13 +221,16 @@ impl Model {
                     break;
                 }
                 let mut sizes = MessageSizes::default();
-                let verdict = self.session.intake(from, &input, self.now, &mut sizes);
+                let verdict = self.session.handle_recv(from, &input, self.now, &mut sizes);
                 let taken = self.apply(from, &input, verdict);
                 self.stream(from).unread = input[taken..].to_vec();
                 self.inject();
                 let paused = verdict == RecvAction::Paused;
                 assert_eq!(paused, self.session.is_paused(from, self.now) && taken == 0);
-                assert!(!paused || self.session.deadline().is_some(), "paused without a deadline");
+                assert!(
+                    !paused || self.session.poll_timeout().is_some(),
+                    "paused without a deadline"
+                );
                 if taken == 0 {
                     assert!(paused || input.len() < 140, "{} bytes undecided", input.len());
                     break;
@@ -236,7 +241,7 @@ impl Model {
             let stream = self.stream(side);
             stream.pending = if stream.blocked { stream.pending } else { 0 };
             let pending = stream.pending;
-            self.session.written(side, pending, self.now);
+            self.session.handle_written(side, pending, self.now);
         }
         self.check_end();
     }
@@ -245,7 +250,7 @@ impl Model {
         let (len, passes) = match verdict {
             RecvAction::Forward(len) => (len, true),
             RecvAction::Discard(len) => (len, false),
-            RecvAction::Starved | RecvAction::Paused => return 0,
+            RecvAction::Incomplete | RecvAction::Paused => return 0,
         };
         assert!(len > 0 && len <= input.len());
         if passes {
@@ -257,7 +262,7 @@ impl Model {
 
     fn inject(&mut self) {
         for to in Side::BOTH {
-            while let Some(own) = self.session.inject(to, self.now, &mut self.entropy) {
+            while let Some(own) = self.session.poll_control(to, self.now, &mut self.entropy) {
                 let (before, cut) = frames(&self.stream(to).received);
                 assert_eq!(cut, 0, "{to:?} got an injected frame inside another");
                 assert!(before.iter().all(|frame| frame.first != 0x88));
@@ -283,21 +288,21 @@ impl Model {
 
     /// The reason never changes, and a finished session stays finished.
     fn check_end(&mut self) {
-        let end = self.session.end();
+        let end = self.session.termination();
         assert!(self.end.is_none() || self.end == end, "{:?} became {end:?}", self.end);
         self.end = end;
-        if self.session.is_over() {
-            assert!(end.is_some() && self.session.deadline().is_none());
+        if self.session.is_finished() {
+            assert!(end.is_some() && self.session.poll_timeout().is_none());
             for side in Side::BOTH {
-                assert!(!self.session.wants(side));
-                assert_ne!(self.session.parting(side), Shutdown::Stay);
+                assert!(!self.session.wants_read(side));
+                assert_ne!(self.session.shutdown(side), Shutdown::KeepOpen);
             }
         }
     }
 
     /// The output equals the input while the session is open, and is a prefix of it afterwards.
     fn check_relay(&mut self) {
-        let tally = *self.session.tally();
+        let tally = *self.session.stats();
         for (side, flow) in Side::BOTH.into_iter().zip([tally.up, tally.down]) {
             let (live, lenient) = (self.end.is_none(), self.lenient);
             let paused = self.session.is_paused(side, self.now);
@@ -325,14 +330,14 @@ impl Model {
 
     /// Drains the session: it must be finished within the close grace, whatever happened before.
     fn finish(mut self) -> Outcome {
-        self.session.leave(TerminationReason::Drained, None, self.now);
+        self.session.close(&SessionClose::new(TerminationReason::Drained), self.now);
         self.pump();
         let last = self.now;
-        while let Some(at) = self.session.deadline() {
+        while let Some(at) = self.session.poll_timeout() {
             self.now = at;
             self.tick();
         }
-        assert!(self.session.is_over(), "not finished, and no deadline");
+        assert!(self.session.is_finished(), "not finished, and no deadline");
         assert!(self.now <= last + 2 * self.grace, "finished after {:?}", self.now - last);
         self.check_relay();
         let checked = if self.lenient { &[][..] } else { &Side::BOTH };
@@ -341,9 +346,9 @@ impl Model {
         }
         Outcome {
             end: self.end,
-            closes: self.session.closes(),
-            tally: *self.session.tally(),
-            partings: Side::BOTH.map(|side| self.session.parting(side)),
+            closes: self.session.close_codes(),
+            tally: *self.session.stats(),
+            partings: Side::BOTH.map(|side| self.session.shutdown(side)),
             received: self.streams.map(|stream| stream.received),
             at: self.now,
         }
@@ -351,16 +356,16 @@ impl Model {
 
     /// A side received whole valid frames, and a final Close unless it could not be sent.
     fn check_received(&mut self, side: Side) {
-        let closes = self.session.closes();
+        let closes = self.session.close_codes();
         let sent = match side {
             Side::Client => closes.to_client,
             Side::Backend => closes.to_backend,
         };
-        let aborted = Side::BOTH.map(|side| self.session.parting(side) == Shutdown::Abort);
+        let aborted = Side::BOTH.map(|side| self.session.shutdown(side) == Shutdown::Abort);
         let other_gone = self.stream(side.other()).gone;
         // Limits of age and inflated size may be exceeded inside a frame.
         let over_limit =
-            matches!(self.end, Some(TerminationReason::Over(of, _)) if of == side.other());
+            matches!(self.end, Some(TerminationReason::LimitExceeded(of, _)) if of == side.other());
         let stream = self.stream(side);
         let (whole, cut) = frames(&stream.received);
         assert!(whole.iter().all(|frame| frame.masked == (side == Side::Backend)));

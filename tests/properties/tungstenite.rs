@@ -13,7 +13,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket};
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 use ws::{
-    Entropy, MessageSizes, RecvAction, Session, SessionPolicy, Side, TerminationReason, Timestamp,
+    Entropy, MessageSizes, RecvAction, Session, SessionClose, SessionPolicy, Side,
+    TerminationReason, Timestamp,
 };
 
 use crate::reference::frame;
@@ -54,16 +55,20 @@ fn relayed(from: Side, mut input: &[u8]) -> (Vec<u8>, Option<TerminationReason>)
     let mut session = session();
     let mut out = Vec::new();
     while !input.is_empty() {
-        let (len, passes) =
-            match session.intake(from, input, Timestamp::START, &mut MessageSizes::default()) {
-                RecvAction::Forward(len) => (len, true),
-                RecvAction::Discard(len) => (len, false),
-                RecvAction::Starved | RecvAction::Paused => break,
-            };
+        let (len, passes) = match session.handle_recv(
+            from,
+            input,
+            Timestamp::START,
+            &mut MessageSizes::default(),
+        ) {
+            RecvAction::Forward(len) => (len, true),
+            RecvAction::Discard(len) => (len, false),
+            RecvAction::Incomplete | RecvAction::Paused => break,
+        };
         out.extend(&input[..if passes { len } else { 0 }]);
         input = &input[len..];
     }
-    (out, session.end())
+    (out, session.termination())
 }
 
 fn session() -> Session {
@@ -174,7 +179,7 @@ proptest! {
         }),
     ) {
         let input = frames.concat();
-        let rejected = matches!(relayed(from, &input).1, Some(TerminationReason::Breach(..)));
+        let rejected = matches!(relayed(from, &input).1, Some(TerminationReason::ProtocolError(..)));
         prop_assert_eq!(rejected, is_rejected_by_tungstenite(from, &input));
     }
 }
@@ -182,12 +187,12 @@ proptest! {
 #[test]
 fn tungstenite_accepts_our_close_frames() {
     let mut session = session();
-    session.leave(TerminationReason::Drained, None, Timestamp::START);
+    session.close(&SessionClose::new(TerminationReason::Drained), Timestamp::START);
     for (to, role, code, reason) in [
         (Side::Client, Role::Client, 1012, "the service restarts"),
         (Side::Backend, Role::Server, 1001, ""),
     ] {
-        let close = session.inject(to, Timestamp::START, &mut Zeroes).expect("a Close");
+        let close = session.poll_control(to, Timestamp::START, &mut Zeroes).expect("a Close");
         let read = socket(role, close.as_bytes().to_vec()).read().expect("a valid frame");
         let Message::Close(Some(close)) = read else { unreachable!("{read}") };
         assert_eq!((u16::from(close.code), close.reason.as_str()), (code, reason));
@@ -200,12 +205,12 @@ fn tungstenite_pong_is_not_relayed() {
     let heartbeat = terms.heartbeat_client.expect("asked for");
     let now = Timestamp::START;
     let mut session = Session::new(Arc::<SessionPolicy>::new(terms), deflate, &mut Zeroes);
-    session.tick(now + heartbeat.interval);
-    let ping = session.inject(Side::Client, now, &mut Zeroes).expect("a ping");
+    session.handle_timeout(now + heartbeat.interval);
+    let ping = session.poll_control(Side::Client, now, &mut Zeroes).expect("a ping");
     let mut client = socket(Role::Client, ping.as_bytes().to_vec());
     client.read().expect("a ping");
     client.flush().expect("the pong");
     let pong = &client.get_ref().output;
-    let verdict = session.intake(Side::Client, pong, now, &mut MessageSizes::default());
+    let verdict = session.handle_recv(Side::Client, pong, now, &mut MessageSizes::default());
     assert_eq!(verdict, RecvAction::Discard(pong.len()));
 }

@@ -156,7 +156,8 @@ async fn unopenable_file_fails_start_and_reload() {
     assert_eq!(proxy.exit().await, Some(1));
     let record = proxy.record("the fault", |line| line.as_str().is_some()).await;
     let record = record.as_str().unwrap();
-    for part in ["tidegate: cannot open the access log", "/link", "No such file", "make its folder"]
+    for part in
+        ["tidegate: cannot open the access log", "/link", "No such file", "create the folder"]
     {
         assert!(record.contains(part), "{part} is not in {record}");
     }

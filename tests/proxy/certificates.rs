@@ -244,8 +244,8 @@ async fn expired_certificate_is_served_with_a_warning() {
     for (from, until, words, ready) in [
         (-90, -2, "the certificate for localhost expired at 20", 503),
         (2, 90, "the certificate for localhost is not valid before 20", 200),
-        (-90, 6, "the certificate for localhost ends in 6 days, at 20", 200),
-        (-90, 29, "the certificate for localhost ends in 29 days, at 20", 200),
+        (-90, 6, "the certificate for localhost expires in 6 days, at 20", 200),
+        (-90, 29, "the certificate for localhost expires in 29 days, at 20", 200),
         (-1, 6, "", 200),
         (-50, 40, "", 200),
     ] {

@@ -91,7 +91,7 @@ fn misspelt_key_gets_a_suggestion() {
     assert_eq!(lines.next(), Some(" 13 | idel = \"1h\""));
     assert_eq!(lines.next(), Some("    | ^^^^"));
     assert!(lines.next().unwrap().contains("idle"), "{reported}");
-    assert!(reported.trim_end().ends_with("proxy.toml: 1 fault"), "{reported}");
+    assert!(reported.trim_end().ends_with("proxy.toml: 1 error"), "{reported}");
 }
 
 // Requirements: CF05, CF06, CF11, CF12, CF14.
@@ -119,7 +119,7 @@ fn all_faults_are_reported_together() {
     ] {
         assert!(reported.contains(&format!(": {key}: ")), "{key} is not in {reported}");
     }
-    assert!(reported.trim_end().ends_with("proxy.toml: 9 faults"), "{reported}");
+    assert!(reported.trim_end().ends_with("proxy.toml: 9 errors"), "{reported}");
     assert!(reported.matches('^').count() > 9, "{reported}");
 }
 
@@ -172,7 +172,7 @@ fn ineffective_limits_are_reported_with_position() {
     ] {
         assert!(reported.contains(&format!(": {key}: ")), "{key} is not in {reported}");
     }
-    assert!(reported.trim_end().ends_with("proxy.toml: 10 faults"), "{reported}");
+    assert!(reported.trim_end().ends_with("proxy.toml: 10 errors"), "{reported}");
     assert!(
         reported.contains(&format!("\n    | {}^^^^^^^\n    help: ", " ".repeat(47))),
         "{reported}"
@@ -260,16 +260,16 @@ fn unusable_access_log_path_is_reported() {
     for (to, problem) in [
         (
             "nowhere/access.log",
-            "there is no folder nowhere to write it into: make it, or let systemd do so \
+            "there is no directory nowhere: create it, or let systemd create it \
              (LogsDirectory= in the unit)",
         ),
-        ("chain.pem/access.log", "chain.pem/access.log cannot be looked at: Not a directory"),
-        ("folder", "folder is a folder: name the file in it"),
+        ("chain.pem/access.log", "chain.pem/access.log cannot be checked: Not a directory"),
+        ("folder", "folder is a directory: name the file in it"),
         ("pipe", "pipe is a pipe, socket or device: name a file, or write \"stderr\""),
         ("/dev/full", "/dev/full is a pipe, socket or device"),
         ("/dev/null", "/dev/null is a pipe, socket or device"),
-        ("/proc/self/oom_score_adj", "/proc/self/oom_score_adj is the kernel's"),
-        ("/proc/access.log", "/proc/access.log is the kernel's"),
+        ("/proc/self/oom_score_adj", "/proc/self/oom_score_adj is a kernel file"),
+        ("/proc/access.log", "/proc/access.log is a kernel file"),
         ("proxy.toml", &format!("proxy.toml is this configuration, {written}")),
         ("link-proxy.toml", &format!("link-proxy.toml is this configuration, {written}")),
         ("hard-proxy.toml", &format!("hard-proxy.toml is this configuration, {written}")),

@@ -264,7 +264,7 @@ async fn reload_during_shutdown_is_rejected() {
     bed.proxy.signal(Signal::TERM);
     bed.proxy.record("draining", |r| r["message"].to_string().contains("draining")).await;
     let received = bed.proxy.command_error(json!({"command": "reload"})).await;
-    assert_eq!(received, ("rejected".into(), "the process is leaving".into()));
+    assert_eq!(received, ("rejected".into(), "the process is shutting down".into()));
     drop(tunnel);
     assert_eq!(bed.proxy.exit().await, Some(0));
 }

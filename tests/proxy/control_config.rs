@@ -87,7 +87,7 @@ async fn config_marks_overrides_and_pending_restarts() {
     for (name, value, from) in [
         ("route[0].backends[0].weight", "3", "ctl"),
         ("log.level", "\"trace\"", "ctl"),
-        ("log.format", "\"json\"", "start; the file's takes a restart"),
+        ("log.format", "\"json\"", "start; a restart applies the file's value"),
     ] {
         let key = keys.iter().find(|key| key["key"] == name).unwrap_or(&Value::Null);
         assert_eq!((&key["value"], &key["from"]), (&value.into(), &from.into()), "{name}");

@@ -145,7 +145,9 @@ async fn stale_socket_is_replaced_other_files_kept() {
 
     let mut refused = Proxy::spawn(&text.replace("control.sock", "chain.pem"), &[]);
     assert_eq!(refused.exit().await, Some(1));
-    let fits = |r: &serde_json::Value| r.as_str().is_some_and(|r| r.contains("cannot take orders"));
+    let fits = |r: &serde_json::Value| {
+        r.as_str().is_some_and(|r| r.contains("cannot create the control socket"))
+    };
     let answer = refused.record("why", fits).await;
     assert!(answer.as_str().unwrap().contains("control.socket"), "{answer}");
 }
@@ -158,7 +160,7 @@ async fn socket_in_use_is_not_taken_over() {
     let mut other = Proxy::spawn(&format!("{text}[control]\nsocket = {socket:?}\n"), &[]);
     assert_eq!(other.exit().await, Some(1));
     let fits = |r: &serde_json::Value| {
-        r.as_str().is_some_and(|r| r.contains("another process takes orders there"))
+        r.as_str().is_some_and(|r| r.contains("another process is listening there"))
     };
     other.record("why", fits).await;
     assert_eq!(bed.proxy.command(json!({"command": "status"})).await["state"], "running");

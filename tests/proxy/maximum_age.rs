@@ -14,7 +14,7 @@ const LIFETIME: &str = "[limits]\nlifetime = \"6s\"\n[heartbeat]\ninterval = \"o
 /// Expects the Close frames for both sides.
 async fn expect_closes(client: &mut PlainStream, backend: &mut PlainStream) {
     let close = wire::read(client).await.unwrap();
-    let reason = &b"the session is old; connect again"[..];
+    let reason = &b"maximum session lifetime reached; reconnect"[..];
     assert_eq!((close.code(), &close.payload[2..]), (1012, reason));
     assert_eq!(wire::read(backend).await.unwrap().code(), 1001);
 }

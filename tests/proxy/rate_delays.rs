@@ -52,7 +52,7 @@ async fn delays_appear_in_log_record_and_metrics() {
         for absent in ["ms", "by"].map(|field| format!("delayed_{other}_{field}")) {
             assert!(record.get(&absent).is_none(), "{record}");
         }
-        let message = format!("delaying a {name} that comes too fast");
+        let message = format!("rate limit exceeded, delaying reads from the {name}");
         let told = bed.proxy.records();
         let told: Vec<_> = told.iter().filter(|line| line["message"] == *message).collect();
         let [line] = told[..] else { panic!("{side:?} {told:?}") };

@@ -1,93 +1,61 @@
-//! RFC 6455 as pure functions: bytes and `now` in, instructions out. One
-//! [`Session`](crate::Session) judges both directions of a conversation and owns its clocks;
-//! it has no socket and no buffer, and never reads, unmasks or copies the payload of data frames.
+//! The WebSocket protocol (RFC 6455, RFC 7692) without IO, for a proxy that relays frames.
 //!
-//! Checked: mask direction, RSV bits, opcodes, shortest lengths, control frames, the order of
-//! fragments, close codes, message sizes. Not checked: UTF-8 of text messages (RFC 6455 8.1),
-//! which is the endpoints' duty.
+//! A [`Session`] takes bytes and timestamps and returns instructions. It validates both directions
+//! of one tunnel and owns all timers; it has no socket and no buffer, and never unmasks or copies
+//! the payload of data frames unless a compressed message must be measured.
+//!
+//! Validated: mask bit, RSV bits, opcodes, shortest length encoding, control frames, the order of
+//! fragments, close codes, message sizes. Not validated: UTF-8 in text messages (RFC 6455 8.1),
+//! which is left to the endpoints.
 
-mod breach;
-mod bucket;
-mod clocks;
-mod close;
-mod cut;
-mod deflate;
-mod end;
+mod close_code;
+mod control_frame;
+mod entropy;
+mod frame_step;
 mod header;
-mod limits;
+mod heartbeat;
+mod inflated_size;
+mod limit_kind;
 mod meter;
-mod moment;
+mod peer;
 mod peers;
-mod pulse;
-mod rule;
+mod policy;
+mod protocol_error;
 mod session;
-mod show;
-mod tally;
+mod session_close;
+mod side;
+mod stats;
+mod summary;
+mod termination;
+mod timers;
+mod timestamp;
+mod token_bucket;
 mod trace;
+mod units;
+mod violation;
 
 #[cfg(test)]
-mod sample;
+mod test_support;
 
-pub use breach::ProtocolError;
-pub use close::{CLOSE_REASON_MAX, CloseCode};
-pub use cut::{FrameRun, FrameStep, PingPayload, Policy};
-pub use end::TerminationReason;
-pub use header::{ControlFrame, Header, OpCode};
-pub use limits::{
-    AgeLimit, HeartbeatPolicy, Limit, LimitAction, Limits, RateLimit, SessionPolicy, Strictness,
-};
+pub use close_code::CloseCode;
+pub use control_frame::{CLOSE_REASON_MAX, ControlFrame};
+pub use entropy::Entropy;
+pub use frame_step::{FrameRun, FrameStep, MeterContext, PingPayload};
+pub use header::{Header, OpCode};
+pub use limit_kind::LimitKind;
 pub use meter::FrameMeter;
-pub use moment::Timestamp;
 pub use peers::Shutdown;
-pub use rule::{LimitKind, ReportedViolations, Violation};
-pub use session::{ReadDelays, RecvAction, Session};
-pub use tally::{CloseCodes, DirectionStats, MessageSizes, Rtt, Stats};
+pub use policy::{
+    AgeLimit, DeflateMode, HeartbeatPolicy, Limit, LimitAction, Limits, RateLimit, SessionPolicy,
+    Strictness,
+};
+pub use protocol_error::ProtocolError;
+pub use session::{RecvAction, Session};
+pub use session_close::{CloseMessage, SessionClose};
+pub use side::{PerSide, Side};
+pub use stats::{CloseCodes, DirectionStats, MessageSizes, ReadDelays, Rtt, Stats};
+pub use summary::{SideSummary, Summary};
+pub use termination::TerminationReason;
+pub use timestamp::Timestamp;
 pub use trace::{FrameInfo, FrameTrace};
-
-/// One end of the conversation, seen from the middle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// Who asked for the WebSocket; its frames are masked.
-    Client,
-    /// Who serves it; its frames are not.
-    Backend,
-}
-
-impl Side {
-    /// Both, client first.
-    pub const BOTH: [Self; 2] = [Self::Client, Self::Backend];
-
-    /// The name in records and metric labels.
-    pub fn slug(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Backend => "backend",
-        }
-    }
-
-    /// The one across.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Backend,
-            Self::Backend => Self::Client,
-        }
-    }
-}
-
-/// What was agreed on about compressed messages (RFC 7692).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeflateMode {
-    /// There are none.
-    Off,
-    /// They pass; only their size on the wire is known.
-    Pass,
-    /// They pass; the client begins each with an empty window
-    /// (`client_no_context_takeover`), so that one that may be too large can be looked into.
-    Inspect,
-}
-
-/// Unpredictable bytes, for mask keys (RFC 6455 10.3), ping payloads and jitter.
-pub trait Entropy {
-    /// Overwrites `bytes` with random ones.
-    fn fill(&mut self, bytes: &mut [u8]);
-}
+pub use violation::{ReportedViolations, Violation};

@@ -1,19 +1,24 @@
-//! One direction: where its bytes stand within frames and messages, and how far they may go.
-//! The meter owns no bytes: what it cannot decide yet stays with the caller.
+//! Validates the frames of one direction and enforces the limits on them.
+//!
+//! The meter tracks the position within frames and messages and returns how many bytes may be
+//! forwarded. It stores no bytes: undecided input stays with the caller.
 
+mod checks;
 mod compressed;
-mod verdicts;
 
 use std::mem;
 
-use self::verdicts::waived;
-use super::bucket::TokenBucket;
-use super::cut::{FrameRun, FrameStep, Policy};
-use super::deflate::InflatedSizeMeter;
-use super::header::{Header, OpCode};
-use super::{LimitKind, MessageSizes, ProtocolError, ReportedViolations, Side};
+use crate::frame_step::{FrameRun, FrameStep, MeterContext};
+use crate::header::{Header, MASK_BIT, OpCode};
+use crate::inflated_size::InflatedSizeMeter;
+use crate::limit_kind::LimitKind;
+use crate::protocol_error::ProtocolError;
+use crate::side::Side;
+use crate::stats::MessageSizes;
+use crate::token_bucket::TokenBucket;
+use crate::violation::ReportedViolations;
 
-/// The position of one direction within its frames and messages.
+/// Validates the frames of one direction.
 #[derive(Debug)]
 pub struct FrameMeter {
     position: FramePosition,
@@ -21,34 +26,34 @@ pub struct FrameMeter {
     deflate: bool,
     messages: TokenBucket,
     control_frames: TokenBucket,
-    /// Looks into the compressed message in progress.
+    /// Measures the compressed message in progress.
     inspector: Option<Box<InflatedSizeMeter>>,
-    /// What that took in this cut.
+    /// CPU cost of decompression in the current step, in bytes copied.
     work: u64,
-    /// What passed although it would have been the end.
-    pub(super) reported: ReportedViolations,
+    /// Violations that were reported instead of closing the session.
+    pub(crate) reported: ReportedViolations,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct FramePosition {
-    /// Bytes of the frame in progress that have not passed, its mask key among them.
+    /// Bytes of the frame in progress that have not passed, the mask key included.
     remaining: u64,
-    /// Payload bytes announced by the message in progress.
+    /// Payload bytes announced so far by the message in progress.
     message: u64,
     /// Frames of the message in progress.
     fragments: u32,
-    /// The frame in progress ends its message.
+    /// The frame in progress is the last of its message.
     fin: bool,
-    /// Between the first fragment of a message and its last.
+    /// Between the first fragment of a message and the last.
     fragmented: bool,
     /// The message in progress is compressed.
     compressed: bool,
-    /// The frame in progress belongs to no message: an unlawful one that passes.
-    stray: bool,
+    /// The frame in progress is invalid and belongs to no message.
+    outside: bool,
 }
 
 impl FrameMeter {
-    /// For frames that come from this side; `deflate`: RSV1 is lawful (RFC 7692).
+    /// A meter for frames from this side. `deflate` tells whether RSV1 was negotiated (RFC 7692).
     pub fn new(from: Side, deflate: bool) -> Self {
         Self {
             position: FramePosition::default(),
@@ -62,91 +67,102 @@ impl FrameMeter {
         }
     }
 
-    /// Bytes of the frame in progress that are still to pass.
-    pub fn left_of_frame(&self) -> u64 {
+    /// Bytes of the frame in progress that have not passed yet.
+    pub fn remaining_in_frame(&self) -> u64 {
         self.position.remaining
     }
 
-    /// Whether the bytes that passed end with a whole frame.
+    /// Whether the bytes that passed end with a complete frame.
     #[inline]
     pub fn at_boundary(&self) -> bool {
         self.position.remaining == 0
     }
 
-    /// Whether they end with a whole message.
+    /// Whether the bytes that passed end with a complete message.
     #[inline]
     pub fn is_between_messages(&self) -> bool {
         self.position.remaining == 0 && !self.position.fragmented
     }
 
-    /// Whether they end inside a message; what was forgiven between two is none.
+    /// Whether the bytes that passed end within a message. An invalid frame that was let through
+    /// between two messages is not a message.
     #[inline]
     pub fn is_in_message(&self) -> bool {
-        let FramePosition { remaining, fragmented, stray, .. } = self.position;
-        fragmented || (remaining > 0 && !stray)
+        let FramePosition { remaining, fragmented, outside, .. } = self.position;
+        fragmented || (remaining > 0 && !outside)
     }
 
-    /// Judges the first bytes of `input`. A run goes on over as many frames as it can, but stops
-    /// where something was looked into; `sizes` gets the messages that end in it.
+    /// Validates the first bytes of `input`. The result covers as many frames as possible, but ends
+    /// where a message was decompressed. Messages that end in it are added to `sizes`.
     #[inline]
-    pub fn cut(&mut self, input: &[u8], watch: &Policy<'_>, sizes: &mut MessageSizes) -> FrameStep {
-        let cut = self.cut_run(input, watch, sizes);
+    pub fn next_step(
+        &mut self,
+        input: &[u8],
+        context: &MeterContext<'_>,
+        sizes: &mut MessageSizes,
+    ) -> FrameStep {
+        let step = self.scan(input, context, sizes);
         sizes.work = sizes.work.saturating_add(mem::take(&mut self.work));
-        cut
+        step
     }
 
-    fn cut_run(&mut self, input: &[u8], watch: &Policy<'_>, sizes: &mut MessageSizes) -> FrameStep {
+    fn scan(
+        &mut self,
+        input: &[u8],
+        context: &MeterContext<'_>,
+        sizes: &mut MessageSizes,
+    ) -> FrameStep {
         let mut run = FrameRun::default();
         if self.position.remaining > 0 {
-            if let Err(cut) = self.inspect(input, watch) {
-                return cut;
+            if let Err(step) = self.inspect(input, context) {
+                return step;
             }
             self.advance(input.len(), &mut run, sizes);
-            let stop = watch.one_frame || self.work > 0 || !self.at_boundary();
+            let stop = context.stop_at_boundary || self.work > 0 || !self.at_boundary();
             if stop || run.len == input.len() {
-                return if run.len > 0 { FrameStep::Pass(run) } else { FrameStep::Starved };
+                return if run.len > 0 { FrameStep::Forward(run) } else { FrameStep::Incomplete };
             }
         }
-        let whole_max = watch.limits.whole_max();
+        let payload_max = context.limits.unfragmented_max();
         while let Some(rest) = input.get(run.len..) {
-            if let Some((len, payload)) = self.whole_message(rest, whole_max, watch) {
+            if let Some((len, payload)) = self.short_message(rest, payload_max, context) {
                 run.end_message(len, payload, false, sizes);
-                if watch.one_frame {
+                if context.stop_at_boundary {
                     break;
                 }
                 continue;
             }
-            match self.frame(rest, watch, &mut run, sizes) {
-                Ok(()) if watch.one_frame || self.work > 0 || !self.at_boundary() => break,
+            match self.add_frame(rest, context, &mut run, sizes) {
+                Ok(()) if context.stop_at_boundary || self.work > 0 || !self.at_boundary() => break,
                 Ok(()) => {}
                 Err(_) if run.len > 0 => break,
-                Err(cut) => return cut,
+                Err(step) => return step,
             }
         }
-        FrameStep::Pass(run)
+        FrameStep::Forward(run)
     }
 
-    /// The usual case, first: a short message in one frame, all of which is here, against nothing
-    /// of what [`FrameMeter::frame`] would say. Its bytes, and those of its payload.
+    /// Fast path for the common case: a short, complete, unfragmented message to which
+    /// [`FrameMeter::add_frame`] would not object. Returns its length and that of its payload.
     #[inline(always)]
-    fn whole_message(
+    fn short_message(
         &mut self,
         rest: &[u8],
-        whole_max: u64,
-        watch: &Policy<'_>,
+        payload_max: u64,
+        context: &MeterContext<'_>,
     ) -> Option<(usize, u64)> {
         let &[first, second] = rest.first_chunk::<2>()?;
         let (mask_bit, key_len) = match self.from {
-            Side::Client => (MASKED, 4),
+            Side::Client => (MASK_BIT, 4),
             Side::Backend => (0, 0),
         };
-        // The wrong mask bit makes it longer than any length there is.
-        let short = second ^ mask_bit;
-        if !matches!(first, WHOLE_TEXT | WHOLE_BINARY) || self.position.fragmented {
+        // A wrong mask bit yields a length above 127, which is rejected below.
+        let short_len = second ^ mask_bit;
+        if !matches!(first, FIN_TEXT | FIN_BINARY) || self.position.fragmented {
             return None;
         }
-        let (payload, header_len) = match short {
-            0..126 => (u16::from(short), 2),
+        let (payload, header_len) = match short_len {
+            0..126 => (u16::from(short_len), 2),
             126 => {
                 let long = u16::from_be_bytes(*rest.get(2..)?.first_chunk::<2>()?);
                 (Some(long).filter(|long| *long >= 126)?, 4)
@@ -155,85 +171,89 @@ impl FrameMeter {
         };
         let len = header_len + key_len + usize::from(payload);
         let payload = u64::from(payload);
-        if len > rest.len() || payload > whole_max {
+        if len > rest.len() || payload > payload_max {
             return None;
         }
-        match &watch.limits.messages {
-            Some(rate) if !self.messages.take(rate, watch.now) => None,
+        match &context.limits.messages {
+            Some(rate) if !self.messages.take(rate, context.now) => None,
             Some(_) | None => Some((len, payload)),
         }
     }
 
-    /// Adds the frame at the start of `rest` to the run, as far as it is there; on `Err` nothing
-    /// has changed.
+    /// Adds the available part of the frame at the start of `rest` to the run. On `Err` nothing has
+    /// changed.
     #[inline(always)]
-    fn frame(
+    fn add_frame(
         &mut self,
         rest: &[u8],
-        watch: &Policy<'_>,
+        context: &MeterContext<'_>,
         run: &mut FrameRun,
         sizes: &mut MessageSizes,
     ) -> Result<(), FrameStep> {
         let header = match Header::parse(rest, self.from, self.deflate) {
             Ok(Some(header)) => header,
-            Ok(None) => return Err(FrameStep::Starved),
-            Err(breach) => return self.condone(breach, rest, watch, run, sizes),
+            Ok(None) => return Err(FrameStep::Incomplete),
+            Err(error) => return self.add_invalid_frame(error, rest, context, run, sizes),
         };
         match header.opcode {
             OpCode::Text | OpCode::Binary | OpCode::Continuation => {
                 if header.compressed || self.inspector.is_some() {
-                    self.compressed_frame(&header, rest, watch)?;
+                    self.begin_compressed_frame(&header, rest, context)?;
                 } else {
-                    self.open(&header, watch)?;
+                    self.begin_data_frame(&header, context)?;
                 }
                 run.len += header.len;
                 self.advance(rest.len() - header.len, run, sizes);
                 Ok(())
             }
             OpCode::Ping | OpCode::Pong | OpCode::Close => {
-                run.len += self.control(&header, rest, watch)?;
+                run.len += self.control_frame(&header, rest, context)?;
                 Ok(())
             }
         }
     }
 
-    /// Begins a data frame if it is lawful here.
+    /// Starts a data frame if it is valid at this position and within the limits.
     #[inline(always)]
-    fn open(&mut self, header: &Header, watch: &Policy<'_>) -> Result<(), FrameStep> {
+    fn begin_data_frame(
+        &mut self,
+        header: &Header,
+        context: &MeterContext<'_>,
+    ) -> Result<(), FrameStep> {
         let continues = header.opcode == OpCode::Continuation;
         // RFC 6455 5.4
         if continues != self.position.fragmented {
-            self.offend(
+            self.protocol_error(
                 if continues {
                     ProtocolError::ContinuationStray
                 } else {
                     ProtocolError::MessageInterleaved
                 },
-                watch,
+                context,
             )?;
         }
         let (mut message, mut fragments, mut compressed) = (0, 0, header.compressed);
         if self.position.fragmented {
-            // Also where a new message stands inside: what is forgiven is not begun anew.
+            // Also for a new message inside: a reported error does not reset the message's limits.
             FramePosition { message, fragments, compressed, .. } = self.position;
             compressed |= header.compressed;
         }
         message = u64::saturating_add(message, header.payload_len);
         fragments = u32::saturating_add(fragments, 1);
-        let limits = watch.limits;
-        self.cap(LimitKind::Frame, header.payload_len, limits.frame)?;
-        match watch.inflated_max {
-            // What comes out of it is counted exactly.
-            Some(max) if compressed && message <= InflatedSizeMeter::wire_max(max) => {}
-            Some(_) | None => self.cap(LimitKind::Message, message, limits.message)?,
+        let limits = context.limits;
+        self.check_max(LimitKind::Frame, header.payload_len, limits.frame)?;
+        match context.inflated_max {
+            // The decompressed size is limited instead.
+            Some(max) if compressed && message <= InflatedSizeMeter::compressed_max(max) => {}
+            Some(_) | None => self.check_max(LimitKind::Message, message, limits.message)?,
         }
-        self.cap(LimitKind::Fragments, u64::from(fragments), limits.fragments)?;
+        self.check_max(LimitKind::Fragments, u64::from(fragments), limits.fragments)?;
         if let Some(rate) = &limits.messages
             && !continues
         {
-            let taken = self.messages.take(rate, watch.now);
-            self.rate(LimitKind::Messages, taken || waived(rate, watch), rate, |meter| {
-                meter.messages.when(rate, 1)
+            let taken = self.messages.take(rate, context.now);
+            self.check_rate(LimitKind::Messages, taken || context.ignores(rate), rate, |meter| {
+                meter.messages.available_at(rate, 1)
             })?;
         }
         self.position = FramePosition {
@@ -243,36 +263,35 @@ impl FrameMeter {
             fin: header.fin,
             fragmented: !header.fin,
             compressed,
-            stray: false,
+            outside: false,
         };
         Ok(())
     }
 
-    /// How many of so many bytes belong to the frame in progress.
+    /// How many of the available bytes to take as part of the frame in progress.
     #[inline(always)]
-    fn share(&self, available: usize) -> usize {
-        let most = if self.inspector.is_some() { LOOK_BYTES } else { usize::MAX };
-        let available = available.min(most);
+    fn frame_bytes(&self, available: usize) -> usize {
+        let max = if self.inspector.is_some() { INSPECT_BYTES_MAX } else { usize::MAX };
+        let available = available.min(max);
         usize::try_from(self.position.remaining).map_or(available, |left| left.min(available))
     }
 
-    /// Lets the frame in progress have as many of `available` bytes as it needs.
+    /// Advances the frame in progress over the available bytes that belong to it.
     #[inline(always)]
     fn advance(&mut self, available: usize, run: &mut FrameRun, sizes: &mut MessageSizes) {
-        let taken = self.share(available);
+        let taken = self.frame_bytes(available);
         let position = &mut self.position;
         position.remaining -= taken as u64;
-        if position.remaining == 0 && position.fin && !position.stray {
+        if position.remaining == 0 && position.fin && !position.outside {
             run.end_message(taken, position.message, position.compressed, sizes);
         } else {
             run.len += taken;
-            run.data |= !position.stray;
+            run.data |= !position.outside;
         }
     }
 }
 
-/// Looked into at a time, so that whoever drives the session can do something else in between.
-const LOOK_BYTES: usize = 16 * 1024;
-const MASKED: u8 = 0x80;
-const WHOLE_TEXT: u8 = 0x81;
-const WHOLE_BINARY: u8 = 0x82;
+/// Bytes decompressed in one step, so that the driver can do other work in between.
+const INSPECT_BYTES_MAX: usize = 16 * 1024;
+const FIN_TEXT: u8 = 0x81;
+const FIN_BINARY: u8 = 0x82;

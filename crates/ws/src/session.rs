@@ -1,332 +1,245 @@
-//! One conversation: both directions, all clocks, and the one cause it ends by. It says which
-//! bytes may go where, hands out the few frames of our own, and says when to let go of each side;
-//! whoever drives it moves the bytes and decides nothing.
+//! The state machine of one tunnel: validation of both directions, all timers, and the single reason
+//! for which it ends.
 
-mod course;
-mod relay;
+mod closing;
+mod recv;
+mod timeout;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clocks::{TimerFired, Timers};
-use super::close::CloseCode;
-use super::cut::PingPayload;
-use super::end::TerminationReason;
-use super::header::ControlFrame;
-use super::limits::SessionPolicy;
-use super::moment::Timestamp;
-use super::peers::{CloseFrame, Peers, SendState, Shutdown};
-use super::pulse::{Heartbeat, PeerActivity};
-use super::tally::{CloseCodes, MessageSizes, Rtt, Stats};
-use super::{DeflateMode, Entropy, FrameTrace, ReportedViolations, Side};
+use crate::control_frame::ControlFrame;
+use crate::entropy::Entropy;
+use crate::frame_step::PingPayload;
+use crate::heartbeat::Heartbeat;
+use crate::peer::{CloseFrame, SendState};
+use crate::peers::{Peers, Shutdown};
+use crate::policy::{DeflateMode, SessionPolicy};
+use crate::side::{PerSide, Side};
+use crate::stats::{CloseCodes, ReadDelays, Rtt, Stats};
+use crate::termination::TerminationReason;
+use crate::timers::Timers;
+use crate::timestamp::Timestamp;
+use crate::trace::FrameTrace;
+use crate::violation::ReportedViolations;
 
-/// The state of one conversation after the 101: about 400 bytes, and no heap but the shared terms, 64
-/// bytes for each side that is pinged, as many for one that is held to a rate, and, while a
-/// compressed message is looked into, 48 KiB for that.
+/// The state of one tunnel after the 101 response, without IO.
 ///
-/// In each round the driver writes what is pending, asks [`Session::inject`] for each side, hands
-/// what it read to [`Session::intake`] until nothing is left or the rest is starved, asking
-/// `inject` again in between, reports with [`Session::written`], and calls [`Session::tick`] last,
-/// so that what already lies in a socket counts before the clocks do.
+/// It takes about 400 bytes, plus 64 bytes for each side with a heartbeat, 64 bytes for each side
+/// with a byte rate, and 48 KiB while a compressed message is inspected. The policy is shared.
+///
+/// # Driver interface
+///
+/// The driver moves the bytes; the session decides what may pass. Its methods fall into four
+/// families:
+///
+/// - *Getters* report the state: [`shutdown`](Self::shutdown), [`wants_read`](Self::wants_read),
+///   [`is_paused`](Self::is_paused), [`termination`](Self::termination),
+///   [`is_finished`](Self::is_finished), [`stats`](Self::stats) and others.
+/// - *`handle_*`* methods report events: [`handle_recv`](Self::handle_recv),
+///   [`handle_eof`](Self::handle_eof), [`handle_written`](Self::handle_written),
+///   [`handle_timeout`](Self::handle_timeout).
+/// - *Commands* are actions of the proxy: [`close`](Self::close), [`abort`](Self::abort),
+///   [`start_trace`](Self::start_trace).
+/// - *`poll_*`* methods return what the driver must do: [`poll_control`](Self::poll_control), a
+///   frame to send, and [`poll_timeout`](Self::poll_timeout), the time of the next
+///   [`handle_timeout`](Self::handle_timeout).
+///
+/// In each round the driver writes queued data, calls `poll_control` for each side, passes the
+/// bytes it has read to `handle_recv` until none are left or the rest is incomplete, calling
+/// `poll_control` again in between, and reports the queued bytes with `handle_written`. It calls
+/// `handle_timeout` last, so that data already in a socket takes precedence over a timeout.
 #[derive(Debug)]
 pub struct Session {
-    terms: Arc<SessionPolicy>,
+    policy: Arc<SessionPolicy>,
     deflate: DeflateMode,
     peers: Peers,
-    clocks: Timers,
-    tally: Stats,
-    end: Option<TerminationReason>,
+    timers: Timers,
+    stats: Stats,
+    termination: Option<TerminationReason>,
 }
 
-/// What to do with the first bytes of the input.
+/// The action for the first bytes of the input. The number of bytes is never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecvAction {
-    /// So many (never 0) go out to the other side, verbatim.
+    /// Forward this many bytes verbatim to the other side.
     Forward(usize),
-    /// So many (never 0) go nowhere.
+    /// Drop this many bytes.
     Discard(usize),
-    /// Fewer than 140 bytes that cannot be decided: keep them, offer them again with more behind.
-    Starved,
-    /// They come too fast: keep them, read nothing more of this side, and offer them again when
-    /// [`Session::is_paused`] says no.
+    /// The input, fewer than 140 bytes, is incomplete: keep it and pass it again with more bytes
+    /// appended.
+    Incomplete,
+    /// A rate limit is exceeded: keep the input, read nothing more from this side, and pass the
+    /// input again when [`Session::is_paused`] returns false.
     Paused,
 }
 
 impl Session {
-    /// A conversation that begins at [`Timestamp::START`]. `entropy` spreads the first pings and the
-    /// session's end.
+    /// A session that starts at [`Timestamp::START`]. `entropy` randomizes the first pings and the
+    /// lifetime.
     pub fn new(
-        terms: Arc<SessionPolicy>,
+        policy: Arc<SessionPolicy>,
         deflate: DeflateMode,
         entropy: &mut impl Entropy,
     ) -> Self {
-        let random = [(); 3].map(|()| {
+        let [client, backend, lifetime] = [(); 3].map(|()| {
             let mut bytes = [0; 4];
             entropy.fill(&mut bytes);
             u32::from_ne_bytes(bytes)
         });
-        let clocks = Timers::new(&terms, random);
+        let timers = Timers::new(&policy, PerSide { client, backend }, lifetime);
         let peers = Peers::new(deflate != DeflateMode::Off);
-        Self { terms, deflate, peers, clocks, tally: Stats::default(), end: None }
+        Self { policy, deflate, peers, timers, stats: Stats::default(), termination: None }
     }
 
-    /// Judges the first bytes of what came from a side. `input` is not empty, begins where the
-    /// last verdict stopped, and after [`RecvAction::Starved`] is longer than it was. `sizes` gets the
-    /// messages that end in what is forwarded.
-    pub fn intake(
-        &mut self,
-        from: Side,
-        input: &[u8],
-        now: Timestamp,
-        sizes: &mut MessageSizes,
-    ) -> RecvAction {
-        if input.is_empty() {
-            return RecvAction::Starved;
-        }
-        self.judge(from, input, now, sizes)
+    /// The limits and timeouts of the session.
+    pub fn policy(&self) -> &SessionPolicy {
+        &self.policy
     }
 
-    /// A frame of our own for a side: written next, before any other byte that [`Session::intake`]
-    /// lets through to it. `None`: nothing is due, or a frame in progress must be finished first.
+    /// Why the session ends, as soon as this is decided. The first reason is final.
+    pub fn termination(&self) -> Option<TerminationReason> {
+        self.termination
+    }
+
+    /// Whether nothing remains to be sent, read or awaited. [`Session::shutdown`] then tells how to
+    /// close each stream.
+    pub fn is_finished(&self) -> bool {
+        self.termination.is_some() && self.peers.are_finished()
+    }
+
+    /// How the stream of a side must be treated now.
     #[inline]
-    pub fn inject(
-        &mut self,
-        to: Side,
-        now: Timestamp,
-        entropy: &mut impl Entropy,
-    ) -> Option<ControlFrame> {
-        let frame = match self.peers.of(to).toward {
-            SendState::Relay => self.ping(to, now, entropy)?,
-            SendState::Ready(farewell) => self.close(to, farewell, entropy),
-            SendState::Owed | SendState::Sent(_) | SendState::Cut => return None,
-        };
-        self.peers.of_mut(to).queue(frame.as_bytes().len());
-        Some(frame)
+    pub fn shutdown(&self, side: Side) -> Shutdown {
+        // A stream is closed only after the termination reason is decided.
+        if self.termination.is_none() { Shutdown::KeepOpen } else { self.peers.shutdown(side) }
     }
 
-    /// Whether a frame of our own is due for a side: if not, [`Session::inject`] has none.
+    /// Whether a side should be read, if only to detect the end of its stream.
+    pub fn wants_read(&self, from: Side) -> bool {
+        self.peers.of(from).is_readable() && !self.is_finished()
+    }
+
+    /// Whether bytes of the other side may still be forwarded to this one.
     #[inline]
-    pub fn has_word_for(&self, to: Side) -> bool {
-        match self.peers.of(to).toward {
-            SendState::Relay => self.is_ping_due(to),
-            SendState::Ready(_) => true,
-            SendState::Owed | SendState::Sent(_) | SendState::Cut => false,
-        }
+    pub fn is_relaying_to(&self, to: Side) -> bool {
+        matches!(self.peers.of(to).send, SendState::Relay | SendState::CloseAfterFrame)
     }
 
-    /// A side's stream ended (EOF, truncation or reset), after all that came before was taken in.
-    /// Called a second time it says that the side cannot be written to either.
-    pub fn hangup(&mut self, from: Side, now: Timestamp) {
-        if self.peers.of(from).eof {
-            self.peers.reset(from);
-            return;
-        }
-        self.peers.of_mut(from).eof = true;
-        let end = match from {
-            Side::Client => TerminationReason::ClientGone,
-            Side::Backend => TerminationReason::BackendGone,
-        };
-        if self.name(end, now) {
-            self.peers.dismiss(from.other());
-            match from {
-                // What the backend still has to say may be delivered to a half-closed client.
-                Side::Client => {}
-                Side::Backend => self.peers.backend.toward = SendState::Cut,
-            }
-        }
-        self.peers.dry_up(from.other());
-    }
-
-    /// After each round of writing: so many bytes still wait for this side. Until it says 0, what
-    /// was let through or injected counts as waiting.
-    pub fn written(&mut self, to: Side, backlog: usize, now: Timestamp) {
-        let peer = self.peers.of_mut(to);
-        let taken = peer.backlog.saturating_sub(backlog);
-        peer.backlog = backlog;
-        if backlog == 0 || peer.reset {
-            self.clocks.stop_stall(to);
-        } else {
-            self.clocks.run_stall(to, taken, &self.terms, now);
-        }
-    }
-
-    /// Both sides get their Close at the next boundary; the client with these words, or those of
-    /// its terms.
-    pub fn leave(
-        &mut self,
-        end: TerminationReason,
-        words: Option<&(CloseCode, Arc<str>)>,
-        now: Timestamp,
-    ) {
-        if let (None, Some((code, reason))) = (self.end, words) {
-            let (drain_code, drain_reason) = (*code, reason.clone());
-            self.terms =
-                Arc::new(SessionPolicy { drain_code, drain_reason, ..(*self.terms).clone() });
-        }
-        self.conclude(end, now);
-    }
-
-    /// Cuts both sides at once.
-    pub fn abort(&mut self, now: Timestamp) {
-        self.name(TerminationReason::Aborted, now);
-        for side in Side::BOTH {
-            self.peers.reset(side);
-        }
-    }
-
-    /// When [`Session::tick`] has something to do, or a side is paused no more; after a tick it
-    /// lies in the future.
-    pub fn deadline(&self) -> Option<Timestamp> {
-        if self.is_over() {
-            return None;
-        }
-        let mut first = self.clocks.deadline(&self.terms, self.end.is_none());
-        for side in Side::BOTH {
-            let paused = self.peers.of(side).paused();
-            if paused != Timestamp::START {
-                first = first.min(paused);
-            }
-        }
-        (first != Timestamp::NEVER).then_some(first)
-    }
-
-    /// Lets the clocks act.
-    pub fn tick(&mut self, now: Timestamp) {
-        for side in Side::BOTH {
-            let peer = self.peers.of_mut(side);
-            if peer.paused() <= now {
-                peer.resume();
-            }
-        }
-        loop {
-            let (peers, tally) = (&self.peers, &self.tally);
-            let sign = |side| sign(peers, tally, side);
-            match self.clocks.ring(&self.terms, self.end.is_none(), sign, now) {
-                None => return,
-                Some(TimerFired::Idle) if self.is_delaying() => self.clocks.data = now,
-                Some(TimerFired::Idle) => self.conclude(TerminationReason::Idle, now),
-                Some(TimerFired::Heartbeat(side)) => {
-                    self.conclude(TerminationReason::HeartbeatLost(side), now)
-                }
-                Some(TimerFired::Age(side)) => self.aged(side, now),
-                Some(TimerFired::Lifetime) => self.old(now),
-                Some(TimerFired::Stall(side)) => {
-                    let last = side == Side::Backend || self.end.is_some();
-                    let trickles = self.clocks.trickles(side);
-                    let end = if trickles {
-                        TerminationReason::WriteTrickle
-                    } else {
-                        TerminationReason::WriteStall
-                    };
-                    self.conclude(end(side), now);
-                    // A client's Close waits behind what it has not taken; if it takes that in
-                    // the grace, it learns why.
-                    if last {
-                        self.peers.forsake(side);
-                    }
-                }
-                Some(TimerFired::Grace) => {
-                    self.peers.grace_over();
-                    // Whoever got its answer only now may take it, and say goodbye.
-                    if !self.is_over() {
-                        self.clocks.start_grace(self.terms.close_grace, now);
-                    }
-                }
-            }
-        }
-    }
-
-    /// How the stream to a side is to be treated now.
-    #[inline]
-    pub fn parting(&self, side: Side) -> Shutdown {
-        // Whoever is let go of is the reason of an end.
-        if self.end.is_none() { Shutdown::Stay } else { self.peers.parting(side) }
-    }
-
-    /// Whether reading from a side is still of use, if only to see its end.
-    pub fn wants(&self, from: Side) -> bool {
-        self.peers.of(from).is_open() && !self.is_over()
-    }
-
-    /// Whether what comes from the other side may still go to this one.
-    #[inline]
-    pub fn is_relayed_to(&self, to: Side) -> bool {
-        matches!(self.peers.of(to).toward, SendState::Relay | SendState::Owed)
-    }
-
-    /// Whether a side came too fast, so that nothing is to be read from it for a while.
+    /// Whether reading from a side is suspended to enforce a rate.
     #[inline]
     pub fn is_paused(&self, from: Side, now: Timestamp) -> bool {
-        let paused = self.peers.of(from).paused();
-        paused != Timestamp::START && paused > now
+        let until = self.peers.of(from).paused_until();
+        until != Timestamp::START && until > now
     }
 
-    /// Why the session ends, as soon as that is known; the first cause wins.
-    pub fn end(&self) -> Option<TerminationReason> {
-        self.end
-    }
-
-    /// Nothing more is to be sent, read or waited for; [`Session::parting`] says how to let go.
-    pub fn is_over(&self) -> bool {
-        self.end.is_some() && self.peers.are_settled()
-    }
-
-    /// Whoever watches from here on is told where the frames of both sides stand.
-    pub fn show(&self, trace: &mut FrameTrace) {
-        for side in Side::BOTH {
-            trace.begin(side, self.peers.of(side).meter.left_of_frame());
+    /// Whether a control frame is due for a side. If not, [`Session::poll_control`] returns `None`.
+    #[inline]
+    pub fn has_pending_control(&self, to: Side) -> bool {
+        match self.peers.of(to).send {
+            SendState::Relay => self.is_ping_due(to),
+            SendState::CloseReady(_) => true,
+            SendState::CloseAfterFrame | SendState::CloseSent(_) | SendState::Stopped => false,
         }
     }
 
-    /// What it is held to.
-    pub fn terms(&self) -> &SessionPolicy {
-        &self.terms
+    /// Traffic relayed so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
     }
 
-    /// What was relayed so far.
-    pub fn tally(&self) -> &Stats {
-        &self.tally
-    }
-
-    /// How many of our pings a side has answered.
+    /// Number of round-trip times measured for a side.
     #[inline]
-    pub fn answers(&self, side: Side) -> u32 {
-        self.clocks.pulse(side).map_or(0, Heartbeat::answers)
+    pub fn rtt_count(&self, side: Side) -> u32 {
+        self.timers.heartbeat(side).map_or(0, Heartbeat::answers)
     }
 
-    /// How fast a side answers our pings; `None` before its first answer.
+    /// Round-trip times of a side; `None` before its first pong.
     pub fn rtt(&self, side: Side) -> Option<Rtt> {
-        self.clocks.pulse(side)?.rtt()
+        self.timers.heartbeat(side)?.rtt()
     }
 
-    /// How long a side was not read because it came too fast, and by which limits.
+    /// How long reading from a side was suspended, and by which limits.
     #[inline]
-    pub fn delayed(&self, from: Side) -> ReadDelays {
-        let (millis, by) = self.peers.of(from).delayed();
+    pub fn read_delays(&self, from: Side) -> ReadDelays {
+        let (millis, by) = self.peers.of(from).delays();
         ReadDelays { time: Duration::from_millis(u64::from(millis)), by }
     }
 
-    /// What a side would have been closed for so far.
+    /// Violations of a side that were reported without closing the session.
     #[inline]
     pub fn reported(&self, from: Side) -> ReportedViolations {
         self.peers.of(from).meter.reported
     }
 
-    /// The Closes that went out so far.
-    pub fn closes(&self) -> CloseCodes {
+    /// Codes of the Close frames sent so far.
+    pub fn close_codes(&self) -> CloseCodes {
         CloseCodes {
             to_client: self.peers.client.close_code(),
             to_backend: self.peers.backend.close_code(),
         }
     }
 
-    fn is_delaying(&self) -> bool {
-        Side::BOTH.into_iter().any(|side| self.peers.of(side).is_paused())
+    /// Sets the position of a trace that follows the session from now on.
+    pub fn start_trace(&self, trace: &mut FrameTrace) {
+        for side in Side::BOTH {
+            trace.skip(side, self.peers.of(side).meter.remaining_in_frame());
+        }
+    }
+
+    /// Handles a change in the number of bytes queued for a side. Call it after each round of
+    /// writing. Until it reports 0, forwarded bytes and control frames count as queued.
+    pub fn handle_written(&mut self, to: Side, backlog: usize, now: Timestamp) {
+        let peer = self.peers.of_mut(to);
+        let accepted = peer.backlog.saturating_sub(backlog);
+        peer.backlog = backlog;
+        if backlog == 0 || peer.reset {
+            self.timers.stop_write_timer(to);
+        } else {
+            self.timers.run_write_timer(to, accepted, &self.policy, now);
+        }
+    }
+
+    /// The next control frame for a side. It must be written before any further byte that
+    /// [`Session::handle_recv`] forwards to that side. `None`: no frame is due, or a frame in
+    /// progress must be completed first.
+    #[inline]
+    pub fn poll_control(
+        &mut self,
+        to: Side,
+        now: Timestamp,
+        entropy: &mut impl Entropy,
+    ) -> Option<ControlFrame> {
+        let frame = match self.peers.of(to).send {
+            SendState::Relay => self.ping(to, now, entropy)?,
+            SendState::CloseReady(close) => self.close_frame(to, close, entropy),
+            SendState::CloseAfterFrame | SendState::CloseSent(_) | SendState::Stopped => {
+                return None;
+            }
+        };
+        self.peers.of_mut(to).queue(frame.as_bytes().len());
+        Some(frame)
+    }
+
+    /// The time at which [`Session::handle_timeout`] must be called next. After that call it lies in
+    /// the future.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        if self.is_finished() {
+            return None;
+        }
+        let mut first = self.timers.deadline(&self.policy, self.termination.is_none());
+        for side in Side::BOTH {
+            let paused_until = self.peers.of(side).paused_until();
+            if paused_until != Timestamp::START {
+                first = first.min(paused_until);
+            }
+        }
+        (first != Timestamp::NEVER).then_some(first)
     }
 
     #[inline]
     fn is_ping_due(&self, to: Side) -> bool {
-        self.clocks.pulse(to).is_some_and(Heartbeat::is_due)
+        self.timers.heartbeat(to).is_some_and(Heartbeat::is_due)
     }
 
     fn ping(
@@ -335,90 +248,35 @@ impl Session {
         now: Timestamp,
         entropy: &mut impl Entropy,
     ) -> Option<ControlFrame> {
-        let due = self.end.is_none() && self.is_ping_due(to);
+        let due = self.termination.is_none() && self.is_ping_due(to);
         // RFC 6455 5.4: between frames, never inside one.
         if !due || !self.peers.at_boundary(to) {
             return None;
         }
-        let heartbeat = self.terms.heartbeat(to)?;
-        let mut token = PingPayload::default();
-        entropy.fill(&mut token);
-        let bytes = heard(&self.tally, to);
-        let token = self.clocks.pulse_mut(to)?.beat(heartbeat, token, bytes, now);
-        Some(ControlFrame::ping(to, token, entropy))
+        let policy = self.policy.heartbeat(to)?;
+        let mut payload = PingPayload::default();
+        entropy.fill(&mut payload);
+        let bytes = self.stats.bytes_from(to);
+        let payload = self.timers.heartbeat_mut(to)?.ping(policy, payload, bytes, now);
+        Some(ControlFrame::ping(to, payload, entropy))
     }
 
-    fn close(
+    fn close_frame(
         &mut self,
         to: Side,
-        farewell: CloseFrame,
+        close: CloseFrame,
         entropy: &mut impl Entropy,
     ) -> ControlFrame {
-        let terms = &self.terms;
-        let (code, reason) = match (farewell, self.end) {
-            (CloseFrame::End, Some(end)) => (end.code_to(to, terms), end.reason_to(to, terms)),
-            (CloseFrame::End, None) => (None, ""),
-            (CloseFrame::Answer(code), _) => (code, ""),
-        };
-        self.peers.of_mut(to).sent_close(code);
-        ControlFrame::close(to, code, reason, entropy)
-    }
-
-    /// Names the end unless it has a name, and gives the peers `close_grace` to see it through.
-    fn name(&mut self, end: TerminationReason, now: Timestamp) -> bool {
-        if self.end.is_some() {
-            return false;
-        }
-        self.end = Some(end);
-        self.clocks.start_grace(self.terms.close_grace, now);
-        // What is in progress has only that long to come to its end.
-        for side in Side::BOTH {
-            self.peers.of_mut(side).resume();
-        }
-        true
-    }
-
-    /// Ends a session that nothing else has ended.
-    fn conclude(&mut self, end: TerminationReason, now: Timestamp) {
-        if self.name(end, now) {
-            for side in Side::BOTH {
-                self.peers.dismiss(side);
+        let policy = &self.policy;
+        let (code, text) = match (close, self.termination) {
+            (CloseFrame::Termination, Some(reason)) => {
+                (reason.close_code(to, policy), reason.close_reason(to, policy))
             }
-        }
-    }
-
-    /// This side's frames can no longer be relayed.
-    fn fail(&mut self, end: TerminationReason, from: Side, now: Timestamp) {
-        self.conclude(end, now);
-        self.peers.dry_up(from.other());
-    }
-}
-
-/// How long a side was not read, so that it came no faster than it may.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReadDelays {
-    /// In all, in whole milliseconds.
-    pub time: Duration,
-    /// The limits that were met.
-    pub by: ReportedViolations,
-}
-
-/// What a side's silence means.
-fn sign(peers: &Peers, tally: &Stats, side: Side) -> PeerActivity {
-    let waits = |side| peers.of(side).backlog > 0;
-    PeerActivity {
-        blocked: waits(Side::Client) || waits(Side::Backend),
-        paused: peers.of(side).is_paused(),
-        mid_frame: !peers.of(side).meter.at_boundary(),
-        bytes: heard(tally, side),
-    }
-}
-
-/// Bytes that came from a side and were relayed.
-fn heard(tally: &Stats, from: Side) -> u64 {
-    match from {
-        Side::Client => tally.up.bytes,
-        Side::Backend => tally.down.bytes,
+            (CloseFrame::Termination, None) => (None, ""),
+            (CloseFrame::Reply(code), _) => (code, ""),
+        };
+        self.peers.of_mut(to).set_close_sent(code);
+        ControlFrame::close(to, code, text, entropy)
     }
 }
 

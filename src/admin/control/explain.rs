@@ -1,4 +1,4 @@
-//! What would happen to a handshake, question by question, by the same code that answers real ones.
+//! Predicts the answer to a handshake, check by check, with the code that decides about real handshakes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use ws::{LimitKind, Side, TerminationReason};
 use crate::admission::concurrency::Permit;
 use crate::client::{ClientInfo, TlsInfo, TlsVersion};
 use crate::http::{Handshake, RequestKind};
-use crate::protocol::answer::{CommandError, CommandErrorKind, ExplainStep, Explanation};
+use crate::protocol::response::{CommandError, CommandErrorKind, ExplainStep, Explanation};
 use crate::proxy::route_match::{find, own_origin};
 use crate::proxy::snapshot::{Route, Snapshot};
 use crate::proxy::state::ProxyState;
@@ -18,35 +18,35 @@ use crate::reject::RejectReason;
 use crate::sys::clock::now;
 use crate::upstream::pool::Backend;
 
-/// A handshake that nobody made.
+/// A handshake described by an operator.
 pub(super) struct HypotheticalRequest {
     head: Parts,
     host: Box<str>,
     port: u16,
     secure: bool,
     address: IpAddr,
-    /// Nobody said whom it is from.
-    anybody: bool,
+    /// Whether the operator gave no address.
+    is_example_address: bool,
 }
 
 impl HypotheticalRequest {
-    /// As a browser or, without an origin, a program would make it.
-    pub(super) fn read(
+    /// Builds the request that a browser or, without an origin, another program would send.
+    pub(super) fn parse(
         url: &str,
         origin: Option<&str>,
         address: Option<&str>,
     ) -> Result<Self, CommandError> {
-        let bad = |words: String| CommandError::new(CommandErrorKind::BadRequest, words);
-        let whole = "write a whole one, as in wss://chat.example.com/ws";
-        let uri: Uri = url.parse().map_err(|_| bad(format!("\"{url}\" is no URL: {whole}")))?;
+        let bad = |message: String| CommandError::new(CommandErrorKind::BadRequest, message);
+        let hint = "write an absolute URL, such as wss://chat.example.com/ws";
+        let uri: Uri = url.parse().map_err(|_| bad(format!("\"{url}\" is not a URL; {hint}")))?;
         let scheme = uri.scheme_str().map(str::to_ascii_lowercase);
         let secure = match scheme.as_deref() {
             Some("wss" | "https") => true,
             Some("ws" | "http") => false,
-            Some(_) | None => return Err(bad(format!("\"{url}\" is no ws or wss URL: {whole}"))),
+            Some(_) | None => return Err(bad(format!("\"{url}\" is not a ws or wss URL; {hint}"))),
         };
         let Some(authority) = uri.authority() else {
-            return Err(bad(format!("\"{url}\" names no host: {whole}")));
+            return Err(bad(format!("\"{url}\" has no host; {hint}")));
         };
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut request = Request::builder()
@@ -60,7 +60,7 @@ impl HypotheticalRequest {
             request = request.header(ORIGIN, origin);
         }
         let request = request.body(()).map_err(|error| bad(error.to_string()))?;
-        let (anybody, address) = (address.is_none(), address.unwrap_or(ANYBODY));
+        let (is_example_address, address) = (address.is_none(), address.unwrap_or(EXAMPLE_ADDRESS));
         Ok(Self {
             head: request.into_parts().0,
             host: authority.host().to_ascii_lowercase().trim_end_matches('.').into(),
@@ -69,138 +69,148 @@ impl HypotheticalRequest {
             address: address
                 .parse()
                 .map_err(|_| bad(format!("\"{address}\" is not an IP address")))?,
-            anybody,
+            is_example_address,
         })
     }
 
-    fn visitor(&self, generation: &Snapshot) -> ClientInfo {
+    fn client(&self, snapshot: &Snapshot) -> ClientInfo {
         let peer = SocketAddr::new(self.address, 0);
-        let mut visitor = ClientInfo::new(peer, generation.settings.client_key, "explain".into());
-        visitor.secure = self.secure;
-        // A name that is an address is not sent (RFC 6066 3).
+        let mut client = ClientInfo::new(peer, snapshot.settings.client_key, "explain".into());
+        client.secure = self.secure;
+        // Literal addresses are not sent as SNI (RFC 6066 3).
         let sni = self.host.parse::<IpAddr>().is_err() && !self.host.starts_with('[');
-        visitor.tls = self.secure.then(|| TlsInfo {
+        client.tls = self.secure.then(|| TlsInfo {
             sni: sni.then(|| self.host.clone()),
             version: TlsVersion::V13,
             cipher: "",
         });
-        visitor
+        client
     }
 }
 
-/// Answers every question up to the first that ends the way.
-pub(super) fn explain(gate: &ProxyState, asked: &HypotheticalRequest) -> Explanation {
-    let generation = gate.snapshot();
-    let mut way = ExplainTrail::default();
-    let ended = way.walk(gate, &generation, asked).err();
-    let (status, reason) = match &ended {
+/// Runs the checks up to and including the first that fails.
+pub(super) fn explain(state: &ProxyState, request: &HypotheticalRequest) -> Explanation {
+    let snapshot = state.snapshot();
+    let mut trail = ExplainTrail::default();
+    let end = trail.run(state, &snapshot, request).err();
+    let (status, reason) = match &end {
         None => (None, None),
-        Some(ExplainEnd::Before(reason)) => (None, Some((*reason).to_owned())),
-        Some(ExplainEnd::Refused(refusal)) => {
-            (Some(refusal.status().as_u16()), Some(refusal.slug().to_owned()))
+        Some(ExplainEnd::BeforeHttp(reason)) => (None, Some((*reason).to_owned())),
+        Some(ExplainEnd::Rejected(reason)) => {
+            (Some(reason.status().as_u16()), Some(reason.as_str().to_owned()))
         }
     };
-    Explanation { admitted: ended.is_none(), status, reason, steps: way.0 }
+    Explanation { admitted: end.is_none(), status, reason, steps: trail.0 }
 }
 
-/// Where the way ends.
+/// Why a handshake is not admitted.
 enum ExplainEnd {
-    /// There is no HTTP to answer in.
-    Before(&'static str),
-    Refused(RejectReason),
+    /// The connection ends before an HTTP response is possible.
+    BeforeHttp(&'static str),
+    Rejected(RejectReason),
 }
 
 impl From<RejectReason> for ExplainEnd {
-    fn from(refusal: RejectReason) -> Self {
-        Self::Refused(refusal)
+    fn from(reason: RejectReason) -> Self {
+        Self::Rejected(reason)
     }
 }
 
-/// The questions so far.
+/// The results so far.
 #[derive(Default)]
 struct ExplainTrail(Vec<ExplainStep>);
 
 impl ExplainTrail {
-    fn say(&mut self, question: &str, answer: impl Into<String>, key: Option<String>) {
-        let (question, answer) = (question.to_owned(), answer.into());
-        self.0.push(ExplainStep { question, answer, key, passes: true });
+    fn pass(&mut self, check: &str, result: impl Into<String>, key: Option<String>) {
+        let (check, result) = (check.to_owned(), result.into());
+        self.0.push(ExplainStep { check, result, key, passed: true });
     }
 
-    fn stop(&mut self, question: &str, answer: impl Into<String>, key: Option<String>) {
-        self.say(question, answer, key);
+    fn fail(&mut self, check: &str, result: impl Into<String>, key: Option<String>) {
+        self.pass(check, result, key);
         if let Some(last) = self.0.last_mut() {
-            last.passes = false;
+            last.passed = false;
         }
     }
 
-    /// The answer, or why the way ends here.
-    fn ask<T>(
+    /// Records a failed check; a successful one is passed through.
+    fn require<T>(
         &mut self,
-        question: &str,
-        answer: Result<T, RejectReason>,
+        check: &str,
+        outcome: Result<T, RejectReason>,
     ) -> Result<T, RejectReason> {
-        answer.inspect_err(|refusal| {
-            self.stop(question, refusal.to_string(), refusal.key().map(str::to_owned));
+        outcome.inspect_err(|reason| {
+            self.fail(check, reason.to_string(), reason.key().map(str::to_owned));
         })
     }
 
-    fn walk(
+    fn run(
         &mut self,
-        gate: &ProxyState,
-        generation: &Snapshot,
-        asked: &HypotheticalRequest,
+        state: &ProxyState,
+        snapshot: &Snapshot,
+        request: &HypotheticalRequest,
     ) -> Result<(), ExplainEnd> {
-        let visitor = asked.visitor(generation);
-        self.listener(generation, asked)?;
-        let prefixes = generation.settings.client_key;
+        let client = request.client(snapshot);
+        self.listener(snapshot, request)?;
+        let prefixes = snapshot.settings.client_key;
         let bits =
             format!("client_key.ipv4_prefix = {}, ipv6_prefix = {}", prefixes.v4, prefixes.v6);
-        let example = if asked.anybody { ", for example (--address names another)" } else { "" };
-        self.say("client", format!("counted as {}{example}", visitor.key), Some(bits));
-        self.certificate(generation, asked)?;
-        let asked_for = self.ask("request", RequestKind::read(&asked.head))?;
-        let (authority, path) = (asked_for.authority(), asked_for.path());
-        let route = self.ask("route", find(generation, &visitor, authority, path))?;
-        self.say("route", format!("\"{}\"", route.name), None);
-        let RequestKind::WebSocket(handshake) = &asked_for else {
+        let example = if request.is_example_address {
+            " (an example; use --address for another)"
+        } else {
+            ""
+        };
+        self.pass("client", format!("key {}{example}", client.key), Some(bits));
+        self.certificate(snapshot, request)?;
+        let kind = self.require("request", RequestKind::read(&request.head))?;
+        let (authority, path) = (kind.authority(), kind.path());
+        let route = self.require("route", find(snapshot, &client, authority, path))?;
+        self.pass("route", format!("\"{}\"", route.name), None);
+        let RequestKind::WebSocket(handshake) = &kind else {
             return Err(RejectReason::NotWebsocket.into());
         };
-        self.drain(gate, route)?;
-        let rates = &generation.settings.rates;
-        let rate = format!("{}/s, {} at once", rates.handshakes_per_client, rates.handshakes_burst);
+        self.drain(state, route)?;
+        let rates = &snapshot.settings.rates;
+        let rate =
+            format!("{}/s with a burst of {}", rates.handshakes_per_client, rates.handshakes_burst);
         let key = "rates.handshakes_per_client, rates.handshakes_burst".to_owned();
-        self.say("rate", format!("one client may begin {rate}; not counted here"), Some(key));
-        self.origin(route, &visitor, handshake)?;
-        let permit = self.concurrency(gate, generation, route, &visitor);
-        drop(self.ask("concurrency", permit)?);
-        self.backend(route, &visitor)?;
+        self.pass("rate", format!("limit per client: {rate}; not checked here"), Some(key));
+        self.origin(route, &client, handshake)?;
+        let permit = self.concurrency(state, snapshot, route, &client);
+        drop(self.require("concurrency", permit)?);
+        self.backend(route, &client)?;
         self.limits(route);
         Ok(())
     }
 
     fn listener(
         &mut self,
-        generation: &Snapshot,
-        asked: &HypotheticalRequest,
+        snapshot: &Snapshot,
+        request: &HypotheticalRequest,
     ) -> Result<(), ExplainEnd> {
-        let scheme = if asked.secure { "TLS" } else { "plain TCP" };
-        let here = generation.listeners().map(|(listener, _)| listener);
-        let here: Vec<_> = here.filter(|found| found.address.port() == asked.port).collect();
-        let fits = here.iter().filter(|listener| listener.tls == asked.secure);
-        let names: Vec<&str> = fits.map(|listener| &*listener.name).collect();
+        let scheme = if request.secure { "TLS" } else { "plain TCP" };
+        let listeners = snapshot.listeners().map(|(listener, _)| listener);
+        let on_port: Vec<_> =
+            listeners.filter(|listener| listener.address.port() == request.port).collect();
+        let matching = on_port.iter().filter(|listener| listener.tls == request.secure);
+        let names: Vec<&str> = matching.map(|listener| &*listener.name).collect();
         let key = Some("listener.address, listener.tls".to_owned());
-        match (names.is_empty(), here.is_empty()) {
-            (false, _) => self.say("listener", names.join(", "), None),
+        match (names.is_empty(), on_port.is_empty()) {
+            (false, _) => self.pass("listener", names.join(", "), None),
             (true, false) => {
-                self.stop("listener", format!("port {} does not speak {scheme}", asked.port), key);
-                return Err(ExplainEnd::Before("listener"));
+                self.fail(
+                    "listener",
+                    format!("port {} does not accept {scheme}", request.port),
+                    key,
+                );
+                return Err(ExplainEnd::BeforeHttp("listener"));
             }
             (true, true) => {
-                let words = format!(
-                    "none is on port {}; as if something in front led from there to one",
-                    asked.port
+                let result = format!(
+                    "none on port {}; assuming that another proxy forwards this port",
+                    request.port
                 );
-                self.say("listener", words, key);
+                self.pass("listener", result, key);
             }
         }
         Ok(())
@@ -208,29 +218,31 @@ impl ExplainTrail {
 
     fn certificate(
         &mut self,
-        generation: &Snapshot,
-        asked: &HypotheticalRequest,
+        snapshot: &Snapshot,
+        request: &HypotheticalRequest,
     ) -> Result<(), ExplainEnd> {
-        let (true, Some(tls)) = (asked.secure, &generation.tls) else { return Ok(()) };
-        match tls.certs().shown(&asked.host) {
-            Some(name) if name.is_empty() => self.say("certificate", "one without a name", None),
-            Some(name) => self.say("certificate", format!("the one of {name}"), None),
+        let (true, Some(tls)) = (request.secure, &snapshot.tls) else { return Ok(()) };
+        match tls.certs().name_shown_for(&request.host) {
+            Some(name) if name.is_empty() => {
+                self.pass("certificate", "a certificate without names", None)
+            }
+            Some(name) => self.pass("certificate", name.to_owned(), None),
             None => {
-                let words = "none covers this host, and none is the default: TLS fails";
-                self.stop("certificate", words, Some("certificate.chain".into()));
-                return Err(ExplainEnd::Before("tls_failed"));
+                let result = "none covers this host and none is the default; TLS fails";
+                self.fail("certificate", result, Some("certificate.chain".into()));
+                return Err(ExplainEnd::BeforeHttp("tls_failed"));
             }
         }
         Ok(())
     }
 
-    fn drain(&mut self, gate: &ProxyState, route: &Route) -> Result<(), RejectReason> {
-        if gate.is_closed() {
-            self.stop("drain", "everything is drained: no new tunnels", None);
+    fn drain(&mut self, state: &ProxyState, route: &Route) -> Result<(), RejectReason> {
+        if state.is_closed() {
+            self.fail("drain", "the process is draining; no new tunnels", None);
             return Err(RejectReason::Draining);
         }
         if route.drain.is_away() {
-            self.stop("drain", "this route is drained by order: no new tunnels", None);
+            self.fail("drain", "the route is drained by tidegate ctl; no new tunnels", None);
             return Err(RejectReason::Draining);
         }
         Ok(())
@@ -239,46 +251,46 @@ impl ExplainTrail {
     fn origin(
         &mut self,
         route: &Route,
-        visitor: &ClientInfo,
+        client: &ClientInfo,
         handshake: &Handshake,
     ) -> Result<(), RejectReason> {
         let sent = handshake.origin.as_deref();
-        let own = own_origin(visitor, &handshake.authority);
-        let welcome = route.origins.welcome(sent, &own);
-        self.ask("origin", welcome.then_some(()).ok_or(RejectReason::Origin))?;
-        let shown = sent.map_or("no Origin, as from programs".to_owned(), str::to_owned);
-        self.say("origin", format!("{shown}: welcome"), Some("route.origins".into()));
+        let own = own_origin(client, &handshake.authority);
+        let allowed = route.origins.welcome(sent, &own);
+        self.require("origin", allowed.then_some(()).ok_or(RejectReason::Origin))?;
+        let shown = sent.unwrap_or("no Origin (not a browser)");
+        self.pass("origin", format!("{shown}: allowed"), Some("route.origins".into()));
         Ok(())
     }
 
-    /// Takes a place as a tunnel would, and gives it back.
+    /// Acquires a permit as a tunnel would. The caller drops it.
     fn concurrency(
         &mut self,
-        gate: &ProxyState,
-        generation: &Snapshot,
+        state: &ProxyState,
+        snapshot: &Snapshot,
         route: &Route,
-        visitor: &ClientInfo,
+        client: &ClientInfo,
     ) -> Result<Permit, RejectReason> {
-        let per_client = generation.settings.concurrency.tunnels_per_client;
-        let permit = gate.occupancy.tunnel(
-            visitor.key,
-            generation.capacity.tunnels,
+        let per_client = snapshot.settings.concurrency.tunnels_per_client;
+        let permit = state.occupancy.tunnel(
+            client.key,
+            snapshot.capacity.tunnels,
             per_client,
             &route.tunnels,
             route.tunnels_max,
         )?;
-        let open = gate.occupancy.tunnels().saturating_sub(1);
-        let words = format!("room: {open} of {} tunnels are open", generation.capacity.tunnels);
+        let open = state.occupancy.tunnels().saturating_sub(1);
+        let result = format!("{open} of {} tunnels are open", snapshot.capacity.tunnels);
         let key = format!("concurrency.tunnels_per_client = {per_client}");
-        self.say("concurrency", words, Some(key));
+        self.pass("concurrency", result, Some(key));
         Ok(permit)
     }
 
-    fn backend(&mut self, route: &Route, visitor: &ClientInfo) -> Result<(), RejectReason> {
+    fn backend(&mut self, route: &Route, client: &ClientInfo) -> Result<(), RejectReason> {
         let now = now().into();
-        let order = route.pool.order(visitor.key, now);
+        let order = route.pool.order(client.key, now);
         let Some(first) = order.first() else {
-            self.stop("backend", "every one is drained by order", Some("route.backends".into()));
+            self.fail("backend", "all are drained by tidegate ctl", Some("route.backends".into()));
             return Err(RejectReason::Draining);
         };
         let show = |backend: &std::sync::Arc<Backend>| {
@@ -288,31 +300,35 @@ impl ExplainTrail {
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =
             if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
-        let words = format!("{}{then}", show(first));
+        let result = format!("{}{then}", show(first));
         let key = Some("route.backends".to_owned());
         if order.iter().all(|backend| !backend.health.is_up(now)) {
-            self.stop("backend", format!("all are down; tried all the same: {words}"), key);
+            self.fail("backend", format!("all are down; tried anyway: {result}"), key);
             return Err(RejectReason::NoBackend);
         }
-        self.say("backend", words, key);
+        self.pass("backend", result, key);
         Ok(())
     }
 
     fn limits(&mut self, route: &Route) {
-        let terms = &route.terms;
-        let of = |end: TerminationReason| Some(format!("{} = {}", end.key()?, end.value(terms)?));
-        let sides = |rule| Side::BOTH.map(|side| TerminationReason::Over(side, rule));
-        let ends =
-            LimitKind::ALL.into_iter().filter(|rule| *rule != LimitKind::Inflated).flat_map(sides);
-        let clocks = [
+        let policy = &route.terms;
+        let shown = |reason: TerminationReason| {
+            Some(format!("{} = {}", reason.key()?, reason.value(policy)?))
+        };
+        let sides = |limit| Side::BOTH.map(|side| TerminationReason::LimitExceeded(side, limit));
+        let limits = LimitKind::ALL
+            .into_iter()
+            .filter(|limit| *limit != LimitKind::Inflated)
+            .flat_map(sides);
+        let timeouts = [
             TerminationReason::Idle,
             TerminationReason::Lifetime,
-            TerminationReason::HeartbeatLost(Side::Client),
+            TerminationReason::HeartbeatTimeout(Side::Client),
         ];
-        let set: Vec<String> = ends.chain(clocks).filter_map(of).collect();
-        self.say("limits", set.join(", "), None);
+        let set: Vec<String> = limits.chain(timeouts).filter_map(shown).collect();
+        self.pass("limits", set.join(", "), None);
     }
 }
 
-/// An address that nobody has (RFC 5737).
-const ANYBODY: &str = "192.0.2.1";
+/// A documentation address, which belongs to no client (RFC 5737).
+const EXAMPLE_ADDRESS: &str = "192.0.2.1";

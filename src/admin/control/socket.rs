@@ -1,4 +1,4 @@
-//! The socket itself: whose it is, who may come, and that it is gone with the process.
+//! The Unix socket: its path, its permissions, and its removal when the process exits.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -12,26 +12,28 @@ use tracing::warn;
 
 use crate::config::settings::ControlSocket;
 
-/// The socket cannot be made.
+/// The control socket cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot take orders at {path}: {source} (control.socket)")]
+#[error("cannot create the control socket {path}: {source} (control.socket)")]
 pub struct SocketError {
     path: String,
     source: io::Error,
 }
 
-/// A socket beside its path, then at it; taken away when dropped, unless it is another's by then.
+/// A listening Unix socket. It is bound under a temporary name and then moved to its path. Dropping it
+/// removes the file, unless another process has replaced it.
 #[derive(Debug)]
 pub(super) struct ControlListener {
     listener: UnixListener,
     path: PathBuf,
-    beside: PathBuf,
+    temporary: PathBuf,
     /// Device and inode.
     id: (u64, u64),
 }
 
-/// Where it is to be. `auto` is in the directory that systemd made for the unit (systemd.exec(5)).
-pub fn place(settings: &ControlSocket) -> Option<PathBuf> {
+/// Returns the configured path. `auto` is `control.sock` in the runtime directory that systemd created for
+/// the unit (systemd.exec(5), `RuntimeDirectory=`); `None` without one.
+pub fn path(settings: &ControlSocket) -> Option<PathBuf> {
     match settings {
         ControlSocket::Off => None,
         ControlSocket::At(path) => Some(path.clone()),
@@ -44,51 +46,50 @@ pub fn place(settings: &ControlSocket) -> Option<PathBuf> {
 }
 
 impl ControlListener {
-    /// Made beside its path, so that it is never open to others, and that whoever takes orders there
-    /// goes on until [`ControlListener::settle`].
+    /// Binds next to the path. The file gets its permissions before it is reachable under its final name,
+    /// and a predecessor can answer there until [`ControlListener::publish`].
     pub(super) fn bind(path: &Path, is_successor: bool) -> Result<Self, SocketError> {
-        let fault = |source| SocketError { path: path.display().to_string(), source };
-        if fs::symlink_metadata(path).is_ok_and(|there| !is_socket(&there)) {
-            return Err(fault(io::Error::other("there is a file of this name already")));
+        let error = |source| SocketError { path: path.display().to_string(), source };
+        if fs::symlink_metadata(path).is_ok_and(|found| !is_socket(&found)) {
+            return Err(error(io::Error::other("a file that is not a socket exists there")));
         }
-        if !is_successor && somebody_listens(path) {
-            return Err(fault(io::Error::other("another process takes orders there")));
+        if !is_successor && is_listening(path) {
+            return Err(error(io::Error::other("another process is listening there")));
         }
-        sweep(path);
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}", std::process::id()));
-        let beside = PathBuf::from(beside);
-        let _ = fs::remove_file(&beside);
-        let listener = UnixListener::bind(&beside).map_err(fault)?;
-        let made = fs::set_permissions(&beside, Permissions::from_mode(0o600))
-            .and_then(|()| fs::symlink_metadata(&beside));
-        let id = made.map(|there| (there.dev(), there.ino())).map_err(|error| {
-            let _ = fs::remove_file(&beside);
-            fault(error)
+        remove_stale(path);
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{}", std::process::id()));
+        let temporary = PathBuf::from(temporary);
+        let _ = fs::remove_file(&temporary);
+        let listener = UnixListener::bind(&temporary).map_err(error)?;
+        let metadata = fs::set_permissions(&temporary, Permissions::from_mode(0o600))
+            .and_then(|()| fs::symlink_metadata(&temporary));
+        let id = metadata.map(|found| (found.dev(), found.ino())).map_err(|source| {
+            let _ = fs::remove_file(&temporary);
+            error(source)
         })?;
-        Ok(Self { listener, path: path.to_owned(), beside, id })
+        Ok(Self { listener, path: path.to_owned(), temporary, id })
     }
 
-    /// Where orders are given.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Moves it to its path: what a dead process left there, or a living one that hands over, is
-    /// replaced in one step.
-    pub(super) fn settle(&self) -> Result<(), SocketError> {
-        let fault = |source| SocketError { path: self.path.display().to_string(), source };
-        fs::rename(&self.beside, &self.path).map_err(fault)
+    /// Moves the socket to its path. The socket of a dead process or of the predecessor is replaced
+    /// atomically.
+    pub(super) fn publish(&self) -> Result<(), SocketError> {
+        let error = |source| SocketError { path: self.path.display().to_string(), source };
+        fs::rename(&self.temporary, &self.path).map_err(error)
     }
 
-    /// Whoever comes next; the socket never ends by an error.
+    /// Waits for the next connection; retries after errors.
     pub(super) async fn accept(&self) -> UnixStream {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => return stream,
                 Err(error) => {
-                    warn!(%error, "control: accepting pauses");
-                    tokio::time::sleep(PAUSE).await;
+                    warn!(%error, "control: accept failed; retrying");
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
@@ -97,44 +98,44 @@ impl ControlListener {
 
 impl Drop for ControlListener {
     fn drop(&mut self) {
-        for path in [&self.path, &self.beside] {
-            let there = fs::symlink_metadata(path);
-            if there.is_ok_and(|there| (there.dev(), there.ino()) == self.id) {
+        for path in [&self.path, &self.temporary] {
+            let found = fs::symlink_metadata(path);
+            if found.is_ok_and(|found| (found.dev(), found.ino()) == self.id) {
                 let _ = fs::remove_file(path);
             }
         }
     }
 }
 
-/// The user who may not give orders, if this is one: the mode of the file keeps others out, and so
-/// does this, should somebody change it (SO_PEERCRED, unix(7)).
-pub(super) fn deny(stream: &UnixStream) -> Option<u32> {
+/// Returns the peer's user id if it may not send commands. The file mode already excludes other users;
+/// this check (SO_PEERCRED, unix(7)) holds even if the mode is changed.
+pub(super) fn denied_uid(stream: &UnixStream) -> Option<u32> {
     let uid = stream.peer_cred().map_or(u32::MAX, |peer| peer.uid());
-    let ours = rustix::process::geteuid().as_raw();
-    (uid != 0 && uid != ours).then_some(uid)
+    let own = rustix::process::geteuid().as_raw();
+    (uid != 0 && uid != own).then_some(uid)
 }
 
-/// Takes away what processes left that ended between the two steps.
-fn sweep(path: &Path) {
+/// Removes temporary sockets of processes that exited between binding and publishing.
+fn remove_stale(path: &Path) {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
     else {
         return;
     };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let left = entry.file_name();
-        let pid = left.to_str().and_then(|left| left.strip_prefix(name)?.strip_prefix('.'));
-        let dead = pid.is_some_and(|pid| {
+        let file = entry.file_name();
+        let pid = file.to_str().and_then(|file| file.strip_prefix(name)?.strip_prefix('.'));
+        let is_dead = pid.is_some_and(|pid| {
             pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()
         });
-        if dead && entry.metadata().is_ok_and(|there| is_socket(&there)) {
+        if is_dead && entry.metadata().is_ok_and(|found| is_socket(&found)) {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Without waiting: one that is too busy is there, too.
-fn somebody_listens(path: &Path) -> bool {
+/// Probes without blocking. A full backlog also means that a process is listening.
+fn is_listening(path: &Path) -> bool {
     let connected = SockAddr::unix(path).and_then(|address| {
         let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         probe.set_nonblocking(true)?;
@@ -146,8 +147,8 @@ fn somebody_listens(path: &Path) -> bool {
     }
 }
 
-fn is_socket(there: &fs::Metadata) -> bool {
-    std::os::unix::fs::FileTypeExt::is_socket(&there.file_type())
+fn is_socket(metadata: &fs::Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type())
 }
 
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);

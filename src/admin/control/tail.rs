@@ -1,58 +1,58 @@
-//! The headers of one tunnel's frames, as they pass.
+//! Streams the frame headers of one tunnel.
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use ws::{FrameInfo, FrameTrace, OpCode};
 
-use super::choose::one;
-use crate::admin::control::ResponseWriter;
-use crate::protocol::answer::{CommandError, FrameEvent};
+use super::response_writer::ResponseWriter;
+use super::selection::find;
+use crate::protocol::response::{CommandError, FrameEvent};
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::wall;
 
-/// Tells of frames until the tunnel ends, another tail takes over, or nobody reads any more.
+/// Streams frame headers until the tunnel ends, another `tail` replaces this one, or the client of the
+/// control socket disconnects.
 pub(super) async fn tail(
-    gate: &ProxyState,
+    state: &ProxyState,
     session: u64,
     reply: &mut ResponseWriter,
 ) -> Result<(), CommandError> {
-    let line = one(gate, session)?;
-    let (sender, mut seen) = mpsc::channel(WAITING_MAX);
-    let mut missed = 0;
-    line.watch(FrameTrace::new(move |frame| {
-        match sender.try_send(shown(frame, missed)) {
-            Ok(()) => missed = 0,
-            // The tunnel waits for nobody who looks at it.
-            Err(TrySendError::Full(_)) => missed += 1,
+    let session = find(state, session)?;
+    let (sender, mut events) = mpsc::channel(QUEUE_MAX);
+    let mut skipped = 0;
+    session.watch(FrameTrace::new(move |frame| {
+        match sender.try_send(frame_event(frame, skipped)) {
+            Ok(()) => skipped = 0,
+            // Frames are skipped rather than slowing the tunnel down.
+            Err(TrySendError::Full(_)) => skipped += 1,
             Err(TrySendError::Closed(_)) => return false,
         }
         true
     }));
-    drop(line);
+    drop(session);
     loop {
-        let next = reply.unless_gone(seen.recv()).await;
-        match next {
-            Some(Some(frame)) if reply.ok(&frame).await => {}
+        match reply.unless_disconnected(events.recv()).await {
+            Some(Some(event)) if reply.ok(&event).await => {}
             Some(_) | None => return Ok(()),
         }
     }
 }
 
-fn shown(seen: FrameInfo, missed: u64) -> FrameEvent {
+fn frame_event(frame: FrameInfo, skipped: u64) -> FrameEvent {
     FrameEvent {
         at: wall(),
-        from: seen.from.slug().to_owned(),
-        own: seen.own,
-        opcode: seen.opcode.map_or("unknown", name).to_owned(),
-        fin: seen.fin,
-        compressed: seen.compressed,
-        length: seen.payload,
-        code: seen.code,
-        missed,
+        from: frame.from.as_str().to_owned(),
+        injected: frame.injected,
+        opcode: frame.opcode.map_or("unknown", opcode_name).to_owned(),
+        fin: frame.fin,
+        compressed: frame.compressed,
+        length: frame.payload,
+        code: frame.code,
+        skipped,
     }
 }
 
-fn name(opcode: OpCode) -> &'static str {
+fn opcode_name(opcode: OpCode) -> &'static str {
     match opcode {
         OpCode::Continuation => "continuation",
         OpCode::Text => "text",
@@ -63,5 +63,5 @@ fn name(opcode: OpCode) -> &'static str {
     }
 }
 
-/// Frames that may wait for whoever reads.
-const WAITING_MAX: usize = 1024;
+/// Frames queued for a slow reader.
+const QUEUE_MAX: usize = 1024;

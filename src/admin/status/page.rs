@@ -1,4 +1,5 @@
-//! The status page: three files in one, sent under a policy that lets nothing else run or load.
+//! The status page: HTML, style and script in one response, with a Content-Security-Policy that allows
+//! nothing else.
 
 use std::sync::LazyLock;
 
@@ -9,9 +10,9 @@ use ws::Entropy;
 use crate::downstream::response::{Body, text};
 use crate::sys::entropy::SystemEntropy;
 
-/// The page. Its own script and style run by a nonce that is new each time; it may talk only to
-/// where it is from.
-pub fn reply() -> Response<Body> {
+/// Builds the response. The policy allows the inline script and style by a new nonce per response, and
+/// requests only to the same origin.
+pub fn response() -> Response<Body> {
     let mut bytes = [0; 16];
     SystemEntropy.fill(&mut bytes);
     let nonce = format!("{:032x}", u128::from_be_bytes(bytes));
@@ -21,21 +22,21 @@ pub fn reply() -> Response<Body> {
          frame-ancestors 'none'"
     );
     let Ok(policy) = HeaderValue::try_from(policy) else {
-        // Never: it is plain ASCII. But no page rather than one without its policy.
-        return text(StatusCode::INTERNAL_SERVER_ERROR, "no page\n");
+        // Unreachable, because the policy is ASCII; without a policy no page is sent.
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n");
     };
-    let mut reply = text(StatusCode::OK, PAGE.replace(NONCE, &nonce));
+    let mut response = text(StatusCode::OK, PAGE.replace(NONCE, &nonce));
     let html = HeaderValue::from_static("text/html; charset=utf-8");
-    reply.headers_mut().insert(header::CONTENT_TYPE, html);
-    reply.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    reply
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
 }
 
-/// All but the nonce.
+/// The page with a placeholder for the nonce.
 static PAGE: LazyLock<String> = LazyLock::new(|| {
-    include_str!("../page/status.html")
-        .replace("{{style}}", include_str!("../page/status.css").trim_end())
-        .replace("{{script}}", include_str!("../page/status.js").trim_end())
+    include_str!("page/status.html")
+        .replace("{{style}}", include_str!("page/status.css").trim_end())
+        .replace("{{script}}", include_str!("page/status.js").trim_end())
 });
 
 const NONCE: &str = "{{nonce}}";
@@ -45,9 +46,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_is_whole_and_needs_nothing_from_elsewhere() {
+    fn page_is_complete_and_self_contained() {
         assert_eq!(PAGE.matches(NONCE).count(), 2);
-        assert_eq!(PAGE.matches("{{").count(), 2, "a blank is left");
+        assert_eq!(PAGE.matches("{{").count(), 2, "a placeholder is left");
         for outside in ["src=", "href=\"http", "@import", "url(", "innerHTML", "eval(", "style=\""]
         {
             assert!(!PAGE.contains(outside), "{outside}");
@@ -55,11 +56,11 @@ mod tests {
     }
 
     #[test]
-    fn the_nonce_is_new_each_time_and_no_inline_code_is_allowed() {
-        let policy = |reply: Response<Body>| {
-            reply.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned()
+    fn nonce_is_fresh_and_unsafe_inline_is_not_allowed() {
+        let policy = |response: Response<Body>| {
+            response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned()
         };
-        let (first, second) = (policy(reply()), policy(reply()));
+        let (first, second) = (policy(response()), policy(response()));
         assert_ne!(first, second);
         assert!(first.starts_with("default-src 'none'") && !first.contains("unsafe"), "{first}");
     }

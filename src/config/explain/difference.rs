@@ -1,45 +1,47 @@
-//! What differs between two configurations: in meaning, not in how they are written.
+//! Differences between two configurations in meaning, regardless of how they are written.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
 use super::effect;
-use super::listing::{KeyEntry, KeyGroup, line, route, tables};
+use super::effect::AppliesTo;
+use super::listing::key_group::{KeyEntry, KeyGroup};
+use super::listing::{route, tables};
 use crate::config::settings::{RouteSettings, Settings};
-use crate::protocol::answer::{Change, ChangedKey};
+use crate::protocol::response::{Change, ChangedKey};
 
-/// One thing that differs, and whom it is about.
+/// One difference and the tunnels it affects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingChange {
-    /// Without its number of tunnels, which only a running process knows.
+    /// The change; its number of tunnels is 0, because only a running process knows it.
     pub change: Change,
-    /// The tunnels it is about.
-    pub about: AffectedTunnels,
+    /// The affected tunnels.
+    pub affected: AffectedTunnels,
 }
 
-/// Which of the open tunnels a change is about.
+/// The open tunnels that a change affects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AffectedTunnels {
-    /// None: what they have was decided when they began, or is not theirs.
-    Nobody,
-    /// All.
-    Everybody,
-    /// Those that came in by a listener.
+    /// No tunnel: the values were copied when the tunnel opened, or do not concern tunnels.
+    None,
+    /// All tunnels.
+    All,
+    /// Tunnels accepted by one listener.
     Listener(Arc<str>),
-    /// Those on some routes.
+    /// Tunnels of some routes.
     Routes(Vec<Arc<str>>),
-    /// Those to a backend of a route.
+    /// Tunnels to one backend of a route.
     Backend {
         /// Name of the route.
         route: Arc<str>,
-        /// Its id.
+        /// Id of the backend.
         id: Arc<str>,
     },
 }
 
-/// What differs, in the order of the file's tables: listeners by their address, certificates by
-/// their file, routes by their name, backends by their id.
+/// All differences in the order of the file's tables. Listeners are matched by their address,
+/// certificates by their file, routes by their name, backends by their id.
 pub fn differences(before: &Settings, after: &Settings) -> Vec<SettingChange> {
     let both = BothSettings { before, after };
     let routes: Vec<IndexPair> = pairs(
@@ -55,7 +57,7 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<SettingChange> {
     found
 }
 
-/// The places of one thing before and after.
+/// The indices of one item before and after the change.
 type IndexPair = (Option<usize>, Option<usize>);
 
 struct BothSettings<'s> {
@@ -72,68 +74,68 @@ impl BothSettings<'_> {
         );
         let of = |pair: IndexPair| {
             let found = self.change(pair, tables::listener, |_, _| true)?;
-            let was = pair.0.and_then(|place| before.get(place));
-            let now = pair.1.and_then(|place| after.get(place)).or(was)?;
-            let effect = match found.what {
+            let was = pair.0.and_then(|index| before.get(index));
+            let now = pair.1.and_then(|index| after.get(index)).or(was)?;
+            let effect = match found.kind {
                 ADDED => effect::LISTENER_ADDED.to_owned(),
                 REMOVED => effect::LISTENER_REMOVED.to_owned(),
-                _ => effect::of_keys(found.keys()),
+                _ => effect::describe(found.keys()),
             };
-            let about = was
-                .map_or(AffectedTunnels::Nobody, |was| AffectedTunnels::Listener(was.name.clone()));
-            Some(found.told("listener", &now.name, effect, about))
+            let affected = was
+                .map_or(AffectedTunnels::None, |was| AffectedTunnels::Listener(was.name.clone()));
+            Some(found.into_change("listener", &now.name, effect, affected))
         };
         addresses.into_iter().filter_map(of).collect()
     }
 
     fn certificates(&self) -> Vec<SettingChange> {
         let chains = |settings: &Settings| {
-            let groups = (0..).map_while(|place| tables::certificate(settings, place));
+            let groups = (0..).map_while(|index| tables::certificate(settings, index));
             groups.filter_map(|group| Some(group.entries.first()?.value.text.clone())).collect()
         };
         let [before, after]: [Vec<String>; 2] = [self.before, self.after].map(chains);
         let of = |pair: IndexPair| {
             let found = self.change(pair, tables::certificate, |_, _| true)?;
-            let chain = pair.1.map(|place| &after[place]).or(pair.0.map(|place| &before[place]))?;
+            let chain = pair.1.map(|index| &after[index]).or(pair.0.map(|index| &before[index]))?;
             let effect = effect::CERTIFICATE.to_owned();
-            // Which of them a connection was shown is not remembered.
-            Some(found.told(
+            // The certificate that a connection received is not recorded.
+            Some(found.into_change(
                 "certificate",
                 chain.trim_matches('"'),
                 effect,
-                AffectedTunnels::Nobody,
+                AffectedTunnels::None,
             ))
         };
         pairs(before.iter(), after.iter()).into_iter().filter_map(of).collect()
     }
 
-    /// A route, then its backends.
+    /// Compares a route, then its backends.
     fn route(&self, pair: IndexPair, found: &mut Vec<SettingChange>) {
-        let was = pair.0.and_then(|place| self.before.routes.get(place));
-        let now = pair.1.and_then(|place| self.after.routes.get(place));
+        let was = pair.0.and_then(|index| self.before.routes.get(index));
+        let now = pair.1.and_then(|index| self.after.routes.get(index));
         if was == now {
             return;
         }
         let Some(of) = now.or(was) else { return };
         let own = |before: &str, after: &str| {
-            // What both take from the common tables is told there, once.
+            // Values that both take from the common tables are reported once, for those tables.
             !(is_common(self.before, before) && is_common(self.after, after))
         };
         if let Some(change) = self.change(pair, route::route, own) {
-            let effect = match change.what {
+            let effect = match change.kind {
                 ADDED => effect::ROUTE_ADDED.to_owned(),
                 REMOVED => effect::ROUTE_REMOVED.to_owned(),
-                _ => effect::of_keys(change.keys()),
+                _ => effect::describe(change.keys()),
             };
-            let about = AffectedTunnels::Routes(vec![of.name.clone()]);
-            found.push(change.told("route", &of.name, effect, about));
+            let affected = AffectedTunnels::Routes(vec![of.name.clone()]);
+            found.push(change.into_change("route", &of.name, effect, affected));
         }
         if let (Some(was), Some(now), (Some(from), Some(to))) = (was, now, pair) {
             self.backends((was, from), (now, to), found);
         }
     }
 
-    /// The backends of a route that was there and is.
+    /// Compares the backends of a route that exists before and after.
     fn backends(
         &self,
         (was, from): (&RouteSettings, usize),
@@ -146,28 +148,28 @@ impl BothSettings<'_> {
         );
         for pair in ids {
             let before =
-                pair.0.and_then(|place| Some((route::backend(self.before, from, place)?, place)));
+                pair.0.and_then(|index| Some((route::backend(self.before, from, index)?, index)));
             let after =
-                pair.1.and_then(|place| Some((route::backend(self.after, to, place)?, place)));
+                pair.1.and_then(|index| Some((route::backend(self.after, to, index)?, index)));
             let id = match (&after, &before) {
-                (Some((_, place)), _) => &now.backends[*place].id,
-                (None, Some((_, place))) => &was.backends[*place].id,
+                (Some((_, index)), _) => &now.backends[*index].id,
+                (None, Some((_, index))) => &was.backends[*index].id,
                 (None, None) => continue,
             };
             let (before, after) = (before.map(|(group, _)| group), after.map(|(group, _)| group));
             let Some(change) = self.compare(before, after, |_, _| true) else { continue };
-            let effect = match change.what {
+            let effect = match change.kind {
                 ADDED => effect::BACKEND_ADDED.to_owned(),
-                REMOVED => effect::of_lost_backend(now.on_backend_loss, &self.after.drain),
+                REMOVED => effect::describe_removed_backend(now.on_backend_loss, &self.after.drain),
                 _ => effect::BACKEND_CHANGED.to_owned(),
             };
-            let about = AffectedTunnels::Backend { route: was.name.clone(), id: id.clone() };
+            let affected = AffectedTunnels::Backend { route: was.name.clone(), id: id.clone() };
             let name = format!("{id} of {}", was.name);
-            found.push(change.told("backend", &name, effect, about));
+            found.push(change.into_change("backend", &name, effect, affected));
         }
     }
 
-    /// The tables that there are once.
+    /// Compares the tables that exist once.
     fn tables(&self, routes: &[IndexPair]) -> Vec<SettingChange> {
         let [(first, last), (first_after, last_after)] =
             [self.before, self.after].map(tables::process);
@@ -177,34 +179,34 @@ impl BothSettings<'_> {
         let of = |(before, after): (KeyGroup, KeyGroup)| {
             let table = after.prefix.clone();
             let is_common = matches!(table.as_str(), "limits" | "heartbeat");
-            let mut held = Vec::new();
+            let mut routes_affected = Vec::new();
             let found = self.compare(Some(before), Some(after), |key, _| {
-                let heirs = is_common.then(|| self.heirs(routes, key));
-                // Of no meaning to anybody.
-                let counts = heirs.as_ref().is_none_or(|heirs| !heirs.is_empty());
-                held.extend(heirs.unwrap_or_default());
+                let inheriting = is_common.then(|| self.inheriting_routes(routes, key));
+                // A common key that no route uses has no effect.
+                let counts = inheriting.as_ref().is_none_or(|names| !names.is_empty());
+                routes_affected.extend(inheriting.unwrap_or_default());
                 counts
             })?;
-            let about = match table.as_str() {
-                "limits" | "heartbeat" => AffectedTunnels::Routes(unique(held)),
-                "drain" => AffectedTunnels::Everybody,
-                _ => AffectedTunnels::Nobody,
+            let affected = match table.as_str() {
+                "limits" | "heartbeat" => AffectedTunnels::Routes(unique(routes_affected)),
+                "drain" => AffectedTunnels::All,
+                _ => AffectedTunnels::None,
             };
-            let effect = effect::of_keys(found.keys());
-            Some(found.told(&table, "", effect, about))
+            let effect = effect::describe(found.keys());
+            Some(found.into_change(&table, "", effect, affected))
         };
         before.zip(after).filter_map(of).collect()
     }
 
-    /// The routes that take a key of `[limits]` or `[heartbeat]` from there, before and after.
-    fn heirs(&self, routes: &[IndexPair], key: &str) -> Vec<Arc<str>> {
-        let heir = |pair: &IndexPair| {
+    /// The routes that use the common value of a key of `[limits]` or `[heartbeat]` before and after.
+    fn inheriting_routes(&self, routes: &[IndexPair], key: &str) -> Vec<Arc<str>> {
+        let inheriting = |pair: &IndexPair| {
             let (before, after) = (pair.0?, pair.1?);
-            let of = |place: usize| format!("route[{place}].{key}");
+            let of = |index: usize| format!("route[{index}].{key}");
             let both = is_common(self.before, &of(before)) && is_common(self.after, &of(after));
             both.then(|| self.after.routes.get(after).map(|route| route.name.clone())).flatten()
         };
-        routes.iter().filter_map(heir).collect()
+        routes.iter().filter_map(inheriting).collect()
     }
 
     fn change(
@@ -213,12 +215,12 @@ impl BothSettings<'_> {
         group: impl Fn(&Settings, usize) -> Option<KeyGroup>,
         counts: impl FnMut(&str, &str) -> bool,
     ) -> Option<GroupChanges> {
-        let before = pair.0.and_then(|place| group(self.before, place));
-        self.compare(before, pair.1.and_then(|place| group(self.after, place)), counts)
+        let before = pair.0.and_then(|index| group(self.before, index));
+        self.compare(before, pair.1.and_then(|index| group(self.after, index)), counts)
     }
 
-    /// The keys that differ and, by `counts` of their names before and after, are to be told of
-    /// here. Of what was not there, or is no more, those that were written.
+    /// The keys that differ and that `counts`, called with the key before and after, selects. For an
+    /// added or removed group: the keys that are in the file.
     fn compare(
         &self,
         before: Option<KeyGroup>,
@@ -228,12 +230,12 @@ impl BothSettings<'_> {
         let (before, after) = match (before, after) {
             (Some(before), Some(after)) => (before, after),
             (None, Some(after)) => {
-                let written = written(self.after, &after, |value| (None, Some(value)));
-                return Some(GroupChanges { what: ADDED, keys: written });
+                let keys = keys_in_file(self.after, &after, |value| (None, Some(value)));
+                return Some(GroupChanges { kind: ADDED, keys });
             }
             (Some(before), None) => {
-                let written = written(self.before, &before, |value| (Some(value), None));
-                return Some(GroupChanges { what: REMOVED, keys: written });
+                let keys = keys_in_file(self.before, &before, |value| (Some(value), None));
+                return Some(GroupChanges { kind: REMOVED, keys });
             }
             (None, None) => return None,
         };
@@ -242,74 +244,82 @@ impl BothSettings<'_> {
             let key = after.key(now);
             if !was.value.is_same(&now.value) && counts(&before.key(was), &key) {
                 let (before, after) = (was.value.text.clone(), now.value.text.clone());
-                keys.push(ChangedKey { key, before: Some(before), after: Some(after) });
+                let changed = ChangedKey { key, before: Some(before), after: Some(after) };
+                keys.push((changed, now.applies_to));
             }
         }
-        (!keys.is_empty()).then_some(GroupChanges { what: CHANGED, keys })
+        (!keys.is_empty()).then_some(GroupChanges { kind: CHANGED, keys })
     }
 }
 
-/// What was found of one group.
+/// The differences of one group.
 struct GroupChanges {
-    what: &'static str,
-    keys: Vec<ChangedKey>,
+    kind: &'static str,
+    keys: Vec<(ChangedKey, AppliesTo)>,
 }
 
 impl GroupChanges {
-    fn keys(&self) -> impl Iterator<Item = &str> + Clone {
-        self.keys.iter().map(|key| key.key.as_str())
+    fn keys(&self) -> impl Iterator<Item = (&str, AppliesTo)> + Clone {
+        self.keys.iter().map(|(key, applies_to)| (key.key.as_str(), *applies_to))
     }
 
-    fn told(self, part: &str, name: &str, effect: String, about: AffectedTunnels) -> SettingChange {
-        let (part, name, what) = (part.to_owned(), name.to_owned(), self.what.to_owned());
+    fn into_change(
+        self,
+        section: &str,
+        name: &str,
+        effect: String,
+        affected: AffectedTunnels,
+    ) -> SettingChange {
+        let (section, name, action) = (section.to_owned(), name.to_owned(), self.kind.to_owned());
+        let keys = self.keys.into_iter().map(|(key, _)| key).collect();
         SettingChange {
-            change: Change { part, name, what, keys: self.keys, tunnels: 0, effect },
-            about,
+            change: Change { section, name, action, keys, tunnels: 0, effect },
+            affected,
         }
     }
 }
 
-fn written(
+fn keys_in_file(
     settings: &Settings,
     group: &KeyGroup,
     side: impl Fn(String) -> (Option<String>, Option<String>),
-) -> Vec<ChangedKey> {
+) -> Vec<(ChangedKey, AppliesTo)> {
     let key = |entry: &KeyEntry| {
-        line(settings, group, entry)?;
+        group.line(entry, settings)?;
         let (before, after) = side(entry.value.text.clone());
-        Some(ChangedKey { key: group.key(entry), before, after })
+        Some((ChangedKey { key: group.key(entry), before, after }, entry.applies_to))
     };
     group.entries.iter().filter_map(key).collect()
 }
 
-/// Whether a route takes this key from `[limits]` or `[heartbeat]`.
+/// Whether a route uses the common value of this key from `[limits]` or `[heartbeat]`.
 fn is_common(settings: &Settings, key: &str) -> bool {
     let below = key.split_once("].").map_or("", |(_, below)| below);
     (below.starts_with("limits.") || below.starts_with("heartbeat."))
-        && settings.written.line(key).is_none()
+        && settings.source_map.line(key).is_none()
 }
 
-/// The places of what is the same before and after, in the order of the latter; then what was
-/// removed. The second of several that are called the same is the second of them.
+/// Pairs the items that have the same key before and after, in the order of `after`, followed by the
+/// removed items. Items with equal keys are paired in order.
 fn pairs<K: Eq + Hash>(
     before: impl Iterator<Item = K>,
     after: impl Iterator<Item = K>,
 ) -> Vec<IndexPair> {
-    let mut places: HashMap<K, Vec<usize>> = HashMap::new();
+    let mut indices: HashMap<K, Vec<usize>> = HashMap::new();
     let mut left = Vec::new();
-    for (place, key) in before.enumerate() {
-        places.entry(key).or_default().push(place);
+    for (index, key) in before.enumerate() {
+        indices.entry(key).or_default().push(index);
         left.push(true);
     }
-    places.values_mut().for_each(|places| places.reverse());
+    indices.values_mut().for_each(|indices| indices.reverse());
     let mut pairs: Vec<IndexPair> = Vec::new();
-    for (place, key) in after.enumerate() {
-        let was = places.get_mut(&key).and_then(Vec::pop);
+    for (index, key) in after.enumerate() {
+        let was = indices.get_mut(&key).and_then(Vec::pop);
         was.into_iter().for_each(|was| left[was] = false);
-        pairs.push((was, Some(place)));
+        pairs.push((was, Some(index)));
     }
     let removed = left.iter().enumerate().filter(|(_, left)| **left);
-    pairs.extend(removed.map(|(place, _)| (Some(place), None)));
+    pairs.extend(removed.map(|(index, _)| (Some(index), None)));
     pairs
 }
 

@@ -1,30 +1,31 @@
-//! When a changed key takes effect, and what becomes of the tunnels that are open.
+//! When a changed key takes effect, and what happens to open tunnels.
 
 use crate::config::settings::{DrainSettings, OnBackendLoss};
-use crate::config::toml::reader::generic;
+use crate::config::toml::key_path::without_indices;
 use crate::config::values::units::show_duration;
 
-/// From when on a changed key holds, once the file has been reloaded.
+/// What a changed key applies to after a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AppliesTo {
-    /// At once, for whatever happens next.
-    AtOnce,
-    /// For connections that come in after the reload.
+    /// Takes effect immediately.
+    Immediately,
+    /// Connections accepted after the reload.
     Connections,
-    /// For requests that come after the reload, on open connections, too. Handshakes are requests.
+    /// Requests received after the reload, including those on existing connections. A handshake is
+    /// a request.
     Requests,
-    /// For tunnels that begin after the reload.
+    /// Tunnels opened after the reload.
     Tunnels,
-    /// When tunnels are drained the next time, however old they are.
+    /// The next drain, including tunnels opened before the reload.
     Drain,
-    /// When the process starts anew.
+    /// Takes effect after a restart.
     Restart,
 }
 
 impl AppliesTo {
-    /// All of them.
+    /// All variants, in the order in which they are listed.
     pub const ALL: [Self; 6] = [
-        Self::AtOnce,
+        Self::Immediately,
         Self::Connections,
         Self::Requests,
         Self::Tunnels,
@@ -32,10 +33,10 @@ impl AppliesTo {
         Self::Restart,
     ];
 
-    /// For a table, in a word or two.
-    pub fn words(self) -> &'static str {
+    /// A short label for tables.
+    pub fn label(self) -> &'static str {
         match self {
-            Self::AtOnce => "immediately",
+            Self::Immediately => "immediately",
             Self::Connections => "new connections",
             Self::Requests => "new requests",
             Self::Tunnels => "new tunnels",
@@ -44,10 +45,10 @@ impl AppliesTo {
         }
     }
 
-    /// What becomes of the tunnels that are open, and of those to come.
+    /// A sentence about open and new tunnels.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::AtOnce => "takes effect immediately; open tunnels stay open",
+            Self::Immediately => "takes effect immediately; open tunnels stay open",
             Self::Connections => "applies to new connections; open tunnels stay open",
             Self::Requests => {
                 "applies to new requests, including those on existing connections; established \
@@ -60,59 +61,31 @@ impl AppliesTo {
     }
 }
 
-/// When a key takes effect, as in `route[0].limits.idle`; `None`: there is no such key.
-pub fn takes_effect(key: &str) -> Option<AppliesTo> {
-    let key = generic(key);
-    if matches!(key.as_str(), "listener[].address" | "route[].on_backend_loss" | "log.level") {
-        return Some(AppliesTo::AtOnce);
-    }
-    let (table, name) = key.split_once('.')?;
-    Some(match (table, name) {
-        ("listener[]" | "certificate[]", _) => AppliesTo::Connections,
-        ("route[]", "compression" | "strict") => AppliesTo::Tunnels,
-        ("route[]", name) if is_term(name) => AppliesTo::Tunnels,
-        ("route[]", _) => AppliesTo::Requests,
-        ("server" | "admin" | "control", _) | ("log", "format") => AppliesTo::Restart,
-        ("limits" | "heartbeat", _) | ("drain", "code" | "reason") => AppliesTo::Tunnels,
-        ("drain", _) => AppliesTo::Drain,
-        ("timeouts", "proxy_header" | "tls" | "request_header") => AppliesTo::Connections,
-        ("concurrency", "connections" | "connections_per_client") => AppliesTo::Connections,
-        ("timeouts" | "concurrency" | "rates" | "trusted_proxies" | "client_key" | "log", _) => {
-            AppliesTo::Requests
-        }
-        ("access", _) => AppliesTo::AtOnce,
-        (_, _) => return None,
-    })
-}
-
-fn is_term(name: &str) -> bool {
-    name.starts_with("limits.") || name.starts_with("heartbeat.")
-}
-
-/// What becomes of the tunnels that are open and of those to come, if these keys change.
-pub(crate) fn of_keys<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> String {
-    let mut times: Vec<AppliesTo> = keys.clone().filter_map(takes_effect).collect();
+/// Describes when the changes of these keys take effect. Keys that differ in this are listed by
+/// their names within the table.
+pub(crate) fn describe<'k>(keys: impl Iterator<Item = (&'k str, AppliesTo)> + Clone) -> String {
+    let mut times: Vec<AppliesTo> = keys.clone().map(|(_, applies_to)| applies_to).collect();
     times.sort();
     times.dedup();
     if let [only] = times.as_slice() {
         return only.sentence().to_owned();
     }
-    let short = |key: &str| {
-        // Within its table a key is known by its own name.
-        let key = generic(key);
+    let short_name = |key: &str| {
+        let key = without_indices(key);
         key.split_once('.').map_or(key.clone(), |(_, name)| name.to_owned())
     };
-    let one = |time: &AppliesTo| {
-        let of = keys.clone().filter(|key| takes_effect(key) == Some(*time)).map(short);
-        format!("{}: {}", of.collect::<Vec<_>>().join(", "), time.sentence())
+    let describe_time = |time: &AppliesTo| {
+        let names = keys.clone().filter(|(_, applies_to)| applies_to == time);
+        let names: Vec<String> = names.map(|(key, _)| short_name(key)).collect();
+        format!("{}: {}", names.join(", "), time.sentence())
     };
-    times.iter().map(one).collect::<Vec<_>>().join(". ")
+    times.iter().map(describe_time).collect::<Vec<_>>().join(". ")
 }
 
-/// What becomes of the tunnels of a backend that is no longer there.
-pub(crate) fn of_lost_backend(lost: OnBackendLoss, drain: &DrainSettings) -> String {
+/// Describes what happens to the tunnels of a removed backend.
+pub(crate) fn describe_removed_backend(policy: OnBackendLoss, drain: &DrainSettings) -> String {
     let window = show_duration(drain.window);
-    let fate = match lost {
+    let tunnels = match policy {
         OnBackendLoss::Keep => "its tunnels stay open".to_owned(),
         OnBackendLoss::Drain => format!("its tunnels are closed over {window}"),
         OnBackendLoss::CloseAfter(after) => {
@@ -120,7 +93,7 @@ pub(crate) fn of_lost_backend(lost: OnBackendLoss, drain: &DrainSettings) -> Str
             format!("its tunnels still open after {after} are closed over {window}")
         }
     };
-    format!("it receives no new tunnels; {fate}")
+    format!("it receives no new tunnels; {tunnels}")
 }
 
 pub(crate) const LISTENER_ADDED: &str = "accepts connections after the reload";
@@ -140,31 +113,14 @@ pub(crate) const BACKEND_CHANGED: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::schema::known_keys;
 
     #[test]
-    fn every_key_takes_effect_some_time() {
-        let leaves = known_keys().iter().filter(|key| {
-            let below = |other: &String| {
-                other.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
-            };
-            !known_keys().iter().any(below)
-        });
-        let mut count = 0;
-        for key in leaves {
-            assert!(takes_effect(key).is_some(), "{key}");
-            count += 1;
-        }
-        assert!(count > 100, "{count}");
-        assert_eq!(takes_effect("route[7].limits.idle"), Some(AppliesTo::Tunnels));
-        assert_eq!(takes_effect("zebra.x"), None);
-    }
-
-    #[test]
-    fn keys_that_differ_in_time_are_told_apart() {
-        let told = of_keys(["log.level", "log.format"].into_iter());
-        assert!(told.starts_with("level: takes effect immediately"), "{told}");
-        assert!(told.contains(". format: requires a restart"), "{told}");
-        assert_eq!(of_keys(["limits.idle"].into_iter()), AppliesTo::Tunnels.sentence());
+    fn keys_with_different_times_are_listed_separately() {
+        let keys = [("log.level", AppliesTo::Immediately), ("log.format", AppliesTo::Restart)];
+        let text = describe(keys.into_iter());
+        assert!(text.starts_with("level: takes effect immediately"), "{text}");
+        assert!(text.contains(". format: requires a restart"), "{text}");
+        let only = describe([("limits.idle", AppliesTo::Tunnels)].into_iter());
+        assert_eq!(only, AppliesTo::Tunnels.sentence());
     }
 }

@@ -1,4 +1,5 @@
-//! The effective configuration, key by key: values, origins, differences, and when a change applies.
+//! The effective configuration key by key: values and where they come from, differences between two
+//! configurations, and when a change takes effect.
 
 pub(crate) mod difference;
 pub mod effect;

@@ -1,52 +1,57 @@
-//! Which addresses tidegate itself listens on: no two of them may clash, and no backend may be one.
+//! The addresses tidegate listens on. They must not conflict, and no backend may be one of them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::toml::diagnostic::KeyPath;
+use crate::config::toml::diagnostic::Location;
 use crate::config::values::patterns::BackendAddress;
 
-/// Addresses that are taken, and by which key. Port 0 takes nothing: the system chooses.
+/// The addresses in use and the keys that use them. Port 0 never conflicts, since the system chooses
+/// a free port.
 #[derive(Default)]
-pub(crate) struct Addresses {
-    exact: HashMap<SocketAddr, KeyPath>,
-    /// By port and family: `0.0.0.0` and `[::]`. IPv6 sockets take IPv6 only.
-    every: HashMap<(u16, bool), (SocketAddr, KeyPath)>,
-    /// By port and family: the first one of any kind.
-    some: HashMap<(u16, bool), (SocketAddr, KeyPath)>,
+pub(crate) struct ListenAddresses {
+    exact: HashMap<SocketAddr, Location>,
+    /// Unspecified addresses (`0.0.0.0` and `[::]`) by port and family; IPv6 sockets are IPv6-only.
+    unspecified: HashMap<(u16, bool), (SocketAddr, Location)>,
+    /// The first address of each port and family.
+    first: HashMap<(u16, bool), (SocketAddr, Location)>,
 }
 
-impl Addresses {
-    /// Takes an address; if it clashes with one that is taken, says which, and where that stands.
-    pub(crate) fn take(
+impl ListenAddresses {
+    /// Adds an address.
+    ///
+    /// # Errors
+    ///
+    /// The address that it conflicts with, and its location.
+    pub(crate) fn insert(
         &mut self,
         address: SocketAddr,
-        place: &KeyPath,
-    ) -> Result<(), (SocketAddr, KeyPath)> {
+        location: &Location,
+    ) -> Result<(), (SocketAddr, Location)> {
         if address.port() == 0 {
             return Ok(());
         }
         let family = (address.port(), address.is_ipv6());
-        if let Some(place) = self.exact.get(&address) {
-            return Err((address, place.clone()));
+        if let Some(location) = self.exact.get(&address) {
+            return Err((address, location.clone()));
         }
-        let clash = match address.ip().is_unspecified() {
-            true => self.some.get(&family),
-            false => self.every.get(&family),
+        let conflict = match address.ip().is_unspecified() {
+            true => self.first.get(&family),
+            false => self.unspecified.get(&family),
         };
-        if let Some((other, place)) = clash {
-            return Err((*other, place.clone()));
+        if let Some((other, location)) = conflict {
+            return Err((*other, location.clone()));
         }
-        self.exact.insert(address, place.clone());
-        self.some.entry(family).or_insert_with(|| (address, place.clone()));
+        self.exact.insert(address, location.clone());
+        self.first.entry(family).or_insert_with(|| (address, location.clone()));
         if address.ip().is_unspecified() {
-            self.every.insert(family, (address, place.clone()));
+            self.unspecified.insert(family, (address, location.clone()));
         }
         Ok(())
     }
 
-    /// The key of our own listener that a connection to this backend would surely reach.
-    pub(crate) fn reached_by(&self, backend: &BackendAddress) -> Option<&KeyPath> {
+    /// The key of the listener that a connection to this backend would certainly reach.
+    pub(crate) fn reached_by(&self, backend: &BackendAddress) -> Option<&Location> {
         let ips = match backend.host.parse::<IpAddr>() {
             Ok(ip) => vec![ip],
             Err(_) if backend.host == "localhost" => {
@@ -55,16 +60,16 @@ impl Addresses {
             Err(_) => Vec::new(),
         };
         ips.into_iter().find_map(|ip| {
-            // The system takes a connection to 0.0.0.0 as one to itself.
+            // The system treats a connection to 0.0.0.0 as one to the loopback address.
             let ip = match ip {
                 IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
                 IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
                 IpAddr::V4(_) | IpAddr::V6(_) => ip.to_canonical(),
             };
             let exact = self.exact.get(&SocketAddr::new(ip, backend.port));
-            let every =
-                || self.every.get(&(backend.port, ip.is_ipv6())).filter(|_| ip.is_loopback());
-            exact.or_else(|| every().map(|(_, place)| place))
+            let unspecified =
+                || self.unspecified.get(&(backend.port, ip.is_ipv6())).filter(|_| ip.is_loopback());
+            exact.or_else(|| unspecified().map(|(_, location)| location))
         })
     }
 }

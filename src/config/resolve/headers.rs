@@ -1,4 +1,4 @@
-//! Header fields that a route sets and removes.
+//! The header fields that a route sets and removes.
 
 use std::collections::HashMap;
 
@@ -7,26 +7,27 @@ use hyper::header::HeaderName;
 use crate::config::schema::route::HeadersTable;
 use crate::config::settings::HeaderRules;
 use crate::config::toml::diagnostic::Problem;
-use crate::config::toml::findings::DiagnosticSink;
-use crate::config::toml::reader::{Located, Parsed};
+use crate::config::toml::sink::DiagnosticSink;
+use crate::config::toml::value::{Located, Parsed};
 
-/// Each name once: to remove what is set, or to set it twice, can only be a slip.
-pub(crate) fn headers(table: &HeadersTable, findings: &mut DiagnosticSink<'_>) -> HeaderRules {
+/// Converts the rules. Each name may be listed once, since removing a field that is set, or setting it
+/// twice, is a mistake.
+pub(crate) fn headers(table: &HeadersTable, sink: &mut DiagnosticSink<'_>) -> HeaderRules {
     let remove = list(&table.remove);
     let set = list(&table.set);
-    let names = remove.iter().map(|at| (&at.value.0, &at.place));
-    let names = names.chain(set.iter().map(|at| (&at.value.name, &at.place)));
+    let names = remove.iter().map(|item| (&item.value.0, &item.location));
+    let names = names.chain(set.iter().map(|item| (&item.value.name, &item.location)));
     let mut listed: HashMap<&HeaderName, &str> = HashMap::new();
-    for (name, place) in names {
-        if let Some(other) = listed.insert(name, &place.key) {
-            let wrong = Problem::new(format!("{name} is listed already: {other}"));
-            let help = "list a field once; one that is set takes the place of any that came";
-            findings.fault(place, wrong.help(help));
+    for (name, location) in names {
+        if let Some(other) = listed.insert(name, &location.key) {
+            let problem = Problem::new(format!("{name} is already listed in {other}"));
+            let help = "list a field once; a field that is set replaces a received one";
+            sink.report(location, problem.help(help));
         }
     }
     HeaderRules {
-        remove: remove.iter().map(|at| at.value.0.clone()).collect(),
-        set: set.iter().map(|at| (at.value.name.clone(), at.value.value.clone())).collect(),
+        remove: remove.iter().map(|item| item.value.0.clone()).collect(),
+        set: set.iter().map(|item| (item.value.name.clone(), item.value.value.clone())).collect(),
     }
 }
 

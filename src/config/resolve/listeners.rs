@@ -1,112 +1,120 @@
-//! Listeners and the admin listener.
+//! Listeners, the admin listener and the control socket.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::addresses::Addresses;
+use super::addresses::ListenAddresses;
+use super::defaults::value_or;
 use super::names::UniqueNames;
-use crate::config::resolve::value_or;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::listener::ListenerTable;
 use crate::config::schema::route::RouteTable;
 use crate::config::settings::{ControlSocket, ListenerSettings};
-use crate::config::toml::diagnostic::{KeyPath, Problem};
-use crate::config::toml::findings::DiagnosticSink;
-use crate::config::toml::reader::{Located, Parsed};
+use crate::config::source_map::AdminValues;
+use crate::config::toml::diagnostic::{Location, Problem};
+use crate::config::toml::sink::DiagnosticSink;
+use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::address::AdminAddress;
 use crate::config::values::scalars::{Label, RequestPath};
 use crate::config::values::targets::ControlSocketPath;
-use crate::config::written::AdminLines;
 
-/// Where clients come in.
+/// The listeners.
 pub(crate) fn listeners(
     file: &ConfigFile,
-    addresses: &mut Addresses,
-    findings: &mut DiagnosticSink<'_>,
+    addresses: &mut ListenAddresses,
+    sink: &mut DiagnosticSink<'_>,
 ) -> Vec<ListenerSettings> {
     let tables = file.listeners.value().map_or(&[][..], Vec::as_slice);
-    if tables.is_empty() && !file.listeners.is_faulty() {
-        findings.whole(
-            Problem::new("there is no [[listener]], so nobody could connect")
+    if tables.is_empty() && !file.listeners.is_invalid() {
+        sink.report_file(
+            Problem::new("there is no [[listener]], so no client could connect")
                 .help("add\n[[listener]]\naddress = \"0.0.0.0:443\""),
         );
     }
     let certificates = file.certificates.value().is_some_and(|tables| !tables.is_empty());
-    let speaks_tls = |table: &&ListenerTable| {
-        matches!(table.tls, Parsed::Absent | Parsed::Here(Located { value: true, .. }))
+    let uses_tls = |table: &&ListenerTable| {
+        matches!(table.tls, Parsed::Missing | Parsed::Valid(Located { value: true, .. }))
     };
     if let (Some(table), false, false) =
-        (tables.iter().find(speaks_tls), certificates, file.certificates.is_faulty())
+        (tables.iter().find(uses_tls), certificates, file.certificates.is_invalid())
     {
-        let wrong = Problem::new("it speaks TLS, and there is no [[certificate]]");
+        let problem = Problem::new("TLS is enabled, but there is no [[certificate]]");
         let help = "add\n[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n\
-                    or write tls = false here, if whatever stands in front of it speaks TLS";
-        findings.fault(&table.place, wrong.help(help));
+                    or write tls = false here if a proxy in front terminates TLS";
+        sink.report(&table.location, problem.help(help));
     }
-    someone_is_trusted(file, tables, findings);
-    health_beside_routes(file, tables, findings);
+    check_trusted_proxies(file, tables, sink);
+    check_health_paths(file, tables, sink);
     let mut names = UniqueNames::default();
-    tables.iter().filter_map(|table| listener(table, addresses, &mut names, findings)).collect()
+    tables.iter().filter_map(|table| listener(table, addresses, &mut names, sink)).collect()
 }
 
-/// A PROXY header is taken from trusted proxies only: without any, nobody could come in.
-fn someone_is_trusted(
+/// PROXY headers are accepted from trusted proxies only, so without any, every connection would fail.
+fn check_trusted_proxies(
     file: &ConfigFile,
     tables: &[ListenerTable],
-    findings: &mut DiagnosticSink<'_>,
+    sink: &mut DiagnosticSink<'_>,
 ) {
     let addresses = &file.trusted_proxies.addresses;
-    if addresses.is_faulty() || addresses.value().is_some_and(|list| !list.is_empty()) {
+    if addresses.is_invalid() || addresses.value().is_some_and(|list| !list.is_empty()) {
         return;
     }
     let proxied =
-        |table: &ListenerTable| table.proxy_protocol.here().filter(|at| at.value).cloned();
-    for at in tables.iter().filter_map(proxied) {
-        let wrong = Problem::new("no proxy is trusted, so every connection would be dropped");
+        |table: &ListenerTable| table.proxy_protocol.located().filter(|key| key.value).cloned();
+    for key in tables.iter().filter_map(proxied) {
+        let problem = Problem::new("no proxy is trusted, so every connection would be dropped");
         let help = "list the proxies that connect here:\n\
                     [trusted_proxies]\naddresses = [\"10.0.0.7\"]";
-        findings.fault(&at.place, wrong.help(help));
+        sink.report(&key.location, problem.help(help));
     }
 }
 
-/// Health is answered before any route, so that a route of that path would never be asked.
-fn health_beside_routes(
-    file: &ConfigFile,
-    tables: &[ListenerTable],
-    findings: &mut DiagnosticSink<'_>,
-) {
-    let set = |table: &ListenerTable| table.health_path.here().cloned();
-    for Located { value, place } in tables.iter().filter_map(set) {
+/// Health checks are answered before any route, so a route with the same path would get no requests
+/// for it.
+fn check_health_paths(file: &ConfigFile, tables: &[ListenerTable], sink: &mut DiagnosticSink<'_>) {
+    let health_path = |table: &ListenerTable| table.health_path.located().cloned();
+    for Located { value, location } in tables.iter().filter_map(health_path) {
         let Some(RequestPath(health)) = value.0 else { continue };
         let same = |route: &&RouteTable| {
             route.path.value().is_some_and(|path| path.as_str() == health.trim_end_matches('/'))
         };
         if let Some(route) = file.routes.value().and_then(|routes| routes.iter().find(same)) {
-            let wrong =
-                format!("\"{health}\" is {}.path, which would never be asked", route.place.key);
-            let help = "health is answered before any route: choose a path that none has";
-            findings.fault(&place, Problem::new(wrong).help(help));
+            let problem = format!(
+                "\"{health}\" is {}.path, which would never receive this request",
+                route.location.key
+            );
+            let help =
+                "health checks are answered before any route: choose a path that no route has";
+            sink.report(&location, Problem::new(problem).help(help));
         }
     }
 }
 
 fn listener(
     table: &ListenerTable,
-    addresses: &mut Addresses,
+    addresses: &mut ListenAddresses,
     names: &mut UniqueNames,
-    findings: &mut DiagnosticSink<'_>,
+    sink: &mut DiagnosticSink<'_>,
 ) -> Option<ListenerSettings> {
-    let Located { value: address, place } = table.address.here()?;
-    if let Err((other, holder)) = addresses.take(*address, place) {
-        findings.fault(place, clash(*address, other, &holder));
+    let Located { value: address, location } = table.address.located()?;
+    if let Err((other, holder)) = addresses.insert(*address, location) {
+        sink.report(location, conflict(*address, other, &holder));
     }
     let name = match &table.name {
-        Parsed::Here(Located { value: Label(name), place }) => {
-            names.take(name, &table.place.key, place, "give each listener its own name", findings);
+        Parsed::Valid(Located { value: Label(name), location }) => {
+            names.reserve(
+                name,
+                &table.location.key,
+                location,
+                "give each listener its own name",
+                sink,
+            );
             Arc::clone(name)
         }
-        Parsed::Absent | Parsed::Faulty => names.free(&address.to_string(), &table.place.key),
+        Parsed::Missing | Parsed::Invalid => {
+            names.unique(&address.to_string(), &table.location.key)
+        }
     };
     let health_path = table.health_path.value().and_then(|path| path.0.clone());
     Some(ListenerSettings {
@@ -118,80 +126,84 @@ fn listener(
     })
 }
 
-/// The admin listener; `None` if it is switched off.
+/// The address of the admin listener; `None` if it is off.
 pub(crate) fn admin(
     file: &ConfigFile,
-    addresses: &mut Addresses,
-    findings: &mut DiagnosticSink<'_>,
+    addresses: &mut ListenAddresses,
+    sink: &mut DiagnosticSink<'_>,
 ) -> Option<SocketAddr> {
     let given = &file.admin;
     if !value_or(&given.enabled, true) {
         return None;
     }
-    let Some(Located { value: AdminAddress(address), place }) = given.address.here() else {
-        let place = KeyPath { key: "admin.address".to_owned(), ..KeyPath::default() };
-        if let (Err((_, holder)), false) =
-            (addresses.take(ADMIN, &place), given.address.is_faulty() || given.enabled.is_faulty())
-        {
-            let wrong = Problem::new(format!("the admin listener is on {ADMIN} by default"));
-            findings.fault(&holder, wrong.help("choose another port, or set admin.address"));
+    let Some(Located { value: AdminAddress(address), location }) = given.address.located() else {
+        let location = Location { key: "admin.address".to_owned(), ..Location::default() };
+        if let (Err((_, holder)), false) = (
+            addresses.insert(ADMIN_DEFAULT, &location),
+            given.address.is_invalid() || given.enabled.is_invalid(),
+        ) {
+            let problem =
+                Problem::new(format!("the admin listener is on {ADMIN_DEFAULT} by default"));
+            sink.report(&holder, problem.help("choose another port, or set admin.address"));
         }
-        return Some(ADMIN);
+        return Some(ADMIN_DEFAULT);
     };
-    if let Err((other, holder)) = addresses.take(*address, place) {
-        findings.fault(place, clash(*address, other, &holder));
+    if let Err((other, holder)) = addresses.insert(*address, location) {
+        sink.report(location, conflict(*address, other, &holder));
     }
-    let may_be_public = given.public.is_faulty() || value_or(&given.public, false);
+    let may_be_public = given.public.is_invalid() || value_or(&given.public, false);
     if !address.ip().is_loopback() && !may_be_public {
-        let wrong = Problem::new(format!("{address} can be reached from other machines"));
+        let problem = Problem::new(format!("{address} can be reached from other machines"));
         let help = format!(
-            "it asks for no password: write \"127.0.0.1:{}\", or say public = true in [admin]",
+            "it has no authentication: write \"127.0.0.1:{}\", or set public = true in [admin]",
             address.port()
         );
-        findings.fault(place, wrong.help(help));
+        sink.report(location, problem.help(help));
     }
     Some(*address)
 }
 
-/// The same, whether it is there or not.
-pub(crate) fn admin_written(file: &ConfigFile) -> AdminLines {
-    AdminLines {
-        address: value_or(&file.admin.address, AdminAddress(ADMIN)).0,
+/// The values of `[admin]`, also if the admin listener is off.
+pub(crate) fn admin_values(file: &ConfigFile) -> AdminValues {
+    AdminValues {
+        address: value_or(&file.admin.address, AdminAddress(ADMIN_DEFAULT)).0,
         public: value_or(&file.admin.public, false),
     }
 }
 
-fn clash(address: SocketAddr, other: SocketAddr, holder: &KeyPath) -> Problem {
-    let wrong = Problem::new(format!("{address} is taken by {}", holder.key));
+fn conflict(address: SocketAddr, other: SocketAddr, holder: &Location) -> Problem {
+    let problem = Problem::new(format!("{address} is already used by {}", holder.key));
     if address == other {
-        return wrong.help("give each listener its own address");
+        return problem.help("give each listener its own address");
     }
-    // One of the two is every address of its family.
-    let every = if address.ip().is_unspecified() { address } else { other };
-    wrong.help(format!("{every} already means every address of this machine"))
+    // One of the two is the unspecified address of its family.
+    let unspecified = if address.ip().is_unspecified() { address } else { other };
+    problem.help(format!("{unspecified} covers every address of this machine"))
 }
 
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
+const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 
-/// Where orders are taken.
+/// The location of the control socket.
 pub(crate) fn control(
     file: &ConfigFile,
-    folder: &Path,
-    findings: &mut DiagnosticSink<'_>,
+    dir: &Path,
+    sink: &mut DiagnosticSink<'_>,
 ) -> ControlSocket {
-    let Some(Located { value: ControlSocketPath(at), place }) = file.control.socket.here() else {
+    let Some(Located { value: ControlSocketPath(socket), location }) =
+        file.control.socket.located()
+    else {
         return ControlSocket::Auto;
     };
-    let ControlSocket::At(path) = at else { return at.clone() };
-    let path = folder.join(path);
+    let ControlSocket::At(path) = socket else { return socket.clone() };
+    let path = dir.join(path);
     let length = path.as_os_str().len();
     if length > SOCKET_PATH_MAX {
-        let wrong = format!("the path of this socket would have {length} bytes");
-        let help = format!("{SOCKET_PATH_MAX} are the most; name a shorter one");
-        findings.fault(place, Problem::new(wrong).help(help));
+        let problem = format!("the path of this socket has {length} bytes");
+        let help = format!("the maximum is {SOCKET_PATH_MAX}: choose a shorter path");
+        sink.report(location, Problem::new(problem).help(help));
     }
     ControlSocket::At(path)
 }
 
-/// unix(7) has 107, of which the number of a process takes some while the socket is made.
+/// Below the 107 bytes of unix(7), since a process id is appended while the socket is created.
 const SOCKET_PATH_MAX: usize = 96;

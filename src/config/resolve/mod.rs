@@ -1,95 +1,85 @@
-//! What was written becomes what is true: defaults filled in, keys compared with one another.
-//! Every rule between two keys lives in this folder and nowhere else. A key that was already
-//! complained about takes part in no rule.
+//! Converts the tables of the file into settings: applies defaults and checks keys against each other.
+//! All rules between keys are in this folder. Keys with errors are excluded from these rules.
 
+pub(crate) mod access_log;
 pub(crate) mod addresses;
-pub(crate) mod caps;
+pub(crate) mod concurrency;
+pub(crate) mod defaults;
 pub(crate) mod headers;
+pub(crate) mod ineffective;
 pub(crate) mod listeners;
-pub(crate) mod log_targets;
 pub(crate) mod names;
+pub(crate) mod policy;
 pub(crate) mod process;
 pub(crate) mod routes;
 pub(crate) mod scope;
-pub(crate) mod terms;
-pub(crate) mod trusted;
-pub(crate) mod unmet;
+pub(crate) mod trusted_proxies;
 
-use std::num::NonZeroU32;
 use std::path::Path;
 
-use self::addresses::Addresses;
+use self::addresses::ListenAddresses;
+use self::defaults::{count, value_or};
 use super::schema::ConfigFile;
 use super::schema::listener::CertificateTable;
 use super::settings::{CertificateSettings, CertificateSource, Settings};
+use super::source_map::SourceMap;
 use super::toml::diagnostic::Problem;
-use super::toml::findings::DiagnosticSink;
-use super::toml::reader::{Located, Parsed};
+use super::toml::sink::DiagnosticSink;
+use super::toml::value::{Located, Parsed};
 use super::values::scalars::OrAuto;
-use super::written::SourceMap;
 use crate::client::KeyPrefixes;
 
-/// The configuration, true only if nothing was found: faulty parts are left out or defaulted.
-pub(crate) fn validate(
-    file: &ConfigFile,
-    folder: &Path,
-    findings: &mut DiagnosticSink<'_>,
-) -> Settings {
-    let mut addresses = Addresses::default();
-    let trusted = trusted::trusted(file, findings);
-    let listeners = listeners::listeners(file, &mut addresses, findings);
-    let admin = listeners::admin(file, &mut addresses, findings);
-    let both = KeyPrefixes::default();
-    let (routes, common) = routes::routes(file, &addresses, findings);
+/// Converts the file into settings. If errors were reported, the settings are incomplete and must not
+/// be used.
+pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<'_>) -> Settings {
+    let mut addresses = ListenAddresses::default();
+    let trusted_proxies = trusted_proxies::trusted_proxies(file, sink);
+    let listeners = listeners::listeners(file, &mut addresses, sink);
+    let admin = listeners::admin(file, &mut addresses, sink);
+    let prefixes = KeyPrefixes::default();
+    let (routes, common) = routes::routes(file, &addresses, sink);
     Settings {
         file: None,
-        workers: workers(file, findings),
+        workers: workers(file, sink),
         listeners,
-        certificates: certificates(file, folder, findings),
+        certificates: certificates(file, dir, sink),
         routes,
         client_key: KeyPrefixes {
-            v4: file.client_key.ipv4_prefix.value().map_or(both.v4, |bits| bits.0),
-            v6: file.client_key.ipv6_prefix.value().map_or(both.v6, |bits| bits.0),
+            v4: file.client_key.ipv4_prefix.value().map_or(prefixes.v4, |bits| bits.0),
+            v6: file.client_key.ipv6_prefix.value().map_or(prefixes.v6, |bits| bits.0),
         },
-        trusted,
-        concurrency: caps::concurrency(file, findings),
-        rates: caps::rates(file),
+        trusted_proxies,
+        concurrency: concurrency::concurrency(file, sink),
+        rates: concurrency::rates(file),
         timeouts: process::timeouts(file),
-        drain: process::drain(file, findings),
+        drain: process::drain(file, sink),
         admin,
-        control: listeners::control(file, folder, findings),
+        control: listeners::control(file, dir, sink),
         log: process::log(file),
-        access: process::access(file, folder, findings),
-        written: SourceMap {
+        access: process::access(file, dir, sink),
+        source_map: SourceMap {
             common,
-            heartbeat_timeouts: terms::heartbeat_timeouts(file),
+            heartbeat_timeouts: policy::heartbeat_timeouts(file),
             workers_auto: !matches!(file.server.workers.value(), Some(OrAuto(Some(_)))),
-            admin: Some(listeners::admin_written(file)),
+            admin: Some(listeners::admin_values(file)),
             ..SourceMap::default()
         },
     }
 }
 
-/// The value, or the default.
-fn value_or<T: Clone>(given: &Parsed<T>, default: T) -> T {
-    given.value().cloned().unwrap_or(default)
-}
-
-/// As many as the file says, where the program counts with `usize`.
-fn count(number: NonZeroU32) -> usize {
-    usize::try_from(number.get()).unwrap_or(usize::MAX)
-}
-
-fn workers(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> usize {
+fn workers(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> usize {
     match &file.server.workers {
-        Parsed::Here(Located { value: OrAuto(Some(workers)), place }) => {
+        Parsed::Valid(Located { value: OrAuto(Some(workers)), location }) => {
             if workers.get() > WORKERS_MAX {
-                let wrong = Problem::new(format!("{workers} threads are more than anyone needs"));
-                findings.fault(place, wrong.help(format!("write \"auto\", or 1 to {WORKERS_MAX}")));
+                let problem = Problem::new(format!("{workers} threads are too many"));
+                sink.report(
+                    location,
+                    problem.help(format!("write \"auto\", or 1 to {WORKERS_MAX}")),
+                );
             }
             count(*workers)
         }
-        Parsed::Here(_) | Parsed::Absent | Parsed::Faulty => {
+        Parsed::Valid(_) | Parsed::Missing | Parsed::Invalid => {
             std::thread::available_parallelism().map_or(1, usize::from)
         }
     }
@@ -97,23 +87,25 @@ fn workers(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> usize {
 
 fn certificates(
     file: &ConfigFile,
-    folder: &Path,
-    findings: &mut DiagnosticSink<'_>,
+    dir: &Path,
+    sink: &mut DiagnosticSink<'_>,
 ) -> Vec<CertificateSettings> {
     let tables = file.certificates.value().map_or(&[][..], Vec::as_slice);
-    let mut defaults = tables.iter().filter_map(|table| table.default.here().filter(|at| at.value));
+    let mut defaults =
+        tables.iter().filter_map(|table| table.default.located().filter(|key| key.value));
     if let Some(first) = defaults.next() {
         for second in defaults {
-            let wrong = Problem::new(format!("there is a default already: {}", first.place.key));
-            let help = "leave one default = true: it serves clients whose name no certificate has";
-            findings.fault(&second.place, wrong.help(help));
+            let problem =
+                Problem::new(format!("there is already a default: {}", first.location.key));
+            let help = "keep one default = true: it is used for names that no certificate covers";
+            sink.report(&second.location, problem.help(help));
         }
     }
     let certificate = |table: &CertificateTable| {
         Some(CertificateSettings {
             source: CertificateSource::Files {
-                chain: folder.join(table.chain.value()?),
-                key: folder.join(table.key.value()?),
+                chain: dir.join(table.chain.value()?),
+                key: dir.join(table.key.value()?),
             },
             default: value_or(&table.default, false),
         })

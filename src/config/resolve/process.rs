@@ -1,21 +1,21 @@
-//! Deadlines before a tunnel, how to leave, and where records go.
+//! Timeouts, drain parameters, log messages and access records.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::resolve::value_or;
+use super::defaults::value_or;
 use crate::config::schema::ConfigFile;
 use crate::config::settings::{
     AccessSettings, AccessTarget, DrainSettings, LogFormat, LogSettings, Timeouts,
 };
 use crate::config::toml::diagnostic::Problem;
-use crate::config::toml::findings::DiagnosticSink;
-use crate::config::toml::reader::{Located, Parsed};
+use crate::config::toml::sink::DiagnosticSink;
+use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::scalars::OrOff;
 use crate::config::values::targets::RecordTarget;
 use crate::config::values::units::show_duration;
 
-/// How long before the tunnel.
+/// Timeouts before a tunnel is open.
 pub(crate) fn timeouts(file: &ConfigFile) -> Timeouts {
     let given = &file.timeouts;
     Timeouts {
@@ -28,8 +28,8 @@ pub(crate) fn timeouts(file: &ConfigFile) -> Timeouts {
     }
 }
 
-/// How to leave.
-pub(crate) fn drain(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> DrainSettings {
+/// Parameters of a drain.
+pub(crate) fn drain(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> DrainSettings {
     let given = &file.drain;
     let drain = DrainSettings {
         delay: value_or(&given.delay, OrOff(None)).0,
@@ -37,23 +37,24 @@ pub(crate) fn drain(file: &ConfigFile, findings: &mut DiagnosticSink<'_>) -> Dra
         rate: value_or(&given.rate, OrOff(None)).0.map(|rate| rate.0),
         deadline: value_or(&given.deadline, Duration::from_secs(30)),
     };
-    let faulty = given.window.is_faulty() || given.deadline.is_faulty();
-    if let (Some(place), false) = (given.window.place().or(given.deadline.place()), faulty)
+    let invalid = given.window.is_invalid() || given.deadline.is_invalid();
+    if let (Some(location), false) =
+        (given.window.location().or(given.deadline.location()), invalid)
         && drain.window >= drain.deadline
     {
         let (window, deadline) = (show_duration(drain.window), show_duration(drain.deadline));
-        findings.fault(
-            place,
+        sink.report(
+            location,
             Problem::new(format!(
                 "drain.window = {window} is not shorter than drain.deadline = {deadline}"
             ))
-            .help("closes are spread over the window, what is left at the deadline is cut"),
+            .help("closes are spread over the window, and remaining tunnels are aborted at the deadline"),
         );
     }
     drain
 }
 
-/// How to speak.
+/// Settings of log messages.
 pub(crate) fn log(file: &ConfigFile) -> LogSettings {
     let redact = match file.log.redact.value() {
         Some(names) => names.iter().map(|name| name.value.0.clone()).collect(),
@@ -66,25 +67,28 @@ pub(crate) fn log(file: &ConfigFile) -> LogSettings {
     }
 }
 
-/// Where the records of connections go.
+/// Settings of access records.
 pub(crate) fn access(
     file: &ConfigFile,
-    folder: &Path,
-    findings: &mut DiagnosticSink<'_>,
+    dir: &Path,
+    sink: &mut DiagnosticSink<'_>,
 ) -> AccessSettings {
     let given = &file.access;
     let to = match &given.to {
-        Parsed::Here(Located { value: RecordTarget::File(path), place }) => {
-            let path = folder.join(path);
-            if let Some(owner) = file_of(file, folder, &path) {
-                let wrong = Problem::new(format!("this file is {owner}"));
-                findings.fault(place, wrong.help("records are written into it: name another"));
+        Parsed::Valid(Located { value: RecordTarget::File(path), location }) => {
+            let path = dir.join(path);
+            if let Some(key) = key_of_file(file, dir, &path) {
+                let problem = Problem::new(format!("this file is {key}"));
+                sink.report(
+                    location,
+                    problem.help("records would be written into it: name another file"),
+                );
             }
             AccessTarget::File(path)
         }
-        Parsed::Here(Located { value: RecordTarget::Stderr, .. })
-        | Parsed::Absent
-        | Parsed::Faulty => AccessTarget::Stderr,
+        Parsed::Valid(Located { value: RecordTarget::Stderr, .. })
+        | Parsed::Missing
+        | Parsed::Invalid => AccessTarget::Stderr,
     };
     let log = value_or(&file.log.format, LogFormat::Text);
     AccessSettings {
@@ -94,19 +98,19 @@ pub(crate) fn access(
     }
 }
 
-/// The key that names this file already.
-fn file_of<'f>(file: &'f ConfigFile, folder: &Path, path: &Path) -> Option<&'f str> {
+/// The certificate key that names the same file.
+fn key_of_file<'f>(file: &'f ConfigFile, dir: &Path, path: &Path) -> Option<&'f str> {
     let tables = file.certificates.value().into_iter().flatten();
     let files = tables.flat_map(|table| [&table.chain, &table.key]);
-    // "./key.pem" is "key.pem".
-    let plain = |path: &Path| {
+    // "./key.pem" and "key.pem" are the same file.
+    let normalized = |path: &Path| {
         path.components().filter(|step| *step != Component::CurDir).collect::<PathBuf>()
     };
-    let same = |at: &&Located<PathBuf>| plain(&folder.join(&at.value)) == plain(path);
-    files.filter_map(Parsed::here).find(same).map(|at| at.place.key.as_str())
+    let same = |file: &&Located<PathBuf>| normalized(&dir.join(&file.value)) == normalized(path);
+    files.filter_map(Parsed::located).find(same).map(|file| file.location.key.as_str())
 }
 
-/// Parameters that carry credentials by custom, as a name or as one word of it.
+/// Query parameters that commonly carry credentials, as a whole name or as one word of it.
 const REDACT: [&str; 24] = [
     "token",
     "access_token",

@@ -6,46 +6,46 @@ use std::sync::Arc;
 
 use ws::SessionPolicy;
 
-use super::addresses::Addresses;
+use super::addresses::ListenAddresses;
+use super::defaults::{count, value_or};
 use super::headers::headers;
 use super::names::UniqueNames;
-use super::terms::terms;
-use crate::config::resolve::{count, value_or};
+use super::policy::session_policy;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::route::{BackendItem, RouteTable};
 use crate::config::settings::{BackendSettings, Compression, OnBackendLoss, RouteSettings};
-use crate::config::toml::diagnostic::{KeyPath, Problem};
-use crate::config::toml::findings::DiagnosticSink;
-use crate::config::toml::reader::{Located, Parsed};
+use crate::config::toml::diagnostic::{Location, Problem};
+use crate::config::toml::sink::DiagnosticSink;
+use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::origin::{OriginRule, RULES};
 use crate::config::values::patterns::{HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff};
 
-/// The route table as settings, and what routes are held to that say nothing.
+/// The routes, and the session policy of routes without limits of their own.
 pub(crate) fn routes(
     file: &ConfigFile,
-    addresses: &Addresses,
-    findings: &mut DiagnosticSink<'_>,
+    addresses: &ListenAddresses,
+    sink: &mut DiagnosticSink<'_>,
 ) -> (Vec<RouteSettings>, Arc<SessionPolicy>) {
     let tables = file.routes.value().map_or(&[][..], Vec::as_slice);
-    if tables.is_empty() && !file.routes.is_faulty() {
-        findings.whole(Problem::new("there is no [[route]], so nothing would be served").help(
+    if tables.is_empty() && !file.routes.is_invalid() {
+        sink.report_file(Problem::new("there is no [[route]], so nothing would be served").help(
             "add\n[[route]]\nhost = \"chat.example.com\"\norigins = [\"same-origin\"]\n\
              backends = [\"127.0.0.1:9001\"]",
         ));
     }
-    let common = Arc::new(terms(file, None, findings));
+    let common = Arc::new(session_policy(file, None, sink));
     let shared = Arc::clone(&common);
     let mut table =
         Routes { addresses, common: shared, names: UniqueNames::default(), served: HashMap::new() };
-    let routes = tables.iter().filter_map(|route| table.add(file, route, findings)).collect();
+    let routes = tables.iter().filter_map(|route| table.add(file, route, sink)).collect();
     (routes, common)
 }
 
-/// What the routes so far have in common, and what is no longer free.
+/// State shared by the conversion of all routes: the common policy, and names and patterns in use.
 struct Routes<'f> {
-    addresses: &'f Addresses,
+    addresses: &'f ListenAddresses,
     common: Arc<SessionPolicy>,
     names: UniqueNames,
     served: HashMap<(HostPattern, PathPrefix), &'f str>,
@@ -56,29 +56,30 @@ impl<'f> Routes<'f> {
         &mut self,
         file: &ConfigFile,
         route: &'f RouteTable,
-        findings: &mut DiagnosticSink<'_>,
+        sink: &mut DiagnosticSink<'_>,
     ) -> Option<RouteSettings> {
-        let terms = terms(file, Some(route), findings);
-        let terms = if terms == *self.common { Arc::clone(&self.common) } else { Arc::new(terms) };
-        let origins = origins(route, findings);
-        let backends = backends(route, self.addresses, findings);
-        let request_headers = headers(&route.request_headers, findings);
-        let response_headers = headers(&route.response_headers, findings);
+        let policy = session_policy(file, Some(route), sink);
+        let policy =
+            if policy == *self.common { Arc::clone(&self.common) } else { Arc::new(policy) };
+        let origins = origins(route, sink);
+        let backends = backends(route, self.addresses, sink);
+        let request_headers = headers(&route.request_headers, sink);
+        let response_headers = headers(&route.response_headers, sink);
 
         let host = route.host.value()?;
         let path = value_or(&route.path, PathPrefix::root());
-        if !route.path.is_faulty() {
-            self.serve(route, host, &path, findings);
+        if !route.path.is_invalid() {
+            self.reserve_pattern(route, host, &path, sink);
         }
         let name = match &route.name {
-            Parsed::Here(Located { value: Label(name), place }) => {
+            Parsed::Valid(Located { value: Label(name), location }) => {
                 let help = "give each route its own name";
-                self.names.take(name, &route.place.key, place, help, findings);
+                self.names.reserve(name, &route.location.key, location, help, sink);
                 Arc::clone(name)
             }
-            Parsed::Absent | Parsed::Faulty => {
+            Parsed::Missing | Parsed::Invalid => {
                 let path = route.path.value().map_or("", PathPrefix::as_str);
-                self.names.free(&format!("{host}{path}"), &route.place.key)
+                self.names.unique(&format!("{host}{path}"), &route.location.key)
             }
         };
         Some(RouteSettings {
@@ -99,47 +100,50 @@ impl<'f> Routes<'f> {
             send_forwarded: value_or(&route.forwarded, false),
             request_headers,
             response_headers,
-            terms,
+            policy,
         })
     }
 
-    fn serve(
+    fn reserve_pattern(
         &mut self,
         route: &'f RouteTable,
         host: &HostPattern,
         path: &PathPrefix,
-        findings: &mut DiagnosticSink<'_>,
+        sink: &mut DiagnosticSink<'_>,
     ) {
-        let Some(other) = self.served.insert((host.clone(), path.clone()), &route.place.key) else {
+        let Some(other) = self.served.insert((host.clone(), path.clone()), &route.location.key)
+        else {
             return;
         };
-        let place = route.path.place().or(route.host.place()).unwrap_or(&route.place);
-        let wrong = Problem::new(format!(
-            "host \"{host}\" and path \"{}\" are served by {other} already",
+        let location = route.path.location().or(route.host.location()).unwrap_or(&route.location);
+        let problem = Problem::new(format!(
+            "host \"{host}\" and path \"{}\" are already served by {other}",
             path.as_str()
         ));
-        findings
-            .fault(place, wrong.help("give one of them another path, or list all backends in one"));
+        sink.report(
+            location,
+            problem.help("give one of them another path, or list all backends in one"),
+        );
     }
 }
 
-fn origins(route: &RouteTable, findings: &mut DiagnosticSink<'_>) -> Vec<OriginRule> {
-    let Some(Located { value: rules, place }) = route.origins.here() else {
+fn origins(route: &RouteTable, sink: &mut DiagnosticSink<'_>) -> Vec<OriginRule> {
+    let Some(Located { value: rules, location }) = route.origins.located() else {
         return Vec::new();
     };
     if rules.is_empty() {
-        findings.fault(
-            place,
-            Problem::new("no origin is listed, so no page could connect").help(RULES),
+        sink.report(
+            location,
+            Problem::new("the list is empty, so no page could connect").help(RULES),
         );
     }
     if let (Some(any), true) =
         (rules.iter().find(|rule| rule.value == OriginRule::Any), rules.len() > 1)
     {
-        findings.fault(
-            &any.place,
-            Problem::new("\"*\" admits everybody, so the other origins mean nothing")
-                .help("leave \"*\" out, or write origins = [\"*\"] alone"),
+        sink.report(
+            &any.location,
+            Problem::new("\"*\" allows any origin, so the other entries have no effect")
+                .help("remove \"*\", or write origins = [\"*\"]"),
         );
     }
     rules.iter().map(|rule| rule.value.clone()).collect()
@@ -147,39 +151,39 @@ fn origins(route: &RouteTable, findings: &mut DiagnosticSink<'_>) -> Vec<OriginR
 
 fn backends(
     route: &RouteTable,
-    addresses: &Addresses,
-    findings: &mut DiagnosticSink<'_>,
+    addresses: &ListenAddresses,
+    sink: &mut DiagnosticSink<'_>,
 ) -> Vec<BackendSettings> {
-    let Some(Located { value: items, place }) = route.backends.here() else {
+    let Some(Located { value: items, location }) = route.backends.located() else {
         return Vec::new();
     };
     if items.is_empty() {
-        let wrong = Problem::new("no backend is listed, so the route leads nowhere");
-        findings.fault(place, wrong.help("write backends = [\"127.0.0.1:9001\"]"));
+        let problem = Problem::new("the list is empty, so requests could not be forwarded");
+        sink.report(location, problem.help("write backends = [\"127.0.0.1:9001\"]"));
     }
     let mut ids = UniqueNames::default();
-    let backend = |item: &Located<BackendItem>| backend(item, addresses, &mut ids, findings);
+    let backend = |item: &Located<BackendItem>| backend(item, addresses, &mut ids, sink);
     items.iter().filter_map(backend).collect()
 }
 
 fn backend(
     item: &Located<BackendItem>,
-    addresses: &Addresses,
+    addresses: &ListenAddresses,
     ids: &mut UniqueNames,
-    findings: &mut DiagnosticSink<'_>,
+    sink: &mut DiagnosticSink<'_>,
 ) -> Option<BackendSettings> {
-    let Located { value: address, place } = item.value.address.here()?;
+    let Located { value: address, location } = item.value.address.located()?;
     if let Some(own) = addresses.reached_by(address) {
-        let wrong = Problem::new(format!("{address} is tidegate itself: {}", own.key));
-        findings.fault(place, wrong.help("write the address of the application"));
+        let problem = Problem::new(format!("{address} is tidegate itself: {}", own.key));
+        sink.report(location, problem.help("write the address of the application"));
     }
-    let (id, id_place): (Arc<str>, &KeyPath) = match &item.value.id {
-        Parsed::Here(Located { value: Label(id), place }) => (Arc::clone(id), place),
-        Parsed::Absent => (address.to_string().into(), place),
-        Parsed::Faulty => return None,
+    let (id, id_place): (Arc<str>, &Location) = match &item.value.id {
+        Parsed::Valid(Located { value: Label(id), location }) => (Arc::clone(id), location),
+        Parsed::Missing => (address.to_string().into(), location),
+        Parsed::Invalid => return None,
     };
     let help = "list a backend once and give it a weight, or give each an id of its own";
-    ids.take(&id, &item.place.key, id_place, help, findings);
+    ids.reserve(&id, &item.location.key, id_place, help, sink);
     Some(BackendSettings {
         id,
         address: address.clone(),

@@ -1,50 +1,51 @@
-//! Keys that stand in a common table and again in a route's own.
+//! Keys that may be set in a common table and in a route.
 
-use crate::config::toml::diagnostic::KeyPath;
-use crate::config::toml::reader::Parsed;
+use crate::config::toml::diagnostic::Location;
+use crate::config::toml::value::Parsed;
 
-/// The common table and, for a route, its own.
+/// The common table and the table of a route, if there is one.
 pub(crate) struct KeyScope<'f, T> {
     own: Option<&'f T>,
     common: &'f T,
 }
 
 impl<'f, T> KeyScope<'f, T> {
-    /// Without a table of its own, what holds for routes that say nothing.
+    /// Creates the scope of a route, or with `None` the scope of the common table.
     pub(crate) fn new(own: Option<&'f T>, common: &'f T) -> Self {
         Self { own, common }
     }
 
-    /// A part of both tables.
+    /// The scope of a part of both tables.
     pub(crate) fn part<P>(&self, part: impl Fn(&'f T) -> &'f P) -> KeyScope<'f, P> {
         KeyScope { own: self.own.map(&part), common: part(self.common) }
     }
 
-    /// The route's own key, whole, or else the common one.
+    /// The route's own key if it is set, otherwise the common one. They are never mixed.
     pub(crate) fn pick<V>(&self, key: impl Fn(&'f T) -> &'f Parsed<V>) -> &'f Parsed<V> {
         match self.own.map(&key) {
-            Some(own @ (Parsed::Here(_) | Parsed::Faulty)) => own,
-            Some(Parsed::Absent) | None => key(self.common),
+            Some(own @ (Parsed::Valid(_) | Parsed::Invalid)) => own,
+            Some(Parsed::Missing) | None => key(self.common),
         }
     }
 
-    /// Whether it is about all routes.
+    /// Whether this is the scope of the common table.
     pub(crate) fn is_common(&self) -> bool {
         self.own.is_none()
     }
 
-    /// The one table that is looked at now: the route's own, or for all routes the common one.
+    /// The table to check: the route's own, or the common one.
     pub(crate) fn table(&self) -> &'f T {
         self.own.unwrap_or(self.common)
     }
 }
 
-/// Where trouble between keys is told: at the first of them that the route has itself. What the
-/// common tables alone have is told once, without a route.
+/// The location at which a conflict between keys is reported: the first of them that is set in the
+/// route itself. Conflicts within the common tables are reported once, with `None` as route.
 pub(crate) fn nearest_place<'f, const N: usize>(
-    route: Option<&KeyPath>,
-    places: [Option<&'f KeyPath>; N],
-) -> Option<&'f KeyPath> {
-    let is_near = |place: &&KeyPath| route.is_none_or(|route| place.key.starts_with(&route.key));
-    places.into_iter().flatten().find(is_near)
+    route: Option<&Location>,
+    locations: [Option<&'f Location>; N],
+) -> Option<&'f Location> {
+    let is_near =
+        |location: &&Location| route.is_none_or(|route| location.key.starts_with(&route.key));
+    locations.into_iter().flatten().find(is_near)
 }

@@ -1,4 +1,4 @@
-//! What was written of the terms of a session: `[limits]` and `[heartbeat]`, common or of a route.
+//! The tables `[limits]` and `[heartbeat]`, common or of a route.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -6,14 +6,15 @@ use std::time::Duration;
 use toml::de::DeValue;
 use ws::LimitAction;
 
-use crate::config::toml::diagnostic::{KeyPath, Problem};
-use crate::config::toml::findings::DiagnosticSink;
-use crate::config::toml::reader::{Located, Parsed, TableReader, TomlValue};
+use crate::config::toml::diagnostic::{Location, Problem};
+use crate::config::toml::reader::TableReader;
+use crate::config::toml::sink::DiagnosticSink;
+use crate::config::toml::value::{Located, Parsed, TomlValue};
 use crate::config::values::choices::SizeLimitAction;
-use crate::config::values::scalars::{OrOff, is_no_limit};
+use crate::config::values::scalars::{OrOff, means_unlimited};
 use crate::config::values::units::{ByteSize, BytesPerSecond, PerSecond};
 
-/// `[limits]` and `[route.limits]`
+/// The table `[limits]` or `[route.limits]`.
 pub(crate) struct LimitsTable {
     pub(crate) from_client: DirectionKeys,
     pub(crate) from_backend: DirectionKeys,
@@ -35,7 +36,7 @@ pub(crate) struct DirectionKeys {
     pub(crate) control_frames: Parsed<OrOff<RateValue<PerSecond, NonZeroU32>>>,
 }
 
-/// A largest size, count or age: `"1MiB"`, or `{ max = "1MiB", action = "report" }`.
+/// A maximum size, count or age: `"1MiB"`, or `{ max = "1MiB", action = "report" }`.
 #[derive(Clone)]
 pub(crate) struct LimitValue<T> {
     pub(crate) max: Located<T>,
@@ -50,7 +51,7 @@ pub(crate) struct RateValue<R, B> {
     pub(crate) action: Option<LimitAction>,
 }
 
-/// `[heartbeat]` and `[route.heartbeat]`
+/// The table `[heartbeat]` or `[route.heartbeat]`.
 pub(crate) struct HeartbeatTable {
     pub(crate) client: HeartbeatKeys,
     pub(crate) backend: HeartbeatKeys,
@@ -64,8 +65,8 @@ pub(crate) struct HeartbeatKeys {
 
 pub(crate) fn limits(table: &mut TableReader<'_, '_, '_>) -> LimitsTable {
     LimitsTable {
-        from_client: side(table, FROM_CLIENT),
-        from_backend: side(table, FROM_BACKEND),
+        from_client: direction(table, FROM_CLIENT),
+        from_backend: direction(table, FROM_BACKEND),
         idle: table.get("idle"),
         lifetime: table.get("lifetime"),
         close_grace: table.get("close_grace"),
@@ -84,79 +85,84 @@ pub(crate) fn heartbeat(table: &mut TableReader<'_, '_, '_>) -> HeartbeatTable {
     }
 }
 
-fn side(table: &mut TableReader<'_, '_, '_>, keys: [&'static str; 7]) -> DirectionKeys {
+fn direction(table: &mut TableReader<'_, '_, '_>, keys: [&'static str; 7]) -> DirectionKeys {
     let [message, frame, fragments, message_age, messages, bytes, control_frames] = keys;
     DirectionKeys {
-        message: table.item(message, most),
-        frame: table.item(frame, most),
-        fragments: table.item(fragments, most),
-        message_age: table.item(message_age, most),
-        messages: table.item(messages, bucket),
-        bytes: table.item(bytes, bucket),
-        control_frames: table.item(control_frames, bucket),
+        message: table.get_with(message, limit),
+        frame: table.get_with(frame, limit),
+        fragments: table.get_with(fragments, limit),
+        message_age: table.get_with(message_age, limit),
+        messages: table.get_with(messages, rate),
+        bytes: table.get_with(bytes, rate),
+        control_frames: table.get_with(control_frames, rate),
     }
 }
 
-fn most<T: TomlValue>(
-    findings: &mut DiagnosticSink<'_>,
-    place: KeyPath,
+fn limit<T: TomlValue>(
+    sink: &mut DiagnosticSink<'_>,
+    location: Location,
     value: &DeValue<'_>,
 ) -> Parsed<OrOff<LimitValue<T>>> {
     let Some(entries) = value.as_table() else {
-        let max =
-            |max| LimitValue { max: Located { value: max, place: place.clone() }, action: None };
-        return findings.value(place.clone(), value).map(|OrOff(short)| OrOff(short.map(max)));
+        let max = |max| LimitValue {
+            max: Located { value: max, location: location.clone() },
+            action: None,
+        };
+        return sink.value(location.clone(), value).map(|OrOff(value)| OrOff(value.map(max)));
     };
-    let (max, action) = TableReader::read(findings, Some(entries), place.clone(), |table| {
+    let (max, action) = TableReader::read(sink, Some(entries), location.clone(), |table| {
         let max = table.get::<RequiredLimit<T>>("max");
-        let max = table.require("max", "say what is still lawful, or write \"off\" alone", max);
+        let max = table.require("max", "write the maximum, or \"off\" instead of the table", max);
         (max, table.get::<SizeLimitAction>("action"))
     });
     match max.map(|RequiredLimit(max)| max) {
-        Parsed::Here(max) if !action.is_faulty() => {
+        Parsed::Valid(max) if !action.is_invalid() => {
             let action = action.value().map(|SizeLimitAction(action)| *action);
-            Parsed::Here(Located { value: OrOff(Some(LimitValue { max, action })), place })
+            Parsed::Valid(Located { value: OrOff(Some(LimitValue { max, action })), location })
         }
-        Parsed::Here(_) | Parsed::Absent | Parsed::Faulty => Parsed::Faulty,
+        Parsed::Valid(_) | Parsed::Missing | Parsed::Invalid => Parsed::Invalid,
     }
 }
 
-fn bucket<R: TomlValue + Copy, B: TomlValue + Copy>(
-    findings: &mut DiagnosticSink<'_>,
-    place: KeyPath,
+fn rate<R: TomlValue + Copy, B: TomlValue + Copy>(
+    sink: &mut DiagnosticSink<'_>,
+    location: Location,
     value: &DeValue<'_>,
 ) -> Parsed<OrOff<RateValue<R, B>>> {
     let Some(entries) = value.as_table() else {
         let rate = |rate| RateValue { rate, burst: None, action: None };
-        return findings.value(place, value).map(|OrOff(short)| OrOff(short.map(rate)));
+        return sink.value(location, value).map(|OrOff(value)| OrOff(value.map(rate)));
     };
-    let (rate, burst, action) =
-        TableReader::read(findings, Some(entries), place.clone(), |table| {
-            let rate = table.get::<RequiredLimit<R>>("rate");
-            let rate = table.require("rate", "say how much a second, or write \"off\" alone", rate);
-            (rate, table.get::<B>("burst"), table.get::<LimitAction>("action"))
-        });
+    let (rate, burst, action) = TableReader::read(sink, Some(entries), location.clone(), |table| {
+        let rate = table.get::<RequiredLimit<R>>("rate");
+        let rate = table.require(
+            "rate",
+            "write the rate per second, or \"off\" instead of the table",
+            rate,
+        );
+        (rate, table.get::<B>("burst"), table.get::<LimitAction>("action"))
+    });
     match rate.value() {
-        Some(RequiredLimit(rate)) if !burst.is_faulty() && !action.is_faulty() => {
+        Some(RequiredLimit(rate)) if !burst.is_invalid() && !action.is_invalid() => {
             let (burst, action) = (burst.value().copied(), action.value().copied());
-            Parsed::Here(Located {
+            Parsed::Valid(Located {
                 value: OrOff(Some(RateValue { rate: *rate, burst, action })),
-                place,
+                location,
             })
         }
-        Some(_) | None => Parsed::Faulty,
+        Some(_) | None => Parsed::Invalid,
     }
 }
 
-/// What stands in the table of a limit: there `"off"` would be a limit that is none.
+/// A value inside the table of a limit, where `"off"` is not allowed.
 #[derive(Clone, Copy)]
 struct RequiredLimit<T>(T);
 
 impl<T: TomlValue> TomlValue for RequiredLimit<T> {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        if is_no_limit(value) {
-            let wrong = Problem::new("\"off\" stands in place of the whole table");
-            return Err(wrong.help("write \"off\" without the braces and what is in them"));
+        if means_unlimited(value) {
+            let problem = Problem::new("\"off\" replaces the whole table");
+            return Err(problem.help("write \"off\" instead of the braces and their content"));
         }
         T::read(value).map(Self)
     }

@@ -1,18 +1,19 @@
-//! What was written of the doors: `[[listener]]`, `[[certificate]]`, `[admin]`, `[control]`.
+//! The tables `[[listener]]`, `[[certificate]]`, `[admin]` and `[control]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::toml::diagnostic::KeyPath;
-use crate::config::toml::reader::{Parsed, TableReader};
+use crate::config::toml::diagnostic::Location;
+use crate::config::toml::reader::TableReader;
+use crate::config::toml::value::Parsed;
 use crate::config::values::address::AdminAddress;
 use crate::config::values::scalars::{Label, OrOff, RequestPath};
 use crate::config::values::targets::ControlSocketPath;
 
-/// `[[listener]]`
+/// The table `[[listener]]`.
 pub(crate) struct ListenerTable {
-    /// Where the listener begins.
-    pub(crate) place: KeyPath,
+    /// The header of the table.
+    pub(crate) location: Location,
     pub(crate) address: Parsed<SocketAddr>,
     pub(crate) name: Parsed<Label>,
     pub(crate) tls: Parsed<bool>,
@@ -20,21 +21,21 @@ pub(crate) struct ListenerTable {
     pub(crate) health_path: Parsed<OrOff<RequestPath>>,
 }
 
-/// `[[certificate]]`
+/// The table `[[certificate]]`.
 pub(crate) struct CertificateTable {
     pub(crate) chain: Parsed<PathBuf>,
     pub(crate) key: Parsed<PathBuf>,
     pub(crate) default: Parsed<bool>,
 }
 
-/// `[admin]`
+/// The table `[admin]`.
 pub(crate) struct AdminTable {
     pub(crate) address: Parsed<AdminAddress>,
     pub(crate) enabled: Parsed<bool>,
     pub(crate) public: Parsed<bool>,
 }
 
-/// `[control]`
+/// The table `[control]`.
 pub(crate) struct ControlTable {
     pub(crate) socket: Parsed<ControlSocketPath>,
 }
@@ -42,10 +43,10 @@ pub(crate) struct ControlTable {
 pub(crate) fn listener(table: &mut TableReader<'_, '_, '_>) -> ListenerTable {
     let address = table.get("address");
     ListenerTable {
-        place: table.place().clone(),
+        location: table.location().clone(),
         address: table.require(
             "address",
-            "say where to listen: address = \"0.0.0.0:443\"",
+            "write the address to listen on: address = \"0.0.0.0:443\"",
             address,
         ),
         name: table.get("name"),
@@ -59,8 +60,16 @@ pub(crate) fn certificate(table: &mut TableReader<'_, '_, '_>) -> CertificateTab
     let chain = table.get("chain");
     let key = table.get("key");
     CertificateTable {
-        chain: table.require("chain", "name its PEM file: chain = \"fullchain.pem\"", chain),
-        key: table.require("key", "name the private key's PEM file: key = \"privkey.pem\"", key),
+        chain: table.require(
+            "chain",
+            "write the path of its PEM file: chain = \"fullchain.pem\"",
+            chain,
+        ),
+        key: table.require(
+            "key",
+            "write the path of the private key's PEM file: key = \"privkey.pem\"",
+            key,
+        ),
         default: table.get("default"),
     }
 }

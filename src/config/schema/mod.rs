@@ -1,5 +1,6 @@
-//! What was written: `proxy.toml`, table by table, each value lawful by itself or reported. Nothing
-//! is defaulted and no two keys are compared here. The functions below are the only list of keys.
+//! The tables of `proxy.toml` as written. Each value is valid by itself or reported; defaults are not
+//! applied and keys are not compared with each other. The functions in this folder are the only list
+//! of keys.
 
 pub(crate) mod limits;
 pub(crate) mod listener;
@@ -10,18 +11,19 @@ use std::sync::LazyLock;
 
 use toml::de::DeTable;
 
-use super::toml::diagnostic::KeyPath;
-use super::toml::findings::DiagnosticSink;
-use super::toml::reader::{Parsed, TableReader};
+use super::toml::diagnostic::Location;
+use super::toml::reader::TableReader;
+use super::toml::sink::DiagnosticSink;
+use super::toml::value::Parsed;
 use crate::config::schema::limits::{HeartbeatTable, LimitsTable};
 use crate::config::schema::listener::{AdminTable, CertificateTable, ControlTable, ListenerTable};
 use crate::config::schema::process::{
-    AccessTable, CapsTable, ClientKeyTable, DrainTable, LogTable, RatesTable, ServerTable,
+    AccessTable, ClientKeyTable, ConcurrencyTable, DrainTable, LogTable, RatesTable, ServerTable,
     TimeoutsTable, TrustedProxiesTable,
 };
 use crate::config::schema::route::RouteTable;
 
-/// The whole file.
+/// All tables of the file.
 pub(crate) struct ConfigFile {
     pub(crate) server: ServerTable,
     pub(crate) listeners: Parsed<Vec<ListenerTable>>,
@@ -30,7 +32,7 @@ pub(crate) struct ConfigFile {
     pub(crate) limits: LimitsTable,
     pub(crate) heartbeat: HeartbeatTable,
     pub(crate) timeouts: TimeoutsTable,
-    pub(crate) concurrency: CapsTable,
+    pub(crate) concurrency: ConcurrencyTable,
     pub(crate) rates: RatesTable,
     pub(crate) client_key: ClientKeyTable,
     pub(crate) drain: DrainTable,
@@ -42,9 +44,9 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads a document.
-    pub(crate) fn read(root: &DeTable<'_>, findings: &mut DiagnosticSink<'_>) -> Self {
-        TableReader::read(findings, Some(root), KeyPath::default(), |file| Self {
+    /// Reads a document and reports its errors to the sink.
+    pub(crate) fn read(root: &DeTable<'_>, sink: &mut DiagnosticSink<'_>) -> Self {
+        TableReader::read(sink, Some(root), Location::default(), |file| Self {
             server: file.table("server", process::server),
             listeners: file.tables("listener", listener::listener),
             certificates: file.tables("certificate", listener::certificate),
@@ -65,16 +67,16 @@ impl ConfigFile {
     }
 }
 
-/// Every key there is, as in `route[].limits.idle`, sorted.
+/// All known keys, for example `route[].limits.idle`, sorted.
 pub fn known_keys() -> &'static [String] {
     &KNOWN
 }
 
-/// Found out by reading a document that has each table once, so that no list is kept by hand.
+/// Recorded by reading a document that has each table once, so there is no list to maintain.
 static KNOWN: LazyLock<Vec<String>> = LazyLock::new(|| {
     let text = "[[listener]]\n[[certificate]]\n[[route]]\nbackends = [{}]\n";
     let (root, _) = DeTable::parse_recoverable(text);
-    let mut findings = DiagnosticSink::noting(text);
-    ConfigFile::read(root.get_ref(), &mut findings);
-    findings.into_asked()
+    let mut sink = DiagnosticSink::recording_keys(text);
+    ConfigFile::read(root.get_ref(), &mut sink);
+    sink.into_requested_keys()
 });

@@ -1,5 +1,5 @@
-//! What was written of the process as a whole: `[server]`, `[timeouts]`, `[concurrency]`, `[rates]`,
-//! `[client_key]`, `[drain]`, `[log]`, `[access]`, `[trusted_proxies]`.
+//! The tables that concern the process as a whole: `[server]`, `[timeouts]`, `[concurrency]`,
+//! `[rates]`, `[client_key]`, `[drain]`, `[log]`, `[access]` and `[trusted_proxies]`.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -7,19 +7,20 @@ use std::time::Duration;
 use ws::CloseCode;
 
 use crate::config::settings::{ForwardedHeader, LogFormat};
-use crate::config::toml::reader::{Located, Parsed, TableReader};
+use crate::config::toml::reader::TableReader;
+use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::close_reason::CloseReason;
 use crate::config::values::network::Network;
 use crate::config::values::scalars::{AtLeastOne, OrAuto, OrOff, PrefixBits, QueryParameter};
 use crate::config::values::targets::RecordTarget;
 use crate::config::values::units::PerSecond;
 
-/// `[server]`
+/// The table `[server]`.
 pub(crate) struct ServerTable {
     pub(crate) workers: Parsed<OrAuto<NonZeroU32>>,
 }
 
-/// `[timeouts]`
+/// The table `[timeouts]`.
 pub(crate) struct TimeoutsTable {
     pub(crate) proxy_header: Parsed<Duration>,
     pub(crate) tls: Parsed<Duration>,
@@ -29,33 +30,33 @@ pub(crate) struct TimeoutsTable {
     pub(crate) idle: Parsed<Duration>,
 }
 
-/// `[concurrency]`
-pub(crate) struct CapsTable {
+/// The table `[concurrency]`.
+pub(crate) struct ConcurrencyTable {
     pub(crate) connections: Parsed<OrAuto<NonZeroU32>>,
     pub(crate) tunnels: Parsed<OrAuto<NonZeroU32>>,
     pub(crate) connections_per_client: Parsed<AtLeastOne<NonZeroU32>>,
     pub(crate) tunnels_per_client: Parsed<AtLeastOne<NonZeroU32>>,
 }
 
-/// `[rates]`
+/// The table `[rates]`.
 pub(crate) struct RatesTable {
     pub(crate) handshakes_per_client: Parsed<AtLeastOne<PerSecond>>,
     pub(crate) handshakes_burst: Parsed<AtLeastOne<NonZeroU32>>,
 }
 
-/// `[trusted_proxies]`
+/// The table `[trusted_proxies]`.
 pub(crate) struct TrustedProxiesTable {
     pub(crate) addresses: Parsed<Vec<Located<Network>>>,
     pub(crate) header: Parsed<ForwardedHeader>,
 }
 
-/// `[client_key]`
+/// The table `[client_key]`.
 pub(crate) struct ClientKeyTable {
     pub(crate) ipv4_prefix: Parsed<PrefixBits<32>>,
     pub(crate) ipv6_prefix: Parsed<PrefixBits<128>>,
 }
 
-/// `[drain]`
+/// The table `[drain]`.
 pub(crate) struct DrainTable {
     pub(crate) delay: Parsed<OrOff<Duration>>,
     pub(crate) window: Parsed<Duration>,
@@ -65,14 +66,14 @@ pub(crate) struct DrainTable {
     pub(crate) reason: Parsed<CloseReason>,
 }
 
-/// `[log]`
+/// The table `[log]`.
 pub(crate) struct LogTable {
     pub(crate) format: Parsed<LogFormat>,
     pub(crate) level: Parsed<tracing::Level>,
     pub(crate) redact: Parsed<Vec<Located<QueryParameter>>>,
 }
 
-/// `[access]`
+/// The table `[access]`.
 pub(crate) struct AccessTable {
     pub(crate) to: Parsed<RecordTarget>,
     pub(crate) format: Parsed<LogFormat>,
@@ -94,8 +95,8 @@ pub(crate) fn timeouts(table: &mut TableReader<'_, '_, '_>) -> TimeoutsTable {
     }
 }
 
-pub(crate) fn concurrency(table: &mut TableReader<'_, '_, '_>) -> CapsTable {
-    CapsTable {
+pub(crate) fn concurrency(table: &mut TableReader<'_, '_, '_>) -> ConcurrencyTable {
+    ConcurrencyTable {
         connections: table.get("connections"),
         tunnels: table.get("tunnels"),
         connections_per_client: table.get("connections_per_client"),

@@ -1,4 +1,4 @@
-//! What was written of the routes: `[[route]]` and its backends.
+//! The table `[[route]]` and its backends.
 
 use std::num::NonZeroU32;
 
@@ -7,19 +7,20 @@ use ws::Strictness;
 
 use super::limits::{HeartbeatTable, LimitsTable, heartbeat, limits};
 use crate::config::settings::Compression;
-use crate::config::toml::diagnostic::KeyPath;
-use crate::config::toml::findings::DiagnosticSink;
-use crate::config::toml::reader::{Located, Parsed, TableReader};
+use crate::config::toml::diagnostic::Location;
+use crate::config::toml::reader::TableReader;
+use crate::config::toml::sink::DiagnosticSink;
+use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::field::{HeaderField, HeaderFieldName};
 use crate::config::values::origin::{OriginRule, RULES};
 use crate::config::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff};
 
-/// `[[route]]`
+/// The table `[[route]]`.
 pub(crate) struct RouteTable {
-    /// Where the route begins.
-    pub(crate) place: KeyPath,
+    /// The header of the table.
+    pub(crate) location: Location,
     pub(crate) host: Parsed<HostPattern>,
     pub(crate) path: Parsed<PathPrefix>,
     pub(crate) name: Parsed<Label>,
@@ -38,13 +39,13 @@ pub(crate) struct RouteTable {
     pub(crate) heartbeat: HeartbeatTable,
 }
 
-/// `[route.request_headers]` and `[route.response_headers]`
+/// The table `[route.request_headers]` or `[route.response_headers]`.
 pub(crate) struct HeadersTable {
     pub(crate) remove: Parsed<Vec<Located<HeaderFieldName>>>,
     pub(crate) set: Parsed<Vec<Located<HeaderField>>>,
 }
 
-/// An item of a route's `backends`: an address, or a table with one.
+/// An item of a route's `backends`: an address, or a table with an address.
 pub(crate) struct BackendItem {
     pub(crate) address: Parsed<BackendAddress>,
     pub(crate) weight: Parsed<NonZeroU32>,
@@ -56,9 +57,9 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
     let path = table.get("path");
     let name = table.get("name");
     let origins = table.list("origins");
-    let backends = table.items("backends", backend);
+    let backends = table.list_with("backends", backend);
     RouteTable {
-        place: table.place().clone(),
+        location: table.location().clone(),
         host: table.require("host", HOSTS, host),
         path,
         name,
@@ -83,19 +84,19 @@ fn headers(table: &mut TableReader<'_, '_, '_>) -> HeadersTable {
 }
 
 fn backend<'d>(
-    findings: &mut DiagnosticSink<'_>,
-    place: KeyPath,
+    sink: &mut DiagnosticSink<'_>,
+    location: Location,
     value: &'d DeValue<'d>,
 ) -> Parsed<BackendItem> {
-    // A short one is its address.
-    findings.stands(&place);
+    // A backend in short form consists of its address.
+    sink.record_location(&location);
     let item = match value.as_table() {
-        Some(entries) => TableReader::read(findings, Some(entries), place.clone(), |table| {
+        Some(entries) => TableReader::read(sink, Some(entries), location.clone(), |table| {
             let address = table.get("address");
             BackendItem {
                 address: table.require(
                     "address",
-                    "say where it is: address = \"127.0.0.1:9001\"",
+                    "write its address: address = \"127.0.0.1:9001\"",
                     address,
                 ),
                 weight: table.get("weight"),
@@ -103,14 +104,14 @@ fn backend<'d>(
             }
         }),
         None => BackendItem {
-            address: findings.value(place.clone(), value),
-            weight: Parsed::Absent,
-            id: Parsed::Absent,
+            address: sink.value(location.clone(), value),
+            weight: Parsed::Missing,
+            id: Parsed::Missing,
         },
     };
-    Parsed::Here(Located { value: item, place })
+    Parsed::Valid(Located { value: item, location })
 }
 
 const HOSTS: &str =
     "say which host it serves: \"chat.example.com\", \"*.example.com\", or \"*\" for any";
-const BACKENDS: &str = "say where it leads: backends = [\"127.0.0.1:9001\"]";
+const BACKENDS: &str = "list its backends: backends = [\"127.0.0.1:9001\"]";

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::config::explain::listing::effective;
 use crate::config::schema::known_keys;
-use crate::config::toml::reader::generic;
-use crate::protocol::answer::EffectiveKey;
+use crate::config::toml::key_path::without_indices;
+use crate::protocol::response::EffectiveKey;
 
 const EXAMPLE: &str = include_str!("../../../proxy.toml.example");
 
@@ -154,7 +154,7 @@ fn written(keys: &[EffectiveKey]) -> String {
         let end = key.rfind(']').map_or_else(|| key.find('.').unwrap(), |end| end + 1);
         let table = &key[..end];
         if table != last {
-            let name = generic(table).replace("[]", "");
+            let name = without_indices(table).replace("[]", "");
             let [open, close] = if table.ends_with(']') { ["[[", "]]"] } else { ["[", "]"] };
             text.push_str(&format!("{open}{name}{close}\n"));
             last = table.to_owned();
@@ -211,7 +211,7 @@ fn every_key_there_is_is_listed() {
     let known: BTreeSet<String> = known_keys().iter().filter(leaf).cloned().collect();
     for text in [EXAMPLE, FULL] {
         let listed: BTreeSet<String> =
-            effective(&parse(text)).iter().map(|key| generic(&key.key)).collect();
+            effective(&parse(text)).iter().map(|key| without_indices(&key.key)).collect();
         assert_eq!(listed, known);
     }
 }
@@ -273,7 +273,7 @@ fn listing_and_diff_redact_credentials() {
         ))
     };
     let (one, other) = (with("hunter2"), with("hunter3"));
-    let shown = format!("{:?} {:?} {:?}", effective(&one), changes(&one, &other), one.written);
+    let shown = format!("{:?} {:?} {:?}", effective(&one), changes(&one, &other), one.source_map);
     assert!(!shown.contains("hunter"), "{shown}");
     assert!(shown.contains("authorization: (hidden)") && shown.contains("x-env: prod"));
     let keys: Vec<String> = changes(&one, &other)

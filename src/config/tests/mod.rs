@@ -1,4 +1,4 @@
-//! The room as a whole, from text to settings or rendered faults; rows of `requirements.md` 7.CF.
+//! The room as a whole, from text to settings or rendered diagnostics; rows of `requirements.md` 7.CF.
 
 use std::time::Duration;
 
@@ -26,46 +26,48 @@ backends = ["127.0.0.1:9001"]
 "#;
 
 fn parse(text: &str) -> Settings {
-    Settings::parse(text, "proxy.toml").unwrap_or_else(|faults| panic!("{faults}"))
+    Settings::parse(text, "proxy.toml").unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
 }
 
 fn rendered(text: &str) -> String {
-    Settings::parse(text, "proxy.toml").expect_err("faults").to_string()
+    Settings::parse(text, "proxy.toml").expect_err("errors").to_string()
 }
 
-/// `key: problem (help)` of each fault, in the order of the file; help in one line.
-fn told(text: &str) -> Vec<String> {
-    let faults = Settings::parse(text, "proxy.toml").expect_err("faults");
-    let help = |fault: &Diagnostic| {
-        fault.help().map(|help| format!(" ({})", help.replace('\n', " "))).unwrap_or_default()
+/// `key: problem (help)` of each diagnostic, in the order of the file; help in one line.
+fn errors(text: &str) -> Vec<String> {
+    let diagnostics = Settings::parse(text, "proxy.toml").expect_err("errors");
+    let help = |diagnostic: &Diagnostic| {
+        diagnostic.help().map(|help| format!(" ({})", help.replace('\n', " "))).unwrap_or_default()
     };
-    faults
+    diagnostics
         .iter()
-        .map(|fault| format!("{}: {}{}", fault.key(), fault.problem(), help(fault)))
+        .map(|diagnostic| {
+            format!("{}: {}{}", diagnostic.key(), diagnostic.message(), help(diagnostic))
+        })
         .collect()
 }
 
-/// What is told of these lines below the plain configuration, whose last table is the route.
-fn told_below(lines: &str) -> Vec<String> {
-    told(&format!("{PLAIN}{lines}\n"))
+/// What is errors of these lines below the plain configuration, whose last table is the route.
+fn errors_below(lines: &str) -> Vec<String> {
+    errors(&format!("{PLAIN}{lines}\n"))
 }
 
-/// What is told when one line of the plain configuration is another.
-fn told_instead(old: &str, new: &str) -> Vec<String> {
+/// What is errors when one line of the plain configuration is another.
+fn errors_replacing(old: &str, new: &str) -> Vec<String> {
     assert!(PLAIN.contains(old), "{old}");
-    told(&PLAIN.replace(old, new))
+    errors(&PLAIN.replace(old, new))
 }
 
-mod differing;
+mod difference;
+mod ineffective;
 mod listing;
-mod outside;
 mod policies;
+mod proxying;
 mod reading;
 mod rules;
-mod slips;
-mod unmet;
+mod suggestions;
 
 /// What differs, whomever it is about.
-fn changes(before: &Settings, after: &Settings) -> Vec<crate::protocol::answer::Change> {
+fn changes(before: &Settings, after: &Settings) -> Vec<crate::protocol::response::Change> {
     differences(before, after).into_iter().map(|difference| difference.change).collect()
 }

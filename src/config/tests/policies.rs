@@ -7,15 +7,15 @@ use ws::{
 
 use super::*;
 
-fn terms(lines: &str) -> SessionPolicy {
-    SessionPolicy::clone(&parse(&format!("{PLAIN}{lines}\n")).routes[0].terms)
+fn policy(lines: &str) -> SessionPolicy {
+    SessionPolicy::clone(&parse(&format!("{PLAIN}{lines}\n")).routes[0].policy)
 }
 
 /// How the limit of this rule and side is set, if `value` stands behind its key.
 fn shown(rule: LimitKind, side: Side, value: &str) -> String {
     let key = rule.key(side).strip_prefix("limits.").unwrap();
-    let terms = terms(&format!("[limits]\n{key} = {value}"));
-    let limits = terms.limits(side);
+    let policy = policy(&format!("[limits]\n{key} = {value}"));
+    let limits = policy.limits(side);
     match rule {
         LimitKind::Message | LimitKind::Inflated => format!("{:?}", limits.message),
         LimitKind::Frame => format!("{:?}", limits.frame),
@@ -23,13 +23,13 @@ fn shown(rule: LimitKind, side: Side, value: &str) -> String {
         LimitKind::MessageAge => format!("{:?}", limits.message_age),
         LimitKind::Messages => format!("{:?}", limits.messages),
         LimitKind::Bytes => format!("{:?}", limits.bytes),
-        LimitKind::Controls => format!("{:?}", limits.control_frames),
+        LimitKind::ControlFrames => format!("{:?}", limits.control_frames),
     }
 }
 
 #[test]
 fn what_is_not_written_is_as_in_the_core() {
-    assert_eq!(terms(""), SessionPolicy::default());
+    assert_eq!(policy(""), SessionPolicy::default());
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn every_limit_is_read_on_either_side_short_long_and_off() {
         let report = "{ max = \"7s\", action = \"report\" }";
         assert_eq!(message_age(report), format!("{:?}", age(7, Report)));
 
-        for (rule, usual) in [(LimitKind::Messages, Delay), (LimitKind::Controls, Close)] {
+        for (rule, usual) in [(LimitKind::Messages, Delay), (LimitKind::ControlFrames, Close)] {
             let shown = |value| shown(rule, side, value);
             assert_eq!(shown("\"7/s\""), format!("{:?}", rate(7, 14, usual)));
             assert_eq!(shown("{ rate = \"7/s\" }"), format!("{:?}", rate(7, 14, usual)));
@@ -78,7 +78,7 @@ fn every_limit_is_read_on_either_side_short_long_and_off() {
 #[test]
 fn a_limit_may_be_a_table_with_a_header() {
     let header = "[limits.messages_from_client]\nrate = \"5/s\"\naction = \"close\"";
-    assert_eq!(terms(header).from_client.messages, Some(RateLimit::new(5, LimitAction::Close)));
+    assert_eq!(policy(header).from_client.messages, Some(RateLimit::new(5, LimitAction::Close)));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_route_overrides_a_limit_whole() {
          bytes_from_backend = \"1MiB/s\"\nmin_write_rate = \"2KiB/s\"\n\
          [heartbeat]\nbackend_timeout = \"4s\"\n"
     ));
-    let (own, common) = (&settings.routes[0].terms, &settings.routes[1].terms);
+    let (own, common) = (&settings.routes[0].policy, &settings.routes[1].policy);
     assert_eq!(own.from_client.message, Some(Limit::close(2048)), "not the common action");
     assert_eq!(common.from_client.message, Some(Limit { max: 1024, action: LimitAction::Report }));
     assert_eq!(own.from_backend.control_frames, None);
@@ -104,7 +104,7 @@ fn a_route_overrides_a_limit_whole() {
     assert_eq!((own.from_backend.bytes, common.from_backend.bytes), (rate, rate));
     let day = Duration::from_secs(24 * 3600);
     assert_eq!((own.lifetime, common.lifetime), (Some(day), None));
-    let trickle = |terms: &SessionPolicy| terms.min_write_rate.map(std::num::NonZeroU64::get);
+    let trickle = |policy: &SessionPolicy| policy.min_write_rate.map(std::num::NonZeroU64::get);
     assert_eq!((trickle(own), trickle(common)), (None, Some(2048)));
     let secs = Duration::from_secs;
     let pings = Some(HeartbeatPolicy { interval: secs(20), timeout: secs(4) });
@@ -114,7 +114,7 @@ fn a_route_overrides_a_limit_whole() {
 
 #[test]
 fn a_backend_has_the_patience_of_a_client() {
-    let heartbeat = terms("[heartbeat]\nbackend_interval = \"20s\"").heartbeat_backend.unwrap();
+    let heartbeat = policy("[heartbeat]\nbackend_interval = \"20s\"").heartbeat_backend.unwrap();
     assert_eq!(heartbeat.timeout, SessionPolicy::default().heartbeat_client.unwrap().timeout);
 }
 
@@ -128,12 +128,12 @@ fn error_in_limit_table_points_at_its_line() {
         "proxy.toml:13:31: limits.message_from_client.max: \"MB\" is not a unit of size\n \
          13 | message_from_client = { max = \"1MB\", action = \"close\" }\n    \
             |                               ^^^^^\n    \
-            help: write \"1MiB\", which is 1048576 bytes\n\nproxy.toml: 1 fault"
+            help: write \"1MiB\", which is 1048576 bytes\n\nproxy.toml: 1 error"
     );
     // Where the route has one, it is the route's.
-    let told = told_below("[route.limits]\nframe_from_backend = { max = 5 }");
+    let errors = errors_below("[route.limits]\nframe_from_backend = { max = 5 }");
     assert_eq!(
-        told,
+        errors,
         ["route[0].limits.frame_from_backend.max: 5 has no unit (write \"5B\" if it is bytes)"]
     );
 }
@@ -141,7 +141,7 @@ fn error_in_limit_table_points_at_its_line() {
 // Requirements: CF05.
 #[test]
 fn limit_table_accepts_only_its_own_keys() {
-    let waiting = "\"delay\" is for rates: waiting makes no message smaller or younger \
+    let waiting = "\"delay\" applies to rates only: a delay does not make a message smaller or newer \
                    (write \"close\" or \"report\")";
     for (line, key, problem) in [
         ("message_from_client = { max = \"1MiB\", action = \"delay\" }", "action", waiting),
@@ -160,24 +160,24 @@ fn limit_table_accepts_only_its_own_keys() {
         (
             "message_from_client = { action = \"report\" }",
             "max",
-            "this key is missing (say what is still lawful, or write \"off\" alone)",
+            "this key is missing (write the maximum, or \"off\" instead of the table)",
         ),
         (
             "bytes_from_client = {}",
             "rate",
-            "this key is missing (say how much a second, or write \"off\" alone)",
+            "this key is missing (write the rate per second, or \"off\" instead of the table)",
         ),
         (
             "frame_from_client = { max = \"off\" }",
             "max",
-            "\"off\" stands in place of the whole table \
-             (write \"off\" without the braces and what is in them)",
+            "\"off\" replaces the whole table \
+             (write \"off\" instead of the braces and their content)",
         ),
         (
             "messages_from_client = { rate = \"off\" }",
             "rate",
-            "\"off\" stands in place of the whole table \
-             (write \"off\" without the braces and what is in them)",
+            "\"off\" replaces the whole table \
+             (write \"off\" instead of the braces and their content)",
         ),
         (
             "message_from_client = { maximum = \"1MiB\" }",
@@ -197,7 +197,7 @@ fn limit_table_accepts_only_its_own_keys() {
         (
             "message_from_client = { max = 1MiB }",
             "max",
-            "text stands in double quotes (write \"1MiB\")",
+            "text must be in double quotes (write \"1MiB\")",
         ),
         (
             "bytes_from_client = { rate = \"1MiB/s\", burst = 5 }",
@@ -206,8 +206,8 @@ fn limit_table_accepts_only_its_own_keys() {
         ),
     ] {
         let (limit, _) = line.split_once(' ').unwrap();
-        let told = told_below(&format!("[limits]\n{line}"));
-        assert_eq!(told, [format!("limits.{limit}.{key}: {problem}")]);
+        let errors = errors_below(&format!("[limits]\n{line}"));
+        assert_eq!(errors, [format!("limits.{limit}.{key}: {problem}")]);
     }
 }
 
@@ -215,7 +215,7 @@ fn limit_table_accepts_only_its_own_keys() {
 #[test]
 fn rejects_values_that_are_not_limits() {
     assert_eq!(
-        told_below(
+        errors_below(
             "[limits]\nfragments_from_client = \"1024\"\nmessages_from_client = 50\n\
              bytes_from_client = \"64KiB\"\ncontrol_frames_from_client = \"50/m\"\nlifetime = \"1d\"\n\
              min_write_rate = \"100/s\"\nframe_from_client = [\"1MiB\"]\nbytes_from_backend = 1024\n\
@@ -228,15 +228,15 @@ fn rejects_values_that_are_not_limits() {
             "limits.bytes_from_client: \"64KiB\" is not a rate \
              (write \"64KiB/s\" if it is per second)",
             "limits.control_frames_from_client: \"50/m\" is not a rate per second \
-             (write how many a second, as in \"20/s\")",
+             (write a number per second, as in \"20/s\")",
             "limits.lifetime: \"d\" is not a unit of time \
              (the units are ms, s, m and h, as in \"30s\")",
-            "limits.min_write_rate: \"100/s\" does not say of what (write \"100B/s\" if it is bytes)",
+            "limits.min_write_rate: \"100/s\" has no unit (write \"100B/s\" if it is bytes)",
             "limits.frame_from_client: expected a size, found a list (write one such as \"1MiB\")",
             "limits.bytes_from_backend: 1024 has no unit \
              (write \"1KiB/s\" if it is bytes per second)",
             "limits.message_age_from_client: expected a limit, found false \
-             (write \"off\" if there is to be none)",
+             (write \"off\" to turn it off)",
         ]
     );
 }
@@ -244,9 +244,9 @@ fn rejects_values_that_are_not_limits() {
 // Requirements: CF06.
 #[test]
 fn zero_rate_never_means_unlimited() {
-    let none = "(write \"off\" if there is to be no limit)";
+    let none = "(write \"off\" for no limit)";
     assert_eq!(
-        told_below(
+        errors_below(
             "[limits]\nfragments_from_client = 0\nmessages_from_client = \"0/s\"\n\
              bytes_from_client = \"0KiB/s\"\nbytes_from_backend = 0\n\
              control_frames_from_client = { rate = \"0/s\" }\n\
@@ -255,23 +255,22 @@ fn zero_rate_never_means_unlimited() {
              min_write_rate = \"0/s\"\nframe_from_client = { max = \"0B\" }"
         ),
         [
-            format!("limits.fragments_from_client: 0 would mean none at all {none}"),
-            format!("limits.messages_from_client: a rate of 0 would let nothing through {none}"),
-            format!("limits.bytes_from_client: a rate of 0 would let nothing through {none}"),
-            format!("limits.bytes_from_backend: a rate of 0 would let nothing through {none}"),
-            "limits.control_frames_from_client.rate: a rate of 0 would let nothing through \
-             (the lowest rate is \"1/s\")"
+            format!("limits.fragments_from_client: 0 would allow none {none}"),
+            format!("limits.messages_from_client: a rate of 0 would allow nothing {none}"),
+            format!("limits.bytes_from_client: a rate of 0 would allow nothing {none}"),
+            format!("limits.bytes_from_backend: a rate of 0 would allow nothing {none}"),
+            "limits.control_frames_from_client.rate: a rate of 0 would allow nothing \
+             (the minimum is \"1/s\")"
                 .to_owned(),
-            "limits.control_frames_from_backend.burst: 0 would mean none at all (the least is 1)"
+            "limits.control_frames_from_backend.burst: 0 would allow none (the minimum is 1)"
                 .to_owned(),
-            "limits.messages_from_backend.rate: a rate of 0 would let nothing through \
-             (the lowest rate is \"1/s\")"
+            "limits.messages_from_backend.rate: a rate of 0 would allow nothing \
+             (the minimum is \"1/s\")"
                 .to_owned(),
-            "limits.messages_from_backend.burst: 0 would mean none at all (the least is 1)"
-                .to_owned(),
-            format!("limits.min_write_rate: a rate of 0 would let nothing through {none}"),
-            "limits.frame_from_client.max: a size of 0 would let nothing through \
-             (the smallest size is \"1B\")"
+            "limits.messages_from_backend.burst: 0 would allow none (the minimum is 1)".to_owned(),
+            format!("limits.min_write_rate: a rate of 0 would allow nothing {none}"),
+            "limits.frame_from_client.max: a size of 0 would allow nothing \
+             (the minimum is \"1B\")"
                 .to_owned(),
         ]
     );
@@ -281,22 +280,22 @@ fn zero_rate_never_means_unlimited() {
 #[test]
 fn frame_limit_must_not_exceed_message_limit() {
     assert_eq!(
-        told_below(
+        errors_below(
             "[limits]\nmessage_from_client = \"1MiB\"\n\
              frame_from_client = { max = \"2MiB\", action = \"report\" }"
         ),
         ["limits.frame_from_client.max: limits.frame_from_client = 2MiB is more than \
           limits.message_from_client = 1MiB (no frame is larger than its message: \
-          write at most \"1MiB\", or leave one of them out)"]
+          write at most \"1MiB\", or remove one of them)"]
     );
     let own = "[route.limits]\nmessage_from_backend = \"1KiB\"\nframe_from_backend = \"2KiB\"";
-    let told = told_below(own);
-    assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("route[0].limits.frame_from_backend: "), "{told:?}");
-    // A faulty key is in no rule.
-    let faulty = "frame_from_client = \"2KiB\"\n\
+    let errors = errors_below(own);
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].starts_with("route[0].limits.frame_from_backend: "), "{errors:?}");
+    // A invalid key is in no rule.
+    let invalid = "frame_from_client = \"2KiB\"\n\
                   message_from_client = { max = \"1KiB\", action = \"delay\" }";
-    assert_eq!(told_below(&format!("[limits]\n{faulty}")).len(), 1);
+    assert_eq!(errors_below(&format!("[limits]\n{invalid}")).len(), 1);
     for lawful in [
         // The default gives way, and so does the common table to a route.
         "[limits]\nframe_from_client = \"2MiB\"",
@@ -307,53 +306,53 @@ fn frame_limit_must_not_exceed_message_limit() {
         "[limits]\nframe_from_client = \"2KiB\"\n\
          message_from_client = { max = \"1KiB\", action = \"report\" }",
     ] {
-        terms(lawful);
+        policy(lawful);
     }
 }
 
 // Requirements: CF12.
 #[test]
 fn heartbeat_must_fit_into_lifetime_and_idle() {
-    let help = "before the tunnel is too old: \
-                let it be longer than 40s, or switch it or the interval \"off\"";
+    let help = "before the tunnel reaches its lifetime: \
+                write more than 40s, or set it or the interval to \"off\"";
     assert_eq!(
-        told_below("[limits]\nlifetime = \"40s\""),
+        errors_below("[limits]\nlifetime = \"40s\""),
         [format!(
             "limits.lifetime: limits.lifetime = 40s is not longer than heartbeat.interval + \
-             heartbeat.timeout = 40s (a lost client should be noticed {help})"
+             heartbeat.timeout = 40s (a lost client should be detected {help})"
         )]
     );
     assert_eq!(
-        told_below(
+        errors_below(
             "[limits]\nlifetime = \"30m\"\nidle = \"20m\"\n[heartbeat]\nbackend_interval = \"25m\""
         ),
         ["limits.idle: limits.idle = 20m is not longer than heartbeat.backend_interval + \
-          heartbeat.backend_timeout = 1510s (a lost backend should be noticed before the tunnel \
-          counts as idle: let it be longer than 1510s, or switch it or the interval \"off\")"]
+          heartbeat.backend_timeout = 1510s (a lost backend should be detected before the tunnel \
+          counts as idle: write more than 1510s, or set it or the interval to \"off\")"]
     );
     // On a route: at its own key.
-    let told = told_below("[route.heartbeat]\nbackend_interval = \"2h\"");
-    assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("route[0].heartbeat.backend_interval: "), "{told:?}");
-    terms("[limits]\nlifetime = \"41s\"");
-    terms("[limits]\nlifetime = \"1s\"\n[heartbeat]\ninterval = \"off\"");
-    assert_eq!(told_below("[limits]\nlifetime = 5").len(), 1, "a faulty key is in no rule");
+    let errors = errors_below("[route.heartbeat]\nbackend_interval = \"2h\"");
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].starts_with("route[0].heartbeat.backend_interval: "), "{errors:?}");
+    policy("[limits]\nlifetime = \"41s\"");
+    policy("[limits]\nlifetime = \"1s\"\n[heartbeat]\ninterval = \"off\"");
+    assert_eq!(errors_below("[limits]\nlifetime = 5").len(), 1, "a invalid key is in no rule");
 }
 
 // Requirements: CF12.
 #[test]
 fn backend_timeout_requires_backend_interval() {
-    let told = |lines: &str| told_below(&format!("{lines}\nbackend_timeout = \"5s\""));
-    let wrong = "backends are not pinged, so that there is no pong to wait for \
-                 (say how often: backend_interval = \"30s\")";
-    assert_eq!(told("[heartbeat]"), [format!("heartbeat.backend_timeout: {wrong}")]);
-    let own = format!("route[0].heartbeat.backend_timeout: {wrong}");
-    assert_eq!(told("[route.heartbeat]"), [own]);
+    let errors = |lines: &str| errors_below(&format!("{lines}\nbackend_timeout = \"5s\""));
+    let problem = "backends are not pinged, so there is no pong to wait for \
+                 (set the interval: backend_interval = \"30s\")";
+    assert_eq!(errors("[heartbeat]"), [format!("heartbeat.backend_timeout: {problem}")]);
+    let own = format!("route[0].heartbeat.backend_timeout: {problem}");
+    assert_eq!(errors("[route.heartbeat]"), [own]);
     for lawful in [
         "[heartbeat]\nbackend_timeout = \"5s\"\n[route.heartbeat]\nbackend_interval = \"20s\"",
         "[heartbeat]\nbackend_interval = \"20s\"\n[route.heartbeat]\nbackend_timeout = \"5s\"",
         "[heartbeat]\nbackend_interval = \"off\"\nbackend_timeout = \"5s\"",
     ] {
-        terms(lawful);
+        policy(lawful);
     }
 }

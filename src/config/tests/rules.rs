@@ -7,16 +7,16 @@ use crate::config::settings::Settings;
 // Requirements: CF09.
 #[test]
 fn rejects_two_listeners_on_one_address() {
-    let second = |address: &str| told_below(&format!("[[listener]]\naddress = \"{address}\""));
+    let second = |address: &str| errors_below(&format!("[[listener]]\naddress = \"{address}\""));
     assert_eq!(
         second("0.0.0.0:443"),
-        ["listener[1].address: 0.0.0.0:443 is taken by listener[0].address \
+        ["listener[1].address: 0.0.0.0:443 is already used by listener[0].address \
           (give each listener its own address)"]
     );
     assert_eq!(
         second("127.0.0.1:443"),
-        ["listener[1].address: 127.0.0.1:443 is taken by listener[0].address \
-          (0.0.0.0:443 already means every address of this machine)"]
+        ["listener[1].address: 127.0.0.1:443 is already used by listener[0].address \
+          (0.0.0.0:443 covers every address of this machine)"]
     );
     assert_eq!(
         second("127.0.0.1:9180"),
@@ -24,9 +24,9 @@ fn rejects_two_listeners_on_one_address() {
           (choose another port, or set admin.address)"]
     );
     assert_eq!(
-        told_below("[admin]\naddress = \"127.0.0.1:443\""),
-        ["admin.address: 127.0.0.1:443 is taken by listener[0].address \
-          (0.0.0.0:443 already means every address of this machine)"]
+        errors_below("[admin]\naddress = \"127.0.0.1:443\""),
+        ["admin.address: 127.0.0.1:443 is already used by listener[0].address \
+          (0.0.0.0:443 covers every address of this machine)"]
     );
     // Sockets for IPv6 take IPv6 only, and port 0 is a different one each time.
     let settings = parse(&format!(
@@ -39,14 +39,14 @@ fn rejects_two_listeners_on_one_address() {
 
 #[test]
 fn a_listener_has_an_ip_address_and_a_port() {
-    let told = |address: &str| told_instead("\"0.0.0.0:443\"", address).join("\n");
+    let errors = |address: &str| errors_replacing("\"0.0.0.0:443\"", address).join("\n");
     let both = "(write \"0.0.0.0:8443\", or \"[::]:8443\" for IPv6)";
     for (address, problem) in [
         ("8443", "8443 has no IP address"),
         ("\":8443\"", "\":8443\" has no IP address"),
         ("\"*:8443\"", "\"*:8443\" has no IP address"),
     ] {
-        assert_eq!(told(address), format!("listener[0].address: {problem} {both}"));
+        assert_eq!(errors(address), format!("listener[0].address: {problem} {both}"));
     }
     for (address, expected) in [
         ("\"::\"", "\"::\" has no port (write \"[::]:443\" if the port is 443)"),
@@ -57,8 +57,7 @@ fn a_listener_has_an_ip_address_and_a_port() {
         ),
         (
             "\"[::ffff:192.0.2.1]:80\"",
-            "\"[::ffff:192.0.2.1]:80\" is an IPv4 address in IPv6 \
-          clothing (write \"192.0.2.1:80\")",
+            "\"[::ffff:192.0.2.1]:80\" is an IPv4-mapped IPv6 address (write \"192.0.2.1:80\")",
         ),
         (
             "\"chat.example.com:443\"",
@@ -67,9 +66,9 @@ fn a_listener_has_an_ip_address_and_a_port() {
         ),
         ("\"0.0.0.0:443\"\nhealth_path = \"ok\"", "\"ok\" does not start with / (write \"/ok\")"),
     ] {
-        let told = told(address);
-        let (_, told) = told.split_once(": ").unwrap();
-        assert_eq!(told, expected);
+        let errors = errors(address);
+        let (_, errors) = errors.split_once(": ").unwrap();
+        assert_eq!(errors, expected);
     }
 }
 
@@ -77,11 +76,13 @@ fn a_listener_has_an_ip_address_and_a_port() {
 #[test]
 fn rejects_duplicate_listener_names() {
     assert_eq!(
-        told_below(
+        errors_below(
             "[[listener]]\naddress = \"[::]:443\"\nname = \"in\"\n\
              [[listener]]\naddress = \"[::]:444\"\nname = \"in\""
         ),
-        ["listener[2].name: \"in\" is listener[1] already (give each listener its own name)"]
+        [
+            "listener[2].name: \"in\" is already used by listener[1] (give each listener its own name)"
+        ]
     );
 }
 
@@ -89,16 +90,18 @@ fn rejects_duplicate_listener_names() {
 #[test]
 fn rejects_duplicate_routes() {
     let second = |lines: &str| {
-        told_below(&format!("[[route]]\norigins = [\"*\"]\nbackends = [\"b:1\"]\n{lines}"))
+        errors_below(&format!("[[route]]\norigins = [\"*\"]\nbackends = [\"b:1\"]\n{lines}"))
     };
     assert_eq!(
         second("host = \"CHAT.example.com.\"\npath = \"/\""),
-        ["route[1].path: host \"chat.example.com\" and path \"/\" are served by route[0] already \
+        ["route[1].path: host \"chat.example.com\" and path \"/\" are already served by route[0] \
           (give one of them another path, or list all backends in one)"]
     );
     assert_eq!(
         second("host = \"*\"\nname = \"chat.example.com\""),
-        ["route[1].name: \"chat.example.com\" is route[0] already (give each route its own name)"]
+        [
+            "route[1].name: \"chat.example.com\" is already used by route[0] (give each route its own name)"
+        ]
     );
     // The route table has an order for these.
     parse(&format!(
@@ -109,35 +112,35 @@ fn rejects_duplicate_routes() {
 // Requirements: CF11.
 #[test]
 fn backend_must_be_host_and_port() {
-    let backends = |list: &str| told_instead("\"127.0.0.1:9001\"", list);
+    let backends = |list: &str| errors_replacing("\"127.0.0.1:9001\"", list);
     assert_eq!(
         backends(
             "\"http://app:9001/ws\", \"user:pass@app:9001\", \"wss://app\", \"app\", \"::1\", 9001, \
              \"unix:/run/app\", \"app:0\""
         ),
         [
-            "route[0].backends[0]: a backend is a host and a port, nothing else (write \"app:9001\")",
-            "route[0].backends[1]: a backend is a host and a port, nothing else (write \"app:9001\")",
-            "route[0].backends[2]: backends are spoken to without TLS \
-             (write the host and port of a plain one, as in \"127.0.0.1:9001\")",
+            "route[0].backends[0]: a backend is only a host and a port (write \"app:9001\")",
+            "route[0].backends[1]: a backend is only a host and a port (write \"app:9001\")",
+            "route[0].backends[2]: TLS to backends is not supported \
+             (write the host and port of a plain HTTP backend, as in \"127.0.0.1:9001\")",
             "route[0].backends[3]: \"app\" has no port (write \"app:9001\" if the port is 9001)",
             "route[0].backends[4]: \"::1\" has no port (write \"[::1]:9001\" if the port is 9001)",
             "route[0].backends[5]: 9001 has no host (write \"127.0.0.1:9001\")",
-            "route[0].backends[6]: a backend is a host and a port; Unix sockets are not spoken",
+            "route[0].backends[6]: a backend is a host and a port; Unix sockets are not supported",
             "route[0].backends[7]: \"0\" is not a port (ports are 1 to 65535)",
         ]
     );
     assert_eq!(
         backends(""),
-        ["route[0].backends: no backend is listed, so the route leads nowhere \
+        ["route[0].backends: the list is empty, so requests could not be forwarded \
           (write backends = [\"127.0.0.1:9001\"])"]
     );
     assert_eq!(
         backends("\"a:1\", { address = \"b:1\", id = \"a:1\" }, \"A:1\""),
         [
-            "route[0].backends[1].id: \"a:1\" is route[0].backends[0] already \
+            "route[0].backends[1].id: \"a:1\" is already used by route[0].backends[0] \
              (list a backend once and give it a weight, or give each an id of its own)",
-            "route[0].backends[2]: \"a:1\" is route[0].backends[0] already \
+            "route[0].backends[2]: \"a:1\" is already used by route[0].backends[0] \
              (list a backend once and give it a weight, or give each an id of its own)",
         ]
     );
@@ -147,9 +150,9 @@ fn backend_must_be_host_and_port() {
 #[test]
 fn rejects_its_own_listener_as_backend() {
     for backend in ["127.0.0.1:443", "localhost:443", "127.8.8.8:443", "0.0.0.0:443"] {
-        let told = told_instead("127.0.0.1:9001", backend);
+        let errors = errors_replacing("127.0.0.1:9001", backend);
         assert_eq!(
-            told,
+            errors,
             [format!(
                 "route[0].backends[0]: {backend} is tidegate itself: listener[0].address \
                  (write the address of the application)"
@@ -157,7 +160,7 @@ fn rejects_its_own_listener_as_backend() {
         );
     }
     assert_eq!(
-        told_instead("127.0.0.1:9001", "127.0.0.1:9180"),
+        errors_replacing("127.0.0.1:9001", "127.0.0.1:9180"),
         ["route[0].backends[0]: 127.0.0.1:9180 is tidegate itself: admin.address \
           (write the address of the application)"]
     );
@@ -170,7 +173,7 @@ fn rejects_its_own_listener_as_backend() {
 #[test]
 fn rejects_contradictory_limits() {
     assert_eq!(
-        told_below(
+        errors_below(
             "tunnels = 60\n[concurrency]\nconnections = 100\ntunnels = 50\nconnections_per_client = 101\n\
              tunnels_per_client = 51"
         ),
@@ -184,7 +187,7 @@ fn rejects_contradictory_limits() {
         ]
     );
     assert_eq!(
-        told_below("[concurrency]\nconnections = 100\ntunnels = 200\n"),
+        errors_below("[concurrency]\nconnections = 100\ntunnels = 200\n"),
         ["concurrency.tunnels: 200 is more than concurrency.connections = 100 \
           (write at most 100, or raise concurrency.connections)"]
     );
@@ -202,20 +205,20 @@ fn heartbeat_must_fit_into_idle_timeout() {
          heartbeat.timeout = 40s\n \
          13 | idle = \"40s\"\n    \
             |        ^^^^^\n    \
-            help: a lost client should be noticed before the tunnel counts as idle:\n          \
-            let it be longer than 40s, or switch it or the interval \"off\"\n\n\
-         proxy.toml: 1 fault"
+            help: a lost client should be detected before the tunnel counts as idle:\n          \
+            write more than 40s, or set it or the interval to \"off\"\n\n\
+         proxy.toml: 1 error"
     );
     assert_eq!(
-        told_below("[heartbeat]\ninterval = \"1h\"")[0].split(':').next(),
+        errors_below("[heartbeat]\ninterval = \"1h\"")[0].split(':').next(),
         Some("heartbeat.interval")
     );
     // On a route: only at its own keys, once.
-    let told = told_below(
+    let errors = errors_below(
         "[route.heartbeat]\ntimeout = \"2h\"\n[[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]",
     );
-    assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("route[0].heartbeat.timeout: "), "{told:?}");
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].starts_with("route[0].heartbeat.timeout: "), "{errors:?}");
     parse(&format!("{PLAIN}[limits]\nidle = \"41s\"\n"));
     parse(&format!("{PLAIN}[limits]\nidle = \"40s\"\n[heartbeat]\ninterval = \"off\"\n"));
     parse(&format!("{PLAIN}[limits]\nidle = \"off\"\n[heartbeat]\ninterval = \"24h\"\n"));
@@ -225,7 +228,7 @@ fn heartbeat_must_fit_into_idle_timeout() {
 #[test]
 fn invalid_keys_are_skipped_by_cross_checks() {
     assert_eq!(
-        told_below("[limits]\nidle = 5\n[heartbeat]\ninterval = \"2h\""),
+        errors_below("[limits]\nidle = 5\n[heartbeat]\ninterval = \"2h\""),
         ["limits.idle: 5 has no unit (write \"5s\" if it is seconds)"]
     );
 }
@@ -234,25 +237,25 @@ fn invalid_keys_are_skipped_by_cross_checks() {
 #[test]
 fn drain_window_must_end_before_deadline() {
     assert_eq!(
-        told_below("[drain]\nwindow = \"30s\"\ncode = 1006"),
+        errors_below("[drain]\nwindow = \"30s\"\ncode = 1006"),
         [
             "drain.window: drain.window = 30s is not shorter than drain.deadline = 30s \
-             (closes are spread over the window, what is left at the deadline is cut)",
-            "drain.code: 1006 is not a code that may stand in a Close frame (write 1012 (service \
+             (closes are spread over the window, and remaining tunnels are aborted at the deadline)",
+            "drain.code: 1006 is not a code that may be sent in a Close frame (write 1012 (service \
              restart), 1001 (going away), or 3000 to 4999 for your own)",
         ]
     );
-    assert_eq!(told_below("[drain]\ncode = 1014").len(), 1);
+    assert_eq!(errors_below("[drain]\ncode = 1014").len(), 1);
 }
 
 // Requirements: CF14.
 #[test]
 fn rejects_a_public_admin_listener() {
     assert_eq!(
-        told_below("[admin]\naddress = \"0.0.0.0:9180\""),
+        errors_below("[admin]\naddress = \"0.0.0.0:9180\""),
         [
-            "admin.address: 0.0.0.0:9180 can be reached from other machines (it asks for no password: \
-          write \"127.0.0.1:9180\", or say public = true in [admin])"
+            "admin.address: 0.0.0.0:9180 can be reached from other machines (it has no authentication: \
+          write \"127.0.0.1:9180\", or set public = true in [admin])"
         ]
     );
     let admin = |lines: &str| parse(&format!("{PLAIN}[admin]\n{lines}\n")).admin;
@@ -270,47 +273,50 @@ fn a_route_without_origins_is_told_the_choices() {
    | ^^^^^^^^^
    help: list the pages that may connect:
          \"same-origin\"               pages on the route's own host
-         \"https://chat.example.com\"  this origin exactly
-         \"https://*.example.com\"     any name below example.com
-         \"missing\"                   programs that are no browsers, and send no Origin
+         \"https://chat.example.com\"  exactly this origin
+         \"https://*.example.com\"     any subdomain of example.com
+         \"missing\"                   clients that send no Origin, such as native applications
          \"null\"                      sandboxed frames and local files
-         \"*\"                         everybody: only if the backend checks for itself
+         \"*\"                         any origin: only if the backend checks it itself
 
-proxy.toml: 1 fault"
+proxy.toml: 1 error"
     );
-    assert!(told_instead("[\"same-origin\"]", "[]")[0].contains("no origin is listed"));
+    assert!(
+        errors_replacing("[\"same-origin\"]", "[]")[0]
+            .contains("the list is empty, so no page could connect")
+    );
     assert_eq!(
-        told_instead("\"same-origin\"", "\"null\", \"*\""),
-        ["route[0].origins[1]: \"*\" admits everybody, so the other origins mean nothing \
-          (leave \"*\" out, or write origins = [\"*\"] alone)"]
+        errors_replacing("\"same-origin\"", "\"null\", \"*\""),
+        ["route[0].origins[1]: \"*\" allows any origin, so the other entries have no effect \
+          (remove \"*\", or write origins = [\"*\"])"]
     );
 }
 
 #[test]
 fn an_empty_file_is_told_what_it_needs() {
-    let told = rendered("");
+    let errors = rendered("");
     assert!(
-        told.contains("there is no [[listener]]") && told.contains("there is no [[route]]"),
-        "{told}"
+        errors.contains("there is no [[listener]]") && errors.contains("there is no [[route]]"),
+        "{errors}"
     );
 }
 
 #[test]
 fn tls_needs_a_certificate_and_one_default_is_enough() {
     let certificate = "[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n";
-    let told = told_instead(certificate, "");
+    let errors = errors_replacing(certificate, "");
     assert!(
-        told[0].starts_with("listener[0]: it speaks TLS, and there is no [[certificate]]"),
-        "{told:?}"
+        errors[0].starts_with("listener[0]: TLS is enabled, but there is no [[certificate]]"),
+        "{errors:?}"
     );
     parse(&PLAIN.replace(certificate, "").replace("443\"", "80\"\ntls = false"));
     let two = format!("{PLAIN}{}", format!("{certificate}default = true\n").repeat(2));
     assert_eq!(
-        crate::config::tests::tests::told(&two),
-        ["certificate[2].default: there is a default already: certificate[1].default \
-          (leave one default = true: it serves clients whose name no certificate has)"]
+        crate::config::tests::tests::errors(&two),
+        ["certificate[2].default: there is already a default: certificate[1].default \
+          (keep one default = true: it is used for names that no certificate covers)"]
     );
-    assert_eq!(told_instead("chain = \"fullchain.pem\"\n", "").len(), 1);
+    assert_eq!(errors_replacing("chain = \"fullchain.pem\"\n", "").len(), 1);
 }
 
 #[test]
@@ -320,19 +326,19 @@ fn what_is_repeated_from_the_file_is_harmless_and_short() {
         let lines = format!(
             "name = \"\"\n\"{text}\" = 1\ncompression = \"{text}\"\n[limits]\nidle = \"{text}\""
         );
-        for told in told_below(&lines) {
-            assert!(told.chars().count() < 1000, "{}", told.len());
-            assert!(!told.contains(['\u{1b}', '\u{202e}', '\r', '\n']), "{told:?}");
+        for errors in errors_below(&lines) {
+            assert!(errors.chars().count() < 1000, "{}", errors.len());
+            assert!(!errors.contains(['\u{1b}', '\u{202e}', '\r', '\n']), "{errors:?}");
         }
     }
 }
 
 #[test]
 fn faults_have_one_line_each_for_a_log() {
-    let faults =
+    let diagnostics =
         Settings::parse(&format!("{PLAIN}[limits]\nidle = 5\n"), "proxy.toml").unwrap_err();
     assert_eq!(
-        faults.lines().collect::<Vec<_>>(),
+        diagnostics.lines().collect::<Vec<_>>(),
         ["proxy.toml:13:8: limits.idle: 5 has no unit (write \"5s\" if it is seconds)"]
     );
 }
@@ -366,15 +372,15 @@ proptest! {
         let mut text = format!("{PLAIN}{POLICIES}");
         let at = at % text.len();
         text.replace_range(at..(at + cut).min(text.len()), &insert);
-        if let Err(faults) = Settings::parse(&text, "proxy.toml") {
-            prop_assert!(faults.count() > 0);
-            prop_assert!(!faults.to_string().is_empty());
+        if let Err(diagnostics) = Settings::parse(&text, "proxy.toml") {
+            prop_assert!(diagnostics.count() > 0);
+            prop_assert!(!diagnostics.to_string().is_empty());
         }
     }
 }
 
 #[test]
 fn a_socket_s_path_is_short_enough_to_be_made() {
-    let told = told_below(&format!("[control]\nsocket = \"/{}\"", "x".repeat(120)));
-    assert!(told[0].contains("would have 121 bytes (96 are the most"), "{told:?}");
+    let errors = errors_below(&format!("[control]\nsocket = \"/{}\"", "x".repeat(120)));
+    assert!(errors[0].contains("has 121 bytes (the maximum is 96"), "{errors:?}");
 }

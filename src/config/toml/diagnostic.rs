@@ -1,46 +1,47 @@
-//! What is wrong with a configuration, and how it is shown to the person who wrote it: every
-//! fault at once, each with file, line, column, the line itself, a caret, and what to do.
+//! Configuration errors and their display: all errors of a file at once, each with file, line and
+//! column, the source line with a caret, and what to write instead.
 
 use std::fmt;
 use std::ops::Range;
 
-/// What is wrong with one value, before it is known where the value stands.
+/// What is wrong with a value, without its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    problem: String,
+    message: String,
     help: Option<String>,
     zero: bool,
 }
 
 impl Problem {
-    /// Lower case, without a full stop. What it repeats from the file is cut and made harmless.
-    pub fn new(problem: impl AsRef<str>) -> Self {
-        Self { problem: shown(problem.as_ref()), help: None, zero: false }
+    /// Creates a problem from a message in lower case without a full stop. Text that the message
+    /// quotes from the file is truncated, and characters that control a terminal are replaced.
+    pub fn new(message: impl AsRef<str>) -> Self {
+        Self { message: sanitize(message.as_ref()), help: None, zero: false }
     }
 
-    /// A limit of nothing, which people write when they mean no limit.
-    pub(crate) fn zero(problem: impl AsRef<str>) -> Self {
-        Self { zero: true, ..Self::new(problem) }
+    /// The value is zero, which users often write to mean "no limit".
+    pub(crate) fn zero(message: impl AsRef<str>) -> Self {
+        Self { zero: true, ..Self::new(message) }
     }
 
-    /// Says what to write instead, in one line or several.
+    /// Adds what to write instead, in one or several lines.
     #[must_use]
     pub fn help(self, help: impl AsRef<str>) -> Self {
-        let lines: Vec<String> = help.as_ref().split('\n').map(shown).collect();
+        let lines: Vec<String> = help.as_ref().split('\n').map(sanitize).collect();
         Self { help: Some(lines.join("\n")), ..self }
     }
 
-    /// Says what to write instead, if it is about a limit of nothing.
+    /// Replaces the help if the value is zero.
     pub(crate) fn help_if_zero(self, help: &str) -> Self {
         if self.zero { self.help(help) } else { self }
     }
 
-    /// Another complaint, if it is about a limit of nothing.
+    /// Returns the `other` problem if the value is zero.
     pub(crate) fn zero_as(self, other: impl FnOnce() -> Self) -> Self {
         if self.zero { other() } else { self }
     }
 
-    /// Says what to write instead, if nothing better was said.
+    /// Adds help if there is none yet.
     pub(crate) fn help_if_none(self, help: &str) -> Self {
         if self.help.is_none() { self.help(help) } else { self }
     }
@@ -48,7 +49,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problem)?;
+        f.write_str(&self.message)?;
         match &self.help {
             Some(help) => write!(f, " ({help})"),
             None => Ok(()),
@@ -58,54 +59,54 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// Where a key or value stands: its path (`route[0].limits.idle`) and its bytes in the file.
+/// Position of a key or value: its path (`route[0].limits.idle`) and its byte range in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct KeyPath {
+pub(crate) struct Location {
     pub(crate) key: String,
     pub(crate) span: Range<usize>,
 }
 
-/// One thing that is wrong.
+/// One configuration error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// `None`: the file as a whole.
-    place: Option<KeyPath>,
-    complaint: Problem,
+    /// `None` for an error that concerns the whole file.
+    location: Option<Location>,
+    problem: Problem,
 }
 
 impl Diagnostic {
-    /// A fault in one place.
-    pub(crate) fn at(place: KeyPath, complaint: Problem) -> Self {
-        Self { place: Some(place), complaint }
+    /// An error at one location.
+    pub(crate) fn at(location: Location, problem: Problem) -> Self {
+        Self { location: Some(location), problem }
     }
 
-    /// A fault of the file as a whole.
-    pub(crate) fn whole(complaint: Problem) -> Self {
-        Self { place: None, complaint }
+    /// An error that concerns the whole file.
+    pub(crate) fn for_file(problem: Problem) -> Self {
+        Self { location: None, problem }
     }
 
-    /// Path of the key, as in `route[0].limits.idle`; empty for the file as a whole and for
-    /// faults of syntax.
+    /// Path of the key, for example `route[0].limits.idle`. Empty for syntax errors and for errors
+    /// that concern the whole file.
     pub fn key(&self) -> &str {
-        self.place.as_ref().map_or("", |place| &place.key)
+        self.location.as_ref().map_or("", |location| &location.key)
     }
 
-    /// What is wrong, without where.
-    pub fn problem(&self) -> &str {
-        &self.complaint.problem
+    /// What is wrong, without the location.
+    pub fn message(&self) -> &str {
+        &self.problem.message
     }
 
-    /// What to do about it.
+    /// What to write instead, in one or several lines.
     pub fn help(&self) -> Option<&str> {
-        self.complaint.help.as_deref()
+        self.problem.help.as_deref()
     }
 
     fn start(&self) -> usize {
-        self.place.as_ref().map_or(0, |place| place.span.start)
+        self.location.as_ref().map_or(0, |location| location.span.start)
     }
 }
 
-/// Everything that is wrong with a configuration, in the order of the file; never empty.
+/// All errors of a configuration in file order; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
     name: String,
@@ -116,7 +117,8 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Faults of a text; `first` and `rest` together, so that there is always one.
+    /// Creates the list for a file of this name and content. `first` is separate from `rest`
+    /// because there is always at least one error.
     pub(crate) fn new(name: &str, text: &str, first: Diagnostic, rest: Vec<Diagnostic>) -> Self {
         let mut list = rest;
         list.insert(0, first);
@@ -128,22 +130,22 @@ impl Diagnostics {
         Self { name: name.to_owned(), text: text.to_owned(), line_starts, list, unlisted }
     }
 
-    /// The faults that are listed: all of them, but never more than a hundred.
+    /// Iterates over the listed errors, at most 100.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.list.iter()
     }
 
-    /// How many there are, listed or not.
+    /// Number of errors, including those that are not listed.
     pub fn count(&self) -> usize {
         self.list.len() + self.unlisted
     }
 
-    /// One line for each listed fault, for a log:
+    /// One line for each listed error, for a log:
     /// `proxy.toml:12:8: limits.idle: 30 has no unit (write "30s" for seconds)`.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.list.iter().map(|fault| {
-            let mut line = self.heading(fault);
-            if let Some(help) = fault.help() {
+        self.list.iter().map(|diagnostic| {
+            let mut line = self.heading(diagnostic);
+            if let Some(help) = diagnostic.help() {
                 let help = help.replace(",\n", ", ").replace('\n', "; ");
                 line.push_str(&format!(" ({help})"));
             }
@@ -151,16 +153,16 @@ impl Diagnostics {
         })
     }
 
-    fn heading(&self, fault: &Diagnostic) -> String {
+    fn heading(&self, diagnostic: &Diagnostic) -> String {
         let mut heading = self.name.clone();
-        if let Some(place) = &fault.place {
-            let (line, column) = self.position(place.span.start);
+        if let Some(location) = &diagnostic.location {
+            let (line, column) = self.position(location.span.start);
             heading.push_str(&format!(":{}:{}", line + 1, column + 1));
         }
-        if !fault.key().is_empty() {
-            heading.push_str(&format!(": {}", fault.key()));
+        if !diagnostic.key().is_empty() {
+            heading.push_str(&format!(": {}", diagnostic.key()));
         }
-        heading.push_str(&format!(": {}", fault.problem()));
+        heading.push_str(&format!(": {}", diagnostic.message()));
         heading
     }
 
@@ -189,26 +191,26 @@ impl Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for fault in &self.list {
-            writeln!(f, "{}", self.heading(fault))?;
+        for diagnostic in &self.list {
+            writeln!(f, "{}", self.heading(diagnostic))?;
             let mut indent = 2;
-            if let Some(place) = &fault.place {
-                let excerpt = self.excerpt(&place.span);
+            if let Some(location) = &diagnostic.location {
+                let excerpt = self.excerpt(&location.span);
                 indent = excerpt.number.len() + 2;
                 writeln!(f, " {} | {}", excerpt.number, excerpt.source)?;
                 writeln!(f, "{:indent$}| {}{}", "", " ".repeat(excerpt.column), excerpt.carets)?;
             }
-            for (row, help) in fault.help().unwrap_or("").lines().enumerate() {
+            for (row, help) in diagnostic.help().unwrap_or("").lines().enumerate() {
                 let label = if row == 0 { "help:" } else { "     " };
                 writeln!(f, "{:indent$}{label} {help}", "")?;
             }
             writeln!(f)?;
         }
         let count = self.count();
-        let noun = if count == 1 { "fault" } else { "faults" };
+        let noun = if count == 1 { "error" } else { "errors" };
         write!(f, "{}: {count} {noun}", self.name)?;
         if self.unlisted > 0 {
-            write!(f, ", the first {LISTED_MAX} of them above")?;
+            write!(f, ", the first {LISTED_MAX} are listed above")?;
         }
         Ok(())
     }
@@ -225,7 +227,7 @@ impl<'f> IntoIterator for &'f Diagnostics {
     }
 }
 
-/// One source line as it can be shown on a terminal.
+/// One source line, prepared for a terminal.
 struct Excerpt {
     number: String,
     source: String,
@@ -235,7 +237,7 @@ struct Excerpt {
 
 impl Excerpt {
     fn new(number: usize, source: &str, column: usize, marked: usize) -> Self {
-        // A line may be megabytes long: show the part around the fault.
+        // A line may be megabytes long, so only the part around the error is shown.
         let fits = column + marked <= WIDTH_MAX;
         let skipped = if fits { 0 } else { column.saturating_sub(WIDTH_MAX / 2) };
         let mut rest = source.chars().skip(skipped);
@@ -243,27 +245,27 @@ impl Excerpt {
         let before = if skipped > 0 { "..." } else { "" };
         let after = if rest.next().is_some() { "..." } else { "" };
         let column = column - skipped;
-        let room = shown.chars().count().saturating_sub(column);
+        let width = shown.chars().count().saturating_sub(column);
         Self {
             number: number.to_string(),
             source: format!("{before}{}{after}", shown.trim_end()),
             column: column + before.len(),
-            carets: "^".repeat(marked.min(room).max(1)),
+            carets: "^".repeat(marked.min(width).max(1)),
         }
     }
 }
 
-/// A text from the file as it can be repeated.
-pub(crate) fn shown(text: &str) -> String {
+/// Truncates text from the file and replaces characters that control a terminal.
+pub(crate) fn sanitize(text: &str) -> String {
     let mut rest = text.chars();
-    let mut shown: String = rest.by_ref().take(SHOWN_MAX).map(printable).collect();
+    let mut shown: String = rest.by_ref().take(TEXT_MAX).map(printable).collect();
     if rest.next().is_some() {
         shown.push_str("...");
     }
     shown
 }
 
-/// A file may hold bytes that would steer the terminal.
+/// Replaces control characters and bidirectional overrides.
 fn printable(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -273,11 +275,11 @@ fn printable(c: char) -> char {
     }
 }
 
-/// More faults than this help nobody; the rest is only counted.
+/// Longer lists are not useful to a reader; further errors are only counted.
 const LISTED_MAX: usize = 100;
-/// Most characters of a problem, and of a line of help.
-const SHOWN_MAX: usize = 300;
-/// Most characters of a source line that are shown.
+/// Maximum length of a message and of a line of help, in characters.
+const TEXT_MAX: usize = 300;
+/// Maximum number of characters shown of a source line.
 const WIDTH_MAX: usize = 100;
 
 #[cfg(test)]
@@ -285,18 +287,18 @@ mod tests {
     use super::*;
 
     fn shown(text: &str, span: Range<usize>) -> String {
-        let place = KeyPath { key: "a".to_owned(), span };
-        let fault = Diagnostic::at(place, Problem::new("wrong").help("do this\nand that"));
-        Diagnostics::new("f", text, fault, Vec::new()).to_string()
+        let location = Location { key: "a".to_owned(), span };
+        let diagnostic = Diagnostic::at(location, Problem::new("wrong").help("do this\nand that"));
+        Diagnostics::new("f", text, diagnostic, Vec::new()).to_string()
     }
 
     #[test]
-    fn carets_stand_below_what_they_mean() {
+    fn carets_mark_the_span() {
         assert_eq!(
             shown("b = 1\na = \"ü\" # é\n", 10..14),
-            "f:2:5: a: wrong\n 2 | a = \"ü\" # é\n   |     ^^^\n   help: do this\n         and that\n\nf: 1 fault"
+            "f:2:5: a: wrong\n 2 | a = \"ü\" # é\n   |     ^^^\n   help: do this\n         and that\n\nf: 1 error"
         );
-        // The line number decides how far all is moved.
+        // The width of the line number sets the indentation.
         let text = format!("{}a = 1", "\n".repeat(99));
         assert!(
             shown(&text, 103..104).contains("\n 100 | a = 1\n     |     ^\n     help: do this\n")
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_cut_around_the_fault() {
+    fn long_lines_are_cut_around_the_error() {
         let text =
             format!("a = [{}\"here\", {}]", "\"x\", ".repeat(10_000), "\"y\", ".repeat(10_000));
         let at = text.find("\"here\"").unwrap();
@@ -318,14 +320,14 @@ mod tests {
     }
 
     #[test]
-    fn what_spans_lines_is_marked_on_the_first() {
+    fn multiline_spans_are_marked_on_the_first_line() {
         assert!(shown("a = {\n}\n", 4..7).contains(" 1 | a = {\n   |     ^\n"));
         assert!(shown("a = 1\n", 6..6).contains("f:2:1: a: wrong\n 2 | \n   | ^\n"));
         assert!(shown("", 0..0).contains("f:1:1: a: wrong\n"));
     }
 
     #[test]
-    fn nothing_in_the_file_steers_the_terminal() {
+    fn control_characters_are_replaced() {
         let shown = shown("a = '\u{1b}[2J\u{202e}\t\u{7f}\u{9b}'\r\n", 4..5);
         assert!(
             !shown.contains(['\u{1b}', '\u{202e}', '\t', '\u{7f}', '\u{9b}', '\r']),
@@ -334,14 +336,15 @@ mod tests {
     }
 
     #[test]
-    fn faults_stand_in_the_order_of_the_file() {
-        let fault = |start: usize| {
-            let place = KeyPath { key: start.to_string(), span: start..start + 1 };
-            Diagnostic::at(place, Problem::new("wrong"))
+    fn errors_are_sorted_by_position() {
+        let diagnostic = |start: usize| {
+            let location = Location { key: start.to_string(), span: start..start + 1 };
+            Diagnostic::at(location, Problem::new("wrong"))
         };
-        let whole = Diagnostic::whole(Problem::new("empty"));
-        let faults = Diagnostics::new("f", "abc\ndef\n", fault(5), vec![fault(1), whole]);
-        let lines: Vec<String> = faults.lines().collect();
+        let whole = Diagnostic::for_file(Problem::new("empty"));
+        let diagnostics =
+            Diagnostics::new("f", "abc\ndef\n", diagnostic(5), vec![diagnostic(1), whole]);
+        let lines: Vec<String> = diagnostics.lines().collect();
         assert_eq!(lines, ["f: empty", "f:1:2: 1: wrong", "f:2:2: 5: wrong"]);
     }
 }

@@ -1,56 +1,56 @@
-//! Faults that show only when a configuration is put to use (a certificate that cannot be read, a
-//! cap that this machine cannot meet), brought back to their place in the file.
+//! Errors that appear only when a configuration is applied, for example a certificate that cannot be
+//! read or a limit that this machine cannot meet, and their locations in the file.
 
 use std::ops::Range;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Diagnostics, KeyPath, Problem};
+use super::diagnostic::{Diagnostic, Diagnostics, Location, Problem};
 use super::source;
 
-/// What is wrong with a value that was lawful when it was read.
+/// An error in a value that was valid when it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LateDiagnostic {
-    /// Its key, as in `certificate[0].chain`.
+    /// Path of the key, for example `certificate[0].chain`.
     pub key: String,
-    /// Lower case, without a full stop.
+    /// The message, in lower case and without a full stop.
     pub problem: String,
 }
 
 impl Diagnostics {
-    /// Shows faults where their keys stand in this file now; `first` and `rest`, so that there is
-    /// one.
-    pub fn found_later(path: &Path, first: &LateDiagnostic, rest: &[LateDiagnostic]) -> Self {
+    /// Locates errors in the current content of a file. `first` is separate from `rest` because
+    /// there is always at least one error.
+    pub fn from_late(path: &Path, first: &LateDiagnostic, rest: &[LateDiagnostic]) -> Self {
         let name = path.display().to_string();
         let bytes = source::read(path).unwrap_or_default();
         let text = source::decode(&bytes).unwrap_or_default();
-        Self::found_later_in(&name, text, first, rest)
+        Self::from_late_in_text(&name, text, first, rest)
     }
 
-    /// The same, in a text that stands in a file of this name, or might.
-    pub fn found_later_in(
+    /// Locates errors in a text; `name` is the file name to show.
+    pub fn from_late_in_text(
         name: &str,
         text: &str,
         first: &LateDiagnostic,
         rest: &[LateDiagnostic],
     ) -> Self {
         let root = source::parse(text).ok().map(|(root, _)| root);
-        let fault = |later: &LateDiagnostic| {
-            let complaint = Problem::new(later.problem.clone());
+        let diagnostic = |later: &LateDiagnostic| {
+            let problem = Problem::new(later.problem.clone());
             match root.as_ref().and_then(|root| find(root.get_ref(), &later.key)) {
-                Some(span) => Diagnostic::at(KeyPath { key: later.key.clone(), span }, complaint),
-                // Not in the file: a default, or the file has changed since.
+                Some(span) => Diagnostic::at(Location { key: later.key.clone(), span }, problem),
+                // The key has its default value, or the file has changed.
                 None => {
-                    Diagnostic::whole(Problem::new(format!("{}: {}", later.key, later.problem)))
+                    Diagnostic::for_file(Problem::new(format!("{}: {}", later.key, later.problem)))
                 }
             }
         };
-        Self::new(name, text, fault(first), rest.iter().map(fault).collect())
+        Self::new(name, text, diagnostic(first), rest.iter().map(diagnostic).collect())
     }
 }
 
-/// The bytes of a key's value.
+/// The byte range of a key's value.
 fn find(root: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
     let mut table = Some(root);
     let mut span = None;
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_fault_stands_where_its_key_does() {
+    fn late_errors_are_located_by_key() {
         let text = "[[certificate]]\nchain = \"a\"\n[[certificate]]\nchain = \"b\"\nkey = \"k\"\n";
         let root = DeTable::parse(text).unwrap();
         let at = |key| find(root.get_ref(), key).map(|span| &text[span]);
@@ -87,10 +87,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_has_gone_still_gets_its_fault_told() {
+    fn errors_are_shown_without_the_file() {
         let later =
             LateDiagnostic { key: "concurrency.tunnels".into(), problem: "too many".into() };
-        let shown = Diagnostics::found_later(Path::new("/nowhere.toml"), &later, &[]).to_string();
+        let shown = Diagnostics::from_late(Path::new("/nowhere.toml"), &later, &[]).to_string();
         assert!(shown.contains("/nowhere.toml: concurrency.tunnels: too many"), "{shown}");
     }
 }

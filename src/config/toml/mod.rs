@@ -1,9 +1,12 @@
-//! The document: reading the file, TOML syntax, typed access with positions, and diagnostics.
+//! The TOML document: reading the file, syntax, typed access to keys with their locations, and errors.
 
 pub mod diagnostic;
-pub(crate) mod findings;
+pub(crate) mod key_path;
 pub mod late_diagnostic;
 pub(crate) mod nearest;
 pub(crate) mod reader;
+pub(crate) mod scalar;
+pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod synonyms;
+pub(crate) mod value;

@@ -1,5 +1,5 @@
-//! From a path to bytes, to text, to a TOML document: read once, bounded in size and depth, never
-//! waiting on a pipe. Knows no key.
+//! Reads the configuration file into text and the text into a TOML document. The file is read once,
+//! its size and nesting are bounded, and reading never waits on a pipe.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,20 +11,23 @@ use toml::de::DeTable;
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
-use super::diagnostic::{Diagnostic, KeyPath, Problem};
-use crate::config::values::units::ByteSize;
+use super::diagnostic::{Diagnostic, Location, Problem};
 
-/// A fault of syntax as the parser words it.
-pub(crate) type SyntaxErrors = (Range<usize>, String);
+/// A syntax error: its byte range, and the parser's message.
+pub(crate) type SyntaxError = (Range<usize>, String);
 
-/// Reads a whole file, if it is one.
+/// Reads a regular file, at most one byte more than the size limit.
+///
+/// # Errors
+///
+/// The file does not exist, is not a regular file, or cannot be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if metadata.is_dir() {
         return Err(Problem::new("this is a directory").help("name the file in it"));
     }
     if !metadata.is_file() {
-        // To open a pipe would wait for somebody to write.
+        // Opening a pipe would block until another process opens it for writing.
         return Err(Problem::new("this is a pipe, socket or device, not a file"));
     }
     let mut bytes = Vec::new();
@@ -35,58 +38,67 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// UTF-8, with or without a byte order mark.
+/// Decodes UTF-8 with or without a byte order mark.
+///
+/// # Errors
+///
+/// The location of the first byte that is not UTF-8.
 pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Diagnostic> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
-        let wrong = Problem::new("this is not UTF-8").help("save the file as UTF-8");
-        Diagnostic::at(KeyPath { key: String::new(), span: at..at + '\u{fffd}'.len_utf8() }, wrong)
+        let problem = Problem::new("this is not UTF-8").help("save the file as UTF-8");
+        let span = at..at + '\u{fffd}'.len_utf8();
+        Diagnostic::at(Location { key: String::new(), span }, problem)
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// Parses a document; faults of syntax that the parser could get over come beside it.
-pub(crate) fn parse(text: &str) -> Result<(Spanned<DeTable<'_>>, Vec<SyntaxErrors>), Diagnostic> {
+/// Parses a document. Returns it together with the syntax errors that the parser recovered from.
+///
+/// # Errors
+///
+/// The text is too large or too deeply nested, or it is large and has a syntax error.
+pub(crate) fn parse(text: &str) -> Result<(Spanned<DeTable<'_>>, Vec<SyntaxError>), Diagnostic> {
     if text.len() > SIZE_MAX {
-        let most = ByteSize::new(u64::try_from(SIZE_MAX).unwrap_or(u64::MAX));
-        return Err(Diagnostic::whole(Problem::new(format!("this is larger than {most}"))));
+        let problem = Problem::new(format!("this is larger than {}MiB", SIZE_MAX >> 20));
+        return Err(Diagnostic::for_file(problem));
     }
     if let Some(span) = too_deep(text) {
-        let wrong = Problem::new(format!("this is nested deeper than {DEPTH_MAX} levels"));
-        return Err(Diagnostic::at(KeyPath { key: String::new(), span }, wrong));
+        let problem = Problem::new(format!("this is nested deeper than {DEPTH_MAX} levels"));
+        return Err(Diagnostic::at(Location { key: String::new(), span }, problem));
     }
     let first = match DeTable::parse(text) {
         Ok(root) => return Ok((root, Vec::new())),
         Err(error) => error,
     };
-    // A large file that is no TOML at all would give a fault for every byte.
+    // A large file that is not TOML at all would cause an error for every byte.
     if text.len() > RECOVERABLE_MAX {
-        return Err(fault(text, &syntax(text, &first)));
+        return Err(diagnostic(text, &syntax_error(text, &first)));
     }
     let (root, errors) = DeTable::parse_recoverable(text);
-    Ok((root, errors.iter().map(|error| syntax(text, error)).collect()))
+    Ok((root, errors.iter().map(|error| syntax_error(text, error)).collect()))
 }
 
-/// What is to be told, when `left` are the faults of syntax that no value has claimed and `found`
-/// is everything that was found while reading.
-pub(crate) fn verdict(
+/// Selects the errors to report. `remaining` are the syntax errors that are not part of any value
+/// read, `reported` are the errors reported while reading.
+pub(crate) fn select_errors(
     text: &str,
-    all: &[SyntaxErrors],
-    left: &[SyntaxErrors],
-    mut found: Vec<Diagnostic>,
+    all: &[SyntaxError],
+    remaining: &[SyntaxError],
+    mut reported: Vec<Diagnostic>,
 ) -> Vec<Diagnostic> {
-    if left.iter().all(|(_, message)| message == DUPLICATE) {
-        found.extend(left.iter().map(|wrong| fault(text, wrong)));
-        return found;
+    if remaining.iter().all(|(_, message)| message == DUPLICATE) {
+        reported.extend(remaining.iter().map(|error| diagnostic(text, error)));
+        return reported;
     }
-    // The document is not what its author meant, so nothing else can be said about it; and of
-    // what the parser says about one line only the first is of use.
+    // The document does not have the intended structure, so other errors would be misleading. Of
+    // several syntax errors in one line, only the first is useful.
     let mut all = all.to_vec();
     all.sort_by_key(|(span, _)| span.start);
     all.dedup_by(|(later, _), (earlier, _)| {
         text.get(earlier.start..later.start).is_some_and(|between| !between.contains('\n'))
     });
-    all.iter().map(|wrong| fault(text, wrong)).collect()
+    all.iter().map(|error| diagnostic(text, error)).collect()
 }
 
 fn unreadable(error: io::Error) -> Problem {
@@ -94,14 +106,14 @@ fn unreadable(error: io::Error) -> Problem {
         return Problem::new("there is no such file");
     }
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Problem::new("tidegate may not read it")
-            .help("look at the owner and mode of the file and of the folders above it");
+        return Problem::new("permission denied")
+            .help("check the owner and mode of the file and of its parent directories");
     }
-    Problem::new(format!("it cannot be read: {error}"))
+    Problem::new(format!("cannot read the file: {error}"))
 }
 
-/// The first place where brackets and dotted keys nest too deep. The parser bounds each of them,
-/// but not their product, and its document is dropped by recursion.
+/// The first position where brackets or dotted keys are nested too deep. The parser limits each of
+/// them but not their product, and its document is dropped recursively.
 fn too_deep(text: &str) -> Option<Range<usize>> {
     let (mut brackets, mut dots) = (0_usize, 0_usize);
     for token in Source::new(text).lex() {
@@ -130,43 +142,43 @@ fn too_deep(text: &str) -> Option<Range<usize>> {
     None
 }
 
-fn syntax(text: &str, error: &toml::de::Error) -> SyntaxErrors {
+fn syntax_error(text: &str, error: &toml::de::Error) -> SyntaxError {
     (error.span().unwrap_or(text.len()..text.len()), error.message().to_owned())
 }
 
-fn fault(text: &str, wrong: &SyntaxErrors) -> Diagnostic {
-    let place = KeyPath { key: String::new(), span: wrong.0.clone() };
-    Diagnostic::at(place, complaint(text, wrong))
+fn diagnostic(text: &str, error: &SyntaxError) -> Diagnostic {
+    let location = Location { key: String::new(), span: error.0.clone() };
+    Diagnostic::at(location, syntax_problem(text, error))
 }
 
-/// What people get wrong most often in our own words, all else in the parser's.
-pub(crate) fn complaint(text: &str, (span, message): &SyntaxErrors) -> Problem {
+/// Describes a syntax error: the most frequent ones in our own words, the others in the parser's.
+pub(crate) fn syntax_problem(text: &str, (span, message): &SyntaxError) -> Problem {
     let raw = text.get(span.clone()).unwrap_or("");
     if let Some(control) = raw.chars().next().filter(|c| c.is_control() && *c != '\n') {
-        let wrong = format!("a control character, U+{:04X}", u32::from(control));
-        return Problem::new(wrong).help("remove it");
+        let problem = format!("a control character, U+{:04X}", u32::from(control));
+        return Problem::new(problem).help("remove it");
     }
     match message.as_str() {
-        DUPLICATE => Problem::new(format!("\"{raw}\" is here for the second time"))
-            .help("a key stands once in its table, and a table has one header"),
+        DUPLICATE => Problem::new(format!("\"{raw}\" is defined twice"))
+            .help("a key may appear once in its table, and a table has one header"),
         UNQUOTED if raw.is_empty() => Problem::new("the value is missing"),
-        UNQUOTED => Problem::new("text stands in double quotes").help(format!("write \"{raw}\"")),
-        UNCLOSED => Problem::new("the text has no closing quote"),
+        UNQUOTED => Problem::new("text must be in double quotes").help(format!("write \"{raw}\"")),
+        UNCLOSED => Problem::new("the closing quote is missing"),
         other if other.starts_with(NO_COMMA) => {
-            Problem::new(other).help("or is the list above it not closed with ]?")
+            Problem::new(other).help("or is a closing ] missing in the list above?")
         }
         other => Problem::new(other.trim_end_matches(", expected nothing")),
     }
 }
 
-/// No configuration is this large; a file that is was not meant.
+/// Maximum size of the file in bytes; far above any real configuration.
 const SIZE_MAX: usize = 4 << 20;
-/// Largest file for which all faults of syntax are told, not only the first.
+/// Maximum size of a file for which all syntax errors are reported, not only the first.
 const RECOVERABLE_MAX: usize = 256 << 10;
-/// Levels of brackets, and of dots in one key. The format itself has four.
+/// Maximum number of nested brackets, and of dots in one key. The format itself needs four.
 const DEPTH_MAX: usize = 16;
 
-// The parser's words. If they change, its own words are shown, and a test fails.
+// Messages of the parser. If they change, the new ones are shown as they are, and a test fails.
 const DUPLICATE: &str = "duplicate key";
 const UNQUOTED: &str = "string values must be quoted, expected literal string";
 const NO_COMMA: &str = "missing comma between array elements";
@@ -181,10 +193,10 @@ mod tests {
     use crate::config::settings::Settings;
     use crate::config::toml::diagnostic::Diagnostics;
 
-    /// A folder that is gone with the test.
-    struct TempFolder(PathBuf);
+    /// A directory that is removed when the test ends.
+    struct TempDir(PathBuf);
 
-    impl TempFolder {
+    impl TempDir {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("tidegate-{}-{name}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
@@ -198,81 +210,81 @@ mod tests {
         }
     }
 
-    impl Drop for TempFolder {
+    impl Drop for TempDir {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
     }
 
-    fn told(path: &Path) -> Vec<String> {
-        let faults: Diagnostics = Settings::load(path).expect_err("faults");
+    fn errors(path: &Path) -> Vec<String> {
+        let diagnostics: Diagnostics = Settings::load(path).expect_err("errors");
         let name = path.display().to_string();
-        faults.lines().map(|line| line.replacen(&name, "FILE", 1)).collect()
+        diagnostics.lines().map(|line| line.replacen(&name, "FILE", 1)).collect()
     }
 
     // Requirements: CF01.
     #[test]
     fn rejects_non_files_without_blocking() {
-        let folder = TempFolder::new("cf01");
-        let pipe = folder.0.join("pipe");
+        let dir = TempDir::new("cf01");
+        let pipe = dir.0.join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let missing = folder.0.join("missing.toml");
-        assert_eq!(told(&missing), ["FILE: there is no such file"]);
-        assert_eq!(told(&folder.0), ["FILE: this is a directory (name the file in it)"]);
+        let missing = dir.0.join("missing.toml");
+        assert_eq!(errors(&missing), ["FILE: there is no such file"]);
+        assert_eq!(errors(&dir.0), ["FILE: this is a directory (name the file in it)"]);
         let no_file = ["FILE: this is a pipe, socket or device, not a file"];
-        assert_eq!(told(&pipe), no_file);
-        assert_eq!(told(Path::new("/dev/null")), no_file);
-        // A file instead of a folder on the way.
-        let through = folder.file(b"").join("proxy.toml");
-        assert!(told(&through)[0].starts_with("FILE: it cannot be read: "));
+        assert_eq!(errors(&pipe), no_file);
+        assert_eq!(errors(Path::new("/dev/null")), no_file);
+        // A path that goes through a regular file.
+        let through = dir.file(b"").join("proxy.toml");
+        assert!(errors(&through)[0].starts_with("FILE: cannot read the file: "));
         let shown = Settings::load(&missing).unwrap_err().to_string();
         let name = missing.display();
-        assert_eq!(shown, format!("{name}: there is no such file\n\n{name}: 1 fault"));
+        assert_eq!(shown, format!("{name}: there is no such file\n\n{name}: 1 error"));
     }
 
     // Requirements: CF01.
     #[test]
     fn reports_an_unreadable_file() {
-        let complaint = unreadable(io::ErrorKind::PermissionDenied.into());
-        assert!(complaint.to_string().starts_with("tidegate may not read it (look at the owner"));
+        let problem = unreadable(io::ErrorKind::PermissionDenied.into());
+        assert!(problem.to_string().starts_with("permission denied (check the owner"));
     }
 
     // Requirements: CF02.
     #[test]
     fn reports_invalid_utf8_with_its_line() {
-        let folder = TempFolder::new("cf02");
-        let path = folder.file(b"[server]\nworkers = 1 # caf\xe9\n");
-        assert_eq!(told(&path), ["FILE:2:18: this is not UTF-8 (save the file as UTF-8)"]);
+        let dir = TempDir::new("cf02");
+        let path = dir.file(b"[server]\nworkers = 1 # caf\xe9\n");
+        assert_eq!(errors(&path), ["FILE:2:18: this is not UTF-8 (save the file as UTF-8)"]);
         let shown = Settings::load(&path).unwrap_err().to_string();
         assert!(
             shown.contains(" 2 | workers = 1 # caf\u{fffd}\n   |                  ^\n"),
             "{shown}"
         );
         let utf16: Vec<u8> = "[server]".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let path = folder.file(&[&b"\xff\xfe"[..], &utf16].concat());
-        assert_eq!(told(&path), ["FILE:1:1: this is not UTF-8 (save the file as UTF-8)"]);
+        let path = dir.file(&[&b"\xff\xfe"[..], &utf16].concat());
+        assert_eq!(errors(&path), ["FILE:1:1: this is not UTF-8 (save the file as UTF-8)"]);
     }
 
     // Requirements: CF08.
     #[test]
     fn reads_no_more_than_the_limit() {
-        let folder = TempFolder::new("cf08");
-        let path = folder.file(&vec![b'#'; 10 << 20]);
+        let dir = TempDir::new("cf08");
+        let path = dir.file(&vec![b'#'; 10 << 20]);
         assert_eq!(read(&path).unwrap().len(), SIZE_MAX + 1);
-        assert_eq!(told(&path), ["FILE: this is larger than 4MiB"]);
+        assert_eq!(errors(&path), ["FILE: this is larger than 4MiB"]);
     }
 
     #[test]
-    fn certificates_are_beside_the_file() {
-        let folder = TempFolder::new("beside");
-        let path = folder.file(include_bytes!("../../../proxy.toml.example"));
+    fn relative_paths_start_at_the_file() {
+        let dir = TempDir::new("beside");
+        let path = dir.file(include_bytes!("../../../proxy.toml.example"));
         let settings = Settings::load(&path).unwrap();
         let shown = format!("{:?}", settings.certificates[0].source);
-        assert!(shown.contains(&format!("{:?}", folder.0.join("fullchain.pem"))), "{shown}");
+        assert!(shown.contains(&format!("{:?}", dir.0.join("fullchain.pem"))), "{shown}");
     }
 
     #[test]
-    fn the_depth_of_lawful_files_is_not_too_deep() {
+    fn allows_the_depth_of_valid_files() {
         assert_eq!(
             too_deep("a.b.c = [[{ d.e = \"[[[[[[[[[[[[[[[[[[[[\" }]]\n# ((([[[[[[[[[[["),
             None

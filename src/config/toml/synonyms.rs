@@ -1,7 +1,7 @@
-//! Keys that people write for another one: former names of ours, and names that other programs use.
+//! Names that are often written instead of a key: former names, and names in other programs.
 
-/// The key of the same table that is called this way elsewhere; `key` is a path such as
-/// `route[0].heartbeat.patience`. `None`: the table below has no such name.
+/// The key of the same table that was formerly called, or that other programs call, by the name at
+/// the end of `key`, a path such as `route[0].heartbeat.patience`. `None` if it is not a synonym.
 pub(crate) fn synonym(key: &str) -> Option<&'static str> {
     let is = |other: &str| {
         key.strip_suffix(other).is_some_and(|before| before.is_empty() || before.ends_with('.'))
@@ -9,7 +9,7 @@ pub(crate) fn synonym(key: &str) -> Option<&'static str> {
     SYNONYMS.iter().find(|(other, _)| is(other)).map(|(_, meant)| *meant)
 }
 
-/// Each with the end of its path, and the key to suggest.
+/// The end of the path as written, and the key to suggest.
 const SYNONYMS: [(&str, &str); 19] = [
     // Former names.
     ("caps", "concurrency"),

@@ -1,13 +1,13 @@
-//! Values of which there are only a few, each a word in quotes.
+//! Keys whose value is one of a few words.
 
 use toml::de::DeValue;
 use ws::{LimitAction, Strictness};
 
-use super::scalars::unexpected;
 use crate::config::settings::{Compression, ForwardedHeader, LogFormat};
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::nearest::nearest;
-use crate::config::toml::reader::TomlValue;
+use crate::config::toml::scalar::type_mismatch;
+use crate::config::toml::value::TomlValue;
 
 impl TomlValue for Compression {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
@@ -29,15 +29,16 @@ impl TomlValue for LimitAction {
     }
 }
 
-/// What crossing a size, a count or an age leads to: never [`LimitAction::Delay`].
+/// The action of a limit on a size, a count or an age; [`LimitAction::Delay`] is not possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SizeLimitAction(pub(crate) LimitAction);
 
 impl TomlValue for SizeLimitAction {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         if value.as_str() == Some("delay") {
-            let wrong = "\"delay\" is for rates: waiting makes no message smaller or younger";
-            return Err(Problem::new(wrong).help("write \"close\" or \"report\""));
+            let problem =
+                "\"delay\" applies to rates only: a delay does not make a message smaller or newer";
+            return Err(Problem::new(problem).help("write \"close\" or \"report\""));
         }
         choice(value, &[("close", LimitAction::Close), ("report", LimitAction::Report)]).map(Self)
     }
@@ -45,7 +46,7 @@ impl TomlValue for SizeLimitAction {
 
 impl TomlValue for ForwardedHeader {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        // Names of header fields have no case (RFC 9110 5.1).
+        // Field names are case-insensitive (RFC 9110 section 5.1).
         let lower = value.as_str().map(|text| DeValue::String(text.to_ascii_lowercase().into()));
         let choices = [("x-forwarded-for", Self::XForwardedFor), ("forwarded", Self::Forwarded)];
         choice(lower.as_ref().unwrap_or(value), &choices)
@@ -74,21 +75,21 @@ impl TomlValue for tracing::Level {
 }
 
 fn choice<T: Clone>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Problem> {
-    let names = one_of(choices.iter().map(|(name, _)| *name));
+    let names = alternatives(choices.iter().map(|(name, _)| *name));
     let Some(text) = value.as_str() else {
-        return Err(unexpected(&names, value));
+        return Err(type_mismatch(&names, value));
     };
     match choices.iter().find(|(name, _)| *name == text) {
         Some((_, choice)) => Ok(choice.clone()),
         None => Err(match nearest(text, choices.iter().map(|(name, _)| *name)) {
-            Some(meant) => unexpected(&names, value).help(format!("did you mean \"{meant}\"?")),
-            None => unexpected(&names, value),
+            Some(meant) => type_mismatch(&names, value).help(format!("did you mean \"{meant}\"?")),
+            None => type_mismatch(&names, value),
         }),
     }
 }
 
-/// `"error", "warn" or "info"`
-fn one_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
+/// Formats the choices as `"error", "warn" or "info"`.
+fn alternatives<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let mut quoted: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
     match quoted.pop() {
         Some(last) if !quoted.is_empty() => format!("{} or {last}", quoted.join(", ")),

@@ -1,6 +1,7 @@
-//! The value types of keys: addresses, networks, origins, durations, sizes, patterns and names.
+//! The value types of keys: addresses, networks, origins, durations, sizes, patterns, names.
 
 pub(crate) mod address;
+pub(crate) mod address_mistake;
 pub(crate) mod choices;
 pub(crate) mod close_reason;
 pub(crate) mod field;
@@ -10,3 +11,4 @@ pub(crate) mod patterns;
 pub(crate) mod scalars;
 pub(crate) mod targets;
 pub(crate) mod units;
+pub(crate) mod variables;

@@ -1,54 +1,59 @@
-//! Origins (RFC 6454): parsed once, compared exactly.
+//! Origins (RFC 6454): parsed once and compared exactly.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use super::patterns::digits;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::nearest::nearest;
+use crate::config::toml::scalar::digits;
 
-/// A serialised origin, normalised: lower-case scheme and host, the port always present.
+/// A normalised origin: lower-case scheme and host, and an explicit port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// `https`, `http`, or another scheme as written.
+    /// `https`, `http`, or another scheme in lower case.
     pub scheme: String,
-    /// Host in its ASCII form; IPv6 in brackets.
+    /// Host in ASCII form; IPv6 addresses in brackets.
     pub host: String,
-    /// The port, or the scheme's default one; `None` for a scheme without one.
+    /// The port, or the default port of the scheme; `None` for a scheme without a default port.
     pub port: Option<u16>,
 }
 
-/// Why a text is no origin.
+/// Why a text is not an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OriginError {
-    /// No `scheme://` in front.
-    #[error("an origin begins with its scheme")]
+    /// The text does not start with `scheme://`.
+    #[error("an origin starts with a scheme")]
     NoScheme,
-    /// A scheme with other characters than RFC 3986 3.1 allows.
+    /// The scheme contains characters that RFC 3986 section 3.1 does not allow.
     #[error("the scheme is malformed")]
     BadScheme,
-    /// Something behind host and port.
-    #[error("an origin has no path, not even a slash at its end")]
+    /// There is a path, query or fragment after host and port.
+    #[error("an origin has no path, not even a trailing slash")]
     Path,
-    /// A user, and perhaps a password.
+    /// There is a user name.
     #[error("an origin has no user name")]
     User,
-    /// No host.
+    /// The host is empty.
     #[error("the host is missing")]
     NoHost,
-    /// Browsers send international names in punycode (RFC 6454 6.2).
+    /// The host is not ASCII; browsers send international names in punycode (RFC 6454 section 6.2).
     #[error("the host is not ASCII")]
     NotAscii,
-    /// A host with characters that no name and no address has.
+    /// The host is neither a name nor an address.
     #[error("the host is malformed")]
     BadHost,
-    /// A port that is not 1 to 65535.
-    #[error("that is no port")]
+    /// The port is not a number from 1 to 65535.
+    #[error("the port is invalid")]
     BadPort,
 }
 
 impl Origin {
-    /// Reads the serialisation of RFC 6454 6.2, from a file or from an `Origin` field.
+    /// Parses the serialization of RFC 6454 section 6.2, as it appears in the file and in the `Origin`
+    /// field.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a serialized origin.
     pub fn parse(text: &str) -> Result<Self, OriginError> {
         let (scheme, rest) = text.split_once("://").ok_or(OriginError::NoScheme)?;
         let first_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -71,12 +76,12 @@ impl Origin {
                 Some(_) | None => return Err(OriginError::BadPort),
             },
         };
-        Ok(Self { scheme, host: normal_host(host)?, port })
+        Ok(Self { scheme, host: normalize_host(host)?, port })
     }
 }
 
 impl fmt::Display for Origin {
-    /// As a browser would send it: without the scheme's default port.
+    /// Formats the origin as browsers send it, without the default port of the scheme.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme, self.host)?;
         match self.port {
@@ -89,22 +94,26 @@ impl fmt::Display for Origin {
 /// One entry of a route's `origins`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum OriginRule {
-    /// `"*"`: any Origin, or none.
+    /// `"*"`: any `Origin` field, or none.
     Any,
-    /// `"same-origin"`: scheme, host and port of the request itself.
+    /// `"same-origin"`: scheme, host and port of the request.
     SameOrigin,
     /// `"null"`: the opaque origin (sandboxed frames, local files).
     Null,
-    /// `"missing"`: no Origin header (programs that are no browsers).
+    /// `"missing"`: no `Origin` field (clients other than browsers).
     Missing,
-    /// Exactly this one.
+    /// Exactly this origin.
     Exact(Origin),
-    /// Any name below this host, same scheme and port: `https://*.example.com`.
+    /// Any subdomain of this host with the same scheme and port: `https://*.example.com`.
     Subdomains(Origin),
 }
 
 impl OriginRule {
-    /// Reads one entry of a route's `origins`.
+    /// Parses one entry of a route's `origins`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the entry and what to write instead.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         match text {
             "*" => return Ok(Self::Any),
@@ -114,27 +123,28 @@ impl OriginRule {
             "" => return Err(Problem::new("an empty origin").help(RULES)),
             _ => {}
         }
-        let complaint =
-            |fault: OriginError| Problem::new(fault.to_string()).help(remedy(text, fault));
+        let problem =
+            |error: OriginError| Problem::new(error.to_string()).help(suggestion(text, error));
         let rule = match text.split_once("://*.") {
             Some((scheme, parent)) => {
-                let parent = Origin::parse(&format!("{scheme}://{parent}")).map_err(complaint)?;
+                let parent = Origin::parse(&format!("{scheme}://{parent}")).map_err(problem)?;
                 if parent.host.starts_with('[') || is_ipv4(&parent.host) {
-                    return Err(Problem::new("an IP address has no names below it")
+                    return Err(Problem::new("an IP address has no subdomains")
                         .help(format!("write \"{parent}\"")));
                 }
                 Self::Subdomains(parent)
             }
-            None if text.contains('*') => return Err(stray_wildcard(text)),
-            None => Self::Exact(Origin::parse(text).map_err(complaint)?),
+            None if text.contains('*') => return Err(misplaced_wildcard(text)),
+            None => Self::Exact(Origin::parse(text).map_err(problem)?),
         };
         if let Self::Exact(origin) | Self::Subdomains(origin) = &rule
             && matches!(origin.scheme.as_str(), "ws" | "wss")
         {
             let (_, rest) = text.split_once("://").unwrap_or(("", text));
             let scheme = if origin.scheme == "wss" { "https" } else { "http" };
-            let wrong = Problem::new("an origin names the page, not the WebSocket it opens");
-            return Err(wrong.help(format!("write \"{scheme}://{rest}\"")));
+            let problem =
+                Problem::new("an origin is the address of the page, not of the WebSocket");
+            return Err(problem.help(format!("write \"{scheme}://{rest}\"")));
         }
         Ok(rule)
     }
@@ -157,7 +167,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), OriginError> {
     }
 }
 
-fn normal_host(host: &str) -> Result<String, OriginError> {
+fn normalize_host(host: &str) -> Result<String, OriginError> {
     if host.is_empty() {
         return Err(OriginError::NoHost);
     }
@@ -187,8 +197,8 @@ fn is_ipv4(host: &str) -> bool {
     host.parse::<std::net::Ipv4Addr>().is_ok()
 }
 
-fn remedy(text: &str, fault: OriginError) -> String {
-    match fault {
+fn suggestion(text: &str, error: OriginError) -> String {
+    match error {
         OriginError::NoScheme => match nearest(text, KEYWORDS) {
             Some(keyword) => format!("did you mean \"{keyword}\"?"),
             None if text.contains(['.', ':']) => format!("write \"https://{text}\""),
@@ -207,9 +217,7 @@ fn remedy(text: &str, fault: OriginError) -> String {
             Some(((scheme, _), (_, host))) => format!("write \"{scheme}://{host}\""),
             None => RULES.to_owned(),
         },
-        OriginError::NoHost if text.starts_with("file:") => {
-            "pages that are local files send \"null\"".to_owned()
-        }
+        OriginError::NoHost if text.starts_with("file:") => "local files send \"null\"".to_owned(),
         OriginError::BadPort => "ports are 1 to 65535".to_owned(),
         OriginError::BadScheme | OriginError::NoHost | OriginError::BadHost => {
             "write it as browsers do: \"https://chat.example.com\", \"http://localhost:3000\""
@@ -218,26 +226,26 @@ fn remedy(text: &str, fault: OriginError) -> String {
     }
 }
 
-fn stray_wildcard(text: &str) -> Problem {
-    let wrong = Problem::new(format!("\"{text}\" has a * in a place where it means nothing"));
+fn misplaced_wildcard(text: &str) -> Problem {
+    let problem = Problem::new(format!("\"{text}\" has a misplaced wildcard"));
     match text.strip_prefix("*.") {
-        Some(parent) => wrong.help(format!("write \"https://*.{parent}\"")),
-        None => wrong.help(
-            "\"https://*.example.com\" is every name below example.com, \"*\" alone is any origin",
+        Some(parent) => problem.help(format!("write \"https://*.{parent}\"")),
+        None => problem.help(
+            "\"https://*.example.com\" matches every subdomain of example.com, \"*\" alone matches any origin",
         ),
     }
 }
 
 const KEYWORDS: [&str; 3] = ["same-origin", "null", "missing"];
 
-/// The choices for `origins`, for people.
+/// The choices for `origins`, as shown in error messages.
 pub(crate) const RULES: &str = "list the pages that may connect:
 \"same-origin\"               pages on the route's own host
-\"https://chat.example.com\"  this origin exactly
-\"https://*.example.com\"     any name below example.com
-\"missing\"                   programs that are no browsers, and send no Origin
+\"https://chat.example.com\"  exactly this origin
+\"https://*.example.com\"     any subdomain of example.com
+\"missing\"                   clients that send no Origin, such as native applications
 \"null\"                      sandboxed frames and local files
-\"*\"                         everybody: only if the backend checks for itself";
+\"*\"                         any origin: only if the backend checks it itself";
 
 #[cfg(test)]
 mod tests;

@@ -1,25 +1,30 @@
-//! The names and addresses a configuration is made of, parsed once.
+//! Host patterns, path prefixes and backend addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::address::slip;
-use super::field::no_variable;
+use super::address_mistake::find_mistake;
+use super::variables::reject_variable;
 use crate::config::toml::diagnostic::Problem;
+use crate::config::toml::scalar::digits;
 
 /// Which hosts a route serves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
-    /// One host, lower-case, without a trailing dot and without a port; IPv6 in brackets.
+    /// One host in lower case, without trailing dot and port; IPv6 addresses in brackets.
     Exact(String),
-    /// Every name below this one: `*.example.com` holds `example.com`; the apex is not matched.
+    /// Every subdomain of this name, but not the name itself: `*.example.com` is `example.com` here.
     Subdomains(String),
-    /// Any host, spelled `"*"`.
+    /// Any host, written `"*"`.
     Any,
 }
 
 impl HostPattern {
-    /// Reads `"chat.example.com"`, `"*.example.com"` or `"*"`.
+    /// Parses `"chat.example.com"`, `"*.example.com"` or `"*"`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the pattern and what to write instead.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if text == "*" {
             return Ok(Self::Any);
@@ -27,10 +32,10 @@ impl HostPattern {
         if text.trim().contains([' ', ',']) {
             return Err(Problem::new("a route has one host").help(ONE_HOST));
         }
-        // What other servers call the one that takes all else.
+        // Other servers use such a name for the default host.
         if text.starts_with('_') && !text.contains('.') {
-            return Err(Problem::new(format!("no client asks for a host \"{text}\""))
-                .help("write \"*\" for any host that no other route has"));
+            return Err(Problem::new(format!("no client sends the host \"{text}\""))
+                .help("write \"*\" for any host that no other route matches"));
         }
         if let Some((_, rest)) = text.split_once("://") {
             let host = rest.split(['/', ':']).next().unwrap_or(rest);
@@ -41,29 +46,27 @@ impl HostPattern {
                 .help(format!("write host = \"{host}\" and path = \"/{path}\"")));
         }
         if let Some(name) = text.strip_prefix("*.") {
-            return match host_name(name)? {
+            return match parse_host(name)? {
                 Host::Name(name) => Ok(Self::Subdomains(name)),
-                Host::V4(_) | Host::V6(_) => {
-                    Err(Problem::new("an IP address has no names below it")
-                        .help("write the address without \"*.\""))
-                }
+                Host::V4(_) | Host::V6(_) => Err(Problem::new("an IP address has no subdomains")
+                    .help("write the address without \"*.\"")),
             };
         }
         if text.contains('*') {
             return Err(Problem::new(format!("\"{text}\" has a * that is not its first label"))
                 .help(
-                    "write \"*.example.com\" for every name below example.com, \"*\" for any host",
+                    "write \"*.example.com\" for every subdomain of example.com, \"*\" for any host",
                 ));
         }
         if let (Some((host, port)), false) = (text.rsplit_once(':'), text.ends_with(']'))
             && digits(port).is_some()
             && (!host.contains(':') || host.ends_with(']'))
         {
-            return Err(Problem::new("a route's host has no port: it holds for all of them")
+            return Err(Problem::new("a route's host has no port: it matches every port")
                 .help(format!("write \"{host}\"")));
         }
         let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-        match (host_name(inner.unwrap_or(text))?, inner) {
+        match (parse_host(inner.unwrap_or(text))?, inner) {
             (Host::Name(name), None) => Ok(Self::Exact(name)),
             (Host::V4(address), None) => Ok(Self::Exact(address.to_string())),
             (Host::V6(address), _) => Ok(Self::Exact(format!("[{address}]"))),
@@ -88,8 +91,8 @@ enum Host {
     V6(Ipv6Addr),
 }
 
-/// A DNS name or an IP address without brackets, in its one normal form.
-fn host_name(text: &str) -> Result<Host, Problem> {
+/// Parses and normalises a DNS name, or an IP address without brackets.
+fn parse_host(text: &str) -> Result<Host, Problem> {
     match text.parse() {
         Ok(IpAddr::V4(address)) => return Ok(Host::V4(address)),
         Ok(IpAddr::V6(address)) => return Ok(Host::V6(address)),
@@ -107,13 +110,13 @@ fn host_name(text: &str) -> Result<Host, Problem> {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
-    if let Some(slip) = slip(text) {
-        return Err(slip);
+    if let Some(mistake) = find_mistake(text) {
+        return Err(mistake);
     }
     if name.len() > 253 || !name.split('.').all(label_fits) {
         return Err(Problem::new(format!("\"{text}\" is neither a host name nor an IP address")));
     }
-    // Names do not end in a number (RFC 1123 2.1); `10.0.0.256` is a slip, not a name.
+    // Names do not end in a number (RFC 1123 section 2.1), so `10.0.0.256` is not a name.
     let last = name.rsplit('.').next().unwrap_or(&name);
     if digits(last).is_some() {
         return Err(Problem::new(format!("\"{text}\" is not an IPv4 address")));
@@ -121,25 +124,29 @@ fn host_name(text: &str) -> Result<Host, Problem> {
     Ok(Host::Name(name))
 }
 
-/// Where a path must begin, by whole segments: `/ws` matches `/ws` and `/ws/x`, not `/wsx`.
-/// Starts with `/`, does not end with it; `/` alone matches everything.
+/// A prefix of whole path segments: `/ws` matches `/ws` and `/ws/x`, but not `/wsx`. It starts with
+/// `/` and does not end with `/`, except for `/` itself, which matches every path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PathPrefix(String);
 
 impl PathPrefix {
-    /// `/`: every path.
+    /// The prefix `/`, which matches every path.
     pub fn root() -> Self {
         Self("/".to_owned())
     }
 
-    /// Reads `"/ws"`; `"/ws/"` is the same.
+    /// Parses `"/ws"`; `"/ws/"` means the same.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the path and what to write instead.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        request_path(text)?;
+        check_request_path(text)?;
         if let Some((prefix, _)) = text.split_once('*') {
             let meant = prefix.trim_end_matches('/');
             let meant = if meant.is_empty() { "/" } else { meant };
             return Err(Problem::new(
-                "a path has no wildcards: it matches all that begins with it",
+                "a path has no wildcards: it matches every path that starts with it",
             )
             .help(format!("write \"{meant}\"")));
         }
@@ -156,8 +163,12 @@ impl PathPrefix {
     }
 }
 
-/// Whether it is a path as it stands in a request line (RFC 9112 3.2.1), without a query.
-pub(crate) fn request_path(text: &str) -> Result<(), Problem> {
+/// Checks a path of a request line (RFC 9112 section 3.2.1) without query.
+///
+/// # Errors
+///
+/// What is wrong with the path and what to write instead.
+pub(crate) fn check_request_path(text: &str) -> Result<(), Problem> {
     if !text.starts_with('/') {
         let meant = text
             .split_once("://")
@@ -167,33 +178,39 @@ pub(crate) fn request_path(text: &str) -> Result<(), Problem> {
     }
     if text.contains(['?', '#']) {
         return Err(Problem::new(format!("\"{text}\" has a query or a fragment"))
-            .help("only the path decides; leave out what begins with ? or #"));
+            .help("only the path is matched: remove the part after ? or #"));
     }
-    // A dollar alone is lawful, and in use.
+    // A dollar sign alone is valid, and in use.
     if text.contains("${") || text.contains("%{") {
-        no_variable(text)?;
+        reject_variable(text)?;
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Problem::new(format!("\"{text}\" has a character that no request path has"))
-            .help("write it percent-encoded, as clients send it"));
+        return Err(Problem::new(format!(
+            "\"{text}\" has a character that is not allowed in a request path"
+        ))
+        .help("write it percent-encoded, as clients send it"));
     }
     Ok(())
 }
 
-/// Host (a name, or an address without brackets) and port of a backend.
+/// Host and port of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BackendAddress {
-    /// Name or IP address.
+    /// A name, or an IP address without brackets.
     pub host: String,
-    /// TCP port, never 0.
+    /// TCP port, at least 1.
     pub port: u16,
 }
 
 impl BackendAddress {
-    /// Reads `"127.0.0.1:9001"`, `"app.internal:9001"` or `"[::1]:9001"`.
+    /// Parses `"127.0.0.1:9001"`, `"app.internal:9001"` or `"[::1]:9001"`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the address and what to write instead.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        if let Some(wrong) = slip(text).or_else(|| more_than_an_address(text)) {
-            return Err(wrong);
+        if let Some(problem) = find_mistake(text).or_else(|| extra_parts(text)) {
+            return Err(problem);
         }
         if text.parse::<Ipv6Addr>().is_ok() {
             return Err(Problem::new(format!("\"{text}\" has no port"))
@@ -212,12 +229,12 @@ impl BackendAddress {
             }
         };
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = match (host_name(bracketed.unwrap_or(host))?, bracketed) {
+        let host = match (parse_host(bracketed.unwrap_or(host))?, bracketed) {
             (Host::Name(name), None) => name,
             (Host::V4(address), None) => address.to_string(),
             (Host::V6(address), Some(_)) => address.to_string(),
             (Host::V6(address), None) => {
-                return Err(Problem::new("an IPv6 address stands in brackets")
+                return Err(Problem::new("an IPv6 address must be in brackets")
                     .help(format!("write \"[{address}]:{port}\"")));
             }
             (Host::Name(_) | Host::V4(_), Some(inner)) => {
@@ -229,13 +246,15 @@ impl BackendAddress {
 }
 
 fn only_ipv6_in_brackets(meant: &str) -> Problem {
-    Problem::new("only an IPv6 address stands in brackets").help(format!("write \"{meant}\""))
+    Problem::new("only an IPv6 address is written in brackets").help(format!("write \"{meant}\""))
 }
 
-/// A URL, a user, a path or a Unix socket where only host and port may stand.
-fn more_than_an_address(text: &str) -> Option<Problem> {
+/// Rejects a URL, a user name, a path or a Unix socket where only host and port are allowed.
+fn extra_parts(text: &str) -> Option<Problem> {
     if text.starts_with("unix:") || text.starts_with('/') {
-        return Some(Problem::new("a backend is a host and a port; Unix sockets are not spoken"));
+        return Some(Problem::new(
+            "a backend is a host and a port; Unix sockets are not supported",
+        ));
     }
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
@@ -245,9 +264,9 @@ fn more_than_an_address(text: &str) -> Option<Problem> {
     }
     let port = if rest.contains(':') { "" } else { ":80" };
     Some(match scheme {
-        "https" | "wss" => Problem::new("backends are spoken to without TLS")
-            .help("write the host and port of a plain one, as in \"127.0.0.1:9001\""),
-        _ => Problem::new("a backend is a host and a port, nothing else")
+        "https" | "wss" => Problem::new("TLS to backends is not supported")
+            .help("write the host and port of a plain HTTP backend, as in \"127.0.0.1:9001\""),
+        _ => Problem::new("a backend is only a host and a port")
             .help(format!("write \"{rest}{port}\"")),
     })
 }
@@ -262,15 +281,9 @@ impl fmt::Display for BackendAddress {
     }
 }
 
-/// What to do about several hosts.
+/// Help for a route with several hosts.
 pub(crate) const ONE_HOST: &str =
-    "write one [[route]] for each, or \"*.example.com\" for every name below it";
-
-/// A number of ASCII digits only: `u64::from_str` would take a sign.
-pub(crate) fn digits(text: &str) -> Option<u64> {
-    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| text.parse().ok()).flatten()
-}
+    "write one [[route]] for each, or \"*.example.com\" for every subdomain";
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,16 @@
-//! Places in the file system where something of ours is: the records, the control socket.
+//! Paths of the access log and of the control socket.
 
 use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use super::scalars::{is_no_limit, unexpected};
+use super::scalars::means_unlimited;
 use crate::config::settings::ControlSocket;
 use crate::config::toml::diagnostic::Problem;
-use crate::config::toml::reader::TomlValue;
+use crate::config::toml::scalar::type_mismatch;
+use crate::config::toml::value::TomlValue;
 
-/// Where records go: `"stderr"`, or a file.
+/// Destination of access records: `"stderr"`, or a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordTarget {
     Stderr,
@@ -19,25 +20,26 @@ pub(crate) enum RecordTarget {
 impl TomlValue for RecordTarget {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         if value.as_bool() == Some(false) {
-            return Err(unexpected("a place for records", value).help(RECORDS_TO));
+            return Err(type_mismatch("a destination for records", value).help(TARGET_HELP));
         }
         let path = PathBuf::read(value)?;
-        // Whoever writes one of these words does not mean a file of that name.
+        // These words are not meant as file names.
         let words = ["stdout", "syslog", "journal", "journald", "off", "none", "null"];
         match value.as_str() {
             Some("stderr") => Ok(Self::Stderr),
             Some(word) if words.contains(&word.to_ascii_lowercase().as_str()) => {
-                Err(Problem::new(format!("records do not go to \"{word}\"")).help(RECORDS_TO))
+                Err(Problem::new(format!("records cannot be written to \"{word}\""))
+                    .help(TARGET_HELP))
             }
-            Some(folder) if folder.ends_with('/') => {
-                Err(Problem::new(format!("\"{folder}\" is a folder")).help("name the file in it"))
+            Some(dir) if dir.ends_with('/') => {
+                Err(Problem::new(format!("\"{dir}\" is a directory")).help("name the file in it"))
             }
             Some(_) | None => Ok(Self::File(path)),
         }
     }
 }
 
-/// Where the control socket is: `"auto"`, `"off"`, or a path.
+/// The control socket: `"auto"`, `"off"`, or a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ControlSocketPath(pub(crate) ControlSocket);
 
@@ -48,12 +50,12 @@ impl TomlValue for ControlSocketPath {
             Some("off") => return Ok(Self(ControlSocket::Off)),
             Some(_) | None => {}
         }
-        if value.as_bool() == Some(false) || is_no_limit(value) {
-            return Err(unexpected("a path", value).help("write \"off\" if there is to be none"));
+        if value.as_bool() == Some(false) || means_unlimited(value) {
+            return Err(type_mismatch("a path", value).help("write \"off\" to turn it off"));
         }
         PathBuf::read(value).map(ControlSocket::At).map(Self)
     }
 }
 
-const RECORDS_TO: &str =
-    "write \"stderr\", which systemd keeps in its journal, or the path of a file";
+const TARGET_HELP: &str =
+    "write \"stderr\", which goes to the journal under systemd, or the path of a file";

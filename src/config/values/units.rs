@@ -1,41 +1,45 @@
-//! Sizes, durations and rates. No unit is ever guessed: sizes are
-//! `"64KiB"` (`B`, `KiB`, `MiB`, `GiB`; not `MB`, which two people read in two ways), durations
-//! `"30s"` (`ms`, `s`, `m`, `h`), rates `"20/s"` or `"64KiB/s"`; each is one whole number and one
-//! unit.
+//! Sizes, durations and rates. Each is one whole number and one unit, and the unit is never assumed:
+//! sizes are `"64KiB"` (`B`, `KiB`, `MiB`, `GiB`; not the ambiguous `MB`), durations `"30s"` (`ms`,
+//! `s`, `m`, `h`), rates `"20/s"` or `"64KiB/s"`.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use super::patterns::digits;
 use crate::config::toml::diagnostic::Problem;
+use crate::config::toml::scalar::digits;
 
-/// A number of bytes, at least 1, at most what one WebSocket frame can announce
-/// (RFC 6455 5.2: 63 bits).
+/// A number of bytes, from 1 to the maximum payload length of a WebSocket frame, 2^63 - 1
+/// (RFC 6455 section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(u64);
 
 impl ByteSize {
-    /// So many bytes.
+    /// Creates a size without checking its range.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// The number of bytes.
+    /// The size in bytes.
     pub fn get(self) -> u64 {
         self.0
     }
 
-    /// Reads `"1MiB"`.
+    /// Parses a size such as `"1MiB"`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the size and what to write instead.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let quantity = Quantity::parse(text, "size", "1MiB")?;
-        let bytes = quantity.scale(&SIZE_UNITS).map_err(|wrong| match wrong {
+        let bytes = quantity.scale(&SIZE_UNITS).map_err(|problem| match problem {
             QuantityError::Unit => quantity.unknown_size_unit(),
             QuantityError::Overflow => Problem::new(format!("\"{text}\" is more than 2^63 bytes")),
         })?;
         match bytes {
-            0 => Err(Problem::zero("a size of 0 would let nothing through")
-                .help("the smallest size is \"1B\"")),
+            0 => {
+                Err(Problem::zero("a size of 0 would allow nothing").help("the minimum is \"1B\""))
+            }
             1..=SIZE_MAX => Ok(Self(bytes)),
             _ => Err(Problem::new(format!("\"{text}\" is more than 2^63 bytes"))),
         }
@@ -49,119 +53,132 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// Reads `"30s"`: at least `"1ms"`, at most a year, so that it can be added to any moment.
+/// Parses a duration such as `"30s"`, from `"1ms"` to one year, so that adding it to a point in time
+/// does not overflow.
+///
+/// # Errors
+///
+/// What is wrong with the duration and what to write instead.
 pub fn parse_duration(text: &str) -> Result<Duration, Problem> {
-    let quantity = Quantity::parse(text, "duration", "30s").map_err(|wrong| match sum(text) {
-        Some(sum) => wrong.help(format!("write \"{}\"", show_duration(sum))),
-        None => wrong,
+    let quantity = Quantity::parse(text, "duration", "30s").map_err(|problem| match sum(text) {
+        Some(sum) => problem.help(format!("write \"{}\"", show_duration(sum))),
+        None => problem,
     })?;
-    let millis = quantity.scale(&TIME_UNITS).map_err(|wrong| match wrong {
+    let millis = quantity.scale(&TIME_UNITS).map_err(|problem| match problem {
         QuantityError::Unit => quantity.unknown_time_unit(),
         QuantityError::Overflow => too_long(text),
     })?;
     match millis {
-        0 => Err(Problem::zero("a time of 0 would be over before it began")
-            .help("the shortest time is \"1ms\"")),
+        0 => Err(Problem::zero("a duration of 0 would expire immediately")
+            .help("the minimum is \"1ms\"")),
         1..=MILLIS_MAX => Ok(Duration::from_millis(millis)),
         _ => Err(too_long(text)),
     }
 }
 
-/// A duration as one would write it: `30s`, `1h`, `1500ms`.
+/// Formats a duration as it is written in the file: `30s`, `1h`, `1500ms`.
 pub fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (unit, scale) = largest_unit(millis, &TIME_UNITS);
     format!("{}{unit}", millis / scale)
 }
 
-/// What is meant by `1h30m`.
+/// The sum that `1h30m` stands for.
 fn sum(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut millis = 0_u64;
     while !rest.is_empty() {
-        let (number, behind) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-        let end = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
-        let (unit, behind) = behind.split_at(end);
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
         let (_, scale) = TIME_UNITS.iter().find(|(name, _)| *name == unit)?;
         millis = millis.checked_add(digits(number)?.checked_mul(*scale)?)?;
-        rest = behind;
+        rest = after;
     }
     (1..=MILLIS_MAX).contains(&millis).then(|| Duration::from_millis(millis))
 }
 
 fn too_long(text: &str) -> Problem {
     Problem::new(format!("\"{text}\" is longer than a year"))
-        .help(format!("the longest time is \"{}h\"", MILLIS_MAX / 3_600_000))
+        .help(format!("the maximum is \"{}h\"", MILLIS_MAX / 3_600_000))
 }
 
-/// So many a second, at least one.
+/// A rate of events per second, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PerSecond(pub NonZeroU32);
 
 impl PerSecond {
-    /// Reads `"20/s"`.
+    /// Parses a rate such as `"20/s"`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the rate and what to write instead.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let Some((number, unit)) = text.split_once('/') else {
-            let wrong = Problem::new(format!("\"{text}\" is not a rate"));
-            return Err(wrong.help("write how many a second, as in \"20/s\""));
+            let problem = Problem::new(format!("\"{text}\" is not a rate"));
+            return Err(problem.help("write a number per second, as in \"20/s\""));
         };
         if unit != "s" {
             return Err(Problem::new(format!("\"{text}\" is not a rate per second"))
-                .help("write how many a second, as in \"20/s\""));
+                .help("write a number per second, as in \"20/s\""));
         }
         let number = digits(number).ok_or_else(|| {
-            Problem::new(format!("\"{text}\" does not begin with a whole number"))
-                .help("write how many a second, as in \"20/s\"")
+            Problem::new(format!("\"{text}\" does not start with a whole number"))
+                .help("write a number per second, as in \"20/s\"")
         })?;
         match u32::try_from(number).map(NonZeroU32::new) {
             Ok(Some(rate)) => Ok(Self(rate)),
-            Ok(None) => Err(no_rate("1/s")),
+            Ok(None) => Err(zero_rate("1/s")),
             Err(_) => Err(Problem::new(format!("\"{text}\" is more than {}/s", u32::MAX))),
         }
     }
 }
 
-/// So many bytes a second, at least one.
+/// A rate in bytes per second, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BytesPerSecond(pub NonZeroU64);
 
 impl BytesPerSecond {
-    /// Reads `"64KiB/s"`.
+    /// Parses a rate such as `"64KiB/s"`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the rate and what to write instead.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        let example = "write how many bytes a second, as in \"64KiB/s\"";
+        let example = "write bytes per second, as in \"64KiB/s\"";
         let Some((size, unit)) = text.split_once('/') else {
-            let wrong = Problem::new(format!("\"{text}\" is not a rate"));
+            let problem = Problem::new(format!("\"{text}\" is not a rate"));
             return Err(match ByteSize::parse(text) {
-                Ok(_) => wrong.help(format!("write \"{text}/s\" if it is per second")),
-                Err(_) => wrong.help(example),
+                Ok(_) => problem.help(format!("write \"{text}/s\" if it is per second")),
+                Err(_) => problem.help(example),
             });
         };
         if unit != "s" {
-            let wrong = Problem::new(format!("\"{text}\" is not a rate per second"));
-            return Err(wrong.help(example));
+            let problem = Problem::new(format!("\"{text}\" is not a rate per second"));
+            return Err(problem.help(example));
         }
-        // A size of 0 is a rate of 0, and its lack of a unit one of bytes.
+        // A size of 0 is a rate of 0, and a number without unit lacks the unit of bytes.
         if digits(size) == Some(0) {
-            return Err(no_rate("1B/s"));
+            return Err(zero_rate("1B/s"));
         }
         if digits(size).is_some() {
-            let wrong = Problem::new(format!("\"{text}\" does not say of what"));
-            return Err(wrong.help(format!("write \"{size}B/s\" if it is bytes")));
+            let problem = Problem::new(format!("\"{text}\" has no unit"));
+            return Err(problem.help(format!("write \"{size}B/s\" if it is bytes")));
         }
-        let quantity = ByteSize::parse(size).map_err(|wrong| wrong.zero_as(|| no_rate("1B/s")))?;
-        NonZeroU64::new(quantity.get()).map(Self).ok_or_else(|| no_rate("1B/s"))
+        let quantity =
+            ByteSize::parse(size).map_err(|problem| problem.zero_as(|| zero_rate("1B/s")))?;
+        NonZeroU64::new(quantity.get()).map(Self).ok_or_else(|| zero_rate("1B/s"))
     }
 }
 
-fn no_rate(lowest: &str) -> Problem {
-    Problem::zero("a rate of 0 would let nothing through")
-        .help(format!("the lowest rate is \"{lowest}\""))
+fn zero_rate(lowest: &str) -> Problem {
+    Problem::zero("a rate of 0 would allow nothing").help(format!("the minimum is \"{lowest}\""))
 }
 
-/// A whole number and whatever stands behind it.
+/// A whole number and the text after it.
 struct Quantity<'t> {
     number: u64,
-    /// The number as written; for suggestions.
+    /// The number as written, for suggestions.
     digits: &'t str,
     unit: &'t str,
 }
@@ -175,22 +192,22 @@ impl<'t> Quantity<'t> {
     fn parse(text: &'t str, noun: &str, example: &str) -> Result<Self, Problem> {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
-        let complaint = |what: &str| {
+        let problem = |what: &str| {
             Problem::new(format!("\"{text}\" {what}"))
                 .help(format!("write one whole number and one unit, as in \"{example}\""))
         };
         if number.is_empty() {
-            return Err(complaint(&format!("is not a {noun}")));
+            return Err(problem(&format!("is not a {noun}")));
         }
         if unit.starts_with(['.', ',', '_']) {
-            return Err(complaint("is not a whole number"));
+            return Err(problem("is not a whole number"));
         }
         if unit.contains(|c: char| c.is_ascii_digit()) {
-            return Err(complaint("has more than one number in it"));
+            return Err(problem("contains more than one number"));
         }
         match number.parse() {
             Ok(value) => Ok(Self { number: value, digits: number, unit }),
-            Err(_) => Err(complaint("is too large a number")),
+            Err(_) => Err(problem("is too large a number")),
         }
     }
 
@@ -217,13 +234,13 @@ impl<'t> Quantity<'t> {
                     .help("the units are B, KiB, MiB and GiB, as in \"1MiB\"");
             }
         };
-        let wrong = Problem::new(format!("\"{}\" is not a unit of size", self.unit));
+        let problem = Problem::new(format!("\"{}\" is not a unit of size", self.unit));
         let bytes = SIZE_UNITS.iter().find(|(unit, _)| *unit == meant).map(|(_, scale)| *scale);
         match bytes.and_then(|scale| self.number.checked_mul(scale)) {
             Some(bytes) if meant != "B" => {
-                wrong.help(format!("write \"{digits}{meant}\", which is {bytes} bytes"))
+                problem.help(format!("write \"{digits}{meant}\", which is {bytes} bytes"))
             }
-            Some(_) | None => wrong.help(format!("write \"{digits}{meant}\"")),
+            Some(_) | None => problem.help(format!("write \"{digits}{meant}\"")),
         }
     }
 
@@ -257,7 +274,7 @@ fn largest_unit(value: u64, units: &[(&'static str, u64)]) -> (&'static str, u64
 const SIZE_UNITS: [(&str, u64); 4] =
     [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 const SIZE_MAX: u64 = (1 << 63) - 1;
-/// In milliseconds.
+/// Units in milliseconds.
 const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
 const MILLIS_MAX: u64 = 365 * 24 * 3_600_000;
 

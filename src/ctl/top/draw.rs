@@ -9,9 +9,9 @@ use ratatui::widgets::{Block, Clear, Paragraph, Row as Cells, Table, TableState}
 
 use super::keys::HELP;
 use super::state::{SortColumn, TopMode, TopState, TunnelRow};
-use crate::ctl::figures::{age, byte_rate, bytes, count, rate, round_trip};
+use crate::ctl::format::{age, byte_rate, bytes, count, rate, round_trip};
 use crate::ctl::sessions::{detail_facts, total};
-use crate::ctl::table::{harmless, width};
+use crate::ctl::table::{sanitize, width};
 
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, top: &mut TopState) {
@@ -66,7 +66,7 @@ fn heading(top: &TopState) -> Vec<Line<'static>> {
         state.push("the other way round".into());
     }
     if !top.filter.is_empty() {
-        state.push(format!("{shown} of {all} with \"{}\"", harmless(&top.filter)));
+        state.push(format!("{shown} of {all} with \"{}\"", sanitize(&top.filter)));
     }
     if top.paused {
         state.push("PAUSED".into());
@@ -74,7 +74,7 @@ fn heading(top: &TopState) -> Vec<Line<'static>> {
     let warn = tint(top, Color::Yellow);
     let last = match &top.trouble {
         Some(why) => {
-            Line::styled(format!("asking again: {}", harmless(why)), tint(top, Color::Red))
+            Line::styled(format!("asking again: {}", sanitize(why)), tint(top, Color::Red))
         }
         None if top.paused => Line::styled(state.join(", "), warn),
         None => Line::raw(state.join(", ")),
@@ -129,10 +129,10 @@ fn footer(top: &TopState) -> Line<'static> {
             Line::styled(format!("close tunnel {session}? y/n"), tint(top, Color::Red))
         }
         (TopMode::Filter, _) => {
-            Line::raw(format!("/{}_  (enter: keep, esc: clear)", harmless(&top.filter)))
+            Line::raw(format!("/{}_  (enter: keep, esc: clear)", sanitize(&top.filter)))
         }
         (TopMode::Detail(..) | TopMode::Help | TopMode::Table, Some(said)) => {
-            Line::raw(harmless(said))
+            Line::raw(sanitize(said))
         }
         (TopMode::Detail(..) | TopMode::Help | TopMode::Table, None) => Line::raw(keys),
     }
@@ -144,7 +144,7 @@ fn over(frame: &mut Frame<'_>, title: &str, lines: &[(String, String)]) {
     let names = lines.iter().map(|(name, _)| width(name)).max().unwrap_or(0);
     let text: Vec<Line<'_>> = lines
         .iter()
-        .map(|(name, value)| Line::raw(format!(" {name:names$}  {} ", harmless(value))))
+        .map(|(name, value)| Line::raw(format!(" {name:names$}  {} ", sanitize(value))))
         .collect();
     let widest = text.iter().map(Line::width).max().unwrap_or(0).max(width(title)) + 2;
     let [area] =
@@ -173,7 +173,7 @@ fn fitting(room: u16) -> Vec<SortColumn> {
     columns
 }
 
-/// Cells of a column of figures; names share what is left.
+/// Cells of a column of format; names share what is left.
 fn width_of(column: SortColumn) -> Option<u16> {
     match column {
         SortColumn::Id => Some(9),
@@ -184,7 +184,7 @@ fn width_of(column: SortColumn) -> Option<u16> {
     }
 }
 
-/// Of what figures leave: a network of IPv6 is longer than the name of a route.
+/// Of what format leave: a network of IPv6 is longer than the name of a route.
 fn share_of(column: SortColumn) -> u16 {
     match column {
         SortColumn::Client => 5,
@@ -207,9 +207,9 @@ fn is_name(column: SortColumn) -> bool {
 fn cell(row: &TunnelRow, column: SortColumn) -> String {
     match column {
         SortColumn::Id => row.of.session.to_string(),
-        SortColumn::Client => harmless(&row.of.client),
-        SortColumn::Route => harmless(&row.of.route),
-        SortColumn::Backend => harmless(&row.of.backend),
+        SortColumn::Client => sanitize(&row.of.client),
+        SortColumn::Route => sanitize(&row.of.route),
+        SortColumn::Backend => sanitize(&row.of.backend),
         SortColumn::Age => age(row.of.age_ms),
         SortColumn::Up => byte_rate(row.rate.up),
         SortColumn::Down => byte_rate(row.rate.down),

@@ -9,9 +9,9 @@ use ratatui::crossterm::event::{self, KeyEvent, KeyEventKind};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::ctl::speech::{CommandFailure, Output};
+use crate::ctl::output::{CommandFailure, Output};
 use crate::ctl::status::StatusSummary;
-use crate::protocol::answer::{KillResult, SessionDetail, SessionList};
+use crate::protocol::response::{KillResult, SessionDetail, SessionList};
 use crate::protocol::{CloseRequest, ControlRequest, Selection};
 
 /// Something to react to.
@@ -54,37 +54,37 @@ pub enum TopCommand {
 /// Starts the three threads. They end with the process: each waits for something that may never
 /// come.
 pub fn start(
-    speech: Output,
+    output: Output,
     events: SyncSender<FeedEvent>,
     orders: Receiver<TopCommand>,
 ) -> io::Result<()> {
     let (keys, signals) = (events.clone(), events.clone());
     thread::Builder::new().name("keys".into()).spawn(move || hear_keys(&keys))?;
     thread::Builder::new().name("signals".into()).spawn(move || hear_signals(&signals))?;
-    thread::Builder::new().name("asking".into()).spawn(move || ask(&speech, &events, &orders))?;
+    thread::Builder::new().name("asking".into()).spawn(move || ask(&output, &events, &orders))?;
     Ok(())
 }
 
 /// Looks once.
-pub fn look(speech: &Output) -> Result<TopSample, CommandFailure> {
-    let status: Value = speech.ask(&ControlRequest::Status)?;
-    let sessions = speech.ask(&ControlRequest::Sessions { of: Selection::default() })?;
+pub fn look(output: &Output) -> Result<TopSample, CommandFailure> {
+    let status: Value = output.ask(&ControlRequest::Status)?;
+    let sessions = output.ask(&ControlRequest::Sessions { selection: Selection::default() })?;
     Ok(TopSample { headline: StatusSummary::of(&status), sessions })
 }
 
 /// Looks once a second, and does what it is told in between.
-fn ask(speech: &Output, events: &SyncSender<FeedEvent>, orders: &Receiver<TopCommand>) {
+fn ask(output: &Output, events: &SyncSender<FeedEvent>, orders: &Receiver<TopCommand>) {
     loop {
         let event = match orders.recv_timeout(BETWEEN) {
             Ok(TopCommand::Detail(session)) => {
-                let detail = speech.ask(&ControlRequest::Session { session });
+                let detail = output.ask(&ControlRequest::Session { session });
                 FeedEvent::Detail(
                     session,
                     detail.map(Box::new).map_err(|ending| ending.to_string()),
                 )
             }
-            Ok(TopCommand::Kill(session)) => FeedEvent::Killed(kill(speech, session)),
-            Err(RecvTimeoutError::Timeout) => match look(speech) {
+            Ok(TopCommand::Kill(session)) => FeedEvent::Killed(kill(output, session)),
+            Err(RecvTimeoutError::Timeout) => match look(output) {
                 Ok(look) => FeedEvent::Seen(look),
                 Err(ending) => FeedEvent::Gone(ending.to_string()),
             },
@@ -96,10 +96,10 @@ fn ask(speech: &Output, events: &SyncSender<FeedEvent>, orders: &Receiver<TopCom
     }
 }
 
-fn kill(speech: &Output, session: u64) -> String {
-    let of = Selection { sessions: vec![session], ..Selection::default() };
-    let request = ControlRequest::Kill { of, all: false, words: CloseRequest::default() };
-    match speech.ask(&request) {
+fn kill(output: &Output, session: u64) -> String {
+    let selection = Selection { sessions: vec![session], ..Selection::default() };
+    let request = ControlRequest::Kill { selection, all: false, close: CloseRequest::default() };
+    match output.ask(&request) {
         Ok(KillResult { sessions: 0 }) => format!("tunnel {session} was not open any more"),
         Ok(_) => format!("tunnel {session} was told to close"),
         Err(why) => format!("tunnel {session} was not closed: {why}"),

@@ -11,11 +11,11 @@ use std::sync::mpsc::sync_channel;
 
 use self::feed::FeedEvent;
 use self::state::{TopAction, TopState};
-use super::speech::{CommandFailure, Output};
+use super::output::{CommandFailure, Output};
 
 /// Takes the terminal, until whoever sits there has seen enough.
-pub fn top(speech: &Output) -> Result<(), CommandFailure> {
-    if speech.json {
+pub fn top(output: &Output) -> Result<(), CommandFailure> {
+    if output.json {
         let instead = "top has no --json; `tidegate ctl sessions --json` has";
         return Err(CommandFailure::Usage(instead.to_owned()));
     }
@@ -24,22 +24,22 @@ pub fn top(speech: &Output) -> Result<(), CommandFailure> {
         return Err(CommandFailure::Usage(instead.to_owned()));
     }
     // If there is nobody to ask, the terminal is left alone.
-    let first = feed::look(speech)?;
-    let mut top = TopState::new(speech.colour);
+    let first = feed::look(output)?;
+    let mut top = TopState::new(output.colour);
     top.seen(first);
     let terminal = ratatui::try_init()?;
     let _restored = TerminalGuard;
-    watch(speech, top, terminal)
+    watch(output, top, terminal)
 }
 
 fn watch(
-    speech: &Output,
+    output: &Output,
     mut top: TopState,
     mut terminal: ratatui::DefaultTerminal,
 ) -> Result<(), CommandFailure> {
     let (events, heard) = sync_channel(EVENTS_MAX);
     let (deeds, ordered) = sync_channel(DEEDS_MAX);
-    feed::start(speech.clone(), events, ordered)?;
+    feed::start(output.clone(), events, ordered)?;
     loop {
         terminal.draw(|frame| draw::draw(frame, &mut top))?;
         let Ok(event) = heard.recv() else { return Ok(()) };

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use super::feed::{TopCommand, TopSample};
 use crate::ctl::sessions::{SessionRate, SessionRates, total};
 use crate::ctl::status::StatusSummary;
-use crate::protocol::answer::{SessionDetail, SessionList, SessionRow};
+use crate::protocol::response::{SessionDetail, SessionList, SessionRow};
 
 /// Everything.
 #[derive(Debug)]

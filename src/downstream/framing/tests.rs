@@ -30,7 +30,7 @@ fn rejects_content_length_with_transfer_encoding() {
         "transfer-encoding: chunked\r\nX: y\r\nCONTENT-LENGTH:0\r\n",
         "Transfer-Encoding:\nContent-Length: 1\n",
     ] {
-        assert!(matches!(verdict(lines), Err(RejectReason::RequestBad(_))), "{lines}");
+        assert!(matches!(verdict(lines), Err(RejectReason::RequestInvalid(_))), "{lines}");
     }
     for lines in [
         "",
@@ -49,7 +49,7 @@ fn duplicate_length_is_rejected_only_on_upgrades() {
     let twice = "Content-Length: 0\r\nContent-Length: 0\r\n";
     assert_eq!(verdict(twice), Ok(()));
     let upgrade = format!("{twice}Upgrade: websocket\r\n");
-    assert!(matches!(verdict(&upgrade), Err(RejectReason::HandshakeBad(_))));
+    assert!(matches!(verdict(&upgrade), Err(RejectReason::HandshakeInvalid(_))));
     assert_eq!(verdict("Content-Length: 0\r\nUpgrade: websocket\r\n"), Ok(()));
 }
 

@@ -13,55 +13,55 @@ fn headers(lines: &[(&HeaderName, &str)]) -> HeaderMap {
     lines.iter().map(|(name, value)| ((*name).clone(), value.parse().unwrap())).collect()
 }
 
-/// The chain as text, and how the walk ended.
-fn walked(
-    by: fn(&HeaderMap) -> Forwarded,
+/// The chain as text, and where reading it stopped.
+fn read_lines(
+    parse: fn(&HeaderMap) -> Forwarded,
     name: &HeaderName,
     lines: &[&str],
-) -> (String, ForwardedChain) {
+) -> (String, ChainEnd) {
     let lines: Vec<_> = lines.iter().map(|line| (name, *line)).collect();
-    let said = by(&headers(&lines));
-    let chain: Vec<String> = said.chain.iter().map(ClientAddr::to_string).collect();
-    (chain.join(" "), said.walk)
+    let forwarded = parse(&headers(&lines));
+    let chain: Vec<String> = forwarded.chain.iter().map(ClientAddr::to_string).collect();
+    (chain.join(" "), forwarded.chain_end)
 }
 
-fn xff(lines: &[&str]) -> (String, ForwardedChain) {
-    walked(|headers| Forwarded::by_x_forwarded(headers, trusted), &X_FORWARDED_FOR, lines)
+fn xff(lines: &[&str]) -> (String, ChainEnd) {
+    read_lines(|headers| Forwarded::from_x_forwarded(headers, trusted), &X_FORWARDED_FOR, lines)
 }
 
-fn rfc(lines: &[&str]) -> (String, ForwardedChain) {
-    walked(|headers| Forwarded::by_forwarded(headers, trusted), &FORWARDED, lines)
+fn rfc7239(lines: &[&str]) -> (String, ChainEnd) {
+    read_lines(|headers| Forwarded::from_forwarded(headers, trusted), &FORWARDED, lines)
 }
 
-fn said(lines: &[(&HeaderName, &str)]) -> Forwarded {
-    Forwarded::by_x_forwarded(&headers(lines), trusted)
+fn x_forwarded(lines: &[(&HeaderName, &str)]) -> Forwarded {
+    Forwarded::from_x_forwarded(&headers(lines), trusted)
 }
 
 // Requirements: XF02.
 #[test]
 fn client_is_the_rightmost_untrusted_address() {
-    let client = |chain: &str| (chain.to_owned(), ForwardedChain::Client);
+    let client = |chain: &str| (chain.to_owned(), ChainEnd::Client);
     assert_eq!(xff(&["6.6.6.6, 203.0.113.7"]), client("203.0.113.7"));
     assert_eq!(xff(&["6.6.6.6, 203.0.113.7, 10.0.0.2"]), client("203.0.113.7 10.0.0.2"));
     assert_eq!(xff(&["!, 203.0.113.7"]), client("203.0.113.7"));
     assert_eq!(xff(&["\"open, 203.0.113.7"]), client("203.0.113.7"));
-    assert_eq!(rfc(&["for=6.6.6.6, for=203.0.113.7"]), client("203.0.113.7"));
-    assert_eq!(rfc(&["for=\"open, for=203.0.113.7;by=x"]), client("203.0.113.7"));
+    assert_eq!(rfc7239(&["for=6.6.6.6, for=203.0.113.7"]), client("203.0.113.7"));
+    assert_eq!(rfc7239(&["for=\"open, for=203.0.113.7;by=x"]), client("203.0.113.7"));
 }
 
 // Requirements: XF03.
 #[test]
 fn reads_the_last_sixteen_addresses_across_lines() {
-    let client = |chain: &str| (chain.to_owned(), ForwardedChain::Client);
+    let client = |chain: &str| (chain.to_owned(), ChainEnd::Client);
     assert_eq!(xff(&["6.6.6.6", "203.0.113.7,", " ,10.0.0.2 ,,"]), client("203.0.113.7 10.0.0.2"));
     let proxies = |n| vec!["10.0.0.1"; n].join(", ");
     let far = xff(&[&format!("203.0.113.7, {}", proxies(15))]);
-    assert_eq!((far.0.split(' ').count(), far.1), (16, ForwardedChain::Client));
+    assert_eq!((far.0.split(' ').count(), far.1), (16, ChainEnd::Client));
     let too_far = xff(&[&format!("203.0.113.7, {}", proxies(16))]);
-    assert_eq!((too_far.0.split(' ').count(), too_far.1), (16, ForwardedChain::AllTrusted));
-    assert_eq!(xff(&[&proxies(1000)]).1, ForwardedChain::AllTrusted);
-    assert_eq!(xff(&[]), (String::new(), ForwardedChain::Absent));
-    assert_eq!(xff(&["", " , ,"]), (String::new(), ForwardedChain::Absent));
+    assert_eq!((too_far.0.split(' ').count(), too_far.1), (16, ChainEnd::AllTrusted));
+    assert_eq!(xff(&[&proxies(1000)]).1, ChainEnd::AllTrusted);
+    assert_eq!(xff(&[]), (String::new(), ChainEnd::Absent));
+    assert_eq!(xff(&["", " , ,"]), (String::new(), ChainEnd::Absent));
 }
 
 // Requirements: XF04.
@@ -75,7 +75,7 @@ fn addresses_are_parsed_strictly() {
         ("[2001:db8::7]:4711", "[2001:db8::7]:4711"),
         ("::ffff:203.0.113.7", "203.0.113.7"),
     ] {
-        assert_eq!(xff(&[text]), (read.to_owned(), ForwardedChain::Client), "{text}");
+        assert_eq!(xff(&[text]), (read.to_owned(), ChainEnd::Client), "{text}");
     }
     for text in [
         "unknown",
@@ -112,9 +112,9 @@ fn addresses_are_parsed_strictly() {
         "-",
         "*",
     ] {
-        assert_eq!(xff(&[text]), (String::new(), ForwardedChain::Bad), "{text}");
-        let behind = xff(&[&format!("203.0.113.7, {text}, 10.0.0.2")]);
-        assert_eq!(behind, ("10.0.0.2".to_owned(), ForwardedChain::Bad), "{text}");
+        assert_eq!(xff(&[text]), (String::new(), ChainEnd::Invalid), "{text}");
+        let not_first = xff(&[&format!("203.0.113.7, {text}, 10.0.0.2")]);
+        assert_eq!(not_first, ("10.0.0.2".to_owned(), ChainEnd::Invalid), "{text}");
     }
 }
 
@@ -129,7 +129,7 @@ fn forwarded_elements_are_parsed_strictly() {
         ("for=\"203.0.113.7:_p.1\"", "203.0.113.7"),
         ("secret=\"a b\";for=203.0.113.7", "203.0.113.7"),
     ] {
-        assert_eq!(rfc(&[text]), (read.to_owned(), ForwardedChain::Client), "{text}");
+        assert_eq!(rfc7239(&[text]), (read.to_owned(), ChainEnd::Client), "{text}");
     }
     for text in [
         "for=unknown",
@@ -156,25 +156,25 @@ fn forwarded_elements_are_parsed_strictly() {
         "for=\"\"",
         "for=203.0.113.7;=a",
     ] {
-        assert_eq!(rfc(&[text]), (String::new(), ForwardedChain::Bad), "{text}");
+        assert_eq!(rfc7239(&[text]), (String::new(), ChainEnd::Invalid), "{text}");
     }
     let many =
         |n| format!("{}for=203.0.113.7", (0..n).map(|i| format!("a{i}=1;")).collect::<String>());
-    assert_eq!(rfc(&[&many(15)]).1, ForwardedChain::Client);
-    assert_eq!(rfc(&[&many(16)]).1, ForwardedChain::Bad);
+    assert_eq!(rfc7239(&[&many(15)]).1, ChainEnd::Client);
+    assert_eq!(rfc7239(&[&many(16)]).1, ChainEnd::Invalid);
 }
 
-/// A host that the client chose, quoted by its proxy, forges no element.
+/// A host chosen by the client and quoted by its proxy must not create another element.
 // Requirements: XF02.
 #[test]
 fn quoted_text_cannot_forge_an_address() {
     for host in ["x, for=6.6.6.6", "x, for=6.6.6.6;a=b", "x, for=6.6.6.6;", "x, for=6.6.6.6, ", ","]
     {
         let line = format!("for=203.0.113.7;host=\"{host}\"");
-        assert_eq!(rfc(&[&line]), (String::new(), ForwardedChain::Bad), "{line}");
+        assert_eq!(rfc7239(&[&line]), (String::new(), ChainEnd::Invalid), "{line}");
     }
     let escaped = "for=203.0.113.7;host=\"x, for=6.6.6.6;a=\\\"b\"";
-    assert_eq!(rfc(&[escaped]).1, ForwardedChain::Bad);
+    assert_eq!(rfc7239(&[escaped]).1, ChainEnd::Invalid);
 }
 
 // Requirements: XF10.
@@ -182,13 +182,13 @@ fn quoted_text_cannot_forge_an_address() {
 fn client_is_leftmost_if_all_are_trusted() {
     assert_eq!(
         xff(&["10.0.0.3, 10.0.0.2"]),
-        ("10.0.0.3 10.0.0.2".to_owned(), ForwardedChain::AllTrusted)
+        ("10.0.0.3 10.0.0.2".to_owned(), ChainEnd::AllTrusted)
     );
-    assert_eq!(rfc(&["for=\"[fd00::1]\""]), ("fd00::1".to_owned(), ForwardedChain::AllTrusted));
+    assert_eq!(rfc7239(&["for=\"[fd00::1]\""]), ("fd00::1".to_owned(), ChainEnd::AllTrusted));
 }
 
 #[test]
-fn the_scheme_is_read() {
+fn reads_the_scheme() {
     for (text, secure) in [
         ("https", Some(true)),
         ("HTTPS", Some(true)),
@@ -199,15 +199,15 @@ fn the_scheme_is_read() {
         ("ftp", None),
         ("", None),
     ] {
-        assert_eq!(said(&[(&X_FORWARDED_PROTO, text)]).secure, secure, "{text}");
+        assert_eq!(x_forwarded(&[(&X_FORWARDED_PROTO, text)]).secure, secure, "{text}");
     }
-    let twice = said(&[(&X_FORWARDED_PROTO, "https"), (&X_FORWARDED_PROTO, "https")]);
+    let twice = x_forwarded(&[(&X_FORWARDED_PROTO, "https"), (&X_FORWARDED_PROTO, "https")]);
     assert_eq!(twice.secure, None);
 }
 
 #[test]
-fn host_port_and_id_are_taken_over_if_well_formed() {
-    let good = said(&[
+fn invalid_host_port_or_request_id_is_ignored() {
+    let good = x_forwarded(&[
         (&X_FORWARDED_HOST, "Chat.Example:8443"),
         (&X_FORWARDED_PORT, "8443"),
         (&X_REQUEST_ID, "a-1/2"),
@@ -226,30 +226,30 @@ fn host_port_and_id_are_taken_over_if_well_formed() {
         (&X_REQUEST_ID, "a b"),
         (&X_REQUEST_ID, &"a".repeat(129)),
     ] {
-        assert_eq!(said(&[(name, text)]), Forwarded::default(), "{name}: {text}");
+        assert_eq!(x_forwarded(&[(name, text)]), Forwarded::default(), "{name}: {text}");
     }
-    assert!(said(&[(&X_REQUEST_ID, &"a".repeat(128))]).request_id.is_some());
-    assert_eq!(said(&[(&X_REQUEST_ID, "a"), (&X_REQUEST_ID, "b")]).request_id, None);
+    assert!(x_forwarded(&[(&X_REQUEST_ID, &"a".repeat(128))]).request_id.is_some());
+    assert_eq!(x_forwarded(&[(&X_REQUEST_ID, "a"), (&X_REQUEST_ID, "b")]).request_id, None);
 }
 
 #[test]
-fn what_the_proxy_next_to_the_client_wrote_of_it_counts() {
+fn scheme_and_host_come_from_the_first_proxy() {
     let line = "for=6.6.6.6;proto=https;host=evil, for=203.0.113.7;proto=https;host=\"a:1\", \
                 for=10.0.0.2;proto=http;host=b";
-    let by = |line: &str| Forwarded::by_forwarded(&headers(&[(&FORWARDED, line)]), trusted);
-    let said = by(line);
-    assert_eq!((said.secure, said.host.as_deref()), (Some(true), Some("a:1")));
-    let hidden = by("for=_gone;proto=https;host=a, for=10.0.0.2;proto=http;host=b");
+    let read = |line: &str| Forwarded::from_forwarded(&headers(&[(&FORWARDED, line)]), trusted);
+    let first = read(line);
+    assert_eq!((first.secure, first.host.as_deref()), (Some(true), Some("a:1")));
+    let hidden = read("for=_gone;proto=https;host=a, for=10.0.0.2;proto=http;host=b");
     assert_eq!((hidden.secure, hidden.host.as_deref()), (Some(true), Some("a")));
-    assert_eq!((hidden.walk, hidden.chain.len()), (ForwardedChain::Bad, 1));
+    assert_eq!((hidden.chain_end, hidden.chain.len()), (ChainEnd::Invalid, 1));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
-    /// However a proxy spreads its list over lines, and whatever stands left of it.
+    /// Neither the split into lines nor text left of the client affects the result.
     #[test]
-    fn the_walk_sees_the_right_end_only(
+    fn text_left_of_the_client_is_ignored(
         junk in "[ -~]{0,60}",
         proxies in prop::collection::vec(0..=255u8, 0..15),
         breaks in any::<u16>(),
@@ -263,8 +263,8 @@ proptest! {
             }
         }
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        let (chain, walk) = xff(&lines);
-        prop_assert_eq!(walk, ForwardedChain::Client);
+        let (chain, end) = xff(&lines);
+        prop_assert_eq!(end, ChainEnd::Client);
         prop_assert!(chain.starts_with("203.0.113.7"));
         prop_assert_eq!(chain.split(' ').count(), 1 + proxies.len());
     }

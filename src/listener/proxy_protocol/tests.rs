@@ -4,7 +4,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-/// Version 2, by hand.
+/// Builds a version 2 header.
 fn v2(version: u8, family: u8, block: &[u8]) -> Vec<u8> {
     let len = u16::try_from(block.len()).unwrap().to_be_bytes();
     [SIGNATURE_2, &[version, family], &len, block].concat()
@@ -13,9 +13,9 @@ fn v2(version: u8, family: u8, block: &[u8]) -> Vec<u8> {
 /// 203.0.113.7:4711 to 192.0.2.1:443
 const INET: [u8; 12] = [203, 0, 113, 7, 192, 0, 2, 1, 0x12, 0x67, 1, 0xbb];
 
-fn whole(bytes: &[u8]) -> Option<String> {
+fn parsed(bytes: &[u8]) -> Option<String> {
     match parse(bytes).unwrap() {
-        ParseProgress::Whole { len, proxied } => {
+        ParseProgress::Complete { len, proxied } => {
             assert_eq!(len, bytes.len());
             proxied.map(|proxied| format!("{} to {}", proxied.source, proxied.destination))
         }
@@ -26,33 +26,33 @@ fn whole(bytes: &[u8]) -> Option<String> {
 fn bad(bytes: &[u8]) {
     let parsed = parse(bytes);
     assert!(
-        matches!(parsed, Err(ProxyHeaderError::Bad(_))),
+        matches!(parsed, Err(ProxyHeaderError::Invalid(_))),
         "{}: {parsed:?}",
         bytes.escape_ascii()
     );
 }
 
 #[test]
-fn headers_are_read() {
+fn valid_headers_are_parsed() {
     let four = Some("203.0.113.7:4711 to 192.0.2.1:443".to_owned());
-    assert_eq!(whole(b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n"), four);
-    assert_eq!(whole(&v2(0x21, 0x11, &INET)), four);
+    assert_eq!(parsed(b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n"), four);
+    assert_eq!(parsed(&v2(0x21, 0x11, &INET)), four);
     let six = Some("2001:db8::7 to [::1]:65535".to_owned());
-    assert_eq!(whole(b"PROXY TCP6 2001:DB8:0::7 ::1 0 65535\r\n"), six);
+    assert_eq!(parsed(b"PROXY TCP6 2001:DB8:0::7 ::1 0 65535\r\n"), six);
     let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
     let block = [&v6("2001:db8::7")[..], &v6("::1"), &[0, 0, 0xff, 0xff]].concat();
-    assert_eq!(whole(&v2(0x21, 0x21, &block)), six);
+    assert_eq!(parsed(&v2(0x21, 0x21, &block)), six);
 }
 
 // Requirements: PP05, PP06, PP14.
 #[test]
 fn some_headers_carry_no_client_address() {
-    assert_eq!(whole(b"PROXY UNKNOWN\r\n"), None);
-    assert_eq!(whole(b"PROXY UNKNOWN ffff:f::ffff 1 whatever 65535 65535\r\n"), None);
-    assert_eq!(whole(&v2(0x20, 0, &[])), None);
-    assert_eq!(whole(&v2(0x20, 0x77, &[9; 40])), None);
-    assert_eq!(whole(&v2(0x21, 0, &[])), None);
-    assert_eq!(whole(&v2(0x21, 0x31, &[0; 216])), None);
+    assert_eq!(parsed(b"PROXY UNKNOWN\r\n"), None);
+    assert_eq!(parsed(b"PROXY UNKNOWN ffff:f::ffff 1 whatever 65535 65535\r\n"), None);
+    assert_eq!(parsed(&v2(0x20, 0, &[])), None);
+    assert_eq!(parsed(&v2(0x20, 0x77, &[9; 40])), None);
+    assert_eq!(parsed(&v2(0x21, 0, &[])), None);
+    assert_eq!(parsed(&v2(0x21, 0x31, &[0; 216])), None);
 }
 
 // Requirements: PP01.
@@ -98,7 +98,7 @@ fn version_1_is_parsed_strictly() {
         bad(line.as_bytes());
     }
     let longest = |fill: usize| format!("PROXY UNKNOWN {}\r\n", "f".repeat(fill)).into_bytes();
-    assert_eq!(whole(&longest(107 - 16)), None);
+    assert_eq!(parsed(&longest(107 - 16)), None);
     bad(&longest(108 - 16));
     bad(&[&b"PROXY UNKNOWN "[..], &[b'f'; 93]].concat());
 }
@@ -115,7 +115,7 @@ fn version_2_is_parsed_strictly() {
     for family in [0x01, 0x02, 0x10, 0x12, 0x13, 0x22, 0x32, 0x41, 0xff] {
         bad(&v2(0x21, family, &[1; 216]));
     }
-    // Refused by its length alone.
+    // Rejected because of its length alone.
     bad(&[SIGNATURE_2, &[0x21, 0x11, 0xff, 0xff]].concat());
     bad(&v2(0x20, 0x00, &[4; 537]));
     bad(&v2(0x21, 0x11, &INET[..11]));
@@ -124,24 +124,24 @@ fn version_2_is_parsed_strictly() {
     bad(&v2(0x21, 0x31, &[0; 215]));
 }
 
-fn with_fields(fields: &[u8]) -> Vec<u8> {
+fn with_tlvs(fields: &[u8]) -> Vec<u8> {
     v2(0x21, 0x11, &[&INET[..], fields].concat())
 }
 
 // Requirements: PP09.
 #[test]
-fn fields_must_end_with_the_header() {
+fn tlvs_must_end_within_the_header() {
     for fields in [&[4][..], &[4, 0], &[4, 0, 1], &[4, 0xff, 0xff, 0], &[5, 0, 2, 1], &[4, 0, 0, 4]]
     {
-        bad(&with_fields(fields));
+        bad(&with_tlvs(fields));
     }
-    // Empty, but for padding and private types.
+    // Only padding and private types may be empty.
     for kind in [1, 2, 3, 5, 0x20, 0x30, 0x99] {
-        bad(&with_fields(&[kind, 0, 0]));
+        bad(&with_tlvs(&[kind, 0, 0]));
     }
-    // A TLS field whose own field runs out.
-    bad(&with_fields(&[0x20, 0, 8, 1, 0, 0, 0, 0, 0x21, 0, 9]));
-    bad(&with_fields(&[0x02, 0, 1, 0xff]));
+    // A PP2_TYPE_SSL whose inner TLV is truncated.
+    bad(&with_tlvs(&[0x20, 0, 8, 1, 0, 0, 0, 0, 0x21, 0, 9]));
+    bad(&with_tlvs(&[0x02, 0, 1, 0xff]));
     for fields in [
         &[4, 0, 0][..],
         &[0xe0, 0, 0],
@@ -149,7 +149,7 @@ fn fields_must_end_with_the_header() {
         &[0x99, 0, 1, 1, 4, 0, 2, 0, 0],
         &[0x20, 0, 8, 1, 0, 0, 0, 0, 0x21, 0, 0],
     ] {
-        assert!(whole(&with_fields(fields)).is_some());
+        assert!(parsed(&with_tlvs(fields)).is_some());
     }
 }
 
@@ -159,19 +159,22 @@ fn rejects_a_wrong_checksum() {
     // RFC 3720 B.4
     let ascending: Vec<u8> = (0..32).collect();
     assert_eq!(crc32c(&ascending, 99), 0x46dd_794e);
-    let mut header = with_fields(&[3, 0, 4, 0, 0, 0, 0, 4, 0, 1, 7]);
+    let mut header = with_tlvs(&[3, 0, 4, 0, 0, 0, 0, 4, 0, 1, 7]);
     let at = FIXED + INET.len() + 3;
     bad(&header);
     let sum = crc32c(&header, at);
     header[at..at + 4].copy_from_slice(&sum.to_be_bytes());
-    assert!(whole(&header).is_some());
+    assert!(parsed(&header).is_some());
     for place in [FIXED, at, header.len() - 1] {
         let mut other = header.clone();
         other[place] ^= 1;
         bad(&other);
     }
     let twice = [3, 0, 4, 0, 0, 0, 0, 3, 0, 4, 0, 0, 0, 0];
-    assert_eq!(parse(&with_fields(&twice)), Err(ProxyHeaderError::Bad("version 2: two checksums")));
+    assert_eq!(
+        parse(&with_tlvs(&twice)),
+        Err(ProxyHeaderError::Invalid("version 2: two checksums"))
+    );
 }
 
 // Requirements: PP13.
@@ -183,12 +186,12 @@ fn rejects_impossible_client_addresses() {
     for source in ["::", "ff02::1", "::ffff:0.0.0.0", "::ffff:224.0.0.1"] {
         bad(format!("PROXY TCP6 {source} ::1 1 2\r\n").as_bytes());
     }
-    let mapped = whole(b"PROXY TCP6 ::ffff:203.0.113.7 ::1 1 2\r\n");
+    let mapped = parsed(b"PROXY TCP6 ::ffff:203.0.113.7 ::1 1 2\r\n");
     assert_eq!(mapped.as_deref(), Some("203.0.113.7:1 to [::1]:2"));
 }
 
-/// What a reader that gets one byte more each time ends up with.
-fn by_the_byte(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
+/// The result for a reader that receives one byte at a time.
+fn byte_by_byte(bytes: &[u8]) -> Result<ParseProgress, ProxyHeaderError> {
     let mut known = (0..=bytes.len()).map(|seen| parse(&bytes[..seen]));
     known.find(|parsed| *parsed != Ok(ParseProgress::Partial)).unwrap_or(Ok(ParseProgress::Partial))
 }
@@ -197,7 +200,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn chopping_changes_nothing(
+    fn fragmentation_does_not_change_the_result(
         start in prop::sample::select(vec![
             &b""[..], b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n", b"PROXY UNKNOWN",
             b"PROXY TCP6 ::1 ::2 ", b"proxy", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f",
@@ -210,25 +213,25 @@ proptest! {
         let start = &start[..start.len() - cut.min(start.len()) / 8];
         let bytes = [start, &rest].concat();
         let parsed = parse(&bytes);
-        prop_assert_eq!(by_the_byte(&bytes), parsed);
-        if let Ok(ParseProgress::Whole { len, .. }) = parsed {
+        prop_assert_eq!(byte_by_byte(&bytes), parsed);
+        if let Ok(ParseProgress::Complete { len, .. }) = parsed {
             prop_assert!(len <= bytes.len() && len <= HEADER_BYTES_MAX);
         }
         prop_assert!(bytes.len() < HEADER_BYTES_MAX || parsed != Ok(ParseProgress::Partial));
     }
 
     #[test]
-    fn any_source_comes_through(source: std::net::SocketAddrV4, block: Vec<u8>) {
-        prop_assume!(ClientAddr::new(source.into()).is_possible() && block.len() < 400);
+    fn any_source_address_is_preserved(source: std::net::SocketAddrV4, block: Vec<u8>) {
+        prop_assume!(ClientAddr::new(source.into()).is_unicast() && block.len() < 400);
         let text = format!("PROXY TCP4 {} 1.2.3.4 {} 5\r\n", source.ip(), source.port());
         let expected = Some(format!("{} to 1.2.3.4:5", ClientAddr::new(source.into())));
-        prop_assert_eq!(whole(text.as_bytes()), expected.clone());
+        prop_assert_eq!(parsed(text.as_bytes()), expected.clone());
         let len = u16::try_from(block.len()).unwrap().to_be_bytes();
         let binary = [
             &source.ip().octets()[..], &[1, 2, 3, 4], &source.port().to_be_bytes(), &[0, 5],
             &[4], &len, &block,
         ].concat();
-        prop_assert_eq!(whole(&v2(0x21, 0x11, &binary)), expected);
+        prop_assert_eq!(parsed(&v2(0x21, 0x11, &binary)), expected);
     }
 }
 
@@ -246,7 +249,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 async fn consumes_exactly_the_header_in_any_pieces() {
     let header = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n";
     for segment in [1, 7, 1000] {
-        for header in [&header[..], &with_fields(&[4, 0, 1, 0])] {
+        for header in [&header[..], &with_tlvs(&[4, 0, 1, 0])] {
             let (mut client, mut socket) = connected().await;
             client.set_nodelay(true).unwrap();
             let sent = [header, b"hello"].concat();
@@ -266,15 +269,15 @@ async fn consumes_exactly_the_header_in_any_pieces() {
 }
 
 #[tokio::test]
-async fn what_never_becomes_a_header_is_named() {
+async fn drop_reasons_say_what_is_wrong() {
     for (sent, end) in [
-        (&b""[..], DropReason::Gone(ConnectionStage::Accept)),
+        (&b""[..], DropReason::ClientDisconnected(ConnectionStage::Accept)),
         (b"GET / HTTP/1.1\r\n\r\n", DropReason::ProxyHeaderMissing),
+        (b"PROXY T", DropReason::ProxyHeaderInvalid("the connection ended within the header")),
         (
-            b"PROXY T",
-            DropReason::ProxyHeaderBad("the connection ended in the middle of the header"),
+            b"PROXY \r\n",
+            DropReason::ProxyHeaderInvalid("version 1: the protocol is not TCP4, TCP6 or UNKNOWN"),
         ),
-        (b"PROXY \r\n", DropReason::ProxyHeaderBad("version 1: neither TCP4, TCP6 nor UNKNOWN")),
     ] {
         let (mut client, mut socket) = connected().await;
         client.write_all(sent).await.unwrap();

@@ -128,8 +128,8 @@ fn any_pieces_make_the_same_connection() {
             let (server, client) = configs_for(versions);
             let mut pair = Pair::new(server, client);
             pair.shake(piece).unwrap();
-            assert_eq!(pair.server.take_name().as_deref(), Some("localhost"));
-            assert_eq!(pair.server.agreed().protocol_version(), Some(versions[0].version));
+            assert_eq!(pair.server.take_server_name().as_deref(), Some("localhost"));
+            assert_eq!(pair.server.common_state().protocol_version(), Some(versions[0].version));
             converse(&mut pair, versions, piece);
         }
     }

@@ -1,28 +1,28 @@
-//! The cells under all metrics: relaxed atomics, so that counting never waits for a scrape, nor a
-//! scrape for it.
+//! Counters and histograms made of relaxed atomics, so that counting never waits for a scrape and
+//! a scrape never waits for counting.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ws::MessageSizes;
 
-/// Counters that stand in a row, each at a place of its own.
+/// A fixed array of counters, addressed by index.
 #[derive(Debug)]
 pub struct Counters<const N: usize>([AtomicU64; N]);
 
 impl<const N: usize> Counters<N> {
-    /// One more at this place; a place that does not exist is nobody's.
-    pub fn add_one(&self, place: usize) {
-        self.add(place, 1);
+    /// Increments the counter at `index`; does nothing if `index` is not below `N`.
+    pub fn inc(&self, index: usize) {
+        self.add(index, 1);
     }
 
-    /// The count at this place.
-    pub fn get(&self, place: usize) -> u64 {
-        self.0.get(place).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    /// The value of the counter at `index`; 0 if `index` is not below `N`.
+    pub fn get(&self, index: usize) -> u64 {
+        self.0.get(index).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
-    fn add(&self, place: usize, count: u64) {
-        if let Some(counter) = self.0.get(place) {
+    fn add(&self, index: usize, count: u64) {
+        if let Some(counter) = self.0.get(index) {
             counter.fetch_add(count, Ordering::Relaxed);
         }
     }
@@ -34,58 +34,58 @@ impl<const N: usize> Default for Counters<N> {
     }
 }
 
-/// A number that may be counted up.
+/// One number that goes up and, where it counts open items, down.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
-    pub fn add_one(&self) {
+    /// Adds 1.
+    pub fn inc(&self) {
         self.add(1);
     }
 
-    /// So many more.
+    /// Adds `count`.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// One less, for what is open.
-    pub fn take_one(&self) {
+    /// Subtracts 1; for gauges, after a matching [`inc`](Self::inc).
+    pub fn dec(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// As it stands.
+    /// The current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How a histogram's times are put into buckets: upper bounds in nanoseconds, ascending.
+/// The bucket bounds of a [`DurationHistogram`].
 pub trait HistogramBounds {
-    /// At most [`TIMES_MAX`].
+    /// Inclusive upper bounds in nanoseconds, ascending; at most [`BOUNDS_MAX`] of them.
     const NANOS: &'static [u64];
 }
 
-/// Times by bucket.
+/// A histogram of durations with the bucket bounds `B`.
 #[derive(Debug)]
 pub struct DurationHistogram<B> {
-    counts: Counters<{ TIMES_MAX + 1 }>,
+    counts: Counters<{ BOUNDS_MAX + 1 }>,
     nanos: Counter,
     bounds: std::marker::PhantomData<fn() -> B>,
 }
 
 impl<B: HistogramBounds> DurationHistogram<B> {
-    /// One more.
+    /// Counts one duration in its bucket and adds it to the sum.
     pub fn observe(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.counts.add_one(B::NANOS.partition_point(|bound| *bound < nanos));
+        self.counts.inc(B::NANOS.partition_point(|bound| *bound < nanos));
         self.nanos.add(nanos);
     }
 
-    /// Their sum in seconds, and how many are in each bucket, by its bound in seconds.
+    /// The current sum and bucket counts, with sum and bounds in seconds.
     pub fn read(&self) -> BucketCounts {
         let bounds = B::NANOS.iter().map(|nanos| *nanos as f64 / 1e9);
-        buckets(self.nanos.get() as f64 / 1e9, bounds, |place| self.counts.get(place))
+        buckets(self.nanos.get() as f64 / 1e9, bounds, |index| self.counts.get(index))
     }
 }
 
@@ -99,19 +99,19 @@ impl<B> Default for DurationHistogram<B> {
     }
 }
 
-/// Messages by size.
+/// A histogram of message payload sizes.
 #[derive(Debug, Default)]
-pub struct SizeCounts {
+pub struct SizeHistogram {
     counts: Counters<{ MessageSizes::BOUNDS.len() + 1 }>,
     payload: Counter,
 }
 
-impl SizeCounts {
-    /// So many more of each.
+impl SizeHistogram {
+    /// Adds the messages that a session counted since its last report.
     pub fn add(&self, sizes: &MessageSizes) {
         let mut any = false;
-        for (place, count) in sizes.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            self.counts.add(place, u64::from(*count));
+        for (index, count) in sizes.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            self.counts.add(index, u64::from(*count));
             any = true;
         }
         if any {
@@ -119,24 +119,25 @@ impl SizeCounts {
         }
     }
 
-    /// Their sum in bytes, and how many are in each bucket, by its bound in bytes.
+    /// The current sum and bucket counts, with sum and bounds in bytes.
     pub fn read(&self) -> BucketCounts {
         let bounds = MessageSizes::BOUNDS.iter().map(|bound| *bound as f64);
-        buckets(self.payload.get() as f64, bounds, |place| self.counts.get(place))
+        buckets(self.payload.get() as f64, bounds, |index| self.counts.get(index))
     }
 }
 
-/// A histogram as it was read.
+/// The state of a histogram at the time of a scrape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BucketCounts {
-    /// Of all that was observed.
+    /// Sum of all observed values.
     pub sum: f64,
-    /// How many observations are at most as large as the bound, and above the one before.
+    /// For each bucket its inclusive upper bound and the number of observations in that bucket
+    /// alone (not cumulative). The last bound is infinity.
     pub counts: Vec<(f64, u64)>,
 }
 
 impl BucketCounts {
-    /// How many observations there are.
+    /// Number of observations in all buckets.
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum()
     }
@@ -148,11 +149,12 @@ fn buckets(
     count: impl Fn(usize) -> u64,
 ) -> BucketCounts {
     let bounds = bounds.chain([f64::INFINITY]);
-    BucketCounts { sum, counts: bounds.enumerate().map(|(at, bound)| (bound, count(at))).collect() }
+    let counts = bounds.enumerate().map(|(index, bound)| (bound, count(index))).collect();
+    BucketCounts { sum, counts }
 }
 
-/// Most bounds of a histogram of times.
-pub const TIMES_MAX: usize = 15;
+/// Maximum number of bounds of a [`DurationHistogram`].
+pub const BOUNDS_MAX: usize = 15;
 
 #[cfg(test)]
 mod tests {
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_counts_under_the_first_bound_that_holds_it() {
+    fn durations_fall_below_the_first_bound_that_fits() {
         let times = DurationHistogram::<TenfoldBounds>::default();
         for nanos in [0, 10, 11, 100, 101, 1_000_000] {
             times.observe(Duration::from_nanos(nanos));
@@ -179,8 +181,8 @@ mod tests {
     }
 
     #[test]
-    fn sizes_arrive_in_their_buckets() {
-        let counts = SizeCounts::default();
+    fn sizes_are_counted_in_their_buckets() {
+        let counts = SizeHistogram::default();
         let mut sizes = MessageSizes::default();
         for size in [1, 32, 33, 9_000_000] {
             sizes.add(size);

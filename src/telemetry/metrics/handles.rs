@@ -1,100 +1,100 @@
-//! What is counted of a listener, a route and a backend: handles that each of them keeps, so that
-//! nothing is looked up when something happens.
+//! The counters of each listener, route and backend. Every owner keeps its own handle, so that
+//! counting needs no lookup.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ws::{CloseCodes, LimitKind, MessageSizes, Side, TerminationReason, Violation};
 
-use super::causes::{self, CODES, DELAYS, ENDED, OFFENCES};
-use super::counters::{Counter, Counters, DurationHistogram, HistogramBounds, SizeCounts};
+use super::counters::{Counter, Counters, DurationHistogram, HistogramBounds, SizeHistogram};
+use super::reasons::{self, CLOSE_CODES, DELAYS, TERMINATIONS, VIOLATIONS};
 
-/// What is counted of a listener.
+/// The counters of one listener.
 #[derive(Debug, Default)]
 pub struct ListenerCounts {
-    /// As configured.
+    /// Name of the listener, as configured.
     pub name: Arc<str>,
-    /// Connections open now.
+    /// Gauge: open connections.
     pub open: Counter,
-    /// Connections accepted.
+    /// Connections accepted so far.
     pub opened: Counter,
-    /// Times that accepting paused.
+    /// Pauses of the accept loop.
     pub pauses: Counter,
 }
 
-/// One open connection of a listener.
+/// Keeps one connection counted as open until it is dropped.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<ListenerCounts>);
 
-/// What is counted of a route.
+/// The counters of one route.
 #[derive(Debug, Default)]
 pub struct RouteCounts {
-    /// As configured.
+    /// Name of the route, as configured.
     pub name: Arc<str>,
-    /// Client to backend.
+    /// Traffic from clients to backends.
     pub up: FlowCounts,
-    /// Backend to client.
+    /// Traffic from backends to clients.
     pub down: FlowCounts,
-    /// From a read to the end of the write that it led to, sampled.
-    pub late: DurationHistogram<RelayDelayBounds>,
-    /// Ages of tunnels at their end.
+    /// Time from a read to the end of the write of the same bytes; sampled.
+    pub relay_delay: DurationHistogram<RelayDelayBounds>,
+    /// Lifetimes of tunnels that ended.
     pub durations: DurationHistogram<TunnelAgeBounds>,
-    /// Plain requests that a backend answered.
+    /// Plain HTTP requests that a backend answered.
     pub requests: Counter,
     pub(super) rtt: [DurationHistogram<RttBounds>; 2],
-    pub(super) ends: Counters<ENDED>,
-    pub(super) reported: [Counters<OFFENCES>; 2],
+    pub(super) terminations: Counters<TERMINATIONS>,
+    pub(super) reported: [Counters<VIOLATIONS>; 2],
     pub(super) delayed: [Counters<DELAYS>; 2],
     pub(super) delayed_millis: [Counter; 2],
-    pub(super) closes: [Counters<CODES>; 2],
+    pub(super) closes: [Counters<CLOSE_CODES>; 2],
 }
 
-/// What is counted of one direction.
+/// The traffic counters of one direction.
 #[derive(Debug, Default)]
 pub struct FlowCounts {
-    /// Bytes of frames.
+    /// Bytes of frames, including frame headers.
     pub bytes: Counter,
-    /// Whole messages.
+    /// Complete messages.
     pub messages: Counter,
-    /// Compressed ones among them.
+    /// Complete messages that were compressed.
     pub compressed: Counter,
-    pub(super) sizes: SizeCounts,
+    pub(super) sizes: SizeHistogram,
 }
 
-/// What is counted of a backend of a route.
+/// The counters of one backend of a route.
 #[derive(Debug, Default)]
 pub struct BackendCounts {
-    /// Whose it is.
+    /// The counters of its route.
     pub route: Arc<RouteCounts>,
-    /// As configured.
+    /// Id of the backend, as configured.
     pub id: Arc<str>,
-    /// Tunnels open now.
+    /// Gauge: open tunnels.
     pub open: Counter,
-    /// Tunnels opened.
+    /// Tunnels opened so far.
     pub opened: Counter,
-    /// Connections that it did not take.
-    pub refused: Counter,
+    /// Failed connection attempts.
+    pub connect_failures: Counter,
 }
 
 impl ListenerCounts {
-    /// A connection was accepted; it is open until the answer is dropped.
+    /// Counts an accepted connection. It counts as open until the returned value is dropped.
     pub fn accepted(self: &Arc<Self>) -> OpenConnection {
-        self.opened.add_one();
-        self.open.add_one();
+        self.opened.inc();
+        self.open.inc();
         OpenConnection(self.clone())
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.open.take_one();
+        self.0.open.dec();
     }
 }
 
 impl FlowCounts {
-    /// So much more was relayed.
+    /// Adds traffic that was relayed since the last report.
     #[inline]
-    pub fn relayed(&self, bytes: u64, messages: u64, compressed: u64, sizes: &MessageSizes) {
+    pub fn add(&self, bytes: u64, messages: u64, compressed: u64, sizes: &MessageSizes) {
         self.bytes.add(bytes);
         if messages > 0 {
             self.messages.add(messages);
@@ -107,54 +107,54 @@ impl FlowCounts {
 }
 
 impl RouteCounts {
-    /// A side answered a ping.
-    pub fn pong(&self, side: Side, rtt: Duration) {
-        self.rtt[causes::side_place(side)].observe(rtt);
+    /// Records the round-trip time of one ping to `side`.
+    pub fn observe_rtt(&self, side: Side, rtt: Duration) {
+        self.rtt[reasons::side_index(side)].observe(rtt);
     }
 
-    /// A tunnel did what it would have been closed for, had the rule not been set to `report`.
-    pub fn would_have_closed(&self, side: Side, offence: Violation) {
-        self.reported[causes::side_place(side)].add_one(causes::offence(offence));
+    /// Counts the first violation of its kind by one side of a tunnel, where the action is `report`.
+    pub fn violation_reported(&self, side: Side, violation: Violation) {
+        self.reported[reasons::side_index(side)].inc(reasons::violation_index(violation));
     }
 
-    /// A side was made to wait for so much longer.
-    pub fn waited(&self, side: Side, millis: u64) {
-        self.delayed_millis[causes::side_place(side)].add(millis);
+    /// Adds time, in milliseconds, that reads from `side` were delayed.
+    pub fn add_delay(&self, side: Side, millis: u64) {
+        self.delayed_millis[reasons::side_index(side)].add(millis);
     }
 
-    /// A tunnel's side was made to wait by this limit, for the first time.
-    pub fn delayed(&self, side: Side, rule: LimitKind) {
-        if let Some(place) = causes::delay(rule) {
-            self.delayed[causes::side_place(side)].add_one(place);
+    /// Counts the first delay of one side of a tunnel by this limit.
+    pub fn tunnel_delayed(&self, side: Side, limit: LimitKind) {
+        if let Some(index) = reasons::delay_index(limit) {
+            self.delayed[reasons::side_index(side)].inc(index);
         }
     }
 
-    fn ended(&self, end: TerminationReason, closes: CloseCodes, age: Duration) {
-        self.ends.add_one(causes::ended(end));
+    fn tunnel_ended(&self, reason: TerminationReason, closes: CloseCodes, age: Duration) {
+        self.terminations.inc(reasons::termination_index(reason));
         self.durations.observe(age);
         for (side, code) in [(Side::Client, closes.to_client), (Side::Backend, closes.to_backend)] {
             if let Some(code) = code {
-                self.closes[causes::side_place(side)].add_one(causes::code(code));
+                self.closes[reasons::side_index(side)].inc(reasons::close_code_index(code));
             }
         }
     }
 }
 
 impl BackendCounts {
-    /// A tunnel began; [`BackendCounts::ended`] is called once for each.
-    pub fn began(&self) {
-        self.opened.add_one();
-        self.open.add_one();
+    /// Counts a new tunnel. [`BackendCounts::tunnel_ended`] must follow exactly once.
+    pub fn tunnel_opened(&self) {
+        self.opened.inc();
+        self.open.inc();
     }
 
-    /// A tunnel that began is over.
-    pub fn ended(&self, end: TerminationReason, closes: CloseCodes, age: Duration) {
-        self.open.take_one();
-        self.route.ended(end, closes, age);
+    /// Counts the end of a tunnel: its reason, the close codes sent and its lifetime.
+    pub fn tunnel_ended(&self, reason: TerminationReason, closes: CloseCodes, age: Duration) {
+        self.open.dec();
+        self.route.tunnel_ended(reason, closes, age);
     }
 }
 
-/// Bounds for parts of a handshake.
+/// Bounds for the stages of a handshake: 0.5 ms to 10 s.
 #[derive(Debug)]
 pub struct HandshakeBounds;
 
@@ -177,7 +177,7 @@ impl HistogramBounds for HandshakeBounds {
     ];
 }
 
-/// Bounds for round trips to a peer.
+/// Bounds for ping round-trip times: 0.5 ms to 10 s.
 #[derive(Debug)]
 pub struct RttBounds;
 
@@ -185,7 +185,7 @@ impl HistogramBounds for RttBounds {
     const NANOS: &'static [u64] = HandshakeBounds::NANOS;
 }
 
-/// Bounds for what tidegate itself adds to a message's way.
+/// Bounds for the delay that tidegate adds to a message: 10 µs to 10 s.
 #[derive(Debug)]
 pub struct RelayDelayBounds;
 
@@ -208,7 +208,7 @@ impl HistogramBounds for RelayDelayBounds {
     ];
 }
 
-/// Bounds for the age of a tunnel: from a tenth of a second to a week.
+/// Bounds for the lifetime of a tunnel: 0.1 s to one week.
 #[derive(Debug)]
 pub struct TunnelAgeBounds;
 
@@ -231,17 +231,17 @@ impl HistogramBounds for TunnelAgeBounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::counters::TIMES_MAX;
+    use crate::telemetry::metrics::counters::BOUNDS_MAX;
 
     #[test]
-    fn bounds_ascend_and_have_room() {
+    fn bounds_ascend_and_fit() {
         for bounds in [
             HandshakeBounds::NANOS,
             RttBounds::NANOS,
             RelayDelayBounds::NANOS,
             TunnelAgeBounds::NANOS,
         ] {
-            assert!(bounds.is_sorted() && bounds.len() <= TIMES_MAX);
+            assert!(bounds.is_sorted() && bounds.len() <= BOUNDS_MAX);
         }
     }
 }

@@ -1,13 +1,13 @@
-//! What is counted, and where: handles that are made once, by name, when a configuration is
-//! built, and kept over reloads. [`Metrics::scrape`] writes all of it in the OpenMetrics text
-//! format; `docs/metrics.md` lists every name.
+//! The metrics of the process. Handles are created by name when a snapshot is built and survive
+//! reloads. [`Metrics::scrape`] writes everything in the OpenMetrics text format; `docs/metrics.md`
+//! lists every name.
 
-pub(crate) mod causes;
 pub(crate) mod counters;
 pub(crate) mod handles;
 pub(crate) mod openmetrics;
 pub(crate) mod process;
 pub(crate) mod process_snapshot;
+pub(crate) mod reasons;
 pub(crate) mod scrape;
 
 use std::collections::BTreeMap;
@@ -16,49 +16,51 @@ use std::time::Duration;
 
 use ws::Side;
 
-use self::causes::{DROPPED, REFUSED};
 use self::counters::{Counters, DurationHistogram};
+use self::reasons::{DROPS, REJECTS};
 use crate::client::AddrSource;
 use crate::reject::{DropReason, RejectReason};
 use crate::telemetry::metrics::handles::{
     BackendCounts, HandshakeBounds, ListenerCounts, RouteCounts,
 };
 
-/// All that is counted in this process.
+/// All metrics of this process.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    dropped: Counters<DROPPED>,
-    refused: Counters<REFUSED>,
+    dropped: Counters<DROPS>,
+    rejected: Counters<REJECTS>,
     handshakes: [DurationHistogram<HandshakeBounds>; 3],
-    named: Counters<{ AddrSource::MENTIONED.len() }>,
+    forwarded_clients: Counters<{ AddrSource::REPORTED.len() }>,
+    /// By outcome: 0 rejected, 1 applied.
     reloads: Counters<2>,
+    /// By outcome: 0 rejected, 1 applied.
     renewals: Counters<2>,
-    names: Mutex<HandlesByName>,
+    handles: Mutex<HandlesByName>,
 }
 
-/// A part of a handshake that is timed.
+/// A stage of a handshake whose duration is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeStep {
     /// The TLS handshake.
     Tls,
-    /// From the whole request head to our 101.
+    /// From the complete request head to the 101 that the client gets.
     Admit,
-    /// The backend's part of it: from the first attempt to connect to its 101.
+    /// From the first attempt to connect to a backend to that backend's 101.
     Backend,
 }
 
-/// One cause, and how often it came.
+/// How often one reason occurred within a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CauseCount {
-    /// A stage, or a culprit, or a side.
-    pub of: &'static str,
-    /// Its name.
+pub struct ReasonCount {
+    /// The first label: a stage, an initiator or a side.
+    pub group: &'static str,
+    /// The second label: the reason, limit or close code.
     pub reason: &'static str,
-    /// How often.
+    /// Occurrences since the process started.
     pub count: u64,
 }
 
-/// Handles by name, for those who build a configuration and for those who read.
+/// All handles that exist, by name.
 #[derive(Debug, Default)]
 struct HandlesByName {
     listeners: BTreeMap<Arc<str>, Arc<ListenerCounts>>,
@@ -67,107 +69,107 @@ struct HandlesByName {
 }
 
 impl Metrics {
-    /// Forgets the names that no configuration and no tunnel has any more, so that reloads
-    /// without end leave no rows behind.
-    pub fn forget_unused(&self) {
-        let mut names = self.names();
-        names.listeners.retain(|_, counts| Arc::strong_count(counts) > 1);
-        names.backends.retain(|_, counts| Arc::strong_count(counts) > 1);
-        names.routes.retain(|_, counts| Arc::strong_count(counts) > 1);
+    /// Removes the handles that no snapshot and no tunnel uses, so that repeated reloads do not
+    /// accumulate time series.
+    pub fn remove_unused(&self) {
+        let mut handles = self.handles();
+        handles.listeners.retain(|_, counts| Arc::strong_count(counts) > 1);
+        handles.backends.retain(|_, counts| Arc::strong_count(counts) > 1);
+        handles.routes.retain(|_, counts| Arc::strong_count(counts) > 1);
     }
 
-    /// The handle of a listener.
+    /// The handle of the listener with this name, created on first use.
     pub fn listener(&self, name: &Arc<str>) -> Arc<ListenerCounts> {
-        let mut names = self.names();
+        let mut handles = self.handles();
         let new = || Arc::new(ListenerCounts { name: name.clone(), ..Default::default() });
-        names.listeners.entry(name.clone()).or_insert_with(new).clone()
+        handles.listeners.entry(name.clone()).or_insert_with(new).clone()
     }
 
-    /// The handle of a route.
+    /// The handle of the route with this name, created on first use.
     pub fn route(&self, name: &Arc<str>) -> Arc<RouteCounts> {
-        let mut names = self.names();
+        let mut handles = self.handles();
         let new = || Arc::new(RouteCounts { name: name.clone(), ..Default::default() });
-        names.routes.entry(name.clone()).or_insert_with(new).clone()
+        handles.routes.entry(name.clone()).or_insert_with(new).clone()
     }
 
-    /// The handle of a backend of a route.
+    /// The handle of the backend with this id within `route`, created on first use.
     pub fn backend(&self, route: &Arc<RouteCounts>, id: &Arc<str>) -> Arc<BackendCounts> {
-        let mut names = self.names();
+        let mut handles = self.handles();
         let new = || {
             let (route, id) = (route.clone(), id.clone());
             Arc::new(BackendCounts { route, id, ..Default::default() })
         };
-        names.backends.entry((route.name.clone(), id.clone())).or_insert_with(new).clone()
+        handles.backends.entry((route.name.clone(), id.clone())).or_insert_with(new).clone()
     }
 
-    /// A connection ended before its request.
-    pub fn dropped(&self, why: &DropReason) {
-        self.dropped.add_one(causes::dropped(why));
+    /// Counts a connection that ended before it sent a complete request.
+    pub fn dropped(&self, reason: &DropReason) {
+        self.dropped.inc(reasons::drop_index(reason));
     }
 
-    /// A request was refused.
-    pub fn refused(&self, refusal: &RejectReason) {
-        self.refused.add_one(causes::refused(refusal));
+    /// Counts a rejected request.
+    pub fn rejected(&self, reason: &RejectReason) {
+        self.rejected.inc(reasons::reject_index(reason));
     }
 
-    /// Whom a connection or a request is from was said by a trusted proxy; nothing is counted of
-    /// those who come straight.
-    pub fn named(&self, known_by: AddrSource) {
-        if let Some(place) = AddrSource::MENTIONED.iter().position(|by| *by == known_by) {
-            self.named.add_one(place);
+    /// Counts a connection or request by the source of its client address. Only statements of a
+    /// trusted proxy are counted; does nothing for clients that connect directly.
+    pub fn forwarded_client(&self, source: AddrSource) {
+        if let Some(index) = AddrSource::REPORTED.iter().position(|known| *known == source) {
+            self.forwarded_clients.inc(index);
         }
     }
 
-    /// A part of a handshake took so long.
-    pub fn took(&self, step: HandshakeStep, time: Duration) {
+    /// Records the duration of one stage of a handshake.
+    pub fn handshake_took(&self, step: HandshakeStep, time: Duration) {
         self.handshakes[step as usize].observe(time);
     }
 
-    /// A reload went well, or was refused.
+    /// Counts a reload that was applied or rejected.
     pub fn reloaded(&self, applied: bool) {
-        self.reloads.add_one(usize::from(applied));
+        self.reloads.inc(usize::from(applied));
     }
 
-    /// Certificates that had changed were taken, or refused.
+    /// Counts a certificate renewal that was applied or rejected.
     pub fn renewed(&self, applied: bool) {
-        self.renewals.add_one(usize::from(applied));
+        self.renewals.inc(usize::from(applied));
     }
 
-    /// All listeners known.
+    /// The handles of all listeners, by name.
     pub fn listeners(&self) -> Vec<Arc<ListenerCounts>> {
-        self.names().listeners.values().cloned().collect()
+        self.handles().listeners.values().cloned().collect()
     }
 
-    /// All routes known.
+    /// The handles of all routes, by name.
     pub fn routes(&self) -> Vec<Arc<RouteCounts>> {
-        self.names().routes.values().cloned().collect()
+        self.handles().routes.values().cloned().collect()
     }
 
-    /// All backends known.
+    /// The handles of all backends, by route and id.
     pub fn backends(&self) -> Vec<Arc<BackendCounts>> {
-        self.names().backends.values().cloned().collect()
+        self.handles().backends.values().cloned().collect()
     }
 
-    /// Connections dropped, by stage and reason.
-    pub fn drops(&self) -> Vec<CauseCount> {
-        table(causes::drops(), |place| self.dropped.get(place))
+    /// Dropped connections by stage and reason, including zeros.
+    pub fn drops(&self) -> Vec<ReasonCount> {
+        sum_by_labels(reasons::drop_labels(), |index| self.dropped.get(index))
     }
 
-    /// Requests refused, by stage and reason.
-    pub fn refusals(&self) -> Vec<CauseCount> {
-        table(causes::refusals(), |place| self.refused.get(place))
+    /// Rejected requests by stage and reason, including zeros.
+    pub fn rejects(&self) -> Vec<ReasonCount> {
+        sum_by_labels(reasons::reject_labels(), |index| self.rejected.get(index))
     }
 
-    fn names(&self) -> std::sync::MutexGuard<'_, HandlesByName> {
-        // Whole entries only are put in and taken out.
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    fn handles(&self) -> std::sync::MutexGuard<'_, HandlesByName> {
+        // A panic cannot leave an entry half written: entries are inserted and removed whole.
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl HandshakeStep {
     const ALL: [Self; 3] = [Self::Tls, Self::Admit, Self::Backend];
 
-    fn slug(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Tls => "tls",
             Self::Admit => "admit",
@@ -177,61 +179,61 @@ impl HandshakeStep {
 }
 
 impl RouteCounts {
-    /// Tunnels ended, by culprit and reason.
-    pub fn ends(&self) -> Vec<CauseCount> {
-        table(causes::ends(), |place| self.ends.get(place))
+    /// Tunnels that ended, by initiator and reason.
+    pub fn terminations(&self) -> Vec<ReasonCount> {
+        sum_by_labels(reasons::termination_labels(), |index| self.terminations.get(index))
     }
 
-    /// What would have closed a tunnel, by side and rule.
-    pub fn reported(&self) -> Vec<CauseCount> {
+    /// Violations whose action is `report`, by side and reason; once per tunnel.
+    pub fn reported(&self) -> Vec<ReasonCount> {
         let of = |side: Side| {
-            let counts = &self.reported[causes::side_place(side)];
-            let labels = causes::offences().map(move |reason| (side.slug(), reason));
-            table(labels, |place| counts.get(place))
+            let counts = &self.reported[reasons::side_index(side)];
+            let labels = reasons::violation_labels().map(move |reason| (side.as_str(), reason));
+            sum_by_labels(labels, |index| counts.get(index))
         };
         Side::BOTH.into_iter().flat_map(of).collect()
     }
 
-    /// Tunnels that were made to wait, by side and limit.
-    pub fn delays(&self) -> Vec<CauseCount> {
+    /// Tunnels with a delayed side, by side and limit.
+    pub fn delays(&self) -> Vec<ReasonCount> {
         let of = |side: Side| {
-            let counts = &self.delayed[causes::side_place(side)];
-            let labels = causes::delays().map(move |reason| (side.slug(), reason));
-            table(labels, |place| counts.get(place))
+            let counts = &self.delayed[reasons::side_index(side)];
+            let labels = reasons::delay_labels().map(move |reason| (side.as_str(), reason));
+            sum_by_labels(labels, |index| counts.get(index))
         };
         Side::BOTH.into_iter().flat_map(of).collect()
     }
 
-    /// How long a side was made to wait, in seconds, over all tunnels.
+    /// Total time, in seconds, that reads from `side` were delayed, over all tunnels.
     pub fn delay_seconds(&self, side: Side) -> f64 {
-        self.delayed_millis[causes::side_place(side)].get() as f64 / 1000.0
+        self.delayed_millis[reasons::side_index(side)].get() as f64 / 1000.0
     }
 
-    /// Closes that went out, by side and code.
-    pub fn closes(&self) -> Vec<CauseCount> {
+    /// Close frames sent, by receiving side and close code.
+    pub fn closes(&self) -> Vec<ReasonCount> {
         let of = |side: Side| {
-            let counts = &self.closes[causes::side_place(side)];
-            let labels = causes::codes().map(move |code| (side.slug(), code));
-            table(labels, |place| counts.get(place))
+            let counts = &self.closes[reasons::side_index(side)];
+            let labels = reasons::close_code_labels().map(move |code| (side.as_str(), code));
+            sum_by_labels(labels, |index| counts.get(index))
         };
         Side::BOTH.into_iter().flat_map(of).collect()
     }
 }
 
-/// Adds up places of the same labels.
-fn table(
+/// Adds up the counters that share their labels.
+fn sum_by_labels(
     labels: impl Iterator<Item = (&'static str, &'static str)>,
     count: impl Fn(usize) -> u64,
-) -> Vec<CauseCount> {
-    let mut causes: Vec<CauseCount> = Vec::new();
-    for (place, (of, reason)) in labels.enumerate() {
-        let count = count(place);
-        match causes.iter_mut().find(|cause| (cause.of, cause.reason) == (of, reason)) {
-            Some(cause) => cause.count += count,
-            None => causes.push(CauseCount { of, reason, count }),
+) -> Vec<ReasonCount> {
+    let mut rows: Vec<ReasonCount> = Vec::new();
+    for (index, (group, reason)) in labels.enumerate() {
+        let count = count(index);
+        match rows.iter_mut().find(|row| (row.group, row.reason) == (group, reason)) {
+            Some(row) => row.count += count,
+            None => rows.push(ReasonCount { group, reason, count }),
         }
     }
-    causes
+    rows
 }
 
 #[cfg(test)]
@@ -240,42 +242,42 @@ mod tests {
     use ws::{CloseCodes, ProtocolError, TerminationReason};
 
     #[test]
-    fn names_keep_their_counts_until_nobody_has_them() {
+    fn counts_survive_while_a_handle_exists() {
         let metrics = Metrics::default();
         let route = metrics.route(&"chat".into());
         let backend = metrics.backend(&route, &"b".into());
-        backend.began();
+        backend.tunnel_opened();
         drop((route, backend));
-        // The same names again, as a reload asks for them.
+        // A reload asks for the same names again.
         let route = metrics.route(&"chat".into());
         let backend = metrics.backend(&route, &"b".into());
         assert_eq!((backend.open.get(), backend.opened.get()), (1, 1));
         drop(route);
-        metrics.forget_unused();
+        metrics.remove_unused();
         assert_eq!((metrics.routes().len(), metrics.backends().len()), (1, 1));
         drop(backend);
-        metrics.forget_unused();
+        metrics.remove_unused();
         assert_eq!((metrics.routes().len(), metrics.backends().len()), (0, 0));
     }
 
     #[test]
-    fn ends_of_one_name_are_one_row() {
+    fn reasons_with_equal_labels_share_a_row() {
         let backend = BackendCounts::default();
-        for breach in [ProtocolError::CloseCode, ProtocolError::CloseLength] {
-            backend.began();
+        for error in [ProtocolError::CloseCode, ProtocolError::CloseLength] {
+            backend.tunnel_opened();
             let closes = CloseCodes { to_client: Some(1002), to_backend: Some(4321) };
-            backend.ended(
-                TerminationReason::Breach(Side::Client, breach),
+            backend.tunnel_ended(
+                TerminationReason::ProtocolError(Side::Client, error),
                 closes,
                 Duration::from_secs(1),
             );
         }
-        let rows: Vec<CauseCount> =
-            backend.route.ends().into_iter().filter(|c| c.count > 0).collect();
-        assert_eq!(rows, [CauseCount { of: "client", reason: "ws_close", count: 2 }]);
-        let sent: Vec<CauseCount> =
-            backend.route.closes().into_iter().filter(|c| c.count > 0).collect();
-        let row = |of, reason| CauseCount { of, reason, count: 2 };
+        let rows: Vec<ReasonCount> =
+            backend.route.terminations().into_iter().filter(|row| row.count > 0).collect();
+        assert_eq!(rows, [ReasonCount { group: "client", reason: "ws_close", count: 2 }]);
+        let sent: Vec<ReasonCount> =
+            backend.route.closes().into_iter().filter(|row| row.count > 0).collect();
+        let row = |group, reason| ReasonCount { group, reason, count: 2 };
         assert_eq!(sent, [row("client", "1002"), row("backend", "4xxx")]);
         assert_eq!((backend.open.get(), backend.opened.get()), (0, 2));
     }

@@ -1,4 +1,4 @@
-//! One family of metrics at a time, in the OpenMetrics text format.
+//! Writes metric families in the OpenMetrics text format.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use prometheus_client::registry::Unit;
 
 use super::counters::BucketCounts;
 
-/// Label names and values of one row.
+/// Label names and values of one sample.
 pub(super) type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
 
-/// Where the families are written to.
+/// Encodes metric families. Every method fails only if the underlying writer does.
 pub(super) struct MetricsText<'e>(pub(super) DescriptorEncoder<'e>);
 
 impl MetricsText<'_> {
-    /// Counts that only grow; `_total` is put behind the name.
+    /// A counter family; the encoder appends `_total` to the name.
     pub(super) fn counters<'a, const N: usize>(
         &mut self,
         name: &str,
@@ -28,8 +28,8 @@ impl MetricsText<'_> {
         })
     }
 
-    /// Times that only add up, in seconds; `_seconds_total` is put behind the name.
-    pub(super) fn times<'a, const N: usize>(
+    /// A counter family of durations in seconds; the encoder appends `_seconds_total` to the name.
+    pub(super) fn second_counters<'a, const N: usize>(
         &mut self,
         name: &str,
         help: &str,
@@ -41,7 +41,7 @@ impl MetricsText<'_> {
         })
     }
 
-    /// Numbers that come and go.
+    /// A gauge family.
     pub(super) fn gauges<'a, const N: usize>(
         &mut self,
         name: &str,
@@ -50,7 +50,7 @@ impl MetricsText<'_> {
         rows: impl IntoIterator<Item = (Labels<'a, N>, f64)>,
     ) -> fmt::Result {
         self.family(name, help, unit, MetricType::Gauge, rows, |encoder, number| {
-            // Whole numbers as such: 9000, not 9000.0.
+            // Integers are written without a fraction: 9000, not 9000.0.
             if number.fract() == 0.0 && number.abs() < 9e15 {
                 encoder.encode_gauge(&(number as i64))
             } else {
@@ -59,7 +59,7 @@ impl MetricsText<'_> {
         })
     }
 
-    /// Distributions.
+    /// A histogram family.
     pub(super) fn histograms<'a, const N: usize>(
         &mut self,
         name: &str,
@@ -73,7 +73,7 @@ impl MetricsText<'_> {
         })
     }
 
-    /// A constant with labels; `_info` is put behind the name.
+    /// An info family with constant labels; the encoder appends `_info` to the name.
     pub(super) fn info<const N: usize>(
         &mut self,
         name: &str,

@@ -1,22 +1,22 @@
-//! What the kernel says of this process (proc(5)), read when somebody asks.
+//! Resource usage of this process, read from proc(5) on demand.
 
 use std::fs;
 
 use rustix::process::{Resource, getrlimit};
 
-/// What it holds, and may hold; `None` where the kernel does not say.
+/// Memory and file descriptors; `None` where the kernel does not provide the value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessUsage {
-    /// Bytes of memory that are resident.
+    /// Resident memory, in bytes.
     pub resident: Option<u64>,
-    /// File descriptors open now.
+    /// Number of open file descriptors.
     pub descriptors: Option<u64>,
-    /// File descriptors it may open.
+    /// Soft limit on open file descriptors; `None` also if it is unlimited.
     pub descriptors_max: Option<u64>,
 }
 
 impl ProcessUsage {
-    /// As it is now.
+    /// Reads the current values.
     pub fn read() -> Self {
         Self {
             resident: resident(),
@@ -35,7 +35,7 @@ fn resident() -> Option<u64> {
 
 fn descriptors() -> Option<u64> {
     const FOLDER: &str = "/proc/self/fd";
-    // Linux 6.2 and later tell the number without a walk over all of them.
+    // Since Linux 6.2 the size of the folder is the number of descriptors; older kernels report 0.
     match fs::metadata(FOLDER).ok()?.len() {
         0 => u64::try_from(fs::read_dir(FOLDER).ok()?.count()).ok(),
         count => Some(count),
@@ -47,12 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells() {
+    fn usage_is_read_from_the_kernel() {
         let process = ProcessUsage::read();
         assert!(process.resident.is_some_and(|bytes| bytes > 1 << 20), "{process:?}");
         let before = process.descriptors.unwrap();
         let held: Vec<_> = (0..50).map(|_| fs::File::open("/dev/null").unwrap()).collect();
-        // Other tests of this process open and close files, too.
+        // Other tests of this process also open and close files.
         assert!(ProcessUsage::read().descriptors.unwrap() >= before + 20);
         drop(held);
         assert!(process.descriptors_max > process.descriptors);

@@ -1,55 +1,55 @@
-//! What a scrape says of the process beside its counts, as it is at that moment.
+//! The state of the process that a scrape reports in addition to the counters.
 
 use std::sync::Arc;
 
 use super::handles::BackendCounts;
 use super::process::ProcessUsage;
 
-/// What is known of the process beside its counts, at the moment of a scrape.
+/// The state of the process at the time of a scrape. All times are in seconds since 1970.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessSnapshot {
-    /// When it started, in seconds since 1970.
+    /// Start time of the process.
     pub started: f64,
-    /// Number of the configuration in force.
+    /// Number of the active configuration.
     pub generation: u64,
-    /// Whether it is leaving.
+    /// Whether the process is shutting down.
     pub draining: bool,
-    /// Connections it may hold.
+    /// Maximum number of open connections.
     pub connections_max: usize,
-    /// Tunnels it may hold.
+    /// Maximum number of open tunnels.
     pub tunnels_max: usize,
-    /// When the configuration was last read, in seconds since 1970, and whether it was taken.
+    /// Time of the last reload, and whether it was applied.
     pub reload: (f64, bool),
-    /// All backends of the configuration in force.
+    /// All backends of the active configuration.
     pub backends: Vec<BackendState>,
-    /// Its certificates.
+    /// All certificates of the active configuration.
     pub certificates: Vec<CertificateState>,
-    /// What the kernel says.
+    /// Memory and file descriptors.
     pub process: ProcessUsage,
-    /// Lines that could not be written.
+    /// Log lines and records that could not be written.
     pub lines_lost: u64,
-    /// Tasks that panicked.
+    /// Number of tasks that panicked.
     pub panics: u64,
 }
 
-/// How a backend is.
+/// A backend at the time of a scrape.
 #[derive(Clone, Debug)]
 pub struct BackendState {
-    /// Which.
+    /// Its counters, which also name it.
     pub counts: Arc<BackendCounts>,
-    /// Whether clients are sent there.
+    /// Whether it receives new tunnels.
     pub up: bool,
 }
 
-/// How long a certificate lasts.
+/// The validity period of a certificate (RFC 5280 4.1.2.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateState {
-    /// Its place in the file, from 0.
+    /// Position of the `[[certificate]]` in the configuration file, from 0.
     pub index: usize,
-    /// Its first DNS name.
+    /// The first DNS name of the certificate; empty if it has none.
     pub name: String,
-    /// Its first moment, in seconds since 1970.
+    /// Start of the validity period, in seconds since 1970.
     pub not_before: u64,
-    /// Its last moment, in seconds since 1970.
+    /// Last second of the validity period, in seconds since 1970.
     pub not_after: u64,
 }

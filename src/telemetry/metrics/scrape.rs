@@ -1,4 +1,4 @@
-//! The whole exposition: every family with its name, its help and its rows.
+//! Every metric family: its name, its help text and its samples.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::{Registry, Unit};
 use ws::Side;
 
-use super::causes;
 use super::handles::{BackendCounts, FlowCounts, RouteCounts};
 use super::openmetrics::{Labels, MetricsText};
 use super::process_snapshot::ProcessSnapshot;
+use super::reasons;
 use crate::client::AddrSource;
-use crate::telemetry::metrics::{CauseCount, HandshakeStep, Metrics};
+use crate::telemetry::metrics::{HandshakeStep, Metrics, ReasonCount};
 
-/// What the media type of a scrape is (OpenMetrics 1.0).
+/// The media type of a scrape (OpenMetrics 1.0).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Metrics {
-    /// All of it as text, of [`CONTENT_TYPE`].
-    pub fn scrape(self: &Arc<Self>, house: ProcessSnapshot) -> String {
+    /// All metrics as text of the type [`CONTENT_TYPE`].
+    pub fn scrape(self: &Arc<Self>, process: ProcessSnapshot) -> String {
         let mut registry = Registry::with_prefix("tidegate");
-        registry.register_collector(Box::new(Scrape { metrics: self.clone(), house }));
+        registry.register_collector(Box::new(Scrape { metrics: self.clone(), process }));
         let mut text = String::new();
-        // A string takes everything.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &registry);
         text
     }
@@ -34,125 +34,126 @@ impl Metrics {
 #[derive(Debug)]
 struct Scrape {
     metrics: Arc<Metrics>,
-    house: ProcessSnapshot,
+    process: ProcessSnapshot,
 }
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = MetricsText(encoder);
-        self.how_many(&mut page)?;
-        self.how_long(&mut page)?;
-        self.how_much(&mut page)?;
-        self.why(&mut page)?;
-        self.pools(&mut page)?;
-        self.configuration(&mut page)?;
-        self.process(&mut page)
+        let mut text = MetricsText(encoder);
+        self.connection_metrics(&mut text)?;
+        self.duration_metrics(&mut text)?;
+        self.traffic_metrics(&mut text)?;
+        self.termination_metrics(&mut text)?;
+        self.backend_metrics(&mut text)?;
+        self.config_metrics(&mut text)?;
+        self.process_metrics(&mut text)
     }
 }
 
 impl Scrape {
-    fn how_many(&self, page: &mut MetricsText<'_>) -> fmt::Result {
+    fn connection_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
         let listeners = self.metrics.listeners();
-        page.gauges(
+        text.gauges(
             "connections",
             "Open connections, including tunnels",
             None,
             listeners.iter().map(|l| ([("listener", &*l.name)], l.open.get() as f64)),
         )?;
-        page.counters(
+        text.counters(
             "connections_opened",
             "Connections accepted",
             None,
             listeners.iter().map(|l| ([("listener", &*l.name)], l.opened.get())),
         )?;
-        page.counters(
+        text.counters(
             "accept_pauses",
             "Pauses of accept because file descriptors or memory ran out",
             None,
             listeners.iter().map(|l| ([("listener", &*l.name)], l.pauses.get())),
         )?;
         let backends = self.metrics.backends();
-        page.gauges(
+        text.gauges(
             "tunnels",
             "Open tunnels",
             None,
             backends.iter().map(|backend| (of(backend), backend.open.get() as f64)),
         )?;
-        page.counters(
+        text.counters(
             "tunnels_opened",
             "Tunnels opened",
             None,
             backends.iter().map(|backend| (of(backend), backend.opened.get())),
         )?;
         let routes = self.metrics.routes();
-        page.counters(
+        text.counters(
             "http_requests",
             "Plain HTTP requests that a backend answered",
             None,
             routes.iter().map(|route| ([("route", &*route.name)], route.requests.get())),
         )?;
         let limits =
-            [("connections", self.house.connections_max), ("tunnels", self.house.tunnels_max)];
-        page.gauges(
+            [("connections", self.process.connections_max), ("tunnels", self.process.tunnels_max)];
+        text.gauges(
             "capacity",
             "Maximum number of open connections and tunnels",
             None,
-            limits.map(|(what, most)| ([("resource", what)], most as f64)),
+            limits.map(|(resource, max)| ([("resource", resource)], max as f64)),
         )
     }
 
-    fn how_long(&self, page: &mut MetricsText<'_>) -> fmt::Result {
+    fn duration_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
         let routes = self.metrics.routes();
-        page.histograms(
+        text.histograms(
             "tunnel_duration",
             "Lifetime of tunnels that ended",
             Unit::Seconds,
             routes.iter().map(|route| ([("route", &*route.name)], route.durations.read())),
         )?;
-        let steps = HandshakeStep::ALL
-            .map(|step| ([("stage", step.slug())], self.metrics.handshakes[step as usize].read()));
-        page.histograms(
+        let steps = HandshakeStep::ALL.map(|step| {
+            ([("stage", step.as_str())], self.metrics.handshakes[step as usize].read())
+        });
+        text.histograms(
             "handshake_duration",
             "Duration of the handshake by stage: TLS, request head to 101, backend connect and response",
             Unit::Seconds,
             steps,
         )?;
-        page.histograms(
+        text.histograms(
             "message_delay",
             "Time from reading bytes to writing them to the other side, sampled",
             Unit::Seconds,
-            routes.iter().map(|route| ([("route", &*route.name)], route.late.read())),
+            routes.iter().map(|route| ([("route", &*route.name)], route.relay_delay.read())),
         )?;
-        let trips = routes.iter().flat_map(|route| {
+        let rtts = routes.iter().flat_map(|route| {
             Side::BOTH.map(|side| {
-                let labels = [("route", &*route.name), ("side", side.slug())];
-                (labels, route.rtt[causes::side_place(side)].read())
+                let labels = [("route", &*route.name), ("side", side.as_str())];
+                (labels, route.rtt[reasons::side_index(side)].read())
             })
         });
-        page.histograms("ping_rtt", "Time from a ping to its pong", Unit::Seconds, trips)
+        text.histograms("ping_rtt", "Time from a ping to its pong", Unit::Seconds, rtts)
     }
 
-    fn how_much(&self, page: &mut MetricsText<'_>) -> fmt::Result {
+    fn traffic_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
         let routes = self.metrics.routes();
-        page.counters(
+        text.counters(
             "messages",
             "Complete messages relayed",
             None,
             flows(&routes, |flow| flow.messages.get()),
         )?;
-        page.counters(
+        text.counters(
             "messages_compressed",
             "Complete messages relayed that were compressed",
             None,
             flows(&routes, |flow| flow.compressed.get()),
         )?;
-        page.counters(
+        text.counters(
             "relayed",
             "Bytes of frames relayed, including frame headers",
             Some(Unit::Bytes),
             flows(&routes, |flow| flow.bytes.get()),
         )?;
-        page.histograms(
+        text.histograms(
             "message_size",
             "Payload size of complete messages as sent on the wire",
             Unit::Bytes,
@@ -160,169 +161,171 @@ impl Scrape {
         )
     }
 
-    fn why(&self, page: &mut MetricsText<'_>) -> fmt::Result {
-        let by_stage = |causes: Vec<CauseCount>| {
-            causes
+    fn termination_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
+        let by_stage = |counts: Vec<ReasonCount>| {
+            counts
                 .into_iter()
-                .map(|cause| ([("stage", cause.of), ("reason", cause.reason)], cause.count))
+                .map(|row| ([("stage", row.group), ("reason", row.reason)], row.count))
         };
-        page.counters(
+        text.counters(
             "connections_dropped",
             "Connections that ended before a complete request, by stage and reason",
             None,
             by_stage(self.metrics.drops()),
         )?;
-        let named = AddrSource::MENTIONED.iter().enumerate().filter_map(|(place, by)| {
-            by.slug().map(|by| ([("source", by)], self.metrics.named.get(place)))
+        let sources = AddrSource::REPORTED.iter().enumerate().filter_map(|(index, source)| {
+            let count = self.metrics.forwarded_clients.get(index);
+            source.label().map(|source| ([("source", source)], count))
         });
-        page.counters(
+        text.counters(
             "forwarded_clients",
             "Connections and requests whose client address came from a trusted proxy, by source",
             None,
-            named,
+            sources,
         )?;
-        page.counters(
+        text.counters(
             "requests_rejected",
             "Requests rejected, by stage and reason",
             None,
-            by_stage(self.metrics.refusals()),
+            by_stage(self.metrics.rejects()),
         )?;
         let routes = self.metrics.routes();
-        page.counters(
+        text.counters(
             "tunnels_ended",
             "Tunnels that ended, by initiator and reason",
             None,
-            rows(&routes, ["by", "reason"], RouteCounts::ends),
+            rows(&routes, ["by", "reason"], RouteCounts::terminations),
         )?;
-        page.counters(
+        text.counters(
             "close_frames",
             "Close frames sent, by receiving side and close code",
             None,
             rows(&routes, ["side", "code"], RouteCounts::closes),
         )?;
-        page.counters(
+        text.counters(
             "would_have_closed",
             "Violations of limits and rules set to report, by side and reason, once per tunnel",
             None,
             rows(&routes, ["side", "reason"], RouteCounts::reported),
         )?;
-        page.counters(
+        text.counters(
             "tunnels_delayed",
             "Tunnels with a side delayed by a rate limit, by side and limit",
             None,
             rows(&routes, ["side", "reason"], RouteCounts::delays),
         )?;
-        let waits = routes.iter().flat_map(|route| {
+        let delays = routes.iter().flat_map(|route| {
             Side::BOTH.map(|side| {
-                ([("route", &*route.name), ("side", side.slug())], route.delay_seconds(side))
+                ([("route", &*route.name), ("side", side.as_str())], route.delay_seconds(side))
             })
         });
-        page.times("delayed", "Time that sides were delayed by rate limits", waits)
+        text.second_counters("delayed", "Time that sides were delayed by rate limits", delays)
     }
 
-    fn pools(&self, page: &mut MetricsText<'_>) -> fmt::Result {
-        let backends = &self.house.backends;
-        page.gauges(
+    fn backend_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
+        let backends = &self.process.backends;
+        text.gauges(
             "backend_up",
             "Whether the backend is up: 1 if it receives new tunnels",
             None,
             backends.iter().map(|backend| (of(&backend.counts), f64::from(u8::from(backend.up)))),
         )?;
-        page.counters(
+        text.counters(
             "backend_connect_failures",
             "Failed connection attempts to the backend",
             None,
-            backends.iter().map(|backend| (of(&backend.counts), backend.counts.refused.get())),
+            backends
+                .iter()
+                .map(|backend| (of(&backend.counts), backend.counts.connect_failures.get())),
         )
     }
 
-    fn configuration(&self, page: &mut MetricsText<'_>) -> fmt::Result {
-        let house = &self.house;
+    fn config_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
+        let process = &self.process;
         let outcomes = [("rejected", 0), ("applied", 1)];
-        page.counters(
+        text.counters(
             "config_reloads",
             "Reloads of the configuration, by outcome",
             None,
-            outcomes.map(|(word, place)| ([("outcome", word)], self.metrics.reloads.get(place))),
+            outcomes
+                .map(|(outcome, index)| ([("outcome", outcome)], self.metrics.reloads.get(index))),
         )?;
-        page.counters(
+        text.counters(
             "certificate_renewals",
             "Renewals of certificates whose files changed, by outcome",
             None,
-            outcomes.map(|(word, place)| ([("outcome", word)], self.metrics.renewals.get(place))),
+            outcomes
+                .map(|(outcome, index)| ([("outcome", outcome)], self.metrics.renewals.get(index))),
         )?;
-        let (when, applied) = house.reload;
-        page.gauges(
+        let (when, applied) = process.reload;
+        text.gauges(
             "config_last_reload_timestamp",
             "Time of the last reload",
             Some(Unit::Seconds),
             [([], when)],
         )?;
-        page.gauges(
+        text.gauges(
             "config_last_reload_successful",
             "Whether the last reload was applied",
             None,
             [([], f64::from(u8::from(applied)))],
         )?;
-        page.gauges(
+        text.gauges(
             "config_generation",
             "Number of the active configuration, from 1",
             None,
-            [([], house.generation as f64)],
+            [([], process.generation as f64)],
         )?;
         let indices: Vec<String> =
-            house.certificates.iter().map(|of| of.index.to_string()).collect();
-        page.gauges(
+            process.certificates.iter().map(|state| state.index.to_string()).collect();
+        text.gauges(
             "certificate_expiry_timestamp",
             "Expiry time of each certificate, by position in the file and first DNS name",
             Some(Unit::Seconds),
-            house.certificates.iter().zip(&indices).map(|(of, index)| {
-                ([("certificate", index.as_str()), ("name", of.name.as_str())], of.not_after as f64)
+            process.certificates.iter().zip(&indices).map(|(state, index)| {
+                let labels = [("certificate", index.as_str()), ("name", state.name.as_str())];
+                (labels, state.not_after as f64)
             }),
         )
     }
 
-    fn process(&self, page: &mut MetricsText<'_>) -> fmt::Result {
-        let house = &self.house;
+    fn process_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
+        let process = &self.process;
+        let usage = &process.process;
         let known = |number: Option<u64>| number.map(|number| ([], number as f64));
-        page.gauges(
-            "open_descriptors",
-            "Open file descriptors",
-            None,
-            known(house.process.descriptors),
-        )?;
-        page.gauges(
+        text.gauges("open_descriptors", "Open file descriptors", None, known(usage.descriptors))?;
+        text.gauges(
             "max_descriptors",
             "Maximum number of open file descriptors",
             None,
-            known(house.process.descriptors_max),
+            known(usage.descriptors_max),
         )?;
-        page.gauges(
+        text.gauges(
             "resident_memory",
             "Resident memory",
             Some(Unit::Bytes),
-            known(house.process.resident),
+            known(usage.resident),
         )?;
-        page.counters(
+        text.counters(
             "log_lines_lost",
             "Log lines dropped because they could not be written",
             None,
-            [([], house.lines_lost)],
+            [([], process.lines_lost)],
         )?;
-        page.counters("tasks_panicked", "Tasks that panicked", None, [([], house.panics)])?;
-        page.gauges(
+        text.counters("tasks_panicked", "Tasks that panicked", None, [([], process.panics)])?;
+        text.gauges(
             "draining",
             "Whether the process is shutting down",
             None,
-            [([], f64::from(u8::from(house.draining)))],
+            [([], f64::from(u8::from(process.draining)))],
         )?;
-        page.gauges(
+        text.gauges(
             "start_time",
             "Start time of the process",
             Some(Unit::Seconds),
-            [([], house.started)],
+            [([], process.started)],
         )?;
-        page.info(
+        text.info(
             "build",
             "Version of the running process",
             [("version", env!("CARGO_PKG_VERSION"))],
@@ -348,12 +351,12 @@ fn flows<'a, T: 'a>(
 fn rows<'a>(
     routes: &'a [Arc<RouteCounts>],
     names: [&'static str; 2],
-    read: impl Fn(&RouteCounts) -> Vec<CauseCount> + 'a,
+    read: impl Fn(&RouteCounts) -> Vec<ReasonCount> + 'a,
 ) -> impl Iterator<Item = (Labels<'a, 3>, u64)> {
     routes.iter().flat_map(move |route| {
-        let labels = move |cause: CauseCount| {
-            let labels = [("route", &*route.name), (names[0], cause.of), (names[1], cause.reason)];
-            (labels, cause.count)
+        let labels = move |row: ReasonCount| {
+            let labels = [("route", &*route.name), (names[0], row.group), (names[1], row.reason)];
+            (labels, row.count)
         };
         read(route).into_iter().map(labels)
     })
@@ -364,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_from_the_configuration_are_escaped() {
+    fn label_values_are_escaped() {
         let metrics = Arc::new(Metrics::default());
         let _route = metrics.route(&"a \"b\" \\c".into());
         let text = metrics.scrape(ProcessSnapshot::default());

@@ -1,11 +1,11 @@
-//! What stands in certificates: names, dates, and whether one vouches for the other.
+//! Reads a certificate chain: DNS names, validity period, and problems with its order.
 
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
-/// The DNS names of a leaf, lower-case.
+/// The DNS names of the first certificate, in lower case.
 pub(super) fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
     let Some(leaf) = chain.first() else { return Vec::new() };
     EndEntityCert::try_from(leaf)
@@ -13,20 +13,21 @@ pub(super) fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// First and last moment of a leaf, in seconds since 1970, if it says so.
+/// Start and end of the first certificate's validity period, in seconds since 1970; `None` if it
+/// cannot be read.
 pub(super) fn validity(chain: &[CertificateDer<'_>]) -> Option<(u64, u64)> {
     let leaf = EndEntityCert::try_from(chain.first()?).ok()?;
-    // webpki tells the dates of a certificate only where it is not valid, so it is asked about the
-    // beginning and the end of time; of all that it judges, this comes first.
-    let asked = |seconds| {
+    // webpki reports these dates only in the error for a time outside of the period, so verify at
+    // the earliest and at the latest time. It checks the dates before everything else.
+    let verify_at = |seconds| {
         let then = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         leaf.verify_for_usage(&[], &[], &[], then, KeyUsage::server_auth(), None, None).err()
     };
-    let not_before = match asked(0) {
+    let not_before = match verify_at(0) {
         Some(webpki::Error::CertNotValidYet { not_before, .. }) => not_before.as_secs(),
         Some(_) | None => 0,
     };
-    match asked(u64::MAX) {
+    match verify_at(u64::MAX) {
         Some(webpki::Error::CertExpired { not_after, .. }) => {
             Some((not_before, not_after.as_secs()))
         }
@@ -34,31 +35,31 @@ pub(super) fn validity(chain: &[CertificateDer<'_>]) -> Option<(u64, u64)> {
     }
 }
 
-/// What some clients may refuse this chain for; it is served as it is.
-pub(super) fn weaknesses(chain: &[CertificateDer<'_>]) -> Vec<String> {
-    // webpki reads any certificate so; what is for issuers alone it judges later.
+/// Problems for which some clients may reject this chain; it is sent as it is.
+pub(super) fn problems(chain: &[CertificateDer<'_>]) -> Vec<String> {
+    // webpki parses any certificate as an end entity; it checks the rules for issuers later.
     let read: Option<Vec<EndEntityCert<'_>>> =
         chain.iter().map(|certificate| EndEntityCert::try_from(certificate).ok()).collect();
     let Some(read) = read else {
-        return vec!["one of the certificates behind the first cannot be read".into()];
+        return vec!["one of the certificates after the first cannot be read".into()];
     };
     let is_root = |of: &EndEntityCert<'_>| of.issuer() == of.subject();
     let mut found = Vec::new();
-    for (place, pair) in read.windows(2).enumerate() {
+    for (index, pair) in read.windows(2).enumerate() {
         let [one, next] = pair else { continue };
         if one.issuer() == next.subject() {
             continue;
         }
-        let (place, behind) = (place + 1, place + 2);
+        let (number, follower) = (index + 1, index + 2);
         found.push(if read.iter().any(|other| other.subject() == one.issuer()) {
             format!(
-                "the chain is out of order: certificate {behind} is not the issuer of certificate \
-                 {place}; each must be followed by its issuer"
+                "the chain is out of order: certificate {follower} is not the issuer of \
+                 certificate {number}; each certificate must be followed by its issuer"
             )
         } else {
             format!(
-                "an intermediate is missing: certificate {behind} is not the issuer of \
-                 certificate {place}, nor is any other here"
+                "an intermediate is missing: the file does not contain the issuer of certificate \
+                 {number}; insert it after that certificate"
             )
         });
     }
@@ -66,15 +67,16 @@ pub(super) fn weaknesses(chain: &[CertificateDer<'_>]) -> Vec<String> {
         && !is_root(leaf)
     {
         found.push(
-            "an intermediate may be missing: the server's own certificate is alone here; if its \
-             issuer is not a root that clients have, append the issuer (certbot: fullchain.pem)"
+            "an intermediate may be missing: the file contains only the server's own certificate; \
+             if its issuer is not a root that clients have, append the issuer (certbot: \
+             fullchain.pem)"
                 .into(),
         );
     }
     if read.iter().skip(1).any(is_root) {
         found.push(
-            "the root is included: clients have it or do not trust it; each handshake is the \
-             longer for it"
+            "the root is included: clients use their own copy, so it only makes each handshake \
+             longer; remove it"
                 .into(),
         );
     }
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     /// A root, an intermediate and a leaf.
-    fn family() -> [CertificateDer<'static>; 3] {
+    fn chain_of_three() -> [CertificateDer<'static>; 3] {
         let params = |name: &str, is_ca| {
             let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
             params.distinguished_name.push(DnType::CommonName, name);
@@ -109,14 +111,14 @@ mod tests {
     // Requirements: CK03.
     #[test]
     fn warns_about_chains_clients_may_reject() {
-        let [root, between, leaf] = family();
-        let told = |chain: &[&CertificateDer<'static>]| {
+        let [root, between, leaf] = chain_of_three();
+        let found = |chain: &[&CertificateDer<'static>]| {
             let chain: Vec<_> = chain.iter().map(|one| (*one).clone()).collect();
-            weaknesses(&chain).join("; ")
+            problems(&chain).join("; ")
         };
-        assert_eq!(told(&[&leaf, &between]), "");
-        // Signed by itself.
-        assert_eq!(told(&[&root]), "");
+        assert_eq!(found(&[&leaf, &between]), "");
+        // Self-signed.
+        assert_eq!(found(&[&root]), "");
         for (chain, words) in [
             (&[&leaf][..], &["an intermediate may be missing"][..]),
             (&[&leaf, &root], &["an intermediate is missing", "the root is included"]),
@@ -124,16 +126,16 @@ mod tests {
             (&[&leaf, &root, &between], &["out of order: certificate 2 is not", "the root is"]),
             (&[&leaf, &CertificateDer::from(vec![1])], &["cannot be read"]),
         ] {
-            let told = told(chain);
+            let found = found(chain);
             for word in words {
-                assert!(told.contains(word), "{word:?} is not in {told:?}");
+                assert!(found.contains(word), "{word:?} is not in {found:?}");
             }
         }
-        assert!(!told(&[&leaf, &between, &root]).contains("missing"));
+        assert!(!found(&[&leaf, &between, &root]).contains("missing"));
     }
 
     #[test]
-    fn dates_are_those_of_the_certificate() {
+    fn validity_matches_the_certificate() {
         let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2001, 2, 3);
         params.not_after = rcgen::date_time_ymd(2030, 1, 1);

@@ -1,4 +1,4 @@
-//! Whether the hosts that routes are for can be reached over TLS at all.
+//! Checks that a certificate covers every host of the routes.
 
 use std::collections::HashSet;
 
@@ -11,12 +11,12 @@ use crate::config::values::patterns::HostPattern;
 use crate::tls::certs::CertTable;
 
 impl CertTable {
-    /// Hosts of routes that no certificate covers, each at its first route.
+    /// One warning for each host that no certificate covers, at the first route with that host.
     pub fn uncovered(&self, routes: &[RouteSettings]) -> Vec<LateDiagnostic> {
-        let mut met = HashSet::new();
+        let mut seen = HashSet::new();
         let mut found = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            if met.insert(&route.host) && !self.covers(&route.host) {
+            if seen.insert(&route.host) && !self.covers(&route.host) {
                 let problem = self.uncovered_problem(&route.host);
                 found.push(LateDiagnostic { key: format!("route[{index}].host"), problem });
             }
@@ -24,7 +24,7 @@ impl CertTable {
         found
     }
 
-    /// Whether clients of this host are shown a certificate for it.
+    /// Whether clients that connect to this host get a certificate for it.
     fn covers(&self, host: &HostPattern) -> bool {
         match host {
             HostPattern::Any => true,
@@ -32,9 +32,9 @@ impl CertTable {
             HostPattern::Exact(name) => {
                 let bare = name.trim_start_matches('[').trim_end_matches(']');
                 match ServerName::try_from(bare) {
-                    // Who asks for an address names no server (RFC 6066 3).
+                    // Clients send no server name for an IP address (RFC 6066 3).
                     Ok(address @ ServerName::IpAddress(_)) => self.default_covers(&address),
-                    Ok(_) | Err(_) => self.named(name).is_some(),
+                    Ok(_) | Err(_) => self.covering(name).is_some(),
                 }
             }
         }
@@ -47,16 +47,16 @@ impl CertTable {
     }
 
     fn uncovered_problem(&self, host: &HostPattern) -> String {
-        let (host, exactly) = match host {
+        let (host, scope) = match host {
             HostPattern::Exact(name) => (name.clone(), ""),
-            HostPattern::Subdomains(parent) => (format!("*.{parent}"), ", as a whole"),
+            HostPattern::Subdomains(parent) => (format!("*.{parent}"), " completely"),
             HostPattern::Any => ("*".into(), ""),
         };
-        let shown = match self.default {
-            Some(_) => "is shown the default one and refuses it",
-            None => "gets no handshake",
+        let effect = match self.default {
+            Some(_) => "TLS clients get the default certificate and reject it",
+            None => "the TLS handshake fails",
         };
-        format!("no certificate covers {host}{exactly}: who comes over TLS {shown}")
+        format!("no certificate covers {host}{scope}: {effect}; add a certificate for it")
     }
 }
 
@@ -98,21 +98,22 @@ mod tests {
         assert_eq!(found, []);
         let found = table.uncovered(&routes(&[
             "a.example",
-            // The default one is shown, but does not cover.
+            // Gets the default certificate, which does not cover it.
             "b.example",
-            // A wildcard stands for one label.
+            // A wildcard matches one label.
             "x.y.w.example",
             "*.a.example",
-            // Nobody is shown the one that has it.
+            // Covered by a certificate that is not the default, so it is never selected.
             "10.0.0.2",
             "b.example",
         ]));
-        let keys: Vec<&str> = found.iter().map(|later| later.key.as_str()).collect();
+        let keys: Vec<&str> = found.iter().map(|diagnostic| diagnostic.key.as_str()).collect();
         assert_eq!(keys, ["route[1].host", "route[2].host", "route[3].host", "route[4].host"]);
-        assert!(found[0].problem.contains("b.example: who comes over TLS is shown the default"));
-        assert!(found[2].problem.contains("*.a.example, as a whole"));
+        let [first, _, third, _] = &found[..] else { panic!("{found:?}") };
+        assert!(first.problem.contains("b.example: TLS clients get the default certificate"));
+        assert!(third.problem.contains("*.a.example completely"));
         let table = CertTable::load(&certificates[..1]).unwrap();
         let found = table.uncovered(&routes(&["b.example"]));
-        assert!(found[0].problem.contains("gets no handshake"), "{found:?}");
+        assert!(found[0].problem.contains("the TLS handshake fails"), "{found:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! One chain and its key as they lie in PEM files: read together, and held against each other.
+//! Reads a certificate chain and its private key from PEM files, and checks that they match.
 //!
-//! `rustls-pemfile` is used in this file alone (`deny.toml` says why). What it says of a fault is
-//! never repeated, as it may quote the key.
+//! Only this file uses `rustls-pemfile` (`deny.toml` says why). Its error texts are never passed on,
+//! because they may quote the key.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,17 +15,17 @@ use rustls_pemfile::{Error as PemError, Item, read_one_from_slice};
 use super::chain;
 use crate::config::settings::CertificateSource;
 
-/// What can be shown to clients.
+/// A usable chain with its key.
 pub(super) struct CertPair {
-    /// The chain, and a key that is its leaf's.
+    /// The chain, and the private key of its first certificate.
     pub(super) key: CertifiedKey,
-    /// The files that it was read from.
-    pub(super) seen: FileState,
-    /// What clients may stumble over.
-    pub(super) weaknesses: Vec<CertProblem>,
+    /// The state of the files when they were read.
+    pub(super) files: FileState,
+    /// Problems that may make clients reject the chain, or expose the key.
+    pub(super) warnings: Vec<CertProblem>,
 }
 
-/// Something about one of the two files: its key in the configuration, and what it is.
+/// A problem with one of the two files; `of` is its key in the configuration, `chain` or `key`.
 pub(super) struct CertProblem {
     pub(super) of: &'static str,
     pub(super) problem: String,
@@ -41,14 +41,14 @@ impl CertProblem {
     }
 }
 
-/// What chain and key were, as files, when they were looked at; links are followed.
+/// The identity of the chain and key files at one point in time; symbolic links are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileState {
     chain: Option<FileIdentity>,
     key: Option<FileIdentity>,
 }
 
-/// A file with this content, as far as that can be told without reading it.
+/// Identifies the content of a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
@@ -59,7 +59,7 @@ struct FileIdentity {
 }
 
 impl FileState {
-    /// What they are now; nothing is known of what is missing.
+    /// The current state. A missing file has no identity.
     pub(super) fn now(source: &CertificateSource) -> Self {
         match source {
             CertificateSource::Files { chain, key } => {
@@ -82,17 +82,17 @@ impl FileIdentity {
     }
 }
 
-/// Reads a chain and its key. Somebody may put new ones in place meanwhile, one after the other,
-/// so that what does not fit is read once more.
+/// Reads a chain and its key. The files may be replaced one after the other in the meantime, so a
+/// mismatch or a change is read a second time.
 pub(super) fn read(source: &CertificateSource) -> Result<CertPair, CertProblem> {
     match read_once(source) {
-        Ok(pair) if pair.seen == FileState::now(source) => Ok(pair),
+        Ok(pair) if pair.files == FileState::now(source) => Ok(pair),
         Ok(_) | Err(_) => read_once(source),
     }
 }
 
 fn read_once(source: &CertificateSource) -> Result<CertPair, CertProblem> {
-    let seen = FileState::now(source);
+    let files = FileState::now(source);
     let (chain_name, key_name) = match source {
         CertificateSource::Files { chain, key } => {
             (chain.display().to_string(), key.display().to_string())
@@ -113,25 +113,25 @@ fn read_once(source: &CertificateSource) -> Result<CertPair, CertProblem> {
         private_key(&key_pem).map_err(|why| CertProblem::key(format!("{key_name}: {why}")))?;
     let key = aws_lc_rs::sign::any_supported_type(&key).map_err(|_| {
         CertProblem::key(format!(
-            "{key_name}: not a usable private key; RSA of 2048 bits or more, ECDSA P-256, P-384 \
-             and P-521, and Ed25519 are"
+            "{key_name}: not a usable private key; use ECDSA (P-256, P-384, P-521), Ed25519, or \
+             RSA of 2048 bits or more"
         ))
     })?;
     let key = CertifiedKey::new(chain, key);
     key.keys_match().map_err(|_| {
         CertProblem::key(format!(
-            "{key_name}: this is not the key of the first certificate in {chain_name}; the \
-             server's own certificate must come first there"
+            "{key_name}: this is not the key of the first certificate in {chain_name}; put the \
+             server's own certificate first there"
         ))
     })?;
-    let weak = chain::weaknesses(&key.cert).into_iter();
-    let mut weaknesses: Vec<CertProblem> =
-        weak.map(|problem| CertProblem::chain(format!("{chain_name}: {problem}"))).collect();
-    weaknesses.extend(open_to_all(source).map(CertProblem::key));
-    Ok(CertPair { key, seen, weaknesses })
+    let problems = chain::problems(&key.cert).into_iter();
+    let mut warnings: Vec<CertProblem> =
+        problems.map(|problem| CertProblem::chain(format!("{chain_name}: {problem}"))).collect();
+    warnings.extend(world_accessible(source).map(CertProblem::key));
+    Ok(CertPair { key, files, warnings })
 }
 
-/// The certificates of a file, in its order; the first one can be used as a server's own.
+/// The certificates of a file in their order. The first one can be used by a server.
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let mut chain = Vec::new();
     for item in items(pem)? {
@@ -147,17 +147,17 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     if lines(pem).any(is_encrypted) {
-        return Err("the key is encrypted; tidegate reads unencrypted keys only".into());
+        return Err("the key is encrypted; decrypt it (openssl pkey -in KEY -out NEW)".into());
     }
     if lines(pem).any(|line| line.starts_with(b"-----BEGIN DSA PRIVATE KEY")) {
-        return Err("a DSA key, which no client takes any more; use ECDSA P-256".into());
+        return Err("a DSA key, which no client accepts; use ECDSA P-256".into());
     }
     let mut keys = items(pem)?.into_iter().filter_map(as_key);
     let key = keys.next().ok_or("the file holds no private key")?;
     match keys.count() {
         0 => Ok(key),
         more => Err(format!(
-            "the file holds {} private keys, and only one is the certificate's; leave that one",
+            "the file holds {} private keys; leave only the key of the certificate",
             more + 1
         )),
     }
@@ -175,7 +175,7 @@ fn as_key(item: Item) -> Option<PrivateKeyDer<'static>> {
     }
 }
 
-/// Both kinds of encrypted key say so, one in its first line and one in a header.
+/// Encrypted PKCS #8 keys say so in the BEGIN line, traditional ones in a header line.
 fn is_encrypted(line: &[u8]) -> bool {
     line.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY")
         || (line.starts_with(b"Proc-Type:") && line.trim_ascii().ends_with(b"ENCRYPTED"))
@@ -185,15 +185,15 @@ fn lines(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
     pem.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii_start)
 }
 
-/// Everything in a PEM file that is known.
+/// All recognized items of a PEM file.
 fn items(pem: &[u8]) -> Result<Vec<Item>, &'static str> {
     let mut items = Vec::new();
     let mut rest = pem;
     loop {
         match read_one_from_slice(rest) {
-            Ok(Some((item, behind))) => {
+            Ok(Some((item, remaining))) => {
                 items.push(item);
-                rest = behind;
+                rest = remaining;
             }
             Ok(None) => return Ok(items),
             Err(PemError::MissingSectionEnd { .. }) => {
@@ -203,7 +203,7 @@ fn items(pem: &[u8]) -> Result<Vec<Item>, &'static str> {
                 return Err("not PEM: a BEGIN line does not end with five dashes");
             }
             Err(PemError::Base64Decode(_)) => {
-                return Err("not PEM: what stands between BEGIN and END is not Base64");
+                return Err("not PEM: the text between BEGIN and END is not Base64");
             }
         }
     }
@@ -213,26 +213,26 @@ const PEM_BYTES_MAX: u64 = 4 << 20;
 
 fn pem(path: &Path) -> Result<Vec<u8>, String> {
     let shown = path.display();
-    // A FIFO or a device would make the read wait for ever.
+    // Reading a FIFO or a device could block forever.
     match fs::metadata(path).map(|meta| (meta.is_file(), meta.len())) {
         Ok((true, 0..=PEM_BYTES_MAX)) => {
             fs::read(path).map_err(|error| format!("{shown}: {error}"))
         }
-        Ok((true, _)) => Err(format!("{shown}: larger than any chain of certificates")),
-        Ok((false, _)) => Err(format!("{shown}: not a file")),
+        Ok((true, _)) => Err(format!("{shown}: larger than 4 MiB, not a certificate chain or key")),
+        Ok((false, _)) => Err(format!("{shown}: not a regular file")),
         Err(error) => Err(format!("{shown}: {error}")),
     }
 }
 
-/// Whether everybody on this machine may read the key, in words.
-fn open_to_all(source: &CertificateSource) -> Option<String> {
+/// A warning if every user of the machine may read or write the key.
+fn world_accessible(source: &CertificateSource) -> Option<String> {
     let CertificateSource::Files { key, .. } = source else { return None };
     let mode = fs::metadata(key).ok()?.mode() & 0o7777;
     let shown = key.display();
     (mode & 0o006 != 0).then(|| {
         format!(
-            "{shown}: every user of this machine may read this key (mode {mode:04o}); chmod 640 \
-             it, its group being tidegate's"
+            "{shown}: every user of this machine may read this key (mode {mode:04o}); set mode \
+             0640 and the group of tidegate"
         )
     })
 }

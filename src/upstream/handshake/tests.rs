@@ -49,7 +49,7 @@ async fn ask(said: &str) -> Result<UpgradedBackend, UpgradeFailure> {
 
 async fn assert_bad(said: &str) {
     match ask(said).await {
-        Err(UpgradeFailure::Refused(RejectReason::BackendBad(_))) => {}
+        Err(UpgradeFailure::Refused(RejectReason::BackendHandshakeInvalid(_))) => {}
         other => panic!("{said}: {other:?}"),
     }
 }
@@ -142,7 +142,7 @@ async fn silent_backend_times_out() {
     let limit = Duration::from_millis(50);
     let (asked, backend) = ask_with("", Compression::Strip, limit, hold).await;
     let Err(UpgradeFailure::Refused(refusal)) = asked else { panic!("{asked:?}") };
-    assert_eq!(refusal, RejectReason::BackendTimeout);
+    assert_eq!(refusal, RejectReason::ResponseTimeout);
     assert_eq!(refusal.key(), Some("timeouts.response_header"));
     // A slow answer is not counted: two failures are not the third.
     backend.health.failed(Instant::now());
@@ -164,7 +164,7 @@ async fn deadline_covers_the_whole_response_head() {
     let limit = Duration::from_millis(100);
     let (asked, _) = ask_with("", Compression::Strip, limit, drip).await;
     assert!(
-        matches!(asked, Err(UpgradeFailure::Refused(RejectReason::BackendTimeout))),
+        matches!(asked, Err(UpgradeFailure::Refused(RejectReason::ResponseTimeout))),
         "{asked:?}"
     );
 }
@@ -290,7 +290,7 @@ async fn rejects_accepting_an_offer_that_was_stripped() {
     let lines = "Sec-WebSocket-Extensions: permessage-deflate\n";
     let (asked, _) = ask_with(lines, Compression::Strip, LIMIT, script).await;
     assert!(
-        matches!(asked, Err(UpgradeFailure::Refused(RejectReason::BackendBad(_)))),
+        matches!(asked, Err(UpgradeFailure::Refused(RejectReason::BackendHandshakeInvalid(_)))),
         "{asked:?}"
     );
 }
@@ -348,7 +348,10 @@ async fn rejects_eof_before_the_response() {
         };
         let (asked, backend) = ask_with("", Compression::Strip, LIMIT, script).await;
         let Err(UpgradeFailure::Refused(refusal)) = asked else { panic!("{asked:?}") };
-        assert_eq!(refusal, RejectReason::BackendBad("the connection ended before the answer"));
+        assert_eq!(
+            refusal,
+            RejectReason::BackendHandshakeInvalid("the connection ended before the answer")
+        );
         backend.health.failed(Instant::now());
         assert!(backend.health.failed(Instant::now()).is_none(), "only refused connects count");
     }

@@ -1,35 +1,38 @@
-//! Frames of compressed messages, which may be looked into before they pass.
+//! Frames of compressed messages: their decompressed size may be measured before they pass.
 
 use super::FrameMeter;
-use crate::cut::{FrameStep, Policy};
-use crate::deflate::{InflatedSizeMeter, SizeExceeded};
+use crate::frame_step::{FrameStep, MeterContext};
 use crate::header::Header;
+use crate::inflated_size::{InflateError, InflatedSizeMeter};
+use crate::limit_kind::LimitKind;
+use crate::protocol_error::ProtocolError;
 
 impl FrameMeter {
-    /// The same for a frame of a message that may be looked into.
+    /// Starts a frame of a compressed message, like [`FrameMeter::begin_data_frame`], and measures
+    /// the part of its payload in `rest`. On `Err` the position is unchanged.
     #[cold]
-    pub(super) fn compressed_frame(
+    pub(super) fn begin_compressed_frame(
         &mut self,
         header: &Header,
         rest: &[u8],
-        watch: &Policy<'_>,
+        context: &MeterContext<'_>,
     ) -> Result<(), FrameStep> {
         let before = self.position;
-        self.open(header, watch)?;
+        self.begin_data_frame(header, context)?;
         if self.position.compressed
-            && let Some(max) = watch.inflated_max
+            && let Some(max) = context.inflated_max
         {
-            self.look_into(header, max);
+            self.start_inspection(header, max);
         }
-        let judged = self.inspect(rest.get(header.len..).unwrap_or_default(), watch);
-        if judged.is_err() {
+        let result = self.inspect(rest.get(header.len..).unwrap_or_default(), context);
+        if result.is_err() {
             self.position = before;
         }
-        judged
+        result
     }
 
-    /// One that cannot be too large is left alone, where all of it is announced.
-    pub(super) fn look_into(&mut self, header: &Header, max: u64) {
+    /// Starts measuring, except for an unfragmented message that is too short to exceed `max`.
+    pub(super) fn start_inspection(&mut self, header: &Header, max: u64) {
         if header.compressed {
             let needed = !header.fin || InflatedSizeMeter::is_needed(header.payload_len, max);
             self.inspector = needed.then(|| Box::new(InflatedSizeMeter::new(max)));
@@ -39,38 +42,41 @@ impl FrameMeter {
         }
     }
 
-    /// Looks into what comes of the frame in progress, if anybody does; on `Err` nothing has
-    /// changed.
+    /// Measures the available bytes of the frame in progress if its message is being measured. On
+    /// `Err` nothing has changed.
     #[inline]
     pub(super) fn inspect(
         &mut self,
         available: &[u8],
-        watch: &Policy<'_>,
+        context: &MeterContext<'_>,
     ) -> Result<(), FrameStep> {
-        if self.inspector.is_none() || watch.inflated_max.is_none() || self.position.stray {
+        if self.inspector.is_none() || context.inflated_max.is_none() || self.position.outside {
             return Ok(());
         }
-        self.follow(available, watch)
+        self.measure(available, context)
     }
 
     #[cold]
-    pub(super) fn follow(&mut self, available: &[u8], watch: &Policy<'_>) -> Result<(), FrameStep> {
-        let taken = self.share(available.len());
+    fn measure(&mut self, available: &[u8], context: &MeterContext<'_>) -> Result<(), FrameStep> {
+        let taken = self.frame_bytes(available.len());
         let Some(mut inspector) = self.inspector.take() else {
             return Ok(());
         };
-        let whole = taken as u64 == self.position.remaining && self.position.fin;
-        let followed = inspector.follow(available.get(..taken).unwrap_or_default(), whole);
+        let complete = taken as u64 == self.position.remaining && self.position.fin;
+        let measured = inspector.add(available.get(..taken).unwrap_or_default(), complete);
         self.work = self.work.saturating_add(inspector.take_work());
-        let judged = match followed {
+        let result = match measured {
             Ok(()) => Ok(()),
-            Err(SizeExceeded::Breach(breach)) => self.offend(breach, watch),
-            Err(SizeExceeded::Over(rule)) => self.over(rule, rule.action(watch.limits)),
+            Err(InflateError::Invalid) => self.protocol_error(ProtocolError::Inflate, context),
+            Err(InflateError::TooLarge) => {
+                let limit = LimitKind::Inflated;
+                self.limit_exceeded(limit, limit.action(context.limits))
+            }
         };
-        // Asked again about the same frame, it says the same again.
-        if judged.is_err() || !whole {
+        // Kept on an error, so that a retry of the same frame returns it again.
+        if result.is_err() || !complete {
             self.inspector = Some(inspector);
         }
-        judged
+        result
     }
 }

@@ -1,68 +1,31 @@
-//! Every key that is in force, its value as it would be written, and where it comes from. Made from
-//! the settings, so that what is shown is what holds.
+//! Every effective key, its value as it would be written in the file, and where the value comes from.
+//! The listing is derived from the settings, so it always shows the values in use.
 
+pub(crate) mod key_group;
 pub(crate) mod route;
 pub(crate) mod tables;
 pub(crate) mod value;
 
-use crate::config::explain::listing::route::{backend, common, route};
-use crate::config::explain::listing::tables::{certificate, listener, process};
-use crate::config::explain::listing::value::DisplayValue;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use self::key_group::KeyGroup;
+use self::route::{backend, common, route};
+use self::tables::{certificate, listener, process};
+use crate::config::explain::effect::AppliesTo;
 use crate::config::settings::Settings;
-use crate::protocol::answer::EffectiveKey;
+use crate::config::toml::key_path::without_indices;
+use crate::protocol::response::EffectiveKey;
 
-/// A table, or an item of a list: a part of a configuration that comes and goes as one.
-#[derive(Debug)]
-pub(crate) struct KeyGroup {
-    /// `route[0]`
-    pub(crate) prefix: String,
-    pub(crate) entries: Vec<KeyEntry>,
-}
-
-/// A key of a group.
-#[derive(Debug)]
-pub(crate) struct KeyEntry {
-    /// Below the group: `limits.idle`
-    pub(crate) sub: String,
-    pub(crate) value: DisplayValue,
-    /// The key whose value it takes, if it has none of its own.
-    pub(crate) other: Option<String>,
-}
-
-impl KeyGroup {
-    fn new(prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into(), entries: Vec::new() }
-    }
-
-    fn add(&mut self, sub: &str, value: DisplayValue) {
-        self.entries.push(KeyEntry { sub: sub.to_owned(), value, other: None });
-    }
-
-    fn add_or(&mut self, sub: &str, value: DisplayValue, other: impl Into<String>) {
-        self.entries.push(KeyEntry { sub: sub.to_owned(), value, other: Some(other.into()) });
-    }
-
-    /// The whole key of an entry.
-    pub(crate) fn key(&self, entry: &KeyEntry) -> String {
-        format!("{}.{}", self.prefix, entry.sub)
-    }
-}
-
-/// The line in which a key is given a value: its own, or, for an item written short, the item's.
-pub(crate) fn line(settings: &Settings, group: &KeyGroup, entry: &KeyEntry) -> Option<usize> {
-    let own = settings.written.line(&group.key(entry));
-    let short = || (entry.sub == "address").then(|| settings.written.line(&group.prefix)).flatten();
-    own.or_else(short)
-}
-
-/// Every key there is, with its value. What looks like a credential is hidden.
+/// All keys with their values in use. Values that look like credentials are hidden.
 pub fn effective(settings: &Settings) -> Vec<EffectiveKey> {
     let mut keys = Vec::new();
     groups(settings, |group| {
         for entry in &group.entries {
-            let line = line(settings, &group, entry);
-            let other = entry.other.clone().filter(|other| settings.written.line(other).is_some());
-            let from = other.unwrap_or_else(|| "default".to_owned());
+            let line = group.line(entry, settings);
+            let fallback =
+                entry.fallback.clone().filter(|key| settings.source_map.line(key).is_some());
+            let from = fallback.unwrap_or_else(|| "default".to_owned());
             keys.push(EffectiveKey {
                 key: group.key(entry),
                 value: entry.value.text.clone(),
@@ -74,7 +37,30 @@ pub fn effective(settings: &Settings) -> Vec<EffectiveKey> {
     keys
 }
 
-/// All groups, one after the other: there may be a hundred thousand.
+/// When a change of a key takes effect, for example of `route[0].limits.idle`. `None` if there is no
+/// such key.
+pub fn takes_effect(key: &str) -> Option<AppliesTo> {
+    APPLIES_TO.get(&without_indices(key)).copied()
+}
+
+/// Taken from the listing of a configuration that has each table once, so that there is no second
+/// list of keys.
+static APPLIES_TO: LazyLock<HashMap<String, AppliesTo>> = LazyLock::new(|| {
+    let text = "[[listener]]\naddress = \"127.0.0.1:1\"\n\
+                [[certificate]]\nchain = \"c\"\nkey = \"k\"\n\
+                [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:2\"]\n";
+    let mut applies_to = HashMap::new();
+    if let Ok(settings) = Settings::parse(text, "") {
+        groups(&settings, |group| {
+            let keys = group.entries.iter();
+            let keys = keys.map(|entry| (without_indices(&group.key(entry)), entry.applies_to));
+            applies_to.extend(keys);
+        });
+    }
+    applies_to
+});
+
+/// Passes all groups to `each` one by one, since there may be 100,000 of them.
 fn groups(settings: &Settings, mut each: impl FnMut(KeyGroup)) {
     (0..settings.listeners.len()).filter_map(|n| listener(settings, n)).for_each(&mut each);
     (0..settings.certificates.len()).filter_map(|n| certificate(settings, n)).for_each(&mut each);
@@ -84,4 +70,28 @@ fn groups(settings: &Settings, mut each: impl FnMut(KeyGroup)) {
     }
     let (before, after) = process(settings);
     before.into_iter().chain(common(settings)).chain(after).for_each(each);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::known_keys;
+
+    #[test]
+    fn every_key_takes_effect_at_some_time() {
+        let leaves = known_keys().iter().filter(|key| {
+            let below = |other: &String| {
+                other.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
+            };
+            !known_keys().iter().any(below)
+        });
+        let mut count = 0;
+        for key in leaves {
+            assert!(takes_effect(key).is_some(), "{key}");
+            count += 1;
+        }
+        assert!(count > 100, "{count}");
+        assert_eq!(takes_effect("route[7].limits.idle"), Some(AppliesTo::Tunnels));
+        assert_eq!(takes_effect("zebra.x"), None);
+    }
 }

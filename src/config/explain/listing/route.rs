@@ -1,28 +1,31 @@
-//! The keys of routes and of what they are held to.
+//! The listing's rows for routes, their backends, and the common limits and heartbeats.
 
 use ws::{LimitKind, Limits, SessionPolicy, Side, Strictness};
 
+use super::key_group::KeyGroup;
 use super::value::{
-    DisplayValue, age, cap, fields, list, or_off, per_second, plain, rate, size, text, time,
+    DisplayValue, duration, header_fields, limit, list, max_age, or_off, per_second, plain, rate,
+    size, text,
 };
-use crate::config::explain::listing::KeyGroup;
+use crate::config::explain::effect::AppliesTo::{Immediately, Requests, Tunnels};
 use crate::config::settings::{Compression, HeaderRules, OnBackendLoss, Settings};
+use crate::config::source_map::PongTimeouts;
 use crate::config::values::origin::OriginRule;
-use crate::config::written::PongTimeouts;
 
-/// `[[route]]`, without its backends.
-pub fn route(settings: &Settings, place: usize) -> Option<KeyGroup> {
-    let of = settings.routes.get(place)?;
-    let mut group = KeyGroup::new(format!("route[{place}]"));
-    group.add("host", text(&of.host));
-    group.add("path", text(of.path.as_str()));
-    group.add_or("name", text(&of.name), format!("route[{place}].host"));
-    group.add("origins", list(of.origins.iter().map(origin)));
-    group.add("on_backend_loss", lost(of.on_backend_loss));
-    group.add("http", plain(of.http));
-    group.add("tunnels", or_off(of.tunnels, plain));
+/// The keys of a `[[route]]` without its backends.
+pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
+    let of = settings.routes.get(index)?;
+    let mut group = KeyGroup::new(format!("route[{index}]"));
+    group.add("host", Requests, text(&of.host));
+    group.add("path", Requests, text(of.path.as_str()));
+    group.add_with_fallback("name", Requests, text(&of.name), format!("route[{index}].host"));
+    group.add("origins", Requests, list(of.origins.iter().map(origin)));
+    group.add("on_backend_loss", Immediately, on_backend_loss(of.on_backend_loss));
+    group.add("http", Requests, plain(of.http));
+    group.add("tunnels", Requests, or_off(of.tunnels, plain));
     group.add(
         "compression",
+        Tunnels,
         text(match of.compression {
             Compression::Inspect => "inspect",
             Compression::Strip => "strip",
@@ -31,96 +34,100 @@ pub fn route(settings: &Settings, place: usize) -> Option<KeyGroup> {
     );
     group.add(
         "strict",
-        text(match of.terms.strict {
+        Tunnels,
+        text(match of.policy.strict {
             Strictness::Enforce => "enforce",
             Strictness::Report => "report",
         }),
     );
-    group.add("proxy_protocol", plain(of.send_proxy));
-    group.add("forwarded", plain(of.send_forwarded));
+    group.add("proxy_protocol", Requests, plain(of.send_proxy));
+    group.add("forwarded", Requests, plain(of.send_forwarded));
     headers(&mut group, "request_headers", &of.request_headers);
     headers(&mut group, "response_headers", &of.response_headers);
-    for (key, value) in terms(&of.terms, settings.written.heartbeat_timeouts(Some(place))) {
-        group.add_or(&key, value, key.clone());
+    for (key, value) in policy_keys(&of.policy, settings.source_map.heartbeat_timeouts(Some(index)))
+    {
+        group.add_with_fallback(&key, Tunnels, value, key.clone());
     }
     Some(group)
 }
 
-/// An item of a route's `backends`.
-pub fn backend(settings: &Settings, route: usize, place: usize) -> Option<KeyGroup> {
-    let of = settings.routes.get(route)?.backends.get(place)?;
-    let mut group = KeyGroup::new(format!("route[{route}].backends[{place}]"));
+/// The keys of one item of a route's `backends`.
+pub fn backend(settings: &Settings, route: usize, index: usize) -> Option<KeyGroup> {
+    let of = settings.routes.get(route)?.backends.get(index)?;
+    let mut group = KeyGroup::new(format!("route[{route}].backends[{index}]"));
     let address = format!("{}.address", group.prefix);
-    // One that is written short is its address.
-    let short = settings.written.line(&address).is_none();
-    let address = if short { group.prefix.clone() } else { address };
-    group.add("address", text(&of.address));
-    group.add("weight", plain(of.weight));
-    group.add_or("id", text(&of.id), address);
+    // A backend in short form consists of its address.
+    let is_short = settings.source_map.line(&address).is_none();
+    let address = if is_short { group.prefix.clone() } else { address };
+    group.add("address", Requests, text(&of.address));
+    group.add("weight", Requests, plain(of.weight));
+    group.add_with_fallback("id", Requests, text(&of.id), address);
     Some(group)
 }
 
-/// `[limits]` and `[heartbeat]`
+/// The keys of `[limits]` and `[heartbeat]`.
 pub fn common(settings: &Settings) -> [KeyGroup; 2] {
     let mut groups = ["limits", "heartbeat"].map(KeyGroup::new);
-    for (key, value) in terms(&settings.written.common, settings.written.heartbeat_timeouts(None)) {
+    for (key, value) in
+        policy_keys(&settings.source_map.common, settings.source_map.heartbeat_timeouts(None))
+    {
         for group in &mut groups {
-            let sub = key.strip_prefix(&group.prefix).and_then(|sub| sub.strip_prefix('.'));
-            sub.into_iter().for_each(|sub| group.add(sub, value.clone()));
+            let name = key.strip_prefix(&group.prefix).and_then(|name| name.strip_prefix('.'));
+            name.into_iter().for_each(|name| group.add(name, Tunnels, value.clone()));
         }
     }
     groups
 }
 
-/// `limits.idle` and all the others.
-fn terms(terms: &SessionPolicy, timeouts: PongTimeouts) -> Vec<(String, DisplayValue)> {
+/// All keys of `[limits]` and `[heartbeat]` with their values.
+fn policy_keys(policy: &SessionPolicy, timeouts: PongTimeouts) -> Vec<(String, DisplayValue)> {
     let mut keys = Vec::new();
     let standard = SessionPolicy::default();
-    for rule in LimitKind::ALL.into_iter().filter(|rule| *rule != LimitKind::Inflated) {
+    for kind in LimitKind::ALL.into_iter().filter(|kind| *kind != LimitKind::Inflated) {
         for side in Side::BOTH {
-            let value = limit(rule, terms.limits(side), standard.limits(side));
-            keys.push((rule.key(side).to_owned(), value));
+            let value = limit_value(kind, policy.limits(side), standard.limits(side));
+            keys.push((kind.key(side).to_owned(), value));
         }
     }
     let mut add = |key: &str, value| keys.push((key.to_owned(), value));
-    add("limits.idle", or_off(terms.idle, time));
-    add("limits.lifetime", or_off(terms.lifetime, time));
-    add("limits.close_grace", time(terms.close_grace));
-    add("limits.write_timeout", time(terms.write_timeout));
-    let trickle = terms.min_write_rate.map(|rate| size(rate.get()));
-    add("limits.min_write_rate", or_off(trickle, |rate| per_second(&rate)));
+    add("limits.idle", or_off(policy.idle, duration));
+    add("limits.lifetime", or_off(policy.lifetime, duration));
+    add("limits.close_grace", duration(policy.close_grace));
+    add("limits.write_timeout", duration(policy.write_timeout));
+    let min_write_rate = policy.min_write_rate.map(|rate| size(rate.get()));
+    add("limits.min_write_rate", or_off(min_write_rate, |rate| per_second(&rate)));
     let [client, backend] = timeouts;
-    let interval = |side| or_off(terms.heartbeat(side), |heartbeat| time(heartbeat.interval));
+    let interval = |side| or_off(policy.heartbeat(side), |heartbeat| duration(heartbeat.interval));
     add("heartbeat.interval", interval(Side::Client));
-    add("heartbeat.timeout", time(client));
+    add("heartbeat.timeout", duration(client));
     add("heartbeat.backend_interval", interval(Side::Backend));
-    add("heartbeat.backend_timeout", time(backend));
+    add("heartbeat.backend_timeout", duration(backend));
     keys
 }
 
-fn limit(rule: LimitKind, limits: &Limits, standard: &Limits) -> DisplayValue {
-    match rule {
-        LimitKind::Message | LimitKind::Inflated => cap(limits.message, size),
-        LimitKind::Frame => cap(limits.frame, size),
-        LimitKind::Fragments => cap(limits.fragments, plain),
-        LimitKind::MessageAge => age(limits.message_age),
+fn limit_value(kind: LimitKind, limits: &Limits, standard: &Limits) -> DisplayValue {
+    match kind {
+        LimitKind::Message | LimitKind::Inflated => limit(limits.message, size),
+        LimitKind::Frame => limit(limits.frame, size),
+        LimitKind::Fragments => limit(limits.fragments, plain),
+        LimitKind::MessageAge => max_age(limits.message_age),
         LimitKind::Messages => rate(limits.messages, standard.messages, plain),
         LimitKind::Bytes => rate(limits.bytes, standard.bytes, size),
-        LimitKind::Controls => rate(limits.control_frames, standard.control_frames, plain),
+        LimitKind::ControlFrames => rate(limits.control_frames, standard.control_frames, plain),
     }
 }
 
 fn headers(group: &mut KeyGroup, table: &str, rules: &HeaderRules) {
     let remove = rules.remove.iter().map(|name| name.as_str().to_owned());
-    group.add(&format!("{table}.remove"), list(remove));
-    group.add(&format!("{table}.set"), fields(&rules.set));
+    group.add(&format!("{table}.remove"), Requests, list(remove));
+    group.add(&format!("{table}.set"), Requests, header_fields(&rules.set));
 }
 
-fn lost(lost: OnBackendLoss) -> DisplayValue {
-    match lost {
+fn on_backend_loss(policy: OnBackendLoss) -> DisplayValue {
+    match policy {
         OnBackendLoss::Keep => text("keep"),
         OnBackendLoss::Drain => text("drain"),
-        OnBackendLoss::CloseAfter(after) => time(after),
+        OnBackendLoss::CloseAfter(after) => duration(after),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Values as one would write them in the file.
+//! Values as they would be written in the file.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,59 +8,59 @@ use ws::{AgeLimit, Limit, LimitAction, RateLimit};
 
 use crate::config::values::units::{ByteSize, show_duration};
 
-/// A value in TOML.
+/// A value in TOML notation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DisplayValue {
-    /// For people: credentials are hidden.
+    /// The text to show; credentials are hidden.
     pub text: String,
-    /// What tells it from another, where that is not the text: lists in one order, credentials as
-    /// they are. Never shown.
-    same: Option<String>,
+    /// The value to compare where it differs from the text: sorted lists, and unhidden credentials.
+    /// Never shown.
+    identity: Option<String>,
 }
 
 impl DisplayValue {
-    /// Whether both mean the same.
+    /// Whether both values have the same meaning.
     pub fn is_same(&self, other: &Self) -> bool {
-        let of = |shown: &'_ Self| shown.same.clone().unwrap_or_else(|| shown.text.clone());
+        let of = |shown: &'_ Self| shown.identity.clone().unwrap_or_else(|| shown.text.clone());
         of(self) == of(other)
     }
 }
 
-/// A number, or `true` or `false`.
+/// A value without quotes: a number, or `true` or `false`.
 pub fn plain(value: impl Display) -> DisplayValue {
-    DisplayValue { text: value.to_string(), same: None }
+    DisplayValue { text: value.to_string(), identity: None }
 }
 
-/// Text in quotes.
+/// A text in quotes.
 pub fn text(value: impl Display) -> DisplayValue {
     plain(quoted(&value.to_string()))
 }
 
-/// `"30s"`
-pub fn time(time: Duration) -> DisplayValue {
-    text(show_duration(time))
+/// A duration, for example `"30s"`.
+pub fn duration(duration: Duration) -> DisplayValue {
+    text(show_duration(duration))
 }
 
-/// `"off"` for none.
+/// A value, or `"off"` for `None`.
 pub fn or_off<T>(value: Option<T>, show: impl Fn(T) -> DisplayValue) -> DisplayValue {
     value.map_or_else(|| text("off"), show)
 }
 
-/// `"auto"` for none.
+/// A value, or `"auto"` for `None`.
 pub fn or_auto<T>(value: Option<T>, show: impl Fn(T) -> DisplayValue) -> DisplayValue {
     value.map_or_else(|| text("auto"), show)
 }
 
-/// A list whose order means nothing.
+/// A list whose order has no meaning.
 pub fn list(items: impl IntoIterator<Item = String>) -> DisplayValue {
     let items: Vec<String> = items.into_iter().map(|item| quoted(&item)).collect();
     let mut sorted = items.clone();
     sorted.sort();
-    DisplayValue { text: format!("[{}]", items.join(", ")), same: Some(sorted.join("\n")) }
+    DisplayValue { text: format!("[{}]", items.join(", ")), identity: Some(sorted.join("\n")) }
 }
 
-/// Header fields that are set, without what they would give away.
-pub fn fields(fields: &[(HeaderName, HeaderValue)]) -> DisplayValue {
+/// Header fields to set; values that look like credentials are hidden.
+pub fn header_fields(fields: &[(HeaderName, HeaderValue)]) -> DisplayValue {
     let whole = |(name, value): &(HeaderName, HeaderValue)| {
         format!("{name}: {}", value.to_str().unwrap_or_default())
     };
@@ -68,10 +68,10 @@ pub fn fields(fields: &[(HeaderName, HeaderValue)]) -> DisplayValue {
         true => format!("{}: {HIDDEN}", field.0),
         false => whole(field),
     });
-    DisplayValue { same: list(fields.iter().map(whole)).same, ..list(shown) }
+    DisplayValue { identity: list(fields.iter().map(whole)).identity, ..list(shown) }
 }
 
-/// Whether a field looks like one that lets somebody in.
+/// Whether a field looks like it carries a credential.
 fn is_secret((name, value): &(HeaderName, HeaderValue)) -> bool {
     let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
     WORDS.iter().any(|word| name.as_str().contains(word))
@@ -79,53 +79,53 @@ fn is_secret((name, value): &(HeaderName, HeaderValue)) -> bool {
 }
 
 /// `"1MiB"`, or `{ max = "1MiB", action = "report" }`
-pub fn cap(cap: Option<Limit>, show: impl Fn(u64) -> DisplayValue) -> DisplayValue {
-    or_off(cap, |cap| most(show(cap.max), cap.action))
+pub fn limit(limit: Option<Limit>, show: impl Fn(u64) -> DisplayValue) -> DisplayValue {
+    or_off(limit, |limit| max_with_action(show(limit.max), limit.action))
 }
 
-/// Likewise.
-pub fn age(age: Option<AgeLimit>) -> DisplayValue {
-    or_off(age, |age| most(time(age.max), age.action))
+/// `"2m"`, or `{ max = "2m", action = "report" }`
+pub fn max_age(limit: Option<AgeLimit>) -> DisplayValue {
+    or_off(limit, |limit| max_with_action(duration(limit.max), limit.action))
 }
 
-/// `"50/s"`, or with its burst and what more leads to, if these are not the `usual` ones.
+/// `"50/s"`, or a table with burst and action if they differ from those of the `default` limit.
 pub fn rate(
     rate: Option<RateLimit>,
-    usual: Option<RateLimit>,
+    default: Option<RateLimit>,
     show: impl Fn(u64) -> DisplayValue,
 ) -> DisplayValue {
     or_off(rate, |rate| {
-        let usual = usual.map_or(LimitAction::Delay, |usual| usual.action);
+        let action = default.map_or(LimitAction::Delay, |default| default.action);
         let per_second = per_second(&show(rate.per_second.get()));
-        if rate == RateLimit::new(rate.per_second.get(), usual) {
+        if rate == RateLimit::new(rate.per_second.get(), action) {
             return per_second;
         }
-        let (burst, action) = (show(rate.burst.get()).text, word(rate.action));
+        let (burst, action) = (show(rate.burst.get()).text, action_name(rate.action));
         let per_second = per_second.text;
         plain(format!("{{ rate = {per_second}, burst = {burst}, action = \"{action}\" }}"))
     })
 }
 
-/// So much a second.
+/// An amount per second, for example `"64KiB/s"`.
 pub fn per_second(amount: &DisplayValue) -> DisplayValue {
     text(format!("{}/s", amount.text.trim_matches('"')))
 }
 
-/// `"1MiB"`
+/// A size, for example `"1MiB"`.
 pub fn size(bytes: u64) -> DisplayValue {
     text(ByteSize::new(bytes))
 }
 
-fn most(max: DisplayValue, action: LimitAction) -> DisplayValue {
+fn max_with_action(max: DisplayValue, action: LimitAction) -> DisplayValue {
     match action {
         LimitAction::Close => max,
         LimitAction::Delay | LimitAction::Report => {
-            plain(format!("{{ max = {}, action = \"{}\" }}", max.text, word(action)))
+            plain(format!("{{ max = {}, action = \"{}\" }}", max.text, action_name(action)))
         }
     }
 }
 
-fn word(action: LimitAction) -> &'static str {
+fn action_name(action: LimitAction) -> &'static str {
     match action {
         LimitAction::Close => "close",
         LimitAction::Delay => "delay",
@@ -148,7 +148,7 @@ fn quoted(text: &str) -> String {
 }
 
 const HIDDEN: &str = "(hidden)";
-/// In the names of fields that carry credentials.
+/// Parts of the names of fields that carry credentials.
 const WORDS: [&str; 12] = [
     "auth",
     "cookie",
@@ -163,7 +163,8 @@ const WORDS: [&str; 12] = [
     "jwt",
     "bearer",
 ];
-/// What credentials begin with (RFC 7617, RFC 6750), whatever the field is called.
+/// Authentication schemes with which credentials start (RFC 7617, RFC 7616, RFC 6750), whatever the
+/// name of the field.
 const SCHEMES: [&str; 3] = ["basic ", "bearer ", "digest "];
 
 #[cfg(test)]
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn hides_credentials_but_keeps_them_distinguishable() {
         let set = |secret| {
-            fields(&[
+            header_fields(&[
                 field("x-env", "prod"),
                 field("x-api-key", secret),
                 field("x-to", "Bearer q7"),
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unusual_of_a_limit_is_spelled_out() {
+    fn non_default_burst_and_action_are_shown() {
         let count = |rate| super::rate(rate, None, plain).text;
         assert_eq!(count(Some(RateLimit::new(50, LimitAction::Delay))), "\"50/s\"");
         assert_eq!(
@@ -206,15 +207,15 @@ mod tests {
         let bytes = super::rate(Some(RateLimit::new(2048, LimitAction::Report)), None, size).text;
         assert_eq!(bytes, r#"{ rate = "2KiB/s", burst = "4KiB", action = "report" }"#);
         let report = Limit { max: 1024, action: LimitAction::Report };
-        assert_eq!(cap(Some(report), size).text, r#"{ max = "1KiB", action = "report" }"#);
+        assert_eq!(limit(Some(report), size).text, r#"{ max = "1KiB", action = "report" }"#);
         assert_eq!(
-            (cap(None, size).text.as_str(), cap(Some(Limit::close(7)), plain).text.as_str()),
+            (limit(None, size).text.as_str(), limit(Some(Limit::close(7)), plain).text.as_str()),
             ("\"off\"", "7")
         );
     }
 
     #[test]
-    fn lists_have_no_order_and_text_is_escaped() {
+    fn lists_are_unordered_and_text_is_escaped() {
         let of = |items: [&str; 2]| list(items.map(str::to_owned));
         assert!(
             of(["a", "b"]).is_same(&of(["b", "a"])) && !of(["a", "b"]).is_same(&of(["a", "c"]))

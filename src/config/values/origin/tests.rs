@@ -20,10 +20,10 @@ fn origins_are_normalised() {
 }
 
 #[test]
-fn what_is_no_origin_has_a_name() {
+fn rejects_invalid_origins() {
     use OriginError::*;
 
-    for (text, fault) in [
+    for (text, error) in [
         ("", NoScheme),
         ("chat.example.com", NoScheme),
         ("null", NoScheme),
@@ -56,12 +56,12 @@ fn what_is_no_origin_has_a_name() {
         ("https://a.b:x", BadPort),
         ("https://a.b\0", BadHost),
     ] {
-        assert_eq!(Origin::parse(text), Err(fault), "{text}");
+        assert_eq!(Origin::parse(text), Err(error), "{text}");
     }
 }
 
 #[test]
-fn rules_are_words_origins_or_all_below_one() {
+fn parses_origin_rules() {
     let parent = Origin::parse("https://example.com:8443").unwrap();
     for (text, rule) in [
         ("*", OriginRule::Any),
@@ -76,34 +76,31 @@ fn rules_are_words_origins_or_all_below_one() {
 }
 
 #[test]
-fn other_rules_are_refused_with_what_may_be_meant() {
+fn invalid_rules_get_a_suggestion() {
     for (text, expected) in [
-        (
-            "chat.example.com",
-            "an origin begins with its scheme (write \"https://chat.example.com\")",
-        ),
-        ("same_origin", "an origin begins with its scheme (did you mean \"same-origin\"?)"),
-        ("NULL", "an origin begins with its scheme (did you mean \"null\"?)"),
+        ("chat.example.com", "an origin starts with a scheme (write \"https://chat.example.com\")"),
+        ("same_origin", "an origin starts with a scheme (did you mean \"same-origin\"?)"),
+        ("NULL", "an origin starts with a scheme (did you mean \"null\"?)"),
         (
             "https://a.b/",
-            "an origin has no path, not even a slash at its end (write \"https://a.b\")",
+            "an origin has no path, not even a trailing slash (write \"https://a.b\")",
         ),
         ("https://u:p@a.b", "an origin has no user name (write \"https://a.b\")"),
-        ("https://a.b:x", "that is no port (ports are 1 to 65535)"),
-        ("file://", "the host is missing (pages that are local files send \"null\")"),
+        ("https://a.b:x", "the port is invalid (ports are 1 to 65535)"),
+        ("file://", "the host is missing (local files send \"null\")"),
         (
             "wss://a.b",
-            "an origin names the page, not the WebSocket it opens (write \"https://a.b\")",
+            "an origin is the address of the page, not of the WebSocket (write \"https://a.b\")",
         ),
         (
             "ws://*.a.b:1",
-            "an origin names the page, not the WebSocket it opens (write \"http://*.a.b:1\")",
+            "an origin is the address of the page, not of the WebSocket (write \"http://*.a.b:1\")",
         ),
-        ("*.a.b", "\"*.a.b\" has a * in a place where it means nothing (write \"https://*.a.b\")"),
-        ("https://*.10.0.0.1", "an IP address has no names below it (write \"https://10.0.0.1\")"),
+        ("*.a.b", "\"*.a.b\" has a misplaced wildcard (write \"https://*.a.b\")"),
+        ("https://*.10.0.0.1", "an IP address has no subdomains (write \"https://10.0.0.1\")"),
         (
             "https://*.a.b/",
-            "an origin has no path, not even a slash at its end (write \"https://*.a.b\")",
+            "an origin has no path, not even a trailing slash (write \"https://*.a.b\")",
         ),
     ] {
         assert_eq!(OriginRule::parse(text).unwrap_err().to_string(), expected);
@@ -115,14 +112,14 @@ fn other_rules_are_refused_with_what_may_be_meant() {
 
 proptest! {
     #[test]
-    fn what_is_shown_reads_as_what_it_was(text in "(https?|app)://[a-zA-Z0-9.\\[\\]:-]{1,16}(:[0-9]{1,5})?") {
+    fn display_and_parse_round_trip(text in "(https?|app)://[a-zA-Z0-9.\\[\\]:-]{1,16}(:[0-9]{1,5})?") {
         if let Ok(origin) = Origin::parse(&text) {
             prop_assert_eq!(Origin::parse(&origin.to_string()), Ok(origin));
         }
     }
 
     #[test]
-    fn no_text_ends_the_program(text in "\\PC{0,16}|[a-z:/.*@\\[\\]]{0,16}") {
+    fn parsing_never_panics(text in "\\PC{0,16}|[a-z:/.*@\\[\\]]{0,16}") {
         let _ = (Origin::parse(&text), OriginRule::parse(&text));
     }
 }

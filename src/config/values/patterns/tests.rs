@@ -18,32 +18,34 @@ fn hosts_are_normalised() {
 }
 
 #[test]
-fn other_hosts_are_refused_with_what_may_be_meant() {
+fn invalid_hosts_get_a_suggestion() {
     for (text, expected) in [
         ("", "the host is empty"),
         ("a..b", "\"a..b\" is neither a host name nor an IP address"),
-        ("[a.b]", "only an IPv6 address stands in brackets (write \"a.b\")"),
-        (" a.b", "\" a.b\" has a blank in it (write \"a.b\")"),
+        ("[a.b]", "only an IPv6 address is written in brackets (write \"a.b\")"),
+        (" a.b", "\" a.b\" contains a space (write \"a.b\")"),
         (
             "a.b c.d",
-            "a route has one host (write one [[route]] for each, or \"*.example.com\" for every \
-             name below it)",
+            "a route has one host (write one [[route]] for each, or \"*.example.com\" for every subdomain)",
         ),
         (
             "192.0.2.01",
-            "\"192.0.2.01\" has a number with a zero in front (write \"192.0.2.1\" if it is that)",
+            "\"192.0.2.01\" has a number with a leading zero (write \"192.0.2.1\" if that is meant)",
         ),
         ("192.0.2.256", "\"192.0.2.256\" is not an IPv4 address"),
-        ("a.b:443", "a route's host has no port: it holds for all of them (write \"a.b\")"),
-        ("[::1]:443", "a route's host has no port: it holds for all of them (write \"[::1]\")"),
+        ("a.b:443", "a route's host has no port: it matches every port (write \"a.b\")"),
+        ("[::1]:443", "a route's host has no port: it matches every port (write \"[::1]\")"),
         ("https://a.b:1/c", "a host has no scheme (write \"a.b\")"),
         ("a.b/c", "a host has no path (write host = \"a.b\" and path = \"/c\")"),
         (
             "_default",
-            "no client asks for a host \"_default\" (write \"*\" for any host that no other route has)",
+            "no client sends the host \"_default\" (write \"*\" for any host that no other route matches)",
         ),
-        ("_", "no client asks for a host \"_\" (write \"*\" for any host that no other route has)"),
-        ("*.192.0.2.1", "an IP address has no names below it (write the address without \"*.\")"),
+        (
+            "_",
+            "no client sends the host \"_\" (write \"*\" for any host that no other route matches)",
+        ),
+        ("*.192.0.2.1", "an IP address has no subdomains (write the address without \"*.\")"),
         (
             "bücher.example",
             "\"bücher.example\" is not ASCII (write the name in punycode, as in \
@@ -60,7 +62,7 @@ fn other_hosts_are_refused_with_what_may_be_meant() {
 }
 
 #[test]
-fn paths_have_one_form() {
+fn paths_are_normalised() {
     for (text, path) in [("/", "/"), ("/ws", "/ws"), ("/ws/", "/ws"), ("/a%20b/c", "/a%20b/c")] {
         assert_eq!(PathPrefix::parse(text).unwrap().as_str(), path);
     }
@@ -68,18 +70,20 @@ fn paths_have_one_form() {
         ("", "\"\" does not start with / (write \"/\")"),
         ("ws", "\"ws\" does not start with / (write \"/ws\")"),
         ("https://a.b/ws", "\"https://a.b/ws\" does not start with / (write \"/ws\")"),
-        ("/ws/*", "a path has no wildcards: it matches all that begins with it (write \"/ws\")"),
-        ("/*", "a path has no wildcards: it matches all that begins with it (write \"/\")"),
+        (
+            "/ws/*",
+            "a path has no wildcards: it matches every path that starts with it (write \"/ws\")",
+        ),
+        ("/*", "a path has no wildcards: it matches every path that starts with it (write \"/\")"),
         (
             "/ws?a=b",
-            "\"/ws?a=b\" has a query or a fragment (only the path decides; leave out \
-          what begins with ? or #)",
+            "\"/ws?a=b\" has a query or a fragment (only the path is matched: remove the part after ? or #)",
         ),
         ("/a//b", "\"/a//b\" has an empty, \".\" or \"..\" segment"),
         ("/a/../b", "\"/a/../b\" has an empty, \".\" or \"..\" segment"),
         (
             "/a b",
-            "\"/a b\" has a character that no request path has (write it \
+            "\"/a b\" has a character that is not allowed in a request path (write it \
           percent-encoded, as clients send it)",
         ),
     ] {
@@ -106,16 +110,16 @@ fn rejects_invalid_backend_addresses() {
     for (text, expected) in [
         ("127.0.0.1", "\"127.0.0.1\" has no port (write \"127.0.0.1:9001\" if the port is 9001)"),
         ("[::1]", "\"[::1]\" has no port (write \"[::1]:9001\" if the port is 9001)"),
-        ("[app]:1", "only an IPv6 address stands in brackets (write \"app:1\")"),
+        ("[app]:1", "only an IPv6 address is written in brackets (write \"app:1\")"),
         (
             "2001:db8:1:2:3:4:5:6:80",
-            "an IPv6 address stands in brackets (write \
+            "an IPv6 address must be in brackets (write \
           \"[2001:db8:1:2:3:4:5:6]:80\")",
         ),
         ("app:+1", "\"+1\" is not a port (ports are 1 to 65535)"),
         ("app:65536", "\"65536\" is not a port (ports are 1 to 65535)"),
         (":80", "the host is empty"),
-        ("http://app", "a backend is a host and a port, nothing else (write \"app:80\")"),
+        ("http://app", "a backend is only a host and a port (write \"app:80\")"),
     ] {
         assert_eq!(BackendAddress::parse(text).unwrap_err().to_string(), expected);
     }
@@ -123,7 +127,7 @@ fn rejects_invalid_backend_addresses() {
 
 proptest! {
     #[test]
-    fn what_is_shown_reads_as_what_it_was(text in "(\\*\\.)?[a-z0-9.:\\[\\]-]{1,16}(:[0-9]{1,5})?") {
+    fn display_and_parse_round_trip(text in "(\\*\\.)?[a-z0-9.:\\[\\]-]{1,16}(:[0-9]{1,5})?") {
         if let Ok(host) = HostPattern::parse(&text) {
             prop_assert_eq!(HostPattern::parse(&host.to_string()).unwrap(), host);
         }
@@ -133,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_ends_the_program(text in "\\PC{0,12}|[/*.:@\\[\\]?#]{0,8}") {
+    fn parsing_never_panics(text in "\\PC{0,12}|[/*.:@\\[\\]?#]{0,8}") {
         let _ = (HostPattern::parse(&text), PathPrefix::parse(&text), BackendAddress::parse(&text));
     }
 }

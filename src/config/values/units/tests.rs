@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn told<T: fmt::Debug>(result: Result<T, Problem>) -> String {
+fn error<T: fmt::Debug>(result: Result<T, Problem>) -> String {
     result.unwrap_err().to_string()
 }
 
@@ -22,19 +22,19 @@ fn sizes_have_binary_units() {
 #[test]
 fn rejects_decimal_units_with_a_suggestion() {
     assert_eq!(
-        told(ByteSize::parse("1MB")),
+        error(ByteSize::parse("1MB")),
         "\"MB\" is not a unit of size (write \"1MiB\", which is 1048576 bytes)"
     );
     assert_eq!(
-        told(ByteSize::parse("64 kib")),
+        error(ByteSize::parse("64 kib")),
         "\" kib\" is not a unit of size (write \"64KiB\", which is 65536 bytes)"
     );
     assert_eq!(
-        told(ByteSize::parse("1TiB")),
+        error(ByteSize::parse("1TiB")),
         "\"TiB\" is not a unit of size (the units are B, KiB, MiB and GiB, as in \"1MiB\")"
     );
     assert_eq!(
-        told(ByteSize::parse("500")),
+        error(ByteSize::parse("500")),
         "\"500\" has no unit (write \"500B\" for bytes, or a size such as \"1MiB\")"
     );
 }
@@ -44,9 +44,9 @@ fn rejects_decimal_units_with_a_suggestion() {
 fn rejects_sizes_beyond_the_maximum_frame_length() {
     assert_eq!(ByteSize::parse("9223372036854775807B").unwrap().get(), (1 << 63) - 1);
     for text in ["9223372036854775808B", "8589934592GiB", "18446744073709551615GiB"] {
-        assert_eq!(told(ByteSize::parse(text)), format!("\"{text}\" is more than 2^63 bytes"));
+        assert_eq!(error(ByteSize::parse(text)), format!("\"{text}\" is more than 2^63 bytes"));
     }
-    assert!(told(ByteSize::parse("99999999999999999999B")).contains("too large a number"));
+    assert!(error(ByteSize::parse("99999999999999999999B")).contains("too large a number"));
 }
 
 #[test]
@@ -74,18 +74,18 @@ fn rejects_invalid_durations() {
             "1.5h",
             "\"1.5h\" is not a whole number (write one whole number and one unit, as in \"30s\")",
         ),
-        ("1h30m", "\"1h30m\" has more than one number in it (write \"90m\")"),
+        ("1h30m", "\"1h30m\" contains more than one number (write \"90m\")"),
         ("10 sec", "\" sec\" is not a unit of time (write \"10s\")"),
         ("1d", "\"d\" is not a unit of time (the units are ms, s, m and h, as in \"30s\")"),
         ("30", "\"30\" has no unit (write \"30s\" for seconds)"),
-        ("0h", "a time of 0 would be over before it began (the shortest time is \"1ms\")"),
-        ("8761h", "\"8761h\" is longer than a year (the longest time is \"8760h\")"),
+        ("0h", "a duration of 0 would expire immediately (the minimum is \"1ms\")"),
+        ("8761h", "\"8761h\" is longer than a year (the maximum is \"8760h\")"),
         (
             "18446744073709551615h",
-            "\"18446744073709551615h\" is longer than a year (the longest time is \"8760h\")",
+            "\"18446744073709551615h\" is longer than a year (the maximum is \"8760h\")",
         ),
     ] {
-        assert_eq!(told(parse_duration(text)), expected);
+        assert_eq!(error(parse_duration(text)), expected);
     }
 }
 
@@ -98,31 +98,31 @@ fn rates_are_per_second() {
 }
 
 #[test]
-fn rates_of_bytes_are_sizes_per_second() {
+fn byte_rates_are_sizes_per_second() {
     for (text, bytes) in [("1B/s", 1), ("64KiB/s", 65_536), ("2GiB/s", 2 << 30)] {
         assert_eq!(BytesPerSecond::parse(text).unwrap().0.get(), bytes, "{text}");
     }
     for (text, expected) in [
         ("64KiB", "\"64KiB\" is not a rate (write \"64KiB/s\" if it is per second)"),
-        ("x", "\"x\" is not a rate (write how many bytes a second, as in \"64KiB/s\")"),
+        ("x", "\"x\" is not a rate (write bytes per second, as in \"64KiB/s\")"),
         (
             "1MiB/m",
             "\"1MiB/m\" is not a rate per second \
-             (write how many bytes a second, as in \"64KiB/s\")",
+             (write bytes per second, as in \"64KiB/s\")",
         ),
-        ("100/s", "\"100/s\" does not say of what (write \"100B/s\" if it is bytes)"),
-        ("0/s", "a rate of 0 would let nothing through (the lowest rate is \"1B/s\")"),
-        ("0MiB/s", "a rate of 0 would let nothing through (the lowest rate is \"1B/s\")"),
+        ("100/s", "\"100/s\" has no unit (write \"100B/s\" if it is bytes)"),
+        ("0/s", "a rate of 0 would allow nothing (the minimum is \"1B/s\")"),
+        ("0MiB/s", "a rate of 0 would allow nothing (the minimum is \"1B/s\")"),
         ("1MB/s", "\"MB\" is not a unit of size (write \"1MiB\", which is 1048576 bytes)"),
         ("/s", "\"\" is not a size (write one whole number and one unit, as in \"1MiB\")"),
     ] {
-        assert_eq!(told(BytesPerSecond::parse(text)), expected);
+        assert_eq!(error(BytesPerSecond::parse(text)), expected);
     }
 }
 
 proptest! {
     #[test]
-    fn what_is_shown_reads_as_what_it_was(bytes in 1..=SIZE_MAX, millis in 1..=MILLIS_MAX) {
+    fn display_and_parse_round_trip(bytes in 1..=SIZE_MAX, millis in 1..=MILLIS_MAX) {
         let size = ByteSize::new(bytes);
         prop_assert_eq!(ByteSize::parse(&size.to_string()).unwrap(), size);
         let duration = Duration::from_millis(millis);
@@ -130,7 +130,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_ends_the_program(text in "[0-9a-zA-Z./ ]{0,24}|\\PC{0,8}") {
+    fn parsing_never_panics(text in "[0-9a-zA-Z./ ]{0,24}|\\PC{0,8}") {
         let _ = (ByteSize::parse(&text), parse_duration(&text), PerSecond::parse(&text));
         let _ = BytesPerSecond::parse(&text);
     }

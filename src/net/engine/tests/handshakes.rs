@@ -15,9 +15,9 @@ fn a_second_connection_is_resumed() {
         for expected in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
             let mut pair = Pair::with(&server, &client);
             pair.shake(usize::MAX).unwrap();
-            assert_eq!(pair.server.agreed().handshake_kind(), Some(expected));
+            assert_eq!(pair.server.common_state().handshake_kind(), Some(expected));
             assert_eq!(pair.client.handshake_kind(), Some(expected));
-            assert_eq!(pair.server.take_name().as_deref(), Some("localhost"));
+            assert_eq!(pair.server.take_server_name().as_deref(), Some("localhost"));
             let question = pair.say(b"question");
             pair.arrive(&question, 7).unwrap();
             assert_eq!(pair.got, b"question");
@@ -38,7 +38,7 @@ fn a_name_is_not_told_by_another_connection() {
     stock.process_new_packets().unwrap();
     assert_eq!(stock.server_name(), Some("localhost"));
     pair.arrive(&hello[..10], usize::MAX).unwrap();
-    assert_eq!(pair.server.take_name(), None);
+    assert_eq!(pair.server.take_server_name(), None);
 }
 
 /// The client's guess at the group was wrong (RFC 8446 4.1.4).
@@ -57,7 +57,7 @@ fn a_hello_may_have_to_be_said_again() {
         pair.shake(piece).unwrap();
         let kind = HandshakeKind::FullWithHelloRetryRequest;
         assert_eq!(pair.client.handshake_kind(), Some(kind));
-        assert_eq!(pair.server.take_name().as_deref(), Some("localhost"));
+        assert_eq!(pair.server.take_server_name().as_deref(), Some("localhost"));
         pair.answer(b"answer");
     }
 }
@@ -89,7 +89,7 @@ fn a_client_may_be_asked_for_a_certificate() {
             let mut pair = Pair::new(server, client);
             if shown {
                 pair.shake(piece).unwrap();
-                assert_eq!(pair.server.agreed().peer_certificates().unwrap().len(), 1);
+                assert_eq!(pair.server.common_state().peer_certificates().unwrap().len(), 1);
                 pair.answer(b"answer");
             } else {
                 let fault = shake_in_vain(&mut pair);

@@ -10,7 +10,7 @@ fn pems() -> (String, String) {
     (made.cert.pem(), made.signing_key.serialize_pem())
 }
 
-/// A folder of one test, gone with it.
+/// A temporary folder that is removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -21,7 +21,7 @@ impl Folder {
         Self(path)
     }
 
-    /// Chain and key in it, which need not be there yet.
+    /// The chain and key files in this folder, which may not exist yet.
     fn source(&self) -> CertificateSource {
         CertificateSource::Files { chain: self.0.join("chain.pem"), key: self.0.join("key.pem") }
     }
@@ -69,23 +69,25 @@ fn invalid_pem_is_named_but_never_shown() {
     ] {
         folder.write("chain.pem", &chain);
         folder.write("key.pem", &key);
-        let Err(flaw) = read(&folder.source()) else { panic!("{words:?} passes") };
-        assert_eq!(flaw.of, of, "{}", flaw.problem);
+        let Err(error) = read(&folder.source()) else { panic!("{words:?} is accepted") };
+        assert_eq!(error.of, of, "{}", error.problem);
         for word in [words, &format!("{}/{of}.pem", folder.0.display())] {
-            assert!(flaw.problem.contains(word), "{word:?} is not in {}", flaw.problem);
+            assert!(error.problem.contains(word), "{word:?} is not in {}", error.problem);
         }
         let secrets = key.lines().filter(|line| line.len() > 40).chain([&*bare]);
         for secret in secrets {
             for part in secret.as_bytes().windows(12).step_by(6).skip(5) {
                 let part = std::str::from_utf8(part).unwrap();
-                assert!(!flaw.problem.contains(part), "{part} of the key is in {}", flaw.problem);
+                assert!(!error.problem.contains(part), "{part} of the key is in {}", error.problem);
             }
         }
     }
-    for (chain, word) in [("/nowhere.pem", "/nowhere.pem: No such file"), ("/", "/: not a file")] {
+    for (chain, word) in
+        [("/nowhere.pem", "/nowhere.pem: No such file"), ("/", "/: not a regular file")]
+    {
         let source = CertificateSource::Files { chain: chain.into(), key: "/".into() };
-        let Err(flaw) = read(&source) else { panic!("{chain} passes") };
-        assert!(flaw.of == "chain" && flaw.problem.contains(word), "{}", flaw.problem);
+        let Err(error) = read(&source) else { panic!("{chain} is accepted") };
+        assert!(error.of == "chain" && error.problem.contains(word), "{}", error.problem);
     }
 }
 
@@ -116,17 +118,17 @@ fn detects_a_replaced_pair() {
     point("chain.pem", "1");
     point("key.pem", "1");
     let first = read(&folder.source()).ok().unwrap();
-    assert_eq!(FileState::now(&folder.source()), first.seen);
-    // Half of it is new, then all.
+    assert_eq!(FileState::now(&folder.source()), first.files);
+    // First only the chain is new, then both files are.
     point("chain.pem", "2");
-    assert_ne!(FileState::now(&folder.source()), first.seen);
+    assert_ne!(FileState::now(&folder.source()), first.files);
     assert!(read(&folder.source()).is_err());
     point("key.pem", "2");
     let second = read(&folder.source()).ok().unwrap();
-    assert!(second.seen != first.seen && second.key.cert != first.key.cert);
-    // In place, as `cp` does it.
+    assert!(second.files != first.files && second.key.cert != first.key.cert);
+    // Overwritten in place, as `cp` does.
     fs::copy(folder.0.join("key1.pem"), folder.0.join("key2.pem")).unwrap();
-    assert_ne!(FileState::now(&folder.source()), second.seen);
+    assert_ne!(FileState::now(&folder.source()), second.files);
     fs::remove_file(folder.0.join("key2.pem")).unwrap();
     assert_eq!(FileState::now(&folder.source()).key, None);
 }
@@ -144,7 +146,7 @@ fn rereads_a_pair_swapped_during_reading() {
     };
     swap(&pairs[0]);
     let source = folder.source();
-    let (mut taken, mut refused) = (0, 0);
+    let (mut accepted, mut rejected) = (0, 0);
     std::thread::scope(|scope| {
         let swaps = scope.spawn(|| {
             for round in 0..200 {
@@ -154,16 +156,16 @@ fn rereads_a_pair_swapped_during_reading() {
         });
         while !swaps.is_finished() {
             match read(&source) {
-                // Whatever passes is a pair.
+                // Every accepted pair matches.
                 Ok(pair) => {
                     assert!(pair.key.keys_match().is_ok());
-                    taken += 1;
+                    accepted += 1;
                 }
-                Err(_) => refused += 1,
+                Err(_) => rejected += 1,
             }
         }
     });
-    assert!(taken > refused, "{taken} taken, {refused} refused");
+    assert!(accepted > rejected, "{accepted} accepted, {rejected} rejected");
 }
 
 // Requirements: CK07.
@@ -173,12 +175,12 @@ fn warns_about_a_world_readable_key() {
     let (chain, key) = pems();
     folder.write("chain.pem", &chain);
     folder.write("key.pem", &key);
-    for (mode, told) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+    for (mode, warns) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
         let path = folder.0.join("key.pem");
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        let weaknesses = read(&folder.source()).ok().unwrap().weaknesses;
-        assert_eq!(weaknesses.len(), usize::from(told), "{mode:o}");
-        for CertProblem { of, problem } in weaknesses {
+        let warnings = read(&folder.source()).ok().unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(warns), "{mode:o}");
+        for CertProblem { of, problem } in warnings {
             let mode = format!("(mode {mode:04o})");
             assert!(of == "key" && problem.contains(&mode), "{problem}");
             assert!(problem.contains("key.pem"), "{problem}");
@@ -186,7 +188,7 @@ fn warns_about_a_world_readable_key() {
     }
 }
 
-/// Of nobody.
+/// Generated for this test and used nowhere else.
 const RSA_1024: &str = "\
 -----BEGIN RSA PRIVATE KEY-----\n\
 MIICXwIBAAKBgQDAZyu45wicjfZJnuQZ0A7/qrS9yMlrs4KIsMSeyfhcc3W4uY5K\n\
@@ -203,7 +205,7 @@ hmbM9PV7MTmVcdcop6pz+Ha0j+wptqEO+jyS0ZulrF9V2holRJnTNOdq+Z9AV899\n\
 SbMKUCDFHy2IQqrgEUOWAQJBAIKdFNTFDd7oO7dBKJbSnpmKGa9SS2xGUmn5yN89\n\
 bgrb8+yb6oFJNe1JPVbz3I4xCTWuzv8Lykx9CvGt3NeL2S8=\n\
 -----END RSA PRIVATE KEY-----\n";
-/// Likewise.
+/// Generated for this test and used nowhere else.
 const DSA: &str = "\
 -----BEGIN DSA PRIVATE KEY-----\n\
 MIIBygIBAAKBgQDmYfA1cfKlrdeyM0ReIGQN2YxZ0HjTlv1RhnpfmpAopJLpxXOm\n\
@@ -217,7 +219,7 @@ EIUAN58enYprC0X0jn0G5B65om0VWtFAQtyj3OE0kRPFAbPYBDDGn4wEBuqk6oD3\n\
 h1KtwY1r5aeJ8X+5NoQq4W8x9DV6o391FyhZTjQvCWx+sPTnxXASGaCgy3FW467M\n\
 AhxWx8+B2kx9ba8rnBnX1pvwQCOmEYSGlbU0igQn\n\
 -----END DSA PRIVATE KEY-----\n";
-/// The same in PKCS #8.
+/// [`DSA`] in PKCS #8.
 const DSA_PKCS8: &str = "\
 -----BEGIN PRIVATE KEY-----\n\
 MIIBWgIBADCCATMGByqGSM44BAEwggEmAoGBAOZh8DVx8qWt17IzRF4gZA3ZjFnQ\n\

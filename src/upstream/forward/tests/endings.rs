@@ -30,7 +30,7 @@ async fn silent_backend_is_a_504() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
     let refusal = pass(Duration::from_millis(50), client, script).await;
-    assert_eq!(refusal, Some(RejectReason::BackendSilent));
+    assert_eq!(refusal, Some(RejectReason::BackendIdleTimeout));
     assert_eq!(refusal.unwrap().key(), Some("timeouts.idle"));
 }
 

@@ -88,7 +88,7 @@ fn body_of(answer: &str) -> &str {
 async fn assert_bad(said: &str) {
     let seen = ask(GET, said).await;
     assert!(
-        matches!(seen.refusal, Some(RejectReason::BackendBad(_))),
+        matches!(seen.refusal, Some(RejectReason::BackendHandshakeInvalid(_))),
         "{said}: {:?}",
         seen.refusal
     );
@@ -279,7 +279,7 @@ async fn a_malformed_request_body_is_the_clients_fault() {
     let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
                    Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n";
     let seen = through(request, script).await;
-    assert_eq!(seen.refusal, Some(RejectReason::RequestBad("the request body broke off")));
+    assert_eq!(seen.refusal, Some(RejectReason::RequestInvalid("the request body broke off")));
 }
 
 mod endings;

@@ -3,22 +3,22 @@ use flate2::{Compress, Compression, FlushCompress};
 use super::*;
 use crate::{LimitAction, RecvAction, Strictness, Violation};
 
-/// As an endpoint compresses a message (RFC 7692 7.2.1).
+/// Compresses a message as an endpoint does (RFC 7692 7.2.1).
 fn compress(message: &[u8]) -> Vec<u8> {
     let mut compressor = Compress::new(Compression::best(), false);
     let mut bytes = Vec::with_capacity(message.len() + 1024);
-    compressor.compress_vec(message, &mut bytes, FlushCompress::Sync).expect("room");
+    compressor.compress_vec(message, &mut bytes, FlushCompress::Sync).expect("capacity");
     bytes.truncate(bytes.len() - 4);
     bytes
 }
 
-fn talk(limit: u64, deflate: DeflateMode) -> Conversation {
-    let mut terms = terms();
-    terms.from_client.message = Some(Limit::close(limit));
-    Conversation::compressed(terms, deflate)
+fn with_limit(limit: u64, deflate: DeflateMode) -> Harness {
+    let mut policy = policy();
+    policy.from_client.message = Some(Limit::close(limit));
+    Harness::with_deflate(policy, deflate)
 }
 
-/// In fragments of this size.
+/// Splits a compressed message into fragments of `size` bytes.
 fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     let count = payload.len().div_ceil(size);
     let fragment = |(at, part): (usize, &[u8])| {
@@ -32,13 +32,16 @@ fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
 #[test]
 fn decompression_bomb_stops_at_the_limit() {
     let bomb = compress(&vec![0; 2 << 20]);
-    let mut talk = talk(1 << 20, DeflateMode::Inspect);
+    let mut harness = with_limit(1 << 20, DeflateMode::Inspect);
     let before = frame(Client, 0xc2, &compress(b"hello"));
-    talk.say(Client, &[before.clone(), frame(Client, 0xc2, &bomb)].concat());
-    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, LimitKind::Inflated)));
-    assert_eq!(talk.codes(), (Some(1009), Some(1001)));
-    assert!(talk.to_backend.starts_with(&before));
-    assert_eq!(talk.to_backend[before.len()], 0x88, "not a byte of the bomb has passed");
+    harness.send(Client, &[before.clone(), frame(Client, 0xc2, &bomb)].concat());
+    assert_eq!(
+        harness.session.termination(),
+        Some(TerminationReason::LimitExceeded(Client, LimitKind::Inflated))
+    );
+    assert_eq!(harness.close_codes(), (Some(1009), Some(1001)));
+    assert!(harness.to_backend.starts_with(&before));
+    assert_eq!(harness.to_backend[before.len()], 0x88, "not a byte of the bomb has passed");
 }
 
 // Requirements: FC33.
@@ -46,57 +49,60 @@ fn decompression_bomb_stops_at_the_limit() {
 fn fragmented_bomb_stops_before_its_end() {
     let bomb = compress(&vec![0; 2 << 20]);
     for size in [1, 100, 700] {
-        let mut talk = talk(1 << 20, DeflateMode::Inspect);
+        let mut harness = with_limit(1 << 20, DeflateMode::Inspect);
         let all = fragments(&bomb, size);
         let mut passed = 0;
         for fragment in all.iter().take_while(|_| true) {
-            talk.say(Client, fragment);
-            if talk.session.end().is_some() {
+            harness.send(Client, fragment);
+            if harness.session.termination().is_some() {
                 break;
             }
             passed += 1;
         }
-        let end = talk.session.end().expect("an end");
+        let reason = harness.session.termination().expect("an end");
         assert!(
             matches!(
-                end,
-                TerminationReason::Over(Client, LimitKind::Inflated | LimitKind::Fragments)
+                reason,
+                TerminationReason::LimitExceeded(
+                    Client,
+                    LimitKind::Inflated | LimitKind::Fragments
+                )
             ),
-            "{end:?}"
+            "{reason:?}"
         );
         assert!(passed < all.len());
         if size == 700 {
-            assert_eq!(end, TerminationReason::Over(Client, LimitKind::Inflated));
-            // Half of it, and what zlib looks ahead.
+            assert_eq!(reason, TerminationReason::LimitExceeded(Client, LimitKind::Inflated));
+            // Half of it, plus what zlib buffers.
             assert!(passed <= all.len() / 2 + 1, "{passed} of {}", all.len());
         }
     }
 }
 
 #[test]
-fn a_message_of_the_very_limit_passes_in_any_shape() {
+fn message_at_the_limit_passes_however_fragmented() {
     let message: Vec<u8> = (0..100_000_u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
-    let wire = compress(&message);
+    let compressed = compress(&message);
     for (limit, passes) in [(message.len() as u64, true), (message.len() as u64 - 1, false)] {
-        for size in [400, 3000, wire.len()] {
-            let mut talk = talk(limit, DeflateMode::Inspect);
-            let all = fragments(&wire, size).concat();
+        for size in [400, 3000, compressed.len()] {
+            let mut harness = with_limit(limit, DeflateMode::Inspect);
+            let all = fragments(&compressed, size).concat();
             let mut rest = Vec::new();
-            for piece in all.chunks(999) {
-                rest.extend(piece);
-                let left = talk.say(Client, &rest);
+            for chunk in all.chunks(999) {
+                rest.extend(chunk);
+                let left = harness.send(Client, &rest);
                 rest = rest.split_off(rest.len() - left);
             }
-            assert_eq!(talk.session.end().is_none(), passes, "{size}");
+            assert_eq!(harness.session.termination().is_none(), passes, "{size}");
             if passes {
-                assert_eq!(talk.to_backend, all);
-                let up = talk.session.tally().up;
+                assert_eq!(harness.to_backend, all);
+                let up = harness.session.stats().up;
                 assert_eq!((up.messages, up.compressed), (1, 1));
-                assert_eq!(up.largest, wire.len() as u64);
+                assert_eq!(up.largest, compressed.len() as u64);
             } else {
                 assert_eq!(
-                    talk.session.end(),
-                    Some(TerminationReason::Over(Client, LimitKind::Inflated))
+                    harness.session.termination(),
+                    Some(TerminationReason::LimitExceeded(Client, LimitKind::Inflated))
                 );
             }
         }
@@ -104,41 +110,47 @@ fn a_message_of_the_very_limit_passes_in_any_shape() {
 }
 
 #[test]
-fn a_message_that_does_not_compress_passes_up_to_the_very_limit() {
-    // DEFLATE's stored blocks, small as encoders with little memory make them.
+fn incompressible_message_at_the_limit_passes() {
+    // Small stored blocks, as produced by encoders with little memory.
     let message: Vec<u8> =
         (0..100_000_u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
     let stored = |part: &[u8]| {
         let len = part.len() as u16;
         [&[0][..], &len.to_le_bytes(), &(!len).to_le_bytes(), part].concat()
     };
-    let mut wire = message.chunks(128).map(stored).collect::<Vec<_>>().concat();
-    wire.push(0);
-    assert!(wire.len() > message.len() + 3000);
+    let mut compressed = message.chunks(128).map(stored).collect::<Vec<_>>().concat();
+    compressed.push(0);
+    assert!(compressed.len() > message.len() + 3000);
     for (limit, end) in [
         (message.len() as u64, None),
-        (message.len() as u64 - 1, Some(TerminationReason::Over(Client, LimitKind::Inflated))),
+        (
+            message.len() as u64 - 1,
+            Some(TerminationReason::LimitExceeded(Client, LimitKind::Inflated)),
+        ),
     ] {
-        for size in [3000, wire.len()] {
-            let mut talk = talk(limit, DeflateMode::Inspect);
-            talk.say(Client, &fragments(&wire, size).concat());
-            assert_eq!(talk.session.end(), end, "{size}");
+        for size in [3000, compressed.len()] {
+            let mut harness = with_limit(limit, DeflateMode::Inspect);
+            harness.send(Client, &fragments(&compressed, size).concat());
+            assert_eq!(harness.session.termination(), end, "{size}");
         }
-        let mut unseen = talk(limit, DeflateMode::Pass);
-        unseen.say(Client, &frame(Client, 0xc2, &wire));
-        assert_eq!(unseen.session.end(), Some(TerminationReason::Over(Client, LimitKind::Message)));
+        let mut uninspected = with_limit(limit, DeflateMode::Pass);
+        uninspected.send(Client, &frame(Client, 0xc2, &compressed));
+        assert_eq!(
+            uninspected.session.termination(),
+            Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
+        );
     }
 }
 
 #[test]
-fn a_message_that_holds_nothing_ends_all_the_same() {
-    let nothing = [0, 0, 0, 0xff, 0xff].repeat(4000);
-    for size in [100, nothing.len()] {
-        let mut talk = talk(10_000, DeflateMode::Inspect);
-        talk.say(Client, &fragments(&nothing, size).concat());
+fn empty_blocks_without_end_are_stopped() {
+    let empty_blocks = [0, 0, 0, 0xff, 0xff].repeat(4000);
+    for size in [100, empty_blocks.len()] {
+        let mut harness = with_limit(10_000, DeflateMode::Inspect);
+        harness.send(Client, &fragments(&empty_blocks, size).concat());
         assert_eq!(
-            talk.session.end(),
-            Some(TerminationReason::Over(Client, LimitKind::Message)),
+            harness.session.termination(),
+            Some(TerminationReason::LimitExceeded(Client, LimitKind::Message)),
             "{size}"
         );
     }
@@ -148,128 +160,135 @@ fn a_message_that_holds_nothing_ends_all_the_same() {
 #[test]
 fn without_inspection_only_wire_bytes_count() {
     let bomb = frame(Client, 0xc2, &compress(&vec![0; 8 << 20]));
-    let mut talk = talk(1 << 20, DeflateMode::Pass);
-    talk.say(Client, &bomb);
-    assert_eq!((talk.session.end(), talk.to_backend), (None, bomb));
+    let mut harness = with_limit(1 << 20, DeflateMode::Pass);
+    harness.send(Client, &bomb);
+    assert_eq!((harness.session.termination(), harness.to_backend), (None, bomb));
 }
 
 // Requirements: FC34.
 #[test]
 fn invalid_deflate_data_closes_with_1007() {
     let garbage = frame(Client, 0xc2, &[0xff; 2000]);
-    let mut looked = talk(1 << 20, DeflateMode::Inspect);
-    looked.say(Client, &garbage);
+    let mut inspected = with_limit(1 << 20, DeflateMode::Inspect);
+    inspected.send(Client, &garbage);
     assert_eq!(
-        looked.session.end(),
-        Some(TerminationReason::Breach(Client, ProtocolError::Inflate))
+        inspected.session.termination(),
+        Some(TerminationReason::ProtocolError(Client, ProtocolError::Inflate))
     );
-    assert_eq!(looked.codes(), (Some(1007), Some(1001)));
-    let mut unseen = talk(1 << 20, DeflateMode::Pass);
-    unseen.say(Client, &garbage);
-    assert_eq!(unseen.session.end(), None);
+    assert_eq!(inspected.close_codes(), (Some(1007), Some(1001)));
+    let mut uninspected = with_limit(1 << 20, DeflateMode::Pass);
+    uninspected.send(Client, &garbage);
+    assert_eq!(uninspected.session.termination(), None);
 }
 
 #[test]
-fn both_only_report_if_told_so() {
-    let mut terms = terms();
-    terms.from_client.message = Some(Limit { max: 1 << 20, action: LimitAction::Report });
-    terms.strict = Strictness::Report;
-    let mut talk = Conversation::compressed(terms, DeflateMode::Inspect);
+fn size_and_deflate_errors_can_be_reported() {
+    let mut policy = policy();
+    policy.from_client.message = Some(Limit { max: 1 << 20, action: LimitAction::Report });
+    policy.strict = Strictness::Report;
+    let mut harness = Harness::with_deflate(policy, DeflateMode::Inspect);
     let frames = [
         frame(Client, 0xc2, &compress(&vec![0; 2 << 20])),
         frame(Client, 0xc2, &[0xff; 2000]),
-        frame(Client, 0xc2, &compress(b"and on")),
+        frame(Client, 0xc2, &compress(b"next")),
     ];
-    talk.say(Client, &frames.concat());
-    assert_eq!((talk.session.end(), &talk.to_backend), (None, &frames.concat()));
-    let told: Vec<_> = talk.session.reported(Client).since(Default::default()).collect();
+    harness.send(Client, &frames.concat());
+    assert_eq!((harness.session.termination(), &harness.to_backend), (None, &frames.concat()));
+    let reported: Vec<_> = harness.session.reported(Client).iter().collect();
     assert_eq!(
-        told,
-        [Violation::Over(LimitKind::Inflated), Violation::Breach(ProtocolError::Inflate)]
+        reported,
+        [
+            Violation::LimitExceeded(LimitKind::Inflated),
+            Violation::ProtocolError(ProtocolError::Inflate)
+        ]
     );
 }
 
 #[test]
-fn what_backends_send_is_not_looked_into() {
-    let mut talk = talk(1 << 20, DeflateMode::Inspect);
+fn backend_messages_are_not_inspected() {
+    let mut harness = with_limit(1 << 20, DeflateMode::Inspect);
     let bomb = frame(Backend, 0xc2, &compress(&vec![0; 8 << 20]));
-    talk.say(Backend, &bomb);
-    assert_eq!((talk.session.end(), talk.to_client), (None, bomb));
+    harness.send(Backend, &bomb);
+    assert_eq!((harness.session.termination(), harness.to_client), (None, bomb));
 }
 
 #[test]
-fn a_bomb_in_an_unlawful_frame_is_looked_into_all_the_same() {
+fn bomb_in_an_invalid_frame_is_inspected() {
     let bomb = compress(&vec![0; 2 << 20]);
-    let mut terms = terms();
-    terms.from_client.message = Some(Limit::close(1 << 20));
-    terms.strict = Strictness::Report;
+    let mut policy = policy();
+    policy.from_client.message = Some(Limit::close(1 << 20));
+    policy.strict = Strictness::Report;
     let masked = frame(Client, 0xc2, &bomb);
     let body = &masked[4..];
-    // A length in a longer form; two reserved bits; no mask.
+    // A longer length encoding; two reserved bits; no mask; inside another message.
     let long = [&[0xc2, 0xff][..], &(bomb.len() as u64).to_be_bytes(), body].concat();
     let two_bits = [&[0xe2], &masked[1..]].concat();
     let unmasked = frame(Backend, 0xc2, &bomb);
     let inside = [frame(Client, 0x01, b"begun"), masked.clone()].concat();
-    for (at, wire) in [long, two_bits, unmasked, inside].iter().enumerate() {
-        let mut talk = Conversation::compressed(terms.clone(), DeflateMode::Inspect);
-        talk.say(Client, wire);
+    for (at, compressed) in [long, two_bits, unmasked, inside].iter().enumerate() {
+        let mut harness = Harness::with_deflate(policy.clone(), DeflateMode::Inspect);
+        harness.send(Client, compressed);
         assert_eq!(
-            talk.session.end(),
-            Some(TerminationReason::Over(Client, LimitKind::Inflated)),
+            harness.session.termination(),
+            Some(TerminationReason::LimitExceeded(Client, LimitKind::Inflated)),
             "{at}"
         );
     }
 }
 
 #[test]
-fn looking_is_work_that_is_told_piece_by_piece() {
-    let mut talk = talk(1 << 20, DeflateMode::Inspect);
+fn inspection_reports_its_work_per_message() {
+    let mut harness = with_limit(1 << 20, DeflateMode::Inspect);
     let message = frame(Client, 0xc2, &compress(&vec![0; 1 << 20]));
     let two = message.repeat(2);
-    assert_eq!(talk.intake(Client, &two), RecvAction::Forward(message.len()), "one at a time");
-    assert!(talk.sizes.work > 1 << 20, "{}", talk.sizes.work);
-    let before = talk.sizes.work;
-    assert_eq!(talk.intake(Client, &message), RecvAction::Forward(message.len()));
-    assert!(talk.sizes.work > before + (1 << 20));
+    assert_eq!(
+        harness.handle_recv(Client, &two),
+        RecvAction::Forward(message.len()),
+        "one at a time"
+    );
+    assert!(harness.sizes.work > 1 << 20, "{}", harness.sizes.work);
+    let before = harness.sizes.work;
+    assert_eq!(harness.handle_recv(Client, &message), RecvAction::Forward(message.len()));
+    assert!(harness.sizes.work > before + (1 << 20));
 }
 
 #[test]
-fn whoever_sent_too_much_may_still_say_goodbye_behind_it() {
+fn close_after_an_oversized_message_is_read() {
     let noise: Vec<u8> =
         (0..60_000_u32).flat_map(|i| (i.wrapping_mul(0x9e37_79b9)).to_be_bytes()).collect();
-    let mut talk = talk(150_000, DeflateMode::Inspect);
-    let wire = compress(&noise);
-    assert!(wire.len() > 100_000);
-    let goodbye = close(Client, 1009, "");
-    assert_eq!(talk.say(Client, &[frame(Client, 0xc2, &wire), goodbye].concat()), 0);
+    let mut harness = with_limit(150_000, DeflateMode::Inspect);
+    let compressed = compress(&noise);
+    assert!(compressed.len() > 100_000);
+    let last_close = close(Client, 1009, "");
+    assert_eq!(harness.send(Client, &[frame(Client, 0xc2, &compressed), last_close].concat()), 0);
     assert!(
-        matches!(talk.session.end(), Some(TerminationReason::Over(Client, _))),
+        matches!(harness.session.termination(), Some(TerminationReason::LimitExceeded(Client, _))),
         "{:?}",
-        talk.session.end()
+        harness.session.termination()
     );
-    assert_eq!(talk.codes().0, Some(1009));
-    assert_eq!(talk.session.parting(Client), Finish);
-    assert!(talk.session.wants(Client), "its FIN is awaited");
-    talk.hang_up(Client);
-    talk.say(Backend, &close(Backend, 1001, ""));
-    talk.hang_up(Backend);
-    assert!(talk.session.is_over());
+    assert_eq!(harness.close_codes().0, Some(1009));
+    assert_eq!(harness.session.shutdown(Client), CloseWrite);
+    assert!(harness.session.wants_read(Client), "its FIN is awaited");
+    harness.eof(Client);
+    harness.send(Backend, &close(Backend, 1001, ""));
+    harness.eof(Backend);
+    assert!(harness.session.is_finished());
 }
 
 #[test]
-fn an_unknown_frame_inside_a_message_that_is_looked_into_passes_whole() {
-    let mut terms = terms();
-    terms.strict = Strictness::Report;
-    let mut talk = Conversation::compressed(terms, DeflateMode::Inspect);
-    let wire = compress(&vec![b'a'; 5000]);
-    let (first, last) = wire.split_at(wire.len() / 2);
+fn unknown_frame_inside_an_inspected_message_passes() {
+    let mut policy = policy();
+    policy.strict = Strictness::Report;
+    let mut harness = Harness::with_deflate(policy, DeflateMode::Inspect);
+    let compressed = compress(&vec![b'a'; 5000]);
+    let (first, last) = compressed.split_at(compressed.len() / 2);
     let all = [
         frame(Client, 0x42, first),
         frame(Client, 0x83, &[0x88; 50_000]),
         frame(Client, 0x80, last),
     ]
     .concat();
-    assert_eq!(talk.say(Client, &all), 0);
-    assert_eq!((talk.session.end(), talk.to_backend), (None, all));
-    assert_eq!(talk.session.tally().up.messages, 1);
+    assert_eq!(harness.send(Client, &all), 0);
+    assert_eq!((harness.session.termination(), harness.to_backend), (None, all));
+    assert_eq!(harness.session.stats().up.messages, 1);
 }

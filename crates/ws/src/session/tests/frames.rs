@@ -1,9 +1,9 @@
-//! What a client may send, row by row.
+//! Frames from the client.
 
 use super::*;
 
 #[test]
-fn fits_in_400_bytes() {
+fn session_fits_in_400_bytes() {
     assert!(size_of::<Session>() <= 400, "{}", size_of::<Session>());
     assert!(size_of::<Heartbeat>() <= 64, "{}", size_of::<Heartbeat>());
 }
@@ -12,7 +12,7 @@ fn fits_in_400_bytes() {
 #[test]
 fn unmasked_client_frame_is_a_protocol_error() {
     let bytes = frame(Backend, 0x81, b"hi");
-    assert_eq!(breach(Client, false, &bytes), (ProtocolError::Unmasked, 1002));
+    assert_eq!(protocol_error(Client, false, &bytes), (ProtocolError::Unmasked, 1002));
 }
 
 // Requirements: FC02.
@@ -22,7 +22,7 @@ fn reserved_bits_are_a_protocol_error() {
         [(0xc1, false), (0xa1, false), (0x91, false), (0xa1, true), (0x91, true)]
     {
         let bytes = frame(Client, first, b"hi");
-        assert_eq!(breach(Client, deflate, &bytes), (ProtocolError::Rsv, 1002));
+        assert_eq!(protocol_error(Client, deflate, &bytes), (ProtocolError::Rsv, 1002));
     }
 }
 
@@ -31,7 +31,7 @@ fn reserved_bits_are_a_protocol_error() {
 fn reserved_opcodes_are_a_protocol_error() {
     for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
         let bytes = frame(Client, 0x80 | opcode, b"hi");
-        assert_eq!(breach(Client, false, &bytes), (ProtocolError::Opcode, 1002));
+        assert_eq!(protocol_error(Client, false, &bytes), (ProtocolError::Opcode, 1002));
     }
 }
 
@@ -44,7 +44,7 @@ fn length_must_use_the_shortest_form() {
         &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0x03, 0xe8],
         &[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
     ] {
-        assert_eq!(breach(Client, false, bytes), (ProtocolError::Length, 1002));
+        assert_eq!(protocol_error(Client, false, bytes), (ProtocolError::Length, 1002));
     }
 }
 
@@ -52,81 +52,91 @@ fn length_must_use_the_shortest_form() {
 #[test]
 fn length_must_not_set_the_top_bit() {
     let bytes = header(Client, 0x82, 1 << 63);
-    assert_eq!(breach(Client, false, &bytes), (ProtocolError::Length, 1002));
+    assert_eq!(protocol_error(Client, false, &bytes), (ProtocolError::Length, 1002));
 }
 
 // Requirements: FC06.
 #[test]
 fn huge_length_is_rejected_at_its_header() {
-    let mut talk = Conversation::new();
-    assert_eq!(talk.say(Client, &header(Client, 0x82, 1 << 62)), 0);
-    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, LimitKind::Message)));
-    assert_eq!(talk.codes(), (Some(1009), Some(1001)));
-    assert_eq!(talk.to_backend.len(), talk.to_backend[1] as usize % 128 + 6, "only our Close");
+    let mut harness = Harness::new();
+    assert_eq!(harness.send(Client, &header(Client, 0x82, 1 << 62)), 0);
+    assert_eq!(
+        harness.session.termination(),
+        Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
+    );
+    assert_eq!(harness.close_codes(), (Some(1009), Some(1001)));
+    assert_eq!(
+        harness.to_backend.len(),
+        harness.to_backend[1] as usize % 128 + 6,
+        "only the proxy's Close"
+    );
 }
 
 // Requirements: FC07.
 #[test]
 fn message_at_limit_passes_one_over_closes() {
-    for (len, lawful) in [(1 << 20, true), ((1 << 20) + 1, false)] {
-        let mut talk = Conversation::new();
+    for (len, valid) in [(1 << 20, true), ((1 << 20) + 1, false)] {
+        let mut harness = Harness::new();
         let message = frame(Client, 0x82, &vec![1; len]);
-        assert_eq!(talk.say(Client, &message), 0);
-        assert_eq!(talk.to_backend == message, lawful);
-        assert_eq!(talk.session.end().is_none(), lawful);
+        assert_eq!(harness.send(Client, &message), 0);
+        assert_eq!(harness.to_backend == message, valid);
+        assert_eq!(harness.session.termination().is_none(), valid);
     }
 }
 
 // Requirements: FC08.
 #[test]
 fn fragments_count_together_towards_message_size() {
-    let mut talk = Conversation::new();
+    let mut harness = Harness::new();
     let begin = frame(Client, 0x02, &vec![1; (1 << 20) - 10]);
     let ping = frame(Client, 0x89, b"between");
     let exact = frame(Client, 0x00, &[1; 10]);
-    talk.say(Client, &[begin, ping, exact].concat());
-    assert_eq!(talk.session.end(), None, "exactly the limit");
-    let relayed = talk.to_backend.len();
-    talk.say(Client, &header(Client, 0x80, 1));
-    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, LimitKind::Message)));
-    assert_eq!(talk.to_backend[relayed], 0x88);
-    // The next message starts from nothing.
-    let mut talk = Conversation::new();
+    harness.send(Client, &[begin, ping, exact].concat());
+    assert_eq!(harness.session.termination(), None, "exactly the limit");
+    let relayed = harness.to_backend.len();
+    harness.send(Client, &header(Client, 0x80, 1));
+    assert_eq!(
+        harness.session.termination(),
+        Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
+    );
+    assert_eq!(harness.to_backend[relayed], 0x88);
+    // The next message is counted from zero.
+    let mut harness = Harness::new();
     let message = frame(Client, 0x82, &vec![1; 1 << 20]);
-    talk.say(Client, &message.repeat(3));
-    assert_eq!(talk.session.tally().up.messages, 3);
+    harness.send(Client, &message.repeat(3));
+    assert_eq!(harness.session.stats().up.messages, 3);
 }
 
 #[test]
-fn a_message_too_big_is_read_to_its_end_for_the_answer_behind_it() {
-    let mut talk = Conversation::new();
+fn oversized_message_is_read_up_to_the_close() {
+    let mut harness = Harness::new();
     let message = frame(Client, 0x82, &vec![1; (1 << 20) + 1]);
     for part in message.chunks(5000) {
-        talk.say(Client, part);
-        assert_eq!(talk.partings(), (Stay, Stay));
+        harness.send(Client, part);
+        assert_eq!(harness.shutdowns(), (KeepOpen, KeepOpen));
     }
-    talk.say(Client, &close(Client, 1009, ""));
-    assert_eq!(talk.partings(), (Finish, Stay));
+    harness.send(Client, &close(Client, 1009, ""));
+    assert_eq!(harness.shutdowns(), (CloseWrite, KeepOpen));
 }
 
 // Requirements: FC11.
 #[test]
 fn continuation_without_start_is_a_protocol_error() {
     let bytes = frame(Client, 0x80, b"hi");
-    assert_eq!(breach(Client, false, &bytes), (ProtocolError::ContinuationStray, 1002));
+    assert_eq!(protocol_error(Client, false, &bytes), (ProtocolError::ContinuationStray, 1002));
 }
 
 // Requirements: FC12.
 #[test]
 fn new_message_inside_fragmented_one_is_rejected() {
     let bytes = [frame(Client, 0x01, b"a"), frame(Client, 0x81, b"b")].concat();
-    let mut talk = Conversation::new();
-    talk.say(Client, &bytes);
+    let mut harness = Harness::new();
+    harness.send(Client, &bytes);
     assert_eq!(
-        talk.session.end(),
-        Some(TerminationReason::Breach(Client, ProtocolError::MessageInterleaved))
+        harness.session.termination(),
+        Some(TerminationReason::ProtocolError(Client, ProtocolError::MessageInterleaved))
     );
-    assert_eq!(talk.codes(), (Some(1002), Some(1001)));
+    assert_eq!(harness.close_codes(), (Some(1002), Some(1001)));
 }
 
 // Requirements: FC13.
@@ -137,38 +147,38 @@ fn control_frames_must_be_short_and_whole() {
         (frame(Client, 0x09, b"a"), ProtocolError::ControlFragmented),
         (frame(Client, 0x08, b""), ProtocolError::ControlFragmented),
     ] {
-        assert_eq!(breach(Client, false, &bytes), (expected, 1002));
+        assert_eq!(protocol_error(Client, false, &bytes), (expected, 1002));
     }
 }
 
 // Requirements: FC16.
 #[test]
 fn unsolicited_pong_passes() {
-    let mut talk = Conversation::new();
-    let token = talk.ping();
-    let pong = frame(Client, 0x8a, &token);
-    talk.say(Client, &pong);
-    assert!(talk.to_backend.is_empty(), "the backend never asked");
-    talk.say(Client, &pong);
-    assert_eq!(talk.to_backend, pong, "a second time it is not ours");
+    let mut harness = Harness::new();
+    let payload = harness.next_ping();
+    let pong = frame(Client, 0x8a, &payload);
+    harness.send(Client, &pong);
+    assert!(harness.to_backend.is_empty(), "it answers the proxy's ping");
+    harness.send(Client, &pong);
+    assert_eq!(harness.to_backend, pong, "the second one is unsolicited");
 }
 
 // Requirements: FC19.
 #[test]
 fn close_without_code_passes() {
-    let mut talk = Conversation::new();
+    let mut harness = Harness::new();
     let empty = frame(Client, 0x88, b"");
-    talk.say(Client, &empty);
-    assert_eq!(talk.to_backend, empty);
-    assert_eq!(talk.codes(), (None, Some(1005)));
-    assert_eq!(talk.session.end(), Some(TerminationReason::ClientClosed));
+    harness.send(Client, &empty);
+    assert_eq!(harness.to_backend, empty);
+    assert_eq!(harness.close_codes(), (None, Some(1005)));
+    assert_eq!(harness.session.termination(), Some(TerminationReason::ClientClosed));
 }
 
 // Requirements: FC20.
 #[test]
 fn one_byte_close_is_a_protocol_error() {
     let bytes = frame(Client, 0x88, b"1");
-    assert_eq!(breach(Client, false, &bytes), (ProtocolError::CloseLength, 1002));
+    assert_eq!(protocol_error(Client, false, &bytes), (ProtocolError::CloseLength, 1002));
 }
 
 // Requirements: FC21.
@@ -176,7 +186,7 @@ fn one_byte_close_is_a_protocol_error() {
 fn invalid_close_codes_are_a_protocol_error() {
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535] {
         let bytes = close(Client, code, "");
-        assert_eq!(breach(Client, false, &bytes), (ProtocolError::CloseCode, 1002));
+        assert_eq!(protocol_error(Client, false, &bytes), (ProtocolError::CloseCode, 1002));
     }
 }
 
@@ -184,7 +194,7 @@ fn invalid_close_codes_are_a_protocol_error() {
 #[test]
 fn close_reason_must_be_utf8() {
     let bytes = frame(Client, 0x88, b"\x03\xe8\xc3\x28");
-    assert_eq!(breach(Client, false, &bytes), (ProtocolError::CloseReason, 1007));
+    assert_eq!(protocol_error(Client, false, &bytes), (ProtocolError::CloseReason, 1007));
 }
 
 // Requirements: FC23, FB06.
@@ -193,10 +203,10 @@ fn valid_closes_pass_verbatim() {
     let reason = "é".repeat(61) + "!";
     for from in Side::BOTH {
         for code in [1000, 1001, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4001, 4999] {
-            let mut talk = Conversation::new();
+            let mut harness = Harness::new();
             let close = close(from, code, &reason);
-            talk.say(from, &close);
-            assert_eq!(talk.received(from.other()), &close);
+            harness.send(from, &close);
+            assert_eq!(harness.received(from.other()), &close);
         }
     }
 }
@@ -205,45 +215,50 @@ fn valid_closes_pass_verbatim() {
 #[test]
 fn nothing_passes_after_a_close() {
     for from in Side::BOTH {
-        let mut talk = Conversation::new();
-        let bye = close(from, 1000, "");
-        let after = [frame(from, 0x81, b"late"), bye.clone(), b"\xff\xff".to_vec()].concat();
-        assert_eq!(talk.say(from, &[bye.clone(), after].concat()), 0);
-        assert_eq!(talk.received(from.other()), &bye);
-        // The other side may finish what it was saying (RFC 6455 5.5.1).
+        let mut harness = Harness::new();
+        let first_close = close(from, 1000, "");
+        let after =
+            [frame(from, 0x81, b"late"), first_close.clone(), b"\xff\xff".to_vec()].concat();
+        assert_eq!(harness.send(from, &[first_close.clone(), after].concat()), 0);
+        assert_eq!(harness.received(from.other()), &first_close);
+        // The other side may still send (RFC 6455 5.5.1).
         let rest = frame(from.other(), 0x81, b"still here");
-        talk.say(from.other(), &rest);
-        assert_eq!(talk.received(from), &rest);
+        harness.send(from.other(), &rest);
+        assert_eq!(harness.received(from), &rest);
     }
 }
 
 // Requirements: FC25.
 #[test]
 fn peer_without_eof_is_cut_after_grace() {
-    let mut talk = Conversation::new();
-    talk.say(Client, &close(Client, 1000, ""));
-    talk.say(Backend, &close(Backend, 1000, ""));
-    talk.hang_up(Backend);
-    assert_eq!(talk.partings(), (Finish, Finish));
-    talk.pass(seconds(4));
-    assert!(!talk.session.is_over());
-    talk.pass(seconds(1));
-    assert!(talk.session.is_over());
-    assert_eq!(talk.partings(), (Abort, Finish));
+    let mut harness = Harness::new();
+    harness.send(Client, &close(Client, 1000, ""));
+    harness.send(Backend, &close(Backend, 1000, ""));
+    harness.eof(Backend);
+    assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite));
+    harness.advance(seconds(4));
+    assert!(!harness.session.is_finished());
+    harness.advance(seconds(1));
+    assert!(harness.session.is_finished());
+    assert_eq!(harness.shutdowns(), (Abort, CloseWrite));
 }
 
 // Requirements: FC26, F28.
 #[test]
 fn crossing_closes_end_without_deadlock() {
-    let mut talk = Conversation::new();
-    talk.say(Client, &close(Client, 1000, "a"));
-    talk.say(Backend, &close(Backend, 4000, "b"));
-    assert_eq!(talk.session.end(), Some(TerminationReason::ClientClosed), "the first cause");
-    assert_eq!(talk.codes(), (Some(4000), Some(1000)));
-    assert_eq!(talk.partings(), (Finish, Stay));
-    talk.hang_up(Client);
-    talk.hang_up(Backend);
-    assert!(talk.session.is_over());
+    let mut harness = Harness::new();
+    harness.send(Client, &close(Client, 1000, "a"));
+    harness.send(Backend, &close(Backend, 4000, "b"));
+    assert_eq!(
+        harness.session.termination(),
+        Some(TerminationReason::ClientClosed),
+        "the first reason"
+    );
+    assert_eq!(harness.close_codes(), (Some(4000), Some(1000)));
+    assert_eq!(harness.shutdowns(), (CloseWrite, KeepOpen));
+    harness.eof(Client);
+    harness.eof(Backend);
+    assert!(harness.session.is_finished());
 }
 
 // Requirements: FC27.
@@ -252,11 +267,11 @@ fn header_may_be_split_anywhere() {
     for payload in [0, 5, 126, 70_000] {
         let message = frame(Client, 0x82, &vec![9; payload]);
         for at in 1..14.min(message.len()) {
-            let mut talk = Conversation::new();
-            let left = talk.say(Client, &message[..at]);
-            talk.say(Client, &message[at - left..]);
-            assert_eq!(talk.to_backend, message);
-            assert_eq!(talk.session.tally().up.messages, 1);
+            let mut harness = Harness::new();
+            let left = harness.send(Client, &message[..at]);
+            harness.send(Client, &message[at - left..]);
+            assert_eq!(harness.to_backend, message);
+            assert_eq!(harness.session.stats().up.messages, 1);
         }
     }
 }
@@ -264,29 +279,32 @@ fn header_may_be_split_anywhere() {
 // Requirements: FC30.
 #[test]
 fn client_eof_inside_a_frame_is_truncation() {
-    let mut talk = Conversation::new();
+    let mut harness = Harness::new();
     let message = frame(Client, 0x82, &[1; 100]);
-    talk.say(Client, &message[..50]);
-    talk.hang_up(Client);
-    assert_eq!(talk.session.end(), Some(TerminationReason::ClientGone));
-    assert_eq!(talk.to_backend, message[..50], "no lawful Close can follow");
-    assert_eq!(talk.codes(), (None, None));
-    assert_eq!(talk.session.parting(Backend), Finish);
-    talk.hang_up(Backend);
-    assert!(talk.session.is_over());
+    harness.send(Client, &message[..50]);
+    harness.eof(Client);
+    assert_eq!(harness.session.termination(), Some(TerminationReason::ClientDisconnected));
+    assert_eq!(harness.to_backend, message[..50], "no valid Close can follow");
+    assert_eq!(harness.close_codes(), (None, None));
+    assert_eq!(harness.session.shutdown(Backend), CloseWrite);
+    harness.eof(Backend);
+    assert!(harness.session.is_finished());
 }
 
 // Requirements: FC31.
 #[test]
 fn http_request_in_tunnel_is_a_protocol_error() {
-    assert_eq!(breach(Client, false, b"GET / HTTP/1.1\r\n\r\n"), (ProtocolError::Opcode, 1002));
+    assert_eq!(
+        protocol_error(Client, false, b"GET / HTTP/1.1\r\n\r\n"),
+        (ProtocolError::Opcode, 1002)
+    );
 }
 
 // Requirements: FC35.
 #[test]
 fn zero_mask_key_is_accepted() {
-    let mut talk = Conversation::new();
+    let mut harness = Harness::new();
     let message = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
-    talk.say(Client, &message);
-    assert_eq!(talk.to_backend, message);
+    harness.send(Client, &message);
+    assert_eq!(harness.to_backend, message);
 }

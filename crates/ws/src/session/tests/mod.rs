@@ -2,48 +2,54 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::*;
-use crate::sample::{Conversation, close, frame, header, seconds, terms};
-use crate::{
-    CloseCode, ControlFrame, DirectionStats, HeartbeatPolicy, Limit, LimitKind, Limits,
-    ProtocolError, RateLimit,
-};
+use crate::close_code::CloseCode;
+use crate::limit_kind::LimitKind;
+use crate::policy::{HeartbeatPolicy, Limit, Limits, RateLimit};
+use crate::protocol_error::ProtocolError;
+use crate::session_close::SessionClose;
+use crate::stats::DirectionStats;
+use crate::test_support::{Harness, close, frame, header, policy, seconds};
 
-use Shutdown::{Abort, Finish, Stay};
+use Shutdown::{Abort, CloseWrite, KeepOpen};
 use Side::{Backend, Client};
 
-/// The bytes at fault are not relayed, the side at fault is told what it did and let go, the
-/// other side is told that it is over.
-fn breach(from: Side, deflate: bool, bytes: &[u8]) -> (ProtocolError, u16) {
+/// The request of a drain, with code and text from the policy.
+const DRAIN: SessionClose = SessionClose::new(TerminationReason::Drained);
+
+/// Sends a valid frame followed by invalid bytes. Checks that only the former is relayed, and that
+/// both sides are closed. Returns the error and the close code sent to the side at fault.
+fn protocol_error(from: Side, deflate: bool, bytes: &[u8]) -> (ProtocolError, u16) {
     let deflate = if deflate { DeflateMode::Pass } else { DeflateMode::Off };
-    let mut talk = Conversation::compressed(terms(), deflate);
-    let before = frame(from, 0x82, b"lawful");
-    assert_eq!(talk.say(from, &[&before, bytes].concat()), 0);
-    assert!(talk.received(from.other()).starts_with(&before));
-    let Some(TerminationReason::Breach(at_fault, breach)) = talk.session.end() else {
-        panic!("{:?}", talk.session.end());
+    let mut harness = Harness::with_deflate(policy(), deflate);
+    let before = frame(from, 0x82, b"valid");
+    assert_eq!(harness.send(from, &[&before, bytes].concat()), 0);
+    assert!(harness.received(from.other()).starts_with(&before));
+    let Some(TerminationReason::ProtocolError(at_fault, error)) = harness.session.termination()
+    else {
+        panic!("{:?}", harness.session.termination());
     };
     assert_eq!(at_fault, from);
-    assert_eq!(talk.say(from, b"more of it"), 0, "nothing is kept");
+    assert_eq!(harness.send(from, b"more of it"), 0, "nothing is kept");
     let (to_fault, to_other) = match from {
-        Client => (talk.codes().0, talk.codes().1),
-        Backend => (talk.codes().1, talk.codes().0),
+        Client => (harness.close_codes().0, harness.close_codes().1),
+        Backend => (harness.close_codes().1, harness.close_codes().0),
     };
     assert_eq!(to_other, Some(if from == Client { 1001 } else { 1011 }));
-    let close = talk.received(from.other()).split_off(before.len());
-    assert_eq!(close[0], 0x88, "nothing but a Close follows the lawful frame");
-    assert_eq!(talk.session.parting(from), Finish, "its write half ends with our Close");
-    assert_eq!(talk.session.parting(from.other()), Stay);
-    assert!(talk.session.wants(from), "so that no reset eats our Close");
-    talk.pass(seconds(5));
-    assert!(talk.session.is_over());
-    assert_eq!(talk.partings(), (Abort, Abort));
-    (breach, to_fault.expect("a Close"))
+    let close = harness.received(from.other()).split_off(before.len());
+    assert_eq!(close[0], 0x88, "only a Close follows the valid frame");
+    assert_eq!(harness.session.shutdown(from), CloseWrite, "its write half ends after the Close");
+    assert_eq!(harness.session.shutdown(from.other()), KeepOpen);
+    assert!(harness.session.wants_read(from), "unread data would cause a reset");
+    harness.advance(seconds(5));
+    assert!(harness.session.is_finished());
+    assert_eq!(harness.shutdowns(), (Abort, Abort));
+    (error, to_fault.expect("a Close"))
 }
 
-mod clocks;
+mod closing;
 mod deflate;
 mod frames;
+mod heartbeat;
 mod policies;
 mod rates;
-mod sides;
-mod stalls;
+mod write_timeout;

@@ -1,36 +1,36 @@
 use super::*;
 use crate::{AgeLimit, LimitAction, Strictness, Violation};
 
-fn limited(from: Side, limits: Limits) -> Conversation {
-    let mut terms = SessionPolicy { heartbeat_client: None, ..terms() };
+fn limited(from: Side, limits: Limits) -> Harness {
+    let mut policy = SessionPolicy { heartbeat_client: None, ..policy() };
     match from {
-        Client => terms.from_client = limits,
-        Backend => terms.from_backend = limits,
+        Client => policy.from_client = limits,
+        Backend => policy.from_backend = limits,
     }
-    Conversation::under(terms)
+    Harness::with_policy(policy)
 }
 
-/// What passes until a rule stops it, and what it stops with.
+/// Sends frames until the session terminates. Returns how many passed, and the reason.
 fn stopped(
-    talk: &mut Conversation,
+    harness: &mut Harness,
     from: Side,
     frames: &[Vec<u8>],
 ) -> (usize, Option<TerminationReason>) {
     for (at, frame) in frames.iter().enumerate() {
-        let before = talk.received(from.other()).len();
-        talk.say(from, frame);
-        let whole = talk.received(from.other())[before..].starts_with(frame);
-        if talk.session.end().is_some() {
-            assert!(!whole, "the frame at fault has passed");
-            return (at, talk.session.end());
+        let before = harness.received(from.other()).len();
+        harness.send(from, frame);
+        let whole = harness.received(from.other())[before..].starts_with(frame);
+        if harness.session.termination().is_some() {
+            assert!(!whole, "the frame at fault was relayed");
+            return (at, harness.session.termination());
         }
         assert!(whole);
     }
     (frames.len(), None)
 }
 
-/// Frames that one limit stops, and how many of them pass.
-fn offences(from: Side) -> [(LimitKind, Limits, Vec<Vec<u8>>, usize); 4] {
+/// For each limit: frames that exceed it, and how many of them pass.
+fn violations(from: Side) -> [(LimitKind, Limits, Vec<Vec<u8>>, usize); 4] {
     let cap = |max, action| Some(Limit { max, action });
     let close = LimitAction::Close;
     let none = Limits::default();
@@ -64,7 +64,7 @@ fn offences(from: Side) -> [(LimitKind, Limits, Vec<Vec<u8>>, usize); 4] {
             6,
         ),
         (
-            LimitKind::Controls,
+            LimitKind::ControlFrames,
             Limits { control_frames: Some(RateLimit::new(2, close)), ..none },
             vec![
                 part(0x89, 5),
@@ -83,37 +83,37 @@ fn offences(from: Side) -> [(LimitKind, Limits, Vec<Vec<u8>>, usize); 4] {
 #[test]
 fn each_limit_closes_at_the_crossing_frame() {
     for from in Side::BOTH {
-        for (rule, limits, frames, passing) in offences(from) {
-            let mut talk = limited(from, limits);
-            let stopped = stopped(&mut talk, from, &frames);
-            assert_eq!(stopped, (passing, Some(TerminationReason::Over(from, rule))));
-            let code = rule.close_code().get();
+        for (limit, limits, frames, passing) in violations(from) {
+            let mut harness = limited(from, limits);
+            let stopped = stopped(&mut harness, from, &frames);
+            assert_eq!(stopped, (passing, Some(TerminationReason::LimitExceeded(from, limit))));
+            let code = limit.close_code().get();
             let codes = if from == Client { (code, 1001) } else { (1011, code) };
-            assert_eq!(talk.codes(), (Some(codes.0), Some(codes.1)), "{rule:?} {from:?}");
+            assert_eq!(harness.close_codes(), (Some(codes.0), Some(codes.1)), "{limit:?} {from:?}");
         }
     }
 }
 
 #[test]
-fn a_limit_that_only_reports_lets_all_pass_and_says_so_once() {
+fn report_action_passes_frames_and_reports_once() {
     for from in Side::BOTH {
-        for (rule, mut limits, frames, _) in offences(from) {
+        for (limit, mut limits, frames, _) in violations(from) {
             for cap in [&mut limits.message, &mut limits.frame, &mut limits.fragments] {
                 *cap = cap.map(|cap| Limit { action: LimitAction::Report, ..cap });
             }
             limits.control_frames =
                 limits.control_frames.map(|rate| RateLimit { action: LimitAction::Report, ..rate });
-            let mut talk = limited(from, limits);
+            let mut harness = limited(from, limits);
             for _ in 0..2 {
-                talk.say(from, &frames.concat());
-                if rule == LimitKind::Fragments {
-                    talk.say(from, &frame(from, 0x80, b""));
+                harness.send(from, &frames.concat());
+                if limit == LimitKind::Fragments {
+                    harness.send(from, &frame(from, 0x80, b""));
                 }
             }
-            assert_eq!(talk.session.end(), None);
-            let reported: Vec<_> = talk.session.reported(from).since(Default::default()).collect();
-            assert_eq!(reported, [Violation::Over(rule)], "{from:?}");
-            assert!(talk.session.reported(from.other()).is_empty());
+            assert_eq!(harness.session.termination(), None);
+            let reported: Vec<_> = harness.session.reported(from).iter().collect();
+            assert_eq!(reported, [Violation::LimitExceeded(limit)], "{from:?}");
+            assert!(harness.session.reported(from.other()).is_empty());
         }
     }
 }
@@ -126,127 +126,133 @@ fn unfinished_message_exceeds_its_maximum_age() {
         ..Limits::default()
     };
     for from in Side::BOTH {
-        let mut talk = limited(from, age(LimitAction::Close));
-        talk.say(from, &frame(from, 0x02, b"a"));
-        talk.pass(seconds(59));
-        talk.say(from, &frame(from, 0x80, b"b"));
-        talk.pass(seconds(600));
-        assert_eq!(talk.session.end(), None, "it was whole in time");
-        // Many messages, the last of which has only begun.
-        talk.say(from, &frame(from, 0x82, b"whole").repeat(3));
-        talk.say(from, &frame(from, 0x02, b"begun"));
+        let mut harness = limited(from, age(LimitAction::Close));
+        harness.send(from, &frame(from, 0x02, b"a"));
+        harness.advance(seconds(59));
+        harness.send(from, &frame(from, 0x80, b"b"));
+        harness.advance(seconds(600));
+        assert_eq!(harness.session.termination(), None, "it was complete in time");
+        // Many messages, the last of which is incomplete.
+        harness.send(from, &frame(from, 0x82, b"whole").repeat(3));
+        harness.send(from, &frame(from, 0x02, b"start"));
         for _ in 0..5 {
-            talk.pass(seconds(11));
-            talk.say(from, &frame(from, 0x00, b"more"));
+            harness.advance(seconds(11));
+            harness.send(from, &frame(from, 0x00, b"more"));
         }
-        assert_eq!(talk.session.end(), None);
-        talk.pass(seconds(5));
-        assert_eq!(talk.session.end(), Some(TerminationReason::Over(from, LimitKind::MessageAge)));
-        assert_eq!(talk.codes().0, Some(if from == Client { 1008 } else { 1011 }));
+        assert_eq!(harness.session.termination(), None);
+        harness.advance(seconds(5));
+        assert_eq!(
+            harness.session.termination(),
+            Some(TerminationReason::LimitExceeded(from, LimitKind::MessageAge))
+        );
+        assert_eq!(harness.close_codes().0, Some(if from == Client { 1008 } else { 1011 }));
 
-        let mut talk = limited(from, age(LimitAction::Report));
-        talk.say(from, &frame(from, 0x02, b"a"));
-        talk.pass(seconds(61));
-        assert_eq!(talk.session.end(), None);
-        let reported = talk.session.reported(from).since(Default::default());
-        assert_eq!(reported.collect::<Vec<_>>(), [Violation::Over(LimitKind::MessageAge)]);
+        let mut harness = limited(from, age(LimitAction::Report));
+        harness.send(from, &frame(from, 0x02, b"a"));
+        harness.advance(seconds(61));
+        assert_eq!(harness.session.termination(), None);
+        let reported = harness.session.reported(from).iter();
+        assert_eq!(reported.collect::<Vec<_>>(), [Violation::LimitExceeded(LimitKind::MessageAge)]);
     }
 }
 
 #[test]
-fn a_message_that_we_hold_up_does_not_age() {
+fn message_delayed_by_the_proxy_does_not_age() {
     let age = Some(AgeLimit { max: seconds(60), action: LimitAction::Close });
-    let mut talk = limited(Client, Limits { message_age: age, ..Limits::default() });
+    let mut harness = limited(Client, Limits { message_age: age, ..Limits::default() });
     let rest = header(Client, 0x82, 500);
-    assert_eq!(talk.intake(Client, &rest), crate::RecvAction::Forward(rest.len()));
+    assert_eq!(harness.handle_recv(Client, &rest), crate::RecvAction::Forward(rest.len()));
     for left in (1..10_usize).rev() {
-        talk.now += seconds(20);
-        talk.session.written(Backend, left * 3000, talk.now);
-        talk.session.tick(talk.now);
-        assert_eq!(talk.session.end(), None, "the backend is what it waits for");
+        harness.now += seconds(20);
+        harness.session.handle_written(Backend, left * 3000, harness.now);
+        harness.session.handle_timeout(harness.now);
+        assert_eq!(harness.session.termination(), None, "it waits for the backend");
     }
-    talk.round();
-    talk.pass(seconds(61));
-    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, LimitKind::MessageAge)));
-    assert_eq!(talk.codes(), (Some(1008), None), "nothing can be said inside a frame");
+    harness.flush();
+    harness.advance(seconds(61));
+    assert_eq!(
+        harness.session.termination(),
+        Some(TerminationReason::LimitExceeded(Client, LimitKind::MessageAge))
+    );
+    assert_eq!(harness.close_codes(), (Some(1008), None), "no Close fits inside a frame");
 }
 
 #[test]
-fn the_lifetime_ends_at_a_quiet_moment() {
-    let mut terms = SessionPolicy { heartbeat_client: None, ..terms() };
-    terms.lifetime = Some(seconds(1000));
-    let mut talk = Conversation::under(terms.clone());
-    // Somebody speaks twice a second until the last fifth, then never.
-    while talk.now < Timestamp::START + seconds(700) {
-        talk.pass(Duration::from_millis(500));
-        talk.say(Backend, &frame(Backend, 0x81, b"tick"));
+fn lifetime_ends_during_a_pause() {
+    let mut policy = SessionPolicy { heartbeat_client: None, ..policy() };
+    policy.lifetime = Some(seconds(1000));
+    let mut harness = Harness::with_policy(policy.clone());
+    // The backend sends twice a second until the last fifth, then not at all.
+    while harness.now < Timestamp::START + seconds(700) {
+        harness.advance(Duration::from_millis(500));
+        harness.send(Backend, &frame(Backend, 0x81, b"tick"));
     }
-    talk.pass(seconds(300));
-    assert_eq!(talk.session.end(), Some(TerminationReason::Lifetime));
-    assert_eq!(talk.codes(), (Some(1012), Some(1001)));
+    harness.advance(seconds(300));
+    assert_eq!(harness.session.termination(), Some(TerminationReason::Lifetime));
+    assert_eq!(harness.close_codes(), (Some(1012), Some(1001)));
 
-    // Somebody never stops: at the very last it ends all the same, between two frames.
-    let mut talk = Conversation::under(terms.clone());
-    let begin = talk.now;
+    // The backend never stops: the session ends at its maximum age, between two frames.
+    let mut harness = Harness::with_policy(policy.clone());
+    let begin = harness.now;
     let mut ended = None;
-    while ended.is_none() && talk.now < begin + seconds(1001) {
-        talk.pass(Duration::from_millis(500));
-        talk.say(Backend, &frame(Backend, 0x81, b"tick"));
-        ended = talk.session.end().map(|end| (end, talk.now - begin));
+    while ended.is_none() && harness.now < begin + seconds(1001) {
+        harness.advance(Duration::from_millis(500));
+        harness.send(Backend, &frame(Backend, 0x81, b"tick"));
+        ended = harness.session.termination().map(|end| (end, harness.now - begin));
     }
     let (end, age) = ended.expect("an end");
     assert_eq!(end, TerminationReason::Lifetime);
     assert!((800..=1000).contains(&age.as_secs()), "{age:?}");
 
-    // Inside a message it waits, too.
-    let mut talk = Conversation::under(terms);
-    talk.say(Client, &frame(Client, 0x01, b"begun"));
-    let begin = talk.now;
-    talk.pass(seconds(959));
-    while talk.session.end().is_none() && talk.now < begin + seconds(1001) {
-        talk.pass(seconds(1));
+    // The session is not closed inside a message.
+    let mut harness = Harness::with_policy(policy);
+    harness.send(Client, &frame(Client, 0x01, b"start"));
+    let begin = harness.now;
+    harness.advance(seconds(959));
+    while harness.session.termination().is_none() && harness.now < begin + seconds(1001) {
+        harness.advance(seconds(1));
     }
-    assert!(talk.now - begin >= seconds(840), "{:?}", talk.now - begin);
+    assert!(harness.now - begin >= seconds(840), "{:?}", harness.now - begin);
     assert_eq!(
-        talk.session.end(),
-        Some(TerminationReason::Over(Client, LimitKind::MessageAge))
+        harness.session.termination(),
+        Some(TerminationReason::LimitExceeded(Client, LimitKind::MessageAge))
             .or(Some(TerminationReason::Lifetime))
     );
 }
 
 #[test]
-fn a_reader_slower_than_a_trickle_runs_out_of_time() {
-    let terms = SessionPolicy { heartbeat_client: None, idle: None, ..terms() };
-    assert_eq!(terms.min_write_rate, NonZeroU64::new(100));
+fn reader_below_the_minimum_rate_is_closed() {
+    let policy = SessionPolicy { heartbeat_client: None, idle: None, ..policy() };
+    assert_eq!(policy.min_write_rate, NonZeroU64::new(100));
     for (taken, survives) in [(10, false), (99, false), (101, true), (5000, true)] {
-        let mut talk = Conversation::under(terms.clone());
+        let mut harness = Harness::with_policy(policy.clone());
         let much = frame(Backend, 0x82, &vec![0; 1 << 20]);
-        talk.intake(Backend, &much);
+        harness.handle_recv(Backend, &much);
         let mut left = much.len();
-        talk.session.written(Client, left, talk.now);
-        // A hundred seconds; the first thirty are everybody's.
+        harness.session.handle_written(Client, left, harness.now);
+        // The first thirty seconds are granted to every reader.
         let mut ended = None;
         for second in 0..10_000 {
-            talk.now += seconds(1);
+            harness.now += seconds(1);
             left -= taken;
-            talk.session.written(Client, left, talk.now);
-            talk.session.tick(talk.now);
-            if talk.session.end().is_some() || left < taken || second > 5000 {
-                ended = talk.session.end();
+            harness.session.handle_written(Client, left, harness.now);
+            harness.session.handle_timeout(harness.now);
+            if harness.session.termination().is_some() || left < taken || second > 5000 {
+                ended = harness.session.termination();
                 break;
             }
         }
         assert_eq!(ended.is_none(), survives, "{taken} B/s");
         if !survives {
-            assert_eq!(ended, Some(TerminationReason::WriteTrickle(Client)));
+            assert_eq!(ended, Some(TerminationReason::WriteTooSlow(Client)));
         }
     }
 }
 
 #[test]
-fn a_gate_that_only_reports_lets_broken_rules_pass() {
-    let terms = SessionPolicy { strict: Strictness::Report, ..terms() };
-    for (from, first, payload, breach) in [
+fn reported_protocol_errors_pass() {
+    let policy = SessionPolicy { strict: Strictness::Report, ..policy() };
+    for (from, first, payload, error) in [
         (Client, 0x83, &b"opcode"[..], ProtocolError::Opcode),
         (Client, 0xc1, b"rsv", ProtocolError::Rsv),
         (Client, 0x80, b"stray", ProtocolError::ContinuationStray),
@@ -254,78 +260,87 @@ fn a_gate_that_only_reports_lets_broken_rules_pass() {
         (Client, 0x8a, &[b'p'; 200], ProtocolError::ControlTooLong),
         (Client, 0x8b, b"", ProtocolError::Opcode),
     ] {
-        let mut talk = Conversation::under(terms.clone());
-        let unlawful = frame(from, first, payload);
-        let lawful = frame(from, 0x82, b"after it");
+        let mut harness = Harness::with_policy(policy.clone());
+        let invalid = frame(from, first, payload);
+        let valid = frame(from, 0x82, b"after it");
         for step in [1, 3, usize::MAX] {
-            let all = [&unlawful[..], &lawful[..]].concat();
+            let all = [&invalid[..], &valid[..]].concat();
             let mut rest = Vec::new();
-            for piece in all.chunks(step.min(all.len())) {
-                rest.extend(piece);
-                let left = talk.say(from, &rest);
+            for chunk in all.chunks(step.min(all.len())) {
+                rest.extend(chunk);
+                let left = harness.send(from, &rest);
                 rest = rest.split_off(rest.len() - left);
             }
-            assert_eq!(talk.session.end(), None);
-            assert_eq!(std::mem::take(&mut talk.to_backend), all, "{breach:?}");
+            assert_eq!(harness.session.termination(), None);
+            assert_eq!(std::mem::take(&mut harness.to_backend), all, "{error:?}");
         }
-        let reported = talk.session.reported(from).since(Default::default());
-        assert_eq!(reported.collect::<Vec<_>>(), [Violation::Breach(breach)]);
+        let reported = harness.session.reported(from).iter();
+        assert_eq!(reported.collect::<Vec<_>>(), [Violation::ProtocolError(error)]);
         assert_eq!(
-            talk.session.tally().up.messages,
+            harness.session.stats().up.messages,
             3 * if first == 0x80 || first == 0xc1 { 2 } else { 1 }
         );
     }
-    // An unmasked frame, a length in a longer form, a Close that says too much.
-    let mut talk = Conversation::under(terms.clone());
+    // An unmasked frame, a longer length encoding, and an invalid Close payload.
+    let mut harness = Harness::with_policy(policy.clone());
     let unmasked = [0x81, 1, b'a'];
     let long = [0x82, 0xfe, 0, 1, 9, 9, 9, 9, b'x'];
     let close = frame(Client, 0x88, &[3]);
     let all = [&unmasked[..], &long, &close].concat();
-    talk.say(Client, &all);
-    assert_eq!(talk.to_backend, all);
-    assert_eq!(talk.session.end(), Some(TerminationReason::ClientClosed));
-    // A frame that never ends is the end even so.
-    let mut talk = Conversation::under(terms);
-    talk.say(Client, &[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(talk.session.end(), Some(TerminationReason::Breach(Client, ProtocolError::Length)));
+    harness.send(Client, &all);
+    assert_eq!(harness.to_backend, all);
+    assert_eq!(harness.session.termination(), Some(TerminationReason::ClientClosed));
+    // A frame without an end closes the session even so.
+    let mut harness = Harness::with_policy(policy);
+    harness.send(Client, &[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(
+        harness.session.termination(),
+        Some(TerminationReason::ProtocolError(Client, ProtocolError::Length))
+    );
 }
 
 #[test]
-fn a_reporting_gate_forgives_rules_and_no_limits() {
-    let mut terms = SessionPolicy { strict: Strictness::Report, ..terms() };
-    terms.from_client.message = Some(Limit::close(1000));
-    terms.from_client.messages = Some(RateLimit::new(5, LimitAction::Close));
-    terms.from_client.control_frames = Some(RateLimit::new(5, LimitAction::Close));
+fn strict_report_does_not_relax_rates() {
+    let mut policy = SessionPolicy { strict: Strictness::Report, ..policy() };
+    policy.from_client.message = Some(Limit::close(1000));
+    policy.from_client.messages = Some(RateLimit::new(5, LimitAction::Close));
+    policy.from_client.control_frames = Some(RateLimit::new(5, LimitAction::Close));
     let begun_again = frame(Client, 0x01, &[b'x'; 90]).repeat(20);
     let pings = frame(Client, 0x09, b"ping").repeat(20);
     let reserved = frame(Client, 0x83, b"data").repeat(20);
-    for (frames, rule) in [
+    for (frames, limit) in [
         (begun_again, LimitKind::Messages),
-        (pings, LimitKind::Controls),
+        (pings, LimitKind::ControlFrames),
         (reserved, LimitKind::Messages),
     ] {
-        let mut talk = Conversation::under(terms.clone());
-        talk.say(Client, &frames);
-        assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, rule)));
-        talk.pass(seconds(1));
+        let mut harness = Harness::with_policy(policy.clone());
+        harness.send(Client, &frames);
+        assert_eq!(
+            harness.session.termination(),
+            Some(TerminationReason::LimitExceeded(Client, limit))
+        );
+        harness.advance(seconds(1));
     }
-    terms.from_client.messages = None;
-    let mut talk = Conversation::under(terms);
-    talk.say(Client, &frame(Client, 0x01, &[b'x'; 90]).repeat(20));
-    assert_eq!(talk.session.end(), Some(TerminationReason::Over(Client, LimitKind::Message)));
-    assert!(talk.to_backend.len() <= 11 * 96 + 40, "{}", talk.to_backend.len());
+    policy.from_client.messages = None;
+    let mut harness = Harness::with_policy(policy);
+    harness.send(Client, &frame(Client, 0x01, &[b'x'; 90]).repeat(20));
+    assert_eq!(
+        harness.session.termination(),
+        Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
+    );
+    assert!(harness.to_backend.len() <= 11 * 96 + 40, "{}", harness.to_backend.len());
 }
 
 #[test]
-fn a_reporting_gate_still_holds_sizes() {
-    let mut terms = SessionPolicy { strict: Strictness::Report, ..terms() };
-    terms.from_client.message = Some(Limit::close(100));
+fn strict_report_does_not_relax_sizes() {
+    let mut policy = SessionPolicy { strict: Strictness::Report, ..policy() };
+    policy.from_client.message = Some(Limit::close(100));
     for first in [0x83, 0x09, 0x82] {
-        let mut talk = Conversation::under(terms.clone());
-        talk.say(Client, &header(Client, first, 101));
+        let mut harness = Harness::with_policy(policy.clone());
+        harness.send(Client, &header(Client, first, 101));
         assert_eq!(
-            talk.session.end(),
-            Some(TerminationReason::Over(Client, LimitKind::Message)),
+            harness.session.termination(),
+            Some(TerminationReason::LimitExceeded(Client, LimitKind::Message)),
             "{first:x}"
         );
     }

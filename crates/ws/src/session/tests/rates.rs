@@ -3,40 +3,45 @@ use proptest::prelude::*;
 use super::*;
 use crate::{LimitAction, RecvAction, Violation};
 
-fn paced(from: Side, messages: Option<RateLimit>, bytes: Option<RateLimit>) -> Conversation {
-    let mut terms = SessionPolicy { heartbeat_client: None, idle: None, ..terms() };
+fn paced(from: Side, messages: Option<RateLimit>, bytes: Option<RateLimit>) -> Harness {
+    let mut policy = SessionPolicy { heartbeat_client: None, idle: None, ..policy() };
     let limits = match from {
-        Client => &mut terms.from_client,
-        Backend => &mut terms.from_backend,
+        Client => &mut policy.from_client,
+        Backend => &mut policy.from_backend,
     };
     (limits.messages, limits.bytes, limits.message_age) = (messages, bytes, None);
-    Conversation::under(terms)
+    Harness::with_policy(policy)
 }
 
-/// Says it all, waiting whenever that is asked for; when each byte has passed, in order.
-fn speak(talk: &mut Conversation, from: Side, bytes: &[u8], chop: usize) -> Vec<(Duration, usize)> {
-    let begin = talk.now;
+/// Sends all bytes in chunks, waiting out each pause. Returns when how many bytes passed.
+fn send_paced(
+    harness: &mut Harness,
+    from: Side,
+    bytes: &[u8],
+    chunk_len: usize,
+) -> Vec<(Duration, usize)> {
+    let begin = harness.now;
     let mut passed = Vec::new();
     let mut unread = Vec::new();
-    let mut pieces = bytes.chunks(chop);
+    let mut chunks = bytes.chunks(chunk_len);
     loop {
-        let more = if talk.session.is_paused(from, talk.now) { None } else { pieces.next() };
+        let more = if harness.session.is_paused(from, harness.now) { None } else { chunks.next() };
         unread.extend(more.unwrap_or_default());
-        let before = talk.received(from.other()).len();
-        let left = talk.say(from, &unread);
+        let before = harness.received(from.other()).len();
+        let left = harness.send(from, &unread);
         unread = unread.split_off(unread.len() - left);
-        let now = talk.received(from.other()).len();
+        let now = harness.received(from.other()).len();
         if now > before {
-            passed.push((talk.now - begin, now - before));
+            passed.push((harness.now - begin, now - before));
         }
-        if talk.session.is_paused(from, talk.now) {
+        if harness.session.is_paused(from, harness.now) {
             assert!(!unread.is_empty(), "a pause without a reason");
-            let until = talk.session.deadline().expect("a pause ends");
-            assert!(until > talk.now);
-            talk.now = until;
-            talk.session.tick(until);
-            assert!(!talk.session.is_paused(from, talk.now));
-        } else if more.is_none() || talk.session.end().is_some() {
+            let until = harness.session.poll_timeout().expect("a pause ends");
+            assert!(until > harness.now);
+            harness.now = until;
+            harness.session.handle_timeout(until);
+            assert!(!harness.session.is_paused(from, harness.now));
+        } else if more.is_none() || harness.session.termination().is_some() {
             return passed;
         }
     }
@@ -45,24 +50,24 @@ fn speak(talk: &mut Conversation, from: Side, bytes: &[u8], chop: usize) -> Vec<
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Nothing is lost, and no stretch of time has more messages than it may, however the bytes
-    /// are chopped.
+    /// Nothing is lost, and no interval contains more messages than the rate allows, however the
+    /// bytes are split.
     // Requirements: FC17.
     #[test]
     fn messages_over_the_rate_are_delayed(
         per_second in 1_u64..50,
         sizes in prop::collection::vec(0_usize..300, 1..200),
-        chop in 1_usize..2000,
+        chunk_len in 1_usize..2000,
         from in prop::sample::select(Side::BOTH.to_vec()),
     ) {
         let rate = RateLimit::new(per_second, LimitAction::Delay);
-        let mut talk = paced(from, Some(rate), None);
+        let mut harness = paced(from, Some(rate), None);
         let frames: Vec<Vec<u8>> =
             sizes.iter().map(|len| frame(from, 0x82, &vec![7; *len])).collect();
-        let passed = speak(&mut talk, from, &frames.concat(), chop);
-        prop_assert_eq!(talk.received(from.other()), &frames.concat());
-        prop_assert_eq!(talk.session.end(), None);
-        // When each message was whole.
+        let passed = send_paced(&mut harness, from, &frames.concat(), chunk_len);
+        prop_assert_eq!(harness.received(from.other()), &frames.concat());
+        prop_assert_eq!(harness.session.termination(), None);
+        // When each message was complete.
         let mut whole = Vec::new();
         let (mut bytes, mut end) = (0, 0);
         let mut ends = frames.iter().map(|frame| { end += frame.len(); end }).peekable();
@@ -74,9 +79,9 @@ proptest! {
         }
         for (first, from) in whole.iter().enumerate() {
             for (count, until) in whole[first..].iter().enumerate() {
-                let may = (2 * per_second) as f64 + (until - from) * per_second as f64;
-                // One message may have begun before.
-                prop_assert!(count as f64 <= may + 1.0, "{} > {}", count + 1, may);
+                let allowed = (2 * per_second) as f64 + (until - from) * per_second as f64;
+                // One message may have started earlier.
+                prop_assert!(count as f64 <= allowed + 1.0, "{} > {}", count + 1, allowed);
             }
         }
     }
@@ -86,53 +91,53 @@ proptest! {
     fn bytes_over_the_rate_are_delayed(
         per_second in 70_u64..5000,
         sizes in prop::collection::vec(0_usize..3000, 1..60),
-        chop in 1_usize..5000,
+        chunk_len in 1_usize..5000,
         from in prop::sample::select(Side::BOTH.to_vec()),
     ) {
         let rate = RateLimit::new(per_second, LimitAction::Delay);
-        let mut talk = paced(from, None, Some(rate));
+        let mut harness = paced(from, None, Some(rate));
         let stream: Vec<u8> =
             sizes.iter().flat_map(|len| frame(from, 0x82, &vec![7; *len])).collect();
-        let passed = speak(&mut talk, from, &stream, chop);
-        prop_assert_eq!(talk.received(from.other()), &stream);
+        let passed = send_paced(&mut harness, from, &stream, chunk_len);
+        prop_assert_eq!(harness.received(from.other()), &stream);
         for (first, (from, _)) in passed.iter().enumerate() {
             let mut bytes = 0;
             for (until, len) in &passed[first..] {
                 bytes += len;
-                let may = (2 * per_second).max(131) as f64
+                let allowed = (2 * per_second).max(131) as f64
                     + (*until - *from).as_secs_f64() * per_second as f64;
-                prop_assert!(bytes as f64 <= may + 1.0, "{bytes} > {may}");
+                prop_assert!(bytes as f64 <= allowed + 1.0, "{bytes} > {allowed}");
             }
         }
     }
 }
 
 #[test]
-fn a_rate_may_close_or_report_instead() {
+fn rate_can_close_or_report_instead() {
     for from in Side::BOTH {
         let message = frame(from, 0x82, &[0; 40]);
-        for rule in [LimitKind::Messages, LimitKind::Bytes] {
+        for limit in [LimitKind::Messages, LimitKind::Bytes] {
             for action in [LimitAction::Close, LimitAction::Report] {
-                let (messages, bytes) = if rule == LimitKind::Messages {
+                let (messages, bytes) = if limit == LimitKind::Messages {
                     (Some(RateLimit::new(5, action)), None)
                 } else {
                     (None, Some(RateLimit::new(10 * message.len() as u64 / 2, action)))
                 };
-                let mut talk = paced(from, messages, bytes);
-                talk.say(from, &message.repeat(10));
-                assert_eq!(talk.session.end(), None, "the burst is lawful");
-                assert!(talk.session.reported(from).is_empty());
-                talk.say(from, &message);
-                let end =
-                    (action == LimitAction::Close).then_some(TerminationReason::Over(from, rule));
-                assert_eq!(talk.session.end(), end);
+                let mut harness = paced(from, messages, bytes);
+                harness.send(from, &message.repeat(10));
+                assert_eq!(harness.session.termination(), None, "the burst is allowed");
+                assert!(harness.session.reported(from).is_empty());
+                harness.send(from, &message);
+                let end = (action == LimitAction::Close)
+                    .then_some(TerminationReason::LimitExceeded(from, limit));
+                assert_eq!(harness.session.termination(), end);
                 if action == LimitAction::Report {
-                    let told = talk.session.reported(from).since(Default::default());
-                    assert_eq!(told.collect::<Vec<_>>(), [Violation::Over(rule)]);
-                    assert_eq!(*talk.received(from.other()), message.repeat(11));
+                    let reported = harness.session.reported(from).iter();
+                    assert_eq!(reported.collect::<Vec<_>>(), [Violation::LimitExceeded(limit)]);
+                    assert_eq!(*harness.received(from.other()), message.repeat(11));
                 } else {
                     let codes = if from == Client { (1008, 1001) } else { (1011, 1008) };
-                    assert_eq!(talk.codes(), (Some(codes.0), Some(codes.1)), "{rule:?}");
+                    assert_eq!(harness.close_codes(), (Some(codes.0), Some(codes.1)), "{limit:?}");
                 }
             }
         }
@@ -140,119 +145,123 @@ fn a_rate_may_close_or_report_instead() {
 }
 
 #[test]
-fn a_paused_side_hears_and_is_closed_all_the_same() {
-    let mut talk = paced(Client, Some(RateLimit::new(1, LimitAction::Delay)), None);
+fn paused_side_receives_and_can_be_closed() {
+    let mut harness = paced(Client, Some(RateLimit::new(1, LimitAction::Delay)), None);
     let message = frame(Client, 0x82, b"m");
-    assert_eq!(talk.say(Client, &message.repeat(4)), 2 * message.len());
-    assert!(talk.session.is_paused(Client, talk.now));
-    assert_eq!(talk.intake(Client, &message), RecvAction::Paused);
-    let answer = frame(Backend, 0x82, b"for it");
-    talk.say(Backend, &answer);
-    assert_eq!(talk.to_client, answer);
-    talk.session.leave(TerminationReason::Drained, None, talk.now);
-    talk.round();
-    assert_eq!(talk.codes(), (Some(1012), Some(1001)));
-    assert!(!talk.session.is_paused(Client, talk.now), "its Close is waited for");
-    talk.say(Client, &[message, close(Client, 1012, "")].concat());
-    assert_eq!(talk.session.parting(Client), Finish);
+    assert_eq!(harness.send(Client, &message.repeat(4)), 2 * message.len());
+    assert!(harness.session.is_paused(Client, harness.now));
+    assert_eq!(harness.handle_recv(Client, &message), RecvAction::Paused);
+    let answer = frame(Backend, 0x82, b"reply");
+    harness.send(Backend, &answer);
+    assert_eq!(harness.to_client, answer);
+    harness.session.close(&DRAIN, harness.now);
+    harness.flush();
+    assert_eq!(harness.close_codes(), (Some(1012), Some(1001)));
+    assert!(!harness.session.is_paused(Client, harness.now), "its Close is awaited");
+    harness.send(Client, &[message, close(Client, 1012, "")].concat());
+    assert_eq!(harness.session.shutdown(Client), CloseWrite);
 }
 
 #[test]
-fn a_side_that_waits_may_finish_when_the_other_one_closes() {
+fn delayed_side_finishes_after_the_other_closes() {
     for from in Side::BOTH {
-        let mut talk = paced(from, Some(RateLimit::new(1, LimitAction::Delay)), None);
+        let mut harness = paced(from, Some(RateLimit::new(1, LimitAction::Delay)), None);
         let message = frame(from, 0x82, b"m");
-        assert_eq!(talk.say(from, &message.repeat(9)), 7 * message.len());
+        assert_eq!(harness.send(from, &message.repeat(9)), 7 * message.len());
         let to = from.other();
-        talk.say(to, &close(to, 1000, ""));
-        assert!(!talk.session.is_paused(from, talk.now));
+        harness.send(to, &close(to, 1000, ""));
+        assert!(!harness.session.is_paused(from, harness.now));
         let rest = [message.repeat(7), close(from, 1000, "")].concat();
-        assert_eq!(talk.say(from, &rest), 0);
-        assert_eq!(talk.codes(), (Some(1000), Some(1000)));
-        assert_eq!(*talk.received(to), [message.repeat(9), close(from, 1000, "")].concat());
+        assert_eq!(harness.send(from, &rest), 0);
+        assert_eq!(harness.close_codes(), (Some(1000), Some(1000)));
+        assert_eq!(*harness.received(to), [message.repeat(9), close(from, 1000, "")].concat());
     }
 }
 
 #[test]
-fn a_pause_is_not_taken_for_death() {
+fn paused_peer_is_not_lost() {
     let heartbeat = HeartbeatPolicy { interval: seconds(30), timeout: seconds(10) };
-    let mut terms = SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..terms() };
-    terms.from_client.bytes = Some(RateLimit::new(131, LimitAction::Delay));
-    terms.from_client.message_age = None;
-    let mut talk = Conversation::under(terms);
+    let mut policy = SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..policy() };
+    policy.from_client.bytes = Some(RateLimit::new(131, LimitAction::Delay));
+    policy.from_client.message_age = None;
+    let mut harness = Harness::with_policy(policy);
     let stream = frame(Client, 0x82, &vec![0; 131 * 200]);
-    // Its pongs lie behind what may not come yet.
+    // Its pongs follow data that is delayed.
     let mut unread = stream.clone();
     let mut answered = 0;
     for _ in 0..800 {
-        let left = talk.say(Client, &unread);
+        let left = harness.send(Client, &unread);
         unread = unread.split_off(unread.len() - left);
-        talk.now = talk.session.deadline().expect("a heartbeat");
-        talk.session.tick(talk.now);
-        talk.round();
-        if let Some(ping) = talk.to_client.chunks(10).nth(answered) {
+        harness.now = harness.session.poll_timeout().expect("a heartbeat");
+        harness.session.handle_timeout(harness.now);
+        harness.flush();
+        if let Some(ping) = harness.to_client.chunks(10).nth(answered) {
             unread.extend(frame(Client, 0x8a, &ping[2..]));
             answered += 1;
         }
     }
-    assert_eq!(talk.session.end(), None);
-    let pings: Vec<_> = talk.to_client.chunks(10).collect();
-    assert!(pings.len() > 5 && pings[0] == pings[1], "the same goes out again");
+    assert_eq!(harness.session.termination(), None);
+    let pings: Vec<_> = harness.to_client.chunks(10).collect();
+    assert!(pings.len() > 5 && pings[0] == pings[1], "the same ping is retransmitted");
     assert!(pings.windows(2).any(|two| two[0] != two[1]), "until it is answered");
-    assert_eq!(talk.to_backend, stream, "no answer of ours passes");
-    let rtt = talk.session.rtt(Client).expect("measured when nothing was held up any more");
+    assert_eq!(harness.to_backend, stream, "answers to the proxy's pings do not pass");
+    let rtt = harness.session.rtt(Client).expect("measured after the delay ended");
     assert!(rtt.max < seconds(1), "{rtt:?}");
-    let delayed = talk.session.delayed(Client);
+    let delayed = harness.session.read_delays(Client);
     assert!((180..=200).contains(&delayed.time.as_secs()), "{delayed:?}");
-    let by: Vec<_> = delayed.by.since(Default::default()).collect();
-    assert_eq!(by, [Violation::Over(LimitKind::Bytes)]);
-    assert_eq!(talk.session.delayed(Backend), Default::default());
+    let by: Vec<_> = delayed.by.iter().collect();
+    assert_eq!(by, [Violation::LimitExceeded(LimitKind::Bytes)]);
+    assert_eq!(harness.session.read_delays(Backend), Default::default());
 }
 
-/// Who was asked twice may answer twice, and the second time only when the next ping is out.
+/// A peer may answer a retransmitted ping twice, the second time after the next ping was sent.
 #[test]
-fn a_pong_that_comes_behind_the_next_ping_is_ours() {
+fn late_pong_to_a_retransmitted_ping_is_recognized() {
     let heartbeat = HeartbeatPolicy { interval: seconds(30), timeout: seconds(10) };
-    let mut terms = SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..terms() };
-    terms.from_client.bytes = Some(RateLimit::new(30, LimitAction::Delay));
-    terms.from_client.message_age = None;
-    let mut talk = Conversation::under(terms);
-    let first = talk.ping();
+    let mut policy = SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..policy() };
+    policy.from_client.bytes = Some(RateLimit::new(30, LimitAction::Delay));
+    policy.from_client.message_age = None;
+    let mut harness = Harness::with_policy(policy);
+    let first = harness.next_ping();
     let (some, more) = (frame(Client, 0x82, &[0; 500]), frame(Client, 0x82, &[0; 1200]));
     let pong = frame(Client, 0x8a, &first);
     let mut unread = [&some[..], &pong, &more, &pong].concat();
     loop {
-        let left = talk.say(Client, &unread);
+        let left = harness.send(Client, &unread);
         unread = unread.split_off(unread.len() - left);
         if left == 0 {
             break;
         }
-        talk.now = talk.session.deadline().expect("a pause");
-        talk.session.tick(talk.now);
-        talk.round();
+        harness.now = harness.session.poll_timeout().expect("a pause");
+        harness.session.handle_timeout(harness.now);
+        harness.flush();
     }
-    let pings: Vec<_> = talk.to_client.chunks(10).map(|ping| ping[2..].to_vec()).collect();
+    let pings: Vec<_> = harness.to_client.chunks(10).map(|ping| ping[2..].to_vec()).collect();
     let next = pings.last().expect("a ping").clone();
-    assert_eq!(pings[..2], [first, first], "it went out again");
-    assert_ne!(next, first, "and the next one before it was answered twice");
-    assert_eq!(talk.to_backend, [&some[..], &more].concat(), "no answer of ours passes");
-    // The next one is still awaited, and for a third answer to the first nobody has asked.
-    talk.say(Client, &[frame(Client, 0x8a, &next), pong.clone()].concat());
-    assert_eq!(talk.to_backend, [&some[..], &more, &pong].concat());
-    talk.pass(seconds(15));
-    assert_eq!(talk.session.end(), None);
+    assert_eq!(pings[..2], [first, first], "it was retransmitted");
+    assert_ne!(next, first, "the next one was sent before the second answer");
+    assert_eq!(
+        harness.to_backend,
+        [&some[..], &more].concat(),
+        "answers to the proxy's pings do not pass"
+    );
+    // The next pong is still expected; a third answer to the first ping is unsolicited.
+    harness.send(Client, &[frame(Client, 0x8a, &next), pong.clone()].concat());
+    assert_eq!(harness.to_backend, [&some[..], &more, &pong].concat());
+    harness.advance(seconds(15));
+    assert_eq!(harness.session.termination(), None);
 }
 
 #[test]
-fn who_is_delayed_is_not_idle() {
-    let mut terms = SessionPolicy { heartbeat_client: None, idle: Some(seconds(5)), ..terms() };
-    terms.from_client.message_age = None;
-    terms.from_client.bytes = Some(RateLimit::new(1, LimitAction::Delay));
-    let mut talk = Conversation::under(terms);
-    assert!(talk.say(Client, &frame(Client, 0x82, &[0; 300])) > 0);
+fn delayed_side_is_not_idle() {
+    let mut policy = SessionPolicy { heartbeat_client: None, idle: Some(seconds(5)), ..policy() };
+    policy.from_client.message_age = None;
+    policy.from_client.bytes = Some(RateLimit::new(1, LimitAction::Delay));
+    let mut harness = Harness::with_policy(policy);
+    assert!(harness.send(Client, &frame(Client, 0x82, &[0; 300])) > 0);
     for _ in 0..20 {
-        talk.now += seconds(1);
-        talk.session.tick(talk.now);
+        harness.now += seconds(1);
+        harness.session.handle_timeout(harness.now);
     }
-    assert_eq!(talk.session.end(), None, "its bytes come in their time");
+    assert_eq!(harness.session.termination(), None, "its bytes arrive later");
 }

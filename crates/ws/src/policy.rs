@@ -1,0 +1,218 @@
+//! The limits and timeouts of a session.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::close_code::CloseCode;
+use crate::side::Side;
+
+/// The limits and timeouts of one session. They are fixed when it starts; a reload does not change
+/// them. The defaults are those of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionPolicy {
+    /// Limits for frames from the client.
+    pub from_client: Limits,
+    /// Limits for frames from the backend.
+    pub from_backend: Limits,
+    /// The handling of frames that violate RFC 6455.
+    pub strict: Strictness,
+    /// The heartbeat of the client. `None`: the proxy sends it no pings.
+    pub heartbeat_client: Option<HeartbeatPolicy>,
+    /// The heartbeat of the backend. `None`: the proxy sends it no pings.
+    pub heartbeat_backend: Option<HeartbeatPolicy>,
+    /// Maximum time without a byte of a data frame in either direction. `None`: no limit.
+    pub idle: Option<Duration>,
+    /// Maximum age of the session. It is closed during a pause in the last fifth of this time.
+    /// `None`: no limit.
+    pub lifetime: Option<Duration>,
+    /// Maximum time for a peer to answer a Close and to accept the bytes sent before it.
+    pub close_grace: Duration,
+    /// Maximum time for which a peer may accept no bytes while data is queued for it.
+    pub write_timeout: Duration,
+    /// Minimum rate, in bytes per second, at which a peer must accept queued data to stay within
+    /// [`SessionPolicy::write_timeout`]. `None`: any progress is sufficient.
+    pub min_write_rate: Option<NonZeroU64>,
+    /// The close code sent to clients during a drain.
+    pub drain_code: CloseCode,
+    /// The close reason sent to clients during a drain; at most
+    /// [`CLOSE_REASON_MAX`](crate::CLOSE_REASON_MAX) bytes.
+    pub drain_reason: Arc<str>,
+}
+
+/// Limits for the frames of one side. `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a message: its payload as received, over all fragments, and its decompressed size
+    /// if compressed messages are inspected.
+    pub message: Option<Limit>,
+    /// Payload bytes of a frame.
+    pub frame: Option<Limit>,
+    /// Frames of a message.
+    pub fragments: Option<Limit>,
+    /// Time from the start of a message to its end.
+    pub message_age: Option<AgeLimit>,
+    /// Rate of messages, counted at their first frame.
+    pub messages: Option<RateLimit>,
+    /// Rate of bytes, frame headers included.
+    pub bytes: Option<RateLimit>,
+    /// Rate of pings and pongs. Answers to the proxy's pings do not count.
+    pub control_frames: Option<RateLimit>,
+}
+
+/// A maximum number. Its action is [`LimitAction::Close`] or [`LimitAction::Report`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The largest permitted value.
+    pub max: u64,
+    /// The action on exceeding it.
+    pub action: LimitAction,
+}
+
+/// A maximum duration. Its action is [`LimitAction::Close`] or [`LimitAction::Report`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgeLimit {
+    /// The largest permitted duration.
+    pub max: Duration,
+    /// The action on exceeding it.
+    pub action: LimitAction,
+}
+
+/// A rate enforced with a token bucket, which is full when the session starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Tokens added per second.
+    pub per_second: NonZeroU64,
+    /// Capacity of the bucket in tokens.
+    pub burst: NonZeroU64,
+    /// The action when the bucket is empty.
+    pub action: LimitAction,
+}
+
+/// The action on exceeding a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitAction {
+    /// The session is closed.
+    Close,
+    /// Reading from that side is suspended until tokens are available. Nothing is lost.
+    Delay,
+    /// The frame passes, and the violation is reported.
+    Report,
+}
+
+/// The handling of a frame that violates RFC 6455.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strictness {
+    /// The session is closed.
+    Enforce,
+    /// The frame passes unchanged if its end can be determined, and the violation is reported.
+    Report,
+}
+
+/// The handling of compressed messages (RFC 7692), as negotiated in the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeflateMode {
+    /// Compression was not negotiated.
+    Off,
+    /// Compressed messages pass; only their compressed size is limited.
+    Pass,
+    /// Compressed messages pass; the decompressed size of the client's messages is limited. The
+    /// client starts each message with an empty window (`client_no_context_takeover`), so that a
+    /// single message can be decompressed.
+    Inspect,
+}
+
+/// The proxy's pings to one side (RFC 6455 5.5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatPolicy {
+    /// Maximum time from a pong to the next ping, which is sent up to an eighth earlier at random.
+    pub interval: Duration,
+    /// Maximum time from sending a ping to receiving its pong.
+    pub timeout: Duration,
+}
+
+impl SessionPolicy {
+    /// The limits for frames from a side.
+    #[inline]
+    pub fn limits(&self, from: Side) -> &Limits {
+        match from {
+            Side::Client => &self.from_client,
+            Side::Backend => &self.from_backend,
+        }
+    }
+
+    /// The heartbeat of a side; `None`: the proxy sends it no pings.
+    #[inline]
+    pub fn heartbeat(&self, to: Side) -> Option<HeartbeatPolicy> {
+        match to {
+            Side::Client => self.heartbeat_client,
+            Side::Backend => self.heartbeat_backend,
+        }
+    }
+}
+
+impl Limits {
+    /// The largest payload of an unfragmented message that exceeds no size limit, in bytes.
+    #[inline]
+    pub(crate) fn unfragmented_max(&self) -> u64 {
+        let max = |limit: Option<Limit>| limit.map_or(u64::MAX, |limit| limit.max);
+        max(self.message).min(max(self.frame))
+    }
+}
+
+impl Default for SessionPolicy {
+    fn default() -> Self {
+        let control_frames = Some(RateLimit::new(50, LimitAction::Close));
+        Self {
+            from_client: Limits {
+                message: Some(Limit::close(1 << 20)),
+                fragments: Some(Limit::close(1024)),
+                message_age: Some(AgeLimit {
+                    max: Duration::from_secs(120),
+                    action: LimitAction::Close,
+                }),
+                control_frames,
+                ..Limits::default()
+            },
+            from_backend: Limits { control_frames, ..Limits::default() },
+            strict: Strictness::Enforce,
+            heartbeat_client: Some(HeartbeatPolicy {
+                interval: Duration::from_secs(30),
+                timeout: Duration::from_secs(10),
+            }),
+            heartbeat_backend: None,
+            idle: Some(Duration::from_secs(3600)),
+            lifetime: None,
+            close_grace: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(30),
+            min_write_rate: NonZeroU64::new(100),
+            drain_code: CloseCode::SERVICE_RESTART,
+            drain_reason: "the service restarts".into(),
+        }
+    }
+}
+
+impl Limit {
+    /// A limit that closes the session.
+    pub const fn close(max: u64) -> Self {
+        Self { max, action: LimitAction::Close }
+    }
+}
+
+impl RateLimit {
+    /// A rate of `per_second`, at least one, with a burst of twice as many.
+    pub const fn new(per_second: u64, action: LimitAction) -> Self {
+        Self {
+            per_second: at_least_one(per_second),
+            burst: at_least_one(per_second.saturating_mul(2)),
+            action,
+        }
+    }
+}
+
+const fn at_least_one(number: u64) -> NonZeroU64 {
+    match NonZeroU64::new(number) {
+        Some(number) => number,
+        None => NonZeroU64::MIN,
+    }
+}

@@ -1,0 +1,86 @@
+//! How a session ends: by a command, by the end of a stream, or by a violation.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::peer::SendState;
+use crate::policy::SessionPolicy;
+use crate::session_close::SessionClose;
+use crate::side::Side;
+use crate::termination::TerminationReason;
+use crate::timestamp::Timestamp;
+
+impl Session {
+    /// Closes both sides at the next frame boundary. Has no effect on a session that is already
+    /// terminating.
+    pub fn close(&mut self, request: &SessionClose, now: Timestamp) {
+        if let (None, Some(message)) = (self.termination, &request.message) {
+            let (drain_code, drain_reason) = (message.code, message.text.clone());
+            self.policy =
+                Arc::new(SessionPolicy { drain_code, drain_reason, ..(*self.policy).clone() });
+        }
+        self.terminate(request.reason, now);
+    }
+
+    /// Resets both sides at once.
+    pub fn abort(&mut self, now: Timestamp) {
+        self.set_termination(TerminationReason::Aborted, now);
+        for side in Side::BOTH {
+            self.peers.reset(side);
+        }
+    }
+
+    /// Handles the end of a side's stream (EOF, truncation or reset), after all preceding bytes were
+    /// passed to [`Session::handle_recv`]. A second call reports that the side cannot be written to
+    /// either.
+    pub fn handle_eof(&mut self, from: Side, now: Timestamp) {
+        if self.peers.of(from).eof {
+            self.peers.reset(from);
+            return;
+        }
+        self.peers.of_mut(from).eof = true;
+        let reason = match from {
+            Side::Client => TerminationReason::ClientDisconnected,
+            Side::Backend => TerminationReason::BackendDisconnected,
+        };
+        if self.set_termination(reason, now) {
+            self.peers.start_close(from.other());
+            match from {
+                // A half-closed client may still receive data from the backend.
+                Side::Client => {}
+                Side::Backend => self.peers.backend.send = SendState::Stopped,
+            }
+        }
+        self.peers.stop_relay(from.other());
+    }
+
+    /// Sets the termination reason and starts the close grace. Returns false if the session is
+    /// already terminating.
+    pub(super) fn set_termination(&mut self, reason: TerminationReason, now: Timestamp) -> bool {
+        if self.termination.is_some() {
+            return false;
+        }
+        self.termination = Some(reason);
+        self.timers.start_close_grace(self.policy.close_grace, now);
+        // Frames in progress must be completed within the grace.
+        for side in Side::BOTH {
+            self.peers.of_mut(side).resume();
+        }
+        true
+    }
+
+    /// Closes both sides unless the session is already terminating.
+    pub(super) fn terminate(&mut self, reason: TerminationReason, now: Timestamp) {
+        if self.set_termination(reason, now) {
+            for side in Side::BOTH {
+                self.peers.start_close(side);
+            }
+        }
+    }
+
+    /// Terminates because the frames of this side can no longer be relayed.
+    pub(super) fn fail(&mut self, reason: TerminationReason, from: Side, now: Timestamp) {
+        self.terminate(reason, now);
+        self.peers.stop_relay(from.other());
+    }
+}

@@ -1,0 +1,327 @@
+//! Why a session ended, and the name, initiator, configuration key and close codes of each reason.
+
+use crate::close_code::CloseCode;
+use crate::limit_kind::LimitKind;
+use crate::policy::SessionPolicy;
+use crate::protocol_error::ProtocolError;
+use crate::side::Side;
+use crate::units::{format_duration, format_rate};
+
+/// Why a session ended. The first reason is final; later ones do not replace it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TerminationReason {
+    /// The client sent a Close frame.
+    ClientClosed,
+    /// The backend sent a Close frame.
+    BackendClosed,
+    /// The client's stream ended without a Close frame.
+    ClientDisconnected,
+    /// The backend's stream ended without a Close frame.
+    BackendDisconnected,
+    /// This side exceeded a limit.
+    LimitExceeded(Side, LimitKind),
+    /// This side violated RFC 6455.
+    ProtocolError(Side, ProtocolError),
+    /// No data frame passed in either direction for too long.
+    Idle,
+    /// This side did not answer a ping.
+    HeartbeatTimeout(Side),
+    /// This side accepted no queued data.
+    WriteTimeout(Side),
+    /// This side accepted queued data too slowly.
+    WriteTooSlow(Side),
+    /// The session reached its maximum age.
+    Lifetime,
+    /// A drain closed the session.
+    Drained,
+    /// An operator closed the session.
+    Killed,
+    /// The backend was removed or is down, and the route closes such tunnels.
+    BackendLost,
+    /// The proxy aborted the session.
+    Aborted,
+}
+
+impl TerminationReason {
+    /// The name in records and metric labels. It does not include the side; see
+    /// [`TerminationReason::initiator`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client_closed",
+            Self::BackendClosed => "backend_closed",
+            Self::ClientDisconnected => "client_disconnected",
+            Self::BackendDisconnected => "backend_disconnected",
+            Self::LimitExceeded(_, limit) => limit.as_str(),
+            Self::ProtocolError(_, error) => error.as_str(),
+            Self::Idle => "idle",
+            Self::HeartbeatTimeout(_) => "heartbeat_timeout",
+            Self::WriteTimeout(_) => "write_timeout",
+            Self::WriteTooSlow(_) => "write_too_slow",
+            Self::Lifetime => "lifetime",
+            Self::Drained => "drained",
+            Self::Killed => "killed",
+            Self::BackendLost => "backend_lost",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// The party that caused the end: `client`, `backend`, or `tidegate` for its timers and commands.
+    pub fn initiator(self) -> &'static str {
+        match self {
+            Self::ClientClosed | Self::ClientDisconnected => Side::Client.as_str(),
+            Self::BackendClosed | Self::BackendDisconnected => Side::Backend.as_str(),
+            Self::LimitExceeded(side, _)
+            | Self::ProtocolError(side, _)
+            | Self::HeartbeatTimeout(side)
+            | Self::WriteTimeout(side)
+            | Self::WriteTooSlow(side) => side.as_str(),
+            Self::Idle
+            | Self::Lifetime
+            | Self::Drained
+            | Self::Killed
+            | Self::BackendLost
+            | Self::Aborted => "tidegate",
+        }
+    }
+
+    /// The configuration key that caused the end; `None` if no setting did.
+    pub fn key(self) -> Option<&'static str> {
+        match self {
+            Self::LimitExceeded(side, limit) => Some(limit.key(side)),
+            Self::Idle => Some("limits.idle"),
+            Self::HeartbeatTimeout(Side::Client) => Some("heartbeat.timeout"),
+            Self::HeartbeatTimeout(Side::Backend) => Some("heartbeat.backend_timeout"),
+            Self::WriteTimeout(_) => Some("limits.write_timeout"),
+            Self::WriteTooSlow(_) => Some("limits.min_write_rate"),
+            Self::Lifetime => Some("limits.lifetime"),
+            Self::BackendLost => Some("route.on_backend_loss"),
+            Self::ClientClosed
+            | Self::BackendClosed
+            | Self::ClientDisconnected
+            | Self::BackendDisconnected
+            | Self::ProtocolError(..)
+            | Self::Drained
+            | Self::Killed
+            | Self::Aborted => None,
+        }
+    }
+
+    /// The value of that key as written in the configuration, such as `1h` or `1MiB`.
+    pub fn value(self, policy: &SessionPolicy) -> Option<String> {
+        match self {
+            Self::LimitExceeded(side, limit) => limit.value(policy.limits(side)),
+            Self::Idle => policy.idle.map(format_duration),
+            Self::HeartbeatTimeout(side) => {
+                policy.heartbeat(side).map(|heartbeat| format_duration(heartbeat.timeout))
+            }
+            Self::WriteTimeout(_) => Some(format_duration(policy.write_timeout)),
+            Self::WriteTooSlow(_) => policy.min_write_rate.map(|min| format_rate(min.get())),
+            Self::Lifetime => policy.lifetime.map(format_duration),
+            Self::ClientClosed
+            | Self::BackendClosed
+            | Self::ClientDisconnected
+            | Self::BackendDisconnected
+            | Self::ProtocolError(..)
+            | Self::Drained
+            | Self::Killed
+            | Self::BackendLost
+            | Self::Aborted => None,
+        }
+    }
+
+    /// The code of the Close frame that the proxy sends to a side for this reason; `None` if it sends
+    /// none.
+    pub fn close_code(self, to: Side, policy: &SessionPolicy) -> Option<CloseCode> {
+        match (self, to) {
+            (Self::LimitExceeded(at_fault, limit), to) if at_fault == to => {
+                Some(limit.close_code())
+            }
+            (Self::ProtocolError(at_fault, error), to) if at_fault == to => {
+                Some(error.close_code())
+            }
+            (Self::WriteTimeout(Side::Client) | Self::WriteTooSlow(Side::Client), Side::Client) => {
+                Some(CloseCode::TRY_AGAIN_LATER)
+            }
+            (Self::Drained | Self::Killed | Self::BackendLost, Side::Client) => {
+                Some(policy.drain_code)
+            }
+            (Self::Lifetime, Side::Client) => Some(CloseCode::SERVICE_RESTART),
+            (Self::Idle | Self::HeartbeatTimeout(Side::Client), Side::Client) => {
+                Some(CloseCode::GOING_AWAY)
+            }
+            (
+                Self::BackendDisconnected
+                | Self::HeartbeatTimeout(Side::Backend)
+                | Self::LimitExceeded(..)
+                | Self::ProtocolError(..)
+                | Self::WriteTimeout(_)
+                | Self::WriteTooSlow(_),
+                Side::Client,
+            ) => Some(CloseCode::INTERNAL_ERROR),
+            (
+                Self::ClientDisconnected
+                | Self::LimitExceeded(..)
+                | Self::ProtocolError(..)
+                | Self::WriteTimeout(_)
+                | Self::WriteTooSlow(_)
+                | Self::Idle
+                | Self::HeartbeatTimeout(_)
+                | Self::Lifetime
+                | Self::Drained
+                | Self::Killed
+                | Self::BackendLost,
+                Side::Backend,
+            ) => Some(CloseCode::GOING_AWAY),
+            (Self::ClientDisconnected, Side::Client)
+            | (Self::BackendDisconnected, Side::Backend)
+            | (Self::ClientClosed | Self::BackendClosed | Self::Aborted, _) => None,
+        }
+    }
+
+    /// The reason text sent with the code. It contains nothing that a peer sent.
+    pub(crate) fn close_reason(self, to: Side, policy: &SessionPolicy) -> &str {
+        match self {
+            Self::LimitExceeded(at_fault, _) | Self::ProtocolError(at_fault, _)
+                if at_fault != to =>
+            {
+                "the other side failed"
+            }
+            Self::LimitExceeded(_, limit) => limit.description(),
+            Self::ProtocolError(_, error) => error.description(),
+            Self::ClientDisconnected | Self::BackendDisconnected => "the other side disconnected",
+            Self::Idle => "idle",
+            Self::HeartbeatTimeout(lost) if lost != to => "the other side disconnected",
+            Self::HeartbeatTimeout(_) => "no answer to a ping",
+            Self::WriteTimeout(at_fault) | Self::WriteTooSlow(at_fault) if at_fault != to => {
+                "the other side does not read"
+            }
+            Self::WriteTimeout(_) | Self::WriteTooSlow(_) => "too slow to read",
+            Self::Lifetime => "maximum session lifetime reached; reconnect",
+            Self::Drained | Self::Killed | Self::BackendLost if to == Side::Client => {
+                &policy.drain_reason
+            }
+            Self::Drained | Self::Killed | Self::BackendLost => "",
+            Self::ClientClosed | Self::BackendClosed | Self::Aborted => "",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policy::Limit;
+    use crate::test_support::policy;
+
+    #[test]
+    fn every_reason_has_close_codes() {
+        use Side::{Backend, Client};
+        for (reason, to_client, to_backend) in [
+            (TerminationReason::ClientClosed, None, None),
+            (TerminationReason::BackendClosed, None, None),
+            (TerminationReason::ClientDisconnected, None, Some(1001)),
+            (TerminationReason::BackendDisconnected, Some(1011), None),
+            (TerminationReason::LimitExceeded(Client, LimitKind::Message), Some(1009), Some(1001)),
+            (TerminationReason::LimitExceeded(Backend, LimitKind::Message), Some(1011), Some(1009)),
+            (TerminationReason::ProtocolError(Client, ProtocolError::Rsv), Some(1002), Some(1001)),
+            (TerminationReason::ProtocolError(Backend, ProtocolError::Rsv), Some(1011), Some(1002)),
+            (TerminationReason::Idle, Some(1001), Some(1001)),
+            (
+                TerminationReason::LimitExceeded(Client, LimitKind::ControlFrames),
+                Some(1008),
+                Some(1001),
+            ),
+            (TerminationReason::HeartbeatTimeout(Client), Some(1001), Some(1001)),
+            (TerminationReason::HeartbeatTimeout(Backend), Some(1011), Some(1001)),
+            (TerminationReason::Lifetime, Some(1012), Some(1001)),
+            (TerminationReason::WriteTimeout(Client), Some(1013), Some(1001)),
+            (TerminationReason::WriteTimeout(Backend), Some(1011), Some(1001)),
+            (TerminationReason::WriteTooSlow(Client), Some(1013), Some(1001)),
+            (TerminationReason::WriteTooSlow(Backend), Some(1011), Some(1001)),
+            (TerminationReason::Drained, Some(1012), Some(1001)),
+            (TerminationReason::Killed, Some(1012), Some(1001)),
+            (TerminationReason::BackendLost, Some(1012), Some(1001)),
+            (TerminationReason::Aborted, None, None),
+        ] {
+            let code = |to| reason.close_code(to, &policy()).map(CloseCode::get);
+            let codes = (code(Client), code(Backend));
+            assert_eq!(codes, (to_client, to_backend), "{reason:?}");
+            for side in Side::BOTH {
+                assert!(reason.close_reason(side, &policy()).len() <= 123);
+            }
+        }
+    }
+
+    #[test]
+    fn name_and_initiator_identify_every_reason() {
+        use Side::{Backend, Client};
+        let mut seen = std::collections::HashSet::new();
+        for reason in [
+            TerminationReason::ClientClosed,
+            TerminationReason::BackendClosed,
+            TerminationReason::ClientDisconnected,
+            TerminationReason::BackendDisconnected,
+            TerminationReason::LimitExceeded(Client, LimitKind::Message),
+            TerminationReason::LimitExceeded(Backend, LimitKind::Message),
+            TerminationReason::LimitExceeded(Client, LimitKind::Inflated),
+            TerminationReason::LimitExceeded(Client, LimitKind::Frame),
+            TerminationReason::ProtocolError(Client, ProtocolError::Opcode),
+            TerminationReason::ProtocolError(Backend, ProtocolError::Opcode),
+            TerminationReason::ProtocolError(Client, ProtocolError::Unmasked),
+            TerminationReason::ProtocolError(Backend, ProtocolError::Masked),
+            TerminationReason::Idle,
+            TerminationReason::HeartbeatTimeout(Client),
+            TerminationReason::HeartbeatTimeout(Backend),
+            TerminationReason::Lifetime,
+            TerminationReason::WriteTimeout(Client),
+            TerminationReason::WriteTimeout(Backend),
+            TerminationReason::WriteTooSlow(Client),
+            TerminationReason::WriteTooSlow(Backend),
+            TerminationReason::Drained,
+            TerminationReason::Killed,
+            TerminationReason::BackendLost,
+            TerminationReason::Aborted,
+        ] {
+            assert!(seen.insert((reason.initiator(), reason.as_str())), "{reason:?}");
+        }
+        assert_eq!(
+            TerminationReason::LimitExceeded(Backend, LimitKind::Message).initiator(),
+            "backend"
+        );
+        assert_eq!(
+            TerminationReason::ProtocolError(Client, ProtocolError::Opcode).as_str(),
+            "ws_opcode"
+        );
+    }
+
+    #[test]
+    fn limit_reasons_name_key_and_value() {
+        let mut policy = policy();
+        for (reason, key, value) in [
+            (TerminationReason::Idle, "limits.idle", "1h"),
+            (TerminationReason::HeartbeatTimeout(Side::Client), "heartbeat.timeout", "10s"),
+            (TerminationReason::WriteTimeout(Side::Client), "limits.write_timeout", "30s"),
+            (
+                TerminationReason::LimitExceeded(Side::Client, LimitKind::Message),
+                "limits.message_from_client",
+                "1MiB",
+            ),
+        ] {
+            assert_eq!(reason.key(), Some(key));
+            assert_eq!(reason.value(&policy).as_deref(), Some(value));
+        }
+        assert_eq!(
+            (TerminationReason::Drained.key(), TerminationReason::Drained.value(&policy)),
+            (None, None)
+        );
+        policy.idle = Some(Duration::from_millis(90_500));
+        assert_eq!(TerminationReason::Idle.value(&policy).as_deref(), Some("90500ms"));
+        policy.idle = Some(Duration::from_secs(90));
+        assert_eq!(TerminationReason::Idle.value(&policy).as_deref(), Some("90s"));
+        policy.from_client.message = Some(Limit::close(1500));
+        let value =
+            TerminationReason::LimitExceeded(Side::Client, LimitKind::Message).value(&policy);
+        assert_eq!(value.as_deref(), Some("1500B"));
+    }
+}

@@ -1,0 +1,251 @@
+//! Commands that change the running proxy: kill, drain, undrain, weight.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use ws::{CLOSE_REASON_MAX, CloseCode, CloseMessage, SessionClose, TerminationReason};
+
+use super::selection::{select, unknown_backend, unknown_route};
+use crate::config::settings::DrainSettings;
+use crate::config::values::units::show_duration;
+use crate::protocol::response::{
+    CommandError, CommandErrorKind, DrainResult, KillResult, WeightChanged,
+};
+use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
+use crate::proxy::snapshot::{Route, Snapshot};
+use crate::proxy::state::ProxyState;
+use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
+use crate::upstream::pool::Backend;
+
+/// Closes the selected tunnels immediately.
+pub(super) fn kill(
+    state: &ProxyState,
+    selection: &Selection,
+    all: bool,
+    close: &CloseRequest,
+) -> Result<KillResult, CommandError> {
+    require_all_flag(selection, all)?;
+    let sessions = select(state, selection)?;
+    let default = (CloseCode::POLICY_VIOLATION, "closed by an operator");
+    let message = Some(close_message(close, default)?);
+    let close = Arc::new(SessionClose { reason: TerminationReason::Killed, message });
+    sessions.iter().for_each(|session| session.leave(&close));
+    Ok(KillResult { sessions: sessions.len() })
+}
+
+/// Finishes when the drain does; cancelled by `undrain`.
+type DrainTask = JoinHandle<DrainOutcome>;
+
+/// Starts to close the selected tunnels gradually. If a whole scope is drained, new tunnels to it are
+/// rejected.
+pub(super) fn drain(
+    state: &Arc<ProxyState>,
+    selection: &Selection,
+    all: bool,
+    pacing: DrainPacing,
+    close: &CloseRequest,
+) -> Result<(DrainResult, DrainTask), CommandError> {
+    require_all_flag(selection, all)?;
+    if state.is_draining() {
+        let message = "the process is shutting down and already drains every tunnel";
+        return Err(CommandError::new(CommandErrorKind::Rejected, message));
+    }
+    let snapshot = state.snapshot();
+    // Rejects unknown names before anything changes.
+    select(state, selection)?;
+    let busy = || {
+        let message = "too many drains are running; wait until one has finished";
+        CommandError::new(CommandErrorKind::Busy, message)
+    };
+    if !state.drains.have_room() {
+        return Err(busy());
+    }
+    make_plan(state, &snapshot, pacing, close, 0)?;
+    // Set before the tunnels are listed, so that a concurrent handshake is either listed or rejected.
+    reject_new_tunnels(state, &snapshot, selection);
+    let sessions = select(state, selection)?;
+    let plan = make_plan(state, &snapshot, pacing, close, sessions.len())?;
+    let started = DrainResult {
+        sessions: sessions.len(),
+        window_ms: millis(plan.window(sessions.len())),
+        deadline_ms: millis(plan.pace.deadline),
+        aborted: None,
+    };
+    let task = state.drains.begin(selection.clone(), plan, &sessions).ok_or_else(busy)?;
+    Ok((started, task))
+}
+
+/// Sets the drain flag of a whole scope; does nothing for other selections.
+fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selection) {
+    if !selection.is_scope() {
+        return;
+    }
+    match (&selection.route, &selection.backend) {
+        (None, None) => {
+            state.away.set(true);
+        }
+        (Some(route), None) => {
+            for route in routes(snapshot, Some(route)) {
+                route.drain.set(true);
+            }
+        }
+        (route, Some(backend)) => {
+            // Empty if a reload removed the backend while tunnels to it are open.
+            for backend in backends(snapshot, route.as_deref(), backend).unwrap_or_default() {
+                backend.standing.away.set(true);
+            }
+        }
+    }
+}
+
+/// Admits new tunnels again and stops the drains of the scope. Tunnels that were not closed yet stay open.
+pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), CommandError> {
+    let snapshot = state.snapshot();
+    let all_routes = || snapshot.route_list.iter();
+    let (routes, backends): (Vec<_>, Vec<_>) = match scope {
+        DrainScope::All => (all_routes().collect(), all_backends(&snapshot).collect()),
+        DrainScope::Route(name) => (routes(&snapshot, Some(name)).collect(), Vec::new()),
+        DrainScope::Backend(id) => (Vec::new(), backends(&snapshot, None, id)?),
+    };
+    if let (DrainScope::Route(name), true) = (scope, routes.is_empty()) {
+        return Err(unknown_route(&snapshot, name));
+    }
+    let mut changed = state.drains.stop(scope) > 0;
+    changed |= *scope == DrainScope::All && state.away.set(false);
+    for drain_flag in routes.iter().map(|route| &*route.drain) {
+        changed |= drain_flag.set(false);
+    }
+    for drain_flag in backends.iter().map(|backend| &backend.standing.away) {
+        changed |= drain_flag.set(false);
+    }
+    if !changed {
+        let message = format!("{scope} is not being drained");
+        return Err(CommandError::new(CommandErrorKind::Rejected, message));
+    }
+    Ok(())
+}
+
+/// Overrides the weight of a backend on one route, or on all routes; `None` removes the override.
+pub(super) fn set_weight(
+    state: &ProxyState,
+    id: &str,
+    route: Option<&str>,
+    weight: Option<u32>,
+) -> Result<WeightChanged, CommandError> {
+    let zero = || {
+        let message = "the weight must be at least 1; to send no clients there, drain the backend";
+        CommandError::new(CommandErrorKind::BadRequest, message)
+    };
+    let weight = weight.map(|weight| NonZeroU32::new(weight).ok_or_else(zero)).transpose()?;
+    let snapshot = state.snapshot();
+    let found = backends(&snapshot, route, id)?;
+    found.iter().for_each(|backend| backend.standing.weigh(weight));
+    let weight = found.first().map_or(0, |backend| backend.share().get());
+    Ok(WeightChanged { routes: found.len(), weight })
+}
+
+fn routes<'s, 'n>(
+    snapshot: &'s Snapshot,
+    name: Option<&'n str>,
+) -> impl Iterator<Item = &'s Arc<Route>> + use<'s, 'n> {
+    let routes = snapshot.route_list.iter();
+    routes.filter(move |route| name.is_none_or(|name| *route.name == *name))
+}
+
+/// Every backend of this id, on one route or on all routes.
+fn backends<'s>(
+    snapshot: &'s Snapshot,
+    route: Option<&str>,
+    id: &str,
+) -> Result<Vec<&'s Arc<Backend>>, CommandError> {
+    let routes: Vec<&Arc<Route>> = routes(snapshot, route).collect();
+    if let (Some(route), true) = (route, routes.is_empty()) {
+        return Err(unknown_route(snapshot, route));
+    }
+    let candidates = routes.iter().flat_map(|route| route.pool.backends());
+    let found: Vec<_> = candidates.filter(|backend| *backend.id == *id).collect();
+    if found.is_empty() {
+        return Err(unknown_backend(snapshot, id));
+    }
+    Ok(found)
+}
+
+fn all_backends(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Backend>> {
+    snapshot.route_list.iter().flat_map(|route| route.pool.backends())
+}
+
+fn make_plan(
+    state: &ProxyState,
+    snapshot: &Snapshot,
+    pacing: DrainPacing,
+    close: &CloseRequest,
+    tunnels: usize,
+) -> Result<DrainPlan, CommandError> {
+    let file = snapshot.settings.drain;
+    let window = pacing.window_ms.map_or(file.window, Duration::from_millis);
+    let rate = pacing.per_second.map_or(Ok(file.rate), |rate| {
+        let zero =
+            || CommandError::new(CommandErrorKind::BadRequest, "the rate must be at least 1/s");
+        NonZeroU32::new(rate).ok_or_else(zero).map(Some)
+    })?;
+    // A longer window, or a rate that needs one, extends the default deadline by the same amount.
+    let at_rate = pacing.per_second.map_or(0.0, |rate| tunnels as f64 / f64::from(rate));
+    let extended = window.max(Duration::from_secs_f64(at_rate));
+    let default = file.deadline.max(extended + (file.deadline - file.window)).min(DEADLINE_MAX);
+    let deadline = pacing.deadline_ms.map_or(default, Duration::from_millis);
+    if deadline > DEADLINE_MAX || deadline < window {
+        let message = format!(
+            "invalid deadline {}; it must be between the window ({}) and one week",
+            show_duration(deadline),
+            show_duration(window)
+        );
+        return Err(CommandError::new(CommandErrorKind::BadRequest, message));
+    }
+    let reason = TerminationReason::Drained;
+    let message = match close {
+        CloseRequest { code: None, reason: None } => None,
+        CloseRequest { .. } => Some(close_message(close, (CloseCode::SERVICE_RESTART, ""))?),
+    };
+    let pace = DrainSettings { window, rate, deadline, ..file };
+    Ok(DrainPlan {
+        notice: Arc::new(SessionClose { reason, message }),
+        pace,
+        net: state.net.clone(),
+    })
+}
+
+/// Validates the requested code and reason (RFC 6455 7.4 and 5.5).
+fn close_message(
+    close: &CloseRequest,
+    (code, reason): (CloseCode, &str),
+) -> Result<CloseMessage, CommandError> {
+    let bad = |message: String| CommandError::new(CommandErrorKind::BadRequest, message);
+    let code = match close.code {
+        None => code,
+        // Chromium treats a Close frame with code 1014 as a protocol error.
+        Some(number) => CloseCode::new(number).filter(|_| number != 1014).ok_or_else(|| {
+            bad(format!("{number} is not a valid close code; use 1000 to 1013 or 3000 to 4999"))
+        })?,
+    };
+    let reason = close.reason.as_deref().unwrap_or(reason);
+    if reason.len() > CLOSE_REASON_MAX {
+        return Err(bad(format!("the reason is longer than {CLOSE_REASON_MAX} bytes")));
+    }
+    Ok(CloseMessage { code, text: reason.into() })
+}
+
+fn require_all_flag(selection: &Selection, all: bool) -> Result<(), CommandError> {
+    if *selection == Selection::default() && !all {
+        let message = "nothing is selected; set `all` to select every tunnel";
+        return Err(CommandError::new(CommandErrorKind::BadRequest, message));
+    }
+    Ok(())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+const DEADLINE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -1,0 +1,101 @@
+//! Finds the tunnels that a command applies to.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client::{ClientAddr, ClientKey, KeyPrefixes};
+use crate::protocol::Selection;
+use crate::protocol::response::{CommandError, CommandErrorKind};
+use crate::proxy::snapshot::Snapshot;
+use crate::proxy::state::ProxyState;
+use crate::sessions::registry::SessionHandle;
+use crate::sys::clock::now;
+
+/// Finds one tunnel by its number.
+pub(super) fn find(state: &ProxyState, session: u64) -> Result<Arc<SessionHandle>, CommandError> {
+    state.registry.line(session).ok_or_else(|| {
+        let message = format!("no tunnel {session} is open (`tidegate ctl sessions` lists them)");
+        CommandError::new(CommandErrorKind::NotFound, message)
+    })
+}
+
+/// Returns the selected tunnels, oldest first. An unknown number, route or backend is an error, an empty
+/// result is not.
+pub(super) fn select(
+    state: &ProxyState,
+    selection: &Selection,
+) -> Result<Vec<Arc<SessionHandle>>, CommandError> {
+    let snapshot = state.snapshot();
+    let client = match &selection.client {
+        Some(text) => Some(parse_client(text, snapshot.settings.client_key)?),
+        None => None,
+    };
+    let mut selected = match selection.sessions.as_slice() {
+        [] => state.registry.lines(),
+        numbers => numbers.iter().map(|number| find(state, *number)).collect::<Result<_, _>>()?,
+    };
+    if let Some(route) = &selection.route
+        && !snapshot.route_list.iter().any(|known| *known.name == **route)
+        && !selected.iter().any(|session| *session.facts.counts.route.name == **route)
+    {
+        return Err(unknown_route(&snapshot, route));
+    }
+    if let Some(backend) = &selection.backend {
+        let pools = snapshot.route_list.iter().flat_map(|route| route.pool.backends());
+        if !pools.into_iter().any(|known| *known.id == **backend)
+            && !selected.iter().any(|session| *session.facts.counts.id == **backend)
+        {
+            return Err(unknown_backend(&snapshot, backend));
+        }
+    }
+    let (now, older) = (now(), selection.older_ms.map(Duration::from_millis));
+    selected.retain(|session| {
+        let info = &session.facts;
+        client.is_none_or(|client| info.client() == client)
+            && selection.route.as_ref().is_none_or(|route| *info.counts.route.name == **route)
+            && selection.backend.as_ref().is_none_or(|backend| *info.counts.id == **backend)
+            && older.is_none_or(|older| now.saturating_duration_since(info.opened) > older)
+    });
+    selected.sort_by_key(|session| session.session);
+    selected.dedup_by_key(|session| session.session);
+    Ok(selected)
+}
+
+pub(super) fn unknown_route(snapshot: &Snapshot, name: &str) -> CommandError {
+    let known = snapshot.route_list.iter().map(|route| &*route.name);
+    unknown("route", name, known)
+}
+
+pub(super) fn unknown_backend(snapshot: &Snapshot, id: &str) -> CommandError {
+    let pools = snapshot.route_list.iter().flat_map(|route| route.pool.backends());
+    unknown("backend", id, pools.map(|backend| &*backend.id))
+}
+
+/// An error that lists the first known names.
+fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> CommandError {
+    let mut known: Vec<&str> = known.collect();
+    known.sort_unstable();
+    known.dedup();
+    let more = known.len().saturating_sub(LISTED_MAX);
+    known.truncate(LISTED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let message = format!("unknown {kind} \"{name}\"; known: {}{more}", known.join(", "));
+    CommandError::new(CommandErrorKind::NotFound, message)
+}
+
+/// Parses an address of a client, or a client key with its prefix length.
+fn parse_client(text: &str, prefixes: KeyPrefixes) -> Result<ClientKey, CommandError> {
+    let address = text.split_once('/').map_or(text, |(address, _)| address);
+    let ip: IpAddr = address.parse().map_err(|_| {
+        CommandError::new(CommandErrorKind::BadRequest, format!("\"{text}\" is not an IP address"))
+    })?;
+    let key = ClientKey::new(&ClientAddr::new(SocketAddr::new(ip, 0)), prefixes);
+    if text.contains('/') && key.to_string() != text {
+        let message = format!("\"{text}\" is not a client key; the key of this address is {key}");
+        return Err(CommandError::new(CommandErrorKind::BadRequest, message));
+    }
+    Ok(key)
+}
+
+const LISTED_MAX: usize = 10;

@@ -1,0 +1,139 @@
+//! Executes the commands of the control socket.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::response_writer::ResponseWriter;
+use super::{commands, effective_config, explain, selection, session_list, tail};
+use crate::admin::status::cache::StatusCache;
+use crate::protocol::response::{CommandError, CommandErrorKind, DrainResult, ReloadResult};
+use crate::protocol::{CloseRequest, ControlRequest, DrainPacing, Selection};
+use crate::proxy::state::ProxyState;
+use crate::server::reload;
+
+/// Requests a reload; the sender receives the changes or the diagnostics, one per line.
+pub type ReloadRequest = oneshot::Sender<Result<ReloadResult, Vec<String>>>;
+
+/// What commands act on.
+pub(super) struct ControlService {
+    pub(super) state: Arc<ProxyState>,
+    pub(super) status: Arc<StatusCache>,
+    pub(super) reloads: mpsc::Sender<ReloadRequest>,
+}
+
+impl ControlService {
+    /// Executes a request and writes its responses, except for the error returned.
+    pub(super) async fn execute(
+        &self,
+        request: ControlRequest,
+        reply: &mut ResponseWriter,
+    ) -> Result<(), CommandError> {
+        let state = &self.state;
+        match request {
+            ControlRequest::Status => {
+                let cache = self.status.clone();
+                let status = self.run_blocking(move |state| cache.status(&state)).await?;
+                reply.ok(&status).await;
+            }
+            ControlRequest::Sessions { selection } => {
+                let selected = selection::select(state, &selection)?;
+                let list =
+                    self.run_blocking(move |state| session_list::list(&state, &selected)).await?;
+                reply.ok(&list).await;
+            }
+            ControlRequest::Session { session } => {
+                let session = selection::find(state, session)?;
+                reply.ok(&session_list::detail(&session)).await;
+            }
+            ControlRequest::Kill { selection, all, close } => {
+                reply.ok(&commands::kill(state, &selection, all, &close)?).await;
+            }
+            ControlRequest::Drain { selection, all, pacing, close, wait } => {
+                self.drain(&selection, all, pacing, &close, wait, reply).await?;
+            }
+            ControlRequest::Undrain { scope } => {
+                commands::undrain(state, &scope)?;
+                reply.ok(&scope).await;
+            }
+            ControlRequest::Weight { backend, route, weight } => {
+                let changed = commands::set_weight(state, &backend, route.as_deref(), weight)?;
+                reply.ok(&changed).await;
+            }
+            ControlRequest::Tail { session } => tail::tail(state, session, reply).await?,
+            ControlRequest::Explain { url, origin, address } => {
+                let request = explain::HypotheticalRequest::parse(
+                    &url,
+                    origin.as_deref(),
+                    address.as_deref(),
+                )?;
+                reply.ok(&explain::explain(state, &request)).await;
+            }
+            ControlRequest::Reload => drop(reply.ok(&self.reload().await?).await),
+            ControlRequest::Diff { path, text } => {
+                let preview =
+                    move |state: Arc<ProxyState>| reload::preview(&state, Path::new(&path), &text);
+                let changes = self.run_blocking(preview).await?;
+                let changes =
+                    changes.map_err(|errors| rejected("a reload would be rejected", errors))?;
+                reply.ok(&changes).await;
+            }
+            ControlRequest::Config => {
+                reply.ok(&effective_config::config(state)).await;
+            }
+            ControlRequest::LogLevel { level } => {
+                reply.ok(&effective_config::log_level(level.as_deref())?).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn drain(
+        &self,
+        selection: &Selection,
+        all: bool,
+        pacing: DrainPacing,
+        close: &CloseRequest,
+        wait: bool,
+        reply: &mut ResponseWriter,
+    ) -> Result<(), CommandError> {
+        let (started, task) = commands::drain(&self.state, selection, all, pacing, close)?;
+        if !wait {
+            reply.ok(&started).await;
+        } else if let Some(outcome) = reply.unless_disconnected(task).await {
+            let outcome = outcome.map_err(|_| {
+                CommandError::new(CommandErrorKind::Rejected, "the drain was ended by undrain")
+            })?;
+            reply.ok(&DrainResult { aborted: Some(outcome.cut), ..started }).await;
+        }
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<ReloadResult, CommandError> {
+        let (sender, outcome) = oneshot::channel();
+        let shutdown =
+            || CommandError::new(CommandErrorKind::Rejected, "the process is shutting down");
+        self.reloads.send(sender).await.map_err(|_| shutdown())?;
+        let outcome = outcome.await.map_err(|_| shutdown())?;
+        outcome.map_err(|errors| {
+            rejected("reload rejected; the active configuration is unchanged", errors)
+        })
+    }
+
+    /// Runs an operation that may take milliseconds outside of the worker threads, which serve tunnels.
+    async fn run_blocking<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(Arc<ProxyState>) -> T + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let state = self.state.clone();
+        let output = tokio::task::spawn_blocking(move || operation(state)).await;
+        output.map_err(|_| CommandError::new(CommandErrorKind::Rejected, PANICKED))
+    }
+}
+
+fn rejected(message: &str, errors: Vec<String>) -> CommandError {
+    CommandError { errors, ..CommandError::new(CommandErrorKind::Rejected, message) }
+}
+
+const PANICKED: &str = "internal error; see tidegate's log";

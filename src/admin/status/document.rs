@@ -1,0 +1,269 @@
+//! Builds `/status.json` and the process metrics of `/metrics`. `docs/status.md` describes every field.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::slice;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use ws::Side;
+
+use super::top_lists::TopLists;
+use crate::config::settings::ListenerSettings;
+use crate::protocol::response::{Change, ChangedKey};
+use crate::proxy::snapshot::{Route, Snapshot};
+use crate::proxy::state::ProxyState;
+use crate::server::reload_report;
+use crate::sessions::drains::RunningDrain;
+use crate::sys::clock::{now, wall};
+use crate::telemetry::line_writer::{self, LogTarget};
+use crate::telemetry::log;
+use crate::telemetry::metrics::ReasonCount;
+use crate::telemetry::metrics::handles::{FlowCounts, ListenerCounts, RouteCounts};
+use crate::telemetry::metrics::process::ProcessUsage;
+use crate::telemetry::metrics::process_snapshot::{CertificateState, ProcessSnapshot};
+use crate::upstream::pool::Backend;
+
+/// The gauges of `/metrics` that are read at scrape time.
+pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
+    let snapshot = state.snapshot();
+    let reloaded = state.reloaded.load();
+    let reload = reloaded.as_ref().map(|reloaded| (reloaded.at, reloaded.outcome.is_ok()));
+    ProcessSnapshot {
+        started: state.born,
+        generation: snapshot.number,
+        draining: !state.is_wanted(),
+        connections_max: snapshot.capacity.connections,
+        tunnels_max: snapshot.capacity.tunnels,
+        // The first configuration counts as applied: the process would not run otherwise.
+        reload: reload.unwrap_or((state.born, true)),
+        backends: snapshot.backend_states(now()),
+        certificates: snapshot.tls.as_ref().map_or(vec![], |tls| tls.certs().states().to_vec()),
+        process: ProcessUsage::read(),
+        lines_lost: lines_lost(),
+        panics: log::panics(),
+    }
+}
+
+/// Lines of the log and the access log that could not be written.
+fn lines_lost() -> u64 {
+    LogTarget::ALL.into_iter().map(line_writer::lines_lost).sum()
+}
+
+/// The whole document.
+pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
+    let snapshot = state.snapshot();
+    let metrics = &state.metrics;
+    let (rejected, dropped) = (metrics.rejects(), metrics.drops());
+    let routes = metrics.routes();
+    let listeners = metrics.listeners();
+    let backends = metrics.backends();
+    let process = ProcessUsage::read();
+    let total = |causes: &[ReasonCount]| causes.iter().map(|cause| cause.count).sum::<u64>();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "state": if !state.is_wanted() { "draining" } else { "running" },
+        "now": wall(),
+        "started": state.born,
+        "generation": snapshot.number,
+        "connections": {
+            "open": listeners.iter().map(|listener| listener.open.get()).sum::<u64>(),
+            "opened": listeners.iter().map(|listener| listener.opened.get()).sum::<u64>(),
+            "max": snapshot.capacity.connections,
+        },
+        "tunnels": {
+            "open": backends.iter().map(|backend| backend.open.get()).sum::<u64>(),
+            "opened": backends.iter().map(|backend| backend.opened.get()).sum::<u64>(),
+            "max": snapshot.capacity.tunnels,
+        },
+        "requests_rejected": total(&rejected),
+        "connections_dropped": total(&dropped),
+        "messages": both_directions(&routes, |flow| flow.messages.get()),
+        "bytes": both_directions(&routes, |flow| flow.bytes.get()),
+        "rejected": causes(rejected, "stage", "reason"),
+        "dropped": causes(dropped, "stage", "reason"),
+        "ended": by_route(&routes, RouteCounts::terminations, "by", "reason"),
+        "close_frames": by_route(&routes, RouteCounts::closes, "side", "code"),
+        "would_have_closed": by_route(&routes, RouteCounts::reported, "side", "reason"),
+        "delayed": by_route(&routes, RouteCounts::delays, "side", "reason"),
+        "delayed_seconds": delays(&routes),
+        "rtt": { "client": top.rtt[0], "backend": top.rtt[1] },
+        "pools": snapshot.route_list.iter().map(|route| pool(route)).collect::<Vec<_>>(),
+        "listeners": listeners_of(&snapshot),
+        "clients": top.clients,
+        "busiest": top.tunnels,
+        "drains": drains(state),
+        "restart_required": state.restart_required(),
+        "reload": reload(state),
+        "certificates": certificates(&snapshot),
+        "memory": { "resident_bytes": process.resident },
+        "descriptors": { "open": process.descriptors, "max": process.descriptors_max },
+        "log_lines_lost": lines_lost(),
+    })
+}
+
+fn both_directions(routes: &[Arc<RouteCounts>], read: impl Fn(&FlowCounts) -> u64) -> Value {
+    json!({
+        "up": routes.iter().map(|route| read(&route.up)).sum::<u64>(),
+        "down": routes.iter().map(|route| read(&route.down)).sum::<u64>(),
+    })
+}
+
+/// Total delay imposed on each side by limits, in seconds.
+fn delays(routes: &[Arc<RouteCounts>]) -> Value {
+    let total = |side| routes.iter().map(|route| route.delay_seconds(side)).sum::<f64>();
+    json!({ "client": total(Side::Client), "backend": total(Side::Backend) })
+}
+
+/// Sums the causes of all routes, each with the routes where it was most frequent. `label` and `reason` name
+/// the fields of a row.
+fn by_route(
+    routes: &[Arc<RouteCounts>],
+    read: impl Fn(&RouteCounts) -> Vec<ReasonCount>,
+    label: &str,
+    reason: &str,
+) -> Value {
+    let mut sums: BTreeMap<(&str, &str), CauseCounts<'_>> = BTreeMap::new();
+    for route in routes {
+        for cause in read(route).into_iter().filter(|cause| cause.count > 0) {
+            let sum = sums.entry((cause.group, cause.reason)).or_default();
+            sum.count += cause.count;
+            sum.routes.push((&route.name, cause.count));
+        }
+    }
+    let mut rows: Vec<_> = sums.into_iter().collect();
+    rows.sort_by_key(|(_, sum)| Reverse(sum.count));
+    let row = |((of, cause), mut sum): ((&str, &str), CauseCounts<'_>)| {
+        sum.routes.sort_by_key(|(_, count)| Reverse(*count));
+        let routes = sum.routes.iter().take(ROUTES_MAX);
+        let routes: Vec<Value> =
+            routes.map(|(route, count)| json!({ "route": route, "count": count })).collect();
+        json!({
+            label: of,
+            reason: cause,
+            "count": sum.count,
+            "routes": routes,
+            "routes_total": sum.routes.len(),
+        })
+    };
+    rows.into_iter().map(row).collect()
+}
+
+/// Total of a cause, and its count at each route.
+#[derive(Default)]
+struct CauseCounts<'r> {
+    count: u64,
+    routes: Vec<(&'r str, u64)>,
+}
+
+/// The causes that occurred, the most frequent first.
+fn causes(mut causes: Vec<ReasonCount>, label: &str, reason: &str) -> Value {
+    causes.retain(|cause| cause.count > 0);
+    causes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.cmp(b)));
+    let row = |cause: &ReasonCount| json!({ label: cause.group, reason: cause.reason, "count": cause.count });
+    causes.iter().map(row).collect()
+}
+
+fn pool(route: &Route) -> Value {
+    let backends = route.pool.backends();
+    let weights: f64 = backends.iter().map(|backend| f64::from(backend.share().get())).sum();
+    let open: u64 = backends.iter().map(|backend| backend.counts.open.get()).sum();
+    let row = |backend: &Arc<Backend>| {
+        let counts = &backend.counts;
+        json!({
+            "id": &*backend.id,
+            "up": backend.health.is_up(now().into()),
+            "drained": backend.standing.away.is_away(),
+            "expected_share": f64::from(backend.share().get()) / weights,
+            "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
+            "tunnels": counts.open.get(),
+            "opened": counts.opened.get(),
+            "connect_failures": counts.connect_failures.get(),
+        })
+    };
+    json!({
+        "route": &*route.name,
+        "drained": route.drain.is_away(),
+        "tunnels": open,
+        "tunnels_max": route.tunnels_max,
+        "delayed_seconds": delays(slice::from_ref(&route.counts)),
+        "backends": backends.iter().map(row).collect::<Vec<_>>(),
+    })
+}
+
+fn listeners_of(snapshot: &Snapshot) -> Value {
+    let row = |(listener, counts): (&ListenerSettings, &Arc<ListenerCounts>)| {
+        json!({
+            "name": &*listener.name,
+            "tls": listener.tls,
+            "connections": counts.open.get(),
+            "opened": counts.opened.get(),
+            "accept_pauses": counts.pauses.get(),
+        })
+    };
+    snapshot.listeners().map(row).collect()
+}
+
+fn drains(state: &ProxyState) -> Value {
+    let row = |running: &RunningDrain| {
+        json!({
+            "scope": running.of.to_string(),
+            "tunnels": running.sessions,
+            "left": running.left(),
+        })
+    };
+    state.drains.running().iter().map(row).collect()
+}
+
+/// The last reload, with diagnostics and changes truncated to what fits on a screen.
+fn reload(state: &ProxyState) -> Value {
+    match state.reloaded.load().as_deref() {
+        None => Value::Null,
+        Some(reloaded) => match &reloaded.outcome {
+            Ok(changes) => json!({
+                "at": reloaded.at,
+                "applied": true,
+                "changed": reload_report::words(changes),
+                "changes": changes.iter().take(CHANGES_MAX).map(change).collect::<Vec<_>>(),
+                "changes_total": changes.len(),
+            }),
+            Err(errors) => {
+                let cut = |error: &String| reload_report::cut(error, TEXT_MAX);
+                json!({
+                    "at": reloaded.at,
+                    "applied": false,
+                    "errors": errors.iter().take(ERRORS_MAX).map(cut).collect::<Vec<_>>(),
+                    "errors_total": errors.len(),
+                })
+            }
+        },
+    }
+}
+
+fn change(change: &Change) -> Value {
+    let cut =
+        |value: &Option<String>| value.as_deref().map(|value| reload_report::cut(value, TEXT_MAX));
+    let key = |key: &ChangedKey| json!({ "key": key.key, "before": cut(&key.before), "after": cut(&key.after) });
+    json!({
+        "section": change.section,
+        "name": change.name,
+        "action": change.action,
+        "keys": change.keys.iter().map(key).collect::<Vec<_>>(),
+        "tunnels": change.tunnels,
+        "effect": change.effect,
+    })
+}
+
+fn certificates(snapshot: &Snapshot) -> Value {
+    let states = snapshot.tls.as_ref().map_or(&[][..], |tls| tls.certs().states());
+    let row =
+        |state: &CertificateState| json!({ "name": state.name, "not_after": state.not_after });
+    states.iter().map(row).collect()
+}
+
+/// Routes listed for a cause.
+const ROUTES_MAX: usize = 10;
+const ERRORS_MAX: usize = 20;
+const CHANGES_MAX: usize = 20;
+/// Length of a diagnostic or value.
+const TEXT_MAX: usize = 300;

@@ -1,0 +1,112 @@
+//! Concurrency limits of the process, of a client and of a route, and the rates of a client.
+
+use std::num::NonZeroU32;
+
+use super::defaults::{count, value_or};
+use crate::config::schema::ConfigFile;
+use crate::config::settings::{ConcurrencySettings, RateSettings};
+use crate::config::toml::diagnostic::{Location, Problem};
+use crate::config::toml::sink::DiagnosticSink;
+use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::scalars::{AtLeastOne, OrAuto};
+
+/// The concurrency limits. The default of a per-client limit is lowered to the limit on all clients.
+pub(crate) fn concurrency(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> ConcurrencySettings {
+    let given = &file.concurrency;
+    let all = auto(&given.connections);
+    // Each tunnel is a connection, so the limit on connections also applies to tunnels.
+    let tunnels = auto(&given.tunnels).or(all);
+    let tunnels_key = match given.tunnels.value() {
+        Some(OrAuto(Some(_))) => "concurrency.tunnels",
+        Some(OrAuto(None)) | None => "concurrency.connections",
+    };
+    let mut check = |number: Option<NonZeroU32>, location: Option<&Location>, max, max_key| {
+        if let (Some(number), Some(location), Some(max)) = (number, location, max)
+            && number > max
+        {
+            let problem = Problem::new(format!("{number} is more than {max_key} = {max}"));
+            sink.report(location, problem.help(format!("write at most {max}, or raise {max_key}")));
+        }
+    };
+    let per_client = &given.connections_per_client;
+    check(
+        per_client.value().map(|number| number.0),
+        per_client.location(),
+        all,
+        "concurrency.connections",
+    );
+    check(auto(&given.tunnels), given.tunnels.location(), all, "concurrency.connections");
+    let per_client = &given.tunnels_per_client;
+    check(per_client.value().map(|number| number.0), per_client.location(), tunnels, tunnels_key);
+    for route in file.routes.value().into_iter().flatten() {
+        let number = route.tunnels.value().and_then(|tunnels| tunnels.0);
+        check(number, route.tunnels.location(), tunnels, tunnels_key);
+    }
+
+    let reported =
+        tunnels.is_some_and(|max| per_client.value().is_some_and(|number| number.0 > max));
+    if !reported {
+        tunnels_within_connections(file, sink);
+    }
+
+    let within = |given: &Parsed<AtLeastOne<NonZeroU32>>, default: u32, max: Option<NonZeroU32>| {
+        let default = max.map_or(default, |max| max.get().min(default));
+        given.value().map_or(at_least_one(default), |number| number.0)
+    };
+    ConcurrencySettings {
+        connections: all.map(count),
+        tunnels: auto(&given.tunnels).map(count),
+        connections_per_client: count(within(&given.connections_per_client, CONNECTIONS, all)),
+        tunnels_per_client: count(within(&given.tunnels_per_client, 256, tunnels)),
+    }
+}
+
+/// The rate limits of one client.
+pub(super) fn rates(file: &ConfigFile) -> RateSettings {
+    let given = &file.rates;
+    RateSettings {
+        handshakes_per_client: given
+            .handshakes_per_client
+            .value()
+            .map_or(at_least_one(20), |rate| rate.0.0),
+        handshakes_burst: value_or(&given.handshakes_burst, AtLeastOne(at_least_one(100))).0,
+    }
+}
+
+/// Each tunnel of a client is one of its connections, except for clients behind a trusted proxy.
+fn tunnels_within_connections(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) {
+    let (tunnels, connections) =
+        (&file.concurrency.tunnels_per_client, &file.concurrency.connections_per_client);
+    let trusted = &file.trusted_proxies.addresses;
+    let none_trusted = !trusted.is_invalid() && trusted.value().is_none_or(|list| list.is_empty());
+    let (Some(Located { value: AtLeastOne(number), location }), true, false) =
+        (tunnels.located(), none_trusted, connections.is_invalid())
+    else {
+        return;
+    };
+    let (max, origin) = match connections.value() {
+        Some(max) => (max.0.get(), ""),
+        None => (CONNECTIONS, " by default"),
+    };
+    if number.get() > max {
+        let key = "concurrency.connections_per_client";
+        let problem = Problem::new(format!("{number} is more than {key}, which is {max}{origin}"));
+        let help =
+            format!("each tunnel is a connection: write at most {max}, or raise {key} as well");
+        sink.report(location, problem.help(help));
+    }
+}
+
+fn auto(given: &Parsed<OrAuto<NonZeroU32>>) -> Option<NonZeroU32> {
+    given.value().and_then(|number| number.0)
+}
+
+const fn at_least_one(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// Default of `connections_per_client`.
+const CONNECTIONS: u32 = 512;

@@ -1,0 +1,37 @@
+//! Trusted proxies.
+
+use ipnet::IpNet;
+
+use super::defaults::value_or;
+use crate::config::schema::ConfigFile;
+use crate::config::settings::{ForwardedHeader, TrustedProxies};
+use crate::config::toml::diagnostic::Problem;
+use crate::config::toml::sink::DiagnosticSink;
+use crate::config::toml::value::Located;
+use crate::config::values::network::covers_every_address;
+
+/// The trusted proxies. They must not cover every address, and a header may be chosen only if there are
+/// any.
+pub(crate) fn trusted_proxies(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> TrustedProxies {
+    let given = &file.trusted_proxies;
+    let header = value_or(&given.header, ForwardedHeader::XForwardedFor);
+    let mut networks: Vec<IpNet> = Vec::new();
+    if let Some(Located { value: list, location }) = given.addresses.located() {
+        networks.extend(list.iter().map(|network| network.value.0));
+        // Several networks together may cover every address.
+        if IpNet::aggregate(&networks).iter().any(|net| net.prefix_len() == 0) {
+            sink.report(location, covers_every_address("together these contain every address"));
+        }
+    }
+    // Writing the default is always allowed.
+    if let (Some(location), ForwardedHeader::Forwarded, true, false) =
+        (given.header.location(), header, networks.is_empty(), given.addresses.is_invalid())
+    {
+        let problem = Problem::new("no proxy is trusted, so this header is never read");
+        sink.report(
+            location,
+            problem.help("list the proxies in front: addresses = [\"10.0.0.7\"]"),
+        );
+    }
+    TrustedProxies { networks: networks.into(), header }
+}

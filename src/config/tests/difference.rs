@@ -1,0 +1,158 @@
+//! What differs between two files: in meaning, not in how they are written.
+
+use super::listing::FULL;
+use super::*;
+use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
+use crate::config::settings::Settings;
+use crate::protocol::response::Change;
+
+/// `section name action (key: before -> after)` of each change.
+fn errors(before: &str, after: &str) -> Vec<String> {
+    let show = |change: Change| {
+        let none = || "none".to_owned();
+        let keys: Vec<String> = change
+            .keys
+            .into_iter()
+            .map(|key| {
+                let (before, after) = (key.before.unwrap_or_else(none), key.after);
+                format!("{}: {before} -> {}", key.key, after.unwrap_or_else(none))
+            })
+            .collect();
+        assert!(!change.effect.is_empty());
+        assert_eq!(change.tunnels, 0);
+        format!("{} {} {} ({})", change.section, change.name, change.action, keys.join(", "))
+    };
+    changes(&parse(before), &parse(after)).into_iter().map(show).collect()
+}
+
+#[test]
+fn what_means_the_same_is_no_change() {
+    let same = FULL
+        .replace("\"26h\"", "\"1560m\"")
+        .replace("\"1500ms\"", "'1500ms' # why")
+        .replace("\"3MiB\"", "\"3072KiB\"")
+        .replace(
+            "\"null\", \"https://chat.example.com:8443\"",
+            "\"https://chat.example.com:8443\", \"null\"",
+        )
+        .replace("\"10.0.0.0/8\", \"192.0.2.7\"", "\"192.0.2.7/32\", \"10.0.0.0/8\"")
+        .replace("redact = [\"zebra\", \"apple\"]", "redact = [\"apple\", \"zebra\"]");
+    assert_ne!(same, FULL);
+    assert_eq!(errors(FULL, &same), [""; 0]);
+    // In another file, and its tables in another order.
+    let parts: Vec<&str> = FULL.split("\n[[route]]").collect();
+    let (second, rest) = parts[2].split_once("\n[server]").unwrap();
+    let moved = format!("{}\n[[route]]{second}\n[[route]]{}\n[server]{rest}", parts[0], parts[1]);
+    let moved = Settings::parse(&moved, "other.toml").unwrap();
+    assert_eq!(&*moved.routes[0].name, "[2001:db8::7]");
+    assert_eq!(changes(&parse(FULL), &moved), []);
+    // From the common table into that of the only route.
+    let common = format!("{PLAIN}[limits]\nidle = \"2h\"\n");
+    assert_eq!(errors(&common, &format!("{PLAIN}[route.limits]\nidle = \"2h\"\n")), [""; 0]);
+}
+
+#[test]
+fn what_differs_is_told_with_its_keys() {
+    assert_eq!(
+        errors(FULL, &FULL.replace("\"26h\"", "\"27h\"").replace("http = false", "http = true")),
+        ["route a \"quoted\" \\ name changed (route[0].http: false -> true, \
+          route[0].limits.lifetime: \"26h\" -> \"27h\")"]
+    );
+    assert_eq!(
+        errors(FULL, &FULL.replace("weight = 3", "weight = 4").replace("\"b:1\"", "\"c:1\"")),
+        [
+            "backend a of a \"quoted\" \\ name changed (route[0].backends[0].weight: 3 -> 4)",
+            "backend c:1 of [2001:db8::7] added (route[1].backends[0].address: none -> \"c:1\")",
+            "backend b:1 of [2001:db8::7] removed (route[1].backends[0].address: \"b:1\" -> none)",
+        ]
+    );
+    assert_eq!(
+        errors(
+            FULL,
+            &FULL
+                .replace("name = \"tls\"", "name = \"door\"")
+                .replace("\"[::1]:8080\"", "\"[::1]:8081\"")
+        ),
+        [
+            "listener door changed (listener[0].name: \"tls\" -> \"door\")",
+            "listener [::1]:8081 added (listener[1].address: none -> \"[::1]:8081\", \
+             listener[1].tls: none -> false)",
+            "listener [::1]:8080 removed (listener[1].address: \"[::1]:8080\" -> none, \
+             listener[1].tls: false -> none)",
+        ]
+    );
+    let other =
+        FULL.replace("/etc/a.key", "/etc/b.key").replace("level = \"warn\"", "level = \"info\"");
+    assert_eq!(
+        errors(FULL, &other),
+        [
+            "certificate /etc/a.pem changed (certificate[0].key: \"/etc/a.key\" -> \"/etc/b.key\")",
+            "log  changed (log.level: \"warn\" -> \"info\")",
+        ]
+    );
+    let renamed = PLAIN.replace("chat.example.com", "talk.example.com");
+    let errors = errors(PLAIN, &renamed);
+    assert!(
+        errors[0].starts_with("route talk.example.com added (route[0].host: none -> "),
+        "{errors:?}"
+    );
+    assert!(errors[1].starts_with("route chat.example.com removed ("), "{errors:?}");
+    assert_eq!(errors.len(), 2);
+}
+
+#[test]
+fn a_common_limit_is_told_once_and_with_whom_it_is_about() {
+    // The first route has an idle time of its own.
+    let after = FULL.replace("idle = \"2h\"", "idle = \"3h\"");
+    let found = differences(&parse(FULL), &parse(&after));
+    let [SettingChange { change, affected }] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((change.section.as_str(), change.keys[0].key.as_str()), ("limits", "limits.idle"));
+    assert_eq!(*affected, AffectedTunnels::Routes(vec!["[2001:db8::7]".into()]));
+    // Where every route has its own, it means nothing.
+    let own =
+        |idle: &str| format!("{PLAIN}[route.limits]\nidle = \"2h\"\n[limits]\nidle = \"{idle}\"\n");
+    assert_eq!(errors(&own("3h"), &own("4h")), [""; 0]);
+    // One that is written out in a route, and differs, is the route's.
+    let before = format!("{PLAIN}[limits]\nidle = \"2h\"\n");
+    let after = format!("{PLAIN}[route.limits]\nidle = \"5h\"\n");
+    assert_eq!(
+        errors(&before, &after),
+        ["route chat.example.com changed (route[0].limits.idle: \"2h\" -> \"5h\")"]
+    );
+}
+
+#[test]
+fn what_becomes_of_tunnels_is_told() {
+    let effect = |old: &str, new: &str| {
+        let found = changes(&parse(FULL), &parse(&FULL.replace(old, new)));
+        found.into_iter().map(|change| change.effect).collect::<Vec<_>>().join("; ")
+    };
+    assert!(effect("workers = 3", "workers = 4").contains("requires a restart"));
+    assert!(effect("socket = \"/run/x/", "socket = \"/run/y/").contains("requires a restart"));
+    assert!(effect("\"26h\"", "\"27h\"").contains("established tunnels keep the old value"));
+    assert!(
+        effect("deadline = \"40s\"", "deadline = \"50s\"").contains("applies to the next drain")
+    );
+    let gone = effect(", \"[2001:db8::1]:9002\"", "");
+    assert!(gone.contains("still open after 10m are closed over 20s"), "{gone}");
+    let keep = changes(
+        &parse(&PLAIN.replace("\"127.0.0.1:9001\"", "\"a:1\", \"b:1\"")),
+        &parse(&PLAIN.replace("\"127.0.0.1:9001\"", "\"b:1\"")),
+    );
+    assert!(keep[0].effect.contains("its tunnels stay open"), "{keep:?}");
+}
+
+#[test]
+fn many_routes_are_compared_in_no_time() {
+    let many = |idle: &str| {
+        let route = |n: usize| {
+            format!("[[route]]\nhost = \"h{n}.x\"\norigins = [\"*\"]\nbackends = [\"a:1\"]\n")
+        };
+        let routes: String = (0..5_000).map(route).collect();
+        parse(&format!("{PLAIN}{routes}[limits]\nidle = \"{idle}\"\n"))
+    };
+    let (before, after) = (many("2h"), many("3h"));
+    let found = differences(&before, &after);
+    assert_eq!(found.len(), 1);
+    assert!(matches!(&found[0].affected, AffectedTunnels::Routes(routes) if routes.len() == 5_001));
+}

@@ -1,0 +1,170 @@
+//! Keys of which one makes another void.
+
+use super::*;
+
+// Requirements: CF12.
+#[test]
+fn message_limit_must_fit_into_its_fragments() {
+    let limits = |message: &str, frame: &str, fragments: &str, side: &str| {
+        format!(
+            "[route.limits]\nmessage_from_{side} = {message}\nframe_from_{side} = {frame}\n\
+             fragments_from_{side} = {fragments}"
+        )
+    };
+    let problem = |key: &str, side: &str| {
+        format!(
+            "route[0].limits.{key}: limits.message_from_{side} = 1MiB can never be reached: \
+             limits.fragments_from_{side} = 16 and limits.frame_from_{side} = 4KiB are 64KiB \
+             at most (write at most \"64KiB\", or raise one of the other two)"
+        )
+    };
+    let backend = limits("\"1MiB\"", "\"4KiB\"", "16", "backend");
+    assert_eq!(errors_below(&backend), [problem("message_from_backend", "backend")]);
+    let long = limits("{ max = \"1MiB\" }", "{ max = \"4KiB\" }", "{ max = 16 }", "backend");
+    assert_eq!(errors_below(&long), [problem("message_from_backend.max", "backend")]);
+    // A client's message is looked at after decompression as well.
+    let client = limits("\"1MiB\"", "\"4KiB\"", "16", "client");
+    for compression in ["pass", "strip"] {
+        let errors = errors_below(&format!("compression = \"{compression}\"\n{client}"));
+        assert_eq!(errors, [problem("message_from_client", "client")]);
+    }
+    let report = "{ max = 16, action = \"report\" }";
+    for lawful in [
+        client.clone(),
+        client.replace("[route.limits]", "[limits]"),
+        limits("\"64KiB\"", "\"4KiB\"", "16", "backend"),
+        limits("\"1MiB\"", "\"4KiB\"", "\"off\"", "backend"),
+        limits("\"1MiB\"", "\"4KiB\"", report, "backend"),
+        // The default gives way.
+        backend.replace("message_from_backend = \"1MiB\"\n", ""),
+    ] {
+        parse(&format!("{PLAIN}{lawful}\n"));
+    }
+    let common = client.replace("[route.limits]", "[limits]");
+    assert_eq!(errors_below(&format!("compression = \"pass\"\n{common}")).len(), 1);
+}
+
+// Requirements: CF12.
+#[test]
+fn warns_about_limits_beyond_the_tunnel_lifetime() {
+    assert_eq!(
+        errors_below(
+            "[limits]\nlifetime = \"1h\"\nmessage_age_from_client = \"2h\"\n\
+             message_age_from_backend = { max = \"61m\", action = \"report\" }\n\
+             close_grace = \"40s\"\n[drain]\ndeadline = \"39s\""
+        ),
+        [
+            "limits.message_age_from_client: limits.message_age_from_client = 2h is longer than \
+             limits.lifetime = 1h \
+             (the tunnel has ended by then: write at most \"1h\", or raise limits.lifetime)",
+            "limits.message_age_from_backend.max: limits.message_age_from_backend = 61m is longer \
+             than limits.lifetime = 1h \
+             (the tunnel has ended by then: write at most \"1h\", or raise limits.lifetime)",
+            "limits.close_grace: limits.close_grace = 40s is longer than drain.deadline = 39s \
+             (the tunnel has ended by then: write at most \"39s\", or raise drain.deadline)",
+        ]
+    );
+    let own = "[route.limits]\nclose_grace = \"1m\"\n[drain]\ndeadline = \"30s\"";
+    assert!(errors_below(own)[0].starts_with("route[0].limits.close_grace: "));
+    for lawful in [
+        // Defaults.
+        "[limits]\nlifetime = \"41s\"",
+        "[limits]\nclose_grace = \"1h\"",
+        "[drain]\nwindow = \"1s\"\ndeadline = \"2s\"",
+        "[limits]\nlifetime = \"1h\"\nmessage_age_from_client = \"1h\"",
+        "[limits]\nlifetime = \"off\"\nmessage_age_from_client = \"2h\"",
+        "[limits]\nmessage_age_from_client = \"2h\"\n[route.limits]\nlifetime = \"1h\"",
+        "[limits]\nclose_grace = \"30s\"\n[drain]\ndeadline = \"30s\"",
+    ] {
+        parse(&format!("{PLAIN}{lawful}\n"));
+    }
+}
+
+// Requirements: CF12.
+#[test]
+fn byte_burst_must_hold_one_message() {
+    let problem = "limits.bytes_from_client closes at a burst of 128KiB, and \
+                   limits.message_from_client = 1MiB allows larger messages \
+                   (every larger message would close the tunnel: write burst = \"2MiB\", \
+                   or action = \"delay\", which slows reading down)";
+    let message = "message_from_client = \"1MiB\"";
+    let bytes = "bytes_from_client = { rate = \"64KiB/s\", action = \"close\" }";
+    let errors = errors_below(&format!("[limits]\n{message}\n{bytes}"));
+    assert_eq!(errors, [format!("limits.bytes_from_client: {problem}")]);
+    // On a route, at its own key.
+    let errors = errors_below(&format!("[route.limits]\n{bytes}\n[limits]\n{message}"));
+    assert_eq!(errors, [format!("route[0].limits.bytes_from_client: {problem}")]);
+    let errors = errors_below(&format!("[route.limits]\n{message}\n[limits]\n{bytes}"));
+    assert_eq!(errors, [format!("route[0].limits.message_from_client: {problem}")]);
+    for lawful in [
+        bytes.to_owned(),
+        format!("{message}\nbytes_from_client = \"64KiB/s\""),
+        format!("{message}\n{}", bytes.replace("close", "report")),
+        format!("{message}\n{}", bytes.replace(", action", ", burst = \"1MiB\", action")),
+        format!("message_from_client = \"off\"\n{bytes}"),
+        format!("message_from_backend = \"1MiB\"\n{bytes}"),
+    ] {
+        parse(&format!("{PLAIN}[limits]\n{lawful}\n"));
+    }
+}
+
+// Requirements: CF12.
+#[test]
+fn tunnels_per_client_must_not_exceed_connections() {
+    let errors = |lines: &str| errors_below(&format!("[concurrency]\n{lines}"));
+    let help = |cap| {
+        format!(
+            "(each tunnel is a connection: write at most {cap}, \
+             or raise concurrency.connections_per_client as well)"
+        )
+    };
+    assert_eq!(
+        errors("connections_per_client = 10\ntunnels_per_client = 11"),
+        [format!(
+            "concurrency.tunnels_per_client: 11 is more than concurrency.connections_per_client, which is 10 {}",
+            help(10)
+        )]
+    );
+    assert_eq!(
+        errors("tunnels_per_client = 600"),
+        [format!(
+            "concurrency.tunnels_per_client: 600 is more than concurrency.connections_per_client, which is 512 \
+             by default {}",
+            help(512)
+        )]
+    );
+    // Once is enough.
+    assert_eq!(errors("connections = 100\ntunnels_per_client = 600").len(), 1);
+    for lawful in [
+        "connections_per_client = 10",
+        "connections_per_client = 10\ntunnels_per_client = 10",
+        // Those who come through a trusted proxy share its connections.
+        "tunnels_per_client = 600\n[trusted_proxies]\naddresses = [\"10.0.0.1\"]",
+    ] {
+        parse(&format!("{PLAIN}[concurrency]\n{lawful}\n"));
+    }
+}
+
+// Requirements: CF12.
+#[test]
+fn health_path_must_not_shadow_a_route() {
+    let with = |health: &str, route: &str| {
+        let text = PLAIN.replace("443\"", &format!("443\"\nhealth_path = \"{health}\""));
+        format!("{text}path = \"{route}\"\n")
+    };
+    for health in ["/ws", "/ws/"] {
+        assert_eq!(
+            errors(&with(health, "/ws")),
+            [format!(
+                "listener[0].health_path: \"{health}\" is route[0].path, which would never receive this request (health checks are answered before any route: choose a path that no route has)"
+            )]
+        );
+    }
+    assert_eq!(
+        errors(&with("/", "/")),
+        ["listener[0].health_path: \"/\" is the path of the application's start page \
+          (write a separate path such as \"/healthz\")"]
+    );
+    parse(&with("/ws/health", "/ws"));
+    parse(&with("/healthz", "/"));
+}

@@ -1,0 +1,74 @@
+//! What must hold after every run.
+
+use crate::peer::PeerLog;
+use crate::reference::frames;
+use crate::world::{Outcome, TunnelLog};
+
+/// The first violation, if any.
+pub fn violation(outcome: &Outcome) -> Option<String> {
+    tunnels(&outcome.tunnels).or_else(|| at_rest(outcome))
+}
+
+fn tunnels(tunnels: &[TunnelLog]) -> Option<String> {
+    tunnels.iter().enumerate().find_map(|(number, tunnel)| {
+        let (client, backend) = (tunnel.client.as_ref(), tunnel.backend.as_ref());
+        let up = direction(client, backend).map(|text| format!("to the backend: {text}"));
+        let down = direction(backend, client).map(|text| format!("to the client: {text}"));
+        up.or(down).map(|text| format!("tunnel {number}, {text}"))
+    })
+}
+
+/// The data frames that arrived are a prefix of those that were sent, whole, and a Close is last.
+fn direction(from: Option<&PeerLog>, to: Option<&PeerLog>) -> Option<String> {
+    let to = to?;
+    let nothing = PeerLog::default();
+    let from = from.unwrap_or(&nothing);
+    let (whole, partial) = frames(&to.received);
+    let close = whole.iter().position(|frame| frame.first == 0x88);
+    if let Some(close) = close
+        && (close + 1 < whole.len() || partial > 0)
+    {
+        return Some(format!("{} frames and {partial} B after a Close", whole.len() - close - 1));
+    }
+    let data = whole.iter().filter(|frame| frame.first & 0x08 == 0);
+    let mut sent = from.sent.iter();
+    for (at, frame) in data.enumerate() {
+        match sent.next() {
+            Some((first, payload)) if (*first, payload) == (frame.first, &frame.payload) => {}
+            // The log of a peer that never finished its handshake is empty.
+            None if from.sent.is_empty() && from.received.is_empty() => return None,
+            Some(_) | None => return Some(format!("data frame {at} differs from what was sent")),
+        }
+    }
+    // Only a connection that broke, or that its receiver left, may end inside a frame.
+    let broke = |peer: &PeerLog| peer.stopped_inside_frame || peer.left || peer.network_broke;
+    let broke = to.read_failed || broke(from) || broke(to);
+    (partial > 0 && !broke).then(|| format!("an orderly end inside a frame ({partial} B)"))
+}
+
+/// All places are free, all gauges zero, and every session that started has ended for one reason.
+fn at_rest(outcome: &Outcome) -> Option<String> {
+    let state = &outcome.state;
+    let metrics = &state.metrics;
+    let opened: u64 = metrics.backends().iter().map(|backend| backend.opened.get()).sum();
+    let open: u64 = metrics.backends().iter().map(|backend| backend.open.get()).sum();
+    let connections: u64 = metrics.listeners().iter().map(|listener| listener.open.get()).sum();
+    let ended: u64 = metrics
+        .routes()
+        .iter()
+        .flat_map(|route| route.terminations())
+        .map(|cause| cause.count)
+        .sum();
+    let facts = [
+        ("open tunnels", open),
+        ("open connections", connections),
+        ("connection permits", state.occupancy.connections() as u64),
+        ("tunnel permits", state.occupancy.tunnels() as u64),
+        ("registered sessions", state.registry.len() as u64),
+        ("tasks", state.tasks.len() as u64),
+    ];
+    if let Some((name, count)) = facts.into_iter().find(|(_, count)| *count != 0) {
+        return Some(format!("{count} {name} at rest"));
+    }
+    (opened != ended).then(|| format!("{opened} sessions started, {ended} reasons counted"))
+}
