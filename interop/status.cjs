@@ -39,8 +39,8 @@ function echo() {
   return new Promise((done) => server.on("listening", () => done(server)));
 }
 
-/** A port that refuses: it was free a moment ago. */
-function nobody() {
+/** A port that refuses connections: it was just closed. */
+function closedPort() {
   return new Promise((done) => {
     const server = net.createServer().listen(0, "127.0.0.1", () => {
       const { port } = server.address();
@@ -57,7 +57,7 @@ async function start() {
   const [first, second] = [await echo(), await echo()];
   config = fs.readFileSync(path.join(__dirname, "status.toml"), "utf8")
     .replaceAll("@FIRST@", first.address().port).replace("@SECOND@", second.address().port)
-    .replace("@NOBODY@", await nobody());
+    .replace("@CLOSED@", await closedPort());
   for (let n = 1; n <= ROUTES; n += 1) {
     config += `\n[[route]]\nname = "room-${n}"\nhost = "*"\npath = "/room-${n}"\norigins = ["missing"]\nbackends = ["127.0.0.1:${first.address().port}"]\n`;
   }
@@ -161,8 +161,8 @@ async function refusals() {
   await refused("/nowhere");
   await refused("/nowhere");
   await refused("/gone");
-  must(/ 2 \+2$/.test(await says("refused", /^no_route/)), (await rows("refused")).join());
-  await says("refused", /^no_backend at backend 1 \+1/);
+  must(/ 2 \+2$/.test(await says("rejected", /^no_route/)), (await rows("rejected")).join());
+  await says("rejected", /^no_backend at backend 1 \+1/);
 }
 
 async function ends() {
@@ -188,7 +188,7 @@ async function delays() {
 /** What matters comes first; routes that are well are folded beyond a dozen. */
 async function order() {
   const top = (id) => page.locator(`#${id}`).evaluate((place) => place.getBoundingClientRect().top + scrollY);
-  const places = await Promise.all(["refused", "ended", "would", "delayed", "pools"].map(top));
+  const places = await Promise.all(["rejected", "ended", "would", "delayed", "pools"].map(top));
   must(places.every((place) => place <= places[4]), places.join());
   const heads = (id) => page.locator(`#${id} tr.group`).count();
   must((await heads("pools")) === 12, `${await heads("pools")} routes in sight`);
@@ -225,8 +225,8 @@ async function reload(change, words) {
 
 async function reloads() {
   await reload((toml) => toml.replace("200", "201"), /^Applied at .* Changed: concurrency\b/);
-  await reload((toml) => toml.replace("4KiB", "4Kib"), /^Refused at /);
-  must(/message_from_client/.test(await text("#faults")), await text("#faults"));
+  await reload((toml) => toml.replace("4KiB", "4Kib"), /^Rejected at /);
+  must(/message_from_client/.test(await text("#reload-errors")), await text("#reload-errors"));
   must((await text("#notes-card")).includes("The last reload was rejected"), await text("#notes-card"));
 }
 
@@ -249,7 +249,7 @@ async function hides() {
 
 async function silence() {
   await page.route("**/status.json", (route) => route.abort());
-  await until("silence", async () => (await text("#state")) === "No answer");
+  await until("silence", async () => (await text("#state")) === "Not responding");
   await page.unroute("**/status.json");
   await until("an answer", async () => (await text("#state")) === "Running");
 }

@@ -1,5 +1,4 @@
-//! The command line: what may be said, and what is made of the same definitions: completions for
-//! shells, and man pages.
+//! The command line, and the shell completions and man pages generated from its definitions.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,8 +12,8 @@ use tidegate::ctl::args::CtlArgs;
 
 /// A TLS-terminating reverse proxy that understands WebSockets.
 ///
-/// tidegate takes WebSocket connections over TLS and relays them to backends, frame by frame, under
-/// limits that one file sets.
+/// tidegate accepts WebSocket connections over TLS and relays them to backends frame by frame. One
+/// configuration file defines listeners, routes and limits.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -22,84 +21,85 @@ use tidegate::ctl::args::CtlArgs;
     after_help = EXAMPLES
 )]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: CliCommand,
 }
 
-/// What the program can do.
+/// The commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
-    /// Serve as a configuration file says, until SIGTERM; SIGHUP reloads the file, SIGUSR2 hands
-    /// over to a new process.
+    /// Run the proxy until SIGTERM; SIGHUP reloads the configuration, SIGUSR2 hands over to a new
+    /// process.
     ///
-    /// SIGTERM and SIGINT close every tunnel, spread over a window, and end the process; a second one
-    /// makes it hurry. SIGHUP reads the file again, all or nothing: open tunnels notice nothing.
+    /// SIGTERM and SIGINT close all tunnels, spread over a window, and then end the process; a
+    /// second signal closes the remaining tunnels immediately. SIGHUP applies the file as a whole
+    /// or, if it is invalid, not at all; open tunnels are not interrupted.
     #[command(after_help = "Examples:
   tidegate run --config /etc/tidegate/proxy.toml")]
     Run {
-        /// The configuration file.
+        /// Path of the configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Judge a configuration file and the certificates it names; change nothing.
+    /// Check a configuration file and its certificates without applying them.
     ///
-    /// Every fault is told at once, with its place and what to do about it. With --diff a good file is
-    /// then compared with what a running process has: what a reload would change, and how many
-    /// live tunnels each change touches.
+    /// Reports all errors with their location and a suggestion. With --diff, a valid file is also
+    /// compared with the configuration of a running process: the output lists what a reload would
+    /// change, and how many open tunnels each change affects.
     #[command(after_help = "Examples:
   tidegate check --config /etc/tidegate/proxy.toml
   tidegate check --diff --config /etc/tidegate/proxy.toml")]
     Check(CheckArgs),
-    /// Try the proxy with a generated certificate, a small backend and a page.
+    /// Try the proxy with a generated certificate, a built-in backend and a web page.
     #[cfg(feature = "demo")]
     Demo {
-        /// Where to listen.
+        /// Address to listen on.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
         listen: SocketAddr,
     },
-    /// Look at a running process, and give it orders, over its control socket.
+    /// Inspect and control a running process over its control socket.
     ///
-    /// The socket is `[control] socket` of the configuration; only root and the user that tidegate
-    /// runs as may use it. Tables are for people; programs read --json, whose names stay as they are.
+    /// The socket is set by `[control] socket` in the configuration; only root and the user that
+    /// tidegate runs as may use it. Scripts should use --json: its names are stable.
     Ctl(CtlArgs),
-    /// Write what a shell needs to complete these commands.
+    /// Print the completion script of a shell.
     #[command(after_help = "Examples:
   tidegate completions bash > /usr/share/bash-completion/completions/tidegate
   tidegate completions zsh > /usr/share/zsh/vendor-completions/_tidegate
   tidegate completions fish > /usr/share/fish/vendor_completions.d/tidegate.fish")]
     Completions {
-        /// Which shell.
+        /// The shell.
         shell: Shell,
     },
-    /// Write the man pages into a folder, which must exist.
+    /// Write the man pages to an existing folder.
     #[command(hide = true)]
     Man {
-        /// The folder.
+        /// The target folder.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
 }
 
-/// What is judged, and against what.
+/// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// The configuration file.
+    /// Path of the configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Tell what a running process would change if it read this file.
+    /// Show what a running process would change if it reloaded this file.
     #[arg(long)]
     pub diff: bool,
-    /// Its control socket [default: control.sock in $RUNTIME_DIRECTORY or, without one, in
-    /// /run/tidegate]
+    /// Path of the control socket [default: control.sock in $RUNTIME_DIRECTORY, or in /run/tidegate
+    /// if that is unset]
     #[arg(long, value_name = "PATH", requires = "diff")]
     pub socket: Option<PathBuf>,
-    /// Print the answer as one line of JSON.
+    /// Print the response as one line of JSON.
     #[arg(long, requires = "diff")]
     pub json: bool,
 }
 
-/// Shells that are helped.
+/// Shells with completion support.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Shell {
     /// GNU bash.
@@ -110,72 +110,82 @@ pub enum Shell {
     Fish,
 }
 
-/// Writes what a shell needs.
+/// Writes the completion script of a shell, without hidden commands.
+///
+/// # Errors
+///
+/// Errors of `out`.
 pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
     };
-    let whole = Arguments::command();
-    // Scripts would offer what is hidden.
-    let offered = whole.get_subcommands().filter(|of| !of.is_hide_set()).cloned();
-    let mut command = clap::Command::new("tidegate").version(VERSION).subcommands(offered);
-    // The generator cannot be told of a pipe that is closed.
+    let all = Arguments::command();
+    // The generators do not omit hidden commands themselves.
+    let visible = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut command = clap::Command::new("tidegate").version(VERSION).subcommands(visible);
+    // The generators panic on write errors, so they write to memory.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "tidegate", &mut script);
     out.write_all(&script)?;
     out.flush()
 }
 
-/// Writes the man pages: `tidegate.1`, `tidegate-ctl.1`, `tidegate-ctl-status.1`, ...
+/// Writes the man pages `tidegate.1`, `tidegate-ctl.1`, `tidegate-ctl-status.1` and so on to a
+/// folder.
+///
+/// # Errors
+///
+/// The error of the file system, with the path of the file.
 pub fn man(folder: &Path) -> io::Result<()> {
     let mut root = Arguments::command().disable_help_subcommand(true);
     root.build();
-    pages(&root, folder)
+    write_pages(&root, folder)
 }
 
-fn pages(command: &clap::Command, folder: &Path) -> io::Result<()> {
+fn write_pages(command: &clap::Command, folder: &Path) -> io::Result<()> {
     let man = Man::new(command.clone()).manual("tidegate").source(SOURCE);
     let path = folder.join(man.get_filename());
-    let page = page(command, &man)?;
+    let page = render_page(command, &man)?;
     fs::write(&path, page)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    command.get_subcommands().filter(|of| !of.is_hide_set()).try_for_each(|of| pages(of, folder))
+    let mut visible = command.get_subcommands().filter(|command| !command.is_hide_set());
+    visible.try_for_each(|command| write_pages(command, folder))
 }
 
-fn page(command: &clap::Command, man: &Man) -> io::Result<Vec<u8>> {
+fn render_page(command: &clap::Command, man: &Man) -> io::Result<Vec<u8>> {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    writeln!(page, ".SH NAME\n{} \\- {}", escaped(name), escaped(&about))?;
+    writeln!(page, ".SH NAME\n{} \\- {}", escape_roff(name), escape_roff(&about))?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    if command.get_subcommands().any(|of| !of.is_hide_set()) {
+    if command.get_subcommands().any(|command| !command.is_hide_set()) {
         man.render_subcommands_section(&mut page)?;
     }
     if let Some(examples) = command.get_after_help() {
         let examples = examples.to_string();
         let examples = examples.strip_prefix("Examples:\n").unwrap_or(&examples);
-        write!(page, ".SH EXAMPLES\n.nf\n{}\n.fi\n", escaped(examples))?;
+        write!(page, ".SH EXAMPLES\n.nf\n{}\n.fi\n", escape_roff(examples))?;
     }
     let ctl = name.starts_with("tidegate-ctl");
-    page.extend_from_slice(if ctl { CTL_ENDS } else { ENDS }.as_bytes());
+    page.extend_from_slice(if ctl { CTL_EXIT_STATUS } else { EXIT_STATUS }.as_bytes());
     if ctl {
         page.extend_from_slice(CTL_FILES.as_bytes());
     }
-    let also = SEE_ALSO
+    let others = SEE_ALSO
         .iter()
-        .filter(|also| **also != name)
-        .map(|also| format!("\\fB{}\\fR(1)", escaped(also)));
-    writeln!(page, ".SH \"SEE ALSO\"\n{}", also.collect::<Vec<_>>().join(",\n"))?;
+        .filter(|other| **other != name)
+        .map(|other| format!("\\fB{}\\fR(1)", escape_roff(other)));
+    writeln!(page, ".SH \"SEE ALSO\"\n{}", others.collect::<Vec<_>>().join(",\n"))?;
     Ok(page)
 }
 
-/// Text as roff has it, where a line does not begin with a dot.
-fn escaped(text: &str) -> String {
+/// Escapes text for roff. Lines that begin with a dot are not supported.
+fn escape_roff(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq")
 }
 
@@ -198,51 +208,51 @@ const SOURCE: &str = concat!("tidegate ", env!("CARGO_PKG_VERSION"));
 
 const SEE_ALSO: [&str; 4] = ["tidegate", "tidegate-check", "tidegate-ctl", "tidegate-run"];
 
-const ENDS: &str = r#".SH "EXIT STATUS"
+const EXIT_STATUS: &str = r#".SH "EXIT STATUS"
 .TP
 .B 0
-It is done; the file is good; the process was told to end, and has ended.
+Success: the file is valid, or the process has shut down after a signal.
 .TP
 .B 1
-It cannot be done; standard error says why.
+The command failed; standard error has the reason.
 .TP
 .B 2
-The command line is wrong.
+The command line is invalid.
 .TP
 .B 69
-No process answers at the control socket.
+No process is listening on the control socket.
 .TP
 .B 78
-The configuration is refused; standard error has every fault.
+The configuration is invalid; standard error lists every error.
 "#;
 
-const CTL_ENDS: &str = r#".SH "EXIT STATUS"
+const CTL_EXIT_STATUS: &str = r#".SH "EXIT STATUS"
 .TP
 .B 0
-It is done.
+Success.
 .TP
 .B 1
-The process refuses; standard error says why.
+The command failed or was rejected; standard error has the reason.
 .TP
 .B 2
-The command line is wrong.
+The command line is invalid.
 .TP
 .B 69
-No process answers at the socket.
+No process is listening on the control socket.
 .TP
 .B 78
-A reload is refused for faults in the configuration; standard error has every one.
+The configuration to reload is invalid; standard error lists every error.
 "#;
 
 const CTL_FILES: &str = r#".SH FILES
 .TP
 .I /run/tidegate/control.sock
-The control socket under the shipped unit. Only root and the user that tidegate runs as may use it.
+The control socket of the shipped unit. Only root and the user that tidegate runs as may use it.
 .SH ENVIRONMENT
 .TP
 .B RUNTIME_DIRECTORY
-Where control.sock is looked for without \fB\-\-socket\fR.
+The folder of control.sock if \fB\-\-socket\fR is not given.
 .TP
 .B NO_COLOR
-If set, nothing is bold or coloured.
+If set, output is neither bold nor coloured.
 "#;

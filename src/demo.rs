@@ -48,12 +48,12 @@ async fn serve(listen: SocketAddr) -> Result<(), DemoError> {
         let source = ConfigSource::Fixed(Box::new(settings.clone()));
         app::run(settings, source, InheritedSockets::default(), signals)
     };
-    demo.run(signals, proxy).await.map_err(|fault| match fault {
-        StartError::Settings(faults) => {
-            let problems: Vec<_> = faults.into_iter().map(|fault| fault.problem).collect();
+    demo.run(signals, proxy).await.map_err(|error| match error {
+        StartError::Settings(late) => {
+            let problems: Vec<_> = late.into_iter().map(|error| error.problem).collect();
             DemoError::Proxy(problems.join("; "))
         }
-        StartError::Machine(fault) | StartError::Broken(fault) => DemoError::Proxy(fault),
+        StartError::Machine(error) | StartError::Broken(error) => DemoError::Proxy(error),
     })
 }
 
@@ -158,9 +158,11 @@ enum AfterExit {
 
 /// The settings that the page explains.
 fn page(settings: &Settings) -> Page {
-    let terms = settings.routes.first().map(|route| &route.policy);
+    let policy = settings.routes.first().map(|route| &route.policy);
     Page {
-        message_max: terms.and_then(|terms| terms.from_client.message).map_or(0, |cap| cap.max),
+        message_max: policy
+            .and_then(|policy| policy.from_client.message)
+            .map_or(0, |limit| limit.max),
         tunnels_max: settings.concurrency.tunnels_per_client,
         drain_window_ms: settings.drain.window.as_millis(),
     }

@@ -1,30 +1,38 @@
 //! tidegate: a TLS-terminating reverse proxy that understands WebSockets.
 //!
-//! The modules below stand in the order in which a connection meets them. The whole story is
-//! told in [`run::journey`]; each room (folder) does one stage and knows no other stage.
-//!
 //! ```text
-//! client ─ TCP ─ accept ─ TLS ─ admit (HTTP head, handshake, route, origin, caps)
-//!                                  │
-//!                               backend (pick, dial, upgrade, or forward plain HTTP)
-//!                                  │
-//!                               tunnel  ── ws::Session decides, the tunnel only moves bytes
-//!                                  │
-//!                               observe (one record: who, what, why it ended)
+//! client ── listener ── tls ── downstream ── admission ── upstream ── backend
+//!           (accept)           (HTTP head,   (origin,     (select,
+//!                               client)       rate,        connect,
+//!                                             limits)      handshake)
+//!                                     └──────── tunnel ────────┘
+//!                                       (relays frames; the `ws`
+//!                                        crate makes the decisions)
 //! ```
 //!
-//! Layers, lowest last; a module imports only from lower rows (`tests/rooms.rs` holds this):
+//! The path of one connection through these folders is in [`proxy`]: `serve` (one connection),
+//! `request` (one request), `session` (one tunnel). [`telemetry`] writes one record for each
+//! dropped connection, rejected request and tunnel.
 //!
-//! | row | rooms |
+//! Layers, highest first. A module imports only from lower layers and from its own folder;
+//! `tests/layers.rs` checks this.
+//!
+//! | layer | folders |
 //! | --- | --- |
-//! | 4 | `main`, `cli` |
-//! | 3 | `run`, `demo`, `ctl` |
-//! | 2 | `accept`, `admit`, `backend`, `tunnel` |
-//! | 1 | `config`, `observe` |
-//! | 0 | `visitor`, `handshake`, `outcome`, `stream`, `ws`, `control` |
+//! | command line | `main`, `cli` |
+//! | commands | [`ctl`], `demo` |
+//! | composition | [`app`] |
+//! | operators | [`admin`] |
+//! | process lifecycle | [`server`] |
+//! | data path | [`proxy`] |
+//! | open sessions | [`sessions`] |
+//! | parts of the data path | [`admission`], [`downstream`], [`listener`], [`tls`], [`tunnel`], [`upstream`] |
+//! | records and metrics | [`telemetry`] |
+//! | configuration | [`config`] |
+//! | HTTP | [`http`] |
+//! | foundation | [`client`], [`net`], [`protocol`], [`reject`], [`sys`] and the `ws` crate |
 //!
-//! This is the program's library half, for its tests, benches and fuzz targets. It makes no
-//! promise of a stable API.
+//! The library exists for the program's tests, benchmarks and fuzz targets. Its API is not stable.
 
 pub mod admin;
 pub mod admission;

@@ -1,4 +1,4 @@
-//! The program: its command line, then [`tidegate::app`].
+//! The binary: parses the command line and calls the library.
 
 mod cli;
 
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::app::serve::run;
-use tidegate::app::{StartError, check};
+use tidegate::app::{self, StartError};
 use tidegate::config::settings::Settings;
 use tidegate::config::toml::diagnostic::Diagnostics;
 use tidegate::config::toml::late_diagnostic::LateDiagnostic;
@@ -25,31 +25,31 @@ use tikv_jemallocator::Jemalloc;
 
 use cli::{Arguments, CheckArgs, CliCommand};
 
-/// For Rust and C alike: TLS' keys are made in C.
+/// Also serves C code: aws-lc allocates TLS keys through the C functions.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
-    if let Err(error) = give_back_early() {
-        let _ = writeln!(io::stderr(), "tidegate: memory is given back late: {error}");
+    if let Err(error) = shorten_memory_decay() {
+        let _ = writeln!(io::stderr(), "tidegate: cannot set the decay time of jemalloc: {error}");
     }
     match Arguments::parse().command {
         CliCommand::Run { config } => serve(config),
-        CliCommand::Check(check) => judge(check),
+        CliCommand::Check(args) => check(args),
         #[cfg(feature = "demo")]
         CliCommand::Demo { listen } => demo::main(listen),
         CliCommand::Ctl(ctl) => ctl::main(ctl),
-        CliCommand::Completions { shell } => written(&cli::completions(shell, &mut io::stdout())),
-        CliCommand::Man { folder } => written(&cli::man(&folder)),
+        CliCommand::Completions { shell } => exit_code(&cli::completions(shell, &mut io::stdout())),
+        CliCommand::Man { folder } => exit_code(&cli::man(&folder)),
     }
 }
 
-/// What is free goes back to the machine within half a second or so, also where nothing happens any
-/// more. jemalloc's own word for this is 10 s.
-fn give_back_early() -> Result<(), tikv_jemalloc_ctl::Error> {
-    // The first arena is there already; the others come with the threads.
+/// Makes jemalloc return free memory to the system after about 500 ms instead of 10 s, even if the
+/// process is idle.
+fn shorten_memory_decay() -> Result<(), tikv_jemalloc_ctl::Error> {
+    // Arena 0 exists already; the others are created with the threads.
     for arenas in [&b"arena.0.dirty_decay_ms\0"[..], &b"arenas.dirty_decay_ms\0"[..]] {
-        arenas.name().write(FREE_FOR_MS)?;
+        arenas.name().write(DECAY_MS)?;
     }
     background_thread::write(true)
 }
@@ -57,64 +57,63 @@ fn give_back_early() -> Result<(), tikv_jemalloc_ctl::Error> {
 fn serve(config: PathBuf) -> ExitCode {
     let settings = match Settings::load(&config) {
         Ok(settings) => settings,
-        Err(faults) => return refuse(&faults.to_string()),
+        Err(diagnostics) => return invalid_config(&diagnostics.to_string()),
     };
-    // Before there is a thread that could look at the environment.
+    // Modifies the environment, which is safe only before other threads exist.
     let inherited = match InheritedSockets::from_env() {
         Ok(inherited) => inherited,
-        Err(error) => {
-            return fail(&format!("sockets of the process before cannot be had: {error}"));
-        }
+        Err(error) => return fail(&format!("cannot use the inherited sockets: {error}")),
     };
     let _flush = log::init(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.workers)
-        // Only names of backends are looked up there; a resolver that hangs gets no more.
+        // Used for name resolution and file access; bounds the threads that a hanging resolver
+        // blocks.
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("tidegate")
-        // A tunnel with much to do wakes itself; sockets and timers of others are looked at in
-        // between.
+        // Busy tunnels reschedule themselves, so sockets and timers must be polled more often.
         .event_interval(EVENT_INTERVAL)
         .enable_all()
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("the runtime cannot start: {error}")),
+        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };
     let outcome = runtime.block_on(async {
-        let (_, signals) = signals::listen()
-            .map_err(|error| StartError::Machine(format!("signals cannot be heard: {error}")))?;
+        let (_, signals) = signals::listen().map_err(|error| {
+            StartError::Machine(format!("cannot install signal handlers: {error}"))
+        })?;
         run(settings, ConfigSource::File(config.clone()), inherited, signals).await
     });
-    // Whatever is left was cut by the drain already.
+    // The drain has already aborted the remaining connections.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => refuse_to_start(&config, &fault),
+        Err(error) => start_failed(&config, &error),
     }
 }
 
-fn judge(check_it: CheckArgs) -> ExitCode {
-    let CheckArgs { config, diff, socket, json } = check_it;
+fn check(args: CheckArgs) -> ExitCode {
+    let CheckArgs { config, diff, socket, json } = args;
     let settings = match Settings::load(&config) {
         Ok(settings) => settings,
-        Err(faults) if json => return ctl::refuse(faults.lines().collect()),
-        Err(faults) => return refuse(&faults.to_string()),
+        Err(diagnostics) if json => return ctl::print_rejection(diagnostics.lines().collect()),
+        Err(diagnostics) => return invalid_config(&diagnostics.to_string()),
     };
     let (listeners, routes) = (settings.listeners.len(), settings.routes.len());
-    match check(settings) {
-        Ok(warnings) => warn(&config, &warnings),
-        Err(StartError::Settings(faults)) if json => {
-            let faults = from_late(&config, &faults);
-            return ctl::refuse(faults.iter().flat_map(Diagnostics::lines).collect());
+    match app::check(settings) {
+        Ok(warnings) => print_warnings(&config, &warnings),
+        Err(StartError::Settings(late)) if json => {
+            let diagnostics = located(&config, &late);
+            return ctl::print_rejection(diagnostics.iter().flat_map(Diagnostics::lines).collect());
         }
-        Err(fault) => return refuse_to_start(&config, &fault),
+        Err(error) => return start_failed(&config, &error),
     }
     if !json {
         let name = config.display();
-        let good = format!("{name}: good: {listeners} listener(s), {routes} route(s)");
-        // The exit code says the same to whoever closed the pipe.
-        let _ = writeln!(io::stdout(), "{good}");
+        let summary = format!("{name}: valid: {listeners} listener(s), {routes} route(s)");
+        // If standard output is closed, the exit code still tells the result.
+        let _ = writeln!(io::stdout(), "{summary}");
     }
     match (diff, fs::read_to_string(&config)) {
         (false, _) => ExitCode::SUCCESS,
@@ -123,52 +122,53 @@ fn judge(check_it: CheckArgs) -> ExitCode {
     }
 }
 
-fn written(result: &io::Result<()>) -> ExitCode {
+fn exit_code(result: &io::Result<()>) -> ExitCode {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error.to_string()),
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 
-fn refuse_to_start(config: &Path, fault: &StartError) -> ExitCode {
-    match fault {
-        StartError::Settings(faults) => match from_late(config, faults) {
-            Some(faults) => refuse(&faults.to_string()),
-            None => fail("the configuration is refused without a fault"),
+fn start_failed(config: &Path, error: &StartError) -> ExitCode {
+    match error {
+        StartError::Settings(late) => match located(config, late) {
+            Some(diagnostics) => invalid_config(&diagnostics.to_string()),
+            None => fail("the configuration was rejected without a diagnostic"),
         },
-        StartError::Machine(fault) | StartError::Broken(fault) => fail(fault),
+        StartError::Machine(error) | StartError::Broken(error) => fail(error),
     }
 }
 
-fn from_late(config: &Path, faults: &[LateDiagnostic]) -> Option<Diagnostics> {
-    let (first, rest) = faults.split_first()?;
+/// Adds file, line and column to diagnostics; `None` if there are none.
+fn located(config: &Path, late: &[LateDiagnostic]) -> Option<Diagnostics> {
+    let (first, rest) = late.split_first()?;
     Some(Diagnostics::from_late(config, first, rest))
 }
 
-fn warn(config: &Path, warnings: &[LateDiagnostic]) {
-    let Some(placed) = from_late(config, warnings) else { return };
-    for line in placed.lines() {
+fn print_warnings(config: &Path, warnings: &[LateDiagnostic]) {
+    let Some(located) = located(config, warnings) else { return };
+    for line in located.lines() {
         let _ = writeln!(io::stderr(), "warning: {line}");
     }
-    let more = warnings.len().saturating_sub(placed.iter().len());
+    let more = warnings.len().saturating_sub(located.iter().len());
     if more > 0 {
-        let _ = writeln!(io::stderr(), "warning: and {more} more");
+        let _ = writeln!(io::stderr(), "warning: {more} more warnings");
     }
 }
 
-fn refuse(faults: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "{}", faults.trim_end());
+fn invalid_config(diagnostics: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{}", diagnostics.trim_end());
     ExitCode::from(EX_CONFIG)
 }
 
-fn fail(fault: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "tidegate: {fault}");
+fn fail(message: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "tidegate: {message}");
     ExitCode::FAILURE
 }
 
-const FREE_FOR_MS: isize = 500;
+const DECAY_MS: isize = 500;
 const BLOCKING_THREADS_MAX: usize = 64;
-/// Polls of tasks between two looks at sockets and timers; tokio's own is 61.
+/// Task polls between two polls of sockets and timers; the default of tokio is 61.
 const EVENT_INTERVAL: u32 = 16;
-/// sysexits.h: something in the configuration is wrong.
+/// `EX_CONFIG` of sysexits.h: the configuration is invalid.
 const EX_CONFIG: u8 = 78;

@@ -1,5 +1,5 @@
-//! The read-only HTTP server of the admin listener: health, metrics and status. It listens on loopback by
-//! default.
+//! The read-only HTTP server of the admin listener: health, metrics and status. It listens on
+//! loopback by default.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -109,8 +109,8 @@ async fn respond(admin: &Admin, request: &Request<Incoming>, any_host: bool) -> 
     }
 }
 
-/// Whether the host of the request is one of this listener. A web page of another origin can point its own
-/// name to this address (DNS rebinding), but it cannot change the `Host` header.
+/// Whether the host of the request is one of this listener. A web page of another origin can point
+/// its own name to this address (DNS rebinding), but it cannot change the `Host` header.
 fn has_own_host(request: &Request<Incoming>) -> bool {
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     let headers = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
@@ -160,7 +160,8 @@ fn with_security_headers(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Whether the process admits new tunnels, has a valid certificate and at least one healthy backend.
+/// Whether the process admits new tunnels, has a valid certificate and at least one healthy
+/// backend.
 fn ready(state: &ProxyState) -> bool {
     let snapshot = state.snapshot();
     state.is_wanted() && !snapshot.has_expired(wall()) && snapshot.backends(now()).0 > 0
@@ -188,8 +189,8 @@ const PATHS: &str = "\
     /healthz      liveness and a summary\n\
     /readyz       whether new clients are accepted\n";
 const MISDIRECTED: &str = "\
-    this listener is on loopback and accepts only `localhost` or an IP address as the host, so that \
-    web pages cannot read it through a browser (DNS rebinding)\n";
+    this listener is on loopback and accepts only `localhost` or an IP address as the host, so \
+    that web pages cannot read it through a browser (DNS rebinding)\n";
 const JSON: &str = "application/json";
 
 const CONNECTIONS_MAX: usize = 32;

@@ -259,7 +259,7 @@ async fn leave(
         }
     };
     let mut hurry = pin!(hurry);
-    gate.enter(Phase::Leaving);
+    gate.enter(Phase::Unready);
     let mut hurried = false;
     // Of one that is followed no balancer needs to know.
     if let (Some(delay), ExitCause::Told) = (settings.delay, why) {
@@ -285,7 +285,12 @@ async fn leave(
         }
     };
     let drained = drain(&gate.registry, &gate.tasks, &course, hurry).await;
-    info!(sessions = drained.sessions, aborted = drained.cut, forced = drained.hurried, "stopped");
+    info!(
+        sessions = drained.sessions,
+        aborted = drained.aborted,
+        forced = drained.forced,
+        "stopped"
+    );
 }
 
 /// Reloads that are asked for and not begun.

@@ -1,5 +1,8 @@
-//! What we were told: `proxy.toml`, read once, becomes [`Settings`](self::settings::Settings), or
-//! the list of everything that is problem with it.
+//! The configuration: reads `proxy.toml` into [`Settings`](self::settings::Settings), or reports
+//! all its errors.
+//!
+//! `toml` reads the document, `values` the values of keys, `schema` the tables, and `resolve` converts
+//! the tables into settings. `explain` lists effective values and differences.
 
 pub mod explain;
 pub(crate) mod load;

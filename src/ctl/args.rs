@@ -1,4 +1,4 @@
-//! What `tidegate ctl` may be told, and what its help and its man pages say.
+//! The arguments of `tidegate ctl`. The doc comments are the text of its help and man pages.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use crate::config::values::units::{PerSecond, parse_duration};
 use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
 
-/// Where to ask, how to say the answer, and what to ask.
+/// The arguments that all commands share, and the command.
 #[derive(Clone, Debug, Args)]
 #[command(
     subcommand_required = true,
@@ -21,27 +21,27 @@ use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
   tidegate ctl explain wss://chat.example.com/ws --origin https://example.com"
 )]
 pub struct CtlArgs {
-    /// The control socket [default: control.sock in $RUNTIME_DIRECTORY or, without one, in
-    /// /run/tidegate]
+    /// Path of the control socket [default: control.sock in $RUNTIME_DIRECTORY, or in /run/tidegate
+    /// if that is unset]
     #[arg(long, global = true, value_name = "PATH", display_order = 900)]
     pub socket: Option<PathBuf>,
-    /// Print the answer as the line of JSON it is.
+    /// Print the response as one line of JSON.
     #[arg(long, global = true, display_order = 901)]
     pub json: bool,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: CtlCommand,
 }
 
-/// The commands, in groups: looking, closing, steering, configuring.
+/// The commands: inspection first, then changes to tunnels and routing, then configuration.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CtlCommand {
-    /// How the process is: tunnels, traffic, refusals, backends, certificates.
+    /// Show the state of the process: tunnels, traffic, rejections, backends, certificates.
     Status,
     /// Watch the busiest tunnels in the terminal.
     ///
-    /// A live table of the tunnels, asked for each second: sort it, filter it, look into a tunnel, close
-    /// one. Press `?` in it for its keys.
+    /// The table is refreshed every second. It can be sorted and filtered, and tunnels can be
+    /// inspected and closed. Press `?` for the keys.
     Top,
     /// List open tunnels.
     #[command(after_help = "Examples:
@@ -49,193 +49,198 @@ pub enum CtlCommand {
   tidegate ctl sessions --route chat --older 1h --sort bytes --limit 10
   tidegate ctl sessions --json | jq '.ok.sessions[].session'")]
     Sessions(SessionsArgs),
-    /// Everything known of one tunnel.
+    /// Show everything known about one tunnel.
     Session {
-        /// Its number, as in lists and in records.
+        /// Number of the tunnel, as in `tidegate ctl sessions` and in access records.
         #[arg(value_name = "ID")]
         session: u64,
     },
-    /// Close tunnels at once.
+    /// Close tunnels immediately.
     ///
-    /// Each gets a Close at its next frame boundary. What is given must all apply: with --route chat
-    /// --older 1h only old tunnels of that route are closed.
+    /// Both sides of each tunnel get a Close at the next frame boundary. A tunnel must match every
+    /// option: `--route chat --older 1h` closes only old tunnels of that route.
     #[command(after_help = "Examples:
   tidegate ctl kill 4711
-  tidegate ctl kill --client 192.0.2.7 --code 1008 --reason 'against the rules'
+  tidegate ctl kill --client 192.0.2.7 --code 1008 --reason 'abuse'
   tidegate ctl kill --route chat --older 24h")]
     Kill(KillArgs),
-    /// Close tunnels one by one, and keep new ones away meanwhile and afterwards.
+    /// Close tunnels gradually, and reject new ones.
     ///
-    /// The closes are spread evenly over a window, so that the clients do not come back all at once.
-    /// New tunnels stay away from a backend or a route, or from everything with --all, until
-    /// `tidegate ctl undrain`. Draining a client or by age keeps nobody away.
+    /// The closes are spread evenly over a window, so that clients do not all reconnect at once.
+    /// New tunnels to the backend or route, or all new tunnels with --all, are rejected until
+    /// `tidegate ctl undrain`. A drain by client or age rejects no new tunnels.
     #[command(after_help = "Examples:
   tidegate ctl drain --backend 10.0.0.7:9001 --wait
   tidegate ctl drain --route chat --window 5m --rate 20/s
-  tidegate ctl drain --older 12h --window 10m --deadline 11m --reason 'please come back'")]
+  tidegate ctl drain --older 12h --window 10m --deadline 11m --reason 'please reconnect'")]
     Drain(DrainArgs),
-    /// Let new tunnels in again where a drain kept them away.
+    /// Admit new tunnels again after a drain.
     Undrain(ScopeArgs),
-    /// Give a backend another share of the clients, until the file says otherwise.
+    /// Change the weight of a backend until it is reset or the file changes it.
     #[command(after_help = "Examples:
   tidegate ctl weight 10.0.0.7:9001 5
   tidegate ctl weight 10.0.0.7:9001 file")]
     Weight {
-        /// The backend, as in `tidegate ctl status`.
+        /// Id of the backend, as in `tidegate ctl status`.
         backend: String,
-        /// Its weight among the backends of a route; `file`: as in the configuration file.
+        /// Weight relative to the other backends of a route; `file` restores the configured weight.
         #[arg(value_name = "N|file", value_parser = weight)]
         weight: WeightArg,
-        /// On this route only.
+        /// Change the weight on this route only.
         #[arg(long)]
         route: Option<String>,
     },
-    /// Follow the frames of a tunnel: time, sender, kind and length of each, never what is in it.
+    /// Follow the frames of a tunnel: time, sender, opcode and length, never the payload.
     Tail {
         /// Number of the tunnel.
         #[arg(value_name = "ID")]
         session: u64,
     },
-    /// Tell what would happen to a handshake: which route, limits and backend, or which refusal.
+    /// Predict the answer to a handshake: route, limits and backend, or the reject reason.
     #[command(after_help = "Examples:
   tidegate ctl explain wss://chat.example.com/ws
   tidegate ctl explain wss://chat.example.com/ws --origin https://evil.example --address 192.0.2.7")]
     Explain {
-        /// What a client would open, as in wss://chat.example.com/ws
+        /// URL that a client would connect to, such as wss://chat.example.com/ws
         url: String,
-        /// With this Origin; without: as a program that is no browser.
+        /// Value of the Origin header; without this option none is sent, as by programs other than
+        /// browsers.
         #[arg(long)]
         origin: Option<String>,
-        /// From this address; without: from 192.0.2.1, which is nobody's.
+        /// Address of the client [default: 192.0.2.1, a documentation address]
         #[arg(long, value_name = "IP")]
         address: Option<IpAddr>,
     },
-    /// Read the configuration again, all or nothing, and tell how it went.
+    /// Reload the configuration and print the changes.
     ///
-    /// Exits with 78, and prints every fault, if the configuration is refused; the one in force then
-    /// stays. `tidegate check --diff` tells beforehand what a reload would change.
+    /// If the configuration is invalid, prints every error and exits with 78; the active
+    /// configuration stays unchanged. `tidegate check --diff` shows in advance what a reload would
+    /// change.
     Reload {
-        /// Wait for the outcome, which is what happens without it as well; for unit files to say so.
+        /// Wait for the result. This is always the case; the option exists to be explicit in unit
+        /// files.
         #[arg(long)]
         wait: bool,
     },
-    /// The configuration in force: every key, its value, and where that comes from.
+    /// Show the effective configuration: every key, its value and the origin of the value.
     Config {
-        /// Only what was set: by a line of the file, or over this socket.
+        /// Show only keys that are set in the file or were changed by `tidegate ctl`.
         #[arg(long)]
         changed: bool,
     },
-    /// Tell how much is logged, or change it until a reload changes it in the file, or the next start.
+    /// Show or set the log level. It is kept until `log.level` changes in the file or the process
+    /// exits.
     LogLevel {
         /// The new level.
         level: Option<LogLevelArg>,
     },
 }
 
-/// Which tunnels to list, and how.
+/// Arguments of `sessions`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SessionsArgs {
-    /// Which.
+    /// Restricts the list.
     #[command(flatten)]
-    pub which: SelectionArgs,
-    /// By what they are sorted, the most of it first [default: as they came, the oldest first]
+    pub selection: SelectionArgs,
+    /// Sort by this column, largest first [default: oldest first]
     ///
-    /// `rate` takes a second, as it compares two lists.
+    /// `rate` takes one second, because it compares two lists.
     #[arg(long, value_name = "KEY")]
     pub sort: Option<SessionOrder>,
-    /// No more than so many.
+    /// Show at most this many tunnels.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }
 
-/// By what tunnels are sorted.
+/// Sort keys of `sessions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SessionOrder {
-    /// How long they have been open.
+    /// Time since the tunnel opened.
     Age,
     /// Bytes in both directions.
     Bytes,
     /// Messages in both directions.
     Messages,
-    /// Bytes a second, now.
+    /// Bytes per second in both directions.
     Rate,
-    /// The client's last round trip.
+    /// Latest round-trip time to the client.
     Rtt,
 }
 
-/// Which tunnels; all that is given applies.
+/// Options that select tunnels; a tunnel must match all of them.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SelectionArgs {
-    /// Of this client: an address, or a key as records have it (192.0.2.7, 2001:db8::/64)
+    /// Tunnels of this client: an address, or a client key as in access records (192.0.2.7,
+    /// 2001:db8::/64)
     #[arg(long)]
     pub client: Option<String>,
-    /// On this route.
+    /// Tunnels of this route.
     #[arg(long)]
     pub route: Option<String>,
-    /// To this backend.
+    /// Tunnels to this backend.
     #[arg(long)]
     pub backend: Option<String>,
-    /// Open for longer than this: 90s, 15m, 12h
+    /// Tunnels that are older than this: 90s, 15m, 12h
     #[arg(long, value_name = "AGE", value_parser = parse_duration)]
     pub older: Option<Duration>,
 }
 
 impl SelectionArgs {
-    /// As it is asked.
-    pub fn selection(self, sessions: Vec<u64>) -> Selection {
+    /// Converts the options, with tunnel numbers from elsewhere, to a selection of the protocol.
+    pub fn into_selection(self, sessions: Vec<u64>) -> Selection {
         let Self { client, route, backend, older } = self;
         Selection { sessions, client, route, backend, older_ms: older.map(millis) }
     }
 }
 
-/// Which tunnels to close at once, and what they are told.
+/// Arguments of `kill`.
 #[derive(Clone, Debug, Args)]
-#[command(group = which_must_be_said(&["sessions", "client", "route", "backend", "older", "all"]))]
+#[command(group = required_selection(&["sessions", "client", "route", "backend", "older", "all"]))]
 pub struct KillArgs {
-    /// Tunnels by their numbers.
+    /// Numbers of tunnels.
     #[arg(value_name = "ID")]
     pub sessions: Vec<u64>,
-    /// Which.
+    /// The tunnels to close.
     #[command(flatten)]
-    pub which: SelectionArgs,
-    /// Every tunnel.
+    pub selection: SelectionArgs,
+    /// Select every tunnel.
     #[arg(long, conflicts_with_all = ["sessions", "client", "route", "backend", "older"])]
     pub all: bool,
-    /// What they are told.
+    /// Close code and reason.
     #[command(flatten)]
-    pub says: CloseArgs,
+    pub close: CloseArgs,
 }
 
-/// Which tunnels to close one by one, how fast, and what they are told.
+/// Arguments of `drain`.
 #[derive(Clone, Debug, Args)]
-#[command(group = which_must_be_said(&["client", "route", "backend", "older", "all"]))]
+#[command(group = required_selection(&["client", "route", "backend", "older", "all"]))]
 pub struct DrainArgs {
-    /// Which.
+    /// The tunnels to close.
     #[command(flatten)]
-    pub which: SelectionArgs,
-    /// Every tunnel.
+    pub selection: SelectionArgs,
+    /// Select every tunnel.
     #[arg(long, conflicts_with_all = ["client", "route", "backend", "older"])]
     pub all: bool,
-    /// Spread the closes over this time [default: as in the configuration]
+    /// Spread the closes over this time [default: drain.window]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub window: Option<Duration>,
-    /// Close no more than so many a second, as in 100/s; the window becomes as long as that takes
-    /// [default: as in the configuration]
+    /// Close at most this many per second, such as 100/s; extends the window if necessary
+    /// [default: drain.rate]
     #[arg(long, value_name = "N/s", value_parser = PerSecond::parse)]
     pub rate: Option<PerSecond>,
-    /// Cut what is left after this time [default: as in the configuration]
+    /// Abort the remaining tunnels after this time [default: drain.deadline]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub deadline: Option<Duration>,
-    /// What they are told.
+    /// Close code and reason.
     #[command(flatten)]
-    pub says: CloseArgs,
-    /// Return when it is over, and tell how many had to be cut.
+    pub close: CloseArgs,
+    /// Wait until the drain has finished, and print the number of aborted tunnels.
     #[arg(long)]
     pub wait: bool,
 }
 
 impl DrainArgs {
-    /// How fast.
+    /// Converts the options to the protocol's form.
     pub fn pacing(&self) -> DrainPacing {
         DrainPacing {
             window_ms: self.window.map(millis),
@@ -245,13 +250,13 @@ impl DrainArgs {
     }
 }
 
-/// What a closed tunnel's client is told.
+/// Content of the Close frames.
 #[derive(Clone, Debug, Default, Args)]
 pub struct CloseArgs {
     /// Close with this code (RFC 6455 7.4).
     #[arg(long, value_parser = clap::value_parser!(u16).range(1000..=4999))]
     pub code: Option<u16>,
-    /// And this reason, of at most 123 bytes.
+    /// Close with this reason, of at most 123 bytes.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub reason: Option<String>,
 }
@@ -262,17 +267,17 @@ impl From<CloseArgs> for CloseRequest {
     }
 }
 
-/// Where new tunnels may come again.
+/// Arguments of `undrain`.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct ScopeArgs {
-    /// Everywhere.
+    /// Stop draining everything.
     #[arg(long)]
     pub all: bool,
-    /// On this route.
+    /// Stop draining this route.
     #[arg(long)]
     pub route: Option<String>,
-    /// At this backend, on whatever routes.
+    /// Stop draining this backend, on all of its routes.
     #[arg(long)]
     pub backend: Option<String>,
 }
@@ -282,39 +287,39 @@ impl From<ScopeArgs> for DrainScope {
         match (route, backend) {
             (Some(route), _) => Self::Route(route),
             (None, Some(backend)) => Self::Backend(backend),
-            // One of the three is there.
+            // clap requires one of the three options.
             (None, None) => Self::All,
         }
     }
 }
 
-/// A backend's share.
+/// Value of the weight argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightArg {
-    /// As in the file.
+    /// The weight of the configuration file.
     File,
-    /// Relative to the other backends of a route.
-    Is(u32),
+    /// A weight relative to the other backends of a route.
+    Value(u32),
 }
 
-/// How much is logged.
+/// The log levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevelArg {
-    /// What went wrong.
+    /// Failures.
     Error,
-    /// What may go wrong.
+    /// Conditions that may lead to failures.
     Warn,
-    /// What happens to the process.
+    /// Events of the process.
     Info,
-    /// What happens to connections.
+    /// Events of single connections.
     Debug,
     /// Everything.
     Trace,
 }
 
 impl LogLevelArg {
-    /// As in the configuration.
-    pub fn name(self) -> &'static str {
+    /// The value of `log.level`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Warn => "warn",
@@ -325,28 +330,27 @@ impl LogLevelArg {
     }
 }
 
-/// In whole milliseconds.
-pub fn millis(duration: Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn which_must_be_said(names: &'static [&'static str]) -> ArgGroup {
-    ArgGroup::new("which").args(names).required(true).multiple(true)
+fn required_selection(names: &'static [&'static str]) -> ArgGroup {
+    ArgGroup::new("selection").args(names).required(true).multiple(true)
 }
 
 fn weight(text: &str) -> Result<WeightArg, String> {
     match text {
         "file" => Ok(WeightArg::File),
-        _ => text.parse().map(WeightArg::Is).map_err(|_| {
-            "write a whole number, or \"file\" for what the configuration file says".to_owned()
+        _ => text.parse().map(WeightArg::Value).map_err(|_| {
+            "write a whole number, or \"file\" for the weight of the configuration file".to_owned()
         }),
     }
 }
 
 fn reason(text: &str) -> Result<String, String> {
     match text.len() {
-        // RFC 6455 5.5: a control frame holds 125 bytes, two of them the code.
+        // A control frame holds 125 bytes, two of which are the close code (RFC 6455 5.5).
         0..=123 => Ok(text.to_owned()),
-        length => Err(format!("it has {length} bytes; a Close holds 123")),
+        length => Err(format!("it has {length} bytes; a Close frame holds at most 123")),
     }
 }

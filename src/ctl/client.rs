@@ -1,5 +1,5 @@
-//! The connection: one request, and the lines of its reply, each of a bounded length and, where
-//! nothing else ends a wait, within a time.
+//! The client side of the control socket: sends one request and reads the lines of the reply. Line
+//! length is bounded; so is the time, except for requests of unknown duration.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -12,73 +12,84 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::protocol::{self, ControlRequest};
 
-/// Where a process is asked.
+/// Connects to the control socket, once per request.
 #[derive(Clone, Debug)]
 pub struct ControlClient {
     path: PathBuf,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl ControlClient {
-    /// Asks at this socket.
+    /// A client of the socket at `path`, with a timeout of 10 s.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, patience: PATIENCE }
+        Self { path, timeout: TIMEOUT }
     }
 
-    /// Asks, and gives an answer so long from now.
-    pub fn ask(
+    /// Sends a request. `timeout` bounds the whole reply; `None` waits indefinitely.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientErrorKind::Connect`], [`ClientErrorKind::Timeout`] or [`ClientErrorKind::Io`].
+    pub fn send(
         &self,
         request: &ControlRequest,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> Result<ResponseLines, ClientError> {
-        let trouble = |what| ClientError { path: self.path.clone(), what };
         let mut stream =
-            self.connect().map_err(|error| trouble(ClientErrorKind::Connect(error)))?;
+            self.connect().map_err(|error| self.error(ClientErrorKind::Connect(error)))?;
         match stream.write_all(&protocol::encode(request)) {
             Ok(()) => {}
-            // Whoever hangs up may have said why before.
+            // The server may have sent an error before it closed the connection.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            Err(error) => return Err(trouble(ClientErrorKind::of(error))),
+            Err(error) => return Err(self.error(ClientErrorKind::from_io(error))),
         }
-        let stream = BufReader::with_capacity(READ_BYTES, stream);
-        let deadline = patience.map(|patience| now() + patience);
+        let stream = BufReader::with_capacity(READ_BUFFER_BYTES, stream);
+        let deadline = timeout.map(|timeout| now() + timeout);
         Ok(ResponseLines { path: self.path.clone(), stream, deadline })
     }
 
-    /// Asks for something that is answered at once, in one line.
-    pub fn line(&self, request: &ControlRequest) -> Result<Vec<u8>, ClientError> {
-        self.line_within(request, Some(self.patience))
+    /// Sends a request and reads a one-line reply within the default timeout.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ClientErrorKind`] except [`ClientErrorKind::Malformed`].
+    pub fn request(&self, request: &ControlRequest) -> Result<Vec<u8>, ClientError> {
+        self.request_within(request, Some(self.timeout))
     }
 
-    /// The same for something that takes its time; `None`: as much as it likes.
-    pub fn line_within(
+    /// Sends a request and reads a one-line reply; `None` waits indefinitely.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::request`].
+    pub fn request_within(
         &self,
         request: &ControlRequest,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> Result<Vec<u8>, ClientError> {
-        let mut reply = self.ask(request, patience)?;
+        let mut reply = self.send(request, timeout)?;
         match reply.next_line()? {
             Some(line) => Ok(line),
-            None => Err(reply.trouble(ClientErrorKind::Silent)),
+            None => Err(self.error(ClientErrorKind::NoResponse)),
         }
     }
 
-    /// What asking here failed of.
-    pub fn trouble(&self, what: ClientErrorKind) -> ClientError {
-        ClientError { path: self.path.clone(), what }
+    /// An error with the path of this socket.
+    pub fn error(&self, kind: ClientErrorKind) -> ClientError {
+        ClientError { path: self.path.clone(), kind }
     }
 
     fn connect(&self) -> io::Result<UnixStream> {
         let address = SockAddr::unix(&self.path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // Bounds the wait for a place in a full backlog as well.
-        socket.set_write_timeout(Some(self.patience))?;
+        // Also bounds connecting to a socket with a full backlog.
+        socket.set_write_timeout(Some(self.timeout))?;
         socket.connect(&address)?;
         Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)))
     }
 }
 
-/// What is answered, line by line.
+/// Reads a reply line by line.
 #[derive(Debug)]
 pub struct ResponseLines {
     path: PathBuf,
@@ -87,34 +98,39 @@ pub struct ResponseLines {
 }
 
 impl ResponseLines {
-    /// The next line, without its end; `None`: that was all.
+    /// Reads the next line, without the newline; `None` at the end of the reply.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientErrorKind::Timeout`], [`ClientErrorKind::Truncated`], [`ClientErrorKind::TooLong`]
+    /// or [`ClientErrorKind::Io`].
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         let mut line = Vec::new();
         loop {
             let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now()));
             if left.is_some_and(|left| left.is_zero()) {
-                return Err(self.trouble(ClientErrorKind::Late));
+                return Err(self.error(ClientErrorKind::Timeout));
             }
             if let Err(error) = self.stream.get_ref().set_read_timeout(left) {
-                return Err(self.trouble(ClientErrorKind::of(error)));
+                return Err(self.error(ClientErrorKind::from_io(error)));
             }
             let chunk = match self.stream.fill_buf() {
                 Ok(chunk) => chunk,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                // It closed with our request half read.
+                // The server closed the connection before it had read the whole request.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => &[],
-                Err(error) => return Err(self.trouble(ClientErrorKind::of(error))),
+                Err(error) => return Err(self.error(ClientErrorKind::from_io(error))),
             };
             if chunk.is_empty() {
                 return match line.is_empty() {
                     true => Ok(None),
-                    false => Err(self.trouble(ClientErrorKind::Cut)),
+                    false => Err(self.error(ClientErrorKind::Truncated)),
                 };
             }
             let end = chunk.iter().position(|byte| *byte == b'\n');
             let part = end.unwrap_or(chunk.len());
             if line.len() + part > LINE_BYTES_MAX {
-                return Err(self.trouble(ClientErrorKind::Endless));
+                return Err(self.error(ClientErrorKind::TooLong));
             }
             line.extend_from_slice(&chunk[..part]);
             self.stream.consume(part + usize::from(end.is_some()));
@@ -124,43 +140,42 @@ impl ResponseLines {
         }
     }
 
-    /// What this reply failed of.
-    pub fn trouble(&self, what: ClientErrorKind) -> ClientError {
-        ClientError { path: self.path.clone(), what }
+    fn error(&self, kind: ClientErrorKind) -> ClientError {
+        ClientError { path: self.path.clone(), kind }
     }
 }
 
-/// Why there is no answer.
+/// Why there is no usable response.
 #[derive(Debug)]
 pub struct ClientError {
     path: PathBuf,
-    what: ClientErrorKind,
+    kind: ClientErrorKind,
 }
 
 /// Kinds of [`ClientError`].
 #[derive(Debug)]
 pub enum ClientErrorKind {
-    /// There is no connection.
+    /// Connecting failed.
     Connect(io::Error),
-    /// It was closed in the middle of a line.
-    Cut,
-    /// A line is longer than any answer.
-    Endless,
-    /// A line is no answer.
-    Garbage(String),
-    /// Nothing came in time.
-    Late,
-    /// The machine fails.
-    Machine(io::Error),
-    /// It was closed without an answer.
-    Silent,
+    /// The connection was closed in the middle of a line.
+    Truncated,
+    /// A line exceeds 64 MiB.
+    TooLong,
+    /// A line is not a response; the message is the parser's.
+    Malformed(String),
+    /// The response did not arrive in time.
+    Timeout,
+    /// Reading or writing failed.
+    Io(io::Error),
+    /// The connection was closed without a response.
+    NoResponse,
 }
 
 impl ClientErrorKind {
-    fn of(error: io::Error) -> Self {
+    fn from_io(error: io::Error) -> Self {
         match matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
-            true => Self::Late,
-            false => Self::Machine(error),
+            true => Self::Timeout,
+            false => Self::Io(error),
         }
     }
 }
@@ -168,44 +183,48 @@ impl ClientErrorKind {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = super::table::sanitize(&self.path.display().to_string());
-        match &self.what {
+        match &self.kind {
             ClientErrorKind::Connect(error) => {
-                write!(f, "no process answers at {path}: {}", unreachable(&self.path, error))
+                let cause = connect_error(&self.path, error);
+                write!(f, "cannot connect to the control socket {path}: {cause}")
             }
-            ClientErrorKind::Cut => write!(f, "{path}: the answer broke off in the middle"),
-            ClientErrorKind::Endless => {
+            ClientErrorKind::Truncated => write!(f, "{path}: the response is incomplete"),
+            ClientErrorKind::TooLong => {
                 let most = LINE_BYTES_MAX >> 20;
-                write!(f, "{path}: an answer of more than {most} MiB is not tidegate's")
+                write!(
+                    f,
+                    "{path}: the response is longer than {most} MiB; is this tidegate's socket?"
+                )
             }
-            ClientErrorKind::Garbage(error) => write!(
+            ClientErrorKind::Malformed(error) => write!(
                 f,
-                "{path}: the answer cannot be read ({error}); is another program, or another \
-                 version of tidegate, at this socket?"
+                "{path}: invalid response ({error}); is another program, or another version of \
+                 tidegate, listening on this socket?"
             ),
-            ClientErrorKind::Late => {
-                write!(f, "{path}: no answer in time; the process may be stopped or stuck")
+            ClientErrorKind::Timeout => {
+                write!(f, "{path}: the response timed out; the process may be stopped or stuck")
             }
-            ClientErrorKind::Machine(error) => write!(f, "{path}: {error}"),
-            ClientErrorKind::Silent => {
-                write!(f, "{path}: the connection was closed without an answer")
+            ClientErrorKind::Io(error) => write!(f, "{path}: {error}"),
+            ClientErrorKind::NoResponse => {
+                write!(f, "{path}: the connection was closed without a response")
             }
         }
     }
 }
 
-/// Why nobody is there, and what to do about it.
-fn unreachable(path: &Path, error: &io::Error) -> String {
-    let socket = std::fs::metadata(path).map(|metadata| metadata.file_type().is_socket());
-    match (error.kind(), socket) {
+/// Explains a failed connection and what to do about it.
+fn connect_error(path: &Path, error: &io::Error) -> String {
+    let is_socket = std::fs::metadata(path).map(|metadata| metadata.file_type().is_socket());
+    match (error.kind(), is_socket) {
         (ErrorKind::PermissionDenied, _) => {
-            "permission denied: only root and the user tidegate runs as may".to_owned()
+            "permission denied; only root and the user that tidegate runs as may use it".to_owned()
         }
-        (ErrorKind::NotFound, _) => "there is no such socket; is tidegate running, and is this \
-             its [control] socket? (--socket names another)"
+        (ErrorKind::NotFound, _) => "the socket does not exist; is tidegate running, and is this \
+             its [control] socket? (--socket selects another)"
             .to_owned(),
-        (_, Ok(false)) => "this is not a socket".to_owned(),
+        (_, Ok(false)) => "the file is not a socket".to_owned(),
         (ErrorKind::ConnectionRefused, _) => {
-            "the socket is there, but nobody listens: the process that made it is gone".to_owned()
+            "connection refused; the process that created the socket has exited".to_owned()
         }
         (ErrorKind::WouldBlock | ErrorKind::TimedOut, _) => {
             "the process does not accept connections; it may be stopped or stuck".to_owned()
@@ -214,16 +233,16 @@ fn unreachable(path: &Path, error: &io::Error) -> String {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a reader at a terminal, outside of all sessions")]
+#[expect(clippy::disallowed_methods, reason = "a command-line client, outside of all sessions")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// For a connection, and for an answer that takes no time.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Nine thousand tunnels are some three megabytes.
+/// For connecting, and for responses that the server computes immediately.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A list of 9,000 tunnels takes about 3 MB.
 const LINE_BYTES_MAX: usize = 64 << 20;
-const READ_BYTES: usize = 64 << 10;
+const READ_BUFFER_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -232,8 +251,8 @@ mod tests {
 
     use super::*;
 
-    /// A place of this test's own.
-    fn place(name: &str) -> (PathBuf, UnixListener) {
+    /// A listener at a path that no other test uses.
+    fn bind(name: &str) -> (PathBuf, UnixListener) {
         let name = format!("tidegate-client-{}-{name}.sock", std::process::id());
         let path = std::env::temp_dir().join(name);
         let _ = std::fs::remove_file(&path);
@@ -242,29 +261,29 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_process_is_waited_for_no_longer_than_agreed() {
-        let (path, _listener) = place("silent");
-        let client = ControlClient { path: path.clone(), patience: Duration::from_millis(50) };
-        // It lies in the backlog, where nobody reads.
-        let trouble = client.line(&ControlRequest::Status).unwrap_err();
-        assert!(matches!(trouble.what, ClientErrorKind::Late), "{trouble}");
-        assert!(trouble.to_string().contains("no answer in time"), "{trouble}");
-        // Until the backlog is full.
+    fn missing_response_times_out() {
+        let (path, _listener) = bind("silent");
+        let client = ControlClient { path: path.clone(), timeout: Duration::from_millis(50) };
+        // The connection stays in the backlog and is never accepted.
+        let error = client.request(&ControlRequest::Status).unwrap_err();
+        assert!(matches!(error.kind, ClientErrorKind::Timeout), "{error}");
+        assert!(error.to_string().contains("the response timed out"), "{error}");
+        // Fills the backlog.
         let mut waiting = Vec::new();
-        let trouble = loop {
-            match client.ask(&ControlRequest::Status, None) {
+        let error = loop {
+            match client.send(&ControlRequest::Status, None) {
                 Ok(reply) if waiting.len() < 10_000 => waiting.push(reply),
-                Ok(_) => panic!("the backlog has no end"),
-                Err(trouble) => break trouble,
+                Ok(_) => panic!("the backlog is unbounded"),
+                Err(error) => break error,
             }
         };
-        assert!(trouble.to_string().contains("does not accept connections"), "{trouble}");
+        assert!(error.to_string().contains("does not accept connections"), "{error}");
         let _ = std::fs::remove_file(path);
     }
 
     #[test]
-    fn a_dribbling_process_is_not_waited_for_byte_by_byte() {
-        let (path, listener) = place("dribble");
+    fn timeout_bounds_the_whole_response() {
+        let (path, listener) = bind("dribble");
         let (done, stop) = sync_channel::<()>(1);
         let dribble = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
@@ -272,9 +291,9 @@ mod tests {
                 let _ = stream.write_all(b"x");
             }
         });
-        let client = ControlClient { path: path.clone(), patience: Duration::from_millis(100) };
-        let trouble = client.line(&ControlRequest::Status).unwrap_err();
-        assert!(matches!(trouble.what, ClientErrorKind::Late), "{trouble}");
+        let client = ControlClient { path: path.clone(), timeout: Duration::from_millis(100) };
+        let error = client.request(&ControlRequest::Status).unwrap_err();
+        assert!(matches!(error.kind, ClientErrorKind::Timeout), "{error}");
         done.send(()).unwrap();
         dribble.join().unwrap();
         let _ = std::fs::remove_file(path);

@@ -1,71 +1,90 @@
 //! `ctl kill`, `drain`, `undrain` and `weight`.
 
 use super::args::{DrainArgs, KillArgs};
-use super::format::{count, span};
+use super::format::{count, duration};
 use super::output::{CommandFailure, Output};
 use super::table::sanitize;
 use crate::protocol::response::{DrainResult, KillResult, WeightChanged};
 use crate::protocol::{ControlRequest, DrainScope};
 
-/// Closes tunnels at once.
+/// Closes tunnels immediately.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
 pub fn kill(output: &Output, kill: KillArgs) -> Result<(), CommandFailure> {
-    let KillArgs { sessions, which, all, says } = kill;
-    let request =
-        ControlRequest::Kill { selection: which.selection(sessions), all, close: says.into() };
-    output.put(&request, |killed: KillResult| match killed.sessions {
-        0 => "no open tunnel fits\n".to_owned(),
-        1 => "1 tunnel was told to close\n".to_owned(),
-        many => format!("{many} tunnels were told to close\n"),
+    let KillArgs { sessions, selection, all, close } = kill;
+    let request = ControlRequest::Kill {
+        selection: selection.into_selection(sessions),
+        all,
+        close: close.into(),
+    };
+    output.print(&request, |result: KillResult| match result.sessions {
+        0 => "no open tunnel matches\n".to_owned(),
+        1 => "closing 1 tunnel\n".to_owned(),
+        many => format!("closing {many} tunnels\n"),
     })
 }
 
-/// Closes tunnels one by one.
+/// Closes tunnels gradually.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
 pub fn drain(output: &Output, drain: DrainArgs) -> Result<(), CommandFailure> {
     let pacing = drain.pacing();
-    let DrainArgs { which, all, says, wait, .. } = drain;
-    let selection = which.selection(Vec::new());
-    let away = if selection.is_scope() { "; no new ones until undrain" } else { "" };
-    let drained = |told| drained(told, away);
-    let request = ControlRequest::Drain { selection, all, pacing, close: says.into(), wait };
+    let DrainArgs { selection, all, close, wait, .. } = drain;
+    let selection = selection.into_selection(Vec::new());
+    let note = if selection.is_scope() { "; new tunnels are rejected until undrain" } else { "" };
+    let show = |result| drain_result(result, note);
+    let request = ControlRequest::Drain { selection, all, pacing, close: close.into(), wait };
     if wait {
-        // How long that takes is known over there; the connection ends with the process.
-        return output.put_within(&request, None, drained);
+        // The proxy knows the duration, and the connection ends if it exits.
+        return output.print_within(&request, None, show);
     }
-    output.put(&request, drained)
+    output.print(&request, show)
 }
 
-fn drained(drained: DrainResult, away: &str) -> String {
-    let DrainResult { sessions, window_ms, deadline_ms, aborted } = drained;
+fn drain_result(result: DrainResult, note: &str) -> String {
+    let DrainResult { sessions, window_ms, deadline_ms, aborted } = result;
     let tunnels = count(sessions as u64, "tunnel");
     match aborted {
-        Some(aborted) => format!("{tunnels} drained, {aborted} of them cut{away}\n"),
-        None if sessions == 0 => format!("no open tunnel fits{away}\n"),
+        Some(aborted) => format!("{tunnels} drained, {aborted} of them aborted{note}\n"),
+        None if sessions == 0 => format!("no open tunnel matches{note}\n"),
         None => {
-            let (window, deadline) = (span(window_ms), span(deadline_ms));
+            let (window, deadline) = (duration(window_ms), duration(deadline_ms));
             format!(
-                "{tunnels} will be closed over {window}; what is left after {deadline} is \
-                 cut{away}\n"
+                "closing {tunnels} over {window}; those left after {deadline} are aborted{note}\n"
             )
         }
     }
 }
 
-/// Lets new tunnels in again.
+/// Admits new tunnels again.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
 pub fn undrain(output: &Output, scope: DrainScope) -> Result<(), CommandFailure> {
-    output.put(&ControlRequest::Undrain { scope }, |scope: DrainScope| {
-        let place = match scope {
-            DrainScope::All => "everywhere".to_owned(),
-            DrainScope::Route(route) => format!("on route {}", sanitize(&route)),
-            DrainScope::Backend(backend) => format!("at backend {}", sanitize(&backend)),
-        };
-        format!("new tunnels are let in again {place}\n")
+    output.print(&ControlRequest::Undrain { scope }, |scope: DrainScope| match scope {
+        DrainScope::All => "new tunnels are admitted again\n".to_owned(),
+        DrainScope::Route(route) => {
+            format!("new tunnels are admitted again on route {}\n", sanitize(&route))
+        }
+        DrainScope::Backend(backend) => {
+            format!("new tunnels are admitted again to backend {}\n", sanitize(&backend))
+        }
     })
 }
 
-/// Gives a backend another share.
+/// Changes the weight of a backend.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
 pub fn weight(output: &Output, request: ControlRequest) -> Result<(), CommandFailure> {
-    output.put(&request, |weighed: WeightChanged| {
-        let routes = count(weighed.routes as u64, "route");
-        format!("its weight is {} on {routes}\n", weighed.weight)
+    output.print(&request, |changed: WeightChanged| {
+        let routes = count(changed.routes as u64, "route");
+        format!("weight {} on {routes}\n", changed.weight)
     })
 }

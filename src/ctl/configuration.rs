@@ -7,39 +7,48 @@ use serde_json::Value;
 
 use super::args::LogLevelArg;
 use super::format::count;
-use super::output::{CommandFailure, Output, say_line};
+use super::output::{CommandFailure, Output, write_line};
 use super::table::{Align, TextTable, sanitize};
 use crate::protocol::response::{Change, EffectiveConfig, EffectiveKey, LogLevel, ReloadResult};
 use crate::protocol::{ControlRequest, encode};
 
-/// Reads the configuration again, and waits for the outcome.
+/// Reloads the configuration and prints the changes.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
 pub fn reload(output: &Output) -> Result<(), CommandFailure> {
-    output.put_within(&ControlRequest::Reload, Some(RELOAD_PATIENCE), |reloaded: ReloadResult| {
-        let head = format!("configuration {} is in force", reloaded.generation);
-        told(&head, "nothing changed", &reloaded.changes)
+    output.print_within(&ControlRequest::Reload, Some(RELOAD_TIMEOUT), |result: ReloadResult| {
+        let heading = format!("configuration {} is active", result.generation);
+        show_changes(&heading, "nothing changed", &result.changes)
     })
 }
 
-/// Tells what a reload would change.
+/// Prints what a reload would change.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
 pub fn diff(output: &Output, file: &Path, text: String) -> Result<(), CommandFailure> {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let request = ControlRequest::Diff { path: absolute.display().to_string(), text };
-    output.put_within(&request, Some(RELOAD_PATIENCE), |reloaded: ReloadResult| {
-        let head = format!("against configuration {} in force", reloaded.generation);
-        told(&head, "nothing would change", &reloaded.changes)
+    output.print_within(&request, Some(RELOAD_TIMEOUT), |result: ReloadResult| {
+        let heading = format!("compared with active configuration {}", result.generation);
+        show_changes(&heading, "nothing would change", &result.changes)
     })
 }
 
-/// A head, then a block for each change.
-fn told(head: &str, nothing: &str, changes: &[Change]) -> String {
+/// Formats a heading and a block for each change.
+fn show_changes(heading: &str, if_empty: &str, changes: &[Change]) -> String {
     if changes.is_empty() {
-        return format!("{head}: {nothing}\n");
+        return format!("{heading}: {if_empty}\n");
     }
-    let mut text = format!("{head}: {}\n", count(changes.len() as u64, "change"));
+    let mut text = format!("{heading}: {}\n", count(changes.len() as u64, "change"));
     for change in changes {
-        let name = if change.name.is_empty() { "" } else { " " };
-        let what = sanitize(&format!("{}{name}{}: {}", change.section, change.name, change.action));
-        text.push_str(&format!("{what}, {}", count(change.tunnels, "live tunnel")));
+        let space = if change.name.is_empty() { "" } else { " " };
+        let line =
+            sanitize(&format!("{}{space}{}: {}", change.section, change.name, change.action));
+        text.push_str(&format!("{line}, {}", count(change.tunnels, "open tunnel")));
         if !change.effect.is_empty() {
             text.push_str(&format!("; {}", sanitize(&change.effect)));
         }
@@ -47,7 +56,7 @@ fn told(head: &str, nothing: &str, changes: &[Change]) -> String {
         for key in &change.keys {
             let value = |value: &Option<String>| match value {
                 Some(value) => sanitize(value),
-                None => "(nothing)".to_owned(),
+                None => "(unset)".to_owned(),
             };
             let (before, after) = (value(&key.before), value(&key.after));
             text.push_str(&format!("    {}: {before} -> {after}\n", sanitize(&key.key)));
@@ -56,28 +65,32 @@ fn told(head: &str, nothing: &str, changes: &[Change]) -> String {
     text
 }
 
-/// Shows the configuration in force.
+/// Prints the effective configuration; with `changed`, only keys that are set.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
 pub fn effective(output: &Output, changed: bool) -> Result<(), CommandFailure> {
     if output.json && changed {
-        let answer = output.client.line(&ControlRequest::Config)?;
-        output.sift::<EffectiveConfig>(&ControlRequest::Config, &answer)?;
-        return say_line(&only_set(&answer));
+        let line = output.client.request(&ControlRequest::Config)?;
+        output.parse::<EffectiveConfig>(&ControlRequest::Config, &line)?;
+        return write_line(&only_set(&line));
     }
-    output.put(&ControlRequest::Config, |effective: EffectiveConfig| {
+    output.print(&ControlRequest::Config, |config: EffectiveConfig| {
         let mut table =
             TextTable::new(&[("KEY", Align::Left), ("FROM", Align::Left), ("VALUE", Align::Left)]);
-        for key in effective.keys.iter().filter(|key| !changed || is_set(key)) {
-            table.row([key.key.clone(), origin(key), key.value.clone()]);
+        for key in config.keys.iter().filter(|key| !changed || is_set(key)) {
+            table.push([key.key.clone(), origin(key), key.value.clone()]);
         }
-        let file = effective.file.as_deref().map_or("no file".to_owned(), sanitize);
-        let body = output.table(&table, "everything is as by default");
-        format!("configuration {}, of {file}\n\n{body}", effective.generation)
+        let file = config.file.as_deref().map_or("no file".to_owned(), sanitize);
+        let body = output.table(&table, "every key has its default value");
+        format!("configuration {} from {file}\n\n{body}", config.generation)
     })
 }
 
-/// It has a line of its own, or came over the socket.
+/// Whether a key is set in the file or by `tidegate ctl`.
 fn is_set(key: &EffectiveKey) -> bool {
-    key.line.is_some() || key.from.as_deref() == Some(BY_CTL)
+    key.line.is_some() || key.from.as_deref() == Some(FROM_CTL)
 }
 
 fn origin(key: &EffectiveKey) -> String {
@@ -88,27 +101,31 @@ fn origin(key: &EffectiveKey) -> String {
     }
 }
 
-/// An answer with the keys that are set, each as it came.
-fn only_set(answer: &[u8]) -> Vec<u8> {
-    let mut answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    if let Some(Value::Array(keys)) = answer.pointer_mut("/ok/keys") {
+/// Removes default and inherited keys from a response; the others stay as received.
+fn only_set(response: &[u8]) -> Vec<u8> {
+    let mut response: Value = serde_json::from_slice(response).unwrap_or_default();
+    if let Some(Value::Array(keys)) = response.pointer_mut("/ok/keys") {
         keys.retain(|key| {
             serde_json::from_value(key.clone()).is_ok_and(|key: EffectiveKey| is_set(&key))
         });
     }
-    let mut answer = encode(&answer);
-    answer.pop();
-    answer
+    let mut line = encode(&response);
+    line.pop();
+    line
 }
 
-/// Tells how much is logged, or changes it.
+/// Prints the log level and, if one is given, sets it before.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
 pub fn log_level(output: &Output, level: Option<LogLevelArg>) -> Result<(), CommandFailure> {
-    let level = level.map(|level| level.name().to_owned());
-    output.put(&ControlRequest::LogLevel { level }, |now: LogLevel| {
-        format!("{}\n", sanitize(&now.level))
+    let level = level.map(|level| level.as_str().to_owned());
+    output.print(&ControlRequest::LogLevel { level }, |current: LogLevel| {
+        format!("{}\n", sanitize(&current.level))
     })
 }
 
-/// It reads certificates, and may have to look for names.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
-const BY_CTL: &str = "ctl";
+/// A reload reads certificates and may resolve names.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
+const FROM_CTL: &str = "ctl";

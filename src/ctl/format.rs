@@ -1,8 +1,8 @@
-//! Figures as people read them: ages, sizes, rates, round trips.
+//! Formats durations, sizes, rates and round-trip times for people.
 
 use std::time::Duration;
 
-/// An age in its two largest units: `312ms`, `45s`, `3m12s`, `2h05m`, `11d03h`.
+/// Formats an age in its two largest units: `312ms`, `45s`, `3m12s`, `2h05m`, `11d03h`.
 pub fn age(millis: u64) -> String {
     let seconds = millis / 1000;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -15,22 +15,22 @@ pub fn age(millis: u64) -> String {
     }
 }
 
-/// The same of a time that is written, not measured: `30s`, `1m30s`.
-pub fn span(millis: u64) -> String {
+/// Formats a configured duration exactly, as in the configuration file: `30s`, `1m30s`.
+pub fn duration(millis: u64) -> String {
     crate::config::values::units::show_duration(Duration::from_millis(millis))
 }
 
-/// A number of bytes: `312B`, `1.2MiB`, `340GiB`.
+/// Formats a number of bytes: `312B`, `1.2MiB`, `340GiB`.
 pub fn bytes(number: u64) -> String {
     scaled(number as f64, "B")
 }
 
-/// Bytes a second.
+/// Formats bytes per second: `1.2MiB/s`.
 pub fn byte_rate(per_second: f64) -> String {
     format!("{}/s", scaled(per_second, "B"))
 }
 
-/// Something a second: `0.3`, `12`, `5321`.
+/// Formats events per second: `0.3`, `12`, `5321`.
 pub fn rate(per_second: f64) -> String {
     if per_second > 0.0 && per_second < 9.95 {
         format!("{per_second:.1}")
@@ -39,7 +39,7 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
-/// A time to there and back, in milliseconds: `0.24ms`, `12ms`, `1.3s`.
+/// Formats a round-trip time in milliseconds: `0.24ms`, `12ms`, `1.3s`; `-` without one.
 pub fn round_trip(millis: Option<f64>) -> String {
     match millis {
         None => "-".to_owned(),
@@ -50,14 +50,14 @@ pub fn round_trip(millis: Option<f64>) -> String {
     }
 }
 
-/// `1 tunnel`, `2 tunnels`.
+/// Formats a count with its noun: `1 tunnel`, `2 tunnels`.
 pub fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The time of day in UTC, to the millisecond, of a moment in seconds since 1970.
-pub fn time_of_day(since_1970: f64) -> String {
-    let millis = (since_1970.max(0.0) * 1000.0).round() as u64 % 86_400_000;
+/// Formats the UTC time of day of a Unix time in seconds: `12:34:56.500`.
+pub fn time_of_day(unix_seconds: f64) -> String {
+    let millis = (unix_seconds.max(0.0) * 1000.0).round() as u64 % 86_400_000;
     let (seconds, minutes) = (millis / 1000, millis / 60_000);
     format!("{:02}:{:02}:{:02}.{:03}", minutes / 60, minutes % 60, seconds % 60, millis % 1000)
 }
@@ -85,8 +85,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_have_two_units_at_most() {
-        for (millis, written) in [
+    fn ages_have_at_most_two_units() {
+        for (millis, expected) in [
             (0, "0ms"),
             (999, "999ms"),
             (1000, "1s"),
@@ -98,13 +98,13 @@ mod tests {
             (86_400_000, "1d00h"),
             (961_200_000, "11d03h"),
         ] {
-            assert_eq!(age(millis), written);
+            assert_eq!(age(millis), expected);
         }
     }
 
     #[test]
-    fn sizes_have_three_digits_at_most() {
-        for (number, written) in [
+    fn sizes_have_at_most_three_digits() {
+        for (number, expected) in [
             (0, "0B"),
             (999, "999B"),
             (1000, "1.0KiB"),
@@ -115,13 +115,13 @@ mod tests {
             (365_072_220_160, "340GiB"),
             (u64::MAX, "16EiB"),
         ] {
-            assert_eq!(bytes(number), written);
+            assert_eq!(bytes(number), expected);
         }
         assert_eq!(byte_rate(1536.0), "1.5KiB/s");
     }
 
     #[test]
-    fn rates_and_round_trips_are_as_exact_as_they_are_small() {
+    fn small_rates_and_round_trips_keep_decimals() {
         assert_eq!([0.0, 0.34, 9.96, 5321.4].map(rate), ["0", "0.3", "10", "5321"]);
         let trips = [None, Some(0.241), Some(3.25), Some(12.4), Some(999.6)].map(round_trip);
         assert_eq!(trips, ["-", "0.24ms", "3.2ms", "12ms", "1.0s"]);

@@ -1,5 +1,5 @@
-//! `tidegate ctl`: the asking end of [`crate::protocol`]. Each command is one request, or a few, and
-//! a table or a sentence made of the answer.
+//! `tidegate ctl`, the client of the control socket. Each command sends one or a few requests and
+//! formats the responses.
 
 pub mod args;
 pub(crate) mod client;
@@ -20,47 +20,48 @@ use std::process::ExitCode;
 
 use self::args::{CtlCommand, WeightArg};
 use self::client::ControlClient;
-use self::output::{CommandFailure, Output, say_line};
+use self::output::{CommandFailure, Output, write_line};
 use crate::ctl::args::CtlArgs;
 use crate::protocol::response::{CommandError, CommandErrorKind, Response};
 use crate::protocol::{ControlRequest, encode};
 
-/// Does what the command line says.
+/// Runs a command and returns its exit code.
 pub fn main(ctl: CtlArgs) -> ExitCode {
     let output =
         Output::new(ControlClient::new(ctl.socket.unwrap_or_else(default_socket)), ctl.json);
-    finished(obey(&output, ctl.command))
+    exit_code(run(&output, ctl.command))
 }
 
-/// What a running process would change if it read this file, whose text is good in itself.
+/// Prints what a running process would change if it reloaded this file, which was already
+/// validated.
 pub fn diff(socket: Option<PathBuf>, json: bool, file: &Path, text: String) -> ExitCode {
     let output = Output::new(ControlClient::new(socket.unwrap_or_else(default_socket)), json);
-    finished(configuration::diff(&output, file, text))
+    exit_code(configuration::diff(&output, file, text))
 }
 
-/// Refuses a configuration as a running process would, one fault a line, for programs.
-pub fn refuse(faults: Vec<String>) -> ExitCode {
-    let message = "the configuration is refused".to_owned();
-    let fault = CommandError { kind: CommandErrorKind::Rejected, message, errors: faults };
-    let mut answer = encode(&Response::<()>::Error(fault.clone()));
-    answer.pop();
-    let said = say_line(&answer);
-    finished(said.and(Err(CommandFailure::Refused { fault, config: true, said: true })))
+/// Prints the diagnostics of an invalid configuration as JSON, in the format of the control socket.
+pub fn print_rejection(errors: Vec<String>) -> ExitCode {
+    let message = "the configuration is invalid".to_owned();
+    let error = CommandError { kind: CommandErrorKind::Rejected, message, errors };
+    let mut line = encode(&Response::<()>::Error(error.clone()));
+    line.pop();
+    let written = write_line(&line);
+    exit_code(written.and(Err(CommandFailure::Rejected { error, config: true, printed: true })))
 }
 
-fn obey(output: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
+fn run(output: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
     match command {
         CtlCommand::Status => status::status(output),
         CtlCommand::Top => top::top(output),
-        CtlCommand::Sessions(which) => sessions::list(output, which),
-        CtlCommand::Session { session } => sessions::one(output, session),
-        CtlCommand::Kill(kill) => commands::kill(output, kill),
-        CtlCommand::Drain(drain) => commands::drain(output, drain),
-        CtlCommand::Undrain(place) => commands::undrain(output, place.into()),
+        CtlCommand::Sessions(args) => sessions::list(output, args),
+        CtlCommand::Session { session } => sessions::detail(output, session),
+        CtlCommand::Kill(args) => commands::kill(output, args),
+        CtlCommand::Drain(args) => commands::drain(output, args),
+        CtlCommand::Undrain(scope) => commands::undrain(output, scope.into()),
         CtlCommand::Weight { backend, weight, route } => {
             let weight = match weight {
                 WeightArg::File => None,
-                WeightArg::Is(weight) => Some(weight),
+                WeightArg::Value(weight) => Some(weight),
             };
             commands::weight(output, ControlRequest::Weight { backend, route, weight })
         }
@@ -69,26 +70,26 @@ fn obey(output: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
             let address = address.map(|address| address.to_string());
             explain::explain(output, &ControlRequest::Explain { url, origin, address })
         }
-        // It always waits: a reload that nobody hears of has not gone well.
+        // Always waits, so that a failed reload is never reported as a success.
         CtlCommand::Reload { wait: _ } => configuration::reload(output),
         CtlCommand::Config { changed } => configuration::effective(output, changed),
         CtlCommand::LogLevel { level } => configuration::log_level(output, level),
     }
 }
 
-fn finished(result: Result<(), CommandFailure>) -> ExitCode {
+fn exit_code(result: Result<(), CommandFailure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(ending) => ending.tell(),
+        Err(failure) => failure.report(),
     }
 }
 
-/// Where a service manager, or the shipped unit, has the socket.
+/// `control.sock` in the runtime directory of the unit, or in that of the shipped unit.
 fn default_socket() -> PathBuf {
-    let given = env::var_os("RUNTIME_DIRECTORY").filter(|given| !given.is_empty());
-    let folder = given.map(|given| {
-        // systemd separates several with colons.
-        env::split_paths(&given).next().unwrap_or_default()
+    let variable = env::var_os("RUNTIME_DIRECTORY").filter(|value| !value.is_empty());
+    let folder = variable.map(|value| {
+        // systemd separates several directories with colons.
+        env::split_paths(&value).next().unwrap_or_default()
     });
     folder.unwrap_or_else(|| PathBuf::from("/run/tidegate")).join("control.sock")
 }

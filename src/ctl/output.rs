@@ -1,5 +1,4 @@
-//! What is said to whoever asked: the answer on standard output, for people or as it came, and how
-//! the program ends.
+//! Prints responses on standard output, as text or as JSON, and maps failures to exit codes.
 
 use std::env;
 use std::fmt;
@@ -14,136 +13,157 @@ use super::table::{TextTable, sanitize};
 use crate::protocol::response::{CommandError, CommandErrorKind, Response};
 use crate::protocol::{ControlRequest, decode};
 
-/// Asks on behalf of a command, and says what is answered.
+/// Sends requests and prints the responses.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// Who is asked.
+    /// The connection to the proxy.
     pub client: ControlClient,
-    /// Answers are said as they came.
+    /// Prints responses as the JSON that was received.
     pub json: bool,
-    /// Headings may be bold.
+    /// Allows bold and coloured text.
     pub colour: bool,
 }
 
 impl Output {
-    /// On the standard output of this process.
+    /// Prints on standard output. Colours need a terminal, and neither `NO_COLOR` nor `TERM=dumb`.
     pub fn new(client: ControlClient, json: bool) -> Self {
         let plain = env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty())
             || env::var_os("TERM").is_none_or(|term| term == "dumb");
         Self { client, json, colour: io::stdout().is_terminal() && !plain }
     }
 
-    /// Asks, and says the answer: as it came, or as `show` puts it.
-    pub fn put<T: DeserializeOwned>(
+    /// Sends a request and prints the response: as received, or as formatted by `show`.
+    ///
+    /// # Errors
+    ///
+    /// Any [`CommandFailure`] except [`CommandFailure::Usage`].
+    pub fn print<T: DeserializeOwned>(
         &self,
         request: &ControlRequest,
         show: impl FnOnce(T) -> String,
     ) -> Result<(), CommandFailure> {
-        self.told(request, self.client.line(request)?, show)
+        self.print_response(request, self.client.request(request)?, show)
     }
 
-    /// The same for what may take its time.
-    pub fn put_within<T: DeserializeOwned>(
+    /// Like [`Self::print`], for requests that take time; `None` waits indefinitely.
+    ///
+    /// # Errors
+    ///
+    /// Any [`CommandFailure`] except [`CommandFailure::Usage`].
+    pub fn print_within<T: DeserializeOwned>(
         &self,
         request: &ControlRequest,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
         show: impl FnOnce(T) -> String,
     ) -> Result<(), CommandFailure> {
-        self.told(request, self.client.line_within(request, patience)?, show)
+        self.print_response(request, self.client.request_within(request, timeout)?, show)
     }
 
-    /// Asks for something to work with, before anything is said.
-    pub fn ask<T: DeserializeOwned>(&self, request: &ControlRequest) -> Result<T, CommandFailure> {
-        let line = self.client.line(request)?;
-        self.sift(request, &line)
+    /// Sends a request and returns the response without printing it.
+    ///
+    /// # Errors
+    ///
+    /// Any [`CommandFailure`] except [`CommandFailure::Usage`].
+    pub fn request<T: DeserializeOwned>(
+        &self,
+        request: &ControlRequest,
+    ) -> Result<T, CommandFailure> {
+        let line = self.client.request(request)?;
+        self.parse(request, &line)
     }
 
-    fn told<T: DeserializeOwned>(
+    fn print_response<T: DeserializeOwned>(
         &self,
         request: &ControlRequest,
         line: Vec<u8>,
         show: impl FnOnce(T) -> String,
     ) -> Result<(), CommandFailure> {
         if self.json {
-            // Only whether it is an answer; what is in it is for others to read.
-            self.sift::<IgnoredAny>(request, &line)?;
-            return say_line(&line);
+            // Accepts fields of other versions, because the reader is another program.
+            self.parse::<IgnoredAny>(request, &line)?;
+            return write_line(&line);
         }
-        say(&show(self.sift(request, &line)?))
+        write_text(&show(self.parse(request, &line)?))
     }
 
-    /// What a line holds; a fault that is to be said as it came is said here.
-    pub fn sift<T: DeserializeOwned>(
+    /// Parses a line of a reply. In JSON mode an error response is printed here, as received.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandFailure::Rejected`] for an error response, [`CommandFailure::Unavailable`] if the
+    /// line is not a response, or a failure of standard output.
+    pub fn parse<T: DeserializeOwned>(
         &self,
         request: &ControlRequest,
         line: &[u8],
     ) -> Result<T, CommandFailure> {
         match decode::<Response<T>>(line) {
             Ok(Response::Ok(value)) => Ok(value),
-            Ok(Response::Error(fault)) => {
+            Ok(Response::Error(error)) => {
                 if self.json {
-                    say_line(line)?;
+                    write_line(line)?;
                 }
                 let config =
                     matches!(request, ControlRequest::Reload | ControlRequest::Diff { .. });
-                Err(CommandFailure::Refused { fault, config, said: self.json })
+                Err(CommandFailure::Rejected { error, config, printed: self.json })
             }
             Err(error) => Err(CommandFailure::Unavailable(
-                self.client.trouble(ClientErrorKind::Garbage(error)),
+                self.client.error(ClientErrorKind::Malformed(error)),
             )),
         }
     }
 
-    /// A table, or what to say if it has no rows.
-    pub fn table(&self, table: &TextTable, otherwise: &str) -> String {
+    /// Formats a table, or returns `if_empty` as a line.
+    pub fn table(&self, table: &TextTable, if_empty: &str) -> String {
         match table.is_empty() {
-            true => format!("{otherwise}\n"),
+            true => format!("{if_empty}\n"),
             false => table.text(self.colour),
         }
     }
 }
 
-/// How a command ends if it does not just end.
+/// Why a command did not succeed.
 #[derive(Debug)]
 pub enum CommandFailure {
-    /// Nobody reads any more.
-    Closed,
-    /// Standard output fails.
-    Output(io::Error),
-    /// The process says no.
-    Refused {
-        /// In its words.
-        fault: CommandError,
-        /// It is about a configuration.
+    /// Standard output was closed by its reader, which ends the command successfully.
+    OutputClosed,
+    /// Writing to standard output failed.
+    OutputFailed(io::Error),
+    /// The proxy rejected the command.
+    Rejected {
+        /// The error response.
+        error: CommandError,
+        /// Whether the request was about a configuration.
         config: bool,
-        /// It was said already, as it came.
-        said: bool,
+        /// Whether the error was already printed as JSON.
+        printed: bool,
     },
-    /// There is no answer.
+    /// There is no response.
     Unavailable(ClientError),
-    /// It cannot be meant so.
+    /// The arguments are invalid.
     Usage(String),
 }
 
 impl CommandFailure {
-    /// Says why on standard error, and gives the exit code.
-    pub fn tell(&self) -> ExitCode {
+    /// Prints the failure on standard error and returns the exit code.
+    pub fn report(&self) -> ExitCode {
         let code = match self {
-            Self::Closed => return ExitCode::SUCCESS,
-            Self::Output(_) => EX_REFUSED,
-            Self::Refused { fault, config, .. } => {
-                let faulty = fault.kind == CommandErrorKind::Rejected && !fault.errors.is_empty();
-                if *config && faulty { EX_CONFIG } else { EX_REFUSED }
+            Self::OutputClosed => return ExitCode::SUCCESS,
+            Self::OutputFailed(_) => EX_FAILED,
+            Self::Rejected { error, config, .. } => {
+                let has_diagnostics =
+                    error.kind == CommandErrorKind::Rejected && !error.errors.is_empty();
+                if *config && has_diagnostics { EX_CONFIG } else { EX_FAILED }
             }
             Self::Unavailable(_) => EX_UNAVAILABLE,
             Self::Usage(_) => EX_USAGE,
         };
-        if let Self::Refused { fault, said: false, .. } = self {
-            for line in &fault.errors {
+        if let Self::Rejected { error, printed: false, .. } = self {
+            for line in &error.errors {
                 let _ = writeln!(io::stderr(), "{}", sanitize_lines(line));
             }
         }
-        if !matches!(self, Self::Refused { said: true, .. }) {
+        if !matches!(self, Self::Rejected { printed: true, .. }) {
             let _ = writeln!(io::stderr(), "tidegate: {self}");
         }
         ExitCode::from(code)
@@ -153,55 +173,63 @@ impl CommandFailure {
 impl fmt::Display for CommandFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("standard output is closed"),
-            Self::Output(error) => write!(f, "standard output: {error}"),
-            Self::Refused { fault, .. } => f.write_str(&sanitize_lines(&fault.message)),
-            Self::Unavailable(trouble) => write!(f, "{trouble}"),
-            Self::Usage(what) => f.write_str(what),
+            Self::OutputClosed => f.write_str("standard output is closed"),
+            Self::OutputFailed(error) => write!(f, "standard output: {error}"),
+            Self::Rejected { error, .. } => f.write_str(&sanitize_lines(&error.message)),
+            Self::Unavailable(error) => write!(f, "{error}"),
+            Self::Usage(message) => f.write_str(message),
         }
     }
 }
 
 impl From<ClientError> for CommandFailure {
-    fn from(trouble: ClientError) -> Self {
-        Self::Unavailable(trouble)
+    fn from(error: ClientError) -> Self {
+        Self::Unavailable(error)
     }
 }
 
 impl From<io::Error> for CommandFailure {
     fn from(error: io::Error) -> Self {
         match error.kind() == ErrorKind::BrokenPipe {
-            true => Self::Closed,
-            false => Self::Output(error),
+            true => Self::OutputClosed,
+            false => Self::OutputFailed(error),
         }
     }
 }
 
-/// Says text that has its line ends.
-pub fn say(text: &str) -> Result<(), CommandFailure> {
+/// Writes text that already contains its newlines.
+///
+/// # Errors
+///
+/// [`CommandFailure::OutputClosed`] or [`CommandFailure::OutputFailed`].
+pub fn write_text(text: &str) -> Result<(), CommandFailure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
-/// Says one line as it came.
-pub fn say_line(line: &[u8]) -> Result<(), CommandFailure> {
+/// Writes one line and its newline.
+///
+/// # Errors
+///
+/// [`CommandFailure::OutputClosed`] or [`CommandFailure::OutputFailed`].
+pub fn write_line(line: &[u8]) -> Result<(), CommandFailure> {
     let mut out = io::stdout().lock();
     out.write_all(line)?;
     out.write_all(b"\n")?;
     Ok(out.flush()?)
 }
 
-/// Text of several lines, each [`sanitize`].
-pub fn sanitize_lines(text: &str) -> String {
+/// Applies [`sanitize`] to each line of a text.
+fn sanitize_lines(text: &str) -> String {
     text.split('\n').map(sanitize).collect::<Vec<_>>().join("\n")
 }
 
-/// What was asked was refused.
-const EX_REFUSED: u8 = 1;
-/// What was asked cannot be meant.
+/// The command failed or was rejected.
+const EX_FAILED: u8 = 1;
+/// The command line is invalid.
 const EX_USAGE: u8 = 2;
-/// sysexits.h: no process answers.
+/// `EX_UNAVAILABLE` of sysexits.h: no process is listening.
 const EX_UNAVAILABLE: u8 = 69;
-/// sysexits.h: something in the configuration is wrong.
+/// `EX_CONFIG` of sysexits.h: the configuration is invalid.
 const EX_CONFIG: u8 = 78;

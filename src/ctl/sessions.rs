@@ -1,4 +1,4 @@
-//! `ctl sessions` and `ctl session`.
+//! `ctl sessions` and `ctl session`: lists and describes tunnels.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -7,62 +7,70 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::args::{self, SessionOrder};
+use super::args::{SessionOrder, SessionsArgs};
 use super::format::{age, byte_rate, bytes, count, rate, round_trip};
-use super::output::{CommandFailure, Output, say, say_line};
+use super::output::{CommandFailure, Output, write_line, write_text};
 use super::table::{Align, TextTable, sanitize};
 use crate::protocol::response::{SessionDetail, SessionList, SessionRow};
 use crate::protocol::{ControlRequest, encode};
 
 /// Lists tunnels.
-pub fn list(output: &Output, which: args::SessionsArgs) -> Result<(), CommandFailure> {
-    let args::SessionsArgs { which, sort, limit } = which;
-    let request = ControlRequest::Sessions { selection: which.selection(Vec::new()) };
+///
+/// # Errors
+///
+/// As for [`Output::print`].
+pub fn list(output: &Output, args: SessionsArgs) -> Result<(), CommandFailure> {
+    let SessionsArgs { selection, sort, limit } = args;
+    let request = ControlRequest::Sessions { selection: selection.into_selection(Vec::new()) };
     if output.json && sort.is_none() && limit.is_none() {
-        return output.put(&request, |_: SessionList| String::new());
+        return output.print(&request, |_: SessionList| String::new());
     }
     let before: Option<SessionList> = match sort {
-        Some(SessionOrder::Rate) => Some(output.ask(&request)?),
+        Some(SessionOrder::Rate) => Some(output.request(&request)?),
         Some(
             SessionOrder::Age | SessionOrder::Bytes | SessionOrder::Messages | SessionOrder::Rtt,
         )
         | None => None,
     };
     if before.is_some() {
-        thread::sleep(BETWEEN);
+        thread::sleep(RATE_INTERVAL);
     }
-    let answer = output.client.line(&request)?;
-    let now: SessionList = output.sift(&request, &answer)?;
-    let rates = before.map(|before| SessionRates::between(&before, &now));
-    let shown = ranked(&now.sessions, rates.as_ref(), sort, limit);
+    let line = output.client.request(&request)?;
+    let list: SessionList = output.parse(&request, &line)?;
+    let rates = before.map(|before| SessionRates::between(&before, &list));
+    let order = sorted_indices(&list.sessions, rates.as_ref(), sort, limit);
     if output.json {
-        return say_line(&picked(&answer, &shown));
+        return write_line(&pick_rows(&line, &order));
     }
-    let nothing = match now.open {
+    let if_empty = match list.open {
         0 => "no tunnel is open".to_owned(),
-        open => format!("none of the {} fits", count(open as u64, "open tunnel")),
+        open => format!("none of the {} matches", count(open as u64, "open tunnel")),
     };
     let rows: Vec<&SessionRow> =
-        shown.iter().filter_map(|index| now.sessions.get(*index)).collect();
-    let mut text = output.table(&table(&rows, rates.as_ref()), &nothing);
-    if !rows.is_empty() && rows.len() < now.open {
-        text.push_str(&format!("{} of {}\n", rows.len(), count(now.open as u64, "open tunnel")));
+        order.iter().filter_map(|index| list.sessions.get(*index)).collect();
+    let mut text = output.table(&table(&rows, rates.as_ref()), &if_empty);
+    if !rows.is_empty() && rows.len() < list.open {
+        text.push_str(&format!("{} of {}\n", rows.len(), count(list.open as u64, "open tunnel")));
     }
-    say(&text)
+    write_text(&text)
 }
 
-/// Shows one tunnel.
-pub fn one(output: &Output, session: u64) -> Result<(), CommandFailure> {
-    output.put(&ControlRequest::Session { session }, |detail: SessionDetail| {
-        let facts = detail_facts(&detail);
-        let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+/// Describes one tunnel.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
+pub fn detail(output: &Output, session: u64) -> Result<(), CommandFailure> {
+    output.print(&ControlRequest::Session { session }, |detail: SessionDetail| {
+        let fields = detail_fields(&detail);
+        let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let line = |(name, value): &(&str, String)| format!("{name:width$}  {}\n", sanitize(value));
-        facts.iter().map(line).collect()
+        fields.iter().map(line).collect()
     })
 }
 
-/// What is known of a tunnel, in words.
-pub fn detail_facts(detail: &SessionDetail) -> Vec<(&'static str, String)> {
+/// The labels and values of a description.
+pub fn detail_fields(detail: &SessionDetail) -> Vec<(&'static str, String)> {
     let row = &detail.row;
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let state = if row.closing { "closing" } else { "open" };
@@ -70,7 +78,7 @@ pub fn detail_facts(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         ("session", row.session.to_string()),
         ("state", format!("{state}, {} old", age(row.age_ms))),
         ("client", row.client.clone()),
-        ("address", format!("{} (known by {})", detail.address, detail.client_source)),
+        ("address", format!("{} (from {})", detail.address, detail.client_source)),
         ("listener", row.listener.clone()),
         ("tls", or_none(&detail.tls)),
         ("sni", or_none(&detail.sni)),
@@ -78,7 +86,7 @@ pub fn detail_facts(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         (
             "backend",
             format!(
-                "{} (answered in {})",
+                "{} (handshake in {})",
                 row.backend,
                 round_trip(Some(detail.backend_handshake_ms))
             ),
@@ -89,8 +97,8 @@ pub fn detail_facts(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         ("request id", or_none(&detail.request_id)),
         ("subprotocol", or_none(&detail.subprotocol)),
         ("configuration", detail.generation.to_string()),
-        ("up", flow(row.up_bytes, row.up_messages)),
-        ("down", flow(row.down_bytes, row.down_messages)),
+        ("up", traffic(row.up_bytes, row.up_messages)),
+        ("down", traffic(row.down_bytes, row.down_messages)),
         ("client rtt", round_trip(row.client_rtt_ms)),
         ("backend rtt", round_trip(row.backend_rtt_ms)),
         ("client delayed", age(detail.client_delayed_ms)),
@@ -98,20 +106,20 @@ pub fn detail_facts(detail: &SessionDetail) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn flow(moved: u64, messages: u64) -> String {
-    format!("{} in {}", bytes(moved), count(messages, "message"))
+fn traffic(byte_count: u64, messages: u64) -> String {
+    format!("{} in {}", bytes(byte_count), count(messages, "message"))
 }
 
-/// What each tunnel moved a second, between two lists.
+/// Rates of each tunnel, measured between two lists.
 #[derive(Debug, Default)]
 pub struct SessionRates(HashMap<u64, SessionRate>);
 
-/// What one tunnel moves, a second.
+/// Rates of one tunnel, per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SessionRate {
-    /// Bytes up.
+    /// Bytes from the client.
     pub up: f64,
-    /// Bytes down.
+    /// Bytes from the backend.
     pub down: f64,
     /// Messages in both directions.
     pub messages: f64,
@@ -125,33 +133,35 @@ impl SessionRate {
 }
 
 impl SessionRates {
-    /// A tunnel that is new has moved all it has since it began.
+    /// Compares two lists. The traffic of a tunnel that is only in the second list counts from its
+    /// opening.
     pub fn between(before: &SessionList, now: &SessionList) -> Self {
         let earlier: HashMap<u64, &SessionRow> =
             before.sessions.iter().map(|row| (row.session, row)).collect();
         let elapsed = now.now - before.now;
-        let fresh = SessionRow::default();
+        let new = SessionRow::default();
         let rate = |row: &SessionRow| {
-            // A number may come again after a restart of the process.
-            let was = earlier.get(&row.session).copied().filter(|was| was.age_ms <= row.age_ms);
-            let seconds = match was {
+            // After a restart of the process the number may belong to another tunnel.
+            let before =
+                earlier.get(&row.session).copied().filter(|before| before.age_ms <= row.age_ms);
+            let seconds = match before {
                 Some(_) => elapsed,
                 None => elapsed.min(row.age_ms as f64 / 1000.0),
             }
             .max(SECONDS_MIN);
-            let was = was.unwrap_or(&fresh);
-            let per_second = |now: u64, was: u64| now.saturating_sub(was) as f64 / seconds;
+            let before = before.unwrap_or(&new);
+            let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
             let rate = SessionRate {
-                up: per_second(row.up_bytes, was.up_bytes),
-                down: per_second(row.down_bytes, was.down_bytes),
-                messages: per_second(messages(row), messages(was)),
+                up: per_second(row.up_bytes, before.up_bytes),
+                down: per_second(row.down_bytes, before.down_bytes),
+                messages: per_second(messages(row), messages(before)),
             };
             (row.session, rate)
         };
         Self(now.sessions.iter().map(rate).collect())
     }
 
-    /// Of one tunnel.
+    /// The rates of one tunnel; zero if it was not in the second list.
     pub fn of(&self, row: &SessionRow) -> SessionRate {
         self.0.get(&row.session).copied().unwrap_or_default()
     }
@@ -166,24 +176,24 @@ fn messages(row: &SessionRow) -> u64 {
     row.up_messages.saturating_add(row.down_messages)
 }
 
-/// Which rows to show, in which order.
-fn ranked(
+/// The indices of the rows to show, in order.
+fn sorted_indices(
     rows: &[SessionRow],
     rates: Option<&SessionRates>,
     sort: Option<SessionOrder>,
     limit: Option<usize>,
 ) -> Vec<usize> {
     let mut order: Vec<(usize, &SessionRow)> = rows.iter().enumerate().collect();
-    let most = |a: f64, b: f64| b.total_cmp(&a);
+    let descending = |a: f64, b: f64| b.total_cmp(&a);
     let rate = |row: &SessionRow| rates.map_or(0.0, |rates| rates.of(row).bytes());
     let by = |sort: SessionOrder, a: &SessionRow, b: &SessionRow| -> Ordering {
         match sort {
             SessionOrder::Age => b.age_ms.cmp(&a.age_ms),
             SessionOrder::Bytes => total(b).cmp(&total(a)),
             SessionOrder::Messages => messages(b).cmp(&messages(a)),
-            SessionOrder::Rate => most(rate(a), rate(b)),
+            SessionOrder::Rate => descending(rate(a), rate(b)),
             SessionOrder::Rtt => {
-                most(a.client_rtt_ms.unwrap_or(-1.0), b.client_rtt_ms.unwrap_or(-1.0))
+                descending(a.client_rtt_ms.unwrap_or(-1.0), b.client_rtt_ms.unwrap_or(-1.0))
             }
         }
     };
@@ -194,17 +204,17 @@ fn ranked(
     order.into_iter().map(|(index, _)| index).collect()
 }
 
-/// An answer with some of its rows, each as it came.
-fn picked(answer: &[u8], shown: &[usize]) -> Vec<u8> {
-    let mut answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    if let Some(Value::Array(rows)) = answer.pointer_mut("/ok/sessions") {
-        let mut given = std::mem::take(rows);
-        let take = |index: &usize| given.get_mut(*index).map(Value::take);
-        *rows = shown.iter().filter_map(take).collect();
+/// Keeps some rows of a response, each as received.
+fn pick_rows(response: &[u8], order: &[usize]) -> Vec<u8> {
+    let mut response: Value = serde_json::from_slice(response).unwrap_or_default();
+    if let Some(Value::Array(rows)) = response.pointer_mut("/ok/sessions") {
+        let mut all = std::mem::take(rows);
+        let take = |index: &usize| all.get_mut(*index).map(Value::take);
+        *rows = order.iter().filter_map(take).collect();
     }
-    let mut answer = encode(&answer);
-    answer.pop();
-    answer
+    let mut line = encode(&response);
+    line.pop();
+    line
 }
 
 fn table(rows: &[&SessionRow], rates: Option<&SessionRates>) -> TextTable {
@@ -233,14 +243,14 @@ fn table(rows: &[&SessionRow], rates: Option<&SessionRates>) -> TextTable {
         cells.extend([row.up_messages, row.down_messages].map(|number| number.to_string()));
         cells.extend([row.client_rtt_ms, row.backend_rtt_ms].map(round_trip));
         cells.push(if row.closing { "closing" } else { "" }.to_owned());
-        table.row(cells);
+        table.push(cells);
     }
     table
 }
 
-/// For rates.
-const BETWEEN: Duration = Duration::from_secs(1);
-/// Lists that are closer than this tell of no rate.
+/// Time between the two lists that `--sort rate` compares.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Shorter intervals are treated as this long, to avoid a division by zero.
 const SECONDS_MIN: f64 = 0.001;
 
 #[cfg(test)]
@@ -256,28 +266,28 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_what_was_moved_since() {
+    fn rates_are_measured_between_two_lists() {
         let before = at(10.0, vec![row(1, 5000, 1000), row(2, 5000, 1000)]);
         let now = at(12.0, vec![row(1, 7000, 3000), row(2, 100, 50), row(3, 500, 600)]);
         let rates = SessionRates::between(&before, &now);
         let up: Vec<f64> = now.sessions.iter().map(|row| rates.of(row).up).collect();
-        // The second has a number that another one had; the third is new.
+        // Number 2 was reused by a new tunnel; number 3 is new.
         assert_eq!(up, [1000.0, 500.0, 1200.0]);
         assert_eq!(rates.of(&now.sessions[0]).messages, 100.0);
         assert_eq!(rates.of(&row(9, 1, 1)), SessionRate::default());
     }
 
     #[test]
-    fn lists_are_sorted_by_the_most_first_and_cut() {
+    fn lists_are_sorted_descending_and_limited() {
         let mut rows = vec![row(1, 300, 5), row(2, 200, 70), row(3, 100, 60)];
         rows[2].client_rtt_ms = Some(0.5);
-        assert_eq!(ranked(&rows, None, None, None), [0, 1, 2]);
-        assert_eq!(ranked(&rows, None, Some(SessionOrder::Age), Some(1)), [0]);
-        assert_eq!(ranked(&rows, None, Some(SessionOrder::Bytes), None), [1, 2, 0]);
-        assert_eq!(ranked(&rows, None, Some(SessionOrder::Messages), Some(2)), [1, 2]);
-        assert_eq!(ranked(&rows, None, Some(SessionOrder::Rtt), Some(1)), [2]);
-        let answer = br#"{"ok":{"now":1.5,"sessions":[{"session":1},{"session":2,"more":0}]}}"#;
+        assert_eq!(sorted_indices(&rows, None, None, None), [0, 1, 2]);
+        assert_eq!(sorted_indices(&rows, None, Some(SessionOrder::Age), Some(1)), [0]);
+        assert_eq!(sorted_indices(&rows, None, Some(SessionOrder::Bytes), None), [1, 2, 0]);
+        assert_eq!(sorted_indices(&rows, None, Some(SessionOrder::Messages), Some(2)), [1, 2]);
+        assert_eq!(sorted_indices(&rows, None, Some(SessionOrder::Rtt), Some(1)), [2]);
+        let response = br#"{"ok":{"now":1.5,"sessions":[{"session":1},{"session":2,"more":0}]}}"#;
         let text = r#"{"ok":{"now":1.5,"sessions":[{"more":0,"session":2}]}}"#;
-        assert_eq!(String::from_utf8(picked(answer, &[1])).unwrap(), text);
+        assert_eq!(String::from_utf8(pick_rows(response, &[1])).unwrap(), text);
     }
 }

@@ -1,5 +1,5 @@
-//! `ctl status`: the process on one screen. It reads what `/status.json` says (`docs/status.md`),
-//! and shows what of it is there, as another version may say more or less.
+//! `ctl status`: a summary of `/status.json` (`docs/status.md`). Missing fields are tolerated,
+//! because another version of tidegate may send fewer.
 
 use serde_json::Value;
 
@@ -8,45 +8,49 @@ use super::output::{CommandFailure, Output};
 use super::table::{Align, TextTable, sanitize};
 use crate::protocol::ControlRequest;
 
-/// Asks, and shows.
+/// Prints the summary and a table of backends.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
 pub fn status(output: &Output) -> Result<(), CommandFailure> {
-    output.put(&ControlRequest::Status, |status: Value| {
+    output.print(&ControlRequest::Status, |status: Value| {
         let status = StatusView(&status);
-        format!("{}\n{}", status.summary(), output.table(&status.backends(), "no route"))
+        format!("{}\n{}", status.summary(), output.table(&status.backends(), "no routes"))
     })
 }
 
-/// The counts that everything begins with.
+/// The counts at the top of `ctl top`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StatusSummary {
-    /// `running`, `draining`, ...
+    /// `running` or `draining`.
     pub state: String,
-    /// When the process began, in seconds since 1970; another one began at another time.
+    /// Start of the process as Unix time in seconds; differs after a restart.
     pub started: f64,
-    /// When this was said.
+    /// Unix time of the status, in seconds.
     pub now: f64,
     /// Open tunnels.
     pub tunnels: u64,
-    /// Refused requests and dropped connections since the start.
-    pub refused: u64,
+    /// Rejected requests and dropped connections since the start.
+    pub rejected: u64,
     /// Messages relayed since the start, in both directions.
     pub messages: u64,
-    /// Bytes up.
+    /// Bytes relayed to backends since the start.
     pub up_bytes: u64,
-    /// Bytes down.
+    /// Bytes relayed to clients since the start.
     pub down_bytes: u64,
 }
 
 impl StatusSummary {
-    /// Read from a whole status.
-    pub fn of(status: &Value) -> Self {
+    /// Reads the counts from a status document.
+    pub fn from_status(status: &Value) -> Self {
         let status = StatusView(status);
         Self {
             state: status.text("/state"),
-            started: status.figure("/started"),
-            now: status.figure("/now"),
+            started: status.float("/started"),
+            now: status.float("/now"),
             tunnels: status.number("/tunnels/open"),
-            refused: status.number("/requests_rejected") + status.number("/connections_dropped"),
+            rejected: status.number("/requests_rejected") + status.number("/connections_dropped"),
             messages: status.number("/messages/up") + status.number("/messages/down"),
             up_bytes: status.number("/bytes/up"),
             down_bytes: status.number("/bytes/down"),
@@ -61,7 +65,7 @@ impl StatusView<'_> {
         self.0.pointer(at).and_then(Value::as_u64).unwrap_or(0)
     }
 
-    fn figure(&self, at: &str) -> f64 {
+    fn float(&self, at: &str) -> f64 {
         self.0.pointer(at).and_then(Value::as_f64).unwrap_or(0.0)
     }
 
@@ -73,32 +77,35 @@ impl StatusView<'_> {
         self.0.pointer(at).and_then(Value::as_array).into_iter().flatten().map(StatusView)
     }
 
-    /// Between two moments that are said in seconds.
-    fn since(&self, moment: f64) -> String {
-        age(((self.figure("/now") - moment).max(0.0) * 1000.0) as u64)
+    /// Formats the time from a Unix time until the status was made.
+    fn since(&self, unix_seconds: f64) -> String {
+        age(((self.float("/now") - unix_seconds).max(0.0) * 1000.0) as u64)
     }
 
     fn summary(&self) -> String {
         let mut lines = vec![
             ("tidegate", format!("{}, {}", self.text("/version"), self.text("/state"))),
-            ("started", format!("{} ago", self.since(self.figure("/started")))),
+            ("started", format!("{} ago", self.since(self.float("/started")))),
             ("configuration", self.configuration()),
             ("tunnels", self.open("/tunnels")),
             ("connections", self.open("/connections")),
             ("up", self.flow("up")),
             ("down", self.flow("down")),
-            ("rejected", self.refused()),
+            ("rejected", self.rejections()),
         ];
-        let ended = self.most("/ended", "by");
+        let ended = self.top_causes("/ended", "by");
         if !ended.is_empty() {
             lines.push(("ended", ended));
         }
-        lines.extend(self.list("/drains").map(|of| ("drain", of.drain())));
-        let waiting = self.waiting();
-        if !waiting.is_empty() {
-            lines.push(("restart", format!("{waiting} of the file hold after one only")));
+        lines.extend(self.list("/drains").map(|drain| ("drain", drain.drain_progress())));
+        let keys = self.restart_required();
+        if !keys.is_empty() {
+            lines.push(("restart", format!("required for {keys}")));
         }
-        lines.extend(self.list("/certificates").map(|of| ("certificate", self.certificate(&of))));
+        lines.extend(
+            self.list("/certificates")
+                .map(|certificate| ("certificate", self.certificate(&certificate))),
+        );
         lines.push((
             "memory",
             format!(
@@ -122,62 +129,66 @@ impl StatusView<'_> {
         let since = self.since(at);
         match self.0.pointer("/reload/applied").and_then(Value::as_bool) {
             Some(false) => {
-                let faults = count(self.number("/reload/errors_total"), "fault");
-                format!("{number}; a reload {since} ago was refused for {faults}")
+                let errors = count(self.number("/reload/errors_total"), "error");
+                format!("{number}; a reload {since} ago was rejected with {errors}")
             }
             Some(true) | None => format!("{number}, since {since}"),
         }
     }
 
-    /// Keys that wait for a restart.
-    fn waiting(&self) -> String {
+    /// Changed keys that take effect after a restart.
+    fn restart_required(&self) -> String {
         let keys = self.0.pointer("/restart_required").and_then(Value::as_array);
         let keys = keys.into_iter().flatten().filter_map(Value::as_str).map(sanitize);
         keys.collect::<Vec<_>>().join(", ")
     }
 
-    /// Of a drain under way.
-    fn drain(&self) -> String {
+    fn drain_progress(&self) -> String {
         let (left, all) = (self.number("/left"), count(self.number("/tunnels"), "tunnel"));
         format!("{}: {left} of {all} left", self.text("/scope"))
     }
 
-    fn open(&self, what: &str) -> String {
-        let number = |name: &str| self.number(&format!("{what}/{name}"));
-        let (open, most, opened) = (number("open"), number("max"), number("opened"));
-        format!("{open} open of at most {most}, {opened} in all")
+    fn open(&self, path: &str) -> String {
+        let number = |name: &str| self.number(&format!("{path}/{name}"));
+        let (open, max, opened) = (number("open"), number("max"), number("opened"));
+        format!("{open} open of at most {max}, {opened} in total")
     }
 
-    fn flow(&self, way: &str) -> String {
-        let moved = bytes(self.number(&format!("/bytes/{way}")));
-        format!("{moved} in {}", count(self.number(&format!("/messages/{way}")), "message"))
+    fn flow(&self, direction: &str) -> String {
+        let bytes = bytes(self.number(&format!("/bytes/{direction}")));
+        format!("{bytes} in {}", count(self.number(&format!("/messages/{direction}")), "message"))
     }
 
-    fn refused(&self) -> String {
+    fn rejections(&self) -> String {
         let requests = count(self.number("/requests_rejected"), "request");
         let dropped = count(self.number("/connections_dropped"), "connection");
-        let (refused, drops) = (self.most("/rejected", "stage"), self.most("/dropped", "stage"));
-        let because = |causes: String| match causes.is_empty() {
+        let rejected = self.top_causes("/rejected", "stage");
+        let drops = self.top_causes("/dropped", "stage");
+        let in_parentheses = |causes: String| match causes.is_empty() {
             true => String::new(),
             false => format!(" ({causes})"),
         };
-        format!("{requests}{}; {dropped} dropped{}", because(refused), because(drops))
+        format!(
+            "{requests}{}; {dropped} dropped{}",
+            in_parentheses(rejected),
+            in_parentheses(drops)
+        )
     }
 
-    /// The first causes of a list that has the most frequent first.
-    fn most(&self, list: &str, of: &str) -> String {
+    /// Formats the most frequent causes of a list, which is sorted by count.
+    fn top_causes(&self, list: &str, label: &str) -> String {
         let cause = |cause: StatusView<'_>| {
-            let (of, reason) = (cause.text(&format!("/{of}")), cause.text("/reason"));
-            format!("{of} {reason} {}", cause.number("/count"))
+            let (label, reason) = (cause.text(&format!("/{label}")), cause.text("/reason"));
+            format!("{label} {reason} {}", cause.number("/count"))
         };
         self.list(list).take(CAUSES_MAX).map(cause).collect::<Vec<_>>().join(", ")
     }
 
-    fn certificate(&self, of: &StatusView<'_>) -> String {
-        let left = of.figure("/not_after") - self.figure("/now");
-        let name = of.text("/name");
+    fn certificate(&self, certificate: &StatusView<'_>) -> String {
+        let left = certificate.float("/not_after") - self.float("/now");
+        let name = certificate.text("/name");
         match left > 0.0 {
-            true => format!("{name}, good for {}", age((left * 1000.0) as u64)),
+            true => format!("{name}, valid for {}", age((left * 1000.0) as u64)),
             false => format!("{name}, EXPIRED"),
         }
     }
@@ -197,13 +208,13 @@ impl StatusView<'_> {
         for pool in self.list("/pools") {
             for backend in pool.list("/backends") {
                 let share = backend.0.pointer("/share").and_then(Value::as_f64);
-                table.row([
+                table.push([
                     pool.route(),
                     backend.text("/id"),
                     backend.state(),
                     backend.number("/tunnels").to_string(),
                     share.map_or("-".to_owned(), percent),
-                    percent(backend.figure("/expected_share")),
+                    percent(backend.float("/expected_share")),
                     backend.number("/opened").to_string(),
                     backend.number("/connect_failures").to_string(),
                 ]);
@@ -212,13 +223,13 @@ impl StatusView<'_> {
         table
     }
 
-    /// Of a pool.
+    /// The route column of a pool.
     fn route(&self) -> String {
         let drained = self.0.pointer("/drained").and_then(Value::as_bool).unwrap_or(false);
         self.text("/route") + if drained { " (drained)" } else { "" }
     }
 
-    /// Of a backend.
+    /// The state column of a backend.
     fn state(&self) -> String {
         let is = |name: &str| self.0.pointer(name).and_then(Value::as_bool);
         let up = if is("/up").unwrap_or(true) { "up" } else { "DOWN" };

@@ -1,21 +1,21 @@
-//! Plain tables: a heading, and columns that stand under each other.
+//! Text tables with aligned columns.
 
 use std::fmt::Write;
 
 use ratatui::text::Span;
 
-/// A table under construction.
+/// A table with a heading.
 pub struct TextTable {
     columns: Vec<TextColumn>,
     rows: Vec<Vec<String>>,
 }
 
-/// To which side a column is pushed.
+/// Alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// For text.
     Left,
-    /// Figures.
+    /// For numbers.
     Right,
 }
 
@@ -26,7 +26,7 @@ struct TextColumn {
 }
 
 impl TextTable {
-    /// One without rows yet.
+    /// A table with these headings and no rows.
     pub fn new(columns: &[(&'static str, Align)]) -> Self {
         let column = |&(heading, align): &(&'static str, Align)| TextColumn {
             heading,
@@ -36,8 +36,8 @@ impl TextTable {
         Self { columns: columns.iter().map(column).collect(), rows: Vec::new() }
     }
 
-    /// One more row; what it holds is made [`sanitize`].
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    /// Adds a row; cells are sanitized with [`sanitize`].
+    pub fn push(&mut self, cells: impl IntoIterator<Item = String>) {
         let cells: Vec<String> = cells.into_iter().map(|cell| sanitize(&cell)).collect();
         for (column, cell) in self.columns.iter_mut().zip(&cells) {
             column.width = column.width.max(width(cell));
@@ -45,12 +45,12 @@ impl TextTable {
         self.rows.push(cells);
     }
 
-    /// Nothing but the heading.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// As text, line by line; the heading is bold where there is colour.
+    /// Formats the table. The heading is bold if colours are allowed.
     pub fn text(&self, colour: bool) -> String {
         let headings: Vec<&str> = self.columns.iter().map(|column| column.heading).collect();
         let heading = self.line(&headings);
@@ -80,23 +80,23 @@ impl TextTable {
     }
 }
 
-/// Text that others chose, without what a terminal would obey.
+/// Escapes control characters of untrusted text, so that it cannot send commands to the terminal.
 pub fn sanitize(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
+    let mut sanitized = String::with_capacity(text.len());
     for character in text.chars() {
-        // Marks of direction could make a line read as another.
+        // Bidirectional controls and line separators could disguise the content of a line.
         if character.is_control()
             || matches!(character, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         {
-            clean.extend(character.escape_default());
+            sanitized.extend(character.escape_default());
         } else {
-            clean.push(character);
+            sanitized.push(character);
         }
     }
-    clean
+    sanitized
 }
 
-/// Cells of a terminal.
+/// Width of a text in terminal cells.
 pub fn width(text: &str) -> usize {
     Span::raw(text).width()
 }
@@ -106,16 +106,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_under_each_other() {
+    fn columns_are_aligned() {
         let mut table = TextTable::new(&[("NAME", Align::Left), ("N", Align::Right)]);
-        table.row(["a".into(), "1".into()]);
-        table.row(["日本語".into(), "1234".into()]);
+        table.push(["a".into(), "1".into()]);
+        table.push(["日本語".into(), "1234".into()]);
         assert_eq!(table.text(false), "NAME       N\na          1\n日本語  1234\n");
         assert!(table.text(true).starts_with("\x1b[1mNAME"));
     }
 
     #[test]
-    fn a_terminal_has_nothing_to_obey() {
+    fn control_characters_are_escaped() {
         assert_eq!(sanitize("a\x1b[2J\nb\u{202e}é"), "a\\u{1b}[2J\\nb\\u{202e}é");
     }
 }

@@ -1,47 +1,51 @@
-//! `ctl tail`: the headers of a tunnel's frames, as they pass.
+//! `ctl tail`: prints the frame headers of a tunnel as frames are relayed.
 
 use super::format::{bytes, count, time_of_day};
-use super::output::{CommandFailure, Output, say, say_line};
+use super::output::{CommandFailure, Output, write_line, write_text};
 use super::table::sanitize;
 use crate::protocol::ControlRequest;
 use crate::protocol::response::FrameEvent;
 
-/// Follows a tunnel until it ends.
+/// Prints one line per frame until the tunnel ends.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
 pub fn tail(output: &Output, session: u64) -> Result<(), CommandFailure> {
     let request = ControlRequest::Tail { session };
-    // Frames may be hours apart.
-    let mut reply = output.client.ask(&request, None)?;
+    // No timeout, because frames may be hours apart.
+    let mut reply = output.client.send(&request, None)?;
     while let Some(line) = reply.next_line()? {
-        let frame: FrameEvent = output.sift(&request, &line)?;
+        let frame: FrameEvent = output.parse(&request, &line)?;
         match output.json {
-            true => say_line(&line)?,
-            false => say(&shown(&frame))?,
+            true => write_line(&line)?,
+            false => write_text(&format_frame(&frame))?,
         }
     }
     Ok(())
 }
 
-/// One line for each frame, and one for those that are not there.
-fn shown(frame: &FrameEvent) -> String {
-    let missed = match frame.skipped {
+/// Formats a frame as one line, preceded by a line about skipped frames.
+fn format_frame(frame: &FrameEvent) -> String {
+    let skipped = match frame.skipped {
         0 => String::new(),
-        missed => format!("... {} not shown\n", count(missed, "frame")),
+        skipped => format!("... {} skipped\n", count(skipped, "frame")),
     };
-    let mut marks = String::new();
+    let mut flags = String::new();
     if !frame.fin {
-        marks.push_str("  more follows");
+        flags.push_str("  fragment");
     }
     if frame.compressed {
-        marks.push_str("  compressed");
+        flags.push_str("  compressed");
     }
     if let Some(code) = frame.code {
-        marks.push_str(&format!("  {code}"));
+        flags.push_str(&format!("  {code}"));
     }
     let to = if frame.from == "client" { "backend" } else { "client" };
     let from = if frame.injected { "tidegate" } else { frame.from.as_str() };
-    let way = format!("{} -> {to}", sanitize(from));
+    let direction = format!("{} -> {to}", sanitize(from));
     let (time, opcode) = (time_of_day(frame.at), sanitize(&frame.opcode));
-    format!("{missed}{time}  {way:<19}  {opcode:<12}  {:>7}{marks}\n", bytes(frame.length))
+    format!("{skipped}{time}  {direction:<19}  {opcode:<12}  {:>7}{flags}\n", bytes(frame.length))
 }
 
 #[cfg(test)]
@@ -49,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_a_line() {
+    fn each_frame_is_one_line() {
         let frame = FrameEvent {
             at: 45_296.5,
             from: "client".into(),
@@ -59,17 +63,19 @@ mod tests {
             ..Default::default()
         };
         let line = "12:34:56.500  client -> backend    text           2.0KiB\n";
-        assert_eq!(shown(&frame), line);
+        assert_eq!(format_frame(&frame), line);
         let close = FrameEvent {
             injected: true,
             opcode: "close".into(),
             code: Some(1012),
             ..frame.clone()
         };
-        assert!(shown(&close).ends_with("tidegate -> backend  close          2.0KiB  1012\n"));
+        assert!(
+            format_frame(&close).ends_with("tidegate -> backend  close          2.0KiB  1012\n")
+        );
         let part = FrameEvent { skipped: 3, fin: false, compressed: true, ..frame };
-        let told = shown(&part);
-        assert!(told.starts_with("... 3 frames not shown\n"), "{told}");
-        assert!(told.ends_with("2.0KiB  more follows  compressed\n"), "{told}");
+        let text = format_frame(&part);
+        assert!(text.starts_with("... 3 frames skipped\n"), "{text}");
+        assert!(text.ends_with("2.0KiB  fragment  compressed\n"), "{text}");
     }
 }

@@ -104,7 +104,7 @@ impl HandoverChannel {
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Longer than any message.
+/// Receive buffer; longer than any message.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::config::settings::ListenerSettings;
 /// Identifies a listener. A reload may rename a listener; the socket stays with its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerKey {
-    /// The configured address.
+    /// The address in the configuration, possibly with port 0.
     pub address: SocketAddr,
     /// Position among the listeners with the same address; only addresses with port 0 can repeat.
     pub index: usize,

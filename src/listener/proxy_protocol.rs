@@ -18,7 +18,7 @@ use crate::reject::{ConnectionStage, DropReason};
 /// The connection from the client to the proxy, as the header describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxiedConnection {
-    /// Address of the client.
+    /// The client, as the proxy saw it.
     pub source: ClientAddr,
     /// Address that the client connected to.
     pub destination: SocketAddr,
@@ -29,7 +29,7 @@ pub struct ProxiedConnection {
 pub enum ParseProgress {
     /// All bytes belong to the header, and it is not complete yet.
     Partial,
-    /// The header is complete.
+    /// The header is complete and valid.
     Complete {
         /// Length of the header in bytes; data of the client follows.
         len: usize,

@@ -21,7 +21,7 @@ pub struct Listener {
     inherited: bool,
 }
 
-/// An accepted connection.
+/// A connection that the kernel accepted.
 #[derive(Debug)]
 pub struct AcceptedStream {
     /// The connection, with `TCP_NODELAY` and `TCP_NOTSENT_LOWAT` set.
@@ -35,7 +35,7 @@ pub struct AcceptedStream {
 /// An event of the accept loop.
 #[derive(Debug)]
 pub enum AcceptEvent {
-    /// A connection was accepted.
+    /// A client or a proxy has connected.
     Connection(AcceptedStream),
     /// File descriptors or memory ran out; the loop pauses for this duration.
     Paused(io::Error, Duration),
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
     }
 
-    /// The first accepted connection.
+    /// Runs the accept loop until the first connection.
     async fn first(listener: Listener) -> AcceptedStream {
         let (accepted, mut arrives) = tokio::sync::mpsc::channel(1);
         let accepting = listener.run(

@@ -1,4 +1,4 @@
-//! What both TLS streams must do alike, with rustls' own client at the far end.
+//! Behaviour that both TLS streams must share, with rustls' own client as the peer.
 
 use std::io::Write;
 
@@ -7,42 +7,42 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::client::TlsStream;
 
 use super::testing::forge::Forger;
-use super::testing::{Received, close, ready, recv, send, shake, shake_lean};
+use super::testing::{Received, close, connected_tokio, connected_unbuffered, ready, recv, send};
 use crate::net::{SEND_BYTES_MAX, Stream};
 
-/// One test for each stream from one body, which gets both ends of a pipe that takes `$room` bytes.
-macro_rules! alike {
-    ($($name:ident over $room:expr),* $(,)?) => {
-        mod stock {
+/// Runs each test body with both streams, over a pipe with a capacity of `$capacity` bytes.
+macro_rules! both_streams {
+    ($($name:ident over $capacity:expr),* $(,)?) => {
+        mod tokio_tls {
             $(#[tokio::test]
             async fn $name() {
-                let (near, far) = super::duplex($room);
-                let (stream, far) = super::shake(near, far).await;
+                let (near, far) = super::duplex($capacity);
+                let (stream, far) = super::connected_tokio(near, far).await;
                 super::$name(stream, far).await;
             })*
         }
 
-        mod lean {
+        mod unbuffered_tls {
             $(#[tokio::test]
             async fn $name() {
-                let (near, far) = super::duplex($room);
-                let (stream, far) = super::shake_lean(near, far).await;
+                let (near, far) = super::duplex($capacity);
+                let (stream, far) = super::connected_unbuffered(near, far).await;
                 super::$name(stream, far).await;
             })*
         }
     };
 }
 
-alike! {
+both_streams! {
     bytes_pass_both_ways over 64 * 1024,
-    a_full_pipe_shows_as_a_backlog_that_shrinks over 4096,
+    backlog_grows_on_a_full_pipe_and_shrinks over 4096,
     close_notify_precedes_fin over 4096,
     fin_without_close_notify_is_truncation over 4096,
-    a_flipped_bit_is_an_error_and_draws_an_alert over 4096,
-    a_key_update_in_the_middle_of_data_is_answered over 4096,
-    what_comes_after_close_notify_is_dropped over 4096,
-    an_alert_is_an_error over 4096,
-    a_stream_that_ends_inside_a_handshake_message_is_closed_like_any_other over 4096,
+    flipped_bit_is_an_error_and_sends_an_alert over 4096,
+    key_update_between_data_is_answered over 4096,
+    data_after_close_notify_is_ignored over 4096,
+    received_alert_is_an_error over 4096,
+    fin_within_a_handshake_message_is_truncation over 4096,
 }
 
 type TlsClient = TlsStream<DuplexStream>;
@@ -57,19 +57,19 @@ async fn bytes_pass_both_ways(mut stream: impl Stream, mut far: TlsClient) {
     assert_eq!((&got, stream.backlog()), (b"answer", 0));
 }
 
-async fn a_full_pipe_shows_as_a_backlog_that_shrinks(mut stream: impl Stream, mut far: TlsClient) {
+async fn backlog_grows_on_a_full_pipe_and_shrinks(mut stream: impl Stream, mut far: TlsClient) {
     ready(&mut stream).await.unwrap();
     let block: Vec<u8> = (0..=255).cycle().take(SEND_BYTES_MAX).collect();
     send(&mut stream, &[&block[..5], &block[5..]]).await.unwrap();
     let before = stream.backlog();
-    // Five records, 22 bytes around each (RFC 8446 5.2), less what the pipe took; it also holds
-    // the tickets.
-    let sealed = SEND_BYTES_MAX + 5 * 22;
-    assert!((sealed - 4096..sealed - 3072).contains(&before), "{before} of {sealed}");
+    // Five records with 22 bytes of overhead each (RFC 8446 5.2), minus the capacity of the pipe,
+    // which also holds the tickets.
+    let encrypted = SEND_BYTES_MAX + 5 * 22;
+    assert!((encrypted - 4096..encrypted - 3072).contains(&before), "{before} of {encrypted}");
 
     let mut got = vec![0; 1000];
     tokio::select! {
-        written = ready(&mut stream) => panic!("{written:?} though hardly anything was read"),
+        written = ready(&mut stream) => panic!("{written:?} although the pipe is full"),
         read = far.read_exact(&mut got) => read.unwrap(),
     };
     assert!(stream.backlog() < before, "{} of {before}", stream.backlog());
@@ -84,14 +84,14 @@ async fn a_full_pipe_shows_as_a_backlog_that_shrinks(mut stream: impl Stream, mu
 
 // Requirements: H38.
 async fn close_notify_precedes_fin(mut stream: impl Stream, mut far: TlsClient) {
-    send(&mut stream, &[b"last words"]).await.unwrap();
+    send(&mut stream, &[b"last data"]).await.unwrap();
     close(&mut stream).await.unwrap();
     close(&mut stream).await.unwrap();
     let mut got = Vec::new();
     // Without close_notify this would be an error.
     far.read_to_end(&mut got).await.unwrap();
-    assert_eq!(got, b"last words");
-    // Half closed: the other direction goes on.
+    assert_eq!(got, b"last data");
+    // The other direction stays open.
     far.write_all(b"late").await.unwrap();
     assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"late".to_vec()));
     far.shutdown().await.unwrap();
@@ -108,10 +108,10 @@ async fn fin_without_close_notify_is_truncation(mut stream: impl Stream, mut far
     assert_eq!(recv(&mut stream).await.unwrap(), Received::Truncated);
 }
 
-async fn a_flipped_bit_is_an_error_and_draws_an_alert(mut stream: impl Stream, far: TlsClient) {
+async fn flipped_bit_is_an_error_and_sends_an_alert(mut stream: impl Stream, far: TlsClient) {
     ready(&mut stream).await.unwrap();
     let (mut pipe, mut tls) = far.into_inner();
-    let mut record = sealed(&mut tls, b"data");
+    let mut record = encrypted(&mut tls, b"data");
     *record.last_mut().unwrap() ^= 1;
     pipe.write_all(&record).await.unwrap();
     assert!(recv(&mut stream).await.is_err());
@@ -124,10 +124,7 @@ async fn a_flipped_bit_is_an_error_and_draws_an_alert(mut stream: impl Stream, f
     assert_eq!(error, rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac));
 }
 
-async fn a_key_update_in_the_middle_of_data_is_answered(
-    mut stream: impl Stream,
-    mut far: TlsClient,
-) {
+async fn key_update_between_data_is_answered(mut stream: impl Stream, mut far: TlsClient) {
     far.write_all(b"before").await.unwrap();
     far.get_mut().1.refresh_traffic_keys().unwrap();
     far.write_all(b"after").await.unwrap();
@@ -139,19 +136,21 @@ async fn a_key_update_in_the_middle_of_data_is_answered(
     assert_eq!(&got, b"answer");
 }
 
-async fn what_comes_after_close_notify_is_dropped(mut stream: impl Stream, far: TlsClient) {
+async fn data_after_close_notify_is_ignored(mut stream: impl Stream, far: TlsClient) {
     ready(&mut stream).await.unwrap();
     let (mut pipe, mut tls) = far.into_inner();
-    let last = sealed(&mut tls, b"last words");
+    let last = encrypted(&mut tls, b"last data");
     tls.send_close_notify();
-    let mut farewell = Vec::new();
-    tls.write_tls(&mut farewell).unwrap();
-    pipe.write_all(&[&last[..], &farewell, &last, b"GET / HTTP/1.1\r\n"].concat()).await.unwrap();
-    assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"last words".to_vec()));
+    let mut close_notify = Vec::new();
+    tls.write_tls(&mut close_notify).unwrap();
+    pipe.write_all(&[&last[..], &close_notify, &last, b"GET / HTTP/1.1\r\n"].concat())
+        .await
+        .unwrap();
+    assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"last data".to_vec()));
     assert_eq!(recv(&mut stream).await.unwrap(), Received::Closed);
     pipe.write_all(&last).await.unwrap();
     assert_eq!(recv(&mut stream).await.unwrap(), Received::Closed);
-    // Our direction goes on.
+    // The sending direction stays open.
     send(&mut stream, &[b"answer"]).await.unwrap();
     close(&mut stream).await.unwrap();
     drop(stream);
@@ -167,10 +166,10 @@ async fn what_comes_after_close_notify_is_dropped(mut stream: impl Stream, far: 
     assert_eq!(got, b"answer");
 }
 
-async fn an_alert_is_an_error(mut stream: impl Stream, far: TlsClient) {
+async fn received_alert_is_an_error(mut stream: impl Stream, far: TlsClient) {
     ready(&mut stream).await.unwrap();
     let (mut pipe, mut tls) = far.into_inner();
-    // What does not belong here makes the client send one.
+    // An unexpected record makes the client send an alert.
     tls.read_tls(&mut &b"\x17\x03\x03\0\x02hi"[..]).unwrap();
     tls.process_new_packets().unwrap_err();
     let mut alert = Vec::new();
@@ -181,15 +180,12 @@ async fn an_alert_is_an_error(mut stream: impl Stream, far: TlsClient) {
     assert!(matches!(error, rustls::Error::AlertReceived(_)), "{error}");
 }
 
-async fn a_stream_that_ends_inside_a_handshake_message_is_closed_like_any_other(
-    mut stream: impl Stream,
-    far: TlsClient,
-) {
+async fn fin_within_a_handshake_message_is_truncation(mut stream: impl Stream, far: TlsClient) {
     ready(&mut stream).await.unwrap();
     let (mut pipe, tls) = far.into_inner();
     let mut forger = Forger::new(tls);
-    let begun = [forger.data(b"data"), forger.record(ContentType::Handshake, &[24])].concat();
-    pipe.write_all(&begun).await.unwrap();
+    let records = [forger.data(b"data"), forger.record(ContentType::Handshake, &[24])].concat();
+    pipe.write_all(&records).await.unwrap();
     assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"data".to_vec()));
     pipe.shutdown().await.unwrap();
     assert_eq!(recv(&mut stream).await.unwrap(), Received::Truncated);
@@ -198,11 +194,11 @@ async fn a_stream_that_ends_inside_a_handshake_message_is_closed_like_any_other(
     drop(stream);
     let mut answer = Vec::new();
     pipe.read_to_end(&mut answer).await.unwrap();
-    assert!(answer.len() > 2 * 22, "an answer and a farewell");
+    assert!(answer.len() > 2 * 22, "data and close_notify");
 }
 
-/// What carries `data`.
-fn sealed(tls: &mut rustls::ClientConnection, data: &[u8]) -> Vec<u8> {
+/// The records of the client for `data`.
+fn encrypted(tls: &mut rustls::ClientConnection, data: &[u8]) -> Vec<u8> {
     tls.writer().write_all(data).unwrap();
     let mut records = Vec::new();
     while tls.wants_write() {

@@ -1,8 +1,9 @@
-//! TLS without IO: a server's connection over rustls' `unbuffered` API, which owns no buffers.
+//! TLS without I/O: the server side of a connection over rustls' `unbuffered` API, which owns no
+//! buffers.
 //!
-//! Everything that API asks of its caller is done here: what it wants sent is fetched, also after
-//! an error; what it has read is told; and it is never shown less than the rest it still counts
-//! on. With rustls 0.24, which has another API for this, only this file changes.
+//! This file fulfils the duties of that API: pending records are always encoded, also after an error,
+//! consumed bytes are discarded, and rustls is never given less than the unprocessed input it still
+//! refers to. rustls 0.24 has a different API for this; only this file has to change then.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -19,180 +20,197 @@ use rustls::{Error as TlsError, ProtocolVersion};
 
 use super::scratch::WriteBuffer;
 
-/// TLS as a function of bytes. The caller keeps what [`open`](Self::open) did not use.
+/// TLS as a function of bytes. The caller keeps the input that [`decrypt`](Self::decrypt) did not
+/// consume.
 pub trait Engine: Unpin {
-    /// Takes whole records off the front of `wire`. Plaintext goes to `plain`, which is at least
-    /// as long; answers are appended to `answers` and must be sent even where this fails. What
-    /// is not used must come back unaltered in front of what arrives next.
-    fn open(
+    /// Consumes complete records from the front of `wire`. Plaintext is written to `plain`, which
+    /// must be at least as long. Records of the TLS layer itself are appended to `replies` and must
+    /// be sent even if the outcome is an error. The next call must start with the input that was not
+    /// consumed, unaltered.
+    fn decrypt(
         &mut self,
         wire: &mut [u8],
         plain: &mut [u8],
-        answers: &mut WriteBuffer,
+        replies: &mut WriteBuffer,
     ) -> DecryptOutcome;
 
-    /// Appends `data` to `out` as records. `rest` is what the last `open` left.
+    /// Appends `data` to `out` as records. `rest` is the input that the last `decrypt` left.
     ///
     /// # Errors
-    /// Nothing can be sent: before the handshake is done, after a failure or a farewell, or with
-    /// keys that are used up. What was appended must be sent even so.
-    fn seal(&mut self, rest: &mut [u8], data: &[u8], out: &mut WriteBuffer)
-    -> Result<(), TlsError>;
+    /// Nothing can be sent: the handshake is not complete, the connection has failed or was closed,
+    /// or the keys are exhausted. Records that were appended must be sent anyway.
+    fn encrypt(
+        &mut self,
+        rest: &mut [u8],
+        data: &[u8],
+        out: &mut WriteBuffer,
+    ) -> Result<(), TlsError>;
 
-    /// Appends `close_notify` to `out`, unless an alert has been the last word already.
+    /// Appends `close_notify` to `out` (RFC 8446 6.1); does nothing after an alert or a second time.
     ///
     /// # Errors
-    /// As [`seal`](Self::seal).
+    /// As [`encrypt`](Self::encrypt).
     fn close(&mut self, rest: &mut [u8], out: &mut WriteBuffer) -> Result<(), TlsError>;
 
-    /// Whether data cannot pass yet in both directions.
+    /// Whether the handshake is incomplete, so that data cannot pass in both directions.
     fn is_handshaking(&self) -> bool;
 
-    /// Whether what is answered to the end of the handshake may wait for data to go with: tickets
-    /// of TLS 1.3 (RFC 8446 4.6.1), but not the Finished of TLS 1.2.
-    fn tickets_may_wait(&self) -> bool;
+    /// Whether the replies to the last handshake message may be delayed until there is data to send
+    /// with them: true for the tickets of TLS 1.3 (RFC 8446 4.6.1), false for the Finished of TLS 1.2.
+    fn may_delay_tickets(&self) -> bool;
 }
 
-/// What [`Engine::open`] did.
+/// The result of [`Engine::decrypt`].
 #[derive(Debug, Default)]
 pub struct DecryptOutcome {
-    /// Bytes taken off the front of `wire`.
-    pub used: usize,
-    /// Bytes written to `plain`; they count even beside a fault.
+    /// Bytes consumed from the front of `wire`.
+    pub consumed: usize,
+    /// Bytes written to `plain`; they are valid even if there is an error.
     pub plain: usize,
-    /// The peer has sent `close_notify`.
+    /// Whether the peer has sent `close_notify`.
     pub closed: bool,
-    /// What the peer did wrong, or that it sent a fatal alert; nothing more can be opened.
-    pub fault: Option<TlsError>,
+    /// A protocol error or fatal alert of the peer; nothing more can be decrypted.
+    pub error: Option<TlsError>,
 }
 
-/// What a [`ServerEngine`] is made from.
+/// The configuration that all [`ServerEngine`]s of a listener share.
 #[derive(Clone, Debug)]
 pub struct EngineConfig(Arc<ServerConfig>);
 
 impl EngineConfig {
-    /// Takes rustls' configuration.
+    /// Wraps a configuration of rustls.
     pub fn new(mut config: ServerConfig) -> Self {
         config.cert_resolver = Arc::new(SniRecorder(config.cert_resolver));
         Self(Arc::new(config))
     }
 
-    /// The same for rustls' own connections.
+    /// The configuration for rustls' own connections.
     pub fn rustls(&self) -> Arc<ServerConfig> {
         self.0.clone()
     }
 }
 
-/// The server's side of one connection.
+/// The server side of one TLS connection.
+///
+/// | state | event | next |
+/// | --- | --- | --- |
+/// | handshaking | handshake complete | open |
+/// | handshaking | protocol error or alert | failed |
+/// | open | `close_notify` received | peer closed: still encrypts |
+/// | open | `close` called | closed: still decrypts |
+/// | peer closed | `close` called | closed in both directions |
+/// | closed | `close_notify` received | closed in both directions |
+/// | open, peer closed, closed | protocol error or alert | failed: input is discarded, nothing is encrypted |
 pub struct ServerEngine {
     connection: UnbufferedServerConnection,
-    /// The name that the client asked for; boxed twice, as it is gone when the tunnel comes.
-    name: Option<Box<RequestedName>>,
-    /// Nothing can be opened or sealed any more.
+    /// The requested server name; boxed twice so that an open tunnel, which has none, stays small.
+    server_name: Option<Box<RequestedName>>,
     failed: bool,
-    closed: bool,
-    farewell_said: bool,
+    peer_closed: bool,
+    close_notify_sent: bool,
 }
 
-/// A server name as it was written.
+/// A server name as the client wrote it.
 struct RequestedName(Box<str>);
 
 impl ServerEngine {
-    /// A connection of which nothing has been read.
+    /// A connection before its first byte.
     ///
     /// # Errors
-    /// The configuration is not one that rustls can work with.
+    /// rustls rejects the configuration.
     pub fn new(config: &EngineConfig) -> Result<Self, TlsError> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config.0.clone())?,
-            name: None,
+            server_name: None,
             failed: false,
-            closed: false,
-            farewell_said: false,
+            peer_closed: false,
+            close_notify_sent: false,
         })
     }
 
-    /// What was common_state.
+    /// rustls' view of the connection: negotiated version, cipher suite and so on.
     pub fn common_state(&self) -> &rustls::CommonState {
         &self.connection
     }
 
-    /// The name that the client asked for (RFC 6066 3), as it was written; only once.
+    /// Takes the server name that the client requested (RFC 6066 3), as written; `None` afterwards.
     pub fn take_server_name(&mut self) -> Option<Box<str>> {
-        self.name.take().map(|asked| asked.0)
+        self.server_name.take().map(|requested| requested.0)
     }
 
-    /// One step of [`open`](Engine::open). True if there may be another.
+    /// One step of [`decrypt`](Engine::decrypt). Returns whether there may be another.
     fn step(
         &mut self,
         wire: &mut [u8],
         plain: &mut [u8],
-        answers: &mut WriteBuffer,
-        opened: &mut DecryptOutcome,
+        replies: &mut WriteBuffer,
+        outcome: &mut DecryptOutcome,
     ) -> Result<bool, TlsError> {
         let status = self.connection.process_tls_records(wire);
-        // What led to an error is of no use either.
-        opened.used += status.discard;
+        // Input that caused an error is consumed as well.
+        outcome.consumed += status.discard;
         match status.state? {
             ConnectionState::ReadTraffic(mut traffic) => {
                 while let Some(record) = traffic.next_record() {
                     let record = record?;
-                    opened.used += record.discard;
-                    let end = opened.plain + record.payload.len();
-                    let room = plain.get_mut(opened.plain..end).ok_or_else(unforeseen)?;
-                    room.copy_from_slice(record.payload);
-                    opened.plain = end;
+                    outcome.consumed += record.discard;
+                    let end = outcome.plain + record.payload.len();
+                    let target = plain.get_mut(outcome.plain..end).ok_or_else(unexpected_state)?;
+                    target.copy_from_slice(record.payload);
+                    outcome.plain = end;
                 }
                 Ok(true)
             }
-            ConnectionState::EncodeTlsData(data) => encode(data, answers).map(|()| true),
+            ConnectionState::EncodeTlsData(data) => encode(data, replies).map(|()| true),
             ConnectionState::TransmitTlsData(sent) => {
                 sent.done();
                 Ok(true)
             }
             ConnectionState::PeerClosed => {
-                self.closed = true;
+                self.peer_closed = true;
                 Ok(true)
             }
             ConnectionState::BlockedHandshake
             | ConnectionState::WriteTraffic(_)
             | ConnectionState::Closed => Ok(false),
-            // RFC 8446 8: may be replayed. It is never offered, so none is accepted.
-            ConnectionState::ReadEarlyData(_) | _ => Err(unforeseen()),
+            // Early data may be replayed (RFC 8446 8); it is never offered, so it cannot be accepted.
+            ConnectionState::ReadEarlyData(_) | _ => Err(unexpected_state()),
         }
     }
 
-    /// Lets `write` append to `out` once data may be sent.
+    /// Encodes pending records, then calls `write` to append data to `out`.
     fn write(
         &mut self,
         rest: &mut [u8],
         out: &mut WriteBuffer,
         write: impl FnOnce(&mut EncodeState<'_>, &mut WriteBuffer) -> Result<(), TlsError>,
     ) -> Result<(), TlsError> {
-        if self.failed || self.farewell_said {
-            return Err(NO_MORE);
+        if self.failed || self.close_notify_sent {
+            return Err(CANNOT_SEND);
         }
         loop {
-            // Never with less than the rest: rustls keeps offsets into the part of a handshake
-            // message that lies there.
+            // Must include the unprocessed input: rustls keeps offsets into an incomplete handshake
+            // message there.
             match self.connection.process_tls_records(rest).state? {
                 ConnectionState::WriteTraffic(mut traffic) => return write(&mut traffic, out),
                 ConnectionState::EncodeTlsData(data) => encode(data, out)?,
                 ConnectionState::TransmitTlsData(sent) => sent.done(),
-                ConnectionState::PeerClosed => self.closed = true,
-                ConnectionState::BlockedHandshake | ConnectionState::Closed => return Err(NO_MORE),
-                // `open` goes on until there are none of these.
+                ConnectionState::PeerClosed => self.peer_closed = true,
+                ConnectionState::BlockedHandshake | ConnectionState::Closed => {
+                    return Err(CANNOT_SEND);
+                }
+                // `decrypt` processes input until none of these is left.
                 ConnectionState::ReadTraffic(_) | ConnectionState::ReadEarlyData(_) | _ => {
-                    return Err(unforeseen());
+                    return Err(unexpected_state());
                 }
             }
         }
     }
 
-    /// Fetches what rustls has to say about a failure.
+    /// Marks the connection as failed and encodes the alert for the peer.
     fn fail(&mut self, out: &mut WriteBuffer) {
         self.failed = true;
-        // Only while there is something, as it would go on to read otherwise.
+        // Only while records are pending; otherwise rustls would continue to read.
         while self.connection.wants_write() {
             let status = self.connection.process_tls_records(&mut []);
             let Ok(ConnectionState::EncodeTlsData(data)) = status.state else { return };
@@ -204,65 +222,65 @@ impl ServerEngine {
 }
 
 impl Engine for ServerEngine {
-    fn open(
+    fn decrypt(
         &mut self,
         wire: &mut [u8],
         plain: &mut [u8],
-        answers: &mut WriteBuffer,
+        replies: &mut WriteBuffer,
     ) -> DecryptOutcome {
-        let mut opened = DecryptOutcome::default();
+        let mut outcome = DecryptOutcome::default();
         if self.failed {
-            return DecryptOutcome { used: wire.len(), fault: Some(NO_MORE), ..opened };
+            return DecryptOutcome { consumed: wire.len(), error: Some(CANNOT_SEND), ..outcome };
         }
         let was_handshaking = self.is_handshaking();
-        NAME.take();
-        while let Some(unread) = wire.get_mut(opened.used..) {
-            match self.step(unread, plain, answers, &mut opened) {
+        SERVER_NAME.take();
+        while let Some(unread) = wire.get_mut(outcome.consumed..) {
+            match self.step(unread, plain, replies, &mut outcome) {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(fault) => {
-                    self.fail(answers);
-                    opened.fault = Some(fault);
+                Err(error) => {
+                    self.fail(replies);
+                    outcome.error = Some(error);
                     break;
                 }
             }
         }
-        if was_handshaking && let Some(name) = NAME.take() {
-            self.name = Some(Box::new(RequestedName(name)));
+        if was_handshaking && let Some(name) = SERVER_NAME.take() {
+            self.server_name = Some(Box::new(RequestedName(name)));
         }
-        opened.closed = self.closed;
-        if self.closed || self.failed {
-            // RFC 8446 6.1: what comes after close_notify is ignored.
-            opened.used = wire.len();
+        outcome.closed = self.peer_closed;
+        if self.peer_closed || self.failed {
+            // RFC 8446 6.1: data after close_notify is ignored.
+            outcome.consumed = wire.len();
         }
-        opened
+        outcome
     }
 
-    fn seal(
+    fn encrypt(
         &mut self,
         rest: &mut [u8],
         data: &[u8],
         out: &mut WriteBuffer,
     ) -> Result<(), TlsError> {
-        // A guess; rustls says if it was not enough.
-        let least = data.len() + (data.len() / RECORD_BYTES + 1) * SEALING_BYTES;
-        let sealed = self.write(rest, out, |traffic, out| {
-            append(out, least, |room| traffic.encrypt(data, room))
+        // An estimate; rustls reports the required size if it is too small.
+        let least = data.len() + (data.len() / RECORD_BYTES + 1) * RECORD_OVERHEAD_BYTES;
+        let encrypted = self.write(rest, out, |traffic, out| {
+            append(out, least, |spare| traffic.encrypt(data, spare))
         });
-        if sealed.is_err() && !self.failed && !self.farewell_said {
+        if encrypted.is_err() && !self.failed && !self.close_notify_sent {
             self.fail(out);
         }
-        sealed
+        encrypted
     }
 
     fn close(&mut self, rest: &mut [u8], out: &mut WriteBuffer) -> Result<(), TlsError> {
-        if self.failed || self.farewell_said {
+        if self.failed || self.close_notify_sent {
             return Ok(());
         }
         let closed = self.write(rest, out, |traffic, out| {
-            append(out, SEALING_BYTES, |room| traffic.queue_close_notify(room))
+            append(out, RECORD_OVERHEAD_BYTES, |spare| traffic.queue_close_notify(spare))
         });
-        self.farewell_said = true;
+        self.close_notify_sent = true;
         closed
     }
 
@@ -270,7 +288,7 @@ impl Engine for ServerEngine {
         self.connection.is_handshaking()
     }
 
-    fn tickets_may_wait(&self) -> bool {
+    fn may_delay_tickets(&self) -> bool {
         self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 }
@@ -287,15 +305,14 @@ fn encode(
     mut data: EncodeTlsData<'_, ServerConnectionData>,
     out: &mut WriteBuffer,
 ) -> Result<(), TlsError> {
-    append(out, SEALING_BYTES, |room| match data.encode(room) {
+    append(out, RECORD_OVERHEAD_BYTES, |spare| match data.encode(spare) {
         Ok(len) => Ok(len),
         Err(EncodeError::InsufficientSize(size)) => Err(EncryptError::InsufficientSize(size)),
         Err(EncodeError::AlreadyEncoded) => Ok(0),
     })
 }
 
-/// Appends what `write` writes, with `least` bytes of room at first and with what it asks for
-/// then.
+/// Appends the output of `write`, first with `least` bytes of space, then with the size it requires.
 fn append(
     out: &mut WriteBuffer,
     least: usize,
@@ -303,7 +320,7 @@ fn append(
 ) -> Result<(), TlsError> {
     let mut least = least;
     for _ in 0..2 {
-        match write(out.room(least)) {
+        match write(out.spare(least)) {
             Ok(len) => {
                 out.advance(len);
                 return Ok(());
@@ -314,22 +331,22 @@ fn append(
             Err(EncryptError::EncryptExhausted) => return Err(TlsError::EncryptError),
         }
     }
-    Err(unforeseen())
+    Err(unexpected_state())
 }
 
-/// What the API of rustls allows, and what cannot come up the way it is used here.
-fn unforeseen() -> TlsError {
-    TlsError::General("an unforeseen state of the TLS connection".to_owned())
+/// For states that the API of rustls allows, but that cannot occur as it is used here.
+fn unexpected_state() -> TlsError {
+    TlsError::General("unexpected state of the TLS connection".to_owned())
 }
 
-/// Notes the name that a client asks for: rustls' unbuffered connections do not tell it. A resolver
-/// is called on the thread that reads the hello, while it does.
+/// Records the server name that a client requests, because rustls' unbuffered connections do not
+/// expose it. rustls calls a resolver on the thread that processes the ClientHello.
 #[derive(Debug)]
 struct SniRecorder(Arc<dyn ResolvesServerCert>);
 
 impl ResolvesServerCert for SniRecorder {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        NAME.set(hello.server_name().map(Into::into));
+        SERVER_NAME.set(hello.server_name().map(Into::into));
         self.0.resolve(hello)
     }
 
@@ -338,19 +355,19 @@ impl ResolvesServerCert for SniRecorder {
     }
 }
 
-// Of the hello that this thread is reading.
+// The name in the ClientHello that this thread is processing.
 thread_local! {
-    static NAME: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
+    static SERVER_NAME: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
 }
 
-/// RFC 8446 5.1
+/// Maximum plaintext of a record (RFC 8446 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
 
-/// At most, around each record: header, explicit nonce (TLS 1.2), inner type, tag.
-const SEALING_BYTES: usize = 48;
+/// Upper bound for the overhead of a record: header, explicit nonce (TLS 1.2), inner type, tag.
+const RECORD_OVERHEAD_BYTES: usize = 48;
 
-/// Before the handshake is done, or after the last word.
-const NO_MORE: TlsError = TlsError::HandshakeNotComplete;
+/// The handshake is not complete, or the connection has failed or was closed.
+const CANNOT_SEND: TlsError = TlsError::HandshakeNotComplete;
 
 #[cfg(test)]
 mod tests;

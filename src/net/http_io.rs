@@ -1,4 +1,4 @@
-//! hyper over a [`Stream`]: the HTTP phase of a connection that may become a tunnel.
+//! Runs hyper on a [`Stream`], for the HTTP phase of a connection that may become a tunnel.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,43 +13,43 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::scratch::{RecvScratch, Scratch, SendScratch};
 use crate::net::{PARTS_MAX, Recv, SEND_BYTES_MAX, Stream};
 
-/// Lets hyper run on a [`Stream`], and gives the stream back for the tunnel.
+/// Adapts a [`Stream`] to hyper's I/O traits, and returns the stream for the tunnel afterwards.
 ///
-/// A write that the peer takes nothing of for `write_timeout` fails with
-/// [`io::ErrorKind::TimedOut`]: hyper has no such deadline of its own.
+/// A write during which the peer accepts no bytes for `write_timeout` fails with
+/// [`io::ErrorKind::TimedOut`]; hyper has no such timeout.
 #[derive(Debug)]
 pub struct HttpIo<S> {
     stream: S,
-    /// What arrived and did not fit into hyper's buffer; at most [`RECV_BYTES`].
-    kept: Vec<u8>,
+    /// Received bytes that did not fit into hyper's buffer; at most [`RECV_BYTES`].
+    excess: Vec<u8>,
     write_timeout: Duration,
     stall: Option<WriteStall>,
 }
 
 impl<S: Stream> HttpIo<S> {
-    /// An adapter whose writes may stand still for `write_timeout`.
+    /// Adapts a stream on which nothing has been read yet.
     pub fn new(stream: S, write_timeout: Duration) -> Self {
-        Self { stream, kept: Vec::new(), write_timeout, stall: None }
+        Self { stream, excess: Vec::new(), write_timeout, stall: None }
     }
 
-    /// The stream, and what arrived on it and was not given to hyper.
+    /// The stream, and the received bytes that hyper has not read.
     pub fn into_parts(self) -> (S, Vec<u8>) {
-        (self.stream, self.kept)
+        (self.stream, self.excess)
     }
 
-    /// Gives as much of what was kept as fits.
-    fn hand_out(&mut self, buf: &mut ReadBufCursor<'_>) {
-        let len = buf.remaining().min(self.kept.len());
-        buf.put_slice(&self.kept[..len]);
-        self.kept.drain(..len);
-        if self.kept.is_empty() {
-            self.kept = Vec::new();
+    /// Moves as much of the excess into `buf` as fits.
+    fn read_excess(&mut self, buf: &mut ReadBufCursor<'_>) {
+        let len = buf.remaining().min(self.excess.len());
+        buf.put_slice(&self.excess[..len]);
+        self.excess.drain(..len);
+        if self.excess.is_empty() {
+            self.excess = Vec::new();
         }
     }
 
-    /// Holds a write that waits against the clock, which starts anew whenever the peer took
-    /// something.
-    fn judge<T>(
+    /// Applies the write timeout to a pending write. The timeout restarts whenever the backlog
+    /// shrinks.
+    fn check_write_timeout<T>(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
@@ -82,16 +82,16 @@ impl<S: Stream> Read for HttpIo<S> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        if !this.kept.is_empty() {
-            this.hand_out(&mut buf);
+        if !this.excess.is_empty() {
+            this.read_excess(&mut buf);
             return Poll::Ready(Ok(()));
         }
         SCRATCH.with_borrow_mut(|scratch| {
             match ready!(this.stream.poll_recv(cx, &mut scratch.recv))? {
                 Recv::Data(data) => {
-                    let (fits, over) = data.split_at(buf.remaining().min(data.len()));
+                    let (fits, excess) = data.split_at(buf.remaining().min(data.len()));
                     buf.put_slice(fits);
-                    this.kept = over.to_vec();
+                    this.excess = excess.to_vec();
                     Poll::Ready(Ok(()))
                 }
                 Recv::Closed => Poll::Ready(Ok(())),
@@ -116,7 +116,7 @@ impl<S: Stream> Write for HttpIo<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let ready = self.stream.poll_ready(cx);
-        ready!(self.judge(cx, ready))?;
+        ready!(self.check_write_timeout(cx, ready))?;
         let mut parts: [&[u8]; PARTS_MAX] = [&[]; PARTS_MAX];
         let mut total = 0;
         for (part, buf) in parts.iter_mut().zip(bufs) {
@@ -134,34 +134,35 @@ impl<S: Stream> Write for HttpIo<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ready = self.stream.poll_ready(cx);
-        self.judge(cx, ready)
+        self.check_write_timeout(cx, ready)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let closed =
             SCRATCH.with_borrow_mut(|scratch| this.stream.poll_close(cx, &mut scratch.send));
-        this.judge(cx, closed)
+        this.check_write_timeout(cx, closed)
     }
 }
 
-/// A write that waits.
+/// A pending write and its deadline.
 #[derive(Debug)]
 struct WriteStall {
     deadline: Pin<Box<Sleep>>,
-    /// The least that has been waiting since the clock was started.
+    /// The smallest backlog since the deadline was set.
     backlog: usize,
 }
 
-// Lent to whichever HTTP phase this worker polls.
+// Shared by all HTTP connections that this worker polls.
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        recv: RecvScratch::with_room(RECV_BYTES),
+        recv: RecvScratch::with_capacity(RECV_BYTES),
         send: SendScratch::default(),
     });
 }
 
-/// One read of the HTTP phase. Small, as what does not fit into hyper's buffer is copied.
+/// Size of one read in the HTTP phase. Small, because bytes that do not fit into hyper's buffer are
+/// copied.
 const RECV_BYTES: usize = 24 * 1024;
 
 #[cfg(test)]
@@ -179,18 +180,18 @@ mod tests {
     use super::*;
     use crate::net::scripted::script;
 
-    async fn read(io: &mut HttpIo<impl Stream>, room: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; room];
+    async fn read(io: &mut HttpIo<impl Stream>, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
         let mut buf = ReadBuf::new(&mut bytes);
         poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf.unfilled())).await?;
         Ok(buf.filled().to_vec())
     }
 
     #[tokio::test]
-    async fn what_does_not_fit_is_kept_and_goes_with_the_stream() {
+    async fn excess_is_returned_with_the_stream() {
         let (stream, script) = script();
         let mut io = HttpIo::new(stream, Duration::from_secs(1));
-        script.say(b"0123456789");
+        script.push(b"0123456789");
         assert_eq!(read(&mut io, 4).await.unwrap(), b"0123");
         assert_eq!(read(&mut io, 4).await.unwrap(), b"4567");
         let (_, rest) = io.into_parts();
@@ -198,23 +199,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_kept_once_it_was_given() {
+    async fn excess_is_freed_after_it_was_read() {
         let (stream, script) = script();
         let mut io = HttpIo::new(stream, Duration::from_secs(1));
-        script.say(b"0123");
-        script.say_closed();
+        script.push(b"0123");
+        script.push_closed();
         assert_eq!(read(&mut io, 3).await.unwrap(), b"012");
         assert_eq!(read(&mut io, 3).await.unwrap(), b"3");
-        assert_eq!(io.kept.capacity(), 0);
+        assert_eq!(io.excess.capacity(), 0);
         assert_eq!(read(&mut io, 3).await.unwrap(), b"");
-        assert_eq!(script.look().reads, 2);
+        assert_eq!(script.state().reads, 2);
     }
 
     #[tokio::test]
-    async fn truncation_is_no_lawful_end() {
+    async fn truncation_is_an_error() {
         let (stream, script) = script();
         let mut io = HttpIo::new(stream, Duration::from_secs(1));
-        script.say_truncated();
+        script.push_truncated();
         assert_eq!(read(&mut io, 3).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
@@ -222,39 +223,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stalled_write_times_out() {
         let (stream, script) = script();
-        script.allow(3);
+        script.set_window(3);
         let mut io = HttpIo::new(stream, Duration::from_secs(30));
         let start = Instant::now();
         let wrote = poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"0123456789")).await.unwrap();
         assert_eq!(wrote, 10);
         let drip = async {
             tokio::time::sleep(Duration::from_secs(20)).await;
-            script.allow(2);
+            script.set_window(2);
             std::future::pending::<()>().await;
         };
         let flush = poll_fn(|cx| Pin::new(&mut io).poll_flush(cx));
         let error = tokio::select! { result = flush => result.unwrap_err(), () = drip => panic!() };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        // What was taken at 20 s started the clock anew.
+        // The bytes accepted at 20 s restarted the timeout.
         assert_eq!(start.elapsed().as_secs(), 50);
-        assert_eq!(script.look().sent, b"01234");
+        assert_eq!(script.state().sent, b"01234");
     }
 
     #[tokio::test]
-    async fn a_write_larger_than_one_send_is_taken_in_part() {
+    async fn large_write_is_accepted_in_part() {
         let (stream, script) = script();
         let mut io = HttpIo::new(stream, Duration::from_secs(30));
         let large = vec![7; 3 * SEND_BYTES_MAX / 2];
         let bufs = [IoSlice::new(b"head"), IoSlice::new(&large)];
         let wrote = poll_fn(|cx| Pin::new(&mut io).poll_write_vectored(cx, &bufs)).await.unwrap();
-        assert_eq!((wrote, script.look().sent.len()), (SEND_BYTES_MAX, SEND_BYTES_MAX));
+        assert_eq!((wrote, script.state().sent.len()), (SEND_BYTES_MAX, SEND_BYTES_MAX));
     }
 
     #[tokio::test]
-    async fn hyper_serves_over_it_and_gives_it_back() {
+    async fn hyper_upgrade_returns_stream_and_excess() {
         let (stream, script) = script();
-        script.say(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n");
-        script.say(b"\r\n\x81\x85abcdhello");
+        script.push(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n");
+        script.push(b"\r\n\x81\x85abcdhello");
         let service = service_fn(|_: Request<hyper::body::Incoming>| async {
             let mut reply = Response::new(Full::new(Bytes::new()));
             *reply.status_mut() = hyper::StatusCode::SWITCHING_PROTOCOLS;
@@ -268,7 +269,7 @@ mod tests {
         assert_eq!(&parts.read_buf[..], b"\x81\x85abcdhello");
         let (_, rest) = parts.io.into_parts();
         assert!(rest.is_empty());
-        let state = script.look();
+        let state = script.state();
         assert!(state.sent.starts_with(b"HTTP/1.1 101 "));
         assert!(!state.closed);
     }

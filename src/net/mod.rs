@@ -1,9 +1,9 @@
-//! The byte streams under HTTP and under the tunnel.
+//! The byte streams below HTTP and the tunnel.
 //!
-//! Owns how bytes are lent and taken ([`Stream`](crate::net::Stream)) and what carries them:
-//! plain, TLS, and the adapter for the HTTP phase. A stream keeps nothing at rest: what has
-//! arrived is lent from a worker's scratch, and only what the kernel did not take is kept for
-//! writing. The streams know no HTTP and no WebSocket.
+//! Defines how bytes are received and sent ([`Stream`](crate::net::Stream)) and implements it without
+//! TLS, with TLS, and as an adapter for the HTTP phase. An idle stream owns no buffers: received data
+//! is lent from scratch buffers of the worker, and only bytes that the kernel did not accept are kept.
+//! The streams know nothing about HTTP and WebSocket.
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -29,39 +29,40 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::net::scratch::{RecvScratch, SendScratch};
 
-/// `TCP_NOTSENT_LOWAT` of every connection, in bytes: what the kernel takes and has not sent yet.
-/// Without it a peer that does not read costs megabytes of kernel memory, and our Ping or Close
-/// waits behind them; with less, one `send` would need several system calls.
+/// `TCP_NOTSENT_LOWAT` of every connection, in bytes: how much unsent data the kernel accepts.
+/// Without it, a peer that does not read costs megabytes of kernel memory, and a Ping or Close is
+/// queued after that data; with a lower value, one `send` would need several system calls.
 pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
-/// Bytes with an end, both ways; the only thing the tunnel knows of a connection.
+/// A bidirectional byte stream; all that the tunnel knows about a connection.
 pub trait Stream: Unpin {
-    /// What has arrived, lent from the scratch: 1 B to [`RECV_BYTES_MAX`]. The caller uses or
-    /// copies all of it before it calls again; the stream keeps no plaintext. Pending registers the waker.
-    /// After [`Recv::Closed`] or [`Recv::Truncated`] it is always the same again.
+    /// Receives 1 to [`RECV_BYTES_MAX`] bytes, lent from the scratch buffers. The caller must use or
+    /// copy all of them before the next call, because the stream keeps no plaintext. Pending
+    /// registers the waker. After [`Recv::Closed`] or [`Recv::Truncated`], every call returns the
+    /// same.
     ///
     /// # Errors
-    /// The connection was reset, or what came is not lawful TLS; nothing more will be read.
+    /// The connection was reset, or the peer violated TLS; nothing more will be received.
     fn poll_recv<'s>(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &'s mut RecvScratch,
     ) -> Poll<io::Result<Recv<'s>>>;
 
-    /// Ready when nothing waits to be written; what waits is written and flushed first. Pending
-    /// is a slow receiver: its other side is not to be read.
+    /// Writes and flushes the backlog; Ready once it is empty. Pending means that the peer receives
+    /// slowly, so the caller should not read from the other side of the tunnel.
     ///
     /// # Errors
-    /// The peer takes nothing any more.
+    /// The connection failed; nothing more can be sent.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Takes `parts` whole, [`SEND_BYTES_MAX`] in all, in as few records as possible and one
-    /// system call if it goes; what the kernel does not take is kept. Only after
-    /// [`poll_ready`](Self::poll_ready) was Ready, whose word delivery is: this one may return
-    /// without a waker registered.
+    /// Sends all `parts`, together at most [`SEND_BYTES_MAX`], in as few records and system calls as
+    /// possible, and keeps what the kernel does not accept. May be called only after
+    /// [`poll_ready`](Self::poll_ready) was Ready. May return without a registered waker; the next
+    /// `poll_ready` registers it.
     ///
     /// # Errors
-    /// The peer takes nothing any more.
+    /// The connection failed; nothing more can be sent.
     fn send(
         &mut self,
         cx: &mut Context<'_>,
@@ -69,74 +70,72 @@ pub trait Stream: Unpin {
         scratch: &mut SendScratch,
     ) -> io::Result<()>;
 
-    /// Says that nothing more will come: `close_notify` once (under TLS), the rest of what waits,
-    /// then FIN. Callable again until Ready; the deadline is the caller's.
+    /// Ends the sending direction: `close_notify` once (with TLS), the backlog, then FIN. Call it
+    /// again until Ready; the caller is responsible for the deadline.
     ///
     /// # Errors
-    /// The peer takes nothing any more.
+    /// The connection failed; nothing more can be sent.
     fn poll_close(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut SendScratch,
     ) -> Poll<io::Result<()>>;
 
-    /// Makes the coming drop a reset, where the transport has one (`SO_LINGER` 0).
+    /// Makes the drop of the stream reset the connection, if the transport can (`SO_LINGER` 0).
     fn abort(&mut self);
 
-    /// Bytes kept for writing.
+    /// Number of bytes that are kept because the kernel did not accept them yet.
     fn backlog(&self) -> usize;
 }
 
-/// What [`Stream::poll_recv`] found.
+/// What [`Stream::poll_recv`] received.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Recv<'s> {
-    /// Bytes, at least one; the borrower may move them about.
+    /// At least one byte; the caller may modify the buffer.
     Data(&'s mut [u8]),
-    /// The peer said that nothing more will come.
+    /// The peer ended its direction: `close_notify` with TLS, FIN without.
     Closed,
-    /// The connection ended without the peer saying so: FIN without `close_notify`
-    /// (RFC 8446 6.1), so what came before may lack its end.
+    /// FIN without `close_notify` (RFC 8446 6.1): the data before may be incomplete.
     Truncated,
 }
 
-/// What a stream runs over: tokio's two traits, and a way to end without a farewell.
+/// What a stream runs over: tokio's I/O traits, and a way to reset the connection.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
-    /// Makes the coming drop a reset; nothing where there is no such thing.
+    /// Makes the drop reset the connection; does nothing if the transport has no reset.
     fn reset_on_drop(&mut self) {}
 }
 
 impl Transport for TcpStream {
     fn reset_on_drop(&mut self) {
-        // A socket that refuses the option is closed in the ordinary way, which is all that is
-        // left to do with it.
+        // If the option cannot be set, the socket is closed with FIN.
         let _ = self.set_zero_linger();
     }
 }
 
 impl Transport for UnixStream {}
 
-/// In memory: tests, benches.
+/// In-memory pipe, for tests and benchmarks.
 impl Transport for tokio::io::DuplexStream {}
 
-/// The first of `parts` that have bytes, as the system call takes them; as many as there is room.
-fn slices<'a, 'r>(
+/// The first [`PARTS_MAX`] non-empty parts as slices for a vectored write, stored in `slices`.
+fn io_slices<'a, 'r>(
     parts: &[&'a [u8]],
-    room: &'r mut [IoSlice<'a>; PARTS_MAX],
+    slices: &'r mut [IoSlice<'a>; PARTS_MAX],
 ) -> &'r mut [IoSlice<'a>] {
     let mut used = 0;
-    for (slice, part) in room.iter_mut().zip(parts.iter().filter(|part| !part.is_empty())) {
+    for (slice, part) in slices.iter_mut().zip(parts.iter().filter(|part| !part.is_empty())) {
         *slice = IoSlice::new(part);
         used += 1;
     }
-    &mut room[..used]
+    &mut slices[..used]
 }
 
-/// Most that one [`Stream::poll_recv`] lends: a message of 64 KiB, with all that is around it, comes
-/// in one read.
+/// Maximum result of one [`Stream::poll_recv`]: a 64 KiB message with frame headers and TLS overhead
+/// fits into one read.
 pub const RECV_BYTES_MAX: usize = 68 * 1024;
 
-/// Most that one [`Stream::send`] takes: the largest receipt, and frames of our own around it.
+/// Maximum size of one [`Stream::send`]: the largest receive, and control frames around it.
 pub const SEND_BYTES_MAX: usize = RECV_BYTES_MAX + 512;
 
-/// Most parts that one system call carries; the tunnel has four at most.
+/// Maximum number of parts in one system call; the tunnel uses at most four.
 const PARTS_MAX: usize = 8;

@@ -18,7 +18,7 @@ use super::UNSENT_BYTES_MAX;
 use super::socket::Socket;
 use crate::sys::entropy::SystemEntropy;
 
-/// A future of [`Net`].
+/// The boxed future that [`Net`] methods return.
 pub type NetFuture<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
 
 /// The outside world of the data path. Dropping a future cancels what it started.

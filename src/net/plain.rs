@@ -1,4 +1,4 @@
-//! A stream without TLS: one read and one write are one system call each.
+//! A stream without TLS; each read and each write is one system call.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,33 +7,37 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::scratch::{RecvScratch, SendScratch};
-use crate::net::{PARTS_MAX, Recv, Stream, Transport, slices};
+use crate::net::{PARTS_MAX, Recv, Stream, Transport, io_slices};
 
-/// A [`Stream`] straight over a transport. A FIN is a lawful end here: there is nothing else that
-/// could say it.
+/// A [`Stream`] directly over a transport. FIN counts as [`Recv::Closed`], since without TLS there is
+/// no other signal for the end.
 #[derive(Debug)]
 pub struct PlainStream<Io> {
     pub(super) io: Io,
-    spill: UnsentBytes,
+    unsent: UnsentBytes,
 }
 
 impl<Io: Transport> PlainStream<Io> {
-    /// Takes the transport as it is; bytes read from it earlier are the caller's.
+    /// Wraps a transport. Bytes that the caller has already read from it are not returned again.
     pub fn new(io: Io) -> Self {
-        Self { io, spill: UnsentBytes::default() }
+        Self { io, unsent: UnsentBytes::default() }
     }
 
-    /// One system call for `parts`, and what it does not take is kept.
-    pub(super) fn push(&mut self, cx: &mut Context<'_>, parts: &[&[u8]]) -> io::Result<()> {
-        let taken = if self.spill.is_empty() {
+    /// Writes `parts` with one system call and keeps what the kernel does not accept.
+    pub(super) fn write_or_keep(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[&[u8]],
+    ) -> io::Result<()> {
+        let written = if self.unsent.is_empty() {
             match write_parts(&mut self.io, cx, parts)? {
-                Poll::Ready(taken) => taken,
+                Poll::Ready(written) => written,
                 Poll::Pending => 0,
             }
         } else {
-            0 // Not what the trait allows, but the order of bytes is not ours to break.
+            0 // The trait forbids this call; keep the order of bytes anyway.
         };
-        self.spill.keep(parts, taken);
+        self.unsent.append(parts, written);
         Ok(())
     }
 }
@@ -44,19 +48,19 @@ impl<Io: Transport> Stream for PlainStream<Io> {
         cx: &mut Context<'_>,
         scratch: &'s mut RecvScratch,
     ) -> Poll<io::Result<Recv<'s>>> {
-        let mut room = ReadBuf::new(&mut scratch.plain);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut room))?;
-        let len = room.filled().len();
+        let mut buf = ReadBuf::new(&mut scratch.plain);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+        let len = buf.filled().len();
         Poll::Ready(Ok(if len == 0 { Recv::Closed } else { Recv::Data(&mut scratch.plain[..len]) }))
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.spill.is_empty() {
-            let taken = ready!(Pin::new(&mut self.io).poll_write(cx, self.spill.rest()))?;
-            if taken == 0 {
+        while !self.unsent.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, self.unsent.bytes()))?;
+            if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.spill.consume(taken);
+            self.unsent.consume(written);
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }
@@ -67,7 +71,7 @@ impl<Io: Transport> Stream for PlainStream<Io> {
         parts: &[&[u8]],
         _scratch: &mut SendScratch,
     ) -> io::Result<()> {
-        self.push(cx, parts)
+        self.write_or_keep(cx, parts)
     }
 
     fn poll_close(
@@ -84,11 +88,11 @@ impl<Io: Transport> Stream for PlainStream<Io> {
     }
 
     fn backlog(&self) -> usize {
-        self.spill.rest().len()
+        self.unsent.bytes().len()
     }
 }
 
-/// FIN. A peer that is already gone needs none.
+/// Sends FIN. Succeeds if the peer has already disconnected.
 pub(super) fn poll_fin<Io: AsyncWrite + Unpin>(
     io: &mut Io,
     cx: &mut Context<'_>,
@@ -99,8 +103,8 @@ pub(super) fn poll_fin<Io: AsyncWrite + Unpin>(
     }
 }
 
-/// What the kernel did not take: allocated to size, freed when empty. Boxed, as a tunnel at rest
-/// has none.
+/// Bytes that the kernel did not accept: allocated to exact size, freed when empty. Boxed so that an
+/// idle stream, which has none, stays small.
 #[derive(Debug, Default)]
 struct UnsentBytes(Option<Box<UnsentBuffer>>);
 
@@ -115,55 +119,55 @@ impl UnsentBytes {
         self.0.is_none()
     }
 
-    fn rest(&self) -> &[u8] {
+    fn bytes(&self) -> &[u8] {
         self.0.as_ref().and_then(|kept| kept.bytes.get(kept.written..)).unwrap_or_default()
     }
 
-    fn consume(&mut self, taken: usize) {
+    fn consume(&mut self, written: usize) {
         if let Some(kept) = &mut self.0 {
-            kept.written += taken;
+            kept.written += written;
             if kept.written >= kept.bytes.len() {
                 self.0 = None;
             }
         }
     }
 
-    /// Keeps all of `parts` but the first `taken` bytes.
-    fn keep(&mut self, parts: &[&[u8]], taken: usize) {
+    /// Appends `parts` without the first `skip` bytes.
+    fn append(&mut self, parts: &[&[u8]], skip: usize) {
         let total: usize = parts.iter().map(|part| part.len()).sum();
-        if taken >= total {
+        if skip >= total {
             return;
         }
         let UnsentBuffer { bytes, written } =
             self.0.take().map_or_else(UnsentBuffer::default, |kept| *kept);
         let mut kept = bytes.into_vec();
-        kept.reserve_exact(total - taken);
-        let mut skip = taken;
+        kept.reserve_exact(total - skip);
+        let mut skip = skip;
         for part in parts {
-            let taken_here = skip.min(part.len());
-            kept.extend_from_slice(&part[taken_here..]);
-            skip -= taken_here;
+            let skipped = skip.min(part.len());
+            kept.extend_from_slice(&part[skipped..]);
+            skip -= skipped;
         }
         self.0 = Some(Box::new(UnsentBuffer { bytes: kept.into_boxed_slice(), written }));
     }
 }
 
-/// One system call for the first [`PARTS_MAX`] parts. One part goes by plain `write`: tokio then
-/// knows from a short count that the socket is full, and need not ask again.
+/// Writes the first [`PARTS_MAX`] parts with one system call. A single part uses plain `write`: from
+/// a short count tokio learns that the socket is full, and saves the next attempt.
 fn write_parts<Io: AsyncWrite + Unpin>(
     io: &mut Io,
     cx: &mut Context<'_>,
     parts: &[&[u8]],
 ) -> io::Result<Poll<usize>> {
-    let mut room = [IoSlice::new(&[]); PARTS_MAX];
-    let poll = match slices(parts, &mut room) {
+    let mut slices = [IoSlice::new(&[]); PARTS_MAX];
+    let poll = match io_slices(parts, &mut slices) {
         [] => return Ok(Poll::Ready(0)),
         [only] => Pin::new(io).poll_write(cx, only),
         several => Pin::new(io).poll_write_vectored(cx, several),
     };
     match poll {
         Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
-        Poll::Ready(taken) => taken.map(Poll::Ready),
+        Poll::Ready(written) => written.map(Poll::Ready),
         Poll::Pending => Ok(Poll::Pending),
     }
 }
@@ -177,7 +181,7 @@ mod tests {
     use crate::net::testing::{Received, close, ready, recv, send};
 
     #[tokio::test]
-    async fn what_the_pipe_does_not_take_waits_and_is_freed() {
+    async fn unsent_bytes_are_kept_and_freed() {
         let (near, mut far) = duplex(10);
         let mut stream = PlainStream::new(near);
         send(&mut stream, &[b"01234", b"", b"56789", b"abcde", b"fghij"]).await.unwrap();
@@ -187,11 +191,11 @@ mod tests {
         written.unwrap();
         read.unwrap();
         assert_eq!(&got, b"0123456789abcdefghij");
-        assert!(stream.backlog() == 0 && stream.spill.0.is_none());
+        assert!(stream.backlog() == 0 && stream.unsent.0.is_none());
     }
 
     #[tokio::test]
-    async fn more_parts_than_one_system_call_carries_arrive_in_order() {
+    async fn more_parts_than_one_write_arrive_in_order() {
         let (near, mut far) = duplex(64);
         let mut stream = PlainStream::new(near);
         let parts = [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9", b"a"];
@@ -203,16 +207,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn close_delivers_the_rest_first() {
+    async fn close_delivers_the_backlog_first() {
         let (near, mut far) = duplex(4);
         let mut stream = PlainStream::new(near);
-        send(&mut stream, &[b"farewell"]).await.unwrap();
+        send(&mut stream, &[b"goodbye!"]).await.unwrap();
         let mut got = Vec::new();
         let (closed, read) = tokio::join!(close(&mut stream), far.read_to_end(&mut got));
         closed.unwrap();
         read.unwrap();
-        assert_eq!(got, b"farewell");
-        // Half closed: the other direction goes on.
+        assert_eq!(got, b"goodbye!");
+        // The other direction stays open.
         far.write_all(b"late").await.unwrap();
         assert_eq!(recv(&mut stream).await.unwrap(), Received::Data(b"late".to_vec()));
         drop(far);
@@ -238,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_tcp_reader_gets_all_of_it() {
+    async fn slow_tcp_reader_receives_everything() {
         let (near, mut far) = tcp_pair().await;
         let mut stream = PlainStream::new(near);
         let block: Vec<u8> = (0..=255).cycle().take(64 * 1024).collect();

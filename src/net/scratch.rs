@@ -1,28 +1,28 @@
-//! What a worker lends to the streams it polls, so that they own no buffers.
+//! Buffers that a worker lends to the streams it polls, so that idle streams own none.
 
 use crate::net::RECV_BYTES_MAX;
 
-/// Room for what arrives, lent by the worker for one poll and never held across polls.
+/// Buffers for receiving, lent for one poll and never held across polls.
 #[derive(Debug)]
 pub struct RecvScratch {
-    /// Ciphertext.
+    /// Bytes as received: ciphertext under TLS.
     pub(super) wire: Box<[u8]>,
-    /// Plaintext, which is never longer.
+    /// Plaintext, which is never longer than the ciphertext.
     pub(super) plain: Box<[u8]>,
-    /// What TLS wants said to it.
-    pub(super) answers: WriteBuffer,
+    /// Records of the TLS layer itself that are to be sent.
+    pub(super) replies: WriteBuffer,
 }
 
 impl RecvScratch {
-    /// Room for one large read: what a tunnel lends.
+    /// Buffers for one read of a tunnel, [`RECV_BYTES_MAX`] bytes.
     pub fn new() -> Self {
-        Self::with_room(RECV_BYTES_MAX)
+        Self::with_capacity(RECV_BYTES_MAX)
     }
 
-    /// Room for `bytes` at a time, but at least for a record of TLS.
-    pub fn with_room(bytes: usize) -> Self {
-        let room = || vec![0; bytes.max(WIRE_RECORD_BYTES_MAX + 1)].into_boxed_slice();
-        Self { wire: room(), plain: room(), answers: WriteBuffer::default() }
+    /// Buffers for reads of `bytes`, but at least for one TLS record.
+    pub fn with_capacity(bytes: usize) -> Self {
+        let buffer = || vec![0; bytes.max(WIRE_RECORD_BYTES_MAX + 1)].into_boxed_slice();
+        Self { wire: buffer(), plain: buffer(), replies: WriteBuffer::default() }
     }
 }
 
@@ -32,66 +32,66 @@ impl Default for RecvScratch {
     }
 }
 
-/// Room to seal in, lent like [`RecvScratch`].
+/// Buffers for encryption, lent like [`RecvScratch`].
 #[derive(Debug, Default)]
 pub struct SendScratch {
-    /// Several parts as one, for as few records as possible.
+    /// Several parts joined, so that they take as few records as possible.
     pub(super) joined: Vec<u8>,
-    /// Records.
-    pub(super) sealed: WriteBuffer,
+    /// Encrypted records, ready to be sent.
+    pub(super) encrypted: WriteBuffer,
 }
 
-/// Both, as one worker lends them.
+/// The buffers of one worker.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// For [`Stream::poll_recv`](crate::net::Stream::poll_recv).
+    /// Lent to [`Stream::poll_recv`](crate::net::Stream::poll_recv).
     pub recv: RecvScratch,
-    /// For [`Stream::send`](crate::net::Stream::send) and
+    /// Lent to [`Stream::send`](crate::net::Stream::send) and
     /// [`Stream::poll_close`](crate::net::Stream::poll_close).
     pub send: SendScratch,
 }
 
-/// Bytes to be sent, in room that is made once and then used again.
+/// Bytes to be sent, in a buffer that is allocated once and reused.
 #[derive(Debug, Default)]
 pub struct WriteBuffer {
-    room: Vec<u8>,
+    buffer: Vec<u8>,
     filled: usize,
 }
 
 impl WriteBuffer {
-    /// What it holds.
+    /// The bytes that were added and not cleared.
     pub fn bytes(&self) -> &[u8] {
-        self.room.get(..self.filled).unwrap_or_default()
+        self.buffer.get(..self.filled).unwrap_or_default()
     }
 
-    /// Forgets what it holds, and keeps the room.
+    /// Removes the content and keeps the allocation.
     pub fn clear(&mut self) {
         self.filled = 0;
     }
 
-    /// Holds this and nothing else.
-    pub(super) fn begin(&mut self, bytes: &[u8]) {
+    /// Replaces the content by `bytes`.
+    pub(super) fn set(&mut self, bytes: &[u8]) {
         self.clear();
         if !bytes.is_empty() {
-            self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+            self.spare(bytes.len())[..bytes.len()].copy_from_slice(bytes);
             self.advance(bytes.len());
         }
     }
 
-    /// All the room behind what it holds, `least` bytes of it at the least.
-    pub(super) fn room(&mut self, least: usize) -> &mut [u8] {
+    /// The space after the content, at least `least` bytes; grows the buffer if necessary.
+    pub(super) fn spare(&mut self, least: usize) -> &mut [u8] {
         let end = self.filled + least;
-        if self.room.len() < end {
-            self.room.resize(end, 0);
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
         }
-        self.room.get_mut(self.filled..).unwrap_or_default()
+        self.buffer.get_mut(self.filled..).unwrap_or_default()
     }
 
-    /// That many bytes of the room were filled.
+    /// Adds the first `bytes` bytes of the spare space to the content.
     pub(super) fn advance(&mut self, bytes: usize) {
-        self.filled = (self.filled + bytes).min(self.room.len());
+        self.filled = (self.filled + bytes).min(self.buffer.len());
     }
 }
 
-/// The longest record that rustls reads (RFC 5246 6.2.3).
+/// The longest record that rustls accepts, including its header (RFC 5246 6.2.3).
 pub(super) const WIRE_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2048;

@@ -1,5 +1,5 @@
-//! A [`Stream`] that does what a test tells it: hands out given slices one by one, takes what
-//! its window allows, and records what was sent and how.
+//! A [`Stream`] controlled by a test: it delivers prepared chunks one by one, accepts as many bytes as
+//! its window allows, and records what was sent.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,36 +11,36 @@ use tokio::sync::Notify;
 use super::scratch::{RecvScratch, SendScratch};
 use crate::net::{Recv, Stream};
 
-/// The stream's end of a script.
+/// The stream that follows a [`Script`].
 pub struct ScriptedStream(Script);
 
-/// The test's end.
+/// Controls a [`ScriptedStream`] and inspects it.
 #[derive(Clone)]
 pub struct Script {
     state: Arc<Mutex<ScriptState>>,
     changed: Arc<Notify>,
 }
 
-/// What a test may look at.
+/// The state of a scripted stream.
 #[derive(Default)]
 pub struct ScriptState {
-    inbox: VecDeque<ScriptStep>,
-    /// All that the stream was given and that got out.
+    incoming: VecDeque<ScriptStep>,
+    /// Bytes that were sent and left the window.
     pub sent: Vec<u8>,
     /// Lengths of the parts of each `send`.
     pub sends: Vec<Vec<usize>>,
-    /// Given, but not out: the window was shut.
+    /// Bytes that were sent while the window was closed.
     pub waiting: Vec<u8>,
-    /// Polls of `poll_recv`.
+    /// Number of calls of `poll_recv`.
     pub reads: usize,
-    /// `poll_close` came to its end.
+    /// Whether `poll_close` has returned Ready.
     pub closed: bool,
-    /// `abort` was called.
+    /// Whether `abort` was called.
     pub aborted: bool,
-    /// The stream was dropped.
+    /// Whether the stream was dropped.
     pub dropped: bool,
     window: usize,
-    deaf: Option<io::ErrorKind>,
+    write_error: Option<io::ErrorKind>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -52,7 +52,7 @@ enum ScriptStep {
     Failed(io::ErrorKind),
 }
 
-/// A stream with nothing to read and an open window, and its script.
+/// A stream with nothing to receive and an unlimited window, and its script.
 pub fn script() -> (ScriptedStream, Script) {
     let state = ScriptState { window: usize::MAX, ..ScriptState::default() };
     let script = Script { state: Arc::new(Mutex::new(state)), changed: Arc::new(Notify::new()) };
@@ -60,66 +60,66 @@ pub fn script() -> (ScriptedStream, Script) {
 }
 
 impl Script {
-    /// What is so far.
-    pub fn look(&self) -> MutexGuard<'_, ScriptState> {
-        // A test that failed while it looked has said enough.
+    /// Locks the current state for inspection.
+    pub fn state(&self) -> MutexGuard<'_, ScriptState> {
+        // A panic elsewhere has already failed the test.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next thing to be read: exactly these bytes by one `poll_recv`.
-    pub fn say(&self, bytes: &[u8]) {
+    /// Queues bytes that one `poll_recv` returns.
+    pub fn push(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.put(ScriptStep::Data(bytes.to_vec()));
+            self.enqueue(ScriptStep::Data(bytes.to_vec()));
         }
     }
 
-    /// After what was said: a lawful end.
-    pub fn say_closed(&self) {
-        self.put(ScriptStep::Closed);
+    /// Queues [`Recv::Closed`], after everything queued before.
+    pub fn push_closed(&self) {
+        self.enqueue(ScriptStep::Closed);
     }
 
-    /// After what was said: an end without a farewell.
-    pub fn say_truncated(&self) {
-        self.put(ScriptStep::Truncated);
+    /// Queues [`Recv::Truncated`], after everything queued before.
+    pub fn push_truncated(&self) {
+        self.enqueue(ScriptStep::Truncated);
     }
 
-    /// After what was said: an error.
-    pub fn fail(&self, kind: io::ErrorKind) {
-        self.put(ScriptStep::Failed(kind));
+    /// Queues a receive error, after everything queued before.
+    pub fn push_error(&self, kind: io::ErrorKind) {
+        self.enqueue(ScriptStep::Failed(kind));
     }
 
-    /// From now on every write fails.
-    pub fn turn_deaf(&self, kind: io::ErrorKind) {
-        self.edit(|state| state.deaf = Some(kind));
+    /// Makes every further write fail.
+    pub fn fail_writes(&self, kind: io::ErrorKind) {
+        self.edit(|state| state.write_error = Some(kind));
     }
 
-    /// Lets so many more bytes out, and no others.
-    pub fn allow(&self, bytes: usize) {
+    /// Sets the number of bytes that can be sent.
+    pub fn set_window(&self, bytes: usize) {
         self.edit(|state| state.window = bytes);
     }
 
-    /// Lets so many bytes out in addition.
-    pub fn widen(&self, bytes: usize) {
+    /// Adds to the number of bytes that can be sent.
+    pub fn extend_window(&self, bytes: usize) {
         self.edit(|state| state.window = state.window.saturating_add(bytes));
     }
 
-    /// Returns once `done` finds what it looks for.
-    pub async fn until(&self, mut done: impl FnMut(&ScriptState) -> bool) {
+    /// Waits until `done` returns true.
+    pub async fn wait_until(&self, mut done: impl FnMut(&ScriptState) -> bool) {
         loop {
             let changed = self.changed.notified();
-            if done(&self.look()) {
+            if done(&self.state()) {
                 return;
             }
             changed.await;
         }
     }
 
-    fn put(&self, item: ScriptStep) {
-        self.edit(|state| state.inbox.push_back(item));
+    fn enqueue(&self, item: ScriptStep) {
+        self.edit(|state| state.incoming.push_back(item));
     }
 
     fn edit(&self, change: impl FnOnce(&mut ScriptState)) {
-        let mut state = self.look();
+        let mut state = self.state();
         change(&mut state);
         let wakers = [state.reader.take(), state.writer.take()];
         drop(state);
@@ -129,7 +129,7 @@ impl Script {
 
 impl ScriptState {
     fn write(&mut self) -> io::Result<()> {
-        if let Some(kind) = self.deaf {
+        if let Some(kind) = self.write_error {
             return Err(kind.into());
         }
         let len = self.waiting.len().min(self.window);
@@ -145,10 +145,10 @@ impl Stream for ScriptedStream {
         cx: &mut Context<'_>,
         scratch: &'s mut RecvScratch,
     ) -> Poll<io::Result<Recv<'s>>> {
-        let mut state = self.0.look();
+        let mut state = self.0.state();
         state.reads += 1;
         self.0.changed.notify_waiters();
-        match state.inbox.front_mut() {
+        match state.incoming.front_mut() {
             None => {
                 state.reader = Some(cx.waker().clone());
                 Poll::Pending
@@ -158,7 +158,7 @@ impl Stream for ScriptedStream {
                 scratch.plain[..len].copy_from_slice(&bytes[..len]);
                 bytes.drain(..len);
                 if bytes.is_empty() {
-                    state.inbox.pop_front();
+                    state.incoming.pop_front();
                 }
                 Poll::Ready(Ok(Recv::Data(&mut scratch.plain[..len])))
             }
@@ -169,7 +169,7 @@ impl Stream for ScriptedStream {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.0.look();
+        let mut state = self.0.state();
         state.write()?;
         self.0.changed.notify_waiters();
         if state.waiting.is_empty() {
@@ -185,9 +185,9 @@ impl Stream for ScriptedStream {
         parts: &[&[u8]],
         _scratch: &mut SendScratch,
     ) -> io::Result<()> {
-        let mut state = self.0.look();
-        assert!(state.waiting.is_empty(), "sent while something waits");
-        assert!(!state.closed, "sent after the end");
+        let mut state = self.0.state();
+        assert!(state.waiting.is_empty(), "send while bytes are waiting");
+        assert!(!state.closed, "send after close");
         state.sends.push(parts.iter().map(|part| part.len()).collect());
         state.waiting = parts.concat();
         state.write()?;
@@ -201,23 +201,23 @@ impl Stream for ScriptedStream {
         _scratch: &mut SendScratch,
     ) -> Poll<io::Result<()>> {
         std::task::ready!(self.poll_ready(cx))?;
-        self.0.look().closed = true;
+        self.0.state().closed = true;
         self.0.changed.notify_waiters();
         Poll::Ready(Ok(()))
     }
 
     fn abort(&mut self) {
-        self.0.look().aborted = true;
+        self.0.state().aborted = true;
     }
 
     fn backlog(&self) -> usize {
-        self.0.look().waiting.len()
+        self.0.state().waiting.len()
     }
 }
 
 impl Drop for ScriptedStream {
     fn drop(&mut self) {
-        self.0.look().dropped = true;
+        self.0.state().dropped = true;
         self.0.changed.notify_waiters();
     }
 }

@@ -1,5 +1,5 @@
-//! What tests of several rooms need of streams: a TLS pair whose far end is a real rustls client,
-//! and single steps of a [`Stream`] as futures.
+//! Test helpers for streams: TLS connections to a real rustls client, and the methods of a [`Stream`]
+//! as futures.
 
 pub mod forge;
 
@@ -18,12 +18,12 @@ use super::tokio_tls::TokioTls;
 use super::unbuffered_tls::UnbufferedTls;
 use crate::net::{Recv, Stream, Transport};
 
-/// A server and a client that trusts it.
+/// Configurations of a server and of a client that trusts it.
 pub fn configs() -> (ServerConfig, ClientConfig) {
     configs_for(rustls::ALL_VERSIONS)
 }
 
-/// Likewise, but these versions only.
+/// As [`configs`], restricted to these TLS versions.
 pub fn configs_for(versions: &[&'static SupportedProtocolVersion]) -> (ServerConfig, ClientConfig) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate = CertificateDer::from(made.cert);
@@ -41,7 +41,10 @@ pub fn configs_for(versions: &[&'static SupportedProtocolVersion]) -> (ServerCon
     (server, client)
 }
 
-/// The client's end of a handshake.
+/// Performs the client side of a handshake.
+///
+/// # Errors
+/// The handshake failed, or the server disconnected.
 pub async fn connect<B>(client: ClientConfig, far: B) -> io::Result<client::TlsStream<B>>
 where
     B: AsyncRead + AsyncWrite + Unpin,
@@ -50,9 +53,8 @@ where
     TlsConnector::from(Arc::new(client)).connect(name, far).await
 }
 
-/// A finished TLS connection over two given pipes: the server's end, by tokio-rustls, and the
-/// client's.
-pub async fn shake<A, B>(near: A, far: B) -> (TokioTls<A>, client::TlsStream<B>)
+/// A TLS connection over two pipes: the server side with tokio-rustls, and the client side.
+pub async fn connected_tokio<A, B>(near: A, far: B) -> (TokioTls<A>, client::TlsStream<B>)
 where
     A: Transport,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -63,8 +65,11 @@ where
     (TokioTls::new(near.unwrap()), far.unwrap())
 }
 
-/// Likewise, the server's end by our own stream.
-pub async fn shake_lean<A, B>(near: A, far: B) -> (UnbufferedTlsStream<A>, client::TlsStream<B>)
+/// A TLS connection over two pipes: the server side with [`UnbufferedTls`], and the client side.
+pub async fn connected_unbuffered<A, B>(
+    near: A,
+    far: B,
+) -> (UnbufferedTlsStream<A>, client::TlsStream<B>)
 where
     A: Transport,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -75,21 +80,24 @@ where
     (near.unwrap(), far.unwrap())
 }
 
-/// Our own stream over some transport.
+/// [`UnbufferedTls`] with a server engine.
 pub type UnbufferedTlsStream<Io> = UnbufferedTls<ServerEngine, Io>;
 
-/// What one `poll_recv` found, owned.
+/// The result of one `poll_recv`, owned.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
-    /// Bytes.
+    /// [`Recv::Data`]
     Data(Vec<u8>),
-    /// A lawful end.
+    /// [`Recv::Closed`]
     Closed,
-    /// An end without a farewell.
+    /// [`Recv::Truncated`]
     Truncated,
 }
 
-/// One `poll_recv`.
+/// Calls `poll_recv` until Ready.
+///
+/// # Errors
+/// Those of `poll_recv`.
 pub async fn recv(stream: &mut impl Stream) -> io::Result<Received> {
     let mut scratch = RecvScratch::new();
     poll_fn(|cx| {
@@ -102,18 +110,27 @@ pub async fn recv(stream: &mut impl Stream) -> io::Result<Received> {
     .await
 }
 
-/// One `send`, without waiting for its delivery.
+/// Calls `send` once, without waiting for delivery.
+///
+/// # Errors
+/// Those of `send`.
 pub async fn send(stream: &mut impl Stream, parts: &[&[u8]]) -> io::Result<()> {
     let mut scratch = SendScratch::default();
     poll_fn(|cx| std::task::Poll::Ready(stream.send(cx, parts, &mut scratch))).await
 }
 
-/// `poll_ready` until Ready.
+/// Calls `poll_ready` until Ready.
+///
+/// # Errors
+/// Those of `poll_ready`.
 pub async fn ready(stream: &mut impl Stream) -> io::Result<()> {
     poll_fn(|cx| stream.poll_ready(cx)).await
 }
 
-/// `poll_close` until Ready.
+/// Calls `poll_close` until Ready.
+///
+/// # Errors
+/// Those of `poll_close`.
 pub async fn close(stream: &mut impl Stream) -> io::Result<()> {
     let mut scratch = SendScratch::default();
     poll_fn(|cx| stream.poll_close(cx, &mut scratch)).await

@@ -1,4 +1,6 @@
-//! TLS by tokio-rustls: the first implementation, and the oracle for later ones.
+//! TLS with tokio-rustls: the reference that tests compare [`UnbufferedTls`] with.
+//!
+//! [`UnbufferedTls`]: super::unbuffered_tls::UnbufferedTls
 
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
@@ -9,32 +11,32 @@ use tokio_rustls::server::TlsStream;
 
 use super::plain::poll_fin;
 use super::scratch::{RecvScratch, SendScratch};
-use crate::net::{PARTS_MAX, Recv, SEND_BYTES_MAX, Stream, Transport, slices};
+use crate::net::{PARTS_MAX, Recv, SEND_BYTES_MAX, Stream, Transport, io_slices};
 
-/// A [`Stream`] over a TLS connection whose handshake is done.
+/// A [`Stream`] over a TLS connection with a complete handshake.
 ///
-/// Reads by tokio-rustls, but writes by rustls itself: tokio-rustls does not tell how much of
-/// what it was given is still waiting, and the write-stall clock lives on that number.
+/// Reads through tokio-rustls, but writes through rustls directly: tokio-rustls does not expose the
+/// number of unsent bytes, which the write timeout needs.
 #[derive(Debug)]
 pub struct TokioTls<Io> {
     tls: TlsStream<Io>,
-    /// Ciphertext inside rustls, as of the last try to write it.
+    /// Bytes of ciphertext inside rustls after the last attempt to write.
     held: usize,
-    farewell_said: bool,
+    close_notify_sent: bool,
 }
 
 impl<Io: Transport> TokioTls<Io> {
-    /// Takes the connection after its handshake. Session tickets may still wait inside; the
-    /// first [`poll_ready`](Stream::poll_ready) writes them.
+    /// Wraps a connection after its handshake. Pending session tickets are written by the first
+    /// [`poll_ready`](Stream::poll_ready).
     pub fn new(mut tls: TlsStream<Io>) -> Self {
-        // One `send` always fits. A lower limit would bound nothing more, as no second `send`
-        // comes before the first is gone; it would only cut it into several system calls.
-        tls.get_mut().1.set_buffer_limit(Some(SEND_BYTES_MAX + ANSWERS_BYTES_MAX));
-        Self { tls, held: 0, farewell_said: false }
+        // Fits one `send`. A lower limit would not save memory, because the next `send` happens
+        // only after the first is written; it would only cause more system calls.
+        tls.get_mut().1.set_buffer_limit(Some(SEND_BYTES_MAX + REPLIES_BYTES_MAX));
+        Self { tls, held: 0, close_notify_sent: false }
     }
 
-    /// Writes what rustls holds, and flushes.
-    fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes the ciphertext that rustls holds, and flushes.
+    fn poll_write_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (io, tls) = self.tls.get_mut();
         while tls.wants_write() {
             let mut wire = RecordWriter { io, cx, held: &mut self.held };
@@ -56,22 +58,22 @@ impl<Io: Transport> Stream for TokioTls<Io> {
         cx: &mut Context<'_>,
         scratch: &'s mut RecvScratch,
     ) -> Poll<io::Result<Recv<'s>>> {
-        let mut room = ReadBuf::new(&mut scratch.plain);
-        let read = Pin::new(&mut self.tls).poll_read(cx, &mut room);
-        let len = room.filled().len();
+        let mut buf = ReadBuf::new(&mut scratch.plain);
+        let read = Pin::new(&mut self.tls).poll_read(cx, &mut buf);
+        let len = buf.filled().len();
         match read {
             Poll::Ready(Ok(())) if len == 0 => Poll::Ready(Ok(Recv::Closed)),
             Poll::Ready(Ok(())) => Poll::Ready(Ok(Recv::Data(&mut scratch.plain[..len]))),
-            // This is how rustls names a FIN without close_notify.
+            // The error of rustls for a FIN without close_notify.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Poll::Ready(Ok(Recv::Truncated))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
-                // Reading may have made rustls answer something (an alert, a TLS 1.2 refusal to
-                // renegotiate). A failure to write it is for `poll_ready` to tell.
+                // Reading may have caused a reply (an alert, or the rejection of a TLS 1.2
+                // renegotiation). `poll_ready` reports an error of writing it.
                 if self.tls.get_ref().1.wants_write() {
-                    let _ = self.poll_drive(cx);
+                    let _ = self.poll_write_pending(cx);
                 }
                 Poll::Pending
             }
@@ -79,7 +81,7 @@ impl<Io: Transport> Stream for TokioTls<Io> {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_drive(cx)
+        self.poll_write_pending(cx)
     }
 
     fn send(
@@ -90,18 +92,18 @@ impl<Io: Transport> Stream for TokioTls<Io> {
     ) -> io::Result<()> {
         let mut writer = self.tls.get_mut().1.writer();
         for parts in parts.chunks(PARTS_MAX) {
-            let mut room = [IoSlice::new(&[]); PARTS_MAX];
-            let mut unsealed = slices(parts, &mut room);
-            // rustls takes less than all of it where a key update falls due in between.
-            while !unsealed.is_empty() {
-                let sealed = writer.write_vectored(unsealed)?;
-                if sealed == 0 {
+            let mut slices = [IoSlice::new(&[]); PARTS_MAX];
+            let mut remaining = io_slices(parts, &mut slices);
+            // rustls accepts only a part if a key update is due in between.
+            while !remaining.is_empty() {
+                let accepted = writer.write_vectored(remaining)?;
+                if accepted == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
-                IoSlice::advance_slices(&mut unsealed, sealed);
+                IoSlice::advance_slices(&mut remaining, accepted);
             }
         }
-        match self.poll_drive(cx) {
+        match self.poll_write_pending(cx) {
             Poll::Ready(result) => result,
             Poll::Pending => Ok(()),
         }
@@ -112,11 +114,11 @@ impl<Io: Transport> Stream for TokioTls<Io> {
         cx: &mut Context<'_>,
         _scratch: &mut SendScratch,
     ) -> Poll<io::Result<()>> {
-        if !self.farewell_said {
-            self.farewell_said = true;
+        if !self.close_notify_sent {
+            self.close_notify_sent = true;
             self.tls.get_mut().1.send_close_notify();
         }
-        ready!(self.poll_drive(cx))?;
+        ready!(self.poll_write_pending(cx))?;
         poll_fin(self.tls.get_mut().0, cx)
     }
 
@@ -125,13 +127,13 @@ impl<Io: Transport> Stream for TokioTls<Io> {
     }
 
     fn backlog(&self) -> usize {
-        // What rustls queued since the last try is not counted yet, but it is not nothing.
+        // Records queued since the last attempt are not counted yet, but must not count as zero.
         if self.tls.get_ref().1.wants_write() { self.held.max(1) } else { 0 }
     }
 }
 
-/// Where rustls writes its records. rustls shows all that it holds at each try, so this is where
-/// the rest can be counted.
+/// The target for rustls' records. rustls passes all pending records at each attempt, so the unsent
+/// bytes can be counted here.
 struct RecordWriter<'a, 'b, Io> {
     io: &'a mut Io,
     cx: &'a mut Context<'b>,
@@ -145,26 +147,26 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Write for RecordWriter<'_, '_, Io> {
 
     fn write_vectored(&mut self, records: &[IoSlice<'_>]) -> io::Result<usize> {
         *self.held = records.iter().map(|record| record.len()).sum();
-        // One slice goes by plain `write`: from its short count tokio knows that the socket is
-        // full, and need not ask again.
+        // A single slice uses plain `write`: from a short count tokio learns that the socket is
+        // full, and saves the next attempt.
         let poll = match records {
             [only] => Pin::new(&mut *self.io).poll_write(self.cx, only),
             several => Pin::new(&mut *self.io).poll_write_vectored(self.cx, several),
         };
         match poll {
-            Poll::Ready(taken) => {
-                let taken = taken?;
-                *self.held = self.held.saturating_sub(taken);
-                Ok(taken)
+            Poll::Ready(written) => {
+                let written = written?;
+                *self.held = self.held.saturating_sub(written);
+                Ok(written)
             }
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(()) // `poll_drive` flushes when all is written.
+        Ok(()) // `poll_write_pending` flushes once everything is written.
     }
 }
 
-/// Room inside rustls beside one `send`: tickets, key updates, alerts.
-const ANSWERS_BYTES_MAX: usize = 16 * 1024;
+/// Space inside rustls in addition to one `send`: tickets, key updates, alerts.
+const REPLIES_BYTES_MAX: usize = 16 * 1024;

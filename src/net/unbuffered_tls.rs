@@ -1,6 +1,6 @@
-//! TLS that keeps nothing at rest: what arrives is read and opened in the worker's scratch, what
-//! leaves is sealed there and written in one call. Only the piece of a record that has not all
-//! come, and what the kernel did not take, stay with the connection.
+//! A TLS stream without buffers of its own: data is received and decrypted in the worker's scratch
+//! buffers, and encrypted there and sent with one system call. The connection keeps only an incomplete
+//! record and the bytes that the kernel did not accept.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -17,28 +17,39 @@ use super::plain::{PlainStream, poll_fin};
 use super::scratch::{RecvScratch, SendScratch, WIRE_RECORD_BYTES_MAX};
 use crate::net::{Recv, Stream, Transport};
 
-/// A [`Stream`] over TLS, by an [`Engine`].
+/// A [`Stream`] over TLS with an [`Engine`].
+///
+/// | state of reading | event | next |
+/// | --- | --- | --- |
+/// | handshaking | handshake complete | open |
+/// | handshaking | FIN or `close_notify` | `accept` fails with `UnexpectedEof` |
+/// | handshaking | TLS error | `accept` fails with `InvalidData`, after alert and FIN |
+/// | open | `close_notify` received | closed (`Recv::Closed`) |
+/// | open | FIN without `close_notify` | truncated (`Recv::Truncated`) |
+/// | open | TLS error, or an incomplete message is too long | failed (`InvalidData`) |
+///
+/// Closed and truncated streams can still send.
 #[derive(Debug)]
 pub struct UnbufferedTls<E, Io> {
-    /// What is written here is sealed.
+    /// The transport, carrying TLS records.
     wire: PlainStream<Io>,
     engine: E,
-    /// What arrived and cannot be opened yet: less than a record, or than a handshake message.
-    /// Allocated to size, freed when empty.
+    /// Received bytes that cannot be decrypted yet: an incomplete record or handshake message.
+    /// Allocated to exact size, freed when empty.
     rest: Box<[u8]>,
-    /// What the end of the handshake left.
+    /// Data and tickets from the end of the handshake.
     early: Option<Box<HandshakeRest>>,
-    /// Boxed like the one before, as a tunnel at rest has neither.
+    /// Why reading ended. Boxed like `early`, because an open tunnel usually has neither.
     ended: Option<Box<ReadEnd>>,
 }
 
-/// What is left of the handshake: for a moment only.
+/// Leftovers of the handshake, present for a short time only.
 #[derive(Debug, Default)]
 struct HandshakeRest {
-    /// Plaintext that was not lent yet.
+    /// Plaintext that `poll_recv` has not returned yet.
     data: Vec<u8>,
-    /// Records that go out before the first of our own: a client can do without its tickets until
-    /// it is answered, and one system call takes both.
+    /// Session tickets, sent together with the first data to save a system call. The client does not
+    /// need them earlier.
     tickets: Vec<u8>,
 }
 
@@ -47,15 +58,15 @@ struct HandshakeRest {
 enum ReadEnd {
     Closed,
     Truncated,
-    Broken(TlsError),
+    Failed(TlsError),
 }
 
 impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
-    /// Shakes hands. The deadline is the caller's.
+    /// Performs the handshake. The caller is responsible for the deadline.
     ///
     /// # Errors
-    /// The peer went away; or, as [`io::ErrorKind::InvalidData`] around a [`rustls::Error`], it
-    /// did not speak lawful TLS, and was told so.
+    /// `UnexpectedEof` if the peer disconnected; `InvalidData` with a [`rustls::Error`] inside if the
+    /// handshake failed, in which case an alert was sent.
     pub async fn accept(io: Io, engine: E) -> io::Result<Self> {
         let mut stream = Self {
             wire: PlainStream::new(io),
@@ -68,7 +79,7 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
         Ok(stream)
     }
 
-    /// What was agreed in the handshake is the engine's to tell.
+    /// The engine, which knows the negotiated parameters.
     pub fn engine_mut(&mut self) -> &mut E {
         &mut self.engine
     }
@@ -80,9 +91,9 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
     ) -> Poll<io::Result<()>> {
         loop {
             match self.ended.as_deref() {
-                Some(ReadEnd::Broken(fault)) => {
-                    let error = invalid(fault);
-                    self.part(cx, scratch);
+                Some(ReadEnd::Failed(error)) => {
+                    let error = invalid_data(error);
+                    self.abort_handshake(cx, scratch);
                     return Poll::Ready(Err(error));
                 }
                 Some(ReadEnd::Closed | ReadEnd::Truncated) if self.engine.is_handshaking() => {
@@ -90,75 +101,75 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
                 }
                 Some(ReadEnd::Closed | ReadEnd::Truncated) | None => {}
             }
-            // Also the last flight, before it comes to rest.
+            // Also sends the last flight before the handshake counts as complete.
             ready!(self.wire.poll_ready(cx))?;
             if !self.engine.is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
-            let len = ready!(self.poll_open(cx, scratch))?;
+            let len = ready!(self.poll_decrypt(cx, scratch))?;
             if let Some(early) = scratch.plain.get(..len).filter(|early| !early.is_empty()) {
                 self.early.get_or_insert_default().data = early.to_vec();
             }
         }
     }
 
-    /// The end of a handshake that failed. The alert is on its way; what was not read would draw
-    /// a reset, and that could overtake it.
-    fn part(&mut self, cx: &mut Context<'_>, scratch: &mut RecvScratch) {
+    /// Ends a failed handshake with FIN. Unread input is discarded first: otherwise the kernel would
+    /// send a reset, which can overtake the alert.
+    fn abort_handshake(&mut self, cx: &mut Context<'_>, scratch: &mut RecvScratch) {
         let _ = poll_fin(&mut self.wire.io, cx);
         for _ in 0..READS_MAX {
-            let mut waste = ReadBuf::new(&mut scratch.wire);
-            let read = Pin::new(&mut self.wire.io).poll_read(cx, &mut waste);
-            if !matches!(read, Poll::Ready(Ok(()))) || waste.filled().is_empty() {
+            let mut discarded = ReadBuf::new(&mut scratch.wire);
+            let read = Pin::new(&mut self.wire.io).poll_read(cx, &mut discarded);
+            if !matches!(read, Poll::Ready(Ok(()))) || discarded.filled().is_empty() {
                 return;
             }
         }
     }
 
-    /// One read, opened. How much plaintext that made; it may be none.
-    fn poll_open(
+    /// Reads once and decrypts. Returns the length of the plaintext, which may be 0.
+    fn poll_decrypt(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut RecvScratch,
     ) -> Poll<io::Result<usize>> {
-        let RecvScratch { wire, plain, answers } = scratch;
-        let waited = self.rest.len();
-        let (front, room) = wire.split_at_mut(waited.min(wire.len()));
-        let mut room = ReadBuf::new(room);
-        ready!(Pin::new(&mut self.wire.io).poll_read(cx, &mut room))?;
-        let arrived = room.filled().len();
-        if arrived == 0 {
-            self.end(ReadEnd::Truncated);
+        let RecvScratch { wire, plain, replies } = scratch;
+        let kept = self.rest.len();
+        let (front, space) = wire.split_at_mut(kept.min(wire.len()));
+        let mut space = ReadBuf::new(space);
+        ready!(Pin::new(&mut self.wire.io).poll_read(cx, &mut space))?;
+        let received = space.filled().len();
+        if received == 0 {
+            self.end_reading(ReadEnd::Truncated);
             return Poll::Ready(Ok(0));
         }
         front.copy_from_slice(&self.rest);
-        let unread = &mut wire[..waited + arrived];
+        let unread = &mut wire[..kept + received];
 
-        answers.clear();
+        replies.clear();
         let was_handshaking = self.engine.is_handshaking();
-        let opened = self.engine.open(unread, plain, answers);
-        self.rest = unread.get(opened.used..).unwrap_or_default().into();
+        let outcome = self.engine.decrypt(unread, plain, replies);
+        self.rest = unread.get(outcome.consumed..).unwrap_or_default().into();
         let handshaking = self.engine.is_handshaking();
-        let most = if handshaking { HANDSHAKE_BYTES_MAX } else { WIRE_RECORD_BYTES_MAX };
-        if let Some(fault) = opened.fault {
-            self.end(ReadEnd::Broken(fault));
-        } else if opened.closed {
-            self.end(ReadEnd::Closed);
-        } else if self.rest.len() > most {
-            self.end(ReadEnd::Broken(TOO_LARGE));
+        let max = if handshaking { HANDSHAKE_BYTES_MAX } else { WIRE_RECORD_BYTES_MAX };
+        if let Some(error) = outcome.error {
+            self.end_reading(ReadEnd::Failed(error));
+        } else if outcome.closed {
+            self.end_reading(ReadEnd::Closed);
+        } else if self.rest.len() > max {
+            self.end_reading(ReadEnd::Failed(TOO_LARGE));
         }
         let done = was_handshaking && !handshaking && self.ended.is_none();
-        if done && self.engine.tickets_may_wait() {
-            self.early.get_or_insert_default().tickets = answers.bytes().to_vec();
-        } else if !answers.bytes().is_empty() {
-            // That it cannot be written is for `poll_ready` to tell: what was read counts.
+        if done && self.engine.may_delay_tickets() {
+            self.early.get_or_insert_default().tickets = replies.bytes().to_vec();
+        } else if !replies.bytes().is_empty() {
+            // `poll_ready` reports a write error; the data that was read is still valid.
             let tickets = self.take_tickets();
-            let _ = self.wire.push(cx, &[&tickets, answers.bytes()]);
+            let _ = self.wire.write_or_keep(cx, &[&tickets, replies.bytes()]);
         }
-        Poll::Ready(Ok(opened.plain))
+        Poll::Ready(Ok(outcome.plain))
     }
 
-    /// Records that must go out before any other.
+    /// Takes the records that must be sent before all others.
     fn take_tickets(&mut self) -> Vec<u8> {
         let Some(early) = &mut self.early else {
             return Vec::new();
@@ -170,8 +181,8 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
         tickets
     }
 
-    /// Nothing more is read. The rest stays: sealing, and a farewell, still need it.
-    fn end(&mut self, ended: ReadEnd) {
+    /// Ends reading. `rest` is kept, because encryption and `close` still need it.
+    fn end_reading(&mut self, ended: ReadEnd) {
         self.ended = Some(Box::new(ended));
     }
 }
@@ -183,7 +194,7 @@ impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
         scratch: &'s mut RecvScratch,
     ) -> Poll<io::Result<Recv<'s>>> {
         if let Some(early) = self.early.as_deref_mut().filter(|early| !early.data.is_empty()) {
-            // The HTTP phase lends less than the handshake.
+            // The buffer of the HTTP phase is smaller than that of the handshake.
             let later = early.data.split_off(early.data.len().min(scratch.plain.len()));
             let data = mem::replace(&mut early.data, later);
             if early.data.is_empty() && early.tickets.is_empty() {
@@ -197,20 +208,20 @@ impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
             match self.ended.as_deref() {
                 Some(ReadEnd::Closed) => return Poll::Ready(Ok(Recv::Closed)),
                 Some(ReadEnd::Truncated) => return Poll::Ready(Ok(Recv::Truncated)),
-                Some(ReadEnd::Broken(fault)) => return Poll::Ready(Err(invalid(fault))),
+                Some(ReadEnd::Failed(error)) => return Poll::Ready(Err(invalid_data(error))),
                 None => {}
             }
-            let Poll::Ready(opened) = self.poll_open(cx, scratch) else {
-                // An answer of TLS itself may wait; a failure is for `poll_ready` to tell.
+            let Poll::Ready(decrypted) = self.poll_decrypt(cx, scratch) else {
+                // A reply of the TLS layer may be unsent; `poll_ready` reports an error.
                 let _ = self.wire.poll_ready(cx);
                 return Poll::Pending;
             };
-            let len = opened?;
+            let len = decrypted?;
             if len > 0 {
                 return Poll::Ready(Ok(Recv::Data(&mut scratch.plain[..len])));
             }
         }
-        // Others want to run, too.
+        // Yield, so that a peer that sends only records without data cannot occupy the worker.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -225,15 +236,15 @@ impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
         parts: &[&[u8]],
         scratch: &mut SendScratch,
     ) -> io::Result<()> {
-        let SendScratch { joined, sealed } = scratch;
+        let SendScratch { joined, encrypted } = scratch;
         let data = join(parts, joined);
         if data.is_empty() {
             return Ok(());
         }
-        sealed.begin(&self.take_tickets());
-        let outcome = self.engine.seal(&mut self.rest, data, sealed);
-        self.wire.push(cx, &[sealed.bytes()])?;
-        outcome.map_err(|fault| invalid(&fault))
+        encrypted.set(&self.take_tickets());
+        let outcome = self.engine.encrypt(&mut self.rest, data, encrypted);
+        self.wire.write_or_keep(cx, &[encrypted.bytes()])?;
+        outcome.map_err(|error| invalid_data(&error))
     }
 
     fn poll_close(
@@ -241,10 +252,10 @@ impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
         cx: &mut Context<'_>,
         scratch: &mut SendScratch,
     ) -> Poll<io::Result<()>> {
-        scratch.sealed.begin(&self.take_tickets());
-        // It says so once. Where there is nothing to say it with, the FIN says it.
-        let _ = self.engine.close(&mut self.rest, &mut scratch.sealed);
-        self.wire.push(cx, &[scratch.sealed.bytes()])?;
+        scratch.encrypted.set(&self.take_tickets());
+        // Sends close_notify once. If that is not possible, the FIN has to suffice.
+        let _ = self.engine.close(&mut self.rest, &mut scratch.encrypted);
+        self.wire.write_or_keep(cx, &[scratch.encrypted.bytes()])?;
         self.wire.poll_close(cx, scratch)
     }
 
@@ -257,37 +268,37 @@ impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
     }
 }
 
-/// As tokio-rustls says it.
-fn invalid(fault: &TlsError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, fault.clone())
+/// A TLS error in the form that tokio-rustls uses.
+fn invalid_data(error: &TlsError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.clone())
 }
 
-/// All parts as one; in `room`, unless there is only one.
-fn join<'a>(parts: &[&'a [u8]], room: &'a mut Vec<u8>) -> &'a [u8] {
+/// Joins all parts in `buffer`; a single part is returned without a copy.
+fn join<'a>(parts: &[&'a [u8]], buffer: &'a mut Vec<u8>) -> &'a [u8] {
     let mut filled = parts.iter().filter(|part| !part.is_empty());
     match (filled.next(), filled.next()) {
         (None, _) => &[],
         (Some(only), None) => only,
         (Some(_), Some(_)) => {
-            room.clear();
-            parts.iter().for_each(|part| room.extend_from_slice(part));
-            room
+            buffer.clear();
+            parts.iter().for_each(|part| buffer.extend_from_slice(part));
+            buffer
         }
     }
 }
 
-// Lent to whichever handshake this worker polls.
+// Shared by all handshakes that this worker polls.
 thread_local! {
     static SCRATCH: RefCell<RecvScratch> = RefCell::default();
 }
 
-/// Reads in a row that bring nothing but what is TLS' own.
+/// Maximum number of consecutive reads without application data in one poll.
 const READS_MAX: usize = 8;
 
-/// What may arrive of a handshake message before it is whole; less than a read has room for.
+/// Maximum length of an incomplete handshake message; smaller than the read buffer.
 const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
-/// A peer that splits its messages as nobody does.
+/// The peer splits a message into more records than any real client does.
 const TOO_LARGE: TlsError = TlsError::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
 
 #[cfg(test)]

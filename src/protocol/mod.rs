@@ -1,8 +1,8 @@
 //! The messages that `tidegate ctl` and a running tidegate exchange over the control socket.
 //!
 //! The client sends one [`ControlRequest`] as a line of JSON. Each line of the reply is a
-//! [`Response`](response::Response), and the end of the reply is the end of the connection. JSON names are
-//! stable, because scripts depend on them.
+//! [`Response`](response::Response), and the end of the reply is the end of the connection. JSON
+//! names are stable, because scripts depend on them.
 
 pub mod response;
 
@@ -37,8 +37,8 @@ pub enum ControlRequest {
         close: CloseRequest,
     },
     /// Closes tunnels gradually and rejects new tunnels to a backend, to a route or, with `all`, to
-    /// the whole process: [`DrainResult`](response::DrainResult), sent when the drain has finished if
-    /// `wait` is set, when it has started otherwise.
+    /// the whole process: [`DrainResult`](response::DrainResult), sent when the drain has finished
+    /// if `wait` is set, when it has started otherwise.
     Drain {
         /// The tunnels to close. An empty selection requires `all`.
         selection: Selection,
@@ -101,8 +101,8 @@ pub enum ControlRequest {
 }
 
 impl ControlRequest {
-    /// Describes the change for the log, for example `kill client 192.0.2.1`; `None` if the request only
-    /// reads.
+    /// Describes the change for the log, for example `kill client 192.0.2.1`; `None` if the request
+    /// only reads.
     pub fn change(&self) -> Option<String> {
         let show_weight =
             |weight: &Option<u32>| weight.map_or("as in the file".into(), |w| w.to_string());
@@ -132,7 +132,8 @@ impl ControlRequest {
     }
 }
 
-/// Selects open tunnels. A tunnel must match every field that is set; the default matches all tunnels.
+/// Selects open tunnels. A tunnel must match every field that is set; the default matches all
+/// tunnels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Selection {
@@ -149,8 +150,8 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether the selection covers everything, a whole route or a whole backend. Only then does a drain
-    /// also reject new tunnels; a client whose tunnels are drained may reconnect.
+    /// Whether the selection covers everything, a whole route or a whole backend. Only then does a
+    /// drain also reject new tunnels; a drained client may reconnect.
     pub fn is_scope(&self) -> bool {
         self.sessions.is_empty() && self.client.is_none() && self.older_ms.is_none()
     }

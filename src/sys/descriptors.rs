@@ -12,5 +12,5 @@ pub fn raise_limit() -> usize {
     usize::try_from(limit.min(UNLIMITED)).unwrap_or(usize::MAX)
 }
 
-/// Stands for "no limit".
+/// The value to use if the limit is infinite.
 const UNLIMITED: u64 = 1 << 20;

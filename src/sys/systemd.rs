@@ -39,7 +39,7 @@ pub fn watchdog_timeout() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero())
 }
 
-/// Sends a watchdog keep-alive.
+/// Sends a keep-alive to the watchdog (`WATCHDOG=1`).
 pub fn keep_alive() {
     notify(&[NotifyState::Watchdog]);
 }

@@ -37,13 +37,13 @@ pub fn backend_recovered(id: &str, route: &str) {
 /// One side of an open tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct TunnelSide<'a> {
-    /// Number of the session.
+    /// Number of the session, as in its records.
     pub session: u64,
-    /// Key of the client.
+    /// The key by which the client is counted.
     pub client: ClientKey,
-    /// Name of the route.
+    /// Name of the route, as configured.
     pub route: &'a str,
-    /// Id of the backend.
+    /// Id of the backend in the pool of the route.
     pub backend: &'a str,
     /// The limits and timers of the session.
     pub policy: &'a SessionPolicy,

@@ -10,7 +10,7 @@ use std::sync::mpsc::{
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Destination of lines.
+/// Where a writer thread writes its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogTarget {
     /// Standard error: log messages, and records unless they have a file.
@@ -20,7 +20,7 @@ pub enum LogTarget {
 }
 
 impl LogTarget {
-    /// Every target.
+    /// Every target, for totals over all of them.
     pub const ALL: [Self; 2] = [Self::Stderr, Self::AccessFile];
 
     fn lost(self) -> &'static AtomicU64 {

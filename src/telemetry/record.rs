@@ -51,9 +51,9 @@ pub struct SessionStart<'a> {
     pub client: &'a ClientInfo,
     /// Number of the session, counted from 1 in each process.
     pub session: u64,
-    /// Name of the route.
+    /// Name of the route, as configured.
     pub route: &'a str,
-    /// Id of the backend.
+    /// Id of the backend in the pool of the route.
     pub backend: &'a str,
     /// Fields of the request, already redacted.
     pub fields: RequestFields<'a>,
@@ -63,14 +63,14 @@ pub struct SessionStart<'a> {
     pub generation: u64,
 }
 
-/// A tunnel that ended.
+/// A tunnel that ended, with everything that its record shows.
 #[derive(Debug)]
 pub struct SessionEnd<'a> {
     /// The fields of its start.
     pub start: SessionStart<'a>,
     /// How it ended and what it relayed.
     pub summary: &'a Summary,
-    /// Time since the 101.
+    /// Time from the 101 to the end.
     pub age: Duration,
 }
 

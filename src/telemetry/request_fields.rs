@@ -8,7 +8,7 @@ pub struct RequestFields<'a> {
     pub host: &'a str,
     /// Request target; empty if there is none.
     pub target: &'a str,
-    /// `User-Agent` header field.
+    /// `User-Agent` header field, redacted like the others.
     pub user_agent: Option<&'a str>,
     /// `X-Request-Id` header field as forwarded to the backend.
     pub request_id: Option<&'a str>,

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// A point in time, formatted as RFC 3339 with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogTime {
-    /// Since 1970.
+    /// Seconds since 1970, UTC.
     seconds: u64,
     millis: u32,
 }

@@ -62,13 +62,13 @@ fn open(
 ) -> bool {
     let mut plain = vec![0; rest.len()];
     let mut answers = WriteBuffer::default();
-    let opened = server.open(rest, &mut plain, &mut answers);
-    assert!(opened.used <= rest.len() && opened.plain <= opened.used.max(1));
+    let opened = server.decrypt(rest, &mut plain, &mut answers);
+    assert!(opened.consumed <= rest.len() && opened.plain <= opened.consumed.max(1));
     assert!(answers.bytes().len() < 8 * 1024, "{}", answers.bytes().len());
-    rest.drain(..opened.used);
+    rest.drain(..opened.consumed);
     got.extend_from_slice(&plain[..opened.plain]);
     sent.extend_from_slice(answers.bytes());
-    opened.closed || opened.fault.is_some()
+    opened.closed || opened.error.is_some()
 }
 
 /// A client, a server, and the bytes in flight between them.
@@ -150,7 +150,7 @@ impl Link {
     fn server_sends(&mut self, len: usize) {
         let data = vec![self.server_sent.len() as u8; len];
         let mut out = WriteBuffer::default();
-        if self.server.seal(&mut self.rest, &data, &mut out).is_ok() {
+        if self.server.encrypt(&mut self.rest, &data, &mut out).is_ok() {
             self.server_sent.extend_from_slice(&data);
             assert!(out.bytes().len() < len + (len / 16_384 + 3) * 48 + 300);
         }

@@ -233,7 +233,7 @@ fn checked(folder: &Path) -> String {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(String::from_utf8(output.stdout).unwrap().contains(": good: "));
+    assert!(String::from_utf8(output.stdout).unwrap().contains(": valid: "));
     String::from_utf8(output.stderr).unwrap()
 }
 

@@ -66,7 +66,7 @@ fn valid_file_passes_without_binding() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stderr, b"");
     let reported = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(reported, "proxy.toml: good: 1 listener(s), 1 route(s)\n");
+    assert_eq!(reported, "proxy.toml: valid: 1 listener(s), 1 route(s)\n");
     // Paths are relative to the file, not to the working directory.
     let elsewhere = TempDir::new();
     let path = folder.path().join("proxy.toml");

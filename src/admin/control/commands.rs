@@ -31,15 +31,15 @@ pub(super) fn kill(
     let default = (CloseCode::POLICY_VIOLATION, "closed by an operator");
     let message = Some(close_message(close, default)?);
     let close = Arc::new(SessionClose { reason: TerminationReason::Killed, message });
-    sessions.iter().for_each(|session| session.leave(&close));
+    sessions.iter().for_each(|session| session.close(&close));
     Ok(KillResult { sessions: sessions.len() })
 }
 
 /// Finishes when the drain does; cancelled by `undrain`.
 type DrainTask = JoinHandle<DrainOutcome>;
 
-/// Starts to close the selected tunnels gradually. If a whole scope is drained, new tunnels to it are
-/// rejected.
+/// Starts to close the selected tunnels gradually. If a whole scope is drained, new tunnels to it
+/// are rejected.
 pub(super) fn drain(
     state: &Arc<ProxyState>,
     selection: &Selection,
@@ -59,21 +59,22 @@ pub(super) fn drain(
         let message = "too many drains are running; wait until one has finished";
         CommandError::new(CommandErrorKind::Busy, message)
     };
-    if !state.drains.have_room() {
+    if !state.drains.has_capacity() {
         return Err(busy());
     }
     make_plan(state, &snapshot, pacing, close, 0)?;
-    // Set before the tunnels are listed, so that a concurrent handshake is either listed or rejected.
+    // Set before the tunnels are listed, so that a concurrent handshake is either listed or
+    // rejected.
     reject_new_tunnels(state, &snapshot, selection);
     let sessions = select(state, selection)?;
     let plan = make_plan(state, &snapshot, pacing, close, sessions.len())?;
     let started = DrainResult {
         sessions: sessions.len(),
         window_ms: millis(plan.window(sessions.len())),
-        deadline_ms: millis(plan.pace.deadline),
+        deadline_ms: millis(plan.pacing.deadline),
         aborted: None,
     };
-    let task = state.drains.begin(selection.clone(), plan, &sessions).ok_or_else(busy)?;
+    let task = state.drains.start(selection.clone(), plan, &sessions).ok_or_else(busy)?;
     Ok((started, task))
 }
 
@@ -100,7 +101,8 @@ fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selec
     }
 }
 
-/// Admits new tunnels again and stops the drains of the scope. Tunnels that were not closed yet stay open.
+/// Admits new tunnels again and stops the drains of the scope. Tunnels that were not closed yet
+/// stay open.
 pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), CommandError> {
     let snapshot = state.snapshot();
     let all_routes = || snapshot.route_list.iter();
@@ -112,7 +114,7 @@ pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), Comm
     if let (DrainScope::Route(name), true) = (scope, routes.is_empty()) {
         return Err(unknown_route(&snapshot, name));
     }
-    let mut changed = state.drains.stop(scope) > 0;
+    let mut changed = state.drains.cancel(scope) > 0;
     changed |= *scope == DrainScope::All && state.away.set(false);
     for drain_flag in routes.iter().map(|route| &*route.drain) {
         changed |= drain_flag.set(false);
@@ -208,10 +210,10 @@ fn make_plan(
         CloseRequest { code: None, reason: None } => None,
         CloseRequest { .. } => Some(close_message(close, (CloseCode::SERVICE_RESTART, ""))?),
     };
-    let pace = DrainSettings { window, rate, deadline, ..file };
+    let pacing = DrainSettings { window, rate, deadline, ..file };
     Ok(DrainPlan {
-        notice: Arc::new(SessionClose { reason, message }),
-        pace,
+        close: Arc::new(SessionClose { reason, message }),
+        pacing,
         net: state.net.clone(),
     })
 }

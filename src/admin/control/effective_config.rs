@@ -1,5 +1,5 @@
-//! Reports the effective configuration: the file with the changes made by commands, and the start-up values
-//! of keys that need a restart.
+//! Reports the effective configuration: the file with the changes made by commands, and the
+//! start-up values of keys that need a restart.
 
 use crate::config::explain::listing::effective;
 use crate::protocol::response::{

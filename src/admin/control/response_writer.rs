@@ -33,8 +33,8 @@ impl ResponseWriter {
         written.is_ok_and(|written| written.is_ok())
     }
 
-    /// Waits for a future; `None` if the client disconnects first. A client may shut down its sending side
-    /// after the request, so only a closed receiving side counts as a disconnect.
+    /// Waits for a future; `None` if the client disconnects first. A client may shut down its
+    /// sending side after the request, so only a closed receiving side counts as a disconnect.
     pub(super) async fn unless_disconnected<T>(
         &self,
         future: impl Future<Output = T>,

@@ -31,13 +31,13 @@ pub struct ControlServer {
     waiting: Arc<Semaphore>,
 }
 
-/// Binds the control socket next to its path. A predecessor keeps answering at the path itself until
-/// [`ControlServer::open`].
+/// Binds the control socket next to its path. A predecessor keeps answering at the path itself
+/// until [`ControlServer::open`].
 ///
 /// # Errors
 ///
-/// [`SocketError`] if the path is occupied by another file or, unless this process is a successor, by a
-/// process that answers there, or if the socket cannot be created.
+/// [`SocketError`] if the path is occupied by another file or, unless this process is a successor,
+/// by a process that answers there, or if the socket cannot be created.
 pub fn bind(
     state: Arc<ProxyState>,
     status: Arc<StatusCache>,
@@ -54,8 +54,8 @@ pub fn bind(
 }
 
 impl ControlServer {
-    /// Moves the socket to its path. The returned future answers requests until it is dropped, which also
-    /// removes the socket.
+    /// Moves the socket to its path. The returned future answers requests until it is dropped,
+    /// which also removes the socket.
     pub fn open(self) -> impl Future<Output = ()> + Send {
         match self.socket.publish() {
             Ok(()) => info!(path = %self.socket.path().display(), "control socket listening"),
@@ -120,8 +120,8 @@ async fn serve_one(
     }
 }
 
-/// Executes a request and logs it if it changes anything. Commands that wait give their request permit back,
-/// so that they do not block short commands.
+/// Executes a request and logs it if it changes anything. Commands that wait give their request
+/// permit back, so that they do not block short commands.
 async fn execute(
     service: &ControlService,
     uid: Option<u32>,

@@ -105,7 +105,7 @@ impl ControlService {
             let outcome = outcome.map_err(|_| {
                 CommandError::new(CommandErrorKind::Rejected, "the drain was ended by undrain")
             })?;
-            reply.ok(&DrainResult { aborted: Some(outcome.cut), ..started }).await;
+            reply.ok(&DrainResult { aborted: Some(outcome.aborted), ..started }).await;
         }
         Ok(())
     }
@@ -121,7 +121,8 @@ impl ControlService {
         })
     }
 
-    /// Runs an operation that may take milliseconds outside of the worker threads, which serve tunnels.
+    /// Runs an operation that may take milliseconds outside of the worker threads, which serve
+    /// tunnels.
     async fn run_blocking<T: Send + 'static>(
         &self,
         operation: impl FnOnce(Arc<ProxyState>) -> T + Send + 'static,

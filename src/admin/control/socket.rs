@@ -20,8 +20,8 @@ pub struct SocketError {
     source: io::Error,
 }
 
-/// A listening Unix socket. It is bound under a temporary name and then moved to its path. Dropping it
-/// removes the file, unless another process has replaced it.
+/// A listening Unix socket. It is bound under a temporary name and then moved to its path. Dropping
+/// it removes the file, unless another process has replaced it.
 #[derive(Debug)]
 pub(super) struct ControlListener {
     listener: UnixListener,
@@ -31,8 +31,8 @@ pub(super) struct ControlListener {
     id: (u64, u64),
 }
 
-/// Returns the configured path. `auto` is `control.sock` in the runtime directory that systemd created for
-/// the unit (systemd.exec(5), `RuntimeDirectory=`); `None` without one.
+/// Returns the configured path. `auto` is `control.sock` in the runtime directory that systemd
+/// created for the unit (systemd.exec(5), `RuntimeDirectory=`); `None` without one.
 pub fn path(settings: &ControlSocket) -> Option<PathBuf> {
     match settings {
         ControlSocket::Off => None,
@@ -46,8 +46,8 @@ pub fn path(settings: &ControlSocket) -> Option<PathBuf> {
 }
 
 impl ControlListener {
-    /// Binds next to the path. The file gets its permissions before it is reachable under its final name,
-    /// and a predecessor can answer there until [`ControlListener::publish`].
+    /// Binds next to the path. The file gets its permissions before it is reachable under its final
+    /// name, and a predecessor can answer there until [`ControlListener::publish`].
     pub(super) fn bind(path: &Path, is_successor: bool) -> Result<Self, SocketError> {
         let error = |source| SocketError { path: path.display().to_string(), source };
         if fs::symlink_metadata(path).is_ok_and(|found| !is_socket(&found)) {
@@ -107,8 +107,8 @@ impl Drop for ControlListener {
     }
 }
 
-/// Returns the peer's user id if it may not send commands. The file mode already excludes other users;
-/// this check (SO_PEERCRED, unix(7)) holds even if the mode is changed.
+/// Returns the peer's user id if it may not send commands. The file mode already excludes other
+/// users; this check (SO_PEERCRED, unix(7)) holds even if the mode is changed.
 pub(super) fn denied_uid(stream: &UnixStream) -> Option<u32> {
     let uid = stream.peer_cred().map_or(u32::MAX, |peer| peer.uid());
     let own = rustix::process::geteuid().as_raw();

@@ -11,8 +11,8 @@ use super::top_lists::{Ranking, rank};
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::now;
 
-/// The latest status document. Per-tunnel rates are measured between two documents, which are made at most
-/// twice a second; nothing is kept while no one reads the status.
+/// The latest status document. Per-tunnel rates are measured between two documents, which are made
+/// at most twice a second; nothing is kept while no one reads the status.
 #[derive(Debug, Default)]
 pub struct StatusCache(Mutex<Option<CachedStatus>>);
 
@@ -24,7 +24,8 @@ struct CachedStatus {
 }
 
 impl StatusCache {
-    /// The current status as a value. Only the lists of top clients and tunnels may be up to 500 ms old.
+    /// The current status as a value. Only the lists of top clients and tunnels may be up to 500 ms
+    /// old.
     pub fn status(&self, state: &ProxyState) -> Value {
         drop(self.body(state));
         let lists = self.lock().as_ref().map(|cached| cached.ranking.lists.clone());
@@ -43,7 +44,7 @@ impl StatusCache {
         let previous = cached
             .as_ref()
             .map(|cached| (&cached.ranking.totals, now.duration_since(cached.at).as_secs_f64()));
-        let ranking = rank(&state.registry.lines(), previous, now);
+        let ranking = rank(&state.registry.sessions(), previous, now);
         let body = Bytes::from(format!("{}\n", status(state, &ranking.lists)));
         *cached = Some(CachedStatus { at: now, body: body.clone(), ranking });
         body

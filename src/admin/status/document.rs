@@ -1,4 +1,5 @@
-//! Builds `/status.json` and the process metrics of `/metrics`. `docs/status.md` describes every field.
+//! Builds `/status.json` and the process metrics of `/metrics`. `docs/status.md` describes every
+//! field.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -115,8 +116,8 @@ fn delays(routes: &[Arc<RouteCounts>]) -> Value {
     json!({ "client": total(Side::Client), "backend": total(Side::Backend) })
 }
 
-/// Sums the causes of all routes, each with the routes where it was most frequent. `label` and `reason` name
-/// the fields of a row.
+/// Sums the causes of all routes, each with the routes where it was most frequent. `label` and
+/// `reason` name the fields of a row.
 fn by_route(
     routes: &[Arc<RouteCounts>],
     read: impl Fn(&RouteCounts) -> Vec<ReasonCount>,
@@ -160,7 +161,13 @@ struct CauseCounts<'r> {
 fn causes(mut causes: Vec<ReasonCount>, label: &str, reason: &str) -> Value {
     causes.retain(|cause| cause.count > 0);
     causes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.cmp(b)));
-    let row = |cause: &ReasonCount| json!({ label: cause.group, reason: cause.reason, "count": cause.count });
+    let row = |cause: &ReasonCount| {
+        json!({
+            label: cause.group,
+            reason: cause.reason,
+            "count": cause.count,
+        })
+    };
     causes.iter().map(row).collect()
 }
 
@@ -207,9 +214,9 @@ fn listeners_of(snapshot: &Snapshot) -> Value {
 fn drains(state: &ProxyState) -> Value {
     let row = |running: &RunningDrain| {
         json!({
-            "scope": running.of.to_string(),
+            "scope": running.selection.to_string(),
             "tunnels": running.sessions,
-            "left": running.left(),
+            "left": running.remaining(),
         })
     };
     state.drains.running().iter().map(row).collect()
@@ -243,7 +250,13 @@ fn reload(state: &ProxyState) -> Value {
 fn change(change: &Change) -> Value {
     let cut =
         |value: &Option<String>| value.as_deref().map(|value| reload_report::cut(value, TEXT_MAX));
-    let key = |key: &ChangedKey| json!({ "key": key.key, "before": cut(&key.before), "after": cut(&key.after) });
+    let key = |key: &ChangedKey| {
+        json!({
+            "key": key.key,
+            "before": cut(&key.before),
+            "after": cut(&key.after),
+        })
+    };
     json!({
         "section": change.section,
         "name": change.name,

@@ -1,4 +1,5 @@
-//! The status of the process: `/status.json`, the status page, and the process metrics of `/metrics`.
+//! The status of the process: `/status.json`, the status page, and the process metrics of
+//! `/metrics`.
 
 pub(crate) mod cache;
 pub(crate) mod document;

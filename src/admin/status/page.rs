@@ -1,5 +1,5 @@
-//! The status page: HTML, style and script in one response, with a Content-Security-Policy that allows
-//! nothing else.
+//! The status page: HTML, style and script in one response, with a Content-Security-Policy that
+//! allows nothing else.
 
 use std::sync::LazyLock;
 
@@ -10,8 +10,8 @@ use ws::Entropy;
 use crate::downstream::response::{Body, text};
 use crate::sys::entropy::SystemEntropy;
 
-/// Builds the response. The policy allows the inline script and style by a new nonce per response, and
-/// requests only to the same origin.
+/// Builds the response. The policy allows the inline script and style by a new nonce per response,
+/// and requests only to the same origin.
 pub fn response() -> Response<Body> {
     let mut bytes = [0; 16];
     SystemEntropy.fill(&mut bytes);
@@ -36,8 +36,15 @@ pub fn response() -> Response<Body> {
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     include_str!("page/status.html")
         .replace("{{style}}", include_str!("page/status.css").trim_end())
-        .replace("{{script}}", include_str!("page/status.js").trim_end())
+        .replace("{{script}}", SCRIPT.trim_end())
 });
+
+/// One script of three files; the order matters.
+const SCRIPT: &str = concat!(
+    include_str!("page/format.js"),
+    include_str!("page/elements.js"),
+    include_str!("page/status.js")
+);
 
 const NONCE: &str = "{{nonce}}";
 

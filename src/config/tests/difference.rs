@@ -1,4 +1,4 @@
-//! What differs between two files: in meaning, not in how they are written.
+//! Differences between two files in meaning, regardless of how they are written.
 
 use super::listing::FULL;
 use super::*;
@@ -26,7 +26,7 @@ fn errors(before: &str, after: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_means_the_same_is_no_change() {
+fn equivalent_files_have_no_differences() {
     let same = FULL
         .replace("\"26h\"", "\"1560m\"")
         .replace("\"1500ms\"", "'1500ms' # why")
@@ -39,20 +39,20 @@ fn what_means_the_same_is_no_change() {
         .replace("redact = [\"zebra\", \"apple\"]", "redact = [\"apple\", \"zebra\"]");
     assert_ne!(same, FULL);
     assert_eq!(errors(FULL, &same), [""; 0]);
-    // In another file, and its tables in another order.
+    // The same tables in another file and in another order.
     let parts: Vec<&str> = FULL.split("\n[[route]]").collect();
     let (second, rest) = parts[2].split_once("\n[server]").unwrap();
     let moved = format!("{}\n[[route]]{second}\n[[route]]{}\n[server]{rest}", parts[0], parts[1]);
     let moved = Settings::parse(&moved, "other.toml").unwrap();
     assert_eq!(&*moved.routes[0].name, "[2001:db8::7]");
     assert_eq!(changes(&parse(FULL), &moved), []);
-    // From the common table into that of the only route.
+    // Moved from the common table to the only route.
     let common = format!("{PLAIN}[limits]\nidle = \"2h\"\n");
     assert_eq!(errors(&common, &format!("{PLAIN}[route.limits]\nidle = \"2h\"\n")), [""; 0]);
 }
 
 #[test]
-fn what_differs_is_told_with_its_keys() {
+fn differences_name_their_keys() {
     assert_eq!(
         errors(FULL, &FULL.replace("\"26h\"", "\"27h\"").replace("http = false", "http = true")),
         ["route a \"quoted\" \\ name changed (route[0].http: false -> true, \
@@ -70,11 +70,11 @@ fn what_differs_is_told_with_its_keys() {
         errors(
             FULL,
             &FULL
-                .replace("name = \"tls\"", "name = \"door\"")
+                .replace("name = \"tls\"", "name = \"front\"")
                 .replace("\"[::1]:8080\"", "\"[::1]:8081\"")
         ),
         [
-            "listener door changed (listener[0].name: \"tls\" -> \"door\")",
+            "listener front changed (listener[0].name: \"tls\" -> \"front\")",
             "listener [::1]:8081 added (listener[1].address: none -> \"[::1]:8081\", \
              listener[1].tls: none -> false)",
             "listener [::1]:8080 removed (listener[1].address: \"[::1]:8080\" -> none, \
@@ -101,18 +101,18 @@ fn what_differs_is_told_with_its_keys() {
 }
 
 #[test]
-fn a_common_limit_is_told_once_and_with_whom_it_is_about() {
-    // The first route has an idle time of its own.
+fn common_limit_is_listed_once_with_affected_routes() {
+    // The first route sets its own idle timeout.
     let after = FULL.replace("idle = \"2h\"", "idle = \"3h\"");
     let found = differences(&parse(FULL), &parse(&after));
     let [SettingChange { change, affected }] = &found[..] else { panic!("{found:?}") };
     assert_eq!((change.section.as_str(), change.keys[0].key.as_str()), ("limits", "limits.idle"));
     assert_eq!(*affected, AffectedTunnels::Routes(vec!["[2001:db8::7]".into()]));
-    // Where every route has its own, it means nothing.
+    // If every route sets its own value, the common one has no effect.
     let own =
         |idle: &str| format!("{PLAIN}[route.limits]\nidle = \"2h\"\n[limits]\nidle = \"{idle}\"\n");
     assert_eq!(errors(&own("3h"), &own("4h")), [""; 0]);
-    // One that is written out in a route, and differs, is the route's.
+    // A different value set in a route is a change of the route.
     let before = format!("{PLAIN}[limits]\nidle = \"2h\"\n");
     let after = format!("{PLAIN}[route.limits]\nidle = \"5h\"\n");
     assert_eq!(
@@ -122,7 +122,7 @@ fn a_common_limit_is_told_once_and_with_whom_it_is_about() {
 }
 
 #[test]
-fn what_becomes_of_tunnels_is_told() {
+fn effect_on_tunnels_is_described() {
     let effect = |old: &str, new: &str| {
         let found = changes(&parse(FULL), &parse(&FULL.replace(old, new)));
         found.into_iter().map(|change| change.effect).collect::<Vec<_>>().join("; ")
@@ -143,7 +143,7 @@ fn what_becomes_of_tunnels_is_told() {
 }
 
 #[test]
-fn many_routes_are_compared_in_no_time() {
+fn many_routes_are_compared_quickly() {
     let many = |idle: &str| {
         let route = |n: usize| {
             format!("[[route]]\nhost = \"h{n}.x\"\norigins = [\"*\"]\nbackends = [\"a:1\"]\n")

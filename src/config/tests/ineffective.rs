@@ -1,4 +1,4 @@
-//! Keys of which one makes another void.
+//! Limits that another limit makes ineffective.
 
 use super::*;
 
@@ -22,23 +22,23 @@ fn message_limit_must_fit_into_its_fragments() {
     assert_eq!(errors_below(&backend), [problem("message_from_backend", "backend")]);
     let long = limits("{ max = \"1MiB\" }", "{ max = \"4KiB\" }", "{ max = 16 }", "backend");
     assert_eq!(errors_below(&long), [problem("message_from_backend.max", "backend")]);
-    // A client's message is looked at after decompression as well.
+    // Messages of clients are also inspected after decompression.
     let client = limits("\"1MiB\"", "\"4KiB\"", "16", "client");
     for compression in ["pass", "strip"] {
         let errors = errors_below(&format!("compression = \"{compression}\"\n{client}"));
         assert_eq!(errors, [problem("message_from_client", "client")]);
     }
     let report = "{ max = 16, action = \"report\" }";
-    for lawful in [
+    for valid in [
         client.clone(),
         client.replace("[route.limits]", "[limits]"),
         limits("\"64KiB\"", "\"4KiB\"", "16", "backend"),
         limits("\"1MiB\"", "\"4KiB\"", "\"off\"", "backend"),
         limits("\"1MiB\"", "\"4KiB\"", report, "backend"),
-        // The default gives way.
+        // The default does not count.
         backend.replace("message_from_backend = \"1MiB\"\n", ""),
     ] {
-        parse(&format!("{PLAIN}{lawful}\n"));
+        parse(&format!("{PLAIN}{valid}\n"));
     }
     let common = client.replace("[route.limits]", "[limits]");
     assert_eq!(errors_below(&format!("compression = \"pass\"\n{common}")).len(), 1);
@@ -66,8 +66,8 @@ fn warns_about_limits_beyond_the_tunnel_lifetime() {
     );
     let own = "[route.limits]\nclose_grace = \"1m\"\n[drain]\ndeadline = \"30s\"";
     assert!(errors_below(own)[0].starts_with("route[0].limits.close_grace: "));
-    for lawful in [
-        // Defaults.
+    for valid in [
+        // Defaults do not count.
         "[limits]\nlifetime = \"41s\"",
         "[limits]\nclose_grace = \"1h\"",
         "[drain]\nwindow = \"1s\"\ndeadline = \"2s\"",
@@ -76,7 +76,7 @@ fn warns_about_limits_beyond_the_tunnel_lifetime() {
         "[limits]\nmessage_age_from_client = \"2h\"\n[route.limits]\nlifetime = \"1h\"",
         "[limits]\nclose_grace = \"30s\"\n[drain]\ndeadline = \"30s\"",
     ] {
-        parse(&format!("{PLAIN}{lawful}\n"));
+        parse(&format!("{PLAIN}{valid}\n"));
     }
 }
 
@@ -91,12 +91,12 @@ fn byte_burst_must_hold_one_message() {
     let bytes = "bytes_from_client = { rate = \"64KiB/s\", action = \"close\" }";
     let errors = errors_below(&format!("[limits]\n{message}\n{bytes}"));
     assert_eq!(errors, [format!("limits.bytes_from_client: {problem}")]);
-    // On a route, at its own key.
+    // On a route, reported at the key that the route sets.
     let errors = errors_below(&format!("[route.limits]\n{bytes}\n[limits]\n{message}"));
     assert_eq!(errors, [format!("route[0].limits.bytes_from_client: {problem}")]);
     let errors = errors_below(&format!("[route.limits]\n{message}\n[limits]\n{bytes}"));
     assert_eq!(errors, [format!("route[0].limits.message_from_client: {problem}")]);
-    for lawful in [
+    for valid in [
         bytes.to_owned(),
         format!("{message}\nbytes_from_client = \"64KiB/s\""),
         format!("{message}\n{}", bytes.replace("close", "report")),
@@ -104,7 +104,7 @@ fn byte_burst_must_hold_one_message() {
         format!("message_from_client = \"off\"\n{bytes}"),
         format!("message_from_backend = \"1MiB\"\n{bytes}"),
     ] {
-        parse(&format!("{PLAIN}[limits]\n{lawful}\n"));
+        parse(&format!("{PLAIN}[limits]\n{valid}\n"));
     }
 }
 
@@ -133,15 +133,15 @@ fn tunnels_per_client_must_not_exceed_connections() {
             help(512)
         )]
     );
-    // Once is enough.
+    // Reported once.
     assert_eq!(errors("connections = 100\ntunnels_per_client = 600").len(), 1);
-    for lawful in [
+    for valid in [
         "connections_per_client = 10",
         "connections_per_client = 10\ntunnels_per_client = 10",
-        // Those who come through a trusted proxy share its connections.
+        // Clients behind a trusted proxy share its connections.
         "tunnels_per_client = 600\n[trusted_proxies]\naddresses = [\"10.0.0.1\"]",
     ] {
-        parse(&format!("{PLAIN}[concurrency]\n{lawful}\n"));
+        parse(&format!("{PLAIN}[concurrency]\n{valid}\n"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every key in force, where it comes from, and what differs between two files.
+//! The listing of effective keys and the source of their values.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::protocol::response::EffectiveKey;
 
 const EXAMPLE: &str = include_str!("../../../proxy.toml.example");
 
-/// Each table, with every key set to what is not its default.
+/// Every table, with every key set to a value other than its default.
 pub(crate) const FULL: &str = r#"
 [[listener]]
 address = "0.0.0.0:8443"
@@ -147,7 +147,7 @@ format = "text"
 start = true
 "#;
 
-/// A listing as a file.
+/// Writes a listing as a configuration file.
 fn written(keys: &[EffectiveKey]) -> String {
     let (mut text, mut last) = (String::new(), String::new());
     for EffectiveKey { key, value, .. } in keys {
@@ -165,7 +165,7 @@ fn written(keys: &[EffectiveKey]) -> String {
 }
 
 #[test]
-fn what_is_listed_is_what_holds() {
+fn listing_parses_to_the_same_settings() {
     for text in [EXAMPLE, PLAIN, FULL] {
         let settings = parse(text);
         let keys = effective(&settings);
@@ -181,7 +181,7 @@ fn what_is_listed_is_what_holds() {
 
 proptest! {
     #[test]
-    fn what_is_listed_is_what_holds_whatever_it_is(
+    fn listing_of_random_values_parses_to_same_settings(
         millis in 1001_u64..100_000_000,
         bytes in 5_u64 << 20..1 << 40,
         number in 1_u32..100_000,
@@ -202,7 +202,7 @@ proptest! {
 }
 
 #[test]
-fn every_key_there_is_is_listed() {
+fn every_known_key_is_listed() {
     let leaf = |key: &&String| {
         let below = |other: &String| other.starts_with(&format!("{key}."));
         let item = |other: &String| other.starts_with(&format!("{key}[]."));
@@ -217,7 +217,7 @@ fn every_key_there_is_is_listed() {
 }
 
 #[test]
-fn every_value_has_its_line_or_says_whose_it_is() {
+fn every_value_has_a_line_or_a_source() {
     let settings = parse(FULL);
     let keys = effective(&settings);
     let at = |key: &str| {
@@ -234,7 +234,7 @@ fn every_value_has_its_line_or_says_whose_it_is() {
     assert_eq!(at("limits.lifetime"), ("\"off\"", None, Some("default")));
     assert_eq!(at("listener[1].name"), ("\"[::1]:8080\"", None, Some("listener[1].address")));
     assert_eq!(at("listener[1].health_path"), ("\"off\"", None, Some("default")));
-    // A backend that is written short is its address.
+    // A backend in short form consists of its address.
     let list = line("backends = [\"b:1\"]");
     assert_eq!(at("route[1].backends[0].address"), ("\"b:1\"", list, None));
     let from = Some("route[1].backends[0]");
@@ -249,7 +249,7 @@ fn every_value_has_its_line_or_says_whose_it_is() {
 }
 
 #[test]
-fn what_is_off_keeps_what_was_written() {
+fn disabled_features_keep_their_written_values() {
     let text = "[heartbeat]\ninterval = \"off\"\ntimeout = \"77s\"\n\
                 [admin]\nenabled = false\naddress = \"127.0.0.1:1\"\n";
     let keys = effective(&parse(&format!("{PLAIN}{text}")));

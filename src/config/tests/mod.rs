@@ -1,4 +1,4 @@
-//! The room as a whole, from text to settings or rendered diagnostics; rows of `requirements.md` 7.CF.
+//! Tests of the whole module, from text to settings or displayed errors.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::config::explain::difference::differences;
 use crate::config::settings::Settings;
 use crate::config::toml::diagnostic::Diagnostic;
 
-/// One certificate, one route and one backend.
+/// A minimal configuration: one listener, certificate, route and backend.
 const PLAIN: &str = r#"[[listener]]
 address = "0.0.0.0:443"
 
@@ -33,7 +33,7 @@ fn rendered(text: &str) -> String {
     Settings::parse(text, "proxy.toml").expect_err("errors").to_string()
 }
 
-/// `key: problem (help)` of each diagnostic, in the order of the file; help in one line.
+/// `key: message (help)` of each error in file order; the help in one line.
 fn errors(text: &str) -> Vec<String> {
     let diagnostics = Settings::parse(text, "proxy.toml").expect_err("errors");
     let help = |diagnostic: &Diagnostic| {
@@ -47,12 +47,12 @@ fn errors(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is errors of these lines below the plain configuration, whose last table is the route.
+/// The errors of [`PLAIN`] followed by these lines. The last table of [`PLAIN`] is the route.
 fn errors_below(lines: &str) -> Vec<String> {
     errors(&format!("{PLAIN}{lines}\n"))
 }
 
-/// What is errors when one line of the plain configuration is another.
+/// The errors of [`PLAIN`] with `old` replaced by `new`.
 fn errors_replacing(old: &str, new: &str) -> Vec<String> {
     assert!(PLAIN.contains(old), "{old}");
     errors(&PLAIN.replace(old, new))
@@ -67,7 +67,7 @@ mod reading;
 mod rules;
 mod suggestions;
 
-/// What differs, whomever it is about.
+/// The differences without the affected tunnels.
 fn changes(before: &Settings, after: &Settings) -> Vec<crate::protocol::response::Change> {
     differences(before, after).into_iter().map(|difference| difference.change).collect()
 }

@@ -1,4 +1,4 @@
-//! Limits, heartbeats and what else a session is held to.
+//! Limits, heartbeats and other parts of the session policy.
 
 use ws::{
     AgeLimit, HeartbeatPolicy, Limit, LimitAction, LimitKind, RateLimit, SessionPolicy, Side,
@@ -11,7 +11,7 @@ fn policy(lines: &str) -> SessionPolicy {
     SessionPolicy::clone(&parse(&format!("{PLAIN}{lines}\n")).routes[0].policy)
 }
 
-/// How the limit of this rule and side is set, if `value` stands behind its key.
+/// The parsed limit of this kind and side if its key has this value.
 fn shown(rule: LimitKind, side: Side, value: &str) -> String {
     let key = rule.key(side).strip_prefix("limits.").unwrap();
     let policy = policy(&format!("[limits]\n{key} = {value}"));
@@ -28,12 +28,12 @@ fn shown(rule: LimitKind, side: Side, value: &str) -> String {
 }
 
 #[test]
-fn what_is_not_written_is_as_in_the_core() {
+fn missing_keys_have_the_default_policy() {
     assert_eq!(policy(""), SessionPolicy::default());
 }
 
 #[test]
-fn every_limit_is_read_on_either_side_short_long_and_off() {
+fn every_limit_has_short_form_table_and_off() {
     let cap = |max, action| Some(Limit { max, action });
     let age = |max, action| Some(AgeLimit { max: Duration::from_secs(max), action });
     let rate = |rate: u64, burst: u64, action| {
@@ -76,13 +76,13 @@ fn every_limit_is_read_on_either_side_short_long_and_off() {
 }
 
 #[test]
-fn a_limit_may_be_a_table_with_a_header() {
+fn limit_may_be_a_table_with_a_header() {
     let header = "[limits.messages_from_client]\nrate = \"5/s\"\naction = \"close\"";
     assert_eq!(policy(header).from_client.messages, Some(RateLimit::new(5, LimitAction::Close)));
 }
 
 #[test]
-fn a_route_overrides_a_limit_whole() {
+fn route_overrides_a_limit_as_a_whole() {
     let settings = parse(&format!(
         "{PLAIN}strict = \"report\"\n\
          [route.limits]\nmessage_from_client = {{ max = \"2KiB\" }}\ncontrol_frames_from_backend = \"off\"\n\
@@ -113,7 +113,7 @@ fn a_route_overrides_a_limit_whole() {
 }
 
 #[test]
-fn a_backend_has_the_patience_of_a_client() {
+fn backend_timeout_defaults_to_the_client_timeout() {
     let heartbeat = policy("[heartbeat]\nbackend_interval = \"20s\"").heartbeat_backend.unwrap();
     assert_eq!(heartbeat.timeout, SessionPolicy::default().heartbeat_client.unwrap().timeout);
 }
@@ -130,7 +130,7 @@ fn error_in_limit_table_points_at_its_line() {
             |                               ^^^^^\n    \
             help: write \"1MiB\", which is 1048576 bytes\n\nproxy.toml: 1 error"
     );
-    // Where the route has one, it is the route's.
+    // A limit set in the route is reported there.
     let errors = errors_below("[route.limits]\nframe_from_backend = { max = 5 }");
     assert_eq!(
         errors,
@@ -292,21 +292,21 @@ fn frame_limit_must_not_exceed_message_limit() {
     let errors = errors_below(own);
     assert_eq!(errors.len(), 1);
     assert!(errors[0].starts_with("route[0].limits.frame_from_backend: "), "{errors:?}");
-    // A invalid key is in no rule.
+    // Invalid keys are excluded from the checks.
     let invalid = "frame_from_client = \"2KiB\"\n\
                   message_from_client = { max = \"1KiB\", action = \"delay\" }";
     assert_eq!(errors_below(&format!("[limits]\n{invalid}")).len(), 1);
-    for lawful in [
-        // The default gives way, and so does the common table to a route.
+    for valid in [
+        // Defaults and common values that a route overrides do not count.
         "[limits]\nframe_from_client = \"2MiB\"",
         "[limits]\nframe_from_client = \"2KiB\"\n[route.limits]\nmessage_from_client = \"1KiB\"",
         "[limits]\nframe_from_client = \"1KiB\"\nmessage_from_client = \"1KiB\"",
         "[limits]\nframe_from_client = \"2KiB\"\nmessage_from_client = \"off\"",
-        // What is only reported as a message may be too much as a frame.
+        // A message limit that only reports does not bound the frames.
         "[limits]\nframe_from_client = \"2KiB\"\n\
          message_from_client = { max = \"1KiB\", action = \"report\" }",
     ] {
-        policy(lawful);
+        policy(valid);
     }
 }
 
@@ -330,7 +330,7 @@ fn heartbeat_must_fit_into_lifetime_and_idle() {
           heartbeat.backend_timeout = 1510s (a lost backend should be detected before the tunnel \
           counts as idle: write more than 1510s, or set it or the interval to \"off\")"]
     );
-    // On a route: at its own key.
+    // On a route, reported at the key that the route sets.
     let errors = errors_below("[route.heartbeat]\nbackend_interval = \"2h\"");
     assert_eq!(errors.len(), 1);
     assert!(errors[0].starts_with("route[0].heartbeat.backend_interval: "), "{errors:?}");
@@ -348,11 +348,11 @@ fn backend_timeout_requires_backend_interval() {
     assert_eq!(errors("[heartbeat]"), [format!("heartbeat.backend_timeout: {problem}")]);
     let own = format!("route[0].heartbeat.backend_timeout: {problem}");
     assert_eq!(errors("[route.heartbeat]"), [own]);
-    for lawful in [
+    for valid in [
         "[heartbeat]\nbackend_timeout = \"5s\"\n[route.heartbeat]\nbackend_interval = \"20s\"",
         "[heartbeat]\nbackend_interval = \"20s\"\n[route.heartbeat]\nbackend_timeout = \"5s\"",
         "[heartbeat]\nbackend_interval = \"off\"\nbackend_timeout = \"5s\"",
     ] {
-        policy(lawful);
+        policy(valid);
     }
 }

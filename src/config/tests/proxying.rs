@@ -1,5 +1,4 @@
-//! What is believed of, errors to and changed for those outside: proxies in front, header fields,
-//! records.
+//! Trusted proxies, header fields and access records.
 
 use super::*;
 use crate::config::settings::{
@@ -11,13 +10,13 @@ fn route(lines: &str) -> RouteSettings {
     parse(&format!("{PLAIN}{lines}\n")).routes.remove(0)
 }
 
-/// What is errors of this list of trusted addresses.
+/// The errors of this list of trusted addresses.
 fn network_errors(list: &str) -> Vec<String> {
     errors_below(&format!("[trusted_proxies]\naddresses = [{list}]"))
 }
 
 #[test]
-fn nobody_is_believed_by_default() {
+fn no_proxy_is_trusted_by_default() {
     let settings = parse(PLAIN);
     assert!(settings.trusted_proxies.networks.is_empty());
     assert_eq!(settings.trusted_proxies.header, ForwardedHeader::XForwardedFor);
@@ -32,7 +31,7 @@ fn nobody_is_believed_by_default() {
 }
 
 #[test]
-fn proxies_in_front_are_addresses_and_networks() {
+fn trusted_proxies_are_addresses_and_networks() {
     let settings = parse(&PLAIN.replace("443\"", "443\"\nproxy_protocol = true")
         .replace("[[route]]", "[timeouts]\nproxy_header = \"5s\"\n[trusted_proxies]\n\
           addresses = [\"10.0.0.0/8\", \"192.0.2.7\", \"::1\", \"2001:db8::/32\"]\nheader = \"Forwarded\"\n[[route]]"));
@@ -101,22 +100,22 @@ fn invalid_network_shows_what_to_write() {
 // Requirements: CF13.
 #[test]
 fn rejects_trusting_every_address() {
-    let lie = "so any client could forge its address \
+    let reason = "so any client could forge its address \
                (list the addresses of your own proxies only)";
-    for (everybody, what) in [
+    for (network, message) in [
         ("\"0.0.0.0/0\"", "0.0.0.0/0 contains every address"),
         ("\"::/0\"", "::/0 contains every address"),
         ("\"::ffff:0:0/96\"", "this contains every IPv4 address"),
     ] {
         assert_eq!(
-            network_errors(everybody),
-            [format!("trusted_proxies.addresses[0]: {what}, {lie}")]
+            network_errors(network),
+            [format!("trusted_proxies.addresses[0]: {message}, {reason}")]
         );
     }
     let halves = "\"128.0.0.0/1\", \"10.0.0.0/8\", \"0.0.0.0/2\", \"64.0.0.0/2\"";
     assert_eq!(
         network_errors(halves),
-        [format!("trusted_proxies.addresses: together these contain every address, {lie}")]
+        [format!("trusted_proxies.addresses: together these contain every address, {reason}")]
     );
 }
 
@@ -144,14 +143,14 @@ fn proxy_protocol_requires_trusted_proxies() {
     assert_eq!(errors(&text), [format!("listener[0].proxy_protocol: {problem}")]);
     let empty = format!("{text}[trusted_proxies]\naddresses = []\n");
     assert_eq!(errors(&empty), [format!("listener[0].proxy_protocol: {problem}")]);
-    // Told once, where the list is.
+    // Reported once, at the list.
     let invalid = format!("{text}[trusted_proxies]\naddresses = [\"x\"]\n");
     assert!(errors(&invalid)[0].starts_with("trusted_proxies.addresses[0]: "));
     assert_eq!(errors(&invalid).len(), 1);
 }
 
 #[test]
-fn backends_are_told_of_the_client_as_the_route_says() {
+fn route_selects_how_clients_are_announced() {
     let route = route("proxy_protocol = true\nforwarded = true\ncompression = \"strip\"");
     assert_eq!((route.send_proxy, route.send_forwarded), (true, true));
     assert_eq!(route.compression, Compression::Strip);
@@ -263,7 +262,7 @@ fn redacted_parameters_must_have_names() {
 }
 
 #[test]
-fn header_fields_that_tidegate_answers_for_are_protected() {
+fn protected_header_fields_cannot_be_changed() {
     let hop = "it controls message framing or applies to one hop only";
     let handshake = "it is part of the WebSocket handshake";
     let client = "tidegate uses it to identify the client";
@@ -330,7 +329,7 @@ fn header_field_may_be_listed_only_once() {
 }
 
 #[test]
-fn records_go_to_a_file_beside_the_configuration() {
+fn access_log_path_is_relative_to_the_configuration() {
     let access = |lines: &str| {
         let text = format!("{PLAIN}{lines}\n");
         Settings::parse(&text, "/etc/tidegate/proxy.toml").unwrap().access

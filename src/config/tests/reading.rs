@@ -1,10 +1,10 @@
-//! How a file is read, and what is errors of it.
+//! Reading a file: defaults, syntax errors, and wrong types and units.
 
 use super::*;
 use crate::config::settings::Settings;
 
 #[test]
-fn a_plain_configuration_is_protected() {
+fn defaults_limit_clients() {
     let settings = Settings::parse(PLAIN, "/etc/tidegate/proxy.toml").unwrap();
     let route = &settings.routes[0];
     let policy = &route.policy;
@@ -45,7 +45,7 @@ fn a_plain_configuration_is_protected() {
 }
 
 #[test]
-fn a_route_overrides_the_common_limits_key_by_key() {
+fn route_overrides_common_limits_key_by_key() {
     let settings = parse(&format!(
         "{PLAIN}[route.limits]\nmessage_from_client = \"off\"\nmessage_from_backend = \"2KiB\"\n\
          [route.heartbeat]\ninterval = \"off\"\n\
@@ -64,7 +64,7 @@ fn a_route_overrides_the_common_limits_key_by_key() {
 }
 
 #[test]
-fn backends_may_be_written_short_or_long() {
+fn backends_have_a_short_and_a_long_form() {
     let text = PLAIN.replace(
         "backends = [\"127.0.0.1:9001\"]",
         "backends = [\"a:1\", { address = \"[::1]:2\", weight = 3, id = \"two\" }]",
@@ -100,7 +100,7 @@ fn accepts_byte_order_mark_and_crlf() {
 fn reports_nul_with_its_line() {
     let text = PLAIN.replace("chat.example", "chat\0example");
     assert!(rendered(&text).starts_with("proxy.toml:9:13: route[0].host: "), "{}", rendered(&text));
-    // And it does not reach the terminal.
+    // The NUL is not printed.
     assert!(!rendered(&text).contains('\0'));
 }
 
@@ -300,7 +300,7 @@ fn deep_nesting_does_not_overflow_the_stack() {
         "a.".repeat(10_000) + "a = 1",
         format!("[{}]", "a.".repeat(10_000) + "a"),
         "[".repeat(10_000) + "a" + &"]".repeat(10_000),
-        // Neither too many brackets nor too many dots for the parser, but thousands of levels.
+        // Within the parser's limits for brackets and dots, but thousands of levels deep.
         format!("{dotted}={{").repeat(70) + &format!("{dotted}=1") + &"}".repeat(70),
     ];
     for text in texts {

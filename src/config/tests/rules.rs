@@ -1,4 +1,4 @@
-//! Rules that hold between keys.
+//! Rules between keys.
 
 use super::*;
 use crate::config::schema::known_keys;
@@ -28,7 +28,7 @@ fn rejects_two_listeners_on_one_address() {
         ["admin.address: 127.0.0.1:443 is already used by listener[0].address \
           (0.0.0.0:443 covers every address of this machine)"]
     );
-    // Sockets for IPv6 take IPv6 only, and port 0 is a different one each time.
+    // IPv6 sockets are IPv6-only, and port 0 is a different port each time.
     let settings = parse(&format!(
         "{PLAIN}[[listener]]\naddress = \"[::]:443\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
          [[listener]]\naddress = \"127.0.0.1:0\"\n"
@@ -38,7 +38,7 @@ fn rejects_two_listeners_on_one_address() {
 }
 
 #[test]
-fn a_listener_has_an_ip_address_and_a_port() {
+fn listener_needs_an_ip_address_and_a_port() {
     let errors = |address: &str| errors_replacing("\"0.0.0.0:443\"", address).join("\n");
     let both = "(write \"0.0.0.0:8443\", or \"[::]:8443\" for IPv6)";
     for (address, problem) in [
@@ -103,7 +103,7 @@ fn rejects_duplicate_routes() {
             "route[1].name: \"chat.example.com\" is already used by route[0] (give each route its own name)"
         ]
     );
-    // The route table has an order for these.
+    // Overlapping patterns are allowed; the more specific one matches first.
     parse(&format!(
         "{PLAIN}[[route]]\norigins = [\"*\"]\nbackends = [\"b:1\"]\nhost = \"*.example.com\"\n"
     ));
@@ -164,7 +164,7 @@ fn rejects_its_own_listener_as_backend() {
         ["route[0].backends[0]: 127.0.0.1:9180 is tidegate itself: admin.address \
           (write the address of the application)"]
     );
-    // Another machine, or another family.
+    // Another machine or another address family.
     parse(&PLAIN.replace("127.0.0.1:9001", "192.0.2.1:443"));
     parse(&PLAIN.replace("127.0.0.1:9001", "[::1]:443"));
 }
@@ -191,7 +191,7 @@ fn rejects_contradictory_limits() {
         ["concurrency.tunnels: 200 is more than concurrency.connections = 100 \
           (write at most 100, or raise concurrency.connections)"]
     );
-    // What is not written gives way.
+    // Defaults are lowered.
     let concurrency = parse(&format!("{PLAIN}[concurrency]\nconnections = 100\n")).concurrency;
     assert_eq!((concurrency.connections_per_client, concurrency.tunnels_per_client), (100, 100));
 }
@@ -213,7 +213,7 @@ fn heartbeat_must_fit_into_idle_timeout() {
         errors_below("[heartbeat]\ninterval = \"1h\"")[0].split(':').next(),
         Some("heartbeat.interval")
     );
-    // On a route: only at its own keys, once.
+    // On a route, reported once at the key that the route sets.
     let errors = errors_below(
         "[route.heartbeat]\ntimeout = \"2h\"\n[[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]",
     );
@@ -265,7 +265,7 @@ fn rejects_a_public_admin_listener() {
 }
 
 #[test]
-fn a_route_without_origins_is_told_the_choices() {
+fn missing_origins_list_the_choices() {
     assert_eq!(
         rendered(&PLAIN.replace("origins = [\"same-origin\"]\n", "")),
         "proxy.toml:8:1: route[0].origins: this key is missing
@@ -293,7 +293,7 @@ proxy.toml: 1 error"
 }
 
 #[test]
-fn an_empty_file_is_told_what_it_needs() {
+fn empty_file_names_required_tables() {
     let errors = rendered("");
     assert!(
         errors.contains("there is no [[listener]]") && errors.contains("there is no [[route]]"),
@@ -302,7 +302,7 @@ fn an_empty_file_is_told_what_it_needs() {
 }
 
 #[test]
-fn tls_needs_a_certificate_and_one_default_is_enough() {
+fn tls_needs_certificates_with_at_most_one_default() {
     let certificate = "[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n";
     let errors = errors_replacing(certificate, "");
     assert!(
@@ -320,7 +320,7 @@ fn tls_needs_a_certificate_and_one_default_is_enough() {
 }
 
 #[test]
-fn what_is_repeated_from_the_file_is_harmless_and_short() {
+fn quoted_text_is_truncated_and_sanitized() {
     let long = "x".repeat(1 << 20);
     for text in [r"\u001b[2J\u202e\r\n", &long] {
         let lines = format!(
@@ -334,7 +334,7 @@ fn what_is_repeated_from_the_file_is_harmless_and_short() {
 }
 
 #[test]
-fn faults_have_one_line_each_for_a_log() {
+fn errors_have_one_log_line_each() {
     let diagnostics =
         Settings::parse(&format!("{PLAIN}[limits]\nidle = 5\n"), "proxy.toml").unwrap_err();
     assert_eq!(
@@ -344,7 +344,7 @@ fn faults_have_one_line_each_for_a_log() {
 }
 
 #[test]
-fn every_kind_of_table_is_known() {
+fn keys_of_all_table_types_are_known() {
     for key in
         ["server.workers", "listener[].address", "route[].limits.idle", "route[].backends[].id"]
     {
@@ -352,7 +352,7 @@ fn every_kind_of_table_is_known() {
     }
 }
 
-/// Values of other shapes: tables in a line, rates, networks, fields.
+/// Values of other types: inline tables, rates, networks, fields.
 const POLICIES: &str = r#"[route.request_headers]
 set = ["X-Env: prod"]
 [limits]
@@ -366,9 +366,9 @@ to = "access.log"
 "#;
 
 proptest! {
-    /// Whatever stands in the file, there is an answer, and it can be shown.
+    /// Any text is either accepted or rejected with errors that can be displayed.
     #[test]
-    fn no_text_ends_the_program(at in 0..1000_usize, cut in 0..20_usize, insert in "\\PC{0,6}|[\\[\\]{}=\"',.\n#]{0,6}") {
+    fn parsing_never_panics(at in 0..1000_usize, cut in 0..20_usize, insert in "\\PC{0,6}|[\\[\\]{}=\"',.\n#]{0,6}") {
         let mut text = format!("{PLAIN}{POLICIES}");
         let at = at % text.len();
         text.replace_range(at..(at + cut).min(text.len()), &insert);
@@ -380,7 +380,7 @@ proptest! {
 }
 
 #[test]
-fn a_socket_s_path_is_short_enough_to_be_made() {
+fn control_socket_path_has_a_maximum_length() {
     let errors = errors_below(&format!("[control]\nsocket = \"/{}\"", "x".repeat(120)));
     assert!(errors[0].contains("has 121 bytes (the maximum is 96"), "{errors:?}");
 }

@@ -1,5 +1,5 @@
-//! Suggestions for unknown keys, keys of other programs, other words for "no limit", and mistakes in
-//! addresses.
+//! Suggestions for unknown keys, keys of other programs, other words for "no limit", and mistakes
+//! in addresses.
 
 use super::*;
 use crate::config::schema::known_keys;
@@ -41,7 +41,7 @@ fn unknown_key_suggests_the_nearest_one() {
 
 // Requirements: CF04.
 #[test]
-fn misspelt_key_is_not_also_reported_missing() {
+fn misspelled_key_is_not_also_reported_missing() {
     assert_eq!(
         errors_replacing("origins", "origin"),
         ["route[0].origin: unknown key (did you mean \"origins\"?)"]
@@ -69,7 +69,7 @@ fn similar_key_in_same_table_comes_first() {
         errors_below("[trusted_proxies]\naddress = [\"10.0.0.1\"]"),
         ["trusted_proxies.address: unknown key (did you mean \"addresses\"?)"]
     );
-    // Far from any key here, and a key elsewhere.
+    // Not similar to a key of this table, but a key of another table.
     assert_eq!(
         errors_below("[limits]\ninterval = \"5s\""),
         ["limits.interval: unknown key \
@@ -271,7 +271,7 @@ fn rejects_variables_in_literal_values() {
         errors_replacing("0.0.0.0:443", listener),
         none("listener[0].health_path", "${SITE}")
     );
-    // Everywhere else it is no value at all.
+    // For other keys, the value is invalid anyway.
     for (old, new) in [
         ("0.0.0.0:443", "${SITE}:443"),
         ("chat.example.com", "${SITE}"),
@@ -283,6 +283,6 @@ fn rejects_variables_in_literal_values() {
     for lines in ["tunnels = \"${N}\"", "[limits]\nidle = \"${T}\"", "[log]\nredact = [\"${T}\"]"] {
         assert_eq!(errors_below(lines).len(), 1, "{lines}");
     }
-    // What the environment holds changes nothing; and a dollar may be a dollar.
+    // A dollar sign that does not start a variable is allowed.
     parse(&format!("{PLAIN}path = \"/odata/$metadata\"\nname = \"5$ a month\"\n"));
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ops::Range;
 
-/// What is wrong with a value, without its location.
+/// A mistake in a value, without its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     message: String,
@@ -91,7 +91,7 @@ impl Diagnostic {
         self.location.as_ref().map_or("", |location| &location.key)
     }
 
-    /// What is wrong, without the location.
+    /// The error message without the location.
     pub fn message(&self) -> &str {
         &self.problem.message
     }

@@ -1,7 +1,7 @@
 //! Suggestions for misspelled keys and values.
 
 /// The choice closest to `word`, if it is close enough for a misspelling: at most a third of the
-/// letters problem or swapped, or one is a prefix of the other. Case is ignored.
+/// letters wrong or swapped, or one is a prefix of the other. Case is ignored.
 pub(crate) fn nearest<'c>(
     word: &str,
     choices: impl IntoIterator<Item = &'c str>,

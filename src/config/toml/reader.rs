@@ -21,8 +21,8 @@ pub(crate) struct TableReader<'f, 'd, 't> {
 }
 
 impl<'f, 'd, 't> TableReader<'f, 'd, 't> {
-    /// Reads a table with `read`, then reports the keys that `read` did not request and the required
-    /// keys that are missing.
+    /// Reads a table with `read`, then reports the keys that `read` did not request and the
+    /// required keys that are missing.
     pub(crate) fn read<T>(
         sink: &'f mut DiagnosticSink<'t>,
         entries: Option<&'d DeTable<'d>>,
@@ -65,7 +65,7 @@ impl<'f, 'd, 't> TableReader<'f, 'd, 't> {
         })
     }
 
-    /// Reads an optional list whose items `item` reads. The list is invalid if any item is.
+    /// Reads an optional list; `item` reads each item. The list is invalid if any item is.
     pub(crate) fn list_with<T>(
         &mut self,
         key: &'static str,

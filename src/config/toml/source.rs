@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn relative_paths_start_at_the_file() {
-        let dir = TempDir::new("beside");
+        let dir = TempDir::new("relative");
         let path = dir.file(include_bytes!("../../../proxy.toml.example"));
         let settings = Settings::load(&path).unwrap();
         let shown = format!("{:?}", settings.certificates[0].source);

@@ -10,7 +10,7 @@ pub(crate) trait TomlValue: Sized {
     ///
     /// # Errors
     ///
-    /// What is wrong with the value and what to write instead.
+    /// Describes the mistake and suggests a valid value.
     fn read(value: &DeValue<'_>) -> Result<Self, Problem>;
 
     /// The list to suggest if this table was written where a list of values is expected.

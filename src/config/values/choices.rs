@@ -1,4 +1,4 @@
-//! Keys whose value is one of a few words.
+//! Keys that accept one of a few words.
 
 use toml::de::DeValue;
 use ws::{LimitAction, Strictness};

@@ -48,8 +48,8 @@ pub enum OriginError {
 }
 
 impl Origin {
-    /// Parses the serialization of RFC 6454 section 6.2, as it appears in the file and in the `Origin`
-    /// field.
+    /// Parses the serialization of RFC 6454 section 6.2, as it appears in the file and in the
+    /// `Origin` field.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl OriginRule {
     ///
     /// # Errors
     ///
-    /// What is wrong with the entry and what to write instead.
+    /// Describes the mistake and suggests a valid entry.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         match text {
             "*" => return Ok(Self::Any),

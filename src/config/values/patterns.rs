@@ -13,7 +13,8 @@ use crate::config::toml::scalar::digits;
 pub enum HostPattern {
     /// One host in lower case, without trailing dot and port; IPv6 addresses in brackets.
     Exact(String),
-    /// Every subdomain of this name, but not the name itself: `*.example.com` is `example.com` here.
+    /// Every subdomain of this name, but not the name itself: `*.example.com` is `example.com`
+    /// here.
     Subdomains(String),
     /// Any host, written `"*"`.
     Any,
@@ -24,7 +25,7 @@ impl HostPattern {
     ///
     /// # Errors
     ///
-    /// What is wrong with the pattern and what to write instead.
+    /// Describes the mistake and suggests a valid pattern.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if text == "*" {
             return Ok(Self::Any);
@@ -139,7 +140,7 @@ impl PathPrefix {
     ///
     /// # Errors
     ///
-    /// What is wrong with the path and what to write instead.
+    /// Describes the mistake and suggests a valid path.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         check_request_path(text)?;
         if let Some((prefix, _)) = text.split_once('*') {
@@ -167,7 +168,7 @@ impl PathPrefix {
 ///
 /// # Errors
 ///
-/// What is wrong with the path and what to write instead.
+/// Describes the mistake and suggests a valid path.
 pub(crate) fn check_request_path(text: &str) -> Result<(), Problem> {
     if !text.starts_with('/') {
         let meant = text
@@ -207,7 +208,7 @@ impl BackendAddress {
     ///
     /// # Errors
     ///
-    /// What is wrong with the address and what to write instead.
+    /// Describes the mistake and suggests a valid address.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(problem) = find_mistake(text).or_else(|| extra_parts(text)) {
             return Err(problem);

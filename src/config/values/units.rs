@@ -1,5 +1,6 @@
-//! Sizes, durations and rates. Each is one whole number and one unit, and the unit is never assumed:
-//! sizes are `"64KiB"` (`B`, `KiB`, `MiB`, `GiB`; not the ambiguous `MB`), durations `"30s"` (`ms`,
+//! Sizes, durations and rates. Each is one whole number and one unit, and the unit is never
+//! assumed: sizes are `"64KiB"` (`B`, `KiB`, `MiB`, `GiB`; not the ambiguous `MB`), durations
+//! `"30s"` (`ms`,
 //! `s`, `m`, `h`), rates `"20/s"` or `"64KiB/s"`.
 
 use std::fmt;
@@ -29,7 +30,7 @@ impl ByteSize {
     ///
     /// # Errors
     ///
-    /// What is wrong with the size and what to write instead.
+    /// Describes the mistake and suggests a valid size.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let quantity = Quantity::parse(text, "size", "1MiB")?;
         let bytes = quantity.scale(&SIZE_UNITS).map_err(|problem| match problem {
@@ -53,12 +54,12 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// Parses a duration such as `"30s"`, from `"1ms"` to one year, so that adding it to a point in time
-/// does not overflow.
+/// Parses a duration such as `"30s"`, from `"1ms"` to one year, so that adding it to a point in
+/// time does not overflow.
 ///
 /// # Errors
 ///
-/// What is wrong with the duration and what to write instead.
+/// Describes the mistake and suggests a valid duration.
 pub fn parse_duration(text: &str) -> Result<Duration, Problem> {
     let quantity = Quantity::parse(text, "duration", "30s").map_err(|problem| match sum(text) {
         Some(sum) => problem.help(format!("write \"{}\"", show_duration(sum))),
@@ -112,7 +113,7 @@ impl PerSecond {
     ///
     /// # Errors
     ///
-    /// What is wrong with the rate and what to write instead.
+    /// Describes the mistake and suggests a valid rate.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let Some((number, unit)) = text.split_once('/') else {
             let problem = Problem::new(format!("\"{text}\" is not a rate"));
@@ -143,7 +144,7 @@ impl BytesPerSecond {
     ///
     /// # Errors
     ///
-    /// What is wrong with the rate and what to write instead.
+    /// Describes the mistake and suggests a valid rate.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let example = "write bytes per second, as in \"64KiB/s\"";
         let Some((size, unit)) = text.split_once('/') else {

@@ -1,4 +1,4 @@
-//! What `top` hears: the process, keys and signals, each from a thread of its own that waits.
+//! Produces the events of `top`. Three threads wait for the proxy, for keys and for signals.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -14,79 +14,89 @@ use crate::ctl::status::StatusSummary;
 use crate::protocol::response::{KillResult, SessionDetail, SessionList};
 use crate::protocol::{CloseRequest, ControlRequest, Selection};
 
-/// Something to react to.
+/// An event that changes the display.
 #[derive(Debug)]
 pub enum FeedEvent {
     /// A key was pressed.
     Key(KeyEvent),
-    /// The process was looked at.
-    Seen(TopSample),
-    /// What is known of a tunnel, or why nothing is.
+    /// A new sample arrived.
+    Sample(TopSample),
+    /// The description of a tunnel, or an error message.
     Detail(u64, Result<Box<SessionDetail>, String>),
-    /// What became of an order to close.
-    Killed(String),
-    /// The process does not answer.
-    Gone(String),
-    /// The terminal has another size.
+    /// The outcome of a kill, for the status line.
+    KillFinished(String),
+    /// Sampling failed; the error message.
+    SampleFailed(String),
+    /// The terminal was resized.
     Resized,
-    /// A signal says so, or nobody is at the terminal any more.
+    /// A signal arrived or the terminal was closed.
     Stop,
 }
 
-/// The process at a moment.
+/// The state of the proxy at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct TopSample {
-    /// As a whole.
-    pub headline: StatusSummary,
-    /// Its tunnels.
+    /// The counts of the whole process.
+    pub summary: StatusSummary,
+    /// The open tunnels.
     pub sessions: SessionList,
 }
 
-/// Something to ask for beside looking.
+/// A request to the proxy, in addition to the periodic samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopCommand {
-    /// All about a tunnel.
+    /// Describe a tunnel.
     Detail(u64),
-    /// Close it.
+    /// Close a tunnel.
     Kill(u64),
 }
 
-/// Starts the three threads. They end with the process: each waits for something that may never
-/// come.
+/// Starts the three threads. They are not joined: each blocks in a call that may never return, and
+/// ends with the process.
+///
+/// # Errors
+///
+/// The error of the operating system if a thread cannot be started.
 pub fn start(
     output: Output,
     events: SyncSender<FeedEvent>,
-    orders: Receiver<TopCommand>,
+    commands: Receiver<TopCommand>,
 ) -> io::Result<()> {
     let (keys, signals) = (events.clone(), events.clone());
-    thread::Builder::new().name("keys".into()).spawn(move || hear_keys(&keys))?;
-    thread::Builder::new().name("signals".into()).spawn(move || hear_signals(&signals))?;
-    thread::Builder::new().name("asking".into()).spawn(move || ask(&output, &events, &orders))?;
+    thread::Builder::new().name("keys".into()).spawn(move || read_keys(&keys))?;
+    thread::Builder::new().name("signals".into()).spawn(move || wait_for_signals(&signals))?;
+    thread::Builder::new()
+        .name("requests".into())
+        .spawn(move || send_requests(&output, &events, &commands))?;
     Ok(())
 }
 
-/// Looks once.
-pub fn look(output: &Output) -> Result<TopSample, CommandFailure> {
-    let status: Value = output.ask(&ControlRequest::Status)?;
-    let sessions = output.ask(&ControlRequest::Sessions { selection: Selection::default() })?;
-    Ok(TopSample { headline: StatusSummary::of(&status), sessions })
+/// Requests the status and the open tunnels.
+///
+/// # Errors
+///
+/// As for [`Output::request`].
+pub fn sample(output: &Output) -> Result<TopSample, CommandFailure> {
+    let status: Value = output.request(&ControlRequest::Status)?;
+    let sessions = output.request(&ControlRequest::Sessions { selection: Selection::default() })?;
+    Ok(TopSample { summary: StatusSummary::from_status(&status), sessions })
 }
 
-/// Looks once a second, and does what it is told in between.
-fn ask(output: &Output, events: &SyncSender<FeedEvent>, orders: &Receiver<TopCommand>) {
+/// Takes a sample every second and executes commands in between.
+fn send_requests(output: &Output, events: &SyncSender<FeedEvent>, commands: &Receiver<TopCommand>) {
     loop {
-        let event = match orders.recv_timeout(BETWEEN) {
+        let event = match commands.recv_timeout(SAMPLE_INTERVAL) {
             Ok(TopCommand::Detail(session)) => {
-                let detail = output.ask(&ControlRequest::Session { session });
+                let detail = output.request(&ControlRequest::Session { session });
                 FeedEvent::Detail(
                     session,
-                    detail.map(Box::new).map_err(|ending| ending.to_string()),
+                    detail.map(Box::new).map_err(|failure| failure.to_string()),
                 )
             }
-            Ok(TopCommand::Kill(session)) => FeedEvent::Killed(kill(output, session)),
-            Err(RecvTimeoutError::Timeout) => match look(output) {
-                Ok(look) => FeedEvent::Seen(look),
-                Err(ending) => FeedEvent::Gone(ending.to_string()),
+            Ok(TopCommand::Kill(session)) => FeedEvent::KillFinished(kill(output, session)),
+            Err(RecvTimeoutError::Timeout) => match sample(output) {
+                Ok(sample) => FeedEvent::Sample(sample),
+                Err(failure) => FeedEvent::SampleFailed(failure.to_string()),
             },
             Err(RecvTimeoutError::Disconnected) => return,
         };
@@ -99,14 +109,14 @@ fn ask(output: &Output, events: &SyncSender<FeedEvent>, orders: &Receiver<TopCom
 fn kill(output: &Output, session: u64) -> String {
     let selection = Selection { sessions: vec![session], ..Selection::default() };
     let request = ControlRequest::Kill { selection, all: false, close: CloseRequest::default() };
-    match output.ask(&request) {
-        Ok(KillResult { sessions: 0 }) => format!("tunnel {session} was not open any more"),
-        Ok(_) => format!("tunnel {session} was told to close"),
-        Err(why) => format!("tunnel {session} was not closed: {why}"),
+    match output.request(&request) {
+        Ok(KillResult { sessions: 0 }) => format!("tunnel {session} was already closed"),
+        Ok(_) => format!("closing tunnel {session}"),
+        Err(failure) => format!("tunnel {session} was not closed: {failure}"),
     }
 }
 
-fn hear_keys(events: &SyncSender<FeedEvent>) {
+fn read_keys(events: &SyncSender<FeedEvent>) {
     loop {
         let event = match event::read() {
             Ok(event::Event::Key(key)) if key.kind != KeyEventKind::Release => FeedEvent::Key(key),
@@ -118,7 +128,7 @@ fn hear_keys(events: &SyncSender<FeedEvent>) {
                 | event::Event::Mouse(_)
                 | event::Event::Paste(_),
             ) => continue,
-            // The terminal is gone.
+            // The terminal was closed.
             Err(_) => FeedEvent::Stop,
         };
         let last = matches!(event, FeedEvent::Stop);
@@ -128,8 +138,9 @@ fn hear_keys(events: &SyncSender<FeedEvent>) {
     }
 }
 
-/// What would end the process at once ends it with the terminal restored.
-fn hear_signals(events: &SyncSender<FeedEvent>) {
+/// Turns terminating signals into an event, so that the terminal is restored before the process
+/// exits.
+fn wait_for_signals(events: &SyncSender<FeedEvent>) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else {
         return;
     };
@@ -145,5 +156,4 @@ fn hear_signals(events: &SyncSender<FeedEvent>) {
     let _ = events.send(FeedEvent::Stop);
 }
 
-/// Two looks.
-const BETWEEN: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! `ctl top`: a live table of the tunnels in the terminal. One thread asks, one hears keys, one
-//! hears signals; this one decides and draws.
+//! `ctl top`: a live table of the tunnels in the terminal. The main thread keeps the state and
+//! draws; the threads of [`feed`] wait for the proxy, for keys and for signals.
 
 pub(crate) mod draw;
 pub(crate) mod feed;
@@ -13,50 +13,55 @@ use self::feed::FeedEvent;
 use self::state::{TopAction, TopState};
 use super::output::{CommandFailure, Output};
 
-/// Takes the terminal, until whoever sits there has seen enough.
+/// Shows the table until the user quits.
+///
+/// # Errors
+///
+/// [`CommandFailure::Usage`] with `--json` or without a terminal, a failure of the first sample, or
+/// of the terminal.
 pub fn top(output: &Output) -> Result<(), CommandFailure> {
     if output.json {
-        let instead = "top has no --json; `tidegate ctl sessions --json` has";
-        return Err(CommandFailure::Usage(instead.to_owned()));
+        let message = "top has no --json; use `tidegate ctl sessions --json`";
+        return Err(CommandFailure::Usage(message.to_owned()));
     }
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        let instead = "top needs a terminal; `tidegate ctl sessions --sort rate` does not";
-        return Err(CommandFailure::Usage(instead.to_owned()));
+        let message = "top needs a terminal; use `tidegate ctl sessions --sort rate`";
+        return Err(CommandFailure::Usage(message.to_owned()));
     }
-    // If there is nobody to ask, the terminal is left alone.
-    let first = feed::look(output)?;
+    // Sampled first, so that an unreachable proxy does not clear the terminal.
+    let first = feed::sample(output)?;
     let mut top = TopState::new(output.colour);
-    top.seen(first);
+    top.add_sample(first);
     let terminal = ratatui::try_init()?;
     let _restored = TerminalGuard;
-    watch(output, top, terminal)
+    run(output, top, terminal)
 }
 
-fn watch(
+fn run(
     output: &Output,
     mut top: TopState,
     mut terminal: ratatui::DefaultTerminal,
 ) -> Result<(), CommandFailure> {
-    let (events, heard) = sync_channel(EVENTS_MAX);
-    let (deeds, ordered) = sync_channel(DEEDS_MAX);
-    feed::start(output.clone(), events, ordered)?;
+    let (event_sender, events) = sync_channel(EVENTS_MAX);
+    let (commands, command_receiver) = sync_channel(COMMANDS_MAX);
+    feed::start(output.clone(), event_sender, command_receiver)?;
     loop {
         terminal.draw(|frame| draw::draw(frame, &mut top))?;
-        let Ok(event) = heard.recv() else { return Ok(()) };
-        // Whatever else has come is seen by the same drawing.
-        for event in std::iter::once(event).chain(heard.try_iter().take(EVENTS_MAX)) {
-            let deed = match event {
+        let Ok(event) = events.recv() else { return Ok(()) };
+        // Handles all queued events before the next draw.
+        for event in std::iter::once(event).chain(events.try_iter().take(EVENTS_MAX)) {
+            let action = match event {
                 FeedEvent::Key(key) => keys::press(&mut top, key),
-                FeedEvent::Seen(look) => top.seen(look),
-                FeedEvent::Detail(session, detail) => top.told(session, detail),
-                FeedEvent::Killed(said) => top.say(said),
-                FeedEvent::Gone(why) => top.gone(why),
+                FeedEvent::Sample(sample) => top.add_sample(sample),
+                FeedEvent::Detail(session, detail) => top.set_detail(session, detail),
+                FeedEvent::KillFinished(message) => top.set_message(message),
+                FeedEvent::SampleFailed(error) => top.set_error(error),
                 FeedEvent::Resized => None,
                 FeedEvent::Stop => return Ok(()),
             };
-            match deed {
-                // If the asking thread is that far behind, another press will do it.
-                Some(TopAction::Ask(order)) => drop(deeds.try_send(order)),
+            match action {
+                // Dropped if the queue is full; the user can press the key again.
+                Some(TopAction::Send(command)) => drop(commands.try_send(command)),
                 Some(TopAction::Quit) => return Ok(()),
                 None => {}
             }
@@ -64,7 +69,7 @@ fn watch(
     }
 }
 
-/// Gives the terminal back as it was.
+/// Restores the terminal when dropped.
 struct TerminalGuard;
 
 impl Drop for TerminalGuard {
@@ -74,4 +79,4 @@ impl Drop for TerminalGuard {
 }
 
 const EVENTS_MAX: usize = 64;
-const DEEDS_MAX: usize = 8;
+const COMMANDS_MAX: usize = 8;

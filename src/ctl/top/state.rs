@@ -1,5 +1,17 @@
-//! What `top` knows and shows: pure, so that a test can press its keys. Rows are sorted when they
-//! come or when the order changes, never for a drawing.
+//! The state of `top`, without I/O, so that tests can press keys. Rows are sorted when a sample
+//! arrives or the order changes, not when the table is drawn.
+//!
+//! | mode | key | next mode |
+//! | --- | --- | --- |
+//! | `Table` | `/` | `Filter` |
+//! | `Table` | enter | `Detail` of the selected tunnel |
+//! | `Table` | `k` | `Confirm` for the selected tunnel |
+//! | `Table` | `?` | `Help` |
+//! | `Filter` | enter, or esc, which also clears the filter | `Table` |
+//! | `Detail` | `k` | `Confirm` for the shown tunnel |
+//! | `Detail` | any other | `Table` |
+//! | `Confirm` | any; `y` closes the tunnel | `Table` |
+//! | `Help` | any | `Table` |
 
 use std::cmp::Ordering;
 
@@ -8,105 +20,106 @@ use crate::ctl::sessions::{SessionRate, SessionRates, total};
 use crate::ctl::status::StatusSummary;
 use crate::protocol::response::{SessionDetail, SessionList, SessionRow};
 
-/// Everything.
+/// Everything that is shown.
 #[derive(Debug)]
 pub struct TopState {
-    /// Colours may be used.
+    /// Allows colours.
     pub colour: bool,
-    /// What is over the table.
-    pub headline: StatusSummary,
-    /// What all tunnels together move a second, by the headline: messages, bytes up and down.
-    pub flow: [f64; 3],
-    /// All tunnels, as they came.
+    /// Counts of the whole process.
+    pub summary: StatusSummary,
+    /// Rates of the whole process: messages, bytes up and bytes down per second.
+    pub total_rates: [f64; 3],
+    /// All tunnels, in the order of the response.
     rows: Vec<TunnelRow>,
-    /// Those that are shown, in their order; indices of `rows`.
+    /// Indices into `rows` of the tunnels that match the filter, sorted.
     order: Vec<usize>,
-    /// By what they are sorted.
+    /// The sort column.
     pub sort: SortColumn,
-    /// The least of it first.
+    /// Reverses the default order of the column.
     pub reversed: bool,
-    /// What client, route or backend must have in it.
+    /// Text that client, route or backend must contain.
     pub filter: String,
-    /// The table stands still.
+    /// Keeps the current rows.
     pub paused: bool,
-    /// What keys mean.
+    /// How keys are interpreted.
     pub mode: TopMode,
-    /// Place of the selected row in the order, and its tunnel.
+    /// Index of the selected row in `order`.
     selected: usize,
+    /// The selected tunnel, once the user has selected one.
     session: Option<u64>,
-    /// The first row that is drawn.
+    /// Index in `order` of the first visible row.
     pub first: usize,
-    /// How many rows fit.
+    /// Number of visible rows.
     pub page: usize,
-    /// What was done last.
-    pub said: Option<String>,
-    /// The process does not answer; why.
-    pub trouble: Option<String>,
-    /// What came last, to make rates of it.
+    /// Outcome of the last action.
+    pub message: Option<String>,
+    /// Error of the last sample.
+    pub error: Option<String>,
+    /// The previous sample, for rates.
     last: SessionList,
 }
 
-/// A tunnel and what it moves.
+/// A tunnel and its rates.
 #[derive(Clone, Debug, Default)]
 pub struct TunnelRow {
-    /// As it came.
-    pub of: SessionRow,
-    /// Since the look before.
+    /// The row of the response.
+    pub info: SessionRow,
+    /// Rates since the previous sample.
     pub rate: SessionRate,
 }
 
-/// What keys mean, and what is shown over the table.
+/// How keys are interpreted, and which box covers the table.
 #[derive(Clone, Debug, Default)]
 pub enum TopMode {
-    /// They move, sort, and so on.
+    /// Keys select and sort.
     #[default]
     Table,
-    /// They are letters of the filter.
+    /// Keys edit the filter.
     Filter,
-    /// Whether to close a tunnel.
+    /// Asks whether to close a tunnel.
     Confirm(u64),
-    /// All about a tunnel, or why there is nothing, once it is there.
+    /// Shows a tunnel; `None` until the response arrives.
     Detail(u64, Option<Result<Box<SessionDetail>, String>>),
-    /// The keys.
+    /// Shows the keys.
     Help,
 }
 
-/// Something for others to do.
+/// What the caller must do after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopAction {
-    /// Ask the process.
-    Ask(TopCommand),
-    /// Leave.
+    /// Send a request to the proxy.
+    Send(TopCommand),
+    /// Exit.
     Quit,
 }
 
-/// The columns, in their order.
+/// The columns, from left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SortColumn {
     /// Number of the tunnel.
     Id,
-    /// Whose it is.
+    /// Client key.
     Client,
-    /// Its route.
+    /// Name of the route.
     Route,
-    /// Its backend.
+    /// Id of the backend.
     Backend,
-    /// Since its 101.
+    /// Time since the 101 response.
     Age,
-    /// Bytes a second up.
+    /// Bytes per second from the client.
     Up,
-    /// And down.
+    /// Bytes per second from the backend.
     Down,
-    /// Messages a second.
+    /// Messages per second in both directions.
     Messages,
-    /// Bytes since its 101.
+    /// Bytes since the 101 response.
     Total,
-    /// The client's last round trip.
+    /// Latest round-trip time to the client.
     Rtt,
 }
 
 impl SortColumn {
-    /// From left to right.
+    /// All columns, from left to right.
     pub const ALL: [Self; 10] = [
         Self::Id,
         Self::Client,
@@ -120,7 +133,7 @@ impl SortColumn {
         Self::Rtt,
     ];
 
-    /// Its heading, and the key that sorts by it.
+    /// The heading, and the key that sorts by this column.
     pub fn heading(self) -> (&'static str, char) {
         match self {
             Self::Id => ("ID", 'n'),
@@ -136,39 +149,39 @@ impl SortColumn {
         }
     }
 
-    /// The column beside it, if there is one.
-    fn beside(self, right: bool) -> Self {
+    /// The next or previous column; the column itself at the edge.
+    fn adjacent(self, right: bool) -> Self {
         let at = Self::ALL.iter().position(|column| *column == self).unwrap_or(0);
         let at = if right { at + 1 } else { at.wrapping_sub(1) };
         Self::ALL.get(at).copied().unwrap_or(self)
     }
 
-    /// Figures with the most first, names by the alphabet.
+    /// The default order: numbers descending, names and tunnel numbers ascending.
     fn compare(self, a: &TunnelRow, b: &TunnelRow) -> Ordering {
-        let most = |a: f64, b: f64| b.total_cmp(&a);
-        let trip = |row: &TunnelRow| row.of.client_rtt_ms.unwrap_or(-1.0);
+        let descending = |a: f64, b: f64| b.total_cmp(&a);
+        let rtt = |row: &TunnelRow| row.info.client_rtt_ms.unwrap_or(-1.0);
         match self {
-            Self::Id => a.of.session.cmp(&b.of.session),
-            Self::Client => a.of.client.cmp(&b.of.client),
-            Self::Route => a.of.route.cmp(&b.of.route),
-            Self::Backend => a.of.backend.cmp(&b.of.backend),
-            Self::Age => b.of.age_ms.cmp(&a.of.age_ms),
-            Self::Up => most(a.rate.up, b.rate.up),
-            Self::Down => most(a.rate.down, b.rate.down),
-            Self::Messages => most(a.rate.messages, b.rate.messages),
-            Self::Total => total(&b.of).cmp(&total(&a.of)),
-            Self::Rtt => most(trip(a), trip(b)),
+            Self::Id => a.info.session.cmp(&b.info.session),
+            Self::Client => a.info.client.cmp(&b.info.client),
+            Self::Route => a.info.route.cmp(&b.info.route),
+            Self::Backend => a.info.backend.cmp(&b.info.backend),
+            Self::Age => b.info.age_ms.cmp(&a.info.age_ms),
+            Self::Up => descending(a.rate.up, b.rate.up),
+            Self::Down => descending(a.rate.down, b.rate.down),
+            Self::Messages => descending(a.rate.messages, b.rate.messages),
+            Self::Total => total(&b.info).cmp(&total(&a.info)),
+            Self::Rtt => descending(rtt(a), rtt(b)),
         }
     }
 }
 
 impl TopState {
-    /// Before anything was seen.
+    /// The state before the first sample, sorted by message rate.
     pub fn new(colour: bool) -> Self {
         Self {
             colour,
-            headline: StatusSummary::default(),
-            flow: [0.0; 3],
+            summary: StatusSummary::default(),
+            total_rates: [0.0; 3],
             rows: Vec::new(),
             order: Vec::new(),
             sort: SortColumn::Messages,
@@ -180,33 +193,33 @@ impl TopState {
             session: None,
             first: 0,
             page: 1,
-            said: None,
-            trouble: None,
+            message: None,
+            error: None,
             last: SessionList::default(),
         }
     }
 
-    /// The process was looked at.
-    pub fn seen(&mut self, look: TopSample) -> Option<TopAction> {
-        let TopSample { headline, sessions } = look;
-        self.trouble = None;
-        self.flow = flow(&self.headline, &headline);
-        self.headline = headline;
+    /// Applies a sample. While a tunnel is shown in detail, its description is requested again.
+    pub fn add_sample(&mut self, sample: TopSample) -> Option<TopAction> {
+        let TopSample { summary, sessions } = sample;
+        self.error = None;
+        self.total_rates = total_rates(&self.summary, &summary);
+        self.summary = summary;
         if !self.paused {
             let rates = SessionRates::between(&self.last, &sessions);
-            // On the first look every tunnel would seem to have moved all it has just now.
-            let known = self.last.now > 0.0;
-            let row = |of: &SessionRow| TunnelRow {
-                rate: if known { rates.of(of) } else { SessionRate::default() },
-                of: of.clone(),
+            // The first sample has nothing to compare with, so all rates are zero.
+            let is_first = self.last.now <= 0.0;
+            let row = |info: &SessionRow| TunnelRow {
+                rate: if is_first { SessionRate::default() } else { rates.of(info) },
+                info: info.clone(),
             };
             self.rows = sessions.sessions.iter().map(row).collect();
-            self.arrange();
+            self.update_order();
         }
         self.last = sessions;
         match self.mode {
             TopMode::Detail(session, _) if !self.paused => {
-                Some(TopAction::Ask(TopCommand::Detail(session)))
+                Some(TopAction::Send(TopCommand::Detail(session)))
             }
             TopMode::Confirm(_)
             | TopMode::Detail(..)
@@ -216,14 +229,14 @@ impl TopState {
         }
     }
 
-    /// What is known of a tunnel came.
-    pub fn told(
+    /// Shows a description if its tunnel is still shown.
+    pub fn set_detail(
         &mut self,
         session: u64,
-        told: Result<Box<SessionDetail>, String>,
+        received: Result<Box<SessionDetail>, String>,
     ) -> Option<TopAction> {
         match &mut self.mode {
-            TopMode::Detail(shown, detail) if *shown == session => *detail = Some(told),
+            TopMode::Detail(shown, detail) if *shown == session => *detail = Some(received),
             TopMode::Confirm(_)
             | TopMode::Detail(..)
             | TopMode::Filter
@@ -233,96 +246,96 @@ impl TopState {
         None
     }
 
-    /// Something was done.
-    pub fn say(&mut self, said: String) -> Option<TopAction> {
-        self.said = Some(said);
+    /// Shows a message in the footer until the next key.
+    pub fn set_message(&mut self, message: String) -> Option<TopAction> {
+        self.message = Some(message);
         None
     }
 
-    /// The process does not answer.
-    pub fn gone(&mut self, why: String) -> Option<TopAction> {
-        self.trouble = Some(why);
-        self.flow = [0.0; 3];
+    /// Shows why sampling failed, until a sample succeeds.
+    pub fn set_error(&mut self, error: String) -> Option<TopAction> {
+        self.error = Some(error);
+        self.total_rates = [0.0; 3];
         None
     }
 
-    /// Sorts by a column; by the same again: the other way round.
+    /// Sorts by a column; reverses the order if it is the current one.
     pub fn sort_by(&mut self, column: SortColumn) {
         self.reversed = self.sort == column && !self.reversed;
         self.sort = column;
-        self.arrange();
+        self.update_order();
     }
 
-    /// Sorts by the column beside.
-    pub fn sort_beside(&mut self, right: bool) {
-        self.sort = self.sort.beside(right);
+    /// Sorts by the next or previous column.
+    pub fn sort_by_adjacent(&mut self, right: bool) {
+        self.sort = self.sort.adjacent(right);
         self.reversed = false;
-        self.arrange();
+        self.update_order();
     }
 
-    /// Other rows, or in another order: the selected tunnel stays so if it is there.
-    pub fn arrange(&mut self) {
+    /// Filters and sorts the rows. The selected tunnel stays selected while it is visible.
+    pub fn update_order(&mut self) {
         let (rows, filter) = (&self.rows, self.filter.to_lowercase());
-        let fits = |row: &TunnelRow| {
-            let names = [&row.of.client, &row.of.route, &row.of.backend];
+        let matches = |row: &TunnelRow| {
+            let names = [&row.info.client, &row.info.route, &row.info.backend];
             filter.is_empty() || names.iter().any(|name| name.to_lowercase().contains(&filter))
         };
-        self.order = (0..rows.len()).filter(|index| fits(&rows[*index])).collect();
+        self.order = (0..rows.len()).filter(|index| matches(&rows[*index])).collect();
         let (sort, reversed) = (self.sort, self.reversed);
         self.order.sort_by(|a, b| {
             let order = sort.compare(&rows[*a], &rows[*b]);
             if reversed { order.reverse() } else { order }
         });
         if let Some(session) = self.session {
-            let found = self.order.iter().position(|index| rows[*index].of.session == session);
-            // Another one takes the place of one that is gone.
+            let found = self.order.iter().position(|index| rows[*index].info.session == session);
+            // If the tunnel is gone, the row at the same index is selected.
             self.selected = found.unwrap_or(self.selected);
         }
         self.select(self.selected);
     }
 
-    /// Selects by place; the last if there are not so many.
-    pub fn select(&mut self, place: usize) {
-        self.selected = place.min(self.order.len().saturating_sub(1));
+    /// Selects the row at an index, or the last row.
+    pub fn select(&mut self, index: usize) {
+        self.selected = index.min(self.order.len().saturating_sub(1));
         let moved = self.selected > 0 || self.session.is_some();
-        // Until somebody chooses, it is whoever comes first.
-        self.session = self.current().map(|row| row.of.session).filter(|_| moved);
+        // Until the user selects a tunnel, the first row is selected, whichever tunnel it is.
+        self.session = self.selected_row().map(|row| row.info.session).filter(|_| moved);
         let page = self.page.max(1);
         self.first = self.first.clamp((self.selected + 1).saturating_sub(page), self.selected);
         self.first = self.first.min(self.order.len().saturating_sub(page));
     }
 
-    /// Selects so many rows further down, or up.
-    pub fn step(&mut self, rows: isize) {
+    /// Moves the selection down, or up if negative.
+    pub fn move_selection(&mut self, rows: isize) {
         self.select(self.selected.saturating_add_signed(rows));
-        self.session = self.current().map(|row| row.of.session);
+        self.session = self.selected_row().map(|row| row.info.session);
     }
 
-    /// The selected row.
-    pub fn current(&self) -> Option<&TunnelRow> {
+    /// The selected row, if any row is visible.
+    pub fn selected_row(&self) -> Option<&TunnelRow> {
         self.order.get(self.selected).and_then(|index| self.rows.get(*index))
     }
 
-    /// Its place on the page.
-    pub fn mark(&self) -> Option<usize> {
+    /// Index of the selected row on the page.
+    pub fn selected_on_page(&self) -> Option<usize> {
         (!self.order.is_empty()).then(|| self.selected.saturating_sub(self.first))
     }
 
-    /// The rows that fit on a page of this height, and no others.
+    /// The rows of a page of this height.
     pub fn visible(&mut self, page: usize) -> impl Iterator<Item = &TunnelRow> {
         self.page = page;
         self.select(self.selected);
         self.order.iter().skip(self.first).take(page).filter_map(|index| self.rows.get(*index))
     }
 
-    /// How many fit the filter, and how many there are.
+    /// The number of rows that match the filter, and of all rows.
     pub fn counts(&self) -> (usize, usize) {
         (self.order.len(), self.rows.len())
     }
 }
 
-/// What a process moved a second between two looks; nothing if it is another one.
-fn flow(before: &StatusSummary, now: &StatusSummary) -> [f64; 3] {
+/// Rates of the process between two samples; zero after a restart.
+fn total_rates(before: &StatusSummary, now: &StatusSummary) -> [f64; 3] {
     let elapsed = now.now - before.now;
     if before.started != now.started || elapsed <= 0.0 {
         return [0.0; 3];

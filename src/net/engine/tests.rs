@@ -1,4 +1,4 @@
-//! The engine against rustls' own client, without IO: bytes are carried by hand.
+//! The engine against rustls' own client, without I/O: the test passes the bytes.
 
 use std::io::{Read, Write};
 
@@ -13,15 +13,14 @@ use crate::net::testing::configs_for;
 mod damage;
 mod handshakes;
 
-/// Both ends of a connection, and all that its server has read.
+/// Both ends of a connection, and what each has received.
 struct Pair {
     server: ServerEngine,
     client: ClientConnection,
-    /// What the server was given and did not use.
+    /// Input that the server has not consumed.
     rest: Vec<u8>,
-    got: Vec<u8>,
-    /// What the client was told.
-    heard: Vec<u8>,
+    server_received: Vec<u8>,
+    client_received: Vec<u8>,
     closed: bool,
 }
 
@@ -36,32 +35,32 @@ impl Pair {
             server: ServerEngine::new(server).unwrap(),
             client: ClientConnection::new(client.clone(), name).unwrap(),
             rest: Vec::new(),
-            got: Vec::new(),
-            heard: Vec::new(),
+            server_received: Vec::new(),
+            client_received: Vec::new(),
             closed: false,
         }
     }
 
-    /// Its handshake is done.
-    fn shaken(versions: &[&'static SupportedProtocolVersion]) -> Self {
+    /// A pair with a complete handshake.
+    fn connected(versions: &[&'static SupportedProtocolVersion]) -> Self {
         let (server, client) = configs_for(versions);
         let mut pair = Self::new(server, client);
-        pair.shake(usize::MAX).unwrap();
+        pair.handshake(usize::MAX).unwrap();
         pair
     }
 
-    /// Shakes hands, the client's bytes arriving in pieces.
-    fn shake(&mut self, piece: usize) -> Result<(), TlsError> {
+    /// Performs the handshake; the client's bytes arrive in pieces of this size.
+    fn handshake(&mut self, piece: usize) -> Result<(), TlsError> {
         while self.server.is_handshaking() || self.client.is_handshaking() {
-            let sent = self.sent();
-            assert!(!sent.is_empty(), "both wait");
-            self.arrive(&sent, piece)?;
+            let sent = self.client_records();
+            assert!(!sent.is_empty(), "both ends wait");
+            self.server_receives(&sent, piece)?;
         }
         Ok(())
     }
 
-    /// What the client has to send.
-    fn sent(&mut self) -> Vec<u8> {
+    /// The pending records of the client.
+    fn client_records(&mut self) -> Vec<u8> {
         let mut sent = Vec::new();
         while self.client.wants_write() {
             self.client.write_tls(&mut sent).unwrap();
@@ -69,49 +68,49 @@ impl Pair {
         sent
     }
 
-    /// Bytes arrive in pieces, and the client gets the answers.
-    fn arrive(&mut self, bytes: &[u8], piece: usize) -> Result<(), TlsError> {
+    /// Passes bytes to the server in pieces, and its replies to the client.
+    fn server_receives(&mut self, bytes: &[u8], piece: usize) -> Result<(), TlsError> {
         for piece in bytes.chunks(piece) {
             self.rest.extend_from_slice(piece);
             let mut plain = vec![0; self.rest.len()];
-            let mut answers = WriteBuffer::default();
-            let opened = self.server.open(&mut self.rest, &mut plain, &mut answers);
-            self.rest.drain(..opened.used);
-            self.got.extend_from_slice(&plain[..opened.plain]);
-            self.closed |= opened.closed;
-            let heard = self.hear(answers.bytes());
-            if let Some(fault) = opened.fault {
-                return Err(fault);
+            let mut replies = WriteBuffer::default();
+            let outcome = self.server.decrypt(&mut self.rest, &mut plain, &mut replies);
+            self.rest.drain(..outcome.consumed);
+            self.server_received.extend_from_slice(&plain[..outcome.plain]);
+            self.closed |= outcome.closed;
+            let received = self.client_receives(replies.bytes());
+            if let Some(error) = outcome.error {
+                return Err(error);
             }
-            heard.unwrap();
+            received.unwrap();
         }
         Ok(())
     }
 
-    /// The client gets bytes.
-    fn hear(&mut self, mut bytes: &[u8]) -> Result<(), TlsError> {
+    /// Passes bytes to the client.
+    fn client_receives(&mut self, mut bytes: &[u8]) -> Result<(), TlsError> {
         while !bytes.is_empty() {
             self.client.read_tls(&mut bytes).unwrap();
             let state = self.client.process_new_packets()?;
-            let begin = self.heard.len();
-            self.heard.resize(begin + state.plaintext_bytes_to_read(), 0);
-            self.client.reader().read_exact(&mut self.heard[begin..]).unwrap();
+            let start = self.client_received.len();
+            self.client_received.resize(start + state.plaintext_bytes_to_read(), 0);
+            self.client.reader().read_exact(&mut self.client_received[start..]).unwrap();
         }
         Ok(())
     }
 
-    /// What the client sends for `data`.
-    fn say(&mut self, data: &[u8]) -> Vec<u8> {
+    /// The records that the client sends for `data`.
+    fn client_sends(&mut self, data: &[u8]) -> Vec<u8> {
         self.client.writer().write_all(data).unwrap();
-        self.sent()
+        self.client_records()
     }
 
-    /// The server says `data`, and the client hears it.
-    fn answer(&mut self, data: &[u8]) {
+    /// The server sends `data`, and the client receives it.
+    fn server_sends(&mut self, data: &[u8]) {
         let mut out = WriteBuffer::default();
-        self.server.seal(&mut self.rest, data, &mut out).unwrap();
-        self.hear(out.bytes()).unwrap();
-        assert!(std::mem::take(&mut self.heard) == data);
+        self.server.encrypt(&mut self.rest, data, &mut out).unwrap();
+        self.client_receives(out.bytes()).unwrap();
+        assert!(std::mem::take(&mut self.client_received) == data);
     }
 }
 
@@ -122,55 +121,55 @@ const PIECES: [usize; 15] =
     [1, 2, 3, 5, 7, 16, 21, 22, 23, 100, 1460, 4096, 16405, 16406, usize::MAX];
 
 #[test]
-fn any_pieces_make_the_same_connection() {
+fn fragmentation_does_not_change_the_connection() {
     for versions in [TLS12, TLS13] {
         for piece in PIECES {
             let (server, client) = configs_for(versions);
             let mut pair = Pair::new(server, client);
-            pair.shake(piece).unwrap();
+            pair.handshake(piece).unwrap();
             assert_eq!(pair.server.take_server_name().as_deref(), Some("localhost"));
             assert_eq!(pair.server.common_state().protocol_version(), Some(versions[0].version));
-            converse(&mut pair, versions, piece);
+            exchange_data(&mut pair, versions, piece);
         }
     }
 }
 
-/// Data of all sizes, key updates of both kinds (RFC 8446 4.6.3) in the middle of it, and both
-/// ends.
-fn converse(pair: &mut Pair, versions: &[&SupportedProtocolVersion], piece: usize) {
-    let mut said = Vec::new();
+/// Sends data of all sizes with key updates of both kinds (RFC 8446 4.6.3) in between, then closes
+/// both directions.
+fn exchange_data(pair: &mut Pair, versions: &[&SupportedProtocolVersion], piece: usize) {
+    let mut sent = Vec::new();
     let mut wire = Vec::new();
     for (n, len) in [1, 2, 100, 16_384, 16_385, 40_000].into_iter().enumerate() {
         let data: Vec<u8> = (0..len).map(|i| (i + n) as u8).collect();
-        wire.extend(pair.say(&data));
-        said.extend(data);
+        wire.extend(pair.client_sends(&data));
+        sent.extend(data);
         if versions == TLS13 && n % 2 == 0 {
             pair.client.refresh_traffic_keys().unwrap();
-            wire.extend(pair.sent());
+            wire.extend(pair.client_records());
         }
     }
-    pair.arrive(&wire, piece).unwrap();
-    assert!(pair.got == said, "in pieces of {piece}");
+    pair.server_receives(&wire, piece).unwrap();
+    assert!(pair.server_received == sent, "in pieces of {piece}");
     assert!(pair.rest.is_empty());
-    // What answers a key update goes with what is sent next.
-    pair.answer(&vec![5; 40_000]);
-    pair.answer(b"again");
+    // The reply to a key update is sent with the next data.
+    pair.server_sends(&vec![5; 40_000]);
+    pair.server_sends(b"again");
 
     pair.client.send_close_notify();
-    let farewell = pair.sent();
+    let close_notify = pair.client_records();
     assert!(!pair.closed);
-    pair.arrive(&farewell, piece).unwrap();
+    pair.server_receives(&close_notify, piece).unwrap();
     assert!(pair.closed);
-    // Half closed (RFC 8446 6.1).
-    pair.answer(b"late");
+    // The other direction stays open (RFC 8446 6.1).
+    pair.server_sends(b"late");
     let mut out = WriteBuffer::default();
     pair.server.close(&mut [], &mut out).unwrap();
-    pair.hear(out.bytes()).unwrap();
+    pair.client_receives(out.bytes()).unwrap();
     assert_eq!(pair.client.reader().read(&mut [0]).unwrap(), 0);
     out.clear();
     pair.server.close(&mut [], &mut out).unwrap();
     assert!(out.bytes().is_empty());
-    assert!(pair.server.seal(&mut [], b"never", &mut out).is_err() && out.bytes().is_empty());
+    assert!(pair.server.encrypt(&mut [], b"never", &mut out).is_err() && out.bytes().is_empty());
 }
 
 proptest! {
@@ -180,31 +179,31 @@ proptest! {
         ..Default::default()
     })]
 
-    /// One stream of bytes, and two ways to cut it.
+    /// Two different fragmentations of one byte stream.
     #[test]
     fn any_split_gives_the_same_plaintext(
         sizes in proptest::collection::vec(1_usize..5_000, 1..8),
         cuts in proptest::collection::vec(1_usize..3_000, 1..40),
     ) {
-        let mut pair = Pair::shaken(TLS13);
-        let mut said = Vec::new();
+        let mut pair = Pair::connected(TLS13);
+        let mut sent = Vec::new();
         let mut wire = Vec::new();
         for (n, len) in sizes.into_iter().enumerate() {
-            wire.extend(pair.say(&vec![n as u8; len]));
-            said.resize(said.len() + len, n as u8);
+            wire.extend(pair.client_sends(&vec![n as u8; len]));
+            sent.resize(sent.len() + len, n as u8);
             pair.client.refresh_traffic_keys().unwrap();
-            wire.extend(pair.sent());
+            wire.extend(pair.client_records());
         }
         let mut wire = &wire[..];
         for cut in cuts.into_iter().cycle() {
             let (now, later) = wire.split_at(cut.min(wire.len()));
-            pair.arrive(now, usize::MAX).unwrap();
-            pair.answer(b"in between");
+            pair.server_receives(now, usize::MAX).unwrap();
+            pair.server_sends(b"in between");
             wire = later;
             if wire.is_empty() {
                 break;
             }
         }
-        prop_assert!(pair.got == said);
+        prop_assert!(pair.server_received == sent);
     }
 }

@@ -1,18 +1,18 @@
-//! Records that no client of rustls would send, under the keys of one.
+//! Encrypts records that a rustls client would never send, with the keys of such a client.
 
 use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
 use rustls::{
     ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion, SupportedCipherSuite,
 };
 
-/// Goes on where a TLS 1.3 client left off.
+/// Continues the connection of a TLS 1.3 client.
 pub struct Forger {
     encrypter: Box<dyn MessageEncrypter>,
     sequence: u64,
 }
 
 impl Forger {
-    /// Takes the client's keys; its configuration must let them go.
+    /// Takes the keys of the client. Its configuration must enable secret extraction.
     pub fn new(client: ClientConnection) -> Self {
         let Some(SupportedCipherSuite::Tls13(suite)) = client.negotiated_cipher_suite() else {
             panic!("not TLS 1.3");
@@ -22,12 +22,12 @@ impl Forger {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv }
             | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
             | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
-            _ => panic!("another cipher"),
+            _ => panic!("unknown cipher suite"),
         };
         Self { encrypter: suite.aead_alg.encrypter(key, iv), sequence }
     }
 
-    /// One record of any kind.
+    /// One record of any content type.
     pub fn record(&mut self, typ: ContentType, payload: &[u8]) -> Vec<u8> {
         let version = ProtocolVersion::TLSv1_2;
         let message =
@@ -37,7 +37,7 @@ impl Forger {
         sealed.encode()
     }
 
-    /// One record of data.
+    /// One record of application data.
     pub fn data(&mut self, payload: &[u8]) -> Vec<u8> {
         self.record(ContentType::ApplicationData, payload)
     }

@@ -14,9 +14,9 @@ use super::reasons::{self, CLOSE_CODES, DELAYS, TERMINATIONS, VIOLATIONS};
 pub struct ListenerCounts {
     /// Name of the listener, as configured.
     pub name: Arc<str>,
-    /// Gauge: open connections.
+    /// Gauge: connections that are open now.
     pub open: Counter,
-    /// Connections accepted so far.
+    /// Connections accepted since the process started.
     pub opened: Counter,
     /// Pauses of the accept loop.
     pub pauses: Counter,
@@ -54,7 +54,7 @@ pub struct RouteCounts {
 pub struct FlowCounts {
     /// Bytes of frames, including frame headers.
     pub bytes: Counter,
-    /// Complete messages.
+    /// Complete messages, of any type.
     pub messages: Counter,
     /// Complete messages that were compressed.
     pub compressed: Counter,
@@ -68,11 +68,11 @@ pub struct BackendCounts {
     pub route: Arc<RouteCounts>,
     /// Id of the backend, as configured.
     pub id: Arc<str>,
-    /// Gauge: open tunnels.
+    /// Gauge: tunnels that are open now.
     pub open: Counter,
-    /// Tunnels opened so far.
+    /// Tunnels opened since the process started.
     pub opened: Counter,
-    /// Failed connection attempts.
+    /// Attempts to connect to the backend that failed.
     pub connect_failures: Counter,
 }
 

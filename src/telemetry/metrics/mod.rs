@@ -38,10 +38,10 @@ pub struct Metrics {
     handles: Mutex<HandlesByName>,
 }
 
-/// A stage of a handshake whose duration is measured.
+/// A measured stage of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeStep {
-    /// The TLS handshake.
+    /// The TLS handshake with the client.
     Tls,
     /// From the complete request head to the 101 that the client gets.
     Admit,
@@ -107,7 +107,7 @@ impl Metrics {
         self.dropped.inc(reasons::drop_index(reason));
     }
 
-    /// Counts a rejected request.
+    /// Counts a request that was answered with an error status.
     pub fn rejected(&self, reason: &RejectReason) {
         self.rejected.inc(reasons::reject_index(reason));
     }
@@ -184,7 +184,7 @@ impl RouteCounts {
         sum_by_labels(reasons::termination_labels(), |index| self.terminations.get(index))
     }
 
-    /// Violations whose action is `report`, by side and reason; once per tunnel.
+    /// Violations with the action `report`, by side and reason; once per tunnel.
     pub fn reported(&self) -> Vec<ReasonCount> {
         let of = |side: Side| {
             let counts = &self.reported[reasons::side_index(side)];

@@ -41,7 +41,7 @@ impl MetricsText<'_> {
         })
     }
 
-    /// A gauge family.
+    /// A family of values that go up and down.
     pub(super) fn gauges<'a, const N: usize>(
         &mut self,
         name: &str,
@@ -59,7 +59,7 @@ impl MetricsText<'_> {
         })
     }
 
-    /// A histogram family.
+    /// A family of distributions over buckets.
     pub(super) fn histograms<'a, const N: usize>(
         &mut self,
         name: &str,

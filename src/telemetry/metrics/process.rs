@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 /// Memory and file descriptors; `None` where the kernel does not provide the value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessUsage {
-    /// Resident memory, in bytes.
+    /// Resident set size (`VmRSS`), in bytes.
     pub resident: Option<u64>,
     /// Number of open file descriptors.
     pub descriptors: Option<u64>,
@@ -16,7 +16,7 @@ pub struct ProcessUsage {
 }
 
 impl ProcessUsage {
-    /// Reads the current values.
+    /// Reads the current values from `/proc/self`.
     pub fn read() -> Self {
         Self {
             resident: resident(),

@@ -24,7 +24,7 @@ pub struct ProcessSnapshot {
     pub backends: Vec<BackendState>,
     /// All certificates of the active configuration.
     pub certificates: Vec<CertificateState>,
-    /// Memory and file descriptors.
+    /// Memory and file descriptors in use.
     pub process: ProcessUsage,
     /// Log lines and records that could not be written.
     pub lines_lost: u64,

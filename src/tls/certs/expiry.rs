@@ -11,7 +11,7 @@ pub enum ExpiryStep {
     NotYetValid,
     /// The certificate expires within this many days.
     Days(u64),
-    /// The certificate has expired.
+    /// The validity period is over.
     Expired,
 }
 

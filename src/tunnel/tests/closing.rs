@@ -261,8 +261,8 @@ fn scripts(tunnel: &TestTunnel) -> [crate::net::scripted::Script; 2] {
 async fn data_before_a_reset_is_delivered() {
     let mut tunnel = TestTunnel::new(StreamKind::Scripted, Setup::default()).await;
     let [client, _] = scripts(&tunnel);
-    client.say(&masked(TEXT, b"last"));
-    client.fail(io::ErrorKind::ConnectionReset);
+    client.push(&masked(TEXT, b"last"));
+    client.push_error(io::ErrorKind::ConnectionReset);
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"last");
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1001));
     tunnel.backend.close().await;
@@ -273,10 +273,10 @@ async fn data_before_a_reset_is_delivered() {
 async fn failed_write_ends_that_side() {
     let mut tunnel = TestTunnel::new(StreamKind::Scripted, Setup::default()).await;
     let [client, _] = scripts(&tunnel);
-    client.turn_deaf(io::ErrorKind::BrokenPipe);
+    client.fail_writes(io::ErrorKind::BrokenPipe);
     tunnel.backend.send(&unmasked(TEXT, b"lost")).await;
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1001));
-    within_timeout(client.until(|state| state.aborted && state.dropped)).await;
+    within_timeout(client.wait_until(|state| state.aborted && state.dropped)).await;
     tunnel.backend.send(&unmasked(CLOSE, &code(1001))).await;
     tunnel.backend.close().await;
     assert_eq!(tunnel.age(), 0);
@@ -292,14 +292,14 @@ async fn close_sent_before_a_failed_write_is_relayed() {
     let mut tunnel = TestTunnel::new(StreamKind::Scripted, Setup::default()).await;
     let [client, backend] = scripts(&tunnel);
     // The backend is slow, so the client's last messages stay in its socket.
-    backend.allow(0);
+    backend.set_window(0);
     tunnel.client.send(&masked(TEXT, b"first")).await;
-    within_timeout(backend.until(|state| !state.waiting.is_empty())).await;
+    within_timeout(backend.wait_until(|state| !state.waiting.is_empty())).await;
     tunnel.client.send(&[masked(TEXT, b"last"), masked(CLOSE, &code(1000))].concat()).await;
-    client.turn_deaf(io::ErrorKind::BrokenPipe);
+    client.fail_writes(io::ErrorKind::BrokenPipe);
     tunnel.backend.send(&unmasked(TEXT, b"lost")).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    backend.allow(usize::MAX);
+    backend.set_window(usize::MAX);
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"first");
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"last");
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1000));

@@ -87,20 +87,20 @@ proptest! {
             let (mut up_rest, mut down_rest) = (&up[..], &down[..]);
             for event in events {
                 match event {
-                    Event::ClientSends(len) => client.say(take(&mut up_rest, len)),
-                    Event::BackendSends(len) => backend.say(take(&mut down_rest, len)),
-                    Event::ClientReads(len) => client.widen(len),
-                    Event::BackendReads(len) => backend.widen(len),
+                    Event::ClientSends(len) => client.push(take(&mut up_rest, len)),
+                    Event::BackendSends(len) => backend.push(take(&mut down_rest, len)),
+                    Event::ClientReads(len) => client.extend_window(len),
+                    Event::BackendReads(len) => backend.extend_window(len),
                     Event::Wait(ms) => sleep(Duration::from_millis(ms)).await,
                 }
             }
-            client.say(up_rest);
-            client.say_closed();
-            backend.say(down_rest);
-            backend.say_closed();
-            client.widen(usize::MAX);
+            client.push(up_rest);
+            client.push_closed();
+            backend.push(down_rest);
+            backend.push_closed();
+            client.extend_window(usize::MAX);
             sleep(Duration::from_millis(1)).await;
-            backend.widen(usize::MAX);
+            backend.extend_window(usize::MAX);
             // Everything is done: the tunnel must finish without any time passing.
             let before = tokio::time::Instant::now();
             let summary = tunnel.summary().await;
@@ -108,7 +108,7 @@ proptest! {
             assert!(matches!(summary.reason, TerminationReason::ClientClosed | TerminationReason::BackendClosed), "{summary:?}");
             assert_eq!(summary.close_codes, CloseCodes { to_client: Some(1000), to_backend: Some(1000) });
             for (peer, expected) in [(client, down), (backend, up)] {
-                let state = peer.look();
+                let state = peer.state();
                 assert!(state.sent == expected, "{} of {}", state.sent.len(), expected.len());
                 assert!(state.closed && !state.aborted);
             }

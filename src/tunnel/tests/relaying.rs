@@ -160,31 +160,31 @@ impl PolledTunnel {
 #[tokio::test(start_paused = true)]
 async fn blocked_receiver_stops_reads_from_its_sender() {
     let mut polled = PolledTunnel::new(Setup::default());
-    polled.client.allow(1000);
+    polled.client.set_window(1000);
     for _ in 0..10 {
-        polled.backend.say(&unmasked(BINARY, &[7; 600]));
+        polled.backend.push(&unmasked(BINARY, &[7; 600]));
     }
     assert!(!polled.poll());
-    let reads = polled.backend.look().reads;
+    let reads = polled.backend.state().reads;
     assert_eq!(reads, 2);
-    assert_eq!(polled.client.look().waiting.len(), 2 * 604 - 1000);
+    assert_eq!(polled.client.state().waiting.len(), 2 * 604 - 1000);
     // The other direction is independent, and the write timer causes no reads.
-    polled.client.say(&masked(TEXT, b"hi"));
+    polled.client.push(&masked(TEXT, b"hi"));
     assert!(!polled.poll());
-    assert_eq!(polled.backend.look().sent, masked(TEXT, b"hi"));
-    assert_eq!(polled.backend.look().reads, reads);
-    polled.client.allow(usize::MAX);
+    assert_eq!(polled.backend.state().sent, masked(TEXT, b"hi"));
+    assert_eq!(polled.backend.state().reads, reads);
+    polled.client.set_window(usize::MAX);
     polled.poll();
-    assert_eq!(polled.client.look().sent.len(), 10 * 604);
+    assert_eq!(polled.client.state().sent.len(), 10 * 604);
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_read_leads_to_one_write() {
     let mut polled = PolledTunnel::new(Setup::default());
     let three = [masked(TEXT, b"a"), masked(PING, b"b"), masked(TEXT, b"c")].concat();
-    polled.client.say(&three);
+    polled.client.push(&three);
     polled.poll();
-    let sends = &polled.backend.look().sends;
+    let sends = &polled.backend.state().sends;
     let filled: Vec<_> = sends.iter().flatten().filter(|len| **len > 0).collect();
     assert_eq!((sends.len(), filled), (1, vec![&three.len()]));
 }
@@ -201,17 +201,17 @@ async fn idle_tunnel_holds_no_buffer() {
     assert!((1..=14).contains(&up), "{up} bytes allocated for 1");
     assert_eq!(down, 0);
     // A ping in two parts, after the byte that was waiting.
-    polled.client.say(&[&masked(TEXT, b"early")[1..], &masked(PING, &[1; 125])[..130]].concat());
+    polled.client.push(&[&masked(TEXT, b"early")[1..], &masked(PING, &[1; 125])[..130]].concat());
     polled.poll();
     assert!(polled.allocated()[0] <= 145);
-    polled.client.say(&masked(PING, &[1; 125])[130..]);
+    polled.client.push(&masked(PING, &[1; 125])[130..]);
     polled.poll();
     assert_eq!(polled.allocated(), [0, 0]);
     let sent = [masked(TEXT, b"early"), masked(PING, &[1; 125])].concat();
-    assert_eq!(polled.backend.look().sent, sent);
+    assert_eq!(polled.backend.state().sent, sent);
     // Undecided bytes are dropped when the stream ends.
-    polled.client.say(&masked(TEXT, b"half")[..3]);
-    polled.client.say_closed();
+    polled.client.push(&masked(TEXT, b"half")[..3]);
+    polled.client.push_closed();
     polled.poll();
     assert_eq!(polled.allocated(), [0, 0]);
 }
@@ -222,14 +222,14 @@ async fn busy_tunnel_yields_to_other_tasks() {
     setup.policy.from_backend.message = None;
     let mut polled = PolledTunnel::new(setup);
     for _ in 0..20 {
-        polled.client.say(&masked(BINARY, &[7; 1000]));
-        polled.backend.say(&unmasked(BINARY, &[7; 1000]));
+        polled.client.push(&masked(BINARY, &[7; 1000]));
+        polled.backend.push(&unmasked(BINARY, &[7; 1000]));
     }
     assert!(polled.poll(), "must wake itself");
-    assert_eq!((polled.client.look().reads, polled.backend.look().reads), (8, 8));
+    assert_eq!((polled.client.state().reads, polled.backend.state().reads), (8, 8));
     assert!(polled.poll());
     assert!(!polled.poll());
-    assert_eq!(polled.client.look().sent.len(), 20 * 1004);
+    assert_eq!(polled.client.state().sent.len(), 20 * 1004);
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,15 +242,15 @@ async fn control_frames_are_sent_in_busy_directions() {
     // More data than one wake relays before each poll.
     for expected in [None, Some(&PING)] {
         for _ in 0..20 {
-            polled.client.say(&masked(BINARY, &[7; 1000]));
+            polled.client.push(&masked(BINARY, &[7; 1000]));
         }
         assert!(polled.poll());
-        assert_eq!(polled.client.look().sent.first(), expected);
+        assert_eq!(polled.client.state().sent.first(), expected);
     }
     polled.commands.try_send(drain()).unwrap();
-    polled.client.say(&masked(BINARY, &[7; 1000]));
+    polled.client.push(&masked(BINARY, &[7; 1000]));
     polled.poll();
-    let frames = parse_all(&polled.client.look().sent);
+    let frames = parse_all(&polled.client.state().sent);
     assert_eq!(frames[1].close_code(), Some(1012));
 }
 
@@ -296,7 +296,7 @@ proptest! {
             for split in splits {
                 let (chunk, later) = rest.split_at(split.min(rest.len()));
                 if !chunk.is_empty() {
-                    polled.client.say(chunk);
+                    polled.client.push(chunk);
                 }
                 rest = later;
                 if split % 3 == 0 {
@@ -304,11 +304,11 @@ proptest! {
                 }
             }
             if !rest.is_empty() {
-                polled.client.say(rest);
+                polled.client.push(rest);
             }
             while polled.poll() {}
             assert_eq!(polled.allocated(), [0, 0]);
-            polled.backend.look().sent.clone()
+            polled.backend.state().sent.clone()
         });
         prop_assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
     }

@@ -18,7 +18,7 @@ use super::frames::{self, Frame};
 use crate::net::Stream;
 use crate::net::plain::PlainStream;
 use crate::net::scripted::{Script, script};
-use crate::net::testing::{shake, shake_lean};
+use crate::net::testing::{connected_tokio, connected_unbuffered};
 use crate::tunnel::progress::WakeProgress;
 use crate::tunnel::{Command, EarlyBytes, SessionControl, Tunnel};
 
@@ -72,8 +72,8 @@ impl TestTunnel {
         let (client, backend, task) = match kind {
             StreamKind::Scripted => {
                 let ((near_client, client), (near_backend, backend)) = (script(), script());
-                client.allow(capacity);
-                backend.allow(capacity);
+                client.set_window(capacity);
+                backend.set_window(capacity);
                 let task = spawn(near_client, near_backend, setup, control);
                 (RemotePeer::Scripted(client, 0), RemotePeer::Scripted(backend, 0), task)
             }
@@ -87,14 +87,14 @@ impl TestTunnel {
             StreamKind::TokioTls => {
                 let (near_client, client) = duplex(capacity);
                 let (near_backend, backend) = duplex(capacity);
-                let (near_client, client) = shake(near_client, client).await;
+                let (near_client, client) = connected_tokio(near_client, client).await;
                 let task = spawn(near_client, PlainStream::new(near_backend), setup, control);
                 (RemotePeer::Tls(Box::new(client)), RemotePeer::Plain(backend), task)
             }
             StreamKind::UnbufferedTls => {
                 let (near_client, client) = duplex(capacity);
                 let (near_backend, backend) = duplex(capacity);
-                let (near_client, client) = shake_lean(near_client, client).await;
+                let (near_client, client) = connected_unbuffered(near_client, client).await;
                 let task = spawn(near_client, PlainStream::new(near_backend), setup, control);
                 (RemotePeer::Tls(Box::new(client)), RemotePeer::Plain(backend), task)
             }
@@ -166,7 +166,7 @@ pub(super) enum StreamEnd {
 impl RemotePeer {
     pub(super) async fn send(&mut self, bytes: &[u8]) {
         match self {
-            Self::Scripted(script, _) => script.say(bytes),
+            Self::Scripted(script, _) => script.push(bytes),
             Self::Plain(pipe) => pipe.write_all(bytes).await.unwrap(),
             Self::Tls(tls) => {
                 tls.write_all(bytes).await.unwrap();
@@ -183,7 +183,7 @@ impl RemotePeer {
         while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
             let wrote = match self {
                 Self::Scripted(script, _) => {
-                    script.say(bytes);
+                    script.push(bytes);
                     return bytes.len();
                 }
                 Self::Plain(pipe) => timeout(second, pipe.write(rest)).await,
@@ -204,7 +204,7 @@ impl RemotePeer {
     /// Ends this direction properly.
     pub(super) async fn close(&mut self) {
         match self {
-            Self::Scripted(script, _) => script.say_closed(),
+            Self::Scripted(script, _) => script.push_closed(),
             Self::Plain(pipe) => pipe.shutdown().await.unwrap(),
             Self::Tls(tls) => tls.shutdown().await.unwrap(),
         }
@@ -213,7 +213,7 @@ impl RemotePeer {
     /// Ends this direction without close_notify, where that exists.
     pub(super) async fn truncate(&mut self) {
         match self {
-            Self::Scripted(script, _) => script.say_truncated(),
+            Self::Scripted(script, _) => script.push_truncated(),
             Self::Plain(pipe) => pipe.shutdown().await.unwrap(),
             Self::Tls(tls) => tls.get_mut().0.shutdown().await.unwrap(),
         }
@@ -224,10 +224,10 @@ impl RemotePeer {
         let mut bytes = vec![0; len];
         match self {
             Self::Scripted(script, received) => {
-                script.widen(len);
+                script.extend_window(len);
                 let end = *received + len;
-                within_timeout(script.until(|state| state.sent.len() >= end)).await;
-                bytes.copy_from_slice(&script.look().sent[*received..end]);
+                within_timeout(script.wait_until(|state| state.sent.len() >= end)).await;
+                bytes.copy_from_slice(&script.state().sent[*received..end]);
                 *received = end;
             }
             Self::Plain(pipe) => drop(within_timeout(pipe.read_exact(&mut bytes)).await.unwrap()),
@@ -250,9 +250,9 @@ impl RemotePeer {
         let mut bytes = Vec::new();
         let end = match self {
             Self::Scripted(script, received) => {
-                script.widen(usize::MAX);
-                within_timeout(script.until(|state| state.closed || state.dropped)).await;
-                let state = script.look();
+                script.extend_window(usize::MAX);
+                within_timeout(script.wait_until(|state| state.closed || state.dropped)).await;
+                let state = script.state();
                 bytes.extend_from_slice(&state.sent[*received..]);
                 *received = state.sent.len();
                 if state.closed { StreamEnd::Clean } else { StreamEnd::Aborted }

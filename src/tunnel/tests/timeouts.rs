@@ -256,6 +256,6 @@ async fn idle_tunnel_wakes_once_per_heartbeat() {
         tunnel.client.send(&masked(PONG, &ping.payload)).await;
     }
     // Per heartbeat: the timer's wake reads nothing; the pong's wake reads it, and then nothing.
-    let reads = client.look().reads;
+    let reads = client.state().reads;
     assert!(reads <= 100 * 6 + 6, "{reads}");
 }

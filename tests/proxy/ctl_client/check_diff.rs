@@ -28,9 +28,9 @@ fn check_diff_shows_reload_changes() {
     let socket = fake.folder.path().join("control.sock");
     let words = ["check", "--diff", "--config", "proxy.toml", "--socket"];
     let output = output(command(&words).arg(&socket).current_dir(fake.folder.path()));
-    let expected = "proxy.toml: good: 1 listener(s), 1 route(s)\n\
-                    against configuration 4 in force: 1 change\n\
-                    backend 127.0.0.1:8: removed, 1 live tunnel; kept\n";
+    let expected = "proxy.toml: valid: 1 listener(s), 1 route(s)\n\
+                    compared with active configuration 4: 1 change\n\
+                    backend 127.0.0.1:8: removed, 1 open tunnel; kept\n";
     assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), expected, ""));
     let path = fs::canonicalize(&file).unwrap();
     let text = fs::read_to_string(&file).unwrap();
@@ -44,7 +44,7 @@ fn check_diff_shows_reload_changes() {
     let output =
         run_cli(Path::new("/nowhere/control.sock"), &["check", "--diff", "--config", file]);
     assert_eq!(output.code, Some(69));
-    assert!(output.out.ends_with("good: 1 listener(s), 1 route(s)\n"), "{}", output.out);
+    assert!(output.out.ends_with("valid: 1 listener(s), 1 route(s)\n"), "{}", output.out);
 }
 
 #[test]

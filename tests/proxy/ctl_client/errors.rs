@@ -25,12 +25,12 @@ fn rejected_reload_lists_faults_and_exits_2() {
 fn invalid_answers_are_rejected() {
     let endless = vec![b'x'; (64 << 20) + 1];
     for (answer, words) in [
-        (b"".to_vec(), "the connection was closed without an answer"),
-        (b"{\"ok\":{\"level\":".to_vec(), "the answer broke off in the middle"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "the answer cannot be read"),
-        (b"{\"ok\":{\"level\":7}}\n".to_vec(), "the answer cannot be read"),
-        (b"\xff\xfe\n".to_vec(), "the answer cannot be read"),
-        (endless, "an answer of more than 64 MiB is not tidegate's"),
+        (b"".to_vec(), "the connection was closed without a response"),
+        (b"{\"ok\":{\"level\":".to_vec(), "the response is incomplete"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "invalid response"),
+        (b"{\"ok\":{\"level\":7}}\n".to_vec(), "invalid response"),
+        (b"\xff\xfe\n".to_vec(), "invalid response"),
+        (endless, "the response is longer than 64 MiB; is this tidegate's socket?"),
     ] {
         for json in [false, true] {
             let words_given: &[&str] = match json {
@@ -54,15 +54,15 @@ fn unreachable_socket_is_explained() {
     fs::write(at("file"), "").unwrap();
     let long = PathBuf::from(format!("/{}", "x".repeat(200)));
     for (path, words) in [
-        (at("none.sock"), "there is no such socket"),
-        (at("dead.sock"), "the process that made it is gone"),
-        (at("file"), "this is not a socket"),
-        (folder.path().to_owned(), "this is not a socket"),
-        (long, "no process answers"),
+        (at("none.sock"), "the socket does not exist"),
+        (at("dead.sock"), "the process that created the socket has exited"),
+        (at("file"), "the file is not a socket"),
+        (folder.path().to_owned(), "the file is not a socket"),
+        (long, "cannot connect"),
     ] {
         let output = run_cli(&path, &["ctl", "status"]);
         assert_eq!((output.code, output.out.as_str()), (Some(69), ""), "{}", output.err);
-        let named = format!("no process answers at {}", path.display());
+        let named = format!("cannot connect to the control socket {}", path.display());
         assert!(
             output.err.contains(words) && output.err.contains(&named),
             "{words}: {}",
@@ -90,7 +90,7 @@ fn permission_error_names_allowed_users() {
     let mut status = other_user(fake.folder.path());
     let output = status.args(["ctl", "status", "--socket"]).arg(socket).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
-    let expected = "permission denied: only root and the user tidegate runs as may";
+    let expected = "permission denied; only root and the user that tidegate runs as may use it";
     assert!(err.contains(expected), "{err}");
     assert_eq!(output.status.code(), Some(69));
 }
@@ -124,7 +124,11 @@ fn invalid_arguments_are_rejected_before_connecting() {
     }
     let long = "x".repeat(124);
     let output = run_cli(socket, &["ctl", "kill", "7", "--reason", &long]);
-    assert!(output.code == Some(2) && output.err.contains("a Close holds 123"), "{}", output.err);
+    assert!(
+        output.code == Some(2) && output.err.contains("a Close frame holds at most 123"),
+        "{}",
+        output.err
+    );
 }
 
 #[test]

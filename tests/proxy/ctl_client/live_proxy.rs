@@ -46,7 +46,7 @@ async fn read_commands_work_on_a_live_proxy() {
     }
     assert_eq!(
         run_ok(proxy, &["sessions", "--older", "1h"]).await,
-        "none of the 2 open tunnels fits\n"
+        "none of the 2 open tunnels matches\n"
     );
     let one = run_ok(proxy, &["session", "1"]).await;
     assert!(one.contains("\nclient           127.0.9.1\n"), "{one}");
@@ -56,7 +56,7 @@ async fn read_commands_work_on_a_live_proxy() {
     let url = format!("ws://localhost:{port}/ws");
     let explained = run_ok(proxy, &["explain", &url, "--address", "192.0.2.7"]).await;
     assert!(
-        explained.contains(&id) && explained.ends_with("=> it would be let in\n"),
+        explained.contains(&id) && explained.ends_with("=> the handshake would be admitted\n"),
         "{explained}"
     );
     for (words, hint) in [
@@ -85,10 +85,10 @@ async fn write_commands_work_on_a_live_proxy() {
     let (mut client, mut backend) = bed.open().await;
     let (mut second, second_backend) = bed.open().await;
     let weight = run_ok(proxy, &["weight", &id, "5"]).await;
-    assert_eq!(weight, "its weight is 5 on 1 route\n");
-    assert_eq!(run_ok(proxy, &["weight", &id, "file"]).await, "its weight is 1 on 1 route\n");
+    assert_eq!(weight, "weight 5 on 1 route\n");
+    assert_eq!(run_ok(proxy, &["weight", &id, "file"]).await, "weight 1 on 1 route\n");
     let kill = ["kill", "2", "--code", "4003", "--reason", "against the rules"];
-    assert_eq!(run_ok(proxy, &kill).await, "1 tunnel was told to close\n");
+    assert_eq!(run_ok(proxy, &kill).await, "closing 1 tunnel\n");
     let close = wire::read_past_pings(&mut second).await.unwrap();
     assert_eq!((close.code(), &close.payload[2..]), (4003, &b"against the rules"[..]));
     drop((second, second_backend));
@@ -122,7 +122,7 @@ async fn write_commands_work_on_a_live_proxy() {
     let (output, code) = tokio::join!(run_ok(proxy, &drain), leave);
     assert_eq!(
         (output.as_str(), code),
-        ("1 tunnel drained, 0 of them cut; no new ones until undrain\n", 1012)
+        ("1 tunnel drained, 0 of them aborted; new tunnels are rejected until undrain\n", 1012)
     );
     // A tail ends with its tunnel; its last line says which side closed it.
     let rest = tokio::task::spawn_blocking(move || {
@@ -134,7 +134,7 @@ async fn write_commands_work_on_a_live_proxy() {
     assert_eq!(code, Some(0));
     assert!(rest.lines().any(|line| line.contains("close") && line.ends_with("1012")), "{rest}");
     let undrain = run_ok(proxy, &["undrain", "--backend", &id]).await;
-    assert_eq!(undrain, format!("new tunnels are let in again at backend {id}\n"));
+    assert_eq!(undrain, format!("new tunnels are admitted again to backend {id}\n"));
     assert_eq!(run_ok(proxy, &["log-level"]).await, "debug\n");
     assert_eq!(run_ok(proxy, &["log-level", "info"]).await, "info\n");
     let set = run_ok(proxy, &["config", "--changed"]).await;
@@ -142,7 +142,7 @@ async fn write_commands_work_on_a_live_proxy() {
     assert!(socket.ends_with("\"control.sock\"") && socket.contains(" line "), "{socket}");
     assert!(!set.contains(" default "), "{set}");
     let reload = run_ok(proxy, &["reload", "--wait"]).await;
-    assert_eq!(reload, "configuration 2 is in force: nothing changed\n");
+    assert_eq!(reload, "configuration 2 is active: nothing changed\n");
     proxy.rewrite(&format!("{}\n[limits]\nidle = 30\n", proxy.config()));
     let output = run_unblocked(proxy, &["reload", "--wait"]).await;
     assert_eq!(output.code, Some(78), "{}", output.err);

@@ -19,7 +19,9 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
         "{}",
         output.out
     );
-    for (open, expected) in [(0, "no tunnel is open\n"), (9, "none of the 9 open tunnels fits\n")] {
+    for (open, expected) in
+        [(0, "no tunnel is open\n"), (9, "none of the 9 open tunnels matches\n")]
+    {
         let none = json!({"ok": {"now": 5.0, "open": open, "sessions": []}});
         assert_eq!(run_with_answer(&["ctl", "sessions"], none).out, expected);
     }
@@ -38,8 +40,8 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
     let output = run_with_answer(&["ctl", "session", "7"], json!({"ok": detail}));
     for line in [
         "state            open, 3m12s old",
-        "address          192.0.2.7:4711 (known by forwarded)",
-        "backend          10.0.0.7:9001 (answered in 0.50ms)",
+        "address          192.0.2.7:4711 (from forwarded)",
+        "backend          10.0.0.7:9001 (handshake in 0.50ms)",
         "user agent       a\\u{1b}[2Jb",
         "up               1B in 3 messages",
         "backend delayed  1s",
@@ -64,49 +66,49 @@ fn top_computes_rates_from_two_samples() {
 #[test]
 fn actions_print_one_sentence() {
     for (words, answer, expected) in [
-        (&["kill", "--all"][..], json!({"sessions": 3}), "3 tunnels were told to close\n"),
-        (&["kill", "--older", "1h"], json!({"sessions": 0}), "no open tunnel fits\n"),
+        (&["kill", "--all"][..], json!({"sessions": 3}), "closing 3 tunnels\n"),
+        (&["kill", "--older", "1h"], json!({"sessions": 0}), "no open tunnel matches\n"),
         (
             &["drain", "--all"],
             json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 90_000, "aborted": null}),
-            "12 tunnels will be closed over 30s; what is left after 90s is cut; no new ones until undrain\n",
+            "closing 12 tunnels over 30s; those left after 90s are aborted; new tunnels are rejected until undrain\n",
         ),
         (
             &["drain", "--all", "--wait"],
             json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 60_000, "aborted": 1}),
-            "12 tunnels drained, 1 of them cut; no new ones until undrain\n",
+            "12 tunnels drained, 1 of them aborted; new tunnels are rejected until undrain\n",
         ),
         (
             &["drain", "--older", "1h"],
             json!({"sessions": 0, "window_ms": 1000, "deadline_ms": 2000, "aborted": null}),
-            "no open tunnel fits\n",
+            "no open tunnel matches\n",
         ),
         (
             &["undrain", "--route", "chat"],
             json!({"route": "chat"}),
-            "new tunnels are let in again on route chat\n",
+            "new tunnels are admitted again on route chat\n",
         ),
-        (&["undrain", "--all"], json!("all"), "new tunnels are let in again everywhere\n"),
-        (&["weight", "b", "5"], json!({"routes": 2, "weight": 5}), "its weight is 5 on 2 routes\n"),
+        (&["undrain", "--all"], json!("all"), "new tunnels are admitted again\n"),
+        (&["weight", "b", "5"], json!({"routes": 2, "weight": 5}), "weight 5 on 2 routes\n"),
         (&["log-level", "warn"], json!({"level": "warn"}), "warn\n"),
         (
             &["reload"],
             json!({"generation": 4, "changes": []}),
-            "configuration 4 is in force: nothing changed\n",
+            "configuration 4 is active: nothing changed\n",
         ),
         (
             &["reload", "--wait"],
             json!({"generation": 4, "changes": [{
                 "section": "route", "name": "chat", "action": "changed", "tunnels": 12,
-                "effect": "live tunnels keep what they have", "keys": [
+                "effect": "open tunnels keep the old value", "keys": [
                     {"key": "route[0].limits.idle", "before": "\"1h\"", "after": "\"2h\""},
                     {"key": "route[0].subprotocols", "before": null, "after": "[]"},
                 ],
             }]}),
-            "configuration 4 is in force: 1 change\n\
-             route chat: changed, 12 live tunnels; live tunnels keep what they have\n    \
+            "configuration 4 is active: 1 change\n\
+             route chat: changed, 12 open tunnels; open tunnels keep the old value\n    \
                  route[0].limits.idle: \"1h\" -> \"2h\"\n    \
-                 route[0].subprotocols: (nothing) -> []\n",
+                 route[0].subprotocols: (unset) -> []\n",
         ),
     ] {
         tells(words, &answer, expected);
@@ -128,7 +130,7 @@ fn explain_and_config_print_lists() {
             "CHECK       RESULT\n\
              route   ok  chat\n\
              origin  NO  https://o is not in the list  (route[0].origins = [])\n\
-             => it would be refused with 403: origin_not_allowed\n",
+             => the handshake would be rejected with 403: origin_not_allowed\n",
         ),
         (
             &["config", "--changed"],
@@ -138,7 +140,7 @@ fn explain_and_config_print_lists() {
                 {"key": "route[0].limits.idle", "value": "\"1h\"", "line": null, "from": "limits.idle"},
                 {"key": "backend.weight", "value": "3", "line": null, "from": "ctl"},
             ]}),
-            "configuration 4, of /etc/tidegate/proxy.toml\n\n\
+            "configuration 4 from /etc/tidegate/proxy.toml\n\n\
              KEY             FROM     VALUE\n\
              log.level       line 12  \"warn\"\n\
              backend.weight  ctl      3\n",
@@ -165,7 +167,7 @@ fn tail_prints_frames_until_the_end() {
     let lines = format!("{}\n{}\n", frame(0, Value::Null), frame(5, 1000.into()));
     let output = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7"]);
     let line = "23:59:59.250  backend -> client    close              2B";
-    assert_eq!(output.out, format!("{line}\n... 5 frames not shown\n{line}  1000\n"));
+    assert_eq!(output.out, format!("{line}\n... 5 frames skipped\n{line}  1000\n"));
     let output = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7", "--json"]);
     assert_eq!((output.code, output.out), (Some(0), lines));
 }

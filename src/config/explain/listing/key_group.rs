@@ -34,7 +34,7 @@ impl KeyGroup {
         self.entries.push(KeyEntry { name: name.to_owned(), value, applies_to, fallback: None });
     }
 
-    /// Adds a key whose default is the value of the key `fallback`.
+    /// Adds a key that defaults to the value of the key `fallback`.
     pub(crate) fn add_with_fallback(
         &mut self,
         name: &str,

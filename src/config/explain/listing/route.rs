@@ -14,19 +14,19 @@ use crate::config::values::origin::OriginRule;
 
 /// The keys of a `[[route]]` without its backends.
 pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
-    let of = settings.routes.get(index)?;
+    let route = settings.routes.get(index)?;
     let mut group = KeyGroup::new(format!("route[{index}]"));
-    group.add("host", Requests, text(&of.host));
-    group.add("path", Requests, text(of.path.as_str()));
-    group.add_with_fallback("name", Requests, text(&of.name), format!("route[{index}].host"));
-    group.add("origins", Requests, list(of.origins.iter().map(origin)));
-    group.add("on_backend_loss", Immediately, on_backend_loss(of.on_backend_loss));
-    group.add("http", Requests, plain(of.http));
-    group.add("tunnels", Requests, or_off(of.tunnels, plain));
+    group.add("host", Requests, text(&route.host));
+    group.add("path", Requests, text(route.path.as_str()));
+    group.add_with_fallback("name", Requests, text(&route.name), format!("route[{index}].host"));
+    group.add("origins", Requests, list(route.origins.iter().map(origin)));
+    group.add("on_backend_loss", Immediately, on_backend_loss(route.on_backend_loss));
+    group.add("http", Requests, plain(route.http));
+    group.add("tunnels", Requests, or_off(route.tunnels, plain));
     group.add(
         "compression",
         Tunnels,
-        text(match of.compression {
+        text(match route.compression {
             Compression::Inspect => "inspect",
             Compression::Strip => "strip",
             Compression::Pass => "pass",
@@ -35,16 +35,17 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add(
         "strict",
         Tunnels,
-        text(match of.policy.strict {
+        text(match route.policy.strict {
             Strictness::Enforce => "enforce",
             Strictness::Report => "report",
         }),
     );
-    group.add("proxy_protocol", Requests, plain(of.send_proxy));
-    group.add("forwarded", Requests, plain(of.send_forwarded));
-    headers(&mut group, "request_headers", &of.request_headers);
-    headers(&mut group, "response_headers", &of.response_headers);
-    for (key, value) in policy_keys(&of.policy, settings.source_map.heartbeat_timeouts(Some(index)))
+    group.add("proxy_protocol", Requests, plain(route.send_proxy));
+    group.add("forwarded", Requests, plain(route.send_forwarded));
+    headers(&mut group, "request_headers", &route.request_headers);
+    headers(&mut group, "response_headers", &route.response_headers);
+    for (key, value) in
+        policy_keys(&route.policy, settings.source_map.heartbeat_timeouts(Some(index)))
     {
         group.add_with_fallback(&key, Tunnels, value, key.clone());
     }
@@ -53,15 +54,15 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
 
 /// The keys of one item of a route's `backends`.
 pub fn backend(settings: &Settings, route: usize, index: usize) -> Option<KeyGroup> {
-    let of = settings.routes.get(route)?.backends.get(index)?;
+    let backend = settings.routes.get(route)?.backends.get(index)?;
     let mut group = KeyGroup::new(format!("route[{route}].backends[{index}]"));
     let address = format!("{}.address", group.prefix);
     // A backend in short form consists of its address.
     let is_short = settings.source_map.line(&address).is_none();
     let address = if is_short { group.prefix.clone() } else { address };
-    group.add("address", Requests, text(&of.address));
-    group.add("weight", Requests, plain(of.weight));
-    group.add_with_fallback("id", Requests, text(&of.id), address);
+    group.add("address", Requests, text(&backend.address));
+    group.add("weight", Requests, plain(backend.weight));
+    group.add_with_fallback("id", Requests, text(&backend.id), address);
     Some(group)
 }
 

@@ -13,33 +13,33 @@ use crate::config::settings::{
 
 /// The keys of a `[[listener]]`.
 pub fn listener(settings: &Settings, index: usize) -> Option<KeyGroup> {
-    let of = settings.listeners.get(index)?;
+    let values = settings.listeners.get(index)?;
     let mut group = KeyGroup::new(format!("listener[{index}]"));
-    group.add("address", Immediately, text(of.address));
+    group.add("address", Immediately, text(values.address));
     group.add_with_fallback(
         "name",
         Connections,
-        text(&of.name),
+        text(&values.name),
         format!("listener[{index}].address"),
     );
-    group.add("tls", Connections, plain(of.tls));
-    group.add("proxy_protocol", Connections, plain(of.proxy_protocol));
-    group.add("health_path", Connections, or_off(of.health_path.as_deref(), text));
+    group.add("tls", Connections, plain(values.tls));
+    group.add("proxy_protocol", Connections, plain(values.proxy_protocol));
+    group.add("health_path", Connections, or_off(values.health_path.as_deref(), text));
     Some(group)
 }
 
 /// The keys of a `[[certificate]]`.
 pub fn certificate(settings: &Settings, index: usize) -> Option<KeyGroup> {
-    let of = settings.certificates.get(index)?;
+    let values = settings.certificates.get(index)?;
     let mut group = KeyGroup::new(format!("certificate[{index}]"));
-    let (chain, key) = match &of.source {
+    let (chain, key) = match &values.source {
         CertificateSource::Files { chain, key } => (text(chain.display()), text(key.display())),
         // The PEM text itself is never shown.
         CertificateSource::Memory { .. } => (text("(memory)"), text("(memory)")),
     };
     group.add("chain", Connections, chain);
     group.add("key", Connections, key);
-    group.add("default", Connections, plain(of.default));
+    group.add("default", Connections, plain(values.default));
     Some(group)
 }
 
@@ -64,26 +64,26 @@ pub fn process(settings: &Settings) -> (Vec<KeyGroup>, Vec<KeyGroup>) {
 }
 
 fn timeouts(settings: &Settings) -> KeyGroup {
-    let of = &settings.timeouts;
+    let values = &settings.timeouts;
     let mut group = KeyGroup::new("timeouts");
-    group.add("proxy_header", Connections, duration(of.proxy_header));
-    group.add("tls", Connections, duration(of.tls));
-    group.add("request_header", Connections, duration(of.request_header));
-    group.add("connect", Requests, duration(of.connect));
-    group.add("response_header", Requests, duration(of.response_header));
-    group.add("idle", Requests, duration(of.idle));
+    group.add("proxy_header", Connections, duration(values.proxy_header));
+    group.add("tls", Connections, duration(values.tls));
+    group.add("request_header", Connections, duration(values.request_header));
+    group.add("connect", Requests, duration(values.connect));
+    group.add("response_header", Requests, duration(values.response_header));
+    group.add("idle", Requests, duration(values.idle));
     group
 }
 
 fn concurrency(settings: &Settings) -> KeyGroup {
-    let of = &settings.concurrency;
+    let values = &settings.concurrency;
     let mut group = KeyGroup::new("concurrency");
-    group.add("connections", Connections, or_auto(of.connections, plain));
-    group.add("tunnels", Requests, or_auto(of.tunnels, plain));
+    group.add("connections", Connections, or_auto(values.connections, plain));
+    group.add("tunnels", Requests, or_auto(values.tunnels, plain));
     // A default is lowered to the limit on all clients.
     let lowered = |number: usize, all: Option<usize>| all == Some(number);
-    let (connections, tunnels) = (of.connections_per_client, of.tunnels_per_client);
-    match lowered(connections, of.connections) {
+    let (connections, tunnels) = (values.connections_per_client, values.tunnels_per_client);
+    match lowered(connections, values.connections) {
         true => group.add_with_fallback(
             "connections_per_client",
             Connections,
@@ -92,7 +92,7 @@ fn concurrency(settings: &Settings) -> KeyGroup {
         ),
         false => group.add("connections_per_client", Connections, plain(connections)),
     }
-    match (lowered(tunnels, of.tunnels), lowered(tunnels, of.connections)) {
+    match (lowered(tunnels, values.tunnels), lowered(tunnels, values.connections)) {
         (true, _) => group.add_with_fallback(
             "tunnels_per_client",
             Requests,
@@ -111,10 +111,10 @@ fn concurrency(settings: &Settings) -> KeyGroup {
 }
 
 fn rates(settings: &Settings) -> KeyGroup {
-    let of = &settings.rates;
+    let values = &settings.rates;
     let mut group = KeyGroup::new("rates");
-    group.add("handshakes_per_client", Requests, per_second(&plain(of.handshakes_per_client)));
-    group.add("handshakes_burst", Requests, plain(of.handshakes_burst));
+    group.add("handshakes_per_client", Requests, per_second(&plain(values.handshakes_per_client)));
+    group.add("handshakes_burst", Requests, plain(values.handshakes_burst));
     group
 }
 
@@ -144,12 +144,12 @@ fn client_key(settings: &Settings) -> KeyGroup {
 }
 
 fn drain(settings: &Settings) -> KeyGroup {
-    let (of, policy) = (&settings.drain, &settings.source_map.common);
+    let (values, policy) = (&settings.drain, &settings.source_map.common);
     let mut group = KeyGroup::new("drain");
-    group.add("delay", Drain, or_off(of.delay, duration));
-    group.add("window", Drain, duration(of.window));
-    group.add("rate", Drain, or_off(of.rate, |rate| per_second(&plain(rate))));
-    group.add("deadline", Drain, duration(of.deadline));
+    group.add("delay", Drain, or_off(values.delay, duration));
+    group.add("window", Drain, duration(values.window));
+    group.add("rate", Drain, or_off(values.rate, |rate| per_second(&plain(rate))));
+    group.add("deadline", Drain, duration(values.deadline));
     group.add("code", Tunnels, plain(policy.drain_code.get()));
     group.add("reason", Tunnels, text(&policy.drain_reason));
     group
@@ -180,27 +180,27 @@ fn control(settings: &Settings) -> KeyGroup {
 }
 
 fn log(settings: &Settings) -> KeyGroup {
-    let of = &settings.log;
+    let values = &settings.log;
     let mut group = KeyGroup::new("log");
-    group.add("format", Restart, text(format(of.format)));
-    group.add("level", Immediately, text(of.level.as_str().to_ascii_lowercase()));
-    group.add("redact", Requests, list(of.redact.iter().cloned()));
+    group.add("format", Restart, text(format(values.format)));
+    group.add("level", Immediately, text(values.level.as_str().to_ascii_lowercase()));
+    group.add("redact", Requests, list(values.redact.iter().cloned()));
     group
 }
 
 fn access(settings: &Settings) -> KeyGroup {
-    let of = &settings.access;
+    let values = &settings.access;
     let mut group = KeyGroup::new("access");
     group.add(
         "to",
         Immediately,
-        match &of.to {
+        match &values.to {
             AccessTarget::Stderr => text("stderr"),
             AccessTarget::File(path) => text(path.display()),
         },
     );
-    group.add_with_fallback("format", Immediately, text(format(of.format)), "log.format");
-    group.add("start", Immediately, plain(of.start));
+    group.add_with_fallback("format", Immediately, text(format(values.format)), "log.format");
+    group.add("start", Immediately, plain(values.start));
     group
 }
 

@@ -51,7 +51,7 @@ pub fn or_auto<T>(value: Option<T>, show: impl Fn(T) -> DisplayValue) -> Display
     value.map_or_else(|| text("auto"), show)
 }
 
-/// A list whose order has no meaning.
+/// A list in which the order has no meaning.
 pub fn list(items: impl IntoIterator<Item = String>) -> DisplayValue {
     let items: Vec<String> = items.into_iter().map(|item| quoted(&item)).collect();
     let mut sorted = items.clone();

@@ -6,8 +6,8 @@ use super::*;
 use crate::ctl::top::draw::draw;
 use crate::ctl::top::keys::press;
 
-/// A look at so many tunnels; the i-th moves i messages of 100 bytes up each second.
-fn look(now: f64, tunnels: u64) -> TopSample {
+/// A sample of a number of tunnels; the i-th sends i messages of 100 bytes per second.
+fn sample(now: f64, tunnels: u64) -> TopSample {
     let seconds = now as u64;
     let row = |i: u64| SessionRow {
         session: i,
@@ -21,7 +21,7 @@ fn look(now: f64, tunnels: u64) -> TopSample {
         ..SessionRow::default()
     };
     let sessions: Vec<SessionRow> = (1..=tunnels).map(row).collect();
-    let headline = StatusSummary {
+    let summary = StatusSummary {
         state: "running".into(),
         started: 1.0,
         now,
@@ -29,15 +29,15 @@ fn look(now: f64, tunnels: u64) -> TopSample {
         messages: 500 * seconds,
         ..StatusSummary::default()
     };
-    TopSample { headline, sessions: SessionList { now, open: sessions.len(), sessions } }
+    TopSample { summary, sessions: SessionList { now, open: sessions.len(), sessions } }
 }
 
-/// After two looks, with so many rows on a page.
+/// The state after two samples, with `page` visible rows.
 fn top(tunnels: u64, page: usize) -> TopState {
     let mut top = TopState::new(false);
     top.page = page;
-    top.seen(look(10.0, tunnels));
-    top.seen(look(11.0, tunnels));
+    top.add_sample(sample(10.0, tunnels));
+    top.add_sample(sample(11.0, tunnels));
     top
 }
 
@@ -51,7 +51,7 @@ fn tap(top: &mut TopState, code: KeyCode) -> Option<TopAction> {
 
 fn shown(top: &mut TopState) -> Vec<u64> {
     let page = top.page;
-    top.visible(page).map(|row| row.of.session).collect()
+    top.visible(page).map(|row| row.info.session).collect()
 }
 
 fn screen(top: &mut TopState, width: u16, height: u16) -> Vec<String> {
@@ -62,20 +62,20 @@ fn screen(top: &mut TopState, width: u16, height: u16) -> Vec<String> {
 }
 
 #[test]
-fn who_talks_most_is_first_and_only_a_page_is_looked_at() {
+fn busiest_tunnels_are_first_and_limited_to_a_page() {
     let mut top = top(9000, 20);
     assert_eq!(shown(&mut top), (8981..=9000).rev().collect::<Vec<_>>());
-    assert_eq!(top.flow[0], 500.0);
-    assert_eq!(top.current().unwrap().rate.messages, 9000.0);
-    assert_eq!(top.current().unwrap().rate.up, 900_000.0);
+    assert_eq!(top.total_rates[0], 500.0);
+    assert_eq!(top.selected_row().unwrap().rate.messages, 9000.0);
+    assert_eq!(top.selected_row().unwrap().rate.up, 900_000.0);
 }
 
 #[test]
-fn nothing_seems_to_move_before_there_are_two_looks() {
+fn rates_are_zero_after_the_first_sample() {
     let mut top = TopState::new(false);
-    top.seen(look(10.0, 3));
-    assert_eq!(top.current().unwrap().rate, SessionRate::default());
-    assert_eq!(top.flow, [0.0; 3]);
+    top.add_sample(sample(10.0, 3));
+    assert_eq!(top.selected_row().unwrap().rate, SessionRate::default());
+    assert_eq!(top.total_rates, [0.0; 3]);
 }
 
 #[test]
@@ -100,38 +100,42 @@ fn letters_and_arrows_sort() {
 }
 
 #[test]
-fn a_selected_tunnel_stays_selected_wherever_it_moves() {
+fn selected_tunnel_stays_selected_when_it_moves() {
     let mut top = top(100, 10);
     tap(&mut top, KeyCode::Down);
-    assert_eq!(top.current().unwrap().of.session, 99);
+    assert_eq!(top.selected_row().unwrap().info.session, 99);
     keys(&mut top, "n");
-    assert_eq!(top.current().unwrap().of.session, 99);
+    assert_eq!(top.selected_row().unwrap().info.session, 99);
     assert_eq!(shown(&mut top), (90..=99).collect::<Vec<_>>());
     tap(&mut top, KeyCode::PageUp);
-    assert_eq!(top.current().unwrap().of.session, 89);
+    assert_eq!(top.selected_row().unwrap().info.session, 89);
     tap(&mut top, KeyCode::Home);
-    assert_eq!((top.first, top.current().unwrap().of.session), (0, 1));
+    assert_eq!((top.first, top.selected_row().unwrap().info.session), (0, 1));
     tap(&mut top, KeyCode::End);
-    assert_eq!((top.first, top.current().unwrap().of.session), (90, 100));
-    // It closes: whoever takes its place is selected.
-    top.seen(look(12.0, 40));
-    assert_eq!(top.current().unwrap().of.session, 40);
-    top.seen(look(13.0, 0));
-    assert!(top.current().is_none() && top.mark().is_none() && shown(&mut top).is_empty());
+    assert_eq!((top.first, top.selected_row().unwrap().info.session), (90, 100));
+    // The selected tunnel closes: the one at the same index is selected.
+    top.add_sample(sample(12.0, 40));
+    assert_eq!(top.selected_row().unwrap().info.session, 40);
+    top.add_sample(sample(13.0, 0));
+    assert!(
+        top.selected_row().is_none()
+            && top.selected_on_page().is_none()
+            && shown(&mut top).is_empty()
+    );
     assert_eq!(keys(&mut top, "k"), None);
     assert!(matches!(top.mode, TopMode::Table));
 }
 
 #[test]
-fn a_filter_is_typed_kept_and_cleared() {
+fn filter_can_be_typed_kept_and_cleared() {
     let mut top = top(100, 10);
     keys(&mut top, "/CHAt");
     assert_eq!(top.counts(), (50, 100));
     tap(&mut top, KeyCode::Enter);
-    // Letters are keys again.
+    // Letters sort again.
     keys(&mut top, "n");
     assert_eq!(shown(&mut top)[..2], [2, 4]);
-    top.seen(look(12.0, 100));
+    top.add_sample(sample(12.0, 100));
     assert_eq!(top.counts(), (50, 100));
     keys(&mut top, "/x");
     assert_eq!(top.counts().0, 0);
@@ -146,51 +150,51 @@ fn a_filter_is_typed_kept_and_cleared() {
 }
 
 #[test]
-fn a_pause_holds_the_table_and_rates_are_right_after_it() {
+fn pause_keeps_the_rows_and_later_rates_are_correct() {
     let mut top = top(10, 10);
     keys(&mut top, "p");
-    top.seen(look(12.0, 3));
+    top.add_sample(sample(12.0, 3));
     assert_eq!(top.counts(), (10, 10));
     keys(&mut top, " ");
-    top.seen(look(13.0, 3));
+    top.add_sample(sample(13.0, 3));
     assert_eq!(top.counts(), (3, 3));
-    assert_eq!(top.current().unwrap().rate.messages, 3.0);
+    assert_eq!(top.selected_row().unwrap().rate.messages, 3.0);
 }
 
 #[test]
-fn a_tunnel_is_closed_only_after_a_yes() {
+fn closing_a_tunnel_needs_confirmation() {
     let mut top = top(10, 10);
     assert_eq!(keys(&mut top, "kn"), None);
-    assert_eq!(keys(&mut top, "ky"), Some(TopAction::Ask(TopCommand::Kill(10))));
+    assert_eq!(keys(&mut top, "ky"), Some(TopAction::Send(TopCommand::Kill(10))));
     assert!(matches!(top.mode, TopMode::Table));
-    // What was asked about is what is closed, whoever is on top by then.
+    // The confirmed tunnel is closed even if another one is selected by then.
     keys(&mut top, "k");
-    top.seen(look(12.0, 20));
-    assert_eq!(keys(&mut top, "y"), Some(TopAction::Ask(TopCommand::Kill(10))));
+    top.add_sample(sample(12.0, 20));
+    assert_eq!(keys(&mut top, "y"), Some(TopAction::Send(TopCommand::Kill(10))));
 }
 
 #[test]
-fn details_are_asked_for_as_long_as_they_are_shown() {
+fn details_are_refreshed_while_they_are_shown() {
     let mut top = top(10, 10);
-    assert_eq!(tap(&mut top, KeyCode::Enter), Some(TopAction::Ask(TopCommand::Detail(10))));
-    assert_eq!(top.seen(look(12.0, 10)), Some(TopAction::Ask(TopCommand::Detail(10))));
-    // An answer about another one comes late.
-    top.told(9, Err("no tunnel 9".into()));
-    assert!(screen(&mut top, 80, 24).join("\n").contains("asking ..."));
+    assert_eq!(tap(&mut top, KeyCode::Enter), Some(TopAction::Send(TopCommand::Detail(10))));
+    assert_eq!(top.add_sample(sample(12.0, 10)), Some(TopAction::Send(TopCommand::Detail(10))));
+    // A late response about another tunnel is ignored.
+    top.set_detail(9, Err("no tunnel 9".into()));
+    assert!(screen(&mut top, 80, 24).join("\n").contains("loading ..."));
     let detail = SessionDetail {
         user_agent: Some("evil\x1b[2J".into()),
         host: "chat.example.com".into(),
         ..SessionDetail::default()
     };
-    top.told(10, Ok(Box::new(detail)));
+    top.set_detail(10, Ok(Box::new(detail)));
     let text = screen(&mut top, 80, 24).join("\n");
     assert!(text.contains("chat.example.com") && text.contains("evil\\u{1b}[2J"), "{text}");
     tap(&mut top, KeyCode::Esc);
-    assert_eq!(top.seen(look(13.0, 10)), None);
+    assert_eq!(top.add_sample(sample(13.0, 10)), None);
 }
 
 #[test]
-fn control_c_leaves_from_everywhere() {
+fn control_c_quits_from_every_mode() {
     for before in ["", "/", "?", "k"] {
         let mut top = top(10, 10);
         keys(&mut top, before);
@@ -204,10 +208,10 @@ fn control_c_leaves_from_everywhere() {
 }
 
 #[test]
-fn the_screen_shows_what_there_is_room_for() {
+fn columns_are_dropped_on_narrow_screens() {
     let mut top = top(9000, 1);
     let wide = screen(&mut top, 120, 10);
-    assert_eq!(wide[0], "tidegate running, up 10s   9000 tunnels, 0 refused or dropped");
+    assert_eq!(wide[0], "tidegate running, up 10s   9000 tunnels, 0 rejected or dropped");
     assert_eq!(wide[1], "500 messages/s, 0B/s up, 0B/s down");
     assert_eq!(wide[2], "sorted by msgs/s");
     for heading in SortColumn::ALL.map(|column| column.heading().0) {
@@ -231,7 +235,7 @@ fn the_screen_shows_what_there_is_room_for() {
     let narrow = screen(&mut top, 60, 10);
     assert!(narrow[3].contains("CLIENT") && narrow[3].contains("MSGS/S"), "{}", narrow[3]);
     assert!(!narrow[3].contains("TOTAL"), "{}", narrow[3]);
-    // No size at all is a size.
+    // Drawing must not fail at any size.
     for (width, height) in [(1, 1), (1, 0), (10, 3), (5, 4)] {
         screen(&mut top, width, height);
         keys(&mut top, "?");
@@ -241,15 +245,19 @@ fn the_screen_shows_what_there_is_room_for() {
 }
 
 #[test]
-fn a_process_that_went_away_is_told_of_until_it_is_back() {
+fn sampling_error_is_shown_until_recovery() {
     let mut top = top(10, 10);
-    top.gone("no process answers at /run/tidegate/control.sock: ...".into());
+    top.set_error("cannot connect to the control socket /run/tidegate/control.sock: ...".into());
     let text = screen(&mut top, 120, 10);
-    assert!(text[2].starts_with("asking again: no process answers at /run"), "{}", text[2]);
+    assert!(
+        text[2].starts_with("retrying: cannot connect to the control socket /run"),
+        "{}",
+        text[2]
+    );
     assert!(text[4].contains("192.0.2.10"));
-    let mut again = look(1.0, 2);
-    again.headline.started = 0.5;
-    top.seen(again);
-    assert_eq!(top.flow, [0.0; 3]);
+    let mut again = sample(1.0, 2);
+    again.summary.started = 0.5;
+    top.add_sample(again);
+    assert_eq!(top.total_rates, [0.0; 3]);
     assert_eq!(screen(&mut top, 120, 10)[2], "sorted by msgs/s");
 }

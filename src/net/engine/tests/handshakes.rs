@@ -1,4 +1,4 @@
-//! Handshakes of every kind, and the alerts of those that fail.
+//! All kinds of handshakes, and the alerts of failed ones.
 
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, RootCertStore};
@@ -7,43 +7,43 @@ use super::*;
 use crate::net::testing::configs;
 
 #[test]
-fn a_second_connection_is_resumed() {
+fn second_connection_is_resumed() {
     for versions in [TLS12, TLS13] {
         let (mut server, client) = configs_for(versions);
         server.ticketer = aws_lc_rs::Ticketer::new().unwrap();
         let (server, client) = (EngineConfig::new(server), Arc::new(client));
         for expected in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
             let mut pair = Pair::with(&server, &client);
-            pair.shake(usize::MAX).unwrap();
+            pair.handshake(usize::MAX).unwrap();
             assert_eq!(pair.server.common_state().handshake_kind(), Some(expected));
             assert_eq!(pair.client.handshake_kind(), Some(expected));
             assert_eq!(pair.server.take_server_name().as_deref(), Some("localhost"));
-            let question = pair.say(b"question");
-            pair.arrive(&question, 7).unwrap();
-            assert_eq!(pair.got, b"question");
-            pair.answer(b"answer");
+            let question = pair.client_sends(b"question");
+            pair.server_receives(&question, 7).unwrap();
+            assert_eq!(pair.server_received, b"question");
+            pair.server_sends(b"answer");
         }
     }
 }
 
-/// A connection of tokio-rustls on the same thread leaves its name behind.
+/// A connection of tokio-rustls on the same thread sets the thread-local name as well.
 #[test]
-fn a_name_is_not_told_by_another_connection() {
+fn server_name_is_not_taken_from_another_connection() {
     let (server, client) = configs();
     let server = EngineConfig::new(server);
     let mut pair = Pair::with(&server, &Arc::new(client));
-    let hello = pair.sent();
-    let mut stock = rustls::ServerConnection::new(server.rustls()).unwrap();
-    stock.read_tls(&mut &hello[..]).unwrap();
-    stock.process_new_packets().unwrap();
-    assert_eq!(stock.server_name(), Some("localhost"));
-    pair.arrive(&hello[..10], usize::MAX).unwrap();
+    let hello = pair.client_records();
+    let mut other = rustls::ServerConnection::new(server.rustls()).unwrap();
+    other.read_tls(&mut &hello[..]).unwrap();
+    other.process_new_packets().unwrap();
+    assert_eq!(other.server_name(), Some("localhost"));
+    pair.server_receives(&hello[..10], usize::MAX).unwrap();
     assert_eq!(pair.server.take_server_name(), None);
 }
 
-/// The client's guess at the group was wrong (RFC 8446 4.1.4).
+/// The client offers the wrong group first (RFC 8446 4.1.4).
 #[test]
-fn a_hello_may_have_to_be_said_again() {
+fn hello_retry_request_succeeds() {
     for piece in [1, 500, usize::MAX] {
         let (mut server, client) = configs_for(TLS13);
         let mut provider = aws_lc_rs::default_provider();
@@ -54,16 +54,16 @@ fn a_hello_may_have_to_be_said_again() {
             .with_no_client_auth()
             .with_cert_resolver(server.cert_resolver);
         let mut pair = Pair::new(server, client);
-        pair.shake(piece).unwrap();
+        pair.handshake(piece).unwrap();
         let kind = HandshakeKind::FullWithHelloRetryRequest;
         assert_eq!(pair.client.handshake_kind(), Some(kind));
         assert_eq!(pair.server.take_server_name().as_deref(), Some("localhost"));
-        pair.answer(b"answer");
+        pair.server_sends(b"answer");
     }
 }
 
 #[test]
-fn a_client_may_be_asked_for_a_certificate() {
+fn client_certificates_can_be_required() {
     for versions in [TLS12, TLS13] {
         for (shown, piece) in [(true, 1), (true, usize::MAX), (false, usize::MAX)] {
             let (server, client) = configs_for(versions);
@@ -88,43 +88,43 @@ fn a_client_may_be_asked_for_a_certificate() {
             }
             let mut pair = Pair::new(server, client);
             if shown {
-                pair.shake(piece).unwrap();
+                pair.handshake(piece).unwrap();
                 assert_eq!(pair.server.common_state().peer_certificates().unwrap().len(), 1);
-                pair.answer(b"answer");
+                pair.server_sends(b"answer");
             } else {
-                let fault = shake_in_vain(&mut pair);
-                assert_eq!(fault, TlsError::NoCertificatesPresented);
+                let error = failed_handshake(&mut pair);
+                assert_eq!(error, TlsError::NoCertificatesPresented);
             }
         }
     }
 }
 
-/// The fault at the server; what the client hears of it must be an alert.
-fn shake_in_vain(pair: &mut Pair) -> TlsError {
+/// The error of the server; the client must receive an alert.
+fn failed_handshake(pair: &mut Pair) -> TlsError {
     for _ in 0..10 {
-        let sent = pair.sent();
+        let sent = pair.client_records();
         pair.rest.extend(sent);
         let mut plain = vec![0; pair.rest.len()];
-        let mut answers = WriteBuffer::default();
-        let opened = pair.server.open(&mut pair.rest, &mut plain, &mut answers);
-        pair.rest.drain(..opened.used);
-        let heard = pair.hear(answers.bytes());
-        if let Some(fault) = opened.fault {
-            assert!(matches!(heard, Err(TlsError::AlertReceived(_))), "{heard:?}");
-            return fault;
+        let mut replies = WriteBuffer::default();
+        let outcome = pair.server.decrypt(&mut pair.rest, &mut plain, &mut replies);
+        pair.rest.drain(..outcome.consumed);
+        let received = pair.client_receives(replies.bytes());
+        if let Some(error) = outcome.error {
+            assert!(matches!(received, Err(TlsError::AlertReceived(_))), "{received:?}");
+            return error;
         }
-        heard.unwrap();
+        received.unwrap();
     }
-    panic!("there was no fault");
+    panic!("the handshake did not fail");
 }
 
 #[test]
-fn refusals_are_told_by_alerts() {
+fn failed_negotiation_sends_an_alert() {
     let (mut server, mut client) = configs();
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     client.alpn_protocols = vec![b"h2".to_vec()];
-    let fault = shake_in_vain(&mut Pair::new(server, client));
-    assert_eq!(fault, TlsError::NoApplicationProtocol);
+    let error = failed_handshake(&mut Pair::new(server, client));
+    assert_eq!(error, TlsError::NoApplicationProtocol);
 
     #[derive(Debug)]
     struct None;
@@ -135,6 +135,6 @@ fn refusals_are_told_by_alerts() {
     }
     let (mut server, client) = configs();
     server.cert_resolver = Arc::new(None);
-    let fault = shake_in_vain(&mut Pair::new(server, client));
-    assert!(matches!(fault, TlsError::General(_)), "{fault}");
+    let error = failed_handshake(&mut Pair::new(server, client));
+    assert!(matches!(error, TlsError::General(_)), "{error}");
 }

@@ -1,14 +1,15 @@
-//! Tickets of TLS 1.3, which go out with whatever is sent first.
+//! Session tickets of TLS 1.3, which are sent with the first data.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use crate::net::testing::{Received, close, recv, send, shake_lean};
-use crate::net::unbuffered_tls::tests::{Counted, is_at_rest};
+use crate::net::testing::{Received, close, connected_unbuffered, recv, send};
+use crate::net::unbuffered_tls::tests::{Counted, is_idle};
 
 #[tokio::test]
-async fn tickets_go_out_with_the_first_answer() {
+async fn tickets_are_sent_with_the_first_data() {
     let (near, far) = duplex(1 << 20);
-    let (mut stream, mut far) = shake_lean(Counted { pipe: near, reads: 0, writes: 0 }, far).await;
+    let (mut stream, mut far) =
+        connected_unbuffered(Counted { pipe: near, reads: 0, writes: 0 }, far).await;
     let before = stream.wire.io.writes;
     assert!(!stream.early.as_ref().unwrap().tickets.is_empty());
     assert_eq!(far.get_mut().1.tls13_tickets_received(), 0);
@@ -16,13 +17,13 @@ async fn tickets_go_out_with_the_first_answer() {
     assert_eq!(stream.wire.io.writes - before, 1);
     far.read_exact(&mut [0; 6]).await.unwrap();
     assert_eq!(far.get_mut().1.tls13_tickets_received(), 2);
-    assert!(is_at_rest(&stream));
+    assert!(is_idle(&stream));
 }
 
 #[tokio::test]
-async fn tickets_go_out_before_the_answer_to_a_key_update() {
+async fn tickets_precede_the_reply_to_a_key_update() {
     let (near, far) = duplex(1 << 20);
-    let (mut stream, mut far) = shake_lean(near, far).await;
+    let (mut stream, mut far) = connected_unbuffered(near, far).await;
     far.get_mut().1.refresh_traffic_keys().unwrap();
     far.write_all(b"question").await.unwrap();
     far.flush().await.unwrap();
@@ -33,9 +34,9 @@ async fn tickets_go_out_before_the_answer_to_a_key_update() {
 }
 
 #[tokio::test]
-async fn tickets_go_out_with_a_farewell() {
+async fn tickets_are_sent_with_close_notify() {
     let (near, far) = duplex(1 << 20);
-    let (mut stream, mut far) = shake_lean(near, far).await;
+    let (mut stream, mut far) = connected_unbuffered(near, far).await;
     close(&mut stream).await.unwrap();
     assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
     assert_eq!(far.get_mut().1.tls13_tickets_received(), 2);
