@@ -1,6 +1,5 @@
-//! The composition root: builds the parts and binds the sockets ([`start`]), serves until told to stop
-//! ([`run`]), and drains ([`stop`]). The only folder that knows all others; the path of one connection is
-//! in [`proxy`](crate::proxy).
+//! The composition root: builds the parts, binds the sockets, serves until told to stop, and drains.
+//! The only folder that knows all others; the path of one connection is in [`proxy`](crate::proxy).
 
 pub mod run;
 pub(crate) mod start;
@@ -11,26 +10,25 @@ use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::proxy::snapshot::Snapshot;
 use crate::sys::clock::wall;
 use crate::sys::descriptors;
+use crate::tls::terminate::ticketer;
 
-/// Why the process cannot start, or cannot continue.
+/// Why the process cannot start, or cannot go on.
 #[derive(Debug)]
 pub enum StartError {
-    /// The configuration cannot be applied on this machine.
+    /// The configuration does not work on this machine.
     Settings(Vec<LateDiagnostic>),
-    /// A system call failed.
+    /// The operating system refused something.
     System(String),
-    /// A critical task has ended.
+    /// A task that the process depends on has ended.
     Task(String),
 }
 
-/// Validates a configuration as [`run`](run::run) does, without binding sockets. Returns its warnings.
+/// Validates a configuration as [`run`](run::run) would, without binding anything. Returns warnings.
 ///
 /// # Errors
-/// [`StartError::Settings`] for an invalid configuration, [`StartError::System`] if no ticket key can be
-/// generated.
+/// Everything that would keep the process from starting, except for sockets.
 pub fn check(settings: Settings) -> Result<Vec<LateDiagnostic>, StartError> {
-    let ticketer =
-        crate::tls::terminate::ticketer().map_err(|error| StartError::System(error.to_string()))?;
+    let ticketer = ticketer().map_err(|error| StartError::System(error.to_string()))?;
     Snapshot::build(settings, None, &ticketer, descriptors::raise_limit())
         .map(|snapshot| snapshot.warnings(wall()))
         .map_err(StartError::Settings)

@@ -1,4 +1,5 @@
-//! The life of the process: starts, serves until told to stop, and drains.
+//! The life of the process: starts, handles signals, reloads, renewals and handovers one at a time, and
+//! stops.
 
 use std::future::ready;
 use std::pin::pin;
@@ -10,8 +11,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::interval;
 use tracing::{error, warn};
 
-use super::start::{StartedApp, start};
-use super::stop::{StopCause, stop};
+use super::start::start;
+use super::stop::{ExitCause, stop};
 use crate::admin::control::service::ReloadRequest;
 use crate::app::StartError;
 use crate::config::settings::Settings;
@@ -26,110 +27,109 @@ use crate::server::reload::{self, ConfigSource};
 use crate::server::signals::Signal;
 use crate::sys::{systemd, watchdog};
 
-/// Starts, serves until a signal or a handover, and drains. Returns when the process can exit.
+/// Serves until told to stop, then drains. Returns when no session is left.
 ///
 /// # Errors
-/// The process cannot start, or a critical task has ended.
+/// The process could not start, or a task that it depends on has ended.
 pub async fn run(
     settings: Settings,
     source: ConfigSource,
     inherited: InheritedSockets,
     mut signals: mpsc::Receiver<Signal>,
 ) -> Result<(), StartError> {
-    let (reloads, reload_requests) = mpsc::channel(RELOADS_MAX);
-    let handed_over = Arc::new(Notify::new());
-    let StartedApp { state, mut listeners, services } =
-        start(settings, &source, inherited, reloads, handed_over.clone())?;
-    #[expect(clippy::disallowed_methods, reason = "lives as long as the process")]
+    let (reloads, requested) = mpsc::channel(RELOADS_MAX);
+    let replaced = Arc::new(Notify::new());
+    let (state, mut listeners, background) =
+        start(settings, &source, inherited, reloads, replaced.clone())?;
+    #[expect(clippy::disallowed_methods, reason = "not a connection: it runs until the end")]
     let mut watchdog = tokio::spawn(watchdog::run(state.liveness.clone()));
     let serving = async {
-        let cause = serve(&state, &mut listeners, &source, &mut signals, reload_requests).await?;
+        let cause = serve(&state, &mut listeners, &source, &mut signals, requested).await?;
         match cause {
-            StopCause::Handover => handed_over.notify_one(),
-            StopCause::Signal => {
-                let status = format!("draining {} tunnels", state.occupancy.tunnels());
-                systemd::stopping(&status);
+            ExitCause::Replaced => replaced.notify_one(),
+            ExitCause::Stopped => {
+                systemd::stopping(&format!("draining {} tunnels", state.occupancy.tunnels()));
             }
         }
         stop(&state, &mut listeners, &mut signals, cause).await;
         Ok(())
     };
-    // The admin services run until the end, so that a drain can be watched.
+    // The operator gets answers until the end, so that a drain can be watched.
     let ended = select! {
         ended = serving => ended,
-        () = services => Err(TaskExited::of("admin services", Ok(()))),
-        ended = &mut watchdog => Err(TaskExited::of("watchdog", ended)),
+        () = background => Err(TaskExited::of("the admin and control tasks", Ok(()))),
+        ended = &mut watchdog => Err(TaskExited::of("the watchdog task", ended)),
     };
     watchdog.abort();
-    ended.map_err(|error| {
-        error!(%error, "critical task ended; the process exits so that it can be restarted");
-        StartError::Task(error.to_string())
+    ended.map_err(|exited| {
+        error!(error = %exited, "critical task ended: exiting so that the service manager restarts");
+        StartError::Task(exited.to_string())
     })
 }
 
-/// Handles signals, reload requests and certificate renewal until a signal to stop or a handover.
+/// Handles signals and requests until one of them ends the process.
 async fn serve(
     state: &Arc<ProxyState>,
     listeners: &mut Listeners,
     source: &ConfigSource,
     signals: &mut mpsc::Receiver<Signal>,
-    mut reload_requests: mpsc::Receiver<ReloadRequest>,
-) -> Result<StopCause, TaskExited> {
+    mut requested: mpsc::Receiver<ReloadRequest>,
+) -> Result<ExitCause, TaskExited> {
     let mut sweep = interval(SWEEP_INTERVAL);
-    let mut certs = CertWatcher::new(&state.snapshot());
+    let mut certificates = CertWatcher::new(&state.snapshot());
     let program = Program::current().filter(|_| matches!(source, ConfigSource::File(_)));
-    let mut reload_pending = false;
+    let mut reload_again = false;
     loop {
-        // Unbiased: a flood of signals must not starve the other branches.
+        // The branches are polled in random order, so that a storm of signals starves none.
         select! {
-            () = ready(()), if reload_pending => {
-                if reload(state, listeners, source, signals, &mut reload_pending).await.is_none() {
-                    return Ok(StopCause::Signal);
+            () = ready(()), if reload_again => {
+                // The reload has logged its result.
+                if reload(state, listeners, source, signals, &mut reload_again).await.is_none() {
+                    return Ok(ExitCause::Stopped);
                 }
             }
             signal = signals.recv() => match signal {
-                Some(Signal::Reload) => reload_pending = true,
+                Some(Signal::Reload) => reload_again = true,
                 Some(Signal::HandOver) => {
                     match hand_over(program.as_ref(), listeners, signals).await {
-                        HandoverOutcome::Complete => return Ok(StopCause::Handover),
+                        HandoverOutcome::Complete => return Ok(ExitCause::Replaced),
                         HandoverOutcome::Failed => {}
-                        HandoverOutcome::Stopped => return Ok(StopCause::Signal),
+                        HandoverOutcome::Stopped => return Ok(ExitCause::Stopped),
                     }
                 }
-                Some(Signal::Stop) | None => return Ok(StopCause::Signal),
+                Some(Signal::Stop) | None => return Ok(ExitCause::Stopped),
             },
-            Some(request) = reload_requests.recv() => {
-                let Some(outcome) = reload(state, listeners, source, signals, &mut reload_pending).await else {
-                    return Ok(StopCause::Signal);
+            Some(request) = requested.recv() => {
+                let reloading = reload(state, listeners, source, signals, &mut reload_again);
+                let Some(result) = reloading.await else {
+                    return Ok(ExitCause::Stopped);
                 };
-                // The client may have disconnected.
-                let _ = ReloadRequest::send(request, outcome);
+                // The requester may have disconnected.
+                let _ = ReloadRequest::send(request, result);
             }
-            result = certs.scan(state) => certs.apply(result, state, source),
+            scan = certificates.scan(state) => certificates.apply(scan, state, source),
             exited = listeners.failed_task() => return Err(exited),
-            _ = sweep.tick() => {
-                state.snapshot().rate.sweep();
-            }
+            _ = sweep.tick() => state.snapshot().rate.sweep(),
         }
     }
 }
 
-/// Runs a reload. Sets `pending` if another one is requested meanwhile. `None` if a signal to stop arrived
-/// first: what was loaded by then is discarded, what was replaced stays active.
+/// Reloads once. `again` is set if another reload was requested meanwhile. `None` means that a stop
+/// came first: an unfinished load is discarded, and what was already swapped stays active.
 async fn reload(
     state: &Arc<ProxyState>,
     listeners: &mut Listeners,
     source: &ConfigSource,
     signals: &mut mpsc::Receiver<Signal>,
-    pending: &mut bool,
+    again: &mut bool,
 ) -> Option<Result<ReloadResult, Vec<String>>> {
-    *pending = false;
+    *again = false;
     let mut reloading = pin!(reload::reload(state, listeners, source));
     loop {
         select! {
-            outcome = &mut reloading => return Some(outcome),
+            result = &mut reloading => return Some(result),
             signal = signals.recv() => match signal {
-                Some(Signal::Reload) => *pending = true,
+                Some(Signal::Reload) => *again = true,
                 Some(Signal::HandOver) => warn!("handover rejected: a reload is in progress"),
                 Some(Signal::Stop) | None => return None,
             },
@@ -137,6 +137,6 @@ async fn reload(
     }
 }
 
-/// Reload requests that may wait.
+/// Reloads that are requested and not started yet.
 const RELOADS_MAX: usize = 4;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);

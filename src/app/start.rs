@@ -1,4 +1,5 @@
-//! Startup: builds the parts, binds the sockets, takes over from a predecessor, and starts to accept.
+//! Start: builds everything, then binds, then serves. Nothing is visible from outside before all of it
+//! has succeeded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,59 +27,59 @@ use crate::server::reload::{self, ConfigSource};
 use crate::sys::clock::wall;
 use crate::sys::{descriptors, systemd};
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::terminate::ticketer;
 
-/// A started proxy.
-pub(super) struct StartedApp<S> {
-    pub(super) state: Arc<ProxyState>,
-    pub(super) listeners: Listeners,
-    /// Admin listener, control socket and background work; never ends.
-    pub(super) services: S,
-}
+/// A process that serves: its shared state, its listeners, and the background work to poll.
+pub type StartedApp<Background> = (Arc<ProxyState>, Listeners, Background);
 
-/// Builds all parts, binds the sockets, and starts to accept connections.
+/// Builds and binds everything, takes over from a predecessor if there is one, and starts to accept.
+///
+/// `reloads` receives the reloads that are requested over the control socket. `replaced` is notified
+/// once a successor serves; the admin listener then stops answering. The background future answers
+/// the operator and ends only if one of its parts fails.
 ///
 /// # Errors
-/// An invalid configuration, or a socket or file that cannot be opened.
-pub(super) fn start(
+/// The configuration does not work here, a socket cannot be bound, or the predecessor went away.
+pub fn start(
     settings: Settings,
     source: &ConfigSource,
     inherited: InheritedSockets,
     reloads: mpsc::Sender<ReloadRequest>,
-    handed_over: Arc<Notify>,
+    replaced: Arc<Notify>,
 ) -> Result<StartedApp<impl Future<Output = ()> + Send + use<>>, StartError> {
-    let ticketer =
-        crate::tls::terminate::ticketer().map_err(|error| StartError::System(error.to_string()))?;
+    let ticketer = ticketer().map_err(|error| StartError::System(error.to_string()))?;
     let descriptors = descriptors::raise_limit();
     let snapshot =
         Snapshot::build(settings, None, &ticketer, descriptors).map_err(StartError::Settings)?;
     let access_log = AccessLog::open(&snapshot.settings)
         .map_err(|error| StartError::System(error.to_string()))?;
-    let wanted = snapshot.settings.listeners.clone();
+    let listener_settings = snapshot.settings.listeners.clone();
     let admin_address = snapshot.settings.admin;
     let control_path = socket::path(&snapshot.settings.control);
     let capacity = snapshot.capacity;
     let fingerprint = snapshot.settings.source_map.fingerprint().map(str::to_owned);
     let mut listeners = Listeners::new(inherited);
-    listeners.warn_unused_inherited(&wanted, admin_address);
+    listeners.warn_unused_inherited(&listener_settings, admin_address);
     let bind_error = |error: BindError| StartError::System(error.to_string());
-    let bound = listeners.bind(&wanted).map_err(bind_error)?;
+    let bound = listeners.bind(&listener_settings).map_err(bind_error)?;
     let admin = admin_address.map(|address| listeners.bind_admin(address)).transpose();
     let admin = admin.map_err(bind_error)?;
-    // There is no previous access log to finish.
+    // The first log has no predecessor to finish.
     drop(access_log.activate());
     let state = Arc::new(ProxyState::new(Arc::new(SystemNet), snapshot, ticketer, descriptors));
     let status = Arc::<StatusCache>::default();
     let admin = admin.map(|listener| http::serve(state.clone(), status.clone(), listener));
     let control = control_path
         .map(|path| {
-            control::bind(state.clone(), status.clone(), &path, listeners.is_successor(), reloads)
+            let (state, status) = (state.clone(), status.clone());
+            control::bind(state, status, &path, listeners.is_successor(), reloads)
         })
         .transpose()
         .map_err(|error| StartError::System(error.to_string()))?;
     reload::warn(source, &state.snapshot().warnings(wall()));
-    let handover_error =
-        |error| StartError::System(format!("handover: no answer from the old process: {error}"));
-    listeners.take_over().map_err(handover_error)?;
+    listeners.take_over().map_err(|error| {
+        StartError::System(format!("handover: no answer from the previous process: {error}"))
+    })?;
     let control = control.map(ControlServer::open);
     listeners.open(&state, bound);
     info!(
@@ -90,15 +91,20 @@ pub(super) fn start(
         "serving"
     );
     systemd::ready(&reload::status(&state));
-    let lost = lost_backends::run(state.clone());
-    let services = async move {
-        join!(until_handover(admin, &handed_over), or_pending(control), lost, sweep_status(status));
+    let lost_backends = lost_backends::run(state.clone());
+    let background = async move {
+        join!(
+            until_replaced(admin, &replaced),
+            forever(control),
+            lost_backends,
+            expire_status(status)
+        );
     };
-    Ok(StartedApp { state, listeners, services })
+    Ok((state, listeners, background))
 }
 
-/// Frees the cached status document after a time without requests.
-async fn sweep_status(status: Arc<StatusCache>) {
+/// Frees the cached status once no client has asked for it for a while.
+async fn expire_status(status: Arc<StatusCache>) {
     let mut sweep = interval(SWEEP_INTERVAL);
     loop {
         sweep.tick().await;
@@ -106,19 +112,19 @@ async fn sweep_status(status: Arc<StatusCache>) {
     }
 }
 
-/// Runs the task; a disabled one stays pending.
-async fn or_pending(task: Option<impl Future<Output = ()>>) {
+/// Runs a task; one that is switched off counts as running.
+async fn forever(task: Option<impl Future<Output = ()>>) {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
     }
 }
 
-/// Runs the admin listener until a successor serves.
-async fn until_handover(serving: Option<impl Future<Output = ()>>, handed_over: &Notify) {
+/// Runs a task until a successor has taken over its socket.
+async fn until_replaced(task: Option<impl Future<Output = ()>>, replaced: &Notify) {
     select! {
-        () = or_pending(serving) => {}
-        () = handed_over.notified() => std::future::pending().await,
+        () = forever(task) => {}
+        () = replaced.notified() => std::future::pending().await,
     }
 }
 

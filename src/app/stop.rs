@@ -1,4 +1,4 @@
-//! The shutdown: reports unready, stops accepting, drains the tunnels.
+//! Stop: unready for a while if configured, then no new connections, then a paced drain.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,52 +14,43 @@ use crate::server::listeners::Listeners;
 use crate::server::signals::Signal;
 use crate::sessions::drain_plan::{DrainPlan, Phase, drain};
 
-/// Why the process stops serving.
+/// Why the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StopCause {
-    /// A signal to stop.
-    Signal,
+pub enum ExitCause {
+    /// A signal stopped it.
+    Stopped,
     /// A successor serves in its place.
-    Handover,
+    Replaced,
 }
 
-/// Drains and returns when all tunnels are closed. A further stop signal aborts the open tunnels.
-pub(super) async fn stop(
+/// Drains and returns when no session is left. A further stop signal closes everything at once.
+pub async fn stop(
     state: &Arc<ProxyState>,
     listeners: &mut Listeners,
     signals: &mut mpsc::Receiver<Signal>,
-    cause: StopCause,
+    cause: ExitCause,
 ) {
     let settings = state.snapshot().settings.drain;
-    let force = async {
-        loop {
-            match signals.recv().await {
-                Some(Signal::Reload) => warn!("reload rejected: the process is shutting down"),
-                Some(Signal::HandOver) => warn!("handover rejected: the process is shutting down"),
-                Some(Signal::Stop) => return,
-                // No signal can arrive any more.
-                None => std::future::pending().await,
-            }
-        }
-    };
-    let mut force = pin!(force);
+    let mut force = pin!(second_stop(signals));
     state.enter(Phase::Unready);
     let mut forced = false;
-    // After a handover the successor is ready, so load balancers need no notice.
-    if let (Some(delay), StopCause::Signal) = (settings.delay, cause) {
-        info!(delay_ms = delay.as_millis() as u64, "unready; still serving during drain.delay");
+    // A successor answers the health checks of a process that was replaced.
+    if let (Some(delay), ExitCause::Stopped) = (settings.delay, cause) {
+        info!(
+            delay_ms = delay.as_millis() as u64,
+            "unready: still serving before the drain starts"
+        );
         forced = timeout(delay, &mut force).await.is_ok();
     }
     info!(
         tunnels = state.occupancy.tunnels(),
         window_ms = settings.window.as_millis() as u64,
         deadline_ms = settings.deadline.as_millis() as u64,
-        "draining; a second signal aborts open tunnels"
+        "draining; a second signal closes all tunnels at once"
     );
     listeners.close().await;
-    if cause == StopCause::Handover {
-        // Connections accepted just before the handover complete their handshakes here and are then
-        // closed like the rest.
+    if cause == ExitCause::Replaced {
+        // Connections accepted just before the handover complete here, and are closed like the rest.
         forced = timeout(HANDSHAKE_GRACE, &mut force).await.is_ok();
     }
     state.enter(Phase::Draining);
@@ -69,13 +60,26 @@ pub(super) async fn stop(
             force.await;
         }
     };
-    let outcome = drain(&state.registry, &state.tasks, &plan, force).await;
+    let drained = drain(&state.registry, &state.tasks, &plan, force).await;
     info!(
-        sessions = outcome.sessions,
-        aborted = outcome.aborted,
-        forced = outcome.forced,
+        sessions = drained.sessions,
+        aborted = drained.aborted,
+        forced = drained.forced,
         "stopped"
     );
+}
+
+/// Ready at the next stop signal; rejects everything else.
+async fn second_stop(signals: &mut mpsc::Receiver<Signal>) {
+    loop {
+        match signals.recv().await {
+            Some(Signal::Reload) => warn!("reload rejected: the process is stopping"),
+            Some(Signal::HandOver) => warn!("handover rejected: the process is stopping"),
+            Some(Signal::Stop) => return,
+            // No further signal can come.
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Time for handshakes in progress when a successor starts to serve.

@@ -78,8 +78,12 @@ async fn sockets_of_another_process_are_ignored() {
     let config = config(ANY, address, &route(&[ANY], "").replace(":0\"", ":1\""));
     let mut proxy = Proxy::spawn_with_sockets(&shared, &config);
     assert_eq!(proxy.exit().await, Some(1));
-    let told = proxy.records().last().unwrap().to_string();
-    assert!(told.contains(&address.to_string()) && told.contains("another process"), "{told}");
+    let conflict = |record: &Record| {
+        let line = record.to_string();
+        line.contains(&address.to_string()) && line.contains("another process")
+    };
+    let found = proxy.record("the conflict", conflict).await;
+    assert_eq!(proxy.records().last(), Some(&found));
 }
 
 #[tokio::test]
