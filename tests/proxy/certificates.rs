@@ -169,7 +169,7 @@ async fn mismatched_pair_keeps_the_old_certificate() {
     let new = certbot.archive(2);
     certbot.link("fullchain", 2);
     let record = proxy.late_record(LOOKS, has_message(REFUSED)).await;
-    let fault = record["fault"].as_str().unwrap();
+    let fault = record["error"].as_str().unwrap();
     for part in
         ["proxy.toml:10:7: ", "certificate[0].key", "live/localhost/privkey.pem", "not the key"]
     {

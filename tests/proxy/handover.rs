@@ -98,8 +98,8 @@ async fn failed_successor_changes_nothing() {
         proxy.signal(Signal::USR2);
         let refused = is("handover failed; this process keeps serving");
         let record = proxy.nth_record("a refusal", n + 1, refused).await;
-        let why = record["why"].as_str().unwrap();
-        assert!(why.contains("exit status: 78") || why.contains("exit status: 1"), "{why}");
+        let error = record["error"].as_str().unwrap();
+        assert!(error.contains("exit status: 78") || error.contains("exit status: 1"), "{error}");
         assert_relays(&mut tunnel, &mut backend).await;
         close_normally(upgrade(client.connect_tls().await).await, mock.accept().await).await;
     }

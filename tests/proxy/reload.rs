@@ -306,5 +306,5 @@ fn message(record: &Record) -> &str {
 fn errors(proxy: &Proxy) -> Vec<String> {
     let records = proxy.records();
     let faults = records.iter().filter(|record| message(record) == "reload rejected");
-    faults.map(|record| record["fault"].as_str().unwrap().to_owned()).collect()
+    faults.map(|record| record["error"].as_str().unwrap().to_owned()).collect()
 }
