@@ -285,7 +285,7 @@ async fn reload_during_a_drain_is_rejected() {
     bed.proxy.signal(Signal::TERM);
     bed.proxy.record("draining", |r| message(r).starts_with("draining")).await;
     bed.proxy.signal(Signal::HUP);
-    let refused = |r: &Record| message(r) == "reload refused: the process is leaving";
+    let refused = |r: &Record| message(r) == "reload rejected: the process is stopping";
     bed.proxy.record("a refusal", refused).await;
     client.write_all(&up[7..]).await.unwrap();
     assert_eq!(within_timeout("the rest", backend.read_u8()).await.unwrap(), up[7]);
