@@ -54,7 +54,7 @@ impl FramingChecker {
     }
 }
 
-/// A stream whose incoming bytes are scanned.
+/// A stream with a scanner for its incoming bytes.
 #[derive(Debug)]
 pub struct FramingStream<T> {
     io: T,
@@ -126,7 +126,7 @@ struct FramingScanner {
     head: HeadFraming,
     /// Number of complete heads.
     completed: u64,
-    /// Number of heads whose result was returned.
+    /// Number of results returned.
     returned: u64,
     /// Errors of complete heads that were not returned yet, by index of the head.
     errors: VecDeque<(u64, RejectReason)>,

@@ -29,7 +29,7 @@ use crate::telemetry::record::{SessionEnd, record_end, record_start};
 use crate::tunnel::{EarlyBytes, Tunnel};
 use crate::upstream::handshake::UpgradedBackend;
 
-/// A tunnel whose handshake is complete, while the 101 is being sent to the client.
+/// A tunnel with a completed handshake, while the 101 is being sent to the client.
 #[derive(Debug)]
 pub struct PendingTunnel {
     guard: SessionGuard,
@@ -45,7 +45,7 @@ pub struct Handshaken {
     pub permit: Permit,
     /// The backend connection and the negotiated parameters.
     pub upgraded: UpgradedBackend,
-    /// When connecting to the backend began.
+    /// When the connection to the backend was started.
     pub backend_started: Instant,
 }
 
@@ -89,7 +89,7 @@ impl PendingTunnel {
         (upgraded.response.map(|()| boxed(Empty::new())), tunnel)
     }
 
-    /// Ends a session whose client disconnected before the 101 was written, and writes its record.
+    /// Ends the session if its client disconnected before the 101 was written, and writes its record.
     pub fn abandon(self) {
         self.guard.info().counts.tunnel_opened();
         let reason = TerminationReason::ClientDisconnected;

@@ -135,8 +135,7 @@ impl ProxyState {
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Draining).await;
     }
 
-    /// Keys whose configured value takes effect only after a restart, with the value that is used until
-    /// then.
+    /// Changed keys that take effect only after a restart, with the values that are used until then.
     pub fn keys_requiring_restart(&self) -> Vec<EffectiveKey> {
         let configured = restart_only(&self.snapshot().settings);
         let differs = |key: &&EffectiveKey| {

@@ -189,8 +189,8 @@ fn check_response(
     }
 }
 
-/// Checks a 101 as RFC 6455 4.1 requires, and that it announces no body, whose bytes would be taken for
-/// frames.
+/// Checks a 101 as RFC 6455 4.1 requires, and that it announces no body, because the tunnel would
+/// take its bytes for frames.
 fn check_switching(
     head: &response::Parts,
     handshake: &Handshake,

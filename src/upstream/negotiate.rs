@@ -1,5 +1,5 @@
-//! Negotiation of extensions (RFC 6455 9.1, RFC 7692) and of the subprotocol (RFC 6455 4.1): what is
-//! offered to a backend, and whether its selection is valid.
+//! Negotiation of extensions (RFC 6455 9.1, RFC 7692) and of the subprotocol (RFC 6455 4.1): the
+//! offer sent to a backend, and the validity of its selection.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
