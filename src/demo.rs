@@ -13,7 +13,7 @@ use tidegate_demo::{Backend, Certificate, Page, Setup, welcome};
 use tokio::select;
 use tokio::sync::mpsc;
 
-use crate::app::{StartError, serve as app};
+use crate::app::{StartError, run};
 use crate::config::settings::{CertificateSettings, CertificateSource, Settings};
 use crate::config::toml::diagnostic::Diagnostics;
 use crate::listener::inherited::InheritedSockets;
@@ -46,7 +46,7 @@ async fn serve(listen: SocketAddr) -> Result<(), DemoError> {
     let _ = writeln!(io::stdout(), "{}", demo.welcome());
     let proxy = |settings: Settings, signals| {
         let source = ConfigSource::Fixed(Box::new(settings.clone()));
-        app::run(settings, source, InheritedSockets::default(), signals)
+        run::run(settings, source, InheritedSockets::default(), signals)
     };
     demo.run(signals, proxy).await.map_err(|error| match error {
         StartError::Settings(late) => {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidegate::app::serve::run;
+use tidegate::app::run::run;
 use tidegate::app::{self, StartError};
 use tidegate::config::settings::Settings;
 use tidegate::config::toml::diagnostic::Diagnostics;

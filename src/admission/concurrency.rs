@@ -1,5 +1,6 @@
-//! How many are inside: connections and tunnels, in all, by client key and by route. A [`Permit`]
-//! is a share of the count and gives it back when dropped, so it lives in what it pays for.
+//! Concurrency limits: open connections and tunnels in total, per client key and per route. A
+//! [`Permit`] counts one of them and releases the count when dropped, so its owner is the connection or
+//! tunnel itself.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -9,32 +10,45 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::client::ClientKey;
 use crate::reject::{DropReason, RejectReason};
 
-/// The counts of the whole process. They survive reloads; the caps are arguments, so that a
-/// reload's new caps are held against the same counts.
+/// The counts of the whole process. They survive reloads; the limits are arguments, so that changed
+/// limits apply to the same counts.
 #[derive(Debug)]
 pub struct ConcurrencyLimits {
     connections: AtomicUsize,
     tunnels: AtomicUsize,
-    /// Entries vanish at zero, so the table is bounded by what is open.
-    shards: [Mutex<HashMap<ClientKey, HeldPlaces>>; SHARDS],
+    /// Entries are removed at zero, so the open connections bound the size of the table.
+    shards: [Mutex<ClientTable>; SHARDS],
     hasher: RandomState,
 }
 
-/// Tunnels of one route.
+/// The number of open tunnels of one route.
 pub type RouteTunnels = Arc<AtomicUsize>;
 
-/// A share of the counts.
+type ClientTable = HashMap<ClientKey, ClientCounts>;
+
+/// The limits that a new tunnel is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct TunnelLimits {
+    /// Open tunnels of the process.
+    pub total: usize,
+    /// Open tunnels of one client key.
+    pub per_client: usize,
+    /// Open tunnels of the route; `None` for no limit.
+    pub per_route: Option<usize>,
+}
+
+/// The right to hold one connection or tunnel open. Dropping it releases the count.
 #[derive(Debug)]
 pub struct Permit {
-    occupancy: Arc<ConcurrencyLimits>,
-    /// Absent for a connection that counts for no client, or for none yet.
+    counts: Arc<ConcurrencyLimits>,
+    /// Absent for a connection that is not counted for a client, or not yet.
     key: Option<ClientKey>,
     /// Present for a tunnel, absent for a connection.
     route: Option<RouteTunnels>,
 }
 
 #[derive(Debug, Default)]
-struct HeldPlaces {
+struct ClientCounts {
     connections: usize,
     tunnels: usize,
 }
@@ -51,82 +65,83 @@ impl Default for ConcurrencyLimits {
 }
 
 impl ConcurrencyLimits {
-    /// Counts a connection in, whosever it is, or says that there are too many. It counts for its
-    /// client from [`Permit::count_for`] on.
-    pub fn connection(self: &Arc<Self>, most: usize) -> Result<Permit, DropReason> {
-        take(&self.connections, most).ok_or(DropReason::ProxyLimit)?;
-        Ok(Permit { occupancy: self.clone(), key: None, route: None })
+    /// Counts a connection towards the total limit. [`Permit::assign_client`] counts it for its client,
+    /// once that is known.
+    ///
+    /// # Errors
+    /// [`DropReason::ProxyLimit`] if `limit` connections are open.
+    pub fn admit_connection(self: &Arc<Self>, limit: usize) -> Result<Permit, DropReason> {
+        increment(&self.connections, limit).ok_or(DropReason::ProxyLimit)?;
+        Ok(Permit { counts: self.clone(), key: None, route: None })
     }
 
-    /// Counts a tunnel in, or says which of the three caps is reached.
-    pub fn tunnel(
+    /// Counts a tunnel of this client and route.
+    ///
+    /// # Errors
+    /// The limit that is reached: per client, in total or per route, in this order.
+    pub fn admit_tunnel(
         self: &Arc<Self>,
         key: ClientKey,
-        most: usize,
-        most_per_client: usize,
         route: &RouteTunnels,
-        most_on_route: Option<usize>,
+        limits: TunnelLimits,
     ) -> Result<Permit, RejectReason> {
         let mut shard = self.shard(key);
-        let held = shard.entry(key).or_default();
-        let counted = if held.tunnels >= most_per_client {
+        let client = shard.entry(key).or_default();
+        let counted = if client.tunnels >= limits.per_client {
             Err(RejectReason::ClientLimit)
         } else {
-            self.count_tunnel(most, route, most_on_route)
+            self.count_tunnel(route, limits)
         };
         match counted {
-            Ok(()) => held.tunnels += 1,
-            Err(refusal) => {
-                forget_if_empty(&mut shard, key);
-                return Err(refusal);
+            Ok(()) => client.tunnels += 1,
+            Err(reason) => {
+                remove_if_zero(&mut shard, key);
+                return Err(reason);
             }
         }
         drop(shard);
-        Ok(Permit { occupancy: self.clone(), key: Some(key), route: Some(route.clone()) })
+        Ok(Permit { counts: self.clone(), key: Some(key), route: Some(route.clone()) })
     }
 
-    /// Connections open now, tunnels included until their socket closes.
+    /// Number of open connections, including those that carry a tunnel.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Tunnels open now.
+    /// Number of open tunnels.
     pub fn tunnels(&self) -> usize {
         self.tunnels.load(Ordering::Relaxed)
     }
 
-    fn count_tunnel(
-        &self,
-        most: usize,
-        route: &RouteTunnels,
-        most_on_route: Option<usize>,
-    ) -> Result<(), RejectReason> {
-        take(&self.tunnels, most).ok_or(RejectReason::ProxyLimit)?;
-        if take(route, most_on_route.unwrap_or(usize::MAX)).is_none() {
+    fn count_tunnel(&self, route: &RouteTunnels, limits: TunnelLimits) -> Result<(), RejectReason> {
+        increment(&self.tunnels, limits.total).ok_or(RejectReason::ProxyLimit)?;
+        if increment(route, limits.per_route.unwrap_or(usize::MAX)).is_none() {
             self.tunnels.fetch_sub(1, Ordering::Relaxed);
             return Err(RejectReason::RouteLimit);
         }
         Ok(())
     }
 
-    fn shard(&self, key: ClientKey) -> MutexGuard<'_, HashMap<ClientKey, HeldPlaces>> {
+    fn shard(&self, key: ClientKey) -> MutexGuard<'_, ClientTable> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
-        // The counts stay true whatever panicked elsewhere while the lock was held.
+        // No code that could panic runs between related updates, so the counts are still correct.
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Permit {
-    /// Counts a connection for its client, too, now that it is known; or says that this one has
-    /// too many. To be called once.
-    pub fn count_for(&mut self, key: ClientKey, most_per_client: usize) -> Result<(), DropReason> {
-        let mut shard = self.occupancy.shard(key);
-        let held = shard.entry(key).or_default();
-        if held.connections >= most_per_client {
-            forget_if_empty(&mut shard, key);
+    /// Counts the connection for its client as well. Must be called at most once.
+    ///
+    /// # Errors
+    /// [`DropReason::ClientLimit`] if the client has `limit` open connections.
+    pub fn assign_client(&mut self, key: ClientKey, limit: usize) -> Result<(), DropReason> {
+        let mut shard = self.counts.shard(key);
+        let client = shard.entry(key).or_default();
+        if client.connections >= limit {
+            remove_if_zero(&mut shard, key);
             return Err(DropReason::ClientLimit);
         }
-        held.connections += 1;
+        client.connections += 1;
         drop(shard);
         self.key = Some(key);
         Ok(())
@@ -136,38 +151,38 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            let mut shard = self.occupancy.shard(key);
-            if let Some(held) = shard.get_mut(&key) {
+            let mut shard = self.counts.shard(key);
+            if let Some(client) = shard.get_mut(&key) {
                 match &self.route {
-                    Some(_) => held.tunnels = held.tunnels.saturating_sub(1),
-                    None => held.connections = held.connections.saturating_sub(1),
+                    Some(_) => client.tunnels = client.tunnels.saturating_sub(1),
+                    None => client.connections = client.connections.saturating_sub(1),
                 }
             }
-            forget_if_empty(&mut shard, key);
+            remove_if_zero(&mut shard, key);
         }
         match &self.route {
             Some(route) => {
                 route.fetch_sub(1, Ordering::Relaxed);
-                self.occupancy.tunnels.fetch_sub(1, Ordering::Relaxed);
+                self.counts.tunnels.fetch_sub(1, Ordering::Relaxed);
             }
             None => {
-                self.occupancy.connections.fetch_sub(1, Ordering::Relaxed);
+                self.counts.connections.fetch_sub(1, Ordering::Relaxed);
             }
         }
     }
 }
 
-/// One more, unless there are `most` already.
-fn take(count: &AtomicUsize, most: usize) -> Option<usize> {
+/// Increments the count unless it has reached the limit; returns the previous value.
+fn increment(count: &AtomicUsize, limit: usize) -> Option<usize> {
     count
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < most).then_some(now + 1))
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < limit).then_some(now + 1))
         .ok()
 }
 
-fn forget_if_empty(shard: &mut HashMap<ClientKey, HeldPlaces>, key: ClientKey) {
-    if shard.get(&key).is_some_and(|held| held.connections == 0 && held.tunnels == 0) {
+fn remove_if_zero(shard: &mut ClientTable, key: ClientKey) {
+    if shard.get(&key).is_some_and(|client| client.connections == 0 && client.tunnels == 0) {
         shard.remove(&key);
-        // A wave of clients must not leave its table behind.
+        // Frees the memory that a surge of clients took.
         if shard.is_empty() {
             shard.shrink_to_fit();
         }
@@ -187,72 +202,74 @@ mod tests {
     }
 
     fn tunnel(
-        occupancy: &Arc<ConcurrencyLimits>,
+        counts: &Arc<ConcurrencyLimits>,
         client: u8,
         route: &RouteTunnels,
     ) -> Result<Permit, RejectReason> {
-        occupancy.tunnel(key(client), 3, 2, route, Some(2))
+        let limits = TunnelLimits { total: 3, per_client: 2, per_route: Some(2) };
+        counts.admit_tunnel(key(client), route, limits)
     }
 
     #[test]
-    fn each_cap_has_its_name_and_gives_back() {
-        let occupancy = Arc::new(ConcurrencyLimits::default());
+    fn each_limit_has_its_reason_and_is_released() {
+        let counts = Arc::new(ConcurrencyLimits::default());
         let (a, b) = (RouteTunnels::default(), RouteTunnels::default());
-        let first = tunnel(&occupancy, 1, &a).unwrap();
-        let second = tunnel(&occupancy, 1, &a).unwrap();
-        assert_eq!(tunnel(&occupancy, 1, &b).unwrap_err(), RejectReason::ClientLimit);
-        assert_eq!(tunnel(&occupancy, 2, &a).unwrap_err(), RejectReason::RouteLimit);
-        let third = tunnel(&occupancy, 2, &b).unwrap();
-        assert_eq!(tunnel(&occupancy, 3, &b).unwrap_err(), RejectReason::ProxyLimit);
-        assert_eq!(occupancy.tunnels(), 3);
+        let first = tunnel(&counts, 1, &a).unwrap();
+        let second = tunnel(&counts, 1, &a).unwrap();
+        assert_eq!(tunnel(&counts, 1, &b).unwrap_err(), RejectReason::ClientLimit);
+        assert_eq!(tunnel(&counts, 2, &a).unwrap_err(), RejectReason::RouteLimit);
+        let third = tunnel(&counts, 2, &b).unwrap();
+        assert_eq!(tunnel(&counts, 3, &b).unwrap_err(), RejectReason::ProxyLimit);
+        assert_eq!(counts.tunnels(), 3);
         drop(first);
-        let again = tunnel(&occupancy, 3, &a).unwrap();
+        let again = tunnel(&counts, 3, &a).unwrap();
         drop((second, third, again));
-        assert_eq!((occupancy.tunnels(), occupancy.connections()), (0, 0));
+        assert_eq!((counts.tunnels(), counts.connections()), (0, 0));
         assert_eq!(a.load(Ordering::Relaxed) + b.load(Ordering::Relaxed), 0);
-        assert!(occupancy.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+        assert!(counts.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
     }
 
     fn connection(
-        occupancy: &Arc<ConcurrencyLimits>,
+        counts: &Arc<ConcurrencyLimits>,
         last: u8,
-        most: usize,
-        most_per_client: usize,
+        total: usize,
+        per_client: usize,
     ) -> Result<Permit, DropReason> {
-        let mut permit = occupancy.connection(most)?;
-        permit.count_for(key(last), most_per_client).map(|()| permit)
+        let mut permit = counts.admit_connection(total)?;
+        permit.assign_client(key(last), per_client).map(|()| permit)
     }
 
     #[test]
-    fn connections_and_tunnels_are_counted_apart() {
-        let occupancy = Arc::new(ConcurrencyLimits::default());
-        let held = connection(&occupancy, 1, 2, 1).unwrap();
-        assert_eq!(connection(&occupancy, 1, 2, 1).unwrap_err(), DropReason::ClientLimit);
-        let other = connection(&occupancy, 2, 2, 1).unwrap();
-        assert_eq!(connection(&occupancy, 3, 2, 1).unwrap_err(), DropReason::ProxyLimit);
-        assert!(tunnel(&occupancy, 1, &RouteTunnels::default()).is_ok());
+    fn connections_and_tunnels_are_counted_separately() {
+        let counts = Arc::new(ConcurrencyLimits::default());
+        let held = connection(&counts, 1, 2, 1).unwrap();
+        assert_eq!(connection(&counts, 1, 2, 1).unwrap_err(), DropReason::ClientLimit);
+        let other = connection(&counts, 2, 2, 1).unwrap();
+        assert_eq!(connection(&counts, 3, 2, 1).unwrap_err(), DropReason::ProxyLimit);
+        assert!(tunnel(&counts, 1, &RouteTunnels::default()).is_ok());
         drop((held, other));
-        assert_eq!(occupancy.connections(), 0);
+        assert_eq!(counts.connections(), 0);
     }
 
     #[test]
-    fn a_connection_without_a_client_counts_for_the_whole_alone() {
-        let occupancy = Arc::new(ConcurrencyLimits::default());
-        let unnamed = [occupancy.connection(2).unwrap(), occupancy.connection(2).unwrap()];
-        assert_eq!(occupancy.connection(2).unwrap_err(), DropReason::ProxyLimit);
-        assert!(occupancy.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
-        drop(unnamed);
-        assert_eq!(occupancy.connections(), 0);
+    fn connection_without_client_counts_only_in_total() {
+        let counts = Arc::new(ConcurrencyLimits::default());
+        let permits = [counts.admit_connection(2).unwrap(), counts.admit_connection(2).unwrap()];
+        assert_eq!(counts.admit_connection(2).unwrap_err(), DropReason::ProxyLimit);
+        assert!(counts.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+        drop(permits);
+        assert_eq!(counts.connections(), 0);
     }
 
     #[test]
-    fn a_refused_stranger_leaves_no_entry() {
-        let occupancy = Arc::new(ConcurrencyLimits::default());
+    fn rejected_client_leaves_no_entry() {
+        let counts = Arc::new(ConcurrencyLimits::default());
         let route = RouteTunnels::default();
-        assert!(occupancy.tunnel(key(1), 0, 1, &route, None).is_err());
-        assert!(connection(&occupancy, 1, 1, 0).is_err());
-        assert_eq!(occupancy.connections(), 0);
-        let entries: usize = occupancy.shards.iter().map(|s| s.lock().unwrap().len()).sum();
+        let limits = TunnelLimits { total: 0, per_client: 1, per_route: None };
+        assert!(counts.admit_tunnel(key(1), &route, limits).is_err());
+        assert!(connection(&counts, 1, 1, 0).is_err());
+        assert_eq!(counts.connections(), 0);
+        let entries: usize = counts.shards.iter().map(|s| s.lock().unwrap().len()).sum();
         assert_eq!(entries, 0);
     }
 }

@@ -1,4 +1,5 @@
-//! May this client in? Concurrency limits, the handshake rate and the Origin check. No IO.
+//! Admission checks for connections and tunnels: concurrency limits, handshake rate and `Origin`.
+//! Without IO.
 
 pub mod concurrency;
 pub(crate) mod origin;

@@ -1,26 +1,26 @@
-//! Which pages may open WebSockets here (RFC 6455 10.2). Origins are compared whole, after
-//! normalisation; never by prefix, suffix or pattern.
+//! The `Origin` check (RFC 6455 10.2): which web pages may open WebSockets. Complete, normalised
+//! origins are compared, except that `*.` stands for any subdomain.
 
 use crate::config::values::origin::{Origin, OriginRule};
 
-/// A route's list.
+/// The `origins` list of a route.
 #[derive(Clone, Debug)]
 pub struct OriginRules(Vec<OriginRule>);
 
 impl OriginRules {
-    /// A list that validation found sound.
+    /// Takes a validated list.
     pub fn new(rules: Vec<OriginRule>) -> Self {
         Self(rules)
     }
 
-    /// Whether a handshake with this `Origin` header is welcome; `own` is the origin that the
-    /// request itself was sent to, as a page of the same site would have it.
-    pub fn welcome(&self, header: Option<&str>, own: &Origin) -> bool {
+    /// Whether a handshake with this `Origin` header is allowed. `own` is the origin of a page from the
+    /// host that the request was sent to.
+    pub fn allows(&self, header: Option<&str>, own: &Origin) -> bool {
         let Some(header) = header else {
             return self.0.iter().any(|rule| matches!(rule, OriginRule::Missing | OriginRule::Any));
         };
-        // RFC 6454 6.2: a browser sends one serialised origin, or `null`; anything else that does
-        // not parse equals nothing, but `"*"` takes it all the same.
+        // RFC 6454 6.2: a browser sends one serialised origin or `null`. A value that cannot be parsed
+        // matches only `"*"`.
         let origin = Origin::parse(header).ok();
         self.0.iter().any(|rule| match rule {
             OriginRule::Any => true,
@@ -28,13 +28,15 @@ impl OriginRules {
             OriginRule::Null => header == "null",
             OriginRule::SameOrigin => origin.as_ref() == Some(own),
             OriginRule::Exact(listed) => origin.as_ref() == Some(listed),
-            OriginRule::Subdomains(parent) => origin.as_ref().is_some_and(|o| is_below(o, parent)),
+            OriginRule::Subdomains(parent) => {
+                origin.as_ref().is_some_and(|o| is_subdomain(o, parent))
+            }
         })
     }
 }
 
-/// One or more whole labels below the parent, same scheme and port; never the parent itself.
-fn is_below(origin: &Origin, parent: &Origin) -> bool {
+/// Whether the origin's host is a subdomain of the parent's, with the same scheme and port.
+fn is_subdomain(origin: &Origin, parent: &Origin) -> bool {
     origin.scheme == parent.scheme
         && origin.port == parent.port
         && origin
@@ -47,25 +49,25 @@ fn is_below(origin: &Origin, parent: &Origin) -> bool {
 mod tests {
     use super::*;
 
-    fn welcome(rules: &[&str], header: Option<&str>) -> bool {
+    fn allows(rules: &[&str], header: Option<&str>) -> bool {
         let rules = rules.iter().map(|rule| OriginRule::parse(rule).unwrap()).collect();
         let own = Origin::parse("https://chat.example.com").unwrap();
-        OriginRules::new(rules).welcome(header, &own)
+        OriginRules::new(rules).allows(header, &own)
     }
 
     // Requirements: UH15.
     #[test]
     fn missing_origin_is_a_separate_choice() {
-        assert!(!welcome(&["same-origin", "null"], None));
-        assert!(welcome(&["missing"], None));
-        assert!(welcome(&["*"], None));
+        assert!(!allows(&["same-origin", "null"], None));
+        assert!(allows(&["missing"], None));
+        assert!(allows(&["*"], None));
     }
 
     // Requirements: UH16.
     #[test]
     fn null_origin_is_a_separate_choice() {
-        assert!(!welcome(&["same-origin", "missing"], Some("null")));
-        assert!(welcome(&["null"], Some("null")));
+        assert!(!allows(&["same-origin", "missing"], Some("null")));
+        assert!(allows(&["null"], Some("null")));
     }
 
     // Requirements: UH17.
@@ -78,26 +80,26 @@ mod tests {
             "https://good.example:8443",
             "https://.good.example",
         ] {
-            assert!(!welcome(&rules, Some(header)), "{header}");
+            assert!(!allows(&rules, Some(header)), "{header}");
         }
-        assert!(welcome(&rules, Some("https://good.example")));
-        assert!(welcome(&rules, Some("https://a.b.good.example")));
-        assert!(!welcome(&["https://*.good.example"], Some("https://good.example")));
+        assert!(allows(&rules, Some("https://good.example")));
+        assert!(allows(&rules, Some("https://a.b.good.example")));
+        assert!(!allows(&["https://*.good.example"], Some("https://good.example")));
     }
 
     // Requirements: UH18.
     #[test]
     fn origins_are_compared_after_normalisation() {
-        assert!(welcome(&["same-origin"], Some("HTTPS://Chat.Example.COM:443")));
-        assert!(!welcome(&["same-origin"], Some("https://chat.example.com/")));
-        assert!(!welcome(&["same-origin"], Some("https://chat.example.com/path")));
-        assert!(!welcome(&["same-origin"], Some("https://user@chat.example.com")));
+        assert!(allows(&["same-origin"], Some("HTTPS://Chat.Example.COM:443")));
+        assert!(!allows(&["same-origin"], Some("https://chat.example.com/")));
+        assert!(!allows(&["same-origin"], Some("https://chat.example.com/path")));
+        assert!(!allows(&["same-origin"], Some("https://user@chat.example.com")));
     }
 
     // Requirements: UH20.
     #[test]
     fn schemes_are_distinct() {
-        assert!(!welcome(&["same-origin"], Some("http://chat.example.com")));
-        assert!(!welcome(&["same-origin"], Some("http://chat.example.com:443")));
+        assert!(!allows(&["same-origin"], Some("http://chat.example.com")));
+        assert!(!allows(&["same-origin"], Some("http://chat.example.com:443")));
     }
 }

@@ -1,4 +1,4 @@
-//! How often one client may begin a WebSocket handshake.
+//! The rate limit for WebSocket handshakes per client.
 
 use std::num::NonZeroU32;
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::client::ClientKey;
 use crate::reject::RejectReason;
 
-/// A token bucket a client key; its quota is fixed when it is made.
+/// One token bucket per client key. The rate and burst are fixed.
 #[derive(Debug)]
 pub struct HandshakeRate {
     per_second: NonZeroU32,
@@ -25,13 +25,13 @@ pub struct HandshakeRate {
         RuntimeClock,
         NoOpMiddleware<Duration>,
     >,
-    /// Shared by all clients while the table is full, so that a flood of addresses is held to
-    /// what one client may do rather than to nothing.
-    crowd: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Duration>>,
-    swept: Mutex<Option<Instant>>,
+    /// Shared by all clients while the table is full, so that a flood of addresses as a whole is limited
+    /// to the rate of one client.
+    overflow: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Duration>>,
+    last_sweep: Mutex<Option<Instant>>,
 }
 
-/// The clock of the tokio runtime, which tests can pause; its epoch is when the table was made.
+/// The clock of the tokio runtime, which tests can pause. Its epoch is the creation of the table.
 #[derive(Clone, Debug)]
 struct RuntimeClock(Instant);
 
@@ -44,7 +44,7 @@ impl Clock for RuntimeClock {
 }
 
 impl HandshakeRate {
-    /// `per_second` in the long run, `burst` at once.
+    /// Allows `per_second` handshakes on average and `burst` at once.
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let clock = RuntimeClock(Instant::now());
@@ -52,17 +52,20 @@ impl HandshakeRate {
             per_second,
             burst,
             clients: RateLimiter::new(quota, DashMapStateStore::default(), clock.clone()),
-            crowd: RateLimiter::new(quota, InMemoryState::default(), clock),
-            swept: Mutex::default(),
+            overflow: RateLimiter::new(quota, InMemoryState::default(), clock),
+            last_sweep: Mutex::default(),
         }
     }
 
-    /// Whether a reload to these values may keep this table.
+    /// Whether the rate and burst are these, so that a reload can keep the buckets.
     pub fn has_quota(&self, per_second: NonZeroU32, burst: NonZeroU32) -> bool {
         (self.per_second, self.burst) == (per_second, burst)
     }
 
-    /// Counts one handshake, or refuses it.
+    /// Counts one handshake.
+    ///
+    /// # Errors
+    /// [`RejectReason::ClientRateLimit`] if the client has exceeded its rate.
     pub fn admit(&self, key: ClientKey) -> Result<(), RejectReason> {
         if self.clients.len() >= KEYS_MAX {
             self.sweep_once_a_second();
@@ -70,29 +73,29 @@ impl HandshakeRate {
         let admitted = if self.clients.len() < KEYS_MAX {
             self.clients.check_key(&key).is_ok()
         } else {
-            self.crowd.check().is_ok()
+            self.overflow.check().is_ok()
         };
         if admitted { Ok(()) } else { Err(RejectReason::ClientRateLimit) }
     }
 
     fn sweep_once_a_second(&self) {
-        // Whoever finds it locked leaves the sweep to the one who holds it.
-        let Ok(mut swept) = self.swept.try_lock() else { return };
-        if swept.is_none_or(|then| then.elapsed() >= Duration::from_secs(1)) {
+        // If it is locked, another task is sweeping.
+        let Ok(mut last) = self.last_sweep.try_lock() else { return };
+        if last.is_none_or(|then| then.elapsed() >= Duration::from_secs(1)) {
             self.clients.retain_recent();
-            *swept = Some(Instant::now());
+            *last = Some(Instant::now());
         }
     }
 
-    /// Forgets every client whose bucket is full again. Call it every few seconds: the table
-    /// grows without bound otherwise.
+    /// Removes every client whose bucket is full again. Call it every few seconds to keep the table
+    /// small.
     pub fn sweep(&self) {
         self.clients.retain_recent();
         self.clients.shrink_to_fit();
     }
 }
 
-/// About 6 MiB of buckets.
+/// Maximum number of buckets, about 6 MiB.
 const KEYS_MAX: usize = 65_536;
 
 #[cfg(test)]
@@ -101,7 +104,7 @@ mod tests {
     use crate::client::{ClientAddr, KeyPrefixes};
 
     #[test]
-    fn a_burst_passes_and_then_the_rate_holds_for_that_client_alone() {
+    fn rate_applies_to_each_client_separately() {
         let one = NonZeroU32::MIN;
         let rate = HandshakeRate::new(one, NonZeroU32::new(3).unwrap());
         let key = |addr: &str| {

@@ -1,31 +1,35 @@
 //! The composition root: builds the parts, binds the sockets, serves until told to stop, and drains.
 //! The only folder that knows all others; the path of one connection is in [`proxy`](crate::proxy).
 
-pub mod serve;
+pub mod run;
+pub(crate) mod start;
+pub(crate) mod stop;
 
 use crate::config::settings::Settings;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::proxy::snapshot::Snapshot;
 use crate::sys::clock::wall;
 use crate::sys::descriptors;
+use crate::tls::terminate::ticketer;
 
-/// Why the process could not begin to serve, or cannot go on.
+/// Why the process cannot start, or cannot go on.
 #[derive(Debug)]
 pub enum StartError {
-    /// The configuration cannot be met here.
+    /// The configuration does not work on this machine.
     Settings(Vec<LateDiagnostic>),
-    /// The machine refused something.
+    /// The operating system refused something.
     Machine(String),
-    /// A task that it cannot do without has ended.
+    /// A task that the process depends on has ended.
     Broken(String),
 }
 
-/// Judges a configuration as [`run`] would, but binds nothing. What is good may yet be worth a
-/// look.
+/// Validates a configuration as [`run`](run::run) would, without binding anything. Returns warnings.
+///
+/// # Errors
+/// Everything that would keep the process from starting, except for sockets.
 pub fn check(settings: Settings) -> Result<Vec<LateDiagnostic>, StartError> {
-    let ticketer = crate::tls::terminate::ticketer()
-        .map_err(|error| StartError::Machine(error.to_string()))?;
+    let ticketer = ticketer().map_err(|error| StartError::Machine(error.to_string()))?;
     Snapshot::build(settings, None, &ticketer, descriptors::raise_limit())
-        .map(|generation| generation.warnings(wall()))
+        .map(|snapshot| snapshot.warnings(wall()))
         .map_err(StartError::Settings)
 }

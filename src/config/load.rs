@@ -14,8 +14,8 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// All errors of the file, or the reason why it could not be read. Never blocks on a file that is
-    /// not a regular file.
+    /// All errors of the file, or the reason why it could not be read. Never blocks on a file that
+    /// is not a regular file.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
         let name = path.display().to_string();
         let bytes = source::read(path).map_err(|problem| {
@@ -30,8 +30,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Parses a text as if it were the content of the file `name`. Relative paths in it start at the
-    /// directory of that file.
+    /// Parses a text as if it were the content of the file `name`. Relative paths in it start at
+    /// the directory of that file.
     ///
     /// # Errors
     ///

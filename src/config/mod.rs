@@ -1,5 +1,5 @@
-//! The configuration: reads `proxy.toml` into [`Settings`](self::settings::Settings), or reports all
-//! its errors.
+//! The configuration: reads `proxy.toml` into [`Settings`](self::settings::Settings), or reports
+//! all its errors.
 //!
 //! `toml` reads the document, `values` the values of keys, `schema` the tables, and `resolve` converts
 //! the tables into settings. `explain` lists effective values and differences.

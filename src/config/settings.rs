@@ -1,5 +1,5 @@
-//! The configuration after validation. Every value has a domain type, every default is filled in, and
-//! no further checks are necessary.
+//! The configuration after validation. Every value has a domain type, every default is filled in,
+//! and no further checks are necessary.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,8 +28,8 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// Certificates: at least one if a listener uses TLS.
     pub certificates: Vec<CertificateSettings>,
-    /// Routes: at least one, with unique names. The order in which they match is independent of this
-    /// order.
+    /// Routes: at least one, with unique names. The order in which they match is independent of
+    /// this order.
     pub routes: Vec<RouteSettings>,
     /// Address prefixes that identify one client.
     pub client_key: KeyPrefixes,
@@ -111,10 +111,11 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// Whether connections use TLS (the default).
     pub tls: bool,
-    /// Whether each connection starts with a PROXY protocol header, version 1 or 2. Requires trusted
-    /// proxies.
+    /// Whether each connection starts with a PROXY protocol header, version 1 or 2. Requires
+    /// trusted proxies.
     pub proxy_protocol: bool,
-    /// A path that answers health checks of load balancers with `ok` or `unready`, before any route.
+    /// A path that answers health checks of load balancers with `ok` or `unready`, before any
+    /// route.
     pub health_path: Option<String>,
 }
 

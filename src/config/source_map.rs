@@ -1,6 +1,6 @@
-//! Details of the configuration file that do not affect its meaning: the lines of its keys, values that
-//! are written but not in use, and the fingerprint of the file. They do not take part in comparisons
-//! of settings.
+//! Details of the configuration file that do not affect its meaning: the lines of its keys, values
+//! that are written but not in use, and the fingerprint of the file. They do not take part in
+//! comparisons of settings.
 
 use std::collections::HashMap;
 use std::fmt;

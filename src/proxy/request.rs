@@ -14,7 +14,7 @@ use super::route_match::{find, own_origin};
 use super::session::{Handshaken, PendingTunnel};
 use super::snapshot::{Route, Snapshot};
 use super::state::ProxyState;
-use crate::admission::concurrency::Permit;
+use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::client::ClientInfo;
 use crate::downstream::client_address;
 use crate::downstream::reply::Reply;
@@ -102,14 +102,14 @@ impl ConnectionContext {
         let peer = &self.connection;
         let settings = &snapshot.settings;
         let (client, forwarded) = client_address::identify(
-            &peer.visitor,
+            &peer.client,
             request.headers(),
             &settings.trusted_proxies,
             settings.client_key,
         );
         let connection = match client {
             Some(client) => {
-                if client.addr_source != peer.visitor.addr_source {
+                if client.addr_source != peer.client.addr_source {
                     self.state.metrics.forwarded_client(client.addr_source);
                 }
                 Arc::new(Connection::forwarded(client, peer.clone()))
@@ -126,7 +126,7 @@ impl ConnectionContext {
         request: Request<Incoming>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
-        let client = &context.connection.visitor;
+        let client = &context.connection.client;
         let (head, body) = request.into_parts();
         let kind = RequestKind::read(&head)?;
         let route = find(context.snapshot, client, kind.authority(), kind.path())?;
@@ -166,7 +166,7 @@ impl ConnectionContext {
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
-        let client = &context.connection.visitor;
+        let client = &context.connection.client;
         let permit = admit_session(&self.state, context.snapshot, route, client, handshake)?;
         let backend_began = now();
         let connected = self.connect(route, forwarded).await?;
@@ -224,15 +224,17 @@ fn admit_session(
     }
     snapshot.rate.admit(client.key)?;
     let own = own_origin(client, &handshake.authority);
-    if !route.origins.welcome(handshake.origin.as_deref(), &own) {
+    if !route.origins.allows(handshake.origin.as_deref(), &own) {
         return Err(RejectReason::Origin);
     }
-    state.occupancy.tunnel(
+    state.occupancy.admit_tunnel(
         client.key,
-        snapshot.capacity.tunnels,
-        snapshot.settings.concurrency.tunnels_per_client,
         &route.tunnels,
-        route.tunnels_max,
+        TunnelLimits {
+            total: snapshot.capacity.tunnels,
+            per_client: snapshot.settings.concurrency.tunnels_per_client,
+            per_route: route.tunnels_max,
+        },
     )
 }
 

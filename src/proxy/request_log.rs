@@ -112,7 +112,7 @@ impl RequestLog {
         let shown = self.redacted(None);
         let origin = self.origin.as_ref().map(|sent| origin(sent, &self.redact));
         record_reject(&RejectedRequest {
-            client: &self.connection.visitor,
+            client: &self.connection.client,
             reason,
             route: self.route.as_ref().map(|route| &*route.name),
             backend: self.backend.as_ref().map(|backend| &*backend.id),

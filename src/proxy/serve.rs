@@ -58,7 +58,7 @@ async fn accept_connection(
     if listener.proxy_protocol && !settings.trusted_proxies.contains(&client.addr) {
         return Err(DropReason::ProxyHeaderUntrusted);
     }
-    let mut permit = state.occupancy.connection(snapshot.capacity.connections)?;
+    let mut permit = state.occupancy.admit_connection(snapshot.capacity.connections)?;
     if listener.proxy_protocol
         && let Some(address) = proxy_header(state, snapshot, &mut io, client).await?
     {
@@ -66,7 +66,7 @@ async fn accept_connection(
     }
     // A trusted proxy brings the connections of many clients.
     if !settings.trusted_proxies.contains(&client.addr) {
-        permit.count_for(client.key, settings.concurrency.connections_per_client)?;
+        permit.assign_client(client.key, settings.concurrency.connections_per_client)?;
     }
     let context = |client: &ClientInfo| ConnectionContext {
         state: state.clone(),

@@ -73,9 +73,10 @@ impl PendingTunnel {
         let registration = state.registry.register(SessionInfo {
             connection: connection.clone(),
             counts: upgraded.backend.counts.clone(),
-            particulars: log.redacted(upgraded.subprotocol.as_deref()),
+            fields: log.redacted(upgraded.subprotocol.as_deref()),
             opened,
-            dial: u32::try_from(backend_handshake.as_micros()).unwrap_or(u32::MAX),
+            backend_handshake_micros: u32::try_from(backend_handshake.as_micros())
+                .unwrap_or(u32::MAX),
             generation: u32::try_from(log.generation).unwrap_or(u32::MAX),
         });
         let tunnel = Self {
@@ -90,7 +91,7 @@ impl PendingTunnel {
 
     /// Ends a session whose client disconnected before its 101 was written: only the record is left.
     pub fn abandon(self) {
-        self.guard.facts().counts.tunnel_opened();
+        self.guard.info().counts.tunnel_opened();
         let reason = TerminationReason::ClientDisconnected;
         self.guard.finish(&Summary::unstarted(reason, &self.terms));
     }
@@ -102,13 +103,13 @@ pub fn start<S: Stream + Send + 'static>(
     client: UpgradedClient<S>,
     pending: PendingTunnel,
 ) {
-    let handle = &pending.guard.registration.line;
-    record_start(&handle.facts.begun(handle.session));
+    let handle = &pending.guard.registration.session;
+    record_start(&handle.start_record());
     let mut entropy = SessionEntropy(state.clone());
     let session = Session::new(pending.terms, pending.deflate, &mut entropy);
     let early = EarlyBytes { from_client: client.early, from_backend: pending.early };
-    let commands = pending.guard.registration.orders();
-    handle.facts.counts.tunnel_opened();
+    let commands = pending.guard.registration.commands();
+    handle.info.counts.tunnel_opened();
     let tunnel = Tunnel::new(client.stream, pending.backend, session, early, commands, entropy);
     state.tasks.spawn(SessionTask { tunnel, guard: Some(pending.guard) });
 }
@@ -157,18 +158,18 @@ impl<S: Stream, E: Entropy> Future for SessionTask<S, E> {
 }
 
 impl SessionGuard {
-    fn facts(&self) -> &SessionInfo {
-        &self.registration.line.facts
+    fn info(&self) -> &SessionInfo {
+        &self.registration.session.info
     }
 
     /// Releases the permit, then writes the record: a reader of the record can rely on the free place.
     fn finish(self, summary: &Summary) {
         let Self { registration, permit } = self;
-        let line = registration.line.clone();
+        let handle = registration.session.clone();
         drop((permit, registration));
-        let age = now().duration_since(line.facts.opened);
-        line.facts.counts.tunnel_ended(summary.reason, summary.close_codes, age);
-        record_end(&SessionEnd { start: line.facts.begun(line.session), summary, age });
+        let age = now().duration_since(handle.info.opened);
+        handle.info.counts.tunnel_ended(summary.reason, summary.close_codes, age);
+        record_end(&SessionEnd { start: handle.start_record(), summary, age });
     }
 }
 
@@ -179,7 +180,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::admission::concurrency::ConcurrencyLimits;
+    use crate::admission::concurrency::{ConcurrencyLimits, TunnelLimits};
     use crate::net::Recv;
     use crate::net::engine::ServerEngine;
     use crate::net::scratch::{RecvScratch, SendScratch};
@@ -231,17 +232,29 @@ mod tests {
         let backend = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (occupancy, registry) =
             (Arc::<ConcurrencyLimits>::default(), Arc::<Registry>::default());
-        let facts = SessionInfo::sample();
-        let counts = facts.counts.clone();
-        let permit = occupancy.tunnel(facts.client(), 1, 1, &Arc::default(), None).unwrap();
-        let registration = registry.register(facts);
+        let info = SessionInfo::sample();
+        let counts = info.counts.clone();
+        let permit = occupancy
+            .admit_tunnel(
+                info.client(),
+                &Arc::default(),
+                TunnelLimits { total: 1, per_client: 1, per_route: None },
+            )
+            .unwrap();
+        let registration = registry.register(info);
         let mut entropy = SystemEntropy;
         let session = Session::new(Arc::default(), DeflateMode::Off, &mut entropy);
-        let orders = registration.orders();
+        let commands = registration.commands();
         counts.tunnel_opened();
         let backend = PlainStream::new(Socket::Tcp(backend));
-        let tunnel =
-            Tunnel::new(PanickingStream, backend, session, EarlyBytes::default(), orders, entropy);
+        let tunnel = Tunnel::new(
+            PanickingStream,
+            backend,
+            session,
+            EarlyBytes::default(),
+            commands,
+            entropy,
+        );
         let guard = Some(SessionGuard { registration, permit });
         let tasks = tokio_util::task::TaskTracker::new();
         let ended = tasks.spawn(SessionTask { tunnel, guard }).await;

@@ -25,7 +25,7 @@ pub async fn look_after(gate: Arc<ProxyState>) {
     loop {
         look.tick().await;
         let generation = gate.snapshot();
-        let due = losses.look(&generation, || gate.registry.lines(), now());
+        let due = losses.look(&generation, || gate.registry.sessions(), now());
         for (loss, lines) in due {
             let course = DrainPlan::standard(
                 gate.net.clone(),
@@ -41,7 +41,7 @@ pub async fn look_after(gate: Arc<ProxyState>) {
             };
             let tunnels = lines.len();
             // Without a place for it: at the next look.
-            let Some(closing) = gate.drains.begin(of, course, &lines) else { continue };
+            let Some(closing) = gate.drains.start(of, course, &lines) else { continue };
             warn!(route, backend, tunnels, window_ms, "closing the tunnels of a lost backend");
             losses.closing.insert(loss, closing);
         }
@@ -84,8 +84,8 @@ impl LostBackends {
         }
         let mut lost: HashMap<LostBackend, Vec<Arc<SessionHandle>>> = HashMap::new();
         let mut serving = HashSet::new();
-        for line in lines().into_iter().filter(|line| !line.is_leaving()) {
-            let counts = &line.facts.counts;
+        for line in lines().into_iter().filter(|session| !session.is_closing()) {
+            let counts = &line.info.counts;
             let Some(route) = minded.get(&*counts.route.name) else { continue };
             let named = (&*route.name, counts.id.clone());
             if serving.contains(&named) {

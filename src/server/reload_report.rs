@@ -41,11 +41,11 @@ struct TunnelCounts {
 impl TunnelCounts {
     fn count(gate: &ProxyState) -> Self {
         let mut open = Self::default();
-        for line in gate.registry.lines() {
-            let facts = &line.facts;
+        for line in gate.registry.sessions() {
+            let facts = &line.info;
             let (route, id) = (&facts.counts.route.name, &facts.counts.id);
             open.all += 1;
-            *open.by_listener.entry(facts.connection.visitor.listener.clone()).or_default() += 1;
+            *open.by_listener.entry(facts.connection.client.listener.clone()).or_default() += 1;
             *open.by_route.entry(route.clone()).or_default() += 1;
             *open.by_backend.entry((route.clone(), id.clone())).or_default() += 1;
         }

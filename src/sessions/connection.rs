@@ -1,4 +1,4 @@
-//! A client's connection, as long as anything that came from it is open.
+//! A client's connection, which stays counted while a request or session of it is open.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::telemetry::metrics::handles::OpenConnection;
 /// connection counts towards the limits until the last request or session of it has ended.
 #[derive(Debug)]
 pub struct Connection {
-    /// The client.
-    pub visitor: ClientInfo,
+    /// Address, client key and TLS parameters.
+    pub client: ClientInfo,
     /// Held by the peer's connection, which forwarded clients keep alive.
     _permit: Option<Permit>,
     _counted: Option<OpenConnection>,
@@ -19,20 +19,20 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The peer's own connection; holds its place in the limits and in the metrics.
-    pub fn accepted(visitor: ClientInfo, permit: Permit, counted: Option<OpenConnection>) -> Self {
-        Self { visitor, _permit: Some(permit), _counted: counted, _peer: None }
+    /// The peer's own connection. Dropping it releases the permit and the metric.
+    pub fn accepted(client: ClientInfo, permit: Permit, counted: Option<OpenConnection>) -> Self {
+        Self { client, _permit: Some(permit), _counted: counted, _peer: None }
     }
 
     /// A client that the trusted `peer` forwards for.
-    pub fn forwarded(visitor: ClientInfo, peer: Arc<Self>) -> Self {
-        Self { visitor, _permit: None, _counted: None, _peer: Some(peer) }
+    pub fn forwarded(client: ClientInfo, peer: Arc<Self>) -> Self {
+        Self { client, _permit: None, _counted: None, _peer: Some(peer) }
     }
 
-    /// A connection that counts nowhere.
+    /// A connection without a permit or a metric.
     #[cfg(test)]
-    pub fn uncounted(visitor: ClientInfo) -> Self {
-        Self { visitor, _permit: None, _counted: None, _peer: None }
+    pub fn uncounted(client: ClientInfo) -> Self {
+        Self { client, _permit: None, _counted: None, _peer: None }
     }
 }
 
@@ -40,7 +40,7 @@ impl Connection {
 mod tests {
     use super::*;
 
-    /// There is one for each open tunnel.
+    /// Every open tunnel holds one.
     #[test]
     fn stays_small() {
         assert!(size_of::<Connection>() <= 176, "{} B", size_of::<Connection>());

@@ -1,5 +1,5 @@
-//! Leaving, of some sessions or of all: each gets its own moment in a window, so that its clients do
-//! not come back all at once, and nothing waits longer than a deadline.
+//! Draining of some or all sessions. The closes are spread over a window, so that clients do not all
+//! reconnect at once, and sessions still open at the deadline are aborted.
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,120 +15,127 @@ use super::registry::{Registry, SessionHandle};
 use crate::config::settings::DrainSettings;
 use crate::net::network::Net;
 
-/// Where the process stands.
+/// The lifecycle of the process.
+///
+/// | state | event | next |
+/// | --- | --- | --- |
+/// | `Running` | SIGTERM, SIGINT, or a successor serves | `Unready` |
+/// | `Unready` | `drain.delay` has passed, or a second signal | `Draining` |
+/// | `Draining` | all tunnels closed, `drain.deadline`, or a second signal | the process exits |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Serving.
+    /// Serves and reports ready.
     Running,
-    /// Told to leave: still serving, but unready, so that balancers send nobody more.
-    Leaving,
-    /// No new session, the open ones are being closed.
+    /// Still serves, but `/readyz` fails, so that load balancers stop sending clients.
+    Unready,
+    /// Admits no new sessions and closes the open ones.
     Draining,
 }
 
-/// How sessions are let go of.
+/// How sessions are closed.
 #[derive(Clone, Debug)]
 pub struct DrainPlan {
-    /// What they are told.
-    pub notice: Arc<SessionClose>,
-    /// `rate` makes the window longer, the deadline is when what is left is cut.
-    pub pace: DrainSettings,
-    /// Where the jitter between two closes comes from.
+    /// Termination reason, close code and close reason.
+    pub close: Arc<SessionClose>,
+    /// Window, rate and deadline. A rate can extend the window; sessions open at the deadline are
+    /// aborted.
+    pub pacing: DrainSettings,
+    /// The source of the random spread between closes.
     pub net: Arc<dyn Net>,
 }
 
-/// How a drain went.
+/// The result of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainOutcome {
-    /// Sessions open at its beginning.
+    /// Sessions open at its start.
     pub sessions: usize,
-    /// Those that had to be cut.
-    pub cut: usize,
-    /// Whether it was hurried, by a second signal.
-    pub hurried: bool,
+    /// Sessions that were aborted.
+    pub aborted: usize,
+    /// Whether a second signal ended it early.
+    pub forced: bool,
 }
 
 impl DrainPlan {
-    /// As the file says, in the words of each session's own terms.
-    pub fn standard(net: Arc<dyn Net>, pace: DrainSettings, end: TerminationReason) -> Self {
-        Self { notice: Arc::new(SessionClose::new(end)), pace, net }
+    /// A plan with the configured pacing and the close code and reason of each session's policy.
+    pub fn standard(net: Arc<dyn Net>, pacing: DrainSettings, end: TerminationReason) -> Self {
+        Self { close: Arc::new(SessionClose::new(end)), pacing, net }
     }
 
-    /// Over how long so many are closed.
+    /// The time over which this number of closes is spread.
     pub fn window(&self, sessions: usize) -> Duration {
-        let least = self.pace.rate.map_or(Duration::ZERO, |rate| {
+        let by_rate = self.pacing.rate.map_or(Duration::ZERO, |rate| {
             Duration::from_secs_f64(sessions as f64 / f64::from(rate.get()))
         });
-        self.pace.window.max(least).min(self.pace.deadline)
+        self.pacing.window.max(by_rate).min(self.pacing.deadline)
     }
 
-    /// The i-th of n sessions is closed at `window * (i + rand) / n`, unless it is gone by then.
-    async fn close_one_by_one(&self, lines: &[Weak<SessionHandle>], began: Instant) {
-        let (window, count) = (self.window(lines.len()), lines.len().max(1) as f64);
-        for (index, line) in lines.iter().enumerate() {
-            let moment = began + window.mul_f64((index as f64 + self.net.random_f64()) / count);
-            // In short naps: where nobody is left there is nothing to wait for.
-            while line.strong_count() > 0 && Instant::now() < moment {
-                sleep_until(moment.min(Instant::now() + NAP_MAX)).await;
+    /// Closes the i-th of n sessions at `window * (i + random) / n`, unless it has ended by then.
+    async fn close_one_by_one(&self, sessions: &[Weak<SessionHandle>], started: Instant) {
+        let (window, count) = (self.window(sessions.len()), sessions.len().max(1) as f64);
+        for (index, session) in sessions.iter().enumerate() {
+            let due = started + window.mul_f64((index as f64 + self.net.random_f64()) / count);
+            // Polled, so that a session that has ended is not waited for.
+            while session.strong_count() > 0 && Instant::now() < due {
+                sleep_until(due.min(Instant::now() + POLL_MAX)).await;
             }
-            if let Some(line) = line.upgrade() {
-                line.leave(&self.notice);
+            if let Some(session) = session.upgrade() {
+                session.close(&self.close);
             }
         }
     }
 
-    /// Closes these sessions, and cuts what is left at the deadline. Whoever leaves meanwhile is
-    /// held by nothing here.
-    pub async fn drain(&self, lines: &[Weak<SessionHandle>]) -> DrainOutcome {
-        let polite = async {
-            self.close_one_by_one(lines, Instant::now()).await;
-            while lines.iter().any(|line| line.strong_count() > 0) {
-                sleep(LOOK_EVERY).await;
+    /// Closes the sessions and aborts those still open at the deadline. The weak references do not keep
+    /// a session alive that ends earlier.
+    pub async fn drain(&self, sessions: &[Weak<SessionHandle>]) -> DrainOutcome {
+        let closing = async {
+            self.close_one_by_one(sessions, Instant::now()).await;
+            while sessions.iter().any(|session| session.strong_count() > 0) {
+                sleep(POLL_INTERVAL).await;
             }
         };
-        let late = timeout(self.pace.deadline, polite).await.is_err();
-        let left = lines.iter().filter_map(Weak::upgrade).filter(|line| late && !line.is_gone());
-        let cut = left.inspect(|line| line.cut()).count();
-        DrainOutcome { sessions: lines.len(), cut, hurried: false }
+        let late = timeout(self.pacing.deadline, closing).await.is_err();
+        let open = sessions.iter().filter_map(Weak::upgrade);
+        let open = open.filter(|session| late && !session.has_ended());
+        let aborted = open.inspect(|session| session.abort()).count();
+        DrainOutcome { sessions: sessions.len(), aborted, forced: false }
     }
 }
 
-/// Closes all sessions, and waits for them and for every other task of the tracker. `hurry`
-/// becomes ready when there is no time for that.
+/// Closes all sessions and waits for all tasks of the tracker. At the deadline, or as soon as `force` is
+/// ready, the open sessions are aborted.
 pub async fn drain(
     registry: &Registry,
     tasks: &TaskTracker,
-    course: &DrainPlan,
-    hurry: impl Future<Output = ()>,
+    plan: &DrainPlan,
+    force: impl Future<Output = ()>,
 ) -> DrainOutcome {
-    let began = Instant::now();
-    let deadline = began + course.pace.deadline;
-    let lines: Vec<_> = registry.lines().iter().map(Arc::downgrade).collect();
-    let sessions = lines.len();
+    let started = Instant::now();
+    let deadline = started + plan.pacing.deadline;
+    let sessions: Vec<_> = registry.sessions().iter().map(Arc::downgrade).collect();
+    let count = sessions.len();
     tasks.close();
-    let polite = async {
-        course.close_one_by_one(&lines, began).await;
-        // Sessions whose handshake was under way when the drain began.
-        registry.lines().iter().for_each(|line| line.leave(&course.notice));
+    let closing = async {
+        plan.close_one_by_one(&sessions, started).await;
+        // Sessions whose handshake was in progress when the drain started.
+        registry.sessions().iter().for_each(|session| session.close(&plan.close));
         tasks.wait().await;
     };
-    let mut hurry = pin!(hurry);
-    let hurried = select! {
-        () = polite => false,
+    let mut force = pin!(force);
+    let forced = select! {
+        () = closing => false,
         () = sleep_until(deadline) => false,
-        () = &mut hurry => true,
+        () = &mut force => true,
     };
-    let left = registry.lines();
-    left.iter().for_each(|line| line.cut());
-    // A session that is cut only has its record to write.
-    let _ = timeout(LAST_WORDS, tasks.wait()).await;
-    DrainOutcome { sessions, cut: left.len(), hurried }
+    let open = registry.sessions();
+    open.iter().for_each(|session| session.abort());
+    // An aborted session only has to write its record.
+    let _ = timeout(RECORD_TIMEOUT, tasks.wait()).await;
+    DrainOutcome { sessions: count, aborted: open.len(), forced }
 }
 
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How soon the last goodbye is noticed.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-const NAP_MAX: Duration = Duration::from_millis(500);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const POLL_MAX: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -138,16 +145,16 @@ mod tests {
     use crate::net::network::SystemNet;
 
     #[test]
-    fn a_rate_makes_the_window_longer_up_to_the_deadline() {
+    fn rate_extends_the_window_up_to_the_deadline() {
         let seconds = Duration::from_secs;
-        let pace = |rate| DrainSettings {
+        let pacing = |rate| DrainSettings {
             delay: None,
             window: seconds(10),
             rate: NonZeroU32::new(rate),
             deadline: seconds(60),
         };
         let window = |rate, count| {
-            DrainPlan::standard(Arc::new(SystemNet), pace(rate), TerminationReason::Drained)
+            DrainPlan::standard(Arc::new(SystemNet), pacing(rate), TerminationReason::Drained)
                 .window(count)
         };
         assert_eq!(window(0, 100_000), seconds(10));

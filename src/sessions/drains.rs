@@ -1,7 +1,7 @@
-//! Drains that go on beside everything else: of some sessions, by order or because their backend is
-//! lost. They can be looked at, and ended before their time.
+//! Drains of some sessions in the background, started by `tidegate ctl drain` or for a lost backend. They
+//! can be listed and cancelled.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing::info;
@@ -10,85 +10,89 @@ use super::drain_plan::{DrainOutcome, DrainPlan};
 use super::registry::SessionHandle;
 use crate::protocol::{DrainScope, Selection};
 
-/// All that are under way.
+/// The drains in progress, at most 16.
 #[derive(Debug, Default)]
 pub struct RunningDrains(Mutex<Vec<RunningDrain>>);
 
-/// One of them.
+/// A drain in progress.
 #[derive(Clone, Debug)]
 pub struct RunningDrain {
-    /// Of what.
-    pub of: Selection,
-    /// Sessions open at its beginning.
+    /// The tunnels it applies to.
+    pub selection: Selection,
+    /// Sessions open at its start.
     pub sessions: usize,
-    /// Those that are left.
-    left: Arc<Vec<std::sync::Weak<SessionHandle>>>,
+    selected: Arc<Vec<Weak<SessionHandle>>>,
     task: AbortHandle,
 }
 
 impl RunningDrain {
-    /// How many are still open.
-    pub fn left(&self) -> usize {
-        self.left.iter().filter(|line| line.strong_count() > 0).count()
+    /// Number of its sessions that are still open.
+    pub fn remaining(&self) -> usize {
+        self.selected.iter().filter(|session| session.strong_count() > 0).count()
     }
 }
 
 impl RunningDrains {
-    /// Whether one more may begin.
-    pub fn have_room(&self) -> bool {
+    /// Whether another drain can be started.
+    pub fn has_capacity(&self) -> bool {
         self.lock().len() < RUNNING_MAX
     }
 
-    /// Begins one; `None`: there are as many as anybody can follow.
-    pub fn begin(
+    /// Starts a drain of the sessions; `None` if 16 drains are in progress.
+    pub fn start(
         &self,
-        of: Selection,
-        course: DrainPlan,
-        lines: &[Arc<SessionHandle>],
+        selection: Selection,
+        plan: DrainPlan,
+        sessions: &[Arc<SessionHandle>],
     ) -> Option<JoinHandle<DrainOutcome>> {
         let mut running = self.lock();
         if running.len() >= RUNNING_MAX {
             return None;
         }
-        let left: Arc<Vec<_>> = Arc::new(lines.iter().map(Arc::downgrade).collect());
-        let (shown, lines) = (of.to_string(), left.clone());
-        #[expect(clippy::disallowed_methods, reason = "it ends by its own deadline")]
+        let selected: Arc<Vec<_>> = Arc::new(sessions.iter().map(Arc::downgrade).collect());
+        let (scope, sessions) = (selection.to_string(), selected.clone());
+        #[expect(clippy::disallowed_methods, reason = "a drain ends at its deadline")]
         let task = tokio::spawn(async move {
-            let drained = course.drain(&lines).await;
-            let DrainOutcome { sessions, cut, .. } = drained;
-            info!(of = shown, tunnels = sessions, cut, "drained");
-            drained
+            let outcome = plan.drain(&sessions).await;
+            let DrainOutcome { sessions, aborted, .. } = outcome;
+            info!(scope, tunnels = sessions, aborted, "drained");
+            outcome
         });
-        running.push(RunningDrain { of, sessions: left.len(), left, task: task.abort_handle() });
+        running.push(RunningDrain {
+            selection,
+            sessions: selected.len(),
+            selected,
+            task: task.abort_handle(),
+        });
         Some(task)
     }
 
-    /// Ends those of a place, or all; how many sessions are spared by that.
-    pub fn stop(&self, place: &DrainScope) -> usize {
-        let mut spared = 0;
+    /// Cancels the drains of a scope. Returns the number of open sessions that stay open.
+    pub fn cancel(&self, scope: &DrainScope) -> usize {
+        let mut kept = 0;
         self.lock().retain(|running| {
-            let ends = match place {
+            let cancelled = match scope {
                 DrainScope::All => true,
-                DrainScope::Route(name) => running.of.route.as_ref() == Some(name),
-                DrainScope::Backend(id) => running.of.backend.as_ref() == Some(id),
+                DrainScope::Route(name) => running.selection.route.as_ref() == Some(name),
+                DrainScope::Backend(id) => running.selection.backend.as_ref() == Some(id),
             };
-            if ends {
-                let open = running.left.iter().filter_map(std::sync::Weak::upgrade);
-                spared += open.filter(|line| !line.is_leaving()).count();
+            if cancelled {
+                let open = running.selected.iter().filter_map(Weak::upgrade);
+                kept += open.filter(|session| !session.is_closing()).count();
                 running.task.abort();
             }
-            !ends
+            !cancelled
         });
-        spared
+        kept
     }
 
-    /// Those under way.
+    /// The drains in progress.
     pub fn running(&self) -> Vec<RunningDrain> {
         self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<RunningDrain>> {
-        // Whole entries only are put in and taken out.
+        // Entries are added and removed as a whole, so the list is valid after a panic.
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|running| !running.task.is_finished());
         running

@@ -1,4 +1,4 @@
-//! What is known of a session from its beginning: for its records, and for whoever looks at it.
+//! The data of a session that does not change while it is open.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,38 +12,39 @@ use crate::telemetry::metrics::handles::BackendCounts;
 use crate::telemetry::record::SessionStart;
 use crate::telemetry::request_fields::PackedFields;
 
-/// What is known of a session when it begins; small, as there is one for every open socket.
+/// The static data of a session, for its records, the status page and the control socket. Kept small,
+/// as every open tunnel holds one.
 #[derive(Debug)]
 pub struct SessionInfo {
-    /// Whose it is.
+    /// The client's connection.
     pub connection: Arc<Connection>,
-    /// Where it leads, and by which route.
+    /// Metrics of its route and backend, with their names.
     pub counts: Arc<BackendCounts>,
-    /// What the request said of itself.
-    pub particulars: PackedFields,
-    /// When it was agreed.
+    /// Fields of the request, already redacted.
+    pub fields: PackedFields,
+    /// When the backend's 101 was accepted.
     pub opened: Instant,
-    /// How long the backend took, in microseconds.
-    pub dial: u32,
-    /// Number of the configuration it was admitted under.
+    /// Time from the first attempt to connect to a backend to its 101, in microseconds.
+    pub backend_handshake_micros: u32,
+    /// Generation of the snapshot that admitted it.
     pub generation: u32,
 }
 
 impl SessionInfo {
-    /// What it is counted under.
+    /// The client key.
     pub fn client(&self) -> ClientKey {
-        self.connection.visitor.key
+        self.connection.client.key
     }
 
-    /// The same for its records; `session` is its number.
-    pub fn begun(&self, session: u64) -> SessionStart<'_> {
+    /// The start record of the session with this number.
+    pub fn start_record(&self, session: u64) -> SessionStart<'_> {
         SessionStart {
-            client: &self.connection.visitor,
+            client: &self.connection.client,
             session,
             route: &self.counts.route.name,
             backend: &self.counts.id,
-            fields: self.particulars.unpack(),
-            backend_handshake: Duration::from_micros(self.dial.into()),
+            fields: self.fields.unpack(),
+            backend_handshake: Duration::from_micros(self.backend_handshake_micros.into()),
             generation: self.generation.into(),
         }
     }
@@ -51,16 +52,16 @@ impl SessionInfo {
 
 #[cfg(test)]
 impl SessionInfo {
-    /// Somebody's.
+    /// A session of 192.0.2.1.
     pub fn sample() -> Self {
         let peer = "192.0.2.1:1".parse().unwrap();
-        let visitor = ClientInfo::new(peer, KeyPrefixes::default(), "a".into());
+        let client = ClientInfo::new(peer, KeyPrefixes::default(), "a".into());
         Self {
-            connection: Arc::new(Connection::uncounted(visitor)),
+            connection: Arc::new(Connection::uncounted(client)),
             counts: Arc::default(),
-            particulars: PackedFields::default(),
+            fields: PackedFields::default(),
             opened: crate::sys::clock::now(),
-            dial: 0,
+            backend_handshake_micros: 0,
             generation: 1,
         }
     }

@@ -1,4 +1,4 @@
-//! The open sessions: registry, identity and statistics of each, and how they are drained.
+//! The open sessions: their registry, static data, statistics and drains.
 
 pub(crate) mod connection;
 pub mod drain_plan;

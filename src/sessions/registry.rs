@@ -1,5 +1,5 @@
-//! The sessions that are open: for looking, and for telling each of them to close. They lie in
-//! shards, so that whoever looks at all of them holds up few who come and go.
+//! The registry of open sessions, through which they are listed and receive commands. It is sharded,
+//! so that listing all sessions blocks only a few that start or end meanwhile.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use ws::{FrameTrace, SessionClose};
 
 use super::info::SessionInfo;
 use super::stats::{LastCounted, SessionRef, SessionStats};
+use crate::telemetry::record::SessionStart;
 use crate::tunnel::progress::WakeProgress;
 use crate::tunnel::{Command, SessionControl};
 
@@ -21,192 +22,193 @@ pub struct Registry {
     last: AtomicU64,
 }
 
-/// The line to one session: the orders it has not yet read, how to wake it, and its figures.
+/// The shared part of one session: pending commands, the waker of its task, and statistics.
 #[derive(Debug)]
 pub struct SessionHandle {
-    /// What there is: [`LEAVE`], [`CUT`], [`WATCH`]; and [`GONE`].
-    orders: AtomicU8,
+    /// Bits [`CLOSE`], [`ABORT`] and [`TRACE`] for commands, and [`ENDED`].
+    flags: AtomicU8,
     waker: AtomicWaker,
-    mail: Mutex<Mailbox>,
-    /// What it relayed.
-    pub live: SessionStats,
-    /// Counts up from 1.
-    pub session: u64,
-    /// What was known of it when it began.
-    pub facts: SessionInfo,
+    mailbox: Mutex<Mailbox>,
+    /// Traffic and round-trip times.
+    pub stats: SessionStats,
+    /// Unique in this process, counted from 1.
+    pub number: u64,
+    /// Client, route and backend.
+    pub info: SessionInfo,
 }
 
-/// What belongs to the orders; most sessions never get any.
+/// The arguments of pending commands.
 #[derive(Debug, Default)]
 struct Mailbox {
-    notice: Option<Arc<SessionClose>>,
+    close: Option<Arc<SessionClose>>,
     trace: Option<Box<FrameTrace>>,
 }
 
-/// A session's entry; it leaves the registry when dropped.
+/// The registry entry of a session; dropping it removes the entry.
 #[derive(Debug)]
 pub struct Registration {
     registry: Arc<Registry>,
-    /// As all others see it.
-    pub line: Arc<SessionHandle>,
+    /// The handle that the registry shares.
+    pub session: Arc<SessionHandle>,
 }
 
-/// The session's end of its line.
+/// The tunnel's side of a [`SessionHandle`]: receives commands and records progress.
 #[derive(Debug)]
 pub struct CommandReceiver {
-    line: Arc<SessionHandle>,
-    obeyed: u8,
-    seen: LastCounted,
+    session: Arc<SessionHandle>,
+    handled: u8,
+    counted: LastCounted,
 }
 
 impl Registry {
-    /// Enters a new session.
-    pub fn register(self: &Arc<Self>, facts: SessionInfo) -> Registration {
-        let session = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let (orders, waker, mail, live) = Default::default();
-        let line = Arc::new(SessionHandle { orders, waker, mail, live, session, facts });
-        self.shard(session).insert(session, line.clone());
-        Registration { registry: self.clone(), line }
+    /// Adds a session and assigns its number.
+    pub fn register(self: &Arc<Self>, info: SessionInfo) -> Registration {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (flags, waker, mailbox, stats) = Default::default();
+        let session = Arc::new(SessionHandle { flags, waker, mailbox, stats, number, info });
+        self.shard(number).insert(number, session.clone());
+        Registration { registry: self.clone(), session }
     }
 
-    /// The lines to all sessions open now, in no particular order.
-    pub fn lines(&self) -> Vec<Arc<SessionHandle>> {
-        let mut lines = Vec::new();
+    /// All open sessions, in no particular order.
+    pub fn sessions(&self) -> Vec<Arc<SessionHandle>> {
+        let mut sessions = Vec::new();
         for shard in &self.shards {
-            lines.extend(lock(shard).values().cloned());
+            sessions.extend(lock(shard).values().cloned());
         }
-        lines
+        sessions
     }
 
-    /// How many sessions are open.
+    /// Number of open sessions.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// The line to the session of this number, if it is open.
-    pub fn line(&self, session: u64) -> Option<Arc<SessionHandle>> {
-        self.shard(session).get(&session).cloned()
+    /// The session with this number, if it is open.
+    pub fn session(&self, number: u64) -> Option<Arc<SessionHandle>> {
+        self.shard(number).get(&number).cloned()
     }
 
-    fn shard(&self, session: u64) -> MutexGuard<'_, HashMap<u64, Arc<SessionHandle>>> {
-        lock(&self.shards[session as usize % SHARDS])
+    fn shard(&self, number: u64) -> MutexGuard<'_, HashMap<u64, Arc<SessionHandle>>> {
+        lock(&self.shards[number as usize % SHARDS])
     }
 }
 
 impl SessionHandle {
-    /// Tells the session to leave, unless it was told before; the first to tell it says why.
-    pub fn leave(&self, notice: &Arc<SessionClose>) {
-        self.mail().notice.get_or_insert_with(|| notice.clone());
-        self.order(LEAVE);
+    /// Starts the closing handshake on both sides. If called repeatedly, the first reason counts.
+    pub fn close(&self, close: &Arc<SessionClose>) {
+        self.mailbox().close.get_or_insert_with(|| close.clone());
+        self.send(CLOSE);
     }
 
-    /// Cuts it.
-    pub fn cut(&self) {
-        self.order(CUT);
+    /// Aborts both connections without a closing handshake.
+    pub fn abort(&self) {
+        self.send(ABORT);
     }
 
-    /// Has its frames told of from now on, instead of to whoever was told before.
-    pub fn watch(&self, trace: FrameTrace) {
-        self.mail().trace = Some(Box::new(trace));
-        self.order(WATCH);
+    /// Passes frame headers to this trace from now on, replacing a previous one.
+    pub fn trace(&self, trace: FrameTrace) {
+        self.mailbox().trace = Some(Box::new(trace));
+        self.send(TRACE);
     }
 
-    /// Whether it was told to leave.
-    pub fn is_leaving(&self) -> bool {
-        self.orders.load(Ordering::Relaxed) & (LEAVE | CUT) != 0
+    /// Whether a command to close or abort was sent.
+    pub fn is_closing(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & (CLOSE | ABORT) != 0
     }
 
-    /// Whether it is over.
-    pub fn is_gone(&self) -> bool {
-        self.orders.load(Ordering::Acquire) & GONE != 0
+    /// Whether the session has ended.
+    pub fn has_ended(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & ENDED != 0
     }
 
-    fn order(&self, order: u8) {
-        self.orders.fetch_or(order, Ordering::Release);
+    fn send(&self, command: u8) {
+        self.flags.fetch_or(command, Ordering::Release);
         self.waker.wake();
     }
 
-    fn mail(&self) -> MutexGuard<'_, Mailbox> {
-        // Each field is put in whole.
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
+        // Each field is written as a whole, so the content is valid after a panic.
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next order that is not obeyed yet, the most urgent first.
-    fn next(&self, obeyed: &mut u8) -> Option<Command> {
-        let orders = self.orders.load(Ordering::Acquire) & !*obeyed;
-        if orders & CUT != 0 {
-            *obeyed |= CUT;
+    /// The most urgent command that is not in `handled`.
+    fn next(&self, handled: &mut u8) -> Option<Command> {
+        let pending = self.flags.load(Ordering::Acquire) & !*handled;
+        if pending & ABORT != 0 {
+            *handled |= ABORT;
             return Some(Command::Abort);
         }
-        if orders & LEAVE != 0 {
-            *obeyed |= LEAVE;
-            return self.mail().notice.clone().map(Command::Close);
+        if pending & CLOSE != 0 {
+            *handled |= CLOSE;
+            return self.mailbox().close.clone().map(Command::Close);
         }
-        if orders & WATCH != 0 {
-            self.orders.fetch_and(!WATCH, Ordering::AcqRel);
-            return self.mail().trace.take().map(Command::Trace);
+        if pending & TRACE != 0 {
+            self.flags.fetch_and(!TRACE, Ordering::AcqRel);
+            return self.mailbox().trace.take().map(Command::Trace);
         }
         None
     }
 
-    fn owner(&self) -> SessionRef<'_> {
-        SessionRef {
-            session: self.session,
-            client: self.facts.client(),
-            counts: &self.facts.counts,
-        }
+    /// The start record of this session.
+    pub fn start_record(&self) -> SessionStart<'_> {
+        self.info.start_record(self.number)
+    }
+
+    fn reference(&self) -> SessionRef<'_> {
+        SessionRef { number: self.number, client: self.info.client(), counts: &self.info.counts }
     }
 }
 
 impl Registration {
-    /// What the session's tunnel listens to.
-    pub fn orders(&self) -> CommandReceiver {
-        CommandReceiver { line: self.line.clone(), obeyed: 0, seen: LastCounted::default() }
+    /// The receiver for the session's tunnel.
+    pub fn commands(&self) -> CommandReceiver {
+        let session = self.session.clone();
+        CommandReceiver { session, handled: 0, counted: LastCounted::default() }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut sessions = self.registry.shard(self.line.session);
-        sessions.remove(&self.line.session);
+        let mut sessions = self.registry.shard(self.session.number);
+        sessions.remove(&self.session.number);
         if sessions.is_empty() {
             sessions.shrink_to_fit();
         }
-        self.line.orders.fetch_or(GONE, Ordering::Release);
+        self.session.flags.fetch_or(ENDED, Ordering::Release);
     }
 }
 
 impl SessionControl for CommandReceiver {
     fn handle_progress(&mut self, progress: &WakeProgress<'_>) {
-        self.line.live.relayed(self.line.owner(), &mut self.seen, progress);
+        self.session.stats.record(self.session.reference(), &mut self.counted, progress);
     }
 
     fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
-        if let Some(order) = self.line.next(&mut self.obeyed) {
-            return Poll::Ready(order);
+        if let Some(command) = self.session.next(&mut self.handled) {
+            return Poll::Ready(command);
         }
-        self.line.waker.register(cx.waker());
-        // Again: an order may have come between the look and the registration.
-        match self.line.next(&mut self.obeyed) {
-            Some(order) => Poll::Ready(order),
+        self.session.waker.register(cx.waker());
+        // A command may have been sent before the waker was registered.
+        match self.session.next(&mut self.handled) {
+            Some(command) => Poll::Ready(command),
             None => Poll::Pending,
         }
     }
 }
 
 fn lock(shard: &RegistryShard) -> MutexGuard<'_, HashMap<u64, Arc<SessionHandle>>> {
-    // Whole entries only are put in and taken out.
+    // Entries are inserted and removed as a whole, so the map is valid after a panic.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A share of the sessions.
 type RegistryShard = Mutex<HashMap<u64, Arc<SessionHandle>>>;
 
 const SHARDS: usize = 16;
-const LEAVE: u8 = 1;
-const CUT: u8 = 2;
-const WATCH: u8 = 4;
-const GONE: u8 = 8;
+const CLOSE: u8 = 1;
+const ABORT: u8 = 2;
+const TRACE: u8 = 4;
+const ENDED: u8 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -216,49 +218,49 @@ mod tests {
 
     use super::*;
 
-    /// What a registration costs beside its key in the map.
+    /// The cost of a registration in addition to its key in the map.
     #[test]
-    fn a_line_is_small() {
+    fn handle_stays_small() {
         assert!(size_of::<SessionHandle>() <= 176, "{} B", size_of::<SessionHandle>());
         assert!(size_of::<CommandReceiver>() <= 32, "{} B", size_of::<CommandReceiver>());
     }
 
     #[test]
-    fn an_order_is_read_once_and_the_first_notice_counts() {
+    fn commands_are_received_once_and_the_first_close_counts() {
         let registry = Arc::new(Registry::default());
         let entry = registry.register(SessionInfo::sample());
-        let mut orders = entry.orders();
+        let mut commands = entry.commands();
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(orders.poll_command(&mut cx).is_pending());
+        assert!(commands.poll_command(&mut cx).is_pending());
         let [first, second] = [TerminationReason::Killed, TerminationReason::Drained]
             .map(|reason| Arc::new(SessionClose::new(reason)));
-        let line = registry.line(entry.line.session).unwrap();
-        line.leave(&first);
-        line.leave(&second);
+        let session = registry.session(entry.session.number).unwrap();
+        session.close(&first);
+        session.close(&second);
         assert!(matches!(
-            orders.poll_command(&mut cx),
+            commands.poll_command(&mut cx),
             Poll::Ready(Command::Close(notice)) if notice.reason == TerminationReason::Killed
         ));
-        assert!(orders.poll_command(&mut cx).is_pending());
-        line.cut();
-        line.leave(&second);
-        assert!(matches!(orders.poll_command(&mut cx), Poll::Ready(Command::Abort)));
-        assert!(orders.poll_command(&mut cx).is_pending());
-        assert!(line.is_leaving() && !line.is_gone());
+        assert!(commands.poll_command(&mut cx).is_pending());
+        session.abort();
+        session.close(&second);
+        assert!(matches!(commands.poll_command(&mut cx), Poll::Ready(Command::Abort)));
+        assert!(commands.poll_command(&mut cx).is_pending());
+        assert!(session.is_closing() && !session.has_ended());
         drop(entry);
-        assert!(line.is_gone() && registry.len() == 0);
+        assert!(session.has_ended() && registry.len() == 0);
     }
 
     #[test]
-    fn who_watches_last_is_told() {
+    fn trace_can_be_replaced() {
         let registry = Arc::new(Registry::default());
         let entry = registry.register(SessionInfo::sample());
-        let mut orders = entry.orders();
+        let mut commands = entry.commands();
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..2 {
-            entry.line.watch(FrameTrace::new(|_| true));
-            assert!(matches!(orders.poll_command(&mut cx), Poll::Ready(Command::Trace(_))));
-            assert!(orders.poll_command(&mut cx).is_pending());
+            entry.session.trace(FrameTrace::new(|_| true));
+            assert!(matches!(commands.poll_command(&mut cx), Poll::Ready(Command::Trace(_))));
+            assert!(commands.poll_command(&mut cx).is_pending());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What is known of one open session while it runs: its figures, for the status page, and through
-//! its handles what all sessions add up to. One writer, the session's own task; no lock.
+//! Statistics of one open session, for the status page and the control socket. Each update also adds to
+//! the metrics of the route and the backend. Only the session's own task writes; there is no lock.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,60 +11,60 @@ use crate::telemetry::events::{TunnelSide, delaying, would_close};
 use crate::telemetry::metrics::handles::{BackendCounts, FlowCounts, RouteCounts};
 use crate::tunnel::progress::WakeProgress;
 
-/// The figures of a session, kept small: there is one for every open socket.
+/// The statistics of a session. Kept small, as every open tunnel holds one.
 #[derive(Debug, Default)]
 pub struct SessionStats {
     up: TrafficStats,
     down: TrafficStats,
     rtt: [AtomicU32; 2],
-    /// How long each side was made to wait, in milliseconds.
+    /// Total time for which reading from each side was delayed, in milliseconds.
     delayed: [AtomicU32; 2],
 }
 
-/// Whose figures they are.
+/// The session that statistics belong to.
 #[derive(Clone, Copy)]
 pub struct SessionRef<'a> {
-    /// Number of the session.
-    pub session: u64,
-    /// Whose it is.
+    /// Its number.
+    pub number: u64,
+    /// Key of its client.
     pub client: ClientKey,
-    /// Where it leads, and by which route.
+    /// Metrics of its route and backend.
     pub counts: &'a BackendCounts,
 }
 
-/// What was relayed in one direction.
+/// Traffic of one direction.
 #[derive(Debug, Default)]
 struct TrafficStats {
     bytes: AtomicU64,
     messages: AtomicU64,
 }
 
-/// The figures at one moment.
+/// The statistics at one point in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatsSnapshot {
-    /// Bytes client to backend, and back.
+    /// Bytes relayed: client to backend, backend to client.
     pub bytes: [u64; 2],
-    /// Messages client to backend, and back.
+    /// Messages relayed: client to backend, backend to client.
     pub messages: [u64; 2],
-    /// Last round trip to the client, and to the backend.
+    /// Last round-trip time of a ping: client, backend.
     pub rtt: [Option<Duration>; 2],
-    /// How long the client was made to wait as it came too fast, and the backend.
+    /// Total delay by rate limits: client, backend.
     pub delayed: [Duration; 2],
 }
 
-/// What the session's task remembers from one wake to the next.
+/// What has been added to the metrics already, so that each wake adds the difference.
 #[derive(Debug, Default)]
 pub struct LastCounted {
     compressed: [u32; 2],
-    /// The lower half: it only has to differ.
-    answers: [u16; 2],
-    /// What each side was made to wait for, or would have been closed for: no rule does both.
-    met: [ReportedViolations; 2],
+    /// Lower bits of the number of round-trip measurements; used only to detect a new one.
+    rtt_counts: [u16; 2],
+    /// Limits that delayed each side or would have closed it; a limit does one or the other.
+    violations: [ReportedViolations; 2],
 }
 
 impl SessionStats {
-    /// The figures now.
-    pub fn figures(&self) -> StatsSnapshot {
+    /// Reads the current values.
+    pub fn snapshot(&self) -> StatsSnapshot {
         let rtt = |side: usize| match self.rtt[side].load(Ordering::Relaxed) {
             0 => None,
             units => Some(Duration::from_nanos(u64::from(units) * RTT_UNIT)),
@@ -79,46 +79,46 @@ impl SessionStats {
         }
     }
 
-    /// Counts what passed since the last call.
+    /// Records the progress since the last call, here and in the metrics.
     #[inline]
-    pub fn relayed(
+    pub fn record(
         &self,
-        owner: SessionRef<'_>,
-        seen: &mut LastCounted,
+        session: SessionRef<'_>,
+        counted: &mut LastCounted,
         progress: &WakeProgress<'_>,
     ) {
-        let tally = progress.session.stats();
-        let route = &owner.counts.route;
-        self.up.advance(&tally.up, &mut seen.compressed[0], progress.up, &route.up);
-        self.down.advance(&tally.down, &mut seen.compressed[1], progress.down, &route.down);
-        if let Some(late) = progress.latency {
-            route.relay_delay.observe(late);
+        let stats = progress.session.stats();
+        let route = &session.counts.route;
+        self.up.advance(&stats.up, &mut counted.compressed[0], progress.up, &route.up);
+        self.down.advance(&stats.down, &mut counted.compressed[1], progress.down, &route.down);
+        if let Some(latency) = progress.latency {
+            route.relay_delay.observe(latency);
         }
-        for (place, side) in Side::BOTH.into_iter().enumerate() {
-            let answers = progress.session.rtt_count(side) as u16;
-            if seen.answers[place] != answers {
-                seen.answers[place] = answers;
-                progress.session.rtt(side).inspect(|rtt| self.pong(route, side, *rtt));
+        for (index, side) in Side::BOTH.into_iter().enumerate() {
+            let rtt_count = progress.session.rtt_count(side) as u16;
+            if counted.rtt_counts[index] != rtt_count {
+                counted.rtt_counts[index] = rtt_count;
+                progress.session.rtt(side).inspect(|rtt| self.record_rtt(route, side, *rtt));
             }
             let delayed = progress.session.read_delays(side);
-            self.waited(route, side, delayed.time);
-            let met = progress.session.reported(side).union(delayed.by);
-            if met != seen.met[place] {
-                tell(owner, seen.met[place], progress.session, side);
-                seen.met[place] = met;
+            self.record_delay(route, side, delayed.time);
+            let violations = progress.session.reported(side).union(delayed.by);
+            if violations != counted.violations[index] {
+                report_violations(session, counted.violations[index], progress.session, side);
+                counted.violations[index] = violations;
             }
         }
     }
 
-    fn pong(&self, route: &RouteCounts, side: Side, rtt: Rtt) {
+    fn record_rtt(&self, route: &RouteCounts, side: Side, rtt: Rtt) {
         let units = u32::try_from(rtt.last.as_nanos() / u128::from(RTT_UNIT)).unwrap_or(u32::MAX);
         self.rtt[side as usize].store(units.max(1), Ordering::Relaxed);
         route.observe_rtt(side, rtt.last);
     }
 
-    /// A side waited for so long, in all.
+    /// Stores the total delay of a side.
     #[inline]
-    fn waited(&self, route: &RouteCounts, side: Side, time: Duration) {
+    fn record_delay(&self, route: &RouteCounts, side: Side, time: Duration) {
         let delayed = &self.delayed[side as usize];
         let before = delayed.load(Ordering::Relaxed);
         let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
@@ -129,22 +129,26 @@ impl SessionStats {
     }
 }
 
-/// The one place where what was met, and let pass or made to wait for, is counted and told of: once
-/// a tunnel.
+/// Counts and logs limits that were exceeded for the first time in this tunnel and did not close it.
 #[cold]
-fn tell(owner: SessionRef<'_>, before: ReportedViolations, session: &Session, side: Side) {
-    let route = &owner.counts.route;
-    let (client, backend, policy) = (owner.client, &owner.counts.id, session.policy());
-    let party =
-        TunnelSide { session: owner.session, client, route: &route.name, backend, policy, side };
-    for offence in session.reported(side).since(before) {
-        route.violation_reported(side, offence);
-        would_close(party, offence);
+fn report_violations(
+    session: SessionRef<'_>,
+    before: ReportedViolations,
+    state: &Session,
+    side: Side,
+) {
+    let route = &session.counts.route;
+    let (client, backend, policy) = (session.client, &session.counts.id, state.policy());
+    let at =
+        TunnelSide { session: session.number, client, route: &route.name, backend, policy, side };
+    for violation in state.reported(side).since(before) {
+        route.violation_reported(side, violation);
+        would_close(at, violation);
     }
-    for offence in session.read_delays(side).by.since(before) {
-        if let Violation::LimitExceeded(rule) = offence {
-            route.tunnel_delayed(side, rule);
-            delaying(party, rule);
+    for violation in state.read_delays(side).by.since(before) {
+        if let Violation::LimitExceeded(limit) = violation {
+            route.tunnel_delayed(side, limit);
+            delaying(at, limit);
         }
     }
 }
@@ -167,7 +171,7 @@ impl TrafficStats {
         if flow.messages != messages {
             self.messages.store(flow.messages, Ordering::Relaxed);
         }
-        // Counts of one wake are small, so that the lower half tells them.
+        // One wake adds less than 2^32 messages, so the lower half is enough for the difference.
         let now = flow.compressed as u32;
         let more = now.wrapping_sub(*compressed);
         *compressed = now;
@@ -175,7 +179,8 @@ impl TrafficStats {
     }
 }
 
-/// Nanoseconds: a round trip of up to seven minutes fits into 32 bits. 0 is none yet.
+/// Unit of stored round-trip times, in nanoseconds: up to seven minutes fit into 32 bits. 0 means none
+/// yet.
 const RTT_UNIT: u64 = 100;
 
 #[cfg(test)]
@@ -183,45 +188,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_session_adds_up_to_arrives_once() {
-        let live = SessionStats::default();
+    fn traffic_is_added_to_metrics_once() {
+        let stats = SessionStats::default();
         let (mut compressed, mut sizes) = (0, MessageSizes::default());
         sizes.add(10);
         let mut flow = DirectionStats { bytes: 12, messages: 1, compressed: 1, largest: 10 };
         let counts = &FlowCounts::default();
         for _ in 0..2 {
-            live.up.advance(&flow, &mut compressed, &sizes, counts);
+            stats.up.advance(&flow, &mut compressed, &sizes, counts);
         }
         assert_eq!(
             (counts.bytes.get(), counts.messages.get(), counts.compressed.get()),
             (12, 1, 1)
         );
         flow = DirectionStats { bytes: 20, messages: 1, compressed: 1, largest: 10 };
-        live.up.advance(&flow, &mut compressed, &MessageSizes::default(), counts);
+        stats.up.advance(&flow, &mut compressed, &MessageSizes::default(), counts);
         assert_eq!(
             (counts.bytes.get(), counts.messages.get(), counts.compressed.get()),
             (20, 1, 1)
         );
-        assert_eq!((live.figures().bytes, live.figures().messages), ([20, 0], [1, 0]));
+        assert_eq!((stats.snapshot().bytes, stats.snapshot().messages), ([20, 0], [1, 0]));
     }
 
     #[test]
-    fn a_round_trip_counts_when_it_is_new() {
-        let live = SessionStats::default();
+    fn keeps_the_last_round_trip() {
+        let stats = SessionStats::default();
         let last = Duration::from_micros(1500);
         for _ in 0..3 {
-            live.pong(&RouteCounts::default(), Side::Client, Rtt { last, max: last, answers: 1 });
+            stats.record_rtt(
+                &RouteCounts::default(),
+                Side::Client,
+                Rtt { last, max: last, answers: 1 },
+            );
         }
-        assert_eq!(live.figures().rtt, [Some(last), None]);
+        assert_eq!(stats.snapshot().rtt, [Some(last), None]);
     }
 
     #[test]
-    fn a_wait_adds_up_once() {
-        let (live, route) = (SessionStats::default(), RouteCounts::default());
+    fn total_delay_is_added_once() {
+        let (stats, route) = (SessionStats::default(), RouteCounts::default());
         for millis in [0, 20, 20, 1500] {
-            live.waited(&route, Side::Backend, Duration::from_millis(millis));
+            stats.record_delay(&route, Side::Backend, Duration::from_millis(millis));
         }
-        assert_eq!(live.figures().delayed, [Duration::ZERO, Duration::from_millis(1500)]);
+        assert_eq!(stats.snapshot().delayed, [Duration::ZERO, Duration::from_millis(1500)]);
         let seconds = Side::BOTH.map(|side| route.delay_seconds(side));
         assert_eq!(seconds, [0.0, 1.5]);
     }

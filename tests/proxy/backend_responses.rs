@@ -328,7 +328,7 @@ async fn large_or_stalled_error_body_is_cut() {
         }
     })
     .await;
-    let more = "[timeouts]\nresponse_header = \"300ms\"";
+    let more = "[timeouts]\nresponse_header = \"1s\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
     for (target, length) in [("/whole", 64 * 1024), ("/stalled", 1000)] {

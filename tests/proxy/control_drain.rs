@@ -179,7 +179,7 @@ async fn rate_extends_the_window() {
 
 #[tokio::test]
 async fn readiness_drops_before_the_drain_starts() {
-    let delay = "[drain]\ndelay = \"800ms\"\nwindow = \"100ms\"\ndeadline = \"5s\"\n\
+    let delay = "[drain]\ndelay = \"2500ms\"\nwindow = \"100ms\"\ndeadline = \"5s\"\n\
                  code = 4007\nreason = \"moving\"\n";
     let mut bed = TestBed::with(&format!("{delay}{CONTROL}")).await;
     let (mut client, mut backend) = bed.open().await;

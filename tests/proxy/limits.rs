@@ -190,7 +190,7 @@ async fn rejected_handshake_releases_its_permit() {
         let paths = format!("path = \"{path}\"\norigins");
         config.push_str(&route(&[address], "").replace("all", path).replace("origins", &paths));
     }
-    config.push_str("[concurrency]\ntunnels = 1\n[timeouts]\nresponse_header = \"200ms\"\n");
+    config.push_str("[concurrency]\ntunnels = 1\n[timeouts]\nresponse_header = \"700ms\"\n");
     let proxy = Proxy::start(&config).await;
     let client = Client::new(&proxy).await;
     for (path, status) in [("/refusing", 401), ("/wrong", 502), ("/silent", 504), ("/down", 503)] {

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{PlainStream, Side, TestBed, wire};
 
-const AGE: Duration = Duration::from_millis(3000);
-const LIFETIME: &str = "[limits]\nlifetime = \"3s\"\n[heartbeat]\ninterval = \"off\"\n";
+const AGE: Duration = Duration::from_secs(6);
+const LIFETIME: &str = "[limits]\nlifetime = \"6s\"\n[heartbeat]\ninterval = \"off\"\n";
 
 /// Expects the Close frames for both sides.
 async fn expect_closes(client: &mut PlainStream, backend: &mut PlainStream) {
@@ -72,6 +72,6 @@ async fn old_tunnel_closes_when_quiet() {
     }
     let record = bed.tunnel_end(1).await;
     assert_eq!([&record["end"], &record["by"]], ["lifetime", "tidegate"]);
-    assert_eq!([&record["key"], &record["value"]], ["limits.lifetime", "3s"]);
+    assert_eq!([&record["key"], &record["value"]], ["limits.lifetime", "6s"]);
     assert_eq!([&record["close_client"], &record["close_backend"]], [1012, 1001]);
 }

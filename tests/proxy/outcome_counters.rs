@@ -103,10 +103,10 @@ async fn moody() -> Backend {
 async fn backend_failures_are_counted_once() {
     let backend = moody().await;
     let gone = Backend::echo().await.address;
-    let nobody =
+    let unreachable =
         route(&[gone], "").replace("\"all\"", "\"gone\"").replace("\"*\"\nor", "\"b\"\nor");
-    let deadlines = "[timeouts]\nresponse_header = \"200ms\"\nidle = \"300ms\"\n";
-    let proxy = Proxy::start(&(nobody + &route(&[backend.address], deadlines))).await;
+    let deadlines = "[timeouts]\nresponse_header = \"700ms\"\nidle = \"700ms\"\n";
+    let proxy = Proxy::start(&(unreachable + &route(&[backend.address], deadlines))).await;
     let client = Client::new(&proxy).await;
     let mut counters = CounterCheck::new(&proxy).await;
     let to = |target: &str| HANDSHAKE.replacen("/ws", target, 1);
@@ -137,8 +137,7 @@ async fn backend_failures_are_counted_once() {
 
 #[tokio::test]
 async fn dropped_connections_are_counted_once() {
-    let settings = "[concurrency]\nconnections_per_client = 1\nconnections = 2\n\
-                    [timeouts]\ntls = \"300ms\"\nrequest_header = \"600ms\"\nidle = \"400ms\"\n";
+    let settings = "[timeouts]\ntls = \"300ms\"\nrequest_header = \"600ms\"\nidle = \"700ms\"\n";
     let large = Backend::raw(|_, mut stream, _| async move {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1 << 30);
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -167,13 +166,21 @@ async fn dropped_connections_are_counted_once() {
         counters.expect_one(wanted).await;
         proxy.wait_until_idle().await;
     }
-    let mut deaf = client.connect_plain().await;
-    deaf.write_all(get("/").as_bytes()).await.unwrap();
+    let mut never_reads = client.connect_plain().await;
+    never_reads.write_all(get("/").as_bytes()).await.unwrap();
     counters.expect_one("write_timeout head").await;
-    drop(deaf);
-    proxy.wait_until_idle().await;
-    // Two that send a little and stay, the second from another address; then one too many of each
-    // kind.
+    drop(never_reads);
+    counters.finish().await;
+}
+
+#[tokio::test]
+async fn connections_over_a_limit_are_counted_once() {
+    let settings = "[concurrency]\nconnections_per_client = 1\nconnections = 2\n";
+    let backend = Backend::echo().await;
+    let proxy = Proxy::start(&route(&[backend.address], settings)).await;
+    let client = Client::new(&proxy).await;
+    let mut counters = CounterCheck::new(&proxy).await;
+    // Two that stay, the second from another address; then one too many of each kind.
     let (mut first, mut second) =
         (client.connect_plain().await, client.connect_plain_from([127, 0, 0, 2]).await);
     let both = async { while proxy.health().await["connections"] != 2 {} };

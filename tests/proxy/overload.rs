@@ -151,10 +151,17 @@ async fn waiting_tunnels_use_no_cpu() {
         wire::fill(&mut client, &masked(0x82, &[1; 60_000])).await;
         held.push(Box::new((client, backend)));
     }
-    let before = bed.proxy.cpu_ticks();
-    sleep(Duration::from_millis(1500)).await;
-    let spent = bed.proxy.cpu_ticks() - before;
-    assert!(spent < 15, "{spent} hundredths of a second");
+    // On a busy machine the proxy may still have to process what it was sent.
+    within_timeout("a quiet second and a half", async {
+        loop {
+            let before = bed.proxy.cpu_ticks();
+            sleep(Duration::from_millis(1500)).await;
+            if bed.proxy.cpu_ticks() - before < 15 {
+                break;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -273,14 +273,26 @@ async fn sighup_burst_applies_the_last_file() {
 // Requirements: SR17.
 #[tokio::test]
 async fn reload_during_a_drain_is_rejected() {
-    let mut bed = TestBed::with("[drain]\nwindow = \"1s\"\ndeadline = \"20s\"\n").await;
+    let mut bed = TestBed::with("[drain]\nwindow = \"10ms\"\ndeadline = \"50s\"\n").await;
     let (mut client, mut backend) = bed.open().await;
+    // Frames in progress keep the tunnel open.
+    let (up, down) = (wire::masked(0x81, b"up"), wire::unmasked(0x81, b"down"));
+    client.write_all(&up[..7]).await.unwrap();
+    backend.write_all(&down[..3]).await.unwrap();
+    let (mut up_got, mut down_got) = ([0; 7], [0; 3]);
+    within_timeout("a part", backend.read_exact(&mut up_got)).await.unwrap();
+    within_timeout("a part", client.read_exact(&mut down_got)).await.unwrap();
     bed.proxy.signal(Signal::TERM);
     bed.proxy.record("draining", |r| message(r).starts_with("draining")).await;
     bed.proxy.signal(Signal::HUP);
-    let refused = |r: &Record| message(r) == "reload refused: the process is leaving";
+    let refused = |r: &Record| message(r) == "reload rejected: the process is stopping";
     bed.proxy.record("a refusal", refused).await;
-    assert_relays(&mut client, &mut backend).await;
+    client.write_all(&up[7..]).await.unwrap();
+    assert_eq!(within_timeout("the rest", backend.read_u8()).await.unwrap(), up[7]);
+    backend.write_all(&down[3..]).await.unwrap();
+    let mut rest = vec![0; down.len() - 3];
+    within_timeout("the rest", client.read_exact(&mut rest)).await.unwrap();
+    assert_eq!(rest, down[3..]);
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1012);
     drop((client, backend));
     assert_eq!(bed.proxy.exit().await, Some(0));

@@ -255,7 +255,7 @@ async fn client_that_never_reads_is_closed() {
         let _ = events.send(BackendEvent::Bytes(Vec::new()));
     })
     .await;
-    let more = "[timeouts]\nidle = \"400ms\"";
+    let more = "[timeouts]\nidle = \"1s\"";
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
     let mut bare = client.connect_plain().await;
@@ -267,6 +267,6 @@ async fn client_that_never_reads_is_closed() {
         let record = proxy.nth_outcome(n).await;
         assert_eq!(record["end"], "write_timeout");
         assert_eq!(record["key"], "timeouts.idle");
-        assert_eq!(record["value"], "400ms");
+        assert_eq!(record["value"], "1s");
     }
 }

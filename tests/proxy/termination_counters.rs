@@ -48,8 +48,8 @@ const ENDS: [(&str, Cause); 9] = [
     }),
     ("tidegate idle all", |mut client, backend| {
         async move {
-            read_to_end(&mut client).await;
-            drop(backend);
+            read_close(&mut client).await;
+            drop((client, backend));
         }
         .boxed()
     }),
@@ -65,8 +65,8 @@ fn from_client(
 ) -> BoxFuture<'static, ()> {
     async move {
         client.write_all(&sent).await.unwrap();
-        read_to_end(&mut client).await;
-        drop(backend);
+        read_close(&mut client).await;
+        drop((client, backend));
     }
     .boxed()
 }
@@ -78,15 +78,21 @@ fn from_backend(
 ) -> BoxFuture<'static, ()> {
     async move {
         backend.write_all(&sent).await.unwrap();
-        read_to_end(&mut client).await;
+        read_close(&mut client).await;
+        drop((client, backend));
     }
     .boxed()
 }
 
+/// Reads up to the Close. Neither end answers it, so the proxy would wait for the grace period.
+async fn read_close(client: &mut PlainStream) {
+    assert_eq!(wire::read(client).await.unwrap().opcode(), wire::CLOSE);
+}
+
 #[tokio::test]
 async fn tunnel_ends_are_counted_once() {
-    let limits = "[heartbeat]\ninterval = \"off\"\n[limits]\nmessage_from_client = \"1000B\"\nidle = \"900ms\"\n\
-                  close_grace = \"300ms\"\n";
+    let limits = "[heartbeat]\ninterval = \"off\"\n[limits]\nmessage_from_client = \"1000B\"\n\
+                  idle = \"3s\"\n";
     let bed = TestBed::with(limits).await;
     let mut counters = CounterCheck::new(&bed.proxy).await;
     for (wanted, cause) in ENDS {
@@ -110,18 +116,25 @@ async fn tunnel_ends_are_counted_once() {
     assert_eq!((code("client", "1002"), code("backend", "1002")), (2.0, 1.0));
 }
 
+/// For tunnels in which one side does not read.
+const NEVER_READS: &str = "[heartbeat]\ninterval = \"off\"\n\
+                           [limits]\nwrite_timeout = \"500ms\"\nclose_grace = \"300ms\"\n";
+
 #[tokio::test]
 async fn client_timeouts_are_counted_once() {
-    let settings = "[heartbeat]\ninterval = \"300ms\"\ntimeout = \"300ms\"\n\
-                    [limits]\nwrite_timeout = \"500ms\"\nclose_grace = \"300ms\"\n";
-    let bed = TestBed::with(settings).await;
-    let mut counters = CounterCheck::new(&bed.proxy).await;
     // The client does not answer pings.
+    let beats = "[heartbeat]\ninterval = \"300ms\"\ntimeout = \"300ms\"\n\
+                 [limits]\nclose_grace = \"300ms\"\n";
+    let bed = TestBed::with(beats).await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
     let (mut client, backend) = bed.open().await;
     read_to_end(&mut client).await;
     drop((client, backend));
     counters.expect_one("client heartbeat_timeout all").await;
-    // The client does not read what it is sent.
+    counters.finish().await;
+    // The client does not read. Without heartbeat, since a ping may fit into the buffers.
+    let bed = TestBed::with(NEVER_READS).await;
+    let mut counters = CounterCheck::new(&bed.proxy).await;
     let (client, mut backend) = bed.open().await;
     let flood = wire::unmasked(0x82, &[7; 1 << 16]);
     while backend.write_all(&flood).await.is_ok() {}
@@ -249,8 +262,8 @@ async fn protocol_errors_are_counted_per_side() {
         let mut counters = CounterCheck::new(&bed.proxy).await;
         let (mut client, mut backend) = bed.open().await;
         let sent = frames(*make).concat();
-        let teller = if *side == "client" { &mut client } else { &mut backend };
-        teller.write_all(&sent).await.unwrap();
+        let sender = if *side == "client" { &mut client } else { &mut backend };
+        sender.write_all(&sent).await.unwrap();
         tokio::join!(read_to_end(&mut client), async {
             read_to_end(&mut backend).await;
         });
@@ -272,20 +285,20 @@ async fn reported_violations_count_once_per_tunnel() {
         let (mut client, mut backend) = bed.open().await;
         for _ in 0..2 {
             let frames = frames(*make);
-            let (teller, hearer) = match *side {
+            let (sender, receiver) = match *side {
                 "client" => (&mut client, &mut backend),
                 _ => (&mut backend, &mut client),
             };
             for frame in &frames {
-                teller.write_all(frame).await.unwrap();
+                sender.write_all(frame).await.unwrap();
             }
             for _ in &frames {
-                wire::read(hearer).await.unwrap();
+                wire::read(receiver).await.unwrap();
             }
             if *name == "message_too_old" {
                 tokio::time::sleep(std::time::Duration::from_millis(150)).await;
-                teller.write_all(&make(0x80, b"c")).await.unwrap();
-                wire::read(hearer).await.unwrap();
+                sender.write_all(&make(0x80, b"c")).await.unwrap();
+                wire::read(receiver).await.unwrap();
             }
         }
         close_normally(client, backend).await;
@@ -335,8 +348,8 @@ async fn compression_errors_are_counted() {
         let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(HANDSHAKE.replace("13\r\n\r\n", offer).as_bytes()).await.unwrap();
         assert!(read_head(&mut stream).await.contains("permessage-deflate"));
-        let lawful = wire::masked(0xc1, &deflated(1000));
-        stream.write_all(&[lawful, wire::masked(0xc2, &payload)].concat()).await.unwrap();
+        let valid = wire::masked(0xc1, &deflated(1000));
+        stream.write_all(&[valid, wire::masked(0xc2, &payload)].concat()).await.unwrap();
         read_to_end(&mut stream).await;
         drop(stream);
         counters.expect_one(wanted).await;
@@ -360,7 +373,7 @@ fn deflated(length: usize) -> Vec<u8> {
 #[tokio::test]
 async fn backend_timeouts_are_counted_once() {
     let beats = "[heartbeat]\nbackend_interval = \"300ms\"\nbackend_timeout = \"300ms\"\n\
-                 [limits]\nwrite_timeout = \"500ms\"\nclose_grace = \"300ms\"\n";
+                 [limits]\nclose_grace = \"300ms\"\n";
     let bed = TestBed::with(beats).await;
     let mut counters = CounterCheck::new(&bed.proxy).await;
     let (mut client, backend) = bed.open().await;
@@ -368,7 +381,7 @@ async fn backend_timeouts_are_counted_once() {
     drop((client, backend));
     counters.expect_one("backend heartbeat_timeout all").await;
     counters.finish().await;
-    let bed = TestBed::with("[limits]\nwrite_timeout = \"500ms\"\nclose_grace = \"300ms\"\n").await;
+    let bed = TestBed::with(NEVER_READS).await;
     let mut counters = CounterCheck::new(&bed.proxy).await;
     let (mut client, backend) = bed.open().await;
     let flood = wire::masked(0x82, &[7; 1 << 16]);

@@ -2,10 +2,12 @@
 //! data larger than a record, resumption, key updates and HelloRetryRequest.
 
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::io::ioctl_fionread;
 
 use crate::support::{Backend, Proxy, TIMEOUT};
 
@@ -23,8 +25,9 @@ const GET_CRLF: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r
 /// OpenSSL sends each line end as CRLF.
 const GET: &str = "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n";
 
-/// Runs a program and writes `input` to it, pausing at each `|`; its standard input stays open.
-/// Returns its output, or `None` if the program is not installed.
+/// Runs a program and writes `input` to it; at each `|` it first waits until the program has read
+/// everything before. Its standard input stays open. Returns its output, or `None` if the program
+/// is not installed.
 #[expect(clippy::print_stdout, reason = "reports what was skipped")]
 async fn run_program(
     program: &'static str,
@@ -45,8 +48,7 @@ async fn run_program(
         let mut stdin = child.stdin.take().unwrap();
         for (n, piece) in input.split('|').enumerate() {
             if n > 0 {
-                // The program must have read the previous piece, and gives no sign of it.
-                thread::sleep(Duration::from_millis(100));
+                wait_until_read(&stdin, &mut child);
             }
             // Fails if the program was rejected and has exited.
             let _ = stdin.write_all(piece.as_bytes());
@@ -76,6 +78,15 @@ async fn run_program(
         Some(said)
     });
     output.await.unwrap()
+}
+
+/// Waits until the pipe is empty, or the program has exited.
+fn wait_until_read(pipe: &ChildStdin, child: &mut Child) {
+    let begun = Instant::now();
+    while ioctl_fionread(pipe).unwrap() > 0 && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < TIMEOUT, "the program does not read its input");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn words(line: &str) -> Vec<String> {

@@ -31,7 +31,7 @@ pub(super) fn kill(
     let default = (CloseCode::POLICY_VIOLATION, "closed by an operator");
     let message = Some(close_message(close, default)?);
     let close = Arc::new(SessionClose { reason: TerminationReason::Killed, message });
-    sessions.iter().for_each(|session| session.leave(&close));
+    sessions.iter().for_each(|session| session.close(&close));
     Ok(KillResult { sessions: sessions.len() })
 }
 
@@ -59,7 +59,7 @@ pub(super) fn drain(
         let message = "too many drains are running; wait until one has finished";
         CommandError::new(CommandErrorKind::Busy, message)
     };
-    if !state.drains.have_room() {
+    if !state.drains.has_capacity() {
         return Err(busy());
     }
     make_plan(state, &snapshot, pacing, close, 0)?;
@@ -71,10 +71,10 @@ pub(super) fn drain(
     let started = DrainResult {
         sessions: sessions.len(),
         window_ms: millis(plan.window(sessions.len())),
-        deadline_ms: millis(plan.pace.deadline),
+        deadline_ms: millis(plan.pacing.deadline),
         aborted: None,
     };
-    let task = state.drains.begin(selection.clone(), plan, &sessions).ok_or_else(busy)?;
+    let task = state.drains.start(selection.clone(), plan, &sessions).ok_or_else(busy)?;
     Ok((started, task))
 }
 
@@ -114,7 +114,7 @@ pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), Comm
     if let (DrainScope::Route(name), true) = (scope, routes.is_empty()) {
         return Err(unknown_route(&snapshot, name));
     }
-    let mut changed = state.drains.stop(scope) > 0;
+    let mut changed = state.drains.cancel(scope) > 0;
     changed |= *scope == DrainScope::All && state.away.set(false);
     for drain_flag in routes.iter().map(|route| &*route.drain) {
         changed |= drain_flag.set(false);
@@ -210,10 +210,10 @@ fn make_plan(
         CloseRequest { code: None, reason: None } => None,
         CloseRequest { .. } => Some(close_message(close, (CloseCode::SERVICE_RESTART, ""))?),
     };
-    let pace = DrainSettings { window, rate, deadline, ..file };
+    let pacing = DrainSettings { window, rate, deadline, ..file };
     Ok(DrainPlan {
-        notice: Arc::new(SessionClose { reason, message }),
-        pace,
+        close: Arc::new(SessionClose { reason, message }),
+        pacing,
         net: state.net.clone(),
     })
 }

@@ -8,7 +8,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, Uri};
 use ws::{LimitKind, Side, TerminationReason};
 
-use crate::admission::concurrency::Permit;
+use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::client::{ClientInfo, TlsInfo, TlsVersion};
 use crate::http::{Handshake, RequestKind};
 use crate::protocol::response::{CommandError, CommandErrorKind, ExplainStep, Explanation};
@@ -257,7 +257,7 @@ impl ExplainTrail {
     ) -> Result<(), RejectReason> {
         let sent = handshake.origin.as_deref();
         let own = own_origin(client, &handshake.authority);
-        let allowed = route.origins.welcome(sent, &own);
+        let allowed = route.origins.allows(sent, &own);
         self.require("origin", allowed.then_some(()).ok_or(RejectReason::Origin))?;
         let shown = sent.unwrap_or("no Origin (not a browser)");
         self.pass("origin", format!("{shown}: allowed"), Some("route.origins".into()));
@@ -273,12 +273,14 @@ impl ExplainTrail {
         client: &ClientInfo,
     ) -> Result<Permit, RejectReason> {
         let per_client = snapshot.settings.concurrency.tunnels_per_client;
-        let permit = state.occupancy.tunnel(
+        let permit = state.occupancy.admit_tunnel(
             client.key,
-            snapshot.capacity.tunnels,
-            per_client,
             &route.tunnels,
-            route.tunnels_max,
+            TunnelLimits {
+                total: snapshot.capacity.tunnels,
+                per_client: per_client,
+                per_route: route.tunnels_max,
+            },
         )?;
         let open = state.occupancy.tunnels().saturating_sub(1);
         let result = format!("{open} of {} tunnels are open", snapshot.capacity.tunnels);

@@ -14,7 +14,7 @@ use crate::sys::clock::now;
 
 /// Finds one tunnel by its number.
 pub(super) fn find(state: &ProxyState, session: u64) -> Result<Arc<SessionHandle>, CommandError> {
-    state.registry.line(session).ok_or_else(|| {
+    state.registry.session(session).ok_or_else(|| {
         let message = format!("no tunnel {session} is open (`tidegate ctl sessions` lists them)");
         CommandError::new(CommandErrorKind::NotFound, message)
     })
@@ -32,33 +32,33 @@ pub(super) fn select(
         None => None,
     };
     let mut selected = match selection.sessions.as_slice() {
-        [] => state.registry.lines(),
+        [] => state.registry.sessions(),
         numbers => numbers.iter().map(|number| find(state, *number)).collect::<Result<_, _>>()?,
     };
     if let Some(route) = &selection.route
         && !snapshot.route_list.iter().any(|known| *known.name == **route)
-        && !selected.iter().any(|session| *session.facts.counts.route.name == **route)
+        && !selected.iter().any(|session| *session.info.counts.route.name == **route)
     {
         return Err(unknown_route(&snapshot, route));
     }
     if let Some(backend) = &selection.backend {
         let pools = snapshot.route_list.iter().flat_map(|route| route.pool.backends());
         if !pools.into_iter().any(|known| *known.id == **backend)
-            && !selected.iter().any(|session| *session.facts.counts.id == **backend)
+            && !selected.iter().any(|session| *session.info.counts.id == **backend)
         {
             return Err(unknown_backend(&snapshot, backend));
         }
     }
     let (now, older) = (now(), selection.older_ms.map(Duration::from_millis));
     selected.retain(|session| {
-        let info = &session.facts;
+        let info = &session.info;
         client.is_none_or(|client| info.client() == client)
             && selection.route.as_ref().is_none_or(|route| *info.counts.route.name == **route)
             && selection.backend.as_ref().is_none_or(|backend| *info.counts.id == **backend)
             && older.is_none_or(|older| now.saturating_duration_since(info.opened) > older)
     });
-    selected.sort_by_key(|session| session.session);
-    selected.dedup_by_key(|session| session.session);
+    selected.sort_by_key(|session| session.number);
+    selected.dedup_by_key(|session| session.number);
     Ok(selected)
 }
 

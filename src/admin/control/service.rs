@@ -105,7 +105,7 @@ impl ControlService {
             let outcome = outcome.map_err(|_| {
                 CommandError::new(CommandErrorKind::Rejected, "the drain was ended by undrain")
             })?;
-            reply.ok(&DrainResult { aborted: Some(outcome.cut), ..started }).await;
+            reply.ok(&DrainResult { aborted: Some(outcome.aborted), ..started }).await;
         }
         Ok(())
     }

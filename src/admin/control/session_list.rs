@@ -19,12 +19,12 @@ pub(super) fn list(state: &ProxyState, selected: &[Arc<SessionHandle>]) -> Sessi
 }
 
 fn row(session: &SessionHandle) -> SessionRow {
-    let (info, stats) = (&session.facts, session.live.figures());
+    let (info, stats) = (&session.info, session.stats.snapshot());
     let rtt = |rtt: Option<Duration>| rtt.map(millis);
     SessionRow {
-        session: session.session,
+        session: session.number,
         client: info.client().to_string(),
-        listener: info.connection.visitor.listener.to_string(),
+        listener: info.connection.client.listener.to_string(),
         route: info.counts.route.name.to_string(),
         backend: info.counts.id.to_string(),
         age_ms: whole_millis(now().saturating_duration_since(info.opened)),
@@ -34,15 +34,16 @@ fn row(session: &SessionHandle) -> SessionRow {
         down_messages: stats.messages[1],
         client_rtt_ms: rtt(stats.rtt[0]),
         backend_rtt_ms: rtt(stats.rtt[1]),
-        closing: session.is_leaving(),
+        closing: session.is_closing(),
     }
 }
 
 /// Describes one tunnel in full.
 pub(super) fn detail(session: &SessionHandle) -> SessionDetail {
-    let SessionInfo { connection, particulars, dial, generation, .. } = &session.facts;
-    let (client, request) = (&connection.visitor, particulars.unpack());
-    let delayed = session.live.figures().delayed;
+    let SessionInfo { connection, fields, backend_handshake_micros, generation, .. } =
+        &session.info;
+    let (client, request) = (&connection.client, fields.unpack());
+    let delayed = session.stats.snapshot().delayed;
     let own = |text: &str| text.to_owned();
     SessionDetail {
         row: row(session),
@@ -56,7 +57,7 @@ pub(super) fn detail(session: &SessionHandle) -> SessionDetail {
         request_id: request.request_id.map(own),
         subprotocol: request.subprotocol.map(own),
         generation: u64::from(*generation),
-        backend_handshake_ms: millis(Duration::from_micros(u64::from(*dial))),
+        backend_handshake_ms: millis(Duration::from_micros(u64::from(*backend_handshake_micros))),
         client_delayed_ms: whole_millis(delayed[0]),
         backend_delayed_ms: whole_millis(delayed[1]),
     }

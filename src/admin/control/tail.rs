@@ -20,7 +20,7 @@ pub(super) async fn tail(
     let session = find(state, session)?;
     let (sender, mut events) = mpsc::channel(QUEUE_MAX);
     let mut skipped = 0;
-    session.watch(FrameTrace::new(move |frame| {
+    session.trace(FrameTrace::new(move |frame| {
         match sender.try_send(frame_event(frame, skipped)) {
             Ok(()) => skipped = 0,
             // Frames are skipped rather than slowing the tunnel down.

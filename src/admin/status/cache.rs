@@ -44,7 +44,7 @@ impl StatusCache {
         let previous = cached
             .as_ref()
             .map(|cached| (&cached.ranking.totals, now.duration_since(cached.at).as_secs_f64()));
-        let ranking = rank(&state.registry.lines(), previous, now);
+        let ranking = rank(&state.registry.sessions(), previous, now);
         let body = Bytes::from(format!("{}\n", status(state, &ranking.lists)));
         *cached = Some(CachedStatus { at: now, body: body.clone(), ranking });
         body

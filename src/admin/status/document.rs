@@ -214,9 +214,9 @@ fn listeners_of(snapshot: &Snapshot) -> Value {
 fn drains(state: &ProxyState) -> Value {
     let row = |running: &RunningDrain| {
         json!({
-            "scope": running.of.to_string(),
+            "scope": running.selection.to_string(),
             "tunnels": running.sessions,
-            "left": running.left(),
+            "left": running.remaining(),
         })
     };
     state.drains.running().iter().map(row).collect()

@@ -51,15 +51,15 @@ pub(super) fn rank(
     let mut clients: HashMap<ClientKey, (usize, Option<TrafficRates>)> = HashMap::new();
     let mut round_trips = [Vec::new(), Vec::new()];
     for session in sessions {
-        let stats = session.live.figures();
+        let stats = session.stats.snapshot();
         let total = (stats.messages.iter().sum(), stats.bytes.iter().sum());
-        totals.insert(session.session, total);
+        totals.insert(session.number, total);
         let rates = previous.map(|(previous, seconds)| {
             // A tunnel that opened since then had a total of zero.
-            let before = previous.get(&session.session).copied().unwrap_or_default();
+            let before = previous.get(&session.number).copied().unwrap_or_default();
             TrafficRates::between(before, total, seconds)
         });
-        let (count, of_client) = clients.entry(session.facts.client()).or_default();
+        let (count, of_client) = clients.entry(session.info.client()).or_default();
         *count += 1;
         if let Some(rates) = rates {
             let of_client = of_client.get_or_insert_default();
@@ -121,10 +121,10 @@ fn tunnel(
     rates: Option<TrafficRates>,
     now: Instant,
 ) -> Value {
-    let SessionInfo { counts, opened, .. } = &session.facts;
+    let SessionInfo { counts, opened, .. } = &session.info;
     json!({
-        "session": session.session,
-        "client": session.facts.client().to_string(),
+        "session": session.number,
+        "client": session.info.client().to_string(),
         "route": &*counts.route.name,
         "backend": &*counts.id,
         "age_seconds": now.saturating_duration_since(*opened).as_secs(),

@@ -198,7 +198,8 @@ impl BothSettings<'_> {
         before.zip(after).filter_map(of).collect()
     }
 
-    /// The routes that use the common value of a key of `[limits]` or `[heartbeat]` before and after.
+    /// The routes that use the common value of a key of `[limits]` or `[heartbeat]` before and
+    /// after.
     fn inheriting_routes(&self, routes: &[IndexPair], key: &str) -> Vec<Arc<str>> {
         let inheriting = |pair: &IndexPair| {
             let (before, after) = (pair.0?, pair.1?);
@@ -219,8 +220,8 @@ impl BothSettings<'_> {
         self.compare(before, pair.1.and_then(|index| group(self.after, index)), counts)
     }
 
-    /// The keys that differ and that `counts`, called with the key before and after, selects. For an
-    /// added or removed group: the keys that are in the file.
+    /// The keys that differ and that `counts`, called with the key before and after, selects. For
+    /// an added or removed group: the keys that are in the file.
     fn compare(
         &self,
         before: Option<KeyGroup>,
@@ -299,8 +300,8 @@ fn is_common(settings: &Settings, key: &str) -> bool {
         && settings.source_map.line(key).is_none()
 }
 
-/// Pairs the items that have the same key before and after, in the order of `after`, followed by the
-/// removed items. Items with equal keys are paired in order.
+/// Pairs the items that have the same key before and after, in the order of `after`, followed by
+/// the removed items. Items with equal keys are paired in order.
 fn pairs<K: Eq + Hash>(
     before: impl Iterator<Item = K>,
     after: impl Iterator<Item = K>,

@@ -1,5 +1,5 @@
-//! Checks the file of the access log. It must not be the configuration, a certificate or a key under
-//! any name, and it must be a regular file.
+//! Checks the file of the access log. It must not be the configuration, a certificate or a key
+//! under any name, and it must be a regular file.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -10,8 +10,8 @@ use crate::config::settings::{AccessTarget, CertificateSource, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 
 impl Settings {
-    /// Why access records could not be written to their file, as far as this can be determined without
-    /// opening it. Opening would create the file, or block on a pipe.
+    /// Why access records could not be written to their file, as far as this can be determined
+    /// without opening it. Opening would create the file, or block on a pipe.
     pub fn check_access_log_target(&self) -> Option<LateDiagnostic> {
         let AccessTarget::File(path) = &self.access.to else {
             return None;

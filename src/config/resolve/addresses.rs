@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::config::toml::diagnostic::Location;
 use crate::config::values::patterns::BackendAddress;
 
-/// The addresses in use and the keys that use them. Port 0 never conflicts, since the system chooses
-/// a free port.
+/// The addresses in use and the keys that use them. Port 0 never conflicts, since the system
+/// chooses a free port.
 #[derive(Default)]
 pub(crate) struct ListenAddresses {
     exact: HashMap<SocketAddr, Location>,

@@ -10,7 +10,8 @@ use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::scalars::{AtLeastOne, OrAuto};
 
-/// The concurrency limits. The default of a per-client limit is lowered to the limit on all clients.
+/// The concurrency limits. The default of a per-client limit is lowered to the limit on all
+/// clients.
 pub(crate) fn concurrency(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> ConcurrencySettings {
     let given = &file.concurrency;
     let all = auto(&given.connections);

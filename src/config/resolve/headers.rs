@@ -10,8 +10,8 @@ use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 
-/// Converts the rules. Each name may be listed once, since removing a field that is set, or setting it
-/// twice, is a mistake.
+/// Converts the rules. Each name may be listed once, since removing a field that is set, or setting
+/// it twice, is a mistake.
 pub(crate) fn headers(table: &HeadersTable, sink: &mut DiagnosticSink<'_>) -> HeaderRules {
     let remove = list(&table.remove);
     let set = list(&table.set);

@@ -50,7 +50,8 @@ pub(crate) fn listeners(
     tables.iter().filter_map(|table| listener(table, addresses, &mut names, sink)).collect()
 }
 
-/// PROXY headers are accepted from trusted proxies only, so without any, every connection would fail.
+/// PROXY headers are accepted from trusted proxies only, so without any, every connection would
+/// fail.
 fn check_trusted_proxies(
     file: &ConfigFile,
     tables: &[ListenerTable],

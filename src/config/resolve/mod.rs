@@ -1,5 +1,6 @@
-//! Converts the tables of the file into settings: applies defaults and checks keys against each other.
-//! All rules between keys are in this folder. Keys with errors are excluded from these rules.
+//! Converts the tables of the file into settings: applies defaults and checks keys against each
+//! other. All rules between keys are in this folder. Keys with errors are excluded from these
+//! rules.
 
 pub(crate) mod access_log;
 pub(crate) mod addresses;
@@ -29,8 +30,8 @@ use super::toml::value::{Located, Parsed};
 use super::values::scalars::OrAuto;
 use crate::client::KeyPrefixes;
 
-/// Converts the file into settings. If errors were reported, the settings are incomplete and must not
-/// be used.
+/// Converts the file into settings. If errors were reported, the settings are incomplete and must
+/// not be used.
 pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<'_>) -> Settings {
     let mut addresses = ListenAddresses::default();
     let trusted_proxies = trusted_proxies::trusted_proxies(file, sink);

@@ -112,7 +112,8 @@ fn limit<T: Copy>(
     }
 }
 
-/// Without an explicit action, a rate has the action of the default rate, or delays if there is none.
+/// Without an explicit action, a rate has the action of the default rate, or delays if there is
+/// none.
 fn rate<R, B>(
     given: &Parsed<OrOff<RateValue<R, B>>>,
     default: Option<RateLimit>,
@@ -197,8 +198,8 @@ impl<'f> SessionTimer<'f> {
         Self { key: "limits.lifetime", given, time, ended: "reaches its lifetime" }
     }
 
-    /// A lost peer must be detected before the timer ends the session; otherwise the heartbeat has no
-    /// effect.
+    /// A lost peer must be detected before the timer ends the session; otherwise the heartbeat has
+    /// no effect.
     fn check_heartbeat(
         &self,
         to: Side,

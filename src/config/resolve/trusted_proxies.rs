@@ -10,8 +10,8 @@ use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::Located;
 use crate::config::values::network::covers_every_address;
 
-/// The trusted proxies. They must not cover every address, and a header may be chosen only if there are
-/// any.
+/// The trusted proxies. They must not cover every address, and a header may be chosen only if there
+/// are any.
 pub(crate) fn trusted_proxies(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> TrustedProxies {
     let given = &file.trusted_proxies;
     let header = value_or(&given.header, ForwardedHeader::XForwardedFor);

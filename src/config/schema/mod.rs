@@ -1,6 +1,6 @@
-//! The tables of `proxy.toml` as written. Each value is valid by itself or reported; defaults are not
-//! applied and keys are not compared with each other. The functions in this folder are the only list
-//! of keys.
+//! The tables of `proxy.toml` as written. Each value is valid by itself or reported; defaults are
+//! not applied and keys are not compared with each other. The functions in this folder are the only
+//! list of keys.
 
 pub(crate) mod limits;
 pub(crate) mod listener;

@@ -1,5 +1,5 @@
-//! Suggestions for unknown keys, keys of other programs, other words for "no limit", and mistakes in
-//! addresses.
+//! Suggestions for unknown keys, keys of other programs, other words for "no limit", and mistakes
+//! in addresses.
 
 use super::*;
 use crate::config::schema::known_keys;

@@ -1,5 +1,5 @@
-//! Errors that appear only when a configuration is applied, for example a certificate that cannot be
-//! read or a limit that this machine cannot meet, and their locations in the file.
+//! Errors that appear only when a configuration is applied, for example a certificate that cannot
+//! be read or a limit that this machine cannot meet, and their locations in the file.
 
 use std::ops::Range;
 use std::path::Path;

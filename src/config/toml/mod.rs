@@ -1,4 +1,5 @@
-//! The TOML document: reading the file, syntax, typed access to keys with their locations, and errors.
+//! The TOML document: reading the file, syntax, typed access to keys with their locations, and
+//! errors.
 
 pub mod diagnostic;
 pub(crate) mod key_path;

@@ -21,8 +21,8 @@ pub(crate) struct TableReader<'f, 'd, 't> {
 }
 
 impl<'f, 'd, 't> TableReader<'f, 'd, 't> {
-    /// Reads a table with `read`, then reports the keys that `read` did not request and the required
-    /// keys that are missing.
+    /// Reads a table with `read`, then reports the keys that `read` did not request and the
+    /// required keys that are missing.
     pub(crate) fn read<T>(
         sink: &'f mut DiagnosticSink<'t>,
         entries: Option<&'d DeTable<'d>>,

@@ -48,8 +48,8 @@ pub enum OriginError {
 }
 
 impl Origin {
-    /// Parses the serialization of RFC 6454 section 6.2, as it appears in the file and in the `Origin`
-    /// field.
+    /// Parses the serialization of RFC 6454 section 6.2, as it appears in the file and in the
+    /// `Origin` field.
     ///
     /// # Errors
     ///

@@ -13,7 +13,8 @@ use crate::config::toml::scalar::digits;
 pub enum HostPattern {
     /// One host in lower case, without trailing dot and port; IPv6 addresses in brackets.
     Exact(String),
-    /// Every subdomain of this name, but not the name itself: `*.example.com` is `example.com` here.
+    /// Every subdomain of this name, but not the name itself: `*.example.com` is `example.com`
+    /// here.
     Subdomains(String),
     /// Any host, written `"*"`.
     Any,

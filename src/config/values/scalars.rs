@@ -1,5 +1,5 @@
-//! How each type of value is read from TOML, and how mistakes are reported. Keys with a few possible
-//! words are in [`super::choices`].
+//! How each type of value is read from TOML, and how mistakes are reported. Keys with a few
+//! possible words are in [`super::choices`].
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;

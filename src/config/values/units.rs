@@ -1,5 +1,6 @@
-//! Sizes, durations and rates. Each is one whole number and one unit, and the unit is never assumed:
-//! sizes are `"64KiB"` (`B`, `KiB`, `MiB`, `GiB`; not the ambiguous `MB`), durations `"30s"` (`ms`,
+//! Sizes, durations and rates. Each is one whole number and one unit, and the unit is never
+//! assumed: sizes are `"64KiB"` (`B`, `KiB`, `MiB`, `GiB`; not the ambiguous `MB`), durations
+//! `"30s"` (`ms`,
 //! `s`, `m`, `h`), rates `"20/s"` or `"64KiB/s"`.
 
 use std::fmt;
@@ -53,8 +54,8 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// Parses a duration such as `"30s"`, from `"1ms"` to one year, so that adding it to a point in time
-/// does not overflow.
+/// Parses a duration such as `"30s"`, from `"1ms"` to one year, so that adding it to a point in
+/// time does not overflow.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! Every effective key, its value as it would be written in the file, and where the value comes from.
-//! The listing is derived from the settings, so it always shows the values in use.
+//! Every effective key, its value as it would be written in the file, and where the value comes
+//! from. The listing is derived from the settings, so it always shows the values in use.
 
 pub(crate) mod key_group;
 pub(crate) mod route;
@@ -37,8 +37,8 @@ pub fn effective(settings: &Settings) -> Vec<EffectiveKey> {
     keys
 }
 
-/// When a change of a key takes effect, for example of `route[0].limits.idle`. `None` if there is no
-/// such key.
+/// When a change of a key takes effect, for example of `route[0].limits.idle`. `None` if there is
+/// no such key.
 pub fn takes_effect(key: &str) -> Option<AppliesTo> {
     APPLIES_TO.get(&without_indices(key)).copied()
 }
