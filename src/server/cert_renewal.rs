@@ -96,7 +96,7 @@ impl CertWatcher {
             ScanResult::Changed(changed) => {
                 self.failure = None;
                 // Otherwise a reload has loaded the certificates meanwhile.
-                if changed.before.number == state.snapshot().number {
+                if changed.before.generation == state.snapshot().generation {
                     replace(*changed, state, source, &mut self.expiry);
                 }
             }
@@ -157,7 +157,7 @@ fn replace(
     let more = names.len().saturating_sub(NAMES_MAX);
     names.truncate(NAMES_MAX);
     let not_after = states.iter().map(|state| state.not_after).min();
-    let generation = after.number;
+    let generation = after.generation;
     // The caller reports their expiry next, as for every known generation.
     expiry.generation = generation;
     state.swap(after);
@@ -210,11 +210,11 @@ impl ExpiryWarnings {
         {
             let key = (state.index, state.not_after);
             reached.insert(key, step);
-            if self.generation == snapshot.number && self.reported.get(&key) != Some(&step) {
+            if self.generation == snapshot.generation && self.reported.get(&key) != Some(&step) {
                 warnings.push(step.warning(state, now as u64));
             }
         }
-        (self.generation, self.reported) = (snapshot.number, reached);
+        (self.generation, self.reported) = (snapshot.generation, reached);
         warnings
     }
 }
@@ -272,7 +272,7 @@ mod tests {
                 let count = scrape.lines().find_map(|line| line.strip_prefix(&row));
                 count.unwrap().parse().unwrap()
             };
-            (self.state.snapshot().number, count("rejected"), count("applied"))
+            (self.state.snapshot().generation, count("rejected"), count("applied"))
         }
     }
 
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(fixture.scan().await, (2, 0, 1));
         let after = fixture.state.snapshot();
         assert_eq!(before.settings, after.settings);
-        assert!(Arc::ptr_eq(&before.rate, &after.rate));
+        assert!(Arc::ptr_eq(&before.handshake_rate, &after.handshake_rate));
         assert!(Arc::ptr_eq(&before.route_list[0], &after.route_list[0]));
         let found = |generation: &Snapshot| generation.routes.find("h", "/").unwrap().clone();
         assert!(Arc::ptr_eq(&found(&before), &found(&after)));

@@ -186,7 +186,7 @@ async fn accept(state: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
             }
             if reported.is_none_or(|then| now().duration_since(then) > REPORT_INTERVAL) {
                 reported = Some(now());
-                let open = state.occupancy.connections();
+                let open = state.concurrency.connections();
                 error!(
                     address = %key.address,
                     error = %reason,

@@ -75,7 +75,7 @@ pub async fn reload(
         }
     };
     state.metrics.reloaded(outcome.is_ok());
-    state.reloaded.store(Some(Arc::new(LastReload { at: wall(), outcome: outcome.clone() })));
+    state.last_reload.store(Some(Arc::new(LastReload { at: wall(), outcome: outcome.clone() })));
     // Logged last, so that the metrics and the status page agree with the log from the first line.
     match &outcome {
         Ok(changes) => {
@@ -85,7 +85,8 @@ pub async fn reload(
         Err(errors) => report_rejected(&before, errors),
     }
     systemd::ready(&(status(state) + &status_note));
-    outcome.map(|changes| response::ReloadResult { generation: state.snapshot().number, changes })
+    outcome
+        .map(|changes| response::ReloadResult { generation: state.snapshot().generation, changes })
 }
 
 /// The changes that a reload would make if the file at this path had this text. Reads certificates, which
@@ -112,7 +113,7 @@ pub fn preview(
         errors.split_first().map(located).unwrap_or_default()
     })?;
     let changes = reload_report::changes(state, &before.settings, &settings);
-    Ok(response::ReloadResult { generation: before.number, changes })
+    Ok(response::ReloadResult { generation: before.generation, changes })
 }
 
 /// The path with the folder of the active file if both are in the same folder, so that another spelling
@@ -139,10 +140,10 @@ fn report(state: &ProxyState, before: &Settings, changes: &[Change]) {
         warn!(key, "this change takes effect at the next restart");
     }
     info!(
-        generation = after.number,
+        generation = after.generation,
         changed = reload_report::summary(changes),
         config_sha256 = after.settings.source_map.fingerprint(),
-        tunnels = state.occupancy.tunnels(),
+        tunnels = state.concurrency.tunnels(),
         "reloaded; open tunnels are not affected"
     );
     // Last, so that the reload is logged even if the new level would suppress it. If the level in the
@@ -159,7 +160,7 @@ fn report_rejected(before: &Snapshot, errors: &[String]) {
     }
     error!(
         errors = errors.len(),
-        generation = before.number,
+        generation = before.generation,
         "reload failed; the previous configuration stays active"
     );
 }
@@ -181,10 +182,10 @@ pub fn status(state: &ProxyState) -> String {
     let snapshot = state.snapshot();
     format!(
         "generation {}: {} listeners, {} routes, {} tunnels",
-        snapshot.number,
+        snapshot.generation,
         snapshot.settings.listeners.len(),
         snapshot.settings.routes.len(),
-        state.occupancy.tunnels()
+        state.concurrency.tunnels()
     )
 }
 
@@ -270,9 +271,9 @@ mod tests {
             .map(|of| format!("{} {} {}", of.section, of.name, of.action))
             .collect();
         assert_eq!(changes, ["route b added", "route a removed", "log  changed"]);
-        assert_eq!((result.generation, state.snapshot().number), (1, 1));
+        assert_eq!((result.generation, state.snapshot().generation), (1, 1));
         assert_eq!(state.metrics.routes().len(), 1);
-        assert!(state.reloaded.load().is_none());
+        assert!(state.last_reload.load().is_none());
         assert_eq!(preview(&state, path, PLAIN).unwrap().changes, []);
     }
 

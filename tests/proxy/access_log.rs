@@ -103,10 +103,7 @@ async fn failed_reload_still_reopens_the_file() {
     fs::rename(&log.0, log.0.with_extension("1")).unwrap();
     bed.proxy.rewrite("[[listener");
     let record = bed.proxy.reload().await;
-    assert!(
-        record["message"].as_str().unwrap().starts_with("reload failed"),
-        "{record}"
-    );
+    assert!(record["message"].as_str().unwrap().starts_with("reload failed"), "{record}");
     let (client, backend) = bed.open().await;
     close_normally(client, backend).await;
     assert_eq!(log.nth(1).await["end"], "client_closed");

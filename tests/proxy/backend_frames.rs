@@ -4,41 +4,17 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    TestBed, assert_relays, close_normally, poke, read_to_end, reset, wire, within_timeout,
+    InvalidFrames, Side, TestBed, assert_relays, check_invalid_frames, close_normally, poke,
+    read_to_end, reset, wire, within_timeout,
 };
 
 // Requirements: FB01, FB02, FB07.
 #[tokio::test]
 async fn invalid_frames_close_both_sides() {
-    let bed = TestBed::with("").await;
-    let cases = unlawful()
-        .into_iter()
-        .flat_map(|(end, code, frames)| frames.into_iter().map(move |frame| (end, code, frame)));
-    for (session, (end, code, frame)) in (1..).zip(cases) {
-        let (mut client, mut backend) = bed.open().await;
-        let before = wire::unmasked(0x80 | wire::TEXT, b"valid");
-        let sent = [&before[..], &frame, b"and more"].concat();
-        backend.write_all(&sent).await.unwrap();
-        let received = wire::read(&mut backend).await.unwrap();
-        assert_eq!((received.code(), received.masked), (code, true), "{end}: {frame:?}");
-        // RFC 6455 7.1.7
-        assert_eq!(read_to_end(&mut backend).await, b"", "{end}: {frame:?}");
-        assert_eq!(wire::read(&mut client).await.unwrap().payload, b"valid");
-        let received = wire::read(&mut client).await.unwrap();
-        assert_eq!((received.code(), received.masked), (1011, false), "{end}: {frame:?}");
-        drop((client, backend));
-        let record = bed.tunnel_end(session).await;
-        assert_eq!((&record["end"], &record["by"]), (&end.into(), &"backend".into()));
-        assert_eq!(
-            (&record["close_client"], &record["close_backend"]),
-            (&1011.into(), &code.into())
-        );
-        assert_eq!(record["down_messages"], 1);
-    }
+    check_invalid_frames(Side::Backend, invalid_frames()).await;
 }
 
-/// The reason for the end, the close code sent to the backend, and frames that cause it.
-fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
+fn invalid_frames() -> Vec<InvalidFrames> {
     let bare = wire::unmasked;
     let close = |payload: &[u8]| bare(0x80 | wire::CLOSE, payload);
     let masked = [0x81, 0x88, 0x89].map(|first| wire::masked(first, b""));

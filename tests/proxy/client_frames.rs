@@ -4,8 +4,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    PlainStream, TestBed, assert_relays, close_normally, poke, read_to_end, reset, wire,
-    within_timeout,
+    InvalidFrames, PlainStream, Side, TestBed, assert_relays, check_invalid_frames, close_normally,
+    poke, read_to_end, reset, wire, within_timeout,
 };
 
 /// A limit small enough to be exceeded in one write.
@@ -14,36 +14,10 @@ const LIMITS: &str = "[limits]\nmessage_from_client = \"1000B\"\n";
 // Requirements: FC01, FC02, FC03, FC04, FC05, FC11, FC13, FC20, FC21, FC22, FC31.
 #[tokio::test]
 async fn invalid_frames_close_both_sides() {
-    let bed = TestBed::with("").await;
-    let cases = unlawful()
-        .into_iter()
-        .flat_map(|(end, code, frames)| frames.into_iter().map(move |frame| (end, code, frame)));
-    for (session, (end, code, frame)) in (1..).zip(cases) {
-        let (mut client, mut backend) = bed.open().await;
-        // Data before the error, in the same write, is delivered.
-        let before = wire::masked(0x80 | wire::TEXT, b"valid");
-        let sent = [&before[..], &frame, b"and more"].concat();
-        client.write_all(&sent).await.unwrap();
-        let received = wire::read(&mut client).await.unwrap();
-        assert_eq!((received.code(), received.masked), (code, false), "{end}: {frame:?}");
-        // RFC 6455 7.1.7
-        assert_eq!(read_to_end(&mut client).await, b"", "{end}: {frame:?}");
-        assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"valid");
-        let received = wire::read(&mut backend).await.unwrap();
-        assert_eq!((received.code(), received.masked), (1001, true), "{end}: {frame:?}");
-        drop((client, backend));
-        let record = bed.tunnel_end(session).await;
-        assert_eq!((&record["end"], &record["by"]), (&end.into(), &"client".into()));
-        assert_eq!((&record["stage"], &record["up_messages"]), (&"tunnel".into(), &1.into()));
-        assert_eq!(
-            (&record["close_client"], &record["close_backend"]),
-            (&code.into(), &1001.into())
-        );
-    }
+    check_invalid_frames(Side::Client, invalid_frames()).await;
 }
 
-/// The reason for the end, the close code sent to the client, and frames that cause it.
-fn unlawful() -> Vec<(&'static str, u16, Vec<Vec<u8>>)> {
+fn invalid_frames() -> Vec<InvalidFrames> {
     let masked = wire::masked;
     let close = |payload: &[u8]| masked(0x80 | wire::CLOSE, payload);
     let unmasked = [0x81, 0x88, 0x8a].map(|first| wire::unmasked(first, b""));

@@ -93,8 +93,8 @@ async fn kill_needs_a_session_or_all() {
     assert_eq!(bed.proxy.command_error(vague).await.0, "bad_request");
     for words in [json!({"code": 1005}), json!({"code": 1014}), json!({"reason": "x".repeat(124)})]
     {
-        let unlawful = json!({"command": "kill", "selection": {}, "all": true, "close": words});
-        assert_eq!(bed.proxy.command_error(unlawful).await.0, "bad_request");
+        let invalid = json!({"command": "kill", "selection": {}, "all": true, "close": words});
+        assert_eq!(bed.proxy.command_error(invalid).await.0, "bad_request");
     }
     assert_relays(&mut client, &mut backend).await;
     let all = json!({"command": "kill", "selection": {}, "all": true, "close": {}});

@@ -16,7 +16,7 @@ use crate::support::{
 #[tokio::test]
 async fn delays_appear_in_log_record_and_metrics() {
     for side in Side::BOTH {
-        let (name, other) = (side.as_str(), other_side(side).as_str());
+        let (name, other) = (side.as_str(), side.other().as_str());
         let bed = TestBed::with(&format!(
             "[limits]\nmessages_from_{name} = {{ rate = \"20/s\", burst = 2, action = \"delay\" }}\n\
              bytes_from_{name} = \"1MiB/s\"\n"
@@ -53,9 +53,9 @@ async fn delays_appear_in_log_record_and_metrics() {
             assert!(record.get(&absent).is_none(), "{record}");
         }
         let message = format!("rate limit exceeded, delaying reads from the {name}");
-        let told = bed.proxy.records();
-        let told: Vec<_> = told.iter().filter(|line| line["message"] == *message).collect();
-        let [line] = told[..] else { panic!("{side:?} {told:?}") };
+        let records = bed.proxy.records();
+        let lines: Vec<_> = records.iter().filter(|line| line["message"] == *message).collect();
+        let [line] = lines[..] else { panic!("{side:?} {lines:?}") };
         for (key, value) in [
             ("level", json!("INFO")),
             ("session", json!(1)),
@@ -150,7 +150,7 @@ async fn is_found_gone<S: AsyncWrite + Unpin>(
     // Answers the Close, or the record would wait for it.
     within_timeout("the end of the tunnel", async {
         while let Some(frame) = wire::read_past_pings(&mut hearer).await {
-            let back = other_side(side).frame(frame.first, &frame.payload);
+            let back = side.other().frame(frame.first, &frame.payload);
             let closes = frame.opcode() == wire::CLOSE;
             if closes || other == Other::Echoes {
                 hearer.write_all(&back).await.unwrap();
@@ -166,11 +166,4 @@ async fn is_found_gone<S: AsyncWrite + Unpin>(
     let what = format!("{side:?} {leaves:?}, {other:?}: {record}");
     let gone = format!("{}_disconnected", side.as_str());
     assert_eq!([&record["end"], &record["by"]], [&gone, side.as_str()], "{what}");
-}
-
-fn other_side(side: Side) -> Side {
-    match side {
-        Side::Client => Side::Backend,
-        Side::Backend => Side::Client,
-    }
 }

@@ -48,8 +48,8 @@ async fn changed_keys_and_tunnels_are_counted() {
     let restart = |r: &Record| r["key"] == "server.workers";
     assert_eq!(proxy.record("a restart", restart).await["level"], "WARN");
 
-    let told = |status: &Value| !status["reload"].is_null();
-    let status = proxy.status("the reload", told).await;
+    let reported = |status: &Value| !status["reload"].is_null();
+    let status = proxy.status("the reload", reported).await;
     let changes = status["reload"]["changes"].as_array().unwrap();
     assert_eq!(status["reload"]["changed"], record["changed"]);
     assert_eq!(status["reload"]["changes_total"], changes.len());
@@ -118,10 +118,10 @@ async fn log_level_follows_the_file() {
     let count = || bed.proxy.records().iter().filter(|r| gone(r)).count();
     // A reload is logged before it raises the log level.
     let is_now = async |level: &str| {
-        let told = |status: &Value| {
+        let reported = |status: &Value| {
             status["reload"]["changes"][0]["keys"][0]["after"] == format!("\"{level}\"")
         };
-        bed.proxy.status(level, told).await;
+        bed.proxy.status(level, reported).await;
     };
     leave(1).await;
     bed.proxy.nth_record("gone", 1, gone).await;
@@ -136,8 +136,9 @@ async fn log_level_follows_the_file() {
     bed.proxy.signal(rustix::process::Signal::HUP);
     is_now("debug").await;
     let reloads = bed.proxy.records();
-    let told = |r: &&Record| r["message"].as_str().is_some_and(|text| text.starts_with("reloaded"));
-    assert_eq!(reloads.iter().filter(told).count(), 1);
+    let applied =
+        |r: &&Record| r["message"].as_str().is_some_and(|text| text.starts_with("reloaded"));
+    assert_eq!(reloads.iter().filter(applied).count(), 1);
     leave(3).await;
     bed.proxy.nth_record("gone again", 2, gone).await;
     assert_eq!(count(), 2);
@@ -154,8 +155,8 @@ async fn credentials_are_never_shown() {
     let (client, backend) = bed.open().await;
     let record = bed.proxy.reload_with("aHVudGVyMg", "aHVudGVyMw").await;
     assert_eq!(record["changed"], "routes: all changed (request_headers.set)");
-    let told = |status: &Value| !status["reload"].is_null();
-    let status = bed.proxy.status("the reload", told).await;
+    let reported = |status: &Value| !status["reload"].is_null();
+    let status = bed.proxy.status("the reload", reported).await;
     let keys = &status["reload"]["changes"][0]["keys"][0];
     assert_eq!(keys["after"], "[\"authorization: (hidden)\"]");
     close_normally(client, backend).await;

@@ -182,37 +182,37 @@ async fn clients_survive_kill_until_the_next_process() {
 
 /// Results of the connections made by a [`Crowd`].
 #[derive(Debug, Default)]
-pub struct Met {
-    pub let_in: usize,
+pub struct Outcomes {
+    pub accepted: usize,
     /// Answered with 503 and Retry-After.
-    pub told_to_come_again: usize,
+    pub rejected: usize,
     pub failed: Vec<String>,
 }
 
 /// Clients that connect repeatedly, over TLS and plain TCP.
 pub struct Crowd {
     stop: Arc<AtomicBool>,
-    come: Arc<AtomicUsize>,
-    clients: JoinSet<Met>,
+    answered: Arc<AtomicUsize>,
+    clients: JoinSet<Outcomes>,
 }
 
 impl Crowd {
     /// Starts `count` clients.
-    pub fn of(client: &Client, count: usize) -> Self {
-        let (stop, come) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    pub fn start(client: &Client, count: usize) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut clients = JoinSet::new();
         for n in 0..count {
-            let (stop, come) = (stop.clone(), come.clone());
-            clients.spawn(keep_coming(client.clone(), n % 2 == 0, stop, come));
+            let (stop, answered) = (stop.clone(), answered.clone());
+            clients.spawn(connect_repeatedly(client.clone(), n % 2 == 0, stop, answered));
         }
-        Self { stop, come, clients }
+        Self { stop, answered, clients }
     }
 
     /// Waits until `count` more connections have been answered.
-    pub async fn grows(&self, count: usize) {
-        let wanted = self.come.load(Ordering::Relaxed) + count;
+    pub async fn wait_for_more(&self, count: usize) {
+        let wanted = self.answered.load(Ordering::Relaxed) + count;
         let more = async {
-            while self.come.load(Ordering::Relaxed) < wanted {
+            while self.answered.load(Ordering::Relaxed) < wanted {
                 sleep(Duration::from_millis(5)).await;
             }
         };
@@ -220,26 +220,26 @@ impl Crowd {
     }
 
     /// Stops the clients and returns their results.
-    pub async fn leaves(self) -> Met {
+    pub async fn stop(self) -> Outcomes {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Met::default();
-        for met in self.clients.join_all().await {
-            all.let_in += met.let_in;
-            all.told_to_come_again += met.told_to_come_again;
-            all.failed.extend(met.failed);
+        let mut all = Outcomes::default();
+        for each in self.clients.join_all().await {
+            all.accepted += each.accepted;
+            all.rejected += each.rejected;
+            all.failed.extend(each.failed);
         }
         all
     }
 }
 
 /// Connects repeatedly, each time on a new connection, until `stop` is set.
-async fn keep_coming(
+async fn connect_repeatedly(
     client: Client,
     secure: bool,
     stop: Arc<AtomicBool>,
-    come: Arc<AtomicUsize>,
-) -> Met {
-    let mut met = Met::default();
+    answered: Arc<AtomicUsize>,
+) -> Outcomes {
+    let mut seen = Outcomes::default();
     // Pauses, so that the processes under test get processor time.
     while !stop.load(Ordering::Relaxed) {
         let tried = async {
@@ -252,15 +252,15 @@ async fn keep_coming(
             ask(stream).await
         };
         match within_timeout("an answer", tried).await {
-            Ok(101) => met.let_in += 1,
-            Ok(503) => met.told_to_come_again += 1,
-            Ok(status) => met.failed.push(format!("status {status}")),
-            Err(why) => met.failed.push(why),
+            Ok(101) => seen.accepted += 1,
+            Ok(503) => seen.rejected += 1,
+            Ok(status) => seen.failed.push(format!("status {status}")),
+            Err(why) => seen.failed.push(why),
         }
-        come.fetch_add(1, Ordering::Relaxed);
+        answered.fetch_add(1, Ordering::Relaxed);
         sleep(Duration::from_millis(5)).await;
     }
-    met
+    seen
 }
 
 /// The status of the response to a handshake; a 503 must have a Retry-After header.
@@ -276,7 +276,7 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<u16, String>
 }
 
 /// A backend that accepts every tunnel and keeps it until the proxy ends it.
-pub async fn patient() -> Backend {
+pub async fn patient_backend() -> Backend {
     Backend::raw(|head, mut stream, _| async move {
         stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
         let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -285,7 +285,7 @@ pub async fn patient() -> Backend {
 }
 
 /// Settings for many clients and a short drain.
-pub const HURRIED: &str = "[drain]\nwindow = \"200ms\"\ndeadline = \"20s\"\n\
+pub const SHORT_DRAIN: &str = "[drain]\nwindow = \"200ms\"\ndeadline = \"20s\"\n\
     [rates]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n\
     [concurrency]\nconnections_per_client = 4000\ntunnels_per_client = 4000\n\
     [limits]\nclose_grace = \"1s\"\n";
@@ -295,16 +295,16 @@ async fn restart_under_load_rejects_no_client() {
     let (tls, tls_address) = socket();
     let (plain, plain_address) = socket();
     let shared = SharedSockets::with(vec![handle(&tls), handle(&plain)]);
-    let backend = patient().await;
-    let rest = route(&[backend.address], "") + HURRIED;
+    let backend = patient_backend().await;
+    let rest = route(&[backend.address], "") + SHORT_DRAIN;
     let config = config(tls_address, plain_address, &rest);
     let mut serving = Proxy::spawn_with_sockets(&shared, &config);
     serving.ready().await;
     let client = Client::new(&serving).await;
-    let crowd = Crowd::of(&client, 8);
+    let crowd = Crowd::start(&client, 8);
     for _ in 0..3 {
         let mut open = upgrade(client.connect_plain().await).await;
-        crowd.grows(40).await;
+        crowd.wait_for_more(40).await;
         serving.signal(Signal::TERM);
         assert_eq!(wire::read(&mut open).await.unwrap().code(), 1012);
         drop(open);
@@ -312,11 +312,11 @@ async fn restart_under_load_rejects_no_client() {
         serving = Proxy::spawn_with_sockets(&shared, &config);
         serving.ready().await;
     }
-    crowd.grows(40).await;
-    let all = crowd.leaves().await;
+    crowd.wait_for_more(40).await;
+    let all = crowd.stop().await;
     assert!(all.failed.is_empty(), "{} failed: {all:?}", all.failed.len());
-    assert!(all.let_in >= 100, "{all:?}");
-    println!("{} let in, {} told to come again", all.let_in, all.told_to_come_again);
+    assert!(all.accepted >= 100, "{all:?}");
+    println!("{} accepted, {} rejected", all.accepted, all.rejected);
 }
 
 #[tokio::test]
@@ -333,9 +333,9 @@ async fn accepted_connection_is_answered_before_exit() {
     within_timeout("the phase", async { while proxy.health().await["status"] != "draining" {} })
         .await;
     client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    let told = read_response(&mut client).await;
-    assert_eq!((told.status, told.header("connection")), (503, Some("close")));
-    assert!(told.header("retry-after").is_some());
+    let answer = read_response(&mut client).await;
+    assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
+    assert!(answer.header("retry-after").is_some());
     assert_eq!(proxy.exit().await, Some(0));
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -75,14 +76,17 @@ async fn notified_times(manager: &ServiceManager, count: usize) {
 
 #[tokio::test]
 async fn not_notified_for_another_process() {
-    for more in [[("WATCHDOG_PID", "1")], [("WATCHDOG_USEC", "0")], [("WATCHDOG_USEC", "soon")]] {
+    let cases = [("WATCHDOG_PID", "1"), ("WATCHDOG_USEC", "0"), ("WATCHDOG_USEC", "soon")];
+    join_all(cases.map(async |variable| {
         let manager = ServiceManager::new();
-        let mut proxy = start(&manager, &route(&[([127, 0, 0, 66], 1).into()], ""), &more);
+        let rest = route(&[([127, 0, 0, 66], 1).into()], "");
+        let mut proxy = start(&manager, &rest, &[variable]);
         proxy.ready().await;
         assert!(manager.next_message().await.contains("READY=1"));
         let notification = timeout(LIMIT * 2, notified(&manager)).await;
-        assert!(notification.is_err(), "notified with {more:?}");
-    }
+        assert!(notification.is_err(), "notified with {variable:?}");
+    }))
+    .await;
 }
 
 // Requirements: SR12.

@@ -5,6 +5,7 @@ mod client;
 pub mod control;
 mod counter_check;
 pub mod head;
+mod invalid_frames;
 mod logfmt;
 mod other_user;
 pub mod prefixed;
@@ -22,6 +23,7 @@ pub use client::{
     read_to_end,
 };
 pub use counter_check::CounterCheck;
+pub use invalid_frames::{InvalidFrames, check_invalid_frames};
 pub use logfmt::logfmt;
 pub use other_user::other_user;
 pub use process::{BASE, Proxy, Record, SharedSockets, TIDEGATE, route};
