@@ -164,19 +164,19 @@ fn with_security_headers(mut response: Response<Body>) -> Response<Body> {
 /// backend.
 fn ready(state: &ProxyState) -> bool {
     let snapshot = state.snapshot();
-    state.is_wanted() && !snapshot.has_expired(wall()) && snapshot.backends(now()).0 > 0
+    state.is_ready() && !snapshot.has_expired(wall()) && snapshot.backends(now()).0 > 0
 }
 
 fn healthz(state: &ProxyState) -> String {
     let snapshot = state.snapshot();
     let (up, total) = snapshot.backends(now());
     let body = json!({
-        "status": if !state.is_wanted() { "draining" } else { "ok" },
+        "status": if !state.is_ready() { "draining" } else { "ok" },
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": state.uptime().as_secs(),
-        "generation": snapshot.number,
-        "connections": state.occupancy.connections(),
-        "tunnels": state.occupancy.tunnels(),
+        "generation": snapshot.generation,
+        "connections": state.concurrency.connections(),
+        "tunnels": state.concurrency.tunnels(),
         "backends": { "up": up, "total": total },
     });
     format!("{body}\n")

@@ -48,7 +48,7 @@ pub async fn run(
         match cause {
             ExitCause::Replaced => replaced.notify_one(),
             ExitCause::Stopped => {
-                systemd::stopping(&format!("draining {} tunnels", state.occupancy.tunnels()));
+                systemd::stopping(&format!("draining {} tunnels", state.concurrency.tunnels()));
             }
         }
         stop(&state, &mut listeners, &mut signals, cause).await;
@@ -109,7 +109,7 @@ async fn serve(
             }
             scan = certificates.found(state) => certificates.take(scan, state, source),
             exited = listeners.fallen() => return Err(exited),
-            _ = sweep.tick() => state.snapshot().rate.sweep(),
+            _ = sweep.tick() => state.snapshot().handshake_rate.sweep(),
         }
     }
 }

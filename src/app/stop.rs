@@ -32,7 +32,7 @@ pub async fn stop(
 ) {
     let settings = state.snapshot().settings.drain;
     let mut force = pin!(second_stop(signals));
-    state.enter(Phase::Unready);
+    state.set_phase(Phase::Unready);
     let mut forced = false;
     // A successor answers the health checks of a process that was replaced.
     if let (Some(delay), ExitCause::Stopped) = (settings.delay, cause) {
@@ -43,7 +43,7 @@ pub async fn stop(
         forced = timeout(delay, &mut force).await.is_ok();
     }
     info!(
-        tunnels = state.occupancy.tunnels(),
+        tunnels = state.concurrency.tunnels(),
         window_ms = settings.window.as_millis() as u64,
         deadline_ms = settings.deadline.as_millis() as u64,
         "draining; a second signal closes all tunnels at once"
@@ -53,7 +53,7 @@ pub async fn stop(
         // Connections accepted just before the handover complete here, and are closed like the rest.
         forced = timeout(HANDSHAKE_GRACE, &mut force).await.is_ok();
     }
-    state.enter(Phase::Draining);
+    state.set_phase(Phase::Draining);
     let plan = DrainPlan::standard(state.net.clone(), settings, TerminationReason::Drained);
     let force = async {
         if !forced {

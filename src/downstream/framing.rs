@@ -1,9 +1,23 @@
-//! What hyper hides of a request's framing.
+//! Detection of ambiguous request framing, which hyper does not report.
 //!
-//! hyper drops a Content-Length beside a Transfer-Encoding and folds equal Content-Lengths into
-//! one, where RFC 9112 6.3 has us refuse. So the bytes that it reads are watched on their way:
-//! only where a head begins and ends, and which lines of three names it has. The watch judges
-//! nothing that hyper refuses by itself; where it loses its place, no request passes any more.
+//! hyper drops a Content-Length that occurs together with Transfer-Encoding, and merges equal
+//! Content-Lengths; RFC 9112 6.3 requires such requests to be rejected. Therefore the bytes that hyper
+//! reads are scanned first, only for the boundaries of heads and for three header names. Everything
+//! else is left to hyper. If the scanner loses track of the boundaries, it rejects all further
+//! requests of the connection.
+//!
+//! | state | event | next |
+//! | --- | --- | --- |
+//! | `BetweenRequests` | CR or LF | `BetweenRequests` |
+//! | `BetweenRequests` | other byte | `SkipLine` (the request line) |
+//! | `SkipLine`, `Length` | LF | `Name` |
+//! | `Length` | not a digit, or overflow | `Lost` |
+//! | `Name` | colon after `content-length` | `Length` |
+//! | `Name` | colon after another name | `SkipLine` |
+//! | `Name` | LF after a name without a colon | `Lost` |
+//! | `Name` | LF in an empty line | end of the head: `Lost` if chunked, otherwise `Body` or `BetweenRequests` |
+//! | `Body` | last byte | `BetweenRequests` |
+//! | `Lost` | any byte | `Lost` |
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,64 +30,67 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use crate::reject::RejectReason;
 
-/// The verdicts on one connection's heads, shared by its [`FramingHandle`] stream and its service.
+/// The results for the heads of one connection, shared by its [`FramingStream`] and its request handler.
 #[derive(Clone, Debug)]
 pub struct FramingChecker(Arc<Mutex<FramingScanner>>);
 
 impl FramingChecker {
-    /// A watch for a new connection.
+    /// Creates a checker for a new connection.
     pub fn shared() -> Self {
         Self(Arc::new(Mutex::new(FramingScanner::default())))
     }
 
-    /// The verdict on the next head, to be asked once for each request in order. Behind a
-    /// request with a chunked body there is none: close the connection with its answer.
+    /// Returns the result for the next head. Must be called once per request, in order. Requests after
+    /// one with a chunked body cannot be checked, so the connection must be closed after that one.
+    ///
+    /// # Errors
+    /// The framing of the request is ambiguous, or its start is unknown.
     pub fn next_head(&self) -> Result<(), RejectReason> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).next_head()
     }
 
-    fn take(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
+    fn scan(&self, bytes: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).scan(bytes);
     }
 }
 
-/// A stream whose reader is watched.
+/// A stream with a scanner for its incoming bytes.
 #[derive(Debug)]
-pub struct FramingHandle<T> {
+pub struct FramingStream<T> {
     io: T,
-    watch: FramingChecker,
+    checker: FramingChecker,
 }
 
-impl<T> FramingHandle<T> {
-    /// Puts `watch` on what is read from `io`.
-    pub fn new(io: T, watch: FramingChecker) -> Self {
-        Self { io, watch }
+impl<T> FramingStream<T> {
+    /// Scans the bytes read from `io` with `checker`.
+    pub fn new(io: T, checker: FramingChecker) -> Self {
+        Self { io, checker }
     }
 
-    /// The stream, unwatched.
+    /// Returns the wrapped stream.
     pub fn into_inner(self) -> T {
         self.io
     }
 }
 
-impl<T: Read + Unpin> Read for FramingHandle<T> {
+impl<T: Read + Unpin> Read for FramingStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        // A cursor does not show what was put through it, hence a piece of our own and a copy.
-        let mut piece = [const { MaybeUninit::uninit() }; PIECE_BYTES];
-        let room = buf.remaining().min(PIECE_BYTES);
-        let mut piece = ReadBuf::uninit(&mut piece[..room]);
-        ready!(Pin::new(&mut self.io).poll_read(cx, piece.unfilled()))?;
-        self.watch.take(piece.filled());
-        buf.put_slice(piece.filled());
+        // The bytes written through a cursor cannot be read back, so they are read into a chunk and copied.
+        let mut chunk = [const { MaybeUninit::uninit() }; CHUNK_BYTES];
+        let len = buf.remaining().min(CHUNK_BYTES);
+        let mut chunk = ReadBuf::uninit(&mut chunk[..len]);
+        ready!(Pin::new(&mut self.io).poll_read(cx, chunk.unfilled()))?;
+        self.checker.scan(chunk.filled());
+        buf.put_slice(chunk.filled());
         Poll::Ready(Ok(()))
     }
 }
 
-impl<T: Write + Unpin> Write for FramingHandle<T> {
+impl<T: Write + Unpin> Write for FramingStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -105,75 +122,76 @@ impl<T: Write + Unpin> Write for FramingHandle<T> {
 
 #[derive(Debug, Default)]
 struct FramingScanner {
-    place: ScanPosition,
+    position: ScanPosition,
     head: HeadFraming,
-    /// Whole heads seen.
-    seen: u64,
-    /// Heads asked about.
-    asked: u64,
-    /// The bad ones among those seen and not asked about.
-    bad: VecDeque<(u64, RejectReason)>,
+    /// Number of complete heads.
+    completed: u64,
+    /// Number of results returned.
+    returned: u64,
+    /// Errors of complete heads that were not returned yet, by index of the head.
+    errors: VecDeque<(u64, RejectReason)>,
 }
 
-/// Where in the stream of requests the next byte stands.
+/// The context of the next byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum ScanPosition {
-    /// Before a request line; empty lines there are skipped (RFC 9112 2.2).
+    /// Before a request line. Empty lines are skipped (RFC 9112 2.2).
     #[default]
-    Between,
-    /// In a line of which nothing more is wanted.
-    Line,
-    /// At the begin of a field line, or in its name.
+    BetweenRequests,
+    /// In the rest of a line that is not needed.
+    SkipLine,
+    /// At the start of a header line or in its name.
     Name,
-    /// In the value of a Content-Length.
+    /// In the value of Content-Length.
     Length,
-    /// This many bytes before the end of a body.
+    /// In a body, with this many bytes left.
     Body(u64),
-    /// Behind a head after which we cannot follow.
+    /// The boundaries of requests are not known any more.
     Lost,
 }
 
-/// What is wanted of one head.
+/// The framing headers of one head.
 #[derive(Clone, Copy, Debug, Default)]
 struct HeadFraming {
-    /// The field name so far, in lower case; what is longer is none of ours.
+    /// The start of the current header name in lower case; longer names are not of interest.
     name: [u8; NAME_BYTES_MAX],
     name_bytes: usize,
+    /// Number of Content-Length headers.
     lengths: u32,
-    /// The last Content-Length: hyper refuses those that differ.
+    /// The last Content-Length. hyper rejects different values.
     length: u64,
-    coded: bool,
-    upgrade: bool,
+    has_transfer_encoding: bool,
+    has_upgrade: bool,
 }
 
 impl FramingScanner {
     fn next_head(&mut self) -> Result<(), RejectReason> {
-        let asked = self.asked;
-        self.asked += 1;
-        if asked >= self.seen {
-            return Err(RejectReason::RequestInvalid("a request whose begin is not certain"));
+        let index = self.returned;
+        self.returned += 1;
+        if index >= self.completed {
+            return Err(RejectReason::RequestInvalid("start of the request is unknown"));
         }
-        match self.bad.front() {
-            Some((index, refusal)) if *index == asked => {
-                let refusal = *refusal;
-                self.bad.pop_front();
-                Err(refusal)
+        match self.errors.front() {
+            Some((failed, reason)) if *failed == index => {
+                let reason = *reason;
+                self.errors.pop_front();
+                Err(reason)
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    fn take(&mut self, mut bytes: &[u8]) {
+    fn scan(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, rest)) = bytes.split_first() {
-            match self.place {
+            match self.position {
                 ScanPosition::Lost => return,
                 ScanPosition::Body(left) => {
                     let len = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = &bytes[len..];
-                    self.place = body(left - len as u64);
+                    self.position = before_body(left - len as u64);
                 }
-                ScanPosition::Between
-                | ScanPosition::Line
+                ScanPosition::BetweenRequests
+                | ScanPosition::SkipLine
                 | ScanPosition::Name
                 | ScanPosition::Length => {
                     bytes = rest;
@@ -185,21 +203,21 @@ impl FramingScanner {
 
     fn step(&mut self, byte: u8) {
         let head = &mut self.head;
-        match (self.place, byte) {
-            (ScanPosition::Between, b'\r' | b'\n') => {}
-            (ScanPosition::Between, _) => {
+        match (self.position, byte) {
+            (ScanPosition::BetweenRequests, b'\r' | b'\n') => {}
+            (ScanPosition::BetweenRequests, _) => {
                 *head = HeadFraming::default();
-                self.place = ScanPosition::Line;
+                self.position = ScanPosition::SkipLine;
             }
-            (ScanPosition::Line | ScanPosition::Length, b'\n') => {
+            (ScanPosition::SkipLine | ScanPosition::Length, b'\n') => {
                 head.name_bytes = 0;
-                self.place = ScanPosition::Name;
+                self.position = ScanPosition::Name;
             }
             (ScanPosition::Name, b'\n') if head.name_bytes == 0 => self.end_head(),
-            // hyper takes a carriage return only before a line feed.
+            // hyper accepts a carriage return only before a line feed.
             (ScanPosition::Name, b'\r') if head.name_bytes == 0 => {}
-            (ScanPosition::Name, b':') => self.place = head.begin_value(),
-            (ScanPosition::Name, b'\n') => self.place = ScanPosition::Lost,
+            (ScanPosition::Name, b':') => self.position = head.start_value(),
+            (ScanPosition::Name, b'\n') => self.position = ScanPosition::Lost,
             (ScanPosition::Name, byte) => {
                 if let Some(slot) = head.name.get_mut(head.name_bytes) {
                     *slot = byte.to_ascii_lowercase();
@@ -212,63 +230,66 @@ impl FramingScanner {
                 let length = head.length.checked_mul(10).zip(value);
                 match length.and_then(|(tens, ones)| tens.checked_add(ones)) {
                     Some(length) => head.length = length,
-                    None => self.place = ScanPosition::Lost,
+                    None => self.position = ScanPosition::Lost,
                 }
             }
-            (ScanPosition::Line | ScanPosition::Body(_) | ScanPosition::Lost, _) => {}
+            (ScanPosition::SkipLine | ScanPosition::Body(_) | ScanPosition::Lost, _) => {}
         }
     }
 
     fn end_head(&mut self) {
-        let HeadFraming { lengths, length, coded, upgrade, .. } = self.head;
-        let bad = if coded && lengths > 0 {
+        let HeadFraming { lengths, length, has_transfer_encoding, has_upgrade, .. } = self.head;
+        let error = if has_transfer_encoding && lengths > 0 {
             Some(RejectReason::RequestInvalid("both Content-Length and Transfer-Encoding"))
-        } else if upgrade && lengths > 1 {
+        } else if has_upgrade && lengths > 1 {
             Some(RejectReason::HandshakeInvalid("more than one Content-Length"))
         } else {
             None
         };
-        if let Some(refusal) = bad {
-            if self.bad.len() == BAD_MAX {
-                self.place = ScanPosition::Lost;
+        if let Some(reason) = error {
+            if self.errors.len() == ERRORS_MAX {
+                self.position = ScanPosition::Lost;
                 return;
             }
-            self.bad.push_back((self.seen, refusal));
+            self.errors.push_back((self.completed, reason));
         }
-        self.seen += 1;
-        // Chunks are not followed: that would be a second parser to disagree with hyper's.
-        self.place = if coded { ScanPosition::Lost } else { body(length) };
+        self.completed += 1;
+        // Chunks are not parsed here: a second parser could disagree with hyper's.
+        self.position =
+            if has_transfer_encoding { ScanPosition::Lost } else { before_body(length) };
     }
 }
 
 impl HeadFraming {
-    fn begin_value(&mut self) -> ScanPosition {
+    fn start_value(&mut self) -> ScanPosition {
         match self.name.get(..self.name_bytes) {
             Some(b"content-length") => {
                 self.lengths += 1;
                 self.length = 0;
                 return ScanPosition::Length;
             }
-            Some(b"transfer-encoding") => self.coded = true,
-            Some(b"upgrade") => self.upgrade = true,
+            Some(b"transfer-encoding") => self.has_transfer_encoding = true,
+            Some(b"upgrade") => self.has_upgrade = true,
             Some(_) | None => {}
         }
-        ScanPosition::Line
+        ScanPosition::SkipLine
     }
 }
 
-fn body(left: u64) -> ScanPosition {
-    if left == 0 { ScanPosition::Between } else { ScanPosition::Body(left) }
+/// The position before a body of this length.
+fn before_body(left: u64) -> ScanPosition {
+    if left == 0 { ScanPosition::BetweenRequests } else { ScanPosition::Body(left) }
 }
 
-/// As long as the longest name that is looked for.
+/// Length of the longest name of interest.
 const NAME_BYTES_MAX: usize = "transfer-encoding".len();
 
-/// Most bad heads that may wait for their requests; a client that pipelines more is refused.
-const BAD_MAX: usize = 16;
+/// Maximum number of pending errors. More pipelined requests with errors are not checked any more, but
+/// rejected.
+const ERRORS_MAX: usize = 16;
 
-/// Most bytes handed to hyper at a time.
-const PIECE_BYTES: usize = 8 * 1024;
+/// Maximum number of bytes passed to hyper at a time.
+const CHUNK_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests;

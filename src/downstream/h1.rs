@@ -1,5 +1,5 @@
-//! The HTTP/1.1 server of one connection: reads request heads under limits, has requests answered in
-//! order, and hands the stream over when one of them becomes a tunnel.
+//! The HTTP/1.1 server of one connection: reads request heads with limits, calls the handler for each
+//! request in order, and hands the stream over when a request becomes a tunnel.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,19 +18,19 @@ use tokio::select;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::framing::{FramingChecker, FramingHandle};
+use super::framing::{FramingChecker, FramingStream};
 use super::reply::Reply;
 use super::response::Body;
 use crate::net::Stream;
 use crate::net::http_io::HttpIo;
 use crate::reject::{ConnectionStage, DropReason, RejectReason};
 
-/// Deadlines of a connection while it speaks HTTP.
+/// Timeouts of a connection until it becomes a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpTimeouts {
     /// From the start of waiting for a request to the end of its head.
     pub request_header: Duration,
-    /// A client that does not read its response.
+    /// Maximum time in which a client accepts no bytes of its response.
     pub write: Duration,
 }
 
@@ -39,16 +39,16 @@ pub struct HttpTimeouts {
 pub struct UpgradedClient<S> {
     /// The stream.
     pub stream: S,
-    /// What the client sent after its handshake, already read.
+    /// Bytes that the client sent after its handshake and that have already been read.
     pub early: Bytes,
 }
 
 /// How a connection ended without an error.
 #[derive(Debug)]
 pub enum Served<S, T> {
-    /// All requests are answered, and the connection is closed.
+    /// All requests have a response, and the connection is closed.
     Closed,
-    /// The 101 is written: the tunnel takes over the stream.
+    /// The 101 has been written, and the tunnel takes over the stream.
     Upgraded(UpgradedClient<S>, Box<T>),
     /// The client disconnected before its 101 was written; the tunnel never starts.
     Abandoned(Box<T>),
@@ -56,9 +56,9 @@ pub enum Served<S, T> {
 
 /// Serves requests until the connection ends or one of them becomes a tunnel.
 ///
-/// `handler` gets each request and, if its framing is ambiguous, the reason to reject it. `drain`
-/// becomes ready when no further request is wanted; a client that connected just before and has
-/// not sent a request yet still gets an answer to its first.
+/// `handler` receives each request and, if its framing is ambiguous, the reason to reject it. When `drain`
+/// is ready, the connection is closed after the current request; a client that has not sent a request
+/// yet still gets a response to its first one, if it arrives within two seconds.
 ///
 /// # Errors
 /// The connection ended before its first request was complete, sent something that is not
@@ -76,27 +76,27 @@ where
     F: Future<Output = Reply<T>> + Send + 'static,
 {
     let framing = FramingChecker::shared();
-    let io = FramingHandle::new(HttpIo::new(stream, timeouts.write), framing.clone());
-    // hyper runs the handler inside the connection and takes nothing but responses from it; what else
-    // the connection needs to know comes as events, before the response is written.
+    let io = FramingStream::new(HttpIo::new(stream, timeouts.write), framing.clone());
+    // hyper runs the handler inside the connection and accepts only a response from it. Everything else
+    // that this loop needs is sent through a channel before the response is written.
     let (sender, mut events) = mpsc::channel(EVENTS_MAX);
     let service = service_fn(|request: Request<Incoming>| {
-        // The framing check cannot follow a chunked body, and RFC 9112 9.3 wants no persistent
-        // connection with an HTTP/1.0 client.
+        // The framing check cannot continue after a chunked body, and an HTTP/1.0 connection is not
+        // persistent by default (RFC 9112 9.3).
         let is_last = request.headers().contains_key(TRANSFER_ENCODING)
             || request.version() < Version::HTTP_11;
         let reply = handler(request, framing.next_head());
         let sender = sender.clone();
         Box::pin(async move {
-            // Not sent earlier: hyper never runs the handler of a client that leaves right after its
-            // request. Pipelined requests say nothing new, and leave room for a tunnel.
+            // Not sent earlier: hyper never polls this future if the client disconnects right after its
+            // request. Further pipelined requests need no event, and the last slot is for a tunnel.
             if sender.capacity() > 1 {
                 let _ = sender.try_send(Event::Started);
             }
             let response = match reply.await {
                 Reply::Response(response) => response,
                 Reply::Tunnel { response, tunnel } => {
-                    // There is room, and the receiver outlives the connection.
+                    // The channel has a free slot, and the receiver outlives the connection.
                     let _ = sender.try_send(Event::Tunnel(tunnel));
                     response
                 }
@@ -128,7 +128,7 @@ where
             () = &mut grace, if draining && !grace_over => grace_over = true,
         }
     };
-    // The last poll may have run the handler.
+    // The last poll may have called the handler.
     while let Ok(event) = events.try_recv() {
         served = true;
         tunnel = event.tunnel();
@@ -152,19 +152,19 @@ where
         (Err(error), None) => {
             linger(&mut io).await;
             let reason = classify(&error);
-            // Between two requests a client may stay silent or leave.
-            let is_leave =
+            // A client may stay idle or disconnect between requests.
+            let is_normal =
                 matches!(reason, DropReason::HeadTimeout | DropReason::ClientDisconnected(_));
-            if served && is_leave { Ok(Served::Closed) } else { Err(reason) }
+            if served && is_normal { Ok(Served::Closed) } else { Err(reason) }
         }
     }
 }
 
-/// What a handler tells its connection.
+/// A message from a request handler to its connection.
 enum Event<T> {
-    /// A request is being answered.
+    /// The handler has started.
     Started,
-    /// Its response is followed by a tunnel.
+    /// A tunnel follows the response.
     Tunnel(Box<T>),
 }
 
@@ -186,7 +186,7 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// hyper ignores its head timeout without a timer, so both are set here.
+/// Configures hyper. The head timeout needs a timer, otherwise hyper ignores it.
 fn builder(request_header: Duration) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -202,7 +202,7 @@ fn upgraded<S: Stream>(io: HttpIo<S>, read: Bytes) -> UpgradedClient<S> {
     let (stream, rest) = io.into_parts();
     let early = match (read.is_empty(), rest.is_empty()) {
         (_, true) if read.is_empty() => Bytes::new(),
-        // A copy: hyper's bytes keep its whole read buffer alive.
+        // Copied, because hyper's `Bytes` would keep its whole read buffer alive.
         (_, true) => Bytes::copy_from_slice(&read),
         (true, false) => Bytes::from(rest),
         (false, false) => Bytes::from([&read[..], &rest[..]].concat()),
@@ -210,21 +210,21 @@ fn upgraded<S: Stream>(io: HttpIo<S>, read: Bytes) -> UpgradedClient<S> {
     UpgradedClient { stream, early }
 }
 
-/// Closes so that the peer can read the last response: unread data of the peer would turn the close
-/// into a reset, which may overtake the response (RFC 9112 9.6).
+/// Closes the connection so that the peer can read the last response. Closing while unread data is buffered
+/// would cause a reset, which may discard the response (RFC 9112 9.6).
 async fn linger<S: Stream>(io: &mut HttpIo<S>) {
     let lingering = async {
         poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await?;
-        let mut scrap = [0; 4096];
+        let mut discarded = [0; 4096];
         loop {
-            let mut buf = ReadBuf::new(&mut scrap);
+            let mut buf = ReadBuf::new(&mut discarded);
             poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf.unfilled())).await?;
             if buf.filled().is_empty() {
                 return Ok::<_, io::Error>(());
             }
         }
     };
-    // The connection is over either way.
+    // The connection is closed in any case.
     let _ = timeout(LINGER, lingering).await;
 }
 
@@ -243,14 +243,15 @@ fn classify(error: &hyper::Error) -> DropReason {
     }
 }
 
-/// Request line and header lines together; more is 431 (target alone: 414).
+/// Maximum size of a request head in bytes; a larger one is answered with 431 (a target that is too long:
+/// 414).
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Header lines; more is 431.
+/// Maximum number of header lines; more are answered with 431.
 const HEADERS_MAX: usize = 64;
-/// Events of one poll of the connection that are kept.
+/// Capacity of the event channel, which is read after every poll of the connection.
 const EVENTS_MAX: usize = 4;
-/// Time for the first request of a connection that was accepted just before a drain began: its
+/// Time for the first request of a connection that was accepted just before a drain started, so that its
 /// client gets a 503 instead of a reset.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);
-/// Time to keep reading after the last response.
+/// Maximum time to read and discard data after the last response.
 const LINGER: Duration = Duration::from_secs(2);

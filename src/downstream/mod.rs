@@ -1,5 +1,5 @@
-//! HTTP towards clients: serving HTTP/1.1, request framing checks, our own responses, and the client
-//! address that trusted proxies report.
+//! HTTP towards clients: the HTTP/1.1 server, request framing checks, responses of the proxy itself, and
+//! the client address that trusted proxies report.
 
 pub(crate) mod client_address;
 pub(crate) mod framing;

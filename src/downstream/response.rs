@@ -1,4 +1,4 @@
-//! What a client is told: a refusal as an HTTP response, and small texts of our own.
+//! Responses of the proxy itself: rejections and short texts.
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -10,13 +10,13 @@ use hyper::{Response, StatusCode};
 
 use crate::reject::RejectReason;
 
-/// The body of any response that we send.
+/// The body of every response to a client.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// What a body that is forwarded may fail with.
+/// Error of a forwarded body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Makes any body ours.
+/// Converts a body into a [`Body`].
 pub fn boxed<B>(body: B) -> Body
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
@@ -25,9 +25,9 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
-/// A short text of our own.
-pub fn text(status: StatusCode, words: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(boxed(Full::new(words.into())));
+/// A plain text response that must not be cached.
+pub fn text(status: StatusCode, content: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(boxed(Full::new(content.into())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -35,14 +35,14 @@ pub fn text(status: StatusCode, words: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
-/// The answer to a refused request. `jitter` in `[0, 1)` spreads those who come back.
-pub fn refuse(refusal: &RejectReason, jitter: f64) -> Response<Body> {
-    let status = refusal.status();
-    let reason = status.canonical_reason().unwrap_or("refused");
-    let mut response = text(status, format!("{} {reason}\n", status.as_u16()));
+/// The response to a rejected request. `jitter` in `[0, 1)` spreads the retries of clients over time.
+pub fn reject(reason: &RejectReason, jitter: f64) -> Response<Body> {
+    let status = reason.status();
+    let phrase = status.canonical_reason().unwrap_or("rejected");
+    let mut response = text(status, format!("{} {phrase}\n", status.as_u16()));
     let headers = response.headers_mut();
     match status {
-        // RFC 9110 15.5.22: what to upgrade to.
+        // RFC 9110 15.5.22: a 426 names the protocol to upgrade to.
         StatusCode::UPGRADE_REQUIRED => {
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -52,21 +52,22 @@ pub fn refuse(refusal: &RejectReason, jitter: f64) -> Response<Body> {
         }
         _ => {}
     }
-    if *refusal == RejectReason::Version {
+    if *reason == RejectReason::Version {
         headers.insert(VERSIONS, HeaderValue::from_static("13"));
     }
-    if refusal.is_retryable() {
+    if reason.is_retryable() {
         let seconds = RETRY_BASE + (f64::from(RETRY_BASE) * jitter) as u32;
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    // What follows the head may be a body or frames that nobody reads (RFC 9112 9.3), and whoever
-    // was refused a thousand times shall have knocked as often.
+    // The head may be followed by a body or frames that are not read (RFC 9112 9.3), and every rejected
+    // request costs the client a new connection.
     headers.append(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
 const VERSIONS: HeaderName = HeaderName::from_static("sec-websocket-version");
-/// Seconds; RFC 9110 10.2.3. Clients come back within this and twice this.
+/// Seconds (RFC 9110 10.2.3). Clients retry after this time at the earliest, and after twice this time at
+/// the latest.
 const RETRY_BASE: u32 = 5;
 
 #[cfg(test)]
@@ -76,7 +77,7 @@ mod tests {
     // Requirements: H8, W5.
     #[test]
     fn a_426_names_protocol_and_version() {
-        let response = refuse(&RejectReason::Version, 0.0);
+        let response = reject(&RejectReason::Version, 0.0);
         assert_eq!(response.status(), 426);
         assert_eq!(response.headers()[UPGRADE], "websocket");
         assert_eq!(response.headers()[VERSIONS], "13");
@@ -86,11 +87,11 @@ mod tests {
     #[test]
     fn retry_after_is_jittered_seconds() {
         let seconds = |jitter| {
-            let response = refuse(&RejectReason::ClientRateLimit, jitter);
+            let response = reject(&RejectReason::ClientRateLimit, jitter);
             response.headers()[RETRY_AFTER].to_str().unwrap().parse::<u32>().unwrap()
         };
         assert_eq!(seconds(0.0), RETRY_BASE);
         assert!((RETRY_BASE..2 * RETRY_BASE).contains(&seconds(0.999)));
-        assert!(refuse(&RejectReason::Origin, 0.0).headers().get(RETRY_AFTER).is_none());
+        assert!(reject(&RejectReason::Origin, 0.0).headers().get(RETRY_AFTER).is_none());
     }
 }

@@ -1,45 +1,45 @@
-//! How many connections and tunnels this machine can hold: file descriptors bound both, and a memory
-//! limit that idle tunnels would exceed is worth a warning.
+//! The number of connections and tunnels that this process can hold: the limit of open files bounds both,
+//! and a memory limit that idle tunnels would exceed causes a warning.
 
 use crate::config::settings::ConcurrencySettings;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::values::units::ByteSize;
 
-/// The limits of the whole process, after file descriptors are taken into account.
+/// Limits of the whole process, derived from the settings and the limit of open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Open client connections.
+    /// Maximum number of open client connections.
     pub connections: usize,
-    /// Open tunnels.
+    /// Maximum number of open tunnels.
     pub tunnels: usize,
 }
 
 impl Capacity {
-    /// Computes what fits under a limit of `descriptors`: a connection takes two (its own and its
-    /// backend's), and the listeners and a reserve take the rest.
+    /// Computes the limits for `descriptors` open files. A client connection needs two (one for itself,
+    /// one for its backend); the listeners and a reserve need the rest.
     ///
     /// # Errors
-    /// A configured limit that does not fit.
+    /// A configured limit needs more file descriptors than there are.
     pub fn new(
         limits: &ConcurrencySettings,
         listeners: usize,
         descriptors: usize,
     ) -> Result<Self, LateDiagnostic> {
         let reserve = RESERVED_DESCRIPTORS + listeners;
-        let most = descriptors.saturating_sub(reserve) / 2;
+        let max = descriptors.saturating_sub(reserve) / 2;
         let error = |key: &str, count: usize| LateDiagnostic {
             key: key.into(),
             problem: format!(
                 "{count} connections need {} file descriptors, but the limit here is \
-                 {descriptors}; raise LimitNOFILE (ulimit -n), or write at most {most}",
+                 {descriptors}; raise LimitNOFILE (ulimit -n), or write at most {max}",
                 count.saturating_mul(2).saturating_add(reserve)
             ),
         };
-        if most == 0 {
+        if max == 0 {
             return Err(error("concurrency.connections", limits.connections.unwrap_or(1)));
         }
-        let connections = limits.connections.unwrap_or(most);
-        if connections > most {
+        let connections = limits.connections.unwrap_or(max);
+        if connections > max {
             return Err(error("concurrency.connections", connections));
         }
         let tunnels = limits.tunnels.unwrap_or(connections);
@@ -53,16 +53,16 @@ impl Capacity {
     pub fn memory_warning(&self, memory_limit: Option<u64>) -> Option<LateDiagnostic> {
         let limit = memory_limit?;
         let tunnels = u64::try_from(self.tunnels).unwrap_or(u64::MAX);
-        let need = PROCESS_BYTES.saturating_add(tunnels.saturating_mul(TUNNEL_BYTES));
-        if need <= limit {
+        let needed = PROCESS_BYTES.saturating_add(tunnels.saturating_mul(TUNNEL_BYTES));
+        if needed <= limit {
             return None;
         }
         let mib = |bytes: u64| ByteSize::new((bytes >> 20).max(1) << 20);
-        let most = limit.saturating_sub(PROCESS_BYTES) / TUNNEL_BYTES;
+        let max = limit.saturating_sub(PROCESS_BYTES) / TUNNEL_BYTES;
         let problem = format!(
             "{tunnels} tunnels take about {} while they are idle, but the memory limit here is {}; \
-             raise MemoryMax, or write at most {most}",
-            mib(need),
+             raise MemoryMax, or write at most {max}",
+            mib(needed),
             mib(limit)
         );
         Some(LateDiagnostic { key: "concurrency.tunnels".into(), problem })
@@ -71,9 +71,9 @@ impl Capacity {
 
 /// Descriptors for the log, the admin listener, signals, the runtime and the sockets of systemd.
 const RESERVED_DESCRIPTORS: usize = 64;
-/// One idle wss tunnel (`docs/performance.md`), without the kernel's memory for its two sockets.
+/// Memory of one idle TLS tunnel (measured, see `docs/performance.md`), without kernel socket buffers.
 const TUNNEL_BYTES: u64 = 6 << 10;
-/// The process without tunnels.
+/// Memory of the process without tunnels (measured).
 const PROCESS_BYTES: u64 = 16 << 20;
 
 #[cfg(test)]

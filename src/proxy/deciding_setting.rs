@@ -1,12 +1,12 @@
-//! The configuration key that decided about a rejected request or a dropped connection, with its value,
-//! for the record.
+//! The configuration key and value that caused a rejection or a drop, for the record.
 
-use super::snapshot::{Route, Snapshot};
+use super::route::Route;
+use super::snapshot::Snapshot;
 use crate::config::values::units::show_duration;
 use crate::reject::{DropReason, RejectReason};
 use crate::telemetry::record::DecidingSetting;
 
-/// The setting that dropped a connection.
+/// The setting that caused a connection to be dropped.
 pub fn of_drop(reason: &DropReason, snapshot: &Snapshot) -> DecidingSetting {
     let settings = &snapshot.settings;
     let value = match reason {
@@ -26,7 +26,7 @@ pub fn of_drop(reason: &DropReason, snapshot: &Snapshot) -> DecidingSetting {
     DecidingSetting { key: reason.key(), value }
 }
 
-/// The setting that rejected a request.
+/// The setting that caused a request to be rejected.
 pub fn of_rejection(
     reason: &RejectReason,
     snapshot: &Snapshot,
@@ -41,7 +41,7 @@ pub fn of_rejection(
         }
         RejectReason::ProxyLimit => Some(snapshot.capacity.tunnels.to_string()),
         RejectReason::RouteLimit => {
-            route.and_then(|route| route.tunnels_max).map(|n| n.to_string())
+            route.and_then(|route| route.max_tunnels).map(|n| n.to_string())
         }
         RejectReason::ConnectTimeout => route.map(|route| show_duration(route.timeouts.connect)),
         RejectReason::BackendIdleTimeout | RejectReason::BodyTimeout => {

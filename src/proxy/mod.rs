@@ -5,6 +5,7 @@ pub(crate) mod capacity;
 pub(crate) mod deciding_setting;
 pub(crate) mod request;
 pub(crate) mod request_log;
+pub(crate) mod route;
 pub(crate) mod route_match;
 pub(crate) mod route_table;
 pub mod serve;

@@ -1,6 +1,5 @@
-//! One request, in order: the client, the route, admission, the backend. It ends in a response, or in
-//! a tunnel that starts once the client has its 101; and in at most one record, which
-//! [`RequestLog`] writes.
+//! One request, in order: client, route, admission, backend. The result is a response, or a tunnel that
+//! starts once the client has received the 101, and at most one record, written by [`RequestLog`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,9 +9,10 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 
 use super::request_log::RequestLog;
+use super::route::Route;
 use super::route_match::{find, own_origin};
 use super::session::{Handshaken, PendingTunnel};
-use super::snapshot::{Route, Snapshot};
+use super::snapshot::Snapshot;
 use super::state::ProxyState;
 use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::client::ClientInfo;
@@ -31,9 +31,9 @@ use crate::upstream::handshake::{self, UpgradeFailure};
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
 pub struct ConnectionContext {
-    /// The proxy.
+    /// State shared by all connections.
     pub state: Arc<ProxyState>,
-    /// The peer's connection, which holds its place in the limits.
+    /// The peer's connection, which holds the permit.
     pub connection: Arc<Connection>,
     /// The address that the client connected to.
     pub local: SocketAddr,
@@ -43,7 +43,7 @@ pub struct ConnectionContext {
 
 /// The outcome of a request that no rule of ours rejected.
 enum Outcome {
-    /// Answered as asked.
+    /// Served as requested.
     Answered(Reply<PendingTunnel>),
     /// The backend rejected the upgrade: its own response, and the reason for the record.
     Declined(Response<Body>, RejectReason),
@@ -57,10 +57,10 @@ struct RequestContext<'r> {
 }
 
 impl ConnectionContext {
-    /// Answers a request. `framing` is the reason to reject it if its length is ambiguous.
+    /// Responds to a request. `framing` is an error if the length of the request is ambiguous.
     ///
-    /// Every request gets an answer, and a record unless it got what it asked for. If the client
-    /// leaves first, the future is dropped and the record says so.
+    /// Every request gets a response, and a rejected one also gets a record. If the client disconnects
+    /// first, the future is dropped and the record shows this.
     pub async fn handle_request(
         &self,
         request: Request<Incoming>,
@@ -73,7 +73,7 @@ impl ConnectionContext {
         let snapshot = self.state.snapshot();
         let (connection, mut forwarded) = self.client_of(&request, &snapshot);
         let id = forwarded.request_id.take().unwrap_or_else(|| self.state.net.request_id());
-        let mut log = RequestLog::begin(connection.clone(), &snapshot, &request, id, now());
+        let mut log = RequestLog::start(connection.clone(), &snapshot, &request, id, now());
         let context =
             RequestContext { snapshot: &snapshot, connection: &connection, forwarded: &forwarded };
         let outcome = match framing {
@@ -84,7 +84,7 @@ impl ConnectionContext {
             Ok(Outcome::Answered(reply)) => (reply, None),
             Ok(Outcome::Declined(response, reason)) => (Reply::Response(response), Some(reason)),
             Err(reason) => {
-                let response = response::refuse(&reason, self.state.net.random_f64());
+                let response = response::reject(&reason, self.state.net.random_f64());
                 (Reply::Response(response), Some(reason))
             }
         };
@@ -130,14 +130,14 @@ impl ConnectionContext {
         let (head, body) = request.into_parts();
         let kind = RequestKind::read(&head)?;
         let route = find(context.snapshot, client, kind.authority(), kind.path())?;
-        log.on_route(route);
+        log.set_route(route);
         let request_id = log.request_id.clone();
         let forwarded = ForwardedHeaders {
-            visitor: client,
+            client,
             forwarded: context.forwarded,
             request_id: &request_id,
             local: self.local,
-            manner: &route.forwarding,
+            policy: &route.forwarding,
         };
         match kind {
             RequestKind::WebSocket(handshake) => {
@@ -146,7 +146,7 @@ impl ConnectionContext {
             RequestKind::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
             RequestKind::Plain(_) => {
                 let backend = self.connect(route, &forwarded).await?;
-                log.at_backend(&backend.backend);
+                log.set_backend(&backend.backend);
                 let request = Request::from_parts(head, body);
                 let idle = route.timeouts.idle;
                 let response = forward::forward(backend, request, &forwarded, idle).await?;
@@ -156,7 +156,7 @@ impl ConnectionContext {
         }
     }
 
-    /// Admits a WebSocket handshake, repeats it to a backend, and prepares the tunnel.
+    /// Admits a WebSocket handshake, forwards it to a backend, and prepares the tunnel.
     async fn upgrade(
         &self,
         context: &RequestContext<'_>,
@@ -168,40 +168,40 @@ impl ConnectionContext {
     ) -> Result<Outcome, RejectReason> {
         let client = &context.connection.client;
         let permit = admit_session(&self.state, context.snapshot, route, client, handshake)?;
-        let backend_began = now();
+        let backend_started = now();
         let connected = self.connect(route, forwarded).await?;
         let backend = connected.backend.clone();
-        log.at_backend(&backend);
+        log.set_backend(&backend);
         let (compression, limit) = (route.compression, route.timeouts.response_header);
         let upgrading =
             handshake::upgrade(connected, head, handshake, forwarded, compression, limit);
         let upgraded = match upgrading.await {
             Ok(upgraded) => upgraded,
-            Err(UpgradeFailure::Refused(reason)) => return Err(reason),
-            Err(UpgradeFailure::Answer(response)) => {
+            Err(UpgradeFailure::Rejected(reason)) => return Err(reason),
+            Err(UpgradeFailure::Declined(response)) => {
                 let reason = RejectReason::BackendRejected(response.status());
                 return Ok(Outcome::Declined(response.map(boxed), reason));
             }
         };
-        let handshaken = Handshaken { permit, upgraded, backend_began };
+        let handshaken = Handshaken { permit, upgraded, backend_started };
         let (response, tunnel) =
             PendingTunnel::new(&self.state, context.connection, route, handshaken, log);
-        // A drain that started meanwhile may have listed the sessions before this one was
-        // registered. A drain that starts from here on finds it.
-        if self.state.is_closed() || route.drain.is_away() || backend.standing.away.is_away() {
+        // A drain that started in the meantime may have listed the open sessions before this one was
+        // registered. A drain that starts from now on includes it.
+        if self.state.is_draining() || route.is_draining() || backend.is_draining() {
             return Err(RejectReason::Draining);
         }
         Ok(Outcome::Answered(Reply::Tunnel { response, tunnel: Box::new(tunnel) }))
     }
 
-    /// Connects to the client's own backend, or to the next one in its order that accepts.
+    /// Connects to the backend selected for the client, or to the next one in its order that accepts.
     async fn connect(
         &self,
         route: &Route,
         forwarded: &ForwardedHeaders<'_>,
     ) -> Result<BackendConnection, RejectReason> {
-        let order = route.pool.order(forwarded.visitor.key, now().into());
-        // An operator drained every backend.
+        let order = route.pool.order(forwarded.client.key, now().into());
+        // An operator has drained every backend.
         if order.is_empty() {
             return Err(RejectReason::Draining);
         }
@@ -210,8 +210,8 @@ impl ConnectionContext {
     }
 }
 
-/// Checks everything that can reject a handshake before a backend is asked: drains, the handshake
-/// rate, the Origin, and the concurrency limits, in this order.
+/// Performs the admission checks of a handshake before a backend is contacted: drain state, handshake
+/// rate, origin and concurrency limits, in this order.
 fn admit_session(
     state: &ProxyState,
     snapshot: &Snapshot,
@@ -219,28 +219,28 @@ fn admit_session(
     client: &ClientInfo,
     handshake: &Handshake,
 ) -> Result<Permit, RejectReason> {
-    if state.is_closed() || route.drain.is_away() {
+    if state.is_draining() || route.is_draining() {
         return Err(RejectReason::Draining);
     }
-    snapshot.rate.admit(client.key)?;
+    snapshot.handshake_rate.admit(client.key)?;
     let own = own_origin(client, &handshake.authority);
     if !route.origins.allows(handshake.origin.as_deref(), &own) {
         return Err(RejectReason::Origin);
     }
-    state.occupancy.admit_tunnel(
+    state.concurrency.admit_tunnel(
         client.key,
         &route.tunnels,
         TunnelLimits {
             total: snapshot.capacity.tunnels,
             per_client: snapshot.settings.concurrency.tunnels_per_client,
-            per_route: route.tunnels_max,
+            per_route: route.max_tunnels,
         },
     )
 }
 
-/// Tells a load balancer whether new clients are wanted, and nothing else.
+/// The response for the health check of a load balancer. It shows readiness and nothing else.
 fn health_response(state: &ProxyState) -> Response<Body> {
-    if state.is_wanted() {
+    if state.is_ready() {
         text(StatusCode::OK, "ok\n")
     } else {
         text(StatusCode::SERVICE_UNAVAILABLE, "unready\n")

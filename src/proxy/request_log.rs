@@ -1,6 +1,6 @@
-//! What the record of a request needs, collected while the request is handled. A rejected request gets
-//! its record from [`RequestLog::finish`]; one whose client leaves while a backend is asked gets it
-//! when the log is dropped.
+//! Collects the fields of a request's record while the request is handled. The record of a rejected
+//! request is written by [`RequestLog::finish`]; if the client disconnects before there is a response,
+//! the record is written when the log is dropped.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,8 @@ use hyper::body::Incoming;
 use hyper::header::{HOST, ORIGIN, USER_AGENT};
 
 use super::deciding_setting;
-use super::snapshot::{Route, Snapshot};
+use super::route::Route;
+use super::snapshot::Snapshot;
 use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
@@ -20,8 +21,8 @@ use crate::telemetry::redact::{authority, origin, subprotocol, target, tracepare
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
 use crate::upstream::pool::Backend;
 
-/// The fields of a request's record. Route and backend are added as they become known, so that the
-/// record of a request that is cancelled has them, too.
+/// The fields of a request's record. Route and backend are set as soon as they are known, so that the
+/// record of a cancelled request contains them.
 #[derive(Debug)]
 pub struct RequestLog {
     connection: Arc<Connection>,
@@ -33,72 +34,74 @@ pub struct RequestLog {
     user_agent: Option<Box<str>>,
     traceparent: Option<Box<str>>,
     redact: Arc<[String]>,
-    /// Identifies the request in records and at the backend.
+    /// Identifies the request in records and to the backend (`X-Request-ID`).
     pub request_id: Box<str>,
     /// Generation of the snapshot that handles the request.
     pub generation: u64,
     /// When the head was complete.
-    pub began: Instant,
+    pub started: Instant,
     metrics: Arc<Metrics>,
     pending: bool,
 }
 
 impl RequestLog {
-    /// Copies the fields: a value of the head itself would keep hyper's read buffer alive.
-    pub fn begin(
+    /// Starts a record with the fields of the head. They are copied, because hyper's header values would
+    /// keep its read buffer alive.
+    pub fn start(
         connection: Arc<Connection>,
         snapshot: &Snapshot,
         request: &Request<Incoming>,
         request_id: Box<str>,
-        began: Instant,
+        started: Instant,
     ) -> Self {
-        let text = |name| request.headers().get(name).map(|v| first(v.as_bytes()));
+        let text = |name| request.headers().get(name).map(|value| first(value.as_bytes()));
         let target = request.uri().path_and_query().map(|target| target.as_str());
-        let named = request.uri().authority().map(|authority| first(authority.as_str().as_bytes()));
+        let from_target =
+            request.uri().authority().map(|authority| first(authority.as_str().as_bytes()));
         Self {
             connection,
             route: None,
             backend: None,
-            host: named.or_else(|| text(HOST)).unwrap_or_default(),
+            host: from_target.or_else(|| text(HOST)).unwrap_or_default(),
             target: first(target.unwrap_or_default().as_bytes()),
             origin: text(ORIGIN),
             user_agent: text(USER_AGENT),
-            traceparent: trace(request),
+            traceparent: only_traceparent(request),
             redact: snapshot.settings.log.redact.clone(),
             request_id,
-            generation: snapshot.number,
-            began,
+            generation: snapshot.generation,
+            started,
             metrics: snapshot.metrics.clone(),
             pending: true,
         }
     }
 
-    /// The fields of the request with secrets redacted; `chosen` is the backend's subprotocol.
-    pub fn redacted(&self, chosen: Option<&str>) -> PackedFields {
-        let hidden = |raw: &str| target(raw, &self.redact);
-        let chosen = chosen.map(|raw| subprotocol(raw, &self.redact));
+    /// The fields of the request with secrets redacted. `selected` is the negotiated subprotocol.
+    pub fn redacted(&self, selected: Option<&str>) -> PackedFields {
+        let redacted = |raw: &str| target(raw, &self.redact);
+        let selected = selected.map(|raw| subprotocol(raw, &self.redact));
         RequestFields {
             host: &authority(&self.host),
             target: &target(&self.target, &self.redact),
-            user_agent: self.user_agent.as_deref().map(hidden).as_deref(),
+            user_agent: self.user_agent.as_deref().map(redacted).as_deref(),
             request_id: Some(&truncate(&self.request_id)),
             traceparent: self.traceparent.as_deref(),
-            subprotocol: chosen.as_deref(),
+            subprotocol: selected.as_deref(),
         }
         .pack()
     }
 
-    /// Sets the route of the request.
-    pub fn on_route(&mut self, route: &Arc<Route>) {
+    /// Adds the route of the request.
+    pub fn set_route(&mut self, route: &Arc<Route>) {
         self.route = Some(route.clone());
     }
 
-    /// Sets the backend that accepted the connection.
-    pub fn at_backend(&mut self, backend: &Arc<Backend>) {
+    /// Adds the backend that accepted the connection.
+    pub fn set_backend(&mut self, backend: &Arc<Backend>) {
         self.backend = Some(backend.clone());
     }
 
-    /// Writes the record if the request was rejected. A request that got what it asked for has none.
+    /// Writes the record if the request was rejected. A request that was served has no record.
     pub fn finish(mut self, rejected: Option<RejectReason>, snapshot: &Snapshot) {
         self.pending = false;
         if let Some(reason) = rejected {
@@ -119,21 +122,21 @@ impl RequestLog {
             fields: shown.unpack(),
             origin: origin.as_deref(),
             deciding: setting,
-            age: now().duration_since(self.began),
+            age: now().duration_since(self.started),
             generation: self.generation,
         });
     }
 }
 
-/// Copies the first [`KEPT_MAX`] bytes; they are redacted only when a record is written.
+/// Copies the first [`FIELD_BYTES_MAX`] bytes. Redaction takes place when a record is written.
 fn first(raw: &[u8]) -> Box<str> {
-    String::from_utf8_lossy(&raw[..raw.len().min(KEPT_MAX)]).into()
+    String::from_utf8_lossy(&raw[..raw.len().min(FIELD_BYTES_MAX)]).into()
 }
 
-/// None of several lines is used: it is unknown which one counts.
-fn trace(request: &Request<Incoming>) -> Option<Box<str>> {
-    let mut lines = request.headers().get_all("traceparent").iter();
-    let only = lines.next().filter(|_| lines.next().is_none())?;
+/// The value of `traceparent`; none if the header occurs more than once (W3C Trace Context 3.2).
+fn only_traceparent(request: &Request<Incoming>) -> Option<Box<str>> {
+    let mut values = request.headers().get_all("traceparent").iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
     traceparent(only.as_bytes()).map(Into::into)
 }
 
@@ -145,5 +148,5 @@ impl Drop for RequestLog {
     }
 }
 
-/// Bytes; more than a record shows, since redaction shortens a value.
-const KEPT_MAX: usize = 512;
+/// Bytes per field; more than a record shows, because redaction shortens a value.
+const FIELD_BYTES_MAX: usize = 512;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::snapshot::{Route, Snapshot};
+use super::route::Route;
+use super::snapshot::Snapshot;
 use crate::client::ClientInfo;
 use crate::config::values::origin::Origin;
 use crate::http::authority::Authority;
@@ -12,9 +13,9 @@ use crate::reject::RejectReason;
 /// Finds the route of a request.
 ///
 /// # Errors
-/// [`RejectReason::Misdirected`] if another certificate serves the host than the one that this
-/// connection was opened with (RFC 9110 15.5.20), [`RejectReason::NoRoute`] if no route matches, and a
-/// rejection if backends could read the path in ways that lead to different routes.
+/// [`RejectReason::Misdirected`] if the host has a different certificate than this TLS connection (RFC
+/// 9110 15.5.20), [`RejectReason::NoRoute`] if no route matches, and [`RejectReason::RequestInvalid`] if the
+/// path selects different routes depending on how it is normalized.
 pub fn find<'s>(
     snapshot: &'s Snapshot,
     client: &ClientInfo,
@@ -32,7 +33,7 @@ pub fn find<'s>(
     snapshot.routes.find(&authority.host, path.as_str()).ok_or(RejectReason::NoRoute)
 }
 
-/// The origin of a page of the requested host itself: what `same-origin` allows.
+/// The origin of pages served by the requested host, which `same-origin` allows.
 pub fn own_origin(client: &ClientInfo, authority: &Authority) -> Origin {
     let (scheme, port) = if client.secure { ("https", 443) } else { ("http", 80) };
     Origin {
@@ -42,6 +43,7 @@ pub fn own_origin(client: &ClientInfo, authority: &Authority) -> Origin {
     }
 }
 
-/// Servers normalise paths in different ways; a path that could match two routes matches none.
+/// Backends normalize paths in different ways. A path that could match two routes is rejected, so that a
+/// request cannot bypass the rules of the route that the backend will apply.
 const AMBIGUOUS: RejectReason =
-    RejectReason::RequestInvalid("the path leads to different routes, depending on who reads it");
+    RejectReason::RequestInvalid("ambiguous path: normalizing it selects a different route");

@@ -1,21 +1,21 @@
-//! Which route a host and path belong to.
+//! Lookup of a route by host and path.
 
 use std::collections::HashMap;
 
 use crate::config::values::patterns::{HostPattern, PathPrefix};
 
 /// Routes by host, then by path. The most specific host pattern decides (exact, then the longest
-/// `*.` pattern, then `*`), then the longest path prefix under that pattern; what no prefix of
-/// that pattern covers is no route, so that a catch-all never serves a named host by accident.
+/// `*.` pattern, then `*`), then the longest path prefix of that pattern. If no prefix matches there is no
+/// route, so that a catch-all host never serves a named host by accident.
 #[derive(Clone, Debug)]
 pub struct RouteTable<T> {
     exact: HashMap<String, Paths<T>>,
-    /// Keyed by what follows `*.`.
+    /// Keyed by the part after `*.`.
     subdomains: HashMap<String, Paths<T>>,
     any: Paths<T>,
 }
 
-/// Longest prefix first.
+/// Sorted by descending length of the prefix.
 type Paths<T> = Vec<(PathPrefix, T)>;
 
 impl<T> Default for RouteTable<T> {
@@ -25,7 +25,7 @@ impl<T> Default for RouteTable<T> {
 }
 
 impl<T> RouteTable<T> {
-    /// Adds a route; configurations hold no two with the same host and path.
+    /// Adds a route. The configuration guarantees that host and path are unique.
     pub fn insert(&mut self, host: &HostPattern, path: PathPrefix, route: T) {
         let paths = match host {
             HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
@@ -36,7 +36,7 @@ impl<T> RouteTable<T> {
         paths.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.as_str().len()));
     }
 
-    /// The route of a host (lower-case, no port, no trailing dot) and a path.
+    /// Returns the route for a host (lower case, without port or trailing dot) and a path.
     pub fn find(&self, host: &str, path: &str) -> Option<&T> {
         let paths = self.paths(host);
         paths.iter().find(|(prefix, _)| covers(prefix.as_str(), path)).map(|(_, route)| route)
@@ -46,7 +46,7 @@ impl<T> RouteTable<T> {
         if let Some(paths) = self.exact.get(host) {
             return paths;
         }
-        // An address has no subdomains.
+        // An IPv6 address has no parent domain.
         let mut rest = if host.starts_with('[') { "" } else { host };
         while let Some((_, parent)) = rest.split_once('.') {
             if let Some(paths) = self.subdomains.get(parent) {
@@ -58,7 +58,7 @@ impl<T> RouteTable<T> {
     }
 }
 
-/// Whole segments only: `/ws` covers `/ws` and `/ws/x`, not `/wsx`.
+/// Whether a prefix matches whole path segments: `/ws` covers `/ws` and `/ws/x`, but not `/wsx`.
 fn covers(prefix: &str, path: &str) -> bool {
     match path.strip_prefix(prefix) {
         Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_host_decides() {
+    fn most_specific_host_decides() {
         let table = table(&[
             ("*", "/"),
             ("*.example.com", "/"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_whole_prefix_decides() {
+    fn longest_whole_prefix_decides() {
         let table = table(&[("*", "/"), ("*", "/ws"), ("*", "/ws/admin")]);
         let found = |path| table.find("h", path).map(String::as_str);
         assert_eq!(found("/ws"), Some("*/ws"));

@@ -1,5 +1,5 @@
-//! One TCP connection, in order: its place in the limits, the PROXY header, TLS, then HTTP until the
-//! connection ends or becomes a tunnel. Each request is handled in [`request`](super::request).
+//! One TCP connection, in order: permit, PROXY header, TLS, then HTTP until the connection ends or becomes
+//! a tunnel. Each request is handled in [`request`](super::request).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,9 +27,9 @@ use crate::telemetry::record::record_drop;
 
 /// Serves an accepted connection from its first byte to its record.
 pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: ListenerKey) {
-    let began = now();
+    let started = now();
     let snapshot = state.snapshot();
-    // Accepted while a reload removed the listener.
+    // A reload removed the listener while the connection was accepted.
     let Some(listener) = snapshot.listener(key) else { return };
     let counted = snapshot.listener_counts(key).map(|counts| counts.accepted());
     let prefixes = snapshot.settings.client_key;
@@ -39,12 +39,12 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
     if let Err(reason) = served {
         state.metrics.dropped(&reason);
         let setting = deciding_setting::of_drop(&reason, &snapshot);
-        record_drop(&client, &reason, setting, now().duration_since(began));
+        record_drop(&client, &reason, setting, now().duration_since(started));
     }
 }
 
-/// Takes a place in the limits before anything that costs more. `client` is what the record of a
-/// dropped connection shows; it becomes more precise on the way.
+/// Takes a permit before any work that costs more. `client` is shown in the record of a dropped connection
+/// and is completed step by step.
 async fn accept_connection(
     state: &Arc<ProxyState>,
     snapshot: &Snapshot,
@@ -58,13 +58,13 @@ async fn accept_connection(
     if listener.proxy_protocol && !settings.trusted_proxies.contains(&client.addr) {
         return Err(DropReason::ProxyHeaderUntrusted);
     }
-    let mut permit = state.occupancy.admit_connection(snapshot.capacity.connections)?;
+    let mut permit = state.concurrency.admit_connection(snapshot.capacity.connections)?;
     if listener.proxy_protocol
         && let Some(address) = proxy_header(state, snapshot, &mut io, client).await?
     {
         local = address;
     }
-    // A trusted proxy brings the connections of many clients.
+    // The connections of a trusted proxy belong to many clients.
     if !settings.trusted_proxies.contains(&client.addr) {
         permit.assign_client(client.key, settings.concurrency.connections_per_client)?;
     }
@@ -76,21 +76,21 @@ async fn accept_connection(
     };
     match (&snapshot.tls, listener.tls) {
         (Some(tls), true) => {
-            let began = now();
+            let started = now();
             let terminating = Box::pin(tls.terminate(io, settings.timeouts.tls));
             let (stream, info) = terminating.await?;
-            state.metrics.handshake_took(HandshakeStep::Tls, now().duration_since(began));
+            state.metrics.handshake_took(HandshakeStep::Tls, now().duration_since(started));
             (client.secure, client.tls) = (true, Some(info));
             serve_http(stream, context(client)).await
         }
-        // A listener that speaks TLS never exists without certificates.
+        // The configuration requires certificates for a TLS listener, so this case does not occur.
         (None, true) => Ok(()),
         (_, false) => serve_http(PlainStream::new(io), context(client)).await,
     }
 }
 
-/// Reads the PROXY header; the client it names replaces `client`. The address that the client
-/// connected to, if the header has one.
+/// Reads the PROXY header and replaces `client` by the client that it names. Returns the address that the
+/// client connected to, if the header contains addresses.
 async fn proxy_header(
     state: &ProxyState,
     snapshot: &Snapshot,
@@ -106,7 +106,7 @@ async fn proxy_header(
     Ok(Some(proxied.destination))
 }
 
-/// Serves HTTP until the connection ends, or starts the tunnel that it becomes.
+/// Serves HTTP until the connection ends or becomes a tunnel, which is then started.
 async fn serve_http<S: Stream + Send + 'static>(
     stream: S,
     context: ConnectionContext,
@@ -122,7 +122,7 @@ async fn serve_http<S: Stream + Send + 'static>(
         async move { context.handle_request(request, framing).await }
     };
     let served: Served<S, PendingTunnel> =
-        Box::pin(h1::serve(stream, timeouts, state.draining(), handler)).await?;
+        Box::pin(h1::serve(stream, timeouts, state.wait_draining(), handler)).await?;
     match served {
         Served::Closed => {}
         Served::Upgraded(client, tunnel) => start(state, client, *tunnel),

@@ -1,4 +1,4 @@
-//! One session: from the 101 to its record. The task of a tunnel, and what must live exactly as long.
+//! One session from the 101 to its record: the task of a tunnel, and the resources it holds until its end.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use ws::{DeflateMode, Entropy, Session, SessionPolicy, Summary, TerminationReason};
 
 use super::request_log::RequestLog;
-use super::snapshot::Route;
+use super::route::Route;
 use super::state::ProxyState;
 use crate::admission::concurrency::Permit;
 use crate::downstream::h1::UpgradedClient;
@@ -29,27 +29,27 @@ use crate::telemetry::record::{SessionEnd, record_end, record_start};
 use crate::tunnel::{EarlyBytes, Tunnel};
 use crate::upstream::handshake::UpgradedBackend;
 
-/// A tunnel that both sides agreed on, while the 101 is on its way to the client.
+/// A tunnel with a completed handshake, while the 101 is being sent to the client.
 #[derive(Debug)]
 pub struct PendingTunnel {
     guard: SessionGuard,
-    terms: Arc<SessionPolicy>,
+    policy: Arc<SessionPolicy>,
     backend: PlainStream<Socket>,
     early: bytes::Bytes,
     deflate: DeflateMode,
 }
 
-/// What a completed handshake with a backend brings.
+/// The results of admission and of the handshake with a backend.
 pub struct Handshaken {
-    /// The tunnel's place in the limits.
+    /// The permit of the tunnel.
     pub permit: Permit,
-    /// The backend's side.
+    /// The backend connection and the negotiated parameters.
     pub upgraded: UpgradedBackend,
-    /// When connecting to the backend began.
-    pub backend_began: Instant,
+    /// When the connection to the backend was started.
+    pub backend_started: Instant,
 }
 
-/// What is released when a session ends.
+/// Registration and permit, which are released when the session ends.
 #[derive(Debug)]
 struct SessionGuard {
     registration: Registration,
@@ -57,7 +57,7 @@ struct SessionGuard {
 }
 
 impl PendingTunnel {
-    /// Registers the session. Returns the 101 for the client, and the tunnel that follows it.
+    /// Registers the session. Returns the 101 for the client and the tunnel that starts after it.
     pub fn new(
         state: &ProxyState,
         connection: &Arc<Connection>,
@@ -65,10 +65,10 @@ impl PendingTunnel {
         handshaken: Handshaken,
         log: &RequestLog,
     ) -> (Response<Body>, Self) {
-        let Handshaken { permit, upgraded, backend_began } = handshaken;
+        let Handshaken { permit, upgraded, backend_started } = handshaken;
         let opened = now();
-        let backend_handshake = opened.duration_since(backend_began);
-        state.metrics.handshake_took(HandshakeStep::Admit, opened.duration_since(log.began));
+        let backend_handshake = opened.duration_since(backend_started);
+        state.metrics.handshake_took(HandshakeStep::Admit, opened.duration_since(log.started));
         state.metrics.handshake_took(HandshakeStep::Backend, backend_handshake);
         let registration = state.registry.register(SessionInfo {
             connection: connection.clone(),
@@ -81,7 +81,7 @@ impl PendingTunnel {
         });
         let tunnel = Self {
             guard: SessionGuard { registration, permit },
-            terms: route.terms.clone(),
+            policy: route.policy.clone(),
             backend: PlainStream::new(upgraded.stream),
             early: upgraded.early,
             deflate: upgraded.deflate,
@@ -89,15 +89,15 @@ impl PendingTunnel {
         (upgraded.response.map(|()| boxed(Empty::new())), tunnel)
     }
 
-    /// Ends a session whose client disconnected before its 101 was written: only the record is left.
+    /// Ends the session if its client disconnected before the 101 was written, and writes its record.
     pub fn abandon(self) {
         self.guard.info().counts.tunnel_opened();
         let reason = TerminationReason::ClientDisconnected;
-        self.guard.finish(&Summary::unstarted(reason, &self.terms));
+        self.guard.finish(&Summary::unstarted(reason, &self.policy));
     }
 }
 
-/// Starts the tunnel in a task of its own, so that the memory of the connection's task is freed.
+/// Starts the tunnel in its own task, so that the memory of the connection's task is freed.
 pub fn start<S: Stream + Send + 'static>(
     state: &Arc<ProxyState>,
     client: UpgradedClient<S>,
@@ -106,7 +106,7 @@ pub fn start<S: Stream + Send + 'static>(
     let handle = &pending.guard.registration.session;
     record_start(&handle.start_record());
     let mut entropy = SessionEntropy(state.clone());
-    let session = Session::new(pending.terms, pending.deflate, &mut entropy);
+    let session = Session::new(pending.policy, pending.deflate, &mut entropy);
     let early = EarlyBytes { from_client: client.early, from_backend: pending.early };
     let commands = pending.guard.registration.commands();
     handle.info.counts.tunnel_opened();
@@ -114,7 +114,7 @@ pub fn start<S: Stream + Send + 'static>(
     state.tasks.spawn(SessionTask { tunnel, guard: Some(pending.guard) });
 }
 
-/// The randomness of [`ProxyState::net`]; one pointer, since every tunnel holds it.
+/// Randomness from [`ProxyState::net`]. Every tunnel holds one, so it is a single pointer.
 struct SessionEntropy(Arc<ProxyState>);
 
 impl Entropy for SessionEntropy {
@@ -124,17 +124,17 @@ impl Entropy for SessionEntropy {
 }
 
 pin_project! {
-    /// Not an `async` block: that would store the tunnel twice.
+    /// A hand-written future, because an `async` block would store the tunnel twice.
     struct SessionTask<S, E> {
         #[pin]
         tunnel: Tunnel<S, PlainStream<Socket>, CommandReceiver, E>,
-        // Until the tunnel has ended.
+        // `None` once the tunnel has ended.
         guard: Option<SessionGuard>,
     }
 
     impl<S, E> PinnedDrop for SessionTask<S, E> {
         fn drop(this: Pin<&mut Self>) {
-            // After a panic, or when the runtime ends: the session still gets its record.
+            // After a panic or when the runtime shuts down, the session still gets its record.
             let this = this.project();
             let summary = this.tunnel.summary();
             if let Some(guard) = this.guard.take() {
@@ -162,7 +162,8 @@ impl SessionGuard {
         &self.registration.session.info
     }
 
-    /// Releases the permit, then writes the record: a reader of the record can rely on the free place.
+    /// Releases the permit and then writes the record, so that a reader of the record can rely on the
+    /// permit being free.
     fn finish(self, summary: &Summary) {
         let Self { registration, permit } = self;
         let handle = registration.session.clone();
@@ -189,7 +190,7 @@ mod tests {
     use crate::sessions::registry::Registry;
     use crate::sys::entropy::SystemEntropy;
 
-    /// A client whose first byte is too much for us.
+    /// A client stream that panics at the first read.
     struct PanickingStream;
 
     impl Stream for PanickingStream {
@@ -198,7 +199,7 @@ mod tests {
             _: &mut Context<'_>,
             _: &'s mut RecvScratch,
         ) -> Poll<io::Result<Recv<'s>>> {
-            panic!("a defect of ours");
+            panic!("bug in the stream");
         }
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -230,11 +231,10 @@ mod tests {
     async fn panic_ends_one_session_and_frees_permits() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let backend = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (occupancy, registry) =
-            (Arc::<ConcurrencyLimits>::default(), Arc::<Registry>::default());
+        let (limits, registry) = (Arc::<ConcurrencyLimits>::default(), Arc::<Registry>::default());
         let info = SessionInfo::sample();
         let counts = info.counts.clone();
-        let permit = occupancy
+        let permit = limits
             .admit_tunnel(
                 info.client(),
                 &Arc::default(),
@@ -259,19 +259,19 @@ mod tests {
         let tasks = tokio_util::task::TaskTracker::new();
         let ended = tasks.spawn(SessionTask { tunnel, guard }).await;
         assert!(ended.unwrap_err().is_panic());
-        assert_eq!((occupancy.tunnels(), registry.len(), counts.open.get()), (0, 0, 0));
+        assert_eq!((limits.tunnels(), registry.len(), counts.open.get()), (0, 0, 0));
         tasks.close();
         tasks.wait().await;
     }
 
-    /// The task of an open socket is one allocation: a byte more than this takes 2,560.
+    /// The task of a tunnel is one allocation; above 2,048 bytes the allocator would use 2,560.
     #[test]
-    fn a_session_is_small() {
+    fn session_task_fits_in_2_kib() {
         type WssTunnel = UnbufferedTls<ServerEngine, Socket>;
-        let task = size_of::<SessionTask<WssTunnel, SessionEntropy>>() + AROUND_A_TASK;
+        let task = size_of::<SessionTask<WssTunnel, SessionEntropy>>() + TASK_OVERHEAD;
         assert!(task <= 2048, "{task} B");
     }
 
-    /// What tokio and the tracker put around the future.
-    const AROUND_A_TASK: usize = 112;
+    /// Bytes that tokio and the task tracker add to the future.
+    const TASK_OVERHEAD: usize = 112;
 }

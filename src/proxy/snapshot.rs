@@ -1,103 +1,65 @@
-//! Everything a reload swaps: the settings and what is built from them. Built whole or not at
-//! all; what must outlive it (counts, health, rate buckets) is carried over from the previous one.
+//! Everything that a reload replaces: the settings and the state built from them. A snapshot is built
+//! completely or not at all. State that must survive (metrics, health, rates) is carried over from
+//! the previous snapshot.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::server::ProducesTickets;
-use ws::SessionPolicy;
 
+use super::capacity::Capacity;
+use super::route::{BackendHealths, Route};
 use super::route_table::RouteTable;
-use crate::admission::concurrency::RouteTunnels;
-use crate::admission::origin::OriginRules;
 use crate::admission::rate::HandshakeRate;
-use crate::config::settings::{
-    BackendSettings, Compression, ListenerSettings, OnBackendLoss, RouteSettings, Settings,
-    Timeouts,
-};
+use crate::config::settings::{ListenerSettings, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
-use crate::config::values::patterns::BackendAddress;
 use crate::listener::key::{self, ListenerKey};
-use crate::proxy::capacity::Capacity;
 use crate::sys::memory;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::metrics::handles::{ListenerCounts, RouteCounts};
+use crate::telemetry::metrics::handles::ListenerCounts;
 use crate::telemetry::metrics::process_snapshot::BackendState;
 use crate::tls::certs::CertTable;
 use crate::tls::terminate::TlsTerminator;
-use crate::upstream::admin_override::{AdminOverride, DrainFlag};
-use crate::upstream::forwarded_headers::ForwardingPolicy;
-use crate::upstream::health::Health;
-use crate::upstream::pool::{Backend, Carried, Pool};
+use crate::upstream::pool::Backend;
 
-/// One configuration in force.
+/// The configuration that is in use, and everything built from it.
 #[derive(Clone)]
 pub struct Snapshot {
-    /// Counts up from 1.
-    pub number: u64,
-    /// What it was built from.
+    /// Number of the snapshot, from 1.
+    pub generation: u64,
+    /// The settings that the snapshot was built from.
     pub settings: Settings,
-    /// Caps after descriptors.
+    /// Limits of connections and tunnels, including the limit of file descriptors.
     pub capacity: Capacity,
-    /// Present if any listener speaks TLS.
+    /// Present if any listener uses TLS.
     pub tls: Option<TlsTerminator>,
-    /// By host and path.
+    /// The routes by host and path.
     pub routes: RouteTable<Arc<Route>>,
-    /// By name, for counting and for carrying over.
+    /// The routes in configuration order.
     pub route_list: Vec<Arc<Route>>,
-    /// Buckets of the handshake rate.
-    pub rate: Arc<HandshakeRate>,
-    /// What is counted, across generations.
+    /// The handshake rate of every client; carried over while its settings are unchanged.
+    pub handshake_rate: Arc<HandshakeRate>,
+    /// Metrics; shared by all snapshots.
     pub metrics: Arc<Metrics>,
-    /// One for each listener, in their order.
+    /// One per listener, in configuration order.
     listener_counts: Vec<Arc<ListenerCounts>>,
-    /// What is lawful and may yet be a mistake, but for what changes with time.
+    /// Warnings about the configuration, except those about expiring certificates.
     pub static_warnings: Vec<LateDiagnostic>,
 }
 
-/// What is found out before anything is built.
+/// The result of all checks that can fail; the rest of a snapshot is built without errors.
 pub struct Validated {
     capacity: Capacity,
     tls: Option<TlsTerminator>,
-    /// What is lawful and may yet be a mistake.
     warnings: Vec<LateDiagnostic>,
 }
 
-/// What a request, and then its session, is held to. A session keeps its route, and nothing else
-/// of the generation it began under.
-#[derive(Debug)]
-pub struct Route {
-    /// As in records.
-    pub name: Arc<str>,
-    /// Whom it welcomes.
-    pub origins: OriginRules,
-    /// Whether plain HTTP is forwarded.
-    pub http: bool,
-    /// Its own cap on tunnels.
-    pub tunnels_max: Option<usize>,
-    /// Its tunnels, across generations.
-    pub tunnels: RouteTunnels,
-    /// What is counted of it, likewise.
-    pub counts: Arc<RouteCounts>,
-    /// What happens to compression offers.
-    pub compression: Compression,
-    /// How backends are spoken to.
-    pub forwarding: ForwardingPolicy,
-    /// Where it leads.
-    pub pool: Pool,
-    /// What becomes of tunnels whose backend is lost.
-    pub on_backend_loss: OnBackendLoss,
-    /// Whether an operator keeps new tunnels away; across generations.
-    pub drain: Arc<DrainFlag>,
-    /// What its sessions are held to.
-    pub terms: Arc<SessionPolicy>,
-    /// Deadlines before the tunnel.
-    pub timeouts: Timeouts,
-}
-
 impl Snapshot {
-    /// Builds a generation under this limit of descriptors; all faults at once.
+    /// Builds a snapshot. `previous` is the one that it replaces, `descriptors` the limit of open files.
+    ///
+    /// # Errors
+    /// All problems found by [`Snapshot::validate`].
     pub fn build(
         settings: Settings,
         previous: Option<&Snapshot>,
@@ -109,67 +71,73 @@ impl Snapshot {
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.remove_unused();
         let mut routes = RouteTable::default();
-        let mut healths = healths(previous);
+        let previous_routes = previous.map_or(&[][..], |previous| &previous.route_list);
+        let mut healths = BackendHealths::of(previous_routes);
         let mut route_list = Vec::new();
         for of in &settings.routes {
-            let same = |route: &&Arc<Route>| route.name == of.name;
-            let before = previous.and_then(|previous| previous.route_list.iter().find(same));
-            let route =
-                Arc::new(Route::build(of, &settings.timeouts, before, &mut healths, &metrics));
+            let existing = previous_routes.iter().find(|route| route.name == of.name);
+            let route = Route::build(of, &settings.timeouts, existing, &mut healths, &metrics);
+            let route = Arc::new(route);
             routes.insert(&of.host, of.path.clone(), route.clone());
             route_list.push(route);
         }
         let (per_second, burst) =
             (settings.rates.handshakes_per_client, settings.rates.handshakes_burst);
-        let rate = previous
-            .map(|previous| previous.rate.clone())
+        let handshake_rate = previous
+            .map(|previous| previous.handshake_rate.clone())
             .filter(|rate| rate.has_quota(per_second, burst))
             .unwrap_or_else(|| Arc::new(HandshakeRate::new(per_second, burst)));
-        let number = previous.map_or(1, |previous| previous.number + 1);
+        let generation = previous.map_or(1, |previous| previous.generation + 1);
         let listener_counts =
             settings.listeners.iter().map(|listener| metrics.listener(&listener.name)).collect();
         Ok(Self {
-            number,
+            generation,
             settings,
             capacity,
             tls,
             routes,
             route_list,
-            rate,
+            handshake_rate,
             metrics,
             listener_counts,
             static_warnings: warnings,
         })
     }
 
-    /// The same configuration with its certificates as they lie there now; all faults at once.
+    /// Builds the next snapshot with the same settings and the certificates read again.
+    ///
+    /// # Errors
+    /// All problems of the certificate files.
     pub fn with_certificates(
         &self,
         ticketer: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, Vec<LateDiagnostic>> {
         let (tls, warnings) = tls_terminator(&self.settings, ticketer)?;
-        Ok(Self { number: self.number + 1, tls, static_warnings: warnings, ..self.clone() })
+        Ok(Self { generation: self.generation + 1, tls, static_warnings: warnings, ..self.clone() })
     }
 
-    /// The certificates, if any listener shows them.
+    /// The certificates, if any listener uses TLS.
     pub fn certs(&self) -> Option<&CertTable> {
         self.tls.as_ref().map(TlsTerminator::certs)
     }
 
-    /// What is lawful and may yet be a mistake, `now` being the time of day.
+    /// All warnings about the configuration at `now`, in seconds since 1970.
     pub fn warnings(&self, now: f64) -> Vec<LateDiagnostic> {
         let ends = self.certs().into_iter().flat_map(|certs| certs.expiring(now as u64));
         let ends = ends.map(|(state, step)| step.warning(state, now as u64));
         self.static_warnings.iter().cloned().chain(ends).collect()
     }
 
-    /// Whether clients refuse every certificate there is, `now` being the time of day.
+    /// Whether every certificate has expired at `now`, in seconds since 1970.
     pub fn has_expired(&self, now: f64) -> bool {
         self.certs().is_some_and(|certs| certs.all_expired(now as u64))
     }
 
-    /// All that may fail: whether the caps fit under this limit of descriptors, and certificates
-    /// and all else outside the file are as they must be. Changes nothing.
+    /// Checks everything outside the configuration file: whether the limits fit the limit of open files,
+    /// whether the log targets can be used, and the certificates. Changes nothing.
+    ///
+    /// # Errors
+    /// All problems found.
     pub fn validate(
         settings: &Settings,
         ticketer: &Arc<dyn ProducesTickets>,
@@ -191,109 +159,49 @@ impl Snapshot {
         }
     }
 
-    /// The listener behind a door, unless it was removed.
-    pub fn listener(&self, door: ListenerKey) -> Option<&ListenerSettings> {
+    /// The settings of a listener, unless a reload has removed it.
+    pub fn listener(&self, key: ListenerKey) -> Option<&ListenerSettings> {
         key::listener_keys(&self.settings.listeners)
-            .find(|(key, _)| *key == door)
-            .map(|(_, found)| found)
+            .find(|(existing, _)| *existing == key)
+            .map(|(_, listener)| listener)
     }
 
-    /// The listeners, each with what is counted of it.
+    /// The listeners with their metrics.
     pub fn listeners(&self) -> impl Iterator<Item = (&ListenerSettings, &Arc<ListenerCounts>)> {
         self.settings.listeners.iter().zip(&self.listener_counts)
     }
 
-    /// What is counted of the listener behind a door.
-    pub fn listener_counts(&self, door: ListenerKey) -> Option<&Arc<ListenerCounts>> {
+    /// The metrics of a listener.
+    pub fn listener_counts(&self, key: ListenerKey) -> Option<&Arc<ListenerCounts>> {
         let mut keys = key::listener_keys(&self.settings.listeners);
-        keys.position(|(key, _)| key == door).and_then(|place| self.listener_counts.get(place))
+        keys.position(|(existing, _)| existing == key)
+            .and_then(|index| self.listener_counts.get(index))
     }
 
-    /// Every backend of every route, and whether it is up.
+    /// Every backend of every route, with whether it is eligible for new tunnels.
     pub fn backend_states(&self, now: Instant) -> Vec<BackendState> {
         let backends = self.route_list.iter().flat_map(|route| route.pool.backends());
         let state = |backend: &Arc<Backend>| {
-            let up = backend.takes(now.into());
+            let up = backend.is_eligible(now.into());
             BackendState { counts: backend.counts.clone(), up }
         };
         backends.map(state).collect()
     }
 
-    /// Backends that are up, and all of them; a backend that several routes share counts once.
+    /// Number of eligible backends and of all backends. A backend of several routes counts once.
     pub fn backends(&self, now: Instant) -> (usize, usize) {
         let mut up_by_id = HashMap::new();
         for route in &self.route_list {
             for backend in route.pool.backends() {
-                up_by_id.insert(backend.id.clone(), backend.takes(now.into()));
+                up_by_id.insert(backend.id.clone(), backend.is_eligible(now.into()));
             }
         }
         (up_by_id.values().filter(|up| **up).count(), up_by_id.len())
     }
 }
 
-impl Route {
-    fn build(
-        of: &RouteSettings,
-        timeouts: &Timeouts,
-        before: Option<&Arc<Route>>,
-        healths: &mut HealthByBackend,
-        metrics: &Metrics,
-    ) -> Self {
-        let counts = metrics.route(&of.name);
-        let known = |backend: &BackendSettings| {
-            let whose = (backend.id.clone(), backend.address.clone());
-            Carried {
-                health: healths.entry(whose).or_default().clone(),
-                counts: metrics.backend(&counts, &backend.id),
-                standing: before.map(|route| standing(route, backend)).unwrap_or_default(),
-            }
-        };
-        Self {
-            name: of.name.clone(),
-            origins: OriginRules::new(of.origins.clone()),
-            http: of.http,
-            tunnels_max: of.tunnels,
-            tunnels: before.map(|route| route.tunnels.clone()).unwrap_or_default(),
-            compression: of.compression,
-            forwarding: ForwardingPolicy {
-                send_proxy: of.send_proxy,
-                send_forwarded: of.send_forwarded,
-                request_headers: of.request_headers.clone(),
-                response_headers: of.response_headers.clone(),
-            },
-            pool: Pool::new(&of.backends, known),
-            on_backend_loss: of.on_backend_loss,
-            drain: before.map(|route| route.drain.clone()).unwrap_or_default(),
-            terms: of.policy.clone(),
-            timeouts: *timeouts,
-            counts,
-        }
-    }
-}
-
-/// What an operator decided about a backend; of its weight only as long as the file says the same.
-fn standing(before: &Route, backend: &BackendSettings) -> Arc<AdminOverride> {
-    let same = |known: &&Arc<Backend>| known.id == backend.id;
-    let Some(known) = before.pool.backends().iter().find(same) else {
-        return Arc::default();
-    };
-    if known.weight == backend.weight {
-        return known.standing.clone();
-    }
-    let standing = AdminOverride::default();
-    standing.away.set(known.standing.away.is_away());
-    Arc::new(standing)
-}
-
-/// What is known of each backend, whichever routes lead to it.
-type HealthByBackend = HashMap<(Arc<str>, BackendAddress), Arc<Health>>;
-
-fn healths(previous: Option<&Snapshot>) -> HealthByBackend {
-    let routes = previous.map_or(&[][..], |previous| &previous.route_list);
-    let backends = routes.iter().flat_map(|route| route.pool.backends());
-    backends.map(|b| ((b.id.clone(), b.address.clone()), b.health.clone())).collect()
-}
-
+/// Loads the certificates and checks which route hosts they cover. The terminator is absent if no listener
+/// uses TLS.
 fn tls_terminator(
     settings: &Settings,
     ticketer: &Arc<dyn ProducesTickets>,

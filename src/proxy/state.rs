@@ -1,4 +1,4 @@
-//! Everything shared and permanent: what the tasks of a process have in common, across reloads.
+//! State that all tasks of the process share and that reloads do not replace.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,50 +23,50 @@ use crate::sys::watchdog::LivenessRegistry;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::admin_override::DrainFlag;
 
-/// The house itself.
+/// The shared state of the proxy. A reload replaces only the snapshot.
 pub struct ProxyState {
     snapshot: ArcSwap<Snapshot>,
-    /// Connections, name look-ups and randomness.
+    /// Outgoing connections, name resolution and randomness.
     pub net: Arc<dyn Net>,
     phase: watch::Sender<Phase>,
-    /// Who is inside.
-    pub occupancy: Arc<ConcurrencyLimits>,
+    /// Counts of open connections and tunnels.
+    pub concurrency: Arc<ConcurrencyLimits>,
     /// Open sessions.
     pub registry: Arc<Registry>,
-    /// Connections and sessions; a drain waits for them.
+    /// The tasks of connections and sessions; the shutdown waits for them.
     pub tasks: TaskTracker,
-    /// Ticket keys, kept over reloads.
+    /// Keys of TLS session tickets.
     pub ticketer: Arc<dyn ProducesTickets>,
-    /// What is counted.
+    /// Metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// How the last reload went; `None` before the first.
-    pub reloaded: ArcSwapOption<LastReload>,
-    /// Whether an operator keeps everybody out.
-    pub away: Arc<DrainFlag>,
-    /// Drains that go on beside everything else.
+    /// Result of the last reload; `None` before the first one.
+    pub last_reload: ArcSwapOption<LastReload>,
+    /// Whether an operator has drained the whole process.
+    pub admin_drain: Arc<DrainFlag>,
+    /// Drains in progress that were started by an operator or a reload.
     pub drains: RunningDrains,
-    /// Whom the watchdog asks.
+    /// The tasks that the watchdog checks.
     pub liveness: Arc<LivenessRegistry>,
-    /// When it was opened, in seconds since 1970.
-    pub born: f64,
-    /// How many descriptors the process may open.
+    /// Start time in seconds since 1970.
+    pub started_at: f64,
+    /// Limit of open files.
     pub descriptors: usize,
     started: Instant,
-    /// What takes a restart, as it was at the start.
-    fixed: Vec<EffectiveKey>,
+    /// Settings that only a restart changes, with the values that the process started with.
+    restart_only: Vec<EffectiveKey>,
 }
 
-/// How a reload went.
+/// The result of a reload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastReload {
-    /// When, in seconds since 1970.
+    /// Time in seconds since 1970.
     pub at: f64,
-    /// What changed, or the faults, one a line.
+    /// The changes, or one line per error.
     pub outcome: Result<Vec<Change>, Vec<String>>,
 }
 
 impl ProxyState {
-    /// Opens under a first generation.
+    /// Creates the state with its first snapshot. `descriptors` is the limit of open files.
     pub fn new(
         net: Arc<dyn Net>,
         snapshot: Snapshot,
@@ -74,17 +74,17 @@ impl ProxyState {
         descriptors: usize,
     ) -> Self {
         Self {
-            fixed: fixed(&snapshot.settings),
+            restart_only: restart_only(&snapshot.settings),
             metrics: snapshot.metrics.clone(),
-            reloaded: ArcSwapOption::empty(),
-            born: wall(),
-            away: Arc::default(),
+            last_reload: ArcSwapOption::empty(),
+            started_at: wall(),
+            admin_drain: Arc::default(),
             drains: RunningDrains::default(),
             liveness: Arc::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             net,
             phase: watch::Sender::new(Phase::Running),
-            occupancy: Arc::default(),
+            concurrency: Arc::default(),
             registry: Arc::default(),
             tasks: TaskTracker::new(),
             ticketer,
@@ -93,70 +93,71 @@ impl ProxyState {
         }
     }
 
-    /// The configuration in force.
+    /// The current snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
 
-    /// Puts a new configuration in force; who holds the old one keeps it.
+    /// Replaces the snapshot. Requests that are being handled keep the previous one.
     pub fn swap(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
     }
 
-    /// Where the process stands.
+    /// The lifecycle phase of the process.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
 
-    /// Whether the process is on its way out, and takes no new session.
+    /// Whether the whole process rejects new tunnels, because it shuts down or because an operator has
+    /// drained it.
     pub fn is_draining(&self) -> bool {
+        self.is_shutting_down() || self.admin_drain.is_draining()
+    }
+
+    /// Whether the final drain has started, which cannot be undone.
+    pub fn is_shutting_down(&self) -> bool {
         self.phase() == Phase::Draining
     }
 
-    /// Whether new sessions are kept out: for good, or until an operator says otherwise.
-    pub fn is_closed(&self) -> bool {
-        self.is_draining() || self.away.is_away()
+    /// Whether load balancers should send new clients. This ends before the final drain starts.
+    pub fn is_ready(&self) -> bool {
+        self.phase() == Phase::Running && !self.admin_drain.is_draining()
     }
 
-    /// Whether balancers should send more clients.
-    pub fn is_wanted(&self) -> bool {
-        self.phase() == Phase::Running && !self.away.is_away()
-    }
-
-    /// Begins to leave, one step after the other.
-    pub fn enter(&self, phase: Phase) {
+    /// Sets the lifecycle phase. Phases only advance.
+    pub fn set_phase(&self, phase: Phase) {
         self.phase.send_replace(phase);
     }
 
-    /// Ready when the process begins to leave.
-    pub async fn draining(&self) {
-        // The sender lives in this very gate, so that waiting cannot fail.
+    /// Waits until the final drain starts.
+    pub async fn wait_draining(&self) {
+        // The sender is a field of `self`, so waiting cannot fail.
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Draining).await;
     }
 
-    /// Keys of the configuration in force that hold after a restart only, with what holds until then.
-    pub fn overdue(&self) -> Vec<EffectiveKey> {
-        let file = fixed(&self.snapshot().settings);
+    /// Changed keys that take effect only after a restart, with the values that are used until then.
+    pub fn keys_requiring_restart(&self) -> Vec<EffectiveKey> {
+        let configured = restart_only(&self.snapshot().settings);
         let differs = |key: &&EffectiveKey| {
-            let now = file.iter().find(|other| other.key == key.key);
-            now.is_some_and(|now| now.value != key.value)
+            let new = configured.iter().find(|other| other.key == key.key);
+            new.is_some_and(|new| new.value != key.value)
         };
-        self.fixed.iter().filter(differs).cloned().collect()
+        self.restart_only.iter().filter(differs).cloned().collect()
     }
 
-    /// Their names.
+    /// The names of [`Self::keys_requiring_restart`].
     pub fn restart_required(&self) -> Vec<String> {
-        self.overdue().into_iter().map(|key| key.key).collect()
+        self.keys_requiring_restart().into_iter().map(|key| key.key).collect()
     }
 
-    /// Since the gate was opened.
+    /// Time since the process started.
     pub fn uptime(&self) -> Duration {
         now().duration_since(self.started)
     }
 }
 
-/// What of these settings a reload does not touch.
-fn fixed(settings: &Settings) -> Vec<EffectiveKey> {
+/// The settings that a reload does not change.
+fn restart_only(settings: &Settings) -> Vec<EffectiveKey> {
     let mut keys = effective(settings);
     keys.retain(|key| takes_effect(&key.key) == Some(AppliesTo::Restart));
     keys

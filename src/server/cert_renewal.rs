@@ -97,7 +97,7 @@ impl CertWatcher {
             ScanResult::Changed(changed) => {
                 self.failed = None;
                 // A reload came in between, and read them itself.
-                if changed.before.number == gate.snapshot().number {
+                if changed.before.generation == gate.snapshot().generation {
                     apply(*changed, gate, source, &mut self.ends);
                 }
             }
@@ -158,7 +158,7 @@ fn apply(
     let more = names.len().saturating_sub(NAMES_MAX);
     names.truncate(NAMES_MAX);
     let not_after = states.iter().map(|state| state.not_after).min();
-    let generation = after.number;
+    let generation = after.generation;
     // What is said of these is said below, not by whoever loaded them.
     ends.generation = generation;
     gate.swap(after);
@@ -211,11 +211,11 @@ impl ExpiryWarnings {
         {
             let which = (state.index, state.not_after);
             reached.insert(which, step);
-            if self.generation == generation.number && self.told.get(&which) != Some(&step) {
+            if self.generation == generation.generation && self.told.get(&which) != Some(&step) {
                 news.push(step.warning(state, now as u64));
             }
         }
-        (self.generation, self.told) = (generation.number, reached);
+        (self.generation, self.told) = (generation.generation, reached);
         news
     }
 }
@@ -275,7 +275,7 @@ mod tests {
                 let count = scrape.lines().find_map(|line| line.strip_prefix(&row));
                 count.unwrap().parse().unwrap()
             };
-            (self.gate.snapshot().number, count("rejected"), count("applied"))
+            (self.gate.snapshot().generation, count("rejected"), count("applied"))
         }
     }
 
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(house.look().await, (2, 0, 1));
         let after = house.gate.snapshot();
         assert_eq!(before.settings, after.settings);
-        assert!(Arc::ptr_eq(&before.rate, &after.rate));
+        assert!(Arc::ptr_eq(&before.handshake_rate, &after.handshake_rate));
         assert!(Arc::ptr_eq(&before.route_list[0], &after.route_list[0]));
         let found = |generation: &Snapshot| generation.routes.find("h", "/").unwrap().clone();
         assert!(Arc::ptr_eq(&found(&before), &found(&after)));

@@ -174,7 +174,7 @@ async fn accept(gate: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
             }
             if told.is_none_or(|then| now().duration_since(then) > TELL_EVERY) {
                 told = Some(now());
-                let open = gate.occupancy.connections();
+                let open = gate.concurrency.connections();
                 error!(
                     address = %key.address,
                     error = %reason,

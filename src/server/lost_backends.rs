@@ -12,7 +12,8 @@ use ws::TerminationReason;
 
 use crate::config::settings::OnBackendLoss;
 use crate::protocol::Selection;
-use crate::proxy::snapshot::{Route, Snapshot};
+use crate::proxy::route::Route;
+use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
 use crate::sessions::registry::SessionHandle;

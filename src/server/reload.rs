@@ -69,7 +69,7 @@ pub async fn reload(
         }
     };
     gate.metrics.reloaded(told.is_ok());
-    gate.reloaded.store(Some(Arc::new(LastReload { at: wall(), outcome: told.clone() })));
+    gate.last_reload.store(Some(Arc::new(LastReload { at: wall(), outcome: told.clone() })));
     // The log comes after the metrics and the status page, which agree with it from the first line.
     match &told {
         Ok(changes) => {
@@ -79,7 +79,7 @@ pub async fn reload(
         Err(faults) => report_rejected(&before, faults),
     }
     systemd::ready(&(status(gate) + &outcome));
-    told.map(|changes| response::ReloadResult { generation: gate.snapshot().number, changes })
+    told.map(|changes| response::ReloadResult { generation: gate.snapshot().generation, changes })
 }
 
 /// What a reload of this text would change, if it stood in a file of this path, or its faults, one
@@ -103,7 +103,7 @@ pub fn preview(
         faults.split_first().map(placed).unwrap_or_default()
     })?;
     let changes = reload_report::changes(gate, &before.settings, &settings);
-    Ok(response::ReloadResult { generation: before.number, changes })
+    Ok(response::ReloadResult { generation: before.generation, changes })
 }
 
 /// The path as it would be written beside the file in force: other words for the same folder are no
@@ -130,10 +130,10 @@ fn report(gate: &ProxyState, before: &Settings, changes: &[Change]) {
         warn!(key, "this change takes effect at the next restart");
     }
     info!(
-        generation = after.number,
+        generation = after.generation,
         changed = reload_report::words(changes),
         config_sha256 = after.settings.source_map.fingerprint(),
-        tunnels = gate.occupancy.tunnels(),
+        tunnels = gate.concurrency.tunnels(),
         "reloaded; open tunnels keep their route"
     );
     // Last, so that a reload is told of even where it makes all quiet. Where the file says what it
@@ -150,7 +150,7 @@ fn report_rejected(before: &Snapshot, faults: &[String]) {
     }
     error!(
         faults = faults.len(),
-        generation = before.number,
+        generation = before.generation,
         "the configuration in force stays as it was"
     );
 }
@@ -172,10 +172,10 @@ pub fn status(gate: &ProxyState) -> String {
     let generation = gate.snapshot();
     format!(
         "generation {}: {} listeners, {} routes, {} tunnels",
-        generation.number,
+        generation.generation,
         generation.settings.listeners.len(),
         generation.settings.routes.len(),
-        gate.occupancy.tunnels()
+        gate.concurrency.tunnels()
     )
 }
 
@@ -259,9 +259,9 @@ mod tests {
             .map(|of| format!("{} {} {}", of.section, of.name, of.action))
             .collect();
         assert_eq!(told, ["route b added", "route a removed", "log  changed"]);
-        assert_eq!((seen.generation, gate.snapshot().number), (1, 1));
+        assert_eq!((seen.generation, gate.snapshot().generation), (1, 1));
         assert_eq!(gate.metrics.routes().len(), 1);
-        assert!(gate.reloaded.load().is_none());
+        assert!(gate.last_reload.load().is_none());
         assert_eq!(preview(&gate, path, PLAIN).unwrap().changes, []);
     }
 

@@ -1,41 +1,41 @@
-//! What an operator decided while the process runs. It outlives configurations.
+//! Drains and weights that an operator sets at run time. They are kept across reloads.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// Whether new sessions are kept away from something.
+/// Whether the process, a route or a backend is drained by an operator.
 #[derive(Debug, Default)]
 pub struct DrainFlag(AtomicBool);
 
 impl DrainFlag {
-    /// Whether they are.
-    pub fn is_away(&self) -> bool {
+    /// Whether new tunnels are rejected.
+    pub fn is_draining(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// From now on. Whether that is news.
-    pub fn set(&self, away: bool) -> bool {
-        self.0.swap(away, Ordering::Relaxed) != away
+    /// Sets or clears the flag. Returns whether it changed.
+    pub fn set(&self, draining: bool) -> bool {
+        self.0.swap(draining, Ordering::Relaxed) != draining
     }
 }
 
-/// What was decided about one backend of one route.
+/// What an operator set for one backend of one route.
 #[derive(Debug, Default)]
 pub struct AdminOverride {
-    /// Nobody new is sent there, not even when all others are down.
-    pub away: DrainFlag,
-    /// In place of the file's; 0 is none.
+    /// A drained backend gets no new tunnels, even if all other backends are ejected.
+    pub drain: DrainFlag,
+    /// Replaces the configured weight; 0 stands for none.
     weight: AtomicU32,
 }
 
 impl AdminOverride {
-    /// Its share of the clients, if not the file's.
+    /// The weight that replaces the configured one, if any.
     pub fn weight(&self) -> Option<NonZeroU32> {
         NonZeroU32::new(self.weight.load(Ordering::Relaxed))
     }
 
-    /// Another share; `None`: the file's.
-    pub fn weigh(&self, weight: Option<NonZeroU32>) {
+    /// Replaces the configured weight; `None` restores it.
+    pub fn set_weight(&self, weight: Option<NonZeroU32>) {
         self.weight.store(weight.map_or(0, NonZeroU32::get), Ordering::Relaxed);
     }
 }

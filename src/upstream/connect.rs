@@ -1,4 +1,4 @@
-//! TCP to a backend, under one deadline for all attempts.
+//! Connecting to a backend: one deadline covers all backends and addresses that are tried.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,32 +14,36 @@ use crate::net::network::Net;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
-/// A connection on which no request was sent yet.
+/// A new connection to a backend, on which no request has been sent.
 #[derive(Debug)]
 pub struct BackendConnection {
-    /// Connected, without Nagle's delay.
+    /// The socket, with `TCP_NODELAY` set.
     pub stream: Socket,
-    /// Who took it.
+    /// The backend that accepted the connection.
     pub backend: Arc<Backend>,
 }
 
-/// Connects to the first backend of `order` that takes the connection, and begins it with these
-/// bytes, if any.
+/// Connects to the first backend of `order` that accepts, and sends `preamble` (a PROXY header or
+/// nothing) before anything else.
 ///
-/// A backend that refuses, or that takes none of its time, makes way for the next one and is
-/// noted as failed. While others are left, an attempt gets half of the time that is left, so
-/// that one silent machine does not use up `limit` for all. When no time is left:
-/// [`RejectReason::ConnectTimeout`]; when no backend is left: [`RejectReason::NoBackend`].
+/// A backend that refuses the connection or exceeds its share of the time is counted as failed, and
+/// the next one is tried. Every attempt except the last gets half of the remaining time, so that one
+/// unresponsive machine does not use up all of `limit`.
+///
+/// # Errors
+/// [`RejectReason::ConnectTimeout`] when the time is up, [`RejectReason::NoBackend`] when no backend
+/// accepted, and [`RejectReason::NoDescriptors`] when this process has no file descriptor or memory
+/// for a socket.
 pub async fn connect(
     net: &dyn Net,
     order: &[Arc<Backend>],
-    begin: &[u8],
+    preamble: &[u8],
     limit: Duration,
 ) -> Result<BackendConnection, RejectReason> {
     let deadline = Instant::now() + limit;
-    for (tried, backend) in order.iter().enumerate() {
-        let until = share(deadline, tried + 1 == order.len());
-        let error = match timeout_at(until, connect_backend(net, backend, begin, until)).await {
+    for (index, backend) in order.iter().enumerate() {
+        let until = attempt_deadline(deadline, index + 1 == order.len());
+        let error = match timeout_at(until, connect_backend(net, backend, preamble, until)).await {
             Ok(Ok(stream)) => {
                 return Ok(BackendConnection { stream, backend: Arc::clone(backend) });
             }
@@ -47,9 +51,9 @@ pub async fn connect(
             Err(elapsed) => elapsed.into(),
         };
         match classify(&error) {
-            ConnectFailure::Backend => backend.failed(&error),
-            ConnectFailure::Path => {}
-            ConnectFailure::Process => return Err(RejectReason::NoDescriptors),
+            ConnectFailure::Backend => backend.record_failure(&error),
+            ConnectFailure::LocalPorts => {}
+            ConnectFailure::LocalResources => return Err(RejectReason::NoDescriptors),
         }
         if Instant::now() >= deadline {
             return Err(RejectReason::ConnectTimeout);
@@ -58,26 +62,28 @@ pub async fn connect(
     Err(RejectReason::NoBackend)
 }
 
-/// When this attempt ends: with `deadline` if it is the last, else half-way to it.
-fn share(deadline: Instant, is_last: bool) -> Instant {
+/// When one attempt ends: at `deadline` if it is the last, otherwise after half of the time left.
+fn attempt_deadline(deadline: Instant, is_last: bool) -> Instant {
     let now = Instant::now();
     if is_last { deadline } else { now + deadline.saturating_duration_since(now) / 2 }
 }
 
-/// Tries every address of a backend; the error is the last one's.
+/// Tries every address of a backend. The error is the one of the last attempt.
 async fn connect_backend(
     net: &dyn Net,
     backend: &Backend,
-    begin: &[u8],
+    preamble: &[u8],
     until: Instant,
 ) -> io::Result<Socket> {
-    let addresses = backend.names.addresses(net, &backend.address).await?;
+    let addresses = backend.resolver.addresses(net, &backend.address).await?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for (tried, address) in addresses.iter().enumerate() {
-        let until = share(until, tried + 1 == addresses.len());
-        match timeout_at(until, connect_address(net, *address, begin)).await {
+    for (index, address) in addresses.iter().enumerate() {
+        let until = attempt_deadline(until, index + 1 == addresses.len());
+        match timeout_at(until, connect_address(net, *address, preamble)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) if classify(&error) == ConnectFailure::Process => return Err(error),
+            Ok(Err(error)) if classify(&error) == ConnectFailure::LocalResources => {
+                return Err(error);
+            }
             Ok(Err(error)) => last = error,
             Err(elapsed) => last = elapsed.into(),
         }
@@ -85,27 +91,33 @@ async fn connect_backend(
     Err(last)
 }
 
-async fn connect_address(net: &dyn Net, address: SocketAddr, begin: &[u8]) -> io::Result<Socket> {
+async fn connect_address(
+    net: &dyn Net,
+    address: SocketAddr,
+    preamble: &[u8],
+) -> io::Result<Socket> {
     let mut stream = net.connect(address).await?;
-    stream.write_all(begin).await?;
+    stream.write_all(preamble).await?;
     Ok(stream)
 }
 
-/// Whose fault it is that a connect failed.
+/// What a failed connection attempt says about the backend and about this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectFailure {
-    /// Nobody there, or nobody willing.
+    /// The backend refused, or could not be reached.
     Backend,
-    /// No local port left towards this address; another backend has another address.
-    Path,
-    /// No descriptor or memory left: no backend can be reached.
-    Process,
+    /// No local port is left for this address; a backend at another address may still work.
+    LocalPorts,
+    /// This process has no file descriptor or memory left: no backend can be reached.
+    LocalResources,
 }
 
 fn classify(error: &io::Error) -> ConnectFailure {
     match Errno::from_io_error(error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => ConnectFailure::Process,
-        Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => ConnectFailure::Path,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+            ConnectFailure::LocalResources
+        }
+        Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => ConnectFailure::LocalPorts,
         Some(_) | None => ConnectFailure::Backend,
     }
 }
@@ -117,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::net::network::SystemNet;
-    use crate::upstream::scripted::{backend, backend_at, refusing_port, sendable};
+    use crate::upstream::scripted::{assert_send, backend, backend_at, refusing_port};
 
     const LIMIT: Duration = Duration::from_secs(5);
 
@@ -128,12 +140,12 @@ mod tests {
         let (dead, alive) = (backend_at(refusing_port()), backend(&listener));
         let order = [Arc::clone(&dead), Arc::clone(&alive)];
         for _ in 0..3 {
-            let dialled = sendable(connect(&SystemNet, &order, b"", LIMIT)).await.unwrap();
-            assert!(Arc::ptr_eq(&dialled.backend, &alive));
-            let Socket::Tcp(tcp) = &dialled.stream else { panic!("TCP") };
+            let connection = assert_send(connect(&SystemNet, &order, b"", LIMIT)).await.unwrap();
+            assert!(Arc::ptr_eq(&connection.backend, &alive));
+            let Socket::Tcp(tcp) = &connection.stream else { panic!("TCP") };
             assert!(tcp.nodelay().unwrap());
         }
-        assert!(!dead.health.is_up(Instant::now()), "three refusals eject");
+        assert!(!dead.health.is_up(Instant::now()), "three failures eject");
         assert!(alive.health.is_up(Instant::now()));
     }
 
@@ -152,21 +164,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connect_alone_does_not_restore_a_backend() {
+    async fn connecting_alone_does_not_reset_failures() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let order = [backend(&listener)];
         let now = Instant::now();
-        order[0].health.failed(now);
-        order[0].health.failed(now);
+        order[0].health.record_failure(now);
+        order[0].health.record_failure(now);
         connect(&SystemNet, &order, b"", LIMIT).await.unwrap();
-        assert!(order[0].health.failed(now).is_some());
+        assert!(order[0].health.record_failure(now).is_some());
     }
 
     #[tokio::test]
-    async fn names_are_looked_up_and_all_addresses_tried() {
+    async fn resolves_names_and_tries_all_addresses() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        // On most machines `localhost` is `::1` first, where nobody listens.
+        // On most machines `localhost` resolves to `::1` first, where nothing listens.
         let order = [backend_at(("localhost", port))];
         assert!(connect(&SystemNet, &order, b"", LIMIT).await.is_ok());
         let order = [backend_at(("no-such-host.invalid", 9))];
@@ -182,20 +194,21 @@ mod tests {
         let (full, _held) = blackhole().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let order = [Arc::clone(&full), backend(&listener)];
-        let dialled = connect(&SystemNet, &order, b"", Duration::from_millis(400)).await.unwrap();
-        assert!(Arc::ptr_eq(&dialled.backend, &order[1]));
+        let connection =
+            connect(&SystemNet, &order, b"", Duration::from_millis(400)).await.unwrap();
+        assert!(Arc::ptr_eq(&connection.backend, &order[1]));
 
-        let begun = Instant::now();
-        let refused =
+        let started = Instant::now();
+        let error =
             connect(&SystemNet, &order[..1], b"", Duration::from_millis(200)).await.unwrap_err();
-        assert_eq!(refused, RejectReason::ConnectTimeout);
-        assert_eq!(refused.key(), Some("timeouts.connect"));
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert_eq!(error, RejectReason::ConnectTimeout);
+        assert_eq!(error.key(), Some("timeouts.connect"));
+        assert!(started.elapsed() < Duration::from_secs(2));
         connect(&SystemNet, &order[..1], b"", Duration::from_millis(50)).await.unwrap_err();
-        assert!(!full.health.is_up(Instant::now()), "silence counts as failure");
+        assert!(!full.health.is_up(Instant::now()), "a timeout counts as a failure");
     }
 
-    /// A listener whose queue is full: the kernel drops further SYNs, as a dead machine would.
+    /// A listener with a full backlog: the kernel drops further SYNs, as an unreachable machine would.
     async fn blackhole() -> (Arc<Backend>, (socket2::Socket, Vec<TcpStream>)) {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
@@ -207,18 +220,18 @@ mod tests {
             timeout(Duration::from_millis(100), TcpStream::connect(address)).await
         {
             held.push(stream.unwrap());
-            assert!(held.len() < 64, "the queue never fills");
+            assert!(held.len() < 64, "the backlog never fills");
         }
         (backend_at(("127.0.0.1", address.port())), (socket, held))
     }
 
     #[test]
-    fn our_own_want_is_not_the_backends_fault() {
-        let of = |errno: Errno| classify(&io::Error::from(errno));
-        assert_eq!(of(Errno::MFILE), ConnectFailure::Process);
-        assert_eq!(of(Errno::NFILE), ConnectFailure::Process);
-        assert_eq!(of(Errno::ADDRNOTAVAIL), ConnectFailure::Path);
-        assert_eq!(of(Errno::CONNREFUSED), ConnectFailure::Backend);
-        assert_eq!(of(Errno::HOSTUNREACH), ConnectFailure::Backend);
+    fn local_exhaustion_is_not_a_backend_failure() {
+        let classified = |errno: Errno| classify(&io::Error::from(errno));
+        assert_eq!(classified(Errno::MFILE), ConnectFailure::LocalResources);
+        assert_eq!(classified(Errno::NFILE), ConnectFailure::LocalResources);
+        assert_eq!(classified(Errno::ADDRNOTAVAIL), ConnectFailure::LocalPorts);
+        assert_eq!(classified(Errno::CONNREFUSED), ConnectFailure::Backend);
+        assert_eq!(classified(Errno::HOSTUNREACH), ConnectFailure::Backend);
     }
 }

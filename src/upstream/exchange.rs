@@ -1,5 +1,5 @@
-//! One question to a backend over HTTP/1.1, driven by whoever waits for the answer: no task is
-//! spawned, and dropping the exchange drops the connection.
+//! One HTTP/1.1 request to a backend and its response. The caller drives the connection by polling: no
+//! task is spawned, and dropping the exchange closes the connection.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use super::ignore_reset::IgnoreResetOnWrite;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
-/// What a request body may fail with; hyper wants it boxable.
+/// Error of a request body, in the form hyper requires.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A connection that carries one request.
+/// A backend connection that carries one request.
 #[derive(Debug)]
 pub struct BackendExchange<B>
 where
     B: Body + 'static,
 {
     connection: Box<Connection<IgnoreResetOnWrite<TokioIo<Socket>>, B>>,
-    /// Interim responses so far.
+    /// Number of interim (1xx) responses received.
     interim: Arc<AtomicU32>,
-    /// The connection has nothing more to do, and may not be polled again.
-    over: bool,
+    /// The connection has finished and must not be polled again.
+    is_done: bool,
 }
 
-/// hyper's answer to come.
+/// The response that hyper will return.
 pub type PendingResponse = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
 
 impl<B> BackendExchange<B>
@@ -40,8 +40,11 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
 {
-    /// Gets a request ready to be sent; it is sent as the exchange is polled.
-    pub async fn begin(
+    /// Prepares a request. It is sent while the exchange is polled.
+    ///
+    /// # Errors
+    /// [`RejectReason::BackendHandshakeInvalid`] if hyper cannot use the connection.
+    pub async fn start(
         stream: Socket,
         mut request: Request<B>,
     ) -> Result<(Self, PendingResponse), RejectReason> {
@@ -49,45 +52,50 @@ where
         builder.max_buf_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
         let opened = builder.handshake(IgnoreResetOnWrite::new(TokioIo::new(stream))).await;
         let (mut sender, connection): (SendRequest<B>, _) =
-            opened.map_err(|error| blame(&error))?;
+            opened.map_err(|error| classify_error(&error))?;
         let interim = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&interim);
         hyper::ext::on_informational(&mut request, move |_| {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        let answer = Box::pin(sender.send_request(request));
-        Ok((Self { connection: Box::new(connection), interim, over: false }, answer))
+        let response = Box::pin(sender.send_request(request));
+        Ok((Self { connection: Box::new(connection), interim, is_done: false }, response))
     }
 
-    /// Moves bytes both ways. Failures reach whoever waits for the answer or its body.
-    pub fn poll_drive(&mut self, cx: &mut Context<'_>) {
-        if !self.over {
-            self.over = self.connection.poll_without_shutdown(cx).is_ready();
+    /// Reads and writes as far as possible. Errors are reported by the response or its body.
+    pub fn poll_io(&mut self, cx: &mut Context<'_>) {
+        if !self.is_done {
+            self.is_done = self.connection.poll_without_shutdown(cx).is_ready();
         }
     }
 
-    /// Waits for the whole answer head; the deadline is the caller's.
-    pub fn poll_answer(
+    /// Waits for the complete response head. The caller enforces the deadline.
+    ///
+    /// # Errors
+    /// [`RejectReason::BackendHandshakeInvalid`] if the response is malformed, too large or missing, and
+    /// [`RejectReason::RequestInvalid`] if the request body failed.
+    pub fn poll_response(
         &mut self,
         cx: &mut Context<'_>,
-        answer: &mut PendingResponse,
+        response: &mut PendingResponse,
     ) -> Poll<Result<Response<Incoming>, RejectReason>> {
-        self.poll_drive(cx);
+        self.poll_io(cx);
         if self.interim.load(Ordering::Relaxed) > INTERIM_MAX {
             return Poll::Ready(Err(RejectReason::BackendHandshakeInvalid(
                 "too many interim responses",
             )));
         }
-        // hyper resolves this whatever happens. Pending after the connection is over only says
-        // that the task has used up its budget for this turn.
-        answer.as_mut().poll(cx).map_err(|error| blame(&error))
+        // hyper always resolves this future. If it is pending after the connection has finished, the
+        // task has only used up its budget for this poll.
+        response.as_mut().poll(cx).map_err(|error| classify_error(&error))
     }
 
-    /// The stream behind a 101, and what was read beyond its head (owned: hyper's buffer goes).
-    pub async fn switch(mut self) -> (Socket, Bytes) {
+    /// Returns the stream after a 101 response, and the bytes read after its head. They are copied, so
+    /// that hyper's read buffer is freed.
+    pub async fn into_upgraded(mut self) -> (Socket, Bytes) {
         std::future::poll_fn(|cx| {
-            self.poll_drive(cx);
-            if self.over { Poll::Ready(()) } else { Poll::Pending }
+            self.poll_io(cx);
+            if self.is_done { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         let parts = self.connection.into_parts();
@@ -95,27 +103,27 @@ where
     }
 }
 
-/// What hyper's complaint means to us.
-fn blame(error: &hyper::Error) -> RejectReason {
+/// Converts an error of hyper into the reason for the record.
+fn classify_error(error: &hyper::Error) -> RejectReason {
     if error.is_user() {
-        return RejectReason::RequestInvalid("the request body broke off");
+        return RejectReason::RequestInvalid("the request body ended early");
     }
     RejectReason::BackendHandshakeInvalid(if error.is_parse_too_large() {
-        "the answer's head is too large"
+        "the response head is too large"
     } else if error.is_parse() {
-        "the answer's head is malformed"
+        "the response head is malformed"
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        "the connection ended before the answer"
+        "the connection was closed before the response"
     } else {
-        "the connection broke before the answer"
+        "the connection failed before the response"
     })
 }
 
-/// Largest answer head; bytes of the tunnel that come with it count as well.
+/// Maximum size of a response head, including tunnel bytes received together with it.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Most fields of an answer.
+/// Maximum number of header fields in a response.
 const FIELDS_MAX: usize = 64;
 
-/// Most interim responses (1xx) before the answer; they are not passed on.
+/// Maximum number of interim (1xx) responses before the final one. They are not forwarded.
 const INTERIM_MAX: u32 = 8;

@@ -1,7 +1,7 @@
-//! One plain HTTP request to a backend, and its answer back, both streamed.
+//! Forwarding one plain HTTP request to a backend and streaming its response back.
 //!
-//! Whoever reads the answer's body drives the exchange: nothing is buffered beyond one frame
-//! each way, a slow reader slows the sender, and dropping the body drops the backend connection.
+//! Polling the response body drives the exchange: at most one body frame per direction is buffered, a
+//! slow reader slows the sender down, and dropping the body closes the backend connection.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -22,55 +22,57 @@ use super::head;
 use crate::net::Transport as _;
 use crate::reject::RejectReason;
 
-/// Sends a plain request on, and gives its answer once the head is there and lawful.
+/// Forwards a plain request, and returns the response once its head is complete and valid.
 ///
-/// `silence` bounds the time in which neither a piece of the request body, nor the answer's
-/// head, nor a piece of the answer's body comes: [`RejectReason::BodyTimeout`] while the client owes
-/// its body, else [`RejectReason::BackendIdleTimeout`]. Trailers end here both ways, and interim responses
-/// (1xx) are not passed on.
+/// `idle_timeout` limits the time without progress, which is a frame of the request body, the response
+/// head, or a frame of the response body. Trailers are removed in both directions, and interim
+/// responses (1xx) are not forwarded.
+///
+/// # Errors
+/// [`RejectReason::RequestInvalid`] if the request cannot be forwarded, [`RejectReason::BackendHandshakeInvalid`] if the
+/// response is invalid, [`RejectReason::BodyTimeout`] if the client stopped sending its body, and
+/// [`RejectReason::BackendIdleTimeout`] if the backend made no progress.
 pub async fn forward<B>(
-    dialled: BackendConnection,
+    connection: BackendConnection,
     request: Request<B>,
-    introduction: &ForwardedHeaders<'_>,
-    silence: Duration,
+    forwarded: &ForwardedHeaders<'_>,
+    idle_timeout: Duration,
 ) -> Result<Response<ResponseBody<B>>, RejectReason>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
     let (head, body) = request.into_parts();
-    let mut silence = ExchangeTimeout::new(silence);
-    let upload = RequestBody { body, pulse: Arc::clone(&silence.pulse) };
-    let request = head::plain_request(&head, introduction)?.map(|()| upload);
-    let BackendConnection { mut stream, backend } = dialled;
-    // We let go first, once the answer is whole: TIME_WAIT would hold a local port for a minute,
-    // and one busy client could use up all of them.
+    let mut idle = IdleTimer::new(idle_timeout);
+    let upload = RequestBody { body, activity: Arc::clone(&idle.activity) };
+    let request = head::plain_request(&head, forwarded)?.map(|()| upload);
+    let BackendConnection { mut stream, backend } = connection;
+    // The proxy closes this connection first, after the response. TIME_WAIT would occupy a local port for
+    // a minute, and one busy client could exhaust them.
     stream.reset_on_drop();
-    let (mut exchange, mut answer) = BackendExchange::begin(stream, request).await?;
-    let answer = poll_fn(|cx| match exchange.poll_answer(cx, &mut answer) {
-        Poll::Ready(answer) => Poll::Ready(answer),
-        Poll::Pending => silence.poll_over(cx).map(Err),
+    let (mut exchange, mut response) = BackendExchange::start(stream, request).await?;
+    let response = poll_fn(|cx| match exchange.poll_response(cx, &mut response) {
+        Poll::Ready(response) => Poll::Ready(response),
+        Poll::Pending => idle.poll_expired(cx).map(Err),
     });
-    let rules = &introduction.manner.response_headers;
-    let judged = answer.await.and_then(|answer| {
-        let (head, body) = answer.into_parts();
+    let rules = &forwarded.policy.response_headers;
+    let checked = response.await.and_then(|response| {
+        let (head, body) = response.into_parts();
         match head.status.as_u16() {
             200..=599 => Ok((head::plain_response(&head, rules)?, body)),
-            101 => Err(RejectReason::BackendHandshakeInvalid("a 101 that nobody asked for")),
-            _ => Err(RejectReason::BackendHandshakeInvalid("a status that does not exist")),
+            101 => Err(RejectReason::BackendHandshakeInvalid(
+                "101 response to a request without an upgrade",
+            )),
+            _ => Err(RejectReason::BackendHandshakeInvalid("response status out of range")),
         }
     });
-    match judged {
-        Ok((response, body)) => {
-            backend.answered();
-            silence.pulse.beat();
-            Ok(response.map(|()| ResponseBody { body, exchange, silence }))
-        }
-        Err(refusal) => Err(refusal),
-    }
+    let (response, body) = checked?;
+    backend.record_success();
+    idle.activity.record();
+    Ok(response.map(|()| ResponseBody { body, exchange, idle }))
 }
 
-/// An answer's body, with the connection that it comes by.
+/// The body of a response, and the connection that carries it.
 #[derive(Debug)]
 pub struct ResponseBody<B>
 where
@@ -78,19 +80,19 @@ where
 {
     body: Incoming,
     exchange: BackendExchange<RequestBody<B>>,
-    silence: ExchangeTimeout,
+    idle: IdleTimer,
 }
 
-/// Why an answer ended before its end. The client sees its connection cut, never a body that
-/// looks whole.
+/// Why a response body ended early. The connection to the client is then aborted, so that the client
+/// cannot mistake the body for a complete one.
 #[derive(Debug, thiserror::Error)]
-pub enum BrokenResponse {
-    /// Nothing came for too long.
+pub enum ResponseBodyError {
+    /// No progress within the idle timeout.
     #[error("{0}")]
-    Silent(RejectReason),
-    /// The backend, or the client's request body, broke off.
-    #[error("the exchange with the backend broke off")]
-    Lost(#[from] hyper::Error),
+    IdleTimeout(RejectReason),
+    /// The backend connection or the client's request body failed.
+    #[error("the connection to the backend failed during the response")]
+    Failed(#[from] hyper::Error),
 }
 
 impl<B> Body for ResponseBody<B>
@@ -99,25 +101,25 @@ where
     B::Error: Into<BodyError>,
 {
     type Data = Bytes;
-    type Error = BrokenResponse;
+    type Error = ResponseBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenResponse>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let this = &mut *self;
-        this.exchange.poll_drive(cx);
+        this.exchange.poll_io(cx);
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
-                this.silence.pulse.beat();
+                this.idle.activity.record();
                 Poll::Ready(Some(Ok(frame)))
             }
-            // Trailers come last.
+            // Trailers are the last frame.
             Poll::Ready(Some(Ok(_)) | None) => Poll::Ready(None),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Pending => {
-                let refusal = ready!(this.silence.poll_over(cx));
-                Poll::Ready(Some(Err(BrokenResponse::Silent(refusal))))
+                let reason = ready!(this.idle.poll_expired(cx));
+                Poll::Ready(Some(Err(ResponseBodyError::IdleTimeout(reason))))
             }
         }
     }
@@ -131,11 +133,11 @@ where
     }
 }
 
-/// A client's request body on its way to the backend.
+/// The body of the client's request.
 #[derive(Debug)]
 struct RequestBody<B> {
     body: B,
-    pulse: Arc<ActivityTimer>,
+    activity: Arc<ExchangeActivity>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
@@ -147,11 +149,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        self.pulse.client_owes.store(frame.is_pending(), Ordering::Relaxed);
+        self.activity.awaiting_client.store(frame.is_pending(), Ordering::Relaxed);
         let frame = ready!(frame);
-        self.pulse.beat();
-        // RFC 9110 6.5.1: trailers may be discarded. What they could say of Host, Connection or
-        // ourselves is then nobody's worry.
+        self.activity.record();
+        // RFC 9110 6.5.1 allows a proxy to discard trailers; forwarding them would require the same checks
+        // as for headers.
         Poll::Ready(frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers)))
     }
 
@@ -164,43 +166,46 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
     }
 }
 
-/// What the two directions of one exchange tell its clock.
+/// Progress of one exchange, recorded by both directions.
 #[derive(Debug, Default)]
-struct ActivityTimer {
-    beats: AtomicU32,
-    client_owes: AtomicBool,
+struct ExchangeActivity {
+    /// Counts progress.
+    count: AtomicU32,
+    /// The backend could take more of the request body than the client has sent.
+    awaiting_client: AtomicBool,
 }
 
-impl ActivityTimer {
-    fn beat(&self) {
-        self.beats.fetch_add(1, Ordering::Relaxed);
+impl ExchangeActivity {
+    fn record(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The clock of one exchange.
+/// Expires when an exchange makes no progress.
 #[derive(Debug)]
-struct ExchangeTimeout {
-    pulse: Arc<ActivityTimer>,
-    heard: u32,
+struct IdleTimer {
+    activity: Arc<ExchangeActivity>,
+    /// The count at the last poll.
+    seen: u32,
     limit: Duration,
     sleep: Pin<Box<Sleep>>,
 }
 
-impl ExchangeTimeout {
+impl IdleTimer {
     fn new(limit: Duration) -> Self {
-        Self { pulse: Arc::default(), heard: 0, limit, sleep: Box::pin(sleep(limit)) }
+        Self { activity: Arc::default(), seen: 0, limit, sleep: Box::pin(sleep(limit)) }
     }
 
-    /// Ready when it was silent for too long. To be asked after the exchange was driven: what
-    /// has come while nobody looked is no silence.
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<RejectReason> {
-        let beats = self.pulse.beats.load(Ordering::Relaxed);
-        if beats != self.heard {
-            self.heard = beats;
+    /// Ready when the exchange made no progress for too long. Must be called after the exchange was
+    /// polled, so that data which has already arrived counts as progress.
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<RejectReason> {
+        let count = self.activity.count.load(Ordering::Relaxed);
+        if count != self.seen {
+            self.seen = count;
             self.sleep.as_mut().reset(Instant::now() + self.limit);
         }
         self.sleep.as_mut().poll(cx).map(|()| {
-            if self.pulse.client_owes.load(Ordering::Relaxed) {
+            if self.activity.awaiting_client.load(Ordering::Relaxed) {
                 RejectReason::BodyTimeout
             } else {
                 RejectReason::BackendIdleTimeout

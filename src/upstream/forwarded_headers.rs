@@ -1,5 +1,5 @@
-//! What a backend is told of a request beside its own head: whom it is from, how it came, and by
-//! what name it is known; and the changes that a route makes to heads.
+//! What the proxy adds to a request for the backend: the client's address, scheme and host, the request
+//! id, the PROXY header, and the header changes configured for the route.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,47 +14,47 @@ use crate::http::forwarded::{
     Forwarded, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID,
 };
 
-/// How the backends of a route are spoken to.
+/// How requests of a route are forwarded to its backends.
 #[derive(Clone, Debug, Default)]
 pub struct ForwardingPolicy {
-    /// A connection begins with a PROXY header, version 2.
+    /// Whether a connection starts with a PROXY header, version 2.
     pub send_proxy: bool,
-    /// `Forwarded` (RFC 7239) is sent beside `X-Forwarded-For`.
+    /// Whether `Forwarded` (RFC 7239) is sent in addition to `X-Forwarded-For`.
     pub send_forwarded: bool,
-    /// Changes to a request's head, after all else.
+    /// Changes to request headers, applied last.
     pub request_headers: HeaderRules,
-    /// Changes to what an answer's head says.
+    /// Changes to response headers.
     pub response_headers: HeaderRules,
 }
 
-/// One request's client, made known to a backend.
+/// The forwarding information of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardedHeaders<'r> {
-    /// Whom it is from.
-    pub visitor: &'r ClientInfo,
-    /// What trusted proxies say of it. Its chain begins with the client and ends with who passed
-    /// the request to us.
+    /// The client.
+    pub client: &'r ClientInfo,
+    /// What trusted proxies reported. The chain starts with the client and ends with the peer of this
+    /// connection.
     pub forwarded: &'r Forwarded,
-    /// What the request is known by: visible ASCII.
+    /// Identifier of the request: visible ASCII.
     pub request_id: &'r str,
-    /// Where the client's connection came to.
+    /// Local address of the client connection.
     pub local: SocketAddr,
-    /// The route's way.
-    pub manner: &'r ForwardingPolicy,
+    /// Settings of the route.
+    pub policy: &'r ForwardingPolicy,
 }
 
 impl ForwardedHeaders<'_> {
-    /// Writes what is to be said into a head that has none of it. `host` is what the request is
-    /// for, as validated before.
-    pub fn write(&self, host: &HeaderValue, headers: &mut HeaderMap) {
-        let client = self.visitor.addr.ip();
+    /// Adds the forwarding headers to a head from which the client's have been removed. `host` is the
+    /// validated host of the request.
+    pub fn add_to(&self, host: &HeaderValue, headers: &mut HeaderMap) {
+        let client = self.client.addr.ip();
         let host = match &self.forwarded.host {
             Some(host) => host,
             None => host.to_str().unwrap_or_default(),
         };
-        let port = || Authority::parse(host.as_bytes()).ok().and_then(|named| named.port);
-        let usual = if self.visitor.secure { 443 } else { 80 };
-        let port = self.forwarded.port.or_else(port).unwrap_or(usual);
+        let port = || Authority::parse(host.as_bytes()).ok().and_then(|authority| authority.port);
+        let default = if self.client.secure { 443 } else { 80 };
+        let port = self.forwarded.port.or_else(port).unwrap_or(default);
         let hops = self.forwarded.chain.iter().map(|hop| hop.ip().to_string());
         set(headers, X_FORWARDED_FOR, &hops.collect::<Vec<_>>().join(", "));
         set(headers, X_FORWARDED_PROTO, self.scheme());
@@ -62,19 +62,19 @@ impl ForwardedHeaders<'_> {
         headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
         set(headers, X_REAL_IP, &client.to_string());
         set(headers, X_REQUEST_ID, self.request_id);
-        if self.manner.send_forwarded {
+        if self.policy.send_forwarded {
             set(headers, FORWARDED, &self.forwarded_elements(host));
         }
     }
 
-    /// The PROXY header that begins a connection to a backend; empty where the route sends none.
+    /// The PROXY header for a connection to a backend; empty if the route does not send one.
     pub fn proxy_header(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if self.manner.send_proxy {
-            let (client, local) = (self.visitor.addr, ClientAddr::new(self.local));
+        if self.policy.send_proxy {
+            let (client, local) = (self.client.addr, ClientAddr::new(self.local));
             let (client, local) = match (client.ip(), local.ip()) {
                 (IpAddr::V4(_), IpAddr::V4(_)) => (client.socket(), local.socket()),
-                // The header has both in one family.
+                // The header requires two addresses of the same family.
                 (_, _) => (mapped(client.socket()), mapped(local.socket())),
             };
             let header = ProxyHeader::with_address(ProxiedAddress::stream(client, local));
@@ -84,31 +84,32 @@ impl ForwardedHeaders<'_> {
         bytes
     }
 
-    /// One element for each hop; scheme and host are what the first of them asked for.
+    /// One `Forwarded` element per hop; the first one carries the scheme and host of the client.
     fn forwarded_elements(&self, host: &str) -> String {
         let first = format!(";host=\"{host}\";proto={}", self.scheme());
-        let elements = self.forwarded.chain.iter().enumerate().map(|(place, hop)| {
-            let said = if place == 0 { &first } else { "" };
-            // RFC 7239 6: IPv6 stands in brackets, and so in quotes.
+        let elements = self.forwarded.chain.iter().enumerate().map(|(index, hop)| {
+            let parameters = if index == 0 { &first } else { "" };
+            // RFC 7239 6: an IPv6 address is enclosed in brackets and therefore quoted.
             match hop.ip() {
-                IpAddr::V4(v4) => format!("for={v4}{said}"),
-                IpAddr::V6(v6) => format!("for=\"[{v6}]\"{said}"),
+                IpAddr::V4(v4) => format!("for={v4}{parameters}"),
+                IpAddr::V6(v6) => format!("for=\"[{v6}]\"{parameters}"),
             }
         });
         elements.collect::<Vec<_>>().join(", ")
     }
 
     fn scheme(&self) -> &'static str {
-        if self.visitor.secure { "https" } else { "http" }
+        if self.client.secure { "https" } else { "http" }
     }
 }
 
-/// What we say about the client, what a backend would believe came from us, and what names a
-/// backend could mistake for those.
-pub fn is_not_the_clients(name: &HeaderName) -> bool {
+/// Whether only the proxy may send this header: the forwarding headers it writes itself, headers by which
+/// other proxies report a client, and names that a backend could confuse with them. A client's copy
+/// is removed.
+pub fn is_proxy_header(name: &HeaderName) -> bool {
     let name = name.as_str();
-    // Common Gateway Interfaces fold `_` and `-` into one: `x_forwarded_for`. The same fold makes
-    // `Proxy` the variable HTTP_PROXY.
+    // CGI maps `-` and `_` to the same character, so `x_forwarded_for` becomes `X-Forwarded-For`; and it
+    // maps `Proxy` to the variable HTTP_PROXY.
     name.contains('_')
         || name.starts_with("x-forwarded-")
         || name.starts_with("proxy-")
@@ -118,7 +119,7 @@ pub fn is_not_the_clients(name: &HeaderName) -> bool {
                 | "cf-connecting-ipv6"
                 | "cf-pseudo-ipv4"
                 | "client-ip"
-                // RFC 8470 5.1: only a server that takes early data may say so.
+                // RFC 8470 5.1: only a server that accepts early data may send it.
                 | "early-data"
                 | "fastly-client-ip"
                 | "forwarded"
@@ -142,8 +143,8 @@ pub fn is_not_the_clients(name: &HeaderName) -> bool {
         )
 }
 
-/// Changes a head as a route has it.
-pub fn apply(rules: &HeaderRules, headers: &mut HeaderMap) {
+/// Applies the header changes of a route: removals first, then values to set.
+pub fn apply_rules(rules: &HeaderRules, headers: &mut HeaderMap) {
     for name in &rules.remove {
         headers.remove(name);
     }
@@ -165,8 +166,8 @@ fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     }
 }
 
-/// Most fields that [`ForwardedHeaders::write`] adds.
-pub const WRITTEN_MAX: usize = 7;
+/// Maximum number of headers that [`ForwardedHeaders::add_to`] adds.
+pub const ADDED_MAX: usize = 7;
 
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 

@@ -1,4 +1,4 @@
-//! Asks a backend to become the far end of a tunnel, and believes only a flawless yes
+//! The WebSocket handshake with a backend: forwards the client's and validates the response strictly
 //! (RFC 6455 4.1).
 
 use std::future::poll_fn;
@@ -21,7 +21,9 @@ use super::connect::BackendConnection;
 use super::exchange::BackendExchange;
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
-use super::negotiate::{offers, read_extensions, read_subprotocol, without_client_takeover};
+use super::negotiate::{
+    allowed_offers, check_extensions, check_subprotocol, with_client_no_context_takeover,
+};
 use super::pool::Backend;
 use crate::config::settings::{Compression, HeaderRules};
 use crate::http::Handshake;
@@ -30,180 +32,192 @@ use crate::http::fields::{ConnectionOptions, list_members};
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
-/// A backend that said yes.
+/// A backend that accepted the handshake.
 #[derive(Debug)]
 pub struct UpgradedBackend {
-    /// Carries frames from here on.
+    /// The stream, which carries frames from now on.
     pub stream: Socket,
-    /// Frames that came with the 101, at most 16 KiB.
+    /// Frame bytes received together with the 101, at most 16 KiB.
     pub early: Bytes,
-    /// Our 101 to the client.
+    /// The 101 response for the client.
     pub response: Response<()>,
-    /// What was agreed on about compressed messages.
+    /// How compressed messages are handled.
     pub deflate: DeflateMode,
-    /// The one the backend chose.
+    /// The subprotocol that the backend selected.
     pub subprotocol: Option<String>,
-    /// Who it is.
+    /// The backend.
     pub backend: Arc<Backend>,
 }
 
 /// Why there is no tunnel.
 #[derive(Debug)]
 pub enum UpgradeFailure {
-    /// Ours to refuse.
-    Refused(RejectReason),
-    /// The application's own refusal, to be passed on; the client's connection ends with it. Its
-    /// name in records is [`RejectReason::BackendRejected`].
-    Answer(Response<Full<Bytes>>),
+    /// The proxy rejects the request.
+    Rejected(RejectReason),
+    /// The backend declined with this response, which is forwarded and ends the client's connection.
+    /// Records show it as [`RejectReason::BackendRejected`].
+    Declined(Response<Full<Bytes>>),
 }
 
 impl From<RejectReason> for UpgradeFailure {
-    fn from(refusal: RejectReason) -> Self {
-        Self::Refused(refusal)
+    fn from(reason: RejectReason) -> Self {
+        Self::Rejected(reason)
     }
 }
 
-/// Sends the client's handshake on, and checks the answer. `head` is the one that `handshake`
-/// was read from. `limit` is for the whole exchange, to the last byte of the answer's head.
+/// Forwards the client's handshake and checks the response. `handshake` was parsed from `head`. `limit`
+/// covers the exchange up to the end of the response head.
 ///
-/// Nothing of the client's but the head goes out here. Interim responses (1xx) are not passed
-/// on, since hyper's server cannot send them; a 103 to an upgrade has no use.
+/// Only the head is forwarded. Interim responses (1xx) are discarded: hyper's server cannot send them,
+/// and a 103 has no use for an upgrade.
+///
+/// # Errors
+/// [`UpgradeFailure::Declined`] if the backend answered with a valid status of 300 to 599, and
+/// [`UpgradeFailure::Rejected`] if it did not answer in time or its response is invalid.
 pub async fn upgrade(
-    dialled: BackendConnection,
+    connection: BackendConnection,
     head: &request::Parts,
     handshake: &Handshake,
-    introduction: &ForwardedHeaders<'_>,
+    forwarded: &ForwardedHeaders<'_>,
     compression: Compression,
     limit: Duration,
 ) -> Result<UpgradedBackend, UpgradeFailure> {
-    let offered = offers(&handshake.extensions, compression);
-    let request = head::upgrade_request(head, introduction, &offered)?;
-    let BackendConnection { stream, backend } = dialled;
+    let offered = allowed_offers(&handshake.extensions, compression);
+    let request = head::upgrade_request(head, forwarded, &offered)?;
+    let BackendConnection { stream, backend } = connection;
     let deadline = Instant::now() + limit;
-    let heard = match timeout_at(deadline, ask(stream, request)).await {
-        Ok(heard) => heard,
+    let response = match timeout_at(deadline, send_request(stream, request)).await {
+        Ok(response) => response,
         Err(_elapsed) => Err(RejectReason::ResponseTimeout),
     };
-    // What a client asks to upgrade may be a page, and a page is answered with 200: three of these
-    // must not put the backend out of service for everybody else.
-    let rules = &introduction.manner.response_headers;
-    let alive = matches!(heard, Ok(BackendAnswer::No { .. }));
-    match heard.and_then(|heard| judge(heard, handshake, &offered, compression, rules)) {
-        Ok(CheckedAnswer::Yes {
-            chosen: NegotiatedAnswer { extensions, subprotocol },
+    // Any complete response other than 101 shows that the backend is up, even an invalid one: a client
+    // may send an upgrade to the path of a page, which is answered with 200.
+    let rules = &forwarded.policy.response_headers;
+    let is_up = matches!(response, Ok(BackendResponse::Declined { .. }));
+    let checked = response
+        .and_then(|response| check_response(response, handshake, &offered, compression, rules));
+    match checked {
+        Ok(CheckedResponse::Switching {
+            negotiated: Negotiated { extensions, subprotocol },
             response,
             stream,
             early,
         }) => {
-            backend.answered();
-            let deflate = deflate(&extensions, compression);
+            backend.record_success();
+            let deflate = deflate_mode(&extensions, compression);
             Ok(UpgradedBackend { stream, early, response, deflate, subprotocol, backend })
         }
-        Ok(CheckedAnswer::No { response, body, exchange }) => {
-            backend.answered();
+        Ok(CheckedResponse::Declined { response, body, exchange }) => {
+            backend.record_success();
             let body = read_bounded(body, exchange, deadline).await;
-            Err(UpgradeFailure::Answer(response.map(|()| Full::new(body))))
+            Err(UpgradeFailure::Declined(response.map(|()| Full::new(body))))
         }
-        Err(refusal) => {
-            // Only a refused connect speaks against the backend itself: a bad answer may be to
-            // what this client asked for, and must not take the backend from all others.
-            if alive {
-                backend.answered();
+        Err(reason) => {
+            // Only a failed connection attempt counts against a backend: an invalid response may be
+            // caused by what this client sent, and must not eject the backend for all clients.
+            if is_up {
+                backend.record_success();
             }
-            Err(refusal.into())
+            Err(reason.into())
         }
     }
 }
 
-/// What a backend said.
-enum BackendAnswer {
-    Yes { head: response::Parts, stream: Socket, early: Bytes },
-    No { head: response::Parts, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
+/// The response of a backend.
+enum BackendResponse {
+    Switching { head: response::Parts, stream: Socket, early: Bytes },
+    Declined { head: response::Parts, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
 }
 
-/// The same, found lawful.
-enum CheckedAnswer {
-    Yes { chosen: NegotiatedAnswer, response: Response<()>, stream: Socket, early: Bytes },
-    No { response: Response<()>, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
+/// A valid response, with the response for the client that was built from it.
+enum CheckedResponse {
+    Switching { negotiated: Negotiated, response: Response<()>, stream: Socket, early: Bytes },
+    Declined { response: Response<()>, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
 }
 
-struct NegotiatedAnswer {
+/// What the backend selected from the client's offer.
+struct Negotiated {
     extensions: Vec<Extension>,
     subprotocol: Option<String>,
 }
 
-async fn ask(stream: Socket, request: Request<()>) -> Result<BackendAnswer, RejectReason> {
+async fn send_request(
+    stream: Socket,
+    request: Request<()>,
+) -> Result<BackendResponse, RejectReason> {
     let request = request.map(|()| Empty::new());
-    let (mut exchange, mut answer) = BackendExchange::begin(stream, request).await?;
-    let answer = poll_fn(|cx| exchange.poll_answer(cx, &mut answer)).await?;
-    let (head, body) = answer.into_parts();
+    let (mut exchange, mut response) = BackendExchange::start(stream, request).await?;
+    let response = poll_fn(|cx| exchange.poll_response(cx, &mut response)).await?;
+    let (head, body) = response.into_parts();
     match head.status.as_u16() {
         101 => {
-            let (stream, early) = exchange.switch().await;
-            Ok(BackendAnswer::Yes { head, stream, early })
+            let (stream, early) = exchange.into_upgraded().await;
+            Ok(BackendResponse::Switching { head, stream, early })
         }
-        _ => Ok(BackendAnswer::No { head, body, exchange }),
+        _ => Ok(BackendResponse::Declined { head, body, exchange }),
     }
 }
 
-fn judge(
-    heard: BackendAnswer,
+fn check_response(
+    response: BackendResponse,
     handshake: &Handshake,
     offered: &[Extension],
     compression: Compression,
     rules: &HeaderRules,
-) -> Result<CheckedAnswer, RejectReason> {
-    match heard {
-        BackendAnswer::Yes { head, stream, early } => {
-            let mut chosen =
-                check(&head, handshake, offered).map_err(RejectReason::BackendHandshakeInvalid)?;
+) -> Result<CheckedResponse, RejectReason> {
+    match response {
+        BackendResponse::Switching { head, stream, early } => {
+            let mut negotiated = check_switching(&head, handshake, offered)
+                .map_err(RejectReason::BackendHandshakeInvalid)?;
             if compression == Compression::Inspect {
-                chosen.extensions = without_client_takeover(chosen.extensions);
+                negotiated.extensions = with_client_no_context_takeover(negotiated.extensions);
             }
-            let response = head::switching(&head.headers, &chosen.extensions, rules)?;
-            Ok(CheckedAnswer::Yes { chosen, response, stream, early })
+            let response = head::switching_response(&head.headers, &negotiated.extensions, rules)?;
+            Ok(CheckedResponse::Switching { negotiated, response, stream, early })
         }
-        BackendAnswer::No { head, body, exchange } => match head.status.as_u16() {
-            300..=599 => {
-                Ok(CheckedAnswer::No { response: head::declined(&head, rules)?, body, exchange })
-            }
-            // A 2xx opens a tunnel in HTTP/2, and nowhere else (Envoy CVE-2024-23326).
+        BackendResponse::Declined { head, body, exchange } => match head.status.as_u16() {
+            300..=599 => Ok(CheckedResponse::Declined {
+                response: head::declined_response(&head, rules)?,
+                body,
+                exchange,
+            }),
+            // A 2xx accepts a tunnel in HTTP/2 only (Envoy CVE-2024-23326).
             _ => Err(RejectReason::BackendHandshakeInvalid(
-                "an upgrade answered with neither 101 nor a refusal",
+                "response to the upgrade is neither 101 nor 300 to 599",
             )),
         },
     }
 }
 
-/// What RFC 6455 4.1 has a client check, and that the head claims no body, whose bytes would
-/// become frames.
-fn check(
+/// Checks a 101 as RFC 6455 4.1 requires, and that it announces no body, because the tunnel would
+/// take its bytes for frames.
+fn check_switching(
     head: &response::Parts,
     handshake: &Handshake,
     offered: &[Extension],
-) -> Result<NegotiatedAnswer, &'static str> {
+) -> Result<Negotiated, &'static str> {
     let headers = &head.headers;
     if head.version != Version::HTTP_11 {
-        return Err("a 101 in HTTP/1.0");
+        return Err("101 response in HTTP/1.0");
     }
     if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
-        return Err("a 101 with a body");
+        return Err("101 response with a body");
     }
     let protocols: Vec<&[u8]> = list_members(headers, &UPGRADE).collect();
     match protocols.as_slice() {
         [only] if only.eq_ignore_ascii_case(b"websocket") => {}
-        _ => return Err("a 101 that switches to something else"),
+        _ => return Err("101 response without Upgrade: websocket"),
     }
     if !ConnectionOptions::read(headers)?.has("upgrade") {
-        return Err("a 101 without Connection: upgrade");
+        return Err("101 response without Connection: Upgrade");
     }
     let expected = accept_key(&handshake.key);
     if only_value(headers, &SEC_WEBSOCKET_ACCEPT) != Some(expected.as_bytes()) {
-        return Err("a 101 with a wrong Sec-WebSocket-Accept");
+        return Err("101 response with a wrong Sec-WebSocket-Accept");
     }
-    Ok(NegotiatedAnswer {
-        extensions: read_extensions(headers, offered)?,
-        subprotocol: read_subprotocol(headers, &handshake.subprotocols)?,
+    Ok(Negotiated {
+        extensions: check_extensions(headers, offered)?,
+        subprotocol: check_subprotocol(headers, &handshake.subprotocols)?,
     })
 }
 
@@ -216,7 +230,7 @@ fn accept_key(key: &str) -> String {
 /// The GUID of RFC 6455 1.3.
 const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-fn deflate(extensions: &[Extension], compression: Compression) -> DeflateMode {
+fn deflate_mode(extensions: &[Extension], compression: Compression) -> DeflateMode {
     match compression {
         _ if !extensions.iter().any(Extension::is_deflate) => DeflateMode::Off,
         Compression::Strip => DeflateMode::Off,
@@ -225,22 +239,24 @@ fn deflate(extensions: &[Extension], compression: Compression) -> DeflateMode {
     }
 }
 
+/// The value of a header that occurs exactly once.
 fn only_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next()?;
     lines.next().is_none().then(|| first.as_bytes())
 }
 
-/// As much of a refusal's body as came in time and fits; it is for a person to read.
+/// Reads the body of a declining response until its end, the deadline or [`DECLINED_BYTES_MAX`].
+/// The body is only meant for people, so a truncated one is still useful.
 async fn read_bounded(
     mut body: Incoming,
     mut exchange: BackendExchange<Empty<Bytes>>,
     deadline: Instant,
 ) -> Bytes {
     let mut kept = BytesMut::new();
-    while kept.len() < REFUSAL_BYTES_MAX {
+    while kept.len() < DECLINED_BYTES_MAX {
         let next = poll_fn(|cx| {
-            exchange.poll_drive(cx);
+            exchange.poll_io(cx);
             Pin::new(&mut body).poll_frame(cx)
         });
         let Ok(Some(Ok(frame))) = timeout_at(deadline, next).await else {
@@ -250,12 +266,12 @@ async fn read_bounded(
             kept.extend_from_slice(&data);
         }
     }
-    kept.truncate(REFUSAL_BYTES_MAX);
+    kept.truncate(DECLINED_BYTES_MAX);
     kept.freeze()
 }
 
-/// Most bytes of a refusal's body that are passed on.
-const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// Maximum number of body bytes forwarded from a declining response.
+const DECLINED_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
-//! Heads, made anew for the next hop (RFC 9110 7.6): what is for this hop only is taken off,
-//! what a client may not say is taken off, what we have to say is put on. The rest passes, in
-//! its order, octet for octet.
+//! Request and response heads for the next hop (RFC 9110 7.6). Hop-by-hop headers and headers that a
+//! client must not send are removed, the proxy's own are added, and all others are forwarded
+//! unchanged and in order.
 
 use hyper::HeaderMap;
 use hyper::header::{
@@ -10,7 +10,7 @@ use hyper::header::{
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 
-use super::forwarded_headers::{ForwardedHeaders, WRITTEN_MAX, apply, is_not_the_clients};
+use super::forwarded_headers::{ADDED_MAX, ForwardedHeaders, apply_rules, is_proxy_header};
 use super::negotiate;
 use crate::config::settings::HeaderRules;
 use crate::http::VIA_NAME;
@@ -18,77 +18,98 @@ use crate::http::extension::Extension;
 use crate::http::fields::ConnectionOptions;
 use crate::reject::RejectReason;
 
-/// The upgrade request to a backend, from a head that was read as a
-/// [`Handshake`](crate::http::Handshake). The client's key is passed on, so that the
-/// backend's proof is the client's; `offered` is what may still be offered of its extensions.
+/// Builds the upgrade request for a backend from the head of a
+/// [`Handshake`](crate::http::Handshake). The client's key is forwarded, so that the client can verify
+/// the backend's `Sec-WebSocket-Accept`. `offered` are the extensions the route allows.
+///
+/// # Errors
+/// [`RejectReason::RequestInvalid`] if `Connection` is malformed or the host is missing.
 pub fn upgrade_request(
     head: &request::Parts,
-    introduction: &ForwardedHeaders<'_>,
+    forwarded: &ForwardedHeaders<'_>,
     offered: &[Extension],
 ) -> Result<Request<()>, RejectReason> {
-    let mut headers = request_headers(head, introduction, |name| {
+    let mut headers = request_headers(head, forwarded, |name| {
         matches!(*name, SEC_WEBSOCKET_EXTENSIONS | CONTENT_LENGTH)
     })?;
-    if let Some(offered) = negotiate::line(offered) {
+    if let Some(offered) = negotiate::header_value(offered) {
         headers.insert(SEC_WEBSOCKET_EXTENSIONS, offered);
     }
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    Ok(request(head, headers))
+    Ok(build_request(head, headers))
 }
 
-/// The head of a plain request to a backend. The body keeps its framing: its length, or chunks.
+/// Builds the head of a plain request for a backend. The body keeps its framing (`Content-Length` or
+/// chunked).
+///
+/// # Errors
+/// [`RejectReason::RequestInvalid`] if `Connection` is malformed or the host is missing.
 pub fn plain_request(
     head: &request::Parts,
-    introduction: &ForwardedHeaders<'_>,
+    forwarded: &ForwardedHeaders<'_>,
 ) -> Result<Request<()>, RejectReason> {
-    let mut headers = request_headers(head, introduction, |_| false)?;
+    let mut headers = request_headers(head, forwarded, |_| false)?;
     if head.headers.contains_key(TRANSFER_ENCODING) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    // RFC 9112 9.6: nothing is pooled, so the backend need not wait for another request.
+    // RFC 9112 9.6: connections are not reused, so the backend need not wait for another request.
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    Ok(request(head, headers))
+    Ok(build_request(head, headers))
 }
 
-/// Our 101, from a backend's that was found lawful: accept and subprotocol as the backend chose
-/// them, these extensions, and what else the application says (cookies, for one).
-pub fn switching(
+/// Builds the 101 for the client from the validated one of a backend: its `Sec-WebSocket-Accept` and
+/// subprotocol, these extensions, and other headers of the application such as cookies.
+///
+/// # Errors
+/// [`RejectReason::BackendHandshakeInvalid`] if `Connection` is malformed.
+pub fn switching_response(
     headers: &HeaderMap,
     extensions: &[Extension],
     rules: &HeaderRules,
 ) -> Result<Response<()>, RejectReason> {
-    let mut ours = response_headers(headers, rules)?;
+    let mut built = response_headers(headers, rules)?;
     for name in [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL] {
-        ours.remove(&name);
+        built.remove(&name);
         for value in headers.get_all(&name) {
-            ours.append(&name, value.clone());
+            built.append(&name, value.clone());
         }
     }
-    ours.remove(SEC_WEBSOCKET_EXTENSIONS);
-    if let Some(extensions) = negotiate::line(extensions) {
-        ours.insert(SEC_WEBSOCKET_EXTENSIONS, extensions);
+    built.remove(SEC_WEBSOCKET_EXTENSIONS);
+    if let Some(extensions) = negotiate::header_value(extensions) {
+        built.insert(SEC_WEBSOCKET_EXTENSIONS, extensions);
     }
-    ours.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    ours.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    Ok(response(StatusCode::SWITCHING_PROTOCOLS, ours))
+    built.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    built.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    Ok(build_response(StatusCode::SWITCHING_PROTOCOLS, built))
 }
 
-/// The answer of a backend that declined to upgrade; the client's connection ends with it.
-pub fn declined(head: &response::Parts, rules: &HeaderRules) -> Result<Response<()>, RejectReason> {
+/// Builds the response for the client from a backend's response that declines the upgrade. It ends the
+/// client's connection.
+///
+/// # Errors
+/// [`RejectReason::BackendHandshakeInvalid`] if `Connection` is malformed.
+pub fn declined_response(
+    head: &response::Parts,
+    rules: &HeaderRules,
+) -> Result<Response<()>, RejectReason> {
     let mut headers = response_headers(&head.headers, rules)?;
     headers.remove(CONTENT_LENGTH);
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     if head.status == StatusCode::UPGRADE_REQUIRED {
-        // RFC 9110 15.5.22: a 426 says to which protocol. Ours, whatever the backend named.
+        // RFC 9110 15.5.22: a 426 names the protocol to upgrade to. Only WebSocket is supported here,
+        // regardless of what the backend named.
         headers.insert(CONNECTION, HeaderValue::from_static("close, Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    Ok(response(head.status, headers))
+    Ok(build_response(head.status, headers))
 }
 
-/// The head of a plain answer. Its length is the one that framed it; an answer framed twice is
-/// refused (RFC 9112 6.3).
+/// Builds the head of a plain response for the client. `Content-Length` is the value that framed the
+/// body.
+///
+/// # Errors
+/// [`RejectReason::BackendHandshakeInvalid`] if the framing is ambiguous (RFC 9112 6.3) or `Connection` is malformed.
 pub fn plain_response(
     head: &response::Parts,
     rules: &HeaderRules,
@@ -101,7 +122,7 @@ pub fn plain_response(
             "both Content-Length and Transfer-Encoding",
         ));
     }
-    // RFC 9110 8.6: a 204 has no length.
+    // RFC 9110 8.6: a 204 has no Content-Length.
     if let (Some(length), true) = (length, head.status != StatusCode::NO_CONTENT) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -109,13 +130,13 @@ pub fn plain_response(
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    Ok(response(head.status, headers))
+    Ok(build_response(head.status, headers))
 }
 
-fn request(head: &request::Parts, headers: HeaderMap) -> Request<()> {
+fn build_request(head: &request::Parts, headers: HeaderMap) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = head.method.clone();
-    // RFC 9112 3.2.1: origin-form towards an origin server; RFC 9110 7.7: not one octet changed.
+    // RFC 9112 3.2.1: origin-form for an origin server. RFC 9110 7.7: the target is not modified.
     *request.uri_mut() = match head.uri.path_and_query() {
         Some(target) => Uri::from(target.clone()),
         None => Uri::from_static("/"),
@@ -125,68 +146,70 @@ fn request(head: &request::Parts, headers: HeaderMap) -> Request<()> {
     request
 }
 
-fn response(status: StatusCode, headers: HeaderMap) -> Response<()> {
+fn build_response(status: StatusCode, headers: HeaderMap) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
 
-/// What passes of a client's fields, without those that `dropped` names, and what we add.
+/// The client's headers that are forwarded, without those for which `dropped` is true, and the headers
+/// that the proxy adds.
 fn request_headers(
     head: &request::Parts,
-    introduction: &ForwardedHeaders<'_>,
+    forwarded: &ForwardedHeaders<'_>,
     dropped: impl Fn(&HeaderName) -> bool,
 ) -> Result<HeaderMap, RejectReason> {
-    // What a client nominates is taken off before ours is put on: it may not reach that.
+    // Headers listed in `Connection` are removed before the proxy's are added, so that a client cannot
+    // remove those.
     let options = ConnectionOptions::read(&head.headers).map_err(RejectReason::RequestInvalid)?;
-    let mut headers = HeaderMap::with_capacity(head.headers.len() + ADDED);
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + PROXY_HEADERS_MAX);
     let host = match (head.uri.authority(), head.headers.get(HOST)) {
-        // RFC 9112 3.2.2: the Host beside an absolute target is replaced.
+        // RFC 9112 3.2.2: an absolute target replaces Host.
         (Some(target), _) => HeaderValue::from_str(target.as_str()).ok(),
         (None, host) => host.cloned(),
     };
     let host = host.ok_or(RejectReason::RequestInvalid("no Host"))?;
     headers.insert(HOST, host.clone());
     for (name, value) in &head.headers {
-        let stays = is_hop_by_hop(name) || is_not_the_clients(name) || options.has(name.as_str());
-        if !stays && !dropped(name) {
+        let is_removed = is_hop_by_hop(name) || is_proxy_header(name) || options.has(name.as_str());
+        if !is_removed && !dropped(name) {
             headers.append(name, value.clone());
         }
     }
-    // RFC 9110 7.6.3: the version is the one we received.
+    // RFC 9110 7.6.3: the version of the received message.
     let received = if head.version == Version::HTTP_10 { "1.0" } else { "1.1" };
     if let Ok(value) = HeaderValue::from_str(&format!("{received} {VIA_NAME}")) {
         headers.append(VIA, value);
     }
-    introduction.write(&host, &mut headers);
-    // What frames the message, or opens the tunnel, is put on after this.
-    apply(&introduction.manner.request_headers, &mut headers);
+    forwarded.add_to(&host, &mut headers);
+    // Framing and upgrade headers are added afterwards, so that rules cannot change them.
+    apply_rules(&forwarded.policy.request_headers, &mut headers);
     Ok(headers)
 }
 
-/// What passes of a backend's fields, changed as the route has it. What frames the answer, or opens
-/// the tunnel, is put on after this.
+/// The backend's headers that are forwarded, with the changes of the route applied. Framing and upgrade
+/// headers are added afterwards, so that rules cannot change them.
 fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMap, RejectReason> {
     let options =
         ConnectionOptions::read(headers).map_err(RejectReason::BackendHandshakeInvalid)?;
-    let passes = |name: &HeaderName| !is_hop_by_hop(name) && !options.has(name.as_str());
-    let passing = headers.iter().filter(|(name, _)| passes(name));
-    let mut passed = passing.map(|(name, value)| (name.clone(), value.clone())).collect();
-    apply(rules, &mut passed);
-    Ok(passed)
+    let is_forwarded = |name: &HeaderName| !is_hop_by_hop(name) && !options.has(name.as_str());
+    let forwarded = headers.iter().filter(|(name, _)| is_forwarded(name));
+    let mut built = forwarded.map(|(name, value)| (name.clone(), value.clone())).collect();
+    apply_rules(rules, &mut built);
+    Ok(built)
 }
 
-/// The one length that all members of all lines agree on (RFC 9112 6.3).
+/// The value of `Content-Length`. Several values must be equal (RFC 9112 6.3).
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
-    let mut agreed = None;
+    let mut common = None;
     for line in headers.get_all(CONTENT_LENGTH) {
         for member in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             let digits = !member.is_empty() && member.iter().all(u8::is_ascii_digit);
             let length = std::str::from_utf8(member).ok().filter(|_| digits);
             let length = length.and_then(|text| text.parse::<u64>().ok());
-            match (agreed, length) {
-                (None, Some(length)) => agreed = Some(length),
+            match (common, length) {
+                (None, Some(length)) => common = Some(length),
                 (Some(before), Some(length)) if before == length => {}
                 (_, _) => {
                     return Err(RejectReason::BackendHandshakeInvalid(
@@ -196,10 +219,10 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
             }
         }
     }
-    Ok(agreed)
+    Ok(common)
 }
 
-/// RFC 9110 7.6.1, and what only proxies say to each other.
+/// Hop-by-hop headers (RFC 9110 7.6.1), and headers exchanged only between proxies.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -215,8 +238,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Host, Via, Connection, Upgrade or Transfer-Encoding, and what is said of the client.
-const ADDED: usize = 4 + WRITTEN_MAX;
+/// Host, Via, Connection, Upgrade or Transfer-Encoding, and the forwarding headers.
+const PROXY_HEADERS_MAX: usize = 4 + ADDED_MAX;
 
 #[cfg(test)]
 mod tests;

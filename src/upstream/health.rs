@@ -1,41 +1,49 @@
-//! Passive health: a backend that fails again and again is left out for a while.
+//! Passive health checks: a backend with repeated connection failures is ejected for a limited time.
+//!
+//! | state | event | next |
+//! | --- | --- | --- |
+//! | up | fewer than three consecutive failures | up |
+//! | up | third consecutive failure | ejected for 10 s |
+//! | ejected | failure of an attempt that had already started | ejected |
+//! | ejected | time is over | probation |
+//! | probation | failure | ejected, twice as long as before, at most 60 s |
+//! | any | valid response | up, all counts reset |
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What recent connections said about one backend. Shared by all generations of the
-/// configuration that have a backend of the same id.
+/// The health of one backend. Shared by all routes and snapshots that contain a backend with the same
+/// id and address.
 #[derive(Debug, Default)]
 pub struct Health(Mutex<HealthState>);
 
 #[derive(Debug, Default)]
 struct HealthState {
-    /// Failures since the last success, up to the last ejection.
+    /// Failures since the last success.
     failures: u32,
-    /// How often it was ejected since the last success.
+    /// Ejections since the last success.
     ejections: u32,
     ejected_until: Option<Instant>,
 }
 
 impl Health {
-    /// Whether clients should be sent there.
+    /// Whether the backend is not ejected at this time.
     pub fn is_up(&self, now: Instant) -> bool {
         self.lock().ejected_until.is_none_or(|until| until <= now)
     }
 
-    /// Whether it was ejected, and has not answered since.
+    /// Whether the backend was ejected and has not sent a valid response since.
     pub fn is_failing(&self) -> bool {
         self.lock().ejections > 0
     }
 
-    /// Notes a connection that was not taken. Three in a row eject
-    /// the backend for 10 seconds; when those are over, one more is enough, and each time lasts
-    /// twice as long, up to a minute. How long, if it was ejected by this one.
-    pub fn failed(&self, now: Instant) -> Option<Duration> {
+    /// Records a failed connection attempt. Returns the duration of the ejection if this failure
+    /// caused one.
+    pub fn record_failure(&self, now: Instant) -> Option<Duration> {
         let mut state = self.lock();
-        // Attempts that were already under way say nothing new.
+        // The attempt started before the ejection.
         if state.ejected_until.is_some_and(|until| until > now) {
             return None;
         }
@@ -50,8 +58,9 @@ impl Health {
         Some(ejection)
     }
 
-    /// Notes a lawful answer, which makes everything good. True if it had been ejected before.
-    pub fn succeeded(&self) -> bool {
+    /// Records a valid response, which resets all counts. Returns whether the backend had been
+    /// ejected before.
+    pub fn record_success(&self) -> bool {
         std::mem::take(&mut *self.lock()).ejections > 0
     }
 
@@ -74,38 +83,38 @@ mod tests {
     #[test]
     fn three_consecutive_failures_eject_for_ten_seconds() {
         let (health, now) = (Health::default(), Instant::now());
-        assert!(health.failed(now).or(health.failed(now)).is_none());
+        assert!(health.record_failure(now).or(health.record_failure(now)).is_none());
         assert!(health.is_up(now));
-        assert!(health.failed(now).is_some());
+        assert!(health.record_failure(now).is_some());
         assert!(!health.is_up(now) && !health.is_up(now + 9 * SECOND));
         assert!(health.is_up(now + 10 * SECOND));
     }
 
     #[test]
-    fn a_success_in_between_starts_the_count_anew() {
+    fn success_resets_the_failure_count() {
         let (health, now) = (Health::default(), Instant::now());
         for _ in 0..10 {
-            assert!(health.failed(now).or(health.failed(now)).is_none());
-            health.succeeded();
+            assert!(health.record_failure(now).or(health.record_failure(now)).is_none());
+            health.record_success();
         }
         assert!(health.is_up(now));
     }
 
     #[test]
-    fn ejections_double_up_to_a_minute_and_a_success_forgets_them() {
+    fn ejections_double_until_success_resets_them() {
         let (health, mut now) = (Health::default(), Instant::now());
-        health.failed(now);
-        health.failed(now);
+        health.record_failure(now);
+        health.record_failure(now);
         for seconds in [10, 20, 40, 60, 60] {
-            assert!(health.failed(now).is_some(), "one more failure ejects again");
-            assert!(health.failed(now).is_none(), "failures while ejected do not count");
+            assert!(health.record_failure(now).is_some(), "one more failure ejects again");
+            assert!(health.record_failure(now).is_none(), "failures while ejected do not count");
             assert!(!health.is_up(now + (seconds - 1) * SECOND));
             now += seconds * SECOND;
             assert!(health.is_up(now));
         }
-        health.failed(now);
-        health.succeeded();
+        health.record_failure(now);
+        health.record_success();
         assert!(health.is_up(now));
-        assert!(health.failed(now).is_none());
+        assert!(health.record_failure(now).is_none());
     }
 }

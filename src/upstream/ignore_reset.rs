@@ -1,6 +1,6 @@
-//! A backend may answer before it has read the whole request, and close: a 413 or a 401 to an
-//! upload. Its close resets the connection, our next write fails, and hyper would give up with the
-//! answer still unread.
+//! A backend may respond before it has read the whole request (413 or 401 to an upload) and close the
+//! connection. The close causes a reset, the next write fails, and hyper would return that error
+//! without reading the response.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -8,35 +8,39 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// A connection on which a write to a peer that is gone goes nowhere instead of failing, so that
-/// what the peer said before is read. Reads tell the truth: behind those words comes the end, or
-/// the error.
+/// A connection on which writes to a peer that has closed are discarded instead of failing, so that
+/// a response that the peer sent before is still read. Reads are unchanged: after the buffered data
+/// they report the end of the stream or the error.
 #[derive(Debug)]
 pub struct IgnoreResetOnWrite<Io> {
     io: Io,
-    /// The peer takes nothing any more.
-    gone: bool,
+    /// A write has failed because the peer closed the connection.
+    peer_closed: bool,
 }
 
 impl<Io> IgnoreResetOnWrite<Io> {
-    /// A connection to a peer that is there.
+    /// Wraps a connection that is open in both directions.
     pub fn new(io: Io) -> Self {
-        Self { io, gone: false }
+        Self { io, peer_closed: false }
     }
 
-    /// The connection itself.
+    /// Returns the wrapped connection.
     pub fn into_inner(self) -> Io {
         self.io
     }
 
-    /// Takes a write to a peer that is gone for done: `taken` says how much of it.
-    fn judge<T>(&mut self, written: Poll<io::Result<T>>, taken: T) -> Poll<io::Result<T>> {
-        let is_gone = |error: &io::Error| {
+    /// Reports a write to a closed peer as successful, with `discarded` as its result.
+    fn ignore_reset<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        discarded: T,
+    ) -> Poll<io::Result<T>> {
+        let is_reset = |error: &io::Error| {
             matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
         };
-        if matches!(&written, Poll::Ready(Err(error)) if is_gone(error)) {
-            self.gone = true;
-            return Poll::Ready(Ok(taken));
+        if matches!(&written, Poll::Ready(Err(error)) if is_reset(error)) {
+            self.peer_closed = true;
+            return Poll::Ready(Ok(discarded));
         }
         written
     }
@@ -67,11 +71,11 @@ impl<Io: Write + Unpin> Write for IgnoreResetOnWrite<Io> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let len = bufs.iter().map(|buf| buf.len()).sum();
-        if self.gone {
+        if self.peer_closed {
             return Poll::Ready(Ok(len));
         }
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.judge(written, len)
+        self.ignore_reset(written, len)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -80,11 +84,11 @@ impl<Io: Write + Unpin> Write for IgnoreResetOnWrite<Io> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        self.judge(flushed, ())
+        self.ignore_reset(flushed, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let closed = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.judge(closed, ())
+        self.ignore_reset(closed, ())
     }
 }

@@ -1,8 +1,8 @@
-//! The other side: choose a backend, dial it, and either make it a tunnel's far end or hand it
-//! one plain request.
+//! Connections to backends: selecting a backend, connecting to it, and using the connection for one
+//! tunnel or one plain request.
 //!
-//! One connection per WebSocket and per plain request: nothing is pooled, so no answer can meet
-//! another's question. Every head that leaves here is built from validated parts.
+//! Connections are not reused, so a response cannot be assigned to the wrong request. Every head that
+//! is sent to a backend is built from validated parts.
 
 pub(crate) mod admin_override;
 pub(crate) mod connect;

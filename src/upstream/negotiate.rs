@@ -1,5 +1,5 @@
-//! What a backend may choose from what the client offered: extensions (RFC 6455 9.1, RFC 7692)
-//! and the subprotocol (RFC 6455 4.1).
+//! Negotiation of extensions (RFC 6455 9.1, RFC 7692) and of the subprotocol (RFC 6455 4.1): the
+//! offer sent to a backend, and the validity of its selection.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
@@ -7,60 +7,65 @@ use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use crate::config::settings::Compression;
 use crate::http::extension::Extension;
 
-/// What is offered to a backend of what a client offers.
-pub fn offers(offered: &[Extension], compression: Compression) -> Vec<Extension> {
-    let passes = |extension: &&Extension| match compression {
+/// The client's extension offers that are forwarded to a backend.
+pub fn allowed_offers(offered: &[Extension], compression: Compression) -> Vec<Extension> {
+    let is_allowed = |extension: &&Extension| match compression {
         Compression::Strip => false,
-        // Beneath an extension that nobody here knows, there would be nothing to look into.
+        // Messages transformed by an unknown extension could not be inspected.
         Compression::Inspect => extension.is_deflate(),
         Compression::Pass => true,
     };
-    offered.iter().filter(passes).cloned().collect()
+    offered.iter().filter(is_allowed).cloned().collect()
 }
 
-/// Checks the backend's extensions against the offer; what it chose.
-pub fn read_extensions(
+/// Checks the extensions that the backend selected against the offer, and returns them.
+///
+/// # Errors
+/// The header is malformed, names an extension twice, or contains an extension or compression parameters
+/// that were not offered.
+pub fn check_extensions(
     headers: &HeaderMap,
     offered: &[Extension],
 ) -> Result<Vec<Extension>, &'static str> {
-    let chosen = Extension::read_all(headers)?;
-    for (at, extension) in chosen.iter().enumerate() {
-        if chosen[..at].iter().any(|before| before.name == extension.name) {
-            return Err("an extension chosen twice");
+    let selected = Extension::read_all(headers)?;
+    for (index, extension) in selected.iter().enumerate() {
+        if selected[..index].iter().any(|before| before.name == extension.name) {
+            return Err("extension selected twice");
         }
         let mut offers = offered.iter().filter(|offer| offer.name == extension.name).peekable();
         if offers.peek().is_none() {
-            return Err("an extension that was not offered");
+            return Err("extension that was not offered");
         }
-        if extension.is_deflate() && !offers.any(|offer| fits(extension, offer)) {
-            return Err("compression on terms that were not offered");
+        if extension.is_deflate() && !offers.any(|offer| is_valid_response(extension, offer)) {
+            return Err("compression parameters that were not offered");
         }
     }
-    Ok(chosen)
+    Ok(selected)
 }
 
-/// Has the client begin each message with an empty window, which a server may demand of any client
-/// that compresses (RFC 7692 7.1.1.2), and which a backend that would have kept one never notices.
-pub fn without_client_takeover(mut chosen: Vec<Extension>) -> Vec<Extension> {
-    for extension in chosen.iter_mut().filter(|extension| extension.is_deflate()) {
+/// Requires the client to start each message with an empty window, so that messages can be inspected
+/// separately. A server may require this from any client that compresses (RFC 7692 7.1.1.2), and the
+/// backend is not affected by it.
+pub fn with_client_no_context_takeover(mut selected: Vec<Extension>) -> Vec<Extension> {
+    for extension in selected.iter_mut().filter(|extension| extension.is_deflate()) {
         if extension.param(CLIENT_NO_TAKEOVER).is_none() {
             extension.params.push((CLIENT_NO_TAKEOVER.to_owned(), None));
         }
     }
-    chosen
+    selected
 }
 
-/// As one line of `Sec-WebSocket-Extensions`; `None` if there are none.
-pub fn line(extensions: &[Extension]) -> Option<HeaderValue> {
+/// The value of `Sec-WebSocket-Extensions`; `None` without extensions.
+pub fn header_value(extensions: &[Extension]) -> Option<HeaderValue> {
     let members: Vec<String> = extensions.iter().map(Extension::to_string).collect();
-    HeaderValue::from_str(&members.join(", ")).ok().filter(|line| !line.is_empty())
+    HeaderValue::from_str(&members.join(", ")).ok().filter(|value| !value.is_empty())
 }
 
-/// Whether an answer is a lawful one to this offer of compression (RFC 7692 7.1).
-fn fits(answer: &Extension, offer: &Extension) -> bool {
-    let lawful = answer.params.iter().enumerate().all(|(at, (name, value))| {
-        let first = answer.params[..at].iter().all(|(before, _)| before != name);
-        first
+/// Whether a response is valid for this offer of permessage-deflate (RFC 7692 7.1).
+fn is_valid_response(response: &Extension, offer: &Extension) -> bool {
+    let is_well_formed = response.params.iter().enumerate().all(|(index, (name, value))| {
+        let is_first = response.params[..index].iter().all(|(before, _)| before != name);
+        is_first
             && match name.as_str() {
                 "server_no_context_takeover" | CLIENT_NO_TAKEOVER => value.is_none(),
                 "server_max_window_bits" | "client_max_window_bits" => {
@@ -70,18 +75,22 @@ fn fits(answer: &Extension, offer: &Extension) -> bool {
             }
     });
     let bits = |extension: &Extension, name| extension.param(name).flatten().and_then(window_bits);
-    let no_wider = |name| match (bits(answer, name), bits(offer, name)) {
-        (Some(answered), Some(offered)) => answered <= offered,
+    let is_no_wider = |name| match (bits(response, name), bits(offer, name)) {
+        (Some(selected), Some(offered)) => selected <= offered,
         (Some(_) | None, None) | (None, Some(_)) => true,
     };
-    // 7.1.1.1 and 7.1.2.1: what the client demands of the server must be in the answer.
-    let demanded = ["server_no_context_takeover", "server_max_window_bits"];
-    let met =
-        demanded.iter().all(|name| offer.param(name).is_none() || answer.param(name).is_some());
-    // 7.1.2.2: the client's window is not the server's to narrow unless the client said so.
+    // 7.1.1.1 and 7.1.2.1: the response must contain what the client requires of the server.
+    let required = ["server_no_context_takeover", "server_max_window_bits"];
+    let has_required =
+        required.iter().all(|name| offer.param(name).is_none() || response.param(name).is_some());
+    // 7.1.2.2: the server may limit the client's window only if the client offered this.
     let window = "client_max_window_bits";
-    let allowed = answer.param(window).is_none() || offer.param(window).is_some();
-    lawful && met && allowed && no_wider("server_max_window_bits") && no_wider(window)
+    let is_window_allowed = response.param(window).is_none() || offer.param(window).is_some();
+    is_well_formed
+        && has_required
+        && is_window_allowed
+        && is_no_wider("server_max_window_bits")
+        && is_no_wider(window)
 }
 
 /// 8 to 15, in decimal without leading zeros.
@@ -90,19 +99,22 @@ fn window_bits(text: &str) -> Option<u8> {
     bits.filter(|_| !text.starts_with(['0', '+']))
 }
 
-/// Checks the backend's subprotocol: at most one, on one line, and one that was offered.
-pub fn read_subprotocol(
+/// Checks the subprotocol that the backend selected, and returns it.
+///
+/// # Errors
+/// More than one subprotocol, or one that was not offered.
+pub fn check_subprotocol(
     headers: &HeaderMap,
     offered: &[String],
 ) -> Result<Option<String>, &'static str> {
     let mut lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
     match (lines.next(), lines.next()) {
         (None, _) => Ok(None),
-        (Some(chosen), None) => {
-            let found = offered.iter().find(|offer| offer.as_bytes() == chosen.as_bytes());
-            found.cloned().map(Some).ok_or("a subprotocol that was not offered")
+        (Some(selected), None) => {
+            let found = offered.iter().find(|offer| offer.as_bytes() == selected.as_bytes());
+            found.cloned().map(Some).ok_or("subprotocol that was not offered")
         }
-        (Some(_), Some(_)) => Err("two subprotocols"),
+        (Some(_), Some(_)) => Err("more than one subprotocol"),
     }
 }
 
@@ -118,15 +130,15 @@ mod tests {
         HeaderMap::from_iter([(SEC_WEBSOCKET_EXTENSIONS, line.parse().unwrap())])
     }
 
-    fn choose(offer: &str, answer: &str) -> Result<bool, &'static str> {
+    fn select(offer: &str, response: &str) -> Result<bool, &'static str> {
         let offered = Extension::read_all(&headers(offer)).unwrap();
-        let chosen = read_extensions(&headers(answer), &offered)?;
-        Ok(chosen.iter().any(Extension::is_deflate))
+        let selected = check_extensions(&headers(response), &offered)?;
+        Ok(selected.iter().any(Extension::is_deflate))
     }
 
     #[test]
-    fn a_client_is_told_to_begin_anew_with_each_message() {
-        for (answer, told) in [
+    fn client_is_required_to_reset_its_window() {
+        for (response, expected) in [
             ("permessage-deflate", "permessage-deflate; client_no_context_takeover"),
             (
                 "Permessage-Deflate; client_no_context_takeover",
@@ -137,17 +149,18 @@ mod tests {
                 "permessage-deflate; server_max_window_bits=10; client_no_context_takeover",
             ),
         ] {
-            let chosen = Extension::read_all(&headers(answer)).unwrap();
-            assert_eq!(line(&without_client_takeover(chosen)).unwrap(), told);
+            let selected = Extension::read_all(&headers(response)).unwrap();
+            let required = header_value(&with_client_no_context_takeover(selected));
+            assert_eq!(required.unwrap(), expected);
         }
-        assert_eq!(line(&without_client_takeover(Vec::new())), None);
+        assert_eq!(header_value(&with_client_no_context_takeover(Vec::new())), None);
     }
 
     #[test]
-    fn only_what_can_be_looked_into_is_offered() {
+    fn inspection_offers_only_deflate() {
         let offered = headers("x-other; a=1, permessage-deflate; client_max_window_bits, x-more");
         let offered = Extension::read_all(&offered).unwrap();
-        let offered = |compression| line(&offers(&offered, compression));
+        let offered = |compression| header_value(&allowed_offers(&offered, compression));
         assert_eq!(offered(Compression::Strip), None);
         let deflate = "permessage-deflate; client_max_window_bits";
         assert_eq!(offered(Compression::Inspect).unwrap(), deflate);
@@ -156,25 +169,25 @@ mod tests {
     }
 
     #[test]
-    fn compression_is_accepted_on_lawful_terms() {
+    fn accepts_valid_compression_parameters() {
         let browser = "permessage-deflate; client_max_window_bits";
-        for answer in [
+        for response in [
             "permessage-deflate",
             "Permessage-Deflate; server_no_context_takeover",
             "permessage-deflate; client_no_context_takeover; server_max_window_bits=8",
             "permessage-deflate; client_max_window_bits=15; server_max_window_bits=\"10\"",
         ] {
-            assert_eq!(choose(browser, answer), Ok(true), "{answer}");
+            assert_eq!(select(browser, response), Ok(true), "{response}");
         }
-        assert_eq!(choose("x-other; a=1", "x-other; b"), Ok(false));
-        assert_eq!(choose("x-other, permessage-deflate", "permessage-deflate, x-other"), Ok(true));
+        assert_eq!(select("x-other; a=1", "x-other; b"), Ok(false));
+        assert_eq!(select("x-other, permessage-deflate", "permessage-deflate, x-other"), Ok(true));
     }
 
     // Requirements: BM11.
     #[test]
     fn rejects_compression_parameters_that_were_not_offered() {
         let browser = "permessage-deflate; client_max_window_bits";
-        for answer in [
+        for response in [
             "permessage-deflate; server_max_window_bits=16",
             "permessage-deflate; server_max_window_bits=7",
             "permessage-deflate; server_max_window_bits=08",
@@ -187,51 +200,51 @@ mod tests {
             "permessage-deflate; unknown",
             "permessage-deflate, permessage-deflate",
         ] {
-            assert!(choose(browser, answer).is_err(), "{answer}");
+            assert!(select(browser, response).is_err(), "{response}");
         }
     }
 
     #[test]
-    fn compression_answers_one_of_several_offers() {
+    fn compression_matches_one_of_several_offers() {
         let strict = "permessage-deflate; server_max_window_bits=10; server_no_context_takeover";
         let good = "permessage-deflate; server_no_context_takeover; server_max_window_bits=9";
-        assert_eq!(choose(strict, good), Ok(true));
-        for answer in [
+        assert_eq!(select(strict, good), Ok(true));
+        for response in [
             "permessage-deflate",
             "permessage-deflate; server_no_context_takeover; server_max_window_bits=11",
             "permessage-deflate; server_max_window_bits=10",
             "permessage-deflate; server_no_context_takeover; server_max_window_bits=9; \
              client_max_window_bits=9",
         ] {
-            assert!(choose(strict, answer).is_err(), "{answer}");
+            assert!(select(strict, response).is_err(), "{response}");
             let with_fallback = format!("{strict}, permessage-deflate; client_max_window_bits");
-            assert_eq!(choose(&with_fallback, answer), Ok(true), "{answer}");
+            assert_eq!(select(&with_fallback, response), Ok(true), "{response}");
         }
         let narrow = "permessage-deflate; client_max_window_bits=10";
-        assert!(choose(narrow, "permessage-deflate; client_max_window_bits=11").is_err());
+        assert!(select(narrow, "permessage-deflate; client_max_window_bits=11").is_err());
     }
 
     // Requirements: W8, BM10.
     #[test]
     fn rejects_extensions_that_were_not_offered() {
-        assert!(choose("x-a", "x-b").is_err());
-        assert!(choose("x-a", "x-a, x-b").is_err());
-        assert!(choose("x-a", "x-a;").is_err());
-        assert!(read_extensions(&headers("permessage-deflate"), &[]).is_err());
-        assert_eq!(read_extensions(&HeaderMap::new(), &[]), Ok(Vec::new()));
+        assert!(select("x-a", "x-b").is_err());
+        assert!(select("x-a", "x-a, x-b").is_err());
+        assert!(select("x-a", "x-a;").is_err());
+        assert!(check_extensions(&headers("permessage-deflate"), &[]).is_err());
+        assert_eq!(check_extensions(&HeaderMap::new(), &[]), Ok(Vec::new()));
     }
 
     // Requirements: W9, W10, BM10.
     #[test]
     fn subprotocol_must_be_one_of_those_offered() {
-        let choose = |lines: &[&str]| {
+        let select = |lines: &[&str]| {
             let lines = lines.iter().map(|line| (SEC_WEBSOCKET_PROTOCOL, line.parse().unwrap()));
-            read_subprotocol(&lines.collect(), &["chat".to_owned(), "v2".to_owned()])
+            check_subprotocol(&lines.collect(), &["chat".to_owned(), "v2".to_owned()])
         };
-        assert_eq!(choose(&[]), Ok(None));
-        assert_eq!(choose(&["v2"]), Ok(Some("v2".to_owned())));
+        assert_eq!(select(&[]), Ok(None));
+        assert_eq!(select(&["v2"]), Ok(Some("v2".to_owned())));
         for lines in [&["v3"][..], &["Chat"], &["chat, v2"], &["chat", "v2"], &[""]] {
-            assert!(choose(lines).is_err(), "{lines:?}");
+            assert!(select(lines).is_err(), "{lines:?}");
         }
     }
 }

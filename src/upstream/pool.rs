@@ -1,4 +1,4 @@
-//! Which backend a client meets: weighted rendezvous hashing over a route's backends.
+//! Backend selection: weighted rendezvous hashing of the client key over the backends of a route.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -8,29 +8,29 @@ use tokio::time::Instant;
 
 use super::admin_override::AdminOverride;
 use super::health::Health;
-use super::resolve::ResolvedNames;
+use super::resolve::CachedResolver;
 use crate::client::ClientKey;
 use crate::config::settings::BackendSettings;
 use crate::config::values::patterns::BackendAddress;
 use crate::telemetry::events::{backend_connect_failed, backend_recovered};
 use crate::telemetry::metrics::handles::BackendCounts;
 
-/// One place to connect to.
+/// One backend of a route.
 #[derive(Debug)]
 pub struct Backend {
-    /// What the choice hangs on; unique in its pool.
+    /// Stable name, unique in its pool. Selection depends on it.
     pub id: Arc<str>,
-    /// Where it listens.
+    /// Host and port to connect to.
     pub address: BackendAddress,
-    /// Its share of the clients as the file says, relative to its siblings.
+    /// The configured weight; [`Backend::effective_weight`] includes the operator's.
     pub weight: NonZeroU32,
-    /// What an operator says of that; outlives this configuration.
-    pub standing: Arc<AdminOverride>,
-    /// Outlives this configuration.
+    /// Drain and weight set by an operator; kept across reloads.
+    pub admin_override: Arc<AdminOverride>,
+    /// Kept across reloads.
     pub health: Arc<Health>,
-    /// Outlives it, too.
+    /// Metrics; kept across reloads.
     pub counts: Arc<BackendCounts>,
-    pub(super) names: ResolvedNames,
+    pub(super) resolver: CachedResolver,
 }
 
 /// The backends of one route.
@@ -39,78 +39,83 @@ pub struct Pool {
     backends: Arc<[Arc<Backend>]>,
 }
 
-/// What is known of a backend from elsewhere, and from before.
+/// State of a backend that is carried over from the previous snapshot or shared with other routes.
 #[derive(Debug, Default)]
 pub struct Carried {
-    /// Whether it is up.
+    /// Results of recent connection attempts.
     pub health: Arc<Health>,
-    /// What is counted of it.
+    /// Metrics of the backend.
     pub counts: Arc<BackendCounts>,
-    /// What an operator decided.
-    pub standing: Arc<AdminOverride>,
+    /// Drain and weight set by an operator.
+    pub admin_override: Arc<AdminOverride>,
 }
 
 impl Backend {
-    /// Its share of the clients, relative to its siblings.
-    pub fn share(&self) -> NonZeroU32 {
-        self.standing.weight().unwrap_or(self.weight)
+    /// The weight used for selection: the operator's, or else the configured one.
+    pub fn effective_weight(&self) -> NonZeroU32 {
+        self.admin_override.weight().unwrap_or(self.weight)
     }
 
-    /// Whether new sessions should go there.
-    pub fn takes(&self, now: Instant) -> bool {
-        self.health.is_up(now) && !self.standing.away.is_away()
+    /// Whether an operator has drained this backend.
+    pub fn is_draining(&self) -> bool {
+        self.admin_override.drain.is_draining()
     }
 
-    /// It gave a lawful answer.
-    pub fn answered(&self) {
-        if self.health.succeeded() {
+    /// Whether the backend is up and not drained, so that it should get new tunnels.
+    pub fn is_eligible(&self, now: Instant) -> bool {
+        self.health.is_up(now) && !self.is_draining()
+    }
+
+    /// Records a valid response, and logs that an ejected backend is back.
+    pub fn record_success(&self) {
+        if self.health.record_success() {
             backend_recovered(&self.id, &self.counts.route.name);
         }
     }
 
-    /// It did not take a connection.
-    pub fn failed(&self, why: &dyn fmt::Display) {
+    /// Records a failed connection attempt, and logs it together with the ejection it may cause.
+    pub fn record_failure(&self, error: &dyn fmt::Display) {
         self.counts.connect_failures.inc();
-        let left_out = self.health.failed(Instant::now());
-        backend_connect_failed(&self.id, &self.counts.route.name, why, left_out);
+        let ejection = self.health.record_failure(Instant::now());
+        backend_connect_failed(&self.id, &self.counts.route.name, error, ejection);
     }
 }
 
 impl Pool {
-    /// Builds a pool. `known` gives what is known of a backend, from other routes and from
-    /// earlier generations.
+    /// Builds a pool. `carried` returns the state of a backend that already exists in another route or
+    /// in the previous snapshot.
     pub fn new(
         settings: &[BackendSettings],
-        mut known: impl FnMut(&BackendSettings) -> Carried,
+        mut carried: impl FnMut(&BackendSettings) -> Carried,
     ) -> Self {
         let build = |settings: &BackendSettings| {
-            let Carried { health, counts, standing } = known(settings);
+            let Carried { health, counts, admin_override } = carried(settings);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),
                 weight: settings.weight,
-                standing,
+                admin_override,
                 health,
                 counts,
-                names: ResolvedNames::default(),
+                resolver: CachedResolver::default(),
             })
         };
         Self { backends: settings.iter().map(build).collect() }
     }
 
-    /// All backends, as configured.
+    /// All backends in configuration order.
     pub fn backends(&self) -> &[Arc<Backend>] {
         &self.backends
     }
 
-    /// Every backend that is not away, in the order in which this client tries them: by hash, the
-    /// ejected ones behind all others as a last resort. The same key meets the same order in every process
-    /// that has the same ids and weights; taking one backend out moves only its own clients.
+    /// All backends that are not drained, in the order in which this client tries them: by hash, with
+    /// the ejected ones last. The order for a key is the same in every process with the same ids and
+    /// weights, and removing a backend moves only the clients that were assigned to it.
     pub fn order(&self, key: ClientKey, now: Instant) -> Vec<Arc<Backend>> {
         let mut order: Vec<(bool, f64, &Arc<Backend>)> = self
             .backends
             .iter()
-            .filter(|backend| !backend.standing.away.is_away())
+            .filter(|backend| !backend.is_draining())
             .map(|backend| (backend.health.is_up(now), score(key, backend), backend))
             .collect();
         order.sort_by(|(up, score, backend), (other_up, other_score, other)| {
@@ -122,20 +127,20 @@ impl Pool {
     }
 }
 
-/// Weighted rendezvous: `-w / ln(u)`, the highest wins, gives each backend the share `w / sum(w)`
-/// of all keys (Schindelhauer and Schomaker 2005).
+/// Weighted rendezvous hashing: the backend with the highest `-w / ln(u)` is selected, which gives each
+/// backend the share `w / sum(w)` of all keys (Schindelhauer and Schomaker 2005).
 fn score(key: ClientKey, backend: &Backend) -> f64 {
     let hash = hash(&[&key.to_bytes(), backend.id.as_bytes()]);
     // The upper 53 bits as a number strictly between 0 and 1.
     let u = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    -f64::from(backend.share().get()) / u.ln()
+    -f64::from(backend.effective_weight().get()) / u.ln()
 }
 
-/// FNV-1a (64 bits) over the key's bytes and the id's, then MurmurHash3's 64-bit finaliser,
-/// because FNV alone leaves neighbours near each other in the upper bits.
+/// FNV-1a (64 bits) over the bytes of the key and of the id, followed by the 64-bit finalizer of
+/// MurmurHash3, because FNV-1a alone gives similar upper bits for similar keys.
 ///
-/// This is a promise to every running deployment: another function, or other constants, would
-/// send every client to another backend. It may never change.
+/// This function must never change: a different one would assign every client of every deployment to a
+/// different backend.
 fn hash(parts: &[&[u8]]) -> u64 {
     let mut hash = FNV_OFFSET;
     for byte in parts.iter().copied().flatten() {

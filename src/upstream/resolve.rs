@@ -1,75 +1,84 @@
-//! The addresses of one backend. Names are looked up by the system's resolver, which may hang: at
-//! most one look-up of a backend is waited for at a time, and the last good answer stands in.
+//! Resolving the host name of a backend, with a cache. The system's resolver may block for a long
+//! time, so at most one lookup per backend runs at a time, and an expired result is used meanwhile.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex as Turn;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use crate::config::values::patterns::BackendAddress;
 use crate::net::network::Net;
 
-/// What is known of where a backend is.
+/// The cached addresses of one backend.
 #[derive(Debug, Default)]
-pub struct ResolvedNames {
-    last: Mutex<Option<ResolvedAddresses>>,
-    turn: Turn<()>,
+pub struct CachedResolver {
+    cache: Mutex<Option<ResolvedAddresses>>,
+    /// Held during a lookup.
+    lookup: AsyncMutex<()>,
 }
 
 #[derive(Clone, Debug)]
 struct ResolvedAddresses {
-    at: Instant,
+    resolved_at: Instant,
     addresses: Arc<[SocketAddr]>,
 }
 
-impl ResolvedNames {
-    /// The addresses to try, in the resolver's order; an address needs no resolver.
+impl CachedResolver {
+    /// Returns the addresses to try, in the resolver's order. An IP address is returned as it is, and a
+    /// cached result for ten seconds; if a later lookup fails, the last result is returned again.
     ///
     /// # Errors
-    /// The name has never been found, and was not found now.
+    /// The lookup failed and no earlier result exists.
     pub async fn addresses(
         &self,
         net: &dyn Net,
-        of: &BackendAddress,
+        address: &BackendAddress,
     ) -> io::Result<Arc<[SocketAddr]>> {
-        if let Ok(ip) = of.host.parse::<IpAddr>() {
-            return Ok([SocketAddr::new(ip, of.port)].into());
+        if let Ok(ip) = address.host.parse::<IpAddr>() {
+            return Ok([SocketAddr::new(ip, address.port)].into());
         }
-        if let Some(fresh) = self.known().filter(|answer| answer.at.elapsed() < FRESH) {
-            return Ok(fresh.addresses);
+        if let Some(addresses) = self.fresh() {
+            return Ok(addresses);
         }
-        let _turn = match (self.turn.try_lock(), self.known()) {
-            (Ok(turn), _) => turn,
-            // Somebody is asking; what was good a while ago is better than to wait.
-            (Err(_), Some(stale)) => return Ok(stale.addresses),
-            (Err(_), None) => self.turn.lock().await,
+        let _lookup = match (self.lookup.try_lock(), self.cached()) {
+            (Ok(lookup), _) => lookup,
+            // Another task is resolving the name; an expired result is better than waiting.
+            (Err(_), Some(expired)) => return Ok(expired.addresses),
+            (Err(_), None) => self.lookup.lock().await,
         };
-        // Whoever had the turn before may have had luck.
-        if let Some(fresh) = self.known().filter(|answer| answer.at.elapsed() < FRESH) {
-            return Ok(fresh.addresses);
+        // The lookup that this one has waited for may have succeeded.
+        if let Some(addresses) = self.fresh() {
+            return Ok(addresses);
         }
-        match net.resolve(&of.host, of.port).await {
+        match net.resolve(&address.host, address.port).await {
             Ok(found) => {
                 let addresses: Arc<[SocketAddr]> = found.into_iter().take(ADDRESSES_MAX).collect();
-                let answer = ResolvedAddresses { at: Instant::now(), addresses: addresses.clone() };
-                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+                let resolved =
+                    ResolvedAddresses { resolved_at: Instant::now(), addresses: addresses.clone() };
+                *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Some(resolved);
                 Ok(addresses)
             }
-            Err(error) => self.known().map(|stale| stale.addresses).ok_or(error),
+            Err(error) => self.cached().map(|expired| expired.addresses).ok_or(error),
         }
     }
 
-    fn known(&self) -> Option<ResolvedAddresses> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The cached result unless it has expired.
+    fn fresh(&self) -> Option<Arc<[SocketAddr]>> {
+        let resolved = self.cached()?;
+        (resolved.resolved_at.elapsed() < CACHE_TTL).then_some(resolved.addresses)
+    }
+
+    fn cached(&self) -> Option<ResolvedAddresses> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// How long an answer is not asked for again.
-const FRESH: Duration = Duration::from_secs(10);
-/// Most addresses of one name that are tried.
+/// How long a result is used without another lookup.
+const CACHE_TTL: Duration = Duration::from_secs(10);
+/// Maximum number of addresses tried per name.
 const ADDRESSES_MAX: usize = 16;
 
 #[cfg(test)]
@@ -77,37 +86,37 @@ mod tests {
     use super::*;
     use crate::net::network::SystemNet;
 
-    fn at(host: &str) -> BackendAddress {
+    fn address(host: &str) -> BackendAddress {
         BackendAddress { host: host.into(), port: 9 }
     }
 
     #[tokio::test]
-    async fn an_address_is_its_own_answer_and_a_name_is_remembered() {
-        let names = ResolvedNames::default();
-        let found = names.addresses(&SystemNet, &at("::1")).await.unwrap();
+    async fn addresses_need_no_lookup_and_names_are_cached() {
+        let resolver = CachedResolver::default();
+        let found = resolver.addresses(&SystemNet, &address("::1")).await.unwrap();
         assert_eq!(*found, ["[::1]:9".parse().unwrap()]);
-        assert!(names.known().is_none());
+        assert!(resolver.cached().is_none());
         assert!(
-            names
-                .addresses(&SystemNet, &at("localhost"))
+            resolver
+                .addresses(&SystemNet, &address("localhost"))
                 .await
                 .unwrap()
                 .iter()
                 .all(|a| a.port() == 9)
         );
-        assert!(names.known().is_some());
+        assert!(resolver.cached().is_some());
     }
 
     // Requirements: BM21.
     #[tokio::test(start_paused = true)]
     async fn last_good_answer_is_used_on_failure() {
-        let names = ResolvedNames::default();
+        let resolver = CachedResolver::default();
         let good: Arc<[SocketAddr]> = ["192.0.2.1:9".parse().unwrap()].into();
-        *names.last.lock().unwrap() =
-            Some(ResolvedAddresses { at: Instant::now(), addresses: good.clone() });
-        tokio::time::advance(FRESH * 2).await;
-        // The resolver hangs in somebody else's turn.
-        let _hangs = names.turn.try_lock().unwrap();
-        assert_eq!(names.addresses(&SystemNet, &at("name.invalid")).await.unwrap(), good);
+        *resolver.cache.lock().unwrap() =
+            Some(ResolvedAddresses { resolved_at: Instant::now(), addresses: good.clone() });
+        tokio::time::advance(CACHE_TTL * 2).await;
+        // The lookup of another task blocks.
+        let _lookup = resolver.lookup.try_lock().unwrap();
+        assert_eq!(resolver.addresses(&SystemNet, &address("name.invalid")).await.unwrap(), good);
     }
 }

@@ -1,4 +1,4 @@
-//! Backends for tests: raw TCP that says what it is told, and hands out what it heard.
+//! Scripted backends for unit tests: raw TCP connections and sample requests.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -15,61 +15,61 @@ use crate::client::{ClientInfo, KeyPrefixes};
 use crate::config::values::patterns::BackendAddress;
 use crate::http::forwarded::Forwarded;
 
-/// A backend at a host and port.
+/// A backend at this host and port.
 pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
     Arc::new(Backend {
-        standing: Arc::default(),
+        admin_override: Arc::default(),
         id: format!("{host}:{port}").into(),
         address: BackendAddress { host: host.to_owned(), port },
         weight: NonZeroU32::MIN,
         health: Arc::new(Health::default()),
         counts: Default::default(),
-        names: Default::default(),
+        resolver: Default::default(),
     })
 }
 
-/// The backend behind a listener.
+/// A backend at the address of a listener.
 pub(crate) fn backend(listener: &TcpListener) -> Arc<Backend> {
     backend_at(("127.0.0.1", listener.local_addr().unwrap().port()))
 }
 
-/// An address that refuses: it was free a moment ago, and nobody took it.
+/// A local port that refuses connections: it was bound and released again.
 pub(crate) fn refusing_port() -> (&'static str, u16) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     ("127.0.0.1", listener.local_addr().unwrap().port())
 }
 
-/// A request of a client in the documentation network, over TLS, and what is said of it.
+/// A request from a client at a documentation address over TLS, with its forwarding data.
 pub(crate) struct ScriptedRequest {
-    pub(crate) visitor: ClientInfo,
+    pub(crate) client: ClientInfo,
     pub(crate) forwarded: Forwarded,
     pub(crate) local: SocketAddr,
-    pub(crate) manner: ForwardingPolicy,
+    pub(crate) policy: ForwardingPolicy,
 }
 
 impl ScriptedRequest {
-    pub(crate) fn introduction(&self) -> ForwardedHeaders<'_> {
+    pub(crate) fn headers(&self) -> ForwardedHeaders<'_> {
         ForwardedHeaders {
-            visitor: &self.visitor,
+            client: &self.client,
             forwarded: &self.forwarded,
             request_id: "0123",
             local: self.local,
-            manner: &self.manner,
+            policy: &self.policy,
         }
     }
 }
 
-/// One who comes straight, to a route that does nothing special.
-pub(crate) fn guest() -> ScriptedRequest {
+/// A request without a trusted proxy, to a route with default settings.
+pub(crate) fn direct_request() -> ScriptedRequest {
     let addr = SocketAddr::from(([203, 0, 113, 7], 5000));
-    let mut visitor = ClientInfo::new(addr, KeyPrefixes::default(), "test".into());
-    visitor.secure = true;
-    let forwarded = Forwarded { chain: vec![visitor.addr], ..Forwarded::default() };
+    let mut client = ClientInfo::new(addr, KeyPrefixes::default(), "test".into());
+    client.secure = true;
+    let forwarded = Forwarded { chain: vec![client.addr], ..Forwarded::default() };
     let local = SocketAddr::from(([192, 0, 2, 1], 443));
-    ScriptedRequest { visitor, forwarded, local, manner: ForwardingPolicy::default() }
+    ScriptedRequest { client, forwarded, local, policy: ForwardingPolicy::default() }
 }
 
-/// A connected pair: our end, and the backend's.
+/// A connected pair: the proxy's end and the backend's end.
 pub(crate) async fn connected() -> (BackendConnection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let backend = backend(&listener);
@@ -78,7 +78,7 @@ pub(crate) async fn connected() -> (BackendConnection, TcpStream) {
     (BackendConnection { stream: stream.unwrap().into(), backend }, accepted.unwrap().0)
 }
 
-/// Reads a request head, to its empty line.
+/// Reads a request head including the empty line.
 pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -87,14 +87,14 @@ pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Reads a request head, then says `answer`; the head comes back.
-pub(crate) async fn reply(stream: &mut TcpStream, answer: &[u8]) -> String {
+/// Reads a request head, sends `response`, and returns the head.
+pub(crate) async fn reply(stream: &mut TcpStream, response: &[u8]) -> String {
     let head = read_head(stream).await;
-    stream.write_all(answer).await.unwrap();
+    stream.write_all(response).await.unwrap();
     head
 }
 
-/// Holds a future to what a multi-threaded runtime demands.
-pub(crate) fn sendable<F: Future + Send>(future: F) -> F {
+/// Checks at compile time that a future is `Send`.
+pub(crate) fn assert_send<F: Future + Send>(future: F) -> F {
     future
 }

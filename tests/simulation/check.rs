@@ -62,8 +62,8 @@ fn at_rest(outcome: &Outcome) -> Option<String> {
     let facts = [
         ("open tunnels", open),
         ("open connections", connections),
-        ("connection permits", state.occupancy.connections() as u64),
-        ("tunnel permits", state.occupancy.tunnels() as u64),
+        ("connection permits", state.concurrency.connections() as u64),
+        ("tunnel permits", state.concurrency.tunnels() as u64),
         ("registered sessions", state.registry.len() as u64),
         ("tasks", state.tasks.len() as u64),
     ];

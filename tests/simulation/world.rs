@@ -112,7 +112,7 @@ pub async fn run(scenario: Scenario) -> Outcome {
     sleep(Duration::from_millis(rng.between(1_000, 150_000))).await;
     world.drain().await;
     if scenario.defect == Defect::LeakedPermit {
-        std::mem::forget(world.state.occupancy.admit_connection(usize::MAX).unwrap());
+        std::mem::forget(world.state.concurrency.admit_connection(usize::MAX).unwrap());
     }
     world.stop_backends();
     while timeout(END, parties.join_next()).await.expect("a party never ends").is_some() {}
@@ -279,7 +279,7 @@ impl World {
     /// What must hold at any time, until the proxy is at rest.
     async fn watch(self: Arc<Self>) {
         while self.state.phase() != Phase::Draining || !self.state.tasks.is_empty() {
-            let (tunnels, sessions) = (self.state.occupancy.tunnels(), self.state.registry.len());
+            let (tunnels, sessions) = (self.state.concurrency.tunnels(), self.state.registry.len());
             assert!(tunnels >= sessions, "{sessions} sessions hold {tunnels} permits");
             sleep(Duration::from_millis(37)).await;
         }
@@ -287,7 +287,7 @@ impl World {
 
     async fn drain(&self) {
         self.note("drain");
-        self.state.enter(Phase::Draining);
+        self.state.set_phase(Phase::Draining);
         let pacing = DrainSettings {
             delay: None,
             window: Duration::from_secs(5),

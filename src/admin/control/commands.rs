@@ -14,7 +14,8 @@ use crate::protocol::response::{
     CommandError, CommandErrorKind, DrainResult, KillResult, WeightChanged,
 };
 use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
-use crate::proxy::snapshot::{Route, Snapshot};
+use crate::proxy::route::Route;
+use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
 use crate::upstream::pool::Backend;
@@ -48,7 +49,7 @@ pub(super) fn drain(
     close: &CloseRequest,
 ) -> Result<(DrainResult, DrainTask), CommandError> {
     require_all_flag(selection, all)?;
-    if state.is_draining() {
+    if state.is_shutting_down() {
         let message = "the process is shutting down and already drains every tunnel";
         return Err(CommandError::new(CommandErrorKind::Rejected, message));
     }
@@ -85,7 +86,7 @@ fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selec
     }
     match (&selection.route, &selection.backend) {
         (None, None) => {
-            state.away.set(true);
+            state.admin_drain.set(true);
         }
         (Some(route), None) => {
             for route in routes(snapshot, Some(route)) {
@@ -95,7 +96,7 @@ fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selec
         (route, Some(backend)) => {
             // Empty if a reload removed the backend while tunnels to it are open.
             for backend in backends(snapshot, route.as_deref(), backend).unwrap_or_default() {
-                backend.standing.away.set(true);
+                backend.admin_override.drain.set(true);
             }
         }
     }
@@ -115,11 +116,11 @@ pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), Comm
         return Err(unknown_route(&snapshot, name));
     }
     let mut changed = state.drains.cancel(scope) > 0;
-    changed |= *scope == DrainScope::All && state.away.set(false);
+    changed |= *scope == DrainScope::All && state.admin_drain.set(false);
     for drain_flag in routes.iter().map(|route| &*route.drain) {
         changed |= drain_flag.set(false);
     }
-    for drain_flag in backends.iter().map(|backend| &backend.standing.away) {
+    for drain_flag in backends.iter().map(|backend| &backend.admin_override.drain) {
         changed |= drain_flag.set(false);
     }
     if !changed {
@@ -143,8 +144,8 @@ pub(super) fn set_weight(
     let weight = weight.map(|weight| NonZeroU32::new(weight).ok_or_else(zero)).transpose()?;
     let snapshot = state.snapshot();
     let found = backends(&snapshot, route, id)?;
-    found.iter().for_each(|backend| backend.standing.weigh(weight));
-    let weight = found.first().map_or(0, |backend| backend.share().get());
+    found.iter().for_each(|backend| backend.admin_override.set_weight(weight));
+    let weight = found.first().map_or(0, |backend| backend.effective_weight().get());
     Ok(WeightChanged { routes: found.len(), weight })
 }
 

@@ -13,7 +13,7 @@ pub(super) fn config(state: &ProxyState) -> EffectiveConfig {
     let snapshot = state.snapshot();
     let settings = &snapshot.settings;
     let mut keys = effective(settings);
-    for overdue in state.overdue() {
+    for overdue in state.keys_requiring_restart() {
         let from = Some("start; a restart applies the file's value".to_owned());
         replace(&mut keys, &overdue.key, overdue.value, from);
     }
@@ -25,14 +25,14 @@ pub(super) fn config(state: &ProxyState) -> EffectiveConfig {
     }
     for (route, number) in snapshot.route_list.iter().zip(0..) {
         for (backend, index) in route.pool.backends().iter().zip(0..) {
-            if let Some(weight) = backend.standing.weight() {
+            if let Some(weight) = backend.admin_override.weight() {
                 let key = format!("route[{number}].backends[{index}].weight");
                 replace(&mut keys, &key, weight.to_string(), from_ctl());
             }
         }
     }
     let file = settings.file.as_ref().map(|file| file.display().to_string());
-    EffectiveConfig { generation: snapshot.number, file, keys }
+    EffectiveConfig { generation: snapshot.generation, file, keys }
 }
 
 fn replace(keys: &mut [EffectiveKey], key: &str, value: String, from: Option<String>) {

@@ -12,8 +12,9 @@ use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::client::{ClientInfo, TlsInfo, TlsVersion};
 use crate::http::{Handshake, RequestKind};
 use crate::protocol::response::{CommandError, CommandErrorKind, ExplainStep, Explanation};
+use crate::proxy::route::Route;
 use crate::proxy::route_match::{find, own_origin};
-use crate::proxy::snapshot::{Route, Snapshot};
+use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::reject::RejectReason;
 use crate::sys::clock::now;
@@ -238,11 +239,11 @@ impl ExplainTrail {
     }
 
     fn drain(&mut self, state: &ProxyState, route: &Route) -> Result<(), RejectReason> {
-        if state.is_closed() {
+        if state.is_draining() {
             self.fail("drain", "the process is draining; no new tunnels", None);
             return Err(RejectReason::Draining);
         }
-        if route.drain.is_away() {
+        if route.is_draining() {
             self.fail("drain", "the route is drained by tidegate ctl; no new tunnels", None);
             return Err(RejectReason::Draining);
         }
@@ -273,16 +274,16 @@ impl ExplainTrail {
         client: &ClientInfo,
     ) -> Result<Permit, RejectReason> {
         let per_client = snapshot.settings.concurrency.tunnels_per_client;
-        let permit = state.occupancy.admit_tunnel(
+        let permit = state.concurrency.admit_tunnel(
             client.key,
             &route.tunnels,
             TunnelLimits {
                 total: snapshot.capacity.tunnels,
                 per_client: per_client,
-                per_route: route.tunnels_max,
+                per_route: route.max_tunnels,
             },
         )?;
-        let open = state.occupancy.tunnels().saturating_sub(1);
+        let open = state.concurrency.tunnels().saturating_sub(1);
         let result = format!("{open} of {} tunnels are open", snapshot.capacity.tunnels);
         let key = format!("concurrency.tunnels_per_client = {per_client}");
         self.pass("concurrency", result, Some(key));
@@ -298,7 +299,7 @@ impl ExplainTrail {
         };
         let show = |backend: &std::sync::Arc<Backend>| {
             let down = if backend.health.is_up(now) { "" } else { ", down" };
-            format!("{} (weight {}{down})", backend.id, backend.share())
+            format!("{} (weight {}{down})", backend.id, backend.effective_weight())
         };
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =
@@ -314,7 +315,7 @@ impl ExplainTrail {
     }
 
     fn limits(&mut self, route: &Route) {
-        let policy = &route.terms;
+        let policy = &route.policy;
         let shown = |reason: TerminationReason| {
             Some(format!("{} = {}", reason.key()?, reason.value(policy)?))
         };

@@ -12,7 +12,8 @@ use ws::Side;
 use super::top_lists::TopLists;
 use crate::config::settings::ListenerSettings;
 use crate::protocol::response::{Change, ChangedKey};
-use crate::proxy::snapshot::{Route, Snapshot};
+use crate::proxy::route::Route;
+use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::server::reload_report;
 use crate::sessions::drains::RunningDrain;
@@ -28,16 +29,16 @@ use crate::upstream::pool::Backend;
 /// The gauges of `/metrics` that are read at scrape time.
 pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
     let snapshot = state.snapshot();
-    let reloaded = state.reloaded.load();
+    let reloaded = state.last_reload.load();
     let reload = reloaded.as_ref().map(|reloaded| (reloaded.at, reloaded.outcome.is_ok()));
     ProcessSnapshot {
-        started: state.born,
-        generation: snapshot.number,
-        draining: !state.is_wanted(),
+        started: state.started_at,
+        generation: snapshot.generation,
+        draining: !state.is_ready(),
         connections_max: snapshot.capacity.connections,
         tunnels_max: snapshot.capacity.tunnels,
         // The first configuration counts as applied: the process would not run otherwise.
-        reload: reload.unwrap_or((state.born, true)),
+        reload: reload.unwrap_or((state.started_at, true)),
         backends: snapshot.backend_states(now()),
         certificates: snapshot.tls.as_ref().map_or(vec![], |tls| tls.certs().states().to_vec()),
         process: ProcessUsage::read(),
@@ -63,10 +64,10 @@ pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
     let total = |causes: &[ReasonCount]| causes.iter().map(|cause| cause.count).sum::<u64>();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "state": if !state.is_wanted() { "draining" } else { "running" },
+        "state": if !state.is_ready() { "draining" } else { "running" },
         "now": wall(),
-        "started": state.born,
-        "generation": snapshot.number,
+        "started": state.started_at,
+        "generation": snapshot.generation,
         "connections": {
             "open": listeners.iter().map(|listener| listener.open.get()).sum::<u64>(),
             "opened": listeners.iter().map(|listener| listener.opened.get()).sum::<u64>(),
@@ -173,15 +174,16 @@ fn causes(mut causes: Vec<ReasonCount>, label: &str, reason: &str) -> Value {
 
 fn pool(route: &Route) -> Value {
     let backends = route.pool.backends();
-    let weights: f64 = backends.iter().map(|backend| f64::from(backend.share().get())).sum();
+    let weights: f64 =
+        backends.iter().map(|backend| f64::from(backend.effective_weight().get())).sum();
     let open: u64 = backends.iter().map(|backend| backend.counts.open.get()).sum();
     let row = |backend: &Arc<Backend>| {
         let counts = &backend.counts;
         json!({
             "id": &*backend.id,
             "up": backend.health.is_up(now().into()),
-            "drained": backend.standing.away.is_away(),
-            "expected_share": f64::from(backend.share().get()) / weights,
+            "drained": backend.is_draining(),
+            "expected_share": f64::from(backend.effective_weight().get()) / weights,
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
             "opened": counts.opened.get(),
@@ -190,9 +192,9 @@ fn pool(route: &Route) -> Value {
     };
     json!({
         "route": &*route.name,
-        "drained": route.drain.is_away(),
+        "drained": route.is_draining(),
         "tunnels": open,
-        "tunnels_max": route.tunnels_max,
+        "tunnels_max": route.max_tunnels,
         "delayed_seconds": delays(slice::from_ref(&route.counts)),
         "backends": backends.iter().map(row).collect::<Vec<_>>(),
     })
@@ -224,7 +226,7 @@ fn drains(state: &ProxyState) -> Value {
 
 /// The last reload, with diagnostics and changes truncated to what fits on a screen.
 fn reload(state: &ProxyState) -> Value {
-    match state.reloaded.load().as_deref() {
+    match state.last_reload.load().as_deref() {
         None => Value::Null,
         Some(reloaded) => match &reloaded.outcome {
             Ok(changes) => json!({

@@ -11,15 +11,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
-/// The verdicts on this many heads, the stream given in one piece.
-fn verdicts(stream: &str, count: usize) -> Vec<Result<(), RejectReason>> {
-    let mut watch = FramingScanner::default();
-    watch.take(stream.as_bytes());
-    (0..count).map(|_| watch.next_head()).collect()
+/// The results for this many heads of a stream that arrives at once.
+fn results(stream: &str, count: usize) -> Vec<Result<(), RejectReason>> {
+    let mut scanner = FramingScanner::default();
+    scanner.scan(stream.as_bytes());
+    (0..count).map(|_| scanner.next_head()).collect()
 }
 
-fn verdict(head: &str) -> Result<(), RejectReason> {
-    verdicts(&format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n"), 1)[0]
+fn result(head: &str) -> Result<(), RejectReason> {
+    results(&format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n"), 1)[0]
 }
 
 // Requirements: H31, RL29.
@@ -30,7 +30,7 @@ fn rejects_content_length_with_transfer_encoding() {
         "transfer-encoding: chunked\r\nX: y\r\nCONTENT-LENGTH:0\r\n",
         "Transfer-Encoding:\nContent-Length: 1\n",
     ] {
-        assert!(matches!(verdict(lines), Err(RejectReason::RequestInvalid(_))), "{lines}");
+        assert!(matches!(result(lines), Err(RejectReason::RequestInvalid(_))), "{lines}");
     }
     for lines in [
         "",
@@ -39,7 +39,7 @@ fn rejects_content_length_with_transfer_encoding() {
         "Content-Length: 5\r\nX-Transfer-Encoding: chunked\r\nTransfer-Encodings: x\r\n",
         "Content-Length: 5\r\nTE: Transfer-Encoding: x\r\n",
     ] {
-        assert_eq!(verdict(lines), Ok(()), "{lines}");
+        assert_eq!(result(lines), Ok(()), "{lines}");
     }
 }
 
@@ -47,51 +47,51 @@ fn rejects_content_length_with_transfer_encoding() {
 #[test]
 fn duplicate_length_is_rejected_only_on_upgrades() {
     let twice = "Content-Length: 0\r\nContent-Length: 0\r\n";
-    assert_eq!(verdict(twice), Ok(()));
+    assert_eq!(result(twice), Ok(()));
     let upgrade = format!("{twice}Upgrade: websocket\r\n");
-    assert!(matches!(verdict(&upgrade), Err(RejectReason::HandshakeInvalid(_))));
-    assert_eq!(verdict("Content-Length: 0\r\nUpgrade: websocket\r\n"), Ok(()));
+    assert!(matches!(result(&upgrade), Err(RejectReason::HandshakeInvalid(_))));
+    assert_eq!(result("Content-Length: 0\r\nUpgrade: websocket\r\n"), Ok(()));
 }
 
 #[test]
-fn bodies_are_no_heads() {
+fn bodies_are_not_parsed_as_heads() {
     let inner = "GET / HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n";
     let outer = format!(
         "\r\n\nPOST / HTTP/1.1\nContent-Length: {}\n\n{inner}GET / HTTP/1.1\r\n\r\n{inner}",
         inner.len()
     );
-    let verdicts = verdicts(&outer, 4);
-    assert_eq!(verdicts[..2], [Ok(()), Ok(())]);
-    assert!(verdicts[2].is_err() && verdicts[3].is_err());
+    let results = results(&outer, 4);
+    assert_eq!(results[..2], [Ok(()), Ok(())]);
+    assert!(results[2].is_err() && results[3].is_err());
 }
 
 #[test]
-fn behind_chunks_and_before_a_whole_head_nothing_is_certain() {
+fn rejects_requests_with_unknown_start() {
     let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
                    GET / HTTP/1.1\r\n\r\n";
-    let verdicts_on_chunked = verdicts(chunked, 2);
-    assert!(verdicts_on_chunked[0].is_ok() && verdicts_on_chunked[1].is_err());
-    assert!(verdicts("GET / HTTP/1.1\r\n\r", 1)[0].is_err());
+    let after_chunked = results(chunked, 2);
+    assert!(after_chunked[0].is_ok() && after_chunked[1].is_err());
+    assert!(results("GET / HTTP/1.1\r\n\r", 1)[0].is_err());
     for line in
         ["no colon\r\n", "Content-Length: x\r\n", "Content-Length: 99999999999999999999\r\n"]
     {
-        assert!(verdict(line).is_err(), "{line}");
+        assert!(result(line).is_err(), "{line}");
     }
 }
 
 #[test]
-fn what_waits_is_bounded() {
-    let bad = "GET / HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n";
-    let mut watch = FramingScanner::default();
-    watch.take(bad.repeat(1000).as_bytes());
-    assert_eq!(watch.bad.len(), BAD_MAX);
-    assert!((0..1000).all(|_| watch.next_head().is_err()));
-    let mut watch = FramingScanner::default();
-    watch.take(&[b'x'; 100_000]);
-    assert!(watch.bad.is_empty() && watch.next_head().is_err());
+fn pending_errors_are_bounded() {
+    let request = "GET / HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n";
+    let mut scanner = FramingScanner::default();
+    scanner.scan(request.repeat(1000).as_bytes());
+    assert_eq!(scanner.errors.len(), ERRORS_MAX);
+    assert!((0..1000).all(|_| scanner.next_head().is_err()));
+    let mut scanner = FramingScanner::default();
+    scanner.scan(&[b'x'; 100_000]);
+    assert!(scanner.errors.is_empty() && scanner.next_head().is_err());
 }
 
-/// One request, and whether it is bad.
+/// A request, and whether it must be rejected.
 fn requests() -> impl Strategy<Value = (String, bool)> {
     let fields = prop::collection::vec(
         prop::sample::select(vec![
@@ -126,47 +126,47 @@ fn requests() -> impl Strategy<Value = (String, bool)> {
 
 proptest! {
     #[test]
-    fn any_chopping_gives_the_same_verdicts(
+    fn results_do_not_depend_on_read_boundaries(
         requests in prop::collection::vec(requests(), 1..12),
-        ends_badly in any::<bool>(),
+        ends_with_error in any::<bool>(),
         cuts in prop::collection::vec(1..50usize, 1..50),
     ) {
         let mut stream: String = requests.iter().map(|(text, _)| text.as_str()).collect();
         let mut expected: Vec<bool> = requests.iter().map(|(_, bad)| *bad).collect();
-        if ends_badly {
+        if ends_with_error {
             stream += "PUT / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\n";
             expected.push(true);
         }
-        let mut watch = FramingScanner::default();
+        let mut scanner = FramingScanner::default();
         let mut rest = stream.as_bytes();
         for cut in cuts.into_iter().cycle() {
-            let (piece, left) = rest.split_at(cut.min(rest.len()));
-            watch.take(piece);
+            let (chunk, left) = rest.split_at(cut.min(rest.len()));
+            scanner.scan(chunk);
             rest = left;
             if rest.is_empty() {
                 break;
             }
         }
-        let found: Vec<bool> = expected.iter().map(|_| watch.next_head().is_err()).collect();
+        let found: Vec<bool> = expected.iter().map(|_| scanner.next_head().is_err()).collect();
         prop_assert_eq!(found, expected);
-        prop_assert!(watch.next_head().is_err(), "no head is left");
+        prop_assert!(scanner.next_head().is_err(), "no head is left");
     }
 }
 
-/// What hyper makes of a stream of requests, and what the watch says at each.
+/// The requests that hyper reads from a stream, and the result of the check for each.
 async fn serve(stream: &[u8]) -> Vec<(String, bool)> {
     let (ours, mut theirs) = tokio::io::duplex(64);
-    let watch = FramingChecker::shared();
+    let checker = FramingChecker::shared();
     let seen = Mutex::new(Vec::new());
     let service = service_fn(|request: Request<Incoming>| {
-        let verdict = watch.next_head();
-        seen.lock().unwrap().push((request.uri().path().to_owned(), verdict.is_ok()));
+        let result = checker.next_head();
+        seen.lock().unwrap().push((request.uri().path().to_owned(), result.is_ok()));
         async {
             let _ = request.into_body().collect().await;
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         }
     });
-    let io = FramingHandle::new(TokioIo::new(ours), watch.clone());
+    let io = FramingStream::new(TokioIo::new(ours), checker.clone());
     let client = async {
         let (mut reads, mut writes) = tokio::io::split(&mut theirs);
         let mut scrap = Vec::new();
@@ -182,7 +182,7 @@ async fn serve(stream: &[u8]) -> Vec<(String, bool)> {
 }
 
 #[tokio::test]
-async fn the_watch_keeps_pace_with_hyper() {
+async fn scanner_agrees_with_hyper() {
     let stream = b"\r\nGET /1 HTTP/1.1\nHost: a\n\nPOST /2 HTTP/1.1\r\nContent-Length: 20\r\n\r\n\
         GET /x HTTP/1.1\r\n\r\nx\
         PUT /3 HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n\

@@ -5,24 +5,24 @@ use tokio::time::sleep;
 use super::*;
 use crate::http::RequestKind;
 use crate::http::sample::opening;
-use crate::upstream::scripted::{connected, guest, read_head, reply, sendable};
+use crate::upstream::scripted::{assert_send, connected, direct_request, read_head, reply};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// The accept value of the key in [`opening`] (RFC 6455 1.3).
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A flawless 101, with these lines added.
-fn yes(more: &str) -> String {
+/// A valid 101 with these additional header lines.
+fn switching(more: &str) -> String {
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {ACCEPT}\r\n{more}\r\n"
     )
 }
 
-/// Asks with these lines in the client's head, against a backend that does as told and holds the
-/// connection.
-async fn ask_with<Script: AsyncFnOnce(&mut TcpStream)>(
+/// Sends a handshake with these additional header lines to a scripted backend that keeps the
+/// connection open.
+async fn upgrade_with<Script: AsyncFnOnce(&mut TcpStream)>(
     lines: &str,
     compression: Compression,
     limit: Duration,
@@ -30,38 +30,40 @@ async fn ask_with<Script: AsyncFnOnce(&mut TcpStream)>(
 ) -> (Result<UpgradedBackend, UpgradeFailure>, Arc<Backend>) {
     let head = opening(lines);
     let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!("{lines}") };
-    let (dialled, mut stream) = connected().await;
-    let backend = Arc::clone(&dialled.backend);
-    let guest = guest();
-    let introduction = guest.introduction();
-    let asked = sendable(upgrade(dialled, &head, &handshake, &introduction, compression, limit));
-    (tokio::join!(asked, script(&mut stream)).0, backend)
+    let (connection, mut stream) = connected().await;
+    let backend = Arc::clone(&connection.backend);
+    let scripted = direct_request();
+    let headers = scripted.headers();
+    let upgrading = upgrade(connection, &head, &handshake, &headers, compression, limit);
+    (tokio::join!(assert_send(upgrading), script(&mut stream)).0, backend)
 }
 
-/// Asks a backend that says this and then holds the connection.
-async fn ask(said: &str) -> Result<UpgradedBackend, UpgradeFailure> {
+/// Sends a handshake to a backend that sends `response` and keeps the connection open.
+async fn upgrade_from(response: &str) -> Result<UpgradedBackend, UpgradeFailure> {
     let lines = "Sec-WebSocket-Protocol: chat, v2\nSec-WebSocket-Extensions: permessage-deflate\n";
     let script = async |stream: &mut TcpStream| {
-        reply(stream, said.as_bytes()).await;
+        reply(stream, response.as_bytes()).await;
     };
-    ask_with(lines, Compression::Pass, LIMIT, script).await.0
+    upgrade_with(lines, Compression::Pass, LIMIT, script).await.0
 }
 
-async fn assert_bad(said: &str) {
-    match ask(said).await {
-        Err(UpgradeFailure::Refused(RejectReason::BackendHandshakeInvalid(_))) => {}
-        other => panic!("{said}: {other:?}"),
+async fn assert_bad(response: &str) {
+    match upgrade_from(response).await {
+        Err(UpgradeFailure::Rejected(RejectReason::BackendHandshakeInvalid(_))) => {}
+        other => panic!("{response}: {other:?}"),
     }
 }
 
-async fn bodied(response: Response<Full<Bytes>>) -> Bytes {
+async fn body_of(response: Response<Full<Bytes>>) -> Bytes {
     http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes()
 }
 
 // Requirements: W7, W13.
 #[tokio::test]
 async fn valid_101_opens_the_tunnel() {
-    let upgraded = ask(&yes("Set-Cookie: a=1\r\nSec-WebSocket-Protocol: v2\r\n")).await.unwrap();
+    let upgraded = upgrade_from(&switching("Set-Cookie: a=1\r\nSec-WebSocket-Protocol: v2\r\n"))
+        .await
+        .unwrap();
     assert_eq!(upgraded.subprotocol.as_deref(), Some("v2"));
     assert_eq!((upgraded.deflate, upgraded.early.len()), (DeflateMode::Off, 0));
     let headers = upgraded.response.headers();
@@ -73,11 +75,11 @@ async fn valid_101_opens_the_tunnel() {
 }
 
 #[tokio::test]
-async fn the_backend_sees_a_regenerated_head() {
+async fn backend_receives_a_regenerated_head() {
     let lines = "Origin: https://a\nX_Evil: 1\nConnection: X-Hop\nX-Hop: 1\n\
                  Sec-WebSocket-Extensions: permessage-deflate\n";
     let script = async |stream: &mut TcpStream| {
-        let head = reply(stream, yes("").as_bytes()).await;
+        let head = reply(stream, switching("").as_bytes()).await;
         let mut lines = head.split("\r\n");
         assert_eq!(lines.next(), Some("GET /chat?room=1 HTTP/1.1"));
         let expected = [
@@ -99,34 +101,34 @@ async fn the_backend_sees_a_regenerated_head() {
         ];
         assert_eq!(lines.collect::<Vec<_>>(), expected);
     };
-    ask_with(lines, Compression::Strip, LIMIT, script).await.0.unwrap();
+    upgrade_with(lines, Compression::Strip, LIMIT, script).await.0.unwrap();
 }
 
 // Requirements: BM12.
 #[tokio::test]
 async fn keeps_frames_that_arrive_with_the_101() {
-    let mut said = yes("").into_bytes();
-    said.extend_from_slice(b"\x81\x02hi");
+    let mut response = switching("").into_bytes();
+    response.extend_from_slice(b"\x81\x02hi");
     let script = async |stream: &mut TcpStream| {
-        reply(stream, &said).await;
+        reply(stream, &response).await;
         stream.write_all(b"\x81\x01!").await.unwrap();
-        let mut heard = [0; 2];
-        stream.read_exact(&mut heard).await.unwrap();
-        assert_eq!(&heard, b"yo");
+        let mut received = [0; 2];
+        stream.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"yo");
     };
     let head = opening("");
     let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!() };
-    let (dialled, mut stream) = connected().await;
-    let guest = guest();
-    let introduction = guest.introduction();
+    let (connection, mut stream) = connected().await;
+    let scripted = direct_request();
+    let headers = scripted.headers();
     let client = async {
-        let asked = upgrade(dialled, &head, &handshake, &introduction, Compression::Strip, LIMIT);
-        let mut upgraded = asked.await.unwrap();
-        let mut heard = upgraded.early.to_vec();
-        while heard.len() < 7 {
-            upgraded.stream.read_buf(&mut heard).await.unwrap();
+        let upgrading = upgrade(connection, &head, &handshake, &headers, Compression::Strip, LIMIT);
+        let mut upgraded = upgrading.await.unwrap();
+        let mut received = upgraded.early.to_vec();
+        while received.len() < 7 {
+            upgraded.stream.read_buf(&mut received).await.unwrap();
         }
-        assert_eq!(heard, b"\x81\x02hi\x81\x01!");
+        assert_eq!(received, b"\x81\x02hi\x81\x01!");
         upgraded.stream.write_all(b"yo").await.unwrap();
     };
     tokio::join!(client, script(&mut stream));
@@ -140,13 +142,13 @@ async fn silent_backend_times_out() {
         let _ = stream.read(&mut [0; 1]).await;
     };
     let limit = Duration::from_millis(50);
-    let (asked, backend) = ask_with("", Compression::Strip, limit, hold).await;
-    let Err(UpgradeFailure::Refused(refusal)) = asked else { panic!("{asked:?}") };
-    assert_eq!(refusal, RejectReason::ResponseTimeout);
-    assert_eq!(refusal.key(), Some("timeouts.response_header"));
-    // A slow answer is not counted: two failures are not the third.
-    backend.health.failed(Instant::now());
-    assert!(backend.health.failed(Instant::now()).is_none());
+    let (result, backend) = upgrade_with("", Compression::Strip, limit, hold).await;
+    let Err(UpgradeFailure::Rejected(reason)) = result else { panic!("{result:?}") };
+    assert_eq!(reason, RejectReason::ResponseTimeout);
+    assert_eq!(reason.key(), Some("timeouts.response_header"));
+    // A slow response does not count as a failure: two failures do not eject.
+    backend.health.record_failure(Instant::now());
+    assert!(backend.health.record_failure(Instant::now()).is_none());
 }
 
 // Requirements: BM04.
@@ -154,7 +156,7 @@ async fn silent_backend_times_out() {
 async fn deadline_covers_the_whole_response_head() {
     let drip = async |stream: &mut TcpStream| {
         read_head(stream).await;
-        for byte in yes("").bytes() {
+        for byte in switching("").bytes() {
             if stream.write_all(&[byte]).await.is_err() {
                 return;
             }
@@ -162,10 +164,10 @@ async fn deadline_covers_the_whole_response_head() {
         }
     };
     let limit = Duration::from_millis(100);
-    let (asked, _) = ask_with("", Compression::Strip, limit, drip).await;
+    let (result, _) = upgrade_with("", Compression::Strip, limit, drip).await;
     assert!(
-        matches!(asked, Err(UpgradeFailure::Refused(RejectReason::ResponseTimeout))),
-        "{asked:?}"
+        matches!(result, Err(UpgradeFailure::Rejected(RejectReason::ResponseTimeout))),
+        "{result:?}"
     );
 }
 
@@ -173,18 +175,20 @@ async fn deadline_covers_the_whole_response_head() {
 #[tokio::test]
 async fn relays_the_backend_rejection() {
     for status in ["301 Moved", "401 Unauthorized", "403 No", "404 Not Found", "426 Up", "500 Oh"] {
-        let said = format!(
+        let response = format!(
             "HTTP/1.1 {status}\r\nContent-Length: 4\r\nLocation: /login\r\n\
              WWW-Authenticate: Basic\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\r\nno!\n"
         );
-        let Err(UpgradeFailure::Answer(answer)) = ask(&said).await else { panic!("{status}") };
-        assert_eq!(answer.status().as_str(), &status[..3]);
-        assert_eq!(answer.headers()["location"], "/login");
-        assert_eq!(answer.headers()["www-authenticate"], "Basic");
-        assert!(answer.headers()["connection"].to_str().unwrap().starts_with("close"));
-        assert!(!answer.headers().contains_key("x-hop"));
-        assert_eq!(answer.headers().contains_key("upgrade"), status.starts_with("426"));
-        assert_eq!(&bodied(answer).await[..], b"no!\n");
+        let Err(UpgradeFailure::Declined(response)) = upgrade_from(&response).await else {
+            panic!("{status}")
+        };
+        assert_eq!(response.status().as_str(), &status[..3]);
+        assert_eq!(response.headers()["location"], "/login");
+        assert_eq!(response.headers()["www-authenticate"], "Basic");
+        assert!(response.headers()["connection"].to_str().unwrap().starts_with("close"));
+        assert!(!response.headers().contains_key("x-hop"));
+        assert_eq!(response.headers().contains_key("upgrade"), status.starts_with("426"));
+        assert_eq!(&body_of(response).await[..], b"no!\n");
     }
 }
 
@@ -195,19 +199,19 @@ async fn rejection_body_is_bounded_in_size_and_time() {
         reply(stream, b"HTTP/1.1 403 No\r\nContent-Length: 1000000\r\n\r\n").await;
         let _ = stream.write_all(&[b'x'; 200_000]).await;
     };
-    let (asked, _) = ask_with("", Compression::Strip, LIMIT, script).await;
-    let Err(UpgradeFailure::Answer(answer)) = asked else { panic!("{asked:?}") };
-    assert!(!answer.headers().contains_key("content-length"));
-    assert_eq!(bodied(answer).await.len(), 64 * 1024);
+    let (result, _) = upgrade_with("", Compression::Strip, LIMIT, script).await;
+    let Err(UpgradeFailure::Declined(response)) = result else { panic!("{result:?}") };
+    assert!(!response.headers().contains_key("content-length"));
+    assert_eq!(body_of(response).await.len(), 64 * 1024);
 
     let script = async |stream: &mut TcpStream| {
         reply(stream, b"HTTP/1.1 403 No\r\n\r\nstart").await;
         let _ = stream.read(&mut [0; 1]).await;
     };
     let limit = Duration::from_millis(100);
-    let (asked, _) = ask_with("", Compression::Strip, limit, script).await;
-    let Err(UpgradeFailure::Answer(answer)) = asked else { panic!("{asked:?}") };
-    assert_eq!(&bodied(answer).await[..], b"start");
+    let (result, _) = upgrade_with("", Compression::Strip, limit, script).await;
+    let Err(UpgradeFailure::Declined(response)) = result else { panic!("{result:?}") };
+    assert_eq!(&body_of(response).await[..], b"start");
 }
 
 // Requirements: BM05.
@@ -221,7 +225,7 @@ async fn rejects_success_status_without_upgrade() {
 // Requirements: W7, BM06.
 #[tokio::test]
 async fn rejects_every_invalid_101() {
-    let flawless = yes("");
+    let valid = switching("");
     for (from, to) in [
         ("Upgrade: websocket\r\n", ""),
         ("Upgrade: websocket\r\n", "Upgrade: h2c\r\n"),
@@ -235,24 +239,24 @@ async fn rejects_every_invalid_101() {
         ("Sec-WebSocket-Accept", "X-Accept"),
         ("Sec-WebSocket-Accept", "Sec-WebSocket-Accept: x\r\nSec-WebSocket-Accept"),
     ] {
-        assert!(flawless.contains(from));
-        assert_bad(&flawless.replace(from, to)).await;
+        assert!(valid.contains(from));
+        assert_bad(&valid.replace(from, to)).await;
     }
 }
 
 // Requirements: H32, BM07, BM08.
 #[tokio::test]
 async fn rejects_101_with_body_or_http_1_0() {
-    assert_bad(&yes("Content-Length: 5\r\n")).await;
-    assert_bad(&yes("Content-Length: 0\r\n")).await;
-    assert_bad(&yes("Transfer-Encoding: chunked\r\n")).await;
-    assert_bad(&yes("").replace("HTTP/1.1", "HTTP/1.0")).await;
+    assert_bad(&switching("Content-Length: 5\r\n")).await;
+    assert_bad(&switching("Content-Length: 0\r\n")).await;
+    assert_bad(&switching("Transfer-Encoding: chunked\r\n")).await;
+    assert_bad(&switching("").replace("HTTP/1.1", "HTTP/1.0")).await;
 }
 
 // Requirements: W8, W9, BM10, BM11.
 #[tokio::test]
 async fn rejects_choices_that_were_not_offered() {
-    for (compression, deflate, told) in [
+    for (compression, deflate, selected) in [
         (Compression::Pass, DeflateMode::Pass, "permessage-deflate"),
         (
             Compression::Inspect,
@@ -262,12 +266,12 @@ async fn rejects_choices_that_were_not_offered() {
     ] {
         let line = "Sec-WebSocket-Extensions: permessage-deflate";
         let script = async |stream: &mut TcpStream| {
-            reply(stream, yes(&format!("{line}\r\n")).as_bytes()).await;
+            reply(stream, switching(&format!("{line}\r\n")).as_bytes()).await;
         };
         let lines = format!("{line}\n");
-        let upgraded = ask_with(&lines, compression, LIMIT, script).await.0.unwrap();
+        let upgraded = upgrade_with(&lines, compression, LIMIT, script).await.0.unwrap();
         assert_eq!(upgraded.deflate, deflate);
-        assert_eq!(upgraded.response.headers()["sec-websocket-extensions"], told);
+        assert_eq!(upgraded.response.headers()["sec-websocket-extensions"], selected);
     }
     for line in [
         "Sec-WebSocket-Extensions: x-unknown",
@@ -277,7 +281,7 @@ async fn rejects_choices_that_were_not_offered() {
         "Sec-WebSocket-Protocol: chat, v2",
         "Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: v2",
     ] {
-        assert_bad(&yes(&format!("{line}\r\n"))).await;
+        assert_bad(&switching(&format!("{line}\r\n"))).await;
     }
 }
 
@@ -285,13 +289,14 @@ async fn rejects_choices_that_were_not_offered() {
 #[tokio::test]
 async fn rejects_accepting_an_offer_that_was_stripped() {
     let script = async |stream: &mut TcpStream| {
-        reply(stream, yes("Sec-WebSocket-Extensions: permessage-deflate\r\n").as_bytes()).await;
+        reply(stream, switching("Sec-WebSocket-Extensions: permessage-deflate\r\n").as_bytes())
+            .await;
     };
     let lines = "Sec-WebSocket-Extensions: permessage-deflate\n";
-    let (asked, _) = ask_with(lines, Compression::Strip, LIMIT, script).await;
+    let (result, _) = upgrade_with(lines, Compression::Strip, LIMIT, script).await;
     assert!(
-        matches!(asked, Err(UpgradeFailure::Refused(RejectReason::BackendHandshakeInvalid(_)))),
-        "{asked:?}"
+        matches!(result, Err(UpgradeFailure::Rejected(RejectReason::BackendHandshakeInvalid(_)))),
+        "{result:?}"
     );
 }
 
@@ -299,25 +304,25 @@ async fn rejects_accepting_an_offer_that_was_stripped() {
 #[tokio::test]
 async fn skips_at_most_eight_interim_responses() {
     let hints = |count| "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(count);
-    assert!(ask(&format!("{}{}", hints(8), yes(""))).await.is_ok());
-    assert_bad(&format!("{}{}", hints(9), yes(""))).await;
+    assert!(upgrade_from(&format!("{}{}", hints(8), switching(""))).await.is_ok());
+    assert_bad(&format!("{}{}", hints(9), switching(""))).await;
     assert_bad(&hints(1000)).await;
 }
 
 // Requirements: BM14.
 #[tokio::test]
 async fn rejects_large_response_heads() {
-    assert_bad(&yes(&format!("X: {}\r\n", "x".repeat(17 * 1024)))).await;
-    assert_bad(&yes(&"X: 1\r\n".repeat(62))).await;
-    assert!(ask(&yes(&"X: 1\r\n".repeat(61))).await.is_ok());
-    // Without an end: the bound is met before the deadline.
+    assert_bad(&switching(&format!("X: {}\r\n", "x".repeat(17 * 1024)))).await;
+    assert_bad(&switching(&"X: 1\r\n".repeat(62))).await;
+    assert!(upgrade_from(&switching(&"X: 1\r\n".repeat(61))).await.is_ok());
+    // A head without an end is rejected at the size limit, before the deadline.
     assert_bad(&"HTTP/1.1 101 X\r\nX: ".chars().chain(['x'; 40_000]).collect::<String>()).await;
 }
 
 // Requirements: H28, H29, BM15.
 #[tokio::test]
 async fn rejects_malformed_response_heads() {
-    for said in [
+    for response in [
         "HTTP/1.1 101 X\r\nX: a\r\n b\r\n\r\n",
         "HTTP/1.1 101 X\r\nX : a\r\n\r\n",
         "HTTP/1.1 101 X\r\nX\r\n\r\n",
@@ -327,7 +332,7 @@ async fn rejects_malformed_response_heads() {
         "hello\n\n\n\n\n",
         "SSH-2.0-OpenSSH_9.9\r\n",
     ] {
-        assert_bad(said).await;
+        assert_bad(response).await;
     }
 }
 
@@ -341,19 +346,22 @@ async fn rejects_a_rejection_with_conflicting_framing() {
 // Requirements: BM18.
 #[tokio::test]
 async fn rejects_eof_before_the_response() {
-    for said in ["", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: webso"] {
+    for response in ["", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: webso"] {
         let script = async |stream: &mut TcpStream| {
-            reply(stream, said.as_bytes()).await;
+            reply(stream, response.as_bytes()).await;
             stream.shutdown().await.unwrap();
         };
-        let (asked, backend) = ask_with("", Compression::Strip, LIMIT, script).await;
-        let Err(UpgradeFailure::Refused(refusal)) = asked else { panic!("{asked:?}") };
+        let (result, backend) = upgrade_with("", Compression::Strip, LIMIT, script).await;
+        let Err(UpgradeFailure::Rejected(reason)) = result else { panic!("{result:?}") };
         assert_eq!(
-            refusal,
-            RejectReason::BackendHandshakeInvalid("the connection ended before the answer")
+            reason,
+            RejectReason::BackendHandshakeInvalid("the connection was closed before the response")
         );
-        backend.health.failed(Instant::now());
-        assert!(backend.health.failed(Instant::now()).is_none(), "only refused connects count");
+        backend.health.record_failure(Instant::now());
+        assert!(
+            backend.health.record_failure(Instant::now()).is_none(),
+            "only failed connection attempts count"
+        );
     }
 }
 
@@ -362,14 +370,14 @@ async fn rejects_eof_before_the_response() {
 async fn client_disconnect_closes_the_backend_connection() {
     let head = opening("");
     let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!() };
-    let (dialled, mut stream) = connected().await;
-    let guest = guest();
-    let introduction = guest.introduction();
+    let (connection, mut stream) = connected().await;
+    let scripted = direct_request();
+    let headers = scripted.headers();
     {
-        let asked = upgrade(dialled, &head, &handshake, &introduction, Compression::Strip, LIMIT);
+        let upgrading = upgrade(connection, &head, &handshake, &headers, Compression::Strip, LIMIT);
         tokio::select! {
             biased;
-            _ = asked => panic!("nobody answered"),
+            _ = upgrading => panic!("the backend did not respond"),
             _ = read_head(&mut stream) => {}
         }
     }

@@ -1,8 +1,8 @@
 use super::*;
 use crate::http::sample::{head, head_from_bytes, opening};
-use crate::upstream::scripted::guest;
+use crate::upstream::scripted::direct_request;
 
-/// The fields as they would stand on the wire.
+/// The headers as lines, as they are sent.
 fn lines(headers: &HeaderMap) -> Vec<String> {
     let line = |(name, value): (&HeaderName, &HeaderValue)| {
         format!("{name}: {}", value.as_bytes().escape_ascii())
@@ -11,14 +11,14 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
 }
 
 fn plain(text: &str) -> Vec<String> {
-    lines(plain_request(&head(text), &guest().introduction()).unwrap().headers())
+    lines(plain_request(&head(text), &direct_request().headers()).unwrap().headers())
 }
 
-fn answered(head: &response::Parts) -> Result<Response<()>, RejectReason> {
+fn forwarded(head: &response::Parts) -> Result<Response<()>, RejectReason> {
     plain_response(head, &HeaderRules::default())
 }
 
-fn answer(status: u16, fields: &[(&str, &str)]) -> response::Parts {
+fn response_head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
     let mut response = Response::builder().status(status);
     for (name, value) in fields {
         response = response.header(*name, *value);
@@ -26,7 +26,7 @@ fn answer(status: u16, fields: &[(&str, &str)]) -> response::Parts {
     response.body(()).unwrap().into_parts().0
 }
 
-const OURS: [&str; 8] = [
+const PROXY_HEADERS: [&str; 8] = [
     "via: 1.1 tidegate",
     "x-forwarded-for: 203.0.113.7",
     "x-forwarded-proto: https",
@@ -46,7 +46,7 @@ fn removes_hop_by_hop_and_nominated_fields() {
          HTTP2-Settings: AA\nProxy-Connection: x\nProxy-Authorization: x\nProxy: x\n",
     );
     assert_eq!(sent[..2], ["host: a", "x-c: 3"]);
-    assert_eq!(sent[2..], OURS);
+    assert_eq!(sent[2..], PROXY_HEADERS);
 }
 
 // Requirements: XF01, XF06, XF07, H40.
@@ -60,14 +60,14 @@ fn replaces_forwarding_fields_from_clients() {
          X-Request-Id: 1\n",
     );
     assert_eq!(sent[0], "host: a");
-    assert_eq!(sent[1..], OURS);
+    assert_eq!(sent[1..], PROXY_HEADERS);
 }
 
 // Requirements: RL24, XF08.
 #[test]
 fn drops_field_names_with_underscores() {
     let sent = plain("GET / HTTP/1.1\nHost: a\nX_Forwarded_For: 1\nX_Auth_User: root\n");
-    assert_eq!(sent.len(), 1 + OURS.len(), "{sent:?}");
+    assert_eq!(sent.len(), 1 + PROXY_HEADERS.len(), "{sent:?}");
 }
 
 // Requirements: H12.
@@ -76,7 +76,7 @@ fn appends_via_with_the_received_version() {
     let sent = plain("GET / HTTP/1.1\nHost: a\nVia: 1.0 fred\n");
     assert_eq!(sent[1..3], ["via: 1.0 fred", "via: 1.1 tidegate"]);
     let request =
-        plain_request(&head("GET / HTTP/1.0\nHost: a\n"), &guest().introduction()).unwrap();
+        plain_request(&head("GET / HTTP/1.0\nHost: a\n"), &direct_request().headers()).unwrap();
     assert_eq!(request.headers()[VIA], "1.0 tidegate");
     assert_eq!(request.version(), Version::HTTP_11);
 }
@@ -89,20 +89,20 @@ fn other_fields_pass_in_order() {
          Cookie: c=3\nRange: bytes=0-\nIf-None-Match: \"x\"\nAccept-Encoding: br\n\
          Expect: 100-continue\nContent-Length: 3\nX-Own: 0\n",
     );
-    let mine = &sent[1..sent.len() - OURS.len()];
-    let of = |name: &str| -> Vec<&String> {
-        mine.iter().filter(|line| line.starts_with(name)).collect()
+    let forwarded = &sent[1..sent.len() - PROXY_HEADERS.len()];
+    let named = |name: &str| -> Vec<&String> {
+        forwarded.iter().filter(|line| line.starts_with(name)).collect()
     };
-    assert_eq!(of("cookie"), ["cookie: a=1; b=2", "cookie: c=3"]);
-    assert_eq!(of("x-own"), ["x-own: 1", "x-own: 0"]);
-    assert_eq!(of("authorization"), ["authorization: Bearer  x=="]);
-    assert_eq!(mine.len(), 10);
+    assert_eq!(named("cookie"), ["cookie: a=1; b=2", "cookie: c=3"]);
+    assert_eq!(named("x-own"), ["x-own: 1", "x-own: 0"]);
+    assert_eq!(named("authorization"), ["authorization: Bearer  x=="]);
+    assert_eq!(forwarded.len(), 10);
 }
 
 #[test]
-fn values_that_are_no_ascii_pass_unchanged() {
+fn non_ascii_values_pass_unchanged() {
     let parts = head_from_bytes(b"GET / HTTP/1.1\nHost: a\nX-Name: caf\xc3\xa9 \xff\n");
-    let sent = lines(plain_request(&parts, &guest().introduction()).unwrap().headers());
+    let sent = lines(plain_request(&parts, &direct_request().headers()).unwrap().headers());
     assert_eq!(sent[1], "x-name: caf\\xc3\\xa9 \\xff");
 }
 
@@ -119,7 +119,7 @@ fn target_stays_byte_identical_in_origin_form() {
         ("http://b?x", "/?x"),
     ] {
         let parts = head(&format!("GET {target} HTTP/1.1\nHost: a\n"));
-        let request = plain_request(&parts, &guest().introduction()).unwrap();
+        let request = plain_request(&parts, &direct_request().headers()).unwrap();
         assert_eq!(request.uri().to_string(), sent);
     }
 }
@@ -134,19 +134,19 @@ fn absolute_target_overrides_the_host_field() {
 }
 
 #[test]
-fn an_ipv6_client_without_tls_is_named_as_such() {
-    let mut guest = guest();
-    guest.visitor.addr = crate::client::ClientAddr::new("[2001:db8::7]:1".parse().unwrap());
-    guest.visitor.secure = false;
-    guest.forwarded.chain = vec![guest.visitor.addr];
+fn ipv6_client_without_tls_is_forwarded_correctly() {
+    let mut scripted = direct_request();
+    scripted.client.addr = crate::client::ClientAddr::new("[2001:db8::7]:1".parse().unwrap());
+    scripted.client.secure = false;
+    scripted.forwarded.chain = vec![scripted.client.addr];
     let parts = head("GET / HTTP/1.1\nHost: a\n");
-    let request = plain_request(&parts, &guest.introduction()).unwrap();
+    let request = plain_request(&parts, &scripted.headers()).unwrap();
     assert_eq!(request.headers()["x-forwarded-for"], "2001:db8::7");
     assert_eq!(request.headers()["x-forwarded-proto"], "http");
 }
 
 #[test]
-fn a_chunked_body_stays_chunked() {
+fn chunked_body_stays_chunked() {
     let sent = plain("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: Chunked\n");
     assert!(sent.contains(&"transfer-encoding: chunked".to_owned()), "{sent:?}");
 }
@@ -158,7 +158,7 @@ fn upgrade_request_carries_the_client_key() {
         "Content-Length: 0\nOrigin: https://a\nSec-WebSocket-Protocol: b\n\
          Sec-WebSocket-Protocol: a\nSec-WebSocket-Extensions: x\nCookie: s=1\n",
     );
-    let request = upgrade_request(&parts, &guest().introduction(), &[]).unwrap();
+    let request = upgrade_request(&parts, &direct_request().headers(), &[]).unwrap();
     assert_eq!(
         lines(request.headers()),
         [
@@ -191,7 +191,7 @@ fn offers_only_extensions_the_route_allows() {
          Sec-WebSocket-Extensions: x-Other\n",
     );
     let offered = |offered: &[Extension]| -> Vec<String> {
-        let request = upgrade_request(&parts, &guest().introduction(), offered).unwrap();
+        let request = upgrade_request(&parts, &direct_request().headers(), offered).unwrap();
         let values = request.headers().get_all(SEC_WEBSOCKET_EXTENSIONS);
         values.iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     };
@@ -201,9 +201,9 @@ fn offers_only_extensions_the_route_allows() {
 }
 
 #[test]
-fn a_101_is_built_anew_and_carries_the_applications_fields() {
-    let ours = switching(
-        &answer(
+fn switching_response_is_rebuilt_with_application_headers() {
+    let built = switching_response(
+        &response_head(
             101,
             &[
                 ("Upgrade", "WebSocket"),
@@ -221,9 +221,9 @@ fn a_101_is_built_anew_and_carries_the_applications_fields() {
         &HeaderRules::default(),
     )
     .unwrap();
-    assert_eq!(ours.status(), 101);
+    assert_eq!(built.status(), 101);
     assert_eq!(
-        lines(ours.headers()),
+        lines(built.headers()),
         [
             "set-cookie: a=1",
             "set-cookie: b=2",
@@ -239,22 +239,22 @@ fn a_101_is_built_anew_and_carries_the_applications_fields() {
 #[test]
 fn declined_upgrade_closes_the_connection() {
     let none = HeaderRules::default();
-    let redirect = answer(
+    let redirect = response_head(
         302,
         &[("Location", "/login"), ("Content-Length", "5"), ("Connection", "keep-alive")],
     );
-    let redirect = declined(&redirect, &none);
+    let redirect = declined_response(&redirect, &none);
     assert_eq!(lines(redirect.unwrap().headers()), ["location: /login", "connection: close"]);
-    let wrong_version = answer(
+    let wrong_version = response_head(
         426,
         &[("Upgrade", "h2c"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "8")],
     );
     assert_eq!(
-        lines(declined(&wrong_version, &none).unwrap().headers()),
+        lines(declined_response(&wrong_version, &none).unwrap().headers()),
         ["sec-websocket-version: 8", "connection: close, Upgrade", "upgrade: websocket"]
     );
     assert_eq!(
-        lines(answered(&wrong_version).unwrap().headers()),
+        lines(forwarded(&wrong_version).unwrap().headers()),
         ["sec-websocket-version: 8", "connection: Upgrade", "upgrade: websocket"]
     );
 }
@@ -262,22 +262,22 @@ fn declined_upgrade_closes_the_connection() {
 // Requirements: BM16.
 #[test]
 fn rejects_responses_with_conflicting_framing() {
-    let of = |fields: &[(&str, &str)]| answered(&answer(200, fields));
-    assert!(of(&[("Content-Length", "5"), ("Transfer-Encoding", "chunked")]).is_err());
+    let with = |fields: &[(&str, &str)]| forwarded(&response_head(200, fields));
+    assert!(with(&[("Content-Length", "5"), ("Transfer-Encoding", "chunked")]).is_err());
     for length in ["", "+5", "5, 6", "5,", "x", "99999999999999999999"] {
-        assert!(of(&[("Content-Length", length)]).is_err(), "{length:?}");
+        assert!(with(&[("Content-Length", length)]).is_err(), "{length:?}");
     }
-    assert!(of(&[("Content-Length", "5"), ("Content-Length", "6")]).is_err());
-    let same = of(&[("Content-Length", "5, 5"), ("Content-Length", "05")]).unwrap();
+    assert!(with(&[("Content-Length", "5"), ("Content-Length", "6")]).is_err());
+    let same = with(&[("Content-Length", "5, 5"), ("Content-Length", "05")]).unwrap();
     assert_eq!(lines(same.headers()), ["content-length: 5"]);
-    let no_content = answered(&answer(204, &[("Content-Length", "0")])).unwrap();
+    let no_content = forwarded(&response_head(204, &[("Content-Length", "0")])).unwrap();
     assert!(no_content.headers().is_empty());
 }
 
 // Requirements: BM17.
 #[test]
 fn valid_values_pass_and_hop_fields_go() {
-    let answered = answered(&answer(
+    let response = forwarded(&response_head(
         200,
         &[
             ("Via", "1.1 x"),
@@ -292,7 +292,7 @@ fn valid_values_pass_and_hop_fields_go() {
     ))
     .unwrap();
     assert_eq!(
-        lines(answered.headers()),
+        lines(response.headers()),
         ["via: 1.1 x", "set-cookie: a={[|]}; Path=/", "server: ~!@ (x)", "proxy-status: x"]
     );
 }

@@ -23,12 +23,12 @@ fn key(ip: std::net::IpAddr) -> ClientKey {
     ClientKey::new(&ClientAddr::new(SocketAddr::new(ip, 1)), KeyPrefixes::default())
 }
 
-/// 10,000 neighbours in 10.0.0.0/8.
+/// 10,000 consecutive addresses in 10.0.0.0/8.
 fn v4_keys() -> impl Iterator<Item = ClientKey> {
     (0..10_000).map(|n| key(Ipv4Addr::from_bits(0x0a00_0000 + n).into()))
 }
 
-/// 10,000 neighbouring /64s.
+/// 10,000 consecutive /64 networks.
 fn v6_keys() -> impl Iterator<Item = ClientKey> {
     (0..10_000u128).map(|n| key(Ipv6Addr::from_bits((0x2001_0db8 << 96) + (n << 64)).into()))
 }
@@ -46,13 +46,13 @@ fn assert_shares(backends: &[(&str, u32)], keys: impl Iterator<Item = ClientKey>
     let total: u32 = backends.iter().map(|(_, weight)| weight).sum();
     for (id, weight) in backends {
         let share = counts.get(*id).copied().unwrap_or_default() / 100.0;
-        let due = f64::from(*weight) * 100.0 / f64::from(total);
-        assert!((share - due).abs() < 2.0, "{id}: {share} instead of {due} per cent");
+        let expected = f64::from(*weight) * 100.0 / f64::from(total);
+        assert!((share - expected).abs() < 2.0, "{id}: {share} % instead of {expected} %");
     }
 }
 
 #[test]
-fn shares_follow_the_weights_within_two_points() {
+fn shares_follow_the_weights() {
     let ids = ["10.1.0.1:8080", "10.1.0.2:8080", "10.1.0.3:8080", "10.1.0.4:8080"];
     for weights in [[1, 1, 1, 1], [1, 2, 3, 4], [100, 1, 1, 98], [7, 7, 7, 1]] {
         let backends: Vec<(&str, u32)> = ids.into_iter().zip(weights).collect();
@@ -64,7 +64,7 @@ fn shares_follow_the_weights_within_two_points() {
 }
 
 #[test]
-fn the_second_choice_is_spread_as_well() {
+fn second_choice_is_spread_evenly() {
     let pool = pool(&[("a", 1), ("b", 1), ("c", 1)]);
     let second_is_b = v4_keys()
         .map(|key| pool.order(key, Instant::now()))
@@ -74,7 +74,7 @@ fn the_second_choice_is_spread_as_well() {
 }
 
 #[test]
-fn the_hash_never_changes() {
+fn hash_never_changes() {
     assert_eq!(hash(&[]), 0xefd0_1f60_ba99_2926);
     assert_eq!(hash(&[b"tide", b"gate"]), 0xc55e_1c4c_d59a_58e2);
     let pool = pool(&[("a", 1), ("b", 2), ("c", 3)]);
@@ -93,7 +93,7 @@ fn removed_backend_moves_only_its_own_clients() {
     let after = pool(&[("d", 1), ("c", 2), ("a", 3)]);
     for key in v4_keys().chain(v6_keys()) {
         let (old, new) = (first(&before, key), first(&after, key));
-        assert!(old == new || &*old == "b", "{key} went from {old} to {new}");
+        assert!(old == new || &*old == "b", "{key} moved from {old} to {new}");
     }
 }
 
@@ -102,15 +102,15 @@ fn up(pool: &Pool, now: Instant) -> usize {
 }
 
 #[test]
-fn an_ejected_backend_is_the_last_resort_and_a_reload_remembers_it() {
+fn ejected_backend_is_tried_last_even_after_reload() {
     let now = Instant::now();
     let one = pool(&[("a", 1), ("b", 1)]);
     (0..3).for_each(|_| {
-        one.backends()[0].health.failed(now);
+        one.backends()[0].health.record_failure(now);
     });
     let reloaded = Pool::new(&settings(&[("b", 1), ("a", 9)]), |of| {
-        let known = one.backends().iter().find(|backend| backend.id == of.id).unwrap();
-        Carried { health: Arc::clone(&known.health), ..Carried::default() }
+        let existing = one.backends().iter().find(|backend| backend.id == of.id).unwrap();
+        Carried { health: Arc::clone(&existing.health), ..Carried::default() }
     });
     for pool in [&one, &reloaded] {
         assert_eq!(up(pool, now), 1);
@@ -123,46 +123,46 @@ fn an_ejected_backend_is_the_last_resort_and_a_reload_remembers_it() {
 }
 
 #[test]
-fn nobody_new_meets_a_backend_that_is_away_and_the_others_keep_their_clients() {
+fn drained_backend_is_skipped_without_moving_other_clients() {
     let now = Instant::now();
     let pool = pool(&[("a", 1), ("b", 1), ("c", 1)]);
     let before: Vec<_> = v4_keys().take(300).map(|key| (key, first(&pool, key))).collect();
     let a = &pool.backends()[0];
-    assert!(a.standing.away.set(true) && !a.standing.away.set(true));
-    assert!(!a.takes(now) && a.health.is_up(now));
-    for (key, met) in &before {
+    assert!(a.admin_override.drain.set(true) && !a.admin_override.drain.set(true));
+    assert!(!a.is_eligible(now) && a.health.is_up(now));
+    for (key, assigned) in &before {
         let order = pool.order(*key, now);
         assert!(order.len() == 2 && order.iter().all(|backend| &*backend.id != "a"));
-        assert!(&**met == "a" || order[0].id == *met);
+        assert!(&**assigned == "a" || order[0].id == *assigned);
     }
-    a.standing.away.set(false);
-    assert!(before.iter().all(|(key, met)| first(&pool, *key) == *met));
+    a.admin_override.drain.set(false);
+    assert!(before.iter().all(|(key, assigned)| first(&pool, *key) == *assigned));
 }
 
 #[test]
-fn another_weight_is_another_share_until_the_file_s_counts_again() {
+fn admin_weight_replaces_the_configured_weight() {
     let pool = pool(&[("a", 1), ("b", 1)]);
     let share = || v4_keys().filter(|key| &*first(&pool, *key) == "a").count();
     assert!((4_800..5_200).contains(&share()));
-    pool.backends()[0].standing.weigh(NonZeroU32::new(3));
+    pool.backends()[0].admin_override.set_weight(NonZeroU32::new(3));
     assert!((7_300..7_700).contains(&share()));
-    pool.backends()[0].standing.weigh(None);
+    pool.backends()[0].admin_override.set_weight(None);
     assert!((4_800..5_200).contains(&share()));
 }
 
 proptest! {
     #[test]
-    fn the_order_of_the_rest_does_not_depend_on_who_is_missing(
+    fn removing_a_backend_keeps_the_remaining_order(
         bits in any::<u32>(),
         weights in proptest::collection::vec(1u32..1000, 2..8),
-        gone in any::<prop::sample::Index>(),
+        removed in any::<prop::sample::Index>(),
     ) {
         let ids: Vec<String> = (0..weights.len()).map(|n| format!("backend-{n}")).collect();
         let all: Vec<(&str, u32)> =
             ids.iter().map(String::as_str).zip(weights.iter().copied()).collect();
-        let gone = gone.index(all.len());
+        let removed = removed.index(all.len());
         let mut left = all.clone();
-        left.remove(gone);
+        left.remove(removed);
         left.reverse();
         let key = key(Ipv4Addr::from_bits(bits).into());
         let order = |backends: &[(&str, u32)]| -> Vec<Arc<str>> {
@@ -170,7 +170,7 @@ proptest! {
             order.iter().map(|backend| Arc::clone(&backend.id)).collect()
         };
         let mut expected = order(&all);
-        expected.retain(|id| &**id != all[gone].0);
+        expected.retain(|id| &**id != all[removed].0);
         prop_assert_eq!(order(&left), expected);
     }
 }

@@ -35,7 +35,7 @@
       legend: (s, r) => ["", `rejected ${rate(r && r.rejected)}`], lines: true, scale: rate,
     },
     {
-      title: "Ping round roundTrip", of: (s) => s.rtt.client.p50 === null ? null : [s.rtt.client.p50, s.rtt.client.p95],
+      title: "Ping round trip", of: (s) => s.rtt.client.p50 === null ? null : [s.rtt.client.p50, s.rtt.client.p95],
       figure: (s) => [roundTrip(s.rtt.client.p50), "median"],
       legend: (s) => [`max ${roundTrip(s.rtt.client.max)}`, `95 % ${roundTrip(s.rtt.client.p95)}`], lines: true, scale: roundTrip,
     },

@@ -1,22 +1,22 @@
-//! Silence, slowness, and those who leave in the middle.
+//! Timeouts, slow peers and early disconnects.
 
 use super::*;
 
 // Requirements: RL35.
 #[tokio::test]
 async fn missing_request_body_is_a_408() {
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let client = async |mut stream: DuplexStream| {
         let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel";
         stream.write_all(head).await.unwrap();
-        let _ = stream.read_to_end(&mut answer).await;
+        let _ = stream.read_to_end(&mut response).await;
     };
     let script = async |mut stream: TcpStream| {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
-    let refusal = pass(Duration::from_millis(50), client, script).await;
-    assert_eq!(refusal, Some(RejectReason::BodyTimeout));
-    assert!(answer.starts_with(b"HTTP/1.1 408 "));
+    let rejected = exchange(Duration::from_millis(50), client, script).await;
+    assert_eq!(rejected, Some(RejectReason::BodyTimeout));
+    assert!(response.starts_with(b"HTTP/1.1 408 "));
 }
 
 // Requirements: BM03.
@@ -29,16 +29,16 @@ async fn silent_backend_is_a_504() {
     let script = async |mut stream: TcpStream| {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
-    let refusal = pass(Duration::from_millis(50), client, script).await;
-    assert_eq!(refusal, Some(RejectReason::BackendIdleTimeout));
-    assert_eq!(refusal.unwrap().key(), Some("timeouts.idle"));
+    let rejected = exchange(Duration::from_millis(50), client, script).await;
+    assert_eq!(rejected, Some(RejectReason::BackendIdleTimeout));
+    assert_eq!(rejected.unwrap().key(), Some("timeouts.idle"));
 }
 
 #[tokio::test]
-async fn a_slow_exchange_lives_as_long_as_something_moves() {
+async fn progress_resets_the_idle_timeout() {
     let limit = Duration::from_millis(400);
     let pause = Duration::from_millis(100);
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let client = async |mut stream: DuplexStream| {
         let head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 6\r\n\r\n";
         stream.write_all(head).await.unwrap();
@@ -46,7 +46,7 @@ async fn a_slow_exchange_lives_as_long_as_something_moves() {
             sleep(pause).await;
             stream.write_all(b"x").await.unwrap();
         }
-        let _ = stream.read_to_end(&mut answer).await;
+        let _ = stream.read_to_end(&mut response).await;
     };
     let script = async |mut stream: TcpStream| {
         read_head(&mut stream).await;
@@ -57,110 +57,110 @@ async fn a_slow_exchange_lives_as_long_as_something_moves() {
             sleep(pause).await;
             stream.write_all(b"y").await.unwrap();
         }
-        // One byte short, and silent.
-        assert!(is_over(&mut stream).await);
+        // One byte is missing, and nothing more is sent.
+        assert!(is_closed(&mut stream).await);
     };
-    let begun = Instant::now();
-    assert_eq!(pass(limit, client, script).await, None);
-    assert!(begun.elapsed() >= limit + 12 * pause);
-    assert!(answer.ends_with(b"\r\n\r\nyyyyyy"), "{}", answer.escape_ascii());
+    let started = Instant::now();
+    assert_eq!(exchange(limit, client, script).await, None);
+    assert!(started.elapsed() >= limit + 12 * pause);
+    assert!(response.ends_with(b"\r\n\r\nyyyyyy"), "{}", response.escape_ascii());
 }
 
 #[tokio::test]
-async fn a_slow_client_slows_the_backend() {
-    let (sent, told) = tokio::sync::oneshot::channel();
+async fn slow_client_slows_the_backend() {
+    let (stuck, wait_stuck) = tokio::sync::oneshot::channel();
     let client = async |mut stream: DuplexStream| {
         stream.write_all(GET.as_bytes()).await.unwrap();
-        // Read nothing until the backend has got stuck.
-        let stuck_at: usize = told.await.unwrap();
-        assert!(stuck_at < TOTAL, "all of it went somewhere");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
+        // Reads nothing until the backend cannot write any more.
+        let stuck_at: usize = wait_stuck.await.unwrap();
+        assert!(stuck_at < TOTAL, "the whole response was buffered");
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await.unwrap();
         assert_eq!(
-            answer.len() - answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() - 4,
+            response.len() - response.windows(4).position(|w| w == b"\r\n\r\n").unwrap() - 4,
             TOTAL
         );
     };
     let script = async |mut stream: TcpStream| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {TOTAL}\r\n\r\n");
         reply(&mut stream, head.as_bytes()).await;
-        let piece = vec![b'x'; 64 * 1024];
+        let chunk = vec![b'x'; 64 * 1024];
         let mut written = 0;
-        let mut sent = Some(sent);
+        let mut stuck = Some(stuck);
         while written < TOTAL {
-            let room = piece.len().min(TOTAL - written);
-            let write = stream.write(&piece[..room]);
+            let len = chunk.len().min(TOTAL - written);
+            let write = stream.write(&chunk[..len]);
             match tokio::time::timeout(Duration::from_millis(300), write).await {
                 Ok(count) => written += count.unwrap(),
-                Err(_) => sent.take().expect("stuck once").send(written).unwrap(),
+                Err(_) => stuck.take().expect("stuck twice").send(written).unwrap(),
             }
         }
-        assert!(sent.is_none(), "never stuck");
+        assert!(stuck.is_none(), "never stuck");
     };
     const TOTAL: usize = 64 * 1024 * 1024;
-    pass(SILENCE, client, script).await;
+    exchange(IDLE_TIMEOUT, client, script).await;
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_takes_the_backend_connection_along() {
-    // Before the answer.
-    let (seen, sees) = tokio::sync::oneshot::channel();
+async fn client_disconnect_closes_the_backend_connection() {
+    // Before the response.
+    let (received, wait_received) = tokio::sync::oneshot::channel();
     let client = async |mut stream: DuplexStream| {
         stream.write_all(GET.as_bytes()).await.unwrap();
-        sees.await.unwrap();
+        wait_received.await.unwrap();
     };
     let script = async |mut stream: TcpStream| {
         read_head(&mut stream).await;
-        seen.send(()).unwrap();
-        assert!(is_over(&mut stream).await);
+        received.send(()).unwrap();
+        assert!(is_closed(&mut stream).await);
     };
-    assert_eq!(pass(SILENCE, client, script).await, None);
+    assert_eq!(exchange(IDLE_TIMEOUT, client, script).await, None);
 
-    // In the middle of it.
+    // During the response.
     let client = async |mut stream: DuplexStream| {
         stream.write_all(GET.as_bytes()).await.unwrap();
         stream.read_exact(&mut [0; 20]).await.unwrap();
     };
     let script = async |mut stream: TcpStream| {
         reply(&mut stream, b"HTTP/1.1 200 OK\r\n\r\nstart").await;
-        assert!(is_over(&mut stream).await);
+        assert!(is_closed(&mut stream).await);
     };
-    assert_eq!(pass(SILENCE, client, script).await, None);
+    assert_eq!(exchange(IDLE_TIMEOUT, client, script).await, None);
 }
 
 #[tokio::test]
-async fn an_early_answer_passes_while_the_body_is_still_owed() {
-    let mut answer = Vec::new();
+async fn early_response_passes_before_the_request_body_ends() {
+    let mut response = Vec::new();
     let client = async |mut stream: DuplexStream| {
         let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhel";
         stream.write_all(head).await.unwrap();
-        let _ = stream.read_to_end(&mut answer).await;
+        let _ = stream.read_to_end(&mut response).await;
     };
     let script = async |mut stream: TcpStream| {
         reply(&mut stream, b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nno!").await;
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
-    assert_eq!(pass(SILENCE, client, script).await, None);
-    let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("no!"), "{answer}");
+    assert_eq!(exchange(IDLE_TIMEOUT, client, script).await, None);
+    let response = String::from_utf8(response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 413 ") && response.ends_with("no!"), "{response}");
 }
 
 #[tokio::test]
-async fn no_answer_ejects_a_backend_for_all_others() {
-    for said in ["HTTP/1.1 200", "", "HTTP/1.1 500 X\r\n\r\n"] {
-        let (dialled, mut stream) = connected().await;
-        let backend = Arc::clone(&dialled.backend);
+async fn responses_never_eject_a_backend() {
+    for response in ["HTTP/1.1 200", "", "HTTP/1.1 500 X\r\n\r\n"] {
+        let (connection, mut stream) = connected().await;
+        let backend = Arc::clone(&connection.backend);
         let now = Instant::now();
-        backend.health.failed(now);
-        backend.health.failed(now);
+        backend.health.record_failure(now);
+        backend.health.record_failure(now);
         let request = Request::builder().header("host", "a").body(Empty::<Bytes>::new()).unwrap();
         let script = async {
-            reply(&mut stream, said.as_bytes()).await;
+            reply(&mut stream, response.as_bytes()).await;
             stream.shutdown().await.unwrap();
         };
-        let guest = guest();
-        let introduction = guest.introduction();
-        let _ = tokio::join!(forward(dialled, request, &introduction, SILENCE), script);
-        assert!(backend.health.is_up(Instant::now()), "{said}");
+        let scripted = direct_request();
+        let headers = scripted.headers();
+        let _ = tokio::join!(forward(connection, request, &headers, IDLE_TIMEOUT), script);
+        assert!(backend.health.is_up(Instant::now()), "{response}");
     }
 }

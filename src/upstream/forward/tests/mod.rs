@@ -9,22 +9,22 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::upstream::scripted::{connected, guest, read_head, reply, sendable};
+use crate::upstream::scripted::{assert_send, connected, direct_request, read_head, reply};
 
-const SILENCE: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What became of one request that went through.
-struct Seen {
-    /// All that the client got.
-    answer: String,
-    /// If no answer could be had.
-    refusal: Option<RejectReason>,
+/// The result of one forwarded request.
+struct Outcome {
+    /// Everything that the client received.
+    response: String,
+    /// Why the request was rejected, if it was.
+    rejected: Option<RejectReason>,
 }
 
-/// Sends a request through hyper's server and [`forward`] to a backend that does as told, with a
-/// client that does as told.
-async fn pass<Client, Script>(
-    silence: Duration,
+/// Forwards a request from a scripted client to a scripted backend, through hyper's server and
+/// [`forward`].
+async fn exchange<Client, Script>(
+    idle_timeout: Duration,
     client: Client,
     script: Script,
 ) -> Option<RejectReason>
@@ -32,22 +32,22 @@ where
     Client: AsyncFnOnce(DuplexStream),
     Script: AsyncFnOnce(TcpStream),
 {
-    let (dialled, stream) = connected().await;
+    let (connection, stream) = connected().await;
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    let dialled = Mutex::new(Some(dialled));
-    let refused = Mutex::new(None);
+    let connection = Mutex::new(Some(connection));
+    let rejected = Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
-        let dialled = dialled.lock().unwrap().take().expect("one request");
-        let refused = &refused;
+        let connection = connection.lock().unwrap().take().expect("one request");
+        let rejected = &rejected;
         async move {
-            let guest = guest();
-            let introduction = guest.introduction();
-            let answer = sendable(forward(dialled, request, &introduction, silence)).await;
-            Ok::<_, Infallible>(match answer {
+            let scripted = direct_request();
+            let headers = scripted.headers();
+            let forwarded = forward(connection, request, &headers, idle_timeout);
+            Ok::<_, Infallible>(match assert_send(forwarded).await {
                 Ok(response) => response.map(Either::Left),
-                Err(refusal) => {
-                    *refused.lock().unwrap() = Some(refusal);
-                    let response = Response::builder().status(refusal.status());
+                Err(reason) => {
+                    *rejected.lock().unwrap() = Some(reason);
+                    let response = Response::builder().status(reason.status());
                     response.body(Either::Right(Empty::<Bytes>::new())).unwrap()
                 }
             })
@@ -55,58 +55,58 @@ where
     });
     let serving = http1::Builder::new().serve_connection(TokioIo::new(ours), service);
     let (_, (), ()) = tokio::join!(serving, client(theirs), script(stream));
-    *refused.lock().unwrap()
+    *rejected.lock().unwrap()
 }
 
-/// [`pass`] with a client that sends this and reads to the end.
-async fn through<Script: AsyncFnOnce(TcpStream)>(request: &str, script: Script) -> Seen {
-    let mut answer = Vec::new();
+/// [`exchange`] with a client that sends this request and reads to the end.
+async fn send<Script: AsyncFnOnce(TcpStream)>(request: &str, script: Script) -> Outcome {
+    let mut response = Vec::new();
     let client = async |mut stream: DuplexStream| {
         stream.write_all(request.as_bytes()).await.unwrap();
-        let _ = stream.read_to_end(&mut answer).await;
+        let _ = stream.read_to_end(&mut response).await;
     };
-    let refusal = pass(SILENCE, client, script).await;
-    Seen { answer: String::from_utf8(answer).unwrap(), refusal }
+    let rejected = exchange(IDLE_TIMEOUT, client, script).await;
+    Outcome { response: String::from_utf8(response).unwrap(), rejected }
 }
 
-/// [`through`], against a backend that says this and ends the connection.
-async fn ask(request: &str, said: &str) -> Seen {
+/// [`send`] to a backend that sends `response` and closes the connection.
+async fn send_to(request: &str, response: &str) -> Outcome {
     let script = async |mut stream: TcpStream| {
-        reply(&mut stream, said.as_bytes()).await;
+        reply(&mut stream, response.as_bytes()).await;
         stream.shutdown().await.unwrap();
         let _ = stream.read(&mut [0; 1]).await;
     };
-    through(request, script).await
+    send(request, script).await
 }
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-fn body_of(answer: &str) -> &str {
-    answer.split_once("\r\n\r\n").unwrap().1
+fn body_of(response: &str) -> &str {
+    response.split_once("\r\n\r\n").unwrap().1
 }
 
-async fn assert_bad(said: &str) {
-    let seen = ask(GET, said).await;
+async fn assert_bad(response: &str) {
+    let outcome = send_to(GET, response).await;
     assert!(
-        matches!(seen.refusal, Some(RejectReason::BackendHandshakeInvalid(_))),
-        "{said}: {:?}",
-        seen.refusal
+        matches!(outcome.rejected, Some(RejectReason::BackendHandshakeInvalid(_))),
+        "{response}: {:?}",
+        outcome.rejected
     );
-    assert!(seen.answer.starts_with("HTTP/1.1 502 "), "{said}");
+    assert!(outcome.response.starts_with("HTTP/1.1 502 "), "{response}");
 }
 
-/// Whether the stream ends here, by FIN or by reset: we let go of a backend by a reset, which
-/// leaves no TIME_WAIT.
-async fn is_over(stream: &mut TcpStream) -> bool {
+/// Whether the stream has ended, by FIN or by reset. The proxy resets backend connections to avoid
+/// TIME_WAIT.
+async fn is_closed(stream: &mut TcpStream) -> bool {
     matches!(stream.read(&mut [0; 1]).await, Ok(0) | Err(_))
 }
 
 #[tokio::test]
-async fn a_request_and_its_answer_pass_with_their_heads_made_anew() {
+async fn heads_are_rebuilt_in_both_directions() {
     let script = async |mut stream: TcpStream| {
-        let said = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\
+        let response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\
                     Set-Cookie: a\r\nSet-Cookie: b\r\n\r\nhi";
-        let head = reply(&mut stream, said.as_bytes()).await;
+        let head = reply(&mut stream, response.as_bytes()).await;
         let mut lines: Vec<&str> = head.split("\r\n").collect();
         lines.truncate(lines.len() - 2);
         let expected = [
@@ -123,15 +123,17 @@ async fn a_request_and_its_answer_pass_with_their_heads_made_anew() {
             "connection: close",
         ];
         assert_eq!(lines, expected);
-        assert!(is_over(&mut stream).await, "one request a connection");
+        assert!(is_closed(&mut stream).await, "one request per connection");
     };
     let request = "GET /a%2Fb/../c;x?y=%00z HTTP/1.1\r\nHost: a\r\nConnection: close, X-Mine\r\n\
                    X-Mine: 1\r\nCookie: c\r\nUpgrade: h2c\r\n\r\n";
-    let seen = through(request, script).await;
-    assert!(seen.answer.starts_with("HTTP/1.1 200 OK\r\n"), "{}", seen.answer);
-    assert!(seen.answer.contains("\r\nset-cookie: a\r\nset-cookie: b\r\ncontent-length: 2\r\n"));
-    assert!(!seen.answer.contains("x-hop"));
-    assert_eq!(body_of(&seen.answer), "hi");
+    let outcome = send(request, script).await;
+    assert!(outcome.response.starts_with("HTTP/1.1 200 OK\r\n"), "{}", outcome.response);
+    assert!(
+        outcome.response.contains("\r\nset-cookie: a\r\nset-cookie: b\r\ncontent-length: 2\r\n")
+    );
+    assert!(!outcome.response.contains("x-hop"));
+    assert_eq!(body_of(&outcome.response), "hi");
 }
 
 #[tokio::test]
@@ -151,8 +153,8 @@ async fn bodies_keep_their_framing() {
             let request = format!(
                 "{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{framing}\r\n\r\n{sent}"
             );
-            let seen = through(&request, script).await;
-            assert!(seen.answer.starts_with("HTTP/1.1 204 "), "{}", seen.answer);
+            let outcome = send(&request, script).await;
+            assert!(outcome.response.starts_with("HTTP/1.1 204 "), "{}", outcome.response);
         }
     }
 }
@@ -165,61 +167,69 @@ async fn drops_trailers_in_both_directions() {
         let mut body = [0; 15];
         stream.read_exact(&mut body).await.unwrap();
         assert_eq!(&body, b"5\r\nhello\r\n0\r\n\r\n");
-        let said = "HTTP/1.1 200 OK\r\nTrailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n\
+        let response = "HTTP/1.1 200 OK\r\nTrailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n\
                     2\r\nhi\r\n0\r\nX-T: 1\r\nConnection: x\r\n\r\n";
-        stream.write_all(said.as_bytes()).await.unwrap();
+        stream.write_all(response.as_bytes()).await.unwrap();
     };
     let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTE: trailers\r\nTrailer: Host\r\n\
                    Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nHost: evil\r\n\r\n";
-    let seen = through(request, script).await;
-    assert_eq!(body_of(&seen.answer), "2\r\nhi\r\n0\r\n\r\n");
-    assert!(!seen.answer.to_lowercase().contains("x-t"));
+    let outcome = send(request, script).await;
+    assert_eq!(body_of(&outcome.response), "2\r\nhi\r\n0\r\n\r\n");
+    assert!(!outcome.response.to_lowercase().contains("x-t"));
 }
 
 #[tokio::test]
-async fn answers_without_a_body_keep_their_length_line() {
+async fn responses_without_body_keep_content_length() {
     let head = GET.replace("GET", "HEAD");
-    let seen = ask(&head, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
-    assert!(seen.answer.contains("\r\ncontent-length: 5\r\n"), "{}", seen.answer);
-    assert_eq!(body_of(&seen.answer), "");
-    // hyper's server leaves the length out of a 304, as it may (RFC 9110 8.6).
-    let seen = ask(GET, "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: x\r\n\r\n").await;
-    assert!(seen.answer.starts_with("HTTP/1.1 304 ") && seen.answer.contains("\r\netag: x\r\n"));
-    assert_eq!(body_of(&seen.answer), "");
-    let seen = ask(GET, "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").await;
-    assert!(!seen.answer.contains("content-length"), "{}", seen.answer);
-    let seen = ask(&head, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-    assert!(seen.answer.starts_with("HTTP/1.1 200 OK"), "{}", seen.answer);
-    assert_eq!(body_of(&seen.answer), "");
+    let outcome = send_to(&head, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
+    assert!(outcome.response.contains("\r\ncontent-length: 5\r\n"), "{}", outcome.response);
+    assert_eq!(body_of(&outcome.response), "");
+    // hyper's server omits Content-Length from a 304, which RFC 9110 8.6 allows.
+    let outcome =
+        send_to(GET, "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: x\r\n\r\n").await;
+    assert!(
+        outcome.response.starts_with("HTTP/1.1 304 ")
+            && outcome.response.contains("\r\netag: x\r\n")
+    );
+    assert_eq!(body_of(&outcome.response), "");
+    let outcome = send_to(GET, "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(!outcome.response.contains("content-length"), "{}", outcome.response);
+    let outcome = send_to(&head, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    assert!(outcome.response.starts_with("HTTP/1.1 200 OK"), "{}", outcome.response);
+    assert_eq!(body_of(&outcome.response), "");
 }
 
 #[tokio::test]
-async fn answers_of_old_backends_and_to_old_clients_are_framed_anew() {
-    let seen = ask(GET, "HTTP/1.0 200 OK\r\n\r\nto the end").await;
-    assert_eq!(body_of(&seen.answer), "A\r\nto the end\r\n0\r\n\r\n");
+async fn http_1_0_on_either_side_is_reframed() {
+    let outcome = send_to(GET, "HTTP/1.0 200 OK\r\n\r\nto the end").await;
+    assert_eq!(body_of(&outcome.response), "A\r\nto the end\r\n0\r\n\r\n");
     let old = "GET / HTTP/1.0\r\nHost: a\r\n\r\n";
-    let said = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
-    let seen = ask(old, said).await;
-    assert!(seen.answer.starts_with("HTTP/1.0 200 OK"), "{}", seen.answer);
-    assert_eq!(body_of(&seen.answer), "hi");
+    let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let outcome = send_to(old, response).await;
+    assert!(outcome.response.starts_with("HTTP/1.0 200 OK"), "{}", outcome.response);
+    assert_eq!(body_of(&outcome.response), "hi");
 }
 
 // Requirements: BM05.
 #[tokio::test]
 async fn relays_rejections_and_redirects() {
     for status in ["301", "401", "404", "426", "500", "503"] {
-        let said = format!("HTTP/1.1 {status} X\r\nLocation: /y\r\nContent-Length: 1\r\n\r\n!");
-        let seen = ask(GET, &said).await;
-        assert!(seen.answer.starts_with(&format!("HTTP/1.1 {status} ")), "{}", seen.answer);
-        assert!(seen.answer.contains("\r\nlocation: /y\r\n"));
-        assert_eq!(body_of(&seen.answer), "!");
+        let response = format!("HTTP/1.1 {status} X\r\nLocation: /y\r\nContent-Length: 1\r\n\r\n!");
+        let outcome = send_to(GET, &response).await;
+        assert!(
+            outcome.response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{}",
+            outcome.response
+        );
+        assert!(outcome.response.contains("\r\nlocation: /y\r\n"));
+        assert_eq!(body_of(&outcome.response), "!");
     }
 }
 
 // Requirements: H39, BM09, BM15, BM16, BM18.
 #[tokio::test]
 async fn rejects_invalid_backend_responses() {
-    for said in [
+    for response in [
         "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         "HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
@@ -228,7 +238,7 @@ async fn rejects_invalid_backend_responses() {
         "HTTP/1.1 200 OK\r\nContent-Le",
         "",
     ] {
-        assert_bad(said).await;
+        assert_bad(response).await;
     }
     assert_bad(&"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(9)).await;
 }
@@ -236,50 +246,53 @@ async fn rejects_invalid_backend_responses() {
 // Requirements: BM16, BM18.
 #[tokio::test]
 async fn truncated_body_never_looks_complete() {
-    for (framing, begun, rest) in [
+    for (framing, start, rest) in [
         ("Transfer-Encoding: chunked", "2\r\nhi\r\n", ""),
         ("Transfer-Encoding: chunked", "2\r\nhi\r\n", "x\r\n"),
         ("Content-Length: 3", "hi", ""),
     ] {
-        let (arrived, arrives) = tokio::sync::oneshot::channel();
-        let mut answer = Vec::new();
+        let (received, wait_received) = tokio::sync::oneshot::channel();
+        let mut response = Vec::new();
         let client = async |mut stream: DuplexStream| {
             stream.write_all(GET.as_bytes()).await.unwrap();
-            while !answer.ends_with(begun.as_bytes()) {
-                assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+            while !response.ends_with(start.as_bytes()) {
+                assert_ne!(stream.read_buf(&mut response).await.unwrap(), 0);
             }
-            arrived.send(()).unwrap();
-            let _ = stream.read_to_end(&mut answer).await;
+            received.send(()).unwrap();
+            let _ = stream.read_to_end(&mut response).await;
         };
         let script = async |mut stream: TcpStream| {
-            let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{begun}");
+            let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{start}");
             reply(&mut stream, head.as_bytes()).await;
-            arrives.await.unwrap();
+            wait_received.await.unwrap();
             stream.write_all(rest.as_bytes()).await.unwrap();
         };
-        assert_eq!(pass(SILENCE, client, script).await, None);
-        assert!(answer.ends_with(format!("\r\n\r\n{begun}").as_bytes()), "{framing} {rest}");
+        assert_eq!(exchange(IDLE_TIMEOUT, client, script).await, None);
+        assert!(response.ends_with(format!("\r\n\r\n{start}").as_bytes()), "{framing} {rest}");
     }
 }
 
 // Requirements: BM19.
 #[tokio::test]
 async fn second_response_is_discarded() {
-    let said = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi\
+    let response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi\
                 HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
-    assert!(ask(GET, said).await.answer.ends_with("\r\n\r\nhi"));
+    assert!(send_to(GET, response).await.response.ends_with("\r\n\r\nhi"));
 }
 
 #[tokio::test]
-async fn a_malformed_request_body_is_the_clients_fault() {
+async fn malformed_request_body_is_a_client_error() {
     let script = async |mut stream: TcpStream| {
         read_head(&mut stream).await;
         let _ = stream.read_to_end(&mut Vec::new()).await;
     };
     let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
                    Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n";
-    let seen = through(request, script).await;
-    assert_eq!(seen.refusal, Some(RejectReason::RequestInvalid("the request body broke off")));
+    let outcome = send(request, script).await;
+    assert_eq!(
+        outcome.rejected,
+        Some(RejectReason::RequestInvalid("the request body ended early"))
+    );
 }
 
 mod endings;
