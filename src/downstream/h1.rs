@@ -88,19 +88,7 @@ where
         let reply = handler(request, framing.next_head());
         let sender = sender.clone();
         Box::pin(async move {
-            // Not sent earlier: hyper never polls this future if the client disconnects right after its
-            // request. Further pipelined requests need no event, and the last slot is for a tunnel.
-            if sender.capacity() > 1 {
-                let _ = sender.try_send(Event::Started);
-            }
-            let response = match reply.await {
-                Reply::Response(response) => response,
-                Reply::Tunnel { response, tunnel } => {
-                    // The channel has a free slot, and the receiver outlives the connection.
-                    let _ = sender.try_send(Event::Tunnel(tunnel));
-                    response
-                }
-            };
+            let response = respond(reply, &sender).await;
             Ok::<_, std::convert::Infallible>(if is_last { closing(response) } else { response })
         }) as Pin<Box<dyn Future<Output = _> + Send>>
     });
@@ -141,23 +129,50 @@ where
             linger(&mut io).await;
             Ok(Served::Abandoned(tunnel))
         }
-        (Ok(()), None) => {
+        (end, None) => {
             linger(&mut io).await;
-            if served || draining {
-                Ok(Served::Closed)
-            } else {
-                Err(DropReason::ClientDisconnected(ConnectionStage::Head))
-            }
-        }
-        (Err(error), None) => {
-            linger(&mut io).await;
-            let reason = classify(&error);
-            // A client may stay idle or disconnect between requests.
-            let is_normal =
-                matches!(reason, DropReason::HeadTimeout | DropReason::ClientDisconnected(_));
-            if served && is_normal { Ok(Served::Closed) } else { Err(reason) }
+            closed(end, served, draining)
         }
     }
+}
+
+/// Calls the handler of one request, and reports to the connection what its response does not say.
+async fn respond<T>(
+    reply: impl Future<Output = Reply<T>>,
+    sender: &mpsc::Sender<Event<T>>,
+) -> Response<Body> {
+    // Not sent earlier: hyper never polls this future if the client disconnects right after its
+    // request. Further pipelined requests need no event, and the last slot is for a tunnel.
+    if sender.capacity() > 1 {
+        let _ = sender.try_send(Event::Started);
+    }
+    match reply.await {
+        Reply::Response(response) => response,
+        Reply::Tunnel { response, tunnel } => {
+            // The channel has a free slot, and the receiver outlives the connection.
+            let _ = sender.try_send(Event::Tunnel(tunnel));
+            response
+        }
+    }
+}
+
+/// How a connection without a tunnel ended.
+fn closed<S, T>(
+    end: hyper::Result<()>,
+    served: bool,
+    draining: bool,
+) -> Result<Served<S, T>, DropReason> {
+    let Err(error) = end else {
+        return if served || draining {
+            Ok(Served::Closed)
+        } else {
+            Err(DropReason::ClientDisconnected(ConnectionStage::Head))
+        };
+    };
+    let reason = classify(&error);
+    // A client may stay idle or disconnect between requests.
+    let is_normal = matches!(reason, DropReason::HeadTimeout | DropReason::ClientDisconnected(_));
+    if served && is_normal { Ok(Served::Closed) } else { Err(reason) }
 }
 
 /// A message from a request handler to its connection.

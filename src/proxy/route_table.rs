@@ -8,7 +8,7 @@ use crate::config::values::patterns::{HostPattern, PathPrefix};
 /// `*.` pattern, then `*`), then the longest path prefix of that pattern. If no prefix matches there is no
 /// route, so that a catch-all host never serves a named host by accident.
 #[derive(Clone, Debug)]
-pub struct RouteTable<T> {
+pub struct RoutingTable<T> {
     exact: HashMap<String, Paths<T>>,
     /// Keyed by the part after `*.`.
     subdomains: HashMap<String, Paths<T>>,
@@ -18,13 +18,13 @@ pub struct RouteTable<T> {
 /// Sorted by descending length of the prefix.
 type Paths<T> = Vec<(PathPrefix, T)>;
 
-impl<T> Default for RouteTable<T> {
+impl<T> Default for RoutingTable<T> {
     fn default() -> Self {
         Self { exact: HashMap::new(), subdomains: HashMap::new(), any: Vec::new() }
     }
 }
 
-impl<T> RouteTable<T> {
+impl<T> RoutingTable<T> {
     /// Adds a route. The configuration guarantees that host and path are unique.
     pub fn insert(&mut self, host: &HostPattern, path: PathPrefix, route: T) {
         let paths = match host {
@@ -70,8 +70,8 @@ fn covers(prefix: &str, path: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn table(routes: &[(&str, &str)]) -> RouteTable<String> {
-        let mut table = RouteTable::default();
+    fn table(routes: &[(&str, &str)]) -> RoutingTable<String> {
+        let mut table = RoutingTable::default();
         for (host, path) in routes {
             let name = format!("{host}{path}");
             table.insert(

@@ -259,7 +259,7 @@ mod tests {
         let tasks = tokio_util::task::TaskTracker::new();
         let ended = tasks.spawn(SessionTask { tunnel, guard }).await;
         assert!(ended.unwrap_err().is_panic());
-        assert_eq!((limits.tunnels(), registry.len(), counts.open.get()), (0, 0, 0));
+        assert_eq!((limits.tunnels(), registry.count(), counts.open.get()), (0, 0, 0));
         tasks.close();
         tasks.wait().await;
     }

@@ -10,7 +10,7 @@ use rustls::server::ProducesTickets;
 
 use super::capacity::Capacity;
 use super::route::{BackendHealths, Route};
-use super::route_table::RouteTable;
+use super::route_table::RoutingTable;
 use crate::admission::rate::HandshakeRate;
 use crate::config::settings::{ListenerSettings, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
@@ -35,7 +35,7 @@ pub struct Snapshot {
     /// Present if any listener uses TLS.
     pub tls: Option<TlsTerminator>,
     /// The routes by host and path.
-    pub routes: RouteTable<Arc<Route>>,
+    pub routes: RoutingTable<Arc<Route>>,
     /// The routes in configuration order.
     pub route_list: Vec<Arc<Route>>,
     /// The handshake rate of every client; carried over while its settings are unchanged.
@@ -70,7 +70,7 @@ impl Snapshot {
             Self::validate(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.remove_unused();
-        let mut routes = RouteTable::default();
+        let mut routes = RoutingTable::default();
         let previous_routes = previous.map_or(&[][..], |previous| &previous.route_list);
         let mut healths = BackendHealths::of(previous_routes);
         let mut route_list = Vec::new();

@@ -80,7 +80,7 @@ impl Registry {
     }
 
     /// Number of open sessions.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
@@ -248,7 +248,7 @@ mod tests {
         assert!(commands.poll_command(&mut cx).is_pending());
         assert!(session.is_closing() && !session.has_ended());
         drop(entry);
-        assert!(session.has_ended() && registry.len() == 0);
+        assert!(session.has_ended() && registry.count() == 0);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Memory of tunnels whose receiver does not read while the sender sends as fast as it can: one read
-//! buffer each, on either side, over TLS or plain TCP.
+//! Memory of tunnels with a receiver that does not read and a sender that sends as fast as it can:
+//! one read buffer each, on either side, over TLS or plain TCP.
 
 use std::any::Any;
 

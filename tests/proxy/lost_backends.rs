@@ -1,4 +1,4 @@
-//! Tunnels whose backend was removed or refuses connections (`route.on_backend_loss`).
+//! Tunnels to a backend that was removed or refuses connections (`route.on_backend_loss`).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Plain HTTP requests: responses of every framing, keep-alive connections, and what is not
-//! forwarded.
+//! Plain HTTP requests: responses of every framing, keep-alive connections, and
+//! everything that is not forwarded.
 
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;

@@ -65,7 +65,7 @@ async fn flooded() -> UnreadLog {
 
 const REFUSED: u64 = 5600;
 
-/// A proxy whose standard error is read only until it serves.
+/// A proxy with a standard error that is read only until it serves.
 struct UnreadLog {
     child: Child,
     address: SocketAddr,

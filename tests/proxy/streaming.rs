@@ -117,7 +117,7 @@ async fn chunks_are_relayed_as_they_arrive() {
     assert_eq!(&last, b"0\r\n\r\n");
 }
 
-/// A backend whose behaviour depends on the request target.
+/// A backend that behaves as the request target says.
 async fn scripted_backend() -> Backend {
     Backend::raw(|head, mut stream, events| async move {
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";

@@ -11,7 +11,7 @@ use rustix::io::ioctl_fionread;
 
 use crate::support::{Backend, Proxy, TIMEOUT};
 
-/// A proxy whose backend responds with 200,000 bytes.
+/// A proxy with a backend that responds with 200,000 bytes.
 async fn large_response() -> (Proxy, Backend, String) {
     let body: String = ('a'..='z').cycle().take(200_000).collect();
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{body}");
@@ -28,7 +28,7 @@ const GET: &str = "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n";
 /// Runs a program and writes `input` to it; at each `|` it first waits until the program has read
 /// everything before. Its standard input stays open. Returns its output, or `None` if the program
 /// is not installed.
-#[expect(clippy::print_stdout, reason = "reports what was skipped")]
+#[expect(clippy::print_stdout, reason = "reports the skipped test")]
 async fn run_program(
     program: &'static str,
     arguments: Vec<String>,

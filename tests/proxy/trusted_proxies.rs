@@ -24,8 +24,8 @@ async fn request_id_of_a_trusted_proxy_is_kept() {
     }
 }
 
-/// A load balancer in front of a proxy: its PROXY header names the proxy, whose own header names
-/// the client.
+/// A load balancer in front of a proxy: its PROXY header names the proxy, and the proxy's header
+/// names the client.
 #[tokio::test]
 async fn proxy_protocol_source_can_be_trusted() {
     let listener = "[[listener]]\nname = \"pp\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
@@ -34,7 +34,7 @@ async fn proxy_protocol_source_can_be_trusted() {
     let to: SocketAddr = setup.proxy.address("pp").await;
     for (named, chain) in [
         ("10.0.0.5", "203.0.113.7, 10.0.0.5"),
-        // The PROXY header names an untrusted peer, whose headers are ignored.
+        // The PROXY header names an untrusted peer; its headers are ignored.
         ("198.51.100.9", "198.51.100.9"),
     ] {
         let mut stream = BufReader::new(connect(PROXY, to).await);

@@ -64,7 +64,7 @@ fn at_rest(outcome: &Outcome) -> Option<String> {
         ("open connections", connections),
         ("connection permits", state.concurrency.connections() as u64),
         ("tunnel permits", state.concurrency.tunnels() as u64),
-        ("registered sessions", state.registry.len() as u64),
+        ("registered sessions", state.registry.count() as u64),
         ("tasks", state.tasks.len() as u64),
     ];
     if let Some((name, count)) = facts.into_iter().find(|(_, count)| *count != 0) {

@@ -279,7 +279,8 @@ impl World {
     /// What must hold at any time, until the proxy is at rest.
     async fn watch(self: Arc<Self>) {
         while self.state.phase() != Phase::Draining || !self.state.tasks.is_empty() {
-            let (tunnels, sessions) = (self.state.concurrency.tunnels(), self.state.registry.len());
+            let (tunnels, sessions) =
+                (self.state.concurrency.tunnels(), self.state.registry.count());
             assert!(tunnels >= sessions, "{sessions} sessions hold {tunnels} permits");
             sleep(Duration::from_millis(37)).await;
         }

@@ -279,7 +279,7 @@ impl ExplainTrail {
             &route.tunnels,
             TunnelLimits {
                 total: snapshot.capacity.tunnels,
-                per_client: per_client,
+                per_client,
                 per_route: route.max_tunnels,
             },
         )?;

@@ -13,7 +13,7 @@ use crate::sys::clock::{now, wall};
 pub(super) fn list(state: &ProxyState, selected: &[Arc<SessionHandle>]) -> SessionList {
     SessionList {
         now: wall(),
-        open: state.registry.len(),
+        open: state.registry.count(),
         sessions: selected.iter().map(|session| row(session)).collect(),
     }
 }

@@ -62,7 +62,7 @@ impl MockBackend {
     }
 }
 
-/// A proxy whose only route leads to one [`MockBackend`].
+/// A proxy with one route, which leads to one [`MockBackend`].
 pub struct TestBed {
     pub proxy: Proxy,
     pub client: Client,
