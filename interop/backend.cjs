@@ -47,9 +47,9 @@ const server = http.createServer((request, response) => {
 const TERMS = {
   none: false,
   plain: {},
-  "server-anew": { serverNoContextTakeover: true },
-  "client-anew": { clientNoContextTakeover: true },
-  "both-anew": { serverNoContextTakeover: true, clientNoContextTakeover: true },
+  "server-no-takeover": { serverNoContextTakeover: true },
+  "client-no-takeover": { clientNoContextTakeover: true },
+  "both-no-takeover": { serverNoContextTakeover: true, clientNoContextTakeover: true },
   narrow: { serverMaxWindowBits: 10, clientMaxWindowBits: 10 },
 };
 const made = new Map();

@@ -19,9 +19,9 @@ from websockets.datastructures import Headers
 TERMS = {
     "none": None,
     "plain": {},
-    "server-anew": {"server_no_context_takeover": True},
-    "client-anew": {"client_no_context_takeover": True},
-    "both-anew": {"server_no_context_takeover": True, "client_no_context_takeover": True},
+    "server-no-takeover": {"server_no_context_takeover": True},
+    "client-no-takeover": {"client_no_context_takeover": True},
+    "both-no-takeover": {"server_no_context_takeover": True, "client_no_context_takeover": True},
     "narrow": {"server_max_window_bits": 10, "client_max_window_bits": 10},
 }
 

@@ -72,9 +72,9 @@ async function measures() {
 async function chats() {
   const other = await openDemo();
   await other.waitForFunction(() => document.getElementById("users").textContent === "2 users");
-  await page.fill("#chat-text", "is anybody out there?");
+  await page.fill("#chat-text", "is anyone out there?");
   await page.press("#chat-text", "Enter");
-  await other.locator("#chat li", { hasText: "is anybody out there?" }).waitFor();
+  await other.locator("#chat li", { hasText: "is anyone out there?" }).waitFor();
   await other.fill("#chat-text", "yes, here");
   await other.click("#chat-send");
   await page.locator("#chat li", { hasText: "yes, here" }).waitFor();
@@ -157,7 +157,7 @@ async function looks(name, width, height, colorScheme, isMobile) {
     page = await openDemo({ in: narrow });
     await page.fill("#echo-text", "hello tide");
     await page.press("#echo-text", "Enter");
-    await page.fill("#chat-text", "is anybody out there?");
+    await page.fill("#chat-text", "is anyone out there?");
     await page.press("#chat-text", "Enter");
     await press("try-large", "large-outcome");
     await press("try-origin", "origin-outcome");

@@ -11,7 +11,7 @@ const FLAGS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
-const ANSWERS = ["plain", "server-anew", "client-anew", "both-anew", "narrow"];
+const ANSWERS = ["plain", "server-no-takeover", "client-no-takeover", "both-no-takeover", "narrow"];
 let browser, page;
 
 /** Runs in the page: says and hears it all; what was agreed on, and the backend's facts. */
@@ -96,7 +96,7 @@ async function bombs(backend) {
   }
 }
 
-/** The page does nothing; its browser answers pings, and tells nobody of them. */
+/** The page does nothing; its browser answers pings without reporting them. */
 async function heartbeats() {
   const target = "/node-beat?tag=chromium-beat";
   const known = await page.evaluate(async (target) => {

@@ -13,12 +13,12 @@ const LIMIT = 1 << 20;
 // The client's offers, and the parameters the backends answer with.
 const OFFERS = {
   plain: {},
-  "server-anew": { serverNoContextTakeover: true },
-  "client-anew": { clientNoContextTakeover: true },
-  "both-anew": { serverNoContextTakeover: true, clientNoContextTakeover: true },
+  "server-no-takeover": { serverNoContextTakeover: true },
+  "client-no-takeover": { clientNoContextTakeover: true },
+  "both-no-takeover": { serverNoContextTakeover: true, clientNoContextTakeover: true },
   narrow: { serverMaxWindowBits: 10, clientMaxWindowBits: 10 },
 };
-const ANSWERS = ["plain", "server-anew", "client-anew", "both-anew", "narrow"];
+const ANSWERS = ["plain", "server-no-takeover", "client-no-takeover", "both-no-takeover", "narrow"];
 
 const open = (route, query, offered) =>
   new Client(`${BASE}/${BACKEND}${route}${query}`, { ca, perMessageDeflate: { threshold: 0, ...OFFERS[offered] } }).open();
@@ -59,7 +59,7 @@ function mustBeRecorded(target, agreed, wire) {
   same([wire.messages, wire.compressed], [69, compressed]);
   const between = {};
   if (agreed) {
-    const range = (anew) => (anew ? [14000, 30000] : [1000, 8000]);
+    const range = (fresh) => (fresh ? [14000, 30000] : [1000, 8000]);
     between.up_bytes = range(agreed.includes("client_no_context_takeover"));
     between.down_bytes = range(agreed.includes("server_no_context_takeover"));
     between.down_bytes[0] = Math.max(between.down_bytes[0], wire.bytes);

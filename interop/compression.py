@@ -28,16 +28,16 @@ LIMIT = 1 << 20
 # The client's offers, and the parameters the backends answer with.
 OFFERS = {
     "plain": {"client_max_window_bits": True},
-    "server-anew": {"client_max_window_bits": True, "server_no_context_takeover": True},
-    "client-anew": {"client_max_window_bits": True, "client_no_context_takeover": True},
-    "both-anew": {
+    "server-no-takeover": {"client_max_window_bits": True, "server_no_context_takeover": True},
+    "client-no-takeover": {"client_max_window_bits": True, "client_no_context_takeover": True},
+    "both-no-takeover": {
         "client_max_window_bits": True,
         "server_no_context_takeover": True,
         "client_no_context_takeover": True,
     },
     "narrow": {"client_max_window_bits": 10, "server_max_window_bits": 10},
 }
-ANSWERS = ["plain", "server-anew", "client-anew", "both-anew", "narrow"]
+ANSWERS = ["plain", "server-no-takeover", "client-no-takeover", "both-no-takeover", "narrow"]
 
 
 class Counting(PerMessageDeflate):
@@ -116,11 +116,11 @@ def must_be_recorded(target, agreed, counting):
         return
     same((counting.messages, counting.compressed), (69, 69))
     equals |= {"up_compressed": 69, "down_compressed": 69}
-    for way, anew in [
+    for way, fresh in [
         ("up_bytes", "client_no_context_takeover" in agreed),
         ("down_bytes", "server_no_context_takeover" in agreed),
     ]:
-        between[way] = [14000, 30000] if anew else [1000, 8000]
+        between[way] = [14000, 30000] if fresh else [1000, 8000]
     between["down_bytes"][0] = max(between["down_bytes"][0], counting.payload)
     expect(target, equals=equals, between=between)
 
