@@ -53,7 +53,7 @@ async fn serve(listen: SocketAddr) -> Result<(), DemoError> {
             let problems: Vec<_> = late.into_iter().map(|error| error.problem).collect();
             DemoError::Proxy(problems.join("; "))
         }
-        StartError::Machine(error) | StartError::Broken(error) => DemoError::Proxy(error),
+        StartError::System(error) | StartError::Task(error) => DemoError::Proxy(error),
     })
 }
 

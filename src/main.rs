@@ -81,7 +81,7 @@ fn serve(config: PathBuf) -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         let (_, signals) = signals::listen().map_err(|error| {
-            StartError::Machine(format!("cannot install signal handlers: {error}"))
+            StartError::System(format!("cannot install signal handlers: {error}"))
         })?;
         run(settings, ConfigSource::File(config.clone()), inherited, signals).await
     });
@@ -135,7 +135,7 @@ fn start_failed(config: &Path, error: &StartError) -> ExitCode {
             Some(diagnostics) => invalid_config(&diagnostics.to_string()),
             None => fail("the configuration was rejected without a diagnostic"),
         },
-        StartError::Machine(error) | StartError::Broken(error) => fail(error),
+        StartError::System(error) | StartError::Task(error) => fail(error),
     }
 }
 

@@ -18,9 +18,9 @@ pub enum StartError {
     /// The configuration does not work on this machine.
     Settings(Vec<LateDiagnostic>),
     /// The operating system refused something.
-    Machine(String),
+    System(String),
     /// A task that the process depends on has ended.
-    Broken(String),
+    Task(String),
 }
 
 /// Validates a configuration as [`run`](run::run) would, without binding anything. Returns warnings.
@@ -28,7 +28,7 @@ pub enum StartError {
 /// # Errors
 /// Everything that would keep the process from starting, except for sockets.
 pub fn check(settings: Settings) -> Result<Vec<LateDiagnostic>, StartError> {
-    let ticketer = ticketer().map_err(|error| StartError::Machine(error.to_string()))?;
+    let ticketer = ticketer().map_err(|error| StartError::System(error.to_string()))?;
     Snapshot::build(settings, None, &ticketer, descriptors::raise_limit())
         .map(|snapshot| snapshot.warnings(wall()))
         .map_err(StartError::Settings)

@@ -63,7 +63,7 @@ pub async fn run(
     watchdog.abort();
     ended.map_err(|exited| {
         error!(error = %exited, "critical task ended: exiting so that the service manager restarts");
-        StartError::Broken(exited.to_string())
+        StartError::Task(exited.to_string())
     })
 }
 
@@ -92,9 +92,9 @@ async fn serve(
                 Some(Signal::Reload) => reload_again = true,
                 Some(Signal::HandOver) => {
                     match hand_over(program.as_ref(), listeners, signals).await {
-                        HandoverOutcome::Yes => return Ok(ExitCause::Replaced),
-                        HandoverOutcome::No => {}
-                        HandoverOutcome::Stop => return Ok(ExitCause::Stopped),
+                        HandoverOutcome::Complete => return Ok(ExitCause::Replaced),
+                        HandoverOutcome::Failed => {}
+                        HandoverOutcome::Stopped => return Ok(ExitCause::Stopped),
                     }
                 }
                 Some(Signal::Stop) | None => return Ok(ExitCause::Stopped),
@@ -107,8 +107,8 @@ async fn serve(
                 // The requester may have disconnected.
                 let _ = ReloadRequest::send(request, result);
             }
-            scan = certificates.found(state) => certificates.take(scan, state, source),
-            exited = listeners.fallen() => return Err(exited),
+            scan = certificates.scan(state) => certificates.apply(scan, state, source),
+            exited = listeners.failed_task() => return Err(exited),
             _ = sweep.tick() => state.snapshot().handshake_rate.sweep(),
         }
     }

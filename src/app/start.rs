@@ -47,22 +47,22 @@ pub fn start(
     reloads: mpsc::Sender<ReloadRequest>,
     replaced: Arc<Notify>,
 ) -> Result<StartedApp<impl Future<Output = ()> + Send + use<>>, StartError> {
-    let ticketer = ticketer().map_err(|error| StartError::Machine(error.to_string()))?;
+    let ticketer = ticketer().map_err(|error| StartError::System(error.to_string()))?;
     let descriptors = descriptors::raise_limit();
     let snapshot =
         Snapshot::build(settings, None, &ticketer, descriptors).map_err(StartError::Settings)?;
     let access_log = AccessLog::open(&snapshot.settings)
-        .map_err(|error| StartError::Machine(error.to_string()))?;
+        .map_err(|error| StartError::System(error.to_string()))?;
     let listener_settings = snapshot.settings.listeners.clone();
     let admin_address = snapshot.settings.admin;
     let control_path = socket::path(&snapshot.settings.control);
     let capacity = snapshot.capacity;
     let fingerprint = snapshot.settings.source_map.fingerprint().map(str::to_owned);
     let mut listeners = Listeners::new(inherited);
-    listeners.doubt(&listener_settings, admin_address);
-    let bind_error = |error: BindError| StartError::Machine(error.to_string());
+    listeners.warn_unused_inherited(&listener_settings, admin_address);
+    let bind_error = |error: BindError| StartError::System(error.to_string());
     let bound = listeners.bind(&listener_settings).map_err(bind_error)?;
-    let admin = admin_address.map(|address| listeners.admin(address)).transpose();
+    let admin = admin_address.map(|address| listeners.bind_admin(address)).transpose();
     let admin = admin.map_err(bind_error)?;
     // The first log has no predecessor to finish.
     drop(access_log.activate());
@@ -75,10 +75,10 @@ pub fn start(
             control::bind(state, status, &path, listeners.is_successor(), reloads)
         })
         .transpose()
-        .map_err(|error| StartError::Machine(error.to_string()))?;
+        .map_err(|error| StartError::System(error.to_string()))?;
     reload::warn(source, &state.snapshot().warnings(wall()));
-    listeners.follow().map_err(|error| {
-        StartError::Machine(format!("handover: no answer from the previous process: {error}"))
+    listeners.take_over().map_err(|error| {
+        StartError::System(format!("handover: no answer from the previous process: {error}"))
     })?;
     let control = control.map(ControlServer::open);
     listeners.open(&state, bound);
@@ -91,7 +91,7 @@ pub fn start(
         "serving"
     );
     systemd::ready(&reload::status(&state));
-    let lost_backends = lost_backends::look_after(state.clone());
+    let lost_backends = lost_backends::run(state.clone());
     let background = async move {
         join!(
             until_replaced(admin, &replaced),

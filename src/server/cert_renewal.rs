@@ -1,6 +1,6 @@
-//! Certificates change in their files whenever somebody renews them. The files are looked at every
-//! few seconds, through links; what changed is put in force like a reload, whole or not at all.
-//! By the same clock it is told when a certificate comes nearer to its end.
+//! Certificate renewal. The certificate files are checked every 10 s, through symbolic links; changed
+//! certificates are loaded and replace the old ones together, or not at all on an error. The same timer
+//! warns of certificates that are about to expire.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,134 +23,133 @@ use crate::tls::certs::current_file_states;
 use crate::tls::certs::expiry::ExpiryStep;
 use crate::tls::certs::pair::FileState;
 
-/// Looks after the certificates in force.
+/// Watches the files of the active certificates.
 pub struct CertWatcher {
     poll: Interval,
-    /// Files are looked at beside all else: a disk may take its time, and signals are heard
-    /// meanwhile.
-    looking: Option<JoinHandle<ScanResult>>,
-    failed: Option<ScanFailure>,
-    ends: ExpiryWarnings,
+    /// A scan in progress, in a blocking thread: a slow disk must not delay signals.
+    scan: Option<JoinHandle<ScanResult>>,
+    failure: Option<ScanFailure>,
+    expiry: ExpiryWarnings,
 }
 
-/// What was found when the files were looked at.
+/// The result of a scan of the files.
 pub enum ScanResult {
-    /// What is in force.
-    Same,
-    /// What could not be taken already, of which everything is told.
-    StillFaulty,
-    /// What cannot be taken.
-    Faulty(Vec<FileState>, Vec<LateDiagnostic>),
-    /// Other certificates, to be put in force.
+    /// The files are those of the active certificates.
+    Unchanged,
+    /// The files are invalid, as already reported.
+    StillInvalid,
+    /// The files have changed and are invalid.
+    Invalid(Vec<FileState>, Vec<LateDiagnostic>),
+    /// The files contain other certificates, ready to be applied.
     Changed(Box<ChangedCerts>),
 }
 
-/// Certificates that are to be put in force.
+/// Certificates that are ready to be applied.
 pub struct ChangedCerts {
-    /// In whose place.
+    /// The snapshot that they replace.
     before: Arc<Snapshot>,
     after: Snapshot,
-    /// What was not to be said of those before.
+    /// Warnings that the replaced certificates did not have.
     warnings: Vec<LateDiagnostic>,
 }
 
-/// Files that could not be taken.
+/// Invalid files.
 struct ScanFailure {
-    seen: Vec<FileState>,
-    /// Whoever writes several files may be at it still: a fault is told when it stays.
-    told: bool,
+    files: Vec<FileState>,
+    /// An error is reported only if the next scan finds it again, as the files may still be being written.
+    reported: bool,
 }
 
 impl CertWatcher {
-    /// From here on; what there is to say of this generation was said.
-    pub fn new(generation: &Snapshot) -> Self {
-        let mut poll = interval_at(Instant::now() + POLL_EVERY, POLL_EVERY);
+    /// Starts to watch. The warnings of this snapshot are expected to be logged by the caller.
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ends = ExpiryWarnings::default();
-        ends.news(generation, wall());
-        Self { poll, looking: None, failed: None, ends }
+        let mut expiry = ExpiryWarnings::default();
+        expiry.update(snapshot, wall());
+        Self { poll, scan: None, failure: None, expiry }
     }
 
-    /// Looks at the files when it is time to. Nothing is lost if this is dropped.
-    pub async fn found(&mut self, gate: &ProxyState) -> ScanResult {
+    /// Waits for the next scan and returns its result. Cancel safe.
+    pub async fn scan(&mut self, state: &ProxyState) -> ScanResult {
         loop {
-            if let Some(looking) = &mut self.looking {
-                let found = looking.await;
-                self.looking = None;
-                return found.unwrap_or(ScanResult::Same);
+            if let Some(scan) = &mut self.scan {
+                let result = scan.await;
+                self.scan = None;
+                return result.unwrap_or(ScanResult::Unchanged);
             }
             self.poll.tick().await;
-            let (generation, ticketer) = (gate.snapshot(), gate.ticketer.clone());
-            let failed = self.failed.as_ref().filter(|failed| failed.told);
-            let failed = failed.map(|failed| failed.seen.clone());
-            let look = move || compare(generation, &ticketer, failed.as_deref());
-            self.looking = Some(spawn_blocking(look));
+            let (snapshot, ticketer) = (state.snapshot(), state.ticketer.clone());
+            let reported = self.failure.as_ref().filter(|failure| failure.reported);
+            let reported = reported.map(|failure| failure.files.clone());
+            let scan = move || compare(snapshot, &ticketer, reported.as_deref());
+            self.scan = Some(spawn_blocking(scan));
         }
     }
 
-    /// Does what is to be done about it, and says so.
-    pub fn take(&mut self, found: ScanResult, gate: &ProxyState, source: &ConfigSource) {
-        match found {
-            ScanResult::Same => self.failed = None,
-            ScanResult::StillFaulty => {}
-            ScanResult::Faulty(seen, faults) => self.refuse(seen, &faults, gate, source),
+    /// Applies the result of a scan and logs it.
+    pub fn apply(&mut self, result: ScanResult, state: &ProxyState, source: &ConfigSource) {
+        match result {
+            ScanResult::Unchanged => self.failure = None,
+            ScanResult::StillInvalid => {}
+            ScanResult::Invalid(files, errors) => self.reject(files, &errors, state, source),
             ScanResult::Changed(changed) => {
-                self.failed = None;
-                // A reload came in between, and read them itself.
-                if changed.before.generation == gate.snapshot().generation {
-                    apply(*changed, gate, source, &mut self.ends);
+                self.failure = None;
+                // Otherwise a reload has loaded the certificates meanwhile.
+                if changed.before.generation == state.snapshot().generation {
+                    replace(*changed, state, source, &mut self.expiry);
                 }
             }
         }
-        reload::warn(source, &self.ends.news(&gate.snapshot(), wall()));
+        reload::warn(source, &self.expiry.update(&state.snapshot(), wall()));
     }
 
-    fn refuse(
+    fn reject(
         &mut self,
-        seen: Vec<FileState>,
-        faults: &[LateDiagnostic],
-        gate: &ProxyState,
+        files: Vec<FileState>,
+        errors: &[LateDiagnostic],
+        state: &ProxyState,
         source: &ConfigSource,
     ) {
-        let told = self.failed.as_ref().is_some_and(|failed| failed.seen == seen);
-        if told {
-            gate.metrics.renewed(false);
-            for fault in source.place(faults) {
-                error!(fault, "changed certificates refused; those in force stay");
+        let reported = self.failure.as_ref().is_some_and(|failure| failure.files == files);
+        if reported {
+            state.metrics.renewed(false);
+            for error in source.locate(errors) {
+                error!(error, "changed certificates rejected; the previous ones stay active");
             }
         }
-        self.failed = Some(ScanFailure { seen, told });
+        self.failure = Some(ScanFailure { files, reported });
     }
 }
 
-/// Whether other files are there than those that this generation was made of.
+/// Compares the files with those that the snapshot was built from.
 fn compare(
     before: Arc<Snapshot>,
     ticketer: &Arc<dyn ProducesTickets>,
-    failed: Option<&[FileState]>,
+    reported: Option<&[FileState]>,
 ) -> ScanResult {
-    let Some(certs) = before.certs() else { return ScanResult::Same };
-    let seen = current_file_states(&before.settings.certificates);
-    if seen == certs.file_states() {
-        return ScanResult::Same;
+    let Some(certs) = before.certs() else { return ScanResult::Unchanged };
+    let files = current_file_states(&before.settings.certificates);
+    if files == certs.file_states() {
+        return ScanResult::Unchanged;
     }
-    if failed == Some(&seen) {
-        return ScanResult::StillFaulty;
+    if reported == Some(&files) {
+        return ScanResult::StillInvalid;
     }
     match before.with_certificates(ticketer) {
         Ok(after) => {
-            let warnings = after.remarks_beyond(&before);
+            let warnings = after.new_warnings(&before);
             ScanResult::Changed(Box::new(ChangedCerts { before, after, warnings }))
         }
-        Err(faults) => ScanResult::Faulty(seen, faults),
+        Err(errors) => ScanResult::Invalid(files, errors),
     }
 }
 
-fn apply(
+fn replace(
     changed: ChangedCerts,
-    gate: &ProxyState,
+    state: &ProxyState,
     source: &ConfigSource,
-    ends: &mut ExpiryWarnings,
+    expiry: &mut ExpiryWarnings,
 ) {
     let ChangedCerts { before, after, warnings } = changed;
     let states = replaced(&before, &after);
@@ -159,70 +158,69 @@ fn apply(
     names.truncate(NAMES_MAX);
     let not_after = states.iter().map(|state| state.not_after).min();
     let generation = after.generation;
-    // What is said of these is said below, not by whoever loaded them.
-    ends.generation = generation;
-    gate.swap(after);
-    gate.metrics.renewed(true);
-    // After the swap: a handshake that follows this line gets the new certificates.
+    // The caller reports their expiry next, as for every known generation.
+    expiry.generation = generation;
+    state.swap(after);
+    state.metrics.renewed(true);
+    // Logged after the swap: handshakes after this line use the new certificates.
     info!(
         generation,
         certificates = states.len(),
         names = names.join(", ") + if more > 0 { ", ..." } else { "" },
         not_after = not_after.map(rfc3339),
-        "certificates renewed; open tunnels notice nothing"
+        "certificates renewed; open tunnels are not affected"
     );
-    systemd::ready(&reload::status(gate));
+    systemd::ready(&reload::status(state));
     reload::warn(source, &warnings);
 }
 
-/// The certificates that were read from other files than before.
+/// The certificates whose files have changed.
 fn replaced(before: &Snapshot, after: &Snapshot) -> Vec<CertificateState> {
     let (Some(before), Some(after)) = (before.certs(), after.certs()) else { return Vec::new() };
     let states = after.states().iter();
-    let other = |state: &&CertificateState| {
+    let changed = |state: &&CertificateState| {
         before.file_states().get(state.index) != after.file_states().get(state.index)
     };
-    states.filter(other).cloned().collect()
+    states.filter(changed).cloned().collect()
 }
 
 impl Snapshot {
-    /// What there is to say of this one's file that was not to be said of another's.
-    fn remarks_beyond(&self, other: &Self) -> Vec<LateDiagnostic> {
-        let said: HashSet<&LateDiagnostic> = other.static_warnings.iter().collect();
-        self.static_warnings.iter().filter(|later| !said.contains(later)).cloned().collect()
+    /// The warnings of this snapshot that the previous one did not have.
+    fn new_warnings(&self, previous: &Self) -> Vec<LateDiagnostic> {
+        let known: HashSet<&LateDiagnostic> = previous.static_warnings.iter().collect();
+        self.static_warnings.iter().filter(|warning| !known.contains(warning)).cloned().collect()
     }
 }
 
-/// How near their ends certificates are, as far as that was told: by place and last moment.
+/// The last expiry step reported for each certificate, by index and end of validity.
 #[derive(Default)]
 struct ExpiryWarnings {
     generation: u64,
-    told: HashMap<(usize, u64), ExpiryStep>,
+    reported: HashMap<(usize, u64), ExpiryStep>,
 }
 
 impl ExpiryWarnings {
-    /// What is to be told now; nothing of a generation that was met by surprise, as whoever loaded
-    /// it told of that.
-    fn news(&mut self, generation: &Snapshot, now: f64) -> Vec<LateDiagnostic> {
+    /// The new warnings. Returns none for a snapshot seen for the first time, as the reload that built it
+    /// has logged them.
+    fn update(&mut self, snapshot: &Snapshot, now: f64) -> Vec<LateDiagnostic> {
         let mut reached = HashMap::new();
-        let mut news = Vec::new();
+        let mut warnings = Vec::new();
         for (state, step) in
-            generation.certs().into_iter().flat_map(|certs| certs.expiring(now as u64))
+            snapshot.certs().into_iter().flat_map(|certs| certs.expiring(now as u64))
         {
-            let which = (state.index, state.not_after);
-            reached.insert(which, step);
-            if self.generation == generation.generation && self.told.get(&which) != Some(&step) {
-                news.push(step.warning(state, now as u64));
+            let key = (state.index, state.not_after);
+            reached.insert(key, step);
+            if self.generation == snapshot.generation && self.reported.get(&key) != Some(&step) {
+                warnings.push(step.warning(state, now as u64));
             }
         }
-        (self.generation, self.told) = (generation.generation, reached);
-        news
+        (self.generation, self.reported) = (snapshot.generation, reached);
+        warnings
     }
 }
 
-/// How often the files are looked at.
-const POLL_EVERY: Duration = Duration::from_secs(10);
-/// Names of certificates told of at once.
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
+/// Certificate names listed in one log line.
 const NAMES_MAX: usize = 5;
 
 #[cfg(test)]
@@ -234,11 +232,11 @@ mod tests {
     use crate::config::settings::Settings;
     use crate::tls::terminate::ticketer;
 
-    /// A gate whose certificate lies in a folder of its own, and who looks after it.
+    /// A proxy state with a certificate in a temporary folder, and its watcher.
     struct RenewalFixture {
         folder: PathBuf,
-        gate: Arc<ProxyState>,
-        renewal: CertWatcher,
+        state: Arc<ProxyState>,
+        watcher: CertWatcher,
         source: ConfigSource,
     }
 
@@ -252,30 +250,29 @@ mod tests {
             write(&folder, &pair());
             let settings = Settings::load(&path).unwrap();
             let ticketer = ticketer().unwrap();
-            let generation = Snapshot::build(settings, None, &ticketer, 1024).unwrap();
-            let renewal = CertWatcher::new(&generation);
-            let gate = Arc::new(ProxyState::new(
+            let snapshot = Snapshot::build(settings, None, &ticketer, 1024).unwrap();
+            let watcher = CertWatcher::new(&snapshot);
+            let state = Arc::new(ProxyState::new(
                 Arc::new(crate::net::network::SystemNet),
-                generation,
+                snapshot,
                 ticketer,
                 1024,
             ));
-            Self { folder, gate, renewal, source: ConfigSource::File(path) }
+            Self { folder, state, watcher, source: ConfigSource::File(path) }
         }
 
-        /// One look at the files; the number of the generation in force after it, and of renewals
-        /// refused and taken.
-        async fn look(&mut self) -> (u64, u64, u64) {
-            let found = self.renewal.found(&self.gate).await;
-            self.renewal.take(found, &self.gate, &self.source);
-            let scrape = self.gate.metrics.scrape(Default::default());
+        /// Runs one scan. Returns the active generation and the renewals rejected and applied so far.
+        async fn scan(&mut self) -> (u64, u64, u64) {
+            let result = self.watcher.scan(&self.state).await;
+            self.watcher.apply(result, &self.state, &self.source);
+            let scrape = self.state.metrics.scrape(Default::default());
             let count = |of: &str| {
                 let name = "tidegate_certificate_renewals_total{outcome=";
                 let row = format!("{name}\"{of}\"}} ");
                 let count = scrape.lines().find_map(|line| line.strip_prefix(&row));
                 count.unwrap().parse().unwrap()
             };
-            (self.gate.snapshot().generation, count("rejected"), count("applied"))
+            (self.state.snapshot().generation, count("rejected"), count("applied"))
         }
     }
 
@@ -302,48 +299,48 @@ mod tests {
     // Requirements: CK06.
     #[tokio::test(start_paused = true)]
     async fn persistent_error_is_reported_once() {
-        let mut house = RenewalFixture::new("ck06");
-        assert_eq!(house.look().await, (1, 0, 0));
+        let mut fixture = RenewalFixture::new("ck06");
+        assert_eq!(fixture.scan().await, (1, 0, 0));
         let (chain, key) = pair();
-        fs::write(house.folder.join("chain.pem"), &chain).unwrap();
-        assert_eq!(house.look().await, (1, 0, 0), "somebody may be at it");
+        fs::write(fixture.folder.join("chain.pem"), &chain).unwrap();
+        assert_eq!(fixture.scan().await, (1, 0, 0), "files may still be being written");
         for _ in 0..3 {
-            assert_eq!(house.look().await, (1, 1, 0));
+            assert_eq!(fixture.scan().await, (1, 1, 0));
         }
-        // Another fault.
-        fs::remove_file(house.folder.join("key.pem")).unwrap();
-        assert_eq!(house.look().await, (1, 1, 0));
-        assert_eq!(house.look().await, (1, 2, 0));
-        write(&house.folder, &(chain, key));
-        assert_eq!(house.look().await, (2, 2, 1));
-        assert_eq!(house.look().await, (2, 2, 1));
-        // What was faulty once may be so again.
-        fs::write(house.folder.join("key.pem"), "").unwrap();
-        assert_eq!(house.look().await, (2, 2, 1));
-        assert_eq!(house.look().await, (2, 3, 1));
+        // Another error.
+        fs::remove_file(fixture.folder.join("key.pem")).unwrap();
+        assert_eq!(fixture.scan().await, (1, 1, 0));
+        assert_eq!(fixture.scan().await, (1, 2, 0));
+        write(&fixture.folder, &(chain, key));
+        assert_eq!(fixture.scan().await, (2, 2, 1));
+        assert_eq!(fixture.scan().await, (2, 2, 1));
+        // The same error is reported again after a valid state.
+        fs::write(fixture.folder.join("key.pem"), "").unwrap();
+        assert_eq!(fixture.scan().await, (2, 2, 1));
+        assert_eq!(fixture.scan().await, (2, 3, 1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_read_before_a_reload_is_not_taken_after_it() {
-        let mut house = RenewalFixture::new("race");
-        write(&house.folder, &pair());
-        let found = house.renewal.found(&house.gate).await;
-        assert!(matches!(found, ScanResult::Changed(_)));
-        let before = house.gate.snapshot();
-        let (settings, ticketer) = (before.settings.clone(), &house.gate.ticketer);
+    async fn scan_before_a_reload_is_discarded() {
+        let mut fixture = RenewalFixture::new("race");
+        write(&fixture.folder, &pair());
+        let result = fixture.watcher.scan(&fixture.state).await;
+        assert!(matches!(result, ScanResult::Changed(_)));
+        let before = fixture.state.snapshot();
+        let (settings, ticketer) = (before.settings.clone(), &fixture.state.ticketer);
         let after = Snapshot::build(settings, Some(&before), ticketer, 1024).unwrap();
-        house.gate.swap(after);
-        house.renewal.take(found, &house.gate, &house.source);
-        assert_eq!(house.look().await, (2, 0, 0));
+        fixture.state.swap(after);
+        fixture.watcher.apply(result, &fixture.state, &fixture.source);
+        assert_eq!(fixture.scan().await, (2, 0, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_renewal_carries_everything_over() {
-        let mut house = RenewalFixture::new("whole");
-        let before = house.gate.snapshot();
-        write(&house.folder, &pair());
-        assert_eq!(house.look().await, (2, 0, 1));
-        let after = house.gate.snapshot();
+    async fn renewal_keeps_everything_else() {
+        let mut fixture = RenewalFixture::new("whole");
+        let before = fixture.state.snapshot();
+        write(&fixture.folder, &pair());
+        assert_eq!(fixture.scan().await, (2, 0, 1));
+        let after = fixture.state.snapshot();
         assert_eq!(before.settings, after.settings);
         assert!(Arc::ptr_eq(&before.handshake_rate, &after.handshake_rate));
         assert!(Arc::ptr_eq(&before.route_list[0], &after.route_list[0]));
@@ -354,22 +351,22 @@ mod tests {
     // Requirements: CK02.
     #[tokio::test(start_paused = true)]
     async fn each_expiry_warning_is_logged_once() {
-        let house = RenewalFixture::new("ck02");
-        let generation = house.gate.snapshot();
-        let end = generation.certs().unwrap().states()[0].not_after as f64;
+        let fixture = RenewalFixture::new("ck02");
+        let snapshot = fixture.state.snapshot();
+        let end = snapshot.certs().unwrap().states()[0].not_after as f64;
         let day = 86_400.0;
-        let mut ends = ExpiryWarnings::default();
-        // Whoever loaded it has told of this.
-        assert_eq!(ends.news(&generation, end - 20.0 * day), []);
-        let mut told = Vec::new();
+        let mut expiry = ExpiryWarnings::default();
+        // The first call reports nothing, as the reload has.
+        assert_eq!(expiry.update(&snapshot, end - 20.0 * day), []);
+        let mut warnings = Vec::new();
         for hours in (-48..24 * 20).rev() {
-            for later in ends.news(&generation, end - f64::from(hours) * day / 24.0) {
-                assert_eq!(later.key, "certificate[0].chain");
-                told.push((hours / 24, later.problem));
+            for warning in expiry.update(&snapshot, end - f64::from(hours) * day / 24.0) {
+                assert_eq!(warning.key, "certificate[0].chain");
+                warnings.push((hours / 24, warning.problem));
             }
         }
-        let days: Vec<i32> = told.iter().map(|(days, _)| *days).collect();
-        assert_eq!(days, [14, 7, 3, 1, 0], "{told:?}");
-        assert!(told[4].1.contains("expired"), "{told:?}");
+        let days: Vec<i32> = warnings.iter().map(|(days, _)| *days).collect();
+        assert_eq!(days, [14, 7, 3, 1, 0], "{warnings:?}");
+        assert!(warnings[4].1.contains("expired"), "{warnings:?}");
     }
 }

@@ -1,38 +1,38 @@
-//! The tasks without which the process only looks as if it served. None of them ends by itself; if
-//! one does, the process ends too, so that whoever supervises it starts another.
+//! Tasks that the process cannot run without. They never end on their own; if one does, the process
+//! exits, so that the service manager restarts it.
 
 use std::fmt;
 
 use tokio::task::{JoinError, JoinHandle};
 
-/// One of them has ended.
+/// A critical task has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{task} has ended ({why}); the process cannot do without it")]
+#[error("critical task ended: {task} ({cause})")]
 pub struct TaskExited {
     task: String,
-    why: String,
+    cause: String,
 }
 
 impl TaskExited {
-    /// What became of the task, in words.
+    /// Describes how the task ended.
     pub fn of(task: impl fmt::Display, ended: Result<(), JoinError>) -> Self {
-        let why = match ended.map_err(JoinError::try_into_panic) {
-            Ok(()) => "by itself".to_owned(),
+        let cause = match ended.map_err(JoinError::try_into_panic) {
+            Ok(()) => "returned".to_owned(),
             Err(Ok(payload)) => {
                 let text = payload.downcast_ref::<String>().map(String::as_str);
-                let words = text.or(payload.downcast_ref::<&str>().copied());
-                format!("it panicked: {}", words.unwrap_or("no words"))
+                let message = text.or(payload.downcast_ref::<&str>().copied());
+                format!("panicked: {}", message.unwrap_or("no message"))
             }
             Err(Err(error)) => error.to_string(),
         };
-        Self { task: task.to_string(), why }
+        Self { task: task.to_string(), cause }
     }
 }
 
-/// Ends a task, and waits until what it held is let go of.
-pub async fn end(task: JoinHandle<()>) {
+/// Aborts a task and waits until its resources are released.
+pub async fn abort_and_wait(task: JoinHandle<()>) {
     task.abort();
-    // Cancelled, as it was told.
+    // The only possible result is the cancellation.
     let _ = task.await;
 }
 
@@ -43,12 +43,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_a_panic_said_is_told() {
-        let words = |fallen: TaskExited| fallen.to_string();
-        let panicked = Handle::current().spawn(async { panic!("at {}", "the disco") }).await;
-        let told = words(TaskExited::of("a task", panicked));
-        assert!(told.contains("a task") && told.contains("at the disco"), "{told}");
+    async fn error_includes_the_panic_message() {
+        let panicked = Handle::current().spawn(async { panic!("index {}", 7) }).await;
+        let text = TaskExited::of("a task", panicked).to_string();
+        assert!(text.contains("a task") && text.contains("index 7"), "{text}");
         let ended = Handle::current().spawn(async {}).await;
-        assert!(words(TaskExited::of("a task", ended)).contains("by itself"));
+        assert!(TaskExited::of("a task", ended).to_string().contains("returned"));
     }
 }

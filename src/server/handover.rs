@@ -1,6 +1,6 @@
-//! SIGUSR2: another process of this program, perhaps of a newer one, takes over the listening
-//! sockets, and this one drains. Nothing changes here before the successor has judged its
-//! configuration and opened all it needs.
+//! Handover (SIGUSR2): a new process, possibly of a newer version, takes over the listening sockets, and
+//! this one drains. Nothing changes here before the successor has validated its configuration and opened
+//! all it needs.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,7 +22,7 @@ use crate::listener::handover_channel::HandoverChannel;
 use crate::listener::inherited::{PREDECESSOR_VARIABLE, PassedSocket};
 use crate::sys::systemd;
 
-/// What this process was started with, as it was installed then.
+/// The program file and arguments of this process.
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
@@ -30,177 +30,180 @@ pub struct Program {
 }
 
 impl Program {
-    /// To be asked at the beginning: once a package has replaced the file, the kernel's word for it
-    /// is that of a deleted one.
+    /// Reads them from the kernel. Must be called at startup: once a package has replaced the file, the
+    /// kernel reports the path of the deleted one.
     pub fn current() -> Option<Self> {
         let path = std::env::current_exe().ok()?;
         Some(Self { path, arguments: std::env::args_os().skip(1).collect() })
     }
 }
 
-/// What became of it.
+/// The result of a handover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandoverOutcome {
-    /// The successor serves; this process is to drain.
-    Yes,
-    /// Nothing has changed.
-    No,
-    /// A signal to stop came first; nothing has changed.
-    Stop,
+    /// The successor serves; this process has to drain.
+    Complete,
+    /// The successor failed; nothing has changed.
+    Failed,
+    /// A signal to stop arrived first; nothing has changed.
+    Stopped,
 }
 
-/// Why there is no successor.
+/// Why a handover failed.
 #[derive(Debug, thiserror::Error)]
 enum HandoverError {
-    #[error("it cannot be started: {0}")]
+    #[error("the new process cannot be started: {0}")]
     Start(#[source] io::Error),
-    #[error("it ended before it was ready ({0}); its own lines say why")]
+    #[error("the new process ended before it was ready ({0}); its log says why")]
     Ended(String),
-    #[error("it was not ready within {} s", .0.as_secs())]
+    #[error("the new process was not ready within {} s", .0.as_secs())]
     Silent(Duration),
 }
 
-/// Starts a successor and gives it the sockets. A successor that fails is ended and told of.
+/// Starts a successor and passes the sockets to it. A successor that fails is killed, and the failure is
+/// logged.
 pub async fn hand_over(
     program: Option<&Program>,
-    doors: &Listeners,
+    listeners: &Listeners,
     signals: &mut mpsc::Receiver<Signal>,
 ) -> HandoverOutcome {
     let Some(program) = program else {
-        warn!("no hand-over: there is no file of a program, or of its configuration");
-        return HandoverOutcome::No;
+        warn!(
+            "handover not possible: the program file is unknown or there is no configuration file"
+        );
+        return HandoverOutcome::Failed;
     };
     info!(
         program = %program.path.display(),
-        "handing over to a new process; it begins as the file says, without what was ordered since"
+        "handover: starting a new process; settings made with tidegate ctl are not passed on"
     );
-    let (passage, heirs, child) = match begin(program, doors) {
-        Ok((passage, heirs, child)) => (Arc::new(passage), heirs, child),
-        Err(error) => return refused(&HandoverError::Start(error)),
+    let (channel, sockets, child) = match start(program, listeners) {
+        Ok((channel, sockets, child)) => (Arc::new(channel), sockets, child),
+        Err(error) => return failed(&HandoverError::Start(error)),
     };
     let outcome = select! {
-        outcome = ready(passage.clone(), heirs) => outcome,
-        () = stop(signals) => {
-            end(child, Duration::ZERO).await;
-            return HandoverOutcome::Stop;
+        outcome = pass_sockets(channel.clone(), sockets) => outcome,
+        () = stop_requested(signals) => {
+            kill(child, Duration::ZERO).await;
+            return HandoverOutcome::Stopped;
         }
     };
-    let followed = match outcome {
-        Ok(()) => let_go(passage, &child).await,
+    let result = match outcome {
+        Ok(()) => activate(channel, &child).await,
         Err(error) => Err(error),
     };
-    let failed = match followed {
+    let error = match result {
         Ok(()) => {
-            info!(successor = child.id(), "handed over; this process leaves");
-            return HandoverOutcome::Yes;
+            info!(successor = child.id(), "handover complete; this process drains");
+            return HandoverOutcome::Complete;
         }
         Err(error) => error,
     };
-    if matches!(failed.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
-        end(child, Duration::ZERO).await;
-        return refused(&HandoverError::Silent(READY_MAX));
+    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+        kill(child, Duration::ZERO).await;
+        return failed(&HandoverError::Silent(READY_MAX));
     }
-    // It let go of us, and may have its last words to write.
-    let status = end(child, LAST_WORDS).await;
-    let how = status.map_or_else(|| failed.to_string(), |status| status.to_string());
-    refused(&HandoverError::Ended(how))
+    // It closed the channel and may still write its error message.
+    let status = kill(child, EXIT_TIMEOUT).await;
+    let cause = status.map_or_else(|| error.to_string(), |status| status.to_string());
+    failed(&HandoverError::Ended(cause))
 }
 
-/// The successor is the one that counts, hears so, and says that it did: from then on it serves. One
-/// that does not say it is ended, so that there is always one that serves.
-async fn let_go(passage: Arc<HandoverChannel>, child: &Child) -> io::Result<()> {
+/// Makes the successor the main process and lets it serve, and waits for its confirmation. The caller
+/// kills a successor that does not confirm, so that exactly one process serves.
+async fn activate(channel: Arc<HandoverChannel>, child: &Child) -> io::Result<()> {
     systemd::set_main_pid(child.id());
-    let told = match passage.send(GO, None) {
-        Ok(()) => hear(passage, SERVING, GO_MAX).await,
+    let confirmed = match channel.send(GO, None) {
+        Ok(()) => expect(channel, SERVING, GO_MAX).await,
         Err(error) => Err(error),
     };
-    if told.is_err() {
+    if confirmed.is_err() {
         systemd::set_main_pid(std::process::id());
     }
-    told
+    confirmed
 }
 
-fn refused(why: &HandoverError) -> HandoverOutcome {
-    error!(%why, "no hand-over; this process serves on");
-    HandoverOutcome::No
+fn failed(error: &HandoverError) -> HandoverOutcome {
+    error!(%error, "handover failed; this process keeps serving");
+    HandoverOutcome::Failed
 }
 
-fn begin(
+fn start(
     program: &Program,
-    doors: &Listeners,
+    listeners: &Listeners,
 ) -> io::Result<(HandoverChannel, Vec<PassedSocket>, Child)> {
     let (ours, theirs) = HandoverChannel::pair()?;
-    let heirs = doors.heirs()?;
+    let sockets = listeners.for_successor()?;
     let child = Command::new(&program.path)
         .args(&program.arguments)
         .stdin(Stdio::from(theirs))
         .env(PREDECESSOR_VARIABLE, "stdin")
-        // Meant for this process alone.
+        // Addressed to this process only.
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_FDNAMES")
         .env_remove("WATCHDOG_PID")
         .spawn()?;
-    Ok((ours, heirs, child))
+    Ok((ours, sockets, child))
 }
 
-/// Passes the sockets on, as fast as the successor takes them, and waits for its word.
-async fn ready(passage: Arc<HandoverChannel>, heirs: Vec<PassedSocket>) -> io::Result<()> {
+/// Sends the sockets as fast as the successor receives them, and waits until it is ready.
+async fn pass_sockets(channel: Arc<HandoverChannel>, sockets: Vec<PassedSocket>) -> io::Result<()> {
     let passing = async {
-        for (word, socket) in heirs {
+        for (message, socket) in sockets {
             loop {
-                match passage.send(&word, socket.as_ref().map(OwnedFd::as_fd)) {
+                match channel.send(&message, socket.as_ref().map(OwnedFd::as_fd)) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        sleep(LOOK_EVERY).await;
+                        sleep(POLL_INTERVAL).await;
                     }
-                    told => break told?,
+                    result => break result?,
                 }
             }
         }
-        hear(passage, READY, READY_MAX).await
+        expect(channel, READY, READY_MAX).await
     };
     timeout(READY_MAX, passing).await?
 }
 
-/// Waits for a word beside the workers.
-async fn hear(
-    passage: Arc<HandoverChannel>,
-    word: &'static str,
-    patience: Duration,
+/// Waits for a message in a blocking thread.
+async fn expect(
+    channel: Arc<HandoverChannel>,
+    message: &'static str,
+    limit: Duration,
 ) -> io::Result<()> {
-    let hearing = tokio::task::spawn_blocking(move || passage.expect(word, patience));
-    hearing.await.map_err(io::Error::other)?
+    let waiting = tokio::task::spawn_blocking(move || channel.expect(message, limit));
+    waiting.await.map_err(io::Error::other)?
 }
 
-/// Ready when this process is told to stop; what else it is told has to wait, and is told again.
-async fn stop(signals: &mut mpsc::Receiver<Signal>) {
+/// Ready at a signal to stop; other signals are rejected with a log line.
+async fn stop_requested(signals: &mut mpsc::Receiver<Signal>) {
     loop {
         match signals.recv().await {
             Some(Signal::Stop) | None => return,
-            Some(Signal::Reload) => warn!("reload refused: a hand-over is under way"),
-            Some(Signal::HandOver) => warn!("a hand-over is under way already"),
+            Some(Signal::Reload) => warn!("reload rejected: a handover is in progress"),
+            Some(Signal::HandOver) => warn!("handover rejected: a handover is already in progress"),
         }
     }
 }
 
-/// Ends a successor that failed, unless it ends by itself meanwhile.
-async fn end(mut child: Child, grace: Duration) -> Option<ExitStatus> {
-    let until = Instant::now() + grace;
-    while Instant::now() < until {
+/// Kills a failed successor unless it exits on its own within `grace`.
+async fn kill(mut child: Child, grace: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + grace;
+    while Instant::now() < deadline {
         if let Ok(Some(status)) = child.try_wait() {
             return Some(status);
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
     let _ = child.kill();
     tokio::task::spawn_blocking(move || child.wait().ok()).await.ok().flatten()
 }
 
-/// A successor has its configuration to judge, its files to read and its sockets to open.
+/// Time limit for a successor to validate its configuration and open its files and sockets.
 const READY_MAX: Duration = Duration::from_secs(30);
-/// For a successor that gave up, to say why and end.
-const LAST_WORDS: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Time for a failed successor to log its error and exit.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -210,34 +213,34 @@ mod tests {
         Program { path: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] }
     }
 
-    async fn tried(program: &Program) -> HandoverOutcome {
+    async fn attempt(program: &Program) -> HandoverOutcome {
         let (_sender, mut signals) = mpsc::channel(1);
         hand_over(Some(program), &Listeners::default(), &mut signals).await
     }
 
     #[tokio::test]
-    async fn a_successor_that_fails_changes_nothing() {
+    async fn failed_successor_changes_nothing() {
         let missing = Program { path: "/nowhere/tidegate".into(), arguments: Vec::new() };
         for program in [missing, shell("exit 0"), shell("exit 78"), shell("kill -9 $$")] {
-            assert_eq!(tried(&program).await, HandoverOutcome::No, "{program:?}");
+            assert_eq!(attempt(&program).await, HandoverOutcome::Failed, "{program:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_stop_comes_first() {
+    async fn stop_has_priority() {
         let (sender, mut signals) = mpsc::channel(4);
         for signal in [Signal::Reload, Signal::HandOver, Signal::Stop] {
             sender.send(signal).await.unwrap();
         }
         let sleeper = shell("exec sleep 60");
         let outcome = hand_over(Some(&sleeper), &Listeners::default(), &mut signals).await;
-        assert_eq!(outcome, HandoverOutcome::Stop);
+        assert_eq!(outcome, HandoverOutcome::Stopped);
     }
 
     #[tokio::test]
-    async fn silence_is_not_borne_for_ever() {
+    async fn waiting_for_a_message_times_out() {
         let (ours, _theirs) = HandoverChannel::pair().unwrap();
-        let heard = hear(Arc::new(ours), READY, Duration::from_millis(50)).await;
-        assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let result = expect(Arc::new(ours), READY, Duration::from_millis(50)).await;
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -1,5 +1,5 @@
-//! The listening sockets of the process and the tasks that accept on them. A reload binds what is
-//! new before it lets go of what was removed.
+//! The listening sockets of the process and their accept loops. A reload binds new addresses before it
+//! closes removed ones.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -15,7 +15,7 @@ use tokio::select;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use super::critical_task::{TaskExited, end};
+use super::critical_task::{TaskExited, abort_and_wait};
 use super::successor;
 use crate::config::settings::ListenerSettings;
 use crate::listener::inherited::{InheritedSockets, PassedSocket};
@@ -25,43 +25,46 @@ use crate::proxy::serve;
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::now;
 
-/// All open doors, and the sockets that somebody else opened for us.
+/// All open listeners, and the inherited sockets.
 #[derive(Debug, Default)]
 pub struct Listeners {
     inherited: InheritedSockets,
     open: HashMap<ListenerKey, ActiveListener>,
-    /// The admin listener, for a successor.
+    /// The admin listener, to be passed to a successor.
     admin: Option<(SocketAddr, Listener)>,
 }
 
-/// One that is open.
+/// A listener with its accept loop.
 #[derive(Debug)]
 struct ActiveListener {
     task: JoinHandle<()>,
-    /// For a successor.
+    /// Kept to be passed to a successor.
     listener: Listener,
 }
 
 impl ActiveListener {
-    /// Ends the accept loop. The socket closes with it, and only then will the kernel refuse
-    /// whoever comes, and let the address be bound anew.
-    async fn shut(self) {
-        end(self.task).await;
+    /// Stops the accept loop and closes the socket. From then on the kernel refuses new connections, and
+    /// the address can be bound again.
+    async fn close(self) {
+        abort_and_wait(self.task).await;
         drop(self.listener);
     }
 }
 
-/// Sockets that are bound, but do not accept yet.
+/// Sockets that are bound but do not accept yet.
 #[derive(Debug)]
 pub struct BoundListeners(Vec<(ListenerKey, ListenerSettings, Listener)>);
 
 impl Listeners {
-    /// None is open yet.
+    /// Creates an instance without open listeners.
     pub fn new(inherited: InheritedSockets) -> Self {
         Self { inherited, ..Self::default() }
     }
 
-    /// Binds every wanted address that is not open yet; if one fails, none is kept.
+    /// Binds every configured address that is not open yet.
+    ///
+    /// # Errors
+    /// An address that cannot be bound; then none stays bound.
     pub fn bind(&mut self, wanted: &[ListenerSettings]) -> Result<BoundListeners, BindError> {
         let mut bound = Vec::new();
         for (key, settings) in listener_keys(wanted) {
@@ -77,115 +80,125 @@ impl Listeners {
         Listener::open(address, &mut self.inherited)
     }
 
-    /// The same, for the admin listener.
-    pub fn admin(&mut self, address: SocketAddr) -> Result<Listener, BindError> {
+    /// Binds the admin listener.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn bind_admin(&mut self, address: SocketAddr) -> Result<Listener, BindError> {
         let listener = self.listener(address)?;
         self.admin = Some((address, listener.clone()));
         Ok(listener)
     }
 
-    /// All sockets, for a successor.
-    pub fn heirs(&self) -> io::Result<Vec<PassedSocket>> {
+    /// Duplicates all sockets for a successor.
+    ///
+    /// # Errors
+    /// A socket cannot be duplicated.
+    pub fn for_successor(&self) -> io::Result<Vec<PassedSocket>> {
         let mut open: Vec<_> = self.open.iter().collect();
         // Sockets with the same address are matched by their order.
         open.sort_by_key(|(key, _)| (key.address, key.index));
-        let open = open.into_iter().map(|(key, door)| (key.address, &door.listener));
+        let open = open.into_iter().map(|(key, active)| (key.address, &active.listener));
         let admin = self.admin.iter().map(|(address, listener)| (*address, listener));
         let own = open.chain(admin).filter(|(_, listener)| !listener.is_inherited());
         self.inherited.for_successor(own.map(|(address, listener)| (address, listener.as_fd())))
     }
 
-    /// Whether this process follows another one.
+    /// Whether this process takes over from a predecessor.
     pub fn is_successor(&self) -> bool {
         self.inherited.has_predecessor()
     }
 
-    /// Waits until the process that this one follows, if any, says that it may serve.
-    pub fn follow(&mut self) -> io::Result<()> {
-        let followed =
-            self.inherited.take_predecessor().map_or(Ok(()), |elder| successor::take_over(&elder));
+    /// Waits for the predecessor's permission to serve, if there is a predecessor.
+    ///
+    /// # Errors
+    /// The predecessor ended or did not answer in time.
+    pub fn take_over(&mut self) -> io::Result<()> {
+        let predecessor = self.inherited.take_predecessor();
+        let result = predecessor.map_or(Ok(()), |channel| successor::take_over(&channel));
         self.inherited.close_unclaimed();
-        followed
+        result
     }
 
-    /// Tells of inherited sockets that are not served as they should be.
-    pub fn doubt(&self, wanted: &[ListenerSettings], admin: Option<SocketAddr>) {
+    /// Logs a warning for each inherited socket that the configuration does not use.
+    pub fn warn_unused_inherited(&self, wanted: &[ListenerSettings], admin: Option<SocketAddr>) {
         let wanted: Vec<_> = wanted.iter().map(|listener| listener.address).chain(admin).collect();
         for socket in self.inherited.warnings(&wanted) {
-            warn!(socket, "an inherited socket");
+            warn!(socket, "inherited socket not used as configured");
         }
     }
 
-    /// Begins to accept on what was bound.
-    pub fn open(&mut self, gate: &Arc<ProxyState>, bound: BoundListeners) {
+    /// Starts to accept on bound sockets.
+    pub fn open(&mut self, state: &Arc<ProxyState>, bound: BoundListeners) {
         for (key, settings, listener) in bound.0 {
             let (address, inherited) = (listener.local_addr(), listener.is_inherited());
             info!(listener = &*settings.name, %address, tls = settings.tls, inherited, "listening");
-            let accepting = accept(gate.clone(), listener.clone(), key);
-            #[expect(clippy::disallowed_methods, reason = "not a connection: a drain aborts it")]
+            let accepting = accept(state.clone(), listener.clone(), key);
+            #[expect(clippy::disallowed_methods, reason = "an accept loop, which a drain aborts")]
             let task = tokio::spawn(accepting);
             self.open.insert(key, ActiveListener { task, listener });
         }
     }
 
-    /// Closes what is wanted no more. Connections that came in by a closed door live on; its
-    /// address is free, unless the socket was inherited: then clients queue in it.
-    pub async fn keep(&mut self, wanted: &[ListenerSettings]) {
+    /// Closes listeners that are no longer configured. Their connections stay open. The address is free
+    /// afterwards, except that clients keep queueing in an inherited socket.
+    pub async fn retain(&mut self, wanted: &[ListenerSettings]) {
         let kept: Vec<ListenerKey> = listener_keys(wanted).map(|(key, _)| key).collect();
-        for (key, door) in self.open.extract_if(|key, _| !kept.contains(key)) {
-            door.shut().await;
+        for (key, active) in self.open.extract_if(|key, _| !kept.contains(key)) {
+            active.close().await;
             info!(address = %key.address, "no longer listening");
         }
     }
 
-    /// Closes every door. What waits in an inherited socket is left to whoever holds it too.
+    /// Closes all listeners. Connections queued in an inherited socket stay queued for its other holder.
     pub async fn close(&mut self) {
-        for (_, door) in self.open.drain() {
-            door.shut().await;
+        for (_, active) in self.open.drain() {
+            active.close().await;
         }
         self.inherited.close();
     }
 
-    /// Ready when a door has fallen shut by itself. Nobody opens it again.
-    pub async fn fallen(&mut self) -> TaskExited {
+    /// Ready when an accept loop has ended unexpectedly. It is not restarted.
+    pub async fn failed_task(&mut self) -> TaskExited {
         let (key, ended) = poll_fn(|cx| {
-            for (key, door) in &mut self.open {
-                if let Poll::Ready(ended) = Pin::new(&mut door.task).poll(cx) {
+            for (key, active) in &mut self.open {
+                if let Poll::Ready(ended) = Pin::new(&mut active.task).poll(cx) {
                     return Poll::Ready((*key, ended));
                 }
             }
             Poll::Pending
         })
         .await;
-        TaskExited::of(format_args!("the accept loop of {}", key.address), ended)
+        TaskExited::of(format_args!("accept loop of {}", key.address), ended)
     }
 }
 
-async fn accept(gate: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
-    let mut told: Option<Instant> = None;
-    let (liveness, net) = (gate.liveness.clone(), gate.net.clone());
+async fn accept(state: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
+    let mut reported: Option<Instant> = None;
+    let (liveness, net) = (state.liveness.clone(), state.net.clone());
     let each = move |event| match event {
         AcceptEvent::Connection(accepted) => {
-            gate.tasks.spawn(serve::serve(gate.clone(), accepted, key));
+            state.tasks.spawn(serve::serve(state.clone(), accepted, key));
         }
         AcceptEvent::Paused(reason, pause) => {
-            if let Some(counts) = gate.snapshot().listener_counts(key) {
+            if let Some(counts) = state.snapshot().listener_counts(key) {
                 counts.pauses.inc();
             }
-            if told.is_none_or(|then| now().duration_since(then) > TELL_EVERY) {
-                told = Some(now());
-                let open = gate.concurrency.connections();
+            if reported.is_none_or(|then| now().duration_since(then) > REPORT_INTERVAL) {
+                reported = Some(now());
+                let open = state.concurrency.connections();
                 error!(
                     address = %key.address,
                     error = %reason,
                     pause_ms = pause.as_millis() as u64,
                     connections = open,
-                    "accepting pauses; open connections go on (raise LimitNOFILE?)"
+                    "accept failed, pausing; open connections are not affected; raise LimitNOFILE if descriptors \
+                     have run out"
                 );
             }
         }
     };
-    let here = liveness.register(format!("the accept loop of {}", key.address));
+    let here = liveness.register(format!("accept loop of {}", key.address));
     select! {
         biased;
         () = here.answer() => {}
@@ -193,8 +206,9 @@ async fn accept(gate: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
     }
 }
 
-/// A machine that is out of descriptors does not need a full log as well.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// At most one message per listener in this time, so that a shortage of descriptors does not flood the
+/// log.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -202,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    fn door(task: JoinHandle<()>) -> ActiveListener {
+    fn active_listener(task: JoinHandle<()>) -> ActiveListener {
         let any = "127.0.0.1:0".parse().unwrap();
         ActiveListener {
             task,
@@ -214,14 +228,17 @@ mod tests {
     #[tokio::test]
     async fn failed_listener_task_is_reported() {
         let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
-        let mut doors = Listeners::default();
+        let mut listeners = Listeners::default();
         let lasting = Handle::current().spawn(std::future::pending());
-        doors.open.insert(ListenerKey { address, index: 1 }, door(lasting));
+        listeners.open.insert(ListenerKey { address, index: 1 }, active_listener(lasting));
         let pause = Duration::from_millis(20);
-        assert!(tokio::time::timeout(pause, doors.fallen()).await.is_err(), "all is well");
-        let broken = Handle::current().spawn(async { panic!("no more") });
-        doors.open.insert(ListenerKey { address, index: 0 }, door(broken));
-        let told = doors.fallen().await.to_string();
-        assert!(told.contains("127.0.0.1:443") && told.contains("no more"), "{told}");
+        assert!(
+            tokio::time::timeout(pause, listeners.failed_task()).await.is_err(),
+            "no task has ended"
+        );
+        let broken = Handle::current().spawn(async { panic!("accept bug") });
+        listeners.open.insert(ListenerKey { address, index: 0 }, active_listener(broken));
+        let text = listeners.failed_task().await.to_string();
+        assert!(text.contains("127.0.0.1:443") && text.contains("accept bug"), "{text}");
     }
 }

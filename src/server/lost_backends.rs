@@ -1,5 +1,5 @@
-//! Tunnels whose backend was removed from their route or takes no connections any more: the route
-//! says whether they go on, are closed, or are closed after a while (`route.on_backend_loss`).
+//! Lost backends: tunnels whose backend was removed from their route, or does not accept connections any
+//! more. `route.on_backend_loss` decides whether they stay open, are closed, or are closed after a time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,117 +19,117 @@ use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
 use crate::sessions::registry::SessionHandle;
 use crate::sys::clock::now;
 
-/// Looks after them until dropped.
-pub async fn look_after(gate: Arc<ProxyState>) {
-    let mut losses = LostBackends::default();
-    let mut look = interval(LOOK_EVERY);
+/// Closes tunnels of lost backends as configured, until dropped.
+pub async fn run(state: Arc<ProxyState>) {
+    let mut lost = LostBackends::default();
+    let mut poll = interval(POLL_INTERVAL);
     loop {
-        look.tick().await;
-        let generation = gate.snapshot();
-        let due = losses.look(&generation, || gate.registry.sessions(), now());
-        for (loss, lines) in due {
-            let course = DrainPlan::standard(
-                gate.net.clone(),
-                generation.settings.drain,
+        poll.tick().await;
+        let snapshot = state.snapshot();
+        let due = lost.poll(&snapshot, || state.registry.sessions(), now());
+        for (backend, sessions) in due {
+            let plan = DrainPlan::standard(
+                state.net.clone(),
+                snapshot.settings.drain,
                 TerminationReason::BackendLost,
             );
-            let window_ms = course.window(lines.len()).as_millis() as u64;
-            let (route, backend) = (loss.route.to_string(), loss.backend.to_string());
-            let of = Selection {
+            let window_ms = plan.window(sessions.len()).as_millis() as u64;
+            let (route, id) = (backend.route.to_string(), backend.id.to_string());
+            let selection = Selection {
                 route: Some(route.clone()),
-                backend: Some(backend.clone()),
+                backend: Some(id.clone()),
                 ..Selection::default()
             };
-            let tunnels = lines.len();
-            // Without a place for it: at the next look.
-            let Some(closing) = gate.drains.start(of, course, &lines) else { continue };
-            warn!(route, backend, tunnels, window_ms, "closing the tunnels of a lost backend");
-            losses.closing.insert(loss, closing);
+            let tunnels = sessions.len();
+            // If too many drains are in progress, the next poll tries again.
+            let Some(closing) = state.drains.start(selection, plan, &sessions) else { continue };
+            warn!(route, backend = id, tunnels, window_ms, "closing tunnels of a lost backend");
+            lost.closing.insert(backend, closing);
         }
     }
 }
 
-/// A backend that a route has no more.
+/// A backend that its route has lost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct LostBackend {
     route: Arc<str>,
-    backend: Arc<str>,
+    id: Arc<str>,
 }
 
-/// What was lost, and since when.
+/// The lost backends with open tunnels, and since when each is lost.
 #[derive(Debug, Default)]
 struct LostBackends {
     since: HashMap<LostBackend, Instant>,
-    /// Whose tunnels are being closed.
+    /// Drains in progress.
     closing: HashMap<LostBackend, JoinHandle<DrainOutcome>>,
 }
 
 impl LostBackends {
-    /// The tunnels that must go by now, by backend.
-    fn look(
+    /// The tunnels to close now, by backend.
+    fn poll(
         &mut self,
-        generation: &Snapshot,
-        lines: impl FnOnce() -> Vec<Arc<SessionHandle>>,
+        snapshot: &Snapshot,
+        sessions: impl FnOnce() -> Vec<Arc<SessionHandle>>,
         now: Instant,
     ) -> Vec<(LostBackend, Vec<Arc<SessionHandle>>)> {
-        let minded: HashMap<&str, &Route> = generation
+        let closing_routes: HashMap<&str, &Route> = snapshot
             .route_list
             .iter()
             .filter(|route| route.on_backend_loss != OnBackendLoss::Keep)
             .map(|route| (&*route.name, &**route))
             .collect();
-        if minded.is_empty() {
+        if closing_routes.is_empty() {
             self.since.clear();
             self.closing.drain().for_each(|(_, closing)| closing.abort());
             return Vec::new();
         }
         let mut lost: HashMap<LostBackend, Vec<Arc<SessionHandle>>> = HashMap::new();
         let mut serving = HashSet::new();
-        for line in lines().into_iter().filter(|session| !session.is_closing()) {
-            let counts = &line.info.counts;
-            let Some(route) = minded.get(&*counts.route.name) else { continue };
-            let named = (&*route.name, counts.id.clone());
-            if serving.contains(&named) {
+        for session in sessions().into_iter().filter(|session| !session.is_closing()) {
+            let counts = &session.info.counts;
+            let Some(route) = closing_routes.get(&*counts.route.name) else { continue };
+            let key = (&*route.name, counts.id.clone());
+            if serving.contains(&key) {
                 continue;
             }
-            if serves(route, &counts.id) {
-                serving.insert(named);
+            if is_serving(route, &counts.id) {
+                serving.insert(key);
                 continue;
             }
-            let loss = LostBackend { route: route.name.clone(), backend: counts.id.clone() };
-            lost.entry(loss).or_default().push(line);
+            let backend = LostBackend { route: route.name.clone(), id: counts.id.clone() };
+            lost.entry(backend).or_default().push(session);
         }
-        self.since.retain(|loss, _| lost.contains_key(loss));
-        self.closing.retain(|loss, closing| {
-            let back = serving.contains(&(&*loss.route, loss.backend.clone()));
-            if back || !minded.contains_key(&*loss.route) {
-                // Or the route minds no more: whoever is left may stay.
+        self.since.retain(|backend, _| lost.contains_key(backend));
+        self.closing.retain(|backend, closing| {
+            let recovered = serving.contains(&(&*backend.route, backend.id.clone()));
+            if recovered || !closing_routes.contains_key(&*backend.route) {
+                // The remaining tunnels stay open.
                 closing.abort();
             }
             !closing.is_finished()
         });
-        lost.retain(|loss, _| {
-            if self.closing.contains_key(loss) {
+        lost.retain(|backend, _| {
+            if self.closing.contains_key(backend) {
                 return false;
             }
-            let patience = minded.get(&*loss.route).map_or(Duration::ZERO, |route| {
+            let delay = closing_routes.get(&*backend.route).map_or(Duration::ZERO, |route| {
                 match route.on_backend_loss {
-                    // Seen twice: a reload may follow another one.
-                    OnBackendLoss::Keep | OnBackendLoss::Drain => LOOK_EVERY,
+                    // Confirmed by a second poll, as another reload may follow at once.
+                    OnBackendLoss::Keep | OnBackendLoss::Drain => POLL_INTERVAL,
                     OnBackendLoss::CloseAfter(time) => time,
                 }
             });
-            let since = *self.since.entry(loss.clone()).or_insert(now);
-            now.duration_since(since) >= patience
+            let since = *self.since.entry(backend.clone()).or_insert(now);
+            now.duration_since(since) >= delay
         });
         lost.into_iter().collect()
     }
 }
 
-/// Whether a route still has this backend, and it answered when it was last asked.
-fn serves(route: &Route, id: &str) -> bool {
+/// Whether the route still has this backend and its last connection attempt succeeded.
+fn is_serving(route: &Route, id: &str) -> bool {
     let backend = route.pool.backends().iter().find(|backend| &*backend.id == id);
     backend.is_some_and(|backend| !backend.health.is_failing())
 }
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);

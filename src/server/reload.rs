@@ -1,5 +1,5 @@
-//! SIGHUP: all or nothing. The new configuration is loaded, built and bound before anything is
-//! swapped; a fault anywhere leaves everything as it was.
+//! Reloads (SIGHUP, `tidegate ctl reload`). The new configuration is loaded, built and its listeners bound
+//! before anything is replaced; an error at any step leaves everything unchanged.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,102 +20,112 @@ use crate::sys::systemd;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log;
 
-/// Where the configuration comes from, each time.
+/// Where a reload takes the configuration from.
 #[derive(Clone, Debug)]
 pub enum ConfigSource {
-    /// A file.
+    /// The file with this path.
     File(PathBuf),
-    /// Built into the program.
+    /// Settings built into the program.
     Fixed(Box<Settings>),
 }
 
 impl ConfigSource {
-    /// Reads it anew; faults in words, one a line.
+    /// Loads the settings again.
+    ///
+    /// # Errors
+    /// The diagnostics, one per line.
     pub fn load(&self) -> Result<Settings, Vec<String>> {
         match self {
-            Self::File(path) => Settings::load(path).map_err(|faults| faults.lines().collect()),
+            Self::File(path) => Settings::load(path).map_err(|errors| errors.lines().collect()),
             Self::Fixed(settings) => Ok((**settings).clone()),
         }
     }
 
-    /// Faults that showed later, one a line, with their place if there is a file.
-    pub fn place(&self, faults: &[LateDiagnostic]) -> Vec<String> {
-        match (self, faults) {
+    /// Formats diagnostics found after parsing, one per line, with their position if there is a file.
+    pub fn locate(&self, errors: &[LateDiagnostic]) -> Vec<String> {
+        match (self, errors) {
             (Self::File(path), [first, rest @ ..]) => {
                 Diagnostics::from_late(path, first, rest).lines().collect()
             }
             (Self::File(_) | Self::Fixed(_), _) => {
-                faults.iter().map(|later| format!("{}: {}", later.key, later.problem)).collect()
+                errors.iter().map(|error| format!("{}: {}", error.key, error.problem)).collect()
             }
         }
     }
 }
 
-/// Reloads, and says how it went: what changed, or the faults, one a line.
+/// Reloads the configuration and logs the outcome. Returns the changes.
+///
+/// # Errors
+/// The diagnostics, one per line; nothing has changed.
 pub async fn reload(
-    gate: &Arc<ProxyState>,
-    doors: &mut Listeners,
+    state: &Arc<ProxyState>,
+    listeners: &mut Listeners,
     source: &ConfigSource,
 ) -> Result<response::ReloadResult, Vec<String>> {
     systemd::reloading();
-    let before = gate.snapshot();
-    let mut outcome = String::new();
-    let told = match try_reload(gate, doors, source, &before).await {
-        Ok(()) => Ok(reload_report::changes(gate, &before.settings, &gate.snapshot().settings)),
-        Err(faults) => {
-            reopen(&before.settings, source, &faults).await;
-            outcome = format!("; reload refused: {} faults, see the journal", faults.len());
-            Err(faults)
+    let before = state.snapshot();
+    let mut status_note = String::new();
+    let outcome = match try_reload(state, listeners, source, &before).await {
+        Ok(()) => Ok(reload_report::changes(state, &before.settings, &state.snapshot().settings)),
+        Err(errors) => {
+            reopen_access_log(&before.settings, source, &errors).await;
+            status_note = format!("; reload rejected: {} errors, see the journal", errors.len());
+            Err(errors)
         }
     };
-    gate.metrics.reloaded(told.is_ok());
-    gate.last_reload.store(Some(Arc::new(LastReload { at: wall(), outcome: told.clone() })));
-    // The log comes after the metrics and the status page, which agree with it from the first line.
-    match &told {
+    state.metrics.reloaded(outcome.is_ok());
+    state.last_reload.store(Some(Arc::new(LastReload { at: wall(), outcome: outcome.clone() })));
+    // Logged last, so that the metrics and the status page agree with the log from the first line.
+    match &outcome {
         Ok(changes) => {
-            report(gate, &before.settings, changes);
-            warn(source, &gate.snapshot().warnings(wall()));
+            report(state, &before.settings, changes);
+            warn(source, &state.snapshot().warnings(wall()));
         }
-        Err(faults) => report_rejected(&before, faults),
+        Err(errors) => report_rejected(&before, errors),
     }
-    systemd::ready(&(status(gate) + &outcome));
-    told.map(|changes| response::ReloadResult { generation: gate.snapshot().generation, changes })
+    systemd::ready(&(status(state) + &status_note));
+    outcome
+        .map(|changes| response::ReloadResult { generation: state.snapshot().generation, changes })
 }
 
-/// What a reload of this text would change, if it stood in a file of this path, or its faults, one
-/// a line. Reads certificates, and may block for it; changes nothing, binds nothing.
+/// The changes that a reload would make if the file at this path had this text. Reads certificates, which
+/// may block; changes and binds nothing.
+///
+/// # Errors
+/// The diagnostics that a reload would report, one per line.
 pub fn preview(
-    gate: &ProxyState,
+    state: &ProxyState,
     path: &Path,
     text: &str,
 ) -> Result<response::ReloadResult, Vec<String>> {
-    let before = gate.snapshot();
-    let path = named_alike(path, before.settings.file.as_deref());
+    let before = state.snapshot();
+    let path = comparable_path(path, before.settings.file.as_deref());
     let name = path.display().to_string();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let settings =
-        Settings::parse(text, &name).map_err(|faults| faults.lines().collect::<Vec<_>>())?;
+        Settings::parse(text, &name).map_err(|errors| errors.lines().collect::<Vec<_>>())?;
     let settings = Settings { file: Some(path), ..settings };
-    Snapshot::validate(&settings, &gate.ticketer, gate.descriptors).map_err(|faults| {
-        let placed = |(first, rest): (&LateDiagnostic, &[LateDiagnostic])| {
+    Snapshot::validate(&settings, &state.ticketer, state.descriptors).map_err(|errors| {
+        let located = |(first, rest): (&LateDiagnostic, &[LateDiagnostic])| {
             Diagnostics::from_late_in_text(&name, text, first, rest).lines().collect::<Vec<_>>()
         };
-        faults.split_first().map(placed).unwrap_or_default()
+        errors.split_first().map(located).unwrap_or_default()
     })?;
-    let changes = reload_report::changes(gate, &before.settings, &settings);
+    let changes = reload_report::changes(state, &before.settings, &settings);
     Ok(response::ReloadResult { generation: before.generation, changes })
 }
 
-/// The path as it would be written beside the file in force: other words for the same folder are no
-/// change.
-fn named_alike(path: &Path, in_force: Option<&Path>) -> PathBuf {
+/// The path with the folder of the active file if both are in the same folder, so that another spelling
+/// of the folder is not reported as a change.
+fn comparable_path(path: &Path, active: Option<&Path>) -> PathBuf {
     let folder = |file: &Path| match file.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new(".").canonicalize().ok(),
         folder => folder?.canonicalize().ok(),
     };
-    match (in_force, path.file_name()) {
+    match (active, path.file_name()) {
         (Some(file), Some(name))
-            if folder(file).is_some_and(|there| folder(path) == Some(there)) =>
+            if folder(file).is_some_and(|active| folder(path) == Some(active)) =>
         {
             file.with_file_name(name)
         }
@@ -123,41 +133,41 @@ fn named_alike(path: &Path, in_force: Option<&Path>) -> PathBuf {
     }
 }
 
-/// Tells what a reload has changed.
-fn report(gate: &ProxyState, before: &Settings, changes: &[Change]) {
-    let after = gate.snapshot();
+/// Logs the changes of a reload and applies a changed log level.
+fn report(state: &ProxyState, before: &Settings, changes: &[Change]) {
+    let after = state.snapshot();
     for key in reload_report::needs_restart(changes) {
         warn!(key, "this change takes effect at the next restart");
     }
     info!(
         generation = after.generation,
-        changed = reload_report::words(changes),
+        changed = reload_report::summary(changes),
         config_sha256 = after.settings.source_map.fingerprint(),
-        tunnels = gate.concurrency.tunnels(),
-        "reloaded; open tunnels keep their route"
+        tunnels = state.concurrency.tunnels(),
+        "reloaded; open tunnels are not affected"
     );
-    // Last, so that a reload is told of even where it makes all quiet. Where the file says what it
-    // said before, a level that was set since stays.
+    // Last, so that the reload is logged even if the new level would suppress it. If the level in the
+    // file is unchanged, a level set with `tidegate ctl` stays.
     if before.log.level != after.settings.log.level {
         log::set_log_level(after.settings.log.level);
     }
 }
 
-/// Logs each fault of a rejected reload, and that the previous configuration stays active.
-fn report_rejected(before: &Snapshot, faults: &[String]) {
-    for fault in faults {
-        error!(fault, "reload refused");
+/// Logs each error of a rejected reload, and that the previous configuration stays active.
+fn report_rejected(before: &Snapshot, errors: &[String]) {
+    for error in errors {
+        error!(error, "reload rejected");
     }
     error!(
-        faults = faults.len(),
+        errors = errors.len(),
         generation = before.generation,
-        "the configuration in force stays as it was"
+        "reload failed; the previous configuration stays active"
     );
 }
 
-/// Tells of what is lawful and may yet be a mistake, each with its place in the file.
+/// Logs configuration warnings, each with its position in the file.
 pub fn warn(source: &ConfigSource, warnings: &[LateDiagnostic]) {
-    let lines = source.place(warnings);
+    let lines = source.locate(warnings);
     let more = warnings.len().saturating_sub(lines.len());
     for warning in lines {
         warn!(warning, "configuration warning");
@@ -167,69 +177,71 @@ pub fn warn(source: &ConfigSource, warnings: &[LateDiagnostic]) {
     }
 }
 
-/// One line for `systemctl status`.
-pub fn status(gate: &ProxyState) -> String {
-    let generation = gate.snapshot();
+/// The status line shown by `systemctl status`.
+pub fn status(state: &ProxyState) -> String {
+    let snapshot = state.snapshot();
     format!(
         "generation {}: {} listeners, {} routes, {} tunnels",
-        generation.generation,
-        generation.settings.listeners.len(),
-        generation.settings.routes.len(),
-        gate.concurrency.tunnels()
+        snapshot.generation,
+        snapshot.settings.listeners.len(),
+        snapshot.settings.routes.len(),
+        state.concurrency.tunnels()
     )
 }
 
 async fn try_reload(
-    gate: &Arc<ProxyState>,
-    doors: &mut Listeners,
+    state: &Arc<ProxyState>,
+    listeners: &mut Listeners,
     source: &ConfigSource,
     before: &Arc<Snapshot>,
 ) -> Result<(), Vec<String>> {
-    let after = build(gate.clone(), source.clone(), before.clone()).await?;
-    let access = open_access(&after.settings, source)?;
-    let listeners = after.settings.listeners.clone();
-    let bound = doors.bind(&listeners).map_err(|fault| vec![fault.to_string()])?;
-    gate.swap(after);
-    let outgoing = access.activate();
-    doors.open(gate, bound);
-    doors.keep(&listeners).await;
-    // Whoever moved the old file may do with it as they like once the reload is reported.
-    outgoing.finish().await;
+    let after = build(state.clone(), source.clone(), before.clone()).await?;
+    let access_log = open_access_log(&after.settings, source)?;
+    let wanted = after.settings.listeners.clone();
+    let bound = listeners.bind(&wanted).map_err(|error| vec![error.to_string()])?;
+    state.swap(after);
+    let replaced = access_log.activate();
+    listeners.open(state, bound);
+    listeners.retain(&wanted).await;
+    // Once the reload is reported, nothing more is written to the old file.
+    replaced.finish().await;
     Ok(())
 }
 
-/// Reads and builds beside everything else: thousands of certificates take their time.
+/// Loads and builds in a blocking thread, as thousands of certificates take a while.
 async fn build(
-    gate: Arc<ProxyState>,
+    state: Arc<ProxyState>,
     source: ConfigSource,
     before: Arc<Snapshot>,
 ) -> Result<Snapshot, Vec<String>> {
     let build = move || {
         let settings = source.load()?;
-        Snapshot::build(settings, Some(&before), &gate.ticketer, gate.descriptors)
-            .map_err(|faults| source.place(&faults))
+        Snapshot::build(settings, Some(&before), &state.ticketer, state.descriptors)
+            .map_err(|errors| source.locate(&errors))
     };
     let built = spawn_blocking(build).await;
-    built.unwrap_or_else(|_| Err(vec!["the configuration could not be built".into()]))
+    built.unwrap_or_else(|_| {
+        Err(vec!["building the configuration failed: the task panicked".into()])
+    })
 }
 
-/// Whoever rotates files asks for a new one, not for a new configuration: they get it even if
-/// there is a fault in the latter.
-async fn reopen(settings: &Settings, source: &ConfigSource, told: &[String]) {
-    match open_access(settings, source) {
+/// Reopens the access log after a rejected reload, as log rotation must work even if the configuration
+/// contains an error.
+async fn reopen_access_log(settings: &Settings, source: &ConfigSource, reported: &[String]) {
+    match open_access_log(settings, source) {
         Ok(access) => access.activate().finish().await,
-        Err(faults) => {
-            for fault in faults.iter().filter(|fault| !told.contains(fault)) {
-                error!(fault, "the access log stays as it was");
+        Err(errors) => {
+            for error in errors.iter().filter(|error| !reported.contains(error)) {
+                error!(error, "access log not reopened");
             }
         }
     }
 }
 
-fn open_access(settings: &Settings, source: &ConfigSource) -> Result<AccessLog, Vec<String>> {
+fn open_access_log(settings: &Settings, source: &ConfigSource) -> Result<AccessLog, Vec<String>> {
     match settings.check_access_log_target() {
-        Some(refused) => Err(source.place(&[refused])),
-        None => AccessLog::open(settings).map_err(|fault| vec![fault.to_string()]),
+        Some(error) => Err(source.locate(&[error])),
+        None => AccessLog::open(settings).map_err(|error| vec![error.to_string()]),
     }
 }
 
@@ -240,40 +252,40 @@ mod tests {
     const PLAIN: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n\
         [[route]]\nname = \"a\"\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:9\"]\n";
 
-    fn gate() -> ProxyState {
+    fn proxy_state() -> ProxyState {
         let ticketer = crate::tls::terminate::ticketer().unwrap();
         let settings = Settings::parse(PLAIN, "proxy.toml").unwrap();
-        let generation = Snapshot::build(settings, None, &ticketer, 1000).unwrap();
-        ProxyState::new(Arc::new(crate::net::network::SystemNet), generation, ticketer, 1000)
+        let snapshot = Snapshot::build(settings, None, &ticketer, 1000).unwrap();
+        ProxyState::new(Arc::new(crate::net::network::SystemNet), snapshot, ticketer, 1000)
     }
 
     #[test]
-    fn a_preview_tells_what_would_change_and_changes_nothing() {
-        let gate = gate();
+    fn preview_lists_changes_and_applies_none() {
+        let state = proxy_state();
         let path = Path::new("/nowhere/proxy.toml");
         let text = format!("\u{feff}{PLAIN}").replace("\"a\"", "\"b\"") + "[log]\nlevel = \"warn\"";
-        let seen = preview(&gate, path, &text).unwrap();
-        let told: Vec<String> = seen
+        let result = preview(&state, path, &text).unwrap();
+        let changes: Vec<String> = result
             .changes
             .iter()
             .map(|of| format!("{} {} {}", of.section, of.name, of.action))
             .collect();
-        assert_eq!(told, ["route b added", "route a removed", "log  changed"]);
-        assert_eq!((seen.generation, gate.snapshot().generation), (1, 1));
-        assert_eq!(gate.metrics.routes().len(), 1);
-        assert!(gate.last_reload.load().is_none());
-        assert_eq!(preview(&gate, path, PLAIN).unwrap().changes, []);
+        assert_eq!(changes, ["route b added", "route a removed", "log  changed"]);
+        assert_eq!((result.generation, state.snapshot().generation), (1, 1));
+        assert_eq!(state.metrics.routes().len(), 1);
+        assert!(state.last_reload.load().is_none());
+        assert_eq!(preview(&state, path, PLAIN).unwrap().changes, []);
     }
 
     #[test]
-    fn a_preview_finds_what_a_reload_would_find() {
-        let gate = gate();
-        let faults = |text: &str| preview(&gate, Path::new("x/new.toml"), text).unwrap_err();
-        let unknown = faults(&format!("{PLAIN}zebra = 1\n[limits]\nidel = \"1h\"\n"));
+    fn preview_reports_the_errors_of_a_reload() {
+        let state = proxy_state();
+        let errors = |text: &str| preview(&state, Path::new("x/new.toml"), text).unwrap_err();
+        let unknown = errors(&format!("{PLAIN}zebra = 1\n[limits]\nidel = \"1h\"\n"));
         assert_eq!(unknown.len(), 2);
         assert!(unknown[1].starts_with("x/new.toml:11:1: limits.idel: unknown key"), "{unknown:?}");
         let pair = "[[certificate]]\nchain = \"no.pem\"\nkey = \"no.key\"\n";
-        let missing = faults(&format!("{PLAIN}{pair}[concurrency]\nconnections = 900\n"));
+        let missing = errors(&format!("{PLAIN}{pair}[concurrency]\nconnections = 900\n"));
         assert!(missing[0].starts_with("x/new.toml:10:9: certificate[0].chain: "), "{missing:?}");
         assert!(missing[1].contains("concurrency.connections: 900"), "{missing:?}");
     }

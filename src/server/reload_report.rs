@@ -1,5 +1,5 @@
-//! What a reload changed, or would change: with the open tunnels that each change is about, and in
-//! one line for the log.
+//! The changes of a reload or a preview: with the number of open tunnels that each affects, and as one
+//! line for the log.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use crate::config::settings::Settings;
 use crate::protocol::response::Change;
 use crate::proxy::state::ProxyState;
 
-/// What differs, with the tunnels that are open now.
-pub fn changes(gate: &ProxyState, before: &Settings, after: &Settings) -> Vec<Change> {
+/// The differences between two configurations, with the number of open tunnels that each affects.
+pub fn changes(state: &ProxyState, before: &Settings, after: &Settings) -> Vec<Change> {
     let found = differences(before, after);
     if found.is_empty() {
         return Vec::new();
     }
-    let open = TunnelCounts::count(gate);
-    let with =
+    let open = TunnelCounts::count(state);
+    let with_tunnels =
         |SettingChange { change, affected }| Change { tunnels: open.of(&affected), ..change };
-    found.into_iter().map(with).collect()
+    found.into_iter().map(with_tunnels).collect()
 }
 
-/// The changed keys that wait for a restart.
+/// The changed keys that take effect only after a restart.
 pub fn needs_restart(changes: &[Change]) -> impl Iterator<Item = &str> {
     let keys = changes.iter().flat_map(|change| &change.keys).map(|key| key.key.as_str());
     keys.filter(|key| takes_effect(key) == Some(AppliesTo::Restart))
 }
 
-/// Open tunnels by what they belong to.
+/// The number of open tunnels by listener, route and backend.
 #[derive(Default)]
 struct TunnelCounts {
     all: u64,
@@ -39,13 +39,13 @@ struct TunnelCounts {
 }
 
 impl TunnelCounts {
-    fn count(gate: &ProxyState) -> Self {
+    fn count(state: &ProxyState) -> Self {
         let mut open = Self::default();
-        for line in gate.registry.sessions() {
-            let facts = &line.info;
-            let (route, id) = (&facts.counts.route.name, &facts.counts.id);
+        for session in state.registry.sessions() {
+            let info = &session.info;
+            let (route, id) = (&info.counts.route.name, &info.counts.id);
             open.all += 1;
-            *open.by_listener.entry(facts.connection.client.listener.clone()).or_default() += 1;
+            *open.by_listener.entry(info.connection.client.listener.clone()).or_default() += 1;
             *open.by_route.entry(route.clone()).or_default() += 1;
             *open.by_backend.entry((route.clone(), id.clone())).or_default() += 1;
         }
@@ -68,41 +68,42 @@ impl TunnelCounts {
 }
 
 /// One line: `routes: chat changed (limits.idle), old removed; limits: idle`.
-pub fn words(changes: &[Change]) -> String {
+pub fn summary(changes: &[Change]) -> String {
     if changes.is_empty() {
-        return "nothing in the file; certificates read anew".to_owned();
+        return "no changes in the file; certificates loaded again".to_owned();
     }
     let mut parts: Vec<(&str, Vec<&Change>)> = Vec::new();
     for change in changes {
         match parts.iter_mut().find(|(part, _)| *part == change.section) {
-            Some((_, of)) => of.push(change),
+            Some((_, changes)) => changes.push(change),
             None => parts.push((&change.section, vec![change])),
         }
     }
-    let words: Vec<String> = parts.iter().map(|(part, of)| part_words(part, of)).collect();
-    cut(&words.join("; "), WORDS_MAX)
+    let parts: Vec<String> =
+        parts.iter().map(|(part, changes)| part_summary(part, changes)).collect();
+    truncate(&parts.join("; "), SUMMARY_MAX)
 }
 
-fn part_words(part: &str, changes: &[&Change]) -> String {
+fn part_summary(part: &str, changes: &[&Change]) -> String {
     let plural = match part {
         "listener" | "certificate" | "route" | "backend" => "s",
         _ => "",
     };
     let mut items: Vec<String> =
-        changes.iter().take(ITEMS_MAX).map(|change| change_words(change)).collect();
+        changes.iter().take(ITEMS_MAX).map(|change| change_summary(change)).collect();
     if changes.len() > ITEMS_MAX {
         items.push(format!("and {} more", changes.len() - ITEMS_MAX));
     }
     format!("{part}{plural}: {}", items.join(", "))
 }
 
-fn change_words(change: &Change) -> String {
-    let name = cut(&change.name, NAME_MAX);
+fn change_summary(change: &Change) -> String {
+    let name = truncate(&change.name, NAME_MAX);
     if change.action != "changed" {
         return format!("{name} {}", change.action);
     }
     let mut keys: Vec<&str> =
-        change.keys.iter().take(KEYS_MAX).map(|key| below(&key.key)).collect();
+        change.keys.iter().take(KEYS_MAX).map(|key| relative_key(&key.key)).collect();
     if change.keys.len() > KEYS_MAX {
         keys.push("...");
     }
@@ -110,27 +111,28 @@ fn change_words(change: &Change) -> String {
     if name.is_empty() { keys } else { format!("{name} changed ({keys})") }
 }
 
-/// A key within its table: `limits.idle` of `route[0].limits.idle`, `idle` of `limits.idle`.
-fn below(key: &str) -> &str {
-    let item = key.rsplit_once("].").map(|(_, below)| below);
-    item.or(key.split_once('.').map(|(_, below)| below)).unwrap_or(key)
+/// The key relative to its item or table: `limits.idle` of `route[0].limits.idle`, `idle` of `limits.idle`.
+fn relative_key(key: &str) -> &str {
+    let item = key.rsplit_once("].").map(|(_, rest)| rest);
+    item.or(key.split_once('.').map(|(_, rest)| rest)).unwrap_or(key)
 }
 
-/// So many characters of a text.
-pub fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
+/// The first `max` characters of a text, with an ellipsis if it is longer.
+pub fn truncate(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
         Some((at, _)) => format!("{}...", &text[..at]),
         None => text.to_owned(),
     }
 }
 
-/// Of one kind, in a line.
+/// Changes listed per kind.
 const ITEMS_MAX: usize = 5;
-/// Of one change, likewise.
+/// Keys listed per change.
 const KEYS_MAX: usize = 6;
-/// Characters.
+/// Characters of a name.
 const NAME_MAX: usize = 60;
-const WORDS_MAX: usize = 500;
+/// Characters of the whole line.
+const SUMMARY_MAX: usize = 500;
 
 #[cfg(test)]
 mod tests {
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_names_what_changed_and_stays_a_line() {
+    fn summary_names_the_changes_and_stays_short() {
         let found = [
             change("route", "chat", "changed", &["route[3].limits.idle", "route[3].http"]),
             change("backend", "b of chat", "changed", &["route[3].backends[1].weight"]),
@@ -157,14 +159,14 @@ mod tests {
             change("log", "", "changed", &["log.level", "log.format"]),
         ];
         assert_eq!(
-            words(&found),
+            summary(&found),
             "routes: chat changed (limits.idle, http), old removed; \
              backends: b of chat changed (weight); log: level, format"
         );
         assert_eq!(needs_restart(&found).collect::<Vec<_>>(), ["log.format"]);
-        assert!(words(&[]).starts_with("nothing in the file"));
+        assert!(summary(&[]).starts_with("no changes in the file"));
         let many = vec![change("route", &"é".repeat(1000), "added", &[]); 30_000];
-        let line = words(&many);
+        let line = summary(&many);
         assert!(line.ends_with("added, and 29995 more"), "{line}");
         assert!(line.chars().count() < 510, "{line}");
     }

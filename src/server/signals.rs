@@ -1,4 +1,4 @@
-//! What the process is told to do from outside.
+//! Process signals.
 
 use std::io;
 
@@ -6,29 +6,32 @@ use tokio::select;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// One thing to do.
+/// A request by signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP: reload the configuration.
     Reload,
-    /// SIGUSR2: let a new process take over, and leave.
+    /// SIGUSR2: hand over to a new process and drain.
     HandOver,
-    /// SIGTERM or SIGINT: leave; the second time at once.
+    /// SIGTERM or SIGINT: drain and exit; the second one aborts open tunnels.
     Stop,
 }
 
-/// Turns the process's signals into values. Signals that come faster than they are obeyed fall
-/// together, as the kernel's own do.
+/// Starts to receive signals. Reloads that arrive faster than they are handled are merged, as pending
+/// signals are in the kernel. The returned sender injects signals without the kernel.
+///
+/// # Errors
+/// A signal handler cannot be installed.
 pub fn listen() -> io::Result<(mpsc::Sender<Signal>, mpsc::Receiver<Signal>)> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // Left alone they would end the process; once heard they never do again, listener or not.
+    // The default action of SIGUSR1 would end the process. The handler stays after the drop.
     drop(signal(SignalKind::user_defined1())?);
     let mut successor = signal(SignalKind::user_defined2())?;
     let (sender, receiver) = mpsc::channel(4);
-    let heard = sender.clone();
-    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
+    let injected = sender.clone();
+    #[expect(clippy::disallowed_methods, reason = "lives as long as the process")]
     tokio::spawn(async move {
         loop {
             let signal = select! {
@@ -38,7 +41,7 @@ pub fn listen() -> io::Result<(mpsc::Sender<Signal>, mpsc::Receiver<Signal>)> {
                 _ = interrupt.recv() => Signal::Stop,
             };
             match signal {
-                // One in the queue does for all.
+                // One queued reload is enough.
                 Signal::Reload => drop(sender.try_send(signal)),
                 Signal::HandOver | Signal::Stop => {
                     if sender.send(signal).await.is_err() {
@@ -48,5 +51,5 @@ pub fn listen() -> io::Result<(mpsc::Sender<Signal>, mpsc::Receiver<Signal>)> {
             }
         }
     });
-    Ok((heard, receiver))
+    Ok((injected, receiver))
 }

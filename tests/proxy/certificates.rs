@@ -22,8 +22,8 @@ use crate::support::{
     trust_any_certificate, upgrade, wire, within_timeout, write_key,
 };
 
-pub const RENEWED: &str = "certificates renewed; open tunnels notice nothing";
-const REFUSED: &str = "changed certificates refused; those in force stay";
+pub const RENEWED: &str = "certificates renewed; open tunnels are not affected";
+const REFUSED: &str = "changed certificates rejected; the previous ones stay active";
 /// The clients here do not answer pings while they wait.
 const UNASKED: &str = "[heartbeat]\ninterval = \"off\"\n";
 /// Longer than two polls of the files on a busy machine.
@@ -169,7 +169,7 @@ async fn mismatched_pair_keeps_the_old_certificate() {
     let new = certbot.archive(2);
     certbot.link("fullchain", 2);
     let record = proxy.late_record(LOOKS, has_message(REFUSED)).await;
-    let fault = record["fault"].as_str().unwrap();
+    let fault = record["error"].as_str().unwrap();
     for part in
         ["proxy.toml:10:7: ", "certificate[0].key", "live/localhost/privkey.pem", "not the key"]
     {
@@ -349,7 +349,7 @@ async fn key_material_is_never_logged() {
     for text in [cut, &joined, &key.replacen("KEY-----\n", "KEY-----", 1), &key.repeat(2)] {
         fs::write(&path, text).unwrap();
         let record = proxy.reload().await;
-        assert_eq!(record["message"], "the configuration in force stays as it was");
+        assert_eq!(record["message"], "reload failed; the previous configuration stays active");
     }
     let found = proxy.records().iter().map(Record::to_string).collect::<String>();
     assert_eq!(found.matches("own-key.pem: ").count(), 4, "{found}");

@@ -14,7 +14,7 @@ use crate::support::{
 
 fn paused(proxy: &Proxy) -> usize {
     let message = |record: &&serde_json::Value| {
-        record["message"].as_str().is_some_and(|text| text.starts_with("accepting pauses"))
+        record["message"].as_str().is_some_and(|text| text.starts_with("accept failed, pausing"))
     };
     proxy.records().iter().filter(message).count()
 }
@@ -39,7 +39,7 @@ async fn accepting_pauses_without_spinning_then_resumes() {
     }
     let record = proxy
         .record("a pause", |r| {
-            r["message"].as_str().is_some_and(|text| text.starts_with("accepting pauses"))
+            r["message"].as_str().is_some_and(|text| text.starts_with("accept failed, pausing"))
         })
         .await;
     assert_eq!(record["level"], "ERROR");
@@ -56,7 +56,7 @@ async fn accepting_pauses_without_spinning_then_resumes() {
     assert_eq!(paused(&proxy), 1, "one line, however often");
     // The configuration cannot be opened, so the reload fails.
     let message = proxy.reload().await["message"].as_str().unwrap().to_owned();
-    assert!(message.starts_with("the configuration in force stays"), "{message}");
+    assert!(message.starts_with("reload failed"), "{message}");
     proxy.spare_descriptors(None);
     // The waiting client is served.
     for stream in &mut streams {

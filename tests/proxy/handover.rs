@@ -15,7 +15,7 @@ struct Successor(Pid);
 impl Successor {
     /// Waits for the n-th handover and returns the process it started.
     async fn nth(proxy: &Proxy, n: usize) -> Self {
-        let handed = |r: &Record| r["message"] == "handed over; this process leaves";
+        let handed = |r: &Record| r["message"] == "handover complete; this process drains";
         let record = proxy.nth_record("a hand-over", n, handed).await;
         Self(Pid::from_raw(record["successor"].as_i64().unwrap() as i32).unwrap())
     }
@@ -96,10 +96,10 @@ async fn failed_successor_changes_nothing() {
         assert_ne!(*file, good);
         proxy.rewrite(file);
         proxy.signal(Signal::USR2);
-        let refused = is("no hand-over; this process serves on");
+        let refused = is("handover failed; this process keeps serving");
         let record = proxy.nth_record("a refusal", n + 1, refused).await;
-        let why = record["why"].as_str().unwrap();
-        assert!(why.contains("exit status: 78") || why.contains("exit status: 1"), "{why}");
+        let error = record["error"].as_str().unwrap();
+        assert!(error.contains("exit status: 78") || error.contains("exit status: 1"), "{error}");
         assert_relays(&mut tunnel, &mut backend).await;
         close_normally(upgrade(client.connect_tls().await).await, mock.accept().await).await;
     }

@@ -205,7 +205,9 @@ async fn accept_pauses_are_counted() {
     let waiting = bed.client.connect_plain().await;
     bed.proxy
         .record("a pause", |record| {
-            record["message"].as_str().is_some_and(|text| text.starts_with("accepting pauses"))
+            record["message"]
+                .as_str()
+                .is_some_and(|text| text.starts_with("accept failed, pausing"))
         })
         .await;
     assert_relays(&mut tunnel, &mut backend).await;

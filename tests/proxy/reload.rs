@@ -10,7 +10,7 @@ use crate::support::{
     read_response, route, upgrade, wire, within_timeout, write_certificate,
 };
 
-const REFUSED: &str = "the configuration in force stays as it was";
+const REFUSED: &str = "reload failed; the previous configuration stays active";
 
 #[tokio::test]
 async fn open_tunnel_keeps_its_limits() {
@@ -305,6 +305,6 @@ fn message(record: &Record) -> &str {
 /// The configuration errors logged so far.
 fn errors(proxy: &Proxy) -> Vec<String> {
     let records = proxy.records();
-    let faults = records.iter().filter(|record| message(record) == "reload refused");
-    faults.map(|record| record["fault"].as_str().unwrap().to_owned()).collect()
+    let faults = records.iter().filter(|record| message(record) == "reload rejected");
+    faults.map(|record| record["error"].as_str().unwrap().to_owned()).collect()
 }

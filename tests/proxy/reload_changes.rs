@@ -103,7 +103,7 @@ async fn active_file_is_identified_by_its_hash() {
     let record = bed.proxy.reload().await;
     assert_ne!(hash(), first);
     assert_eq!(record["config_sha256"], hash());
-    assert!(record["changed"].as_str().unwrap().starts_with("nothing in the file"), "{record}");
+    assert!(record["changed"].as_str().unwrap().starts_with("no changes in the file"), "{record}");
 }
 
 #[tokio::test]

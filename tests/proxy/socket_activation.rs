@@ -66,7 +66,7 @@ async fn connections_before_start_are_served() {
         proxy.records().into_iter().filter(|r| r["message"] == "listening").collect();
     assert_eq!(opened.len(), 2);
     assert!(opened.iter().all(|record| record["inherited"] == true), "{opened:?}");
-    let doubted = |r: &Record| r["message"] == "an inherited socket";
+    let doubted = |r: &Record| r["message"] == "inherited socket not used as configured";
     assert!(!proxy.records().iter().any(doubted), "{:#?}", proxy.records());
 }
 
@@ -95,7 +95,10 @@ async fn unused_socket_warns_until_a_reload_uses_it() {
     let mut proxy =
         Proxy::spawn_with_sockets(&shared, &config(ANY, ANY, &route(&[mock.address()], "")));
     proxy.ready().await;
-    let doubt = |n| proxy.nth_record("a doubt", n, |r| r["message"] == "an inherited socket");
+    let doubt = |n| {
+        proxy
+            .nth_record("a doubt", n, |r| r["message"] == "inherited socket not used as configured")
+    };
     let (strange, unwanted) = (doubt(1).await["socket"].clone(), doubt(2).await["socket"].clone());
     let (strange, unwanted) = (strange.as_str().unwrap(), unwanted.as_str().unwrap());
     assert!(strange.contains("first") && strange.contains("not a valid tcp"), "{strange}");

@@ -121,7 +121,7 @@ async fn last_reload_shows_changes_or_errors() {
     bed.proxy.reload().await;
     let status = bed.proxy.status("a reload", |status| !status["reload"].is_null()).await;
     assert_eq!(status["reload"]["applied"], true);
-    assert!(status["reload"]["changed"].as_str().unwrap().starts_with("nothing in the file"));
+    assert!(status["reload"]["changed"].as_str().unwrap().starts_with("no changes in the file"));
     bed.proxy.reload_with("[[route]]", "[[rout]]").await;
     let refused = |status: &Value| status["reload"]["applied"] == false;
     let status = bed.proxy.status("a refused one", refused).await;

@@ -232,12 +232,12 @@ fn reload(state: &ProxyState) -> Value {
             Ok(changes) => json!({
                 "at": reloaded.at,
                 "applied": true,
-                "changed": reload_report::words(changes),
+                "changed": reload_report::summary(changes),
                 "changes": changes.iter().take(CHANGES_MAX).map(change).collect::<Vec<_>>(),
                 "changes_total": changes.len(),
             }),
             Err(errors) => {
-                let cut = |error: &String| reload_report::cut(error, TEXT_MAX);
+                let cut = |error: &String| reload_report::truncate(error, TEXT_MAX);
                 json!({
                     "at": reloaded.at,
                     "applied": false,
@@ -250,8 +250,9 @@ fn reload(state: &ProxyState) -> Value {
 }
 
 fn change(change: &Change) -> Value {
-    let cut =
-        |value: &Option<String>| value.as_deref().map(|value| reload_report::cut(value, TEXT_MAX));
+    let cut = |value: &Option<String>| {
+        value.as_deref().map(|value| reload_report::truncate(value, TEXT_MAX))
+    };
     let key = |key: &ChangedKey| {
         json!({
             "key": key.key,
