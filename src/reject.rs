@@ -1,5 +1,6 @@
-//! Why a connection was dropped or a request rejected. Each reason determines the status, the value in
-//! records and metrics, and the message. After the 101 the reason is a [`ws::TerminationReason`].
+//! Why a connection was dropped or a request rejected. Each reason determines the status, the value
+//! in records and metrics, and the message. After the 101 the reason is a
+//! [`ws::TerminationReason`].
 
 use std::fmt;
 
@@ -59,7 +60,8 @@ pub enum DropReason {
     ClientDisconnected(ConnectionStage),
     /// The request head was incomplete at its deadline.
     HeadTimeout,
-    /// The data is not an HTTP/1.1 request head or exceeds its limits; answered with 400, 414 or 431.
+    /// The data is not an HTTP/1.1 request head or exceeds its limits; answered with 400, 414 or
+    /// 431.
     HeadInvalid(String),
     /// The peer stopped reading its response.
     WriteTimeout,
@@ -120,7 +122,8 @@ impl DropReason {
 
 /// Why a request was rejected with an HTTP status.
 ///
-/// The text in a variant names the violated rule. It is written to the record, not sent to the client.
+/// The text in a variant names the violated rule. It is written to the record, not sent to the
+/// client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectReason {
     /// The request head violates RFC 9110, RFC 9112 or a stricter rule of this proxy.

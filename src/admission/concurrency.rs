@@ -1,6 +1,6 @@
 //! Concurrency limits: open connections and tunnels in total, per client key and per route. A
-//! [`Permit`] counts one of them and releases the count when dropped, so its owner is the connection or
-//! tunnel itself.
+//! [`Permit`] counts one of them and releases the count when dropped, so its owner is the
+//! connection or tunnel itself.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -65,8 +65,8 @@ impl Default for ConcurrencyLimits {
 }
 
 impl ConcurrencyLimits {
-    /// Counts a connection towards the total limit. [`Permit::assign_client`] counts it for its client,
-    /// once that is known.
+    /// Counts a connection towards the total limit. [`Permit::assign_client`] counts it for its
+    /// client, once that is known.
     ///
     /// # Errors
     /// [`DropReason::ProxyLimit`] if `limit` connections are open.

@@ -13,14 +13,14 @@ impl OriginRules {
         Self(rules)
     }
 
-    /// Whether a handshake with this `Origin` header is allowed. `own` is the origin of a page from the
-    /// host that the request was sent to.
+    /// Whether a handshake with this `Origin` header is allowed. `own` is the origin of a page from
+    /// the host that the request was sent to.
     pub fn allows(&self, header: Option<&str>, own: &Origin) -> bool {
         let Some(header) = header else {
             return self.0.iter().any(|rule| matches!(rule, OriginRule::Missing | OriginRule::Any));
         };
-        // RFC 6454 6.2: a browser sends one serialised origin or `null`. A value that cannot be parsed
-        // matches only `"*"`.
+        // RFC 6454 6.2: a browser sends one serialised origin or `null`. A value that cannot be
+        // parsed matches only `"*"`.
         let origin = Origin::parse(header).ok();
         self.0.iter().any(|rule| match rule {
             OriginRule::Any => true,

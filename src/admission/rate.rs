@@ -25,8 +25,8 @@ pub struct HandshakeRate {
         RuntimeClock,
         NoOpMiddleware<Duration>,
     >,
-    /// Shared by all clients while the table is full, so that a flood of addresses as a whole is limited
-    /// to the rate of one client.
+    /// Shared by all clients while the table is full, so that a flood of addresses as a whole is
+    /// limited to the rate of one client.
     overflow: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Duration>>,
     last_sweep: Mutex<Option<Instant>>,
 }

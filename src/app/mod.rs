@@ -1,5 +1,6 @@
-//! The composition root: builds the parts, binds the sockets, serves until told to stop, and drains.
-//! The only folder that knows all others; the path of one connection is in [`proxy`](crate::proxy).
+//! The composition root: builds the parts, binds the sockets, serves until told to stop, and
+//! drains. The only folder that knows all others; the path of one connection is in
+//! [`proxy`](crate::proxy).
 
 pub mod run;
 pub(crate) mod start;
@@ -23,7 +24,8 @@ pub enum StartError {
     Task(String),
 }
 
-/// Validates a configuration as [`run`](run::run) would, without binding anything. Returns warnings.
+/// Validates a configuration as [`run`](run::run) would, without binding anything. Returns
+/// warnings.
 ///
 /// # Errors
 /// Everything that would keep the process from starting, except for sockets.

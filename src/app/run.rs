@@ -1,5 +1,5 @@
-//! The life of the process: starts, handles signals, reloads, renewals and handovers one at a time, and
-//! stops.
+//! The life of the process: starts, handles signals, reloads, renewals and handovers one at a time,
+//! and stops.
 
 use std::future::ready;
 use std::pin::pin;

@@ -1,5 +1,5 @@
-//! Start: builds everything, then binds, then serves. Nothing is visible from outside before all of it
-//! has succeeded.
+//! Start: builds everything, then binds, then serves. Nothing is visible from outside before all of
+//! it has succeeded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,11 +32,12 @@ use crate::tls::terminate::ticketer;
 /// A process that serves: its shared state, its listeners, and the background work to poll.
 pub type StartedApp<Background> = (Arc<ProxyState>, Listeners, Background);
 
-/// Builds and binds everything, takes over from a predecessor if there is one, and starts to accept.
+/// Builds and binds everything, takes over from a predecessor if there is one, and starts to
+/// accept.
 ///
-/// `reloads` receives the reloads that are requested over the control socket. `replaced` is notified
-/// once a successor serves; the admin listener then stops answering. The background future answers
-/// the operator and ends only if one of its parts fails.
+/// `reloads` receives the reloads that are requested over the control socket. `replaced` is
+/// notified once a successor serves; the admin listener then stops answering. The background future
+/// answers the operator and ends only if one of its parts fails.
 ///
 /// # Errors
 /// The configuration does not work here, a socket cannot be bound, or the predecessor went away.

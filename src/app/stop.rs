@@ -50,7 +50,8 @@ pub async fn stop(
     );
     listeners.close().await;
     if cause == ExitCause::Replaced {
-        // Connections accepted just before the handover complete here, and are closed like the rest.
+        // Connections accepted just before the handover complete here, and are closed like the
+        // rest.
         forced = timeout(HANDSHAKE_GRACE, &mut force).await.is_ok();
     }
     state.set_phase(Phase::Draining);

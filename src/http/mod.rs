@@ -2,8 +2,8 @@
 //!
 //! Without IO: takes a parsed head and returns an owned value or a
 //! [`RejectReason`](crate::reject::RejectReason). hyper parses more than a proxy should accept; the
-//! stricter rules are here. The returned values do not reference hyper's read buffer. Routing, origin
-//! checks and limits follow in other modules.
+//! stricter rules are here. The returned values do not reference hyper's read buffer. Routing,
+//! origin checks and limits follow in other modules.
 
 pub(crate) mod authority;
 pub(crate) mod extension;

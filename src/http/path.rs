@@ -3,8 +3,8 @@
 /// The path of a request target, in all its interpretations.
 ///
 /// The backend receives the path as the client sent it and may interpret it in its own way: decode
-/// `%2e`, treat `%2F` as a separator, strip `;x` from a segment, merge slashes. If the proxy chose a
-/// route by one interpretation and the backend a resource by another, a rule on `/admin` could be
+/// `%2e`, treat `%2F` as a separator, strip `;x` from a segment, merge slashes. If the proxy chose
+/// a route by one interpretation and the backend a resource by another, a rule on `/admin` could be
 /// bypassed. All interpretations are therefore tried, and they must lead to the same route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePath {

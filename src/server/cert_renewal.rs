@@ -1,6 +1,6 @@
-//! Certificate renewal. The certificate files are checked every 10 s, through symbolic links; changed
-//! certificates are loaded and replace the old ones together, or not at all on an error. The same timer
-//! warns of certificates that are about to expire.
+//! Certificate renewal. The certificate files are checked every 10 s, through symbolic links;
+//! changed certificates are loaded and replace the old ones together, or not at all on an error.
+//! The same timer warns of certificates that are about to expire.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -56,7 +56,8 @@ pub struct ChangedCerts {
 /// Invalid files.
 struct ScanFailure {
     files: Vec<FileState>,
-    /// An error is reported only if the next scan finds it again, as the files may still be being written.
+    /// An error is reported only if the next scan finds it again, as the files may still be being
+    /// written.
     reported: bool,
 }
 
@@ -200,8 +201,8 @@ struct ExpiryWarnings {
 }
 
 impl ExpiryWarnings {
-    /// The new warnings. Returns none for a snapshot seen for the first time, as the reload that built it
-    /// has logged them.
+    /// The new warnings. Returns none for a snapshot seen for the first time, as the reload that
+    /// built it has logged them.
     fn update(&mut self, snapshot: &Snapshot, now: f64) -> Vec<LateDiagnostic> {
         let mut reached = HashMap::new();
         let mut warnings = Vec::new();
@@ -261,7 +262,8 @@ mod tests {
             Self { folder, state, watcher, source: ConfigSource::File(path) }
         }
 
-        /// Runs one scan. Returns the active generation and the renewals rejected and applied so far.
+        /// Runs one scan. Returns the active generation and the renewals rejected and applied so
+        /// far.
         async fn scan(&mut self) -> (u64, u64, u64) {
             let result = self.watcher.scan(&self.state).await;
             self.watcher.apply(result, &self.state, &self.source);

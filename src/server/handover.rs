@@ -1,6 +1,6 @@
-//! Handover (SIGUSR2): a new process, possibly of a newer version, takes over the listening sockets, and
-//! this one drains. Nothing changes here before the successor has validated its configuration and opened
-//! all it needs.
+//! Handover (SIGUSR2): a new process, possibly of a newer version, takes over the listening
+//! sockets, and this one drains. Nothing changes here before the successor has validated its
+//! configuration and opened all it needs.
 
 use std::ffi::OsString;
 use std::io;
@@ -30,8 +30,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Reads them from the kernel. Must be called at startup: once a package has replaced the file, the
-    /// kernel reports the path of the deleted one.
+    /// Reads them from the kernel. Must be called at startup: once a package has replaced the file,
+    /// the kernel reports the path of the deleted one.
     pub fn current() -> Option<Self> {
         let path = std::env::current_exe().ok()?;
         Some(Self { path, arguments: std::env::args_os().skip(1).collect() })
@@ -60,8 +60,8 @@ enum HandoverError {
     Silent(Duration),
 }
 
-/// Starts a successor and passes the sockets to it. A successor that fails is killed, and the failure is
-/// logged.
+/// Starts a successor and passes the sockets to it. A successor that fails is killed, and the
+/// failure is logged.
 pub async fn hand_over(
     program: Option<&Program>,
     listeners: &Listeners,
@@ -109,8 +109,8 @@ pub async fn hand_over(
     failed(&HandoverError::Ended(cause))
 }
 
-/// Makes the successor the main process and lets it serve, and waits for its confirmation. The caller
-/// kills a successor that does not confirm, so that exactly one process serves.
+/// Makes the successor the main process and lets it serve, and waits for its confirmation. The
+/// caller kills a successor that does not confirm, so that exactly one process serves.
 async fn activate(channel: Arc<HandoverChannel>, child: &Child) -> io::Result<()> {
     systemd::set_main_pid(child.id());
     let confirmed = match channel.send(GO, None) {

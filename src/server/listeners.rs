@@ -1,5 +1,5 @@
-//! The listening sockets of the process and their accept loops. A reload binds new addresses before it
-//! closes removed ones.
+//! The listening sockets of the process and their accept loops. A reload binds new addresses before
+//! it closes removed ones.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -43,8 +43,8 @@ struct ActiveListener {
 }
 
 impl ActiveListener {
-    /// Stops the accept loop and closes the socket. From then on the kernel refuses new connections, and
-    /// the address can be bound again.
+    /// Stops the accept loop and closes the socket. From then on the kernel refuses new
+    /// connections, and the address can be bound again.
     async fn close(self) {
         abort_and_wait(self.task).await;
         drop(self.listener);
@@ -140,8 +140,8 @@ impl Listeners {
         }
     }
 
-    /// Closes listeners that are no longer configured. Their connections stay open. The address is free
-    /// afterwards, except that clients keep queueing in an inherited socket.
+    /// Closes listeners that are no longer configured. Their connections stay open. The address is
+    /// free afterwards, except that clients keep queueing in an inherited socket.
     pub async fn retain(&mut self, wanted: &[ListenerSettings]) {
         let kept: Vec<ListenerKey> = listener_keys(wanted).map(|(key, _)| key).collect();
         for (key, active) in self.open.extract_if(|key, _| !kept.contains(key)) {
@@ -150,7 +150,8 @@ impl Listeners {
         }
     }
 
-    /// Closes all listeners. Connections queued in an inherited socket stay queued for its other holder.
+    /// Closes all listeners. Connections queued in an inherited socket stay queued for its other
+    /// holder.
     pub async fn close(&mut self) {
         for (_, active) in self.open.drain() {
             active.close().await;
@@ -206,8 +207,8 @@ async fn accept(state: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
     }
 }
 
-/// At most one message per listener in this time, so that a shortage of descriptors does not flood the
-/// log.
+/// At most one message per listener in this time, so that a shortage of descriptors does not flood
+/// the log.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

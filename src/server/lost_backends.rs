@@ -1,5 +1,6 @@
-//! Lost backends: tunnels whose backend was removed from their route, or does not accept connections any
-//! more. `route.on_backend_loss` decides whether they stay open, are closed, or are closed after a time.
+//! Lost backends: tunnels whose backend was removed from their route, or does not accept
+//! connections any more. `route.on_backend_loss` decides whether they stay open, are closed, or are
+//! closed after a time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

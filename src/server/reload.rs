@@ -1,5 +1,5 @@
-//! Reloads (SIGHUP, `tidegate ctl reload`). The new configuration is loaded, built and its listeners bound
-//! before anything is replaced; an error at any step leaves everything unchanged.
+//! Reloads (SIGHUP, `tidegate ctl reload`). The new configuration is loaded, built and its
+//! listeners bound before anything is replaced; an error at any step leaves everything unchanged.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +41,8 @@ impl ConfigSource {
         }
     }
 
-    /// Formats diagnostics found after parsing, one per line, with their position if there is a file.
+    /// Formats diagnostics found after parsing, one per line, with their position if there is a
+    /// file.
     pub fn locate(&self, errors: &[LateDiagnostic]) -> Vec<String> {
         match (self, errors) {
             (Self::File(path), [first, rest @ ..]) => {
@@ -89,8 +90,8 @@ pub async fn reload(
         .map(|changes| response::ReloadResult { generation: state.snapshot().generation, changes })
 }
 
-/// The changes that a reload would make if the file at this path had this text. Reads certificates, which
-/// may block; changes and binds nothing.
+/// The changes that a reload would make if the file at this path had this text. Reads certificates,
+/// which may block; changes and binds nothing.
 ///
 /// # Errors
 /// The diagnostics that a reload would report, one per line.
@@ -116,8 +117,8 @@ pub fn preview(
     Ok(response::ReloadResult { generation: before.generation, changes })
 }
 
-/// The path with the folder of the active file if both are in the same folder, so that another spelling
-/// of the folder is not reported as a change.
+/// The path with the folder of the active file if both are in the same folder, so that another
+/// spelling of the folder is not reported as a change.
 fn comparable_path(path: &Path, active: Option<&Path>) -> PathBuf {
     let folder = |file: &Path| match file.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new(".").canonicalize().ok(),
@@ -146,8 +147,8 @@ fn report(state: &ProxyState, before: &Settings, changes: &[Change]) {
         tunnels = state.concurrency.tunnels(),
         "reloaded; open tunnels are not affected"
     );
-    // Last, so that the reload is logged even if the new level would suppress it. If the level in the
-    // file is unchanged, a level set with `tidegate ctl` stays.
+    // Last, so that the reload is logged even if the new level would suppress it. If the level in
+    // the file is unchanged, a level set with `tidegate ctl` stays.
     if before.log.level != after.settings.log.level {
         log::set_log_level(after.settings.log.level);
     }
@@ -225,8 +226,8 @@ async fn build(
     })
 }
 
-/// Reopens the access log after a rejected reload, as log rotation must work even if the configuration
-/// contains an error.
+/// Reopens the access log after a rejected reload, as log rotation must work even if the
+/// configuration contains an error.
 async fn reopen_access_log(settings: &Settings, source: &ConfigSource, reported: &[String]) {
     match open_access_log(settings, source) {
         Ok(access) => access.activate().finish().await,

@@ -1,5 +1,5 @@
-//! The changes of a reload or a preview: with the number of open tunnels that each affects, and as one
-//! line for the log.
+//! The changes of a reload or a preview: with the number of open tunnels that each affects, and as
+//! one line for the log.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -111,7 +111,8 @@ fn change_summary(change: &Change) -> String {
     if name.is_empty() { keys } else { format!("{name} changed ({keys})") }
 }
 
-/// The key relative to its item or table: `limits.idle` of `route[0].limits.idle`, `idle` of `limits.idle`.
+/// The key relative to its item or table: `limits.idle` of `route[0].limits.idle`, `idle` of
+/// `limits.idle`.
 fn relative_key(key: &str) -> &str {
     let item = key.rsplit_once("].").map(|(_, rest)| rest);
     item.or(key.split_once('.').map(|(_, rest)| rest)).unwrap_or(key)

@@ -17,8 +17,8 @@ pub enum Signal {
     Stop,
 }
 
-/// Starts to receive signals. Reloads that arrive faster than they are handled are merged, as pending
-/// signals are in the kernel. The returned sender injects signals without the kernel.
+/// Starts to receive signals. Reloads that arrive faster than they are handled are merged, as
+/// pending signals are in the kernel. The returned sender injects signals without the kernel.
 ///
 /// # Errors
 /// A signal handler cannot be installed.

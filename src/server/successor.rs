@@ -1,7 +1,7 @@
 //! The successor's half of a handover. Both processes exchange three messages over the
-//! [`HandoverChannel`]: the successor sends [`READY`] once its configuration is valid and its sockets
-//! are open, the predecessor answers [`GO`] when it stops accepting, and the successor confirms with
-//! [`SERVING`].
+//! [`HandoverChannel`]: the successor sends [`READY`] once its configuration is valid and its
+//! sockets are open, the predecessor answers [`GO`] when it stops accepting, and the successor
+//! confirms with [`SERVING`].
 
 use std::io;
 use std::time::Duration;

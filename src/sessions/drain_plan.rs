@@ -1,5 +1,5 @@
-//! Draining of some or all sessions. The closes are spread over a window, so that clients do not all
-//! reconnect at once, and sessions still open at the deadline are aborted.
+//! Draining of some or all sessions. The closes are spread over a window, so that clients do not
+//! all reconnect at once, and sessions still open at the deadline are aborted.
 
 use std::future::Future;
 use std::pin::pin;
@@ -84,8 +84,8 @@ impl DrainPlan {
         }
     }
 
-    /// Closes the sessions and aborts those still open at the deadline. The weak references do not keep
-    /// a session alive that ends earlier.
+    /// Closes the sessions and aborts those still open at the deadline. The weak references do not
+    /// keep a session alive that ends earlier.
     pub async fn drain(&self, sessions: &[Weak<SessionHandle>]) -> DrainOutcome {
         let closing = async {
             self.close_one_by_one(sessions, Instant::now()).await;
@@ -101,8 +101,8 @@ impl DrainPlan {
     }
 }
 
-/// Closes all sessions and waits for all tasks of the tracker. At the deadline, or as soon as `force` is
-/// ready, the open sessions are aborted.
+/// Closes all sessions and waits for all tasks of the tracker. At the deadline, or as soon as
+/// `force` is ready, the open sessions are aborted.
 pub async fn drain(
     registry: &Registry,
     tasks: &TaskTracker,

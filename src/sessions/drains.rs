@@ -1,5 +1,5 @@
-//! Drains of some sessions in the background, started by `tidegate ctl drain` or for a lost backend. They
-//! can be listed and cancelled.
+//! Drains of some sessions in the background, started by `tidegate ctl drain` or for a lost
+//! backend. They can be listed and cancelled.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 

@@ -12,8 +12,8 @@ use crate::telemetry::metrics::handles::BackendCounts;
 use crate::telemetry::record::SessionStart;
 use crate::telemetry::request_fields::PackedFields;
 
-/// The static data of a session, for its records, the status page and the control socket. Kept small,
-/// as every open tunnel holds one.
+/// The static data of a session, for its records, the status page and the control socket. Kept
+/// small, as every open tunnel holds one.
 #[derive(Debug)]
 pub struct SessionInfo {
     /// The client's connection.

@@ -1,5 +1,5 @@
-//! The registry of open sessions, through which they are listed and receive commands. It is sharded,
-//! so that listing all sessions blocks only a few that start or end meanwhile.
+//! The registry of open sessions, through which they are listed and receive commands. It is
+//! sharded, so that listing all sessions blocks only a few that start or end meanwhile.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};

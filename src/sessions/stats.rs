@@ -1,5 +1,6 @@
-//! Statistics of one open session, for the status page and the control socket. Each update also adds to
-//! the metrics of the route and the backend. Only the session's own task writes; there is no lock.
+//! Statistics of one open session, for the status page and the control socket. Each update also
+//! adds to the metrics of the route and the backend. Only the session's own task writes; there is
+//! no lock.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -129,7 +130,8 @@ impl SessionStats {
     }
 }
 
-/// Counts and logs limits that were exceeded for the first time in this tunnel and did not close it.
+/// Counts and logs limits that were exceeded for the first time in this tunnel and did not close
+/// it.
 #[cold]
 fn report_violations(
     session: SessionRef<'_>,
@@ -179,8 +181,8 @@ impl TrafficStats {
     }
 }
 
-/// Unit of stored round-trip times, in nanoseconds: up to seven minutes fit into 32 bits. 0 means none
-/// yet.
+/// Unit of stored round-trip times, in nanoseconds: up to seven minutes fit into 32 bits. 0 means
+/// none yet.
 const RTT_UNIT: u64 = 100;
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    HANDSHAKE, MockBackend, PlainStream, RawResponse, TestBed, assert_relays, close_normally,
-    read_response, read_to_end, wire, within_timeout,
+    Backend, Client, CounterCheck, HANDSHAKE, MockBackend, PlainStream, Proxy, RawResponse,
+    TestBed, assert_relays, close_normally, read_head, read_response, read_to_end, route,
+    switching_protocols, wire, within_timeout,
 };
 
 const TEXT: u8 = 0xc1;
@@ -235,4 +236,38 @@ async fn report_mode_lets_both_pass() {
     let record = bed.tunnel_end(1).await;
     assert_eq!(record["would_close_client"], json!(["decompressed_too_big", "ws_inflate"]));
     assert_eq!(record["up_messages"], 6);
+}
+
+#[tokio::test]
+async fn compression_errors_are_counted() {
+    let backend = Backend::raw(|head, mut stream, _| async move {
+        let yes = switching_protocols(&head).replace(
+            "\r\n\r\n",
+            "\r\nSec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n\r\n",
+        );
+        stream.write_all(yes.as_bytes()).await.unwrap();
+        read_to_end(&mut stream).await;
+    })
+    .await;
+    let limits = "[limits]\nmessage_from_client = \"100KiB\"\n";
+    let proxy = Proxy::start(&route(&[backend.address], limits)).await;
+    let client = Client::new(&proxy).await;
+    let mut counters = CounterCheck::new(&proxy).await;
+    let offer = "13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    for (payload, wanted) in [
+        (deflated(&[b'a'; 200 * 1024]), "client decompressed_too_big all"),
+        (vec![0xff; 40_000], "client ws_inflate all"),
+    ] {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        stream.write_all(HANDSHAKE.replace("13\r\n\r\n", offer).as_bytes()).await.unwrap();
+        assert!(read_head(&mut stream).await.contains("permessage-deflate"));
+        let valid = wire::masked(0xc1, &deflated(&[b'a'; 1000]));
+        stream.write_all(&[valid, wire::masked(0xc2, &payload)].concat()).await.unwrap();
+        read_to_end(&mut stream).await;
+        drop(stream);
+        counters.expect_one(wanted).await;
+    }
+    let scrape = counters.finish().await;
+    let of = [("route", "all"), ("direction", "up")];
+    assert_eq!(scrape.value("tidegate_messages_compressed_total", &of), 2.0);
 }

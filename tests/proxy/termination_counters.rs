@@ -6,9 +6,8 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::support::{
-    Backend, Client, CounterCheck, HANDSHAKE, PlainStream, Proxy, TestBed, assert_relays,
-    close_normally, read_head, read_to_end, reset, route, switching_protocols, wire,
-    within_timeout,
+    CounterCheck, HANDSHAKE, PlainStream, TestBed, assert_relays, close_normally, read_to_end,
+    reset, wire, within_timeout,
 };
 
 type Cause = fn(PlainStream, PlainStream) -> BoxFuture<'static, ()>;
@@ -323,51 +322,6 @@ async fn masking_errors_are_counted_per_side() {
         counters.expect_one(&format!("{side} {name} all")).await;
     }
     counters.finish().await;
-}
-
-#[tokio::test]
-async fn compression_errors_are_counted() {
-    let backend = Backend::raw(|head, mut stream, _| async move {
-        let yes = switching_protocols(&head).replace(
-            "\r\n\r\n",
-            "\r\nSec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n\r\n",
-        );
-        stream.write_all(yes.as_bytes()).await.unwrap();
-        read_to_end(&mut stream).await;
-    })
-    .await;
-    let limits = "[limits]\nmessage_from_client = \"100KiB\"\n";
-    let proxy = Proxy::start(&route(&[backend.address], limits)).await;
-    let client = Client::new(&proxy).await;
-    let mut counters = CounterCheck::new(&proxy).await;
-    let offer = "13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
-    for (payload, wanted) in [
-        (deflated(200 * 1024), "client decompressed_too_big all"),
-        (vec![0xff; 40_000], "client ws_inflate all"),
-    ] {
-        let mut stream = BufReader::new(client.connect_plain().await);
-        stream.write_all(HANDSHAKE.replace("13\r\n\r\n", offer).as_bytes()).await.unwrap();
-        assert!(read_head(&mut stream).await.contains("permessage-deflate"));
-        let valid = wire::masked(0xc1, &deflated(1000));
-        stream.write_all(&[valid, wire::masked(0xc2, &payload)].concat()).await.unwrap();
-        read_to_end(&mut stream).await;
-        drop(stream);
-        counters.expect_one(wanted).await;
-    }
-    let scrape = counters.finish().await;
-    let of = [("route", "all"), ("direction", "up")];
-    assert_eq!(scrape.value("tidegate_messages_compressed_total", &of), 2.0);
-}
-
-/// A block of this many equal bytes (RFC 7692 7.2.1).
-fn deflated(length: usize) -> Vec<u8> {
-    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-    std::io::Write::write_all(&mut encoder, &vec![b'a'; length]).unwrap();
-    std::io::Write::flush(&mut encoder).unwrap();
-    let mut deflated = encoder.get_ref().clone();
-    assert!(deflated.ends_with(&[0, 0, 0xff, 0xff]));
-    deflated.truncate(deflated.len() - 4);
-    deflated
 }
 
 #[tokio::test]
