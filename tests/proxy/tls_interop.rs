@@ -5,9 +5,10 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
+use tokio::time::Instant;
 
 use crate::support::{Backend, Proxy, TIMEOUT};
 
