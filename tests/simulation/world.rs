@@ -115,7 +115,12 @@ pub async fn run(scenario: Scenario) -> Outcome {
         std::mem::forget(world.state.concurrency.admit_connection(usize::MAX).unwrap());
     }
     world.stop_backends();
-    while timeout(END, parties.join_next()).await.expect("a party never ends").is_some() {}
+    while let Some(ended) = timeout(END, parties.join_next()).await.unwrap_or_else(|_| {
+        let trace = world.trace.lock().unwrap().join("\n");
+        panic!("{} parties, {} tasks never end\n{trace}", parties.len(), world.state.tasks.len())
+    }) {
+        ended.unwrap();
+    }
     if scenario.defect == Defect::ForeignByte {
         world.plant_foreign_byte();
     }
