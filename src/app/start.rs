@@ -109,7 +109,7 @@ async fn expire_status(status: Arc<StatusCache>) {
     let mut sweep = interval(SWEEP_INTERVAL);
     loop {
         sweep.tick().await;
-        status.sweep();
+        status.drop_stale();
     }
 }
 

@@ -223,14 +223,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stalled_write_times_out() {
         let (stream, script) = script();
-        script.set_window(3);
+        script.set_send_allowance(3);
         let mut io = HttpIo::new(stream, Duration::from_secs(30));
         let start = Instant::now();
         let wrote = poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"0123456789")).await.unwrap();
         assert_eq!(wrote, 10);
         let drip = async {
             tokio::time::sleep(Duration::from_secs(20)).await;
-            script.set_window(2);
+            script.set_send_allowance(2);
             std::future::pending::<()>().await;
         };
         let flush = poll_fn(|cx| Pin::new(&mut io).poll_flush(cx));

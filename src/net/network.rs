@@ -1,4 +1,4 @@
-//! What the data path wants of the world: connections, addresses and randomness. The program uses
+//! The operating system services that the data path uses: connections, addresses and randomness. The program uses
 //! [`SystemNet`]; a simulation implements [`Net`] itself, so that a whole run follows from one seed.
 //!
 //! Time is not part of it: every deadline uses tokio's clock, which belongs to the runtime and can
@@ -21,15 +21,15 @@ use crate::sys::entropy::SystemEntropy;
 /// The boxed future that [`Net`] methods return.
 pub type NetFuture<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
 
-/// The outside world of the data path. Dropping a future cancels what it started.
+/// The operating system services that the data path uses. Dropping a future cancels what it started.
 pub trait Net: Debug + Send + Sync {
-    /// Connects to `to`, with the socket options that a relay needs. The deadline is the caller's.
+    /// Connects to `to`, with the socket options that a relay needs. The caller enforces the deadline.
     ///
     /// # Errors
     /// The connection was refused or failed, or this process is out of descriptors or ports.
     fn connect(&self, to: SocketAddr) -> NetFuture<'_, Socket>;
 
-    /// Looks up the addresses of a host, in the resolver's order. The deadline is the caller's.
+    /// Looks up the addresses of a host, in the resolver's order. The caller enforces the deadline.
     ///
     /// # Errors
     /// The name does not exist, or the resolver failed.

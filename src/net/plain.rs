@@ -35,7 +35,7 @@ impl<Io: Transport> PlainStream<Io> {
                 Poll::Pending => 0,
             }
         } else {
-            0 // The trait forbids this call; keep the order of bytes anyway.
+            0 // The contract of `send` excludes this call, but bytes must never be reordered.
         };
         self.unsent.append(parts, written);
         Ok(())
@@ -92,7 +92,10 @@ impl<Io: Transport> Stream for PlainStream<Io> {
     }
 }
 
-/// Sends FIN. Succeeds if the peer has already disconnected.
+/// Sends FIN. A peer that has already disconnected is not an error.
+///
+/// # Errors
+/// The FIN could not be sent.
 pub(super) fn poll_fin<Io: AsyncWrite + Unpin>(
     io: &mut Io,
     cx: &mut Context<'_>,
@@ -111,6 +114,7 @@ struct UnsentBytes(Option<Box<UnsentBuffer>>);
 #[derive(Debug, Default)]
 struct UnsentBuffer {
     bytes: Box<[u8]>,
+    /// Number of leading bytes that have been sent since.
     written: usize,
 }
 
@@ -152,8 +156,8 @@ impl UnsentBytes {
     }
 }
 
-/// Writes the first [`PARTS_MAX`] parts with one system call. A single part uses plain `write`: from
-/// a short count tokio learns that the socket is full, and saves the next attempt.
+/// Writes the first [`PARTS_MAX`] parts with one system call. A single part uses plain `write`: a
+/// short count tells tokio that the socket is full, which saves the next system call.
 fn write_parts<Io: AsyncWrite + Unpin>(
     io: &mut Io,
     cx: &mut Context<'_>,

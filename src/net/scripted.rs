@@ -1,5 +1,5 @@
 //! A [`Stream`] controlled by a test: it delivers prepared chunks one by one, accepts as many bytes as
-//! its window allows, and records what was sent.
+//! its send allowance permits, and records what was sent.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,12 +25,12 @@ pub struct Script {
 #[derive(Default)]
 pub struct ScriptState {
     incoming: VecDeque<ScriptStep>,
-    /// Bytes that were sent and left the window.
+    /// Bytes that were sent, within the allowance.
     pub sent: Vec<u8>,
     /// Lengths of the parts of each `send`.
     pub sends: Vec<Vec<usize>>,
-    /// Bytes that were sent while the window was closed.
-    pub waiting: Vec<u8>,
+    /// Bytes that were passed to `send` and exceed the allowance.
+    pub unsent: Vec<u8>,
     /// Number of calls of `poll_recv`.
     pub reads: usize,
     /// Whether `poll_close` has returned Ready.
@@ -39,7 +39,7 @@ pub struct ScriptState {
     pub aborted: bool,
     /// Whether the stream was dropped.
     pub dropped: bool,
-    window: usize,
+    send_allowance: usize,
     write_error: Option<io::ErrorKind>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -52,9 +52,9 @@ enum ScriptStep {
     Failed(io::ErrorKind),
 }
 
-/// A stream with nothing to receive and an unlimited window, and its script.
+/// A stream with nothing to receive and an unlimited send allowance, and its script.
 pub fn script() -> (ScriptedStream, Script) {
-    let state = ScriptState { window: usize::MAX, ..ScriptState::default() };
+    let state = ScriptState { send_allowance: usize::MAX, ..ScriptState::default() };
     let script = Script { state: Arc::new(Mutex::new(state)), changed: Arc::new(Notify::new()) };
     (ScriptedStream(script.clone()), script)
 }
@@ -94,13 +94,13 @@ impl Script {
     }
 
     /// Sets the number of bytes that can be sent.
-    pub fn set_window(&self, bytes: usize) {
-        self.edit(|state| state.window = bytes);
+    pub fn set_send_allowance(&self, bytes: usize) {
+        self.edit(|state| state.send_allowance = bytes);
     }
 
     /// Adds to the number of bytes that can be sent.
-    pub fn extend_window(&self, bytes: usize) {
-        self.edit(|state| state.window = state.window.saturating_add(bytes));
+    pub fn extend_send_allowance(&self, bytes: usize) {
+        self.edit(|state| state.send_allowance = state.send_allowance.saturating_add(bytes));
     }
 
     /// Waits until `done` returns true.
@@ -132,9 +132,9 @@ impl ScriptState {
         if let Some(kind) = self.write_error {
             return Err(kind.into());
         }
-        let len = self.waiting.len().min(self.window);
-        self.window -= len;
-        self.sent.extend(self.waiting.drain(..len));
+        let len = self.unsent.len().min(self.send_allowance);
+        self.send_allowance -= len;
+        self.sent.extend(self.unsent.drain(..len));
         Ok(())
     }
 }
@@ -172,7 +172,7 @@ impl Stream for ScriptedStream {
         let mut state = self.0.state();
         state.write()?;
         self.0.changed.notify_waiters();
-        if state.waiting.is_empty() {
+        if state.unsent.is_empty() {
             return Poll::Ready(Ok(()));
         }
         state.writer = Some(cx.waker().clone());
@@ -186,10 +186,10 @@ impl Stream for ScriptedStream {
         _scratch: &mut SendScratch,
     ) -> io::Result<()> {
         let mut state = self.0.state();
-        assert!(state.waiting.is_empty(), "send while bytes are waiting");
+        assert!(state.unsent.is_empty(), "send while bytes are unsent");
         assert!(!state.closed, "send after close");
         state.sends.push(parts.iter().map(|part| part.len()).collect());
-        state.waiting = parts.concat();
+        state.unsent = parts.concat();
         state.write()?;
         self.0.changed.notify_waiters();
         Ok(())
@@ -211,7 +211,7 @@ impl Stream for ScriptedStream {
     }
 
     fn backlog(&self) -> usize {
-        self.0.state().waiting.len()
+        self.0.state().unsent.len()
     }
 }
 

@@ -1,4 +1,4 @@
-//! One byte connection, to a client or to a backend, whatever carries it.
+//! A byte-stream connection to a client or to a backend, over any transport.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,13 +16,13 @@ pub enum Socket {
     /// A TCP connection of the operating system.
     Tcp(TcpStream),
     /// Any other transport: a simulated network, or a protocol on top of another socket.
-    Other(Box<dyn DebugTransport>),
+    Boxed(Box<dyn BoxableTransport>),
 }
 
-/// A [`Transport`] that can be a [`Socket::Other`].
-pub trait DebugTransport: Transport + std::fmt::Debug + Send {}
+/// A [`Transport`] that can be a [`Socket::Boxed`].
+pub trait BoxableTransport: Transport + std::fmt::Debug + Send {}
 
-impl<T: Transport + std::fmt::Debug + Send> DebugTransport for T {}
+impl<T: Transport + std::fmt::Debug + Send> BoxableTransport for T {}
 
 impl Socket {
     /// Copies what has arrived into `buf` without consuming it; 0 is the end.
@@ -32,7 +32,7 @@ impl Socket {
     pub async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(tcp) => tcp.peek(buf).await,
-            Self::Other(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Boxed(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
@@ -47,7 +47,7 @@ impl Transport for Socket {
     fn reset_on_drop(&mut self) {
         match self {
             Self::Tcp(tcp) => tcp.reset_on_drop(),
-            Self::Other(other) => other.reset_on_drop(),
+            Self::Boxed(io) => io.reset_on_drop(),
         }
     }
 }
@@ -60,7 +60,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Other(other) => Pin::new(other).poll_read(cx, buf),
+            Self::Boxed(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
@@ -73,7 +73,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Self::Other(other) => Pin::new(other).poll_write(cx, buf),
+            Self::Boxed(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
@@ -84,28 +84,28 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Self::Other(other) => Pin::new(other).poll_write_vectored(cx, bufs),
+            Self::Boxed(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(tcp) => tcp.is_write_vectored(),
-            Self::Other(other) => other.is_write_vectored(),
+            Self::Boxed(io) => io.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Other(other) => Pin::new(other).poll_flush(cx),
+            Self::Boxed(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Other(other) => Pin::new(other).poll_shutdown(cx),
+            Self::Boxed(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

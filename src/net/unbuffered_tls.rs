@@ -36,21 +36,21 @@ pub struct UnbufferedTls<E, Io> {
     engine: E,
     /// Received bytes that cannot be decrypted yet: an incomplete record or handshake message.
     /// Allocated to exact size, freed when empty.
-    rest: Box<[u8]>,
+    undecrypted: Box<[u8]>,
     /// Data and tickets from the end of the handshake.
-    early: Option<Box<HandshakeRest>>,
-    /// Why reading ended. Boxed like `early`, because an open tunnel usually has neither.
-    ended: Option<Box<ReadEnd>>,
+    after_handshake: Option<Box<AfterHandshake>>,
+    /// Why reading ended. Boxed like `after_handshake`, because an open tunnel usually has neither.
+    read_end: Option<Box<ReadEnd>>,
 }
 
-/// Leftovers of the handshake, present for a short time only.
+/// Received or produced during the handshake and not yet passed on; present for a short time only.
 #[derive(Debug, Default)]
-struct HandshakeRest {
+struct AfterHandshake {
     /// Plaintext that `poll_recv` has not returned yet.
-    data: Vec<u8>,
+    plaintext: Vec<u8>,
     /// Session tickets, sent together with the first data to save a system call. The client does not
     /// need them earlier.
-    tickets: Vec<u8>,
+    unsent_tickets: Vec<u8>,
 }
 
 /// Why nothing more is read.
@@ -71,9 +71,9 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
         let mut stream = Self {
             wire: PlainStream::new(io),
             engine,
-            rest: Box::default(),
-            early: None,
-            ended: None,
+            undecrypted: Box::default(),
+            after_handshake: None,
+            read_end: None,
         };
         poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| stream.poll_handshake(cx, scratch))).await?;
         Ok(stream)
@@ -90,7 +90,7 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
         scratch: &mut RecvScratch,
     ) -> Poll<io::Result<()>> {
         loop {
-            match self.ended.as_deref() {
+            match self.read_end.as_deref() {
                 Some(ReadEnd::Failed(error)) => {
                     let error = invalid_data(error);
                     self.abort_handshake(cx, scratch);
@@ -107,8 +107,8 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
                 return Poll::Ready(Ok(()));
             }
             let len = ready!(self.poll_decrypt(cx, scratch))?;
-            if let Some(early) = scratch.plain.get(..len).filter(|early| !early.is_empty()) {
-                self.early.get_or_insert_default().data = early.to_vec();
+            if let Some(data) = scratch.plain.get(..len).filter(|data| !data.is_empty()) {
+                self.after_handshake.get_or_insert_default().plaintext = data.to_vec();
             }
         }
     }
@@ -133,7 +133,7 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
         scratch: &mut RecvScratch,
     ) -> Poll<io::Result<usize>> {
         let RecvScratch { wire, plain, replies } = scratch;
-        let kept = self.rest.len();
+        let kept = self.undecrypted.len();
         let (front, space) = wire.split_at_mut(kept.min(wire.len()));
         let mut space = ReadBuf::new(space);
         ready!(Pin::new(&mut self.wire.io).poll_read(cx, &mut space))?;
@@ -142,25 +142,25 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
             self.end_reading(ReadEnd::Truncated);
             return Poll::Ready(Ok(0));
         }
-        front.copy_from_slice(&self.rest);
+        front.copy_from_slice(&self.undecrypted);
         let unread = &mut wire[..kept + received];
 
         replies.clear();
         let was_handshaking = self.engine.is_handshaking();
         let outcome = self.engine.decrypt(unread, plain, replies);
-        self.rest = unread.get(outcome.consumed..).unwrap_or_default().into();
+        self.undecrypted = unread.get(outcome.consumed..).unwrap_or_default().into();
         let handshaking = self.engine.is_handshaking();
         let max = if handshaking { HANDSHAKE_BYTES_MAX } else { WIRE_RECORD_BYTES_MAX };
         if let Some(error) = outcome.error {
             self.end_reading(ReadEnd::Failed(error));
         } else if outcome.closed {
             self.end_reading(ReadEnd::Closed);
-        } else if self.rest.len() > max {
+        } else if self.undecrypted.len() > max {
             self.end_reading(ReadEnd::Failed(TOO_LARGE));
         }
-        let done = was_handshaking && !handshaking && self.ended.is_none();
+        let done = was_handshaking && !handshaking && self.read_end.is_none();
         if done && self.engine.may_delay_tickets() {
-            self.early.get_or_insert_default().tickets = replies.bytes().to_vec();
+            self.after_handshake.get_or_insert_default().unsent_tickets = replies.bytes().to_vec();
         } else if !replies.bytes().is_empty() {
             // `poll_ready` reports a write error; the data that was read is still valid.
             let tickets = self.take_tickets();
@@ -171,19 +171,19 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
 
     /// Takes the records that must be sent before all others.
     fn take_tickets(&mut self) -> Vec<u8> {
-        let Some(early) = &mut self.early else {
+        let Some(pending) = &mut self.after_handshake else {
             return Vec::new();
         };
-        let tickets = mem::take(&mut early.tickets);
-        if early.data.is_empty() {
-            self.early = None;
+        let tickets = mem::take(&mut pending.unsent_tickets);
+        if pending.plaintext.is_empty() {
+            self.after_handshake = None;
         }
         tickets
     }
 
-    /// Ends reading. `rest` is kept, because encryption and `close` still need it.
-    fn end_reading(&mut self, ended: ReadEnd) {
-        self.ended = Some(Box::new(ended));
+    /// Ends reading. `undecrypted` is kept, because encryption and `close` still need it.
+    fn end_reading(&mut self, read_end: ReadEnd) {
+        self.read_end = Some(Box::new(read_end));
     }
 }
 
@@ -193,19 +193,21 @@ impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
         cx: &mut Context<'_>,
         scratch: &'s mut RecvScratch,
     ) -> Poll<io::Result<Recv<'s>>> {
-        if let Some(early) = self.early.as_deref_mut().filter(|early| !early.data.is_empty()) {
+        let pending = self.after_handshake.as_deref_mut();
+        if let Some(pending) = pending.filter(|pending| !pending.plaintext.is_empty()) {
             // The buffer of the HTTP phase is smaller than that of the handshake.
-            let later = early.data.split_off(early.data.len().min(scratch.plain.len()));
-            let data = mem::replace(&mut early.data, later);
-            if early.data.is_empty() && early.tickets.is_empty() {
-                self.early = None;
+            let later =
+                pending.plaintext.split_off(pending.plaintext.len().min(scratch.plain.len()));
+            let data = mem::replace(&mut pending.plaintext, later);
+            if pending.plaintext.is_empty() && pending.unsent_tickets.is_empty() {
+                self.after_handshake = None;
             }
             let lent = &mut scratch.plain[..data.len()];
             lent.copy_from_slice(&data);
             return Poll::Ready(Ok(Recv::Data(lent)));
         }
         for _ in 0..READS_MAX {
-            match self.ended.as_deref() {
+            match self.read_end.as_deref() {
                 Some(ReadEnd::Closed) => return Poll::Ready(Ok(Recv::Closed)),
                 Some(ReadEnd::Truncated) => return Poll::Ready(Ok(Recv::Truncated)),
                 Some(ReadEnd::Failed(error)) => return Poll::Ready(Err(invalid_data(error))),
@@ -242,7 +244,7 @@ impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
             return Ok(());
         }
         encrypted.set(&self.take_tickets());
-        let outcome = self.engine.encrypt(&mut self.rest, data, encrypted);
+        let outcome = self.engine.encrypt(&mut self.undecrypted, data, encrypted);
         self.wire.write_or_keep(cx, &[encrypted.bytes()])?;
         outcome.map_err(|error| invalid_data(&error))
     }
@@ -254,7 +256,7 @@ impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
     ) -> Poll<io::Result<()>> {
         scratch.encrypted.set(&self.take_tickets());
         // Sends close_notify once. If that is not possible, the FIN has to suffice.
-        let _ = self.engine.close(&mut self.rest, &mut scratch.encrypted);
+        let _ = self.engine.close(&mut self.undecrypted, &mut scratch.encrypted);
         self.wire.write_or_keep(cx, &[scratch.encrypted.bytes()])?;
         self.wire.poll_close(cx, scratch)
     }
@@ -298,7 +300,7 @@ const READS_MAX: usize = 8;
 /// Maximum length of an incomplete handshake message; smaller than the read buffer.
 const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
-/// The peer splits a message into more records than any real client does.
+/// The error for an incomplete handshake message that exceeds its maximum length.
 const TOO_LARGE: TlsError = TlsError::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub fn find<'s>(
         return Err(RejectReason::Misdirected);
     }
     let find = |path: &str| snapshot.routes.find(&authority.host, path).map(Arc::as_ptr);
-    path.unanimous(find).ok_or(AMBIGUOUS)?;
+    path.unanimous(find).ok_or(AMBIGUOUS_PATH)?;
     snapshot.routes.find(&authority.host, path.as_str()).ok_or(RejectReason::NoRoute)
 }
 
@@ -45,5 +45,5 @@ pub fn own_origin(client: &ClientInfo, authority: &Authority) -> Origin {
 
 /// Backends normalize paths in different ways. A path that could match two routes is rejected, so that a
 /// request cannot bypass the rules of the route that the backend will apply.
-const AMBIGUOUS: RejectReason =
+const AMBIGUOUS_PATH: RejectReason =
     RejectReason::RequestInvalid("ambiguous path: normalizing it selects a different route");

@@ -36,7 +36,7 @@ pub struct CertWatcher {
 pub enum ScanResult {
     /// The files are those of the active certificates.
     Unchanged,
-    /// The files are invalid, as already reported.
+    /// The files are still invalid, and their errors have been logged.
     StillInvalid,
     /// The files have changed and are invalid.
     Invalid(Vec<FileState>, Vec<LateDiagnostic>),
@@ -56,13 +56,13 @@ pub struct ChangedCerts {
 /// Invalid files.
 struct ScanFailure {
     files: Vec<FileState>,
-    /// An error is reported only if the next scan finds it again, as the files may still be being
-    /// written.
-    reported: bool,
+    /// Whether the errors were logged. That happens once a second scan finds the same invalid files,
+    /// because the first may have read files that were still being written.
+    logged: bool,
 }
 
 impl CertWatcher {
-    /// Starts to watch. The warnings of this snapshot are expected to be logged by the caller.
+    /// Starts to watch. The caller logs the warnings of this snapshot.
     pub fn new(snapshot: &Snapshot) -> Self {
         let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -81,9 +81,9 @@ impl CertWatcher {
             }
             self.poll.tick().await;
             let (snapshot, ticketer) = (state.snapshot(), state.ticketer.clone());
-            let reported = self.failure.as_ref().filter(|failure| failure.reported);
-            let reported = reported.map(|failure| failure.files.clone());
-            let scan = move || compare(snapshot, &ticketer, reported.as_deref());
+            let logged = self.failure.as_ref().filter(|failure| failure.logged);
+            let logged = logged.map(|failure| failure.files.clone());
+            let scan = move || compare(snapshot, &ticketer, logged.as_deref());
             self.scan = Some(spawn_blocking(scan));
         }
     }
@@ -98,7 +98,7 @@ impl CertWatcher {
                 self.failure = None;
                 // Otherwise a reload has loaded the certificates meanwhile.
                 if changed.before.generation == state.snapshot().generation {
-                    replace(*changed, state, source, &mut self.expiry);
+                    apply_renewal(*changed, state, source, &mut self.expiry);
                 }
             }
         }
@@ -112,14 +112,14 @@ impl CertWatcher {
         state: &ProxyState,
         source: &ConfigSource,
     ) {
-        let reported = self.failure.as_ref().is_some_and(|failure| failure.files == files);
-        if reported {
+        let found_again = self.failure.as_ref().is_some_and(|failure| failure.files == files);
+        if found_again {
             state.metrics.renewed(false);
             for error in source.locate(errors) {
                 error!(error, "changed certificates rejected; the previous ones stay active");
             }
         }
-        self.failure = Some(ScanFailure { files, reported });
+        self.failure = Some(ScanFailure { files, logged: found_again });
     }
 }
 
@@ -127,14 +127,14 @@ impl CertWatcher {
 fn compare(
     before: Arc<Snapshot>,
     ticketer: &Arc<dyn ProducesTickets>,
-    reported: Option<&[FileState]>,
+    logged: Option<&[FileState]>,
 ) -> ScanResult {
     let Some(certs) = before.certs() else { return ScanResult::Unchanged };
     let files = current_file_states(&before.settings.certificates);
     if files == certs.file_states() {
         return ScanResult::Unchanged;
     }
-    if reported == Some(&files) {
+    if logged == Some(&files) {
         return ScanResult::StillInvalid;
     }
     match before.with_certificates(ticketer) {
@@ -146,14 +146,14 @@ fn compare(
     }
 }
 
-fn replace(
+fn apply_renewal(
     changed: ChangedCerts,
     state: &ProxyState,
     source: &ConfigSource,
     expiry: &mut ExpiryWarnings,
 ) {
     let ChangedCerts { before, after, warnings } = changed;
-    let states = replaced(&before, &after);
+    let states = changed_certificates(&before, &after);
     let mut names: Vec<&str> = states.iter().map(|state| &*state.name).collect();
     let more = names.len().saturating_sub(NAMES_MAX);
     names.truncate(NAMES_MAX);
@@ -176,7 +176,7 @@ fn replace(
 }
 
 /// The certificates whose files have changed.
-fn replaced(before: &Snapshot, after: &Snapshot) -> Vec<CertificateState> {
+fn changed_certificates(before: &Snapshot, after: &Snapshot) -> Vec<CertificateState> {
     let (Some(before), Some(after)) = (before.certs(), after.certs()) else { return Vec::new() };
     let states = after.states().iter();
     let changed = |state: &&CertificateState| {
@@ -204,18 +204,18 @@ impl ExpiryWarnings {
     /// The new warnings. Returns none for a snapshot seen for the first time, as the reload that
     /// built it has logged them.
     fn update(&mut self, snapshot: &Snapshot, now: f64) -> Vec<LateDiagnostic> {
-        let mut reached = HashMap::new();
+        let mut current = HashMap::new();
         let mut warnings = Vec::new();
         for (state, step) in
             snapshot.certs().into_iter().flat_map(|certs| certs.expiring(now as u64))
         {
             let key = (state.index, state.not_after);
-            reached.insert(key, step);
+            current.insert(key, step);
             if self.generation == snapshot.generation && self.reported.get(&key) != Some(&step) {
                 warnings.push(step.warning(state, now as u64));
             }
         }
-        (self.generation, self.reported) = (snapshot.generation, reached);
+        (self.generation, self.reported) = (snapshot.generation, current);
         warnings
     }
 }

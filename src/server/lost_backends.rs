@@ -127,10 +127,10 @@ impl LostBackends {
     }
 }
 
-/// Whether the route still has this backend and its last connection attempt succeeded.
+/// Whether the route still has this backend, and the backend is neither ejected nor on probation.
 fn is_serving(route: &Route, id: &str) -> bool {
     let backend = route.pool.backends().iter().find(|backend| &*backend.id == id);
-    backend.is_some_and(|backend| !backend.health.is_failing())
+    backend.is_some_and(|backend| !backend.health.is_ejected_or_on_probation())
 }
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

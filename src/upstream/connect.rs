@@ -23,7 +23,7 @@ pub struct BackendConnection {
     pub backend: Arc<Backend>,
 }
 
-/// Connects to the first backend of `order` that accepts, and sends `preamble` (a PROXY header or
+/// Connects to the first backend of `order` that accepts, and sends `proxy_header` (a PROXY header or
 /// nothing) before anything else.
 ///
 /// A backend that refuses the connection or exceeds its share of the time is counted as failed, and
@@ -37,19 +37,20 @@ pub struct BackendConnection {
 pub async fn connect(
     net: &dyn Net,
     order: &[Arc<Backend>],
-    preamble: &[u8],
+    proxy_header: &[u8],
     limit: Duration,
 ) -> Result<BackendConnection, RejectReason> {
     let deadline = Instant::now() + limit;
     for (index, backend) in order.iter().enumerate() {
         let until = attempt_deadline(deadline, index + 1 == order.len());
-        let error = match timeout_at(until, connect_backend(net, backend, preamble, until)).await {
-            Ok(Ok(stream)) => {
-                return Ok(BackendConnection { stream, backend: Arc::clone(backend) });
-            }
-            Ok(Err(error)) => error,
-            Err(elapsed) => elapsed.into(),
-        };
+        let error =
+            match timeout_at(until, connect_backend(net, backend, proxy_header, until)).await {
+                Ok(Ok(stream)) => {
+                    return Ok(BackendConnection { stream, backend: Arc::clone(backend) });
+                }
+                Ok(Err(error)) => error,
+                Err(elapsed) => elapsed.into(),
+            };
         match classify(&error) {
             ConnectFailure::Backend => backend.record_failure(&error),
             ConnectFailure::LocalPorts => {}
@@ -72,14 +73,14 @@ fn attempt_deadline(deadline: Instant, is_last: bool) -> Instant {
 async fn connect_backend(
     net: &dyn Net,
     backend: &Backend,
-    preamble: &[u8],
+    proxy_header: &[u8],
     until: Instant,
 ) -> io::Result<Socket> {
     let addresses = backend.resolver.addresses(net, &backend.address).await?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for (index, address) in addresses.iter().enumerate() {
         let until = attempt_deadline(until, index + 1 == addresses.len());
-        match timeout_at(until, connect_address(net, *address, preamble)).await {
+        match timeout_at(until, connect_address(net, *address, proxy_header)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) if classify(&error) == ConnectFailure::LocalResources => {
                 return Err(error);
@@ -94,10 +95,10 @@ async fn connect_backend(
 async fn connect_address(
     net: &dyn Net,
     address: SocketAddr,
-    preamble: &[u8],
+    proxy_header: &[u8],
 ) -> io::Result<Socket> {
     let mut stream = net.connect(address).await?;
-    stream.write_all(preamble).await?;
+    stream.write_all(proxy_header).await?;
     Ok(stream)
 }
 

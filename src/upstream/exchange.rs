@@ -12,7 +12,7 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
-use super::ignore_reset::IgnoreResetOnWrite;
+use super::reset_tolerant_writer::ResetTolerantWriter;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
@@ -25,7 +25,7 @@ pub struct BackendExchange<B>
 where
     B: Body + 'static,
 {
-    connection: Box<Connection<IgnoreResetOnWrite<TokioIo<Socket>>, B>>,
+    connection: Box<Connection<ResetTolerantWriter<TokioIo<Socket>>, B>>,
     /// Number of interim (1xx) responses received.
     interim: Arc<AtomicU32>,
     /// The connection has finished and must not be polled again.
@@ -50,7 +50,7 @@ where
     ) -> Result<(Self, PendingResponse), RejectReason> {
         let mut builder = Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
-        let opened = builder.handshake(IgnoreResetOnWrite::new(TokioIo::new(stream))).await;
+        let opened = builder.handshake(ResetTolerantWriter::new(TokioIo::new(stream))).await;
         let (mut sender, connection): (SendRequest<B>, _) =
             opened.map_err(|error| classify_error(&error))?;
         let interim = Arc::new(AtomicU32::new(0));

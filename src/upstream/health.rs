@@ -35,7 +35,7 @@ impl Health {
     }
 
     /// Whether the backend was ejected and has not sent a valid response since.
-    pub fn is_failing(&self) -> bool {
+    pub fn is_ejected_or_on_probation(&self) -> bool {
         self.lock().ejections > 0
     }
 

@@ -12,9 +12,9 @@ pub(crate) mod forwarded_headers;
 pub(crate) mod handshake;
 pub(crate) mod head;
 pub(crate) mod health;
-pub(crate) mod ignore_reset;
 pub(crate) mod negotiate;
 pub(crate) mod pool;
+pub(crate) mod reset_tolerant_writer;
 pub(crate) mod resolve;
 #[cfg(test)]
 pub(crate) mod scripted;

@@ -70,7 +70,7 @@ impl Net for SimNet {
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
             let (near, far) = self.connection();
             backend.ok_or_else(refused)?.send(far).await.map_err(|_| refused())?;
-            Ok(Socket::Other(Box::new(near)))
+            Ok(Socket::Boxed(Box::new(near)))
         })
     }
 

@@ -169,7 +169,7 @@ impl World {
         let snapshot = self.state.snapshot();
         let (key, listener) = listener_keys(&snapshot.settings.listeners).next().unwrap();
         let local = listener.address;
-        let io = Socket::Other(Box::new(far));
+        let io = Socket::Boxed(Box::new(far));
         let accepted = AcceptedStream { io, peer, local };
         self.state.tasks.spawn(serve(self.state.clone(), accepted, key));
         match &self.tls {

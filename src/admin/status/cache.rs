@@ -51,9 +51,9 @@ impl StatusCache {
     }
 
     /// Drops a document that is older than 10 s.
-    pub fn sweep(&self) {
+    pub fn drop_stale(&self) {
         let mut cached = self.lock();
-        if cached.as_ref().is_some_and(|cached| now().duration_since(cached.at) > MAX_AGE) {
+        if cached.as_ref().is_some_and(|cached| now().duration_since(cached.at) > AGE_MAX) {
             *cached = None;
         }
     }
@@ -65,4 +65,4 @@ impl StatusCache {
 }
 
 const REFRESH_INTERVAL: Duration = Duration::from_millis(500);
-const MAX_AGE: Duration = Duration::from_secs(10);
+const AGE_MAX: Duration = Duration::from_secs(10);

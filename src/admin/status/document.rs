@@ -98,7 +98,7 @@ pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
         "restart_required": state.restart_required(),
         "reload": reload(state),
         "certificates": certificates(&snapshot),
-        "memory": { "resident_bytes": process.resident },
+        "memory": { "resident_bytes": process.resident_bytes },
         "descriptors": { "open": process.descriptors, "max": process.descriptors_max },
         "log_lines_lost": lines_lost(),
     })

@@ -83,7 +83,7 @@ pub(super) fn rank(
             .iter()
             .map(|(session, stats, rates)| tunnel(session, stats, *rates, now))
             .collect(),
-        rtt: round_trips.map(quantiles),
+        rtt: round_trips.map(rtt_summary),
     };
     Ranking { lists, totals }
 }
@@ -140,7 +140,7 @@ fn tunnel(
     })
 }
 
-fn quantiles(mut round_trips: Vec<Duration>) -> Value {
+fn rtt_summary(mut round_trips: Vec<Duration>) -> Value {
     round_trips.sort_unstable();
     let at = |part: f64| {
         let index = (round_trips.len().saturating_sub(1) as f64 * part).round() as usize;
@@ -156,13 +156,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_handle_few_and_no_values() {
+    fn rtt_summary_handles_few_and_no_values() {
         let ms = |ms| Duration::from_millis(ms);
-        let read = quantiles((1..=100).rev().map(ms).collect());
+        let read = rtt_summary((1..=100).rev().map(ms).collect());
         assert_eq!((&read["tunnels"], &read["max"]), (&json!(100), &json!(0.1)));
         assert_eq!(read["p95"], json!(0.095));
-        assert_eq!(quantiles(vec![ms(7)])["p50"], json!(0.007));
-        assert_eq!(quantiles(vec![])["p50"], Value::Null);
+        assert_eq!(rtt_summary(vec![ms(7)])["p50"], json!(0.007));
+        assert_eq!(rtt_summary(vec![])["p50"], Value::Null);
     }
 
     #[test]

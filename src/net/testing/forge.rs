@@ -1,18 +1,18 @@
-//! Encrypts records that a rustls client would never send, with the keys of such a client.
+//! Encrypts TLS records that rustls itself never sends, with the keys of a rustls client.
 
 use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
 use rustls::{
     ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion, SupportedCipherSuite,
 };
 
-/// Continues the connection of a TLS 1.3 client.
+/// Sends arbitrary records on the connection of a TLS 1.3 client.
 pub struct Forger {
     encrypter: Box<dyn MessageEncrypter>,
     sequence: u64,
 }
 
 impl Forger {
-    /// Takes the keys of the client. Its configuration must enable secret extraction.
+    /// Extracts the client's keys, which its configuration must allow (`enable_secret_extraction`).
     pub fn new(client: ClientConnection) -> Self {
         let Some(SupportedCipherSuite::Tls13(suite)) = client.negotiated_cipher_suite() else {
             panic!("not TLS 1.3");
@@ -27,17 +27,17 @@ impl Forger {
         Self { encrypter: suite.aead_alg.encrypter(key, iv), sequence }
     }
 
-    /// One record of any content type.
+    /// Encrypts one record of any content type and returns its encoding.
     pub fn record(&mut self, typ: ContentType, payload: &[u8]) -> Vec<u8> {
         let version = ProtocolVersion::TLSv1_2;
         let message =
             OutboundPlainMessage { typ, version, payload: OutboundChunks::Single(payload) };
-        let sealed = self.encrypter.encrypt(message, self.sequence).unwrap();
+        let encrypted = self.encrypter.encrypt(message, self.sequence).unwrap();
         self.sequence += 1;
-        sealed.encode()
+        encrypted.encode()
     }
 
-    /// One record of application data.
+    /// Encrypts one record of application data and returns its encoding.
     pub fn data(&mut self, payload: &[u8]) -> Vec<u8> {
         self.record(ContentType::ApplicationData, payload)
     }

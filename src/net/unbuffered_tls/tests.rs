@@ -22,7 +22,7 @@ async fn accept(
 }
 
 fn is_idle<Io: Transport>(stream: &UnbufferedTlsStream<Io>) -> bool {
-    stream.rest.is_empty() && stream.early.is_none() && stream.backlog() == 0
+    stream.undecrypted.is_empty() && stream.after_handshake.is_none() && stream.backlog() == 0
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn delayed_flights(
 async fn data_after_the_handshake_is_read_first() {
     let request = vec![b'x'; 40_000];
     let (mut stream, _far) = delayed_flights(&request, true).await;
-    assert_eq!(stream.early.as_ref().unwrap().data.len(), request.len());
+    assert_eq!(stream.after_handshake.as_ref().unwrap().plaintext.len(), request.len());
     // The buffer of the HTTP phase is smaller.
     let mut scratch = RecvScratch::with_capacity(20_000);
     let mut got = Vec::new();

@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessUsage {
     /// Resident set size (`VmRSS`), in bytes.
-    pub resident: Option<u64>,
+    pub resident_bytes: Option<u64>,
     /// Number of open file descriptors.
     pub descriptors: Option<u64>,
     /// Soft limit on open file descriptors; `None` also if it is unlimited.
@@ -19,14 +19,14 @@ impl ProcessUsage {
     /// Reads the current values from `/proc/self`.
     pub fn read() -> Self {
         Self {
-            resident: resident(),
+            resident_bytes: resident_bytes(),
             descriptors: descriptors(),
             descriptors_max: getrlimit(Resource::Nofile).current,
         }
     }
 }
 
-fn resident() -> Option<u64> {
+fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn usage_is_read_from_the_kernel() {
         let process = ProcessUsage::read();
-        assert!(process.resident.is_some_and(|bytes| bytes > 1 << 20), "{process:?}");
+        assert!(process.resident_bytes.is_some_and(|bytes| bytes > 1 << 20), "{process:?}");
         let before = process.descriptors.unwrap();
         let held: Vec<_> = (0..50).map(|_| fs::File::open("/dev/null").unwrap()).collect();
         // Other tests of this process also open and close files.

@@ -304,7 +304,7 @@ impl Scrape {
             "resident_memory",
             "Resident memory",
             Some(Unit::Bytes),
-            known(usage.resident),
+            known(usage.resident_bytes),
         )?;
         text.counters(
             "log_lines_lost",

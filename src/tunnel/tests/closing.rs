@@ -292,14 +292,14 @@ async fn close_sent_before_a_failed_write_is_relayed() {
     let mut tunnel = TestTunnel::new(StreamKind::Scripted, Setup::default()).await;
     let [client, backend] = scripts(&tunnel);
     // The backend is slow, so the client's last messages stay in its socket.
-    backend.set_window(0);
+    backend.set_send_allowance(0);
     tunnel.client.send(&masked(TEXT, b"first")).await;
-    within_timeout(backend.wait_until(|state| !state.waiting.is_empty())).await;
+    within_timeout(backend.wait_until(|state| !state.unsent.is_empty())).await;
     tunnel.client.send(&[masked(TEXT, b"last"), masked(CLOSE, &code(1000))].concat()).await;
     client.fail_writes(io::ErrorKind::BrokenPipe);
     tunnel.backend.send(&unmasked(TEXT, b"lost")).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    backend.set_window(usize::MAX);
+    backend.set_send_allowance(usize::MAX);
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"first");
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"last");
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1000));

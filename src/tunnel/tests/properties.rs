@@ -89,8 +89,8 @@ proptest! {
                 match event {
                     Event::ClientSends(len) => client.push(take(&mut up_rest, len)),
                     Event::BackendSends(len) => backend.push(take(&mut down_rest, len)),
-                    Event::ClientReads(len) => client.extend_window(len),
-                    Event::BackendReads(len) => backend.extend_window(len),
+                    Event::ClientReads(len) => client.extend_send_allowance(len),
+                    Event::BackendReads(len) => backend.extend_send_allowance(len),
                     Event::Wait(ms) => sleep(Duration::from_millis(ms)).await,
                 }
             }
@@ -98,9 +98,9 @@ proptest! {
             client.push_closed();
             backend.push(down_rest);
             backend.push_closed();
-            client.extend_window(usize::MAX);
+            client.extend_send_allowance(usize::MAX);
             sleep(Duration::from_millis(1)).await;
-            backend.extend_window(usize::MAX);
+            backend.extend_send_allowance(usize::MAX);
             // Everything is done: the tunnel must finish without any time passing.
             let before = tokio::time::Instant::now();
             let summary = tunnel.summary().await;

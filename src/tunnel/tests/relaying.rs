@@ -160,20 +160,20 @@ impl PolledTunnel {
 #[tokio::test(start_paused = true)]
 async fn blocked_receiver_stops_reads_from_its_sender() {
     let mut polled = PolledTunnel::new(Setup::default());
-    polled.client.set_window(1000);
+    polled.client.set_send_allowance(1000);
     for _ in 0..10 {
         polled.backend.push(&unmasked(BINARY, &[7; 600]));
     }
     assert!(!polled.poll());
     let reads = polled.backend.state().reads;
     assert_eq!(reads, 2);
-    assert_eq!(polled.client.state().waiting.len(), 2 * 604 - 1000);
+    assert_eq!(polled.client.state().unsent.len(), 2 * 604 - 1000);
     // The other direction is independent, and the write timer causes no reads.
     polled.client.push(&masked(TEXT, b"hi"));
     assert!(!polled.poll());
     assert_eq!(polled.backend.state().sent, masked(TEXT, b"hi"));
     assert_eq!(polled.backend.state().reads, reads);
-    polled.client.set_window(usize::MAX);
+    polled.client.set_send_allowance(usize::MAX);
     polled.poll();
     assert_eq!(polled.client.state().sent.len(), 10 * 604);
 }

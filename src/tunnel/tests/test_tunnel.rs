@@ -72,8 +72,8 @@ impl TestTunnel {
         let (client, backend, task) = match kind {
             StreamKind::Scripted => {
                 let ((near_client, client), (near_backend, backend)) = (script(), script());
-                client.set_window(capacity);
-                backend.set_window(capacity);
+                client.set_send_allowance(capacity);
+                backend.set_send_allowance(capacity);
                 let task = spawn(near_client, near_backend, setup, control);
                 (RemotePeer::Scripted(client, 0), RemotePeer::Scripted(backend, 0), task)
             }
@@ -224,7 +224,7 @@ impl RemotePeer {
         let mut bytes = vec![0; len];
         match self {
             Self::Scripted(script, received) => {
-                script.extend_window(len);
+                script.extend_send_allowance(len);
                 let end = *received + len;
                 within_timeout(script.wait_until(|state| state.sent.len() >= end)).await;
                 bytes.copy_from_slice(&script.state().sent[*received..end]);
@@ -250,7 +250,7 @@ impl RemotePeer {
         let mut bytes = Vec::new();
         let end = match self {
             Self::Scripted(script, received) => {
-                script.extend_window(usize::MAX);
+                script.extend_send_allowance(usize::MAX);
                 within_timeout(script.wait_until(|state| state.closed || state.dropped)).await;
                 let state = script.state();
                 bytes.extend_from_slice(&state.sent[*received..]);

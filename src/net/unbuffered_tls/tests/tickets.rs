@@ -11,7 +11,7 @@ async fn tickets_are_sent_with_the_first_data() {
     let (mut stream, mut far) =
         connected_unbuffered(Counted { pipe: near, reads: 0, writes: 0 }, far).await;
     let before = stream.wire.io.writes;
-    assert!(!stream.early.as_ref().unwrap().tickets.is_empty());
+    assert!(!stream.after_handshake.as_ref().unwrap().unsent_tickets.is_empty());
     assert_eq!(far.get_mut().1.tls13_tickets_received(), 0);
     send(&mut stream, &[b"answer"]).await.unwrap();
     assert_eq!(stream.wire.io.writes - before, 1);

@@ -1,3 +1,5 @@
+//! Keeps a backend's early response readable after the backend has reset the connection.
+//!
 //! A backend may respond before it has read the whole request (413 or 401 to an upload) and close the
 //! connection. The close causes a reset, the next write fails, and hyper would return that error
 //! without reading the response.
@@ -12,13 +14,13 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// a response that the peer sent before is still read. Reads are unchanged: after the buffered data
 /// they report the end of the stream or the error.
 #[derive(Debug)]
-pub struct IgnoreResetOnWrite<Io> {
+pub struct ResetTolerantWriter<Io> {
     io: Io,
     /// A write has failed because the peer closed the connection.
     peer_closed: bool,
 }
 
-impl<Io> IgnoreResetOnWrite<Io> {
+impl<Io> ResetTolerantWriter<Io> {
     /// Wraps a connection that is open in both directions.
     pub fn new(io: Io) -> Self {
         Self { io, peer_closed: false }
@@ -46,7 +48,7 @@ impl<Io> IgnoreResetOnWrite<Io> {
     }
 }
 
-impl<Io: Read + Unpin> Read for IgnoreResetOnWrite<Io> {
+impl<Io: Read + Unpin> Read for ResetTolerantWriter<Io> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -56,7 +58,7 @@ impl<Io: Read + Unpin> Read for IgnoreResetOnWrite<Io> {
     }
 }
 
-impl<Io: Write + Unpin> Write for IgnoreResetOnWrite<Io> {
+impl<Io: Write + Unpin> Write for ResetTolerantWriter<Io> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
