@@ -322,7 +322,7 @@ async def drain(port, pipe):
             tenths[min(9, int(moment / WINDOW * 10))] += 1
         share = most / 10
         must(all(abs(tenth - share) <= share / 10 for tenth in tenths), f"uneven: {tenths}")
-        stopped = next(r for r in proxy.records() if r.get("message") == "stopped")
+        stopped = next(r for r in proxy.records() if r.get("message") == "shutdown complete")
         same((stopped["sessions"], stopped["aborted"]), (most, 0))
         pipe.send("ends")
         ends = await loop.run_in_executor(None, pipe.recv)

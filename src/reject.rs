@@ -17,7 +17,7 @@ pub enum ConnectionStage {
     Head,
     /// Checking the head: handshake, route, origin, limits.
     Admit,
-    /// Connecting to a backend or waiting for its response.
+    /// Connecting to a backend, waiting for its response or exchanging a request with it.
     Backend,
     /// After the 101 response.
     Tunnel,
@@ -166,7 +166,7 @@ pub enum RejectReason {
     ResponseTimeout,
     /// In a plain HTTP exchange, the backend transferred no data within the idle timeout.
     BackendIdleTimeout,
-    /// In a plain HTTP exchange, the client stopped sending its request body.
+    /// In a plain HTTP exchange, the client sent no data of its request body within the idle timeout.
     BodyTimeout,
     /// The process has no file descriptor or memory left for a connection to a backend.
     NoDescriptors,
@@ -182,6 +182,7 @@ impl RejectReason {
     /// The response status sent to the client.
     pub fn status(&self) -> StatusCode {
         match self {
+            // After `ClientDisconnected` the response is never delivered.
             Self::RequestInvalid(_) | Self::HandshakeInvalid(_) | Self::ClientDisconnected => {
                 StatusCode::BAD_REQUEST
             }
@@ -321,7 +322,10 @@ impl fmt::Display for RejectReason {
             Self::NotWebsocket => {
                 "plain HTTP request on a WebSocket-only route; set route.http = true to forward it"
             }
-            Self::Method => "method not supported here; a WebSocket upgrade requires GET",
+            Self::Method => {
+                "method not supported: an upgrade requires GET, and a plain request must not use \
+                 CONNECT, TRACE or OPTIONS *"
+            }
             Self::Version => "Sec-WebSocket-Version is not 13",
             Self::NoRoute => "no route matches this host and path",
             Self::Misdirected => {
@@ -335,16 +339,21 @@ impl fmt::Display for RejectReason {
             Self::ClientRateLimit => "handshake rate limit per client exceeded",
             Self::ProxyLimit => "limit of open tunnels reached",
             Self::RouteLimit => "limit of open tunnels for this route reached",
-            Self::Draining => "draining: no new tunnels until undrain or restart",
+            Self::Draining => {
+                "draining: new tunnels are rejected (shutdown, or `tidegate ctl drain`)"
+            }
             Self::NoBackend => "no backend available: all connection attempts failed",
             Self::ConnectTimeout => "timeout connecting to a backend",
             Self::ResponseTimeout => "timeout waiting for the backend's response",
             Self::BackendIdleTimeout => "backend idle timeout: no data transferred",
             Self::BodyTimeout => "timeout reading the request body",
             Self::NoDescriptors => {
-                "no file descriptor left for a backend connection; raise LimitNOFILE"
+                "cannot open a socket to the backend: out of file descriptors or memory; raise \
+                 LimitNOFILE or free memory"
             }
-            Self::Loop => "forwarding loop: Via names this proxy twice",
+            Self::Loop => {
+                "forwarding loop: Via names this proxy more than once; check route.backends"
+            }
             Self::ClientDisconnected => "client disconnected while the backend was contacted",
             Self::BackendRejected(_) => "backend rejected the upgrade",
         })

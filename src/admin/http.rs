@@ -58,7 +58,7 @@ pub fn serve(
                     open.spawn(serve_connection(admin.clone(), accepted.io, any_host));
                 }
             }
-            AcceptEvent::Paused(error, _) => warn!(%error, "admin: accepting pauses"),
+            AcceptEvent::Paused(error, _) => warn!(%error, "admin: accept failed, pausing"),
         };
         let net: &dyn Net = &SystemNet;
         listener.run(|| net.random_f64(), each).await;

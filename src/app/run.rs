@@ -21,7 +21,7 @@ use crate::protocol::response::ReloadResult;
 use crate::proxy::state::ProxyState;
 use crate::server::cert_renewal::CertWatcher;
 use crate::server::critical_task::TaskExited;
-use crate::server::handover::{HandoverOutcome, Program, hand_over};
+use crate::server::handover::{HandoverOutcome, HandoverUnavailable, Program, hand_over};
 use crate::server::listeners::Listeners;
 use crate::server::reload::{self, ConfigSource};
 use crate::server::signals::Signal;
@@ -62,7 +62,11 @@ pub async fn run(
     };
     watchdog.abort();
     ended.map_err(|exited| {
-        error!(error = %exited, "critical task ended: exiting so that the service manager restarts");
+        error!(
+            task = %exited,
+            "internal error: a critical task ended; exiting so that the service manager restarts \
+             tidegate"
+        );
         StartError::Task(exited.to_string())
     })
 }
@@ -77,7 +81,10 @@ async fn serve(
 ) -> Result<ExitCause, TaskExited> {
     let mut sweep = interval(SWEEP_INTERVAL);
     let mut certificates = CertWatcher::new(&state.snapshot());
-    let program = Program::current().filter(|_| matches!(source, ConfigSource::File(_)));
+    let program = match source {
+        ConfigSource::File(_) => Program::current().ok_or(HandoverUnavailable::UnknownProgram),
+        ConfigSource::Fixed(_) => Err(HandoverUnavailable::NoConfigFile),
+    };
     let mut reload_again = false;
     loop {
         // The branches are polled in random order, so that a storm of signals starves none.
@@ -91,7 +98,7 @@ async fn serve(
             signal = signals.recv() => match signal {
                 Some(Signal::Reload) => reload_again = true,
                 Some(Signal::HandOver) => {
-                    match hand_over(program.as_ref(), listeners, signals).await {
+                    match hand_over(program.as_ref().map_err(|cause| *cause), listeners, signals).await {
                         HandoverOutcome::Complete => return Ok(ExitCause::Replaced),
                         HandoverOutcome::Failed => {}
                         HandoverOutcome::Stopped => return Ok(ExitCause::Stopped),

@@ -23,7 +23,8 @@ pub enum ExitCause {
     Replaced,
 }
 
-/// Drains and returns when no session is left. A further stop signal closes everything at once.
+/// Drains and returns when no session is left. A second stop signal aborts all
+/// remaining tunnels immediately.
 pub async fn stop(
     state: &Arc<ProxyState>,
     listeners: &mut Listeners,
@@ -31,42 +32,42 @@ pub async fn stop(
     cause: ExitCause,
 ) {
     let settings = state.snapshot().settings.drain;
-    let mut force = pin!(second_stop(signals));
+    let mut second_stop = pin!(second_stop(signals));
     state.set_phase(Phase::Unready);
-    let mut forced = false;
+    let mut was_forced = false;
     // A successor answers the health checks of a process that was replaced.
     if let (Some(delay), ExitCause::Stopped) = (settings.delay, cause) {
         info!(
             delay_ms = delay.as_millis() as u64,
-            "unready: still serving before the drain starts"
+            "shutting down: /readyz returns 503; the drain starts after drain.delay"
         );
-        forced = timeout(delay, &mut force).await.is_ok();
+        was_forced = timeout(delay, &mut second_stop).await.is_ok();
     }
     info!(
         tunnels = state.concurrency.tunnels(),
         window_ms = settings.window.as_millis() as u64,
         deadline_ms = settings.deadline.as_millis() as u64,
-        "draining; a second signal closes all tunnels at once"
+        "draining; a second signal aborts all remaining tunnels immediately"
     );
     listeners.close().await;
     if cause == ExitCause::Replaced {
         // Connections accepted just before the handover complete here, and are closed like the
         // rest.
-        forced = timeout(HANDSHAKE_GRACE, &mut force).await.is_ok();
+        was_forced = timeout(HANDSHAKE_GRACE, &mut second_stop).await.is_ok();
     }
     state.set_phase(Phase::Draining);
     let plan = DrainPlan::standard(state.net.clone(), settings, TerminationReason::Drained);
     let force = async {
-        if !forced {
-            force.await;
+        if !was_forced {
+            second_stop.await;
         }
     };
     let drained = drain(&state.registry, &state.tasks, &plan, force).await;
     info!(
-        sessions = drained.sessions,
+        tunnels = drained.sessions,
         aborted = drained.aborted,
         forced = drained.forced,
-        "stopped"
+        "shutdown complete"
     );
 }
 
@@ -74,8 +75,8 @@ pub async fn stop(
 async fn second_stop(signals: &mut mpsc::Receiver<Signal>) {
     loop {
         match signals.recv().await {
-            Some(Signal::Reload) => warn!("reload rejected: the process is stopping"),
-            Some(Signal::HandOver) => warn!("handover rejected: the process is stopping"),
+            Some(Signal::Reload) => warn!("reload rejected: the process is shutting down"),
+            Some(Signal::HandOver) => warn!("handover rejected: the process is shutting down"),
             Some(Signal::Stop) => return,
             // No further signal can come.
             None => std::future::pending().await,

@@ -130,7 +130,9 @@ fn read_target(head: &Parts) -> Result<(Authority, RoutePath), RejectReason> {
         }
         (None, None) => host.ok_or(RejectReason::RequestInvalid("missing Host header"))?,
         (Some(_), None) | (None, Some(_)) => {
-            return Err(RejectReason::RequestInvalid("request target is not a path"));
+            return Err(RejectReason::RequestInvalid(
+                "request target is neither a path nor an absolute URI",
+            ));
         }
     };
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -139,7 +141,9 @@ fn read_target(head: &Parts) -> Result<(Authority, RoutePath), RejectReason> {
     let path = uri.path();
     // Some backends treat `\` as `/`. In a query it is harmless, and browsers send it there.
     if !path.starts_with('/') || path.contains('\\') {
-        return Err(RejectReason::RequestInvalid("request target is not a path"));
+        return Err(RejectReason::RequestInvalid(
+            "path of the request target does not start with / or contains a backslash",
+        ));
     }
     Ok((authority, RoutePath::new(path)))
 }

@@ -48,7 +48,9 @@ pub fn is_requested(head: &Parts, options: &ConnectionOptions) -> Result<bool, R
     }
     match members.as_slice() {
         [only] if only.eq_ignore_ascii_case(b"websocket") => Ok(true),
-        _ if websocket => Err(RejectReason::HandshakeInvalid("Upgrade is not `websocket` alone")),
+        _ if websocket => Err(RejectReason::HandshakeInvalid(
+            "Upgrade header lists other protocols besides websocket",
+        )),
         _ => Ok(false),
     }
 }
@@ -107,8 +109,7 @@ fn read_origin(headers: &HeaderMap) -> Result<Option<String>, RejectReason> {
 /// RFC 6455 4.2.1: base64 of 16 octets, which is 22 characters and two of padding. The last
 /// character carries two bits of data; its other four bits must be zero (RFC 4648 3.5).
 fn read_key(headers: &HeaderMap) -> Result<String, RejectReason> {
-    let invalid =
-        RejectReason::HandshakeInvalid("Sec-WebSocket-Key is not the base64 of 16 octets");
+    let invalid = RejectReason::HandshakeInvalid("Sec-WebSocket-Key is not 16 bytes in base64");
     let key = only_line(headers, &SEC_WEBSOCKET_KEY, "more than one Sec-WebSocket-Key")?;
     let key = key.and_then(|key| std::str::from_utf8(key.as_bytes()).ok()).ok_or(invalid)?;
     let digits = key.strip_suffix("==").unwrap_or_default();

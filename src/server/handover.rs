@@ -49,6 +49,17 @@ pub enum HandoverOutcome {
     Stopped,
 }
 
+/// Why this process can never hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandoverUnavailable {
+    /// The settings are built into the program, which a successor could not load.
+    #[error("this process runs without a configuration file; start it with one, or restart it")]
+    NoConfigFile,
+    /// The kernel did not report the path of the program.
+    #[error("the path of the program is unknown; mount /proc, or restart tidegate")]
+    UnknownProgram,
+}
+
 /// Why a handover failed.
 #[derive(Debug, thiserror::Error)]
 enum HandoverError {
@@ -57,25 +68,27 @@ enum HandoverError {
     #[error("the new process ended before it was ready ({0}); its log says why")]
     Ended(String),
     #[error("the new process was not ready within {} s", .0.as_secs())]
-    Silent(Duration),
+    NotReady(Duration),
 }
 
 /// Starts a successor and passes the sockets to it. A successor that fails is killed, and the
 /// failure is logged.
 pub async fn hand_over(
-    program: Option<&Program>,
+    program: Result<&Program, HandoverUnavailable>,
     listeners: &Listeners,
     signals: &mut mpsc::Receiver<Signal>,
 ) -> HandoverOutcome {
-    let Some(program) = program else {
-        warn!(
-            "handover not possible: the program file is unknown or there is no configuration file"
-        );
-        return HandoverOutcome::Failed;
+    let program = match program {
+        Ok(program) => program,
+        Err(cause) => {
+            warn!("handover not possible: {cause}");
+            return HandoverOutcome::Failed;
+        }
     };
     info!(
         program = %program.path.display(),
-        "handover: starting a new process; settings made with tidegate ctl are not passed on"
+        "handover: starting a new process; drains, weights and the log level set \
+         with `tidegate ctl` are not kept"
     );
     let (channel, sockets, child) = match start(program, listeners) {
         Ok((channel, sockets, child)) => (Arc::new(channel), sockets, child),
@@ -101,7 +114,7 @@ pub async fn hand_over(
     };
     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
         kill(child, Duration::ZERO).await;
-        return failed(&HandoverError::Silent(READY_MAX));
+        return failed(&HandoverError::NotReady(READY_MAX));
     }
     // It closed the channel and may still write its error message.
     let status = kill(child, EXIT_TIMEOUT).await;
@@ -215,7 +228,7 @@ mod tests {
 
     async fn attempt(program: &Program) -> HandoverOutcome {
         let (_sender, mut signals) = mpsc::channel(1);
-        hand_over(Some(program), &Listeners::default(), &mut signals).await
+        hand_over(Ok(program), &Listeners::default(), &mut signals).await
     }
 
     #[tokio::test]
@@ -233,7 +246,7 @@ mod tests {
             sender.send(signal).await.unwrap();
         }
         let sleeper = shell("exec sleep 60");
-        let outcome = hand_over(Some(&sleeper), &Listeners::default(), &mut signals).await;
+        let outcome = hand_over(Ok(&sleeper), &Listeners::default(), &mut signals).await;
         assert_eq!(outcome, HandoverOutcome::Stopped);
     }
 

@@ -123,8 +123,8 @@ impl Listeners {
     /// Logs a warning for each inherited socket that the configuration does not use.
     pub fn warn_unused_inherited(&self, wanted: &[ListenerSettings], admin: Option<SocketAddr>) {
         let wanted: Vec<_> = wanted.iter().map(|listener| listener.address).chain(admin).collect();
-        for socket in self.inherited.warnings(&wanted) {
-            warn!(socket, "inherited socket not used as configured");
+        for problem in self.inherited.warnings(&wanted) {
+            warn!(problem, "inherited socket not used as configured");
         }
     }
 

@@ -162,7 +162,7 @@ fn report_rejected(before: &Snapshot, errors: &[String]) {
     error!(
         errors = errors.len(),
         generation = before.generation,
-        "reload failed; the previous configuration stays active"
+        "reload rejected; the previous configuration stays active"
     );
 }
 
@@ -233,7 +233,7 @@ async fn reopen_access_log(settings: &Settings, source: &ConfigSource, reported:
         Ok(access) => access.activate().finish().await,
         Err(errors) => {
             for error in errors.iter().filter(|error| !reported.contains(error)) {
-                error!(error, "access log not reopened");
+                error!(error, "cannot reopen the access log; records still go to the old file");
             }
         }
     }

@@ -55,7 +55,7 @@ impl RunningDrains {
         let task = tokio::spawn(async move {
             let outcome = plan.drain(&sessions).await;
             let DrainOutcome { sessions, aborted, .. } = outcome;
-            info!(scope, tunnels = sessions, aborted, "drained");
+            info!(scope, tunnels = sessions, aborted, "drain finished");
             outcome
         });
         running.push(RunningDrain {

@@ -204,9 +204,9 @@ impl LineSink for AccessFile {
         match error {
             Some(error) => {
                 let error = error.to_string();
-                error!(lost, %path, error, "access log: records were lost, the file cannot be written");
+                error!(lost, %path, error, "access log: records lost, the file cannot be written");
             }
-            None => error!(lost, %path, "access log: records were lost, the disk is too slow"),
+            None => error!(lost, %path, "access log: records lost, writing cannot keep up"),
         }
         Ok(())
     }

@@ -69,7 +69,7 @@ pub fn would_close(at: TunnelSide<'_>, violation: Violation) {
         rule = violation.as_str(),
         key,
         value,
-        "would have closed"
+        "limit or protocol violation reported; the tunnel stays open"
     );
 }
 
@@ -143,7 +143,7 @@ mod tests {
         });
         for (key, value) in [
             ("level", "INFO"),
-            ("message", "would have closed"),
+            ("message", "limit or protocol violation reported; the tunnel stays open"),
             ("client_key", "203.0.113.7"),
             ("route", "chat"),
             ("backend", "127.0.0.1:9001"),

@@ -169,7 +169,7 @@ fn request_headers(
         (Some(target), _) => HeaderValue::from_str(target.as_str()).ok(),
         (None, host) => host.cloned(),
     };
-    let host = host.ok_or(RejectReason::RequestInvalid("no Host"))?;
+    let host = host.ok_or(RejectReason::RequestInvalid("missing Host header"))?;
     headers.insert(HOST, host.clone());
     for (name, value) in &head.headers {
         let is_removed = is_hop_by_hop(name) || is_proxy_header(name) || options.has(name.as_str());

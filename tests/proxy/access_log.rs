@@ -103,7 +103,7 @@ async fn failed_reload_still_reopens_the_file() {
     fs::rename(&log.0, log.0.with_extension("1")).unwrap();
     bed.proxy.rewrite("[[listener");
     let record = bed.proxy.reload().await;
-    assert!(record["message"].as_str().unwrap().starts_with("reload failed"), "{record}");
+    assert!(record["message"].as_str().unwrap().starts_with("reload rejected;"), "{record}");
     let (client, backend) = bed.open().await;
     close_normally(client, backend).await;
     assert_eq!(log.nth(1).await["end"], "client_closed");
@@ -168,7 +168,7 @@ async fn unopenable_file_fails_start_and_reload() {
     for (to, words) in [
         (link.to_str().unwrap(), "No such file"),
         ("folder", "name the file in it"),
-        ("key.pem", "this file is certificate[0].key"),
+        ("key.pem", "this file is already used as certificate[0].key"),
         ("proxy.toml", "proxy.toml is this configuration"),
         // Opening a pipe without a reader would block.
         ("pipe", "is a pipe"),

@@ -349,7 +349,7 @@ async fn key_material_is_never_logged() {
     for text in [cut, &joined, &key.replacen("KEY-----\n", "KEY-----", 1), &key.repeat(2)] {
         fs::write(&path, text).unwrap();
         let record = proxy.reload().await;
-        assert_eq!(record["message"], "reload failed; the previous configuration stays active");
+        assert_eq!(record["message"], "reload rejected; the previous configuration stays active");
     }
     let found = proxy.records().iter().map(Record::to_string).collect::<String>();
     assert_eq!(found.matches("own-key.pem: ").count(), 4, "{found}");

@@ -46,7 +46,7 @@ async fn closes_are_spread_over_the_window() {
     assert!(moments[30] < window, "{moments:?}");
     assert_eq!(bed.proxy.exit().await, Some(0));
     let stopped = stopped(&bed.proxy).await;
-    assert_eq!((&stopped["sessions"], &stopped["aborted"]), (&60.into(), &0.into()));
+    assert_eq!((&stopped["tunnels"], &stopped["aborted"]), (&60.into(), &0.into()));
     assert_eq!(stopped["forced"], false);
     let drained = bed.proxy.records().into_iter().filter(|record| record["end"] == "drained");
     let drained: Vec<Record> = drained.collect();
@@ -202,7 +202,7 @@ async fn unresponsive_clients_are_cut_at_the_deadline() {
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(1), "{took:?}");
     let stopped = stopped(&bed.proxy).await;
-    assert_eq!((&stopped["sessions"], &stopped["aborted"]), (&10.into(), &10.into()));
+    assert_eq!((&stopped["tunnels"], &stopped["aborted"]), (&10.into(), &10.into()));
     for (client, _) in &mut unresponsive {
         assert_eq!(wire::read(client).await.unwrap().code(), 1012);
     }
@@ -290,5 +290,5 @@ fn is_draining(record: &Record) -> bool {
 }
 
 async fn stopped(proxy: &Proxy) -> Record {
-    proxy.record("stopped", |record| record["message"] == "stopped").await
+    proxy.record("stopped", |record| record["message"] == "shutdown complete").await
 }

@@ -56,7 +56,7 @@ async fn accepting_pauses_without_spinning_then_resumes() {
     assert_eq!(paused(&proxy), 1, "one line, however often");
     // The configuration cannot be opened, so the reload fails.
     let message = proxy.reload().await["message"].as_str().unwrap().to_owned();
-    assert!(message.starts_with("reload failed"), "{message}");
+    assert!(message.starts_with("reload rejected;"), "{message}");
     proxy.spare_descriptors(None);
     // The waiting client is served.
     for stream in &mut streams {

@@ -60,7 +60,7 @@ async fn refuses_no_connection_under_load() {
     first.signal(Signal::USR2);
     let second = Successor::nth(&proxy, 2).await;
     assert_eq!(wire::read(&mut open).await.unwrap().code(), 1012);
-    proxy.nth_record("an end", 2, is("stopped")).await;
+    proxy.nth_record("an end", 2, is("shutdown complete")).await;
     crowd.wait_for_more(40).await;
     let all = crowd.stop().await;
     assert!(all.failed.is_empty(), "{} failed: {all:?}", all.failed.len());
@@ -72,7 +72,7 @@ async fn refuses_no_connection_under_load() {
     assert_eq!(answer.status, 200);
     assert!(String::from_utf8(body).unwrap().contains("\"status\":\"ok\""));
     second.signal(Signal::TERM);
-    proxy.nth_record("an end", 3, is("stopped")).await;
+    proxy.nth_record("an end", 3, is("shutdown complete")).await;
     assert!(TcpStream::connect(client.plain).await.is_err(), "the listener is still open");
 }
 

@@ -198,7 +198,9 @@ async fn reports(side: Side, case: Case) {
         speaker.write_all(&sent).await.unwrap();
         arrives(&mut hearer, &sent, &what).await;
         if round == 1 {
-            let reported = |r: &serde_json::Value| r["message"] == "would have closed";
+            let reported = |r: &serde_json::Value| {
+                r["message"] == "limit or protocol violation reported; the tunnel stays open"
+            };
             let report = bed.proxy.record(&what, reported).await;
             let key = format!("limits.{}_from_{}", case.key, side.as_str());
             assert_eq!([&report["side"], &report["rule"]], [side.as_str(), case.slug], "{report}");
@@ -223,7 +225,10 @@ async fn reports(side: Side, case: Case) {
     };
     assert_eq!((&record[own], &record[other]), (&json!([case.slug]), &json!(null)));
     let records = bed.proxy.records();
-    let reports = records.iter().filter(|r| r["message"] == "would have closed").count();
+    let reports = records
+        .iter()
+        .filter(|r| r["message"] == "limit or protocol violation reported; the tunnel stays open")
+        .count();
     assert_eq!(reports, 1, "{what}");
     let labels = [("route", "all"), ("side", side.as_str()), ("reason", case.slug)];
     let scrape = bed.proxy.scrape().await;

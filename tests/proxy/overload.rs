@@ -176,8 +176,8 @@ async fn drain_cuts_peers_that_do_not_read() {
     }
     bed.proxy.signal(Signal::TERM);
     assert_eq!(bed.proxy.exit().await, Some(0));
-    let stopped = bed.proxy.record("stopped", |r| r["message"] == "stopped").await;
-    assert_eq!((&stopped["sessions"], &stopped["aborted"]), (&3.into(), &3.into()));
+    let stopped = bed.proxy.record("stopped", |r| r["message"] == "shutdown complete").await;
+    assert_eq!((&stopped["tunnels"], &stopped["aborted"]), (&3.into(), &3.into()));
 }
 
 // Requirements: H14.

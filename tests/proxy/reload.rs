@@ -10,7 +10,7 @@ use crate::support::{
     read_response, route, upgrade, wire, within_timeout, write_certificate,
 };
 
-const REFUSED: &str = "reload failed; the previous configuration stays active";
+const REFUSED: &str = "reload rejected; the previous configuration stays active";
 
 #[tokio::test]
 async fn open_tunnel_keeps_its_limits() {
@@ -285,7 +285,7 @@ async fn reload_during_a_drain_is_rejected() {
     bed.proxy.signal(Signal::TERM);
     bed.proxy.record("draining", |r| message(r).starts_with("draining")).await;
     bed.proxy.signal(Signal::HUP);
-    let refused = |r: &Record| message(r) == "reload rejected: the process is stopping";
+    let refused = |r: &Record| message(r) == "reload rejected: the process is shutting down";
     bed.proxy.record("a refusal", refused).await;
     client.write_all(&up[7..]).await.unwrap();
     assert_eq!(within_timeout("the rest", backend.read_u8()).await.unwrap(), up[7]);

@@ -48,7 +48,10 @@ async fn report_mode_relays_and_logs_once() {
             assert_eq!(record["end"], "client_closed");
             let own = format!("would_close_{}", side.as_str());
             assert_eq!(record[&own], json!([slug]), "{record}");
-            let of = |r: &Record| r["message"] == "would have closed" && r["session"] == session;
+            let of = |r: &Record| {
+                r["message"] == "limit or protocol violation reported; the tunnel stays open"
+                    && r["session"] == session
+            };
             let reports: Vec<_> = bed.proxy.records().into_iter().filter(of).collect();
             assert_eq!(reports.len(), 1, "{reports:#?}");
             assert_eq!([&reports[0]["rule"], &reports[0]["side"]], [slug, side.as_str()]);

@@ -99,7 +99,8 @@ async fn unused_socket_warns_until_a_reload_uses_it() {
         proxy
             .nth_record("a doubt", n, |r| r["message"] == "inherited socket not used as configured")
     };
-    let (strange, unwanted) = (doubt(1).await["socket"].clone(), doubt(2).await["socket"].clone());
+    let (strange, unwanted) =
+        (doubt(1).await["problem"].clone(), doubt(2).await["problem"].clone());
     let (strange, unwanted) = (strange.as_str().unwrap(), unwanted.as_str().unwrap());
     assert!(strange.contains("first") && strange.contains("not a valid tcp"), "{strange}");
     assert!(unwanted.contains("second") && unwanted.contains(&address.to_string()), "{unwanted}");

@@ -61,7 +61,7 @@ impl ControlServer {
             Ok(()) => info!(path = %self.socket.path().display(), "control socket listening"),
             // The proxy already serves clients, so this is no reason to exit.
             Err(error) => {
-                error!(%error, "control: socket unavailable; tidegate ctl cannot connect")
+                error!(%error, "cannot create the control socket; tidegate ctl will not work until a restart")
             }
         }
         self.serve()

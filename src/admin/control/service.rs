@@ -117,7 +117,7 @@ impl ControlService {
         self.reloads.send(sender).await.map_err(|_| shutdown())?;
         let outcome = outcome.await.map_err(|_| shutdown())?;
         outcome.map_err(|errors| {
-            rejected("reload rejected; the active configuration is unchanged", errors)
+            rejected("reload rejected; the previous configuration stays active", errors)
         })
     }
 

@@ -57,7 +57,7 @@ pub(crate) fn check_burst(
     };
     let size = |bytes: u64| ByteSize::new(bytes).to_string();
     let problem = Problem::new(format!(
-        "{} closes at a burst of {}, and {} = {} allows larger messages",
+        "{} closes the tunnel after a burst of {}, but {} = {} allows larger messages",
         LimitKind::Bytes.key(from),
         size(rate.burst.get()),
         LimitKind::Message.key(from),
@@ -107,7 +107,7 @@ fn message_within_frames(keys: &DirectionKeys, from: Side, sink: &mut Diagnostic
         return;
     }
     let problem = Problem::new(format!(
-        "{} = {} can never be reached: {} = {number} and {} = {} are {most} at most",
+        "{} = {} can never be reached: {} = {number} and {} = {} allow at most {most}",
         LimitKind::Message.key(from),
         message.max.value,
         LimitKind::Fragments.key(from),

@@ -28,7 +28,7 @@ pub(crate) fn listeners(
     let tables = file.listeners.value().map_or(&[][..], Vec::as_slice);
     if tables.is_empty() && !file.listeners.is_invalid() {
         sink.report_file(
-            Problem::new("there is no [[listener]], so no client could connect")
+            Problem::new("there is no [[listener]], so no client can connect")
                 .help("add\n[[listener]]\naddress = \"0.0.0.0:443\""),
         );
     }

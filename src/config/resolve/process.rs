@@ -78,7 +78,7 @@ pub(crate) fn access(
         Parsed::Valid(Located { value: RecordTarget::File(path), location }) => {
             let path = dir.join(path);
             if let Some(key) = key_of_file(file, dir, &path) {
-                let problem = Problem::new(format!("this file is {key}"));
+                let problem = Problem::new(format!("this file is already used as {key}"));
                 sink.report(
                     location,
                     problem.help("records would be written into it: name another file"),

@@ -134,7 +134,7 @@ fn origins(route: &RouteTable, sink: &mut DiagnosticSink<'_>) -> Vec<OriginRule>
     if rules.is_empty() {
         sink.report(
             location,
-            Problem::new("the list is empty, so no page could connect").help(RULES),
+            Problem::new("the list is empty, so no page can connect").help(RULES),
         );
     }
     if let (Some(any), true) =

@@ -27,7 +27,7 @@ pub(crate) fn trusted_proxies(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) 
     if let (Some(location), ForwardedHeader::Forwarded, true, false) =
         (given.header.location(), header, networks.is_empty(), given.addresses.is_invalid())
     {
-        let problem = Problem::new("no proxy is trusted, so this header is never read");
+        let problem = Problem::new("trusted_proxies.addresses is empty, so this header is ignored");
         sink.report(
             location,
             problem.help("list the proxies in front: addresses = [\"10.0.0.7\"]"),

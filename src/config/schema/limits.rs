@@ -161,8 +161,10 @@ struct RequiredLimit<T>(T);
 impl<T: TomlValue> TomlValue for RequiredLimit<T> {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         if means_unlimited(value) {
-            let problem = Problem::new("\"off\" replaces the whole table");
-            return Err(problem.help("write \"off\" instead of the braces and their content"));
+            let problem = Problem::new("\"off\" is not allowed inside a table");
+            return Err(
+                problem.help("to turn the limit off, write \"off\" in place of the whole table")
+            );
         }
         T::read(value).map(Self)
     }

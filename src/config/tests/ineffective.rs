@@ -14,8 +14,8 @@ fn message_limit_must_fit_into_its_fragments() {
     let problem = |key: &str, side: &str| {
         format!(
             "route[0].limits.{key}: limits.message_from_{side} = 1MiB can never be reached: \
-             limits.fragments_from_{side} = 16 and limits.frame_from_{side} = 4KiB are 64KiB \
-             at most (write at most \"64KiB\", or raise one of the other two)"
+             limits.fragments_from_{side} = 16 and limits.frame_from_{side} = 4KiB allow at \
+             most 64KiB (write at most \"64KiB\", or raise one of the other two)"
         )
     };
     let backend = limits("\"1MiB\"", "\"4KiB\"", "16", "backend");
@@ -83,7 +83,7 @@ fn warns_about_limits_beyond_the_tunnel_lifetime() {
 // Requirements: CF12.
 #[test]
 fn byte_burst_must_hold_one_message() {
-    let problem = "limits.bytes_from_client closes at a burst of 128KiB, and \
+    let problem = "limits.bytes_from_client closes the tunnel after a burst of 128KiB, but \
                    limits.message_from_client = 1MiB allows larger messages \
                    (every larger message would close the tunnel: write burst = \"2MiB\", \
                    or action = \"delay\", which slows reading down)";

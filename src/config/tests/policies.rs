@@ -170,14 +170,14 @@ fn limit_table_accepts_only_its_own_keys() {
         (
             "frame_from_client = { max = \"off\" }",
             "max",
-            "\"off\" replaces the whole table \
-             (write \"off\" instead of the braces and their content)",
+            "\"off\" is not allowed inside a table \
+             (to turn the limit off, write \"off\" in place of the whole table)",
         ),
         (
             "messages_from_client = { rate = \"off\" }",
             "rate",
-            "\"off\" replaces the whole table \
-             (write \"off\" instead of the braces and their content)",
+            "\"off\" is not allowed inside a table \
+             (to turn the limit off, write \"off\" in place of the whole table)",
         ),
         (
             "message_from_client = { maximum = \"1MiB\" }",

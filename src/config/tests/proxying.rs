@@ -86,7 +86,7 @@ fn invalid_network_shows_what_to_write() {
         ),
         (
             "\"0.0.0.0\"",
-            "no proxy has the address 0.0.0.0 (list the addresses of your own proxies only)",
+            "0.0.0.0 cannot be the address of a proxy (list the addresses of your own proxies only)",
         ),
     ] {
         assert_eq!(network_errors(address), [format!("trusted_proxies.addresses[0]: {problem}")]);
@@ -124,7 +124,7 @@ fn rejects_trusting_every_address() {
 fn forwarded_header_requires_trusted_proxies() {
     assert_eq!(
         errors_below("[trusted_proxies]\nheader = \"forwarded\""),
-        ["trusted_proxies.header: no proxy is trusted, so this header is never read \
+        ["trusted_proxies.header: trusted_proxies.addresses is empty, so this header is ignored \
           (list the proxies in front: addresses = [\"10.0.0.7\"])"]
     );
     assert_eq!(
@@ -358,12 +358,12 @@ fn access_log_goes_to_stderr_or_file() {
         ("\"/var/log/\"", "\"/var/log/\" is a directory (name the file in it)".to_owned()),
         (
             "\"privkey.pem\"",
-            "this file is certificate[0].key (records would be written into it: name another file)"
+            "this file is already used as certificate[0].key (records would be written into it: name another file)"
                 .to_owned(),
         ),
         (
             "\"./fullchain.pem\"",
-            "this file is certificate[0].chain (records would be written into it: name another file)"
+            "this file is already used as certificate[0].chain (records would be written into it: name another file)"
                 .to_owned(),
         ),
     ] {

@@ -118,7 +118,7 @@ fn syntax_error_shows_line_column_and_caret() {
     assert_eq!(
         errors("a = [1, 2\n[x]\n"),
         [": missing comma between array elements, expected `,` \
-          (or is a closing ] missing in the list above?)"]
+          (separate the values with commas, or close the list above with ])"]
     );
     assert_eq!(
         errors_below("name = \"\\q\\w\"\nzebra = \"\\q\\w\"").len(),

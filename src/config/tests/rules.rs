@@ -283,7 +283,7 @@ proxy.toml: 1 error"
     );
     assert!(
         errors_replacing("[\"same-origin\"]", "[]")[0]
-            .contains("the list is empty, so no page could connect")
+            .contains("the list is empty, so no page can connect")
     );
     assert_eq!(
         errors_replacing("\"same-origin\"", "\"null\", \"*\""),

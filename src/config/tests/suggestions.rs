@@ -213,7 +213,10 @@ fn per_client_limits_cannot_be_off() {
 fn route_accepts_only_one_host() {
     let errors = errors_replacing("\"chat.example.com\"", "[\"a.example\", \"b.example\"]");
     let help = "write one [[route]] for each, or \"*.example.com\" for every subdomain";
-    assert_eq!(errors, [format!("route[0].host: a route has one host, not a list ({help})")]);
+    assert_eq!(
+        errors,
+        [format!("route[0].host: a route takes exactly one host, not a list ({help})")]
+    );
 }
 
 // Requirements: CF05.

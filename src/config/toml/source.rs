@@ -164,9 +164,8 @@ pub(crate) fn syntax_problem(text: &str, (span, message): &SyntaxError) -> Probl
         UNQUOTED if raw.is_empty() => Problem::new("the value is missing"),
         UNQUOTED => Problem::new("text must be in double quotes").help(format!("write \"{raw}\"")),
         UNCLOSED => Problem::new("the closing quote is missing"),
-        other if other.starts_with(NO_COMMA) => {
-            Problem::new(other).help("or is a closing ] missing in the list above?")
-        }
+        other if other.starts_with(NO_COMMA) => Problem::new(other)
+            .help("separate the values with commas, or close the list above with ]"),
         other => Problem::new(other.trim_end_matches(", expected nothing")),
     }
 }

@@ -25,7 +25,7 @@ impl TomlValue for Network {
             return Err(covers_every_address(&format!("{net} contains every address")));
         }
         if net.addr().is_unspecified() && net.prefix_len() == net.max_prefix_len() {
-            let problem = Problem::new(format!("no proxy has the address {}", net.addr()));
+            let problem = Problem::new(format!("{} cannot be the address of a proxy", net.addr()));
             return Err(problem.help(PROXIES));
         }
         // IPv4-mapped peer addresses are converted to IPv4 before they are looked up.

@@ -22,16 +22,16 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OriginError {
     /// The text does not start with `scheme://`.
-    #[error("an origin starts with a scheme")]
+    #[error("an origin must start with a scheme")]
     NoScheme,
     /// The scheme contains characters that RFC 3986 section 3.1 does not allow.
     #[error("the scheme is malformed")]
     BadScheme,
     /// There is a path, query or fragment after host and port.
-    #[error("an origin has no path, not even a trailing slash")]
+    #[error("an origin must not contain a path, not even a trailing slash")]
     Path,
     /// There is a user name.
-    #[error("an origin has no user name")]
+    #[error("an origin must not contain a user name")]
     User,
     /// The host is empty.
     #[error("the host is missing")]

@@ -31,19 +31,21 @@ impl HostPattern {
             return Ok(Self::Any);
         }
         if text.trim().contains([' ', ',']) {
-            return Err(Problem::new("a route has one host").help(ONE_HOST));
+            return Err(Problem::new("a route takes exactly one host").help(ONE_HOST));
         }
         // Other servers use such a name for the default host.
         if text.starts_with('_') && !text.contains('.') {
-            return Err(Problem::new(format!("no client sends the host \"{text}\""))
+            return Err(Problem::new(format!("\"{text}\" cannot be a host: no client sends it"))
                 .help("write \"*\" for any host that no other route matches"));
         }
         if let Some((_, rest)) = text.split_once("://") {
             let host = rest.split(['/', ':']).next().unwrap_or(rest);
-            return Err(Problem::new("a host has no scheme").help(format!("write \"{host}\"")));
+            return Err(
+                Problem::new("a host must not contain a scheme").help(format!("write \"{host}\""))
+            );
         }
         if let Some((host, path)) = text.split_once('/') {
-            return Err(Problem::new("a host has no path")
+            return Err(Problem::new("a host must not contain a path")
                 .help(format!("write host = \"{host}\" and path = \"/{path}\"")));
         }
         if let Some(name) = text.strip_prefix("*.") {
@@ -63,8 +65,10 @@ impl HostPattern {
             && digits(port).is_some()
             && (!host.contains(':') || host.ends_with(']'))
         {
-            return Err(Problem::new("a route's host has no port: it matches every port")
-                .help(format!("write \"{host}\"")));
+            return Err(Problem::new(
+                "a route's host must not contain a port: it matches every port",
+            )
+            .help(format!("write \"{host}\"")));
         }
         let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
         match (parse_host(inner.unwrap_or(text))?, inner) {

@@ -257,7 +257,7 @@ impl TomlValue for QueryParameter {
 impl TomlValue for HostPattern {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         if value.is_array() {
-            return Err(Problem::new("a route has one host, not a list").help(ONE_HOST));
+            return Err(Problem::new("a route takes exactly one host, not a list").help(ONE_HOST));
         }
         Self::parse(text(value, "a host such as \"chat.example.com\"")?)
     }

@@ -270,7 +270,7 @@ impl Proxy {
     pub async fn reload(&self) -> Record {
         let is_result = |record: &Record| {
             let message = record["message"].as_str().unwrap_or_default();
-            message.starts_with("reloaded") || message.starts_with("reload failed")
+            message.starts_with("reloaded") || message.starts_with("reload rejected;")
         };
         let before = self.records().iter().filter(|record| is_result(record)).count();
         self.signal(Signal::HUP);

@@ -258,7 +258,7 @@
       setText(byId("reload"), `Applied at ${when}. Changed: ${reload.changed}.`);
       return;
     }
-    setText(byId("reload"), `Rejected at ${when}; the active configuration is unchanged.`);
+    setText(byId("reload"), `Rejected at ${when}; the previous configuration stays active.`);
     setText(errors, reload.errors.join("\n"));
   }
 

@@ -78,14 +78,17 @@ fn parses_origin_rules() {
 #[test]
 fn invalid_rules_get_a_suggestion() {
     for (text, expected) in [
-        ("chat.example.com", "an origin starts with a scheme (write \"https://chat.example.com\")"),
-        ("same_origin", "an origin starts with a scheme (did you mean \"same-origin\"?)"),
-        ("NULL", "an origin starts with a scheme (did you mean \"null\"?)"),
+        (
+            "chat.example.com",
+            "an origin must start with a scheme (write \"https://chat.example.com\")",
+        ),
+        ("same_origin", "an origin must start with a scheme (did you mean \"same-origin\"?)"),
+        ("NULL", "an origin must start with a scheme (did you mean \"null\"?)"),
         (
             "https://a.b/",
-            "an origin has no path, not even a trailing slash (write \"https://a.b\")",
+            "an origin must not contain a path, not even a trailing slash (write \"https://a.b\")",
         ),
-        ("https://u:p@a.b", "an origin has no user name (write \"https://a.b\")"),
+        ("https://u:p@a.b", "an origin must not contain a user name (write \"https://a.b\")"),
         ("https://a.b:x", "the port is invalid (ports are 1 to 65535)"),
         ("file://", "the host is missing (local files send \"null\")"),
         (
@@ -100,7 +103,7 @@ fn invalid_rules_get_a_suggestion() {
         ("https://*.10.0.0.1", "an IP address has no subdomains (write \"https://10.0.0.1\")"),
         (
             "https://*.a.b/",
-            "an origin has no path, not even a trailing slash (write \"https://*.a.b\")",
+            "an origin must not contain a path, not even a trailing slash (write \"https://*.a.b\")",
         ),
     ] {
         assert_eq!(OriginRule::parse(text).unwrap_err().to_string(), expected);

@@ -26,24 +26,30 @@ fn invalid_hosts_get_a_suggestion() {
         (" a.b", "\" a.b\" contains a space (write \"a.b\")"),
         (
             "a.b c.d",
-            "a route has one host (write one [[route]] for each, or \"*.example.com\" for every subdomain)",
+            "a route takes exactly one host (write one [[route]] for each, or \"*.example.com\" for every subdomain)",
         ),
         (
             "192.0.2.01",
             "\"192.0.2.01\" has a number with a leading zero (write \"192.0.2.1\" if that is meant)",
         ),
         ("192.0.2.256", "\"192.0.2.256\" is not an IPv4 address"),
-        ("a.b:443", "a route's host has no port: it matches every port (write \"a.b\")"),
-        ("[::1]:443", "a route's host has no port: it matches every port (write \"[::1]\")"),
-        ("https://a.b:1/c", "a host has no scheme (write \"a.b\")"),
-        ("a.b/c", "a host has no path (write host = \"a.b\" and path = \"/c\")"),
+        (
+            "a.b:443",
+            "a route's host must not contain a port: it matches every port (write \"a.b\")",
+        ),
+        (
+            "[::1]:443",
+            "a route's host must not contain a port: it matches every port (write \"[::1]\")",
+        ),
+        ("https://a.b:1/c", "a host must not contain a scheme (write \"a.b\")"),
+        ("a.b/c", "a host must not contain a path (write host = \"a.b\" and path = \"/c\")"),
         (
             "_default",
-            "no client sends the host \"_default\" (write \"*\" for any host that no other route matches)",
+            "\"_default\" cannot be a host: no client sends it (write \"*\" for any host that no other route matches)",
         ),
         (
             "_",
-            "no client sends the host \"_\" (write \"*\" for any host that no other route matches)",
+            "\"_\" cannot be a host: no client sends it (write \"*\" for any host that no other route matches)",
         ),
         ("*.192.0.2.1", "an IP address has no subdomains (write the address without \"*.\")"),
         (
