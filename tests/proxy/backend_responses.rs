@@ -13,13 +13,13 @@ use crate::support::{
 };
 
 /// A backend that sends the n-th of these responses to a request for `/n`, then closes.
-async fn backend_with(answers: Vec<Vec<u8>>) -> Backend {
-    let answers = Arc::new(answers);
+async fn backend_with(responses: Vec<Vec<u8>>) -> Backend {
+    let responses = Arc::new(responses);
     Backend::raw(move |head, mut stream, _| {
-        let answers = answers.clone();
+        let responses = responses.clone();
         async move {
             let number = head.split(['/', ' ']).nth(2).unwrap().parse::<usize>().unwrap();
-            let _ = stream.write_all(&answers[number]).await;
+            let _ = stream.write_all(&responses[number]).await;
             let _ = stream.shutdown().await;
         }
     })
@@ -27,7 +27,7 @@ async fn backend_with(answers: Vec<Vec<u8>>) -> Backend {
 }
 
 /// Requests `/n` with these header lines; returns the response and all bytes after its head.
-async fn ask(client: &Client, number: usize, lines: &str) -> (RawResponse, Vec<u8>) {
+async fn request_number(client: &Client, number: usize, lines: &str) -> (RawResponse, Vec<u8>) {
     let sent = with_lines(lines).replacen("/ws", &format!("/{number}"), 1);
     let mut stream = BufReader::new(client.connect_plain().await);
     stream.write_all(sent.as_bytes()).await.unwrap();
@@ -36,13 +36,13 @@ async fn ask(client: &Client, number: usize, lines: &str) -> (RawResponse, Vec<u
 }
 
 /// Asserts that every response becomes a 502 that contains nothing of it.
-async fn bad(answers: Vec<Vec<u8>>, lines: &str) {
-    let backend = backend_with(answers.clone()).await;
+async fn assert_all_become_502(responses: Vec<Vec<u8>>, lines: &str) {
+    let backend = backend_with(responses.clone()).await;
     let proxy = Proxy::start(&route(&[backend.address], "compression = \"pass\"")).await;
     let client = Client::new(&proxy).await;
     let mut wrong = Vec::new();
-    for (number, sent) in answers.iter().enumerate() {
-        let (response, rest) = ask(&client, number, lines).await;
+    for (number, sent) in responses.iter().enumerate() {
+        let (response, rest) = request_number(&client, number, lines).await;
         let record = proxy.nth_end_record(number + 1).await;
         let leaks = response.head.contains("leak") || rest != b"502 Bad Gateway\n";
         if response.status != 502 || leaks || record["end"] != "backend_handshake_invalid" {
@@ -51,7 +51,7 @@ async fn bad(answers: Vec<Vec<u8>>, lines: &str) {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(proxy.outcomes().len(), answers.len());
+    assert_eq!(proxy.outcomes().len(), responses.len());
 }
 
 /// The valid 101 with one piece of text replaced.
@@ -91,19 +91,19 @@ async fn error_responses_pass_unchanged() {
              Keep-Alive: 5\r\n{framing}\r\n\r\n"
         )
     };
-    let mut answers: Vec<String> =
+    let mut responses: Vec<String> =
         statuses.map(|status| head(status, "Content-Length: 4") + "why?").into();
-    answers.push(
+    responses.push(
         head("401 Chunked", "Transfer-Encoding: chunked") + "2\r\nwh\r\n2\r\ny?\r\n0\r\n\r\n",
     );
-    answers.push(head("401 To the end", "X: y") + "why?");
+    responses.push(head("401 To the end", "X: y") + "why?");
     // Bytes after the response are not another response (BM19).
-    answers.push(head("403 Twice", "Content-Length: 4") + "why?HTTP/1.1 200 OK\r\n\r\nleak");
-    let backend = backend_with(answers.iter().map(|text| text.clone().into()).collect()).await;
+    responses.push(head("403 Twice", "Content-Length: 4") + "why?HTTP/1.1 200 OK\r\n\r\nleak");
+    let backend = backend_with(responses.iter().map(|text| text.clone().into()).collect()).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
-    for (number, sent) in answers.iter().enumerate() {
-        let (response, body) = ask(&client, number, "X: y").await;
+    for (number, sent) in responses.iter().enumerate() {
+        let (response, body) = request_number(&client, number, "X: y").await;
         assert_eq!(response.status, sent[9..12].parse::<u16>().unwrap());
         assert_eq!(body, b"why?", "{response:?}");
         assert_eq!(response.header("content-length"), Some("4"));
@@ -140,14 +140,14 @@ async fn status_426_gets_an_upgrade_header() {
 // Requirements: BM05, BM06.
 #[tokio::test]
 async fn unexpected_status_becomes_502() {
-    let mut answers: Vec<Vec<u8>> =
+    let mut responses: Vec<Vec<u8>> =
         ["200 OK", "201 Created", "202 Accepted", "299 X", "600 X", "999 X"]
             .map(|status| {
                 format!("HTTP/1.1 {status}\r\nX: leak\r\nContent-Length: 4\r\n\r\nleak").into()
             })
             .into();
-    answers.push(b"HTTP/1.1 204 No Content\r\nX: leak\r\n\r\n".into());
-    answers.extend([
+    responses.push(b"HTTP/1.1 204 No Content\r\nX: leak\r\n\r\n".into());
+    responses.extend([
         replaced("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: A"),
         replaced("s3pPLM", "s3pPLm"),
         replaced("Sec-WebSocket-Accept", "Sec-WebSocket-Key"),
@@ -159,7 +159,7 @@ async fn unexpected_status_becomes_502() {
         replaced("HTTP/1.1", "HTTP/1.0"),
         added("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
     ]);
-    bad(answers, "X: y").await;
+    assert_all_become_502(responses, "X: y").await;
 }
 
 // Requirements: BM07, BM10, BM11, W8, W9, W12, F30.
@@ -185,22 +185,22 @@ async fn invalid_101_becomes_502() {
         "Connection: a b",
     ];
     let offer = "Sec-WebSocket-Protocol: a, b\r\nSec-WebSocket-Extensions: permessage-deflate";
-    bad(lines.map(added).into(), offer).await;
+    assert_all_become_502(lines.map(added).into(), offer).await;
     // No extension or subprotocol may be selected where none was offered.
     let valid = ["Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Protocol: a"];
-    bad(valid.map(added).into(), "X: y").await;
+    assert_all_become_502(valid.map(added).into(), "X: y").await;
 }
 
 // Requirements: BM14, BM15, BM16, H28, H29, H33.
 #[tokio::test]
 async fn malformed_heads_become_502() {
-    let mut answers =
+    let mut responses =
         ["X: a\r\n b", "X : a", ": a", "X", "X: a\rb", "X: a\0b", "X\x01: a", " X: a"]
             .map(added)
             .to_vec();
-    answers.push(added(&format!("X: {}", "leak".repeat(5000))));
-    answers.push(added(&vec!["X: leak"; 65].join("\r\n")));
-    answers.extend(
+    responses.push(added(&format!("X: {}", "leak".repeat(5000))));
+    responses.push(added(&vec!["X: leak"; 65].join("\r\n")));
+    responses.extend(
         [
             "leak",
             "leak\r\n\r\n",
@@ -220,14 +220,15 @@ async fn malformed_heads_become_502() {
         ]
         .map(|text| text.as_bytes().to_vec()),
     );
-    bad(answers, "X: y").await;
+    assert_all_become_502(responses, "X: y").await;
 }
 
 // Requirements: BM13, H11.
 #[tokio::test]
 async fn few_interim_responses_are_skipped() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
-    bad(vec![interim.repeat(1000).into(), interim.repeat(9).into()], "X: y").await;
+    assert_all_become_502(vec![interim.repeat(1000).into(), interim.repeat(9).into()], "X: y")
+        .await;
     let few = interim.repeat(8) + &switching_protocols(HANDSHAKE);
     let backend = Backend::answering(few).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;

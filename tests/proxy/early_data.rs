@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// A backend that holds its 101 until notified, and reports the bytes received before and after.
-async fn hesitant(go: &Arc<Notify>) -> Backend {
+async fn backend_that_delays_its_101(go: &Arc<Notify>) -> Backend {
     let go = go.clone();
     Backend::raw(move |head, mut stream, events| {
         let go = go.clone();
@@ -43,7 +43,7 @@ fn close_frame() -> Vec<u8> {
 }
 
 /// Sends bytes, waits, lets the backend accept, and expects the frames exactly once.
-async fn waits(
+async fn assert_frames_wait_for_the_101(
     mut client: impl AsyncBufRead + AsyncWrite + Unpin,
     before: &str,
     frames: &[u8],
@@ -69,20 +69,34 @@ async fn waits(
 #[tokio::test]
 async fn early_frames_are_delivered_once_after_101() {
     let go = Arc::new(Notify::new());
-    let backend = hesitant(&go).await;
+    let backend = backend_that_delays_its_101(&go).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
     for size in [1, 100, 8 * 1024 - 8, 15_000, 100_000] {
         let frames = wire::masked(0x80 | wire::BINARY, &vec![7; size]);
-        waits(BufReader::new(client.connect_plain().await), "", &frames, &go, &backend).await;
-        waits(BufStream::new(client.connect_tls().await), "", &frames, &go, &backend).await;
+        assert_frames_wait_for_the_101(
+            BufReader::new(client.connect_plain().await),
+            "",
+            &frames,
+            &go,
+            &backend,
+        )
+        .await;
+        assert_frames_wait_for_the_101(
+            BufStream::new(client.connect_tls().await),
+            "",
+            &frames,
+            &go,
+            &backend,
+        )
+        .await;
     }
 }
 
 #[tokio::test]
 async fn handshake_may_be_pipelined_after_requests() {
     let go = Arc::new(Notify::new());
-    let backend = hesitant(&go).await;
+    let backend = backend_that_delays_its_101(&go).await;
     let app = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
     let ws = route(&[backend.address], "").replace("\"all\"", "\"ws\"");
     let routes = ws.replace("origins", "path = \"/ws\"\norigins") + &route(&[app.address], "");
@@ -90,15 +104,29 @@ async fn handshake_may_be_pipelined_after_requests() {
     let client = Client::new(&proxy).await;
     let before = get("/").repeat(3);
     let frames = wire::masked(0x80 | wire::BINARY, &[7; 3000]);
-    waits(BufReader::new(client.connect_plain().await), &before, &frames, &go, &backend).await;
-    waits(BufStream::new(client.connect_tls().await), &before, &frames, &go, &backend).await;
+    assert_frames_wait_for_the_101(
+        BufReader::new(client.connect_plain().await),
+        &before,
+        &frames,
+        &go,
+        &backend,
+    )
+    .await;
+    assert_frames_wait_for_the_101(
+        BufStream::new(client.connect_tls().await),
+        &before,
+        &frames,
+        &go,
+        &backend,
+    )
+    .await;
 }
 
 // Requirements: UH13.
 #[tokio::test]
 async fn early_data_is_bounded() {
     let go = Arc::new(Notify::new());
-    let backend = hesitant(&go).await;
+    let backend = backend_that_delays_its_101(&go).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await.connect_plain().await;
     let (mut reading, mut writing) = client.into_split();

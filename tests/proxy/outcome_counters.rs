@@ -85,7 +85,7 @@ async fn concurrency_rejections_are_counted_once() {
 }
 
 /// Rejects, sends garbage, or stays silent, depending on the target.
-async fn moody() -> Backend {
+async fn backend_with_response_by_path() -> Backend {
     Backend::raw(|head, mut stream, events| async move {
         let response = match head.split(' ').nth(1).unwrap() {
             "/no" => "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
@@ -101,7 +101,7 @@ async fn moody() -> Backend {
 
 #[tokio::test]
 async fn backend_failures_are_counted_once() {
-    let backend = moody().await;
+    let backend = backend_with_response_by_path().await;
     let gone = Backend::echo().await.address;
     let unreachable =
         route(&[gone], "").replace("\"all\"", "\"gone\"").replace("\"*\"\nor", "\"b\"\nor");

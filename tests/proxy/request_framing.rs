@@ -8,7 +8,8 @@ use crate::support::{
     Backend, Client, Proxy, RawResponse, exchange, read_response, read_to_end, route,
 };
 
-async fn before(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
+/// Starts a proxy before this backend and connects a plain client to it.
+async fn connect_through_proxy(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     (proxy, stream)
@@ -19,7 +20,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 #[tokio::test]
 async fn bodies_of_every_framing_are_forwarded() {
     let backend = Backend::app(OK).await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = connect_through_proxy(&backend).await;
     let post = "POST / HTTP/1.1\r\nHost: a\r\n";
     let sized = format!("{post}Content-Length: 5\r\n\r\nhello");
     for _ in 0..2 {
@@ -46,7 +47,7 @@ async fn bodies_of_every_framing_are_forwarded() {
 #[tokio::test]
 async fn chunked_trailers_are_dropped_and_connection_closed() {
     let backend = Backend::app(OK).await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = connect_through_proxy(&backend).await;
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                    2;x=y\r\nhe\r\n03\r\nllo\r\n0\r\nHost: evil\r\nX-T: 1\r\n\r\n";
     let pipelined = format!("{chunked}{}", get("/evil"));
@@ -86,7 +87,7 @@ async fn malformed_chunks_never_complete_a_body() {
 #[tokio::test]
 async fn body_resembling_a_request_stays_a_body() {
     let backend = Backend::app(OK).await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = connect_through_proxy(&backend).await;
     let evil = "\r\n\r\nPOST /evil HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\
                 Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let post =
