@@ -31,8 +31,8 @@ async fn ask(client: &Client, number: usize, lines: &str) -> (RawResponse, Vec<u
     let sent = with_lines(lines).replacen("/ws", &format!("/{number}"), 1);
     let mut stream = BufReader::new(client.connect_plain().await);
     stream.write_all(sent.as_bytes()).await.unwrap();
-    let answer = read_response(&mut stream).await;
-    (answer, read_to_end(&mut stream).await)
+    let response = read_response(&mut stream).await;
+    (response, read_to_end(&mut stream).await)
 }
 
 /// Asserts that every response becomes a 502 that contains nothing of it.
@@ -42,12 +42,12 @@ async fn bad(answers: Vec<Vec<u8>>, lines: &str) {
     let client = Client::new(&proxy).await;
     let mut wrong = Vec::new();
     for (number, sent) in answers.iter().enumerate() {
-        let (answer, rest) = ask(&client, number, lines).await;
-        let record = proxy.nth_outcome(number + 1).await;
-        let leaks = answer.head.contains("leak") || rest != b"502 Bad Gateway\n";
-        if answer.status != 502 || leaks || record["end"] != "backend_handshake_invalid" {
+        let (response, rest) = ask(&client, number, lines).await;
+        let record = proxy.nth_end_record(number + 1).await;
+        let leaks = response.head.contains("leak") || rest != b"502 Bad Gateway\n";
+        if response.status != 502 || leaks || record["end"] != "backend_handshake_invalid" {
             let sent = String::from_utf8_lossy(&sent[..sent.len().min(300)]);
-            wrong.push(format!("{sent:?} became {answer:?}, {rest:?}, {record}"));
+            wrong.push(format!("{sent:?} became {response:?}, {rest:?}, {record}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -103,22 +103,22 @@ async fn error_responses_pass_unchanged() {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
     for (number, sent) in answers.iter().enumerate() {
-        let (answer, body) = ask(&client, number, "X: y").await;
-        assert_eq!(answer.status, sent[9..12].parse::<u16>().unwrap());
-        assert_eq!(body, b"why?", "{answer:?}");
-        assert_eq!(answer.header("content-length"), Some("4"));
-        assert_eq!(answer.all("set-cookie"), "a=1; Path=/; HttpOnly, b=\"2\"");
-        assert_eq!(answer.header("location"), Some("/login?next=%2Fws"));
-        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"x\""));
-        assert_eq!(answer.header("x-odd"), Some("Zo\u{eb} \t {}"));
-        assert_eq!(answer.header("server"), Some("odd/1.0 (x)"));
-        assert_eq!(answer.all("retry-after"), "77");
-        assert_eq!(answer.header("connection"), Some("close"));
-        assert_eq!((answer.header("x-gone"), answer.header("keep-alive")), (None, None));
-        let record = proxy.nth_outcome(number + 1).await;
+        let (response, body) = ask(&client, number, "X: y").await;
+        assert_eq!(response.status, sent[9..12].parse::<u16>().unwrap());
+        assert_eq!(body, b"why?", "{response:?}");
+        assert_eq!(response.header("content-length"), Some("4"));
+        assert_eq!(response.all("set-cookie"), "a=1; Path=/; HttpOnly, b=\"2\"");
+        assert_eq!(response.header("location"), Some("/login?next=%2Fws"));
+        assert_eq!(response.header("www-authenticate"), Some("Bearer realm=\"x\""));
+        assert_eq!(response.header("x-odd"), Some("Zo\u{eb} \t {}"));
+        assert_eq!(response.header("server"), Some("odd/1.0 (x)"));
+        assert_eq!(response.all("retry-after"), "77");
+        assert_eq!(response.header("connection"), Some("close"));
+        assert_eq!((response.header("x-gone"), response.header("keep-alive")), (None, None));
+        let record = proxy.nth_end_record(number + 1).await;
         assert_eq!(
             (&record["end"], &record["status"]),
-            (&"backend_rejected".into(), &answer.status.into())
+            (&"backend_rejected".into(), &response.status.into())
         );
     }
 }
@@ -132,9 +132,9 @@ async fn status_426_gets_an_upgrade_header() {
     )
     .await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
-    let answer = Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await;
-    assert_eq!((answer.status, answer.all("upgrade").as_str()), (426, "websocket"));
-    assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+    let response = Client::new(&proxy).await.request(HANDSHAKE.as_bytes()).await;
+    assert_eq!((response.status, response.all("upgrade").as_str()), (426, "websocket"));
+    assert_eq!(response.header("sec-websocket-version"), Some("13"));
 }
 
 // Requirements: BM05, BM06.
@@ -231,7 +231,7 @@ async fn few_interim_responses_are_skipped() {
     let few = interim.repeat(8) + &switching_protocols(HANDSHAKE);
     let backend = Backend::answering(few).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
-    assert_eq!(Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await.status, 101);
+    assert_eq!(Client::new(&proxy).await.request(HANDSHAKE.as_bytes()).await.status, 101);
 }
 
 // Requirements: BM12.
@@ -255,9 +255,9 @@ async fn frames_sent_with_the_101_are_relayed() {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    let answer = read_response(&mut stream).await;
-    assert_eq!((answer.status, answer.header("set-cookie")), (101, Some("a=1")));
-    assert_eq!((answer.all("connection").as_str(), answer.header("x-gone")), ("Upgrade", None));
+    let response = read_response(&mut stream).await;
+    assert_eq!((response.status, response.header("set-cookie")), (101, Some("a=1")));
+    assert_eq!((response.all("connection").as_str(), response.header("x-gone")), ("Upgrade", None));
     let mut got = vec![0; frames.concat().len()];
     stream.read_exact(&mut got).await.unwrap();
     assert_eq!(got, frames.concat());
@@ -282,9 +282,9 @@ async fn slow_response_becomes_504() {
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
     for (n, target) in ["/silent", "/drip"].into_iter().enumerate() {
-        let answer = client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
-        assert_eq!((answer.status, answer.header("retry-after")), (504, None));
-        let record = proxy.nth_outcome(n + 1).await;
+        let response = client.request(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
+        assert_eq!((response.status, response.header("retry-after")), (504, None));
+        let record = proxy.nth_end_record(n + 1).await;
         assert_eq!(record["end"], "response_timeout");
         assert_eq!(
             (&record["key"], &record["value"]),
@@ -309,9 +309,9 @@ async fn truncated_response_becomes_502() {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
     for (n, target) in ["/close", "/reset"].into_iter().enumerate() {
-        let answer = client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
-        assert_eq!(answer.status, 502, "{target}");
-        assert_eq!(proxy.nth_outcome(n + 1).await["end"], "backend_handshake_invalid");
+        let response = client.request(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
+        assert_eq!(response.status, 502, "{target}");
+        assert_eq!(proxy.nth_end_record(n + 1).await["end"], "backend_handshake_invalid");
     }
 }
 
@@ -334,8 +334,8 @@ async fn large_or_stalled_error_body_is_cut() {
     for (target, length) in [("/whole", 64 * 1024), ("/stalled", 1000)] {
         let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await.unwrap();
-        let answer = read_response(&mut stream).await;
-        assert_eq!(answer.status, 403);
+        let response = read_response(&mut stream).await;
+        assert_eq!(response.status, 403);
         assert_eq!(read_to_end(&mut stream).await.len(), length, "{target}");
     }
 }

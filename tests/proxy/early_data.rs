@@ -31,8 +31,8 @@ async fn hesitant(go: &Arc<Notify>) -> Backend {
                 && stream.read_buf(&mut received).await.unwrap() > 0
             {}
             let _ = events.send(BackendEvent::Bytes(received));
-            let answer = wire::unmasked(0x80 | wire::CLOSE, &wire::close(1000, ""));
-            stream.write_all(&answer).await.unwrap();
+            let response = wire::unmasked(0x80 | wire::CLOSE, &wire::close(1000, ""));
+            stream.write_all(&response).await.unwrap();
         }
     })
     .await
@@ -144,8 +144,8 @@ async fn rejected_handshake_drops_early_data() {
     for early in [smuggled.as_bytes(), &frame] {
         let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(&[HANDSHAKE.as_bytes(), early].concat()).await.unwrap();
-        let answer = read_response(&mut stream).await;
-        assert_eq!((answer.status, answer.header("connection")), (403, Some("close")));
+        let response = read_response(&mut stream).await;
+        assert_eq!((response.status, response.header("connection")), (403, Some("close")));
         assert_eq!(read_to_end(&mut stream).await, b"no");
         assert_eq!(backend.bytes().await, b"");
     }
@@ -172,7 +172,7 @@ async fn client_disconnect_closes_the_backend_request() {
     drop(secure);
     assert_eq!(backend.bytes().await, b"");
     for n in [1, 2] {
-        let record = proxy.nth_outcome(n).await;
+        let record = proxy.nth_end_record(n).await;
         assert_eq!(
             (&record["end"], &record["stage"]),
             (&"client_disconnected".into(), &"backend".into())

@@ -68,8 +68,8 @@ async fn refuses_no_connection_under_load() {
     println!("{} accepted, {} rejected", all.accepted, all.rejected);
 
     // The admin listener was handed over as well.
-    let (answer, body) = get(admin, "/healthz").await;
-    assert_eq!(answer.status, 200);
+    let (response, body) = get(admin, "/healthz").await;
+    assert_eq!(response.status, 200);
     assert!(String::from_utf8(body).unwrap().contains("\"status\":\"ok\""));
     second.signal(Signal::TERM);
     proxy.nth_record("an end", 3, is("stopped")).await;

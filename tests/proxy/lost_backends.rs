@@ -82,8 +82,8 @@ async fn drain_policy_closes_tunnels_of_failed_backend() {
     // Until a connection attempt fails, the backend does not count as lost.
     assert_relays(&mut tunnel, &mut backend).await;
     for n in 1..=3 {
-        let answer = client.ask(crate::support::HANDSHAKE.as_bytes()).await;
-        assert_eq!(answer.status, 503, "ask {n}");
+        let response = client.request(crate::support::HANDSHAKE.as_bytes()).await;
+        assert_eq!(response.status, 503, "request {n}");
     }
     assert_eq!(answer_close(tunnel, backend).await.0, 1012);
     assert_eq!(proxy.end_record("backend_lost").await["by"], "tidegate");

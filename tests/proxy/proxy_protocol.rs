@@ -47,7 +47,7 @@ impl Setup {
         let mut stream = connect(BALANCER, self.plain).await;
         stream.write_all(sent).await.unwrap();
         assert!(read_to_end(&mut stream).await.is_empty(), "{}", sent.escape_ascii());
-        let record = self.proxy.nth_outcome(before + 1).await;
+        let record = self.proxy.nth_end_record(before + 1).await;
         assert_eq!((&record["event"], &record["stage"]), (&"dropped".into(), &"accept".into()));
         assert_eq!(self.backend.heads().len(), heads);
         record
@@ -98,7 +98,7 @@ async fn missing_header_is_rejected() {
     );
     let stream = connect(BALANCER, setup.tls).await;
     assert!(setup.client.tls_over(stream).await.is_err());
-    assert_eq!(setup.proxy.nth_outcome(2).await["end"], "proxy_header_missing");
+    assert_eq!(setup.proxy.nth_end_record(2).await["end"], "proxy_header_missing");
 }
 
 // Requirements: PP02.
@@ -110,11 +110,11 @@ async fn unexpected_header_is_rejected() {
         stream.write_all(&[&header, get("/").as_bytes()].concat()).await.unwrap();
         assert_eq!(read_response(&mut stream).await.status, 400);
         drop(stream);
-        let record = setup.proxy.nth_outcome(2 * number + 1).await;
+        let record = setup.proxy.nth_end_record(2 * number + 1).await;
         assert_eq!(record["end"], "head_invalid", "{record}");
         let stream = connect(BALANCER, setup.client.tls).await;
         assert!(setup.client.tls_over(Prefixed::new(stream, &header)).await.is_err());
-        let record = setup.proxy.nth_outcome(2 * number + 2).await;
+        let record = setup.proxy.nth_end_record(2 * number + 2).await;
         assert_eq!(record["end"], "tls_failed", "{record}");
     }
     assert!(setup.backend.heads().is_empty());
@@ -129,7 +129,7 @@ async fn untrusted_peer_is_closed_before_reading() {
         // The write may fail if the proxy has already closed.
         let _ = stream.write_all(sent).await;
         assert!(read_to_end(&mut stream).await.is_empty());
-        let record = setup.proxy.nth_outcome(number + 1).await;
+        let record = setup.proxy.nth_end_record(number + 1).await;
         assert_eq!(record["end"], "proxy_header_untrusted");
         assert!(record["client"].as_str().unwrap().starts_with("127.0.0.3:"), "{record}");
         assert_eq!(record["key"], "trusted_proxies.addresses");
@@ -274,14 +274,14 @@ async fn second_header_is_rejected() {
     stream.write_all(&[V1, V1, get("/").as_bytes()].concat()).await.unwrap();
     assert_eq!(read_response(&mut stream).await.status, 400);
     drop(stream);
-    let record = setup.proxy.nth_outcome(1).await;
+    let record = setup.proxy.nth_end_record(1).await;
     assert_eq!(
         (&record["end"], &record["client"]),
         (&"head_invalid".into(), &"203.0.113.7:4711".into())
     );
     let stream = Prefixed::new(connect(BALANCER, setup.tls).await, &[V1, V1].concat());
     assert!(setup.client.tls_over(stream).await.is_err());
-    assert_eq!(setup.proxy.nth_outcome(2).await["end"], "tls_failed");
+    assert_eq!(setup.proxy.nth_end_record(2).await["end"], "tls_failed");
     assert!(setup.backend.heads().is_empty());
 }
 

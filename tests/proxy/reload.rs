@@ -74,7 +74,7 @@ async fn removed_route_rejects_clients_but_keeps_tunnels() {
     let (mut tunnel, mut backend) = (client.raw_tunnel().await, mock.accept().await);
     let record = proxy.reload_with(&gone, "").await;
     assert_eq!(record["changed"], "routes: gone removed");
-    assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 404);
+    assert_eq!(client.request(HANDSHAKE.as_bytes()).await.status, 404);
     assert_relays(&mut tunnel, &mut backend).await;
     drop((tunnel, backend));
     assert_eq!(proxy.tunnel_end(1).await["route"], "gone");
@@ -201,7 +201,7 @@ async fn lowered_limits_close_nothing() {
         for (client, backend) in &mut open {
             assert_relays(client, backend).await;
         }
-        assert_eq!(bed.client.ask(HANDSHAKE.as_bytes()).await.status, 429, "{left} are open");
+        assert_eq!(bed.client.request(HANDSHAKE.as_bytes()).await.status, 429, "{left} are open");
         let record = bed.proxy.nth_record("cap", 4 - left, |r| r["end"] == "client_limit").await;
         assert_eq!(
             (&record["key"], &record["value"]),
@@ -214,7 +214,7 @@ async fn lowered_limits_close_nothing() {
     open.push(bed.open().await);
     // Another reload keeps the counts.
     bed.proxy.reload_with("tunnels_per_client = 2", "tunnels_per_client = 1").await;
-    assert_eq!(bed.client.ask(HANDSHAKE.as_bytes()).await.status, 429);
+    assert_eq!(bed.client.request(HANDSHAKE.as_bytes()).await.status, 429);
     drop(open);
     bed.proxy.wait_until_idle().await;
     let (mut client, mut backend) = bed.open().await;
@@ -229,7 +229,7 @@ async fn rate_survives_a_reload_unless_changed() {
     let accepted = async || {
         let mut accepted = 0;
         let all = async {
-            while bed.client.ask(HANDSHAKE.as_bytes()).await.status != 429 {
+            while bed.client.request(HANDSHAKE.as_bytes()).await.status != 429 {
                 accepted += 1;
             }
         };

@@ -27,18 +27,18 @@ async fn bodies_of_every_framing_are_forwarded() {
         assert_eq!(backend.bytes().await, b"hello");
     }
     // RL34: unusual, and left to the application.
-    let (answer, _) = exchange(&mut stream, &sized.replace("POST", "GET")).await;
-    assert_eq!((answer.status, backend.bytes().await), (200, b"hello".to_vec()));
+    let (response, _) = exchange(&mut stream, &sized.replace("POST", "GET")).await;
+    assert_eq!((response.status, backend.bytes().await), (200, b"hello".to_vec()));
     let folded = format!("{post}Content-Length: 5, 5\r\nContent-Length: 5\r\n\r\nhello");
-    let (answer, _) = exchange(&mut stream, &folded).await;
-    if answer.status == 200 {
+    let (response, _) = exchange(&mut stream, &folded).await;
+    if response.status == 200 {
         assert_eq!(backend.bytes().await, b"hello");
         assert_eq!(
             RawResponse { status: 0, head: backend.heads().pop().unwrap() }.all("content-length"),
             "5"
         );
     } else {
-        assert_eq!(answer.status, 400);
+        assert_eq!(response.status, 400);
     }
 }
 
@@ -50,8 +50,8 @@ async fn chunked_trailers_are_dropped_and_connection_closed() {
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                    2;x=y\r\nhe\r\n03\r\nllo\r\n0\r\nHost: evil\r\nX-T: 1\r\n\r\n";
     let pipelined = format!("{chunked}{}", get("/evil"));
-    let (answer, _) = exchange(&mut stream, &pipelined).await;
-    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    let (response, _) = exchange(&mut stream, &pipelined).await;
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
     assert_eq!(backend.bytes().await, b"hello");
     assert!(read_to_end(&mut stream).await.is_empty());
     let [head] = backend.heads().try_into().unwrap();
@@ -127,10 +127,10 @@ async fn conflicting_lengths_are_rejected() {
                 let _ = stream.write_all(piece).await;
             }
         }
-        let answer = read_response(&mut stream).await;
-        assert_eq!((answer.status, answer.header("connection")), (400, Some("close")));
+        let response = read_response(&mut stream).await;
+        assert_eq!((response.status, response.header("connection")), (400, Some("close")));
         assert_eq!(read_to_end(&mut stream).await, b"400 Bad Request\n");
-        assert_eq!(proxy.nth_outcome(number + 1).await["end"], "request_invalid");
+        assert_eq!(proxy.nth_end_record(number + 1).await["end"], "request_invalid");
     }
     let heads = backend.heads();
     assert!(heads.len() == 3 && heads.iter().all(|head| !head.contains("evil")), "{heads:#?}");
@@ -160,8 +160,8 @@ async fn body_of_rejected_request_is_not_parsed() {
                 if together {
                     stream.write_all(body.as_bytes()).await.unwrap();
                 }
-                let answer = read_response(&mut stream).await;
-                assert_eq!(answer.status, status);
+                let response = read_response(&mut stream).await;
+                assert_eq!(response.status, status);
                 if !together {
                     let _ = stream.write_all(body.as_bytes()).await;
                 }

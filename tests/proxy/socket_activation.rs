@@ -251,7 +251,7 @@ async fn connect_repeatedly(
             let stream = client.tls_over(stream).await.map_err(|e| format!("TLS: {e}"))?;
             ask(stream).await
         };
-        match within_timeout("an answer", tried).await {
+        match within_timeout("a response", tried).await {
             Ok(101) => seen.accepted += 1,
             Ok(503) => seen.rejected += 1,
             Ok(status) => seen.failed.push(format!("status {status}")),
@@ -268,11 +268,11 @@ async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<u16, String>
     let mut stream = BufReader::new(stream);
     stream.write_all(HANDSHAKE.as_bytes()).await.map_err(|e| format!("write: {e}"))?;
     stream.flush().await.map_err(|e| format!("write: {e}"))?;
-    let answer = read_response(&mut stream).await;
-    if answer.status == 503 && answer.header("retry-after").is_none() {
-        return Err(format!("no Retry-After: {answer:?}"));
+    let response = read_response(&mut stream).await;
+    if response.status == 503 && response.header("retry-after").is_none() {
+        return Err(format!("no Retry-After: {response:?}"));
     }
-    Ok(answer.status)
+    Ok(response.status)
 }
 
 /// A backend that accepts every tunnel and keeps it until the proxy ends it.
@@ -333,9 +333,9 @@ async fn accepted_connection_is_answered_before_exit() {
     within_timeout("the phase", async { while proxy.health().await["status"] != "draining" {} })
         .await;
     client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    let answer = read_response(&mut client).await;
-    assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
-    assert!(answer.header("retry-after").is_some());
+    let response = read_response(&mut client).await;
+    assert_eq!((response.status, response.header("connection")), (503, Some("close")));
+    assert!(response.header("retry-after").is_some());
     assert_eq!(proxy.exit().await, Some(0));
 }
 

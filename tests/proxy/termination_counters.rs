@@ -302,7 +302,7 @@ async fn reported_violations_count_once_per_tunnel() {
         }
         close_normally(client, backend).await;
         counters.outcomes += 1;
-        bed.proxy.nth_outcome(counters.outcomes).await;
+        bed.proxy.nth_end_record(counters.outcomes).await;
         let grown = bed.proxy.scrape().await.increases(&counters.last, &reported);
         assert_eq!(grown, [format!("{name} all {side} by 1")]);
         counters.finish().await;

@@ -15,8 +15,8 @@ use crate::support::{Backend, Proxy, TIMEOUT};
 /// A proxy with a backend that responds with 200,000 bytes.
 async fn large_response() -> (Proxy, Backend, String) {
     let body: String = ('a'..='z').cycle().take(200_000).collect();
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{body}");
-    let backend = Backend::app(answer).await;
+    let response = format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{body}");
+    let backend = Backend::app(response).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     (proxy, backend, body)
 }

@@ -9,7 +9,7 @@ async fn run_unblocked(proxy: &Proxy, words: &[&str]) -> CliOutput {
         let words: Vec<&str> = words.split('\n').collect();
         run_cli(&socket, &[&["ctl"][..], &words].concat())
     });
-    within_timeout("an answer", output).await.unwrap()
+    within_timeout("a response", output).await.unwrap()
 }
 
 /// Runs the program, which must succeed; returns its output.
@@ -25,7 +25,7 @@ async fn read_commands_work_on_a_live_proxy() {
     let proxy = &bed.proxy;
     assert_eq!(run_ok(proxy, &["sessions"]).await, "no tunnel is open\n");
     let (mut client, mut backend) = bed.open_from([127, 0, 9, 1]).await;
-    poke(&mut client, &mut backend).await;
+    wait_until_client_data_processed(&mut client, &mut backend).await;
     let _other = bed.open_from([127, 0, 9, 2]).await;
     let id = bed.backend.address().to_string();
     let status = run_ok(proxy, &["status"]).await;
@@ -107,7 +107,7 @@ async fn write_commands_work_on_a_live_proxy() {
     });
     // The first output shows whether the tail has started.
     let (line, mut frames) = loop {
-        poke(&mut client, &mut backend).await;
+        wait_until_client_data_processed(&mut client, &mut backend).await;
         if let Ok(first) = tokio::time::timeout(Duration::from_millis(20), &mut first).await {
             break first.unwrap();
         }

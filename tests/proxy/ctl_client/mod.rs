@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use crate::support::control::CONTROL;
 use crate::support::{
-    Proxy, TIDEGATE, TempDir, TestBed, assert_relays, other_user, poke, wire, within_timeout,
-    write_certificate,
+    Proxy, TIDEGATE, TempDir, TestBed, assert_relays, other_user, wait_until_client_data_processed,
+    wire, within_timeout, write_certificate,
 };
 
 /// Answers each connection with the next of these texts, then stops.
