@@ -62,6 +62,8 @@ pub enum CliCommand {
     ///
     /// The socket is set by `[control] socket` in the configuration; only root and the user that
     /// tidegate runs as may use it. Scripts should use --json: its names are stable.
+    ///
+    /// A session is the state of one tunnel, and its number identifies the tunnel.
     Ctl(CtlArgs),
     /// Print the completion script of a shell.
     #[command(after_help = "Examples:

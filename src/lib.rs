@@ -39,6 +39,7 @@ pub mod admission;
 pub mod app;
 pub mod client;
 pub mod config;
+pub mod control_protocol;
 pub mod ctl;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -46,7 +47,6 @@ pub mod downstream;
 pub mod http;
 pub mod listener;
 pub mod net;
-pub mod protocol;
 pub mod proxy;
 pub mod reject;
 pub mod server;

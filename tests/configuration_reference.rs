@@ -12,7 +12,7 @@ use tidegate::config::explain::effect::AppliesTo;
 use tidegate::config::explain::listing::{effective, takes_effect};
 use tidegate::config::schema::known_keys;
 use tidegate::config::settings::Settings;
-use tidegate::protocol::response::EffectiveKey;
+use tidegate::control_protocol::response::EffectiveKey;
 
 const EXAMPLE: &str = include_str!("../proxy.toml.example");
 const RULER: &str = "# ---- every key";

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// folder and from lower layers only; folders of one layer do not import each other.
 const LAYERS: [&[&str]; 13] = [
     &["sys"],
-    &["client", "net", "protocol", "reject"],
+    &["client", "net", "control_protocol", "reject"],
     &["http"],
     &["config"],
     &["telemetry"],

@@ -53,7 +53,7 @@ def complete(settings):
         settings.out = {"report": peers.ROOT / "docs", "results": peers.HERE}
     if settings.quick:
         settings.rounds, settings.seconds = 1, 0.3
-        settings.peers = settings.peers or ["tidegate", *peers.FLOORS]
+        settings.peers = settings.peers or ["tidegate", *peers.RELAYS]
     settings.warmup = 0.1 if settings.quick else 0.2
     # Rounds of the rows that compare tidegate with itself.
     settings.rounds_alone = max(1, settings.rounds)
@@ -67,7 +67,7 @@ def start_peers(yard, wanted):
         try:
             running.append(yard.peer(name))
         except Failed as why:
-            if name.startswith("tidegate") or name in peers.FLOORS:
+            if name.startswith("tidegate") or name in peers.RELAYS:
                 raise
             skipped[name] = str(why)
             print(f"skipped {name}: {why}", flush=True)

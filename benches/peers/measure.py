@@ -53,7 +53,7 @@ class Bench:
         if "failed" in answer:
             why = f"{scenario} through {peer}: {answer['failed']}"
             print(f"FAILED {why}", file=sys.stderr, flush=True)
-            if peer.startswith("tidegate") or peer in peers.FLOORS:
+            if peer.startswith("tidegate") or peer in peers.RELAYS:
                 self.failures.append(why)
         return answer
 

@@ -15,7 +15,7 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 # In the order of the report's columns.
 USUAL = ["tidegate", "nginx", "nginx-64k", "haproxy", "haproxy-64k", "sozu", "sozu-64k",
          "relay-tls", "relay-tcp"]
-FLOORS = ["relay-tls", "relay-tcp"]
+RELAYS = ["relay-tls", "relay-tcp"]
 PORTS = {name: 7001 + at for at, name in enumerate(USUAL)}
 BACKEND_PORT = 6001
 
@@ -106,7 +106,7 @@ class Yard:
         return [found("sozu"), "--config", self.filled("sozu.toml", name, words), "start"]
 
     def relay(self, name, port, workers=1):
-        command = [program("floor"), name.removeprefix("relay-")]
+        command = [program("bare-relay"), name.removeprefix("relay-")]
         command += ["--backend", f"127.0.0.1:{BACKEND_PORT}", "--listen", f"127.0.0.1:{port}"]
         command += ["--workers", workers]
         if name != "relay-tcp":

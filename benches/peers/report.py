@@ -100,8 +100,8 @@ def idle_cells(idle, names, field):
 
 def bold(shown, found, names):
     """Marks the lowest value of the proxies; the relays do not count."""
-    known = [value for value, name in zip(found, names) if value is not None and name not in peers.FLOORS]
-    return [f"**{text}**" if value is not None and name not in peers.FLOORS and value == min(known)
+    known = [value for value, name in zip(found, names) if value is not None and name not in peers.RELAYS]
+    return [f"**{text}**" if value is not None and name not in peers.RELAYS and value == min(known)
             else text for text, value, name in zip(shown, found, names)]
 
 
@@ -203,7 +203,7 @@ Settings (see `benches/peers/*.conf`, `.cfg` and `.toml` for the reasons):
   16384 (the default) or 65536.
 - sozu: one worker, log level `error`, no cluster metrics, one ticket, timeouts of one hour;
   `buffer_size` 16393 (the default) or 65536; the supervising process is included.
-- The minimal relays (`tools/floor`): one thread, epoll, reads of 64 KiB; they do not parse HTTP or
+- The minimal relays (`tools/bare_relay`): one thread, epoll, reads of 64 KiB; they do not parse HTTP or
   WebSockets, and connect to the backend as soon as a client connects.
 
 `benches/peers/results.json` contains every measurement of every round."""

@@ -4,7 +4,7 @@ import machine
 import measure
 import peers
 
-LARGE_PORT, ONE_PORT, TWO_PORT, FLOOR_PORT = 7081, 7082, 7083, 7084
+LARGE_PORT, ONE_PORT, TWO_PORT, RELAY_PORT = 7081, 7082, 7083, 7084
 ACTIVE = 64
 MESSAGE = ["echo", "--size", 125, "--inflight", 1, "--tunnels", 16]
 HANDSHAKE = ["handshake", "--concurrency", 8]
@@ -60,11 +60,11 @@ def workers(bench):
     yard = bench.yard
     cores = f"{yard.proxy_cores},{yard.load_cores}"
     gate = yard.variant("tidegate-2", TWO_PORT, cores, WORKERS=2)
-    command = yard.relay("relay-tls", FLOOR_PORT, workers=2)
-    floor = peers.Peer("relay-tls", FLOOR_PORT, yard.start("relay-2", command, cores, FLOOR_PORT))
-    seen = alternating(bench, "workers", [gate, floor])
+    command = yard.relay("relay-tls", RELAY_PORT, workers=2)
+    relay = peers.Peer("relay-tls", RELAY_PORT, yard.start("relay-2", command, cores, RELAY_PORT))
+    seen = alternating(bench, "workers", [gate, relay])
     yard.end(gate)
-    yard.end(floor)
+    yard.end(relay)
     return seen
 
 

@@ -89,7 +89,7 @@ async fn respond(admin: &Admin, request: &Request<Incoming>, any_host: bool) -> 
         return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n");
         // RFC 9110 15.5.6
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;

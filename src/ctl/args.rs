@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use crate::config::values::units::{PerSecond, parse_duration};
-use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
+use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
 
 /// The arguments that all commands share, and the command.
 #[derive(Clone, Debug, Args)]

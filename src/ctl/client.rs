@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::protocol::{self, ControlRequest};
+use crate::control_protocol::{self, ControlRequest};
 
 /// Connects to the control socket, once per request.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ impl ControlClient {
     ) -> Result<ResponseLines, ClientError> {
         let mut stream =
             self.connect().map_err(|error| self.error(ClientErrorKind::Connect(error)))?;
-        match stream.write_all(&protocol::encode(request)) {
+        match stream.write_all(&control_protocol::encode(request)) {
             Ok(()) => {}
             // The server may have sent an error before it closed the connection.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}

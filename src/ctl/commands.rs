@@ -4,8 +4,8 @@ use super::args::{DrainArgs, KillArgs};
 use super::format::{count, duration};
 use super::output::{CommandFailure, Output};
 use super::table::sanitize;
-use crate::protocol::response::{DrainResult, KillResult, WeightChanged};
-use crate::protocol::{ControlRequest, DrainScope};
+use crate::control_protocol::response::{DrainResult, KillResult, WeightChanged};
+use crate::control_protocol::{ControlRequest, DrainScope};
 
 /// Closes tunnels immediately.
 ///

@@ -9,8 +9,10 @@ use super::args::LogLevelArg;
 use super::format::count;
 use super::output::{CommandFailure, Output, write_line};
 use super::table::{Align, TextTable, sanitize};
-use crate::protocol::response::{Change, EffectiveConfig, EffectiveKey, LogLevel, ReloadResult};
-use crate::protocol::{ControlRequest, encode};
+use crate::control_protocol::response::{
+    Change, EffectiveConfig, EffectiveKey, LogLevel, ReloadResult,
+};
+use crate::control_protocol::{ControlRequest, encode};
 
 /// Reloads the configuration and prints the changes.
 ///

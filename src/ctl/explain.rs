@@ -2,8 +2,8 @@
 
 use super::output::{CommandFailure, Output};
 use super::table::{Align, TextTable, sanitize};
-use crate::protocol::ControlRequest;
-use crate::protocol::response::Explanation;
+use crate::control_protocol::ControlRequest;
+use crate::control_protocol::response::Explanation;
 
 /// Sends the request and prints the result of each check.
 ///

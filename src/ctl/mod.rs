@@ -21,9 +21,9 @@ use std::process::ExitCode;
 use self::args::{CtlCommand, WeightArg};
 use self::client::ControlClient;
 use self::output::{CommandFailure, Output, write_line};
+use crate::control_protocol::response::{CommandError, CommandErrorKind, Response};
+use crate::control_protocol::{ControlRequest, encode};
 use crate::ctl::args::CtlArgs;
-use crate::protocol::response::{CommandError, CommandErrorKind, Response};
-use crate::protocol::{ControlRequest, encode};
 
 /// Runs a command and returns its exit code.
 pub fn main(ctl: CtlArgs) -> ExitCode {

@@ -10,8 +10,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::client::{ClientError, ClientErrorKind, ControlClient};
 use super::table::{TextTable, sanitize};
-use crate::protocol::response::{CommandError, CommandErrorKind, Response};
-use crate::protocol::{ControlRequest, decode};
+use crate::control_protocol::response::{CommandError, CommandErrorKind, Response};
+use crate::control_protocol::{ControlRequest, decode};
 
 /// Sends requests and prints the responses.
 #[derive(Clone, Debug)]

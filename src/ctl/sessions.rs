@@ -11,8 +11,8 @@ use super::args::{SessionOrder, SessionsArgs};
 use super::format::{age, byte_rate, bytes, count, rate, round_trip};
 use super::output::{CommandFailure, Output, write_line, write_text};
 use super::table::{Align, TextTable, sanitize};
-use crate::protocol::response::{SessionDetail, SessionList, SessionRow};
-use crate::protocol::{ControlRequest, encode};
+use crate::control_protocol::response::{SessionDetail, SessionList, SessionRow};
+use crate::control_protocol::{ControlRequest, encode};
 
 /// Lists tunnels.
 ///

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::format::{age, bytes, count};
 use super::output::{CommandFailure, Output};
 use super::table::{Align, TextTable, sanitize};
-use crate::protocol::ControlRequest;
+use crate::control_protocol::ControlRequest;
 
 /// Prints the summary and a table of backends.
 ///

@@ -3,8 +3,8 @@
 use super::format::{bytes, count, time_of_day};
 use super::output::{CommandFailure, Output, write_line, write_text};
 use super::table::sanitize;
-use crate::protocol::ControlRequest;
-use crate::protocol::response::FrameEvent;
+use crate::control_protocol::ControlRequest;
+use crate::control_protocol::response::FrameEvent;
 
 /// Prints one line per frame until the tunnel ends.
 ///

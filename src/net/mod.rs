@@ -7,7 +7,6 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
-pub mod engine;
 pub(crate) mod http_io;
 pub mod network;
 pub(crate) mod plain;
@@ -17,6 +16,7 @@ pub(crate) mod scripted;
 pub mod socket;
 #[cfg(test)]
 pub mod testing;
+pub mod tls_engine;
 #[cfg(test)]
 pub(crate) mod tokio_tls;
 pub(crate) mod unbuffered_tls;

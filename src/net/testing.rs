@@ -12,8 +12,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 
-use super::engine::{EngineConfig, ServerEngine};
 use super::scratch::{RecvScratch, SendScratch};
+use super::tls_engine::{EngineConfig, ServerEngine};
 use super::tokio_tls::TokioTls;
 use super::unbuffered_tls::UnbufferedTls;
 use crate::net::{Recv, Stream, Transport};

@@ -12,9 +12,9 @@ use std::task::{Context, Poll, ready};
 use rustls::{Error as TlsError, InvalidMessage};
 use tokio::io::ReadBuf;
 
-use super::engine::Engine;
 use super::plain::{PlainStream, poll_fin};
 use super::scratch::{RecvScratch, SendScratch, WIRE_RECORD_BYTES_MAX};
+use super::tls_engine::Engine;
 use crate::net::{Recv, Stream, Transport};
 
 /// A [`Stream`] over TLS with an [`Engine`].

@@ -183,8 +183,8 @@ mod tests {
     use super::*;
     use crate::admission::concurrency::{ConcurrencyLimits, TunnelLimits};
     use crate::net::Recv;
-    use crate::net::engine::ServerEngine;
     use crate::net::scratch::{RecvScratch, SendScratch};
+    use crate::net::tls_engine::ServerEngine;
     use crate::net::unbuffered_tls::UnbufferedTls;
     use crate::sessions::info::SessionInfo;
     use crate::sessions::registry::Registry;

@@ -12,7 +12,7 @@ use tracing::warn;
 use ws::TerminationReason;
 
 use crate::config::settings::OnBackendLoss;
-use crate::protocol::Selection;
+use crate::control_protocol::Selection;
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;

@@ -12,7 +12,7 @@ use super::reload_report;
 use crate::config::settings::Settings;
 use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
-use crate::protocol::response::{self, Change};
+use crate::control_protocol::response::{self, Change};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::{LastReload, ProxyState};
 use crate::sys::clock::wall;

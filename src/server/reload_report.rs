@@ -8,7 +8,7 @@ use crate::config::explain::difference::{AffectedTunnels, SettingChange, differe
 use crate::config::explain::effect::AppliesTo;
 use crate::config::explain::listing::takes_effect;
 use crate::config::settings::Settings;
-use crate::protocol::response::Change;
+use crate::control_protocol::response::Change;
 use crate::proxy::state::ProxyState;
 
 /// The differences between two configurations, with the number of open tunnels that each affects.
@@ -138,7 +138,7 @@ const SUMMARY_MAX: usize = 500;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::response::ChangedKey;
+    use crate::control_protocol::response::ChangedKey;
 
     fn change(part: &str, name: &str, what: &str, keys: &[&str]) -> Change {
         let key = |key: &&str| ChangedKey { key: (*key).to_owned(), before: None, after: None };

@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::drain_plan::{DrainOutcome, DrainPlan};
 use super::registry::SessionHandle;
-use crate::protocol::{DrainScope, Selection};
+use crate::control_protocol::{DrainScope, Selection};
 
 /// The drains in progress, at most 16.
 #[derive(Debug, Default)]

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use super::certs::CertTable;
 use crate::client::{TlsInfo, TlsVersion};
-use crate::net::engine::{EngineConfig, ServerEngine};
 use crate::net::socket::Socket;
+use crate::net::tls_engine::{EngineConfig, ServerEngine};
 use crate::net::unbuffered_tls::UnbufferedTls;
 use crate::reject::{ConnectionStage, DropReason};
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
-use tidegate::net::engine::{Engine, EngineConfig, ServerEngine};
 use tidegate::net::scratch::WriteBuffer;
+use tidegate::net::tls_engine::{Engine, EngineConfig, ServerEngine};
 
 /// Runs a client and a server as the script says. Its first byte chooses the TLS version.
 pub fn drive(script: &[u8]) {

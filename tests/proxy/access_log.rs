@@ -39,7 +39,7 @@ async fn records_only_go_to_the_file() {
             "{key}: {ended}"
         );
     }
-    assert_eq!(bed.client.ask(b"not a request\r\n\r\n").await.status, 400);
+    assert_eq!(bed.client.request(b"not a request\r\n\r\n").await.status, 400);
     assert_eq!(log.nth(3).await["event"], "dropped");
     let mode = fs::metadata(&log.0).unwrap().permissions().mode();
     // The umask of the test may remove further bits.
@@ -276,8 +276,8 @@ async fn hostile_user_agent_cannot_forge_fields() {
             let request = [before.as_bytes(), hostile, after.as_bytes()].concat();
             let mut client = PlainStream::new(bed.client.connect_plain().await);
             client.write_all(&request).await.unwrap();
-            let answer = read_response(&mut client).await;
-            assert_eq!(answer.status, 101, "{}", String::from_utf8_lossy(&request));
+            let response = read_response(&mut client).await;
+            assert_eq!(response.status, 101, "{}", String::from_utf8_lossy(&request));
             close_normally(client, bed.backend.accept().await).await;
         }
         log.until_text(|text| text.lines().count() == 2 * HOSTILE.len()).await;

@@ -22,9 +22,9 @@ async fn metrics_are_served_at_full_capacity() {
         let address = bed.client.tls;
         flood.spawn(async move { drop(tokio::net::TcpStream::connect(address).await) });
     }
-    let (answer, body) = get(bed.proxy.admin().await, "/metrics").await;
+    let (response, body) = get(bed.proxy.admin().await, "/metrics").await;
     let text = String::from_utf8(body).unwrap();
-    assert!(answer.status == 200 && text.contains("tidegate_"), "{answer:?}");
+    assert!(response.status == 200 && text.contains("tidegate_"), "{response:?}");
     let open = bed.proxy.command(json!({"command": "sessions", "selection": {}})).await;
     assert_eq!(open["open"], 4);
     flood.join_all().await;

@@ -58,12 +58,12 @@ async fn refused_connection_is_503() {
     let client = Client::new(&proxy).await;
     let mut waits = std::collections::BTreeSet::new();
     for n in 1..=12 {
-        let answer = client.ask(HANDSHAKE.as_bytes()).await;
-        assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
-        let wait: u32 = answer.header("retry-after").unwrap().parse().unwrap();
+        let response = client.request(HANDSHAKE.as_bytes()).await;
+        assert_eq!((response.status, response.header("connection")), (503, Some("close")));
+        let wait: u32 = response.header("retry-after").unwrap().parse().unwrap();
         assert!((5..=10).contains(&wait), "{wait}");
         waits.insert(wait);
-        let record = proxy.nth_outcome(n).await;
+        let record = proxy.nth_end_record(n).await;
         assert_eq!(
             (&record["end"], &record["key"]),
             (&"no_backend".into(), &"route.backends".into())
@@ -96,8 +96,8 @@ async fn connect_timeout_is_504() {
     let full = Full::new();
     let more = "[timeouts]\nconnect = \"200ms\"";
     let proxy = Proxy::start(&route(&[full.address], more)).await;
-    let answer = Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await;
-    assert_eq!(answer.status, 504);
+    let response = Client::new(&proxy).await.request(HANDSHAKE.as_bytes()).await;
+    assert_eq!(response.status, 504);
     let record = proxy.end_record("connect_timeout").await;
     assert_eq!((&record["key"], &record["value"]), (&"timeouts.connect".into(), &"200ms".into()));
     assert!(record["age_ms"].as_u64().unwrap() < 2000);
@@ -142,7 +142,7 @@ async fn disconnected_client_still_gets_a_record() {
         let mut stream = client.connect_plain().await;
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         drop(stream);
-        let record = proxy.nth_outcome(n).await;
+        let record = proxy.nth_end_record(n).await;
         let end = record["end"].as_str().unwrap();
         assert!(matches!(end, "client_disconnected" | "no_backend"), "{record}");
     }
@@ -167,7 +167,7 @@ async fn three_failures_exclude_a_backend() {
     let client = Client::new(&proxy).await;
     assert!(ready(&proxy).await);
     for _ in 0..3 {
-        client.ask(HANDSHAKE.as_bytes()).await;
+        client.request(HANDSHAKE.as_bytes()).await;
     }
     assert!(!ready(&proxy).await);
 }
@@ -180,7 +180,7 @@ async fn status_200_does_not_exclude_a_backend() {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
     for _ in 0..6 {
-        assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 502);
+        assert_eq!(client.request(HANDSHAKE.as_bytes()).await.status, 502);
     }
     assert!(ready(&proxy).await);
 }

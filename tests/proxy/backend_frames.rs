@@ -4,8 +4,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    InvalidFrames, Side, TestBed, assert_relays, check_invalid_frames, close_normally, poke,
-    read_to_end, reset, wire, within_timeout,
+    InvalidFrames, Side, TestBed, assert_relays, check_invalid_frames, close_normally, read_to_end,
+    reset, wait_until_client_data_processed, wire, within_timeout,
 };
 
 // Requirements: FB01, FB02, FB07.
@@ -190,7 +190,7 @@ async fn killed_backend_only_ends_its_own_tunnels() {
     for (index, (client, backend)) in tunnels.iter_mut().enumerate() {
         if index % 2 == 0 {
             client.write_all(&wire::masked(0x81, b"unread")).await.unwrap();
-            poke(client, backend).await;
+            wait_until_client_data_processed(client, backend).await;
         }
     }
     let (clients, backends): (Vec<_>, Vec<_>) = tunnels.into_iter().unzip();

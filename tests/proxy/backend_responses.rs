@@ -13,13 +13,13 @@ use crate::support::{
 };
 
 /// A backend that sends the n-th of these responses to a request for `/n`, then closes.
-async fn backend_with(answers: Vec<Vec<u8>>) -> Backend {
-    let answers = Arc::new(answers);
+async fn backend_with(responses: Vec<Vec<u8>>) -> Backend {
+    let responses = Arc::new(responses);
     Backend::raw(move |head, mut stream, _| {
-        let answers = answers.clone();
+        let responses = responses.clone();
         async move {
             let number = head.split(['/', ' ']).nth(2).unwrap().parse::<usize>().unwrap();
-            let _ = stream.write_all(&answers[number]).await;
+            let _ = stream.write_all(&responses[number]).await;
             let _ = stream.shutdown().await;
         }
     })
@@ -27,31 +27,31 @@ async fn backend_with(answers: Vec<Vec<u8>>) -> Backend {
 }
 
 /// Requests `/n` with these header lines; returns the response and all bytes after its head.
-async fn ask(client: &Client, number: usize, lines: &str) -> (RawResponse, Vec<u8>) {
+async fn request_number(client: &Client, number: usize, lines: &str) -> (RawResponse, Vec<u8>) {
     let sent = with_lines(lines).replacen("/ws", &format!("/{number}"), 1);
     let mut stream = BufReader::new(client.connect_plain().await);
     stream.write_all(sent.as_bytes()).await.unwrap();
-    let answer = read_response(&mut stream).await;
-    (answer, read_to_end(&mut stream).await)
+    let response = read_response(&mut stream).await;
+    (response, read_to_end(&mut stream).await)
 }
 
 /// Asserts that every response becomes a 502 that contains nothing of it.
-async fn bad(answers: Vec<Vec<u8>>, lines: &str) {
-    let backend = backend_with(answers.clone()).await;
+async fn assert_all_become_502(responses: Vec<Vec<u8>>, lines: &str) {
+    let backend = backend_with(responses.clone()).await;
     let proxy = Proxy::start(&route(&[backend.address], "compression = \"pass\"")).await;
     let client = Client::new(&proxy).await;
     let mut wrong = Vec::new();
-    for (number, sent) in answers.iter().enumerate() {
-        let (answer, rest) = ask(&client, number, lines).await;
-        let record = proxy.nth_outcome(number + 1).await;
-        let leaks = answer.head.contains("leak") || rest != b"502 Bad Gateway\n";
-        if answer.status != 502 || leaks || record["end"] != "backend_handshake_invalid" {
+    for (number, sent) in responses.iter().enumerate() {
+        let (response, rest) = request_number(&client, number, lines).await;
+        let record = proxy.nth_end_record(number + 1).await;
+        let leaks = response.head.contains("leak") || rest != b"502 Bad Gateway\n";
+        if response.status != 502 || leaks || record["end"] != "backend_handshake_invalid" {
             let sent = String::from_utf8_lossy(&sent[..sent.len().min(300)]);
-            wrong.push(format!("{sent:?} became {answer:?}, {rest:?}, {record}"));
+            wrong.push(format!("{sent:?} became {response:?}, {rest:?}, {record}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(proxy.outcomes().len(), answers.len());
+    assert_eq!(proxy.outcomes().len(), responses.len());
 }
 
 /// The valid 101 with one piece of text replaced.
@@ -91,34 +91,34 @@ async fn error_responses_pass_unchanged() {
              Keep-Alive: 5\r\n{framing}\r\n\r\n"
         )
     };
-    let mut answers: Vec<String> =
+    let mut responses: Vec<String> =
         statuses.map(|status| head(status, "Content-Length: 4") + "why?").into();
-    answers.push(
+    responses.push(
         head("401 Chunked", "Transfer-Encoding: chunked") + "2\r\nwh\r\n2\r\ny?\r\n0\r\n\r\n",
     );
-    answers.push(head("401 To the end", "X: y") + "why?");
+    responses.push(head("401 To the end", "X: y") + "why?");
     // Bytes after the response are not another response (BM19).
-    answers.push(head("403 Twice", "Content-Length: 4") + "why?HTTP/1.1 200 OK\r\n\r\nleak");
-    let backend = backend_with(answers.iter().map(|text| text.clone().into()).collect()).await;
+    responses.push(head("403 Twice", "Content-Length: 4") + "why?HTTP/1.1 200 OK\r\n\r\nleak");
+    let backend = backend_with(responses.iter().map(|text| text.clone().into()).collect()).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
-    for (number, sent) in answers.iter().enumerate() {
-        let (answer, body) = ask(&client, number, "X: y").await;
-        assert_eq!(answer.status, sent[9..12].parse::<u16>().unwrap());
-        assert_eq!(body, b"why?", "{answer:?}");
-        assert_eq!(answer.header("content-length"), Some("4"));
-        assert_eq!(answer.all("set-cookie"), "a=1; Path=/; HttpOnly, b=\"2\"");
-        assert_eq!(answer.header("location"), Some("/login?next=%2Fws"));
-        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"x\""));
-        assert_eq!(answer.header("x-odd"), Some("Zo\u{eb} \t {}"));
-        assert_eq!(answer.header("server"), Some("odd/1.0 (x)"));
-        assert_eq!(answer.all("retry-after"), "77");
-        assert_eq!(answer.header("connection"), Some("close"));
-        assert_eq!((answer.header("x-gone"), answer.header("keep-alive")), (None, None));
-        let record = proxy.nth_outcome(number + 1).await;
+    for (number, sent) in responses.iter().enumerate() {
+        let (response, body) = request_number(&client, number, "X: y").await;
+        assert_eq!(response.status, sent[9..12].parse::<u16>().unwrap());
+        assert_eq!(body, b"why?", "{response:?}");
+        assert_eq!(response.header("content-length"), Some("4"));
+        assert_eq!(response.all("set-cookie"), "a=1; Path=/; HttpOnly, b=\"2\"");
+        assert_eq!(response.header("location"), Some("/login?next=%2Fws"));
+        assert_eq!(response.header("www-authenticate"), Some("Bearer realm=\"x\""));
+        assert_eq!(response.header("x-odd"), Some("Zo\u{eb} \t {}"));
+        assert_eq!(response.header("server"), Some("odd/1.0 (x)"));
+        assert_eq!(response.all("retry-after"), "77");
+        assert_eq!(response.header("connection"), Some("close"));
+        assert_eq!((response.header("x-gone"), response.header("keep-alive")), (None, None));
+        let record = proxy.nth_end_record(number + 1).await;
         assert_eq!(
             (&record["end"], &record["status"]),
-            (&"backend_rejected".into(), &answer.status.into())
+            (&"backend_rejected".into(), &response.status.into())
         );
     }
 }
@@ -132,22 +132,22 @@ async fn status_426_gets_an_upgrade_header() {
     )
     .await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
-    let answer = Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await;
-    assert_eq!((answer.status, answer.all("upgrade").as_str()), (426, "websocket"));
-    assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+    let response = Client::new(&proxy).await.request(HANDSHAKE.as_bytes()).await;
+    assert_eq!((response.status, response.all("upgrade").as_str()), (426, "websocket"));
+    assert_eq!(response.header("sec-websocket-version"), Some("13"));
 }
 
 // Requirements: BM05, BM06.
 #[tokio::test]
 async fn unexpected_status_becomes_502() {
-    let mut answers: Vec<Vec<u8>> =
+    let mut responses: Vec<Vec<u8>> =
         ["200 OK", "201 Created", "202 Accepted", "299 X", "600 X", "999 X"]
             .map(|status| {
                 format!("HTTP/1.1 {status}\r\nX: leak\r\nContent-Length: 4\r\n\r\nleak").into()
             })
             .into();
-    answers.push(b"HTTP/1.1 204 No Content\r\nX: leak\r\n\r\n".into());
-    answers.extend([
+    responses.push(b"HTTP/1.1 204 No Content\r\nX: leak\r\n\r\n".into());
+    responses.extend([
         replaced("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: A"),
         replaced("s3pPLM", "s3pPLm"),
         replaced("Sec-WebSocket-Accept", "Sec-WebSocket-Key"),
@@ -159,7 +159,7 @@ async fn unexpected_status_becomes_502() {
         replaced("HTTP/1.1", "HTTP/1.0"),
         added("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
     ]);
-    bad(answers, "X: y").await;
+    assert_all_become_502(responses, "X: y").await;
 }
 
 // Requirements: BM07, BM10, BM11, W8, W9, W12, F30.
@@ -185,22 +185,22 @@ async fn invalid_101_becomes_502() {
         "Connection: a b",
     ];
     let offer = "Sec-WebSocket-Protocol: a, b\r\nSec-WebSocket-Extensions: permessage-deflate";
-    bad(lines.map(added).into(), offer).await;
+    assert_all_become_502(lines.map(added).into(), offer).await;
     // No extension or subprotocol may be selected where none was offered.
     let valid = ["Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Protocol: a"];
-    bad(valid.map(added).into(), "X: y").await;
+    assert_all_become_502(valid.map(added).into(), "X: y").await;
 }
 
 // Requirements: BM14, BM15, BM16, H28, H29, H33.
 #[tokio::test]
 async fn malformed_heads_become_502() {
-    let mut answers =
+    let mut responses =
         ["X: a\r\n b", "X : a", ": a", "X", "X: a\rb", "X: a\0b", "X\x01: a", " X: a"]
             .map(added)
             .to_vec();
-    answers.push(added(&format!("X: {}", "leak".repeat(5000))));
-    answers.push(added(&vec!["X: leak"; 65].join("\r\n")));
-    answers.extend(
+    responses.push(added(&format!("X: {}", "leak".repeat(5000))));
+    responses.push(added(&vec!["X: leak"; 65].join("\r\n")));
+    responses.extend(
         [
             "leak",
             "leak\r\n\r\n",
@@ -220,18 +220,19 @@ async fn malformed_heads_become_502() {
         ]
         .map(|text| text.as_bytes().to_vec()),
     );
-    bad(answers, "X: y").await;
+    assert_all_become_502(responses, "X: y").await;
 }
 
 // Requirements: BM13, H11.
 #[tokio::test]
 async fn few_interim_responses_are_skipped() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
-    bad(vec![interim.repeat(1000).into(), interim.repeat(9).into()], "X: y").await;
+    assert_all_become_502(vec![interim.repeat(1000).into(), interim.repeat(9).into()], "X: y")
+        .await;
     let few = interim.repeat(8) + &switching_protocols(HANDSHAKE);
     let backend = Backend::answering(few).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
-    assert_eq!(Client::new(&proxy).await.ask(HANDSHAKE.as_bytes()).await.status, 101);
+    assert_eq!(Client::new(&proxy).await.request(HANDSHAKE.as_bytes()).await.status, 101);
 }
 
 // Requirements: BM12.
@@ -255,9 +256,9 @@ async fn frames_sent_with_the_101_are_relayed() {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    let answer = read_response(&mut stream).await;
-    assert_eq!((answer.status, answer.header("set-cookie")), (101, Some("a=1")));
-    assert_eq!((answer.all("connection").as_str(), answer.header("x-gone")), ("Upgrade", None));
+    let response = read_response(&mut stream).await;
+    assert_eq!((response.status, response.header("set-cookie")), (101, Some("a=1")));
+    assert_eq!((response.all("connection").as_str(), response.header("x-gone")), ("Upgrade", None));
     let mut got = vec![0; frames.concat().len()];
     stream.read_exact(&mut got).await.unwrap();
     assert_eq!(got, frames.concat());
@@ -282,9 +283,9 @@ async fn slow_response_becomes_504() {
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
     let client = Client::new(&proxy).await;
     for (n, target) in ["/silent", "/drip"].into_iter().enumerate() {
-        let answer = client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
-        assert_eq!((answer.status, answer.header("retry-after")), (504, None));
-        let record = proxy.nth_outcome(n + 1).await;
+        let response = client.request(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
+        assert_eq!((response.status, response.header("retry-after")), (504, None));
+        let record = proxy.nth_end_record(n + 1).await;
         assert_eq!(record["end"], "response_timeout");
         assert_eq!(
             (&record["key"], &record["value"]),
@@ -309,9 +310,9 @@ async fn truncated_response_becomes_502() {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
     for (n, target) in ["/close", "/reset"].into_iter().enumerate() {
-        let answer = client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
-        assert_eq!(answer.status, 502, "{target}");
-        assert_eq!(proxy.nth_outcome(n + 1).await["end"], "backend_handshake_invalid");
+        let response = client.request(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await;
+        assert_eq!(response.status, 502, "{target}");
+        assert_eq!(proxy.nth_end_record(n + 1).await["end"], "backend_handshake_invalid");
     }
 }
 
@@ -334,8 +335,8 @@ async fn large_or_stalled_error_body_is_cut() {
     for (target, length) in [("/whole", 64 * 1024), ("/stalled", 1000)] {
         let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await.unwrap();
-        let answer = read_response(&mut stream).await;
-        assert_eq!(answer.status, 403);
+        let response = read_response(&mut stream).await;
+        assert_eq!(response.status, 403);
         assert_eq!(read_to_end(&mut stream).await.len(), length, "{target}");
     }
 }

@@ -9,15 +9,15 @@ use tokio::task::JoinSet;
 use crate::support::{PlainStream, Side, TestBed, assert_relays, wire, within_timeout};
 
 /// No timeout applies during these tests.
-const PATIENT: &str = "[heartbeat]\ninterval = \"off\"\n[limits]\nwrite_timeout = \"10m\"\n\
+const NO_TIMEOUTS: &str = "[heartbeat]\ninterval = \"off\"\n[limits]\nwrite_timeout = \"10m\"\n\
                        message_from_client = \"off\"\n";
 
-/// KiB allowed for each tunnel.
-const EACH: u64 = 64;
-/// KiB allowed for a partial TLS record, if the sender uses TLS.
-const RECORD: u64 = 17;
-/// KiB allowed for all tunnels together, in addition.
-const SHARED: u64 = 2 * 1024;
+/// Memory allowed for each tunnel.
+const PER_TUNNEL_KIB: u64 = 64;
+/// Memory allowed for a partial TLS record, if the sender uses TLS.
+const TLS_RECORD_KIB: u64 = 17;
+/// Memory allowed for all tunnels together, in addition.
+const SHARED_KIB: u64 = 2 * 1024;
 const TUNNELS: usize = 100;
 
 type Sender = Box<dyn AsyncWrite + Send + Unpin>;
@@ -26,22 +26,22 @@ type Sender = Box<dyn AsyncWrite + Send + Unpin>;
 #[tokio::test]
 async fn clients_that_never_read_use_bounded_memory() {
     let frame = wire::unmasked(0x82, &[1; 60_000]);
-    check_memory(&TestBed::with(PATIENT).await, Side::Backend, true, &frame).await;
-    check_memory(&TestBed::with(PATIENT).await, Side::Backend, false, &frame).await;
+    check_memory(&TestBed::with(NO_TIMEOUTS).await, Side::Backend, true, &frame).await;
+    check_memory(&TestBed::with(NO_TIMEOUTS).await, Side::Backend, false, &frame).await;
 }
 
 #[tokio::test]
 async fn backends_that_never_read_use_bounded_memory() {
     let frame = wire::masked(0x82, &[1; 60_000]);
-    check_memory(&TestBed::with(PATIENT).await, Side::Client, true, &frame).await;
-    check_memory(&TestBed::with(PATIENT).await, Side::Client, false, &frame).await;
+    check_memory(&TestBed::with(NO_TIMEOUTS).await, Side::Client, true, &frame).await;
+    check_memory(&TestBed::with(NO_TIMEOUTS).await, Side::Client, false, &frame).await;
 }
 
 // Requirements: FC17.
 #[tokio::test]
 async fn delayed_senders_use_bounded_memory() {
     for side in Side::BOTH {
-        let rate = format!("{PATIENT}messages_from_{} = \"1/s\"\n", side.as_str());
+        let rate = format!("{NO_TIMEOUTS}messages_from_{} = \"1/s\"\n", side.as_str());
         let frame = side.frame(0x82, &[1; 1000]);
         check_memory(&TestBed::with(&rate).await, side, side == Side::Client, &frame).await;
     }
@@ -59,8 +59,9 @@ async fn check_memory(bed: &TestBed, sending: Side, secure: bool, frame: &[u8]) 
     let _senders = fill(senders, frame).await;
     let (after, _) = bed.proxy.memory_and_descriptors();
     let grown = after.saturating_sub(before);
-    let each = EACH + if secure && sending == Side::Client { RECORD } else { 0 };
-    assert!(grown <= each * TUNNELS as u64 + SHARED, "{grown} KiB for {TUNNELS}");
+    let per_tunnel =
+        PER_TUNNEL_KIB + if secure && sending == Side::Client { TLS_RECORD_KIB } else { 0 };
+    assert!(grown <= per_tunnel * TUNNELS as u64 + SHARED_KIB, "{grown} KiB for {TUNNELS}");
     println!("{sending:?} sends, TLS {secure}: {} KiB a tunnel", grown as f64 / TUNNELS as f64);
 }
 

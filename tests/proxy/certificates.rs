@@ -23,16 +23,16 @@ use crate::support::{
 };
 
 pub const RENEWED: &str = "certificates renewed; open tunnels are not affected";
-const REFUSED: &str = "changed certificates rejected; the previous ones stay active";
+const REJECTED: &str = "changed certificates rejected; the previous ones stay active";
 /// The clients here do not answer pings while they wait.
-const UNASKED: &str = "[heartbeat]\ninterval = \"off\"\n";
+const NO_HEARTBEAT: &str = "[heartbeat]\ninterval = \"off\"\n";
 /// Longer than two polls of the files on a busy machine.
-const LOOKS: Duration = Duration::from_secs(60);
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A certificate for `localhost`, valid from `from` to `until` days relative to now.
-fn made(from: i32, until: i32) -> (CertificateDer<'static>, String, String) {
-    #[expect(clippy::disallowed_methods, reason = "a certificate says from when until when")]
+fn generate_certificate(from: i32, until: i32) -> (CertificateDer<'static>, String, String) {
+    #[expect(clippy::disallowed_methods, reason = "validity is in wall-clock time")]
     let now = SystemTime::now();
     let at = |days: i32| match u32::try_from(days) {
         Ok(days) => now + days * DAY + Duration::from_secs(60 * 60),
@@ -41,8 +41,8 @@ fn made(from: i32, until: i32) -> (CertificateDer<'static>, String, String) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     (params.not_before, params.not_after) = (at(from).into(), at(until).into());
     let key = KeyPair::generate().unwrap();
-    let made = params.self_signed(&key).unwrap();
-    (made.der().clone(), made.pem(), key.serialize_pem())
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.der().clone(), certificate.pem(), key.serialize_pem())
 }
 
 /// Files as certbot lays them out: each version in an archive, and links to the current one.
@@ -58,7 +58,7 @@ impl Certbot {
 
     /// Writes a version into the archive; returns its certificate.
     fn archive(&self, version: u32) -> CertificateDer<'static> {
-        let (certificate, chain, key) = made(-1, 89);
+        let (certificate, chain, key) = generate_certificate(-1, 89);
         let archive = self.0.path().join("archive/localhost");
         fs::write(archive.join(format!("fullchain{version}.pem")), chain).unwrap();
         write_key(&archive.join(format!("privkey{version}.pem")), &key);
@@ -98,12 +98,14 @@ pub async fn connect(
     within_timeout("TLS", client.connect(name, stream)).await.unwrap()
 }
 
-fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+fn peer_certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
-async fn shown_now(proxy: &Proxy) -> CertificateDer<'static> {
-    shown(&connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await)
+async fn served_certificate(proxy: &Proxy) -> CertificateDer<'static> {
+    peer_certificate(
+        &connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await,
+    )
 }
 
 pub fn has_message<'a>(message: &'a str) -> impl Fn(&Record) -> bool + 'a {
@@ -124,10 +126,10 @@ async fn renewal_through_symlinks_needs_no_reload() {
     let old = certbot.archive(1);
     certbot.link("fullchain", 1);
     certbot.link("privkey", 1);
-    let proxy = Proxy::start_bare(&certbot.config(&mock, UNASKED)).await;
+    let proxy = Proxy::start_bare(&certbot.config(&mock, NO_HEARTBEAT)).await;
     let (address, client) = (proxy.address("tls").await, trust_any_certificate());
     let stream = connect(&client, address, "localhost").await;
-    assert_eq!(shown(&stream), old);
+    assert_eq!(peer_certificate(&stream), old);
     let mut tunnel = upgrade(stream).await;
     let mut backend = mock.accept().await;
     assert_relays(&mut tunnel, &mut backend).await;
@@ -135,11 +137,11 @@ async fn renewal_through_symlinks_needs_no_reload() {
     let new = certbot.archive(2);
     certbot.link("fullchain", 2);
     certbot.link("privkey", 2);
-    let record = proxy.late_record(LOOKS, has_message(RENEWED)).await;
+    let record = proxy.late_record(RENEWAL_TIMEOUT, has_message(RENEWED)).await;
     assert_eq!((&record["generation"], &record["names"]), (&2.into(), &"localhost".into()));
     let until = record["not_after"].as_str().unwrap();
     assert!(until.starts_with("20") && until.ends_with('Z'), "{record}");
-    assert_eq!(shown_now(&proxy).await, new);
+    assert_eq!(served_certificate(&proxy).await, new);
     assert_relays(&mut tunnel, &mut backend).await;
     close_normally(tunnel, backend).await;
     // A ticket issued before the renewal can still be used.
@@ -149,8 +151,9 @@ async fn renewal_through_symlinks_needs_no_reload() {
     assert_relays(&mut tunnel, &mut mock.accept().await).await;
 
     let scrape = proxy.scrape().await;
-    let count = |of| scrape.value("tidegate_certificate_renewals_total", &[("outcome", of)]);
-    assert_eq!((count("applied"), count("rejected")), (1.0, 0.0));
+    let renewals =
+        |outcome| scrape.value("tidegate_certificate_renewals_total", &[("outcome", outcome)]);
+    assert_eq!((renewals("applied"), renewals("rejected")), (1.0, 0.0));
     assert_eq!(scrape.value("tidegate_config_generation", &[]), 2.0);
     assert_eq!(warnings(&proxy), [""; 0]);
 }
@@ -162,31 +165,32 @@ async fn mismatched_pair_keeps_the_old_certificate() {
     let old = certbot.archive(1);
     certbot.link("fullchain", 1);
     certbot.link("privkey", 1);
-    let proxy = Proxy::start_bare(&certbot.config(&mock, UNASKED)).await;
+    let proxy = Proxy::start_bare(&certbot.config(&mock, NO_HEARTBEAT)).await;
     let stream = connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await;
     let (mut tunnel, mut backend) = (upgrade(stream).await, mock.accept().await);
 
     let new = certbot.archive(2);
     certbot.link("fullchain", 2);
-    let record = proxy.late_record(LOOKS, has_message(REFUSED)).await;
-    let fault = record["error"].as_str().unwrap();
+    let record = proxy.late_record(RENEWAL_TIMEOUT, has_message(REJECTED)).await;
+    let error = record["error"].as_str().unwrap();
     for part in
         ["proxy.toml:10:7: ", "certificate[0].key", "live/localhost/privkey.pem", "not the key"]
     {
-        assert!(fault.contains(part), "{part} is not in {fault}");
+        assert!(error.contains(part), "{part} is not in {error}");
     }
-    assert_eq!(shown_now(&proxy).await, old);
+    assert_eq!(served_certificate(&proxy).await, old);
     assert_relays(&mut tunnel, &mut backend).await;
     assert_eq!(proxy.health().await["generation"], 1);
 
     certbot.link("privkey", 2);
-    proxy.late_record(LOOKS, has_message(RENEWED)).await;
-    assert_eq!(shown_now(&proxy).await, new);
+    proxy.late_record(RENEWAL_TIMEOUT, has_message(RENEWED)).await;
+    assert_eq!(served_certificate(&proxy).await, new);
     assert_relays(&mut tunnel, &mut backend).await;
     let scrape = proxy.scrape().await;
-    let count = |of| scrape.value("tidegate_certificate_renewals_total", &[("outcome", of)]);
-    assert_eq!((count("applied"), count("rejected")), (1.0, 1.0));
-    assert_eq!(proxy.records().iter().filter(|record| has_message(REFUSED)(record)).count(), 1);
+    let renewals =
+        |outcome| scrape.value("tidegate_certificate_renewals_total", &[("outcome", outcome)]);
+    assert_eq!((renewals("applied"), renewals("rejected")), (1.0, 1.0));
+    assert_eq!(proxy.records().iter().filter(|record| has_message(REJECTED)(record)).count(), 1);
 }
 
 // Requirements: CK12.
@@ -210,14 +214,14 @@ async fn renewal_during_shutdown_has_no_effect() {
     certbot.link("privkey", 2);
     assert_eq!(proxy.exit().await, Some(0));
     assert!(began.elapsed() > Duration::from_secs(11), "ended before the next poll of the files");
-    let found = |record: &&Record| has_message(RENEWED)(record) || has_message(REFUSED)(record);
+    let found = |record: &&Record| has_message(RENEWED)(record) || has_message(REJECTED)(record);
     assert_eq!(proxy.records().iter().find(found), None);
 }
 
 /// A folder with a certificate valid for these days relative to now, and its configuration.
 async fn certificate_folder(mock: &MockBackend, from: i32, until: i32) -> (TempDir, String) {
     let folder = TempDir::new();
-    let (_, chain, key) = made(from, until);
+    let (_, chain, key) = generate_certificate(from, until);
     folder.write("own.pem", chain);
     write_key(&folder.path().join("own-key.pem"), &key);
     let at = folder.path().display();
@@ -226,7 +230,7 @@ async fn certificate_folder(mock: &MockBackend, from: i32, until: i32) -> (TempD
 }
 
 /// The stderr of `tidegate check` for a valid file.
-fn checked(folder: &Path) -> String {
+fn check_stderr(folder: &Path) -> String {
     let output = Command::new("timeout")
         .args(["20", TIDEGATE, "check", "--config", "proxy.toml"])
         .current_dir(folder)
@@ -241,7 +245,7 @@ fn checked(folder: &Path) -> String {
 #[tokio::test]
 async fn expired_certificate_is_served_with_a_warning() {
     let mock = MockBackend::new().await;
-    for (from, until, words, ready) in [
+    for (from, until, warning, ready) in [
         (-90, -2, "the certificate for localhost expired at 20", 503),
         (2, 90, "the certificate for localhost is not valid before 20", 200),
         (-90, 6, "the certificate for localhost expires in 6 days, at 20", 200),
@@ -255,19 +259,19 @@ async fn expired_certificate_is_served_with_a_warning() {
             connect(&trust_any_certificate(), proxy.address("tls").await, "localhost").await;
         assert_relays(&mut upgrade(stream).await, &mut mock.accept().await).await;
         let admin = proxy.admin().await;
-        assert_eq!(get(admin, "/readyz").await.0.status, ready, "{words}");
+        assert_eq!(get(admin, "/readyz").await.0.status, ready, "{warning}");
         assert_eq!(get(admin, "/healthz").await.0.status, 200);
-        let expected = [words].iter().filter(|words| !words.is_empty()).count();
+        let expected = usize::from(!warning.is_empty());
         let heading = "proxy.toml:9:9: certificate[0].chain: ";
         let found = warnings(&proxy);
         assert_eq!(found.len(), expected, "{found:?}");
         assert!(
-            found.iter().all(|found| found.starts_with(&format!("{heading}{words}"))),
+            found.iter().all(|found| found.starts_with(&format!("{heading}{warning}"))),
             "{found:?}"
         );
-        let output = checked(proxy.folder());
+        let output = check_stderr(proxy.folder());
         assert_eq!(output.lines().count(), expected, "{output}");
-        assert!(output.is_empty() || output.starts_with(&format!("warning: {heading}{words}")));
+        assert!(output.is_empty() || output.starts_with(&format!("warning: {heading}{warning}")));
     }
 }
 
@@ -281,13 +285,13 @@ async fn valid_certificate_restores_readiness() {
     let state = async || (get(admin, "/readyz").await.0.status, get(admin, "/healthz").await.0);
     let (ready, health) = state().await;
     assert_eq!((ready, health.status), (503, 200));
-    let (_, chain, key) = made(-1, 80);
+    let (_, chain, key) = generate_certificate(-1, 80);
     folder.write("own.pem", chain);
     folder.write("own-key.pem", key);
     assert_eq!(proxy.reload().await["generation"], 2);
     assert_eq!(state().await.0, 200);
     // One valid certificate is enough.
-    let (_, chain, key) = made(-90, -1);
+    let (_, chain, key) = generate_certificate(-90, -1);
     folder.write("old.pem", chain);
     write_key(&folder.path().join("old-key.pem"), &key);
     let at = folder.path().display();
@@ -299,10 +303,10 @@ async fn valid_certificate_restores_readiness() {
 
 // Requirements: CK03, CK07, CK08.
 #[tokio::test]
-async fn run_check_and_reload_warn_alike() {
+async fn start_check_and_reload_print_the_same_warnings() {
     let mock = MockBackend::new().await;
     let (folder, config) = certificate_folder(&mock, -1, 80).await;
-    let (_, other, _) = made(-1, 80);
+    let (_, other, _) = generate_certificate(-1, 80);
     let own = fs::read_to_string(folder.path().join("own.pem")).unwrap();
     folder.write("own.pem", format!("{own}{other}"));
     let mode = Permissions::from_mode(0o644);
@@ -325,7 +329,7 @@ async fn run_check_and_reload_warn_alike() {
         }
     };
     as_expected(&warnings(&proxy));
-    let output = checked(proxy.folder());
+    let output = check_stderr(proxy.folder());
     as_expected(&output.lines().map(str::to_owned).collect::<Vec<_>>());
     assert!(output.lines().all(|line| line.starts_with("warning: proxy.toml:")), "{output}");
     assert_eq!(proxy.reload().await["generation"], 2);

@@ -44,7 +44,7 @@ fn run(folder: &TempDir, words: &[&str]) -> Output {
 }
 
 /// The errors that `check` reports; `run` must report the same.
-fn faults(folder: &TempDir) -> String {
+fn check_errors(folder: &TempDir) -> String {
     let checked = run(folder, &["check", "--config", "proxy.toml"]);
     let stderr = String::from_utf8(checked.stderr).unwrap();
     assert_eq!(checked.status.code(), Some(78), "{stderr}");
@@ -85,7 +85,7 @@ fn byte_order_mark_and_crlf_are_accepted() {
 // Requirements: CF04.
 #[test]
 fn misspelt_key_gets_a_suggestion() {
-    let reported = faults(&config_folder(config("[limits]\nidel = \"1h\"\n")));
+    let reported = check_errors(&config_folder(config("[limits]\nidel = \"1h\"\n")));
     assert!(reported.starts_with("proxy.toml:13:1: limits.idel: "), "{reported}");
     let mut lines = reported.lines().skip(1);
     assert_eq!(lines.next(), Some(" 13 | idel = \"1h\""));
@@ -96,8 +96,8 @@ fn misspelt_key_gets_a_suggestion() {
 
 // Requirements: CF05, CF06, CF11, CF12, CF14.
 #[test]
-fn all_faults_are_reported_together() {
-    let reported = faults(&config_folder(
+fn all_errors_are_reported_together() {
+    let reported = check_errors(&config_folder(
         config(
             "[limits]\nidle = \"20s\"\nmessage_from_client = 1000\n[timeouts]\nrequest_header = \"10\"\n\
              connect = \"0s\"\n[concurrency]\nconnections = 10\nconnections_per_client = 20\n\
@@ -147,7 +147,7 @@ fn short_and_long_policies_are_valid() {
 // Requirements: CF05, CF12, CF13.
 #[test]
 fn ineffective_limits_are_reported_with_position() {
-    let reported = faults(&config_folder(
+    let reported = check_errors(&config_folder(
         config(
             "[route.response_headers]\nset = [\"Connection: close\"]\n\
              [limits]\nmessage_from_client = { max = \"1MiB\", action = \"delay\" }\n\
@@ -190,12 +190,12 @@ fn toml_errors_have_line_and_column() {
         (config("[limits]\nidle = \"1h\0\"\n"), "proxy.toml:13:"),
         (config(&format!("x = {}1{}\n", "[".repeat(10_000), "]".repeat(10_000))), "proxy.toml:12:"),
     ] {
-        let reported = faults(&config_folder(text));
+        let reported = check_errors(&config_folder(text));
         assert!(reported.starts_with(place), "{place} is not in {reported:.500}");
     }
     let mut latin = config("").into_bytes();
     latin.extend(b"# Zo\xeb\n");
-    let reported = faults(&config_folder(latin));
+    let reported = check_errors(&config_folder(latin));
     assert!(reported.contains("UTF-8") && reported.contains("12"), "{reported}");
 }
 
@@ -204,19 +204,19 @@ fn toml_errors_have_line_and_column() {
 fn unreadable_files_are_named() {
     let folder = config_folder(config(""));
     fs::remove_file(folder.path().join("proxy.toml")).unwrap();
-    assert!(faults(&folder).contains("proxy.toml: "));
+    assert!(check_errors(&folder).contains("proxy.toml: "));
     fs::create_dir(folder.path().join("proxy.toml")).unwrap();
-    assert!(faults(&folder).starts_with("proxy.toml: "));
+    assert!(check_errors(&folder).starts_with("proxy.toml: "));
     fs::remove_dir(folder.path().join("proxy.toml")).unwrap();
     // Opening a FIFO would block.
     let made = Command::new("mkfifo").arg(folder.path().join("proxy.toml")).status().unwrap();
     assert!(made.success());
-    assert!(faults(&folder).starts_with("proxy.toml: "));
+    assert!(check_errors(&folder).starts_with("proxy.toml: "));
     fs::remove_file(folder.path().join("proxy.toml")).unwrap();
     folder.write("proxy.toml", "#".repeat(5 << 20));
-    assert!(faults(&folder).contains("4MiB"));
+    assert!(check_errors(&folder).contains("4MiB"));
     folder.write("proxy.toml", "");
-    assert!(faults(&folder).contains("listener"));
+    assert!(check_errors(&folder).contains("listener"));
 }
 
 // Requirements: CK01, CK04.
@@ -241,13 +241,13 @@ fn unusable_certificates_are_named() {
     ] {
         let folder = config_folder(config(""));
         folder.write(file, text);
-        let reported = faults(&folder);
+        let reported = check_errors(&folder);
         assert!(reported.contains(word), "{word:?} is not in {reported}");
         assert!(reported.contains("certificate[0]") && reported.contains(file), "{reported}");
         assert!(!reported.contains(secret), "key material in {reported}");
     }
     let folder = config_folder(config("").replace("chain.pem", "nowhere/chain.pem"));
-    let reported = faults(&folder);
+    let reported = check_errors(&folder);
     assert!(
         reported.contains("nowhere/chain.pem") && reported.contains("No such file"),
         "{reported}"
@@ -286,7 +286,7 @@ fn unusable_access_log_path_is_reported() {
         // No process reads it: opening it would block forever.
         let made = Command::new("mkfifo").arg(path("pipe")).status().unwrap();
         assert!(made.success());
-        let reported = faults(&folder);
+        let reported = check_errors(&folder);
         let heading = format!("proxy.toml:13:6: access.to: {problem}");
         assert!(reported.starts_with(&heading), "{heading} is not {reported}");
         assert!(reported.contains(&format!(" 13 | to = \"{to}\"\n    |      ^")), "{reported}");

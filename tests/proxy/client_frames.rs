@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
     InvalidFrames, PlainStream, Side, TestBed, assert_relays, check_invalid_frames, close_normally,
-    poke, read_to_end, reset, wire, within_timeout,
+    read_to_end, reset, wait_until_client_data_processed, wire, within_timeout,
 };
 
 /// A limit small enough to be exceeded in one write.
@@ -168,7 +168,7 @@ async fn oversized_sender_can_read_the_close() {
 
 // Requirements: F22.
 #[tokio::test]
-async fn data_after_an_error_keeps_the_close() {
+async fn close_arrives_despite_data_after_an_error() {
     let bed = TestBed::with("").await;
     let (mut client, mut backend) = bed.open().await;
     let garbage: Vec<u8> =
@@ -209,7 +209,7 @@ async fn unusual_valid_frames_pass() {
 
 // Requirements: FC30.
 #[tokio::test]
-async fn eof_within_a_frame_completes_nothing() {
+async fn eof_within_a_frame_sends_the_backend_no_close() {
     let bed = TestBed::with("").await;
     let frame = wire::masked(0x80 | wire::BINARY, &[1; 1000]);
     for session in 1..=4 {
@@ -243,7 +243,7 @@ async fn client_eof_or_reset_closes_backend_1001() {
         let (mut client, mut backend) = bed.open().await;
         assert_relays(&mut client, &mut backend).await;
         client.write_all(piece).await.unwrap();
-        poke(&mut client, &mut backend).await;
+        wait_until_client_data_processed(&mut client, &mut backend).await;
         if index < 4 {
             drop(client)
         } else {

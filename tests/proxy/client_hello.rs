@@ -35,19 +35,19 @@ impl Hello<'_> {
     fn message(&self) -> Vec<u8> {
         let mut extensions = Vec::new();
         if let Some(name) = self.sni {
-            let entry = [&[0][..], &sized(name)].concat();
-            extensions.extend(extension(0, &sized(&entry)));
+            let entry = [&[0][..], &with_u16_length(name)].concat();
+            extensions.extend(extension(0, &with_u16_length(&entry)));
         }
         if let Some(names) = self.alpn {
             let list: Vec<u8> = names
                 .iter()
                 .flat_map(|name| [&[name.len() as u8], name.as_bytes()].concat())
                 .collect();
-            extensions.extend(extension(16, &sized(&list)));
+            extensions.extend(extension(16, &with_u16_length(&list)));
         }
         // Groups: x25519, secp256r1. Signatures: ECDSA with P-256. Points: uncompressed.
-        extensions.extend(extension(10, &sized(&[0, 29, 0, 23])));
-        extensions.extend(extension(13, &sized(&[4, 3])));
+        extensions.extend(extension(10, &with_u16_length(&[0, 29, 0, 23])));
+        extensions.extend(extension(13, &with_u16_length(&[4, 3])));
         extensions.extend(extension(11, &[1, 0]));
         extensions.extend(extension(21, &vec![0; self.padding]));
         let ciphers: Vec<u8> =
@@ -55,10 +55,10 @@ impl Hello<'_> {
         let mut body = self.version.to_be_bytes().to_vec();
         body.extend([7; 32]);
         body.push(0);
-        body.extend(sized(&ciphers));
+        body.extend(with_u16_length(&ciphers));
         body.extend([1, 0]);
-        body.extend(sized(&extensions));
-        [&[1, 0][..], &sized(&body)].concat()
+        body.extend(with_u16_length(&extensions));
+        [&[1, 0][..], &with_u16_length(&body)].concat()
     }
 
     fn record(&self) -> Vec<u8> {
@@ -67,15 +67,15 @@ impl Hello<'_> {
 }
 
 fn record(kind: u8, payload: &[u8]) -> Vec<u8> {
-    [&[kind, 3, 1][..], &sized(payload)].concat()
+    [&[kind, 3, 1][..], &with_u16_length(payload)].concat()
 }
 
 fn extension(kind: u16, payload: &[u8]) -> Vec<u8> {
-    [&kind.to_be_bytes()[..], &sized(payload)].concat()
+    [&kind.to_be_bytes()[..], &with_u16_length(payload)].concat()
 }
 
-/// Prefixes the bytes with their length in two bytes.
-fn sized(bytes: &[u8]) -> Vec<u8> {
+/// Prefixes the bytes with their length as two bytes, big-endian.
+fn with_u16_length(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
 }
 
@@ -130,7 +130,7 @@ async fn proxy(default: bool, more: &str) -> (Proxy, TempDir) {
 
 // Requirements: TL02.
 #[tokio::test]
-async fn accepts_a_hello_in_single_bytes() {
+async fn accepts_a_hello_sent_byte_by_byte() {
     let (proxy, _folder) = proxy(true, "").await;
     let whole = Hello::default();
     assert_eq!(reply(&proxy, &whole.record()).await, Reply::ServerHello);
@@ -160,7 +160,7 @@ async fn rejects_unsupported_versions_ciphers_and_protocols() {
     ];
     for (n, (hello, alert)) in hellos.into_iter().enumerate() {
         assert_eq!(reply(&proxy, &hello.record()).await, Reply::Alert(alert), "{n}");
-        let record = proxy.nth_outcome(n + 1).await;
+        let record = proxy.nth_end_record(n + 1).await;
         assert_eq!((&record["end"], &record["stage"]), (&"tls_failed".into(), &"tls".into()));
     }
     // Without ALPN, and with a supported protocol in the list.
@@ -191,7 +191,7 @@ async fn rejects_unknown_and_invalid_server_names() {
         let hello = Hello { sni, ..Hello::default() };
         let reply = reply(&strict, &hello.record()).await;
         assert!(matches!(reply, Reply::Alert(_)), "{sni:?} got {reply:?}");
-        assert_eq!(strict.nth_outcome(n + 1).await["end"], "tls_failed");
+        assert_eq!(strict.nth_end_record(n + 1).await["end"], "tls_failed");
     }
     for sni in [&b"localhost"[..], b"LOCALHOST", b"LocalHost"] {
         let hello = Hello { sni: Some(sni), ..Hello::default() };
@@ -208,8 +208,6 @@ async fn rejects_unknown_and_invalid_server_names() {
 #[tokio::test]
 async fn rejects_bytes_that_are_not_a_hello() {
     let (proxy, _folder) = proxy(true, "").await;
-    let huge = Hello { padding: 60_000, ..Hello::default() }.message();
-    let huge: Vec<u8> = huge.chunks(16_000).flat_map(|part| record(22, part)).collect();
     let mut endless = vec![1, 0xff, 0xff, 0xff];
     endless.resize(70_000, 0);
     let endless: Vec<u8> = endless.chunks(16_000).flat_map(|part| record(22, part)).collect();
@@ -235,14 +233,21 @@ async fn rejects_bytes_that_are_not_a_hello() {
         let mut stream = connect(&proxy).await;
         let _ = stream.write_all(&sent).await;
         let _ = stream.shutdown().await;
-        let answer = read_to_end(&mut stream).await;
-        assert!(!answer.starts_with(b"HTTP"), "{n}: {answer:?}");
-        let record = proxy.nth_outcome(n + 1).await;
+        let response = read_to_end(&mut stream).await;
+        assert!(!response.starts_with(b"HTTP"), "{n}: {response:?}");
+        let record = proxy.nth_end_record(n + 1).await;
         assert_eq!(record["stage"], "tls", "{n}: {record}");
     }
-    // The largest accepted hello.
-    assert_eq!(reply(&proxy, &huge).await, Reply::ServerHello);
     assert_eq!(proxy.outcomes()[0]["end"], "tls_failed");
+}
+
+// Requirements: TL03.
+#[tokio::test]
+async fn accepts_a_hello_of_60_kilobytes() {
+    let (proxy, _folder) = proxy(true, "").await;
+    let large = Hello { padding: 60_000, ..Hello::default() }.message();
+    let large: Vec<u8> = large.chunks(16_000).flat_map(|part| record(22, part)).collect();
+    assert_eq!(reply(&proxy, &large).await, Reply::ServerHello);
 }
 
 // Requirements: TC01, TC06, TL04.
@@ -274,7 +279,7 @@ async fn deadline_covers_the_whole_tls_handshake() {
     assert_eq!(ends, (vec![], vec![], vec![]));
     assert!(began.elapsed() >= Duration::from_millis(300));
     for n in 1..=3 {
-        let record = proxy.nth_outcome(n).await;
+        let record = proxy.nth_end_record(n).await;
         assert_eq!(record["end"], "tls_timeout");
         assert_eq!((&record["key"], &record["value"]), (&"timeouts.tls".into(), &"300ms".into()));
         assert!(record["age_ms"].as_u64().unwrap() >= 300, "{record}");
@@ -283,7 +288,7 @@ async fn deadline_covers_the_whole_tls_handshake() {
 
 // Requirements: TC03, TC04, TC05.
 #[tokio::test]
-async fn early_disconnects_are_recorded_quietly() {
+async fn early_disconnects_are_recorded_as_client_disconnected() {
     let (proxy, _folder) = proxy(true, "").await;
     let hello = Hello::default().record();
     for (n, (sent, reset)) in
@@ -297,7 +302,7 @@ async fn early_disconnects_are_recorded_quietly() {
             stream.set_zero_linger().unwrap();
         }
         drop(stream);
-        let record = proxy.nth_outcome(n + 1).await;
+        let record = proxy.nth_end_record(n + 1).await;
         assert_eq!(
             (&record["stage"], &record["end"]),
             (&"tls".into(), &"client_disconnected".into()),
@@ -313,8 +318,8 @@ async fn plain_port_rejects_a_tls_hello() {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let mut stream = Client::new(&proxy).await.connect_plain().await;
     stream.write_all(&Hello::default().record()).await.unwrap();
-    let answer = read_to_end(&mut stream).await;
-    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
+    let response = read_to_end(&mut stream).await;
+    assert!(response.is_empty() || response.starts_with(b"HTTP/1.1 400"), "{response:?}");
     drop(stream);
     proxy.end_record("head_invalid").await;
 }

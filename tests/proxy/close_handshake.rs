@@ -102,13 +102,13 @@ async fn tungstenite_peers_close_cleanly() {
         within_timeout("an echo", socket.next()).await.unwrap().unwrap(),
         Message::text("hello")
     );
-    let answer = within_timeout("a pong", socket.next()).await.unwrap().unwrap();
-    assert_eq!(answer, Message::Pong("are you there".into()));
+    let response = within_timeout("a pong", socket.next()).await.unwrap().unwrap();
+    assert_eq!(response, Message::Pong("are you there".into()));
     let farewell = CloseFrame { code: CloseCode::Library(4321), reason: "enough".into() };
     socket.close(Some(farewell.clone())).await.unwrap();
     assert_eq!(backend.message().await, Message::Close(Some(farewell.clone())));
-    let answer = within_timeout("the answer", socket.next()).await.unwrap().unwrap();
-    assert_eq!(answer, Message::Close(Some(farewell)));
+    let response = within_timeout("the answer", socket.next()).await.unwrap().unwrap();
+    assert_eq!(response, Message::Close(Some(farewell)));
     assert!(within_timeout("the end", socket.next()).await.is_none());
     assert!(matches!(backend.next_event().await, BackendEvent::Ended(None)));
     drop(socket);

@@ -38,9 +38,9 @@ async fn open(bed: &TestBed) -> (PlainStream, PlainStream, RawResponse) {
     let offer = HANDSHAKE.replacen("\r\n", &format!("\r\n{DEFLATE}"), 1);
     let mut client = BufReader::new(bed.client.connect_plain().await);
     client.write_all(offer.as_bytes()).await.unwrap();
-    let answer = read_response(&mut client).await;
-    assert_eq!(answer.status, 101, "{answer:?}");
-    (client, bed.backend.accept().await, answer)
+    let response = read_response(&mut client).await;
+    assert_eq!(response.status, 101, "{response:?}");
+    (client, bed.backend.accept().await, response)
 }
 
 async fn passes(client: &mut PlainStream, backend: &mut PlainStream, sent: &[u8]) {
@@ -76,9 +76,9 @@ async fn bomb_stops_one_byte_over_the_limit() {
             wire::masked(TEXT, &deflated(&vec![b'b'; 4 << 20])),
         ),
     ]) {
-        let (mut client, mut backend, answer) = open(&bed).await;
+        let (mut client, mut backend, response) = open(&bed).await;
         assert_eq!(
-            answer.header("sec-websocket-extensions"),
+            response.header("sec-websocket-extensions"),
             Some("permessage-deflate; client_no_context_takeover")
         );
         passes(&mut client, &mut backend, &fits).await;
@@ -195,8 +195,8 @@ async fn chat_messages_pass_unchanged_both_ways() {
 #[tokio::test]
 async fn pass_mode_limits_compressed_size() {
     let bed = bed(&format!("compression = \"pass\"\n{LIMITS}")).await;
-    let (mut client, mut backend, answer) = open(&bed).await;
-    assert_eq!(answer.header("sec-websocket-extensions"), Some("permessage-deflate"));
+    let (mut client, mut backend, response) = open(&bed).await;
+    assert_eq!(response.header("sec-websocket-extensions"), Some("permessage-deflate"));
     passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(&vec![0; 2 << 20]))).await;
     passes(&mut client, &mut backend, &wire::masked(TEXT, &[0xff; LIMIT])).await;
     client.write_all(&wire::masked(TEXT, &[0xff; LIMIT + 1])).await.unwrap();
@@ -209,8 +209,8 @@ async fn pass_mode_limits_compressed_size() {
 #[tokio::test]
 async fn strip_mode_prevents_compression() {
     let bed = bed("compression = \"strip\"\n").await;
-    let (mut client, mut backend, answer) = open(&bed).await;
-    assert_eq!(answer.header("sec-websocket-extensions"), None);
+    let (mut client, mut backend, response) = open(&bed).await;
+    assert_eq!(response.header("sec-websocket-extensions"), None);
     assert!(!bed.backend.last_head().contains("permessage"), "{}", bed.backend.last_head());
     client.write_all(&wire::masked(TEXT, &deflated(b"all the same"))).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1002);

@@ -4,7 +4,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::control::{CONTROL, next_line, select};
-use crate::support::{MockBackend, Proxy, TestBed, assert_relays, poke, route, wire};
+use crate::support::{
+    MockBackend, Proxy, TestBed, assert_relays, route, wait_until_client_data_processed, wire,
+};
 use tokio::io::AsyncWriteExt;
 
 async fn bed() -> TestBed {
@@ -65,8 +67,8 @@ async fn kill_closes_selected_sessions_with_a_reason() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open_from([127, 0, 9, 1]).await;
     let (mut other, mut others_backend) = bed.open_from([127, 0, 9, 2]).await;
-    let words = json!({"code": 4003, "reason": "banned"});
-    let kill = json!({"command": "kill", "selection": select("client", "127.0.9.1"), "all": false, "close": words});
+    let close = json!({"code": 4003, "reason": "banned"});
+    let kill = json!({"command": "kill", "selection": select("client", "127.0.9.1"), "all": false, "close": close});
     assert_eq!(bed.proxy.command(kill).await["sessions"], 1);
     let received = wire::read_past_pings(&mut client).await.unwrap();
     assert_eq!((received.code(), &received.payload[2..]), (4003, &b"banned"[..]));
@@ -89,13 +91,8 @@ async fn kill_needs_a_session_or_all() {
     let (mut client, mut backend) = bed.open().await;
     let unknown = json!({"command": "kill", "selection": select("sessions", json!([1, 77])), "all": false, "close": {}});
     assert_eq!(bed.proxy.command_error(unknown).await.0, "not_found");
-    let vague = json!({"command": "kill", "selection": {}, "all": false, "close": {}});
-    assert_eq!(bed.proxy.command_error(vague).await.0, "bad_request");
-    for words in [json!({"code": 1005}), json!({"code": 1014}), json!({"reason": "x".repeat(124)})]
-    {
-        let invalid = json!({"command": "kill", "selection": {}, "all": true, "close": words});
-        assert_eq!(bed.proxy.command_error(invalid).await.0, "bad_request");
-    }
+    let empty_selection = json!({"command": "kill", "selection": {}, "all": false, "close": {}});
+    assert_eq!(bed.proxy.command_error(empty_selection).await.0, "bad_request");
     assert_relays(&mut client, &mut backend).await;
     let all = json!({"command": "kill", "selection": {}, "all": true, "close": {}});
     assert_eq!(bed.proxy.command(all).await["sessions"], 1);
@@ -103,7 +100,19 @@ async fn kill_needs_a_session_or_all() {
 }
 
 #[tokio::test]
-async fn tail_shows_frame_headers_until_the_end() {
+async fn kill_rejects_invalid_codes_and_long_reasons() {
+    let bed = bed().await;
+    let (mut client, mut backend) = bed.open().await;
+    for close in [json!({"code": 1005}), json!({"code": 1014}), json!({"reason": "x".repeat(124)})]
+    {
+        let invalid = json!({"command": "kill", "selection": {}, "all": true, "close": close});
+        assert_eq!(bed.proxy.command_error(invalid).await.0, "bad_request");
+    }
+    assert_relays(&mut client, &mut backend).await;
+}
+
+#[tokio::test]
+async fn tail_shows_frame_headers_until_the_tunnel_ends() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
     let first = wire::masked(0x82, &[7; 300]);
@@ -141,7 +150,7 @@ async fn tail_shows_frame_headers_until_the_end() {
     assert_eq!(shown(&seen[0]), ("text".into(), false.into(), 3.into()));
     assert_eq!(shown(&seen[1]), ("continuation".into(), true.into(), 3.into()));
     assert_eq!((&seen[2]["opcode"], &seen[2]["code"]), (&"close".into(), &1000.into()));
-    assert!(!seen.iter().any(|frame| frame.to_string().contains("two")), "never what they hold");
+    assert!(!seen.iter().any(|frame| frame.to_string().contains("two")), "no payload is shown");
     backend.write_all(&wire::unmasked(0x88, &1000u16.to_be_bytes())).await.unwrap();
     drop((client, backend));
     while next_line(&mut tail).await.is_some() {}
@@ -154,7 +163,7 @@ async fn unread_tail_does_not_slow_the_tunnel() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
     let tail = bed.proxy.send_line(b"{\"command\":\"tail\",\"session\":1}").await;
-    poke(&mut client, &mut backend).await;
+    wait_until_client_data_processed(&mut client, &mut backend).await;
     let many = wire::masked(0x82, b"x").repeat(20_000);
     let sink = async {
         let mut left = 20_000 * 7;
@@ -163,7 +172,7 @@ async fn unread_tail_does_not_slow_the_tunnel() {
             left -= tokio::io::AsyncReadExt::read(&mut backend, &mut some).await.unwrap();
         }
     };
-    crate::support::within_timeout("all of it", async {
+    crate::support::within_timeout("all messages", async {
         let (sent, ()) = tokio::join!(client.write_all(&many), sink);
         sent.unwrap();
     })
@@ -173,7 +182,7 @@ async fn unread_tail_does_not_slow_the_tunnel() {
 }
 
 #[tokio::test]
-async fn explain_names_the_deciding_step() {
+async fn explain_names_the_deciding_check() {
     let mock = MockBackend::new().await;
     let routes = format!(
         "[[route]]\nname = \"chat\"\nhost = \"chat.example.com\"\norigins = [\"same-origin\"]\n\
@@ -185,9 +194,9 @@ async fn explain_names_the_deciding_step() {
     let good = explain("wss://chat.example.com/ws", Some("https://chat.example.com"));
     let received = proxy.command(good.clone()).await;
     assert_eq!(received["admitted"], true, "{received:#}");
-    let answers = received["steps"].to_string();
-    for words in ["198.51.100.7", "\\\"chat\\\"", &mock.address().to_string(), "limits.idle = 1h"] {
-        assert!(answers.contains(words), "{words}: {answers}");
+    let steps = received["steps"].to_string();
+    for part in ["198.51.100.7", "\\\"chat\\\"", &mock.address().to_string(), "limits.idle = 1h"] {
+        assert!(steps.contains(part), "{part}: {steps}");
     }
     for (url, origin, status, reason, last) in [
         ("wss://chat.example.com/", Some("https://evil.example"), 403, "origin", "origin"),
@@ -220,38 +229,38 @@ async fn weight_applies_until_the_file_changes() {
     let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let proxy =
         Proxy::start(&format!("{}{CONTROL}", route(&[one.address(), two.address()], ""))).await;
-    let meets = |address: &'static str| json!({"command": "explain", "url": "ws://localhost/", "address": address, "origin": null});
+    let explain = |address: &'static str| json!({"command": "explain", "url": "ws://localhost/", "address": address, "origin": null});
     let first = |received: &Value| {
         let steps = received["steps"].as_array().unwrap();
         let step = steps.iter().find(|step| step["check"] == "backend").unwrap();
         step["result"].as_str().unwrap().split(' ').next().unwrap().to_owned()
     };
     let id = one.address().to_string();
-    let weigh = |weight: Option<u32>| json!({"command": "weight", "backend": id, "route": null, "weight": weight});
+    let set_weight = |weight: Option<u32>| json!({"command": "weight", "backend": id, "route": null, "weight": weight});
     assert_eq!(
-        proxy.command(weigh(Some(1_000_000))).await,
+        proxy.command(set_weight(Some(1_000_000))).await,
         json!({"routes": 1, "weight": 1_000_000})
     );
     for address in ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"] {
-        assert_eq!(first(&proxy.command(meets(address)).await), id);
+        assert_eq!(first(&proxy.command(explain(address)).await), id);
     }
-    assert_eq!(proxy.command(weigh(None)).await["weight"], 1);
-    assert_eq!(proxy.command_error(weigh(Some(0))).await.0, "bad_request");
+    assert_eq!(proxy.command(set_weight(None)).await["weight"], 1);
+    assert_eq!(proxy.command_error(set_weight(Some(0))).await.0, "bad_request");
     let unknown = json!({"command": "weight", "backend": "missing", "route": null, "weight": 2});
     assert_eq!(proxy.command_error(unknown).await.0, "not_found");
 }
 
 #[tokio::test]
-async fn reload_waits_and_returns_faults() {
+async fn reload_waits_and_returns_errors() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
     assert_eq!(bed.proxy.command(json!({"command": "reload"})).await["generation"], 2);
     let config = bed.proxy.config();
     bed.proxy.rewrite(&config.replace("[\"*\"]", "[]"));
-    let said = bed.proxy.send_line_and_read(b"{\"command\":\"reload\"}").await;
-    let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["error"]["kind"], "rejected");
-    assert!(said["error"]["errors"][0].as_str().unwrap().contains("origins"), "{said}");
+    let response = bed.proxy.send_line_and_read(b"{\"command\":\"reload\"}").await;
+    let response: Value = serde_json::from_str(&response).unwrap();
+    assert_eq!(response["error"]["kind"], "rejected");
+    assert!(response["error"]["errors"][0].as_str().unwrap().contains("origins"), "{response}");
     assert_relays(&mut client, &mut backend).await;
 }
 

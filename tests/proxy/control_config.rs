@@ -10,9 +10,9 @@ use crate::support::{Record, TestBed};
 #[tokio::test]
 async fn config_shows_the_source_of_each_value() {
     let bed = TestBed::with(&format!("{CONTROL}[limits]\nidle = \"7m\"\n")).await;
-    let answer = bed.proxy.command(json!({"command": "config"})).await;
-    assert!(answer["file"].as_str().unwrap().ends_with("proxy.toml"), "{answer:#}");
-    let keys = answer["keys"].as_array().unwrap();
+    let response = bed.proxy.command(json!({"command": "config"})).await;
+    assert!(response["file"].as_str().unwrap().ends_with("proxy.toml"), "{response:#}");
+    let keys = response["keys"].as_array().unwrap();
     let key = |name: &str| keys.iter().find(|key| key["key"] == name).unwrap_or(&Value::Null);
     let line = bed.proxy.config().lines().position(|line| line.starts_with("idle")).unwrap();
     assert_eq!(key("limits.idle")["value"], "\"7m\"");
@@ -33,12 +33,12 @@ async fn diff_previews_changes_without_applying_them() {
     let same = bed.proxy.command(diff(&text)).await;
     assert_eq!((&same["changes"], &same["generation"]), (&json!([]), &1.into()));
     let other = text.replace("name = \"all\"", "name = \"all\"\ntunnels = 5");
-    let answer = bed.proxy.command(diff(&other)).await;
-    let change = &answer["changes"][0];
+    let response = bed.proxy.command(diff(&other)).await;
+    let change = &response["changes"][0];
     assert_eq!(
         (&change["section"], &change["name"]),
         (&"route".into(), &"all".into()),
-        "{answer:#}"
+        "{response:#}"
     );
     assert_eq!((&change["tunnels"], &change["action"]), (&1.into(), &"changed".into()));
     assert_eq!(
@@ -82,8 +82,8 @@ async fn config_marks_overrides_and_pending_restarts() {
     bed.proxy.command(weigh).await;
     bed.proxy.command(json!({"command": "log_level", "level": "trace"})).await;
     bed.proxy.reload_with("format = \"json\"", "format = \"text\"").await;
-    let answer = bed.proxy.command(json!({"command": "config"})).await;
-    let keys = answer["keys"].as_array().unwrap();
+    let response = bed.proxy.command(json!({"command": "config"})).await;
+    let keys = response["keys"].as_array().unwrap();
     for (name, value, from) in [
         ("route[0].backends[0].weight", "3", "ctl"),
         ("log.level", "\"trace\"", "ctl"),

@@ -79,7 +79,7 @@ async fn full_drain_can_be_undone() {
     let (done, closed) = tokio::join!(order, answer_close(client, backend));
     assert_eq!((&done["sessions"], &done["aborted"]), (&1.into(), &0.into()));
     assert_eq!(closed.0, 1012);
-    let refused = bed.client.ask(crate::support::HANDSHAKE.as_bytes()).await;
+    let refused = bed.client.request(crate::support::HANDSHAKE.as_bytes()).await;
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").is_some());
     let admin = bed.proxy.admin().await;
@@ -108,12 +108,12 @@ async fn drained_route_answers_503_others_serve() {
     let client = Client::new(&proxy).await;
     proxy.command(drain(select("route", "game"), false)).await;
     let game = crate::support::HANDSHAKE.replacen("GET /", "GET /game/", 1);
-    assert_eq!(client.ask(game.as_bytes()).await.status, 503);
+    assert_eq!(client.request(game.as_bytes()).await.status, 503);
     upgrade(client.connect_plain().await).await;
     proxy.reload().await;
-    assert_eq!(client.ask(game.as_bytes()).await.status, 503, "a reload does not forget");
+    assert_eq!(client.request(game.as_bytes()).await.status, 503, "a reload does not forget");
     proxy.command(undrain(json!({"route": "game"}))).await;
-    assert_eq!(client.ask(game.as_bytes()).await.status, 101);
+    assert_eq!(client.request(game.as_bytes()).await.status, 101);
     assert_eq!(proxy.command_error(undrain(json!({"route": "nowhere"}))).await.0, "not_found");
 }
 
@@ -309,7 +309,7 @@ async fn handshake_in_progress_is_rejected_by_drain() {
     ] {
         go.send_replace(false);
         let before = backend.heads().len();
-        let asking = client.ask(crate::support::HANDSHAKE.as_bytes());
+        let asking = client.request(crate::support::HANDSHAKE.as_bytes());
         let draining = async {
             within_timeout("the backend to be asked", async {
                 while backend.heads().len() == before {
@@ -321,8 +321,8 @@ async fn handshake_in_progress_is_rejected_by_drain() {
             assert_eq!(proxy.command(drain(place, all)).await["sessions"], 0);
             go.send_replace(true);
         };
-        let (answer, ()) = tokio::join!(asking, draining);
-        assert_eq!(answer.status, 503);
+        let (response, ()) = tokio::join!(asking, draining);
+        assert_eq!(response.status, 503);
         proxy.command(undrain(undo)).await;
     }
 }

@@ -44,11 +44,11 @@ async fn other_users_are_rejected_despite_file_mode() {
     let (mut client, mut backend) = bed.open().await;
     let mut kill = other_user(bed.proxy.folder());
     kill.args(["ctl", "--socket"]).arg(&path).args(["kill", "--all"]);
-    let answer = tokio::task::spawn_blocking(move || kill.output().unwrap());
-    let answer = within_timeout("the other user", answer).await.unwrap();
-    let reply = String::from_utf8_lossy(&answer.stderr).into_owned();
+    let response = tokio::task::spawn_blocking(move || kill.output().unwrap());
+    let response = within_timeout("the other user", response).await.unwrap();
+    let reply = String::from_utf8_lossy(&response.stderr).into_owned();
     assert!(reply.contains("only root and the user that tidegate runs as"), "{reply}");
-    assert_eq!(answer.status.code(), Some(1));
+    assert_eq!(response.status.code(), Some(1));
     let refused = bed.proxy.record("a refusal", |r| r["uid"] == 65534).await;
     assert_eq!(refused["level"], "WARN");
     crate::support::assert_relays(&mut client, &mut backend).await;
@@ -88,19 +88,19 @@ async fn excess_connections_get_busy() {
         tails.push(bed.proxy.send_line(tail.as_bytes()).await);
     }
     tunnels.push(bed.open().await);
-    let answer = within_timeout("all places to be taken", async {
+    let response = within_timeout("all places to be taken", async {
         loop {
             // A connection accepted because some of those above were never read stays silent.
             let mut tail = bed.proxy.send_line(b"{\"command\":\"tail\",\"session\":33}").await;
-            let answer =
+            let response =
                 tokio::time::timeout(Duration::from_millis(200), next_line(&mut tail)).await;
-            if let Ok(Some(answer)) = answer {
-                break answer;
+            if let Ok(Some(response)) = response {
+                break response;
             }
         }
     })
     .await;
-    assert_eq!(answer["error"]["kind"], "busy", "{answer}");
+    assert_eq!(response["error"]["kind"], "busy", "{response}");
     // Waiting commands do not block short ones.
     assert_eq!(bed.proxy.command(json!({"command": "status"})).await["state"], "running");
     drop((tunnels, tails));
@@ -112,15 +112,15 @@ async fn tcp_admin_changes_nothing() {
     let bed = bed().await;
     let (mut client, mut backend) = bed.open().await;
     for path in ["/kill", "/drain", "/reload", "/sessions", "/control", "/config"] {
-        let (answer, _) = get(bed.proxy.admin().await, path).await;
-        assert_eq!(answer.status, 404, "{path}");
+        let (response, _) = get(bed.proxy.admin().await, path).await;
+        assert_eq!(response.status, 404, "{path}");
     }
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
         let mut admin = tokio::net::TcpStream::connect(bed.proxy.admin().await).await.unwrap();
         let request = format!("{method} /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         admin.write_all(request.as_bytes()).await.unwrap();
         let mut reply = String::new();
-        within_timeout("an answer", admin.read_to_string(&mut reply)).await.unwrap();
+        within_timeout("a response", admin.read_to_string(&mut reply)).await.unwrap();
         assert!(reply.starts_with("HTTP/1.1 405"), "{reply}");
     }
     crate::support::assert_relays(&mut client, &mut backend).await;
@@ -139,7 +139,7 @@ async fn stale_socket_is_replaced_other_files_kept() {
     let mut stream = UnixStream::connect(&socket).await.unwrap();
     stream.write_all(b"{\"command\":\"status\"}\n").await.unwrap();
     let mut reply = String::new();
-    within_timeout("an answer", stream.read_to_string(&mut reply)).await.unwrap();
+    within_timeout("a response", stream.read_to_string(&mut reply)).await.unwrap();
     assert!(reply.starts_with("{\"ok\":"), "{reply}");
     drop(proxy);
 
@@ -148,8 +148,8 @@ async fn stale_socket_is_replaced_other_files_kept() {
     let fits = |r: &serde_json::Value| {
         r.as_str().is_some_and(|r| r.contains("cannot create the control socket"))
     };
-    let answer = refused.record("why", fits).await;
-    assert!(answer.as_str().unwrap().contains("control.socket"), "{answer}");
+    let response = refused.record("why", fits).await;
+    assert!(response.as_str().unwrap().contains("control.socket"), "{response}");
 }
 
 #[tokio::test]

@@ -23,7 +23,11 @@ async fn delayed(side: Side, limit: &str, table: &str, more: &str) -> TestBed {
 }
 
 /// Sends a message in the direction without a limit, and waits until it arrives.
-async fn relays_back(side: Side, speaker: &mut PlainStream, hearer: &mut PlainStream) {
+async fn assert_other_direction_relays(
+    side: Side,
+    speaker: &mut PlainStream,
+    hearer: &mut PlainStream,
+) {
     let other = side.other();
     hearer.write_all(&other.frame(0x81, b"the other way")).await.unwrap();
     let message = wire::read_past_pings(speaker).await.unwrap();
@@ -31,7 +35,7 @@ async fn relays_back(side: Side, speaker: &mut PlainStream, hearer: &mut PlainSt
 }
 
 /// Everything arrives unchanged and not too early; the other direction is not delayed.
-async fn arrives_late(side: Side, bed: &TestBed, sent: &[u8], least: Duration) {
+async fn assert_delayed_but_unchanged(side: Side, bed: &TestBed, sent: &[u8], least: Duration) {
     let (mut speaker, mut hearer) = bed.open_for(side).await;
     let begun = Instant::now();
     speaker.write_all(sent).await.unwrap();
@@ -62,7 +66,7 @@ async fn messages_over_the_rate_are_delayed() {
         let message = |n: u8| [side.frame(0x89, &[n]), side.frame(0x81, &vec![n; 5 * n as usize])];
         let mut sent = (0..FRAMES).flat_map(message).collect::<Vec<_>>().concat();
         sent.extend(side.frame(0x88, &wire::close(1000, "")));
-        arrives_late(side, &bed, &sent, Duration::from_millis(700)).await;
+        assert_delayed_but_unchanged(side, &bed, &sent, Duration::from_millis(700)).await;
     }))
     .await;
 }
@@ -74,7 +78,7 @@ async fn bytes_over_the_rate_are_delayed() {
         // Action and burst have their defaults.
         let bed = delayed(side, "bytes", "rate = \"50KiB/s\"", "").await;
         let sent: Vec<u8> = (0..27).flat_map(|n| side.frame(0x82, &[n; 5000])).collect();
-        arrives_late(side, &bed, &sent, Duration::from_millis(600)).await;
+        assert_delayed_but_unchanged(side, &bed, &sent, Duration::from_millis(600)).await;
     }))
     .await;
 }
@@ -89,7 +93,7 @@ async fn control_frames_over_the_rate_are_delayed() {
         );
         let bed = TestBed::with(&limit).await;
         let sent: Vec<u8> = (0..FRAMES).flat_map(|n| side.frame(0x89 + n % 2, &[n])).collect();
-        arrives_late(side, &bed, &sent, Duration::from_millis(700)).await;
+        assert_delayed_but_unchanged(side, &bed, &sent, Duration::from_millis(700)).await;
     }))
     .await;
 }
@@ -120,7 +124,7 @@ async fn delayed_sender_is_not_read() {
         assert!(heard <= allowed && written > allowed, "{heard} of {written} bytes");
         let (after, _) = bed.proxy.memory_and_descriptors();
         assert!(after < before + 2048, "{before} to {after} KiB for {written} bytes");
-        relays_back(side, &mut speaker, &mut hearer).await;
+        assert_other_direction_relays(side, &mut speaker, &mut hearer).await;
     }))
     .await;
 }

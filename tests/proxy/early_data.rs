@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// A backend that holds its 101 until notified, and reports the bytes received before and after.
-async fn hesitant(go: &Arc<Notify>) -> Backend {
+async fn backend_that_delays_its_101(go: &Arc<Notify>) -> Backend {
     let go = go.clone();
     Backend::raw(move |head, mut stream, events| {
         let go = go.clone();
@@ -31,8 +31,8 @@ async fn hesitant(go: &Arc<Notify>) -> Backend {
                 && stream.read_buf(&mut received).await.unwrap() > 0
             {}
             let _ = events.send(BackendEvent::Bytes(received));
-            let answer = wire::unmasked(0x80 | wire::CLOSE, &wire::close(1000, ""));
-            stream.write_all(&answer).await.unwrap();
+            let response = wire::unmasked(0x80 | wire::CLOSE, &wire::close(1000, ""));
+            stream.write_all(&response).await.unwrap();
         }
     })
     .await
@@ -43,7 +43,7 @@ fn close_frame() -> Vec<u8> {
 }
 
 /// Sends bytes, waits, lets the backend accept, and expects the frames exactly once.
-async fn waits(
+async fn assert_frames_wait_for_the_101(
     mut client: impl AsyncBufRead + AsyncWrite + Unpin,
     before: &str,
     frames: &[u8],
@@ -69,20 +69,34 @@ async fn waits(
 #[tokio::test]
 async fn early_frames_are_delivered_once_after_101() {
     let go = Arc::new(Notify::new());
-    let backend = hesitant(&go).await;
+    let backend = backend_that_delays_its_101(&go).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
     for size in [1, 100, 8 * 1024 - 8, 15_000, 100_000] {
         let frames = wire::masked(0x80 | wire::BINARY, &vec![7; size]);
-        waits(BufReader::new(client.connect_plain().await), "", &frames, &go, &backend).await;
-        waits(BufStream::new(client.connect_tls().await), "", &frames, &go, &backend).await;
+        assert_frames_wait_for_the_101(
+            BufReader::new(client.connect_plain().await),
+            "",
+            &frames,
+            &go,
+            &backend,
+        )
+        .await;
+        assert_frames_wait_for_the_101(
+            BufStream::new(client.connect_tls().await),
+            "",
+            &frames,
+            &go,
+            &backend,
+        )
+        .await;
     }
 }
 
 #[tokio::test]
 async fn handshake_may_be_pipelined_after_requests() {
     let go = Arc::new(Notify::new());
-    let backend = hesitant(&go).await;
+    let backend = backend_that_delays_its_101(&go).await;
     let app = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
     let ws = route(&[backend.address], "").replace("\"all\"", "\"ws\"");
     let routes = ws.replace("origins", "path = \"/ws\"\norigins") + &route(&[app.address], "");
@@ -90,15 +104,29 @@ async fn handshake_may_be_pipelined_after_requests() {
     let client = Client::new(&proxy).await;
     let before = get("/").repeat(3);
     let frames = wire::masked(0x80 | wire::BINARY, &[7; 3000]);
-    waits(BufReader::new(client.connect_plain().await), &before, &frames, &go, &backend).await;
-    waits(BufStream::new(client.connect_tls().await), &before, &frames, &go, &backend).await;
+    assert_frames_wait_for_the_101(
+        BufReader::new(client.connect_plain().await),
+        &before,
+        &frames,
+        &go,
+        &backend,
+    )
+    .await;
+    assert_frames_wait_for_the_101(
+        BufStream::new(client.connect_tls().await),
+        &before,
+        &frames,
+        &go,
+        &backend,
+    )
+    .await;
 }
 
 // Requirements: UH13.
 #[tokio::test]
 async fn early_data_is_bounded() {
     let go = Arc::new(Notify::new());
-    let backend = hesitant(&go).await;
+    let backend = backend_that_delays_its_101(&go).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await.connect_plain().await;
     let (mut reading, mut writing) = client.into_split();
@@ -144,8 +172,8 @@ async fn rejected_handshake_drops_early_data() {
     for early in [smuggled.as_bytes(), &frame] {
         let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(&[HANDSHAKE.as_bytes(), early].concat()).await.unwrap();
-        let answer = read_response(&mut stream).await;
-        assert_eq!((answer.status, answer.header("connection")), (403, Some("close")));
+        let response = read_response(&mut stream).await;
+        assert_eq!((response.status, response.header("connection")), (403, Some("close")));
         assert_eq!(read_to_end(&mut stream).await, b"no");
         assert_eq!(backend.bytes().await, b"");
     }
@@ -172,7 +200,7 @@ async fn client_disconnect_closes_the_backend_request() {
     drop(secure);
     assert_eq!(backend.bytes().await, b"");
     for n in [1, 2] {
-        let record = proxy.nth_outcome(n).await;
+        let record = proxy.nth_end_record(n).await;
         assert_eq!(
             (&record["end"], &record["stage"]),
             (&"client_disconnected".into(), &"backend".into())

@@ -87,9 +87,9 @@ async fn failed_connect_is_503_without_blaming_backend() {
         // The descriptor of the previous connection may be free by now.
         proxy.spare_descriptors(Some(0));
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-        let answer = read_response(stream).await;
-        assert_eq!(answer.status, 503, "{answer:?}");
-        assert!(answer.header("retry-after").is_some());
+        let response = read_response(stream).await;
+        assert_eq!(response.status, 503, "{response:?}");
+        assert!(response.header("retry-after").is_some());
         let nth = proxy.nth_record("refusal", n + 1, |r| r["event"] == "rejected").await;
         assert_eq!(nth["end"], "no_descriptors");
     }

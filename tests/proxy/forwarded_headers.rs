@@ -63,10 +63,10 @@ impl ForwardedSetup {
     /// The record of a tunnel that a trusted proxy opens with these lines and closes.
     async fn record(&self, lines: &str) -> Record {
         let before = self.proxy.outcomes().len();
-        let (answer, stream) = self.handshake(PROXY, lines).await;
-        assert_eq!(answer.status, 101);
+        let (response, stream) = self.handshake(PROXY, lines).await;
+        assert_eq!(response.status, 101);
         drop(stream);
-        self.proxy.nth_outcome(before + 1).await
+        self.proxy.nth_end_record(before + 1).await
     }
 }
 
@@ -246,14 +246,14 @@ async fn names_with_underscores_are_dropped() {
 #[tokio::test]
 async fn ipv4_and_mapped_ipv6_are_one_client() {
     let setup = ForwardedSetup::new("", "[concurrency]\ntunnels_per_client = 1\n").await;
-    let (answer, held) = setup.handshake(PROXY, "X-Forwarded-For: 203.0.113.7").await;
-    assert_eq!(answer.status, 101);
+    let (response, held) = setup.handshake(PROXY, "X-Forwarded-For: 203.0.113.7").await;
+    assert_eq!(response.status, 101);
     for same in ["203.0.113.7:99", "::ffff:203.0.113.7", "[::ffff:cb00:7107]:99"] {
-        let (answer, _) = setup.handshake(PROXY, &format!("X-Forwarded-For: {same}")).await;
-        assert_eq!(answer.status, 429, "{same}");
+        let (response, _) = setup.handshake(PROXY, &format!("X-Forwarded-For: {same}")).await;
+        assert_eq!(response.status, 429, "{same}");
     }
-    let (answer, other) = setup.handshake(PROXY, "X-Forwarded-For: 203.0.113.8").await;
-    assert_eq!(answer.status, 101);
+    let (response, other) = setup.handshake(PROXY, "X-Forwarded-For: 203.0.113.8").await;
+    assert_eq!(response.status, 101);
     drop((held, other));
     let record = setup.proxy.end_record("client_limit").await;
     assert_eq!((&record["client_key"], &record["status"]), (&"203.0.113.7".into(), &429.into()));
@@ -278,8 +278,8 @@ async fn client_is_resolved_per_request() {
     let mut stream = BufReader::new(connect(PROXY, setup.client.plain).await);
     for last in 1..=3 {
         let line = format!("\r\nX-Forwarded-For: 203.0.113.{last}\r\n\r\n");
-        let (answer, _) = exchange(&mut stream, &get("/").replace("\r\n\r\n", &line)).await;
-        assert_eq!(answer.status, 200);
+        let (response, _) = exchange(&mut stream, &get("/").replace("\r\n\r\n", &line)).await;
+        assert_eq!(response.status, 200);
         assert_eq!(setup.last_request().all("x-real-ip"), format!("203.0.113.{last}"));
     }
 }
@@ -291,8 +291,8 @@ async fn limits_apply_to_forwarded_clients() {
     let mut open = Vec::new();
     for last in 1..=6 {
         let line = format!("X-Forwarded-For: 203.0.113.{last}");
-        let (answer, stream) = setup.handshake(PROXY, &line).await;
-        assert_eq!(answer.status, 101);
+        let (response, stream) = setup.handshake(PROXY, &line).await;
+        assert_eq!(response.status, 101);
         open.push(stream);
     }
     let strangers = [
@@ -332,9 +332,9 @@ async fn same_origin_uses_the_forwarded_scheme() {
 
 #[tokio::test]
 async fn backend_choice_uses_the_forwarded_client() {
-    let answer =
+    let response =
         |name: &str| format!("HTTP/1.1 200 OK\r\nX-Me: {name}\r\nContent-Length: 0\r\n\r\n");
-    let (a, b) = (Backend::app(answer("a")).await, Backend::app(answer("b")).await);
+    let (a, b) = (Backend::app(response("a")).await, Backend::app(response("b")).await);
     let trusted = "[trusted_proxies]\naddresses = [\"127.0.0.2\", \"127.0.0.4\"]\n";
     let routes = route(&[a.address, b.address], "");
     let proxy = Proxy::start(&format!("{trusted}{routes}")).await;
@@ -342,8 +342,8 @@ async fn backend_choice_uses_the_forwarded_client() {
     let chosen = async |host: [u8; 4], last: u8| {
         let mut stream = BufReader::new(client.connect_plain_from(host).await);
         let line = format!("\r\nX-Forwarded-For: 203.0.113.{last}\r\n\r\n");
-        let (answer, _) = exchange(&mut stream, &get("/").replace("\r\n\r\n", &line)).await;
-        answer.header("x-me").unwrap().to_owned()
+        let (response, _) = exchange(&mut stream, &get("/").replace("\r\n\r\n", &line)).await;
+        response.header("x-me").unwrap().to_owned()
     };
     let mut shares = [0, 0];
     for last in 1..=40 {

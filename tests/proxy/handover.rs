@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
-use crate::socket_activation::{Crowd, SHORT_DRAIN, patient_backend};
+use crate::socket_activation::{ClientLoad, SHORT_DRAIN, backend_that_keeps_tunnels};
 use crate::support::{
     BASE, Client, MockBackend, PlainStream, Proxy, Record, ServiceManager, assert_relays,
     close_normally, get, route, upgrade, wire,
@@ -41,19 +41,19 @@ fn is(message: &'static str) -> impl Fn(&Record) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refuses_no_connection_under_load() {
-    let backend = patient_backend().await;
+    let backend = backend_that_keeps_tunnels().await;
     let config = config(&(route(&[backend.address], "") + SHORT_DRAIN));
     let mut proxy = Proxy::start_bare(&config).await;
     let client = Client::new(&proxy).await;
     let admin = proxy.admin().await;
-    let crowd = Crowd::start(&client, 8);
+    let load = ClientLoad::start(&client, 8);
     let mut open: PlainStream = upgrade(client.connect_plain().await).await;
-    crowd.wait_for_more(40).await;
+    load.wait_for_more(40).await;
     proxy.signal(Signal::USR2);
     let first = Successor::nth(&proxy, 1).await;
     assert_eq!(wire::read(&mut open).await.unwrap().code(), 1012);
     assert_eq!(proxy.exit().await, Some(0));
-    crowd.wait_for_more(40).await;
+    load.wait_for_more(40).await;
 
     // A process that took over can be replaced in turn.
     let mut open: PlainStream = upgrade(client.connect_plain().await).await;
@@ -61,15 +61,15 @@ async fn refuses_no_connection_under_load() {
     let second = Successor::nth(&proxy, 2).await;
     assert_eq!(wire::read(&mut open).await.unwrap().code(), 1012);
     proxy.nth_record("an end", 2, is("shutdown complete")).await;
-    crowd.wait_for_more(40).await;
-    let all = crowd.stop().await;
+    load.wait_for_more(40).await;
+    let all = load.stop().await;
     assert!(all.failed.is_empty(), "{} failed: {all:?}", all.failed.len());
     assert!(all.accepted >= 100, "{all:?}");
     println!("{} accepted, {} rejected", all.accepted, all.rejected);
 
     // The admin listener was handed over as well.
-    let (answer, body) = get(admin, "/healthz").await;
-    assert_eq!(answer.status, 200);
+    let (response, body) = get(admin, "/healthz").await;
+    assert_eq!(response.status, 200);
     assert!(String::from_utf8(body).unwrap().contains("\"status\":\"ok\""));
     second.signal(Signal::TERM);
     proxy.nth_record("an end", 3, is("shutdown complete")).await;

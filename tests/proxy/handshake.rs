@@ -24,10 +24,10 @@ async fn recording_backend() -> Backend {
 async fn forwarded_head(sent: &str, more: &str) -> (String, RawResponse) {
     let backend = recording_backend().await;
     let proxy = Proxy::start(&route(&[backend.address], more)).await;
-    let answer = Client::new(&proxy).await.ask(sent.as_bytes()).await;
-    assert_eq!(answer.status, 101, "{answer:?}");
+    let response = Client::new(&proxy).await.request(sent.as_bytes()).await;
+    assert_eq!(response.status, 101, "{response:?}");
     let [head] = backend.heads().try_into().unwrap();
-    (head, answer)
+    (head, response)
 }
 
 /// The values of a field in a raw head, in order of appearance.
@@ -39,13 +39,13 @@ fn values<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
 // Requirements: W13, H5, H8.
 #[tokio::test]
 async fn accept_matches_the_client_key() {
-    let (head, answer) = forwarded_head(HANDSHAKE, "").await;
+    let (head, response) = forwarded_head(HANDSHAKE, "").await;
     // The key and accept value of RFC 6455 1.3.
-    assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    assert_eq!(answer.header("upgrade"), Some("websocket"));
-    assert_eq!(answer.header("connection"), Some("Upgrade"));
-    assert_eq!(answer.header("content-length"), None);
-    assert_eq!(answer.header("transfer-encoding"), None);
+    assert_eq!(response.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(response.header("upgrade"), Some("websocket"));
+    assert_eq!(response.header("connection"), Some("Upgrade"));
+    assert_eq!(response.header("content-length"), None);
+    assert_eq!(response.header("transfer-encoding"), None);
     assert!(head.starts_with("GET /ws HTTP/1.1\r\n"), "{head}");
     assert_eq!(values(&head, "sec-websocket-key"), ["dGhlIHNhbXBsZSBub25jZQ=="]);
     assert_eq!(values(&head, "sec-websocket-version"), ["13"]);
@@ -152,11 +152,11 @@ async fn equivalent_hosts_match_and_absolute_target_wins() {
         ["chat.example", "CHAT.Example", "chat.example.", "chat.example:80", "chat.example:"]
     {
         let sent = HANDSHAKE.replace("localhost", host);
-        assert_eq!(client.ask(sent.as_bytes()).await.status, 101, "{host}");
+        assert_eq!(client.request(sent.as_bytes()).await.status, 101, "{host}");
         assert_eq!(values(backend.heads().last().unwrap(), "host"), [host]);
     }
     let sent = HANDSHAKE.replacen("/ws", "http://chat.example:8080/ws?x", 1);
-    assert_eq!(client.ask(sent.as_bytes()).await.status, 101);
+    assert_eq!(client.request(sent.as_bytes()).await.status, 101);
     let head = backend.heads().pop().unwrap();
     assert!(head.starts_with("GET /ws?x HTTP/1.1\r\n"), "{head}");
     assert_eq!(values(&head, "host"), ["chat.example:8080"]);
@@ -193,12 +193,15 @@ async fn backend_chooses_the_subprotocol() {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
     let sent = with_lines("Sec-WebSocket-Protocol: chat.v2, chat.v1\r\nSec-WebSocket-Protocol: x");
-    let answer = client.ask(sent.as_bytes()).await;
-    assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, Some("chat.v2")));
+    let response = client.request(sent.as_bytes()).await;
+    assert_eq!(
+        (response.status, response.header("sec-websocket-protocol")),
+        (101, Some("chat.v2"))
+    );
     assert!(backend.heads()[0].contains("chat.v2, chat.v1\nsec-websocket-protocol: x\n"));
     // Without an offer no subprotocol is selected.
-    let answer = client.ask(HANDSHAKE.as_bytes()).await;
-    assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, None));
+    let response = client.request(HANDSHAKE.as_bytes()).await;
+    assert_eq!((response.status, response.header("sec-websocket-protocol")), (101, None));
 }
 
 // Requirements: W14, UH26, UH27.
@@ -206,15 +209,15 @@ async fn backend_chooses_the_subprotocol() {
 async fn extension_offers_follow_the_compression_setting() {
     let lines = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
                  Sec-WebSocket-Extensions: x-odd; a=\"b\", permessage-deflate;server_max_window_bits=7";
-    let (head, answer) = forwarded_head(&with_lines(lines), "compression = \"strip\"").await;
+    let (head, response) = forwarded_head(&with_lines(lines), "compression = \"strip\"").await;
     assert_eq!(values(&head, "sec-websocket-extensions"), [""; 0]);
-    assert_eq!(answer.header("sec-websocket-extensions"), None);
-    let (head, answer) = forwarded_head(&with_lines(lines), "compression = \"pass\"").await;
+    assert_eq!(response.header("sec-websocket-extensions"), None);
+    let (head, response) = forwarded_head(&with_lines(lines), "compression = \"pass\"").await;
     // Several lines form one list (RFC 6455 11.3.2).
     let offered = "permessage-deflate; client_max_window_bits, x-odd; a=b, \
                    permessage-deflate; server_max_window_bits=7";
     assert_eq!(values(&head, "sec-websocket-extensions"), [offered]);
-    assert_eq!(answer.header("sec-websocket-extensions"), None);
+    assert_eq!(response.header("sec-websocket-extensions"), None);
     let (head, _) = forwarded_head(&with_lines(lines), "compression = \"inspect\"").await;
     let offered =
         "permessage-deflate; client_max_window_bits, permessage-deflate; server_max_window_bits=7";
@@ -286,9 +289,9 @@ async fn query_credentials_are_redacted_in_records() {
     let shown =
         "/ws?a=1&token=[redacted]&%74oken=[redacted]&SID=[redacted]&access_token=[redacted]";
     let refused = HANDSHAKE.replacen("/ws", target, 1).replace(": 13", ": 8");
-    assert_eq!(client.ask(refused.as_bytes()).await.status, 426);
+    assert_eq!(client.request(refused.as_bytes()).await.status, 426);
     assert_eq!(proxy.end_record("version").await["target"], shown);
-    assert_eq!(client.ask(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await.status, 101);
+    assert_eq!(client.request(HANDSHAKE.replacen("/ws", target, 1).as_bytes()).await.status, 101);
     assert_eq!(proxy.end_record("client_disconnected").await["target"], shown);
     // The backend receives the target unredacted.
     assert!(backend.heads()[0].starts_with(&format!("GET {target} ")));
@@ -303,11 +306,11 @@ async fn control_characters_are_escaped_in_records() {
     let client = Client::new(&proxy).await;
     // C1 controls, a direction override and a line separator are valid bytes of a field value.
     let sent = with_lines("Origin: \u{9b}31m\u{85}\u{202e}\u{2028}x\"y\\z");
-    assert_eq!(client.ask(sent.as_bytes()).await.status, 400);
+    assert_eq!(client.request(sent.as_bytes()).await.status, 400);
     let sent = HANDSHAKE.replace("localhost", "\u{9b}31m\u{202e}");
-    assert_eq!(client.ask(sent.as_bytes()).await.status, 400);
+    assert_eq!(client.request(sent.as_bytes()).await.status, 400);
     for n in [1, 2] {
-        let record = proxy.nth_outcome(n).await;
+        let record = proxy.nth_end_record(n).await;
         for field in ["origin", "host", "target", "detail"] {
             let text = record[field].as_str().unwrap_or_default();
             assert!(text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{text:?}");

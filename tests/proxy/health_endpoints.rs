@@ -59,7 +59,7 @@ async fn gauges_return_to_zero_after_every_ending() {
     for n in 0..10 {
         let mut stream = bed.client.connect_plain().await;
         stream.write_all(&HANDSHAKE.as_bytes()[..n * 15]).await.unwrap();
-        bed.client.ask(HANDSHAKE.replace("13\r\n", "8\r\n").as_bytes()).await;
+        bed.client.request(HANDSHAKE.replace("13\r\n", "8\r\n").as_bytes()).await;
         drop(bed.client.connect_tls().await);
     }
     bed.proxy.wait_until_idle().await;
@@ -72,15 +72,15 @@ async fn gauges_return_to_zero_after_every_ending() {
 async fn readyz_follows_drain_and_backends() {
     let mut bed = TestBed::with("[drain]\nwindow = \"10m\"\ndeadline = \"20m\"\n").await;
     let admin = bed.proxy.admin().await;
-    let (answer, body) = get(admin, "/readyz").await;
-    assert_eq!((answer.status, &body[..]), (200, &b"ready\n"[..]));
+    let (response, body) = get(admin, "/readyz").await;
+    assert_eq!((response.status, &body[..]), (200, &b"ready\n"[..]));
     let (_client, _backend) = bed.open().await;
 
     // After three refused connections the only backend counts as down.
     let alive = bed.backend.address().to_string();
     bed.proxy.reload_with(&alive, "127.0.0.66:1").await;
     for _ in 0..3 {
-        assert_eq!(bed.client.ask(HANDSHAKE.as_bytes()).await.status, 503);
+        assert_eq!(bed.client.request(HANDSHAKE.as_bytes()).await.status, 503);
     }
     assert_eq!(get(admin, "/readyz").await.0.status, 503);
     assert_eq!(bed.proxy.health().await["backends"], serde_json::json!({"up": 0, "total": 1}));
@@ -108,10 +108,10 @@ async fn admin_listener_answers_only_get_and_head() {
         let request =
             format!("{method} /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        let answer = read_response(&mut stream).await;
-        assert_eq!(answer.status, 405, "{method}");
+        let response = read_response(&mut stream).await;
+        assert_eq!(response.status, 405, "{method}");
         // RFC 9110 15.5.6
-        assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{method}");
+        assert_eq!(response.header("allow"), Some("GET, HEAD"), "{method}");
     }
     let mut stream = BufReader::new(TcpStream::connect(admin).await.unwrap());
     stream
@@ -141,10 +141,10 @@ async fn idle_admin_connections_are_closed() {
         stream.write_all(&b"GET /healthz HT"[..n % 16]).await.unwrap();
         idlers.push(stream);
     }
-    within_timeout("an answer", async {
+    within_timeout("a response", async {
         loop {
-            let (answer, body) = get(admin, "/healthz").await;
-            if answer.status == 200 {
+            let (response, body) = get(admin, "/healthz").await;
+            if response.status == 200 {
                 return serde_json::from_slice::<Value>(&body).unwrap();
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -220,7 +220,7 @@ async fn two_hundred_concurrent_tunnels_relay() {
     }
     within_timeout("all of them", crowd.join_all()).await;
     proxy.wait_until_idle().await;
-    proxy.nth_outcome(200).await;
+    proxy.nth_end_record(200).await;
     let ended = proxy.outcomes();
     assert_eq!(ended.len(), 200);
     assert!(ended.iter().all(|record| record["end"] == "client_closed"));

@@ -127,7 +127,7 @@ fn bytes(side: Side, frames: &[(u8, Vec<u8>)]) -> Vec<u8> {
     frames.iter().flat_map(|(first, payload)| side.frame(*first, payload)).collect()
 }
 
-async fn arrives(hearer: &mut PlainStream, expected: &[u8], what: &str) {
+async fn assert_arrives(hearer: &mut PlainStream, expected: &[u8], what: &str) {
     let mut got = vec![0; expected.len()];
     within_timeout(what, hearer.read_exact(&mut got)).await.unwrap();
     assert!(got == expected, "{what}");
@@ -152,7 +152,7 @@ async fn closes(side: Side, case: Case) {
     let fits = bytes(side, &case.fits);
     // In one write, so that no rate recovers in between.
     speaker.write_all(&[&fits[..], &bytes(side, &case.crosses)].concat()).await.unwrap();
-    arrives(&mut hearer, &fits, &what).await;
+    assert_arrives(&mut hearer, &fits, &what).await;
 
     let close = wire::read(&mut speaker).await.unwrap();
     assert_eq!((close.code(), close_reason(&close)), (case.code, case.reason.into()), "{what}");
@@ -196,7 +196,7 @@ async fn reports(side: Side, case: Case) {
     for round in 1..=2 {
         let sent = bytes(side, &frames);
         speaker.write_all(&sent).await.unwrap();
-        arrives(&mut hearer, &sent, &what).await;
+        assert_arrives(&mut hearer, &sent, &what).await;
         if round == 1 {
             let reported = |r: &serde_json::Value| {
                 r["message"] == "limit or protocol violation reported; the tunnel stays open"
@@ -211,7 +211,7 @@ async fn reports(side: Side, case: Case) {
         }
         let ends = bytes(side, &case.ends);
         speaker.write_all(&ends).await.unwrap();
-        arrives(&mut hearer, &ends, &what).await;
+        assert_arrives(&mut hearer, &ends, &what).await;
     }
     let (mut client, mut backend) = side.client_first(speaker, hearer);
     assert_relays(&mut client, &mut backend).await;
@@ -246,7 +246,7 @@ async fn route_limits_override_the_global_ones() {
     let pings = wire::masked(0x89, b"").repeat(200);
     let fits = [wire::masked(TEXT, &[b'x'; 2000]), pings].concat();
     client.write_all(&fits).await.unwrap();
-    arrives(&mut backend, &fits, "what the route allows").await;
+    assert_arrives(&mut backend, &fits, "what the route allows").await;
     client.write_all(&wire::masked(TEXT, &[b'x'; 2001])).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
     drop((client, backend));
@@ -255,7 +255,7 @@ async fn route_limits_override_the_global_ones() {
     let (mut client, backend) = bed.open().await;
     let fragments = [(wire::TEXT, vec![]), (0, vec![]), (0, vec![])];
     client.write_all(&bytes(Side::Client, &fragments)).await.unwrap();
-    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1008, "the common limit");
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1008, "the global limit");
     drop((client, backend));
     assert_eq!(bed.tunnel_end(2).await["end"], "too_many_fragments");
     // A route without limits of its own.

@@ -34,7 +34,7 @@ async fn rejects_heads_beyond_size_and_field_limits() {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
     for valid in [plain(&fields(66)), plain(&format!("X: {}\r\n", "y".repeat(16_000)))] {
-        assert_eq!(client.ask(valid.as_bytes()).await.status, 204, "{valid:.100}");
+        assert_eq!(client.request(valid.as_bytes()).await.status, 204, "{valid:.100}");
     }
 }
 
@@ -88,7 +88,7 @@ async fn deadline_covers_the_whole_request_head() {
     assert_eq!(ends, (vec![], vec![], vec![], vec![]));
     assert!(began.elapsed() >= Duration::from_millis(300));
     for n in 1..=4 {
-        let record = proxy.nth_outcome(n).await;
+        let record = proxy.nth_end_record(n).await;
         assert_eq!(record["end"], "head_timeout");
         assert_eq!(
             (&record["key"], &record["value"]),
@@ -133,8 +133,8 @@ async fn open(client: &Client, host: [u8; 4]) -> (RawResponse, BufReader<TcpStre
 async fn open_when_free(client: &Client, host: [u8; 4]) -> BufReader<TcpStream> {
     within_timeout("a free permit", async {
         loop {
-            let (answer, stream) = open(client, host).await;
-            if answer.status == 101 {
+            let (response, stream) = open(client, host).await;
+            if response.status == 101 {
                 return stream;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -196,17 +196,17 @@ async fn rejected_handshake_releases_its_permit() {
     for (path, status) in [("/refusing", 401), ("/wrong", 502), ("/silent", 504), ("/down", 503)] {
         for _ in 0..3 {
             let sent = HANDSHAKE.replacen("/ws", path, 1);
-            assert_eq!(client.ask(sent.as_bytes()).await.status, status, "{path}");
+            assert_eq!(client.request(sent.as_bytes()).await.status, status, "{path}");
         }
     }
     // A client that disconnects while the backend has not responded.
     let mut leaving = client.connect_plain().await;
     leaving.write_all(HANDSHAKE.replacen("/ws", "/silent", 1).as_bytes()).await.unwrap();
     drop(leaving);
-    proxy.nth_outcome(13).await;
+    proxy.nth_end_record(13).await;
     within_timeout("the permit to be released", async {
         let sent = HANDSHAKE.replacen("/ws", "/good", 1);
-        while client.ask(sent.as_bytes()).await.status != 101 {}
+        while client.request(sent.as_bytes()).await.status != 101 {}
     })
     .await;
 }
@@ -218,8 +218,8 @@ async fn connections_per_client_are_limited_before_tls() {
     // An idle connection, one over TLS, and a tunnel, which counts until it ends.
     let idle = client.connect_plain().await;
     let secure = client.connect_tls().await;
-    let (answer, mut tunnel) = open(&client, ME).await;
-    assert_eq!(answer.status, 101);
+    let (response, mut tunnel) = open(&client, ME).await;
+    assert_eq!(response.status, 101);
     for address in [client.tls, client.plain] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert_eq!(read_to_end(&mut stream).await, b"");
@@ -244,14 +244,14 @@ async fn handshake_rate_excludes_plain_requests() {
     let began = tokio::time::Instant::now();
     let mut open_ones = Vec::new();
     for _ in 0..3 {
-        let (answer, stream) = open(&client, ME).await;
-        assert_eq!(answer.status, 101);
+        let (response, stream) = open(&client, ME).await;
+        assert_eq!(response.status, 101);
         open_ones.push(stream);
     }
-    let (answer, _) = open(&client, ME).await;
+    let (response, _) = open(&client, ME).await;
     if began.elapsed() < Duration::from_millis(400) {
-        assert_eq!(answer.status, 429);
-        assert!(answer.header("retry-after").is_some());
+        assert_eq!(response.status, 429);
+        assert!(response.header("retry-after").is_some());
         let record = proxy.end_record("client_rate_limit").await;
         assert_eq!(record["key"], "rates.handshakes_per_client");
         assert_eq!(record["value"], "2/s, burst 3");
@@ -259,7 +259,7 @@ async fn handshake_rate_excludes_plain_requests() {
     assert_eq!(open(&client, OTHER).await.0.status, 101);
     for _ in 0..10 {
         // The echo backend does not speak plain HTTP; any other status will do.
-        assert_ne!(client.ask(get("/").as_bytes()).await.status, 429);
+        assert_ne!(client.request(get("/").as_bytes()).await.status, 429);
     }
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(open(&client, ME).await.0.status, 101);
@@ -271,9 +271,9 @@ async fn total_tunnels_are_limited() {
     let (proxy, client, _backend) = limited("tunnels = 2", "").await;
     let (_, first) = open(&client, ME).await;
     let (_, _second) = open(&client, OTHER).await;
-    let (answer, _) = open(&client, [127, 0, 0, 3]).await;
-    assert_eq!(answer.status, 503);
-    assert!(answer.header("retry-after").is_some());
+    let (response, _) = open(&client, [127, 0, 0, 3]).await;
+    assert_eq!(response.status, 503);
+    assert!(response.header("retry-after").is_some());
     let record = proxy.end_record("proxy_limit").await;
     assert_eq!((&record["key"], &record["value"]), (&"concurrency.tunnels".into(), &"2".into()));
     drop(first);
@@ -286,9 +286,9 @@ async fn route_limit_survives_a_reload() {
     let (proxy, client, _backend) = limited("", "tunnels = 1").await;
     let (_, first) = open(&client, ME).await;
     for _ in 0..2 {
-        let (answer, _) = open(&client, OTHER).await;
-        assert_eq!(answer.status, 503);
-        assert!(answer.header("retry-after").is_some());
+        let (response, _) = open(&client, OTHER).await;
+        assert_eq!(response.status, 503);
+        assert!(response.header("retry-after").is_some());
         let record = proxy.end_record("route_limit").await;
         assert_eq!((&record["key"], &record["value"]), (&"route.tunnels".into(), &"1".into()));
         proxy.reload().await;
@@ -323,8 +323,8 @@ async fn network_prefix_counts_as_one_client() {
     assert_eq!(first.status, 101);
     assert_eq!(open(&client, OTHER).await.0.status, 429);
     assert_eq!(proxy.end_record("client_limit").await["client_key"], "127.0.0.0/24");
-    let (answer, mut elsewhere) = open(&client, [127, 0, 1, 1]).await;
-    assert_eq!(answer.status, 101);
+    let (response, mut elsewhere) = open(&client, [127, 0, 1, 1]).await;
+    assert_eq!(response.status, 101);
     elsewhere.write_all(&[0x89, 0x80, 1, 2, 3, 4]).await.unwrap();
     let mut pong = [0; 2];
     elsewhere.read_exact(&mut pong).await.unwrap();

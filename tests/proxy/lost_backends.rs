@@ -15,7 +15,7 @@ use crate::support::{
 const DRAIN: &str = "[drain]\nwindow = \"100ms\"\ndeadline = \"10s\"\n";
 
 /// A tunnel to the second of two backends, which a reload then removes.
-async fn removal(policy: &str) -> (Proxy, Instant, PlainStream, PlainStream) {
+async fn remove_backend_of_a_tunnel(policy: &str) -> (Proxy, Instant, PlainStream, PlainStream) {
     let (one, two) = (MockBackend::new().await, MockBackend::new().await);
     let backends = [one.address(), two.address()];
     let text = format!("{}{DRAIN}{CONTROL}", route(&backends, policy));
@@ -40,7 +40,7 @@ async fn removal(policy: &str) -> (Proxy, Instant, PlainStream, PlainStream) {
 
 #[tokio::test]
 async fn tunnels_of_removed_backend_are_kept_by_default() {
-    let (proxy, _, mut tunnel, mut backend) = removal("").await;
+    let (proxy, _, mut tunnel, mut backend) = remove_backend_of_a_tunnel("").await;
     // Longer than the check for lost backends takes.
     let later = tokio::time::sleep(Duration::from_millis(2500));
     later.await;
@@ -50,7 +50,8 @@ async fn tunnels_of_removed_backend_are_kept_by_default() {
 
 #[tokio::test]
 async fn drain_policy_closes_tunnels_of_removed_backend() {
-    let (proxy, _, tunnel, backend) = removal("on_backend_loss = \"drain\"").await;
+    let (proxy, _, tunnel, backend) =
+        remove_backend_of_a_tunnel("on_backend_loss = \"drain\"").await;
     assert_eq!(answer_close(tunnel, backend).await.0, 1012);
     let end = proxy.end_record("backend_lost").await;
     assert_eq!((&end["key"], &end["by"]), (&"route.on_backend_loss".into(), &"tidegate".into()));
@@ -58,7 +59,8 @@ async fn drain_policy_closes_tunnels_of_removed_backend() {
 
 #[tokio::test]
 async fn delay_policy_closes_tunnels_after_the_delay() {
-    let (proxy, removed_at, tunnel, backend) = removal("on_backend_loss = \"3s\"").await;
+    let (proxy, removed_at, tunnel, backend) =
+        remove_backend_of_a_tunnel("on_backend_loss = \"3s\"").await;
     assert_eq!(answer_close(tunnel, backend).await.0, 1012);
     assert!(removed_at.elapsed() >= Duration::from_secs(3), "{:?}", removed_at.elapsed());
     assert_eq!(proxy.end_record("backend_lost").await["close_client"], 1012);
@@ -82,8 +84,8 @@ async fn drain_policy_closes_tunnels_of_failed_backend() {
     // Until a connection attempt fails, the backend does not count as lost.
     assert_relays(&mut tunnel, &mut backend).await;
     for n in 1..=3 {
-        let answer = client.ask(crate::support::HANDSHAKE.as_bytes()).await;
-        assert_eq!(answer.status, 503, "ask {n}");
+        let response = client.request(crate::support::HANDSHAKE.as_bytes()).await;
+        assert_eq!(response.status, 503, "request {n}");
     }
     assert_eq!(answer_close(tunnel, backend).await.0, 1012);
     assert_eq!(proxy.end_record("backend_lost").await["by"], "tidegate");

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::support::{Side, TestBed, close_normally, poke, wire, within_timeout};
+use crate::support::{
+    Side, TestBed, close_normally, wait_until_client_data_processed, wire, within_timeout,
+};
 
 const MANY: usize = 4096;
 
@@ -142,7 +144,7 @@ async fn control_frame_burst_is_allowed() {
         read.unwrap();
         assert!(got == sent, "{side:?}");
         let (mut client, mut backend) = side.client_first(speaker, hearer);
-        poke(&mut client, &mut backend).await;
+        wait_until_client_data_processed(&mut client, &mut backend).await;
         close_normally(client, backend).await;
     }
 }

@@ -141,7 +141,7 @@ async fn counters_survive_reloads_and_reloads_are_counted() {
     let proxy = Proxy::start(&route(&[backend.address], "")).await;
     let client = Client::new(&proxy).await;
     for _ in 0..2 {
-        assert_eq!(client.ask(get("/").as_bytes()).await.status, 204);
+        assert_eq!(client.request(get("/").as_bytes()).await.status, 204);
     }
     let requests =
         |scrape: &Scrape, route| scrape.value("tidegate_http_requests_total", &[("route", route)]);

@@ -79,21 +79,21 @@ async fn concurrency_rejections_are_counted_once() {
     }
     for _ in 0..3 {
         counters.outcomes += 1;
-        bed.proxy.nth_outcome(counters.outcomes).await;
+        bed.proxy.nth_end_record(counters.outcomes).await;
     }
     counters.finish().await;
 }
 
 /// Rejects, sends garbage, or stays silent, depending on the target.
-async fn moody() -> Backend {
+async fn backend_with_response_by_path() -> Backend {
     Backend::raw(|head, mut stream, events| async move {
-        let answer = match head.split(' ').nth(1).unwrap() {
+        let response = match head.split(' ').nth(1).unwrap() {
             "/no" => "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
             "/nonsense" => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
             "/yes" => &switching_protocols(&head),
             _ => "",
         };
-        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.write_all(response.as_bytes()).await.unwrap();
         let _ = events.send(BackendEvent::Bytes(read_to_end(&mut stream).await));
     })
     .await
@@ -101,7 +101,7 @@ async fn moody() -> Backend {
 
 #[tokio::test]
 async fn backend_failures_are_counted_once() {
-    let backend = moody().await;
+    let backend = backend_with_response_by_path().await;
     let gone = Backend::echo().await.address;
     let unreachable =
         route(&[gone], "").replace("\"all\"", "\"gone\"").replace("\"*\"\nor", "\"b\"\nor");
@@ -214,7 +214,7 @@ async fn resource_and_peer_failures_are_counted_once() {
     let proxy = Proxy::start(&(second + &hangs + &route(&[backend.address], more))).await;
     let client = Client::new(&proxy).await;
     let mut counters = CounterCheck::new(&proxy).await;
-    client.ask(HANDSHAKE.replace("localhost", "b").as_bytes()).await;
+    client.request(HANDSHAKE.replace("localhost", "b").as_bytes()).await;
     counters.expect_one("connect_timeout backend").await;
     let mut secure = client.connect_tls().await;
     secure.write_all(get("/").replace("localhost", "b.example").as_bytes()).await.unwrap();

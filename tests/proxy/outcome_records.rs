@@ -30,7 +30,7 @@ async fn every_tunnel_and_rejection_has_one_record() {
         "not a request\r\n\r\n".to_owned(),
     ];
     for asked in asked {
-        client.ask(asked.as_bytes()).await;
+        client.request(asked.as_bytes()).await;
     }
     let mut ends = vec!["client_closed", "client_disconnected", "ws_opcode"];
     ends.extend(["no_route", "version", "request_invalid", "head_invalid"]);
@@ -71,7 +71,7 @@ async fn every_connection_without_request_has_one_record() {
 
 /// Waits until everything has ended; expects exactly these records, in any order.
 async fn assert_outcomes(proxy: &Proxy, mut wanted: Vec<&str>) {
-    proxy.nth_outcome(wanted.len()).await;
+    proxy.nth_end_record(wanted.len()).await;
     proxy.wait_until_idle().await;
     // The reload's line follows, so no further record is pending.
     proxy.reload().await;
@@ -127,7 +127,7 @@ async fn record_includes_user_agent_and_traceparent() {
     let ended = proxy.tunnel_end(1).await;
     let head = HANDSHAKE.replace("/ws", "/else").replace("Upgrade: w", "{}Upgrade: w");
     let lines = format!("User-Agent: Browser/1.0 (X11)\r\ntraceparent: {trace}\r\n");
-    client.ask(head.replace("{}", &lines).as_bytes()).await;
+    client.request(head.replace("{}", &lines).as_bytes()).await;
     let refused = proxy.end_record("no_route").await;
     for record in [&ended, &refused] {
         assert_eq!(record["user_agent"], "Browser/1.0 (X11)", "{record}");
@@ -137,7 +137,7 @@ async fn record_includes_user_agent_and_traceparent() {
     assert!(refused.get("subprotocol").is_none(), "{refused}");
     // A malformed or repeated traceparent is omitted.
     for lines in ["traceparent: 00-0-0-00\r\n".to_owned(), lines.repeat(2)] {
-        client.ask(head.replace("/else", "/nowhere").replace("{}", &lines).as_bytes()).await;
+        client.request(head.replace("/else", "/nowhere").replace("{}", &lines).as_bytes()).await;
     }
     let nowhere = |record: &Record| record["target"] == "/nowhere";
     proxy.nth_record("the last rejection", 2, nowhere).await;
@@ -206,15 +206,15 @@ async fn credentials_are_never_logged() {
     drop((tunnel, mock.accept().await));
     proxy.tunnel_end(1).await;
     // Rejected requests are redacted too.
-    assert_eq!(client.ask(asked.replace("/ws", "/no").as_bytes()).await.status, 404);
+    assert_eq!(client.request(asked.replace("/ws", "/no").as_bytes()).await.status, 404);
     let record = proxy.end_record("no_route").await;
     assert!(
         record["target"].as_str().unwrap().starts_with("/no?room=1&token=[redacted]&"),
         "{record}"
     );
-    client.ask(asked.replace("Host: localhost\r\n", "").as_bytes()).await;
+    client.request(asked.replace("Host: localhost\r\n", "").as_bytes()).await;
     proxy.end_record("request_invalid").await;
-    client.ask(asked.replace(" HTTP/1.1", " HTTP/1.1 nonsense").as_bytes()).await;
+    client.request(asked.replace(" HTTP/1.1", " HTTP/1.1 nonsense").as_bytes()).await;
     proxy.end_record("head_invalid").await;
     let all = proxy.records().iter().map(Record::to_string).collect::<String>();
     assert!(!all.contains("SECRET"), "{all}");

@@ -62,15 +62,15 @@ async fn floods_do_not_starve_a_quiet_tunnel() {
         let (client, backend) = bed.open().await;
         let (up_from, up_to) = tokio::io::split(client);
         let (down_from, down_to) = tokio::io::split(backend);
-        floods.spawn(pour(up_to, wire::masked(0x82, &[1; 30_000])));
-        floods.spawn(pour(down_to, wire::unmasked(0x82, &[1; 30_000])));
-        floods.spawn(swallow(up_from));
-        floods.spawn(swallow(down_from));
+        floods.spawn(write_forever(up_to, wire::masked(0x82, &[1; 30_000])));
+        floods.spawn(write_forever(down_to, wire::unmasked(0x82, &[1; 30_000])));
+        floods.spawn(read_and_discard(up_from));
+        floods.spawn(read_and_discard(down_from));
     }
     // Small frames cost more per byte than large ones.
     let (client, backend) = bed.open().await;
-    floods.spawn(pour(client, wire::masked(0x89, b"ping").repeat(5_000)));
-    floods.spawn(swallow(backend));
+    floods.spawn(write_forever(client, wire::masked(0x89, b"ping").repeat(5_000)));
+    floods.spawn(read_and_discard(backend));
     for _ in 0..30 {
         assert_relays(&mut quiet, &mut quiets_backend).await;
     }
@@ -201,12 +201,12 @@ trait Both: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Both for S {}
 
 /// Writes the bytes repeatedly until the stream fails.
-async fn pour(mut to: impl AsyncWrite + Unpin, bytes: Vec<u8>) {
+async fn write_forever(mut to: impl AsyncWrite + Unpin, bytes: Vec<u8>) {
     while to.write_all(&bytes).await.is_ok() {}
 }
 
 /// Reads and discards until the stream ends.
-async fn swallow(mut from: impl AsyncRead + Unpin) {
+async fn read_and_discard(mut from: impl AsyncRead + Unpin) {
     let mut scrap = vec![0; 64 * 1024];
     while let Ok(1..) = from.read(&mut scrap).await {}
 }

@@ -12,7 +12,7 @@ const ONE: &str = "[concurrency]\ntunnels_per_client = 1\n[limits]\nclose_grace 
 
 /// The status of another handshake by the same client.
 async fn another(bed: &TestBed) -> u16 {
-    bed.client.ask(HANDSHAKE.as_bytes()).await.status
+    bed.client.request(HANDSHAKE.as_bytes()).await.status
 }
 
 #[tokio::test]
@@ -91,8 +91,8 @@ async fn failed_handshake_releases_its_permit() {
     let proxy = Proxy::start(&route(&[backend.address], ONE)).await;
     let client = Client::new(&proxy).await;
     for _ in 0..3 {
-        assert_eq!(client.ask(HANDSHAKE.replace("/ws", "/no").as_bytes()).await.status, 403);
-        assert_eq!(client.ask(HANDSHAKE.replace("/ws", "/bad").as_bytes()).await.status, 502);
+        assert_eq!(client.request(HANDSHAKE.replace("/ws", "/no").as_bytes()).await.status, 403);
+        assert_eq!(client.request(HANDSHAKE.replace("/ws", "/bad").as_bytes()).await.status, 502);
     }
     for with_reset in [false, true] {
         let mut impatient = BufReader::new(client.connect_plain().await);
@@ -101,7 +101,7 @@ async fn failed_handshake_releases_its_permit() {
             while proxy.health().await["tunnels"] != 1 {}
         })
         .await;
-        assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 429);
+        assert_eq!(client.request(HANDSHAKE.as_bytes()).await.status, 429);
         if with_reset {
             reset(impatient)
         } else {
@@ -110,7 +110,7 @@ async fn failed_handshake_releases_its_permit() {
         assert_eq!(backend.bytes().await, b"given up");
         proxy.wait_until_idle().await;
     }
-    assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 101);
+    assert_eq!(client.request(HANDSHAKE.as_bytes()).await.status, 101);
     proxy
         .nth_record("the disconnected clients", 2, |record| record["end"] == "client_disconnected")
         .await;

@@ -33,13 +33,13 @@ async fn heads_are_rebuilt_and_application_fields_pass() {
          Connection: x-b, keep-alive\r\nTE: trailers\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\
          X-Forwarded-For: 6.6.6.6\r\nX_F: 6\r\nAccept-Encoding: br\r\n\r\n"
     );
-    let (answer, body) = exchange(&mut stream, &request).await;
-    assert_eq!((answer.status, &body[..]), (207, &b"ok"[..]));
-    assert_eq!(answer.all("set-cookie"), "a=1, b=2");
-    assert_eq!(answer.header("etag"), Some("W/\"x\""));
-    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    let (response, body) = exchange(&mut stream, &request).await;
+    assert_eq!((response.status, &body[..]), (207, &b"ok"[..]));
+    assert_eq!(response.all("set-cookie"), "a=1, b=2");
+    assert_eq!(response.header("etag"), Some("W/\"x\""));
+    assert_eq!(response.header("content-encoding"), Some("gzip"));
     for name in ["x-gone", "keep-alive", "proxy-authenticate", "upgrade", "connection"] {
-        assert_eq!(answer.header(name), None, "{name}");
+        assert_eq!(response.header(name), None, "{name}");
     }
     let [head] = backend.heads().try_into().unwrap();
     assert!(head.starts_with(&format!("PROPFIND {target} HTTP/1.1\r\n")), "{head}");
@@ -69,8 +69,8 @@ async fn responses_of_every_framing_pass() {
         let backend = Backend::app(sent.as_str()).await;
         let (_proxy, mut stream) = proxy_for(&backend).await;
         for _ in 0..2 {
-            let (answer, body) = exchange(&mut stream, &get("/")).await;
-            assert_eq!((answer.status, &body[..]), (200, expected.as_bytes()), "{sent:?}");
+            let (response, body) = exchange(&mut stream, &get("/")).await;
+            assert_eq!((response.status, &body[..]), (200, expected.as_bytes()), "{sent:?}");
         }
         assert_eq!(backend.heads().len(), 2, "one backend connection per request");
     }
@@ -89,15 +89,15 @@ async fn bodyless_responses_keep_the_connection_in_sync() {
         let (_proxy, mut stream) = proxy_for(&backend).await;
         for _ in 0..3 {
             stream.write_all(get("/").replace("GET", method).as_bytes()).await.unwrap();
-            let answer = read_response(&mut stream).await;
-            assert_eq!(answer.header("x-a"), Some("b"), "{sent:?} became {answer:?}");
-            assert_eq!(answer.status, sent[9..12].parse::<u16>().unwrap());
-            let length = answer.header("content-length");
-            match (method, answer.status) {
+            let response = read_response(&mut stream).await;
+            assert_eq!(response.header("x-a"), Some("b"), "{sent:?} became {response:?}");
+            assert_eq!(response.status, sent[9..12].parse::<u16>().unwrap());
+            let length = response.header("content-length");
+            match (method, response.status) {
                 ("HEAD", _) if sent.contains("1234") => assert_eq!(length, Some("1234")),
                 (_, 204) => assert_eq!(length, None),
                 // RFC 9110 8.6: the length a 200 would have had, or none.
-                _ => assert!(length.is_none_or(|length| length == "1234"), "{answer:?}"),
+                _ => assert!(length.is_none_or(|length| length == "1234"), "{response:?}"),
             }
         }
     }
@@ -108,16 +108,17 @@ async fn bodyless_responses_keep_the_connection_in_sync() {
 async fn pipelined_requests_are_answered_in_order() {
     let backend = Backend::raw(|head, mut stream, _| async move {
         let target = head.split(' ').nth(1).unwrap();
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len());
-        let _ = stream.write_all(answer.as_bytes()).await;
+        let response =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len());
+        let _ = stream.write_all(response.as_bytes()).await;
     })
     .await;
     let (_proxy, mut stream) = proxy_for(&backend).await;
     let all: String = (0..100).map(|n| get(&format!("/{n}"))).collect();
     stream.write_all(all.as_bytes()).await.unwrap();
     for n in 0..100 {
-        let answer = read_response(&mut stream).await;
-        assert_eq!(read_body(&mut stream, &answer).await, format!("/{n}").as_bytes());
+        let response = read_response(&mut stream).await;
+        assert_eq!(read_body(&mut stream, &response).await, format!("/{n}").as_bytes());
     }
 }
 
@@ -183,10 +184,10 @@ async fn invalid_backend_responses_become_502() {
         let backend = Backend::app(sent).await;
         let (proxy, mut stream) = proxy_for(&backend).await;
         stream.write_all(get("/").as_bytes()).await.unwrap();
-        let answer = read_response(&mut stream).await;
-        assert_eq!(answer.status, 502, "{sent:?} became {answer:?}");
+        let response = read_response(&mut stream).await;
+        assert_eq!(response.status, 502, "{sent:?} became {response:?}");
         assert_eq!(read_to_end(&mut stream).await, b"502 Bad Gateway\n", "{sent:?}");
-        assert_eq!(proxy.nth_outcome(1).await["end"], "backend_handshake_invalid");
+        assert_eq!(proxy.nth_end_record(1).await["end"], "backend_handshake_invalid");
     }
 }
 
@@ -201,12 +202,12 @@ async fn truncated_response_never_looks_complete() {
         let (_proxy, mut stream) = proxy_for(&backend).await;
         stream.write_all(get("/").as_bytes()).await.unwrap();
         // The response may fail before any of it is written.
-        let answer = read_response(&mut stream).await;
-        assert!(matches!(answer.status, 0 | 200), "{answer:?}");
+        let response = read_response(&mut stream).await;
+        assert!(matches!(response.status, 0 | 200), "{response:?}");
         let rest = String::from_utf8(read_to_end(&mut stream).await).unwrap();
-        match answer.header("content-length") {
+        match response.header("content-length") {
             Some(length) => assert!(rest.len() < length.parse().unwrap(), "{rest:?}"),
-            None if answer.status == 0 => assert_eq!(rest, ""),
+            None if response.status == 0 => assert_eq!(rest, ""),
             None => assert!(rest.contains("part") && !rest.contains("0\r\n\r\n"), "{rest:?}"),
         }
     }

@@ -18,7 +18,7 @@ const UNTRUSTED: [u8; 4] = [127, 0, 0, 3];
 const V1: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n";
 
 /// A proxy with two listeners that expect a header and two that do not.
-struct Setup {
+struct ProxyProtocolBed {
     proxy: Proxy,
     backend: Backend,
     client: Client,
@@ -26,7 +26,7 @@ struct Setup {
     tls: SocketAddr,
 }
 
-impl Setup {
+impl ProxyProtocolBed {
     async fn new(more: &str) -> Self {
         let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
         let listeners = "\
@@ -42,20 +42,20 @@ impl Setup {
     }
 
     /// Sends bytes from the balancer, expects no response, and returns the record.
-    async fn dropped(&self, sent: &[u8]) -> Record {
+    async fn assert_dropped(&self, sent: &[u8]) -> Record {
         let (before, heads) = (self.proxy.outcomes().len(), self.backend.heads().len());
         let mut stream = connect(BALANCER, self.plain).await;
         stream.write_all(sent).await.unwrap();
         assert!(read_to_end(&mut stream).await.is_empty(), "{}", sent.escape_ascii());
-        let record = self.proxy.nth_outcome(before + 1).await;
+        let record = self.proxy.nth_end_record(before + 1).await;
         assert_eq!((&record["event"], &record["stage"]), (&"dropped".into(), &"accept".into()));
         assert_eq!(self.backend.heads().len(), heads);
         record
     }
 
     /// Expects the bytes to be rejected as an invalid header.
-    async fn bad(&self, sent: impl AsRef<[u8]>) {
-        let record = self.dropped(sent.as_ref()).await;
+    async fn assert_invalid_header(&self, sent: impl AsRef<[u8]>) {
+        let record = self.assert_dropped(sent.as_ref()).await;
         assert_eq!(record["end"], "proxy_header_invalid", "{record}");
         assert!(record["detail"].is_string(), "{record}");
     }
@@ -89,59 +89,59 @@ fn inet(fields: &[u8]) -> Vec<u8> {
 // Requirements: PP01.
 #[tokio::test]
 async fn missing_header_is_rejected() {
-    let setup = Setup::new("").await;
-    let record = setup.dropped(get("/").as_bytes()).await;
+    let bed = ProxyProtocolBed::new("").await;
+    let record = bed.assert_dropped(get("/").as_bytes()).await;
     assert_eq!(record["end"], "proxy_header_missing");
     assert_eq!(
         (&record["key"], &record["value"]),
         (&"listener.proxy_protocol".into(), &"true".into())
     );
-    let stream = connect(BALANCER, setup.tls).await;
-    assert!(setup.client.tls_over(stream).await.is_err());
-    assert_eq!(setup.proxy.nth_outcome(2).await["end"], "proxy_header_missing");
+    let stream = connect(BALANCER, bed.tls).await;
+    assert!(bed.client.tls_over(stream).await.is_err());
+    assert_eq!(bed.proxy.nth_end_record(2).await["end"], "proxy_header_missing");
 }
 
 // Requirements: PP02.
 #[tokio::test]
 async fn unexpected_header_is_rejected() {
-    let setup = Setup::new("").await;
+    let bed = ProxyProtocolBed::new("").await;
     for (number, header) in [V1.to_vec(), inet(&[])].into_iter().enumerate() {
-        let mut stream = BufReader::new(connect(BALANCER, setup.client.plain).await);
+        let mut stream = BufReader::new(connect(BALANCER, bed.client.plain).await);
         stream.write_all(&[&header, get("/").as_bytes()].concat()).await.unwrap();
         assert_eq!(read_response(&mut stream).await.status, 400);
         drop(stream);
-        let record = setup.proxy.nth_outcome(2 * number + 1).await;
+        let record = bed.proxy.nth_end_record(2 * number + 1).await;
         assert_eq!(record["end"], "head_invalid", "{record}");
-        let stream = connect(BALANCER, setup.client.tls).await;
-        assert!(setup.client.tls_over(Prefixed::new(stream, &header)).await.is_err());
-        let record = setup.proxy.nth_outcome(2 * number + 2).await;
+        let stream = connect(BALANCER, bed.client.tls).await;
+        assert!(bed.client.tls_over(Prefixed::new(stream, &header)).await.is_err());
+        let record = bed.proxy.nth_end_record(2 * number + 2).await;
         assert_eq!(record["end"], "tls_failed", "{record}");
     }
-    assert!(setup.backend.heads().is_empty());
+    assert!(bed.backend.heads().is_empty());
 }
 
 // Requirements: PP03.
 #[tokio::test]
 async fn untrusted_peer_is_closed_before_reading() {
-    let setup = Setup::new("").await;
+    let bed = ProxyProtocolBed::new("").await;
     for (number, sent) in [&b""[..], V1].into_iter().enumerate() {
-        let mut stream = connect(UNTRUSTED, setup.plain).await;
+        let mut stream = connect(UNTRUSTED, bed.plain).await;
         // The write may fail if the proxy has already closed.
         let _ = stream.write_all(sent).await;
         assert!(read_to_end(&mut stream).await.is_empty());
-        let record = setup.proxy.nth_outcome(number + 1).await;
+        let record = bed.proxy.nth_end_record(number + 1).await;
         assert_eq!(record["end"], "proxy_header_untrusted");
         assert!(record["client"].as_str().unwrap().starts_with("127.0.0.3:"), "{record}");
         assert_eq!(record["key"], "trusted_proxies.addresses");
         assert!(record["value"].as_str().unwrap().starts_with("127.0.0.2"), "{record}");
     }
-    setup.proxy.wait_until_idle().await;
+    bed.proxy.wait_until_idle().await;
 }
 
 // Requirements: PP04.
 #[tokio::test]
 async fn version_1_is_parsed_strictly() {
-    let setup = Setup::new("").await;
+    let bed = ProxyProtocolBed::new("").await;
     for line in [
         "PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\n",
         "proxy tcp4 203.0.113.7 192.0.2.1 4711 443\r\n",
@@ -152,87 +152,87 @@ async fn version_1_is_parsed_strictly() {
         "PROXY TCP4 203.0.113.7 192.0.2.1 65536 443\r\n",
         "PROXY TCP6 203.0.113.7 192.0.2.1 4711 443\r\n",
     ] {
-        setup.bad(line).await;
+        bed.assert_invalid_header(line).await;
     }
-    setup.bad("PROXY UNKNOWN ".to_owned() + &"f".repeat(93)).await;
-    assert_eq!(setup.forwarded_client(V1).await, "203.0.113.7");
+    bed.assert_invalid_header("PROXY UNKNOWN ".to_owned() + &"f".repeat(93)).await;
+    assert_eq!(bed.forwarded_client(V1).await, "203.0.113.7");
 }
 
 // Requirements: PP05.
 #[tokio::test]
 async fn unknown_uses_the_socket_address() {
-    let setup = Setup::new("").await;
-    assert_eq!(setup.forwarded_client(b"PROXY UNKNOWN\r\n").await, "127.0.0.2");
+    let bed = ProxyProtocolBed::new("").await;
+    assert_eq!(bed.forwarded_client(b"PROXY UNKNOWN\r\n").await, "127.0.0.2");
     let more = b"PROXY UNKNOWN ffff:f::ffff ::1 65535 65535\r\n";
-    assert_eq!(setup.forwarded_client(more).await, "127.0.0.2");
+    assert_eq!(bed.forwarded_client(more).await, "127.0.0.2");
 }
 
 // Requirements: PP06.
 #[tokio::test]
 async fn version_2_is_strict_local_keeps_peer_address() {
-    let setup = Setup::new("").await;
+    let bed = ProxyProtocolBed::new("").await;
     let mut damaged = inet(&[]);
     damaged[11] = b'\r';
-    setup.bad(damaged).await;
-    setup.bad(v2(0x11, 0x11, &[1; 12])).await;
-    setup.bad(v2(0x22, 0x11, &[1; 12])).await;
-    setup.bad(v2(0x21, 0x41, &[1; 36])).await;
-    setup.bad(v2(0x21, 0x12, &[1; 12])).await;
-    assert_eq!(setup.forwarded_client(&v2(0x20, 0x00, &[])).await, "127.0.0.2");
-    assert_eq!(setup.forwarded_client(&v2(0x20, 0x11, &[1; 12])).await, "127.0.0.2");
-    assert_eq!(setup.forwarded_client(&v2(0x21, 0x00, &[])).await, "127.0.0.2");
-    assert_eq!(setup.forwarded_client(&inet(&[])).await, "203.0.113.7");
+    bed.assert_invalid_header(damaged).await;
+    bed.assert_invalid_header(v2(0x11, 0x11, &[1; 12])).await;
+    bed.assert_invalid_header(v2(0x22, 0x11, &[1; 12])).await;
+    bed.assert_invalid_header(v2(0x21, 0x41, &[1; 36])).await;
+    bed.assert_invalid_header(v2(0x21, 0x12, &[1; 12])).await;
+    assert_eq!(bed.forwarded_client(&v2(0x20, 0x00, &[])).await, "127.0.0.2");
+    assert_eq!(bed.forwarded_client(&v2(0x20, 0x11, &[1; 12])).await, "127.0.0.2");
+    assert_eq!(bed.forwarded_client(&v2(0x21, 0x00, &[])).await, "127.0.0.2");
+    assert_eq!(bed.forwarded_client(&inet(&[])).await, "203.0.113.7");
 }
 
 // Requirements: PP07.
 #[tokio::test]
 async fn overlong_header_is_rejected_by_its_length() {
-    let setup = Setup::new("").await;
+    let bed = ProxyProtocolBed::new("").await;
     // The proxy does not wait for the announced bytes.
-    setup.bad(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff").await;
-    setup.bad(b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x02\x19").await;
+    bed.assert_invalid_header(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff").await;
+    bed.assert_invalid_header(b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x02\x19").await;
     let padding = |len: u16| [&[4][..], &len.to_be_bytes(), &vec![0; len.into()]].concat();
-    assert_eq!(setup.forwarded_client(&inet(&padding(521))).await, "203.0.113.7");
+    assert_eq!(bed.forwarded_client(&inet(&padding(521))).await, "203.0.113.7");
 }
 
 // Requirements: PP08.
 #[tokio::test]
 async fn header_shorter_than_its_addresses_is_rejected() {
-    let setup = Setup::new("").await;
-    setup.bad(v2(0x21, 0x11, &[])).await;
-    setup.bad(v2(0x21, 0x11, &[1; 11])).await;
-    setup.bad(v2(0x21, 0x21, &[1; 35])).await;
+    let bed = ProxyProtocolBed::new("").await;
+    bed.assert_invalid_header(v2(0x21, 0x11, &[])).await;
+    bed.assert_invalid_header(v2(0x21, 0x11, &[1; 11])).await;
+    bed.assert_invalid_header(v2(0x21, 0x21, &[1; 35])).await;
 }
 
 // Requirements: PP09.
 #[tokio::test]
 async fn invalid_fields_and_checksums_are_rejected() {
-    let setup = Setup::new("").await;
+    let bed = ProxyProtocolBed::new("").await;
     for fields in [&[4, 0, 2, 0][..], &[4, 0xff, 0xff], &[4, 0], &[2, 0, 0], &[3, 0, 4, 1, 2, 3, 4]]
     {
-        setup.bad(inet(fields)).await;
+        bed.assert_invalid_header(inet(fields)).await;
     }
     // The checksum was computed by another implementation.
     let right = [&[3, 0, 4][..], &CHECKSUM].concat();
-    assert_eq!(setup.forwarded_client(&inet(&right)).await, "203.0.113.7");
+    assert_eq!(bed.forwarded_client(&inet(&right)).await, "203.0.113.7");
 }
 
 // Requirements: PP10.
 #[tokio::test]
 async fn header_may_be_split_but_has_a_deadline() {
-    let setup = Setup::new("").await;
+    let bed = ProxyProtocolBed::new("").await;
     for header in [V1.to_vec(), inet(&[])] {
-        let mut stream = BufReader::new(connect(BALANCER, setup.plain).await);
+        let mut stream = BufReader::new(connect(BALANCER, bed.plain).await);
         for byte in header.iter().chain(get("/").as_bytes()) {
             stream.write_all(&[*byte]).await.unwrap();
             tokio::task::yield_now().await;
         }
         assert_eq!(read_response(&mut stream).await.status, 204);
-        assert_eq!(setup.last_client(), "203.0.113.7");
+        assert_eq!(bed.last_client(), "203.0.113.7");
     }
-    let impatient = Setup::new("[timeouts]\nproxy_header = \"300ms\"\n").await;
+    let impatient = ProxyProtocolBed::new("[timeouts]\nproxy_header = \"300ms\"\n").await;
     for unfinished in [&b""[..], b"PROXY TCP4 ", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"] {
-        let record = impatient.dropped(unfinished).await;
+        let record = impatient.assert_dropped(unfinished).await;
         assert_eq!(record["end"], "proxy_header_timeout");
         let decided = (&record["key"], &record["value"]);
         assert_eq!(decided, (&"timeouts.proxy_header".into(), &"300ms".into()));
@@ -243,21 +243,21 @@ async fn header_may_be_split_but_has_a_deadline() {
 // Requirements: PP11.
 #[tokio::test]
 async fn bytes_after_the_header_are_kept() {
-    let setup = Setup::new("[limits]\nclose_grace = \"200ms\"\n").await;
+    let bed = ProxyProtocolBed::new("[limits]\nclose_grace = \"200ms\"\n").await;
     for header in [V1.to_vec(), inet(&[])] {
-        let stream = Prefixed::new(connect(BALANCER, setup.tls).await, &header);
-        let mut stream = BufReader::new(setup.client.tls_over(stream).await.unwrap());
+        let stream = Prefixed::new(connect(BALANCER, bed.tls).await, &header);
+        let mut stream = BufReader::new(bed.client.tls_over(stream).await.unwrap());
         stream.write_all(get("/").as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
         assert_eq!(read_response(&mut stream).await.status, 204);
-        assert_eq!(setup.last_client(), "203.0.113.7");
+        assert_eq!(bed.last_client(), "203.0.113.7");
     }
     // A header, a handshake and a frame in one segment.
-    let mut stream = BufReader::new(connect(BALANCER, setup.plain).await);
+    let mut stream = BufReader::new(connect(BALANCER, bed.plain).await);
     let close = wire::masked(0x88, &wire::close(1000, ""));
     stream.write_all(&[V1, HANDSHAKE.as_bytes(), &close].concat()).await.unwrap();
     assert_eq!(read_response(&mut stream).await.status, 101);
-    let record = setup.proxy.tunnel_end(1).await;
+    let record = bed.proxy.tunnel_end(1).await;
     assert_eq!(
         (&record["client"], &record["end"]),
         (&"203.0.113.7:4711".into(), &"client_closed".into())
@@ -269,55 +269,55 @@ async fn bytes_after_the_header_are_kept() {
 // Requirements: PP12.
 #[tokio::test]
 async fn second_header_is_rejected() {
-    let setup = Setup::new("").await;
-    let mut stream = BufReader::new(connect(BALANCER, setup.plain).await);
+    let bed = ProxyProtocolBed::new("").await;
+    let mut stream = BufReader::new(connect(BALANCER, bed.plain).await);
     stream.write_all(&[V1, V1, get("/").as_bytes()].concat()).await.unwrap();
     assert_eq!(read_response(&mut stream).await.status, 400);
     drop(stream);
-    let record = setup.proxy.nth_outcome(1).await;
+    let record = bed.proxy.nth_end_record(1).await;
     assert_eq!(
         (&record["end"], &record["client"]),
         (&"head_invalid".into(), &"203.0.113.7:4711".into())
     );
-    let stream = Prefixed::new(connect(BALANCER, setup.tls).await, &[V1, V1].concat());
-    assert!(setup.client.tls_over(stream).await.is_err());
-    assert_eq!(setup.proxy.nth_outcome(2).await["end"], "tls_failed");
-    assert!(setup.backend.heads().is_empty());
+    let stream = Prefixed::new(connect(BALANCER, bed.tls).await, &[V1, V1].concat());
+    assert!(bed.client.tls_over(stream).await.is_err());
+    assert_eq!(bed.proxy.nth_end_record(2).await["end"], "tls_failed");
+    assert!(bed.backend.heads().is_empty());
 }
 
 // Requirements: PP13.
 #[tokio::test]
 async fn impossible_client_addresses_are_rejected() {
-    let setup = Setup::new("").await;
+    let bed = ProxyProtocolBed::new("").await;
     for source in ["0.0.0.0", "224.0.0.1", "255.255.255.255"] {
-        setup.bad(format!("PROXY TCP4 {source} 192.0.2.1 4711 443\r\n")).await;
+        bed.assert_invalid_header(format!("PROXY TCP4 {source} 192.0.2.1 4711 443\r\n")).await;
     }
     for source in ["::", "ff02::1", "::ffff:0.0.0.0"] {
-        setup.bad(format!("PROXY TCP6 {source} ::1 4711 443\r\n")).await;
+        bed.assert_invalid_header(format!("PROXY TCP6 {source} ::1 4711 443\r\n")).await;
     }
     let mapped = b"PROXY TCP6 ::ffff:203.0.113.7 ::1 4711 443\r\n";
-    assert_eq!(setup.forwarded_client(mapped).await, "203.0.113.7");
+    assert_eq!(bed.forwarded_client(mapped).await, "203.0.113.7");
     let own = b"PROXY TCP4 127.0.0.1 127.0.0.1 4711 443\r\n";
-    assert_eq!(setup.forwarded_client(own).await, "127.0.0.1");
+    assert_eq!(bed.forwarded_client(own).await, "127.0.0.1");
 }
 
 // Requirements: PP14.
 #[tokio::test]
 async fn unix_client_uses_the_socket_address() {
-    let setup = Setup::new("").await;
-    assert_eq!(setup.forwarded_client(&v2(0x21, 0x31, &[0x2f; 216])).await, "127.0.0.2");
-    setup.bad(v2(0x21, 0x31, &[0x2f; 215])).await;
-    setup.bad(v2(0x21, 0x32, &[0x2f; 216])).await;
+    let bed = ProxyProtocolBed::new("").await;
+    assert_eq!(bed.forwarded_client(&v2(0x21, 0x31, &[0x2f; 216])).await, "127.0.0.2");
+    bed.assert_invalid_header(v2(0x21, 0x31, &[0x2f; 215])).await;
+    bed.assert_invalid_header(v2(0x21, 0x32, &[0x2f; 216])).await;
 }
 
 /// Per-client limits count the forwarded clients, not the balancer's own address.
 #[tokio::test]
-async fn the_caps_of_a_client_are_those_of_the_forwarded_client() {
+async fn concurrency_limits_apply_to_the_forwarded_client() {
     let caps = "[concurrency]\nconnections_per_client = 1\ntunnels_per_client = 1\n[limits]\nclose_grace = \"100ms\"\n";
-    let setup = Setup::new(caps).await;
+    let bed = ProxyProtocolBed::new(caps).await;
     let open = |client: u8| {
         let header = format!("PROXY TCP4 203.0.113.{client} 192.0.2.1 4711 443\r\n");
-        let to = setup.plain;
+        let to = bed.plain;
         async move {
             let mut stream = connect(BALANCER, to).await;
             stream.write_all(header.as_bytes()).await.unwrap();
@@ -327,37 +327,37 @@ async fn the_caps_of_a_client_are_those_of_the_forwarded_client() {
     let first = upgrade(open(1).await).await;
     let second = upgrade(open(2).await).await;
     assert!(read_to_end(&mut open(1).await).await.is_empty());
-    let record = setup.proxy.end_record("client_limit").await;
+    let record = bed.proxy.end_record("client_limit").await;
     assert_eq!(
         (&record["client"], &record["event"]),
         (&"203.0.113.1:4711".into(), &"dropped".into())
     );
     // Health checks and connections without a client address.
-    let idle = [open_local(&setup).await, open_local(&setup).await, open_local(&setup).await];
-    assert_eq!(setup.forwarded_client(b"PROXY UNKNOWN\r\n").await, "127.0.0.2");
+    let idle = [open_local(&bed).await, open_local(&bed).await, open_local(&bed).await];
+    assert_eq!(bed.forwarded_client(b"PROXY UNKNOWN\r\n").await, "127.0.0.2");
     drop((first, second, idle));
-    setup.proxy.wait_until_idle().await;
+    bed.proxy.wait_until_idle().await;
     drop(upgrade(open(1).await).await);
 }
 
-async fn open_local(setup: &Setup) -> TcpStream {
-    let mut stream = connect(BALANCER, setup.plain).await;
+async fn open_local(bed: &ProxyProtocolBed) -> TcpStream {
+    let mut stream = connect(BALANCER, bed.plain).await;
     stream.write_all(b"PROXY UNKNOWN\r\n").await.unwrap();
     stream
 }
 
 #[tokio::test]
 async fn connections_awaiting_a_header_count_globally() {
-    let setup = Setup::new("[concurrency]\nconnections = 2\n").await;
-    let waiting = [connect(BALANCER, setup.plain).await, connect(BALANCER, setup.plain).await];
+    let bed = ProxyProtocolBed::new("[concurrency]\nconnections = 2\n").await;
+    let waiting = [connect(BALANCER, bed.plain).await, connect(BALANCER, bed.plain).await];
     within_timeout("both to be counted", async {
-        while setup.proxy.health().await["connections"] != 2 {}
+        while bed.proxy.health().await["connections"] != 2 {}
     })
     .await;
-    assert_eq!(setup.dropped(b"").await["end"], "proxy_limit");
+    assert_eq!(bed.assert_dropped(b"").await["end"], "proxy_limit");
     drop(waiting);
-    setup.proxy.wait_until_idle().await;
-    assert_eq!(setup.forwarded_client(V1).await, "203.0.113.7");
+    bed.proxy.wait_until_idle().await;
+    assert_eq!(bed.forwarded_client(V1).await, "203.0.113.7");
 }
 
 /// CRC32c (Castagnoli) of that test's header, computed with a zero checksum field.

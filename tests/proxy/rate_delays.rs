@@ -99,21 +99,29 @@ async fn disconnect_is_noticed_while_delayed() {
     for leaves in [Leaves::Reset, Leaves::Fin] {
         for other in [Other::Echoes, Other::Silent] {
             for side in Side::BOTH {
-                let bed = slow(side, other).await;
+                let bed = bed_with_message_rate(side, other).await;
                 let (speaker, hearer) = bed.open_for(side).await;
                 let last = |speaker: PlainStream| speaker.into_inner();
-                is_found_gone(&bed, side, (speaker, last), hearer, (leaves, other)).await;
+                assert_disconnect_is_recorded(&bed, side, (speaker, last), hearer, (leaves, other))
+                    .await;
             }
-            let bed = slow(Side::Client, other).await;
+            let bed = bed_with_message_rate(Side::Client, other).await;
             let (client, backend) = bed.open_secure().await;
             let last = |client: TlsClientStream| client.into_inner().into_inner().0;
-            is_found_gone(&bed, Side::Client, (client, last), backend, (leaves, other)).await;
+            assert_disconnect_is_recorded(
+                &bed,
+                Side::Client,
+                (client, last),
+                backend,
+                (leaves, other),
+            )
+            .await;
         }
     }
 }
 
 /// A side that may send five messages per second, and is pinged if the other one is silent.
-async fn slow(side: Side, other: Other) -> TestBed {
+async fn bed_with_message_rate(side: Side, other: Other) -> TestBed {
     let interval = if other == Other::Echoes { "off" } else { "300ms" };
     let beat = match side {
         Side::Client => format!("interval = \"{interval}\"\ntimeout = \"300ms\""),
@@ -132,7 +140,7 @@ async fn slow(side: Side, other: Other) -> TestBed {
 
 /// Messages for minutes at this rate, from a side that has disconnected: the record comes long
 /// before they would have been relayed.
-async fn is_found_gone<S: AsyncWrite + Unpin>(
+async fn assert_disconnect_is_recorded<S: AsyncWrite + Unpin>(
     bed: &TestBed,
     side: Side,
     (mut speaker, last): (S, impl Fn(S) -> TcpStream),

@@ -5,8 +5,9 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
-    Backend, BackendEvent, Client, HANDSHAKE, PlainStream, Proxy, TestBed, assert_relays, poke,
-    read_head, read_to_end, switching_protocols, wire, within_timeout,
+    Backend, BackendEvent, Client, HANDSHAKE, PlainStream, Proxy, TestBed, assert_relays,
+    read_head, read_to_end, switching_protocols, wait_until_client_data_processed, wire,
+    within_timeout,
 };
 
 #[tokio::test]
@@ -102,7 +103,7 @@ async fn frame_split_anywhere_arrives_whole() {
     for at in places {
         client.write_all(&frame[..at]).await.unwrap();
         // The proxy has processed the first part before the second is sent.
-        poke(&mut client, &mut backend).await;
+        wait_until_client_data_processed(&mut client, &mut backend).await;
         client.write_all(&frame[at..]).await.unwrap();
         let mut got = vec![0; frame.len()];
         within_timeout("the frame", backend.read_exact(&mut got)).await.unwrap();
@@ -143,10 +144,10 @@ async fn frames_sent_with_the_heads_are_delivered() {
     let (up, down) = (conversation(wire::masked), conversation(wire::unmasked));
     let (got, greeting) = (vec![0; up.len()], down.clone());
     let backend = Backend::raw(move |head, mut stream, events| {
-        let answer = [switching_protocols(&head).as_bytes(), &greeting].concat();
+        let response = [switching_protocols(&head).as_bytes(), &greeting].concat();
         let mut got = got.clone();
         async move {
-            stream.write_all(&answer).await.unwrap();
+            stream.write_all(&response).await.unwrap();
             stream.read_exact(&mut got).await.unwrap();
             let _ = events.send(BackendEvent::Bytes(got));
         }

@@ -10,7 +10,7 @@ use crate::support::{
     read_response, route, upgrade, wire, within_timeout, write_certificate,
 };
 
-const REFUSED: &str = "reload rejected; the previous configuration stays active";
+const RELOAD_REJECTED: &str = "reload rejected; the previous configuration stays active";
 
 #[tokio::test]
 async fn open_tunnel_keeps_its_limits() {
@@ -58,7 +58,7 @@ async fn new_connections_get_the_new_certificate() {
     let key = std::fs::read(bed.proxy.folder().join("key.pem")).unwrap();
     write_certificate(bed.proxy.folder(), &["localhost"]);
     std::fs::write(bed.proxy.folder().join("key.pem"), key).unwrap();
-    assert_eq!(bed.proxy.reload().await["message"], REFUSED);
+    assert_eq!(bed.proxy.reload().await["message"], RELOAD_REJECTED);
     let (mut last, mut lasts_backend) = bed.open_secure().await;
     assert_relays(&mut last, &mut lasts_backend).await;
 }
@@ -74,7 +74,7 @@ async fn removed_route_rejects_clients_but_keeps_tunnels() {
     let (mut tunnel, mut backend) = (client.raw_tunnel().await, mock.accept().await);
     let record = proxy.reload_with(&gone, "").await;
     assert_eq!(record["changed"], "routes: gone removed");
-    assert_eq!(client.ask(HANDSHAKE.as_bytes()).await.status, 404);
+    assert_eq!(client.request(HANDSHAKE.as_bytes()).await.status, 404);
     assert_relays(&mut tunnel, &mut backend).await;
     drop((tunnel, backend));
     assert_eq!(proxy.tunnel_end(1).await["route"], "gone");
@@ -135,7 +135,7 @@ async fn occupied_address_rejects_the_whole_reload() {
     let config = bed.proxy.config().replace("1000B", "10B").replace("#more\n", &more);
     bed.proxy.rewrite(&config);
     let record = bed.proxy.reload().await;
-    assert_eq!((&record["message"], &record["generation"]), (&REFUSED.into(), &1.into()));
+    assert_eq!((&record["message"], &record["generation"]), (&RELOAD_REJECTED.into(), &1.into()));
     let faults = errors(&bed.proxy);
     assert_eq!(faults.len(), 1);
     assert!(faults[0].contains(&address) && faults[0].contains("another process"), "{faults:?}");
@@ -162,15 +162,15 @@ async fn invalid_file_is_rejected_with_all_errors() {
         good.replace("origins = [\"*\"]\n", "") + "[limits]\nidel = \"1h\"\nidle = \"7 days\"\n";
     bed.proxy.rewrite(&bad);
     let record = bed.proxy.reload().await;
-    assert_eq!((&record["message"], &record["generation"]), (&REFUSED.into(), &1.into()));
+    assert_eq!((&record["message"], &record["generation"]), (&RELOAD_REJECTED.into(), &1.into()));
     let logged = errors(&bed.proxy).join("\n");
     for part in ["origins", "idel", "days"] {
         assert!(logged.contains(part), "{part} is not in {logged}");
     }
     bed.proxy.rewrite("[[listener");
-    assert_eq!(bed.proxy.reload().await["message"], REFUSED);
+    assert_eq!(bed.proxy.reload().await["message"], RELOAD_REJECTED);
     std::fs::remove_file(bed.proxy.folder().join("proxy.toml")).unwrap();
-    assert_eq!(bed.proxy.reload().await["message"], REFUSED);
+    assert_eq!(bed.proxy.reload().await["message"], RELOAD_REJECTED);
 
     assert_relays(&mut client, &mut backend).await;
     let (mut late, mut lates_backend) = bed.open_secure().await;
@@ -201,7 +201,7 @@ async fn lowered_limits_close_nothing() {
         for (client, backend) in &mut open {
             assert_relays(client, backend).await;
         }
-        assert_eq!(bed.client.ask(HANDSHAKE.as_bytes()).await.status, 429, "{left} are open");
+        assert_eq!(bed.client.request(HANDSHAKE.as_bytes()).await.status, 429, "{left} are open");
         let record = bed.proxy.nth_record("cap", 4 - left, |r| r["end"] == "client_limit").await;
         assert_eq!(
             (&record["key"], &record["value"]),
@@ -214,7 +214,7 @@ async fn lowered_limits_close_nothing() {
     open.push(bed.open().await);
     // Another reload keeps the counts.
     bed.proxy.reload_with("tunnels_per_client = 2", "tunnels_per_client = 1").await;
-    assert_eq!(bed.client.ask(HANDSHAKE.as_bytes()).await.status, 429);
+    assert_eq!(bed.client.request(HANDSHAKE.as_bytes()).await.status, 429);
     drop(open);
     bed.proxy.wait_until_idle().await;
     let (mut client, mut backend) = bed.open().await;
@@ -229,7 +229,7 @@ async fn rate_survives_a_reload_unless_changed() {
     let accepted = async || {
         let mut accepted = 0;
         let all = async {
-            while bed.client.ask(HANDSHAKE.as_bytes()).await.status != 429 {
+            while bed.client.request(HANDSHAKE.as_bytes()).await.status != 429 {
                 accepted += 1;
             }
         };
@@ -305,6 +305,6 @@ fn message(record: &Record) -> &str {
 /// The configuration errors logged so far.
 fn errors(proxy: &Proxy) -> Vec<String> {
     let records = proxy.records();
-    let faults = records.iter().filter(|record| message(record) == "reload rejected");
-    faults.map(|record| record["error"].as_str().unwrap().to_owned()).collect()
+    let errors = records.iter().filter(|record| message(record) == "reload rejected");
+    errors.map(|record| record["error"].as_str().unwrap().to_owned()).collect()
 }

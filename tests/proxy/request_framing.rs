@@ -8,7 +8,8 @@ use crate::support::{
     Backend, Client, Proxy, RawResponse, exchange, read_response, read_to_end, route,
 };
 
-async fn before(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
+/// Starts a proxy before this backend and connects a plain client to it.
+async fn connect_through_proxy(backend: &Backend) -> (Proxy, BufReader<TcpStream>) {
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     (proxy, stream)
@@ -19,7 +20,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 #[tokio::test]
 async fn bodies_of_every_framing_are_forwarded() {
     let backend = Backend::app(OK).await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = connect_through_proxy(&backend).await;
     let post = "POST / HTTP/1.1\r\nHost: a\r\n";
     let sized = format!("{post}Content-Length: 5\r\n\r\nhello");
     for _ in 0..2 {
@@ -27,18 +28,18 @@ async fn bodies_of_every_framing_are_forwarded() {
         assert_eq!(backend.bytes().await, b"hello");
     }
     // RL34: unusual, and left to the application.
-    let (answer, _) = exchange(&mut stream, &sized.replace("POST", "GET")).await;
-    assert_eq!((answer.status, backend.bytes().await), (200, b"hello".to_vec()));
+    let (response, _) = exchange(&mut stream, &sized.replace("POST", "GET")).await;
+    assert_eq!((response.status, backend.bytes().await), (200, b"hello".to_vec()));
     let folded = format!("{post}Content-Length: 5, 5\r\nContent-Length: 5\r\n\r\nhello");
-    let (answer, _) = exchange(&mut stream, &folded).await;
-    if answer.status == 200 {
+    let (response, _) = exchange(&mut stream, &folded).await;
+    if response.status == 200 {
         assert_eq!(backend.bytes().await, b"hello");
         assert_eq!(
             RawResponse { status: 0, head: backend.heads().pop().unwrap() }.all("content-length"),
             "5"
         );
     } else {
-        assert_eq!(answer.status, 400);
+        assert_eq!(response.status, 400);
     }
 }
 
@@ -46,12 +47,12 @@ async fn bodies_of_every_framing_are_forwarded() {
 #[tokio::test]
 async fn chunked_trailers_are_dropped_and_connection_closed() {
     let backend = Backend::app(OK).await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = connect_through_proxy(&backend).await;
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                    2;x=y\r\nhe\r\n03\r\nllo\r\n0\r\nHost: evil\r\nX-T: 1\r\n\r\n";
     let pipelined = format!("{chunked}{}", get("/evil"));
-    let (answer, _) = exchange(&mut stream, &pipelined).await;
-    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    let (response, _) = exchange(&mut stream, &pipelined).await;
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
     assert_eq!(backend.bytes().await, b"hello");
     assert!(read_to_end(&mut stream).await.is_empty());
     let [head] = backend.heads().try_into().unwrap();
@@ -86,7 +87,7 @@ async fn malformed_chunks_never_complete_a_body() {
 #[tokio::test]
 async fn body_resembling_a_request_stays_a_body() {
     let backend = Backend::app(OK).await;
-    let (_proxy, mut stream) = before(&backend).await;
+    let (_proxy, mut stream) = connect_through_proxy(&backend).await;
     let evil = "\r\n\r\nPOST /evil HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\
                 Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let post =
@@ -127,10 +128,10 @@ async fn conflicting_lengths_are_rejected() {
                 let _ = stream.write_all(piece).await;
             }
         }
-        let answer = read_response(&mut stream).await;
-        assert_eq!((answer.status, answer.header("connection")), (400, Some("close")));
+        let response = read_response(&mut stream).await;
+        assert_eq!((response.status, response.header("connection")), (400, Some("close")));
         assert_eq!(read_to_end(&mut stream).await, b"400 Bad Request\n");
-        assert_eq!(proxy.nth_outcome(number + 1).await["end"], "request_invalid");
+        assert_eq!(proxy.nth_end_record(number + 1).await["end"], "request_invalid");
     }
     let heads = backend.heads();
     assert!(heads.len() == 3 && heads.iter().all(|head| !head.contains("evil")), "{heads:#?}");
@@ -160,8 +161,8 @@ async fn body_of_rejected_request_is_not_parsed() {
                 if together {
                     stream.write_all(body.as_bytes()).await.unwrap();
                 }
-                let answer = read_response(&mut stream).await;
-                assert_eq!(answer.status, status);
+                let response = read_response(&mut stream).await;
+                assert_eq!(response.status, status);
                 if !together {
                     let _ = stream.write_all(body.as_bytes()).await;
                 }

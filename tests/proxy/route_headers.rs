@@ -21,26 +21,26 @@ const LINES: &str = "X-Debug: 1\r\nx-debug: 2\r\nCookie: a=1\r\nX-Env: mine\r\nX
 async fn backend_with_extra_fields() -> Backend {
     Backend::raw(|head, mut stream, _| async move {
         let more = "Server: app/1\r\nX-App: old\r\nSet-Cookie: a=1\r\n";
-        let answer = if head.starts_with("GET /no ") {
+        let response = if head.starts_with("GET /no ") {
             format!("HTTP/1.1 403 Forbidden\r\n{more}Content-Length: 0\r\n\r\n")
         } else if head.contains("sec-websocket-key") {
             switching_protocols(&head).replacen("\r\n", &format!("\r\n{more}"), 1)
         } else {
             format!("HTTP/1.1 200 OK\r\n{more}Content-Length: 2\r\n\r\nok")
         };
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        if answer.contains(" 101 ") {
+        stream.write_all(response.as_bytes()).await.unwrap();
+        if response.contains(" 101 ") {
             read_to_end(&mut stream).await;
         }
     })
     .await
 }
 
-fn assert_response_rules(answer: &RawResponse) {
-    assert_eq!(answer.header("server"), None, "{answer:?}");
-    assert_eq!(answer.all("x-app"), "chat");
-    assert_eq!(answer.all("strict-transport-security"), "max-age=1");
-    assert_eq!(answer.all("set-cookie"), "a=1");
+fn assert_response_rules(response: &RawResponse) {
+    assert_eq!(response.header("server"), None, "{response:?}");
+    assert_eq!(response.all("x-app"), "chat");
+    assert_eq!(response.all("strict-transport-security"), "max-age=1");
+    assert_eq!(response.all("set-cookie"), "a=1");
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn route_rules_change_request_and_response_headers() {
     assert_eq!((answer_plain.status, &body[..]), (200, &b"ok"[..]));
     assert_response_rules(&answer_plain);
 
-    let refused = client.ask(with_lines(LINES).replace("/ws", "/no").as_bytes()).await;
+    let refused = client.request(with_lines(LINES).replace("/ws", "/no").as_bytes()).await;
     assert_eq!(refused.status, 403);
     assert_response_rules(&refused);
 
@@ -83,12 +83,12 @@ async fn route_rules_change_request_and_response_headers() {
 async fn rules_apply_only_to_backend_responses() {
     let backend = backend_with_extra_fields().await;
     let proxy = Proxy::start(&route(&[backend.address], "")).await;
-    let plain = Client::new(&proxy).await.ask(get("/").as_bytes()).await;
+    let plain = Client::new(&proxy).await.request(get("/").as_bytes()).await;
     assert_eq!((plain.header("server"), &*plain.all("x-app")), (Some("app/1"), "old"));
     assert_eq!(RawResponse { status: 0, head: backend.heads().remove(0) }.header("x-env"), None);
 
     let only_sockets = format!("http = false\n{RULES}");
     let proxy = Proxy::start(&route(&[backend.address], &only_sockets)).await;
-    let refused = Client::new(&proxy).await.ask(get("/").as_bytes()).await;
+    let refused = Client::new(&proxy).await.request(get("/").as_bytes()).await;
     assert_eq!((refused.status, refused.header("x-app")), (426, None));
 }

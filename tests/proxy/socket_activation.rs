@@ -181,7 +181,7 @@ async fn clients_survive_kill_until_the_next_process() {
     second.ready().await;
 }
 
-/// Results of the connections made by a [`Crowd`].
+/// Results of the connections made by a [`ClientLoad`].
 #[derive(Debug, Default)]
 pub struct Outcomes {
     pub accepted: usize,
@@ -191,13 +191,13 @@ pub struct Outcomes {
 }
 
 /// Clients that connect repeatedly, over TLS and plain TCP.
-pub struct Crowd {
+pub struct ClientLoad {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     clients: JoinSet<Outcomes>,
 }
 
-impl Crowd {
+impl ClientLoad {
     /// Starts `count` clients.
     pub fn start(client: &Client, count: usize) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -247,12 +247,12 @@ async fn connect_repeatedly(
             let address = if secure { client.tls } else { client.plain };
             let stream = TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
             if !secure {
-                return ask(stream).await;
+                return handshake_status(stream).await;
             }
             let stream = client.tls_over(stream).await.map_err(|e| format!("TLS: {e}"))?;
-            ask(stream).await
+            handshake_status(stream).await
         };
-        match within_timeout("an answer", tried).await {
+        match within_timeout("a response", tried).await {
             Ok(101) => seen.accepted += 1,
             Ok(503) => seen.rejected += 1,
             Ok(status) => seen.failed.push(format!("status {status}")),
@@ -265,19 +265,19 @@ async fn connect_repeatedly(
 }
 
 /// The status of the response to a handshake; a 503 must have a Retry-After header.
-async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<u16, String> {
+async fn handshake_status(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<u16, String> {
     let mut stream = BufReader::new(stream);
     stream.write_all(HANDSHAKE.as_bytes()).await.map_err(|e| format!("write: {e}"))?;
     stream.flush().await.map_err(|e| format!("write: {e}"))?;
-    let answer = read_response(&mut stream).await;
-    if answer.status == 503 && answer.header("retry-after").is_none() {
-        return Err(format!("no Retry-After: {answer:?}"));
+    let response = read_response(&mut stream).await;
+    if response.status == 503 && response.header("retry-after").is_none() {
+        return Err(format!("no Retry-After: {response:?}"));
     }
-    Ok(answer.status)
+    Ok(response.status)
 }
 
 /// A backend that accepts every tunnel and keeps it until the proxy ends it.
-pub async fn patient_backend() -> Backend {
+pub async fn backend_that_keeps_tunnels() -> Backend {
     Backend::raw(|head, mut stream, _| async move {
         stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
         let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -296,16 +296,16 @@ async fn restart_under_load_rejects_no_client() {
     let (tls, tls_address) = socket();
     let (plain, plain_address) = socket();
     let shared = SharedSockets::with(vec![handle(&tls), handle(&plain)]);
-    let backend = patient_backend().await;
+    let backend = backend_that_keeps_tunnels().await;
     let rest = route(&[backend.address], "") + SHORT_DRAIN;
     let config = config(tls_address, plain_address, &rest);
     let mut serving = Proxy::spawn_with_sockets(&shared, &config);
     serving.ready().await;
     let client = Client::new(&serving).await;
-    let crowd = Crowd::start(&client, 8);
+    let load = ClientLoad::start(&client, 8);
     for _ in 0..3 {
         let mut open = upgrade(client.connect_plain().await).await;
-        crowd.wait_for_more(40).await;
+        load.wait_for_more(40).await;
         serving.signal(Signal::TERM);
         assert_eq!(wire::read(&mut open).await.unwrap().code(), 1012);
         drop(open);
@@ -313,8 +313,8 @@ async fn restart_under_load_rejects_no_client() {
         serving = Proxy::spawn_with_sockets(&shared, &config);
         serving.ready().await;
     }
-    crowd.wait_for_more(40).await;
-    let all = crowd.stop().await;
+    load.wait_for_more(40).await;
+    let all = load.stop().await;
     assert!(all.failed.is_empty(), "{} failed: {all:?}", all.failed.len());
     assert!(all.accepted >= 100, "{all:?}");
     println!("{} accepted, {} rejected", all.accepted, all.rejected);
@@ -334,9 +334,9 @@ async fn accepted_connection_is_answered_before_exit() {
     within_timeout("the phase", async { while proxy.health().await["status"] != "draining" {} })
         .await;
     client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
-    let answer = read_response(&mut client).await;
-    assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
-    assert!(answer.header("retry-after").is_some());
+    let response = read_response(&mut client).await;
+    assert_eq!((response.status, response.header("connection")), (503, Some("close")));
+    assert!(response.header("retry-after").is_some());
     assert_eq!(proxy.exit().await, Some(0));
 }
 
@@ -359,7 +359,7 @@ async fn systemd_socket_activate_starts_the_proxy() {
     command.args(["-l", &address.to_string(), "--fdname=plain"]);
     let mut proxy = Proxy::spawn_by(command, &config);
     let listens = |r: &Record| r.as_str().is_some_and(|line| line.starts_with("Listening on"));
-    proxy.record("the manager's own word", listens).await;
+    proxy.record("the manager to listen", listens).await;
     // The first connection starts the proxy.
     let mut client = BufReader::new(TcpStream::connect(address).await.unwrap());
     client.write_all(HANDSHAKE.as_bytes()).await.unwrap();

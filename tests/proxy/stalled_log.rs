@@ -18,13 +18,13 @@ use crate::support::{
 // Requirements: RE13.
 #[tokio::test]
 async fn blocked_log_stops_neither_traffic_nor_exit() {
-    let mut proxy = flooded().await;
+    let mut proxy = proxy_with_a_full_log_pipe().await;
     assert_eq!(proxy.end().await, Some(0));
 }
 
 #[tokio::test]
 async fn lost_lines_are_reported_in_log_format() {
-    let mut proxy = flooded().await;
+    let mut proxy = proxy_with_a_full_log_pipe().await;
     let mut stderr = proxy.stderr.take().unwrap();
     let reading = std::thread::spawn(move || {
         let mut all = String::new();
@@ -37,7 +37,7 @@ async fn lost_lines_are_reported_in_log_format() {
     let written = lines.iter().filter(|line| line["lost"].is_null()).count() as u64;
     assert!(lost > 0, "no line was lost");
     // The record of the tunnel and two lines at exit.
-    assert_eq!(written + lost, REFUSED + 3, "{lost} lines were lost");
+    assert_eq!(written + lost, REJECTED_REQUESTS + 3, "{lost} lines were lost");
     let report = lines.iter().find(|line| line["lost"].is_u64()).unwrap();
     assert_eq!(report["level"], "WARN");
     assert!(report["message"].as_str().unwrap().contains("lines were lost"), "{report}");
@@ -45,13 +45,13 @@ async fn lost_lines_are_reported_in_log_format() {
 
 /// A proxy that logs more than a pipe (64 KiB) and the queue before it (4,096 lines) hold, while its
 /// tunnel keeps relaying.
-async fn flooded() -> UnreadLog {
+async fn proxy_with_a_full_log_pipe() -> UnreadLog {
     let mock = MockBackend::new().await;
     let proxy = UnreadLog::start(&route(&[mock.address()], "path = \"/ws\"\n"));
     let mut tunnel = upgrade(TcpStream::connect(proxy.address).await.unwrap()).await;
     let mut backend = mock.accept().await;
     let request = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(250));
-    for n in 1..=REFUSED {
+    for n in 1..=REJECTED_REQUESTS {
         let mut stream = BufReader::new(TcpStream::connect(proxy.address).await.unwrap());
         stream.write_all(request.as_bytes()).await.unwrap();
         assert_eq!(read_response(&mut stream).await.status, 404);
@@ -63,7 +63,7 @@ async fn flooded() -> UnreadLog {
     proxy
 }
 
-const REFUSED: u64 = 5600;
+const REJECTED_REQUESTS: u64 = 5600;
 
 /// A proxy with a standard error that is read only until it serves.
 struct UnreadLog {

@@ -14,9 +14,9 @@ impl Proxy {
     pub async fn status(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         within_timeout(what, async {
             loop {
-                let (answer, body) = get(self.admin().await, "/status.json").await;
-                assert_eq!(answer.status, 200, "{answer:?}");
-                assert_eq!(answer.header("content-type"), Some("application/json"));
+                let (response, body) = get(self.admin().await, "/status.json").await;
+                assert_eq!(response.status, 200, "{response:?}");
+                assert_eq!(response.header("content-type"), Some("application/json"));
                 let status: Value = serde_json::from_slice(&body).unwrap();
                 if fits(&status) {
                     return status;
@@ -35,7 +35,7 @@ async fn json_follows_tunnels_and_rejections() {
     let (mut client, mut backend) = bed.open_secure().await;
     let other = bed.open_from([127, 0, 0, 2]).await;
     assert_relays(&mut client, &mut backend).await;
-    bed.client.ask(HANDSHAKE.replace("13\r\n", "12\r\n").as_bytes()).await;
+    bed.client.request(HANDSHAKE.replace("13\r\n", "12\r\n").as_bytes()).await;
     let status = bed.proxy.status("two tunnels", |status| status["messages"]["up"] == 1).await;
     assert_eq!((&status["tunnels"]["open"], &status["tunnels"]["opened"]), (&2.into(), &2.into()));
     assert_eq!((&status["state"], &status["generation"]), (&"running".into(), &1.into()));
@@ -133,13 +133,13 @@ async fn last_reload_shows_changes_or_errors() {
 #[tokio::test]
 async fn page_has_a_strict_content_security_policy() {
     let bed = TestBed::with("").await;
-    let (answer, body) = get(bed.proxy.admin().await, "/status").await;
+    let (response, body) = get(bed.proxy.admin().await, "/status").await;
     let page = String::from_utf8(body).unwrap();
     assert_eq!(
-        (answer.status, answer.header("content-type")),
+        (response.status, response.header("content-type")),
         (200, Some("text/html; charset=utf-8"))
     );
-    let policy = answer.header("content-security-policy").unwrap();
+    let policy = response.header("content-security-policy").unwrap();
     let (_, nonce) = policy.split_once("script-src 'nonce-").unwrap();
     let (nonce, _) = nonce.split_once('\'').unwrap();
     let expected = format!(
@@ -155,7 +155,7 @@ async fn page_has_a_strict_content_security_policy() {
         ("cross-origin-resource-policy", "same-origin"),
         ("cache-control", "no-store"),
     ] {
-        assert_eq!(answer.header(name), Some(value), "{name}");
+        assert_eq!(response.header(name), Some(value), "{name}");
     }
     let (_, again) = get(bed.proxy.admin().await, "/status").await;
     assert!(!String::from_utf8(again).unwrap().contains(nonce), "the nonce was reused");
@@ -165,8 +165,8 @@ async fn page_has_a_strict_content_security_policy() {
 async fn ask(proxy: &Proxy, head: &str) -> (RawResponse, Vec<u8>) {
     let mut stream = BufReader::new(TcpStream::connect(proxy.admin().await).await.unwrap());
     stream.write_all(head.as_bytes()).await.unwrap();
-    let answer = read_response(&mut stream).await;
-    (answer, read_to_end(&mut stream).await)
+    let response = read_response(&mut stream).await;
+    (response, read_to_end(&mut stream).await)
 }
 
 #[tokio::test]
@@ -184,9 +184,9 @@ async fn foreign_host_names_are_rejected() {
         "[2001:db8::1]",
     ];
     for host in own {
-        let (answer, _) =
+        let (response, _) =
             ask(&bed.proxy, &asked("/status.json", &format!("Host: {host}\r\n"))).await;
-        assert_eq!(answer.status, 200, "{host}");
+        assert_eq!(response.status, 200, "{host}");
     }
     let foreign = [
         "evil.example",
@@ -198,8 +198,9 @@ async fn foreign_host_names_are_rejected() {
     ];
     for path in ["/status", "/status.json", "/metrics", "/healthz", "/nothing"] {
         for host in foreign {
-            let (answer, body) = ask(&bed.proxy, &asked(path, &format!("Host: {host}\r\n"))).await;
-            assert_eq!(answer.status, 421, "{path} {host}");
+            let (response, body) =
+                ask(&bed.proxy, &asked(path, &format!("Host: {host}\r\n"))).await;
+            assert_eq!(response.status, 421, "{path} {host}");
             assert!(String::from_utf8(body).unwrap().contains("localhost"));
         }
     }
@@ -218,20 +219,20 @@ async fn only_get_and_head_are_allowed() {
     let bed = TestBed::with("").await;
     for path in ["/status", "/status.json", "/metrics"] {
         let head = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        let (answer, body) = ask(&bed.proxy, &head).await;
-        assert_eq!((answer.status, body.len()), (200, 0), "{path}");
+        let (response, body) = ask(&bed.proxy, &head).await;
+        assert_eq!((response.status, body.len()), (200, 0), "{path}");
         for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
-            let (answer, _) = ask(&bed.proxy, &head.replacen("HEAD", method, 1)).await;
+            let (response, _) = ask(&bed.proxy, &head.replacen("HEAD", method, 1)).await;
             assert_eq!(
-                (answer.status, answer.header("allow")),
+                (response.status, response.header("allow")),
                 (405, Some("GET, HEAD")),
                 "{method}"
             );
         }
     }
-    let (answer, body) = get(bed.proxy.admin().await, "/nothing").await;
+    let (response, body) = get(bed.proxy.admin().await, "/nothing").await;
     let text = String::from_utf8(body).unwrap();
-    assert_eq!(answer.status, 404);
+    assert_eq!(response.status, 404);
     for path in ["/status", "/status.json", "/metrics", "/healthz", "/readyz"] {
         assert!(text.lines().any(|line| line.starts_with(&format!("{path} "))), "{text}");
     }

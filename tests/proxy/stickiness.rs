@@ -20,8 +20,8 @@ async fn named(name: &'static str) -> Backend {
     Backend::raw(move |head, mut stream, _| async move {
         if !head.to_ascii_lowercase().contains("upgrade: websocket") {
             let length = name.len();
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}");
-            let _ = stream.write_all(answer.as_bytes()).await;
+            let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}");
+            let _ = stream.write_all(response.as_bytes()).await;
             return;
         }
         stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
@@ -154,7 +154,7 @@ async fn failed_backend_moves_only_its_own_clients() {
         proxy.reload_with(&alive, gone).await;
     }
     let client = Client::new(&proxy).await;
-    let refused = client.ask(HANDSHAKE.as_bytes()).await;
+    let refused = client.request(HANDSHAKE.as_bytes()).await;
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").is_some());
     let record = proxy.end_record("no_backend").await;

@@ -32,8 +32,8 @@ async fn slow_client_throttles_the_download() {
     let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
     let before = proxy.memory_and_descriptors().0;
     stream.write_all(get("/").as_bytes()).await.unwrap();
-    let answer = read_response(&mut stream).await;
-    assert_eq!(answer.header("content-length"), Some(LARGE.to_string().as_str()));
+    let response = read_response(&mut stream).await;
+    assert_eq!(response.header("content-length"), Some(LARGE.to_string().as_str()));
     let all_sent = timeout(Duration::from_millis(300), backend.bytes()).await.is_ok();
     assert!(!all_sent, "the backend sent everything although the client did not read");
     assert!(
@@ -41,7 +41,7 @@ async fn slow_client_throttles_the_download() {
         "{before} KiB before, {:?}",
         proxy.memory_and_descriptors()
     );
-    let got = read_body(&mut stream, &answer).await;
+    let got = read_body(&mut stream, &response).await;
     let whole = got.iter().enumerate().all(|(at, byte)| *byte == at as u8);
     assert!(whole, "a byte was lost, doubled or changed");
 }
@@ -151,9 +151,9 @@ async fn long_poll_lasts_until_the_idle_timeout() {
     for target in ["/late", "/drip"] {
         let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(get(target).as_bytes()).await.unwrap();
-        let answer = read_response(&mut stream).await;
-        assert_eq!(answer.status, 200);
-        assert_eq!(read_body(&mut stream, &answer).await, target.as_bytes()[1..]);
+        let response = read_response(&mut stream).await;
+        assert_eq!(response.status, 200);
+        assert_eq!(read_body(&mut stream, &response).await, target.as_bytes()[1..]);
     }
     let mut stream = BufReader::new(client.connect_plain().await);
     stream.write_all(get("/never").as_bytes()).await.unwrap();
@@ -185,10 +185,10 @@ async fn stalled_request_body_times_out_with_408() {
         let mut stream = BufReader::new(client.connect_plain().await);
         let head = format!("POST /never HTTP/1.1\r\nHost: a\r\n{framing}");
         stream.write_all(head.as_bytes()).await.unwrap();
-        let answer = read_response(&mut stream).await;
-        assert_eq!(answer.status, 408, "{framing:?}");
+        let response = read_response(&mut stream).await;
+        assert_eq!(response.status, 408, "{framing:?}");
         read_to_end(&mut stream).await;
-        let record = proxy.nth_outcome(n + 1).await;
+        let record = proxy.nth_end_record(n + 1).await;
         assert_eq!(record["end"], "body_timeout");
         assert_eq!(record["key"], "timeouts.idle");
         backend.bytes().await;
@@ -235,9 +235,9 @@ async fn early_response_to_an_upload_arrives() {
         writing.write_all(head.as_bytes()).await.unwrap();
         let _ = writing.write_all(&[7; 300_000]).await;
         let mut reading = BufReader::new(reading);
-        let answer = read_response(&mut reading).await;
-        assert_eq!(answer.status, 413, "{:#?}", proxy.outcomes());
-        assert_eq!(read_body(&mut reading, &answer).await, b"no");
+        let response = read_response(&mut reading).await;
+        assert_eq!(response.status, 413, "{:#?}", proxy.outcomes());
+        assert_eq!(read_body(&mut reading, &response).await, b"no");
         // The rest of the body is never parsed as a request.
         let _ = writing.write_all(get("/evil").as_bytes()).await;
         assert_eq!(read_to_end(&mut reading).await, b"");
@@ -264,7 +264,7 @@ async fn client_that_never_reads_is_closed() {
     secure.write_all(get("/").as_bytes()).await.unwrap();
     for n in [1, 2] {
         backend.bytes().await;
-        let record = proxy.nth_outcome(n).await;
+        let record = proxy.nth_end_record(n).await;
         assert_eq!(record["end"], "write_timeout");
         assert_eq!(record["key"], "timeouts.idle");
         assert_eq!(record["value"], "1s");

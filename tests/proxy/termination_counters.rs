@@ -173,7 +173,7 @@ async fn drain_is_counted_while_it_lasts() {
 }
 
 /// The last line of the limits: the peers here do not answer a Close.
-const HASTY: &str = "close_grace = \"100ms\"\n";
+const SHORT_CLOSE_GRACE: &str = "close_grace = \"100ms\"\n";
 
 /// A rule for the frames of one side: its name, the setting that enforces it, and frames that
 /// violate it, each followed by a Text at both ends.
@@ -257,7 +257,7 @@ async fn protocol_errors_are_counted_per_side() {
     let all =
         SIDES.iter().flat_map(|side| OVER.iter().chain(&BREACHES).map(move |rule| (side, rule)));
     for ((side, make), (name, settings, frames)) in all {
-        let bed = TestBed::with(&(settings(side, "close") + HASTY)).await;
+        let bed = TestBed::with(&(settings(side, "close") + SHORT_CLOSE_GRACE)).await;
         let mut counters = CounterCheck::new(&bed.proxy).await;
         let (mut client, mut backend) = bed.open().await;
         let sent = frames(*make).concat();
@@ -302,7 +302,7 @@ async fn reported_violations_count_once_per_tunnel() {
         }
         close_normally(client, backend).await;
         counters.outcomes += 1;
-        bed.proxy.nth_outcome(counters.outcomes).await;
+        bed.proxy.nth_end_record(counters.outcomes).await;
         let grown = bed.proxy.scrape().await.increases(&counters.last, &reported);
         assert_eq!(grown, [format!("{name} all {side} by 1")]);
         counters.finish().await;

@@ -24,14 +24,14 @@ use crate::support::{
 
 /// A proxy with one TLS listener, a certificate for each list of names (the first may be the
 /// default) and a route for every host.
-struct Setup {
-    proxy: Proxy,
+struct TlsProxy {
+    process: Proxy,
     certificates: Vec<CertificateDer<'static>>,
     _folders: Vec<TempDir>,
     backend: Backend,
 }
 
-impl Setup {
+impl TlsProxy {
     async fn new(names: &[&[&str]], default: bool) -> Self {
         let backend = Backend::app("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         let mut config = format!(
@@ -51,8 +51,8 @@ impl Setup {
             ));
             folders.push(folder);
         }
-        let proxy = Proxy::start_bare(&config).await;
-        Self { proxy, certificates, _folders: folders, backend }
+        let process = Proxy::start_bare(&config).await;
+        Self { process, certificates, _folders: folders, backend }
     }
 
     /// A client configuration that trusts all of the certificates.
@@ -74,7 +74,7 @@ impl Setup {
         config: &Arc<ClientConfig>,
         name: &str,
     ) -> std::io::Result<BufReader<TlsStream<TcpStream>>> {
-        let stream = TcpStream::connect(self.proxy.address("tls").await).await.unwrap();
+        let stream = TcpStream::connect(self.process.address("tls").await).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let connecting = TlsConnector::from(config.clone()).connect(name, stream);
@@ -82,11 +82,15 @@ impl Setup {
     }
 
     /// Connects and sends one request to this host; returns the kind of handshake.
-    async fn request(&self, config: &Arc<ClientConfig>, name: &str) -> HandshakeKind {
+    async fn request_handshake_kind(
+        &self,
+        config: &Arc<ClientConfig>,
+        name: &str,
+    ) -> HandshakeKind {
         let mut stream = self.connect(config, name).await.unwrap();
         let request = get("/").replace("localhost", name);
-        let (answer, body) = exchange(&mut stream, &request).await;
-        assert_eq!((answer.status, &body[..]), (200, &b"ok"[..]), "{answer:?}");
+        let (response, body) = exchange(&mut stream, &request).await;
+        assert_eq!((response.status, &body[..]), (200, &b"ok"[..]), "{response:?}");
         stream.get_ref().get_ref().1.handshake_kind().unwrap()
     }
 }
@@ -104,14 +108,14 @@ const TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 #[tokio::test]
 async fn tls_version_is_recorded() {
-    let setup = Setup::new(&[&["localhost"]], false).await;
+    let proxy = TlsProxy::new(&[&["localhost"]], false).await;
     for (n, (versions, version)) in [(TLS12, "1.2"), (TLS13, "1.3")].into_iter().enumerate() {
-        let config = Arc::new(setup.client(versions));
-        let mut stream = setup.connect(&config, "localhost").await.unwrap();
+        let config = Arc::new(proxy.client(versions));
+        let mut stream = proxy.connect(&config, "localhost").await.unwrap();
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         assert_eq!(read_response(&mut stream).await.status, 101);
         drop(stream);
-        let record = setup.proxy.nth_record("end", n + 1, |r| r["event"] == "ended").await;
+        let record = proxy.process.nth_record("end", n + 1, |r| r["event"] == "ended").await;
         assert_eq!(
             (&record["tls_version"], &record["sni"]),
             (&version.into(), &"localhost".into())
@@ -122,8 +126,8 @@ async fn tls_version_is_recorded() {
 // Requirements: TL29.
 #[tokio::test]
 async fn post_quantum_key_exchange_is_preferred() {
-    let setup = Setup::new(&[&["localhost"]], false).await;
-    let stream = setup.connect(&Arc::new(setup.client(TLS13)), "localhost").await.unwrap();
+    let proxy = TlsProxy::new(&[&["localhost"]], false).await;
+    let stream = proxy.connect(&Arc::new(proxy.client(TLS13)), "localhost").await.unwrap();
     let group = stream.get_ref().get_ref().1.negotiated_key_exchange_group().unwrap();
     assert_eq!(group.name(), NamedGroup::X25519MLKEM768);
 }
@@ -131,13 +135,13 @@ async fn post_quantum_key_exchange_is_preferred() {
 // Requirements: TL08.
 #[tokio::test]
 async fn certificate_is_chosen_by_server_name() {
-    let setup = Setup::new(
+    let proxy = TlsProxy::new(
         &[&["a.example", "*.w.example"], &["b.example"], &["c.example", "x.w.example"]],
         false,
     )
     .await;
     for versions in [TLS12, TLS13] {
-        let config = Arc::new(setup.client(versions));
+        let config = Arc::new(proxy.client(versions));
         for (name, which) in [
             ("a.example", 0),
             ("A.Example", 0),
@@ -147,65 +151,65 @@ async fn certificate_is_chosen_by_server_name() {
             // An exact name takes precedence over a wildcard.
             ("x.w.example", 2),
         ] {
-            let stream = setup.connect(&config, name).await.unwrap();
+            let stream = proxy.connect(&config, name).await.unwrap();
             let shown = &stream.get_ref().get_ref().1.peer_certificates().unwrap()[0];
-            assert_eq!(*shown, setup.certificates[which], "{name}");
+            assert_eq!(*shown, proxy.certificates[which], "{name}");
         }
         for name in ["unknown.example", "w.example", "z.y.w.example", "xa.example"] {
-            let error = setup.connect(&config, name).await.unwrap_err();
+            let error = proxy.connect(&config, name).await.unwrap_err();
             assert_eq!(alert(&error), AlertDescription::AccessDenied, "{name}");
         }
     }
-    assert_eq!(setup.proxy.end_record("tls_failed").await["stage"], "tls");
+    assert_eq!(proxy.process.end_record("tls_failed").await["stage"], "tls");
 }
 
 // Requirements: TL17.
 #[tokio::test]
 async fn client_offering_only_h2_is_rejected() {
-    let setup = Setup::new(&[&["localhost"]], false).await;
-    let mut config = setup.client(TLS13);
+    let proxy = TlsProxy::new(&[&["localhost"]], false).await;
+    let mut config = proxy.client(TLS13);
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let error = setup.connect(&Arc::new(config.clone()), "localhost").await.unwrap_err();
+    let error = proxy.connect(&Arc::new(config.clone()), "localhost").await.unwrap_err();
     assert_eq!(alert(&error), AlertDescription::NoApplicationProtocol);
     config.alpn_protocols.push(b"http/1.1".to_vec());
-    let stream = setup.connect(&Arc::new(config), "localhost").await.unwrap();
+    let stream = proxy.connect(&Arc::new(config), "localhost").await.unwrap();
     assert_eq!(stream.get_ref().get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
 
 // Requirements: TL10, TL11, H16.
 #[tokio::test]
 async fn host_of_another_certificate_is_421() {
-    let setup = Setup::new(&[&["a.example", "*.a.example"], &["b.example"]], true).await;
-    let config = Arc::new(setup.client(TLS13));
-    let mut stream = setup.connect(&config, "a.example").await.unwrap();
+    let proxy = TlsProxy::new(&[&["a.example", "*.a.example"], &["b.example"]], true).await;
+    let config = Arc::new(proxy.client(TLS13));
+    let mut stream = proxy.connect(&config, "a.example").await.unwrap();
     // Covered by the same certificate, or by none and the certificate is the default.
     for host in ["a.example", "A.EXAMPLE.:443", "x.a.example", "unknown.example", "127.0.0.1"] {
-        let (answer, _) = exchange(&mut stream, &get("/").replace("localhost", host)).await;
-        assert_eq!(answer.status, 200, "{host}");
+        let (response, _) = exchange(&mut stream, &get("/").replace("localhost", host)).await;
+        assert_eq!(response.status, 200, "{host}");
     }
-    let (answer, _) = exchange(&mut stream, &get("/").replace("localhost", "b.example")).await;
-    assert_eq!((answer.status, answer.header("connection")), (421, Some("close")));
+    let (response, _) = exchange(&mut stream, &get("/").replace("localhost", "b.example")).await;
+    assert_eq!((response.status, response.header("connection")), (421, Some("close")));
     assert_eq!(read_to_end(&mut stream).await, b"");
-    let record = setup.proxy.nth_outcome(1).await;
+    let record = proxy.process.nth_end_record(1).await;
     assert_eq!((&record["end"], &record["key"]), (&"misdirected".into(), &"certificate".into()));
     // Also in an absolute target, and for a WebSocket.
     for request in [
         get("http://b.example/").replace("localhost", "a.example"),
         HANDSHAKE.replace("localhost", "b.example"),
     ] {
-        let mut stream = setup.connect(&config, "a.example").await.unwrap();
+        let mut stream = proxy.connect(&config, "a.example").await.unwrap();
         assert_eq!(exchange(&mut stream, &request).await.0.status, 421);
     }
-    assert_eq!(setup.backend.heads().len(), 5);
+    assert_eq!(proxy.backend.heads().len(), 5);
 }
 
 // Requirements: H38.
 #[tokio::test]
 async fn connection_ends_with_close_notify() {
-    let setup = Setup::new(&[&["localhost"]], false).await;
+    let proxy = TlsProxy::new(&[&["localhost"]], false).await;
     for versions in [TLS12, TLS13] {
-        let config = Arc::new(setup.client(versions));
-        let mut stream = setup.connect(&config, "localhost").await.unwrap();
+        let config = Arc::new(proxy.client(versions));
+        let mut stream = proxy.connect(&config, "localhost").await.unwrap();
         stream
             .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .await
@@ -220,28 +224,34 @@ async fn connection_ends_with_close_notify() {
 
 #[tokio::test]
 async fn untrusted_certificate_alert_is_recorded() {
-    let setup = Setup::new(&[&["localhost"]], false).await;
-    let other = Setup::new(&[&["localhost"]], false).await;
+    let proxy = TlsProxy::new(&[&["localhost"]], false).await;
+    let other = TlsProxy::new(&[&["localhost"]], false).await;
     let config = Arc::new(other.client(TLS13));
-    setup.connect(&config, "localhost").await.unwrap_err();
-    let record = setup.proxy.nth_outcome(1).await;
+    proxy.connect(&config, "localhost").await.unwrap_err();
+    let record = proxy.process.nth_end_record(1).await;
     assert_eq!(record["end"], "tls_failed");
     assert!(record["detail"].as_str().unwrap().contains("alert"), "{record}");
 }
 
 #[tokio::test]
-async fn sessions_resume_even_after_a_reload() {
+async fn tls_sessions_resume_even_after_a_reload() {
     for versions in [TLS12, TLS13] {
-        let setup = Setup::new(&[&["localhost"]], false).await;
-        let config = Arc::new(setup.client(versions));
-        let full = setup.request(&config, "localhost").await;
+        let proxy = TlsProxy::new(&[&["localhost"]], false).await;
+        let config = Arc::new(proxy.client(versions));
+        let full = proxy.request_handshake_kind(&config, "localhost").await;
         assert!(matches!(full, HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest));
         for _ in 0..3 {
-            assert_eq!(setup.request(&config, "localhost").await, HandshakeKind::Resumed);
+            assert_eq!(
+                proxy.request_handshake_kind(&config, "localhost").await,
+                HandshakeKind::Resumed
+            );
         }
-        let reload = setup.proxy.reload().await;
+        let reload = proxy.process.reload().await;
         assert!(reload["message"].as_str().unwrap().starts_with("reloaded"), "{reload}");
-        assert_eq!(setup.request(&config, "localhost").await, HandshakeKind::Resumed);
+        assert_eq!(
+            proxy.request_handshake_kind(&config, "localhost").await,
+            HandshakeKind::Resumed
+        );
     }
 }
 
@@ -249,13 +259,16 @@ async fn sessions_resume_even_after_a_reload() {
 #[tokio::test]
 async fn ticket_is_not_accepted_for_another_name() {
     for versions in [TLS12, TLS13] {
-        let setup = Setup::new(&[&["a.example"], &["b.example"]], false).await;
-        let mut config = setup.client(versions);
+        let proxy = TlsProxy::new(&[&["a.example"], &["b.example"]], false).await;
+        let mut config = proxy.client(versions);
         config.resumption = Resumption::store(Arc::new(SharedTickets::default()));
         let config = Arc::new(config);
-        setup.request(&config, "a.example").await;
-        assert_eq!(setup.request(&config, "a.example").await, HandshakeKind::Resumed);
-        let kind = setup.request(&config, "b.example").await;
+        proxy.request_handshake_kind(&config, "a.example").await;
+        assert_eq!(
+            proxy.request_handshake_kind(&config, "a.example").await,
+            HandshakeKind::Resumed
+        );
+        let kind = proxy.request_handshake_kind(&config, "b.example").await;
         assert_ne!(kind, HandshakeKind::Resumed);
     }
 }

@@ -15,8 +15,8 @@ use crate::support::{Backend, Proxy, TIMEOUT};
 /// A proxy with a backend that responds with 200,000 bytes.
 async fn large_response() -> (Proxy, Backend, String) {
     let body: String = ('a'..='z').cycle().take(200_000).collect();
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{body}");
-    let backend = Backend::app(answer).await;
+    let response = format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{body}");
+    let backend = Backend::app(response).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     (proxy, backend, body)
 }
@@ -60,23 +60,23 @@ async fn run_program(
         for mut pipe in pipes {
             let done = done.clone();
             thread::spawn(move || {
-                let mut said = Vec::new();
-                let _ = pipe.read_to_end(&mut said);
-                let _ = done.send(String::from_utf8_lossy(&said).into_owned());
+                let mut output = Vec::new();
+                let _ = pipe.read_to_end(&mut output);
+                let _ = done.send(String::from_utf8_lossy(&output).into_owned());
             });
         }
-        let mut said = String::new();
+        let mut output = String::new();
         for _ in 0..2 {
             match ended.recv_timeout(TIMEOUT) {
-                Ok(more) => said.push_str(&more),
+                Ok(more) => output.push_str(&more),
                 Err(_) => {
                     let _ = child.kill();
-                    panic!("{program} does not exit: {said}");
+                    panic!("{program} does not exit: {output}");
                 }
             }
         }
         let _ = child.wait();
-        Some(said)
+        Some(output)
     });
     output.await.unwrap()
 }
@@ -95,7 +95,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn openssl() {
+async fn openssl_connects_with_each_version_and_group() {
     let (proxy, _backend, body) = large_response().await;
     let address = proxy.address("tls").await;
     let base = format!("s_client -connect {address} -servername localhost -alpn http/1.1 -crlf");
@@ -108,13 +108,13 @@ async fn openssl() {
         ("-tls1_2 -cipher ECDHE-ECDSA-AES256-GCM-SHA384", "TLSv1.2"),
         ("-tls1_3 -max_send_frag 512", "TLSv1.3"),
     ] {
-        let Some(said) = run_program("openssl", words(&format!("{base} {options}")), GET).await
+        let Some(output) = run_program("openssl", words(&format!("{base} {options}")), GET).await
         else {
             return;
         };
-        assert!(said.contains(&body), "{options}: {said}");
-        assert!(said.contains(&format!("New, {protocol}")), "{options}: {said}");
-        assert!(said.contains("closed") && !said.contains("alert"), "{options}: {said}");
+        assert!(output.contains(&body), "{options}: {output}");
+        assert!(output.contains(&format!("New, {protocol}")), "{options}: {output}");
+        assert!(output.contains("closed") && !output.contains("alert"), "{options}: {output}");
     }
     // `k` and `K` are its commands for a key update; `K` requests one in return.
     let updated = run_program(
@@ -122,9 +122,9 @@ async fn openssl() {
         words(&format!("{base} -tls1_3")),
         "|k\n|K\n|GET / HTTP/1.1\n|k\n|Host: localhost\n|K\n|Connection: close\n|K\n|\n",
     );
-    let said = updated.await.unwrap();
-    assert_eq!(said.matches("KEYUPDATE").count(), 5, "{said}");
-    assert!(said.contains(&body), "{said}");
+    let output = updated.await.unwrap();
+    assert_eq!(output.matches("KEYUPDATE").count(), 5, "{output}");
+    assert!(output.contains(&body), "{output}");
 }
 
 #[tokio::test]
@@ -136,23 +136,23 @@ async fn openssl_resumes_and_sees_alerts() {
         let session = proxy.folder().join(format!("session{version}"));
         let session = session.display();
         let first = words(&format!("{base} {version} -crlf -sess_out {session}"));
-        let Some(said) = run_program("openssl", first, GET).await else { return };
-        assert!(said.contains("New, "), "{said}");
+        let Some(output) = run_program("openssl", first, GET).await else { return };
+        assert!(output.contains("New, "), "{output}");
         let second = words(&format!("{base} {version} -crlf -sess_in {session}"));
-        let said = run_program("openssl", second, GET).await.unwrap();
-        assert!(said.contains("Reused, ") && said.contains(&body), "{version}: {said}");
+        let output = run_program("openssl", second, GET).await.unwrap();
+        assert!(output.contains("Reused, ") && output.contains(&body), "{version}: {output}");
     }
     for (options, alert) in [
         ("-alpn h2", "no application protocol"),
         ("-tls1_1 -cipher ALL:@SECLEVEL=0", "handshake failure"),
     ] {
-        let said = run_program("openssl", words(&format!("{base} {options}")), "").await.unwrap();
-        assert!(said.contains(&format!("alert {alert}")), "{options}: {said}");
+        let output = run_program("openssl", words(&format!("{base} {options}")), "").await.unwrap();
+        assert!(output.contains(&format!("alert {alert}")), "{options}: {output}");
     }
 }
 
 #[tokio::test]
-async fn gnutls() {
+async fn gnutls_receives_the_whole_response() {
     let (proxy, _backend, body) = large_response().await;
     let address = proxy.address("tls").await;
     for version in ["1.2", "1.3"] {
@@ -162,13 +162,13 @@ async fn gnutls() {
             address.port(),
             address.ip()
         );
-        let Some(said) = run_program("gnutls-cli", words(&arguments), GET_CRLF).await else {
+        let Some(output) = run_program("gnutls-cli", words(&arguments), GET_CRLF).await else {
             return;
         };
-        assert!(said.contains(&body), "{version}: {said}");
-        assert!(said.contains(&format!("(TLS{version}")), "{version}: {said}");
+        assert!(output.contains(&body), "{version}: {output}");
+        assert!(output.contains(&format!("(TLS{version}")), "{version}: {output}");
         // It reports an error instead if close_notify is missing.
-        assert!(said.contains("Peer has closed the GnuTLS connection"), "{version}: {said}");
+        assert!(output.contains("Peer has closed the GnuTLS connection"), "{version}: {output}");
     }
 }
 
@@ -202,7 +202,7 @@ for round in range(2):
 "#;
 
 #[tokio::test]
-async fn python() {
+async fn python_resumes_tls_sessions() {
     let backend = Backend::echo().await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
     let address = proxy.address("tls").await;
@@ -210,8 +210,8 @@ async fn python() {
         let mut arguments = vec!["-c".to_owned(), PYTHON.to_owned()];
         arguments.extend([address.ip().to_string(), address.port().to_string(), version.into()]);
         arguments.push(proxy.folder().join("chain.pem").display().to_string());
-        let Some(said) = run_program("python3", arguments, "").await else { return };
-        assert!(said.contains("round 0 False\nround 1 True\n"), "{version}: {said}");
+        let Some(output) = run_program("python3", arguments, "").await else { return };
+        assert!(output.contains("round 0 False\nround 1 True\n"), "{version}: {output}");
     }
 }
 
@@ -236,14 +236,14 @@ visit(0);
 "#;
 
 #[tokio::test]
-async fn node() {
+async fn node_resumes_tls_sessions() {
     let (proxy, _backend, _) = large_response().await;
     let address = proxy.address("tls").await;
     for version in ["TLSv1.2", "TLSv1.3"] {
         let mut arguments = vec!["-e".to_owned(), NODE.to_owned(), "--".to_owned()];
         arguments.extend([address.ip().to_string(), address.port().to_string(), version.into()]);
         arguments.push(proxy.folder().join("chain.pem").display().to_string());
-        let Some(said) = run_program("node", arguments, "").await else { return };
-        assert!(said.contains("round 0 false true\nround 1 true true\n"), "{version}: {said}");
+        let Some(output) = run_program("node", arguments, "").await else { return };
+        assert!(output.contains("round 0 false true\nround 1 true true\n"), "{version}: {output}");
     }
 }

@@ -28,7 +28,7 @@ async fn application_pings_and_pongs_pass() {
     let bed = TestBed::with("[heartbeat]\ninterval = \"150ms\"\n").await;
     let (mut client, mut backend) = bed.open().await;
     let token = ping(&mut client).await;
-    let answer = wire::masked(0x80 | wire::PONG, &token);
+    let response = wire::masked(0x80 | wire::PONG, &token);
     let own = [
         wire::masked(0x80 | wire::PING, &token),
         wire::masked(0x80 | wire::PONG, &token[..7]),
@@ -37,8 +37,8 @@ async fn application_pings_and_pongs_pass() {
     ]
     .concat();
     // Only the first pong with that payload answers the proxy's ping.
-    client.write_all(&[&own[..], &answer, &answer].concat()).await.unwrap();
-    let expected = [&own[..], &answer].concat();
+    client.write_all(&[&own[..], &response, &response].concat()).await.unwrap();
+    let expected = [&own[..], &response].concat();
     let mut got = vec![0; expected.len()];
     within_timeout("the client's pings and pongs", backend.read_exact(&mut got)).await.unwrap();
     assert_eq!(got, expected);

@@ -1,25 +1,41 @@
 //! What must hold after every run.
 
+use tidegate::telemetry::metrics::ReasonCount;
+
 use crate::peer::PeerLog;
 use crate::reference::frames;
 use crate::world::{Outcome, TunnelLog};
 
 /// The first violation, if any.
 pub fn violation(outcome: &Outcome) -> Option<String> {
-    tunnels(&outcome.tunnels).or_else(|| at_rest(outcome))
+    // A message that becomes too old ends its tunnel inside a frame.
+    let too_old = reasons(outcome).any(|reason| reason.reason == "message_too_old");
+    tunnels(&outcome.tunnels, too_old).or_else(|| at_rest(outcome))
 }
 
-fn tunnels(tunnels: &[TunnelLog]) -> Option<String> {
+/// The reasons for which the sessions of a run ended.
+pub fn reasons(outcome: &Outcome) -> impl Iterator<Item = ReasonCount> {
+    let routes = outcome.state.metrics.routes();
+    routes.into_iter().flat_map(|route| route.terminations()).filter(|reason| reason.count > 0)
+}
+
+fn tunnels(tunnels: &[TunnelLog], may_end_inside_frame: bool) -> Option<String> {
     tunnels.iter().enumerate().find_map(|(number, tunnel)| {
         let (client, backend) = (tunnel.client.as_ref(), tunnel.backend.as_ref());
-        let up = direction(client, backend).map(|text| format!("to the backend: {text}"));
-        let down = direction(backend, client).map(|text| format!("to the client: {text}"));
+        let up = direction(client, backend, may_end_inside_frame)
+            .map(|text| format!("to the backend: {text}"));
+        let down = direction(backend, client, may_end_inside_frame)
+            .map(|text| format!("to the client: {text}"));
         up.or(down).map(|text| format!("tunnel {number}, {text}"))
     })
 }
 
 /// The data frames that arrived are a prefix of those that were sent, whole, and a Close is last.
-fn direction(from: Option<&PeerLog>, to: Option<&PeerLog>) -> Option<String> {
+fn direction(
+    from: Option<&PeerLog>,
+    to: Option<&PeerLog>,
+    may_end_inside_frame: bool,
+) -> Option<String> {
     let to = to?;
     let nothing = PeerLog::default();
     let from = from.unwrap_or(&nothing);
@@ -42,7 +58,7 @@ fn direction(from: Option<&PeerLog>, to: Option<&PeerLog>) -> Option<String> {
     }
     // Only a connection that broke, or that its receiver left, may end inside a frame.
     let broke = |peer: &PeerLog| peer.stopped_inside_frame || peer.left || peer.network_broke;
-    let broke = to.read_failed || broke(from) || broke(to);
+    let broke = may_end_inside_frame || to.read_failed || broke(from) || broke(to);
     (partial > 0 && !broke).then(|| format!("an orderly end inside a frame ({partial} B)"))
 }
 
@@ -53,12 +69,7 @@ fn at_rest(outcome: &Outcome) -> Option<String> {
     let opened: u64 = metrics.backends().iter().map(|backend| backend.opened.get()).sum();
     let open: u64 = metrics.backends().iter().map(|backend| backend.open.get()).sum();
     let connections: u64 = metrics.listeners().iter().map(|listener| listener.open.get()).sum();
-    let ended: u64 = metrics
-        .routes()
-        .iter()
-        .flat_map(|route| route.terminations())
-        .map(|cause| cause.count)
-        .sum();
+    let ended: u64 = reasons(outcome).map(|reason| reason.count).sum();
     let facts = [
         ("open tunnels", open),
         ("open connections", connections),

@@ -50,14 +50,7 @@ fn check_seeds(scenario: impl Fn(u64) -> Scenario) {
         let outcome = catch_unwind(AssertUnwindSafe(|| simulate(scenario)))
             .unwrap_or_else(|_| panic!("{scenario:?} panicked"));
         if let Some(violation) = check::violation(&outcome) {
-            let reasons: Vec<_> = outcome
-                .state
-                .metrics
-                .routes()
-                .iter()
-                .flat_map(|route| route.terminations())
-                .filter(|cause| cause.count > 0)
-                .collect();
+            let reasons: Vec<_> = check::reasons(&outcome).collect();
             panic!("{scenario:?}: {violation}\n{}\n{reasons:?}", outcome.trace.join("\n"));
         }
         tunnels += outcome.tunnels.iter().filter(|tunnel| tunnel.client.is_some()).count();

@@ -10,10 +10,10 @@ use ws::{CLOSE_REASON_MAX, CloseCode, CloseMessage, SessionClose, TerminationRea
 use super::selection::{select, unknown_backend, unknown_route};
 use crate::config::settings::DrainSettings;
 use crate::config::values::units::show_duration;
-use crate::protocol::response::{
+use crate::control_protocol::response::{
     CommandError, CommandErrorKind, DrainResult, KillResult, WeightChanged,
 };
-use crate::protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
+use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;

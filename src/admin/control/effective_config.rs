@@ -2,7 +2,7 @@
 //! start-up values of keys that need a restart.
 
 use crate::config::explain::listing::effective;
-use crate::protocol::response::{
+use crate::control_protocol::response::{
     CommandError, CommandErrorKind, EffectiveConfig, EffectiveKey, LogLevel,
 };
 use crate::proxy::state::ProxyState;

@@ -10,8 +10,8 @@ use ws::{LimitKind, Side, TerminationReason};
 
 use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::client::{ClientInfo, TlsInfo, TlsVersion};
+use crate::control_protocol::response::{CommandError, CommandErrorKind, ExplainStep, Explanation};
 use crate::http::{Handshake, RequestKind};
-use crate::protocol::response::{CommandError, CommandErrorKind, ExplainStep, Explanation};
 use crate::proxy::route::Route;
 use crate::proxy::route_match::{find, own_origin};
 use crate::proxy::snapshot::Snapshot;

@@ -1,5 +1,5 @@
 //! The server of the control socket: a Unix socket for root and the user that tidegate runs as. It
-//! is the only way to change a running process, apart from signals. [`crate::protocol`] defines the
+//! is the only way to change a running process, apart from signals. [`crate::control_protocol`] defines the
 //! messages.
 
 mod commands;

@@ -7,8 +7,8 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::time::timeout;
 
-use crate::protocol::encode;
-use crate::protocol::response::{CommandError, Response};
+use crate::control_protocol::encode;
+use crate::control_protocol::response::{CommandError, Response};
 
 /// The writing half of a connection.
 pub(super) struct ResponseWriter(OwnedWriteHalf);

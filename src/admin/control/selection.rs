@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::{ClientAddr, ClientKey, KeyPrefixes};
-use crate::protocol::Selection;
-use crate::protocol::response::{CommandError, CommandErrorKind};
+use crate::control_protocol::Selection;
+use crate::control_protocol::response::{CommandError, CommandErrorKind};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::sessions::registry::SessionHandle;

@@ -16,8 +16,8 @@ use super::response_writer::ResponseWriter;
 use super::service::{ControlService, ReloadRequest};
 use super::socket::{self, ControlListener, SocketError};
 use crate::admin::status::cache::StatusCache;
-use crate::protocol::response::{CommandError, CommandErrorKind};
-use crate::protocol::{ControlRequest, decode};
+use crate::control_protocol::response::{CommandError, CommandErrorKind};
+use crate::control_protocol::{ControlRequest, decode};
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::now;
 

@@ -8,8 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::response_writer::ResponseWriter;
 use super::{commands, effective_config, explain, selection, session_list, tail};
 use crate::admin::status::cache::StatusCache;
-use crate::protocol::response::{CommandError, CommandErrorKind, DrainResult, ReloadResult};
-use crate::protocol::{CloseRequest, ControlRequest, DrainPacing, Selection};
+use crate::control_protocol::response::{
+    CommandError, CommandErrorKind, DrainResult, ReloadResult,
+};
+use crate::control_protocol::{CloseRequest, ControlRequest, DrainPacing, Selection};
 use crate::proxy::state::ProxyState;
 use crate::server::reload;
 

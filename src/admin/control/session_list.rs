@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::protocol::response::{SessionDetail, SessionList, SessionRow};
+use crate::control_protocol::response::{SessionDetail, SessionList, SessionRow};
 use crate::proxy::state::ProxyState;
 use crate::sessions::info::SessionInfo;
 use crate::sessions::registry::SessionHandle;

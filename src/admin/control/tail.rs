@@ -6,7 +6,7 @@ use ws::{FrameInfo, FrameTrace, OpCode};
 
 use super::response_writer::ResponseWriter;
 use super::selection::find;
-use crate::protocol::response::{CommandError, FrameEvent};
+use crate::control_protocol::response::{CommandError, FrameEvent};
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::wall;
 

@@ -11,7 +11,7 @@ use ws::Side;
 
 use super::top_lists::TopLists;
 use crate::config::settings::ListenerSettings;
-use crate::protocol::response::{Change, ChangedKey};
+use crate::control_protocol::response::{Change, ChangedKey};
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;

@@ -9,7 +9,7 @@ use super::effect::AppliesTo;
 use super::listing::key_group::{KeyEntry, KeyGroup};
 use super::listing::{route, tables};
 use crate::config::settings::{RouteSettings, Settings};
-use crate::protocol::response::{Change, ChangedKey};
+use crate::control_protocol::response::{Change, ChangedKey};
 
 /// One difference and the tunnels it affects.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::listing::FULL;
 use super::*;
 use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
 use crate::config::settings::Settings;
-use crate::protocol::response::Change;
+use crate::control_protocol::response::Change;
 
 /// `section name action (key: before -> after)` of each change.
 fn errors(before: &str, after: &str) -> Vec<String> {

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::explain::listing::effective;
 use crate::config::schema::known_keys;
 use crate::config::toml::key_path::without_indices;
-use crate::protocol::response::EffectiveKey;
+use crate::control_protocol::response::EffectiveKey;
 
 const EXAMPLE: &str = include_str!("../../../proxy.toml.example");
 

@@ -68,6 +68,6 @@ mod rules;
 mod suggestions;
 
 /// The differences without the affected tunnels.
-fn changes(before: &Settings, after: &Settings) -> Vec<crate::protocol::response::Change> {
+fn changes(before: &Settings, after: &Settings) -> Vec<crate::control_protocol::response::Change> {
     differences(before, after).into_iter().map(|difference| difference.change).collect()
 }

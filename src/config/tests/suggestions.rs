@@ -184,7 +184,7 @@ fn unlimited_values_suggest_off() {
         assert!(errors.iter().all(|errors| errors.ends_with(&problem)), "{errors:?}");
         let errors =
             errors_below(&format!("[limits]\nmessage_from_client = {{ max = \"{word}\" }}"));
-        assert!(errors[0].contains("write \"off\" instead of the braces"), "{errors:?}");
+        assert!(errors[0].contains("write \"off\" in place of the whole table"), "{errors:?}");
     }
 }
 

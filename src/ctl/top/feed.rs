@@ -9,10 +9,10 @@ use ratatui::crossterm::event::{self, KeyEvent, KeyEventKind};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::control_protocol::response::{KillResult, SessionDetail, SessionList};
+use crate::control_protocol::{CloseRequest, ControlRequest, Selection};
 use crate::ctl::output::{CommandFailure, Output};
 use crate::ctl::status::StatusSummary;
-use crate::protocol::response::{KillResult, SessionDetail, SessionList};
-use crate::protocol::{CloseRequest, ControlRequest, Selection};
 
 /// An event that changes the display.
 #[derive(Debug)]

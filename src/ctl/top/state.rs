@@ -16,9 +16,9 @@
 use std::cmp::Ordering;
 
 use super::feed::{TopCommand, TopSample};
+use crate::control_protocol::response::{SessionDetail, SessionList, SessionRow};
 use crate::ctl::sessions::{SessionRate, SessionRates, total};
 use crate::ctl::status::StatusSummary;
-use crate::protocol::response::{SessionDetail, SessionList, SessionRow};
 
 /// Everything that is shown.
 #[derive(Debug)]

@@ -51,7 +51,7 @@ fn client_is_the_rightmost_untrusted_address() {
 
 // Requirements: XF03.
 #[test]
-fn reads_the_last_sixteen_addresses_across_lines() {
+fn at_most_sixteen_addresses_are_read() {
     let client = |chain: &str| (chain.to_owned(), ChainEnd::Client);
     assert_eq!(xff(&["6.6.6.6", "203.0.113.7,", " ,10.0.0.2 ,,"]), client("203.0.113.7 10.0.0.2"));
     let proxies = |n| vec!["10.0.0.1"; n].join(", ");
@@ -188,7 +188,7 @@ fn client_is_leftmost_if_all_are_trusted() {
 }
 
 #[test]
-fn reads_the_scheme() {
+fn https_and_wss_are_secure() {
     for (text, secure) in [
         ("https", Some(true)),
         ("HTTPS", Some(true)),

@@ -5,11 +5,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio_rustls::client::TlsStream;
 
 use super::*;
-use crate::net::engine::{EngineConfig, ServerEngine};
 use crate::net::testing::forge::Forger;
 use crate::net::testing::{
     Received, UnbufferedTlsStream, close, configs, connect, connected_unbuffered, ready, recv, send,
 };
+use crate::net::tls_engine::{EngineConfig, ServerEngine};
 
 mod equivalence;
 mod tickets;

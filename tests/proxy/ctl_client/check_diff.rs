@@ -23,22 +23,22 @@ fn check_diff_shows_reload_changes() {
         "section": "backend", "name": "127.0.0.1:8", "action": "removed", "keys": [], "tunnels": 1,
         "effect": "kept",
     }]}});
-    let fake = Fake::new(vec![format!("{answer}\n").into_bytes()]);
-    let file = write_config(&fake.folder, "");
-    let socket = fake.folder.path().join("control.sock");
-    let words = ["check", "--diff", "--config", "proxy.toml", "--socket"];
-    let output = output(command(&words).arg(&socket).current_dir(fake.folder.path()));
+    let server = FakeControlServer::new(vec![format!("{answer}\n").into_bytes()]);
+    let file = write_config(&server.folder, "");
+    let socket = server.folder.path().join("control.sock");
+    let args = ["check", "--diff", "--config", "proxy.toml", "--socket"];
+    let output = output(command(&args).arg(&socket).current_dir(server.folder.path()));
     let expected = "proxy.toml: valid: 1 listener(s), 1 route(s)\n\
                     compared with active configuration 4: 1 change\n\
                     backend 127.0.0.1:8: removed, 1 open tunnel; kept\n";
     assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), expected, ""));
     let path = fs::canonicalize(&file).unwrap();
     let text = fs::read_to_string(&file).unwrap();
-    assert_eq!(fake.asked(), [json!({"command": "diff", "path": path, "text": text})]);
+    assert_eq!(server.requests(), [json!({"command": "diff", "path": path, "text": text})]);
     // With `--json`, the output is the answer only.
     let file = file.to_str().unwrap();
-    let fake = Fake::new(vec![format!("{answer}\n").into_bytes()]);
-    let output = fake.says(&["check", "--diff", "--json", "--config", file]);
+    let server = FakeControlServer::new(vec![format!("{answer}\n").into_bytes()]);
+    let output = server.run(&["check", "--diff", "--json", "--config", file]);
     assert_eq!(serde_json::from_str::<Value>(&output.out).unwrap(), answer);
     // Without a running process, the file is still valid.
     let output =
@@ -103,20 +103,20 @@ fn completions_and_man_pages_list_every_command() {
     for name in commands {
         assert!(page(&format!("tidegate-ctl-{name}")).contains(".SH NAME\ntidegate\\-ctl\\-"));
         for shell in ["bash", "zsh", "fish"] {
-            let script = said_of(&["completions", shell]);
+            let script = stdout_of(&["completions", shell]);
             assert!(script.contains(name), "{shell}: {name}");
             assert!(!script.contains("tidegate__subcmd__man"), "{shell}: hidden command");
         }
     }
-    assert_eq!(said_of(&["completions", "bash"]).matches("complete -F").count(), 2);
-    let nowhere = said_code(&["man", "/nowhere"]);
+    assert_eq!(stdout_of(&["completions", "bash"]).matches("complete -F").count(), 2);
+    let nowhere = exit_code_of(&["man", "/nowhere"]);
     assert_eq!(nowhere, Some(1));
 }
 
-fn said_of(words: &[&str]) -> String {
-    output(&mut command(words)).out
+fn stdout_of(args: &[&str]) -> String {
+    output(&mut command(args)).out
 }
 
-fn said_code(words: &[&str]) -> Option<i32> {
-    output(&mut command(words)).code
+fn exit_code_of(args: &[&str]) -> Option<i32> {
+    output(&mut command(args)).code
 }

@@ -3,26 +3,26 @@
 use super::*;
 
 #[test]
-fn rejected_reload_lists_faults_and_exits_2() {
+fn rejected_reload_lists_errors_and_exits_2() {
     let fault = json!({"error": {
         "kind": "rejected", "message": "the configuration is refused; the one in force stays",
         "errors": ["proxy.toml:3:8: limits.idle: 30 has no unit", "proxy.toml:9:1: unknown key"],
     }});
-    let output = run_with_answer(&["ctl", "reload", "--wait"], fault.clone());
+    let output = run_with_response(&["ctl", "reload", "--wait"], fault.clone());
     assert_eq!(output.code, Some(78));
     let expected = "proxy.toml:3:8: limits.idle: 30 has no unit\nproxy.toml:9:1: unknown key\n\
                     tidegate: the configuration is refused; the one in force stays\n";
     assert_eq!((output.out.as_str(), output.err.as_str()), ("", expected));
-    let output = run_with_answer(&["ctl", "reload", "--json"], fault.clone());
+    let output = run_with_response(&["ctl", "reload", "--json"], fault.clone());
     assert_eq!((output.code, output.err.as_str()), (Some(78), ""));
     assert_eq!(serde_json::from_str::<Value>(&output.out).unwrap(), fault);
     // A process that is shutting down says nothing about the file.
     let fault = json!({"error": {"kind": "rejected", "message": "it is leaving"}});
-    assert_eq!(run_with_answer(&["ctl", "reload"], fault).code, Some(1));
+    assert_eq!(run_with_response(&["ctl", "reload"], fault).code, Some(1));
 }
 
 #[test]
-fn invalid_answers_are_rejected() {
+fn invalid_responses_are_rejected() {
     let endless = vec![b'x'; (64 << 20) + 1];
     for (answer, words) in [
         (b"".to_vec(), "the connection was closed without a response"),
@@ -33,13 +33,13 @@ fn invalid_answers_are_rejected() {
         (endless, "the response is longer than 64 MiB; is this tidegate's socket?"),
     ] {
         for json in [false, true] {
-            let words_given: &[&str] = match json {
+            let args: &[&str] = match json {
                 // With `--json`, any answer is passed through.
                 true if answer.ends_with(b"7}}\n") => continue,
                 true => &["ctl", "log-level", "--json"],
                 false => &["ctl", "log-level"],
             };
-            let output = Fake::new(vec![answer.clone()]).says(words_given);
+            let output = FakeControlServer::new(vec![answer.clone()]).run(args);
             assert_eq!((output.code, output.out.as_str()), (Some(69), ""), "{}", output.err);
             assert!(output.err.contains(words), "{words}: {}", output.err);
         }
@@ -82,12 +82,12 @@ fn permission_error_names_allowed_users() {
         eprintln!("SKIPPED a user who may not: to be another user takes root");
         return;
     }
-    let fake = Fake::new(Vec::new());
-    let socket = fake.folder.path().join("control.sock");
+    let server = FakeControlServer::new(Vec::new());
+    let socket = server.folder.path().join("control.sock");
     let mode = std::os::unix::fs::PermissionsExt::from_mode;
     fs::set_permissions(&socket, mode(0o600)).unwrap();
-    fs::set_permissions(fake.folder.path(), mode(0o755)).unwrap();
-    let mut status = other_user(fake.folder.path());
+    fs::set_permissions(server.folder.path(), mode(0o755)).unwrap();
+    let mut status = other_user(server.folder.path());
     let output = status.args(["ctl", "status", "--socket"]).arg(socket).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     let expected = "permission denied; only root and the user that tidegate runs as may use it";
@@ -136,9 +136,9 @@ fn closed_output_ends_quietly() {
     let rows: Vec<Value> = (0..9000).map(|session| row(session, 1)).collect();
     let answer = format!("{}\n", json!({"ok": {"now": 5.0, "open": 9000, "sessions": rows}}));
     for more in [&[][..], &["--json"]] {
-        let fake = Fake::new(vec![answer.clone().into_bytes()]);
+        let server = FakeControlServer::new(vec![answer.clone().into_bytes()]);
         let mut child = command(&["ctl", "sessions", "--socket"])
-            .arg(fake.folder.path().join("control.sock"))
+            .arg(server.folder.path().join("control.sock"))
             .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

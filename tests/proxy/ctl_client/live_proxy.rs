@@ -3,19 +3,19 @@
 use super::*;
 
 /// Runs the program without blocking the test.
-async fn run_unblocked(proxy: &Proxy, words: &[&str]) -> CliOutput {
-    let (socket, words) = (proxy.control_socket(), words.join("\n"));
+async fn run_unblocked(proxy: &Proxy, args: &[&str]) -> CliOutput {
+    let (socket, args) = (proxy.control_socket(), args.join("\n"));
     let output = tokio::task::spawn_blocking(move || {
-        let words: Vec<&str> = words.split('\n').collect();
-        run_cli(&socket, &[&["ctl"][..], &words].concat())
+        let args: Vec<&str> = args.split('\n').collect();
+        run_cli(&socket, &[&["ctl"][..], &args].concat())
     });
-    within_timeout("an answer", output).await.unwrap()
+    within_timeout("a response", output).await.unwrap()
 }
 
 /// Runs the program, which must succeed; returns its output.
-async fn run_ok(proxy: &Proxy, words: &[&str]) -> String {
-    let output = run_unblocked(proxy, words).await;
-    assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{words:?}: {}", output.out);
+async fn run_ok(proxy: &Proxy, args: &[&str]) -> String {
+    let output = run_unblocked(proxy, args).await;
+    assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{args:?}: {}", output.out);
     output.out
 }
 
@@ -25,7 +25,7 @@ async fn read_commands_work_on_a_live_proxy() {
     let proxy = &bed.proxy;
     assert_eq!(run_ok(proxy, &["sessions"]).await, "no tunnel is open\n");
     let (mut client, mut backend) = bed.open_from([127, 0, 9, 1]).await;
-    poke(&mut client, &mut backend).await;
+    wait_until_client_data_processed(&mut client, &mut backend).await;
     let _other = bed.open_from([127, 0, 9, 2]).await;
     let id = bed.backend.address().to_string();
     let status = run_ok(proxy, &["status"]).await;
@@ -35,14 +35,14 @@ async fn read_commands_work_on_a_live_proxy() {
     );
     let row: Vec<&str> = status.lines().last().unwrap().split_whitespace().collect();
     assert_eq!(row[..4], ["all", &id, "up", "2"], "{status}");
-    for words in [
+    for args in [
         &["sessions", "--client", "127.0.9.1"][..],
         &["sessions", "--sort", "rate", "--limit", "1"],
         &["sessions", "--sort", "bytes", "--limit", "1", "--route", "all", "--backend", &id],
     ] {
-        let list = run_ok(proxy, words).await;
+        let list = run_ok(proxy, args).await;
         let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(row[..4], ["1", "127.0.9.1", "all", &id], "{words:?}: {list}");
+        assert_eq!(row[..4], ["1", "127.0.9.1", "all", &id], "{args:?}: {list}");
     }
     assert_eq!(
         run_ok(proxy, &["sessions", "--older", "1h"]).await,
@@ -59,7 +59,7 @@ async fn read_commands_work_on_a_live_proxy() {
         explained.contains(&id) && explained.ends_with("=> the handshake would be admitted\n"),
         "{explained}"
     );
-    for (words, hint) in [
+    for (args, hint) in [
         (&["session", "99"][..], "99"),
         (&["kill", "99"], "99"),
         (&["tail", "99"], "99"),
@@ -67,8 +67,8 @@ async fn read_commands_work_on_a_live_proxy() {
         (&["weight", "missing", "2"], "missing"),
         (&["undrain", "--backend", "missing"], "missing"),
     ] {
-        let output = run_unblocked(proxy, words).await;
-        assert_eq!((output.code, output.out.as_str()), (Some(1), ""), "{words:?}");
+        let output = run_unblocked(proxy, args).await;
+        assert_eq!((output.code, output.out.as_str()), (Some(1), ""), "{args:?}");
         assert!(
             output.err.starts_with("tidegate: ") && output.err.contains(hint),
             "{}",
@@ -107,7 +107,7 @@ async fn write_commands_work_on_a_live_proxy() {
     });
     // The first output shows whether the tail has started.
     let (line, mut frames) = loop {
-        poke(&mut client, &mut backend).await;
+        wait_until_client_data_processed(&mut client, &mut backend).await;
         if let Ok(first) = tokio::time::timeout(Duration::from_millis(20), &mut first).await {
             break first.unwrap();
         }

@@ -1,4 +1,4 @@
-//! `tidegate ctl` with a process that sends prepared answers: requests on the wire, text and JSON
+//! `tidegate ctl` with a process that sends prepared responses: requests on the wire, text and JSON
 //! output, and exit codes.
 
 mod check_diff;
@@ -19,42 +19,42 @@ use serde_json::{Value, json};
 
 use crate::support::control::CONTROL;
 use crate::support::{
-    Proxy, TIDEGATE, TempDir, TestBed, assert_relays, other_user, poke, wire, within_timeout,
-    write_certificate,
+    Proxy, TIDEGATE, TempDir, TestBed, assert_relays, other_user, wait_until_client_data_processed,
+    wire, within_timeout, write_certificate,
 };
 
-/// Answers each connection with the next of these texts, then stops.
-struct Fake {
+/// A control socket that sends one prepared response to each connection, then closes.
+struct FakeControlServer {
     folder: TempDir,
-    asked: Arc<Mutex<Vec<Value>>>,
+    requests: Arc<Mutex<Vec<Value>>>,
 }
 
-impl Fake {
-    fn new(answers: Vec<Vec<u8>>) -> Self {
+impl FakeControlServer {
+    fn new(responses: Vec<Vec<u8>>) -> Self {
         let folder = TempDir::new();
         let listener = UnixListener::bind(folder.path().join("control.sock")).unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let kept = asked.clone();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = requests.clone();
         std::thread::spawn(move || {
-            for answer in answers {
+            for response in responses {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut line = String::new();
                 BufReader::new(&stream).read_line(&mut line).unwrap();
-                kept.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+                log.lock().unwrap().push(serde_json::from_str(&line).unwrap());
                 // The client may close the connection once it has read enough.
-                let _ = stream.write_all(&answer);
+                let _ = stream.write_all(&response);
             }
         });
-        Self { folder, asked }
+        Self { folder, requests }
     }
 
     /// Runs the program with these arguments and this socket.
-    fn says(&self, words: &[&str]) -> CliOutput {
-        run_cli(&self.folder.path().join("control.sock"), words)
+    fn run(&self, args: &[&str]) -> CliOutput {
+        run_cli(&self.folder.path().join("control.sock"), args)
     }
 
-    fn asked(&self) -> Vec<Value> {
-        self.asked.lock().unwrap().clone()
+    fn requests(&self) -> Vec<Value> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
@@ -64,9 +64,9 @@ struct CliOutput {
     err: String,
 }
 
-fn command(words: &[&str]) -> Command {
+fn command(args: &[&str]) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["20", TIDEGATE]).args(words).env_remove("RUNTIME_DIRECTORY");
+    command.args(["20", TIDEGATE]).args(args).env_remove("RUNTIME_DIRECTORY");
     command
 }
 
@@ -84,32 +84,34 @@ fn output(command: &mut Command) -> CliOutput {
     output
 }
 
-fn run_cli(socket: &Path, words: &[&str]) -> CliOutput {
-    output(command(words).arg("--socket").arg(socket))
+fn run_cli(socket: &Path, args: &[&str]) -> CliOutput {
+    output(command(args).arg("--socket").arg(socket))
 }
 
-/// Runs the program with one prepared answer.
-fn run_with_answer(words: &[&str], answer: Value) -> CliOutput {
-    Fake::new(vec![format!("{answer}\n").into_bytes()]).says(words)
+/// Runs the program with one prepared response.
+fn run_with_response(args: &[&str], response: Value) -> CliOutput {
+    FakeControlServer::new(vec![format!("{response}\n").into_bytes()]).run(args)
 }
 
 /// The request that these arguments send.
-fn asked(words: &[&str]) -> Value {
-    let fake =
-        Fake::new(vec![b"{\"error\":{\"kind\":\"rejected\",\"message\":\"no\"}}\n".to_vec()]);
-    let output = fake.says(words);
-    assert_eq!((output.code, output.err.as_str()), (Some(1), "tidegate: no\n"), "{words:?}");
-    let asked = fake.asked();
-    assert_eq!(asked.len(), 1, "{words:?}");
-    asked[0].clone()
+fn sent_request(args: &[&str]) -> Value {
+    let server = FakeControlServer::new(vec![
+        b"{\"error\":{\"kind\":\"rejected\",\"message\":\"no\"}}\n".to_vec(),
+    ]);
+    let output = server.run(args);
+    assert_eq!((output.code, output.err.as_str()), (Some(1), "tidegate: no\n"), "{args:?}");
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1, "{args:?}");
+    requests[0].clone()
 }
 
-fn which(given: Value) -> Value {
-    let mut of = json!({
+/// A selection with these fields set and all others empty.
+fn selection(fields: Value) -> Value {
+    let mut selection = json!({
         "sessions": [], "client": null, "route": null, "backend": null, "older_ms": null,
     });
-    of.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
-    of
+    selection.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    selection
 }
 
 /// One session of a list.

@@ -3,9 +3,9 @@
 use super::*;
 
 #[test]
-fn answers_print_as_tables() {
+fn responses_print_as_tables() {
     let rows = json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(1, 10), row(2, 4096)]}});
-    let output = run_with_answer(&["ctl", "sessions", "--sort", "bytes"], rows.clone());
+    let output = run_with_response(&["ctl", "sessions", "--sort", "bytes"], rows.clone());
     let expected = "\
 ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   RTT  BACKEND RTT
  2  192.0.2.7  chat   10.0.0.7:9001  3m12s  4.0KiB    5B        3          4  12ms            -  closing
@@ -13,7 +13,7 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
 2 of 9 open tunnels
 ";
     assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), expected, ""));
-    let output = run_with_answer(&["ctl", "sessions", "--limit", "1"], rows);
+    let output = run_with_response(&["ctl", "sessions", "--limit", "1"], rows);
     assert!(
         output.out.ends_with("1 of 9 open tunnels\n") && output.out.contains("\n 1 "),
         "{}",
@@ -23,7 +23,7 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
         [(0, "no tunnel is open\n"), (9, "none of the 9 open tunnels matches\n")]
     {
         let none = json!({"ok": {"now": 5.0, "open": open, "sessions": []}});
-        assert_eq!(run_with_answer(&["ctl", "sessions"], none).out, expected);
+        assert_eq!(run_with_response(&["ctl", "sessions"], none).out, expected);
     }
     let mut detail = row(7, 1);
     detail.as_object_mut().unwrap().extend(
@@ -37,7 +37,7 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
         .unwrap()
         .clone(),
     );
-    let output = run_with_answer(&["ctl", "session", "7"], json!({"ok": detail}));
+    let output = run_with_response(&["ctl", "session", "7"], json!({"ok": detail}));
     for line in [
         "state            open, 3m12s old",
         "address          192.0.2.7:4711 (from forwarded)",
@@ -56,16 +56,16 @@ fn top_computes_rates_from_two_samples() {
         format!("{}\n", json!({"ok": {"now": now, "open": 2, "sessions": rows}})).into_bytes()
     };
     let before = list(100.0, &[row(1, 10), row(2, 4096)]);
-    let fake = Fake::new(vec![before, list(102.0, &[row(1, 2058), row(2, 4096)])]);
-    let output = fake.says(&["ctl", "sessions", "--sort", "rate"]);
+    let server = FakeControlServer::new(vec![before, list(102.0, &[row(1, 2058), row(2, 4096)])]);
+    let output = server.run(&["ctl", "sessions", "--sort", "rate"]);
     let first: Vec<&str> = output.out.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!((first[0], first[5], first[6]), ("1", "1.0KiB/s", "0B/s"), "{}", output.out);
-    assert_eq!(fake.asked().len(), 2);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[test]
 fn actions_print_one_sentence() {
-    for (words, answer, expected) in [
+    for (args, response, expected) in [
         (&["kill", "--all"][..], json!({"sessions": 3}), "closing 3 tunnels\n"),
         (&["kill", "--older", "1h"], json!({"sessions": 0}), "no open tunnel matches\n"),
         (
@@ -111,13 +111,13 @@ fn actions_print_one_sentence() {
                  route[0].subprotocols: (unset) -> []\n",
         ),
     ] {
-        tells(words, &answer, expected);
+        assert_output(args, &response, expected);
     }
 }
 
 #[test]
 fn explain_and_config_print_lists() {
-    for (words, answer, expected) in [
+    for (args, response, expected) in [
         (
             &["explain", "wss://h/"][..],
             json!({"admitted": false, "status": 403, "reason": "origin_not_allowed", "steps": [
@@ -146,13 +146,13 @@ fn explain_and_config_print_lists() {
              backend.weight  ctl      3\n",
         ),
     ] {
-        tells(words, &answer, expected);
+        assert_output(args, &response, expected);
     }
 }
 
-fn tells(words: &[&str], answer: &Value, expected: &str) {
-    let words: Vec<&str> = [&["ctl"][..], words].concat();
-    let output = run_with_answer(&words, json!({ "ok": answer }));
+fn assert_output(args: &[&str], response: &Value, expected: &str) {
+    let args: Vec<&str> = [&["ctl"][..], args].concat();
+    let output = run_with_response(&args, json!({ "ok": response }));
     assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), expected, ""));
 }
 
@@ -165,18 +165,20 @@ fn tail_prints_frames_until_the_end() {
         }})
     };
     let lines = format!("{}\n{}\n", frame(0, Value::Null), frame(5, 1000.into()));
-    let output = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7"]);
+    let output =
+        FakeControlServer::new(vec![lines.clone().into_bytes()]).run(&["ctl", "tail", "7"]);
     let line = "23:59:59.250  backend -> client    close              2B";
     assert_eq!(output.out, format!("{line}\n... 5 frames skipped\n{line}  1000\n"));
-    let output = Fake::new(vec![lines.clone().into_bytes()]).says(&["ctl", "tail", "7", "--json"]);
+    let output = FakeControlServer::new(vec![lines.clone().into_bytes()])
+        .run(&["ctl", "tail", "7", "--json"]);
     assert_eq!((output.code, output.out), (Some(0), lines));
 }
 
 #[test]
-fn json_output_is_the_raw_answer() {
+fn json_output_is_the_raw_response() {
     // Spaces, key order and unknown keys are preserved.
     let line = "{ \"ok\":{\"new\":1, \"anything\":[true]} }\n";
-    for words in [
+    for args in [
         &["status"][..],
         &["sessions"],
         &["session", "7"],
@@ -189,17 +191,17 @@ fn json_output_is_the_raw_answer() {
         &["config"],
         &["log-level"],
     ] {
-        let words: Vec<&str> = [&["ctl", "--json"][..], words].concat();
-        let output = Fake::new(vec![line.into()]).says(&words);
+        let args: Vec<&str> = [&["ctl", "--json"][..], args].concat();
+        let output = FakeControlServer::new(vec![line.into()]).run(&args);
         assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), line, ""));
     }
     let fault = "{\"error\":{\"kind\":\"not_found\",\"message\":\"no tunnel 7\"}}\n";
-    let output = Fake::new(vec![fault.into()]).says(&["ctl", "--json", "session", "7"]);
+    let output = FakeControlServer::new(vec![fault.into()]).run(&["ctl", "--json", "session", "7"]);
     assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(1), fault, ""));
     // A selection drops rows, not fields of a row.
     let rows = json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(1, 10), row(2, 4096)]}});
     let output =
-        run_with_answer(&["ctl", "sessions", "--json", "--sort", "bytes", "--limit", "1"], rows);
+        run_with_response(&["ctl", "sessions", "--json", "--sort", "bytes", "--limit", "1"], rows);
     let read: Value = serde_json::from_str(&output.out).unwrap();
     assert_eq!(read, json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(2, 4096)]}}));
 }

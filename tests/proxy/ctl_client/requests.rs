@@ -6,12 +6,12 @@ use super::*;
 fn read_and_close_commands_send_their_request() {
     let nothing = json!({"code": null, "reason": null});
     let slow = json!({"window_ms": null, "per_second": null, "deadline_ms": null});
-    for (words, expected) in [
+    for (args, expected) in [
         (&["status"][..], json!({"command": "status"})),
-        (&["sessions"], json!({"command": "sessions", "selection": which(json!({}))})),
+        (&["sessions"], json!({"command": "sessions", "selection": selection(json!({}))})),
         (
             &["sessions", "--client", "::1", "--route", "chat", "--backend", "b", "--older", "15m"],
-            json!({"command": "sessions", "selection": which(json!({
+            json!({"command": "sessions", "selection": selection(json!({
                 "client": "::1", "route": "chat", "backend": "b", "older_ms": 900_000,
             }))}),
         ),
@@ -19,21 +19,21 @@ fn read_and_close_commands_send_their_request() {
         (
             &["kill", "7", "8"],
             json!({
-                "command": "kill", "selection": which(json!({"sessions": [7, 8]})), "all": false,
+                "command": "kill", "selection": selection(json!({"sessions": [7, 8]})), "all": false,
                 "close": nothing,
             }),
         ),
         (
             &["kill", "--all", "--code", "4003", "--reason", "banned"],
             json!({
-                "command": "kill", "selection": which(json!({})), "all": true,
+                "command": "kill", "selection": selection(json!({})), "all": true,
                 "close": {"code": 4003, "reason": "banned"},
             }),
         ),
         (
             &["drain", "--all"],
             json!({
-                "command": "drain", "selection": which(json!({})), "all": true, "pacing": slow,
+                "command": "drain", "selection": selection(json!({})), "all": true, "pacing": slow,
                 "close": nothing, "wait": false,
             }),
         ),
@@ -55,19 +55,19 @@ fn read_and_close_commands_send_their_request() {
                 "--wait",
             ],
             json!({
-                "command": "drain", "selection": which(json!({"backend": "b"})), "all": false,
+                "command": "drain", "selection": selection(json!({"backend": "b"})), "all": false,
                 "pacing": {"window_ms": 30_000, "per_second": 100, "deadline_ms": 60_000},
                 "close": {"code": 1001, "reason": "bye"}, "wait": true,
             }),
         ),
     ] {
-        asks(words, &expected);
+        assert_request(args, &expected);
     }
 }
 
 #[test]
 fn steering_commands_send_their_request() {
-    for (words, expected) in [
+    for (args, expected) in [
         (&["undrain", "--all"][..], json!({"command": "undrain", "scope": "all"})),
         (&["undrain", "--route", "r"], json!({"command": "undrain", "scope": {"route": "r"}})),
         (&["undrain", "--backend", "b"], json!({"command": "undrain", "scope": {"backend": "b"}})),
@@ -97,11 +97,11 @@ fn steering_commands_send_their_request() {
         (&["log-level"], json!({"command": "log_level", "level": null})),
         (&["log-level", "debug"], json!({"command": "log_level", "level": "debug"})),
     ] {
-        asks(words, &expected);
+        assert_request(args, &expected);
     }
 }
 
-fn asks(words: &[&str], expected: &Value) {
-    let words: Vec<&str> = [&["ctl"][..], words].concat();
-    assert_eq!(asked(&words), *expected, "{words:?}");
+fn assert_request(args: &[&str], expected: &Value) {
+    let args: Vec<&str> = [&["ctl"][..], args].concat();
+    assert_eq!(sent_request(&args), *expected, "{args:?}");
 }

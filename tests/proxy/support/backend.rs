@@ -160,10 +160,10 @@ impl Backend {
 
     /// A plain HTTP application: reports the request body, answers with these bytes and closes.
     /// Accepts WebSocket handshakes as well.
-    pub async fn app(answer: impl Into<Vec<u8>>) -> Self {
-        let answer = answer.into();
+    pub async fn app(response: impl Into<Vec<u8>>) -> Self {
+        let response = response.into();
         Self::raw(move |head, mut stream, events| {
-            let answer = answer.clone();
+            let response = response.clone();
             async move {
                 if head.contains("sec-websocket-key") {
                     stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
@@ -175,7 +175,7 @@ impl Backend {
                 if has_body.iter().any(|name| asked.header(name).is_some()) {
                     let _ = events.send(BackendEvent::Bytes(read_body(&mut stream, &asked).await));
                 }
-                let _ = stream.write_all(&answer).await;
+                let _ = stream.write_all(&response).await;
                 let _ = stream.shutdown().await;
             }
         })

@@ -128,7 +128,7 @@ impl Client {
     }
 
     /// Sends raw bytes on a new plain connection and reads one response head.
-    pub async fn ask(&self, bytes: &[u8]) -> RawResponse {
+    pub async fn request(&self, bytes: &[u8]) -> RawResponse {
         let mut stream = BufReader::new(self.connect_plain().await);
         stream.write_all(bytes).await.unwrap();
         read_response(&mut stream).await
@@ -157,20 +157,20 @@ pub async fn exchange(
     request: &str,
 ) -> (RawResponse, Vec<u8>) {
     stream.write_all(request.as_bytes()).await.unwrap();
-    let answer = read_response(stream).await;
-    let body = read_body(stream, &answer).await;
-    (answer, body)
+    let response = read_response(stream).await;
+    let body = read_body(stream, &response).await;
+    (response, body)
 }
 
 /// Reads the body that the response head announces: by length, chunked, or until EOF.
 pub async fn read_body(
     stream: &mut (impl AsyncBufReadExt + Unpin),
-    answer: &RawResponse,
+    response: &RawResponse,
 ) -> Vec<u8> {
-    if answer.header("transfer-encoding") == Some("chunked") {
+    if response.header("transfer-encoding") == Some("chunked") {
         return chunks(stream).await;
     }
-    match answer.header("content-length") {
+    match response.header("content-length") {
         Some(length) => {
             let mut body = vec![0; length.parse().unwrap()];
             within_timeout("a body", stream.read_exact(&mut body)).await.unwrap();

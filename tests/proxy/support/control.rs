@@ -29,24 +29,24 @@ impl Proxy {
     pub async fn send_line_and_read(&self, line: &[u8]) -> String {
         let mut stream = self.send_line(line).await;
         let mut reply = Vec::new();
-        let _ = within_timeout("an answer", stream.read_to_end(&mut reply)).await;
+        let _ = within_timeout("a response", stream.read_to_end(&mut reply)).await;
         String::from_utf8(reply).unwrap()
     }
 
     /// Sends a command that must succeed; returns its result.
     pub async fn command(&self, request: Value) -> Value {
-        let answer = self.answered(&request).await;
-        assert!(!answer["ok"].is_null(), "{request}: {answer}");
-        answer["ok"].clone()
+        let response = self.answered(&request).await;
+        assert!(!response["ok"].is_null(), "{request}: {response}");
+        response["ok"].clone()
     }
 
     /// Sends a command that must fail; returns the error's kind and message.
     pub async fn command_error(&self, request: Value) -> (String, String) {
-        let answer = self.answered(&request).await;
-        let fault = &answer["error"];
+        let response = self.answered(&request).await;
+        let fault = &response["error"];
         let text = |key: &str| fault[key].as_str().map(str::to_owned);
         let error = text("kind").zip(text("message"));
-        error.unwrap_or_else(|| panic!("{request}: {answer}"))
+        error.unwrap_or_else(|| panic!("{request}: {response}"))
     }
 
     async fn answered(&self, request: &Value) -> Value {

@@ -30,7 +30,7 @@ impl<'p> CounterCheck<'p> {
     /// Waits for one more outcome record, and checks that only this series grew, by one.
     pub async fn expect_one(&mut self, wanted: &str) {
         self.outcomes += 1;
-        let record = self.proxy.nth_outcome(self.outcomes).await;
+        let record = self.proxy.nth_end_record(self.outcomes).await;
         let now = self.proxy.scrape().await;
         let grown = now.increases(&self.last, &WHY);
         if grown != [format!("{wanted} by 1")] {

@@ -26,19 +26,19 @@ pub async fn assert_rejected_with(routes: &dyn Fn(&Backend) -> String, cases: Ve
     for (number, (sent, status, end)) in cases.iter().enumerate() {
         let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(sent).await.unwrap();
-        let answer = read_response(&mut stream).await;
+        let response = read_response(&mut stream).await;
         read_to_end(&mut stream).await;
         drop(stream);
-        let record = proxy.nth_outcome(number + 1).await;
-        if (answer.status, record["end"].as_str()) != (*status, Some(end)) {
+        let record = proxy.nth_end_record(number + 1).await;
+        if (response.status, record["end"].as_str()) != (*status, Some(end)) {
             let sent = String::from_utf8_lossy(&sent[..sent.len().min(300)]);
-            wrong.push(format!("{sent:?}: {status} {end} expected, got {answer:?}, {record}"));
+            wrong.push(format!("{sent:?}: {status} {end} expected, got {response:?}, {record}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(proxy.outcomes().len(), cases.len(), "one record each: {:#?}", proxy.outcomes());
     // A request that had reached the backend would be listed before this one.
-    assert_eq!(client.ask(get("/valid").as_bytes()).await.status, 204);
+    assert_eq!(client.request(get("/valid").as_bytes()).await.status, 204);
     let heads = backend.heads();
     assert!(matches!(&heads[..], [only] if only.starts_with("GET /valid ")), "{heads:#?}");
 }

@@ -288,8 +288,8 @@ impl Proxy {
     }
 
     /// Waits for the n-th record of a drop, rejection or end, counted from 1.
-    pub async fn nth_outcome(&self, n: usize) -> Record {
-        self.nth_record("outcome", n, |record| record["end"].is_string()).await
+    pub async fn nth_end_record(&self, n: usize) -> Record {
+        self.nth_record("an end record", n, |record| record["end"].is_string()).await
     }
 
     /// Sets a resource limit of the running process; `None` removes the limit.

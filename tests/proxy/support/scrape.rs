@@ -21,9 +21,9 @@ pub type Labels = BTreeMap<String, String>;
 impl Proxy {
     /// Fetches and parses `/metrics`.
     pub async fn scrape(&self) -> Scrape {
-        let (answer, body) = get(self.admin().await, "/metrics").await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let kind = answer.header("content-type").unwrap();
+        let (response, body) = get(self.admin().await, "/metrics").await;
+        assert_eq!(response.status, 200, "{response:?}");
+        let kind = response.header("content-type").unwrap();
         assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
         Scrape::read(std::str::from_utf8(&body).unwrap())
     }

@@ -165,8 +165,8 @@ impl Proxy {
 
     /// The JSON body of `/healthz`.
     pub async fn health(&self) -> Value {
-        let (answer, body) = get(self.admin().await, "/healthz").await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        let (response, body) = get(self.admin().await, "/healthz").await;
+        assert_eq!(response.status, 200, "{response:?}");
         serde_json::from_slice(&body).unwrap()
     }
 
@@ -205,10 +205,10 @@ pub async fn get(address: SocketAddr, path: &str) -> (RawResponse, Vec<u8>) {
     let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let answer = read_response(&mut stream).await;
+    let response = read_response(&mut stream).await;
     let mut body = Vec::new();
     let _ = within_timeout("a body", stream.read_to_end(&mut body)).await;
-    (answer, body)
+    (response, body)
 }
 
 /// Closes a connection with a reset.
@@ -217,15 +217,15 @@ pub fn reset(stream: PlainStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Sends a pong from the backend and waits for it at the client: everything the client sent earlier
-/// has been processed by then.
-pub async fn poke<C>(client: &mut C, backend: &mut PlainStream)
+/// Sends a pong from the backend and waits for it at the client: by then the proxy has also
+/// processed everything that the client sent earlier.
+pub async fn wait_until_client_data_processed<C>(client: &mut C, backend: &mut PlainStream)
 where
     C: AsyncRead + Unpin,
 {
-    backend.write_all(&wire::unmasked(0x80 | wire::PONG, b"poke")).await.unwrap();
+    backend.write_all(&wire::unmasked(0x80 | wire::PONG, b"processed")).await.unwrap();
     let frame = wire::read_past_pings(client).await.unwrap();
-    assert_eq!((frame.opcode(), &frame.payload[..]), (wire::PONG, &b"poke"[..]));
+    assert_eq!((frame.opcode(), &frame.payload[..]), (wire::PONG, &b"processed"[..]));
 }
 
 /// Sends one message in each direction, and asserts that both arrive.

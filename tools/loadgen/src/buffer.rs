@@ -1,20 +1,21 @@
-//! A write buffer. It never shrinks its zeroed memory, so that a large write does not start by
-//! clearing it again.
+//! A write buffer. Its memory stays allocated and initialised when the buffer is emptied, so that
+//! the next large write need not zero it again.
 
 #[derive(Default)]
 pub struct WriteBuffer {
     bytes: Vec<u8>,
-    from: usize,
-    to: usize,
+    start: usize,
+    end: usize,
 }
 
 impl WriteBuffer {
     pub fn is_empty(&self) -> bool {
-        self.from == self.to
+        self.start == self.end
     }
 
-    pub fn pending(&self) -> &[u8] {
-        &self.bytes[self.from..self.to]
+    /// The bytes that are not consumed yet.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
     }
 
     pub fn capacity(&self) -> usize {
@@ -22,28 +23,28 @@ impl WriteBuffer {
     }
 
     pub fn clear(&mut self) {
-        self.from = 0;
-        self.to = 0;
+        self.start = 0;
+        self.end = 0;
     }
 
     /// Removes `count` pending bytes from the front.
     pub fn consume(&mut self, count: usize) {
-        self.from += count;
-        if self.from >= self.to {
+        self.start += count;
+        if self.start >= self.end {
             self.clear();
         }
     }
 
     /// Space for `bytes` after the pending data; call `commit` with the number of bytes written.
     pub fn reserve(&mut self, bytes: usize) -> &mut [u8] {
-        if self.bytes.len() < self.to + bytes {
-            self.bytes.resize(self.to + bytes, 0);
+        if self.bytes.len() < self.end + bytes {
+            self.bytes.resize(self.end + bytes, 0);
         }
-        &mut self.bytes[self.to..]
+        &mut self.bytes[self.end..]
     }
 
     pub fn commit(&mut self, count: usize) {
-        self.to = (self.to + count).min(self.bytes.len());
+        self.end = (self.end + count).min(self.bytes.len());
     }
 
     pub fn push(&mut self, bytes: &[u8]) {

@@ -82,11 +82,11 @@ async fn run(role: Role) -> Result<Map<String, Value>, Error> {
         }
         Role::Echo { common, idle_tunnels } => {
             let plan = Plan::new(common, false)?;
-            scenario::echo::run(&plan, name, plan.tunnels(64), idle_tunnels).await
+            scenario::echo::run(&plan, name, plan.tunnels_or(64), idle_tunnels).await
         }
         Role::CostAt { common, active } => {
             let plan = Plan::new(common, false)?;
-            let idle = plan.tunnels(active).saturating_sub(active);
+            let idle = plan.tunnels_or(active).saturating_sub(active);
             scenario::echo::run(&plan, name, active, idle).await
         }
         Role::Bulk { common, direction } => {

@@ -15,7 +15,7 @@ use self::tables::{certificate, listener, process};
 use crate::config::explain::effect::AppliesTo;
 use crate::config::settings::Settings;
 use crate::config::toml::key_path::without_indices;
-use crate::protocol::response::EffectiveKey;
+use crate::control_protocol::response::EffectiveKey;
 
 /// All keys with their values in use. Values that look like credentials are hidden.
 pub fn effective(settings: &Settings) -> Vec<EffectiveKey> {

@@ -189,7 +189,7 @@ impl FrameHandler {
         out.clear();
         let closed = self.process_frames(bytes, &mut out, writer, state);
         if !out.is_empty() {
-            writer.send(out.pending())?;
+            writer.send(out.as_slice())?;
         }
         closed
     }

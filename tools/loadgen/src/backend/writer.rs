@@ -12,7 +12,7 @@ use crate::buffer::WriteBuffer;
 /// A connection with more pending bytes is dropped: its peer does not read.
 const PENDING_BYTES_MAX: usize = 64 << 20;
 /// Buffer capacity that an idle connection keeps, in bytes.
-const KEPT_BYTES_MAX: usize = 4 << 10;
+const IDLE_CAPACITY_MAX: usize = 4 << 10;
 
 pub struct Writer {
     stream: OwnedWriteHalf,
@@ -35,14 +35,14 @@ impl Writer {
     /// Writes what the socket accepts and buffers the rest.
     pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let mut pending = self.pending.borrow_mut();
-        let taken = if pending.is_empty() { self.write(bytes)? } else { 0 };
-        if taken < bytes.len() {
-            pending.push(&bytes[taken..]);
+        let written = if pending.is_empty() { self.write(bytes)? } else { 0 };
+        if written < bytes.len() {
+            pending.push(&bytes[written..]);
             if let Some(waker) = self.waker.borrow_mut().take() {
                 waker.wake();
             }
         }
-        self.overflowed.set(self.overflowed.get() || pending.pending().len() > PENDING_BYTES_MAX);
+        self.overflowed.set(self.overflowed.get() || pending.as_slice().len() > PENDING_BYTES_MAX);
         Ok(())
     }
 
@@ -56,11 +56,11 @@ impl Writer {
 
     pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.overflowed.get() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            return Poll::Ready(Err(io::Error::other("the peer does not read fast enough")));
         }
         let mut pending = self.pending.borrow_mut();
         while !pending.is_empty() {
-            match self.stream.try_write(pending.pending()) {
+            match self.stream.try_write(pending.as_slice()) {
                 Ok(count) => pending.consume(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::task::ready!(self.poll_writable(context))?;
@@ -68,7 +68,7 @@ impl Writer {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        if pending.capacity() > KEPT_BYTES_MAX {
+        if pending.capacity() > IDLE_CAPACITY_MAX {
             *pending = WriteBuffer::default();
         }
         Poll::Ready(Ok(()))

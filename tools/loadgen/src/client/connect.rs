@@ -128,7 +128,7 @@ async fn handshake(
         if progress.open {
             tls.encrypt(request, &mut out)?;
         }
-        stream.write_all(out.pending()).await?;
+        stream.write_all(out.as_slice()).await?;
         if progress.open {
             return Ok(());
         }
@@ -155,7 +155,7 @@ async fn read_response_head(
                     Ok(())
                 })?;
                 wire.drain(..progress.used);
-                stream.write_all(out.pending()).await?;
+                stream.write_all(out.as_slice()).await?;
             }
             None => plain.append(wire),
         }

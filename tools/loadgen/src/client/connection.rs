@@ -102,8 +102,8 @@ impl Connection {
                 self.write_buffer(&mut out)?;
             }
             None => {
-                let taken = if self.pending.is_empty() { self.write(plain)? } else { 0 };
-                self.pending.push(&plain[taken..]);
+                let written = if self.pending.is_empty() { self.write(plain)? } else { 0 };
+                self.pending.push(&plain[written..]);
             }
         }
         self.check_backlog()
@@ -123,7 +123,7 @@ impl Connection {
             let mut out = WriteBuffer::default();
             tls.close_notify(&mut out);
             // The connection is closed either way.
-            let _ = self.stream.try_write(out.pending());
+            let _ = self.stream.try_write(out.as_slice());
         }
     }
 
@@ -140,7 +140,7 @@ impl Connection {
 
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while !self.pending.is_empty() {
-            match self.stream.try_write(self.pending.pending()) {
+            match self.stream.try_write(self.pending.as_slice()) {
                 Ok(count) => self.pending.consume(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(self.stream.poll_write_ready(context))?;
@@ -260,14 +260,14 @@ impl Connection {
 
     fn write_buffer(&mut self, out: &mut WriteBuffer) -> Result<(), Error> {
         if self.pending.is_empty() {
-            let taken = self.write(out.pending())?;
-            out.consume(taken);
+            let written = self.write(out.as_slice())?;
+            out.consume(written);
             // Small remainders are copied, large ones swapped.
-            if out.pending().len() > 4 << 10 {
+            if out.as_slice().len() > 4 << 10 {
                 std::mem::swap(&mut self.pending, out);
             }
         }
-        self.pending.push(out.pending());
+        self.pending.push(out.as_slice());
         out.clear();
         Ok(())
     }
@@ -282,7 +282,7 @@ impl Connection {
 
     fn check_backlog(&mut self) -> Result<(), Error> {
         if !self.pending.is_empty() {
-            if self.pending.pending().len() > PENDING_BYTES_MAX {
+            if self.pending.as_slice().len() > PENDING_BYTES_MAX {
                 return Err(Error::new("the peer does not read fast enough"));
             }
             self.wake();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::Plan;
-use super::schedule::{PacedTunnel, Schedule, Sender, Share};
+use super::schedule::{Schedule, ScheduledReceiver, Sender, Share};
 use crate::client::connect::open_many;
 use crate::client::tasks::Tasks;
 use crate::client::tunnel::Tunnel;
@@ -15,27 +15,32 @@ use crate::measure::measurement::Stats;
 use crate::message::MessagePool;
 
 pub async fn run(plan: &Plan, rate: f64) -> Result<Map<String, Value>, Error> {
-    let pool = Rc::new(MessagePool::masked(plan.size(125))?);
-    let (stats, count) = (Stats::new(), plan.tunnels(100));
+    let pool = Rc::new(MessagePool::masked(plan.size_or(125))?);
+    let (stats, count) = (Stats::new(), plan.tunnels_or(100));
+    if count == 0 {
+        return Err(Error::new("--tunnels must be above 0"));
+    }
     let connections =
-        open_many(&plan.connector, plan.path("/broadcast"), count, plan.concurrency(64)).await?;
+        open_many(&plan.connector, plan.path_or("/broadcast"), count, plan.concurrency_or(64))
+            .await?;
     let (mut tasks, schedule) = (Tasks::default(), Schedule::new(rate)?);
     let mut tunnels = Vec::with_capacity(count);
     for connection in connections {
         let share = Share { first: 0, step: 1 };
-        let tunnel =
-            Tunnel::new(connection, PacedTunnel::new(pool.clone(), stats.clone(), schedule, share));
+        let tunnel = Tunnel::new(
+            connection,
+            ScheduledReceiver::new(pool.clone(), stats.clone(), schedule, share),
+        );
         tasks.add(&tunnel);
         tunnels.push(tunnel);
     }
-    let first = tunnels.first().ok_or_else(|| Error::new("--tunnels must be above 0"))?;
     let mut sender = Sender {
         pool,
         stats: stats.clone(),
         schedule,
-        tunnels: vec![first.clone()],
+        tunnels: tunnels.iter().take(1).cloned().collect(),
         next: 0,
-        late: Histogram::default(),
+        send_delay: Histogram::default(),
     };
     let measurement = tasks
         .run_with(async {

@@ -31,7 +31,7 @@ const CHECKSUM_TIMEOUT: Duration = Duration::from_secs(20);
 const CHECKSUM_BYTES_MAX: usize = 64;
 
 pub async fn run(plan: &Plan, direction: Direction) -> Result<Map<String, Value>, Error> {
-    let size = plan.size(64 << 10);
+    let size = plan.size_or(64 << 10);
     let measurement = match direction {
         Direction::Up => up(plan, Rc::new(MessagePool::masked(size)?)).await?,
         Direction::Down => down(plan, Rc::new(MessagePool::unmasked(size)?)).await?,
@@ -42,20 +42,20 @@ pub async fn run(plan: &Plan, direction: Direction) -> Result<Map<String, Value>
         Direction::Down => "down",
     };
     report.insert("direction".into(), word.into());
-    report.insert("tunnels".into(), plan.tunnels(4).into());
+    report.insert("tunnels".into(), plan.tunnels_or(4).into());
     Ok(report)
 }
 
 /// Measures between two moments when no data is in flight, as confirmed by the sinks' checksums.
 async fn up(plan: &Plan, pool: Rc<MessagePool>) -> Result<Measurement, Error> {
-    let count = plan.tunnels(4);
+    let count = plan.tunnels_or(4);
     let control = Rc::new(UploadControl::default());
     let sums: Rc<[Checksum]> =
         (0..pool.count() as u64).map(|index| sum(pool.payload(index))).collect();
     let mut tasks = Tasks::default();
     let mut tunnels = Vec::with_capacity(count);
     for connection in
-        open_many(&plan.connector, plan.path("/sink"), count, plan.concurrency(64)).await?
+        open_many(&plan.connector, plan.path_or("/sink"), count, plan.concurrency_or(64)).await?
     {
         let driver = Upload::new(pool.clone(), sums.clone(), control.clone());
         let tunnel = Tunnel::new(connection, driver);
@@ -98,11 +98,11 @@ async fn up(plan: &Plan, pool: Rc<MessagePool>) -> Result<Measurement, Error> {
 }
 
 async fn down(plan: &Plan, pool: Rc<MessagePool>) -> Result<Measurement, Error> {
-    let count = plan.tunnels(4);
+    let count = plan.tunnels_or(4);
     let path = format!("/source?bytes={SOURCE_BYTES}&size={}", pool.size());
     let (mut tasks, stats) = (Tasks::default(), Stats::new());
     for connection in
-        open_many(&plan.connector, plan.path(&path), count, plan.concurrency(64)).await?
+        open_many(&plan.connector, plan.path_or(&path), count, plan.concurrency_or(64)).await?
     {
         let (pool, stats) = (pool.clone(), stats.clone());
         tasks.add(&Tunnel::new(connection, Download { pool, stats, verifier: Verifier::from(0) }));

@@ -15,7 +15,7 @@ const SIZE: usize = 1 << 10;
 const SETTLE: Duration = Duration::from_secs(2);
 
 pub async fn run(plan: &Plan, waves: usize, reset: bool) -> Result<Map<String, Value>, Error> {
-    let (pids, count) = (&plan.common.pids, plan.tunnels(500));
+    let (pids, count) = (&plan.common.pids, plan.tunnels_or(500));
     let start = pss(pids)?;
     let mut measurement = Measurement::default();
     let mut after = Vec::with_capacity(waves);
@@ -36,6 +36,6 @@ pub async fn run(plan: &Plan, waves: usize, reset: bool) -> Result<Map<String, V
 
 async fn one(plan: &Plan, count: usize, reset: bool) -> Result<(), Error> {
     let mut tunnel_set = TunnelSet::open(plan, count).await?;
-    tunnel_set.exchange(plan.size(SIZE)).await?;
+    tunnel_set.exchange(plan.size_or(SIZE)).await?;
     if reset { tunnel_set.reset().await } else { tunnel_set.close().await }
 }

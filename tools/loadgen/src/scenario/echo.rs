@@ -24,18 +24,18 @@ pub async fn run(
     active: usize,
     idle: usize,
 ) -> Result<Map<String, Value>, Error> {
-    let pool = Rc::new(MessagePool::masked(plan.size(125))?);
+    let pool = Rc::new(MessagePool::masked(plan.size_or(125))?);
     let stats = Stats::new();
     let inflight = plan.common.inflight;
-    let concurrency = plan.concurrency(64);
+    let concurrency = plan.concurrency_or(64);
     let mut tasks = Tasks::default();
     let mut idle_tunnels = Vec::with_capacity(idle);
-    for connection in open_many(&plan.connector, plan.path("/echo"), idle, concurrency).await? {
+    for connection in open_many(&plan.connector, plan.path_or("/echo"), idle, concurrency).await? {
         let tunnel = Tunnel::new(connection, IdleTunnel(stats.clone()));
         tasks.add(&tunnel);
         idle_tunnels.push(tunnel);
     }
-    let opened = open_many(&plan.connector, plan.path("/echo"), active, concurrency);
+    let opened = open_many(&plan.connector, plan.path_or("/echo"), active, concurrency);
     let connections = if idle > 0 { tasks.run_with(opened).await? } else { opened.await? };
     let mut echo_tunnels = Vec::with_capacity(active);
     for connection in connections {

@@ -22,7 +22,7 @@ const RESUMED_SHARE_MIN: f64 = 0.99;
 
 pub async fn run(plan: Rc<Plan>, resume: bool) -> Result<Map<String, Value>, Error> {
     let connections = Rc::new(ShortConnections {
-        pool: Rc::new(MessagePool::masked(plan.size(125))?),
+        pool: Rc::new(MessagePool::masked(plan.size_or(125))?),
         stats: Stats::new(),
         full: Cell::new(0),
         resumed: Cell::new(0),
@@ -30,7 +30,7 @@ pub async fn run(plan: Rc<Plan>, resume: bool) -> Result<Map<String, Value>, Err
     });
     if resume {
         plan.tickets.save(true);
-        for _ in 0..2 * plan.concurrency(8) {
+        for _ in 0..2 * plan.concurrency_or(8) {
             connections.one(&plan).await?;
         }
         plan.tickets.save(false);
@@ -39,7 +39,7 @@ pub async fn run(plan: Rc<Plan>, resume: bool) -> Result<Map<String, Value>, Err
         }
     }
     let mut tasks = Tasks::default();
-    for _ in 0..plan.concurrency(8) {
+    for _ in 0..plan.concurrency_or(8) {
         let (connections, plan) = (connections.clone(), plan.clone());
         tasks.spawn(async move {
             while !connections.stats.stopping.get() {
@@ -72,7 +72,7 @@ struct ShortConnections {
 impl ShortConnections {
     async fn one(&self, plan: &Plan) -> Result<(), Error> {
         let start = Instant::now();
-        let connection = plan.connector.open(plan.path("/echo")).await?;
+        let connection = plan.connector.open(plan.path_or("/echo")).await?;
         let kind = connection.tls().and_then(|tls| tls.kind());
         let number = self.next.replace(self.next.get() + 1);
         let (pool, verifier) = (self.pool.clone(), Verifier::from(number));

@@ -15,7 +15,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 const GONE: Duration = Duration::from_secs(5);
 
 pub async fn run(plan: &Plan, hold: f64) -> Result<Map<String, Value>, Error> {
-    let (pids, count) = (&plan.common.pids, plan.tunnels(5_000));
+    let (pids, count) = (&plan.common.pids, plan.tunnels_or(5_000));
     let start = pss(pids)?;
     let over = |now: Option<u64>| now.zip(start).map(|(now, start)| now.saturating_sub(start));
     let each = |now| over(now).map(|bytes| rounded(bytes as f64 / count as f64, 1));

@@ -54,20 +54,20 @@ impl Plan {
         Ok(Self { common, connector: Rc::new(connector), tickets })
     }
 
-    pub fn path<'a>(&'a self, usual: &'a str) -> &'a str {
-        self.common.path.as_deref().unwrap_or(usual)
+    pub fn path_or<'a>(&'a self, default: &'a str) -> &'a str {
+        self.common.path.as_deref().unwrap_or(default)
     }
 
-    pub fn tunnels(&self, usual: usize) -> usize {
-        self.common.tunnels.unwrap_or(usual)
+    pub fn tunnels_or(&self, default: usize) -> usize {
+        self.common.tunnels.unwrap_or(default)
     }
 
-    pub fn concurrency(&self, usual: usize) -> usize {
-        self.common.concurrency.unwrap_or(usual).max(1)
+    pub fn concurrency_or(&self, default: usize) -> usize {
+        self.common.concurrency.unwrap_or(default).max(1)
     }
 
-    pub fn size(&self, usual: usize) -> usize {
-        self.common.size.unwrap_or(usual)
+    pub fn size_or(&self, default: usize) -> usize {
+        self.common.size.unwrap_or(default)
     }
 
     pub fn warmup(&self) -> Duration {

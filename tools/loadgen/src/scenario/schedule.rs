@@ -1,5 +1,5 @@
 //! Messages at fixed times, independent of earlier ones. Latency counts from the scheduled time: a
-//! load that waits for answers would hide queueing (coordinated omission).
+//! load that waits for responses would hide queueing (coordinated omission).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -53,26 +53,26 @@ pub struct Share {
 }
 
 /// A tunnel that receives its share of the scheduled messages.
-pub struct PacedTunnel {
+pub struct ScheduledReceiver {
     pool: Rc<MessagePool>,
     stats: Rc<Stats>,
     schedule: Schedule,
     share: Share,
     verifier: Verifier,
     received: u64,
-    heard: u64,
+    handled: u64,
     /// Number of messages to expect, as far as known.
     pub expected: u64,
 }
 
-impl PacedTunnel {
+impl ScheduledReceiver {
     pub fn new(pool: Rc<MessagePool>, stats: Rc<Stats>, schedule: Schedule, share: Share) -> Self {
         let verifier = Verifier::every(share.first, share.step);
-        Self { pool, stats, schedule, share, verifier, received: 0, heard: 0, expected: 0 }
+        Self { pool, stats, schedule, share, verifier, received: 0, handled: 0, expected: 0 }
     }
 }
 
-impl MessageHandler for PacedTunnel {
+impl MessageHandler for ScheduledReceiver {
     fn on_data(&mut self, part: &[u8]) -> Result<(), Error> {
         self.verifier.verify(&self.pool, part)
     }
@@ -86,16 +86,16 @@ impl MessageHandler for PacedTunnel {
     }
 }
 
-impl TunnelDriver for PacedTunnel {
+impl TunnelDriver for ScheduledReceiver {
     fn drive(&mut self, _: &mut Connection) -> Result<Action, Error> {
         let now = Instant::now();
         for _ in 0..std::mem::take(&mut self.received) {
-            let message = self.share.first + self.heard * self.share.step;
+            let message = self.share.first + self.handled * self.share.step;
             self.stats.latency(now.saturating_duration_since(self.schedule.due(message)));
             self.stats.add(1);
-            self.heard += 1;
+            self.handled += 1;
         }
-        let done = self.stats.stopping.get() && self.heard >= self.expected;
+        let done = self.stats.stopping.get() && self.handled >= self.expected;
         Ok(if done { Action::Close } else { Action::Wait })
     }
 }
@@ -105,9 +105,9 @@ pub struct Sender {
     pub pool: Rc<MessagePool>,
     pub stats: Rc<Stats>,
     pub schedule: Schedule,
-    pub tunnels: Vec<Rc<Tunnel<PacedTunnel>>>,
+    pub tunnels: Vec<Rc<Tunnel<ScheduledReceiver>>>,
     pub next: u64,
-    pub late: Histogram,
+    pub send_delay: Histogram,
 }
 
 impl Sender {
@@ -134,8 +134,8 @@ impl Sender {
 
     /// Reports how late messages were sent: this program's own share of the latencies.
     pub fn report(&self, report: &mut Map<String, Value>) {
-        let late = self.late.quantile(0.99).map(|us| rounded(us, 2));
-        report.insert("send_late_p99_us".into(), late.into());
+        let delay = self.send_delay.quantile(0.99).map(|us| rounded(us, 2));
+        report.insert("send_late_p99_us".into(), delay.into());
     }
 
     fn send(&mut self, now: Instant) -> Result<(), Error> {
@@ -145,8 +145,8 @@ impl Sender {
             connection.send(self.pool.frames(self.next, 1).0)
         })?;
         if self.stats.measuring.get() {
-            let late = now.saturating_duration_since(self.schedule.due(self.next));
-            self.late.add(late.as_nanos() as u64);
+            let delay = now.saturating_duration_since(self.schedule.due(self.next));
+            self.send_delay.add(delay.as_nanos() as u64);
         }
         self.next += 1;
         Ok(())

@@ -27,14 +27,14 @@ pub struct TunnelSet {
 
 impl TunnelSet {
     pub async fn open(plan: &Plan, count: usize) -> Result<Self, Error> {
-        let concurrency = plan.concurrency(64);
+        let concurrency = plan.concurrency_or(64);
         let (stats, notify) = (Stats::new(), Rc::new(Notify::new()));
         let mut tasks = Tasks::default();
         let mut tunnels = Vec::with_capacity(count);
         // In batches, so that open tunnels answer pings while others are opened.
         while tunnels.len() < count {
             let portion = concurrency.max(256).min(count - tunnels.len());
-            let opening = open_many(&plan.connector, plan.path("/echo"), portion, concurrency);
+            let opening = open_many(&plan.connector, plan.path_or("/echo"), portion, concurrency);
             let connections =
                 if tunnels.is_empty() { opening.await } else { tasks.run_with(opening).await };
             for connection in

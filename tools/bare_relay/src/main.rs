@@ -1,9 +1,9 @@
 //! Two minimal relays as the lower bound in `benches/peers`: the least that relaying bytes costs.
 //! They do not parse HTTP or WebSockets.
 //!
-//! - `floor tcp --backend ADDR [--corrupt EVERY_BYTES]`: a bare TCP relay. With `--corrupt` it
+//! - `bare-relay tcp --backend ADDR [--corrupt EVERY_BYTES]`: a bare TCP relay. With `--corrupt` it
 //!   corrupts bytes sent to the client, to check that a load generator detects it.
-//! - `floor tls --backend ADDR --chain FILE --key FILE`: a relay that terminates TLS with rustls.
+//! - `bare-relay tls --backend ADDR --chain FILE --key FILE`: a relay that terminates TLS with rustls.
 //!
 //! Each worker (`--workers N`) is one thread with one epoll instance and its own listening socket,
 //! reads 64 KiB at a time, and connects to the backend on accept. Prints `listening ADDR`.
