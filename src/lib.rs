@@ -30,7 +30,7 @@
 //! | records and metrics | [`telemetry`] |
 //! | configuration | [`config`] |
 //! | HTTP | [`http`] |
-//! | foundation | [`client`], [`net`], [`protocol`], [`reject`], [`sys`] and the `ws` crate |
+//! | foundation | [`client`], [`net`], [`control_protocol`], [`reject`], [`sys`] and the `ws` crate |
 //!
 //! The library exists for the program's tests, benchmarks and fuzz targets. Its API is not stable.
 

@@ -1,7 +1,7 @@
 //! Validation of one request head by RFC 9110, RFC 9112 and RFC 6455 4.2.1.
 //!
 //! Without IO: takes a parsed head and returns an owned value or a
-//! [`RejectReason`](crate::reject::RejectReason). hyper parses more than a proxy should accept; the
+//! [`RejectReason`]. hyper parses more than a proxy should accept; the
 //! stricter rules are here. The returned values do not reference hyper's read buffer. Routing,
 //! origin checks and limits follow in other modules.
 

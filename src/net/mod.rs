@@ -1,6 +1,6 @@
 //! The byte streams below HTTP and the tunnel.
 //!
-//! Defines how bytes are received and sent ([`Stream`](crate::net::Stream)) and implements it without
+//! Defines how bytes are received and sent ([`Stream`]) and implements it without
 //! TLS, with TLS, and as an adapter for the HTTP phase. An idle stream owns no buffers: received data
 //! is lent from scratch buffers of the worker, and only bytes that the kernel did not accept are kept.
 //! The streams know nothing about HTTP and WebSocket.

@@ -1,5 +1,5 @@
-//! The data path of one connection, in order: [`serve`](serve) accepts and secures it, then each request
-//! is checked, routed, admitted and answered, and an upgrade becomes a [`session`](session).
+//! The data path of one connection, in order: [`serve`] accepts and secures it, then each request
+//! is checked, routed, admitted and answered, and an upgrade becomes a `session`.
 
 pub(crate) mod capacity;
 pub(crate) mod deciding_setting;

@@ -1,5 +1,5 @@
 //! One TCP connection, in order: permit, PROXY header, TLS, then HTTP until the connection ends or becomes
-//! a tunnel. Each request is handled in [`request`](super::request).
+//! a tunnel. Each request is handled in `request.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -20,7 +20,7 @@ use crate::telemetry::metrics::{HandshakeStep, Metrics, ReasonCount};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Metrics {
-    /// All metrics as text of the type [`CONTENT_TYPE`].
+    /// All metrics as text of the type `CONTENT_TYPE`.
     pub fn scrape(self: &Arc<Self>, process: ProcessSnapshot) -> String {
         let mut registry = Registry::with_prefix("tidegate");
         registry.register_collector(Box::new(Scrape { metrics: self.clone(), process }));
