@@ -320,8 +320,11 @@ async def drain(port, pipe):
         tenths = [0] * 10
         for moment in moments:
             tenths[min(9, int(moment / WINDOW * 10))] += 1
+        # The closes may never be ahead of or behind an even pace by more than a quarter of a tenth: half
+        # a second, which a busy machine can stall the clients.
         share = most / 10
-        must(all(abs(tenth - share) <= share / 10 for tenth in tenths), f"uneven: {tenths}")
+        ahead = [sum(tenths[:at]) - at * share for at in range(1, 10)]
+        must(all(abs(count) <= share / 4 for count in ahead), f"uneven: {tenths}")
         stopped = next(r for r in proxy.records() if r.get("message") == "shutdown complete")
         same((stopped["sessions"], stopped["aborted"]), (most, 0))
         pipe.send("ends")
