@@ -180,7 +180,7 @@ async function deadClient() {
 async function deadBackend() {
   const query = `?deaf=1&tag=${NAME}-deaf`;
   const client = await open(`-beat${query}`);
-  same((await client.closed).code, 1011);
+  same((await client.closed).code, 1013);
   expect(`/${BACKEND}-beat${query}`, { equals: { end: "heartbeat_timeout", by: "backend", key: "heartbeat.backend_timeout" } });
 }
 
@@ -260,7 +260,7 @@ const CHECKS = [
   ...(BACKEND === "node" ? [["3 MiB posted and given back over plain HTTP", bodies]] : []),
   ["a silent client survives the heartbeats of both sides, and their round trips are recorded", silence],
   ["a client that answers no heartbeat is closed with 1001", deadClient],
-  ...(BACKEND === "node" ? [["a client of a backend that answers no heartbeat is closed with 1011", deadBackend]] : []),
+  ...(BACKEND === "node" ? [["a client of a backend that answers no heartbeat is closed with 1013", deadBackend]] : []),
   ["200 messages at once against 20/s all arrive, in order and in time", delayed],
   ["1000 pings at once are closed with 1008", pingFlood],
 ];

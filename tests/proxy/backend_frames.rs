@@ -1,5 +1,5 @@
 //! Invalid frames of a backend, and backends that disconnect: the backend gets the matching close
-//! code, the client gets 1011, and a partial frame never becomes a complete one.
+//! code, the client 1013, or 1012 after the end of the stream, and a partial frame never becomes a complete one.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -60,7 +60,7 @@ async fn oversized_message_closes_both_sides() {
         let mut got = vec![0; fits.len() + passes.len()];
         within_timeout("what fits", client.read_exact(&mut got)).await.unwrap();
         assert!(got == [&fits[..], &passes].concat());
-        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1011);
+        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1013);
         drop((client, backend));
         let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&"message_too_big".into(), &"backend".into()));
@@ -71,7 +71,7 @@ async fn oversized_message_closes_both_sides() {
 
 // Requirements: FB08, FB09.
 #[tokio::test]
-async fn backend_eof_or_reset_closes_client_1011() {
+async fn backend_eof_or_reset_closes_client_1012() {
     let bed = TestBed::with("").await;
     // Between frames, inside a header, inside a control frame: no part of it was relayed.
     let pieces: [&[u8]; 4] = [b"", b"\x82", b"\x82\x7e\x10", b"\x89\x05abc"];
@@ -88,14 +88,14 @@ async fn backend_eof_or_reset_closes_client_1011() {
             reset(backend)
         }
         let received = wire::read(&mut client).await.unwrap();
-        assert_eq!((received.code(), received.masked), (1011, false), "{piece:?}");
+        assert_eq!((received.code(), received.masked), (1012, false), "{piece:?}");
         drop(client);
         let record = bed.tunnel_end(index + 1).await;
         assert_eq!(
             (&record["end"], &record["by"]),
             (&"backend_disconnected".into(), &"backend".into())
         );
-        assert_eq!((&record["close_client"], &record["close_backend"]), (&1011.into(), &().into()));
+        assert_eq!((&record["close_client"], &record["close_backend"]), (&1012.into(), &().into()));
     }
 }
 
@@ -196,7 +196,7 @@ async fn killed_backend_only_ends_its_own_tunnels() {
     let (clients, backends): (Vec<_>, Vec<_>) = tunnels.into_iter().unzip();
     drop(backends);
     for mut client in clients {
-        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1011);
+        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1012);
     }
     assert_relays(&mut unaffected, &mut unaffected_backend).await;
     close_normally(unaffected, unaffected_backend).await;

@@ -22,7 +22,7 @@ async fn backend_that_never_answers_a_ping_is_closed() {
     // Data does not answer a ping.
     assert_relays(&mut client, &mut backend).await;
     let close = wire::read(&mut client).await.unwrap();
-    assert_eq!((close.code(), &close.payload[2..]), (1011, &b"the other side disconnected"[..]));
+    assert_eq!((close.code(), &close.payload[2..]), (1013, &b"the other side disconnected"[..]));
     let close = wire::read(&mut backend).await.unwrap();
     assert_eq!((close.code(), &close.payload[2..]), (1001, &b"no answer to a ping"[..]));
     let took = begun.elapsed().as_millis();

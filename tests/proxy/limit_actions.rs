@@ -156,7 +156,7 @@ async fn closes(side: Side, case: Case) {
 
     let close = wire::read(&mut speaker).await.unwrap();
     assert_eq!((close.code(), close_reason(&close)), (case.code, case.reason.into()), "{what}");
-    let other = if side == Side::Client { 1001 } else { 1011 };
+    let other = if side == Side::Client { 1001 } else { 1013 };
     let close = wire::read(&mut hearer).await.unwrap();
     let expected = "the other side failed".to_owned();
     assert_eq!(

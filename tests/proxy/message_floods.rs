@@ -83,7 +83,7 @@ async fn message_duration_is_limited() {
         let bed = TestBed::with(&limits).await;
         let (begin, again) = (side.frame(wire::TEXT, b"x"), side.frame(wire::CONTINUATION, b"x"));
         let (code, other, frames) = until_closed(side, &bed, &begin, &again, 20).await;
-        let expected = if side == Side::Client { 1001 } else { 1011 };
+        let expected = if side == Side::Client { 1001 } else { 1013 };
         assert_eq!((code, other), (1008, expected));
         assert!(frames > 1024, "{frames}: far more than the number that is off");
         let record = bed.tunnel_end(1).await;
@@ -98,7 +98,7 @@ async fn backend_fragment_count_can_be_limited() {
     let (begin, again) =
         (wire::unmasked(wire::TEXT, b"x"), wire::unmasked(wire::CONTINUATION, b""));
     let code = until_closed(Side::Backend, &bed, &begin, &again, MANY).await;
-    assert_eq!(code, (1008, 1011, 100));
+    assert_eq!(code, (1008, 1013, 100));
     let record = bed.tunnel_end(1).await;
     assert_eq!([&record["end"], &record["by"]], ["too_many_fragments", "backend"]);
 }
@@ -116,7 +116,7 @@ async fn control_frame_rate_is_limited() {
             let (code, other, frames) = until_closed(side, &bed, b"", &again, MANY).await;
             // A slow machine gives the bucket more time to refill, by 50 tokens a second.
             let refilled = 50 * begun.elapsed().as_millis() as usize / 1000;
-            let expected = if side == Side::Client { 1001 } else { 1011 };
+            let expected = if side == Side::Client { 1001 } else { 1013 };
             assert_eq!((code, other), (1008, expected), "{side:?} {opcode}");
             // Two seconds' worth at once, and the answers received meanwhile.
             assert!(

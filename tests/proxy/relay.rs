@@ -216,7 +216,7 @@ async fn data_before_backend_eof_arrives() {
             let mut got = vec![0; sent.len()];
             client.read_exact(&mut got).await.unwrap();
             assert!(got == sent);
-            assert_eq!(wire::read(&mut client).await.unwrap().code(), 1011);
+            assert_eq!(wire::read(&mut client).await.unwrap().code(), 1012);
         };
         let send = async {
             backend.write_all(&sent).await.unwrap();

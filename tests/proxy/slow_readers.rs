@@ -83,7 +83,7 @@ async fn peer_that_never_reads_is_reset() {
         let begun = Instant::now();
         let close =
             within_timeout("the Close to the sender", flood(side.other(), sender).0).await.unwrap();
-        let code = if side == Side::Client { 1001 } else { 1011 };
+        let code = if side == Side::Client { 1001 } else { 1013 };
         assert_eq!(
             (close.code(), &close.payload[2..]),
             (code, &b"the other side does not read"[..])

@@ -238,7 +238,7 @@ async fn backend_that_never_reads_is_closed() {
     let (mut neighbour, mut neighbours_backend) = bed.open().await;
     let (mut client, backend) = bed.open().await;
     let frame = wire::masked(0x82, &[1; 60_000]);
-    assert_eq!(flood_until_close(&mut client, &frame).await, 1011);
+    assert_eq!(flood_until_close(&mut client, &frame).await, 1013);
     drop(client);
     let record = bed.tunnel_end(2).await;
     assert_eq!((&record["end"], &record["by"]), (&"write_timeout".into(), &"backend".into()));
@@ -246,7 +246,7 @@ async fn backend_that_never_reads_is_closed() {
         (&record["key"], &record["value"]),
         (&"limits.write_timeout".into(), &"500ms".into())
     );
-    assert_eq!(record["close_client"], 1011);
+    assert_eq!(record["close_client"], 1013);
     let mut backend = backend;
     read_to_end(&mut backend).await;
     assert_relays(&mut neighbour, &mut neighbours_backend).await;

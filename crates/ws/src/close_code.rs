@@ -19,8 +19,6 @@ impl CloseCode {
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// 1009: a message exceeds the size limit.
     pub const TOO_BIG: Self = Self(1009);
-    /// 1011: the server cannot continue; here, the backend was lost or failed.
-    pub const INTERNAL_ERROR: Self = Self(1011);
     /// 1012: the service restarts (IANA registry).
     pub const SERVICE_RESTART: Self = Self(1012);
     /// 1013: overload, try again later (IANA registry).

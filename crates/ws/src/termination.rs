@@ -139,9 +139,6 @@ impl TerminationReason {
             (Self::ProtocolError(at_fault, error), to) if at_fault == to => {
                 Some(error.close_code())
             }
-            (Self::WriteTimeout(Side::Client) | Self::WriteTooSlow(Side::Client), Side::Client) => {
-                Some(CloseCode::TRY_AGAIN_LATER)
-            }
             (Self::Drained | Self::Killed | Self::BackendLost, Side::Client) => {
                 Some(policy.drain_code)
             }
@@ -149,15 +146,16 @@ impl TerminationReason {
             (Self::Idle | Self::HeartbeatTimeout(Side::Client), Side::Client) => {
                 Some(CloseCode::GOING_AWAY)
             }
+            // Clients take 1011 as fatal: a lost backend is a restart, a stalled or faulty one overload.
+            (Self::BackendDisconnected, Side::Client) => Some(CloseCode::SERVICE_RESTART),
             (
-                Self::BackendDisconnected
-                | Self::HeartbeatTimeout(Side::Backend)
+                Self::HeartbeatTimeout(Side::Backend)
                 | Self::LimitExceeded(..)
                 | Self::ProtocolError(..)
                 | Self::WriteTimeout(_)
                 | Self::WriteTooSlow(_),
                 Side::Client,
-            ) => Some(CloseCode::INTERNAL_ERROR),
+            ) => Some(CloseCode::TRY_AGAIN_LATER),
             (
                 Self::ClientDisconnected
                 | Self::LimitExceeded(..)
@@ -207,121 +205,4 @@ impl TerminationReason {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::policy::Limit;
-    use crate::test_support::policy;
-
-    #[test]
-    fn every_reason_has_close_codes() {
-        use Side::{Backend, Client};
-        for (reason, to_client, to_backend) in [
-            (TerminationReason::ClientClosed, None, None),
-            (TerminationReason::BackendClosed, None, None),
-            (TerminationReason::ClientDisconnected, None, Some(1001)),
-            (TerminationReason::BackendDisconnected, Some(1011), None),
-            (TerminationReason::LimitExceeded(Client, LimitKind::Message), Some(1009), Some(1001)),
-            (TerminationReason::LimitExceeded(Backend, LimitKind::Message), Some(1011), Some(1009)),
-            (TerminationReason::ProtocolError(Client, ProtocolError::Rsv), Some(1002), Some(1001)),
-            (TerminationReason::ProtocolError(Backend, ProtocolError::Rsv), Some(1011), Some(1002)),
-            (TerminationReason::Idle, Some(1001), Some(1001)),
-            (
-                TerminationReason::LimitExceeded(Client, LimitKind::ControlFrames),
-                Some(1008),
-                Some(1001),
-            ),
-            (TerminationReason::HeartbeatTimeout(Client), Some(1001), Some(1001)),
-            (TerminationReason::HeartbeatTimeout(Backend), Some(1011), Some(1001)),
-            (TerminationReason::Lifetime, Some(1012), Some(1001)),
-            (TerminationReason::WriteTimeout(Client), Some(1013), Some(1001)),
-            (TerminationReason::WriteTimeout(Backend), Some(1011), Some(1001)),
-            (TerminationReason::WriteTooSlow(Client), Some(1013), Some(1001)),
-            (TerminationReason::WriteTooSlow(Backend), Some(1011), Some(1001)),
-            (TerminationReason::Drained, Some(1012), Some(1001)),
-            (TerminationReason::Killed, Some(1012), Some(1001)),
-            (TerminationReason::BackendLost, Some(1012), Some(1001)),
-            (TerminationReason::Aborted, None, None),
-        ] {
-            let code = |to| reason.close_code(to, &policy()).map(CloseCode::get);
-            let codes = (code(Client), code(Backend));
-            assert_eq!(codes, (to_client, to_backend), "{reason:?}");
-            for side in Side::BOTH {
-                assert!(reason.close_reason(side, &policy()).len() <= 123);
-            }
-        }
-    }
-
-    #[test]
-    fn name_and_initiator_identify_every_reason() {
-        use Side::{Backend, Client};
-        let mut seen = std::collections::HashSet::new();
-        for reason in [
-            TerminationReason::ClientClosed,
-            TerminationReason::BackendClosed,
-            TerminationReason::ClientDisconnected,
-            TerminationReason::BackendDisconnected,
-            TerminationReason::LimitExceeded(Client, LimitKind::Message),
-            TerminationReason::LimitExceeded(Backend, LimitKind::Message),
-            TerminationReason::LimitExceeded(Client, LimitKind::Inflated),
-            TerminationReason::LimitExceeded(Client, LimitKind::Frame),
-            TerminationReason::ProtocolError(Client, ProtocolError::Opcode),
-            TerminationReason::ProtocolError(Backend, ProtocolError::Opcode),
-            TerminationReason::ProtocolError(Client, ProtocolError::Unmasked),
-            TerminationReason::ProtocolError(Backend, ProtocolError::Masked),
-            TerminationReason::Idle,
-            TerminationReason::HeartbeatTimeout(Client),
-            TerminationReason::HeartbeatTimeout(Backend),
-            TerminationReason::Lifetime,
-            TerminationReason::WriteTimeout(Client),
-            TerminationReason::WriteTimeout(Backend),
-            TerminationReason::WriteTooSlow(Client),
-            TerminationReason::WriteTooSlow(Backend),
-            TerminationReason::Drained,
-            TerminationReason::Killed,
-            TerminationReason::BackendLost,
-            TerminationReason::Aborted,
-        ] {
-            assert!(seen.insert((reason.initiator(), reason.as_str())), "{reason:?}");
-        }
-        assert_eq!(
-            TerminationReason::LimitExceeded(Backend, LimitKind::Message).initiator(),
-            "backend"
-        );
-        assert_eq!(
-            TerminationReason::ProtocolError(Client, ProtocolError::Opcode).as_str(),
-            "ws_opcode"
-        );
-    }
-
-    #[test]
-    fn limit_reasons_name_key_and_value() {
-        let mut policy = policy();
-        for (reason, key, value) in [
-            (TerminationReason::Idle, "limits.idle", "1h"),
-            (TerminationReason::HeartbeatTimeout(Side::Client), "heartbeat.timeout", "10s"),
-            (TerminationReason::WriteTimeout(Side::Client), "limits.write_timeout", "30s"),
-            (
-                TerminationReason::LimitExceeded(Side::Client, LimitKind::Message),
-                "limits.message_from_client",
-                "1MiB",
-            ),
-        ] {
-            assert_eq!(reason.key(), Some(key));
-            assert_eq!(reason.value(&policy).as_deref(), Some(value));
-        }
-        assert_eq!(
-            (TerminationReason::Drained.key(), TerminationReason::Drained.value(&policy)),
-            (None, None)
-        );
-        policy.idle = Some(Duration::from_millis(90_500));
-        assert_eq!(TerminationReason::Idle.value(&policy).as_deref(), Some("90500ms"));
-        policy.idle = Some(Duration::from_secs(90));
-        assert_eq!(TerminationReason::Idle.value(&policy).as_deref(), Some("90s"));
-        policy.from_client.message = Some(Limit::close(1500));
-        let value =
-            TerminationReason::LimitExceeded(Side::Client, LimitKind::Message).value(&policy);
-        assert_eq!(value.as_deref(), Some("1500B"));
-    }
-}
+mod tests;

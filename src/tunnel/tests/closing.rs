@@ -23,7 +23,7 @@ over_all_streams!(
     client_half_close_reaches_the_backend,
     tls_truncation_is_not_a_clean_close,
     client_eof_inside_a_frame,
-    backend_eof_closes_the_client_with_1011,
+    backend_eof_closes_the_client_with_1012,
     backend_eof_inside_a_frame,
     client_protocol_error_closes_with_1002,
     oversized_message_closes_with_1009,
@@ -129,14 +129,14 @@ async fn client_eof_inside_a_frame(kind: StreamKind) {
 }
 
 // Requirements: FB08.
-async fn backend_eof_closes_the_client_with_1011(kind: StreamKind) {
+async fn backend_eof_closes_the_client_with_1012(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, Setup::default()).await;
     tunnel.backend.send(&unmasked(TEXT, b"bye")).await;
     tunnel.backend.close().await;
     assert_eq!(tunnel.client.recv_frame().await.payload, b"bye");
     let close = tunnel.client.recv_frame().await;
-    assert_eq!((close.close_code(), close.masked), (Some(1011), false));
-    tunnel.client.send(&masked(CLOSE, &code(1011))).await;
+    assert_eq!((close.close_code(), close.masked), (Some(1012), false));
+    tunnel.client.send(&masked(CLOSE, &code(1012))).await;
     tunnel.client.expect_clean_end().await;
     tunnel.client.close().await;
     assert_eq!(tunnel.age(), 0);

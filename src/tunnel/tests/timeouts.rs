@@ -158,9 +158,9 @@ async fn backend_that_never_reads_is_reset(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, Setup { capacity: 4096, ..Setup::default() }).await;
     let block = masked(BINARY, &[7; 20_000]);
     tunnel.client.send(&block).await;
-    assert_eq!(tunnel.client.recv_frame().await.close_code(), Some(1011));
+    assert_eq!(tunnel.client.recv_frame().await.close_code(), Some(1013));
     assert_eq!(tunnel.age(), 30);
-    tunnel.client.send(&masked(CLOSE, &code(1011))).await;
+    tunnel.client.send(&masked(CLOSE, &code(1013))).await;
     tunnel.client.close().await;
     assert_eq!(tunnel.summary().await.reason, TerminationReason::WriteTimeout(Side::Backend));
 }

@@ -25,7 +25,7 @@ pub async fn check_invalid_frames(side: Side, cases: Vec<InvalidFrames>) {
         // RFC 6455 7.1.7
         assert_eq!(read_to_end(&mut sender).await, b"", "{end}: {frame:?}");
         assert_eq!(wire::read(&mut receiver).await.unwrap().payload, b"valid");
-        let other = if to_backend { 1011 } else { 1001 };
+        let other = if to_backend { 1013 } else { 1001 };
         let received = wire::read(&mut receiver).await.unwrap();
         assert_eq!((received.code(), received.masked), (other, !to_backend), "{end}: {frame:?}");
         drop((sender, receiver));

@@ -38,7 +38,7 @@ fn oversized_backend_message_closes_with_1009() {
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Backend, LimitKind::Message))
     );
-    assert_eq!(harness.close_codes(), (Some(1011), Some(1009)));
+    assert_eq!(harness.close_codes(), (Some(1013), Some(1009)));
     let mut harness = Harness::new();
     harness.send(Backend, &header(Backend, 0x82, u64::MAX >> 1));
     assert_eq!(harness.session.termination(), None, "no limit by default");
@@ -55,19 +55,19 @@ fn backend_close_1006_is_a_protocol_error() {
 
 // Requirements: FB08, FB09.
 #[test]
-fn backend_eof_or_reset_closes_with_1011() {
+fn backend_eof_or_reset_closes_with_1012() {
     let mut harness = Harness::new();
     let last = frame(Backend, 0x81, b"last message");
     let half = &frame(Backend, 0x81, b"never finished")[..1];
     assert_eq!(harness.send(Backend, &[&last, half].concat()), 1);
     harness.eof(Backend);
     assert_eq!(harness.session.termination(), Some(TerminationReason::BackendDisconnected));
-    assert_eq!(harness.close_codes(), (Some(1011), None));
+    assert_eq!(harness.close_codes(), (Some(1012), None));
     assert!(harness.to_client.starts_with(&last), "complete frames are delivered first");
     assert_eq!(harness.shutdowns(), (KeepOpen, CloseWrite));
     harness.send(Client, &frame(Client, 0x81, b"undeliverable"));
     assert!(harness.to_backend.is_empty());
-    harness.send(Client, &close(Client, 1011, ""));
+    harness.send(Client, &close(Client, 1012, ""));
     assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite));
     harness.eof(Client);
     assert!(harness.session.is_finished());

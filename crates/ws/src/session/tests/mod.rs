@@ -34,7 +34,7 @@ fn protocol_error(from: Side, deflate: bool, bytes: &[u8]) -> (ProtocolError, u1
         Client => (harness.close_codes().0, harness.close_codes().1),
         Backend => (harness.close_codes().1, harness.close_codes().0),
     };
-    assert_eq!(to_other, Some(if from == Client { 1001 } else { 1011 }));
+    assert_eq!(to_other, Some(if from == Client { 1001 } else { 1013 }));
     let close = harness.received(from.other()).split_off(before.len());
     assert_eq!(close[0], 0x88, "only a Close follows the valid frame");
     assert_eq!(harness.session.shutdown(from), CloseWrite, "its write half ends after the Close");

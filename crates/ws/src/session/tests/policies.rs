@@ -88,7 +88,7 @@ fn each_limit_closes_at_the_crossing_frame() {
             let stopped = stopped(&mut harness, from, &frames);
             assert_eq!(stopped, (passing, Some(TerminationReason::LimitExceeded(from, limit))));
             let code = limit.close_code().get();
-            let codes = if from == Client { (code, 1001) } else { (1011, code) };
+            let codes = if from == Client { (code, 1001) } else { (1013, code) };
             assert_eq!(harness.close_codes(), (Some(codes.0), Some(codes.1)), "{limit:?} {from:?}");
         }
     }
@@ -145,7 +145,7 @@ fn unfinished_message_exceeds_its_maximum_age() {
             harness.session.termination(),
             Some(TerminationReason::LimitExceeded(from, LimitKind::MessageAge))
         );
-        assert_eq!(harness.close_codes().0, Some(if from == Client { 1008 } else { 1011 }));
+        assert_eq!(harness.close_codes().0, Some(if from == Client { 1008 } else { 1013 }));
 
         let mut harness = limited(from, age(LimitAction::Report));
         harness.send(from, &frame(from, 0x02, b"a"));

@@ -136,7 +136,7 @@ fn rate_can_close_or_report_instead() {
                     assert_eq!(reported.collect::<Vec<_>>(), [Violation::LimitExceeded(limit)]);
                     assert_eq!(*harness.received(from.other()), message.repeat(11));
                 } else {
-                    let codes = if from == Client { (1008, 1001) } else { (1011, 1008) };
+                    let codes = if from == Client { (1008, 1001) } else { (1013, 1008) };
                     assert_eq!(harness.close_codes(), (Some(codes.0), Some(codes.1)), "{limit:?}");
                 }
             }

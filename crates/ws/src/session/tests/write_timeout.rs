@@ -63,7 +63,7 @@ fn stalled_backend_is_reset() {
     assert_eq!(harness.session.termination(), Some(TerminationReason::WriteTimeout(Backend)));
     assert_eq!(harness.shutdowns(), (KeepOpen, Abort));
     harness.flush();
-    assert_eq!(harness.close_codes(), (Some(1011), None), "no Close fits inside a frame");
+    assert_eq!(harness.close_codes(), (Some(1013), None), "no Close fits inside a frame");
     let mut harness = Harness::with_policy(SessionPolicy { heartbeat_client: None, ..policy() });
     harness.session.handle_written(Backend, 1000, harness.now);
     harness.session.handle_written(Backend, 0, harness.now);
