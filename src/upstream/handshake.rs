@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64;
 use http_body_util::{Empty, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_ACCEPT, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{HeaderName, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use hyper::http::{request, response};
 use hyper::{HeaderMap, Request, Response, Version};
 use sha1::{Digest, Sha1};
@@ -189,8 +189,9 @@ fn check_response(
     }
 }
 
-/// Checks a 101 as RFC 6455 4.1 requires, and that it announces no body, because the tunnel would
-/// take its bytes for frames.
+/// Checks a 101 as RFC 6455 4.1 requires. A 101 has no body, whatever its `Content-Length` and
+/// `Transfer-Encoding` say (RFC 9112 6.3, rule 1): they are ignored, and the tunnel starts after the
+/// head.
 fn check_switching(
     head: &response::Parts,
     handshake: &Handshake,
@@ -199,9 +200,6 @@ fn check_switching(
     let headers = &head.headers;
     if head.version != Version::HTTP_11 {
         return Err("101 response in HTTP/1.0");
-    }
-    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
-        return Err("101 response with a body");
     }
     let protocols: Vec<&[u8]> = list_members(headers, &UPGRADE).collect();
     match protocols.as_slice() {

@@ -59,7 +59,8 @@ pub fn plain_request(
 }
 
 /// Builds the 101 for the client from the validated one of a backend: its `Sec-WebSocket-Accept` and
-/// subprotocol, these extensions, and other headers of the application such as cookies.
+/// subprotocol, these extensions, and other headers of the application such as cookies. Framing headers
+/// have no meaning in a 101 and are removed (RFC 9112 6.3, rule 1).
 ///
 /// # Errors
 /// [`RejectReason::BackendHandshakeInvalid`] if `Connection` is malformed.
@@ -75,6 +76,7 @@ pub fn switching_response(
             built.append(&name, value.clone());
         }
     }
+    built.remove(CONTENT_LENGTH);
     built.remove(SEC_WEBSOCKET_EXTENSIONS);
     if let Some(extensions) = negotiate::header_value(extensions) {
         built.insert(SEC_WEBSOCKET_EXTENSIONS, extensions);

@@ -162,13 +162,10 @@ async fn unexpected_status_becomes_502() {
     assert_all_become_502(responses, "X: y").await;
 }
 
-// Requirements: BM07, BM10, BM11, W8, W9, W12, F30.
+// Requirements: BM10, BM11, W8, W9, W12, F30.
 #[tokio::test]
 async fn invalid_101_becomes_502() {
     let lines = [
-        "Content-Length: 5",
-        "Content-Length: 0",
-        "Transfer-Encoding: chunked",
         "Sec-WebSocket-Extensions: x-odd",
         "Sec-WebSocket-Extensions: permessage-deflate, permessage-deflate",
         "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=16",
@@ -189,6 +186,47 @@ async fn invalid_101_becomes_502() {
     // No extension or subprotocol may be selected where none was offered.
     let valid = ["Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Protocol: a"];
     assert_all_become_502(valid.map(added).into(), "X: y").await;
+}
+
+// Requirements: BM07, H32.
+#[tokio::test]
+async fn framing_fields_of_a_101_are_dropped() {
+    let lines = [
+        "Content-Length: 0",
+        "Content-Length: 5",
+        "Content-Length: x",
+        "Content-Length: 1\r\nContent-Length: 2",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 3\r\nTransfer-Encoding: chunked",
+    ];
+    let frame = wire::unmasked(0x80 | wire::TEXT, b"first");
+    let sent = lines.map(|line| {
+        let head = replaced("\r\n\r\n", &format!("\r\nX-App: 1\r\n{line}\r\n\r\n"));
+        [head, frame.clone()].concat()
+    });
+    let backend = Backend::raw(move |head, mut stream, _| {
+        let number = head.split(['/', ' ']).nth(2).unwrap().parse::<usize>().unwrap();
+        let sent = sent[number].clone();
+        async move {
+            stream.write_all(&sent).await.unwrap();
+            read_to_end(&mut stream).await;
+        }
+    })
+    .await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    for (number, line) in lines.iter().enumerate() {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        let handshake = HANDSHAKE.replacen("/ws", &format!("/{number}"), 1);
+        stream.write_all(handshake.as_bytes()).await.unwrap();
+        let response = read_response(&mut stream).await;
+        assert_eq!((response.status, response.header("x-app")), (101, Some("1")), "{line}");
+        for name in ["content-length", "transfer-encoding"] {
+            assert_eq!(response.header(name), None, "{line}");
+        }
+        let got = wire::read_past_pings(&mut stream).await.unwrap();
+        assert_eq!(got.payload, b"first", "{line}");
+    }
 }
 
 // Requirements: BM14, BM15, BM16, H28, H29, H33.

@@ -1,0 +1,65 @@
+//! Responses other than 101.
+
+use super::*;
+
+async fn body_of(response: Response<Full<Bytes>>) -> Bytes {
+    http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes()
+}
+
+// Requirements: W15, BM05.
+#[tokio::test]
+async fn relays_the_backend_rejection() {
+    for status in ["301 Moved", "401 Unauthorized", "403 No", "404 Not Found", "426 Up", "500 Oh"] {
+        let response = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: 4\r\nLocation: /login\r\n\
+             WWW-Authenticate: Basic\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\r\nno!\n"
+        );
+        let Err(UpgradeFailure::Declined(response)) = upgrade_from(&response).await else {
+            panic!("{status}")
+        };
+        assert_eq!(response.status().as_str(), &status[..3]);
+        assert_eq!(response.headers()["location"], "/login");
+        assert_eq!(response.headers()["www-authenticate"], "Basic");
+        assert!(response.headers()["connection"].to_str().unwrap().starts_with("close"));
+        assert!(!response.headers().contains_key("x-hop"));
+        assert_eq!(response.headers().contains_key("upgrade"), status.starts_with("426"));
+        assert_eq!(&body_of(response).await[..], b"no!\n");
+    }
+}
+
+// Requirements: BM05.
+#[tokio::test]
+async fn rejection_body_is_bounded_in_size_and_time() {
+    let script = async |stream: &mut TcpStream| {
+        reply(stream, b"HTTP/1.1 403 No\r\nContent-Length: 1000000\r\n\r\n").await;
+        let _ = stream.write_all(&[b'x'; 200_000]).await;
+    };
+    let (result, _) = upgrade_with("", Compression::Strip, LIMIT, script).await;
+    let Err(UpgradeFailure::Declined(response)) = result else { panic!("{result:?}") };
+    assert!(!response.headers().contains_key("content-length"));
+    assert_eq!(body_of(response).await.len(), 64 * 1024);
+
+    let script = async |stream: &mut TcpStream| {
+        reply(stream, b"HTTP/1.1 403 No\r\n\r\nstart").await;
+        let _ = stream.read(&mut [0; 1]).await;
+    };
+    let limit = Duration::from_millis(100);
+    let (result, _) = upgrade_with("", Compression::Strip, limit, script).await;
+    let Err(UpgradeFailure::Declined(response)) = result else { panic!("{result:?}") };
+    assert_eq!(&body_of(response).await[..], b"start");
+}
+
+// Requirements: BM05.
+#[tokio::test]
+async fn rejects_success_status_without_upgrade() {
+    for status in ["200 OK", "204 No Content", "206 Partial Content", "299 X", "600 X", "999 X"] {
+        assert_bad(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).await;
+    }
+}
+
+// Requirements: BM16.
+#[tokio::test]
+async fn rejects_a_rejection_with_conflicting_framing() {
+    assert_bad("HTTP/1.1 403 X\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!").await;
+    assert_bad("HTTP/1.1 403 X\r\nContent-Length: x\r\n\r\nhello!").await;
+}
