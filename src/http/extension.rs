@@ -20,14 +20,13 @@ impl Extension {
     /// Reads all header lines as one list (RFC 6455 11.3.2), in order.
     ///
     /// # Errors
-    /// Malformed text, a line without a member, or more than 16 members.
+    /// Malformed text, or more than 16 members.
     pub fn read_all(headers: &HeaderMap) -> Result<Vec<Self>, &'static str> {
         let mut extensions = Vec::new();
         for line in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
             let mut reader = ExtensionParser { rest: line.as_bytes() };
-            let before = extensions.len();
             loop {
-                // RFC 9110 5.6.1.2: empty members are ignored.
+                // RFC 9110 5.6.1.2: empty members are ignored, and so are lines without a member.
                 while reader.take(b',') {}
                 if reader.rest.is_empty() {
                     break;
@@ -39,9 +38,6 @@ impl Extension {
                 if !reader.rest.is_empty() && !reader.take(b',') {
                     return Err(MALFORMED);
                 }
-            }
-            if extensions.len() == before {
-                return Err(MALFORMED);
             }
         }
         Ok(extensions)
@@ -172,9 +168,8 @@ mod tests {
     #[test]
     fn rejects_malformed_extension_lists() {
         for line in [
-            "",
-            ",",
             ";",
+            ",;",
             "a;",
             "a;;b",
             "a b",
@@ -193,8 +188,18 @@ mod tests {
         ] {
             assert_eq!(read(&[line]), Err(MALFORMED), "{line:?}");
         }
-        assert_eq!(read(&["a", ""]), Err(MALFORMED));
-        assert_eq!(read(&[]), Ok(Vec::new()));
+    }
+
+    // Requirements: UH23.
+    #[test]
+    fn empty_members_and_lines_are_ignored() {
+        for lines in [&[][..], &[""], &[","], &[" , ,"], &["", ","]] {
+            assert_eq!(read(lines), Ok(Vec::new()), "{lines:?}");
+        }
+        for lines in [&["a,, b,"][..], &["", "a", ",b"], &[", a ,\t, b ,"]] {
+            let names: Vec<String> = read(lines).unwrap().into_iter().map(|e| e.name).collect();
+            assert_eq!(names, ["a", "b"], "{lines:?}");
+        }
     }
 
     // Requirements: UH25.

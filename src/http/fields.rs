@@ -1,7 +1,8 @@
-//! Header fields whose values are lists (RFC 9110 5.6.1), and the Connection field.
+//! Header fields whose values are lists (RFC 9110 5.6.1), fields that have one value, and the
+//! Connection field.
 
 use hyper::HeaderMap;
-use hyper::header::{CONNECTION, HeaderName};
+use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 
 /// The members of a comma-separated field over all its lines, in order, trimmed. Empty members are
 /// skipped, as RFC 9110 5.6.1.2 requires of a recipient.
@@ -14,6 +15,28 @@ pub fn list_members<'h>(
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|member| !member.is_empty())
+}
+
+/// Whether the field lists this member, in any case, and nothing else. It may be listed repeatedly.
+pub fn lists_only(headers: &HeaderMap, name: &HeaderName, member: &str) -> bool {
+    let mut members = list_members(headers, name).peekable();
+    members.peek().is_some() && members.all(|one| one.eq_ignore_ascii_case(member.as_bytes()))
+}
+
+/// The value of a field that is not a list. Equal lines count as one (some proxies and libraries
+/// repeat fields); `different` is the error if the lines differ, because two recipients could then
+/// use different values. The caller must forward a single line.
+///
+/// # Errors
+/// `different`.
+pub fn single_value<'h, E>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+    different: E,
+) -> Result<Option<&'h HeaderValue>, E> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next();
+    if lines.all(|line| Some(line) == first) { Ok(first) } else { Err(different) }
 }
 
 /// Whether the text is a token (RFC 9110 5.6.2).
@@ -120,6 +143,31 @@ mod tests {
         ] {
             let options = ConnectionOptions::read(&headers(&["upgrade", name])).unwrap();
             assert!(options.nominates_protected(), "{name}");
+        }
+    }
+
+    #[test]
+    fn equal_lines_count_as_one_value() {
+        let value = |lines| {
+            single_value(&headers(lines), &CONNECTION, "different")
+                .map(|found| found.map(|value| value.to_str().unwrap().to_owned()))
+        };
+        assert_eq!(value(&[]), Ok(None));
+        assert_eq!(value(&["a"]), Ok(Some("a".to_owned())));
+        assert_eq!(value(&["a", "a", "a"]), Ok(Some("a".to_owned())));
+        for lines in [&["a", "A"][..], &["a", ""], &["a", "a", "b"], &["a, a", "a"]] {
+            assert_eq!(value(lines), Err("different"), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_may_repeat_its_only_member() {
+        let only = |lines| lists_only(&headers(lines), &CONNECTION, "a");
+        for lines in [&["a"][..], &["a, A"], &["a", "a"], &[",a,, "], &["", "a"]] {
+            assert!(only(lines), "{lines:?}");
+        }
+        for lines in [&[][..], &[""], &[","], &["a, b"], &["a", "b"], &["ab"], &["a b"]] {
+            assert!(!only(lines), "{lines:?}");
         }
     }
 

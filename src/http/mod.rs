@@ -165,6 +165,9 @@ fn read_host(head: &Parts) -> Result<Option<Authority>, RejectReason> {
 /// RFC 9112 6.1: rejects a message whose length two recipients could determine differently.
 /// Content-Length together with Transfer-Encoding, which hyper hides, is detected by
 /// `downstream::framing`.
+///
+/// Unlike in other lists, a repeated or empty member is rejected: parties that treat it differently
+/// could determine different lengths.
 fn check_framing(head: &Parts) -> Result<(), RejectReason> {
     let mut lines = head.headers.get_all(TRANSFER_ENCODING).iter();
     match (lines.next(), lines.next()) {
@@ -195,9 +198,8 @@ fn check_loop(head: &Parts) -> Result<(), RejectReason> {
 
 /// RFC 9110 10.1.1: `100-continue` is the only defined expectation.
 fn check_expectation(head: &Parts) -> Result<(), RejectReason> {
-    let supported =
-        |value: &hyper::header::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if head.headers.get_all(EXPECT).iter().all(supported) {
+    let is_supported = |expectation: &[u8]| expectation.eq_ignore_ascii_case(b"100-continue");
+    if list_members(&head.headers, &EXPECT).all(is_supported) {
         Ok(())
     } else {
         Err(RejectReason::Expect)

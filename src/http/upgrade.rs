@@ -1,15 +1,15 @@
 //! Validation of the WebSocket opening handshake (RFC 6455 4.2.1).
 
 use hyper::header::{
-    CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    CONTENT_LENGTH, EXPECT, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Version};
 
 use super::authority::Authority;
 use super::extension::Extension;
-use super::fields::{ConnectionOptions, is_token, list_members};
+use super::fields::{ConnectionOptions, is_token, list_members, lists_only, single_value};
 use super::path::RoutePath;
 use crate::http::Handshake;
 use crate::reject::RejectReason;
@@ -20,9 +20,9 @@ use crate::reject::RejectReason;
 /// An upgrade to WebSocket with a method other than GET, without `Connection: upgrade`, or together
 /// with another protocol.
 pub fn is_requested(head: &Parts, options: &ConnectionOptions) -> Result<bool, RejectReason> {
-    let lines = head.headers.get_all(UPGRADE).iter().count();
+    let mut members = list_members(&head.headers, &UPGRADE).peekable();
     // RFC 9110 7.8: Upgrade in an HTTP/1.0 request is ignored.
-    if lines == 0 || head.version != Version::HTTP_11 {
+    if members.peek().is_none() || head.version != Version::HTTP_11 {
         return Ok(false);
     }
     if !options.has("upgrade") {
@@ -34,24 +34,23 @@ pub fn is_requested(head: &Parts, options: &ConnectionOptions) -> Result<bool, R
             Ok(false)
         };
     }
-    let members: Vec<&[u8]> = list_members(&head.headers, &UPGRADE).collect();
-    let names_websocket = |member: &&[u8]| {
+    let is_websocket = |member: &[u8]| {
         let name = member.split(|byte| *byte == b'/').next().unwrap_or_default();
         name.trim_ascii().eq_ignore_ascii_case(b"websocket")
     };
-    let websocket = members.iter().any(names_websocket);
-    if websocket && head.method != Method::GET {
+    if !members.any(is_websocket) {
+        return Ok(false);
+    }
+    if head.method != Method::GET {
         return Err(RejectReason::Method);
     }
-    if lines > 1 {
-        return Err(RejectReason::HandshakeInvalid("more than one Upgrade header"));
-    }
-    match members.as_slice() {
-        [only] if only.eq_ignore_ascii_case(b"websocket") => Ok(true),
-        _ if websocket => Err(RejectReason::HandshakeInvalid(
+    // The backend gets one line with one member, however often the client sent it.
+    if lists_only(&head.headers, &UPGRADE, "websocket") {
+        Ok(true)
+    } else {
+        Err(RejectReason::HandshakeInvalid(
             "Upgrade header lists other protocols besides websocket",
-        )),
-        _ => Ok(false),
+        ))
     }
 }
 
@@ -69,19 +68,23 @@ pub fn read(
     if headers.contains_key(TRANSFER_ENCODING) {
         return Err(RejectReason::HandshakeInvalid("upgrade request with a body"));
     }
-    match only_line(headers, &CONTENT_LENGTH, "more than one Content-Length")? {
-        Some(length) if length.as_bytes() != b"0" => {
+    // Equal lines are not accepted either: requests are smuggled past parties that count them
+    // differently.
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (_, Some(_)) => {
+            return Err(RejectReason::HandshakeInvalid("more than one Content-Length"));
+        }
+        (Some(length), None) if length.as_bytes() != b"0" => {
             return Err(RejectReason::HandshakeInvalid("upgrade request with a body"));
         }
-        Some(_) | None => {}
+        (Some(_) | None, None) => {}
     }
     if headers.contains_key(EXPECT) {
         return Err(RejectReason::Expect);
     }
-    let version =
-        only_line(headers, &SEC_WEBSOCKET_VERSION, "more than one Sec-WebSocket-Version")?;
     // RFC 6455 4.4: the 426 response to another version names the supported one.
-    if version.is_none_or(|version| version.as_bytes() != b"13") {
+    if !lists_only(headers, &SEC_WEBSOCKET_VERSION, "13") {
         return Err(RejectReason::Version);
     }
     Ok(Handshake {
@@ -94,9 +97,10 @@ pub fn read(
     })
 }
 
-/// RFC 6454 7.3: at most one `Origin`, in printable ASCII.
+/// RFC 6454 7.3: one `Origin`, in printable ASCII. The check and the backend must not use different ones.
 fn read_origin(headers: &HeaderMap) -> Result<Option<String>, RejectReason> {
-    let Some(origin) = only_line(headers, &ORIGIN, "more than one Origin")? else {
+    let different = RejectReason::HandshakeInvalid("more than one Origin, with different values");
+    let Some(origin) = single_value(headers, &ORIGIN, different)? else {
         return Ok(None);
     };
     let printable = |byte: &u8| matches!(byte, b' '..=b'~');
@@ -108,9 +112,15 @@ fn read_origin(headers: &HeaderMap) -> Result<Option<String>, RejectReason> {
 
 /// RFC 6455 4.2.1: base64 of 16 octets, which is 22 characters and two of padding. The last
 /// character carries two bits of data; its other four bits must be zero (RFC 4648 3.5).
+///
+/// RFC 6455 11.3.1 allows one line only. Equal lines are accepted as well: the key is no secret and
+/// grants nothing, it only proves to the client that the backend read this handshake, and the backend
+/// gets one line.
 fn read_key(headers: &HeaderMap) -> Result<String, RejectReason> {
     let invalid = RejectReason::HandshakeInvalid("Sec-WebSocket-Key is not 16 bytes in base64");
-    let key = only_line(headers, &SEC_WEBSOCKET_KEY, "more than one Sec-WebSocket-Key")?;
+    let different = "more than one Sec-WebSocket-Key, with different values";
+    let different = RejectReason::HandshakeInvalid(different);
+    let key = single_value(headers, &SEC_WEBSOCKET_KEY, different)?;
     let key = key.and_then(|key| std::str::from_utf8(key.as_bytes()).ok()).ok_or(invalid)?;
     let digits = key.strip_suffix("==").unwrap_or_default();
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
@@ -122,30 +132,14 @@ fn read_key(headers: &HeaderMap) -> Result<String, RejectReason> {
     }
 }
 
-/// RFC 6455 11.3.4: several lines form one list. Empty members are rejected, as real clients do not
-/// send them.
+/// RFC 6455 11.3.4: several lines form one list. Empty members are ignored (RFC 9110 5.6.1.2).
 fn read_subprotocols(headers: &HeaderMap) -> Result<Vec<String>, RejectReason> {
-    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    lines
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .map(|member| match std::str::from_utf8(member.trim_ascii()) {
+    list_members(headers, &SEC_WEBSOCKET_PROTOCOL)
+        .map(|member| match std::str::from_utf8(member) {
             Ok(name) if is_token(name.as_bytes()) => Ok(name.to_owned()),
             Ok(_) | Err(_) => Err(RejectReason::HandshakeInvalid(
                 "Sec-WebSocket-Protocol is not a list of tokens",
             )),
         })
         .collect()
-}
-
-/// The value of a field that may occur at most once; `duplicate` is the error if there are more.
-fn only_line<'h>(
-    headers: &'h HeaderMap,
-    name: &HeaderName,
-    duplicate: &'static str,
-) -> Result<Option<&'h HeaderValue>, RejectReason> {
-    let mut lines = headers.get_all(name).iter();
-    match (lines.next(), lines.next()) {
-        (first, None) => Ok(first),
-        (_, Some(_)) => Err(RejectReason::HandshakeInvalid(duplicate)),
-    }
 }

@@ -10,9 +10,9 @@ use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64;
 use http_body_util::{Empty, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{HeaderName, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use hyper::header::{SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use hyper::http::{request, response};
-use hyper::{HeaderMap, Request, Response, Version};
+use hyper::{Request, Response, Version};
 use sha1::{Digest, Sha1};
 use tokio::time::{Instant, timeout_at};
 use ws::DeflateMode;
@@ -28,7 +28,7 @@ use super::pool::Backend;
 use crate::config::settings::{Compression, HeaderRules};
 use crate::http::Handshake;
 use crate::http::extension::Extension;
-use crate::http::fields::{ConnectionOptions, list_members};
+use crate::http::fields::{ConnectionOptions, lists_only, single_value};
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
@@ -83,7 +83,7 @@ pub async fn upgrade(
     limit: Duration,
 ) -> Result<UpgradedBackend, UpgradeFailure> {
     let offered = allowed_offers(&handshake.extensions, compression);
-    let request = head::upgrade_request(head, forwarded, &offered)?;
+    let request = head::upgrade_request(head, handshake, forwarded, &offered)?;
     let BackendConnection { stream, backend } = connection;
     let deadline = Instant::now() + limit;
     let response = match timeout_at(deadline, send_request(stream, request)).await {
@@ -201,17 +201,16 @@ fn check_switching(
     if head.version != Version::HTTP_11 {
         return Err("101 response in HTTP/1.0");
     }
-    let protocols: Vec<&[u8]> = list_members(headers, &UPGRADE).collect();
-    match protocols.as_slice() {
-        [only] if only.eq_ignore_ascii_case(b"websocket") => {}
-        _ => return Err("101 response without Upgrade: websocket"),
+    if !lists_only(headers, &UPGRADE, "websocket") {
+        return Err("101 response without Upgrade: websocket");
     }
     if !ConnectionOptions::read(headers)?.has("upgrade") {
         return Err("101 response without Connection: Upgrade");
     }
-    let expected = accept_key(&handshake.key);
-    if only_value(headers, &SEC_WEBSOCKET_ACCEPT) != Some(expected.as_bytes()) {
-        return Err("101 response with a wrong Sec-WebSocket-Accept");
+    let wrong = "101 response with a wrong Sec-WebSocket-Accept";
+    let accept = single_value(headers, &SEC_WEBSOCKET_ACCEPT, wrong)?.ok_or(wrong)?;
+    if accept.as_bytes() != accept_key(&handshake.key).as_bytes() {
+        return Err(wrong);
     }
     Ok(Negotiated {
         extensions: check_extensions(headers, offered)?,
@@ -235,13 +234,6 @@ fn deflate_mode(extensions: &[Extension], compression: Compression) -> DeflateMo
         Compression::Pass => DeflateMode::Pass,
         Compression::Inspect => DeflateMode::Inspect,
     }
-}
-
-/// The value of a header that occurs exactly once.
-fn only_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
-    let mut lines = headers.get_all(name).iter();
-    let first = lines.next()?;
-    lines.next().is_none().then(|| first.as_bytes())
 }
 
 /// Reads the body of a declining response until its end, the deadline or [`DECLINED_BYTES_MAX`].

@@ -4,8 +4,9 @@
 
 use hyper::HeaderMap;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, Version};
@@ -13,25 +14,42 @@ use hyper::{Request, Response, StatusCode, Uri, Version};
 use super::forwarded_headers::{ADDED_MAX, ForwardedHeaders, apply_rules, is_proxy_header};
 use super::negotiate;
 use crate::config::settings::HeaderRules;
-use crate::http::VIA_NAME;
 use crate::http::extension::Extension;
 use crate::http::fields::ConnectionOptions;
+use crate::http::{Handshake, VIA_NAME};
 use crate::reject::RejectReason;
 
-/// Builds the upgrade request for a backend from the head of a
-/// [`Handshake`](crate::http::Handshake). The client's key is forwarded, so that the client can verify
-/// the backend's `Sec-WebSocket-Accept`. `offered` are the extensions the route allows.
+/// Builds the upgrade request for a backend. `handshake` was parsed from `head`; its fields are sent as
+/// one line each. The client's key is forwarded, so that the client can verify the backend's
+/// `Sec-WebSocket-Accept`. `offered` are the extensions the route allows.
 ///
 /// # Errors
 /// [`RejectReason::RequestInvalid`] if `Connection` is malformed or the host is missing.
 pub fn upgrade_request(
     head: &request::Parts,
+    handshake: &Handshake,
     forwarded: &ForwardedHeaders<'_>,
     offered: &[Extension],
 ) -> Result<Request<()>, RejectReason> {
-    let mut headers = request_headers(head, forwarded, |name| {
-        matches!(*name, SEC_WEBSOCKET_EXTENSIONS | CONTENT_LENGTH)
+    let mut has_origin = false;
+    let mut headers = request_headers(head, forwarded, |name| match *name {
+        CONTENT_LENGTH
+        | SEC_WEBSOCKET_EXTENSIONS
+        | SEC_WEBSOCKET_KEY
+        | SEC_WEBSOCKET_PROTOCOL
+        | SEC_WEBSOCKET_VERSION => true,
+        // All lines are equal.
+        ORIGIN => std::mem::replace(&mut has_origin, true),
+        _ => false,
     })?;
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    if let Ok(key) = HeaderValue::from_str(&handshake.key) {
+        headers.insert(SEC_WEBSOCKET_KEY, key);
+    }
+    let subprotocols = HeaderValue::from_str(&handshake.subprotocols.join(", ")).ok();
+    if let Some(subprotocols) = subprotocols.filter(|list| !list.is_empty()) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocols);
+    }
     if let Some(offered) = negotiate::header_value(offered) {
         headers.insert(SEC_WEBSOCKET_EXTENSIONS, offered);
     }
@@ -72,8 +90,8 @@ pub fn switching_response(
     let mut built = response_headers(headers, rules)?;
     for name in [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL] {
         built.remove(&name);
-        for value in headers.get_all(&name) {
-            built.append(&name, value.clone());
+        if let Some(value) = headers.get(&name).filter(|value| !value.is_empty()) {
+            built.insert(name, value.clone());
         }
     }
     built.remove(CONTENT_LENGTH);
@@ -160,7 +178,7 @@ fn build_response(status: StatusCode, headers: HeaderMap) -> Response<()> {
 fn request_headers(
     head: &request::Parts,
     forwarded: &ForwardedHeaders<'_>,
-    dropped: impl Fn(&HeaderName) -> bool,
+    mut dropped: impl FnMut(&HeaderName) -> bool,
 ) -> Result<HeaderMap, RejectReason> {
     // Headers listed in `Connection` are removed before the proxy's are added, so that a client cannot
     // remove those.

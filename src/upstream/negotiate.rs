@@ -6,6 +6,7 @@ use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 
 use crate::config::settings::Compression;
 use crate::http::extension::Extension;
+use crate::http::fields::single_value;
 
 /// The client's extension offers that are forwarded to a backend.
 pub fn allowed_offers(offered: &[Extension], compression: Compression) -> Vec<Extension> {
@@ -107,15 +108,11 @@ pub fn check_subprotocol(
     headers: &HeaderMap,
     offered: &[String],
 ) -> Result<Option<String>, &'static str> {
-    let mut lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => Ok(None),
-        (Some(selected), None) => {
-            let found = offered.iter().find(|offer| offer.as_bytes() == selected.as_bytes());
-            found.cloned().map(Some).ok_or("subprotocol that was not offered")
-        }
-        (Some(_), Some(_)) => Err("more than one subprotocol"),
-    }
+    let selected = single_value(headers, &SEC_WEBSOCKET_PROTOCOL, "more than one subprotocol")?;
+    // An empty field selects none.
+    let Some(selected) = selected.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let found = offered.iter().find(|offer| offer.as_bytes() == selected.as_bytes());
+    found.cloned().map(Some).ok_or("subprotocol that was not offered")
 }
 
 const CLIENT_NO_TAKEOVER: &str = "client_no_context_takeover";
@@ -241,9 +238,12 @@ mod tests {
             let lines = lines.iter().map(|line| (SEC_WEBSOCKET_PROTOCOL, line.parse().unwrap()));
             check_subprotocol(&lines.collect(), &["chat".to_owned(), "v2".to_owned()])
         };
-        assert_eq!(select(&[]), Ok(None));
+        for lines in [&[][..], &[""], &["", ""]] {
+            assert_eq!(select(lines), Ok(None), "{lines:?}");
+        }
         assert_eq!(select(&["v2"]), Ok(Some("v2".to_owned())));
-        for lines in [&["v3"][..], &["Chat"], &["chat, v2"], &["chat", "v2"], &[""]] {
+        assert_eq!(select(&["v2", "v2"]), Ok(Some("v2".to_owned())));
+        for lines in [&["v3"][..], &["Chat"], &["chat, v2"], &["chat", "v2"], &["", "v2"]] {
             assert!(select(lines).is_err(), "{lines:?}");
         }
     }

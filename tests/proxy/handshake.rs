@@ -198,7 +198,7 @@ async fn backend_chooses_the_subprotocol() {
         (response.status, response.header("sec-websocket-protocol")),
         (101, Some("chat.v2"))
     );
-    assert!(backend.heads()[0].contains("chat.v2, chat.v1\nsec-websocket-protocol: x\n"));
+    assert!(backend.heads()[0].contains("sec-websocket-protocol: chat.v2, chat.v1, x\n"));
     // Without an offer no subprotocol is selected.
     let response = client.request(HANDSHAKE.as_bytes()).await;
     assert_eq!((response.status, response.header("sec-websocket-protocol")), (101, None));

@@ -41,7 +41,6 @@ async fn malformed_upgrade_is_400() {
             replacing("Upgrade", "Upgrade: websocket, h2c"),
             replacing("Upgrade", "Upgrade: h2c, websocket"),
             replacing("Upgrade", "Upgrade: websocket/13"),
-            replacing("Upgrade", "Upgrade: websocket\r\nUpgrade: websocket"),
             replacing("Upgrade", "Upgrade: websocket\r\nUpgrade: h2c"),
         ],
         400,
@@ -78,10 +77,8 @@ async fn unsupported_websocket_version_is_426() {
     let response = client.request(heads[0].as_bytes()).await;
     assert_eq!(response.header("sec-websocket-version"), Some("13"));
     assert_eq!(response.header("upgrade"), Some("websocket"));
-    let mut cases = to_cases(heads, 426, "version");
-    let twice = version("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13");
-    cases.extend(to_cases([twice], 400, "handshake_invalid"));
-    assert_rejected(cases).await;
+    heads.push(version("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8"));
+    assert_rejected(to_cases(heads, 426, "version")).await;
 }
 
 // Requirements: UH09.
@@ -90,7 +87,8 @@ async fn invalid_websocket_key_is_400() {
     let keys = [
         "",
         "Sec-WebSocket-Key:",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key:",
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j",
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWU=",
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ",
@@ -130,11 +128,10 @@ async fn rejects_upgrades_with_a_body() {
 // Requirements: UH22, UH24, UH25.
 #[tokio::test]
 async fn rejects_invalid_subprotocol_and_extension_lists() {
-    let protocols = ["", ",", "a,,b", "a b", "a, ", "a/b", "a;b", "\"a\""];
+    let protocols = ["a b", "a, b c", "a/b", "a;b", "\"a\""];
     let mut heads =
         protocols.map(|list| with_lines(&format!("Sec-WebSocket-Protocol: {list}"))).to_vec();
-    heads.push(with_lines(&format!("Sec-WebSocket-Protocol: {}", ", ".repeat(2048))));
-    let extensions = ["", ",", ";", "a;", "a;b=", "a b", "a;b=\"c", "a;b=\"c d\"", "a=1", "a/b"];
+    let extensions = [";", "a;", "a;b=", "a b", "a;b=\"c", "a;b=\"c d\"", "a=1", "a/b"];
     heads.extend(extensions.map(|list| with_lines(&format!("Sec-WebSocket-Extensions: {list}"))));
     heads.push(with_lines(&format!("Sec-WebSocket-Extensions: a{}", ", a".repeat(999))));
     heads.push(with_lines(&format!("Sec-WebSocket-Extensions: a{}", ", a".repeat(16))));

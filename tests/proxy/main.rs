@@ -57,6 +57,7 @@ mod rate_delays;
 mod relay;
 mod reload;
 mod reload_changes;
+mod repeated_fields;
 mod report_mode;
 mod request_framing;
 mod route_headers;

@@ -80,8 +80,6 @@ async fn backend_receives_a_regenerated_head() {
         assert_eq!(lines.next(), Some("GET /chat?room=1 HTTP/1.1"));
         let expected = [
             "host: example.com",
-            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
-            "sec-websocket-version: 13",
             "origin: https://a",
             "via: 1.1 tidegate",
             "x-forwarded-for: 203.0.113.7",
@@ -90,6 +88,8 @@ async fn backend_receives_a_regenerated_head() {
             "x-forwarded-port: 443",
             "x-real-ip: 203.0.113.7",
             "x-request-id: 0123",
+            "sec-websocket-version: 13",
+            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
             "connection: Upgrade",
             "upgrade: websocket",
             "",

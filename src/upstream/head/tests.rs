@@ -1,4 +1,5 @@
 use super::*;
+use crate::http::RequestKind;
 use crate::http::sample::{head, head_from_bytes, opening};
 use crate::upstream::scripted::direct_request;
 
@@ -12,6 +13,11 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
 
 fn plain(text: &str) -> Vec<String> {
     lines(plain_request(&head(text), &direct_request().headers()).unwrap().headers())
+}
+
+fn upgrade(head: &request::Parts, offered: &[Extension]) -> Request<()> {
+    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(head) else { panic!("{head:?}") };
+    upgrade_request(head, &handshake, &direct_request().headers(), offered).unwrap()
 }
 
 fn forwarded(head: &response::Parts) -> Result<Response<()>, RejectReason> {
@@ -158,16 +164,12 @@ fn upgrade_request_carries_the_client_key() {
         "Content-Length: 0\nOrigin: https://a\nSec-WebSocket-Protocol: b\n\
          Sec-WebSocket-Protocol: a\nSec-WebSocket-Extensions: x\nCookie: s=1\n",
     );
-    let request = upgrade_request(&parts, &direct_request().headers(), &[]).unwrap();
+    let request = upgrade(&parts, &[]);
     assert_eq!(
         lines(request.headers()),
         [
             "host: example.com",
-            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
-            "sec-websocket-version: 13",
             "origin: https://a",
-            "sec-websocket-protocol: b",
-            "sec-websocket-protocol: a",
             "cookie: s=1",
             "via: 1.1 tidegate",
             "x-forwarded-for: 203.0.113.7",
@@ -176,11 +178,36 @@ fn upgrade_request_carries_the_client_key() {
             "x-forwarded-port: 443",
             "x-real-ip: 203.0.113.7",
             "x-request-id: 0123",
+            "sec-websocket-version: 13",
+            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+            "sec-websocket-protocol: b, a",
             "connection: Upgrade",
             "upgrade: websocket",
         ]
     );
     assert_eq!(request.uri(), "/chat?room=1");
+}
+
+// Requirements: UH23.
+#[test]
+fn repeated_handshake_fields_become_one_line() {
+    let parts = opening(
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13\n\
+         Upgrade: websocket\nOrigin: https://a\nOrigin: https://a\n\
+         Sec-WebSocket-Protocol:\nSec-WebSocket-Protocol: ,a,, b\n",
+    );
+    let headers = upgrade(&parts, &[]).into_parts().0.headers;
+    for (name, value) in [
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-version", "13"),
+        ("upgrade", "websocket"),
+        ("origin", "https://a"),
+        ("sec-websocket-protocol", "a, b"),
+    ] {
+        assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
+    }
+    let empty = upgrade(&opening("Sec-WebSocket-Protocol: ,\n"), &[]);
+    assert!(!empty.headers().contains_key(SEC_WEBSOCKET_PROTOCOL));
 }
 
 // Requirements: W14, UH27.
@@ -191,7 +218,7 @@ fn offers_only_extensions_the_route_allows() {
          Sec-WebSocket-Extensions: x-Other\n",
     );
     let offered = |offered: &[Extension]| -> Vec<String> {
-        let request = upgrade_request(&parts, &direct_request().headers(), offered).unwrap();
+        let request = upgrade(&parts, offered);
         let values = request.headers().get_all(SEC_WEBSOCKET_EXTENSIONS);
         values.iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     };
