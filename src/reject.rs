@@ -145,7 +145,7 @@ pub enum RejectReason {
     /// The certificate of this TLS connection does not cover the requested host (RFC 9110 15.5.20).
     Misdirected,
     /// The route does not allow this origin.
-    Origin,
+    Origin(OriginMismatch),
     /// The client key has reached its limit of open tunnels.
     ClientLimit,
     /// The client key has exceeded its handshake rate.
@@ -178,6 +178,35 @@ pub enum RejectReason {
     BackendRejected(StatusCode),
 }
 
+/// What an origin differs in from those that a route allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OriginMismatch {
+    /// The request has no `Origin`.
+    Missing,
+    /// The origin is that of the requested host with `https`, but the request counts as `http`.
+    Scheme,
+    /// The list does not contain the origin.
+    NotListed,
+}
+
+/// The message for the operator.
+impl fmt::Display for OriginMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => {
+                "no Origin header, which clients other than browsers omit; to allow them, add \
+                 \"missing\" to route.origins"
+            }
+            Self::Scheme => {
+                "the page was loaded over https, but this request counts as http: list the proxy \
+                 that terminates TLS in trusted_proxies.addresses, and let it send \
+                 X-Forwarded-Proto: https"
+            }
+            Self::NotListed => "origin not allowed by this route; add it to route.origins",
+        })
+    }
+}
+
 impl RejectReason {
     /// The response status sent to the client.
     pub fn status(&self) -> StatusCode {
@@ -192,7 +221,7 @@ impl RejectReason {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Origin => StatusCode::FORBIDDEN,
+            Self::Origin(_) => StatusCode::FORBIDDEN,
             Self::ClientLimit | Self::ClientRateLimit => StatusCode::TOO_MANY_REQUESTS,
             Self::ProxyLimit
             | Self::RouteLimit
@@ -221,7 +250,7 @@ impl RejectReason {
             Self::Version => "version",
             Self::NoRoute => "no_route",
             Self::Misdirected => "misdirected",
-            Self::Origin => "origin",
+            Self::Origin(_) => "origin",
             Self::ClientLimit => "client_limit",
             Self::ClientRateLimit => "client_rate_limit",
             Self::ProxyLimit => "proxy_limit",
@@ -261,7 +290,7 @@ impl RejectReason {
             | Self::Version
             | Self::NoRoute
             | Self::Misdirected
-            | Self::Origin
+            | Self::Origin(_)
             | Self::ClientLimit
             | Self::ClientRateLimit
             | Self::ProxyLimit
@@ -277,7 +306,8 @@ impl RejectReason {
             Self::NotWebsocket => Some("route.http"),
             Self::NoRoute => Some("route.host, route.path"),
             Self::Misdirected => Some("certificate"),
-            Self::Origin => Some("route.origins"),
+            Self::Origin(OriginMismatch::Scheme) => Some("trusted_proxies.addresses"),
+            Self::Origin(_) => Some("route.origins"),
             Self::ClientLimit => Some("concurrency.tunnels_per_client"),
             Self::ClientRateLimit => Some("rates.handshakes_per_client"),
             Self::ProxyLimit => Some("concurrency.tunnels"),
@@ -331,10 +361,7 @@ impl fmt::Display for RejectReason {
             Self::Misdirected => {
                 "the certificate of this connection does not cover the requested host"
             }
-            Self::Origin => {
-                "origin not allowed by this route; add it to route.origins (\"missing\" allows \
-                 requests without an Origin header)"
-            }
+            Self::Origin(mismatch) => return mismatch.fmt(f),
             Self::ClientLimit => "limit of open tunnels per client reached",
             Self::ClientRateLimit => "handshake rate limit per client exceeded",
             Self::ProxyLimit => "limit of open tunnels reached",
@@ -368,7 +395,7 @@ mod tests {
     fn only_temporary_rejections_are_retryable() {
         assert!(RejectReason::Draining.is_retryable());
         assert!(RejectReason::ClientRateLimit.is_retryable());
-        assert!(!RejectReason::Origin.is_retryable());
+        assert!(!RejectReason::Origin(OriginMismatch::NotListed).is_retryable());
         assert!(!RejectReason::BackendRejected(StatusCode::SERVICE_UNAVAILABLE).is_retryable());
     }
 }

@@ -2,6 +2,7 @@
 //! origins are compared, except that `*.` stands for any subdomain.
 
 use crate::config::values::origin::{Origin, OriginRule};
+use crate::reject::OriginMismatch;
 
 /// The `origins` list of a route.
 #[derive(Clone, Debug)]
@@ -13,9 +14,36 @@ impl OriginRules {
         Self(rules)
     }
 
-    /// Whether a handshake with this `Origin` header is allowed. `own` is the origin of a page from
-    /// the host that the request was sent to.
-    pub fn allows(&self, header: Option<&str>, own: &Origin) -> bool {
+    /// Checks the `Origin` header of a handshake. `own` is the origin of a page from the host that
+    /// the request was sent to.
+    ///
+    /// # Errors
+    /// What the origin differs in, for the record.
+    pub fn check(&self, header: Option<&str>, own: &Origin) -> Result<(), OriginMismatch> {
+        if self.allows(header, own) {
+            return Ok(());
+        }
+        let Some(header) = header else { return Err(OriginMismatch::Missing) };
+        let same_origin = self.0.contains(&OriginRule::SameOrigin);
+        let is_upgraded = |origin: Origin| {
+            own.scheme == "http" && origin.scheme == "https" && origin.host == own.host
+        };
+        if same_origin && Origin::parse(header).is_ok_and(is_upgraded) {
+            return Err(OriginMismatch::Scheme);
+        }
+        Err(OriginMismatch::NotListed)
+    }
+
+    /// Describes a mismatch for the record, with what `same-origin` stands for.
+    pub fn explain(&self, mismatch: OriginMismatch, own: &Origin) -> String {
+        let mut text = mismatch.to_string();
+        if mismatch != OriginMismatch::Missing && self.0.contains(&OriginRule::SameOrigin) {
+            text.push_str(&format!("; \"same-origin\" is {own} for this request"));
+        }
+        text
+    }
+
+    fn allows(&self, header: Option<&str>, own: &Origin) -> bool {
         let Some(header) = header else {
             return self.0.iter().any(|rule| matches!(rule, OriginRule::Missing | OriginRule::Any));
         };
@@ -94,6 +122,26 @@ mod tests {
         assert!(!allows(&["same-origin"], Some("https://chat.example.com/")));
         assert!(!allows(&["same-origin"], Some("https://chat.example.com/path")));
         assert!(!allows(&["same-origin"], Some("https://user@chat.example.com")));
+    }
+
+    #[test]
+    fn scheme_is_blamed_only_for_pages_of_the_same_host() {
+        let check = |rules: &[&str], header: Option<&str>, own: &str| {
+            let rules = rules.iter().map(|rule| OriginRule::parse(rule).unwrap()).collect();
+            OriginRules::new(rules).check(header, &Origin::parse(own).unwrap()).unwrap_err()
+        };
+        let (page, behind_tls) = (Some("https://a.example:8443"), "http://a.example");
+        assert_eq!(check(&["same-origin"], page, behind_tls), OriginMismatch::Scheme);
+        for (rules, header, own) in [
+            ("missing", page, behind_tls),
+            ("same-origin", Some("https://b.example"), behind_tls),
+            ("same-origin", Some("http://a.example"), "https://a.example"),
+            ("same-origin", Some("https://a.example:1"), "https://a.example"),
+            ("same-origin", Some("null"), behind_tls),
+        ] {
+            assert_eq!(check(&[rules], header, own), OriginMismatch::NotListed, "{header:?}");
+        }
+        assert_eq!(check(&["same-origin"], None, behind_tls), OriginMismatch::Missing);
     }
 
     // Requirements: UH20.

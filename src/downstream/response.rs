@@ -73,6 +73,7 @@ const RETRY_BASE: u32 = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reject::OriginMismatch;
 
     // Requirements: H8, W5.
     #[test]
@@ -92,6 +93,11 @@ mod tests {
         };
         assert_eq!(seconds(0.0), RETRY_BASE);
         assert!((RETRY_BASE..2 * RETRY_BASE).contains(&seconds(0.999)));
-        assert!(reject(&RejectReason::Origin, 0.0).headers().get(RETRY_AFTER).is_none());
+        assert!(
+            reject(&RejectReason::Origin(OriginMismatch::Missing), 0.0)
+                .headers()
+                .get(RETRY_AFTER)
+                .is_none()
+        );
     }
 }

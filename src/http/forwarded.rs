@@ -5,14 +5,20 @@
 //! first address that is not a trusted proxy: that is the client. Everything left of it may have
 //! been forged by the client and is ignored. Use this only for requests whose peer is a trusted
 //! proxy.
+//!
+//! Scheme, host and port are taken from the left end of their list: the value of the proxy that the
+//! client connected to. A list does not say which proxy wrote which value, so a client can forge
+//! these if the proxies in front pass on what it sends. This gains it nothing: a web page cannot
+//! set these fields on a handshake, and a program that can set them can set any `Origin` as well.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
-use hyper::header::{FORWARDED, HeaderName, HeaderValue};
+use hyper::header::{FORWARDED, HeaderName};
 
 use super::authority::Authority;
-use super::fields::is_token;
+use super::fields::{is_token, list_members, single_value};
 use crate::client::ClientAddr;
 
 /// What trusted proxies report about one request; empty by default.
@@ -30,6 +36,31 @@ pub struct Forwarded {
     pub port: Option<u16>,
     /// The request id assigned by a proxy in front: 1 to 128 visible ASCII characters.
     pub request_id: Option<Box<str>>,
+    /// What could not be understood and was ignored, for the record; at most one per field.
+    pub invalid: Vec<InvalidForwarded>,
+}
+
+/// A value of a trusted proxy that could not be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidForwarded {
+    /// The header field in lower case.
+    pub name: &'static str,
+    /// The value as sent, at most 64 bytes; empty if it may contain more than one kind of data.
+    pub value: Box<str>,
+    /// Why it was ignored.
+    pub reason: &'static str,
+}
+
+/// Formats it for the record. The value must still be escaped.
+impl fmt::Display for InvalidForwarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, value, reason } = self;
+        if value.is_empty() {
+            write!(f, "{name}: {reason}")
+        } else {
+            write!(f, "{name}: {reason}: {value}")
+        }
+    }
 }
 
 /// Where reading the address list from the right stopped.
@@ -50,25 +81,97 @@ impl Forwarded {
     /// Reads `X-Forwarded-For`, `-Host`, `-Port` and `-Proto`, and `X-Request-Id`.
     pub fn from_x_forwarded(headers: &HeaderMap, is_trusted: impl Fn(&ClientAddr) -> bool) -> Self {
         let (hops, chain_end) = read_chain(headers, &X_FORWARDED_FOR, x_forwarded_hop, is_trusted);
-        let host = single_value(headers, &X_FORWARDED_HOST).and_then(authority);
-        Self {
+        let mut found = Self {
             chain: hops.into_iter().rev().filter_map(|hop| hop.addr).collect(),
             chain_end,
-            secure: single_value(headers, &X_FORWARDED_PROTO).and_then(is_secure),
-            host,
-            port: single_value(headers, &X_FORWARDED_PORT).and_then(port).filter(|port| *port != 0),
-            request_id: request_id(headers),
+            ..Self::default()
+        };
+        if chain_end == ChainEnd::Invalid {
+            found.ignore("x-forwarded-for", "", "an entry is not an IP address");
         }
+        found.secure = found.leftmost(headers, &X_FORWARDED_PROTO, is_secure, BAD_PROTO);
+        found.host = found.leftmost(headers, &X_FORWARDED_HOST, authority, BAD_HOST);
+        let is_used = |port: &u16| *port != 0;
+        let read_port = |text: &str| port(text).filter(is_used);
+        found.port = found.leftmost(headers, &X_FORWARDED_PORT, read_port, BAD_PORT);
+        // Proxies that do not terminate TLS themselves often report the port of their own listener.
+        if let (Some(secure), Some(port)) = (found.secure, found.port)
+            && port == if secure { 80 } else { 443 }
+        {
+            found.port = None;
+            found.ignore("x-forwarded-port", &port.to_string(), "contradicts x-forwarded-proto");
+        }
+        found.read_request_id(headers);
+        found
     }
 
     /// Reads `Forwarded` (RFC 7239) and `X-Request-Id`. Scheme and host are taken from the element
     /// that the proxy nearest to the client appended.
     pub fn from_forwarded(headers: &HeaderMap, is_trusted: impl Fn(&ClientAddr) -> bool) -> Self {
         let (mut hops, chain_end) = read_chain(headers, &FORWARDED, forwarded_hop, is_trusted);
-        let (secure, host) =
-            hops.last_mut().map(|hop| (hop.secure, hop.host.take())).unwrap_or_default();
-        let chain = hops.into_iter().rev().filter_map(|hop| hop.addr).collect();
-        Self { chain, chain_end, secure, host, port: None, request_id: request_id(headers) }
+        let first = hops.pop();
+        let mut found = Self { chain_end, ..Self::default() };
+        if chain_end == ChainEnd::Invalid {
+            found.ignore("forwarded", "", "an element is malformed or its `for` is not an address");
+        }
+        if let Some(hop) = first {
+            (found.secure, found.host) = (hop.secure, hop.host.clone());
+            if let Some(reason) = hop.invalid {
+                found.ignore("forwarded", "", reason);
+            }
+            hops.push(hop);
+        }
+        found.chain = hops.into_iter().rev().filter_map(|hop| hop.addr).collect();
+        found.read_request_id(headers);
+        found
+    }
+
+    /// The leftmost member of a list, if it can be read. Several lines form one list.
+    fn leftmost<T>(
+        &mut self,
+        headers: &HeaderMap,
+        name: &HeaderName,
+        read: impl Fn(&str) -> Option<T>,
+        (field, reason): (&'static str, &'static str),
+    ) -> Option<T> {
+        let text = list_members(headers, name).next()?;
+        let value = std::str::from_utf8(text).ok().and_then(read);
+        if value.is_none() {
+            self.ignore(field, &String::from_utf8_lossy(text), reason);
+        }
+        value
+    }
+
+    fn read_request_id(&mut self, headers: &HeaderMap) {
+        let Ok(sent) = single_value(headers, &X_REQUEST_ID, ()) else {
+            return self.ignore("x-request-id", "", "more than one, with different values");
+        };
+        let Some(sent) = sent else { return };
+        let is_valid = |text: &&str| {
+            (1..=REQUEST_ID_BYTES_MAX).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        match sent.to_str().ok().filter(is_valid) {
+            Some(id) => self.request_id = Some(id.into()),
+            // An empty one is often written by a proxy without an id.
+            None if sent.is_empty() => {}
+            None => {
+                let text = String::from_utf8_lossy(sent.as_bytes());
+                self.ignore("x-request-id", &text, "not 1 to 128 visible characters");
+            }
+        }
+    }
+
+    fn ignore(&mut self, name: &'static str, value: &str, reason: &'static str) {
+        let shown = value.chars().scan(0, |bytes, letter| {
+            *bytes += letter.len_utf8();
+            (*bytes <= INVALID_BYTES_MAX).then_some(letter)
+        });
+        self.invalid.push(InvalidForwarded {
+            name,
+            value: shown.collect::<String>().into(),
+            reason,
+        });
     }
 }
 
@@ -78,6 +181,8 @@ struct ForwardedHop {
     addr: Option<ClientAddr>,
     secure: Option<bool>,
     host: Option<Box<str>>,
+    /// Which of its parameters could not be understood.
+    invalid: Option<&'static str>,
 }
 
 /// The hops from the right up to where reading stops; only the last may lack an address.
@@ -137,8 +242,14 @@ fn forwarded_hop(text: &str) -> Option<ForwardedHop> {
         }
         match name.as_str() {
             "for" => found.addr = node(value).and_then(client_addr),
-            "proto" => found.secure = is_secure(value),
-            "host" => found.host = authority(value),
+            "proto" => {
+                found.secure = is_secure(value);
+                found.invalid = found.invalid.or(found.secure.is_none().then_some(BAD_PROTO_PARAM));
+            }
+            "host" => {
+                found.host = authority(value);
+                found.invalid = found.invalid.or(found.host.is_none().then_some(BAD_HOST_PARAM));
+            }
             _ => {}
         }
         seen.push(name);
@@ -209,19 +320,6 @@ fn authority(text: &str) -> Option<Box<str>> {
     Authority::parse(text.as_bytes()).ok().map(|_| text.into())
 }
 
-fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
-    let sent = single_value(headers, &X_REQUEST_ID)?;
-    let valid = sent.len() <= REQUEST_ID_BYTES_MAX && sent.bytes().all(|b| b.is_ascii_graphic());
-    Some(sent.into()).filter(|_| valid && !sent.is_empty())
-}
-
-/// The value of a field that occurs exactly once and is ASCII.
-fn single_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    let mut lines = headers.get_all(name).iter();
-    let first = lines.next().map(HeaderValue::to_str)?.ok();
-    first.filter(|_| lines.next().is_none())
-}
-
 /// Addresses, the client first.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Host and port that the client requested.
@@ -233,6 +331,14 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// Identifier that ties the records of several proxies together.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+const BAD_PROTO: (&str, &str) = ("x-forwarded-proto", "neither http nor https");
+const BAD_HOST: (&str, &str) = ("x-forwarded-host", "not a host name or address");
+const BAD_PORT: (&str, &str) = ("x-forwarded-port", "not a port from 1 to 65535");
+const BAD_PROTO_PARAM: &str = "proto is neither http nor https";
+const BAD_HOST_PARAM: &str = "host is not a host name or address";
+
+/// Maximum bytes of a value that could not be understood in the record.
+const INVALID_BYTES_MAX: usize = 64;
 /// Maximum addresses that are read; a longer list indicates a loop.
 const ELEMENTS_MAX: usize = 16;
 /// Maximum parameters of one element of `Forwarded`; RFC 7239 defines four.

@@ -58,7 +58,7 @@ pub fn of_rejection(
         | RejectReason::Version
         | RejectReason::NoRoute
         | RejectReason::Misdirected
-        | RejectReason::Origin
+        | RejectReason::Origin(_)
         | RejectReason::Draining
         | RejectReason::NoBackend
         | RejectReason::NoDescriptors

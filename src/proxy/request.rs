@@ -15,7 +15,6 @@ use super::session::{Handshaken, PendingTunnel};
 use super::snapshot::Snapshot;
 use super::state::ProxyState;
 use crate::admission::concurrency::{Permit, TunnelLimits};
-use crate::client::ClientInfo;
 use crate::downstream::client_address;
 use crate::downstream::reply::Reply;
 use crate::downstream::response::{self, Body, boxed, text};
@@ -73,7 +72,7 @@ impl ConnectionContext {
         let snapshot = self.state.snapshot();
         let (connection, mut forwarded) = self.client_of(&request, &snapshot);
         let id = forwarded.request_id.take().unwrap_or_else(|| self.state.net.request_id());
-        let mut log = RequestLog::start(connection.clone(), &snapshot, &request, id, now());
+        let mut log = RequestLog::start(connection.clone(), &snapshot, &request, &forwarded, id);
         let context =
             RequestContext { snapshot: &snapshot, connection: &connection, forwarded: &forwarded };
         let outcome = match framing {
@@ -166,8 +165,7 @@ impl ConnectionContext {
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
-        let client = &context.connection.client;
-        let permit = admit_session(&self.state, context.snapshot, route, client, handshake)?;
+        let permit = self.admit_session(context, route, handshake, log)?;
         let backend_started = now();
         let connected = self.connect(route, forwarded).await?;
         let backend = connected.backend.clone();
@@ -194,6 +192,37 @@ impl ConnectionContext {
         Ok(Outcome::Answered(Reply::Tunnel { response, tunnel: Box::new(tunnel) }))
     }
 
+    /// Performs the admission checks of a handshake before a backend is contacted: drain state, handshake
+    /// rate, origin and concurrency limits, in this order.
+    fn admit_session(
+        &self,
+        context: &RequestContext<'_>,
+        route: &Route,
+        handshake: &Handshake,
+        log: &mut RequestLog,
+    ) -> Result<Permit, RejectReason> {
+        let (state, snapshot) = (&self.state, context.snapshot);
+        let client = &context.connection.client;
+        if state.is_draining() || route.is_draining() {
+            return Err(RejectReason::Draining);
+        }
+        snapshot.handshake_rate.admit(client.key)?;
+        let own = own_origin(client, &handshake.authority, context.forwarded);
+        if let Err(mismatch) = route.origins.check(handshake.origin.as_deref(), &own) {
+            log.set_detail(route.origins.explain(mismatch, &own));
+            return Err(RejectReason::Origin(mismatch));
+        }
+        state.concurrency.admit_tunnel(
+            client.key,
+            &route.tunnels,
+            TunnelLimits {
+                total: snapshot.capacity.tunnels,
+                per_client: snapshot.settings.concurrency.tunnels_per_client,
+                per_route: route.max_tunnels,
+            },
+        )
+    }
+
     /// Connects to the backend selected for the client, or to the next one in its order that accepts.
     async fn connect(
         &self,
@@ -208,34 +237,6 @@ impl ConnectionContext {
         let limit = route.timeouts.connect;
         connect(&*self.state.net, &order, &forwarded.proxy_header(), limit).await
     }
-}
-
-/// Performs the admission checks of a handshake before a backend is contacted: drain state, handshake
-/// rate, origin and concurrency limits, in this order.
-fn admit_session(
-    state: &ProxyState,
-    snapshot: &Snapshot,
-    route: &Route,
-    client: &ClientInfo,
-    handshake: &Handshake,
-) -> Result<Permit, RejectReason> {
-    if state.is_draining() || route.is_draining() {
-        return Err(RejectReason::Draining);
-    }
-    snapshot.handshake_rate.admit(client.key)?;
-    let own = own_origin(client, &handshake.authority);
-    if !route.origins.allows(handshake.origin.as_deref(), &own) {
-        return Err(RejectReason::Origin);
-    }
-    state.concurrency.admit_tunnel(
-        client.key,
-        &route.tunnels,
-        TunnelLimits {
-            total: snapshot.capacity.tunnels,
-            per_client: snapshot.settings.concurrency.tunnels_per_client,
-            per_route: route.max_tunnels,
-        },
-    )
 }
 
 /// The response for the health check of a load balancer. It shows readiness and nothing else.

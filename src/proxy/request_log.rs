@@ -12,6 +12,7 @@ use hyper::header::{HOST, ORIGIN, USER_AGENT};
 use super::deciding_setting;
 use super::route::Route;
 use super::snapshot::Snapshot;
+use crate::http::forwarded::Forwarded;
 use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
@@ -33,6 +34,8 @@ pub struct RequestLog {
     origin: Option<Box<str>>,
     user_agent: Option<Box<str>>,
     traceparent: Option<Box<str>>,
+    forwarded_invalid: Option<Box<str>>,
+    detail: Option<Box<str>>,
     redact: Arc<[String]>,
     /// Identifies the request in records and to the backend (`X-Request-ID`).
     pub request_id: Box<str>,
@@ -51,8 +54,8 @@ impl RequestLog {
         connection: Arc<Connection>,
         snapshot: &Snapshot,
         request: &Request<Incoming>,
+        forwarded: &Forwarded,
         request_id: Box<str>,
-        started: Instant,
     ) -> Self {
         let text = |name| request.headers().get(name).map(|value| first(value.as_bytes()));
         let target = request.uri().path_and_query().map(|target| target.as_str());
@@ -67,10 +70,12 @@ impl RequestLog {
             origin: text(ORIGIN),
             user_agent: text(USER_AGENT),
             traceparent: only_traceparent(request),
+            forwarded_invalid: named_invalid(forwarded),
+            detail: None,
             redact: snapshot.settings.log.redact.clone(),
             request_id,
             generation: snapshot.generation,
-            started,
+            started: now(),
             metrics: snapshot.metrics.clone(),
             pending: true,
         }
@@ -87,6 +92,7 @@ impl RequestLog {
             request_id: Some(&truncate(&self.request_id)),
             traceparent: self.traceparent.as_deref(),
             subprotocol: selected.as_deref(),
+            forwarded_invalid: self.forwarded_invalid.as_deref(),
         }
         .pack()
     }
@@ -99,6 +105,12 @@ impl RequestLog {
     /// Adds the backend that accepted the connection.
     pub fn set_backend(&mut self, backend: &Arc<Backend>) {
         self.backend = Some(backend.clone());
+    }
+
+    /// Replaces the text of a reason to reject the request by a more detailed one. It must not contain
+    /// unredacted text of the client.
+    pub fn set_detail(&mut self, detail: String) {
+        self.detail = Some(detail.into());
     }
 
     /// Writes the record if the request was rejected. A request that was served has no record.
@@ -117,6 +129,7 @@ impl RequestLog {
         record_reject(&RejectedRequest {
             client: &self.connection.client,
             reason,
+            detail: self.detail.as_deref(),
             route: self.route.as_ref().map(|route| &*route.name),
             backend: self.backend.as_ref().map(|backend| &*backend.id),
             fields: shown.unpack(),
@@ -131,6 +144,16 @@ impl RequestLog {
 /// Copies the first [`FIELD_BYTES_MAX`] bytes. Redaction takes place when a record is written.
 fn first(raw: &[u8]) -> Box<str> {
     String::from_utf8_lossy(&raw[..raw.len().min(FIELD_BYTES_MAX)]).into()
+}
+
+/// What trusted proxies sent that could not be understood, as text; none in most requests.
+fn named_invalid(forwarded: &Forwarded) -> Option<Box<str>> {
+    if forwarded.invalid.is_empty() {
+        return None;
+    }
+    let named: Vec<String> =
+        forwarded.invalid.iter().map(|invalid| truncate(&invalid.to_string())).collect();
+    Some(named.join("; ").into())
 }
 
 /// The value of `traceparent`; none if the header occurs more than once (W3C Trace Context 3.2).

@@ -7,6 +7,7 @@ use super::snapshot::Snapshot;
 use crate::client::ClientInfo;
 use crate::config::values::origin::Origin;
 use crate::http::authority::Authority;
+use crate::http::forwarded::Forwarded;
 use crate::http::path::RoutePath;
 use crate::reject::RejectReason;
 
@@ -33,17 +34,43 @@ pub fn find<'s>(
     snapshot.routes.find(&authority.host, path.as_str()).ok_or(RejectReason::NoRoute)
 }
 
-/// The origin of pages served by the requested host, which `same-origin` allows.
-pub fn own_origin(client: &ClientInfo, authority: &Authority) -> Origin {
-    let (scheme, port) = if client.secure { ("https", 443) } else { ("http", 80) };
-    Origin {
-        scheme: scheme.to_owned(),
-        host: authority.host.clone(),
-        port: Some(authority.port.unwrap_or(port)),
-    }
+/// The origin of pages served by the requested host, which `same-origin` allows. A trusted proxy in
+/// front may have changed `Host`, so the host and port that it reports take precedence.
+pub fn own_origin(client: &ClientInfo, authority: &Authority, forwarded: &Forwarded) -> Origin {
+    let (scheme, default) = if client.secure { ("https", 443) } else { ("http", 80) };
+    let reported = forwarded.host.as_deref();
+    let reported = reported.and_then(|host| Authority::parse(host.as_bytes()).ok());
+    let (host, port) = match reported {
+        Some(reported) => (reported.host, reported.port.or(forwarded.port)),
+        None => (authority.host.clone(), forwarded.port.or(authority.port)),
+    };
+    Origin { scheme: scheme.to_owned(), host, port: Some(port.unwrap_or(default)) }
 }
 
 /// Backends normalize paths in different ways. A path that could match two routes is rejected, so that a
 /// request cannot bypass the rules of the route that the backend will apply.
 const AMBIGUOUS_PATH: RejectReason =
     RejectReason::RequestInvalid("ambiguous path: normalizing it selects a different route");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::fixtures;
+
+    #[test]
+    fn reported_host_and_port_take_precedence() {
+        let own = |host: &str, reported: Option<&str>, port| {
+            let authority = Authority::parse(host.as_bytes()).unwrap();
+            let host = reported.map(Into::into);
+            let forwarded = Forwarded { host, port, ..Forwarded::default() };
+            let client = ClientInfo { secure: true, ..fixtures::client() };
+            own_origin(&client, &authority, &forwarded).to_string()
+        };
+        assert_eq!(own("a", None, None), "https://a");
+        assert_eq!(own("a:8443", None, None), "https://a:8443");
+        assert_eq!(own("inner:9000", Some("A.example"), None), "https://a.example");
+        assert_eq!(own("inner:9000", Some("a:8443"), Some(443)), "https://a:8443");
+        assert_eq!(own("inner", Some("a"), Some(8443)), "https://a:8443");
+        assert_eq!(own("a:9000", None, Some(443)), "https://a");
+    }
+}

@@ -1,11 +1,11 @@
-//! Test fixtures of this folder.
+//! Test fixtures.
 
 use std::net::SocketAddr;
 
 use crate::client::{ClientInfo, KeyPrefixes, TlsInfo, TlsVersion};
 
 /// A client over TLS with an address of the documentation network (RFC 5737).
-pub(super) fn client() -> ClientInfo {
+pub(crate) fn client() -> ClientInfo {
     let addr = SocketAddr::from(([203, 0, 113, 7], 5000));
     let mut client = ClientInfo::new(addr, KeyPrefixes::default(), "main".into());
     client.tls = Some(TlsInfo {

@@ -28,6 +28,8 @@ pub struct RejectedRequest<'a> {
     pub client: &'a ClientInfo,
     /// Why the request was rejected.
     pub reason: &'a RejectReason,
+    /// More details than the text of the reason, already redacted.
+    pub detail: Option<&'a str>,
     /// Name of the route, if one matched.
     pub route: Option<&'a str>,
     /// Id of the backend, if a connection to one was established.
@@ -150,7 +152,10 @@ fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
     line.text("stage", request.reason.stage().as_str());
     line.text("end", request.reason.as_str());
     line.number("status", u64::from(request.reason.status().as_u16()));
-    line.show("detail", request.reason);
+    match request.detail {
+        Some(detail) => line.text("detail", detail),
+        None => line.show("detail", request.reason),
+    }
     write_deciding(line, &request.deciding);
     line.number("age_ms", millis(request.age));
     line.number("generation", request.generation);
@@ -221,6 +226,7 @@ fn write_request_fields(line: &mut LogLine, fields: &RequestFields<'_>) {
     line.text("request_id", fields.request_id);
     line.text("traceparent", fields.traceparent);
     line.text("subprotocol", fields.subprotocol);
+    line.text("forwarded_invalid", fields.forwarded_invalid);
 }
 
 fn write_deciding(line: &mut LogLine, deciding: &DecidingSetting) {

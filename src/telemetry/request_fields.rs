@@ -16,6 +16,8 @@ pub struct RequestFields<'a> {
     pub traceparent: Option<&'a str>,
     /// Subprotocol that the backend selected.
     pub subprotocol: Option<&'a str>,
+    /// What trusted proxies sent that could not be understood.
+    pub forwarded_invalid: Option<&'a str>,
 }
 
 /// [`RequestFields`] in one allocation. An absent field takes at most one byte.
@@ -32,6 +34,7 @@ impl RequestFields<'_> {
             self.request_id.unwrap_or_default(),
             self.traceparent.unwrap_or_default(),
             self.subprotocol.unwrap_or_default(),
+            self.forwarded_invalid.unwrap_or_default(),
         ];
         // Redacted text contains no line break; one would only shift the fields after it.
         let joined = parts.join(SEPARATOR);
@@ -51,6 +54,7 @@ impl PackedFields {
             request_id: next(),
             traceparent: next(),
             subprotocol: next(),
+            forwarded_invalid: next(),
         }
     }
 }
@@ -64,7 +68,7 @@ mod tests {
     #[test]
     fn packing_preserves_every_combination() {
         let some = |text| Some(text).filter(|text: &&str| !text.is_empty());
-        for bits in 0..64 {
+        for bits in 0..128 {
             let text = |bit: u32, text| if bits & (1 << bit) == 0 { "" } else { text };
             let given = RequestFields {
                 host: text(0, "a.example"),
@@ -73,6 +77,7 @@ mod tests {
                 request_id: some(text(3, "4e6a")),
                 traceparent: some(text(4, "00-1-2-01")),
                 subprotocol: some(text(5, "chat")),
+                forwarded_invalid: some(text(6, "x-forwarded-proto: neither http nor https: on")),
             };
             assert_eq!(given.pack().unpack(), given);
         }

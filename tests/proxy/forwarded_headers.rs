@@ -32,6 +32,13 @@ impl ForwardedSetup {
         Self { client: Client::new(&proxy).await, proxy, backend }
     }
 
+    /// A route that allows only `same-origin`.
+    pub async fn same_origin() -> Self {
+        let setup = Self::new("", "").await;
+        setup.proxy.reload_with("origins = [\"*\"]", "origins = [\"same-origin\"]").await;
+        setup
+    }
+
     /// The request head that the backend receives for such a request from this address.
     pub async fn forwarded(&self, host: [u8; 4], lines: &str) -> RawResponse {
         let mut stream = BufReader::new(connect(host, self.client.plain).await);
@@ -54,14 +61,18 @@ impl ForwardedSetup {
     }
 
     /// The response to a handshake from this address.
-    async fn handshake(&self, host: [u8; 4], lines: &str) -> (RawResponse, BufReader<TcpStream>) {
+    pub async fn handshake(
+        &self,
+        host: [u8; 4],
+        lines: &str,
+    ) -> (RawResponse, BufReader<TcpStream>) {
         let mut stream = BufReader::new(connect(host, self.client.plain).await);
         stream.write_all(with_lines(lines).as_bytes()).await.unwrap();
         (read_response(&mut stream).await, stream)
     }
 
     /// The record of a tunnel that a trusted proxy opens with these lines and closes.
-    async fn record(&self, lines: &str) -> Record {
+    pub async fn record(&self, lines: &str) -> Record {
         let before = self.proxy.outcomes().len();
         let (response, stream) = self.handshake(PROXY, lines).await;
         assert_eq!(response.status, 101);
@@ -319,10 +330,7 @@ async fn handshake_rate_applies_per_forwarded_client() {
 
 #[tokio::test]
 async fn same_origin_uses_the_forwarded_scheme() {
-    let setup = ForwardedSetup::new("", "").await;
-    let config = setup.proxy.config().replace("origins = [\"*\"]", "origins = [\"same-origin\"]");
-    setup.proxy.rewrite(&config);
-    setup.proxy.reload().await;
+    let setup = ForwardedSetup::same_origin().await;
     let page = "Origin: https://localhost\r\nX-Forwarded-Proto: https";
     assert_eq!(setup.handshake(PROXY, page).await.0.status, 101);
     assert_eq!(setup.handshake(UNTRUSTED, page).await.0.status, 403);

@@ -39,7 +39,9 @@ impl OriginProxy {
                 .nth_record("a rejection", n, |record| record["event"] == "rejected")
                 .await;
             assert_eq!(record["end"], "origin", "{record}");
-            assert_eq!(record["key"], "route.origins");
+            let is_scheme = rejected[n - 1] == "https://chat.example";
+            let key = if is_scheme { "trusted_proxies.addresses" } else { "route.origins" };
+            assert_eq!(record["key"], key, "{record}");
             assert_eq!(record["status"], 403);
             assert_eq!(record["route"], "all");
             // The part before an `@` may be a password.

@@ -1,4 +1,5 @@
-//! What else a trusted proxy may say: the request id, and a client named after a PROXY header.
+//! What else a trusted proxy may say: the scheme, host and port of the page, the request id, and a
+//! client named after a PROXY header.
 
 use std::net::SocketAddr;
 
@@ -6,7 +7,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::forwarded_headers::{ForwardedSetup, PROXY, UNTRUSTED};
 use crate::support::head::get;
-use crate::support::{HANDSHAKE, connect, exchange, read_response};
+use crate::support::{HANDSHAKE, Record, connect, exchange, read_response};
 
 #[tokio::test]
 async fn request_id_of_a_trusted_proxy_is_kept() {
@@ -58,4 +59,112 @@ async fn proxy_protocol_source_can_be_trusted() {
         (&"203.0.113.7".into(), &"forwarded".into())
     );
     assert!(record["peer"].as_str().unwrap().starts_with("127.0.0.2:"), "{record}");
+}
+
+// Requirements: XF11.
+#[tokio::test]
+async fn leftmost_scheme_decides_same_origin() {
+    let setup = ForwardedSetup::same_origin().await;
+    let page = "Origin: https://localhost\r\n";
+    for lines in [
+        "X-Forwarded-Proto: https, http",
+        "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http",
+        "X-Forwarded-Proto: ,wss, ws",
+        "X-Forwarded-Proto: https\r\nX-Forwarded-Port: 80",
+    ] {
+        let (response, _) = setup.handshake(PROXY, &format!("{page}{lines}")).await;
+        assert_eq!(response.status, 101, "{lines}: {:#?}", setup.proxy.outcomes());
+        assert_eq!(setup.last_request().all("x-forwarded-proto"), "https");
+        assert_eq!(setup.last_request().all("x-forwarded-port"), "443");
+    }
+    for (n, from, lines) in [
+        (1, PROXY, "X-Forwarded-Proto: http, https"),
+        (2, PROXY, "X-Forwarded-Proto: on, https"),
+        (3, UNTRUSTED, "X-Forwarded-Proto: https"),
+    ] {
+        let (response, _) = setup.handshake(from, &format!("{page}{lines}")).await;
+        assert_eq!(response.status, 403, "{lines}");
+        let is_rejected = |record: &Record| record["event"] == "rejected";
+        let record = setup.proxy.nth_record("a rejection", n, is_rejected).await;
+        assert_eq!(record["key"], "trusted_proxies.addresses", "{record}");
+        let detail = record["detail"].as_str().unwrap();
+        assert!(detail.contains("counts as http: list the proxy"), "{detail}");
+        assert!(
+            detail.ends_with("\"same-origin\" is http://localhost for this request"),
+            "{detail}"
+        );
+        assert!(!detail.contains("route.origins"), "{detail}");
+        let invalid =
+            lines.contains("on,").then_some("x-forwarded-proto: neither http nor https: on");
+        assert_eq!(record["forwarded_invalid"].as_str(), invalid);
+    }
+}
+
+// Requirements: XF12.
+#[tokio::test]
+async fn reported_host_and_port_decide_same_origin() {
+    let setup = ForwardedSetup::same_origin().await;
+    let https = "X-Forwarded-Proto: https\r\n";
+    for (origin, lines, status) in [
+        ("https://a.example", format!("{https}X-Forwarded-Host: A.example"), 101),
+        ("https://a.example", format!("{https}X-Forwarded-Host: a.example, b"), 101),
+        ("https://a.example:8443", format!("{https}X-Forwarded-Host: a.example:8443"), 101),
+        ("https://localhost:8443", format!("{https}X-Forwarded-Port: 8443"), 101),
+        (
+            "https://a.example:8443",
+            format!("{https}X-Forwarded-Host: a.example\r\nX-Forwarded-Port: 8443, 80"),
+            101,
+        ),
+        ("http://a.example:81", "X-Forwarded-Host: a.example:81".to_owned(), 101),
+        ("https://localhost", format!("{https}X-Forwarded-Host: a.example"), 403),
+        ("https://localhost", format!("{https}X-Forwarded-Port: 8443"), 403),
+        ("https://a.example.b", format!("{https}X-Forwarded-Host: a.example"), 403),
+    ] {
+        let (response, _) = setup.handshake(PROXY, &format!("Origin: {origin}\r\n{lines}")).await;
+        assert_eq!(response.status, status, "{origin} {lines}: {:#?}", setup.proxy.outcomes());
+    }
+    let forged = "Origin: http://a.example\r\nX-Forwarded-Host: a.example";
+    assert_eq!(setup.handshake(UNTRUSTED, forged).await.0.status, 403);
+    // Routes are chosen by the host that the request names.
+    let (response, _) = setup.handshake(PROXY, "X-Forwarded-Host: unknown.example").await;
+    assert_eq!(response.status, 403);
+}
+
+// Requirements: XF13.
+#[tokio::test]
+async fn values_that_are_not_understood_are_recorded() {
+    let setup = ForwardedSetup::new("", "").await;
+    let record = setup
+        .record(
+            "X-Forwarded-For: unknown\r\nX-Forwarded-Proto: \u{e9}\r\nX-Forwarded-Host: a b\r\n\
+             X-Forwarded-Port: 99999, 1\r\nX-Request-Id: a\r\nX-Request-Id: b",
+        )
+        .await;
+    let expected = "x-forwarded-for: an entry is not an IP address; \
+                    x-forwarded-proto: neither http nor https: \\u{e9}; \
+                    x-forwarded-host: not a host name or address: a b; \
+                    x-forwarded-port: not a port from 1 to 65535: 99999; \
+                    x-request-id: more than one, with different values";
+    assert_eq!(record["forwarded_invalid"], expected);
+    let long = format!("X-Forwarded-Proto: {}", "x".repeat(4000));
+    let record = setup.record(&long).await;
+    assert!(record["forwarded_invalid"].as_str().unwrap().len() < 128, "{record}");
+    let record = setup.record("X-Forwarded-Proto: https\r\nX-Forwarded-Port: 80").await;
+    assert_eq!(record["forwarded_invalid"], "x-forwarded-port: contradicts x-forwarded-proto: 80");
+    let record = setup.record("X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto:").await;
+    assert!(record["forwarded_invalid"].is_null(), "{record}");
+    // What other peers send about the client does not count, and is not recorded.
+    let before = setup.proxy.outcomes().len();
+    drop(setup.handshake(UNTRUSTED, "X-Forwarded-Proto: on").await);
+    let record = setup.proxy.nth_end_record(before + 1).await;
+    assert!(record["forwarded_invalid"].is_null(), "{record}");
+}
+
+// Requirements: XF13.
+#[tokio::test]
+async fn parameters_that_are_not_understood_are_recorded() {
+    let setup = ForwardedSetup::new("header = \"forwarded\"", "").await;
+    let record = setup.record("Forwarded: for=203.0.113.7;proto=on").await;
+    assert_eq!(record["client"], "203.0.113.7");
+    assert_eq!(record["forwarded_invalid"], "forwarded: proto is neither http nor https");
 }

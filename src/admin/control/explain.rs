@@ -11,6 +11,7 @@ use ws::{LimitKind, Side, TerminationReason};
 use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::client::{ClientInfo, TlsInfo, TlsVersion};
 use crate::control_protocol::response::{CommandError, CommandErrorKind, ExplainStep, Explanation};
+use crate::http::forwarded::Forwarded;
 use crate::http::{Handshake, RequestKind};
 use crate::proxy::route::Route;
 use crate::proxy::route_match::{find, own_origin};
@@ -257,9 +258,13 @@ impl ExplainTrail {
         handshake: &Handshake,
     ) -> Result<(), RejectReason> {
         let sent = handshake.origin.as_deref();
-        let own = own_origin(client, &handshake.authority);
-        let allowed = route.origins.allows(sent, &own);
-        self.require("origin", allowed.then_some(()).ok_or(RejectReason::Origin))?;
+        let own = own_origin(client, &handshake.authority, &Forwarded::default());
+        if let Err(mismatch) = route.origins.check(sent, &own) {
+            let reason = RejectReason::Origin(mismatch);
+            let key = reason.key().map(str::to_owned);
+            self.fail("origin", route.origins.explain(mismatch, &own), key);
+            return Err(reason);
+        }
         let shown = sent.unwrap_or("no Origin (not a browser)");
         self.pass("origin", format!("{shown}: allowed"), Some("route.origins".into()));
         Ok(())

@@ -195,14 +195,15 @@ fn https_and_wss_are_secure() {
         ("wss", Some(true)),
         ("http", Some(false)),
         ("ws", Some(false)),
-        ("https, http", None),
-        ("ftp", None),
+        ("https, http", Some(true)),
+        (" ,http,https", Some(false)),
+        ("ftp, https", None),
         ("", None),
     ] {
         assert_eq!(x_forwarded(&[(&X_FORWARDED_PROTO, text)]).secure, secure, "{text}");
     }
-    let twice = x_forwarded(&[(&X_FORWARDED_PROTO, "https"), (&X_FORWARDED_PROTO, "https")]);
-    assert_eq!(twice.secure, None);
+    let twice = x_forwarded(&[(&X_FORWARDED_PROTO, "https"), (&X_FORWARDED_PROTO, "http")]);
+    assert_eq!((twice.secure, twice.invalid), (Some(true), Vec::new()));
 }
 
 #[test]
@@ -215,21 +216,67 @@ fn invalid_host_port_or_request_id_is_ignored() {
     assert_eq!(good.host.as_deref(), Some("Chat.Example:8443"));
     assert_eq!((good.port, good.request_id.as_deref()), (Some(8443), Some("a-1/2")));
     for (name, text) in [
+        (&X_FORWARDED_PROTO, "on"),
         (&X_FORWARDED_HOST, "a b"),
-        (&X_FORWARDED_HOST, "a, b"),
-        (&X_FORWARDED_HOST, ""),
         (&X_FORWARDED_PORT, "0"),
         (&X_FORWARDED_PORT, "65536"),
-        (&X_FORWARDED_PORT, "443, 443"),
-        (&X_FORWARDED_PORT, ""),
-        (&X_REQUEST_ID, ""),
         (&X_REQUEST_ID, "a b"),
         (&X_REQUEST_ID, &"a".repeat(129)),
     ] {
-        assert_eq!(x_forwarded(&[(name, text)]), Forwarded::default(), "{name}: {text}");
+        let read = x_forwarded(&[(name, text)]);
+        let [invalid] = &read.invalid[..] else { panic!("{name}: {text}: {read:?}") };
+        assert_eq!(invalid.name, name.as_str());
+        assert_eq!(*invalid.value, text[..text.len().min(64)]);
+        assert!(invalid.to_string().starts_with(&format!("{name}: ")), "{invalid}");
+        let rest = Forwarded { invalid: read.invalid.clone(), ..Forwarded::default() };
+        assert_eq!(read, rest, "{name}: {text}");
+    }
+    for name in [&X_FORWARDED_PROTO, &X_FORWARDED_HOST, &X_FORWARDED_PORT, &X_REQUEST_ID] {
+        assert_eq!(x_forwarded(&[(name, "")]), Forwarded::default(), "{name}");
     }
     assert!(x_forwarded(&[(&X_REQUEST_ID, &"a".repeat(128))]).request_id.is_some());
-    assert_eq!(x_forwarded(&[(&X_REQUEST_ID, "a"), (&X_REQUEST_ID, "b")]).request_id, None);
+    let different = x_forwarded(&[(&X_REQUEST_ID, "a"), (&X_REQUEST_ID, "b")]);
+    assert_eq!((different.request_id, different.invalid.len()), (None, 1));
+}
+
+#[test]
+fn leftmost_host_and_port_count() {
+    let read = x_forwarded(&[
+        (&X_FORWARDED_HOST, ", a.example , b"),
+        (&X_FORWARDED_HOST, "c"),
+        (&X_FORWARDED_PORT, "8443, 443"),
+    ]);
+    assert_eq!((read.host.as_deref(), read.port), (Some("a.example"), Some(8443)));
+    assert_eq!(read.invalid, []);
+}
+
+#[test]
+fn port_that_contradicts_the_scheme_is_ignored() {
+    for (proto, port, expected) in [
+        ("https", "80", None),
+        ("http", "443", None),
+        ("https", "443", Some(443)),
+        ("http", "80", Some(80)),
+        ("https", "8080", Some(8080)),
+    ] {
+        let read = x_forwarded(&[(&X_FORWARDED_PROTO, proto), (&X_FORWARDED_PORT, port)]);
+        assert_eq!(read.port, expected, "{proto} {port}");
+        assert_eq!(read.invalid.len(), usize::from(expected.is_none()), "{read:?}");
+    }
+    assert_eq!(x_forwarded(&[(&X_FORWARDED_PORT, "80")]).port, Some(80));
+}
+
+#[test]
+fn invalid_parameters_of_an_element_are_named() {
+    for (element, reason) in [
+        ("for=203.0.113.7;proto=on", "forwarded: proto is neither http nor https"),
+        ("for=203.0.113.7;host=\"a b\"", "forwarded: host is not a host name or address"),
+        ("for=unknown", "forwarded: an element is malformed or its `for` is not an address"),
+    ] {
+        let read = Forwarded::from_forwarded(&headers(&[(&FORWARDED, element)]), trusted);
+        let named: Vec<String> = read.invalid.iter().map(ToString::to_string).collect();
+        assert_eq!(named, [reason]);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use ws::{LimitKind, ProtocolError, Side, TerminationReason, Violation};
 
-use crate::reject::{ConnectionStage, DropReason, RejectReason};
+use crate::reject::{ConnectionStage, DropReason, OriginMismatch, RejectReason};
 
 /// Number of indices that [`drop_index`] returns.
 pub const DROPS: usize = DROP_REASONS.len();
@@ -63,7 +63,7 @@ pub fn reject_index(reason: &RejectReason) -> usize {
         RejectReason::Version => 6,
         RejectReason::NoRoute => 7,
         RejectReason::Misdirected => 8,
-        RejectReason::Origin => 9,
+        RejectReason::Origin(_) => 9,
         RejectReason::ClientLimit => 10,
         RejectReason::ClientRateLimit => 11,
         RejectReason::ProxyLimit => 12,
@@ -207,7 +207,7 @@ const REJECT_REASONS: [RejectReason; 25] = [
     RejectReason::Version,
     RejectReason::NoRoute,
     RejectReason::Misdirected,
-    RejectReason::Origin,
+    RejectReason::Origin(OriginMismatch::NotListed),
     RejectReason::ClientLimit,
     RejectReason::ClientRateLimit,
     RejectReason::ProxyLimit,

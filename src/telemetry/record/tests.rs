@@ -8,6 +8,7 @@ use ws::{
 
 use super::*;
 use crate::config::settings::LogFormat;
+use crate::reject::OriginMismatch;
 use crate::telemetry::fixtures;
 
 const SHOWN: RequestFields<'_> = RequestFields {
@@ -17,6 +18,7 @@ const SHOWN: RequestFields<'_> = RequestFields {
     request_id: Some("4e6a"),
     traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     subprotocol: Some("chat"),
+    forwarded_invalid: None,
 };
 
 fn whole(format: LogFormat, fill: impl FnOnce(&mut LogLine)) -> String {
@@ -133,18 +135,20 @@ fn drop_and_reject_records_name_client_and_reason() {
     assert_eq!(line["sni"], "a.example");
     let rejected = RejectedRequest {
         client: &client,
-        reason: &RejectReason::Origin,
+        reason: &RejectReason::Origin(OriginMismatch::NotListed),
+        detail: Some("origin x"),
         route: Some("chat"),
         backend: None,
         fields: RequestFields { subprotocol: None, ..SHOWN },
         origin: Some("https://evil.example"),
-        deciding: DecidingSetting { key: RejectReason::Origin.key(), value: None },
+        deciding: DecidingSetting { key: Some("route.origins"), value: None },
         age,
         generation: 1,
     };
     let line = fields(|line| write_reject(line, &rejected));
     assert_eq!((&line["status"], &line["end"]), (&403.into(), &"origin".into()));
     assert_eq!(line["origin"], "https://evil.example");
+    assert_eq!(line["detail"], "origin x");
     for (key, value) in [
         ("user_agent", SHOWN.user_agent),
         ("request_id", SHOWN.request_id),
