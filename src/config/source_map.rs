@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustls::SupportedCipherSuite;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-use ws::SessionPolicy;
+use ws::{HeartbeatPolicy, PingProof, SessionPolicy};
 
 /// Where settings come from.
 #[derive(Clone, Default)]
@@ -19,8 +19,9 @@ pub struct SourceMap {
     pub(crate) lines: HashMap<Box<str>, usize>,
     /// Session policy of routes without limits of their own.
     pub(crate) common: Arc<SessionPolicy>,
-    /// Pong timeouts, also where the heartbeat is off: the common ones, then those of each route.
-    pub(crate) heartbeat_timeouts: Vec<PongTimeouts>,
+    /// Heartbeat values that are listed also where the heartbeat is off: the common ones, then those
+    /// of each route.
+    pub(crate) heartbeats: Vec<HeartbeatValues>,
     /// Whether tidegate chose the number of threads.
     pub(crate) workers_auto: bool,
     /// The `[admin]` table, also if the admin listener is off.
@@ -29,8 +30,13 @@ pub struct SourceMap {
     pub(crate) fingerprint: Option<Arc<str>>,
 }
 
-/// Pong timeouts of the client and of the backend.
-pub(crate) type PongTimeouts = [Duration; 2];
+/// The timeouts of the client and of the backend, and what proves that they are alive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeartbeatValues {
+    pub(crate) client_timeout: Duration,
+    pub(crate) backend_timeout: Duration,
+    pub(crate) proof: PingProof,
+}
 
 /// Address and `public` of the `[admin]` table.
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +56,23 @@ impl SourceMap {
         self.fingerprint.as_deref()
     }
 
-    /// Pong timeouts of a route, or the common ones for `None`.
-    pub(crate) fn heartbeat_timeouts(&self, route: Option<usize>) -> PongTimeouts {
-        let default = self.common.heartbeat_client.or(SessionPolicy::default().heartbeat_client);
-        let default = default.map_or(Duration::ZERO, |heartbeat| heartbeat.timeout);
+    /// Heartbeat values of a route, or the common ones for `None`.
+    pub(crate) fn heartbeat(&self, route: Option<usize>) -> HeartbeatValues {
         let index = route.map_or(0, |route| route + 1);
-        self.heartbeat_timeouts.get(index).copied().unwrap_or([default; 2])
+        self.heartbeats
+            .get(index)
+            .copied()
+            .unwrap_or_else(|| HeartbeatValues::default(self.common.heartbeat_client))
+    }
+}
+
+impl HeartbeatValues {
+    /// Those of this heartbeat, or of the default one.
+    pub(crate) fn default(heartbeat: Option<HeartbeatPolicy>) -> Self {
+        let heartbeat = heartbeat.or(SessionPolicy::default().heartbeat_client);
+        let timeout = heartbeat.map_or(Duration::ZERO, |heartbeat| heartbeat.timeout);
+        let proof = heartbeat.map_or(PingProof::Any, |heartbeat| heartbeat.proof);
+        Self { client_timeout: timeout, backend_timeout: timeout, proof }
     }
 }
 

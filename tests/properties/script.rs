@@ -5,8 +5,8 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use ws::{
-    AgeLimit, DeflateMode, HeartbeatPolicy, Limit, LimitAction, Limits, RateLimit, SessionPolicy,
-    Side, Strictness,
+    AgeLimit, DeflateMode, HeartbeatPolicy, Limit, LimitAction, Limits, PingProof, RateLimit,
+    SessionPolicy, Side, Strictness,
 };
 
 use crate::reference::frame;
@@ -171,7 +171,8 @@ impl<'a> Script<'a> {
 /// Decodes the policy: eight bits of options, and eight that choose a limit, its side and action.
 fn terms(options: u8, policies: u8) -> SessionPolicy {
     let seconds = Duration::from_secs;
-    let heartbeat = HeartbeatPolicy { interval: seconds(30), timeout: seconds(10) };
+    let proof = if policies & 32 == 0 { PingProof::Any } else { PingProof::Pong };
+    let heartbeat = HeartbeatPolicy { interval: seconds(30), timeout: seconds(10), proof };
     let cap = |is: bool, max| is.then_some(Limit::close(max));
     let mut terms = SessionPolicy {
         from_client: Limits { message: cap(options & 2 != 0, 400), ..Limits::default() },

@@ -9,7 +9,7 @@ use crate::support::{Side, TestBed, assert_relays, wire};
 #[tokio::test]
 async fn backend_that_never_answers_a_ping_is_closed() {
     let beat = "[heartbeat]\ninterval = \"off\"\nbackend_interval = \"400ms\"\n\
-                backend_timeout = \"1s\"\n";
+                backend_timeout = \"1s\"\nproof = \"pong\"\n";
     let bed = TestBed::with(beat).await;
     let begun = Instant::now();
     let (mut client, mut backend) = bed.open().await;

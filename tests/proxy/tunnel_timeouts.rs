@@ -77,8 +77,8 @@ async fn unanswered_ping_closes_both_sides() {
 
 // Requirements: FC37.
 #[tokio::test]
-async fn data_does_not_answer_a_ping() {
-    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\ntimeout = \"400ms\"\n";
+async fn data_is_no_pong_if_a_pong_is_required() {
+    let heartbeat = "[heartbeat]\ninterval = \"300ms\"\ntimeout = \"400ms\"\nproof = \"pong\"\n";
     let bed = TestBed::with(heartbeat).await;
     let (mut client, mut backend) = bed.open().await;
     ping(&mut client).await;
@@ -94,6 +94,30 @@ async fn data_does_not_answer_a_ping() {
         () = talk => panic!("closed without a Close frame"),
     };
     assert_eq!(close.code(), 1001);
+}
+
+// Requirements: F20, FC39.
+#[tokio::test]
+async fn client_that_sends_data_needs_no_pong() {
+    let bed = TestBed::with("[heartbeat]\ninterval = \"300ms\"\ntimeout = \"1s\"\n").await;
+    let (mut client, mut backend) = bed.open_secure().await;
+    let mut pings = Vec::new();
+    for _ in 0..4 {
+        pings.push(ping(&mut client).await);
+        client.write_all(&wire::masked(0x81, b"data")).await.unwrap();
+        client.flush().await.unwrap();
+        assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"data");
+    }
+    // Late, as by a library that answers while the program reads; no pong reaches the backend.
+    for payload in pings {
+        client.write_all(&wire::masked(0x80 | wire::PONG, &payload)).await.unwrap();
+    }
+    assert_relays(&mut client, &mut backend).await;
+    // Then nothing: the next ping finds it lost.
+    assert_eq!(wire::read_past_pings(&mut client).await.unwrap().code(), 1001);
+    drop((client, backend));
+    let record = bed.tunnel_end(1).await;
+    assert_eq!((&record["end"], &record["by"]), (&"heartbeat_timeout".into(), &"client".into()));
 }
 
 #[tokio::test]

@@ -1,23 +1,27 @@
-//! The heartbeat of one side: when to ping it, whether it answers, and how fast (RFC 6455 5.5.2).
+//! The heartbeat of one side: when to ping it, whether it is alive, and how fast it answers (RFC 6455
+//! 5.5.2).
 
 use std::num::NonZeroU32;
 use std::slice;
 use std::time::Duration;
 
 use crate::frame_step::PingPayload;
-use crate::policy::HeartbeatPolicy;
+use crate::policy::{HeartbeatPolicy, PingProof};
 use crate::stats::Rtt;
 use crate::timestamp::{Timestamp, nanos, random_fraction};
 
 /// Sends at most one ping at a time. If its pong cannot arrive because reading from the side is
-/// suspended, the same ping is sent again, so that TCP detects a lost peer.
+/// suspended, the same ping is sent again, so that TCP detects a lost peer. A ping without a pong is
+/// sent again after the interval, too: with the same payload, all late pongs to it are recognized.
 ///
 /// | phase | event | next |
 /// | --- | --- | --- |
 /// | `Idle` | the interval has passed | `Due` |
 /// | `Due` | the ping is sent at a frame boundary | `Waiting` |
 /// | `Waiting` | its pong arrives | `Idle` |
-/// | `Waiting` | timeout while the side is blocked, suspended or sending a frame | `Waiting` |
+/// | `Waiting` | timeout while reading is suspended | `Waiting`, and the ping is sent again |
+/// | `Waiting` | timeout, but other bytes have arrived and are proof enough | `Idle`, or `Due` if the interval has passed |
+/// | `Waiting` | timeout while the side is blocked or sending a frame | `Waiting` |
 /// | `Waiting` | timeout after the process itself was stopped | `Waiting`, once |
 /// | `Waiting` | any other timeout | the peer is lost |
 #[derive(Clone, Debug)]
@@ -26,37 +30,40 @@ pub(crate) struct Heartbeat {
     rtt: Option<RttSamples>,
     /// The payloads of the last ping and of the one before it.
     payloads: [PingPayload; 2],
-    /// Retransmissions of each ping. Up to this many extra pongs may arrive, since a peer may answer
-    /// several pings with one pong (RFC 6455 5.5.3).
-    retransmits: [u16; 2],
+    /// How many pongs to each ping may arrive besides the one that is waited for. Maybe none does,
+    /// since a peer may answer several pings with one pong (RFC 6455 5.5.3).
+    extra_pongs: [u16; 2],
 }
 
 #[derive(Clone, Debug)]
 enum HeartbeatPhase {
-    /// No ping is due before `until`.
-    Idle { until: Timestamp },
+    /// No ping is due before `until`. `answered`: the pong to the last ping has arrived, or none was
+    /// sent.
+    Idle { until: Timestamp, answered: bool },
     /// A ping is to be sent at the next frame boundary. The timeout starts only then, so that a
     /// long frame in progress is not mistaken for a lost peer.
-    Due,
+    Due { answered: bool },
     /// A ping was sent and its pong is expected.
     Waiting {
         sent: Timestamp,
         until: Timestamp,
-        /// [`PeerActivity::bytes`] at the last check.
+        /// [`PeerActivity::bytes`] when the ping was sent, or at the last check.
         bytes: u64,
+        /// Bytes have arrived that it does not count.
+        uncounted: bool,
         /// The single extension for a stopped process has been used.
         extended: bool,
         delay: PongDelay,
     },
 }
 
-/// Whether the pong may be among the bytes that have not been read.
+/// Whether the time until the pong is the round-trip time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PongDelay {
-    /// The side was read all the time.
+    /// It is: the ping was sent once, and the side was read all the time.
     None,
-    /// Reading was suspended.
-    Suspended,
+    /// Reading was suspended, or the pong may answer an earlier ping with the same payload.
+    Unknown,
     /// Reading was suspended, and the ping is to be sent again.
     Retransmit,
 }
@@ -79,7 +86,7 @@ pub(crate) struct PeerActivity {
     pub(crate) paused: bool,
     /// The side is within a frame and cannot send a pong.
     pub(crate) mid_frame: bool,
-    /// Total bytes received from the side.
+    /// Total bytes relayed from the side.
     pub(crate) bytes: u64,
 }
 
@@ -89,15 +96,16 @@ impl Heartbeat {
     pub(crate) fn new(policy: HeartbeatPolicy, random: u32) -> Self {
         let half = policy.interval / 2;
         let until = Timestamp::at(half + random_fraction(half, random));
-        let phase = HeartbeatPhase::Idle { until };
-        Self { phase, rtt: None, payloads: Default::default(), retransmits: [0; 2] }
+        let phase = HeartbeatPhase::Idle { until, answered: true };
+        Self { phase, rtt: None, payloads: Default::default(), extra_pongs: [0; 2] }
     }
 
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
         matches!(
             self.phase,
-            HeartbeatPhase::Due | HeartbeatPhase::Waiting { delay: PongDelay::Retransmit, .. }
+            HeartbeatPhase::Due { .. }
+                | HeartbeatPhase::Waiting { delay: PongDelay::Retransmit, .. }
         )
     }
 
@@ -106,7 +114,7 @@ impl Heartbeat {
     pub(crate) fn pending(&self) -> &[PingPayload] {
         let [last, _] = &self.payloads;
         let waiting = matches!(self.phase, HeartbeatPhase::Waiting { .. });
-        match self.retransmits {
+        match self.extra_pongs {
             [extra, 0] if waiting || extra > 0 => slice::from_ref(last),
             [_, 0] => &[],
             // Pongs for the previous ping arrive before the one for the last.
@@ -129,8 +137,8 @@ impl Heartbeat {
         })
     }
 
-    /// Records that a ping is sent and returns its payload: `payload` for a new ping, the previous
-    /// one for a retransmission. `bytes` is the current [`PeerActivity::bytes`].
+    /// Records that a ping is sent and returns its payload: `payload`, or that of the last ping if its
+    /// pong has not arrived. `bytes` is the current [`PeerActivity::bytes`].
     pub(crate) fn ping(
         &mut self,
         policy: HeartbeatPolicy,
@@ -138,17 +146,37 @@ impl Heartbeat {
         bytes: u64,
         now: Timestamp,
     ) -> PingPayload {
-        let ([last, _], [extra, _]) = (self.payloads, self.retransmits);
-        if let HeartbeatPhase::Waiting { delay, .. } = &mut self.phase {
-            *delay = PongDelay::Suspended;
-            self.retransmits[0] = extra.saturating_add(1);
-            return last;
-        }
-        let until = now.after(policy.timeout);
-        (self.payloads, self.retransmits) = ([payload, last], [0, extra]);
-        let (extended, delay) = (false, PongDelay::None);
-        self.phase = HeartbeatPhase::Waiting { sent: now, until, bytes, extended, delay };
+        let ([last, _], [extra, _]) = (self.payloads, self.extra_pongs);
+        let (payload, delay) = match &mut self.phase {
+            HeartbeatPhase::Waiting { delay, .. } => {
+                *delay = PongDelay::Unknown;
+                self.extra_pongs[0] = extra.saturating_add(1);
+                return last;
+            }
+            HeartbeatPhase::Idle { answered: false, .. }
+            | HeartbeatPhase::Due { answered: false } => (last, PongDelay::Unknown),
+            HeartbeatPhase::Idle { .. } | HeartbeatPhase::Due { .. } => {
+                (self.payloads, self.extra_pongs) = ([payload, last], [0, extra]);
+                (payload, PongDelay::None)
+            }
+        };
+        self.phase = HeartbeatPhase::Waiting {
+            sent: now,
+            until: now.after(policy.timeout),
+            bytes,
+            uncounted: false,
+            extended: false,
+            delay,
+        };
         payload
+    }
+
+    /// Records the arrival of bytes that [`PeerActivity::bytes`] does not count: an incomplete frame
+    /// header or control frame, or a pong to the proxy.
+    pub(crate) fn handle_uncounted(&mut self) {
+        if let HeartbeatPhase::Waiting { uncounted, .. } = &mut self.phase {
+            *uncounted = true;
+        }
     }
 
     /// Handles a pong with one of the payloads in [`Heartbeat::pending`].
@@ -158,26 +186,36 @@ impl Heartbeat {
         payload: PingPayload,
         now: Timestamp,
     ) {
-        let ([last, _], [extra, extra_before]) = (self.payloads, self.retransmits);
+        let ([last, _], [extra, extra_before]) = (self.payloads, self.extra_pongs);
         if payload != last {
-            self.retransmits[1] = extra_before.saturating_sub(1);
+            self.extra_pongs[1] = extra_before.saturating_sub(1);
+            self.handle_uncounted();
             return;
         }
         // A peer answers in order: no pong for the previous ping can follow.
-        self.retransmits[1] = 0;
-        let HeartbeatPhase::Waiting { sent, delay, .. } = self.phase else {
-            self.retransmits[0] = extra.saturating_sub(1);
-            return;
+        self.extra_pongs[1] = 0;
+        let (sent, delay) = match &mut self.phase {
+            HeartbeatPhase::Waiting { sent, delay, .. } => (*sent, *delay),
+            HeartbeatPhase::Idle { answered, .. } | HeartbeatPhase::Due { answered } => {
+                *answered = true;
+                self.extra_pongs[0] = extra.saturating_sub(1);
+                return;
+            }
         };
         // A delay caused by the proxy is not part of the round-trip time.
         if delay == PongDelay::None {
             self.record_rtt(now.since(sent));
         }
-        // The payload is random and no longer secret: the next ping is up to an eighth earlier.
-        let [a, b, c, d, ..] = payload;
+        let until = now.after(self.interval(policy));
+        self.phase = HeartbeatPhase::Idle { until, answered: true };
+    }
+
+    /// The time until the next ping: the interval of the policy, less up to an eighth of it.
+    fn interval(&self, policy: HeartbeatPolicy) -> Duration {
+        // The payload is random, and no longer secret.
+        let [[a, b, c, d, ..], _] = self.payloads;
         let interval = policy.interval;
-        let jitter = random_fraction(interval / 8, u32::from_ne_bytes([a, b, c, d]));
-        self.phase = HeartbeatPhase::Idle { until: now.after(interval - jitter) };
+        interval - random_fraction(interval / 8, u32::from_ne_bytes([a, b, c, d]))
     }
 
     fn record_rtt(&mut self, elapsed: Duration) {
@@ -192,8 +230,8 @@ impl Heartbeat {
     #[inline]
     pub(crate) fn deadline(&self) -> Timestamp {
         match self.phase {
-            HeartbeatPhase::Idle { until } | HeartbeatPhase::Waiting { until, .. } => until,
-            HeartbeatPhase::Due => Timestamp::NEVER,
+            HeartbeatPhase::Idle { until, .. } | HeartbeatPhase::Waiting { until, .. } => until,
+            HeartbeatPhase::Due { .. } => Timestamp::NEVER,
         }
     }
 
@@ -208,10 +246,26 @@ impl Heartbeat {
         if deadline > now {
             return false;
         }
+        let interval = self.interval(policy);
         match &mut self.phase {
-            HeartbeatPhase::Due => false,
-            HeartbeatPhase::Idle { .. } => {
-                self.phase = HeartbeatPhase::Due;
+            HeartbeatPhase::Due { .. } => false,
+            HeartbeatPhase::Idle { answered, .. } => {
+                self.phase = HeartbeatPhase::Due { answered: *answered };
+                false
+            }
+            HeartbeatPhase::Waiting { sent, bytes, uncounted, .. }
+                if policy.proof == PingProof::Any
+                    && !activity.paused
+                    && (*uncounted || activity.bytes != *bytes) =>
+            {
+                let (until, answered) = (sent.after(interval), false);
+                let [extra, _] = &mut self.extra_pongs;
+                *extra = extra.saturating_add(1);
+                self.phase = if until > now {
+                    HeartbeatPhase::Idle { until, answered }
+                } else {
+                    HeartbeatPhase::Due { answered }
+                };
                 false
             }
             HeartbeatPhase::Waiting { until, bytes, extended, delay, .. } => {

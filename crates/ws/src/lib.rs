@@ -46,8 +46,8 @@ pub use limit_kind::LimitKind;
 pub use meter::FrameMeter;
 pub use peers::Shutdown;
 pub use policy::{
-    AgeLimit, DeflateMode, HeartbeatPolicy, Limit, LimitAction, Limits, RateLimit, SessionPolicy,
-    Strictness,
+    AgeLimit, DeflateMode, HeartbeatPolicy, Limit, LimitAction, Limits, PingProof, RateLimit,
+    SessionPolicy, Strictness,
 };
 pub use protocol_error::ProtocolError;
 pub use session::{RecvAction, Session};

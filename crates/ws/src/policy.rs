@@ -127,8 +127,20 @@ pub enum DeflateMode {
 pub struct HeartbeatPolicy {
     /// Maximum time from a pong to the next ping, which is sent up to an eighth earlier at random.
     pub interval: Duration,
-    /// Maximum time from sending a ping to receiving its pong.
+    /// Maximum time from sending a ping until the peer proves that it is alive.
     pub timeout: Duration,
+    /// What proves it.
+    pub proof: PingProof,
+}
+
+/// What proves, after a ping, that the peer is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PingProof {
+    /// Any byte received after the ping was sent. Some libraries answer pings only while the
+    /// program reads from the WebSocket.
+    Any,
+    /// The pong with the payload of the ping.
+    Pong,
 }
 
 impl SessionPolicy {
@@ -179,6 +191,7 @@ impl Default for SessionPolicy {
             heartbeat_client: Some(HeartbeatPolicy {
                 interval: Duration::from_secs(30),
                 timeout: Duration::from_secs(10),
+                proof: PingProof::Any,
             }),
             heartbeat_backend: None,
             idle: Some(Duration::from_secs(3600)),

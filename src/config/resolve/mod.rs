@@ -60,7 +60,7 @@ pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<
         access: process::access(file, dir, sink),
         source_map: SourceMap {
             common,
-            heartbeat_timeouts: policy::heartbeat_timeouts(file),
+            heartbeats: policy::heartbeat_values(file),
             workers_auto: !matches!(file.server.workers.value(), Some(OrAuto(Some(_)))),
             admin: Some(listeners::admin_values(file)),
             ..SourceMap::default()

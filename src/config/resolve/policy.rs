@@ -3,7 +3,10 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use ws::{AgeLimit, HeartbeatPolicy, Limit, LimitAction, Limits, RateLimit, SessionPolicy, Side};
+use ws::{
+    AgeLimit, HeartbeatPolicy, Limit, LimitAction, Limits, PingProof, RateLimit, SessionPolicy,
+    Side,
+};
 
 use super::defaults::value_or;
 use super::ineffective::{check_burst, check_limits};
@@ -13,7 +16,7 @@ use crate::config::schema::limits::{
     DirectionKeys, HeartbeatKeys, HeartbeatTable, LimitValue, RateValue,
 };
 use crate::config::schema::route::RouteTable;
-use crate::config::source_map::PongTimeouts;
+use crate::config::source_map::HeartbeatValues;
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::Parsed;
@@ -35,6 +38,7 @@ pub(crate) fn session_policy(
     check_limits(file, route, limits.table(), sink);
 
     let default = SessionPolicy::default();
+    let proof = heartbeat.pick(|table| &table.proof);
     let idle = limits.pick(|table| &table.idle);
     let lifetime = limits.pick(|table| &table.lifetime);
     let min_write_rate = limits.pick(|table| &table.min_write_rate).value();
@@ -42,8 +46,8 @@ pub(crate) fn session_policy(
         from_client: direction_limits(&from_client, default.from_client),
         from_backend: direction_limits(&from_backend, default.from_backend),
         strict: route.map_or(default.strict, |route| value_or(&route.strict, default.strict)),
-        heartbeat_client: heartbeat_policy(&to_client, default.heartbeat_client),
-        heartbeat_backend: heartbeat_policy(&to_backend, default.heartbeat_backend),
+        heartbeat_client: heartbeat_policy(&to_client, proof, default.heartbeat_client),
+        heartbeat_backend: heartbeat_policy(&to_backend, proof, default.heartbeat_backend),
         idle: value_or(idle, OrOff(default.idle)).0,
         lifetime: value_or(lifetime, OrOff(default.lifetime)).0,
         close_grace: value_or(limits.pick(|table| &table.close_grace), default.close_grace),
@@ -132,26 +136,31 @@ fn rate<R, B>(
 
 fn heartbeat_policy(
     keys: &KeyScope<'_, HeartbeatKeys>,
+    proof: &Parsed<PingProof>,
     default: Option<HeartbeatPolicy>,
 ) -> Option<HeartbeatPolicy> {
     let interval = default.map(|heartbeat| heartbeat.interval);
-    // A heartbeat that is off by default has the default timeout of the client's heartbeat.
-    let timeout =
-        default.or(SessionPolicy::default().heartbeat_client).map(|default| default.timeout);
+    // A heartbeat that is off by default has the other defaults of the client's heartbeat.
+    let default = HeartbeatValues::default(default);
     Some(HeartbeatPolicy {
         interval: value_or(keys.pick(|keys| &keys.interval), OrOff(interval)).0?,
-        timeout: keys.pick(|keys| &keys.timeout).value().copied().or(timeout)?,
+        timeout: value_or(keys.pick(|keys| &keys.timeout), default.client_timeout),
+        proof: value_or(proof, default.proof),
     })
 }
 
-/// The pong timeouts: common ones, then those of each route, also where the heartbeat is off.
-pub(crate) fn heartbeat_timeouts(file: &ConfigFile) -> Vec<PongTimeouts> {
-    let default =
-        SessionPolicy::default().heartbeat_client.map_or(Duration::ZERO, |default| default.timeout);
+/// The heartbeat values that are listed also where the heartbeat is off: common ones, then those of
+/// each route.
+pub(crate) fn heartbeat_values(file: &ConfigFile) -> Vec<HeartbeatValues> {
+    let default = HeartbeatValues::default(None);
     let of = |own: Option<&HeartbeatTable>| {
         let keys = KeyScope::new(own, &file.heartbeat);
-        let client = value_or(keys.pick(|table| &table.client.timeout), default);
-        [client, value_or(keys.pick(|table| &table.backend.timeout), default)]
+        let timeout = |key| value_or(key, default.client_timeout);
+        HeartbeatValues {
+            client_timeout: timeout(keys.pick(|table| &table.client.timeout)),
+            backend_timeout: timeout(keys.pick(|table| &table.backend.timeout)),
+            proof: value_or(keys.pick(|table| &table.proof), default.proof),
+        }
     };
     let routes = file.routes.value().into_iter().flatten();
     std::iter::once(None).chain(routes.map(|route| Some(&route.heartbeat))).map(of).collect()

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use toml::de::DeValue;
-use ws::LimitAction;
+use ws::{LimitAction, PingProof};
 
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::reader::TableReader;
@@ -55,6 +55,7 @@ pub(crate) struct RateValue<R, B> {
 pub(crate) struct HeartbeatTable {
     pub(crate) client: HeartbeatKeys,
     pub(crate) backend: HeartbeatKeys,
+    pub(crate) proof: Parsed<PingProof>,
 }
 
 /// `interval` and `timeout`, or `backend_interval` and `backend_timeout`.
@@ -82,6 +83,7 @@ pub(crate) fn heartbeat(table: &mut TableReader<'_, '_, '_>) -> HeartbeatTable {
             interval: table.get("backend_interval"),
             timeout: table.get("backend_timeout"),
         },
+        proof: table.get("proof"),
     }
 }
 

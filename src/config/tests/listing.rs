@@ -72,6 +72,7 @@ interval = "off"
 timeout = "11s"
 backend_interval = "21s"
 backend_timeout = "7s"
+proof = "pong"
 
 [[route]]
 host = "[2001:db8::7]"
@@ -250,12 +251,13 @@ fn every_value_has_a_line_or_a_source() {
 
 #[test]
 fn disabled_features_keep_their_written_values() {
-    let text = "[heartbeat]\ninterval = \"off\"\ntimeout = \"77s\"\n\
+    let text = "[heartbeat]\ninterval = \"off\"\ntimeout = \"77s\"\nproof = \"pong\"\n\
                 [admin]\nenabled = false\naddress = \"127.0.0.1:1\"\n";
     let keys = effective(&parse(&format!("{PLAIN}{text}")));
     let value = |key: &str| keys.iter().find(|found| found.key == key).unwrap().value.clone();
     assert_eq!(value("heartbeat.timeout"), "\"77s\"");
     assert_eq!(value("route[0].heartbeat.timeout"), "\"77s\"");
+    assert_eq!(value("route[0].heartbeat.proof"), "\"pong\"");
     assert_eq!(
         (value("admin.enabled").as_str(), value("admin.address").as_str()),
         ("false", "\"127.0.0.1:1\"")

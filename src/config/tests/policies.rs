@@ -1,8 +1,8 @@
 //! Limits, heartbeats and other parts of the session policy.
 
 use ws::{
-    AgeLimit, HeartbeatPolicy, Limit, LimitAction, LimitKind, RateLimit, SessionPolicy, Side,
-    Strictness,
+    AgeLimit, HeartbeatPolicy, Limit, LimitAction, LimitKind, PingProof, RateLimit, SessionPolicy,
+    Side, Strictness,
 };
 
 use super::*;
@@ -90,7 +90,7 @@ fn route_overrides_a_limit_as_a_whole() {
          [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]\n\
          [limits]\nmessage_from_client = {{ max = \"1KiB\", action = \"report\" }}\n\
          bytes_from_backend = \"1MiB/s\"\nmin_write_rate = \"2KiB/s\"\n\
-         [heartbeat]\nbackend_timeout = \"4s\"\n"
+         [heartbeat]\nbackend_timeout = \"4s\"\nproof = \"pong\"\n"
     ));
     let (own, common) = (&settings.routes[0].policy, &settings.routes[1].policy);
     assert_eq!(own.from_client.message, Some(Limit::close(2048)), "not the common action");
@@ -107,7 +107,8 @@ fn route_overrides_a_limit_as_a_whole() {
     let trickle = |policy: &SessionPolicy| policy.min_write_rate.map(std::num::NonZeroU64::get);
     assert_eq!((trickle(own), trickle(common)), (None, Some(2048)));
     let secs = Duration::from_secs;
-    let pings = Some(HeartbeatPolicy { interval: secs(20), timeout: secs(4) });
+    let pings =
+        Some(HeartbeatPolicy { interval: secs(20), timeout: secs(4), proof: PingProof::Pong });
     assert_eq!((own.heartbeat_backend, common.heartbeat_backend), (pings, None));
     assert_eq!((own.strict, common.strict), (Strictness::Report, Strictness::Enforce));
 }

@@ -1,7 +1,7 @@
 //! Keys that accept one of a few words.
 
 use toml::de::DeValue;
-use ws::{LimitAction, Strictness};
+use ws::{LimitAction, PingProof, Strictness};
 
 use crate::config::settings::{Compression, ForwardedHeader, LogFormat};
 use crate::config::toml::diagnostic::Problem;
@@ -19,6 +19,12 @@ impl TomlValue for Compression {
 impl TomlValue for Strictness {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         choice(value, &[("enforce", Self::Enforce), ("report", Self::Report)])
+    }
+}
+
+impl TomlValue for PingProof {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        choice(value, &[("any", Self::Any), ("pong", Self::Pong)])
     }
 }
 

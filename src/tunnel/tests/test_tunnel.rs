@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 use ws::{
-    DeflateMode, Entropy, HeartbeatPolicy, Session, SessionClose, SessionPolicy, Summary,
-    TerminationReason,
+    DeflateMode, Entropy, HeartbeatPolicy, PingProof, Session, SessionClose, SessionPolicy,
+    Summary, TerminationReason,
 };
 
 use super::frames::{self, Frame};
@@ -52,8 +52,11 @@ impl Default for Setup {
     }
 }
 
-pub(super) const HEARTBEAT: HeartbeatPolicy =
-    HeartbeatPolicy { interval: Duration::from_secs(30), timeout: Duration::from_secs(10) };
+pub(super) const HEARTBEAT: HeartbeatPolicy = HeartbeatPolicy {
+    interval: Duration::from_secs(30),
+    timeout: Duration::from_secs(10),
+    proof: PingProof::Any,
+};
 
 /// A tunnel that runs as a task.
 pub(super) struct TestTunnel {

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tokio::time::{advance, sleep};
-use ws::{CloseCodes, Side, TerminationReason};
+use ws::{CloseCodes, HeartbeatPolicy, PingProof, Side, TerminationReason};
 
 use super::frames::{BINARY, CLOSE, PING, PONG, TEXT, code, masked, unmasked};
 use super::test_tunnel::{HEARTBEAT, RemotePeer, Setup, StreamEnd, StreamKind, TestTunnel};
@@ -53,7 +53,9 @@ async fn heartbeat_pings_only_the_client(kind: StreamKind) {
 }
 
 async fn silent_client_is_lost(kind: StreamKind) {
-    let mut tunnel = TestTunnel::new(kind, with_heartbeat()).await;
+    let mut setup = Setup::default();
+    setup.policy.heartbeat_client = Some(HeartbeatPolicy { proof: PingProof::Pong, ..HEARTBEAT });
+    let mut tunnel = TestTunnel::new(kind, setup).await;
     assert_eq!(tunnel.client.recv_frame().await.first, PING);
     let pinged = tunnel.age();
     // Not an answer: an unsolicited pong.

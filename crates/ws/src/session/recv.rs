@@ -90,7 +90,12 @@ impl Session {
                 self.handle_rate_exceeded(from, now);
                 self.recv(from, input, now, sizes)
             }
-            FrameStep::Incomplete => RecvAction::Incomplete,
+            FrameStep::Incomplete => {
+                if let Some(heartbeat) = self.timers.heartbeat_mut(from) {
+                    heartbeat.handle_uncounted();
+                }
+                RecvAction::Incomplete
+            }
             FrameStep::DelayUntil(until, limit) => {
                 self.peers.of_mut(from).pause(until, limit, now);
                 RecvAction::Paused

@@ -1,6 +1,6 @@
 //! The listing's rows for routes, their backends, and the common limits and heartbeats.
 
-use ws::{LimitKind, Limits, SessionPolicy, Side, Strictness};
+use ws::{LimitKind, Limits, PingProof, SessionPolicy, Side, Strictness};
 
 use super::key_group::KeyGroup;
 use super::value::{
@@ -9,7 +9,7 @@ use super::value::{
 };
 use crate::config::explain::effect::AppliesTo::{Immediately, Requests, Tunnels};
 use crate::config::settings::{Compression, HeaderRules, OnBackendLoss, Settings};
-use crate::config::source_map::PongTimeouts;
+use crate::config::source_map::HeartbeatValues;
 use crate::config::values::origin::OriginRule;
 
 /// The keys of a `[[route]]` without its backends.
@@ -44,9 +44,7 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("forwarded", Requests, plain(route.send_forwarded));
     headers(&mut group, "request_headers", &route.request_headers);
     headers(&mut group, "response_headers", &route.response_headers);
-    for (key, value) in
-        policy_keys(&route.policy, settings.source_map.heartbeat_timeouts(Some(index)))
-    {
+    for (key, value) in policy_keys(&route.policy, settings.source_map.heartbeat(Some(index))) {
         group.add_with_fallback(&key, Tunnels, value, key.clone());
     }
     Some(group)
@@ -69,9 +67,8 @@ pub fn backend(settings: &Settings, route: usize, index: usize) -> Option<KeyGro
 /// The keys of `[limits]` and `[heartbeat]`.
 pub fn common(settings: &Settings) -> [KeyGroup; 2] {
     let mut groups = ["limits", "heartbeat"].map(KeyGroup::new);
-    for (key, value) in
-        policy_keys(&settings.source_map.common, settings.source_map.heartbeat_timeouts(None))
-    {
+    let source_map = &settings.source_map;
+    for (key, value) in policy_keys(&source_map.common, source_map.heartbeat(None)) {
         for group in &mut groups {
             let name = key.strip_prefix(&group.prefix).and_then(|name| name.strip_prefix('.'));
             name.into_iter().for_each(|name| group.add(name, Tunnels, value.clone()));
@@ -81,7 +78,7 @@ pub fn common(settings: &Settings) -> [KeyGroup; 2] {
 }
 
 /// All keys of `[limits]` and `[heartbeat]` with their values.
-fn policy_keys(policy: &SessionPolicy, timeouts: PongTimeouts) -> Vec<(String, DisplayValue)> {
+fn policy_keys(policy: &SessionPolicy, values: HeartbeatValues) -> Vec<(String, DisplayValue)> {
     let mut keys = Vec::new();
     let standard = SessionPolicy::default();
     for kind in LimitKind::ALL.into_iter().filter(|kind| *kind != LimitKind::Inflated) {
@@ -97,12 +94,18 @@ fn policy_keys(policy: &SessionPolicy, timeouts: PongTimeouts) -> Vec<(String, D
     add("limits.write_timeout", duration(policy.write_timeout));
     let min_write_rate = policy.min_write_rate.map(|rate| size(rate.get()));
     add("limits.min_write_rate", or_off(min_write_rate, |rate| per_second(&rate)));
-    let [client, backend] = timeouts;
     let interval = |side| or_off(policy.heartbeat(side), |heartbeat| duration(heartbeat.interval));
     add("heartbeat.interval", interval(Side::Client));
-    add("heartbeat.timeout", duration(client));
+    add("heartbeat.timeout", duration(values.client_timeout));
     add("heartbeat.backend_interval", interval(Side::Backend));
-    add("heartbeat.backend_timeout", duration(backend));
+    add("heartbeat.backend_timeout", duration(values.backend_timeout));
+    add(
+        "heartbeat.proof",
+        text(match values.proof {
+            PingProof::Any => "any",
+            PingProof::Pong => "pong",
+        }),
+    );
     keys
 }
 

@@ -52,11 +52,12 @@ fn idle_counts_from_the_last_data_byte() {
 fn missing_pong_closes_both_sides() {
     let mut harness = Harness::new();
     let pinged = harness.now;
+    harness.send(Client, &frame(Client, 0x82, b"data before the ping"));
     harness.next_ping();
     let first = harness.now - pinged;
     assert!(first >= seconds(15) && first < seconds(30), "{first:?}");
     harness.advance(seconds(10) - Duration::from_nanos(1));
-    harness.send(Client, &frame(Client, 0x82, b"data, but no pong"));
+    harness.send(Backend, &frame(Backend, 0x82, b"data of the other side"));
     assert_eq!(harness.session.termination(), None);
     harness.advance(Duration::from_nanos(1));
     assert_eq!(
@@ -64,6 +65,90 @@ fn missing_pong_closes_both_sides() {
         Some(TerminationReason::HeartbeatTimeout(Side::Client))
     );
     assert_eq!(harness.close_codes(), (Some(1001), Some(1001)));
+}
+
+// Requirements: FC37.
+#[test]
+fn only_the_pong_counts_if_required() {
+    let mut harness = Harness::with_policy(pong_required());
+    let payload = harness.next_ping();
+    harness.send(Client, &frame(Client, 0x8a, b"another pong"));
+    harness.advance(seconds(10) - Duration::from_nanos(1));
+    harness.send(Client, &frame(Client, 0x82, b"data, but no pong"));
+    assert_eq!(harness.session.termination(), None);
+    harness.advance(Duration::from_nanos(1));
+    let lost = Some(TerminationReason::HeartbeatTimeout(Side::Client));
+    assert_eq!(harness.session.termination(), lost);
+    let mut harness = Harness::with_policy(pong_required());
+    assert_eq!(harness.next_ping(), payload);
+    harness.send(Client, &frame(Client, 0x8a, &payload));
+    harness.advance(seconds(10));
+    assert_eq!(harness.session.termination(), None);
+}
+
+// Requirements: FC39.
+#[test]
+fn any_byte_after_a_ping_is_life() {
+    let data = frame(Client, 0x82, b"data");
+    let start_of_a_frame = vec![0x82];
+    for bytes in [data, frame(Client, 0x8a, b"another pong"), start_of_a_frame] {
+        let mut harness = Harness::new();
+        let payload = harness.next_ping();
+        let pinged = harness.now;
+        harness.send(Client, &bytes);
+        harness.advance(seconds(10));
+        assert_eq!(harness.next_ping(), payload, "sent again, as it has no pong");
+        let wait = harness.now - pinged;
+        assert!(wait > Duration::from_millis(26_250) && wait <= seconds(30), "{wait:?}");
+        harness.advance(seconds(10) - Duration::from_nanos(1));
+        assert_eq!(harness.session.termination(), None);
+        harness.advance(Duration::from_nanos(1));
+        let lost = Some(TerminationReason::HeartbeatTimeout(Side::Client));
+        assert_eq!(harness.session.termination(), lost, "each ping needs its own proof");
+    }
+}
+
+// Requirements: F20, FC39.
+#[test]
+fn late_pongs_are_not_relayed() {
+    let mut harness = Harness::new();
+    let data = frame(Client, 0x82, b"data");
+    let payload = harness.next_ping();
+    for _ in 0..5 {
+        harness.send(Client, &data);
+        harness.advance(seconds(10));
+        assert_eq!(harness.next_ping(), payload);
+    }
+    let pong = frame(Client, 0x8a, &payload);
+    harness.send(Client, &pong.repeat(6));
+    assert_eq!(harness.to_backend, data.repeat(5));
+    assert_eq!(harness.session.rtt(Client), None, "which ping is answered is unknown");
+    harness.send(Client, &pong);
+    assert_eq!(harness.to_backend, [data.repeat(5), pong].concat(), "one more is unsolicited");
+    let next = harness.next_ping();
+    assert_ne!(next, payload);
+    harness.send(Client, &data);
+    harness.advance(seconds(10));
+    harness.to_backend.clear();
+    harness.send(Client, &frame(Client, 0x8a, &next));
+    assert!(harness.to_backend.is_empty());
+    assert_ne!(harness.next_ping(), next, "its pong came, if late");
+}
+
+#[test]
+fn live_peer_is_pinged_at_most_once_per_timeout() {
+    let heartbeat =
+        HeartbeatPolicy { interval: seconds(1), timeout: seconds(10), proof: PingProof::Any };
+    let policy = SessionPolicy { heartbeat_client: Some(heartbeat), ..without_message_age() };
+    let mut harness = Harness::with_policy(policy);
+    harness.next_ping();
+    harness.to_client.clear();
+    for _ in 0..50 {
+        harness.send(Client, &frame(Client, 0x82, b"data"));
+        harness.advance(seconds(1));
+    }
+    assert_eq!(harness.to_client.len(), 5 * 10, "five pings");
+    assert_eq!(harness.session.termination(), None);
 }
 
 #[test]
@@ -100,7 +185,7 @@ fn timeout_starts_when_the_ping_is_sent() {
 
 #[test]
 fn no_pong_is_expected_inside_a_frame() {
-    let mut harness = Harness::with_policy(without_message_age());
+    let mut harness = Harness::with_policy(pong_required());
     harness.next_ping();
     let long = frame(Client, 0x82, &[0; 1000]);
     for part in long.chunks(100) {
@@ -112,7 +197,7 @@ fn no_pong_is_expected_inside_a_frame() {
         Some(TerminationReason::HeartbeatTimeout(Side::Client)),
         "it could answer after the last part"
     );
-    let mut harness = Harness::new();
+    let mut harness = Harness::with_policy(pong_required());
     harness.next_ping();
     harness.send(Client, &long[..100]);
     harness.advance(seconds(20) - Duration::from_nanos(1));
@@ -174,7 +259,11 @@ fn suspended_process_grants_one_more_timeout() {
 fn unrepresentable_durations_never_expire() {
     let forever = Duration::MAX;
     let mut harness = Harness::with_policy(SessionPolicy {
-        heartbeat_client: Some(HeartbeatPolicy { interval: forever, timeout: forever }),
+        heartbeat_client: Some(HeartbeatPolicy {
+            interval: forever,
+            timeout: forever,
+            proof: PingProof::Any,
+        }),
         idle: Some(forever),
         close_grace: forever,
         write_timeout: forever,
@@ -184,6 +273,15 @@ fn unrepresentable_durations_never_expire() {
     assert_eq!(harness.session.poll_timeout(), None);
     harness.session.close(&DRAIN, harness.now);
     assert_eq!(harness.session.poll_timeout(), None);
+}
+
+/// A policy with a heartbeat that requires pongs, and without a message age limit.
+fn pong_required() -> SessionPolicy {
+    let mut policy = without_message_age();
+    policy.heartbeat_client = policy
+        .heartbeat_client
+        .map(|heartbeat| HeartbeatPolicy { proof: PingProof::Pong, ..heartbeat });
+    policy
 }
 
 /// A policy without a message age limit.

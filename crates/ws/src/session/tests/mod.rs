@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::close_code::CloseCode;
 use crate::limit_kind::LimitKind;
-use crate::policy::{HeartbeatPolicy, Limit, Limits, RateLimit};
+use crate::policy::{HeartbeatPolicy, Limit, Limits, PingProof, RateLimit};
 use crate::protocol_error::ProtocolError;
 use crate::session_close::SessionClose;
 use crate::stats::DirectionStats;

@@ -180,8 +180,7 @@ fn delayed_side_finishes_after_the_other_closes() {
 
 #[test]
 fn paused_peer_is_not_lost() {
-    let heartbeat = HeartbeatPolicy { interval: seconds(30), timeout: seconds(10) };
-    let mut policy = SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..policy() };
+    let mut policy = SessionPolicy { idle: None, ..policy() };
     policy.from_client.bytes = Some(RateLimit::new(131, LimitAction::Delay));
     policy.from_client.message_age = None;
     let mut harness = Harness::with_policy(policy);
@@ -217,8 +216,7 @@ fn paused_peer_is_not_lost() {
 /// A peer may answer a retransmitted ping twice, the second time after the next ping was sent.
 #[test]
 fn late_pong_to_a_retransmitted_ping_is_recognized() {
-    let heartbeat = HeartbeatPolicy { interval: seconds(30), timeout: seconds(10) };
-    let mut policy = SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..policy() };
+    let mut policy = SessionPolicy { idle: None, ..policy() };
     policy.from_client.bytes = Some(RateLimit::new(30, LimitAction::Delay));
     policy.from_client.message_age = None;
     let mut harness = Harness::with_policy(policy);
