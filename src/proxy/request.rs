@@ -170,9 +170,16 @@ impl ConnectionContext {
         let connected = self.connect(route, forwarded).await?;
         let backend = connected.backend.clone();
         log.set_backend(&backend);
-        let (compression, limit) = (route.compression, route.timeouts.response_header);
-        let upgrading =
-            handshake::upgrade(connected, head, handshake, forwarded, compression, limit);
+        let (limit, idle) = (route.timeouts.response_header, route.timeouts.idle);
+        let upgrading = handshake::upgrade(
+            connected,
+            head,
+            handshake,
+            forwarded,
+            route.compression,
+            limit,
+            idle,
+        );
         let upgraded = match upgrading.await {
             Ok(upgraded) => upgraded,
             Err(UpgradeFailure::Rejected(reason)) => return Err(reason),

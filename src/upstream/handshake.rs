@@ -2,14 +2,13 @@
 //! (RFC 6455 4.1).
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use data_encoding::BASE64;
-use http_body_util::{Empty, Full};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::Empty;
+use hyper::body::Incoming;
 use hyper::header::{SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use hyper::http::{request, response};
 use hyper::{Request, Response, Version};
@@ -21,10 +20,12 @@ use super::connect::BackendConnection;
 use super::exchange::BackendExchange;
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
+use super::idle_timer::IdleTimer;
 use super::negotiate::{
     allowed_offers, check_extensions, check_subprotocol, with_client_no_context_takeover,
 };
 use super::pool::Backend;
+use super::response_body::ResponseBody;
 use crate::config::settings::{Compression, HeaderRules};
 use crate::http::Handshake;
 use crate::http::extension::Extension;
@@ -56,7 +57,7 @@ pub enum UpgradeFailure {
     Rejected(RejectReason),
     /// The backend declined with this response, which is forwarded and ends the client's connection.
     /// Records show it as [`RejectReason::BackendRejected`].
-    Declined(Response<Full<Bytes>>),
+    Declined(Response<ResponseBody<Empty<Bytes>>>),
 }
 
 impl From<RejectReason> for UpgradeFailure {
@@ -66,7 +67,8 @@ impl From<RejectReason> for UpgradeFailure {
 }
 
 /// Forwards the client's handshake and checks the response. `handshake` was parsed from `head`. `limit`
-/// covers the exchange up to the end of the response head.
+/// covers the exchange up to the end of the response head; `idle` is the longest time without progress in
+/// the body of a declining response.
 ///
 /// Only the head is forwarded. Interim responses (1xx) are discarded: hyper's server cannot send them,
 /// and a 103 has no use for an upgrade.
@@ -81,6 +83,7 @@ pub async fn upgrade(
     forwarded: &ForwardedHeaders<'_>,
     compression: Compression,
     limit: Duration,
+    idle: Duration,
 ) -> Result<UpgradedBackend, UpgradeFailure> {
     let offered = allowed_offers(&handshake.extensions, compression);
     let request = head::upgrade_request(head, handshake, forwarded, &offered)?;
@@ -109,8 +112,8 @@ pub async fn upgrade(
         }
         Ok(CheckedResponse::Declined { response, body, exchange }) => {
             backend.record_success();
-            let body = read_bounded(body, exchange, deadline).await;
-            Err(UpgradeFailure::Declined(response.map(|()| Full::new(body))))
+            let body = ResponseBody::new(body, exchange, IdleTimer::new(idle));
+            Err(UpgradeFailure::Declined(response.map(|()| body)))
         }
         Err(reason) => {
             // Only a failed connection attempt counts against a backend: an invalid response may be
@@ -235,33 +238,6 @@ fn deflate_mode(extensions: &[Extension], compression: Compression) -> DeflateMo
         Compression::Inspect => DeflateMode::Inspect,
     }
 }
-
-/// Reads the body of a declining response until its end, the deadline or [`DECLINED_BYTES_MAX`].
-/// The body is only meant for people, so a truncated one is still useful.
-async fn read_bounded(
-    mut body: Incoming,
-    mut exchange: BackendExchange<Empty<Bytes>>,
-    deadline: Instant,
-) -> Bytes {
-    let mut kept = BytesMut::new();
-    while kept.len() < DECLINED_BYTES_MAX {
-        let next = poll_fn(|cx| {
-            exchange.poll_io(cx);
-            Pin::new(&mut body).poll_frame(cx)
-        });
-        let Ok(Some(Ok(frame))) = timeout_at(deadline, next).await else {
-            break;
-        };
-        if let Ok(data) = frame.into_data() {
-            kept.extend_from_slice(&data);
-        }
-    }
-    kept.truncate(DECLINED_BYTES_MAX);
-    kept.freeze()
-}
-
-/// Maximum number of body bytes forwarded from a declining response.
-const DECLINED_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests;

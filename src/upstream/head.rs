@@ -104,25 +104,23 @@ pub fn switching_response(
     Ok(build_response(StatusCode::SWITCHING_PROTOCOLS, built))
 }
 
-/// Builds the response for the client from a backend's response that declines the upgrade. It ends the
-/// client's connection.
+/// Builds the response for the client from a backend's response that declines the upgrade: as for a plain
+/// request, but it ends the client's connection.
 ///
 /// # Errors
-/// [`RejectReason::BackendHandshakeInvalid`] if `Connection` is malformed.
+/// As for [`plain_response`].
 pub fn declined_response(
     head: &response::Parts,
     rules: &HeaderRules,
 ) -> Result<Response<()>, RejectReason> {
-    let mut headers = response_headers(&head.headers, rules)?;
-    headers.remove(CONTENT_LENGTH);
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    if head.status == StatusCode::UPGRADE_REQUIRED {
-        // RFC 9110 15.5.22: a 426 names the protocol to upgrade to. Only WebSocket is supported here,
-        // regardless of what the backend named.
-        headers.insert(CONNECTION, HeaderValue::from_static("close, Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    }
-    Ok(build_response(head.status, headers))
+    let mut response = plain_response(head, rules)?;
+    // Bytes that the client sent after its handshake may be frames, which are no further request.
+    let close = match head.status {
+        StatusCode::UPGRADE_REQUIRED => "close, Upgrade",
+        _ => "close",
+    };
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static(close));
+    Ok(response)
 }
 
 /// Builds the head of a plain response for the client. `Content-Length` is the value that framed the
@@ -147,6 +145,8 @@ pub fn plain_response(
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     if head.status == StatusCode::UPGRADE_REQUIRED {
+        // RFC 9110 15.5.22: a 426 names the protocol to upgrade to. Only WebSocket is supported here,
+        // regardless of what the backend named.
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }

@@ -12,9 +12,11 @@ pub(crate) mod forwarded_headers;
 pub(crate) mod handshake;
 pub(crate) mod head;
 pub(crate) mod health;
+pub(crate) mod idle_timer;
 pub(crate) mod negotiate;
 pub(crate) mod pool;
 pub(crate) mod reset_tolerant_writer;
 pub(crate) mod resolve;
+pub(crate) mod response_body;
 #[cfg(test)]
 pub(crate) mod scripted;

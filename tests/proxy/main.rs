@@ -54,6 +54,7 @@ mod plain_http;
 mod proxy_protocol;
 mod proxy_protocol_out;
 mod rate_delays;
+mod refused_upgrades;
 mod relay;
 mod reload;
 mod reload_changes;

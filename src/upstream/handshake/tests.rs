@@ -34,7 +34,7 @@ async fn upgrade_with<Script: AsyncFnOnce(&mut TcpStream)>(
     let backend = Arc::clone(&connection.backend);
     let scripted = direct_request();
     let headers = scripted.headers();
-    let upgrading = upgrade(connection, &head, &handshake, &headers, compression, limit);
+    let upgrading = upgrade(connection, &head, &handshake, &headers, compression, limit, limit);
     (tokio::join!(assert_send(upgrading), script(&mut stream)).0, backend)
 }
 
@@ -118,7 +118,8 @@ async fn keeps_frames_that_arrive_with_the_101() {
     let scripted = direct_request();
     let headers = scripted.headers();
     let client = async {
-        let upgrading = upgrade(connection, &head, &handshake, &headers, Compression::Strip, LIMIT);
+        let upgrading =
+            upgrade(connection, &head, &handshake, &headers, Compression::Strip, LIMIT, LIMIT);
         let mut upgraded = upgrading.await.unwrap();
         let mut received = upgraded.early.to_vec();
         while received.len() < 7 {
@@ -328,7 +329,8 @@ async fn client_disconnect_closes_the_backend_connection() {
     let scripted = direct_request();
     let headers = scripted.headers();
     {
-        let upgrading = upgrade(connection, &head, &handshake, &headers, Compression::Strip, LIMIT);
+        let upgrading =
+            upgrade(connection, &head, &handshake, &headers, Compression::Strip, LIMIT, LIMIT);
         tokio::select! {
             biased;
             _ = upgrading => panic!("the backend did not respond"),

@@ -271,7 +271,10 @@ fn declined_upgrade_closes_the_connection() {
         &[("Location", "/login"), ("Content-Length", "5"), ("Connection", "keep-alive")],
     );
     let redirect = declined_response(&redirect, &none);
-    assert_eq!(lines(redirect.unwrap().headers()), ["location: /login", "connection: close"]);
+    assert_eq!(
+        lines(redirect.unwrap().headers()),
+        ["location: /login", "content-length: 5", "connection: close"]
+    );
     let wrong_version = response_head(
         426,
         &[("Upgrade", "h2c"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "8")],

@@ -2,11 +2,13 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 
 use http_body_util::{Either, Empty};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::upstream::scripted::{assert_send, connected, direct_request, read_head, reply};

@@ -1,9 +1,12 @@
 //! Responses other than 101.
 
-use super::*;
+use http_body_util::BodyExt as _;
 
-async fn body_of(response: Response<Full<Bytes>>) -> Bytes {
-    http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes()
+use super::*;
+use crate::upstream::response_body::ResponseBodyError;
+
+async fn body_of(response: Response<ResponseBody<Empty<Bytes>>>) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
 }
 
 // Requirements: W15, BM05.
@@ -29,24 +32,34 @@ async fn relays_the_backend_rejection() {
 
 // Requirements: BM05.
 #[tokio::test]
-async fn rejection_body_is_bounded_in_size_and_time() {
+async fn rejection_body_streams_until_the_idle_timeout() {
     let script = async |stream: &mut TcpStream| {
-        reply(stream, b"HTTP/1.1 403 No\r\nContent-Length: 1000000\r\n\r\n").await;
-        let _ = stream.write_all(&[b'x'; 200_000]).await;
-    };
-    let (result, _) = upgrade_with("", Compression::Strip, LIMIT, script).await;
-    let Err(UpgradeFailure::Declined(response)) = result else { panic!("{result:?}") };
-    assert!(!response.headers().contains_key("content-length"));
-    assert_eq!(body_of(response).await.len(), 64 * 1024);
-
-    let script = async |stream: &mut TcpStream| {
-        reply(stream, b"HTTP/1.1 403 No\r\n\r\nstart").await;
+        reply(stream, b"HTTP/1.1 403 No\r\nContent-Length: 200001\r\n\r\n").await;
+        stream.write_all(&[b'x'; 200_000]).await.unwrap();
         let _ = stream.read(&mut [0; 1]).await;
     };
-    let limit = Duration::from_millis(100);
-    let (result, _) = upgrade_with("", Compression::Strip, limit, script).await;
-    let Err(UpgradeFailure::Declined(response)) = result else { panic!("{result:?}") };
-    assert_eq!(&body_of(response).await[..], b"start");
+    let head = opening("");
+    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!() };
+    let (connection, mut stream) = connected().await;
+    let scripted = direct_request();
+    let headers = scripted.headers();
+    let (mode, idle) = (Compression::Strip, Duration::from_millis(300));
+    let client = async {
+        let upgrading = upgrade(connection, &head, &handshake, &headers, mode, LIMIT, idle);
+        let Err(UpgradeFailure::Declined(response)) = upgrading.await else { panic!() };
+        assert_eq!(response.headers()["content-length"], "200001");
+        let (mut body, mut received) = (response.into_body(), 0);
+        loop {
+            match body.frame().await.unwrap() {
+                Ok(frame) => received += frame.data_ref().unwrap().len(),
+                Err(error) => return (received, error),
+            }
+        }
+    };
+    let ((received, error), ()) = tokio::join!(client, script(&mut stream));
+    assert_eq!(received, 200_000);
+    let ResponseBodyError::IdleTimeout(reason) = error else { panic!("{error:?}") };
+    assert_eq!(reason, RejectReason::BackendIdleTimeout);
 }
 
 // Requirements: BM05.

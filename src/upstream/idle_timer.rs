@@ -1,0 +1,72 @@
+//! The idle timeout of an exchange with a backend: a limit on the time in which neither direction makes
+//! progress.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::reject::RejectReason;
+
+/// Progress of one exchange, recorded by both directions.
+#[derive(Debug, Default)]
+pub struct ExchangeActivity {
+    /// Counts progress.
+    count: AtomicU32,
+    /// The backend could take more of the request body than the client has sent.
+    awaiting_client: AtomicBool,
+}
+
+impl ExchangeActivity {
+    /// Records progress in either direction.
+    pub fn record(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the exchange waits for the client's request body and not for the backend.
+    pub fn set_awaiting_client(&self, awaiting: bool) {
+        self.awaiting_client.store(awaiting, Ordering::Relaxed);
+    }
+}
+
+/// Expires when an exchange makes no progress.
+#[derive(Debug)]
+pub struct IdleTimer {
+    activity: Arc<ExchangeActivity>,
+    /// The count at the last poll.
+    seen: u32,
+    limit: Duration,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl IdleTimer {
+    /// Starts a timer that expires after `limit` without progress.
+    pub fn new(limit: Duration) -> Self {
+        Self { activity: Arc::default(), seen: 0, limit, sleep: Box::pin(sleep(limit)) }
+    }
+
+    /// Where both directions record their progress.
+    pub fn activity(&self) -> &Arc<ExchangeActivity> {
+        &self.activity
+    }
+
+    /// Ready when the exchange made no progress for too long. Must be called after the exchange was
+    /// polled, so that data which has already arrived counts as progress.
+    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<RejectReason> {
+        let count = self.activity.count.load(Ordering::Relaxed);
+        if count != self.seen {
+            self.seen = count;
+            self.sleep.as_mut().reset(Instant::now() + self.limit);
+        }
+        self.sleep.as_mut().poll(cx).map(|()| {
+            if self.activity.awaiting_client.load(Ordering::Relaxed) {
+                RejectReason::BodyTimeout
+            } else {
+                RejectReason::BackendIdleTimeout
+            }
+        })
+    }
+}
