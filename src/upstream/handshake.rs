@@ -74,7 +74,7 @@ impl From<RejectReason> for UpgradeFailure {
 /// and a 103 has no use for an upgrade.
 ///
 /// # Errors
-/// [`UpgradeFailure::Declined`] if the backend answered with a valid status of 300 to 599, and
+/// [`UpgradeFailure::Declined`] if the backend answered with a valid status of 200 to 599, and
 /// [`UpgradeFailure::Rejected`] if it did not answer in time or its response is invalid.
 pub async fn upgrade(
     connection: BackendConnection,
@@ -93,8 +93,7 @@ pub async fn upgrade(
         Ok(response) => response,
         Err(_elapsed) => Err(RejectReason::ResponseTimeout),
     };
-    // Any complete response other than 101 shows that the backend is up, even an invalid one: a client
-    // may send an upgrade to the path of a page, which is answered with 200.
+    // Any complete response other than 101 shows that the backend is up, even an invalid one.
     let rules = &forwarded.policy.response_headers;
     let is_up = matches!(response, Ok(BackendResponse::Declined { .. }));
     let checked = response
@@ -179,14 +178,15 @@ fn check_response(
             Ok(CheckedResponse::Switching { negotiated, response, stream, early })
         }
         BackendResponse::Declined { head, body, exchange } => match head.status.as_u16() {
-            300..=599 => Ok(CheckedResponse::Declined {
+            // A 2xx is a response like any other, such as a login page: it accepts a tunnel in HTTP/2 only
+            // (Envoy CVE-2024-23326).
+            200..=599 => Ok(CheckedResponse::Declined {
                 response: head::declined_response(&head, rules)?,
                 body,
                 exchange,
             }),
-            // A 2xx accepts a tunnel in HTTP/2 only (Envoy CVE-2024-23326).
             _ => Err(RejectReason::BackendHandshakeInvalid(
-                "response to the upgrade is neither 101 nor 300 to 599",
+                "response to the upgrade is neither 101 nor 200 to 599",
             )),
         },
     }

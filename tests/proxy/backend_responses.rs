@@ -69,13 +69,11 @@ fn added(line: &str) -> Vec<u8> {
 // Requirements: BM05, BM06.
 #[tokio::test]
 async fn unexpected_status_becomes_502() {
-    let mut responses: Vec<Vec<u8>> =
-        ["200 OK", "201 Created", "202 Accepted", "299 X", "600 X", "999 X"]
-            .map(|status| {
-                format!("HTTP/1.1 {status}\r\nX: leak\r\nContent-Length: 4\r\n\r\nleak").into()
-            })
-            .into();
-    responses.push(b"HTTP/1.1 204 No Content\r\nX: leak\r\n\r\n".into());
+    let mut responses: Vec<Vec<u8>> = ["600 X", "999 X"]
+        .map(|status| {
+            format!("HTTP/1.1 {status}\r\nX: leak\r\nContent-Length: 4\r\n\r\nleak").into()
+        })
+        .into();
     responses.extend([
         replaced("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: A"),
         replaced("s3pPLM", "s3pPLm"),

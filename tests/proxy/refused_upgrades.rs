@@ -83,6 +83,42 @@ async fn status_426_gets_an_upgrade_header() {
 
 // Requirements: BM05.
 #[tokio::test]
+async fn success_status_passes_and_closes_the_connection() {
+    let head = "Content-Type: text/html\r\nSet-Cookie: a=1\r\nUpgrade: websocket\r\n";
+    let responses = [
+        (format!("200 OK\r\n{head}Content-Length: 7\r\n\r\nsign in"), "sign in"),
+        (format!("201 Created\r\n{head}\r\nto the end"), "to the end"),
+        (format!("202 X\r\n{head}Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"), "hi"),
+        (format!("204 No Content\r\n{head}\r\n"), ""),
+        (format!("299 X\r\n{head}Content-Length: 0\r\n\r\n"), ""),
+    ];
+    let sent = responses.iter().map(|(sent, _)| format!("HTTP/1.1 {sent}").into_bytes());
+    let backend = backend_with(sent.collect()).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    for (number, (sent, body)) in responses.iter().enumerate() {
+        let (response, rest) = request_number(&client, number, "X: y").await;
+        assert_eq!(response.status, sent[..3].parse::<u16>().unwrap());
+        assert_eq!(response.header("connection"), Some("close"));
+        assert_eq!(response.header("set-cookie"), Some("a=1"));
+        assert_eq!(response.header("upgrade"), None);
+        let mut left = &rest[..];
+        if response.status != 204 {
+            assert_eq!(read_body(&mut left, &response).await, body.as_bytes());
+        }
+        assert_eq!(left, b"");
+        let record = proxy.nth_end_record(number + 1).await;
+        let got = (&record["end"], &record["status"], &record["detail"]);
+        let status = response.status.into();
+        assert_eq!(
+            got,
+            (&"backend_rejected".into(), &status, &"backend rejected the upgrade".into())
+        );
+    }
+}
+
+// Requirements: BM05.
+#[tokio::test]
 async fn error_body_of_any_length_is_streamed() {
     let piece = vec![b'x'; 1 << 16];
     let backend = Backend::raw(move |head, mut stream, _| {

@@ -64,8 +64,19 @@ async fn rejection_body_streams_until_the_idle_timeout() {
 
 // Requirements: BM05.
 #[tokio::test]
-async fn rejects_success_status_without_upgrade() {
-    for status in ["200 OK", "204 No Content", "206 Partial Content", "299 X", "600 X", "999 X"] {
+async fn relays_a_success_status() {
+    for status in ["200 OK", "204 No Content", "206 Partial Content", "299 X"] {
+        let response =
+            format!("HTTP/1.1 {status}\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n");
+        let Err(UpgradeFailure::Declined(response)) = upgrade_from(&response).await else {
+            panic!("{status}")
+        };
+        assert_eq!(response.status().as_str(), &status[..3]);
+        assert_eq!(response.headers()["connection"], "close");
+        assert!(!response.headers().contains_key("upgrade"));
+        assert_eq!(&body_of(response).await[..], b"");
+    }
+    for status in ["600 X", "999 X"] {
         assert_bad(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).await;
     }
 }
