@@ -1,7 +1,8 @@
 //! The `Origin` check (RFC 6455 10.2): which web pages may open WebSockets. Complete, normalised
-//! origins are compared, except that `*.` stands for any subdomain.
+//! origins are compared, except that `*.` stands for any subdomain; other texts byte by byte.
 
-use crate::config::values::origin::{Origin, OriginRule};
+use crate::config::values::origin::Origin;
+use crate::config::values::origin_rule::{OriginRule, entries_for};
 use crate::reject::OriginMismatch;
 
 /// The `origins` list of a route.
@@ -34,9 +35,17 @@ impl OriginRules {
         Err(OriginMismatch::NotListed)
     }
 
-    /// Describes a mismatch for the record, with what `same-origin` stands for.
-    pub fn explain(&self, mismatch: OriginMismatch, own: &Origin) -> String {
-        let mut text = mismatch.to_string();
+    /// Describes the mismatch of a header for the record: the entry that would allow it, and what
+    /// `same-origin` stands for.
+    pub fn explain(&self, mismatch: OriginMismatch, header: Option<&str>, own: &Origin) -> String {
+        let mut text = match (mismatch, header.and_then(entries_for)) {
+            (OriginMismatch::NotListed, Some(entries)) => {
+                format!(
+                    "origin not allowed by this route; to allow it, add {entries} to route.origins"
+                )
+            }
+            (_, _) => mismatch.to_string(),
+        };
         if mismatch != OriginMismatch::Missing && self.0.contains(&OriginRule::SameOrigin) {
             text.push_str(&format!("; \"same-origin\" is {own} for this request"));
         }
@@ -44,33 +53,11 @@ impl OriginRules {
     }
 
     fn allows(&self, header: Option<&str>, own: &Origin) -> bool {
-        let Some(header) = header else {
-            return self.0.iter().any(|rule| matches!(rule, OriginRule::Missing | OriginRule::Any));
-        };
-        // RFC 6454 6.2: a browser sends one serialised origin or `null`. A value that cannot be
-        // parsed matches only `"*"`.
-        let origin = Origin::parse(header).ok();
-        self.0.iter().any(|rule| match rule {
-            OriginRule::Any => true,
-            OriginRule::Missing => false,
-            OriginRule::Null => header == "null",
-            OriginRule::SameOrigin => origin.as_ref() == Some(own),
-            OriginRule::Exact(listed) => origin.as_ref() == Some(listed),
-            OriginRule::Subdomains(parent) => {
-                origin.as_ref().is_some_and(|o| is_subdomain(o, parent))
-            }
+        self.0.iter().any(|rule| match header {
+            Some(header) => rule.allows(header, own),
+            None => matches!(rule, OriginRule::Missing | OriginRule::Any),
         })
     }
-}
-
-/// Whether the origin's host is a subdomain of the parent's, with the same scheme and port.
-fn is_subdomain(origin: &Origin, parent: &Origin) -> bool {
-    origin.scheme == parent.scheme
-        && origin.port == parent.port
-        && origin
-            .host
-            .strip_suffix(parent.host.as_str())
-            .is_some_and(|labels| labels.len() > 1 && labels.ends_with('.'))
 }
 
 #[cfg(test)]

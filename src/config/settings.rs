@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use ws::SessionPolicy;
 
 use super::source_map::SourceMap;
-use super::values::origin::OriginRule;
+use super::values::origin_rule::OriginRule;
 use super::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use crate::client::{ClientAddr, KeyPrefixes};
 

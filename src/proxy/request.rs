@@ -215,8 +215,9 @@ impl ConnectionContext {
         }
         snapshot.handshake_rate.admit(client.key)?;
         let own = own_origin(client, &handshake.authority, context.forwarded);
-        if let Err(mismatch) = route.origins.check(handshake.origin.as_deref(), &own) {
-            log.set_detail(route.origins.explain(mismatch, &own));
+        let sent = handshake.origin.as_deref();
+        if let Err(mismatch) = route.origins.check(sent, &own) {
+            log.set_detail(route.origins.explain(mismatch, sent, &own));
             return Err(RejectReason::Origin(mismatch));
         }
         state.concurrency.admit_tunnel(

@@ -153,6 +153,7 @@ impl Snapshot {
         match (capacity, tls, errors.is_empty()) {
             (Some(capacity), Some((tls, mut warnings)), true) => {
                 warnings.extend(capacity.memory_warning(memory::limit()));
+                warnings.extend(settings.origin_warnings());
                 Ok(Validated { capacity, tls, warnings })
             }
             (_, _, _) => Err(errors),

@@ -104,7 +104,7 @@ fn all_errors_are_reported_together() {
              [rates]\nhandshakes_per_client = \"20/m\"\n[admin]\naddress = \"0.0.0.0:9180\"\n",
         )
         .replace("127.0.0.1:9\"", "http://127.0.0.1:9/x\"")
-        .replace("\"same-origin\"", "\"https://a.example/\""),
+        .replace("\"same-origin\"", "\"https://*\""),
     ));
     for key in [
         "route[0].origins[0]",

@@ -1,7 +1,7 @@
 //! The origin allow-list: which web pages may open WebSockets (RFC 6455 10.2).
 
 use crate::support::head::with_lines;
-use crate::support::{Backend, Client, Proxy, route};
+use crate::support::{Backend, Client, Proxy, Record, route};
 
 /// A proxy for `chat.example` with a list of allowed origins.
 struct OriginProxy {
@@ -195,6 +195,90 @@ async fn malformed_origin_is_always_rejected() {
         assert_eq!(proxy.status("chat.example", line).await, 400, "{line:?}");
     }
     assert_eq!(proxy.backend.heads().len(), 0);
+}
+
+// Requirements: UH38, UH39.
+#[tokio::test]
+async fn origins_of_devices_and_shells_can_be_listed() {
+    let proxy = OriginProxy::allowing(
+        "[\"file://\", \"http://192.168.1.9/path\", \"192.168.1.9:8080\", \"\", \"app://.\", \
+         \"moz-extension://*\", \"chrome-extension://*\", \"vscode-webview://*\", \"https://a.b/\"]",
+    )
+    .await;
+    proxy
+        .assert_origins(
+            &[
+                "file://",
+                "http://192.168.1.9/path",
+                "192.168.1.9:8080",
+                "",
+                "app://.",
+                "moz-extension://7e5c5a0e-0d3e-4b1a-9a53-1d9f4f0f4a11",
+                "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+                "VSCODE-WEBVIEW://1jnk0v",
+                "https://a.b/",
+            ],
+            &[
+                "https://a.b",
+                "file:///",
+                "file://host",
+                "FILE://",
+                "http://192.168.1.9",
+                "http://192.168.1.9/path/",
+                "https://192.168.1.9:8080",
+                "app://..",
+                "https://moz-extension",
+                "https://moz-extension://a",
+                "moz-extension",
+                "null",
+            ],
+        )
+        .await;
+    assert_eq!(proxy.status("chat.example", "X: y").await, 403, "no Origin is not an empty one");
+    let warning = |record: &Record| {
+        record["message"] == "configuration warning"
+            && record["warning"].as_str().unwrap().contains("write \"https://a.b\"")
+    };
+    proxy.process.record("a warning about the path", warning).await;
+}
+
+// Requirements: UH40.
+#[tokio::test]
+async fn record_names_the_entry_that_admits_the_origin() {
+    let proxy = OriginProxy::allowing("[\"same-origin\"]").await;
+    let long = format!("https://{}.example", "a".repeat(300));
+    let same = "; \"same-origin\" is http://chat.example for this request";
+    let entry = |entries: &str| {
+        format!(
+            "origin not allowed by this route; to allow it, add {entries} to route.origins{same}"
+        )
+    };
+    let unnamed = format!("origin not allowed by this route; add it to route.origins{same}");
+    for (n, (origin, detail)) in [
+        ("https://evil.example", entry("\"https://evil.example\"")),
+        ("", entry("\"\"")),
+        ("file://", entry("\"file://\"")),
+        ("app://x", entry("\"app://x\" or \"app://*\"")),
+        ("a \"b\" \\", entry("\"a \\\"b\\\" \\\\\"")),
+        // A credential is not repeated, and not every text can be an entry.
+        ("https://user:secret@a.example", unnamed.clone()),
+        ("https://a.example/?token=secret", unnamed.clone()),
+        (&long, unnamed.clone()),
+        ("https://*", unnamed.clone()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(proxy.status("chat.example", &format!("Origin: {origin}")).await, 403);
+        let record = proxy.process.nth_end_record(n + 1).await;
+        assert_eq!(record["detail"], detail, "{origin}");
+        assert!(!record.to_string().contains("secret"), "{record}");
+        assert!(record["origin"].as_str().is_some_and(|shown| shown.len() < 300), "{record}");
+    }
+    assert_eq!(proxy.status("chat.example", "X: y").await, 403);
+    let record = proxy.process.nth_end_record(10).await;
+    assert!(record["detail"].as_str().unwrap().contains("add \"missing\""), "{record}");
+    assert!(record["origin"].is_null(), "{record}");
 }
 
 #[tokio::test]

@@ -13,12 +13,15 @@ use super::names::UniqueNames;
 use super::policy::session_policy;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::route::{BackendItem, RouteTable};
-use crate::config::settings::{BackendSettings, Compression, OnBackendLoss, RouteSettings};
+use crate::config::settings::{
+    BackendSettings, Compression, OnBackendLoss, RouteSettings, Settings,
+};
 use crate::config::toml::diagnostic::{Location, Problem};
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::close_reason::BackendLossPolicy;
-use crate::config::values::origin::{OriginRule, RULES};
+use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff};
 
@@ -124,6 +127,20 @@ impl<'f> Routes<'f> {
             location,
             problem.help("give one of them another path, or list all backends in one"),
         );
+    }
+}
+
+impl Settings {
+    /// Entries of `origins` that look like the address of a page, but that no browser sends.
+    pub fn origin_warnings(&self) -> Vec<LateDiagnostic> {
+        let routes = self.routes.iter().enumerate();
+        let entries = routes.flat_map(|(route, settings)| {
+            let entries = settings.origins.iter().enumerate();
+            entries.map(move |(index, rule)| (format!("route[{route}].origins[{index}]"), rule))
+        });
+        entries
+            .filter_map(|(key, rule)| Some(LateDiagnostic { key, problem: rule.warning()? }))
+            .collect()
     }
 }
 

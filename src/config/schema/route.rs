@@ -13,7 +13,7 @@ use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::field::{HeaderField, HeaderFieldName};
-use crate::config::values::origin::{OriginRule, RULES};
+use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff};
 

@@ -277,6 +277,8 @@ fn missing_origins_list_the_choices() {
          \"https://*.example.com\"     any subdomain of example.com
          \"missing\"                   clients that send no Origin, such as native applications
          \"null\"                      sandboxed frames and local files
+         \"file://\"                   clients that send exactly this text
+         \"moz-extension://*\"         any origin with this scheme: browser extensions, applications
          \"*\"                         any origin: only if the backend checks it itself
 
 proxy.toml: 1 error"

@@ -7,6 +7,7 @@ pub(crate) mod close_reason;
 pub(crate) mod field;
 pub(crate) mod network;
 pub(crate) mod origin;
+pub(crate) mod origin_rule;
 pub(crate) mod patterns;
 pub(crate) mod scalars;
 pub(crate) mod targets;

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use crate::config::toml::diagnostic::Problem;
-use crate::config::toml::nearest::nearest;
 use crate::config::toml::scalar::digits;
 
 /// A normalised origin: lower-case scheme and host, and an explicit port.
@@ -80,6 +78,16 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// Whether the host is a subdomain of the parent's, with the same scheme and port.
+    pub fn is_below(&self, parent: &Self) -> bool {
+        let labels = self.host.strip_suffix(parent.host.as_str());
+        self.scheme == parent.scheme
+            && self.port == parent.port
+            && labels.is_some_and(|labels| labels.len() > 1 && labels.ends_with('.'))
+    }
+}
+
 impl fmt::Display for Origin {
     /// Formats the origin as browsers send it, without the default port of the scheme.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,65 +96,6 @@ impl fmt::Display for Origin {
             Some(port) if Some(port) != default_port(&self.scheme) => write!(f, ":{port}"),
             Some(_) | None => Ok(()),
         }
-    }
-}
-
-/// One entry of a route's `origins`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum OriginRule {
-    /// `"*"`: any `Origin` field, or none.
-    Any,
-    /// `"same-origin"`: scheme, host and port of the request.
-    SameOrigin,
-    /// `"null"`: the opaque origin (sandboxed frames, local files).
-    Null,
-    /// `"missing"`: no `Origin` field (clients other than browsers).
-    Missing,
-    /// Exactly this origin.
-    Exact(Origin),
-    /// Any subdomain of this host with the same scheme and port: `https://*.example.com`.
-    Subdomains(Origin),
-}
-
-impl OriginRule {
-    /// Parses one entry of a route's `origins`.
-    ///
-    /// # Errors
-    ///
-    /// Describes the mistake and suggests a valid entry.
-    pub fn parse(text: &str) -> Result<Self, Problem> {
-        match text {
-            "*" => return Ok(Self::Any),
-            "same-origin" => return Ok(Self::SameOrigin),
-            "null" => return Ok(Self::Null),
-            "missing" => return Ok(Self::Missing),
-            "" => return Err(Problem::new("an empty origin").help(RULES)),
-            _ => {}
-        }
-        let problem =
-            |error: OriginError| Problem::new(error.to_string()).help(suggestion(text, error));
-        let rule = match text.split_once("://*.") {
-            Some((scheme, parent)) => {
-                let parent = Origin::parse(&format!("{scheme}://{parent}")).map_err(problem)?;
-                if parent.host.starts_with('[') || is_ipv4(&parent.host) {
-                    return Err(Problem::new("an IP address has no subdomains")
-                        .help(format!("write \"{parent}\"")));
-                }
-                Self::Subdomains(parent)
-            }
-            None if text.contains('*') => return Err(misplaced_wildcard(text)),
-            None => Self::Exact(Origin::parse(text).map_err(problem)?),
-        };
-        if let Self::Exact(origin) | Self::Subdomains(origin) = &rule
-            && matches!(origin.scheme.as_str(), "ws" | "wss")
-        {
-            let (_, rest) = text.split_once("://").unwrap_or(("", text));
-            let scheme = if origin.scheme == "wss" { "https" } else { "http" };
-            let problem =
-                Problem::new("an origin is the address of the page, not of the WebSocket");
-            return Err(problem.help(format!("write \"{scheme}://{rest}\"")));
-        }
-        Ok(rule)
     }
 }
 
@@ -192,60 +141,6 @@ fn default_port(scheme: &str) -> Option<u16> {
         _ => None,
     }
 }
-
-fn is_ipv4(host: &str) -> bool {
-    host.parse::<std::net::Ipv4Addr>().is_ok()
-}
-
-fn suggestion(text: &str, error: OriginError) -> String {
-    match error {
-        OriginError::NoScheme => match nearest(text, KEYWORDS) {
-            Some(keyword) => format!("did you mean \"{keyword}\"?"),
-            None if text.contains(['.', ':']) => format!("write \"https://{text}\""),
-            None => RULES.to_owned(),
-        },
-        OriginError::Path => {
-            let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
-            let host = rest.split(['/', '?', '#', '\\']).next().unwrap_or(rest);
-            format!("write \"{scheme}://{host}\"")
-        }
-        OriginError::NotAscii => {
-            "write the name in punycode, as browsers send it: \"https://xn--bcher-kva.example\""
-                .to_owned()
-        }
-        OriginError::User => match text.split_once("://").zip(text.rsplit_once('@')) {
-            Some(((scheme, _), (_, host))) => format!("write \"{scheme}://{host}\""),
-            None => RULES.to_owned(),
-        },
-        OriginError::NoHost if text.starts_with("file:") => "local files send \"null\"".to_owned(),
-        OriginError::BadPort => "ports are 1 to 65535".to_owned(),
-        OriginError::BadScheme | OriginError::NoHost | OriginError::BadHost => {
-            "write it as browsers do: \"https://chat.example.com\", \"http://localhost:3000\""
-                .to_owned()
-        }
-    }
-}
-
-fn misplaced_wildcard(text: &str) -> Problem {
-    let problem = Problem::new(format!("\"{text}\" has a misplaced wildcard"));
-    match text.strip_prefix("*.") {
-        Some(parent) => problem.help(format!("write \"https://*.{parent}\"")),
-        None => problem.help(
-            "\"https://*.example.com\" matches every subdomain of example.com, \"*\" alone matches any origin",
-        ),
-    }
-}
-
-const KEYWORDS: [&str; 3] = ["same-origin", "null", "missing"];
-
-/// The choices for `origins`, as shown in error messages.
-pub(crate) const RULES: &str = "list the pages that may connect:
-\"same-origin\"               pages on the route's own host
-\"https://chat.example.com\"  exactly this origin
-\"https://*.example.com\"     any subdomain of example.com
-\"missing\"                   clients that send no Origin, such as native applications
-\"null\"                      sandboxed frames and local files
-\"*\"                         any origin: only if the backend checks it itself";
 
 #[cfg(test)]
 mod tests;

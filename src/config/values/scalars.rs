@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 use ws::CloseCode;
 
-use super::origin::OriginRule;
+use super::origin_rule::OriginRule;
 use super::patterns::{BackendAddress, HostPattern, ONE_HOST, PathPrefix, check_request_path};
 use super::units::{ByteSize, BytesPerSecond, PerSecond, parse_duration};
 use super::variables::reject_variable;

@@ -10,7 +10,6 @@ use super::value::{
 use crate::config::explain::effect::AppliesTo::{Immediately, Requests, Tunnels};
 use crate::config::settings::{Compression, HeaderRules, OnBackendLoss, Settings};
 use crate::config::source_map::HeartbeatValues;
-use crate::config::values::origin::OriginRule;
 
 /// The keys of a `[[route]]` without its backends.
 pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
@@ -19,7 +18,7 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("host", Requests, text(&route.host));
     group.add("path", Requests, text(route.path.as_str()));
     group.add_with_fallback("name", Requests, text(&route.name), format!("route[{index}].host"));
-    group.add("origins", Requests, list(route.origins.iter().map(origin)));
+    group.add("origins", Requests, list(route.origins.iter().map(ToString::to_string)));
     group.add("on_backend_loss", Immediately, on_backend_loss(route.on_backend_loss));
     group.add("http", Requests, plain(route.http));
     group.add("tunnels", Requests, or_off(route.tunnels, plain));
@@ -132,16 +131,5 @@ fn on_backend_loss(policy: OnBackendLoss) -> DisplayValue {
         OnBackendLoss::Keep => text("keep"),
         OnBackendLoss::Drain => text("drain"),
         OnBackendLoss::CloseAfter(after) => duration(after),
-    }
-}
-
-fn origin(rule: &OriginRule) -> String {
-    match rule {
-        OriginRule::Any => "*".to_owned(),
-        OriginRule::SameOrigin => "same-origin".to_owned(),
-        OriginRule::Null => "null".to_owned(),
-        OriginRule::Missing => "missing".to_owned(),
-        OriginRule::Exact(origin) => origin.to_string(),
-        OriginRule::Subdomains(parent) => parent.to_string().replacen("://", "://*.", 1),
     }
 }

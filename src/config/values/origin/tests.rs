@@ -60,59 +60,6 @@ fn rejects_invalid_origins() {
     }
 }
 
-#[test]
-fn parses_origin_rules() {
-    let parent = Origin::parse("https://example.com:8443").unwrap();
-    for (text, rule) in [
-        ("*", OriginRule::Any),
-        ("same-origin", OriginRule::SameOrigin),
-        ("null", OriginRule::Null),
-        ("missing", OriginRule::Missing),
-        ("https://example.com:8443", OriginRule::Exact(parent.clone())),
-        ("https://*.example.com:8443", OriginRule::Subdomains(parent)),
-    ] {
-        assert_eq!(OriginRule::parse(text).unwrap(), rule, "{text}");
-    }
-}
-
-#[test]
-fn invalid_rules_get_a_suggestion() {
-    for (text, expected) in [
-        (
-            "chat.example.com",
-            "an origin must start with a scheme (write \"https://chat.example.com\")",
-        ),
-        ("same_origin", "an origin must start with a scheme (did you mean \"same-origin\"?)"),
-        ("NULL", "an origin must start with a scheme (did you mean \"null\"?)"),
-        (
-            "https://a.b/",
-            "an origin must not contain a path, not even a trailing slash (write \"https://a.b\")",
-        ),
-        ("https://u:p@a.b", "an origin must not contain a user name (write \"https://a.b\")"),
-        ("https://a.b:x", "the port is invalid (ports are 1 to 65535)"),
-        ("file://", "the host is missing (local files send \"null\")"),
-        (
-            "wss://a.b",
-            "an origin is the address of the page, not of the WebSocket (write \"https://a.b\")",
-        ),
-        (
-            "ws://*.a.b:1",
-            "an origin is the address of the page, not of the WebSocket (write \"http://*.a.b:1\")",
-        ),
-        ("*.a.b", "\"*.a.b\" has a misplaced wildcard (write \"https://*.a.b\")"),
-        ("https://*.10.0.0.1", "an IP address has no subdomains (write \"https://10.0.0.1\")"),
-        (
-            "https://*.a.b/",
-            "an origin must not contain a path, not even a trailing slash (write \"https://*.a.b\")",
-        ),
-    ] {
-        assert_eq!(OriginRule::parse(text).unwrap_err().to_string(), expected);
-    }
-    for text in ["https://*", "https://a*.b", "https://a.*", "https://*.*.b", "http*://a.b", "**"] {
-        assert!(OriginRule::parse(text).is_err(), "{text}");
-    }
-}
-
 proptest! {
     #[test]
     fn display_and_parse_round_trip(text in "(https?|app)://[a-zA-Z0-9.\\[\\]:-]{1,16}(:[0-9]{1,5})?") {
@@ -123,6 +70,6 @@ proptest! {
 
     #[test]
     fn parsing_never_panics(text in "\\PC{0,16}|[a-z:/.*@\\[\\]]{0,16}") {
-        let _ = (Origin::parse(&text), OriginRule::parse(&text));
+        let _ = Origin::parse(&text);
     }
 }
