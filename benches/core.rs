@@ -109,6 +109,7 @@ fn through_meter(stream: &[u8], turns: usize) {
         limits: &Limits::default(),
         strict: Strictness::Enforce,
         inflated_max: None,
+        context_takeover: false,
         pending_pings: &[],
         stop_at_boundary: false,
         ending: false,

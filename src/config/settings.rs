@@ -207,8 +207,9 @@ pub enum Compression {
     Strip,
     /// Offer and response are forwarded unchanged; message sizes are counted as compressed.
     Pass,
-    /// The client's messages are also limited after decompression. For this, the response contains
-    /// `client_no_context_takeover`.
+    /// The offer of `permessage-deflate` and the response to it are forwarded unchanged, other
+    /// extensions are removed from the offer; message sizes are counted as compressed and as
+    /// decompressed.
     Inspect,
 }
 

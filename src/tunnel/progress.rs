@@ -38,5 +38,6 @@ impl RelayedMessages {
     }
 }
 
-/// CPU budget of one wake for decompression, in bytes copied: a few hundred microseconds.
+/// CPU budget of one wake for measuring compressed messages, in bytes copied: a few hundred
+/// microseconds.
 const WORK_MAX: u64 = 512 * 1024;

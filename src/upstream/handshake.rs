@@ -21,9 +21,7 @@ use super::exchange::BackendExchange;
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
 use super::idle_timer::IdleTimer;
-use super::negotiate::{
-    allowed_offers, check_extensions, check_subprotocol, with_client_no_context_takeover,
-};
+use super::negotiate::{allowed_offers, check_extensions, check_subprotocol, deflate_mode};
 use super::pool::Backend;
 use super::response_body::ResponseBody;
 use crate::config::settings::{Compression, HeaderRules};
@@ -96,8 +94,8 @@ pub async fn upgrade(
     // Any complete response other than 101 shows that the backend is up, even an invalid one.
     let rules = &forwarded.policy.response_headers;
     let is_up = matches!(response, Ok(BackendResponse::Declined { .. }));
-    let checked = response
-        .and_then(|response| check_response(response, handshake, &offered, compression, rules));
+    let checked =
+        response.and_then(|response| check_response(response, handshake, &offered, rules));
     match checked {
         Ok(CheckedResponse::Switching {
             negotiated: Negotiated { extensions, subprotocol },
@@ -164,16 +162,12 @@ fn check_response(
     response: BackendResponse,
     handshake: &Handshake,
     offered: &[Extension],
-    compression: Compression,
     rules: &HeaderRules,
 ) -> Result<CheckedResponse, RejectReason> {
     match response {
         BackendResponse::Switching { head, stream, early } => {
-            let mut negotiated = check_switching(&head, handshake, offered)
+            let negotiated = check_switching(&head, handshake, offered)
                 .map_err(RejectReason::BackendHandshakeInvalid)?;
-            if compression == Compression::Inspect {
-                negotiated.extensions = with_client_no_context_takeover(negotiated.extensions);
-            }
             let response = head::switching_response(&head.headers, &negotiated.extensions, rules)?;
             Ok(CheckedResponse::Switching { negotiated, response, stream, early })
         }
@@ -229,15 +223,6 @@ fn accept_key(key: &str) -> String {
 
 /// The GUID of RFC 6455 1.3.
 const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-
-fn deflate_mode(extensions: &[Extension], compression: Compression) -> DeflateMode {
-    match compression {
-        _ if !extensions.iter().any(Extension::is_deflate) => DeflateMode::Off,
-        Compression::Strip => DeflateMode::Off,
-        Compression::Pass => DeflateMode::Pass,
-        Compression::Inspect => DeflateMode::Inspect,
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use ws::{DeflateMode, PerSide};
 
 use crate::config::settings::Compression;
 use crate::http::extension::Extension;
@@ -44,16 +45,21 @@ pub fn check_extensions(
     Ok(selected)
 }
 
-/// Requires the client to start each message with an empty window, so that messages can be inspected
-/// separately. A server may require this from any client that compresses (RFC 7692 7.1.1.2), and the
-/// backend is not affected by it.
-pub fn with_client_no_context_takeover(mut selected: Vec<Extension>) -> Vec<Extension> {
-    for extension in selected.iter_mut().filter(|extension| extension.is_deflate()) {
-        if extension.param(CLIENT_NO_TAKEOVER).is_none() {
-            extension.params.push((CLIENT_NO_TAKEOVER.to_owned(), None));
-        }
+/// How the session handles compressed messages with the extensions that the backend selected.
+pub fn deflate_mode(selected: &[Extension], compression: Compression) -> DeflateMode {
+    let Some(deflate) = selected.iter().find(|extension| extension.is_deflate()) else {
+        return DeflateMode::Off;
+    };
+    match compression {
+        Compression::Strip => DeflateMode::Off,
+        Compression::Pass => DeflateMode::Pass,
+        Compression::Inspect => DeflateMode::Inspect {
+            context_takeover: PerSide {
+                client: deflate.param(CLIENT_NO_TAKEOVER).is_none(),
+                backend: deflate.param(SERVER_NO_TAKEOVER).is_none(),
+            },
+        },
     }
-    selected
 }
 
 /// The value of `Sec-WebSocket-Extensions`; `None` without extensions.
@@ -68,7 +74,7 @@ fn is_valid_response(response: &Extension, offer: &Extension) -> bool {
         let is_first = response.params[..index].iter().all(|(before, _)| before != name);
         is_first
             && match name.as_str() {
-                "server_no_context_takeover" | CLIENT_NO_TAKEOVER => value.is_none(),
+                SERVER_NO_TAKEOVER | CLIENT_NO_TAKEOVER => value.is_none(),
                 "server_max_window_bits" | "client_max_window_bits" => {
                     value.as_deref().and_then(window_bits).is_some()
                 }
@@ -81,7 +87,7 @@ fn is_valid_response(response: &Extension, offer: &Extension) -> bool {
         (Some(_) | None, None) | (None, Some(_)) => true,
     };
     // 7.1.1.1 and 7.1.2.1: the response must contain what the client requires of the server.
-    let required = ["server_no_context_takeover", "server_max_window_bits"];
+    let required = [SERVER_NO_TAKEOVER, "server_max_window_bits"];
     let has_required =
         required.iter().all(|name| offer.param(name).is_none() || response.param(name).is_some());
     // 7.1.2.2: the server may limit the client's window only if the client offered this.
@@ -116,6 +122,7 @@ pub fn check_subprotocol(
 }
 
 const CLIENT_NO_TAKEOVER: &str = "client_no_context_takeover";
+const SERVER_NO_TAKEOVER: &str = "server_no_context_takeover";
 
 #[cfg(test)]
 mod tests {
@@ -134,23 +141,29 @@ mod tests {
     }
 
     #[test]
-    fn client_is_required_to_reset_its_window() {
-        for (response, expected) in [
-            ("permessage-deflate", "permessage-deflate; client_no_context_takeover"),
+    fn context_takeover_is_what_the_backend_selected() {
+        for (response, client, backend) in [
+            ("permessage-deflate", true, true),
+            ("x-other, permessage-deflate; server_max_window_bits=10", true, true),
+            ("Permessage-Deflate; client_no_context_takeover", false, true),
+            ("permessage-deflate; server_no_context_takeover", true, false),
             (
-                "Permessage-Deflate; client_no_context_takeover",
-                "permessage-deflate; client_no_context_takeover",
-            ),
-            (
-                "permessage-deflate; server_max_window_bits=\"10\"",
-                "permessage-deflate; server_max_window_bits=10; client_no_context_takeover",
+                "permessage-deflate; client_no_context_takeover; server_no_context_takeover",
+                false,
+                false,
             ),
         ] {
             let selected = Extension::read_all(&headers(response)).unwrap();
-            let required = header_value(&with_client_no_context_takeover(selected));
-            assert_eq!(required.unwrap(), expected);
+            let mode = |compression| deflate_mode(&selected, compression);
+            let context_takeover = PerSide { client, backend };
+            assert_eq!(mode(Compression::Inspect), DeflateMode::Inspect { context_takeover });
+            assert_eq!(mode(Compression::Pass), DeflateMode::Pass);
         }
-        assert_eq!(header_value(&with_client_no_context_takeover(Vec::new())), None);
+        let other = Extension::read_all(&headers("x-other")).unwrap();
+        for compression in [Compression::Inspect, Compression::Pass, Compression::Strip] {
+            assert_eq!(deflate_mode(&[], compression), DeflateMode::Off);
+            assert_eq!(deflate_mode(&other, compression), DeflateMode::Off);
+        }
     }
 
     #[test]

@@ -17,8 +17,10 @@ pub struct MeterContext<'a> {
     pub limits: &'a Limits,
     /// The handling of protocol errors.
     pub strict: Strictness,
-    /// Maximum decompressed size of a message in bytes. `None`: messages are not decompressed.
+    /// Maximum decompressed size of a message in bytes. `None`: it is not measured.
     pub inflated_max: Option<u64>,
+    /// Whether compressed messages of this side may refer to earlier ones (RFC 7692 7.1.1).
+    pub context_takeover: bool,
     /// Payloads of the proxy's pings that this side may still answer.
     pub pending_pings: &'a [PingPayload],
     /// Whether to stop at the next frame boundary, where the proxy inserts a control frame.

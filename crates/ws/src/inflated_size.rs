@@ -1,17 +1,22 @@
-//! Measures the decompressed size of a message (RFC 7692 7.2.2) while its frames pass. The output
-//! is discarded; the message is relayed as received.
+//! Measures the decompressed size of a message (RFC 7692 7.2.2) while its frames pass. The message is
+//! relayed as received.
 
-use flate2::{Decompress, FlushDecompress, Status};
-
+use crate::deflate::{DeflateCounter, WINDOW};
 use crate::header::unmask;
 
-/// Measures one compressed message of a sender that starts each message with an empty window
-/// (`client_no_context_takeover`, RFC 7692 7.1.1.2). Takes about 48 KiB while the message lasts.
+/// Measures one compressed message.
 #[derive(Debug)]
 pub(crate) struct InflatedSizeMeter {
-    inflater: Decompress,
-    /// Bytes of output still allowed.
-    remaining: u64,
+    counter: DeflateCounter,
+    /// Maximum size in bytes.
+    max: u64,
+    /// Whether the receiver keeps its window, and so the state of its decompressor, for the next
+    /// message.
+    context_takeover: bool,
+    /// The message before this one is unterminated, and no byte of this one has arrived.
+    follows_unterminated: bool,
+    /// The message is complete, and unterminated.
+    unterminated: bool,
     key: [u8; 4],
     /// Bytes of the mask key received; 4 for an unmasked frame.
     key_len: u8,
@@ -19,8 +24,20 @@ pub(crate) struct InflatedSizeMeter {
     key_offset: u8,
     /// An error is permanent.
     failed: Option<InflateError>,
-    /// CPU cost since the last [`InflatedSizeMeter::take_work`], in bytes copied.
-    work: u64,
+    /// CPU cost reported by [`InflatedSizeMeter::take_work`] so far, in bytes copied.
+    work: u32,
+}
+
+/// What a compressed message leaves behind for the next one of its sender (RFC 7692 7.1.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DeflateContext {
+    /// Bytes of output to which the next message may refer, at most [`WINDOW`].
+    window: u16,
+    /// The message ended with a whole block, without the start of an empty one (RFC 7692 7.2.1): the
+    /// payload is empty, or a whole stream as most libraries produce it. Some receivers accept this;
+    /// others complete a header of a stored block with the first byte of the next message, and accept
+    /// that only if this byte is 0.
+    unterminated: bool,
 }
 
 /// Why a compressed message is rejected.
@@ -34,7 +51,7 @@ pub(crate) enum InflateError {
 
 impl InflatedSizeMeter {
     /// Whether a message of `compressed` bytes can expand to more than `max` bytes.
-    pub(crate) fn is_needed(compressed: u64, max: u64) -> bool {
+    pub(crate) fn can_exceed(compressed: u64, max: u64) -> bool {
         compressed > max / RATIO_MAX
     }
 
@@ -45,11 +62,17 @@ impl InflatedSizeMeter {
         max.saturating_add(max / 7).saturating_add(1024)
     }
 
-    /// A meter for one message of at most `max` decompressed bytes.
-    pub(crate) fn new(max: u64) -> Self {
+    /// A meter for one message of at most `max` decompressed bytes. `None` as `context`: the sender
+    /// starts each message with an empty window (`client_no_context_takeover`,
+    /// `server_no_context_takeover`; RFC 7692 7.1.1).
+    pub(crate) fn new(max: u64, context: Option<DeflateContext>) -> Self {
+        let DeflateContext { window, unterminated } = context.unwrap_or_default();
         Self {
-            inflater: Decompress::new(false),
-            remaining: max,
+            counter: DeflateCounter::new(window),
+            max,
+            context_takeover: context.is_some(),
+            follows_unterminated: unterminated,
+            unterminated: false,
             key: [0; 4],
             key_len: 0,
             key_offset: 0,
@@ -66,8 +89,15 @@ impl InflatedSizeMeter {
     }
 
     /// The CPU cost since the last call, in bytes copied.
-    pub(crate) fn take_work(&mut self) -> u64 {
+    pub(crate) fn take_work(&mut self) -> u32 {
         std::mem::take(&mut self.work)
+    }
+
+    /// What the message leaves behind. After an error this is unknown, so the next message may refer
+    /// to a whole window.
+    pub(crate) fn context(&self) -> DeflateContext {
+        let window = if self.failed.is_some() { WINDOW } else { self.counter.history() };
+        DeflateContext { window, unterminated: self.unterminated }
     }
 
     /// Measures the next bytes of the frame body, which starts with the mask key. `last` tells
@@ -96,57 +126,70 @@ impl InflatedSizeMeter {
             self.key_len += 1;
             payload = rest;
         }
-        let mut clear = [0; UNMASK_CHUNK];
-        for chunk in payload.chunks(UNMASK_CHUNK) {
-            let Some(clear) = clear.get_mut(..chunk.len()) else {
-                return Ok(());
-            };
-            clear.copy_from_slice(chunk);
-            let mut key = self.key;
-            key.rotate_left(usize::from(self.key_offset));
-            unmask(clear, Some(key));
-            self.key_offset = (self.key_offset + (chunk.len() % 4) as u8) % 4;
-            self.inflate(clear)?;
+        if self.key == [0; 4] {
+            self.count(payload)?;
+        } else {
+            let mut clear = [0; UNMASK_CHUNK];
+            for chunk in payload.chunks(UNMASK_CHUNK) {
+                let Some(clear) = clear.get_mut(..chunk.len()) else {
+                    return Ok(());
+                };
+                clear.copy_from_slice(chunk);
+                let mut key = self.key;
+                key.rotate_left(usize::from(self.key_offset));
+                unmask(clear, Some(key));
+                self.key_offset = (self.key_offset + (chunk.len() % 4) as u8) % 4;
+                self.count(clear)?;
+            }
         }
-        // RFC 7692 7.2.2: the sender omits the end of the last block.
-        if last { self.inflate(&[0, 0, 0xff, 0xff]) } else { Ok(()) }
+        if last { self.finish() } else { Ok(()) }
     }
 
-    fn inflate(&mut self, mut input: &[u8]) -> Result<(), InflateError> {
-        let mut output = [0; INFLATE_CHUNK];
-        // Empty blocks cost CPU time for their headers.
-        self.work = self.work.saturating_add(16 * input.len() as u64);
-        loop {
-            let (total_in, total_out) = (self.inflater.total_in(), self.inflater.total_out());
-            let status = self
-                .inflater
-                .decompress(input, &mut output, FlushDecompress::None)
-                .map_err(|_| InflateError::Invalid)?;
-            let consumed = (self.inflater.total_in() - total_in) as usize;
-            let produced = self.inflater.total_out() - total_out;
-            self.work = self.work.saturating_add(produced);
-            self.remaining = self.remaining.checked_sub(produced).ok_or(InflateError::TooLarge)?;
-            input = input.get(consumed..).unwrap_or_default();
-            match status {
-                // RFC 7692 7.2.3.4: a sender may end the stream and start another. A receiver that
-                // continues reading decompresses everything counted here.
-                Status::StreamEnd => self.inflater.reset(false),
-                Status::Ok | Status::BufError if consumed == 0 && produced == 0 => return Ok(()),
-                Status::Ok | Status::BufError => {}
-            }
-            if input.is_empty() && produced < INFLATE_CHUNK as u64 {
-                return Ok(());
-            }
+    /// Ends the message.
+    fn finish(&mut self) -> Result<(), InflateError> {
+        self.unterminated = self.counter.is_at_block_boundary();
+        if self.unterminated {
+            return if self.follows_unterminated { Err(InflateError::Invalid) } else { Ok(()) };
         }
+        // RFC 7692 7.2.2: the sender omits the end of the last block.
+        self.count(&[0, 0, 0xff, 0xff])?;
+        // Otherwise the receiver would take the start of the next message for a part of this block,
+        // and the size of the next message could not be known.
+        if self.context_takeover && !self.counter.is_at_block_boundary() {
+            return Err(InflateError::Invalid);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, payload: &[u8]) -> Result<(), InflateError> {
+        if self.follows_unterminated
+            && let Some(first) = payload.first()
+        {
+            if *first == 0 {
+                return Err(InflateError::Invalid);
+            }
+            self.follows_unterminated = false;
+        }
+        let blocks = self.counter.dynamic_blocks();
+        let result = self.counter.add(payload);
+        let blocks = self.counter.dynamic_blocks() - blocks;
+        let work = WORK_PER_BYTE * payload.len() as u64 + WORK_PER_BLOCK * blocks;
+        self.work = self.work.saturating_add(u32::try_from(work).unwrap_or(u32::MAX));
+        // The size was exceeded before the invalid data, if both are the case.
+        if self.counter.size() > self.max {
+            return Err(InflateError::TooLarge);
+        }
+        result.map_err(|_| InflateError::Invalid)
     }
 }
 
 /// The maximum expansion of DEFLATE: 258 bytes for two bits (zlib's technical notes).
 const RATIO_MAX: u64 = 1032;
 /// Bytes unmasked at a time.
-const UNMASK_CHUNK: usize = 2048;
-/// Bytes decompressed at a time.
-const INFLATE_CHUNK: usize = 16 * 1024;
+const UNMASK_CHUNK: usize = 512;
+/// CPU cost of a byte of input and of the tables of a block, in bytes copied.
+const WORK_PER_BYTE: u64 = 16;
+const WORK_PER_BLOCK: u64 = 256;
 
 #[cfg(test)]
 mod tests {
@@ -173,7 +216,8 @@ mod tests {
         frames: &[usize],
         chunk: usize,
     ) -> Result<(), InflateError> {
-        let mut meter = InflatedSizeMeter::new(max);
+        let context = chunk.is_multiple_of(2).then(DeflateContext::default);
+        let mut meter = InflatedSizeMeter::new(max, context);
         let mut rest = compressed;
         let mut frames = frames.iter().cycle();
         loop {
@@ -233,11 +277,11 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_could_be_too_large_are_measured() {
+    fn maximum_expansion_is_known() {
         let max = 1 << 20;
         let compressed = compress(&vec![0; max]).len() as u64;
-        assert!(InflatedSizeMeter::is_needed(compressed, max as u64), "{compressed}");
-        assert!(!InflatedSizeMeter::is_needed(1000, max as u64));
+        assert!(InflatedSizeMeter::can_exceed(compressed, max as u64), "{compressed}");
+        assert!(!InflatedSizeMeter::can_exceed(1000, max as u64));
     }
 
     // Requirements: FC34.

@@ -10,6 +10,7 @@
 
 mod close_code;
 mod control_frame;
+mod deflate;
 mod entropy;
 mod frame_step;
 mod header;

@@ -10,7 +10,7 @@ use std::mem;
 
 use crate::frame_step::{FrameRun, FrameStep, MeterContext};
 use crate::header::{Header, MASK_BIT, OpCode};
-use crate::inflated_size::InflatedSizeMeter;
+use crate::inflated_size::{DeflateContext, InflatedSizeMeter};
 use crate::limit_kind::LimitKind;
 use crate::protocol_error::ProtocolError;
 use crate::side::Side;
@@ -28,8 +28,10 @@ pub struct FrameMeter {
     control_frames: TokenBucket,
     /// Measures the compressed message in progress.
     inspector: Option<Box<InflatedSizeMeter>>,
-    /// CPU cost of decompression in the current step, in bytes copied.
-    work: u64,
+    /// CPU cost of measuring in the current step, in bytes copied.
+    work: u32,
+    /// What the last compressed message left behind, with context takeover.
+    deflate_context: DeflateContext,
     /// Violations that were reported instead of closing the session.
     pub(crate) reported: ReportedViolations,
 }
@@ -63,6 +65,7 @@ impl FrameMeter {
             control_frames: TokenBucket::new(),
             inspector: None,
             work: 0,
+            deflate_context: DeflateContext::default(),
             reported: ReportedViolations::default(),
         }
     }
@@ -93,7 +96,7 @@ impl FrameMeter {
     }
 
     /// Validates the first bytes of `input`. The result covers as many frames as possible, but ends
-    /// where a message was decompressed. Messages that end in it are added to `sizes`.
+    /// where a message was measured. Messages that end in it are added to `sizes`.
     #[inline]
     pub fn next_step(
         &mut self,
@@ -102,7 +105,7 @@ impl FrameMeter {
         sizes: &mut MessageSizes,
     ) -> FrameStep {
         let step = self.scan(input, context, sizes);
-        sizes.work = sizes.work.saturating_add(mem::take(&mut self.work));
+        sizes.work = sizes.work.saturating_add(u64::from(mem::take(&mut self.work)));
         step
     }
 
@@ -291,7 +294,7 @@ impl FrameMeter {
     }
 }
 
-/// Bytes decompressed in one step, so that the driver can do other work in between.
+/// Bytes measured in one step, so that the driver can do other work in between.
 const INSPECT_BYTES_MAX: usize = 16 * 1024;
 const FIN_TEXT: u8 = 0x81;
 const FIN_BINARY: u8 = 0x82;

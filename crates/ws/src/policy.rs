@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::close_code::CloseCode;
-use crate::side::Side;
+use crate::side::{PerSide, Side};
 
 /// The limits and timeouts of one session. They are fixed when it starts; a reload does not change
 /// them. The defaults are those of the configuration.
@@ -116,10 +116,11 @@ pub enum DeflateMode {
     Off,
     /// Compressed messages pass; only their compressed size is limited.
     Pass,
-    /// Compressed messages pass; the decompressed size of the client's messages is limited. The
-    /// client starts each message with an empty window (`client_no_context_takeover`), so that a
-    /// single message can be decompressed.
-    Inspect,
+    /// Compressed messages pass; their decompressed size is limited.
+    Inspect {
+        /// Whether compressed messages of a side may refer to its earlier ones (RFC 7692 7.1.1).
+        context_takeover: PerSide<bool>,
+    },
 }
 
 /// The proxy's pings to one side (RFC 6455 5.5.2).

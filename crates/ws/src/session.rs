@@ -26,7 +26,7 @@ use crate::violation::ReportedViolations;
 /// The state of one tunnel after the 101 response, without IO.
 ///
 /// It takes about 400 bytes, plus 64 bytes for each side with a heartbeat, 64 bytes for each side
-/// with a byte rate, and 48 KiB while a compressed message is inspected. The policy is shared.
+/// with a byte rate, and up to 8 KiB while a compressed message is measured. The policy is shared.
 ///
 /// # Driver interface
 ///

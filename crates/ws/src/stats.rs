@@ -66,7 +66,7 @@ pub struct MessageSizes {
     pub counts: [u32; MessageSizes::BOUNDS.len() + 1],
     /// Total payload in bytes.
     pub payload: u64,
-    /// CPU cost of decompressing messages, complete or not, in bytes copied.
+    /// CPU cost of measuring compressed messages, complete or not, in bytes copied.
     pub work: u64,
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn check_limits(
     for (from, keys) in [(Side::Client, &table.from_client), (Side::Backend, &table.from_backend)] {
         frame_within_message(keys, from, sink);
         // A decompressed message may be larger than its frames.
-        if from == Side::Backend || !is_inspected(file, route) {
+        if !is_inspected(file, route) {
             message_within_frames(keys, from, sink);
         }
         age_within_lifetime(table, keys, from, sink);
@@ -160,8 +160,7 @@ fn check_not_longer(
     sink.report(location, problem.help(help));
 }
 
-/// Whether messages of clients are inspected after decompression, on this route or, with `None`, on
-/// any.
+/// Whether the decompressed size of messages is limited, on this route or, with `None`, on any.
 fn is_inspected(file: &ConfigFile, route: Option<&RouteTable>) -> bool {
     let inspects = |route: &RouteTable| match route.compression.value() {
         Some(Compression::Strip | Compression::Pass) => false,

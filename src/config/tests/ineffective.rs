@@ -18,30 +18,33 @@ fn message_limit_must_fit_into_its_fragments() {
              most 64KiB (write at most \"64KiB\", or raise one of the other two)"
         )
     };
-    let backend = limits("\"1MiB\"", "\"4KiB\"", "16", "backend");
-    assert_eq!(errors_below(&backend), [problem("message_from_backend", "backend")]);
+    let pass = |limits: &str| format!("compression = \"pass\"\n{limits}");
+    let [client, backend] =
+        ["client", "backend"].map(|side| limits("\"1MiB\"", "\"4KiB\"", "16", side));
     let long = limits("{ max = \"1MiB\" }", "{ max = \"4KiB\" }", "{ max = 16 }", "backend");
-    assert_eq!(errors_below(&long), [problem("message_from_backend.max", "backend")]);
-    // Messages of clients are also inspected after decompression.
-    let client = limits("\"1MiB\"", "\"4KiB\"", "16", "client");
+    assert_eq!(errors_below(&pass(&long)), [problem("message_from_backend.max", "backend")]);
     for compression in ["pass", "strip"] {
-        let errors = errors_below(&format!("compression = \"{compression}\"\n{client}"));
-        assert_eq!(errors, [problem("message_from_client", "client")]);
+        for (side, limits) in [("client", &client), ("backend", &backend)] {
+            let errors = errors_below(&format!("compression = \"{compression}\"\n{limits}"));
+            assert_eq!(errors, [problem(&format!("message_from_{side}"), side)]);
+        }
     }
     let report = "{ max = 16, action = \"report\" }";
     for valid in [
+        // The decompressed size may reach the limit.
         client.clone(),
+        backend.clone(),
         client.replace("[route.limits]", "[limits]"),
-        limits("\"64KiB\"", "\"4KiB\"", "16", "backend"),
-        limits("\"1MiB\"", "\"4KiB\"", "\"off\"", "backend"),
-        limits("\"1MiB\"", "\"4KiB\"", report, "backend"),
+        pass(&limits("\"64KiB\"", "\"4KiB\"", "16", "backend")),
+        pass(&limits("\"1MiB\"", "\"4KiB\"", "\"off\"", "backend")),
+        pass(&limits("\"1MiB\"", "\"4KiB\"", report, "backend")),
         // The default does not count.
-        backend.replace("message_from_backend = \"1MiB\"\n", ""),
+        pass(&backend.replace("message_from_backend = \"1MiB\"\n", "")),
     ] {
         parse(&format!("{PLAIN}{valid}\n"));
     }
     let common = client.replace("[route.limits]", "[limits]");
-    assert_eq!(errors_below(&format!("compression = \"pass\"\n{common}")).len(), 1);
+    assert_eq!(errors_below(&pass(&common)).len(), 1);
 }
 
 // Requirements: CF12.

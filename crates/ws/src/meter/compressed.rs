@@ -22,7 +22,7 @@ impl FrameMeter {
         if self.position.compressed
             && let Some(max) = context.inflated_max
         {
-            self.start_inspection(header, max);
+            self.start_inspection(header, max, context.context_takeover);
         }
         let result = self.inspect(rest.get(header.len..).unwrap_or_default(), context);
         if result.is_err() {
@@ -31,11 +31,15 @@ impl FrameMeter {
         result
     }
 
-    /// Starts measuring, except for an unfragmented message that is too short to exceed `max`.
-    pub(super) fn start_inspection(&mut self, header: &Header, max: u64) {
+    /// Starts measuring. Without context takeover, an unfragmented message that is too short to
+    /// exceed `max` is not measured; otherwise it may affect the size of later messages.
+    fn start_inspection(&mut self, header: &Header, max: u64, context_takeover: bool) {
         if header.compressed {
-            let needed = !header.fin || InflatedSizeMeter::is_needed(header.payload_len, max);
-            self.inspector = needed.then(|| Box::new(InflatedSizeMeter::new(max)));
+            let needed = context_takeover
+                || !header.fin
+                || InflatedSizeMeter::can_exceed(header.payload_len, max);
+            let context = context_takeover.then_some(self.deflate_context);
+            self.inspector = needed.then(|| Box::new(InflatedSizeMeter::new(max, context)));
         }
         if let Some(inspector) = &mut self.inspector {
             inspector.begin_frame(header.key_len);
@@ -74,7 +78,9 @@ impl FrameMeter {
             }
         };
         // Kept on an error, so that a retry of the same frame returns it again.
-        if result.is_err() || !complete {
+        if result.is_ok() && complete {
+            self.deflate_context = inspector.context();
+        } else {
             self.inspector = Some(inspector);
         }
         result

@@ -66,10 +66,12 @@ impl Session {
         let active = self.termination.is_none();
         let allowed = if active { self.allowed_bytes(from, input.len(), now) } else { input.len() };
         let closing = self.peers.of(from.other()).send == SendState::CloseAfterFrame;
+        let (inflated_max, context_takeover) = self.inflated_max(from);
         let context = MeterContext {
             limits: self.policy.limits(from),
             strict: self.policy.strict,
-            inflated_max: self.inflated_max(from),
+            inflated_max,
+            context_takeover,
             pending_pings: self.timers.heartbeat(from).map_or(&[], Heartbeat::pending),
             stop_at_boundary: closing || (active && self.is_ping_due(from.other())),
             ending: !active,
@@ -167,6 +169,7 @@ impl Session {
             limits: &Limits::default(),
             strict: Strictness::Enforce,
             inflated_max: None,
+            context_takeover: false,
             pending_pings: &[],
             stop_at_boundary: false,
             ending: true,
@@ -191,14 +194,15 @@ impl Session {
         }
     }
 
+    /// The maximum decompressed size of a message in bytes, and whether it may refer to earlier ones.
     #[inline]
-    fn inflated_max(&self, from: Side) -> Option<u64> {
-        match (self.deflate, from) {
-            // Backends are trusted; inspecting them would take a window for each tunnel.
-            (DeflateMode::Inspect, Side::Client) => {
-                self.policy.from_client.message.map(|limit| limit.max)
+    fn inflated_max(&self, from: Side) -> (Option<u64>, bool) {
+        match self.deflate {
+            DeflateMode::Inspect { context_takeover } => {
+                let limit = self.policy.limits(from).message;
+                (limit.map(|limit| limit.max), context_takeover[from])
             }
-            (DeflateMode::Off | DeflateMode::Pass | DeflateMode::Inspect, _) => None,
+            DeflateMode::Off | DeflateMode::Pass => (None, false),
         }
     }
 

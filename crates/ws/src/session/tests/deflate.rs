@@ -1,20 +1,32 @@
 use flate2::{Compress, Compression, FlushCompress};
 
 use super::*;
-use crate::{LimitAction, RecvAction, Strictness, Violation};
+use crate::{LimitAction, PerSide, RecvAction, Strictness, Violation};
+
+/// Messages may refer to earlier ones.
+pub(super) const KEPT: DeflateMode =
+    DeflateMode::Inspect { context_takeover: PerSide { client: true, backend: true } };
+/// Every message starts with an empty window.
+pub(super) const RESET: DeflateMode =
+    DeflateMode::Inspect { context_takeover: PerSide { client: false, backend: false } };
 
 /// Compresses a message as an endpoint does (RFC 7692 7.2.1).
-fn compress(message: &[u8]) -> Vec<u8> {
-    let mut compressor = Compress::new(Compression::best(), false);
+pub(super) fn compress(message: &[u8]) -> Vec<u8> {
+    compress_next(&mut Compress::new(Compression::best(), false), message)
+}
+
+/// Compresses a message of an endpoint that keeps its window.
+pub(super) fn compress_next(compressor: &mut Compress, message: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(message.len() + 1024);
     compressor.compress_vec(message, &mut bytes, FlushCompress::Sync).expect("capacity");
     bytes.truncate(bytes.len() - 4);
     bytes
 }
 
-fn with_limit(limit: u64, deflate: DeflateMode) -> Harness {
+pub(super) fn with_limit(limit: u64, deflate: DeflateMode) -> Harness {
     let mut policy = policy();
     policy.from_client.message = Some(Limit::close(limit));
+    policy.from_backend.message = Some(Limit::close(limit));
     Harness::with_deflate(policy, deflate)
 }
 
@@ -32,7 +44,7 @@ fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
 #[test]
 fn decompression_bomb_stops_at_the_limit() {
     let bomb = compress(&vec![0; 2 << 20]);
-    let mut harness = with_limit(1 << 20, DeflateMode::Inspect);
+    let mut harness = with_limit(1 << 20, KEPT);
     let before = frame(Client, 0xc2, &compress(b"hello"));
     harness.send(Client, &[before.clone(), frame(Client, 0xc2, &bomb)].concat());
     assert_eq!(
@@ -49,7 +61,7 @@ fn decompression_bomb_stops_at_the_limit() {
 fn fragmented_bomb_stops_before_its_end() {
     let bomb = compress(&vec![0; 2 << 20]);
     for size in [1, 100, 700] {
-        let mut harness = with_limit(1 << 20, DeflateMode::Inspect);
+        let mut harness = with_limit(1 << 20, KEPT);
         let all = fragments(&bomb, size);
         let mut passed = 0;
         for fragment in all.iter().take_while(|_| true) {
@@ -85,7 +97,7 @@ fn message_at_the_limit_passes_however_fragmented() {
     let compressed = compress(&message);
     for (limit, passes) in [(message.len() as u64, true), (message.len() as u64 - 1, false)] {
         for size in [400, 3000, compressed.len()] {
-            let mut harness = with_limit(limit, DeflateMode::Inspect);
+            let mut harness = with_limit(limit, KEPT);
             let all = fragments(&compressed, size).concat();
             let mut rest = Vec::new();
             for chunk in all.chunks(999) {
@@ -129,7 +141,7 @@ fn incompressible_message_at_the_limit_passes() {
         ),
     ] {
         for size in [3000, compressed.len()] {
-            let mut harness = with_limit(limit, DeflateMode::Inspect);
+            let mut harness = with_limit(limit, KEPT);
             harness.send(Client, &fragments(&compressed, size).concat());
             assert_eq!(harness.session.termination(), end, "{size}");
         }
@@ -146,7 +158,7 @@ fn incompressible_message_at_the_limit_passes() {
 fn empty_blocks_without_end_are_stopped() {
     let empty_blocks = [0, 0, 0, 0xff, 0xff].repeat(4000);
     for size in [100, empty_blocks.len()] {
-        let mut harness = with_limit(10_000, DeflateMode::Inspect);
+        let mut harness = with_limit(10_000, KEPT);
         harness.send(Client, &fragments(&empty_blocks, size).concat());
         assert_eq!(
             harness.session.termination(),
@@ -169,7 +181,7 @@ fn without_inspection_only_wire_bytes_count() {
 #[test]
 fn invalid_deflate_data_closes_with_1007() {
     let garbage = frame(Client, 0xc2, &[0xff; 2000]);
-    let mut inspected = with_limit(1 << 20, DeflateMode::Inspect);
+    let mut inspected = with_limit(1 << 20, KEPT);
     inspected.send(Client, &garbage);
     assert_eq!(
         inspected.session.termination(),
@@ -186,11 +198,13 @@ fn size_and_deflate_errors_can_be_reported() {
     let mut policy = policy();
     policy.from_client.message = Some(Limit { max: 1 << 20, action: LimitAction::Report });
     policy.strict = Strictness::Report;
-    let mut harness = Harness::with_deflate(policy, DeflateMode::Inspect);
+    let mut harness = Harness::with_deflate(policy, KEPT);
+    let mut compressor = Compress::new(Compression::best(), false);
     let frames = [
-        frame(Client, 0xc2, &compress(&vec![0; 2 << 20])),
+        frame(Client, 0xc2, &compress_next(&mut compressor, &vec![0; 2 << 20])),
         frame(Client, 0xc2, &[0xff; 2000]),
-        frame(Client, 0xc2, &compress(b"next")),
+        // Refers to the first message.
+        frame(Client, 0xc2, &compress_next(&mut compressor, &[0; 100])),
     ];
     harness.send(Client, &frames.concat());
     assert_eq!((harness.session.termination(), &harness.to_backend), (None, &frames.concat()));
@@ -204,12 +218,22 @@ fn size_and_deflate_errors_can_be_reported() {
     );
 }
 
+// Requirements: FC33.
 #[test]
-fn backend_messages_are_not_inspected() {
-    let mut harness = with_limit(1 << 20, DeflateMode::Inspect);
-    let bomb = frame(Backend, 0xc2, &compress(&vec![0; 8 << 20]));
-    harness.send(Backend, &bomb);
-    assert_eq!((harness.session.termination(), harness.to_client), (None, bomb));
+fn bombs_of_the_backend_stop_at_its_limit() {
+    let bomb = frame(Backend, 0xc2, &compress(&vec![0; 2 << 20]));
+    for mode in [KEPT, RESET] {
+        let mut harness = with_limit(1 << 20, mode);
+        harness.send(Backend, &bomb);
+        let reason = TerminationReason::LimitExceeded(Backend, LimitKind::Inflated);
+        assert_eq!(harness.session.termination(), Some(reason));
+        assert_eq!(harness.close_codes().1, Some(1009));
+        assert_eq!(harness.to_client[0], 0x88, "not a byte of the bomb has passed");
+        // By default, only the messages of clients are limited.
+        let mut harness = Harness::with_deflate(policy(), mode);
+        harness.send(Backend, &bomb);
+        assert_eq!((harness.session.termination(), &harness.to_client), (None, &bomb));
+    }
 }
 
 #[test]
@@ -226,7 +250,7 @@ fn bomb_in_an_invalid_frame_is_inspected() {
     let unmasked = frame(Backend, 0xc2, &bomb);
     let inside = [frame(Client, 0x01, b"begun"), masked.clone()].concat();
     for (at, compressed) in [long, two_bits, unmasked, inside].iter().enumerate() {
-        let mut harness = Harness::with_deflate(policy.clone(), DeflateMode::Inspect);
+        let mut harness = Harness::with_deflate(policy.clone(), KEPT);
         harness.send(Client, compressed);
         assert_eq!(
             harness.session.termination(),
@@ -238,7 +262,7 @@ fn bomb_in_an_invalid_frame_is_inspected() {
 
 #[test]
 fn inspection_reports_its_work_per_message() {
-    let mut harness = with_limit(1 << 20, DeflateMode::Inspect);
+    let mut harness = with_limit(1 << 20, KEPT);
     let message = frame(Client, 0xc2, &compress(&vec![0; 1 << 20]));
     let two = message.repeat(2);
     assert_eq!(
@@ -246,17 +270,17 @@ fn inspection_reports_its_work_per_message() {
         RecvAction::Forward(message.len()),
         "one at a time"
     );
-    assert!(harness.sizes.work > 1 << 20, "{}", harness.sizes.work);
-    let before = harness.sizes.work;
+    let work = harness.sizes.work;
+    assert!(work > 16 * 1000, "by its compressed size: {work}");
     assert_eq!(harness.handle_recv(Client, &message), RecvAction::Forward(message.len()));
-    assert!(harness.sizes.work > before + (1 << 20));
+    assert_eq!(harness.sizes.work, 2 * work);
 }
 
 #[test]
 fn close_after_an_oversized_message_is_read() {
     let noise: Vec<u8> =
         (0..60_000_u32).flat_map(|i| (i.wrapping_mul(0x9e37_79b9)).to_be_bytes()).collect();
-    let mut harness = with_limit(150_000, DeflateMode::Inspect);
+    let mut harness = with_limit(150_000, KEPT);
     let compressed = compress(&noise);
     assert!(compressed.len() > 100_000);
     let last_close = close(Client, 1009, "");
@@ -279,7 +303,7 @@ fn close_after_an_oversized_message_is_read() {
 fn unknown_frame_inside_an_inspected_message_passes() {
     let mut policy = policy();
     policy.strict = Strictness::Report;
-    let mut harness = Harness::with_deflate(policy, DeflateMode::Inspect);
+    let mut harness = Harness::with_deflate(policy, KEPT);
     let compressed = compress(&vec![b'a'; 5000]);
     let (first, last) = compressed.split_at(compressed.len() / 2);
     let all = [
@@ -290,5 +314,29 @@ fn unknown_frame_inside_an_inspected_message_passes() {
     .concat();
     assert_eq!(harness.send(Client, &all), 0);
     assert_eq!((harness.session.termination(), harness.to_backend), (None, all));
+    assert_eq!(harness.session.stats().up.messages, 1);
+}
+
+/// The costliest input for its length: blocks that define codes and contain nothing.
+#[test]
+fn step_with_many_empty_blocks_spends_the_budget() {
+    let four_blocks: [u8; 45] = [
+        0x04, 0xc0, 0x81, 0x00, 0x00, 0x00, 0x00, 0x00, 0x90, 0xff, 0x6b, 0x10, 0x00, 0x07, 0x02,
+        0x00, 0x00, 0x00, 0x00, 0x40, 0xfe, 0xaf, 0x41, 0x00, 0x1c, 0x08, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0xf9, 0xbf, 0x06, 0x01, 0x70, 0x20, 0x00, 0x00, 0x00, 0x00, 0x00, 0xe4, 0xff, 0x1a,
+    ];
+    let payload = [&four_blocks.repeat(1000)[..], &[0]].concat();
+    let mut harness = with_limit(1 << 20, KEPT);
+    let message = frame(Client, 0xc2, &payload);
+    let (mut passed, mut work) = (0, 0);
+    while passed < message.len() {
+        let RecvAction::Forward(len) = harness.handle_recv(Client, &message[passed..]) else {
+            panic!("{:?}", harness.session.termination());
+        };
+        // The budget of a wake is 512 KiB.
+        let spent = harness.sizes.work - work;
+        assert!(len <= 17_000 && (len < 16_000 || spent > 512 * 1024), "{spent} for {len} bytes");
+        (passed, work) = (passed + len, work + spent);
+    }
     assert_eq!(harness.session.stats().up.messages, 1);
 }

@@ -47,6 +47,7 @@ fn protocol_error(from: Side, deflate: bool, bytes: &[u8]) -> (ProtocolError, u1
 }
 
 mod closing;
+mod context_takeover;
 mod deflate;
 mod frames;
 mod heartbeat;
