@@ -2,8 +2,11 @@
 //! in records and metrics, and the message. After the 101 the reason is a
 //! [`ws::TerminationReason`].
 
+pub mod abort;
+
 use std::fmt;
 
+use abort::AbortCause;
 use hyper::StatusCode;
 
 /// How far a connection had progressed when it ended.
@@ -19,6 +22,8 @@ pub enum ConnectionStage {
     Admit,
     /// Connecting to a backend, waiting for its response or exchanging a request with it.
     Backend,
+    /// Passing on a response whose head has been sent to the client.
+    Response,
     /// After the 101 response.
     Tunnel,
 }
@@ -32,6 +37,7 @@ impl ConnectionStage {
             Self::Head => "head",
             Self::Admit => "admit",
             Self::Backend => "backend",
+            Self::Response => "response",
             Self::Tunnel => "tunnel",
         }
     }
@@ -176,6 +182,8 @@ pub enum RejectReason {
     ClientDisconnected,
     /// The backend rejected the upgrade; its response was passed on.
     BackendRejected(StatusCode),
+    /// The response with this status was aborted after its head had been sent.
+    ResponseAborted(StatusCode, AbortCause),
 }
 
 /// What an origin differs in from those that a route allows.
@@ -234,7 +242,7 @@ impl RejectReason {
             }
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::BackendRejected(status) => *status,
+            Self::BackendRejected(status) | Self::ResponseAborted(status, _) => *status,
         }
     }
 
@@ -266,6 +274,7 @@ impl RejectReason {
             Self::Loop => "loop",
             Self::ClientDisconnected => "client_disconnected",
             Self::BackendRejected(_) => "backend_rejected",
+            Self::ResponseAborted(_, cause) => cause.as_str(),
         }
     }
 
@@ -281,6 +290,7 @@ impl RejectReason {
             | Self::NoDescriptors
             | Self::ClientDisconnected
             | Self::BackendRejected(_) => ConnectionStage::Backend,
+            Self::ResponseAborted(..) => ConnectionStage::Response,
             Self::RequestInvalid(_)
             | Self::UriTooLong
             | Self::Expect
@@ -316,6 +326,7 @@ impl RejectReason {
             Self::ConnectTimeout => Some("timeouts.connect"),
             Self::ResponseTimeout => Some("timeouts.response_header"),
             Self::BackendIdleTimeout | Self::BodyTimeout => Some("timeouts.idle"),
+            Self::ResponseAborted(_, cause) => cause.key(),
             Self::RequestInvalid(_)
             | Self::UriTooLong
             | Self::Expect
@@ -334,7 +345,7 @@ impl RejectReason {
     /// Whether a later attempt may succeed, so that the response carries `Retry-After`.
     pub fn is_retryable(&self) -> bool {
         matches!(self.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-            && !matches!(self, Self::BackendRejected(_))
+            && !matches!(self, Self::BackendRejected(_) | Self::ResponseAborted(..))
     }
 }
 
@@ -383,6 +394,7 @@ impl fmt::Display for RejectReason {
             }
             Self::ClientDisconnected => "client disconnected while the backend was contacted",
             Self::BackendRejected(_) => "backend rejected the upgrade",
+            Self::ResponseAborted(_, cause) => return cause.fmt(f),
         })
     }
 }

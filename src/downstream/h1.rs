@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::framing::{FramingChecker, FramingStream};
+use super::output::{OutputBody, OutputStream, ResponseOutput};
 use super::reply::Reply;
 use super::response::Body;
 use crate::net::Stream;
@@ -76,20 +77,26 @@ where
     F: Future<Output = Reply<T>> + Send + 'static,
 {
     let framing = FramingChecker::shared();
-    let io = FramingStream::new(HttpIo::new(stream, timeouts.write), framing.clone());
+    let output = ResponseOutput::default();
+    let io = OutputStream::new(HttpIo::new(stream, timeouts.write), output.clone());
+    let io = FramingStream::new(io, framing.clone());
     // hyper runs the handler inside the connection and accepts only a response from it. Everything else
     // that this loop needs is sent through a channel before the response is written.
     let (sender, mut events) = mpsc::channel(EVENTS_MAX);
     let service = service_fn(|request: Request<Incoming>| {
         // The framing check cannot continue after a chunked body, and an HTTP/1.0 connection is not
         // persistent by default (RFC 9112 9.3).
-        let is_last = request.headers().contains_key(TRANSFER_ENCODING)
-            || request.version() < Version::HTTP_11;
+        let version = request.version();
+        let is_last =
+            request.headers().contains_key(TRANSFER_ENCODING) || version < Version::HTTP_11;
         let reply = handler(request, framing.next_head());
-        let sender = sender.clone();
+        let (sender, output) = (sender.clone(), output.clone());
         Box::pin(async move {
             let response = respond(reply, &sender).await;
-            Ok::<_, std::convert::Infallible>(if is_last { closing(response) } else { response })
+            let response = if is_last { closing(response) } else { response };
+            Ok::<_, std::convert::Infallible>(
+                response.map(|body| OutputBody::new(body, output, version)),
+            )
         }) as Pin<Box<dyn Future<Output = _> + Send>>
     });
     let mut connection = builder(timeouts.request_header).serve_connection(io, service);
@@ -122,12 +129,18 @@ where
         tunnel = event.tunnel();
     }
     let parts = connection.into_parts();
-    let mut io = parts.io.into_inner();
+    let mut io = parts.io.into_inner().into_inner();
     match (end, tunnel) {
         (Ok(()), Some(tunnel)) => Ok(Served::Upgraded(upgraded(io, parts.read_buf), tunnel)),
         (Err(_), Some(tunnel)) => {
             linger(&mut io).await;
             Ok(Served::Abandoned(tunnel))
+        }
+        (end, None) if output.must_reset() => {
+            // Time for the client to receive what it can still get.
+            let _ = timeout(LINGER, discard_input(&mut io)).await;
+            io.abort();
+            closed(end, served, draining)
         }
         (end, None) => {
             linger(&mut io).await;
@@ -230,17 +243,22 @@ fn upgraded<S: Stream>(io: HttpIo<S>, read: Bytes) -> UpgradedClient<S> {
 async fn linger<S: Stream>(io: &mut HttpIo<S>) {
     let lingering = async {
         poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await?;
-        let mut discarded = [0; 4096];
-        loop {
-            let mut buf = ReadBuf::new(&mut discarded);
-            poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf.unfilled())).await?;
-            if buf.filled().is_empty() {
-                return Ok::<_, io::Error>(());
-            }
-        }
+        discard_input(io).await
     };
     // The connection is closed in any case.
     let _ = timeout(LINGER, lingering).await;
+}
+
+/// Reads and discards what the peer sends, until it closes its side.
+async fn discard_input<S: Stream>(io: &mut HttpIo<S>) -> io::Result<()> {
+    let mut discarded = [0; 4096];
+    loop {
+        let mut buf = ReadBuf::new(&mut discarded);
+        poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf.unfilled())).await?;
+        if buf.filled().is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 fn classify(error: &hyper::Error) -> DropReason {

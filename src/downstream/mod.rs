@@ -4,5 +4,6 @@
 pub(crate) mod client_address;
 pub(crate) mod framing;
 pub(crate) mod h1;
+pub(crate) mod output;
 pub(crate) mod reply;
 pub(crate) mod response;

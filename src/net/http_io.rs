@@ -37,6 +37,11 @@ impl<S: Stream> HttpIo<S> {
         (self.stream, self.excess)
     }
 
+    /// Makes the drop of the stream reset the connection, if the transport can.
+    pub fn abort(&mut self) {
+        self.stream.abort();
+    }
+
     /// Moves as much of the excess into `buf` as fits.
     fn read_excess(&mut self, buf: &mut ReadBufCursor<'_>) {
         let len = buf.remaining().min(self.excess.len());

@@ -3,6 +3,7 @@
 use super::route::Route;
 use super::snapshot::Snapshot;
 use crate::config::values::units::show_duration;
+use crate::reject::abort::AbortCause;
 use crate::reject::{DropReason, RejectReason};
 use crate::telemetry::record::DecidingSetting;
 
@@ -26,6 +27,13 @@ pub fn of_drop(reason: &DropReason, snapshot: &Snapshot) -> DecidingSetting {
     DecidingSetting { key: reason.key(), value }
 }
 
+/// The setting that caused a response to be aborted.
+pub fn of_abort(cause: AbortCause, route: Option<&Route>) -> DecidingSetting {
+    let key = cause.key();
+    let value = key.and(route).map(|route| show_duration(route.timeouts.idle));
+    DecidingSetting { key, value }
+}
+
 /// The setting that caused a request to be rejected.
 pub fn of_rejection(
     reason: &RejectReason,
@@ -47,6 +55,7 @@ pub fn of_rejection(
         RejectReason::BackendIdleTimeout | RejectReason::BodyTimeout => {
             route.map(|route| show_duration(route.timeouts.idle))
         }
+        RejectReason::ResponseAborted(_, cause) => return of_abort(*cause, route),
         RejectReason::ResponseTimeout => {
             route.map(|route| show_duration(route.timeouts.response_header))
         }

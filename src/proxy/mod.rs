@@ -3,6 +3,7 @@
 
 pub(crate) mod capacity;
 pub(crate) mod deciding_setting;
+pub(crate) mod forwarded_body;
 pub(crate) mod request;
 pub(crate) mod request_log;
 pub(crate) mod route;

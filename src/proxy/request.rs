@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 
+use super::forwarded_body::ForwardedBody;
 use super::request_log::RequestLog;
 use super::route::Route;
 use super::route_match::{find, own_origin};
@@ -24,9 +25,10 @@ use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::upstream::connect::{BackendConnection, connect};
-use crate::upstream::forward;
+use crate::upstream::forward::{self, RequestBody};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure};
+use crate::upstream::response_body::ResponseBody;
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
 pub struct ConnectionContext {
@@ -42,8 +44,10 @@ pub struct ConnectionContext {
 
 /// The outcome of a request that no rule of ours rejected.
 enum Outcome {
-    /// Served as requested.
-    Answered(Reply<PendingTunnel>),
+    /// The backend's response to a plain request.
+    Forwarded(Response<ResponseBody<RequestBody<Incoming>>>),
+    /// The backend accepted the upgrade.
+    Upgraded(Reply<PendingTunnel>),
     /// The backend rejected the upgrade: its own response, and the reason for the record.
     Declined(Response<Body>, RejectReason),
 }
@@ -80,7 +84,14 @@ impl ConnectionContext {
             Err(reason) => Err(reason),
         };
         let (reply, rejected) = match outcome {
-            Ok(Outcome::Answered(reply)) => (reply, None),
+            Ok(Outcome::Forwarded(response)) => {
+                // The request ends with the body of its response, and so does its log.
+                let status = response.status();
+                return Reply::Response(
+                    response.map(|body| boxed(ForwardedBody::new(body, status, log))),
+                );
+            }
+            Ok(Outcome::Upgraded(reply)) => (reply, None),
             Ok(Outcome::Declined(response, reason)) => (Reply::Response(response), Some(reason)),
             Err(reason) => {
                 let response = response::reject(&reason, self.state.net.random_f64());
@@ -149,8 +160,7 @@ impl ConnectionContext {
                 let request = Request::from_parts(head, body);
                 let idle = route.timeouts.idle;
                 let response = forward::forward(backend, request, &forwarded, idle).await?;
-                route.counts.requests.inc();
-                Ok(Outcome::Answered(Reply::Response(response.map(boxed))))
+                Ok(Outcome::Forwarded(response))
             }
         }
     }
@@ -196,7 +206,7 @@ impl ConnectionContext {
         if self.state.is_draining() || route.is_draining() || backend.is_draining() {
             return Err(RejectReason::Draining);
         }
-        Ok(Outcome::Answered(Reply::Tunnel { response, tunnel: Box::new(tunnel) }))
+        Ok(Outcome::Upgraded(Reply::Tunnel { response, tunnel: Box::new(tunnel) }))
     }
 
     /// Performs the admission checks of a handshake before a backend is contacted: drain state, handshake

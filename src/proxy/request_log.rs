@@ -1,19 +1,20 @@
 //! Collects the fields of a request's record while the request is handled. The record of a rejected
-//! request is written by [`RequestLog::finish`]; if the client disconnects before there is a response,
-//! the record is written when the log is dropped.
+//! request is written by [`RequestLog::finish`], that of an aborted response by [`RequestLog::aborted`]; if
+//! the client disconnects before there is a response, the record is written when the log is dropped.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{HOST, ORIGIN, USER_AGENT};
+use hyper::{Request, StatusCode};
 
 use super::deciding_setting;
 use super::route::Route;
 use super::snapshot::Snapshot;
 use crate::http::forwarded::Forwarded;
 use crate::reject::RejectReason;
+use crate::reject::abort::AbortCause;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::metrics::Metrics;
@@ -120,6 +121,21 @@ impl RequestLog {
             let setting = deciding_setting::of_rejection(&reason, snapshot, self.route.as_deref());
             self.record(&reason, setting);
         }
+    }
+
+    /// Counts a plain request that the backend answered. It has no record.
+    pub fn answered(mut self) {
+        self.pending = false;
+        if let Some(route) = &self.route {
+            route.counts.requests.inc();
+        }
+    }
+
+    /// Writes the record of a response that was aborted after its head, with this status, had been sent.
+    pub fn aborted(mut self, status: StatusCode, cause: AbortCause) {
+        self.pending = false;
+        let setting = deciding_setting::of_abort(cause, self.route.as_deref());
+        self.record(&RejectReason::ResponseAborted(status, cause), setting);
     }
 
     fn record(&self, reason: &RejectReason, setting: DecidingSetting) {

@@ -90,12 +90,14 @@ pub fn record_drop(
     }
 }
 
-/// Writes the record of a rejected request, including an upgrade that the backend rejected. A client
-/// that disconnected before the response is recorded at log level debug.
+/// Writes the record of a rejected request, including an upgrade that the backend rejected, or of an
+/// aborted response. A client that disconnected before the response is recorded at log level debug.
 pub fn record_reject(request: &RejectedRequest<'_>) {
+    let is_aborted = matches!(request.reason, RejectReason::ResponseAborted(..));
+    let event = if is_aborted { "aborted" } else { "rejected" };
     // Clients cancel long polls all day.
     if !matches!(request.reason, RejectReason::ClientDisconnected) || is_debug() {
-        write_record("rejected", |line| write_reject(line, request));
+        write_record(event, |line| write_reject(line, request));
     }
 }
 

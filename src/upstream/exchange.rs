@@ -1,6 +1,7 @@
 //! One HTTP/1.1 request to a backend and its response. The caller drives the connection by polling: no
 //! task is spawned, and dropping the exchange closes the connection.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::reset_tolerant_writer::ResetTolerantWriter;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
+use crate::reject::abort::AbortCause;
 
 /// Error of a request body, in the form hyper requires.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -30,6 +32,8 @@ where
     interim: Arc<AtomicU32>,
     /// The connection has finished and must not be polled again.
     is_done: bool,
+    /// The connection has finished because the request body failed.
+    request_failed: bool,
 }
 
 /// The response that hyper will return.
@@ -59,13 +63,24 @@ where
             counter.fetch_add(1, Ordering::Relaxed);
         });
         let response = Box::pin(sender.send_request(request));
-        Ok((Self { connection: Box::new(connection), interim, is_done: false }, response))
+        Ok((
+            Self {
+                connection: Box::new(connection),
+                interim,
+                is_done: false,
+                request_failed: false,
+            },
+            response,
+        ))
     }
 
     /// Reads and writes as far as possible. Errors are reported by the response or its body.
     pub fn poll_io(&mut self, cx: &mut Context<'_>) {
-        if !self.is_done {
-            self.is_done = self.connection.poll_without_shutdown(cx).is_ready();
+        if !self.is_done
+            && let Poll::Ready(end) = self.connection.poll_without_shutdown(cx)
+        {
+            self.is_done = true;
+            self.request_failed = end.is_err_and(|error| error.is_user());
         }
     }
 
@@ -88,6 +103,20 @@ where
         // hyper always resolves this future. If it is pending after the connection has finished, the
         // task has only used up its budget for this poll.
         response.as_mut().poll(cx).map_err(|error| classify_error(&error))
+    }
+
+    /// Why the response body ended with this error.
+    pub fn abort_cause(&self, error: &hyper::Error) -> AbortCause {
+        if self.request_failed {
+            return AbortCause::RequestInvalid;
+        }
+        let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+        match source.map(io::Error::kind) {
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
+                AbortCause::BackendInvalid
+            }
+            _ => AbortCause::BackendDisconnected,
+        }
     }
 
     /// Returns the stream after a 101 response, and the bytes read after its head. They are copied, so

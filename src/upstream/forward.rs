@@ -14,7 +14,7 @@ use super::connect::BackendConnection;
 use super::exchange::{BackendExchange, BodyError};
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
-use super::idle_timer::{ExchangeActivity, IdleTimer};
+use super::idle_timer::{Awaited, ExchangeActivity, IdleTimer};
 use super::response_body::ResponseBody;
 use crate::net::Transport as _;
 use crate::reject::RejectReason;
@@ -50,7 +50,10 @@ where
     let (mut exchange, mut response) = BackendExchange::start(stream, request).await?;
     let response = poll_fn(|cx| match exchange.poll_response(cx, &mut response) {
         Poll::Ready(response) => Poll::Ready(response),
-        Poll::Pending => idle.poll_expired(cx).map(Err),
+        Poll::Pending => idle.poll_expired(cx).map(|awaited| match awaited {
+            Awaited::Client => Err(RejectReason::BodyTimeout),
+            Awaited::Backend => Err(RejectReason::BackendIdleTimeout),
+        }),
     });
     let rules = &forwarded.policy.response_headers;
     let checked = response.await.and_then(|response| {

@@ -9,7 +9,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::reject::RejectReason;
+/// The party that an exchange without progress waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The client, for its request body.
+    Client,
+    /// The backend.
+    Backend,
+}
 
 /// Progress of one exchange, recorded by both directions.
 #[derive(Debug, Default)]
@@ -55,7 +62,7 @@ impl IdleTimer {
 
     /// Ready when the exchange made no progress for too long. Must be called after the exchange was
     /// polled, so that data which has already arrived counts as progress.
-    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<RejectReason> {
+    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Awaited> {
         let count = self.activity.count.load(Ordering::Relaxed);
         if count != self.seen {
             self.seen = count;
@@ -63,9 +70,9 @@ impl IdleTimer {
         }
         self.sleep.as_mut().poll(cx).map(|()| {
             if self.activity.awaiting_client.load(Ordering::Relaxed) {
-                RejectReason::BodyTimeout
+                Awaited::Client
             } else {
-                RejectReason::BackendIdleTimeout
+                Awaited::Backend
             }
         })
     }

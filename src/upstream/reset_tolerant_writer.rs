@@ -6,24 +6,27 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 /// A connection on which writes to a peer that has closed are discarded instead of failing, so that
 /// a response that the peer sent before is still read. Reads are unchanged: after the buffered data
-/// they report the end of the stream or the error.
+/// they report the end of the stream or the error. A reset is an error there even if a write was the first
+/// to report it, after which the socket would report the end of the stream.
 #[derive(Debug)]
 pub struct ResetTolerantWriter<Io> {
     io: Io,
     /// A write has failed because the peer closed the connection.
     peer_closed: bool,
+    /// It was a reset, and not an end of the stream followed by a reset.
+    was_reset: bool,
 }
 
 impl<Io> ResetTolerantWriter<Io> {
     /// Wraps a connection that is open in both directions.
     pub fn new(io: Io) -> Self {
-        Self { io, peer_closed: false }
+        Self { io, peer_closed: false, was_reset: false }
     }
 
     /// Returns the wrapped connection.
@@ -37,14 +40,16 @@ impl<Io> ResetTolerantWriter<Io> {
         written: Poll<io::Result<T>>,
         discarded: T,
     ) -> Poll<io::Result<T>> {
-        let is_reset = |error: &io::Error| {
-            matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
-        };
-        if matches!(&written, Poll::Ready(Err(error)) if is_reset(error)) {
-            self.peer_closed = true;
-            return Poll::Ready(Ok(discarded));
+        match &written {
+            Poll::Ready(Err(error)) if error.kind() == ErrorKind::ConnectionReset => {
+                self.was_reset = true;
+            }
+            // Linux reports this after the end of the stream was received.
+            Poll::Ready(Err(error)) if error.kind() == ErrorKind::BrokenPipe => {}
+            Poll::Ready(_) | Poll::Pending => return written,
         }
-        written
+        self.peer_closed = true;
+        Poll::Ready(Ok(discarded))
     }
 }
 
@@ -52,9 +57,21 @@ impl<Io: Read + Unpin> Read for ResetTolerantWriter<Io> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        if !self.was_reset {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        // How much was read cannot be seen through a cursor.
+        let mut chunk = [0; 4096];
+        let len = buf.remaining().min(chunk.len());
+        let mut chunk = ReadBuf::new(&mut chunk[..len]);
+        ready!(Pin::new(&mut self.io).poll_read(cx, chunk.unfilled()))?;
+        if chunk.filled().is_empty() && len > 0 {
+            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+        }
+        buf.put_slice(chunk.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -92,5 +109,56 @@ impl<Io: Write + Unpin> Write for ResetTolerantWriter<Io> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let closed = Pin::new(&mut self.io).poll_shutdown(cx);
         self.ignore_reset(closed, ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use hyper_util::rt::TokioIo;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::net::socket::Socket;
+    use crate::upstream::scripted::connected;
+
+    async fn read(io: &mut ResetTolerantWriter<TokioIo<Socket>>) -> io::Result<Vec<u8>> {
+        let mut bytes = [0; 16];
+        let mut buf = ReadBuf::new(&mut bytes);
+        poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf.unfilled())).await?;
+        Ok(buf.filled().to_vec())
+    }
+
+    // Requirements: BM26.
+    #[tokio::test]
+    async fn reset_seen_by_a_write_is_no_clean_end() {
+        for write_first in [true, false] {
+            let (connection, mut peer) = connected().await;
+            let mut io = ResetTolerantWriter::new(TokioIo::new(connection.stream));
+            peer.write_all(b"part").await.unwrap();
+            peer.set_zero_linger().unwrap();
+            drop(peer);
+            if write_first {
+                assert_eq!(poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"x")).await.unwrap(), 1);
+            }
+            assert_eq!(read(&mut io).await.unwrap(), b"part");
+            assert_eq!(read(&mut io).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        }
+    }
+
+    #[tokio::test]
+    async fn end_of_stream_before_a_reset_stays_clean() {
+        let (connection, mut peer) = connected().await;
+        let mut io = ResetTolerantWriter::new(TokioIo::new(connection.stream));
+        peer.write_all(b"all").await.unwrap();
+        peer.shutdown().await.unwrap();
+        drop(peer);
+        // The first write is answered with a reset, which the second one reports.
+        for _ in 0..2 {
+            assert_eq!(poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"x")).await.unwrap(), 1);
+        }
+        assert_eq!(read(&mut io).await.unwrap(), b"all");
+        assert_eq!(read(&mut io).await.unwrap(), b"");
     }
 }

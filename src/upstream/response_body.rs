@@ -10,8 +10,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::exchange::{BackendExchange, BodyError};
-use super::idle_timer::IdleTimer;
-use crate::reject::RejectReason;
+use super::idle_timer::{Awaited, IdleTimer};
+use crate::reject::abort::AbortCause;
 
 /// The body of a response, and the connection that carries it. `B` is the body of the request.
 #[derive(Debug)]
@@ -35,30 +35,18 @@ where
     }
 }
 
-/// Why a response body ended early. The connection to the client is then aborted, so that the client
-/// cannot mistake the body for a complete one.
-#[derive(Debug, thiserror::Error)]
-pub enum ResponseBodyError {
-    /// No progress within the idle timeout.
-    #[error("{0}")]
-    IdleTimeout(RejectReason),
-    /// The backend connection or the client's request body failed.
-    #[error("the connection to the backend failed during the response")]
-    Failed(#[from] hyper::Error),
-}
-
 impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
 {
     type Data = Bytes;
-    type Error = ResponseBodyError;
+    type Error = AbortCause;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortCause>>> {
         let this = &mut *self;
         this.exchange.poll_io(cx);
         match Pin::new(&mut this.body).poll_frame(cx) {
@@ -68,10 +56,15 @@ where
             }
             // Trailers are the last frame.
             Poll::Ready(Some(Ok(_)) | None) => Poll::Ready(None),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(Some(Err(error))) => {
+                Poll::Ready(Some(Err(this.exchange.abort_cause(&error))))
+            }
             Poll::Pending => {
-                let reason = ready!(this.idle.poll_expired(cx));
-                Poll::Ready(Some(Err(ResponseBodyError::IdleTimeout(reason))))
+                let cause = match ready!(this.idle.poll_expired(cx)) {
+                    Awaited::Client => AbortCause::BodyTimeout,
+                    Awaited::Backend => AbortCause::BackendIdleTimeout,
+                };
+                Poll::Ready(Some(Err(cause)))
             }
         }
     }

@@ -16,6 +16,7 @@ mod backend_connect;
 mod backend_frames;
 mod backend_responses;
 mod backpressure_memory;
+mod broken_responses;
 mod certificates;
 mod check_command;
 mod client_frames;

@@ -4,8 +4,10 @@
 //! The matches are exhaustive: a new reason does not compile until it has an index here. Several
 //! indices may carry the same labels; readers add those counters up.
 
+use hyper::StatusCode;
 use ws::{LimitKind, ProtocolError, Side, TerminationReason, Violation};
 
+use crate::reject::abort::AbortCause;
 use crate::reject::{ConnectionStage, DropReason, OriginMismatch, RejectReason};
 
 /// Number of indices that [`drop_index`] returns.
@@ -37,6 +39,7 @@ pub fn drop_index(reason: &DropReason) -> usize {
             ConnectionStage::Head
             | ConnectionStage::Admit
             | ConnectionStage::Backend
+            | ConnectionStage::Response
             | ConnectionStage::Tunnel => 9,
         },
         DropReason::ProxyHeaderUntrusted => 10,
@@ -79,6 +82,7 @@ pub fn reject_index(reason: &RejectReason) -> usize {
         RejectReason::Loop => 22,
         RejectReason::ClientDisconnected => 23,
         RejectReason::BackendRejected(_) => 24,
+        RejectReason::ResponseAborted(_, cause) => 25 + *cause as usize,
     }
 }
 
@@ -197,7 +201,7 @@ static DROP_REASONS: [DropReason; 14] = [
     DropReason::ProxyHeaderTimeout,
 ];
 
-const REJECT_REASONS: [RejectReason; 25] = [
+const REJECT_REASONS: [RejectReason; 25 + AbortCause::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -222,7 +226,12 @@ const REJECT_REASONS: [RejectReason; 25] = [
     RejectReason::NoDescriptors,
     RejectReason::Loop,
     RejectReason::ClientDisconnected,
-    RejectReason::BackendRejected(hyper::StatusCode::FORBIDDEN),
+    RejectReason::BackendRejected(StatusCode::FORBIDDEN),
+    RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[0]),
+    RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[1]),
+    RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[2]),
+    RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[3]),
+    RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[4]),
 ];
 
 /// Every termination reason except violations, which follow once per side.

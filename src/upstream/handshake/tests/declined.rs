@@ -3,7 +3,7 @@
 use http_body_util::BodyExt as _;
 
 use super::*;
-use crate::upstream::response_body::ResponseBodyError;
+use crate::reject::abort::AbortCause;
 
 async fn body_of(response: Response<ResponseBody<Empty<Bytes>>>) -> Bytes {
     response.into_body().collect().await.unwrap().to_bytes()
@@ -58,8 +58,7 @@ async fn rejection_body_streams_until_the_idle_timeout() {
     };
     let ((received, error), ()) = tokio::join!(client, script(&mut stream));
     assert_eq!(received, 200_000);
-    let ResponseBodyError::IdleTimeout(reason) = error else { panic!("{error:?}") };
-    assert_eq!(reason, RejectReason::BackendIdleTimeout);
+    assert_eq!(error, AbortCause::BackendIdleTimeout);
 }
 
 // Requirements: BM05.

@@ -1,0 +1,222 @@
+//! Control over what hyper writes to a client.
+//!
+//! When a response body fails, hyper ends the connection and drops what it has buffered until then: the
+//! head, and up to 16 KiB of the body. [`OutputBody`] therefore holds a failure back until everything
+//! before it has been written. [`OutputStream`] sees when that is: hyper flushes the stream only when its
+//! own buffer is empty.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::Version;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+use super::response::{Body, BoxError};
+
+/// What the [`OutputStream`] of a connection and the [`OutputBody`] of its current response share.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseOutput(Arc<OutputState>);
+
+#[derive(Debug, Default)]
+struct OutputState {
+    /// A body waits until everything before its failure has been written.
+    flush_awaited: AtomicBool,
+    /// A body has failed whose end is the end of the connection.
+    must_reset: AtomicBool,
+}
+
+impl ResponseOutput {
+    /// Whether the last response is incomplete, and would look complete if the connection ended without a
+    /// reset.
+    pub fn must_reset(&self) -> bool {
+        self.0.must_reset.load(Ordering::Relaxed)
+    }
+}
+
+/// The body of one response. After a failure it is pending until the stream has been flushed.
+#[derive(Debug)]
+pub struct OutputBody {
+    body: Body,
+    output: ResponseOutput,
+    /// The end of the connection is the end of this body (RFC 9112 6.3, rule 8).
+    is_until_close: bool,
+    failure: Option<BoxError>,
+}
+
+impl OutputBody {
+    /// Wraps the body of a response to a request of this version, written to the stream of `output`.
+    pub fn new(body: Body, output: ResponseOutput, version: Version) -> Self {
+        // hyper sends a body of unknown length in chunks, but not to HTTP/1.0.
+        let is_until_close = version < Version::HTTP_11 && body.size_hint().exact().is_none();
+        Self { body, output, is_until_close, failure: None }
+    }
+}
+
+impl HttpBody for OutputBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let state = &this.output.0;
+        if this.failure.is_none() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Err(failure)) => {
+                    this.failure = Some(failure);
+                    state.must_reset.store(this.is_until_close, Ordering::Relaxed);
+                    // hyper flushes after this poll, and the flush wakes the task.
+                    state.flush_awaited.store(true, Ordering::Relaxed);
+                }
+                frame => return Poll::Ready(frame),
+            }
+        }
+        if state.flush_awaited.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        Poll::Ready(this.failure.take().map(Err))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The stream to a client, under hyper.
+#[derive(Debug)]
+pub struct OutputStream<T> {
+    io: T,
+    output: ResponseOutput,
+}
+
+impl<T> OutputStream<T> {
+    /// Wraps a stream on which nothing has been written yet.
+    pub fn new(io: T, output: ResponseOutput) -> Self {
+        Self { io, output }
+    }
+
+    /// Returns the wrapped stream.
+    pub fn into_inner(self) -> T {
+        self.io
+    }
+}
+
+impl<T: Read + Unpin> Read for OutputStream<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<T: Write + Unpin> Write for OutputStream<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        let awaited = &self.output.0.flush_awaited;
+        if awaited.load(Ordering::Relaxed) {
+            awaited.store(false, Ordering::Relaxed);
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use http_body_util::StreamBody;
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response};
+    use hyper_util::rt::TokioTimer;
+
+    use super::*;
+    use crate::downstream::response::boxed;
+    use crate::net::http_io::HttpIo;
+    use crate::net::scripted::script;
+
+    // Requirements: BM26.
+    #[tokio::test]
+    async fn failure_waits_until_all_before_it_is_written() {
+        let (stream, script) = script();
+        script.push(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        // The peer accepts a few bytes at first.
+        script.set_send_allowance(10);
+        let output = ResponseOutput::default();
+        let io = OutputStream::new(HttpIo::new(stream, Duration::from_secs(9)), output.clone());
+        let service = service_fn(|request: Request<Incoming>| {
+            let frames = [Ok(Frame::data(Bytes::from_static(b"part"))), Err("broken")];
+            let body = boxed(StreamBody::new(futures_util::stream::iter(frames)));
+            let output = output.clone();
+            async move {
+                let body = OutputBody::new(body, output, request.version());
+                Ok::<_, Infallible>(Response::new(body))
+            }
+        });
+        let connection =
+            http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service);
+        let mut connection = std::pin::pin!(connection.without_shutdown());
+        for _ in 0..3 {
+            let served = futures_util::poll!(connection.as_mut());
+            assert!(served.is_pending(), "the failure overtook the response");
+        }
+        script.set_send_allowance(1000);
+        let Err(error) = connection.await else { panic!("a clean end") };
+        assert!(error.is_user());
+        let state = script.state();
+        assert!(state.sent.ends_with(b"\r\n\r\n4\r\npart\r\n"), "{}", state.sent.escape_ascii());
+    }
+
+    #[tokio::test]
+    async fn only_a_body_without_framing_needs_a_reset() {
+        for (version, must_reset) in [(Version::HTTP_10, true), (Version::HTTP_11, false)] {
+            let output = ResponseOutput::default();
+            let frames = [Err::<Frame<Bytes>, _>("broken")];
+            let body = boxed(StreamBody::new(futures_util::stream::iter(frames)));
+            let mut body = OutputBody::new(body, output.clone(), version);
+            let mut frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+            assert!(futures_util::poll!(&mut frame).is_pending());
+            assert_eq!(output.must_reset(), must_reset);
+        }
+    }
+}
