@@ -24,7 +24,8 @@ use super::reply::Reply;
 use super::response::Body;
 use crate::net::Stream;
 use crate::net::http_io::HttpIo;
-use crate::reject::{ConnectionStage, DropReason, RejectReason};
+use crate::reject::stage::ConnectionStage;
+use crate::reject::{DropReason, RejectReason};
 
 /// Timeouts of a connection until it becomes a tunnel.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 
 use crate::client::ClientAddr;
 use crate::net::socket::Socket;
-use crate::reject::{ConnectionStage, DropReason};
+use crate::reject::DropReason;
+use crate::reject::stage::ConnectionStage;
 
 /// The connection from the client to the proxy, as the header describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

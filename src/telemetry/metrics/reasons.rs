@@ -8,7 +8,8 @@ use hyper::StatusCode;
 use ws::{LimitKind, ProtocolError, Side, TerminationReason, Violation};
 
 use crate::reject::abort::AbortCause;
-use crate::reject::{ConnectionStage, DropReason, OriginMismatch, RejectReason};
+use crate::reject::stage::ConnectionStage;
+use crate::reject::{DropReason, OriginMismatch, RejectReason};
 
 /// Number of indices that [`drop_index`] returns.
 pub const DROPS: usize = DROP_REASONS.len();
