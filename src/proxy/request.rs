@@ -28,6 +28,7 @@ use crate::upstream::connect::{BackendConnection, connect};
 use crate::upstream::forward::{self, RequestBody};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure};
+use crate::upstream::negotiate::NegotiationPolicy;
 use crate::upstream::response_body::ResponseBody;
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
@@ -186,7 +187,7 @@ impl ConnectionContext {
             head,
             handshake,
             forwarded,
-            route.compression,
+            NegotiationPolicy { compression: route.compression, strict: route.policy.strict },
             limit,
             idle,
         );

@@ -21,6 +21,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::{DecidingSetting, RejectedRequest, record_reject};
 use crate::telemetry::redact::{authority, origin, subprotocol, target, traceparent, truncate};
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
+use crate::upstream::negotiate::SelectedSubprotocol;
 use crate::upstream::pool::Backend;
 
 /// The fields of a request's record. Route and backend are set as soon as they are known, so that the
@@ -83,9 +84,10 @@ impl RequestLog {
     }
 
     /// The fields of the request with secrets redacted. `selected` is the negotiated subprotocol.
-    pub fn redacted(&self, selected: Option<&str>) -> PackedFields {
+    pub fn redacted(&self, selected: Option<&SelectedSubprotocol>) -> PackedFields {
         let redacted = |raw: &str| target(raw, &self.redact);
-        let selected = selected.map(|raw| subprotocol(raw, &self.redact));
+        let reported = selected.and_then(|selected| selected.reported);
+        let selected = selected.map(|selected| subprotocol(&selected.name, &self.redact));
         RequestFields {
             host: &authority(&self.host),
             target: &target(&self.target, &self.redact),
@@ -94,6 +96,7 @@ impl RequestLog {
             traceparent: self.traceparent.as_deref(),
             subprotocol: selected.as_deref(),
             forwarded_invalid: self.forwarded_invalid.as_deref(),
+            would_reject: reported,
         }
         .pack()
     }

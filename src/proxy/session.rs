@@ -24,6 +24,7 @@ use crate::sessions::connection::Connection;
 use crate::sessions::info::SessionInfo;
 use crate::sessions::registry::{CommandReceiver, Registration};
 use crate::sys::clock::now;
+use crate::telemetry::events::handshake_reported;
 use crate::telemetry::metrics::HandshakeStep;
 use crate::telemetry::record::{SessionEnd, record_end, record_start};
 use crate::tunnel::{EarlyBytes, Tunnel};
@@ -73,12 +74,16 @@ impl PendingTunnel {
         let registration = state.registry.register(SessionInfo {
             connection: connection.clone(),
             counts: upgraded.backend.counts.clone(),
-            fields: log.redacted(upgraded.subprotocol.as_deref()),
+            fields: log.redacted(upgraded.subprotocol.as_ref()),
             opened,
             backend_handshake_micros: u32::try_from(backend_handshake.as_micros())
                 .unwrap_or(u32::MAX),
             generation: u32::try_from(log.generation).unwrap_or(u32::MAX),
         });
+        if let Some(detail) = upgraded.subprotocol.and_then(|selected| selected.reported) {
+            let (session, info) = (registration.session.number, &registration.session.info);
+            handshake_reported(session, info.client(), &route.name, &info.counts.id, detail);
+        }
         let tunnel = Self {
             guard: SessionGuard { registration, permit },
             policy: route.policy.clone(),

@@ -73,6 +73,27 @@ pub fn would_close(at: TunnelSide<'_>, violation: Violation) {
     );
 }
 
+/// Logs a violation in the handshake of a backend that would have rejected it if `strict` were
+/// `enforce`. Logged once per tunnel.
+pub fn handshake_reported(
+    session: u64,
+    client: ClientKey,
+    route: &str,
+    backend: &str,
+    detail: &str,
+) {
+    info!(
+        session,
+        client_key = %client,
+        route,
+        backend,
+        detail,
+        key = "route.strict",
+        value = "report",
+        "handshake violation of the backend reported; the tunnel opens"
+    );
+}
+
 /// Logs that reads from a side are delayed by a rate limit. Callers log it once per tunnel, side and
 /// limit.
 pub fn delaying(at: TunnelSide<'_>, limit: LimitKind) {

@@ -230,6 +230,7 @@ fn write_request_fields(line: &mut LogLine, fields: &RequestFields<'_>) {
     line.text("traceparent", fields.traceparent);
     line.text("subprotocol", fields.subprotocol);
     line.text("forwarded_invalid", fields.forwarded_invalid);
+    line.text("would_reject", fields.would_reject);
 }
 
 fn write_deciding(line: &mut LogLine, deciding: &DecidingSetting) {

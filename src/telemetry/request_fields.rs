@@ -18,6 +18,8 @@ pub struct RequestFields<'a> {
     pub subprotocol: Option<&'a str>,
     /// What trusted proxies sent that could not be understood.
     pub forwarded_invalid: Option<&'a str>,
+    /// Why the handshake would have been rejected if the violation were not only reported.
+    pub would_reject: Option<&'a str>,
 }
 
 /// [`RequestFields`] in one allocation. An absent field takes at most one byte.
@@ -35,6 +37,7 @@ impl RequestFields<'_> {
             self.traceparent.unwrap_or_default(),
             self.subprotocol.unwrap_or_default(),
             self.forwarded_invalid.unwrap_or_default(),
+            self.would_reject.unwrap_or_default(),
         ];
         // Redacted text contains no line break; one would only shift the fields after it.
         let joined = parts.join(SEPARATOR);
@@ -55,6 +58,7 @@ impl PackedFields {
             traceparent: next(),
             subprotocol: next(),
             forwarded_invalid: next(),
+            would_reject: next(),
         }
     }
 }
@@ -68,7 +72,7 @@ mod tests {
     #[test]
     fn packing_preserves_every_combination() {
         let some = |text| Some(text).filter(|text: &&str| !text.is_empty());
-        for bits in 0..128 {
+        for bits in 0..256 {
             let text = |bit: u32, text| if bits & (1 << bit) == 0 { "" } else { text };
             let given = RequestFields {
                 host: text(0, "a.example"),
@@ -78,6 +82,7 @@ mod tests {
                 traceparent: some(text(4, "00-1-2-01")),
                 subprotocol: some(text(5, "chat")),
                 forwarded_invalid: some(text(6, "x-forwarded-proto: neither http nor https: on")),
+                would_reject: some(text(7, "subprotocol that was not offered")),
             };
             assert_eq!(given.pack().unpack(), given);
         }

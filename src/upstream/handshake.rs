@@ -14,17 +14,20 @@ use hyper::http::{request, response};
 use hyper::{Request, Response, Version};
 use sha1::{Digest, Sha1};
 use tokio::time::{Instant, timeout_at};
-use ws::DeflateMode;
+use ws::{DeflateMode, Strictness};
 
 use super::connect::BackendConnection;
 use super::exchange::BackendExchange;
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
 use super::idle_timer::IdleTimer;
-use super::negotiate::{allowed_offers, check_extensions, check_subprotocol, deflate_mode};
+use super::negotiate::{
+    NegotiationPolicy, SelectedSubprotocol, allowed_offers, check_extensions, check_subprotocol,
+    deflate_mode,
+};
 use super::pool::Backend;
 use super::response_body::ResponseBody;
-use crate::config::settings::{Compression, HeaderRules};
+use crate::config::settings::HeaderRules;
 use crate::http::Handshake;
 use crate::http::extension::Extension;
 use crate::http::fields::{ConnectionOptions, lists_only, single_value};
@@ -43,7 +46,7 @@ pub struct UpgradedBackend {
     /// How compressed messages are handled.
     pub deflate: DeflateMode,
     /// The subprotocol that the backend selected.
-    pub subprotocol: Option<String>,
+    pub subprotocol: Option<SelectedSubprotocol>,
     /// The backend.
     pub backend: Arc<Backend>,
 }
@@ -79,11 +82,11 @@ pub async fn upgrade(
     head: &request::Parts,
     handshake: &Handshake,
     forwarded: &ForwardedHeaders<'_>,
-    compression: Compression,
+    policy: NegotiationPolicy,
     limit: Duration,
     idle: Duration,
 ) -> Result<UpgradedBackend, UpgradeFailure> {
-    let offered = allowed_offers(&handshake.extensions, compression);
+    let offered = allowed_offers(&handshake.extensions, policy.compression);
     let request = head::upgrade_request(head, handshake, forwarded, &offered)?;
     let BackendConnection { stream, backend } = connection;
     let deadline = Instant::now() + limit;
@@ -95,7 +98,7 @@ pub async fn upgrade(
     let rules = &forwarded.policy.response_headers;
     let is_up = matches!(response, Ok(BackendResponse::Declined { .. }));
     let checked =
-        response.and_then(|response| check_response(response, handshake, &offered, rules));
+        response.and_then(|response| check_response(response, handshake, &offered, policy, rules));
     match checked {
         Ok(CheckedResponse::Switching {
             negotiated: Negotiated { extensions, subprotocol },
@@ -104,7 +107,7 @@ pub async fn upgrade(
             early,
         }) => {
             backend.record_success();
-            let deflate = deflate_mode(&extensions, compression);
+            let deflate = deflate_mode(&extensions, policy.compression);
             Ok(UpgradedBackend { stream, early, response, deflate, subprotocol, backend })
         }
         Ok(CheckedResponse::Declined { response, body, exchange }) => {
@@ -138,7 +141,7 @@ enum CheckedResponse {
 /// What the backend selected from the client's offer.
 struct Negotiated {
     extensions: Vec<Extension>,
-    subprotocol: Option<String>,
+    subprotocol: Option<SelectedSubprotocol>,
 }
 
 async fn send_request(
@@ -162,11 +165,12 @@ fn check_response(
     response: BackendResponse,
     handshake: &Handshake,
     offered: &[Extension],
+    policy: NegotiationPolicy,
     rules: &HeaderRules,
 ) -> Result<CheckedResponse, RejectReason> {
     match response {
         BackendResponse::Switching { head, stream, early } => {
-            let negotiated = check_switching(&head, handshake, offered)
+            let negotiated = check_switching(&head, handshake, offered, policy.strict)
                 .map_err(RejectReason::BackendHandshakeInvalid)?;
             let response = head::switching_response(&head.headers, &negotiated.extensions, rules)?;
             Ok(CheckedResponse::Switching { negotiated, response, stream, early })
@@ -193,6 +197,7 @@ fn check_switching(
     head: &response::Parts,
     handshake: &Handshake,
     offered: &[Extension],
+    strict: Strictness,
 ) -> Result<Negotiated, &'static str> {
     let headers = &head.headers;
     if head.version != Version::HTTP_11 {
@@ -211,7 +216,7 @@ fn check_switching(
     }
     Ok(Negotiated {
         extensions: check_extensions(headers, offered)?,
-        subprotocol: check_subprotocol(headers, &handshake.subprotocols)?,
+        subprotocol: check_subprotocol(headers, &handshake.subprotocols, strict)?,
     })
 }
 

@@ -5,6 +5,8 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use ws::{DeflateMode, PerSide};
 
+use ws::Strictness;
+
 use crate::config::settings::Compression;
 use crate::http::extension::Extension;
 use crate::http::fields::single_value;
@@ -106,21 +108,51 @@ fn window_bits(text: &str) -> Option<u8> {
     bits.filter(|_| !text.starts_with(['0', '+']))
 }
 
-/// Checks the subprotocol that the backend selected, and returns it.
+/// How a route checks what a backend selects.
+#[derive(Clone, Copy, Debug)]
+pub struct NegotiationPolicy {
+    /// How offers of permessage-deflate are handled.
+    pub compression: Compression,
+    /// Whether a subprotocol that was not offered is an error or reported.
+    pub strict: Strictness,
+}
+
+/// The subprotocol that a backend selected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectedSubprotocol {
+    /// Its name; text that was not offered is unchecked.
+    pub name: String,
+    /// The violation to report if it was not offered.
+    pub reported: Option<&'static str>,
+}
+
+/// Checks the subprotocol that the backend selected, and returns it; an empty field selects none.
+///
+/// RFC 6455 4.1 lets a client fail on a subprotocol that it did not offer, and browsers do. Other
+/// clients ignore it: with [`Strictness::Report`] it is passed on to them.
 ///
 /// # Errors
-/// More than one subprotocol, or one that was not offered.
+/// Several different subprotocols, or with [`Strictness::Enforce`] one that was not offered.
 pub fn check_subprotocol(
     headers: &HeaderMap,
     offered: &[String],
-) -> Result<Option<String>, &'static str> {
+    strict: Strictness,
+) -> Result<Option<SelectedSubprotocol>, &'static str> {
     let selected = single_value(headers, &SEC_WEBSOCKET_PROTOCOL, "more than one subprotocol")?;
-    // An empty field selects none.
     let Some(selected) = selected.filter(|value| !value.is_empty()) else { return Ok(None) };
-    let found = offered.iter().find(|offer| offer.as_bytes() == selected.as_bytes());
-    found.cloned().map(Some).ok_or("subprotocol that was not offered")
+    let is_offered = offered.iter().any(|offer| offer.as_bytes() == selected.as_bytes());
+    let name = String::from_utf8_lossy(selected.as_bytes()).into_owned();
+    match (is_offered, strict) {
+        (true, _) => Ok(Some(SelectedSubprotocol { name, reported: None })),
+        (false, Strictness::Report) => {
+            Ok(Some(SelectedSubprotocol { name, reported: Some(NOT_OFFERED) }))
+        }
+        (false, Strictness::Enforce) => Err(NOT_OFFERED),
+    }
 }
 
+const NOT_OFFERED: &str =
+    "subprotocol that was not offered; route.strict = \"report\" would pass it on";
 const CLIENT_NO_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_NO_TAKEOVER: &str = "server_no_context_takeover";
 
@@ -247,17 +279,27 @@ mod tests {
     // Requirements: W9, W10, BM10.
     #[test]
     fn subprotocol_must_be_one_of_those_offered() {
-        let select = |lines: &[&str]| {
+        let select = |lines: &[&str], strict| {
             let lines = lines.iter().map(|line| (SEC_WEBSOCKET_PROTOCOL, line.parse().unwrap()));
-            check_subprotocol(&lines.collect(), &["chat".to_owned(), "v2".to_owned()])
+            let offered = ["chat".to_owned(), "v2".to_owned()];
+            let selected = check_subprotocol(&lines.collect(), &offered, strict)?;
+            Ok::<_, &str>(selected.map(|selected| (selected.name, selected.reported.is_some())))
         };
-        for lines in [&[][..], &[""], &["", ""]] {
-            assert_eq!(select(lines), Ok(None), "{lines:?}");
+        for strict in [Strictness::Enforce, Strictness::Report] {
+            for lines in [&[][..], &[""], &["", ""]] {
+                assert_eq!(select(lines, strict), Ok(None), "{lines:?}");
+            }
+            for lines in [&["v2"][..], &["v2", "v2"]] {
+                assert_eq!(select(lines, strict), Ok(Some(("v2".to_owned(), false))), "{lines:?}");
+            }
+            for lines in [&["chat", "v2"][..], &["", "v2"]] {
+                assert!(select(lines, strict).is_err(), "{lines:?}");
+            }
         }
-        assert_eq!(select(&["v2"]), Ok(Some("v2".to_owned())));
-        assert_eq!(select(&["v2", "v2"]), Ok(Some("v2".to_owned())));
-        for lines in [&["v3"][..], &["Chat"], &["chat, v2"], &["chat", "v2"], &["", "v2"]] {
-            assert!(select(lines).is_err(), "{lines:?}");
+        for line in ["v3", "Chat", "chat, v2"] {
+            assert_eq!(select(&[line], Strictness::Enforce), Err(NOT_OFFERED));
+            let passed = Some((line.to_owned(), true));
+            assert_eq!(select(&[line], Strictness::Report), Ok(passed));
         }
     }
 }

@@ -2,10 +2,12 @@
 //! can be determined, and each kind of violation is logged once.
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
+use crate::support::head::with_lines;
 use crate::support::{
-    Record, Side, TestBed, assert_relays, close_normally, read_to_end, wire, within_timeout,
+    Client, MockBackend, Proxy, Record, Side, TestBed, assert_relays, close_normally,
+    read_response, read_to_end, route, wire, within_timeout,
 };
 
 const REPORT: &str = "strict = \"report\"\n[limits]\nmessage_from_client = \"100KiB\"\n\
@@ -106,4 +108,47 @@ async fn invalid_close_frame_still_closes() {
         assert_eq!(record["would_close_client"], json!(["ws_close"]));
         assert_eq!(record["would_close_backend"], json!(["ws_close"]));
     }
+}
+
+// Requirements: W9.
+#[tokio::test]
+async fn unoffered_subprotocol_passes_and_is_recorded() {
+    let backend = MockBackend::with("Sec-WebSocket-Protocol: ocpp1.6\r\n").await;
+    let strict = route(&[backend.address()], "path = \"/strict\"");
+    let strict = strict.replace("\"all\"", "\"strict\"");
+    let proxy = Proxy::start(&(route(&[backend.address()], REPORT) + &strict)).await;
+    let client = Client::new(&proxy).await;
+    for (session, offer) in [(1, "X: y"), (2, "Sec-WebSocket-Protocol: OCPP1.6, ocpp2.0")] {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        stream.write_all(with_lines(offer).as_bytes()).await.unwrap();
+        let response = read_response(&mut stream).await;
+        assert_eq!(response.status, 101, "{offer}: {:#?}", proxy.outcomes());
+        assert_eq!(response.all("sec-websocket-protocol"), "ocpp1.6");
+        let mut backend = backend.accept().await;
+        assert_relays(&mut stream, &mut backend).await;
+        close_normally(stream, backend).await;
+        let record = proxy.tunnel_end(session).await;
+        assert_eq!(record["subprotocol"], "ocpp1.6");
+        let detail = record["would_reject"].as_str().unwrap();
+        assert!(detail.starts_with("subprotocol that was not offered"), "{detail}");
+        let is_report = |record: &Record| {
+            record["message"] == "handshake violation of the backend reported; the tunnel opens"
+                && record["session"] == session
+        };
+        let logged = proxy.record("a report", is_report).await;
+        assert_eq!((&logged["key"], &logged["value"]), (&"route.strict".into(), &"report".into()));
+        assert_eq!(proxy.records().into_iter().filter(is_report).count(), 1);
+    }
+    // One that was offered is not reported.
+    let mut stream = BufReader::new(client.connect_plain().await);
+    stream.write_all(with_lines("Sec-WebSocket-Protocol: ocpp1.6").as_bytes()).await.unwrap();
+    assert_eq!(read_response(&mut stream).await.status, 101);
+    close_normally(stream, backend.accept().await).await;
+    assert!(proxy.tunnel_end(3).await["would_reject"].is_null());
+    // Another route enforces the rule.
+    let strict = with_lines("X: y").replacen("/ws", "/strict", 1);
+    assert_eq!(client.request(strict.as_bytes()).await.status, 502);
+    let record = proxy.end_record("backend_handshake_invalid").await;
+    assert_eq!(record["route"], "strict");
+    assert!(record["detail"].as_str().unwrap().contains("route.strict = \"report\""), "{record}");
 }

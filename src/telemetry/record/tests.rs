@@ -19,6 +19,7 @@ const SHOWN: RequestFields<'_> = RequestFields {
     traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     subprotocol: Some("chat"),
     forwarded_invalid: None,
+    would_reject: None,
 };
 
 fn whole(format: LogFormat, fill: impl FnOnce(&mut LogLine)) -> String {

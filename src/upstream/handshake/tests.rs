@@ -4,6 +4,7 @@ use tokio::time::sleep;
 use ws::PerSide;
 
 use super::*;
+use crate::config::settings::Compression;
 use crate::http::RequestKind;
 use crate::http::sample::opening;
 use crate::upstream::scripted::{assert_send, connected, direct_request, read_head, reply};
@@ -21,6 +22,10 @@ fn switching(more: &str) -> String {
     )
 }
 
+fn enforcing(compression: Compression) -> NegotiationPolicy {
+    NegotiationPolicy { compression, strict: Strictness::Enforce }
+}
+
 /// Sends a handshake with these additional header lines to a scripted backend that keeps the
 /// connection open.
 async fn upgrade_with<Script: AsyncFnOnce(&mut TcpStream)>(
@@ -35,7 +40,8 @@ async fn upgrade_with<Script: AsyncFnOnce(&mut TcpStream)>(
     let backend = Arc::clone(&connection.backend);
     let scripted = direct_request();
     let headers = scripted.headers();
-    let upgrading = upgrade(connection, &head, &handshake, &headers, compression, limit, limit);
+    let policy = enforcing(compression);
+    let upgrading = upgrade(connection, &head, &handshake, &headers, policy, limit, limit);
     (tokio::join!(assert_send(upgrading), script(&mut stream)).0, backend)
 }
 
@@ -61,7 +67,7 @@ async fn valid_101_opens_the_tunnel() {
     let upgraded = upgrade_from(&switching("Set-Cookie: a=1\r\nSec-WebSocket-Protocol: v2\r\n"))
         .await
         .unwrap();
-    assert_eq!(upgraded.subprotocol.as_deref(), Some("v2"));
+    assert_eq!(upgraded.subprotocol.as_ref().map(|s| &*s.name), Some("v2"));
     assert_eq!((upgraded.deflate, upgraded.early.len()), (DeflateMode::Off, 0));
     let headers = upgraded.response.headers();
     assert_eq!(upgraded.response.status(), 101);
@@ -119,8 +125,15 @@ async fn keeps_frames_that_arrive_with_the_101() {
     let scripted = direct_request();
     let headers = scripted.headers();
     let client = async {
-        let upgrading =
-            upgrade(connection, &head, &handshake, &headers, Compression::Strip, LIMIT, LIMIT);
+        let upgrading = upgrade(
+            connection,
+            &head,
+            &handshake,
+            &headers,
+            enforcing(Compression::Strip),
+            LIMIT,
+            LIMIT,
+        );
         let mut upgraded = upgrading.await.unwrap();
         let mut received = upgraded.early.to_vec();
         while received.len() < 7 {
@@ -328,8 +341,15 @@ async fn client_disconnect_closes_the_backend_connection() {
     let scripted = direct_request();
     let headers = scripted.headers();
     {
-        let upgrading =
-            upgrade(connection, &head, &handshake, &headers, Compression::Strip, LIMIT, LIMIT);
+        let upgrading = upgrade(
+            connection,
+            &head,
+            &handshake,
+            &headers,
+            enforcing(Compression::Strip),
+            LIMIT,
+            LIMIT,
+        );
         tokio::select! {
             biased;
             _ = upgrading => panic!("the backend did not respond"),

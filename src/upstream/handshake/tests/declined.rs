@@ -45,7 +45,8 @@ async fn rejection_body_streams_until_the_idle_timeout() {
     let headers = scripted.headers();
     let (mode, idle) = (Compression::Strip, Duration::from_millis(300));
     let client = async {
-        let upgrading = upgrade(connection, &head, &handshake, &headers, mode, LIMIT, idle);
+        let upgrading =
+            upgrade(connection, &head, &handshake, &headers, enforcing(mode), LIMIT, idle);
         let Err(UpgradeFailure::Declined(response)) = upgrading.await else { panic!() };
         assert_eq!(response.headers()["content-length"], "200001");
         let (mut body, mut received) = (response.into_body(), 0);
