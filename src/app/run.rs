@@ -24,6 +24,7 @@ use crate::server::critical_task::TaskExited;
 use crate::server::handover::{HandoverOutcome, HandoverUnavailable, Program, hand_over};
 use crate::server::listeners::Listeners;
 use crate::server::reload::{self, ConfigSource};
+use crate::server::reload_error::ReloadError;
 use crate::server::signals::Signal;
 use crate::sys::{systemd, watchdog};
 
@@ -129,7 +130,7 @@ async fn reload(
     source: &ConfigSource,
     signals: &mut mpsc::Receiver<Signal>,
     again: &mut bool,
-) -> Option<Result<ReloadResult, Vec<String>>> {
+) -> Option<Result<ReloadResult, ReloadError>> {
     *again = false;
     let mut reloading = pin!(reload::reload(state, listeners, source));
     loop {

@@ -115,7 +115,7 @@ impl CertWatcher {
         let found_again = self.failure.as_ref().is_some_and(|failure| failure.files == files);
         if found_again {
             state.metrics.renewed(false);
-            for error in source.locate(errors) {
+            for error in source.locate(errors).lines() {
                 error!(error, "changed certificates rejected; the previous ones stay active");
             }
         }

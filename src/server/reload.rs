@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::listeners::Listeners;
+use super::reload_error::ReloadError;
 use super::reload_report;
 use crate::config::settings::Settings;
 use crate::config::toml::diagnostic::Diagnostics;
@@ -33,24 +34,21 @@ impl ConfigSource {
     /// Loads the settings again.
     ///
     /// # Errors
-    /// The diagnostics, one per line.
-    pub fn load(&self) -> Result<Settings, Vec<String>> {
+    /// All errors of the file.
+    pub fn load(&self) -> Result<Settings, Diagnostics> {
         match self {
-            Self::File(path) => Settings::load(path).map_err(|errors| errors.lines().collect()),
+            Self::File(path) => Settings::load(path),
             Self::Fixed(settings) => Ok((**settings).clone()),
         }
     }
 
-    /// Formats diagnostics found after parsing, one per line, with their position if there is a
-    /// file.
-    pub fn locate(&self, errors: &[LateDiagnostic]) -> Vec<String> {
+    /// Adds the positions in the file, if there is one, to diagnostics found after parsing.
+    pub fn locate(&self, errors: &[LateDiagnostic]) -> ReloadError {
         match (self, errors) {
             (Self::File(path), [first, rest @ ..]) => {
-                Diagnostics::from_late(path, first, rest).lines().collect()
+                ReloadError::Config(Diagnostics::from_late(path, first, rest))
             }
-            (Self::File(_) | Self::Fixed(_), _) => {
-                errors.iter().map(|error| format!("{}: {}", error.key, error.problem)).collect()
-            }
+            (Self::File(_) | Self::Fixed(_), _) => ReloadError::Builtin(errors.to_vec()),
         }
     }
 }
@@ -58,32 +56,33 @@ impl ConfigSource {
 /// Reloads the configuration and logs the outcome. Returns the changes.
 ///
 /// # Errors
-/// The diagnostics, one per line; nothing has changed.
+/// Why it was rejected; nothing has changed.
 pub async fn reload(
     state: &Arc<ProxyState>,
     listeners: &mut Listeners,
     source: &ConfigSource,
-) -> Result<response::ReloadResult, Vec<String>> {
+) -> Result<response::ReloadResult, ReloadError> {
     systemd::reloading();
     let before = state.snapshot();
     let mut status_note = String::new();
     let outcome = match try_reload(state, listeners, source, &before).await {
         Ok(()) => Ok(reload_report::changes(state, &before.settings, &state.snapshot().settings)),
-        Err(errors) => {
-            reopen_access_log(&before.settings, source, &errors).await;
-            status_note = format!("; reload rejected: {} errors, see the journal", errors.len());
-            Err(errors)
+        Err(error) => {
+            reopen_access_log(&before.settings, source, &error).await;
+            status_note = format!("; reload rejected: {} errors, see the journal", error.count());
+            Err(error)
         }
     };
     state.metrics.reloaded(outcome.is_ok());
-    state.last_reload.store(Some(Arc::new(LastReload { at: wall(), outcome: outcome.clone() })));
+    let shown = outcome.as_ref().cloned().map_err(ReloadError::lines);
+    state.last_reload.store(Some(Arc::new(LastReload { at: wall(), outcome: shown })));
     // Logged last, so that the metrics and the status page agree with the log from the first line.
     match &outcome {
         Ok(changes) => {
             report(state, &before.settings, changes);
             warn(source, &state.snapshot().warnings(wall()));
         }
-        Err(errors) => report_rejected(&before, errors),
+        Err(error) => report_rejected(&before, error),
     }
     systemd::ready(&(status(state) + &status_note));
     outcome
@@ -94,25 +93,25 @@ pub async fn reload(
 /// which may block; changes and binds nothing.
 ///
 /// # Errors
-/// The diagnostics that a reload would report, one per line.
+/// The error that a reload would report.
 pub fn preview(
     state: &ProxyState,
     path: &Path,
     text: &str,
-) -> Result<response::ReloadResult, Vec<String>> {
+) -> Result<response::ReloadResult, ReloadError> {
     let before = state.snapshot();
     let path = comparable_path(path, before.settings.file.as_deref());
     let name = path.display().to_string();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let settings =
-        Settings::parse(text, &name).map_err(|errors| errors.lines().collect::<Vec<_>>())?;
-    let settings = Settings { file: Some(path), ..settings };
-    Snapshot::validate(&settings, &state.ticketer, state.descriptors).map_err(|errors| {
-        let located = |(first, rest): (&LateDiagnostic, &[LateDiagnostic])| {
-            Diagnostics::from_late_in_text(&name, text, first, rest).lines().collect::<Vec<_>>()
-        };
-        errors.split_first().map(located).unwrap_or_default()
-    })?;
+    let settings = Settings { file: Some(path), ..Settings::parse(text, &name)? };
+    Snapshot::validate(&settings, &state.ticketer, state.descriptors).map_err(
+        |errors| match errors.as_slice() {
+            [first, rest @ ..] => {
+                ReloadError::Config(Diagnostics::from_late_in_text(&name, text, first, rest))
+            }
+            [] => ReloadError::Builtin(errors),
+        },
+    )?;
     let changes = reload_report::changes(state, &before.settings, &settings);
     Ok(response::ReloadResult { generation: before.generation, changes })
 }
@@ -155,12 +154,12 @@ fn report(state: &ProxyState, before: &Settings, changes: &[Change]) {
 }
 
 /// Logs each error of a rejected reload, and that the previous configuration stays active.
-fn report_rejected(before: &Snapshot, errors: &[String]) {
-    for error in errors {
+fn report_rejected(before: &Snapshot, rejected: &ReloadError) {
+    for error in rejected.lines() {
         error!(error, "reload rejected");
     }
     error!(
-        errors = errors.len(),
+        errors = rejected.count(),
         generation = before.generation,
         "reload rejected; the previous configuration stays active"
     );
@@ -168,7 +167,7 @@ fn report_rejected(before: &Snapshot, errors: &[String]) {
 
 /// Logs configuration warnings, each with its position in the file.
 pub fn warn(source: &ConfigSource, warnings: &[LateDiagnostic]) {
-    let lines = source.locate(warnings);
+    let lines = source.locate(warnings).lines();
     let more = warnings.len().saturating_sub(lines.len());
     for warning in lines {
         warn!(warning, "configuration warning");
@@ -195,11 +194,11 @@ async fn try_reload(
     listeners: &mut Listeners,
     source: &ConfigSource,
     before: &Arc<Snapshot>,
-) -> Result<(), Vec<String>> {
+) -> Result<(), ReloadError> {
     let after = build(state.clone(), source.clone(), before.clone()).await?;
     let access_log = open_access_log(&after.settings, source)?;
     let wanted = after.settings.listeners.clone();
-    let bound = listeners.bind(&wanted).map_err(|error| vec![error.to_string()])?;
+    let bound = listeners.bind(&wanted)?;
     state.swap(after);
     let replaced = access_log.activate();
     listeners.open(state, bound);
@@ -214,35 +213,33 @@ async fn build(
     state: Arc<ProxyState>,
     source: ConfigSource,
     before: Arc<Snapshot>,
-) -> Result<Snapshot, Vec<String>> {
+) -> Result<Snapshot, ReloadError> {
     let build = move || {
         let settings = source.load()?;
         Snapshot::build(settings, Some(&before), &state.ticketer, state.descriptors)
             .map_err(|errors| source.locate(&errors))
     };
-    let built = spawn_blocking(build).await;
-    built.unwrap_or_else(|_| {
-        Err(vec!["building the configuration failed: the task panicked".into()])
-    })
+    spawn_blocking(build).await.unwrap_or(Err(ReloadError::Panicked))
 }
 
 /// Reopens the access log after a rejected reload, as log rotation must work even if the
 /// configuration contains an error.
-async fn reopen_access_log(settings: &Settings, source: &ConfigSource, reported: &[String]) {
+async fn reopen_access_log(settings: &Settings, source: &ConfigSource, reported: &ReloadError) {
     match open_access_log(settings, source) {
         Ok(access) => access.activate().finish().await,
-        Err(errors) => {
-            for error in errors.iter().filter(|error| !reported.contains(error)) {
+        Err(failed) => {
+            let reported = reported.lines();
+            for error in failed.lines().iter().filter(|error| !reported.contains(error)) {
                 error!(error, "cannot reopen the access log; records still go to the old file");
             }
         }
     }
 }
 
-fn open_access_log(settings: &Settings, source: &ConfigSource) -> Result<AccessLog, Vec<String>> {
+fn open_access_log(settings: &Settings, source: &ConfigSource) -> Result<AccessLog, ReloadError> {
     match settings.check_access_log_target() {
         Some(error) => Err(source.locate(&[error])),
-        None => AccessLog::open(settings).map_err(|error| vec![error.to_string()]),
+        None => Ok(AccessLog::open(settings)?),
     }
 }
 
@@ -281,7 +278,8 @@ mod tests {
     #[test]
     fn preview_reports_the_errors_of_a_reload() {
         let state = proxy_state();
-        let errors = |text: &str| preview(&state, Path::new("x/new.toml"), text).unwrap_err();
+        let errors =
+            |text: &str| preview(&state, Path::new("x/new.toml"), text).unwrap_err().lines();
         let unknown = errors(&format!("{PLAIN}zebra = 1\n[limits]\nidel = \"1h\"\n"));
         assert_eq!(unknown.len(), 2);
         assert!(unknown[1].starts_with("x/new.toml:11:1: limits.idel: unknown key"), "{unknown:?}");

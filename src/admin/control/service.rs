@@ -14,9 +14,10 @@ use crate::control_protocol::response::{
 use crate::control_protocol::{CloseRequest, ControlRequest, DrainPacing, Selection};
 use crate::proxy::state::ProxyState;
 use crate::server::reload;
+use crate::server::reload_error::ReloadError;
 
-/// Requests a reload; the sender receives the changes or the diagnostics, one per line.
-pub type ReloadRequest = oneshot::Sender<Result<ReloadResult, Vec<String>>>;
+/// Requests a reload; the sender receives the changes or why it was rejected.
+pub type ReloadRequest = oneshot::Sender<Result<ReloadResult, ReloadError>>;
 
 /// What commands act on.
 pub(super) struct ControlService {
@@ -78,7 +79,7 @@ impl ControlService {
                     move |state: Arc<ProxyState>| reload::preview(&state, Path::new(&path), &text);
                 let changes = self.run_blocking(preview).await?;
                 let changes =
-                    changes.map_err(|errors| rejected("a reload would be rejected", errors))?;
+                    changes.map_err(|error| rejected("a reload would be rejected", &error))?;
                 reply.ok(&changes).await;
             }
             ControlRequest::Config => {
@@ -118,8 +119,8 @@ impl ControlService {
             || CommandError::new(CommandErrorKind::Rejected, "the process is shutting down");
         self.reloads.send(sender).await.map_err(|_| shutdown())?;
         let outcome = outcome.await.map_err(|_| shutdown())?;
-        outcome.map_err(|errors| {
-            rejected("reload rejected; the previous configuration stays active", errors)
+        outcome.map_err(|error| {
+            rejected("reload rejected; the previous configuration stays active", &error)
         })
     }
 
@@ -135,8 +136,8 @@ impl ControlService {
     }
 }
 
-fn rejected(message: &str, errors: Vec<String>) -> CommandError {
-    CommandError { errors, ..CommandError::new(CommandErrorKind::Rejected, message) }
+fn rejected(message: &str, error: &ReloadError) -> CommandError {
+    CommandError { errors: error.lines(), ..CommandError::new(CommandErrorKind::Rejected, message) }
 }
 
 const PANICKED: &str = "internal error; see tidegate's log";
