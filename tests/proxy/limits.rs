@@ -172,7 +172,8 @@ async fn tunnels_per_client_are_limited() {
 #[tokio::test]
 async fn rejected_handshake_releases_its_permit() {
     let refusing = Backend::answering("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n").await;
-    let wrong = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let page = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let wrong = Backend::answering("HTTP/1.1 101 Switching Protocols\r\n\r\n").await;
     let silent = Backend::raw(|_, mut stream, _| async move {
         read_to_end(&mut stream).await;
     })
@@ -182,6 +183,7 @@ async fn rejected_handshake_releases_its_permit() {
     let mut config = String::new();
     for (path, address) in [
         ("/refusing", refusing.address),
+        ("/page", page.address),
         ("/wrong", wrong.address),
         ("/silent", silent.address),
         ("/down", down),
@@ -193,7 +195,9 @@ async fn rejected_handshake_releases_its_permit() {
     config.push_str("[concurrency]\ntunnels = 1\n[timeouts]\nresponse_header = \"700ms\"\n");
     let proxy = Proxy::start(&config).await;
     let client = Client::new(&proxy).await;
-    for (path, status) in [("/refusing", 401), ("/wrong", 502), ("/silent", 504), ("/down", 503)] {
+    for (path, status) in
+        [("/refusing", 401), ("/page", 200), ("/wrong", 502), ("/silent", 504), ("/down", 503)]
+    {
         for _ in 0..3 {
             let sent = HANDSHAKE.replacen("/ws", path, 1);
             assert_eq!(client.request(sent.as_bytes()).await.status, status, "{path}");
@@ -203,7 +207,7 @@ async fn rejected_handshake_releases_its_permit() {
     let mut leaving = client.connect_plain().await;
     leaving.write_all(HANDSHAKE.replacen("/ws", "/silent", 1).as_bytes()).await.unwrap();
     drop(leaving);
-    proxy.nth_end_record(13).await;
+    proxy.nth_end_record(16).await;
     within_timeout("the permit to be released", async {
         let sent = HANDSHAKE.replacen("/ws", "/good", 1);
         while client.request(sent.as_bytes()).await.status != 101 {}

@@ -77,7 +77,7 @@ async fn failed_handshake_releases_its_permit() {
             let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
             let _ = stream.write_all(refusal.as_bytes()).await;
         } else if head.starts_with("GET /bad") {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            let _ = stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").await;
         } else if head.starts_with("GET /slow") {
             // Never responds; reports when the proxy has given up.
             read_to_end(&mut stream).await;
