@@ -6,9 +6,13 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
 
 use crate::client::ClientKey;
 use crate::reject::{DropReason, RejectReason};
+use crate::sys::clock::now;
 
 /// The counts of the whole process. They survive reloads; the limits are arguments, so that changed
 /// limits apply to the same counts.
@@ -19,6 +23,8 @@ pub struct ConcurrencyLimits {
     /// Entries are removed at zero, so the open connections bound the size of the table.
     shards: [Mutex<ClientTable>; SHARDS],
     hasher: RandomState,
+    /// When a client near its limit was last logged.
+    near_limit_logged: Mutex<Option<Instant>>,
 }
 
 /// The number of open tunnels of one route.
@@ -60,6 +66,7 @@ impl Default for ConcurrencyLimits {
             tunnels: AtomicUsize::new(0),
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
+            near_limit_logged: Mutex::default(),
         }
     }
 }
@@ -92,14 +99,18 @@ impl ConcurrencyLimits {
         } else {
             self.count_tunnel(route, limits)
         };
+        let tunnels = client.tunnels + 1;
         match counted {
-            Ok(()) => client.tunnels += 1,
+            Ok(()) => client.tunnels = tunnels,
             Err(reason) => {
                 remove_if_zero(&mut shard, key);
                 return Err(reason);
             }
         }
         drop(shard);
+        if Some(tunnels) == near_limit(limits.per_client) {
+            self.log_near_limit(key, tunnels, limits.per_client);
+        }
         Ok(Permit { counts: self.clone(), key: Some(key), route: Some(route.clone()) })
     }
 
@@ -111,6 +122,22 @@ impl ConcurrencyLimits {
     /// Number of open tunnels.
     pub fn tunnels(&self) -> usize {
         self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Warns before clients behind one address are rejected; at most once a minute for all clients.
+    fn log_near_limit(&self, client: ClientKey, tunnels: usize, limit: usize) {
+        let mut logged = self.near_limit_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_some_and(|logged| now().duration_since(logged) < Duration::from_secs(60)) {
+            return;
+        }
+        *logged = Some(now());
+        warn!(
+            %client,
+            tunnels,
+            limit,
+            key = "concurrency.tunnels_per_client",
+            "a client is near its limit of tunnels; if many users share this address, raise the limit"
+        );
     }
 
     fn count_tunnel(&self, route: &RouteTunnels, limits: TunnelLimits) -> Result<(), RejectReason> {
@@ -177,6 +204,12 @@ fn increment(count: &AtomicUsize, limit: usize) -> Option<usize> {
     count
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < limit).then_some(now + 1))
         .ok()
+}
+
+/// The number of tunnels at which a client is near this limit: four fifths. `None` for a limit so low
+/// that it is meant to be reached.
+fn near_limit(limit: usize) -> Option<usize> {
+    (limit >= 20).then(|| limit - limit / 5)
 }
 
 fn remove_if_zero(shard: &mut ClientTable, key: ClientKey) {

@@ -5,4 +5,5 @@ pub mod drain_plan;
 pub(crate) mod drains;
 pub(crate) mod info;
 pub mod registry;
+pub(crate) mod repeated_ends;
 pub(crate) mod stats;

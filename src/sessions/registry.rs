@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
-use ws::{FrameTrace, SessionClose};
+use ws::{FrameTrace, SessionClose, Summary};
 
 use super::info::SessionInfo;
+use super::repeated_ends::RepeatedEnds;
 use super::stats::{LastCounted, SessionRef, SessionStats};
 use crate::telemetry::record::SessionStart;
 use crate::tunnel::progress::WakeProgress;
@@ -20,6 +21,7 @@ use crate::tunnel::{Command, SessionControl};
 pub struct Registry {
     shards: [RegistryShard; SHARDS],
     last: AtomicU64,
+    repeated_ends: RepeatedEnds,
 }
 
 /// The shared part of one session: pending commands, the waker of its task, and statistics.
@@ -161,6 +163,11 @@ impl SessionHandle {
 }
 
 impl Registration {
+    /// Counts how the session ended, and warns if its client's sessions keep ending like this.
+    pub fn note_end(&self, summary: &Summary) {
+        self.registry.repeated_ends.note(&self.session.info, summary);
+    }
+
     /// The receiver for the session's tunnel.
     pub fn commands(&self) -> CommandReceiver {
         let session = self.session.clone();
