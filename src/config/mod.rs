@@ -5,6 +5,7 @@
 //! the tables into settings. `explain` lists effective values and differences.
 
 pub mod explain;
+mod limit_warnings;
 pub(crate) mod load;
 pub(crate) mod resolve;
 pub mod schema;

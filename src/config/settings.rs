@@ -176,6 +176,8 @@ pub struct RouteSettings {
     pub request_headers: HeaderRules,
     /// Changes to the backend's response headers.
     pub response_headers: HeaderRules,
+    /// Timeouts of each request until a tunnel is open.
+    pub timeouts: RequestTimeouts,
     /// Limits and timers of each session.
     pub policy: Arc<SessionPolicy>,
 }
@@ -255,6 +257,13 @@ pub struct Timeouts {
     pub tls: Duration,
     /// To receive a complete request head, including the wait for it on an open connection.
     pub request_header: Duration,
+    /// Those of routes without timeouts of their own.
+    pub requests: RequestTimeouts,
+}
+
+/// Timeouts of one request, which a route may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestTimeouts {
     /// To connect to a backend, all attempts together.
     pub connect: Duration,
     /// From sending an upgrade request to receiving the backend's complete response head.

@@ -18,7 +18,7 @@ pub fn of_drop(reason: &DropReason, snapshot: &Snapshot) -> DecidingSetting {
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
         DropReason::TlsTimeout => Some(show_duration(settings.timeouts.tls)),
         DropReason::HeadTimeout => Some(show_duration(settings.timeouts.request_header)),
-        DropReason::WriteTimeout => Some(show_duration(settings.timeouts.idle)),
+        DropReason::WriteTimeout => Some(show_duration(settings.timeouts.requests.idle)),
         DropReason::ProxyHeaderInvalid(_)
         | DropReason::TlsFailed(_)
         | DropReason::ClientDisconnected(_)

@@ -9,7 +9,7 @@ use ws::SessionPolicy;
 use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::config::settings::{
-    BackendSettings, Compression, OnBackendLoss, RouteSettings, Timeouts,
+    BackendSettings, Compression, OnBackendLoss, RequestTimeouts, RouteSettings,
 };
 use crate::config::values::patterns::BackendAddress;
 use crate::telemetry::metrics::Metrics;
@@ -47,8 +47,8 @@ pub struct Route {
     pub drain: Arc<DrainFlag>,
     /// Limits and timers of the sessions of this route.
     pub policy: Arc<SessionPolicy>,
-    /// Timeouts that apply until the tunnel is open.
-    pub timeouts: Timeouts,
+    /// Timeouts of each request until a tunnel is open.
+    pub timeouts: RequestTimeouts,
 }
 
 impl Route {
@@ -56,7 +56,6 @@ impl Route {
     /// take their health from `healths`.
     pub fn build(
         settings: &RouteSettings,
-        timeouts: &Timeouts,
         previous: Option<&Arc<Route>>,
         healths: &mut BackendHealths,
         metrics: &Metrics,
@@ -86,7 +85,7 @@ impl Route {
             on_backend_loss: settings.on_backend_loss,
             drain: previous.map(|route| route.drain.clone()).unwrap_or_default(),
             policy: settings.policy.clone(),
-            timeouts: *timeouts,
+            timeouts: settings.timeouts,
             counts,
         }
     }

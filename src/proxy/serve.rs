@@ -115,7 +115,7 @@ async fn serve_http<S: Stream + Send + 'static>(
     let state = &context.state;
     let timeouts = {
         let configured = state.snapshot().settings.timeouts;
-        HttpTimeouts { request_header: configured.request_header, write: configured.idle }
+        HttpTimeouts { request_header: configured.request_header, write: configured.requests.idle }
     };
     let handler = |request, framing| {
         let context = context.clone();

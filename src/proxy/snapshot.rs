@@ -76,7 +76,7 @@ impl Snapshot {
         let mut route_list = Vec::new();
         for of in &settings.routes {
             let existing = previous_routes.iter().find(|route| route.name == of.name);
-            let route = Route::build(of, &settings.timeouts, existing, &mut healths, &metrics);
+            let route = Route::build(of, existing, &mut healths, &metrics);
             let route = Arc::new(route);
             routes.insert(&of.host, of.path.clone(), route.clone());
             route_list.push(route);
@@ -154,6 +154,7 @@ impl Snapshot {
             (Some(capacity), Some((tls, mut warnings)), true) => {
                 warnings.extend(capacity.memory_warning(memory::limit()));
                 warnings.extend(settings.origin_warnings());
+                warnings.extend(settings.limit_warnings());
                 Ok(Validated { capacity, tls, warnings })
             }
             (_, _, _) => Err(errors),

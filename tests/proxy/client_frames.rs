@@ -147,7 +147,7 @@ async fn messages_at_the_limit_pass() {
 // Requirements: FC06.
 #[tokio::test]
 async fn oversized_sender_can_read_the_close() {
-    let bed = TestBed::with("").await;
+    let bed = TestBed::with("[limits]\nmessage_from_client = \"1MiB\"\n").await;
     for secure in [false, true] {
         let message = wire::masked(0x82, &vec![7; 8 << 20]);
         let why = if secure {

@@ -63,6 +63,7 @@ mod repeated_fields;
 mod report_mode;
 mod request_framing;
 mod route_headers;
+mod route_overrides;
 mod signals;
 mod slow_readers;
 mod socket_activation;

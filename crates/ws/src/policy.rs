@@ -165,6 +165,31 @@ impl SessionPolicy {
 }
 
 impl Limits {
+    /// A limit on messages, with limits on fragments and age that let a message of that size
+    /// arrive: 1,024 fragments (1 KiB on average) and two minutes (8.7 KiB/s) per started MiB.
+    /// Without a limit that closes, there is none on fragments and age either.
+    pub const fn for_messages(message: Option<Limit>) -> Self {
+        let mut limits = Self { message, ..Self::NONE };
+        if let Some(Limit { max, action: LimitAction::Close }) = message {
+            let mib = if max == 0 { 1 } else { max.div_ceil(1 << 20) };
+            limits.fragments = Some(Limit::close(mib.saturating_mul(1024)));
+            let age = Duration::from_secs(mib.saturating_mul(120));
+            limits.message_age = Some(AgeLimit { max: age, action: LimitAction::Close });
+        }
+        limits
+    }
+
+    /// No limits.
+    const NONE: Self = Self {
+        message: None,
+        frame: None,
+        fragments: None,
+        message_age: None,
+        messages: None,
+        bytes: None,
+        control_frames: None,
+    };
+
     /// The largest payload of an unfragmented message that exceeds no size limit, in bytes.
     #[inline]
     pub(crate) fn unfragmented_max(&self) -> u64 {
@@ -178,14 +203,8 @@ impl Default for SessionPolicy {
         let control_frames = Some(RateLimit::new(50, LimitAction::Close));
         Self {
             from_client: Limits {
-                message: Some(Limit::close(1 << 20)),
-                fragments: Some(Limit::close(1024)),
-                message_age: Some(AgeLimit {
-                    max: Duration::from_secs(120),
-                    action: LimitAction::Close,
-                }),
                 control_frames,
-                ..Limits::default()
+                ..Limits::for_messages(Some(Limit::close(16 << 20)))
             },
             from_backend: Limits { control_frames, ..Limits::default() },
             strict: Strictness::Enforce,

@@ -7,7 +7,7 @@ use crate::control_frame::ControlFrame;
 use crate::entropy::Entropy;
 use crate::frame_step::PingPayload;
 use crate::peers::Shutdown;
-use crate::policy::{DeflateMode, SessionPolicy};
+use crate::policy::{DeflateMode, Limit, Limits, SessionPolicy};
 use crate::session::{RecvAction, Session};
 use crate::side::Side;
 use crate::stats::MessageSizes;
@@ -42,9 +42,12 @@ pub(crate) fn close(from: Side, code: u16, reason: &str) -> Vec<u8> {
     frame(from, 0x88, &[&code.to_be_bytes(), reason.as_bytes()].concat())
 }
 
-/// The default policy.
+/// The default policy with messages of 1 MiB from the client, so that tests stay small.
 pub(crate) fn policy() -> SessionPolicy {
-    SessionPolicy::default()
+    let default = SessionPolicy::default();
+    let messages = Limits::for_messages(Some(Limit::close(1 << 20)));
+    let from_client = Limits { control_frames: default.from_client.control_frames, ..messages };
+    SessionPolicy { from_client, ..default }
 }
 
 pub(crate) fn seconds(seconds: u64) -> Duration {

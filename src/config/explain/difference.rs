@@ -8,6 +8,7 @@ use super::effect;
 use super::effect::AppliesTo;
 use super::listing::key_group::{KeyEntry, KeyGroup};
 use super::listing::{route, tables};
+use crate::config::schema::known_keys;
 use crate::config::settings::{RouteSettings, Settings};
 use crate::control_protocol::response::{Change, ChangedKey};
 
@@ -178,12 +179,13 @@ impl BothSettings<'_> {
         let after = first_after.into_iter().chain(common_after).chain(last_after);
         let of = |(before, after): (KeyGroup, KeyGroup)| {
             let table = after.prefix.clone();
-            let is_common = matches!(table.as_str(), "limits" | "heartbeat");
             let mut routes_affected = Vec::new();
             let found = self.compare(Some(before), Some(after), |key, _| {
-                let inheriting = is_common.then(|| self.inheriting_routes(routes, key));
-                // A common key that no route uses has no effect.
-                let counts = inheriting.as_ref().is_none_or(|names| !names.is_empty());
+                let inheriting = is_route_key(key).then(|| self.inheriting_routes(routes, key));
+                // A common key that no route uses has no effect, except that `timeouts.idle` is also
+                // the write timeout of connections.
+                let counts = table == "timeouts"
+                    || inheriting.as_ref().is_none_or(|names| !names.is_empty());
                 routes_affected.extend(inheriting.unwrap_or_default());
                 counts
             })?;
@@ -198,8 +200,7 @@ impl BothSettings<'_> {
         before.zip(after).filter_map(of).collect()
     }
 
-    /// The routes that use the common value of a key of `[limits]` or `[heartbeat]` before and
-    /// after.
+    /// The routes that use the common value of a key before and after.
     fn inheriting_routes(&self, routes: &[IndexPair], key: &str) -> Vec<Arc<str>> {
         let inheriting = |pair: &IndexPair| {
             let (before, after) = (pair.0?, pair.1?);
@@ -293,11 +294,15 @@ fn keys_in_file(
     group.entries.iter().filter_map(key).collect()
 }
 
-/// Whether a route uses the common value of this key from `[limits]` or `[heartbeat]`.
+/// Whether a route uses the common value of this key.
 fn is_common(settings: &Settings, key: &str) -> bool {
     let below = key.split_once("].").map_or("", |(_, below)| below);
-    (below.starts_with("limits.") || below.starts_with("heartbeat."))
-        && settings.source_map.line(key).is_none()
+    is_route_key(below) && settings.source_map.line(key).is_none()
+}
+
+/// Whether a key of a table that exists once may also be set in a route.
+fn is_route_key(key: &str) -> bool {
+    known_keys().binary_search(&format!("route[].{key}")).is_ok()
 }
 
 /// Pairs the items that have the same key before and after, in the order of `after`, followed by

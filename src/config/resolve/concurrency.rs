@@ -58,7 +58,7 @@ pub(crate) fn concurrency(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> C
         connections: all.map(count),
         tunnels: auto(&given.tunnels).map(count),
         connections_per_client: count(within(&given.connections_per_client, CONNECTIONS, all)),
-        tunnels_per_client: count(within(&given.tunnels_per_client, 256, tunnels)),
+        tunnels_per_client: count(within(&given.tunnels_per_client, 1024, tunnels)),
     }
 }
 
@@ -110,4 +110,4 @@ const fn at_least_one(number: u32) -> NonZeroU32 {
 }
 
 /// Default of `connections_per_client`.
-const CONNECTIONS: u32 = 512;
+const CONNECTIONS: u32 = 2048;

@@ -31,6 +31,7 @@ pub(crate) fn session_policy(
 ) -> SessionPolicy {
     let limits = KeyScope::new(route.map(|route| &route.limits), &file.limits);
     let heartbeat = KeyScope::new(route.map(|route| &route.heartbeat), &file.heartbeat);
+    let drain = KeyScope::new(route.map(|route| &route.drain), &file.drain.close);
     let (to_client, to_backend) =
         (heartbeat.part(|table| &table.client), heartbeat.part(|table| &table.backend));
     let from_client = limits.part(|table| &table.from_client);
@@ -54,8 +55,11 @@ pub(crate) fn session_policy(
         write_timeout: value_or(limits.pick(|table| &table.write_timeout), default.write_timeout),
         min_write_rate: min_write_rate
             .map_or(default.min_write_rate, |rate| rate.0.map(|rate| rate.0)),
-        drain_code: value_or(&file.drain.code, default.drain_code),
-        drain_reason: file.drain.reason.value().map_or(default.drain_reason, |r| r.0.clone()),
+        drain_code: value_or(drain.pick(|keys| &keys.code), default.drain_code),
+        drain_reason: drain
+            .pick(|keys| &keys.reason)
+            .value()
+            .map_or(default.drain_reason, |reason| reason.0.clone()),
     };
     check_backend_timeout(file, &heartbeat, sink);
     let route = route.map(|route| &route.location);
@@ -71,8 +75,17 @@ pub(crate) fn session_policy(
 }
 
 fn direction_limits(keys: &KeyScope<'_, DirectionKeys>, default: Limits) -> Limits {
+    let message = limit(keys.pick(|side| &side.message), default.message, ByteSize::get);
+    // Raising the size of messages is enough for larger messages to arrive.
+    let default = match default.message {
+        Some(_) => {
+            let Limits { fragments, message_age, .. } = Limits::for_messages(message);
+            Limits { fragments, message_age, ..default }
+        }
+        None => default,
+    };
     Limits {
-        message: limit(keys.pick(|side| &side.message), default.message, ByteSize::get),
+        message,
         frame: limit(keys.pick(|side| &side.frame), default.frame, ByteSize::get),
         fragments: limit(keys.pick(|side| &side.fragments), default.fragments, |number| {
             u64::from(number.get())

@@ -4,9 +4,11 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::defaults::value_or;
+use super::scope::KeyScope;
 use crate::config::schema::ConfigFile;
+use crate::config::schema::process::RequestTimeoutsTable;
 use crate::config::settings::{
-    AccessSettings, AccessTarget, DrainSettings, LogFormat, LogSettings, Timeouts,
+    AccessSettings, AccessTarget, DrainSettings, LogFormat, LogSettings, RequestTimeouts, Timeouts,
 };
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::sink::DiagnosticSink;
@@ -22,9 +24,18 @@ pub(crate) fn timeouts(file: &ConfigFile) -> Timeouts {
         proxy_header: value_or(&given.proxy_header, Duration::from_secs(3)),
         tls: value_or(&given.tls, Duration::from_secs(10)),
         request_header: value_or(&given.request_header, Duration::from_secs(10)),
-        connect: value_or(&given.connect, Duration::from_secs(5)),
-        response_header: value_or(&given.response_header, Duration::from_secs(10)),
-        idle: value_or(&given.idle, Duration::from_secs(120)),
+        requests: request_timeouts(&KeyScope::new(None, &given.requests)),
+    }
+}
+
+/// Timeouts of the requests of a route.
+pub(crate) fn request_timeouts(keys: &KeyScope<'_, RequestTimeoutsTable>) -> RequestTimeouts {
+    let value = |parsed: &Parsed<Duration>, seconds| value_or(parsed, Duration::from_secs(seconds));
+    RequestTimeouts {
+        connect: value(keys.pick(|keys| &keys.connect), 5),
+        // A handshake may wait until the application has started, for example a notebook's kernel.
+        response_header: value(keys.pick(|keys| &keys.response_header), 60),
+        idle: value(keys.pick(|keys| &keys.idle), 120),
     }
 }
 

@@ -11,6 +11,8 @@ use super::defaults::{count, value_or};
 use super::headers::headers;
 use super::names::UniqueNames;
 use super::policy::session_policy;
+use super::process::request_timeouts;
+use super::scope::KeyScope;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::route::{BackendItem, RouteTable};
 use crate::config::settings::{
@@ -103,6 +105,10 @@ impl<'f> Routes<'f> {
             send_forwarded: value_or(&route.forwarded, false),
             request_headers,
             response_headers,
+            timeouts: request_timeouts(&KeyScope::new(
+                Some(&route.timeouts),
+                &file.timeouts.requests,
+            )),
             policy,
         })
     }

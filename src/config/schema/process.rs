@@ -25,6 +25,11 @@ pub(crate) struct TimeoutsTable {
     pub(crate) proxy_header: Parsed<Duration>,
     pub(crate) tls: Parsed<Duration>,
     pub(crate) request_header: Parsed<Duration>,
+    pub(crate) requests: RequestTimeoutsTable,
+}
+
+/// The keys of `[timeouts]` that may also be in `[route.timeouts]`.
+pub(crate) struct RequestTimeoutsTable {
     pub(crate) connect: Parsed<Duration>,
     pub(crate) response_header: Parsed<Duration>,
     pub(crate) idle: Parsed<Duration>,
@@ -62,6 +67,11 @@ pub(crate) struct DrainTable {
     pub(crate) window: Parsed<Duration>,
     pub(crate) deadline: Parsed<Duration>,
     pub(crate) rate: Parsed<OrOff<PerSecond>>,
+    pub(crate) close: DrainCloseTable,
+}
+
+/// The keys of `[drain]` that may also be in `[route.drain]`.
+pub(crate) struct DrainCloseTable {
     pub(crate) code: Parsed<CloseCode>,
     pub(crate) reason: Parsed<CloseReason>,
 }
@@ -89,6 +99,12 @@ pub(crate) fn timeouts(table: &mut TableReader<'_, '_, '_>) -> TimeoutsTable {
         proxy_header: table.get("proxy_header"),
         tls: table.get("tls"),
         request_header: table.get("request_header"),
+        requests: request_timeouts(table),
+    }
+}
+
+pub(crate) fn request_timeouts(table: &mut TableReader<'_, '_, '_>) -> RequestTimeoutsTable {
+    RequestTimeoutsTable {
         connect: table.get("connect"),
         response_header: table.get("response_header"),
         idle: table.get("idle"),
@@ -125,9 +141,12 @@ pub(crate) fn drain(table: &mut TableReader<'_, '_, '_>) -> DrainTable {
         window: table.get("window"),
         rate: table.get("rate"),
         deadline: table.get("deadline"),
-        code: table.get("code"),
-        reason: table.get("reason"),
+        close: drain_close(table),
     }
+}
+
+pub(crate) fn drain_close(table: &mut TableReader<'_, '_, '_>) -> DrainCloseTable {
+    DrainCloseTable { code: table.get("code"), reason: table.get("reason") }
 }
 
 pub(crate) fn log(table: &mut TableReader<'_, '_, '_>) -> LogTable {

@@ -6,6 +6,7 @@ use toml::de::DeValue;
 use ws::Strictness;
 
 use super::limits::{HeartbeatTable, LimitsTable, heartbeat, limits};
+use super::process::{DrainCloseTable, RequestTimeoutsTable, drain_close, request_timeouts};
 use crate::config::settings::Compression;
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
@@ -37,6 +38,8 @@ pub(crate) struct RouteTable {
     pub(crate) response_headers: HeadersTable,
     pub(crate) limits: LimitsTable,
     pub(crate) heartbeat: HeartbeatTable,
+    pub(crate) timeouts: RequestTimeoutsTable,
+    pub(crate) drain: DrainCloseTable,
 }
 
 /// The table `[route.request_headers]` or `[route.response_headers]`.
@@ -76,6 +79,8 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         response_headers: table.table("response_headers", headers),
         limits: table.table("limits", limits),
         heartbeat: table.table("heartbeat", heartbeat),
+        timeouts: table.table("timeouts", request_timeouts),
+        drain: table.table("drain", drain_close),
     }
 }
 

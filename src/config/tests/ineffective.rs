@@ -129,15 +129,15 @@ fn tunnels_per_client_must_not_exceed_connections() {
         )]
     );
     assert_eq!(
-        errors("tunnels_per_client = 600"),
+        errors("tunnels_per_client = 3000"),
         [format!(
-            "concurrency.tunnels_per_client: 600 is more than concurrency.connections_per_client, which is 512 \
+            "concurrency.tunnels_per_client: 3000 is more than concurrency.connections_per_client, which is 2048 \
              by default {}",
-            help(512)
+            help(2048)
         )]
     );
     // Reported once.
-    assert_eq!(errors("connections = 100\ntunnels_per_client = 600").len(), 1);
+    assert_eq!(errors("connections = 100\ntunnels_per_client = 3000").len(), 1);
     for valid in [
         "connections_per_client = 10",
         "connections_per_client = 10\ntunnels_per_client = 10",

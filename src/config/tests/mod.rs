@@ -64,6 +64,7 @@ mod listing;
 mod policies;
 mod proxying;
 mod reading;
+mod route_overrides;
 mod rules;
 mod suggestions;
 

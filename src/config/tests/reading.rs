@@ -8,7 +8,7 @@ fn defaults_limit_clients() {
     let settings = Settings::parse(PLAIN, "/etc/tidegate/proxy.toml").unwrap();
     let route = &settings.routes[0];
     let policy = &route.policy;
-    assert_eq!(policy.from_client.message.map(|cap| cap.max), Some(1 << 20));
+    assert_eq!(policy.from_client.message.map(|cap| cap.max), Some(16 << 20));
     assert_eq!(policy.from_backend.message.map(|cap| cap.max), None);
     let heartbeat = policy.heartbeat_client.unwrap();
     assert_eq!(heartbeat.interval, Duration::from_secs(30));
@@ -19,12 +19,12 @@ fn defaults_limit_clients() {
     assert_eq!(policy.drain_code, CloseCode::SERVICE_RESTART);
     assert_eq!(settings.timeouts.tls, Duration::from_secs(10));
     assert_eq!(settings.timeouts.request_header, Duration::from_secs(10));
-    assert_eq!(settings.timeouts.connect, Duration::from_secs(5));
-    assert_eq!(settings.timeouts.response_header, Duration::from_secs(10));
-    assert_eq!(settings.timeouts.idle, Duration::from_secs(120));
+    assert_eq!(settings.timeouts.requests.connect, Duration::from_secs(5));
+    assert_eq!(settings.timeouts.requests.response_header, Duration::from_secs(60));
+    assert_eq!(settings.timeouts.requests.idle, Duration::from_secs(120));
     assert_eq!((settings.concurrency.connections, settings.concurrency.tunnels), (None, None));
-    assert_eq!(settings.concurrency.connections_per_client, 512);
-    assert_eq!(settings.concurrency.tunnels_per_client, 256);
+    assert_eq!(settings.concurrency.connections_per_client, 2048);
+    assert_eq!(settings.concurrency.tunnels_per_client, 1024);
     assert_eq!(settings.rates.handshakes_per_client.get(), 20);
     assert_eq!(settings.rates.handshakes_burst.get(), 100);
     assert_eq!(settings.drain.window, Duration::from_secs(10));
@@ -57,7 +57,7 @@ fn route_overrides_common_limits_key_by_key() {
     assert_eq!(own.from_backend.message.map(|cap| cap.max), Some(2048));
     assert_eq!(own.heartbeat_client, None);
     assert_eq!((own.idle, own.close_grace), (None, Duration::from_secs(1)));
-    assert_eq!(common.from_client.message.map(|cap| cap.max), Some(1 << 20));
+    assert_eq!(common.from_client.message.map(|cap| cap.max), Some(16 << 20));
     assert_eq!(common.from_backend.message.map(|cap| cap.max), None);
     assert!(common.heartbeat_client.is_some());
     assert_eq!((own.drain_code.get(), common.drain_code.get()), (4000, 4000));

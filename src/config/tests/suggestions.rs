@@ -52,12 +52,12 @@ fn misspelled_key_is_not_also_reported_missing() {
 #[test]
 fn misplaced_key_names_the_right_table() {
     assert_eq!(
-        errors_below("idle = \"5s\"\ntls = false\n[route.drain]\n"),
+        errors_below("idle = \"5s\"\ntls = false\n[route.concurrency]\n"),
         [
             "route[0].idle: unknown key (\"idle\" belongs in [limits] or in [route.limits] \
-             or in [timeouts])",
+             or in [route.timeouts] or in [timeouts])",
             "route[0].tls: unknown key (\"tls\" belongs in [[listener]] or in [timeouts])",
-            "route[0].drain: unknown table (\"drain\" belongs at the top level)",
+            "route[0].concurrency: unknown table (\"concurrency\" belongs at the top level)",
         ]
     );
 }

@@ -3,6 +3,7 @@
 use ws::{LimitKind, Limits, PingProof, SessionPolicy, Side, Strictness};
 
 use super::key_group::KeyGroup;
+use super::tables::{drain_close, request_timeouts};
 use super::value::{
     DisplayValue, duration, header_fields, limit, list, max_age, or_off, per_second, plain, rate,
     size, text,
@@ -44,6 +45,14 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     headers(&mut group, "request_headers", &route.request_headers);
     headers(&mut group, "response_headers", &route.response_headers);
     for (key, value) in policy_keys(&route.policy, settings.source_map.heartbeat(Some(index))) {
+        group.add_with_fallback(&key, Tunnels, value, key.clone());
+    }
+    for (name, value) in request_timeouts(&route.timeouts) {
+        let key = format!("timeouts.{name}");
+        group.add_with_fallback(&key, Requests, value, key.clone());
+    }
+    for (name, value) in drain_close(&route.policy) {
+        let key = format!("drain.{name}");
         group.add_with_fallback(&key, Tunnels, value, key.clone());
     }
     Some(group)

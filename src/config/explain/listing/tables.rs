@@ -1,14 +1,16 @@
 //! The listing's rows for all tables except routes and common limits.
 
 use ipnet::IpNet;
+use ws::SessionPolicy;
 
 use super::key_group::KeyGroup;
-use super::value::{duration, list, or_auto, or_off, per_second, plain, text};
+use super::value::{DisplayValue, duration, list, or_auto, or_off, per_second, plain, text};
 use crate::config::explain::effect::AppliesTo::{
     Connections, Drain, Immediately, Requests, Restart, Tunnels,
 };
 use crate::config::settings::{
-    AccessTarget, CertificateSource, ControlSocket, ForwardedHeader, LogFormat, Settings,
+    AccessTarget, CertificateSource, ControlSocket, ForwardedHeader, LogFormat, RequestTimeouts,
+    Settings,
 };
 
 /// The keys of a `[[listener]]`.
@@ -69,10 +71,24 @@ fn timeouts(settings: &Settings) -> KeyGroup {
     group.add("proxy_header", Connections, duration(values.proxy_header));
     group.add("tls", Connections, duration(values.tls));
     group.add("request_header", Connections, duration(values.request_header));
-    group.add("connect", Requests, duration(values.connect));
-    group.add("response_header", Requests, duration(values.response_header));
-    group.add("idle", Requests, duration(values.idle));
+    for (name, value) in request_timeouts(&values.requests) {
+        group.add(name, Requests, value);
+    }
     group
+}
+
+/// The keys that `[timeouts]` and `[route.timeouts]` share.
+pub(super) fn request_timeouts(values: &RequestTimeouts) -> [(&'static str, DisplayValue); 3] {
+    [
+        ("connect", duration(values.connect)),
+        ("response_header", duration(values.response_header)),
+        ("idle", duration(values.idle)),
+    ]
+}
+
+/// The keys that `[drain]` and `[route.drain]` share.
+pub(super) fn drain_close(policy: &SessionPolicy) -> [(&'static str, DisplayValue); 2] {
+    [("code", plain(policy.drain_code.get())), ("reason", text(&policy.drain_reason))]
 }
 
 fn concurrency(settings: &Settings) -> KeyGroup {
@@ -150,8 +166,9 @@ fn drain(settings: &Settings) -> KeyGroup {
     group.add("window", Drain, duration(values.window));
     group.add("rate", Drain, or_off(values.rate, |rate| per_second(&plain(rate))));
     group.add("deadline", Drain, duration(values.deadline));
-    group.add("code", Tunnels, plain(policy.drain_code.get()));
-    group.add("reason", Tunnels, text(&policy.drain_reason));
+    for (name, value) in drain_close(policy) {
+        group.add(name, Tunnels, value);
+    }
     group
 }
 
