@@ -223,7 +223,10 @@ impl<const ENTRIES: usize, const SYMBOLS: usize> HuffmanTable<ENTRIES, SYMBOLS> 
         let index = (buffer.bits() & self.mask) as u32;
         let mut code = index.reverse_bits().checked_shr(32 - index_bits).unwrap_or(0);
         let mut bits = buffer.bits() >> index_bits;
-        for (len, count) in (0..=self.len_max).zip(&self.counts).skip(index_bits as usize + 1) {
+        let mut len = index_bits;
+        let counts = self.counts.get(index_bits as usize + 1..=self.len_max as usize);
+        for count in counts.unwrap_or_default() {
+            len += 1;
             if len > buffer.count() {
                 return Ok(None);
             }
