@@ -159,6 +159,8 @@ async fn invalid_data_closes_with_1007() {
     let garbage = [vec![0xff; 200], noise().take(3000).map(|byte| byte | 6).collect()];
     let mut sent: Vec<Vec<u8>> = garbage.iter().map(|g| wire::masked(TEXT, g)).collect();
     sent.push(fragments(&garbage[0], 1));
+    // The next message would continue this stored block of 16 bytes.
+    sent.push(wire::masked(TEXT, &[0x00, 0x10, 0x00, 0xef, 0xff, 1]));
     for (session, garbage) in (1..).zip(sent) {
         let (mut client, mut backend, _) = open(&bed).await;
         passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(b"valid"))).await;
@@ -168,6 +170,7 @@ async fn invalid_data_closes_with_1007() {
         drop((client, backend));
         let record = bed.tunnel_end(session).await;
         assert_eq!([&record["end"], &record["by"]], ["ws_inflate", "client"]);
+        assert_eq!([&record["key"], &record["value"]], ["route.compression", "inspect"]);
         assert_eq!((&record["close_client"], &record["up_messages"]), (&json!(1007), &json!(1)));
     }
 }
@@ -192,6 +195,24 @@ async fn chat_messages_pass_unchanged_both_ways() {
     let record = bed.tunnel_end(1).await;
     assert_eq!([&record["up_messages"], &record["up_compressed"]], [102, 52]);
     assert_eq!([&record["down_messages"], &record["down_compressed"]], [2, 1]);
+}
+
+#[tokio::test]
+async fn messages_without_an_empty_block_pass() {
+    let bed = bed(LIMITS).await;
+    let (mut client, mut backend, _) = open(&bed).await;
+    // Whole streams, as from `deflateRawSync` of Node, and an empty payload.
+    let mut stream = Vec::with_capacity(1024);
+    let mut compressor = Compress::new(Compression::best(), false);
+    compressor.compress_vec(b"hello", &mut stream, FlushCompress::Finish).unwrap();
+    for payload in [&stream[..], &stream, &deflated(b"hello"), &[], &stream] {
+        passes(&mut client, &mut backend, &wire::masked(TEXT, payload)).await;
+    }
+    // Some receivers would read the rest of the last message in this zero byte.
+    client.write_all(&wire::masked(TEXT, &[0x00])).await.unwrap();
+    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1007);
+    drop((client, backend));
+    assert_eq!(bed.tunnel_end(1).await["up_messages"], 5);
 }
 
 /// Twenty lines of 66 bytes, as frames of one side that keeps its window.

@@ -95,6 +95,7 @@ impl TerminationReason {
             Self::WriteTooSlow(_) => Some("limits.min_write_rate"),
             Self::Lifetime => Some("limits.lifetime"),
             Self::BackendLost => Some("route.on_backend_loss"),
+            Self::ProtocolError(_, ProtocolError::Inflate) => Some("route.compression"),
             Self::ClientClosed
             | Self::BackendClosed
             | Self::ClientDisconnected
@@ -117,6 +118,8 @@ impl TerminationReason {
             Self::WriteTimeout(_) => Some(format_duration(policy.write_timeout)),
             Self::WriteTooSlow(_) => policy.min_write_rate.map(|min| format_rate(min.get())),
             Self::Lifetime => policy.lifetime.map(format_duration),
+            // Compressed messages are decoded in no other mode.
+            Self::ProtocolError(_, ProtocolError::Inflate) => Some("inspect".to_owned()),
             Self::ClientClosed
             | Self::BackendClosed
             | Self::ClientDisconnected

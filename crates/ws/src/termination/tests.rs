@@ -122,6 +122,11 @@ fn limit_reasons_name_key_and_value() {
             "limits.message_from_client",
             "1MiB",
         ),
+        (
+            TerminationReason::ProtocolError(Side::Client, ProtocolError::Inflate),
+            "route.compression",
+            "inspect",
+        ),
     ] {
         assert_eq!(reason.key(), Some(key));
         assert_eq!(reason.value(&policy).as_deref(), Some(value));
