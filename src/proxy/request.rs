@@ -121,7 +121,7 @@ impl ConnectionContext {
         let connection = match client {
             Some(client) => {
                 if client.addr_source != peer.client.addr_source {
-                    self.state.metrics.forwarded_client(client.addr_source);
+                    self.state.metrics.forwarded_address(client.addr_source);
                 }
                 Arc::new(Connection::forwarded(client, peer.clone()))
             }

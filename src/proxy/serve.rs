@@ -21,7 +21,7 @@ use crate::net::socket::Socket;
 use crate::reject::DropReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
-use crate::telemetry::metrics::HandshakeStep;
+use crate::telemetry::metrics::HandshakeStage;
 use crate::telemetry::metrics::handles::OpenConnection;
 use crate::telemetry::record::record_drop;
 
@@ -79,7 +79,7 @@ async fn accept_connection(
             let started = now();
             let terminating = Box::pin(tls.terminate(io, settings.timeouts.tls));
             let (stream, info) = terminating.await?;
-            state.metrics.handshake_took(HandshakeStep::Tls, now().duration_since(started));
+            state.metrics.handshake_stage_took(HandshakeStage::Tls, now().duration_since(started));
             (client.secure, client.tls) = (true, Some(info));
             serve_http(stream, context(client)).await
         }
@@ -102,7 +102,7 @@ async fn proxy_header(
     let Some(proxied) = Box::pin(reading).await? else { return Ok(None) };
     let source = AddrSource::ProxyHeader;
     *client = client.forwarded_for(proxied.source, source, settings.client_key);
-    state.metrics.forwarded_client(source);
+    state.metrics.forwarded_address(source);
     Ok(Some(proxied.destination))
 }
 

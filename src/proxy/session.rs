@@ -25,7 +25,7 @@ use crate::sessions::info::SessionInfo;
 use crate::sessions::registry::{CommandReceiver, Registration};
 use crate::sys::clock::now;
 use crate::telemetry::events::handshake_reported;
-use crate::telemetry::metrics::HandshakeStep;
+use crate::telemetry::metrics::HandshakeStage;
 use crate::telemetry::record::{SessionEnd, record_end, record_start};
 use crate::tunnel::{EarlyBytes, Tunnel};
 use crate::upstream::handshake::UpgradedBackend;
@@ -69,8 +69,10 @@ impl PendingTunnel {
         let Handshaken { permit, upgraded, backend_started } = handshaken;
         let opened = now();
         let backend_handshake = opened.duration_since(backend_started);
-        state.metrics.handshake_took(HandshakeStep::Admit, opened.duration_since(log.started));
-        state.metrics.handshake_took(HandshakeStep::Backend, backend_handshake);
+        state
+            .metrics
+            .handshake_stage_took(HandshakeStage::Upgrade, opened.duration_since(log.started));
+        state.metrics.handshake_stage_took(HandshakeStage::Backend, backend_handshake);
         let registration = state.registry.register(SessionInfo {
             connection: connection.clone(),
             counts: upgraded.backend.counts.clone(),

@@ -93,7 +93,7 @@ impl SessionStats {
         self.up.advance(&stats.up, &mut counted.compressed[0], progress.up, &route.up);
         self.down.advance(&stats.down, &mut counted.compressed[1], progress.down, &route.down);
         if let Some(latency) = progress.latency {
-            route.relay_delay.observe(latency);
+            route.relay_latency.observe(latency);
         }
         for (index, side) in Side::BOTH.into_iter().enumerate() {
             let rtt_count = progress.session.rtt_count(side) as u16;

@@ -165,7 +165,7 @@ async fn invalid_address_ends_the_search() {
         assert_eq!(chain, pair("127.0.0.2", "127.0.0.2"), "{sent}");
     }
     let named = async |by| {
-        setup.proxy.scrape().await.sum("tidegate_forwarded_clients_total", &[("source", by)])
+        setup.proxy.scrape().await.sum("tidegate_forwarded_addresses_total", &[("source", by)])
     };
     let before = (named("invalid").await, named("forwarded").await);
     let record = setup.record("X-Forwarded-For: unknown").await;

@@ -65,11 +65,11 @@ async fn open_connections_and_tunnels_are_counted() {
     assert_eq!(at(&after), ([0.0, 2.0], [0.0, 1.0], [0.0, 1.0]));
     let count = |name| after.sum(name, &[]);
     assert_eq!(count("tidegate_tunnel_duration_seconds_count"), 2.0);
-    for (step, times) in [("tls", 1.0), ("admit", 2.0), ("backend", 2.0)] {
-        let of = [("stage", step)];
-        assert_eq!(after.value("tidegate_handshake_duration_seconds_count", &of), times, "{step}");
+    for (stage, times) in [("tls", 1.0), ("upgrade", 2.0), ("backend", 2.0)] {
+        let of = [("stage", stage)];
+        assert_eq!(after.value("tidegate_handshake_duration_seconds_count", &of), times, "{stage}");
         let sum = after.value("tidegate_handshake_duration_seconds_sum", &of);
-        assert!(sum > 0.0 && sum < 20.0, "{step}: {sum}");
+        assert!(sum > 0.0 && sum < 20.0, "{stage}: {sum}");
     }
 }
 

@@ -34,7 +34,7 @@ async fn delays_appear_in_log_record_and_metrics() {
         // machine, where the proxy resumes late.
         let status = bed.proxy.status("the delay", |status| status["delayed"] != json!([])).await;
         let expected = json!([{
-            "side": name, "reason": "message_rate", "count": 1,
+            "side": name, "limit": "message_rate", "count": 1,
             "routes": [{ "route": "all", "count": 1 }], "routes_total": 1,
         }]);
         assert_eq!(status["delayed"], expected);
@@ -72,7 +72,7 @@ async fn delays_appear_in_log_record_and_metrics() {
         let scrape = bed.proxy.scrape().await;
         let of = [("route", "all"), ("side", name)];
         let tunnels = "tidegate_tunnels_delayed_total";
-        assert_eq!(scrape.value(tunnels, &[&of[..], &[("reason", "message_rate")]].concat()), 1.0);
+        assert_eq!(scrape.value(tunnels, &[&of[..], &[("limit", "message_rate")]].concat()), 1.0);
         assert_eq!(scrape.sum(tunnels, &[]), 1.0, "no other");
         let seconds = "tidegate_delayed_seconds_total";
         assert_eq!(scrape.value(seconds, &of), waited as f64 / 1000.0);

@@ -41,7 +41,7 @@ pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
         reload: reload.unwrap_or((state.started_at, true)),
         backends: snapshot.backend_states(now()),
         certificates: snapshot.tls.as_ref().map_or(vec![], |tls| tls.certs().states().to_vec()),
-        process: ProcessUsage::read(),
+        usage: ProcessUsage::read(),
         lines_lost: lines_lost(),
         panics: log::panics(),
     }
@@ -87,7 +87,7 @@ pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
         "ended": by_route(&routes, RouteCounts::terminations, "by", "reason"),
         "close_frames": by_route(&routes, RouteCounts::closes, "side", "code"),
         "would_have_closed": by_route(&routes, RouteCounts::reported, "side", "reason"),
-        "delayed": by_route(&routes, RouteCounts::delays, "side", "reason"),
+        "delayed": by_route(&routes, RouteCounts::delays, "side", "limit"),
         "delayed_seconds": delays(&routes),
         "rtt": { "client": top.rtt[0], "backend": top.rtt[1] },
         "pools": snapshot.route_list.iter().map(|route| pool(route)).collect::<Vec<_>>(),

@@ -36,10 +36,10 @@ pub struct RouteCounts {
     /// Traffic from backends to clients.
     pub down: FlowCounts,
     /// Time from a read to the end of the write of the same bytes; sampled.
-    pub relay_delay: DurationHistogram<RelayDelayBounds>,
+    pub relay_latency: DurationHistogram<RelayLatencyBounds>,
     /// Lifetimes of tunnels that ended.
     pub durations: DurationHistogram<TunnelAgeBounds>,
-    /// Plain HTTP requests that a backend answered.
+    /// HTTP requests other than WebSocket handshakes that a backend answered.
     pub requests: Counter,
     pub(super) rtt: [DurationHistogram<RttBounds>; 2],
     pub(super) terminations: Counters<TERMINATIONS>,
@@ -185,11 +185,11 @@ impl HistogramBounds for RttBounds {
     const NANOS: &'static [u64] = HandshakeBounds::NANOS;
 }
 
-/// Bounds for the delay that tidegate adds to a message: 10 µs to 10 s.
+/// Bounds for the latency that tidegate adds to a message: 10 µs to 10 s.
 #[derive(Debug)]
-pub struct RelayDelayBounds;
+pub struct RelayLatencyBounds;
 
-impl HistogramBounds for RelayDelayBounds {
+impl HistogramBounds for RelayLatencyBounds {
     const NANOS: &'static [u64] = &[
         10_000,
         25_000,
@@ -238,7 +238,7 @@ mod tests {
         for bounds in [
             HandshakeBounds::NANOS,
             RttBounds::NANOS,
-            RelayDelayBounds::NANOS,
+            RelayLatencyBounds::NANOS,
             TunnelAgeBounds::NANOS,
         ] {
             assert!(bounds.is_sorted() && bounds.len() <= BOUNDS_MAX);

@@ -30,7 +30,7 @@ pub struct Metrics {
     dropped: Counters<DROPS>,
     rejected: Counters<REJECTS>,
     handshakes: [DurationHistogram<HandshakeBounds>; 3],
-    forwarded_clients: Counters<{ AddrSource::REPORTED.len() }>,
+    forwarded_addresses: Counters<{ AddrSource::REPORTED.len() }>,
     /// By outcome: 0 rejected, 1 applied.
     reloads: Counters<2>,
     /// By outcome: 0 rejected, 1 applied.
@@ -40,11 +40,11 @@ pub struct Metrics {
 
 /// A measured stage of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandshakeStep {
+pub enum HandshakeStage {
     /// The TLS handshake with the client.
     Tls,
-    /// From the complete request head to the 101 that the client gets.
-    Admit,
+    /// From the complete request head to the 101 that the client gets; includes `Backend`.
+    Upgrade,
     /// From the first attempt to connect to a backend to that backend's 101.
     Backend,
 }
@@ -112,17 +112,17 @@ impl Metrics {
         self.rejected.inc(reasons::reject_index(reason));
     }
 
-    /// Counts a connection or request by the source of its client address. Only statements of a
-    /// trusted proxy are counted; does nothing for clients that connect directly.
-    pub fn forwarded_client(&self, source: AddrSource) {
+    /// Counts a client address that a trusted proxy stated, by its source. Does nothing for the
+    /// address of the socket.
+    pub fn forwarded_address(&self, source: AddrSource) {
         if let Some(index) = AddrSource::REPORTED.iter().position(|known| *known == source) {
-            self.forwarded_clients.inc(index);
+            self.forwarded_addresses.inc(index);
         }
     }
 
     /// Records the duration of one stage of a handshake.
-    pub fn handshake_took(&self, step: HandshakeStep, time: Duration) {
-        self.handshakes[step as usize].observe(time);
+    pub fn handshake_stage_took(&self, stage: HandshakeStage, time: Duration) {
+        self.handshakes[stage as usize].observe(time);
     }
 
     /// Counts a reload that was applied or rejected.
@@ -166,13 +166,13 @@ impl Metrics {
     }
 }
 
-impl HandshakeStep {
-    const ALL: [Self; 3] = [Self::Tls, Self::Admit, Self::Backend];
+impl HandshakeStage {
+    const ALL: [Self; 3] = [Self::Tls, Self::Upgrade, Self::Backend];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Tls => "tls",
-            Self::Admit => "admit",
+            Self::Upgrade => "upgrade",
             Self::Backend => "backend",
         }
     }
@@ -198,7 +198,7 @@ impl RouteCounts {
     pub fn delays(&self) -> Vec<ReasonCount> {
         let of = |side: Side| {
             let counts = &self.delayed[reasons::side_index(side)];
-            let labels = reasons::delay_labels().map(move |reason| (side.as_str(), reason));
+            let labels = reasons::delay_labels().map(move |limit| (side.as_str(), limit));
             sum_by_labels(labels, |index| counts.get(index))
         };
         Side::BOTH.into_iter().flat_map(of).collect()

@@ -34,10 +34,10 @@ fn resident_bytes() -> Option<u64> {
 }
 
 fn descriptors() -> Option<u64> {
-    const FOLDER: &str = "/proc/self/fd";
-    // Since Linux 6.2 the size of the folder is the number of descriptors; older kernels report 0.
-    match fs::metadata(FOLDER).ok()?.len() {
-        0 => u64::try_from(fs::read_dir(FOLDER).ok()?.count()).ok(),
+    const DIRECTORY: &str = "/proc/self/fd";
+    // Since Linux 6.2 the size of the directory is the number of descriptors; older kernels report 0.
+    match fs::metadata(DIRECTORY).ok()?.len() {
+        0 => u64::try_from(fs::read_dir(DIRECTORY).ok()?.count()).ok(),
         count => Some(count),
     }
 }

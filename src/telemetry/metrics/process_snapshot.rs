@@ -12,7 +12,8 @@ pub struct ProcessSnapshot {
     pub started: f64,
     /// Number of the active configuration.
     pub generation: u64,
-    /// Whether the process is shutting down.
+    /// Whether new clients should go elsewhere: the process is shutting down or an operator has
+    /// drained it.
     pub draining: bool,
     /// Maximum number of open connections.
     pub connections_max: usize,
@@ -25,8 +26,8 @@ pub struct ProcessSnapshot {
     /// All certificates of the active configuration.
     pub certificates: Vec<CertificateState>,
     /// Memory and file descriptors in use.
-    pub process: ProcessUsage,
-    /// Log lines and records that could not be written.
+    pub usage: ProcessUsage,
+    /// Log lines and access records that could not be written.
     pub lines_lost: u64,
     /// Number of tasks that panicked.
     pub panics: u64,

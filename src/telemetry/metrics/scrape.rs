@@ -14,7 +14,7 @@ use super::openmetrics::{Labels, MetricsText};
 use super::process_snapshot::ProcessSnapshot;
 use super::reasons;
 use crate::client::AddrSource;
-use crate::telemetry::metrics::{HandshakeStep, Metrics, ReasonCount};
+use crate::telemetry::metrics::{HandshakeStage, Metrics, ReasonCount};
 
 /// The media type of a scrape (OpenMetrics 1.0).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -43,7 +43,9 @@ impl Collector for Scrape {
         self.connection_metrics(&mut text)?;
         self.duration_metrics(&mut text)?;
         self.traffic_metrics(&mut text)?;
+        self.reject_metrics(&mut text)?;
         self.termination_metrics(&mut text)?;
+        self.limit_metrics(&mut text)?;
         self.backend_metrics(&mut text)?;
         self.config_metrics(&mut text)?;
         self.process_metrics(&mut text)
@@ -87,7 +89,7 @@ impl Scrape {
         let routes = self.metrics.routes();
         text.counters(
             "http_requests",
-            "Plain HTTP requests that a backend answered",
+            "HTTP requests other than WebSocket handshakes that a backend answered",
             None,
             routes.iter().map(|route| ([("route", &*route.name)], route.requests.get())),
         )?;
@@ -109,20 +111,22 @@ impl Scrape {
             Unit::Seconds,
             routes.iter().map(|route| ([("route", &*route.name)], route.durations.read())),
         )?;
-        let steps = HandshakeStep::ALL.map(|step| {
-            ([("stage", step.as_str())], self.metrics.handshakes[step as usize].read())
+        let stages = HandshakeStage::ALL.map(|stage| {
+            ([("stage", stage.as_str())], self.metrics.handshakes[stage as usize].read())
         });
         text.histograms(
             "handshake_duration",
-            "Duration of the handshake by stage: TLS, request head to 101, backend connect and response",
+            "Duration of the handshakes by stage: tls: TLS handshake; upgrade: from the complete request \
+             head to the 101; backend: the part of upgrade spent on connecting to the backend and its \
+             response",
             Unit::Seconds,
-            steps,
+            stages,
         )?;
         text.histograms(
-            "message_delay",
+            "relay_latency",
             "Time from reading bytes to writing them to the other side, sampled",
             Unit::Seconds,
-            routes.iter().map(|route| ([("route", &*route.name)], route.relay_delay.read())),
+            routes.iter().map(|route| ([("route", &*route.name)], route.relay_latency.read())),
         )?;
         let rtts = routes.iter().flat_map(|route| {
             Side::BOTH.map(|side| {
@@ -137,31 +141,31 @@ impl Scrape {
         let routes = self.metrics.routes();
         text.counters(
             "messages",
-            "Complete messages relayed",
+            "Complete messages relayed, up (client to backend) or down",
             None,
             flows(&routes, |flow| flow.messages.get()),
         )?;
         text.counters(
             "messages_compressed",
-            "Complete messages relayed that were compressed",
+            "Complete messages relayed that were compressed, up (client to backend) or down",
             None,
             flows(&routes, |flow| flow.compressed.get()),
         )?;
         text.counters(
             "relayed",
-            "Bytes of frames relayed, including frame headers",
+            "Bytes of frames relayed, including frame headers, up (client to backend) or down",
             Some(Unit::Bytes),
             flows(&routes, |flow| flow.bytes.get()),
         )?;
         text.histograms(
             "message_size",
-            "Payload size of complete messages as sent on the wire",
+            "Payload size of complete messages on the wire, up (client to backend) or down",
             Unit::Bytes,
             flows(&routes, |flow| flow.sizes.read()),
         )
     }
 
-    fn termination_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
+    fn reject_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
         let by_stage = |counts: Vec<ReasonCount>| {
             counts
                 .into_iter()
@@ -173,22 +177,26 @@ impl Scrape {
             None,
             by_stage(self.metrics.drops()),
         )?;
-        let sources = AddrSource::REPORTED.iter().enumerate().filter_map(|(index, source)| {
-            let count = self.metrics.forwarded_clients.get(index);
-            source.label().map(|source| ([("source", source)], count))
-        });
-        text.counters(
-            "forwarded_clients",
-            "Connections and requests whose client address came from a trusted proxy, by source",
-            None,
-            sources,
-        )?;
         text.counters(
             "requests_rejected",
-            "Requests rejected, by stage and reason",
+            "Requests rejected (stage `response`: responses aborted), by stage and reason",
             None,
             by_stage(self.metrics.rejects()),
         )?;
+        let sources = AddrSource::REPORTED.iter().enumerate().filter_map(|(index, source)| {
+            let count = self.metrics.forwarded_addresses.get(index);
+            source.label().map(|source| ([("source", source)], count))
+        });
+        text.counters(
+            "forwarded_addresses",
+            "Client addresses stated by trusted proxies, once per connection (PROXY header) or request \
+             (forwarded headers), by source; includes those that could not be used",
+            None,
+            sources,
+        )
+    }
+
+    fn termination_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
         let routes = self.metrics.routes();
         text.counters(
             "tunnels_ended",
@@ -201,18 +209,22 @@ impl Scrape {
             "Close frames sent, by receiving side and close code",
             None,
             rows(&routes, ["side", "code"], RouteCounts::closes),
-        )?;
+        )
+    }
+
+    fn limit_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
+        let routes = self.metrics.routes();
         text.counters(
             "would_have_closed",
-            "Violations of limits and rules set to report, by side and reason, once per tunnel",
+            "Violations of limits and rules whose action is `report`, counted once per limit and tunnel",
             None,
             rows(&routes, ["side", "reason"], RouteCounts::reported),
         )?;
         text.counters(
             "tunnels_delayed",
-            "Tunnels with a side delayed by a rate limit, by side and limit",
+            "Tunnels with a side delayed by a rate limit, counted once per limit and tunnel",
             None,
-            rows(&routes, ["side", "reason"], RouteCounts::delays),
+            rows(&routes, ["side", "limit"], RouteCounts::delays),
         )?;
         let delays = routes.iter().flat_map(|route| {
             Side::BOTH.map(|side| {
@@ -291,7 +303,7 @@ impl Scrape {
 
     fn process_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
         let process = &self.process;
-        let usage = &process.process;
+        let usage = &process.usage;
         let known = |number: Option<u64>| number.map(|number| ([], number as f64));
         text.gauges("open_descriptors", "Open file descriptors", None, known(usage.descriptors))?;
         text.gauges(
@@ -308,14 +320,14 @@ impl Scrape {
         )?;
         text.counters(
             "log_lines_lost",
-            "Log lines dropped because they could not be written",
+            "Log lines and access records dropped because they could not be written",
             None,
             [([], process.lines_lost)],
         )?;
         text.counters("tasks_panicked", "Tasks that panicked", None, [([], process.panics)])?;
         text.gauges(
             "draining",
-            "Whether the process is shutting down",
+            "Whether new clients should go elsewhere: the process is shutting down or an operator has drained it",
             None,
             [([], f64::from(u8::from(process.draining)))],
         )?;

@@ -221,7 +221,7 @@
   }
   function showLimits(status) {
     showList("would", reasonRows(status, "would_have_closed", "side", "reason", "by the"));
-    showList("delayed", reasonRows(status, "delayed", "side", "reason", "by the"));
+    showList("delayed", reasonRows(status, "delayed", "side", "limit", "by the"));
     byId("would-part").hidden = status.would_have_closed.length === 0;
     byId("delayed-part").hidden = status.delayed.length === 0;
     byId("limits").hidden = status.would_have_closed.length + status.delayed.length === 0;
