@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::fs;
 
 use tidegate::config::explain::effect::AppliesTo;
-use tidegate::config::explain::listing::{effective, takes_effect};
+use tidegate::config::explain::listing::{effective, when_effective};
 use tidegate::config::schema::known_keys;
 use tidegate::config::settings::Settings;
 use tidegate::control_protocol::response::EffectiveKey;
@@ -184,7 +184,7 @@ fn write_section(
 
 /// When a change of the key takes effect. A list of tables takes effect like its items.
 fn effect_label(path: &str) -> &'static str {
-    let applies_to = takes_effect(path).or_else(|| takes_effect(&format!("{path}[].address")));
+    let applies_to = when_effective(path).or_else(|| when_effective(&format!("{path}[].address")));
     applies_to.unwrap_or_else(|| panic!("{path}")).label()
 }
 

@@ -11,11 +11,11 @@ impl Settings {
     /// One warning for each limit on fragments or age in the file that contradicts the limit on
     /// messages, first those of `[limits]`, then those of routes.
     pub fn limit_warnings(&self) -> Vec<LateDiagnostic> {
-        let common = (String::new(), &*self.source_map.common);
+        let top_level = (String::new(), &*self.source_map.top_level_policy);
         let routes = self.routes.iter().enumerate();
         let routes = routes.map(|(index, route)| (format!("route[{index}]."), &*route.policy));
         let mut warnings = Vec::new();
-        for (table, policy) in std::iter::once(common).chain(routes) {
+        for (table, policy) in std::iter::once(top_level).chain(routes) {
             self.policy_warnings(&table, policy, &mut warnings);
         }
         warnings

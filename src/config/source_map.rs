@@ -17,10 +17,10 @@ use ws::{HeartbeatPolicy, PingProof, SessionPolicy};
 pub struct SourceMap {
     /// Line of each key that is in the file, from 1.
     pub(crate) lines: HashMap<Box<str>, usize>,
-    /// Session policy of routes without limits of their own.
-    pub(crate) common: Arc<SessionPolicy>,
-    /// Heartbeat values that are listed also where the heartbeat is off: the common ones, then those
-    /// of each route.
+    /// Session policy of the top-level tables, which routes without limits of their own use.
+    pub(crate) top_level_policy: Arc<SessionPolicy>,
+    /// Heartbeat values that are listed also where the heartbeat is off: those of the top-level
+    /// table, then those of each route.
     pub(crate) heartbeats: Vec<HeartbeatValues>,
     /// Whether tidegate chose the number of threads.
     pub(crate) workers_auto: bool,
@@ -56,13 +56,13 @@ impl SourceMap {
         self.fingerprint.as_deref()
     }
 
-    /// Heartbeat values of a route, or the common ones for `None`.
+    /// Heartbeat values of a route, or with `None` those of the top-level table.
     pub(crate) fn heartbeat(&self, route: Option<usize>) -> HeartbeatValues {
         let index = route.map_or(0, |route| route + 1);
         self.heartbeats
             .get(index)
             .copied()
-            .unwrap_or_else(|| HeartbeatValues::default(self.common.heartbeat_client))
+            .unwrap_or_else(|| HeartbeatValues::default(self.top_level_policy.heartbeat_client))
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::snapshot::Snapshot;
 use crate::admission::concurrency::ConcurrencyLimits;
 use crate::config::explain::effect::AppliesTo;
-use crate::config::explain::listing::{effective, takes_effect};
+use crate::config::explain::listing::{effective, when_effective};
 use crate::config::settings::Settings;
 use crate::control_protocol::response::{Change, EffectiveKey};
 use crate::net::network::Net;
@@ -159,6 +159,6 @@ impl ProxyState {
 /// The settings that a reload does not change.
 fn restart_only(settings: &Settings) -> Vec<EffectiveKey> {
     let mut keys = effective(settings);
-    keys.retain(|key| takes_effect(&key.key) == Some(AppliesTo::Restart));
+    keys.retain(|key| when_effective(&key.key) == Some(AppliesTo::Restart));
     keys
 }

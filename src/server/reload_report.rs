@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
 use crate::config::explain::effect::AppliesTo;
-use crate::config::explain::listing::takes_effect;
+use crate::config::explain::listing::when_effective;
 use crate::config::settings::Settings;
 use crate::control_protocol::response::Change;
 use crate::proxy::state::ProxyState;
@@ -26,7 +26,7 @@ pub fn changes(state: &ProxyState, before: &Settings, after: &Settings) -> Vec<C
 /// The changed keys that take effect only after a restart.
 pub fn needs_restart(changes: &[Change]) -> impl Iterator<Item = &str> {
     let keys = changes.iter().flat_map(|change| &change.keys).map(|key| key.key.as_str());
-    keys.filter(|key| takes_effect(key) == Some(AppliesTo::Restart))
+    keys.filter(|key| when_effective(key) == Some(AppliesTo::Restart))
 }
 
 /// The number of open tunnels by listener, route and backend.

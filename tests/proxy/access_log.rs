@@ -154,7 +154,7 @@ async fn unopenable_file_fails_start_and_reload() {
     let record = proxy.record("the fault", |line| line.as_str().is_some()).await;
     let record = record.as_str().unwrap();
     for part in
-        ["tidegate: cannot open the access log", "/link", "No such file", "create the folder"]
+        ["tidegate: cannot open the access log", "/link", "No such file", "create the directory"]
     {
         assert!(record.contains(part), "{part} is not in {record}");
     }
@@ -168,8 +168,8 @@ async fn unopenable_file_fails_start_and_reload() {
     for (to, words) in [
         (link.to_str().unwrap(), "No such file"),
         ("folder", "name the file in it"),
-        ("key.pem", "this file is already used as certificate[0].key"),
-        ("proxy.toml", "proxy.toml is this configuration"),
+        ("key.pem", "key.pem is already used as certificate[0].key"),
+        ("proxy.toml", "proxy.toml is already used as the configuration file"),
         // Opening a pipe without a reader would block.
         ("pipe", "is a pipe"),
     ] {
@@ -200,7 +200,9 @@ async fn symlink_to_the_key_is_not_followed() {
         assert_eq!(record["generation"], 1, "{record}");
         let refused = |r: &Record| {
             let fault = r["error"].as_str().unwrap_or_default();
-            fault.contains("access.to: access.log is certificate[0].key, and records")
+            fault.contains(
+                "access.to: access.log is already used as certificate[0].key; access records",
+            )
         };
         bed.proxy.nth_record("the fault", if config == good { 1 } else { 2 }, refused).await;
     }

@@ -214,7 +214,7 @@ fn unreadable_files_are_named() {
     assert!(check_errors(&folder).starts_with("proxy.toml: "));
     fs::remove_file(folder.path().join("proxy.toml")).unwrap();
     folder.write("proxy.toml", "#".repeat(5 << 20));
-    assert!(check_errors(&folder).contains("4MiB"));
+    assert!(check_errors(&folder).contains("4 MiB"));
     folder.write("proxy.toml", "");
     assert!(check_errors(&folder).contains("listener"));
 }
@@ -256,7 +256,7 @@ fn unusable_certificates_are_named() {
 
 #[test]
 fn unusable_access_log_path_is_reported() {
-    let written = "and records would be written into it: name another file";
+    let written = "access records would be appended to it: name another file";
     for (to, problem) in [
         (
             "nowhere/access.log",
@@ -270,11 +270,20 @@ fn unusable_access_log_path_is_reported() {
         ("/dev/null", "/dev/null is a pipe, socket or device"),
         ("/proc/self/oom_score_adj", "/proc/self/oom_score_adj is a kernel file"),
         ("/proc/access.log", "/proc/access.log is a kernel file"),
-        ("proxy.toml", &format!("proxy.toml is this configuration, {written}")),
-        ("link-proxy.toml", &format!("link-proxy.toml is this configuration, {written}")),
-        ("hard-proxy.toml", &format!("hard-proxy.toml is this configuration, {written}")),
-        ("link-key.pem", &format!("link-key.pem is certificate[0].key, {written}")),
-        ("hard-chain.pem", &format!("hard-chain.pem is certificate[0].chain, {written}")),
+        ("proxy.toml", &format!("proxy.toml is already used as the configuration file; {written}")),
+        (
+            "link-proxy.toml",
+            &format!("link-proxy.toml is already used as the configuration file; {written}"),
+        ),
+        (
+            "hard-proxy.toml",
+            &format!("hard-proxy.toml is already used as the configuration file; {written}"),
+        ),
+        ("link-key.pem", &format!("link-key.pem is already used as certificate[0].key; {written}")),
+        (
+            "hard-chain.pem",
+            &format!("hard-chain.pem is already used as certificate[0].chain; {written}"),
+        ),
     ] {
         let folder = config_folder(config(&format!("[access]\nto = \"{to}\"\n")));
         let path = |name: &str| folder.path().join(name);

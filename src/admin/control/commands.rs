@@ -9,7 +9,7 @@ use ws::{CLOSE_REASON_MAX, CloseCode, CloseMessage, SessionClose, TerminationRea
 
 use super::selection::{select, unknown_backend, unknown_route};
 use crate::config::settings::DrainSettings;
-use crate::config::values::units::show_duration;
+use crate::config::values::units::show_in_one_unit;
 use crate::control_protocol::response::{
     CommandError, CommandErrorKind, DrainResult, KillResult, WeightChanged,
 };
@@ -199,11 +199,20 @@ fn make_plan(
     let default = file.deadline.max(extended + (file.deadline - file.window)).min(DEADLINE_MAX);
     let deadline = pacing.deadline_ms.map_or(default, Duration::from_millis);
     if deadline > DEADLINE_MAX || deadline < window {
-        let message = format!(
-            "invalid deadline {}; it must be between the window ({}) and one week",
-            show_duration(deadline),
-            show_duration(window)
-        );
+        let message = match pacing.deadline_ms {
+            None => {
+                let [window, max] = show_in_one_unit([window, DEADLINE_MAX]);
+                format!("the window {window} is longer than the maximum deadline of a drain, {max}")
+            }
+            Some(_) if deadline > DEADLINE_MAX => {
+                let [deadline, max] = show_in_one_unit([deadline, DEADLINE_MAX]);
+                format!("the deadline {deadline} is longer than the maximum, {max}")
+            }
+            Some(_) => {
+                let [deadline, window] = show_in_one_unit([deadline, window]);
+                format!("the deadline {deadline} is shorter than the window {window}")
+            }
+        };
         return Err(CommandError::new(CommandErrorKind::BadRequest, message));
     }
     let reason = TerminationReason::Drained;

@@ -73,20 +73,21 @@ impl BothSettings<'_> {
             before.iter().map(|listener| listener.address),
             after.iter().map(|listener| listener.address),
         );
-        let of = |pair: IndexPair| {
+        let to_change = |pair: IndexPair| {
             let found = self.change(pair, tables::listener, |_, _| true)?;
-            let was = pair.0.and_then(|index| before.get(index));
-            let now = pair.1.and_then(|index| after.get(index)).or(was)?;
+            let before = pair.0.and_then(|index| before.get(index));
+            let latest = pair.1.and_then(|index| after.get(index)).or(before)?;
             let effect = match found.kind {
                 ADDED => effect::LISTENER_ADDED.to_owned(),
                 REMOVED => effect::LISTENER_REMOVED.to_owned(),
                 _ => effect::describe(found.keys()),
             };
-            let affected = was
-                .map_or(AffectedTunnels::None, |was| AffectedTunnels::Listener(was.name.clone()));
-            Some(found.into_change("listener", &now.name, effect, affected))
+            let affected = before.map_or(AffectedTunnels::None, |listener| {
+                AffectedTunnels::Listener(listener.name.clone())
+            });
+            Some(found.into_change("listener", &latest.name, effect, affected))
         };
-        addresses.into_iter().filter_map(of).collect()
+        addresses.into_iter().filter_map(to_change).collect()
     }
 
     fn certificates(&self) -> Vec<SettingChange> {
@@ -95,7 +96,7 @@ impl BothSettings<'_> {
             groups.filter_map(|group| Some(group.entries.first()?.value.text.clone())).collect()
         };
         let [before, after]: [Vec<String>; 2] = [self.before, self.after].map(chains);
-        let of = |pair: IndexPair| {
+        let to_change = |pair: IndexPair| {
             let found = self.change(pair, tables::certificate, |_, _| true)?;
             let chain = pair.1.map(|index| &after[index]).or(pair.0.map(|index| &before[index]))?;
             let effect = effect::CERTIFICATE.to_owned();
@@ -107,87 +108,89 @@ impl BothSettings<'_> {
                 AffectedTunnels::None,
             ))
         };
-        pairs(before.iter(), after.iter()).into_iter().filter_map(of).collect()
+        pairs(before.iter(), after.iter()).into_iter().filter_map(to_change).collect()
     }
 
     /// Compares a route, then its backends.
     fn route(&self, pair: IndexPair, found: &mut Vec<SettingChange>) {
-        let was = pair.0.and_then(|index| self.before.routes.get(index));
-        let now = pair.1.and_then(|index| self.after.routes.get(index));
-        if was == now {
+        let before = pair.0.and_then(|index| self.before.routes.get(index));
+        let after = pair.1.and_then(|index| self.after.routes.get(index));
+        if before == after {
             return;
         }
-        let Some(of) = now.or(was) else { return };
-        let own = |before: &str, after: &str| {
-            // Values that both take from the common tables are reported once, for those tables.
-            !(is_common(self.before, before) && is_common(self.after, after))
+        let Some(latest) = after.or(before) else { return };
+        let is_reported = |before: &str, after: &str| {
+            // Values that both take from the top-level tables are reported once, for those tables.
+            !(is_top_level_value(self.before, before) && is_top_level_value(self.after, after))
         };
-        if let Some(change) = self.change(pair, route::route, own) {
+        if let Some(change) = self.change(pair, route::route, is_reported) {
             let effect = match change.kind {
                 ADDED => effect::ROUTE_ADDED.to_owned(),
                 REMOVED => effect::ROUTE_REMOVED.to_owned(),
                 _ => effect::describe(change.keys()),
             };
-            let affected = AffectedTunnels::Routes(vec![of.name.clone()]);
-            found.push(change.into_change("route", &of.name, effect, affected));
+            let affected = AffectedTunnels::Routes(vec![latest.name.clone()]);
+            found.push(change.into_change("route", &latest.name, effect, affected));
         }
-        if let (Some(was), Some(now), (Some(from), Some(to))) = (was, now, pair) {
-            self.backends((was, from), (now, to), found);
+        if let (Some(before), Some(after), (Some(index_before), Some(index_after))) =
+            (before, after, pair)
+        {
+            self.backends((before, index_before), (after, index_after), found);
         }
     }
 
     /// Compares the backends of a route that exists before and after.
     fn backends(
         &self,
-        (was, from): (&RouteSettings, usize),
-        (now, to): (&RouteSettings, usize),
+        (route_before, index_before): (&RouteSettings, usize),
+        (route_after, index_after): (&RouteSettings, usize),
         found: &mut Vec<SettingChange>,
     ) {
         let ids = pairs(
-            was.backends.iter().map(|backend| &backend.id),
-            now.backends.iter().map(|backend| &backend.id),
+            route_before.backends.iter().map(|backend| &backend.id),
+            route_after.backends.iter().map(|backend| &backend.id),
         );
         for pair in ids {
-            let before =
-                pair.0.and_then(|index| Some((route::backend(self.before, from, index)?, index)));
-            let after =
-                pair.1.and_then(|index| Some((route::backend(self.after, to, index)?, index)));
-            let id = match (&after, &before) {
-                (Some((_, index)), _) => &now.backends[*index].id,
-                (None, Some((_, index))) => &was.backends[*index].id,
+            let id = match pair {
+                (_, Some(index)) => &route_after.backends[index].id,
+                (Some(index), None) => &route_before.backends[index].id,
                 (None, None) => continue,
             };
-            let (before, after) = (before.map(|(group, _)| group), after.map(|(group, _)| group));
+            let before = pair.0.and_then(|index| route::backend(self.before, index_before, index));
+            let after = pair.1.and_then(|index| route::backend(self.after, index_after, index));
             let Some(change) = self.compare(before, after, |_, _| true) else { continue };
             let effect = match change.kind {
                 ADDED => effect::BACKEND_ADDED.to_owned(),
-                REMOVED => effect::describe_removed_backend(now.on_backend_loss, &self.after.drain),
+                REMOVED => {
+                    let policy = route_after.on_backend_loss;
+                    effect::describe_removed_backend(policy, &self.after.drain)
+                }
                 _ => effect::BACKEND_CHANGED.to_owned(),
             };
-            let affected = AffectedTunnels::Backend { route: was.name.clone(), id: id.clone() };
-            let name = format!("{id} of {}", was.name);
+            let route = route_before.name.clone();
+            let affected = AffectedTunnels::Backend { route, id: id.clone() };
+            let name = format!("{id} of {}", route_before.name);
             found.push(change.into_change("backend", &name, effect, affected));
         }
     }
 
     /// Compares the tables that exist once.
     fn tables(&self, routes: &[IndexPair]) -> Vec<SettingChange> {
-        let [(first, last), (first_after, last_after)] =
-            [self.before, self.after].map(tables::process);
-        let [common, common_after] = [self.before, self.after].map(route::common);
-        let before = first.into_iter().chain(common).chain(last);
-        let after = first_after.into_iter().chain(common_after).chain(last_after);
-        let of = |(before, after): (KeyGroup, KeyGroup)| {
+        let [before, after] = [self.before, self.after].map(|settings| {
+            let (leading, trailing) = tables::process(settings);
+            leading.into_iter().chain(route::top_level_policy(settings)).chain(trailing)
+        });
+        let to_change = |(before, after): (KeyGroup, KeyGroup)| {
             let table = after.prefix.clone();
             let mut routes_affected = Vec::new();
             let found = self.compare(Some(before), Some(after), |key, _| {
                 let inheriting = is_route_key(key).then(|| self.inheriting_routes(routes, key));
-                // A common key that no route uses has no effect, except that `timeouts.idle` is also
-                // the write timeout of connections.
-                let counts = table == "timeouts"
+                // A top-level key that every route sets itself has no effect, except that
+                // `timeouts.idle` is also the write timeout of connections.
+                let is_reported = table == "timeouts"
                     || inheriting.as_ref().is_none_or(|names| !names.is_empty());
                 routes_affected.extend(inheriting.unwrap_or_default());
-                counts
+                is_reported
             })?;
             let affected = match table.as_str() {
                 "limits" | "heartbeat" => AffectedTunnels::Routes(unique(routes_affected)),
@@ -197,37 +200,38 @@ impl BothSettings<'_> {
             let effect = effect::describe(found.keys());
             Some(found.into_change(&table, "", effect, affected))
         };
-        before.zip(after).filter_map(of).collect()
+        before.zip(after).filter_map(to_change).collect()
     }
 
-    /// The routes that use the common value of a key before and after.
+    /// The routes that use the top-level value of a key before and after.
     fn inheriting_routes(&self, routes: &[IndexPair], key: &str) -> Vec<Arc<str>> {
-        let inheriting = |pair: &IndexPair| {
+        let if_inheriting = |pair: &IndexPair| {
             let (before, after) = (pair.0?, pair.1?);
-            let of = |index: usize| format!("route[{index}].{key}");
-            let both = is_common(self.before, &of(before)) && is_common(self.after, &of(after));
+            let route_key = |index: usize| format!("route[{index}].{key}");
+            let both = is_top_level_value(self.before, &route_key(before))
+                && is_top_level_value(self.after, &route_key(after));
             both.then(|| self.after.routes.get(after).map(|route| route.name.clone())).flatten()
         };
-        routes.iter().filter_map(inheriting).collect()
+        routes.iter().filter_map(if_inheriting).collect()
     }
 
     fn change(
         &self,
         pair: IndexPair,
         group: impl Fn(&Settings, usize) -> Option<KeyGroup>,
-        counts: impl FnMut(&str, &str) -> bool,
+        is_reported: impl FnMut(&str, &str) -> bool,
     ) -> Option<GroupChanges> {
         let before = pair.0.and_then(|index| group(self.before, index));
-        self.compare(before, pair.1.and_then(|index| group(self.after, index)), counts)
+        self.compare(before, pair.1.and_then(|index| group(self.after, index)), is_reported)
     }
 
-    /// The keys that differ and that `counts`, called with the key before and after, selects. For
+    /// The keys that differ and that `is_reported`, called with the key before and after, selects. For
     /// an added or removed group: the keys that are in the file.
     fn compare(
         &self,
         before: Option<KeyGroup>,
         after: Option<KeyGroup>,
-        mut counts: impl FnMut(&str, &str) -> bool,
+        mut is_reported: impl FnMut(&str, &str) -> bool,
     ) -> Option<GroupChanges> {
         let (before, after) = match (before, after) {
             (Some(before), Some(after)) => (before, after),
@@ -242,12 +246,13 @@ impl BothSettings<'_> {
             (None, None) => return None,
         };
         let mut keys = Vec::new();
-        for (was, now) in before.entries.iter().zip(&after.entries) {
-            let key = after.key(now);
-            if !was.value.is_same(&now.value) && counts(&before.key(was), &key) {
-                let (before, after) = (was.value.text.clone(), now.value.text.clone());
-                let changed = ChangedKey { key, before: Some(before), after: Some(after) };
-                keys.push((changed, now.applies_to));
+        for (entry_before, entry_after) in before.entries.iter().zip(&after.entries) {
+            let key = after.key(entry_after);
+            let is_same = entry_before.value.is_same(&entry_after.value);
+            if !is_same && is_reported(&before.key(entry_before), &key) {
+                let before = Some(entry_before.value.text.clone());
+                let after = Some(entry_after.value.text.clone());
+                keys.push((ChangedKey { key, before, after }, entry_after.applies_to));
             }
         }
         (!keys.is_empty()).then_some(GroupChanges { kind: CHANGED, keys })
@@ -281,21 +286,22 @@ impl GroupChanges {
     }
 }
 
+/// The keys of a group that are in the file; `place` makes each value that before or that after.
 fn keys_in_file(
     settings: &Settings,
     group: &KeyGroup,
-    side: impl Fn(String) -> (Option<String>, Option<String>),
+    place: impl Fn(String) -> (Option<String>, Option<String>),
 ) -> Vec<(ChangedKey, AppliesTo)> {
     let key = |entry: &KeyEntry| {
         group.line(entry, settings)?;
-        let (before, after) = side(entry.value.text.clone());
+        let (before, after) = place(entry.value.text.clone());
         Some((ChangedKey { key: group.key(entry), before, after }, entry.applies_to))
     };
     group.entries.iter().filter_map(key).collect()
 }
 
-/// Whether a route uses the common value of this key.
-fn is_common(settings: &Settings, key: &str) -> bool {
+/// Whether a route uses the top-level value of this key.
+fn is_top_level_value(settings: &Settings, key: &str) -> bool {
     let below = key.split_once("].").map_or("", |(_, below)| below);
     is_route_key(below) && settings.source_map.line(key).is_none()
 }
@@ -312,19 +318,19 @@ fn pairs<K: Eq + Hash>(
     after: impl Iterator<Item = K>,
 ) -> Vec<IndexPair> {
     let mut indices: HashMap<K, Vec<usize>> = HashMap::new();
-    let mut left = Vec::new();
+    let mut is_unpaired = Vec::new();
     for (index, key) in before.enumerate() {
         indices.entry(key).or_default().push(index);
-        left.push(true);
+        is_unpaired.push(true);
     }
     indices.values_mut().for_each(|indices| indices.reverse());
     let mut pairs: Vec<IndexPair> = Vec::new();
     for (index, key) in after.enumerate() {
-        let was = indices.get_mut(&key).and_then(Vec::pop);
-        was.into_iter().for_each(|was| left[was] = false);
-        pairs.push((was, Some(index)));
+        let before = indices.get_mut(&key).and_then(Vec::pop);
+        before.into_iter().for_each(|before| is_unpaired[before] = false);
+        pairs.push((before, Some(index)));
     }
-    let removed = left.iter().enumerate().filter(|(_, left)| **left);
+    let removed = is_unpaired.iter().enumerate().filter(|(_, is_unpaired)| **is_unpaired);
     pairs.extend(removed.map(|(index, _)| (Some(index), None)));
     pairs
 }

@@ -50,10 +50,12 @@ impl Settings {
             return Some(KERNEL_FILE.to_owned());
         }
         let used_as = self.configured_use(found)?;
-        Some(format!("is {used_as}, and records would be written into it: name another file"))
+        Some(format!(
+            "is already used as {used_as}; access records would be appended to it: name another file"
+        ))
     }
 
-    /// The key that already names this file.
+    /// What this file is already used as: a key, or the configuration file.
     fn configured_use(&self, found: &Metadata) -> Option<String> {
         // A link has a different name, but the same inode.
         let same = |path: &Path| {
@@ -61,7 +63,7 @@ impl Settings {
                 .is_ok_and(|other| (other.dev(), other.ino()) == (found.dev(), found.ino()))
         };
         if self.file.as_deref().is_some_and(same) {
-            return Some("this configuration".to_owned());
+            return Some("the configuration file".to_owned());
         }
         self.certificates.iter().enumerate().find_map(|(index, certificate)| {
             let CertificateSource::Files { chain, key } = &certificate.source else {

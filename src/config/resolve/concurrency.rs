@@ -8,7 +8,7 @@ use crate::config::settings::{ConcurrencySettings, RateSettings};
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
-use crate::config::values::scalars::{AtLeastOne, OrAuto};
+use crate::config::values::scalars::{OrAuto, PerClientLimit};
 
 /// The concurrency limits. The default of a per-client limit is lowered to the limit on all
 /// clients.
@@ -50,10 +50,11 @@ pub(crate) fn concurrency(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> C
         tunnels_within_connections(file, sink);
     }
 
-    let within = |given: &Parsed<AtLeastOne<NonZeroU32>>, default: u32, max: Option<NonZeroU32>| {
-        let default = max.map_or(default, |max| max.get().min(default));
-        given.value().map_or(at_least_one(default), |number| number.0)
-    };
+    let within =
+        |given: &Parsed<PerClientLimit<NonZeroU32>>, default: u32, max: Option<NonZeroU32>| {
+            let default = max.map_or(default, |max| max.get().min(default));
+            given.value().map_or(at_least_one(default), |number| number.0)
+        };
     ConcurrencySettings {
         connections: all.map(count),
         tunnels: auto(&given.tunnels).map(count),
@@ -70,7 +71,7 @@ pub(super) fn rates(file: &ConfigFile) -> RateSettings {
             .handshakes_per_client
             .value()
             .map_or(at_least_one(20), |rate| rate.0.0),
-        handshakes_burst: value_or(&given.handshakes_burst, AtLeastOne(at_least_one(100))).0,
+        handshakes_burst: value_or(&given.handshakes_burst, PerClientLimit(at_least_one(100))).0,
     }
 }
 
@@ -80,18 +81,18 @@ fn tunnels_within_connections(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) 
         (&file.concurrency.tunnels_per_client, &file.concurrency.connections_per_client);
     let trusted = &file.trusted_proxies.addresses;
     let none_trusted = !trusted.is_invalid() && trusted.value().is_none_or(|list| list.is_empty());
-    let (Some(Located { value: AtLeastOne(number), location }), true, false) =
+    let (Some(Located { value: PerClientLimit(number), location }), true, false) =
         (tunnels.located(), none_trusted, connections.is_invalid())
     else {
         return;
     };
-    let (max, origin) = match connections.value() {
+    let (max, note) = match connections.value() {
         Some(max) => (max.0.get(), ""),
-        None => (CONNECTIONS, " by default"),
+        None => (CONNECTIONS, " (default)"),
     };
     if number.get() > max {
         let key = "concurrency.connections_per_client";
-        let problem = Problem::new(format!("{number} is more than {key}, which is {max}{origin}"));
+        let problem = Problem::new(format!("{number} is more than {key} = {max}{note}"));
         let help =
             format!("each tunnel is a connection: write at most {max}, or raise {key} as well");
         sink.report(location, problem.help(help));

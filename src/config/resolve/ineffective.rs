@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ws::{LimitAction, LimitKind, Limits, SessionPolicy, Side};
 
-use super::scope::{KeyScope, nearest_place};
+use super::scope::{KeyScope, first_location_in_route};
 use crate::config::schema::ConfigFile;
 use crate::config::schema::limits::{DirectionKeys, LimitsTable};
 use crate::config::schema::route::RouteTable;
@@ -14,9 +14,9 @@ use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::scalars::OrOff;
-use crate::config::values::units::{ByteSize, show_duration};
+use crate::config::values::units::{ByteSize, show_in_one_unit};
 
-/// Checks the limits of one table, the common one or that of a route. A common limit that is
+/// Checks the limits of one table, the top-level one or that of a route. A top-level limit that is
 /// ineffective on one route only is accepted.
 pub(crate) fn check_limits(
     file: &ConfigFile,
@@ -44,7 +44,7 @@ pub(crate) fn check_burst(
     route: Option<&Location>,
     sink: &mut DiagnosticSink<'_>,
 ) {
-    let (bytes, message) = (keys.pick(|side| &side.bytes), keys.pick(|side| &side.message));
+    let (bytes, message) = (keys.pick(|keys| &keys.bytes), keys.pick(|keys| &keys.message));
     let Limits { bytes: Some(rate), message: Some(max), .. } = *policy.limits(from) else {
         return;
     };
@@ -52,7 +52,8 @@ pub(crate) fn check_burst(
     if !written || rate.action != LimitAction::Close || rate.burst.get() >= max.max {
         return;
     }
-    let Some(location) = nearest_place(route, [bytes.location(), message.location()]) else {
+    let Some(location) = first_location_in_route(route, [bytes.location(), message.location()])
+    else {
         return;
     };
     let size = |bytes: u64| ByteSize::new(bytes).to_string();
@@ -106,15 +107,14 @@ fn message_within_frames(keys: &DirectionKeys, from: Side, sink: &mut Diagnostic
     if most >= message.max.value || !closed {
         return;
     }
+    let (message_key, size) = (LimitKind::Message.key(from), message.max.value);
+    let (fragments_key, frame_key) = (LimitKind::Fragments.key(from), LimitKind::Frame.key(from));
     let problem = Problem::new(format!(
-        "{} = {} can never be reached: {} = {number} and {} = {} allow at most {most}",
-        LimitKind::Message.key(from),
-        message.max.value,
-        LimitKind::Fragments.key(from),
-        LimitKind::Frame.key(from),
+        "{message_key} = {size} can never be reached: {fragments_key} = {number} and \
+         {frame_key} = {} allow at most {most}",
         frame.max.value,
     ));
-    let help = format!("write at most \"{most}\", or raise one of the other two");
+    let help = format!("write at most \"{most}\", or raise {fragments_key} or {frame_key}");
     sink.report(&message.max.location, problem.help(help));
 }
 
@@ -154,7 +154,7 @@ fn check_not_longer(
     if time <= end {
         return;
     }
-    let (time, end) = (show_duration(time), show_duration(end));
+    let [time, end] = show_in_one_unit([time, end]);
     let problem = Problem::new(format!("{key} = {time} is longer than {end_key} = {end}"));
     let help = format!("the tunnel has ended by then: write at most \"{end}\", or raise {end_key}");
     sink.report(location, problem.help(help));
@@ -172,6 +172,6 @@ fn is_inspected(file: &ConfigFile, route: Option<&RouteTable>) -> bool {
     }
 }
 
-fn enabled<T>(given: &Parsed<OrOff<T>>) -> Option<&T> {
-    given.value().and_then(|OrOff(limit)| limit.as_ref())
+fn enabled<T>(parsed: &Parsed<OrOff<T>>) -> Option<&T> {
+    parsed.value().and_then(|OrOff(limit)| limit.as_ref())
 }

@@ -199,9 +199,11 @@ pub(crate) fn control(
     let path = dir.join(path);
     let length = path.as_os_str().len();
     if length > SOCKET_PATH_MAX {
-        let problem = format!("the path of this socket has {length} bytes");
-        let help = format!("the maximum is {SOCKET_PATH_MAX}: choose a shorter path");
-        sink.report(location, Problem::new(problem).help(help));
+        let problem = format!(
+            "the socket path {} is {length} bytes long; the maximum is {SOCKET_PATH_MAX}",
+            path.display()
+        );
+        sink.report(location, Problem::new(problem).help("choose a shorter path"));
     }
     ControlSocket::At(path)
 }

@@ -27,7 +27,7 @@ use super::source_map::SourceMap;
 use super::toml::diagnostic::Problem;
 use super::toml::sink::DiagnosticSink;
 use super::toml::value::{Located, Parsed};
-use super::values::scalars::OrAuto;
+use super::values::scalars::{OrAuto, WorkerCount};
 use crate::client::KeyPrefixes;
 
 /// Converts the file into settings. If errors were reported, the settings are incomplete and must
@@ -38,7 +38,7 @@ pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<
     let listeners = listeners::listeners(file, &mut addresses, sink);
     let admin = listeners::admin(file, &mut addresses, sink);
     let prefixes = KeyPrefixes::default();
-    let (routes, common) = routes::routes(file, &addresses, sink);
+    let (routes, top_level_policy) = routes::routes(file, &addresses, sink);
     Settings {
         file: None,
         workers: workers(file, sink),
@@ -59,7 +59,7 @@ pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<
         log: process::log(file),
         access: process::access(file, dir, sink),
         source_map: SourceMap {
-            common,
+            top_level_policy,
             heartbeats: policy::heartbeat_values(file),
             workers_auto: !matches!(file.server.workers.value(), Some(OrAuto(Some(_)))),
             admin: Some(listeners::admin_values(file)),
@@ -70,7 +70,7 @@ pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<
 
 fn workers(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> usize {
     match &file.server.workers {
-        Parsed::Valid(Located { value: OrAuto(Some(workers)), location }) => {
+        Parsed::Valid(Located { value: OrAuto(Some(WorkerCount(workers))), location }) => {
             if workers.get() > WORKERS_MAX {
                 let problem = Problem::new(format!("{workers} threads are too many"));
                 sink.report(

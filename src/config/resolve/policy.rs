@@ -10,7 +10,7 @@ use ws::{
 
 use super::defaults::value_or;
 use super::ineffective::{check_burst, check_limits};
-use super::scope::{KeyScope, nearest_place};
+use super::scope::{KeyScope, first_location_in_route};
 use crate::config::schema::ConfigFile;
 use crate::config::schema::limits::{
     DirectionKeys, HeartbeatKeys, HeartbeatTable, LimitValue, RateValue,
@@ -21,7 +21,7 @@ use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::Parsed;
 use crate::config::values::scalars::OrOff;
-use crate::config::values::units::{ByteSize, show_duration};
+use crate::config::values::units::{ByteSize, show_in_one_unit};
 
 /// The session policy of a route, or with `None` that of routes without limits of their own.
 pub(crate) fn session_policy(
@@ -32,8 +32,8 @@ pub(crate) fn session_policy(
     let limits = KeyScope::new(route.map(|route| &route.limits), &file.limits);
     let heartbeat = KeyScope::new(route.map(|route| &route.heartbeat), &file.heartbeat);
     let drain = KeyScope::new(route.map(|route| &route.drain), &file.drain.close);
-    let (to_client, to_backend) =
-        (heartbeat.part(|table| &table.client), heartbeat.part(|table| &table.backend));
+    let client_heartbeat = heartbeat.part(|table| &table.client);
+    let backend_heartbeat = heartbeat.part(|table| &table.backend);
     let from_client = limits.part(|table| &table.from_client);
     let from_backend = limits.part(|table| &table.from_backend);
     check_limits(file, route, limits.table(), sink);
@@ -47,8 +47,8 @@ pub(crate) fn session_policy(
         from_client: direction_limits(&from_client, default.from_client),
         from_backend: direction_limits(&from_backend, default.from_backend),
         strict: route.map_or(default.strict, |route| value_or(&route.strict, default.strict)),
-        heartbeat_client: heartbeat_policy(&to_client, proof, default.heartbeat_client),
-        heartbeat_backend: heartbeat_policy(&to_backend, proof, default.heartbeat_backend),
+        heartbeat_client: heartbeat_policy(&client_heartbeat, proof, default.heartbeat_client),
+        heartbeat_backend: heartbeat_policy(&backend_heartbeat, proof, default.heartbeat_backend),
         idle: value_or(idle, OrOff(default.idle)).0,
         lifetime: value_or(lifetime, OrOff(default.lifetime)).0,
         close_grace: value_or(limits.pick(|table| &table.close_grace), default.close_grace),
@@ -68,14 +68,14 @@ pub(crate) fn session_policy(
     for timer in
         [SessionTimer::idle(idle, policy.idle), SessionTimer::lifetime(lifetime, policy.lifetime)]
     {
-        timer.check_heartbeat(Side::Client, &policy, &to_client, route, sink);
-        timer.check_heartbeat(Side::Backend, &policy, &to_backend, route, sink);
+        timer.check_heartbeat(Side::Client, &policy, &client_heartbeat, route, sink);
+        timer.check_heartbeat(Side::Backend, &policy, &backend_heartbeat, route, sink);
     }
     policy
 }
 
 fn direction_limits(keys: &KeyScope<'_, DirectionKeys>, default: Limits) -> Limits {
-    let message = limit(keys.pick(|side| &side.message), default.message, ByteSize::get);
+    let message = limit(keys.pick(|keys| &keys.message), default.message, ByteSize::get);
     // Raising the size of messages is enough for larger messages to arrive.
     let default = match default.message {
         Some(_) => {
@@ -86,26 +86,26 @@ fn direction_limits(keys: &KeyScope<'_, DirectionKeys>, default: Limits) -> Limi
     };
     Limits {
         message,
-        frame: limit(keys.pick(|side| &side.frame), default.frame, ByteSize::get),
-        fragments: limit(keys.pick(|side| &side.fragments), default.fragments, |number| {
+        frame: limit(keys.pick(|keys| &keys.frame), default.frame, ByteSize::get),
+        fragments: limit(keys.pick(|keys| &keys.fragments), default.fragments, |number| {
             u64::from(number.get())
         }),
-        message_age: match keys.pick(|side| &side.message_age).value() {
+        message_age: match keys.pick(|keys| &keys.message_age).value() {
             Some(OrOff(age)) => {
                 age.as_ref().map(|age| AgeLimit { max: age.max.value, action: age.action() })
             }
             None => default.message_age,
         },
-        messages: rate(keys.pick(|side| &side.messages), default.messages, |given| {
-            (u64::from(given.rate.0.get()), given.burst.map(NonZeroU64::from))
+        messages: rate(keys.pick(|keys| &keys.messages), default.messages, |rate| {
+            (u64::from(rate.rate.0.get()), rate.burst.map(NonZeroU64::from))
         }),
-        bytes: rate(keys.pick(|side| &side.bytes), default.bytes, |given| {
-            (given.rate.0.get(), given.burst.and_then(|burst| NonZeroU64::new(burst.get())))
+        bytes: rate(keys.pick(|keys| &keys.bytes), default.bytes, |rate| {
+            (rate.rate.0.get(), rate.burst.and_then(|burst| NonZeroU64::new(burst.get())))
         }),
         control_frames: rate(
-            keys.pick(|side| &side.control_frames),
+            keys.pick(|keys| &keys.control_frames),
             default.control_frames,
-            |given| (u64::from(given.rate.0.get()), given.burst.map(NonZeroU64::from)),
+            |rate| (u64::from(rate.rate.0.get()), rate.burst.map(NonZeroU64::from)),
         ),
     }
 }
@@ -117,33 +117,31 @@ impl<T> LimitValue<T> {
 }
 
 fn limit<T: Copy>(
-    given: &Parsed<OrOff<LimitValue<T>>>,
+    parsed: &Parsed<OrOff<LimitValue<T>>>,
     default: Option<Limit>,
     number: impl Fn(T) -> u64,
 ) -> Option<Limit> {
-    match given.value() {
-        Some(OrOff(most)) => {
-            most.as_ref().map(|most| Limit { max: number(most.max.value), action: most.action() })
-        }
-        None => default,
-    }
+    let Some(OrOff(limit)) = parsed.value() else {
+        return default;
+    };
+    limit.as_ref().map(|limit| Limit { max: number(limit.max.value), action: limit.action() })
 }
 
 /// Without an explicit action, a rate has the action of the default rate, or delays if there is
 /// none.
 fn rate<R, B>(
-    given: &Parsed<OrOff<RateValue<R, B>>>,
+    parsed: &Parsed<OrOff<RateValue<R, B>>>,
     default: Option<RateLimit>,
     numbers: impl Fn(&RateValue<R, B>) -> (u64, Option<NonZeroU64>),
 ) -> Option<RateLimit> {
-    let Some(OrOff(bucket)) = given.value() else {
+    let Some(OrOff(rate)) = parsed.value() else {
         return default;
     };
-    bucket.as_ref().map(|bucket| {
-        let action = default.map_or(LimitAction::Delay, |rate| rate.action);
-        let (per_second, burst) = numbers(bucket);
-        let rate = RateLimit::new(per_second, bucket.action.unwrap_or(action));
-        RateLimit { burst: burst.unwrap_or(rate.burst), ..rate }
+    rate.as_ref().map(|rate| {
+        let action = default.map_or(LimitAction::Delay, |default| default.action);
+        let (per_second, burst) = numbers(rate);
+        let limit = RateLimit::new(per_second, rate.action.unwrap_or(action));
+        RateLimit { burst: burst.unwrap_or(limit.burst), ..limit }
     })
 }
 
@@ -162,11 +160,11 @@ fn heartbeat_policy(
     })
 }
 
-/// The heartbeat values that are listed also where the heartbeat is off: common ones, then those of
-/// each route.
+/// The heartbeat values that are listed also where the heartbeat is off: those of the top-level
+/// table, then those of each route.
 pub(crate) fn heartbeat_values(file: &ConfigFile) -> Vec<HeartbeatValues> {
     let default = HeartbeatValues::default(None);
-    let of = |own: Option<&HeartbeatTable>| {
+    let values_of = |own: Option<&HeartbeatTable>| {
         let keys = KeyScope::new(own, &file.heartbeat);
         let timeout = |key| value_or(key, default.client_timeout);
         HeartbeatValues {
@@ -176,11 +174,12 @@ pub(crate) fn heartbeat_values(file: &ConfigFile) -> Vec<HeartbeatValues> {
         }
     };
     let routes = file.routes.value().into_iter().flatten();
-    std::iter::once(None).chain(routes.map(|route| Some(&route.heartbeat))).map(of).collect()
+    let own_tables = std::iter::once(None).chain(routes.map(|route| Some(&route.heartbeat)));
+    own_tables.map(values_of).collect()
 }
 
-/// A pong timeout for backends requires that backends are pinged. Writing the default is always
-/// allowed.
+/// A pong timeout for backends requires that backends are pinged. A key set explicitly to its default
+/// is always accepted.
 fn check_backend_timeout(
     file: &ConfigFile,
     heartbeat: &KeyScope<'_, HeartbeatTable>,
@@ -194,7 +193,7 @@ fn check_backend_timeout(
     let mut routes = file.routes.value().into_iter().flatten();
     if is_set(heartbeat.pick(|table| &table.backend.interval))
         || Some(timeout.value) == default
-        || heartbeat.is_common() && routes.any(|route| is_set(&route.heartbeat.backend.interval))
+        || heartbeat.is_top_level() && routes.any(|route| is_set(&route.heartbeat.backend.interval))
     {
         return;
     }
@@ -202,26 +201,26 @@ fn check_backend_timeout(
     sink.report(&timeout.location, problem.help("set the interval: backend_interval = \"30s\""));
 }
 
-/// A timer that ends a session and must be longer than a heartbeat.
+/// A timer that ends a tunnel and must be longer than a heartbeat.
 struct SessionTimer<'f> {
     key: &'static str,
-    given: &'f Parsed<OrOff<Duration>>,
+    parsed: &'f Parsed<OrOff<Duration>>,
     time: Option<Duration>,
-    /// Completes "before the tunnel ..." in the help text.
-    ended: &'static str,
+    /// What happens when the timer fires; completes "before the tunnel ..." in the help text.
+    event_text: &'static str,
 }
 
 impl<'f> SessionTimer<'f> {
-    fn idle(given: &'f Parsed<OrOff<Duration>>, time: Option<Duration>) -> Self {
-        Self { key: "limits.idle", given, time, ended: "counts as idle" }
+    fn idle(parsed: &'f Parsed<OrOff<Duration>>, time: Option<Duration>) -> Self {
+        Self { key: "limits.idle", parsed, time, event_text: "counts as idle" }
     }
 
-    fn lifetime(given: &'f Parsed<OrOff<Duration>>, time: Option<Duration>) -> Self {
-        Self { key: "limits.lifetime", given, time, ended: "reaches its lifetime" }
+    fn lifetime(parsed: &'f Parsed<OrOff<Duration>>, time: Option<Duration>) -> Self {
+        Self { key: "limits.lifetime", parsed, time, event_text: "reaches its lifetime" }
     }
 
-    /// A lost peer must be detected before the timer ends the session; otherwise the heartbeat has
-    /// no effect.
+    /// A peer that stopped responding must be detected before the timer ends the tunnel; otherwise the
+    /// heartbeat has no effect.
     fn check_heartbeat(
         &self,
         to: Side,
@@ -232,30 +231,31 @@ impl<'f> SessionTimer<'f> {
     ) {
         let interval = keys.pick(|keys| &keys.interval);
         let timeout = keys.pick(|keys| &keys.timeout);
-        let invalid = self.given.is_invalid() || interval.is_invalid() || timeout.is_invalid();
+        let invalid = self.parsed.is_invalid() || interval.is_invalid() || timeout.is_invalid();
         let (Some(heartbeat), Some(time), false) = (policy.heartbeat(to), self.time, invalid)
         else {
             return;
         };
-        let detected = heartbeat.interval.saturating_add(heartbeat.timeout);
-        if detected < time {
+        let detection_time = heartbeat.interval.saturating_add(heartbeat.timeout);
+        if detection_time < time {
             return;
         }
-        let locations = [self.given.location(), interval.location(), timeout.location()];
-        let Some(location) = nearest_place(route, locations) else {
+        let locations = [self.parsed.location(), interval.location(), timeout.location()];
+        let Some(location) = first_location_in_route(route, locations) else {
             return;
         };
-        let sum = match to {
-            Side::Client => "heartbeat.interval + heartbeat.timeout",
-            Side::Backend => "heartbeat.backend_interval + heartbeat.backend_timeout",
+        let (interval_key, timeout_key) = match to {
+            Side::Client => ("heartbeat.interval", "heartbeat.timeout"),
+            Side::Backend => ("heartbeat.backend_interval", "heartbeat.backend_timeout"),
         };
-        let (key, shown) = (self.key, show_duration(detected));
-        let problem = format!("{key} = {} is not longer than {sum} = {shown}", show_duration(time));
+        let (key, event_text) = (self.key, self.event_text);
+        let [time, shortest] = show_in_one_unit([time, detection_time]);
+        let problem = format!(
+            "{key} = {time} is not longer than {interval_key} + {timeout_key} = {shortest}"
+        );
         let help = format!(
-            "a lost {} should be detected before the tunnel {}:\n\
-             write more than {shown}, or set it or the interval to \"off\"",
-            to.as_str(),
-            self.ended
+            "a peer that stopped responding must be detected before the tunnel {event_text}:\n\
+             set {key} to more than {shortest} or \"off\", or set {interval_key} to \"off\"",
         );
         sink.report(location, Problem::new(problem).help(help));
     }

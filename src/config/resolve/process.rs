@@ -89,10 +89,10 @@ pub(crate) fn access(
         Parsed::Valid(Located { value: RecordTarget::File(path), location }) => {
             let path = dir.join(path);
             if let Some(key) = key_of_file(file, dir, &path) {
-                let problem = Problem::new(format!("this file is already used as {key}"));
+                let problem = Problem::new(format!("{} is already used as {key}", path.display()));
                 sink.report(
                     location,
-                    problem.help("records would be written into it: name another file"),
+                    problem.help("access records would be appended to it: name another file"),
                 );
             }
             AccessTarget::File(path)

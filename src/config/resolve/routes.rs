@@ -25,7 +25,7 @@ use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{HostPattern, PathPrefix};
-use crate::config::values::scalars::{Label, OrOff};
+use crate::config::values::scalars::{Label, OrOff, Weight};
 
 /// The routes, and the session policy of routes without limits of their own.
 pub(crate) fn routes(
@@ -40,18 +40,22 @@ pub(crate) fn routes(
              backends = [\"127.0.0.1:9001\"]",
         ));
     }
-    let common = Arc::new(session_policy(file, None, sink));
-    let shared = Arc::clone(&common);
-    let mut table =
-        Routes { addresses, common: shared, names: UniqueNames::default(), served: HashMap::new() };
+    let top_level_policy = Arc::new(session_policy(file, None, sink));
+    let shared = Arc::clone(&top_level_policy);
+    let mut table = Routes {
+        addresses,
+        top_level_policy: shared,
+        names: UniqueNames::default(),
+        served: HashMap::new(),
+    };
     let routes = tables.iter().filter_map(|route| table.add(file, route, sink)).collect();
-    (routes, common)
+    (routes, top_level_policy)
 }
 
-/// State shared by the conversion of all routes: the common policy, and names and patterns in use.
+/// State shared by the conversion of all routes: the policy of the top-level tables, and names and patterns in use.
 struct Routes<'f> {
     addresses: &'f ListenAddresses,
-    common: Arc<SessionPolicy>,
+    top_level_policy: Arc<SessionPolicy>,
     names: UniqueNames,
     served: HashMap<(HostPattern, PathPrefix), &'f str>,
 }
@@ -64,8 +68,11 @@ impl<'f> Routes<'f> {
         sink: &mut DiagnosticSink<'_>,
     ) -> Option<RouteSettings> {
         let policy = session_policy(file, Some(route), sink);
-        let policy =
-            if policy == *self.common { Arc::clone(&self.common) } else { Arc::new(policy) };
+        let policy = if policy == *self.top_level_policy {
+            Arc::clone(&self.top_level_policy)
+        } else {
+            Arc::new(policy)
+        };
         let origins = origins(route, sink);
         let backends = backends(route, self.addresses, sink);
         let request_headers = headers(&route.request_headers, sink);
@@ -210,6 +217,6 @@ fn backend(
     Some(BackendSettings {
         id,
         address: address.clone(),
-        weight: value_or(&item.value.weight, NonZeroU32::MIN),
+        weight: value_or(&item.value.weight, Weight(NonZeroU32::MIN)).0,
     })
 }

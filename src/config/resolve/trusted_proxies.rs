@@ -19,18 +19,19 @@ pub(crate) fn trusted_proxies(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) 
     if let Some(Located { value: list, location }) = given.addresses.located() {
         networks.extend(list.iter().map(|network| network.value.0));
         // Several networks together may cover every address.
-        if IpNet::aggregate(&networks).iter().any(|net| net.prefix_len() == 0) {
-            sink.report(location, covers_every_address("together these contain every address"));
+        let all = IpNet::aggregate(&networks).into_iter().find(|net| net.prefix_len() == 0);
+        if let Some(all) = all {
+            sink.report(location, covers_every_address("together these networks cover", all));
         }
     }
-    // Writing the default is always allowed.
+    // A key set explicitly to its default is always accepted.
     if let (Some(location), ForwardedHeader::Forwarded, true, false) =
         (given.header.location(), header, networks.is_empty(), given.addresses.is_invalid())
     {
         let problem = Problem::new("trusted_proxies.addresses is empty, so this header is ignored");
         sink.report(
             location,
-            problem.help("list the proxies in front: addresses = [\"10.0.0.7\"]"),
+            problem.help("list the proxies in front of tidegate: addresses = [\"10.0.0.7\"]"),
         );
     }
     TrustedProxies { networks: networks.into(), header }

@@ -1,4 +1,4 @@
-//! The tables `[limits]` and `[heartbeat]`, common or of a route.
+//! The tables `[limits]` and `[heartbeat]`, at the top level or of a route.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

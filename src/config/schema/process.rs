@@ -11,13 +11,15 @@ use crate::config::toml::reader::TableReader;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::close_reason::CloseReason;
 use crate::config::values::network::Network;
-use crate::config::values::scalars::{AtLeastOne, OrAuto, OrOff, PrefixBits, QueryParameter};
+use crate::config::values::scalars::{
+    OrAuto, OrOff, PerClientLimit, PrefixBits, QueryParameter, WorkerCount,
+};
 use crate::config::values::targets::RecordTarget;
 use crate::config::values::units::PerSecond;
 
 /// The table `[server]`.
 pub(crate) struct ServerTable {
-    pub(crate) workers: Parsed<OrAuto<NonZeroU32>>,
+    pub(crate) workers: Parsed<OrAuto<WorkerCount>>,
 }
 
 /// The table `[timeouts]`.
@@ -39,14 +41,14 @@ pub(crate) struct RequestTimeoutsTable {
 pub(crate) struct ConcurrencyTable {
     pub(crate) connections: Parsed<OrAuto<NonZeroU32>>,
     pub(crate) tunnels: Parsed<OrAuto<NonZeroU32>>,
-    pub(crate) connections_per_client: Parsed<AtLeastOne<NonZeroU32>>,
-    pub(crate) tunnels_per_client: Parsed<AtLeastOne<NonZeroU32>>,
+    pub(crate) connections_per_client: Parsed<PerClientLimit<NonZeroU32>>,
+    pub(crate) tunnels_per_client: Parsed<PerClientLimit<NonZeroU32>>,
 }
 
 /// The table `[rates]`.
 pub(crate) struct RatesTable {
-    pub(crate) handshakes_per_client: Parsed<AtLeastOne<PerSecond>>,
-    pub(crate) handshakes_burst: Parsed<AtLeastOne<NonZeroU32>>,
+    pub(crate) handshakes_per_client: Parsed<PerClientLimit<PerSecond>>,
+    pub(crate) handshakes_burst: Parsed<PerClientLimit<NonZeroU32>>,
 }
 
 /// The table `[trusted_proxies]`.

@@ -16,7 +16,7 @@ use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::field::{HeaderField, HeaderFieldName};
 use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{BackendAddress, HostPattern, PathPrefix};
-use crate::config::values::scalars::{Label, OrOff};
+use crate::config::values::scalars::{Label, OrOff, Weight};
 
 /// The table `[[route]]`.
 pub(crate) struct RouteTable {
@@ -51,7 +51,7 @@ pub(crate) struct HeadersTable {
 /// An item of a route's `backends`: an address, or a table with an address.
 pub(crate) struct BackendItem {
     pub(crate) address: Parsed<BackendAddress>,
-    pub(crate) weight: Parsed<NonZeroU32>,
+    pub(crate) weight: Parsed<Weight>,
     pub(crate) id: Parsed<Label>,
 }
 

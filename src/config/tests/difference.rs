@@ -46,9 +46,9 @@ fn equivalent_files_have_no_differences() {
     let moved = Settings::parse(&moved, "other.toml").unwrap();
     assert_eq!(&*moved.routes[0].name, "[2001:db8::7]");
     assert_eq!(changes(&parse(FULL), &moved), []);
-    // Moved from the common table to the only route.
-    let common = format!("{PLAIN}[limits]\nidle = \"2h\"\n");
-    assert_eq!(errors(&common, &format!("{PLAIN}[route.limits]\nidle = \"2h\"\n")), [""; 0]);
+    // Moved from the top-level table to the only route.
+    let top_level = format!("{PLAIN}[limits]\nidle = \"2h\"\n");
+    assert_eq!(errors(&top_level, &format!("{PLAIN}[route.limits]\nidle = \"2h\"\n")), [""; 0]);
 }
 
 #[test]
@@ -101,14 +101,14 @@ fn differences_name_their_keys() {
 }
 
 #[test]
-fn common_limit_is_listed_once_with_affected_routes() {
+fn top_level_limit_is_listed_with_affected_routes() {
     // The first route sets its own idle timeout.
     let after = FULL.replace("idle = \"2h\"", "idle = \"3h\"");
     let found = differences(&parse(FULL), &parse(&after));
     let [SettingChange { change, affected }] = &found[..] else { panic!("{found:?}") };
     assert_eq!((change.section.as_str(), change.keys[0].key.as_str()), ("limits", "limits.idle"));
     assert_eq!(*affected, AffectedTunnels::Routes(vec!["[2001:db8::7]".into()]));
-    // If every route sets its own value, the common one has no effect.
+    // If every route sets its own value, the top-level one has no effect.
     let own =
         |idle: &str| format!("{PLAIN}[route.limits]\nidle = \"2h\"\n[limits]\nidle = \"{idle}\"\n");
     assert_eq!(errors(&own("3h"), &own("4h")), [""; 0]);

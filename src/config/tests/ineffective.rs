@@ -15,7 +15,7 @@ fn message_limit_must_fit_into_its_fragments() {
         format!(
             "route[0].limits.{key}: limits.message_from_{side} = 1MiB can never be reached: \
              limits.fragments_from_{side} = 16 and limits.frame_from_{side} = 4KiB allow at \
-             most 64KiB (write at most \"64KiB\", or raise one of the other two)"
+             most 64KiB (write at most \"64KiB\", or raise limits.fragments_from_{side} or limits.frame_from_{side})"
         )
     };
     let pass = |limits: &str| format!("compression = \"pass\"\n{limits}");
@@ -43,8 +43,8 @@ fn message_limit_must_fit_into_its_fragments() {
     ] {
         parse(&format!("{PLAIN}{valid}\n"));
     }
-    let common = client.replace("[route.limits]", "[limits]");
-    assert_eq!(errors_below(&pass(&common)).len(), 1);
+    let top_level = client.replace("[route.limits]", "[limits]");
+    assert_eq!(errors_below(&pass(&top_level)).len(), 1);
 }
 
 // Requirements: CF12.
@@ -61,8 +61,8 @@ fn warns_about_limits_beyond_the_tunnel_lifetime() {
              limits.lifetime = 1h \
              (the tunnel has ended by then: write at most \"1h\", or raise limits.lifetime)",
             "limits.message_age_from_backend.max: limits.message_age_from_backend = 61m is longer \
-             than limits.lifetime = 1h \
-             (the tunnel has ended by then: write at most \"1h\", or raise limits.lifetime)",
+             than limits.lifetime = 60m \
+             (the tunnel has ended by then: write at most \"60m\", or raise limits.lifetime)",
             "limits.close_grace: limits.close_grace = 40s is longer than drain.deadline = 39s \
              (the tunnel has ended by then: write at most \"39s\", or raise drain.deadline)",
         ]
@@ -124,15 +124,15 @@ fn tunnels_per_client_must_not_exceed_connections() {
     assert_eq!(
         errors("connections_per_client = 10\ntunnels_per_client = 11"),
         [format!(
-            "concurrency.tunnels_per_client: 11 is more than concurrency.connections_per_client, which is 10 {}",
+            "concurrency.tunnels_per_client: 11 is more than concurrency.connections_per_client = 10 {}",
             help(10)
         )]
     );
     assert_eq!(
         errors("tunnels_per_client = 3000"),
         [format!(
-            "concurrency.tunnels_per_client: 3000 is more than concurrency.connections_per_client, which is 2048 \
-             by default {}",
+            "concurrency.tunnels_per_client: 3000 is more than concurrency.connections_per_client = 2048 \
+             (default) {}",
             help(2048)
         )]
     );

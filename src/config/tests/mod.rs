@@ -59,10 +59,10 @@ fn errors_replacing(old: &str, new: &str) -> Vec<String> {
 }
 
 mod difference;
+mod headers_and_logs;
 mod ineffective;
 mod listing;
 mod policies;
-mod proxying;
 mod reading;
 mod route_overrides;
 mod rules;

@@ -92,25 +92,28 @@ fn route_overrides_a_limit_as_a_whole() {
          bytes_from_backend = \"1MiB/s\"\nmin_write_rate = \"2KiB/s\"\n\
          [heartbeat]\nbackend_timeout = \"4s\"\nproof = \"pong\"\n"
     ));
-    let (own, common) = (&settings.routes[0].policy, &settings.routes[1].policy);
-    assert_eq!(own.from_client.message, Some(Limit::close(2048)), "not the common action");
-    assert_eq!(common.from_client.message, Some(Limit { max: 1024, action: LimitAction::Report }));
+    let (own, top_level) = (&settings.routes[0].policy, &settings.routes[1].policy);
+    assert_eq!(own.from_client.message, Some(Limit::close(2048)), "not the top-level action");
+    assert_eq!(
+        top_level.from_client.message,
+        Some(Limit { max: 1024, action: LimitAction::Report })
+    );
     assert_eq!(own.from_backend.control_frames, None);
     assert_eq!(
-        common.from_backend.control_frames,
+        top_level.from_backend.control_frames,
         SessionPolicy::default().from_backend.control_frames
     );
     let rate = Some(RateLimit::new(1 << 20, LimitAction::Delay));
-    assert_eq!((own.from_backend.bytes, common.from_backend.bytes), (rate, rate));
+    assert_eq!((own.from_backend.bytes, top_level.from_backend.bytes), (rate, rate));
     let day = Duration::from_secs(24 * 3600);
-    assert_eq!((own.lifetime, common.lifetime), (Some(day), None));
+    assert_eq!((own.lifetime, top_level.lifetime), (Some(day), None));
     let trickle = |policy: &SessionPolicy| policy.min_write_rate.map(std::num::NonZeroU64::get);
-    assert_eq!((trickle(own), trickle(common)), (None, Some(2048)));
+    assert_eq!((trickle(own), trickle(top_level)), (None, Some(2048)));
     let secs = Duration::from_secs;
     let pings =
         Some(HeartbeatPolicy { interval: secs(20), timeout: secs(4), proof: PingProof::Pong });
-    assert_eq!((own.heartbeat_backend, common.heartbeat_backend), (pings, None));
-    assert_eq!((own.strict, common.strict), (Strictness::Report, Strictness::Enforce));
+    assert_eq!((own.heartbeat_backend, top_level.heartbeat_backend), (pings, None));
+    assert_eq!((own.strict, top_level.strict), (Strictness::Report, Strictness::Enforce));
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn error_in_limit_table_points_at_its_line() {
     let errors = errors_below("[route.limits]\nframe_from_backend = { max = 5 }");
     assert_eq!(
         errors,
-        ["route[0].limits.frame_from_backend.max: 5 has no unit (write \"5B\" if it is bytes)"]
+        ["route[0].limits.frame_from_backend.max: 5 has no unit (write \"5B\" if you mean bytes)"]
     );
 }
 
@@ -203,7 +206,7 @@ fn limit_table_accepts_only_its_own_keys() {
         (
             "bytes_from_client = { rate = \"1MiB/s\", burst = 5 }",
             "burst",
-            "5 has no unit (write \"5B\" if it is bytes)",
+            "5 has no unit (write \"5B\" if you mean bytes)",
         ),
     ] {
         let (limit, _) = line.split_once(' ').unwrap();
@@ -225,17 +228,17 @@ fn rejects_values_that_are_not_limits() {
         [
             "limits.fragments_from_client: expected a whole number, found \"1024\" \
              (write 1024, without quotes)",
-            "limits.messages_from_client: 50 has no unit (write \"50/s\" if it is per second)",
+            "limits.messages_from_client: 50 has no unit (write \"50/s\" if you mean per second)",
             "limits.bytes_from_client: \"64KiB\" is not a rate \
-             (write \"64KiB/s\" if it is per second)",
+             (write \"64KiB/s\" if you mean per second)",
             "limits.control_frames_from_client: \"50/m\" is not a rate per second \
              (write a number per second, as in \"20/s\")",
             "limits.lifetime: \"d\" is not a unit of time \
              (the units are ms, s, m and h, as in \"30s\")",
-            "limits.min_write_rate: \"100/s\" has no unit (write \"100B/s\" if it is bytes)",
+            "limits.min_write_rate: \"100/s\" has no unit (write \"100B/s\" if you mean bytes)",
             "limits.frame_from_client: expected a size, found a list (write one such as \"1MiB\")",
             "limits.bytes_from_backend: 1024 has no unit \
-             (write \"1KiB/s\" if it is bytes per second)",
+             (write \"1KiB/s\" if you mean bytes per second)",
             "limits.message_age_from_client: expected a limit, found false \
              (write \"off\" to turn it off)",
         ]
@@ -298,7 +301,7 @@ fn frame_limit_must_not_exceed_message_limit() {
                   message_from_client = { max = \"1KiB\", action = \"delay\" }";
     assert_eq!(errors_below(&format!("[limits]\n{invalid}")).len(), 1);
     for valid in [
-        // Defaults and common values that a route overrides do not count.
+        // Defaults and top-level values that a route overrides do not count.
         "[limits]\nframe_from_client = \"2MiB\"",
         "[limits]\nframe_from_client = \"2KiB\"\n[route.limits]\nmessage_from_client = \"1KiB\"",
         "[limits]\nframe_from_client = \"1KiB\"\nmessage_from_client = \"1KiB\"",
@@ -315,21 +318,22 @@ fn frame_limit_must_not_exceed_message_limit() {
 #[test]
 fn heartbeat_must_fit_into_lifetime_and_idle() {
     let help = "before the tunnel reaches its lifetime: \
-                write more than 40s, or set it or the interval to \"off\"";
+                set limits.lifetime to more than 40s or \"off\", or set heartbeat.interval to \"off\"";
     assert_eq!(
         errors_below("[limits]\nlifetime = \"40s\""),
         [format!(
             "limits.lifetime: limits.lifetime = 40s is not longer than heartbeat.interval + \
-             heartbeat.timeout = 40s (a lost client should be detected {help})"
+             heartbeat.timeout = 40s (a peer that stopped responding must be detected {help})"
         )]
     );
     assert_eq!(
         errors_below(
             "[limits]\nlifetime = \"30m\"\nidle = \"20m\"\n[heartbeat]\nbackend_interval = \"25m\""
         ),
-        ["limits.idle: limits.idle = 20m is not longer than heartbeat.backend_interval + \
-          heartbeat.backend_timeout = 1510s (a lost backend should be detected before the tunnel \
-          counts as idle: write more than 1510s, or set it or the interval to \"off\")"]
+        ["limits.idle: limits.idle = 1200s is not longer than heartbeat.backend_interval + \
+          heartbeat.backend_timeout = 1510s (a peer that stopped responding must be detected before \
+          the tunnel counts as idle: set limits.idle to more than 1510s or \"off\", or set \
+          heartbeat.backend_interval to \"off\")"]
     );
     // On a route, reported at the key that the route sets.
     let errors = errors_below("[route.heartbeat]\nbackend_interval = \"2h\"");
@@ -337,7 +341,7 @@ fn heartbeat_must_fit_into_lifetime_and_idle() {
     assert!(errors[0].starts_with("route[0].heartbeat.backend_interval: "), "{errors:?}");
     policy("[limits]\nlifetime = \"41s\"");
     policy("[limits]\nlifetime = \"1s\"\n[heartbeat]\ninterval = \"off\"");
-    assert_eq!(errors_below("[limits]\nlifetime = 5").len(), 1, "a invalid key is in no rule");
+    assert_eq!(errors_below("[limits]\nlifetime = 5").len(), 1, "an invalid key is in no rule");
 }
 
 // Requirements: CF12.

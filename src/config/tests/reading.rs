@@ -52,15 +52,15 @@ fn route_overrides_common_limits_key_by_key() {
          [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]\n\
          [limits]\nidle = \"off\"\nclose_grace = \"1s\"\n[drain]\ncode = 4000\n"
     ));
-    let (own, common) = (&settings.routes[0].policy, &settings.routes[1].policy);
+    let (own, top_level) = (&settings.routes[0].policy, &settings.routes[1].policy);
     assert_eq!(own.from_client.message.map(|cap| cap.max), None);
     assert_eq!(own.from_backend.message.map(|cap| cap.max), Some(2048));
     assert_eq!(own.heartbeat_client, None);
     assert_eq!((own.idle, own.close_grace), (None, Duration::from_secs(1)));
-    assert_eq!(common.from_client.message.map(|cap| cap.max), Some(16 << 20));
-    assert_eq!(common.from_backend.message.map(|cap| cap.max), None);
-    assert!(common.heartbeat_client.is_some());
-    assert_eq!((own.drain_code.get(), common.drain_code.get()), (4000, 4000));
+    assert_eq!(top_level.from_client.message.map(|cap| cap.max), Some(16 << 20));
+    assert_eq!(top_level.from_backend.message.map(|cap| cap.max), None);
+    assert!(top_level.heartbeat_client.is_some());
+    assert_eq!((own.drain_code.get(), top_level.drain_code.get()), (4000, 4000));
 }
 
 #[test]
@@ -160,10 +160,10 @@ fn number_without_unit_suggests_the_unit() {
              [rates]\nhandshakes_per_client = 20"
         ),
         [
-            "limits.idle: 3600 has no unit (write \"3600s\" if it is seconds)",
-            "limits.message_from_client: 65536 has no unit (write \"64KiB\" if it is bytes)",
+            "limits.idle: 3600 has no unit (write \"3600s\" if you mean seconds)",
+            "limits.message_from_client: 65536 has no unit (write \"64KiB\" if you mean bytes)",
             "limits.close_grace: \"5\" has no unit (write \"5s\" for seconds)",
-            "rates.handshakes_per_client: 20 has no unit (write \"20/s\" if it is per second)",
+            "rates.handshakes_per_client: 20 has no unit (write \"20/s\" if you mean per second)",
         ]
     );
 }
@@ -251,6 +251,16 @@ fn zero_never_means_unlimited() {
             "rates.handshakes_per_client: a rate of 0 would allow nothing (the minimum is \"1/s\")",
         ]
     );
+    assert_eq!(
+        errors_below("[server]\nworkers = 0"),
+        ["server.workers: at least one worker thread is needed \
+          (write \"auto\" to let tidegate choose)"]
+    );
+    assert_eq!(
+        errors_replacing("\"127.0.0.1:9001\"", "{ address = \"127.0.0.1:9001\", weight = 0 }"),
+        ["route[0].backends[0].weight: a backend with the weight 0 would receive no tunnels \
+          (remove the backend, or write at least 1)"]
+    );
 }
 
 // Requirements: CF06.
@@ -305,7 +315,10 @@ fn deep_nesting_does_not_overflow_the_stack() {
     ];
     for text in texts {
         let errors = errors(&text);
-        assert_eq!(errors, [": this is nested deeper than 16 levels"]);
+        assert_eq!(
+            errors,
+            [": the file is nested deeper than 16 levels, the maximum for a configuration file"]
+        );
     }
 }
 
@@ -313,7 +326,11 @@ fn deep_nesting_does_not_overflow_the_stack() {
 #[test]
 fn rejects_oversized_files() {
     let text = format!("{PLAIN}{}", "#".repeat(4 << 20));
-    assert_eq!(rendered(&text), "proxy.toml: this is larger than 4MiB\n\nproxy.toml: 1 error");
+    assert_eq!(
+        rendered(&text),
+        "proxy.toml: the file is larger than 4 MiB, the maximum for a configuration file\n\n\
+         proxy.toml: 1 error"
+    );
 }
 
 // Requirements: CF08.

@@ -205,8 +205,10 @@ fn heartbeat_must_fit_into_idle_timeout() {
          heartbeat.timeout = 40s\n \
          13 | idle = \"40s\"\n    \
             |        ^^^^^\n    \
-            help: a lost client should be detected before the tunnel counts as idle:\n          \
-            write more than 40s, or set it or the interval to \"off\"\n\n\
+            help: a peer that stopped responding must be detected before the tunnel counts as \
+            idle:\n          \
+            set limits.idle to more than 40s or \"off\", or set heartbeat.interval to \
+            \"off\"\n\n\
          proxy.toml: 1 error"
     );
     assert_eq!(
@@ -229,7 +231,7 @@ fn heartbeat_must_fit_into_idle_timeout() {
 fn invalid_keys_are_skipped_by_cross_checks() {
     assert_eq!(
         errors_below("[limits]\nidle = 5\n[heartbeat]\ninterval = \"2h\""),
-        ["limits.idle: 5 has no unit (write \"5s\" if it is seconds)"]
+        ["limits.idle: 5 has no unit (write \"5s\" if you mean seconds)"]
     );
 }
 
@@ -341,7 +343,7 @@ fn errors_have_one_log_line_each() {
         Settings::parse(&format!("{PLAIN}[limits]\nidle = 5\n"), "proxy.toml").unwrap_err();
     assert_eq!(
         diagnostics.lines().collect::<Vec<_>>(),
-        ["proxy.toml:13:8: limits.idle: 5 has no unit (write \"5s\" if it is seconds)"]
+        ["proxy.toml:13:8: limits.idle: 5 has no unit (write \"5s\" if you mean seconds)"]
     );
 }
 
@@ -384,5 +386,5 @@ proptest! {
 #[test]
 fn control_socket_path_has_a_maximum_length() {
     let errors = errors_below(&format!("[control]\nsocket = \"/{}\"", "x".repeat(120)));
-    assert!(errors[0].contains("has 121 bytes (the maximum is 96"), "{errors:?}");
+    assert!(errors[0].contains("xxx is 121 bytes long; the maximum is 96"), "{errors:?}");
 }

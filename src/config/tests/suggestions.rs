@@ -201,7 +201,7 @@ fn per_client_limits_cannot_be_off() {
                 errors_below(&format!("[{table}]\n{key} = {word}")),
                 [format!(
                     "{table}.{key}: the limit for one client cannot be turned off \
-                     (write a larger number)"
+                     (write a number large enough for one client)"
                 )]
             );
         }
@@ -248,9 +248,8 @@ fn mistakes_in_addresses_are_explained() {
 #[test]
 fn rejects_variables_in_literal_values() {
     let none = |key: &str, variable: &str| {
-        let errors =
-            "would be used literally (variables are not supported: write the value itself)";
-        [format!("{key}: \"{variable}\" {errors}")]
+        let problem = format!("variables such as \"{variable}\" are not supported");
+        [format!("{key}: {problem} (write the value itself)")]
     };
     assert_eq!(
         errors_replacing("fullchain.pem", "${CERTS}/a.pem"),

@@ -46,7 +46,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
 pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Diagnostic> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
-        let problem = Problem::new("this is not UTF-8").help("save the file as UTF-8");
+        let problem = Problem::new("the file is not valid UTF-8").help("save the file as UTF-8");
         let span = at..at + '\u{fffd}'.len_utf8();
         Diagnostic::at(Location { key: String::new(), span }, problem)
     })?;
@@ -60,11 +60,16 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Diagnostic> {
 /// The text is too large or too deeply nested, or it is large and has a syntax error.
 pub(crate) fn parse(text: &str) -> Result<(Spanned<DeTable<'_>>, Vec<SyntaxError>), Diagnostic> {
     if text.len() > SIZE_MAX {
-        let problem = Problem::new(format!("this is larger than {}MiB", SIZE_MAX >> 20));
+        let problem = Problem::new(format!(
+            "the file is larger than {} MiB, the maximum for a configuration file",
+            SIZE_MAX >> 20
+        ));
         return Err(Diagnostic::for_file(problem));
     }
     if let Some(span) = too_deep(text) {
-        let problem = Problem::new(format!("this is nested deeper than {DEPTH_MAX} levels"));
+        let problem = Problem::new(format!(
+            "the file is nested deeper than {DEPTH_MAX} levels, the maximum for a configuration file"
+        ));
         return Err(Diagnostic::at(Location { key: String::new(), span }, problem));
     }
     let first = match DeTable::parse(text) {
@@ -253,7 +258,10 @@ mod tests {
     fn reports_invalid_utf8_with_its_line() {
         let dir = TempDir::new("cf02");
         let path = dir.file(b"[server]\nworkers = 1 # caf\xe9\n");
-        assert_eq!(errors(&path), ["FILE:2:18: this is not UTF-8 (save the file as UTF-8)"]);
+        assert_eq!(
+            errors(&path),
+            ["FILE:2:18: the file is not valid UTF-8 (save the file as UTF-8)"]
+        );
         let shown = Settings::load(&path).unwrap_err().to_string();
         assert!(
             shown.contains(" 2 | workers = 1 # caf\u{fffd}\n   |                  ^\n"),
@@ -261,7 +269,10 @@ mod tests {
         );
         let utf16: Vec<u8> = "[server]".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let path = dir.file(&[&b"\xff\xfe"[..], &utf16].concat());
-        assert_eq!(errors(&path), ["FILE:1:1: this is not UTF-8 (save the file as UTF-8)"]);
+        assert_eq!(
+            errors(&path),
+            ["FILE:1:1: the file is not valid UTF-8 (save the file as UTF-8)"]
+        );
     }
 
     // Requirements: CF08.
@@ -270,7 +281,10 @@ mod tests {
         let dir = TempDir::new("cf08");
         let path = dir.file(&vec![b'#'; 10 << 20]);
         assert_eq!(read(&path).unwrap().len(), SIZE_MAX + 1);
-        assert_eq!(errors(&path), ["FILE: this is larger than 4MiB"]);
+        assert_eq!(
+            errors(&path),
+            ["FILE: the file is larger than 4 MiB, the maximum for a configuration file"]
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl TomlValue for HeaderFieldName {
             let problem = Problem::new("only the name is needed to remove a field");
             return Err(problem.help(format!("write \"{}\"", name.trim())));
         }
-        let name = field_name(text)?;
+        let name = field_name(text, "X-Env")?;
         // The request id may be removed, but not set.
         let protected = protected(&name).filter(|_| name.as_str() != REQUEST_ID);
         protected.map_or(Ok(Self(name)), Err)
@@ -56,7 +56,7 @@ impl TomlValue for HeaderField {
                 Some(_) | None => problem.help("write name and value, as in \"X-Env: prod\""),
             });
         };
-        let name = field_name(name)?;
+        let name = field_name(name, "X-Env: prod")?;
         if let Some(problem) = protected(&name) {
             return Err(problem);
         }
@@ -67,8 +67,16 @@ impl TomlValue for HeaderField {
             return Err(problem.help("to remove a field, list its name in remove"));
         }
         if let Some(variable) = find_variable(content) {
-            let problem = Problem::new(format!("\"{variable}\" would be sent literally"));
-            return Err(problem.help("variables are not supported: write the value itself"));
+            let problem = Problem::new(format!(
+                "variables such as \"{variable}\" are not supported; only a fixed text can be set"
+            ));
+            let names_client = ["addr", "remote_ip", "client_ip"]
+                .iter()
+                .any(|part| variable.to_lowercase().contains(part));
+            return Err(match names_client {
+                true => problem.help("the client address is sent in X-Forwarded-For"),
+                false => problem,
+            });
         }
         // New values must be ASCII (RFC 9110 section 5.5); a line break would start another field.
         let value = HeaderValue::from_str(content).ok().filter(|_| content.is_ascii());
@@ -76,15 +84,17 @@ impl TomlValue for HeaderField {
             Some(value) => Ok(Self { name, value }),
             None => {
                 Err(Problem::new(format!("the value of {name} is not valid in a header field"))
-                    .help("write printable ASCII in one line"))
+                    .help("write printable ASCII on one line"))
             }
         }
     }
 }
 
-fn field_name(text: &str) -> Result<HeaderName, Problem> {
+/// Parses a field name. `entry` is an example of a whole entry of the list.
+fn field_name(text: &str, entry: &str) -> Result<HeaderName, Problem> {
     if text.is_empty() {
-        return Err(Problem::new("the name of the field is empty"));
+        let problem = Problem::new("the name of the field is empty");
+        return Err(problem.help(format!("write one such as \"{entry}\"")));
     }
     let problem = || Problem::new(format!("\"{text}\" is not the name of a header field"));
     // Whitespace before the colon is an error (RFC 9112 section 5.1).
@@ -108,18 +118,21 @@ fn is_name(text: &str) -> bool {
 fn protected(name: &HeaderName) -> Option<Problem> {
     // Many applications treat X_Forwarded_For as X-Forwarded-For.
     let plain = name.as_str().replace('_', "-");
-    let why = if HOP.contains(&plain.as_str()) || plain.starts_with("proxy-") {
-        "it controls message framing or applies to one hop only"
-    } else if plain.starts_with("sec-websocket-") {
-        "it is part of the WebSocket handshake"
-    } else if CLIENT.contains(&plain.as_str()) || plain.starts_with("x-forwarded-") {
-        "tidegate uses it to identify the client"
-    } else if plain == REQUEST_ID {
-        "tidegate sets the request id"
-    } else {
-        return None;
+    let (cannot, why) = match plain.as_str() {
+        "host" => ("changed", "it selects the route and is passed on as the client sent it"),
+        "via" => ("changed", "tidegate uses it to detect loops"),
+        "forwarded" | "x-real-ip" => ("changed", SET_FOR_BACKENDS),
+        REQUEST_ID => ("set", "tidegate sets the request id itself"),
+        plain if plain.starts_with("x-forwarded-") => ("changed", SET_FOR_BACKENDS),
+        plain if plain.starts_with("sec-websocket-") => {
+            ("changed", "it is part of the WebSocket handshake")
+        }
+        plain if HOP.contains(&plain) || plain.starts_with("proxy-") => {
+            ("changed", "it controls message framing or applies to one hop only")
+        }
+        _ => return None,
     };
-    let problem = Problem::new(format!("{name} cannot be changed: {why}"));
+    let problem = Problem::new(format!("{name} cannot be {cannot}: {why}"));
     Some(match plain.as_str() {
         "forwarded" => {
             problem.help("to send Forwarded as well, write forwarded = true in the route")
@@ -129,16 +142,15 @@ fn protected(name: &HeaderName) -> Option<Problem> {
 }
 
 /// Hop-by-hop fields (RFC 9110 section 7.6.1), and the fields that frame a message.
-const HOP: [&str; 9] = [
+const HOP: [&str; 8] = [
     "connection",
     "content-length",
     "expect",
-    "host",
     "keep-alive",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
 ];
-const CLIENT: [&str; 3] = ["forwarded", "via", "x-real-ip"];
+const SET_FOR_BACKENDS: &str = "tidegate sets it for backends";
 const REQUEST_ID: &str = "x-request-id";

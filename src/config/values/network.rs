@@ -22,7 +22,7 @@ impl TomlValue for Network {
             None => IpNet::from(parse_address(text)?),
         };
         if net.prefix_len() == 0 {
-            return Err(covers_every_address(&format!("{net} contains every address")));
+            return Err(covers_every_address(&format!("{net} covers"), net));
         }
         if net.addr().is_unspecified() && net.prefix_len() == net.max_prefix_len() {
             let problem = Problem::new(format!("{} cannot be the address of a proxy", net.addr()));
@@ -38,16 +38,23 @@ impl TomlValue for Network {
                 Ok(net) if bits > 0 => {
                     problem.help(format!("write \"{}\"", format_network(net.into())))
                 }
-                Ok(_) | Err(_) => covers_every_address("this contains every IPv4 address"),
+                Ok(_) | Err(_) => {
+                    let all = Ipv4Net::default().into();
+                    covers_every_address(&format!("\"{text}\" covers"), all)
+                }
             });
         }
         Ok(Self(net))
     }
 }
 
-/// The problem of a network or list that contains every address.
-pub(crate) fn covers_every_address(what: &str) -> Problem {
-    Problem::new(format!("{what}, so any client could forge its address")).help(PROXIES)
+/// The problem of a network or list that covers every address of the family of `all`. `subject` ends
+/// with the verb.
+pub(crate) fn covers_every_address(subject: &str, all: IpNet) -> Problem {
+    let family = if all.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+    let problem =
+        format!("{subject} every {family} address, so any client could forge its address");
+    Problem::new(problem).help(PROXIES)
 }
 
 fn parse_network(text: &str, address: &str, prefix: &str) -> Result<IpNet, Problem> {

@@ -20,16 +20,16 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OriginError {
     /// The text does not start with `scheme://`.
-    #[error("an origin must start with a scheme")]
+    #[error("it has no scheme")]
     NoScheme,
     /// The scheme contains characters that RFC 3986 section 3.1 does not allow.
     #[error("the scheme is malformed")]
     BadScheme,
     /// There is a path, query or fragment after host and port.
-    #[error("an origin must not contain a path, not even a trailing slash")]
+    #[error("it ends with a path, which may be just a slash")]
     Path,
     /// There is a user name.
-    #[error("an origin must not contain a user name")]
+    #[error("it contains a user name")]
     User,
     /// The host is empty.
     #[error("the host is missing")]

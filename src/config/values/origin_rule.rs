@@ -141,7 +141,8 @@ pub fn entries_for(text: &str) -> Option<String> {
 fn scheme_rule(scheme: &str) -> Result<OriginRule, Problem> {
     // The host takes no part in the check of the scheme.
     let origin = Origin::parse(&format!("{scheme}://a"));
-    let origin = origin.map_err(|error| Problem::new(error.to_string()).help(RULES))?;
+    let origin =
+        origin.map_err(|error| not_an_origin(&format!("{scheme}://*"), error).help(RULES))?;
     if !is_web_scheme(&origin.scheme) {
         return Ok(OriginRule::Scheme(origin.scheme.into()));
     }
@@ -157,16 +158,15 @@ fn scheme_rule(scheme: &str) -> Result<OriginRule, Problem> {
 fn subdomains(text: &str, scheme: &str, parent: &str) -> Result<OriginRule, Problem> {
     let parent = Origin::parse(&format!("{scheme}://{parent}"));
     let parent =
-        parent.map_err(|error| Problem::new(error.to_string()).help(suggestion(text, error)))?;
+        parent.map_err(|error| not_an_origin(text, error).help(suggestion(text, error)))?;
     if parent.host.starts_with('[') || parent.host.parse::<std::net::Ipv4Addr>().is_ok() {
-        return Err(
-            Problem::new("an IP address has no subdomains").help(format!("write \"{parent}\""))
-        );
+        let problem = not_an_origin(text, "an IP address has no subdomains");
+        return Err(problem.help(format!("write \"{parent}\"")));
     }
     if matches!(parent.scheme.as_str(), "ws" | "wss") {
         let scheme = if parent.scheme == "wss" { "https" } else { "http" };
         let (_, rest) = text.split_once("://").unwrap_or(("", text));
-        let problem = Problem::new("an origin is the address of the page, not of the WebSocket");
+        let problem = not_an_origin(text, "it is the address of a WebSocket, not that of a page");
         return Err(problem.help(format!("write \"{scheme}://{rest}\"")));
     }
     Ok(OriginRule::Subdomains(parent))
@@ -176,9 +176,12 @@ fn subdomains(text: &str, scheme: &str, parent: &str) -> Result<OriginRule, Prob
 /// send it or it is a misspelled keyword.
 fn literal(text: &str, error: OriginError) -> Result<OriginRule, Problem> {
     reject_variable(text)?;
-    let problem = Problem::new(error.to_string());
+    let problem = not_an_origin(text, error);
     if text.len() > TEXT_BYTES_MAX {
-        return Err(Problem::new(format!("longer than {TEXT_BYTES_MAX} bytes")));
+        let length = text.len();
+        return Err(Problem::new(format!(
+            "the origin is {length} bytes long; the maximum is {TEXT_BYTES_MAX}"
+        )));
     }
     // An `Origin` that is not printable ASCII is always rejected; whitespace around it is not part
     // of the value.
@@ -191,6 +194,10 @@ fn literal(text: &str, error: OriginError) -> Result<OriginRule, Problem> {
         return Err(problem.help(format!("did you mean \"{keyword}\"?")));
     }
     Ok(OriginRule::Text(text.into()))
+}
+
+fn not_an_origin(text: &str, why: impl fmt::Display) -> Problem {
+    Problem::new(format!("\"{text}\" is not an origin: {why}"))
 }
 
 /// The part before `://`.

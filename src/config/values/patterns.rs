@@ -189,11 +189,13 @@ pub(crate) fn check_request_path(text: &str) -> Result<(), Problem> {
     if text.contains("${") || text.contains("%{") {
         reject_variable(text)?;
     }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Problem::new(format!(
-            "\"{text}\" has a character that is not allowed in a request path"
-        ))
-        .help("write it percent-encoded, as clients send it"));
+    if let Some(found) = text.chars().find(|c| !c.is_ascii_graphic()) {
+        let (number, bytes) = (u32::from(found), found.to_string().into_bytes());
+        let encoded: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
+        let problem =
+            format!("\"{text}\" contains U+{number:04X}, which is not allowed in a request path");
+        let help = format!("write the character percent-encoded: {encoded}");
+        return Err(Problem::new(problem).help(help));
     }
     Ok(())
 }

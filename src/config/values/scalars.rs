@@ -30,24 +30,23 @@ pub(crate) struct OrOff<T>(pub(crate) Option<T>);
 
 impl<T: TomlValue> TomlValue for OrOff<T> {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        let none = value.as_bool() == Some(false) || means_unlimited(value);
-        if none && value.as_str() != Some("off") {
+        let is_off = value.as_bool() == Some(false) || means_unlimited(value);
+        if is_off && value.as_str() != Some("off") {
             return Err(type_mismatch("a limit", value).help("write \"off\" to turn it off"));
         }
-        let zero = "write \"off\" for no limit";
-        value_or_word(value, "off", zero).map(Self)
+        value_or_word(value, "off", "write \"off\" for no limit").map(Self)
     }
 }
 
 /// A limit for one client that cannot be turned off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AtLeastOne<T>(pub(crate) T);
+pub(crate) struct PerClientLimit<T>(pub(crate) T);
 
-impl<T: TomlValue> TomlValue for AtLeastOne<T> {
+impl<T: TomlValue> TomlValue for PerClientLimit<T> {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         if value.as_bool() == Some(false) || means_unlimited(value) {
             return Err(Problem::new("the limit for one client cannot be turned off")
-                .help("write a larger number"));
+                .help("write a number large enough for one client"));
         }
         T::read(value).map(Self)
     }
@@ -67,26 +66,28 @@ impl<T: TomlValue> TomlValue for OrAuto<T> {
 fn value_or_word<T: TomlValue>(
     value: &DeValue<'_>,
     word: &str,
-    zero: &str,
+    zero_help: &str,
 ) -> Result<Option<T>, Problem> {
     if value.as_str() == Some(word) {
         return Ok(None);
     }
-    let other = match value.as_str().and_then(|text| nearest(text, [word])) {
+    let other_help = match value.as_str().and_then(|text| nearest(text, [word])) {
         Some(word) => format!("did you mean \"{word}\"?"),
         None => format!("write a number without quotes, or \"{word}\""),
     };
-    T::read(value).map(Some).map_err(|problem| problem.help_if_zero(zero).help_if_none(&other))
+    T::read(value)
+        .map(Some)
+        .map_err(|problem| problem.help_if_zero(zero_help).help_if_none(&other_help))
 }
 
 impl TomlValue for bool {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        let meant = match value.as_str().map(str::to_ascii_lowercase).as_deref() {
+        let bool_help = match value.as_str().map(str::to_ascii_lowercase).as_deref() {
             Some("true" | "on" | "yes" | "1") => "write true, without quotes",
             Some("false" | "off" | "no" | "0") => "write false, without quotes",
             Some(_) | None => "write true or false, without quotes",
         };
-        value.as_bool().ok_or_else(|| type_mismatch("true or false", value).help(meant))
+        value.as_bool().ok_or_else(|| type_mismatch("true or false", value).help(bool_help))
     }
 }
 
@@ -101,6 +102,32 @@ impl TomlValue for NonZeroU32 {
     }
 }
 
+/// The weight of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Weight(pub(crate) NonZeroU32);
+
+impl TomlValue for Weight {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let zero = || {
+            Problem::zero("a backend with the weight 0 would receive no tunnels")
+                .help("remove the backend, or write at least 1")
+        };
+        NonZeroU32::read(value).map(Self).map_err(|problem| problem.zero_as(zero))
+    }
+}
+
+/// A number of worker threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerCount(pub(crate) NonZeroU32);
+
+impl TomlValue for WorkerCount {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let zero =
+            || Problem::zero("at least one worker thread is needed").help("the minimum is 1");
+        NonZeroU32::read(value).map(Self).map_err(|problem| problem.zero_as(zero))
+    }
+}
+
 /// Number of leading address bits that identify one client: 1 to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PrefixBits<const MAX: u8>(pub(crate) u8);
@@ -111,7 +138,7 @@ impl<const MAX: u8> TomlValue for PrefixBits<MAX> {
         match u8::try_from(number) {
             Ok(bits) if (1..=MAX).contains(&bits) => Ok(Self(bits)),
             Ok(_) | Err(_) => Err(Problem::new(format!("{number} is not a prefix length"))
-                .help(format!("write 1 to {MAX}"))),
+                .help(format!("write a number from 1 to {MAX}"))),
         }
     }
 }
@@ -138,7 +165,7 @@ impl TomlValue for Duration {
             None => Err(type_mismatch("a duration", value).help("write one such as \"30s\"")),
             Some(0) => parse_duration("0s"),
             Some(number) => Err(Problem::new(format!("{number} has no unit"))
-                .help(format!("write \"{number}s\" if it is seconds"))),
+                .help(format!("write \"{number}s\" if you mean seconds"))),
         }
     }
 }
@@ -152,7 +179,7 @@ impl TomlValue for ByteSize {
             None => Err(type_mismatch("a size", value).help("write one such as \"1MiB\"")),
             Some(0) => Self::parse("0B"),
             Some(number) => Err(Problem::new(format!("{number} has no unit"))
-                .help(format!("write \"{}\" if it is bytes", Self::new(number)))),
+                .help(format!("write \"{}\" if you mean bytes", Self::new(number)))),
         }
     }
 }
@@ -166,7 +193,7 @@ impl TomlValue for PerSecond {
             None => Err(type_mismatch("a rate", value).help("write one such as \"20/s\"")),
             Some(0) => Self::parse("0/s"),
             Some(number) => Err(Problem::new(format!("{number} has no unit"))
-                .help(format!("write \"{number}/s\" if it is per second"))),
+                .help(format!("write \"{number}/s\" if you mean per second"))),
         }
     }
 }
@@ -177,12 +204,13 @@ impl TomlValue for BytesPerSecond {
             return Self::parse(text);
         }
         match number(value)? {
-            None => {
-                Err(type_mismatch("a rate of bytes", value).help("write one such as \"64KiB/s\""))
-            }
+            None => Err(type_mismatch("a rate in bytes per second", value)
+                .help("write one such as \"64KiB/s\"")),
             Some(0) => Self::parse("0B/s"),
-            Some(number) => Err(Problem::new(format!("{number} has no unit"))
-                .help(format!("write \"{}/s\" if it is bytes per second", ByteSize::new(number)))),
+            Some(number) => Err(Problem::new(format!("{number} has no unit")).help(format!(
+                "write \"{}/s\" if you mean bytes per second",
+                ByteSize::new(number)
+            ))),
         }
     }
 }
@@ -198,7 +226,7 @@ impl TomlValue for Label {
             return Err(Problem::new("the name is empty"));
         }
         if text.len() > LABEL_MAX || text.chars().any(char::is_control) {
-            return Err(Problem::new("this name cannot be used in records")
+            return Err(Problem::new("this name cannot be used in access records")
                 .help(format!("write at most {LABEL_MAX} bytes, without control characters")));
         }
         reject_variable(text)?;
@@ -293,9 +321,10 @@ fn integer(value: &DeValue<'_>, expected: &str, max: u64) -> Result<u64, Problem
             Err(Problem::new(format!("{number} is too large"))
                 .help(format!("the maximum is {max}")))
         }
-        None => Err(match value.as_str().filter(|text| digits(text).is_some()) {
-            Some(text) => {
-                type_mismatch(expected, value).help(format!("write {text}, without quotes"))
+        // The parsed number, since TOML numbers have no leading zeros.
+        None => Err(match value.as_str().and_then(digits) {
+            Some(number) => {
+                type_mismatch(expected, value).help(format!("write {number}, without quotes"))
             }
             None => type_mismatch(expected, value),
         }),

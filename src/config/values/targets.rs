@@ -20,16 +20,22 @@ pub(crate) enum RecordTarget {
 impl TomlValue for RecordTarget {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         if value.as_bool() == Some(false) {
-            return Err(type_mismatch("a destination for records", value).help(TARGET_HELP));
+            return Err(Problem::new("access records cannot be turned off").help(TARGET_HELP));
         }
         let path = PathBuf::read(value)?;
         // These words are not meant as file names.
-        let words = ["stdout", "syslog", "journal", "journald", "off", "none", "null"];
+        let (off, services) =
+            (["off", "none", "null"], ["stdout", "syslog", "journal", "journald"]);
+        let means =
+            |text: &str, words: &[&str]| words.contains(&text.to_ascii_lowercase().as_str());
         match value.as_str() {
             Some("stderr") => Ok(Self::Stderr),
-            Some(word) if words.contains(&word.to_ascii_lowercase().as_str()) => {
-                Err(Problem::new(format!("records cannot be written to \"{word}\""))
-                    .help(TARGET_HELP))
+            Some(text) if means(text, &off) => {
+                Err(Problem::new("access records cannot be turned off").help(TARGET_HELP))
+            }
+            Some(text) if means(text, &services) => {
+                let problem = format!("access records cannot be written to \"{text}\"");
+                Err(Problem::new(problem).help(TARGET_HELP))
             }
             Some(dir) if dir.ends_with('/') => {
                 Err(Problem::new(format!("\"{dir}\" is a directory")).help("name the file in it"))

@@ -84,6 +84,15 @@ pub fn show_duration(duration: Duration) -> String {
     format!("{}{unit}", millis / scale)
 }
 
+/// Formats durations that a message compares, all in the largest unit that fits every one: `1200s`
+/// and `1510s`.
+pub fn show_in_one_unit<const N: usize>(durations: [Duration; N]) -> [String; N] {
+    let millis = durations.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let units = millis.map(|millis| largest_unit(millis, &TIME_UNITS));
+    let (unit, scale) = units.into_iter().min_by_key(|(_, scale)| *scale).unwrap_or(("ms", 1));
+    millis.map(|millis| format!("{}{unit}", millis / scale))
+}
+
 /// The sum that `1h30m` stands for.
 fn sum(text: &str) -> Option<Duration> {
     let mut rest = text;
@@ -123,14 +132,15 @@ impl PerSecond {
             return Err(Problem::new(format!("\"{text}\" is not a rate per second"))
                 .help("write a number per second, as in \"20/s\""));
         }
-        let number = digits(number).ok_or_else(|| {
-            Problem::new(format!("\"{text}\" does not start with a whole number"))
-                .help("write a number per second, as in \"20/s\"")
-        })?;
-        match u32::try_from(number).map(NonZeroU32::new) {
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            let problem = format!("the number before /s in \"{text}\" is not a whole number");
+            return Err(Problem::new(problem).help("write a number per second, as in \"20/s\""));
+        }
+        match number.parse::<u32>().map(NonZeroU32::new) {
             Ok(Some(rate)) => Ok(Self(rate)),
             Ok(None) => Err(zero_rate("1/s")),
-            Err(_) => Err(Problem::new(format!("\"{text}\" is more than {}/s", u32::MAX))),
+            Err(_) => Err(Problem::new(format!("\"{text}\" is more than {}/s", u32::MAX))
+                .help(format!("the maximum is \"{}/s\"", u32::MAX))),
         }
     }
 }
@@ -150,7 +160,7 @@ impl BytesPerSecond {
         let Some((size, unit)) = text.split_once('/') else {
             let problem = Problem::new(format!("\"{text}\" is not a rate"));
             return Err(match ByteSize::parse(text) {
-                Ok(_) => problem.help(format!("write \"{text}/s\" if it is per second")),
+                Ok(_) => problem.help(format!("write \"{text}/s\" if you mean per second")),
                 Err(_) => problem.help(example),
             });
         };
@@ -164,7 +174,7 @@ impl BytesPerSecond {
         }
         if digits(size).is_some() {
             let problem = Problem::new(format!("\"{text}\" has no unit"));
-            return Err(problem.help(format!("write \"{size}B/s\" if it is bytes")));
+            return Err(problem.help(format!("write \"{size}B/s\" if you mean bytes")));
         }
         let quantity =
             ByteSize::parse(size).map_err(|problem| problem.zero_as(|| zero_rate("1B/s")))?;
@@ -208,7 +218,7 @@ impl<'t> Quantity<'t> {
         }
         match number.parse() {
             Ok(value) => Ok(Self { number: value, digits: number, unit }),
-            Err(_) => Err(problem("is too large a number")),
+            Err(_) => Err(Problem::new(format!("the number in \"{text}\" is too large"))),
         }
     }
 

@@ -10,8 +10,8 @@ use crate::config::toml::diagnostic::Problem;
 pub(crate) fn reject_variable(text: &str) -> Result<(), Problem> {
     match find_variable(text) {
         Some(variable) => {
-            let problem = Problem::new(format!("\"{variable}\" would be used literally"));
-            Err(problem.help("variables are not supported: write the value itself"))
+            let problem = format!("variables such as \"{variable}\" are not supported");
+            Err(Problem::new(problem).help("write the value itself"))
         }
         None => Ok(()),
     }

@@ -21,7 +21,7 @@ pub(crate) struct KeyEntry {
     /// When a change of this key takes effect.
     pub(crate) applies_to: AppliesTo,
     /// The key that provides the value if this one is not in the file.
-    pub(crate) fallback: Option<String>,
+    pub(crate) inherited_from: Option<String>,
 }
 
 impl KeyGroup {
@@ -31,19 +31,24 @@ impl KeyGroup {
 
     /// Adds a key that has a fixed default.
     pub(crate) fn add(&mut self, name: &str, applies_to: AppliesTo, value: DisplayValue) {
-        self.entries.push(KeyEntry { name: name.to_owned(), value, applies_to, fallback: None });
+        self.entries.push(KeyEntry {
+            name: name.to_owned(),
+            value,
+            applies_to,
+            inherited_from: None,
+        });
     }
 
-    /// Adds a key that defaults to the value of the key `fallback`.
-    pub(crate) fn add_with_fallback(
+    /// Adds a key that defaults to the value of the key `inherited_from`.
+    pub(crate) fn add_inherited(
         &mut self,
         name: &str,
         applies_to: AppliesTo,
         value: DisplayValue,
-        fallback: impl Into<String>,
+        inherited_from: impl Into<String>,
     ) {
-        let fallback = Some(fallback.into());
-        self.entries.push(KeyEntry { name: name.to_owned(), value, applies_to, fallback });
+        let inherited_from = Some(inherited_from.into());
+        self.entries.push(KeyEntry { name: name.to_owned(), value, applies_to, inherited_from });
     }
 
     /// The full path of an entry, for example `route[0].limits.idle`.

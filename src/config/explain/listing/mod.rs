@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use self::key_group::KeyGroup;
-use self::route::{backend, common, route};
+use self::route::{backend, route, top_level_policy};
 use self::tables::{certificate, listener, process};
 use crate::config::explain::effect::AppliesTo;
 use crate::config::settings::Settings;
@@ -23,14 +23,14 @@ pub fn effective(settings: &Settings) -> Vec<EffectiveKey> {
     groups(settings, |group| {
         for entry in &group.entries {
             let line = group.line(entry, settings);
-            let fallback =
-                entry.fallback.clone().filter(|key| settings.source_map.line(key).is_some());
-            let from = fallback.unwrap_or_else(|| "default".to_owned());
+            let inherited_from =
+                entry.inherited_from.clone().filter(|key| settings.source_map.line(key).is_some());
+            let source = inherited_from.unwrap_or_else(|| "default".to_owned());
             keys.push(EffectiveKey {
                 key: group.key(entry),
                 value: entry.value.text.clone(),
                 line,
-                from: line.is_none().then_some(from),
+                from: line.is_none().then_some(source),
             });
         }
     });
@@ -39,7 +39,7 @@ pub fn effective(settings: &Settings) -> Vec<EffectiveKey> {
 
 /// When a change of a key takes effect, for example of `route[0].limits.idle`. `None` if there is
 /// no such key.
-pub fn takes_effect(key: &str) -> Option<AppliesTo> {
+pub fn when_effective(key: &str) -> Option<AppliesTo> {
     APPLIES_TO.get(&without_indices(key)).copied()
 }
 
@@ -64,12 +64,12 @@ static APPLIES_TO: LazyLock<HashMap<String, AppliesTo>> = LazyLock::new(|| {
 fn groups(settings: &Settings, mut each: impl FnMut(KeyGroup)) {
     (0..settings.listeners.len()).filter_map(|n| listener(settings, n)).for_each(&mut each);
     (0..settings.certificates.len()).filter_map(|n| certificate(settings, n)).for_each(&mut each);
-    for (n, of) in settings.routes.iter().enumerate() {
+    for (n, values) in settings.routes.iter().enumerate() {
         route(settings, n).into_iter().for_each(&mut each);
-        (0..of.backends.len()).filter_map(|m| backend(settings, n, m)).for_each(&mut each);
+        (0..values.backends.len()).filter_map(|m| backend(settings, n, m)).for_each(&mut each);
     }
-    let (before, after) = process(settings);
-    before.into_iter().chain(common(settings)).chain(after).for_each(each);
+    let (leading, trailing) = process(settings);
+    leading.into_iter().chain(top_level_policy(settings)).chain(trailing).for_each(each);
 }
 
 #[cfg(test)]
@@ -87,11 +87,11 @@ mod tests {
         });
         let mut count = 0;
         for key in leaves {
-            assert!(takes_effect(key).is_some(), "{key}");
+            assert!(when_effective(key).is_some(), "{key}");
             count += 1;
         }
         assert!(count > 100, "{count}");
-        assert_eq!(takes_effect("route[7].limits.idle"), Some(AppliesTo::Tunnels));
-        assert_eq!(takes_effect("zebra.x"), None);
+        assert_eq!(when_effective("route[7].limits.idle"), Some(AppliesTo::Tunnels));
+        assert_eq!(when_effective("zebra.x"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The listing's rows for routes, their backends, and the common limits and heartbeats.
+//! The listing's rows for routes, their backends, and the top-level limits and heartbeats.
 
 use ws::{LimitKind, Limits, PingProof, SessionPolicy, Side, Strictness};
 
@@ -18,7 +18,7 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     let mut group = KeyGroup::new(format!("route[{index}]"));
     group.add("host", Requests, text(&route.host));
     group.add("path", Requests, text(route.path.as_str()));
-    group.add_with_fallback("name", Requests, text(&route.name), format!("route[{index}].host"));
+    group.add_inherited("name", Requests, text(&route.name), format!("route[{index}].host"));
     group.add("origins", Requests, list(route.origins.iter().map(ToString::to_string)));
     group.add("on_backend_loss", Immediately, on_backend_loss(route.on_backend_loss));
     group.add("http", Requests, plain(route.http));
@@ -45,15 +45,15 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     headers(&mut group, "request_headers", &route.request_headers);
     headers(&mut group, "response_headers", &route.response_headers);
     for (key, value) in policy_keys(&route.policy, settings.source_map.heartbeat(Some(index))) {
-        group.add_with_fallback(&key, Tunnels, value, key.clone());
+        group.add_inherited(&key, Tunnels, value, key.clone());
     }
     for (name, value) in request_timeouts(&route.timeouts) {
         let key = format!("timeouts.{name}");
-        group.add_with_fallback(&key, Requests, value, key.clone());
+        group.add_inherited(&key, Requests, value, key.clone());
     }
     for (name, value) in drain_close(&route.policy) {
         let key = format!("drain.{name}");
-        group.add_with_fallback(&key, Tunnels, value, key.clone());
+        group.add_inherited(&key, Tunnels, value, key.clone());
     }
     Some(group)
 }
@@ -68,15 +68,15 @@ pub fn backend(settings: &Settings, route: usize, index: usize) -> Option<KeyGro
     let address = if is_short { group.prefix.clone() } else { address };
     group.add("address", Requests, text(&backend.address));
     group.add("weight", Requests, plain(backend.weight));
-    group.add_with_fallback("id", Requests, text(&backend.id), address);
+    group.add_inherited("id", Requests, text(&backend.id), address);
     Some(group)
 }
 
 /// The keys of `[limits]` and `[heartbeat]`.
-pub fn common(settings: &Settings) -> [KeyGroup; 2] {
+pub fn top_level_policy(settings: &Settings) -> [KeyGroup; 2] {
     let mut groups = ["limits", "heartbeat"].map(KeyGroup::new);
     let source_map = &settings.source_map;
-    for (key, value) in policy_keys(&source_map.common, source_map.heartbeat(None)) {
+    for (key, value) in policy_keys(&source_map.top_level_policy, source_map.heartbeat(None)) {
         for group in &mut groups {
             let name = key.strip_prefix(&group.prefix).and_then(|name| name.strip_prefix('.'));
             name.into_iter().for_each(|name| group.add(name, Tunnels, value.clone()));

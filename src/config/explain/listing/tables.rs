@@ -1,4 +1,4 @@
-//! The listing's rows for all tables except routes and common limits.
+//! The listing's rows for all tables except routes, `[limits]` and `[heartbeat]`.
 
 use ipnet::IpNet;
 use ws::SessionPolicy;
@@ -18,7 +18,7 @@ pub fn listener(settings: &Settings, index: usize) -> Option<KeyGroup> {
     let values = settings.listeners.get(index)?;
     let mut group = KeyGroup::new(format!("listener[{index}]"));
     group.add("address", Immediately, text(values.address));
-    group.add_with_fallback(
+    group.add_inherited(
         "name",
         Connections,
         text(&values.name),
@@ -50,7 +50,7 @@ pub fn process(settings: &Settings) -> (Vec<KeyGroup>, Vec<KeyGroup>) {
     let mut server = KeyGroup::new("server");
     let workers = (!settings.source_map.workers_auto).then_some(settings.workers);
     server.add("workers", Restart, or_auto(workers, plain));
-    let after = vec![
+    let trailing = vec![
         timeouts(settings),
         concurrency(settings),
         rates(settings),
@@ -62,7 +62,7 @@ pub fn process(settings: &Settings) -> (Vec<KeyGroup>, Vec<KeyGroup>) {
         log(settings),
         access(settings),
     ];
-    (vec![server], after)
+    (vec![server], trailing)
 }
 
 fn timeouts(settings: &Settings) -> KeyGroup {
@@ -100,7 +100,7 @@ fn concurrency(settings: &Settings) -> KeyGroup {
     let lowered = |number: usize, all: Option<usize>| all == Some(number);
     let (connections, tunnels) = (values.connections_per_client, values.tunnels_per_client);
     match lowered(connections, values.connections) {
-        true => group.add_with_fallback(
+        true => group.add_inherited(
             "connections_per_client",
             Connections,
             plain(connections),
@@ -109,13 +109,13 @@ fn concurrency(settings: &Settings) -> KeyGroup {
         false => group.add("connections_per_client", Connections, plain(connections)),
     }
     match (lowered(tunnels, values.tunnels), lowered(tunnels, values.connections)) {
-        (true, _) => group.add_with_fallback(
+        (true, _) => group.add_inherited(
             "tunnels_per_client",
             Requests,
             plain(tunnels),
             "concurrency.tunnels",
         ),
-        (false, true) => group.add_with_fallback(
+        (false, true) => group.add_inherited(
             "tunnels_per_client",
             Requests,
             plain(tunnels),
@@ -160,7 +160,7 @@ fn client_key(settings: &Settings) -> KeyGroup {
 }
 
 fn drain(settings: &Settings) -> KeyGroup {
-    let (values, policy) = (&settings.drain, &settings.source_map.common);
+    let (values, policy) = (&settings.drain, &settings.source_map.top_level_policy);
     let mut group = KeyGroup::new("drain");
     group.add("delay", Drain, or_off(values.delay, duration));
     group.add("window", Drain, duration(values.window));
@@ -216,7 +216,7 @@ fn access(settings: &Settings) -> KeyGroup {
             AccessTarget::File(path) => text(path.display()),
         },
     );
-    group.add_with_fallback("format", Immediately, text(format(values.format)), "log.format");
+    group.add_inherited("format", Immediately, text(format(values.format)), "log.format");
     group.add("start", Immediately, plain(values.start));
     group
 }

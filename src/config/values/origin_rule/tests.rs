@@ -95,21 +95,31 @@ fn schemes_of_web_pages_cannot_be_listed_as_a_whole() {
 #[test]
 fn invalid_rules_get_a_suggestion() {
     for (text, expected) in [
-        ("same_origin", "an origin must start with a scheme (did you mean \"same-origin\"?)"),
-        ("NULL", "an origin must start with a scheme (did you mean \"null\"?)"),
+        (
+            "same_origin",
+            "\"same_origin\" is not an origin: it has no scheme (did you mean \"same-origin\"?)",
+        ),
+        ("NULL", "\"NULL\" is not an origin: it has no scheme (did you mean \"null\"?)"),
         (
             "ws://*.a.b:1",
-            "an origin is the address of the page, not of the WebSocket (write \"http://*.a.b:1\")",
+            "\"ws://*.a.b:1\" is not an origin: it is the address of a WebSocket, not that of a page \
+             (write \"http://*.a.b:1\")",
         ),
         ("*.a.b", "\"*.a.b\" has a misplaced wildcard (write \"https://*.a.b\")"),
-        ("https://*.10.0.0.1", "an IP address has no subdomains (write \"https://10.0.0.1\")"),
+        (
+            "https://*.10.0.0.1",
+            "\"https://*.10.0.0.1\" is not an origin: an IP address has no subdomains \
+             (write \"https://10.0.0.1\")",
+        ),
         (
             "https://*.a.b/",
-            "an origin must not contain a path, not even a trailing slash (write \"https://*.a.b\")",
+            "\"https://*.a.b/\" is not an origin: it ends with a path, which may be just a slash \
+             (write \"https://*.a.b\")",
         ),
         (
             "https://b\u{fc}cher.example",
-            "the host is not ASCII (write the name in punycode, as browsers send it: \
+            "\"https://b\u{fc}cher.example\" is not an origin: the host is not ASCII \
+             (write the name in punycode, as browsers send it: \
              \"https://xn--bcher-kva.example\")",
         ),
     ] {

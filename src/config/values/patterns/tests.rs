@@ -89,8 +89,13 @@ fn paths_are_normalised() {
         ("/a/../b", "\"/a/../b\" has an empty, \".\" or \"..\" segment"),
         (
             "/a b",
-            "\"/a b\" has a character that is not allowed in a request path (write it \
-          percent-encoded, as clients send it)",
+            "\"/a b\" contains U+0020, which is not allowed in a request path \
+             (write the character percent-encoded: %20)",
+        ),
+        (
+            "/\u{fc}",
+            "\"/\u{fc}\" contains U+00FC, which is not allowed in a request path \
+             (write the character percent-encoded: %C3%BC)",
         ),
     ] {
         assert_eq!(PathPrefix::parse(text).unwrap_err().to_string(), expected);

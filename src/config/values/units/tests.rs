@@ -46,7 +46,7 @@ fn rejects_sizes_beyond_the_maximum_frame_length() {
     for text in ["9223372036854775808B", "8589934592GiB", "18446744073709551615GiB"] {
         assert_eq!(error(ByteSize::parse(text)), format!("\"{text}\" is more than 2^63 bytes"));
     }
-    assert!(error(ByteSize::parse("99999999999999999999B")).contains("too large a number"));
+    assert!(error(ByteSize::parse("99999999999999999999B")).contains("is too large"));
 }
 
 #[test]
@@ -60,6 +60,14 @@ fn durations_are_one_number_and_one_unit() {
     }
     assert_eq!(show_duration(Duration::from_secs(90)), "90s");
     assert_eq!(show_duration(Duration::from_secs(7200)), "2h");
+}
+
+#[test]
+fn compared_durations_are_shown_in_one_unit() {
+    let show = |times: [u64; 2]| show_in_one_unit(times.map(Duration::from_millis));
+    assert_eq!(show([1_200_000, 1_510_000]), ["1200s", "1510s"]);
+    assert_eq!(show([7_200_000, 3_600_000]), ["2h", "1h"]);
+    assert_eq!(show([60_000, 1_500]), ["60000ms", "1500ms"]);
 }
 
 // Requirements: CF05.
@@ -92,8 +100,18 @@ fn rejects_invalid_durations() {
 #[test]
 fn rates_are_per_second() {
     assert_eq!(PerSecond::parse("20/s").unwrap().0.get(), 20);
-    for text in ["20", "20/m", "/s", "+1/s", "20/ s", "1.5/s", "0/s", "4294967296/s"] {
+    for text in ["20", "20/m", "/s", "+1/s", "20/ s", "0/s", "99999999999999999999/s"] {
         assert!(PerSecond::parse(text).is_err(), "{text}");
+    }
+    assert_eq!(
+        error(PerSecond::parse("1.5/s")),
+        "the number before /s in \"1.5/s\" is not a whole number \
+         (write a number per second, as in \"20/s\")"
+    );
+    for text in ["4294967296/s", "99999999999999999999/s"] {
+        let problem = format!("\"{text}\" is more than 4294967295/s");
+        let expected = format!("{problem} (the maximum is \"4294967295/s\")");
+        assert_eq!(error(PerSecond::parse(text)), expected);
     }
 }
 
@@ -103,14 +121,14 @@ fn byte_rates_are_sizes_per_second() {
         assert_eq!(BytesPerSecond::parse(text).unwrap().0.get(), bytes, "{text}");
     }
     for (text, expected) in [
-        ("64KiB", "\"64KiB\" is not a rate (write \"64KiB/s\" if it is per second)"),
+        ("64KiB", "\"64KiB\" is not a rate (write \"64KiB/s\" if you mean per second)"),
         ("x", "\"x\" is not a rate (write bytes per second, as in \"64KiB/s\")"),
         (
             "1MiB/m",
             "\"1MiB/m\" is not a rate per second \
              (write bytes per second, as in \"64KiB/s\")",
         ),
-        ("100/s", "\"100/s\" has no unit (write \"100B/s\" if it is bytes)"),
+        ("100/s", "\"100/s\" has no unit (write \"100B/s\" if you mean bytes)"),
         ("0/s", "a rate of 0 would allow nothing (the minimum is \"1B/s\")"),
         ("0MiB/s", "a rate of 0 would allow nothing (the minimum is \"1B/s\")"),
         ("1MB/s", "\"MB\" is not a unit of size (write \"1MiB\", which is 1048576 bytes)"),

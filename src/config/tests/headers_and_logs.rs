@@ -11,7 +11,7 @@ fn route(lines: &str) -> RouteSettings {
 }
 
 /// The errors of this list of trusted addresses.
-fn network_errors(list: &str) -> Vec<String> {
+fn trusted_address_errors(list: &str) -> Vec<String> {
     errors_below(&format!("[trusted_proxies]\naddresses = [{list}]"))
 }
 
@@ -45,7 +45,7 @@ fn trusted_proxies_are_addresses_and_networks() {
 
 // Requirements: CF05.
 #[test]
-fn invalid_network_shows_what_to_write() {
+fn invalid_network_suggests_a_valid_one() {
     for (address, problem) in [
         (
             "\"10.0.0.1/8\"",
@@ -89,7 +89,10 @@ fn invalid_network_shows_what_to_write() {
             "0.0.0.0 cannot be the address of a proxy (list the addresses of your own proxies only)",
         ),
     ] {
-        assert_eq!(network_errors(address), [format!("trusted_proxies.addresses[0]: {problem}")]);
+        assert_eq!(
+            trusted_address_errors(address),
+            [format!("trusted_proxies.addresses[0]: {problem}")]
+        );
     }
     assert_eq!(
         errors_below("[trusted_proxies]\naddresses = \"10.0.0.1\""),
@@ -103,19 +106,21 @@ fn rejects_trusting_every_address() {
     let reason = "so any client could forge its address \
                (list the addresses of your own proxies only)";
     for (network, message) in [
-        ("\"0.0.0.0/0\"", "0.0.0.0/0 contains every address"),
-        ("\"::/0\"", "::/0 contains every address"),
-        ("\"::ffff:0:0/96\"", "this contains every IPv4 address"),
+        ("\"0.0.0.0/0\"", "0.0.0.0/0 covers every IPv4 address"),
+        ("\"::/0\"", "::/0 covers every IPv6 address"),
+        ("\"::ffff:0:0/96\"", "\"::ffff:0:0/96\" covers every IPv4 address"),
     ] {
         assert_eq!(
-            network_errors(network),
+            trusted_address_errors(network),
             [format!("trusted_proxies.addresses[0]: {message}, {reason}")]
         );
     }
-    let halves = "\"128.0.0.0/1\", \"10.0.0.0/8\", \"0.0.0.0/2\", \"64.0.0.0/2\"";
+    let networks = "\"128.0.0.0/1\", \"10.0.0.0/8\", \"0.0.0.0/2\", \"64.0.0.0/2\"";
     assert_eq!(
-        network_errors(halves),
-        [format!("trusted_proxies.addresses: together these contain every address, {reason}")]
+        trusted_address_errors(networks),
+        [format!(
+            "trusted_proxies.addresses: together these networks cover every IPv4 address, {reason}"
+        )]
     );
 }
 
@@ -125,7 +130,7 @@ fn forwarded_header_requires_trusted_proxies() {
     assert_eq!(
         errors_below("[trusted_proxies]\nheader = \"forwarded\""),
         ["trusted_proxies.header: trusted_proxies.addresses is empty, so this header is ignored \
-          (list the proxies in front: addresses = [\"10.0.0.7\"])"]
+          (list the proxies in front of tidegate: addresses = [\"10.0.0.7\"])"]
     );
     assert_eq!(
         errors_below("[trusted_proxies]\nheader = \"x-real-ip\""),
@@ -150,7 +155,7 @@ fn proxy_protocol_requires_trusted_proxies() {
 }
 
 #[test]
-fn route_selects_how_clients_are_announced() {
+fn route_sends_proxy_header_and_forwarded() {
     let route = route("proxy_protocol = true\nforwarded = true\ncompression = \"strip\"");
     assert_eq!((route.send_proxy, route.send_forwarded), (true, true));
     assert_eq!(route.compression, Compression::Strip);
@@ -174,7 +179,7 @@ fn header_fields_are_set_and_removed() {
 
 // Requirements: CF05.
 #[test]
-fn invalid_header_field_shows_what_to_write() {
+fn invalid_header_field_suggests_a_valid_one() {
     for (key, item, problem) in [
         ("set", "X-Env=prod", "\"X-Env=prod\" has no colon (write \"X-Env: prod\")"),
         ("set", "X-Env prod", "\"X-Env prod\" has no colon (write \"X-Env: prod\")"),
@@ -184,17 +189,17 @@ fn invalid_header_field_shows_what_to_write() {
             "X-Env : prod",
             "\"X-Env \" is not the name of a header field (write \"X-Env\", without spaces)",
         ),
-        ("set", ": prod", "the name of the field is empty"),
+        ("set", ": prod", "the name of the field is empty (write one such as \"X-Env: prod\")"),
         ("set", "X-Env: ", "x-env has no value (to remove a field, list its name in remove)"),
         (
             "set",
             "X-Env: a\\r\\nHost: b",
-            "the value of x-env is not valid in a header field (write printable ASCII in one line)",
+            "the value of x-env is not valid in a header field (write printable ASCII on one line)",
         ),
         (
             "set",
             "X-Env: \u{fc}",
-            "the value of x-env is not valid in a header field (write printable ASCII in one line)",
+            "the value of x-env is not valid in a header field (write printable ASCII on one line)",
         ),
         (
             "set",
@@ -208,7 +213,7 @@ fn invalid_header_field_shows_what_to_write() {
             "\"X-Debug-*\" is not the name of a header field \
              (wildcards are not supported: write each name in full)",
         ),
-        ("remove", "", "the name of the field is empty"),
+        ("remove", "", "the name of the field is empty (write one such as \"X-Env\")"),
     ] {
         let errors = errors_below(&format!("[route.request_headers]\n{key} = [\"{item}\"]"));
         assert_eq!(errors, [format!("route[0].request_headers.{key}[0]: {problem}")]);
@@ -227,16 +232,17 @@ fn invalid_header_field_shows_what_to_write() {
 
 // Requirements: CF05.
 #[test]
-fn header_value_is_taken_verbatim() {
-    for (value, variable) in [
-        ("$remote_addr", "$remote_addr"),
-        ("https://${host}/a", "${host}"),
-        ("a;%{REMOTE_ADDR}s b", "%{REMOTE_ADDR}s"),
+fn variables_in_header_values_are_rejected() {
+    let address = " (the client address is sent in X-Forwarded-For)";
+    for (value, variable, help) in [
+        ("$remote_addr", "$remote_addr", address),
+        ("https://${host}/a", "${host}", ""),
+        ("a;%{REMOTE_ADDR}s b", "%{REMOTE_ADDR}s", address),
     ] {
         let errors = errors_below(&format!("[route.request_headers]\nset = [\"X-A: {value}\"]"));
-        let problem = format!("\"{variable}\" would be sent literally");
-        let help = "variables are not supported: write the value itself";
-        assert_eq!(errors, [format!("route[0].request_headers.set[0]: {problem} ({help})")]);
+        let problem = format!("variables such as \"{variable}\" are not supported");
+        let problem = format!("{problem}; only a fixed text can be set{help}");
+        assert_eq!(errors, [format!("route[0].request_headers.set[0]: {problem}")]);
     }
     for value in ["costs $5", "100% {a}", "$2y$10$Nq", "a$b", "%20"] {
         route(&format!("[route.request_headers]\nset = [\"X-A: {value}\"]"));
@@ -245,7 +251,7 @@ fn header_value_is_taken_verbatim() {
 
 // Requirements: CF05.
 #[test]
-fn redacted_parameters_must_have_names() {
+fn redact_entries_must_be_parameter_names() {
     let problem = |name: &str| {
         format!(
             "log.redact[1]: \"{name}\" is not a parameter name and would redact nothing \
@@ -265,9 +271,10 @@ fn redacted_parameters_must_have_names() {
 fn protected_header_fields_cannot_be_changed() {
     let hop = "it controls message framing or applies to one hop only";
     let handshake = "it is part of the WebSocket handshake";
-    let client = "tidegate uses it to identify the client";
+    let backends = "tidegate sets it for backends";
+    let host = "it selects the route and is passed on as the client sent it";
     for (name, why) in [
-        ("Host", hop),
+        ("Host", host),
         ("Connection", hop),
         ("Upgrade", hop),
         ("Keep-Alive", hop),
@@ -280,11 +287,11 @@ fn protected_header_fields_cannot_be_changed() {
         ("Proxy-Anything", hop),
         ("Sec-WebSocket-Key", handshake),
         ("Sec-WebSocket-Anything", handshake),
-        ("Via", client),
-        ("X-Real-IP", client),
-        ("X-Forwarded-For", client),
-        ("X-Forwarded-Anything", client),
-        ("X_Forwarded_For", client),
+        ("Via", "tidegate uses it to detect loops"),
+        ("X-Real-IP", backends),
+        ("X-Forwarded-For", backends),
+        ("X-Forwarded-Anything", backends),
+        ("X_Forwarded_For", backends),
     ] {
         for table in ["request_headers", "response_headers"] {
             for (key, item) in [("remove", name.to_owned()), ("set", format!("{name}: 1"))] {
@@ -299,9 +306,9 @@ fn protected_header_fields_cannot_be_changed() {
     assert_eq!(
         errors_below("[route.request_headers]\nset = [\"Forwarded: for=a\", \"X-Request-Id: 1\"]"),
         [
-            "route[0].request_headers.set[0]: forwarded cannot be changed: tidegate uses it to identify the client \
+            "route[0].request_headers.set[0]: forwarded cannot be changed: tidegate sets it for backends \
              (to send Forwarded as well, write forwarded = true in the route)",
-            "route[0].request_headers.set[1]: x-request-id cannot be changed: tidegate sets the request id (remove it from this list)",
+            "route[0].request_headers.set[1]: x-request-id cannot be set: tidegate sets the request id itself (remove it from this list)",
         ]
     );
 }
@@ -329,7 +336,7 @@ fn header_field_may_be_listed_only_once() {
 }
 
 #[test]
-fn access_log_path_is_relative_to_the_configuration() {
+fn access_log_path_is_resolved_against_configuration_directory() {
     let access = |lines: &str| {
         let text = format!("{PLAIN}{lines}\n");
         Settings::parse(&text, "/etc/tidegate/proxy.toml").unwrap().access
@@ -350,20 +357,20 @@ fn access_log_goes_to_stderr_or_file() {
     let where_to =
         "(write \"stderr\", which goes to the journal under systemd, or the path of a file)";
     for (to, problem) in [
-        ("\"stdout\"", format!("records cannot be written to \"stdout\" {where_to}")),
-        ("\"off\"", format!("records cannot be written to \"off\" {where_to}")),
-        ("\"Syslog\"", format!("records cannot be written to \"Syslog\" {where_to}")),
-        ("false", format!("expected a destination for records, found false {where_to}")),
+        ("\"stdout\"", format!("access records cannot be written to \"stdout\" {where_to}")),
+        ("\"off\"", format!("access records cannot be turned off {where_to}")),
+        ("\"Syslog\"", format!("access records cannot be written to \"Syslog\" {where_to}")),
+        ("false", format!("access records cannot be turned off {where_to}")),
         ("\"\"", "\"\" is not a path".to_owned()),
         ("\"/var/log/\"", "\"/var/log/\" is a directory (name the file in it)".to_owned()),
         (
             "\"privkey.pem\"",
-            "this file is already used as certificate[0].key (records would be written into it: name another file)"
+            "privkey.pem is already used as certificate[0].key (access records would be appended to it: name another file)"
                 .to_owned(),
         ),
         (
             "\"./fullchain.pem\"",
-            "this file is already used as certificate[0].chain (records would be written into it: name another file)"
+            "./fullchain.pem is already used as certificate[0].chain (access records would be appended to it: name another file)"
                 .to_owned(),
         ),
     ] {
