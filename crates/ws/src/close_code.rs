@@ -19,9 +19,10 @@ impl CloseCode {
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// 1009: a message exceeds the size limit.
     pub const TOO_BIG: Self = Self(1009);
-    /// 1012: the service restarts (IANA registry).
+    /// 1012: the service restarts, so that clients reconnect (IANA registry).
     pub const SERVICE_RESTART: Self = Self(1012);
-    /// 1013: overload, try again later (IANA registry).
+    /// 1013: the service cannot serve this client now, for example because it is overloaded; clients
+    /// try again later (IANA registry).
     pub const TRY_AGAIN_LATER: Self = Self(1013);
 
     /// The code if an endpoint may send it: 1000 to 1014 except the reserved ones, and 3000 to 4999
@@ -42,7 +43,8 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// 1005: stands in records for a Close frame without a code. It is never sent (7.4.1).
+/// 1005: the code that records and metrics show for a Close frame without a code. It is never sent
+/// (RFC 6455 7.4.1).
 pub(crate) const NO_STATUS: u16 = 1005;
 
 #[cfg(test)]
@@ -51,7 +53,7 @@ mod tests {
 
     // Requirements: F15, F16.
     #[test]
-    fn valid_close_codes() {
+    fn accepts_only_codes_that_may_be_sent() {
         for code in 0..=u16::MAX {
             let valid = (1000..=1014).contains(&code) && !(1004..=1006).contains(&code)
                 || (3000..5000).contains(&code);

@@ -73,7 +73,8 @@ impl LimitKind {
         }
     }
 
-    /// The configured value as written in the configuration, such as `1MiB` or `50/s, burst 100`;
+    /// The configured value in the notation of the configuration file, such as `1MiB` or
+    /// `50/s, burst 100`;
     /// `None` if there is no limit.
     pub fn value(self, limits: &Limits) -> Option<String> {
         match self {

@@ -228,9 +228,9 @@ impl FrameMeter {
         if continues != self.position.fragmented {
             self.protocol_error(
                 if continues {
-                    ProtocolError::ContinuationStray
+                    ProtocolError::StrayContinuation
                 } else {
-                    ProtocolError::MessageInterleaved
+                    ProtocolError::InterleavedMessage
                 },
                 context,
             )?;

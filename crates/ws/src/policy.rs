@@ -33,9 +33,10 @@ pub struct SessionPolicy {
     /// Minimum rate, in bytes per second, at which a peer must accept queued data to stay within
     /// [`SessionPolicy::write_timeout`]. `None`: any progress is sufficient.
     pub min_write_rate: Option<NonZeroU64>,
-    /// The close code sent to clients during a drain.
+    /// The close code sent to clients by a drain, by a kill without a code of its own, and if the
+    /// backend is lost.
     pub drain_code: CloseCode,
-    /// The close reason sent to clients during a drain; at most
+    /// The close reason sent to clients in the same cases; at most
     /// [`CLOSE_REASON_MAX`](crate::CLOSE_REASON_MAX) bytes.
     pub drain_reason: Arc<str>,
 }

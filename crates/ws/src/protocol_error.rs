@@ -22,9 +22,9 @@ pub enum ProtocolError {
     /// A control frame with more than 125 payload bytes (5.5).
     ControlTooLong,
     /// A continuation frame outside a message (5.4).
-    ContinuationStray,
+    StrayContinuation,
     /// A new message inside a fragmented one (5.4).
-    MessageInterleaved,
+    InterleavedMessage,
     /// A Close frame with a payload of one byte (5.5.1).
     CloseLength,
     /// A close code that must not be sent (7.4).
@@ -45,8 +45,8 @@ impl ProtocolError {
         Self::Length,
         Self::ControlFragmented,
         Self::ControlTooLong,
-        Self::ContinuationStray,
-        Self::MessageInterleaved,
+        Self::StrayContinuation,
+        Self::InterleavedMessage,
         Self::CloseLength,
         Self::CloseCode,
         Self::CloseReason,
@@ -62,7 +62,7 @@ impl ProtocolError {
             Self::Opcode => "ws_opcode",
             Self::Length => "ws_length",
             Self::ControlFragmented | Self::ControlTooLong => "ws_control",
-            Self::ContinuationStray | Self::MessageInterleaved => "ws_continuation",
+            Self::StrayContinuation | Self::InterleavedMessage => "ws_continuation",
             Self::CloseLength | Self::CloseCode | Self::CloseReason => "ws_close",
             Self::Inflate => "ws_inflate",
         }
@@ -80,8 +80,8 @@ impl ProtocolError {
             | Self::Length
             | Self::ControlFragmented
             | Self::ControlTooLong
-            | Self::ContinuationStray
-            | Self::MessageInterleaved
+            | Self::StrayContinuation
+            | Self::InterleavedMessage
             | Self::CloseLength
             | Self::CloseCode => CloseCode::PROTOCOL_ERROR,
         }
@@ -97,8 +97,8 @@ impl ProtocolError {
             Self::Length => "length not in its shortest form",
             Self::ControlFragmented => "fragmented control frame",
             Self::ControlTooLong => "control frame over 125 bytes",
-            Self::ContinuationStray => "continuation frame outside a message",
-            Self::MessageInterleaved => "new message inside a fragmented one",
+            Self::StrayContinuation => "continuation frame outside a message",
+            Self::InterleavedMessage => "new message inside a fragmented one",
             Self::CloseLength => "close payload of one byte",
             Self::CloseCode => "invalid close code",
             Self::CloseReason => "close reason that is not UTF-8",

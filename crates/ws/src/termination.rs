@@ -38,7 +38,8 @@ pub enum TerminationReason {
     Killed,
     /// The backend was removed or is down, and the route closes such tunnels.
     BackendLost,
-    /// The proxy aborted the session.
+    /// The proxy aborted the session without a closing handshake: a drain or shutdown was forced or
+    /// reached its deadline, or the session was dropped while it was open.
     Aborted,
 }
 
@@ -65,7 +66,8 @@ impl TerminationReason {
         }
     }
 
-    /// The party that caused the end: `client`, `backend`, or `tidegate` for its timers and commands.
+    /// The side that closed or disconnected, or that is at fault (a violation, no pong, too slow a
+    /// reader): `client` or `backend`; `tidegate` if it is neither.
     pub fn initiator(self) -> &'static str {
         match self {
             Self::ClientClosed | Self::ClientDisconnected => Side::Client.as_str(),
@@ -107,7 +109,8 @@ impl TerminationReason {
         }
     }
 
-    /// The value of that key as written in the configuration, such as `1h` or `1MiB`.
+    /// The value of that key in the notation of the configuration file, such as `1h` or `1MiB`. `None`
+    /// also for [`BackendLost`](Self::BackendLost): its key is not part of the session policy.
     pub fn value(self, policy: &SessionPolicy) -> Option<String> {
         match self {
             Self::LimitExceeded(side, limit) => limit.value(policy.limits(side)),
@@ -191,7 +194,9 @@ impl TerminationReason {
             Self::ProtocolError(_, error) => error.description(),
             Self::ClientDisconnected | Self::BackendDisconnected => "the other side disconnected",
             Self::Idle => "idle",
-            Self::HeartbeatTimeout(lost) if lost != to => "the other side disconnected",
+            Self::HeartbeatTimeout(unresponsive) if unresponsive != to => {
+                "the other side disconnected"
+            }
             Self::HeartbeatTimeout(_) => "no answer to a ping",
             Self::WriteTimeout(at_fault) | Self::WriteTooSlow(at_fault) if at_fault != to => {
                 "the other side does not read"

@@ -10,7 +10,7 @@ use crate::peers::Shutdown;
 use crate::policy::{DeflateMode, Limit, Limits, SessionPolicy};
 use crate::session::{RecvAction, Session};
 use crate::side::Side;
-use crate::stats::MessageSizes;
+use crate::stats::{CloseCodes, MessageSizes};
 use crate::timestamp::Timestamp;
 
 /// A complete frame of a side, masked if it comes from the client.
@@ -67,6 +67,13 @@ impl Entropy for CountingEntropy {
     }
 }
 
+/// How the streams to both sides are to be shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shutdowns {
+    pub(crate) client: Shutdown,
+    pub(crate) backend: Shutdown,
+}
+
 /// A session, its clock, and what each side has received.
 pub(crate) struct Harness {
     pub(crate) session: Session,
@@ -102,7 +109,7 @@ impl Harness {
 
     /// Passes bytes from a side to the session and writes everything that results. Returns the
     /// number of bytes that remain undecided.
-    pub(crate) fn send(&mut self, from: Side, bytes: &[u8]) -> usize {
+    pub(crate) fn feed_from(&mut self, from: Side, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         self.flush();
         while !rest.is_empty() {
@@ -174,14 +181,14 @@ impl Harness {
         }
     }
 
-    /// The close codes sent to the client and to the backend.
-    pub(crate) fn close_codes(&self) -> (Option<u16>, Option<u16>) {
-        let codes = self.session.close_codes();
-        (codes.to_client, codes.to_backend)
+    /// The close codes sent so far.
+    pub(crate) fn close_codes(&self) -> CloseCodes {
+        self.session.close_codes()
     }
 
-    /// The shutdown states of the client and of the backend.
-    pub(crate) fn shutdowns(&self) -> (Shutdown, Shutdown) {
-        (self.session.shutdown(Side::Client), self.session.shutdown(Side::Backend))
+    /// The shutdown states of both sides.
+    pub(crate) fn shutdowns(&self) -> Shutdowns {
+        let of = |side| self.session.shutdown(side);
+        Shutdowns { client: of(Side::Client), backend: of(Side::Backend) }
     }
 }

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
+use crate::control_frame::CLOSE_REASON_MAX;
 use crate::policy::Limit;
 use crate::test_support::policy;
 use crate::violation::Violation;
@@ -20,7 +21,7 @@ fn close_codes_match_the_documented_table() {
         let codes = actual.entry(key).or_default();
         for (codes, side) in codes.iter_mut().zip(Side::BOTH) {
             codes.insert(documented_code(reason, reason.close_code(side, &policy), drain_code));
-            assert!(reason.close_reason(side, &policy).len() <= 123);
+            assert!(reason.close_reason(side, &policy).len() <= CLOSE_REASON_MAX);
         }
     }
     assert_eq!(actual, documented_codes());
@@ -111,7 +112,7 @@ fn every_reason() -> impl Iterator<Item = TerminationReason> {
 }
 
 #[test]
-fn limit_reasons_name_key_and_value() {
+fn reasons_name_their_key_and_value() {
     let mut policy = policy();
     for (reason, key, value) in [
         (TerminationReason::Idle, "limits.idle", "1h"),

@@ -19,7 +19,7 @@ fn backend_protocol_errors_close_both_sides() {
         (header(Backend, 0x82, 1 << 63), ProtocolError::Length),
         (frame(Backend, 0x8a, &[0; 126]), ProtocolError::ControlTooLong),
         (frame(Backend, 0x0a, b""), ProtocolError::ControlFragmented),
-        (frame(Backend, 0x00, b""), ProtocolError::ContinuationStray),
+        (frame(Backend, 0x00, b""), ProtocolError::StrayContinuation),
     ] {
         assert_eq!(protocol_error(Backend, false, &bytes), (expected, 1002));
     }
@@ -32,15 +32,15 @@ fn oversized_backend_message_closes_with_1009() {
         from_backend: Limits { message: Some(Limit::close(10)), ..Limits::default() },
         ..policy()
     });
-    harness.send(Backend, &frame(Backend, 0x82, &[0; 10]));
-    harness.send(Backend, &frame(Backend, 0x82, &[0; 11]));
+    harness.feed_from(Backend, &frame(Backend, 0x82, &[0; 10]));
+    harness.feed_from(Backend, &frame(Backend, 0x82, &[0; 11]));
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Backend, LimitKind::Message))
     );
-    assert_eq!(harness.close_codes(), (Some(1013), Some(1009)));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1013), to_backend: Some(1009) });
     let mut harness = Harness::new();
-    harness.send(Backend, &header(Backend, 0x82, u64::MAX >> 1));
+    harness.feed_from(Backend, &header(Backend, 0x82, u64::MAX >> 1));
     assert_eq!(harness.session.termination(), None, "no limit by default");
 }
 
@@ -59,16 +59,16 @@ fn backend_eof_or_reset_closes_with_1012() {
     let mut harness = Harness::new();
     let last = frame(Backend, 0x81, b"last message");
     let half = &frame(Backend, 0x81, b"never finished")[..1];
-    assert_eq!(harness.send(Backend, &[&last, half].concat()), 1);
+    assert_eq!(harness.feed_from(Backend, &[&last, half].concat()), 1);
     harness.eof(Backend);
     assert_eq!(harness.session.termination(), Some(TerminationReason::BackendDisconnected));
-    assert_eq!(harness.close_codes(), (Some(1012), None));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1012), to_backend: None });
     assert!(harness.to_client.starts_with(&last), "complete frames are delivered first");
-    assert_eq!(harness.shutdowns(), (KeepOpen, CloseWrite));
-    harness.send(Client, &frame(Client, 0x81, b"undeliverable"));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: KeepOpen, backend: CloseWrite });
+    harness.feed_from(Client, &frame(Client, 0x81, b"undeliverable"));
     assert!(harness.to_backend.is_empty());
-    harness.send(Client, &close(Client, 1012, ""));
-    assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite));
+    harness.feed_from(Client, &close(Client, 1012, ""));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: CloseWrite });
     harness.eof(Client);
     assert!(harness.session.is_finished());
 }
@@ -77,12 +77,12 @@ fn backend_eof_or_reset_closes_with_1012() {
 #[test]
 fn backend_eof_inside_a_frame_aborts() {
     let mut harness = Harness::new();
-    harness.send(Backend, &frame(Backend, 0x82, &[1; 100])[..50]);
+    harness.feed_from(Backend, &frame(Backend, 0x82, &[1; 100])[..50]);
     harness.eof(Backend);
     assert_eq!(harness.session.termination(), Some(TerminationReason::BackendDisconnected));
-    assert_eq!(harness.close_codes(), (None, None));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: None, to_backend: None });
     assert_eq!(harness.to_client.len(), 50);
-    assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: CloseWrite });
 }
 
 // Requirements: FB12, F18.
@@ -90,13 +90,16 @@ fn backend_eof_inside_a_frame_aborts() {
 fn unanswered_close_is_answered_after_the_grace() {
     for from in Side::BOTH {
         let mut harness = Harness::new();
-        harness.send(from, &close(from, 4321, "why"));
+        harness.feed_from(from, &close(from, 4321, "why"));
         harness.advance(seconds(5) - Duration::from_nanos(1));
         assert!(harness.received(from).is_empty());
         harness.advance(Duration::from_nanos(1));
         let answer = harness.received(from).clone();
         assert_eq!(answer.len(), if from == Client { 4 } else { 8 }, "the code, no reason");
-        assert_eq!(harness.close_codes(), (Some(4321), Some(4321)));
+        assert_eq!(
+            harness.close_codes(),
+            CloseCodes { to_client: Some(4321), to_backend: Some(4321) }
+        );
         assert_eq!(harness.session.shutdown(from.other()), Abort);
         assert!(!harness.session.is_finished(), "it may read the answer");
         assert_eq!(harness.session.poll_timeout(), Some(harness.now + seconds(5)), "and no longer");
@@ -110,23 +113,27 @@ fn unanswered_close_is_answered_after_the_grace() {
 fn eof_instead_of_an_answer_is_answered_at_once() {
     for from in Side::BOTH {
         let mut harness = Harness::new();
-        harness.send(from, &frame(from, 0x88, b""));
+        harness.feed_from(from, &frame(from, 0x88, b""));
         harness.eof(from.other());
-        assert_eq!(harness.close_codes(), (Some(1005), Some(1005)), "without a code, as received");
+        assert_eq!(
+            harness.close_codes(),
+            CloseCodes { to_client: Some(1005), to_backend: Some(1005) },
+            "without a code, as received"
+        );
         harness.eof(from);
         assert!(harness.session.is_finished());
-        assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite));
+        assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: CloseWrite });
     }
 }
 
 #[test]
 fn invalid_answer_is_replaced_by_the_proxy() {
     let mut harness = Harness::new();
-    harness.send(Client, &close(Client, 1000, ""));
-    harness.send(Backend, b"\xff\xff");
+    harness.feed_from(Client, &close(Client, 1000, ""));
+    harness.feed_from(Backend, b"\xff\xff");
     assert_eq!(harness.session.termination(), Some(TerminationReason::ClientClosed));
-    assert_eq!(harness.close_codes(), (Some(1000), Some(1000)));
-    assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1000), to_backend: Some(1000) });
+    assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: CloseWrite });
 }
 
 // Requirements: F3.
@@ -163,8 +170,8 @@ fn valid_frames_pass_verbatim() {
         .concat()
     };
     let (up, down) = (both(Client), both(Backend));
-    harness.send(Client, &up);
-    harness.send(Backend, &down);
+    harness.feed_from(Client, &up);
+    harness.feed_from(Backend, &down);
     assert_eq!(harness.to_backend, up);
     assert_eq!(harness.to_client, down);
     let flow = |bytes: &[u8]| DirectionStats {
@@ -183,16 +190,19 @@ fn close_waits_for_the_frame_in_progress() {
         let to = from.other();
         let mut harness = Harness::new();
         let long = frame(from, 0x82, &vec![0; 1 << 20]);
-        harness.send(from, &long[..1000]);
+        harness.feed_from(from, &long[..1000]);
         harness.session.close(&DRAIN, harness.now);
         harness.flush();
-        harness.send(from, &long[1000..2000]);
+        harness.feed_from(from, &long[1000..2000]);
         assert_eq!(harness.session.termination(), Some(TerminationReason::Drained));
         assert_eq!(harness.received(to), &long[..2000]);
         assert!(!harness.received(from).is_empty(), "the other direction is closed at once");
         let rest = [&long[2000..], &frame(from, 0x81, b"not relayed")].concat();
-        harness.send(from, &rest);
-        assert_eq!(harness.close_codes(), (Some(1012), Some(1001)));
+        harness.feed_from(from, &rest);
+        assert_eq!(
+            harness.close_codes(),
+            CloseCodes { to_client: Some(1012), to_backend: Some(1001) }
+        );
         assert_eq!(harness.received(to)[..long.len()], long);
         let close = harness.received(to).split_off(long.len());
         assert_eq!(close.len(), (close[1] & 0x7f) as usize + if to == Client { 2 } else { 6 });
@@ -206,18 +216,18 @@ fn unsent_close_ends_with_the_grace() {
     harness.now += seconds(5);
     harness.session.handle_timeout(harness.now);
     assert!(harness.session.is_finished());
-    assert_eq!(harness.close_codes(), (None, None));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: None, to_backend: None });
 }
 
 #[test]
 fn frame_unfinished_after_grace_gets_no_close() {
     let mut harness = Harness::new();
-    harness.send(Backend, &frame(Backend, 0x82, &[0; 100])[..50]);
+    harness.feed_from(Backend, &frame(Backend, 0x82, &[0; 100])[..50]);
     harness.session.close(&DRAIN, harness.now);
     harness.flush();
     harness.advance(seconds(5));
-    assert_eq!(harness.close_codes(), (None, Some(1001)));
-    assert_eq!(harness.shutdowns(), (Abort, Abort));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: None, to_backend: Some(1001) });
+    assert_eq!(harness.shutdowns(), Shutdowns { client: Abort, backend: Abort });
     assert!(harness.session.is_finished());
 }
 
@@ -225,15 +235,19 @@ fn frame_unfinished_after_grace_gets_no_close() {
 #[test]
 fn client_tcp_is_closed_before_the_backend() {
     let mut harness = Harness::new();
-    harness.send(Backend, &close(Backend, 1000, ""));
-    assert_eq!(harness.shutdowns(), (KeepOpen, KeepOpen));
-    harness.send(Client, &close(Client, 1000, ""));
-    assert_eq!(harness.shutdowns(), (CloseWrite, KeepOpen));
+    harness.feed_from(Backend, &close(Backend, 1000, ""));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: KeepOpen, backend: KeepOpen });
+    harness.feed_from(Client, &close(Client, 1000, ""));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: KeepOpen });
     harness.eof(Client);
     harness.advance(seconds(4));
-    assert_eq!(harness.shutdowns(), (CloseWrite, KeepOpen));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: KeepOpen });
     harness.advance(seconds(1));
-    assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite), "its FIN is no longer awaited");
+    assert_eq!(
+        harness.shutdowns(),
+        Shutdowns { client: CloseWrite, backend: CloseWrite },
+        "its FIN is no longer awaited"
+    );
     assert!(harness.session.is_finished());
 }
 
@@ -247,16 +261,16 @@ fn peer_pings_and_pongs_pass() {
     for pong in [&other[..], &payload[..7], b"", b"unsolicited"] {
         harness.to_backend.clear();
         let pong = frame(Client, 0x8a, pong);
-        harness.send(Client, &pong);
+        harness.feed_from(Client, &pong);
         assert_eq!(harness.to_backend, pong);
     }
     harness.to_client.clear();
     let pong = frame(Backend, 0x8a, &payload);
-    harness.send(Backend, &pong);
+    harness.feed_from(Backend, &pong);
     assert_eq!(harness.to_client, pong, "only the client is pinged");
     let ping = frame(Client, 0x89, &payload);
     harness.to_backend.clear();
-    harness.send(Client, &ping);
+    harness.feed_from(Client, &ping);
     assert_eq!(harness.to_backend, ping);
 }
 
@@ -265,7 +279,7 @@ fn peer_pings_and_pongs_pass() {
 fn rsv1_only_on_first_frame_of_message() {
     let valid = [frame(Client, 0x41, b"a"), frame(Client, 0x80, b"b")].concat();
     let mut harness = Harness::with_deflate(policy(), DeflateMode::Pass);
-    harness.send(Client, &valid);
+    harness.feed_from(Client, &valid);
     assert_eq!(harness.to_backend, valid);
     for first in [0xc0, 0xc8, 0xc9, 0xca] {
         assert_eq!(
@@ -280,12 +294,12 @@ fn half_closed_client_receives_the_rest() {
     let mut harness = Harness::new();
     harness.eof(Client);
     assert_eq!(harness.session.termination(), Some(TerminationReason::ClientDisconnected));
-    assert_eq!(harness.close_codes(), (None, Some(1001)));
-    assert_eq!(harness.shutdowns(), (KeepOpen, KeepOpen));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: None, to_backend: Some(1001) });
+    assert_eq!(harness.shutdowns(), Shutdowns { client: KeepOpen, backend: KeepOpen });
     let rest = frame(Backend, 0x81, b"the reply");
-    harness.send(Backend, &[rest.clone(), close(Backend, 1001, "")].concat());
+    harness.feed_from(Backend, &[rest.clone(), close(Backend, 1001, "")].concat());
     assert_eq!(harness.to_client, rest, "but no Close, as it sent none");
-    assert_eq!(harness.close_codes(), (None, Some(1001)));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: None, to_backend: Some(1001) });
     assert_eq!(harness.session.shutdown(Client), CloseWrite);
     harness.eof(Backend);
     assert!(harness.session.is_finished());
@@ -297,7 +311,7 @@ fn unwritable_side_is_not_awaited() {
     harness.session.handle_eof(Client, harness.now);
     harness.session.handle_eof(Client, harness.now);
     assert_eq!(harness.session.shutdown(Client), Abort);
-    harness.send(Backend, &[frame(Backend, 0x81, b"?"), close(Backend, 1001, "")].concat());
+    harness.feed_from(Backend, &[frame(Backend, 0x81, b"?"), close(Backend, 1001, "")].concat());
     assert!(harness.to_client.is_empty());
     harness.eof(Backend);
     assert!(harness.session.is_finished());
@@ -306,13 +320,17 @@ fn unwritable_side_is_not_awaited() {
 #[test]
 fn client_reset_inside_a_frame_sends_no_close() {
     let mut harness = Harness::with_policy(SessionPolicy { heartbeat_client: None, ..policy() });
-    harness.send(Client, &frame(Client, 0x82, &[0; 100])[..50]);
+    harness.feed_from(Client, &frame(Client, 0x82, &[0; 100])[..50]);
     harness.session.handle_written(Client, 1000, harness.now);
     harness.now += seconds(30);
     harness.session.handle_timeout(harness.now);
     harness.session.handle_written(Client, 1000, harness.now);
     harness.advance(seconds(5));
-    assert_eq!(harness.shutdowns(), (Abort, Abort), "the backend's frame is incomplete");
+    assert_eq!(
+        harness.shutdowns(),
+        Shutdowns { client: Abort, backend: Abort },
+        "the backend's frame is incomplete"
+    );
 }
 
 #[test]
@@ -321,11 +339,11 @@ fn drain_uses_its_code_and_ends_when_answered() {
     let mut harness = Harness::with_policy(SessionPolicy { drain_code, ..policy() });
     harness.session.close(&DRAIN, harness.now);
     harness.flush();
-    assert_eq!(harness.close_codes(), (Some(4500), Some(1001)));
-    harness.send(Client, &frame(Client, 0x81, b"too late"));
-    harness.send(Client, &close(Client, 4500, ""));
-    harness.send(Backend, &close(Backend, 1001, ""));
-    assert_eq!(harness.shutdowns(), (CloseWrite, KeepOpen));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(4500), to_backend: Some(1001) });
+    harness.feed_from(Client, &frame(Client, 0x81, b"too late"));
+    harness.feed_from(Client, &close(Client, 4500, ""));
+    harness.feed_from(Backend, &close(Backend, 1001, ""));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: KeepOpen });
     harness.eof(Backend);
     harness.eof(Client);
     assert!(harness.session.is_finished());
@@ -338,7 +356,7 @@ fn abort_is_immediate_and_keeps_the_first_reason() {
     harness.session.abort(harness.now);
     assert_eq!(harness.session.termination(), Some(TerminationReason::Aborted));
     assert!(harness.session.is_finished());
-    assert_eq!(harness.shutdowns(), (Abort, Abort));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: Abort, backend: Abort });
     assert!(harness.poll_control(Client).is_none() && harness.poll_control(Backend).is_none());
     let mut harness = Harness::new();
     harness.session.close(&DRAIN, harness.now);

@@ -17,18 +17,18 @@ fn messages_refer_to_earlier_messages_of_their_side() {
             compressed.iter().map(|payload| frame(side, 0xc1, payload)).collect();
         assert!(frames.concat().len() < lines.concat().len() / 2);
         let mut harness = with_limit(lines[19].len() as u64, KEPT);
-        assert_eq!(harness.send(side, &frames.concat()), 0);
+        assert_eq!(harness.feed_from(side, &frames.concat()), 0);
         assert_eq!(harness.session.termination(), None);
         assert_eq!(harness.received(side.other()), &frames.concat());
         // A byte less is allowed: all lines but those with two digits.
         let mut harness = with_limit(lines[19].len() as u64 - 1, KEPT);
-        harness.send(side, &frames.concat());
+        harness.feed_from(side, &frames.concat());
         let reason = TerminationReason::LimitExceeded(side, LimitKind::Inflated);
         assert_eq!(harness.session.termination(), Some(reason));
         assert!(harness.received(side.other()).starts_with(&frames[..10].concat()));
         // The second line alone refers to data that was never sent.
         let mut harness = with_limit(1000, KEPT);
-        harness.send(side, &frames[1]);
+        harness.feed_from(side, &frames[1]);
         let reason = TerminationReason::ProtocolError(side, ProtocolError::Inflate);
         assert_eq!(harness.session.termination(), Some(reason));
     }
@@ -41,12 +41,15 @@ fn message_ending_within_a_block_closes_with_1007() {
     for payload in [&[0x00, 0x10, 0x00, 0xef, 0xff, 1][..], &[0xf2, 0x48], &[0, 0, 0, 0xff]] {
         let bytes = frame(Client, 0xc2, payload);
         let mut kept = with_limit(1 << 20, KEPT);
-        kept.send(Client, &bytes);
+        kept.feed_from(Client, &bytes);
         let reason = TerminationReason::ProtocolError(Client, ProtocolError::Inflate);
         assert_eq!(kept.session.termination(), Some(reason));
-        assert_eq!(kept.close_codes(), (Some(1007), Some(1001)));
+        assert_eq!(
+            kept.close_codes(),
+            CloseCodes { to_client: Some(1007), to_backend: Some(1001) }
+        );
         let mut reset = with_limit(1 << 20, RESET);
-        reset.send(Client, &bytes);
+        reset.feed_from(Client, &bytes);
         assert_eq!((reset.session.termination(), reset.to_backend), (None, bytes));
     }
 }
@@ -79,7 +82,7 @@ fn messages_without_an_empty_block_at_the_end_pass() {
             let mut rest = Vec::new();
             for chunk in frames.concat().chunks(size) {
                 rest.extend(chunk);
-                let left = harness.send(Client, &rest);
+                let left = harness.feed_from(Client, &rest);
                 rest = rest.split_off(rest.len() - left);
             }
             assert_eq!(harness.session.termination(), end, "{payloads:x?}");
@@ -87,7 +90,7 @@ fn messages_without_an_empty_block_at_the_end_pass() {
             assert!(harness.to_backend.starts_with(&frames[..passed].concat()));
         }
         let mut reset = with_limit(1000, RESET);
-        reset.send(Client, &frames.concat());
+        reset.feed_from(Client, &frames.concat());
         assert_eq!((reset.session.termination(), reset.to_backend), (None, frames.concat()));
     }
 }
@@ -96,9 +99,9 @@ fn messages_without_an_empty_block_at_the_end_pass() {
 fn short_messages_without_takeover_are_not_measured() {
     let garbage = frame(Client, 0xc2, &[0xff; 1016]);
     let mut harness = with_limit(1 << 20, RESET);
-    harness.send(Client, &garbage);
+    harness.feed_from(Client, &garbage);
     assert_eq!((harness.session.termination(), &harness.to_backend), (None, &garbage));
-    harness.send(Client, &frame(Client, 0xc2, &[0xff; 1017]));
+    harness.feed_from(Client, &frame(Client, 0xc2, &[0xff; 1017]));
     let reason = TerminationReason::ProtocolError(Client, ProtocolError::Inflate);
     assert_eq!(harness.session.termination(), Some(reason));
 }

@@ -46,12 +46,12 @@ fn decompression_bomb_stops_at_the_limit() {
     let bomb = compress(&vec![0; 2 << 20]);
     let mut harness = with_limit(1 << 20, KEPT);
     let before = frame(Client, 0xc2, &compress(b"hello"));
-    harness.send(Client, &[before.clone(), frame(Client, 0xc2, &bomb)].concat());
+    harness.feed_from(Client, &[before.clone(), frame(Client, 0xc2, &bomb)].concat());
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Client, LimitKind::Inflated))
     );
-    assert_eq!(harness.close_codes(), (Some(1009), Some(1001)));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1009), to_backend: Some(1001) });
     assert!(harness.to_backend.starts_with(&before));
     assert_eq!(harness.to_backend[before.len()], 0x88, "not a byte of the bomb has passed");
 }
@@ -65,7 +65,7 @@ fn fragmented_bomb_stops_before_its_end() {
         let all = fragments(&bomb, size);
         let mut passed = 0;
         for fragment in all.iter().take_while(|_| true) {
-            harness.send(Client, fragment);
+            harness.feed_from(Client, fragment);
             if harness.session.termination().is_some() {
                 break;
             }
@@ -102,7 +102,7 @@ fn message_at_the_limit_passes_however_fragmented() {
             let mut rest = Vec::new();
             for chunk in all.chunks(999) {
                 rest.extend(chunk);
-                let left = harness.send(Client, &rest);
+                let left = harness.feed_from(Client, &rest);
                 rest = rest.split_off(rest.len() - left);
             }
             assert_eq!(harness.session.termination().is_none(), passes, "{size}");
@@ -142,11 +142,11 @@ fn incompressible_message_at_the_limit_passes() {
     ] {
         for size in [3000, compressed.len()] {
             let mut harness = with_limit(limit, KEPT);
-            harness.send(Client, &fragments(&compressed, size).concat());
+            harness.feed_from(Client, &fragments(&compressed, size).concat());
             assert_eq!(harness.session.termination(), end, "{size}");
         }
         let mut uninspected = with_limit(limit, DeflateMode::Pass);
-        uninspected.send(Client, &frame(Client, 0xc2, &compressed));
+        uninspected.feed_from(Client, &frame(Client, 0xc2, &compressed));
         assert_eq!(
             uninspected.session.termination(),
             Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
@@ -159,7 +159,7 @@ fn empty_blocks_without_end_are_stopped() {
     let empty_blocks = [0, 0, 0, 0xff, 0xff].repeat(4000);
     for size in [100, empty_blocks.len()] {
         let mut harness = with_limit(10_000, KEPT);
-        harness.send(Client, &fragments(&empty_blocks, size).concat());
+        harness.feed_from(Client, &fragments(&empty_blocks, size).concat());
         assert_eq!(
             harness.session.termination(),
             Some(TerminationReason::LimitExceeded(Client, LimitKind::Message)),
@@ -173,7 +173,7 @@ fn empty_blocks_without_end_are_stopped() {
 fn without_inspection_only_wire_bytes_count() {
     let bomb = frame(Client, 0xc2, &compress(&vec![0; 8 << 20]));
     let mut harness = with_limit(1 << 20, DeflateMode::Pass);
-    harness.send(Client, &bomb);
+    harness.feed_from(Client, &bomb);
     assert_eq!((harness.session.termination(), harness.to_backend), (None, bomb));
 }
 
@@ -182,14 +182,17 @@ fn without_inspection_only_wire_bytes_count() {
 fn invalid_deflate_data_closes_with_1007() {
     let garbage = frame(Client, 0xc2, &[0xff; 2000]);
     let mut inspected = with_limit(1 << 20, KEPT);
-    inspected.send(Client, &garbage);
+    inspected.feed_from(Client, &garbage);
     assert_eq!(
         inspected.session.termination(),
         Some(TerminationReason::ProtocolError(Client, ProtocolError::Inflate))
     );
-    assert_eq!(inspected.close_codes(), (Some(1007), Some(1001)));
+    assert_eq!(
+        inspected.close_codes(),
+        CloseCodes { to_client: Some(1007), to_backend: Some(1001) }
+    );
     let mut uninspected = with_limit(1 << 20, DeflateMode::Pass);
-    uninspected.send(Client, &garbage);
+    uninspected.feed_from(Client, &garbage);
     assert_eq!(uninspected.session.termination(), None);
 }
 
@@ -206,7 +209,7 @@ fn size_and_deflate_errors_can_be_reported() {
         // Refers to the first message.
         frame(Client, 0xc2, &compress_next(&mut compressor, &[0; 100])),
     ];
-    harness.send(Client, &frames.concat());
+    harness.feed_from(Client, &frames.concat());
     assert_eq!((harness.session.termination(), &harness.to_backend), (None, &frames.concat()));
     let reported: Vec<_> = harness.session.reported(Client).iter().collect();
     assert_eq!(
@@ -224,14 +227,14 @@ fn bombs_of_the_backend_stop_at_its_limit() {
     let bomb = frame(Backend, 0xc2, &compress(&vec![0; 2 << 20]));
     for mode in [KEPT, RESET] {
         let mut harness = with_limit(1 << 20, mode);
-        harness.send(Backend, &bomb);
+        harness.feed_from(Backend, &bomb);
         let reason = TerminationReason::LimitExceeded(Backend, LimitKind::Inflated);
         assert_eq!(harness.session.termination(), Some(reason));
-        assert_eq!(harness.close_codes().1, Some(1009));
+        assert_eq!(harness.close_codes().to_backend, Some(1009));
         assert_eq!(harness.to_client[0], 0x88, "not a byte of the bomb has passed");
         // By default, only the messages of clients are limited.
         let mut harness = Harness::with_deflate(policy(), mode);
-        harness.send(Backend, &bomb);
+        harness.feed_from(Backend, &bomb);
         assert_eq!((harness.session.termination(), &harness.to_client), (None, &bomb));
     }
 }
@@ -251,7 +254,7 @@ fn bomb_in_an_invalid_frame_is_inspected() {
     let inside = [frame(Client, 0x01, b"begun"), masked.clone()].concat();
     for (at, compressed) in [long, two_bits, unmasked, inside].iter().enumerate() {
         let mut harness = Harness::with_deflate(policy.clone(), KEPT);
-        harness.send(Client, compressed);
+        harness.feed_from(Client, compressed);
         assert_eq!(
             harness.session.termination(),
             Some(TerminationReason::LimitExceeded(Client, LimitKind::Inflated)),
@@ -284,17 +287,20 @@ fn close_after_an_oversized_message_is_read() {
     let compressed = compress(&noise);
     assert!(compressed.len() > 100_000);
     let last_close = close(Client, 1009, "");
-    assert_eq!(harness.send(Client, &[frame(Client, 0xc2, &compressed), last_close].concat()), 0);
+    assert_eq!(
+        harness.feed_from(Client, &[frame(Client, 0xc2, &compressed), last_close].concat()),
+        0
+    );
     assert!(
         matches!(harness.session.termination(), Some(TerminationReason::LimitExceeded(Client, _))),
         "{:?}",
         harness.session.termination()
     );
-    assert_eq!(harness.close_codes().0, Some(1009));
+    assert_eq!(harness.close_codes().to_client, Some(1009));
     assert_eq!(harness.session.shutdown(Client), CloseWrite);
     assert!(harness.session.wants_read(Client), "its FIN is awaited");
     harness.eof(Client);
-    harness.send(Backend, &close(Backend, 1001, ""));
+    harness.feed_from(Backend, &close(Backend, 1001, ""));
     harness.eof(Backend);
     assert!(harness.session.is_finished());
 }
@@ -312,7 +318,7 @@ fn unknown_frame_inside_an_inspected_message_passes() {
         frame(Client, 0x80, last),
     ]
     .concat();
-    assert_eq!(harness.send(Client, &all), 0);
+    assert_eq!(harness.feed_from(Client, &all), 0);
     assert_eq!((harness.session.termination(), harness.to_backend), (None, all));
     assert_eq!(harness.session.stats().up.messages, 1);
 }

@@ -1,9 +1,10 @@
-//! Frames from the client.
+//! Which frames pass and which end the session: mostly frames of the client, in the order of RFC 6455
+//! section 5, and the Close frames of both sides.
 
 use super::*;
 
 #[test]
-fn session_fits_in_400_bytes() {
+fn session_and_heartbeat_stay_small() {
     assert!(size_of::<Session>() <= 400, "{}", size_of::<Session>());
     assert!(size_of::<Heartbeat>() <= 64, "{}", size_of::<Heartbeat>());
 }
@@ -59,12 +60,12 @@ fn length_must_not_set_the_top_bit() {
 #[test]
 fn huge_length_is_rejected_at_its_header() {
     let mut harness = Harness::new();
-    assert_eq!(harness.send(Client, &header(Client, 0x82, 1 << 62)), 0);
+    assert_eq!(harness.feed_from(Client, &header(Client, 0x82, 1 << 62)), 0);
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
     );
-    assert_eq!(harness.close_codes(), (Some(1009), Some(1001)));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1009), to_backend: Some(1001) });
     assert_eq!(
         harness.to_backend.len(),
         harness.to_backend[1] as usize % 128 + 6,
@@ -74,11 +75,11 @@ fn huge_length_is_rejected_at_its_header() {
 
 // Requirements: FC07.
 #[test]
-fn message_at_limit_passes_one_over_closes() {
+fn message_passes_at_limit_and_closes_above() {
     for (len, valid) in [(1 << 20, true), ((1 << 20) + 1, false)] {
         let mut harness = Harness::new();
         let message = frame(Client, 0x82, &vec![1; len]);
-        assert_eq!(harness.send(Client, &message), 0);
+        assert_eq!(harness.feed_from(Client, &message), 0);
         assert_eq!(harness.to_backend == message, valid);
         assert_eq!(harness.session.termination().is_none(), valid);
     }
@@ -91,10 +92,10 @@ fn fragments_count_together_towards_message_size() {
     let begin = frame(Client, 0x02, &vec![1; (1 << 20) - 10]);
     let ping = frame(Client, 0x89, b"between");
     let exact = frame(Client, 0x00, &[1; 10]);
-    harness.send(Client, &[begin, ping, exact].concat());
+    harness.feed_from(Client, &[begin, ping, exact].concat());
     assert_eq!(harness.session.termination(), None, "exactly the limit");
     let relayed = harness.to_backend.len();
-    harness.send(Client, &header(Client, 0x80, 1));
+    harness.feed_from(Client, &header(Client, 0x80, 1));
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
@@ -103,27 +104,27 @@ fn fragments_count_together_towards_message_size() {
     // The next message is counted from zero.
     let mut harness = Harness::new();
     let message = frame(Client, 0x82, &vec![1; 1 << 20]);
-    harness.send(Client, &message.repeat(3));
+    harness.feed_from(Client, &message.repeat(3));
     assert_eq!(harness.session.stats().up.messages, 3);
 }
 
 #[test]
-fn oversized_message_is_read_up_to_the_close() {
+fn oversized_message_is_discarded_until_the_peer_closes() {
     let mut harness = Harness::new();
     let message = frame(Client, 0x82, &vec![1; (1 << 20) + 1]);
     for part in message.chunks(5000) {
-        harness.send(Client, part);
-        assert_eq!(harness.shutdowns(), (KeepOpen, KeepOpen));
+        harness.feed_from(Client, part);
+        assert_eq!(harness.shutdowns(), Shutdowns { client: KeepOpen, backend: KeepOpen });
     }
-    harness.send(Client, &close(Client, 1009, ""));
-    assert_eq!(harness.shutdowns(), (CloseWrite, KeepOpen));
+    harness.feed_from(Client, &close(Client, 1009, ""));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: KeepOpen });
 }
 
 // Requirements: FC11.
 #[test]
 fn continuation_without_start_is_a_protocol_error() {
     let bytes = frame(Client, 0x80, b"hi");
-    assert_eq!(protocol_error(Client, false, &bytes), (ProtocolError::ContinuationStray, 1002));
+    assert_eq!(protocol_error(Client, false, &bytes), (ProtocolError::StrayContinuation, 1002));
 }
 
 // Requirements: FC12.
@@ -131,12 +132,12 @@ fn continuation_without_start_is_a_protocol_error() {
 fn new_message_inside_fragmented_one_is_rejected() {
     let bytes = [frame(Client, 0x01, b"a"), frame(Client, 0x81, b"b")].concat();
     let mut harness = Harness::new();
-    harness.send(Client, &bytes);
+    harness.feed_from(Client, &bytes);
     assert_eq!(
         harness.session.termination(),
-        Some(TerminationReason::ProtocolError(Client, ProtocolError::MessageInterleaved))
+        Some(TerminationReason::ProtocolError(Client, ProtocolError::InterleavedMessage))
     );
-    assert_eq!(harness.close_codes(), (Some(1002), Some(1001)));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1002), to_backend: Some(1001) });
 }
 
 // Requirements: FC13.
@@ -157,9 +158,9 @@ fn unsolicited_pong_passes() {
     let mut harness = Harness::new();
     let payload = harness.next_ping();
     let pong = frame(Client, 0x8a, &payload);
-    harness.send(Client, &pong);
+    harness.feed_from(Client, &pong);
     assert!(harness.to_backend.is_empty(), "it answers the proxy's ping");
-    harness.send(Client, &pong);
+    harness.feed_from(Client, &pong);
     assert_eq!(harness.to_backend, pong, "the second one is unsolicited");
 }
 
@@ -168,9 +169,9 @@ fn unsolicited_pong_passes() {
 fn close_without_code_passes() {
     let mut harness = Harness::new();
     let empty = frame(Client, 0x88, b"");
-    harness.send(Client, &empty);
+    harness.feed_from(Client, &empty);
     assert_eq!(harness.to_backend, empty);
-    assert_eq!(harness.close_codes(), (None, Some(1005)));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: None, to_backend: Some(1005) });
     assert_eq!(harness.session.termination(), Some(TerminationReason::ClientClosed));
 }
 
@@ -205,7 +206,7 @@ fn valid_closes_pass_verbatim() {
         for code in [1000, 1001, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4001, 4999] {
             let mut harness = Harness::new();
             let close = close(from, code, &reason);
-            harness.send(from, &close);
+            harness.feed_from(from, &close);
             assert_eq!(harness.received(from.other()), &close);
         }
     }
@@ -219,43 +220,43 @@ fn nothing_passes_after_a_close() {
         let first_close = close(from, 1000, "");
         let after =
             [frame(from, 0x81, b"late"), first_close.clone(), b"\xff\xff".to_vec()].concat();
-        assert_eq!(harness.send(from, &[first_close.clone(), after].concat()), 0);
+        assert_eq!(harness.feed_from(from, &[first_close.clone(), after].concat()), 0);
         assert_eq!(harness.received(from.other()), &first_close);
         // The other side may still send (RFC 6455 5.5.1).
         let rest = frame(from.other(), 0x81, b"still here");
-        harness.send(from.other(), &rest);
+        harness.feed_from(from.other(), &rest);
         assert_eq!(harness.received(from), &rest);
     }
 }
 
 // Requirements: FC25.
 #[test]
-fn peer_without_eof_is_cut_after_grace() {
+fn peer_without_eof_is_aborted_after_close_grace() {
     let mut harness = Harness::new();
-    harness.send(Client, &close(Client, 1000, ""));
-    harness.send(Backend, &close(Backend, 1000, ""));
+    harness.feed_from(Client, &close(Client, 1000, ""));
+    harness.feed_from(Backend, &close(Backend, 1000, ""));
     harness.eof(Backend);
-    assert_eq!(harness.shutdowns(), (CloseWrite, CloseWrite));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: CloseWrite });
     harness.advance(seconds(4));
     assert!(!harness.session.is_finished());
     harness.advance(seconds(1));
     assert!(harness.session.is_finished());
-    assert_eq!(harness.shutdowns(), (Abort, CloseWrite));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: Abort, backend: CloseWrite });
 }
 
 // Requirements: FC26, F28.
 #[test]
 fn crossing_closes_end_without_deadlock() {
     let mut harness = Harness::new();
-    harness.send(Client, &close(Client, 1000, "a"));
-    harness.send(Backend, &close(Backend, 4000, "b"));
+    harness.feed_from(Client, &close(Client, 1000, "a"));
+    harness.feed_from(Backend, &close(Backend, 4000, "b"));
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::ClientClosed),
         "the first reason"
     );
-    assert_eq!(harness.close_codes(), (Some(4000), Some(1000)));
-    assert_eq!(harness.shutdowns(), (CloseWrite, KeepOpen));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(4000), to_backend: Some(1000) });
+    assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: KeepOpen });
     harness.eof(Client);
     harness.eof(Backend);
     assert!(harness.session.is_finished());
@@ -268,8 +269,8 @@ fn header_may_be_split_anywhere() {
         let message = frame(Client, 0x82, &vec![9; payload]);
         for at in 1..14.min(message.len()) {
             let mut harness = Harness::new();
-            let left = harness.send(Client, &message[..at]);
-            harness.send(Client, &message[at - left..]);
+            let left = harness.feed_from(Client, &message[..at]);
+            harness.feed_from(Client, &message[at - left..]);
             assert_eq!(harness.to_backend, message);
             assert_eq!(harness.session.stats().up.messages, 1);
         }
@@ -278,14 +279,14 @@ fn header_may_be_split_anywhere() {
 
 // Requirements: FC30.
 #[test]
-fn client_eof_inside_a_frame_is_truncation() {
+fn client_eof_inside_a_frame_is_a_disconnect() {
     let mut harness = Harness::new();
     let message = frame(Client, 0x82, &[1; 100]);
-    harness.send(Client, &message[..50]);
+    harness.feed_from(Client, &message[..50]);
     harness.eof(Client);
     assert_eq!(harness.session.termination(), Some(TerminationReason::ClientDisconnected));
     assert_eq!(harness.to_backend, message[..50], "no valid Close can follow");
-    assert_eq!(harness.close_codes(), (None, None));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: None, to_backend: None });
     assert_eq!(harness.session.shutdown(Backend), CloseWrite);
     harness.eof(Backend);
     assert!(harness.session.is_finished());
@@ -305,6 +306,6 @@ fn http_request_in_tunnel_is_a_protocol_error() {
 fn zero_mask_key_is_accepted() {
     let mut harness = Harness::new();
     let message = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
-    harness.send(Client, &message);
+    harness.feed_from(Client, &message);
     assert_eq!(harness.to_backend, message);
 }

@@ -8,23 +8,23 @@ fn idle_timeout_counts_data_frames_only() {
     let mut harness = Harness::with_policy(SessionPolicy { idle: Some(seconds(60)), ..policy() });
     let mut pinged = 0;
     harness.advance(seconds(1));
-    harness.send(Client, &frame(Client, 0x82, b"data"));
+    harness.feed_from(Client, &frame(Client, 0x82, b"data"));
     for _ in 0..59 {
         harness.advance(seconds(1));
         if let Some(payload) = harness.to_client.strip_prefix(&[0x89, 8]) {
             pinged += 1;
             let payload = payload.to_vec();
-            harness.send(Client, &frame(Client, 0x8a, &payload));
+            harness.feed_from(Client, &frame(Client, 0x8a, &payload));
         }
-        harness.send(Client, &frame(Client, 0x89, b"app"));
-        harness.send(Backend, &frame(Backend, 0x8a, b"app"));
+        harness.feed_from(Client, &frame(Client, 0x89, b"app"));
+        harness.feed_from(Backend, &frame(Backend, 0x8a, b"app"));
         harness.to_client.clear();
     }
     assert!(pinged > 0);
     assert_eq!(harness.session.termination(), None);
     harness.advance(seconds(1));
     assert_eq!(harness.session.termination(), Some(TerminationReason::Idle));
-    assert_eq!(harness.close_codes(), (Some(1001), Some(1001)));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1001), to_backend: Some(1001) });
 }
 
 #[test]
@@ -36,15 +36,19 @@ fn idle_counts_from_the_last_data_byte() {
     });
     let long = frame(Client, 0x82, &[0; 100]);
     for part in [&long[..20], &long[20..21]] {
-        harness.send(Client, part);
+        harness.feed_from(Client, part);
         harness.advance(seconds(59));
     }
-    harness.send(Backend, &frame(Backend, 0x82, b""));
+    harness.feed_from(Backend, &frame(Backend, 0x82, b""));
     harness.advance(seconds(59));
     assert_eq!(harness.session.termination(), None);
     harness.advance(seconds(1));
     assert_eq!(harness.session.termination(), Some(TerminationReason::Idle));
-    assert_eq!(harness.close_codes(), (Some(1001), None), "the client's frame is incomplete");
+    assert_eq!(
+        harness.close_codes(),
+        CloseCodes { to_client: Some(1001), to_backend: None },
+        "the client's frame is incomplete"
+    );
 }
 
 // Requirements: FC37.
@@ -52,19 +56,19 @@ fn idle_counts_from_the_last_data_byte() {
 fn missing_pong_closes_both_sides() {
     let mut harness = Harness::new();
     let pinged = harness.now;
-    harness.send(Client, &frame(Client, 0x82, b"data before the ping"));
+    harness.feed_from(Client, &frame(Client, 0x82, b"data before the ping"));
     harness.next_ping();
     let first = harness.now - pinged;
     assert!(first >= seconds(15) && first < seconds(30), "{first:?}");
     harness.advance(seconds(10) - Duration::from_nanos(1));
-    harness.send(Backend, &frame(Backend, 0x82, b"data of the other side"));
+    harness.feed_from(Backend, &frame(Backend, 0x82, b"data of the other side"));
     assert_eq!(harness.session.termination(), None);
     harness.advance(Duration::from_nanos(1));
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::HeartbeatTimeout(Side::Client))
     );
-    assert_eq!(harness.close_codes(), (Some(1001), Some(1001)));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1001), to_backend: Some(1001) });
 }
 
 // Requirements: FC37.
@@ -72,16 +76,16 @@ fn missing_pong_closes_both_sides() {
 fn only_the_pong_counts_if_required() {
     let mut harness = Harness::with_policy(pong_required());
     let payload = harness.next_ping();
-    harness.send(Client, &frame(Client, 0x8a, b"another pong"));
+    harness.feed_from(Client, &frame(Client, 0x8a, b"another pong"));
     harness.advance(seconds(10) - Duration::from_nanos(1));
-    harness.send(Client, &frame(Client, 0x82, b"data, but no pong"));
+    harness.feed_from(Client, &frame(Client, 0x82, b"data, but no pong"));
     assert_eq!(harness.session.termination(), None);
     harness.advance(Duration::from_nanos(1));
     let lost = Some(TerminationReason::HeartbeatTimeout(Side::Client));
     assert_eq!(harness.session.termination(), lost);
     let mut harness = Harness::with_policy(pong_required());
     assert_eq!(harness.next_ping(), payload);
-    harness.send(Client, &frame(Client, 0x8a, &payload));
+    harness.feed_from(Client, &frame(Client, 0x8a, &payload));
     harness.advance(seconds(10));
     assert_eq!(harness.session.termination(), None);
 }
@@ -95,7 +99,7 @@ fn any_byte_after_a_ping_is_life() {
         let mut harness = Harness::new();
         let payload = harness.next_ping();
         let pinged = harness.now;
-        harness.send(Client, &bytes);
+        harness.feed_from(Client, &bytes);
         harness.advance(seconds(10));
         assert_eq!(harness.next_ping(), payload, "sent again, as it has no pong");
         let wait = harness.now - pinged;
@@ -115,22 +119,22 @@ fn late_pongs_are_not_relayed() {
     let data = frame(Client, 0x82, b"data");
     let payload = harness.next_ping();
     for _ in 0..5 {
-        harness.send(Client, &data);
+        harness.feed_from(Client, &data);
         harness.advance(seconds(10));
         assert_eq!(harness.next_ping(), payload);
     }
     let pong = frame(Client, 0x8a, &payload);
-    harness.send(Client, &pong.repeat(6));
+    harness.feed_from(Client, &pong.repeat(6));
     assert_eq!(harness.to_backend, data.repeat(5));
     assert_eq!(harness.session.rtt(Client), None, "which ping is answered is unknown");
-    harness.send(Client, &pong);
+    harness.feed_from(Client, &pong);
     assert_eq!(harness.to_backend, [data.repeat(5), pong].concat(), "one more is unsolicited");
     let next = harness.next_ping();
     assert_ne!(next, payload);
-    harness.send(Client, &data);
+    harness.feed_from(Client, &data);
     harness.advance(seconds(10));
     harness.to_backend.clear();
-    harness.send(Client, &frame(Client, 0x8a, &next));
+    harness.feed_from(Client, &frame(Client, 0x8a, &next));
     assert!(harness.to_backend.is_empty());
     assert_ne!(harness.next_ping(), next, "its pong came, if late");
 }
@@ -144,7 +148,7 @@ fn live_peer_is_pinged_at_most_once_per_timeout() {
     harness.next_ping();
     harness.to_client.clear();
     for _ in 0..50 {
-        harness.send(Client, &frame(Client, 0x82, b"data"));
+        harness.feed_from(Client, &frame(Client, 0x82, b"data"));
         harness.advance(seconds(1));
     }
     assert_eq!(harness.to_client.len(), 5 * 10, "five pings");
@@ -157,7 +161,7 @@ fn next_ping_follows_the_pong_by_the_interval() {
     for _ in 0..5 {
         let payload = harness.next_ping();
         harness.advance(seconds(9));
-        harness.send(Client, &frame(Client, 0x8a, &payload));
+        harness.feed_from(Client, &frame(Client, 0x8a, &payload));
         let wait = harness.session.poll_timeout().expect("a heartbeat") - harness.now;
         assert!(wait > Duration::from_millis(26_250) && wait <= seconds(30), "{wait:?}");
         assert_eq!(harness.session.rtt(Client).map(|rtt| rtt.last), Some(seconds(9)));
@@ -170,13 +174,13 @@ fn next_ping_follows_the_pong_by_the_interval() {
 fn timeout_starts_when_the_ping_is_sent() {
     let mut harness = Harness::new();
     let message = frame(Backend, 0x82, &[0; 100]);
-    harness.send(Backend, &message[..50]);
+    harness.feed_from(Backend, &message[..50]);
     harness.now += seconds(30);
     harness.session.handle_timeout(harness.now);
     assert!(harness.poll_control(Client).is_none(), "RFC 6455 5.4: not inside a frame");
     harness.advance(seconds(300));
     assert_eq!(harness.session.termination(), None);
-    harness.send(Backend, &[&message[50..], &message].concat());
+    harness.feed_from(Backend, &[&message[50..], &message].concat());
     let ping = harness.to_client[message.len()..][..2].to_vec();
     assert_eq!(ping, [0x89, 8], "at the boundary, although more input was available");
     assert_eq!(harness.to_client.len(), 2 * message.len() + 10);
@@ -189,7 +193,7 @@ fn no_pong_is_expected_inside_a_frame() {
     harness.next_ping();
     let long = frame(Client, 0x82, &[0; 1000]);
     for part in long.chunks(100) {
-        harness.send(Client, part);
+        harness.feed_from(Client, part);
         harness.advance(seconds(10));
     }
     assert_eq!(
@@ -199,7 +203,7 @@ fn no_pong_is_expected_inside_a_frame() {
     );
     let mut harness = Harness::with_policy(pong_required());
     harness.next_ping();
-    harness.send(Client, &long[..100]);
+    harness.feed_from(Client, &long[..100]);
     harness.advance(seconds(20) - Duration::from_nanos(1));
     assert_eq!(harness.session.termination(), None);
     harness.advance(Duration::from_nanos(1));
@@ -223,7 +227,7 @@ fn blocked_peer_is_not_lost() {
         }
         harness.session.handle_written(blocked, 0, harness.now);
         harness.now += seconds(9);
-        harness.send(Client, &frame(Client, 0x8a, &pinged));
+        harness.feed_from(Client, &frame(Client, 0x8a, &pinged));
         harness.next_ping();
         harness.advance(seconds(10));
         assert_eq!(
@@ -242,7 +246,7 @@ fn suspended_process_grants_one_more_timeout() {
     harness.session.handle_timeout(harness.now);
     assert_eq!(harness.session.termination(), None);
     assert_eq!(harness.session.poll_timeout(), Some(harness.now + seconds(10)));
-    harness.send(Client, &frame(Client, 0x8a, &payload));
+    harness.feed_from(Client, &frame(Client, 0x8a, &payload));
     harness.next_ping();
     harness.now += seconds(60);
     harness.session.handle_timeout(harness.now);

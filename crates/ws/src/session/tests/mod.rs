@@ -8,7 +8,7 @@ use crate::policy::{HeartbeatPolicy, Limit, Limits, PingProof, RateLimit};
 use crate::protocol_error::ProtocolError;
 use crate::session_close::SessionClose;
 use crate::stats::DirectionStats;
-use crate::test_support::{Harness, close, frame, header, policy, seconds};
+use crate::test_support::{Harness, Shutdowns, close, frame, header, policy, seconds};
 
 use Shutdown::{Abort, CloseWrite, KeepOpen};
 use Side::{Backend, Client};
@@ -22,17 +22,17 @@ fn protocol_error(from: Side, deflate: bool, bytes: &[u8]) -> (ProtocolError, u1
     let deflate = if deflate { DeflateMode::Pass } else { DeflateMode::Off };
     let mut harness = Harness::with_deflate(policy(), deflate);
     let before = frame(from, 0x82, b"valid");
-    assert_eq!(harness.send(from, &[&before, bytes].concat()), 0);
+    assert_eq!(harness.feed_from(from, &[&before, bytes].concat()), 0);
     assert!(harness.received(from.other()).starts_with(&before));
     let Some(TerminationReason::ProtocolError(at_fault, error)) = harness.session.termination()
     else {
         panic!("{:?}", harness.session.termination());
     };
     assert_eq!(at_fault, from);
-    assert_eq!(harness.send(from, b"more of it"), 0, "nothing is kept");
+    assert_eq!(harness.feed_from(from, b"more of it"), 0, "nothing is kept");
     let (to_fault, to_other) = match from {
-        Client => (harness.close_codes().0, harness.close_codes().1),
-        Backend => (harness.close_codes().1, harness.close_codes().0),
+        Client => (harness.close_codes().to_client, harness.close_codes().to_backend),
+        Backend => (harness.close_codes().to_backend, harness.close_codes().to_client),
     };
     assert_eq!(to_other, Some(if from == Client { 1001 } else { 1013 }));
     let close = harness.received(from.other()).split_off(before.len());
@@ -42,7 +42,7 @@ fn protocol_error(from: Side, deflate: bool, bytes: &[u8]) -> (ProtocolError, u1
     assert!(harness.session.wants_read(from), "unread data would cause a reset");
     harness.advance(seconds(5));
     assert!(harness.session.is_finished());
-    assert_eq!(harness.shutdowns(), (Abort, Abort));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: Abort, backend: Abort });
     (error, to_fault.expect("a Close"))
 }
 

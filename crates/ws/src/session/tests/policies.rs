@@ -18,7 +18,7 @@ fn stopped(
 ) -> (usize, Option<TerminationReason>) {
     for (at, frame) in frames.iter().enumerate() {
         let before = harness.received(from.other()).len();
-        harness.send(from, frame);
+        harness.feed_from(from, frame);
         let whole = harness.received(from.other())[before..].starts_with(frame);
         if harness.session.termination().is_some() {
             assert!(!whole, "the frame at fault was relayed");
@@ -89,7 +89,11 @@ fn each_limit_closes_at_the_crossing_frame() {
             assert_eq!(stopped, (passing, Some(TerminationReason::LimitExceeded(from, limit))));
             let code = limit.close_code().get();
             let codes = if from == Client { (code, 1001) } else { (1013, code) };
-            assert_eq!(harness.close_codes(), (Some(codes.0), Some(codes.1)), "{limit:?} {from:?}");
+            assert_eq!(
+                harness.close_codes(),
+                CloseCodes { to_client: Some(codes.0), to_backend: Some(codes.1) },
+                "{limit:?} {from:?}"
+            );
         }
     }
 }
@@ -105,9 +109,9 @@ fn report_action_passes_frames_and_reports_once() {
                 limits.control_frames.map(|rate| RateLimit { action: LimitAction::Report, ..rate });
             let mut harness = limited(from, limits);
             for _ in 0..2 {
-                harness.send(from, &frames.concat());
+                harness.feed_from(from, &frames.concat());
                 if limit == LimitKind::Fragments {
-                    harness.send(from, &frame(from, 0x80, b""));
+                    harness.feed_from(from, &frame(from, 0x80, b""));
                 }
             }
             assert_eq!(harness.session.termination(), None);
@@ -127,17 +131,17 @@ fn unfinished_message_exceeds_its_maximum_age() {
     };
     for from in Side::BOTH {
         let mut harness = limited(from, age(LimitAction::Close));
-        harness.send(from, &frame(from, 0x02, b"a"));
+        harness.feed_from(from, &frame(from, 0x02, b"a"));
         harness.advance(seconds(59));
-        harness.send(from, &frame(from, 0x80, b"b"));
+        harness.feed_from(from, &frame(from, 0x80, b"b"));
         harness.advance(seconds(600));
         assert_eq!(harness.session.termination(), None, "it was complete in time");
         // Many messages, the last of which is incomplete.
-        harness.send(from, &frame(from, 0x82, b"whole").repeat(3));
-        harness.send(from, &frame(from, 0x02, b"start"));
+        harness.feed_from(from, &frame(from, 0x82, b"whole").repeat(3));
+        harness.feed_from(from, &frame(from, 0x02, b"start"));
         for _ in 0..5 {
             harness.advance(seconds(11));
-            harness.send(from, &frame(from, 0x00, b"more"));
+            harness.feed_from(from, &frame(from, 0x00, b"more"));
         }
         assert_eq!(harness.session.termination(), None);
         harness.advance(seconds(5));
@@ -145,10 +149,10 @@ fn unfinished_message_exceeds_its_maximum_age() {
             harness.session.termination(),
             Some(TerminationReason::LimitExceeded(from, LimitKind::MessageAge))
         );
-        assert_eq!(harness.close_codes().0, Some(if from == Client { 1008 } else { 1013 }));
+        assert_eq!(harness.close_codes().to_client, Some(if from == Client { 1008 } else { 1013 }));
 
         let mut harness = limited(from, age(LimitAction::Report));
-        harness.send(from, &frame(from, 0x02, b"a"));
+        harness.feed_from(from, &frame(from, 0x02, b"a"));
         harness.advance(seconds(61));
         assert_eq!(harness.session.termination(), None);
         let reported = harness.session.reported(from).iter();
@@ -174,7 +178,11 @@ fn message_delayed_by_the_proxy_does_not_age() {
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Client, LimitKind::MessageAge))
     );
-    assert_eq!(harness.close_codes(), (Some(1008), None), "no Close fits inside a frame");
+    assert_eq!(
+        harness.close_codes(),
+        CloseCodes { to_client: Some(1008), to_backend: None },
+        "no Close fits inside a frame"
+    );
 }
 
 #[test]
@@ -185,11 +193,11 @@ fn lifetime_ends_during_a_pause() {
     // The backend sends twice a second until the last fifth, then not at all.
     while harness.now < Timestamp::START + seconds(700) {
         harness.advance(Duration::from_millis(500));
-        harness.send(Backend, &frame(Backend, 0x81, b"tick"));
+        harness.feed_from(Backend, &frame(Backend, 0x81, b"tick"));
     }
     harness.advance(seconds(300));
     assert_eq!(harness.session.termination(), Some(TerminationReason::Lifetime));
-    assert_eq!(harness.close_codes(), (Some(1012), Some(1001)));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1012), to_backend: Some(1001) });
 
     // The backend never stops: the session ends at its maximum age, between two frames.
     let mut harness = Harness::with_policy(policy.clone());
@@ -197,7 +205,7 @@ fn lifetime_ends_during_a_pause() {
     let mut ended = None;
     while ended.is_none() && harness.now < begin + seconds(1001) {
         harness.advance(Duration::from_millis(500));
-        harness.send(Backend, &frame(Backend, 0x81, b"tick"));
+        harness.feed_from(Backend, &frame(Backend, 0x81, b"tick"));
         ended = harness.session.termination().map(|end| (end, harness.now - begin));
     }
     let (end, age) = ended.expect("an end");
@@ -206,7 +214,7 @@ fn lifetime_ends_during_a_pause() {
 
     // The session is not closed inside a message.
     let mut harness = Harness::with_policy(policy);
-    harness.send(Client, &frame(Client, 0x01, b"start"));
+    harness.feed_from(Client, &frame(Client, 0x01, b"start"));
     let begin = harness.now;
     harness.advance(seconds(959));
     while harness.session.termination().is_none() && harness.now < begin + seconds(1001) {
@@ -255,7 +263,7 @@ fn reported_protocol_errors_pass() {
     for (from, first, payload, error) in [
         (Client, 0x83, &b"opcode"[..], ProtocolError::Opcode),
         (Client, 0xc1, b"rsv", ProtocolError::Rsv),
-        (Client, 0x80, b"stray", ProtocolError::ContinuationStray),
+        (Client, 0x80, b"stray", ProtocolError::StrayContinuation),
         (Client, 0x09, b"ping", ProtocolError::ControlFragmented),
         (Client, 0x8a, &[b'p'; 200], ProtocolError::ControlTooLong),
         (Client, 0x8b, b"", ProtocolError::Opcode),
@@ -268,7 +276,7 @@ fn reported_protocol_errors_pass() {
             let mut rest = Vec::new();
             for chunk in all.chunks(step.min(all.len())) {
                 rest.extend(chunk);
-                let left = harness.send(from, &rest);
+                let left = harness.feed_from(from, &rest);
                 rest = rest.split_off(rest.len() - left);
             }
             assert_eq!(harness.session.termination(), None);
@@ -287,12 +295,12 @@ fn reported_protocol_errors_pass() {
     let long = [0x82, 0xfe, 0, 1, 9, 9, 9, 9, b'x'];
     let close = frame(Client, 0x88, &[3]);
     let all = [&unmasked[..], &long, &close].concat();
-    harness.send(Client, &all);
+    harness.feed_from(Client, &all);
     assert_eq!(harness.to_backend, all);
     assert_eq!(harness.session.termination(), Some(TerminationReason::ClientClosed));
     // A frame without an end closes the session even so.
     let mut harness = Harness::with_policy(policy);
-    harness.send(Client, &[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]);
+    harness.feed_from(Client, &[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::ProtocolError(Client, ProtocolError::Length))
@@ -314,7 +322,7 @@ fn strict_report_does_not_relax_rates() {
         (reserved, LimitKind::Messages),
     ] {
         let mut harness = Harness::with_policy(policy.clone());
-        harness.send(Client, &frames);
+        harness.feed_from(Client, &frames);
         assert_eq!(
             harness.session.termination(),
             Some(TerminationReason::LimitExceeded(Client, limit))
@@ -323,7 +331,7 @@ fn strict_report_does_not_relax_rates() {
     }
     policy.from_client.messages = None;
     let mut harness = Harness::with_policy(policy);
-    harness.send(Client, &frame(Client, 0x01, &[b'x'; 90]).repeat(20));
+    harness.feed_from(Client, &frame(Client, 0x01, &[b'x'; 90]).repeat(20));
     assert_eq!(
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
@@ -337,7 +345,7 @@ fn strict_report_does_not_relax_sizes() {
     policy.from_client.message = Some(Limit::close(100));
     for first in [0x83, 0x09, 0x82] {
         let mut harness = Harness::with_policy(policy.clone());
-        harness.send(Client, &header(Client, first, 101));
+        harness.feed_from(Client, &header(Client, first, 101));
         assert_eq!(
             harness.session.termination(),
             Some(TerminationReason::LimitExceeded(Client, LimitKind::Message)),

@@ -28,7 +28,7 @@ fn send_paced(
         let more = if harness.session.is_paused(from, harness.now) { None } else { chunks.next() };
         unread.extend(more.unwrap_or_default());
         let before = harness.received(from.other()).len();
-        let left = harness.send(from, &unread);
+        let left = harness.feed_from(from, &unread);
         unread = unread.split_off(unread.len() - left);
         let now = harness.received(from.other()).len();
         if now > before {
@@ -124,10 +124,10 @@ fn rate_can_close_or_report_instead() {
                     (None, Some(RateLimit::new(10 * message.len() as u64 / 2, action)))
                 };
                 let mut harness = paced(from, messages, bytes);
-                harness.send(from, &message.repeat(10));
+                harness.feed_from(from, &message.repeat(10));
                 assert_eq!(harness.session.termination(), None, "the burst is allowed");
                 assert!(harness.session.reported(from).is_empty());
-                harness.send(from, &message);
+                harness.feed_from(from, &message);
                 let end = (action == LimitAction::Close)
                     .then_some(TerminationReason::LimitExceeded(from, limit));
                 assert_eq!(harness.session.termination(), end);
@@ -137,7 +137,11 @@ fn rate_can_close_or_report_instead() {
                     assert_eq!(*harness.received(from.other()), message.repeat(11));
                 } else {
                     let codes = if from == Client { (1008, 1001) } else { (1013, 1008) };
-                    assert_eq!(harness.close_codes(), (Some(codes.0), Some(codes.1)), "{limit:?}");
+                    assert_eq!(
+                        harness.close_codes(),
+                        CloseCodes { to_client: Some(codes.0), to_backend: Some(codes.1) },
+                        "{limit:?}"
+                    );
                 }
             }
         }
@@ -148,17 +152,17 @@ fn rate_can_close_or_report_instead() {
 fn paused_side_receives_and_can_be_closed() {
     let mut harness = paced(Client, Some(RateLimit::new(1, LimitAction::Delay)), None);
     let message = frame(Client, 0x82, b"m");
-    assert_eq!(harness.send(Client, &message.repeat(4)), 2 * message.len());
+    assert_eq!(harness.feed_from(Client, &message.repeat(4)), 2 * message.len());
     assert!(harness.session.is_paused(Client, harness.now));
     assert_eq!(harness.handle_recv(Client, &message), RecvAction::Paused);
     let answer = frame(Backend, 0x82, b"reply");
-    harness.send(Backend, &answer);
+    harness.feed_from(Backend, &answer);
     assert_eq!(harness.to_client, answer);
     harness.session.close(&DRAIN, harness.now);
     harness.flush();
-    assert_eq!(harness.close_codes(), (Some(1012), Some(1001)));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1012), to_backend: Some(1001) });
     assert!(!harness.session.is_paused(Client, harness.now), "its Close is awaited");
-    harness.send(Client, &[message, close(Client, 1012, "")].concat());
+    harness.feed_from(Client, &[message, close(Client, 1012, "")].concat());
     assert_eq!(harness.session.shutdown(Client), CloseWrite);
 }
 
@@ -167,13 +171,16 @@ fn delayed_side_finishes_after_the_other_closes() {
     for from in Side::BOTH {
         let mut harness = paced(from, Some(RateLimit::new(1, LimitAction::Delay)), None);
         let message = frame(from, 0x82, b"m");
-        assert_eq!(harness.send(from, &message.repeat(9)), 7 * message.len());
+        assert_eq!(harness.feed_from(from, &message.repeat(9)), 7 * message.len());
         let to = from.other();
-        harness.send(to, &close(to, 1000, ""));
+        harness.feed_from(to, &close(to, 1000, ""));
         assert!(!harness.session.is_paused(from, harness.now));
         let rest = [message.repeat(7), close(from, 1000, "")].concat();
-        assert_eq!(harness.send(from, &rest), 0);
-        assert_eq!(harness.close_codes(), (Some(1000), Some(1000)));
+        assert_eq!(harness.feed_from(from, &rest), 0);
+        assert_eq!(
+            harness.close_codes(),
+            CloseCodes { to_client: Some(1000), to_backend: Some(1000) }
+        );
         assert_eq!(*harness.received(to), [message.repeat(9), close(from, 1000, "")].concat());
     }
 }
@@ -189,7 +196,7 @@ fn paused_peer_is_not_lost() {
     let mut unread = stream.clone();
     let mut answered = 0;
     for _ in 0..800 {
-        let left = harness.send(Client, &unread);
+        let left = harness.feed_from(Client, &unread);
         unread = unread.split_off(unread.len() - left);
         harness.now = harness.session.poll_timeout().expect("a heartbeat");
         harness.session.handle_timeout(harness.now);
@@ -225,7 +232,7 @@ fn late_pong_to_a_retransmitted_ping_is_recognized() {
     let pong = frame(Client, 0x8a, &first);
     let mut unread = [&some[..], &pong, &more, &pong].concat();
     loop {
-        let left = harness.send(Client, &unread);
+        let left = harness.feed_from(Client, &unread);
         unread = unread.split_off(unread.len() - left);
         if left == 0 {
             break;
@@ -244,7 +251,7 @@ fn late_pong_to_a_retransmitted_ping_is_recognized() {
         "answers to the proxy's pings do not pass"
     );
     // The next pong is still expected; a third answer to the first ping is unsolicited.
-    harness.send(Client, &[frame(Client, 0x8a, &next), pong.clone()].concat());
+    harness.feed_from(Client, &[frame(Client, 0x8a, &next), pong.clone()].concat());
     assert_eq!(harness.to_backend, [&some[..], &more, &pong].concat());
     harness.advance(seconds(15));
     assert_eq!(harness.session.termination(), None);
@@ -256,7 +263,7 @@ fn delayed_side_is_not_idle() {
     policy.from_client.message_age = None;
     policy.from_client.bytes = Some(RateLimit::new(1, LimitAction::Delay));
     let mut harness = Harness::with_policy(policy);
-    assert!(harness.send(Client, &frame(Client, 0x82, &[0; 300])) > 0);
+    assert!(harness.feed_from(Client, &frame(Client, 0x82, &[0; 300])) > 0);
     for _ in 0..20 {
         harness.now += seconds(1);
         harness.session.handle_timeout(harness.now);

@@ -19,17 +19,17 @@ fn stalled_client_is_closed_with_1013() {
     harness.now += seconds(1);
     harness.session.handle_timeout(harness.now);
     assert_eq!(harness.session.termination(), Some(TerminationReason::WriteTimeout(Client)));
-    assert_eq!(harness.shutdowns(), (KeepOpen, KeepOpen));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: KeepOpen, backend: KeepOpen });
     harness.flush();
-    assert_eq!(harness.close_codes(), (Some(1013), Some(1001)));
-    harness.send(Backend, &close(Backend, 1001, ""));
+    assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1013), to_backend: Some(1001) });
+    harness.feed_from(Backend, &close(Backend, 1001, ""));
     harness.eof(Backend);
     // The Close is queued after data it has not accepted.
     harness.session.handle_written(Client, 1009, harness.now);
     harness.advance(seconds(4));
     assert!(!harness.session.is_finished());
     harness.advance(seconds(1));
-    assert_eq!(harness.shutdowns().0, Abort);
+    assert_eq!(harness.shutdowns().client, Abort);
     assert!(harness.session.is_finished());
 }
 
@@ -41,10 +41,10 @@ fn reader_that_resumes_within_the_grace_closes() {
     assert_eq!(harness.session.termination(), Some(TerminationReason::WriteTimeout(Client)));
     harness.flush();
     harness.session.handle_written(Client, 0, harness.now);
-    harness.send(Client, &close(Client, 1013, ""));
-    assert_eq!(harness.shutdowns().0, CloseWrite);
+    harness.feed_from(Client, &close(Client, 1013, ""));
+    assert_eq!(harness.shutdowns().client, CloseWrite);
     harness.eof(Client);
-    harness.send(Backend, &close(Backend, 1001, ""));
+    harness.feed_from(Backend, &close(Backend, 1001, ""));
     harness.eof(Backend);
     assert!(harness.session.is_finished());
 }
@@ -61,9 +61,13 @@ fn stalled_backend_is_reset() {
     harness.now += seconds(10);
     harness.session.handle_timeout(harness.now);
     assert_eq!(harness.session.termination(), Some(TerminationReason::WriteTimeout(Backend)));
-    assert_eq!(harness.shutdowns(), (KeepOpen, Abort));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: KeepOpen, backend: Abort });
     harness.flush();
-    assert_eq!(harness.close_codes(), (Some(1013), None), "no Close fits inside a frame");
+    assert_eq!(
+        harness.close_codes(),
+        CloseCodes { to_client: Some(1013), to_backend: None },
+        "no Close fits inside a frame"
+    );
     let mut harness = Harness::with_policy(SessionPolicy { heartbeat_client: None, ..policy() });
     harness.session.handle_written(Backend, 1000, harness.now);
     harness.session.handle_written(Backend, 0, harness.now);
@@ -74,7 +78,7 @@ fn stalled_backend_is_reset() {
 #[test]
 fn queued_data_is_awaited() {
     let mut harness = Harness::new();
-    harness.send(Client, &close(Client, 1000, ""));
+    harness.feed_from(Client, &close(Client, 1000, ""));
     let answer = close(Backend, 1000, "");
     let len = answer.len();
     assert_eq!(harness.handle_recv(Backend, &answer), RecvAction::Forward(len));
