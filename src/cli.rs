@@ -74,12 +74,12 @@ pub enum CliCommand {
         /// The shell.
         shell: Shell,
     },
-    /// Write the man pages to an existing folder.
+    /// Write the man pages to an existing directory.
     #[command(hide = true)]
     Man {
-        /// The target folder.
+        /// The target directory.
         #[arg(value_name = "DIR")]
-        folder: PathBuf,
+        directory: PathBuf,
     },
 }
 
@@ -135,25 +135,25 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Writes the man pages `tidegate.1`, `tidegate-ctl.1`, `tidegate-ctl-status.1` and so on to a
-/// folder.
+/// directory.
 ///
 /// # Errors
 ///
 /// The error of the file system, with the path of the file.
-pub fn man(folder: &Path) -> io::Result<()> {
+pub fn man(directory: &Path) -> io::Result<()> {
     let mut root = Arguments::command().disable_help_subcommand(true);
     root.build();
-    write_pages(&root, folder)
+    write_pages(&root, directory)
 }
 
-fn write_pages(command: &clap::Command, folder: &Path) -> io::Result<()> {
+fn write_pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
     let man = Man::new(command.clone()).manual("tidegate").source(SOURCE);
-    let path = folder.join(man.get_filename());
+    let path = directory.join(man.get_filename());
     let page = render_page(command, &man)?;
     fs::write(&path, page)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     let mut visible = command.get_subcommands().filter(|command| !command.is_hide_set());
-    visible.try_for_each(|command| write_pages(command, folder))
+    visible.try_for_each(|command| write_pages(command, directory))
 }
 
 fn render_page(command: &clap::Command, man: &Man) -> io::Result<Vec<u8>> {
@@ -222,7 +222,7 @@ The command failed; standard error has the reason.
 The command line is invalid.
 .TP
 .B 69
-No process is listening on the control socket.
+The proxy cannot be reached over the control socket, or did not answer properly.
 .TP
 .B 78
 The configuration is invalid; standard error lists every error.
@@ -240,7 +240,7 @@ The command failed or was rejected; standard error has the reason.
 The command line is invalid.
 .TP
 .B 69
-No process is listening on the control socket.
+The proxy cannot be reached over the control socket, or did not answer properly.
 .TP
 .B 78
 The configuration to reload is invalid; standard error lists every error.
@@ -253,7 +253,7 @@ The control socket of the shipped unit. Only root and the user that tidegate run
 .SH ENVIRONMENT
 .TP
 .B RUNTIME_DIRECTORY
-The folder of control.sock if \fB\-\-socket\fR is not given.
+The directory of control.sock if \fB\-\-socket\fR is not given.
 .TP
 .B NO_COLOR
 If set, output is neither bold nor coloured.

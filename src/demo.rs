@@ -13,7 +13,7 @@ use tidegate_demo::{Backend, Certificate, Page, Setup, welcome};
 use tokio::select;
 use tokio::sync::mpsc;
 
-use crate::app::{StartError, run};
+use crate::app::{RunError, run};
 use crate::config::settings::{CertificateSettings, CertificateSource, Settings};
 use crate::config::toml::diagnostic::Diagnostics;
 use crate::listener::inherited::InheritedSockets;
@@ -49,11 +49,11 @@ async fn serve(listen: SocketAddr) -> Result<(), DemoError> {
         run::run(settings, source, InheritedSockets::default(), signals)
     };
     demo.run(signals, proxy).await.map_err(|error| match error {
-        StartError::Settings(late) => {
-            let problems: Vec<_> = late.into_iter().map(|error| error.problem).collect();
+        RunError::Settings(errors) => {
+            let problems: Vec<_> = errors.into_iter().map(|error| error.problem).collect();
             DemoError::Proxy(problems.join("; "))
         }
-        StartError::System(error) | StartError::Task(error) => DemoError::Proxy(error),
+        RunError::System(error) | RunError::Task(error) => DemoError::Proxy(error),
     })
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::app::run::run;
-use tidegate::app::{self, StartError};
+use tidegate::app::{self, RunError};
 use tidegate::config::settings::Settings;
 use tidegate::config::toml::diagnostic::Diagnostics;
 use tidegate::config::toml::late_diagnostic::LateDiagnostic;
@@ -25,7 +25,7 @@ use tikv_jemallocator::Jemalloc;
 
 use cli::{Arguments, CheckArgs, CliCommand};
 
-/// Also serves C code: aws-lc allocates TLS keys through the C functions.
+/// Also replaces malloc for C code: aws-lc allocates TLS keys with it.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         CliCommand::Demo { listen } => demo::main(listen),
         CliCommand::Ctl(ctl) => ctl::main(ctl),
         CliCommand::Completions { shell } => exit_code(&cli::completions(shell, &mut io::stdout())),
-        CliCommand::Man { folder } => exit_code(&cli::man(&folder)),
+        CliCommand::Man { directory } => exit_code(&cli::man(&directory)),
     }
 }
 
@@ -59,7 +59,7 @@ fn serve(config: PathBuf) -> ExitCode {
         Ok(settings) => settings,
         Err(diagnostics) => return invalid_config(&diagnostics.to_string()),
     };
-    // Modifies the environment, which is safe only before other threads exist.
+    // Changes the environment, so it must run before any other thread can read the environment.
     let inherited = match InheritedSockets::from_env() {
         Ok(inherited) => inherited,
         Err(error) => return fail(&format!("cannot use the inherited sockets: {error}")),
@@ -81,7 +81,7 @@ fn serve(config: PathBuf) -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         let (_, signals) = signals::listen().map_err(|error| {
-            StartError::System(format!("cannot install signal handlers: {error}"))
+            RunError::System(format!("cannot install signal handlers: {error}"))
         })?;
         run(settings, ConfigSource::File(config.clone()), inherited, signals).await
     });
@@ -89,7 +89,7 @@ fn serve(config: PathBuf) -> ExitCode {
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => start_failed(&config, &error),
+        Err(error) => report_error(&config, &error),
     }
 }
 
@@ -103,11 +103,11 @@ fn check(args: CheckArgs) -> ExitCode {
     let (listeners, routes) = (settings.listeners.len(), settings.routes.len());
     match app::check(settings) {
         Ok(warnings) => print_warnings(&config, &warnings),
-        Err(StartError::Settings(late)) if json => {
-            let diagnostics = located(&config, &late);
+        Err(RunError::Settings(errors)) if json => {
+            let diagnostics = locate(&config, &errors);
             return ctl::print_rejection(diagnostics.iter().flat_map(Diagnostics::lines).collect());
         }
-        Err(error) => return start_failed(&config, &error),
+        Err(error) => return report_error(&config, &error),
     }
     if !json {
         let name = config.display();
@@ -129,30 +129,31 @@ fn exit_code(result: &io::Result<()>) -> ExitCode {
     }
 }
 
-fn start_failed(config: &Path, error: &StartError) -> ExitCode {
+fn report_error(config: &Path, error: &RunError) -> ExitCode {
     match error {
-        StartError::Settings(late) => match located(config, late) {
+        RunError::Settings(errors) => match locate(config, errors) {
             Some(diagnostics) => invalid_config(&diagnostics.to_string()),
             None => fail("the configuration was rejected without a diagnostic"),
         },
-        StartError::System(error) | StartError::Task(error) => fail(error),
+        RunError::System(error) | RunError::Task(error) => fail(error),
     }
 }
 
 /// Adds file, line and column to diagnostics; `None` if there are none.
-fn located(config: &Path, late: &[LateDiagnostic]) -> Option<Diagnostics> {
-    let (first, rest) = late.split_first()?;
+fn locate(config: &Path, diagnostics: &[LateDiagnostic]) -> Option<Diagnostics> {
+    let (first, rest) = diagnostics.split_first()?;
     Some(Diagnostics::from_late(config, first, rest))
 }
 
 fn print_warnings(config: &Path, warnings: &[LateDiagnostic]) {
-    let Some(located) = located(config, warnings) else { return };
+    let Some(located) = locate(config, warnings) else { return };
     for line in located.lines() {
         let _ = writeln!(io::stderr(), "warning: {line}");
     }
     let more = warnings.len().saturating_sub(located.iter().len());
     if more > 0 {
-        let _ = writeln!(io::stderr(), "warning: {more} more warnings");
+        let plural = if more == 1 { "" } else { "s" };
+        let _ = writeln!(io::stderr(), "warning: {more} more warning{plural}");
     }
 }
 

@@ -103,7 +103,9 @@ async fn respond(admin: &Admin, request: &Request<Incoming>, any_host: bool) -> 
                 |admin: Admin| admin.state.metrics.scrape(process_snapshot(&admin.state)).into();
             run_blocking(admin, OPENMETRICS, scrape).await
         }
-        "/status.json" => run_blocking(admin, JSON, |admin| admin.status.body(&admin.state)).await,
+        "/status.json" => {
+            run_blocking(admin, JSON, |admin| admin.status.cached_json(&admin.state)).await
+        }
         "/status" => page::response(),
         _ => text(StatusCode::NOT_FOUND, PATHS),
     }

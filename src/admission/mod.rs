@@ -1,5 +1,6 @@
 //! Admission checks for connections and tunnels: concurrency limits, handshake rate and `Origin`.
-//! Without IO.
+//! Performs no I/O. The reasons for which requests are rejected, and the status of each (403, 429,
+//! 503), are in [`reject`](crate::reject).
 
 pub mod concurrency;
 pub(crate) mod origin;

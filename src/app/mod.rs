@@ -1,5 +1,6 @@
-//! The composition root: builds the parts, binds the sockets, serves until told to stop, and
-//! drains. The only folder that knows all others; the path of one connection is in
+//! The composition root: builds the parts, binds the sockets, serves until a signal stops it, and
+//! drains. The only folder that knows all others. SIGHUP and the other signals are handled in
+//! [`run`], reloads in [`server::reload`](crate::server::reload); the path of one connection is in
 //! [`proxy`](crate::proxy).
 
 pub mod run;
@@ -13,9 +14,9 @@ use crate::sys::clock::wall;
 use crate::sys::descriptors;
 use crate::tls::terminate::ticketer;
 
-/// Why the process cannot start, or cannot go on.
+/// Why the process could not start, or ended with an error.
 #[derive(Debug)]
-pub enum StartError {
+pub enum RunError {
     /// The configuration does not work on this machine.
     Settings(Vec<LateDiagnostic>),
     /// The operating system refused something.
@@ -29,9 +30,9 @@ pub enum StartError {
 ///
 /// # Errors
 /// Everything that would keep the process from starting, except for sockets.
-pub fn check(settings: Settings) -> Result<Vec<LateDiagnostic>, StartError> {
-    let ticketer = ticketer().map_err(|error| StartError::System(error.to_string()))?;
+pub fn check(settings: Settings) -> Result<Vec<LateDiagnostic>, RunError> {
+    let ticketer = ticketer().map_err(|error| RunError::System(error.to_string()))?;
     Snapshot::build(settings, None, &ticketer, descriptors::raise_limit())
         .map(|snapshot| snapshot.warnings(wall()))
-        .map_err(StartError::Settings)
+        .map_err(RunError::Settings)
 }

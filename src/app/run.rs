@@ -14,7 +14,7 @@ use tracing::{error, warn};
 use super::start::start;
 use super::stop::{ExitCause, stop};
 use crate::admin::control::service::ReloadRequest;
-use crate::app::StartError;
+use crate::app::RunError;
 use crate::config::settings::Settings;
 use crate::control_protocol::response::ReloadResult;
 use crate::listener::inherited::InheritedSockets;
@@ -37,7 +37,7 @@ pub async fn run(
     source: ConfigSource,
     inherited: InheritedSockets,
     mut signals: mpsc::Receiver<Signal>,
-) -> Result<(), StartError> {
+) -> Result<(), RunError> {
     let (reloads, requested) = mpsc::channel(RELOADS_MAX);
     let replaced = Arc::new(Notify::new());
     let (state, mut listeners, background) =
@@ -68,7 +68,7 @@ pub async fn run(
             "internal error: a critical task ended; exiting so that the service manager restarts \
              tidegate"
         );
-        StartError::Task(exited.to_string())
+        RunError::Task(exited.to_string())
     })
 }
 

@@ -14,7 +14,7 @@ use crate::admin::control::service::ReloadRequest;
 use crate::admin::control::socket;
 use crate::admin::http;
 use crate::admin::status::cache::StatusCache;
-use crate::app::StartError;
+use crate::app::RunError;
 use crate::config::settings::Settings;
 use crate::listener::inherited::InheritedSockets;
 use crate::listener::socket::BindError;
@@ -47,13 +47,13 @@ pub fn start(
     inherited: InheritedSockets,
     reloads: mpsc::Sender<ReloadRequest>,
     replaced: Arc<Notify>,
-) -> Result<StartedApp<impl Future<Output = ()> + Send + use<>>, StartError> {
-    let ticketer = ticketer().map_err(|error| StartError::System(error.to_string()))?;
+) -> Result<StartedApp<impl Future<Output = ()> + Send + use<>>, RunError> {
+    let ticketer = ticketer().map_err(|error| RunError::System(error.to_string()))?;
     let descriptors = descriptors::raise_limit();
     let snapshot =
-        Snapshot::build(settings, None, &ticketer, descriptors).map_err(StartError::Settings)?;
-    let access_log = AccessLog::open(&snapshot.settings)
-        .map_err(|error| StartError::System(error.to_string()))?;
+        Snapshot::build(settings, None, &ticketer, descriptors).map_err(RunError::Settings)?;
+    let access_log =
+        AccessLog::open(&snapshot.settings).map_err(|error| RunError::System(error.to_string()))?;
     let listener_settings = snapshot.settings.listeners.clone();
     let admin_address = snapshot.settings.admin;
     let control_path = socket::path(&snapshot.settings.control);
@@ -61,7 +61,7 @@ pub fn start(
     let fingerprint = snapshot.settings.source_map.fingerprint().map(str::to_owned);
     let mut listeners = Listeners::new(inherited);
     listeners.warn_unused_inherited(&listener_settings, admin_address);
-    let bind_error = |error: BindError| StartError::System(error.to_string());
+    let bind_error = |error: BindError| RunError::System(error.to_string());
     let bound = listeners.bind(&listener_settings).map_err(bind_error)?;
     let admin = admin_address.map(|address| listeners.bind_admin(address)).transpose();
     let admin = admin.map_err(bind_error)?;
@@ -76,13 +76,13 @@ pub fn start(
             control::bind(state, status, &path, listeners.is_successor(), reloads)
         })
         .transpose()
-        .map_err(|error| StartError::System(error.to_string()))?;
+        .map_err(|error| RunError::System(error.to_string()))?;
     reload::warn(source, &state.snapshot().warnings(wall()));
     listeners.take_over().map_err(|error| {
-        StartError::System(format!("handover: no answer from the previous process: {error}"))
+        RunError::System(format!("handover: no answer from the previous process: {error}"))
     })?;
     let control = control.map(ControlServer::open);
-    listeners.open(&state, bound);
+    listeners.start_accepting(&state, bound);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         connections_max = capacity.connections,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use ws::CLOSE_REASON_MAX;
 
 use crate::config::values::units::{PerSecond, parse_duration};
 use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
@@ -350,7 +351,9 @@ fn weight(text: &str) -> Result<WeightArg, String> {
 fn reason(text: &str) -> Result<String, String> {
     match text.len() {
         // A control frame holds 125 bytes, two of which are the close code (RFC 6455 5.5).
-        0..=123 => Ok(text.to_owned()),
-        length => Err(format!("it has {length} bytes; a Close frame holds at most 123")),
+        0..=CLOSE_REASON_MAX => Ok(text.to_owned()),
+        length => {
+            Err(format!("it has {length} bytes; a Close frame holds at most {CLOSE_REASON_MAX}"))
+        }
     }
 }

@@ -21,7 +21,8 @@ use crate::control_protocol::{ControlRequest, encode};
 /// As for [`Output::print`].
 pub fn reload(output: &Output) -> Result<(), CommandFailure> {
     output.print_within(&ControlRequest::Reload, Some(RELOAD_TIMEOUT), |result: ReloadResult| {
-        let heading = format!("configuration {} is active", result.generation);
+        let heading =
+            format!("reloaded; configuration generation {} is now active", result.generation);
         show_changes(&heading, "nothing changed", &result.changes)
     })
 }
@@ -35,7 +36,8 @@ pub fn diff(output: &Output, file: &Path, text: String) -> Result<(), CommandFai
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let request = ControlRequest::Diff { path: absolute.display().to_string(), text };
     output.print_within(&request, Some(RELOAD_TIMEOUT), |result: ReloadResult| {
-        let heading = format!("compared with active configuration {}", result.generation);
+        let heading =
+            format!("compared with the active configuration (generation {})", result.generation);
         show_changes(&heading, "nothing would change", &result.changes)
     })
 }
@@ -86,7 +88,7 @@ pub fn effective(output: &Output, changed: bool) -> Result<(), CommandFailure> {
         }
         let file = config.file.as_deref().map_or("no file".to_owned(), sanitize);
         let body = output.table(&table, "every key has its default value");
-        format!("configuration {} from {file}\n\n{body}", config.generation)
+        format!("configuration generation {} from {file}\n\n{body}", config.generation)
     })
 }
 

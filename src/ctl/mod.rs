@@ -46,7 +46,11 @@ pub fn print_rejection(errors: Vec<String>) -> ExitCode {
     let mut line = encode(&Response::<()>::Error(error.clone()));
     line.pop();
     let written = write_line(&line);
-    exit_code(written.and(Err(CommandFailure::Rejected { error, config: true, printed: true })))
+    exit_code(written.and(Err(CommandFailure::ErrorResponse {
+        error,
+        is_config_request: true,
+        printed: true,
+    })))
 }
 
 fn run(output: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
@@ -87,9 +91,9 @@ fn exit_code(result: Result<(), CommandFailure>) -> ExitCode {
 /// `control.sock` in the runtime directory of the unit, or in that of the shipped unit.
 fn default_socket() -> PathBuf {
     let variable = env::var_os("RUNTIME_DIRECTORY").filter(|value| !value.is_empty());
-    let folder = variable.map(|value| {
+    let directory = variable.map(|value| {
         // systemd separates several directories with colons.
         env::split_paths(&value).next().unwrap_or_default()
     });
-    folder.unwrap_or_else(|| PathBuf::from("/run/tidegate")).join("control.sock")
+    directory.unwrap_or_else(|| PathBuf::from("/run/tidegate")).join("control.sock")
 }

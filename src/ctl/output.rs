@@ -18,14 +18,15 @@ use crate::control_protocol::{ControlRequest, decode};
 pub struct Output {
     /// The connection to the proxy.
     pub client: ControlClient,
-    /// Prints responses as the JSON that was received.
+    /// Prints each response as the line of JSON that was received, instead of as text.
     pub json: bool,
     /// Allows bold and coloured text.
     pub colour: bool,
 }
 
 impl Output {
-    /// Prints on standard output. Colours need a terminal, and neither `NO_COLOR` nor `TERM=dumb`.
+    /// An output to standard output. Text is coloured only on a terminal, and only if neither
+    /// `NO_COLOR` nor `TERM=dumb` is set.
     pub fn new(client: ControlClient, json: bool) -> Self {
         let plain = env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty())
             || env::var_os("TERM").is_none_or(|term| term == "dumb");
@@ -79,7 +80,8 @@ impl Output {
         show: impl FnOnce(T) -> String,
     ) -> Result<(), CommandFailure> {
         if self.json {
-            // Accepts fields of other versions, because the reader is another program.
+            // The value is not checked: the line is printed for another program, which may know fields
+            // of other versions.
             self.parse::<IgnoredAny>(request, &line)?;
             return write_line(&line);
         }
@@ -90,7 +92,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// [`CommandFailure::Rejected`] for an error response, [`CommandFailure::Unavailable`] if the
+    /// [`CommandFailure::ErrorResponse`] for an error response, [`CommandFailure::Unavailable`] if the
     /// line is not a response, or a failure of standard output.
     pub fn parse<T: DeserializeOwned>(
         &self,
@@ -103,9 +105,9 @@ impl Output {
                 if self.json {
                     write_line(line)?;
                 }
-                let config =
+                let is_config_request =
                     matches!(request, ControlRequest::Reload | ControlRequest::Diff { .. });
-                Err(CommandFailure::Rejected { error, config, printed: self.json })
+                Err(CommandFailure::ErrorResponse { error, is_config_request, printed: self.json })
             }
             Err(error) => Err(CommandFailure::Unavailable(
                 self.client.error(ClientErrorKind::Malformed(error)),
@@ -129,16 +131,16 @@ pub enum CommandFailure {
     OutputClosed,
     /// Writing to standard output failed.
     OutputFailed(io::Error),
-    /// The proxy rejected the command.
-    Rejected {
+    /// The proxy answered with an error, of any kind.
+    ErrorResponse {
         /// The error response.
         error: CommandError,
         /// Whether the request was about a configuration.
-        config: bool,
+        is_config_request: bool,
         /// Whether the error was already printed as JSON.
         printed: bool,
     },
-    /// There is no response.
+    /// No valid response was received.
     Unavailable(ClientError),
     /// The arguments are invalid.
     Usage(String),
@@ -150,20 +152,20 @@ impl CommandFailure {
         let code = match self {
             Self::OutputClosed => return ExitCode::SUCCESS,
             Self::OutputFailed(_) => EX_FAILED,
-            Self::Rejected { error, config, .. } => {
+            Self::ErrorResponse { error, is_config_request, .. } => {
                 let has_diagnostics =
                     error.kind == CommandErrorKind::Rejected && !error.errors.is_empty();
-                if *config && has_diagnostics { EX_CONFIG } else { EX_FAILED }
+                if *is_config_request && has_diagnostics { EX_CONFIG } else { EX_FAILED }
             }
             Self::Unavailable(_) => EX_UNAVAILABLE,
             Self::Usage(_) => EX_USAGE,
         };
-        if let Self::Rejected { error, printed: false, .. } = self {
+        if let Self::ErrorResponse { error, printed: false, .. } = self {
             for line in &error.errors {
                 let _ = writeln!(io::stderr(), "{}", sanitize_lines(line));
             }
         }
-        if !matches!(self, Self::Rejected { printed: true, .. }) {
+        if !matches!(self, Self::ErrorResponse { printed: true, .. }) {
             let _ = writeln!(io::stderr(), "tidegate: {self}");
         }
         ExitCode::from(code)
@@ -174,8 +176,8 @@ impl fmt::Display for CommandFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutputClosed => f.write_str("standard output is closed"),
-            Self::OutputFailed(error) => write!(f, "standard output: {error}"),
-            Self::Rejected { error, .. } => f.write_str(&sanitize_lines(&error.message)),
+            Self::OutputFailed(error) => write!(f, "cannot write to standard output: {error}"),
+            Self::ErrorResponse { error, .. } => f.write_str(&sanitize_lines(&error.message)),
             Self::Unavailable(error) => write!(f, "{error}"),
             Self::Usage(message) => f.write_str(message),
         }
@@ -229,7 +231,7 @@ fn sanitize_lines(text: &str) -> String {
 const EX_FAILED: u8 = 1;
 /// The command line is invalid.
 const EX_USAGE: u8 = 2;
-/// `EX_UNAVAILABLE` of sysexits.h: no process is listening.
+/// `EX_UNAVAILABLE` of sysexits.h: the proxy cannot be reached or did not answer properly.
 const EX_UNAVAILABLE: u8 = 69;
 /// `EX_CONFIG` of sysexits.h: the configuration is invalid.
 const EX_CONFIG: u8 = 78;

@@ -42,7 +42,7 @@ pub struct UpgradedClient<S> {
     /// The stream.
     pub stream: S,
     /// Bytes that the client sent after its handshake and that have already been read.
-    pub early: Bytes,
+    pub after_head: Bytes,
 }
 
 /// How a connection ended without an error.
@@ -229,14 +229,14 @@ fn builder(request_header: Duration) -> http1::Builder {
 
 fn upgraded<S: Stream>(io: HttpIo<S>, read: Bytes) -> UpgradedClient<S> {
     let (stream, rest) = io.into_parts();
-    let early = match (read.is_empty(), rest.is_empty()) {
+    let after_head = match (read.is_empty(), rest.is_empty()) {
         (_, true) if read.is_empty() => Bytes::new(),
         // Copied, because hyper's `Bytes` would keep its whole read buffer alive.
         (_, true) => Bytes::copy_from_slice(&read),
         (true, false) => Bytes::from(rest),
         (false, false) => Bytes::from([&read[..], &rest[..]].concat()),
     };
-    UpgradedClient { stream, early }
+    UpgradedClient { stream, after_head }
 }
 
 /// Closes the connection so that the peer can read the last response. Closing while unread data is buffered

@@ -45,17 +45,17 @@ pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(allowed)
 }
 
-/// The options of the `Connection` field (RFC 9110 7.6.1) over all its lines: options for this hop
-/// and names of hop-by-hop fields, compared case-insensitively.
+/// The options of the `Connection` field (RFC 9110 7.6.1), combined from all its field lines:
+/// options for this hop and names of hop-by-hop fields, compared case-insensitively.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionOptions(Vec<HeaderName>);
 
 impl ConnectionOptions {
-    /// Reads all Connection lines.
+    /// Combines all Connection lines.
     ///
     /// # Errors
     /// A member that is not a token, or more than 64 members.
-    pub fn read(headers: &HeaderMap) -> Result<Self, &'static str> {
+    pub fn parse(headers: &HeaderMap) -> Result<Self, &'static str> {
         let mut options = Vec::new();
         for member in list_members(headers, &CONNECTION) {
             if options.len() == OPTIONS_MAX {
@@ -72,9 +72,9 @@ impl ConnectionOptions {
         self.0.iter().any(|name| name.as_str() == option)
     }
 
-    /// Whether an option names a field that must reach the backend. Removing it would hide
+    /// Whether a field is listed that must reach the backend. Removing it would hide
     /// information from the backend or undo a header that the proxy adds.
-    pub fn nominates_protected(&self) -> bool {
+    pub fn lists_protected_field(&self) -> bool {
         self.0.iter().any(|name| {
             let name = name.as_str();
             PROTECTED.contains(&name)
@@ -112,18 +112,19 @@ mod tests {
     // Requirements: H4.
     #[test]
     fn options_are_case_insensitive_across_lines() {
-        let options = ConnectionOptions::read(&headers(&["foo, ,UPGRADE,", "Keep-Alive"])).unwrap();
+        let options =
+            ConnectionOptions::parse(&headers(&["foo, ,UPGRADE,", "Keep-Alive"])).unwrap();
         assert!(options.has("upgrade") && options.has("keep-alive") && options.has("foo"));
-        assert!(!options.has("bar") && !options.nominates_protected());
+        assert!(!options.has("bar") && !options.lists_protected_field());
     }
 
     // Requirements: RL42.
     #[test]
     fn rejects_many_or_malformed_options() {
-        assert!(ConnectionOptions::read(&headers(&[&"a,".repeat(64)])).is_ok());
-        assert!(ConnectionOptions::read(&headers(&[&"a,".repeat(65)])).is_err());
-        assert!(ConnectionOptions::read(&headers(&["a b"])).is_err());
-        assert!(ConnectionOptions::read(&headers(&["\"upgrade\""])).is_err());
+        assert!(ConnectionOptions::parse(&headers(&[&"a,".repeat(64)])).is_ok());
+        assert!(ConnectionOptions::parse(&headers(&[&"a,".repeat(65)])).is_err());
+        assert!(ConnectionOptions::parse(&headers(&["a b"])).is_err());
+        assert!(ConnectionOptions::parse(&headers(&["\"upgrade\""])).is_err());
     }
 
     // Requirements: H3.
@@ -141,8 +142,8 @@ mod tests {
             "X-Forwarded-For",
             "x-forwarded-anything",
         ] {
-            let options = ConnectionOptions::read(&headers(&["upgrade", name])).unwrap();
-            assert!(options.nominates_protected(), "{name}");
+            let options = ConnectionOptions::parse(&headers(&["upgrade", name])).unwrap();
+            assert!(options.lists_protected_field(), "{name}");
         }
     }
 

@@ -1,9 +1,8 @@
-//! Validation of one request head by RFC 9110, RFC 9112 and RFC 6455 4.2.1.
+//! Validation of one request head according to RFC 9110, RFC 9112 and RFC 6455 4.2.1.
 //!
-//! Without IO: takes a parsed head and returns an owned value or a
-//! [`RejectReason`]. hyper parses more than a proxy should accept; the
-//! stricter rules are here. The returned values do not reference hyper's read buffer. Routing,
-//! origin checks and limits follow in other modules.
+//! Performs no I/O: takes a parsed head and returns an owned value or a [`RejectReason`]. hyper
+//! accepts more than a proxy should; the stricter rules are here. The returned values do not
+//! reference hyper's read buffer. Routing, origin checks and limits follow in other modules.
 
 pub(crate) mod authority;
 pub(crate) mod extension;
@@ -25,7 +24,7 @@ use crate::reject::RejectReason;
 
 /// A valid request head, by what it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RequestKind {
+pub enum ValidatedRequest {
     /// An opening handshake (RFC 6455 4.2.1).
     WebSocket(Handshake),
     /// Any other request; `Upgrade` to another protocol is ignored.
@@ -43,9 +42,10 @@ pub struct Handshake {
     pub origin: Option<String>,
     /// `Sec-WebSocket-Key`: canonical base64 of 16 octets, 24 characters.
     pub key: String,
-    /// `Sec-WebSocket-Protocol` over all its lines, in the client's order.
+    /// `Sec-WebSocket-Protocol`, combined from all its field lines, in the client's order.
     pub subprotocols: Vec<String>,
-    /// `Sec-WebSocket-Extensions` over all its lines, in the client's order; at most 16.
+    /// `Sec-WebSocket-Extensions`, combined from all its field lines, in the client's order; at most
+    /// 16.
     pub extensions: Vec<Extension>,
 }
 
@@ -58,12 +58,12 @@ pub struct PlainRequest {
     pub path: RoutePath,
 }
 
-impl RequestKind {
+impl ValidatedRequest {
     /// Validates a request head.
     ///
     /// # Errors
-    /// The first rule that the head breaks; the response status follows from the reason.
-    pub fn read(head: &Parts) -> Result<Self, RejectReason> {
+    /// The first rule that the head violates; the response status follows from the reason.
+    pub fn validate(head: &Parts) -> Result<Self, RejectReason> {
         // RFC 9110 9.3.6, 9.3.8: a gateway does not serve CONNECT or TRACE. `OPTIONS *` asks about
         // the server as a whole, which no single backend can answer.
         let asterisk = head.uri.authority().is_none() && head.uri.path() == "*";
@@ -78,10 +78,10 @@ impl RequestKind {
         let (authority, path) = read_target(head)?;
         check_framing(head)?;
         let options =
-            ConnectionOptions::read(&head.headers).map_err(RejectReason::RequestInvalid)?;
-        if options.nominates_protected() {
+            ConnectionOptions::parse(&head.headers).map_err(RejectReason::RequestInvalid)?;
+        if options.lists_protected_field() {
             return Err(RejectReason::RequestInvalid(
-                "Connection names a field that is not hop-by-hop",
+                "Connection lists a field that must reach the backend",
             ));
         }
         check_loop(head)?;
@@ -112,9 +112,9 @@ impl RequestKind {
 /// The authority and the path of the request target (RFC 9112 3.2 and 3.3).
 fn read_target(head: &Parts) -> Result<(Authority, RoutePath), RejectReason> {
     let uri = &head.uri;
-    let named = uri.authority().map_or(0, |authority| authority.as_str().len());
-    let target = uri.path_and_query().map_or("", |target| target.as_str());
-    if named + target.len() > TARGET_BYTES_MAX {
+    let authority_len = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let path_and_query = uri.path_and_query().map_or("", |target| target.as_str());
+    if authority_len + path_and_query.len() > TARGET_BYTES_MAX {
         return Err(RejectReason::UriTooLong);
     }
     let host = read_host(head)?;
@@ -135,7 +135,7 @@ fn read_target(head: &Parts) -> Result<(Authority, RoutePath), RejectReason> {
             ));
         }
     };
-    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !path_and_query.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(RejectReason::RequestInvalid("request target is not printable ASCII"));
     }
     let path = uri.path();
@@ -172,12 +172,10 @@ fn check_framing(head: &Parts) -> Result<(), RejectReason> {
     let mut lines = head.headers.get_all(TRANSFER_ENCODING).iter();
     match (lines.next(), lines.next()) {
         (None, _) => Ok(()),
-        (Some(coding), None)
-            if coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-                && head.version >= Version::HTTP_11 =>
-        {
-            Ok(())
+        (Some(_), _) if head.version < Version::HTTP_11 => {
+            Err(RejectReason::RequestInvalid("Transfer-Encoding in an HTTP/1.0 request"))
         }
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         (Some(_), _) => {
             Err(RejectReason::RequestInvalid("Transfer-Encoding is not a single `chunked`"))
         }

@@ -39,8 +39,8 @@ enum SocketOrigin {
     Predecessor(SocketAddr),
 }
 
-/// A message for the successor, and the socket that belongs to it.
-pub type PassedSocket = (String, Option<OwnedFd>);
+/// One message of a handover to the successor, and the socket that it announces, if any.
+pub type HandoverMessage = (String, Option<OwnedFd>);
 
 impl InheritedSockets {
     /// Takes the sockets that the predecessor or the service manager passed to this process, and
@@ -116,7 +116,7 @@ impl InheritedSockets {
     pub fn for_successor<'a>(
         &self,
         own: impl Iterator<Item = (SocketAddr, BorrowedFd<'a>)>,
-    ) -> io::Result<Vec<PassedSocket>> {
+    ) -> io::Result<Vec<HandoverMessage>> {
         let mut passed = Vec::new();
         for inherited in &self.sockets {
             if let SocketOrigin::ServiceManager(name) = &inherited.origin {
@@ -284,10 +284,11 @@ mod tests {
         let address = passed.local_addr().unwrap();
         let mut predecessor = InheritedSockets::of(vec![passed]);
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let kept = Listener::open(address, &mut predecessor).unwrap();
-        let own = [(); 2].map(|()| Listener::open(any, &mut InheritedSockets::default()).unwrap());
+        let kept = Listener::bind_or_inherit(address, &mut predecessor).unwrap();
+        let own = [(); 2]
+            .map(|()| Listener::bind_or_inherit(any, &mut InheritedSockets::default()).unwrap());
         let (ours, theirs) = HandoverChannel::pair().unwrap();
-        assert!(kept.is_inherited());
+        assert!(kept.is_shared());
         let sockets = own.each_ref().map(|listener| (any, listener.as_fd()));
         for (message, socket) in predecessor.for_successor(sockets.into_iter()).unwrap() {
             ours.send(&message, socket.as_ref().map(OwnedFd::as_fd)).unwrap();
@@ -297,13 +298,13 @@ mod tests {
         assert!(successor.take_predecessor().is_some());
         // Each socket once, in order.
         for listener in own {
-            let taken = Listener::open(any, &mut successor).unwrap();
-            assert_eq!((taken.local_addr(), taken.is_inherited()), (listener.local_addr(), false));
+            let taken = Listener::bind_or_inherit(any, &mut successor).unwrap();
+            assert_eq!((taken.local_addr(), taken.is_shared()), (listener.local_addr(), false));
         }
         assert!(successor.take(any).is_none());
         successor.close_unclaimed();
-        let taken = Listener::open(address, &mut successor).unwrap();
-        assert!(taken.is_inherited());
+        let taken = Listener::bind_or_inherit(address, &mut successor).unwrap();
+        assert!(taken.is_shared());
     }
 
     #[test]

@@ -18,7 +18,8 @@ use crate::net::{UNSENT_BYTES_MAX, socket};
 pub struct Listener {
     socket: Arc<TcpListener>,
     local: SocketAddr,
-    inherited: bool,
+    /// Whether the service manager opened this socket and holds it as well.
+    is_shared: bool,
 }
 
 /// A connection that the kernel accepted.
@@ -41,7 +42,7 @@ pub enum AcceptEvent {
     Paused(io::Error, Duration),
 }
 
-/// A listening socket could not be opened.
+/// An address could not be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{hint}")]
 pub struct BindError {
@@ -56,7 +57,10 @@ impl Listener {
     ///
     /// # Errors
     /// The address cannot be bound, or the socket options cannot be set.
-    pub fn open(address: SocketAddr, inherited: &mut InheritedSockets) -> Result<Self, BindError> {
+    pub fn bind_or_inherit(
+        address: SocketAddr,
+        inherited: &mut InheritedSockets,
+    ) -> Result<Self, BindError> {
         match inherited.take(address) {
             Some((found, is_shared)) => found.and_then(|socket| Self::adopt(socket, is_shared)),
             None => Self::bind(address).and_then(|socket| Self::from_socket(socket, false)),
@@ -86,10 +90,10 @@ impl Listener {
         Self::from_socket(socket, is_shared)
     }
 
-    fn from_socket(socket: Socket, inherited: bool) -> io::Result<Self> {
+    fn from_socket(socket: Socket, is_shared: bool) -> io::Result<Self> {
         let socket = Arc::new(TcpListener::from_std(socket.into())?);
         let local = socket.local_addr()?;
-        Ok(Self { socket, local, inherited })
+        Ok(Self { socket, local, is_shared })
     }
 
     /// The local address, with the port that the kernel chose if port 0 is configured.
@@ -98,8 +102,8 @@ impl Listener {
     }
 
     /// Whether the service manager opened this socket and holds it as well.
-    pub fn is_inherited(&self) -> bool {
-        self.inherited
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// The local address of a connection; saves the system call if the listener has only one address.
@@ -119,7 +123,7 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((io, peer)) => {
                     pause = PAUSE_MIN;
-                    if self.inherited {
+                    if self.is_shared {
                         // The connection may be older than the options of the listening socket.
                         let socket = SockRef::from(&io);
                         let _ = socket.set_tcp_nodelay(true);
@@ -189,7 +193,7 @@ mod tests {
     use super::*;
 
     fn open(address: &str) -> Result<Listener, BindError> {
-        Listener::open(address.parse().unwrap(), &mut InheritedSockets::default())
+        Listener::bind_or_inherit(address.parse().unwrap(), &mut InheritedSockets::default())
     }
 
     #[tokio::test]
@@ -218,10 +222,11 @@ mod tests {
     async fn connections_queued_before_start_get_the_options() {
         let passed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let there = passed.local_addr().unwrap();
-        // Connects before the listener is open.
+        // Connects before the listener exists.
         let waiting = std::net::TcpStream::connect(there).unwrap();
-        let listener = Listener::open(there, &mut InheritedSockets::of(vec![passed])).unwrap();
-        assert!(listener.is_inherited());
+        let listener =
+            Listener::bind_or_inherit(there, &mut InheritedSockets::of(vec![passed])).unwrap();
+        assert!(listener.is_shared());
         let connection = first(listener.clone()).await;
         assert_eq!(connection.peer, waiting.local_addr().unwrap());
         assert_options_set(&connection);

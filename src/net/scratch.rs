@@ -5,11 +5,11 @@ use crate::net::RECV_BYTES_MAX;
 /// Buffers for receiving, lent for one poll and never held across polls.
 #[derive(Debug)]
 pub struct RecvScratch {
-    /// Bytes as received: ciphertext under TLS.
-    pub(super) wire: Box<[u8]>,
+    /// Bytes as received: TLS records, or on a plain stream the data itself.
+    pub(super) ciphertext: Box<[u8]>,
     /// Plaintext, which is never longer than the ciphertext.
     pub(super) plain: Box<[u8]>,
-    /// Records of the TLS layer itself that are to be sent.
+    /// Handshake, key update and alert records to send.
     pub(super) replies: WriteBuffer,
 }
 
@@ -21,8 +21,10 @@ impl RecvScratch {
 
     /// Buffers for reads of `bytes`, but at least for one TLS record.
     pub fn with_capacity(bytes: usize) -> Self {
+        // One byte more than a record, so that an incomplete record never fills the buffer and each
+        // read has space.
         let buffer = || vec![0; bytes.max(WIRE_RECORD_BYTES_MAX + 1)].into_boxed_slice();
-        Self { wire: buffer(), plain: buffer(), replies: WriteBuffer::default() }
+        Self { ciphertext: buffer(), plain: buffer(), replies: WriteBuffer::default() }
     }
 }
 
@@ -69,7 +71,7 @@ impl WriteBuffer {
         self.filled = 0;
     }
 
-    /// Replaces the content by `bytes`.
+    /// Replaces the content with `bytes`.
     pub(super) fn set(&mut self, bytes: &[u8]) {
         self.clear();
         if !bytes.is_empty() {
@@ -78,9 +80,9 @@ impl WriteBuffer {
         }
     }
 
-    /// The space after the content, at least `least` bytes; grows the buffer if necessary.
-    pub(super) fn spare(&mut self, least: usize) -> &mut [u8] {
-        let end = self.filled + least;
+    /// The space after the content, at least `min_len` bytes; grows the buffer if necessary.
+    pub(super) fn spare(&mut self, min_len: usize) -> &mut [u8] {
+        let end = self.filled + min_len;
         if self.buffer.len() < end {
             self.buffer.resize(end, 0);
         }

@@ -23,13 +23,13 @@ use super::scratch::WriteBuffer;
 /// TLS as a function of bytes. The caller keeps the input that [`decrypt`](Self::decrypt) did not
 /// consume.
 pub trait Engine: Unpin {
-    /// Consumes complete records from the front of `wire`. Plaintext is written to `plain`, which
+    /// Consumes complete records from the front of `ciphertext`. Plaintext is written to `plain`, which
     /// must be at least as long. Records of the TLS layer itself are appended to `replies` and must
     /// be sent even if the outcome is an error. The next call must start with the input that was not
     /// consumed, unaltered.
     fn decrypt(
         &mut self,
-        wire: &mut [u8],
+        ciphertext: &mut [u8],
         plain: &mut [u8],
         replies: &mut WriteBuffer,
     ) -> DecryptOutcome;
@@ -63,7 +63,7 @@ pub trait Engine: Unpin {
 /// The result of [`Engine::decrypt`].
 #[derive(Debug, Default)]
 pub struct DecryptOutcome {
-    /// Bytes consumed from the front of `wire`.
+    /// Bytes consumed from the front of `ciphertext`.
     pub consumed: usize,
     /// Bytes written to `plain`; they are valid even if there is an error.
     pub plain: usize,
@@ -141,12 +141,12 @@ impl ServerEngine {
     /// One step of [`decrypt`](Engine::decrypt). Returns whether there may be another.
     fn step(
         &mut self,
-        wire: &mut [u8],
+        ciphertext: &mut [u8],
         plain: &mut [u8],
         replies: &mut WriteBuffer,
         outcome: &mut DecryptOutcome,
     ) -> Result<bool, TlsError> {
-        let status = self.connection.process_tls_records(wire);
+        let status = self.connection.process_tls_records(ciphertext);
         // Input that caused an error is consumed as well.
         outcome.consumed += status.discard;
         match status.state? {
@@ -224,17 +224,21 @@ impl ServerEngine {
 impl Engine for ServerEngine {
     fn decrypt(
         &mut self,
-        wire: &mut [u8],
+        ciphertext: &mut [u8],
         plain: &mut [u8],
         replies: &mut WriteBuffer,
     ) -> DecryptOutcome {
         let mut outcome = DecryptOutcome::default();
         if self.failed {
-            return DecryptOutcome { consumed: wire.len(), error: Some(CANNOT_SEND), ..outcome };
+            return DecryptOutcome {
+                consumed: ciphertext.len(),
+                error: Some(CANNOT_SEND),
+                ..outcome
+            };
         }
         let was_handshaking = self.is_handshaking();
         SERVER_NAME.take();
-        while let Some(unread) = wire.get_mut(outcome.consumed..) {
+        while let Some(unread) = ciphertext.get_mut(outcome.consumed..) {
             match self.step(unread, plain, replies, &mut outcome) {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -251,7 +255,7 @@ impl Engine for ServerEngine {
         outcome.closed = self.peer_closed;
         if self.peer_closed || self.failed {
             // RFC 8446 6.1: data after close_notify is ignored.
-            outcome.consumed = wire.len();
+            outcome.consumed = ciphertext.len();
         }
         outcome
     }
@@ -263,9 +267,9 @@ impl Engine for ServerEngine {
         out: &mut WriteBuffer,
     ) -> Result<(), TlsError> {
         // An estimate; rustls reports the required size if it is too small.
-        let least = data.len() + (data.len() / RECORD_BYTES + 1) * RECORD_OVERHEAD_BYTES;
+        let min_len = data.len() + (data.len() / RECORD_BYTES + 1) * RECORD_OVERHEAD_BYTES;
         let encrypted = self.write(rest, out, |traffic, out| {
-            append(out, least, |spare| traffic.encrypt(data, spare))
+            append(out, min_len, |spare| traffic.encrypt(data, spare))
         });
         if encrypted.is_err() && !self.failed && !self.close_notify_sent {
             self.fail(out);
@@ -312,21 +316,21 @@ fn encode(
     })
 }
 
-/// Appends the output of `write`, first with `least` bytes of space, then with the size it requires.
+/// Appends the output of `write`, first with `min_len` bytes of space, then with the size it requires.
 fn append(
     out: &mut WriteBuffer,
-    least: usize,
+    min_len: usize,
     mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
 ) -> Result<(), TlsError> {
-    let mut least = least;
+    let mut min_len = min_len;
     for _ in 0..2 {
-        match write(out.spare(least)) {
+        match write(out.spare(min_len)) {
             Ok(len) => {
                 out.advance(len);
                 return Ok(());
             }
             Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                least = required_size;
+                min_len = required_size;
             }
             Err(EncryptError::EncryptExhausted) => return Err(TlsError::EncryptError),
         }

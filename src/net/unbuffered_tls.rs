@@ -118,7 +118,7 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
     fn abort_handshake(&mut self, cx: &mut Context<'_>, scratch: &mut RecvScratch) {
         let _ = poll_fin(&mut self.wire.io, cx);
         for _ in 0..READS_MAX {
-            let mut discarded = ReadBuf::new(&mut scratch.wire);
+            let mut discarded = ReadBuf::new(&mut scratch.ciphertext);
             let read = Pin::new(&mut self.wire.io).poll_read(cx, &mut discarded);
             if !matches!(read, Poll::Ready(Ok(()))) || discarded.filled().is_empty() {
                 return;
@@ -132,9 +132,9 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
         cx: &mut Context<'_>,
         scratch: &mut RecvScratch,
     ) -> Poll<io::Result<usize>> {
-        let RecvScratch { wire, plain, replies } = scratch;
+        let RecvScratch { ciphertext, plain, replies } = scratch;
         let kept = self.undecrypted.len();
-        let (front, space) = wire.split_at_mut(kept.min(wire.len()));
+        let (front, space) = ciphertext.split_at_mut(kept.min(ciphertext.len()));
         let mut space = ReadBuf::new(space);
         ready!(Pin::new(&mut self.wire.io).poll_read(cx, &mut space))?;
         let received = space.filled().len();
@@ -143,7 +143,7 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
             return Poll::Ready(Ok(0));
         }
         front.copy_from_slice(&self.undecrypted);
-        let unread = &mut wire[..kept + received];
+        let unread = &mut ciphertext[..kept + received];
 
         replies.clear();
         let was_handshaking = self.engine.is_handshaking();

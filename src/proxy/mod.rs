@@ -8,7 +8,7 @@ pub(crate) mod request;
 pub(crate) mod request_log;
 pub(crate) mod route;
 pub(crate) mod route_match;
-pub(crate) mod route_table;
+pub(crate) mod routing_table;
 pub mod serve;
 pub(crate) mod session;
 pub mod snapshot;

@@ -12,7 +12,7 @@ use super::forwarded_body::ForwardedBody;
 use super::request_log::RequestLog;
 use super::route::Route;
 use super::route_match::{find, own_origin};
-use super::session::{Handshaken, PendingTunnel};
+use super::session::{HandshakeResult, PendingTunnel};
 use super::snapshot::Snapshot;
 use super::state::ProxyState;
 use crate::admission::concurrency::{Permit, TunnelLimits};
@@ -20,7 +20,7 @@ use crate::downstream::client_address;
 use crate::downstream::reply::Reply;
 use crate::downstream::response::{self, Body, boxed, text};
 use crate::http::forwarded::Forwarded;
-use crate::http::{Handshake, RequestKind};
+use crate::http::{Handshake, ValidatedRequest};
 use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
@@ -139,7 +139,7 @@ impl ConnectionContext {
     ) -> Result<Outcome, RejectReason> {
         let client = &context.connection.client;
         let (head, body) = request.into_parts();
-        let kind = RequestKind::read(&head)?;
+        let kind = ValidatedRequest::validate(&head)?;
         let route = find(context.snapshot, client, kind.authority(), kind.path())?;
         log.set_route(route);
         let request_id = log.request_id.clone();
@@ -151,11 +151,11 @@ impl ConnectionContext {
             policy: &route.forwarding,
         };
         match kind {
-            RequestKind::WebSocket(handshake) => {
+            ValidatedRequest::WebSocket(handshake) => {
                 self.upgrade(context, route, &head, &handshake, &forwarded, log).await
             }
-            RequestKind::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
-            RequestKind::Plain(_) => {
+            ValidatedRequest::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
+            ValidatedRequest::Plain(_) => {
                 let backend = self.connect(route, &forwarded).await?;
                 log.set_backend(&backend.backend);
                 let request = Request::from_parts(head, body);
@@ -199,9 +199,9 @@ impl ConnectionContext {
                 return Ok(Outcome::Declined(response.map(boxed), reason));
             }
         };
-        let handshaken = Handshaken { permit, upgraded, backend_started };
+        let result = HandshakeResult { permit, upgraded, backend_started };
         let (response, tunnel) =
-            PendingTunnel::new(&self.state, context.connection, route, handshaken, log);
+            PendingTunnel::new(&self.state, context.connection, route, result, log);
         // A drain that started in the meantime may have listed the open sessions before this one was
         // registered. A drain that starts from now on includes it.
         if self.state.is_draining() || route.is_draining() || backend.is_draining() {

@@ -84,7 +84,7 @@ impl RequestLog {
     }
 
     /// The fields of the request with secrets redacted. `selected` is the negotiated subprotocol.
-    pub fn redacted(&self, selected: Option<&SelectedSubprotocol>) -> PackedFields {
+    pub fn redacted_fields(&self, selected: Option<&SelectedSubprotocol>) -> PackedFields {
         let redacted = |raw: &str| target(raw, &self.redact);
         let reported = selected.and_then(|selected| selected.reported);
         let selected = selected.map(|selected| subprotocol(&selected.name, &self.redact));
@@ -143,7 +143,7 @@ impl RequestLog {
 
     fn record(&self, reason: &RejectReason, setting: DecidingSetting) {
         self.metrics.rejected(reason);
-        let shown = self.redacted(None);
+        let shown = self.redacted_fields(None);
         let origin = self.origin.as_ref().map(|sent| origin(sent, &self.redact));
         record_reject(&RejectedRequest {
             client: &self.connection.client,

@@ -1,4 +1,6 @@
-//! One session from the 101 to its record: the task of a tunnel, and the resources it holds until its end.
+//! One session from the 101 to its record. The session is the protocol state and the record of one
+//! tunnel, the tunnel the task that performs its I/O; this module starts that task, and releases what
+//! the session holds when it ends.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,7 +29,7 @@ use crate::sys::clock::now;
 use crate::telemetry::events::handshake_reported;
 use crate::telemetry::metrics::HandshakeStage;
 use crate::telemetry::record::{SessionEnd, record_end, record_start};
-use crate::tunnel::{EarlyBytes, Tunnel};
+use crate::tunnel::{BytesAfterHead, Tunnel};
 use crate::upstream::handshake::UpgradedBackend;
 
 /// A tunnel with a completed handshake, while the 101 is being sent to the client.
@@ -36,12 +38,12 @@ pub struct PendingTunnel {
     guard: SessionGuard,
     policy: Arc<SessionPolicy>,
     backend: PlainStream<Socket>,
-    early: bytes::Bytes,
+    after_head: bytes::Bytes,
     deflate: DeflateMode,
 }
 
 /// The results of admission and of the handshake with a backend.
-pub struct Handshaken {
+pub struct HandshakeResult {
     /// The permit of the tunnel.
     pub permit: Permit,
     /// The backend connection and the negotiated parameters.
@@ -63,10 +65,10 @@ impl PendingTunnel {
         state: &ProxyState,
         connection: &Arc<Connection>,
         route: &Arc<Route>,
-        handshaken: Handshaken,
+        handshake: HandshakeResult,
         log: &RequestLog,
     ) -> (Response<Body>, Self) {
-        let Handshaken { permit, upgraded, backend_started } = handshaken;
+        let HandshakeResult { permit, upgraded, backend_started } = handshake;
         let opened = now();
         let backend_handshake = opened.duration_since(backend_started);
         state
@@ -76,28 +78,30 @@ impl PendingTunnel {
         let registration = state.registry.register(SessionInfo {
             connection: connection.clone(),
             counts: upgraded.backend.counts.clone(),
-            fields: log.redacted(upgraded.subprotocol.as_ref()),
+            fields: log.redacted_fields(upgraded.subprotocol.as_ref()),
             opened,
             backend_handshake_micros: u32::try_from(backend_handshake.as_micros())
                 .unwrap_or(u32::MAX),
             generation: u32::try_from(log.generation).unwrap_or(u32::MAX),
         });
         if let Some(detail) = upgraded.subprotocol.and_then(|selected| selected.reported) {
-            let (session, info) = (registration.session.number, &registration.session.info);
+            let (session, info) = (registration.handle.number, &registration.handle.info);
             handshake_reported(session, info.client(), &route.name, &info.counts.id, detail);
         }
         let tunnel = Self {
             guard: SessionGuard { registration, permit },
             policy: route.policy.clone(),
             backend: PlainStream::new(upgraded.stream),
-            early: upgraded.early,
+            after_head: upgraded.after_head,
             deflate: upgraded.deflate,
         };
         (upgraded.response.map(|()| boxed(Empty::new())), tunnel)
     }
 
-    /// Ends the session if its client disconnected before the 101 was written, and writes its record.
+    /// Ends the session of a client that disconnected before the 101 was written, and writes its
+    /// record.
     pub fn abandon(self) {
+        // `finish` counts an ended tunnel, so it must be counted as opened first.
         self.guard.info().counts.tunnel_opened();
         let reason = TerminationReason::ClientDisconnected;
         self.guard.finish(&Summary::unstarted(reason, &self.policy));
@@ -110,14 +114,16 @@ pub fn start<S: Stream + Send + 'static>(
     client: UpgradedClient<S>,
     pending: PendingTunnel,
 ) {
-    let handle = &pending.guard.registration.session;
+    let handle = &pending.guard.registration.handle;
     record_start(&handle.start_record());
     let mut entropy = SessionEntropy(state.clone());
     let session = Session::new(pending.policy, pending.deflate, &mut entropy);
-    let early = EarlyBytes { from_client: client.early, from_backend: pending.early };
+    let after_head =
+        BytesAfterHead { from_client: client.after_head, from_backend: pending.after_head };
     let commands = pending.guard.registration.commands();
     handle.info.counts.tunnel_opened();
-    let tunnel = Tunnel::new(client.stream, pending.backend, session, early, commands, entropy);
+    let tunnel =
+        Tunnel::new(client.stream, pending.backend, session, after_head, commands, entropy);
     state.tasks.spawn(SessionTask { tunnel, guard: Some(pending.guard) });
 }
 
@@ -166,14 +172,14 @@ impl<S: Stream, E: Entropy> Future for SessionTask<S, E> {
 
 impl SessionGuard {
     fn info(&self) -> &SessionInfo {
-        &self.registration.session.info
+        &self.registration.handle.info
     }
 
     /// Releases the permit and then writes the record, so that a reader of the record can rely on the
     /// permit being free.
     fn finish(self, summary: &Summary) {
         let Self { registration, permit } = self;
-        let handle = registration.session.clone();
+        let handle = registration.handle.clone();
         registration.note_end(summary);
         drop((permit, registration));
         let age = now().duration_since(handle.info.opened);
@@ -259,7 +265,7 @@ mod tests {
             PanickingStream,
             backend,
             session,
-            EarlyBytes::default(),
+            BytesAfterHead::default(),
             commands,
             entropy,
         );
@@ -275,8 +281,8 @@ mod tests {
     /// The task of a tunnel is one allocation; above 2,048 bytes the allocator would use 2,560.
     #[test]
     fn session_task_fits_in_2_kib() {
-        type WssTunnel = UnbufferedTls<ServerEngine, Socket>;
-        let task = size_of::<SessionTask<WssTunnel, SessionEntropy>>() + TASK_OVERHEAD;
+        type WssStream = UnbufferedTls<ServerEngine, Socket>;
+        let task = size_of::<SessionTask<WssStream, SessionEntropy>>() + TASK_OVERHEAD;
         assert!(task <= 2048, "{task} B");
     }
 

@@ -10,7 +10,7 @@ use rustls::server::ProducesTickets;
 
 use super::capacity::Capacity;
 use super::route::{BackendHealths, Route};
-use super::route_table::RoutingTable;
+use super::routing_table::RoutingTable;
 use crate::admission::rate::HandshakeRate;
 use crate::config::settings::{ListenerSettings, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;

@@ -19,7 +19,7 @@ use super::listeners::Listeners;
 use super::signals::Signal;
 use super::successor::{GO, GO_MAX, READY, SERVING};
 use crate::listener::handover_channel::HandoverChannel;
-use crate::listener::inherited::{PREDECESSOR_VARIABLE, PassedSocket};
+use crate::listener::inherited::{HandoverMessage, PREDECESSOR_VARIABLE};
 use crate::sys::systemd;
 
 /// The program file and arguments of this process.
@@ -144,7 +144,7 @@ fn failed(error: &HandoverError) -> HandoverOutcome {
 fn start(
     program: &Program,
     listeners: &Listeners,
-) -> io::Result<(HandoverChannel, Vec<PassedSocket>, Child)> {
+) -> io::Result<(HandoverChannel, Vec<HandoverMessage>, Child)> {
     let (ours, theirs) = HandoverChannel::pair()?;
     let sockets = listeners.for_successor()?;
     let child = Command::new(&program.path)
@@ -161,7 +161,10 @@ fn start(
 }
 
 /// Sends the sockets as fast as the successor receives them, and waits until it is ready.
-async fn pass_sockets(channel: Arc<HandoverChannel>, sockets: Vec<PassedSocket>) -> io::Result<()> {
+async fn pass_sockets(
+    channel: Arc<HandoverChannel>,
+    sockets: Vec<HandoverMessage>,
+) -> io::Result<()> {
     let passing = async {
         for (message, socket) in sockets {
             loop {

@@ -18,18 +18,18 @@ use tracing::{error, info, warn};
 use super::critical_task::{TaskExited, abort_and_wait};
 use super::successor;
 use crate::config::settings::ListenerSettings;
-use crate::listener::inherited::{InheritedSockets, PassedSocket};
+use crate::listener::inherited::{HandoverMessage, InheritedSockets};
 use crate::listener::key::{ListenerKey, listener_keys};
 use crate::listener::socket::{AcceptEvent, BindError, Listener};
 use crate::proxy::serve;
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::now;
 
-/// All open listeners, and the inherited sockets.
+/// All active listeners, and the inherited sockets.
 #[derive(Debug, Default)]
 pub struct Listeners {
     inherited: InheritedSockets,
-    open: HashMap<ListenerKey, ActiveListener>,
+    active: HashMap<ListenerKey, ActiveListener>,
     /// The admin listener, to be passed to a successor.
     admin: Option<(SocketAddr, Listener)>,
 }
@@ -56,28 +56,28 @@ impl ActiveListener {
 pub struct BoundListeners(Vec<(ListenerKey, ListenerSettings, Listener)>);
 
 impl Listeners {
-    /// Creates an instance without open listeners.
+    /// Creates an instance without active listeners.
     pub fn new(inherited: InheritedSockets) -> Self {
         Self { inherited, ..Self::default() }
     }
 
-    /// Binds every configured address that is not open yet.
+    /// Binds every configured address that has no active listener yet.
     ///
     /// # Errors
-    /// An address that cannot be bound; then none stays bound.
+    /// An address cannot be bound; the sockets bound by this call are closed.
     pub fn bind(&mut self, wanted: &[ListenerSettings]) -> Result<BoundListeners, BindError> {
         let mut bound = Vec::new();
         for (key, settings) in listener_keys(wanted) {
-            if !self.open.contains_key(&key) {
-                bound.push((key, settings.clone(), self.listener(key.address)?));
+            if !self.active.contains_key(&key) {
+                bound.push((key, settings.clone(), self.bind_or_inherit(key.address)?));
             }
         }
         Ok(BoundListeners(bound))
     }
 
     /// The inherited socket with this address, or a new one.
-    fn listener(&mut self, address: SocketAddr) -> Result<Listener, BindError> {
-        Listener::open(address, &mut self.inherited)
+    fn bind_or_inherit(&mut self, address: SocketAddr) -> Result<Listener, BindError> {
+        Listener::bind_or_inherit(address, &mut self.inherited)
     }
 
     /// Binds the admin listener.
@@ -85,7 +85,7 @@ impl Listeners {
     /// # Errors
     /// The address cannot be bound.
     pub fn bind_admin(&mut self, address: SocketAddr) -> Result<Listener, BindError> {
-        let listener = self.listener(address)?;
+        let listener = self.bind_or_inherit(address)?;
         self.admin = Some((address, listener.clone()));
         Ok(listener)
     }
@@ -94,13 +94,13 @@ impl Listeners {
     ///
     /// # Errors
     /// A socket cannot be duplicated.
-    pub fn for_successor(&self) -> io::Result<Vec<PassedSocket>> {
-        let mut open: Vec<_> = self.open.iter().collect();
-        // Sockets with the same address are matched by their order.
-        open.sort_by_key(|(key, _)| (key.address, key.index));
-        let open = open.into_iter().map(|(key, active)| (key.address, &active.listener));
+    pub fn for_successor(&self) -> io::Result<Vec<HandoverMessage>> {
+        let mut active: Vec<_> = self.active.iter().collect();
+        // The successor matches sockets with the same configured address by their order.
+        active.sort_by_key(|(key, _)| (key.address, key.index));
+        let active = active.into_iter().map(|(key, active)| (key.address, &active.listener));
         let admin = self.admin.iter().map(|(address, listener)| (*address, listener));
-        let own = open.chain(admin).filter(|(_, listener)| !listener.is_inherited());
+        let own = active.chain(admin).filter(|(_, listener)| !listener.is_shared());
         self.inherited.for_successor(own.map(|(address, listener)| (address, listener.as_fd())))
     }
 
@@ -120,40 +120,47 @@ impl Listeners {
         result
     }
 
-    /// Logs a warning for each inherited socket that the configuration does not use.
+    /// Logs a warning for each problem with a socket from the service manager, for example if the
+    /// configuration does not use it.
     pub fn warn_unused_inherited(&self, wanted: &[ListenerSettings], admin: Option<SocketAddr>) {
         let wanted: Vec<_> = wanted.iter().map(|listener| listener.address).chain(admin).collect();
         for problem in self.inherited.warnings(&wanted) {
-            warn!(problem, "inherited socket not used as configured");
+            warn!(problem, "problem with a socket from the service manager");
         }
     }
 
     /// Starts to accept on bound sockets.
-    pub fn open(&mut self, state: &Arc<ProxyState>, bound: BoundListeners) {
+    pub fn start_accepting(&mut self, state: &Arc<ProxyState>, bound: BoundListeners) {
         for (key, settings, listener) in bound.0 {
-            let (address, inherited) = (listener.local_addr(), listener.is_inherited());
-            info!(listener = &*settings.name, %address, tls = settings.tls, inherited, "listening");
+            info!(
+                listener = &*settings.name,
+                address = %listener.local_addr(),
+                tls = settings.tls,
+                held_by_service_manager = listener.is_shared(),
+                "listening"
+            );
             let accepting = accept(state.clone(), listener.clone(), key);
             #[expect(clippy::disallowed_methods, reason = "an accept loop, which a drain aborts")]
             let task = tokio::spawn(accepting);
-            self.open.insert(key, ActiveListener { task, listener });
+            self.active.insert(key, ActiveListener { task, listener });
         }
     }
 
-    /// Closes listeners that are no longer configured. Their connections stay open. The address is
-    /// free afterwards, except that clients keep queueing in an inherited socket.
+    /// Closes listeners that are no longer configured. Their connections stay open. Afterwards the
+    /// address can be bound again, unless the service manager also holds the socket; then clients
+    /// keep queueing in it.
     pub async fn retain(&mut self, wanted: &[ListenerSettings]) {
         let kept: Vec<ListenerKey> = listener_keys(wanted).map(|(key, _)| key).collect();
-        for (key, active) in self.open.extract_if(|key, _| !kept.contains(key)) {
+        for (key, active) in self.active.extract_if(|key, _| !kept.contains(key)) {
             active.close().await;
             info!(address = %key.address, "no longer listening");
         }
     }
 
-    /// Closes all listeners. Connections queued in an inherited socket stay queued for its other
-    /// holder.
+    /// Closes all listeners. Connections queued in a socket that another process also holds stay
+    /// queued for that process.
     pub async fn close(&mut self) {
-        for (_, active) in self.open.drain() {
+        for (_, active) in self.active.drain() {
             active.close().await;
         }
         self.inherited.close();
@@ -162,7 +169,7 @@ impl Listeners {
     /// Ready when an accept loop has ended unexpectedly. It is not restarted.
     pub async fn failed_task(&mut self) -> TaskExited {
         let (key, ended) = poll_fn(|cx| {
-            for (key, active) in &mut self.open {
+            for (key, active) in &mut self.active {
                 if let Poll::Ready(ended) = Pin::new(&mut active.task).poll(cx) {
                     return Poll::Ready((*key, ended));
                 }
@@ -187,22 +194,21 @@ async fn accept(state: Arc<ProxyState>, listener: Listener, key: ListenerKey) {
             }
             if reported.is_none_or(|then| now().duration_since(then) > REPORT_INTERVAL) {
                 reported = Some(now());
-                let open = state.concurrency.connections();
                 error!(
                     address = %key.address,
                     error = %reason,
                     pause_ms = pause.as_millis() as u64,
-                    connections = open,
+                    connections = state.concurrency.connections(),
                     "accept failed, pausing; open connections are not affected; raise LimitNOFILE if descriptors \
                      have run out"
                 );
             }
         }
     };
-    let here = liveness.register(format!("accept loop of {}", key.address));
+    let responder = liveness.register(format!("accept loop of {}", key.address));
     select! {
         biased;
-        () = here.answer() => {}
+        () = responder.answer() => {}
         () = listener.run(|| net.random_f64(), each) => {}
     }
 }
@@ -221,7 +227,7 @@ mod tests {
         let any = "127.0.0.1:0".parse().unwrap();
         ActiveListener {
             task,
-            listener: Listener::open(any, &mut InheritedSockets::default()).unwrap(),
+            listener: Listener::bind_or_inherit(any, &mut InheritedSockets::default()).unwrap(),
         }
     }
 
@@ -231,14 +237,14 @@ mod tests {
         let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
         let mut listeners = Listeners::default();
         let lasting = Handle::current().spawn(std::future::pending());
-        listeners.open.insert(ListenerKey { address, index: 1 }, active_listener(lasting));
+        listeners.active.insert(ListenerKey { address, index: 1 }, active_listener(lasting));
         let pause = Duration::from_millis(20);
         assert!(
             tokio::time::timeout(pause, listeners.failed_task()).await.is_err(),
             "no task has ended"
         );
         let broken = Handle::current().spawn(async { panic!("accept bug") });
-        listeners.open.insert(ListenerKey { address, index: 0 }, active_listener(broken));
+        listeners.active.insert(ListenerKey { address, index: 0 }, active_listener(broken));
         let text = listeners.failed_task().await.to_string();
         assert!(text.contains("127.0.0.1:443") && text.contains("accept bug"), "{text}");
     }

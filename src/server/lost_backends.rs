@@ -44,7 +44,25 @@ pub async fn run(state: Arc<ProxyState>) {
             let tunnels = sessions.len();
             // If too many drains are in progress, the next poll tries again.
             let Some(closing) = state.drains.start(selection, plan, &sessions) else { continue };
-            warn!(route, backend = id, tunnels, window_ms, "closing tunnels of a lost backend");
+            if has_backend(&snapshot, &backend) {
+                warn!(
+                    route,
+                    backend = id,
+                    tunnels,
+                    window_ms,
+                    "closing tunnels: the backend does not accept connections \
+                     (route.on_backend_loss)"
+                );
+            } else {
+                warn!(
+                    route,
+                    backend = id,
+                    tunnels,
+                    window_ms,
+                    "closing tunnels: the backend was removed from the route \
+                     (route.on_backend_loss)"
+                );
+            }
             lost.closing.insert(backend, closing);
         }
     }
@@ -125,6 +143,12 @@ impl LostBackends {
         });
         lost.into_iter().collect()
     }
+}
+
+/// Whether the backend's route still has it.
+fn has_backend(snapshot: &Snapshot, backend: &LostBackend) -> bool {
+    let route = snapshot.route_list.iter().find(|route| route.name == backend.route);
+    route.is_some_and(|route| route.pool.backends().iter().any(|known| known.id == backend.id))
 }
 
 /// Whether the route still has this backend, and the backend is neither ejected nor on probation.

@@ -1,5 +1,6 @@
 //! What keeps a running process current: reloads, certificate renewal, listeners, handover to a new
-//! process, closing sessions of lost backends, and signals.
+//! process, closing tunnels of lost backends, and signals. SIGHUP arrives in `signals`, is dispatched
+//! by [`app::run`](crate::app::run) and carried out by [`reload`].
 
 pub(crate) mod cert_renewal;
 pub(crate) mod critical_task;

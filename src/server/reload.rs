@@ -201,7 +201,7 @@ async fn try_reload(
     let bound = listeners.bind(&wanted)?;
     state.swap(after);
     let replaced = access_log.activate();
-    listeners.open(state, bound);
+    listeners.start_accepting(state, bound);
     listeners.retain(&wanted).await;
     // Once the reload is reported, nothing more is written to the old file.
     replaced.finish().await;

@@ -51,13 +51,13 @@ struct Mailbox {
 pub struct Registration {
     registry: Arc<Registry>,
     /// The handle that the registry shares.
-    pub session: Arc<SessionHandle>,
+    pub handle: Arc<SessionHandle>,
 }
 
 /// The tunnel's side of a [`SessionHandle`]: receives commands and records progress.
 #[derive(Debug)]
 pub struct CommandReceiver {
-    session: Arc<SessionHandle>,
+    handle: Arc<SessionHandle>,
     handled: u8,
     counted: LastCounted,
 }
@@ -67,9 +67,9 @@ impl Registry {
     pub fn register(self: &Arc<Self>, info: SessionInfo) -> Registration {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let (flags, waker, mailbox, stats) = Default::default();
-        let session = Arc::new(SessionHandle { flags, waker, mailbox, stats, number, info });
-        self.shard(number).insert(number, session.clone());
-        Registration { registry: self.clone(), session }
+        let handle = Arc::new(SessionHandle { flags, waker, mailbox, stats, number, info });
+        self.shard(number).insert(number, handle.clone());
+        Registration { registry: self.clone(), handle }
     }
 
     /// All open sessions, in no particular order.
@@ -165,39 +165,39 @@ impl SessionHandle {
 impl Registration {
     /// Counts how the session ended, and warns if its client's sessions keep ending like this.
     pub fn note_end(&self, summary: &Summary) {
-        self.registry.repeated_ends.note(&self.session.info, summary);
+        self.registry.repeated_ends.note(&self.handle.info, summary);
     }
 
     /// The receiver for the session's tunnel.
     pub fn commands(&self) -> CommandReceiver {
-        let session = self.session.clone();
-        CommandReceiver { session, handled: 0, counted: LastCounted::default() }
+        let handle = self.handle.clone();
+        CommandReceiver { handle, handled: 0, counted: LastCounted::default() }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut sessions = self.registry.shard(self.session.number);
-        sessions.remove(&self.session.number);
+        let mut sessions = self.registry.shard(self.handle.number);
+        sessions.remove(&self.handle.number);
         if sessions.is_empty() {
             sessions.shrink_to_fit();
         }
-        self.session.flags.fetch_or(ENDED, Ordering::Release);
+        self.handle.flags.fetch_or(ENDED, Ordering::Release);
     }
 }
 
 impl SessionControl for CommandReceiver {
     fn handle_progress(&mut self, progress: &WakeProgress<'_>) {
-        self.session.stats.record(self.session.reference(), &mut self.counted, progress);
+        self.handle.stats.record(self.handle.reference(), &mut self.counted, progress);
     }
 
     fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
-        if let Some(command) = self.session.next(&mut self.handled) {
+        if let Some(command) = self.handle.next(&mut self.handled) {
             return Poll::Ready(command);
         }
-        self.session.waker.register(cx.waker());
+        self.handle.waker.register(cx.waker());
         // A command may have been sent before the waker was registered.
-        match self.session.next(&mut self.handled) {
+        match self.handle.next(&mut self.handled) {
             Some(command) => Poll::Ready(command),
             None => Poll::Pending,
         }
@@ -241,7 +241,7 @@ mod tests {
         assert!(commands.poll_command(&mut cx).is_pending());
         let [first, second] = [TerminationReason::Killed, TerminationReason::Drained]
             .map(|reason| Arc::new(SessionClose::new(reason)));
-        let session = registry.session(entry.session.number).unwrap();
+        let session = registry.session(entry.handle.number).unwrap();
         session.close(&first);
         session.close(&second);
         assert!(matches!(
@@ -265,7 +265,7 @@ mod tests {
         let mut commands = entry.commands();
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..2 {
-            entry.session.trace(FrameTrace::new(|_| true));
+            entry.handle.trace(FrameTrace::new(|_| true));
             assert!(matches!(commands.poll_command(&mut cx), Poll::Ready(Command::Trace(_))));
             assert!(commands.poll_command(&mut cx).is_pending());
         }

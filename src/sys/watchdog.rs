@@ -17,29 +17,31 @@ use super::systemd;
 pub async fn run(registry: Arc<LivenessRegistry>) {
     match systemd::watchdog_timeout() {
         Some(timeout) => {
-            info!(limit_ms = timeout.as_millis() as u64, "watchdog: keep-alives enabled");
+            info!(timeout_ms = timeout.as_millis() as u64, "watchdog: keep-alives enabled");
             let workers = WorkerThreads(Handle::current().metrics());
-            keep_alive(&registry, &workers, timeout / ROUNDS, systemd::keep_alive).await;
+            keep_alive(&registry, &workers, timeout / KEEP_ALIVES_PER_TIMEOUT, systemd::keep_alive)
+                .await;
         }
         None => std::future::pending().await,
     }
 }
 
-/// Calls `notify` once per round if every registered task and every worker responds; otherwise logs
-/// the ones that do not, and waits for them.
+/// Calls `notify` once per `interval` if every registered task and every worker responds; otherwise
+/// logs the ones that do not, and waits for them.
 async fn keep_alive(
     registry: &LivenessRegistry,
     workers: &WorkerThreads,
-    round: Duration,
+    interval: Duration,
     mut notify: impl FnMut(),
 ) {
-    let pause = round / CHECKS;
+    let pause = interval / POLLS_PER_INTERVAL;
     loop {
         let started = Instant::now();
         let before = workers.progress();
-        registry.start_round();
-        // Counts checks instead of time: a process that was suspended has not checked.
-        let mut checks = 0;
+        registry.start_check();
+        // Counts polls, not elapsed time, so that time during which the process was suspended is not
+        // held against the tasks.
+        let mut polls = 0;
         loop {
             sleep(pause).await;
             let mut missing = workers.unresponsive(&before);
@@ -47,74 +49,80 @@ async fn keep_alive(
             if missing.is_empty() {
                 break;
             }
-            checks += 1;
-            if checks == CHECKS {
-                let tasks = missing.join(", ");
-                let round_ms = round.as_millis() as u64;
-                error!(tasks, round_ms, "watchdog: tasks unresponsive, keep-alive withheld");
+            polls += 1;
+            if polls == POLLS_PER_INTERVAL {
+                let unresponsive = missing.join(", ");
+                let waited_ms = interval.as_millis() as u64;
+                error!(
+                    unresponsive,
+                    waited_ms,
+                    "watchdog: no response from tasks or worker threads; keep-alive withheld"
+                );
             }
         }
-        if checks >= CHECKS {
-            info!("watchdog: all tasks respond again, keep-alive resumed");
+        if polls >= POLLS_PER_INTERVAL {
+            info!("watchdog: all tasks and worker threads respond again; keep-alive resumed");
         }
         notify();
-        sleep_until(started + round).await;
+        sleep_until(started + interval).await;
     }
 }
 
 /// The tasks that must answer each liveness check.
 #[derive(Debug, Default)]
 pub struct LivenessRegistry {
-    round: watch::Sender<u64>,
+    /// Number of the latest check.
+    check: watch::Sender<u64>,
     entries: Mutex<Vec<Weak<LivenessEntry>>>,
 }
 
 #[derive(Debug)]
 struct LivenessEntry {
     name: String,
-    /// The last round that the task answered.
+    /// Number of the last check that the task answered.
     answered: AtomicU64,
 }
 
-/// The registration of one task, until it is dropped.
+/// Answers the liveness checks for one task. Keeps the task registered; dropping it ends the
+/// registration.
 #[derive(Debug)]
-pub struct LivenessProbe {
+pub struct LivenessResponder {
     entry: Arc<LivenessEntry>,
-    round: watch::Receiver<u64>,
+    check: watch::Receiver<u64>,
 }
 
 impl LivenessRegistry {
-    /// Registers a task under `name`. The task must poll [`LivenessProbe::answer`] together with its
-    /// other work.
-    pub fn register(&self, name: String) -> LivenessProbe {
+    /// Registers a task under `name`. The task must poll [`LivenessResponder::answer`] together with
+    /// its other work.
+    pub fn register(&self, name: String) -> LivenessResponder {
         let entry = Arc::new(LivenessEntry { name, answered: AtomicU64::new(0) });
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|entry| entry.strong_count() > 0);
         entries.push(Arc::downgrade(&entry));
-        LivenessProbe { entry, round: self.round.subscribe() }
+        LivenessResponder { entry, check: self.check.subscribe() }
     }
 
-    fn start_round(&self) {
-        self.round.send_modify(|round| *round += 1);
+    fn start_check(&self) {
+        self.check.send_modify(|check| *check += 1);
     }
 
-    /// Names of the tasks that have not answered in this round.
+    /// Names of the tasks that have not answered the latest check.
     fn unresponsive(&self) -> Vec<String> {
-        let round = *self.round.borrow();
+        let check = *self.check.borrow();
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let late = |entry: &Arc<LivenessEntry>| entry.answered.load(Ordering::Relaxed) < round;
-        let late = entries.iter().filter_map(Weak::upgrade).filter(late);
+        let is_late = |entry: &Arc<LivenessEntry>| entry.answered.load(Ordering::Relaxed) < check;
+        let late = entries.iter().filter_map(Weak::upgrade).filter(is_late);
         late.map(|entry| entry.name.clone()).collect()
     }
 }
 
-impl LivenessProbe {
+impl LivenessResponder {
     /// Answers every liveness check; never completes.
     pub async fn answer(mut self) {
         loop {
-            let round = *self.round.borrow_and_update();
-            self.entry.answered.store(round, Ordering::Relaxed);
-            if self.round.changed().await.is_err() {
+            let check = *self.check.borrow_and_update();
+            self.entry.answered.store(check, Ordering::Relaxed);
+            if self.check.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
@@ -153,10 +161,10 @@ impl WorkerThreads {
     }
 }
 
-/// Keep-alives per watchdog timeout, so that one late round does not restart the process.
-const ROUNDS: u32 = 3;
-/// Checks per round before a task counts as unresponsive.
-const CHECKS: u32 = 16;
+/// Keep-alives per watchdog timeout, so that one late keep-alive does not restart the process.
+const KEEP_ALIVES_PER_TIMEOUT: u32 = 3;
+/// Polls for the answers to one check; a task that has not answered by then counts as unresponsive.
+const POLLS_PER_INTERVAL: u32 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -166,9 +174,9 @@ mod tests {
 
     use super::*;
 
-    const ROUND: Duration = Duration::from_millis(160);
-    /// Five rounds; an unresponsive task is noticed within two.
-    const FIVE_ROUNDS: Duration = Duration::from_millis(800);
+    const INTERVAL: Duration = Duration::from_millis(160);
+    /// An unresponsive task is detected within two intervals.
+    const FIVE_INTERVALS: Duration = Duration::from_millis(800);
     const TIMEOUT: Duration = Duration::from_secs(20);
 
     fn two_workers() -> Runtime {
@@ -177,10 +185,10 @@ mod tests {
 
     /// Starts the keep-alives; the receiver gets one value per keep-alive.
     fn start(runtime: &Runtime, registry: &Arc<LivenessRegistry>) -> Receiver<()> {
-        let (sent, keep_alives) = sync_channel(1000);
+        let (sender, keep_alives) = sync_channel(1000);
         let (registry, workers) = (registry.clone(), WorkerThreads(runtime.metrics()));
         runtime.spawn(async move {
-            keep_alive(&registry, &workers, ROUND, || sent.send(()).unwrap()).await;
+            keep_alive(&registry, &workers, INTERVAL, || sender.send(()).unwrap()).await;
         });
         keep_alives.recv_timeout(TIMEOUT).unwrap();
         keep_alives
@@ -188,10 +196,10 @@ mod tests {
 
     /// No further keep-alive is sent, except those that are on their way.
     fn assert_withheld(keep_alives: &Receiver<()>) {
-        std::thread::sleep(ROUND * 2);
+        std::thread::sleep(INTERVAL * 2);
         while keep_alives.try_recv().is_ok() {}
         assert!(
-            keep_alives.recv_timeout(FIVE_ROUNDS).is_err(),
+            keep_alives.recv_timeout(FIVE_INTERVALS).is_err(),
             "keep-alive sent although a task is unresponsive"
         );
     }

@@ -231,7 +231,7 @@ const FINISH_MAX: Duration = Duration::from_secs(1);
 const HINTS: [(io::ErrorKind, &str); 3] = [
     (
         io::ErrorKind::NotFound,
-        "; create the folder and make it writable for the user that runs tidegate",
+        "; create the directory and make it writable for the user that runs tidegate",
     ),
     (
         io::ErrorKind::PermissionDenied,
@@ -239,7 +239,7 @@ const HINTS: [(io::ErrorKind, &str); 3] = [
     ),
     (
         io::ErrorKind::ReadOnlyFilesystem,
-        "; use a folder on a writable file system (systemd: LogsDirectory=tidegate)",
+        "; use a directory on a writable file system (systemd: LogsDirectory=tidegate)",
     ),
 ];
 
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(
             error("/nowhere/access.log"),
             "cannot open the access log /nowhere/access.log: No such file or directory \
-             (os error 2); create the folder and make it writable for the user that runs tidegate"
+             (os error 2); create the directory and make it writable for the user that runs tidegate"
         );
         assert!(error("/tmp").contains("it is a directory: name the file in it"));
         // Opening a pipe would block until it has a reader.

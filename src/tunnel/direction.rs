@@ -23,8 +23,8 @@ pub(super) struct Direction {
 }
 
 impl Direction {
-    pub(super) fn new(early: Bytes) -> Self {
-        Self { held: !early.is_empty(), tail: early.into() }
+    pub(super) fn new(after_head: Bytes) -> Self {
+        Self { held: !after_head.is_empty(), tail: after_head.into() }
     }
 
     /// Performs one read and one write if the receiver accepts data. Returns true if there was

@@ -2,7 +2,8 @@
 //!
 //! The tunnel moves bytes, reads the clock and arms the timer; [`Session`] decides what may pass and
 //! when the tunnel ends. Both directions run in one task, so they share the session without a lock
-//! and do not wait for each other. An idle tunnel owns no buffer.
+//! and do not wait for each other. An idle tunnel owns no buffer. When a ping is sent is decided in
+//! `crates/ws/src/heartbeat.rs`, what ends a session in `crates/ws/src/termination.rs`.
 
 mod context;
 mod direction;
@@ -63,7 +64,7 @@ pub trait SessionControl: Unpin {
 
 /// Bytes that arrived together with the HTTP heads and belong to the tunnel.
 #[derive(Clone, Debug, Default)]
-pub struct EarlyBytes {
+pub struct BytesAfterHead {
     /// Received after the client's request head.
     pub from_client: Bytes,
     /// Received after the backend's 101 response.
@@ -77,20 +78,20 @@ where
     C: SessionControl,
     E: Entropy,
 {
-    /// A tunnel that starts now. Bytes in `early` are processed before anything is read.
+    /// A tunnel that starts now. Bytes in `after_head` are processed before anything is read.
     pub fn new(
         client: F,
         backend: B,
         session: Session,
-        early: EarlyBytes,
+        after_head: BytesAfterHead,
         control: C,
         entropy: E,
     ) -> Self {
         let relay = Relay {
             client: Endpoint::new(Side::Client, client),
             backend: Endpoint::new(Side::Backend, backend),
-            up: Direction::new(early.from_client),
-            down: Direction::new(early.from_backend),
+            up: Direction::new(after_head.from_client),
+            down: Direction::new(after_head.from_backend),
             session,
             started: Instant::now().into_std(),
             control,

@@ -40,7 +40,7 @@ pub struct UpgradedBackend {
     /// The stream, which carries frames from now on.
     pub stream: Socket,
     /// Frame bytes received together with the 101, at most 16 KiB.
-    pub early: Bytes,
+    pub after_head: Bytes,
     /// The 101 response for the client.
     pub response: Response<()>,
     /// How compressed messages are handled.
@@ -104,11 +104,11 @@ pub async fn upgrade(
             negotiated: Negotiated { extensions, subprotocol },
             response,
             stream,
-            early,
+            after_head,
         }) => {
             backend.record_success();
             let deflate = deflate_mode(&extensions, policy.compression);
-            Ok(UpgradedBackend { stream, early, response, deflate, subprotocol, backend })
+            Ok(UpgradedBackend { stream, after_head, response, deflate, subprotocol, backend })
         }
         Ok(CheckedResponse::Declined { response, body, exchange }) => {
             backend.record_success();
@@ -128,13 +128,13 @@ pub async fn upgrade(
 
 /// The response of a backend.
 enum BackendResponse {
-    Switching { head: response::Parts, stream: Socket, early: Bytes },
+    Switching { head: response::Parts, stream: Socket, after_head: Bytes },
     Declined { head: response::Parts, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
 }
 
 /// A valid response, with the response for the client that was built from it.
 enum CheckedResponse {
-    Switching { negotiated: Negotiated, response: Response<()>, stream: Socket, early: Bytes },
+    Switching { negotiated: Negotiated, response: Response<()>, stream: Socket, after_head: Bytes },
     Declined { response: Response<()>, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
 }
 
@@ -154,8 +154,8 @@ async fn send_request(
     let (head, body) = response.into_parts();
     match head.status.as_u16() {
         101 => {
-            let (stream, early) = exchange.into_upgraded().await;
-            Ok(BackendResponse::Switching { head, stream, early })
+            let (stream, after_head) = exchange.into_upgraded().await;
+            Ok(BackendResponse::Switching { head, stream, after_head })
         }
         _ => Ok(BackendResponse::Declined { head, body, exchange }),
     }
@@ -169,11 +169,11 @@ fn check_response(
     rules: &HeaderRules,
 ) -> Result<CheckedResponse, RejectReason> {
     match response {
-        BackendResponse::Switching { head, stream, early } => {
+        BackendResponse::Switching { head, stream, after_head } => {
             let negotiated = check_switching(&head, handshake, offered, policy.strict)
                 .map_err(RejectReason::BackendHandshakeInvalid)?;
             let response = head::switching_response(&head.headers, &negotiated.extensions, rules)?;
-            Ok(CheckedResponse::Switching { negotiated, response, stream, early })
+            Ok(CheckedResponse::Switching { negotiated, response, stream, after_head })
         }
         BackendResponse::Declined { head, body, exchange } => match head.status.as_u16() {
             // A 2xx is a response like any other, such as a login page: it accepts a tunnel in HTTP/2 only
@@ -206,7 +206,7 @@ fn check_switching(
     if !lists_only(headers, &UPGRADE, "websocket") {
         return Err("101 response without Upgrade: websocket");
     }
-    if !ConnectionOptions::read(headers)?.has("upgrade") {
+    if !ConnectionOptions::parse(headers)?.has("upgrade") {
         return Err("101 response without Connection: Upgrade");
     }
     let wrong = "101 response with a wrong Sec-WebSocket-Accept";

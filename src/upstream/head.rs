@@ -182,7 +182,7 @@ fn request_headers(
 ) -> Result<HeaderMap, RejectReason> {
     // Headers listed in `Connection` are removed before the proxy's are added, so that a client cannot
     // remove those.
-    let options = ConnectionOptions::read(&head.headers).map_err(RejectReason::RequestInvalid)?;
+    let options = ConnectionOptions::parse(&head.headers).map_err(RejectReason::RequestInvalid)?;
     let mut headers = HeaderMap::with_capacity(head.headers.len() + PROXY_HEADERS_MAX);
     let host = match (head.uri.authority(), head.headers.get(HOST)) {
         // RFC 9112 3.2.2: an absolute target replaces Host.
@@ -212,7 +212,7 @@ fn request_headers(
 /// headers are added afterwards, so that rules cannot change them.
 fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMap, RejectReason> {
     let options =
-        ConnectionOptions::read(headers).map_err(RejectReason::BackendHandshakeInvalid)?;
+        ConnectionOptions::parse(headers).map_err(RejectReason::BackendHandshakeInvalid)?;
     let is_forwarded = |name: &HeaderName| !is_hop_by_hop(name) && !options.has(name.as_str());
     let forwarded = headers.iter().filter(|(name, _)| is_forwarded(name));
     let mut built = forwarded.map(|(name, value)| (name.clone(), value.clone())).collect();

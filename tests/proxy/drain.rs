@@ -189,7 +189,7 @@ async fn partial_frame_is_finished_before_the_close() {
 }
 
 #[tokio::test]
-async fn unresponsive_clients_are_cut_at_the_deadline() {
+async fn unresponsive_clients_are_aborted_at_the_deadline() {
     // Sooner than the usual grace period, which would cut none.
     let mut bed = TestBed::with("[drain]\nwindow = \"100ms\"\ndeadline = \"1s\"\n").await;
     let mut unresponsive = Vec::new();

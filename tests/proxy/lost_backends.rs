@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::support::control::CONTROL;
 use crate::support::{
-    Client, MockBackend, PlainStream, Proxy, answer_close, assert_relays, read_head, route,
+    Client, MockBackend, PlainStream, Proxy, Record, answer_close, assert_relays, read_head, route,
     switching_protocols, upgrade, within_timeout,
 };
 
@@ -38,6 +38,11 @@ async fn remove_backend_of_a_tunnel(policy: &str) -> (Proxy, Instant, PlainStrea
     (proxy, removed_at, tunnel, backend)
 }
 
+/// Whether a log line says that tunnels are closed for this cause, and which key decides that.
+fn logs_cause(record: &Record, cause: &str) -> bool {
+    record["message"] == format!("closing tunnels: the backend {cause} (route.on_backend_loss)")
+}
+
 #[tokio::test]
 async fn tunnels_of_removed_backend_are_kept_by_default() {
     let (proxy, _, mut tunnel, mut backend) = remove_backend_of_a_tunnel("").await;
@@ -55,6 +60,7 @@ async fn drain_policy_closes_tunnels_of_removed_backend() {
     assert_eq!(answer_close(tunnel, backend).await.0, 1012);
     let end = proxy.end_record("backend_lost").await;
     assert_eq!((&end["key"], &end["by"]), (&"route.on_backend_loss".into(), &"tidegate".into()));
+    proxy.record("the cause", |r| logs_cause(r, "was removed from the route")).await;
 }
 
 #[tokio::test]
@@ -89,6 +95,7 @@ async fn drain_policy_closes_tunnels_of_failed_backend() {
     }
     assert_eq!(answer_close(tunnel, backend).await.0, 1012);
     assert_eq!(proxy.end_record("backend_lost").await["by"], "tidegate");
+    proxy.record("the cause", |r| logs_cause(r, "does not accept connections")).await;
 }
 
 #[tokio::test]

@@ -65,9 +65,9 @@ async fn connections_before_start_are_served() {
     let opened: Vec<Record> =
         proxy.records().into_iter().filter(|r| r["message"] == "listening").collect();
     assert_eq!(opened.len(), 2);
-    assert!(opened.iter().all(|record| record["inherited"] == true), "{opened:?}");
-    let doubted = |r: &Record| r["message"] == "inherited socket not used as configured";
-    assert!(!proxy.records().iter().any(doubted), "{:#?}", proxy.records());
+    assert!(opened.iter().all(|record| record["held_by_service_manager"] == true), "{opened:?}");
+    let is_problem = |r: &Record| r["message"] == "problem with a socket from the service manager";
+    assert!(!proxy.records().iter().any(is_problem), "{:#?}", proxy.records());
 }
 
 #[tokio::test]
@@ -95,12 +95,13 @@ async fn unused_socket_warns_until_a_reload_uses_it() {
     let mut proxy =
         Proxy::spawn_with_sockets(&shared, &config(ANY, ANY, &route(&[mock.address()], "")));
     proxy.ready().await;
-    let doubt = |n| {
-        proxy
-            .nth_record("a doubt", n, |r| r["message"] == "inherited socket not used as configured")
+    let problem = |n| {
+        proxy.nth_record("a problem", n, |r| {
+            r["message"] == "problem with a socket from the service manager"
+        })
     };
     let (strange, unwanted) =
-        (doubt(1).await["problem"].clone(), doubt(2).await["problem"].clone());
+        (problem(1).await["problem"].clone(), problem(2).await["problem"].clone());
     let (strange, unwanted) = (strange.as_str().unwrap(), unwanted.as_str().unwrap());
     assert!(strange.contains("first") && strange.contains("not a valid tcp"), "{strange}");
     assert!(unwanted.contains("second") && unwanted.contains(&address.to_string()), "{unwanted}");

@@ -107,6 +107,6 @@ async fn notified_again_after_a_suspension() {
     }
     close_normally(upgrade(client.connect_plain().await).await, mock.accept().await).await;
     // No task is reported as stuck because of the suspension.
-    let blamed = |record: &&crate::support::Record| record["tasks"].is_string();
+    let blamed = |record: &&crate::support::Record| record["unresponsive"].is_string();
     assert_eq!(proxy.records().iter().filter(blamed).count(), 0, "{:#?}", proxy.records());
 }

@@ -12,7 +12,7 @@ use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::client::{ClientInfo, TlsInfo, TlsVersion};
 use crate::control_protocol::response::{CommandError, CommandErrorKind, ExplainStep, Explanation};
 use crate::http::forwarded::Forwarded;
-use crate::http::{Handshake, RequestKind};
+use crate::http::{Handshake, ValidatedRequest};
 use crate::proxy::route::Route;
 use crate::proxy::route_match::{find, own_origin};
 use crate::proxy::snapshot::Snapshot;
@@ -165,11 +165,11 @@ impl ExplainTrail {
         };
         self.pass("client", format!("key {}{example}", client.key), Some(bits));
         self.certificate(snapshot, request)?;
-        let kind = self.require("request", RequestKind::read(&request.head))?;
+        let kind = self.require("request", ValidatedRequest::validate(&request.head))?;
         let (authority, path) = (kind.authority(), kind.path());
         let route = self.require("route", find(snapshot, &client, authority, path))?;
         self.pass("route", format!("\"{}\"", route.name), None);
-        let RequestKind::WebSocket(handshake) = &kind else {
+        let ValidatedRequest::WebSocket(handshake) = &kind else {
             return Err(RejectReason::NotWebsocket.into());
         };
         self.drain(state, route)?;

@@ -148,7 +148,7 @@ async fn execute(
         Err(_) => Err(CommandError::new(CommandErrorKind::Busy, BUSY)),
     };
     if let (Some(command), Err(error)) = (&change, &outcome) {
-        info!(command, error = error.message, "control: command failed");
+        info!(uid, command, error = error.message, "control: command failed");
     }
     outcome
 }

@@ -37,7 +37,7 @@ impl ControlService {
         match request {
             ControlRequest::Status => {
                 let cache = self.status.clone();
-                let status = self.run_blocking(move |state| cache.status(&state)).await?;
+                let status = self.run_blocking(move |state| cache.fresh_status(&state)).await?;
                 reply.ok(&status).await;
             }
             ControlRequest::Sessions { selection } => {

@@ -19,35 +19,40 @@ pub struct StatusCache(Mutex<Option<CachedStatus>>);
 #[derive(Debug)]
 struct CachedStatus {
     at: Instant,
-    body: Bytes,
+    json: Bytes,
     ranking: Ranking,
 }
 
 impl StatusCache {
     /// The current status as a value. Only the lists of top clients and tunnels may be up to 500 ms
     /// old.
-    pub fn status(&self, state: &ProxyState) -> Value {
-        drop(self.body(state));
+    pub fn fresh_status(&self, state: &ProxyState) -> Value {
+        self.refresh(state);
         let lists = self.lock().as_ref().map(|cached| cached.ranking.lists.clone());
         status(state, &lists.unwrap_or_default())
     }
 
     /// The content of `/status.json`, up to 500 ms old.
-    pub fn body(&self, state: &ProxyState) -> Bytes {
+    pub fn cached_json(&self, state: &ProxyState) -> Bytes {
+        self.refresh(state)
+    }
+
+    /// Computes the document unless it is recent, and returns it.
+    fn refresh(&self, state: &ProxyState) -> Bytes {
         let mut cached = self.lock();
         let now = now();
         if let Some(cached) = &*cached
             && now.duration_since(cached.at) < REFRESH_INTERVAL
         {
-            return cached.body.clone();
+            return cached.json.clone();
         }
         let previous = cached
             .as_ref()
             .map(|cached| (&cached.ranking.totals, now.duration_since(cached.at).as_secs_f64()));
         let ranking = rank(&state.registry.sessions(), previous, now);
-        let body = Bytes::from(format!("{}\n", status(state, &ranking.lists)));
-        *cached = Some(CachedStatus { at: now, body: body.clone(), ranking });
-        body
+        let json = Bytes::from(format!("{}\n", status(state, &ranking.lists)));
+        *cached = Some(CachedStatus { at: now, json: json.clone(), ranking });
+        json
     }
 
     /// Drops a document that is older than 10 s.

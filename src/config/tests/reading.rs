@@ -45,7 +45,7 @@ fn defaults_limit_clients() {
 }
 
 #[test]
-fn route_overrides_common_limits_key_by_key() {
+fn route_overrides_top_level_limits_by_key() {
     let settings = parse(&format!(
         "{PLAIN}[route.limits]\nmessage_from_client = \"off\"\nmessage_from_backend = \"2KiB\"\n\
          [route.heartbeat]\ninterval = \"off\"\n\

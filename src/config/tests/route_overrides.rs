@@ -1,17 +1,17 @@
-//! Keys of common tables that a route overrides, and limits that follow the size of messages.
+//! Keys of top-level tables that a route overrides, and limits that follow the size of messages.
 
 use ws::{AgeLimit, Limit};
 
 use super::*;
 use crate::config::settings::RouteSettings;
 
-fn routes(own: &str, common: &str) -> Vec<RouteSettings> {
+fn routes(own: &str, top_level: &str) -> Vec<RouteSettings> {
     let second = "[[route]]\nhost = \"b\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:2\"]\n";
-    parse(&format!("{PLAIN}{own}\n{second}{common}\n")).routes
+    parse(&format!("{PLAIN}{own}\n{second}{top_level}\n")).routes
 }
 
 #[test]
-fn route_timeouts_and_drain_code_override_common_ones() {
+fn route_timeouts_and_drain_code_override_top_level() {
     let routes = routes(
         "[route.timeouts]\nidle = \"5m\"\n[route.drain]\ncode = 1001",
         "[timeouts]\nidle = \"3m\"\nconnect = \"1s\"\n[drain]\nreason = \"later\"",
@@ -38,8 +38,8 @@ fn connection_timeouts_are_not_keys_of_a_route() {
 
 #[test]
 fn fragments_and_age_follow_the_message_limit() {
-    let limits = |own: &str, common: &str| {
-        let limits = routes(own, common)[0].policy.from_client;
+    let limits = |own: &str, top_level: &str| {
+        let limits = routes(own, top_level)[0].policy.from_client;
         let number = |limit: Option<Limit>| limit.map(|limit| limit.max);
         let age = |limit: Option<AgeLimit>| limit.map(|limit| limit.max.as_secs());
         (number(limits.message), number(limits.fragments), age(limits.message_age))

@@ -10,8 +10,8 @@ use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
 use super::*;
 use crate::net::testing::configs_for;
 
-mod damage;
 mod handshakes;
+mod violations;
 
 /// Both ends of a connection, and what each has received.
 struct Pair {
@@ -138,17 +138,17 @@ fn fragmentation_does_not_change_the_connection() {
 /// both directions.
 fn exchange_data(pair: &mut Pair, versions: &[&SupportedProtocolVersion], piece: usize) {
     let mut sent = Vec::new();
-    let mut wire = Vec::new();
+    let mut ciphertext = Vec::new();
     for (n, len) in [1, 2, 100, 16_384, 16_385, 40_000].into_iter().enumerate() {
         let data: Vec<u8> = (0..len).map(|i| (i + n) as u8).collect();
-        wire.extend(pair.client_sends(&data));
+        ciphertext.extend(pair.client_sends(&data));
         sent.extend(data);
         if versions == TLS13 && n % 2 == 0 {
             pair.client.refresh_traffic_keys().unwrap();
-            wire.extend(pair.client_records());
+            ciphertext.extend(pair.client_records());
         }
     }
-    pair.server_receives(&wire, piece).unwrap();
+    pair.server_receives(&ciphertext, piece).unwrap();
     assert!(pair.server_received == sent, "in pieces of {piece}");
     assert!(pair.rest.is_empty());
     // The reply to a key update is sent with the next data.
@@ -187,20 +187,20 @@ proptest! {
     ) {
         let mut pair = Pair::connected(TLS13);
         let mut sent = Vec::new();
-        let mut wire = Vec::new();
+        let mut ciphertext = Vec::new();
         for (n, len) in sizes.into_iter().enumerate() {
-            wire.extend(pair.client_sends(&vec![n as u8; len]));
+            ciphertext.extend(pair.client_sends(&vec![n as u8; len]));
             sent.resize(sent.len() + len, n as u8);
             pair.client.refresh_traffic_keys().unwrap();
-            wire.extend(pair.client_records());
+            ciphertext.extend(pair.client_records());
         }
-        let mut wire = &wire[..];
+        let mut ciphertext = &ciphertext[..];
         for cut in cuts.into_iter().cycle() {
-            let (now, later) = wire.split_at(cut.min(wire.len()));
+            let (now, later) = ciphertext.split_at(cut.min(ciphertext.len()));
             pair.server_receives(now, usize::MAX).unwrap();
             pair.server_sends(b"in between");
-            wire = later;
-            if wire.is_empty() {
+            ciphertext = later;
+            if ciphertext.is_empty() {
                 break;
             }
         }

@@ -39,7 +39,7 @@ pub struct RouteCounts {
     pub relay_latency: DurationHistogram<RelayLatencyBounds>,
     /// Lifetimes of tunnels that ended.
     pub durations: DurationHistogram<TunnelAgeBounds>,
-    /// HTTP requests other than WebSocket handshakes that a backend answered.
+    /// HTTP requests other than WebSocket handshakes that a backend answered in full.
     pub requests: Counter,
     pub(super) rtt: [DurationHistogram<RttBounds>; 2],
     pub(super) terminations: Counters<TERMINATIONS>,

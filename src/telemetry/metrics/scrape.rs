@@ -89,7 +89,7 @@ impl Scrape {
         let routes = self.metrics.routes();
         text.counters(
             "http_requests",
-            "HTTP requests other than WebSocket handshakes that a backend answered",
+            "HTTP requests other than WebSocket handshakes that a backend answered in full",
             None,
             routes.iter().map(|route| ([("route", &*route.name)], route.requests.get())),
         )?;

@@ -14,7 +14,7 @@ use super::test_tunnel::{
 };
 use crate::net::plain::PlainStream;
 use crate::tunnel::tests::over_all_streams;
-use crate::tunnel::{Command, EarlyBytes, Tunnel};
+use crate::tunnel::{BytesAfterHead, Command, Tunnel};
 
 over_all_streams!(
     client_close_completes_the_closing_handshake,
@@ -312,12 +312,12 @@ async fn close_sent_before_a_failed_write_is_relayed() {
 
 #[tokio::test(start_paused = true)]
 async fn close_among_early_bytes_ends_the_tunnel() {
-    let early = EarlyBytes {
+    let after_head = BytesAfterHead {
         from_client: masked(CLOSE, &code(1000)).into(),
         from_backend: unmasked(TEXT, b"welcome").into(),
     };
     let mut tunnel =
-        TestTunnel::new(StreamKind::Scripted, Setup { early, ..Setup::default() }).await;
+        TestTunnel::new(StreamKind::Scripted, Setup { after_head, ..Setup::default() }).await;
     tunnel.backend.send(&unmasked(CLOSE, &code(1000))).await;
     tunnel.backend.close().await;
     tunnel.client.close().await;
@@ -343,9 +343,10 @@ async fn abort_resets_tcp_connections() {
     commands.send(Command::Abort).await.unwrap();
     let (client, backend) = (locals.remove(0), locals.remove(0));
     let session = session(Setup::default().policy);
-    let early = EarlyBytes::default();
+    let after_head = BytesAfterHead::default();
     let summary =
-        Tunnel::new(client, backend, session, early, ChannelControl(control), Counter(0)).await;
+        Tunnel::new(client, backend, session, after_head, ChannelControl(control), Counter(0))
+            .await;
     assert_eq!(summary.reason, TerminationReason::Aborted);
     for remote in &mut remotes {
         let error = remote.read(&mut [0]).await.unwrap_err();

@@ -21,7 +21,7 @@ use crate::net::plain::PlainStream;
 use crate::net::scripted::{Script, ScriptedStream, script};
 use crate::net::testing::UnbufferedTlsStream;
 use crate::tunnel::tests::over_all_streams;
-use crate::tunnel::{Command, EarlyBytes, Tunnel};
+use crate::tunnel::{BytesAfterHead, Command, Tunnel};
 
 over_all_streams!(
     frames_pass_verbatim_both_ways,
@@ -97,11 +97,11 @@ async fn early_bytes_go_first(kind: StreamKind) {
     // Both are split within a frame header; one is larger than a read.
     let (early_up, late_up) = up.split_at(8);
     let (early_down, late_down) = down.split_at(down.len() - 200_003);
-    let early = EarlyBytes {
+    let after_head = BytesAfterHead {
         from_client: early_up.to_vec().into(),
         from_backend: early_down.to_vec().into(),
     };
-    let mut tunnel = TestTunnel::new(kind, Setup { early, ..Setup::default() }).await;
+    let mut tunnel = TestTunnel::new(kind, Setup { after_head, ..Setup::default() }).await;
     tunnel.client.send(late_up).await;
     tunnel.backend.send(late_down).await;
     assert!(tunnel.backend.recv(up.len()).await == up);
@@ -134,7 +134,7 @@ impl PolledTunnel {
             front,
             back,
             session(setup.policy),
-            setup.early,
+            setup.after_head,
             ChannelControl(control),
             Counter(0),
         );
@@ -191,11 +191,11 @@ async fn one_read_leads_to_one_write() {
 
 #[tokio::test(start_paused = true)]
 async fn idle_tunnel_holds_no_buffer() {
-    let early = EarlyBytes {
+    let after_head = BytesAfterHead {
         from_client: masked(TEXT, b"early")[..1].to_vec().into(),
         from_backend: unmasked(TEXT, b"early").into(),
     };
-    let mut polled = PolledTunnel::new(Setup { early, ..Setup::default() });
+    let mut polled = PolledTunnel::new(Setup { after_head, ..Setup::default() });
     polled.poll();
     let [up, down] = polled.allocated();
     assert!((1..=14).contains(&up), "{up} bytes allocated for 1");

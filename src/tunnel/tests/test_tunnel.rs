@@ -20,7 +20,7 @@ use crate::net::plain::PlainStream;
 use crate::net::scripted::{Script, script};
 use crate::net::testing::{connected_tokio, connected_unbuffered};
 use crate::tunnel::progress::WakeProgress;
-use crate::tunnel::{Command, EarlyBytes, SessionControl, Tunnel};
+use crate::tunnel::{BytesAfterHead, Command, SessionControl, Tunnel};
 
 /// The streams of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) enum StreamKind {
 /// Parameters of a test.
 pub(super) struct Setup {
     pub(super) policy: SessionPolicy,
-    pub(super) early: EarlyBytes,
+    pub(super) after_head: BytesAfterHead,
     /// Capacity of each pipe in bytes.
     pub(super) capacity: usize,
 }
@@ -48,7 +48,7 @@ impl Default for Setup {
     fn default() -> Self {
         let policy =
             SessionPolicy { heartbeat_client: None, idle: None, ..SessionPolicy::default() };
-        Self { policy, early: EarlyBytes::default(), capacity: 1 << 20 }
+        Self { policy, after_head: BytesAfterHead::default(), capacity: 1 << 20 }
     }
 }
 
@@ -144,7 +144,7 @@ where
     B: Stream + Send + 'static,
 {
     let session = session(setup.policy);
-    tokio::spawn(Tunnel::new(client, backend, session, setup.early, control, Counter(0)))
+    tokio::spawn(Tunnel::new(client, backend, session, setup.after_head, control, Counter(0)))
 }
 
 /// The remote end of a stream.

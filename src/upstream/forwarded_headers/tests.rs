@@ -13,8 +13,10 @@ fn added(request: &ScriptedRequest, host: &str) -> Vec<String> {
     headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
 }
 
+/// The `Forwarded` line of a request for the host `a`.
 fn forwarded(request: &ScriptedRequest) -> String {
-    added(request, "a").last().unwrap().clone()
+    let added = added(request, "a");
+    added.into_iter().find(|line| line.starts_with("forwarded: ")).unwrap()
 }
 
 /// A request through two trusted proxies that sent all forwarding headers.
@@ -91,19 +93,19 @@ fn header_rules_remove_before_they_set() {
         set: vec![(names[1].clone(), value("new")), (names[2].clone(), value("new"))],
     };
     apply_rules(&rules, &mut headers);
-    let left: Vec<_> = headers.iter().collect();
-    assert_eq!(left, [(&names[2], &value("new")), (&names[1], &value("new"))]);
+    let remaining: Vec<_> = headers.iter().collect();
+    assert_eq!(remaining, [(&names[2], &value("new")), (&names[1], &value("new"))]);
 }
 
 #[test]
 fn proxy_header_addresses_share_one_family() {
     let v4 = [203, 0, 113, 7];
-    for (client, local, expected) in [
-        ("203.0.113.7:5000", "192.0.2.1:443", 12),
-        ("[::ffff:203.0.113.7]:5000", "[::ffff:192.0.2.1]:443", 12),
-        ("203.0.113.7:0", "[2001:db8::1]:443", 36),
-        ("[2001:db8::7]:5000", "192.0.2.1:443", 36),
-        ("[2001:db8::7]:5000", "[2001:db8::1]:443", 36),
+    for (client, local, is_ipv4, address_len) in [
+        ("203.0.113.7:5000", "192.0.2.1:443", true, 12),
+        ("[::ffff:203.0.113.7]:5000", "[::ffff:192.0.2.1]:443", true, 12),
+        ("203.0.113.7:0", "[2001:db8::1]:443", true, 36),
+        ("[2001:db8::7]:5000", "192.0.2.1:443", false, 36),
+        ("[2001:db8::7]:5000", "[2001:db8::1]:443", false, 36),
     ] {
         let mut request = direct_request();
         assert!(request.headers().proxy_header().is_empty());
@@ -111,10 +113,13 @@ fn proxy_header_addresses_share_one_family() {
         request.client.addr = addr(client);
         request.local = local.parse().unwrap();
         let header = request.headers().proxy_header();
+        // The signature, then version 2 with the command PROXY.
         assert_eq!(header[..13], *b"\r\n\r\n\0\r\nQUIT\n\x21");
-        assert_eq!((header[13], header[15]), (if expected == 12 { 0x11 } else { 0x21 }, expected));
-        assert_eq!(header.len(), 16 + usize::from(expected));
-        match (client.starts_with('2'), expected) {
+        // TCP over IPv4 or IPv6, then the length of the addresses.
+        let family = if address_len == 12 { 0x11 } else { 0x21 };
+        assert_eq!((header[13], header[15]), (family, address_len));
+        assert_eq!(header.len(), 16 + usize::from(address_len));
+        match (is_ipv4, address_len) {
             (true, 12) => {
                 let addresses = [v4, [192, 0, 2, 1]].concat();
                 assert_eq!(header[16..24], addresses);

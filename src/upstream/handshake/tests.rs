@@ -5,7 +5,7 @@ use ws::PerSide;
 
 use super::*;
 use crate::config::settings::Compression;
-use crate::http::RequestKind;
+use crate::http::ValidatedRequest;
 use crate::http::sample::opening;
 use crate::upstream::scripted::{assert_send, connected, direct_request, read_head, reply};
 
@@ -35,7 +35,9 @@ async fn upgrade_with<Script: AsyncFnOnce(&mut TcpStream)>(
     script: Script,
 ) -> (Result<UpgradedBackend, UpgradeFailure>, Arc<Backend>) {
     let head = opening(lines);
-    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!("{lines}") };
+    let Ok(ValidatedRequest::WebSocket(handshake)) = ValidatedRequest::validate(&head) else {
+        panic!("{lines}")
+    };
     let (connection, mut stream) = connected().await;
     let backend = Arc::clone(&connection.backend);
     let scripted = direct_request();
@@ -68,7 +70,7 @@ async fn valid_101_opens_the_tunnel() {
         .await
         .unwrap();
     assert_eq!(upgraded.subprotocol.as_ref().map(|s| &*s.name), Some("v2"));
-    assert_eq!((upgraded.deflate, upgraded.early.len()), (DeflateMode::Off, 0));
+    assert_eq!((upgraded.deflate, upgraded.after_head.len()), (DeflateMode::Off, 0));
     let headers = upgraded.response.headers();
     assert_eq!(upgraded.response.status(), 101);
     assert_eq!(headers[SEC_WEBSOCKET_ACCEPT], ACCEPT);
@@ -120,7 +122,9 @@ async fn keeps_frames_that_arrive_with_the_101() {
         assert_eq!(&received, b"yo");
     };
     let head = opening("");
-    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!() };
+    let Ok(ValidatedRequest::WebSocket(handshake)) = ValidatedRequest::validate(&head) else {
+        panic!()
+    };
     let (connection, mut stream) = connected().await;
     let scripted = direct_request();
     let headers = scripted.headers();
@@ -135,7 +139,7 @@ async fn keeps_frames_that_arrive_with_the_101() {
             LIMIT,
         );
         let mut upgraded = upgrading.await.unwrap();
-        let mut received = upgraded.early.to_vec();
+        let mut received = upgraded.after_head.to_vec();
         while received.len() < 7 {
             upgraded.stream.read_buf(&mut received).await.unwrap();
         }
@@ -336,7 +340,9 @@ async fn rejects_eof_before_the_response() {
 #[tokio::test]
 async fn client_disconnect_closes_the_backend_connection() {
     let head = opening("");
-    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!() };
+    let Ok(ValidatedRequest::WebSocket(handshake)) = ValidatedRequest::validate(&head) else {
+        panic!()
+    };
     let (connection, mut stream) = connected().await;
     let scripted = direct_request();
     let headers = scripted.headers();

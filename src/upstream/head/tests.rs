@@ -1,5 +1,5 @@
 use super::*;
-use crate::http::RequestKind;
+use crate::http::ValidatedRequest;
 use crate::http::sample::{head, head_from_bytes, opening};
 use crate::upstream::scripted::direct_request;
 
@@ -16,7 +16,9 @@ fn plain(text: &str) -> Vec<String> {
 }
 
 fn upgrade(head: &request::Parts, offered: &[Extension]) -> Request<()> {
-    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(head) else { panic!("{head:?}") };
+    let Ok(ValidatedRequest::WebSocket(handshake)) = ValidatedRequest::validate(head) else {
+        panic!("{head:?}")
+    };
     upgrade_request(head, &handshake, &direct_request().headers(), offered).unwrap()
 }
 

@@ -142,7 +142,7 @@ async fn write_commands_work_on_a_live_proxy() {
     assert!(socket.ends_with("\"control.sock\"") && socket.contains(" line "), "{socket}");
     assert!(!set.contains(" default "), "{set}");
     let reload = run_ok(proxy, &["reload", "--wait"]).await;
-    assert_eq!(reload, "configuration 2 is active: nothing changed\n");
+    assert_eq!(reload, "reloaded; configuration generation 2 is now active: nothing changed\n");
     proxy.rewrite(&format!("{}\n[limits]\nidle = 30\n", proxy.config()));
     let output = run_unblocked(proxy, &["reload", "--wait"]).await;
     assert_eq!(output.code, Some(78), "{}", output.err);

@@ -94,7 +94,7 @@ fn actions_print_one_sentence() {
         (
             &["reload"],
             json!({"generation": 4, "changes": []}),
-            "configuration 4 is active: nothing changed\n",
+            "reloaded; configuration generation 4 is now active: nothing changed\n",
         ),
         (
             &["reload", "--wait"],
@@ -105,7 +105,7 @@ fn actions_print_one_sentence() {
                     {"key": "route[0].subprotocols", "before": null, "after": "[]"},
                 ],
             }]}),
-            "configuration 4 is active: 1 change\n\
+            "reloaded; configuration generation 4 is now active: 1 change\n\
              route chat: changed, 12 open tunnels; open tunnels keep the old value\n    \
                  route[0].limits.idle: \"1h\" -> \"2h\"\n    \
                  route[0].subprotocols: (unset) -> []\n",
@@ -140,7 +140,7 @@ fn explain_and_config_print_lists() {
                 {"key": "route[0].limits.idle", "value": "\"1h\"", "line": null, "from": "limits.idle"},
                 {"key": "backend.weight", "value": "3", "line": null, "from": "ctl"},
             ]}),
-            "configuration 4 from /etc/tidegate/proxy.toml\n\n\
+            "configuration generation 4 from /etc/tidegate/proxy.toml\n\n\
              KEY             FROM     VALUE\n\
              log.level       line 12  \"warn\"\n\
              backend.weight  ctl      3\n",

@@ -39,7 +39,9 @@ async fn rejection_body_streams_until_the_idle_timeout() {
         let _ = stream.read(&mut [0; 1]).await;
     };
     let head = opening("");
-    let Ok(RequestKind::WebSocket(handshake)) = RequestKind::read(&head) else { panic!() };
+    let Ok(ValidatedRequest::WebSocket(handshake)) = ValidatedRequest::validate(&head) else {
+        panic!()
+    };
     let (connection, mut stream) = connected().await;
     let scripted = direct_request();
     let headers = scripted.headers();

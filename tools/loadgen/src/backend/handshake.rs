@@ -15,13 +15,15 @@ pub async fn accept(stream: &mut TcpStream, state: &State) -> Result<(Endpoint, 
     let mut bytes = Vec::with_capacity(2 << 10);
     let end = loop {
         if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(Error::new("the peer closed the connection before its request"));
+            return Err(Error::new(
+                "the client closed the connection before it sent a whole request head",
+            ));
         }
         if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             break at + 4;
         }
         if bytes.len() > HEAD_BYTES_MAX {
-            return Err(Error::new("the request is too long"));
+            return Err(Error::new("the request head is longer than 16 KiB"));
         }
     };
     let rest = bytes.split_off(end);

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use crate::config::values::patterns::{HostPattern, PathPrefix};
 
-/// Routes by host, then by path. The most specific host pattern decides (exact, then the longest
-/// `*.` pattern, then `*`), then the longest path prefix of that pattern. If no prefix matches there is no
-/// route, so that a catch-all host never serves a named host by accident.
+/// Routes by host, then by path. The most specific pattern that matches the host is selected (the host
+/// itself, then the longest `*.` pattern, then `*`), then the longest matching path prefix of that
+/// pattern. If none of its prefixes matches, no route is found, so that a catch-all host never serves
+/// a named host by accident.
 #[derive(Clone, Debug)]
 pub struct RoutingTable<T> {
     exact: HashMap<String, Paths<T>>,
@@ -42,6 +43,7 @@ impl<T> RoutingTable<T> {
         paths.iter().find(|(prefix, _)| covers(prefix.as_str(), path)).map(|(_, route)| route)
     }
 
+    /// The paths of the most specific pattern that matches the host.
     fn paths(&self, host: &str) -> &Paths<T> {
         if let Some(paths) = self.exact.get(host) {
             return paths;
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn most_specific_host_decides() {
+    fn most_specific_host_is_selected() {
         let table = table(&[
             ("*", "/"),
             ("*.example.com", "/"),
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn longest_whole_prefix_decides() {
+    fn longest_prefix_of_whole_segments_is_selected() {
         let table = table(&[("*", "/"), ("*", "/ws"), ("*", "/ws/admin")]);
         let found = |path| table.find("h", path).map(String::as_str);
         assert_eq!(found("/ws"), Some("*/ws"));
@@ -112,7 +114,7 @@ mod tests {
 
     // Requirements: RL19.
     #[test]
-    fn named_host_never_falls_through() {
+    fn named_host_never_uses_the_catch_all() {
         let table = table(&[("*", "/"), ("chat.example.com", "/ws")]);
         assert_eq!(table.find("chat.example.com", "/"), None);
     }

@@ -1,4 +1,5 @@
-//! Between a handshake and its response: frames sent too early, and clients that disconnect.
+//! Between a handshake and its 101: frames that the client sends without waiting for it, and clients
+//! that disconnect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,10 @@ async fn backend_that_delays_its_101(go: &Arc<Notify>) -> Backend {
     Backend::raw(move |head, mut stream, events| {
         let go = go.clone();
         async move {
-            let mut early = [0; 1];
+            let mut first = [0; 1];
             let read = tokio::select! {
                 () = go.notified() => Vec::new(),
-                read = stream.read(&mut early) => early[..read.unwrap()].to_vec(),
+                read = stream.read(&mut first) => first[..read.unwrap()].to_vec(),
             };
             assert_eq!(read, b"", "something came before the 101");
             stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
@@ -67,7 +68,7 @@ async fn assert_frames_wait_for_the_101(
 
 // Requirements: UH12, W16.
 #[tokio::test]
-async fn early_frames_are_delivered_once_after_101() {
+async fn frames_before_101_are_delivered_once_after_it() {
     let go = Arc::new(Notify::new());
     let backend = backend_that_delays_its_101(&go).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
@@ -124,7 +125,7 @@ async fn handshake_may_be_pipelined_after_requests() {
 
 // Requirements: UH13.
 #[tokio::test]
-async fn early_data_is_bounded() {
+async fn data_before_101_is_bounded() {
     let go = Arc::new(Notify::new());
     let backend = backend_that_delays_its_101(&go).await;
     let proxy = Proxy::with_backends(&[backend.address]).await;
@@ -158,7 +159,7 @@ async fn early_data_is_bounded() {
 
 // Requirements: UH14, RL38.
 #[tokio::test]
-async fn rejected_handshake_drops_early_data() {
+async fn rejected_handshake_drops_data_after_the_head() {
     let backend = Backend::raw(|_, mut stream, events| async move {
         let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
         stream.write_all(refusal.as_bytes()).await.unwrap();
@@ -169,9 +170,9 @@ async fn rejected_handshake_drops_early_data() {
     let client = Client::new(&proxy).await;
     let smuggled = format!("GET /private HTTP/1.1\r\nHost: localhost\r\n\r\n{HANDSHAKE}");
     let frame = wire::masked(0x80 | wire::BINARY, &[7; 4000]);
-    for early in [smuggled.as_bytes(), &frame] {
+    for after_head in [smuggled.as_bytes(), &frame] {
         let mut stream = BufReader::new(client.connect_plain().await);
-        stream.write_all(&[HANDSHAKE.as_bytes(), early].concat()).await.unwrap();
+        stream.write_all(&[HANDSHAKE.as_bytes(), after_head].concat()).await.unwrap();
         let response = read_response(&mut stream).await;
         assert_eq!((response.status, response.header("connection")), (403, Some("close")));
         assert_eq!(read_to_end(&mut stream).await, b"no");
