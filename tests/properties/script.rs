@@ -5,8 +5,8 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use ws::{
-    AgeLimit, DeflateMode, HeartbeatPolicy, Limit, LimitAction, Limits, PingProof, RateLimit,
-    SessionPolicy, Side, Strictness,
+    AgeLimit, DeflateMode, Entropy, HeartbeatPolicy, Limit, LimitAction, Limits, PingProof,
+    RateLimit, SessionPolicy, Side, Strictness,
 };
 
 use crate::reference::frame;
@@ -43,6 +43,19 @@ pub enum Which {
     /// The others are never answered.
     Last,
     None,
+}
+
+/// Deterministic entropy, so that two runs agree; every ping payload differs.
+#[derive(Default)]
+pub struct CountingEntropy(u8);
+
+impl Entropy for CountingEntropy {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        if bytes.len() == 8 {
+            self.0 = self.0.wrapping_add(1);
+        }
+        bytes.fill(0xa0 ^ self.0);
+    }
 }
 
 /// The remaining bytes, and which sides are inside a message.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ws::{
-    CloseCodes, Entropy, MessageSizes, RecvAction, Session, SessionClose, Shutdown, Side, Stats,
+    CloseCodes, Limits, MessageSizes, RecvAction, Session, SessionClose, Shutdown, Side, Stats,
     Strictness, TerminationReason, Timestamp,
 };
 
 use crate::reference::{frame, frames};
-use crate::script::{Event, Script, Which};
+use crate::script::{CountingEntropy, Event, Script, Which};
 
 /// Runs a script twice, once with all input split into small pieces, and compares the outcomes.
 pub fn drive(script: &[u8]) -> Outcome {
@@ -32,19 +32,6 @@ pub struct Outcome {
     pub partings: [Shutdown; 2],
     received: [Vec<u8>; 2],
     at: Timestamp,
-}
-
-/// Deterministic entropy, so that two runs agree; every ping payload differs.
-#[derive(Default)]
-struct CountingEntropy(u8);
-
-impl Entropy for CountingEntropy {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        if bytes.len() == 8 {
-            self.0 = self.0.wrapping_add(1);
-        }
-        bytes.fill(0xa0 ^ self.0);
-    }
 }
 
 /// The stream of one side.
@@ -81,15 +68,19 @@ struct Model {
     streams: [Stream; 2],
     piece_seed: Option<usize>,
     end: Option<TerminationReason>,
+    ended: Option<Timestamp>,
     grace: Duration,
     /// Frames that violate a rule pass.
     lenient: bool,
+    /// Whether a valid frame of each side may exceed a limit.
+    limited: [bool; 2],
 }
 
 impl Model {
     fn run(script: &[u8], piece_seed: Option<usize>) -> Outcome {
         let (terms, deflate, mut script) = Script::read(script);
         let (grace, lenient) = (terms.close_grace, terms.strict == Strictness::Report);
+        let limited = Side::BOTH.map(|side| *terms.limits(side) != Limits::default());
         let mut entropy = CountingEntropy::default();
         let session = Session::new(Arc::new(terms), deflate, &mut entropy);
         let streams = Default::default();
@@ -100,8 +91,10 @@ impl Model {
             streams,
             piece_seed,
             end: None,
+            ended: None,
             grace,
             lenient,
+            limited,
         };
         while !model.session.is_finished()
             && let Some(event) = script.event()
@@ -270,6 +263,8 @@ impl Model {
                 assert_eq!((sent.len(), left), (1, 0), "not one whole frame");
                 if sent[0].first == 0x89 {
                     self.stream(to).pinged.push(sent[0].payload.clone());
+                } else {
+                    self.check_close(to);
                 }
                 self.receive(to, own.as_bytes());
             }
@@ -291,12 +286,29 @@ impl Model {
         let end = self.session.termination();
         assert!(self.end.is_none() || self.end == end, "{:?} became {end:?}", self.end);
         self.end = end;
+        self.ended = self.ended.or(end.map(|_| self.now));
         if self.session.is_finished() {
             assert!(end.is_some() && self.session.poll_timeout().is_none());
             for side in Side::BOTH {
                 assert!(!self.session.wants_read(side));
                 assert_ne!(self.session.shutdown(side), Shutdown::KeepOpen);
             }
+        }
+    }
+
+    /// A Close to a side that violated a rule follows all that the other side sent before its own
+    /// Close, unless the other side ends, violates a rule itself, or takes longer than the grace.
+    fn check_close(&mut self, to: Side) {
+        use TerminationReason::{LimitExceeded, ProtocolError};
+        let end = self.session.termination();
+        let at_fault =
+            matches!(end, Some(LimitExceeded(side, _) | ProtocolError(side, _)) if side == to);
+        let in_grace = self.ended.is_none_or(|ended| self.now - ended < self.grace);
+        let limited = self.limited[to.other() as usize];
+        let other = self.stream(to.other());
+        if at_fault && in_grace && !limited && !other.gone && !other.invalid {
+            let unrelayed = &other.relayable[other.relayed.len()..];
+            assert_eq!(unrelayed.first(), Some(&0x88), "a Close overtakes what was sent before");
         }
     }
 

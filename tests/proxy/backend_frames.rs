@@ -4,11 +4,11 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    InvalidFrames, Side, TestBed, assert_relays, check_invalid_frames, close_normally, read_to_end,
-    reset, wait_until_client_data_processed, wire, within_timeout,
+    InvalidFrames, Side, TestBed, assert_relays, check_invalid_frames, close_after_violation,
+    close_normally, read_to_end, reset, wait_until_client_data_processed, wire, within_timeout,
 };
 
-// Requirements: FB01, FB02, FB07.
+// Requirements: FB01, FB02, FB07, F32.
 #[tokio::test]
 async fn invalid_frames_close_both_sides() {
     check_invalid_frames(Side::Backend, invalid_frames()).await;
@@ -56,11 +56,11 @@ async fn oversized_message_closes_both_sides() {
     for (session, (passes, crosses)) in (1..).zip(cases) {
         let (mut client, mut backend) = bed.open_secure().await;
         backend.write_all(&[&fits[..], &passes, &crosses].concat()).await.unwrap();
-        assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1009);
         let mut got = vec![0; fits.len() + passes.len()];
         within_timeout("what fits", client.read_exact(&mut got)).await.unwrap();
         assert!(got == [&fits[..], &passes].concat());
-        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1013);
+        let closes = close_after_violation(Side::Backend, &mut backend, &mut client).await;
+        assert_eq!((closes.0.code(), closes.1.code()), (1009, 1013));
         drop((client, backend));
         let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&"message_too_big".into(), &"backend".into()));
@@ -142,6 +142,7 @@ async fn close_waits_for_the_frame_in_progress() {
     let mut second = vec![0; frame.len() - 50_000];
     within_timeout("the other half", client.read_exact(&mut second)).await.unwrap();
     assert!([first, second].concat() == frame);
+    backend.write_all(&wire::unmasked(0x80 | wire::CLOSE, &wire::close(1001, ""))).await.unwrap();
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1002);
     assert_eq!(read_to_end(&mut client).await, b"");
 }

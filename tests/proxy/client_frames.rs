@@ -4,14 +4,15 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    InvalidFrames, PlainStream, Side, TestBed, assert_relays, check_invalid_frames, close_normally,
-    read_to_end, reset, wait_until_client_data_processed, wire, within_timeout,
+    InvalidFrames, PlainStream, Side, TestBed, assert_relays, check_invalid_frames,
+    close_after_violation, close_normally, read_to_end, reset, wait_until_client_data_processed,
+    wire, within_timeout,
 };
 
 /// A limit small enough to be exceeded in one write.
 const LIMITS: &str = "[limits]\nmessage_from_client = \"1000B\"\n";
 
-// Requirements: FC01, FC02, FC03, FC04, FC05, FC11, FC13, FC20, FC21, FC22, FC31.
+// Requirements: FC01, FC02, FC03, FC04, FC05, FC11, FC13, FC20, FC21, FC22, FC31, F32.
 #[tokio::test]
 async fn invalid_frames_close_both_sides() {
     check_invalid_frames(Side::Client, invalid_frames()).await;
@@ -62,9 +63,9 @@ async fn interleaved_message_closes_with_1002() {
         let sent = [wire::masked(wire::TEXT, b"begin"), wire::masked(0x80 | opcode, b"again")];
         client.write_all(&sent.concat()).await.unwrap();
         client.flush().await.unwrap();
-        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1002);
         assert_eq!(wire::read(&mut backend).await.unwrap().payload, b"begin");
-        assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+        let closes = close_after_violation(Side::Client, &mut client, &mut backend).await;
+        assert_eq!((closes.0.code(), closes.1.code()), (1002, 1001));
     }
     assert_eq!(bed.tunnel_end(1).await["end"], "ws_continuation");
 }
@@ -95,11 +96,11 @@ async fn oversized_message_is_rejected_at_its_header() {
     for (session, (passes, crosses)) in (1..).zip(cases) {
         let (mut client, mut backend) = bed.open().await;
         client.write_all(&[&passes[..], &crosses].concat()).await.unwrap();
-        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
         let mut got = vec![0; passes.len()];
         within_timeout("what fits", backend.read_exact(&mut got)).await.unwrap();
         assert_eq!(got, passes);
-        assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+        let closes = close_after_violation(Side::Client, &mut client, &mut backend).await;
+        assert_eq!((closes.0.code(), closes.1.code()), (1009, 1001));
         drop((client, backend));
         let record = bed.tunnel_end(session).await;
         assert_eq!(record["end"], "message_too_big");
@@ -150,17 +151,17 @@ async fn oversized_sender_can_read_the_close() {
     let bed = TestBed::with("[limits]\nmessage_from_client = \"1MiB\"\n").await;
     for secure in [false, true] {
         let message = wire::masked(0x82, &vec![7; 8 << 20]);
-        let why = if secure {
-            let (mut client, _backend) = bed.open_secure().await;
+        let (close, _) = if secure {
+            let (mut client, mut backend) = bed.open_secure().await;
             client.write_all(&message).await.unwrap();
             client.flush().await.unwrap();
-            wire::read(&mut client).await
+            close_after_violation(Side::Client, &mut client, &mut backend).await
         } else {
-            let (mut client, _backend) = bed.open().await;
+            let (mut client, mut backend) = bed.open().await;
             client.write_all(&message).await.unwrap();
-            wire::read(&mut client).await
+            close_after_violation(Side::Client, &mut client, &mut backend).await
         };
-        assert_eq!(why.unwrap().code(), 1009);
+        assert_eq!(close.code(), 1009);
     }
     let record = bed.tunnel_end(1).await;
     assert_eq!((&record["end"], &record["value"]), (&"message_too_big".into(), &"1MiB".into()));
@@ -175,8 +176,8 @@ async fn close_arrives_despite_data_after_an_error() {
         (0..8u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     client.write_all(&wire::masked(0x83, b"opcode 3")).await.unwrap();
     client.write_all(&garbage).await.unwrap();
-    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1002);
-    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+    let closes = close_after_violation(Side::Client, &mut client, &mut backend).await;
+    assert_eq!((closes.0.code(), closes.1.code()), (1002, 1001));
     drop((client, backend));
     assert_eq!(bed.tunnel_end(1).await["up_bytes"], 0);
 }
@@ -269,10 +270,11 @@ async fn protocol_error_only_ends_its_tunnel() {
         others.push(bed.open().await);
     }
     for n in 0..50 {
-        let (mut client, _backend) = bed.open().await;
+        let (mut client, mut backend) = bed.open().await;
         let bad = [wire::unmasked(0x81, b"no mask"), wire::masked(0x82, &[0; 1001])];
         client.write_all(&bad[n % 2]).await.unwrap();
-        assert_eq!(wire::read(&mut client).await.unwrap().code(), [1002, 1009][n % 2]);
+        let (close, _) = close_after_violation(Side::Client, &mut client, &mut backend).await;
+        assert_eq!(close.code(), [1002, 1009][n % 2]);
         let (client, backend) = &mut others[n % 10];
         assert_relays(client, backend).await;
     }

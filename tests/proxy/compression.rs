@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Backend, Client, CounterCheck, HANDSHAKE, MockBackend, PlainStream, Proxy, RawResponse,
-    TestBed, assert_relays, close_normally, read_head, read_response, read_to_end, route,
-    switching_protocols, wire, within_timeout,
+    Backend, Client, CounterCheck, HANDSHAKE, MockBackend, PlainStream, Proxy, RawResponse, Side,
+    TestBed, assert_relays, close_after_violation, close_normally, read_head, read_response,
+    read_to_end, route, switching_protocols, wire, within_timeout,
 };
 
 const TEXT: u8 = 0xc1;
@@ -88,14 +88,18 @@ async fn bomb_stops_one_byte_over_the_limit() {
         assert_eq!(response.header("sec-websocket-extensions"), Some("permessage-deflate"));
         passes(&mut client, &mut backend, &fits).await;
         client.write_all(&crosses).await.unwrap();
-        let close = wire::read(&mut client).await.unwrap();
-        let words = &b"message too big once decompressed"[..];
-        assert_eq!((close.code(), &close.payload[2..]), (1009, words));
         // A rejected message is never completed.
         while let Some(frame) = wire::read(&mut backend).await {
             assert!(frame.opcode() >= wire::CLOSE || frame.first & 0x80 == 0, "{frame:?}");
+            if frame.opcode() == wire::CLOSE {
+                break;
+            }
         }
-        drop((client, backend));
+        drop(backend);
+        let close = wire::read(&mut client).await.unwrap();
+        let words = &b"message too big once decompressed"[..];
+        assert_eq!((close.code(), &close.payload[2..]), (1009, words));
+        drop(client);
         let record = bed.tunnel_end(session).await;
         assert_eq!([&record["end"], &record["by"]], ["decompressed_too_big", "client"]);
         assert_eq!([&record["key"], &record["value"]], ["limits.message_from_client", "64KiB"]);
@@ -131,9 +135,8 @@ async fn many_bombs_use_little_memory() {
         let rest = rest.to_vec();
         close.spawn(async move {
             client.write_all(&rest).await.unwrap();
-            let code = wire::read(&mut client).await.unwrap().code();
             drop(backend);
-            code
+            wire::read(&mut client).await.unwrap().code()
         });
     }
     assert_eq!(close.join_all().await, [1009; 50]);
@@ -165,9 +168,14 @@ async fn invalid_data_closes_with_1007() {
         let (mut client, mut backend, _) = open(&bed).await;
         passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(b"valid"))).await;
         client.write_all(&garbage).await.unwrap();
+        while let Some(frame) = wire::read(&mut backend).await {
+            if frame.opcode() == wire::CLOSE {
+                break;
+            }
+        }
+        drop(backend);
         assert_eq!(wire::read(&mut client).await.unwrap().code(), 1007);
-        read_to_end(&mut backend).await;
-        drop((client, backend));
+        drop(client);
         let record = bed.tunnel_end(session).await;
         assert_eq!([&record["end"], &record["by"]], ["ws_inflate", "client"]);
         assert_eq!([&record["key"], &record["value"]], ["route.compression", "inspect"]);
@@ -285,10 +293,9 @@ async fn bomb_of_the_backend_stops_at_its_limit() {
     }
     let bomb = deflated_next(&mut compressor, &[0; LIMIT + 1]);
     backend.write_all(&wire::unmasked(TEXT, &bomb)).await.unwrap();
-    let close = wire::read(&mut backend).await.unwrap();
-    assert_eq!(close.code(), 1009);
     // Nothing of the message arrives.
-    assert_eq!(wire::read(&mut client).await.unwrap().opcode(), wire::CLOSE);
+    let closes = close_after_violation(Side::Backend, &mut backend, &mut client).await;
+    assert_eq!((closes.0.code(), closes.1.code()), (1009, 1013));
     drop((client, backend));
     let record = bed.tunnel_end(1).await;
     assert_eq!([&record["end"], &record["by"]], ["decompressed_too_big", "backend"]);
@@ -305,7 +312,8 @@ async fn pass_mode_limits_compressed_size() {
     passes(&mut client, &mut backend, &wire::masked(TEXT, &deflated(&vec![0; 2 << 20]))).await;
     passes(&mut client, &mut backend, &wire::masked(TEXT, &[0xff; LIMIT])).await;
     client.write_all(&wire::masked(TEXT, &[0xff; LIMIT + 1])).await.unwrap();
-    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
+    let (close, _) = close_after_violation(Side::Client, &mut client, &mut backend).await;
+    assert_eq!(close.code(), 1009);
     drop((client, backend));
     assert_eq!(bed.tunnel_end(1).await["end"], "message_too_big");
 }
@@ -318,8 +326,8 @@ async fn strip_mode_prevents_compression() {
     assert_eq!(response.header("sec-websocket-extensions"), None);
     assert!(!bed.backend.last_head().contains("permessage"), "{}", bed.backend.last_head());
     client.write_all(&wire::masked(TEXT, &deflated(b"all the same"))).await.unwrap();
-    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1002);
-    assert_eq!(wire::read(&mut backend).await.unwrap().code(), 1001);
+    let closes = close_after_violation(Side::Client, &mut client, &mut backend).await;
+    assert_eq!((closes.0.code(), closes.1.code()), (1002, 1001));
     drop((client, backend));
     assert_eq!(bed.tunnel_end(1).await["end"], "ws_rsv");
 }

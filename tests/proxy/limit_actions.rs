@@ -6,7 +6,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    PlainStream, Side, TestBed, assert_relays, close_normally, wire, within_timeout,
+    PlainStream, Side, TestBed, assert_relays, close_after_violation, close_normally, wire,
+    within_timeout,
 };
 
 /// A limit, and traffic that exceeds it.
@@ -154,13 +155,12 @@ async fn closes(side: Side, case: Case) {
     speaker.write_all(&[&fits[..], &bytes(side, &case.crosses)].concat()).await.unwrap();
     assert_arrives(&mut hearer, &fits, &what).await;
 
-    let close = wire::read(&mut speaker).await.unwrap();
+    let (close, to_other) = close_after_violation(side, &mut speaker, &mut hearer).await;
     assert_eq!((close.code(), close_reason(&close)), (case.code, case.reason.into()), "{what}");
     let other = if side == Side::Client { 1001 } else { 1013 };
-    let close = wire::read(&mut hearer).await.unwrap();
     let expected = "the other side failed".to_owned();
     assert_eq!(
-        (close.code(), close_reason(&close)),
+        (to_other.code(), close_reason(&to_other)),
         (other, expected),
         "{what}: none of it passed"
     );
@@ -248,23 +248,27 @@ async fn route_limits_override_the_global_ones() {
     client.write_all(&fits).await.unwrap();
     assert_arrives(&mut backend, &fits, "what the route allows").await;
     client.write_all(&wire::masked(TEXT, &[b'x'; 2001])).await.unwrap();
-    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
+    let (close, _) = close_after_violation(Side::Client, &mut client, &mut backend).await;
+    assert_eq!(close.code(), 1009);
     drop((client, backend));
     assert_eq!(bed.tunnel_end(1).await["value"], "2000B");
 
-    let (mut client, backend) = bed.open().await;
+    let (mut client, mut backend) = bed.open().await;
     let fragments = [(wire::TEXT, vec![]), (0, vec![]), (0, vec![])];
     client.write_all(&bytes(Side::Client, &fragments)).await.unwrap();
-    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1008, "the global limit");
+    assert_arrives(&mut backend, &bytes(Side::Client, &fragments[..2]), "two fragments").await;
+    let (close, _) = close_after_violation(Side::Client, &mut client, &mut backend).await;
+    assert_eq!(close.code(), 1008, "the global limit");
     drop((client, backend));
     assert_eq!(bed.tunnel_end(2).await["end"], "too_many_fragments");
     // A route without limits of its own.
     let own =
         "[route.limits]\nmessage_from_client = \"2000B\"\ncontrol_frames_from_client = \"off\"\n";
     bed.proxy.reload_with(own, "").await;
-    let (mut client, _backend) = bed.open().await;
+    let (mut client, mut backend) = bed.open().await;
     client.write_all(&wire::masked(TEXT, &[b'x'; 1001])).await.unwrap();
-    assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
+    let (close, _) = close_after_violation(Side::Client, &mut client, &mut backend).await;
+    assert_eq!(close.code(), 1009);
 }
 
 /// The value without the burst, which the cases do not state.

@@ -41,6 +41,8 @@ async fn until_closed(
         loop {
             let frame = wire::read(&mut hearer).await.unwrap();
             if frame.opcode() == wire::CLOSE {
+                let close = side.other().frame(0x80 | wire::CLOSE, &frame.payload);
+                hearer.write_all(&close).await.unwrap();
                 return (frame.code(), bytes);
             }
             bytes += 1;

@@ -6,8 +6,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use crate::support::{
-    Client, HANDSHAKE, MockBackend, Proxy, Record, TestBed, assert_relays, close_normally,
-    read_response, route, upgrade, wire, within_timeout, write_certificate,
+    Client, HANDSHAKE, MockBackend, Proxy, Record, Side, TestBed, assert_relays,
+    close_after_violation, close_normally, read_response, route, upgrade, wire, within_timeout,
+    write_certificate,
 };
 
 const RELOAD_REJECTED: &str = "reload rejected; the previous configuration stays active";
@@ -31,9 +32,10 @@ async fn open_tunnel_keeps_its_limits() {
     assert_relays(&mut secure, &mut secures_backend).await;
 
     // New tunnels get the new limit.
-    let (mut late, lates_backend) = bed.open().await;
+    let (mut late, mut lates_backend) = bed.open().await;
     late.write_all(&wire::masked(0x81, &[b'x'; 11])).await.unwrap();
-    assert_eq!(wire::read(&mut late).await.unwrap().code(), 1009);
+    let (close, _) = close_after_violation(Side::Client, &mut late, &mut lates_backend).await;
+    assert_eq!(close.code(), 1009);
     drop((late, lates_backend));
     let record = bed.tunnel_end(3).await;
     assert_eq!((&record["generation"], &record["value"]), (&2.into(), &"10B".into()));
@@ -265,9 +267,10 @@ async fn sighup_burst_applies_the_last_file() {
         bed.proxy.record("the last file", |r| r["changed"] == "limits: message_from_client").await;
     assert!(record["generation"].as_u64().unwrap() <= 52, "{record}");
     assert_relays(&mut client, &mut backend).await;
-    let (mut late, _backend) = bed.open().await;
+    let (mut late, mut lates_backend) = bed.open().await;
     late.write_all(&wire::masked(0x81, &[b'x'; 11])).await.unwrap();
-    assert_eq!(wire::read(&mut late).await.unwrap().code(), 1009);
+    let (close, _) = close_after_violation(Side::Client, &mut late, &mut lates_backend).await;
+    assert_eq!(close.code(), 1009);
 }
 
 // Requirements: SR17.

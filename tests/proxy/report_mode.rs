@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::support::head::with_lines;
 use crate::support::{
-    Client, MockBackend, Proxy, Record, Side, TestBed, assert_relays, close_normally,
-    read_response, read_to_end, route, wire, within_timeout,
+    Client, MockBackend, Proxy, Record, Side, TestBed, assert_relays, close_after_violation,
+    close_normally, read_response, read_to_end, route, wire, within_timeout,
 };
 
 const REPORT: &str = "strict = \"report\"\n[limits]\nmessage_from_client = \"100KiB\"\n\
@@ -78,8 +78,8 @@ async fn unparsable_and_oversized_frames_still_close() {
             let (mut speaker, mut hearer) = bed.open_for(side).await;
             let key: &[u8] = if side == Side::Client { &[0; 4] } else { &[] };
             speaker.write_all(&[&frame[..], key].concat()).await.unwrap();
-            assert_eq!(wire::read(&mut speaker).await.unwrap().code(), code, "{side:?} {end}");
-            assert_eq!(wire::read(&mut hearer).await.unwrap().opcode(), wire::CLOSE);
+            let (close, _) = close_after_violation(side, &mut speaker, &mut hearer).await;
+            assert_eq!(close.code(), code, "{side:?} {end}");
             drop((speaker, hearer));
             let record = bed.tunnel_end(session).await;
             assert_eq!([&record["end"], &record["by"]], [end, side.as_str()]);

@@ -5,8 +5,8 @@ use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{
-    Backend, Client, HANDSHAKE, Proxy, TestBed, close_normally, read_to_end, route, wire,
-    within_timeout,
+    Backend, Client, HANDSHAKE, Proxy, Side, TestBed, close_after_violation, close_normally,
+    read_to_end, route, wire, within_timeout,
 };
 
 #[tokio::test]
@@ -69,9 +69,10 @@ async fn large_message_in_small_frames_passes_by_default() {
 async fn client_that_repeats_its_end_is_logged_once() {
     let bed = TestBed::with("[limits]\nmessage_from_client = \"1KiB\"\n").await;
     for session in 1..=7 {
-        let (mut client, _backend) = bed.open().await;
+        let (mut client, mut backend) = bed.open().await;
         client.write_all(&wire::masked(0x80 | wire::BINARY, &[7; 1025])).await.unwrap();
-        assert_eq!(wire::read(&mut client).await.unwrap().code(), 1009);
+        let (close, _) = close_after_violation(Side::Client, &mut client, &mut backend).await;
+        assert_eq!(close.code(), 1009);
         drop(client);
         bed.tunnel_end(session).await;
     }

@@ -6,8 +6,8 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::support::{
-    CounterCheck, HANDSHAKE, PlainStream, TestBed, assert_relays, close_normally, read_to_end,
-    reset, wire, within_timeout,
+    CounterCheck, HANDSHAKE, PlainStream, Side, TestBed, assert_relays, close_after_violation,
+    close_normally, read_to_end, reset, wire, within_timeout,
 };
 
 type Cause = fn(PlainStream, PlainStream) -> BoxFuture<'static, ()>;
@@ -59,12 +59,12 @@ const ENDS: [(&str, Cause); 9] = [
 
 fn from_client(
     mut client: PlainStream,
-    backend: PlainStream,
+    mut backend: PlainStream,
     sent: Vec<u8>,
 ) -> BoxFuture<'static, ()> {
     async move {
         client.write_all(&sent).await.unwrap();
-        read_close(&mut client).await;
+        close_after_violation(Side::Client, &mut client, &mut backend).await;
         drop((client, backend));
     }
     .boxed()
@@ -77,7 +77,7 @@ fn from_backend(
 ) -> BoxFuture<'static, ()> {
     async move {
         backend.write_all(&sent).await.unwrap();
-        read_close(&mut client).await;
+        close_after_violation(Side::Backend, &mut backend, &mut client).await;
         drop((client, backend));
     }
     .boxed()

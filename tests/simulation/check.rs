@@ -26,7 +26,9 @@ fn tunnels(tunnels: &[TunnelLog], may_end_inside_frame: bool) -> Option<String> 
             .map(|text| format!("to the backend: {text}"));
         let down = direction(backend, client, may_end_inside_frame)
             .map(|text| format!("to the client: {text}"));
-        up.or(down).map(|text| format!("tunnel {number}, {text}"))
+        up.or(down)
+            .or_else(|| after_violation(client?, backend?))
+            .map(|text| format!("tunnel {number}, {text}"))
     })
 }
 
@@ -60,6 +62,19 @@ fn direction(
     let broke = |peer: &PeerLog| peer.stopped_inside_frame || peer.left || peer.network_broke;
     let broke = may_end_inside_frame || to.read_failed || broke(from) || broke(to);
     (partial > 0 && !broke).then(|| format!("an orderly end inside a frame ({partial} B)"))
+}
+
+/// A client that sent too large a message receives all that its backend sent before it answered the
+/// Close, and only then its own Close.
+fn after_violation(client: &PeerLog, backend: &PeerLog) -> Option<String> {
+    let (received, _) = frames(&client.received);
+    let too_big = 1009u16.to_be_bytes();
+    let violated = received.last()?.first == 0x88 && received.last()?.payload.starts_with(&too_big);
+    // A reset after the close grace is seen by the backend as a failed read.
+    let orderly = backend.closed && !backend.read_failed && !backend.network_broke;
+    let arrived = received.iter().filter(|frame| frame.first & 0x08 == 0).count();
+    (violated && orderly && arrived < backend.sent.len())
+        .then(|| format!("{arrived} of {} frames arrived before the Close", backend.sent.len()))
 }
 
 /// All places are free, all gauges zero, and every session that started has ended for one reason.

@@ -18,6 +18,8 @@ pub struct PeerLog {
     pub sent: Vec<(u8, Vec<u8>)>,
     /// Raw bytes after the handshake.
     pub received: Vec<u8>,
+    /// Whether it sent a whole Close.
+    pub closed: bool,
     /// Whether writing ended inside a frame.
     pub stopped_inside_frame: bool,
     /// Whether reading ended with an error instead of an end.
@@ -36,6 +38,19 @@ enum Ending {
     Stay,
 }
 
+/// How writing ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WriteEnd {
+    /// After a whole Close.
+    Closed,
+    /// Possibly inside a frame.
+    InsideFrame,
+    /// Without a Close, as the peer wanted.
+    Left,
+    /// Reading had ended.
+    NothingToAnswer,
+}
+
 /// Talks until the tunnel ends, or `deadline`. `payload_tag` makes the payloads of each tunnel and side
 /// differ from all others.
 pub async fn talk<S: AsyncRead + AsyncWrite>(
@@ -49,8 +64,16 @@ pub async fn talk<S: AsyncRead + AsyncWrite>(
     let (answers, pending) = mpsc::channel(1024);
     let read = read(reader, side, answers, rng.fork(), deadline);
     let write = write(writer, side, payload_tag, pending, rng, deadline);
-    let ((received, read_failed), (sent, stopped_inside_frame, left)) = tokio::join!(read, write);
-    PeerLog { sent, received, stopped_inside_frame, read_failed, left, ..PeerLog::default() }
+    let ((received, read_failed), (sent, end)) = tokio::join!(read, write);
+    PeerLog {
+        sent,
+        received,
+        closed: end == WriteEnd::Closed,
+        stopped_inside_frame: end == WriteEnd::InsideFrame,
+        read_failed,
+        left: end == WriteEnd::Left,
+        network_broke: false,
+    }
 }
 
 /// Reads to the end. Has pings answered, and a Close.
@@ -104,7 +127,7 @@ async fn write<W: AsyncWrite + Unpin>(
     mut answers: mpsc::Receiver<Vec<u8>>,
     mut rng: Rng,
     deadline: Instant,
-) -> (Vec<(u8, Vec<u8>)>, bool, bool) {
+) -> (Vec<(u8, Vec<u8>)>, WriteEnd) {
     let mut sent = Vec::new();
     let mut messages = rng.below(40);
     let leaving = [Ending::Close, Ending::Eof, Ending::Stay][rng.below(3) as usize];
@@ -116,7 +139,7 @@ async fn write<W: AsyncWrite + Unpin>(
             answer = answers.recv() => match answer {
                 Some(answer) => answer,
                 // The reader has ended: nothing more comes back.
-                None => return (sent, false, false),
+                None => return (sent, WriteEnd::NothingToAnswer),
             },
             () = sleep_until(next) => {
                 if queue.is_empty() && messages > 0 {
@@ -129,16 +152,17 @@ async fn write<W: AsyncWrite + Unpin>(
                         Ending::Stay => next = deadline,
                         Ending::Eof => {
                             let _ = writer.shutdown().await;
-                            return (sent, false, true);
+                            return (sent, WriteEnd::Left);
                         }
                         Ending::Close => {
                             let close = frame(side, 0x88, &1000u16.to_be_bytes());
                             let failed = writer.write_all(&close).await.is_err();
-                            return (sent, failed, false);
+                            let end = if failed { WriteEnd::InsideFrame } else { WriteEnd::Closed };
+                            return (sent, end);
                         }
                     }
                     if Instant::now() >= deadline {
-                        return (sent, false, true);
+                        return (sent, WriteEnd::Left);
                     }
                     continue;
                 }
@@ -150,9 +174,9 @@ async fn write<W: AsyncWrite + Unpin>(
         };
         let is_close = bytes[0] == 0x88;
         match timeout_at(deadline, writer.write_all(&bytes)).await {
-            Ok(Ok(())) if is_close => return (sent, false, false),
+            Ok(Ok(())) if is_close => return (sent, WriteEnd::Closed),
             Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return (sent, true, false),
+            Ok(Err(_)) | Err(_) => return (sent, WriteEnd::InsideFrame),
         }
     }
 }

@@ -45,8 +45,12 @@ pub(crate) struct ReadRate {
 /// | `Relay` | the other side's Close is relayed | `CloseSent` |
 /// | `Relay` | the proxy closes, at a frame boundary | `CloseReady` |
 /// | `Relay` | the proxy closes, within a frame | `CloseAfterFrame` |
+/// | `Relay` | the proxy closes because this side is at fault | `CloseAfterRelay` |
 /// | `Relay` | the other side has ended; this side's Close is unanswered, at a frame boundary | `CloseReady` |
 /// | `Relay`, `CloseAfterFrame` | the other side has ended, otherwise | `Stopped` |
+/// | `CloseAfterRelay` | the other side's Close arrives | `CloseReady` |
+/// | `CloseAfterRelay` | the other side has ended, or the close grace, at a frame boundary | `CloseReady` |
+/// | `CloseAfterRelay` | the other side has ended, or the close grace, within a frame | `Stopped` |
 /// | `CloseAfterFrame` | the frame is complete | `CloseReady` |
 /// | `CloseAfterFrame` | the other side's Close is relayed | `CloseSent` |
 /// | `CloseReady` | the driver takes the Close | `CloseSent` |
@@ -57,6 +61,9 @@ pub(crate) enum SendState {
     Relay,
     /// The frame in progress is completed; then the proxy sends a Close.
     CloseAfterFrame,
+    /// Frames of the other side are relayed to it until that side's Close, its end or the close grace;
+    /// then the proxy sends a Close.
+    CloseAfterRelay,
     /// The proxy's Close is sent as soon as the driver polls for it.
     CloseReady(CloseFrame),
     /// A Close with this code was sent. Nothing may follow it (RFC 6455 5.5.1).
@@ -178,6 +185,7 @@ impl Peer {
             SendState::CloseSent(code) => Some(code),
             SendState::Relay
             | SendState::CloseAfterFrame
+            | SendState::CloseAfterRelay
             | SendState::CloseReady(_)
             | SendState::Stopped => None,
         }

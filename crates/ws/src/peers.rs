@@ -64,7 +64,8 @@ impl Peers {
     }
 
     /// Ends relaying to this side because the other one has ended. If this side waits for an answer
-    /// to its Close, the proxy answers; within a frame nothing valid can be sent.
+    /// to its Close, the proxy answers; if it is at fault, its Close is due. Within a frame nothing
+    /// valid can be sent.
     pub(crate) fn stop_relay(&mut self, to: Side) {
         let boundary = self.at_boundary(to);
         let peer = self.of_mut(to);
@@ -72,7 +73,12 @@ impl Peers {
             (SendState::Relay, RecvState::CloseReceived(code)) if boundary => {
                 SendState::CloseReady(CloseFrame::Reply(code))
             }
-            (SendState::Relay | SendState::CloseAfterFrame, _) => SendState::Stopped,
+            (SendState::CloseAfterRelay, _) if boundary => {
+                SendState::CloseReady(CloseFrame::Termination)
+            }
+            (SendState::Relay | SendState::CloseAfterFrame | SendState::CloseAfterRelay, _) => {
+                SendState::Stopped
+            }
             (
                 done @ (SendState::CloseReady(_) | SendState::CloseSent(_) | SendState::Stopped),
                 _,
@@ -87,7 +93,9 @@ impl Peers {
         let peer = self.of_mut(side);
         peer.reset = true;
         match peer.send {
-            SendState::Relay | SendState::CloseAfterFrame => peer.send = SendState::Stopped,
+            SendState::Relay | SendState::CloseAfterFrame | SendState::CloseAfterRelay => {
+                peer.send = SendState::Stopped;
+            }
             SendState::CloseReady(_) | SendState::CloseSent(_) | SendState::Stopped => {}
         }
     }
@@ -100,15 +108,19 @@ impl Peers {
             SendState::CloseSent(_) => {}
             SendState::Relay
             | SendState::CloseAfterFrame
+            | SendState::CloseAfterRelay
             | SendState::CloseReady(_)
             | SendState::Stopped => peer.send = SendState::Stopped,
         }
     }
 
-    /// Handles the end of the close grace. A side that waits for an answer to its Close gets one
-    /// and may still read it; any other side that has not finished is reset.
+    /// Handles the end of the close grace. A side that waits for an answer to its Close, or is at
+    /// fault and has not got its Close, gets it and may still read it; any other side that has not
+    /// finished is reset.
     pub(crate) fn expire_grace(&mut self) {
-        let relaying = Side::BOTH.map(|side| self.of(side).send == SendState::Relay);
+        let relaying = Side::BOTH.map(|side| {
+            matches!(self.of(side).send, SendState::Relay | SendState::CloseAfterRelay)
+        });
         for side in Side::BOTH {
             self.stop_relay(side);
         }
@@ -142,6 +154,7 @@ impl Peers {
             SendState::CloseSent(_) if finished || peer.eof => Shutdown::CloseWrite,
             SendState::Relay
             | SendState::CloseAfterFrame
+            | SendState::CloseAfterRelay
             | SendState::CloseReady(_)
             | SendState::CloseSent(_) => Shutdown::KeepOpen,
         }

@@ -123,7 +123,10 @@ impl Session {
     /// Whether bytes of the other side may still be forwarded to this one.
     #[inline]
     pub fn is_relaying_to(&self, to: Side) -> bool {
-        matches!(self.peers.of(to).send, SendState::Relay | SendState::CloseAfterFrame)
+        matches!(
+            self.peers.of(to).send,
+            SendState::Relay | SendState::CloseAfterFrame | SendState::CloseAfterRelay
+        )
     }
 
     /// Whether reading from a side is suspended to enforce a rate.
@@ -139,7 +142,10 @@ impl Session {
         match self.peers.of(to).send {
             SendState::Relay => self.is_ping_due(to),
             SendState::CloseReady(_) => true,
-            SendState::CloseAfterFrame | SendState::CloseSent(_) | SendState::Stopped => false,
+            SendState::CloseAfterFrame
+            | SendState::CloseAfterRelay
+            | SendState::CloseSent(_)
+            | SendState::Stopped => false,
         }
     }
 
@@ -213,9 +219,10 @@ impl Session {
         let frame = match self.peers.of(to).send {
             SendState::Relay => self.ping(to, now, entropy)?,
             SendState::CloseReady(close) => self.close_frame(to, close, entropy),
-            SendState::CloseAfterFrame | SendState::CloseSent(_) | SendState::Stopped => {
-                return None;
-            }
+            SendState::CloseAfterFrame
+            | SendState::CloseAfterRelay
+            | SendState::CloseSent(_)
+            | SendState::Stopped => return None,
         };
         self.peers.of_mut(to).queue(frame.as_bytes().len());
         Some(frame)

@@ -86,6 +86,26 @@ impl TerminationReason {
         }
     }
 
+    /// The side that violated the protocol or a limit on what it sends.
+    pub(crate) fn violator(self) -> Option<Side> {
+        match self {
+            Self::LimitExceeded(side, _) | Self::ProtocolError(side, _) => Some(side),
+            Self::ClientClosed
+            | Self::BackendClosed
+            | Self::ClientDisconnected
+            | Self::BackendDisconnected
+            | Self::Idle
+            | Self::HeartbeatTimeout(_)
+            | Self::WriteTimeout(_)
+            | Self::WriteTooSlow(_)
+            | Self::Lifetime
+            | Self::Drained
+            | Self::Killed
+            | Self::BackendLost
+            | Self::Aborted => None,
+        }
+    }
+
     /// The configuration key that caused the end; `None` if no setting did.
     pub fn key(self) -> Option<&'static str> {
         match self {

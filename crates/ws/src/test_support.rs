@@ -168,6 +168,11 @@ impl Harness {
         PingPayload::try_from(&ping.as_bytes()[2..]).expect("8 bytes")
     }
 
+    /// A side answers the proxy's Close.
+    pub(crate) fn answer_close(&mut self, side: Side) {
+        self.feed_from(side, &close(side, 1001, ""));
+    }
+
     pub(crate) fn eof(&mut self, side: Side) {
         self.session.handle_eof(side, self.now);
         self.flush();

@@ -155,7 +155,7 @@ async fn backend_eof_inside_a_frame(kind: StreamKind) {
     assert_eq!(tunnel.summary().await.reason, TerminationReason::BackendDisconnected);
 }
 
-// Requirements: FC31.
+// Requirements: FC31, F32.
 async fn client_protocol_error_closes_with_1002(kind: StreamKind) {
     let mut tunnel = TestTunnel::new(kind, Setup::default()).await;
     tunnel.client.send(&masked(TEXT, b"good")).await;
@@ -163,10 +163,13 @@ async fn client_protocol_error_closes_with_1002(kind: StreamKind) {
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"good");
     let close = tunnel.backend.recv_frame().await;
     assert_eq!((close.close_code(), close.masked), (Some(1001), true));
+    let answer = [unmasked(TEXT, b"answer"), unmasked(CLOSE, &code(1001))].concat();
+    tunnel.backend.send(&answer).await;
+    assert_eq!(tunnel.client.recv_frame().await.payload, b"answer");
     assert_eq!(tunnel.client.recv_frame().await.close_code(), Some(1002));
     tunnel.client.expect_clean_end().await;
+    assert_eq!(tunnel.age(), 0);
     tunnel.client.close().await;
-    tunnel.backend.send(&unmasked(CLOSE, &code(1001))).await;
     tunnel.backend.close().await;
     let summary = tunnel.summary().await;
     assert!(
@@ -182,10 +185,10 @@ async fn oversized_message_closes_with_1009(kind: StreamKind) {
     tunnel.client.send(&[masked(TEXT, b"small"), masked(BINARY, &[7; 1001])].concat()).await;
     assert_eq!(tunnel.backend.recv_frame().await.payload, b"small");
     assert_eq!(tunnel.backend.recv_frame().await.close_code(), Some(1001));
+    tunnel.backend.send(&unmasked(CLOSE, &code(1001))).await;
     assert_eq!(tunnel.client.recv_frame().await.close_code(), Some(1009));
     tunnel.client.send(&masked(CLOSE, &code(1009))).await;
     tunnel.client.close().await;
-    tunnel.backend.send(&unmasked(CLOSE, &code(1001))).await;
     tunnel.backend.close().await;
     let summary = tunnel.summary().await;
     assert_eq!(summary.reason, TerminationReason::LimitExceeded(Side::Client, LimitKind::Message));

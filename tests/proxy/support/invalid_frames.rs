@@ -2,13 +2,13 @@
 
 use tokio::io::AsyncWriteExt;
 
-use super::{Side, TestBed, read_to_end, wire};
+use super::{Side, TestBed, close_after_violation, read_to_end, wire};
 
 /// The reason in the record, the close code for the sender, and frames that cause it.
 pub type InvalidFrames = (&'static str, u16, Vec<Vec<u8>>);
 
 /// Sends each frame on its own tunnel of a new test bed, between valid data and more bytes. Expects
-/// the data to be delivered, both sides to be closed, and one record with the reason.
+/// the data and an answer to be delivered, both sides to be closed, and one record with the reason.
 pub async fn check_invalid_frames(side: Side, cases: Vec<InvalidFrames>) {
     let bed = TestBed::with("").await;
     let cases = cases
@@ -20,14 +20,13 @@ pub async fn check_invalid_frames(side: Side, cases: Vec<InvalidFrames>) {
         let sent = [&before[..], &frame, b"and more"].concat();
         sender.write_all(&sent).await.unwrap();
         let to_backend = side == Side::Backend;
-        let received = wire::read(&mut sender).await.unwrap();
+        assert_eq!(wire::read(&mut receiver).await.unwrap().payload, b"valid");
+        let (received, close) = close_after_violation(side, &mut sender, &mut receiver).await;
         assert_eq!((received.code(), received.masked), (code, to_backend), "{end}: {frame:?}");
         // RFC 6455 7.1.7
         assert_eq!(read_to_end(&mut sender).await, b"", "{end}: {frame:?}");
-        assert_eq!(wire::read(&mut receiver).await.unwrap().payload, b"valid");
         let other = if to_backend { 1013 } else { 1001 };
-        let received = wire::read(&mut receiver).await.unwrap();
-        assert_eq!((received.code(), received.masked), (other, !to_backend), "{end}: {frame:?}");
+        assert_eq!((close.code(), close.masked), (other, !to_backend), "{end}: {frame:?}");
         drop((sender, receiver));
         let record = bed.tunnel_end(session).await;
         assert_eq!((&record["end"], &record["by"]), (&end.into(), &side.as_str().into()));

@@ -32,7 +32,7 @@ pub use service_manager::ServiceManager;
 pub use temp_dir::{TempDir, write_certificate, write_key};
 pub use test_bed::{
     MockBackend, PlainStream, Side, TestBed, TlsClientStream, answer_close, assert_relays,
-    close_normally, get, reset, upgrade, wait_until_client_data_processed,
+    close_after_violation, close_normally, get, reset, upgrade, wait_until_client_data_processed,
 };
 pub use trust_any::trust_any_certificate;
 

@@ -255,6 +255,28 @@ where
     assert_eq!(wire::read_past_pings(&mut client).await.unwrap().code(), 1000);
 }
 
+/// Completes the end of a tunnel after a violation by `side`: the other side gets a Close, sends an
+/// answer to what it had received before, and its own Close. The answer must reach the side at fault
+/// ahead of its Close. Returns the Closes to the side at fault and to the other one.
+pub async fn close_after_violation<S, T>(
+    side: Side,
+    at_fault: &mut S,
+    other: &mut T,
+) -> (wire::Frame, wire::Frame)
+where
+    S: AsyncRead + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let to_other = wire::read(other).await.unwrap();
+    assert_eq!(to_other.opcode(), wire::CLOSE);
+    let answer = side.other().frame(0x80 | wire::TEXT, b"the answer");
+    let close = side.other().frame(0x80 | wire::CLOSE, &to_other.payload);
+    other.write_all(&[answer, close].concat()).await.unwrap();
+    other.flush().await.unwrap();
+    assert_eq!(wire::read(at_fault).await.unwrap().payload, b"the answer");
+    (wire::read(at_fault).await.unwrap(), to_other)
+}
+
 /// Waits for the proxy's Close on both sides and answers it; returns code and reason.
 pub async fn answer_close(mut client: PlainStream, mut backend: PlainStream) -> (u16, String) {
     let close = wire::read_past_pings(&mut client).await.unwrap();

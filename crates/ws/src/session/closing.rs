@@ -1,4 +1,14 @@
 //! How a session ends: by a command, by the end of a stream, or by a violation.
+//!
+//! | cause | Close to the side at fault | Close to the other side |
+//! | --- | --- | --- |
+//! | a Close | the answer of the other side, or the proxy's after the grace | relayed |
+//! | a violation of the protocol or of a limit | after the other side's Close or end, or the grace | at the next frame boundary |
+//! | the end of a stream | none | at the next frame boundary |
+//! | a timer or a command | at the next frame boundary | at the next frame boundary |
+//!
+//! After a violation, the other side may still answer what was relayed to it before. These answers are
+//! relayed, so the Close to the side at fault must follow them. Its own further input is discarded.
 
 use std::sync::Arc;
 
@@ -73,7 +83,11 @@ impl Session {
     pub(super) fn terminate(&mut self, reason: TerminationReason, now: Timestamp) {
         if self.set_termination(reason, now) {
             for side in Side::BOTH {
-                self.peers.start_close(side);
+                if reason.violator() == Some(side) {
+                    self.peers.of_mut(side).send = SendState::CloseAfterRelay;
+                } else {
+                    self.peers.start_close(side);
+                }
             }
         }
     }

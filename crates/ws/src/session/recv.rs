@@ -45,7 +45,9 @@ impl Session {
             return RecvAction::Discard(input.len());
         }
         match self.peers.of(from.other()).send {
-            SendState::Relay | SendState::CloseAfterFrame => self.relay(from, input, now, sizes),
+            SendState::Relay | SendState::CloseAfterFrame | SendState::CloseAfterRelay => {
+                self.relay(from, input, now, sizes)
+            }
             SendState::CloseReady(_) | SendState::CloseSent(_) | SendState::Stopped => {
                 self.await_close(from, input)
             }
@@ -238,6 +240,11 @@ impl Session {
     ) -> RecvAction {
         self.peers.of_mut(from).recv = RecvState::CloseReceived(code);
         let to = self.peers.of_mut(from.other());
+        if to.send == SendState::CloseAfterRelay {
+            // The answer to the proxy's Close. The side at fault gets another one.
+            to.send = SendState::CloseReady(CloseFrame::Termination);
+            return RecvAction::Discard(len);
+        }
         if to.is_disconnected() {
             // This Close answers the proxy's, not one of a side that disconnected without any.
             to.send = SendState::Stopped;

@@ -38,6 +38,7 @@ fn oversized_backend_message_closes_with_1009() {
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Backend, LimitKind::Message))
     );
+    harness.answer_close(Client);
     assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1013), to_backend: Some(1009) });
     let mut harness = Harness::new();
     harness.feed_from(Backend, &header(Backend, 0x82, u64::MAX >> 1));

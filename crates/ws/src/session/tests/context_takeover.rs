@@ -44,6 +44,7 @@ fn message_ending_within_a_block_closes_with_1007() {
         kept.feed_from(Client, &bytes);
         let reason = TerminationReason::ProtocolError(Client, ProtocolError::Inflate);
         assert_eq!(kept.session.termination(), Some(reason));
+        kept.answer_close(Backend);
         assert_eq!(
             kept.close_codes(),
             CloseCodes { to_client: Some(1007), to_backend: Some(1001) }

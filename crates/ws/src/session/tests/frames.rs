@@ -65,6 +65,7 @@ fn huge_length_is_rejected_at_its_header() {
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Client, LimitKind::Message))
     );
+    harness.answer_close(Backend);
     assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1009), to_backend: Some(1001) });
     assert_eq!(
         harness.to_backend.len(),
@@ -117,6 +118,8 @@ fn oversized_message_is_discarded_until_the_peer_closes() {
         assert_eq!(harness.shutdowns(), Shutdowns { client: KeepOpen, backend: KeepOpen });
     }
     harness.feed_from(Client, &close(Client, 1009, ""));
+    assert_eq!(harness.shutdowns(), Shutdowns { client: KeepOpen, backend: KeepOpen });
+    harness.answer_close(Backend);
     assert_eq!(harness.shutdowns(), Shutdowns { client: CloseWrite, backend: KeepOpen });
 }
 
@@ -137,6 +140,7 @@ fn new_message_inside_fragmented_one_is_rejected() {
         harness.session.termination(),
         Some(TerminationReason::ProtocolError(Client, ProtocolError::InterleavedMessage))
     );
+    harness.answer_close(Backend);
     assert_eq!(harness.close_codes(), CloseCodes { to_client: Some(1002), to_backend: Some(1001) });
 }
 

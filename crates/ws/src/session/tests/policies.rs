@@ -87,6 +87,7 @@ fn each_limit_closes_at_the_crossing_frame() {
             let mut harness = limited(from, limits);
             let stopped = stopped(&mut harness, from, &frames);
             assert_eq!(stopped, (passing, Some(TerminationReason::LimitExceeded(from, limit))));
+            harness.answer_close(from.other());
             let code = limit.close_code().get();
             let codes = if from == Client { (code, 1001) } else { (1013, code) };
             assert_eq!(
@@ -149,6 +150,7 @@ fn unfinished_message_exceeds_its_maximum_age() {
             harness.session.termination(),
             Some(TerminationReason::LimitExceeded(from, LimitKind::MessageAge))
         );
+        harness.answer_close(from.other());
         assert_eq!(harness.close_codes().to_client, Some(if from == Client { 1008 } else { 1013 }));
 
         let mut harness = limited(from, age(LimitAction::Report));
@@ -178,6 +180,7 @@ fn message_delayed_by_the_proxy_does_not_age() {
         harness.session.termination(),
         Some(TerminationReason::LimitExceeded(Client, LimitKind::MessageAge))
     );
+    harness.eof(Backend);
     assert_eq!(
         harness.close_codes(),
         CloseCodes { to_client: Some(1008), to_backend: None },

@@ -136,6 +136,7 @@ fn rate_can_close_or_report_instead() {
                     assert_eq!(reported.collect::<Vec<_>>(), [Violation::LimitExceeded(limit)]);
                     assert_eq!(*harness.received(from.other()), message.repeat(11));
                 } else {
+                    harness.answer_close(from.other());
                     let codes = if from == Client { (1008, 1001) } else { (1013, 1008) };
                     assert_eq!(
                         harness.close_codes(),
