@@ -17,12 +17,14 @@ use crate::control_protocol::{self, ControlRequest};
 pub struct ControlClient {
     path: PathBuf,
     timeout: Duration,
+    /// Maximum length of a line of the reply.
+    line_bytes_max: usize,
 }
 
 impl ControlClient {
     /// A client of the socket at `path`, with a timeout of 10 s.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, timeout: TIMEOUT }
+        Self { path, timeout: TIMEOUT, line_bytes_max: LINE_BYTES_MAX }
     }
 
     /// Sends a request. `timeout` bounds the whole reply; `None` waits indefinitely.
@@ -45,7 +47,8 @@ impl ControlClient {
         }
         let stream = BufReader::with_capacity(READ_BUFFER_BYTES, stream);
         let deadline = timeout.map(|timeout| now() + timeout);
-        Ok(ResponseLines { path: self.path.clone(), stream, deadline })
+        let line_bytes_max = self.line_bytes_max;
+        Ok(ResponseLines { path: self.path.clone(), stream, deadline, line_bytes_max })
     }
 
     /// Sends a request and reads a one-line reply within the default timeout.
@@ -95,6 +98,7 @@ pub struct ResponseLines {
     path: PathBuf,
     stream: BufReader<UnixStream>,
     deadline: Option<Instant>,
+    line_bytes_max: usize,
 }
 
 impl ResponseLines {
@@ -129,7 +133,7 @@ impl ResponseLines {
             }
             let end = chunk.iter().position(|byte| *byte == b'\n');
             let part = end.unwrap_or(chunk.len());
-            if line.len() + part > LINE_BYTES_MAX {
+            if line.len() + part > self.line_bytes_max {
                 return Err(self.error(ClientErrorKind::TooLong));
             }
             line.extend_from_slice(&chunk[..part]);
@@ -263,7 +267,10 @@ mod tests {
     #[test]
     fn missing_response_times_out() {
         let (path, _listener) = bind("silent");
-        let client = ControlClient { path: path.clone(), timeout: Duration::from_millis(50) };
+        let client = ControlClient {
+            timeout: Duration::from_millis(50),
+            ..ControlClient::new(path.clone())
+        };
         // The connection stays in the backlog and is never accepted.
         let error = client.request(&ControlRequest::Status).unwrap_err();
         assert!(matches!(error.kind, ClientErrorKind::Timeout), "{error}");
@@ -282,6 +289,26 @@ mod tests {
     }
 
     #[test]
+    fn endless_line_is_rejected() {
+        let (path, listener) = bind("endless");
+        let writing = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(&[b'x'; 1000]).is_ok() {}
+        });
+        let client = ControlClient {
+            timeout: Duration::from_secs(60),
+            line_bytes_max: 100_000,
+            ..ControlClient::new(path.clone())
+        };
+        let error = client.request(&ControlRequest::Status).unwrap_err();
+        assert!(matches!(error.kind, ClientErrorKind::TooLong), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("longer than 64 MiB; is this tidegate's socket?"), "{text}");
+        writing.join().unwrap();
+        let _ = std::fs::remove_file(path);
+    }
+
+    #[test]
     fn timeout_bounds_the_whole_response() {
         let (path, listener) = bind("dribble");
         let (done, stop) = sync_channel::<()>(1);
@@ -291,7 +318,10 @@ mod tests {
                 let _ = stream.write_all(b"x");
             }
         });
-        let client = ControlClient { path: path.clone(), timeout: Duration::from_millis(100) };
+        let client = ControlClient {
+            timeout: Duration::from_millis(100),
+            ..ControlClient::new(path.clone())
+        };
         let error = client.request(&ControlRequest::Status).unwrap_err();
         assert!(matches!(error.kind, ClientErrorKind::Timeout), "{error}");
         done.send(()).unwrap();

@@ -47,7 +47,9 @@ async fn lost_lines_are_reported_in_log_format() {
 /// tunnel keeps relaying.
 async fn proxy_with_a_full_log_pipe() -> UnreadLog {
     let mock = MockBackend::new().await;
-    let proxy = UnreadLog::start(&route(&[mock.address()], "path = \"/ws\"\n"));
+    // The tunnel answers no pings while the requests are sent, which takes as long as it takes.
+    let more = "path = \"/ws\"\nheartbeat = { interval = \"off\" }\n";
+    let proxy = UnreadLog::start(&route(&[mock.address()], more));
     let mut tunnel = upgrade(TcpStream::connect(proxy.address).await.unwrap()).await;
     let mut backend = mock.accept().await;
     let request = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(250));

@@ -40,7 +40,7 @@ use std::future::Future;
 use std::time::Duration;
 
 /// The longest that a test waits for anything. Generous, as a busy machine is slow.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Waits for an event; panics after [`TIMEOUT`].
 pub async fn within_timeout<T>(what: &str, event: impl Future<Output = T>) -> T {

@@ -92,7 +92,8 @@ async fn slow_client_slows_the_backend() {
             let write = stream.write(&chunk[..len]);
             match tokio::time::timeout(Duration::from_millis(300), write).await {
                 Ok(count) => written += count.unwrap(),
-                Err(_) => stuck.take().expect("stuck twice").send(written).unwrap(),
+                // Once the client reads, the backend may still have to wait for a busy machine.
+                Err(_) => stuck.take().into_iter().for_each(|stuck| stuck.send(written).unwrap()),
             }
         }
         assert!(stuck.is_none(), "never stuck");
