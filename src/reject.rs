@@ -144,6 +144,8 @@ pub enum RejectReason {
     BodyTimeout,
     /// The process has no file descriptor or memory left for a connection to a backend.
     NoDescriptors,
+    /// This machine has no local port left for a connection to a backend.
+    LocalPorts,
     /// A forwarding loop: `Via` names this proxy more than once.
     Loop,
     /// The client disconnected while the backend was contacted.
@@ -203,7 +205,8 @@ impl RejectReason {
             | Self::RouteLimit
             | Self::Draining
             | Self::NoBackend
-            | Self::NoDescriptors => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::NoDescriptors
+            | Self::LocalPorts => StatusCode::SERVICE_UNAVAILABLE,
             Self::BackendHandshakeInvalid(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::BackendIdleTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
@@ -239,6 +242,7 @@ impl RejectReason {
             Self::BackendIdleTimeout => "backend_idle_timeout",
             Self::BodyTimeout => "body_timeout",
             Self::NoDescriptors => "no_descriptors",
+            Self::LocalPorts => "local_ports_exhausted",
             Self::Loop => "loop",
             Self::ClientDisconnected => "client_disconnected",
             Self::BackendRejected(_) => "backend_rejected",
@@ -256,6 +260,7 @@ impl RejectReason {
             | Self::BackendIdleTimeout
             | Self::BodyTimeout
             | Self::NoDescriptors
+            | Self::LocalPorts
             | Self::ClientDisconnected
             | Self::BackendRejected(_) => ConnectionStage::Backend,
             Self::ResponseAborted(..) => ConnectionStage::Response,
@@ -304,6 +309,7 @@ impl RejectReason {
             | Self::Draining
             | Self::BackendHandshakeInvalid(_)
             | Self::NoDescriptors
+            | Self::LocalPorts
             | Self::Loop
             | Self::ClientDisconnected
             | Self::BackendRejected(_) => None,
@@ -356,6 +362,10 @@ impl fmt::Display for RejectReason {
             Self::NoDescriptors => {
                 "cannot open a socket to the backend: out of file descriptors or memory; raise \
                  LimitNOFILE or free memory"
+            }
+            Self::LocalPorts => {
+                "cannot connect to the backend: no local port left (EADDRNOTAVAIL); widen \
+                 net.ipv4.ip_local_port_range, or give the backend further addresses"
             }
             Self::Loop => {
                 "forwarding loop: Via names this proxy more than once; check route.backends"

@@ -71,6 +71,7 @@ pub fn of_rejection(
         | RejectReason::Draining
         | RejectReason::NoBackend
         | RejectReason::NoDescriptors
+        | RejectReason::LocalPorts
         | RejectReason::BackendHandshakeInvalid(_)
         | RejectReason::Loop
         | RejectReason::ClientDisconnected

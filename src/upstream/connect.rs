@@ -32,7 +32,8 @@ pub struct BackendConnection {
 ///
 /// # Errors
 /// [`RejectReason::ConnectTimeout`] when the time is up, [`RejectReason::NoBackend`] when no backend
-/// accepted, and [`RejectReason::NoDescriptors`] when this process has no file descriptor or memory
+/// accepted, [`RejectReason::LocalPorts`] when there was no local port for one of them, and
+/// [`RejectReason::NoDescriptors`] when this process has no file descriptor or memory
 /// for a socket.
 pub async fn connect(
     net: &dyn Net,
@@ -41,6 +42,7 @@ pub async fn connect(
     limit: Duration,
 ) -> Result<BackendConnection, RejectReason> {
     let deadline = Instant::now() + limit;
+    let mut failure = RejectReason::NoBackend;
     for (index, backend) in order.iter().enumerate() {
         let until = attempt_deadline(deadline, index + 1 == order.len());
         let error =
@@ -53,14 +55,15 @@ pub async fn connect(
             };
         match classify(&error) {
             ConnectFailure::Backend => backend.record_failure(&error),
-            ConnectFailure::LocalPorts => {}
+            // Says nothing about the backend, which stays up.
+            ConnectFailure::LocalPorts => failure = RejectReason::LocalPorts,
             ConnectFailure::LocalResources => return Err(RejectReason::NoDescriptors),
         }
         if Instant::now() >= deadline {
             return Err(RejectReason::ConnectTimeout);
         }
     }
-    Err(RejectReason::NoBackend)
+    Err(failure)
 }
 
 /// When one attempt ends: at `deadline` if it is the last, otherwise after half of the time left.
@@ -129,7 +132,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::net::network::SystemNet;
+    use crate::net::network::{NetFuture, SystemNet};
     use crate::upstream::scripted::{assert_send, backend, backend_at, refusing_port};
 
     const LIMIT: Duration = Duration::from_secs(5);
@@ -224,6 +227,41 @@ mod tests {
             assert!(held.len() < 64, "the backlog never fills");
         }
         (backend_at(("127.0.0.1", address.port())), (socket, held))
+    }
+
+    /// A network in which every connection attempt fails with this error.
+    #[derive(Debug)]
+    struct FailingNet(Errno);
+
+    impl Net for FailingNet {
+        fn connect(&self, _: SocketAddr) -> NetFuture<'_, Socket> {
+            Box::pin(async { Err(self.0.into()) })
+        }
+
+        fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetFuture<'a, Vec<SocketAddr>> {
+            SystemNet.resolve(host, port)
+        }
+
+        fn fill_random(&self, bytes: &mut [u8]) {
+            SystemNet.fill_random(bytes);
+        }
+    }
+
+    // Requirements: RE05.
+    #[tokio::test]
+    async fn exhausted_local_ports_do_not_eject_a_backend() {
+        let order = [backend_at(("127.0.0.1", 9)), backend_at(("127.0.0.2", 9))];
+        for (errno, reason, is_up) in [
+            (Errno::ADDRNOTAVAIL, RejectReason::LocalPorts, true),
+            (Errno::AGAIN, RejectReason::LocalPorts, true),
+            (Errno::CONNREFUSED, RejectReason::NoBackend, false),
+        ] {
+            for _ in 0..5 {
+                let error = connect(&FailingNet(errno), &order, b"", LIMIT).await.unwrap_err();
+                assert_eq!(error, reason);
+            }
+            assert_eq!(order[0].health.is_up(Instant::now()), is_up, "{errno}");
+        }
     }
 
     #[test]

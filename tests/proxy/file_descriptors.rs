@@ -1,5 +1,8 @@
-//! Exhausted file descriptors: open tunnels continue, nothing spins, and service recovers.
+//! Exhausted file descriptors and local ports: open tunnels continue, nothing spins, and service
+//! recovers.
 
+use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -97,6 +100,45 @@ async fn failed_connect_is_503_without_blaming_backend() {
     let mut admin = BufReader::new(TcpStream::connect(proxy.admin().await).await.unwrap());
     assert_eq!(exchange(&mut admin, &get("/readyz")).await.0.status, 200);
     client.open("/").await;
+}
+
+/// A network namespace has its own range of local ports: here a single one, which the admin listener
+/// takes. Clients connect to a socket of the test's namespace.
+// Requirements: RE05.
+#[tokio::test]
+async fn exhausted_local_ports_do_not_blame_the_backend() {
+    let is_permitted = Command::new("unshare").args(["--net", "true"]).status();
+    if !is_permitted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: creating a network namespace is not permitted here");
+        return;
+    }
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let script = "ip link set lo up && \
+                  echo 40000 40000 >/proc/sys/net/ipv4/ip_local_port_range && \
+                  export LISTEN_FDS=1 LISTEN_PID=$$ && exec 3<&0 </dev/null && exec \"$0\" \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", script]).stdin(OwnedFd::from(socket));
+    let config = format!(
+        "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [[listener]]\nname = \"plain\"\naddress = \"{address}\"\ntls = false\n{}",
+        route(&["127.0.0.1:9".parse().unwrap()], "")
+    );
+    let mut proxy = Proxy::spawn_by(command, &config);
+    proxy.ready().await;
+    for n in 1..=5 {
+        let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+        stream.write_all(get("/").as_bytes()).await.unwrap();
+        let response = read_response(&mut stream).await;
+        assert_eq!(response.status, 503, "{response:?}");
+        assert!(response.header("retry-after").is_some());
+        let record = proxy.nth_end_record(n).await;
+        assert_eq!(record["end"], "local_ports_exhausted", "{record}");
+        assert!(record["detail"].as_str().unwrap().contains("ip_local_port_range"), "{record}");
+    }
+    let messages = proxy.records();
+    let is_ejected = |record: &&serde_json::Value| record.to_string().contains("backend ejected");
+    assert_eq!(messages.iter().find(is_ejected), None);
 }
 
 // Requirements: CF15.

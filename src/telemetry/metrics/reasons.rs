@@ -83,7 +83,8 @@ pub fn reject_index(reason: &RejectReason) -> usize {
         RejectReason::Loop => 22,
         RejectReason::ClientDisconnected => 23,
         RejectReason::BackendRejected(_) => 24,
-        RejectReason::ResponseAborted(_, cause) => 25 + *cause as usize,
+        RejectReason::LocalPorts => 25,
+        RejectReason::ResponseAborted(_, cause) => 26 + *cause as usize,
     }
 }
 
@@ -202,7 +203,7 @@ static DROP_REASONS: [DropReason; 14] = [
     DropReason::ProxyHeaderTimeout,
 ];
 
-const REJECT_REASONS: [RejectReason; 25 + AbortCause::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 26 + AbortCause::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -228,6 +229,7 @@ const REJECT_REASONS: [RejectReason; 25 + AbortCause::ALL.len()] = [
     RejectReason::Loop,
     RejectReason::ClientDisconnected,
     RejectReason::BackendRejected(StatusCode::FORBIDDEN),
+    RejectReason::LocalPorts,
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[0]),
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[1]),
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[2]),
