@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::framing::{FramingChecker, FramingStream};
+use super::head_error::{HeadLimits, describe};
 use super::output::{OutputBody, OutputStream, ResponseOutput};
 use super::reply::Reply;
 use super::response::Body;
@@ -141,11 +142,11 @@ where
             // Time for the client to receive what it can still get.
             let _ = timeout(LINGER, discard_input(&mut io)).await;
             io.abort();
-            closed(end, served, draining)
+            closed(end, &parts.read_buf, served, draining)
         }
         (end, None) => {
             linger(&mut io).await;
-            closed(end, served, draining)
+            closed(end, &parts.read_buf, served, draining)
         }
     }
 }
@@ -170,9 +171,10 @@ async fn respond<T>(
     }
 }
 
-/// How a connection without a tunnel ended.
+/// How a connection without a tunnel ended. After a parse error, `unread` starts with the rejected head.
 fn closed<S, T>(
     end: hyper::Result<()>,
+    unread: &[u8],
     served: bool,
     draining: bool,
 ) -> Result<Served<S, T>, DropReason> {
@@ -183,7 +185,7 @@ fn closed<S, T>(
             Err(DropReason::ClientDisconnected(ConnectionStage::Head))
         };
     };
-    let reason = classify(&error);
+    let reason = classify(&error, unread);
     // A client may stay idle or disconnect between requests.
     let is_normal = matches!(reason, DropReason::HeadTimeout | DropReason::ClientDisconnected(_));
     if served && is_normal { Ok(Served::Closed) } else { Err(reason) }
@@ -262,9 +264,12 @@ async fn discard_input<S: Stream>(io: &mut HttpIo<S>) -> io::Result<()> {
     }
 }
 
-fn classify(error: &hyper::Error) -> DropReason {
+fn classify(error: &hyper::Error, unread: &[u8]) -> DropReason {
     if error.is_parse() {
-        return DropReason::HeadInvalid(error.to_string());
+        let limits = HeadLimits { bytes: HEAD_BYTES_MAX, fields: HEADERS_MAX };
+        return DropReason::HeadInvalid(
+            describe(unread, limits).unwrap_or_else(|| error.to_string()),
+        );
     }
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {

@@ -1,11 +1,11 @@
 //! Request heads that are rejected: each gets a status and one record, and reaches no backend.
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::support::head::{
     assert_rejected, assert_rejected_with, get, replacing, to_cases, with_lines,
 };
-use crate::support::{Backend, Client, Proxy, read_to_end, route};
+use crate::support::{Backend, Client, Proxy, read_response, read_to_end, route};
 
 // Requirements: RL01, RL02, RL04, RL06, RL07, RL08.
 #[tokio::test]
@@ -257,4 +257,67 @@ async fn rejects_ambiguous_paths() {
         "/a%5c..%5c..%5cadmin",
     ];
     assert_rejected_with(&routes, to_cases(targets.map(get), 400, "request_invalid")).await;
+}
+
+// Requirements: RL46.
+#[tokio::test]
+async fn records_locate_the_mistake() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    let with = |line: &str| get("/").replace("\r\n\r\n", &format!("\r\n{line}\r\n\r\n"));
+    let large = format!("Cookie: secret={}", "c".repeat(64 * 1024));
+    let cases = [
+        (
+            with("X-Sensor: \u{1}secret"),
+            400,
+            "header line 2: invalid byte 0x01 at position 1 of \"X-Sensor\"",
+        ),
+        (
+            with("X Sensor: secret"),
+            400,
+            "header line 2: invalid byte 0x20 in the name \"X Sensor\"",
+        ),
+        (with("X-Sensor"), 400, "header line 2, \"X-Sensor\", has no colon"),
+        (get("/a b"), 400, "request line with 3 spaces instead of method, target, version"),
+        (
+            get("/").replace("1.1", "1.2"),
+            400,
+            "request line: \"HTTP/1.2\" is not HTTP/1.1 or HTTP/1.0",
+        ),
+        (with(&large), 431, "; its largest header field is \"Cookie\" with "),
+        (with(&["X: secret"; 200].join("\r\n")), 431, " header fields"),
+        ("PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n\r\n".to_owned(), 400, "proxy_protocol = true"),
+    ];
+    for (n, (sent, status, detail)) in cases.into_iter().enumerate() {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        // The proxy may close before it has read everything.
+        let _ = stream.write_all(sent.as_bytes()).await;
+        assert_eq!(read_response(&mut stream).await.status, status, "{detail}");
+        drop(stream);
+        let record = proxy.nth_end_record(n + 1).await;
+        assert_eq!((&record["end"], &record["event"]), (&"head_invalid".into(), &"dropped".into()));
+        assert!(record["detail"].as_str().unwrap().contains(detail), "{record}");
+        assert!(!record.to_string().contains("secret"), "{record}");
+    }
+    // A request on a kept connection is recorded as well.
+    let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
+    stream.write_all((get("/") + &with("X Y: z")).as_bytes()).await.unwrap();
+    assert_eq!(read_response(&mut stream).await.status, 204);
+    assert_eq!(read_response(&mut stream).await.status, 400);
+    let record = proxy.end_record("head_invalid").await;
+    assert!(record["detail"].as_str().unwrap().contains("\"X Y\""), "{record}");
+}
+
+/// A browser that opens `wss://` or `https://` on a plain listener.
+// Requirements: RL46.
+#[tokio::test]
+async fn tls_on_a_plain_listener_is_named() {
+    let proxy = Proxy::start(&route(&["127.0.0.1:9".parse().unwrap()], "")).await;
+    let client = Client::new(&proxy).await;
+    assert!(client.tls_over(client.connect_plain().await).await.is_err());
+    let record = proxy.end_record("head_invalid").await;
+    assert!(record["detail"].as_str().unwrap().starts_with("TLS on a plain listener"), "{record}");
 }
