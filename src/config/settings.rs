@@ -172,6 +172,8 @@ pub struct RouteSettings {
     pub send_proxy: bool,
     /// Whether backends get the `Forwarded` header (RFC 7239) in addition to `X-Forwarded-For`.
     pub send_forwarded: bool,
+    /// Names with underscores that are forwarded nevertheless, in lower case.
+    pub underscore_headers: Vec<HeaderName>,
     /// Changes to the request headers, applied last.
     pub request_headers: HeaderRules,
     /// Changes to the backend's response headers.

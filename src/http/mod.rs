@@ -9,6 +9,7 @@ pub(crate) mod extension;
 pub(crate) mod fields;
 pub mod forwarded;
 pub(crate) mod path;
+pub(crate) mod proxy_fields;
 pub(crate) mod upgrade;
 
 use hyper::header::{EXPECT, HOST, TRANSFER_ENCODING, VIA};

@@ -142,6 +142,7 @@ impl ConnectionContext {
         let kind = ValidatedRequest::validate(&head)?;
         let route = find(context.snapshot, client, kind.authority(), kind.path())?;
         log.set_route(route);
+        log.set_dropped_headers(&route.underscores_dropped(&head.headers));
         let request_id = log.request_id.clone();
         let forwarded = ForwardedHeaders {
             client,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::Incoming;
-use hyper::header::{HOST, ORIGIN, USER_AGENT};
+use hyper::header::{HOST, HeaderName, ORIGIN, USER_AGENT};
 use hyper::{Request, StatusCode};
 
 use super::deciding_setting;
@@ -37,6 +37,7 @@ pub struct RequestLog {
     user_agent: Option<Box<str>>,
     traceparent: Option<Box<str>>,
     forwarded_invalid: Option<Box<str>>,
+    dropped_headers: Option<Box<str>>,
     detail: Option<Box<str>>,
     redact: Arc<[String]>,
     /// Identifies the request in records and to the backend (`X-Request-ID`).
@@ -73,6 +74,7 @@ impl RequestLog {
             user_agent: text(USER_AGENT),
             traceparent: only_traceparent(request),
             forwarded_invalid: named_invalid(forwarded),
+            dropped_headers: None,
             detail: None,
             redact: snapshot.settings.log.redact.clone(),
             request_id,
@@ -97,6 +99,7 @@ impl RequestLog {
             subprotocol: selected.as_deref(),
             forwarded_invalid: self.forwarded_invalid.as_deref(),
             would_reject: reported,
+            dropped_headers: self.dropped_headers.as_deref(),
         }
         .pack()
     }
@@ -109,6 +112,19 @@ impl RequestLog {
     /// Adds the backend that accepted the connection.
     pub fn set_backend(&mut self, backend: &Arc<Backend>) {
         self.backend = Some(backend.clone());
+    }
+
+    /// Adds the names of headers that were not forwarded because of an underscore.
+    pub fn set_dropped_headers(&mut self, names: &[&HeaderName]) {
+        if !names.is_empty() {
+            let shown = names.iter().take(DROPPED_NAMES_MAX);
+            let mut shown: Vec<String> =
+                shown.map(|name| truncate(&shorten(name.as_str()))).collect();
+            if let more @ 1.. = names.len().saturating_sub(DROPPED_NAMES_MAX) {
+                shown.push(format!("{more} more"));
+            }
+            self.dropped_headers = Some(shown.join(", ").into());
+        }
     }
 
     /// Replaces the text of a reason to reject the request by a more detailed one. It must not contain
@@ -160,6 +176,11 @@ impl RequestLog {
     }
 }
 
+/// The first bytes of a header name, which is ASCII.
+fn shorten(name: &str) -> String {
+    name.chars().take(DROPPED_NAME_BYTES_MAX).collect()
+}
+
 /// Copies the first [`FIELD_BYTES_MAX`] bytes. Redaction takes place when a record is written.
 fn first(raw: &[u8]) -> Box<str> {
     String::from_utf8_lossy(&raw[..raw.len().min(FIELD_BYTES_MAX)]).into()
@@ -192,3 +213,7 @@ impl Drop for RequestLog {
 
 /// Bytes per field; more than a record shows, because redaction shortens a value.
 const FIELD_BYTES_MAX: usize = 512;
+/// Maximum names of dropped headers in a record.
+const DROPPED_NAMES_MAX: usize = 8;
+/// Maximum bytes of each.
+const DROPPED_NAME_BYTES_MAX: usize = 40;

@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use hyper::HeaderMap;
+use hyper::header::HeaderName;
 use ws::SessionPolicy;
 
 use crate::admission::concurrency::RouteTunnels;
@@ -12,6 +15,8 @@ use crate::config::settings::{
     BackendSettings, Compression, OnBackendLoss, RequestTimeouts, RouteSettings,
 };
 use crate::config::values::patterns::BackendAddress;
+use crate::http::proxy_fields::is_proxy_field;
+use crate::telemetry::events::header_dropped;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::handles::RouteCounts;
 use crate::upstream::admin_override::{AdminOverride, DrainFlag};
@@ -49,6 +54,8 @@ pub struct Route {
     pub policy: Arc<SessionPolicy>,
     /// Timeouts of each request until a tunnel is open.
     pub timeouts: RequestTimeouts,
+    /// Whether a dropped header has been logged.
+    underscore_logged: AtomicBool,
 }
 
 impl Route {
@@ -78,6 +85,7 @@ impl Route {
             forwarding: ForwardingPolicy {
                 send_proxy: settings.send_proxy,
                 send_forwarded: settings.send_forwarded,
+                underscore_headers: settings.underscore_headers.clone(),
                 request_headers: settings.request_headers.clone(),
                 response_headers: settings.response_headers.clone(),
             },
@@ -87,7 +95,26 @@ impl Route {
             policy: settings.policy.clone(),
             timeouts: settings.timeouts,
             counts,
+            underscore_logged: AtomicBool::new(false),
         }
+    }
+
+    /// Counts the headers of a request that are not forwarded because of an underscore in their names,
+    /// and returns the names. The first one that the operator could allow is logged.
+    pub fn underscores_dropped<'h>(&self, headers: &'h HeaderMap) -> Vec<&'h HeaderName> {
+        let dropped = headers.keys().filter(|name| self.forwarding.drops_underscore(name));
+        let dropped: Vec<&HeaderName> = dropped.collect();
+        if dropped.is_empty() {
+            return dropped;
+        }
+        self.counts.headers_dropped.add(dropped.len() as u64);
+        let can_be_listed = |name: &&&HeaderName| !is_proxy_field(&name.as_str().replace('_', "-"));
+        if let Some(name) = dropped.iter().find(can_be_listed)
+            && !self.underscore_logged.swap(true, Ordering::Relaxed)
+        {
+            header_dropped(&self.name, name.as_str());
+        }
+        dropped
     }
 
     /// Whether an operator has drained the route.

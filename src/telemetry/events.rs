@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 use ws::{LimitKind, SessionPolicy, Side, Violation};
 
+use super::redact::truncate;
 use crate::client::ClientKey;
 
 /// Logs a failed connection attempt of this route: a warning with the duration if the backend was
@@ -70,6 +71,16 @@ pub fn would_close(at: TunnelSide<'_>, violation: Violation) {
         key,
         value,
         "limit or protocol violation reported; the tunnel stays open"
+    );
+}
+
+/// Logs the first header of a route that was not forwarded because of an underscore in its name.
+pub fn header_dropped(route: &str, name: &str) {
+    info!(
+        route,
+        header = truncate(name),
+        key = "route.underscore_headers",
+        "header with an underscore in its name not forwarded; list it in underscore_headers to forward it"
     );
 }
 

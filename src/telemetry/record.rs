@@ -231,6 +231,7 @@ fn write_request_fields(line: &mut LogLine, fields: &RequestFields<'_>) {
     line.text("subprotocol", fields.subprotocol);
     line.text("forwarded_invalid", fields.forwarded_invalid);
     line.text("would_reject", fields.would_reject);
+    line.text("dropped_headers", fields.dropped_headers);
 }
 
 fn write_deciding(line: &mut LogLine, deciding: &DecidingSetting) {

@@ -20,6 +20,8 @@ pub struct RequestFields<'a> {
     pub forwarded_invalid: Option<&'a str>,
     /// Why the handshake would have been rejected if the violation were not only reported.
     pub would_reject: Option<&'a str>,
+    /// Names of headers that were not forwarded because of an underscore.
+    pub dropped_headers: Option<&'a str>,
 }
 
 /// [`RequestFields`] in one allocation. An absent field takes at most one byte.
@@ -38,6 +40,7 @@ impl RequestFields<'_> {
             self.subprotocol.unwrap_or_default(),
             self.forwarded_invalid.unwrap_or_default(),
             self.would_reject.unwrap_or_default(),
+            self.dropped_headers.unwrap_or_default(),
         ];
         // Redacted text contains no line break; one would only shift the fields after it.
         let joined = parts.join(SEPARATOR);
@@ -59,6 +62,7 @@ impl PackedFields {
             subprotocol: next(),
             forwarded_invalid: next(),
             would_reject: next(),
+            dropped_headers: next(),
         }
     }
 }
@@ -72,7 +76,7 @@ mod tests {
     #[test]
     fn packing_preserves_every_combination() {
         let some = |text| Some(text).filter(|text: &&str| !text.is_empty());
-        for bits in 0..256 {
+        for bits in 0..512 {
             let text = |bit: u32, text| if bits & (1 << bit) == 0 { "" } else { text };
             let given = RequestFields {
                 host: text(0, "a.example"),
@@ -83,6 +87,7 @@ mod tests {
                 subprotocol: some(text(5, "chat")),
                 forwarded_invalid: some(text(6, "x-forwarded-proto: neither http nor https: on")),
                 would_reject: some(text(7, "subprotocol that was not offered")),
+                dropped_headers: some(text(8, "x_token, x_user")),
             };
             assert_eq!(given.pack().unpack(), given);
         }

@@ -21,10 +21,20 @@ pub struct ForwardingPolicy {
     pub send_proxy: bool,
     /// Whether `Forwarded` (RFC 7239) is sent in addition to `X-Forwarded-For`.
     pub send_forwarded: bool,
+    /// Names with underscores that are forwarded nevertheless, in lower case.
+    pub underscore_headers: Vec<HeaderName>,
     /// Changes to request headers, applied last.
     pub request_headers: HeaderRules,
     /// Changes to response headers.
     pub response_headers: HeaderRules,
+}
+
+impl ForwardingPolicy {
+    /// Whether a client's header is removed because of an underscore in its name. CGI maps `-` and `_` to
+    /// the same character, so that an application would take `x_forwarded_for` for `X-Forwarded-For`.
+    pub fn drops_underscore(&self, name: &HeaderName) -> bool {
+        name.as_str().contains('_') && !self.underscore_headers.contains(name)
+    }
 }
 
 /// The forwarding information of one request.
@@ -101,46 +111,6 @@ impl ForwardedHeaders<'_> {
     fn scheme(&self) -> &'static str {
         if self.client.secure { "https" } else { "http" }
     }
-}
-
-/// Whether only the proxy may send this header: the forwarding headers it writes itself, headers by which
-/// other proxies report a client, and names that a backend could confuse with them. A client's copy
-/// is removed.
-pub fn is_proxy_header(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    // CGI maps `-` and `_` to the same character, so `x_forwarded_for` becomes `X-Forwarded-For`; and it
-    // maps `Proxy` to the variable HTTP_PROXY.
-    name.contains('_')
-        || name.starts_with("x-forwarded-")
-        || name.starts_with("proxy-")
-        || matches!(
-            name,
-            "cf-connecting-ip"
-                | "cf-connecting-ipv6"
-                | "cf-pseudo-ipv4"
-                | "client-ip"
-                // RFC 8470 5.1: only a server that accepts early data may send it.
-                | "early-data"
-                | "fastly-client-ip"
-                | "forwarded"
-                | "forwarded-for"
-                | "host"
-                | "proxy"
-                | "true-client-ip"
-                | "x-appengine-user-ip"
-                | "x-azure-clientip"
-                | "x-client-ip"
-                | "x-cluster-client-ip"
-                | "x-envoy-external-address"
-                | "x-forwarded"
-                | "x-original-forwarded-for"
-                | "x-original-url"
-                | "x-real-ip"
-                | "x-remote-addr"
-                | "x-remote-ip"
-                | "x-request-id"
-                | "x-rewrite-url"
-        )
 }
 
 /// Applies the header changes of a route: removals first, then values to set.

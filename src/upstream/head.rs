@@ -11,11 +11,12 @@ use hyper::header::{
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 
-use super::forwarded_headers::{ADDED_MAX, ForwardedHeaders, apply_rules, is_proxy_header};
+use super::forwarded_headers::{ADDED_MAX, ForwardedHeaders, apply_rules};
 use super::negotiate;
 use crate::config::settings::HeaderRules;
 use crate::http::extension::Extension;
 use crate::http::fields::ConnectionOptions;
+use crate::http::proxy_fields::is_proxy_field;
 use crate::http::{Handshake, VIA_NAME};
 use crate::reject::RejectReason;
 
@@ -192,7 +193,10 @@ fn request_headers(
     let host = host.ok_or(RejectReason::RequestInvalid("missing Host header"))?;
     headers.insert(HOST, host.clone());
     for (name, value) in &head.headers {
-        let is_removed = is_hop_by_hop(name) || is_proxy_header(name) || options.has(name.as_str());
+        let is_removed = is_hop_by_hop(name)
+            || is_proxy_field(name.as_str())
+            || forwarded.policy.drops_underscore(name)
+            || options.has(name.as_str());
         if !is_removed && !dropped(name) {
             headers.append(name, value.clone());
         }

@@ -4,7 +4,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::support::head::{get, with_lines};
 use crate::support::{
-    Backend, Client, Proxy, RawResponse, exchange, read_response, read_to_end, route,
+    Backend, Client, Proxy, RawResponse, Record, exchange, read_response, read_to_end, route,
     switching_protocols,
 };
 
@@ -91,4 +91,42 @@ async fn rules_apply_only_to_backend_responses() {
     let proxy = Proxy::start(&route(&[backend.address], &only_sockets)).await;
     let refused = Client::new(&proxy).await.request(get("/").as_bytes()).await;
     assert_eq!((refused.status, refused.header("x-app")), (426, None));
+}
+
+// Requirements: RL24, RL47.
+#[tokio::test]
+async fn underscore_headers_are_kept_by_name_and_reported() {
+    let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let proxy =
+        Proxy::start(&route(&[backend.address], "underscore_headers = [\"X_Token\"]")).await;
+    let client = Client::new(&proxy).await;
+    let lines = "x_token: kept\r\nX_User: dropped\r\nX_Forwarded_For: 6.6.6.6\r\nx_user: again";
+    let plain = get("/").replace("\r\n\r\n", &format!("\r\n{lines}\r\n\r\n"));
+    for (sent, status) in [(with_lines(lines), 101), (plain.clone(), 204), (plain, 204)] {
+        assert_eq!(client.request(sent.as_bytes()).await.status, status);
+        let received = RawResponse { status: 0, head: backend.heads().pop().unwrap() };
+        assert_eq!(received.all("x_token"), "kept");
+        for name in ["x_user", "x_forwarded_for"] {
+            assert_eq!(received.header(name), None, "{received:?}");
+        }
+    }
+    let dropped = proxy.scrape().await.value("tidegate_headers_dropped_total", &[("route", "all")]);
+    assert_eq!(dropped, 6.0, "two names in each of three requests");
+    let record = proxy.tunnel_end(1).await;
+    assert_eq!(record["dropped_headers"], "x_user, x_forwarded_for");
+    let is_message = |record: &Record| {
+        record["message"].as_str().is_some_and(|text| text.starts_with("header with an underscore"))
+    };
+    let message = proxy.record("a log message", is_message).await;
+    assert_eq!(message["header"], "x_user", "a name that can be listed: {message}");
+    assert_eq!(message["key"], "route.underscore_headers");
+    assert_eq!(proxy.records().into_iter().filter(is_message).count(), 1);
+    // The names are bounded, and absent if there are none.
+    let many: Vec<String> = (0..20).map(|n| format!("a_{n}_{}: 1", "x".repeat(300))).collect();
+    drop(client.request(with_lines(&many.join("\r\n")).as_bytes()).await);
+    let record = proxy.tunnel_end(2).await;
+    let named = record["dropped_headers"].as_str().unwrap();
+    assert!(named.len() < 400 && named.ends_with(", 12 more"), "{named}");
+    drop(client.request(with_lines("x_token: kept").as_bytes()).await);
+    assert!(proxy.tunnel_end(3).await["dropped_headers"].is_null());
 }

@@ -9,6 +9,7 @@ use crate::config::settings::HeaderRules;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::field::UnderscoreName;
 
 /// Converts the rules. Each name may be listed once, since removing a field that is set, or setting
 /// it twice, is a mistake.
@@ -29,6 +30,30 @@ pub(crate) fn headers(table: &HeadersTable, sink: &mut DiagnosticSink<'_>) -> He
         remove: remove.iter().map(|item| item.value.0.clone()).collect(),
         set: set.iter().map(|item| (item.value.name.clone(), item.value.value.clone())).collect(),
     }
+}
+
+/// The names with underscores that a route forwards. Applications that follow CGI do not distinguish
+/// `x_user` from `X-User`, so a name must not stand for a field that the route sets or removes: clients
+/// could get around that.
+pub(crate) fn underscore_headers(
+    given: &Parsed<Vec<Located<UnderscoreName>>>,
+    rules: &HeaderRules,
+    sink: &mut DiagnosticSink<'_>,
+) -> Vec<HeaderName> {
+    let plain = |name: &HeaderName| name.as_str().replace('_', "-");
+    for Located { value: UnderscoreName(name), location } in list(given) {
+        let mut changed = rules.remove.iter().chain(rules.set.iter().map(|(name, _)| name));
+        if let Some(other) = changed.find(|other| plain(other) == plain(name)) {
+            let problem = Problem::new(format!(
+                "applications that follow CGI take {name} for {other}, which request_headers changes"
+            ));
+            sink.report(
+                location,
+                problem.help("remove it from this list, or from request_headers"),
+            );
+        }
+    }
+    list(given).iter().map(|item| item.value.0.clone()).collect()
 }
 
 fn list<T>(given: &Parsed<Vec<Located<T>>>) -> &[Located<T>] {

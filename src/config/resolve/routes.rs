@@ -8,7 +8,7 @@ use ws::SessionPolicy;
 
 use super::addresses::ListenAddresses;
 use super::defaults::{count, value_or};
-use super::headers::headers;
+use super::headers::{headers, underscore_headers};
 use super::names::UniqueNames;
 use super::policy::session_policy;
 use super::process::request_timeouts;
@@ -77,6 +77,8 @@ impl<'f> Routes<'f> {
         let backends = backends(route, self.addresses, sink);
         let request_headers = headers(&route.request_headers, sink);
         let response_headers = headers(&route.response_headers, sink);
+        let underscore_headers =
+            underscore_headers(&route.underscore_headers, &request_headers, sink);
 
         let host = route.host.value()?;
         let path = value_or(&route.path, PathPrefix::root());
@@ -110,6 +112,7 @@ impl<'f> Routes<'f> {
             .0,
             send_proxy: value_or(&route.proxy_protocol, false),
             send_forwarded: value_or(&route.forwarded, false),
+            underscore_headers,
             request_headers,
             response_headers,
             timeouts: request_timeouts(&KeyScope::new(

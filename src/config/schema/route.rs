@@ -13,7 +13,7 @@ use crate::config::toml::reader::TableReader;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::close_reason::BackendLossPolicy;
-use crate::config::values::field::{HeaderField, HeaderFieldName};
+use crate::config::values::field::{HeaderField, HeaderFieldName, UnderscoreName};
 use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff, Weight};
@@ -34,6 +34,7 @@ pub(crate) struct RouteTable {
     pub(crate) strict: Parsed<Strictness>,
     pub(crate) proxy_protocol: Parsed<bool>,
     pub(crate) forwarded: Parsed<bool>,
+    pub(crate) underscore_headers: Parsed<Vec<Located<UnderscoreName>>>,
     pub(crate) request_headers: HeadersTable,
     pub(crate) response_headers: HeadersTable,
     pub(crate) limits: LimitsTable,
@@ -75,6 +76,7 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         strict: table.get("strict"),
         proxy_protocol: table.get("proxy_protocol"),
         forwarded: table.get("forwarded"),
+        underscore_headers: table.list("underscore_headers"),
         request_headers: table.table("request_headers", headers),
         response_headers: table.table("response_headers", headers),
         limits: table.table("limits", limits),

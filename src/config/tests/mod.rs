@@ -67,6 +67,7 @@ mod reading;
 mod route_overrides;
 mod rules;
 mod suggestions;
+mod underscores;
 
 /// The differences without the affected tunnels.
 fn changes(before: &Settings, after: &Settings) -> Vec<crate::control_protocol::response::Change> {

@@ -10,7 +10,7 @@ pub(crate) fn synonym(key: &str) -> Option<&'static str> {
 }
 
 /// The end of the path as written, and the key to suggest.
-const SYNONYMS: [(&str, &str); 19] = [
+const SYNONYMS: [(&str, &str); 20] = [
     // Former names.
     ("caps", "concurrency"),
     ("heartbeat.backend_patience", "backend_timeout"),
@@ -31,5 +31,6 @@ const SYNONYMS: [(&str, &str); 19] = [
     ("heartbeat.client_patience", "timeout"),
     ("heartbeat.client_timeout", "timeout"),
     ("timeouts.proxy_read", "idle"),
+    ("underscores_in_headers", "underscore_headers"),
     ("timeouts.read", "idle"),
 ];

@@ -8,6 +8,7 @@ use super::variables::find_variable;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::text;
 use crate::config::toml::value::TomlValue;
+use crate::http::proxy_fields::is_proxy_field;
 
 /// The name of a field to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,32 @@ impl TomlValue for HeaderFieldName {
         // The request id may be removed, but not set.
         let protected = protected(&name).filter(|_| name.as_str() != REQUEST_ID);
         protected.map_or(Ok(Self(name)), Err)
+    }
+}
+
+/// The name of a field with an underscore that is forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnderscoreName(pub(crate) HeaderName);
+
+impl TomlValue for UnderscoreName {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let name = field_name(text(value, "the name of a header field")?, "x_token")?;
+        if !name.as_str().contains('_') {
+            let problem =
+                Problem::new(format!("{name} has no underscore, so it is forwarded anyway"));
+            return Err(problem.help("remove it from this list"));
+        }
+        let plain = name.as_str().replace('_', "-");
+        let is_controlled = HeaderName::from_bytes(plain.as_bytes())
+            .is_ok_and(|plain| protected(&plain).is_some() || is_proxy_field(plain.as_str()));
+        if is_controlled {
+            let problem = Problem::new(format!(
+                "{name} cannot be forwarded: applications that follow CGI take it for {plain}, which \
+                 clients must not set"
+            ));
+            return Err(problem.help("remove it from this list"));
+        }
+        Ok(Self(name))
     }
 }
 

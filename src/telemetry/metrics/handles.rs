@@ -41,6 +41,8 @@ pub struct RouteCounts {
     pub durations: DurationHistogram<TunnelAgeBounds>,
     /// HTTP requests other than WebSocket handshakes that a backend answered in full.
     pub requests: Counter,
+    /// Headers of requests that were not forwarded because of an underscore in their names.
+    pub headers_dropped: Counter,
     pub(super) rtt: [DurationHistogram<RttBounds>; 2],
     pub(super) terminations: Counters<TERMINATIONS>,
     pub(super) reported: [Counters<VIOLATIONS>; 2],

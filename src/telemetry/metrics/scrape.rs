@@ -93,6 +93,12 @@ impl Scrape {
             None,
             routes.iter().map(|route| ([("route", &*route.name)], route.requests.get())),
         )?;
+        text.counters(
+            "headers_dropped",
+            "Request headers not forwarded because of an underscore in their names",
+            None,
+            routes.iter().map(|route| ([("route", &*route.name)], route.headers_dropped.get())),
+        )?;
         let limits =
             [("connections", self.process.connections_max), ("tunnels", self.process.tunnels_max)];
         text.gauges(

@@ -20,6 +20,7 @@ const SHOWN: RequestFields<'_> = RequestFields {
     subprotocol: Some("chat"),
     forwarded_invalid: None,
     would_reject: None,
+    dropped_headers: None,
 };
 
 fn whole(format: LogFormat, fill: impl FnOnce(&mut LogLine)) -> String {

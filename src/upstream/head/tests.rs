@@ -78,6 +78,16 @@ fn drops_field_names_with_underscores() {
     assert_eq!(sent.len(), 1 + PROXY_HEADERS.len(), "{sent:?}");
 }
 
+// Requirements: RL47.
+#[test]
+fn keeps_the_listed_names_with_underscores() {
+    let mut request = direct_request();
+    request.policy.underscore_headers = vec![HeaderName::from_static("x_token")];
+    let parts = head("GET / HTTP/1.1\nHost: a\nX_Token: 1\nX_Token: 2\nX_Other: 3\nX-Token: 4\n");
+    let sent = lines(plain_request(&parts, &request.headers()).unwrap().headers());
+    assert_eq!(sent[1..4], ["x_token: 1", "x_token: 2", "x-token: 4"]);
+}
+
 // Requirements: H12.
 #[test]
 fn appends_via_with_the_received_version() {

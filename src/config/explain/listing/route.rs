@@ -42,6 +42,8 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     );
     group.add("proxy_protocol", Requests, plain(route.send_proxy));
     group.add("forwarded", Requests, plain(route.send_forwarded));
+    let kept = route.underscore_headers.iter().map(|name| name.as_str().to_owned());
+    group.add("underscore_headers", Requests, list(kept));
     headers(&mut group, "request_headers", &route.request_headers);
     headers(&mut group, "response_headers", &route.response_headers);
     for (key, value) in policy_keys(&route.policy, settings.source_map.heartbeat(Some(index))) {

@@ -1,0 +1,53 @@
+//! Header fields that only a proxy may send.
+
+/// Whether only a proxy may send the field with this name, in lower case: the forwarding headers that this
+/// proxy writes itself, and those by which other proxies report a client. A client's copy is removed.
+pub fn is_proxy_field(name: &str) -> bool {
+    name.starts_with("x-forwarded-")
+        // CGI maps `Proxy` to the variable HTTP_PROXY.
+        || name.starts_with("proxy-")
+        || matches!(
+            name,
+            "cf-connecting-ip"
+                | "cf-connecting-ipv6"
+                | "cf-pseudo-ipv4"
+                | "client-ip"
+                // RFC 8470 5.1: only a server that accepts early data may send it.
+                | "early-data"
+                | "fastly-client-ip"
+                | "forwarded"
+                | "forwarded-for"
+                | "host"
+                | "proxy"
+                | "true-client-ip"
+                | "x-appengine-user-ip"
+                | "x-azure-clientip"
+                | "x-client-ip"
+                | "x-cluster-client-ip"
+                | "x-envoy-external-address"
+                | "x-forwarded"
+                | "x-original-forwarded-for"
+                | "x-original-url"
+                | "x-real-ip"
+                | "x-remote-addr"
+                | "x-remote-ip"
+                | "x-request-id"
+                | "x-rewrite-url"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwarding_fields_belong_to_proxies() {
+        for name in ["x-forwarded-for", "x-forwarded-x", "x-real-ip", "proxy", "host", "forwarded"]
+        {
+            assert!(is_proxy_field(name), "{name}");
+        }
+        for name in ["x-token", "x-forward", "cookie", "x_forwarded_for", "proxied"] {
+            assert!(!is_proxy_field(name), "{name}");
+        }
+    }
+}
