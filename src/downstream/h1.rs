@@ -1,6 +1,7 @@
 //! The HTTP/1.1 server of one connection: reads request heads with limits, calls the handler for each
 //! request in order, and hands the stream over when a request becomes a tunnel.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -20,6 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use super::framing::{FramingChecker, FramingStream};
 use super::head_error::{HeadLimits, describe};
+use super::interim::InterimSender;
 use super::output::{OutputBody, OutputStream, ResponseOutput};
 use super::reply::Reply;
 use super::response::Body;
@@ -59,7 +61,8 @@ pub enum Served<S, T> {
 
 /// Serves requests until the connection ends or one of them becomes a tunnel.
 ///
-/// `handler` receives each request and, if its framing is ambiguous, the reason to reject it. When `drain`
+/// `handler` receives each request, the reason to reject it if its framing is ambiguous, and the means to
+/// send interim responses. A 100 is sent only by `handler`, while the request body can be read before. When `drain`
 /// is ready, the connection is closed after the current request; a client that has not sent a request
 /// yet still gets a response to its first one, if it arrives within two seconds.
 ///
@@ -75,7 +78,7 @@ pub async fn serve<S, T, H, F>(
 where
     S: Stream + Send + 'static,
     T: Send + 'static,
-    H: Fn(Request<Incoming>, Result<(), RejectReason>) -> F + Unpin,
+    H: Fn(Request<Incoming>, Result<(), RejectReason>, InterimSender) -> F + Unpin,
     F: Future<Output = Reply<T>> + Send + 'static,
 {
     let framing = FramingChecker::shared();
@@ -91,14 +94,17 @@ where
         let version = request.version();
         let is_last =
             request.headers().contains_key(TRANSFER_ENCODING) || version < Version::HTTP_11;
-        let reply = handler(request, framing.next_head());
+        let interim = InterimSender::new(output.clone(), &request);
+        let expects_continue = interim.expects_continue();
+        let reply = handler(request, framing.next_head(), interim);
         let (sender, output) = (sender.clone(), output.clone());
         Box::pin(async move {
+            output.start_request(expects_continue).await;
             let response = respond(reply, &sender).await;
+            // A client that was not told to continue may or may not send its body.
+            let is_last = is_last || output.has_expectation();
             let response = if is_last { closing(response) } else { response };
-            Ok::<_, std::convert::Infallible>(
-                response.map(|body| OutputBody::new(body, output, version)),
-            )
+            Ok::<_, Infallible>(response.map(|body| OutputBody::new(body, output, version)))
         }) as Pin<Box<dyn Future<Output = _> + Send>>
     });
     let mut connection = builder(timeouts.request_header).serve_connection(io, service);

@@ -5,6 +5,7 @@ pub(crate) mod client_address;
 pub(crate) mod framing;
 pub(crate) mod h1;
 mod head_error;
+pub(crate) mod interim;
 pub(crate) mod output;
 pub(crate) mod reply;
 pub(crate) mod response;

@@ -4,11 +4,17 @@
 //! head, and up to 16 KiB of the body. [`OutputBody`] therefore holds a failure back until everything
 //! before it has been written. [`OutputStream`] sees when that is: hyper flushes the stream only when its
 //! own buffer is empty.
+//!
+//! hyper's server sends no interim responses (1xx) except a 100 of its own, as soon as the body of a request
+//! with `Expect` is read. [`OutputStream`] leaves that one out, and writes those that were queued. They
+//! always fit in between: a request is handled only after everything before it has been written, and while
+//! it is handled hyper writes nothing else.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -24,13 +30,58 @@ pub struct ResponseOutput(Arc<OutputState>);
 
 #[derive(Debug, Default)]
 struct OutputState {
-    /// A body waits until everything before its failure has been written.
+    /// A failed body or a request waits until everything before it has been written.
     flush_awaited: AtomicBool,
+    /// The end of a response may not have been written yet.
+    is_unflushed: AtomicBool,
+    /// The next write of hyper may be its own 100.
+    hides_continue: AtomicBool,
+    /// The client waits for a 100.
+    has_expectation: AtomicBool,
+    /// There are bytes in `interim`.
+    has_interim: AtomicBool,
+    /// Interim responses that precede whatever hyper writes next.
+    interim: Mutex<Vec<u8>>,
     /// A body has failed whose end is the end of the connection.
     must_reset: AtomicBool,
 }
 
 impl ResponseOutput {
+    /// Waits until everything before the next request has been written. `expects_continue` is whether its
+    /// client waits for a 100.
+    pub async fn start_request(&self, expects_continue: bool) {
+        let state = &*self.0;
+        poll_fn(|_| {
+            let is_unflushed = state.is_unflushed.load(Ordering::Relaxed);
+            // hyper flushes after this poll, and the flush wakes the task.
+            state.flush_awaited.store(is_unflushed, Ordering::Relaxed);
+            if is_unflushed { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        state.hides_continue.store(expects_continue, Ordering::Relaxed);
+        state.has_expectation.store(expects_continue, Ordering::Relaxed);
+    }
+
+    /// Whether the client still waits for a 100.
+    pub fn has_expectation(&self) -> bool {
+        self.0.has_expectation.load(Ordering::Relaxed)
+    }
+
+    /// Records that a 100 was queued.
+    pub fn close_expectation(&self) {
+        self.0.has_expectation.store(false, Ordering::Relaxed);
+    }
+
+    /// Queues an interim response for the request in progress. It is left out if the client has not read
+    /// those before.
+    pub fn queue_interim(&self, head: &[u8]) {
+        let mut queue = self.0.interim.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() + head.len() <= INTERIM_BYTES_MAX {
+            queue.extend_from_slice(head);
+            self.0.has_interim.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whether the last response is incomplete, and would look complete if the connection ended without a
     /// reset.
     pub fn must_reset(&self) -> bool {
@@ -93,6 +144,13 @@ impl HttpBody for OutputBody {
     }
 }
 
+/// hyper drops a body when it has buffered its end.
+impl Drop for OutputBody {
+    fn drop(&mut self) {
+        self.output.0.is_unflushed.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The stream to a client, under hyper.
 #[derive(Debug)]
 pub struct OutputStream<T> {
@@ -112,6 +170,36 @@ impl<T> OutputStream<T> {
     }
 }
 
+impl<T: Write + Unpin> OutputStream<T> {
+    /// Writes the queued interim responses.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let state = &*self.output.0;
+        if !state.has_interim.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let mut queue = state.interim.lock().unwrap_or_else(PoisonError::into_inner);
+        while !queue.is_empty() {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, &queue))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => drop(queue.drain(..written)),
+            }
+        }
+        state.has_interim.store(false, Ordering::Relaxed);
+        *queue = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether `bufs` begin with hyper's own 100.
+    fn is_own_continue(&self, bufs: &[IoSlice<'_>]) -> bool {
+        let hides = &self.output.0.hides_continue;
+        hides.load(Ordering::Relaxed) && {
+            // It comes first or not at all.
+            hides.store(false, Ordering::Relaxed);
+            bufs.first().is_some_and(|buf| buf.starts_with(OWN_CONTINUE))
+        }
+    }
+}
+
 impl<T: Read + Unpin> Read for OutputStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -124,11 +212,11 @@ impl<T: Read + Unpin> Read for OutputStream<T> {
 
 impl<T: Write + Unpin> Write for OutputStream<T> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -136,6 +224,10 @@ impl<T: Write + Unpin> Write for OutputStream<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
+        if self.is_own_continue(bufs) {
+            return Poll::Ready(Ok(OWN_CONTINUE.len()));
+        }
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
@@ -144,10 +236,12 @@ impl<T: Write + Unpin> Write for OutputStream<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interim(cx))?;
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        let awaited = &self.output.0.flush_awaited;
-        if awaited.load(Ordering::Relaxed) {
-            awaited.store(false, Ordering::Relaxed);
+        let state = &*self.output.0;
+        state.is_unflushed.store(false, Ordering::Relaxed);
+        if state.flush_awaited.load(Ordering::Relaxed) {
+            state.flush_awaited.store(false, Ordering::Relaxed);
             cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
@@ -157,6 +251,12 @@ impl<T: Write + Unpin> Write for OutputStream<T> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+/// What hyper's server writes when the body of a request with `Expect` is read.
+const OWN_CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Maximum size of queued interim responses: one head of the largest size.
+const INTERIM_BYTES_MAX: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {

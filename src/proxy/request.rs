@@ -17,6 +17,7 @@ use super::snapshot::Snapshot;
 use super::state::ProxyState;
 use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::downstream::client_address;
+use crate::downstream::interim::InterimSender;
 use crate::downstream::reply::Reply;
 use crate::downstream::response::{self, Body, boxed, text};
 use crate::http::forwarded::Forwarded;
@@ -27,7 +28,7 @@ use crate::sys::clock::now;
 use crate::upstream::connect::{BackendConnection, connect};
 use crate::upstream::forward::{self, RequestBody};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
-use crate::upstream::handshake::{self, UpgradeFailure};
+use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
 use crate::upstream::negotiate::NegotiationPolicy;
 use crate::upstream::response_body::ResponseBody;
 
@@ -58,10 +59,13 @@ struct RequestContext<'r> {
     snapshot: &'r Snapshot,
     connection: &'r Arc<Connection>,
     forwarded: &'r Forwarded,
+    /// Sends an interim response to the client.
+    send_interim: &'r (dyn Fn(&Response<()>) + Sync),
 }
 
 impl ConnectionContext {
-    /// Responds to a request. `framing` is an error if the length of the request is ambiguous.
+    /// Responds to a request. `framing` is an error if the length of the request is ambiguous; `interim`
+    /// sends what precedes the response.
     ///
     /// Every request gets a response, and a rejected one also gets a record. If the client disconnects
     /// first, the future is dropped and the record shows this.
@@ -69,6 +73,7 @@ impl ConnectionContext {
         &self,
         request: Request<Incoming>,
         framing: Result<(), RejectReason>,
+        interim: InterimSender,
     ) -> Reply<PendingTunnel> {
         let health = self.health_path.as_deref();
         if framing.is_ok() && health.is_some_and(|path| path == request.uri().path()) {
@@ -78,8 +83,12 @@ impl ConnectionContext {
         let (connection, mut forwarded) = self.client_of(&request, &snapshot);
         let id = forwarded.request_id.take().unwrap_or_else(|| self.state.net.request_id());
         let mut log = RequestLog::start(connection.clone(), &snapshot, &request, &forwarded, id);
-        let context =
-            RequestContext { snapshot: &snapshot, connection: &connection, forwarded: &forwarded };
+        let context = RequestContext {
+            snapshot: &snapshot,
+            connection: &connection,
+            forwarded: &forwarded,
+            send_interim: &|response| interim.send(response),
+        };
         let outcome = match framing {
             Ok(()) => self.respond(&context, request, &mut log).await,
             Err(reason) => Err(reason),
@@ -161,7 +170,9 @@ impl ConnectionContext {
                 log.set_backend(&backend.backend);
                 let request = Request::from_parts(head, body);
                 let idle = route.timeouts.idle;
-                let response = forward::forward(backend, request, &forwarded, idle).await?;
+                let interim = context.send_interim;
+                let response =
+                    forward::forward(backend, request, &forwarded, idle, interim).await?;
                 Ok(Outcome::Forwarded(response))
             }
         }
@@ -182,16 +193,16 @@ impl ConnectionContext {
         let connected = self.connect(route, forwarded).await?;
         let backend = connected.backend.clone();
         log.set_backend(&backend);
-        let (limit, idle) = (route.timeouts.response_header, route.timeouts.idle);
-        let upgrading = handshake::upgrade(
-            connected,
-            head,
-            handshake,
-            forwarded,
-            NegotiationPolicy { compression: route.compression, strict: route.policy.strict },
-            limit,
-            idle,
-        );
+        let options = UpgradeOptions {
+            policy: NegotiationPolicy {
+                compression: route.compression,
+                strict: route.policy.strict,
+            },
+            limit: route.timeouts.response_header,
+            idle: route.timeouts.idle,
+        };
+        let interim = context.send_interim;
+        let upgrading = handshake::upgrade(connected, head, handshake, forwarded, options, interim);
         let upgraded = match upgrading.await {
             Ok(upgraded) => upgraded,
             Err(UpgradeFailure::Rejected(reason)) => return Err(reason),

@@ -117,9 +117,9 @@ async fn serve_http<S: Stream + Send + 'static>(
         let configured = state.snapshot().settings.timeouts;
         HttpTimeouts { request_header: configured.request_header, write: configured.requests.idle }
     };
-    let handler = |request, framing| {
+    let handler = |request, framing, interim| {
         let context = context.clone();
-        async move { context.handle_request(request, framing).await }
+        async move { context.handle_request(request, framing, interim).await }
     };
     let served: Served<S, PendingTunnel> =
         Box::pin(h1::serve(stream, timeouts, state.wait_draining(), handler)).await?;

@@ -4,7 +4,6 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
+use super::interim::{InterimInbox, InterimRelay};
 use super::reset_tolerant_writer::ResetTolerantWriter;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
@@ -28,8 +28,8 @@ where
     B: Body + 'static,
 {
     connection: Box<Connection<ResetTolerantWriter<TokioIo<Socket>>, B>>,
-    /// Number of interim (1xx) responses received.
-    interim: Arc<AtomicU32>,
+    /// Interim (1xx) responses.
+    interim: Arc<InterimInbox>,
     /// The connection has finished and must not be polled again.
     is_done: bool,
     /// The connection has finished because the request body failed.
@@ -57,10 +57,10 @@ where
         let opened = builder.handshake(ResetTolerantWriter::new(TokioIo::new(stream))).await;
         let (mut sender, connection): (SendRequest<B>, _) =
             opened.map_err(|error| classify_error(&error))?;
-        let interim = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&interim);
-        hyper::ext::on_informational(&mut request, move |_| {
-            counter.fetch_add(1, Ordering::Relaxed);
+        let interim = Arc::<InterimInbox>::default();
+        let inbox = Arc::clone(&interim);
+        hyper::ext::on_informational(&mut request, move |response| {
+            inbox.receive(response.status(), response.headers());
         });
         let response = Box::pin(sender.send_request(request));
         Ok((
@@ -84,22 +84,20 @@ where
         }
     }
 
-    /// Waits for the complete response head. The caller enforces the deadline.
+    /// Waits for the complete response head, and passes on the interim responses before it. The caller
+    /// enforces the deadline.
     ///
     /// # Errors
-    /// [`RejectReason::BackendHandshakeInvalid`] if the response is malformed, too large or missing, and
+    /// [`RejectReason::BackendHandshakeInvalid`] if a response is malformed, too large or missing, and
     /// [`RejectReason::RequestInvalid`] if the request body failed.
     pub fn poll_response(
         &mut self,
         cx: &mut Context<'_>,
         response: &mut PendingResponse,
+        interim: InterimRelay<'_>,
     ) -> Poll<Result<Response<Incoming>, RejectReason>> {
         self.poll_io(cx);
-        if self.interim.load(Ordering::Relaxed) > INTERIM_MAX {
-            return Poll::Ready(Err(RejectReason::BackendHandshakeInvalid(
-                "too many interim responses",
-            )));
-        }
+        self.interim.pass_on(interim)?;
         // hyper always resolves this future. If it is pending after the connection has finished, the
         // task has only used up its budget for this poll.
         response.as_mut().poll(cx).map_err(|error| classify_error(&error))
@@ -153,6 +151,3 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Maximum number of header fields in a response.
 const FIELDS_MAX: usize = 64;
-
-/// Maximum number of interim (1xx) responses before the final one. They are not forwarded.
-const INTERIM_MAX: u32 = 8;

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::{Request, Response};
+use hyper::header::EXPECT;
+use hyper::{Request, Response, StatusCode, Version};
 
 use super::connect::BackendConnection;
 use super::exchange::{BackendExchange, BodyError};
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
 use super::idle_timer::{Awaited, ExchangeActivity, IdleTimer};
+use super::interim::InterimRelay;
 use super::response_body::ResponseBody;
 use crate::net::Transport as _;
 use crate::reject::RejectReason;
@@ -22,8 +24,9 @@ use crate::reject::RejectReason;
 /// Forwards a plain request, and returns the response once its head is complete and valid.
 ///
 /// `idle_timeout` limits the time without progress, which is a frame of the request body, the response
-/// head, or a frame of the response body. Trailers are removed in both directions, and interim
-/// responses (1xx) are not forwarded.
+/// head, an interim response, or a frame of the response body. Trailers are removed in both directions.
+/// `send_interim` gets the interim responses (1xx) for the client. `Expect: 100-continue` is the backend's
+/// to answer: the body is forwarded as it comes, with or without a 100.
 ///
 /// # Errors
 /// [`RejectReason::RequestInvalid`] if the request cannot be forwarded, [`RejectReason::BackendHandshakeInvalid`] if the
@@ -34,6 +37,7 @@ pub async fn forward<B>(
     request: Request<B>,
     forwarded: &ForwardedHeaders<'_>,
     idle_timeout: Duration,
+    send_interim: &(dyn Fn(&Response<()>) + Sync),
 ) -> Result<Response<ResponseBody<RequestBody<B>>>, RejectReason>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -41,21 +45,31 @@ where
 {
     let (head, body) = request.into_parts();
     let mut idle = IdleTimer::new(idle_timeout);
-    let upload = RequestBody { body, activity: Arc::clone(idle.activity()) };
+    let activity = Arc::clone(idle.activity());
+    activity.set_expectation(head.headers.contains_key(EXPECT) && head.version >= Version::HTTP_11);
+    let upload = RequestBody { body, activity: Arc::clone(&activity) };
     let request = head::plain_request(&head, forwarded)?.map(|()| upload);
     let BackendConnection { mut stream, backend } = connection;
     // The proxy closes this connection first, after the response. TIME_WAIT would occupy a local port for
     // a minute, and one busy client could exhaust them.
     stream.reset_on_drop();
     let (mut exchange, mut response) = BackendExchange::start(stream, request).await?;
-    let response = poll_fn(|cx| match exchange.poll_response(cx, &mut response) {
+    let rules = &forwarded.policy.response_headers;
+    let send = |response: &Response<()>| {
+        activity.record();
+        if response.status() == StatusCode::CONTINUE {
+            activity.set_expectation(false);
+        }
+        send_interim(response);
+    };
+    let interim = InterimRelay { rules, send: &send };
+    let response = poll_fn(|cx| match exchange.poll_response(cx, &mut response, interim) {
         Poll::Ready(response) => Poll::Ready(response),
         Poll::Pending => idle.poll_expired(cx).map(|awaited| match awaited {
             Awaited::Client => Err(RejectReason::BodyTimeout),
             Awaited::Backend => Err(RejectReason::BackendIdleTimeout),
         }),
     });
-    let rules = &forwarded.policy.response_headers;
     let checked = response.await.and_then(|response| {
         let (head, body) = response.into_parts();
         match head.status.as_u16() {
@@ -89,6 +103,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         self.activity.set_awaiting_client(frame.is_pending());
         let frame = ready!(frame);
+        // A client need not wait for the 100.
+        self.activity.set_expectation(false);
         self.activity.record();
         // RFC 9110 6.5.1 allows a proxy to discard trailers; forwarding them would require the same checks
         // as for headers.

@@ -21,6 +21,7 @@ use super::exchange::BackendExchange;
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
 use super::idle_timer::IdleTimer;
+use super::interim::InterimRelay;
 use super::negotiate::{
     NegotiationPolicy, SelectedSubprotocol, allowed_offers, check_extensions, check_subprotocol,
     deflate_mode,
@@ -67,12 +68,19 @@ impl From<RejectReason> for UpgradeFailure {
     }
 }
 
-/// Forwards the client's handshake and checks the response. `handshake` was parsed from `head`. `limit`
-/// covers the exchange up to the end of the response head; `idle` is the longest time without progress in
-/// the body of a declining response.
-///
-/// Only the head is forwarded. Interim responses (1xx) are discarded: hyper's server cannot send them,
-/// and a 103 has no use for an upgrade.
+/// How a handshake is forwarded.
+#[derive(Clone, Copy, Debug)]
+pub struct UpgradeOptions {
+    /// What the client and the backend may agree on.
+    pub policy: NegotiationPolicy,
+    /// Covers the exchange up to the end of the response head.
+    pub limit: Duration,
+    /// The longest time without progress in the body of a declining response.
+    pub idle: Duration,
+}
+
+/// Forwards the head of the client's handshake and checks the response. `handshake` was parsed from
+/// `head`. `send_interim` gets the interim responses (1xx) for the client.
 ///
 /// # Errors
 /// [`UpgradeFailure::Declined`] if the backend answered with a valid status of 200 to 599, and
@@ -82,20 +90,21 @@ pub async fn upgrade(
     head: &request::Parts,
     handshake: &Handshake,
     forwarded: &ForwardedHeaders<'_>,
-    policy: NegotiationPolicy,
-    limit: Duration,
-    idle: Duration,
+    options: UpgradeOptions,
+    send_interim: &(dyn Fn(&Response<()>) + Sync),
 ) -> Result<UpgradedBackend, UpgradeFailure> {
+    let UpgradeOptions { policy, limit, idle } = options;
     let offered = allowed_offers(&handshake.extensions, policy.compression);
     let request = head::upgrade_request(head, handshake, forwarded, &offered)?;
     let BackendConnection { stream, backend } = connection;
     let deadline = Instant::now() + limit;
-    let response = match timeout_at(deadline, send_request(stream, request)).await {
+    let rules = &forwarded.policy.response_headers;
+    let interim = InterimRelay { rules, send: send_interim };
+    let response = match timeout_at(deadline, send_request(stream, request, interim)).await {
         Ok(response) => response,
         Err(_elapsed) => Err(RejectReason::ResponseTimeout),
     };
     // Any complete response other than 101 shows that the backend is up, even an invalid one.
-    let rules = &forwarded.policy.response_headers;
     let is_up = matches!(response, Ok(BackendResponse::Declined { .. }));
     let checked =
         response.and_then(|response| check_response(response, handshake, &offered, policy, rules));
@@ -147,10 +156,11 @@ struct Negotiated {
 async fn send_request(
     stream: Socket,
     request: Request<()>,
+    interim: InterimRelay<'_>,
 ) -> Result<BackendResponse, RejectReason> {
     let request = request.map(|()| Empty::new());
     let (mut exchange, mut response) = BackendExchange::start(stream, request).await?;
-    let response = poll_fn(|cx| exchange.poll_response(cx, &mut response)).await?;
+    let response = poll_fn(|cx| exchange.poll_response(cx, &mut response, interim)).await?;
     let (head, body) = response.into_parts();
     match head.status.as_u16() {
         101 => {

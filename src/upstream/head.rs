@@ -4,9 +4,9 @@
 
 use hyper::HeaderMap;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, ORIGIN,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, Version};
@@ -68,7 +68,9 @@ pub fn plain_request(
     head: &request::Parts,
     forwarded: &ForwardedHeaders<'_>,
 ) -> Result<Request<()>, RejectReason> {
-    let mut headers = request_headers(head, forwarded, |_| false)?;
+    // RFC 9110 10.1.1: an expectation in HTTP/1.0 has no meaning.
+    let is_old = head.version < Version::HTTP_11;
+    let mut headers = request_headers(head, forwarded, |name| is_old && *name == EXPECT)?;
     if head.headers.contains_key(TRANSFER_ENCODING) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -122,6 +124,20 @@ pub fn declined_response(
     };
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static(close));
     Ok(response)
+}
+
+/// Builds an interim response for the client. It has no body, and so no framing.
+///
+/// # Errors
+/// [`RejectReason::BackendHandshakeInvalid`] if `Connection` is malformed.
+pub fn interim_response(
+    status: StatusCode,
+    headers: &HeaderMap,
+    rules: &HeaderRules,
+) -> Result<Response<()>, RejectReason> {
+    let mut built = response_headers(headers, rules)?;
+    built.remove(CONTENT_LENGTH);
+    Ok(build_response(status, built))
 }
 
 /// Builds the head of a plain response for the client. `Content-Length` is the value that framed the

@@ -25,12 +25,19 @@ pub struct ExchangeActivity {
     count: AtomicU32,
     /// The backend could take more of the request body than the client has sent.
     awaiting_client: AtomicBool,
+    /// The client waits for a 100 of the backend before it sends its request body.
+    has_expectation: AtomicBool,
 }
 
 impl ExchangeActivity {
     /// Records progress in either direction.
     pub fn record(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sets whether the client waits for a 100 of the backend before it sends its request body.
+    pub fn set_expectation(&self, expects: bool) {
+        self.has_expectation.store(expects, Ordering::Relaxed);
     }
 
     /// Whether the exchange waits for the client's request body and not for the backend.
@@ -69,7 +76,10 @@ impl IdleTimer {
             self.sleep.as_mut().reset(Instant::now() + self.limit);
         }
         self.sleep.as_mut().poll(cx).map(|()| {
-            if self.activity.awaiting_client.load(Ordering::Relaxed) {
+            let activity = &*self.activity;
+            if activity.awaiting_client.load(Ordering::Relaxed)
+                && !activity.has_expectation.load(Ordering::Relaxed)
+            {
                 Awaited::Client
             } else {
                 Awaited::Backend

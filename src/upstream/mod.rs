@@ -13,6 +13,7 @@ pub(crate) mod handshake;
 pub(crate) mod head;
 pub(crate) mod health;
 pub(crate) mod idle_timer;
+pub(crate) mod interim;
 pub(crate) mod negotiate;
 pub(crate) mod pool;
 pub(crate) mod reset_tolerant_writer;

@@ -186,18 +186,6 @@ async fn malformed_heads_become_502() {
     assert_all_become_502(responses, "X: y").await;
 }
 
-// Requirements: BM13, H11.
-#[tokio::test]
-async fn few_interim_responses_are_skipped() {
-    let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
-    assert_all_become_502(vec![interim.repeat(1000).into(), interim.repeat(9).into()], "X: y")
-        .await;
-    let few = interim.repeat(8) + &switching_protocols(HANDSHAKE);
-    let backend = Backend::answering(few).await;
-    let proxy = Proxy::with_backends(&[backend.address]).await;
-    assert_eq!(Client::new(&proxy).await.request(HANDSHAKE.as_bytes()).await.status, 101);
-}
-
 // Requirements: BM12.
 #[tokio::test]
 async fn frames_sent_with_the_101_are_relayed() {

@@ -37,6 +37,7 @@ mod handover;
 mod handshake;
 mod health_endpoints;
 mod heartbeat;
+mod interim_responses;
 mod invalid_heads;
 mod invalid_upgrades;
 mod limit_actions;

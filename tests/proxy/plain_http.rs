@@ -63,7 +63,6 @@ async fn responses_of_every_framing_pass() {
         ("HTTP/1.0 200 OK\r\n\r\nok".into(), "ok"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".into(), ""),
         ("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok".into(), "ok"),
-        ("HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n".repeat(3) + OK, "ok"),
         (format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"), "ok"),
     ] {
         let backend = Backend::app(sent.as_str()).await;
@@ -136,17 +135,6 @@ async fn http_1_0_client_gets_an_unchunked_response() {
     let head = RawResponse { status: 0, head };
     assert!(head.head.starts_with("GET / HTTP/1.1\r\n"), "{head:?}");
     assert_eq!((head.all("via").as_str(), head.header("upgrade")), ("1.0 tidegate", None));
-}
-
-#[tokio::test]
-async fn expect_100_continue_is_answered_before_the_body() {
-    let backend = Backend::app(OK).await;
-    let (_proxy, mut stream) = proxy_for(&backend).await;
-    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    assert_eq!(read_response(&mut stream).await.status, 100);
-    assert_eq!(exchange(&mut stream, "hello").await.1, b"ok");
-    assert_eq!(backend.bytes().await, b"hello");
 }
 
 #[tokio::test]

@@ -161,7 +161,7 @@ async fn responses_never_eject_a_backend() {
         };
         let scripted = direct_request();
         let headers = scripted.headers();
-        let _ = tokio::join!(forward(connection, request, &headers, IDLE_TIMEOUT), script);
+        let _ = tokio::join!(forward(connection, request, &headers, IDLE_TIMEOUT, &|_| {}), script);
         assert!(backend.health.is_up(Instant::now()), "{response}");
     }
 }

@@ -48,7 +48,7 @@ async fn rejection_body_streams_until_the_idle_timeout() {
     let (mode, idle) = (Compression::Strip, Duration::from_millis(300));
     let client = async {
         let upgrading =
-            upgrade(connection, &head, &handshake, &headers, enforcing(mode), LIMIT, idle);
+            upgrade(connection, &head, &handshake, &headers, options(mode, LIMIT, idle), &|_| {});
         let Err(UpgradeFailure::Declined(response)) = upgrading.await else { panic!() };
         assert_eq!(response.headers()["content-length"], "200001");
         let (mut body, mut received) = (response.into_body(), 0);
