@@ -45,6 +45,22 @@ pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(allowed)
 }
 
+/// Hop-by-hop headers (RFC 9110 7.6.1), and headers exchanged only between proxies.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 /// The options of the `Connection` field (RFC 9110 7.6.1), combined from all its field lines:
 /// options for this hop and names of hop-by-hop fields, compared case-insensitively.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use crate::reject::RejectReason;
 /// Forwards a plain request, and returns the response once its head is complete and valid.
 ///
 /// `idle_timeout` limits the time without progress, which is a frame of the request body, the response
-/// head, an interim response, or a frame of the response body. Trailers are removed in both directions.
+/// head, an interim response, or a frame of the response body. Trailers pass if the head announces them.
 /// `send_interim` gets the interim responses (1xx) for the client. `Expect: 100-continue` is the backend's
 /// to answer: the body is forwarded as it comes, with or without a 100.
 ///
@@ -106,9 +106,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
         // A client need not wait for the 100.
         self.activity.set_expectation(false);
         self.activity.record();
-        // RFC 9110 6.5.1 allows a proxy to discard trailers; forwarding them would require the same checks
-        // as for headers.
-        Poll::Ready(frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -6,16 +6,16 @@ use hyper::HeaderMap;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, ORIGIN,
     SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE, VIA,
+    SEC_WEBSOCKET_VERSION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 
 use super::forwarded_headers::{ADDED_MAX, ForwardedHeaders, apply_rules};
-use super::negotiate;
+use super::{negotiate, trailers};
 use crate::config::settings::HeaderRules;
 use crate::http::extension::Extension;
-use crate::http::fields::ConnectionOptions;
+use crate::http::fields::{ConnectionOptions, is_hop_by_hop};
 use crate::http::proxy_fields::is_proxy_field;
 use crate::http::{Handshake, VIA_NAME};
 use crate::reject::RejectReason;
@@ -60,7 +60,7 @@ pub fn upgrade_request(
 }
 
 /// Builds the head of a plain request for a backend. The body keeps its framing (`Content-Length` or
-/// chunked).
+/// chunked), and a chunked one the announcement of its trailers.
 ///
 /// # Errors
 /// [`RejectReason::RequestInvalid`] if `Connection` is malformed or the host is missing.
@@ -73,9 +73,19 @@ pub fn plain_request(
     let mut headers = request_headers(head, forwarded, |name| is_old && *name == EXPECT)?;
     if head.headers.contains_key(TRANSFER_ENCODING) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        let rules = &forwarded.policy.request_headers;
+        if let Some(announcement) = trailers::announcement(&head.headers, rules) {
+            headers.insert(TRAILER, announcement);
+        }
     }
     // RFC 9112 9.6: connections are not reused, so the backend need not wait for another request.
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let mut options = "close";
+    if trailers::are_accepted(&head.headers) {
+        // RFC 9110 10.1.4: TE is for one hop, and Connection names it.
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        options = "close, TE";
+    }
+    headers.insert(CONNECTION, HeaderValue::from_static(options));
     Ok(build_request(head, headers))
 }
 
@@ -156,6 +166,11 @@ pub fn plain_response(
         return Err(RejectReason::BackendHandshakeInvalid(
             "both Content-Length and Transfer-Encoding",
         ));
+    }
+    if head.headers.contains_key(TRANSFER_ENCODING)
+        && let Some(announcement) = trailers::announcement(&head.headers, rules)
+    {
+        headers.insert(TRAILER, announcement);
     }
     // RFC 9110 8.6: a 204 has no Content-Length.
     if let (Some(length), true) = (length, head.status != StatusCode::NO_CONTENT) {
@@ -260,22 +275,6 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
         }
     }
     Ok(common)
-}
-
-/// Hop-by-hop headers (RFC 9110 7.6.1), and headers exchanged only between proxies.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
 }
 
 /// Host, Via, Connection, Upgrade or Transfer-Encoding, and the forwarding headers.

@@ -21,3 +21,4 @@ pub(crate) mod resolve;
 pub(crate) mod response_body;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub(crate) mod trailers;

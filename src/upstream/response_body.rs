@@ -50,12 +50,11 @@ where
         let this = &mut *self;
         this.exchange.poll_io(cx);
         match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+            Poll::Ready(Some(Ok(frame))) => {
                 this.idle.activity().record();
                 Poll::Ready(Some(Ok(frame)))
             }
-            // Trailers are the last frame.
-            Poll::Ready(Some(Ok(_)) | None) => Poll::Ready(None),
+            Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Err(error))) => {
                 Poll::Ready(Some(Err(this.exchange.abort_cause(&error))))
             }

@@ -75,6 +75,7 @@ mod streaming;
 mod termination_counters;
 mod tls;
 mod tls_interop;
+mod trailers;
 mod trusted_proxies;
 mod tunnel_timeouts;
 mod watchdog;

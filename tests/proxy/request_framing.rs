@@ -45,7 +45,7 @@ async fn bodies_of_every_framing_are_forwarded() {
 
 // Requirements: RL33.
 #[tokio::test]
-async fn chunked_trailers_are_dropped_and_connection_closed() {
+async fn unannounced_trailers_are_dropped_and_connection_closed() {
     let backend = Backend::app(OK).await;
     let (_proxy, mut stream) = connect_through_proxy(&backend).await;
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\

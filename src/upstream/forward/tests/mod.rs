@@ -163,21 +163,32 @@ async fn bodies_keep_their_framing() {
 
 // Requirements: RL33.
 #[tokio::test]
-async fn drops_trailers_in_both_directions() {
-    let script = async |mut stream: TcpStream| {
-        read_head(&mut stream).await;
-        let mut body = [0; 15];
-        stream.read_exact(&mut body).await.unwrap();
-        assert_eq!(&body, b"5\r\nhello\r\n0\r\n\r\n");
-        let response = "HTTP/1.1 200 OK\r\nTrailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n\
-                    2\r\nhi\r\n0\r\nX-T: 1\r\nConnection: x\r\n\r\n";
-        stream.write_all(response.as_bytes()).await.unwrap();
-    };
-    let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTE: trailers\r\nTrailer: Host\r\n\
-                   Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nHost: evil\r\n\r\n";
-    let outcome = send(request, script).await;
-    assert_eq!(body_of(&outcome.response), "2\r\nhi\r\n0\r\n\r\n");
-    assert!(!outcome.response.to_lowercase().contains("x-t"));
+async fn announced_trailers_pass_in_both_directions() {
+    for accepts in [true, false] {
+        let script = async |mut stream: TcpStream| {
+            let head = read_head(&mut stream).await;
+            assert!(head.contains("\r\ntrailer: x-up\r\n"), "{head}");
+            assert_eq!(head.contains("\r\nte: trailers\r\n"), accepts);
+            assert_eq!(head.contains("\r\nconnection: close, TE\r\n"), accepts);
+            let expected = b"5\r\nhello\r\n0\r\nx-up: 1\r\n\r\n";
+            let mut body = vec![0; expected.len()];
+            stream.read_exact(&mut body).await.unwrap();
+            assert_eq!(body, expected);
+            let response = "HTTP/1.1 200 OK\r\nTrailer: X-T, Set-Cookie\r\n\
+                            Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\
+                            X-T: 1\r\nSet-Cookie: a=1\r\nConnection: x\r\nX-Unannounced: 1\r\n\r\n";
+            stream.write_all(response.as_bytes()).await.unwrap();
+        };
+        let te = if accepts { "TE: trailers\r\n" } else { "" };
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{te}Trailer: Host, X-Up\r\n\
+             Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nHost: evil\r\nX-Up: 1\r\n\r\n"
+        );
+        let outcome = send(&request, script).await;
+        let expected =
+            if accepts { "2\r\nhi\r\n0\r\nx-t: 1\r\n\r\n" } else { "2\r\nhi\r\n0\r\n\r\n" };
+        assert_eq!(body_of(&outcome.response), expected);
+    }
 }
 
 #[tokio::test]
