@@ -6,7 +6,8 @@
 //!   size of a TLS record, and in a last column one at a time.
 //! - `benches/instructions` counts instructions, which do not depend on the load of the machine. It
 //!   runs this executable as `work meter 100000`: 100,000 frames of 125 bytes through the `meter`, a
-//!   `session`, or `strict`, the session with everything enabled.
+//!   `session`, or `strict`, the session with everything enabled; `utf8` passes text frames that are
+//!   checked.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -46,12 +47,13 @@ fn table() {
 
 /// Processes `frames` frames of 125 bytes.
 fn work(stage: &str, frames: usize) {
-    let frame = frame(125);
+    let frame = if stage == "utf8" { text_frame(125) } else { frame(125) };
     let read = frame.repeat(READ / frame.len());
     let turns = frames * frame.len() / read.len();
     match stage {
         "meter" => through_meter(&read, turns),
         "session" => through_session(&read, read.len(), turns, SessionPolicy::default()),
+        "utf8" => through_session(&read, read.len(), turns, checked()),
         _ => through_session(&read, read.len(), turns, everything()),
     }
 }
@@ -77,6 +79,28 @@ fn everything() -> SessionPolicy {
         lifetime: Some(Duration::from_secs(86_400)),
         ..usual
     }
+}
+
+/// The default policies, and text messages must be UTF-8.
+fn checked() -> SessionPolicy {
+    SessionPolicy { utf8: true, ..SessionPolicy::default() }
+}
+
+/// A masked text frame of ASCII and longer characters.
+fn text_frame(payload: usize) -> Vec<u8> {
+    let mut bytes = frame(payload);
+    bytes[0] = 0x81;
+    let start = bytes.len() - payload;
+    let text = "a chat line of caf\u{e9}, \u{20ac} and \u{1f30a}; ".repeat(payload / 30 + 1);
+    let mut end = payload;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let text = text[..end].bytes().chain(std::iter::repeat(b'.')).zip([1, 2, 3, 4].iter().cycle());
+    for (target, (byte, key)) in bytes[start..].iter_mut().zip(text) {
+        *target = byte ^ key;
+    }
+    bytes
 }
 
 /// A masked binary frame; its content does not matter.
@@ -110,6 +134,7 @@ fn through_meter(stream: &[u8], turns: usize) {
         strict: Strictness::Enforce,
         inflated_max: None,
         context_takeover: false,
+        utf8: false,
         pending_pings: &[],
         stop_at_boundary: false,
         ending: false,

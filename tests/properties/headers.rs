@@ -52,6 +52,7 @@ fn passed(from: Side, bytes: &[u8], step: usize) -> (usize, bool) {
         strict: Strictness::Enforce,
         inflated_max: None,
         context_takeover: false,
+        utf8: false,
         pending_pings: &[[0; 8]],
         stop_at_boundary: false,
         ending: false,

@@ -78,4 +78,5 @@ mod tls_interop;
 mod trailers;
 mod trusted_proxies;
 mod tunnel_timeouts;
+mod utf8;
 mod watchdog;

@@ -21,6 +21,8 @@ pub struct MeterContext<'a> {
     pub inflated_max: Option<u64>,
     /// Whether compressed messages of this side may refer to earlier ones (RFC 7692 7.1.1).
     pub context_takeover: bool,
+    /// Whether text messages must be UTF-8. Compressed ones are not checked.
+    pub utf8: bool,
     /// Payloads of the proxy's pings that this side may still answer.
     pub pending_pings: &'a [PingPayload],
     /// Whether to stop at the next frame boundary, where the proxy inserts a control frame.

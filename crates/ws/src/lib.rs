@@ -5,8 +5,8 @@
 //! the payload of data frames unless a compressed message must be measured.
 //!
 //! Validated: mask bit, RSV bits, opcodes, shortest length encoding, control frames, the order of
-//! fragments, close codes, message sizes. Not validated: UTF-8 in text messages (RFC 6455 8.1),
-//! which is left to the endpoints.
+//! fragments, close codes, message sizes; and, if the policy says so, UTF-8 in the text messages of
+//! clients (RFC 6455 8.1), which is otherwise left to the endpoints.
 
 mod close_code;
 mod control_frame;
@@ -33,6 +33,7 @@ mod timestamp;
 mod token_bucket;
 mod trace;
 mod units;
+mod utf8_check;
 mod violation;
 
 #[cfg(test)]

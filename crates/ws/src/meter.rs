@@ -5,6 +5,7 @@
 
 mod checks;
 mod compressed;
+mod text;
 
 use std::mem;
 
@@ -16,6 +17,7 @@ use crate::protocol_error::ProtocolError;
 use crate::side::Side;
 use crate::stats::MessageSizes;
 use crate::token_bucket::TokenBucket;
+use crate::utf8_check::Utf8Check;
 use crate::violation::ReportedViolations;
 
 /// Validates the frames of one direction.
@@ -26,14 +28,23 @@ pub struct FrameMeter {
     deflate: bool,
     messages: TokenBucket,
     control_frames: TokenBucket,
-    /// Measures the compressed message in progress.
-    inspector: Option<Box<InflatedSizeMeter>>,
+    /// Examines the payload of the message in progress.
+    inspector: Option<Box<Inspector>>,
     /// CPU cost of measuring in the current step, in bytes copied.
     work: u32,
     /// What the last compressed message left behind, with context takeover.
     deflate_context: DeflateContext,
     /// Violations that were reported instead of closing the session.
     pub(crate) reported: ReportedViolations,
+}
+
+/// What examines payload.
+#[derive(Debug)]
+enum Inspector {
+    /// Measures a compressed message.
+    Size(Box<InflatedSizeMeter>),
+    /// Checks a text message that did not arrive in one piece.
+    Text(Utf8Check),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,12 +115,17 @@ impl FrameMeter {
         context: &MeterContext<'_>,
         sizes: &mut MessageSizes,
     ) -> FrameStep {
-        let step = self.scan(input, context, sizes);
+        let step = if context.utf8 {
+            self.scan::<true>(input, context, sizes)
+        } else {
+            self.scan::<false>(input, context, sizes)
+        };
         sizes.work = sizes.work.saturating_add(u64::from(mem::take(&mut self.work)));
         step
     }
 
-    fn scan(
+    /// `UTF8`: [`MeterContext::utf8`], so that it costs nothing where it is off.
+    fn scan<const UTF8: bool>(
         &mut self,
         input: &[u8],
         context: &MeterContext<'_>,
@@ -117,7 +133,9 @@ impl FrameMeter {
     ) -> FrameStep {
         let mut run = FrameRun::default();
         if self.position.remaining > 0 {
-            if let Err(step) = self.inspect(input, context) {
+            let inspected = self.inspect(input, context);
+            if let Err(step) = inspected.and_then(|()| self.continue_checked_frame(input, context))
+            {
                 return step;
             }
             self.advance(input.len(), &mut run, sizes);
@@ -128,7 +146,9 @@ impl FrameMeter {
         }
         let payload_max = context.limits.unfragmented_max();
         while let Some(rest) = input.get(run.len..) {
-            if let Some((len, payload)) = self.short_message(rest, payload_max, context) {
+            if (!UTF8 || Self::needs_no_check(rest))
+                && let Some((len, payload)) = self.short_message(rest, payload_max, context)
+            {
                 run.end_message(len, payload, false, sizes);
                 if context.stop_at_boundary {
                     break;
@@ -200,8 +220,10 @@ impl FrameMeter {
         };
         match header.opcode {
             OpCode::Text | OpCode::Binary | OpCode::Continuation => {
-                if header.compressed || self.inspector.is_some() {
+                if header.compressed || self.measures_size() {
                     self.begin_compressed_frame(&header, rest, context)?;
+                } else if context.utf8 {
+                    self.begin_checked_frame(&header, rest, context)?;
                 } else {
                     self.begin_data_frame(&header, context)?;
                 }
@@ -271,10 +293,15 @@ impl FrameMeter {
         Ok(())
     }
 
+    #[inline(always)]
+    fn measures_size(&self) -> bool {
+        matches!(self.inspector.as_deref(), Some(Inspector::Size(_)))
+    }
+
     /// How many of the available bytes to take as part of the frame in progress.
     #[inline(always)]
     fn frame_bytes(&self, available: usize) -> usize {
-        let max = if self.inspector.is_some() { INSPECT_BYTES_MAX } else { usize::MAX };
+        let max = if self.measures_size() { INSPECT_BYTES_MAX } else { usize::MAX };
         let available = available.min(max);
         usize::try_from(self.position.remaining).map_or(available, |left| left.min(available))
     }

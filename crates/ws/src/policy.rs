@@ -17,6 +17,9 @@ pub struct SessionPolicy {
     pub from_backend: Limits,
     /// The handling of frames that violate RFC 6455.
     pub strict: Strictness,
+    /// Whether text messages of the client must be UTF-8 (RFC 6455 8.1). Compressed ones are not
+    /// checked.
+    pub utf8: bool,
     /// The heartbeat of the client. `None`: the proxy sends it no pings.
     pub heartbeat_client: Option<HeartbeatPolicy>,
     /// The heartbeat of the backend. `None`: the proxy sends it no pings.
@@ -209,6 +212,7 @@ impl Default for SessionPolicy {
             },
             from_backend: Limits { control_frames, ..Limits::default() },
             strict: Strictness::Enforce,
+            utf8: false,
             heartbeat_client: Some(HeartbeatPolicy {
                 interval: Duration::from_secs(30),
                 timeout: Duration::from_secs(10),

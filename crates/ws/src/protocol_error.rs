@@ -33,11 +33,13 @@ pub enum ProtocolError {
     CloseReason,
     /// A compressed message that cannot be decompressed (RFC 7692 7.2.2).
     Inflate,
+    /// A text message that is not UTF-8 (8.1).
+    Utf8,
 }
 
 impl ProtocolError {
     /// Every variant.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Unmasked,
         Self::Masked,
         Self::Rsv,
@@ -51,6 +53,7 @@ impl ProtocolError {
         Self::CloseCode,
         Self::CloseReason,
         Self::Inflate,
+        Self::Utf8,
     ];
 
     /// The name in records and metric labels. Errors of one kind of frame share a name.
@@ -65,6 +68,7 @@ impl ProtocolError {
             Self::StrayContinuation | Self::InterleavedMessage => "ws_continuation",
             Self::CloseLength | Self::CloseCode | Self::CloseReason => "ws_close",
             Self::Inflate => "ws_inflate",
+            Self::Utf8 => "ws_utf8",
         }
     }
 
@@ -72,7 +76,7 @@ impl ProtocolError {
     /// 1002 otherwise (RFC 6455 7.4.1).
     pub fn close_code(self) -> CloseCode {
         match self {
-            Self::CloseReason | Self::Inflate => CloseCode::INVALID_DATA,
+            Self::CloseReason | Self::Inflate | Self::Utf8 => CloseCode::INVALID_DATA,
             Self::Unmasked
             | Self::Masked
             | Self::Rsv
@@ -103,6 +107,7 @@ impl ProtocolError {
             Self::CloseCode => "invalid close code",
             Self::CloseReason => "close reason that is not UTF-8",
             Self::Inflate => "compressed message that cannot be decompressed",
+            Self::Utf8 => "text message that is not UTF-8",
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::config::source_map::HeartbeatValues;
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::Parsed;
+use crate::config::values::choices::CheckUtf8;
 use crate::config::values::scalars::OrOff;
 use crate::config::values::units::{ByteSize, show_in_one_unit};
 
@@ -47,6 +48,7 @@ pub(crate) fn session_policy(
         from_client: direction_limits(&from_client, default.from_client),
         from_backend: direction_limits(&from_backend, default.from_backend),
         strict: route.map_or(default.strict, |route| value_or(&route.strict, default.strict)),
+        utf8: route.is_some_and(|route| value_or(&route.utf8, CheckUtf8(false)).0),
         heartbeat_client: heartbeat_policy(&client_heartbeat, proof, default.heartbeat_client),
         heartbeat_backend: heartbeat_policy(&backend_heartbeat, proof, default.heartbeat_backend),
         idle: value_or(idle, OrOff(default.idle)).0,

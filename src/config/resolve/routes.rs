@@ -22,6 +22,7 @@ use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::choices::CheckUtf8;
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{HostPattern, PathPrefix};
@@ -73,6 +74,7 @@ impl<'f> Routes<'f> {
         } else {
             Arc::new(policy)
         };
+        check_utf8(route, sink);
         let origins = origins(route, sink);
         let backends = backends(route, self.addresses, sink);
         let request_headers = headers(&route.request_headers, sink);
@@ -157,6 +159,19 @@ impl Settings {
         entries
             .filter_map(|(key, rule)| Some(LateDiagnostic { key, problem: rule.warning()? }))
             .collect()
+    }
+}
+
+/// The content of compressed messages is not known, so a client could avoid the check.
+fn check_utf8(route: &RouteTable, sink: &mut DiagnosticSink<'_>) {
+    let strips = route.compression.value() == Some(&Compression::Strip);
+    if let Some(Located { value: CheckUtf8(true), location }) = route.utf8.located()
+        && !strips
+        && !route.compression.is_invalid()
+    {
+        let problem =
+            Problem::new("compressed messages are not checked, so clients must not compress");
+        sink.report(location, problem.help("add compression = \"strip\" to this route"));
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::choices::CheckUtf8;
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::field::{HeaderField, HeaderFieldName, UnderscoreName};
 use crate::config::values::origin_rule::{OriginRule, RULES};
@@ -32,6 +33,7 @@ pub(crate) struct RouteTable {
     pub(crate) tunnels: Parsed<OrOff<NonZeroU32>>,
     pub(crate) compression: Parsed<Compression>,
     pub(crate) strict: Parsed<Strictness>,
+    pub(crate) utf8: Parsed<CheckUtf8>,
     pub(crate) proxy_protocol: Parsed<bool>,
     pub(crate) forwarded: Parsed<bool>,
     pub(crate) underscore_headers: Parsed<Vec<Located<UnderscoreName>>>,
@@ -74,6 +76,7 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         tunnels: table.get("tunnels"),
         compression: table.get("compression"),
         strict: table.get("strict"),
+        utf8: table.get("utf8"),
         proxy_protocol: table.get("proxy_protocol"),
         forwarded: table.get("forwarded"),
         underscore_headers: table.list("underscore_headers"),

@@ -2,6 +2,20 @@
 
 use super::*;
 
+// Requirements: CF12, FC40.
+#[test]
+fn utf8_check_requires_uncompressed_messages() {
+    let problem = "route[0].utf8: compressed messages are not checked, so clients must not compress \
+                   (add compression = \"strip\" to this route)";
+    for compression in ["", "compression = \"inspect\"\n", "compression = \"pass\"\n"] {
+        assert_eq!(errors_below(&format!("{compression}utf8 = \"check\"")), [problem]);
+        parse(&format!("{PLAIN}{compression}utf8 = \"off\"\n"));
+    }
+    let settings = parse(&format!("{PLAIN}compression = \"strip\"\nutf8 = \"check\"\n"));
+    assert!(settings.routes[0].policy.utf8);
+    assert!(!parse(PLAIN).routes[0].policy.utf8);
+}
+
 // Requirements: CF12.
 #[test]
 fn message_limit_must_fit_into_its_fragments() {

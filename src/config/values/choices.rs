@@ -22,6 +22,16 @@ impl TomlValue for Strictness {
     }
 }
 
+/// Whether text messages of clients are checked for UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckUtf8(pub(crate) bool);
+
+impl TomlValue for CheckUtf8 {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        choice(value, &[("off", false), ("check", true)]).map(Self)
+    }
+}
+
 impl TomlValue for PingProof {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         choice(value, &[("any", Self::Any), ("pong", Self::Pong)])

@@ -1,6 +1,6 @@
 //! Frames of compressed messages: their decompressed size may be measured before they pass.
 
-use super::FrameMeter;
+use super::{FrameMeter, Inspector};
 use crate::frame_step::{FrameStep, MeterContext};
 use crate::header::Header;
 use crate::inflated_size::{InflateError, InflatedSizeMeter};
@@ -39,10 +39,11 @@ impl FrameMeter {
                 || !header.fin
                 || InflatedSizeMeter::can_exceed(header.payload_len, max);
             let context = context_takeover.then_some(self.deflate_context);
-            self.inspector = needed.then(|| Box::new(InflatedSizeMeter::new(max, context)));
+            self.inspector = needed
+                .then(|| Box::new(Inspector::Size(Box::new(InflatedSizeMeter::new(max, context)))));
         }
-        if let Some(inspector) = &mut self.inspector {
-            inspector.begin_frame(header.key_len);
+        if let Some(Inspector::Size(meter)) = self.inspector.as_deref_mut() {
+            meter.begin_frame(header.key_len);
         }
     }
 
@@ -54,7 +55,7 @@ impl FrameMeter {
         available: &[u8],
         context: &MeterContext<'_>,
     ) -> Result<(), FrameStep> {
-        if self.inspector.is_none() || context.inflated_max.is_none() || self.position.outside {
+        if !self.measures_size() || context.inflated_max.is_none() || self.position.outside {
             return Ok(());
         }
         self.measure(available, context)
@@ -63,12 +64,13 @@ impl FrameMeter {
     #[cold]
     fn measure(&mut self, available: &[u8], context: &MeterContext<'_>) -> Result<(), FrameStep> {
         let taken = self.frame_bytes(available.len());
-        let Some(mut inspector) = self.inspector.take() else {
+        let Some(Inspector::Size(meter)) = self.inspector.as_deref_mut() else {
             return Ok(());
         };
         let complete = taken as u64 == self.position.remaining && self.position.fin;
-        let measured = inspector.add(available.get(..taken).unwrap_or_default(), complete);
-        self.work = self.work.saturating_add(inspector.take_work());
+        let measured = meter.add(available.get(..taken).unwrap_or_default(), complete);
+        self.work = self.work.saturating_add(meter.take_work());
+        let left = meter.context();
         let result = match measured {
             Ok(()) => Ok(()),
             Err(InflateError::Invalid) => self.protocol_error(ProtocolError::Inflate, context),
@@ -79,9 +81,8 @@ impl FrameMeter {
         };
         // Kept on an error, so that a retry of the same frame returns it again.
         if result.is_ok() && complete {
-            self.deflate_context = inspector.context();
-        } else {
-            self.inspector = Some(inspector);
+            self.deflate_context = left;
+            self.inspector = None;
         }
         result
     }

@@ -40,6 +40,7 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
             Strictness::Report => "report",
         }),
     );
+    group.add("utf8", Tunnels, text(if route.policy.utf8 { "check" } else { "off" }));
     group.add("proxy_protocol", Requests, plain(route.send_proxy));
     group.add("forwarded", Requests, plain(route.send_forwarded));
     let kept = route.underscore_headers.iter().map(|name| name.as_str().to_owned());

@@ -60,5 +60,6 @@ mod frames;
 mod heartbeat;
 mod policies;
 mod rates;
+mod text;
 mod violations;
 mod write_timeout;
