@@ -123,8 +123,8 @@ pub struct ClientInfo {
     pub key: ClientKey,
     /// Where the address was taken from.
     pub addr_source: AddrSource,
-    /// The peer's address if the peer is a trusted proxy. Boxed, because most connections have
-    /// none.
+    /// The peer's address if the peer is a trusted proxy that reported another address as the
+    /// client's; otherwise `addr` is the peer. Boxed, because most connections have none.
     pub peer: Option<Box<ClientAddr>>,
     /// Whether the client uses TLS, terminated here or by a trusted proxy in front.
     pub secure: bool,

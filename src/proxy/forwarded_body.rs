@@ -59,7 +59,8 @@ impl Body for ForwardedBody {
     }
 }
 
-/// hyper drops the body at its end. If the client disconnects before, the backend has answered as well.
+/// hyper drops the body at its end, or earlier if the client disconnects. The request counts as answered
+/// in both cases, since the backend did respond.
 impl Drop for ForwardedBody {
     fn drop(&mut self) {
         if let Some(log) = self.log.take() {

@@ -65,7 +65,7 @@ pub enum HandoverUnavailable {
 enum HandoverError {
     #[error("the new process cannot be started: {0}")]
     Start(#[source] io::Error),
-    #[error("the new process ended before it was ready ({0}); its log says why")]
+    #[error("the new process failed ({0}); its messages above say why")]
     Ended(String),
     #[error("the new process was not ready within {} s", .0.as_secs())]
     NotReady(Duration),

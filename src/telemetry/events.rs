@@ -24,9 +24,9 @@ pub fn backend_connect_failed(
             backend = id,
             error,
             seconds = duration.as_secs(),
-            "backend ejected after connection failures; new tunnels go to the other backends"
+            "backend ejected after failed connection attempts; new tunnels go to the other backends"
         ),
-        None => debug!(route, backend = id, error, "backend connection failed"),
+        None => debug!(route, backend = id, error, "cannot connect to backend"),
     }
 }
 

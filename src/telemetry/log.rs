@@ -44,7 +44,11 @@ pub fn init(settings: &LogSettings) -> LogFlush {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let message = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
         PANICS.fetch_add(1, Ordering::Relaxed);
-        error!(location, panic = message, "internal error: a task panicked; please report this");
+        error!(
+            location,
+            panic = message,
+            "internal error: a task panicked, which is a bug in tidegate; a connection that it served is lost"
+        );
     }));
     LogFlush(lines)
 }

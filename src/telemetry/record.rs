@@ -22,7 +22,7 @@ pub struct DecidingSetting {
     pub value: Option<String>,
 }
 
-/// A request that was answered with an error status.
+/// A request that was rejected, whose client left before the response, or whose response was aborted.
 #[derive(Debug)]
 pub struct RejectedRequest<'a> {
     /// The client that sent the request.
@@ -78,7 +78,7 @@ pub struct SessionEnd<'a> {
 }
 
 /// Writes the record of a connection that ended before a complete request. A client that only
-/// disconnected is recorded at log level debug.
+/// disconnected is recorded only if the log level is debug or lower.
 pub fn record_drop(
     client: &ClientInfo,
     reason: &DropReason,
@@ -92,7 +92,8 @@ pub fn record_drop(
 }
 
 /// Writes the record of a rejected request, including an upgrade that the backend rejected, or of an
-/// aborted response. A client that disconnected before the response is recorded at log level debug.
+/// aborted response. A client that disconnected before the response is recorded only if the log level is debug
+/// or lower.
 pub fn record_reject(request: &RejectedRequest<'_>) {
     let is_aborted = matches!(request.reason, RejectReason::ResponseAborted(..));
     let event = if is_aborted { "aborted" } else { "rejected" };

@@ -39,7 +39,7 @@ pub fn upgrade_request(
         | SEC_WEBSOCKET_KEY
         | SEC_WEBSOCKET_PROTOCOL
         | SEC_WEBSOCKET_VERSION => true,
-        // All lines are equal.
+        // Validation has ensured that all lines are equal; the first is sent.
         ORIGIN => std::mem::replace(&mut has_origin, true),
         _ => false,
     })?;
@@ -127,7 +127,7 @@ pub fn declined_response(
     rules: &HeaderRules,
 ) -> Result<Response<()>, RejectReason> {
     let mut response = plain_response(head, rules)?;
-    // Bytes that the client sent after its handshake may be frames, which are no further request.
+    // Bytes that the client sent after its handshake may be frames, and must not be read as another request.
     let close = match head.status {
         StatusCode::UPGRADE_REQUIRED => "close, Upgrade",
         _ => "close",
@@ -150,8 +150,8 @@ pub fn interim_response(
     Ok(build_response(status, built))
 }
 
-/// Builds the head of a plain response for the client. `Content-Length` is the value that framed the
-/// body.
+/// Builds the head of a plain response for the client. `Content-Length` is written as the single
+/// value by which the body was delimited.
 ///
 /// # Errors
 /// [`RejectReason::BackendHandshakeInvalid`] if the framing is ambiguous (RFC 9112 6.3) or `Connection` is malformed.

@@ -109,8 +109,9 @@ impl Header {
     }
 
     /// Parses the header without validating it, to find the end of a frame that
-    /// [`Header::parse`] rejected. The opcode is `None` if the frame cannot be interpreted, only
-    /// forwarded; [`Header::is_control`] then tells its kind. Returns `None` if the header is
+    /// [`Header::parse`] rejected. The second value is `None` if the frame cannot be interpreted, only
+    /// forwarded; [`Header::opcode`] is then a placeholder that only tells control frames from data
+    /// frames. Returns `None` if the header is
     /// incomplete.
     ///
     /// # Errors

@@ -161,7 +161,9 @@ async fn read_request(reader: OwnedReadHalf) -> Result<ControlRequest, CommandEr
     if line.len() as u64 == REQUEST_BYTES_MAX {
         return Err(bad(format!("the request is longer than {REQUEST_BYTES_MAX} bytes")));
     }
-    decode(&line).map_err(|error| bad(format!("invalid request: {error}")))
+    decode(&line).map_err(|error| {
+        bad(format!("invalid request ({error}); is the command of another version of tidegate?"))
+    })
 }
 
 const DENIED: &str = "only root and the user that tidegate runs as may use the control socket";

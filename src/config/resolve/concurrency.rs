@@ -93,8 +93,9 @@ fn tunnels_within_connections(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) 
     if number.get() > max {
         let key = "concurrency.connections_per_client";
         let problem = Problem::new(format!("{number} is more than {key} = {max}{note}"));
-        let help =
-            format!("each tunnel is a connection: write at most {max}, or raise {key} as well");
+        let help = format!(
+            "each tunnel is a connection: write at most {max}, or raise {key} to at least {number}"
+        );
         sink.report(location, problem.help(help));
     }
 }

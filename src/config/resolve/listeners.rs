@@ -82,11 +82,10 @@ fn check_health_paths(file: &ConfigFile, tables: &[ListenerTable], sink: &mut Di
         };
         if let Some(route) = file.routes.value().and_then(|routes| routes.iter().find(same)) {
             let problem = format!(
-                "\"{health}\" is {}.path, which would never receive this request",
+                "requests for \"{health}\" are answered as health checks, so {} would not receive them",
                 route.location.key
             );
-            let help =
-                "health checks are answered before any route: choose a path that no route has";
+            let help = "choose a path that no route has";
             sink.report(&location, Problem::new(problem).help(help));
         }
     }
@@ -173,13 +172,17 @@ pub(crate) fn admin_values(file: &ConfigFile) -> AdminValues {
 }
 
 fn conflict(address: SocketAddr, other: SocketAddr, holder: &Location) -> Problem {
-    let problem = Problem::new(format!("{address} is already used by {}", holder.key));
     if address == other {
-        return problem.help("give each listener its own address");
+        return Problem::new(format!("{address} is already used by {}", holder.key))
+            .help("give each listener its own address");
     }
     // One of the two is the unspecified address of its family.
     let unspecified = if address.ip().is_unspecified() { address } else { other };
-    problem.help(format!("{unspecified} covers every address of this machine"))
+    let family = if unspecified.is_ipv4() { "IPv4" } else { "IPv6" };
+    Problem::new(format!("{address} overlaps with {} = {other}", holder.key)).help(format!(
+        "{} covers every {family} address of this machine: use another port, or one of the two",
+        unspecified.ip()
+    ))
 }
 
 const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);

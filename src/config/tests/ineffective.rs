@@ -129,17 +129,17 @@ fn byte_burst_must_hold_one_message() {
 #[test]
 fn tunnels_per_client_must_not_exceed_connections() {
     let errors = |lines: &str| errors_below(&format!("[concurrency]\n{lines}"));
-    let help = |cap| {
+    let help = |cap, number| {
         format!(
             "(each tunnel is a connection: write at most {cap}, \
-             or raise concurrency.connections_per_client as well)"
+             or raise concurrency.connections_per_client to at least {number})"
         )
     };
     assert_eq!(
         errors("connections_per_client = 10\ntunnels_per_client = 11"),
         [format!(
             "concurrency.tunnels_per_client: 11 is more than concurrency.connections_per_client = 10 {}",
-            help(10)
+            help(10, 11)
         )]
     );
     assert_eq!(
@@ -147,7 +147,7 @@ fn tunnels_per_client_must_not_exceed_connections() {
         [format!(
             "concurrency.tunnels_per_client: 3000 is more than concurrency.connections_per_client = 2048 \
              (default) {}",
-            help(2048)
+            help(2048, 3000)
         )]
     );
     // Reported once.
@@ -173,7 +173,7 @@ fn health_path_must_not_shadow_a_route() {
         assert_eq!(
             errors(&with(health, "/ws")),
             [format!(
-                "listener[0].health_path: \"{health}\" is route[0].path, which would never receive this request (health checks are answered before any route: choose a path that no route has)"
+                "listener[0].health_path: requests for \"{health}\" are answered as health checks, so route[0] would not receive them (choose a path that no route has)"
             )]
         );
     }

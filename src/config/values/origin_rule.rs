@@ -243,10 +243,10 @@ fn suggestion(text: &str, error: OriginError) -> String {
 }
 
 fn misplaced_wildcard(text: &str) -> Problem {
-    let problem = Problem::new(format!("\"{text}\" has a misplaced wildcard"));
-    match text.strip_prefix("*.") {
-        Some(parent) => problem.help(format!("write \"https://*.{parent}\"")),
-        None => problem.help(
+    match text.strip_prefix("*.").filter(|parent| !parent.contains('*')) {
+        Some(parent) => Problem::new(format!("\"{text}\" has no scheme"))
+            .help(format!("write \"https://*.{parent}\"")),
+        None => Problem::new(format!("\"{text}\" has a misplaced wildcard")).help(
             "\"https://*.example.com\" matches every subdomain of example.com, \"*\" alone matches any origin",
         ),
     }

@@ -1,6 +1,6 @@
-//! How a session ends: by a command, by the end of a stream, or by a violation.
+//! How a session ends: by a Close, a violation, the end of a stream, a timer or a command.
 //!
-//! | cause | Close to the side at fault | Close to the other side |
+//! | cause | Close to the side that caused it | Close to the other side (to both if no side did) |
 //! | --- | --- | --- |
 //! | a Close | the answer of the other side, or the proxy's after the grace | relayed |
 //! | a violation of the protocol or of a limit | after the other side's Close or end, or the grace | at the next frame boundary |
@@ -72,7 +72,8 @@ impl Session {
         }
         self.termination = Some(reason);
         self.timers.start_close_grace(self.policy.close_grace, now);
-        // Frames in progress must be completed within the grace.
+        // Reading that a rate limit suspended is resumed, so that frames in progress can be completed
+        // within the close grace.
         for side in Side::BOTH {
             self.peers.of_mut(side).resume();
         }

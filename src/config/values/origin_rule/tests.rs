@@ -105,7 +105,7 @@ fn invalid_rules_get_a_suggestion() {
             "\"ws://*.a.b:1\" is not an origin: it is the address of a WebSocket, not that of a page \
              (write \"http://*.a.b:1\")",
         ),
-        ("*.a.b", "\"*.a.b\" has a misplaced wildcard (write \"https://*.a.b\")"),
+        ("*.a.b", "\"*.a.b\" has no scheme (write \"https://*.a.b\")"),
         (
             "https://*.10.0.0.1",
             "\"https://*.10.0.0.1\" is not an origin: an IP address has no subdomains \

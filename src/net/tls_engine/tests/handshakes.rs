@@ -26,7 +26,8 @@ fn second_connection_is_resumed() {
     }
 }
 
-/// A connection of tokio-rustls on the same thread sets the thread-local name as well.
+/// The certificate resolver stores the requested name in a thread-local. The handshake of another
+/// connection on the same thread must not leave its name to this one.
 #[test]
 fn server_name_is_not_taken_from_another_connection() {
     let (server, client) = configs();
