@@ -223,7 +223,8 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Configures hyper. The head timeout needs a timer, otherwise hyper ignores it.
+/// Configures hyper. The head timeout needs a timer, otherwise hyper ignores it. Field names have the spelling
+/// of the backend, or that of the RFCs if the proxy adds them: some clients compare them exactly.
 fn builder(request_header: Duration) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -231,6 +232,8 @@ fn builder(request_header: Duration) -> http1::Builder {
         .header_read_timeout(request_header)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
+        .preserve_header_case(true)
+        .title_case_headers(true)
         .half_close(false);
     builder
 }

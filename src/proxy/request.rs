@@ -147,7 +147,7 @@ impl ConnectionContext {
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
         let client = &context.connection.client;
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let kind = ValidatedRequest::validate(&head)?;
         let route = find(context.snapshot, client, kind.authority(), kind.path())?;
         log.set_route(route);
@@ -162,7 +162,7 @@ impl ConnectionContext {
         };
         match kind {
             ValidatedRequest::WebSocket(handshake) => {
-                self.upgrade(context, route, &head, &handshake, &forwarded, log).await
+                self.upgrade(context, route, &mut head, &handshake, &forwarded, log).await
             }
             ValidatedRequest::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
             ValidatedRequest::Plain(_) => {
@@ -183,7 +183,7 @@ impl ConnectionContext {
         &self,
         context: &RequestContext<'_>,
         route: &Arc<Route>,
-        head: &Parts,
+        head: &mut Parts,
         handshake: &Handshake,
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,

@@ -53,7 +53,12 @@ where
         mut request: Request<B>,
     ) -> Result<(Self, PendingResponse), RejectReason> {
         let mut builder = Builder::new();
-        builder.max_buf_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
+        builder
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(FIELDS_MAX)
+            // Some servers compare field names exactly.
+            .preserve_header_case(true)
+            .title_case_headers(true);
         let opened = builder.handshake(ResetTolerantWriter::new(TokioIo::new(stream))).await;
         let (mut sender, connection): (SendRequest<B>, _) =
             opened.map_err(|error| classify_error(&error))?;

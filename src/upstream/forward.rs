@@ -43,12 +43,12 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let mut idle = IdleTimer::new(idle_timeout);
     let activity = Arc::clone(idle.activity());
     activity.set_expectation(head.headers.contains_key(EXPECT) && head.version >= Version::HTTP_11);
     let upload = RequestBody { body, activity: Arc::clone(&activity) };
-    let request = head::plain_request(&head, forwarded)?.map(|()| upload);
+    let request = head::plain_request(&mut head, forwarded)?.map(|()| upload);
     let BackendConnection { mut stream, backend } = connection;
     // The proxy closes this connection first, after the response. TIME_WAIT would occupy a local port for
     // a minute, and one busy client could exhaust them.
@@ -71,9 +71,9 @@ where
         }),
     });
     let checked = response.await.and_then(|response| {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         match head.status.as_u16() {
-            200..=599 => Ok((head::plain_response(&head, rules)?, body)),
+            200..=599 => Ok((head::plain_response(&mut head, rules)?, body)),
             101 => Err(RejectReason::BackendHandshakeInvalid(
                 "101 response to a request without an upgrade",
             )),

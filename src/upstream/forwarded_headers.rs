@@ -21,7 +21,7 @@ pub struct ForwardingPolicy {
     pub send_proxy: bool,
     /// Whether `Forwarded` (RFC 7239) is sent in addition to `X-Forwarded-For`.
     pub send_forwarded: bool,
-    /// Names with underscores that are forwarded nevertheless, in lower case.
+    /// Names with underscores that are forwarded nevertheless.
     pub underscore_headers: Vec<HeaderName>,
     /// Changes to request headers, applied last.
     pub request_headers: HeaderRules,

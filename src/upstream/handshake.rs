@@ -87,7 +87,7 @@ pub struct UpgradeOptions {
 /// [`UpgradeFailure::Rejected`] if it did not answer in time or its response is invalid.
 pub async fn upgrade(
     connection: BackendConnection,
-    head: &request::Parts,
+    head: &mut request::Parts,
     handshake: &Handshake,
     forwarded: &ForwardedHeaders<'_>,
     options: UpgradeOptions,
@@ -179,17 +179,17 @@ fn check_response(
     rules: &HeaderRules,
 ) -> Result<CheckedResponse, RejectReason> {
     match response {
-        BackendResponse::Switching { head, stream, after_head } => {
+        BackendResponse::Switching { mut head, stream, after_head } => {
             let negotiated = check_switching(&head, handshake, offered, policy.strict)
                 .map_err(RejectReason::BackendHandshakeInvalid)?;
-            let response = head::switching_response(&head.headers, &negotiated.extensions, rules)?;
+            let response = head::switching_response(&mut head, &negotiated.extensions, rules)?;
             Ok(CheckedResponse::Switching { negotiated, response, stream, after_head })
         }
-        BackendResponse::Declined { head, body, exchange } => match head.status.as_u16() {
+        BackendResponse::Declined { mut head, body, exchange } => match head.status.as_u16() {
             // A 2xx is a response like any other, such as a login page: it accepts a tunnel in HTTP/2 only
             // (Envoy CVE-2024-23326).
             200..=599 => Ok(CheckedResponse::Declined {
-                response: head::declined_response(&head, rules)?,
+                response: head::declined_response(&mut head, rules)?,
                 body,
                 exchange,
             }),

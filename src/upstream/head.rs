@@ -1,14 +1,19 @@
 //! Request and response heads for the next hop (RFC 9110 7.6). Hop-by-hop headers and headers that a
 //! client must not send are removed, the proxy's own are added, and all others are forwarded
-//! unchanged and in order.
+//! unchanged and in order. Field names keep the spelling of their sender: names are case-insensitive (RFC
+//! 9110 5.1), but some devices and servers compare them exactly.
+//!
+//! hyper keeps the spelling in the extensions of a head, from which it is moved to the built head.
 
 use hyper::HeaderMap;
+use hyper::ext::ReasonPhrase;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, ORIGIN,
     SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use hyper::http::{request, response};
+use hyper::http::{Extensions, request, response};
+use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 
 use super::forwarded_headers::{ADDED_MAX, ForwardedHeaders, apply_rules};
@@ -27,7 +32,7 @@ use crate::reject::RejectReason;
 /// # Errors
 /// [`RejectReason::RequestInvalid`] if `Connection` is malformed or the host is missing.
 pub fn upgrade_request(
-    head: &request::Parts,
+    head: &mut request::Parts,
     handshake: &Handshake,
     forwarded: &ForwardedHeaders<'_>,
     offered: &[Extension],
@@ -65,7 +70,7 @@ pub fn upgrade_request(
 /// # Errors
 /// [`RejectReason::RequestInvalid`] if `Connection` is malformed or the host is missing.
 pub fn plain_request(
-    head: &request::Parts,
+    head: &mut request::Parts,
     forwarded: &ForwardedHeaders<'_>,
 ) -> Result<Request<()>, RejectReason> {
     // RFC 9110 10.1.1: an expectation in HTTP/1.0 has no meaning.
@@ -96,10 +101,11 @@ pub fn plain_request(
 /// # Errors
 /// [`RejectReason::BackendHandshakeInvalid`] if `Connection` is malformed.
 pub fn switching_response(
-    headers: &HeaderMap,
+    head: &mut response::Parts,
     extensions: &[Extension],
     rules: &HeaderRules,
 ) -> Result<Response<()>, RejectReason> {
+    let headers = &head.headers;
     let mut built = response_headers(headers, rules)?;
     for name in [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL] {
         built.remove(&name);
@@ -114,7 +120,7 @@ pub fn switching_response(
     }
     built.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     built.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    Ok(build_response(StatusCode::SWITCHING_PROTOCOLS, built))
+    Ok(build_response(head, built))
 }
 
 /// Builds the response for the client from a backend's response that declines the upgrade: as for a plain
@@ -123,7 +129,7 @@ pub fn switching_response(
 /// # Errors
 /// As for [`plain_response`].
 pub fn declined_response(
-    head: &response::Parts,
+    head: &mut response::Parts,
     rules: &HeaderRules,
 ) -> Result<Response<()>, RejectReason> {
     let mut response = plain_response(head, rules)?;
@@ -147,7 +153,7 @@ pub fn interim_response(
 ) -> Result<Response<()>, RejectReason> {
     let mut built = response_headers(headers, rules)?;
     built.remove(CONTENT_LENGTH);
-    Ok(build_response(status, built))
+    Ok(response_with(status, built))
 }
 
 /// Builds the head of a plain response for the client. `Content-Length` is written as the single
@@ -156,7 +162,7 @@ pub fn interim_response(
 /// # Errors
 /// [`RejectReason::BackendHandshakeInvalid`] if the framing is ambiguous (RFC 9112 6.3) or `Connection` is malformed.
 pub fn plain_response(
-    head: &response::Parts,
+    head: &mut response::Parts,
     rules: &HeaderRules,
 ) -> Result<Response<()>, RejectReason> {
     let mut headers = response_headers(&head.headers, rules)?;
@@ -182,10 +188,10 @@ pub fn plain_response(
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    Ok(build_response(head.status, headers))
+    Ok(build_response(head, headers))
 }
 
-fn build_request(head: &request::Parts, headers: HeaderMap) -> Request<()> {
+fn build_request(head: &mut request::Parts, headers: HeaderMap) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = head.method.clone();
     // RFC 9112 3.2.1: origin-form for an origin server. RFC 9110 7.7: the target is not modified.
@@ -195,14 +201,30 @@ fn build_request(head: &request::Parts, headers: HeaderMap) -> Request<()> {
     };
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
+    *request.extensions_mut() = take_spelling(&mut head.extensions);
     request
 }
 
-fn build_response(status: StatusCode, headers: HeaderMap) -> Response<()> {
+fn build_response(head: &mut response::Parts, headers: HeaderMap) -> Response<()> {
+    let mut response = response_with(head.status, headers);
+    *response.extensions_mut() = take_spelling(&mut head.extensions);
+    response
+}
+
+fn response_with(status: StatusCode, headers: HeaderMap) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Moves the spelling of the field names out of a head. hyper does not export its type, so everything else that
+/// hyper adds to a head is removed.
+fn take_spelling(extensions: &mut Extensions) -> Extensions {
+    let mut spelling = std::mem::take(extensions);
+    spelling.remove::<OnUpgrade>();
+    spelling.remove::<ReasonPhrase>();
+    spelling
 }
 
 /// The client's headers that are forwarded, without those for which `dropped` is true, and the headers

@@ -32,8 +32,9 @@ async fn forwarded_head(sent: &str, more: &str) -> (String, RawResponse) {
 
 /// The values of a field in a raw head, in order of appearance.
 fn values<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
-    let lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
-    lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+    let lines = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let lines = lines.filter(|(found, _)| found.eq_ignore_ascii_case(name));
+    lines.map(|(_, value)| value.trim()).collect()
 }
 
 // Requirements: W13, H5, H8.

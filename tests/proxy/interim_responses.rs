@@ -39,7 +39,7 @@ async fn two_step_backend(
         async move {
             stream.write_all(first.as_bytes()).await.unwrap();
             wait.wait_for(|go| *go).await.unwrap();
-            let is_upgrade = head.contains("sec-websocket-key");
+            let is_upgrade = head.to_ascii_lowercase().contains("sec-websocket-key");
             let then = if is_upgrade { &switching_protocols(&head) } else { then };
             let _ = stream.write_all(then.as_bytes()).await;
             let _ = stream.shutdown().await;

@@ -31,6 +31,7 @@ mod control_socket;
 mod ctl_client;
 mod delay_action;
 mod drain;
+mod field_names;
 mod file_descriptors;
 mod forwarded_headers;
 mod handover;

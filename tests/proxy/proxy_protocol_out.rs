@@ -37,7 +37,7 @@ async fn every_backend_connection_starts_with_the_header() {
             [&[127, 0, 0, 9, 127, 0, 0, 1][..], &from.to_be_bytes(), &to.to_be_bytes()].concat();
         assert_eq!((family, addresses), (0x11, expected));
         assert!(head.starts_with("GET /"), "{head}");
-        let response = match head.contains("sec-websocket-key") {
+        let response = match head.to_ascii_lowercase().contains("sec-websocket-key") {
             true => switching_protocols(&head),
             false => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
         };

@@ -56,7 +56,10 @@ async fn unannounced_trailers_are_dropped_and_connection_closed() {
     assert_eq!(backend.bytes().await, b"hello");
     assert!(read_to_end(&mut stream).await.is_empty());
     let [head] = backend.heads().try_into().unwrap();
-    assert!(!head.contains("evil") && !head.contains("content-length"), "{head}");
+    assert!(
+        !head.contains("evil") && !head.to_ascii_lowercase().contains("content-length"),
+        "{head}"
+    );
 }
 
 // Requirements: RL32.

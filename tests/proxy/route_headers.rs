@@ -23,7 +23,7 @@ async fn backend_with_extra_fields() -> Backend {
         let more = "Server: app/1\r\nX-App: old\r\nSet-Cookie: a=1\r\n";
         let response = if head.starts_with("GET /no ") {
             format!("HTTP/1.1 403 Forbidden\r\n{more}Content-Length: 0\r\n\r\n")
-        } else if head.contains("sec-websocket-key") {
+        } else if head.to_ascii_lowercase().contains("sec-websocket-key") {
             switching_protocols(&head).replacen("\r\n", &format!("\r\n{more}"), 1)
         } else {
             format!("HTTP/1.1 200 OK\r\n{more}Content-Length: 2\r\n\r\nok")

@@ -31,7 +31,7 @@ async fn announced_trailers_pass() {
     let plain = get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     let old = wants.replace("HTTP/1.1", "HTTP/1.0");
     for (request, expected) in [
-        (&wants, "2\r\nok\r\n0\r\nx-status: 0\r\n\r\n"),
+        (&wants, "2\r\nok\r\n0\r\nX-Status: 0\r\n\r\n"),
         (&plain, "2\r\nok\r\n0\r\n\r\n"),
         (&old, "ok"),
     ] {
@@ -46,9 +46,9 @@ async fn announced_trailers_pass() {
                   Trailer: X-Digest, Authorization, X-Up-Hidden\r\n\r\n5\r\nhello\r\n0\r\n\
                   X-Digest: 1\r\nAuthorization: evil\r\nX-Up-Hidden: 1\r\n\r\n";
     stream.write_all(upload.as_bytes()).await.unwrap();
-    assert_eq!(backend.bytes().await, b"5\r\nhello\r\n0\r\nx-digest: 1\r\n\r\n");
+    assert_eq!(backend.bytes().await, b"5\r\nhello\r\n0\r\nX-Digest: 1\r\n\r\n");
     let head = backend.heads().pop().unwrap();
-    assert!(head.contains("\r\ntrailer: x-digest\r\n"), "{head}");
+    assert!(head.contains("\r\nTrailer: x-digest\r\n"), "{head}");
 }
 
 // Requirements: RL33.

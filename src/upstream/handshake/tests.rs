@@ -35,7 +35,7 @@ async fn upgrade_with<Script: AsyncFnOnce(&mut TcpStream)>(
     limit: Duration,
     script: Script,
 ) -> (Result<UpgradedBackend, UpgradeFailure>, Arc<Backend>) {
-    let head = opening(lines);
+    let mut head = opening(lines);
     let Ok(ValidatedRequest::WebSocket(handshake)) = ValidatedRequest::validate(&head) else {
         panic!("{lines}")
     };
@@ -45,7 +45,7 @@ async fn upgrade_with<Script: AsyncFnOnce(&mut TcpStream)>(
     let headers = scripted.headers();
     let upgrading = upgrade(
         connection,
-        &head,
+        &mut head,
         &handshake,
         &headers,
         options(compression, limit, limit),
@@ -95,19 +95,19 @@ async fn backend_receives_a_regenerated_head() {
         let mut lines = head.split("\r\n");
         assert_eq!(lines.next(), Some("GET /chat?room=1 HTTP/1.1"));
         let expected = [
-            "host: example.com",
-            "origin: https://a",
-            "via: 1.1 tidegate",
-            "x-forwarded-for: 203.0.113.7",
-            "x-forwarded-proto: https",
-            "x-forwarded-host: example.com",
-            "x-forwarded-port: 443",
-            "x-real-ip: 203.0.113.7",
-            "x-request-id: 0123",
-            "sec-websocket-version: 13",
-            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
-            "connection: Upgrade",
-            "upgrade: websocket",
+            "Host: example.com",
+            "Origin: https://a",
+            "Via: 1.1 tidegate",
+            "X-Forwarded-For: 203.0.113.7",
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Host: example.com",
+            "X-Forwarded-Port: 443",
+            "X-Real-Ip: 203.0.113.7",
+            "X-Request-Id: 0123",
+            "Sec-Websocket-Version: 13",
+            "Sec-Websocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
             "",
             "",
         ];
@@ -128,7 +128,7 @@ async fn keeps_frames_that_arrive_with_the_101() {
         stream.read_exact(&mut received).await.unwrap();
         assert_eq!(&received, b"yo");
     };
-    let head = opening("");
+    let mut head = opening("");
     let Ok(ValidatedRequest::WebSocket(handshake)) = ValidatedRequest::validate(&head) else {
         panic!()
     };
@@ -138,7 +138,7 @@ async fn keeps_frames_that_arrive_with_the_101() {
     let client = async {
         let upgrading = upgrade(
             connection,
-            &head,
+            &mut head,
             &handshake,
             &headers,
             options(Compression::Strip, LIMIT, LIMIT),
@@ -345,7 +345,7 @@ async fn rejects_eof_before_the_response() {
 // Requirements: UH29.
 #[tokio::test]
 async fn client_disconnect_closes_the_backend_connection() {
-    let head = opening("");
+    let mut head = opening("");
     let Ok(ValidatedRequest::WebSocket(handshake)) = ValidatedRequest::validate(&head) else {
         panic!()
     };
@@ -355,7 +355,7 @@ async fn client_disconnect_closes_the_backend_connection() {
     {
         let upgrading = upgrade(
             connection,
-            &head,
+            &mut head,
             &handshake,
             &headers,
             options(Compression::Strip, LIMIT, LIMIT),

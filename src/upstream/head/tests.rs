@@ -12,18 +12,18 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
 }
 
 fn plain(text: &str) -> Vec<String> {
-    lines(plain_request(&head(text), &direct_request().headers()).unwrap().headers())
+    lines(plain_request(&mut head(text), &direct_request().headers()).unwrap().headers())
 }
 
 fn upgrade(head: &request::Parts, offered: &[Extension]) -> Request<()> {
     let Ok(ValidatedRequest::WebSocket(handshake)) = ValidatedRequest::validate(head) else {
         panic!("{head:?}")
     };
-    upgrade_request(head, &handshake, &direct_request().headers(), offered).unwrap()
+    upgrade_request(&mut head.clone(), &handshake, &direct_request().headers(), offered).unwrap()
 }
 
 fn forwarded(head: &response::Parts) -> Result<Response<()>, RejectReason> {
-    plain_response(head, &HeaderRules::default())
+    plain_response(&mut head.clone(), &HeaderRules::default())
 }
 
 fn response_head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
@@ -83,8 +83,9 @@ fn drops_field_names_with_underscores() {
 fn keeps_the_listed_names_with_underscores() {
     let mut request = direct_request();
     request.policy.underscore_headers = vec![HeaderName::from_static("x_token")];
-    let parts = head("GET / HTTP/1.1\nHost: a\nX_Token: 1\nX_Token: 2\nX_Other: 3\nX-Token: 4\n");
-    let sent = lines(plain_request(&parts, &request.headers()).unwrap().headers());
+    let mut parts =
+        head("GET / HTTP/1.1\nHost: a\nX_Token: 1\nX_Token: 2\nX_Other: 3\nX-Token: 4\n");
+    let sent = lines(plain_request(&mut parts, &request.headers()).unwrap().headers());
     assert_eq!(sent[1..4], ["x_token: 1", "x_token: 2", "x-token: 4"]);
 }
 
@@ -94,7 +95,7 @@ fn appends_via_with_the_received_version() {
     let sent = plain("GET / HTTP/1.1\nHost: a\nVia: 1.0 fred\n");
     assert_eq!(sent[1..3], ["via: 1.0 fred", "via: 1.1 tidegate"]);
     let request =
-        plain_request(&head("GET / HTTP/1.0\nHost: a\n"), &direct_request().headers()).unwrap();
+        plain_request(&mut head("GET / HTTP/1.0\nHost: a\n"), &direct_request().headers()).unwrap();
     assert_eq!(request.headers()[VIA], "1.0 tidegate");
     assert_eq!(request.version(), Version::HTTP_11);
 }
@@ -119,8 +120,8 @@ fn other_fields_pass_in_order() {
 
 #[test]
 fn non_ascii_values_pass_unchanged() {
-    let parts = head_from_bytes(b"GET / HTTP/1.1\nHost: a\nX-Name: caf\xc3\xa9 \xff\n");
-    let sent = lines(plain_request(&parts, &direct_request().headers()).unwrap().headers());
+    let mut parts = head_from_bytes(b"GET / HTTP/1.1\nHost: a\nX-Name: caf\xc3\xa9 \xff\n");
+    let sent = lines(plain_request(&mut parts, &direct_request().headers()).unwrap().headers());
     assert_eq!(sent[1], "x-name: caf\\xc3\\xa9 \\xff");
 }
 
@@ -136,8 +137,8 @@ fn target_stays_byte_identical_in_origin_form() {
         ("http://b", "/"),
         ("http://b?x", "/?x"),
     ] {
-        let parts = head(&format!("GET {target} HTTP/1.1\nHost: a\n"));
-        let request = plain_request(&parts, &direct_request().headers()).unwrap();
+        let mut parts = head(&format!("GET {target} HTTP/1.1\nHost: a\n"));
+        let request = plain_request(&mut parts, &direct_request().headers()).unwrap();
         assert_eq!(request.uri().to_string(), sent);
     }
 }
@@ -157,8 +158,8 @@ fn ipv6_client_without_tls_is_forwarded_correctly() {
     scripted.client.addr = crate::client::ClientAddr::new("[2001:db8::7]:1".parse().unwrap());
     scripted.client.secure = false;
     scripted.forwarded.chain = vec![scripted.client.addr];
-    let parts = head("GET / HTTP/1.1\nHost: a\n");
-    let request = plain_request(&parts, &scripted.headers()).unwrap();
+    let mut parts = head("GET / HTTP/1.1\nHost: a\n");
+    let request = plain_request(&mut parts, &scripted.headers()).unwrap();
     assert_eq!(request.headers()["x-forwarded-for"], "2001:db8::7");
     assert_eq!(request.headers()["x-forwarded-proto"], "http");
 }
@@ -242,7 +243,7 @@ fn offers_only_extensions_the_route_allows() {
 #[test]
 fn switching_response_is_rebuilt_with_application_headers() {
     let built = switching_response(
-        &response_head(
+        &mut response_head(
             101,
             &[
                 ("Upgrade", "WebSocket"),
@@ -254,8 +255,7 @@ fn switching_response_is_rebuilt_with_application_headers() {
                 ("Set-Cookie", "b=2"),
                 ("Server", "app"),
             ],
-        )
-        .headers,
+        ),
         &[],
         &HeaderRules::default(),
     )
@@ -278,21 +278,21 @@ fn switching_response_is_rebuilt_with_application_headers() {
 #[test]
 fn declined_upgrade_closes_the_connection() {
     let none = HeaderRules::default();
-    let redirect = response_head(
+    let mut redirect = response_head(
         302,
         &[("Location", "/login"), ("Content-Length", "5"), ("Connection", "keep-alive")],
     );
-    let redirect = declined_response(&redirect, &none);
+    let redirect = declined_response(&mut redirect, &none);
     assert_eq!(
         lines(redirect.unwrap().headers()),
         ["location: /login", "content-length: 5", "connection: close"]
     );
-    let wrong_version = response_head(
+    let mut wrong_version = response_head(
         426,
         &[("Upgrade", "h2c"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "8")],
     );
     assert_eq!(
-        lines(declined_response(&wrong_version, &none).unwrap().headers()),
+        lines(declined_response(&mut wrong_version, &none).unwrap().headers()),
         ["sec-websocket-version: 8", "connection: close, Upgrade", "upgrade: websocket"]
     );
     assert_eq!(

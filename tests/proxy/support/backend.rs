@@ -165,7 +165,7 @@ impl Backend {
         Self::raw(move |head, mut stream, events| {
             let response = response.clone();
             async move {
-                if head.contains("sec-websocket-key") {
+                if head.to_ascii_lowercase().contains("sec-websocket-key") {
                     stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
                     read_to_end(&mut stream).await;
                     return;

@@ -38,7 +38,7 @@ async fn rejection_body_streams_until_the_idle_timeout() {
         stream.write_all(&[b'x'; 200_000]).await.unwrap();
         let _ = stream.read(&mut [0; 1]).await;
     };
-    let head = opening("");
+    let mut head = opening("");
     let Ok(ValidatedRequest::WebSocket(handshake)) = ValidatedRequest::validate(&head) else {
         panic!()
     };
@@ -47,8 +47,14 @@ async fn rejection_body_streams_until_the_idle_timeout() {
     let headers = scripted.headers();
     let (mode, idle) = (Compression::Strip, Duration::from_millis(300));
     let client = async {
-        let upgrading =
-            upgrade(connection, &head, &handshake, &headers, options(mode, LIMIT, idle), &|_| {});
+        let upgrading = upgrade(
+            connection,
+            &mut head,
+            &handshake,
+            &headers,
+            options(mode, LIMIT, idle),
+            &|_| {},
+        );
         let Err(UpgradeFailure::Declined(response)) = upgrading.await else { panic!() };
         assert_eq!(response.headers()["content-length"], "200001");
         let (mut body, mut received) = (response.into_body(), 0);
