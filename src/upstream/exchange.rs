@@ -56,6 +56,9 @@ where
         builder
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(FIELDS_MAX)
+            // RFC 9112 5.1 and 5.2: a proxy removes the space and unfolds the lines.
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
             // Some servers compare field names exactly.
             .preserve_header_case(true)
             .title_case_headers(true);

@@ -73,11 +73,11 @@ where
     let checked = response.await.and_then(|response| {
         let (mut head, body) = response.into_parts();
         match head.status.as_u16() {
-            200..=599 => Ok((head::plain_response(&mut head, rules)?, body)),
             101 => Err(RejectReason::BackendHandshakeInvalid(
                 "101 response to a request without an upgrade",
             )),
-            _ => Err(RejectReason::BackendHandshakeInvalid("response status out of range")),
+            // Up to 999: a client treats a status that it does not know as 500 (RFC 9110 15).
+            _ => Ok((head::plain_response(&mut head, rules)?, body)),
         }
     });
     let (response, body) = checked?;

@@ -83,7 +83,7 @@ pub struct UpgradeOptions {
 /// `head`. `send_interim` gets the interim responses (1xx) for the client.
 ///
 /// # Errors
-/// [`UpgradeFailure::Declined`] if the backend answered with a valid status of 200 to 599, and
+/// [`UpgradeFailure::Declined`] if the backend answered with a status of 200 or more, and
 /// [`UpgradeFailure::Rejected`] if it did not answer in time or its response is invalid.
 pub async fn upgrade(
     connection: BackendConnection,
@@ -188,13 +188,13 @@ fn check_response(
         BackendResponse::Declined { mut head, body, exchange } => match head.status.as_u16() {
             // A 2xx is a response like any other, such as a login page: it accepts a tunnel in HTTP/2 only
             // (Envoy CVE-2024-23326).
-            200..=599 => Ok(CheckedResponse::Declined {
+            200.. => Ok(CheckedResponse::Declined {
                 response: head::declined_response(&mut head, rules)?,
                 body,
                 exchange,
             }),
             _ => Err(RejectReason::BackendHandshakeInvalid(
-                "response to the upgrade is neither 101 nor 200 to 599",
+                "interim response to the upgrade without a final one",
             )),
         },
     }

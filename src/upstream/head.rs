@@ -20,7 +20,7 @@ use super::forwarded_headers::{ADDED_MAX, ForwardedHeaders, apply_rules};
 use super::{negotiate, trailers};
 use crate::config::settings::HeaderRules;
 use crate::http::extension::Extension;
-use crate::http::fields::{ConnectionOptions, is_hop_by_hop};
+use crate::http::fields::{ConnectionOptions, is_hop_by_hop, lists_only};
 use crate::http::proxy_fields::is_proxy_field;
 use crate::http::{Handshake, VIA_NAME};
 use crate::reject::RejectReason;
@@ -167,13 +167,9 @@ pub fn plain_response(
 ) -> Result<Response<()>, RejectReason> {
     let mut headers = response_headers(&head.headers, rules)?;
     headers.remove(CONTENT_LENGTH);
-    let length = content_length(&head.headers)?;
-    if length.is_some() && head.headers.contains_key(TRANSFER_ENCODING) {
-        return Err(RejectReason::BackendHandshakeInvalid(
-            "both Content-Length and Transfer-Encoding",
-        ));
-    }
-    if head.headers.contains_key(TRANSFER_ENCODING)
+    let length = body_length(&head.headers)?;
+    if length.is_none()
+        && head.headers.contains_key(TRANSFER_ENCODING)
         && let Some(announcement) = trailers::announcement(&head.headers, rules)
     {
         headers.insert(TRAILER, announcement);
@@ -275,6 +271,29 @@ fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMa
     let mut built = forwarded.map(|(name, value)| (name.clone(), value.clone())).collect();
     apply_rules(rules, &mut built);
     Ok(built)
+}
+
+/// The length of the body of a response, unless it is chunked or ends with the connection.
+///
+/// RFC 9112 6.3: `Transfer-Encoding` overrides `Content-Length`. In a response the length is dropped, as other
+/// proxies do: the backend is the operator's own, and its connection carries no second response that a different
+/// length could reveal. `identity` is no coding (it was one in RFC 2616).
+fn body_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
+    let codings = headers.get_all(TRANSFER_ENCODING).iter().next_back();
+    // hyper reads chunks if this is the last member of the last line.
+    let last = codings.and_then(|line| line.as_bytes().rsplit(|byte| *byte == b',').next());
+    if last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Ok(None);
+    }
+    let length = content_length(headers)?;
+    let is_plain = last.is_none() || lists_only(headers, &TRANSFER_ENCODING, "identity");
+    if is_plain || length.is_none() {
+        Ok(length)
+    } else {
+        Err(RejectReason::BackendHandshakeInvalid(
+            "Content-Length with a Transfer-Encoding other than chunked",
+        ))
+    }
 }
 
 /// The value of `Content-Length`. Several values must be equal (RFC 9112 6.3).

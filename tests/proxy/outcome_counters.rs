@@ -89,7 +89,7 @@ async fn backend_with_response_by_path() -> Backend {
     Backend::raw(|head, mut stream, events| async move {
         let response = match head.split(' ').nth(1).unwrap() {
             "/no" => "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-            "/nonsense" => "HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n",
+            "/nonsense" => "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
             "/yes" => &switching_protocols(&head),
             _ => "",
         };

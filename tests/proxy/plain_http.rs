@@ -158,13 +158,12 @@ async fn invalid_backend_responses_become_502() {
     let responses = [
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nleak",
         "HTTP/1.1 101 Switching Protocols\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nleak\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: gzip\r\n\r\nleak",
         "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nleak",
         "HTTP/1.1 200 OK\r\nContent-Length: 4, 5\r\n\r\nleak",
         "HTTP/1.1 200 OK\r\nContent-Length: +4\r\n\r\nleak",
-        "HTTP/1.1 200 OK\r\nX : leak\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nX: a\r\n leak\r\n\r\n",
-        "HTTP/1.1 999 leak\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX Y: leak\r\n\r\n",
+        "HTTP/1.1 1000 leak\r\n\r\n",
         "leak\r\n\r\n",
         "HTTP/1.1 200 OK\r\nX: leak\r\n",
         "",
@@ -177,6 +176,51 @@ async fn invalid_backend_responses_become_502() {
         assert_eq!(response.status, 502, "{sent:?} became {response:?}");
         assert_eq!(read_to_end(&mut stream).await, b"502 Bad Gateway\n", "{sent:?}");
         assert_eq!(proxy.nth_end_record(1).await["end"], "backend_handshake_invalid");
+    }
+}
+
+/// Responses that other proxies accept, and that cannot be read in two ways.
+// Requirements: BM16, H28, H29.
+#[tokio::test]
+async fn odd_responses_are_corrected() {
+    let chunks = "2\r\nok\r\n0\r\n\r\n";
+    for (sent, status, name, value) in [
+        (
+            "HTTP/1.1 200 OK\r\nX-A : 1\r\nContent-Length: 2\r\n\r\nok".to_owned(),
+            200,
+            "X-A",
+            Some("1"),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nX-A: a\r\n  b\r\nContent-Length: 2\r\n\r\nok".into(),
+            200,
+            "X-A",
+            Some("a b"),
+        ),
+        (
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+            ),
+            200,
+            "Content-Length",
+            None,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: identity\r\n\r\nok".into(),
+            200,
+            "Content-Length",
+            Some("2"),
+        ),
+        ("HTTP/1.1 999 No\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nok".into(), 999, "X-A", Some("1")),
+        ("HTTP/1.1 600 No\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nok".into(), 600, "X-A", Some("1")),
+    ] {
+        let backend = Backend::app(sent.as_str()).await;
+        let (_proxy, mut stream) = proxy_for(&backend).await;
+        for _ in 0..2 {
+            let (response, body) = exchange(&mut stream, &get("/")).await;
+            assert_eq!((response.status, &body[..]), (status, &b"ok"[..]), "{sent:?}");
+            assert_eq!(response.header(name), value, "{sent:?}");
+        }
     }
 }
 

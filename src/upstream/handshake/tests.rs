@@ -303,12 +303,10 @@ async fn rejects_large_response_heads() {
     assert_bad(&"HTTP/1.1 101 X\r\nX: ".chars().chain(['x'; 40_000]).collect::<String>()).await;
 }
 
-// Requirements: H28, H29, BM15.
+// Requirements: BM15.
 #[tokio::test]
 async fn rejects_malformed_response_heads() {
     for response in [
-        "HTTP/1.1 101 X\r\nX: a\r\n b\r\n\r\n",
-        "HTTP/1.1 101 X\r\nX : a\r\n\r\n",
         "HTTP/1.1 101 X\r\nX\r\n\r\n",
         "HTTP/1.1 099 X\r\n\r\n",
         "HTTP/1.1 1000 X\r\n\r\n",

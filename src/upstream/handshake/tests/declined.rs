@@ -73,7 +73,7 @@ async fn rejection_body_streams_until_the_idle_timeout() {
 // Requirements: BM05.
 #[tokio::test]
 async fn relays_a_success_status() {
-    for status in ["200 OK", "204 No Content", "206 Partial Content", "299 X"] {
+    for status in ["200 OK", "204 No Content", "206 Partial Content", "299 X", "600 X", "999 X"] {
         let response =
             format!("HTTP/1.1 {status}\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n");
         let Err(UpgradeFailure::Declined(response)) = upgrade_from(&response).await else {
@@ -83,9 +83,6 @@ async fn relays_a_success_status() {
         assert_eq!(response.headers()["connection"], "close");
         assert!(!response.headers().contains_key("upgrade"));
         assert_eq!(&body_of(response).await[..], b"");
-    }
-    for status in ["600 X", "999 X"] {
-        assert_bad(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).await;
     }
 }
 
