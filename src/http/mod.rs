@@ -14,7 +14,6 @@ pub(crate) mod upgrade;
 
 use hyper::header::{EXPECT, HOST, TRANSFER_ENCODING, VIA};
 use hyper::http::request::Parts;
-use hyper::http::uri::Scheme;
 use hyper::{Method, Version};
 
 use crate::http::authority::Authority;
@@ -41,7 +40,7 @@ pub struct Handshake {
     pub path: RoutePath,
     /// The `Origin` value as sent: printable ASCII.
     pub origin: Option<String>,
-    /// `Sec-WebSocket-Key`: canonical base64 of 16 octets, 24 characters.
+    /// `Sec-WebSocket-Key` as sent: 1 to 128 bytes of visible ASCII.
     pub key: String,
     /// `Sec-WebSocket-Protocol`, combined from all its field lines, in the client's order.
     pub subprotocols: Vec<String>,
@@ -122,14 +121,18 @@ fn read_target(head: &Parts) -> Result<(Authority, RoutePath), RejectReason> {
     let authority = match (uri.scheme(), uri.authority()) {
         // RFC 9112 3.2.2: in absolute-form the target names the host, and Host is ignored.
         (Some(scheme), Some(authority)) => {
-            if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
+            // Clients that take this for a forward proxy send the URL of the WebSocket.
+            if !["http", "https", "ws", "wss"]
+                .contains(&scheme.as_str().to_ascii_lowercase().as_str())
+            {
                 return Err(RejectReason::RequestInvalid(
-                    "scheme of the request target is neither http nor https",
+                    "scheme of the request target is none of http, https, ws and wss",
                 ));
             }
             Authority::parse(authority.as_str().as_bytes()).map_err(RejectReason::RequestInvalid)?
         }
-        (None, None) => host.ok_or(RejectReason::RequestInvalid("missing Host header"))?,
+        // No name: only a route for every host serves it.
+        (None, None) => host.unwrap_or(Authority { host: String::new(), port: None }),
         (Some(_), None) | (None, Some(_)) => {
             return Err(RejectReason::RequestInvalid(
                 "request target is neither a path nor an absolute URI",
@@ -149,8 +152,8 @@ fn read_target(head: &Parts) -> Result<(Authority, RoutePath), RejectReason> {
     Ok((authority, RoutePath::new(path)))
 }
 
-/// The single valid Host header (RFC 9112 3.2). HTTP/1.0 may omit it, which is useful only with an
-/// absolute-form target: otherwise there is no host to route by.
+/// The single valid Host header (RFC 9112 3.2). HTTP/1.0 may omit it, as the checks of monitoring systems
+/// and balancers do.
 fn read_host(head: &Parts) -> Result<Option<Authority>, RejectReason> {
     let mut lines = head.headers.get_all(HOST).iter();
     match (lines.next(), lines.next()) {

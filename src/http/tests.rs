@@ -115,6 +115,8 @@ fn absolute_target_names_the_host() {
     assert_eq!(read.authority.to_string(), "other.example:81");
     assert_eq!(read.path.as_str(), "/x");
     assert_eq!(plain("GET HTTPS://b HTTP/1.1\nHost: a\n").path.as_str(), "/");
+    assert_eq!(plain("GET Ws://b/x HTTP/1.1\nHost: a\n").authority.host, "b");
+    assert_eq!(plain("GET wss://b/x HTTP/1.1\nHost: a\n").path.as_str(), "/x");
     assert_eq!(plain("GET http://b?x HTTP/1.1\nHost: a\n").path.as_str(), "/");
     // Host is ignored for routing but must still be valid.
     assert_eq!(status(&head("GET http://b/ HTTP/1.1\n")), 400);
@@ -125,7 +127,7 @@ fn absolute_target_names_the_host() {
 #[test]
 fn rejects_other_schemes_and_userinfo() {
     for target in
-        ["ftp://a/", "ws://a/", "http://u@a/", "http://u:p@a/", "a:80", "a", "http://a:0/"]
+        ["ftp://a/", "wsx://a/", "http://u@a/", "http://u:p@a/", "a:80", "a", "http://a:0/"]
     {
         assert_eq!(status(&head(&format!("GET {target} HTTP/1.1\nHost: a\n"))), 400, "{target}");
     }
@@ -138,10 +140,8 @@ fn requires_exactly_one_valid_host() {
         rejection(&head("GET / HTTP/1.1\n")),
         RejectReason::RequestInvalid("missing Host header")
     );
-    assert_eq!(
-        rejection(&head("GET / HTTP/1.0\n")),
-        RejectReason::RequestInvalid("missing Host header")
-    );
+    assert_eq!(plain("GET / HTTP/1.0\n").authority.host, "");
+    assert_eq!(status(&head("GET / HTTP/1.0\nHost:\n")), 400);
     assert_eq!(plain("GET http://b/ HTTP/1.0\n").authority.host, "b");
     let doubled = head("GET / HTTP/1.1\nHost: a\nHost: a\n");
     assert_eq!(rejection(&doubled), RejectReason::RequestInvalid("more than one Host header"));
@@ -258,13 +258,8 @@ fn other_protocols_are_not_upgrades() {
 
 // Requirements: H10, UH05, UH06, UH07.
 #[test]
-fn websocket_must_be_the_only_protocol() {
-    for upgrade in [
-        "Upgrade: websocket, h2c",
-        "Upgrade: h2c, websocket",
-        "Upgrade: websocket/13",
-        "Upgrade: websocket\nUpgrade: h2c",
-    ] {
+fn websocket_is_selected_from_the_list() {
+    for upgrade in ["Upgrade: websocket/13", "Upgrade: h2c, websocket/13"] {
         let parts = opening_with("Upgrade: websocket", upgrade);
         assert!(matches!(rejection(&parts), RejectReason::HandshakeInvalid(_)), "{upgrade}");
     }
@@ -273,6 +268,9 @@ fn websocket_must_be_the_only_protocol() {
         "Upgrade: websocket,",
         "Upgrade: websocket\nUpgrade: websocket",
         "Upgrade:\nUpgrade: ,websocket",
+        "Upgrade: websocket, h2c",
+        "Upgrade: h2c, websocket",
+        "Upgrade: websocket\nUpgrade: h2c",
     ] {
         handshake(&opening_with("Upgrade: websocket", upgrade));
     }
@@ -296,32 +294,19 @@ fn version_must_be_13() {
 
 // Requirements: W4, UH09.
 #[test]
-fn key_must_be_16_bytes_of_base64() {
+fn key_must_be_visible_and_short() {
     let line = format!("Sec-WebSocket-Key: {KEY}\n");
     assert_eq!(status(&opening_with(&line, "")), 400);
     handshake(&opening(&line));
     let other = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\n";
     assert_eq!(status(&opening(other)), 400, "the backend could answer the other one");
-    for key in [
-        "",
-        "dGhlIHNhbXBsZSBub25j",      // 15 octets
-        "dGhlIHNhbXBsZSBub25jZWU=",  // 17
-        "dGhlIHNhbXBsZSBub25jZR==",  // nonzero bits after the last octet
-        "dGhlIHNhbXBsZSBub25jZQ=",   // padding short
-        "dGhlIHNhbXBsZSBub25jZQ",    // padding missing
-        "dGhlIHNhbXBsZSBub25jZQ===", // padding long
-        "dGhlIHNhbXBsZSBub25jZ-==",  // base64url alphabet
-        "dGhlIHNhb XBsZSBub25jQ==",  // whitespace
-        "====================Q===",
-    ] {
+    for key in ["", "dGhlIHNhb XBsZSBub25jQ==", "\u{e9}", &"A".repeat(129)] {
         let parts = opening_with(&line, &format!("Sec-WebSocket-Key: {key}\n"));
         assert!(matches!(rejection(&parts), RejectReason::HandshakeInvalid(_)), "{key:?}");
     }
-    let long = format!("Sec-WebSocket-Key: {}\n", "A".repeat(1024));
-    assert_eq!(status(&opening_with(&line, &long)), 400);
-    for last in ["A", "Q", "g", "w"] {
-        let key = format!("Sec-WebSocket-Key: AAAAAAAAAA+/aaaaaaaaa{last}==\n");
-        handshake(&opening_with(&line, &key));
+    for key in ["abc", "AQIDBAUGBwgJCgsMDQ4PEC==", &"A".repeat(128)] {
+        let sent = opening_with(&line, &format!("Sec-WebSocket-Key: {key}\n"));
+        assert_eq!(handshake(&sent).key, key);
     }
 }
 
@@ -356,9 +341,11 @@ fn origin_must_be_single_and_printable() {
 
 // Requirements: UH22.
 #[test]
-fn subprotocols_must_be_tokens() {
+fn subprotocols_must_be_printable() {
     assert!(handshake(&opening("")).subprotocols.is_empty());
-    for list in ["a b", "a;b", "\"a\"", "\u{e9}", "a,b c"] {
+    let odd = handshake(&opening("Sec-WebSocket-Protocol: a:b, c d,\"e\", f==\n"));
+    assert_eq!(odd.subprotocols, ["a:b", "c d", "\"e\"", "f=="]);
+    for list in ["\u{e9}", "a,b\tc"] {
         let parts = opening(&format!("Sec-WebSocket-Protocol: {list}\n"));
         assert!(matches!(rejection(&parts), RejectReason::HandshakeInvalid(_)), "{list:?}");
     }

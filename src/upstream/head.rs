@@ -237,6 +237,10 @@ fn request_headers(
     let host = match (head.uri.authority(), head.headers.get(HOST)) {
         // RFC 9112 3.2.2: an absolute target replaces Host.
         (Some(target), _) => HeaderValue::from_str(target.as_str()).ok(),
+        // HTTP/1.0 may omit it, and HTTP/1.1 requires it: the address that the client asked.
+        (None, None) if head.version < Version::HTTP_11 => {
+            HeaderValue::from_str(&forwarded.local.to_string()).ok()
+        }
         (None, host) => host.cloned(),
     };
     let host = host.ok_or(RejectReason::RequestInvalid("missing Host header"))?;

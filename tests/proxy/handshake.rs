@@ -6,10 +6,10 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::head::with_lines;
+use crate::support::head::{replacing, with_lines};
 use crate::support::{
     Backend, Client, HANDSHAKE, Proxy, RawResponse, read_response, read_to_end, route,
-    within_timeout,
+    switching_protocols, within_timeout,
 };
 
 /// A backend that accepts handshakes and records the request heads as received.
@@ -317,5 +317,41 @@ async fn control_characters_are_escaped_in_records() {
             assert!(text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{text:?}");
             assert!(text.len() < 400);
         }
+    }
+}
+
+/// What RFC 6455 does not allow, but existing clients send and their servers accept: the backend judges it.
+// Requirements: H10, UH05, UH07, UH09, UH22.
+#[tokio::test]
+async fn odd_handshakes_reach_the_backend() {
+    let backend = Backend::raw(|head, mut stream, _| async move {
+        stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
+        read_to_end(&mut stream).await;
+    })
+    .await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    for (sent, name, value) in [
+        (replacing("Sec-WebSocket-Key", "Sec-WebSocket-Key: abc"), "sec-websocket-key", "abc"),
+        (
+            replacing("Sec-WebSocket-Key", "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC=="),
+            "sec-websocket-key",
+            "AQIDBAUGBwgJCgsMDQ4PEC==",
+        ),
+        (replacing("Upgrade", "Upgrade: h2c, WebSocket"), "upgrade", "websocket"),
+        (replacing("Upgrade", "Upgrade: websocket\r\nUpgrade: h2c"), "upgrade", "websocket"),
+        (
+            with_lines("Sec-WebSocket-Protocol: ogmios.v1:compact, a b, c=="),
+            "sec-websocket-protocol",
+            "ogmios.v1:compact, a b, c==",
+        ),
+        (HANDSHAKE.replacen(" /ws", " ws://other.example/ws", 1), "host", "other.example"),
+        (HANDSHAKE.replacen(" /ws", " WSS://other.example/ws", 1), "host", "other.example"),
+    ] {
+        let response = client.request(sent.as_bytes()).await;
+        assert_eq!(response.status, 101, "{sent:?}: {response:?}");
+        let head = backend.heads().pop().unwrap();
+        assert!(head.starts_with("GET /ws HTTP/1.1\r\n"), "{head}");
+        assert_eq!(RawResponse { status: 0, head }.all(name), value, "{sent:?}");
     }
 }

@@ -70,7 +70,7 @@ async fn rejects_invalid_targets() {
             "a:80",
             "*",
             "ftp://localhost/",
-            "ws://localhost/",
+            "wsx://localhost/",
             "http://u@localhost/",
             "http://u:p@localhost/",
             "http://localhost:99999/",

@@ -28,7 +28,7 @@ async fn rejected_heads_are_counted_once() {
         (with_lines("Expect: foo"), "expect admit"),
         (get("/"), "not_websocket admit"),
         (HANDSHAKE.replace("GET", "POST"), "method admit"),
-        (replacing("Sec-WebSocket-Key", "Sec-WebSocket-Key: short"), "handshake_invalid admit"),
+        (replacing("Sec-WebSocket-Key", "Sec-WebSocket-Key: a b"), "handshake_invalid admit"),
         (replacing("Sec-WebSocket-Version", "Sec-WebSocket-Version: 12"), "version admit"),
         (HANDSHAKE.replace("localhost", "elsewhere"), "no_route admit"),
         (with_lines("Origin: https://elsewhere.example"), "origin admit"),

@@ -224,6 +224,18 @@ async fn odd_responses_are_corrected() {
     }
 }
 
+// Requirements: RL15.
+#[tokio::test]
+async fn http_1_0_without_host_is_served_by_any_host() {
+    let backend = Backend::app(OK).await;
+    let (_proxy, mut stream) = proxy_for(&backend).await;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    assert_eq!(read_response(&mut stream).await.status, 200);
+    let [head] = backend.heads().try_into().unwrap();
+    let head = RawResponse { status: 0, head };
+    assert!(head.header("host").unwrap().starts_with("127.0.0.1:"), "{head:?}");
+}
+
 #[tokio::test]
 async fn truncated_response_never_looks_complete() {
     for sent in [
