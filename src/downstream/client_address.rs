@@ -22,6 +22,7 @@ pub fn identify(
         ForwardedHeader::XForwardedFor => Forwarded::from_x_forwarded(headers, is_trusted),
         ForwardedHeader::Forwarded => Forwarded::from_forwarded(headers, is_trusted),
     };
+    forwarded.from_trusted = trusted.contains(&connection.addr);
     forwarded.chain.push(connection.addr);
     let addr_source = match forwarded.chain_end {
         ChainEnd::Absent => connection.addr_source,

@@ -28,6 +28,8 @@ pub struct Forwarded {
     pub chain: Vec<ClientAddr>,
     /// Where reading the address list stopped, which decides how far `chain` can be trusted.
     pub chain_end: ChainEnd,
+    /// Whether the peer is a trusted proxy.
+    pub from_trusted: bool,
     /// Whether the client used TLS, if reported.
     pub secure: Option<bool>,
     /// The host and port that the client requested, as sent.

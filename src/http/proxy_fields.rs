@@ -36,9 +36,39 @@ pub fn is_proxy_field(name: &str) -> bool {
         )
 }
 
+/// Whether this proxy writes the field itself, or no hop may forward it. The others that belong to proxies
+/// (`X-Forwarded-User`, `X-Forwarded-Prefix`, `CF-Connecting-IP`) are forwarded from a trusted proxy:
+/// applications behind an authenticating proxy need them. From any other peer they could claim a user or an
+/// address.
+pub fn is_rewritten_field(name: &str) -> bool {
+    name.starts_with("proxy-")
+        || matches!(
+            name,
+            "forwarded"
+                | "host"
+                | "proxy"
+                | "x-forwarded-for"
+                | "x-forwarded-host"
+                | "x-forwarded-port"
+                | "x-forwarded-proto"
+                | "x-real-ip"
+                | "x-request-id"
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rewritten_fields_belong_to_proxies() {
+        for name in ["forwarded", "host", "proxy", "proxy-user", "x-forwarded-for", "x-real-ip"] {
+            assert!(is_rewritten_field(name) && is_proxy_field(name), "{name}");
+        }
+        for name in ["x-forwarded-user", "cf-connecting-ip", "early-data", "x-original-url"] {
+            assert!(!is_rewritten_field(name) && is_proxy_field(name), "{name}");
+        }
+    }
 
     #[test]
     fn forwarding_fields_belong_to_proxies() {

@@ -21,7 +21,7 @@ use super::{negotiate, trailers};
 use crate::config::settings::HeaderRules;
 use crate::http::extension::Extension;
 use crate::http::fields::{ConnectionOptions, is_hop_by_hop, lists_only};
-use crate::http::proxy_fields::is_proxy_field;
+use crate::http::proxy_fields::{is_proxy_field, is_rewritten_field};
 use crate::http::{Handshake, VIA_NAME};
 use crate::reject::RejectReason;
 
@@ -245,9 +245,11 @@ fn request_headers(
     };
     let host = host.ok_or(RejectReason::RequestInvalid("missing Host header"))?;
     headers.insert(HOST, host.clone());
+    let is_reserved =
+        if forwarded.forwarded.from_trusted { is_rewritten_field } else { is_proxy_field };
     for (name, value) in &head.headers {
         let is_removed = is_hop_by_hop(name)
-            || is_proxy_field(name.as_str())
+            || is_reserved(name.as_str())
             || forwarded.policy.drops_underscore(name)
             || options.has(name.as_str());
         if !is_removed && !dropped(name) {

@@ -209,13 +209,24 @@ async fn only_the_configured_header_counts() {
 
 // Requirements: XF06.
 #[tokio::test]
-async fn other_client_headers_are_removed() {
+async fn other_client_headers_come_from_trusted_proxies() {
     let setup = ForwardedSetup::new("", "").await;
-    let lines = "X-Real-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\nCF-Connecting-IP: 6.6.6.6";
-    for (host, client) in [(UNTRUSTED, "127.0.0.3"), (PROXY, "127.0.0.2")] {
-        let forwarded = setup.forwarded(host, lines).await;
+    let lines = "X-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nProxy: 6.6.6.6";
+    let names = [
+        "True-Client-IP",
+        "CF-Connecting-IP",
+        "X-Forwarded-User",
+        "X-Forwarded-Prefix",
+        "Early-Data",
+    ];
+    let more = names.map(|name| format!("\r\n{name}: 1"));
+    for (host, client, passed) in [(UNTRUSTED, "127.0.0.3", ""), (PROXY, "127.0.0.2", "1")] {
+        let forwarded = setup.forwarded(host, &(lines.to_owned() + &more.concat())).await;
         assert_eq!(forwarded.all("x-real-ip"), client);
         assert!(!forwarded.head.contains("6.6.6.6"), "{forwarded:?}");
+        for name in names {
+            assert_eq!(forwarded.all(name), passed, "{name} from {host:?}");
+        }
     }
 }
 
@@ -232,7 +243,7 @@ async fn scheme_host_port_come_from_trusted_proxies() {
     let untrusted = setup.forwarded(UNTRUSTED, lines).await;
     assert_eq!(of(&untrusted), ["http", "localhost", "80", ""]);
     let proxy = setup.forwarded(PROXY, lines).await;
-    assert_eq!(of(&proxy), ["https", "chat.example:8443", "9443", ""]);
+    assert_eq!(of(&proxy), ["https", "chat.example:8443", "9443", "/x"]);
     let malformed = "X-Forwarded-Proto: gopher\r\nX-Forwarded-Host: a b\r\nX-Forwarded-Port: -1";
     assert_eq!(of(&setup.forwarded(PROXY, malformed).await), ["http", "localhost", "80", ""]);
     let secure = "X-Forwarded-Proto: wss";
