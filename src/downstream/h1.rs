@@ -103,7 +103,7 @@ where
             let response = respond(reply, &sender).await;
             // A client that was not told to continue may or may not send its body.
             let is_last = is_last || output.has_expectation();
-            let response = if is_last { closing(response) } else { response };
+            let response = if is_last { closing(response, version) } else { response };
             Ok::<_, Infallible>(response.map(|body| OutputBody::new(body, output, version)))
         }) as Pin<Box<dyn Future<Output = _> + Send>>
     });
@@ -215,7 +215,9 @@ impl<T> Event<T> {
 }
 
 /// Announces that the connection ends with this response (RFC 9112 9.6).
-fn closing(mut response: Response<Body>) -> Response<Body> {
+fn closing(mut response: Response<Body>, version: Version) -> Response<Body> {
+    // Otherwise hyper adds keep-alive for an HTTP/1.0 client that asked for it.
+    *response.version_mut() = version;
     let close = HeaderValue::from_static("close");
     if response.headers().get(CONNECTION) != Some(&close) {
         response.headers_mut().append(CONNECTION, close);

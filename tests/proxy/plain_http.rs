@@ -237,6 +237,17 @@ async fn http_1_0_without_host_is_served_by_any_host() {
 }
 
 #[tokio::test]
+async fn http_1_0_gets_one_connection_option() {
+    let backend = Backend::app(OK).await;
+    let (_proxy, mut stream) = proxy_for(&backend).await;
+    let sent = "GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    let response = read_response(&mut stream).await;
+    assert_eq!(response.all("connection"), "close", "{response:?}");
+    assert_eq!(read_to_end(&mut stream).await, b"ok");
+}
+
+#[tokio::test]
 async fn truncated_response_never_looks_complete() {
     for sent in [
         "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart",
