@@ -266,7 +266,8 @@ impl ConnectionContext {
             return Err(RejectReason::Draining);
         }
         let limit = route.timeouts.connect;
-        connect(&*self.state.net, &order, &forwarded.proxy_header(), limit).await
+        connect(&*self.state.net, &order, forwarded.client.key, &forwarded.proxy_header(), limit)
+            .await
     }
 }
 

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::pool::Backend;
+use super::pool::{Backend, address_order};
+use crate::client::ClientKey;
 use crate::net::network::Net;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
@@ -24,7 +25,8 @@ pub struct BackendConnection {
 }
 
 /// Connects to the first backend of `order` that accepts, and sends `proxy_header` (a PROXY header or
-/// nothing) before anything else.
+/// nothing) before anything else. Of a backend whose name has several addresses, each client (`key`) has
+/// its own order.
 ///
 /// A backend that refuses the connection or exceeds its share of the time is counted as failed, and
 /// the next one is tried. Every attempt except the last gets half of the remaining time, so that one
@@ -38,6 +40,7 @@ pub struct BackendConnection {
 pub async fn connect(
     net: &dyn Net,
     order: &[Arc<Backend>],
+    key: ClientKey,
     proxy_header: &[u8],
     limit: Duration,
 ) -> Result<BackendConnection, RejectReason> {
@@ -45,14 +48,15 @@ pub async fn connect(
     let mut failure = RejectReason::NoBackend;
     for (index, backend) in order.iter().enumerate() {
         let until = attempt_deadline(deadline, index + 1 == order.len());
-        let error =
-            match timeout_at(until, connect_backend(net, backend, proxy_header, until)).await {
-                Ok(Ok(stream)) => {
-                    return Ok(BackendConnection { stream, backend: Arc::clone(backend) });
-                }
-                Ok(Err(error)) => error,
-                Err(elapsed) => elapsed.into(),
-            };
+        let error = match timeout_at(until, connect_backend(net, backend, key, proxy_header, until))
+            .await
+        {
+            Ok(Ok(stream)) => {
+                return Ok(BackendConnection { stream, backend: Arc::clone(backend) });
+            }
+            Ok(Err(error)) => error,
+            Err(elapsed) => elapsed.into(),
+        };
         match classify(&error) {
             ConnectFailure::Backend => backend.record_failure(&error),
             // Says nothing about the backend, which stays up.
@@ -76,10 +80,12 @@ fn attempt_deadline(deadline: Instant, is_last: bool) -> Instant {
 async fn connect_backend(
     net: &dyn Net,
     backend: &Backend,
+    key: ClientKey,
     proxy_header: &[u8],
     until: Instant,
 ) -> io::Result<Socket> {
-    let addresses = backend.resolver.addresses(net, &backend.address).await?;
+    let found = backend.resolver.addresses(net, &backend.address).await?;
+    let addresses = address_order(key, &found);
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for (index, address) in addresses.iter().enumerate() {
         let until = attempt_deadline(until, index + 1 == addresses.len());
@@ -128,14 +134,68 @@ fn classify(error: &io::Error) -> ConnectFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tokio::net::{TcpListener, TcpStream};
     use tokio::time::timeout;
 
     use super::*;
+    use crate::client::{ClientAddr, KeyPrefixes};
     use crate::net::network::{NetFuture, SystemNet};
     use crate::upstream::scripted::{assert_send, backend, backend_at, refusing_port};
 
     const LIMIT: Duration = Duration::from_secs(5);
+
+    fn key(last: u8) -> ClientKey {
+        let addr = SocketAddr::from(([192, 0, 2, last], 1));
+        ClientKey::new(&ClientAddr::new(addr), KeyPrefixes::default())
+    }
+
+    /// A resolver that turns its answer round with each lookup, as name servers do.
+    #[derive(Debug)]
+    struct RotatingNet(AtomicUsize, Vec<SocketAddr>);
+
+    impl Net for RotatingNet {
+        fn connect(&self, address: SocketAddr) -> NetFuture<'_, Socket> {
+            SystemNet.connect(address)
+        }
+
+        fn resolve<'a>(&'a self, _: &'a str, _: u16) -> NetFuture<'a, Vec<SocketAddr>> {
+            let mut found = self.1.clone();
+            found.rotate_left(self.0.fetch_add(1, Ordering::Relaxed) % self.1.len());
+            Box::pin(async { Ok(found) })
+        }
+
+        fn fill_random(&self, bytes: &mut [u8]) {
+            SystemNet.fill_random(bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_client_keeps_its_address_of_a_name() {
+        let mut listeners = Vec::new();
+        for host in [1, 2, 3] {
+            let address = SocketAddr::from(([127, 0, 0, host], 0));
+            listeners.push(TcpListener::bind(address).await.unwrap());
+        }
+        let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        let net = RotatingNet(AtomicUsize::new(0), addresses);
+        let mut used = BTreeSet::new();
+        for client in 0..20 {
+            let mut of_client = BTreeSet::new();
+            for _ in 0..4 {
+                // Nothing is cached, as after the end of the cache's time.
+                let order = [backend_at(("replicas.internal", 1))];
+                let connected = connect(&net, &order, key(client), b"", LIMIT).await.unwrap();
+                let Socket::Tcp(tcp) = &connected.stream else { panic!("TCP") };
+                of_client.insert(tcp.peer_addr().unwrap());
+            }
+            assert_eq!(of_client.len(), 1, "client {client}: {of_client:?}");
+            used.extend(of_client);
+        }
+        assert_eq!(used.len(), 3, "20 clients use every address");
+    }
 
     // Requirements: BM01.
     #[tokio::test]
@@ -144,7 +204,8 @@ mod tests {
         let (dead, alive) = (backend_at(refusing_port()), backend(&listener));
         let order = [Arc::clone(&dead), Arc::clone(&alive)];
         for _ in 0..3 {
-            let connection = assert_send(connect(&SystemNet, &order, b"", LIMIT)).await.unwrap();
+            let connection =
+                assert_send(connect(&SystemNet, &order, key(1), b"", LIMIT)).await.unwrap();
             assert!(Arc::ptr_eq(&connection.backend, &alive));
             let Socket::Tcp(tcp) = &connection.stream else { panic!("TCP") };
             assert!(tcp.nodelay().unwrap());
@@ -158,11 +219,11 @@ mod tests {
     async fn refused_by_all_is_no_backend() {
         let order = [backend_at(refusing_port()), backend_at(refusing_port())];
         assert_eq!(
-            connect(&SystemNet, &order, b"", LIMIT).await.unwrap_err(),
+            connect(&SystemNet, &order, key(1), b"", LIMIT).await.unwrap_err(),
             RejectReason::NoBackend
         );
         assert_eq!(
-            connect(&SystemNet, &[], b"", LIMIT).await.unwrap_err(),
+            connect(&SystemNet, &[], key(1), b"", LIMIT).await.unwrap_err(),
             RejectReason::NoBackend
         );
     }
@@ -174,7 +235,7 @@ mod tests {
         let now = Instant::now();
         order[0].health.record_failure(now);
         order[0].health.record_failure(now);
-        connect(&SystemNet, &order, b"", LIMIT).await.unwrap();
+        connect(&SystemNet, &order, key(1), b"", LIMIT).await.unwrap();
         assert!(order[0].health.record_failure(now).is_some());
     }
 
@@ -184,10 +245,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         // On most machines `localhost` resolves to `::1` first, where nothing listens.
         let order = [backend_at(("localhost", port))];
-        assert!(connect(&SystemNet, &order, b"", LIMIT).await.is_ok());
+        assert!(connect(&SystemNet, &order, key(1), b"", LIMIT).await.is_ok());
         let order = [backend_at(("no-such-host.invalid", 9))];
         assert_eq!(
-            connect(&SystemNet, &order, b"", LIMIT).await.unwrap_err(),
+            connect(&SystemNet, &order, key(1), b"", LIMIT).await.unwrap_err(),
             RejectReason::NoBackend
         );
     }
@@ -199,16 +260,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let order = [Arc::clone(&full), backend(&listener)];
         let connection =
-            connect(&SystemNet, &order, b"", Duration::from_millis(400)).await.unwrap();
+            connect(&SystemNet, &order, key(1), b"", Duration::from_millis(400)).await.unwrap();
         assert!(Arc::ptr_eq(&connection.backend, &order[1]));
 
         let started = Instant::now();
-        let error =
-            connect(&SystemNet, &order[..1], b"", Duration::from_millis(200)).await.unwrap_err();
+        let error = connect(&SystemNet, &order[..1], key(1), b"", Duration::from_millis(200))
+            .await
+            .unwrap_err();
         assert_eq!(error, RejectReason::ConnectTimeout);
         assert_eq!(error.key(), Some("timeouts.connect"));
         assert!(started.elapsed() < Duration::from_secs(2));
-        connect(&SystemNet, &order[..1], b"", Duration::from_millis(50)).await.unwrap_err();
+        connect(&SystemNet, &order[..1], key(1), b"", Duration::from_millis(50)).await.unwrap_err();
         assert!(!full.health.is_up(Instant::now()), "a timeout counts as a failure");
     }
 
@@ -257,7 +319,8 @@ mod tests {
             (Errno::CONNREFUSED, RejectReason::NoBackend, false),
         ] {
             for _ in 0..5 {
-                let error = connect(&FailingNet(errno), &order, b"", LIMIT).await.unwrap_err();
+                let error =
+                    connect(&FailingNet(errno), &order, key(1), b"", LIMIT).await.unwrap_err();
                 assert_eq!(error, reason);
             }
             assert_eq!(order[0].health.is_up(Instant::now()), is_up, "{errno}");

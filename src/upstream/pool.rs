@@ -1,6 +1,7 @@
 //! Backend selection: weighted rendezvous hashing of the client key over the backends of a route.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -125,6 +126,23 @@ impl Pool {
         });
         order.into_iter().map(|(_, _, backend)| Arc::clone(backend)).collect()
     }
+}
+
+/// The addresses of one name in the order in which this client tries them, whatever the order in which a
+/// resolver lists them. The family that the resolver prefers comes first, since the other one may not be
+/// reachable (RFC 6724).
+pub fn address_order(key: ClientKey, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let prefers_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let rank = |address: &SocketAddr| {
+        let ip = match address.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        (address.is_ipv6() != prefers_v6, hash(&[&key.to_bytes(), &ip.octets()]))
+    };
+    let mut order = addresses.to_vec();
+    order.sort_by_cached_key(rank);
+    order
 }
 
 /// Weighted rendezvous hashing: the backend with the highest `-w / ln(u)` is selected, which gives each

@@ -27,8 +27,9 @@ struct ResolvedAddresses {
 }
 
 impl CachedResolver {
-    /// Returns the addresses to try, in the resolver's order. An IP address is returned as it is, and a
-    /// cached result for ten seconds; if a later lookup fails, the last result is returned again.
+    /// Returns the addresses of a backend, sorted, with the family first that the resolver prefers. An IP
+    /// address is returned as it is, and a cached result for ten seconds; if a later lookup fails, the
+    /// last result is returned again.
     ///
     /// # Errors
     /// The lookup failed and no earlier result exists.
@@ -54,7 +55,10 @@ impl CachedResolver {
             return Ok(addresses);
         }
         match net.resolve(&address.host, address.port).await {
-            Ok(found) => {
+            Ok(mut found) => {
+                // Sorted within each family, so that the same addresses are kept each time.
+                let prefers_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
+                found.sort_by_key(|address| (address.is_ipv6() != prefers_v6, *address));
                 let addresses: Arc<[SocketAddr]> = found.into_iter().take(ADDRESSES_MAX).collect();
                 let resolved =
                     ResolvedAddresses { resolved_at: Instant::now(), addresses: addresses.clone() };
@@ -78,8 +82,8 @@ impl CachedResolver {
 
 /// How long a result is used without another lookup.
 const CACHE_TTL: Duration = Duration::from_secs(10);
-/// Maximum number of addresses tried per name.
-const ADDRESSES_MAX: usize = 16;
+/// Maximum number of addresses used per name.
+const ADDRESSES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
