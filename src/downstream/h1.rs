@@ -277,10 +277,13 @@ async fn discard_input<S: Stream>(io: &mut HttpIo<S>) -> io::Result<()> {
 
 fn classify(error: &hyper::Error, unread: &[u8]) -> DropReason {
     if error.is_parse() {
+        let error = error.to_string();
+        // The target is judged after the head was taken from the buffer; hyper has no other sign of it.
+        if error.contains("URI") {
+            return DropReason::HeadInvalid(INVALID_TARGET.to_owned());
+        }
         let limits = HeadLimits { bytes: HEAD_BYTES_MAX, fields: HEADERS_MAX };
-        return DropReason::HeadInvalid(
-            describe(unread, limits).unwrap_or_else(|| error.to_string()),
-        );
+        return DropReason::HeadInvalid(describe(unread, limits).unwrap_or(error));
     }
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {
@@ -298,6 +301,8 @@ fn classify(error: &hyper::Error, unread: &[u8]) -> DropReason {
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Maximum number of header lines; more are answered with 431.
 const HEADERS_MAX: usize = 64;
+const INVALID_TARGET: &str = "request target with a character that must be percent-encoded, such as a \
+                              quotation mark, < or >";
 /// Capacity of the event channel, which is read after every poll of the connection.
 const EVENTS_MAX: usize = 4;
 /// Time for the first request of a connection that was accepted just before a drain started, so that its

@@ -279,6 +279,7 @@ async fn records_locate_the_mistake() {
             "header line 2: invalid byte 0x20 in the name \"X Sensor\"",
         ),
         (with("X-Sensor"), 400, "header line 2, \"X-Sensor\", has no colon"),
+        (get("/?a=<b>"), 400, "request target with a character that must be percent-encoded"),
         (get("/a b"), 400, "request line with 3 spaces instead of method, target, version"),
         (
             get("/").replace("1.1", "1.2"),
