@@ -326,7 +326,7 @@ async def drain(port, pipe):
         ahead = [sum(tenths[:at]) - at * share for at in range(1, 10)]
         must(all(abs(count) <= share / 4 for count in ahead), f"uneven: {tenths}")
         stopped = next(r for r in proxy.records() if r.get("message") == "shutdown complete")
-        same((stopped["sessions"], stopped["aborted"]), (most, 0))
+        same((stopped["tunnels"], stopped["aborted"]), (most, 0))
         pipe.send("ends")
         ends = await loop.run_in_executor(None, pipe.recv)
         same((ends["1001"], ends["aborted"]), (most, 0))
