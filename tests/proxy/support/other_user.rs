@@ -12,7 +12,9 @@ use super::TIDEGATE;
 /// since other users may not be able to read the build folder.
 pub fn other_user(folder: &Path) -> Command {
     let copy = folder.join("tidegate");
-    fs::copy(TIDEGATE, &copy).unwrap();
+    // Not by `fs::copy`: a process that another test starts meanwhile would inherit the open file until
+    // it executes its program, and a file that is open for writing cannot be executed.
+    assert!(Command::new("cp").arg(TIDEGATE).arg(&copy).status().unwrap().success());
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(copy);
     command.uid(OVERFLOW_UID).gid(OVERFLOW_UID).current_dir("/");
