@@ -297,7 +297,8 @@ impl Model {
     }
 
     /// A Close to a side that violated a rule follows all that the other side sent before its own
-    /// Close, unless the other side ends, violates a rule itself, or takes longer than the grace.
+    /// Close, unless the other side ends, stops reading, violates a rule itself, or takes longer than
+    /// the grace.
     fn check_close(&mut self, to: Side) {
         use TerminationReason::{LimitExceeded, ProtocolError};
         let end = self.session.termination();
@@ -305,8 +306,9 @@ impl Model {
             matches!(end, Some(LimitExceeded(side, _) | ProtocolError(side, _)) if side == to);
         let in_grace = self.ended.is_none_or(|ended| self.now - ended < self.grace);
         let limited = self.limited[to.other() as usize];
+        let stalled = self.session.shutdown(to.other()) == Shutdown::Abort;
         let other = self.stream(to.other());
-        if at_fault && in_grace && !limited && !other.gone && !other.invalid {
+        if at_fault && in_grace && !limited && !stalled && !other.gone && !other.invalid {
             let unrelayed = &other.relayable[other.relayed.len()..];
             assert_eq!(unrelayed.first(), Some(&0x88), "a Close overtakes what was sent before");
         }

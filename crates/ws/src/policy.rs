@@ -170,15 +170,15 @@ impl SessionPolicy {
 
 impl Limits {
     /// A limit on messages, with limits on fragments and age that let a message of that size
-    /// arrive: 1,024 fragments (1 KiB on average) and two minutes (8.7 KiB/s) per started MiB.
-    /// Without a limit that closes, there is none on fragments and age either.
+    /// arrive, and with the same action: 1,024 fragments (1 KiB on average) and two minutes
+    /// (8.7 KiB/s) per started MiB. Without a limit on messages, there is none on these either.
     pub const fn for_messages(message: Option<Limit>) -> Self {
         let mut limits = Self { message, ..Self::NONE };
-        if let Some(Limit { max, action: LimitAction::Close }) = message {
+        if let Some(Limit { max, action }) = message {
             let mib = if max == 0 { 1 } else { max.div_ceil(1 << 20) };
-            limits.fragments = Some(Limit::close(mib.saturating_mul(1024)));
+            limits.fragments = Some(Limit { max: mib.saturating_mul(1024), action });
             let age = Duration::from_secs(mib.saturating_mul(120));
-            limits.message_age = Some(AgeLimit { max: age, action: LimitAction::Close });
+            limits.message_age = Some(AgeLimit { max: age, action });
         }
         limits
     }

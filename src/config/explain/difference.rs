@@ -303,7 +303,16 @@ fn keys_in_file(
 /// Whether a route uses the top-level value of this key.
 fn is_top_level_value(settings: &Settings, key: &str) -> bool {
     let below = key.split_once("].").map_or("", |(_, below)| below);
-    is_route_key(below) && settings.source_map.line(key).is_none()
+    let is_set = |key: &str| settings.source_map.line(key).is_some();
+    let follows_own = followed_key(below)
+        .is_some_and(|followed| !is_set(below) && is_set(&key.replace(below, followed)));
+    is_route_key(below) && !is_set(key) && !follows_own
+}
+
+/// The key of the same table whose value determines that of this key where it is not set.
+fn followed_key(key: &str) -> Option<&'static str> {
+    let follows = ["limits.fragments_from_client", "limits.message_age_from_client"];
+    follows.contains(&key).then_some("limits.message_from_client")
 }
 
 /// Whether a key of a table that exists once may also be set in a route.

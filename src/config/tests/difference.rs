@@ -51,6 +51,25 @@ fn equivalent_files_have_no_differences() {
     assert_eq!(errors(&top_level, &format!("{PLAIN}[route.limits]\nidle = \"2h\"\n")), [""; 0]);
 }
 
+/// Fragments and age follow the message limit of the table that sets it.
+#[test]
+fn limits_that_follow_another_change_with_it() {
+    let file = |own: &str, top_level: &str| {
+        let size = |size: &str| format!("message_from_client = \"{size}\"\n");
+        format!("{PLAIN}[route.limits]\n{}[limits]\n{}", size(own), size(top_level))
+    };
+    assert_eq!(errors(&file("1MiB", "16MiB"), &file("1MiB", "32MiB")), [""; 0]);
+    let route = "route chat.example.com changed (route[0].limits.message_from_client: \"1MiB\" -> \
+                 \"2MiB\", route[0].limits.fragments_from_client: 1024 -> 2048, \
+                 route[0].limits.message_age_from_client: \"2m\" -> \"4m\")";
+    assert_eq!(errors(&file("1MiB", "16MiB"), &file("2MiB", "16MiB")), [route]);
+    // A value that the top-level table sets itself does not follow.
+    let fragments =
+        |number: u32| file("1MiB", "16MiB") + &format!("fragments_from_client = {number}\n");
+    let limits = "limits  changed (limits.fragments_from_client: 7 -> 8)";
+    assert_eq!(errors(&fragments(7), &fragments(8)), [limits]);
+}
+
 #[test]
 fn differences_name_their_keys() {
     assert_eq!(

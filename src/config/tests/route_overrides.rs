@@ -1,6 +1,6 @@
 //! Keys of top-level tables that a route overrides, and limits that follow the size of messages.
 
-use ws::{AgeLimit, Limit};
+use ws::{AgeLimit, Limit, LimitAction};
 
 use super::*;
 use crate::config::settings::RouteSettings;
@@ -50,7 +50,10 @@ fn fragments_and_age_follow_the_message_limit() {
     assert_eq!(limits(&of("\"64MiB\""), ""), (Some(64 << 20), Some(65_536), Some(7680)));
     assert_eq!(limits(&of("\"off\""), ""), (None, None, None));
     let report = of("{ max = \"1MiB\", action = \"report\" }");
-    assert_eq!(limits(&report, ""), (Some(1 << 20), None, None));
+    assert_eq!(limits(&report, ""), (Some(1 << 20), Some(1024), Some(120)));
+    let derived = routes(&report, "")[0].policy.from_client;
+    let actions = [derived.fragments.unwrap().action, derived.message_age.unwrap().action];
+    assert_eq!(actions, [LimitAction::Report; 2]);
     // What is set stays.
     let set = "[limits]\nfragments_from_client = 7\nmessage_from_client = \"2MiB\"";
     assert_eq!(limits("", set), (Some(2 << 20), Some(7), Some(240)));

@@ -40,10 +40,8 @@ impl TomlValue for UnderscoreName {
                 Problem::new(format!("{name} has no underscore, so it is forwarded anyway"));
             return Err(problem.help("remove it from this list"));
         }
-        let plain = name.as_str().replace('_', "-");
-        let is_controlled = HeaderName::from_bytes(plain.as_bytes())
-            .is_ok_and(|plain| protected(&plain).is_some() || is_proxy_field(plain.as_str()));
-        if is_controlled {
+        if !may_be_forwarded(&name) {
+            let plain = name.as_str().replace('_', "-");
             let problem = Problem::new(format!(
                 "{name} cannot be forwarded: applications that follow CGI take it for {plain}, which \
                  clients must not set"
@@ -52,6 +50,14 @@ impl TomlValue for UnderscoreName {
         }
         Ok(Self(name))
     }
+}
+
+/// Whether a field with an underscore in its name may be forwarded if the operator lists it: not if an
+/// application that follows CGI takes it for one that clients must not set.
+pub fn may_be_forwarded(name: &HeaderName) -> bool {
+    let plain = name.as_str().replace('_', "-");
+    !HeaderName::from_bytes(plain.as_bytes())
+        .is_ok_and(|plain| protected(&plain).is_some() || is_proxy_field(plain.as_str()))
 }
 
 /// A field to set, for example `"X-Env: prod"`.

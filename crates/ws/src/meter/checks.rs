@@ -73,6 +73,7 @@ impl FrameMeter {
                 Ok(())
             }
             Ok(Some((header, Some(OpCode::Text | OpCode::Binary | OpCode::Continuation)))) => {
+                self.drop_text_check();
                 self.begin_compressed_frame(&header, rest, context)?;
                 run.len += header.len;
                 self.advance(rest.len() - header.len, run, sizes);

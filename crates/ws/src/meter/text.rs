@@ -40,7 +40,10 @@ impl FrameMeter {
         let mut check = match (header.opcode, self.inspector.as_deref()) {
             (OpCode::Text, _) => Utf8Check::default(),
             (OpCode::Continuation, Some(Inspector::Text(started))) => started.clone(),
-            _ => return Ok(()),
+            _ => {
+                self.drop_text_check();
+                return Ok(());
+            }
         };
         check.begin_frame(header.key_len);
         let body = rest.get(header.len..).unwrap_or_default();
@@ -65,6 +68,13 @@ impl FrameMeter {
                 self.check_text(check, available, context)
             }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Ends the check of a text message, of which an invalid frame was passed on or which has ended.
+    pub(super) fn drop_text_check(&mut self) {
+        if matches!(self.inspector.as_deref(), Some(Inspector::Text(_))) {
+            self.inspector = None;
         }
     }
 

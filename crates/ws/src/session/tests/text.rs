@@ -134,3 +134,16 @@ fn close_after_an_invalid_text_is_not_read() {
     assert_eq!(harness.feed_from(Client, &frame(Client, 0x81, b"more")), 0);
     assert_eq!(harness.session.stats().up.messages, 0);
 }
+
+/// An invalid last frame that passes ends the check of its message.
+#[test]
+fn check_ends_with_a_message_that_is_reported() {
+    let policy = SessionPolicy { utf8: true, strict: Strictness::Report, ..policy() };
+    let mut harness = Harness::with_policy(policy);
+    harness.feed_from(Client, &frame(Client, 0x01, b"abc"));
+    harness.feed_from(Client, &frame(Client, 0xa0, b"def"));
+    let reported = harness.session.reported(Client);
+    feed_in_pieces(&mut harness, &frame(Client, 0x82, &[0xff; 300]), 20);
+    assert_eq!(harness.session.reported(Client), reported, "the binary message is valid");
+    assert_eq!(harness.session.termination(), None);
+}
