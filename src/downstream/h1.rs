@@ -278,9 +278,13 @@ async fn discard_input<S: Stream>(io: &mut HttpIo<S>) -> io::Result<()> {
 fn classify(error: &hyper::Error, unread: &[u8]) -> DropReason {
     if error.is_parse() {
         let error = error.to_string();
-        // The target is judged after the head was taken from the buffer; hyper has no other sign of it.
+        // hyper judges the target and the framing after it has taken the head from its buffer, which then
+        // starts with the body. It has no other sign of it than the text.
         if error.contains("URI") {
             return DropReason::HeadInvalid(INVALID_TARGET.to_owned());
+        }
+        if error.contains("content-length") || error.contains("transfer-encoding") {
+            return DropReason::HeadInvalid(error);
         }
         let limits = HeadLimits { bytes: HEAD_BYTES_MAX, fields: HEADERS_MAX };
         return DropReason::HeadInvalid(describe(unread, limits).unwrap_or(error));
@@ -301,8 +305,8 @@ fn classify(error: &hyper::Error, unread: &[u8]) -> DropReason {
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Maximum number of header lines; more are answered with 431.
 const HEADERS_MAX: usize = 64;
-const INVALID_TARGET: &str = "request target with a character that must be percent-encoded, such as a \
-                              quotation mark, < or >";
+const INVALID_TARGET: &str = "request target that is neither a path nor a URI, or with a character that \
+                              must be percent-encoded, such as a quotation mark, < or >";
 /// Capacity of the event channel, which is read after every poll of the connection.
 const EVENTS_MAX: usize = 4;
 /// Time for the first request of a connection that was accepted just before a drain started, so that its

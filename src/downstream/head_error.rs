@@ -15,7 +15,8 @@ pub struct HeadLimits {
 }
 
 /// Describes the first mistake in the unread bytes of a connection, which start with the rejected
-/// head. It contains no values of header fields. `None` if there is no mistake that hyper rejects.
+/// head. It contains no values of header fields, and no text that may be one. `None` if there is no mistake that
+/// hyper rejects.
 pub fn describe(unread: &[u8], limits: HeadLimits) -> Option<String> {
     let head = unread.trim_ascii_start();
     if let Some(protocol) = other_protocol(head) {
@@ -38,7 +39,8 @@ pub fn describe(unread: &[u8], limits: HeadLimits) -> Option<String> {
             None => (line, &b""[..]),
         };
         if line.len() > largest.1 {
-            largest = (name, line.len());
+            let is_name = !value.is_empty() && is_token(name);
+            largest = (if is_name { name } else { b"" }, line.len());
         }
         // The last line may be incomplete if the head is too large.
         let is_complete = head.len() < limits.bytes || count < limits.fields;
@@ -88,7 +90,9 @@ fn request_line(line: &[u8], is_truncated: bool) -> Option<String> {
         ));
     };
     if !is_token(method) {
-        return Some(format!("request line: {} is not a method", shown(method)));
+        let at = method.iter().position(|byte| !is_token(&[*byte])).unwrap_or_default();
+        let byte = byte_at(method, at);
+        return Some(format!("request line: invalid {byte} at position {at} of the method"));
     }
     if let Some(at) = invalid_byte(target) {
         let byte = byte_at(target, at);
@@ -104,15 +108,16 @@ fn field_line(number: usize, name: &[u8], value: &[u8]) -> Option<String> {
     if name.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
         return Some(format!("header line {number} starts with a space (obsolete line folding)"));
     }
-    if let Some(at) = name.iter().position(|byte| !is_token(&[*byte])) {
-        let byte = byte_at(name, at);
-        return Some(format!("header line {number}: invalid {byte} in the name {}", shown(name)));
+    // Text without a colon or with an invalid byte may be a value, for example after a line end in one.
+    if value.is_empty() {
+        return Some(format!("header line {number} has no colon"));
     }
     if name.is_empty() {
         return Some(format!("header line {number} has no name"));
     }
-    if value.is_empty() {
-        return Some(format!("header line {number}, {}, has no colon", shown(name)));
+    if let Some(at) = name.iter().position(|byte| !is_token(&[*byte])) {
+        let byte = byte_at(name, at);
+        return Some(format!("header line {number}: invalid {byte} at position {at} of the name"));
     }
     let at = value.iter().position(|byte| !matches!(byte, b'\t' | b' '..=b'~' | 0x80..))?;
     let byte = byte_at(value, at);
@@ -161,11 +166,11 @@ mod tests {
             field("X-A: a\u{1}b"),
             "header line 2: invalid byte 0x01 at position 2 of \"X-A\""
         );
-        assert_eq!(field("X A: b"), "header line 2: invalid byte 0x20 in the name \"X A\"");
-        assert_eq!(field("X-A : b"), "header line 2: invalid byte 0x20 in the name \"X-A \"");
+        assert_eq!(field("X A: b"), "header line 2: invalid byte 0x20 at position 1 of the name");
+        assert_eq!(field("X-A : b"), "header line 2: invalid byte 0x20 at position 3 of the name");
         assert_eq!(field(" b"), "header line 2 starts with a space (obsolete line folding)");
         assert_eq!(field(": b"), "header line 2 has no name");
-        assert_eq!(field("X-A"), "header line 2, \"X-A\", has no colon");
+        assert_eq!(field("X-A"), "header line 2 has no colon");
         assert_eq!(field("X-A: \u{e9}\t"), "");
         for (line, expected) in [
             (
@@ -173,7 +178,7 @@ mod tests {
                 "request line: invalid byte 0x7f at position 2 of the target",
             ),
             ("GET /a b HTTP/1.1", "request line with 3 spaces instead of method, target, version"),
-            ("GE\u{1}T / HTTP/1.1", "request line: \"GE\\x01T\" is not a method"),
+            ("GE\u{1}T / HTTP/1.1", "request line: invalid byte 0x01 at position 2 of the method"),
             ("GET / HTTP/1.2", "request line: \"HTTP/1.2\" is not HTTP/1.1 or HTTP/1.0"),
             ("garbage", "request line with 0 spaces instead of method, target, version"),
         ] {

@@ -32,12 +32,14 @@ impl InterimSender {
         self.expects_continue
     }
 
-    /// Sends an interim response, unless the client cannot receive it, does not expect a 100, or has not
-    /// read those before.
+    /// Sends an interim response, unless the client cannot receive it, does not expect a 100, or too much
+    /// is waiting to be written.
     pub fn send(&self, response: &Response<()>) {
         let is_continue = response.status() == StatusCode::CONTINUE;
         if self.is_supported && (self.expects_continue || !is_continue) {
-            self.output.queue_interim(&serialize(response));
+            // Only one 100 is awaited.
+            let is_awaited = is_continue && self.output.has_expectation();
+            self.output.queue_interim(&serialize(response), is_awaited);
             if is_continue {
                 self.output.close_expectation();
             }

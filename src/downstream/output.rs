@@ -72,11 +72,11 @@ impl ResponseOutput {
         self.0.has_expectation.store(false, Ordering::Relaxed);
     }
 
-    /// Queues an interim response for the request in progress. It is left out if the client has not read
-    /// those before.
-    pub fn queue_interim(&self, head: &[u8]) {
+    /// Queues an interim response for the request in progress. It is left out if too much has been queued
+    /// since the last write, unless the client waits for it.
+    pub fn queue_interim(&self, head: &[u8], is_awaited: bool) {
         let mut queue = self.0.interim.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.len() + head.len() <= INTERIM_BYTES_MAX {
+        if is_awaited || queue.len() + head.len() <= INTERIM_BYTES_MAX {
             queue.extend_from_slice(head);
             self.0.has_interim.store(true, Ordering::Relaxed);
         }

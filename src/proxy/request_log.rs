@@ -12,7 +12,7 @@ use hyper::{Request, StatusCode};
 use super::deciding_setting;
 use super::route::Route;
 use super::snapshot::Snapshot;
-use crate::http::forwarded::Forwarded;
+use crate::http::forwarded::{Forwarded, InvalidForwarded};
 use crate::reject::RejectReason;
 use crate::reject::abort::AbortCause;
 use crate::sessions::connection::Connection;
@@ -73,7 +73,7 @@ impl RequestLog {
             origin: text(ORIGIN),
             user_agent: text(USER_AGENT),
             traceparent: only_traceparent(request),
-            forwarded_invalid: named_invalid(forwarded),
+            forwarded_invalid: named_invalid(forwarded, &snapshot.settings.log.redact),
             dropped_headers: None,
             detail: None,
             redact: snapshot.settings.log.redact.clone(),
@@ -187,12 +187,15 @@ fn first(raw: &[u8]) -> Box<str> {
 }
 
 /// What trusted proxies sent that could not be understood, as text; none in most requests.
-fn named_invalid(forwarded: &Forwarded) -> Option<Box<str>> {
+fn named_invalid(forwarded: &Forwarded, redact: &[String]) -> Option<Box<str>> {
     if forwarded.invalid.is_empty() {
         return None;
     }
-    let named: Vec<String> =
-        forwarded.invalid.iter().map(|invalid| truncate(&invalid.to_string())).collect();
+    let shown = |invalid: &InvalidForwarded| {
+        let value = origin(&invalid.value, redact).into();
+        InvalidForwarded { value, ..*invalid }.to_string()
+    };
+    let named: Vec<String> = forwarded.invalid.iter().map(shown).collect();
     Some(named.join("; ").into())
 }
 

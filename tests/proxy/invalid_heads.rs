@@ -276,10 +276,21 @@ async fn records_locate_the_mistake() {
         (
             with("X Sensor: secret"),
             400,
-            "header line 2: invalid byte 0x20 in the name \"X Sensor\"",
+            "header line 2: invalid byte 0x20 at position 1 of the name",
         ),
-        (with("X-Sensor"), 400, "header line 2, \"X-Sensor\", has no colon"),
-        (get("/?a=<b>"), 400, "request target with a character that must be percent-encoded"),
+        (with("X-Sensor secret"), 400, "header line 2 has no colon"),
+        (with("X: a\nsecret; b"), 400, "header line 3 has no colon"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5x\r\n\r\n{secret b c".to_owned(),
+            400,
+            "content-length",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\nsecret: b c".to_owned(),
+            400,
+            "transfer-encoding",
+        ),
+        (get("/?a=<b>"), 400, "or with a character that must be percent-encoded"),
         (get("/a b"), 400, "request line with 3 spaces instead of method, target, version"),
         (
             get("/").replace("1.1", "1.2"),
@@ -309,7 +320,7 @@ async fn records_locate_the_mistake() {
     assert_eq!(read_response(&mut stream).await.status, 204);
     assert_eq!(read_response(&mut stream).await.status, 400);
     let record = proxy.end_record("head_invalid").await;
-    assert!(record["detail"].as_str().unwrap().contains("\"X Y\""), "{record}");
+    assert!(record["detail"].as_str().unwrap().contains("invalid byte 0x20"), "{record}");
 }
 
 /// A browser that opens `wss://` or `https://` on a plain listener.

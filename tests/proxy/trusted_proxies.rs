@@ -146,6 +146,11 @@ async fn values_that_are_not_understood_are_recorded() {
                     x-forwarded-port: not a port from 1 to 65535: 99999; \
                     x-request-id: more than one, with different values";
     assert_eq!(record["forwarded_invalid"], expected);
+    let record = setup
+        .record("X-Forwarded-Proto: token=hunter2\r\nX-Forwarded-Host: https://u:hunter2@b/x?key=hunter2")
+        .await;
+    let named = record["forwarded_invalid"].as_str().unwrap();
+    assert!(!named.contains("hunter2") && named.matches("[redacted]").count() >= 2, "{named}");
     let long = format!("X-Forwarded-Proto: {}", "x".repeat(4000));
     let record = setup.record(&long).await;
     assert!(record["forwarded_invalid"].as_str().unwrap().len() < 128, "{record}");
