@@ -8,8 +8,9 @@
 //!
 //! Scheme, host and port are taken from the left end of their list: the value of the proxy that the
 //! client connected to. A list does not say which proxy wrote which value, so a client can forge
-//! these if the proxies in front pass on what it sends. This gains it nothing: a web page cannot
-//! set these fields on a handshake, and a program that can set them can set any `Origin` as well.
+//! these if the proxies in front append to what it sends. This does not weaken the check of `Origin`:
+//! a web page cannot set these fields on a handshake, and a program that can set them can set any
+//! `Origin` as well. Backends also receive them with plain requests, so proxies must replace them.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

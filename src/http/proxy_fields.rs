@@ -51,8 +51,11 @@ pub fn is_rewritten_field(name: &str) -> bool {
                 | "x-forwarded-host"
                 | "x-forwarded-port"
                 | "x-forwarded-proto"
+                // They replace the path by which the route was chosen.
+                | "x-original-url"
                 | "x-real-ip"
                 | "x-request-id"
+                | "x-rewrite-url"
         )
 }
 
@@ -62,10 +65,10 @@ mod tests {
 
     #[test]
     fn rewritten_fields_belong_to_proxies() {
-        for name in ["forwarded", "host", "proxy", "proxy-user", "x-forwarded-for", "x-real-ip"] {
+        for name in ["forwarded", "host", "proxy-user", "x-forwarded-for", "x-rewrite-url"] {
             assert!(is_rewritten_field(name) && is_proxy_field(name), "{name}");
         }
-        for name in ["x-forwarded-user", "cf-connecting-ip", "early-data", "x-original-url"] {
+        for name in ["x-forwarded-user", "cf-connecting-ip", "early-data", "true-client-ip"] {
             assert!(!is_rewritten_field(name) && is_proxy_field(name), "{name}");
         }
     }

@@ -14,8 +14,8 @@ use crate::admission::origin::OriginRules;
 use crate::config::settings::{
     BackendSettings, Compression, OnBackendLoss, RequestTimeouts, RouteSettings,
 };
+use crate::config::values::field::may_be_forwarded;
 use crate::config::values::patterns::BackendAddress;
-use crate::http::proxy_fields::is_proxy_field;
 use crate::telemetry::events::header_dropped;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::handles::RouteCounts;
@@ -108,8 +108,7 @@ impl Route {
             return dropped;
         }
         self.counts.headers_dropped.add(dropped.len() as u64);
-        let can_be_listed = |name: &&&HeaderName| !is_proxy_field(&name.as_str().replace('_', "-"));
-        if let Some(name) = dropped.iter().find(can_be_listed)
+        if let Some(name) = dropped.iter().find(|name| may_be_forwarded(name))
             && !self.underscore_logged.swap(true, Ordering::Relaxed)
         {
             header_dropped(&self.name, name.as_str());

@@ -185,18 +185,13 @@ fn check_response(
             let response = head::switching_response(&mut head, &negotiated.extensions, rules)?;
             Ok(CheckedResponse::Switching { negotiated, response, stream, after_head })
         }
-        BackendResponse::Declined { mut head, body, exchange } => match head.status.as_u16() {
-            // A 2xx is a response like any other, such as a login page: it accepts a tunnel in HTTP/2 only
-            // (Envoy CVE-2024-23326).
-            200.. => Ok(CheckedResponse::Declined {
-                response: head::declined_response(&mut head, rules)?,
-                body,
-                exchange,
-            }),
-            _ => Err(RejectReason::BackendHandshakeInvalid(
-                "interim response to the upgrade without a final one",
-            )),
-        },
+        // A 2xx is a response like any other, such as a login page: it accepts a tunnel in HTTP/2 only (Envoy
+        // CVE-2024-23326). hyper returns no interim responses here.
+        BackendResponse::Declined { mut head, body, exchange } => Ok(CheckedResponse::Declined {
+            response: head::declined_response(&mut head, rules)?,
+            body,
+            exchange,
+        }),
     }
 }
 

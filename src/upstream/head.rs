@@ -283,22 +283,18 @@ fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMa
 ///
 /// RFC 9112 6.3: `Transfer-Encoding` overrides `Content-Length`. In a response the length is dropped, as other
 /// proxies do: the backend is the operator's own, and its connection carries no second response that a different
-/// length could reveal. `identity` is no coding (it was one in RFC 2616).
+/// length could reveal. `identity` is no coding (it was one in RFC 2616). Other codings are not asked for (no
+/// `TE` is sent) and not undone, so the client could not read the body.
 fn body_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
-    let codings = headers.get_all(TRANSFER_ENCODING).iter().next_back();
-    // hyper reads chunks if this is the last member of the last line.
-    let last = codings.and_then(|line| line.as_bytes().rsplit(|byte| *byte == b',').next());
-    if last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked")) {
-        return Ok(None);
-    }
-    let length = content_length(headers)?;
-    let is_plain = last.is_none() || lists_only(headers, &TRANSFER_ENCODING, "identity");
-    if is_plain || length.is_none() {
-        Ok(length)
-    } else {
-        Err(RejectReason::BackendHandshakeInvalid(
-            "Content-Length with a Transfer-Encoding other than chunked",
-        ))
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => content_length(headers),
+        // hyper reads chunks if the last member is this one; an empty one after it would hide it.
+        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => {
+            Ok(None)
+        }
+        _ if lists_only(headers, &TRANSFER_ENCODING, "identity") => content_length(headers),
+        _ => Err(RejectReason::BackendHandshakeInvalid("Transfer-Encoding other than chunked")),
     }
 }
 

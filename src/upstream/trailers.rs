@@ -49,7 +49,7 @@ fn is_allowed(name: &HeaderName) -> bool {
     text == "content-digest" || text == "content-md5" || !is_forbidden
 }
 
-const FORBIDDEN: [&str; 23] = [
+const FORBIDDEN: [&str; 21] = [
     "age",
     "authorization",
     "cache-control",
@@ -57,7 +57,6 @@ const FORBIDDEN: [&str; 23] = [
     "date",
     "expect",
     "expires",
-    "host",
     "location",
     "max-forwards",
     "origin",
@@ -72,7 +71,6 @@ const FORBIDDEN: [&str; 23] = [
     "via",
     "warning",
     "www-authenticate",
-    "x-request-id",
 ];
 
 /// Maximum number of announced names, as of fields in a head.
