@@ -34,8 +34,7 @@ pub enum DropReason {
     ClientDisconnected(ConnectionStage),
     /// The request head was incomplete at its deadline.
     HeadTimeout,
-    /// The data is not an HTTP/1.1 request head or exceeds its limits; answered with 400, 414 or
-    /// 431.
+    /// The data is not an HTTP/1.1 request head or exceeds its limits; answered with 400 or 431.
     HeadInvalid(String),
     /// The peer stopped reading its response.
     WriteTimeout,

@@ -61,8 +61,17 @@ pub struct ProxyState {
 pub struct LastReload {
     /// Time in seconds since 1970.
     pub at: f64,
-    /// The changes, or one line per error.
-    pub outcome: Result<Vec<Change>, Vec<String>>,
+    /// The changes, or why it was rejected.
+    pub outcome: Result<Vec<Change>, ReloadErrors>,
+}
+
+/// The errors of a rejected reload, as they are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadErrors {
+    /// One line for each of the first errors.
+    pub lines: Vec<String>,
+    /// Number of all errors.
+    pub count: usize,
 }
 
 impl ProxyState {

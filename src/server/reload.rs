@@ -15,7 +15,7 @@ use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::control_protocol::response::{self, Change};
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::state::{LastReload, ProxyState};
+use crate::proxy::state::{LastReload, ProxyState, ReloadErrors};
 use crate::sys::clock::wall;
 use crate::sys::systemd;
 use crate::telemetry::access_log::AccessLog;
@@ -74,7 +74,10 @@ pub async fn reload(
         }
     };
     state.metrics.reloaded(outcome.is_ok());
-    let shown = outcome.as_ref().cloned().map_err(ReloadError::lines);
+    let shown = outcome
+        .as_ref()
+        .cloned()
+        .map_err(|error| ReloadErrors { lines: error.lines(), count: error.count() });
     state.last_reload.store(Some(Arc::new(LastReload { at: wall(), outcome: shown })));
     // Logged last, so that the metrics and the status page agree with the log from the first line.
     match &outcome {

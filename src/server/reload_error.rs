@@ -23,7 +23,7 @@ pub enum ReloadError {
 }
 
 impl ReloadError {
-    /// One line per error, at most 100.
+    /// One line per error; of errors in a file, the first 100.
     pub fn lines(&self) -> Vec<String> {
         match self {
             Self::Config(errors) => errors.lines().collect(),

@@ -1,4 +1,4 @@
-//! Clients whose sessions on one target are closed for the same reason again and again, for example
+//! Client keys whose sessions on one target are closed for the same reason again and again, for example
 //! a page that reconnects and sends the same oversized message. Each access record alone looks
 //! harmless; together they are an application that does not work.
 
@@ -37,18 +37,19 @@ impl RepeatedEnds {
         }
         let (route, target) = (&*info.counts.route.name, info.fields.unpack().target);
         let end = reason.as_str();
-        let counted = self.hasher.hash_one((info.client(), route, target, end));
+        let by = reason.initiator();
+        let counted = self.hasher.hash_one((info.client(), route, target, end, by));
         if self.count(counted, now()) == WARNED_TIMES {
             warn!(
                 client = %info.client(),
                 route,
                 target,
                 end,
-                by = reason.initiator(),
+                by,
                 key = reason.key(),
                 value = summary.value.as_deref(),
-                "closed {WARNED_TIMES} times within a minute for the same reason: the client \
-                 reconnects and does the same again"
+                "tunnels of this client closed {WARNED_TIMES} times within a minute for the same \
+                 reason; it probably reconnects into the same again"
             );
         }
     }
@@ -89,7 +90,7 @@ fn is_due_to_a_rule(reason: TerminationReason) -> bool {
 /// Ends within [`WINDOW`] after which a warning is logged, once in that window.
 const WARNED_TIMES: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(60);
-/// 40 bytes each.
+/// About 66 bytes each, with the free places of the table.
 const ENTRIES_MAX: usize = 1024;
 
 #[cfg(test)]

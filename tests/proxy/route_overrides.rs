@@ -80,7 +80,12 @@ async fn client_that_repeats_its_end_is_logged_once() {
         .proxy
         .records()
         .into_iter()
-        .filter(|record| record["message"].as_str().unwrap_or("").starts_with("closed 5 times"))
+        .filter(|record| {
+            record["message"]
+                .as_str()
+                .unwrap_or("")
+                .starts_with("tunnels of this client closed 5 times")
+        })
         .collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let warning = &warnings[0];

@@ -128,6 +128,12 @@ async fn last_reload_shows_changes_or_errors() {
     let faults = status["reload"]["errors"].as_array().unwrap();
     assert!(faults.iter().any(|fault| fault.as_str().unwrap().contains("rout")), "{faults:?}");
     assert_eq!(status["generation"], 2);
+    // More errors than are listed anywhere.
+    let unknown: String = (0..150).map(|n| format!("zebra{n} = 1\n")).collect();
+    bed.proxy.reload_with("[[rout]]", &format!("[[route]]\n{unknown}")).await;
+    let all = |status: &Value| status["reload"]["errors_total"] == 150;
+    let status = bed.proxy.status("150 errors", all).await;
+    assert_eq!(status["reload"]["errors"].as_array().unwrap().len(), 20);
 }
 
 #[tokio::test]

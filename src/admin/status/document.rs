@@ -241,8 +241,8 @@ fn reload(state: &ProxyState) -> Value {
                 json!({
                     "at": reloaded.at,
                     "applied": false,
-                    "errors": errors.iter().take(ERRORS_MAX).map(cut).collect::<Vec<_>>(),
-                    "errors_total": errors.len(),
+                    "errors": errors.lines.iter().take(ERRORS_MAX).map(cut).collect::<Vec<_>>(),
+                    "errors_total": errors.count,
                 })
             }
         },
