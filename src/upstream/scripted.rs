@@ -33,10 +33,11 @@ pub(crate) fn backend(listener: &TcpListener) -> Arc<Backend> {
     backend_at(("127.0.0.1", listener.local_addr().unwrap().port()))
 }
 
-/// A local port that refuses connections: it was bound and released again.
+/// A local port that refuses connections: it was bound and released again, on an address that no other
+/// test uses.
 pub(crate) fn refusing_port() -> (&'static str, u16) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    ("127.0.0.1", listener.local_addr().unwrap().port())
+    let listener = std::net::TcpListener::bind("127.0.0.27:0").unwrap();
+    ("127.0.0.27", listener.local_addr().unwrap().port())
 }
 
 /// A request from a client at a documentation address over TLS, with its forwarding data.

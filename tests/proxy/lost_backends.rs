@@ -74,7 +74,8 @@ async fn delay_policy_closes_tunnels_after_the_delay() {
 
 #[tokio::test]
 async fn drain_policy_closes_tunnels_of_failed_backend() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // An address of its own, so that no other test listens there later.
+    let listener = tokio::net::TcpListener::bind("127.0.0.26:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let text = route(&[address], "on_backend_loss = \"drain\"");
     let proxy = Proxy::start(&format!("{text}{DRAIN}{CONTROL}")).await;

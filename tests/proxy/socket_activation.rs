@@ -351,16 +351,22 @@ async fn systemd_socket_activate_starts_the_proxy() {
         println!("skipped: systemd-socket-activate is not installed");
         return;
     };
-    // systemd-socket-activate needs a fixed port number.
-    let (free, address) = socket();
-    drop(free);
     let mock = MockBackend::new().await;
-    let config = config(ANY, address, &route(&[mock.address()], ""));
-    let mut command = Command::new(activate);
-    command.args(["-l", &address.to_string(), "--fdname=plain"]);
-    let mut proxy = Proxy::spawn_by(command, &config);
-    let listens = |r: &Record| r.as_str().is_some_and(|line| line.starts_with("Listening on"));
-    proxy.record("the manager to listen", listens).await;
+    // It needs a fixed port number, and another test may take a free one first.
+    let (mut proxy, address) = loop {
+        let (free, address) = socket();
+        drop(free);
+        let config = config(ANY, address, &route(&[mock.address()], ""));
+        let mut command = Command::new(&activate);
+        command.args(["-l", &address.to_string(), "--fdname=plain"]);
+        let proxy = Proxy::spawn_by(command, &config);
+        let line = proxy.record("a line of the manager", Record::is_string).await;
+        if line.as_str().is_some_and(|line| line.starts_with("Listening on")) {
+            break (proxy, address);
+        }
+        let line = line.to_string();
+        assert!(line.contains("Address already in use"), "{line}");
+    };
     // The first connection starts the proxy.
     let mut client = BufReader::new(TcpStream::connect(address).await.unwrap());
     client.write_all(HANDSHAKE.as_bytes()).await.unwrap();

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{TempDir, within_timeout, write_certificate};
+use super::{TIMEOUT, TempDir, within_timeout, write_certificate};
 
 /// One line of stderr: a JSON record, or a string if it is not JSON.
 pub type Record = Value;
@@ -192,8 +192,12 @@ impl Proxy {
         n: usize,
         matches: impl Fn(&Record) -> bool,
     ) -> Record {
-        let awaited = format!("record {n}: {what}; so far: {:#?}", self.records());
-        within_timeout(&awaited, self.awaited(n, matches)).await
+        match tokio::time::timeout(TIMEOUT, self.awaited(n, matches)).await {
+            Ok(found) => found,
+            Err(_) => {
+                panic!("waited {TIMEOUT:?} for record {n}: {what}; so far: {:#?}", self.records())
+            }
+        }
     }
 
     /// Waits for a record that may take longer than the usual timeout.
