@@ -94,11 +94,15 @@ async fn failed_handshake_releases_its_permit() {
         assert_eq!(client.request(HANDSHAKE.replace("/ws", "/no").as_bytes()).await.status, 403);
         assert_eq!(client.request(HANDSHAKE.replace("/ws", "/bad").as_bytes()).await.status, 502);
     }
-    for with_reset in [false, true] {
+    for (slow, with_reset) in [(1, false), (2, true)] {
         let mut impatient = BufReader::new(client.connect_plain().await);
         impatient.write_all(HANDSHAKE.replace("/ws", "/slow").as_bytes()).await.unwrap();
-        within_timeout("the permit to be taken", async {
-            while proxy.health().await["tunnels"] != 1 {}
+        // A client that leaves earlier may do so before the backend is asked.
+        within_timeout("the permit to be taken, and the backend to be asked", async {
+            let is_slow = |head: &&String| head.starts_with("GET /slow");
+            while proxy.health().await["tunnels"] != 1
+                || backend.heads().iter().filter(is_slow).count() != slow
+            {}
         })
         .await;
         assert_eq!(client.request(HANDSHAKE.as_bytes()).await.status, 429);

@@ -85,6 +85,13 @@ impl FileIdentity {
 /// Reads a chain and its key. The files may be replaced one after the other in the meantime, so a
 /// mismatch or a change is read a second time.
 pub(super) fn read(source: &CertificateSource) -> Result<CertPair, CertProblem> {
+    read_by(source, read_once)
+}
+
+fn read_by(
+    source: &CertificateSource,
+    mut read_once: impl FnMut(&CertificateSource) -> Result<CertPair, CertProblem>,
+) -> Result<CertPair, CertProblem> {
     match read_once(source) {
         Ok(pair) if pair.files == FileState::now(source) => Ok(pair),
         Ok(_) | Err(_) => read_once(source),
