@@ -35,12 +35,15 @@ const phoenix = endpoint((socket) =>
 // followed by the byte 0x1e.
 const signalr = endpoint((socket) => {
   const send = (message) => socket.send(JSON.stringify(message) + "\x1e");
-  const pings = setInterval(() => send({ type: 6 }), 1000);
+  let pings;
   socket.on("close", () => clearInterval(pings));
   socket.on("message", (data) => {
     for (const text of data.toString().split("\x1e").filter(Boolean)) {
       const message = JSON.parse(text);
-      if (message.protocol) send({});
+      if (message.protocol) {
+        send({});
+        pings = setInterval(() => send({ type: 6 }), 1000);
+      }
       if (message.type === 1) send({ type: 3, invocationId: message.invocationId, result: message.arguments[0] });
     }
   });
@@ -68,11 +71,26 @@ useServer({
 }, graphql);
 
 const PATHS = { "/plain": plain, "/phoenix/websocket": phoenix, "/signalr": signalr, "/graphql": graphql };
-const server = http.createServer((request, response) => response.writeHead(404).end());
-server.on("upgrade", (request, stream, head) => {
-  const sockets = PATHS[request.url.split("?")[0]];
-  if (sockets) sockets.handleUpgrade(request, stream, head, (socket) => sockets.emit("connection", socket, request));
-});
-new Server(server, { destroyUpgrade: false }).on("connection", (socket) => socket.on("say", (text, told) => told(text)));
-process.on("SIGTERM", () => process.exit(0));
-server.listen(Number(process.argv[2]), "127.0.0.1", () => console.log("listening", server.address().port));
+
+/** Routes the upgrades of a server to what `choose` returns for the path. */
+function route(server, choose) {
+  server.on("upgrade", (request, stream, head) => {
+    const sockets = choose(request.url.split("?")[0]);
+    if (sockets) sockets.handleUpgrade(request, stream, head, (socket) => sockets.emit("connection", socket, request));
+  });
+}
+
+/** Serves all five on an HTTP server. */
+function attach(server) {
+  route(server, (path) => PATHS[path]);
+  new Server(server, { destroyUpgrade: false }).on("connection", (socket) => socket.on("say", (text, told) => told(text)));
+}
+
+if (require.main === module) {
+  const server = http.createServer((request, response) => response.writeHead(404).end());
+  attach(server);
+  process.on("SIGTERM", () => process.exit(0));
+  server.listen(Number(process.argv[2]), "127.0.0.1", () => console.log("listening", server.address().port));
+}
+
+module.exports = { attach, endpoint, route };
