@@ -1,4 +1,5 @@
 // The backends of reconnect.cjs in one process: reconnect_backend.cjs PORT. Prints `listening PORT`.
+// close_codes.cjs serves them within its own process.
 //
 // Socket.IO and GraphQL (graphql-ws) with their own servers; plain echo, Phoenix channels and SignalR
 // are spoken here, as far as the clients need them to join, to call and to be answered. SIGTERM ends
