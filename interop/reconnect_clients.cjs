@@ -24,7 +24,9 @@ function plain(at, Socket) {
 }
 
 function graphql(at, Socket) {
-  const client = createClient({ url: `ws://${at}/graphql`, webSocketImpl: Socket });
+  // In Node a failed attempt is an Error, which the library takes as final; in browsers it is a CloseEvent.
+  const shouldRetry = () => true;
+  const client = createClient({ url: `ws://${at}/graphql`, webSocketImpl: Socket, shouldRetry });
   let failed = null;
   const waiting = new Set();
   client.subscribe({ query: "subscription { tick }" }, {
