@@ -23,8 +23,8 @@ use crate::server::cert_renewal::CertWatcher;
 use crate::server::critical_task::TaskExited;
 use crate::server::handover::{HandoverOutcome, HandoverUnavailable, Program, hand_over};
 use crate::server::listeners::Listeners;
+use crate::server::reload::error::ReloadError;
 use crate::server::reload::{self, ConfigSource};
-use crate::server::reload_error::ReloadError;
 use crate::server::signals::Signal;
 use crate::sys::{systemd, watchdog};
 

@@ -104,8 +104,8 @@ pub enum CtlCommand {
     Explain {
         /// URL that a client would connect to, such as wss://chat.example.com/ws
         url: String,
-        /// Value of the Origin header; without this option none is sent, as by programs other than
-        /// browsers.
+        /// Value of the Origin header; without this option the request has none, like that of most
+        /// programs other than browsers.
         #[arg(long)]
         origin: Option<String>,
         /// Address of the client [default: 192.0.2.1, a documentation address]
@@ -187,7 +187,7 @@ pub struct SelectionArgs {
 }
 
 impl SelectionArgs {
-    /// Converts the options, with tunnel numbers from elsewhere, to a selection of the protocol.
+    /// Combines these options with tunnel numbers to a selection of the control protocol.
     pub fn into_selection(self, sessions: Vec<u64>) -> Selection {
         let Self { client, route, backend, older } = self;
         Selection { sessions, client, route, backend, older_ms: older.map(millis) }

@@ -35,7 +35,11 @@ pub fn drain(output: &Output, drain: DrainArgs) -> Result<(), CommandFailure> {
     let pacing = drain.pacing();
     let DrainArgs { selection, all, close, wait, .. } = drain;
     let selection = selection.into_selection(Vec::new());
-    let note = if selection.is_scope() { "; new tunnels are rejected until undrain" } else { "" };
+    let note = if selection.is_scope() {
+        "; new tunnels are rejected until `tidegate ctl undrain`"
+    } else {
+        ""
+    };
     let show = |result| drain_result(result, note);
     let request = ControlRequest::Drain { selection, all, pacing, close: close.into(), wait };
     if wait {
@@ -49,7 +53,7 @@ fn drain_result(result: DrainResult, note: &str) -> String {
     let DrainResult { sessions, window_ms, deadline_ms, aborted } = result;
     let tunnels = count(sessions as u64, "tunnel");
     match aborted {
-        Some(aborted) => format!("{tunnels} drained, {aborted} of them aborted{note}\n"),
+        Some(aborted) => format!("{tunnels} drained, {aborted} aborted{note}\n"),
         None if sessions == 0 => format!("no open tunnel matches{note}\n"),
         None => {
             let (window, deadline) = (duration(window_ms), duration(deadline_ms));

@@ -79,7 +79,8 @@ fn request_line(line: &[u8], is_truncated: bool) -> Option<String> {
     let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let [method, target, version] = words[..] else {
         if let (Some(at), false) = (invalid_byte(line), is_truncated) {
-            return Some(format!("request line: invalid {} at position {at}", byte_at(line, at)));
+            let (byte, at) = (byte_at(line, at), at + 1);
+            return Some(format!("request line: invalid {byte} at position {at}"));
         }
         if is_truncated {
             return Some("request target longer than the limit of the request head".to_owned());
@@ -91,11 +92,11 @@ fn request_line(line: &[u8], is_truncated: bool) -> Option<String> {
     };
     if !is_token(method) {
         let at = method.iter().position(|byte| !is_token(&[*byte])).unwrap_or_default();
-        let byte = byte_at(method, at);
+        let (byte, at) = (byte_at(method, at), at + 1);
         return Some(format!("request line: invalid {byte} at position {at} of the method"));
     }
     if let Some(at) = invalid_byte(target) {
-        let byte = byte_at(target, at);
+        let (byte, at) = (byte_at(target, at), at + 1);
         return Some(format!("request line: invalid {byte} at position {at} of the target"));
     }
     if !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
@@ -106,7 +107,9 @@ fn request_line(line: &[u8], is_truncated: bool) -> Option<String> {
 
 fn field_line(number: usize, name: &[u8], value: &[u8]) -> Option<String> {
     if name.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
-        return Some(format!("header line {number} starts with a space (obsolete line folding)"));
+        return Some(format!(
+            "header line {number} starts with a space or tab (obsolete line folding)"
+        ));
     }
     // Text without a colon or with an invalid byte may be a value, for example after a line end in one.
     if value.is_empty() {
@@ -116,13 +119,14 @@ fn field_line(number: usize, name: &[u8], value: &[u8]) -> Option<String> {
         return Some(format!("header line {number} has no name"));
     }
     if let Some(at) = name.iter().position(|byte| !is_token(&[*byte])) {
-        let byte = byte_at(name, at);
+        let (byte, at) = (byte_at(name, at), at + 1);
         return Some(format!("header line {number}: invalid {byte} at position {at} of the name"));
     }
     let at = value.iter().position(|byte| !matches!(byte, b'\t' | b' '..=b'~' | 0x80..))?;
     let byte = byte_at(value, at);
-    // The colon is not part of the value.
-    Some(format!("header line {number}: invalid {byte} at position {} of {}", at - 1, shown(name)))
+    // Positions start at 1, and the value after the colon.
+    let name = shown(name);
+    Some(format!("header line {number}: invalid {byte} at position {at} of the value of {name}"))
 }
 
 /// The position of the first byte that a request line must not contain.
@@ -164,21 +168,21 @@ mod tests {
             |line: &str| described(&format!("\r\nGET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n"));
         assert_eq!(
             field("X-A: a\u{1}b"),
-            "header line 2: invalid byte 0x01 at position 2 of \"X-A\""
+            "header line 2: invalid byte 0x01 at position 3 of the value of \"X-A\""
         );
-        assert_eq!(field("X A: b"), "header line 2: invalid byte 0x20 at position 1 of the name");
-        assert_eq!(field("X-A : b"), "header line 2: invalid byte 0x20 at position 3 of the name");
-        assert_eq!(field(" b"), "header line 2 starts with a space (obsolete line folding)");
+        assert_eq!(field("X A: b"), "header line 2: invalid byte 0x20 at position 2 of the name");
+        assert_eq!(field("X-A : b"), "header line 2: invalid byte 0x20 at position 4 of the name");
+        assert_eq!(field(" b"), "header line 2 starts with a space or tab (obsolete line folding)");
         assert_eq!(field(": b"), "header line 2 has no name");
         assert_eq!(field("X-A"), "header line 2 has no colon");
         assert_eq!(field("X-A: \u{e9}\t"), "");
         for (line, expected) in [
             (
                 "GET /a\u{7f} HTTP/1.1",
-                "request line: invalid byte 0x7f at position 2 of the target",
+                "request line: invalid byte 0x7f at position 3 of the target",
             ),
             ("GET /a b HTTP/1.1", "request line with 3 spaces instead of method, target, version"),
-            ("GE\u{1}T / HTTP/1.1", "request line: invalid byte 0x01 at position 2 of the method"),
+            ("GE\u{1}T / HTTP/1.1", "request line: invalid byte 0x01 at position 3 of the method"),
             ("GET / HTTP/1.2", "request line: \"HTTP/1.2\" is not HTTP/1.1 or HTTP/1.0"),
             ("garbage", "request line with 0 spaces instead of method, target, version"),
         ] {

@@ -22,7 +22,7 @@ use crate::telemetry::metrics::handles::RouteCounts;
 use crate::upstream::admin_override::{AdminOverride, DrainFlag};
 use crate::upstream::forwarded_headers::ForwardingPolicy;
 use crate::upstream::health::Health;
-use crate::upstream::pool::{Backend, Carried, Pool};
+use crate::upstream::pool::{Backend, Pool, SharedBackendState};
 
 /// One route of a snapshot. A session keeps its route until it ends, and nothing else of the snapshot
 /// that it started under.
@@ -68,7 +68,7 @@ impl Route {
         metrics: &Metrics,
     ) -> Self {
         let counts = metrics.route(&settings.name);
-        let carried = |backend: &BackendSettings| Carried {
+        let carried = |backend: &BackendSettings| SharedBackendState {
             health: healths.get(backend),
             counts: metrics.backend(&counts, &backend.id),
             admin_override: previous

@@ -25,7 +25,7 @@ pub fn find<'s>(
 ) -> Result<&'s Arc<Route>, RejectReason> {
     let sni = client.tls.as_ref().and_then(|tls| tls.sni.as_deref());
     if let (Some(sni), Some(tls)) = (sni, &snapshot.tls)
-        && !tls.certs().same_certificate(sni, &authority.host)
+        && !tls.certs().may_request(sni, &authority.host)
     {
         return Err(RejectReason::Misdirected);
     }

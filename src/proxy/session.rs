@@ -180,7 +180,7 @@ impl SessionGuard {
     fn finish(self, summary: &Summary) {
         let Self { registration, permit } = self;
         let handle = registration.handle.clone();
-        registration.note_end(summary);
+        registration.count_repeated_end(summary);
         drop((permit, registration));
         let age = now().duration_since(handle.info.opened);
         handle.info.counts.tunnel_ended(summary.reason, summary.close_codes, age);

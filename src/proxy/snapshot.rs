@@ -123,7 +123,7 @@ impl Snapshot {
 
     /// All warnings about the configuration at `now`, in seconds since 1970.
     pub fn warnings(&self, now: f64) -> Vec<LateDiagnostic> {
-        let ends = self.certs().into_iter().flat_map(|certs| certs.expiring(now as u64));
+        let ends = self.certs().into_iter().flat_map(|certs| certs.needing_warning(now as u64));
         let ends = ends.map(|(state, step)| step.warning(state, now as u64));
         self.static_warnings.iter().cloned().chain(ends).collect()
     }

@@ -17,7 +17,7 @@ use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::sys::clock::wall;
 use crate::sys::systemd;
-use crate::telemetry::metrics::process_snapshot::CertificateState;
+use crate::telemetry::metrics::process_snapshot::CertificateValidity;
 use crate::telemetry::timestamp::rfc3339;
 use crate::tls::certs::current_file_states;
 use crate::tls::certs::expiry::ExpiryStep;
@@ -176,10 +176,10 @@ fn apply_renewal(
 }
 
 /// The certificates whose files have changed.
-fn changed_certificates(before: &Snapshot, after: &Snapshot) -> Vec<CertificateState> {
+fn changed_certificates(before: &Snapshot, after: &Snapshot) -> Vec<CertificateValidity> {
     let (Some(before), Some(after)) = (before.certs(), after.certs()) else { return Vec::new() };
-    let states = after.states().iter();
-    let changed = |state: &&CertificateState| {
+    let states = after.validities().iter();
+    let changed = |state: &&CertificateValidity| {
         before.file_states().get(state.index) != after.file_states().get(state.index)
     };
     states.filter(changed).cloned().collect()
@@ -207,7 +207,7 @@ impl ExpiryWarnings {
         let mut current = HashMap::new();
         let mut warnings = Vec::new();
         for (state, step) in
-            snapshot.certs().into_iter().flat_map(|certs| certs.expiring(now as u64))
+            snapshot.certs().into_iter().flat_map(|certs| certs.needing_warning(now as u64))
         {
             let key = (state.index, state.not_after);
             current.insert(key, step);
@@ -355,7 +355,7 @@ mod tests {
     async fn each_expiry_warning_is_logged_once() {
         let fixture = RenewalFixture::new("ck02");
         let snapshot = fixture.state.snapshot();
-        let end = snapshot.certs().unwrap().states()[0].not_after as f64;
+        let end = snapshot.certs().unwrap().validities()[0].not_after as f64;
         let day = 86_400.0;
         let mut expiry = ExpiryWarnings::default();
         // The first call reports nothing, as the reload has.

@@ -8,7 +8,5 @@ pub(crate) mod handover;
 pub(crate) mod listeners;
 pub(crate) mod lost_backends;
 pub mod reload;
-pub mod reload_error;
-pub(crate) mod reload_report;
 pub mod signals;
 pub(crate) mod successor;

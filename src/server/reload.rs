@@ -1,15 +1,17 @@
 //! Reloads (SIGHUP, `tidegate ctl reload`). The new configuration is loaded, built and its
 //! listeners bound before anything is replaced; an error at any step leaves everything unchanged.
 
+pub mod error;
+pub(crate) mod report;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
+use self::error::ReloadError;
 use super::listeners::Listeners;
-use super::reload_error::ReloadError;
-use super::reload_report;
 use crate::config::settings::Settings;
 use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
@@ -66,10 +68,10 @@ pub async fn reload(
     let before = state.snapshot();
     let mut status_note = String::new();
     let outcome = match try_reload(state, listeners, source, &before).await {
-        Ok(()) => Ok(reload_report::changes(state, &before.settings, &state.snapshot().settings)),
+        Ok(()) => Ok(report::changes(state, &before.settings, &state.snapshot().settings)),
         Err(error) => {
             reopen_access_log(&before.settings, source, &error).await;
-            status_note = format!("; reload rejected: {} errors, see the journal", error.count());
+            status_note = format!("; reload rejected (errors: {}), see the journal", error.count());
             Err(error)
         }
     };
@@ -115,7 +117,7 @@ pub fn preview(
             [] => ReloadError::Builtin(errors),
         },
     )?;
-    let changes = reload_report::changes(state, &before.settings, &settings);
+    let changes = report::changes(state, &before.settings, &settings);
     Ok(response::ReloadResult { generation: before.generation, changes })
 }
 
@@ -139,12 +141,12 @@ fn comparable_path(path: &Path, active: Option<&Path>) -> PathBuf {
 /// Logs the changes of a reload and applies a changed log level.
 fn report(state: &ProxyState, before: &Settings, changes: &[Change]) {
     let after = state.snapshot();
-    for key in reload_report::needs_restart(changes) {
+    for key in report::needs_restart(changes) {
         warn!(key, "this change takes effect at the next restart");
     }
     info!(
         generation = after.generation,
-        changed = reload_report::summary(changes),
+        changed = report::summary(changes),
         config_sha256 = after.settings.source_map.fingerprint(),
         tunnels = state.concurrency.tunnels(),
         "reloaded; open tunnels are not affected"
@@ -184,7 +186,7 @@ pub fn warn(source: &ConfigSource, warnings: &[LateDiagnostic]) {
 pub fn status(state: &ProxyState) -> String {
     let snapshot = state.snapshot();
     format!(
-        "generation {}: {} listeners, {} routes, {} tunnels",
+        "generation {}, listeners: {}, routes: {}, tunnels: {}",
         snapshot.generation,
         snapshot.settings.listeners.len(),
         snapshot.settings.routes.len(),

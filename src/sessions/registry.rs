@@ -164,7 +164,7 @@ impl SessionHandle {
 
 impl Registration {
     /// Counts how the session ended, and warns if its client's sessions keep ending like this.
-    pub fn note_end(&self, summary: &Summary) {
+    pub fn count_repeated_end(&self, summary: &Summary) {
         self.registry.repeated_ends.note(&self.handle.info, summary);
     }
 

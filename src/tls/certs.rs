@@ -17,7 +17,7 @@ pub use self::pair::FileState;
 use self::pair::{CertPair, CertProblem};
 use crate::config::settings::CertificateSettings;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
-use crate::telemetry::metrics::process_snapshot::CertificateState;
+use crate::telemetry::metrics::process_snapshot::CertificateValidity;
 
 /// All certificates of a snapshot, by the names they cover.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub struct CertTable {
     /// Keyed by what follows `*.`.
     wildcard: HashMap<String, Arc<CertifiedKey>>,
     default: Option<Arc<CertifiedKey>>,
-    states: Vec<CertificateState>,
+    states: Vec<CertificateValidity>,
     /// The files of each certificate, in the order of the settings.
     files: Vec<FileState>,
     warnings: Vec<LateDiagnostic>,
@@ -59,7 +59,7 @@ impl CertTable {
     }
 
     /// Name and validity period of each certificate.
-    pub fn states(&self) -> &[CertificateState] {
+    pub fn validities(&self) -> &[CertificateValidity] {
         &self.states
     }
 
@@ -74,7 +74,10 @@ impl CertTable {
     }
 
     /// The certificates that are not valid at `now`, in seconds since 1970, or expire soon.
-    pub fn expiring(&self, now: u64) -> impl Iterator<Item = (&CertificateState, ExpiryStep)> {
+    pub fn needing_warning(
+        &self,
+        now: u64,
+    ) -> impl Iterator<Item = (&CertificateValidity, ExpiryStep)> {
         self.states
             .iter()
             .filter_map(move |state| ExpiryStep::of(state, now).map(|step| (state, step)))
@@ -85,9 +88,9 @@ impl CertTable {
         !self.states.is_empty() && self.states.iter().all(|state| now > state.not_after)
     }
 
-    /// Whether both names select the same certificate, so that a client that connected with `sni`
-    /// may also send requests for `host` (RFC 9110 15.5.20).
-    pub fn same_certificate(&self, sni: &str, host: &str) -> bool {
+    /// Whether a client that connected with `sni` may also send requests for `host` (RFC 9110 15.5.20): both
+    /// names select the same certificate, or none covers `host`.
+    pub fn may_request(&self, sni: &str, host: &str) -> bool {
         match (self.find(Some(sni)), self.find(Some(host))) {
             (Some(shown), Some(wanted)) => Arc::ptr_eq(&shown, &wanted),
             (_, None) => true,
@@ -146,10 +149,10 @@ impl ResolvesServerCert for CertTable {
 }
 
 /// Name and validity period of a certificate; `None` if the period cannot be read.
-fn state(index: usize, key: &CertifiedKey) -> Option<CertificateState> {
+fn state(index: usize, key: &CertifiedKey) -> Option<CertificateValidity> {
     let (not_before, not_after) = chain::validity(&key.cert)?;
     let name = chain::names(&key.cert).into_iter().next().unwrap_or_default();
-    Some(CertificateState { index, name, not_before, not_after })
+    Some(CertificateValidity { index, name, not_before, not_after })
 }
 
 #[cfg(test)]
@@ -175,9 +178,9 @@ mod tests {
             settings(&["b.example"], false),
         ])
         .unwrap();
-        assert!(table.same_certificate("a.example", "x.w.example"));
-        assert!(table.same_certificate("A.EXAMPLE", "a.example."));
-        assert!(!table.same_certificate("a.example", "b.example"));
+        assert!(table.may_request("a.example", "x.w.example"));
+        assert!(table.may_request("A.EXAMPLE", "a.example."));
+        assert!(!table.may_request("a.example", "b.example"));
         assert!(table.find(Some("w.example")).is_none(), "a wildcard does not cover its parent");
         assert!(table.find(Some("x.y.w.example")).is_none(), "a wildcard matches one label");
         assert!(table.find(None).is_none());

@@ -119,7 +119,7 @@ pub struct NegotiationPolicy {
 /// The subprotocol that a backend selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelectedSubprotocol {
-    /// Its name; text that was not offered is unchecked.
+    /// Its name; if it was not offered, any text.
     pub name: String,
     /// The violation to report if it was not offered.
     pub reported: Option<&'static str>,

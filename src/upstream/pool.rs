@@ -42,7 +42,7 @@ pub struct Pool {
 
 /// State of a backend that is carried over from the previous snapshot or shared with other routes.
 #[derive(Debug, Default)]
-pub struct Carried {
+pub struct SharedBackendState {
     /// Results of recent connection attempts.
     pub health: Arc<Health>,
     /// Metrics of the backend.
@@ -87,10 +87,10 @@ impl Pool {
     /// in the previous snapshot.
     pub fn new(
         settings: &[BackendSettings],
-        mut carried: impl FnMut(&BackendSettings) -> Carried,
+        mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
     ) -> Self {
         let build = |settings: &BackendSettings| {
-            let Carried { health, counts, admin_override } = carried(settings);
+            let SharedBackendState { health, counts, admin_override } = carried(settings);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),

@@ -271,12 +271,12 @@ async fn records_locate_the_mistake() {
         (
             with("X-Sensor: \u{1}secret"),
             400,
-            "header line 2: invalid byte 0x01 at position 1 of \"X-Sensor\"",
+            "header line 2: invalid byte 0x01 at position 2 of the value of \"X-Sensor\"",
         ),
         (
             with("X Sensor: secret"),
             400,
-            "header line 2: invalid byte 0x20 at position 1 of the name",
+            "header line 2: invalid byte 0x20 at position 2 of the name",
         ),
         (with("X-Sensor secret"), 400, "header line 2 has no colon"),
         (with("X: a\nsecret; b"), 400, "header line 3 has no colon"),

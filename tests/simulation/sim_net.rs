@@ -1,4 +1,4 @@
-//! The simulated outside world of the proxy: two backends that may be down, and seeded randomness.
+//! The simulated network of the proxy: addresses that accept or refuse connections, and seeded randomness.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,7 +19,7 @@ use crate::rng::Rng;
 pub struct SimNet {
     rng: Mutex<Rng>,
     listening: Mutex<HashMap<SocketAddr, mpsc::Sender<SimStream>>>,
-    /// Connections in a hundred that break.
+    /// Probability, in percent, that one direction of a connection breaks.
     faults_percent: u64,
 }
 

@@ -1,10 +1,12 @@
 //! The heartbeat of one side: when to ping it, whether it is alive, and how fast it answers (RFC 6455
 //! 5.5.2).
 
-use std::num::NonZeroU32;
+mod rtt;
+
 use std::slice;
 use std::time::Duration;
 
+use self::rtt::RttSamples;
 use crate::frame_step::PingPayload;
 use crate::policy::{HeartbeatPolicy, PingProof};
 use crate::stats::Rtt;
@@ -68,14 +70,6 @@ enum PongDelay {
     Retransmit,
 }
 
-/// Round-trip times in microseconds, at most about an hour.
-#[derive(Clone, Copy, Debug)]
-struct RttSamples {
-    last: u32,
-    max: u32,
-    answers: NonZeroU32,
-}
-
 /// The activity of a side with an overdue pong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerActivity {
@@ -125,16 +119,11 @@ impl Heartbeat {
     /// Number of round-trip times measured.
     #[inline]
     pub(crate) fn answers(&self) -> u32 {
-        self.rtt.map_or(0, |rtt| rtt.answers.get())
+        self.rtt.map_or(0, RttSamples::answers)
     }
 
     pub(crate) fn rtt(&self) -> Option<Rtt> {
-        let micros = |micros| Duration::from_micros(u64::from(micros));
-        self.rtt.map(|rtt| Rtt {
-            last: micros(rtt.last),
-            max: micros(rtt.max),
-            answers: rtt.answers.get(),
-        })
+        self.rtt.map(RttSamples::rtt)
     }
 
     /// Records that a ping is sent and returns its payload: `payload`, or that of the last ping if its
@@ -204,7 +193,7 @@ impl Heartbeat {
         };
         // A delay caused by the proxy is not part of the round-trip time.
         if delay == PongDelay::None {
-            self.record_rtt(now.since(sent));
+            self.rtt = Some(RttSamples::with(self.rtt, now.since(sent)));
         }
         let until = now.after(self.interval(policy));
         self.phase = HeartbeatPhase::Idle { until, answered: true };
@@ -216,15 +205,6 @@ impl Heartbeat {
         let [[a, b, c, d, ..], _] = self.payloads;
         let interval = policy.interval;
         interval - random_fraction(interval / 8, u32::from_ne_bytes([a, b, c, d]))
-    }
-
-    fn record_rtt(&mut self, elapsed: Duration) {
-        let micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
-        let (max, answers) = match self.rtt {
-            Some(before) => (before.max.max(micros), before.answers.saturating_add(1)),
-            None => (micros, NonZeroU32::MIN),
-        };
-        self.rtt = Some(RttSamples { last: micros, max, answers });
     }
 
     #[inline]

@@ -14,7 +14,7 @@ use crate::control_protocol::response::{
 use crate::control_protocol::{CloseRequest, ControlRequest, DrainPacing, Selection};
 use crate::proxy::state::ProxyState;
 use crate::server::reload;
-use crate::server::reload_error::ReloadError;
+use crate::server::reload::error::ReloadError;
 
 /// Requests a reload; the sender receives the changes or why it was rejected.
 pub type ReloadRequest = oneshot::Sender<Result<ReloadResult, ReloadError>>;

@@ -15,7 +15,7 @@ use crate::control_protocol::response::{Change, ChangedKey};
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
-use crate::server::reload_report;
+use crate::server::reload::report;
 use crate::sessions::drains::RunningDrain;
 use crate::sys::clock::{now, wall};
 use crate::telemetry::line_writer::{self, LogTarget};
@@ -23,7 +23,7 @@ use crate::telemetry::log;
 use crate::telemetry::metrics::ReasonCount;
 use crate::telemetry::metrics::handles::{FlowCounts, ListenerCounts, RouteCounts};
 use crate::telemetry::metrics::process::ProcessUsage;
-use crate::telemetry::metrics::process_snapshot::{CertificateState, ProcessSnapshot};
+use crate::telemetry::metrics::process_snapshot::{CertificateValidity, ProcessSnapshot};
 use crate::upstream::pool::Backend;
 
 /// The gauges of `/metrics` that are read at scrape time.
@@ -40,7 +40,7 @@ pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
         // The first configuration counts as applied: the process would not run otherwise.
         reload: reload.unwrap_or((state.started_at, true)),
         backends: snapshot.backend_states(now()),
-        certificates: snapshot.tls.as_ref().map_or(vec![], |tls| tls.certs().states().to_vec()),
+        certificates: snapshot.tls.as_ref().map_or(vec![], |tls| tls.certs().validities().to_vec()),
         usage: ProcessUsage::read(),
         lines_lost: lines_lost(),
         panics: log::panics(),
@@ -232,12 +232,12 @@ fn reload(state: &ProxyState) -> Value {
             Ok(changes) => json!({
                 "at": reloaded.at,
                 "applied": true,
-                "changed": reload_report::summary(changes),
+                "changed": report::summary(changes),
                 "changes": changes.iter().take(CHANGES_MAX).map(change).collect::<Vec<_>>(),
                 "changes_total": changes.len(),
             }),
             Err(errors) => {
-                let cut = |error: &String| reload_report::truncate(error, TEXT_MAX);
+                let cut = |error: &String| report::truncate(error, TEXT_MAX);
                 json!({
                     "at": reloaded.at,
                     "applied": false,
@@ -250,9 +250,8 @@ fn reload(state: &ProxyState) -> Value {
 }
 
 fn change(change: &Change) -> Value {
-    let cut = |value: &Option<String>| {
-        value.as_deref().map(|value| reload_report::truncate(value, TEXT_MAX))
-    };
+    let cut =
+        |value: &Option<String>| value.as_deref().map(|value| report::truncate(value, TEXT_MAX));
     let key = |key: &ChangedKey| {
         json!({
             "key": key.key,
@@ -271,9 +270,9 @@ fn change(change: &Change) -> Value {
 }
 
 fn certificates(snapshot: &Snapshot) -> Value {
-    let states = snapshot.tls.as_ref().map_or(&[][..], |tls| tls.certs().states());
+    let states = snapshot.tls.as_ref().map_or(&[][..], |tls| tls.certs().validities());
     let row =
-        |state: &CertificateState| json!({ "name": state.name, "not_after": state.not_after });
+        |state: &CertificateValidity| json!({ "name": state.name, "not_after": state.not_after });
     states.iter().map(row).collect()
 }
 

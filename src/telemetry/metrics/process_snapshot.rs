@@ -24,7 +24,7 @@ pub struct ProcessSnapshot {
     /// All backends of the active configuration.
     pub backends: Vec<BackendState>,
     /// All certificates of the active configuration.
-    pub certificates: Vec<CertificateState>,
+    pub certificates: Vec<CertificateValidity>,
     /// Memory and file descriptors in use.
     pub usage: ProcessUsage,
     /// Log lines and access records that could not be written.
@@ -44,7 +44,7 @@ pub struct BackendState {
 
 /// The validity period of a certificate (RFC 5280 4.1.2.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateState {
+pub struct CertificateValidity {
     /// Position of the `[[certificate]]` in the configuration file, from 0.
     pub index: usize,
     /// The first DNS name of the certificate; empty if it has none.

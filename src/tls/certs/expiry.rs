@@ -1,7 +1,7 @@
 //! When to warn about a certificate that expires, has expired, or is not valid yet.
 
 use crate::config::toml::late_diagnostic::LateDiagnostic;
-use crate::telemetry::metrics::process_snapshot::CertificateState;
+use crate::telemetry::metrics::process_snapshot::CertificateValidity;
 use crate::telemetry::timestamp::rfc3339;
 
 /// A stage of a certificate's validity that is worth a warning; callers warn once per stage.
@@ -17,7 +17,7 @@ pub enum ExpiryStep {
 
 impl ExpiryStep {
     /// The stage of a certificate at `now`, in seconds since 1970; `None` if no warning is due.
-    pub fn of(state: &CertificateState, now: u64) -> Option<Self> {
+    pub fn of(state: &CertificateValidity, now: u64) -> Option<Self> {
         if now < state.not_before {
             return Some(Self::NotYetValid);
         }
@@ -30,12 +30,12 @@ impl ExpiryStep {
     }
 
     /// The warning for this stage, at the key of the certificate; `now` in seconds since 1970.
-    pub fn warning(self, state: &CertificateState, now: u64) -> LateDiagnostic {
+    pub fn warning(self, state: &CertificateValidity, now: u64) -> LateDiagnostic {
         let key = format!("certificate[{}].chain", state.index);
         LateDiagnostic { key, problem: self.problem(state, now) }
     }
 
-    fn problem(self, state: &CertificateState, now: u64) -> String {
+    fn problem(self, state: &CertificateValidity, now: u64) -> String {
         let name = if state.name.is_empty() { "no name" } else { &state.name };
         let (from, until) = (rfc3339(state.not_before), rfc3339(state.not_after));
         match self {
@@ -69,9 +69,14 @@ const DAY: u64 = 24 * HOUR;
 mod tests {
     use super::*;
 
-    fn valid_for(days: u64) -> CertificateState {
+    fn valid_for(days: u64) -> CertificateValidity {
         let name = "chat.example".to_owned();
-        CertificateState { index: 0, name, not_before: 1000 * DAY, not_after: (1000 + days) * DAY }
+        CertificateValidity {
+            index: 0,
+            name,
+            not_before: 1000 * DAY,
+            not_after: (1000 + days) * DAY,
+        }
     }
 
     // Requirements: CK02.

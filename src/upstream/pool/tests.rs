@@ -110,7 +110,7 @@ fn ejected_backend_is_tried_last_even_after_reload() {
     });
     let reloaded = Pool::new(&settings(&[("b", 1), ("a", 9)]), |of| {
         let existing = one.backends().iter().find(|backend| backend.id == of.id).unwrap();
-        Carried { health: Arc::clone(&existing.health), ..Carried::default() }
+        SharedBackendState { health: Arc::clone(&existing.health), ..SharedBackendState::default() }
     });
     for pool in [&one, &reloaded] {
         assert_eq!(up(pool, now), 1);

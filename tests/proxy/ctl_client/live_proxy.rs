@@ -122,7 +122,10 @@ async fn write_commands_work_on_a_live_proxy() {
     let (output, code) = tokio::join!(run_ok(proxy, &drain), leave);
     assert_eq!(
         (output.as_str(), code),
-        ("1 tunnel drained, 0 of them aborted; new tunnels are rejected until undrain\n", 1012)
+        (
+            "1 tunnel drained, 0 aborted; new tunnels are rejected until `tidegate ctl undrain`\n",
+            1012
+        )
     );
     // A tail ends with its tunnel; its last line says which side closed it.
     let rest = tokio::task::spawn_blocking(move || {

@@ -71,12 +71,12 @@ fn actions_print_one_sentence() {
         (
             &["drain", "--all"],
             json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 90_000, "aborted": null}),
-            "closing 12 tunnels over 30s; those left after 90s are aborted; new tunnels are rejected until undrain\n",
+            "closing 12 tunnels over 30s; those left after 90s are aborted; new tunnels are rejected until `tidegate ctl undrain`\n",
         ),
         (
             &["drain", "--all", "--wait"],
             json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 60_000, "aborted": 1}),
-            "12 tunnels drained, 1 of them aborted; new tunnels are rejected until undrain\n",
+            "12 tunnels drained, 1 aborted; new tunnels are rejected until `tidegate ctl undrain`\n",
         ),
         (
             &["drain", "--older", "1h"],

@@ -91,7 +91,8 @@ impl Connection {
         self.pending.is_empty()
     }
 
-    /// Encrypts and writes in one call, and buffers what the socket does not accept.
+    /// Writes encoded frames, encrypted if the connection uses TLS, and buffers what the socket does not
+    /// accept.
     pub fn send(&mut self, plain: &[u8]) -> Result<(), Error> {
         match &mut self.tls {
             Some(tls) => {
@@ -232,7 +233,7 @@ impl Connection {
         }
     }
 
-    /// Sends pongs, and answers a Close that this side did not request.
+    /// Sends pongs, and fails if the peer has closed without being asked to.
     fn respond(&mut self) -> Result<(), Error> {
         if self.eof && self.frames.close_code.is_none() {
             return Err(Error::new("received close_notify without a Close frame"));
