@@ -32,6 +32,8 @@ pub enum DropReason {
     TlsTimeout,
     /// The peer disconnected before its first request was complete.
     ClientDisconnected(ConnectionStage),
+    /// Not a byte of a request had been received at the deadline for its head.
+    NoRequest,
     /// The request head was incomplete at its deadline.
     HeadTimeout,
     /// The data is not an HTTP/1.1 request head or exceeds its limits; answered with 400 or 431.
@@ -53,6 +55,7 @@ impl DropReason {
             Self::TlsFailed(_) => "tls_failed",
             Self::TlsTimeout => "tls_timeout",
             Self::ClientDisconnected(_) => "client_disconnected",
+            Self::NoRequest => "no_request",
             Self::HeadTimeout => "head_timeout",
             Self::HeadInvalid(_) => "head_invalid",
             Self::WriteTimeout => "write_timeout",
@@ -70,7 +73,9 @@ impl DropReason {
             | Self::ProxyHeaderTimeout => ConnectionStage::Accept,
             Self::TlsFailed(_) | Self::TlsTimeout => ConnectionStage::Tls,
             Self::ClientDisconnected(stage) => *stage,
-            Self::HeadTimeout | Self::HeadInvalid(_) | Self::WriteTimeout => ConnectionStage::Head,
+            Self::NoRequest | Self::HeadTimeout | Self::HeadInvalid(_) | Self::WriteTimeout => {
+                ConnectionStage::Head
+            }
         }
     }
 
@@ -83,7 +88,7 @@ impl DropReason {
             Self::ProxyHeaderMissing => Some("listener.proxy_protocol"),
             Self::ProxyHeaderTimeout => Some("timeouts.proxy_header"),
             Self::TlsTimeout => Some("timeouts.tls"),
-            Self::HeadTimeout => Some("timeouts.request_header"),
+            Self::NoRequest | Self::HeadTimeout => Some("timeouts.request_header"),
             Self::WriteTimeout => Some("timeouts.idle"),
             Self::ProxyHeaderInvalid(_)
             | Self::TlsFailed(_)

@@ -257,8 +257,10 @@ pub struct Timeouts {
     pub proxy_header: Duration,
     /// To complete the TLS handshake.
     pub tls: Duration,
-    /// To receive a complete request head, including the wait for it on an open connection.
+    /// To receive a complete request head, from its first byte or the start of the connection.
     pub request_header: Duration,
+    /// Maximum time between a response and the first byte of the next request.
+    pub keep_alive: Duration,
     /// Those of routes without timeouts of their own.
     pub requests: RequestTimeouts,
 }

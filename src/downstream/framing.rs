@@ -49,6 +49,11 @@ impl FramingChecker {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).next_head()
     }
 
+    /// Whether no byte of a head has been received that is not complete and returned.
+    pub fn is_between_requests(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_between_requests()
+    }
+
     fn scan(&self, bytes: &[u8]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).scan(bytes);
     }
@@ -179,6 +184,10 @@ impl FramingScanner {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn is_between_requests(&self) -> bool {
+        self.position == ScanPosition::BetweenRequests && self.returned == self.completed
     }
 
     fn scan(&mut self, mut bytes: &[u8]) {

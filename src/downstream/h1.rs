@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,6 @@ use hyper::rt::{Read, ReadBuf, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
-use hyper_util::rt::TokioTimer;
 use tokio::select;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -24,6 +24,7 @@ use super::head_error::{HeadLimits, describe};
 use super::interim::InterimSender;
 use super::output::{OutputBody, OutputStream, ResponseOutput};
 use super::reply::Reply;
+use super::request_timer::{Awaited, RequestTimer};
 use super::response::Body;
 use crate::net::Stream;
 use crate::net::http_io::HttpIo;
@@ -33,8 +34,10 @@ use crate::reject::{DropReason, RejectReason};
 /// Timeouts of a connection until it becomes a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpTimeouts {
-    /// From the start of waiting for a request to the end of its head.
+    /// From the first byte of a request head, or the start of the connection, to the end of the head.
     pub request_header: Duration,
+    /// Maximum time without a byte between a response and the next request.
+    pub keep_alive: Duration,
     /// Maximum time in which a client accepts no bytes of its response.
     pub write: Duration,
 }
@@ -96,6 +99,7 @@ where
             request.headers().contains_key(TRANSFER_ENCODING) || version < Version::HTTP_11;
         let interim = InterimSender::new(output.clone(), &request);
         let expects_continue = interim.expects_continue();
+        output.receive_request();
         let reply = handler(request, framing.next_head(), interim);
         let (sender, output) = (sender.clone(), output.clone());
         Box::pin(async move {
@@ -107,7 +111,8 @@ where
             Ok::<_, Infallible>(response.map(|body| OutputBody::new(body, output, version)))
         }) as Pin<Box<dyn Future<Output = _> + Send>>
     });
-    let mut connection = builder(timeouts.request_header).serve_connection(io, service);
+    let mut connection = builder().serve_connection(io, service);
+    let mut timer = pin!(RequestTimer::new(timeouts));
     let (mut drain, mut grace) = (pin!(drain), pin!(sleep(FIRST_REQUEST_GRACE)));
     let (mut draining, mut grace_over, mut closing) = (false, false, false);
     let (mut served, mut tunnel) = (false, None);
@@ -118,12 +123,21 @@ where
                 served = true;
                 tunnel = event.tunnel();
             }
-            if polled.is_ready() || closing || !(draining && (served || grace_over)) {
-                return polled;
+            if let Poll::Ready(end) = polled {
+                return Poll::Ready(End::Finished(end));
             }
-            closing = true;
-            Pin::new(&mut connection).graceful_shutdown();
-            connection.poll_without_shutdown(cx)
+            if !closing && draining && (served || grace_over) {
+                closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                return connection.poll_without_shutdown(cx).map(End::Finished);
+            }
+            let is_silent = framing.is_between_requests();
+            let awaited = match output.is_idle() {
+                false => Awaited::Response,
+                true if served && is_silent => Awaited::Idle,
+                true => Awaited::Head,
+            };
+            timer.as_mut().poll_expired(awaited, cx).map(|()| End::Expired { is_silent })
         });
         select! {
             end = serving => break end,
@@ -139,8 +153,10 @@ where
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner().into_inner();
     match (end, tunnel) {
-        (Ok(()), Some(tunnel)) => Ok(Served::Upgraded(upgraded(io, parts.read_buf), tunnel)),
-        (Err(_), Some(tunnel)) => {
+        (End::Finished(Ok(())), Some(tunnel)) => {
+            Ok(Served::Upgraded(upgraded(io, parts.read_buf), tunnel))
+        }
+        (End::Finished(Err(_)) | End::Expired { .. }, Some(tunnel)) => {
             linger(&mut io).await;
             Ok(Served::Abandoned(tunnel))
         }
@@ -177,23 +193,33 @@ async fn respond<T>(
     }
 }
 
+/// What ended the loop of a connection.
+enum End {
+    /// hyper has finished.
+    Finished(hyper::Result<()>),
+    /// No request, or not the whole head of one, came in time.
+    Expired { is_silent: bool },
+}
+
 /// How a connection without a tunnel ended. After a parse error, `unread` starts with the rejected head.
 fn closed<S, T>(
-    end: hyper::Result<()>,
+    end: End,
     unread: &[u8],
     served: bool,
     draining: bool,
 ) -> Result<Served<S, T>, DropReason> {
-    let Err(error) = end else {
-        return if served || draining {
-            Ok(Served::Closed)
-        } else {
-            Err(DropReason::ClientDisconnected(ConnectionStage::Head))
-        };
+    let reason = match end {
+        End::Finished(Ok(())) if draining => return Ok(Served::Closed),
+        End::Finished(Ok(())) => DropReason::ClientDisconnected(ConnectionStage::Head),
+        End::Finished(Err(error)) => classify(&error, unread),
+        End::Expired { is_silent: true } => DropReason::NoRequest,
+        End::Expired { is_silent: false } => DropReason::HeadTimeout,
     };
-    let reason = classify(&error, unread);
     // A client may stay idle or disconnect between requests.
-    let is_normal = matches!(reason, DropReason::HeadTimeout | DropReason::ClientDisconnected(_));
+    let is_normal = matches!(
+        reason,
+        DropReason::NoRequest | DropReason::HeadTimeout | DropReason::ClientDisconnected(_)
+    );
     if served && is_normal { Ok(Served::Closed) } else { Err(reason) }
 }
 
@@ -225,13 +251,13 @@ fn closing(mut response: Response<Body>, version: Version) -> Response<Body> {
     response
 }
 
-/// Configures hyper. The head timeout needs a timer, otherwise hyper ignores it. Field names have the spelling
-/// of the backend, or that of the RFCs if the proxy adds them: some clients compare them exactly.
-fn builder(request_header: Duration) -> http1::Builder {
+/// Configures hyper. Field names have the spelling of the backend, or that of the RFCs if the proxy adds them:
+/// some clients compare them exactly.
+fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(request_header)
+        // The time for a head is that of `RequestTimer`.
+        .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .preserve_header_case(true)
@@ -293,11 +319,7 @@ fn classify(error: &hyper::Error, unread: &[u8]) -> DropReason {
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {
         return DropReason::WriteTimeout;
     }
-    if error.is_timeout() {
-        DropReason::HeadTimeout
-    } else {
-        DropReason::ClientDisconnected(ConnectionStage::Head)
-    }
+    DropReason::ClientDisconnected(ConnectionStage::Head)
 }
 
 /// Maximum size of a request head in bytes; a larger one is answered with 431 (a target that is too long:

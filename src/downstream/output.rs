@@ -32,6 +32,8 @@ pub struct ResponseOutput(Arc<OutputState>);
 struct OutputState {
     /// A failed body or a request waits until everything before it has been written.
     flush_awaited: AtomicBool,
+    /// A request has no complete response yet.
+    is_responding: AtomicBool,
     /// The end of a response may not have been written yet.
     is_unflushed: AtomicBool,
     /// The next write of hyper may be its own 100.
@@ -47,6 +49,17 @@ struct OutputState {
 }
 
 impl ResponseOutput {
+    /// Records that a request was received, to which a response follows.
+    pub fn receive_request(&self) {
+        self.0.is_responding.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether each request has its whole response written.
+    pub fn is_idle(&self) -> bool {
+        !self.0.is_responding.load(Ordering::Relaxed)
+            && !self.0.is_unflushed.load(Ordering::Relaxed)
+    }
+
     /// Waits until everything before the next request has been written. `expects_continue` is whether its
     /// client waits for a 100.
     pub async fn start_request(&self, expects_continue: bool) {
@@ -148,6 +161,7 @@ impl HttpBody for OutputBody {
 impl Drop for OutputBody {
     fn drop(&mut self) {
         self.output.0.is_unflushed.store(true, Ordering::Relaxed);
+        self.output.0.is_responding.store(false, Ordering::Relaxed);
     }
 }
 

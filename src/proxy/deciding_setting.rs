@@ -17,7 +17,9 @@ pub fn of_drop(reason: &DropReason, snapshot: &Snapshot) -> DecidingSetting {
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
         DropReason::TlsTimeout => Some(show_duration(settings.timeouts.tls)),
-        DropReason::HeadTimeout => Some(show_duration(settings.timeouts.request_header)),
+        DropReason::NoRequest | DropReason::HeadTimeout => {
+            Some(show_duration(settings.timeouts.request_header))
+        }
         DropReason::WriteTimeout => Some(show_duration(settings.timeouts.requests.idle)),
         DropReason::ProxyHeaderInvalid(_)
         | DropReason::TlsFailed(_)

@@ -115,7 +115,11 @@ async fn serve_http<S: Stream + Send + 'static>(
     let state = &context.state;
     let timeouts = {
         let configured = state.snapshot().settings.timeouts;
-        HttpTimeouts { request_header: configured.request_header, write: configured.requests.idle }
+        HttpTimeouts {
+            request_header: configured.request_header,
+            keep_alive: configured.keep_alive,
+            write: configured.requests.idle,
+        }
     };
     let handler = |request, framing, interim| {
         let context = context.clone();

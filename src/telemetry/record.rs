@@ -85,8 +85,10 @@ pub fn record_drop(
     deciding: DecidingSetting,
     age: Duration,
 ) {
-    // Port scans and health checks connect and disconnect all day without sending a request.
-    if !matches!(reason, DropReason::ClientDisconnected(_)) || is_debug() {
+    // Port scans and health checks connect and disconnect all day without sending a request, and browsers open
+    // spare connections.
+    let is_routine = matches!(reason, DropReason::ClientDisconnected(_) | DropReason::NoRequest);
+    if !is_routine || is_debug() {
         write_record("dropped", |line| write_drop(line, client, reason, &deciding, age));
     }
 }
@@ -139,6 +141,7 @@ fn write_drop(
         | DropReason::ProxyHeaderTimeout
         | DropReason::TlsTimeout
         | DropReason::ClientDisconnected(_)
+        | DropReason::NoRequest
         | DropReason::HeadTimeout
         | DropReason::WriteTimeout => None,
     };

@@ -55,64 +55,6 @@ async fn many_fields_in_single_bytes_stay_cheap() {
     assert!(proxy.cpu_ticks() - before < 200, "{} ticks", proxy.cpu_ticks() - before);
 }
 
-// Requirements: TC06, RL28.
-#[tokio::test]
-async fn deadline_covers_the_whole_request_head() {
-    let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
-    let proxy =
-        Proxy::start(&route(&[backend.address], "[timeouts]\nrequest_header = \"300ms\"")).await;
-    let client = Client::new(&proxy).await;
-    let began = tokio::time::Instant::now();
-    let silent = async { read_to_end(&mut client.connect_plain().await).await };
-    let silent_over_tls = async { read_to_end(&mut client.connect_tls().await).await };
-    let half = async {
-        let mut stream = client.connect_plain().await;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
-        read_to_end(&mut stream).await
-    };
-    let drip = async {
-        let (mut reading, mut writing) = tokio::io::split(client.connect_tls().await);
-        let dripping = async {
-            for byte in get(&format!("/{}", "a".repeat(100))).bytes() {
-                let _ = writing.write_all(&[byte]).await;
-                let _ = writing.flush().await;
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::select! {
-            () = dripping => panic!("the whole head was accepted"),
-            end = read_to_end(&mut reading) => end,
-        }
-    };
-    let ends = tokio::join!(silent, silent_over_tls, half, drip);
-    assert_eq!(ends, (vec![], vec![], vec![], vec![]));
-    assert!(began.elapsed() >= Duration::from_millis(300));
-    for n in 1..=4 {
-        let record = proxy.nth_end_record(n).await;
-        assert_eq!(record["end"], "head_timeout");
-        assert_eq!(
-            (&record["key"], &record["value"]),
-            (&"timeouts.request_header".into(), &"300ms".into())
-        );
-    }
-}
-
-// Requirements: RL40.
-#[tokio::test]
-async fn idle_keep_alive_connection_closes_without_record() {
-    let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
-    let proxy =
-        Proxy::start(&route(&[backend.address], "[timeouts]\nrequest_header = \"1s\"")).await;
-    let mut stream = BufReader::new(Client::new(&proxy).await.connect_plain().await);
-    for _ in 0..2 {
-        stream.write_all(get("/").as_bytes()).await.unwrap();
-        assert_eq!(read_response(&mut stream).await.status, 204);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(read_to_end(&mut stream).await, b"");
-    assert_eq!(proxy.outcomes().len(), 0, "{:#?}", proxy.outcomes());
-}
-
 /// A proxy with these limits and route settings, an echo backend, and a client.
 async fn limited(caps: &str, more: &str) -> (Proxy, Client, Backend) {
     let backend = Backend::echo().await;

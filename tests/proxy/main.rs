@@ -64,6 +64,7 @@ mod reload_changes;
 mod repeated_fields;
 mod report_mode;
 mod request_framing;
+mod request_timeouts;
 mod route_headers;
 mod route_overrides;
 mod signals;

@@ -151,6 +151,7 @@ async fn dropped_connections_are_counted_once() {
         (client.tls, "GET / HTTP/1.1\r\n\r\n", "tls_failed tls"),
         (client.tls, "", "tls_timeout tls"),
         (client.plain, "GET /ws HT", "head_timeout head"),
+        (client.plain, "", "no_request head"),
     ] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();

@@ -24,6 +24,7 @@ pub(crate) fn timeouts(file: &ConfigFile) -> Timeouts {
         proxy_header: value_or(&given.proxy_header, Duration::from_secs(3)),
         tls: value_or(&given.tls, Duration::from_secs(10)),
         request_header: value_or(&given.request_header, Duration::from_secs(10)),
+        keep_alive: value_or(&given.keep_alive, Duration::from_secs(75)),
         requests: request_timeouts(&KeyScope::new(None, &given.requests)),
     }
 }

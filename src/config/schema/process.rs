@@ -27,6 +27,7 @@ pub(crate) struct TimeoutsTable {
     pub(crate) proxy_header: Parsed<Duration>,
     pub(crate) tls: Parsed<Duration>,
     pub(crate) request_header: Parsed<Duration>,
+    pub(crate) keep_alive: Parsed<Duration>,
     pub(crate) requests: RequestTimeoutsTable,
 }
 
@@ -101,6 +102,7 @@ pub(crate) fn timeouts(table: &mut TableReader<'_, '_, '_>) -> TimeoutsTable {
         proxy_header: table.get("proxy_header"),
         tls: table.get("tls"),
         request_header: table.get("request_header"),
+        keep_alive: table.get("keep_alive"),
         requests: request_timeouts(table),
     }
 }

@@ -47,6 +47,7 @@ pub fn drop_index(reason: &DropReason) -> usize {
         DropReason::ProxyHeaderMissing => 11,
         DropReason::ProxyHeaderInvalid(_) => 12,
         DropReason::ProxyHeaderTimeout => 13,
+        DropReason::NoRequest => 14,
     }
 }
 
@@ -186,7 +187,7 @@ pub fn side_index(side: Side) -> usize {
 
 const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::ControlFrames];
 
-static DROP_REASONS: [DropReason; 14] = [
+static DROP_REASONS: [DropReason; 15] = [
     DropReason::ClientLimit,
     DropReason::ProxyLimit,
     DropReason::TlsFailed(String::new()),
@@ -201,6 +202,7 @@ static DROP_REASONS: [DropReason; 14] = [
     DropReason::ProxyHeaderMissing,
     DropReason::ProxyHeaderInvalid(""),
     DropReason::ProxyHeaderTimeout,
+    DropReason::NoRequest,
 ];
 
 const REJECT_REASONS: [RejectReason; 26 + AbortCause::ALL.len()] = [

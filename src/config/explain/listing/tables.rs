@@ -71,6 +71,7 @@ fn timeouts(settings: &Settings) -> KeyGroup {
     group.add("proxy_header", Connections, duration(values.proxy_header));
     group.add("tls", Connections, duration(values.tls));
     group.add("request_header", Connections, duration(values.request_header));
+    group.add("keep_alive", Connections, duration(values.keep_alive));
     for (name, value) in request_timeouts(&values.requests) {
         group.add(name, Requests, value);
     }
