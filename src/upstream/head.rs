@@ -286,15 +286,18 @@ fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMa
 /// length could reveal. `identity` is no coding (it was one in RFC 2616). Other codings are not asked for (no
 /// `TE` is sent) and not undone, so the client could not read the body.
 fn body_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
-    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => content_length(headers),
-        // hyper reads chunks if the last member is this one; an empty one after it would hide it.
-        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => {
-            Ok(None)
-        }
-        _ if lists_only(headers, &TRANSFER_ENCODING, "identity") => content_length(headers),
-        _ => Err(RejectReason::BackendHandshakeInvalid("Transfer-Encoding other than chunked")),
+    let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() else {
+        return content_length(headers);
+    };
+    // hyper reads chunks, once, if the last member is this one; an empty one after it would hide it.
+    let last = codings.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+    let is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if is_chunked && lists_only(headers, &TRANSFER_ENCODING, "chunked") {
+        Ok(None)
+    } else if lists_only(headers, &TRANSFER_ENCODING, "identity") {
+        content_length(headers)
+    } else {
+        Err(RejectReason::BackendHandshakeInvalid("Transfer-Encoding other than chunked"))
     }
 }
 

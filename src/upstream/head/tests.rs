@@ -305,15 +305,14 @@ fn declined_upgrade_closes_the_connection() {
 #[test]
 fn rejects_responses_with_conflicting_framing() {
     let with = |fields: &[(&str, &str)]| forwarded(&response_head(200, fields));
-    for coding in ["chunked", "Chunked"] {
+    // Some servers write it twice and apply it once.
+    for coding in ["chunked", "Chunked", "chunked, chunked"] {
         let chunked = with(&[("Content-Length", "5"), ("Transfer-Encoding", coding)]).unwrap();
         assert!(chunked.headers().is_empty(), "{coding}");
     }
     let identity = with(&[("Content-Length", "5"), ("Transfer-Encoding", "identity")]).unwrap();
     assert_eq!(lines(identity.headers()), ["content-length: 5"]);
-    for coding in
-        ["gzip", "gzip, chunked", "chunked, gzip", "chunked,", "chunked, chunked", "identity, gzip"]
-    {
+    for coding in ["gzip", "gzip, chunked", "chunked, gzip", "chunked,", "identity, gzip"] {
         let coding = ("Transfer-Encoding", coding);
         assert!(with(&[("Content-Length", "5"), coding]).is_err(), "{coding:?}");
         assert!(with(&[coding]).is_err(), "{coding:?}");
