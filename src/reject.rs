@@ -106,7 +106,7 @@ impl DropReason {
 pub enum RejectReason {
     /// The request head violates RFC 9110, RFC 9112 or a stricter rule of this proxy.
     RequestInvalid(&'static str),
-    /// The request target is longer than 8 KiB.
+    /// The request target is longer than half of the largest request head.
     UriTooLong,
     /// `Expect` with anything but `100-continue`, or on an upgrade.
     Expect,
@@ -290,6 +290,7 @@ impl RejectReason {
     /// The configuration key that caused it, if any.
     pub fn key(&self) -> Option<&'static str> {
         match self {
+            Self::UriTooLong => Some("listener.request_head_size"),
             Self::NotWebsocket => Some("route.http"),
             Self::NoRoute => Some("route.host, route.path"),
             Self::Misdirected => Some("certificate"),
@@ -305,7 +306,6 @@ impl RejectReason {
             Self::BackendIdleTimeout | Self::BodyTimeout => Some("timeouts.idle"),
             Self::ResponseAborted(_, cause) => cause.key(),
             Self::RequestInvalid(_)
-            | Self::UriTooLong
             | Self::Expect
             | Self::Method
             | Self::HandshakeInvalid(_)
@@ -334,7 +334,7 @@ impl fmt::Display for RejectReason {
             Self::RequestInvalid(rule)
             | Self::HandshakeInvalid(rule)
             | Self::BackendHandshakeInvalid(rule) => rule,
-            Self::UriTooLong => "request target longer than 8 KiB",
+            Self::UriTooLong => "request target longer than half of the largest request head",
             Self::Expect => {
                 "unsupported Expect header; only 100-continue on a plain request is supported"
             }

@@ -16,6 +16,7 @@ use super::source_map::SourceMap;
 use super::values::origin_rule::OriginRule;
 use super::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use crate::client::{ClientAddr, KeyPrefixes};
+use crate::http::head_limits::HeadLimits;
 
 /// A complete configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +118,8 @@ pub struct ListenerSettings {
     /// A path that answers health checks of load balancers with `ok` or `unready`, before any
     /// route.
     pub health_path: Option<String>,
+    /// How large request heads may be.
+    pub request_head: HeadLimits,
 }
 
 /// One certificate chain and its private key.
@@ -178,6 +181,8 @@ pub struct RouteSettings {
     pub request_headers: HeaderRules,
     /// Changes to the backend's response headers.
     pub response_headers: HeaderRules,
+    /// How large response heads may be.
+    pub response_head: HeadLimits,
     /// Timeouts of each request until a tunnel is open.
     pub timeouts: RequestTimeouts,
     /// Limits and timers of each session.

@@ -14,18 +14,19 @@ use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::rt::{Read, ReadBuf, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response, Uri, Version};
 use tokio::select;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::framing::{FramingChecker, FramingStream};
-use super::head_error::{HeadLimits, describe};
+use super::head_error::describe;
 use super::interim::InterimSender;
 use super::output::{OutputBody, OutputStream, ResponseOutput};
 use super::reply::Reply;
 use super::request_timer::{Awaited, RequestTimer};
 use super::response::Body;
+use crate::http::head_limits::HeadLimits;
 use crate::net::Stream;
 use crate::net::http_io::HttpIo;
 use crate::reject::stage::ConnectionStage;
@@ -75,6 +76,7 @@ pub enum Served<S, T> {
 pub async fn serve<S, T, H, F>(
     stream: S,
     timeouts: HttpTimeouts,
+    limits: HeadLimits,
     drain: impl Future<Output = ()>,
     handler: H,
 ) -> Result<Served<S, T>, DropReason>
@@ -100,7 +102,8 @@ where
         let interim = InterimSender::new(output.clone(), &request);
         let expects_continue = interim.expects_continue();
         output.receive_request();
-        let reply = handler(request, framing.next_head(), interim);
+        let checked = framing.next_head().and_then(|()| check_target(request.uri(), limits));
+        let reply = handler(request, checked, interim);
         let (sender, output) = (sender.clone(), output.clone());
         Box::pin(async move {
             output.start_request(expects_continue).await;
@@ -111,7 +114,7 @@ where
             Ok::<_, Infallible>(response.map(|body| OutputBody::new(body, output, version)))
         }) as Pin<Box<dyn Future<Output = _> + Send>>
     });
-    let mut connection = builder().serve_connection(io, service);
+    let mut connection = builder(limits).serve_connection(io, service);
     let mut timer = pin!(RequestTimer::new(timeouts));
     let (mut drain, mut grace) = (pin!(drain), pin!(sleep(FIRST_REQUEST_GRACE)));
     let (mut draining, mut grace_over, mut closing) = (false, false, false);
@@ -164,11 +167,11 @@ where
             // Time for the client to receive what it can still get.
             let _ = timeout(LINGER, discard_input(&mut io)).await;
             io.abort();
-            closed(end, &parts.read_buf, served, draining)
+            closed(end, &parts.read_buf, limits, served, draining)
         }
         (end, None) => {
             linger(&mut io).await;
-            closed(end, &parts.read_buf, served, draining)
+            closed(end, &parts.read_buf, limits, served, draining)
         }
     }
 }
@@ -205,13 +208,14 @@ enum End {
 fn closed<S, T>(
     end: End,
     unread: &[u8],
+    limits: HeadLimits,
     served: bool,
     draining: bool,
 ) -> Result<Served<S, T>, DropReason> {
     let reason = match end {
         End::Finished(Ok(())) if draining => return Ok(Served::Closed),
         End::Finished(Ok(())) => DropReason::ClientDisconnected(ConnectionStage::Head),
-        End::Finished(Err(error)) => classify(&error, unread),
+        End::Finished(Err(error)) => classify(&error, unread, limits),
         End::Expired { is_silent: true } => DropReason::NoRequest,
         End::Expired { is_silent: false } => DropReason::HeadTimeout,
     };
@@ -251,18 +255,32 @@ fn closing(mut response: Response<Body>, version: Version) -> Response<Body> {
     response
 }
 
+/// Rejects a target that leaves too little of the largest head for the fields. hyper answers a larger head
+/// with 431.
+fn check_target(uri: &Uri, limits: HeadLimits) -> Result<(), RejectReason> {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let path_and_query = uri.path_and_query().map_or("", |target| target.as_str());
+    if authority.len() + path_and_query.len() > limits.target_bytes() {
+        return Err(RejectReason::UriTooLong);
+    }
+    Ok(())
+}
+
 /// Configures hyper. Field names have the spelling of the backend, or that of the RFCs if the proxy adds them:
 /// some clients compare them exactly.
-fn builder() -> http1::Builder {
+fn builder(limits: HeadLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         // The time for a head is that of `RequestTimer`.
         .header_read_timeout(None)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
+        .max_buf_size(limits.bytes)
         .preserve_header_case(true)
         .title_case_headers(true)
         .half_close(false);
+    // hyper's own limit is 100; it allocates space for any that is set.
+    if limits.fields != HeadLimits::default().fields {
+        builder.max_headers(limits.fields);
+    }
     builder
 }
 
@@ -301,7 +319,7 @@ async fn discard_input<S: Stream>(io: &mut HttpIo<S>) -> io::Result<()> {
     }
 }
 
-fn classify(error: &hyper::Error, unread: &[u8]) -> DropReason {
+fn classify(error: &hyper::Error, unread: &[u8], limits: HeadLimits) -> DropReason {
     if error.is_parse() {
         let error = error.to_string();
         // hyper judges the target and the framing after it has taken the head from its buffer, which then
@@ -312,7 +330,6 @@ fn classify(error: &hyper::Error, unread: &[u8]) -> DropReason {
         if error.contains("content-length") || error.contains("transfer-encoding") {
             return DropReason::HeadInvalid(error);
         }
-        let limits = HeadLimits { bytes: HEAD_BYTES_MAX, fields: HEADERS_MAX };
         return DropReason::HeadInvalid(describe(unread, limits).unwrap_or(error));
     }
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
@@ -322,11 +339,6 @@ fn classify(error: &hyper::Error, unread: &[u8]) -> DropReason {
     DropReason::ClientDisconnected(ConnectionStage::Head)
 }
 
-/// Maximum size of a request head in bytes; a larger one is answered with 431 (a target that is too long:
-/// 414).
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Maximum number of header lines; more are answered with 431.
-const HEADERS_MAX: usize = 64;
 const INVALID_TARGET: &str = "request target that is neither a path nor a URI, or with a character that \
                               must be percent-encoded, such as a quotation mark, < or >";
 /// Capacity of the event channel, which is read after every poll of the connection.

@@ -4,15 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::http::fields::is_token;
-
-/// The limits of a request head.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadLimits {
-    /// Maximum size in bytes.
-    pub bytes: usize,
-    /// Maximum number of header fields.
-    pub fields: usize,
-}
+use crate::http::head_limits::HeadLimits;
 
 /// Describes the first mistake in the unread bytes of a connection, which start with the rejected
 /// head. It contains no values of header fields, and no text that may be one. `None` if there is no mistake that
@@ -49,15 +41,19 @@ pub fn describe(unread: &[u8], limits: HeadLimits) -> Option<String> {
         }
     }
     if count > limits.fields {
-        return Some(format!("request head with more than {} header fields", limits.fields));
+        return Some(format!(
+            "request head with more than {} header fields (listener.request_head_fields)",
+            limits.fields
+        ));
     }
     if unread.len() < limits.bytes {
         return None;
     }
     let (name, size) = largest;
     Some(format!(
-        "request head larger than {} KiB; its largest header field is {} with {size} bytes",
-        limits.bytes / 1024,
+        "request head larger than {} bytes (listener.request_head_size); its largest header field is \
+         {} with {size} bytes",
+        limits.bytes,
         shown(name)
     ))
 }
@@ -83,7 +79,10 @@ fn request_line(line: &[u8], is_truncated: bool) -> Option<String> {
             return Some(format!("request line: invalid {byte} at position {at}"));
         }
         if is_truncated {
-            return Some("request target longer than the limit of the request head".to_owned());
+            return Some(
+                "request target longer than a request head may be (listener.request_head_size)"
+                    .to_owned(),
+            );
         }
         let spaces = words.len() - 1;
         return Some(format!(
@@ -195,14 +194,20 @@ mod tests {
     fn exceeded_limits_are_named() {
         let fields = "A: b\r\n".repeat(5);
         let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
-        assert_eq!(described(&head), "request head with more than 4 header fields");
+        assert_eq!(
+            described(&head),
+            "request head with more than 4 header fields (listener.request_head_fields)"
+        );
         let cookie = format!("Cookie: {}", "c".repeat(2000));
         assert_eq!(
             described(&format!("GET / HTTP/1.1\r\nHost: a\r\n{cookie}")),
-            "request head larger than 1 KiB; its largest header field is \"Cookie\" with 2008 bytes"
+            "request head larger than 1024 bytes (listener.request_head_size); its largest header field is \"Cookie\" with 2008 bytes"
         );
         let target = format!("GET /{}", "a".repeat(2000));
-        assert_eq!(described(&target), "request target longer than the limit of the request head");
+        assert_eq!(
+            described(&target),
+            "request target longer than a request head may be (listener.request_head_size)"
+        );
     }
 
     // Requirements: RL46.

@@ -1,7 +1,7 @@
 //! Control over what hyper writes to a client.
 //!
 //! When a response body fails, hyper ends the connection and drops what it has buffered until then: the
-//! head, and up to 16 KiB of the body. [`OutputBody`] therefore holds a failure back until everything
+//! head, and up to 32 KiB of the body. [`OutputBody`] therefore holds a failure back until everything
 //! before it has been written. [`OutputStream`] sees when that is: hyper flushes the stream only when its
 //! own buffer is empty.
 //!
@@ -23,6 +23,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::response::{Body, BoxError};
+use crate::http::head_limits::HeadLimits;
 
 /// What the [`OutputStream`] of a connection and the [`OutputBody`] of its current response share.
 #[derive(Clone, Debug, Default)]
@@ -270,7 +271,7 @@ impl<T: Write + Unpin> Write for OutputStream<T> {
 const OWN_CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Maximum size of queued interim responses: one head of the largest size.
-const INTERIM_BYTES_MAX: usize = 32 * 1024;
+const INTERIM_BYTES_MAX: usize = HeadLimits::BYTES_MAX;
 
 #[cfg(test)]
 mod tests {

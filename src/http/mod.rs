@@ -8,6 +8,7 @@ pub(crate) mod authority;
 pub(crate) mod extension;
 pub(crate) mod fields;
 pub mod forwarded;
+pub mod head_limits;
 pub(crate) mod path;
 pub(crate) mod proxy_fields;
 pub(crate) mod upgrade;
@@ -112,11 +113,6 @@ impl ValidatedRequest {
 /// The authority and the path of the request target (RFC 9112 3.2 and 3.3).
 fn read_target(head: &Parts) -> Result<(Authority, RoutePath), RejectReason> {
     let uri = &head.uri;
-    let authority_len = uri.authority().map_or(0, |authority| authority.as_str().len());
-    let path_and_query = uri.path_and_query().map_or("", |target| target.as_str());
-    if authority_len + path_and_query.len() > TARGET_BYTES_MAX {
-        return Err(RejectReason::UriTooLong);
-    }
     let host = read_host(head)?;
     let authority = match (uri.scheme(), uri.authority()) {
         // RFC 9112 3.2.2: in absolute-form the target names the host, and Host is ignored.
@@ -139,6 +135,7 @@ fn read_target(head: &Parts) -> Result<(Authority, RoutePath), RejectReason> {
             ));
         }
     };
+    let path_and_query = uri.path_and_query().map_or("", |target| target.as_str());
     if !path_and_query.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(RejectReason::RequestInvalid("request target is not printable ASCII"));
     }
@@ -213,9 +210,6 @@ pub const VIA_NAME: &str = "tidegate";
 
 /// Maximum method length. The longest registered method has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;
-
-/// Maximum length of authority, path and query together.
-const TARGET_BYTES_MAX: usize = 8 * 1024;
 
 /// Request heads for tests.
 #[cfg(test)]

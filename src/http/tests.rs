@@ -80,16 +80,6 @@ fn rejects_long_methods() {
     assert_eq!(status(&head(&method(33))), 400);
 }
 
-// Requirements: RL09.
-#[test]
-fn rejects_long_targets() {
-    let target = |len: usize| format!("GET /{} HTTP/1.1\nHost: a\n", "x".repeat(len - 1));
-    plain(&target(8192));
-    assert_eq!(rejection(&head(&target(8193))), RejectReason::UriTooLong);
-    let query = format!("GET /?{} HTTP/1.1\nHost: a\n", "x".repeat(8192));
-    assert_eq!(status(&head(&query)), 414);
-}
-
 // Requirements: RL10.
 #[test]
 fn rejects_targets_with_invalid_characters() {

@@ -21,6 +21,7 @@ use crate::downstream::interim::InterimSender;
 use crate::downstream::reply::Reply;
 use crate::downstream::response::{self, Body, boxed, text};
 use crate::http::forwarded::Forwarded;
+use crate::http::head_limits::HeadLimits;
 use crate::http::{Handshake, ValidatedRequest};
 use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
@@ -42,6 +43,8 @@ pub struct ConnectionContext {
     pub local: SocketAddr,
     /// The path that answers a load balancer's health check.
     pub health_path: Option<String>,
+    /// How large request heads may be.
+    pub request_head: HeadLimits,
 }
 
 /// The outcome of a request that no rule of ours rejected.

@@ -88,6 +88,7 @@ impl Route {
                 underscore_headers: settings.underscore_headers.clone(),
                 request_headers: settings.request_headers.clone(),
                 response_headers: settings.response_headers.clone(),
+                response_head: settings.response_head,
             },
             pool: Pool::new(&settings.backends, carried),
             on_backend_loss: settings.on_backend_loss,

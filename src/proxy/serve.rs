@@ -73,6 +73,7 @@ async fn accept_connection(
         connection: Arc::new(Connection::accepted(client.clone(), permit, counted)),
         local,
         health_path: listener.health_path.clone(),
+        request_head: listener.request_head,
     };
     match (&snapshot.tls, listener.tls) {
         (Some(tls), true) => {
@@ -112,7 +113,7 @@ async fn serve_http<S: Stream + Send + 'static>(
     context: ConnectionContext,
 ) -> Result<(), DropReason> {
     let context = Arc::new(context);
-    let state = &context.state;
+    let (state, limits) = (&context.state, context.request_head);
     let timeouts = {
         let configured = state.snapshot().settings.timeouts;
         HttpTimeouts {
@@ -126,7 +127,7 @@ async fn serve_http<S: Stream + Send + 'static>(
         async move { context.handle_request(request, framing, interim).await }
     };
     let served: Served<S, PendingTunnel> =
-        Box::pin(h1::serve(stream, timeouts, state.wait_draining(), handler)).await?;
+        Box::pin(h1::serve(stream, timeouts, limits, state.wait_draining(), handler)).await?;
     match served {
         Served::Closed => {}
         Served::Upgraded(client, tunnel) => start(state, client, *tunnel),

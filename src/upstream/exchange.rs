@@ -4,16 +4,18 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper::{Request, Response};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 
 use super::interim::{InterimInbox, InterimRelay};
 use super::reset_tolerant_writer::ResetTolerantWriter;
+use crate::http::head_limits::HeadLimits;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 use crate::reject::abort::AbortCause;
@@ -28,6 +30,7 @@ where
     B: Body + 'static,
 {
     connection: Box<Connection<ResetTolerantWriter<TokioIo<Socket>>, B>>,
+    limits: HeadLimits,
     /// Interim (1xx) responses.
     interim: Arc<InterimInbox>,
     /// The connection has finished and must not be polled again.
@@ -50,18 +53,23 @@ where
     /// [`RejectReason::BackendHandshakeInvalid`] if hyper cannot use the connection.
     pub async fn start(
         stream: Socket,
+        limits: HeadLimits,
         mut request: Request<B>,
     ) -> Result<(Self, PendingResponse), RejectReason> {
         let mut builder = Builder::new();
         builder
-            .max_buf_size(HEAD_BYTES_MAX)
-            .max_headers(FIELDS_MAX)
+            // Includes tunnel bytes received together with the head.
+            .max_buf_size(limits.bytes)
             // RFC 9112 5.1 and 5.2: a proxy removes the space and unfolds the lines.
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
             // Some servers compare field names exactly.
             .preserve_header_case(true)
             .title_case_headers(true);
+        // hyper's own limit is 100; it allocates space for any that is set.
+        if limits.fields != HeadLimits::default().fields {
+            builder.max_headers(limits.fields);
+        }
         let opened = builder.handshake(ResetTolerantWriter::new(TokioIo::new(stream))).await;
         let (mut sender, connection): (SendRequest<B>, _) =
             opened.map_err(|error| classify_error(&error))?;
@@ -74,6 +82,7 @@ where
         Ok((
             Self {
                 connection: Box::new(connection),
+                limits,
                 interim,
                 is_done: false,
                 request_failed: false,
@@ -108,7 +117,13 @@ where
         self.interim.pass_on(interim)?;
         // hyper always resolves this future. If it is pending after the connection has finished, the
         // task has only used up its budget for this poll.
-        response.as_mut().poll(cx).map_err(|error| classify_error(&error))
+        let response =
+            ready!(response.as_mut().poll(cx)).map_err(|error| classify_error(&error))?;
+        // hyper compares the size only when a read was not enough, and a read may be as large as the limit.
+        if head_bytes(response.headers()) > self.limits.bytes {
+            return Poll::Ready(Err(RejectReason::BackendHandshakeInvalid(HEAD_TOO_LARGE)));
+        }
+        Poll::Ready(Ok(response))
     }
 
     /// Why the response body ended with this error.
@@ -138,13 +153,21 @@ where
     }
 }
 
+/// The size of these fields, as they are usually written.
+fn head_bytes(headers: &HeaderMap) -> usize {
+    let field = |(name, value): (&HeaderName, &HeaderValue)| {
+        name.as_str().len() + value.len() + ": \r\n".len()
+    };
+    headers.iter().map(field).sum()
+}
+
 /// Converts an error of hyper into the reason for the record.
 fn classify_error(error: &hyper::Error) -> RejectReason {
     if error.is_user() {
         return RejectReason::RequestInvalid("the request body ended early");
     }
     RejectReason::BackendHandshakeInvalid(if error.is_parse_too_large() {
-        "the response head is too large"
+        HEAD_TOO_LARGE
     } else if error.is_parse() {
         "the response head is malformed"
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
@@ -154,8 +177,5 @@ fn classify_error(error: &hyper::Error) -> RejectReason {
     })
 }
 
-/// Maximum size of a response head, including tunnel bytes received together with it.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// Maximum number of header fields in a response.
-const FIELDS_MAX: usize = 64;
+const HEAD_TOO_LARGE: &str =
+    "the response head exceeds route.response_head_size or route.response_head_fields";

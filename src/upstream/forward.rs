@@ -53,7 +53,8 @@ where
     // The proxy closes this connection first, after the response. TIME_WAIT would occupy a local port for
     // a minute, and one busy client could exhaust them.
     stream.reset_on_drop();
-    let (mut exchange, mut response) = BackendExchange::start(stream, request).await?;
+    let (mut exchange, mut response) =
+        BackendExchange::start(stream, forwarded.policy.response_head, request).await?;
     let rules = &forwarded.policy.response_headers;
     let send = |response: &Response<()>| {
         activity.record();

@@ -13,6 +13,7 @@ use crate::http::authority::Authority;
 use crate::http::forwarded::{
     Forwarded, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID,
 };
+use crate::http::head_limits::HeadLimits;
 
 /// How requests of a route are forwarded to its backends.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct ForwardingPolicy {
     pub request_headers: HeaderRules,
     /// Changes to response headers.
     pub response_headers: HeaderRules,
+    /// How large response heads may be.
+    pub response_head: HeadLimits,
 }
 
 impl ForwardingPolicy {

@@ -32,6 +32,7 @@ use crate::config::settings::HeaderRules;
 use crate::http::Handshake;
 use crate::http::extension::Extension;
 use crate::http::fields::{ConnectionOptions, lists_only, single_value};
+use crate::http::head_limits::HeadLimits;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
@@ -40,7 +41,7 @@ use crate::reject::RejectReason;
 pub struct UpgradedBackend {
     /// The stream, which carries frames from now on.
     pub stream: Socket,
-    /// Frame bytes received together with the 101, at most 16 KiB.
+    /// Frame bytes received together with the 101, at most as many as a response head may have.
     pub after_head: Bytes,
     /// The 101 response for the client.
     pub response: Response<()>,
@@ -100,7 +101,8 @@ pub async fn upgrade(
     let deadline = Instant::now() + limit;
     let rules = &forwarded.policy.response_headers;
     let interim = InterimRelay { rules, send: send_interim };
-    let response = match timeout_at(deadline, send_request(stream, request, interim)).await {
+    let sending = send_request(stream, forwarded.policy.response_head, request, interim);
+    let response = match timeout_at(deadline, sending).await {
         Ok(response) => response,
         Err(_elapsed) => Err(RejectReason::ResponseTimeout),
     };
@@ -155,11 +157,12 @@ struct Negotiated {
 
 async fn send_request(
     stream: Socket,
+    limits: HeadLimits,
     request: Request<()>,
     interim: InterimRelay<'_>,
 ) -> Result<BackendResponse, RejectReason> {
     let request = request.map(|()| Empty::new());
-    let (mut exchange, mut response) = BackendExchange::start(stream, request).await?;
+    let (mut exchange, mut response) = BackendExchange::start(stream, limits, request).await?;
     let response = poll_fn(|cx| exchange.poll_response(cx, &mut response, interim)).await?;
     let (head, body) = response.into_parts();
     match head.status.as_u16() {

@@ -154,8 +154,8 @@ async fn framing_fields_of_a_101_are_dropped() {
 async fn malformed_heads_become_502() {
     let mut responses =
         ["X Y: a", ": a", "X", "X: a\rb", "X: a\0b", "X\x01: a", " X: a"].map(added).to_vec();
-    responses.push(added(&format!("X: {}", "leak".repeat(5000))));
-    responses.push(added(&vec!["X: leak"; 65].join("\r\n")));
+    responses.push(added(&format!("X: {}", "leak".repeat(9000))));
+    responses.push(added(&vec!["X: leak"; 101].join("\r\n")));
     responses.extend(
         [
             "leak",

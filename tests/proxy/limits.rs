@@ -5,38 +5,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::support::head::{assert_rejected, get, to_cases, with_lines};
+use crate::support::head::get;
 use crate::support::{
     Backend, Client, HANDSHAKE, Proxy, RawResponse, exchange, read_response, read_to_end, route,
     within_timeout,
 };
-
-// Requirements: RL25, RL26, H24.
-#[tokio::test]
-async fn rejects_heads_beyond_size_and_field_limits() {
-    let fields = |count: usize| -> String { (3..count).map(|n| format!("X-{n}: y\r\n")).collect() };
-    let plain = |more: &str| format!("GET / HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
-    assert_rejected(to_cases(
-        [
-            // 65 lines including Host.
-            plain(&fields(67)),
-            plain(&format!("X: {}\r\n", "y".repeat(16 * 1024))),
-            plain(&format!("{}: y\r\n", "x".repeat(16 * 1024))),
-            get(&format!("/{}", "a".repeat(16 * 1024))),
-            with_lines(&format!("X: {}", "y".repeat(17_000))),
-            plain(&"A: b\r\n".repeat(1000)),
-        ],
-        431,
-        "head_invalid",
-    ))
-    .await;
-    let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
-    let proxy = Proxy::with_backends(&[backend.address]).await;
-    let client = Client::new(&proxy).await;
-    for valid in [plain(&fields(66)), plain(&format!("X: {}\r\n", "y".repeat(16_000)))] {
-        assert_eq!(client.request(valid.as_bytes()).await.status, 204, "{valid:.100}");
-    }
-}
 
 // Requirements: RL27.
 #[tokio::test]

@@ -36,6 +36,7 @@ mod file_descriptors;
 mod forwarded_headers;
 mod handover;
 mod handshake;
+mod head_limits;
 mod health_endpoints;
 mod heartbeat;
 mod interim_responses;

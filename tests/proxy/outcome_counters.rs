@@ -24,7 +24,7 @@ async fn rejected_heads_are_counted_once() {
     let mut counters = CounterCheck::new(&proxy).await;
     for (sent, wanted) in [
         (get("/").replace("Host", "Host: a\r\nHost"), "request_invalid admit"),
-        (get(&format!("/{}", "a".repeat(8192))), "uri_too_long admit"),
+        (get(&format!("/{}", "a".repeat(16 << 10))), "uri_too_long admit"),
         (with_lines("Expect: foo"), "expect admit"),
         (get("/"), "not_websocket admit"),
         (HANDSHAKE.replace("GET", "POST"), "method admit"),

@@ -3,10 +3,21 @@
 use std::num::NonZeroU32;
 
 use crate::config::toml::value::Parsed;
+use crate::config::values::head_limits::{HeadFields, HeadSize};
+use crate::http::head_limits::HeadLimits;
 
 /// The value of a key, or its default.
 pub(crate) fn value_or<T: Clone>(given: &Parsed<T>, default: T) -> T {
     given.value().cloned().unwrap_or(default)
+}
+
+/// Limits on heads from the keys of a listener or a route.
+pub(crate) fn head_limits(size: &Parsed<HeadSize>, fields: &Parsed<HeadFields>) -> HeadLimits {
+    let HeadLimits { bytes, fields: number } = HeadLimits::default();
+    HeadLimits {
+        bytes: value_or(size, HeadSize(bytes)).0,
+        fields: value_or(fields, HeadFields(number)).0,
+    }
 }
 
 /// Converts a number of the file into a count.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::ListenAddresses;
-use super::defaults::value_or;
+use super::defaults::{head_limits, value_or};
 use super::names::UniqueNames;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::listener::ListenerTable;
@@ -123,6 +123,7 @@ fn listener(
         tls: value_or(&table.tls, true),
         proxy_protocol: value_or(&table.proxy_protocol, false),
         health_path: health_path.map(|path| path.0),
+        request_head: head_limits(&table.request_head_size, &table.request_head_fields),
     })
 }
 

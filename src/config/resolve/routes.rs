@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ws::SessionPolicy;
 
 use super::addresses::ListenAddresses;
-use super::defaults::{count, value_or};
+use super::defaults::{count, head_limits, value_or};
 use super::headers::{headers, underscore_headers};
 use super::names::UniqueNames;
 use super::policy::session_policy;
@@ -117,6 +117,7 @@ impl<'f> Routes<'f> {
             underscore_headers,
             request_headers,
             response_headers,
+            response_head: head_limits(&route.response_head_size, &route.response_head_fields),
             timeouts: request_timeouts(&KeyScope::new(
                 Some(&route.timeouts),
                 &file.timeouts.requests,

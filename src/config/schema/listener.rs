@@ -7,6 +7,7 @@ use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::value::Parsed;
 use crate::config::values::address::AdminAddress;
+use crate::config::values::head_limits::{HeadFields, HeadSize};
 use crate::config::values::scalars::{Label, OrOff, RequestPath};
 use crate::config::values::targets::ControlSocketPath;
 
@@ -19,6 +20,8 @@ pub(crate) struct ListenerTable {
     pub(crate) tls: Parsed<bool>,
     pub(crate) proxy_protocol: Parsed<bool>,
     pub(crate) health_path: Parsed<OrOff<RequestPath>>,
+    pub(crate) request_head_size: Parsed<HeadSize>,
+    pub(crate) request_head_fields: Parsed<HeadFields>,
 }
 
 /// The table `[[certificate]]`.
@@ -53,6 +56,8 @@ pub(crate) fn listener(table: &mut TableReader<'_, '_, '_>) -> ListenerTable {
         tls: table.get("tls"),
         proxy_protocol: table.get("proxy_protocol"),
         health_path: table.get("health_path"),
+        request_head_size: table.get("request_head_size"),
+        request_head_fields: table.get("request_head_fields"),
     }
 }
 

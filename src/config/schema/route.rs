@@ -15,6 +15,7 @@ use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::choices::CheckUtf8;
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::field::{HeaderField, HeaderFieldName, UnderscoreName};
+use crate::config::values::head_limits::{HeadFields, HeadSize};
 use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff, Weight};
@@ -39,6 +40,8 @@ pub(crate) struct RouteTable {
     pub(crate) underscore_headers: Parsed<Vec<Located<UnderscoreName>>>,
     pub(crate) request_headers: HeadersTable,
     pub(crate) response_headers: HeadersTable,
+    pub(crate) response_head_size: Parsed<HeadSize>,
+    pub(crate) response_head_fields: Parsed<HeadFields>,
     pub(crate) limits: LimitsTable,
     pub(crate) heartbeat: HeartbeatTable,
     pub(crate) timeouts: RequestTimeoutsTable,
@@ -82,6 +85,8 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         underscore_headers: table.list("underscore_headers"),
         request_headers: table.table("request_headers", headers),
         response_headers: table.table("response_headers", headers),
+        response_head_size: table.get("response_head_size"),
+        response_head_fields: table.get("response_head_fields"),
         limits: table.table("limits", limits),
         heartbeat: table.table("heartbeat", heartbeat),
         timeouts: table.table("timeouts", request_timeouts),

@@ -314,7 +314,7 @@ impl TomlValue for OriginRule {
 }
 
 /// Reads an integer of at most `max`.
-fn integer(value: &DeValue<'_>, expected: &str, max: u64) -> Result<u64, Problem> {
+pub(super) fn integer(value: &DeValue<'_>, expected: &str, max: u64) -> Result<u64, Problem> {
     match number(value)? {
         Some(number) if number <= max => Ok(number),
         Some(number) => {

@@ -47,6 +47,8 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("underscore_headers", Requests, list(kept));
     headers(&mut group, "request_headers", &route.request_headers);
     headers(&mut group, "response_headers", &route.response_headers);
+    group.add("response_head_size", Requests, size(route.response_head.bytes as u64));
+    group.add("response_head_fields", Requests, plain(route.response_head.fields));
     for (key, value) in policy_keys(&route.policy, settings.source_map.heartbeat(Some(index))) {
         group.add_inherited(&key, Tunnels, value, key.clone());
     }

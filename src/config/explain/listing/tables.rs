@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use ws::SessionPolicy;
 
 use super::key_group::KeyGroup;
-use super::value::{DisplayValue, duration, list, or_auto, or_off, per_second, plain, text};
+use super::value::{DisplayValue, duration, list, or_auto, or_off, per_second, plain, size, text};
 use crate::config::explain::effect::AppliesTo::{
     Connections, Drain, Immediately, Requests, Restart, Tunnels,
 };
@@ -27,6 +27,8 @@ pub fn listener(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("tls", Connections, plain(values.tls));
     group.add("proxy_protocol", Connections, plain(values.proxy_protocol));
     group.add("health_path", Connections, or_off(values.health_path.as_deref(), text));
+    group.add("request_head_size", Connections, size(values.request_head.bytes as u64));
+    group.add("request_head_fields", Connections, plain(values.request_head.fields));
     Some(group)
 }
 
