@@ -24,24 +24,13 @@ use super::head_error::describe;
 use super::interim::InterimSender;
 use super::output::{OutputBody, OutputStream, ResponseOutput};
 use super::reply::Reply;
-use super::request_timer::{Awaited, RequestTimer};
+use super::request_timer::{ConnectionPhase, HttpTimeouts, RequestTimer};
 use super::response::Body;
 use crate::http::head_limits::HeadLimits;
 use crate::net::Stream;
 use crate::net::http_io::HttpIo;
 use crate::reject::stage::ConnectionStage;
 use crate::reject::{DropReason, RejectReason};
-
-/// Timeouts of a connection until it becomes a tunnel.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpTimeouts {
-    /// From the first byte of a request head, or the start of the connection, to the end of the head.
-    pub request_header: Duration,
-    /// Maximum time without a byte between a response and the next request.
-    pub keep_alive: Duration,
-    /// Maximum time in which a client accepts no bytes of its response.
-    pub write: Duration,
-}
 
 /// A client's stream after the upgrade.
 #[derive(Debug)]
@@ -132,15 +121,15 @@ where
             if !closing && draining && (served || grace_over) {
                 closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
-                return connection.poll_without_shutdown(cx).map(End::Finished);
+                cx.waker().wake_by_ref();
             }
             let is_silent = framing.is_between_requests();
-            let awaited = match output.is_idle() {
-                false => Awaited::Response,
-                true if served && is_silent => Awaited::Idle,
-                true => Awaited::Head,
+            let phase = match output.is_idle() {
+                false => ConnectionPhase::Response,
+                true if served && is_silent => ConnectionPhase::Idle,
+                true => ConnectionPhase::Head,
             };
-            timer.as_mut().poll_expired(awaited, cx).map(|()| End::Expired { is_silent })
+            timer.as_mut().poll_expired(phase, cx).map(|()| End::Expired { is_silent })
         });
         select! {
             end = serving => break end,
@@ -154,26 +143,9 @@ where
         tunnel = event.tunnel();
     }
     let parts = connection.into_parts();
-    let mut io = parts.io.into_inner().into_inner();
-    match (end, tunnel) {
-        (End::Finished(Ok(())), Some(tunnel)) => {
-            Ok(Served::Upgraded(upgraded(io, parts.read_buf), tunnel))
-        }
-        (End::Finished(Err(_)) | End::Expired { .. }, Some(tunnel)) => {
-            linger(&mut io).await;
-            Ok(Served::Abandoned(tunnel))
-        }
-        (end, None) if output.must_reset() => {
-            // Time for the client to receive what it can still get.
-            let _ = timeout(LINGER, discard_input(&mut io)).await;
-            io.abort();
-            closed(end, &parts.read_buf, limits, served, draining)
-        }
-        (end, None) => {
-            linger(&mut io).await;
-            closed(end, &parts.read_buf, limits, served, draining)
-        }
-    }
+    let io = parts.io.into_inner().into_inner();
+    let finished = Finished { end, limits, served, draining, must_reset: output.must_reset() };
+    finished.close_or_upgrade(io, parts.read_buf, tunnel).await
 }
 
 /// Calls the handler of one request, and reports to the connection what its response does not say.
@@ -204,27 +176,59 @@ enum End {
     Expired { is_silent: bool },
 }
 
-/// How a connection without a tunnel ended. After a parse error, `unread` starts with the rejected head.
-fn closed<S, T>(
+/// A connection whose loop has ended.
+struct Finished {
     end: End,
-    unread: &[u8],
     limits: HeadLimits,
     served: bool,
     draining: bool,
-) -> Result<Served<S, T>, DropReason> {
-    let reason = match end {
-        End::Finished(Ok(())) if draining => return Ok(Served::Closed),
-        End::Finished(Ok(())) => DropReason::ClientDisconnected(ConnectionStage::Head),
-        End::Finished(Err(error)) => classify(&error, unread, limits),
-        End::Expired { is_silent: true } => DropReason::NoRequest,
-        End::Expired { is_silent: false } => DropReason::HeadTimeout,
-    };
-    // A client may stay idle or disconnect between requests.
-    let is_normal = matches!(
-        reason,
-        DropReason::NoRequest | DropReason::HeadTimeout | DropReason::ClientDisconnected(_)
-    );
-    if served && is_normal { Ok(Served::Closed) } else { Err(reason) }
+    /// See [`ResponseOutput::must_reset`].
+    must_reset: bool,
+}
+
+impl Finished {
+    /// Passes the stream on if a tunnel follows, and closes it otherwise.
+    async fn close_or_upgrade<S: Stream, T>(
+        self,
+        mut io: HttpIo<S>,
+        unread: Bytes,
+        tunnel: Option<Box<T>>,
+    ) -> Result<Served<S, T>, DropReason> {
+        match tunnel {
+            Some(tunnel) if matches!(self.end, End::Finished(Ok(()))) => {
+                return Ok(Served::Upgraded(upgraded(io, unread), tunnel));
+            }
+            Some(tunnel) => {
+                linger(&mut io).await;
+                return Ok(Served::Abandoned(tunnel));
+            }
+            None if self.must_reset => {
+                // Time for the client to receive what it can still get.
+                let _ = timeout(LINGER, discard_input(&mut io)).await;
+                io.abort();
+            }
+            None => linger(&mut io).await,
+        }
+        self.drop_reason(&unread).map_or(Ok(Served::Closed), Err)
+    }
+
+    /// Why a connection without a tunnel ended, unless this is normal. After a parse error, `unread` starts
+    /// with the rejected head.
+    fn drop_reason(self, unread: &[u8]) -> Option<DropReason> {
+        let reason = match self.end {
+            End::Finished(Ok(())) if self.draining => return None,
+            End::Finished(Ok(())) => DropReason::ClientDisconnected(ConnectionStage::Head),
+            End::Finished(Err(error)) => classify(&error, unread, self.limits),
+            End::Expired { is_silent: true } => DropReason::NoRequest,
+            End::Expired { is_silent: false } => DropReason::HeadTimeout,
+        };
+        // A client may stay idle or disconnect between requests.
+        let is_normal = matches!(
+            reason,
+            DropReason::NoRequest | DropReason::HeadTimeout | DropReason::ClientDisconnected(_)
+        );
+        (!self.served || !is_normal).then_some(reason)
+    }
 }
 
 /// A message from a request handler to its connection.

@@ -8,5 +8,5 @@ mod head_error;
 pub(crate) mod interim;
 pub(crate) mod output;
 pub(crate) mod reply;
-mod request_timer;
+pub(crate) mod request_timer;
 pub(crate) mod response;

@@ -14,15 +14,25 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::h1::HttpTimeouts;
+/// Timeouts of a connection until it becomes a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpTimeouts {
+    /// From the first byte of a request head, or the start of the connection, to the end of the head.
+    pub request_header: Duration,
+    /// Maximum time without a byte between a response and the next request.
+    pub keep_alive: Duration,
+    /// Maximum time in which a client accepts no bytes of its response.
+    pub write: Duration,
+}
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Awaited {
+pub(super) enum ConnectionPhase {
     /// The rest of a request head, or the first request.
     Head,
     /// The response to the current request; other timeouts apply.
@@ -36,7 +46,7 @@ pin_project! {
     #[derive(Debug)]
     pub(super) struct RequestTimer {
         timeouts: HttpTimeouts,
-        awaited: Awaited,
+        phase: ConnectionPhase,
         #[pin]
         sleep: Sleep,
     }
@@ -45,26 +55,26 @@ pin_project! {
 impl RequestTimer {
     /// Starts the timer for the first request.
     pub(super) fn new(timeouts: HttpTimeouts) -> Self {
-        Self { timeouts, awaited: Awaited::Head, sleep: sleep(timeouts.request_header) }
+        Self { timeouts, phase: ConnectionPhase::Head, sleep: sleep(timeouts.request_header) }
     }
 
     /// Ready if what is awaited has not come in time.
     pub(super) fn poll_expired(
         self: Pin<&mut Self>,
-        awaited: Awaited,
+        phase: ConnectionPhase,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let mut this = self.project();
-        let time = match awaited {
-            Awaited::Head => this.timeouts.request_header,
-            Awaited::Idle => this.timeouts.keep_alive,
-            Awaited::Response => {
-                *this.awaited = awaited;
+        let time = match phase {
+            ConnectionPhase::Head => this.timeouts.request_header,
+            ConnectionPhase::Idle => this.timeouts.keep_alive,
+            ConnectionPhase::Response => {
+                *this.phase = phase;
                 return Poll::Pending;
             }
         };
-        if *this.awaited != awaited {
-            *this.awaited = awaited;
+        if *this.phase != phase {
+            *this.phase = phase;
             this.sleep.as_mut().reset(Instant::now() + time);
         }
         this.sleep.poll(cx)
@@ -74,7 +84,6 @@ impl RequestTimer {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::time::Duration;
 
     use futures_util::poll;
     use tokio::time::advance;
@@ -87,26 +96,26 @@ mod tests {
         let timeouts =
             HttpTimeouts { request_header: 10 * second, keep_alive: 75 * second, write: second };
         let mut timer = pin!(RequestTimer::new(timeouts));
-        let mut expired = async |awaited, seconds: u32| {
+        let mut expired = async |phase, seconds: u32| {
             // A timer starts when it is polled.
-            let poll_once = std::future::poll_fn(|cx| timer.as_mut().poll_expired(awaited, cx));
-            assert!(poll!(pin!(poll_once)).is_pending(), "{awaited:?}");
+            let poll_once = std::future::poll_fn(|cx| timer.as_mut().poll_expired(phase, cx));
+            assert!(poll!(pin!(poll_once)).is_pending(), "{phase:?}");
             advance(seconds * second).await;
-            let poll_once = std::future::poll_fn(|cx| timer.as_mut().poll_expired(awaited, cx));
+            let poll_once = std::future::poll_fn(|cx| timer.as_mut().poll_expired(phase, cx));
             poll!(pin!(poll_once)).is_ready()
         };
         // The first head.
-        assert!(!expired(Awaited::Head, 9).await);
+        assert!(!expired(ConnectionPhase::Head, 9).await);
         // A response takes as long as it takes.
-        assert!(!expired(Awaited::Response, 1000).await);
-        assert!(!expired(Awaited::Idle, 74).await);
+        assert!(!expired(ConnectionPhase::Response, 1000).await);
+        assert!(!expired(ConnectionPhase::Idle, 74).await);
         // A head that begins late has its whole time.
-        assert!(!expired(Awaited::Head, 9).await);
-        assert!(!expired(Awaited::Response, 1).await);
+        assert!(!expired(ConnectionPhase::Head, 9).await);
+        assert!(!expired(ConnectionPhase::Response, 1).await);
         // Pipelined.
-        assert!(!expired(Awaited::Head, 5).await);
-        assert!(expired(Awaited::Head, 6).await);
-        assert!(!expired(Awaited::Response, 1).await);
-        assert!(expired(Awaited::Idle, 76).await);
+        assert!(!expired(ConnectionPhase::Head, 5).await);
+        assert!(expired(ConnectionPhase::Head, 6).await);
+        assert!(!expired(ConnectionPhase::Response, 1).await);
+        assert!(expired(ConnectionPhase::Idle, 76).await);
     }
 }

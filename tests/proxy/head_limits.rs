@@ -90,7 +90,6 @@ async fn listener_keys_limit_requests() {
     assert_eq!(details.len(), 3);
 }
 
-// Requirements: BM16.
 #[tokio::test]
 async fn route_keys_limit_responses() {
     let response = |lines: &str| format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 0\r\n\r\n");
