@@ -15,16 +15,13 @@ use crate::net::scratch::{Scratch, SendScratch};
 /// The undecided bytes of one direction.
 pub(super) struct Direction {
     /// Received bytes that are not validated: fewer than [`JOIN_BYTES`], or any number while
-    /// [`held`](Self::held). Freed when empty.
+    /// [`Endpoint::tail_held`]. Freed when empty.
     tail: Vec<u8>,
-    /// The tail arrived with the HTTP head or was delayed: it must be validated before anything is
-    /// read.
-    held: bool,
 }
 
 impl Direction {
     pub(super) fn new(after_head: Bytes) -> Self {
-        Self { held: !after_head.is_empty(), tail: after_head.into() }
+        Self { tail: after_head.into() }
     }
 
     /// Performs one read and one write if the receiver accepts data. Returns true if there was
@@ -45,22 +42,23 @@ impl Direction {
         }
         if !context.session.wants_read(from.side) {
             self.tail = Vec::new();
-            self.held = false;
+            from.tail_held = false;
             return state == WriteState::Open && to.send_control(cx, context, &mut scratch.send);
         }
         if context.session.is_paused(from.side, context.now) {
             from.give_up_if_write_failed(context);
             return state == WriteState::Open && to.send_control(cx, context, &mut scratch.send);
         }
-        if self.held {
+        if from.tail_held {
             let mut held = mem::take(&mut self.tail);
             let now = held.len().min(HELD_BYTES);
             let more = now < held.len();
-            let left = self.relay(cx, to, state, &mut held[..now], context, &mut scratch.send);
-            self.held |= more;
+            let (left, is_held) =
+                self.relay(cx, to, state, &mut held[..now], context, &mut scratch.send);
+            from.tail_held = is_held || more;
             // In place: a new allocation per wake would fragment the heap.
             held.drain(..now - left);
-            if !self.held {
+            if !from.tail_held {
                 held.shrink_to_fit();
             }
             self.tail = held;
@@ -68,7 +66,8 @@ impl Direction {
         }
         match from.poll_recv(cx, context, &mut scratch.recv) {
             ReadOutcome::Data(data) => {
-                let left = self.relay(cx, to, state, data, context, &mut scratch.send);
+                let (left, is_held) = self.relay(cx, to, state, data, context, &mut scratch.send);
+                from.tail_held = is_held;
                 if left > 0 {
                     self.tail = data[data.len() - left..].to_vec();
                 }
@@ -82,8 +81,8 @@ impl Direction {
     }
 
     /// Validates the tail followed by `data` and sends what may pass, together with a control frame
-    /// if one is due. Returns how many of the last bytes of `data` the caller must keep as the tail;
-    /// if this is not 0, the tail is empty.
+    /// if one is due. Returns how many of the last bytes of `data` the caller must keep as the tail (if
+    /// this is not 0, the tail is empty), and whether the tail is then delayed.
     fn relay<Y: Stream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -92,7 +91,7 @@ impl Direction {
         data: &mut [u8],
         context: &mut DirectionContext<'_, impl Entropy>,
         scratch: &mut SendScratch,
-    ) -> usize {
+    ) -> (usize, bool) {
         let mut injected = InjectedFrame::new(to.side, state);
         injected.poll(context, 0);
 
@@ -113,7 +112,7 @@ impl Direction {
             // Nothing may overtake the tail. That it is still undecided here is not reachable.
             if !head.paused {
                 context.session.abort(context.now);
-                return 0;
+                return (0, false);
             }
         } else {
             run = filter(context, data, len, &mut injected, head.kept);
@@ -128,8 +127,7 @@ impl Direction {
             self.tail = Vec::new();
             left = len - run.consumed;
         }
-        self.held = (head.paused || run.paused) && (left > 0 || !self.tail.is_empty());
-        left
+        (left, (head.paused || run.paused) && (left > 0 || !self.tail.is_empty()))
     }
 
     /// Bytes allocated.

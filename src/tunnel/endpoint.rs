@@ -22,6 +22,9 @@ pub(super) struct Endpoint<S> {
     shutdown: Shutdown,
     /// The write half has been ended.
     write_closed: bool,
+    /// What was received and is not validated arrived with the HTTP head or was delayed: it must be
+    /// validated before anything is read. It belongs to the direction, where it would take 8 bytes.
+    pub(super) tail_held: bool,
 }
 
 /// Whether bytes may be sent.
@@ -45,7 +48,8 @@ pub(super) enum ReadOutcome<'s> {
 }
 
 impl<S: Stream> Endpoint<S> {
-    pub(super) fn new(side: Side, stream: S) -> Self {
+    /// `tail_held`: bytes of this side are already waiting to be validated.
+    pub(super) fn new(side: Side, stream: S, tail_held: bool) -> Self {
         Self {
             side,
             stream: Some(stream),
@@ -53,6 +57,7 @@ impl<S: Stream> Endpoint<S> {
             needs_poll: false,
             shutdown: Shutdown::KeepOpen,
             write_closed: false,
+            tail_held,
         }
     }
 

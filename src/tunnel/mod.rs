@@ -88,8 +88,8 @@ where
         entropy: E,
     ) -> Self {
         let relay = Relay {
-            client: Endpoint::new(Side::Client, client),
-            backend: Endpoint::new(Side::Backend, backend),
+            client: Endpoint::new(Side::Client, client, !after_head.from_client.is_empty()),
+            backend: Endpoint::new(Side::Backend, backend, !after_head.from_backend.is_empty()),
             up: Direction::new(after_head.from_client),
             down: Direction::new(after_head.from_backend),
             session,
