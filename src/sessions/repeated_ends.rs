@@ -48,6 +48,7 @@ impl RepeatedEnds {
                 by,
                 key = reason.key(),
                 value = summary.value.as_deref(),
+                size = summary.size,
                 "tunnels of this client closed {WARNED_TIMES} times within a minute for the same \
                  reason; it probably reconnects into the same again"
             );

@@ -143,9 +143,12 @@ fn report_violations(
     let (client, backend, policy) = (session.client, &session.counts.id, state.policy());
     let at =
         TunnelSide { session: session.number, client, route: &route.name, backend, policy, side };
+    // Of several limits on sizes, it is not known which one it belongs to.
+    let size = state.reported_size(side).filter(|_| state.reported(side).sizes() == 1);
     for violation in state.reported(side).since(before) {
         route.violation_reported(side, violation);
-        would_close(at, violation);
+        let is_size = matches!(violation, Violation::LimitExceeded(limit) if limit.is_size());
+        would_close(at, violation, size.filter(|_| is_size));
     }
     for violation in state.read_delays(side).by.since(before) {
         if let Violation::LimitExceeded(limit) = violation {

@@ -52,9 +52,9 @@ pub struct TunnelSide<'a> {
     pub side: Side,
 }
 
-/// Logs a violation that would have closed the tunnel if its action were not `report`. Callers log
-/// it once per tunnel, side and violation.
-pub fn would_close(at: TunnelSide<'_>, violation: Violation) {
+/// Logs a violation that would have closed the tunnel if its action were not `report`, with the size in
+/// bytes if it exceeds a limit on sizes. Callers log it once per tunnel, side and violation.
+pub fn would_close(at: TunnelSide<'_>, violation: Violation, size: Option<u64>) {
     let (key, value) = match violation {
         Violation::LimitExceeded(limit) => {
             (limit.key(at.side), limit.value(at.policy.limits(at.side)))
@@ -70,6 +70,7 @@ pub fn would_close(at: TunnelSide<'_>, violation: Violation) {
         rule = violation.as_str(),
         key,
         value,
+        size,
         "limit or protocol violation reported; the tunnel stays open"
     );
 }
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn reported_violations_name_rule_and_key() {
         let line = logged(Side::Client, |at| {
-            would_close(at, Violation::LimitExceeded(LimitKind::Message))
+            would_close(at, Violation::LimitExceeded(LimitKind::Message), Some(5000))
         });
         for (key, value) in [
             ("level", "INFO"),
@@ -186,9 +187,9 @@ mod tests {
         ] {
             assert_eq!(line[key], value, "{key} in {line}");
         }
-        assert_eq!(line["session"], 7);
+        assert_eq!((&line["session"], &line["size"]), (&7.into(), &5000.into()));
         let line = logged(Side::Backend, |at| {
-            would_close(at, Violation::ProtocolError(ProtocolError::Opcode))
+            would_close(at, Violation::ProtocolError(ProtocolError::Opcode), None)
         });
         for (key, value) in [
             ("side", "backend"),

@@ -182,11 +182,12 @@ fn write_start(line: &mut LogLine, session: &SessionStart<'_>) {
 fn write_end(line: &mut LogLine, ended: &SessionEnd<'_>) {
     write_start(line, &ended.start);
     line.text("stage", ConnectionStage::Tunnel.as_str());
-    let Summary { reason, value, stats, close_codes, sides } = ended.summary;
+    let Summary { reason, value, size, stats, close_codes, sides } = ended.summary;
     line.text("end", reason.as_str());
     line.text("by", reason.initiator());
     line.text("key", reason.key());
     line.text("value", value.as_deref());
+    line.number("size", *size);
     line.number("close_client", close_codes.to_client.map(u64::from));
     line.number("close_backend", close_codes.to_backend.map(u64::from));
     let Stats { up, down } = stats;
@@ -198,8 +199,13 @@ fn write_end(line: &mut LogLine, ended: &SessionEnd<'_>) {
     line.millis("client_rtt_max_ms", sides.client.rtt.map(|rtt| rtt.max));
     line.millis("backend_rtt_ms", sides.backend.rtt.map(|rtt| rtt.last));
     line.millis("backend_rtt_max_ms", sides.backend.rtt.map(|rtt| rtt.max));
-    line.list("would_close_client", labels(sides.client.reported.iter()));
-    line.list("would_close_backend", labels(sides.backend.reported.iter()));
+    for (keys, side) in [
+        (["would_close_client", "would_close_client_size"], sides.client),
+        (["would_close_backend", "would_close_backend_size"], sides.backend),
+    ] {
+        line.list(keys[0], labels(side.reported.iter()));
+        line.number(keys[1], side.reported_size);
+    }
     for (keys, side) in [
         (["delayed_client_ms", "delayed_client_by"], Side::Client),
         (["delayed_backend_ms", "delayed_backend_by"], Side::Backend),

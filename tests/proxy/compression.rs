@@ -103,6 +103,10 @@ async fn bomb_stops_one_byte_over_the_limit() {
         let record = bed.tunnel_end(session).await;
         assert_eq!([&record["end"], &record["by"]], ["decompressed_too_big", "client"]);
         assert_eq!([&record["key"], &record["value"]], ["limits.message_from_client", "64KiB"]);
+        // What had been decompressed by then: as a rule less than the whole.
+        let whole = if session == 3 { 4 << 20 } else { LIMIT as u64 + 1 };
+        let size = record["size"].as_u64().unwrap();
+        assert!((LIMIT as u64 + 1..=whole).contains(&size), "{record}");
         assert_eq!(record["close_client"], 1009);
         assert!([json!(null), json!(1001)].contains(&record["close_backend"]), "{record}");
         assert_eq!((&record["up_messages"], &record["up_compressed"]), (&json!(1), &json!(1)));
@@ -315,7 +319,8 @@ async fn pass_mode_limits_compressed_size() {
     let (close, _) = close_after_violation(Side::Client, &mut client, &mut backend).await;
     assert_eq!(close.code(), 1009);
     drop((client, backend));
-    assert_eq!(bed.tunnel_end(1).await["end"], "message_too_big");
+    let record = bed.tunnel_end(1).await;
+    assert_eq!((&record["end"], &record["size"]), (&json!("message_too_big"), &json!(LIMIT + 1)));
 }
 
 // Requirements: FC02, FC33.
@@ -348,6 +353,8 @@ async fn report_mode_lets_both_pass() {
     close_normally(client, backend).await;
     let record = bed.tunnel_end(1).await;
     assert_eq!(record["would_close_client"], json!(["decompressed_too_big", "ws_inflate"]));
+    let size = record["would_close_client_size"].as_u64().unwrap();
+    assert!((LIMIT as u64 + 1..=1 << 20).contains(&size), "{record}");
     assert_eq!(record["up_messages"], 6);
 }
 

@@ -2,7 +2,7 @@
 //! passes; beyond it the tunnel closes with a code and reason, or a record reports it.
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
@@ -122,6 +122,12 @@ impl Case {
         let limit = format!("[limits]\n{key}_from_{side} = {{ {table}, action = \"{action}\" }}\n");
         TestBed::with(&limit).await
     }
+
+    /// The size in records: that of the frame that exceeds the limit, if the limit is on sizes.
+    fn size(&self) -> Value {
+        let is_size = self.slug.ends_with("_too_big");
+        if is_size { json!(self.crosses[0].1.len()) } else { json!(null) }
+    }
 }
 
 fn bytes(side: Side, frames: &[(u8, Vec<u8>)]) -> Vec<u8> {
@@ -170,6 +176,7 @@ async fn closes(side: Side, case: Case) {
     assert_eq!((&record["end"], &record["by"]), (&json!(case.slug), &json!(side.as_str())));
     let key = format!("limits.{}_from_{}", case.key, side.as_str());
     assert_eq!((&record["key"], value(&record)), (&json!(key), case.value));
+    assert_eq!(record["size"], case.size(), "{what}");
     let codes = match side {
         Side::Client => [case.code, other],
         Side::Backend => [other, case.code],
@@ -205,6 +212,7 @@ async fn reports(side: Side, case: Case) {
             let key = format!("limits.{}_from_{}", case.key, side.as_str());
             assert_eq!([&report["side"], &report["rule"]], [side.as_str(), case.slug], "{report}");
             assert_eq!((report["key"].as_str(), value(&report)), (Some(&*key), case.value));
+            assert_eq!(report["size"], case.size(), "{what}");
         } else if case.crosses.is_empty() {
             // Wait as long as it took the first time.
             tokio::time::sleep(std::time::Duration::from_millis(400)).await;
@@ -224,6 +232,8 @@ async fn reports(side: Side, case: Case) {
         Side::Backend => ("would_close_backend", "would_close_client"),
     };
     assert_eq!((&record[own], &record[other]), (&json!([case.slug]), &json!(null)));
+    assert_eq!(record[format!("{own}_size")], case.size(), "{what}");
+    assert_eq!([&record["size"], &record[format!("{other}_size")]], [&json!(null); 2]);
     let records = bed.proxy.records();
     let reports = records
         .iter()
@@ -269,6 +279,38 @@ async fn route_limits_override_the_global_ones() {
     client.write_all(&wire::masked(TEXT, &[b'x'; 1001])).await.unwrap();
     let (close, _) = close_after_violation(Side::Client, &mut client, &mut backend).await;
     assert_eq!(close.code(), 1009);
+}
+
+/// The record says what was declared: nothing of the payload arrives.
+// Requirements: FC41.
+#[tokio::test]
+async fn record_states_the_declared_size() {
+    const DECLARED: u64 = 40 << 20;
+    let limits = "[limits]\nmessage_from_client = \"16MiB\"\nmessage_from_backend = \"16MiB\"\n";
+    let bed = TestBed::with(limits).await;
+    let mut session = 0;
+    for side in Side::BOTH {
+        let bit = if side == Side::Client { 0x80 } else { 0 };
+        for (first, before) in [(TEXT, 0), (LAST, 600)] {
+            session += 1;
+            let (mut speaker, mut hearer) = bed.open_for(side).await;
+            let start = side.frame(wire::TEXT, &[b'x'; 600]);
+            if before > 0 {
+                speaker.write_all(&start).await.unwrap();
+                assert_arrives(&mut hearer, &start, "the start of a message").await;
+            }
+            speaker.write_all(&wire::header(first, bit, DECLARED)).await.unwrap();
+            let (close, _) = close_after_violation(side, &mut speaker, &mut hearer).await;
+            assert_eq!(close.code(), 1009);
+            drop((speaker, hearer));
+            let record = bed.tunnel_end(session).await;
+            assert_eq!(
+                (&record["end"], &record["value"]),
+                (&json!("message_too_big"), &json!("16MiB"))
+            );
+            assert_eq!(record["size"], before + DECLARED, "{record}");
+        }
+    }
 }
 
 /// The value without the burst, which the cases do not state.

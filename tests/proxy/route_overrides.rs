@@ -99,6 +99,7 @@ async fn client_that_repeats_its_end_is_logged_once() {
         ],
         ["all", "/ws", "message_too_big", "limits.message_from_client", "1KiB"]
     );
+    assert_eq!(warning["size"], 1025);
 }
 
 #[tokio::test]

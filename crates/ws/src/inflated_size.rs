@@ -93,6 +93,11 @@ impl InflatedSizeMeter {
         std::mem::take(&mut self.work)
     }
 
+    /// The decompressed size so far, in bytes. After an error it does not grow any more.
+    pub(crate) fn size(&self) -> u64 {
+        self.counter.size()
+    }
+
     /// What the message leaves behind. After an error this is unknown, so the next message may refer
     /// to a whole window.
     pub(crate) fn context(&self) -> DeflateContext {

@@ -39,6 +39,18 @@ impl LimitKind {
         Self::ControlFrames,
     ];
 
+    /// Whether it is a limit on the size of a frame or message.
+    pub fn is_size(self) -> bool {
+        match self {
+            Self::Message | Self::Inflated | Self::Frame => true,
+            Self::Fragments
+            | Self::MessageAge
+            | Self::Messages
+            | Self::Bytes
+            | Self::ControlFrames => false,
+        }
+    }
+
     /// The name in records and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,14 +119,7 @@ impl LimitKind {
     /// The close code sent to the side that exceeded the limit: 1009 for sizes, 1008 otherwise
     /// (RFC 6455 7.4.1).
     pub fn close_code(self) -> CloseCode {
-        match self {
-            Self::Message | Self::Inflated | Self::Frame => CloseCode::TOO_BIG,
-            Self::Fragments
-            | Self::MessageAge
-            | Self::Messages
-            | Self::Bytes
-            | Self::ControlFrames => CloseCode::POLICY_VIOLATION,
-        }
+        if self.is_size() { CloseCode::TOO_BIG } else { CloseCode::POLICY_VIOLATION }
     }
 
     /// A short description for close reasons.

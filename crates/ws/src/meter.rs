@@ -36,6 +36,8 @@ pub struct FrameMeter {
     deflate_context: DeflateContext,
     /// Violations that were reported instead of closing the session.
     pub(crate) reported: ReportedViolations,
+    /// The size that closed the session, or else the largest that was reported; 0 if none.
+    exceeded_size: u64,
 }
 
 /// What examines payload.
@@ -78,6 +80,7 @@ impl FrameMeter {
             work: 0,
             deflate_context: DeflateContext::default(),
             reported: ReportedViolations::default(),
+            exceeded_size: 0,
         }
     }
 

@@ -178,6 +178,28 @@ impl Session {
         self.peers.of(from).meter.reported
     }
 
+    /// The size in bytes that closed the session, if it exceeded a limit on sizes. For a frame it is what
+    /// the header declares; for a message, what its frames declare up to the one that exceeded the
+    /// limit; for a decompressed message, what had been decompressed by then. A message may be larger as
+    /// a whole.
+    pub fn closing_size(&self) -> Option<u64> {
+        match self.termination {
+            Some(TerminationReason::LimitExceeded(side, limit)) if limit.is_size() => {
+                self.peers.of(side).meter.exceeded_size()
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    /// The largest size among the reported violations of a side, measured like
+    /// [`Session::closing_size`]. `None` also if a size of this side closed the session.
+    pub fn reported_size(&self, from: Side) -> Option<u64> {
+        let closed_it = self.closing_size().is_some()
+            && self.termination.and_then(TerminationReason::violator) == Some(from);
+        let is_reported = self.reported(from).sizes() > 0 && !closed_it;
+        self.peers.of(from).meter.exceeded_size().filter(|_| is_reported)
+    }
+
     /// Codes of the Close frames sent so far.
     pub fn close_codes(&self) -> CloseCodes {
         CloseCodes {

@@ -14,6 +14,9 @@ pub struct Summary {
     pub reason: TerminationReason,
     /// The value of [`TerminationReason::key`] as written in the configuration.
     pub value: Option<String>,
+    /// The size that exceeded the limit, in bytes, if it is one on sizes; see
+    /// [`Session::closing_size`].
+    pub size: Option<u64>,
     /// Relayed traffic.
     pub stats: Stats,
     /// Codes of the Close frames sent.
@@ -29,6 +32,8 @@ pub struct SideSummary {
     pub rtt: Option<Rtt>,
     /// Violations that were reported without closing the session.
     pub reported: ReportedViolations,
+    /// The largest size among these violations, in bytes; see [`Session::reported_size`].
+    pub reported_size: Option<u64>,
     /// Delays imposed by rate limits.
     pub delays: ReadDelays,
 }
@@ -39,6 +44,7 @@ impl Summary {
         Self {
             reason,
             value: reason.value(policy),
+            size: None,
             stats: Stats::default(),
             close_codes: CloseCodes::default(),
             sides: PerSide::default(),
@@ -51,11 +57,13 @@ impl Summary {
         let side = |side| SideSummary {
             rtt: session.rtt(side),
             reported: session.reported(side),
+            reported_size: session.reported_size(side),
             delays: session.read_delays(side),
         };
         Self {
             reason,
             value: reason.value(session.policy()),
+            size: session.closing_size(),
             stats: *session.stats(),
             close_codes: session.close_codes(),
             sides: PerSide { client: side(Side::Client), backend: side(Side::Backend) },

@@ -51,6 +51,13 @@ impl ReportedViolations {
         Violation::all().filter(move |violation| new & violation.bit() != 0)
     }
 
+    /// How many of them exceed a limit on sizes.
+    pub fn sizes(self) -> usize {
+        let is_size = |limit: &LimitKind| limit.is_size();
+        let sizes = LimitKind::ALL.into_iter().filter(is_size).map(Violation::LimitExceeded);
+        sizes.filter(|size| self.0 & size.bit() != 0).count()
+    }
+
     /// Whether the set contains no violation.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -50,6 +50,7 @@ fn summary(stats: Stats) -> Summary {
     Summary {
         reason: TerminationReason::LimitExceeded(Side::Client, LimitKind::Message),
         value: Some("1MiB".into()),
+        size: Some(40 << 20),
         stats,
         close_codes: CloseCodes { to_client: Some(1009), to_backend: Some(1001) },
         sides: PerSide {
@@ -81,7 +82,8 @@ fn end_record_contains_every_field() {
         "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         "subprotocol": "chat", "protocol": "http/1.1", "backend_handshake_ms": 3, "generation": 2,
         "stage": "tunnel", "end": "message_too_big", "by": "client",
-        "key": "limits.message_from_client", "value": "1MiB", "close_client": 1009, "close_backend": 1001,
+        "key": "limits.message_from_client", "value": "1MiB", "size": 41_943_040,
+        "close_client": 1009, "close_backend": 1001,
         "up_bytes": 10, "down_bytes": 20, "up_messages": 11, "down_messages": 21,
         "up_compressed": 12, "down_compressed": 22, "up_largest": 13, "down_largest": 23,
         "client_rtt_ms": 12.345, "client_rtt_max_ms": 1000.007, "delayed_backend_ms": 2, "age_ms": 61_000,
@@ -92,6 +94,7 @@ fn end_record_contains_every_field() {
     assert!(text.contains(" target=\"/ws?token=[redacted]\" "), "{text}");
     assert!(text.contains(" user_agent=\"Browser/1.0 (X11)\" "), "{text}");
     assert!(text.contains(" client_rtt_ms=12.345 client_rtt_max_ms=1000.007 "), "{text}");
+    assert!(text.contains(" value=1MiB size=41943040 close_client=1009 "), "{text}");
 }
 
 #[test]

@@ -12,6 +12,12 @@ use crate::timestamp::Timestamp;
 use crate::violation::Violation;
 
 impl FrameMeter {
+    /// The size in bytes with which a limit on sizes was exceeded: the one that closed the session, or
+    /// else the largest that was reported.
+    pub(crate) fn exceeded_size(&self) -> Option<u64> {
+        Some(self.exceeded_size).filter(|size| *size > 0)
+    }
+
     /// Checks a control frame. Returns its length if it is to be forwarded.
     pub(super) fn control_frame(
         &mut self,
@@ -139,8 +145,21 @@ impl FrameMeter {
         limit: Option<Limit>,
     ) -> Result<(), FrameStep> {
         match limit {
-            Some(limit) if amount > limit.max => self.limit_exceeded(kind, Some(limit.action)),
+            Some(limit) if amount > limit.max => {
+                self.keep_size(kind, amount, limit.action);
+                self.limit_exceeded(kind, Some(limit.action))
+            }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Keeps an amount that exceeds its limit, if it is a size. Inlined although it is cold: a call with
+    /// the amount takes registers from the fast path.
+    #[inline(always)]
+    pub(super) fn keep_size(&mut self, kind: LimitKind, amount: u64, action: LimitAction) {
+        let closes = action == LimitAction::Close;
+        if kind.is_size() && (closes || amount > self.exceeded_size) {
+            self.exceeded_size = amount;
         }
     }
 

@@ -70,13 +70,16 @@ impl FrameMeter {
         let complete = taken as u64 == self.position.remaining && self.position.fin;
         let measured = meter.add(available.get(..taken).unwrap_or_default(), complete);
         self.work = self.work.saturating_add(meter.take_work());
-        let left = meter.context();
+        let (left, size) = (meter.context(), meter.size());
         let result = match measured {
             Ok(()) => Ok(()),
             Err(InflateError::Invalid) => self.protocol_error(ProtocolError::Inflate, context),
             Err(InflateError::TooLarge) => {
-                let limit = LimitKind::Inflated;
-                self.limit_exceeded(limit, limit.action(context.limits))
+                let limit = context.limits.message;
+                if let Some(limit) = limit {
+                    self.keep_size(LimitKind::Inflated, size, limit.action);
+                }
+                self.limit_exceeded(LimitKind::Inflated, limit.map(|limit| limit.action))
             }
         };
         // Kept on an error, so that a retry of the same frame returns it again.

@@ -221,6 +221,9 @@ fn size_and_deflate_errors_can_be_reported() {
             Violation::ProtocolError(ProtocolError::Inflate)
         ]
     );
+    // The rest is not measured.
+    let size = harness.session.reported_size(Client);
+    assert!(size.is_some_and(|size| size > 1 << 20 && size <= 2 << 20), "{size:?}");
 }
 
 // Requirements: FC33.
