@@ -3,12 +3,14 @@
 //! [`ws::TerminationReason`].
 
 pub mod abort;
+pub mod invalid_head;
 pub mod stage;
 
 use std::fmt;
 
 use abort::AbortCause;
 use hyper::StatusCode;
+use invalid_head::InvalidHead;
 use stage::ConnectionStage;
 
 /// Why a connection ended before it had a complete request.
@@ -37,7 +39,7 @@ pub enum DropReason {
     /// The request head was incomplete at its deadline.
     HeadTimeout,
     /// The data is not an HTTP/1.1 request head or exceeds its limits; answered with 400 or 431.
-    HeadInvalid(String),
+    HeadInvalid(InvalidHead),
     /// The peer stopped reading its response.
     WriteTimeout,
 }

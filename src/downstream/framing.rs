@@ -54,6 +54,12 @@ impl FramingChecker {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_between_requests()
     }
 
+    /// Whether the last head announces a body that no connection could carry. hyper rejects it as too large a
+    /// head, after it has taken the head from its buffer.
+    pub fn is_body_endless(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_body_endless()
+    }
+
     fn scan(&self, bytes: &[u8]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).scan(bytes);
     }
@@ -188,6 +194,10 @@ impl FramingScanner {
 
     fn is_between_requests(&self) -> bool {
         self.position == ScanPosition::BetweenRequests && self.returned == self.completed
+    }
+
+    fn is_body_endless(&self) -> bool {
+        matches!(self.position, ScanPosition::Body(left) if left > i64::MAX as u64)
     }
 
     fn scan(&mut self, mut bytes: &[u8]) {

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::framing::{FramingChecker, FramingStream};
-use super::head_error::describe;
+use super::head_error::{Unread, invalid_head};
 use super::interim::InterimSender;
 use super::output::{OutputBody, OutputStream, ResponseOutput};
 use super::reply::Reply;
@@ -144,7 +144,9 @@ where
     }
     let parts = connection.into_parts();
     let io = parts.io.into_inner().into_inner();
-    let finished = Finished { end, limits, served, draining, must_reset: output.must_reset() };
+    let must_reset = output.must_reset();
+    let is_body_endless = framing.is_body_endless();
+    let finished = Finished { end, limits, is_body_endless, served, draining, must_reset };
     finished.close_or_upgrade(io, parts.read_buf, tunnel).await
 }
 
@@ -180,6 +182,8 @@ enum End {
 struct Finished {
     end: End,
     limits: HeadLimits,
+    /// See [`FramingChecker::is_body_endless`].
+    is_body_endless: bool,
     served: bool,
     draining: bool,
     /// See [`ResponseOutput::must_reset`].
@@ -212,13 +216,14 @@ impl Finished {
         self.drop_reason(&unread).map_or(Ok(Served::Closed), Err)
     }
 
-    /// Why a connection without a tunnel ended, unless this is normal. After a parse error, `unread` starts
-    /// with the rejected head.
+    /// Why a connection without a tunnel ended, unless this is normal.
     fn drop_reason(self, unread: &[u8]) -> Option<DropReason> {
+        let (limits, is_body_endless) = (self.limits, self.is_body_endless);
+        let unread = Unread { bytes: unread, limits, is_body_endless };
         let reason = match self.end {
             End::Finished(Ok(())) if self.draining => return None,
             End::Finished(Ok(())) => DropReason::ClientDisconnected(ConnectionStage::Head),
-            End::Finished(Err(error)) => classify(&error, unread, self.limits),
+            End::Finished(Err(error)) => classify(&error, unread),
             End::Expired { is_silent: true } => DropReason::NoRequest,
             End::Expired { is_silent: false } => DropReason::HeadTimeout,
         };
@@ -323,18 +328,9 @@ async fn discard_input<S: Stream>(io: &mut HttpIo<S>) -> io::Result<()> {
     }
 }
 
-fn classify(error: &hyper::Error, unread: &[u8], limits: HeadLimits) -> DropReason {
+fn classify(error: &hyper::Error, unread: Unread<'_>) -> DropReason {
     if error.is_parse() {
-        let error = error.to_string();
-        // hyper judges the target and the framing after it has taken the head from its buffer, which then
-        // starts with the body. It has no other sign of it than the text.
-        if error.contains("URI") {
-            return DropReason::HeadInvalid(INVALID_TARGET.to_owned());
-        }
-        if error.contains("content-length") || error.contains("transfer-encoding") {
-            return DropReason::HeadInvalid(error);
-        }
-        return DropReason::HeadInvalid(describe(unread, limits).unwrap_or(error));
+        return DropReason::HeadInvalid(invalid_head(error, unread));
     }
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {
@@ -343,8 +339,6 @@ fn classify(error: &hyper::Error, unread: &[u8], limits: HeadLimits) -> DropReas
     DropReason::ClientDisconnected(ConnectionStage::Head)
 }
 
-const INVALID_TARGET: &str = "request target that is neither a path nor a URI, or with a character that \
-                              must be percent-encoded, such as a quotation mark, < or >";
 /// Capacity of the event channel, which is read after every poll of the connection.
 const EVENTS_MAX: usize = 4;
 /// Time for the first request of a connection that was accepted just before a drain started, so that its

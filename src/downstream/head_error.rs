@@ -3,17 +3,61 @@
 
 use std::fmt::Write as _;
 
+use hyper::StatusCode;
+
+use super::unread_head::addressed;
 use crate::http::fields::is_token;
 use crate::http::head_limits::HeadLimits;
+use crate::reject::invalid_head::{Addressed, InvalidHead};
+
+/// What hyper has received and not processed when a connection ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread<'b> {
+    /// After most parse errors, they start with the rejected head.
+    pub bytes: &'b [u8],
+    /// The limits that the head was held to.
+    pub limits: HeadLimits,
+    /// [`FramingChecker::is_body_endless`](super::framing::FramingChecker::is_body_endless).
+    pub is_body_endless: bool,
+}
+
+/// What is known about a head that hyper could not parse.
+pub fn invalid_head(error: &hyper::Error, unread: Unread<'_>) -> InvalidHead {
+    let Unread { bytes, limits, is_body_endless } = unread;
+    let text = error.to_string();
+    // As hyper answers. Targets do not reach its own limit, for which that would be 414.
+    let status = if error.is_parse_version_h2() {
+        None
+    } else if error.is_parse_too_large() {
+        Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    } else {
+        Some(StatusCode::BAD_REQUEST)
+    };
+    // hyper judges the target and the framing after it has taken the head from its buffer, which then starts
+    // with the body. It has no other sign of it than the text.
+    let unnamed = if text.contains("URI") {
+        Some(INVALID_TARGET.to_owned())
+    } else if error.is_parse_too_large() && is_body_endless {
+        Some("content-length larger than any body".to_owned())
+    } else if text.contains("content-length") || text.contains("transfer-encoding") {
+        Some(text.clone())
+    } else {
+        other_protocol(bytes.trim_ascii_start()).map(str::to_owned)
+    };
+    match unnamed {
+        Some(detail) => InvalidHead { detail, status, addressed: Addressed::default() },
+        None => {
+            let detail = describe(bytes, limits).unwrap_or(text);
+            InvalidHead { detail, status, addressed: addressed(bytes) }
+        }
+    }
+}
 
 /// Describes the first mistake in the unread bytes of a connection, which start with the rejected
 /// head. It contains no values of header fields, and no text that may be one. `None` if there is no mistake that
 /// hyper rejects.
-pub fn describe(unread: &[u8], limits: HeadLimits) -> Option<String> {
+fn describe(unread: &[u8], limits: HeadLimits) -> Option<String> {
     let head = unread.trim_ascii_start();
-    if let Some(protocol) = other_protocol(head) {
-        return Some(protocol.to_owned());
-    }
     let mut lines =
         head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     if let Some(mistake) = request_line(lines.next()?, head.len() >= limits.bytes) {
@@ -145,6 +189,8 @@ fn shown(text: &[u8]) -> String {
     shown
 }
 
+const INVALID_TARGET: &str = "request target that is neither a path nor a URI, or with a character that \
+                              must be percent-encoded, such as a quotation mark, < or >";
 /// Maximum bytes of a method, version or field name in the record.
 const SHOWN_BYTES_MAX: usize = 40;
 
@@ -219,7 +265,7 @@ mod tests {
             (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n", "PROXY header"),
             (b"\r\n\r\n\0\r\nQUIT\n\x21", "PROXY header"),
         ] {
-            let found = describe(bytes, LIMITS).unwrap();
+            let found = other_protocol(bytes.trim_ascii_start()).unwrap();
             assert!(found.starts_with(expected), "{found}");
         }
     }

@@ -10,3 +10,4 @@ pub(crate) mod output;
 pub(crate) mod reply;
 pub(crate) mod request_timer;
 pub(crate) mod response;
+mod unread_head;

@@ -20,11 +20,13 @@ use crate::net::Stream;
 use crate::net::plain::PlainStream;
 use crate::net::socket::Socket;
 use crate::reject::DropReason;
+use crate::reject::invalid_head::Addressed;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::metrics::HandshakeStage;
 use crate::telemetry::metrics::handles::OpenConnection;
-use crate::telemetry::record::record_drop;
+use crate::telemetry::record::{DroppedConnection, record_drop};
+use crate::telemetry::redact::{authority, target};
 
 /// Serves an accepted connection from its first byte to its record.
 pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: ListenerKey) {
@@ -39,8 +41,20 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
         accept_connection(&state, &snapshot, listener, accepted, counted, &mut client).await;
     if let Err(reason) = served {
         state.metrics.dropped(&reason);
-        let setting = deciding_setting::of_drop(&reason, &snapshot);
-        record_drop(&client, &reason, setting, now().duration_since(started));
+        let addressed = if let DropReason::HeadInvalid(head) = &reason {
+            head.addressed.clone()
+        } else {
+            Addressed::default()
+        };
+        let redact = &snapshot.settings.log.redact;
+        record_drop(&DroppedConnection {
+            client: &client,
+            reason: &reason,
+            host: addressed.host.as_deref().map(authority).as_deref(),
+            target: addressed.target.as_deref().map(|sent| target(sent, redact)).as_deref(),
+            deciding: deciding_setting::of_drop(&reason, &snapshot),
+            age: now().duration_since(started),
+        });
     }
 }
 

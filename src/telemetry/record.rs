@@ -22,6 +22,23 @@ pub struct DecidingSetting {
     pub value: Option<String>,
 }
 
+/// A connection that ended before it had a complete request.
+#[derive(Debug)]
+pub struct DroppedConnection<'a> {
+    /// The client, as far as it is known.
+    pub client: &'a ClientInfo,
+    /// Why the connection ended.
+    pub reason: &'a DropReason,
+    /// The host that a rejected head names, already redacted.
+    pub host: Option<&'a str>,
+    /// The target of a rejected head, already redacted.
+    pub target: Option<&'a str>,
+    /// The setting that caused the end.
+    pub deciding: DecidingSetting,
+    /// Time since the connection was accepted.
+    pub age: Duration,
+}
+
 /// A request that was rejected, whose client left before the response, or whose response was aborted.
 #[derive(Debug)]
 pub struct RejectedRequest<'a> {
@@ -79,17 +96,13 @@ pub struct SessionEnd<'a> {
 
 /// Writes the record of a connection that ended before a complete request. A client that only
 /// disconnected is recorded only if the log level is debug or lower.
-pub fn record_drop(
-    client: &ClientInfo,
-    reason: &DropReason,
-    deciding: DecidingSetting,
-    age: Duration,
-) {
+pub fn record_drop(dropped: &DroppedConnection<'_>) {
     // Port scans and health checks connect and disconnect all day without sending a request, and browsers open
     // spare connections.
-    let is_routine = matches!(reason, DropReason::ClientDisconnected(_) | DropReason::NoRequest);
+    let is_routine =
+        matches!(dropped.reason, DropReason::ClientDisconnected(_) | DropReason::NoRequest);
     if !is_routine || is_debug() {
-        write_record("dropped", |line| write_drop(line, client, reason, &deciding, age));
+        write_record("dropped", |line| write_drop(line, dropped));
     }
 }
 
@@ -121,18 +134,19 @@ fn is_debug() -> bool {
     tracing::enabled!(tracing::Level::DEBUG)
 }
 
-fn write_drop(
-    line: &mut LogLine,
-    client: &ClientInfo,
-    reason: &DropReason,
-    deciding: &DecidingSetting,
-    age: Duration,
-) {
+fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
+    let DroppedConnection { client, reason, host, target, deciding, age } = dropped;
     write_client(line, client);
+    line.text("host", *host);
+    line.text("target", *target);
     line.text("stage", reason.stage().as_str());
     line.text("end", reason.as_str());
+    if let DropReason::HeadInvalid(head) = reason {
+        line.number("status", head.status.map(|status| u64::from(status.as_u16())));
+    }
     let detail = match reason {
-        DropReason::TlsFailed(detail) | DropReason::HeadInvalid(detail) => Some(truncate(detail)),
+        DropReason::TlsFailed(detail) => Some(truncate(detail)),
+        DropReason::HeadInvalid(head) => Some(truncate(&head.detail)),
         DropReason::ProxyHeaderInvalid(detail) => Some((*detail).to_owned()),
         DropReason::ClientLimit
         | DropReason::ProxyLimit
@@ -147,7 +161,7 @@ fn write_drop(
     };
     line.text("detail", detail.as_deref());
     write_deciding(line, deciding);
-    line.number("age_ms", millis(age));
+    line.number("age_ms", millis(*age));
 }
 
 fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {

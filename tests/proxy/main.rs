@@ -59,6 +59,7 @@ mod proxy_protocol;
 mod proxy_protocol_out;
 mod rate_delays;
 mod refused_upgrades;
+mod rejected_head_records;
 mod relay;
 mod reload;
 mod reload_changes;

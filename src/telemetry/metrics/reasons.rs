@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use ws::{LimitKind, ProtocolError, Side, TerminationReason, Violation};
 
 use crate::reject::abort::AbortCause;
+use crate::reject::invalid_head::{Addressed, InvalidHead};
 use crate::reject::stage::ConnectionStage;
 use crate::reject::{DropReason, OriginMismatch, RejectReason};
 
@@ -193,7 +194,11 @@ static DROP_REASONS: [DropReason; 15] = [
     DropReason::TlsFailed(String::new()),
     DropReason::TlsTimeout,
     DropReason::HeadTimeout,
-    DropReason::HeadInvalid(String::new()),
+    DropReason::HeadInvalid(InvalidHead {
+        detail: String::new(),
+        status: None,
+        addressed: Addressed { target: None, host: None },
+    }),
     DropReason::WriteTimeout,
     DropReason::ClientDisconnected(ConnectionStage::Accept),
     DropReason::ClientDisconnected(ConnectionStage::Tls),

@@ -1,5 +1,6 @@
 //! The fields of each record.
 
+use hyper::StatusCode;
 use serde_json::{Value, json};
 use ws::{
     CloseCodes, LimitKind, PerSide, ProtocolError, ReadDelays, Rtt, Side, SideSummary,
@@ -9,6 +10,7 @@ use ws::{
 use super::*;
 use crate::config::settings::LogFormat;
 use crate::reject::OriginMismatch;
+use crate::reject::invalid_head::InvalidHead;
 use crate::telemetry::fixtures;
 
 const SHOWN: RequestFields<'_> = RequestFields {
@@ -131,10 +133,21 @@ fn violations_are_listed_once() {
 #[test]
 fn drop_and_reject_records_name_client_and_reason() {
     let client = fixtures::client();
-    let reason = DropReason::HeadInvalid("bad \u{1b}[31m\nheader".into());
-    let deciding = DecidingSetting::default();
+    let detail = "bad \u{1b}[31m\nheader".into();
+    let status = Some(StatusCode::BAD_REQUEST);
+    let reason = DropReason::HeadInvalid(InvalidHead { detail, status, ..Default::default() });
     let age = Duration::from_millis(5);
-    let line = fields(|line| write_drop(line, &client, &reason, &deciding, age));
+    let dropped = DroppedConnection {
+        client: &client,
+        reason: &reason,
+        host: None,
+        target: Some("/ws"),
+        deciding: DecidingSetting::default(),
+        age,
+    };
+    let line = fields(|line| write_drop(line, &dropped));
+    assert_eq!((&line["status"], &line["target"]), (&400.into(), &"/ws".into()));
+    assert_eq!(line.get("host"), None);
     assert_eq!(line["detail"], "bad \\u{1b}[31m\\u{a}header");
     assert_eq!((&line["stage"], &line["end"]), (&"head".into(), &"head_invalid".into()));
     assert_eq!(line["sni"], "a.example");

@@ -30,7 +30,8 @@ pub async fn assert_rejected_with(routes: &dyn Fn(&Backend) -> String, cases: Ve
         read_to_end(&mut stream).await;
         drop(stream);
         let record = proxy.nth_end_record(number + 1).await;
-        if (response.status, record["end"].as_str()) != (*status, Some(end)) {
+        let recorded = (record["status"].as_u64(), record["end"].as_str());
+        if response.status != *status || recorded != (Some(u64::from(*status)), Some(end)) {
             let sent = String::from_utf8_lossy(&sent[..sent.len().min(300)]);
             wrong.push(format!("{sent:?}: {status} {end} expected, got {response:?}, {record}"));
         }
