@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use crate::client::ClientKey;
 use crate::reject::{DropReason, RejectReason};
 use crate::sys::clock::now;
+use crate::telemetry::once_a_minute::OnceAMinute;
 
 /// The counts of the whole process. They survive reloads; the limits are arguments, so that changed
 /// limits apply to the same counts.
@@ -24,7 +24,7 @@ pub struct ConcurrencyLimits {
     shards: [Mutex<ClientTable>; SHARDS],
     hasher: RandomState,
     /// When a client near its limit was last logged.
-    near_limit_logged: Mutex<Option<Instant>>,
+    near_limit_logged: OnceAMinute,
 }
 
 /// The number of open tunnels of one route.
@@ -66,7 +66,7 @@ impl Default for ConcurrencyLimits {
             tunnels: AtomicUsize::new(0),
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
-            near_limit_logged: Mutex::default(),
+            near_limit_logged: OnceAMinute::default(),
         }
     }
 }
@@ -126,11 +126,9 @@ impl ConcurrencyLimits {
 
     /// Warns before clients behind one address are rejected; at most once a minute for all clients.
     fn log_near_limit(&self, client: ClientKey, tunnels: usize, limit: usize) {
-        let mut logged = self.near_limit_logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_some_and(|logged| now().duration_since(logged) < Duration::from_secs(60)) {
+        if !self.near_limit_logged.is_due(now()) {
             return;
         }
-        *logged = Some(now());
         warn!(
             %client,
             tunnels,

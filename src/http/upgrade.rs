@@ -52,6 +52,25 @@ pub fn is_requested(head: &Parts, options: &ConnectionOptions) -> Result<bool, R
     }
 }
 
+/// What is wrong with a plain request that was evidently meant as a handshake; `None` for any other one. As a rule
+/// a proxy in front has changed it. For most requests this is one lookup.
+pub fn lost_handshake(head: &Parts) -> Option<&'static str> {
+    let is_http_1_0 = head.version < Version::HTTP_11;
+    let has_key = head.headers.contains_key(SEC_WEBSOCKET_KEY);
+    if head.method != Method::GET || !(has_key || is_http_1_0) {
+        return None;
+    }
+    let mut members = list_members(&head.headers, &UPGRADE).peekable();
+    match (is_http_1_0, members.peek().is_some()) {
+        (false, false) => Some("handshake without Upgrade"),
+        (true, false) if has_key => Some("handshake with HTTP/1.0 and without Upgrade"),
+        (true, true) if members.any(|one| one.eq_ignore_ascii_case(b"websocket")) => {
+            Some("handshake with HTTP/1.0")
+        }
+        _ => None,
+    }
+}
+
 /// Reads the remaining fields of a handshake for which [`is_requested`] returned true.
 ///
 /// # Errors

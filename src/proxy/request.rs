@@ -22,6 +22,7 @@ use crate::downstream::reply::Reply;
 use crate::downstream::response::{self, Body, boxed, text};
 use crate::http::forwarded::Forwarded;
 use crate::http::head_limits::HeadLimits;
+use crate::http::upgrade::lost_handshake;
 use crate::http::{Handshake, ValidatedRequest};
 use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
@@ -163,6 +164,9 @@ impl ConnectionContext {
             local: self.local,
             policy: &route.forwarding,
         };
+        if let (ValidatedRequest::Plain(_), Some(detail)) = (&kind, lost_handshake(&head)) {
+            route.log_lost_handshake(client, detail);
+        }
         match kind {
             ValidatedRequest::WebSocket(handshake) => {
                 self.upgrade(context, route, &mut head, &handshake, &forwarded, log).await

@@ -11,14 +11,17 @@ use ws::SessionPolicy;
 
 use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
+use crate::client::ClientInfo;
 use crate::config::settings::{
     BackendSettings, Compression, OnBackendLoss, RequestTimeouts, RouteSettings,
 };
 use crate::config::values::field::may_be_forwarded;
 use crate::config::values::patterns::BackendAddress;
-use crate::telemetry::events::header_dropped;
+use crate::sys::clock::now;
+use crate::telemetry::events::{header_dropped, lost_handshake};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::handles::RouteCounts;
+use crate::telemetry::once_a_minute::OnceAMinute;
 use crate::upstream::admin_override::{AdminOverride, DrainFlag};
 use crate::upstream::forwarded_headers::ForwardingPolicy;
 use crate::upstream::health::Health;
@@ -56,6 +59,8 @@ pub struct Route {
     pub timeouts: RequestTimeouts,
     /// Whether a dropped header has been logged.
     underscore_logged: AtomicBool,
+    /// When a plain request was last logged that was meant as a handshake; kept across reloads.
+    lost_handshake_logged: Arc<OnceAMinute>,
 }
 
 impl Route {
@@ -97,6 +102,17 @@ impl Route {
             timeouts: settings.timeouts,
             counts,
             underscore_logged: AtomicBool::new(false),
+            lost_handshake_logged: previous
+                .map(|route| route.lost_handshake_logged.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Logs a plain request that was evidently meant as a handshake, at most once a minute. `detail` says
+    /// what is wrong with it.
+    pub fn log_lost_handshake(&self, client: &ClientInfo, detail: &'static str) {
+        if self.lost_handshake_logged.is_due(now()) {
+            lost_handshake(&self.name, client, detail);
         }
     }
 

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use ws::{LimitKind, SessionPolicy, Side, Violation};
 
 use super::redact::truncate;
-use crate::client::ClientKey;
+use crate::client::{ClientInfo, ClientKey};
 
 /// Logs a failed connection attempt of this route: a warning with the duration if the backend was
 /// ejected because of it, otherwise a debug message.
@@ -82,6 +82,19 @@ pub fn header_dropped(route: &str, name: &str) {
         header = truncate(name),
         key = "route.underscore_headers",
         "header with an underscore in its name not forwarded; list it in underscore_headers to forward it"
+    );
+}
+
+/// Logs a plain request that was evidently meant as a handshake. Callers log it at most once a minute for each
+/// route.
+pub fn lost_handshake(route: &str, client: &ClientInfo, detail: &str) {
+    warn!(
+        route,
+        client = %client.addr,
+        peer = client.peer.as_ref().map(tracing::field::display),
+        detail,
+        "WebSocket handshake arrived as a plain request and cannot open a tunnel; the proxy in front must \
+         send HTTP/1.1 and pass on the fields Upgrade and Connection"
     );
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod line;
 pub(crate) mod line_writer;
 pub mod log;
 pub mod metrics;
+pub(crate) mod once_a_minute;
 pub(crate) mod record;
 pub(crate) mod redact;
 pub(crate) mod request_fields;

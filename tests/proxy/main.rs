@@ -45,6 +45,7 @@ mod invalid_upgrades;
 mod limit_actions;
 mod limits;
 mod lost_backends;
+mod lost_handshakes;
 mod many_certificates;
 mod maximum_age;
 mod message_floods;
