@@ -142,6 +142,11 @@ impl Header {
         Ok(Some((header, opcode)))
     }
 
+    /// Whether a frame that starts with `input` has the opcode of a Close.
+    pub(crate) fn is_close(input: &[u8]) -> bool {
+        input.first().is_some_and(|first| first & 0x0f == 0x08)
+    }
+
     /// Whether a frame that starts with `input` has a control opcode, defined or reserved
     /// (RFC 6455 5.5).
     pub(crate) fn is_control(input: &[u8]) -> bool {

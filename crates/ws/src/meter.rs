@@ -26,6 +26,8 @@ pub struct FrameMeter {
     position: FramePosition,
     from: Side,
     deflate: bool,
+    /// An invalid Close was reported and passed; its sender considers the session closed.
+    sent_invalid_close: bool,
     messages: TokenBucket,
     control_frames: TokenBucket,
     /// Examines the payload of the message in progress.
@@ -74,6 +76,7 @@ impl FrameMeter {
             position: FramePosition::default(),
             from,
             deflate,
+            sent_invalid_close: false,
             messages: TokenBucket::new(),
             control_frames: TokenBucket::new(),
             inspector: None,
@@ -87,6 +90,11 @@ impl FrameMeter {
     /// Bytes of the frame in progress that have not passed yet.
     pub fn remaining_in_frame(&self) -> u64 {
         self.position.remaining
+    }
+
+    /// Whether a whole invalid Close was passed on.
+    pub(crate) fn sent_invalid_close(&self) -> bool {
+        self.sent_invalid_close && self.at_boundary()
     }
 
     /// Whether the bytes that passed end with a complete frame.

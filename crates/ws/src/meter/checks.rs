@@ -89,6 +89,7 @@ impl FrameMeter {
                 self.check_max(LimitKind::Frame, header.payload_len, context.limits.frame)?;
                 self.check_max(LimitKind::Message, header.payload_len, context.limits.message)?;
                 self.charge_unknown_frame(Header::is_control(rest), context)?;
+                self.sent_invalid_close |= Header::is_close(rest);
                 let before = self.position;
                 self.position = FramePosition {
                     remaining: header.payload_len + header.key_len as u64,

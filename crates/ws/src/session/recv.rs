@@ -257,6 +257,12 @@ impl Session {
             Side::Client => TerminationReason::ClientClosed,
             Side::Backend => TerminationReason::BackendClosed,
         };
+        // It answers a Close that was passed on although it is invalid. Its sender waits for the end.
+        let other = self.peers.of_mut(from.other());
+        if other.meter.sent_invalid_close() && other.recv == RecvState::Open {
+            other.recv = RecvState::CloseReceived(None);
+            self.peers.of_mut(from).set_close_sent(None);
+        }
         self.set_termination(reason, now);
         self.forward(from, FrameRun { len, ..FrameRun::default() }, now);
         RecvAction::Forward(len)

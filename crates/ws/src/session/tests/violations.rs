@@ -1,6 +1,7 @@
 //! The order in which both sides are closed after a violation.
 
 use super::*;
+use crate::Strictness;
 
 /// A harness after a violation by this side, and what it was sent before.
 fn violation(from: Side) -> Harness {
@@ -121,4 +122,26 @@ fn half_closed_violator_receives_answer_and_close() {
     harness.answer_close(Backend);
     assert!(harness.to_client.starts_with(&answer));
     assert_eq!(code(&harness, Client), Some(1009));
+}
+
+/// A Close that is too long or fragmented passes under report. Its sender waits for the end after the answer,
+/// as after a valid one.
+#[test]
+fn invalid_close_that_was_reported_is_a_close() {
+    for from in Side::BOTH {
+        let other = from.other();
+        let end_after = |sent: &[u8]| {
+            let policy = SessionPolicy { strict: Strictness::Report, ..policy() };
+            let mut harness = Harness::with_policy(policy);
+            harness.feed_from(from, sent);
+            assert_eq!(*harness.received(other), sent);
+            harness.feed_from(other, &close(other, 1002, ""));
+            let state = |side| (harness.session.shutdown(side), harness.session.wants_read(side));
+            Side::BOTH.map(state)
+        };
+        let valid = end_after(&close(from, 1000, ""));
+        assert_eq!(valid[0].0, CloseWrite);
+        assert_eq!(end_after(&frame(from, 0x88, &[3; 126])), valid);
+        assert_eq!(end_after(&frame(from, 0x08, &1000u16.to_be_bytes())), valid);
+    }
 }
