@@ -1,6 +1,6 @@
 //! Header fields that only a proxy may send.
 
-/// Whether only a proxy may send the field with this name, in lower case: the forwarding headers that this
+/// Whether only a proxy may send the field with this name, in lower case: the forwarded headers that this
 /// proxy writes itself, and those by which other proxies report a client. A client's copy is removed.
 pub fn is_proxy_field(name: &str) -> bool {
     name.starts_with("x-forwarded-")

@@ -25,8 +25,8 @@ pub struct BackendConnection {
 }
 
 /// Connects to the first backend of `order` that accepts, and sends `proxy_header` (a PROXY header or
-/// nothing) before anything else. Of a backend whose name has several addresses, each client (`key`) has
-/// its own order.
+/// nothing) before anything else. If a backend's name resolves to several addresses, each client (`key`)
+/// tries them in its own order.
 ///
 /// A backend that refuses the connection or exceeds its share of the time is counted as failed, and
 /// the next one is tried. Every attempt except the last gets half of the remaining time, so that one
@@ -152,7 +152,7 @@ mod tests {
         ClientKey::new(&ClientAddr::new(addr), KeyPrefixes::default())
     }
 
-    /// A resolver that turns its answer round with each lookup, as name servers do.
+    /// A resolver that rotates the addresses in its answer with each lookup, as name servers do.
     #[derive(Debug)]
     struct RotatingNet(AtomicUsize, Vec<SocketAddr>);
 

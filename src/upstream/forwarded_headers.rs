@@ -57,7 +57,7 @@ pub struct ForwardedHeaders<'r> {
 }
 
 impl ForwardedHeaders<'_> {
-    /// Adds the forwarding headers to a head from which the client's have been removed. `host` is the
+    /// Adds the forwarded headers to a head from which the client's have been removed. `host` is the
     /// validated host of the request.
     pub fn add_to(&self, host: &HeaderValue, headers: &mut HeaderMap) {
         let client = self.client.addr.ip();

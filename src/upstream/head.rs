@@ -27,7 +27,7 @@ use crate::reject::RejectReason;
 
 /// Builds the upgrade request for a backend. `handshake` was parsed from `head`; its fields are sent as
 /// one line each. The client's key is forwarded, so that the client can verify the backend's
-/// `Sec-WebSocket-Accept`. `offered` are the extensions the route allows.
+/// `Sec-WebSocket-Accept`. `offered` are those of the client's extensions that the route allows.
 ///
 /// # Errors
 /// [`RejectReason::RequestInvalid`] if `Connection` is malformed or the host is missing.
@@ -233,11 +233,11 @@ fn request_headers(
     // Headers listed in `Connection` are removed before the proxy's are added, so that a client cannot
     // remove those.
     let options = ConnectionOptions::parse(&head.headers).map_err(RejectReason::RequestInvalid)?;
-    let mut headers = HeaderMap::with_capacity(head.headers.len() + PROXY_HEADERS_MAX);
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + EXTRA_FIELDS);
     let host = match (head.uri.authority(), head.headers.get(HOST)) {
         // RFC 9112 3.2.2: an absolute target replaces Host.
         (Some(target), _) => HeaderValue::from_str(target.as_str()).ok(),
-        // HTTP/1.0 may omit it, and HTTP/1.1 requires it: the address that the client asked.
+        // HTTP/1.0 may omit Host, which HTTP/1.1 requires: the address that the client connected to is used.
         (None, None) if head.version < Version::HTTP_11 => {
             HeaderValue::from_str(&forwarded.local.to_string()).ok()
         }
@@ -282,14 +282,14 @@ fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMa
 /// The length of the body of a response, unless it is chunked or ends with the connection.
 ///
 /// RFC 9112 6.3: `Transfer-Encoding` overrides `Content-Length`. In a response the length is dropped, as other
-/// proxies do: the backend is the operator's own, and its connection carries no second response that a different
-/// length could reveal. `identity` is no coding (it was one in RFC 2616). Other codings are not asked for (no
-/// `TE` is sent) and not undone, so the client could not read the body.
+/// proxies do: the backend is the operator's own, and its connection carries one response only, so that a
+/// disagreement about the length cannot smuggle in a second. `identity` is no coding (it was one in RFC 2616). Other codings are not asked for
+/// (`TE` never names one) and not undone, so the client could not read the body.
 fn body_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
     let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() else {
         return content_length(headers);
     };
-    // hyper reads chunks, once, if the last member is this one; an empty one after it would hide it.
+    // hyper decodes chunks, once, only if the very last member is `chunked`; after `chunked,` it does not.
     let last = codings.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
     let is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
     if is_chunked && lists_only(headers, &TRANSFER_ENCODING, "chunked") {
@@ -323,8 +323,9 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
     Ok(common)
 }
 
-/// Host, Via, Connection, Upgrade or Transfer-Encoding, and the forwarding headers.
-const PROXY_HEADERS_MAX: usize = 4 + ADDED_MAX;
+/// Room for the fields that tidegate adds: Host, Via, Connection, Upgrade or Transfer-Encoding, and the
+/// forwarded headers.
+const EXTRA_FIELDS: usize = 4 + ADDED_MAX;
 
 #[cfg(test)]
 mod tests;

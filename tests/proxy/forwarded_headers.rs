@@ -1,4 +1,4 @@
-//! The client address from forwarding headers, which only proxies at 127.0.0.2 and in 10.0.0.0/8
+//! The client address from forwarded headers, which only proxies at 127.0.0.2 and in 10.0.0.0/8
 //! may set.
 
 use tokio::io::{AsyncWriteExt, BufReader};

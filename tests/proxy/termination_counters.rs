@@ -12,7 +12,7 @@ use crate::support::{
 
 type Cause = fn(PlainStream, PlainStream) -> BoxFuture<'static, ()>;
 
-/// An action of the two ends of a tunnel, and the reason it is recorded under.
+/// The labels of the expected count (initiator, reason, route), and what the endpoints do to cause it.
 const ENDS: [(&str, Cause); 9] = [
     ("client client_closed all", |client, backend| close_normally(client, backend).boxed()),
     ("backend backend_closed all", |mut client, mut backend| {
@@ -109,9 +109,11 @@ async fn tunnel_ends_are_counted_once() {
             &[("route", "all"), ("side", side), ("code", code)],
         )
     };
-    // After both sides have closed; then messages that are too big, idle, or crossing.
+    // Both normal closes.
     assert_eq!((code("client", "1000"), code("backend", "1000")), (2.0, 2.0));
+    // The message that is too big, and the idle tunnel.
     assert_eq!((code("client", "1009"), code("client", "1001")), (1.0, 1.0));
+    // The protocol errors.
     assert_eq!((code("client", "1002"), code("backend", "1002")), (2.0, 1.0));
 }
 
@@ -172,16 +174,16 @@ async fn drain_is_counted_while_it_lasts() {
     assert!(counters.wrong.is_empty(), "{:#?}", counters.wrong);
 }
 
-/// The last line of the limits: the peers here do not answer a Close.
+/// Appended to a configuration that ends inside `[limits]`: the peers here do not answer a Close.
 const SHORT_CLOSE_GRACE: &str = "close_grace = \"100ms\"\n";
 
 /// A rule for the frames of one side: its name, the setting that enforces it, and frames that
 /// violate it, each followed by a Text at both ends.
-type Broken = (&'static str, fn(&str, &str) -> String, fn(Make) -> Vec<Vec<u8>>);
+type RuleCase = (&'static str, fn(&str, &str) -> String, fn(Make) -> Vec<Vec<u8>>);
 /// Encodes a valid frame of a side.
 type Make = fn(u8, &[u8]) -> Vec<u8>;
 
-const OVER: [Broken; 7] = [
+const LIMIT_VIOLATIONS: [RuleCase; 7] = [
     (
         "message_too_big",
         |side, action| cap("message", side, "\"100B\"", action),
@@ -219,7 +221,7 @@ const OVER: [Broken; 7] = [
     ),
 ];
 
-const BREACHES: [Broken; 6] = [
+const PROTOCOL_ERRORS: [RuleCase; 6] = [
     ("ws_rsv", |_, action| strict(action), |make| vec![make(0xc1, b"a")]),
     ("ws_opcode", |_, action| strict(action), |make| vec![make(0x83, b"a")]),
     ("ws_control", |_, action| strict(action), |make| vec![make(0x09, b"a")]),
@@ -253,9 +255,10 @@ fn strict(action: &str) -> String {
 const SIDES: [(&str, Make); 2] = [("client", wire::masked), ("backend", wire::unmasked)];
 
 #[tokio::test]
-async fn protocol_errors_are_counted_per_side() {
-    let all =
-        SIDES.iter().flat_map(|side| OVER.iter().chain(&BREACHES).map(move |rule| (side, rule)));
+async fn violations_and_protocol_errors_are_counted() {
+    let all = SIDES.iter().flat_map(|side| {
+        LIMIT_VIOLATIONS.iter().chain(&PROTOCOL_ERRORS).map(move |rule| (side, rule))
+    });
     for ((side, make), (name, settings, frames)) in all {
         let bed = TestBed::with(&(settings(side, "close") + SHORT_CLOSE_GRACE)).await;
         let mut counters = CounterCheck::new(&bed.proxy).await;
@@ -275,9 +278,9 @@ async fn protocol_errors_are_counted_per_side() {
 #[tokio::test]
 async fn reported_violations_count_once_per_tunnel() {
     let reported = ["tidegate_would_have_closed_total"];
-    let all = SIDES
-        .iter()
-        .flat_map(|side| OVER.iter().chain(&BREACHES[..5]).map(move |rule| (side, rule)));
+    let all = SIDES.iter().flat_map(|side| {
+        LIMIT_VIOLATIONS.iter().chain(&PROTOCOL_ERRORS[..5]).map(move |rule| (side, rule))
+    });
     for ((side, make), (name, settings, frames)) in all {
         let bed = TestBed::with(&settings(side, "report")).await;
         let mut counters = CounterCheck::new(&bed.proxy).await;

@@ -303,8 +303,8 @@ impl ExplainTrail {
             return Err(RejectReason::Draining);
         };
         let show = |backend: &std::sync::Arc<Backend>| {
-            let down = if backend.health.is_up(now) { "" } else { ", down" };
-            format!("{} (weight {}{down})", backend.id, backend.effective_weight())
+            let ejected = if backend.health.is_up(now) { "" } else { ", ejected" };
+            format!("{} (weight {}{ejected})", backend.id, backend.effective_weight())
         };
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =
@@ -312,7 +312,11 @@ impl ExplainTrail {
         let result = format!("{}{then}", show(first));
         let key = Some("route.backends".to_owned());
         if order.iter().all(|backend| !backend.health.is_up(now)) {
-            self.fail("backend", format!("all are down; tried anyway: {result}"), key);
+            self.fail(
+                "backend",
+                format!("all are ejected; a request would still try {result}"),
+                key,
+            );
             return Err(RejectReason::NoBackend);
         }
         self.pass("backend", result, key);

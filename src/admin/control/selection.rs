@@ -92,7 +92,10 @@ fn parse_client(text: &str, prefixes: KeyPrefixes) -> Result<ClientKey, CommandE
     })?;
     let key = ClientKey::new(&ClientAddr::new(SocketAddr::new(ip, 0)), prefixes);
     if text.contains('/') && key.to_string() != text {
-        let message = format!("\"{text}\" is not a client key; the key of this address is {key}");
+        let message = format!(
+            "--client selects one client and no other network: \"{text}\" is not a client key; write an \
+             address, or the key {key}"
+        );
         return Err(CommandError::new(CommandErrorKind::BadRequest, message));
     }
     Ok(key)

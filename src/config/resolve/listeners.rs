@@ -181,7 +181,8 @@ fn conflict(address: SocketAddr, other: SocketAddr, holder: &Location) -> Proble
     let unspecified = if address.ip().is_unspecified() { address } else { other };
     let family = if unspecified.is_ipv4() { "IPv4" } else { "IPv6" };
     Problem::new(format!("{address} overlaps with {} = {other}", holder.key)).help(format!(
-        "{} covers every {family} address of this machine: use another port, or one of the two",
+        "{} covers every {family} address of this machine: give one of them another port, or \
+         remove one",
         unspecified.ip()
     ))
 }

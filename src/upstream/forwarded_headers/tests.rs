@@ -19,7 +19,7 @@ fn forwarded(request: &ScriptedRequest) -> String {
     added.into_iter().find(|line| line.starts_with("forwarded: ")).unwrap()
 }
 
-/// A request through two trusted proxies that sent all forwarding headers.
+/// A request through two trusted proxies that sent all forwarded headers.
 fn proxied_request() -> ScriptedRequest {
     let mut request = direct_request();
     request.client.addr = addr("203.0.113.7:0");
