@@ -21,8 +21,8 @@ impl Settings {
         warnings
     }
 
-    /// The warnings for keys that are in one table. A key that a route takes from `[limits]` is
-    /// reported for the message limit that the route has.
+    /// The warnings for keys that are in one table. If a route takes a limit from `[limits]` but sets its own
+    /// message limit, the route's message key is reported.
     fn policy_warnings(
         &self,
         table: &str,
@@ -39,7 +39,7 @@ impl Settings {
                     self.source_map.line(&key).is_some().then_some(key)
                 };
                 let in_file = self.source_map.line(kind.key(side)).is_some();
-                // A default follows the message limit.
+                // A default is derived from the message limit, so it cannot contradict it.
                 let key = in_table(kind)
                     .or_else(|| in_file.then(|| in_table(LimitKind::Message)).flatten());
                 if let (Some(key), Some(problem)) = (key, check(policy.limits(side), side)) {

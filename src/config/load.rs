@@ -47,7 +47,7 @@ impl Settings {
         let mut sink = DiagnosticSink::new(text, known_keys(), &syntax);
         let file = ConfigFile::read(root.get_ref(), &mut sink);
         let mut settings = resolve::validate(&file, dir, &mut sink);
-        settings.source_map.lines = source_map::lines(text, sink.take_locations());
+        settings.source_map.lines = source_map::lines(text, sink.take_value_offsets());
         let (left, found) = sink.into_parts();
         let mut diagnostics = source::select_errors(text, &syntax, &left, found).into_iter();
         match diagnostics.next() {

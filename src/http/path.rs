@@ -37,7 +37,7 @@ impl RoutePath {
     }
 
     /// The normalised path.
-    pub fn as_str(&self) -> &str {
+    pub fn normalized(&self) -> &str {
         &self.normal
     }
 
@@ -149,7 +149,7 @@ mod tests {
     fn plain_paths_have_one_interpretation() {
         for raw in ["/", "/chat", "/a/b.c/", "/~x/-y_z"] {
             let path = RoutePath::new(raw);
-            assert_eq!(path.as_str(), raw);
+            assert_eq!(path.normalized(), raw);
             assert!(path.variants.is_empty(), "{raw}");
         }
     }
@@ -171,7 +171,7 @@ mod tests {
             "/./admin",
             "/%61dmin",
             "/x/../../admin",
-            // Decoded, with dot segments kept or removed before slashes are merged.
+            // A backend may keep the dot segments, or remove them before it merges slashes.
             "/%61dmin/..",
             "/%61dmin%2f..",
             "/admin%2f%2f..",
@@ -212,7 +212,7 @@ mod tests {
             ("/...", "/..."),
             ("/%7Ea%2f", "/~a%2f"),
         ] {
-            assert_eq!(RoutePath::new(raw).as_str(), normal, "{raw}");
+            assert_eq!(RoutePath::new(raw).normalized(), normal, "{raw}");
         }
     }
 

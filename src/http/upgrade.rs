@@ -54,7 +54,7 @@ pub fn is_requested(head: &Parts, options: &ConnectionOptions) -> Result<bool, R
 
 /// What is wrong with a plain request that was evidently meant as a handshake; `None` for any other one. As a rule
 /// a proxy in front has changed it. For most requests this is one lookup.
-pub fn lost_handshake(head: &Parts) -> Option<&'static str> {
+pub fn handshake_defect(head: &Parts) -> Option<&'static str> {
     let is_http_1_0 = head.version < Version::HTTP_11;
     let has_key = head.headers.contains_key(SEC_WEBSOCKET_KEY);
     if head.method != Method::GET || !(has_key || is_http_1_0) {
@@ -85,8 +85,7 @@ pub fn read(
     if headers.contains_key(TRANSFER_ENCODING) {
         return Err(RejectReason::HandshakeInvalid("upgrade request with a body"));
     }
-    // Equal lines are not accepted either: requests are smuggled past parties that count them
-    // differently.
+    // Two equal lines are rejected too: parsers disagree about them, which allows request smuggling.
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     match (lengths.next(), lengths.next()) {
         (_, Some(_)) => {
@@ -127,7 +126,7 @@ fn read_origin(headers: &HeaderMap) -> Result<Option<String>, RejectReason> {
     }
 }
 
-/// RFC 6455 4.2.1 asks for base64 of 16 octets. The backend judges that: chargers send 32 octets and
+/// RFC 6455 4.2.1 asks for base64 of 16 octets. The backend judges that: EV chargers send 32 octets and
 /// hand-written tests `abc`, and many servers accept both. The key is no secret and grants nothing: it
 /// only proves to the client that the backend read this handshake, and `Sec-WebSocket-Accept` is computed
 /// over its text. Visible ASCII of a bounded length can be forwarded unchanged.

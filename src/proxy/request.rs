@@ -22,7 +22,7 @@ use crate::downstream::reply::Reply;
 use crate::downstream::response::{self, Body, boxed, text};
 use crate::http::forwarded::Forwarded;
 use crate::http::head_limits::HeadLimits;
-use crate::http::upgrade::lost_handshake;
+use crate::http::upgrade::handshake_defect;
 use crate::http::{Handshake, ValidatedRequest};
 use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
@@ -164,7 +164,7 @@ impl ConnectionContext {
             local: self.local,
             policy: &route.forwarding,
         };
-        if let (ValidatedRequest::Plain(_), Some(detail)) = (&kind, lost_handshake(&head)) {
+        if let (ValidatedRequest::Plain(_), Some(detail)) = (&kind, handshake_defect(&head)) {
             route.log_lost_handshake(client, detail);
         }
         match kind {

@@ -31,7 +31,7 @@ pub fn find<'s>(
     }
     let find = |path: &str| snapshot.routes.find(&authority.host, path).map(Arc::as_ptr);
     path.unanimous(find).ok_or(AMBIGUOUS_PATH)?;
-    snapshot.routes.find(&authority.host, path.as_str()).ok_or(RejectReason::NoRoute)
+    snapshot.routes.find(&authority.host, path.normalized()).ok_or(RejectReason::NoRoute)
 }
 
 /// The origin of pages served by the requested host, which `same-origin` allows. A trusted proxy in

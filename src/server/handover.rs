@@ -69,6 +69,8 @@ enum HandoverError {
     Ended(String),
     #[error("the new process was not ready within {} s", .0.as_secs())]
     NotReady(Duration),
+    #[error("the new process was ready but did not start to serve within {} s", .0.as_secs())]
+    NotServing(Duration),
 }
 
 /// Starts a successor and passes the sockets to it. A successor that fails is killed, and the
@@ -97,9 +99,14 @@ pub async fn hand_over(
     let outcome = select! {
         outcome = pass_sockets(channel.clone(), sockets) => outcome,
         () = stop_requested(signals) => {
-            kill(child, Duration::ZERO).await;
+            exit_or_kill(child, Duration::ZERO).await;
             return HandoverOutcome::Stopped;
         }
+    };
+    let late = if outcome.is_ok() {
+        HandoverError::NotServing(GO_MAX)
+    } else {
+        HandoverError::NotReady(READY_MAX)
     };
     let result = match outcome {
         Ok(()) => activate(channel, &child).await,
@@ -113,11 +120,11 @@ pub async fn hand_over(
         Err(error) => error,
     };
     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
-        kill(child, Duration::ZERO).await;
-        return failed(&HandoverError::NotReady(READY_MAX));
+        exit_or_kill(child, Duration::ZERO).await;
+        return failed(&late);
     }
     // It closed the channel and may still write its error message.
-    let status = kill(child, EXIT_TIMEOUT).await;
+    let status = exit_or_kill(child, EXIT_TIMEOUT).await;
     let cause = status.map_or_else(|| error.to_string(), |status| status.to_string());
     failed(&HandoverError::Ended(cause))
 }
@@ -203,7 +210,7 @@ async fn stop_requested(signals: &mut mpsc::Receiver<Signal>) {
 }
 
 /// Kills a failed successor unless it exits on its own within `grace`.
-async fn kill(mut child: Child, grace: Duration) -> Option<ExitStatus> {
+async fn exit_or_kill(mut child: Child, grace: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + grace;
     while Instant::now() < deadline {
         if let Ok(Some(status)) = child.try_wait() {

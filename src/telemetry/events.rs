@@ -32,7 +32,7 @@ pub fn backend_connect_failed(
 
 /// Logs that an ejected backend answered a handshake of this route again.
 pub fn backend_recovered(id: &str, route: &str) {
-    info!(route, backend = id, "backend is up again");
+    info!(route, backend = id, "backend answers again");
 }
 
 /// One side of an open tunnel.

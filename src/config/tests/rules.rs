@@ -16,7 +16,7 @@ fn rejects_two_listeners_on_one_address() {
     assert_eq!(
         second("127.0.0.1:443"),
         ["listener[1].address: 127.0.0.1:443 overlaps with listener[0].address = 0.0.0.0:443 \
-          (0.0.0.0 covers every IPv4 address of this machine: use another port, or one of the two)"]
+          (0.0.0.0 covers every IPv4 address of this machine: give one of them another port, or remove one)"]
     );
     assert_eq!(
         second("127.0.0.1:9180"),
@@ -26,7 +26,7 @@ fn rejects_two_listeners_on_one_address() {
     assert_eq!(
         errors_below("[admin]\naddress = \"127.0.0.1:443\""),
         ["admin.address: 127.0.0.1:443 overlaps with listener[0].address = 0.0.0.0:443 \
-          (0.0.0.0 covers every IPv4 address of this machine: use another port, or one of the two)"]
+          (0.0.0.0 covers every IPv4 address of this machine: give one of them another port, or remove one)"]
     );
     // IPv6 sockets are IPv6-only, and port 0 is a different port each time.
     let settings = parse(&format!(

@@ -61,8 +61,8 @@ impl<'t> DiagnosticSink<'t> {
         self.locations.push((location.key.clone(), location.span.start));
     }
 
-    /// Takes the recorded locations: key path and byte offset of the value.
-    pub(crate) fn take_locations(&mut self) -> Vec<(String, usize)> {
+    /// Takes what was recorded: key path and byte offset of the value.
+    pub(crate) fn take_value_offsets(&mut self) -> Vec<(String, usize)> {
         mem::take(&mut self.locations)
     }
 

@@ -1,4 +1,4 @@
-//! Tests of the counter: made by hand, and compared with two decompressors.
+//! Tests of the counter: hand-made streams, and a comparison with zlib and miniz.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use miniz_oxide::inflate::TINFLStatus;
@@ -104,7 +104,7 @@ impl BitWriter {
     }
 
     /// Adds empty blocks, so that the end of the stream is not within a symbol.
-    fn empty_blocks(&mut self) -> &mut Self {
+    fn pad_with_empty_blocks(&mut self) -> &mut Self {
         for _ in 0..8 {
             self.bits(0b010, 3).bits(0, 7);
         }
@@ -118,8 +118,8 @@ impl BitWriter {
         self
     }
 
-    /// The header of a dynamic block whose code of lengths gives each of the lengths 0 to 15 a code
-    /// of four bits, and its lengths.
+    /// Adds the header of a dynamic block with these code lengths. Each length (0 to 15) is written as its own
+    /// value in four bits.
     fn dynamic(&mut self, literals: &[u8], distances: &[u8]) -> &mut Self {
         self.bits(0b100, 3);
         self.bits(literals.len() as u32 - 257, 5).bits(distances.len() as u32 - 1, 5);

@@ -35,7 +35,7 @@ fn dynamic(
 ) -> Vec<u8> {
     built(|writer| {
         more(writer.dynamic(&lengths(257.max(max(literals) + 1), literals), distances));
-        writer.empty_blocks();
+        writer.pad_with_empty_blocks();
     })
 }
 
@@ -246,7 +246,7 @@ fn code_lengths_must_be_well_formed() {
             writer.bits(codes[2], 3).bits(0, 3).bits(codes[3], 3).bits(codes[0], 3);
             writer.bits(0, 39).bits(codes[1], 3);
             more(writer);
-            writer.empty_blocks();
+            writer.pad_with_empty_blocks();
         })
     };
     // Codes: 0 is 00, 1 is 01, 16 is 10, 18 is 11.

@@ -128,16 +128,16 @@ fn invalid_text_can_be_reported() {
 }
 
 #[test]
-fn close_after_an_invalid_text_is_not_read() {
+fn message_after_an_invalid_text_is_discarded() {
     let mut harness = checked();
     harness.feed_from(Client, &frame(Client, 0x81, b"\xff"));
     assert_eq!(harness.feed_from(Client, &frame(Client, 0x81, b"more")), 0);
     assert_eq!(harness.session.stats().up.messages, 0);
 }
 
-/// An invalid last frame that passes ends the check of its message.
+/// A last fragment that is reported and passes ends the check of its message.
 #[test]
-fn check_ends_with_a_message_that_is_reported() {
+fn reported_last_fragment_ends_its_message() {
     let policy = SessionPolicy { utf8: true, strict: Strictness::Report, ..policy() };
     let mut harness = Harness::with_policy(policy);
     harness.feed_from(Client, &frame(Client, 0x01, b"abc"));
