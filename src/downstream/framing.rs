@@ -54,7 +54,7 @@ impl FramingChecker {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_between_requests()
     }
 
-    /// Whether the last head announces a body that no connection could carry. hyper rejects it as too large a
+    /// Whether a head announced a body that no connection could carry. hyper rejects it as too large a
     /// head, after it has taken the head from its buffer.
     pub fn is_body_endless(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_body_endless()
@@ -139,6 +139,8 @@ struct FramingScanner {
     completed: u64,
     /// Number of results returned.
     returned: u64,
+    /// A head announced a body that no connection could carry.
+    is_body_endless: bool,
     /// Errors of complete heads that were not returned yet, by index of the head.
     errors: VecDeque<(u64, RejectReason)>,
 }
@@ -197,7 +199,7 @@ impl FramingScanner {
     }
 
     fn is_body_endless(&self) -> bool {
-        matches!(self.position, ScanPosition::Body(left) if left > i64::MAX as u64)
+        self.is_body_endless
     }
 
     fn scan(&mut self, mut bytes: &[u8]) {
@@ -248,8 +250,14 @@ impl FramingScanner {
                 let value = char::from(digit).to_digit(10).map(u64::from);
                 let length = head.length.checked_mul(10).zip(value);
                 match length.and_then(|(tens, ones)| tens.checked_add(ones)) {
-                    Some(length) => head.length = length,
-                    None => self.position = ScanPosition::Lost,
+                    Some(length) => {
+                        head.length = length;
+                        self.is_body_endless |= length > i64::MAX as u64;
+                    }
+                    None => {
+                        self.is_body_endless |= value.is_some();
+                        self.position = ScanPosition::Lost;
+                    }
                 }
             }
             (ScanPosition::SkipLine | ScanPosition::Body(_) | ScanPosition::Lost, _) => {}

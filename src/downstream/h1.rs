@@ -124,12 +124,13 @@ where
                 cx.waker().wake_by_ref();
             }
             let is_silent = framing.is_between_requests();
-            let phase = match output.is_idle() {
-                false => ConnectionPhase::Response,
-                true if served && is_silent => ConnectionPhase::Idle,
-                true => ConnectionPhase::Head,
-            };
-            timer.as_mut().poll_expired(phase, cx).map(|()| End::Expired { is_silent })
+            let phase = ConnectionPhase::of(output.is_idle(), served && is_silent);
+            // A client that did not finish its first head by now gets no response.
+            if closing && phase == ConnectionPhase::Head {
+                return Poll::Ready(End::Expired { is_silent });
+            }
+            let expired = timer.as_mut().poll_expired(phase, output.requests(), cx);
+            expired.map(|()| End::Expired { is_silent })
         });
         select! {
             end = serving => break end,
@@ -221,7 +222,7 @@ impl Finished {
         let (limits, is_body_endless) = (self.limits, self.is_body_endless);
         let unread = Unread { bytes: unread, limits, is_body_endless };
         let reason = match self.end {
-            End::Finished(Ok(())) if self.draining => return None,
+            End::Finished(Ok(())) | End::Expired { .. } if self.draining => return None,
             End::Finished(Ok(())) => DropReason::ClientDisconnected(ConnectionStage::Head),
             End::Finished(Err(error)) => classify(&error, unread),
             End::Expired { is_silent: true } => DropReason::NoRequest,
@@ -283,6 +284,8 @@ fn builder(limits: HeadLimits) -> http1::Builder {
         // The time for a head is that of `RequestTimer`.
         .header_read_timeout(None)
         .max_buf_size(limits.bytes)
+        // The buffer alone may be exceeded by one read.
+        .max_header_size(limits.bytes)
         .preserve_header_case(true)
         .title_case_headers(true)
         .half_close(false);

@@ -142,6 +142,9 @@ fn request_line(line: &[u8], is_truncated: bool) -> Option<String> {
         let (byte, at) = (byte_at(target, at), at + 1);
         return Some(format!("request line: invalid {byte} at position {at} of the target"));
     }
+    if !version.starts_with(b"HTTP/") {
+        return Some("request line does not end with an HTTP version".to_owned());
+    }
     if !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
         return Some(format!("request line: {} is not HTTP/1.1 or HTTP/1.0", shown(version)));
     }
@@ -229,6 +232,7 @@ mod tests {
             ("GET /a b HTTP/1.1", "request line with 3 spaces instead of method, target, version"),
             ("GE\u{1}T / HTTP/1.1", "request line: invalid byte 0x01 at position 3 of the method"),
             ("GET / HTTP/1.2", "request line: \"HTTP/1.2\" is not HTTP/1.1 or HTTP/1.0"),
+            ("password is secret", "request line does not end with an HTTP version"),
             ("garbage", "request line with 0 spaces instead of method, target, version"),
         ] {
             assert_eq!(described(&format!("{line}\r\n\r\n")), expected);

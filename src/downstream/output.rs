@@ -13,7 +13,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -33,6 +33,8 @@ pub struct ResponseOutput(Arc<OutputState>);
 struct OutputState {
     /// A failed body or a request waits until everything before it has been written.
     flush_awaited: AtomicBool,
+    /// Number of requests received; it wraps.
+    requests: AtomicU32,
     /// A request has no complete response yet.
     is_responding: AtomicBool,
     /// The end of a response may not have been written yet.
@@ -53,6 +55,12 @@ impl ResponseOutput {
     /// Records that a request was received, to which a response follows.
     pub fn receive_request(&self) {
         self.0.is_responding.store(true, Ordering::Relaxed);
+        self.0.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Number of requests received.
+    pub fn requests(&self) -> u32 {
+        self.0.requests.load(Ordering::Relaxed)
     }
 
     /// Whether each request has its whole response written.

@@ -9,6 +9,7 @@
 //! | `Response` | everything has been written, and nothing was received | `Idle` | with `keep_alive` |
 //! | `Response` | everything has been written, and a part of the next head was received | `Head` | with `request_header` |
 //! | `Idle` | the first byte of a head | `Head` | with `request_header` |
+//! | `Head`, `Idle` | a request came and its response has been written, all within one poll | unchanged, or as from `Response` | as from `Response` |
 //!
 //! A new connection is in `Head`: its first request has to follow at once.
 
@@ -41,12 +42,25 @@ pub(super) enum ConnectionPhase {
     Idle,
 }
 
+impl ConnectionPhase {
+    /// `is_answered`: each request has its whole response. `is_idle`: there was one, and no byte after it.
+    pub(super) fn of(is_answered: bool, is_idle: bool) -> Self {
+        match (is_answered, is_idle) {
+            (false, _) => Self::Response,
+            (true, true) => Self::Idle,
+            (true, false) => Self::Head,
+        }
+    }
+}
+
 pin_project! {
     /// The timer of one connection.
     #[derive(Debug)]
     pub(super) struct RequestTimer {
         timeouts: HttpTimeouts,
         phase: ConnectionPhase,
+        // Number of requests received when the timer was last polled.
+        requests: u32,
         #[pin]
         sleep: Sleep,
     }
@@ -55,13 +69,15 @@ pin_project! {
 impl RequestTimer {
     /// Starts the timer for the first request.
     pub(super) fn new(timeouts: HttpTimeouts) -> Self {
-        Self { timeouts, phase: ConnectionPhase::Head, sleep: sleep(timeouts.request_header) }
+        let sleep = sleep(timeouts.request_header);
+        Self { timeouts, phase: ConnectionPhase::Head, requests: 0, sleep }
     }
 
-    /// Ready if what is awaited has not come in time.
+    /// Ready if what is awaited has not come in time. `requests` is the number of requests received so far.
     pub(super) fn poll_expired(
         self: Pin<&mut Self>,
         phase: ConnectionPhase,
+        requests: u32,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let mut this = self.project();
@@ -73,8 +89,8 @@ impl RequestTimer {
                 return Poll::Pending;
             }
         };
-        if *this.phase != phase {
-            *this.phase = phase;
+        if (*this.phase, *this.requests) != (phase, requests) {
+            (*this.phase, *this.requests) = (phase, requests);
             this.sleep.as_mut().reset(Instant::now() + time);
         }
         this.sleep.poll(cx)
@@ -96,26 +112,33 @@ mod tests {
         let timeouts =
             HttpTimeouts { request_header: 10 * second, keep_alive: 75 * second, write: second };
         let mut timer = pin!(RequestTimer::new(timeouts));
-        let mut expired = async |phase, seconds: u32| {
+        let mut expired = async |phase, requests, seconds: u32| {
             // A timer starts when it is polled.
-            let poll_once = std::future::poll_fn(|cx| timer.as_mut().poll_expired(phase, cx));
+            let poll_once =
+                std::future::poll_fn(|cx| timer.as_mut().poll_expired(phase, requests, cx));
             assert!(poll!(pin!(poll_once)).is_pending(), "{phase:?}");
             advance(seconds * second).await;
-            let poll_once = std::future::poll_fn(|cx| timer.as_mut().poll_expired(phase, cx));
+            let poll_once =
+                std::future::poll_fn(|cx| timer.as_mut().poll_expired(phase, requests, cx));
             poll!(pin!(poll_once)).is_ready()
         };
         // The first head.
-        assert!(!expired(ConnectionPhase::Head, 9).await);
+        assert!(!expired(ConnectionPhase::Head, 0, 9).await);
         // A response takes as long as it takes.
-        assert!(!expired(ConnectionPhase::Response, 1000).await);
-        assert!(!expired(ConnectionPhase::Idle, 74).await);
+        assert!(!expired(ConnectionPhase::Response, 1, 1000).await);
+        assert!(!expired(ConnectionPhase::Idle, 1, 74).await);
         // A head that begins late has its whole time.
-        assert!(!expired(ConnectionPhase::Head, 9).await);
-        assert!(!expired(ConnectionPhase::Response, 1).await);
+        assert!(!expired(ConnectionPhase::Head, 1, 9).await);
+        assert!(!expired(ConnectionPhase::Response, 2, 1).await);
         // Pipelined.
-        assert!(!expired(ConnectionPhase::Head, 5).await);
-        assert!(expired(ConnectionPhase::Head, 6).await);
-        assert!(!expired(ConnectionPhase::Response, 1).await);
-        assert!(expired(ConnectionPhase::Idle, 76).await);
+        assert!(!expired(ConnectionPhase::Head, 2, 5).await);
+        assert!(expired(ConnectionPhase::Head, 2, 6).await);
+        assert!(!expired(ConnectionPhase::Response, 3, 1).await);
+        assert!(expired(ConnectionPhase::Idle, 3, 76).await);
+        // Answered at once, as a health check is.
+        assert!(!expired(ConnectionPhase::Idle, 4, 70).await);
+        assert!(!expired(ConnectionPhase::Idle, 5, 70).await);
+        assert!(!expired(ConnectionPhase::Head, 6, 9).await);
+        assert!(!expired(ConnectionPhase::Head, 7, 9).await);
     }
 }

@@ -26,7 +26,7 @@ use crate::sys::clock::now;
 use crate::telemetry::metrics::HandshakeStage;
 use crate::telemetry::metrics::handles::OpenConnection;
 use crate::telemetry::record::{DroppedConnection, record_drop};
-use crate::telemetry::redact::{authority, target};
+use crate::telemetry::redact::{origin, target};
 
 /// Serves an accepted connection from its first byte to its record.
 pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: ListenerKey) {
@@ -50,7 +50,7 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
         record_drop(&DroppedConnection {
             client: &client,
             reason: &reason,
-            host: addressed.host.as_deref().map(authority).as_deref(),
+            host: addressed.host.as_deref().map(|sent| origin(sent, redact)).as_deref(),
             target: addressed.target.as_deref().map(|sent| target(sent, redact)).as_deref(),
             deciding: deciding_setting::of_drop(&reason, &snapshot),
             age: now().duration_since(started),

@@ -6,24 +6,41 @@
 /// name, so that `token` also covers `auth.token`, `token[]` and `accessToken`.
 pub fn target(raw: &str, names: &[String]) -> String {
     let mut shown = String::with_capacity(raw.len());
+    let (mut before, mut in_query, mut hides) = ("", false, false);
     // Parameters follow `?` and `&`, and `;` in a path or an old-style query.
     for piece in raw.split_inclusive(['?', '&', ';', '/', '#']) {
         let (pair, separator) = match piece.char_indices().next_back() {
             Some((end, '?' | '&' | ';' | '/' | '#')) => piece.split_at(end),
             Some(_) | None => (piece, ""),
         };
-        match pair.split_once('=') {
-            Some((name, value))
-                if is_sensitive(&decoded(name), names) || contains_sensitive(value, names) =>
-            {
-                shown.push_str(name);
-                shown.push_str("=[redacted]");
-            }
-            Some(_) | None => shown.push_str(pair),
+        // In a query, the other separators may be a part of the value, as in base64.
+        let is_next = before == "&" || (before == ";" && pair.contains('='));
+        if !hides || is_next {
+            shown.push_str(before);
+            let is_hidden = push_redacted(&mut shown, pair, names);
+            hides = is_hidden && in_query;
         }
-        shown.push_str(separator);
+        in_query |= separator == "?";
+        before = separator;
     }
+    shown.push_str(if hides { "" } else { before });
     truncate(&shown)
+}
+
+/// Appends a parameter, or its name if the value is sensitive. Returns whether it is.
+fn push_redacted(shown: &mut String, pair: &str, names: &[String]) -> bool {
+    let name = match pair.split_once('=') {
+        Some((name, value))
+            if is_sensitive(&decoded(name), names) || contains_sensitive(value, names) =>
+        {
+            Some(format!("{name}="))
+        }
+        None if contains_sensitive(pair, names) => Some(String::new()),
+        Some(_) | None => None,
+    };
+    shown.push_str(name.as_deref().unwrap_or(pair));
+    shown.push_str(if name.is_some() { REDACTED } else { "" });
+    name.is_some()
 }
 
 /// A subprotocol, redacted if it contains a sensitive name: some clients send credentials here,
@@ -158,6 +175,15 @@ mod tests {
             assert_eq!(shown(&given), format!("/?{raw}=[redacted];a=1"));
         }
         assert_eq!(shown("/?tokens=1&stoken=2"), "/?tokens=1&stoken=2");
+        // All of these may be a part of a value.
+        for value in ["a/s3cret", "a?s3cret", "a#s3cret", "a;s3cret", "a/s3=c/ret==", "/", "?"] {
+            assert_eq!(shown(&format!("/?token={value}")), "/?token=[redacted]", "{value}");
+            let more = format!("/?token={value}&room=1/2?3");
+            assert_eq!(shown(&more), "/?token=[redacted]&room=1/2?3");
+        }
+        assert_eq!(shown("/x;sid=1?room=2"), "/x;sid=[redacted]?room=2");
+        assert_eq!(shown("/?token%3Ds3cret&a"), "/?[redacted]&a");
+        assert_eq!(shown("/a/?b/c?"), "/a/?b/c?");
     }
 
     #[test]

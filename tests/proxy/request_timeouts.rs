@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 
 use crate::support::head::get;
-use crate::support::{BASE, Backend, Client, Proxy, read_response, read_to_end, route};
+use crate::support::{
+    BASE, Backend, Client, Proxy, exchange, read_response, read_to_end, route, within_timeout,
+};
 
 // Requirements: TC06, RL28.
 #[tokio::test]
@@ -110,4 +114,39 @@ async fn idle_connection_outlives_the_time_for_a_head() {
     stream.write_all(b"GET / HT").await.unwrap();
     assert_eq!(read_to_end(&mut stream).await, b"");
     assert_eq!(proxy.outcomes().len(), 0, "{:#?}", proxy.outcomes());
+}
+
+/// The response to a health check is ready and written at once, so that the connection never seems busy.
+#[tokio::test]
+async fn health_checks_keep_a_connection_open() {
+    let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let listener = "[[listener]]\nname = \"checked\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
+                    health_path = \"/health\"\n";
+    let settings = "[timeouts]\nkeep_alive = \"4s\"";
+    let routes = route(&[backend.address], settings);
+    let proxy = Proxy::start_bare(&format!("{BASE}{listener}{routes}")).await;
+    let stream = TcpStream::connect(proxy.address("checked").await).await.unwrap();
+    let mut stream = BufReader::new(stream);
+    for _ in 0..7 {
+        let (response, body) = exchange(&mut stream, &get("/health")).await;
+        assert_eq!((response.status, &*body), (200, &b"ok\n"[..]));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// A client that has sent half of its first head does not hold up a drain.
+#[tokio::test]
+async fn unfinished_head_does_not_hold_up_a_drain() {
+    let backend = Backend::app("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let settings =
+        "[timeouts]\nrequest_header = \"1h\"\n[drain]\nwindow = \"1s\"\ndeadline = \"1h\"";
+    let mut proxy = Proxy::start(&route(&[backend.address], settings)).await;
+    let client = Client::new(&proxy).await;
+    let mut half = client.connect_plain().await;
+    half.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
+    within_timeout("the connection", async { while proxy.health().await["connections"] != 1 {} })
+        .await;
+    proxy.signal(Signal::TERM);
+    assert_eq!(read_to_end(&mut half).await, b"");
+    assert_eq!(proxy.exit().await, Some(0));
 }
