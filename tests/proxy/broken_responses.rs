@@ -237,25 +237,26 @@ async fn broken_response_without_framing_ends_with_a_reset() {
 async fn other_aborted_responses_name_their_cause() {
     let backend = Backend::raw(|head, mut stream, _| async move {
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n";
-        stream.write_all(chunked.as_bytes()).await.unwrap();
+        // The proxy may have given up.
+        let _ = stream.write_all(chunked.as_bytes()).await;
         if head.starts_with("GET /malformed ") {
-            stream.write_all(b"zz\r\n").await.unwrap();
+            let _ = stream.write_all(b"zz\r\n").await;
         }
         read_to_end(&mut stream).await;
     })
     .await;
-    let proxy = Proxy::start(&route(&[backend.address], "[timeouts]\nidle = \"400ms\"")).await;
-    let client = Client::new(&proxy).await;
     let post = |framing: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}");
-    for (n, (request, end)) in [
+    for (request, end) in [
         (get("/malformed"), "backend_handshake_invalid"),
         (get("/stalled"), "backend_idle_timeout"),
         (post("Content-Length: 5\r\n\r\nhe"), "body_timeout"),
         (post("Transfer-Encoding: chunked\r\n\r\nxx\r\n"), "request_invalid"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ] {
+        // A backend of a busy machine may be slower than a short timeout that is not to be tried.
+        let idle = if end.ends_with("timeout") { "400ms" } else { "1h" };
+        let timeouts = format!("[timeouts]\nidle = \"{idle}\"");
+        let proxy = Proxy::start(&route(&[backend.address], &timeouts)).await;
+        let client = Client::new(&proxy).await;
         let mut stream = BufReader::new(client.connect_plain().await);
         stream.write_all(request.as_bytes()).await.unwrap();
         let response = read_response(&mut stream).await;
@@ -263,7 +264,7 @@ async fn other_aborted_responses_name_their_cause() {
             let (got, is_complete) = dechunk(&read_to_end(&mut stream).await);
             assert_eq!((&got[..], is_complete), (&b"part"[..], false), "{end}");
         }
-        let record = proxy.nth_end_record(n + 1).await;
+        let record = proxy.nth_end_record(1).await;
         assert_eq!(record["end"], end, "{record}");
         if end.ends_with("timeout") {
             assert_eq!(
