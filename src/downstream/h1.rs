@@ -54,8 +54,8 @@ pub enum Served<S, T> {
 
 /// Serves requests until the connection ends or one of them becomes a tunnel.
 ///
-/// `handler` receives each request, the reason to reject it if its framing is ambiguous, and the means to
-/// send interim responses. A 100 is sent only by `handler`, while the request body can be read before. When `drain`
+/// `handler` receives each request, the reason to reject it if its framing is ambiguous or its target too
+/// long, and the means to send interim responses. A 100 is sent only by `handler`, while the request body can be read before. When `drain`
 /// is ready, the connection is closed after the current request; a client that has not sent a request
 /// yet still gets a response to its first one, if it arrives within two seconds.
 ///

@@ -9,7 +9,9 @@
 //! | `Response` | everything has been written, and nothing was received | `Idle` | with `keep_alive` |
 //! | `Response` | everything has been written, and a part of the next head was received | `Head` | with `request_header` |
 //! | `Idle` | the first byte of a head | `Head` | with `request_header` |
-//! | `Head`, `Idle` | a request came and its response has been written, all within one poll | unchanged, or as from `Response` | as from `Response` |
+//!
+//! A request whose response is written within the poll that received it, such as a health check, passes through
+//! `Response` unseen; the number of requests shows it, and the timer restarts as if it had been seen.
 //!
 //! A new connection is in `Head`: its first request has to follow at once.
 

@@ -6,17 +6,12 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use crate::support::head::get;
 use crate::support::{Backend, Client, Proxy, read_response, read_to_end};
 
-/// Each head with the status, the target and the host in its record, or `-`.
-// Requirements: RL48, UH37.
-#[tokio::test]
-async fn records_name_status_target_and_host() {
-    let backend = Backend::echo().await;
-    let proxy = Proxy::with_backends(&[backend.address]).await;
-    let client = Client::new(&proxy).await;
+/// Heads that cannot be parsed, with the status, the target and the host in their records, or `-`.
+fn cases() -> Vec<(String, u16, &'static str, &'static str)> {
     let start = "GET /ws?token=secret&room=1 HTTP/1.1\r\nHost: App.example:80\r\n";
     let shown = "/ws?token=[redacted]&room=1";
     let endless = u64::MAX;
-    let cases = [
+    vec![
         (format!("{start}X Y: secret\r\n\r\n"), 400, shown, "App.example:80"),
         (format!("{start}Cookie: {}", "secret".repeat(20_000)), 431, shown, "App.example:80"),
         (format!("{start}{}\r\n", "X: secret\r\n".repeat(200)), 431, shown, "App.example:80"),
@@ -50,7 +45,33 @@ async fn records_name_status_target_and_host() {
             "-",
             "-",
         ),
-    ];
+        (
+            format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {endless}\r\nContent-Length: 5\r\n\r\n\
+                 GET /secret HTTP/1.1\r\nHost: secret\r\n\r\n"
+            ),
+            431,
+            "-",
+            "-",
+        ),
+        (
+            get("/a").replace("localhost", "ws://h/?token=secret\r\nX Y: z"),
+            400,
+            "/a",
+            "ws://h/?token=[redacted]",
+        ),
+        ("GET /login?password=a secret\r\nX: y\r\n\r\n".to_owned(), 400, "-", "-"),
+    ]
+}
+
+// Requirements: RL48, UH37.
+#[tokio::test]
+async fn records_name_status_target_and_host() {
+    let backend = Backend::echo().await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    let cases = cases();
+    let count = cases.len();
     for (n, (sent, status, target, host)) in cases.into_iter().enumerate() {
         let mut stream = BufReader::new(client.connect_plain().await);
         // The proxy may close before it has read everything.
@@ -67,6 +88,6 @@ async fn records_name_status_target_and_host() {
     let mut stream = client.connect_plain().await;
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     assert_eq!(read_to_end(&mut stream).await, b"");
-    let record = proxy.nth_end_record(13).await;
+    let record = proxy.nth_end_record(count + 1).await;
     assert_eq!([&record["status"], &record["target"], &record["host"]], [&Value::Null; 3]);
 }

@@ -1,4 +1,4 @@
-//! Keys of top-level tables that a route overrides, and limits that follow the size of messages.
+//! Keys of top-level tables that a route overrides, limits that follow the size of messages, and limits on heads.
 
 use ws::{AgeLimit, Limit, LimitAction};
 
@@ -58,4 +58,37 @@ fn fragments_and_age_follow_the_message_limit() {
     let set = "[limits]\nfragments_from_client = 7\nmessage_from_client = \"2MiB\"";
     assert_eq!(limits("", set), (Some(2 << 20), Some(7), Some(240)));
     assert_eq!(limits(&of("\"off\""), set), (None, Some(7), None));
+}
+
+// Requirements: CF05.
+#[test]
+fn head_limits_have_a_range() {
+    let route =
+        &parse(&format!("{PLAIN}response_head_size = \"8KiB\"\nresponse_head_fields = 1000\n"));
+    let (large, default) = (route.routes[0].response_head, route.listeners[0].request_head);
+    assert_eq!(
+        [large.bytes, large.fields, default.bytes, default.fields],
+        [8192, 1000, 32_768, 100]
+    );
+    let size_help = "(write a size from \"8KiB\" to \"64KiB\")";
+    let fields_help = "(write a number from 1 to 1000)";
+    for (line, problem) in [
+        ("size = \"8191B\"", format!("8191B is out of range for a head {size_help}")),
+        ("size = \"1MiB\"", format!("1MiB is out of range for a head {size_help}")),
+        ("size = \"0B\"", format!("a size of 0 would allow nothing {size_help}")),
+        ("size = true", format!("expected a size, found true {size_help}")),
+        ("fields = 0", format!("0 is out of range for the fields of a head {fields_help}")),
+        ("fields = 1001", format!("1001 is out of range for the fields of a head {fields_help}")),
+    ] {
+        let key = line.split(' ').next().unwrap();
+        assert_eq!(
+            errors_below(&format!("response_head_{line}")),
+            [format!("route[0].response_head_{key}: {problem}")]
+        );
+        let request = format!("address = \"0.0.0.0:443\"\nrequest_head_{line}");
+        assert_eq!(
+            errors_replacing("address = \"0.0.0.0:443\"", &request),
+            [format!("listener[0].request_head_{key}: {problem}")]
+        );
+    }
 }

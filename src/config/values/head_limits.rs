@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use super::scalars::integer;
+use super::scalars::{integer, means_unlimited};
 use super::units::ByteSize;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::value::TomlValue;
@@ -14,14 +14,18 @@ pub(crate) struct HeadSize(pub(crate) usize);
 
 impl TomlValue for HeadSize {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        const { assert!(HeadLimits::BYTES_MIN == 8 << 10 && HeadLimits::BYTES_MAX == 64 << 10) };
-        let size = ByteSize::read(value)?;
+        let [min, max] = [HeadLimits::BYTES_MIN, HeadLimits::BYTES_MAX];
+        let [least, most] = [min, max].map(|bytes| ByteSize::new(bytes as u64));
+        let help = format!("write a size from \"{least}\" to \"{most}\"");
+        let size = ByteSize::read(value).map_err(|problem| {
+            let is_off = value.as_bool().is_some() || means_unlimited(value);
+            if is_off { problem.help(&help) } else { problem.help_if_zero(&help) }
+        })?;
         let bytes = usize::try_from(size.get()).unwrap_or(usize::MAX);
-        if (HeadLimits::BYTES_MIN..=HeadLimits::BYTES_MAX).contains(&bytes) {
+        if (min..=max).contains(&bytes) {
             Ok(Self(bytes))
         } else {
-            Err(Problem::new(format!("{size} is no possible size of a head"))
-                .help("write a size from \"8KiB\" to \"64KiB\""))
+            Err(Problem::new(format!("{size} is out of range for a head")).help(help))
         }
     }
 }
@@ -32,13 +36,12 @@ pub(crate) struct HeadFields(pub(crate) usize);
 
 impl TomlValue for HeadFields {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        const { assert!(HeadLimits::FIELDS_MAX == 1000) };
         let number = integer(value, "a number of header fields", u64::MAX)?;
         match usize::try_from(number) {
             Ok(fields) if (1..=HeadLimits::FIELDS_MAX).contains(&fields) => Ok(Self(fields)),
             Ok(_) | Err(_) => {
-                Err(Problem::new(format!("{number} is no possible number of header fields"))
-                    .help("write a number from 1 to 1000"))
+                Err(Problem::new(format!("{number} is out of range for the fields of a head"))
+                    .help(format!("write a number from 1 to {}", HeadLimits::FIELDS_MAX)))
             }
         }
     }
