@@ -33,7 +33,7 @@ async fn suspended_proxy_does_not_fail_heartbeats() {
     let prompts_ping = wire::read(&mut prompt).await.unwrap();
     let lates_ping = wire::read(&mut late).await.unwrap();
     assert_eq!((prompts_ping.opcode(), lates_ping.opcode()), (wire::PING, wire::PING));
-    bed.proxy.signal(Signal::STOP);
+    bed.proxy.suspend().await;
     let pong = wire::masked(0x80 | wire::PONG, &prompts_ping.payload);
     prompt.write_all(&pong).await.unwrap();
     sleep(Duration::from_secs(5)).await;

@@ -162,7 +162,7 @@ async fn clients_survive_kill_until_the_next_process() {
     let mut backend = mock.accept().await;
     assert_relays(&mut tunnel, &mut backend).await;
     // Unread data turns the close of a killed process into a reset.
-    first.signal(Signal::STOP);
+    first.suspend().await;
     backend.write_all(&wire::unmasked(0x81, b"unread")).await.unwrap();
     first.signal(Signal::KILL);
     assert_eq!(first.exit().await, None);

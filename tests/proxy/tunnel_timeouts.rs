@@ -141,7 +141,7 @@ async fn pong_may_wait_for_a_long_frame() {
 // Requirements: F13.
 #[tokio::test]
 async fn ping_waits_for_the_end_of_frame() {
-    let bed = TestBed::with("[heartbeat]\ninterval = \"100ms\"\n").await;
+    let bed = TestBed::with("[heartbeat]\ninterval = \"100ms\"\ntimeout = \"1m\"\n").await;
     let (mut client, mut backend) = bed.open().await;
     let frame = wire::unmasked(0x82, &[8; 1 << 20]);
     backend.write_all(&frame[..1000]).await.unwrap();

@@ -237,6 +237,24 @@ impl Proxy {
         kill_process(pid, signal).unwrap();
     }
 
+    /// Suspends the process, and waits until none of its threads runs any more.
+    pub async fn suspend(&self) {
+        self.signal(Signal::STOP);
+        let is_stopped = || {
+            let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+            threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat"))).all(
+                // The state follows the name, which is in parentheses (proc_pid_stat(5)).
+                |stat| stat.is_ok_and(|stat| stat.rsplit(')').next().unwrap().starts_with(" T")),
+            )
+        };
+        within_timeout("the process to stop", async {
+            while !is_stopped() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
     /// Waits for the process to exit; `None` if a signal killed it.
     pub async fn exit(&mut self) -> Option<i32> {
         within_timeout("the process to end", async {
@@ -288,12 +306,12 @@ impl Proxy {
 
     /// All records so far of connections dropped, requests rejected and tunnels ended, in order.
     pub fn outcomes(&self) -> Vec<Record> {
-        self.records().into_iter().filter(|record| record["end"].is_string()).collect()
+        self.records().into_iter().filter(is_outcome).collect()
     }
 
     /// Waits for the n-th record of a drop, rejection or end, counted from 1.
     pub async fn nth_end_record(&self, n: usize) -> Record {
-        self.nth_record("an end record", n, |record| record["end"].is_string()).await
+        self.nth_record("an end record", n, is_outcome).await
     }
 
     /// Sets a resource limit of the running process; `None` removes the limit.
@@ -345,6 +363,11 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a record shows how a connection, a tunnel or a request failed or ended.
+fn is_outcome(record: &Record) -> bool {
+    record["end"].is_string() && record["event"] != "served"
 }
 
 /// A route named `all` that allows every Origin; `more` adds keys, and may add further tables.
