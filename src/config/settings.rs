@@ -185,8 +185,19 @@ pub struct RouteSettings {
     pub response_head: HeadLimits,
     /// Timeouts of each request until a tunnel is open.
     pub timeouts: RequestTimeouts,
+    /// Which of the plain requests that were answered are recorded.
+    pub log_requests: LogRequests,
     /// Limits and timers of each session.
     pub policy: Arc<SessionPolicy>,
+}
+
+/// Which of the plain requests that a backend answered have a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogRequests {
+    /// None.
+    Off,
+    /// Each one that completes this number of requests, counted by route; 1 for all.
+    OneOf(NonZeroU32),
 }
 
 /// What happens to the tunnels of a lost backend, one that was removed or is down.
@@ -279,6 +290,8 @@ pub struct RequestTimeouts {
     pub response_header: Duration,
     /// Longest time without a body or response byte while a plain HTTP request is processed.
     pub idle: Duration,
+    /// How long a connection to a backend waits for the next request; `None` if it is not used again.
+    pub backend_keep_alive: Option<Duration>,
 }
 
 /// Parameters of a drain.

@@ -12,11 +12,13 @@ pub struct Capacity {
     pub connections: usize,
     /// Maximum number of open tunnels.
     pub tunnels: usize,
+    /// Maximum number of connections to backends that wait for a request.
+    pub idle_backend_connections: usize,
 }
 
 impl Capacity {
     /// Computes the limits for `descriptors` open files. A client connection needs two (one for itself,
-    /// one for its backend); the listeners and a reserve need the rest.
+    /// one for its backend); the listeners, idle backend connections and a reserve need the rest.
     ///
     /// # Errors
     /// A configured limit needs more file descriptors than there are.
@@ -25,7 +27,8 @@ impl Capacity {
         listeners: usize,
         descriptors: usize,
     ) -> Result<Self, LateDiagnostic> {
-        let reserve = RESERVED_DESCRIPTORS + listeners;
+        let idle_backend_connections = (descriptors / IDLE_SHARE).min(IDLE_MAX);
+        let reserve = RESERVED_DESCRIPTORS + listeners + idle_backend_connections;
         let max = descriptors.saturating_sub(reserve) / 2;
         let error = |key: &str, count: usize| LateDiagnostic {
             key: key.into(),
@@ -46,7 +49,7 @@ impl Capacity {
         if tunnels > connections {
             return Err(error("concurrency.tunnels", tunnels));
         }
-        Ok(Self { connections, tunnels })
+        Ok(Self { connections, tunnels, idle_backend_connections })
     }
 
     /// A warning if the maximum number of tunnels, all idle, needs more than `memory_limit` bytes.
@@ -71,6 +74,10 @@ impl Capacity {
 
 /// Descriptors for the log, the admin listener, signals, the runtime and the sockets of systemd.
 const RESERVED_DESCRIPTORS: usize = 64;
+/// One of this many descriptors is for an idle connection to a backend,
+const IDLE_SHARE: usize = 16;
+/// at most this many. More are idle only after a burst of plain HTTP requests.
+const IDLE_MAX: usize = 128;
 /// Memory of one idle TLS tunnel (measured, see `docs/performance.md`), without kernel socket buffers.
 const TUNNEL_BYTES: u64 = 6 << 10;
 /// Memory of the process without tunnels (measured).
@@ -90,19 +97,19 @@ mod tests {
     }
 
     fn tunnels(tunnels: usize) -> Capacity {
-        Capacity { connections: tunnels, tunnels }
+        Capacity { connections: tunnels, tunnels, idle_backend_connections: 0 }
     }
 
     // Requirements: CF15.
     #[test]
     fn limit_beyond_descriptors_is_an_error() {
-        assert_eq!(Capacity::new(&limits(None), 1, 1065).unwrap().connections, 500);
-        let error = Capacity::new(&limits(Some(501)), 1, 1065).unwrap_err();
+        assert_eq!(Capacity::new(&limits(None), 1, 1136).unwrap().connections, 500);
+        let error = Capacity::new(&limits(Some(501)), 1, 1136).unwrap_err();
         assert_eq!(error.key, "concurrency.connections");
         let text = &error.problem;
-        assert!(text.contains("need 1067") && text.contains("at most 500"), "{text}");
+        assert!(text.contains("need 1138") && text.contains("at most 500"), "{text}");
         let many = ConcurrencySettings { tunnels: Some(1000), ..limits(None) };
-        assert_eq!(Capacity::new(&many, 1, 1065).unwrap_err().key, "concurrency.tunnels");
+        assert_eq!(Capacity::new(&many, 1, 1136).unwrap_err().key, "concurrency.tunnels");
         assert!(Capacity::new(&limits(None), 1, 65).is_err());
     }
 

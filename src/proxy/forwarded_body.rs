@@ -1,35 +1,39 @@
-//! The body of a forwarded response. With its end the request is either counted as answered or recorded
-//! as aborted.
+//! The body of a forwarded response. With its end the request is recorded, as served or as aborted.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::request_log::RequestLog;
 use crate::reject::abort::AbortCause;
-use crate::upstream::forward::RequestBody;
+use crate::sys::clock::now;
+use crate::telemetry::record::ResponseProgress;
 use crate::upstream::response_body::ResponseBody;
 
 /// A response body with the log of its request.
 #[derive(Debug)]
 pub struct ForwardedBody {
-    body: ResponseBody<RequestBody<Incoming>>,
+    body: ResponseBody,
     status: StatusCode,
+    /// Time from the request head to the response head.
+    head: Duration,
     /// `None` once the response was aborted.
     log: Option<RequestLog>,
 }
 
 impl ForwardedBody {
-    /// Wraps the body of a response with this status.
-    pub fn new(
-        body: ResponseBody<RequestBody<Incoming>>,
-        status: StatusCode,
-        log: RequestLog,
-    ) -> Self {
-        Self { body, status, log: Some(log) }
+    /// Wraps the body of a response whose head, with this status, has just been received.
+    pub fn new(body: ResponseBody, status: StatusCode, log: RequestLog) -> Self {
+        Self { body, status, head: now().duration_since(log.started), log: Some(log) }
+    }
+
+    fn progress(&self) -> ResponseProgress {
+        let [up_bytes, down_bytes] = self.body.activity().body_bytes();
+        ResponseProgress { up_bytes, down_bytes, head: self.head }
     }
 }
 
@@ -45,7 +49,7 @@ impl Body for ForwardedBody {
         if let Some(Err(cause)) = &frame
             && let Some(log) = self.log.take()
         {
-            log.aborted(self.status, *cause);
+            log.aborted(self.status, *cause, self.progress());
         }
         Poll::Ready(frame)
     }
@@ -59,12 +63,11 @@ impl Body for ForwardedBody {
     }
 }
 
-/// hyper drops the body at its end, or earlier if the client disconnects. The request counts as answered
-/// in both cases, since the backend did respond.
+/// hyper drops the body at its end, or earlier if the client disconnects.
 impl Drop for ForwardedBody {
     fn drop(&mut self) {
         if let Some(log) = self.log.take() {
-            log.answered();
+            log.served(self.status, self.body.has_ended(), self.progress());
         }
     }
 }

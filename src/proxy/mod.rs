@@ -11,5 +11,6 @@ pub(crate) mod route_match;
 pub(crate) mod routing_table;
 pub mod serve;
 pub(crate) mod session;
+pub(crate) mod shared_backends;
 pub mod snapshot;
 pub mod state;

@@ -27,11 +27,12 @@ use crate::http::{Handshake, ValidatedRequest};
 use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
-use crate::upstream::connect::{BackendConnection, connect};
-use crate::upstream::forward::{self, RequestBody};
+use crate::upstream::connect::Connector;
+use crate::upstream::forward::{self, ForwardObserver, ForwardOptions};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
 use crate::upstream::negotiate::NegotiationPolicy;
+use crate::upstream::pool::Backend;
 use crate::upstream::response_body::ResponseBody;
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
@@ -51,7 +52,7 @@ pub struct ConnectionContext {
 /// The outcome of a request that no rule of ours rejected.
 enum Outcome {
     /// The backend's response to a plain request.
-    Forwarded(Response<ResponseBody<RequestBody<Incoming>>>),
+    Forwarded(Response<ResponseBody>),
     /// The backend accepted the upgrade.
     Upgraded(Reply<PendingTunnel>),
     /// The backend rejected the upgrade: its own response, and the reason for the record.
@@ -173,14 +174,21 @@ impl ConnectionContext {
             }
             ValidatedRequest::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
             ValidatedRequest::Plain(_) => {
-                let backend = self.connect(route, &forwarded).await?;
-                log.set_backend(&backend.backend);
+                log.set_plain(route);
+                let connector = self.connector(route, &forwarded)?;
                 let request = Request::from_parts(head, body);
-                let idle = route.timeouts.idle;
-                let interim = context.send_interim;
-                let response =
-                    forward::forward(backend, request, &forwarded, idle, interim).await?;
-                Ok(Outcome::Forwarded(response))
+                let options = ForwardOptions {
+                    idle: route.timeouts.idle,
+                    // A PROXY header states one client for all requests of a connection.
+                    keep_alive: route
+                        .timeouts
+                        .backend_keep_alive
+                        .filter(|_| !route.forwarding.send_proxy),
+                };
+                let mut observer = RequestObserver { log, send_interim: context.send_interim };
+                let forwarding =
+                    forward::forward(&connector, request, &forwarded, options, &mut observer);
+                Ok(Outcome::Forwarded(forwarding.await?))
             }
         }
     }
@@ -197,8 +205,8 @@ impl ConnectionContext {
     ) -> Result<Outcome, RejectReason> {
         let permit = self.admit_session(context, route, handshake, log)?;
         let backend_started = now();
-        let connected = self.connect(route, forwarded).await?;
-        let backend = connected.backend.clone();
+        let connected = self.connector(route, forwarded)?.connect().await?;
+        let backend = connected.1.backend.clone();
         log.set_backend(&backend);
         let options = UpgradeOptions {
             policy: NegotiationPolicy {
@@ -262,19 +270,35 @@ impl ConnectionContext {
     }
 
     /// Connects to the backend selected for the client, or to the next one in its order that accepts.
-    async fn connect(
+    fn connector(
         &self,
         route: &Route,
         forwarded: &ForwardedHeaders<'_>,
-    ) -> Result<BackendConnection, RejectReason> {
-        let order = route.pool.order(forwarded.client.key, now().into());
+    ) -> Result<Connector<'_>, RejectReason> {
+        let key = forwarded.client.key;
+        let order = route.pool.order(key, now().into());
         // An operator has drained every backend.
         if order.is_empty() {
             return Err(RejectReason::Draining);
         }
-        let limit = route.timeouts.connect;
-        connect(&*self.state.net, &order, forwarded.client.key, &forwarded.proxy_header(), limit)
-            .await
+        let (proxy_header, limit) = (forwarded.proxy_header(), route.timeouts.connect);
+        Ok(Connector { net: &*self.state.net, order, key, proxy_header, limit })
+    }
+}
+
+/// Keeps the log of a request up to date, and sends interim responses to its client.
+struct RequestObserver<'r> {
+    log: &'r mut RequestLog,
+    send_interim: &'r (dyn Fn(&Response<()>) + Sync),
+}
+
+impl ForwardObserver for RequestObserver<'_> {
+    fn connected(&mut self, backend: &Arc<Backend>) {
+        self.log.set_backend(backend);
+    }
+
+    fn interim(&self, response: &Response<()>) {
+        (self.send_interim)(response);
     }
 }
 

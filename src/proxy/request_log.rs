@@ -1,6 +1,6 @@
 //! Collects the fields of a request's record while the request is handled. The record of a rejected
-//! request is written by [`RequestLog::finish`], that of an aborted response by [`RequestLog::aborted`]; if
-//! the client disconnects before there is a response, the record is written when the log is dropped.
+//! request is written by [`RequestLog::finish`], that of a response by [`RequestLog::served`] or
+//! [`RequestLog::aborted`]; if the client disconnects before there is a response, the record is written when the log is dropped.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +18,8 @@ use crate::reject::abort::AbortCause;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::record::{DecidingSetting, RejectedRequest, record_reject};
+use crate::telemetry::record::served::{ServedRequest, record_served};
+use crate::telemetry::record::{DecidingSetting, RejectedRequest, ResponseProgress, record_reject};
 use crate::telemetry::redact::{authority, origin, subprotocol, target, traceparent, truncate};
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
 use crate::upstream::negotiate::SelectedSubprotocol;
@@ -47,6 +48,8 @@ pub struct RequestLog {
     /// When the head was complete.
     pub started: Instant,
     metrics: Arc<Metrics>,
+    /// Whether the record is written if the request succeeds or the client cancels it.
+    is_logged: bool,
     pending: bool,
 }
 
@@ -81,6 +84,7 @@ impl RequestLog {
             generation: snapshot.generation,
             started: now(),
             metrics: snapshot.metrics.clone(),
+            is_logged: false,
             pending: true,
         }
     }
@@ -109,6 +113,11 @@ impl RequestLog {
         self.route = Some(route.clone());
     }
 
+    /// Has a plain request recorded even if it succeeds, unless the route leaves out this one.
+    pub fn set_plain(&mut self, route: &Route) {
+        self.is_logged = route.logs_next_request();
+    }
+
     /// Adds the backend that accepted the connection.
     pub fn set_backend(&mut self, backend: &Arc<Backend>) {
         self.backend = Some(backend.clone());
@@ -133,31 +142,50 @@ impl RequestLog {
         self.detail = Some(detail.into());
     }
 
-    /// Writes the record if the request was rejected. A request that was served has no record.
+    /// Writes the record if the request was rejected. A tunnel has records of its own.
     pub fn finish(mut self, rejected: Option<RejectReason>, snapshot: &Snapshot) {
         self.pending = false;
         if let Some(reason) = rejected {
             let setting = deciding_setting::of_rejection(&reason, snapshot, self.route.as_deref());
-            self.record(&reason, setting);
+            self.record(&reason, setting, None);
         }
     }
 
-    /// Counts a plain request that the backend answered. It has no record.
-    pub fn answered(mut self) {
+    /// Counts a plain request that the backend answered, and writes its record. `is_complete` is whether the
+    /// client got all of the response, as far as it can be known.
+    pub fn served(mut self, status: StatusCode, is_complete: bool, progress: ResponseProgress) {
         self.pending = false;
-        if let Some(route) = &self.route {
-            route.counts.requests.inc();
+        let (Some(route), Some(backend)) = (&self.route, &self.backend) else { return };
+        let age = now().duration_since(self.started);
+        route.counts.request_served(status, age);
+        if self.is_logged {
+            record_served(&ServedRequest {
+                client: &self.connection.client,
+                route: &route.name,
+                backend: &backend.id,
+                fields: self.redacted_fields(None).unpack(),
+                status,
+                is_complete,
+                progress,
+                age,
+                generation: self.generation,
+            });
         }
     }
 
     /// Writes the record of a response that was aborted after its head, with this status, had been sent.
-    pub fn aborted(mut self, status: StatusCode, cause: AbortCause) {
+    pub fn aborted(mut self, status: StatusCode, cause: AbortCause, progress: ResponseProgress) {
         self.pending = false;
         let setting = deciding_setting::of_abort(cause, self.route.as_deref());
-        self.record(&RejectReason::ResponseAborted(status, cause), setting);
+        self.record(&RejectReason::ResponseAborted(status, cause), setting, Some(progress));
     }
 
-    fn record(&self, reason: &RejectReason, setting: DecidingSetting) {
+    fn record(
+        &self,
+        reason: &RejectReason,
+        setting: DecidingSetting,
+        progress: Option<ResponseProgress>,
+    ) {
         self.metrics.rejected(reason);
         let shown = self.redacted_fields(None);
         let origin = self.origin.as_ref().map(|sent| origin(sent, &self.redact));
@@ -170,6 +198,8 @@ impl RequestLog {
             fields: shown.unpack(),
             origin: origin.as_deref(),
             deciding: setting,
+            progress,
+            is_logged: self.is_logged,
             age: now().duration_since(self.started),
             generation: self.generation,
         });
@@ -209,7 +239,7 @@ fn only_traceparent(request: &Request<Incoming>) -> Option<Box<str>> {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         if self.pending {
-            self.record(&RejectReason::ClientDisconnected, DecidingSetting::default());
+            self.record(&RejectReason::ClientDisconnected, DecidingSetting::default(), None);
         }
     }
 }

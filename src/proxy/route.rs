@@ -1,22 +1,21 @@
 //! A route as requests and sessions use it, built from its settings and from the state that survives a
 //! reload.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
 use ws::SessionPolicy;
 
+use super::shared_backends::SharedBackends;
 use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::client::ClientInfo;
 use crate::config::settings::{
-    BackendSettings, Compression, OnBackendLoss, RequestTimeouts, RouteSettings,
+    BackendSettings, Compression, LogRequests, OnBackendLoss, RequestTimeouts, RouteSettings,
 };
 use crate::config::values::field::may_be_forwarded;
-use crate::config::values::patterns::BackendAddress;
 use crate::sys::clock::now;
 use crate::telemetry::events::{header_dropped, lost_handshake};
 use crate::telemetry::metrics::Metrics;
@@ -24,7 +23,6 @@ use crate::telemetry::metrics::handles::RouteCounts;
 use crate::telemetry::once_a_minute::OnceAMinute;
 use crate::upstream::admin_override::{AdminOverride, DrainFlag};
 use crate::upstream::forwarded_headers::ForwardingPolicy;
-use crate::upstream::health::Health;
 use crate::upstream::pool::{Backend, Pool, SharedBackendState};
 
 /// One route of a snapshot. A session keeps its route until it ends, and nothing else of the snapshot
@@ -57,6 +55,9 @@ pub struct Route {
     pub policy: Arc<SessionPolicy>,
     /// Timeouts of each request until a tunnel is open.
     pub timeouts: RequestTimeouts,
+    log_requests: LogRequests,
+    /// Plain requests since the route was built.
+    requests_seen: AtomicU32,
     /// Whether a dropped header has been logged.
     underscore_logged: AtomicBool,
     /// When a plain request was last logged that was meant as a handshake; kept across reloads.
@@ -65,20 +66,24 @@ pub struct Route {
 
 impl Route {
     /// Builds a route. `previous` is the route of the same name in the current snapshot; the backends
-    /// take their health from `healths`.
+    /// take what they share from `shared`.
     pub fn build(
         settings: &RouteSettings,
         previous: Option<&Arc<Route>>,
-        healths: &mut BackendHealths,
+        shared: &mut SharedBackends,
         metrics: &Metrics,
     ) -> Self {
         let counts = metrics.route(&settings.name);
-        let carried = |backend: &BackendSettings| SharedBackendState {
-            health: healths.get(backend),
-            counts: metrics.backend(&counts, &backend.id),
-            admin_override: previous
-                .map(|route| route.carried_override(backend))
-                .unwrap_or_default(),
+        let carried = |backend: &BackendSettings| {
+            let (health, idle) = shared.get(backend);
+            SharedBackendState {
+                health,
+                idle,
+                counts: metrics.backend(&counts, &backend.id),
+                admin_override: previous
+                    .map(|route| route.carried_override(backend))
+                    .unwrap_or_default(),
+            }
         };
         Self {
             name: settings.name.clone(),
@@ -100,6 +105,8 @@ impl Route {
             drain: previous.map(|route| route.drain.clone()).unwrap_or_default(),
             policy: settings.policy.clone(),
             timeouts: settings.timeouts,
+            log_requests: settings.log_requests,
+            requests_seen: AtomicU32::new(0),
             counts,
             underscore_logged: AtomicBool::new(false),
             lost_handshake_logged: previous
@@ -133,6 +140,17 @@ impl Route {
         dropped
     }
 
+    /// Whether the plain request that has just arrived is recorded if it succeeds.
+    pub fn logs_next_request(&self) -> bool {
+        match self.log_requests {
+            LogRequests::Off => false,
+            LogRequests::OneOf(count) => {
+                let before = self.requests_seen.fetch_add(1, Ordering::Relaxed);
+                before.wrapping_add(1) % count == 0
+            }
+        }
+    }
+
     /// Whether an operator has drained the route.
     pub fn is_draining(&self) -> bool {
         self.drain.is_draining()
@@ -151,23 +169,5 @@ impl Route {
         let admin_override = AdminOverride::default();
         admin_override.drain.set(existing.is_draining());
         Arc::new(admin_override)
-    }
-}
-
-/// The health of all backends by id and address, shared by the routes that use them.
-#[derive(Debug, Default)]
-pub struct BackendHealths(HashMap<(Arc<str>, BackendAddress), Arc<Health>>);
-
-impl BackendHealths {
-    /// Collects the health of the backends of these routes.
-    pub fn of(routes: &[Arc<Route>]) -> Self {
-        let backends = routes.iter().flat_map(|route| route.pool.backends());
-        Self(backends.map(|b| ((b.id.clone(), b.address.clone()), b.health.clone())).collect())
-    }
-
-    /// The health of a backend; a new one if the backend is new.
-    fn get(&mut self, backend: &BackendSettings) -> Arc<Health> {
-        let key = (backend.id.clone(), backend.address.clone());
-        self.0.entry(key).or_default().clone()
     }
 }

@@ -9,8 +9,9 @@ use std::time::Instant;
 use rustls::server::ProducesTickets;
 
 use super::capacity::Capacity;
-use super::route::{BackendHealths, Route};
+use super::route::Route;
 use super::routing_table::RoutingTable;
+use super::shared_backends::SharedBackends;
 use crate::admission::rate::HandshakeRate;
 use crate::config::settings::{ListenerSettings, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
@@ -21,6 +22,7 @@ use crate::telemetry::metrics::handles::ListenerCounts;
 use crate::telemetry::metrics::process_snapshot::BackendState;
 use crate::tls::certs::CertTable;
 use crate::tls::terminate::TlsTerminator;
+use crate::upstream::idle_connections::IdlePlaces;
 use crate::upstream::pool::Backend;
 
 /// The configuration that is in use, and everything built from it.
@@ -72,15 +74,21 @@ impl Snapshot {
         metrics.remove_unused();
         let mut routes = RoutingTable::default();
         let previous_routes = previous.map_or(&[][..], |previous| &previous.route_list);
-        let mut healths = BackendHealths::of(previous_routes);
+        let places = IdlePlaces {
+            occupied: metrics.idle_backend_connections.clone(),
+            max: capacity.idle_backend_connections,
+        };
+        let known = previous_routes.iter().flat_map(|route| route.pool.backends());
+        let mut shared = SharedBackends::of(known, places);
         let mut route_list = Vec::new();
         for of in &settings.routes {
             let existing = previous_routes.iter().find(|route| route.name == of.name);
-            let route = Route::build(of, existing, &mut healths, &metrics);
+            let route = Route::build(of, existing, &mut shared, &metrics);
             let route = Arc::new(route);
             routes.insert(&of.host, of.path.clone(), route.clone());
             route_list.push(route);
         }
+        shared.close_unused();
         let (per_second, burst) =
             (settings.rates.handshakes_per_client, settings.rates.handshakes_burst);
         let handshake_rate = previous

@@ -58,10 +58,25 @@ pub struct RejectedRequest<'a> {
     pub origin: Option<&'a str>,
     /// The setting that caused the rejection.
     pub deciding: DecidingSetting,
+    /// What was transferred before a response was aborted.
+    pub progress: Option<ResponseProgress>,
+    /// Whether a client that disconnected before the response is recorded at every log level.
+    pub is_logged: bool,
     /// Time since the request head was complete.
     pub age: Duration,
     /// Number of the active configuration.
     pub generation: u64,
+}
+
+/// How far an exchange with a backend came after its response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseProgress {
+    /// Bytes of the request body that the backend got, without its framing.
+    pub up_bytes: u64,
+    /// Bytes of the response body, without its framing.
+    pub down_bytes: u64,
+    /// Time from the complete request head to the complete response head.
+    pub head: Duration,
 }
 
 /// The fields that the start record and the end record of a tunnel share.
@@ -107,13 +122,13 @@ pub fn record_drop(dropped: &DroppedConnection<'_>) {
 }
 
 /// Writes the record of a rejected request, including an upgrade that the backend rejected, or of an
-/// aborted response. A client that disconnected before the response is recorded only if the log level is debug
-/// or lower.
+/// aborted response. A client that disconnected before the response is recorded only if its requests are logged,
+/// or if the log level is debug or lower.
 pub fn record_reject(request: &RejectedRequest<'_>) {
     let is_aborted = matches!(request.reason, RejectReason::ResponseAborted(..));
     let event = if is_aborted { "aborted" } else { "rejected" };
-    // Clients cancel long polls all day.
-    if !matches!(request.reason, RejectReason::ClientDisconnected) || is_debug() {
+    let is_routine = matches!(request.reason, RejectReason::ClientDisconnected);
+    if !is_routine || request.is_logged || is_debug() {
         write_record(event, |line| write_reject(line, request));
     }
 }
@@ -178,6 +193,9 @@ fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
         None => line.show("detail", request.reason),
     }
     write_deciding(line, &request.deciding);
+    if let Some(progress) = &request.progress {
+        write_response(line, progress);
+    }
     line.number("age_ms", millis(request.age));
     line.number("generation", request.generation);
 }
@@ -263,6 +281,12 @@ fn write_deciding(line: &mut LogLine, deciding: &DecidingSetting) {
     line.text("value", deciding.value.as_deref());
 }
 
+fn write_response(line: &mut LogLine, progress: &ResponseProgress) {
+    line.number("up_bytes", progress.up_bytes);
+    line.number("down_bytes", progress.down_bytes);
+    line.number("response_header_ms", millis(progress.head));
+}
+
 fn write_both(
     line: &mut LogLine,
     keys: [&str; 2],
@@ -285,5 +309,6 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+pub mod served;
 #[cfg(test)]
 mod tests;

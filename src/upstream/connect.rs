@@ -9,106 +9,149 @@ use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 
+use super::http_connection::HttpConnection;
+use super::idle_connections::Wanted;
 use super::pool::{Backend, address_order};
 use crate::client::ClientKey;
 use crate::net::network::Net;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
-/// A new connection to a backend, on which no request has been sent.
+/// A connection to a backend that is free for a request.
 #[derive(Debug)]
 pub struct BackendConnection {
-    /// The socket, with `TCP_NODELAY` set.
-    pub stream: Socket,
-    /// The backend that accepted the connection.
-    pub backend: Arc<Backend>,
+    /// The connection.
+    pub link: Link,
+    /// What it is connected to.
+    pub to: ConnectedBackend,
 }
 
-/// Connects to the first backend of `order` that accepts, and sends `proxy_header` (a PROXY header or
-/// nothing) before anything else. If a backend's name resolves to several addresses, each client (`key`)
-/// tries them in its own order.
-///
-/// A backend that refuses the connection or exceeds its share of the time is counted as failed, and
-/// the next one is tried. Every attempt except the last gets half of the remaining time, so that one
-/// unresponsive machine does not use up all of `limit`.
-///
-/// # Errors
-/// [`RejectReason::ConnectTimeout`] when the time is up, [`RejectReason::NoBackend`] when no backend
-/// accepted, [`RejectReason::LocalPorts`] when there was no local port for one of them, and
-/// [`RejectReason::NoDescriptors`] when this process has no file descriptor or memory
-/// for a socket.
-pub async fn connect(
-    net: &dyn Net,
-    order: &[Arc<Backend>],
-    key: ClientKey,
-    proxy_header: &[u8],
-    limit: Duration,
-) -> Result<BackendConnection, RejectReason> {
-    let deadline = Instant::now() + limit;
-    let mut failure = RejectReason::NoBackend;
-    for (index, backend) in order.iter().enumerate() {
-        let until = attempt_deadline(deadline, index + 1 == order.len());
-        let error = match timeout_at(until, connect_backend(net, backend, key, proxy_header, until))
-            .await
-        {
-            Ok(Ok(stream)) => {
-                return Ok(BackendConnection { stream, backend: Arc::clone(backend) });
-            }
-            Ok(Err(error)) => error,
-            Err(elapsed) => elapsed.into(),
-        };
-        match classify(&error) {
-            ConnectFailure::Backend => backend.record_failure(&error),
-            // Says nothing about the backend, which stays up.
-            ConnectFailure::LocalPorts => failure = RejectReason::LocalPorts,
-            ConnectFailure::LocalResources => return Err(RejectReason::NoDescriptors),
-        }
-        if Instant::now() >= deadline {
-            return Err(RejectReason::ConnectTimeout);
+/// A new or a used connection.
+#[derive(Debug)]
+pub enum Link {
+    /// A new one, on which no request has been sent, with `TCP_NODELAY` set.
+    New(Socket),
+    /// One that has carried requests.
+    Used(HttpConnection),
+}
+
+/// The backend and the address that a connection leads to.
+#[derive(Clone, Debug)]
+pub struct ConnectedBackend {
+    /// The backend that accepted the connection.
+    pub backend: Arc<Backend>,
+    /// The one of its addresses.
+    pub address: SocketAddr,
+}
+
+/// Connects one request to a backend.
+#[derive(Debug)]
+pub struct Connector<'a> {
+    /// Provides connections and addresses.
+    pub net: &'a dyn Net,
+    /// The backends in the order in which they are tried.
+    pub order: Vec<Arc<Backend>>,
+    /// The client. If the name of a backend resolves to several addresses, each client tries them in
+    /// its own order.
+    pub key: ClientKey,
+    /// A PROXY header or nothing, sent on a new connection before anything else.
+    pub proxy_header: Vec<u8>,
+    /// The time for all attempts together.
+    pub limit: Duration,
+}
+
+impl Connector<'_> {
+    /// Connects to the first backend that accepts.
+    ///
+    /// A backend that refuses the connection or exceeds its share of the time is counted as failed, and
+    /// the next one is tried. Every attempt except the last gets half of the remaining time, so that one
+    /// unresponsive machine does not use up all of it.
+    ///
+    /// # Errors
+    /// [`RejectReason::ConnectTimeout`] when the time is up, [`RejectReason::NoBackend`] when no backend
+    /// accepted, [`RejectReason::LocalPorts`] when there was no local port for one of them, and
+    /// [`RejectReason::NoDescriptors`] when this process has no file descriptor or memory
+    /// for a socket.
+    pub async fn connect(&self) -> Result<(Socket, ConnectedBackend), RejectReason> {
+        let BackendConnection { link, to } = self.connect_or_reuse(None).await?;
+        match link {
+            Link::New(socket) => Ok((socket, to)),
+            Link::Used(http) => Ok((http.into_parts().0, to)),
         }
     }
-    Err(failure)
+
+    /// As [`connect`](Self::connect), but takes an idle connection if the backend has one that is `wanted`.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_or_reuse(
+        &self,
+        wanted: Option<Wanted>,
+    ) -> Result<BackendConnection, RejectReason> {
+        let deadline = Instant::now() + self.limit;
+        let mut failure = RejectReason::NoBackend;
+        for (index, backend) in self.order.iter().enumerate() {
+            let until = attempt_deadline(deadline, index + 1 == self.order.len());
+            let error = match timeout_at(until, self.connect_backend(backend, wanted, until)).await
+            {
+                Ok(Ok((link, address))) => {
+                    let to = ConnectedBackend { backend: Arc::clone(backend), address };
+                    return Ok(BackendConnection { link, to });
+                }
+                Ok(Err(error)) => error,
+                Err(elapsed) => elapsed.into(),
+            };
+            match classify(&error) {
+                ConnectFailure::Backend => backend.record_failure(&error),
+                // Says nothing about the backend, which stays up.
+                ConnectFailure::LocalPorts => failure = RejectReason::LocalPorts,
+                ConnectFailure::LocalResources => return Err(RejectReason::NoDescriptors),
+            }
+            if Instant::now() >= deadline {
+                return Err(RejectReason::ConnectTimeout);
+            }
+        }
+        Err(failure)
+    }
+
+    /// Tries every address of a backend. The error is the one of the last attempt.
+    async fn connect_backend(
+        &self,
+        backend: &Backend,
+        wanted: Option<Wanted>,
+        until: Instant,
+    ) -> io::Result<(Link, SocketAddr)> {
+        let found = backend.resolver.addresses(self.net, &backend.address).await?;
+        let addresses = address_order(self.key, &found);
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for (index, address) in addresses.iter().enumerate() {
+            if let Some(http) = wanted.and_then(|wanted| backend.idle.take(*address, wanted)) {
+                return Ok((Link::Used(http), *address));
+            }
+            let until = attempt_deadline(until, index + 1 == addresses.len());
+            match timeout_at(until, self.connect_address(*address)).await {
+                Ok(Ok(stream)) => return Ok((Link::New(stream), *address)),
+                Ok(Err(error)) if classify(&error) == ConnectFailure::LocalResources => {
+                    return Err(error);
+                }
+                Ok(Err(error)) => last = error,
+                Err(elapsed) => last = elapsed.into(),
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_address(&self, address: SocketAddr) -> io::Result<Socket> {
+        let mut stream = self.net.connect(address).await?;
+        stream.write_all(&self.proxy_header).await?;
+        Ok(stream)
+    }
 }
 
 /// When one attempt ends: at `deadline` if it is the last, otherwise after half of the time left.
 fn attempt_deadline(deadline: Instant, is_last: bool) -> Instant {
     let now = Instant::now();
     if is_last { deadline } else { now + deadline.saturating_duration_since(now) / 2 }
-}
-
-/// Tries every address of a backend. The error is the one of the last attempt.
-async fn connect_backend(
-    net: &dyn Net,
-    backend: &Backend,
-    key: ClientKey,
-    proxy_header: &[u8],
-    until: Instant,
-) -> io::Result<Socket> {
-    let found = backend.resolver.addresses(net, &backend.address).await?;
-    let addresses = address_order(key, &found);
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for (index, address) in addresses.iter().enumerate() {
-        let until = attempt_deadline(until, index + 1 == addresses.len());
-        match timeout_at(until, connect_address(net, *address, proxy_header)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) if classify(&error) == ConnectFailure::LocalResources => {
-                return Err(error);
-            }
-            Ok(Err(error)) => last = error,
-            Err(elapsed) => last = elapsed.into(),
-        }
-    }
-    Err(last)
-}
-
-async fn connect_address(
-    net: &dyn Net,
-    address: SocketAddr,
-    proxy_header: &[u8],
-) -> io::Result<Socket> {
-    let mut stream = net.connect(address).await?;
-    stream.write_all(proxy_header).await?;
-    Ok(stream)
 }
 
 /// What a failed connection attempt says about the backend and about this machine.
@@ -146,6 +189,17 @@ mod tests {
     use crate::upstream::scripted::{assert_send, backend, backend_at, refusing_port};
 
     const LIMIT: Duration = Duration::from_secs(5);
+
+    /// Connects a client to the first of these backends that accepts.
+    async fn connect(
+        net: &dyn Net,
+        order: &[Arc<Backend>],
+        key: ClientKey,
+        limit: Duration,
+    ) -> Result<(Socket, ConnectedBackend), RejectReason> {
+        let (order, proxy_header) = (order.to_vec(), Vec::new());
+        assert_send(Connector { net, order, key, proxy_header, limit }.connect()).await
+    }
 
     fn key(last: u8) -> ClientKey {
         let addr = SocketAddr::from(([192, 0, 2, last], 1));
@@ -187,8 +241,8 @@ mod tests {
             for _ in 0..4 {
                 // Nothing is cached, as after the end of the cache's time.
                 let order = [backend_at(("replicas.internal", 1))];
-                let connected = connect(&net, &order, key(client), b"", LIMIT).await.unwrap();
-                let Socket::Tcp(tcp) = &connected.stream else { panic!("TCP") };
+                let (socket, _) = connect(&net, &order, key(client), LIMIT).await.unwrap();
+                let Socket::Tcp(tcp) = &socket else { panic!("TCP") };
                 of_client.insert(tcp.peer_addr().unwrap());
             }
             assert_eq!(of_client.len(), 1, "client {client}: {of_client:?}");
@@ -204,10 +258,9 @@ mod tests {
         let (dead, alive) = (backend_at(refusing_port()), backend(&listener));
         let order = [Arc::clone(&dead), Arc::clone(&alive)];
         for _ in 0..3 {
-            let connection =
-                assert_send(connect(&SystemNet, &order, key(1), b"", LIMIT)).await.unwrap();
-            assert!(Arc::ptr_eq(&connection.backend, &alive));
-            let Socket::Tcp(tcp) = &connection.stream else { panic!("TCP") };
+            let (socket, to) = connect(&SystemNet, &order, key(1), LIMIT).await.unwrap();
+            assert!(Arc::ptr_eq(&to.backend, &alive));
+            let Socket::Tcp(tcp) = &socket else { panic!("TCP") };
             assert!(tcp.nodelay().unwrap());
         }
         assert!(!dead.health.is_up(Instant::now()), "three failures eject");
@@ -219,11 +272,11 @@ mod tests {
     async fn refused_by_all_is_no_backend() {
         let order = [backend_at(refusing_port()), backend_at(refusing_port())];
         assert_eq!(
-            connect(&SystemNet, &order, key(1), b"", LIMIT).await.unwrap_err(),
+            connect(&SystemNet, &order, key(1), LIMIT).await.unwrap_err(),
             RejectReason::NoBackend
         );
         assert_eq!(
-            connect(&SystemNet, &[], key(1), b"", LIMIT).await.unwrap_err(),
+            connect(&SystemNet, &[], key(1), LIMIT).await.unwrap_err(),
             RejectReason::NoBackend
         );
     }
@@ -235,7 +288,7 @@ mod tests {
         let now = Instant::now();
         order[0].health.record_failure(now);
         order[0].health.record_failure(now);
-        connect(&SystemNet, &order, key(1), b"", LIMIT).await.unwrap();
+        connect(&SystemNet, &order, key(1), LIMIT).await.unwrap();
         assert!(order[0].health.record_failure(now).is_some());
     }
 
@@ -245,10 +298,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         // On most machines `localhost` resolves to `::1` first, where nothing listens.
         let order = [backend_at(("localhost", port))];
-        assert!(connect(&SystemNet, &order, key(1), b"", LIMIT).await.is_ok());
+        assert!(connect(&SystemNet, &order, key(1), LIMIT).await.is_ok());
         let order = [backend_at(("no-such-host.invalid", 9))];
         assert_eq!(
-            connect(&SystemNet, &order, key(1), b"", LIMIT).await.unwrap_err(),
+            connect(&SystemNet, &order, key(1), LIMIT).await.unwrap_err(),
             RejectReason::NoBackend
         );
     }
@@ -259,18 +312,17 @@ mod tests {
         let (full, _held) = blackhole().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let order = [Arc::clone(&full), backend(&listener)];
-        let connection =
-            connect(&SystemNet, &order, key(1), b"", Duration::from_millis(400)).await.unwrap();
-        assert!(Arc::ptr_eq(&connection.backend, &order[1]));
+        let (_, to) =
+            connect(&SystemNet, &order, key(1), Duration::from_millis(400)).await.unwrap();
+        assert!(Arc::ptr_eq(&to.backend, &order[1]));
 
         let started = Instant::now();
-        let error = connect(&SystemNet, &order[..1], key(1), b"", Duration::from_millis(200))
-            .await
-            .unwrap_err();
+        let error =
+            connect(&SystemNet, &order[..1], key(1), Duration::from_millis(200)).await.unwrap_err();
         assert_eq!(error, RejectReason::ConnectTimeout);
         assert_eq!(error.key(), Some("timeouts.connect"));
         assert!(started.elapsed() < Duration::from_secs(2));
-        connect(&SystemNet, &order[..1], key(1), b"", Duration::from_millis(50)).await.unwrap_err();
+        connect(&SystemNet, &order[..1], key(1), Duration::from_millis(50)).await.unwrap_err();
         assert!(!full.health.is_up(Instant::now()), "a timeout counts as a failure");
     }
 
@@ -319,8 +371,7 @@ mod tests {
             (Errno::CONNREFUSED, RejectReason::NoBackend, false),
         ] {
             for _ in 0..5 {
-                let error =
-                    connect(&FailingNet(errno), &order, key(1), b"", LIMIT).await.unwrap_err();
+                let error = connect(&FailingNet(errno), &order, key(1), LIMIT).await.unwrap_err();
                 assert_eq!(error, reason);
             }
             assert_eq!(order[0].health.is_up(Instant::now()), is_up, "{errno}");

@@ -4,97 +4,87 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response};
-use hyper_util::rt::TokioIo;
 
+use super::http_connection::{HEAD_TOO_LARGE, HttpConnection, UploadBody, classify_error};
 use super::interim::{InterimInbox, InterimRelay};
-use super::reset_tolerant_writer::ResetTolerantWriter;
-use crate::http::head_limits::HeadLimits;
+use crate::net::Transport as _;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 use crate::reject::abort::AbortCause;
 
-/// Error of a request body, in the form hyper requires.
-pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A backend connection that carries one request.
+/// A request on a backend connection, and its response.
 #[derive(Debug)]
-pub struct BackendExchange<B>
-where
-    B: Body + 'static,
-{
-    connection: Box<Connection<ResetTolerantWriter<TokioIo<Socket>>, B>>,
-    limits: HeadLimits,
+pub struct BackendExchange {
+    /// `None` once it was taken out.
+    http: Option<HttpConnection>,
     /// Interim (1xx) responses.
     interim: Arc<InterimInbox>,
+    /// The request, if the connection ended before any of it was sent.
+    unsent: Option<Box<Request<UploadBody>>>,
     /// The connection has finished and must not be polled again.
     is_done: bool,
     /// The connection has finished because the request body failed.
     request_failed: bool,
+    /// Whether an incomplete exchange resets the connection.
+    resets: bool,
 }
 
 /// The response that hyper will return.
-pub type PendingResponse = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
+pub type PendingResponse = Pin<
+    Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<UploadBody>>>> + Send>,
+>;
 
-impl<B> BackendExchange<B>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BodyError>,
-{
+/// What remains of a connection after a complete response.
+#[derive(Debug)]
+pub enum AfterResponse {
+    /// It can carry another request.
+    Reusable(HttpConnection),
+    /// The backend or the protocol ends it here.
+    Ended(Socket),
+}
+
+impl BackendExchange {
     /// Prepares a request. It is sent while the exchange is polled.
-    ///
-    /// # Errors
-    /// [`RejectReason::BackendHandshakeInvalid`] if hyper cannot use the connection.
-    pub async fn start(
-        stream: Socket,
-        limits: HeadLimits,
-        mut request: Request<B>,
-    ) -> Result<(Self, PendingResponse), RejectReason> {
-        let mut builder = Builder::new();
-        builder
-            // Includes tunnel bytes received together with the head.
-            .max_buf_size(limits.bytes)
-            // RFC 9112 5.1 and 5.2: a proxy removes the space and unfolds the lines.
-            .allow_spaces_after_header_name_in_responses(true)
-            .allow_obsolete_multiline_headers_in_responses(true)
-            // Some servers compare field names exactly.
-            .preserve_header_case(true)
-            .title_case_headers(true);
-        // hyper's own limit is 100; it allocates space for any that is set.
-        if limits.fields != HeadLimits::default().fields {
-            builder.max_headers(limits.fields);
-        }
-        let opened = builder.handshake(ResetTolerantWriter::new(TokioIo::new(stream))).await;
-        let (mut sender, connection): (SendRequest<B>, _) =
-            opened.map_err(|error| classify_error(&error))?;
+    pub fn start(
+        mut http: HttpConnection,
+        mut request: Request<UploadBody>,
+    ) -> (Self, PendingResponse) {
         let interim = Arc::<InterimInbox>::default();
         let inbox = Arc::clone(&interim);
         hyper::ext::on_informational(&mut request, move |response| {
             inbox.receive(response.status(), response.headers());
         });
-        let response = Box::pin(sender.send_request(request));
-        Ok((
-            Self {
-                connection: Box::new(connection),
-                limits,
-                interim,
-                is_done: false,
-                request_failed: false,
-            },
-            response,
-        ))
+        let response = Box::pin(http.sender.try_send_request(request));
+        let exchange = Self {
+            http: Some(http),
+            interim,
+            unsent: None,
+            is_done: false,
+            request_failed: false,
+            resets: false,
+        };
+        (exchange, response)
+    }
+
+    /// Has the connection reset if this exchange is dropped before it is complete. The proxy closes it first
+    /// then, and TIME_WAIT would occupy a local port for a minute: one client that cancels its requests
+    /// could exhaust them.
+    pub fn reset_if_incomplete(&mut self) {
+        self.resets = true;
     }
 
     /// Reads and writes as far as possible. Errors are reported by the response or its body.
     pub fn poll_io(&mut self, cx: &mut Context<'_>) {
         if !self.is_done
-            && let Poll::Ready(end) = self.connection.poll_without_shutdown(cx)
+            && let Some(http) = &mut self.http
+            && let Poll::Ready(end) = http.connection.poll_without_shutdown(cx)
         {
             self.is_done = true;
             self.request_failed = end.is_err_and(|error| error.is_user());
@@ -117,10 +107,16 @@ where
         self.interim.pass_on(interim)?;
         // hyper always resolves this future. If it is pending after the connection has finished, the
         // task has only used up its budget for this poll.
-        let response =
-            ready!(response.as_mut().poll(cx)).map_err(|error| classify_error(&error))?;
+        let response = match ready!(response.as_mut().poll(cx)) {
+            Ok(response) => response,
+            Err(mut error) => {
+                self.unsent = error.take_message().map(Box::new);
+                return Poll::Ready(Err(classify_error(error.error())));
+            }
+        };
         // hyper compares the size only when a read was not enough, and a read may be as large as the limit.
-        if head_bytes(response.headers()) > self.limits.bytes {
+        let limit = self.http.as_ref().map_or(0, |http| http.limits.bytes);
+        if head_bytes(response.headers()) > limit {
             return Poll::Ready(Err(RejectReason::BackendHandshakeInvalid(HEAD_TOO_LARGE)));
         }
         Poll::Ready(Ok(response))
@@ -140,16 +136,56 @@ where
         }
     }
 
+    /// The request, if the connection ended before any of it was sent. It can then be sent on another
+    /// connection, whatever its method.
+    pub fn take_unsent(&mut self) -> Option<Request<UploadBody>> {
+        self.unsent.take().map(|request| *request)
+    }
+
+    /// Whether the connection ended before any byte of a response.
+    pub fn ended_unanswered(mut self) -> bool {
+        if !self.is_done || !self.interim.is_empty() {
+            return false;
+        }
+        self.http.take().is_some_and(|http| http.into_parts().1.is_empty())
+    }
+
+    /// What remains of the connection after the response body has ended; `None` if the request is not
+    /// complete, or the backend sent more than the response.
+    pub fn take_after_response(&mut self) -> Option<AfterResponse> {
+        // hyper notices the end of a body when it is polled next. The waker is replaced with the next use.
+        self.poll_io(&mut Context::from_waker(Waker::noop()));
+        let is_ready = self.http.as_ref().is_some_and(|http| http.sender.is_ready());
+        if self.is_done {
+            let (socket, rest) = self.http.take()?.into_parts();
+            rest.is_empty().then_some(AfterResponse::Ended(socket))
+        } else if is_ready {
+            let mut http = self.http.take()?;
+            http.responses = http.responses.saturating_add(1);
+            Some(AfterResponse::Reusable(http))
+        } else {
+            None
+        }
+    }
+
     /// Returns the stream after a 101 response, and the bytes read after its head. They are copied, so
-    /// that hyper's read buffer is freed.
-    pub async fn into_upgraded(mut self) -> (Socket, Bytes) {
+    /// that hyper's read buffer is freed. `None` if the connection was taken out before.
+    pub async fn into_upgraded(mut self) -> Option<(Socket, Bytes)> {
         std::future::poll_fn(|cx| {
             self.poll_io(cx);
             if self.is_done { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        let parts = self.connection.into_parts();
-        (parts.io.into_inner().into_inner(), Bytes::copy_from_slice(&parts.read_buf))
+        let (socket, rest) = self.http.take()?.into_parts();
+        Some((socket, Bytes::copy_from_slice(&rest)))
+    }
+}
+
+impl Drop for BackendExchange {
+    fn drop(&mut self) {
+        if let (Some(http), true) = (self.http.take(), self.resets) {
+            http.into_parts().0.reset_on_drop();
+        }
     }
 }
 
@@ -160,22 +196,3 @@ fn head_bytes(headers: &HeaderMap) -> usize {
     };
     headers.iter().map(field).sum()
 }
-
-/// Converts an error of hyper into the reason for the record.
-fn classify_error(error: &hyper::Error) -> RejectReason {
-    if error.is_user() {
-        return RejectReason::RequestInvalid("the request body ended early");
-    }
-    RejectReason::BackendHandshakeInvalid(if error.is_parse_too_large() {
-        HEAD_TOO_LARGE
-    } else if error.is_parse() {
-        "the response head is malformed"
-    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        "the connection was closed before the response"
-    } else {
-        "the connection failed before the response"
-    })
-}
-
-const HEAD_TOO_LARGE: &str =
-    "the response head exceeds route.response_head_size or route.response_head_fields";

@@ -7,88 +7,173 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::EXPECT;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{AUTHORIZATION, EXPECT};
 use hyper::{Request, Response, StatusCode, Version};
 
-use super::connect::BackendConnection;
-use super::exchange::{BackendExchange, BodyError};
+use super::connect::{BackendConnection, Connector, Link};
+use super::exchange::{BackendExchange, PendingResponse};
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
+use super::http_connection::{BodyError, HttpConnection, UploadBody};
+use super::idle_connections::Wanted;
 use super::idle_timer::{Awaited, ExchangeActivity, IdleTimer};
 use super::interim::InterimRelay;
+use super::pool::Backend;
 use super::response_body::ResponseBody;
-use crate::net::Transport as _;
+use super::reuse_hint::{ReuseHint, authenticates_connection};
+use crate::config::settings::HeaderRules;
 use crate::reject::RejectReason;
+
+/// How a plain request is forwarded.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardOptions {
+    /// The longest time without progress, which is a frame of the request body, the response head, an
+    /// interim response, or a frame of the response body.
+    pub idle: Duration,
+    /// How long a connection may wait for its next request; `None` if each request gets a new one.
+    pub keep_alive: Option<Duration>,
+}
+
+/// What the caller learns while a request is forwarded.
+pub trait ForwardObserver {
+    /// A connection to this backend carries the request.
+    fn connected(&mut self, backend: &Arc<Backend>);
+    /// An interim response (1xx) for the client.
+    fn interim(&self, response: &Response<()>);
+}
 
 /// Forwards a plain request, and returns the response once its head is complete and valid.
 ///
-/// `idle_timeout` limits the time without progress, which is a frame of the request body, the response
-/// head, an interim response, or a frame of the response body. Trailers pass if the head announces them.
-/// `send_interim` gets the interim responses (1xx) for the client. `Expect: 100-continue` is the backend's
-/// to answer: the body is forwarded as it comes, with or without a 100.
+/// Trailers pass if the head announces them. `Expect: 100-continue` is the backend's to answer: the body is
+/// forwarded as it comes, with or without a 100.
+///
+/// A request fails on a used connection if the backend closes it at the same moment. It is then repeated once,
+/// on a new connection, if nothing of it was sent, or if it may be repeated and nothing of a response came
+/// (RFC 9110 9.2.2).
 ///
 /// # Errors
-/// [`RejectReason::RequestInvalid`] if the request cannot be forwarded, [`RejectReason::BackendHandshakeInvalid`] if the
-/// response is invalid, [`RejectReason::BodyTimeout`] if the client stopped sending its body, and
-/// [`RejectReason::BackendIdleTimeout`] if the backend made no progress.
+/// Those of [`Connector::connect`], [`RejectReason::RequestInvalid`] if the request cannot be forwarded,
+/// [`RejectReason::BackendHandshakeInvalid`] if the response is invalid, [`RejectReason::BodyTimeout`] if the client stopped
+/// sending its body, and [`RejectReason::BackendIdleTimeout`] if the backend made no progress.
 pub async fn forward<B>(
-    connection: BackendConnection,
+    connector: &Connector<'_>,
     request: Request<B>,
     forwarded: &ForwardedHeaders<'_>,
-    idle_timeout: Duration,
-    send_interim: &(dyn Fn(&Response<()>) + Sync),
-) -> Result<Response<ResponseBody<RequestBody<B>>>, RejectReason>
+    options: ForwardOptions,
+    observer: &mut (dyn ForwardObserver + Send + Sync),
+) -> Result<Response<ResponseBody>, RejectReason>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
     let (mut head, body) = request.into_parts();
-    let mut idle = IdleTimer::new(idle_timeout);
+    let mut idle = IdleTimer::new(options.idle);
     let activity = Arc::clone(idle.activity());
     activity.set_expectation(head.headers.contains_key(EXPECT) && head.version >= Version::HTTP_11);
-    let upload = RequestBody { body, activity: Arc::clone(&activity) };
-    let request = head::plain_request(&mut head, forwarded)?.map(|()| upload);
-    let BackendConnection { mut stream, backend } = connection;
-    // The proxy closes this connection first, after the response. TIME_WAIT would occupy a local port for
-    // a minute, and one busy client could exhaust them.
-    stream.reset_on_drop();
-    let (mut exchange, mut response) =
-        BackendExchange::start(stream, forwarded.policy.response_head, request).await?;
-    let rules = &forwarded.policy.response_headers;
+    let may_repeat = head.method.is_idempotent() && body.is_end_stream();
+    // Others must not use a connection that the backend takes for this client's.
+    let keep_alive =
+        options.keep_alive.filter(|_| !authenticates_connection(&head.headers, &AUTHORIZATION));
+    let keeps = keep_alive.is_some();
+    let request = head::plain_request(&mut head, forwarded, keeps)?;
+    let mut spare = (keeps && may_repeat).then(|| request.clone());
+    let upload = RequestBody { body, activity };
+    let mut request = request.map(|()| upload.map_err(Into::into).boxed_unsync());
+    // A request that cannot be repeated must not meet the backend closing the connection.
+    let mut wanted = keep_alive.map(|keep_alive| Wanted {
+        limits: forwarded.policy.response_head,
+        max_idle: if may_repeat { keep_alive } else { keep_alive.min(UNREPEATABLE_IDLE_MAX) },
+        is_proven: !may_repeat,
+    });
+    loop {
+        let BackendConnection { link, to } = connector.connect_or_reuse(wanted.take()).await?;
+        observer.connected(&to.backend);
+        let (http, is_used) = match link {
+            Link::Used(http) => (http, true),
+            Link::New(socket) => {
+                (HttpConnection::new(socket, forwarded.policy.response_head).await?, false)
+            }
+        };
+        let (mut exchange, pending) = BackendExchange::start(http, request);
+        exchange.reset_if_incomplete();
+        idle.activity().record();
+        let rules = &forwarded.policy.response_headers;
+        match response_head(&mut exchange, pending, &mut idle, rules, observer).await {
+            Ok(response) => {
+                let (response, body, hint) = checked(response, rules)?;
+                to.backend.record_success();
+                let keep = keep_alive.and_then(|most| hint.apply(most));
+                let body = ResponseBody::new(body, exchange, idle, to, keep);
+                return Ok(response.map(|()| body));
+            }
+            Err(reason) if !is_used => return Err(reason),
+            Err(reason) => {
+                request = match exchange.take_unsent() {
+                    Some(request) => request,
+                    None => match spare.take() {
+                        Some(spare) if exchange.ended_unanswered() => spare.map(|()| no_body()),
+                        Some(_) | None => return Err(reason),
+                    },
+                };
+            }
+        }
+    }
+}
+
+/// Waits for the response head, as long as there is progress.
+async fn response_head(
+    exchange: &mut BackendExchange,
+    mut pending: PendingResponse,
+    idle: &mut IdleTimer,
+    rules: &HeaderRules,
+    observer: &(dyn ForwardObserver + Send + Sync),
+) -> Result<Response<Incoming>, RejectReason> {
+    let activity = Arc::clone(idle.activity());
     let send = |response: &Response<()>| {
         activity.record();
         if response.status() == StatusCode::CONTINUE {
             activity.set_expectation(false);
         }
-        send_interim(response);
+        observer.interim(response);
     };
     let interim = InterimRelay { rules, send: &send };
-    let response = poll_fn(|cx| match exchange.poll_response(cx, &mut response, interim) {
+    poll_fn(|cx| match exchange.poll_response(cx, &mut pending, interim) {
         Poll::Ready(response) => Poll::Ready(response),
         Poll::Pending => idle.poll_expired(cx).map(|awaited| match awaited {
             Awaited::Client => Err(RejectReason::BodyTimeout),
             Awaited::Backend => Err(RejectReason::BackendIdleTimeout),
         }),
-    });
-    let checked = response.await.and_then(|response| {
-        let (mut head, body) = response.into_parts();
-        match head.status.as_u16() {
-            101 => Err(RejectReason::BackendHandshakeInvalid(
-                "101 response to a request without an upgrade",
-            )),
-            // Up to 999: a client treats a status that it does not know as 500 (RFC 9110 15).
-            _ => Ok((head::plain_response(&mut head, rules)?, body)),
+    })
+    .await
+}
+
+/// The response for the client, built from a valid one of a backend.
+fn checked(
+    response: Response<Incoming>,
+    rules: &HeaderRules,
+) -> Result<(Response<()>, Incoming, ReuseHint), RejectReason> {
+    let (mut head, body) = response.into_parts();
+    match head.status.as_u16() {
+        101 => Err(RejectReason::BackendHandshakeInvalid(
+            "101 response to a request without an upgrade",
+        )),
+        // Up to 999: a client treats a status that it does not know as 500 (RFC 9110 15).
+        _ => {
+            let hint = ReuseHint::of(&head.headers);
+            Ok((head::plain_response(&mut head, rules)?, body, hint))
         }
-    });
-    let (response, body) = checked?;
-    backend.record_success();
-    Ok(response.map(|()| ResponseBody::new(body, exchange, idle)))
+    }
+}
+
+fn no_body() -> UploadBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The body of the client's request.
 #[derive(Debug)]
-pub struct RequestBody<B> {
+struct RequestBody<B> {
     body: B,
     activity: Arc<ExchangeActivity>,
 }
@@ -107,6 +192,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
         // A client need not wait for the 100.
         self.activity.set_expectation(false);
         self.activity.record();
+        if let Some(Ok(frame)) = &frame {
+            self.activity.add_up(frame.data_ref().map_or(0, Bytes::len));
+        }
         Poll::Ready(frame)
     }
 
@@ -118,6 +206,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
         self.body.size_hint()
     }
 }
+
+/// How long a connection may have been idle for a request that cannot be repeated. Applications close idle
+/// connections after 2 s (Gunicorn) or later.
+const UNREPEATABLE_IDLE_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

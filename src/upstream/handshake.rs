@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::header::{SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use hyper::http::{request, response};
@@ -16,10 +16,11 @@ use sha1::{Digest, Sha1};
 use tokio::time::{Instant, timeout_at};
 use ws::{DeflateMode, Strictness};
 
-use super::connect::BackendConnection;
+use super::connect::ConnectedBackend;
 use super::exchange::BackendExchange;
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
+use super::http_connection::HttpConnection;
 use super::idle_timer::IdleTimer;
 use super::interim::InterimRelay;
 use super::negotiate::{
@@ -60,7 +61,7 @@ pub enum UpgradeFailure {
     Rejected(RejectReason),
     /// The backend declined with this response, which is forwarded and ends the client's connection.
     /// Records show it as [`RejectReason::BackendRejected`].
-    Declined(Response<ResponseBody<Empty<Bytes>>>),
+    Declined(Response<ResponseBody>),
 }
 
 impl From<RejectReason> for UpgradeFailure {
@@ -87,7 +88,7 @@ pub struct UpgradeOptions {
 /// [`UpgradeFailure::Declined`] if the backend answered with a status of 200 or more, and
 /// [`UpgradeFailure::Rejected`] if it did not answer in time or its response is invalid.
 pub async fn upgrade(
-    connection: BackendConnection,
+    (stream, to): (Socket, ConnectedBackend),
     head: &mut request::Parts,
     handshake: &Handshake,
     forwarded: &ForwardedHeaders<'_>,
@@ -97,7 +98,6 @@ pub async fn upgrade(
     let UpgradeOptions { policy, limit, idle } = options;
     let offered = allowed_offers(&handshake.extensions, policy.compression);
     let request = head::upgrade_request(head, handshake, forwarded, &offered)?;
-    let BackendConnection { stream, backend } = connection;
     let deadline = Instant::now() + limit;
     let rules = &forwarded.policy.response_headers;
     let interim = InterimRelay { rules, send: send_interim };
@@ -117,20 +117,21 @@ pub async fn upgrade(
             stream,
             after_head,
         }) => {
+            let backend = to.backend;
             backend.record_success();
             let deflate = deflate_mode(&extensions, policy.compression);
             Ok(UpgradedBackend { stream, after_head, response, deflate, subprotocol, backend })
         }
         Ok(CheckedResponse::Declined { response, body, exchange }) => {
-            backend.record_success();
-            let body = ResponseBody::new(body, exchange, IdleTimer::new(idle));
+            to.backend.record_success();
+            let body = ResponseBody::new(body, exchange, IdleTimer::new(idle), to, None);
             Err(UpgradeFailure::Declined(response.map(|()| body)))
         }
         Err(reason) => {
             // Only a failed connection attempt counts against a backend: an invalid response may be
             // caused by what this client sent, and must not eject the backend for all clients.
             if is_up {
-                backend.record_success();
+                to.backend.record_success();
             }
             Err(reason.into())
         }
@@ -140,13 +141,13 @@ pub async fn upgrade(
 /// The response of a backend.
 enum BackendResponse {
     Switching { head: response::Parts, stream: Socket, after_head: Bytes },
-    Declined { head: response::Parts, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
+    Declined { head: response::Parts, body: Incoming, exchange: BackendExchange },
 }
 
 /// A valid response, with the response for the client that was built from it.
 enum CheckedResponse {
     Switching { negotiated: Negotiated, response: Response<()>, stream: Socket, after_head: Bytes },
-    Declined { response: Response<()>, body: Incoming, exchange: BackendExchange<Empty<Bytes>> },
+    Declined { response: Response<()>, body: Incoming, exchange: BackendExchange },
 }
 
 /// What the backend selected from the client's offer.
@@ -161,13 +162,17 @@ async fn send_request(
     request: Request<()>,
     interim: InterimRelay<'_>,
 ) -> Result<BackendResponse, RejectReason> {
-    let request = request.map(|()| Empty::new());
-    let (mut exchange, mut response) = BackendExchange::start(stream, limits, request).await?;
+    let request = request.map(|()| Empty::new().map_err(|never| match never {}).boxed_unsync());
+    let http = HttpConnection::new(stream, limits).await?;
+    let (mut exchange, mut response) = BackendExchange::start(http, request);
     let response = poll_fn(|cx| exchange.poll_response(cx, &mut response, interim)).await?;
     let (head, body) = response.into_parts();
     match head.status.as_u16() {
         101 => {
-            let (stream, after_head) = exchange.into_upgraded().await;
+            let upgraded = exchange.into_upgraded().await;
+            let (stream, after_head) = upgraded.ok_or(RejectReason::BackendHandshakeInvalid(
+                "the connection failed after the response",
+            ))?;
             Ok(BackendResponse::Switching { head, stream, after_head })
         }
         _ => Ok(BackendResponse::Declined { head, body, exchange }),

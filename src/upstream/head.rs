@@ -65,13 +65,15 @@ pub fn upgrade_request(
 }
 
 /// Builds the head of a plain request for a backend. The body keeps its framing (`Content-Length` or
-/// chunked), and a chunked one the announcement of its trailers.
+/// chunked), and a chunked one the announcement of its trailers. `keeps_alive` is whether the connection
+/// may carry more requests.
 ///
 /// # Errors
 /// [`RejectReason::RequestInvalid`] if `Connection` is malformed or the host is missing.
 pub fn plain_request(
     head: &mut request::Parts,
     forwarded: &ForwardedHeaders<'_>,
+    keeps_alive: bool,
 ) -> Result<Request<()>, RejectReason> {
     // RFC 9110 10.1.1: an expectation in HTTP/1.0 has no meaning.
     let is_old = head.version < Version::HTTP_11;
@@ -83,14 +85,21 @@ pub fn plain_request(
             headers.insert(TRAILER, announcement);
         }
     }
-    // RFC 9112 9.6: connections are not reused, so the backend need not wait for another request.
-    let mut options = "close";
-    if trailers::are_accepted(&head.headers) {
+    let accepts_trailers = trailers::are_accepted(&head.headers);
+    if accepts_trailers {
         // RFC 9110 10.1.4: TE is for one hop, and Connection names it.
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        options = "close, TE";
     }
-    headers.insert(CONNECTION, HeaderValue::from_static(options));
+    // RFC 9112 9.6: after the last request the backend need not wait for another one.
+    let options = match (keeps_alive, accepts_trailers) {
+        (true, false) => None,
+        (true, true) => Some("TE"),
+        (false, false) => Some("close"),
+        (false, true) => Some("close, TE"),
+    };
+    if let Some(options) = options {
+        headers.insert(CONNECTION, HeaderValue::from_static(options));
+    }
     Ok(build_request(head, headers))
 }
 
@@ -282,8 +291,8 @@ fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMa
 /// The length of the body of a response, unless it is chunked or ends with the connection.
 ///
 /// RFC 9112 6.3: `Transfer-Encoding` overrides `Content-Length`. In a response the length is dropped, as other
-/// proxies do: the backend is the operator's own, and its connection carries one response only, so that a
-/// disagreement about the length cannot smuggle in a second. `identity` is no coding (it was one in RFC 2616). Other codings are not asked for
+/// proxies do: the backend is the operator's own, and its connection is not used again, so that a
+/// disagreement about the length cannot smuggle in a second response. `identity` is no coding (it was one in RFC 2616). Other codings are not asked for
 /// (`TE` never names one) and not undone, so the client could not read the body.
 fn body_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
     let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() else {

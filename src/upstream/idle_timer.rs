@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,12 +27,31 @@ pub struct ExchangeActivity {
     awaiting_client: AtomicBool,
     /// The client waits for a 100 of the backend before it sends its request body.
     has_expectation: AtomicBool,
+    /// Bytes of the request body.
+    up: AtomicU64,
+    /// Bytes of the response body.
+    down: AtomicU64,
 }
 
 impl ExchangeActivity {
     /// Records progress in either direction.
     pub fn record(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds bytes of the request body.
+    pub fn add_up(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Adds bytes of the response body.
+    pub fn add_down(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of the request body and of the response body that were passed on.
+    pub fn body_bytes(&self) -> [u64; 2] {
+        [self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed)]
     }
 
     /// Sets whether the client waits for a 100 of the backend before it sends its request body.

@@ -36,6 +36,11 @@ impl InterimInbox {
         }
     }
 
+    /// Whether none was received so far.
+    pub fn is_empty(&self) -> bool {
+        self.received.load(Ordering::Relaxed) == 0
+    }
+
     /// Passes on what was received since the last call.
     ///
     /// # Errors

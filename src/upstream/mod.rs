@@ -1,8 +1,9 @@
 //! Connections to backends: selecting a backend, connecting to it, and using the connection for one
-//! tunnel or one plain request.
+//! tunnel or for plain requests.
 //!
-//! Connections are not reused, so a response cannot be assigned to the wrong request. Every head that
-//! is sent to a backend is built from validated parts.
+//! A tunnel gets a new connection. A connection carries another plain request only if the response before it
+//! ended without doubt, so that no response is assigned to the wrong request. Every head that is sent to a
+//! backend is built from validated parts.
 
 pub(crate) mod admin_override;
 pub(crate) mod connect;
@@ -12,6 +13,8 @@ pub(crate) mod forwarded_headers;
 pub(crate) mod handshake;
 pub(crate) mod head;
 pub(crate) mod health;
+pub(crate) mod http_connection;
+pub(crate) mod idle_connections;
 pub(crate) mod idle_timer;
 pub(crate) mod interim;
 pub(crate) mod negotiate;
@@ -19,6 +22,7 @@ pub(crate) mod pool;
 pub(crate) mod reset_tolerant_writer;
 pub(crate) mod resolve;
 pub(crate) mod response_body;
+pub(crate) mod reuse_hint;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub(crate) mod trailers;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::admin_override::AdminOverride;
 use super::health::Health;
+use super::idle_connections::IdleConnections;
 use super::resolve::CachedResolver;
 use crate::client::ClientKey;
 use crate::config::settings::BackendSettings;
@@ -31,6 +32,8 @@ pub struct Backend {
     pub health: Arc<Health>,
     /// Metrics; kept across reloads.
     pub counts: Arc<BackendCounts>,
+    /// Connections for further requests; kept across reloads.
+    pub idle: Arc<IdleConnections>,
     pub(super) resolver: CachedResolver,
 }
 
@@ -45,6 +48,8 @@ pub struct Pool {
 pub struct SharedBackendState {
     /// Results of recent connection attempts.
     pub health: Arc<Health>,
+    /// Connections that wait for a request.
+    pub idle: Arc<IdleConnections>,
     /// Metrics of the backend.
     pub counts: Arc<BackendCounts>,
     /// Drain and weight set by an operator.
@@ -90,7 +95,7 @@ impl Pool {
         mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
     ) -> Self {
         let build = |settings: &BackendSettings| {
-            let SharedBackendState { health, counts, admin_override } = carried(settings);
+            let SharedBackendState { health, idle, counts, admin_override } = carried(settings);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),
@@ -98,6 +103,7 @@ impl Pool {
                 admin_override,
                 health,
                 counts,
+                idle,
                 resolver: CachedResolver::default(),
             })
         };

@@ -134,8 +134,8 @@ mod tests {
     #[tokio::test]
     async fn reset_seen_by_a_write_is_no_clean_end() {
         for write_first in [true, false] {
-            let (connection, mut peer) = connected().await;
-            let mut io = ResetTolerantWriter::new(TokioIo::new(connection.stream));
+            let ((socket, _), mut peer) = connected().await;
+            let mut io = ResetTolerantWriter::new(TokioIo::new(socket));
             peer.write_all(b"part").await.unwrap();
             peer.set_zero_linger().unwrap();
             drop(peer);
@@ -149,8 +149,8 @@ mod tests {
 
     #[tokio::test]
     async fn end_of_stream_before_a_reset_stays_clean() {
-        let (connection, mut peer) = connected().await;
-        let mut io = ResetTolerantWriter::new(TokioIo::new(connection.stream));
+        let ((socket, _), mut peer) = connected().await;
+        let mut io = ResetTolerantWriter::new(TokioIo::new(socket));
         peer.write_all(b"all").await.unwrap();
         peer.shutdown().await.unwrap();
         drop(peer);

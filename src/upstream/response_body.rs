@@ -1,45 +1,68 @@
 //! The body of a backend's response on its way to the client.
 //!
 //! Polling the body drives the exchange: at most one body frame per direction is buffered, a slow reader
-//! slows the sender down, and dropping the body closes the backend connection.
+//! slows the sender down, and dropping the body before its end resets the backend connection.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::exchange::{BackendExchange, BodyError};
-use super::idle_timer::{Awaited, IdleTimer};
+use super::connect::ConnectedBackend;
+use super::exchange::{AfterResponse, BackendExchange};
+use super::idle_timer::{Awaited, ExchangeActivity, IdleTimer};
 use crate::reject::abort::AbortCause;
 
-/// The body of a response, and the connection that carries it. `B` is the body of the request.
+/// The body of a response, and the connection that carries it. Boxed, because it is moved through several
+/// layers.
 #[derive(Debug)]
-pub struct ResponseBody<B>
-where
-    B: Body<Data = Bytes> + 'static,
-{
+pub struct ResponseBody(Box<RelayedResponse>);
+
+#[derive(Debug)]
+struct RelayedResponse {
     body: Incoming,
-    exchange: BackendExchange<B>,
+    exchange: BackendExchange,
     idle: IdleTimer,
+    has_ended: bool,
+    to: ConnectedBackend,
+    /// How long the connection may be idle afterwards; `None` if it is not used again.
+    keep: Option<Duration>,
 }
 
-impl<B> ResponseBody<B>
-where
-    B: Body<Data = Bytes> + 'static,
-{
+impl ResponseBody {
     /// Continues an exchange after the response head. `idle` limits the time without progress.
-    pub fn new(body: Incoming, exchange: BackendExchange<B>, idle: IdleTimer) -> Self {
+    pub fn new(
+        body: Incoming,
+        exchange: BackendExchange,
+        idle: IdleTimer,
+        to: ConnectedBackend,
+        keep: Option<Duration>,
+    ) -> Self {
         idle.activity().record();
-        Self { body, exchange, idle }
+        Self(Box::new(RelayedResponse { body, exchange, idle, has_ended: false, to, keep }))
+    }
+
+    /// Whether all of the body was passed on.
+    pub fn has_ended(&self) -> bool {
+        self.0.has_ended()
+    }
+
+    /// What was transferred in both directions.
+    pub fn activity(&self) -> &Arc<ExchangeActivity> {
+        self.0.idle.activity()
     }
 }
 
-impl<B> Body for ResponseBody<B>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BodyError>,
-{
+impl RelayedResponse {
+    fn has_ended(&self) -> bool {
+        self.has_ended || self.body.is_end_stream()
+    }
+}
+
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = AbortCause;
 
@@ -47,14 +70,20 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AbortCause>>> {
-        let this = &mut *self;
+        let this = &mut *self.0;
         this.exchange.poll_io(cx);
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.idle.activity().record();
+                this.idle.activity().add_down(frame.data_ref().map_or(0, Bytes::len));
+                // Nothing follows trailers, and hyper does not ask for it.
+                this.has_ended = frame.is_trailers();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                this.has_ended = true;
+                Poll::Ready(None)
+            }
             Poll::Ready(Some(Err(error))) => {
                 Poll::Ready(Some(Err(this.exchange.abort_cause(&error))))
             }
@@ -69,10 +98,31 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.0.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.0.body.size_hint()
+    }
+}
+
+/// hyper drops a body as soon as its length is reached. The connection is then kept for another request,
+/// or closed once the backend has closed it.
+impl Drop for RelayedResponse {
+    fn drop(&mut self) {
+        if !self.has_ended() {
+            return;
+        }
+        let idle = &self.to.backend.idle;
+        match (self.exchange.take_after_response(), self.keep) {
+            (Some(AfterResponse::Reusable(http)), Some(max_idle)) => {
+                idle.put(http, self.to.address, max_idle);
+            }
+            (Some(AfterResponse::Reusable(http)), None) => {
+                idle.close_after_backend(http.into_parts().0)
+            }
+            (Some(AfterResponse::Ended(socket)), _) => idle.close_after_backend(socket),
+            (None, _) => {}
+        }
     }
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connect::BackendConnection;
+use super::connect::ConnectedBackend;
 use super::forwarded_headers::{ForwardedHeaders, ForwardingPolicy};
 use super::health::Health;
 use super::pool::Backend;
 use crate::client::{ClientInfo, KeyPrefixes};
 use crate::config::values::patterns::BackendAddress;
 use crate::http::forwarded::Forwarded;
+use crate::net::socket::Socket;
 
 /// A backend at this host and port.
 pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
@@ -24,6 +25,7 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
         weight: NonZeroU32::MIN,
         health: Arc::new(Health::default()),
         counts: Default::default(),
+        idle: Default::default(),
         resolver: Default::default(),
     })
 }
@@ -71,12 +73,12 @@ pub(crate) fn direct_request() -> ScriptedRequest {
 }
 
 /// A connected pair: the proxy's end and the backend's end.
-pub(crate) async fn connected() -> (BackendConnection, TcpStream) {
+pub(crate) async fn connected() -> ((Socket, ConnectedBackend), TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let backend = backend(&listener);
-    let (stream, accepted) =
-        tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (BackendConnection { stream: stream.unwrap().into(), backend }, accepted.unwrap().0)
+    let to =
+        ConnectedBackend { backend: backend(&listener), address: listener.local_addr().unwrap() };
+    let (stream, accepted) = tokio::join!(TcpStream::connect(to.address), listener.accept());
+    ((stream.unwrap().into(), to), accepted.unwrap().0)
 }
 
 /// Reads a request head including the empty line.

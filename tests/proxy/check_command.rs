@@ -341,7 +341,7 @@ async fn limit_above_descriptors_is_reported_with_numbers() {
         "proxy.toml:13:15: concurrency.connections: 500",
         "limit here is 200",
         "LimitNOFILE",
-        "at most 67",
+        "at most 61",
     ] {
         assert!(reported.contains(word), "{word} is not in {reported}");
     }

@@ -14,6 +14,7 @@ mod access_log;
 mod admin_load;
 mod backend_connect;
 mod backend_frames;
+mod backend_keep_alive;
 mod backend_responses;
 mod backpressure_memory;
 mod before_101;

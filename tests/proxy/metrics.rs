@@ -143,8 +143,10 @@ async fn counters_survive_reloads_and_reloads_are_counted() {
     for _ in 0..2 {
         assert_eq!(client.request(get("/").as_bytes()).await.status, 204);
     }
-    let requests =
-        |scrape: &Scrape, route| scrape.value("tidegate_http_requests_total", &[("route", route)]);
+    let requests = |scrape: &Scrape, route| {
+        let of = [("route", route), ("status", "2xx")];
+        scrape.value("tidegate_http_requests_total", &of)
+    };
     let first = proxy.scrape().await;
     assert_eq!(requests(&first, "all"), 2.0);
     assert_eq!(first.value("tidegate_config_generation", &[]), 1.0);
@@ -219,11 +221,11 @@ async fn accept_pauses_are_counted() {
 
 #[tokio::test]
 async fn failed_backend_is_counted_and_shown_down() {
-    // A port below 1024, which no other test gets.
-    let closed = "127.0.0.1:1".parse().unwrap();
-    let proxy = Proxy::with_backends(&[closed]).await;
+    let backend = Backend::echo().await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
     let client = Client::new(&proxy).await;
-    let id = closed.to_string();
+    let id = backend.address.to_string();
+    drop(backend);
     for _ in 0..3 {
         let mut stream = client.connect_plain().await;
         stream.write_all(get("/").as_bytes()).await.unwrap();

@@ -120,7 +120,7 @@ async fn chunks_are_relayed_as_they_arrive() {
 /// A backend that behaves as the request target says.
 async fn scripted_backend() -> Backend {
     Backend::raw(|head, mut stream, events| async move {
-        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+        let ok = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
         match head.split(' ').nth(1).unwrap() {
             "/late" => {
                 tokio::time::sleep(Duration::from_millis(600)).await;

@@ -37,6 +37,11 @@ pub(crate) fn request_timeouts(keys: &KeyScope<'_, RequestTimeoutsTable>) -> Req
         // A handshake may wait until the application has started, for example a notebook's kernel.
         response_header: value(keys.pick(|keys| &keys.response_header), 60),
         idle: value(keys.pick(|keys| &keys.idle), 120),
+        backend_keep_alive: value_or(
+            keys.pick(|keys| &keys.backend_keep_alive),
+            OrOff(Some(Duration::from_secs(60))),
+        )
+        .0,
     }
 }
 

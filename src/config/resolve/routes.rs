@@ -16,7 +16,7 @@ use super::scope::KeyScope;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::route::{BackendItem, RouteTable};
 use crate::config::settings::{
-    BackendSettings, Compression, OnBackendLoss, RouteSettings, Settings,
+    BackendSettings, Compression, LogRequests, OnBackendLoss, RouteSettings, Settings,
 };
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
@@ -104,6 +104,7 @@ impl<'f> Routes<'f> {
             path,
             origins,
             http: value_or(&route.http, true),
+            log_requests: value_or(&route.log_requests, LogRequests::OneOf(NonZeroU32::MIN)),
             tunnels: value_or(&route.tunnels, OrOff(None)).0.map(count),
             compression: value_or(&route.compression, Compression::Inspect),
             backends,

@@ -36,6 +36,7 @@ pub(crate) struct RequestTimeoutsTable {
     pub(crate) connect: Parsed<Duration>,
     pub(crate) response_header: Parsed<Duration>,
     pub(crate) idle: Parsed<Duration>,
+    pub(crate) backend_keep_alive: Parsed<OrOff<Duration>>,
 }
 
 /// The table `[concurrency]`.
@@ -112,6 +113,7 @@ pub(crate) fn request_timeouts(table: &mut TableReader<'_, '_, '_>) -> RequestTi
         connect: table.get("connect"),
         response_header: table.get("response_header"),
         idle: table.get("idle"),
+        backend_keep_alive: table.get("backend_keep_alive"),
     }
 }
 

@@ -7,7 +7,7 @@ use ws::Strictness;
 
 use super::limits::{HeartbeatTable, LimitsTable, heartbeat, limits};
 use super::process::{DrainCloseTable, RequestTimeoutsTable, drain_close, request_timeouts};
-use crate::config::settings::Compression;
+use crate::config::settings::{Compression, LogRequests};
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::sink::DiagnosticSink;
@@ -31,6 +31,7 @@ pub(crate) struct RouteTable {
     pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
     pub(crate) on_backend_loss: Parsed<BackendLossPolicy>,
     pub(crate) http: Parsed<bool>,
+    pub(crate) log_requests: Parsed<LogRequests>,
     pub(crate) tunnels: Parsed<OrOff<NonZeroU32>>,
     pub(crate) compression: Parsed<Compression>,
     pub(crate) strict: Parsed<Strictness>,
@@ -76,6 +77,7 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         backends: table.require("backends", BACKENDS, backends),
         on_backend_loss: table.get("on_backend_loss"),
         http: table.get("http"),
+        log_requests: table.get("log_requests"),
         tunnels: table.get("tunnels"),
         compression: table.get("compression"),
         strict: table.get("strict"),

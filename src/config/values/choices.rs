@@ -1,9 +1,11 @@
 //! Keys that accept one of a few words.
 
+use std::num::NonZeroU32;
+
 use toml::de::DeValue;
 use ws::{LimitAction, PingProof, Strictness};
 
-use crate::config::settings::{Compression, ForwardedHeader, LogFormat};
+use crate::config::settings::{Compression, ForwardedHeader, LogFormat, LogRequests};
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::nearest::nearest;
 use crate::config::toml::scalar::type_mismatch;
@@ -13,6 +15,24 @@ impl TomlValue for Compression {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         let choices = [("inspect", Self::Inspect), ("strip", Self::Strip), ("pass", Self::Pass)];
         choice(value, &choices)
+    }
+}
+
+/// `"all"`, `"off"`, or `"1/N"` for each Nth one.
+impl TomlValue for LogRequests {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        if value.as_bool() == Some(false) {
+            return Err(type_mismatch(SHARES, value).help("write \"off\""));
+        }
+        match value.as_str() {
+            Some("all") => Ok(Self::OneOf(NonZeroU32::MIN)),
+            Some("off") => Ok(Self::Off),
+            Some(text) => {
+                let count = text.strip_prefix("1/").and_then(|count| count.parse().ok());
+                count.map(Self::OneOf).ok_or_else(|| type_mismatch(SHARES, value))
+            }
+            None => Err(type_mismatch(SHARES, value)),
+        }
     }
 }
 
@@ -113,3 +133,5 @@ fn alternatives<'n>(names: impl Iterator<Item = &'n str>) -> String {
         None => String::new(),
     }
 }
+
+const SHARES: &str = "\"all\", \"off\" or a share such as \"1/100\"";

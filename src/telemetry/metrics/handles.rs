@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use ws::{CloseCodes, LimitKind, MessageSizes, Side, TerminationReason, Violation};
 
 use super::counters::{Counter, Counters, DurationHistogram, HistogramBounds, SizeHistogram};
@@ -39,8 +40,11 @@ pub struct RouteCounts {
     pub relay_latency: DurationHistogram<RelayLatencyBounds>,
     /// Lifetimes of tunnels that ended.
     pub durations: DurationHistogram<TunnelAgeBounds>,
-    /// HTTP requests other than WebSocket handshakes that a backend answered in full.
-    pub requests: Counter,
+    /// Plain HTTP requests that a backend answered, from the complete request head to the end of the
+    /// response.
+    pub request_durations: DurationHistogram<RequestBounds>,
+    /// The same requests by the class of their status, in the order of [`STATUS_CLASSES`].
+    pub(super) requests: Counters<{ STATUS_CLASSES.len() }>,
     /// Headers of requests that were not forwarded because of an underscore in their names.
     pub headers_dropped: Counter,
     pub(super) rtt: [DurationHistogram<RttBounds>; 2],
@@ -114,6 +118,13 @@ impl RouteCounts {
         self.rtt[reasons::side_index(side)].observe(rtt);
     }
 
+    /// Counts a plain request that a backend answered with this status.
+    pub fn request_served(&self, status: StatusCode, time: Duration) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(2);
+        self.requests.inc(class.min(STATUS_CLASSES.len() - 1));
+        self.request_durations.observe(time);
+    }
+
     /// Counts the first violation of its kind by one side of a tunnel, where the action is `report`.
     pub fn violation_reported(&self, side: Side, violation: Violation) {
         self.reported[reasons::side_index(side)].inc(reasons::violation_index(violation));
@@ -154,6 +165,33 @@ impl BackendCounts {
         self.open.dec();
         self.route.tunnel_ended(reason, closes, age);
     }
+}
+
+/// The classes of a final status; the last one is for those that RFC 9110 does not define.
+pub(super) const STATUS_CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "other"];
+
+/// Bounds for the duration of a plain request: 1 ms to 5 min, since a long poll takes about 25 s.
+#[derive(Debug)]
+pub struct RequestBounds;
+
+impl HistogramBounds for RequestBounds {
+    const NANOS: &'static [u64] = &[
+        1_000_000,
+        2_500_000,
+        5_000_000,
+        10_000_000,
+        25_000_000,
+        50_000_000,
+        100_000_000,
+        250_000_000,
+        500_000_000,
+        1_000_000_000,
+        2_500_000_000,
+        10_000_000_000,
+        30_000_000_000,
+        60_000_000_000,
+        300_000_000_000,
+    ];
 }
 
 /// Bounds for the stages of a handshake: 0.5 ms to 10 s.
@@ -239,6 +277,7 @@ mod tests {
     fn bounds_ascend_and_fit() {
         for bounds in [
             HandshakeBounds::NANOS,
+            RequestBounds::NANOS,
             RttBounds::NANOS,
             RelayLatencyBounds::NANOS,
             TunnelAgeBounds::NANOS,

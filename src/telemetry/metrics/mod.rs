@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use ws::Side;
 
-use self::counters::{Counters, DurationHistogram};
+use self::counters::{Counter, Counters, DurationHistogram};
 use self::reasons::{DROPS, REJECTS};
 use crate::client::AddrSource;
 use crate::reject::{DropReason, RejectReason};
 use crate::telemetry::metrics::handles::{
-    BackendCounts, HandshakeBounds, ListenerCounts, RouteCounts,
+    BackendCounts, HandshakeBounds, ListenerCounts, RouteCounts, STATUS_CLASSES,
 };
 
 /// All metrics of this process.
@@ -35,6 +35,8 @@ pub struct Metrics {
     reloads: Counters<2>,
     /// By outcome: 0 rejected, 1 applied.
     renewals: Counters<2>,
+    /// Gauge: connections to backends that wait for a request.
+    pub idle_backend_connections: Arc<Counter>,
     handles: Mutex<HandlesByName>,
 }
 
@@ -179,6 +181,12 @@ impl HandshakeStage {
 }
 
 impl RouteCounts {
+    /// Plain HTTP requests that a backend answered, by the class of the status.
+    pub fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let classes = STATUS_CLASSES.into_iter().enumerate();
+        classes.map(|(index, class)| (class, self.requests.get(index)))
+    }
+
     /// Tunnels that ended, by initiator and reason.
     pub fn terminations(&self) -> Vec<ReasonCount> {
         sum_by_labels(reasons::termination_labels(), |index| self.terminations.get(index))

@@ -87,11 +87,15 @@ impl Scrape {
             backends.iter().map(|backend| (of(backend), backend.opened.get())),
         )?;
         let routes = self.metrics.routes();
+        let requests = routes.iter().flat_map(|route| {
+            let labels = |class| [("route", &*route.name), ("status", class)];
+            route.requests().map(move |(class, count)| (labels(class), count))
+        });
         text.counters(
             "http_requests",
-            "HTTP requests other than WebSocket handshakes that a backend answered in full",
+            "Plain HTTP requests that a backend answered, by the class of the status",
             None,
-            routes.iter().map(|route| ([("route", &*route.name)], route.requests.get())),
+            requests,
         )?;
         text.counters(
             "headers_dropped",
@@ -116,6 +120,12 @@ impl Scrape {
             "Lifetime of tunnels that ended",
             Unit::Seconds,
             routes.iter().map(|route| ([("route", &*route.name)], route.durations.read())),
+        )?;
+        text.histograms(
+            "http_request_duration",
+            "Time from the complete head of a plain HTTP request to the end of the response",
+            Unit::Seconds,
+            routes.iter().map(|route| ([("route", &*route.name)], route.request_durations.read())),
         )?;
         let stages = HandshakeStage::ALL.map(|stage| {
             ([("stage", stage.as_str())], self.metrics.handshakes[stage as usize].read())
@@ -255,6 +265,12 @@ impl Scrape {
             backends
                 .iter()
                 .map(|backend| (of(&backend.counts), backend.counts.connect_failures.get())),
+        )?;
+        text.gauges(
+            "backend_connections_idle",
+            "Connections to backends that wait for a plain HTTP request",
+            None,
+            [([], self.metrics.idle_backend_connections.get() as f64)],
         )
     }
 

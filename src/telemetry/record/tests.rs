@@ -160,6 +160,8 @@ fn drop_and_reject_records_name_client_and_reason() {
         fields: RequestFields { subprotocol: None, ..SHOWN },
         origin: Some("https://evil.example"),
         deciding: DecidingSetting { key: Some("route.origins"), value: None },
+        progress: None,
+        is_logged: false,
         age,
         generation: 1,
     };

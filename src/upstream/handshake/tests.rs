@@ -40,7 +40,7 @@ async fn upgrade_with<Script: AsyncFnOnce(&mut TcpStream)>(
         panic!("{lines}")
     };
     let (connection, mut stream) = connected().await;
-    let backend = Arc::clone(&connection.backend);
+    let backend = Arc::clone(&connection.1.backend);
     let scripted = direct_request();
     let headers = scripted.headers();
     let upgrading = upgrade(

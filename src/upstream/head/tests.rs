@@ -12,7 +12,7 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
 }
 
 fn plain(text: &str) -> Vec<String> {
-    lines(plain_request(&mut head(text), &direct_request().headers()).unwrap().headers())
+    lines(plain_request(&mut head(text), &direct_request().headers(), false).unwrap().headers())
 }
 
 fn upgrade(head: &request::Parts, offered: &[Extension]) -> Request<()> {
@@ -85,7 +85,7 @@ fn keeps_the_listed_names_with_underscores() {
     request.policy.underscore_headers = vec![HeaderName::from_static("x_token")];
     let mut parts =
         head("GET / HTTP/1.1\nHost: a\nX_Token: 1\nX_Token: 2\nX_Other: 3\nX-Token: 4\n");
-    let sent = lines(plain_request(&mut parts, &request.headers()).unwrap().headers());
+    let sent = lines(plain_request(&mut parts, &request.headers(), false).unwrap().headers());
     assert_eq!(sent[1..4], ["x_token: 1", "x_token: 2", "x-token: 4"]);
 }
 
@@ -95,7 +95,8 @@ fn appends_via_with_the_received_version() {
     let sent = plain("GET / HTTP/1.1\nHost: a\nVia: 1.0 fred\n");
     assert_eq!(sent[1..3], ["via: 1.0 fred", "via: 1.1 tidegate"]);
     let request =
-        plain_request(&mut head("GET / HTTP/1.0\nHost: a\n"), &direct_request().headers()).unwrap();
+        plain_request(&mut head("GET / HTTP/1.0\nHost: a\n"), &direct_request().headers(), false)
+            .unwrap();
     assert_eq!(request.headers()[VIA], "1.0 tidegate");
     assert_eq!(request.version(), Version::HTTP_11);
 }
@@ -121,7 +122,8 @@ fn other_fields_pass_in_order() {
 #[test]
 fn non_ascii_values_pass_unchanged() {
     let mut parts = head_from_bytes(b"GET / HTTP/1.1\nHost: a\nX-Name: caf\xc3\xa9 \xff\n");
-    let sent = lines(plain_request(&mut parts, &direct_request().headers()).unwrap().headers());
+    let sent =
+        lines(plain_request(&mut parts, &direct_request().headers(), false).unwrap().headers());
     assert_eq!(sent[1], "x-name: caf\\xc3\\xa9 \\xff");
 }
 
@@ -138,7 +140,7 @@ fn target_stays_byte_identical_in_origin_form() {
         ("http://b?x", "/?x"),
     ] {
         let mut parts = head(&format!("GET {target} HTTP/1.1\nHost: a\n"));
-        let request = plain_request(&mut parts, &direct_request().headers()).unwrap();
+        let request = plain_request(&mut parts, &direct_request().headers(), false).unwrap();
         assert_eq!(request.uri().to_string(), sent);
     }
 }
@@ -159,7 +161,7 @@ fn ipv6_client_without_tls_is_forwarded_correctly() {
     scripted.client.secure = false;
     scripted.forwarded.chain = vec![scripted.client.addr];
     let mut parts = head("GET / HTTP/1.1\nHost: a\n");
-    let request = plain_request(&mut parts, &scripted.headers()).unwrap();
+    let request = plain_request(&mut parts, &scripted.headers(), false).unwrap();
     assert_eq!(request.headers()["x-forwarded-for"], "2001:db8::7");
     assert_eq!(request.headers()["x-forwarded-proto"], "http");
 }

@@ -1,5 +1,7 @@
 //! The listing's rows for routes, their backends, and the top-level limits and heartbeats.
 
+use std::num::NonZeroU32;
+
 use ws::{LimitKind, Limits, PingProof, SessionPolicy, Side, Strictness};
 
 use super::key_group::KeyGroup;
@@ -9,7 +11,7 @@ use super::value::{
     size, text,
 };
 use crate::config::explain::effect::AppliesTo::{Immediately, Requests, Tunnels};
-use crate::config::settings::{Compression, HeaderRules, OnBackendLoss, Settings};
+use crate::config::settings::{Compression, HeaderRules, LogRequests, OnBackendLoss, Settings};
 use crate::config::source_map::HeartbeatValues;
 
 /// The keys of a `[[route]]` without its backends.
@@ -22,6 +24,12 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("origins", Requests, list(route.origins.iter().map(ToString::to_string)));
     group.add("on_backend_loss", Immediately, on_backend_loss(route.on_backend_loss));
     group.add("http", Requests, plain(route.http));
+    let log_requests = match route.log_requests {
+        LogRequests::Off => "off".to_owned(),
+        LogRequests::OneOf(NonZeroU32::MIN) => "all".to_owned(),
+        LogRequests::OneOf(count) => format!("1/{count}"),
+    };
+    group.add("log_requests", Requests, text(log_requests));
     group.add("tunnels", Requests, or_off(route.tunnels, plain));
     group.add(
         "compression",

@@ -81,11 +81,12 @@ fn timeouts(settings: &Settings) -> KeyGroup {
 }
 
 /// The keys that `[timeouts]` and `[route.timeouts]` share.
-pub(super) fn request_timeouts(values: &RequestTimeouts) -> [(&'static str, DisplayValue); 3] {
+pub(super) fn request_timeouts(values: &RequestTimeouts) -> [(&'static str, DisplayValue); 4] {
     [
         ("connect", duration(values.connect)),
         ("response_header", duration(values.response_header)),
         ("idle", duration(values.idle)),
+        ("backend_keep_alive", or_off(values.backend_keep_alive, duration)),
     ]
 }
 

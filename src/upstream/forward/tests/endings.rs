@@ -149,19 +149,23 @@ async fn early_response_passes_before_the_request_body_ends() {
 #[tokio::test]
 async fn responses_never_eject_a_backend() {
     for response in ["HTTP/1.1 200", "", "HTTP/1.1 500 X\r\n\r\n"] {
-        let (connection, mut stream) = connected().await;
-        let backend = Arc::clone(&connection.backend);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let backend = backend(&listener);
         let now = Instant::now();
         backend.health.record_failure(now);
         backend.health.record_failure(now);
         let request = Request::builder().header("host", "a").body(Empty::<Bytes>::new()).unwrap();
         let script = async {
+            let mut stream = listener.accept().await.unwrap().0;
             reply(&mut stream, response.as_bytes()).await;
             stream.shutdown().await.unwrap();
         };
-        let scripted = direct_request();
+        let (scripted, connector) = (direct_request(), connector(&backend));
         let headers = scripted.headers();
-        let _ = tokio::join!(forward(connection, request, &headers, IDLE_TIMEOUT, &|_| {}), script);
+        let options = ForwardOptions { idle: IDLE_TIMEOUT, keep_alive: None };
+        let mut observer = Silent;
+        let forwarded = forward(&connector, request, &headers, options, &mut observer);
+        let _ = tokio::join!(forwarded, script);
         assert!(backend.health.is_up(Instant::now()), "{response}");
     }
 }

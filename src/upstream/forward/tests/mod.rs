@@ -1,17 +1,17 @@
 use std::convert::Infallible;
 use std::sync::Mutex;
 
-use http_body_util::{Either, Empty};
-use hyper::body::Incoming;
+use http_body_util::Either;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::upstream::scripted::{assert_send, connected, direct_request, read_head, reply};
+use crate::net::network::SystemNet;
+use crate::upstream::scripted::{assert_send, backend, direct_request, read_head, reply};
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -23,10 +23,30 @@ struct Outcome {
     rejected: Option<RejectReason>,
 }
 
+/// An observer that ignores everything.
+struct Silent;
+
+impl ForwardObserver for Silent {
+    fn connected(&mut self, _: &Arc<Backend>) {}
+
+    fn interim(&self, _: &Response<()>) {}
+}
+
+/// Connects to this backend only.
+fn connector(backend: &Arc<Backend>) -> Connector<'static> {
+    Connector {
+        net: &SystemNet,
+        order: vec![Arc::clone(backend)],
+        key: direct_request().client.key,
+        proxy_header: Vec::new(),
+        limit: IDLE_TIMEOUT,
+    }
+}
+
 /// Forwards a request from a scripted client to a scripted backend, through hyper's server and
 /// [`forward`].
 async fn exchange<Client, Script>(
-    idle_timeout: Duration,
+    idle: Duration,
     client: Client,
     script: Script,
 ) -> Option<RejectReason>
@@ -34,17 +54,19 @@ where
     Client: AsyncFnOnce(DuplexStream),
     Script: AsyncFnOnce(TcpStream),
 {
-    let (connection, stream) = connected().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = backend(&listener);
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    let connection = Mutex::new(Some(connection));
     let rejected = Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
-        let connection = connection.lock().unwrap().take().expect("one request");
-        let rejected = &rejected;
+        let (rejected, backend) = (&rejected, &backend);
         async move {
             let scripted = direct_request();
             let headers = scripted.headers();
-            let forwarded = forward(connection, request, &headers, idle_timeout, &|_| {});
+            let options = ForwardOptions { idle, keep_alive: None };
+            let connector = connector(backend);
+            let mut observer = Silent;
+            let forwarded = forward(&connector, request, &headers, options, &mut observer);
             Ok::<_, Infallible>(match assert_send(forwarded).await {
                 Ok(response) => response.map(Either::Left),
                 Err(reason) => {
@@ -56,7 +78,8 @@ where
         }
     });
     let serving = http1::Builder::new().serve_connection(TokioIo::new(ours), service);
-    let (_, (), ()) = tokio::join!(serving, client(theirs), script(stream));
+    let answering = async { script(listener.accept().await.unwrap().0).await };
+    let (_, (), ()) = tokio::join!(serving, client(theirs), answering);
     *rejected.lock().unwrap()
 }
 

@@ -5,7 +5,7 @@ use http_body_util::BodyExt as _;
 use super::*;
 use crate::reject::abort::AbortCause;
 
-async fn body_of(response: Response<ResponseBody<Empty<Bytes>>>) -> Bytes {
+async fn body_of(response: Response<ResponseBody>) -> Bytes {
     response.into_body().collect().await.unwrap().to_bytes()
 }
 
