@@ -12,7 +12,7 @@ use super::request_log::RequestLog;
 use crate::reject::abort::AbortCause;
 use crate::sys::clock::now;
 use crate::telemetry::record::ResponseProgress;
-use crate::upstream::response_body::ResponseBody;
+use crate::upstream::http1::response_body::ResponseBody;
 
 /// A response body with the log of its request.
 #[derive(Debug)]

@@ -31,9 +31,9 @@ use crate::upstream::connect::Connector;
 use crate::upstream::forward::{self, ForwardObserver, ForwardOptions};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
+use crate::upstream::http1::response_body::ResponseBody;
 use crate::upstream::negotiate::NegotiationPolicy;
 use crate::upstream::pool::Backend;
-use crate::upstream::response_body::ResponseBody;
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
 pub struct ConnectionContext {

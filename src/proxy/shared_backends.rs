@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::settings::BackendSettings;
 use crate::config::values::patterns::BackendAddress;
 use crate::upstream::health::Health;
-use crate::upstream::idle_connections::{IdleConnections, IdlePlaces};
+use crate::upstream::http1::idle_connections::{IdleConnections, IdlePlaces};
 use crate::upstream::pool::Backend;
 
 /// The health and the idle connections of all backends by id and address, shared by the routes that use

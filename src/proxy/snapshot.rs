@@ -22,7 +22,7 @@ use crate::telemetry::metrics::handles::ListenerCounts;
 use crate::telemetry::metrics::process_snapshot::BackendState;
 use crate::tls::certs::CertTable;
 use crate::tls::terminate::TlsTerminator;
-use crate::upstream::idle_connections::IdlePlaces;
+use crate::upstream::http1::idle_connections::IdlePlaces;
 use crate::upstream::pool::Backend;
 
 /// The configuration that is in use, and everything built from it.

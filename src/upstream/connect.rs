@@ -9,8 +9,8 @@ use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::http_connection::HttpConnection;
-use super::idle_connections::Wanted;
+use super::http1::connection::HttpConnection;
+use super::http1::idle_connections::Wanted;
 use super::pool::{Backend, address_order};
 use crate::client::ClientKey;
 use crate::net::network::Net;

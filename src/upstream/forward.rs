@@ -13,16 +13,16 @@ use hyper::header::{AUTHORIZATION, EXPECT};
 use hyper::{Request, Response, StatusCode, Version};
 
 use super::connect::{BackendConnection, Connector, Link};
-use super::exchange::{BackendExchange, PendingResponse};
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
-use super::http_connection::{BodyError, HttpConnection, UploadBody};
-use super::idle_connections::Wanted;
-use super::idle_timer::{Awaited, ExchangeActivity, IdleTimer};
-use super::interim::InterimRelay;
+use super::http1::connection::{BodyError, HttpConnection, UploadBody};
+use super::http1::exchange::{BackendExchange, PendingResponse};
+use super::http1::idle_connections::Wanted;
+use super::http1::idle_timer::{Awaited, ExchangeActivity, IdleTimer};
+use super::http1::interim::InterimRelay;
+use super::http1::response_body::ResponseBody;
+use super::http1::reuse_hint::{ReuseHint, authenticates_connection};
 use super::pool::Backend;
-use super::response_body::ResponseBody;
-use super::reuse_hint::{ReuseHint, authenticates_connection};
 use crate::config::settings::HeaderRules;
 use crate::reject::RejectReason;
 

@@ -17,18 +17,18 @@ use tokio::time::{Instant, timeout_at};
 use ws::{DeflateMode, Strictness};
 
 use super::connect::ConnectedBackend;
-use super::exchange::BackendExchange;
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
-use super::http_connection::HttpConnection;
-use super::idle_timer::IdleTimer;
-use super::interim::InterimRelay;
+use super::http1::connection::HttpConnection;
+use super::http1::exchange::BackendExchange;
+use super::http1::idle_timer::IdleTimer;
+use super::http1::interim::InterimRelay;
+use super::http1::response_body::ResponseBody;
 use super::negotiate::{
     NegotiationPolicy, SelectedSubprotocol, allowed_offers, check_extensions, check_subprotocol,
     deflate_mode,
 };
 use super::pool::Backend;
-use super::response_body::ResponseBody;
 use crate::config::settings::HeaderRules;
 use crate::http::Handshake;
 use crate::http::extension::Extension;

@@ -7,22 +7,15 @@
 
 pub(crate) mod admin_override;
 pub(crate) mod connect;
-pub(crate) mod exchange;
 pub(crate) mod forward;
 pub(crate) mod forwarded_headers;
 pub(crate) mod handshake;
 pub(crate) mod head;
 pub(crate) mod health;
-pub(crate) mod http_connection;
-pub(crate) mod idle_connections;
-pub(crate) mod idle_timer;
-pub(crate) mod interim;
+pub(crate) mod http1;
 pub(crate) mod negotiate;
 pub(crate) mod pool;
-pub(crate) mod reset_tolerant_writer;
 pub(crate) mod resolve;
-pub(crate) mod response_body;
-pub(crate) mod reuse_hint;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub(crate) mod trailers;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::admin_override::AdminOverride;
 use super::health::Health;
-use super::idle_connections::IdleConnections;
+use super::http1::idle_connections::IdleConnections;
 use super::resolve::CachedResolver;
 use crate::client::ClientKey;
 use crate::config::settings::BackendSettings;

@@ -53,7 +53,7 @@ impl HttpConnection {
     }
 
     /// The socket, and what was read from it and not used.
-    pub(super) fn into_parts(self) -> (Socket, Bytes) {
+    pub(in crate::upstream) fn into_parts(self) -> (Socket, Bytes) {
         let parts = self.connection.into_parts();
         (parts.io.into_inner().into_inner(), parts.read_buf)
     }

@@ -12,7 +12,7 @@ use hyper::client::conn::TrySendError;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response};
 
-use super::http_connection::{HEAD_TOO_LARGE, HttpConnection, UploadBody, classify_error};
+use super::connection::{HEAD_TOO_LARGE, HttpConnection, UploadBody, classify_error};
 use super::interim::{InterimInbox, InterimRelay};
 use crate::net::Transport as _;
 use crate::net::socket::Socket;

@@ -11,10 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::connect::ConnectedBackend;
 use super::exchange::{AfterResponse, BackendExchange};
 use super::idle_timer::{Awaited, ExchangeActivity, IdleTimer};
 use crate::reject::abort::AbortCause;
+use crate::upstream::connect::ConnectedBackend;
 
 /// The body of a response, and the connection that carries it. Boxed, because it is moved through several
 /// layers.

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use hyper::{HeaderMap, Response, StatusCode};
 
-use super::head;
 use crate::config::settings::HeaderRules;
 use crate::reject::RejectReason;
+use crate::upstream::head;
 
 /// Passes interim responses to the client: with the fields that may be forwarded, to `send`.
 #[derive(Clone, Copy)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::http_connection::HttpConnection;
+use super::connection::HttpConnection;
 use crate::http::head_limits::HeadLimits;
 use crate::net::socket::Socket;
 use crate::telemetry::metrics::counters::Counter;
