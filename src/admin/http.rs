@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
+use serde_json::{Map, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -29,7 +29,8 @@ use crate::listener::socket::{AcceptEvent, Listener};
 use crate::net::network::{Net, SystemNet};
 use crate::net::socket::Socket;
 use crate::proxy::state::ProxyState;
-use crate::sys::clock::{now, wall};
+use crate::sys::clock::wall;
+use crate::telemetry::metrics::backend_state::BackendState;
 use crate::telemetry::metrics::scrape::CONTENT_TYPE as OPENMETRICS;
 
 #[derive(Clone)]
@@ -162,16 +163,23 @@ fn with_security_headers(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Whether the process admits new tunnels, has a valid certificate and at least one healthy
-/// backend.
+/// Whether the process admits new tunnels, has a valid certificate, and at least one backend is neither
+/// down nor drained.
 fn ready(state: &ProxyState) -> bool {
     let snapshot = state.snapshot();
-    state.is_ready() && !snapshot.has_expired(wall()) && snapshot.backends(now()).0 > 0
+    state.is_ready()
+        && !snapshot.has_expired(wall())
+        && snapshot.backend_states().values().any(|state| state.is_available())
 }
 
 fn healthz(state: &ProxyState) -> String {
     let snapshot = state.snapshot();
-    let (up, total) = snapshot.backends(now());
+    let states = snapshot.backend_states();
+    let mut backends = Map::from_iter(BackendState::ALL.map(|state| {
+        let count = states.values().filter(|other| **other == state).count();
+        (state.as_str().to_owned(), count.into())
+    }));
+    backends.insert("total".to_owned(), states.len().into());
     let body = json!({
         "status": if !state.is_ready() { "draining" } else { "ok" },
         "version": env!("CARGO_PKG_VERSION"),
@@ -179,7 +187,7 @@ fn healthz(state: &ProxyState) -> String {
         "generation": snapshot.generation,
         "connections": state.concurrency.connections(),
         "tunnels": state.concurrency.tunnels(),
-        "backends": { "up": up, "total": total },
+        "backends": backends,
     });
     format!("{body}\n")
 }

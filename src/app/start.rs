@@ -22,8 +22,8 @@ use crate::net::network::SystemNet;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::server::listeners::Listeners;
-use crate::server::lost_backends;
 use crate::server::reload::{self, ConfigSource};
+use crate::server::{backend_probes, lost_backends};
 use crate::sys::clock::wall;
 use crate::sys::{descriptors, systemd};
 use crate::telemetry::access_log::AccessLog;
@@ -92,11 +92,13 @@ pub fn start(
         "serving"
     );
     systemd::ready(&reload::status(&state));
-    let lost_backends = lost_backends::run(state.clone());
+    let (probes, lost_backends) =
+        (backend_probes::run(state.clone()), lost_backends::run(state.clone()));
     let background = async move {
         join!(
             until_replaced(admin, &replaced),
             forever(control),
+            probes,
             lost_backends,
             expire_status(status)
         );

@@ -231,11 +231,13 @@ impl StatusView<'_> {
 
     /// The state column of a backend.
     fn state(&self) -> String {
-        let is = |name: &str| self.0.pointer(name).and_then(Value::as_bool);
-        let up = if is("/up").unwrap_or(true) { "up" } else { "DOWN" };
-        match is("/drained").unwrap_or(false) {
-            true => format!("{up}, drained"),
-            false => up.to_owned(),
+        let state = match self.text("/state") {
+            down if down == "down" => "DOWN".to_owned(),
+            other => other,
+        };
+        match self.0.pointer("/drained").and_then(Value::as_bool).unwrap_or(false) {
+            true => format!("{state}, drained"),
+            false => state,
         }
     }
 }

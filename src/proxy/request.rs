@@ -276,7 +276,7 @@ impl ConnectionContext {
         forwarded: &ForwardedHeaders<'_>,
     ) -> Result<Connector<'_>, RejectReason> {
         let key = forwarded.client.key;
-        let order = route.pool.order(key, now().into());
+        let order = route.pool.order(key);
         // An operator has drained every backend.
         if order.is_empty() {
             return Err(RejectReason::Draining);

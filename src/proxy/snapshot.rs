@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustls::server::ProducesTickets;
 
@@ -18,8 +17,9 @@ use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::listener::key::{self, ListenerKey};
 use crate::sys::memory;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::backend_state::BackendState;
 use crate::telemetry::metrics::handles::ListenerCounts;
-use crate::telemetry::metrics::process_snapshot::BackendState;
+use crate::telemetry::metrics::process_snapshot::BackendSnapshot;
 use crate::tls::certs::CertTable;
 use crate::tls::terminate::TlsTerminator;
 use crate::upstream::http1::idle_connections::IdlePlaces;
@@ -188,25 +188,28 @@ impl Snapshot {
             .and_then(|index| self.listener_counts.get(index))
     }
 
-    /// Every backend of every route, with whether it is eligible for new tunnels.
-    pub fn backend_states(&self, now: Instant) -> Vec<BackendState> {
-        let backends = self.route_list.iter().flat_map(|route| route.pool.backends());
-        let state = |backend: &Arc<Backend>| {
-            let up = backend.is_eligible(now.into());
-            BackendState { counts: backend.counts.clone(), up }
+    /// Every backend of every route, with its state.
+    pub fn backend_snapshots(&self) -> Vec<BackendSnapshot> {
+        let snapshot = |backend: &Arc<Backend>| BackendSnapshot {
+            counts: backend.counts.clone(),
+            state: backend.state(),
         };
-        backends.map(state).collect()
+        self.backends().map(snapshot).collect()
     }
 
-    /// Number of eligible backends and of all backends. A backend of several routes counts once.
-    pub fn backends(&self, now: Instant) -> (usize, usize) {
-        let mut up_by_id = HashMap::new();
-        for route in &self.route_list {
-            for backend in route.pool.backends() {
-                up_by_id.insert(backend.id.clone(), backend.is_eligible(now.into()));
-            }
+    /// The state of each backend by its id. A backend of several routes counts once, with its best state.
+    pub fn backend_states(&self) -> HashMap<Arc<str>, BackendState> {
+        let mut states = HashMap::new();
+        for backend in self.backends() {
+            let state = backend.state();
+            let best = states.entry(backend.id.clone()).or_insert(state);
+            *best = state.min(*best);
         }
-        (up_by_id.values().filter(|up| **up).count(), up_by_id.len())
+        states
+    }
+
+    fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.route_list.iter().flat_map(|route| route.pool.backends())
     }
 }
 

@@ -151,10 +151,10 @@ fn has_backend(snapshot: &Snapshot, backend: &LostBackend) -> bool {
     route.is_some_and(|route| route.pool.backends().iter().any(|known| known.id == backend.id))
 }
 
-/// Whether the route still has this backend, and the backend is neither ejected nor on probation.
+/// Whether the route still has this backend, and the backend is not ejected.
 fn is_serving(route: &Route, id: &str) -> bool {
     let backend = route.pool.backends().iter().find(|backend| &*backend.id == id);
-    backend.is_some_and(|backend| !backend.health.is_ejected_or_on_probation())
+    backend.is_some_and(|backend| !backend.health.is_ejected())
 }
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

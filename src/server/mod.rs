@@ -1,7 +1,8 @@
 //! What keeps a running process current: reloads, certificate renewal, listeners, handover to a new
-//! process, closing tunnels of lost backends, and signals. SIGHUP arrives in `signals`, is dispatched
-//! by [`app::run`](crate::app::run) and carried out by [`reload`].
+//! process, probing backends that are down, closing tunnels of lost backends, and signals. SIGHUP arrives
+//! in `signals`, is dispatched by [`app::run`](crate::app::run) and carried out by [`reload`].
 
+pub(crate) mod backend_probes;
 pub(crate) mod cert_renewal;
 pub(crate) mod critical_task;
 pub(crate) mod handover;

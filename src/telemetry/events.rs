@@ -1,7 +1,6 @@
 //! Log messages about backends and about open tunnels.
 
 use std::fmt;
-use std::time::Duration;
 
 use tracing::{debug, info, warn};
 use ws::{LimitKind, SessionPolicy, Side, Violation};
@@ -9,30 +8,25 @@ use ws::{LimitKind, SessionPolicy, Side, Violation};
 use super::redact::truncate;
 use crate::client::{ClientInfo, ClientKey};
 
-/// Logs a failed connection attempt of this route: a warning with the duration if the backend was
-/// ejected because of it, otherwise a debug message.
-pub fn backend_connect_failed(
-    id: &str,
-    route: &str,
-    error: &dyn fmt::Display,
-    ejected: Option<Duration>,
-) {
+/// Logs a failed connection attempt of this route: a warning if the backend was ejected because of it,
+/// otherwise a debug message.
+pub fn backend_connect_failed(id: &str, route: &str, error: &dyn fmt::Display, is_ejected: bool) {
     let error = error.to_string();
-    match ejected {
-        Some(duration) => warn!(
+    if is_ejected {
+        warn!(
             route,
             backend = id,
             error,
-            seconds = duration.as_secs(),
-            "backend ejected after failed connection attempts; new tunnels go to the other backends"
-        ),
-        None => debug!(route, backend = id, error, "cannot connect to backend"),
+            "backend down: connection attempts failed in a row; it is tried last until one succeeds"
+        );
+    } else {
+        debug!(route, backend = id, error, "cannot connect to backend");
     }
 }
 
-/// Logs that an ejected backend answered a handshake of this route again.
+/// Logs that an ejected backend accepted a connection again.
 pub fn backend_recovered(id: &str, route: &str) {
-    info!(route, backend = id, "backend answers again");
+    info!(route, backend = id, "backend up: it accepts connections again");
 }
 
 /// One side of an open tunnel.

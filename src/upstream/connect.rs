@@ -91,10 +91,14 @@ impl Connector<'_> {
         let deadline = Instant::now() + self.limit;
         let mut failure = RejectReason::NoBackend;
         for (index, backend) in self.order.iter().enumerate() {
+            let started = Instant::now();
             let until = attempt_deadline(deadline, index + 1 == self.order.len());
             let error = match timeout_at(until, self.connect_backend(backend, wanted, until)).await
             {
                 Ok(Ok((link, address))) => {
+                    if matches!(link, Link::New(_)) {
+                        backend.record_connection();
+                    }
                     let to = ConnectedBackend { backend: Arc::clone(backend), address };
                     return Ok(BackendConnection { link, to });
                 }
@@ -102,8 +106,8 @@ impl Connector<'_> {
                 Err(elapsed) => elapsed.into(),
             };
             match classify(&error) {
-                ConnectFailure::Backend => backend.record_failure(&error),
-                // Says nothing about the backend, which stays up.
+                ConnectFailure::Backend => backend.record_failure(started, &error),
+                // Says nothing about the backend, whose state does not change.
                 ConnectFailure::LocalPorts => failure = RejectReason::LocalPorts,
                 ConnectFailure::LocalResources => return Err(RejectReason::NoDescriptors),
             }
@@ -186,6 +190,7 @@ mod tests {
     use super::*;
     use crate::client::{ClientAddr, KeyPrefixes};
     use crate::net::network::{NetFuture, SystemNet};
+    use crate::telemetry::metrics::backend_state::BackendState;
     use crate::upstream::scripted::{assert_send, backend, backend_at, refusing_port};
 
     const LIMIT: Duration = Duration::from_secs(5);
@@ -257,14 +262,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (dead, alive) = (backend_at(refusing_port()), backend(&listener));
         let order = [Arc::clone(&dead), Arc::clone(&alive)];
+        assert_eq!(alive.state(), BackendState::Untried);
         for _ in 0..3 {
             let (socket, to) = connect(&SystemNet, &order, key(1), LIMIT).await.unwrap();
             assert!(Arc::ptr_eq(&to.backend, &alive));
             let Socket::Tcp(tcp) = &socket else { panic!("TCP") };
             assert!(tcp.nodelay().unwrap());
         }
-        assert!(!dead.health.is_up(Instant::now()), "three failures eject");
-        assert!(alive.health.is_up(Instant::now()));
+        assert!(dead.health.is_ejected() && !alive.health.is_ejected());
+        assert_eq!((dead.state(), alive.state()), (BackendState::Down, BackendState::Up));
     }
 
     // Requirements: BM01.
@@ -282,14 +288,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connecting_alone_does_not_reset_failures() {
+    async fn accepted_connection_resets_failures() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let order = [backend(&listener)];
         let now = Instant::now();
-        order[0].health.record_failure(now);
-        order[0].health.record_failure(now);
+        let failures = [(); 3].map(|()| order[0].health.record_failure(now, now));
+        assert_eq!(failures, [false, false, true]);
         connect(&SystemNet, &order, key(1), LIMIT).await.unwrap();
-        assert!(order[0].health.record_failure(now).is_some());
+        assert!(!order[0].health.is_ejected());
     }
 
     #[tokio::test]
@@ -323,7 +329,7 @@ mod tests {
         assert_eq!(error.key(), Some("timeouts.connect"));
         assert!(started.elapsed() < Duration::from_secs(2));
         connect(&SystemNet, &order[..1], key(1), Duration::from_millis(50)).await.unwrap_err();
-        assert!(!full.health.is_up(Instant::now()), "a timeout counts as a failure");
+        assert!(full.health.is_ejected(), "a timeout counts as a failure");
     }
 
     /// A listener with a full backlog: the kernel drops further SYNs, as an unreachable machine would.
@@ -365,16 +371,16 @@ mod tests {
     #[tokio::test]
     async fn exhausted_local_ports_do_not_eject_a_backend() {
         let order = [backend_at(("127.0.0.1", 9)), backend_at(("127.0.0.2", 9))];
-        for (errno, reason, is_up) in [
-            (Errno::ADDRNOTAVAIL, RejectReason::LocalPorts, true),
-            (Errno::AGAIN, RejectReason::LocalPorts, true),
-            (Errno::CONNREFUSED, RejectReason::NoBackend, false),
+        for (errno, reason, state) in [
+            (Errno::ADDRNOTAVAIL, RejectReason::LocalPorts, BackendState::Untried),
+            (Errno::AGAIN, RejectReason::LocalPorts, BackendState::Untried),
+            (Errno::CONNREFUSED, RejectReason::NoBackend, BackendState::Down),
         ] {
             for _ in 0..5 {
                 let error = connect(&FailingNet(errno), &order, key(1), LIMIT).await.unwrap_err();
                 assert_eq!(error, reason);
             }
-            assert_eq!(order[0].health.is_up(Instant::now()), is_up, "{errno}");
+            assert_eq!(order[0].state(), state, "{errno}");
         }
     }
 

@@ -103,7 +103,6 @@ where
         match response_head(&mut exchange, pending, &mut idle, rules, observer).await {
             Ok(response) => {
                 let (response, body, hint) = checked(response, rules)?;
-                to.backend.record_success();
                 let keep = keep_alive.and_then(|most| hint.apply(most));
                 let body = ResponseBody::new(body, exchange, idle, to, keep);
                 return Ok(response.map(|()| body));

@@ -38,6 +38,12 @@ impl ForwardingPolicy {
     pub fn drops_underscore(&self, name: &HeaderName) -> bool {
         name.as_str().contains('_') && !self.underscore_headers.contains(name)
     }
+
+    /// The PROXY header for a connection without a client (the command LOCAL); empty if the route does not
+    /// send one.
+    pub fn local_proxy_header(&self) -> Vec<u8> {
+        if self.send_proxy { encoded(&ProxyHeader::with_local()) } else { Vec::new() }
+    }
 }
 
 /// The forwarding information of one request.
@@ -82,19 +88,16 @@ impl ForwardedHeaders<'_> {
 
     /// The PROXY header for a connection to a backend; empty if the route does not send one.
     pub fn proxy_header(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        if self.policy.send_proxy {
-            let (client, local) = (self.client.addr, ClientAddr::new(self.local));
-            let (client, local) = match (client.ip(), local.ip()) {
-                (IpAddr::V4(_), IpAddr::V4(_)) => (client.socket(), local.socket()),
-                // The header requires two addresses of the same family.
-                (_, _) => (mapped(client.socket()), mapped(local.socket())),
-            };
-            let header = ProxyHeader::with_address(ProxiedAddress::stream(client, local));
-            let encoded = header.encode_v2(&mut bytes);
-            debug_assert!(encoded.is_ok(), "two addresses of one family");
+        if !self.policy.send_proxy {
+            return Vec::new();
         }
-        bytes
+        let (client, local) = (self.client.addr, ClientAddr::new(self.local));
+        let (client, local) = match (client.ip(), local.ip()) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => (client.socket(), local.socket()),
+            // The header requires two addresses of the same family.
+            (_, _) => (mapped(client.socket()), mapped(local.socket())),
+        };
+        encoded(&ProxyHeader::with_address(ProxiedAddress::stream(client, local)))
     }
 
     /// One `Forwarded` element per hop; the first one carries the scheme and host of the client.
@@ -124,6 +127,13 @@ pub fn apply_rules(rules: &HeaderRules, headers: &mut HeaderMap) {
     for (name, value) in &rules.set {
         headers.insert(name, value.clone());
     }
+}
+
+fn encoded(header: &ProxyHeader<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let encoded = header.encode_v2(&mut bytes);
+    debug_assert!(encoded.is_ok(), "at most two addresses, of one family");
+    bytes
 }
 
 fn mapped(addr: SocketAddr) -> SocketAddr {

@@ -106,8 +106,6 @@ pub async fn upgrade(
         Ok(response) => response,
         Err(_elapsed) => Err(RejectReason::ResponseTimeout),
     };
-    // Any complete response other than 101 shows that the backend is up, even an invalid one.
-    let is_up = matches!(response, Ok(BackendResponse::Declined { .. }));
     let checked =
         response.and_then(|response| check_response(response, handshake, &offered, policy, rules));
     match checked {
@@ -117,24 +115,16 @@ pub async fn upgrade(
             stream,
             after_head,
         }) => {
-            let backend = to.backend;
-            backend.record_success();
-            let deflate = deflate_mode(&extensions, policy.compression);
+            let (backend, deflate) = (to.backend, deflate_mode(&extensions, policy.compression));
             Ok(UpgradedBackend { stream, after_head, response, deflate, subprotocol, backend })
         }
         Ok(CheckedResponse::Declined { response, body, exchange }) => {
-            to.backend.record_success();
             let body = ResponseBody::new(body, exchange, IdleTimer::new(idle), to, None);
             Err(UpgradeFailure::Declined(response.map(|()| body)))
         }
-        Err(reason) => {
-            // Only a failed connection attempt counts against a backend: an invalid response may be
-            // caused by what this client sent, and must not eject the backend for all clients.
-            if is_up {
-                to.backend.record_success();
-            }
-            Err(reason.into())
-        }
+        // Only connection attempts count for or against a backend: an invalid response may be caused by
+        // what this client sent, and must not eject the backend for all clients.
+        Err(reason) => Err(reason.into()),
     }
 }
 

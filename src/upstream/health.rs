@@ -1,18 +1,18 @@
-//! Passive health checks: a backend with repeated connection failures is ejected for a limited time.
+//! What connection attempts show about a backend. Time alone changes nothing: a backend that is down is
+//! probed ([`probe`](super::probe)) until an attempt succeeds.
 //!
-//! | state | event | next |
+//! | state | attempt | next |
 //! | --- | --- | --- |
-//! | up | fewer than three consecutive failures | up |
-//! | up | third consecutive failure | ejected for 10 s |
-//! | ejected | failure of an attempt that had already started | ejected |
-//! | ejected | time is over | probation |
-//! | probation | failure | ejected, twice as long as before, at most 60 s |
-//! | any | valid response | up, all counts reset |
+//! | untried, up | fails | down |
+//! | down | third in a row fails | down, and ejected: tried after the other backends of its pool |
+//! | any | succeeds | up |
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::telemetry::metrics::backend_state::BackendState;
 
 /// The health of one backend. Shared by all routes and snapshots that contain a backend with the same
 /// id and address.
@@ -21,47 +21,51 @@ pub struct Health(Mutex<HealthState>);
 
 #[derive(Debug, Default)]
 struct HealthState {
-    /// Failures since the last success.
+    /// When the last attempt ended.
+    tried_at: Option<Instant>,
+    /// Failed attempts since the last success.
     failures: u32,
-    /// Ejections since the last success.
-    ejections: u32,
-    ejected_until: Option<Instant>,
 }
 
 impl Health {
-    /// Whether the backend is not ejected at this time.
-    pub fn is_up(&self, now: Instant) -> bool {
-        self.lock().ejected_until.is_none_or(|until| until <= now)
+    /// What the last attempt showed; never [`BackendState::Drained`].
+    pub fn state(&self) -> BackendState {
+        match *self.lock() {
+            HealthState { tried_at: None, .. } => BackendState::Untried,
+            HealthState { failures: 0, .. } => BackendState::Up,
+            HealthState { .. } => BackendState::Down,
+        }
     }
 
-    /// Whether the backend was ejected and has not sent a valid response since.
-    pub fn is_ejected_or_on_probation(&self) -> bool {
-        self.lock().ejections > 0
+    /// Whether the last three attempts failed.
+    pub fn is_ejected(&self) -> bool {
+        self.lock().failures >= FAILURES_MAX
     }
 
-    /// Records a failed connection attempt. Returns the duration of the ejection if this failure
-    /// caused one.
-    pub fn record_failure(&self, now: Instant) -> Option<Duration> {
+    /// When the last attempt ended, if it failed at least [`PROBE_INTERVAL`] ago.
+    pub fn probe_due(&self, now: Instant) -> Option<Instant> {
+        let state = self.lock();
+        let is_due = |at: &Instant| now.saturating_duration_since(*at) >= PROBE_INTERVAL;
+        state.tried_at.filter(|at| state.failures > 0 && is_due(at))
+    }
+
+    /// Records that the backend did not accept the connection of an attempt that started at `started`.
+    /// Returns whether the backend is ejected because of it.
+    pub fn record_failure(&self, started: Instant, now: Instant) -> bool {
         let mut state = self.lock();
-        // The attempt started before the ejection.
-        if state.ejected_until.is_some_and(|until| until > now) {
-            return None;
+        // An attempt that started later has succeeded.
+        if state.failures == 0 && state.tried_at.is_some_and(|succeeded| succeeded > started) {
+            return false;
         }
+        state.tried_at = Some(now);
         state.failures = state.failures.saturating_add(1);
-        if state.failures < FAILURES_MAX && state.ejections == 0 {
-            return None;
-        }
-        let factor = 2u32.saturating_pow(state.ejections);
-        let ejection = EJECTION.saturating_mul(factor).min(EJECTION_MAX);
-        state.ejected_until = Some(now + ejection);
-        state.ejections = state.ejections.saturating_add(1);
-        Some(ejection)
+        state.failures == FAILURES_MAX
     }
 
-    /// Records a valid response, which resets all counts. Returns whether the backend had been
-    /// ejected before.
-    pub fn record_success(&self) -> bool {
-        std::mem::take(&mut *self.lock()).ejections > 0
+    /// Records that the backend accepted a connection. Returns whether it was ejected before.
+    pub fn record_success(&self, now: Instant) -> bool {
+        let up = HealthState { tried_at: Some(now), failures: 0 };
+        std::mem::replace(&mut *self.lock(), up).failures >= FAILURES_MAX
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HealthState> {
@@ -69,9 +73,10 @@ impl Health {
     }
 }
 
+/// Failures in a row that eject a backend: a single lost packet or full queue moves no client.
 const FAILURES_MAX: u32 = 3;
-const EJECTION: Duration = Duration::from_secs(10);
-const EJECTION_MAX: Duration = Duration::from_secs(60);
+/// How long a backend that is down is left alone, unless a request needs it.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -79,42 +84,40 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    #[test]
+    fn state_is_that_of_the_last_attempt() {
+        let (health, now) = (Health::default(), Instant::now());
+        assert_eq!((health.state(), health.probe_due(now)), (BackendState::Untried, None));
+        assert!(!health.record_failure(now, now));
+        assert_eq!(health.state(), BackendState::Down);
+        assert!(!health.record_success(now));
+        assert_eq!((health.state(), health.probe_due(now + 9 * SECOND)), (BackendState::Up, None));
+        health.record_failure(now, now);
+        assert_eq!(health.state(), BackendState::Down);
+        assert_eq!(health.probe_due(now + SECOND), None);
+        assert_eq!(health.probe_due(now + 2 * SECOND), Some(now));
+    }
+
     // Requirements: BM25.
     #[test]
-    fn three_consecutive_failures_eject_for_ten_seconds() {
+    fn three_failures_eject_until_a_success() {
         let (health, now) = (Health::default(), Instant::now());
-        assert!(health.record_failure(now).or(health.record_failure(now)).is_none());
-        assert!(health.is_up(now));
-        assert!(health.record_failure(now).is_some());
-        assert!(!health.is_up(now) && !health.is_up(now + 9 * SECOND));
-        assert!(health.is_up(now + 10 * SECOND));
+        for _ in 0..2 {
+            let ejected = [(); 4].map(|()| health.record_failure(now, now));
+            assert_eq!(ejected, [false, false, true, false]);
+            assert!(health.is_ejected());
+            assert!(health.record_success(now));
+            assert!(!health.is_ejected());
+        }
     }
 
     #[test]
-    fn success_resets_the_failure_count() {
-        let (health, now) = (Health::default(), Instant::now());
-        for _ in 0..10 {
-            assert!(health.record_failure(now).or(health.record_failure(now)).is_none());
-            health.record_success();
-        }
-        assert!(health.is_up(now));
-    }
-
-    #[test]
-    fn ejections_double_until_success_resets_them() {
-        let (health, mut now) = (Health::default(), Instant::now());
-        health.record_failure(now);
-        health.record_failure(now);
-        for seconds in [10, 20, 40, 60, 60] {
-            assert!(health.record_failure(now).is_some(), "one more failure ejects again");
-            assert!(health.record_failure(now).is_none(), "failures while ejected do not count");
-            assert!(!health.is_up(now + (seconds - 1) * SECOND));
-            now += seconds * SECOND;
-            assert!(health.is_up(now));
-        }
-        health.record_failure(now);
-        health.record_success();
-        assert!(health.is_up(now));
-        assert!(health.record_failure(now).is_none());
+    fn failure_of_an_earlier_attempt_does_not_count() {
+        let (health, started) = (Health::default(), Instant::now());
+        health.record_success(started + SECOND);
+        health.record_failure(started, started + 5 * SECOND);
+        assert_eq!(health.state(), BackendState::Up);
+        health.record_failure(started + 2 * SECOND, started + 5 * SECOND);
+        assert_eq!(health.state(), BackendState::Down);
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod health;
 pub(crate) mod http1;
 pub(crate) mod negotiate;
 pub(crate) mod pool;
+pub(crate) mod probe;
 pub(crate) mod resolve;
 #[cfg(test)]
 pub(crate) mod scripted;

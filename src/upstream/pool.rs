@@ -15,6 +15,7 @@ use crate::client::ClientKey;
 use crate::config::settings::BackendSettings;
 use crate::config::values::patterns::BackendAddress;
 use crate::telemetry::events::{backend_connect_failed, backend_recovered};
+use crate::telemetry::metrics::backend_state::BackendState;
 use crate::telemetry::metrics::handles::BackendCounts;
 
 /// One backend of a route.
@@ -67,23 +68,24 @@ impl Backend {
         self.admin_override.drain.is_draining()
     }
 
-    /// Whether the backend is up and not drained, so that it should get new tunnels.
-    pub fn is_eligible(&self, now: Instant) -> bool {
-        self.health.is_up(now) && !self.is_draining()
+    /// What connection attempts showed, unless an operator has drained it.
+    pub fn state(&self) -> BackendState {
+        if self.is_draining() { BackendState::Drained } else { self.health.state() }
     }
 
-    /// Records a valid response, and logs that an ejected backend is back.
-    pub fn record_success(&self) {
-        if self.health.record_success() {
+    /// Records an accepted connection, and logs that an ejected backend is back.
+    pub fn record_connection(&self) {
+        if self.health.record_success(Instant::now()) {
             backend_recovered(&self.id, &self.counts.route.name);
         }
     }
 
-    /// Records a failed connection attempt, and logs it together with the ejection it may cause.
-    pub fn record_failure(&self, error: &dyn fmt::Display) {
+    /// Records a failed connection attempt that started at `started`, and logs it together with the
+    /// ejection it may cause.
+    pub fn record_failure(&self, started: Instant, error: &dyn fmt::Display) {
         self.counts.connect_failures.inc();
-        let ejection = self.health.record_failure(Instant::now());
-        backend_connect_failed(&self.id, &self.counts.route.name, error, ejection);
+        let is_ejected = self.health.record_failure(started, Instant::now());
+        backend_connect_failed(&self.id, &self.counts.route.name, error, is_ejected);
     }
 }
 
@@ -118,15 +120,15 @@ impl Pool {
     /// All backends that are not drained, in the order in which this client tries them: by hash, with
     /// the ejected ones last. The order for a key is the same in every process with the same ids and
     /// weights, and removing a backend moves only the clients that were assigned to it.
-    pub fn order(&self, key: ClientKey, now: Instant) -> Vec<Arc<Backend>> {
+    pub fn order(&self, key: ClientKey) -> Vec<Arc<Backend>> {
         let mut order: Vec<(bool, f64, &Arc<Backend>)> = self
             .backends
             .iter()
             .filter(|backend| !backend.is_draining())
-            .map(|backend| (backend.health.is_up(now), score(key, backend), backend))
+            .map(|backend| (backend.health.is_ejected(), score(key, backend), backend))
             .collect();
-        order.sort_by(|(up, score, backend), (other_up, other_score, other)| {
-            let by_health = other_up.cmp(up);
+        order.sort_by(|(ejected, score, backend), (other_ejected, other_score, other)| {
+            let by_health = ejected.cmp(other_ejected);
             let by_score = other_score.total_cmp(score);
             by_health.then(by_score).then_with(|| backend.id.cmp(&other.id))
         });

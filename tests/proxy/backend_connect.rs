@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::net::TcpStream as StdStream;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
+use crate::support::control::CONTROL;
 use crate::support::{
     Backend, Client, HANDSHAKE, Proxy, read_response, read_to_end, route, within_timeout,
 };
@@ -14,7 +17,7 @@ use crate::support::{
 /// An address that refuses connections: bound, so that no other process gets it, and not listening.
 struct RefusingAddress {
     address: SocketAddr,
-    _socket: Socket,
+    socket: Socket,
 }
 
 impl RefusingAddress {
@@ -22,7 +25,14 @@ impl RefusingAddress {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
-        Self { address, _socket: socket }
+        Self { address, socket }
+    }
+
+    /// Accepts connections from now on.
+    fn listen(self) -> TcpListener {
+        self.socket.listen(16).unwrap();
+        self.socket.set_nonblocking(true).unwrap();
+        TcpListener::from_std(self.socket.into()).unwrap()
     }
 }
 
@@ -159,17 +169,61 @@ async fn ready(proxy: &Proxy) -> bool {
     said.starts_with(b"HTTP/1.1 200")
 }
 
-// Requirements: BM25.
+/// Whether a backend of `/status.json` has this state, and has failed so often.
+fn is_in_state(status: &Value, state: &str, failures: u64) -> bool {
+    let backend = &status["pools"][0]["backends"][0];
+    backend["state"] == state && backend["connect_failures"].as_u64() >= Some(failures)
+}
+
+/// The states of the only backend in the metrics.
+async fn states(proxy: &Proxy) -> Vec<&'static str> {
+    let scrape = proxy.scrape().await;
+    let is_set = |state: &&str| scrape.sum("tidegate_backend_state", &[("state", *state)]) == 1.0;
+    ["up", "untried", "down", "drained"].into_iter().filter(is_set).collect()
+}
+
+// Requirements: BM25, BM27.
 #[tokio::test]
-async fn three_failures_exclude_a_backend() {
+async fn failed_backend_is_down_until_it_accepts() {
     let refusing = RefusingAddress::new();
-    let proxy = Proxy::with_backends(&[refusing.address]).await;
-    let client = Client::new(&proxy).await;
+    let more = format!("proxy_protocol = true\n{CONTROL}");
+    let proxy = Proxy::start(&route(&[refusing.address], &more)).await;
+    proxy.status("untried", |status| is_in_state(status, "untried", 0)).await;
+    assert_eq!(states(&proxy).await, ["untried"]);
     assert!(ready(&proxy).await);
-    for _ in 0..3 {
-        client.request(HANDSHAKE.as_bytes()).await;
-    }
+
+    // The only request; only probes follow.
+    assert_eq!(Client::new(&proxy).await.request(HANDSHAKE.as_bytes()).await.status, 503);
+    assert_eq!(states(&proxy).await, ["down"]);
     assert!(!ready(&proxy).await);
+    proxy.status("failed probes", |status| is_in_state(status, "down", 3)).await;
+    proxy
+        .record("a warning", |record| {
+            record["message"]
+                == "backend down: connection attempts failed in a row; it is tried last until one \
+                    succeeds"
+        })
+        .await;
+    let url = format!("ws://localhost:{}/", proxy.address("plain").await.port());
+    let explained = proxy.command(json!({"command": "explain", "url": url})).await;
+    assert_eq!(explained["reason"], "no_backend");
+    let shown = explained.to_string();
+    assert!(shown.contains("all are down; a request would still try"), "{shown}");
+
+    let listener = refusing.listen();
+    let (mut probe, _) = within_timeout("a probe", listener.accept()).await.unwrap();
+    // The connection ends without a reset, even if the server has sent something.
+    probe.write_all(b"220 hello\r\n").await.unwrap();
+    let mut sent = Vec::new();
+    within_timeout("the end", probe.read_to_end(&mut sent)).await.unwrap();
+    assert_eq!(sent, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", "a PROXY header without an address");
+    drop(probe);
+    proxy.status("up", |status| is_in_state(status, "up", 3)).await;
+    assert_eq!(states(&proxy).await, ["up"]);
+    assert!(ready(&proxy).await);
+    proxy
+        .record("the end", |record| record["message"] == "backend up: it accepts connections again")
+        .await;
 }
 
 /// Most pages answer 200 whatever the client asks to upgrade to: otherwise one client could exclude

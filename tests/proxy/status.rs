@@ -48,8 +48,8 @@ async fn json_follows_tunnels_and_rejections() {
     let row = &pool["backends"][0];
     assert_eq!(row["id"], bed.backend.address().to_string());
     assert_eq!(
-        (&row["up"], &row["share"], &row["tunnels"]),
-        (&true.into(), &1.0.into(), &2.into())
+        (&row["state"], &row["share"], &row["tunnels"]),
+        (&"up".into(), &1.0.into(), &2.into())
     );
     let clients: Vec<&str> = status["clients"]
         .as_array()

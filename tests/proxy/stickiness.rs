@@ -147,7 +147,10 @@ async fn failed_backend_moves_only_its_own_clients() {
             assert!(met == "b" && now != "b" || now == met, "{last} went from {met} to {now}");
         }
     }
-    assert_eq!(proxy.health().await["backends"], serde_json::json!({"up": 2, "total": 3}));
+    assert_eq!(
+        proxy.health().await["backends"],
+        serde_json::json!({"up": 2, "untried": 0, "down": 1, "drained": 0, "total": 3})
+    );
 
     for backend in [&a, &c] {
         let (alive, gone) = dead(backend);

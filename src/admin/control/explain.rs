@@ -18,7 +18,6 @@ use crate::proxy::route_match::{find, own_origin};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::reject::RejectReason;
-use crate::sys::clock::now;
 use crate::upstream::pool::Backend;
 
 /// A handshake described by an operator.
@@ -296,27 +295,22 @@ impl ExplainTrail {
     }
 
     fn backend(&mut self, route: &Route, client: &ClientInfo) -> Result<(), RejectReason> {
-        let now = now().into();
-        let order = route.pool.order(client.key, now);
+        let order = route.pool.order(client.key);
         let Some(first) = order.first() else {
             self.fail("backend", "all are drained by tidegate ctl", Some("route.backends".into()));
             return Err(RejectReason::Draining);
         };
         let show = |backend: &std::sync::Arc<Backend>| {
-            let ejected = if backend.health.is_up(now) { "" } else { ", ejected" };
-            format!("{} (weight {}{ejected})", backend.id, backend.effective_weight())
+            let (weight, state) = (backend.effective_weight(), backend.state());
+            format!("{} (weight {weight}, {})", backend.id, state.as_str())
         };
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =
             if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
         let result = format!("{}{then}", show(first));
         let key = Some("route.backends".to_owned());
-        if order.iter().all(|backend| !backend.health.is_up(now)) {
-            self.fail(
-                "backend",
-                format!("all are ejected; a request would still try {result}"),
-                key,
-            );
+        if !order.iter().any(|backend| backend.state().is_available()) {
+            self.fail("backend", format!("all are down; a request would still try {result}"), key);
             return Err(RejectReason::NoBackend);
         }
         self.pass("backend", result, key);

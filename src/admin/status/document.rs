@@ -17,7 +17,7 @@ use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::server::reload::report;
 use crate::sessions::drains::RunningDrain;
-use crate::sys::clock::{now, wall};
+use crate::sys::clock::wall;
 use crate::telemetry::line_writer::{self, LogTarget};
 use crate::telemetry::log;
 use crate::telemetry::metrics::ReasonCount;
@@ -39,7 +39,7 @@ pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
         tunnels_max: snapshot.capacity.tunnels,
         // The first configuration counts as applied: the process would not run otherwise.
         reload: reload.unwrap_or((state.started_at, true)),
-        backends: snapshot.backend_states(now()),
+        backends: snapshot.backend_snapshots(),
         certificates: snapshot.tls.as_ref().map_or(vec![], |tls| tls.certs().validities().to_vec()),
         usage: ProcessUsage::read(),
         lines_lost: lines_lost(),
@@ -181,7 +181,7 @@ fn pool(route: &Route) -> Value {
         let counts = &backend.counts;
         json!({
             "id": &*backend.id,
-            "up": backend.health.is_up(now().into()),
+            "state": backend.health.state().as_str(),
             "drained": backend.is_draining(),
             "expected_share": f64::from(backend.effective_weight().get()) / weights,
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),

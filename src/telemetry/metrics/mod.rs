@@ -2,6 +2,7 @@
 //! reloads. [`Metrics::scrape`] writes everything in the OpenMetrics text format; `docs/metrics.md`
 //! lists every name.
 
+pub(crate) mod backend_state;
 pub(crate) mod counters;
 pub(crate) mod handles;
 pub(crate) mod openmetrics;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::backend_state::BackendState;
 use super::handles::BackendCounts;
 use super::process::ProcessUsage;
 
@@ -22,7 +23,7 @@ pub struct ProcessSnapshot {
     /// Time of the last reload, and whether it was applied.
     pub reload: (f64, bool),
     /// All backends of the active configuration.
-    pub backends: Vec<BackendState>,
+    pub backends: Vec<BackendSnapshot>,
     /// All certificates of the active configuration.
     pub certificates: Vec<CertificateValidity>,
     /// Memory and file descriptors in use.
@@ -35,11 +36,11 @@ pub struct ProcessSnapshot {
 
 /// A backend at the time of a scrape.
 #[derive(Clone, Debug)]
-pub struct BackendState {
+pub struct BackendSnapshot {
     /// Its counters, which also name it.
     pub counts: Arc<BackendCounts>,
-    /// Whether it receives new tunnels.
-    pub up: bool,
+    /// Whether it receives new tunnels, and why not.
+    pub state: BackendState,
 }
 
 /// The validity period of a certificate (RFC 5280 4.1.2.5).

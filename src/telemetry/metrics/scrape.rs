@@ -9,6 +9,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::{Registry, Unit};
 use ws::Side;
 
+use super::backend_state::BackendState;
 use super::handles::{BackendCounts, FlowCounts, RouteCounts};
 use super::openmetrics::{Labels, MetricsText};
 use super::process_snapshot::ProcessSnapshot;
@@ -252,11 +253,18 @@ impl Scrape {
 
     fn backend_metrics(&self, text: &mut MetricsText<'_>) -> fmt::Result {
         let backends = &self.process.backends;
+        let states = backends.iter().flat_map(|backend| {
+            BackendState::ALL.map(|state| {
+                let [route, id] = of(&backend.counts);
+                let labels = [route, id, ("state", state.as_str())];
+                (labels, f64::from(u8::from(backend.state == state)))
+            })
+        });
         text.gauges(
-            "backend_up",
-            "Whether the backend is up: 1 if it receives new tunnels",
+            "backend_state",
+            "1 for the state of the backend: up or down by its last connection attempt, untried, or drained",
             None,
-            backends.iter().map(|backend| (of(&backend.counts), f64::from(u8::from(backend.up)))),
+            states,
         )?;
         text.counters(
             "backend_connect_failures",

@@ -193,7 +193,7 @@
       const head = [{ text: `${pool.route}: ${count(pool.tunnels, "tunnel", "tunnels")}${most}`, span: 6 }];
       const backends = pool.backends.map((backend) => [
         { text: backend.id },
-        { pill: true, text: backend.up ? "up" : "ejected", tone: backend.up ? "good" : "bad" },
+        { pill: true, text: backend.state, tone: { up: "good", down: "bad" }[backend.state] },
         { className: "wide", share: { actual: backend.share, expected: backend.expected_share } },
         { className: "num", text: integer.format(backend.tunnels) },
         { className: "num wide", text: integer.format(backend.opened) },
@@ -203,14 +203,14 @@
     });
     // Routes that need attention are never folded.
     const full = (pool) => pool.tunnels_max !== null && pool.tunnels >= pool.tunnels_max;
-    const unhealthy = (pool) => full(pool) || pool.backends.some((backend) => !backend.up);
+    const unhealthy = (pool) => full(pool) || pool.backends.some((backend) => backend.state === "down");
     const healthy = status.pools.filter((pool) => !unhealthy(pool));
     const folded = new Set(healthy.slice(Math.max(0, POOLS_SHOWN - (status.pools.length - healthy.length))));
     fill(byId("pools"), rows(status.pools.filter((pool) => !folded.has(pool))));
     fill(byId("pools-rest"), rows([...folded]));
     byId("pools-rest-part").hidden = folded.size === 0;
     const tunnels = [...folded].reduce((sum, pool) => sum + pool.tunnels, 0);
-    setText(byId("pools-rest-title"), `${count(folded.size, "more route", "more routes")}, all backends up: ${count(tunnels, "tunnel", "tunnels")}`);
+    setText(byId("pools-rest-title"), `${count(folded.size, "more route", "more routes")}, no backend down: ${count(tunnels, "tunnel", "tunnels")}`);
   }
 
   /** Lists the sides of a tunnel that were delayed, and for how long. */
@@ -287,9 +287,9 @@
       add("warn", `Draining: ${count(status.tunnels.open, "tunnel", "tunnels")} left to close. New tunnels are rejected.`);
     }
     for (const pool of status.pools) {
-      const down = pool.backends.filter((backend) => !backend.up).map((backend) => backend.id);
+      const down = pool.backends.filter((backend) => backend.state === "down").map((backend) => backend.id);
       if (down.length === pool.backends.length) add("bad", `Route ${pool.route}: no backend is up (${down.join(", ")}).`);
-      else if (down.length) add("warn", `Route ${pool.route}: ejected: ${down.join(", ")}.`);
+      else if (down.length) add("warn", `Route ${pool.route}: down: ${down.join(", ")}.`);
       if (pool.tunnels_max !== null && pool.tunnels >= pool.tunnels_max) add("warn", `Route ${pool.route} is full: ${integer.format(pool.tunnels)} tunnels.`);
     }
     if (status.reload && !status.reload.applied) {

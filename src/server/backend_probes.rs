@@ -1,0 +1,73 @@
+//! Probes backends that are down, so that they come back without a request having to fail first, and a quiet
+//! proxy does not show an old state. Other backends are never probed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, interval, sleep};
+
+use crate::config::values::patterns::BackendAddress;
+use crate::proxy::route::Route;
+use crate::proxy::snapshot::Snapshot;
+use crate::proxy::state::ProxyState;
+use crate::upstream::pool::Backend;
+use crate::upstream::probe::probe;
+
+/// Probes backends until dropped.
+pub async fn run(state: Arc<ProxyState>) {
+    let mut probes = JoinSet::new();
+    let mut running: HashMap<BackendKey, AbortHandle> = HashMap::new();
+    let mut poll = interval(POLL_INTERVAL);
+    loop {
+        poll.tick().await;
+        while probes.try_join_next().is_some() {}
+        running.retain(|_, probe| !probe.is_finished());
+        let snapshot = state.snapshot();
+        for (route, backend) in due(&snapshot, Instant::now()) {
+            if running.len() >= PROBES_MAX {
+                break;
+            }
+            let key = key(backend);
+            if running.contains_key(&key) {
+                continue;
+            }
+            let (net, backend) = (state.net.clone(), backend.clone());
+            let (header, limit) = (route.forwarding.local_proxy_header(), route.timeouts.connect);
+            // Several proxies that lost a backend at the same time do not return at the same time.
+            let delay = JITTER.mul_f64(net.random_f64());
+            let probing = probes.spawn(async move {
+                sleep(delay).await;
+                probe(&*net, backend, header, limit).await;
+            });
+            running.insert(key, probing);
+        }
+    }
+}
+
+/// Identifies a health, which several routes may share.
+type BackendKey = (Arc<str>, BackendAddress);
+
+fn key(backend: &Backend) -> BackendKey {
+    (backend.id.clone(), backend.address.clone())
+}
+
+/// The backends that are down and have not been tried for a while, the longest untried first, so that
+/// more than can be probed at a time take turns.
+fn due(snapshot: &Snapshot, now: Instant) -> Vec<(&Route, &Arc<Backend>)> {
+    let mut due = Vec::new();
+    for route in &snapshot.route_list {
+        for backend in route.pool.backends() {
+            due.extend(backend.health.probe_due(now).map(|tried| (tried, &**route, backend)));
+        }
+    }
+    due.sort_by_key(|(tried, ..)| *tried);
+    due.into_iter().map(|(_, route, backend)| (route, backend)).collect()
+}
+
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Probes are delayed by up to this time.
+const JITTER: Duration = Duration::from_secs(1);
+/// Probes at the same time.
+const PROBES_MAX: usize = 64;
