@@ -366,12 +366,12 @@ impl fmt::Display for RejectReason {
             Self::BackendIdleTimeout => "backend idle timeout: no data transferred",
             Self::BodyTimeout => "timeout reading the request body",
             Self::NoDescriptors => {
-                "cannot open a socket to the backend: out of file descriptors or memory; raise \
-                 LimitNOFILE or free memory"
+                "cannot open a socket: out of file descriptors or memory; raise LimitNOFILE or free \
+                 memory"
             }
             Self::LocalPorts => {
-                "cannot connect to the backend: no local port left (EADDRNOTAVAIL); widen \
-                 net.ipv4.ip_local_port_range, or give the backend further addresses"
+                "no local port left (EADDRNOTAVAIL); widen net.ipv4.ip_local_port_range, or give the \
+                 backend further addresses"
             }
             Self::Loop => {
                 "forwarding loop: Via names this proxy more than once; check route.backends"

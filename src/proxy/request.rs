@@ -28,6 +28,7 @@ use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::upstream::connect::Connector;
+use crate::upstream::connect_error::ConnectError;
 use crate::upstream::forward::{self, ForwardObserver, ForwardOptions};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
@@ -205,7 +206,8 @@ impl ConnectionContext {
     ) -> Result<Outcome, RejectReason> {
         let permit = self.admit_session(context, route, handshake, log)?;
         let backend_started = now();
-        let connected = self.connector(route, forwarded)?.connect().await?;
+        let connected = self.connector(route, forwarded)?.connect().await;
+        let connected = connected.map_err(|failed| log.set_connect_error(&failed))?;
         let backend = connected.1.backend.clone();
         log.set_backend(&backend);
         let options = UpgradeOptions {
@@ -295,6 +297,10 @@ struct RequestObserver<'r> {
 impl ForwardObserver for RequestObserver<'_> {
     fn connected(&mut self, backend: &Arc<Backend>) {
         self.log.set_backend(backend);
+    }
+
+    fn not_connected(&mut self, failed: &ConnectError) {
+        self.log.set_connect_error(failed);
     }
 
     fn interim(&self, response: &Response<()>) {

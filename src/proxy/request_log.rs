@@ -22,6 +22,7 @@ use crate::telemetry::record::served::{ServedRequest, record_served};
 use crate::telemetry::record::{DecidingSetting, RejectedRequest, ResponseProgress, record_reject};
 use crate::telemetry::redact::{authority, origin, subprotocol, target, traceparent, truncate};
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
+use crate::upstream::connect_error::ConnectError;
 use crate::upstream::negotiate::SelectedSubprotocol;
 use crate::upstream::pool::Backend;
 
@@ -140,6 +141,12 @@ impl RequestLog {
     /// unredacted text of the client.
     pub fn set_detail(&mut self, detail: String) {
         self.detail = Some(detail.into());
+    }
+
+    /// Adds why no backend accepted a connection. Returns the reason to reject the request.
+    pub fn set_connect_error(&mut self, failed: &ConnectError) -> RejectReason {
+        self.set_detail(truncate(&failed.detail));
+        failed.reason
     }
 
     /// Writes the record if the request was rejected. A tunnel has records of its own.

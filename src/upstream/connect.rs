@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 
+use super::connect_error::{ConnectError, ConnectFailure, cause, classify, unresolved};
 use super::http1::connection::HttpConnection;
 use super::http1::idle_connections::Wanted;
 use super::pool::{Backend, address_order};
@@ -68,11 +68,11 @@ impl Connector<'_> {
     /// unresponsive machine does not use up all of it.
     ///
     /// # Errors
-    /// [`RejectReason::ConnectTimeout`] when the time is up, [`RejectReason::NoBackend`] when no backend
+    /// With [`RejectReason::ConnectTimeout`] when the time is up, [`RejectReason::NoBackend`] when no backend
     /// accepted, [`RejectReason::LocalPorts`] when there was no local port for one of them, and
     /// [`RejectReason::NoDescriptors`] when this process has no file descriptor or memory
     /// for a socket.
-    pub async fn connect(&self) -> Result<(Socket, ConnectedBackend), RejectReason> {
+    pub async fn connect(&self) -> Result<(Socket, ConnectedBackend), ConnectError> {
         let BackendConnection { link, to } = self.connect_or_reuse(None).await?;
         match link {
             Link::New(socket) => Ok((socket, to)),
@@ -87,9 +87,9 @@ impl Connector<'_> {
     pub async fn connect_or_reuse(
         &self,
         wanted: Option<Wanted>,
-    ) -> Result<BackendConnection, RejectReason> {
+    ) -> Result<BackendConnection, ConnectError> {
         let deadline = Instant::now() + self.limit;
-        let mut failure = RejectReason::NoBackend;
+        let mut failed = ConnectError::new();
         for (index, backend) in self.order.iter().enumerate() {
             let started = Instant::now();
             let until = attempt_deadline(deadline, index + 1 == self.order.len());
@@ -105,17 +105,21 @@ impl Connector<'_> {
                 Ok(Err(error)) => error,
                 Err(elapsed) => elapsed.into(),
             };
+            let cause = cause(&error);
+            failed.push(backend, &cause);
             match classify(&error) {
-                ConnectFailure::Backend => backend.record_failure(started, &error),
+                ConnectFailure::Backend => backend.record_failure(started, &cause),
                 // Says nothing about the backend, whose state does not change.
-                ConnectFailure::LocalPorts => failure = RejectReason::LocalPorts,
-                ConnectFailure::LocalResources => return Err(RejectReason::NoDescriptors),
+                ConnectFailure::LocalPorts => failed.reason = RejectReason::LocalPorts,
+                ConnectFailure::LocalResources => {
+                    return Err(failed.with(RejectReason::NoDescriptors));
+                }
             }
             if Instant::now() >= deadline {
-                return Err(RejectReason::ConnectTimeout);
+                return Err(failed.with(RejectReason::ConnectTimeout));
             }
         }
-        Err(failure)
+        Err(failed)
     }
 
     /// Tries every address of a backend. The error is the one of the last attempt.
@@ -125,9 +129,14 @@ impl Connector<'_> {
         wanted: Option<Wanted>,
         until: Instant,
     ) -> io::Result<(Link, SocketAddr)> {
-        let found = backend.resolver.addresses(self.net, &backend.address).await?;
+        let resolving = backend.resolver.addresses(self.net, &backend.address);
+        let found = match timeout_at(until, resolving).await {
+            Ok(found) => found,
+            Err(elapsed) => Err(elapsed.into()),
+        };
+        let found = found.map_err(unresolved)?;
         let addresses = address_order(self.key, &found);
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        let mut last = io::Error::other("the name has no address");
         for (index, address) in addresses.iter().enumerate() {
             if let Some(http) = wanted.and_then(|wanted| backend.idle.take(*address, wanted)) {
                 return Ok((Link::Used(http), *address));
@@ -158,32 +167,12 @@ fn attempt_deadline(deadline: Instant, is_last: bool) -> Instant {
     if is_last { deadline } else { now + deadline.saturating_duration_since(now) / 2 }
 }
 
-/// What a failed connection attempt says about the backend and about this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ConnectFailure {
-    /// The backend refused, or could not be reached.
-    Backend,
-    /// No local port is left for this address; a backend at another address may still work.
-    LocalPorts,
-    /// This process has no file descriptor or memory left: no backend can be reached.
-    LocalResources,
-}
-
-fn classify(error: &io::Error) -> ConnectFailure {
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-            ConnectFailure::LocalResources
-        }
-        Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => ConnectFailure::LocalPorts,
-        Some(_) | None => ConnectFailure::Backend,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use rustix::io::Errno;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::time::timeout;
 
@@ -201,7 +190,7 @@ mod tests {
         order: &[Arc<Backend>],
         key: ClientKey,
         limit: Duration,
-    ) -> Result<(Socket, ConnectedBackend), RejectReason> {
+    ) -> Result<(Socket, ConnectedBackend), ConnectError> {
         let (order, proxy_header) = (order.to_vec(), Vec::new());
         assert_send(Connector { net, order, key, proxy_header, limit }.connect()).await
     }
@@ -277,14 +266,12 @@ mod tests {
     #[tokio::test]
     async fn refused_by_all_is_no_backend() {
         let order = [backend_at(refusing_port()), backend_at(refusing_port())];
-        assert_eq!(
-            connect(&SystemNet, &order, key(1), LIMIT).await.unwrap_err(),
-            RejectReason::NoBackend
-        );
-        assert_eq!(
-            connect(&SystemNet, &[], key(1), LIMIT).await.unwrap_err(),
-            RejectReason::NoBackend
-        );
+        let error = connect(&SystemNet, &order, key(1), LIMIT).await.unwrap_err();
+        let [one, two] = [0, 1].map(|n| format!("{}: connection refused", order[n].id));
+        assert_eq!(error.detail, format!("{one}; {two}"));
+        assert_eq!(error.reason, RejectReason::NoBackend);
+        let error = connect(&SystemNet, &[], key(1), LIMIT).await.unwrap_err();
+        assert_eq!(error.reason, RejectReason::NoBackend);
     }
 
     #[tokio::test]
@@ -306,10 +293,10 @@ mod tests {
         let order = [backend_at(("localhost", port))];
         assert!(connect(&SystemNet, &order, key(1), LIMIT).await.is_ok());
         let order = [backend_at(("no-such-host.invalid", 9))];
-        assert_eq!(
-            connect(&SystemNet, &order, key(1), LIMIT).await.unwrap_err(),
-            RejectReason::NoBackend
-        );
+        let error = connect(&SystemNet, &order, key(1), LIMIT).await.unwrap_err();
+        assert_eq!(error.reason, RejectReason::NoBackend);
+        let detail = "no-such-host.invalid:9: the name does not resolve: ";
+        assert!(error.detail.starts_with(detail), "{error:?}");
     }
 
     // Requirements: BM02.
@@ -325,8 +312,9 @@ mod tests {
         let started = Instant::now();
         let error =
             connect(&SystemNet, &order[..1], key(1), Duration::from_millis(200)).await.unwrap_err();
-        assert_eq!(error, RejectReason::ConnectTimeout);
-        assert_eq!(error.key(), Some("timeouts.connect"));
+        assert_eq!(error.reason, RejectReason::ConnectTimeout);
+        assert_eq!(error.reason.key(), Some("timeouts.connect"));
+        assert_eq!(error.detail, format!("{}: timed out", full.id));
         assert!(started.elapsed() < Duration::from_secs(2));
         connect(&SystemNet, &order[..1], key(1), Duration::from_millis(50)).await.unwrap_err();
         assert!(full.health.is_ejected(), "a timeout counts as a failure");
@@ -378,19 +366,9 @@ mod tests {
         ] {
             for _ in 0..5 {
                 let error = connect(&FailingNet(errno), &order, key(1), LIMIT).await.unwrap_err();
-                assert_eq!(error, reason);
+                assert_eq!(error.reason, reason);
             }
             assert_eq!(order[0].state(), state, "{errno}");
         }
-    }
-
-    #[test]
-    fn local_exhaustion_is_not_a_backend_failure() {
-        let classified = |errno: Errno| classify(&io::Error::from(errno));
-        assert_eq!(classified(Errno::MFILE), ConnectFailure::LocalResources);
-        assert_eq!(classified(Errno::NFILE), ConnectFailure::LocalResources);
-        assert_eq!(classified(Errno::ADDRNOTAVAIL), ConnectFailure::LocalPorts);
-        assert_eq!(classified(Errno::CONNREFUSED), ConnectFailure::Backend);
-        assert_eq!(classified(Errno::HOSTUNREACH), ConnectFailure::Backend);
     }
 }

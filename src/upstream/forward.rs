@@ -13,6 +13,7 @@ use hyper::header::{AUTHORIZATION, EXPECT};
 use hyper::{Request, Response, StatusCode, Version};
 
 use super::connect::{BackendConnection, Connector, Link};
+use super::connect_error::ConnectError;
 use super::forwarded_headers::ForwardedHeaders;
 use super::head;
 use super::http1::connection::{BodyError, HttpConnection, UploadBody};
@@ -40,6 +41,8 @@ pub struct ForwardOptions {
 pub trait ForwardObserver {
     /// A connection to this backend carries the request.
     fn connected(&mut self, backend: &Arc<Backend>);
+    /// There is no connection to any backend.
+    fn not_connected(&mut self, failed: &ConnectError);
     /// An interim response (1xx) for the client.
     fn interim(&self, response: &Response<()>);
 }
@@ -88,7 +91,11 @@ where
         is_proven: !may_repeat,
     });
     loop {
-        let BackendConnection { link, to } = connector.connect_or_reuse(wanted.take()).await?;
+        let connected = connector.connect_or_reuse(wanted.take()).await;
+        let BackendConnection { link, to } = connected.map_err(|failed| {
+            observer.not_connected(&failed);
+            failed.reason
+        })?;
         observer.connected(&to.backend);
         let (http, is_used) = match link {
             Link::Used(http) => (http, true),
@@ -107,7 +114,7 @@ where
                 let body = ResponseBody::new(body, exchange, idle, to, keep);
                 return Ok(response.map(|()| body));
             }
-            Err(reason) if !is_used => return Err(reason),
+            Err(reason) if !is_used => return Err(exchange.into_reason(reason)),
             Err(reason) => {
                 request = match exchange.take_unsent() {
                     Some(request) => request,

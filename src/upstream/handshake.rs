@@ -155,7 +155,10 @@ async fn send_request(
     let request = request.map(|()| Empty::new().map_err(|never| match never {}).boxed_unsync());
     let http = HttpConnection::new(stream, limits).await?;
     let (mut exchange, mut response) = BackendExchange::start(http, request);
-    let response = poll_fn(|cx| exchange.poll_response(cx, &mut response, interim)).await?;
+    let response = match poll_fn(|cx| exchange.poll_response(cx, &mut response, interim)).await {
+        Ok(response) => response,
+        Err(reason) => return Err(exchange.into_reason(reason)),
+    };
     let (head, body) = response.into_parts();
     match head.status.as_u16() {
         101 => {

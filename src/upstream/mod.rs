@@ -7,6 +7,7 @@
 
 pub(crate) mod admin_override;
 pub(crate) mod connect;
+pub(crate) mod connect_error;
 pub(crate) mod forward;
 pub(crate) mod forwarded_headers;
 pub(crate) mod handshake;

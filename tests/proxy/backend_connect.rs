@@ -78,6 +78,10 @@ async fn refused_connection_is_503() {
             (&record["end"], &record["key"]),
             (&"no_backend".into(), &"route.backends".into())
         );
+        let detail = record["detail"].as_str().unwrap();
+        for address in [one.address, other.address] {
+            assert!(detail.contains(&format!("{address}: connection refused")), "{record}");
+        }
     }
     // RFC 9110 10.2.3, H17: with jitter, so that clients do not return at the same time.
     assert!(waits.len() > 1, "{waits:?}");
@@ -111,6 +115,20 @@ async fn connect_timeout_is_504() {
     let record = proxy.end_record("connect_timeout").await;
     assert_eq!((&record["key"], &record["value"]), (&"timeouts.connect".into(), &"200ms".into()));
     assert!(record["age_ms"].as_u64().unwrap() < 2000);
+    assert_eq!(record["detail"], format!("{}: timed out", full.address));
+}
+
+#[tokio::test]
+async fn record_names_an_unresolved_backend() {
+    let named = "backends = [{ address = \"no-such-host.invalid:9001\", id = \"chat\" }]";
+    let proxy = Proxy::start(&format!(
+        "[[route]]\nname = \"all\"\nhost = \"*\"\norigins = [\"*\"]\n{named}\n"
+    ))
+    .await;
+    assert_eq!(Client::new(&proxy).await.request(HANDSHAKE.as_bytes()).await.status, 503);
+    let record = proxy.end_record("no_backend").await;
+    let expected = "chat (no-such-host.invalid:9001): the name does not resolve: ";
+    assert!(record["detail"].as_str().unwrap().starts_with(expected), "{record}");
 }
 
 // Requirements: BM02.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
-use crate::support::head::with_lines;
+use crate::support::head::{get, with_lines};
 use crate::support::{
     Backend, BackendEvent, Client, HANDSHAKE, Proxy, RawResponse, read_response, read_to_end,
     route, switching_protocols, wire,
@@ -52,6 +52,32 @@ async fn assert_all_become_502(responses: Vec<Vec<u8>>, lines: &str) {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(proxy.outcomes().len(), responses.len());
+}
+
+#[tokio::test]
+async fn other_protocols_are_named() {
+    // A fatal alert, and the SETTINGS that every HTTP/2 server sends first.
+    let alert = b"\x15\x03\x01\0\x02\x02\x46".to_vec();
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64".to_vec();
+    let responses = [alert, settings, b"SSH-2.0-x\r\n".to_vec()];
+    let backend = backend_with(responses.to_vec()).await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    let mut records = 0;
+    for (number, expected) in [
+        (0, "the backend answered with TLS; "),
+        (1, "the backend answered with HTTP/2; "),
+        (2, "the response head is malformed"),
+    ] {
+        for request in [with_lines("X: y"), get("/ws")] {
+            let request = request.replacen("/ws", &format!("/{number}"), 1);
+            assert_eq!(client.request(request.as_bytes()).await.status, 502);
+            records += 1;
+            let record = proxy.nth_end_record(records).await;
+            assert_eq!(record["backend"], backend.address.to_string());
+            assert!(record["detail"].as_str().unwrap().starts_with(expected), "{record}");
+        }
+    }
 }
 
 /// The valid 101 with one piece of text replaced.

@@ -67,7 +67,7 @@ pub(super) fn classify_error(error: &hyper::Error) -> RejectReason {
     RejectReason::BackendHandshakeInvalid(if error.is_parse_too_large() {
         HEAD_TOO_LARGE
     } else if error.is_parse() {
-        "the response head is malformed"
+        MALFORMED
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         "the connection was closed before the response"
     } else {
@@ -75,5 +75,6 @@ pub(super) fn classify_error(error: &hyper::Error) -> RejectReason {
     })
 }
 
+pub(super) const MALFORMED: &str = "the response head is malformed";
 pub(super) const HEAD_TOO_LARGE: &str =
     "the response head exceeds route.response_head_size or route.response_head_fields";

@@ -12,8 +12,9 @@ use hyper::client::conn::TrySendError;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response};
 
-use super::connection::{HEAD_TOO_LARGE, HttpConnection, UploadBody, classify_error};
+use super::connection::{HEAD_TOO_LARGE, HttpConnection, MALFORMED, UploadBody, classify_error};
 use super::interim::{InterimInbox, InterimRelay};
+use super::other_protocol::other_protocol;
 use crate::net::Transport as _;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
@@ -140,6 +141,17 @@ impl BackendExchange {
     /// connection, whatever its method.
     pub fn take_unsent(&mut self) -> Option<Request<UploadBody>> {
         self.unsent.take().map(|request| *request)
+    }
+
+    /// The reason after [`poll_response`](Self::poll_response) has failed with `reason`: names the protocol of a
+    /// backend that does not speak HTTP/1.1.
+    pub fn into_reason(mut self, reason: RejectReason) -> RejectReason {
+        if reason != RejectReason::BackendHandshakeInvalid(MALFORMED) {
+            return reason;
+        }
+        // hyper leaves a head that it could not parse in its buffer.
+        let received = self.http.take().map(|http| http.into_parts().1).unwrap_or_default();
+        other_protocol(&received).map_or(reason, RejectReason::BackendHandshakeInvalid)
     }
 
     /// Whether the connection ended before any byte of a response.

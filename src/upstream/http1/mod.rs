@@ -6,6 +6,7 @@ pub(crate) mod exchange;
 pub(crate) mod idle_connections;
 pub(crate) mod idle_timer;
 pub(crate) mod interim;
+mod other_protocol;
 pub(crate) mod reset_tolerant_writer;
 pub(crate) mod response_body;
 pub(crate) mod reuse_hint;

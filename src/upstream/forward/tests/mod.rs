@@ -29,6 +29,8 @@ struct Silent;
 impl ForwardObserver for Silent {
     fn connected(&mut self, _: &Arc<Backend>) {}
 
+    fn not_connected(&mut self, _: &ConnectError) {}
+
     fn interim(&self, _: &Response<()>) {}
 }
 
