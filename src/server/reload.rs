@@ -273,7 +273,14 @@ mod tests {
             .iter()
             .map(|of| format!("{} {} {}", of.section, of.name, of.action))
             .collect();
-        assert_eq!(changes, ["route b added", "route a removed", "log  changed"]);
+        let expected = [
+            "route b added",
+            "backend 127.0.0.1:9 of b added",
+            "route a removed",
+            "backend 127.0.0.1:9 of a removed",
+            "log  changed",
+        ];
+        assert_eq!(changes, expected);
         assert_eq!((result.generation, state.snapshot().generation), (1, 1));
         assert_eq!(state.metrics.routes().len(), 1);
         assert!(state.last_reload.load().is_none());

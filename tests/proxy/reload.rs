@@ -75,7 +75,8 @@ async fn removed_route_rejects_clients_but_keeps_tunnels() {
     let client = Client::new(&proxy).await;
     let (mut tunnel, mut backend) = (client.raw_tunnel().await, mock.accept().await);
     let record = proxy.reload_with(&gone, "").await;
-    assert_eq!(record["changed"], "routes: gone removed");
+    let backend_gone = format!("backends: {} of gone removed", mock.address());
+    assert_eq!(record["changed"], format!("routes: gone removed; {backend_gone}"));
     assert_eq!(client.request(HANDSHAKE.as_bytes()).await.status, 404);
     assert_relays(&mut tunnel, &mut backend).await;
     drop((tunnel, backend));

@@ -87,6 +87,21 @@ async fn changed_keys_and_tunnels_are_counted() {
     assert!(removed["effect"].as_str().unwrap().contains("its tunnels stay open"), "{removed}");
 }
 
+#[tokio::test]
+async fn added_route_is_reported_with_its_backends() {
+    let bed = TestBed::with("").await;
+    let route = "[[route]]\nname = \"new\"\nhost = \"new.example\"\norigins = [\"*\"]\n\
+                 backends = [\"127.0.0.1:9001\", { address = \"127.0.0.1:9002\", id = \"b\" }]\n";
+    let config = bed.proxy.config();
+    bed.proxy.rewrite(&format!("{config}{route}"));
+    let record = bed.proxy.reload().await;
+    let changed = "routes: new added; backends: 127.0.0.1:9001 of new added, b of new added";
+    assert_eq!(record["changed"], changed);
+    bed.proxy.rewrite(&config);
+    let record = bed.proxy.reload().await;
+    assert_eq!(record["changed"], changed.replace("added", "removed"));
+}
+
 // Requirements: CF19.
 #[tokio::test]
 async fn active_file_is_identified_by_its_hash() {

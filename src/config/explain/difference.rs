@@ -132,44 +132,48 @@ impl BothSettings<'_> {
             let affected = AffectedTunnels::Routes(vec![latest.name.clone()]);
             found.push(change.into_change("route", &latest.name, effect, affected));
         }
-        if let (Some(before), Some(after), (Some(index_before), Some(index_after))) =
-            (before, after, pair)
-        {
-            self.backends((before, index_before), (after, index_after), found);
-        }
+        self.backends(pair, &latest.name, after, found);
     }
 
-    /// Compares the backends of a route that exists before and after.
+    /// Compares the backends of a route: all of them are added or removed together with it.
     fn backends(
         &self,
-        (route_before, index_before): (&RouteSettings, usize),
-        (route_after, index_after): (&RouteSettings, usize),
+        (route_before, route_after): IndexPair,
+        route: &Arc<str>,
+        after: Option<&RouteSettings>,
         found: &mut Vec<SettingChange>,
     ) {
-        let ids = pairs(
-            route_before.backends.iter().map(|backend| &backend.id),
-            route_after.backends.iter().map(|backend| &backend.id),
-        );
-        for pair in ids {
+        let ids = |settings: &Settings, route: Option<usize>| {
+            let route = route.and_then(|index| settings.routes.get(index));
+            let ids = route.into_iter().flat_map(|route| &route.backends);
+            ids.map(|backend| backend.id.clone()).collect::<Vec<_>>()
+        };
+        let ids_before = ids(self.before, route_before);
+        let ids_after = ids(self.after, route_after);
+        for pair in pairs(ids_before.iter(), ids_after.iter()) {
             let id = match pair {
-                (_, Some(index)) => &route_after.backends[index].id,
-                (Some(index), None) => &route_before.backends[index].id,
+                (_, Some(index)) => &ids_after[index],
+                (Some(index), None) => &ids_before[index],
                 (None, None) => continue,
             };
-            let before = pair.0.and_then(|index| route::backend(self.before, index_before, index));
-            let after = pair.1.and_then(|index| route::backend(self.after, index_after, index));
-            let Some(change) = self.compare(before, after, |_, _| true) else { continue };
-            let effect = match change.kind {
-                ADDED => effect::BACKEND_ADDED.to_owned(),
-                REMOVED => {
-                    let policy = route_after.on_backend_loss;
-                    effect::describe_removed_backend(policy, &self.after.drain)
+            let group = |settings, route: Option<usize>, index: Option<usize>| {
+                route::backend(settings, route?, index?)
+            };
+            let before_group = group(self.before, route_before, pair.0);
+            let after_group = group(self.after, route_after, pair.1);
+            let Some(change) = self.compare(before_group, after_group, |_, _| true) else {
+                continue;
+            };
+            let effect = match (change.kind, after) {
+                (ADDED, _) => effect::BACKEND_ADDED.to_owned(),
+                (REMOVED, Some(after)) => {
+                    effect::describe_removed_backend(after.on_backend_loss, &self.after.drain)
                 }
+                (REMOVED, None) => effect::BACKEND_REMOVED_WITH_ROUTE.to_owned(),
                 _ => effect::BACKEND_CHANGED.to_owned(),
             };
-            let route = route_before.name.clone();
-            let affected = AffectedTunnels::Backend { route, id: id.clone() };
-            let name = format!("{id} of {}", route_before.name);
+            let affected = AffectedTunnels::Backend { route: route.clone(), id: id.clone() };
+            let name = format!("{id} of {route}");
             found.push(change.into_change("backend", &name, effect, affected));
         }
     }

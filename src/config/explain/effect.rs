@@ -107,6 +107,8 @@ pub(crate) const ROUTE_REMOVED: &str =
     "its requests match another route or get 404; its tunnels stay open";
 pub(crate) const BACKEND_ADDED: &str =
     "receives its share of new tunnels; open tunnels are not moved";
+pub(crate) const BACKEND_REMOVED_WITH_ROUTE: &str =
+    "removed together with its route; its tunnels stay open";
 pub(crate) const BACKEND_CHANGED: &str =
     "the new value applies to new tunnels; open tunnels are not moved";
 

@@ -115,8 +115,53 @@ fn differences_name_their_keys() {
         errors[0].starts_with("route talk.example.com added (route[0].host: none -> "),
         "{errors:?}"
     );
-    assert!(errors[1].starts_with("route chat.example.com removed ("), "{errors:?}");
-    assert_eq!(errors.len(), 2);
+    assert_eq!(
+        errors[1],
+        "backend 127.0.0.1:9001 of talk.example.com added (route[0].backends[0].address: none -> \
+         \"127.0.0.1:9001\")"
+    );
+    assert!(errors[2].starts_with("route chat.example.com removed ("), "{errors:?}");
+    assert!(
+        errors[3].starts_with("backend 127.0.0.1:9001 of chat.example.com removed ("),
+        "{errors:?}"
+    );
+    assert_eq!(errors.len(), 4);
+}
+
+/// Every key of the file that makes up a new route is shown, in its table or inline.
+#[test]
+fn added_route_is_shown_completely() {
+    let route = "[[route]]\nname = \"new\"\nhost = \"new.example\"\norigins = [\"*\"]\nhttp = false\n\
+                 timeouts = { connect = \"3s\" }\n\
+                 backends = [{ address = \"a:1\", id = \"one\", weight = 3 }, \"b:1\"]\n\
+                 [route.limits]\nidle = \"3h\"\n[route.request_headers]\nremove = [\"x-a\"]\n";
+    let after = format!("{PLAIN}{route}");
+    let lines = |before: &str, after: &str| {
+        let mut keys = Vec::new();
+        for change in changes(&parse(before), &parse(after)) {
+            keys.extend(change.keys.into_iter().map(|key| key.key));
+        }
+        keys.sort();
+        keys
+    };
+    let expected = [
+        "route[1].backends[0].address",
+        "route[1].backends[0].id",
+        "route[1].backends[0].weight",
+        "route[1].backends[1].address",
+        "route[1].host",
+        "route[1].http",
+        "route[1].limits.idle",
+        "route[1].name",
+        "route[1].origins",
+        "route[1].request_headers.remove",
+        "route[1].timeouts.connect",
+    ];
+    assert_eq!(lines(PLAIN, &after), expected);
+    assert_eq!(lines(&after, PLAIN), expected);
+    let effects: Vec<String> =
+        changes(&parse(&after), &parse(PLAIN)).into_iter().map(|change| change.effect).collect();
+    assert!(effects[1].starts_with("removed together with its route"), "{effects:?}");
 }
 
 #[test]
