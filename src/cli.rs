@@ -92,8 +92,8 @@ pub struct CheckArgs {
     /// Show what a running process would change if it reloaded this file.
     #[arg(long)]
     pub diff: bool,
-    /// Path of the control socket [default: control.sock in $RUNTIME_DIRECTORY, or in /run/tidegate
-    /// if that is unset]
+    /// Path of the control socket [default: $TIDEGATE_SOCKET, or control.sock in $RUNTIME_DIRECTORY, or
+    /// in /run/tidegate if that is unset]
     #[arg(long, value_name = "PATH", requires = "diff")]
     pub socket: Option<PathBuf>,
     /// Print the response as one line of JSON.
@@ -252,8 +252,11 @@ const CTL_FILES: &str = r#".SH FILES
 The control socket of the shipped unit. Only root and the user that tidegate runs as may use it.
 .SH ENVIRONMENT
 .TP
+.B TIDEGATE_SOCKET
+The path of the control socket if \fB\-\-socket\fR is not given.
+.TP
 .B RUNTIME_DIRECTORY
-The directory of control.sock if \fB\-\-socket\fR is not given.
+The directory of control.sock if neither is given.
 .TP
 .B NO_COLOR
 If set, output is neither bold nor coloured.

@@ -11,7 +11,6 @@ use tracing::info;
 
 use crate::admin::control::server::{self as control, ControlServer};
 use crate::admin::control::service::ReloadRequest;
-use crate::admin::control::socket;
 use crate::admin::http;
 use crate::admin::status::cache::StatusCache;
 use crate::app::RunError;
@@ -56,7 +55,7 @@ pub fn start(
         AccessLog::open(&snapshot.settings).map_err(|error| RunError::System(error.to_string()))?;
     let listener_settings = snapshot.settings.listeners.clone();
     let admin_address = snapshot.settings.admin;
-    let control_path = socket::path(&snapshot.settings.control);
+    let control_settings = snapshot.settings.control.clone();
     let capacity = snapshot.capacity;
     let fingerprint = snapshot.settings.source_map.fingerprint().map(str::to_owned);
     let mut listeners = Listeners::new(inherited);
@@ -70,13 +69,10 @@ pub fn start(
     let state = Arc::new(ProxyState::new(Arc::new(SystemNet), snapshot, ticketer, descriptors));
     let status = Arc::<StatusCache>::default();
     let admin = admin.map(|listener| http::serve(state.clone(), status.clone(), listener));
-    let control = control_path
-        .map(|path| {
-            let (state, status) = (state.clone(), status.clone());
-            control::bind(state, status, &path, listeners.is_successor(), reloads)
-        })
-        .transpose()
-        .map_err(|error| RunError::System(error.to_string()))?;
+    let is_successor = listeners.is_successor();
+    let control =
+        control::bind(state.clone(), status.clone(), &control_settings, is_successor, reloads)
+            .map_err(|error| RunError::System(error.to_string()))?;
     reload::warn(source, &state.snapshot().warnings(wall()));
     listeners.take_over().map_err(|error| {
         RunError::System(format!("handover: no answer from the previous process: {error}"))

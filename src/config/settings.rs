@@ -59,7 +59,8 @@ pub struct Settings {
 /// The location of the control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlSocket {
-    /// `control.sock` in the runtime directory that the service manager created, if there is one.
+    /// `control.sock` in the runtime directory that the service manager created, or else in `/run/tidegate`
+    /// if this process may create it there.
     Auto,
     /// There is no control socket.
     Off,

@@ -4,6 +4,7 @@
 //! [`Response`](response::Response), and the end of the reply is the end of the connection. JSON
 //! names are stable, because scripts depend on them.
 
+pub mod place;
 pub mod response;
 
 use std::fmt;

@@ -22,8 +22,8 @@ use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
   tidegate ctl explain wss://chat.example.com/ws --origin https://example.com"
 )]
 pub struct CtlArgs {
-    /// Path of the control socket [default: control.sock in $RUNTIME_DIRECTORY, or in /run/tidegate
-    /// if that is unset]
+    /// Path of the control socket [default: $TIDEGATE_SOCKET, or control.sock in $RUNTIME_DIRECTORY, or
+    /// in /run/tidegate if that is unset]
     #[arg(long, global = true, value_name = "PATH", display_order = 900)]
     pub socket: Option<PathBuf>,
     /// Print the response as one line of JSON.

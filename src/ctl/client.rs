@@ -223,8 +223,9 @@ fn connect_error(path: &Path, error: &io::Error) -> String {
         (ErrorKind::PermissionDenied, _) => {
             "permission denied; only root and the user that tidegate runs as may use it".to_owned()
         }
-        (ErrorKind::NotFound, _) => "the socket does not exist; is tidegate running, and is this \
-             its [control] socket? (--socket selects another)"
+        (ErrorKind::NotFound, _) => "the socket does not exist: tidegate is not running, or has \
+             another control socket (--socket or TIDEGATE_SOCKET selects it), or none, as its log \
+             says at the start (set control.socket to a path)"
             .to_owned(),
         (_, Ok(false)) => "the file is not a socket".to_owned(),
         (ErrorKind::ConnectionRefused, _) => {

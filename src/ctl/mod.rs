@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use self::args::{CtlCommand, WeightArg};
 use self::client::ControlClient;
 use self::output::{CommandFailure, Output, write_line};
+use crate::control_protocol::place::{CONTROL_SOCKET, RUNTIME_FOLDER, runtime_directory};
 use crate::control_protocol::response::{CommandError, CommandErrorKind, Response};
 use crate::control_protocol::{ControlRequest, encode};
 use crate::ctl::args::CtlArgs;
@@ -88,12 +89,12 @@ fn exit_code(result: Result<(), CommandFailure>) -> ExitCode {
     }
 }
 
-/// `control.sock` in the runtime directory of the unit, or in that of the shipped unit.
+/// `$TIDEGATE_SOCKET`, or the path that a process uses if its configuration names none.
 fn default_socket() -> PathBuf {
-    let variable = env::var_os("RUNTIME_DIRECTORY").filter(|value| !value.is_empty());
-    let directory = variable.map(|value| {
-        // systemd separates several directories with colons.
-        env::split_paths(&value).next().unwrap_or_default()
-    });
-    directory.unwrap_or_else(|| PathBuf::from("/run/tidegate")).join("control.sock")
+    let variable = env::var_os("TIDEGATE_SOCKET").filter(|path| !path.is_empty());
+    let default = || {
+        let folder = runtime_directory().unwrap_or_else(|| PathBuf::from(RUNTIME_FOLDER));
+        folder.join(CONTROL_SOCKET)
+    };
+    variable.map_or_else(default, PathBuf::from)
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -131,9 +133,9 @@ async fn stale_socket_is_replaced_other_files_kept() {
     let bed = TestBed::with("").await;
     let config = format!("{BASE}{}{CONTROL}", route(&[bed.backend.address()], ""));
     let folder = bed.proxy.folder();
-    drop(UnixListener::bind(folder.join("control.sock")).unwrap());
-    assert!(folder.join("control.sock").exists(), "not removed");
-    let socket = folder.join("control.sock");
+    let socket = folder.join("stale.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists(), "not removed");
     let text = config.replace("\"control.sock\"", &format!("{:?}", socket.display().to_string()));
     let proxy = Proxy::start_bare(&text).await;
     let mut stream = UnixStream::connect(&socket).await.unwrap();
@@ -143,13 +145,56 @@ async fn stale_socket_is_replaced_other_files_kept() {
     assert!(reply.starts_with("{\"ok\":"), "{reply}");
     drop(proxy);
 
-    let mut refused = Proxy::spawn(&text.replace("control.sock", "chain.pem"), &[]);
+    let mut refused = Proxy::spawn(&text.replace("stale.sock", "chain.pem"), &[]);
     assert_eq!(refused.exit().await, Some(1));
     let fits = |r: &serde_json::Value| {
         r.as_str().is_some_and(|r| r.contains("cannot create the control socket"))
     };
     let response = refused.record("why", fits).await;
     assert!(response.as_str().unwrap().contains("control.socket"), "{response}");
+}
+
+/// The folders `/run` of these processes are their own.
+#[tokio::test]
+async fn default_socket_needs_a_folder_of_this_user() {
+    let is_permitted = Command::new("unshare").args(["--mount", "true"]).status();
+    if !is_permitted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: creating a mount namespace is not permitted here");
+        return;
+    }
+    let bed = TestBed::with("").await;
+    let config = format!("{BASE}{}", route(&[bed.backend.address()], ""));
+    let start = |before: &str| {
+        let script = format!("{before} && unset RUNTIME_DIRECTORY && exec \"$0\" \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script]);
+        Proxy::spawn_by(command, &config)
+    };
+    for (before, cause) in [
+        ("mount -t tmpfs -o ro none /run", "Read-only file system (os error 30)"),
+        (
+            "mount -t tmpfs none /run && mkdir /run/tidegate && chown 65534 /run/tidegate",
+            "the folder belongs to another user",
+        ),
+    ] {
+        let proxy = start(before);
+        let none = "no control socket, so tidegate ctl cannot reach this process: set control.socket to \
+                    a path, or $RUNTIME_DIRECTORY to a folder";
+        let record = proxy.record("why", |r| r["message"] == none).await;
+        let error = "cannot create the control socket /run/tidegate/control.sock: ";
+        let expected = format!("{error}{cause} (control.socket)");
+        assert_eq!((&record["error"], &record["level"]), (&expected.into(), &"WARN".into()));
+        proxy.record("serving", |r| r["message"] == "serving").await;
+    }
+    let proxy = start("mount -t tmpfs none /run");
+    proxy.record("the path", |r| r["path"] == "/run/tidegate/control.sock").await;
+    let folder = PathBuf::from(format!("/proc/{}/root/run/tidegate", proxy.pid()));
+    assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o750);
+    let mut stream = UnixStream::connect(folder.join("control.sock")).await.unwrap();
+    stream.write_all(b"{\"command\":\"status\"}\n").await.unwrap();
+    let mut reply = String::new();
+    within_timeout("a response", stream.read_to_string(&mut reply)).await.unwrap();
+    assert!(reply.starts_with("{\"ok\":"), "{reply}");
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! Accepts connections on the control socket and reads one request from each.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use super::response_writer::ResponseWriter;
 use super::service::{ControlService, ReloadRequest};
 use super::socket::{self, ControlListener, SocketError};
 use crate::admin::status::cache::StatusCache;
+use crate::config::settings::ControlSocket;
 use crate::control_protocol::response::{CommandError, CommandErrorKind};
 use crate::control_protocol::{ControlRequest, decode};
 use crate::proxy::state::ProxyState;
@@ -32,25 +32,26 @@ pub struct ControlServer {
 }
 
 /// Binds the control socket next to its path. A predecessor keeps answering at the path itself
-/// until [`ControlServer::open`].
+/// until [`ControlServer::open`]. `None` if there is no control socket.
 ///
 /// # Errors
 ///
-/// [`SocketError`] if the path is occupied by another file or, unless this process is a successor,
-/// by a process that answers there, or if the socket cannot be created.
+/// [`SocketError`] if the path is occupied by another file or by a process that answers there and is not the
+/// predecessor, or if the socket cannot be created.
 pub fn bind(
     state: Arc<ProxyState>,
     status: Arc<StatusCache>,
-    path: &Path,
+    settings: &ControlSocket,
     is_successor: bool,
     reloads: mpsc::Sender<ReloadRequest>,
-) -> Result<ControlServer, SocketError> {
-    Ok(ControlServer {
-        socket: ControlListener::bind(path, is_successor)?,
+) -> Result<Option<ControlServer>, SocketError> {
+    let socket = socket::bind(settings, is_successor)?;
+    Ok(socket.map(|socket| ControlServer {
+        socket,
         service: Arc::new(ControlService { state, status, reloads }),
         requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
         waiting: Arc::new(Semaphore::new(WAITING_MAX)),
-    })
+    }))
 }
 
 impl ControlServer {

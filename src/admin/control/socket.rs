@@ -1,16 +1,19 @@
 //! The Unix socket: its path, its permissions, and its removal when the process exits.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::Pid;
 use socket2::{Domain, SockAddr, Type};
 use tokio::net::{UnixListener, UnixStream};
 use tracing::warn;
 
 use crate::config::settings::ControlSocket;
+use crate::control_protocol::place::{CONTROL_SOCKET, RUNTIME_FOLDER, runtime_directory};
 
 /// The control socket cannot be created.
 #[derive(Debug, thiserror::Error)]
@@ -31,29 +34,78 @@ pub(super) struct ControlListener {
     id: (u64, u64),
 }
 
-/// Returns the configured path. `auto` is `control.sock` in the runtime directory that systemd
-/// created for the unit (systemd.exec(5), `RuntimeDirectory=`); `None` without one.
-pub fn path(settings: &ControlSocket) -> Option<PathBuf> {
+/// Binds the configured socket, if there is one. `auto` is [`CONTROL_SOCKET`] in the runtime directory that
+/// systemd created for the unit (systemd.exec(5), `RuntimeDirectory=`), or else in [`RUNTIME_FOLDER`]; if that
+/// fails, there is no socket, which is logged.
+pub(super) fn bind(
+    settings: &ControlSocket,
+    is_successor: bool,
+) -> Result<Option<ControlListener>, SocketError> {
     match settings {
-        ControlSocket::Off => None,
-        ControlSocket::At(path) => Some(path.clone()),
-        ControlSocket::Auto => {
-            let directories = std::env::var_os("RUNTIME_DIRECTORY")?;
-            let first = std::env::split_paths(&directories).next()?;
-            first.is_absolute().then(|| first.join("control.sock"))
+        ControlSocket::Off => Ok(None),
+        ControlSocket::At(path) => ControlListener::bind(path, is_successor).map(Some),
+        ControlSocket::Auto => match runtime_directory() {
+            Some(folder) => {
+                ControlListener::bind(&folder.join(CONTROL_SOCKET), is_successor).map(Some)
+            }
+            None => Ok(bind_without_directory(Path::new(RUNTIME_FOLDER), is_successor)),
+        },
+    }
+}
+
+/// Binds in a folder that the service manager did not prepare: only in one of this user, as the owner of a
+/// folder may replace what is in it. The configuration does not ask for the socket, so that a failure is no
+/// reason to exit.
+fn bind_without_directory(folder: &Path, is_successor: bool) -> Option<ControlListener> {
+    let path = folder.join(CONTROL_SOCKET);
+    let prepared = own_folder(folder).map_err(|source| SocketError::new(&path, source));
+    match prepared.and_then(|()| ControlListener::bind(&path, is_successor)) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            warn!(
+                %error,
+                "no control socket, so tidegate ctl cannot reach this process: set control.socket to a \
+                 path, or $RUNTIME_DIRECTORY to a folder"
+            );
+            None
         }
+    }
+}
+
+/// Creates the folder with the mode of the shipped unit, unless it exists and belongs to this user.
+fn own_folder(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o750).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => return created,
+    }
+    let found = fs::symlink_metadata(folder)?;
+    match found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
+        true => Ok(()),
+        false => Err(io::Error::other("the folder belongs to another user")),
+    }
+}
+
+impl SocketError {
+    fn new(path: &Path, source: io::Error) -> Self {
+        Self { path: path.display().to_string(), source }
     }
 }
 
 impl ControlListener {
     /// Binds next to the path. The file gets its permissions before it is reachable under its final
     /// name, and a predecessor can answer there until [`ControlListener::publish`].
-    pub(super) fn bind(path: &Path, is_successor: bool) -> Result<Self, SocketError> {
-        let error = |source| SocketError { path: path.display().to_string(), source };
+    fn bind(path: &Path, is_successor: bool) -> Result<Self, SocketError> {
+        let error = |source| SocketError::new(path, source);
         if fs::symlink_metadata(path).is_ok_and(|found| !is_socket(&found)) {
             return Err(error(io::Error::other("a file that is not a socket exists there")));
         }
-        if !is_successor && is_listening(path) {
+        let is_other = match listening(path) {
+            None => false,
+            // The parent process is the predecessor.
+            Some(Some(pid)) if is_successor => Some(pid) != rustix::process::getppid(),
+            Some(_) => !is_successor,
+        };
+        if is_other {
             return Err(error(io::Error::other("another process is listening there")));
         }
         remove_stale(path);
@@ -78,7 +130,7 @@ impl ControlListener {
     /// Moves the socket to its path. The socket of a dead process or of the predecessor is replaced
     /// atomically.
     pub(super) fn publish(&self) -> Result<(), SocketError> {
-        let error = |source| SocketError { path: self.path.display().to_string(), source };
+        let error = |source| SocketError::new(&self.path, source);
         fs::rename(&self.temporary, &self.path).map_err(error)
     }
 
@@ -134,16 +186,17 @@ fn remove_stale(path: &Path) {
     }
 }
 
-/// Probes without blocking. A full backlog also means that a process is listening.
-fn is_listening(path: &Path) -> bool {
+/// The process that is listening at a path, if any, and unless its backlog is full. Does not block.
+fn listening(path: &Path) -> Option<Option<Pid>> {
     let connected = SockAddr::unix(path).and_then(|address| {
         let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         probe.set_nonblocking(true)?;
-        probe.connect(&address)
+        probe.connect(&address)?;
+        Ok(probe)
     });
     match connected {
-        Ok(()) => true,
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        Ok(probe) => Some(socket_peercred(&probe).ok().map(|peer| peer.pid)),
+        Err(error) => (error.kind() == io::ErrorKind::WouldBlock).then_some(None),
     }
 }
 

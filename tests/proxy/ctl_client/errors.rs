@@ -68,10 +68,16 @@ fn unreachable_socket_is_explained() {
         );
         assert_eq!(output.err.lines().count(), 1, "{}", output.err);
     }
-    // Without `--socket`, the path comes from the service manager's folder or the shipped unit.
+    // Without `--socket`, the path comes from the environment.
     let given = format!("{}:/elsewhere", folder.path().display());
-    let output = output(command(&["ctl", "status"]).env("RUNTIME_DIRECTORY", given));
-    assert!(output.err.contains(&at("control.sock").display().to_string()), "{}", output.err);
+    let mut status = command(&["ctl", "status"]);
+    status.env("RUNTIME_DIRECTORY", given);
+    for (named, expected) in [("", "control.sock"), ("other.sock", "other.sock")] {
+        let named = if named.is_empty() { PathBuf::new() } else { at(named) };
+        let output = output(status.env("TIDEGATE_SOCKET", named));
+        assert!(output.err.contains(&at(expected).display().to_string()), "{}", output.err);
+        assert!(output.err.contains("set control.socket to a path"), "{}", output.err);
+    }
 }
 
 #[test]

@@ -66,7 +66,8 @@ struct CliOutput {
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["20", TIDEGATE]).args(args).env_remove("RUNTIME_DIRECTORY");
+    command.args(["20", TIDEGATE]).args(args);
+    command.env_remove("RUNTIME_DIRECTORY").env_remove("TIDEGATE_SOCKET");
     command
 }
 

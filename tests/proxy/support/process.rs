@@ -144,6 +144,8 @@ impl Proxy {
         folder.write("proxy.toml", config);
         let mut child = command
             .args(["run", "--config", "proxy.toml"])
+            // Not /run/tidegate, which all tests would share.
+            .env("RUNTIME_DIRECTORY", folder.path())
             .current_dir(folder.path())
             .stderr(Stdio::piped())
             .spawn()
@@ -159,6 +161,11 @@ impl Proxy {
             }
         });
         Self { child, folder, records, certificate }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for the log line that says that the proxy is serving.
