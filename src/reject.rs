@@ -3,6 +3,7 @@
 //! [`ws::TerminationReason`].
 
 pub mod abort;
+pub mod drop_reason;
 pub mod invalid_head;
 pub mod stage;
 
@@ -10,95 +11,7 @@ use std::fmt;
 
 use abort::AbortCause;
 use hyper::StatusCode;
-use invalid_head::InvalidHead;
 use stage::ConnectionStage;
-
-/// Why a connection ended before it had a complete request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DropReason {
-    /// The client key has reached its limit of open connections.
-    ClientLimit,
-    /// The process has reached its limit of open connections.
-    ProxyLimit,
-    /// The peer is not a trusted proxy, but the listener expects the PROXY protocol.
-    ProxyHeaderUntrusted,
-    /// The connection did not start with a PROXY header, which the listener requires.
-    ProxyHeaderMissing,
-    /// The PROXY header is malformed; the text names the violated rule.
-    ProxyHeaderInvalid(&'static str),
-    /// The PROXY header was incomplete at its deadline.
-    ProxyHeaderTimeout,
-    /// The TLS handshake failed; the text is the TLS library's error.
-    TlsFailed(String),
-    /// The TLS handshake was incomplete at its deadline.
-    TlsTimeout,
-    /// The peer disconnected before its first request was complete.
-    ClientDisconnected(ConnectionStage),
-    /// Not a byte of a request had been received at the deadline for its head.
-    NoRequest,
-    /// The request head was incomplete at its deadline.
-    HeadTimeout,
-    /// The data is not an HTTP/1.1 request head or exceeds its limits; answered with 400 or 431.
-    HeadInvalid(InvalidHead),
-    /// The peer stopped reading its response.
-    WriteTimeout,
-}
-
-impl DropReason {
-    /// The value in records and metric labels.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::ClientLimit => "client_limit",
-            Self::ProxyLimit => "proxy_limit",
-            Self::ProxyHeaderUntrusted => "proxy_header_untrusted",
-            Self::ProxyHeaderMissing => "proxy_header_missing",
-            Self::ProxyHeaderInvalid(_) => "proxy_header_invalid",
-            Self::ProxyHeaderTimeout => "proxy_header_timeout",
-            Self::TlsFailed(_) => "tls_failed",
-            Self::TlsTimeout => "tls_timeout",
-            Self::ClientDisconnected(_) => "client_disconnected",
-            Self::NoRequest => "no_request",
-            Self::HeadTimeout => "head_timeout",
-            Self::HeadInvalid(_) => "head_invalid",
-            Self::WriteTimeout => "write_timeout",
-        }
-    }
-
-    /// The stage in which it happened.
-    pub fn stage(&self) -> ConnectionStage {
-        match self {
-            Self::ClientLimit
-            | Self::ProxyLimit
-            | Self::ProxyHeaderUntrusted
-            | Self::ProxyHeaderMissing
-            | Self::ProxyHeaderInvalid(_)
-            | Self::ProxyHeaderTimeout => ConnectionStage::Accept,
-            Self::TlsFailed(_) | Self::TlsTimeout => ConnectionStage::Tls,
-            Self::ClientDisconnected(stage) => *stage,
-            Self::NoRequest | Self::HeadTimeout | Self::HeadInvalid(_) | Self::WriteTimeout => {
-                ConnectionStage::Head
-            }
-        }
-    }
-
-    /// The configuration key that caused it, if any.
-    pub fn key(&self) -> Option<&'static str> {
-        match self {
-            Self::ClientLimit => Some("concurrency.connections_per_client"),
-            Self::ProxyLimit => Some("concurrency.connections"),
-            Self::ProxyHeaderUntrusted => Some("trusted_proxies.addresses"),
-            Self::ProxyHeaderMissing => Some("listener.proxy_protocol"),
-            Self::ProxyHeaderTimeout => Some("timeouts.proxy_header"),
-            Self::TlsTimeout => Some("timeouts.tls"),
-            Self::NoRequest | Self::HeadTimeout => Some("timeouts.request_header"),
-            Self::WriteTimeout => Some("timeouts.idle"),
-            Self::ProxyHeaderInvalid(_)
-            | Self::TlsFailed(_)
-            | Self::ClientDisconnected(_)
-            | Self::HeadInvalid(_) => None,
-        }
-    }
-}
 
 /// Why a request was rejected with an HTTP status.
 ///
@@ -160,6 +73,8 @@ pub enum RejectReason {
     BackendRejected(StatusCode),
     /// The response with this status was aborted after its head had been sent.
     ResponseAborted(StatusCode, AbortCause),
+    /// A request without TLS was redirected to `https` with this status.
+    Redirected(StatusCode),
 }
 
 /// What an origin differs in from those that a route allows.
@@ -219,7 +134,9 @@ impl RejectReason {
             }
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::BackendRejected(status) | Self::ResponseAborted(status, _) => *status,
+            Self::BackendRejected(status)
+            | Self::ResponseAborted(status, _)
+            | Self::Redirected(status) => *status,
         }
     }
 
@@ -253,6 +170,7 @@ impl RejectReason {
             Self::ClientDisconnected => "client_disconnected",
             Self::BackendRejected(_) => "backend_rejected",
             Self::ResponseAborted(_, cause) => cause.as_str(),
+            Self::Redirected(_) => "redirected",
         }
     }
 
@@ -285,7 +203,8 @@ impl RejectReason {
             | Self::ProxyLimit
             | Self::RouteLimit
             | Self::Draining
-            | Self::Loop => ConnectionStage::Admit,
+            | Self::Loop
+            | Self::Redirected(_) => ConnectionStage::Admit,
         }
     }
 
@@ -307,6 +226,7 @@ impl RejectReason {
             Self::ResponseTimeout => Some("timeouts.response_header"),
             Self::BackendIdleTimeout | Self::BodyTimeout => Some("timeouts.idle"),
             Self::ResponseAborted(_, cause) => cause.key(),
+            Self::Redirected(_) => Some("listener.redirect"),
             Self::RequestInvalid(_)
             | Self::Expect
             | Self::Method
@@ -379,6 +299,7 @@ impl fmt::Display for RejectReason {
             Self::ClientDisconnected => "client disconnected while the backend was contacted",
             Self::BackendRejected(_) => "backend rejected the upgrade",
             Self::ResponseAborted(_, cause) => return cause.fmt(f),
+            Self::Redirected(_) => "request without TLS redirected to https",
         })
     }
 }

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::warn;
 
 use crate::client::ClientKey;
-use crate::reject::{DropReason, RejectReason};
+use crate::reject::RejectReason;
+use crate::reject::drop_reason::DropReason;
 use crate::sys::clock::now;
 use crate::telemetry::once_a_minute::OnceAMinute;
 

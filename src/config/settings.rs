@@ -121,6 +121,19 @@ pub struct ListenerSettings {
     pub health_path: Option<String>,
     /// How large request heads may be.
     pub request_head: HeadLimits,
+    /// How requests that did not come over TLS are sent to `https`; `None` if they are served.
+    pub redirect: Option<HttpsRedirect>,
+    /// Paths that are served without TLS nevertheless.
+    pub redirect_except: Arc<[PathPrefix]>,
+}
+
+/// The status of a redirect to `https`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpsRedirect {
+    /// 308 for every method, which keeps method and body (RFC 9110 15.4.9).
+    Permanent,
+    /// 301 for GET and HEAD, and 308 for the other methods, for clients older than RFC 7538.
+    Moved,
 }
 
 /// One certificate chain and its private key.

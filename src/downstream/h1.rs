@@ -29,8 +29,9 @@ use super::response::Body;
 use crate::http::head_limits::HeadLimits;
 use crate::net::Stream;
 use crate::net::http_io::HttpIo;
+use crate::reject::RejectReason;
+use crate::reject::drop_reason::DropReason;
 use crate::reject::stage::ConnectionStage;
-use crate::reject::{DropReason, RejectReason};
 
 /// A client's stream after the upgrade.
 #[derive(Debug)]

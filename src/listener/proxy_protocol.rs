@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::client::ClientAddr;
 use crate::net::socket::Socket;
-use crate::reject::DropReason;
+use crate::reject::drop_reason::DropReason;
 use crate::reject::stage::ConnectionStage;
 
 /// The connection from the client to the proxy, as the header describes it.

@@ -3,8 +3,9 @@
 use super::route::Route;
 use super::snapshot::Snapshot;
 use crate::config::values::units::show_duration;
+use crate::reject::RejectReason;
 use crate::reject::abort::AbortCause;
-use crate::reject::{DropReason, RejectReason};
+use crate::reject::drop_reason::DropReason;
 use crate::telemetry::record::DecidingSetting;
 
 /// The setting that caused a connection to be dropped.
@@ -77,7 +78,8 @@ pub fn of_rejection(
         | RejectReason::BackendHandshakeInvalid(_)
         | RejectReason::Loop
         | RejectReason::ClientDisconnected
-        | RejectReason::BackendRejected(_) => None,
+        | RejectReason::BackendRejected(_)
+        | RejectReason::Redirected(_) => None,
     };
     DecidingSetting { key: reason.key(), value }
 }

@@ -9,6 +9,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 
 use super::forwarded_body::ForwardedBody;
+use super::redirect::ListenerRedirect;
 use super::request_log::RequestLog;
 use super::route::Route;
 use super::route_match::{find, own_origin};
@@ -48,6 +49,8 @@ pub struct ConnectionContext {
     pub health_path: Option<String>,
     /// How large request heads may be.
     pub request_head: HeadLimits,
+    /// The redirect to `https`.
+    pub redirect: Option<ListenerRedirect>,
 }
 
 /// The outcome of a request that no rule of ours rejected.
@@ -56,7 +59,8 @@ enum Outcome {
     Forwarded(Response<ResponseBody>),
     /// The backend accepted the upgrade.
     Upgraded(Reply<PendingTunnel>),
-    /// The backend rejected the upgrade: its own response, and the reason for the record.
+    /// The backend rejected the upgrade, or the request was redirected: the response, and the reason for the
+    /// record.
     Declined(Response<Body>, RejectReason),
 }
 
@@ -155,6 +159,12 @@ impl ConnectionContext {
         let client = &context.connection.client;
         let (mut head, body) = request.into_parts();
         let kind = ValidatedRequest::validate(&head)?;
+        if let Some(redirect) = &self.redirect
+            && let Some((response, reason)) =
+                redirect.response(client, &head, &kind, context.forwarded)?
+        {
+            return Ok(Outcome::Declined(response, reason));
+        }
         let route = find(context.snapshot, client, kind.authority(), kind.path())?;
         log.set_route(route);
         log.set_dropped_headers(&route.underscores_dropped(&head.headers));

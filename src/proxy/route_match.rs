@@ -34,17 +34,22 @@ pub fn find<'s>(
     snapshot.routes.find(&authority.host, path.normalized()).ok_or(RejectReason::NoRoute)
 }
 
-/// The origin of pages served by the requested host, which `same-origin` allows. A trusted proxy in
-/// front may have changed `Host`, so the host and port that it reports take precedence.
+/// The origin of pages served by the requested host, which `same-origin` allows.
 pub fn own_origin(client: &ClientInfo, authority: &Authority, forwarded: &Forwarded) -> Origin {
     let (scheme, default) = if client.secure { ("https", 443) } else { ("http", 80) };
+    let Authority { host, port } = requested_authority(authority, forwarded);
+    Origin { scheme: scheme.to_owned(), host, port: Some(port.unwrap_or(default)) }
+}
+
+/// Host and port that the client requested. A trusted proxy in front may have changed `Host`, so those that
+/// it reports take precedence.
+pub fn requested_authority(authority: &Authority, forwarded: &Forwarded) -> Authority {
     let reported = forwarded.host.as_deref();
     let reported = reported.and_then(|host| Authority::parse(host.as_bytes()).ok());
-    let (host, port) = match reported {
-        Some(reported) => (reported.host, reported.port.or(forwarded.port)),
-        None => (authority.host.clone(), forwarded.port.or(authority.port)),
-    };
-    Origin { scheme: scheme.to_owned(), host, port: Some(port.unwrap_or(default)) }
+    match reported {
+        Some(Authority { host, port }) => Authority { host, port: port.or(forwarded.port) },
+        None => Authority { host: authority.host.clone(), port: forwarded.port.or(authority.port) },
+    }
 }
 
 /// Backends normalize paths in different ways. A path that could match two routes is rejected, so that a

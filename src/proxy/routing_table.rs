@@ -40,7 +40,7 @@ impl<T> RoutingTable<T> {
     /// Returns the route for a host (lower case, without port or trailing dot) and a path.
     pub fn find(&self, host: &str, path: &str) -> Option<&T> {
         let paths = self.paths(host);
-        paths.iter().find(|(prefix, _)| covers(prefix.as_str(), path)).map(|(_, route)| route)
+        paths.iter().find(|(prefix, _)| prefix.covers(path)).map(|(_, route)| route)
     }
 
     /// The paths of the most specific pattern that matches the host.
@@ -57,14 +57,6 @@ impl<T> RoutingTable<T> {
             rest = parent;
         }
         &self.any
-    }
-}
-
-/// Whether a prefix matches whole path segments: `/ws` covers `/ws` and `/ws/x`, but not `/wsx`.
-fn covers(prefix: &str, path: &str) -> bool {
-    match path.strip_prefix(prefix) {
-        Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
-        None => false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::deciding_setting;
+use super::redirect::ListenerRedirect;
 use super::request::ConnectionContext;
 use super::session::{PendingTunnel, start};
 use super::snapshot::Snapshot;
@@ -19,7 +20,7 @@ use crate::listener::socket::AcceptedStream;
 use crate::net::Stream;
 use crate::net::plain::PlainStream;
 use crate::net::socket::Socket;
-use crate::reject::DropReason;
+use crate::reject::drop_reason::DropReason;
 use crate::reject::invalid_head::Addressed;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
@@ -89,6 +90,7 @@ async fn accept_connection(
         local,
         health_path: listener.health_path.clone(),
         request_head: listener.request_head,
+        redirect: ListenerRedirect::of(listener),
     };
     match (&snapshot.tls, listener.tls) {
         (Some(tls), true) => {

@@ -161,6 +161,7 @@ impl Snapshot {
         match (capacity, tls, errors.is_empty()) {
             (Some(capacity), Some((tls, mut warnings)), true) => {
                 warnings.extend(capacity.memory_warning(memory::limit()));
+                warnings.extend(settings.redirect_warnings());
                 warnings.extend(settings.origin_warnings());
                 warnings.extend(settings.limit_warnings());
                 Ok(Validated { capacity, tls, warnings })

@@ -10,8 +10,9 @@ use super::line::LogLine;
 use super::redact::truncate;
 use super::request_fields::RequestFields;
 use crate::client::ClientInfo;
+use crate::reject::RejectReason;
+use crate::reject::drop_reason::DropReason;
 use crate::reject::stage::ConnectionStage;
-use crate::reject::{DropReason, RejectReason};
 
 /// The configuration key that caused a rejection or an end, and its value.
 #[derive(Clone, Debug, Default)]

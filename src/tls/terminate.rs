@@ -16,7 +16,7 @@ use crate::client::{TlsInfo, TlsVersion};
 use crate::net::socket::Socket;
 use crate::net::tls_engine::{EngineConfig, ServerEngine};
 use crate::net::unbuffered_tls::UnbufferedTls;
-use crate::reject::DropReason;
+use crate::reject::drop_reason::DropReason;
 use crate::reject::stage::ConnectionStage;
 
 /// Everything a TLS listener needs; built once per snapshot.

@@ -60,6 +60,7 @@ mod plain_http;
 mod proxy_protocol;
 mod proxy_protocol_out;
 mod rate_delays;
+mod redirect;
 mod refused_upgrades;
 mod rejected_head_records;
 mod relay;

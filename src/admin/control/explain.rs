@@ -1,94 +1,22 @@
 //! Predicts the answer to a handshake, check by check, with the code that decides about real
 //! handshakes.
 
-use std::net::{IpAddr, SocketAddr};
-
-use hyper::header::{CONNECTION, HOST, ORIGIN, UPGRADE};
-use hyper::http::request::Parts;
-use hyper::{Request, Uri};
 use ws::{LimitKind, Side, TerminationReason};
 
+use super::hypothetical_request::HypotheticalRequest;
 use crate::admission::concurrency::{Permit, TunnelLimits};
-use crate::client::{ClientInfo, TlsInfo, TlsVersion};
-use crate::control_protocol::response::{CommandError, CommandErrorKind, ExplainStep, Explanation};
+use crate::client::ClientInfo;
+use crate::config::settings::ListenerSettings;
+use crate::control_protocol::response::{ExplainStep, Explanation};
 use crate::http::forwarded::Forwarded;
 use crate::http::{Handshake, ValidatedRequest};
+use crate::proxy::redirect::ListenerRedirect;
 use crate::proxy::route::Route;
 use crate::proxy::route_match::{find, own_origin};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::reject::RejectReason;
 use crate::upstream::pool::Backend;
-
-/// A handshake described by an operator.
-pub(super) struct HypotheticalRequest {
-    head: Parts,
-    host: Box<str>,
-    port: u16,
-    secure: bool,
-    address: IpAddr,
-    /// Whether the operator gave no address.
-    is_example_address: bool,
-}
-
-impl HypotheticalRequest {
-    /// Builds the request that a browser or, without an origin, another program would send.
-    pub(super) fn parse(
-        url: &str,
-        origin: Option<&str>,
-        address: Option<&str>,
-    ) -> Result<Self, CommandError> {
-        let bad = |message: String| CommandError::new(CommandErrorKind::BadRequest, message);
-        let hint = "write an absolute URL, such as wss://chat.example.com/ws";
-        let uri: Uri = url.parse().map_err(|_| bad(format!("\"{url}\" is not a URL; {hint}")))?;
-        let scheme = uri.scheme_str().map(str::to_ascii_lowercase);
-        let secure = match scheme.as_deref() {
-            Some("wss" | "https") => true,
-            Some("ws" | "http") => false,
-            Some(_) | None => return Err(bad(format!("\"{url}\" is not a ws or wss URL; {hint}"))),
-        };
-        let Some(authority) = uri.authority() else {
-            return Err(bad(format!("\"{url}\" has no host; {hint}")));
-        };
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        let mut request = Request::builder()
-            .uri(target)
-            .header(HOST, authority.as_str())
-            .header(CONNECTION, "Upgrade")
-            .header(UPGRADE, "websocket")
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
-        if let Some(origin) = origin {
-            request = request.header(ORIGIN, origin);
-        }
-        let request = request.body(()).map_err(|error| bad(error.to_string()))?;
-        let (is_example_address, address) = (address.is_none(), address.unwrap_or(EXAMPLE_ADDRESS));
-        Ok(Self {
-            head: request.into_parts().0,
-            host: authority.host().to_ascii_lowercase().trim_end_matches('.').into(),
-            port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
-            secure,
-            address: address
-                .parse()
-                .map_err(|_| bad(format!("\"{address}\" is not an IP address")))?,
-            is_example_address,
-        })
-    }
-
-    fn client(&self, snapshot: &Snapshot) -> ClientInfo {
-        let peer = SocketAddr::new(self.address, 0);
-        let mut client = ClientInfo::new(peer, snapshot.settings.client_key, "explain".into());
-        client.secure = self.secure;
-        // Literal addresses are not sent as SNI (RFC 6066 3).
-        let sni = self.host.parse::<IpAddr>().is_err() && !self.host.starts_with('[');
-        client.tls = self.secure.then(|| TlsInfo {
-            sni: sni.then(|| self.host.clone()),
-            version: TlsVersion::V13,
-            cipher: "",
-        });
-        client
-    }
-}
 
 /// Runs the checks up to and including the first that fails.
 pub(super) fn explain(state: &ProxyState, request: &HypotheticalRequest) -> Explanation {
@@ -153,7 +81,7 @@ impl ExplainTrail {
         request: &HypotheticalRequest,
     ) -> Result<(), ExplainEnd> {
         let client = request.client(snapshot);
-        self.listener(snapshot, request)?;
+        let listener = self.listener(snapshot, request)?;
         let prefixes = snapshot.settings.client_key;
         let bits =
             format!("client_key.ipv4_prefix = {}, ipv6_prefix = {}", prefixes.v4, prefixes.v6);
@@ -166,6 +94,11 @@ impl ExplainTrail {
         self.certificate(snapshot, request)?;
         let kind = self.require("request", ValidatedRequest::validate(&request.head))?;
         let (authority, path) = (kind.authority(), kind.path());
+        let redirect = listener.and_then(ListenerRedirect::of);
+        let method = &request.head.method;
+        let status = redirect.and_then(|redirect| redirect.status(&client, method, path));
+        let redirected = status.map(RejectReason::Redirected);
+        self.require("redirect", redirected.map_or(Ok(()), Err))?;
         let route = self.require("route", find(snapshot, &client, authority, path))?;
         self.pass("route", format!("\"{}\"", route.name), None);
         let ValidatedRequest::WebSocket(handshake) = &kind else {
@@ -185,17 +118,18 @@ impl ExplainTrail {
         Ok(())
     }
 
-    fn listener(
+    /// The listener of the request, the first if there are several.
+    fn listener<'s>(
         &mut self,
-        snapshot: &Snapshot,
+        snapshot: &'s Snapshot,
         request: &HypotheticalRequest,
-    ) -> Result<(), ExplainEnd> {
+    ) -> Result<Option<&'s ListenerSettings>, ExplainEnd> {
         let scheme = if request.secure { "TLS" } else { "plain TCP" };
         let listeners = snapshot.listeners().map(|(listener, _)| listener);
         let on_port: Vec<_> =
             listeners.filter(|listener| listener.address.port() == request.port).collect();
-        let matching = on_port.iter().filter(|listener| listener.tls == request.secure);
-        let names: Vec<&str> = matching.map(|listener| &*listener.name).collect();
+        let matching = || on_port.iter().filter(|listener| listener.tls == request.secure);
+        let names: Vec<&str> = matching().map(|listener| &*listener.name).collect();
         let key = Some("listener.address, listener.tls".to_owned());
         match (names.is_empty(), on_port.is_empty()) {
             (false, _) => self.pass("listener", names.join(", "), None),
@@ -215,7 +149,7 @@ impl ExplainTrail {
                 self.pass("listener", result, key);
             }
         }
-        Ok(())
+        Ok(matching().next().copied())
     }
 
     fn certificate(
@@ -336,6 +270,3 @@ impl ExplainTrail {
         self.pass("limits", set.join(", "), None);
     }
 }
-
-/// A documentation address, which belongs to no client (RFC 5737).
-const EXAMPLE_ADDRESS: &str = "192.0.2.1";

@@ -5,6 +5,7 @@
 mod commands;
 mod effective_config;
 mod explain;
+mod hypothetical_request;
 mod response_writer;
 mod selection;
 pub(crate) mod server;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::hypothetical_request::HypotheticalRequest;
 use super::response_writer::ResponseWriter;
 use super::{commands, effective_config, explain, selection, session_list, tail};
 use crate::admin::status::cache::StatusCache;
@@ -66,11 +67,8 @@ impl ControlService {
             }
             ControlRequest::Tail { session } => tail::tail(state, session, reply).await?,
             ControlRequest::Explain { url, origin, address } => {
-                let request = explain::HypotheticalRequest::parse(
-                    &url,
-                    origin.as_deref(),
-                    address.as_deref(),
-                )?;
+                let request =
+                    HypotheticalRequest::parse(&url, origin.as_deref(), address.as_deref())?;
                 reply.ok(&explain::explain(state, &request)).await;
             }
             ControlRequest::Reload => drop(reply.ok(&self.reload().await?).await),

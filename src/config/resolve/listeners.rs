@@ -10,12 +10,15 @@ use super::names::UniqueNames;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::listener::ListenerTable;
 use crate::config::schema::route::RouteTable;
-use crate::config::settings::{ControlSocket, ListenerSettings};
+use crate::config::settings::{ControlSocket, ListenerSettings, Settings};
 use crate::config::source_map::AdminValues;
 use crate::config::toml::diagnostic::{Location, Problem};
+use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::address::AdminAddress;
+use crate::config::values::choices::RedirectChoice;
+use crate::config::values::patterns::PathPrefix;
 use crate::config::values::scalars::{Label, RequestPath};
 use crate::config::values::targets::ControlSocketPath;
 
@@ -46,6 +49,7 @@ pub(crate) fn listeners(
     }
     check_trusted_proxies(file, tables, sink);
     check_health_paths(file, tables, sink);
+    tables.iter().filter(uses_tls).for_each(|table| check_redirect(table, sink));
     let mut names = UniqueNames::default();
     tables.iter().filter_map(|table| listener(table, addresses, &mut names, sink)).collect()
 }
@@ -91,6 +95,15 @@ fn check_health_paths(file: &ConfigFile, tables: &[ListenerTable], sink: &mut Di
     }
 }
 
+/// A listener with TLS has nothing to redirect.
+fn check_redirect(table: &ListenerTable, sink: &mut DiagnosticSink<'_>) {
+    if let Some(Located { value: RedirectChoice(Some(_)), location }) = table.redirect.located() {
+        let problem = Problem::new("this listener uses TLS, so there is nothing to redirect");
+        let help = "write it in the listener for plain HTTP, which has tls = false";
+        sink.report(location, problem.help(help));
+    }
+}
+
 fn listener(
     table: &ListenerTable,
     addresses: &mut ListenAddresses,
@@ -124,7 +137,34 @@ fn listener(
         proxy_protocol: value_or(&table.proxy_protocol, false),
         health_path: health_path.map(|path| path.0),
         request_head: head_limits(&table.request_head_size, &table.request_head_fields),
+        redirect: value_or(&table.redirect, RedirectChoice(None)).0,
+        redirect_except: match table.redirect_except.value() {
+            Some(paths) => paths.iter().map(|path| path.value.clone()).collect(),
+            None => PathPrefix::parse(ACME_PATH).into_iter().collect(),
+        },
     })
+}
+
+impl Settings {
+    /// Listeners for plain HTTP on its own port that neither redirect to TLS nor say that they do not.
+    pub fn redirect_warnings(&self) -> Vec<LateDiagnostic> {
+        let is_unprotected = |(index, listener): &(usize, &ListenerSettings)| {
+            let key = format!("listener[{index}].redirect");
+            !listener.tls
+                && listener.address.port() == HTTP_PORT
+                && listener.redirect.is_none()
+                && self.source_map.line(&key).is_none()
+        };
+        let listeners = self.listeners.iter().enumerate().filter(is_unprotected);
+        let warning = |(index, _)| LateDiagnostic {
+            key: format!("listener[{index}].address"),
+            problem: format!(
+                "port {HTTP_PORT} serves plain HTTP, which anyone on the path can read and change: add \
+                 redirect = \"https\", or redirect = \"off\" if that is meant"
+            ),
+        };
+        listeners.map(warning).collect()
+    }
 }
 
 /// The address of the admin listener; `None` if it is off.
@@ -213,5 +253,9 @@ pub(crate) fn control(
     ControlSocket::At(path)
 }
 
+/// The default port of `http` (RFC 9110 4.2.1).
+const HTTP_PORT: u16 = 80;
+/// Where certificate authorities look for the answer to an HTTP-01 challenge (RFC 8555 8.3).
+const ACME_PATH: &str = "/.well-known/acme-challenge";
 /// Below the 107 bytes of unix(7), since a process id is appended while the socket is created.
 const SOCKET_PATH_MAX: usize = 96;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
-use crate::config::toml::value::Parsed;
+use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::address::AdminAddress;
+use crate::config::values::choices::RedirectChoice;
 use crate::config::values::head_limits::{HeadFields, HeadSize};
+use crate::config::values::patterns::PathPrefix;
 use crate::config::values::scalars::{Label, OrOff, RequestPath};
 use crate::config::values::targets::ControlSocketPath;
 
@@ -22,6 +24,8 @@ pub(crate) struct ListenerTable {
     pub(crate) health_path: Parsed<OrOff<RequestPath>>,
     pub(crate) request_head_size: Parsed<HeadSize>,
     pub(crate) request_head_fields: Parsed<HeadFields>,
+    pub(crate) redirect: Parsed<RedirectChoice>,
+    pub(crate) redirect_except: Parsed<Vec<Located<PathPrefix>>>,
 }
 
 /// The table `[[certificate]]`.
@@ -58,6 +62,8 @@ pub(crate) fn listener(table: &mut TableReader<'_, '_, '_>) -> ListenerTable {
         health_path: table.get("health_path"),
         request_head_size: table.get("request_head_size"),
         request_head_fields: table.get("request_head_fields"),
+        redirect: table.get("redirect"),
+        redirect_except: table.list("redirect_except"),
     }
 }
 

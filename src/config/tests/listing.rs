@@ -23,6 +23,12 @@ health_path = "/healthz"
 address = "[::1]:8080"
 tls = false
 
+[[listener]]
+address = "192.0.2.1:8080"
+tls = false
+redirect = "https-301"
+redirect_except = ["/health", "/.well-known"]
+
 [[certificate]]
 chain = "/etc/a.pem"
 key = "/etc/a.key"

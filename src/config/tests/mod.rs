@@ -60,6 +60,7 @@ fn errors_replacing(old: &str, new: &str) -> Vec<String> {
 
 mod difference;
 mod headers_and_logs;
+mod http_policies;
 mod ineffective;
 mod listing;
 mod policies;

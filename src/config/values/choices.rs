@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 use toml::de::DeValue;
 use ws::{LimitAction, PingProof, Strictness};
 
-use crate::config::settings::{Compression, ForwardedHeader, LogFormat, LogRequests};
+use crate::config::settings::{
+    Compression, ForwardedHeader, HttpsRedirect, LogFormat, LogRequests,
+};
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::nearest::nearest;
 use crate::config::toml::scalar::type_mismatch;
@@ -77,6 +79,21 @@ impl TomlValue for SizeLimitAction {
             return Err(Problem::new(problem).help("write \"close\" or \"report\""));
         }
         choice(value, &[("close", LimitAction::Close), ("report", LimitAction::Report)]).map(Self)
+    }
+}
+
+/// The redirect of a listener, if any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RedirectChoice(pub(crate) Option<HttpsRedirect>);
+
+impl TomlValue for RedirectChoice {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let choices = [
+            ("off", None),
+            ("https", Some(HttpsRedirect::Permanent)),
+            ("https-301", Some(HttpsRedirect::Moved)),
+        ];
+        choice(value, &choices).map(Self)
     }
 }
 

@@ -166,6 +166,14 @@ impl PathPrefix {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether the prefix matches this path.
+    pub fn covers(&self, path: &str) -> bool {
+        match path.strip_prefix(self.as_str()) {
+            Some(rest) => rest.is_empty() || self.0.ends_with('/') || rest.starts_with('/'),
+            None => false,
+        }
+    }
 }
 
 /// Checks a path of a request line (RFC 9112 section 3.2.1) without query.

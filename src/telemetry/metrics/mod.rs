@@ -20,7 +20,8 @@ use ws::Side;
 use self::counters::{Counter, Counters, DurationHistogram};
 use self::reasons::{DROPS, REJECTS};
 use crate::client::AddrSource;
-use crate::reject::{DropReason, RejectReason};
+use crate::reject::RejectReason;
+use crate::reject::drop_reason::DropReason;
 use crate::telemetry::metrics::handles::{
     BackendCounts, HandshakeBounds, ListenerCounts, RouteCounts, STATUS_CLASSES,
 };

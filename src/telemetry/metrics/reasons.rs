@@ -8,9 +8,10 @@ use hyper::StatusCode;
 use ws::{LimitKind, ProtocolError, Side, TerminationReason, Violation};
 
 use crate::reject::abort::AbortCause;
+use crate::reject::drop_reason::DropReason;
 use crate::reject::invalid_head::{Addressed, InvalidHead};
 use crate::reject::stage::ConnectionStage;
-use crate::reject::{DropReason, OriginMismatch, RejectReason};
+use crate::reject::{OriginMismatch, RejectReason};
 
 /// Number of indices that [`drop_index`] returns.
 pub const DROPS: usize = DROP_REASONS.len();
@@ -87,6 +88,7 @@ pub fn reject_index(reason: &RejectReason) -> usize {
         RejectReason::BackendRejected(_) => 24,
         RejectReason::LocalPorts => 25,
         RejectReason::ResponseAborted(_, cause) => 26 + *cause as usize,
+        RejectReason::Redirected(_) => 26 + AbortCause::ALL.len(),
     }
 }
 
@@ -210,7 +212,7 @@ static DROP_REASONS: [DropReason; 15] = [
     DropReason::NoRequest,
 ];
 
-const REJECT_REASONS: [RejectReason; 26 + AbortCause::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 27 + AbortCause::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -242,6 +244,7 @@ const REJECT_REASONS: [RejectReason; 26 + AbortCause::ALL.len()] = [
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[2]),
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[3]),
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[4]),
+    RejectReason::Redirected(StatusCode::PERMANENT_REDIRECT),
 ];
 
 /// Every termination reason except violations, which follow once per side.

@@ -9,8 +9,8 @@ use crate::config::explain::effect::AppliesTo::{
     Connections, Drain, Immediately, Requests, Restart, Tunnels,
 };
 use crate::config::settings::{
-    AccessTarget, CertificateSource, ControlSocket, ForwardedHeader, LogFormat, RequestTimeouts,
-    Settings,
+    AccessTarget, CertificateSource, ControlSocket, ForwardedHeader, HttpsRedirect, LogFormat,
+    RequestTimeouts, Settings,
 };
 
 /// The keys of a `[[listener]]`.
@@ -29,6 +29,15 @@ pub fn listener(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("health_path", Connections, or_off(values.health_path.as_deref(), text));
     group.add("request_head_size", Connections, size(values.request_head.bytes as u64));
     group.add("request_head_fields", Connections, plain(values.request_head.fields));
+    let redirect = or_off(values.redirect, |redirect| {
+        text(match redirect {
+            HttpsRedirect::Permanent => "https",
+            HttpsRedirect::Moved => "https-301",
+        })
+    });
+    group.add("redirect", Connections, redirect);
+    let except = values.redirect_except.iter().map(|path| path.as_str().to_owned());
+    group.add("redirect_except", Connections, list(except));
     Some(group)
 }
 

@@ -1,0 +1,51 @@
+//! What listeners and routes do with HTTP requests before a backend is involved.
+
+use super::*;
+use crate::config::settings::HttpsRedirect;
+
+/// A listener for plain HTTP with these keys.
+fn plain_listener(keys: &str) -> String {
+    format!("{PLAIN}[[listener]]\naddress = \"0.0.0.0:80\"\ntls = false\n{keys}\n")
+}
+
+#[test]
+fn redirects_except_challenges_of_authorities() {
+    let listener = |keys: &str| parse(&plain_listener(keys)).listeners[1].clone();
+    let paths = |keys: &str| {
+        let except = listener(keys).redirect_except;
+        except.iter().map(|path| path.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(listener("").redirect, None);
+    assert_eq!(listener("redirect = \"https\"").redirect, Some(HttpsRedirect::Permanent));
+    assert_eq!(listener("redirect = \"https-301\"").redirect, Some(HttpsRedirect::Moved));
+    assert_eq!(paths("redirect = \"https\""), ["/.well-known/acme-challenge"]);
+    assert_eq!(paths("redirect_except = [\"/health/\"]"), ["/health"]);
+    assert_eq!(paths("redirect_except = []"), [""; 0]);
+}
+
+#[test]
+fn only_plain_listeners_redirect() {
+    assert_eq!(
+        errors(&plain_listener("redirect = true")),
+        ["listener[1].redirect: expected \"off\", \"https\" or \"https-301\", found true"]
+    );
+    let tls = PLAIN.replace("\n\n[[certificate]]", "\nredirect = \"https\"\n[[certificate]]");
+    assert_eq!(
+        errors(&tls),
+        ["listener[0].redirect: this listener uses TLS, so there is nothing to redirect \
+          (write it in the listener for plain HTTP, which has tls = false)"]
+    );
+}
+
+#[test]
+fn port_80_without_a_redirect_is_a_warning() {
+    let keys = |text: &str| {
+        let warnings = parse(text).redirect_warnings().into_iter();
+        warnings.map(|warning| warning.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&plain_listener("")), ["listener[1].address"]);
+    assert_eq!(keys(&plain_listener("redirect = \"https\"")), [""; 0]);
+    assert_eq!(keys(&plain_listener("redirect = \"off\"")), [""; 0]);
+    assert_eq!(keys(&plain_listener("").replace("0.0.0.0:80", "0.0.0.0:8080")), [""; 0]);
+    assert_eq!(keys(&PLAIN.replace("0.0.0.0:443", "0.0.0.0:80")), [""; 0]);
+}

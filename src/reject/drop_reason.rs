@@ -1,0 +1,91 @@
+//! Why a connection was dropped before it had a complete request.
+
+use super::invalid_head::InvalidHead;
+use super::stage::ConnectionStage;
+
+/// Why a connection ended before it had a complete request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// The client key has reached its limit of open connections.
+    ClientLimit,
+    /// The process has reached its limit of open connections.
+    ProxyLimit,
+    /// The peer is not a trusted proxy, but the listener expects the PROXY protocol.
+    ProxyHeaderUntrusted,
+    /// The connection did not start with a PROXY header, which the listener requires.
+    ProxyHeaderMissing,
+    /// The PROXY header is malformed; the text names the violated rule.
+    ProxyHeaderInvalid(&'static str),
+    /// The PROXY header was incomplete at its deadline.
+    ProxyHeaderTimeout,
+    /// The TLS handshake failed; the text is the TLS library's error.
+    TlsFailed(String),
+    /// The TLS handshake was incomplete at its deadline.
+    TlsTimeout,
+    /// The peer disconnected before its first request was complete.
+    ClientDisconnected(ConnectionStage),
+    /// Not a byte of a request had been received at the deadline for its head.
+    NoRequest,
+    /// The request head was incomplete at its deadline.
+    HeadTimeout,
+    /// The data is not an HTTP/1.1 request head or exceeds its limits; answered with 400 or 431.
+    HeadInvalid(InvalidHead),
+    /// The peer stopped reading its response.
+    WriteTimeout,
+}
+
+impl DropReason {
+    /// The value in records and metric labels.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::ClientLimit => "client_limit",
+            Self::ProxyLimit => "proxy_limit",
+            Self::ProxyHeaderUntrusted => "proxy_header_untrusted",
+            Self::ProxyHeaderMissing => "proxy_header_missing",
+            Self::ProxyHeaderInvalid(_) => "proxy_header_invalid",
+            Self::ProxyHeaderTimeout => "proxy_header_timeout",
+            Self::TlsFailed(_) => "tls_failed",
+            Self::TlsTimeout => "tls_timeout",
+            Self::ClientDisconnected(_) => "client_disconnected",
+            Self::NoRequest => "no_request",
+            Self::HeadTimeout => "head_timeout",
+            Self::HeadInvalid(_) => "head_invalid",
+            Self::WriteTimeout => "write_timeout",
+        }
+    }
+
+    /// The stage in which it happened.
+    pub fn stage(&self) -> ConnectionStage {
+        match self {
+            Self::ClientLimit
+            | Self::ProxyLimit
+            | Self::ProxyHeaderUntrusted
+            | Self::ProxyHeaderMissing
+            | Self::ProxyHeaderInvalid(_)
+            | Self::ProxyHeaderTimeout => ConnectionStage::Accept,
+            Self::TlsFailed(_) | Self::TlsTimeout => ConnectionStage::Tls,
+            Self::ClientDisconnected(stage) => *stage,
+            Self::NoRequest | Self::HeadTimeout | Self::HeadInvalid(_) | Self::WriteTimeout => {
+                ConnectionStage::Head
+            }
+        }
+    }
+
+    /// The configuration key that caused it, if any.
+    pub fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::ClientLimit => Some("concurrency.connections_per_client"),
+            Self::ProxyLimit => Some("concurrency.connections"),
+            Self::ProxyHeaderUntrusted => Some("trusted_proxies.addresses"),
+            Self::ProxyHeaderMissing => Some("listener.proxy_protocol"),
+            Self::ProxyHeaderTimeout => Some("timeouts.proxy_header"),
+            Self::TlsTimeout => Some("timeouts.tls"),
+            Self::NoRequest | Self::HeadTimeout => Some("timeouts.request_header"),
+            Self::WriteTimeout => Some("timeouts.idle"),
+            Self::ProxyHeaderInvalid(_)
+            | Self::TlsFailed(_)
+            | Self::ClientDisconnected(_)
+            | Self::HeadInvalid(_) => None,
+        }
+    }
+}
