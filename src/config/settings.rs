@@ -189,6 +189,8 @@ pub struct RouteSettings {
     pub send_proxy: bool,
     /// Whether backends get the `Forwarded` header (RFC 7239) in addition to `X-Forwarded-For`.
     pub send_forwarded: bool,
+    /// The `max-age` of `Strict-Transport-Security` (RFC 6797); `None` leaves the field to the application.
+    pub hsts: Option<Duration>,
     /// Names with underscores that are forwarded nevertheless, in lower case.
     pub underscore_headers: Vec<HeaderName>,
     /// Changes to the request headers, applied last.

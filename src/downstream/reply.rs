@@ -1,6 +1,6 @@
 //! The result of a request handler, independent of the HTTP version.
 
-use hyper::Response;
+use hyper::{HeaderMap, Response};
 
 use super::response::Body;
 
@@ -19,4 +19,13 @@ pub enum Reply<T> {
         /// Boxed, because most requests have no tunnel.
         tunnel: Box<T>,
     },
+}
+
+impl<T> Reply<T> {
+    /// The header fields of the response.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Response(response) | Self::Tunnel { response, .. } => response.headers_mut(),
+        }
+    }
 }

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use hyper::header::{HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 
 use super::forwarded_body::ForwardedBody;
 use super::redirect::ListenerRedirect;
@@ -103,8 +104,11 @@ impl ConnectionContext {
             Ok(()) => self.respond(&context, request, &mut log).await,
             Err(reason) => Err(reason),
         };
-        let (reply, rejected) = match outcome {
-            Ok(Outcome::Forwarded(response)) => {
+        let route = log.route().filter(|_| connection.client.secure);
+        let hsts = route.and_then(|route| route.hsts.clone());
+        let (mut reply, rejected) = match outcome {
+            Ok(Outcome::Forwarded(mut response)) => {
+                set_hsts(response.headers_mut(), hsts);
                 // The request ends with the body of its response, and so does its log.
                 let status = response.status();
                 return Reply::Response(
@@ -118,6 +122,7 @@ impl ConnectionContext {
                 (Reply::Response(response), Some(reason))
             }
         };
+        set_hsts(reply.headers_mut(), hsts);
         log.finish(rejected, &snapshot);
         reply
     }
@@ -315,6 +320,14 @@ impl ForwardObserver for RequestObserver<'_> {
 
     fn interim(&self, response: &Response<()>) {
         (self.send_interim)(response);
+    }
+}
+
+/// Sets the policy of the proxy, which replaces that of the application: browsers keep the latest one, so
+/// different ones of both would take turns (RFC 6797 8.1).
+fn set_hsts(headers: &mut HeaderMap, hsts: Option<HeaderValue>) {
+    if let Some(hsts) = hsts {
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts);
     }
 }
 

@@ -119,6 +119,11 @@ impl RequestLog {
         self.is_logged = route.logs_next_request();
     }
 
+    /// The route of the request, if one matched.
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        self.route.as_ref()
+    }
+
     /// Adds the backend that accepted the connection.
     pub fn set_backend(&mut self, backend: &Arc<Backend>) {
         self.backend = Some(backend.clone());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use hyper::HeaderMap;
-use hyper::header::HeaderName;
+use hyper::header::{HeaderName, HeaderValue};
 use ws::SessionPolicy;
 
 use super::shared_backends::SharedBackends;
@@ -45,6 +45,8 @@ pub struct Route {
     pub compression: Compression,
     /// How requests are forwarded to backends.
     pub forwarding: ForwardingPolicy,
+    /// `Strict-Transport-Security` of every response over TLS (RFC 6797); replaces the application's.
+    pub hsts: Option<HeaderValue>,
     /// The backends.
     pub pool: Pool,
     /// What happens to tunnels of a lost backend.
@@ -100,6 +102,9 @@ impl Route {
                 response_headers: settings.response_headers.clone(),
                 response_head: settings.response_head,
             },
+            hsts: settings
+                .hsts
+                .and_then(|age| HeaderValue::try_from(format!("max-age={}", age.as_secs())).ok()),
             pool: Pool::new(&settings.backends, carried),
             on_backend_loss: settings.on_backend_loss,
             drain: previous.map(|route| route.drain.clone()).unwrap_or_default(),

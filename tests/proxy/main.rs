@@ -40,6 +40,7 @@ mod handshake;
 mod head_limits;
 mod health_endpoints;
 mod heartbeat;
+mod hsts;
 mod interim_responses;
 mod invalid_heads;
 mod invalid_upgrades;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hyper::header::HeaderName;
+use hyper::header::{HeaderName, STRICT_TRANSPORT_SECURITY};
 
 use crate::config::schema::route::HeadersTable;
 use crate::config::settings::HeaderRules;
@@ -10,6 +10,8 @@ use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::field::UnderscoreName;
+use crate::config::values::hsts::HstsAge;
+use crate::config::values::scalars::OrOff;
 
 /// Converts the rules. Each name may be listed once, since removing a field that is set, or setting
 /// it twice, is a mistake.
@@ -54,6 +56,22 @@ pub(crate) fn underscore_headers(
         }
     }
     list(given).iter().map(|item| item.value.0.clone()).collect()
+}
+
+/// `hsts` sets a field that the rules must therefore not change.
+pub(crate) fn check_hsts(
+    given: &Parsed<OrOff<HstsAge>>,
+    rules: &HeaderRules,
+    sink: &mut DiagnosticSink<'_>,
+) {
+    let mut changed = rules.remove.iter().chain(rules.set.iter().map(|(name, _)| name));
+    if let Some(Located { value: OrOff(Some(_)), location }) = given.located()
+        && changed.any(|name| *name == STRICT_TRANSPORT_SECURITY)
+    {
+        let problem = Problem::new("response_headers of this route changes the same field");
+        let help = "remove hsts, or strict-transport-security from response_headers";
+        sink.report(location, problem.help(help));
+    }
 }
 
 fn list<T>(given: &Parsed<Vec<Located<T>>>) -> &[Located<T>] {

@@ -8,7 +8,7 @@ use ws::SessionPolicy;
 
 use super::addresses::ListenAddresses;
 use super::defaults::{count, head_limits, value_or};
-use super::headers::{headers, underscore_headers};
+use super::headers::{check_hsts, headers, underscore_headers};
 use super::names::UniqueNames;
 use super::policy::session_policy;
 use super::process::request_timeouts;
@@ -79,6 +79,7 @@ impl<'f> Routes<'f> {
         let backends = backends(route, self.addresses, sink);
         let request_headers = headers(&route.request_headers, sink);
         let response_headers = headers(&route.response_headers, sink);
+        check_hsts(&route.hsts, &response_headers, sink);
         let underscore_headers =
             underscore_headers(&route.underscore_headers, &request_headers, sink);
 
@@ -115,6 +116,7 @@ impl<'f> Routes<'f> {
             .0,
             send_proxy: value_or(&route.proxy_protocol, false),
             send_forwarded: value_or(&route.forwarded, false),
+            hsts: value_or(&route.hsts, OrOff(None)).0.map(|age| age.0),
             underscore_headers,
             request_headers,
             response_headers,

@@ -16,6 +16,7 @@ use crate::config::values::choices::CheckUtf8;
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::field::{HeaderField, HeaderFieldName, UnderscoreName};
 use crate::config::values::head_limits::{HeadFields, HeadSize};
+use crate::config::values::hsts::HstsAge;
 use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff, Weight};
@@ -38,6 +39,7 @@ pub(crate) struct RouteTable {
     pub(crate) utf8: Parsed<CheckUtf8>,
     pub(crate) proxy_protocol: Parsed<bool>,
     pub(crate) forwarded: Parsed<bool>,
+    pub(crate) hsts: Parsed<OrOff<HstsAge>>,
     pub(crate) underscore_headers: Parsed<Vec<Located<UnderscoreName>>>,
     pub(crate) request_headers: HeadersTable,
     pub(crate) response_headers: HeadersTable,
@@ -84,6 +86,7 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         utf8: table.get("utf8"),
         proxy_protocol: table.get("proxy_protocol"),
         forwarded: table.get("forwarded"),
+        hsts: table.get("hsts"),
         underscore_headers: table.list("underscore_headers"),
         request_headers: table.table("request_headers", headers),
         response_headers: table.table("response_headers", headers),

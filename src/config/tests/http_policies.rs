@@ -49,3 +49,55 @@ fn port_80_without_a_redirect_is_a_warning() {
     assert_eq!(keys(&plain_listener("").replace("0.0.0.0:80", "0.0.0.0:8080")), [""; 0]);
     assert_eq!(keys(&PLAIN.replace("0.0.0.0:443", "0.0.0.0:80")), [""; 0]);
 }
+
+#[test]
+fn hsts_is_a_time_of_days_or_years() {
+    let age = |value: &str| {
+        let settings = parse(&format!("{PLAIN}hsts = \"{value}\"\n"));
+        settings.routes[0].hsts.map(|age| age.as_secs())
+    };
+    assert_eq!(parse(PLAIN).routes[0].hsts, None);
+    for (value, seconds) in [
+        ("1y", Some(31_536_000)),
+        ("2y", Some(63_072_000)),
+        ("180d", Some(15_552_000)),
+        ("300s", Some(300)),
+        ("0s", Some(0)),
+        ("off", None),
+    ] {
+        assert_eq!(age(value), seconds, "{value}");
+    }
+    for (value, expected) in [
+        ("31536000", "31536000 has no unit (write \"31536000s\" if you mean seconds)"),
+        ("true", "expected a duration, found true (write one such as \"1y\")"),
+        ("\"11y\"", "\"11y\" is longer than ten years (the maximum is \"10y\")"),
+        ("\"1w\"", "\"w\" is not a unit of time (the units are s, m, h, d and y, as in \"1y\")"),
+        (
+            "\"max-age=300; includeSubDomains\"",
+            "\"max-age=300; includeSubDomains\" is not a duration (write only the time, as in \
+             \"1y\"; for includeSubDomains or preload, set the whole field in \
+             [route.response_headers] instead)",
+        ),
+    ] {
+        assert_eq!(
+            errors_below(&format!("hsts = {value}")),
+            [format!("route[0].hsts: {expected}")]
+        );
+    }
+}
+
+#[test]
+fn hsts_is_set_in_one_place() {
+    for rules in [
+        "set = [\"Strict-Transport-Security: max-age=1\"]",
+        "remove = [\"Strict-Transport-Security\"]",
+    ] {
+        let lines = |hsts: &str| format!("hsts = \"{hsts}\"\n[route.response_headers]\n{rules}");
+        assert_eq!(
+            errors_below(&lines("1y")),
+            ["route[0].hsts: response_headers of this route changes the same field \
+              (remove hsts, or strict-transport-security from response_headers)"]
+        );
+        parse(&format!("{PLAIN}{}\n", lines("off")));
+    }
+}

@@ -82,6 +82,7 @@ proof = "pong"
 
 [[route]]
 host = "[2001:db8::7]"
+hsts = "180d"
 origins = ["*"]
 backends = ["b:1"]
 on_backend_loss = "drain"

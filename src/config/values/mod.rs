@@ -6,6 +6,7 @@ pub(crate) mod choices;
 pub(crate) mod close_reason;
 pub(crate) mod field;
 pub(crate) mod head_limits;
+pub(crate) mod hsts;
 pub(crate) mod network;
 pub(crate) mod origin;
 pub(crate) mod origin_rule;

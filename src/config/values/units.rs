@@ -77,6 +77,34 @@ pub fn parse_duration(text: &str) -> Result<Duration, Problem> {
     }
 }
 
+/// Parses a duration for browsers such as `"1y"`, from `"0s"` to ten years.
+///
+/// # Errors
+///
+/// Describes the mistake and suggests a valid duration.
+pub fn parse_long_duration(text: &str) -> Result<Duration, Problem> {
+    let quantity = Quantity::parse(text, "duration", "1y")?;
+    let seconds = quantity.scale(&LONG_UNITS).map_err(|problem| match problem {
+        QuantityError::Unit => Problem::new(format!("\"{}\" is not a unit of time", quantity.unit))
+            .help("the units are s, m, h, d and y, as in \"1y\""),
+        QuantityError::Overflow => longer_than_ten_years(text),
+    })?;
+    match seconds {
+        0..=LONG_SECONDS_MAX => Ok(Duration::from_secs(seconds)),
+        _ => Err(longer_than_ten_years(text)),
+    }
+}
+
+fn longer_than_ten_years(text: &str) -> Problem {
+    Problem::new(format!("\"{text}\" is longer than ten years")).help("the maximum is \"10y\"")
+}
+
+/// Formats a duration as [`parse_long_duration`] reads it: `1y`, `180d`.
+pub fn show_long_duration(duration: Duration) -> String {
+    let (unit, scale) = largest_unit(duration.as_secs(), &LONG_UNITS);
+    format!("{}{unit}", duration.as_secs() / scale)
+}
+
 /// Formats a duration as it is written in the file: `30s`, `1h`, `1500ms`.
 pub fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -287,6 +315,10 @@ const SIZE_UNITS: [(&str, u64); 4] =
 const SIZE_MAX: u64 = (1 << 63) - 1;
 /// Units in milliseconds.
 const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+/// Units in seconds. A year has 365 days, as in most policies of browsers.
+const LONG_UNITS: [(&str, u64); 5] =
+    [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600), ("y", 365 * 24 * 3600)];
+const LONG_SECONDS_MAX: u64 = 10 * 365 * 24 * 3600;
 const MILLIS_MAX: u64 = 365 * 24 * 3_600_000;
 
 #[cfg(test)]

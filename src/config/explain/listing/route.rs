@@ -13,6 +13,7 @@ use super::value::{
 use crate::config::explain::effect::AppliesTo::{Immediately, Requests, Tunnels};
 use crate::config::settings::{Compression, HeaderRules, LogRequests, OnBackendLoss, Settings};
 use crate::config::source_map::HeartbeatValues;
+use crate::config::values::units::show_long_duration;
 
 /// The keys of a `[[route]]` without its backends.
 pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
@@ -51,6 +52,7 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("utf8", Tunnels, text(if route.policy.utf8 { "check" } else { "off" }));
     group.add("proxy_protocol", Requests, plain(route.send_proxy));
     group.add("forwarded", Requests, plain(route.send_forwarded));
+    group.add("hsts", Requests, or_off(route.hsts, |age| text(show_long_duration(age))));
     let kept = route.underscore_headers.iter().map(|name| name.as_str().to_owned());
     group.add("underscore_headers", Requests, list(kept));
     headers(&mut group, "request_headers", &route.request_headers);
