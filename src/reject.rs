@@ -3,6 +3,7 @@
 //! [`ws::TerminationReason`].
 
 pub mod abort;
+pub mod address_rule;
 pub mod drop_reason;
 pub mod invalid_head;
 pub mod stage;
@@ -10,6 +11,7 @@ pub mod stage;
 use std::fmt;
 
 use abort::AbortCause;
+use address_rule::AddressRule;
 use hyper::StatusCode;
 use stage::ConnectionStage;
 
@@ -75,6 +77,8 @@ pub enum RejectReason {
     ResponseAborted(StatusCode, AbortCause),
     /// A request without TLS was redirected to `https` with this status.
     Redirected(StatusCode),
+    /// The route does not admit the address of the client.
+    AddressDenied(AddressRule),
 }
 
 /// What an origin differs in from those that a route allows.
@@ -120,7 +124,7 @@ impl RejectReason {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::Origin(_) | Self::AddressDenied(_) => StatusCode::FORBIDDEN,
             Self::ClientLimit | Self::ClientRateLimit => StatusCode::TOO_MANY_REQUESTS,
             Self::ProxyLimit
             | Self::RouteLimit
@@ -171,6 +175,7 @@ impl RejectReason {
             Self::BackendRejected(_) => "backend_rejected",
             Self::ResponseAborted(_, cause) => cause.as_str(),
             Self::Redirected(_) => "redirected",
+            Self::AddressDenied(_) => "address_denied",
         }
     }
 
@@ -204,7 +209,8 @@ impl RejectReason {
             | Self::RouteLimit
             | Self::Draining
             | Self::Loop
-            | Self::Redirected(_) => ConnectionStage::Admit,
+            | Self::Redirected(_)
+            | Self::AddressDenied(_) => ConnectionStage::Admit,
         }
     }
 
@@ -227,6 +233,8 @@ impl RejectReason {
             Self::BackendIdleTimeout | Self::BodyTimeout => Some("timeouts.idle"),
             Self::ResponseAborted(_, cause) => cause.key(),
             Self::Redirected(_) => Some("listener.redirect"),
+            Self::AddressDenied(AddressRule::Denied(_)) => Some("route.deny"),
+            Self::AddressDenied(AddressRule::NotAllowed) => Some("route.allow"),
             Self::RequestInvalid(_)
             | Self::Expect
             | Self::Method
@@ -300,6 +308,7 @@ impl fmt::Display for RejectReason {
             Self::BackendRejected(_) => "backend rejected the upgrade",
             Self::ResponseAborted(_, cause) => return cause.fmt(f),
             Self::Redirected(_) => "request without TLS redirected to https",
+            Self::AddressDenied(rule) => return rule.fmt(f),
         })
     }
 }

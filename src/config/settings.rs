@@ -12,6 +12,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use ws::SessionPolicy;
 
+use super::address_rules::{AddressRules, FirstNetworks};
 use super::source_map::SourceMap;
 use super::values::origin_rule::OriginRule;
 use super::values::patterns::{BackendAddress, HostPattern, PathPrefix};
@@ -87,11 +88,7 @@ impl TrustedProxies {
 /// Lists the first networks.
 impl fmt::Display for TrustedProxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (location, network) in self.networks.iter().take(SHOWN_MAX).enumerate() {
-            let before = if location == 0 { "" } else { ", " };
-            write!(f, "{before}{network}")?;
-        }
-        f.write_str(if self.networks.len() > SHOWN_MAX { ", ..." } else { "" })
+        FirstNetworks(&self.networks).fmt(f)
     }
 }
 
@@ -125,6 +122,8 @@ pub struct ListenerSettings {
     pub redirect: Option<HttpsRedirect>,
     /// Paths that are served without TLS nevertheless.
     pub redirect_except: Arc<[PathPrefix]>,
+    /// The addresses that may connect, or that PROXY headers may name.
+    pub addresses: AddressRules,
 }
 
 /// The status of a redirect to `https`.
@@ -173,6 +172,8 @@ pub struct RouteSettings {
     pub host: HostPattern,
     /// Matching paths.
     pub path: PathPrefix,
+    /// The clients that are admitted.
+    pub addresses: AddressRules,
     /// Origins that may open WebSockets; never empty.
     pub origins: Vec<OriginRule>,
     /// Whether plain HTTP requests are forwarded as well.
@@ -362,6 +363,3 @@ pub enum LogFormat {
     /// One JSON object per line.
     Json,
 }
-
-/// Maximum number of networks listed.
-const SHOWN_MAX: usize = 8;

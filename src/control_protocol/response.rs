@@ -200,8 +200,8 @@ pub struct Explanation {
 /// Result of one check of a handshake.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExplainStep {
-    /// `listener`, `client`, `certificate`, `request`, `redirect`, `route`, `drain`, `rate`, `origin`,
-    /// `concurrency`, `backend` or `limits`.
+    /// `listener`, `client`, `address`, `certificate`, `request`, `redirect`, `route`, `drain`, `rate`,
+    /// `origin`, `concurrency`, `backend` or `limits`.
     pub check: String,
     /// Human-readable result.
     pub result: String,

@@ -2,6 +2,7 @@
 
 use super::route::Route;
 use super::snapshot::Snapshot;
+use crate::config::settings::ListenerSettings;
 use crate::config::values::units::show_duration;
 use crate::reject::RejectReason;
 use crate::reject::abort::AbortCause;
@@ -9,9 +10,14 @@ use crate::reject::drop_reason::DropReason;
 use crate::telemetry::record::DecidingSetting;
 
 /// The setting that caused a connection to be dropped.
-pub fn of_drop(reason: &DropReason, snapshot: &Snapshot) -> DecidingSetting {
+pub fn of_drop(
+    reason: &DropReason,
+    snapshot: &Snapshot,
+    listener: &ListenerSettings,
+) -> DecidingSetting {
     let settings = &snapshot.settings;
     let value = match reason {
+        DropReason::AddressDenied(rule) => Some(listener.addresses.deciding_value(*rule)),
         DropReason::ClientLimit => Some(settings.concurrency.connections_per_client.to_string()),
         DropReason::ProxyLimit => Some(snapshot.capacity.connections.to_string()),
         DropReason::ProxyHeaderUntrusted => Some(settings.trusted_proxies.to_string()),
@@ -46,6 +52,9 @@ pub fn of_rejection(
     let (concurrency, rates) = (&snapshot.settings.concurrency, &snapshot.settings.rates);
     let value = match reason {
         RejectReason::NotWebsocket => Some("false".to_owned()),
+        RejectReason::AddressDenied(rule) => {
+            route.map(|route| route.addresses.deciding_value(*rule))
+        }
         RejectReason::ClientLimit => Some(concurrency.tunnels_per_client.to_string()),
         RejectReason::ClientRateLimit => {
             Some(format!("{}/s, burst {}", rates.handshakes_per_client, rates.handshakes_burst))

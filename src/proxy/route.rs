@@ -12,6 +12,7 @@ use super::shared_backends::SharedBackends;
 use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::client::ClientInfo;
+use crate::config::address_rules::AddressRules;
 use crate::config::settings::{
     BackendSettings, Compression, LogRequests, OnBackendLoss, RequestTimeouts, RouteSettings,
 };
@@ -31,6 +32,8 @@ use crate::upstream::pool::{Backend, Pool, SharedBackendState};
 pub struct Route {
     /// Name in records, metrics and commands.
     pub name: Arc<str>,
+    /// The clients that are admitted.
+    pub addresses: AddressRules,
     /// Allowed values of `Origin`.
     pub origins: OriginRules,
     /// Whether plain HTTP is forwarded.
@@ -89,6 +92,7 @@ impl Route {
         };
         Self {
             name: settings.name.clone(),
+            addresses: settings.addresses.clone(),
             origins: OriginRules::new(settings.origins.clone()),
             http: settings.http,
             max_tunnels: settings.tunnels,

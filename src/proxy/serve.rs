@@ -53,7 +53,7 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
             reason: &reason,
             host: addressed.host.as_deref().map(|sent| origin(sent, redact)).as_deref(),
             target: addressed.target.as_deref().map(|sent| target(sent, redact)).as_deref(),
-            deciding: deciding_setting::of_drop(&reason, &snapshot),
+            deciding: deciding_setting::of_drop(&reason, &snapshot, listener),
             age: now().duration_since(started),
         });
     }
@@ -71,6 +71,12 @@ async fn accept_connection(
 ) -> Result<(), DropReason> {
     let settings = &snapshot.settings;
     let AcceptedStream { mut io, mut local, .. } = accepted;
+    let check = |client: &ClientInfo| {
+        listener.addresses.check(&client.addr).map_err(DropReason::AddressDenied)
+    };
+    if !listener.proxy_protocol {
+        check(client)?;
+    }
     if listener.proxy_protocol && !settings.trusted_proxies.contains(&client.addr) {
         return Err(DropReason::ProxyHeaderUntrusted);
     }
@@ -79,6 +85,8 @@ async fn accept_connection(
         && let Some(address) = proxy_header(state, snapshot, &mut io, client).await?
     {
         local = address;
+        // A header without addresses is a check of the balancer itself, which is a trusted proxy.
+        check(client)?;
     }
     // The connections of a trusted proxy belong to many clients.
     if !settings.trusted_proxies.contains(&client.addr) {

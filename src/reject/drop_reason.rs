@@ -1,11 +1,14 @@
 //! Why a connection was dropped before it had a complete request.
 
+use super::address_rule::AddressRule;
 use super::invalid_head::InvalidHead;
 use super::stage::ConnectionStage;
 
 /// Why a connection ended before it had a complete request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DropReason {
+    /// The listener does not admit the address of the client.
+    AddressDenied(AddressRule),
     /// The client key has reached its limit of open connections.
     ClientLimit,
     /// The process has reached its limit of open connections.
@@ -38,6 +41,7 @@ impl DropReason {
     /// The value in records and metric labels.
     pub fn as_str(&self) -> &'static str {
         match self {
+            Self::AddressDenied(_) => "address_denied",
             Self::ClientLimit => "client_limit",
             Self::ProxyLimit => "proxy_limit",
             Self::ProxyHeaderUntrusted => "proxy_header_untrusted",
@@ -57,7 +61,8 @@ impl DropReason {
     /// The stage in which it happened.
     pub fn stage(&self) -> ConnectionStage {
         match self {
-            Self::ClientLimit
+            Self::AddressDenied(_)
+            | Self::ClientLimit
             | Self::ProxyLimit
             | Self::ProxyHeaderUntrusted
             | Self::ProxyHeaderMissing
@@ -74,6 +79,8 @@ impl DropReason {
     /// The configuration key that caused it, if any.
     pub fn key(&self) -> Option<&'static str> {
         match self {
+            Self::AddressDenied(AddressRule::Denied(_)) => Some("listener.deny"),
+            Self::AddressDenied(AddressRule::NotAllowed) => Some("listener.allow"),
             Self::ClientLimit => Some("concurrency.connections_per_client"),
             Self::ProxyLimit => Some("concurrency.connections"),
             Self::ProxyHeaderUntrusted => Some("trusted_proxies.addresses"),

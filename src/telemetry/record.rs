@@ -164,6 +164,7 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
         DropReason::TlsFailed(detail) => Some(truncate(detail)),
         DropReason::HeadInvalid(head) => Some(truncate(&head.detail)),
         DropReason::ProxyHeaderInvalid(detail) => Some((*detail).to_owned()),
+        DropReason::AddressDenied(rule) => Some(rule.to_string()),
         DropReason::ClientLimit
         | DropReason::ProxyLimit
         | DropReason::ProxyHeaderUntrusted

@@ -21,6 +21,7 @@ mod before_101;
 mod broken_responses;
 mod certificates;
 mod check_command;
+mod client_addresses;
 mod client_frames;
 mod client_hello;
 mod close_handshake;

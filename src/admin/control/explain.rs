@@ -16,6 +16,7 @@ use crate::proxy::route_match::{find, own_origin};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::reject::RejectReason;
+use crate::reject::drop_reason::DropReason;
 use crate::upstream::pool::Backend;
 
 /// Runs the checks up to and including the first that fails.
@@ -91,6 +92,15 @@ impl ExplainTrail {
             ""
         };
         self.pass("client", format!("key {}{example}", client.key), Some(bits));
+        if let Some(rule) = listener.and_then(|of| of.addresses.check(&client.addr).err()) {
+            let reason = DropReason::AddressDenied(rule);
+            self.fail(
+                "address",
+                format!("{}{example}: {rule}", client.addr),
+                reason.key().map(str::to_owned),
+            );
+            return Err(ExplainEnd::BeforeHttp(reason.as_str()));
+        }
         self.certificate(snapshot, request)?;
         let kind = self.require("request", ValidatedRequest::validate(&request.head))?;
         let (authority, path) = (kind.authority(), kind.path());
@@ -101,6 +111,8 @@ impl ExplainTrail {
         self.require("redirect", redirected.map_or(Ok(()), Err))?;
         let route = self.require("route", find(snapshot, &client, authority, path))?;
         self.pass("route", format!("\"{}\"", route.name), None);
+        let admitted = route.addresses.check(&client.addr).map_err(RejectReason::AddressDenied);
+        self.require("address", admitted)?;
         let ValidatedRequest::WebSocket(handshake) = &kind else {
             return Err(RejectReason::NotWebsocket.into());
         };

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::address_rules::address_rules;
 use super::addresses::ListenAddresses;
 use super::defaults::{head_limits, value_or};
 use super::names::UniqueNames;
@@ -142,6 +143,7 @@ fn listener(
             Some(paths) => paths.iter().map(|path| path.value.clone()).collect(),
             None => PathPrefix::parse(ACME_PATH).into_iter().collect(),
         },
+        addresses: address_rules(&table.addresses, sink),
     })
 }
 

@@ -3,6 +3,7 @@
 //! rules.
 
 pub(crate) mod access_log;
+pub(crate) mod address_rules;
 pub(crate) mod addresses;
 pub(crate) mod concurrency;
 pub(crate) mod defaults;

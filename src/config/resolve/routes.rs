@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ws::SessionPolicy;
 
+use super::address_rules::address_rules;
 use super::addresses::ListenAddresses;
 use super::defaults::{count, head_limits, value_or};
 use super::headers::{check_hsts, headers, underscore_headers};
@@ -75,6 +76,7 @@ impl<'f> Routes<'f> {
             Arc::new(policy)
         };
         check_utf8(route, sink);
+        let addresses = address_rules(&route.addresses, sink);
         let origins = origins(route, sink);
         let backends = backends(route, self.addresses, sink);
         let request_headers = headers(&route.request_headers, sink);
@@ -103,6 +105,7 @@ impl<'f> Routes<'f> {
             name,
             host: host.clone(),
             path,
+            addresses,
             origins,
             http: value_or(&route.http, true),
             log_requests: value_or(&route.log_requests, LogRequests::OneOf(NonZeroU32::MIN)),

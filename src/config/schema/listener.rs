@@ -9,6 +9,7 @@ use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::address::AdminAddress;
 use crate::config::values::choices::RedirectChoice;
 use crate::config::values::head_limits::{HeadFields, HeadSize};
+use crate::config::values::network::ClientNetwork;
 use crate::config::values::patterns::PathPrefix;
 use crate::config::values::scalars::{Label, OrOff, RequestPath};
 use crate::config::values::targets::ControlSocketPath;
@@ -26,6 +27,7 @@ pub(crate) struct ListenerTable {
     pub(crate) request_head_fields: Parsed<HeadFields>,
     pub(crate) redirect: Parsed<RedirectChoice>,
     pub(crate) redirect_except: Parsed<Vec<Located<PathPrefix>>>,
+    pub(crate) addresses: AddressKeys,
 }
 
 /// The table `[[certificate]]`.
@@ -47,6 +49,16 @@ pub(crate) struct ControlTable {
     pub(crate) socket: Parsed<ControlSocketPath>,
 }
 
+/// The keys `allow` and `deny`.
+pub(crate) struct AddressKeys {
+    pub(crate) allow: Parsed<Vec<Located<ClientNetwork>>>,
+    pub(crate) deny: Parsed<Vec<Located<ClientNetwork>>>,
+}
+
+pub(crate) fn addresses(table: &mut TableReader<'_, '_, '_>) -> AddressKeys {
+    AddressKeys { allow: table.list("allow"), deny: table.list("deny") }
+}
+
 pub(crate) fn listener(table: &mut TableReader<'_, '_, '_>) -> ListenerTable {
     let address = table.get("address");
     ListenerTable {
@@ -64,6 +76,7 @@ pub(crate) fn listener(table: &mut TableReader<'_, '_, '_>) -> ListenerTable {
         request_head_fields: table.get("request_head_fields"),
         redirect: table.get("redirect"),
         redirect_except: table.list("redirect_except"),
+        addresses: addresses(table),
     }
 }
 

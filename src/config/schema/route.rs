@@ -6,6 +6,7 @@ use toml::de::DeValue;
 use ws::Strictness;
 
 use super::limits::{HeartbeatTable, LimitsTable, heartbeat, limits};
+use super::listener::{AddressKeys, addresses};
 use super::process::{DrainCloseTable, RequestTimeoutsTable, drain_close, request_timeouts};
 use crate::config::settings::{Compression, LogRequests};
 use crate::config::toml::diagnostic::Location;
@@ -28,6 +29,7 @@ pub(crate) struct RouteTable {
     pub(crate) host: Parsed<HostPattern>,
     pub(crate) path: Parsed<PathPrefix>,
     pub(crate) name: Parsed<Label>,
+    pub(crate) addresses: AddressKeys,
     pub(crate) origins: Parsed<Vec<Located<OriginRule>>>,
     pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
     pub(crate) on_backend_loss: Parsed<BackendLossPolicy>,
@@ -68,6 +70,7 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
     let host = table.get("host");
     let path = table.get("path");
     let name = table.get("name");
+    let addresses = addresses(table);
     let origins = table.list("origins");
     let backends = table.list_with("backends", backend);
     RouteTable {
@@ -75,6 +78,7 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         host: table.require("host", HOSTS, host),
         path,
         name,
+        addresses,
         origins: table.require("origins", RULES, origins),
         backends: table.require("backends", BACKENDS, backends),
         on_backend_loss: table.get("on_backend_loss"),

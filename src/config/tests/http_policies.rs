@@ -101,3 +101,45 @@ fn hsts_is_set_in_one_place() {
         parse(&format!("{PLAIN}{}\n", lines("off")));
     }
 }
+
+#[test]
+fn address_lists_take_networks_and_addresses() {
+    let keys = "allow = [\"10.0.0.0/8\", \"::/0\"]\ndeny = [\"10.0.0.7\", \"0.0.0.0/0\"]";
+    let settings = parse(&format!("{PLAIN}{keys}\n"));
+    let shown = |networks: &[ipnet::IpNet]| {
+        networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let rules = &settings.routes[0].addresses;
+    assert_eq!(shown(&rules.allow), "10.0.0.0/8 ::/0");
+    assert_eq!(shown(&rules.deny), "10.0.0.7/32 0.0.0.0/0");
+    assert_eq!(parse(PLAIN).routes[0].addresses, parse(PLAIN).listeners[0].addresses);
+    let listener = parse(&plain_listener(keys)).listeners[1].clone();
+    assert_eq!(listener.addresses, *rules);
+}
+
+#[test]
+fn mistakes_in_address_lists_are_explained() {
+    let all = "to admit only some addresses, list them in allow, which rejects all others";
+    for (entry, expected) in [
+        ("all", format!("\"all\" is not an IP address ({all})")),
+        ("0.0.0.0", format!("0.0.0.0 cannot be the address of a client ({all})")),
+        (
+            "::ffff:10.0.0.7",
+            "\"::ffff:10.0.0.7\" is an IPv4-mapped IPv6 address (write \"10.0.0.7\")".to_owned(),
+        ),
+        (
+            "10.0.0.7/8",
+            "\"10.0.0.7/8\" has bits set after the first 8 \
+             (write \"10.0.0.0/8\" for the network, or \"10.0.0.7\" for this address)"
+                .to_owned(),
+        ),
+    ] {
+        let expected = format!("route[0].deny[0]: {expected}");
+        assert_eq!(errors_below(&format!("deny = [\"{entry}\"]")), [expected]);
+    }
+    assert_eq!(
+        errors(&plain_listener("allow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.7\", \"10.0.0.0/8\"]")),
+        ["listener[1].deny[1]: 10.0.0.0/8 is allowed by listener[1].allow[0] \
+          (remove it from one of the two lists)"]
+    );
+}

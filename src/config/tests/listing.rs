@@ -28,6 +28,8 @@ address = "192.0.2.1:8080"
 tls = false
 redirect = "https-301"
 redirect_except = ["/health", "/.well-known"]
+allow = ["10.0.0.0/8", "2001:db8::/32"]
+deny = ["10.0.0.7"]
 
 [[certificate]]
 chain = "/etc/a.pem"
@@ -38,6 +40,8 @@ default = true
 host = "*.example.com"
 path = "/ws"
 name = "a \"quoted\" \\ name"
+allow = ["192.0.2.0/24"]
+deny = ["192.0.2.7", "::/0"]
 origins = ["null", "https://chat.example.com:8443", "http://*.example.net"]
 backends = [{ address = "a.internal:9001", weight = 3, id = "a" }, "[2001:db8::1]:9002"]
 on_backend_loss = "10m"

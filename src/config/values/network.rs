@@ -1,4 +1,4 @@
-//! Networks of trusted proxies: `"10.0.0.0/8"`, or a single address.
+//! Networks of trusted proxies and of clients: `"10.0.0.0/8"`, or a single address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -16,11 +16,8 @@ pub(crate) struct Network(pub(crate) IpNet);
 
 impl TomlValue for Network {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        let text = text(value, "a network such as \"10.0.0.0/8\"")?;
-        let net = match text.split_once('/') {
-            Some((address, prefix)) => parse_network(text, address, prefix)?,
-            None => IpNet::from(parse_address(text)?),
-        };
+        let text = text(value, EXPECTED)?;
+        let net = parse(text)?;
         if net.prefix_len() == 0 {
             return Err(covers_every_address(&format!("{net} covers"), net));
         }
@@ -28,24 +25,54 @@ impl TomlValue for Network {
             let problem = Problem::new(format!("{} cannot be the address of a proxy", net.addr()));
             return Err(problem.help(PROXIES));
         }
-        // IPv4-mapped peer addresses are converted to IPv4 before they are looked up.
-        if let IpNet::V6(v6) = net
-            && let Some(v4) = v6.addr().to_ipv4_mapped()
-            && let Some(bits) = v6.prefix_len().checked_sub(MAPPED)
-        {
-            let problem = Problem::new(format!("\"{text}\" is an IPv4-mapped IPv6 address"));
-            return Err(match Ipv4Net::new(v4, bits) {
-                Ok(net) if bits > 0 => {
-                    problem.help(format!("write \"{}\"", format_network(net.into())))
-                }
-                Ok(_) | Err(_) => {
-                    let all = Ipv4Net::default().into();
-                    covers_every_address(&format!("\"{text}\" covers"), all)
-                }
-            });
+        match mapped(net) {
+            None => Ok(Self(net)),
+            Some(v4) if v4.prefix_len() == 0 => {
+                Err(covers_every_address(&format!("\"{text}\" covers"), v4))
+            }
+            Some(v4) => Err(is_mapped(text, v4)),
         }
-        Ok(Self(net))
     }
+}
+
+/// A network of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientNetwork(pub(crate) IpNet);
+
+impl TomlValue for ClientNetwork {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let text = text(value, EXPECTED)?;
+        if ["all", "any", "*"].contains(&text) {
+            let problem = Problem::new(format!("\"{text}\" is not an IP address"));
+            return Err(problem.help(ALL));
+        }
+        let net = parse(text)?;
+        if net.addr().is_unspecified() && net.prefix_len() == net.max_prefix_len() {
+            let problem = Problem::new(format!("{} cannot be the address of a client", net.addr()));
+            return Err(problem.help(ALL));
+        }
+        mapped(net).map_or(Ok(Self(net)), |v4| Err(is_mapped(text, v4)))
+    }
+}
+
+fn parse(text: &str) -> Result<IpNet, Problem> {
+    match text.split_once('/') {
+        Some((address, prefix)) => parse_network(text, address, prefix),
+        None => parse_address(text).map(IpNet::from),
+    }
+}
+
+/// The IPv4 network that an IPv4-mapped IPv6 network stands for. Such addresses of peers are converted to IPv4
+/// before they are looked up, so the network would contain none.
+fn mapped(net: IpNet) -> Option<IpNet> {
+    let IpNet::V6(v6) = net else { return None };
+    let bits = v6.prefix_len().checked_sub(MAPPED)?;
+    Ipv4Net::new(v6.addr().to_ipv4_mapped()?, bits).ok().map(IpNet::V4)
+}
+
+fn is_mapped(text: &str, v4: IpNet) -> Problem {
+    Problem::new(format!("\"{text}\" is an IPv4-mapped IPv6 address"))
+        .help(format!("write \"{}\"", show_network(v4)))
 }
 
 /// The problem of a network or list that covers every address of the family of `all`. `subject` ends
@@ -102,7 +129,7 @@ fn parse_address(text: &str) -> Result<IpAddr, Problem> {
 }
 
 /// Formats a network, a single address without its prefix length.
-fn format_network(net: IpNet) -> String {
+pub(crate) fn show_network(net: IpNet) -> String {
     match net.prefix_len() == net.max_prefix_len() {
         true => net.addr().to_string(),
         false => net.to_string(),
@@ -112,4 +139,6 @@ fn format_network(net: IpNet) -> String {
 /// Bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
 const MAPPED: u8 = 96;
 const EXAMPLE: &str = "write an address or a network, as in \"10.0.0.7\" or \"10.0.0.0/8\"";
+const EXPECTED: &str = "a network such as \"10.0.0.0/8\"";
+const ALL: &str = "to admit only some addresses, list them in allow, which rejects all others";
 const PROXIES: &str = "list the addresses of your own proxies only";

@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use ws::{LimitKind, ProtocolError, Side, TerminationReason, Violation};
 
 use crate::reject::abort::AbortCause;
+use crate::reject::address_rule::AddressRule;
 use crate::reject::drop_reason::DropReason;
 use crate::reject::invalid_head::{Addressed, InvalidHead};
 use crate::reject::stage::ConnectionStage;
@@ -50,6 +51,7 @@ pub fn drop_index(reason: &DropReason) -> usize {
         DropReason::ProxyHeaderInvalid(_) => 12,
         DropReason::ProxyHeaderTimeout => 13,
         DropReason::NoRequest => 14,
+        DropReason::AddressDenied(_) => 15,
     }
 }
 
@@ -89,6 +91,7 @@ pub fn reject_index(reason: &RejectReason) -> usize {
         RejectReason::LocalPorts => 25,
         RejectReason::ResponseAborted(_, cause) => 26 + *cause as usize,
         RejectReason::Redirected(_) => 26 + AbortCause::ALL.len(),
+        RejectReason::AddressDenied(_) => 27 + AbortCause::ALL.len(),
     }
 }
 
@@ -190,7 +193,7 @@ pub fn side_index(side: Side) -> usize {
 
 const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::ControlFrames];
 
-static DROP_REASONS: [DropReason; 15] = [
+static DROP_REASONS: [DropReason; 16] = [
     DropReason::ClientLimit,
     DropReason::ProxyLimit,
     DropReason::TlsFailed(String::new()),
@@ -210,9 +213,10 @@ static DROP_REASONS: [DropReason; 15] = [
     DropReason::ProxyHeaderInvalid(""),
     DropReason::ProxyHeaderTimeout,
     DropReason::NoRequest,
+    DropReason::AddressDenied(AddressRule::NotAllowed),
 ];
 
-const REJECT_REASONS: [RejectReason; 27 + AbortCause::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 28 + AbortCause::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -245,6 +249,7 @@ const REJECT_REASONS: [RejectReason; 27 + AbortCause::ALL.len()] = [
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[3]),
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[4]),
     RejectReason::Redirected(StatusCode::PERMANENT_REDIRECT),
+    RejectReason::AddressDenied(AddressRule::NotAllowed),
 ];
 
 /// Every termination reason except violations, which follow once per side.

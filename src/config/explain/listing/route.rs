@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use ws::{LimitKind, Limits, PingProof, SessionPolicy, Side, Strictness};
 
 use super::key_group::KeyGroup;
-use super::tables::{drain_close, request_timeouts};
+use super::tables::{addresses, drain_close, request_timeouts};
 use super::value::{
     DisplayValue, duration, header_fields, limit, list, max_age, or_off, per_second, plain, rate,
     size, text,
@@ -22,6 +22,7 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("host", Requests, text(&route.host));
     group.add("path", Requests, text(route.path.as_str()));
     group.add_inherited("name", Requests, text(&route.name), format!("route[{index}].host"));
+    addresses(&mut group, Requests, &route.addresses);
     group.add("origins", Requests, list(route.origins.iter().map(ToString::to_string)));
     group.add("on_backend_loss", Immediately, on_backend_loss(route.on_backend_loss));
     group.add("http", Requests, plain(route.http));

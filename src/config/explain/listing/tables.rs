@@ -5,6 +5,8 @@ use ws::SessionPolicy;
 
 use super::key_group::KeyGroup;
 use super::value::{DisplayValue, duration, list, or_auto, or_off, per_second, plain, size, text};
+use crate::config::address_rules::AddressRules;
+use crate::config::explain::effect::AppliesTo;
 use crate::config::explain::effect::AppliesTo::{
     Connections, Drain, Immediately, Requests, Restart, Tunnels,
 };
@@ -12,6 +14,7 @@ use crate::config::settings::{
     AccessTarget, CertificateSource, ControlSocket, ForwardedHeader, HttpsRedirect, LogFormat,
     RequestTimeouts, Settings,
 };
+use crate::config::values::network::show_network;
 
 /// The keys of a `[[listener]]`.
 pub fn listener(settings: &Settings, index: usize) -> Option<KeyGroup> {
@@ -38,6 +41,7 @@ pub fn listener(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("redirect", Connections, redirect);
     let except = values.redirect_except.iter().map(|path| path.as_str().to_owned());
     group.add("redirect_except", Connections, list(except));
+    addresses(&mut group, Connections, &values.addresses);
     Some(group)
 }
 
@@ -87,6 +91,16 @@ fn timeouts(settings: &Settings) -> KeyGroup {
         group.add(name, Requests, value);
     }
     group
+}
+
+/// The keys `allow` and `deny` of a listener or a route.
+pub(super) fn addresses(group: &mut KeyGroup, applies_to: AppliesTo, rules: &AddressRules) {
+    group.add("allow", applies_to, networks(&rules.allow));
+    group.add("deny", applies_to, networks(&rules.deny));
+}
+
+fn networks(networks: &[IpNet]) -> DisplayValue {
+    list(networks.iter().map(|network| show_network(*network)))
 }
 
 /// The keys that `[timeouts]` and `[route.timeouts]` share.
@@ -148,12 +162,8 @@ fn rates(settings: &Settings) -> KeyGroup {
 }
 
 fn trusted_proxies(settings: &Settings) -> KeyGroup {
-    let show = |net: &IpNet| match net.prefix_len() == net.max_prefix_len() {
-        true => net.addr().to_string(),
-        false => net.to_string(),
-    };
     let mut group = KeyGroup::new("trusted_proxies");
-    group.add("addresses", Requests, list(settings.trusted_proxies.networks.iter().map(show)));
+    group.add("addresses", Requests, networks(&settings.trusted_proxies.networks));
     group.add(
         "header",
         Requests,
