@@ -67,7 +67,7 @@ pub enum RejectReason {
     NoDescriptors,
     /// This machine has no local port left for a connection to a backend.
     LocalPorts,
-    /// A forwarding loop: `Via` names this proxy more than once.
+    /// A forwarding loop: `CDN-Loop` names this proxy more than once.
     Loop,
     /// The client disconnected while the backend was contacted.
     ClientDisconnected,
@@ -302,7 +302,7 @@ impl fmt::Display for RejectReason {
                  backend further addresses"
             }
             Self::Loop => {
-                "forwarding loop: Via names this proxy more than once; check route.backends"
+                "forwarding loop: CDN-Loop names this proxy more than once; check route.backends"
             }
             Self::ClientDisconnected => "client disconnected while the backend was contacted",
             Self::BackendRejected(_) => "backend rejected the upgrade",

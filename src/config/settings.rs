@@ -190,6 +190,8 @@ pub struct RouteSettings {
     pub send_proxy: bool,
     /// Whether backends get the `Forwarded` header (RFC 7239) in addition to `X-Forwarded-For`.
     pub send_forwarded: bool,
+    /// The name that backends get in `Via`; `None` if tidegate does not add the field.
+    pub via: Option<Arc<str>>,
     /// The `max-age` of `Strict-Transport-Security` (RFC 6797); `None` leaves the field to the application.
     pub hsts: Option<Duration>,
     /// Names with underscores that are forwarded nevertheless, in lower case.

@@ -104,8 +104,9 @@ impl ConnectionOptions {
 const OPTIONS_MAX: usize = 64;
 
 /// Fields that a client must not be able to remove with `Connection`.
-const PROTECTED: [&str; 9] = [
+const PROTECTED: [&str; 10] = [
     "authorization",
+    "cdn-loop",
     "content-length",
     "content-type",
     "cookie",
@@ -153,6 +154,7 @@ mod tests {
             "Authorization",
             "Sec-WebSocket-Key",
             "Via",
+            "CDN-Loop",
             "Forwarded",
             "Sec-WebSocket-Extensions",
             "X-Forwarded-For",

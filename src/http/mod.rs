@@ -13,7 +13,7 @@ pub(crate) mod path;
 pub(crate) mod proxy_fields;
 pub(crate) mod upgrade;
 
-use hyper::header::{EXPECT, HOST, TRANSFER_ENCODING, VIA};
+use hyper::header::{EXPECT, HOST, HeaderName, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
 
@@ -183,15 +183,14 @@ fn check_framing(head: &Parts) -> Result<(), RejectReason> {
     }
 }
 
-/// RFC 9110 7.6: detects forwarding loops. One pass is allowed, as one instance may be in front of
-/// another.
+/// RFC 9110 7.6 and RFC 8586: detects forwarding loops. One pass is allowed, as one instance may be in front
+/// of another.
 fn check_loop(head: &Parts) -> Result<(), RejectReason> {
-    let ours = list_members(&head.headers, &VIA)
-        .filter(|member| {
-            let received_by = member.split(|byte| matches!(byte, b' ' | b'\t')).nth(1);
-            received_by.is_some_and(|name| name.eq_ignore_ascii_case(VIA_NAME.as_bytes()))
-        })
-        .count();
+    let is_ours = |member: &&[u8]| {
+        let id = member.split(|byte| *byte == b';').next().unwrap_or_default();
+        id.trim_ascii().eq_ignore_ascii_case(LOOP_ID.as_bytes())
+    };
+    let ours = list_members(&head.headers, &CDN_LOOP).filter(is_ours).count();
     if ours >= 2 { Err(RejectReason::Loop) } else { Ok(()) }
 }
 
@@ -205,8 +204,11 @@ fn check_expectation(head: &Parts) -> Result<(), RejectReason> {
     }
 }
 
-/// The pseudonym of this proxy in `Via` (RFC 9110 7.6.3).
-pub const VIA_NAME: &str = "tidegate";
+/// The field that detects loops (RFC 8586). `Via` would do as well (RFC 9110 7.6.3), but some servers behave
+/// differently if a request has one: nginx does not compress the response.
+pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+/// The id of this proxy in it.
+pub const LOOP_ID: &str = "tidegate";
 
 /// Maximum method length. The longest registered method has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;

@@ -101,6 +101,7 @@ impl Route {
             forwarding: ForwardingPolicy {
                 send_proxy: settings.send_proxy,
                 send_forwarded: settings.send_forwarded,
+                via: settings.via.clone(),
                 underscore_headers: settings.underscore_headers.clone(),
                 request_headers: settings.request_headers.clone(),
                 response_headers: settings.response_headers.clone(),

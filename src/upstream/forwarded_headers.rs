@@ -2,6 +2,7 @@
 //! id, the PROXY header, and the header changes configured for the route.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
@@ -22,6 +23,8 @@ pub struct ForwardingPolicy {
     pub send_proxy: bool,
     /// Whether `Forwarded` (RFC 7239) is sent in addition to `X-Forwarded-For`.
     pub send_forwarded: bool,
+    /// The name of this proxy in `Via` (RFC 9110 7.6.3); `None` if the field is not added.
+    pub via: Option<Arc<str>>,
     /// Names with underscores that are forwarded nevertheless.
     pub underscore_headers: Vec<HeaderName>,
     /// Changes to request headers, applied last.

@@ -22,7 +22,7 @@ use crate::config::settings::HeaderRules;
 use crate::http::extension::Extension;
 use crate::http::fields::{ConnectionOptions, is_hop_by_hop, lists_only};
 use crate::http::proxy_fields::{is_proxy_field, is_rewritten_field};
-use crate::http::{Handshake, VIA_NAME};
+use crate::http::{CDN_LOOP, Handshake, LOOP_ID};
 use crate::reject::RejectReason;
 
 /// Builds the upgrade request for a backend. `handshake` was parsed from `head`; its fields are sent as
@@ -265,10 +265,13 @@ fn request_headers(
             headers.append(name, value.clone());
         }
     }
-    // RFC 9110 7.6.3: the version of the received message.
-    let received = if head.version == Version::HTTP_10 { "1.0" } else { "1.1" };
-    if let Ok(value) = HeaderValue::from_str(&format!("{received} {VIA_NAME}")) {
-        headers.append(VIA, value);
+    headers.append(CDN_LOOP, HeaderValue::from_static(LOOP_ID));
+    if let Some(name) = &forwarded.policy.via {
+        // RFC 9110 7.6.3: the version of the received message.
+        let received = if head.version == Version::HTTP_10 { "1.0" } else { "1.1" };
+        if let Ok(value) = HeaderValue::from_str(&format!("{received} {name}")) {
+            headers.append(VIA, value);
+        }
     }
     forwarded.add_to(&host, &mut headers);
     // Framing and upgrade headers are added afterwards, so that rules cannot change them.
@@ -332,9 +335,9 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
     Ok(common)
 }
 
-/// Room for the fields that tidegate adds: Host, Via, Connection, Upgrade or Transfer-Encoding, and the
-/// forwarded headers.
-const EXTRA_FIELDS: usize = 4 + ADDED_MAX;
+/// Room for the fields that tidegate adds: Host, CDN-Loop, Via, Connection, Upgrade or Transfer-Encoding, and
+/// the forwarded headers.
+const EXTRA_FIELDS: usize = 5 + ADDED_MAX;
 
 #[cfg(test)]
 mod tests;

@@ -44,7 +44,7 @@ async fn names_of_a_handshake_keep_their_spelling() {
         "Connection",
         "Upgrade",
         "X-Forwarded-For",
-        "Via",
+        "Cdn-Loop",
     ] {
         assert!(got.contains(&name), "{name}: {got:?}");
     }

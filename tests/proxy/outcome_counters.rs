@@ -32,7 +32,7 @@ async fn rejected_heads_are_counted_once() {
         (replacing("Sec-WebSocket-Version", "Sec-WebSocket-Version: 12"), "version admit"),
         (HANDSHAKE.replace("localhost", "elsewhere"), "no_route admit"),
         (with_lines("Origin: https://elsewhere.example"), "origin admit"),
-        (with_lines("Via: 1.1 tidegate, 1.1 a, 1.1 tidegate"), "loop admit"),
+        (with_lines("CDN-Loop: tidegate, a, tidegate"), "loop admit"),
         ("what is this\r\n\r\n".to_owned(), "head_invalid head"),
     ] {
         let mut stream = client.connect_plain().await;

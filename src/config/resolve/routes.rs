@@ -119,6 +119,7 @@ impl<'f> Routes<'f> {
             .0,
             send_proxy: value_or(&route.proxy_protocol, false),
             send_forwarded: value_or(&route.forwarded, false),
+            via: value_or(&route.via, OrOff(None)).0.map(|name| name.0),
             hsts: value_or(&route.hsts, OrOff(None)).0.map(|age| age.0),
             underscore_headers,
             request_headers,

@@ -15,7 +15,7 @@ use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::choices::CheckUtf8;
 use crate::config::values::close_reason::BackendLossPolicy;
-use crate::config::values::field::{HeaderField, HeaderFieldName, UnderscoreName};
+use crate::config::values::field::{HeaderField, HeaderFieldName, UnderscoreName, ViaName};
 use crate::config::values::head_limits::{HeadFields, HeadSize};
 use crate::config::values::hsts::HstsAge;
 use crate::config::values::origin_rule::{OriginRule, RULES};
@@ -41,6 +41,7 @@ pub(crate) struct RouteTable {
     pub(crate) utf8: Parsed<CheckUtf8>,
     pub(crate) proxy_protocol: Parsed<bool>,
     pub(crate) forwarded: Parsed<bool>,
+    pub(crate) via: Parsed<OrOff<ViaName>>,
     pub(crate) hsts: Parsed<OrOff<HstsAge>>,
     pub(crate) underscore_headers: Parsed<Vec<Located<UnderscoreName>>>,
     pub(crate) request_headers: HeadersTable,
@@ -90,6 +91,7 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         utf8: table.get("utf8"),
         proxy_protocol: table.get("proxy_protocol"),
         forwarded: table.get("forwarded"),
+        via: table.get("via"),
         hsts: table.get("hsts"),
         underscore_headers: table.list("underscore_headers"),
         request_headers: table.table("request_headers", headers),

@@ -287,7 +287,7 @@ fn protected_header_fields_cannot_be_changed() {
         ("Proxy-Anything", hop),
         ("Sec-WebSocket-Key", handshake),
         ("Sec-WebSocket-Anything", handshake),
-        ("Via", "tidegate uses it to detect loops"),
+        ("CDN-Loop", "tidegate uses it to detect loops"),
         ("X-Real-IP", backends),
         ("X-Forwarded-For", backends),
         ("X-Forwarded-Anything", backends),
@@ -304,11 +304,14 @@ fn protected_header_fields_cannot_be_changed() {
         }
     }
     assert_eq!(
-        errors_below("[route.request_headers]\nset = [\"Forwarded: for=a\", \"X-Request-Id: 1\"]"),
+        errors_below(
+            "[route.request_headers]\nset = [\"Forwarded: for=a\", \"X-Request-Id: 1\", \"Via: 1.1 a\"]"
+        ),
         [
             "route[0].request_headers.set[0]: forwarded cannot be changed: tidegate sets it for backends \
              (to send Forwarded as well, write forwarded = true in the route)",
             "route[0].request_headers.set[1]: x-request-id cannot be set: tidegate sets the request id itself (remove it from this list)",
+            "route[0].request_headers.set[2]: via cannot be changed: each proxy adds its own name (to send Via, write via = \"NAME\" in the route)",
         ]
     );
 }

@@ -143,3 +143,14 @@ fn mistakes_in_address_lists_are_explained() {
           (remove it from one of the two lists)"]
     );
 }
+
+#[test]
+fn via_is_off_or_a_token() {
+    let via = |lines: &str| parse(&format!("{PLAIN}{lines}\n")).routes[0].via.clone();
+    assert_eq!((via(""), via("via = \"off\"")), (None, None));
+    assert_eq!(via("via = \"edge-1.example\"").as_deref(), Some("edge-1.example"));
+    for name in ["a b", "", "caf\u{e9}", "1.1\\tx"] {
+        let errors = errors_below(&format!("via = \"{name}\""));
+        assert!(errors.len() == 1 && errors[0].contains("cannot be a name in Via"), "{errors:?}");
+    }
+}

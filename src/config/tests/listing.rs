@@ -87,6 +87,7 @@ proof = "pong"
 [[route]]
 host = "[2001:db8::7]"
 hsts = "180d"
+via = "edge-1"
 origins = ["*"]
 backends = ["b:1"]
 on_backend_loss = "drain"

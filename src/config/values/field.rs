@@ -1,6 +1,8 @@
 //! Header fields that a route sets or removes. Fields that control message framing, belong to the
 //! WebSocket handshake or identify the client cannot be changed.
 
+use std::sync::Arc;
+
 use hyper::header::{HeaderName, HeaderValue};
 use toml::de::{DeTable, DeValue};
 
@@ -8,6 +10,7 @@ use super::variables::find_variable;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::text;
 use crate::config::toml::value::TomlValue;
+use crate::http::fields::is_token;
 use crate::http::proxy_fields::is_proxy_field;
 
 /// The name of a field to remove.
@@ -49,6 +52,22 @@ impl TomlValue for UnderscoreName {
             return Err(problem.help("remove it from this list"));
         }
         Ok(Self(name))
+    }
+}
+
+/// The name of the proxy in `Via`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ViaName(pub(crate) Arc<str>);
+
+impl TomlValue for ViaName {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let text = text(value, "a name such as \"edge-1\"")?;
+        // RFC 9110 7.6.3: a pseudonym is a token.
+        if !is_token(text.as_bytes()) || text.len() > VIA_BYTES_MAX {
+            let problem = Problem::new(format!("\"{text}\" cannot be a name in Via"));
+            return Err(problem.help("write a short word without spaces, such as \"edge-1\""));
+        }
+        Ok(Self(text.into()))
     }
 }
 
@@ -153,7 +172,8 @@ fn protected(name: &HeaderName) -> Option<Problem> {
     let plain = name.as_str().replace('_', "-");
     let (cannot, why) = match plain.as_str() {
         "host" => ("changed", "it selects the route and is passed on as the client sent it"),
-        "via" => ("changed", "tidegate uses it to detect loops"),
+        "via" => ("changed", "each proxy adds its own name"),
+        "cdn-loop" => ("changed", "tidegate uses it to detect loops"),
         "forwarded" | "x-real-ip" => ("changed", SET_FOR_BACKENDS),
         REQUEST_ID => ("set", "tidegate sets the request id itself"),
         plain if plain.starts_with("x-forwarded-") => ("changed", SET_FOR_BACKENDS),
@@ -170,6 +190,7 @@ fn protected(name: &HeaderName) -> Option<Problem> {
         "forwarded" => {
             problem.help("to send Forwarded as well, write forwarded = true in the route")
         }
+        "via" => problem.help("to send Via, write via = \"NAME\" in the route"),
         _ => problem.help("remove it from this list"),
     })
 }
@@ -187,3 +208,5 @@ const HOP: [&str; 8] = [
 ];
 const SET_FOR_BACKENDS: &str = "tidegate sets it for backends";
 const REQUEST_ID: &str = "x-request-id";
+/// Maximum length of a name in `Via`.
+const VIA_BYTES_MAX: usize = 128;

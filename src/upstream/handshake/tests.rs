@@ -98,7 +98,7 @@ async fn backend_receives_a_regenerated_head() {
         let expected = [
             "Host: example.com",
             "Origin: https://a",
-            "Via: 1.1 tidegate",
+            "Cdn-Loop: tidegate",
             "X-Forwarded-For: 203.0.113.7",
             "X-Forwarded-Proto: https",
             "X-Forwarded-Host: example.com",

@@ -35,7 +35,7 @@ fn response_head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
 }
 
 const PROXY_HEADERS: [&str; 8] = [
-    "via: 1.1 tidegate",
+    "cdn-loop: tidegate",
     "x-forwarded-for: 203.0.113.7",
     "x-forwarded-proto: https",
     "x-forwarded-host: a",
@@ -92,13 +92,24 @@ fn keeps_the_listed_names_with_underscores() {
 // Requirements: H12.
 #[test]
 fn appends_via_with_the_received_version() {
-    let sent = plain("GET / HTTP/1.1\nHost: a\nVia: 1.0 fred\n");
-    assert_eq!(sent[1..3], ["via: 1.0 fred", "via: 1.1 tidegate"]);
-    let request =
-        plain_request(&mut head("GET / HTTP/1.0\nHost: a\n"), &direct_request().headers(), false)
-            .unwrap();
-    assert_eq!(request.headers()[VIA], "1.0 tidegate");
-    assert_eq!(request.version(), Version::HTTP_11);
+    let mut named = direct_request();
+    named.policy.via = Some("edge".into());
+    let via = |text: &str| {
+        let request = plain_request(&mut head(text), &named.headers(), false).unwrap();
+        assert_eq!(request.version(), Version::HTTP_11);
+        let values = request.headers().get_all(VIA).iter();
+        values.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(via("GET / HTTP/1.1\nHost: a\nVia: 1.0 fred\n"), ["1.0 fred", "1.1 edge"]);
+    assert_eq!(via("GET / HTTP/1.0\nHost: a\n"), ["1.0 edge"]);
+}
+
+// Requirements: H13.
+#[test]
+fn loop_id_is_appended_and_via_left_alone() {
+    let sent = plain("GET / HTTP/1.1\nHost: a\nVia: 1.0 fred\nCDN-Loop: b; c=d\n");
+    assert_eq!(sent[1..4], ["via: 1.0 fred", "cdn-loop: b; c=d", "cdn-loop: tidegate"]);
+    assert_eq!(sent[4..], PROXY_HEADERS[1..]);
 }
 
 // Requirements: H18, H19, H21, RL44.
@@ -186,7 +197,7 @@ fn upgrade_request_carries_the_client_key() {
             "host: example.com",
             "origin: https://a",
             "cookie: s=1",
-            "via: 1.1 tidegate",
+            "cdn-loop: tidegate",
             "x-forwarded-for: 203.0.113.7",
             "x-forwarded-proto: https",
             "x-forwarded-host: example.com",

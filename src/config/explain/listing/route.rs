@@ -53,6 +53,7 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("utf8", Tunnels, text(if route.policy.utf8 { "check" } else { "off" }));
     group.add("proxy_protocol", Requests, plain(route.send_proxy));
     group.add("forwarded", Requests, plain(route.send_forwarded));
+    group.add("via", Requests, or_off(route.via.as_deref(), text));
     group.add("hsts", Requests, or_off(route.hsts, |age| text(show_long_duration(age))));
     let kept = route.underscore_headers.iter().map(|name| name.as_str().to_owned());
     group.add("underscore_headers", Requests, list(kept));

@@ -140,7 +140,7 @@ async fn heads_are_rebuilt_in_both_directions() {
             "GET /a%2Fb/../c;x?y=%00z HTTP/1.1",
             "Host: a",
             "Cookie: c",
-            "Via: 1.1 tidegate",
+            "Cdn-Loop: tidegate",
             "X-Forwarded-For: 203.0.113.7",
             "X-Forwarded-Proto: https",
             "X-Forwarded-Host: a",
