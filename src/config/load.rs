@@ -18,7 +18,7 @@ impl Settings {
     /// is not a regular file.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
         let name = path.display().to_string();
-        let bytes = source::read(path).map_err(|problem| {
+        let bytes = source::read(path, source::SIZE_MAX).map_err(|problem| {
             Diagnostics::new(&name, "", Diagnostic::for_file(problem), Vec::new())
         })?;
         let text = source::decode(&bytes).map_err(|diagnostic| {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use ws::SessionPolicy;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Parameters of a drain.
     pub drain: DrainSettings,
+    /// The bodies of tidegate's own error responses, in the order of [`ERROR_PAGES`].
+    pub error_pages: [Option<PathBuf>; ERROR_PAGES.len()],
     /// Address of the admin listener; `None` if it is off.
     pub admin: Option<SocketAddr>,
     /// The control socket.
@@ -325,6 +328,17 @@ pub struct DrainSettings {
     /// When the remaining tunnels are aborted; longer than the window.
     pub deadline: Duration,
 }
+
+/// The keys of `[error_pages]` and their statuses: those of tidegate's own responses that people see in a
+/// browser.
+pub const ERROR_PAGES: [(&str, StatusCode); 6] = [
+    ("403", StatusCode::FORBIDDEN),
+    ("404", StatusCode::NOT_FOUND),
+    ("429", StatusCode::TOO_MANY_REQUESTS),
+    ("502", StatusCode::BAD_GATEWAY),
+    ("503", StatusCode::SERVICE_UNAVAILABLE),
+    ("504", StatusCode::GATEWAY_TIMEOUT),
+];
 
 /// Settings of log messages.
 #[derive(Clone, Debug, PartialEq, Eq)]

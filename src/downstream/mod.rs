@@ -2,6 +2,7 @@
 //! the client address that trusted proxies report.
 
 pub(crate) mod client_address;
+pub(crate) mod error_pages;
 pub(crate) mod framing;
 pub(crate) mod h1;
 mod head_error;

@@ -118,7 +118,8 @@ impl ConnectionContext {
             Ok(Outcome::Upgraded(reply)) => (reply, None),
             Ok(Outcome::Declined(response, reason)) => (Reply::Response(response), Some(reason)),
             Err(reason) => {
-                let response = response::reject(&reason, self.state.net.random_f64());
+                let mut response = response::reject(&reason, self.state.net.random_f64());
+                snapshot.error_pages.apply(&mut response);
                 (Reply::Response(response), Some(reason))
             }
         };

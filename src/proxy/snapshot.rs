@@ -14,6 +14,7 @@ use super::shared_backends::SharedBackends;
 use crate::admission::rate::HandshakeRate;
 use crate::config::settings::{ListenerSettings, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
+use crate::downstream::error_pages::ErrorPages;
 use crate::listener::key::{self, ListenerKey};
 use crate::sys::memory;
 use crate::telemetry::metrics::Metrics;
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub capacity: Capacity,
     /// Present if any listener uses TLS.
     pub tls: Option<TlsTerminator>,
+    /// The bodies of the proxy's own error responses.
+    pub error_pages: ErrorPages,
     /// The routes by host and path.
     pub routes: RoutingTable<Arc<Route>>,
     /// The routes in configuration order.
@@ -54,6 +57,7 @@ pub struct Snapshot {
 pub struct Validated {
     capacity: Capacity,
     tls: Option<TlsTerminator>,
+    error_pages: ErrorPages,
     warnings: Vec<LateDiagnostic>,
 }
 
@@ -68,7 +72,7 @@ impl Snapshot {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let Validated { capacity, tls, warnings } =
+        let Validated { capacity, tls, error_pages, warnings } =
             Self::validate(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.remove_unused();
@@ -103,6 +107,7 @@ impl Snapshot {
             settings,
             capacity,
             tls,
+            error_pages,
             routes,
             route_list,
             handshake_rate,
@@ -142,7 +147,7 @@ impl Snapshot {
     }
 
     /// Checks everything outside the configuration file: whether the limits fit the limit of open files,
-    /// whether the log targets can be used, and the certificates. Changes nothing.
+    /// whether the log targets can be used, the certificates and the error pages. Changes nothing.
     ///
     /// # Errors
     /// All problems found.
@@ -158,15 +163,17 @@ impl Snapshot {
             .ok();
         errors.extend(settings.check_access_log_target());
         let tls = tls_terminator(settings, ticketer).map_err(|more| errors.extend(more)).ok();
-        match (capacity, tls, errors.is_empty()) {
-            (Some(capacity), Some((tls, mut warnings)), true) => {
+        let error_pages = ErrorPages::load(&settings.error_pages);
+        let error_pages = error_pages.map_err(|more| errors.extend(more)).ok();
+        match (capacity, tls, error_pages, errors.is_empty()) {
+            (Some(capacity), Some((tls, mut warnings)), Some(error_pages), true) => {
                 warnings.extend(capacity.memory_warning(memory::limit()));
                 warnings.extend(settings.redirect_warnings());
                 warnings.extend(settings.origin_warnings());
                 warnings.extend(settings.limit_warnings());
-                Ok(Validated { capacity, tls, warnings })
+                Ok(Validated { capacity, tls, error_pages, warnings })
             }
-            (_, _, _) => Err(errors),
+            (_, _, _, _) => Err(errors),
         }
     }
 

@@ -33,6 +33,7 @@ mod control_socket;
 mod ctl_client;
 mod delay_action;
 mod drain;
+mod error_pages;
 mod field_names;
 mod file_descriptors;
 mod forwarded_headers;

@@ -55,6 +55,7 @@ pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<
         rates: concurrency::rates(file),
         timeouts: process::timeouts(file),
         drain: process::drain(file, sink),
+        error_pages: process::error_pages(file, dir),
         admin,
         control: listeners::control(file, dir, sink),
         log: process::log(file),

@@ -8,13 +8,14 @@ use super::scope::KeyScope;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::process::RequestTimeoutsTable;
 use crate::config::settings::{
-    AccessSettings, AccessTarget, DrainSettings, LogFormat, LogSettings, RequestTimeouts, Timeouts,
+    AccessSettings, AccessTarget, DrainSettings, ERROR_PAGES, LogFormat, LogSettings,
+    RequestTimeouts, Timeouts,
 };
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::scalars::OrOff;
-use crate::config::values::targets::RecordTarget;
+use crate::config::values::targets::{OptionalFile, RecordTarget};
 use crate::config::values::units::show_duration;
 
 /// Timeouts before a tunnel is open.
@@ -69,6 +70,14 @@ pub(crate) fn drain(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> DrainSe
         );
     }
     drain
+}
+
+/// The files of error responses.
+pub(crate) fn error_pages(file: &ConfigFile, dir: &Path) -> [Option<PathBuf>; ERROR_PAGES.len()] {
+    let path = |given: &Parsed<OptionalFile>| {
+        given.value().and_then(|OptionalFile(path)| path.as_deref()).map(|path| dir.join(path))
+    };
+    file.error_pages.0.each_ref().map(path)
 }
 
 /// Settings of log messages.

@@ -18,8 +18,8 @@ use super::toml::value::Parsed;
 use crate::config::schema::limits::{HeartbeatTable, LimitsTable};
 use crate::config::schema::listener::{AdminTable, CertificateTable, ControlTable, ListenerTable};
 use crate::config::schema::process::{
-    AccessTable, ClientKeyTable, ConcurrencyTable, DrainTable, LogTable, RatesTable, ServerTable,
-    TimeoutsTable, TrustedProxiesTable,
+    AccessTable, ClientKeyTable, ConcurrencyTable, DrainTable, ErrorPagesTable, LogTable,
+    RatesTable, ServerTable, TimeoutsTable, TrustedProxiesTable,
 };
 use crate::config::schema::route::RouteTable;
 
@@ -36,6 +36,7 @@ pub(crate) struct ConfigFile {
     pub(crate) rates: RatesTable,
     pub(crate) client_key: ClientKeyTable,
     pub(crate) drain: DrainTable,
+    pub(crate) error_pages: ErrorPagesTable,
     pub(crate) admin: AdminTable,
     pub(crate) control: ControlTable,
     pub(crate) log: LogTable,
@@ -58,6 +59,7 @@ impl ConfigFile {
             rates: file.table("rates", process::rates),
             client_key: file.table("client_key", process::client_key),
             drain: file.table("drain", process::drain),
+            error_pages: file.table("error_pages", process::error_pages),
             admin: file.table("admin", listener::admin),
             control: file.table("control", listener::control),
             log: file.table("log", process::log),

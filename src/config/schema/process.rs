@@ -1,12 +1,12 @@
 //! The tables that concern the process as a whole: `[server]`, `[timeouts]`, `[concurrency]`,
-//! `[rates]`, `[client_key]`, `[drain]`, `[log]`, `[access]` and `[trusted_proxies]`.
+//! `[rates]`, `[client_key]`, `[drain]`, `[error_pages]`, `[log]`, `[access]` and `[trusted_proxies]`.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ws::CloseCode;
 
-use crate::config::settings::{ForwardedHeader, LogFormat};
+use crate::config::settings::{ERROR_PAGES, ForwardedHeader, LogFormat};
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::close_reason::CloseReason;
@@ -14,7 +14,7 @@ use crate::config::values::network::Network;
 use crate::config::values::scalars::{
     OrAuto, OrOff, PerClientLimit, PrefixBits, QueryParameter, WorkerCount,
 };
-use crate::config::values::targets::RecordTarget;
+use crate::config::values::targets::{OptionalFile, RecordTarget};
 use crate::config::values::units::PerSecond;
 
 /// The table `[server]`.
@@ -86,6 +86,9 @@ pub(crate) struct LogTable {
     pub(crate) level: Parsed<tracing::Level>,
     pub(crate) redact: Parsed<Vec<Located<QueryParameter>>>,
 }
+
+/// The table `[error_pages]`, in the order of [`ERROR_PAGES`].
+pub(crate) struct ErrorPagesTable(pub(crate) [Parsed<OptionalFile>; ERROR_PAGES.len()]);
 
 /// The table `[access]`.
 pub(crate) struct AccessTable {
@@ -161,6 +164,10 @@ pub(crate) fn log(table: &mut TableReader<'_, '_, '_>) -> LogTable {
         level: table.get("level"),
         redact: table.list("redact"),
     }
+}
+
+pub(crate) fn error_pages(table: &mut TableReader<'_, '_, '_>) -> ErrorPagesTable {
+    ErrorPagesTable(ERROR_PAGES.map(|(key, _)| table.get(key)))
 }
 
 pub(crate) fn access(table: &mut TableReader<'_, '_, '_>) -> AccessTable {

@@ -154,3 +154,28 @@ fn via_is_off_or_a_token() {
         assert!(errors.len() == 1 && errors[0].contains("cannot be a name in Via"), "{errors:?}");
     }
 }
+
+#[test]
+fn error_pages_are_files_near_the_configuration() {
+    let pages = |lines: &str| {
+        let text = format!("{PLAIN}[error_pages]\n{lines}\n");
+        let settings = Settings::parse(&text, "/etc/tidegate/proxy.toml").unwrap();
+        settings.error_pages.map(|file| file.map(|file| file.display().to_string()))
+    };
+    assert_eq!(pages(""), [const { None }; 6]);
+    let [forbidden, .., unavailable, late] =
+        pages("403 = \"off\"\n503 = \"503.html\"\n504 = \"/srv/x\"");
+    assert_eq!(forbidden, None);
+    assert_eq!(unavailable.as_deref(), Some("/etc/tidegate/503.html"));
+    assert_eq!(late.as_deref(), Some("/srv/x"));
+    for (value, expected) in [
+        ("\"none\"", "expected a path, found \"none\" (write \"off\" for none)"),
+        ("false", "expected a path, found false (write \"off\" for none)"),
+        ("\"pages/\"", "\"pages/\" is a directory (name the file in it)"),
+    ] {
+        assert_eq!(
+            errors_below(&format!("[error_pages]\n503 = {value}")),
+            [format!("error_pages.503: {expected}")]
+        );
+    }
+}

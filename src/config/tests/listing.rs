@@ -141,6 +141,14 @@ deadline = "40s"
 code = 4000
 reason = "back soon"
 
+[error_pages]
+403 = "/srv/403.html"
+404 = "/srv/404.html"
+429 = "/srv/429.html"
+502 = "/srv/502.html"
+503 = "/srv/503.html"
+504 = "/srv/504.html"
+
 [admin]
 address = "[::1]:9999"
 enabled = true

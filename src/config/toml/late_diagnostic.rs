@@ -23,7 +23,7 @@ impl Diagnostics {
     /// there is always at least one error.
     pub fn from_late(path: &Path, first: &LateDiagnostic, rest: &[LateDiagnostic]) -> Self {
         let name = path.display().to_string();
-        let bytes = source::read(path).unwrap_or_default();
+        let bytes = source::read(path, source::SIZE_MAX).unwrap_or_default();
         let text = source::decode(&bytes).unwrap_or_default();
         Self::from_late_in_text(&name, text, first, rest)
     }

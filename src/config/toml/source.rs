@@ -16,12 +16,12 @@ use super::diagnostic::{Diagnostic, Location, Problem};
 /// A syntax error: its byte range, and the parser's message.
 pub(crate) type SyntaxError = (Range<usize>, String);
 
-/// Reads a regular file, at most one byte more than the size limit.
+/// Reads a regular file, at most one byte more than `size_max`.
 ///
 /// # Errors
 ///
 /// The file does not exist, is not a regular file, or cannot be read.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+pub(crate) fn read(path: &Path, size_max: usize) -> Result<Vec<u8>, Problem> {
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if metadata.is_dir() {
         return Err(Problem::new("this is a directory").help("name the file in it"));
@@ -31,7 +31,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
         return Err(Problem::new("this is a pipe, socket or device, not a file"));
     }
     let mut bytes = Vec::new();
-    let limit = u64::try_from(SIZE_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let limit = u64::try_from(size_max).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(unreadable)?;
@@ -176,7 +176,7 @@ pub(crate) fn syntax_problem(text: &str, (span, message): &SyntaxError) -> Probl
 }
 
 /// Maximum size of the file in bytes; far above any real configuration.
-const SIZE_MAX: usize = 4 << 20;
+pub(crate) const SIZE_MAX: usize = 4 << 20;
 /// Maximum size of a file for which all syntax errors are reported, not only the first.
 const RECOVERABLE_MAX: usize = 256 << 10;
 /// Maximum number of nested brackets, and of dots in one key. The format itself needs four.
@@ -280,7 +280,7 @@ mod tests {
     fn reads_no_more_than_the_limit() {
         let dir = TempDir::new("cf08");
         let path = dir.file(&vec![b'#'; 10 << 20]);
-        assert_eq!(read(&path).unwrap().len(), SIZE_MAX + 1);
+        assert_eq!(read(&path, SIZE_MAX).unwrap().len(), SIZE_MAX + 1);
         assert_eq!(
             errors(&path),
             ["FILE: the file is larger than 4 MiB, the maximum for a configuration file"]

@@ -1,4 +1,4 @@
-//! Paths of the access log and of the control socket.
+//! Paths of the access log, of the control socket and of optional files.
 
 use std::path::PathBuf;
 
@@ -60,6 +60,25 @@ impl TomlValue for ControlSocketPath {
             return Err(type_mismatch("a path", value).help("write \"off\" to turn it off"));
         }
         PathBuf::read(value).map(ControlSocket::At).map(Self)
+    }
+}
+
+/// A file that need not be given: `"off"`, or a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OptionalFile(pub(crate) Option<PathBuf>);
+
+impl TomlValue for OptionalFile {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        match value.as_str() {
+            Some("off") => Ok(Self(None)),
+            Some(dir) if dir.ends_with('/') => {
+                Err(Problem::new(format!("\"{dir}\" is a directory")).help("name the file in it"))
+            }
+            _ if value.as_bool() == Some(false) || means_unlimited(value) => {
+                Err(type_mismatch("a path", value).help("write \"off\" for none"))
+            }
+            Some(_) | None => PathBuf::read(value).map(Some).map(Self),
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use crate::config::explain::effect::AppliesTo::{
     Connections, Drain, Immediately, Requests, Restart, Tunnels,
 };
 use crate::config::settings::{
-    AccessTarget, CertificateSource, ControlSocket, ForwardedHeader, HttpsRedirect, LogFormat,
-    RequestTimeouts, Settings,
+    AccessTarget, CertificateSource, ControlSocket, ERROR_PAGES, ForwardedHeader, HttpsRedirect,
+    LogFormat, RequestTimeouts, Settings,
 };
 use crate::config::values::network::show_network;
 
@@ -72,6 +72,7 @@ pub fn process(settings: &Settings) -> (Vec<KeyGroup>, Vec<KeyGroup>) {
         trusted_proxies(settings),
         client_key(settings),
         drain(settings),
+        error_pages(settings),
         admin(settings),
         control(settings),
         log(settings),
@@ -191,6 +192,14 @@ fn drain(settings: &Settings) -> KeyGroup {
     group.add("deadline", Drain, duration(values.deadline));
     for (name, value) in drain_close(policy) {
         group.add(name, Tunnels, value);
+    }
+    group
+}
+
+fn error_pages(settings: &Settings) -> KeyGroup {
+    let mut group = KeyGroup::new("error_pages");
+    for ((key, _), file) in ERROR_PAGES.into_iter().zip(&settings.error_pages) {
+        group.add(key, Requests, or_off(file.as_deref(), |file| text(file.display())));
     }
     group
 }
