@@ -6,6 +6,7 @@ pub mod abort;
 pub mod address_rule;
 pub mod drop_reason;
 pub mod invalid_head;
+pub mod maintenance;
 pub mod stage;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::fmt;
 use abort::AbortCause;
 use address_rule::AddressRule;
 use hyper::StatusCode;
+use maintenance::MaintenanceCause;
 use stage::ConnectionStage;
 
 /// Why a request was rejected with an HTTP status.
@@ -79,6 +81,8 @@ pub enum RejectReason {
     Redirected(StatusCode),
     /// The route does not admit the address of the client.
     AddressDenied(AddressRule),
+    /// The route is in maintenance.
+    Maintenance(MaintenanceCause),
 }
 
 /// What an origin differs in from those that a route allows.
@@ -129,6 +133,7 @@ impl RejectReason {
             Self::ProxyLimit
             | Self::RouteLimit
             | Self::Draining
+            | Self::Maintenance(_)
             | Self::NoBackend
             | Self::NoDescriptors
             | Self::LocalPorts => StatusCode::SERVICE_UNAVAILABLE,
@@ -176,6 +181,7 @@ impl RejectReason {
             Self::ResponseAborted(_, cause) => cause.as_str(),
             Self::Redirected(_) => "redirected",
             Self::AddressDenied(_) => "address_denied",
+            Self::Maintenance(_) => "maintenance",
         }
     }
 
@@ -210,7 +216,8 @@ impl RejectReason {
             | Self::Draining
             | Self::Loop
             | Self::Redirected(_)
-            | Self::AddressDenied(_) => ConnectionStage::Admit,
+            | Self::AddressDenied(_)
+            | Self::Maintenance(_) => ConnectionStage::Admit,
         }
     }
 
@@ -235,12 +242,14 @@ impl RejectReason {
             Self::Redirected(_) => Some("listener.redirect"),
             Self::AddressDenied(AddressRule::Denied(_)) => Some("route.deny"),
             Self::AddressDenied(AddressRule::NotAllowed) => Some("route.allow"),
+            Self::Maintenance(MaintenanceCause::File) => Some("route.maintenance_file"),
             Self::RequestInvalid(_)
             | Self::Expect
             | Self::Method
             | Self::HandshakeInvalid(_)
             | Self::Version
             | Self::Draining
+            | Self::Maintenance(MaintenanceCause::Command)
             | Self::BackendHandshakeInvalid(_)
             | Self::NoDescriptors
             | Self::LocalPorts
@@ -309,6 +318,7 @@ impl fmt::Display for RejectReason {
             Self::ResponseAborted(_, cause) => return cause.fmt(f),
             Self::Redirected(_) => "request without TLS redirected to https",
             Self::AddressDenied(rule) => return rule.fmt(f),
+            Self::Maintenance(cause) => return cause.fmt(f),
         })
     }
 }

@@ -22,7 +22,7 @@ use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::server::listeners::Listeners;
 use crate::server::reload::{self, ConfigSource};
-use crate::server::{backend_probes, lost_backends};
+use crate::server::{backend_probes, lost_backends, maintenance_files};
 use crate::sys::clock::wall;
 use crate::sys::{descriptors, systemd};
 use crate::telemetry::access_log::AccessLog;
@@ -90,12 +90,14 @@ pub fn start(
     systemd::ready(&reload::status(&state));
     let (probes, lost_backends) =
         (backend_probes::run(state.clone()), lost_backends::run(state.clone()));
+    let maintenance_files = maintenance_files::run(state.clone());
     let background = async move {
         join!(
             until_replaced(admin, &replaced),
             forever(control),
             probes,
             lost_backends,
+            maintenance_files,
             expire_status(status)
         );
     };

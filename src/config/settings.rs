@@ -189,6 +189,8 @@ pub struct RouteSettings {
     pub backends: Vec<BackendSettings>,
     /// What happens to the tunnels of a lost backend.
     pub on_backend_loss: OnBackendLoss,
+    /// While this file exists, requests are answered with 503.
+    pub maintenance_file: Option<PathBuf>,
     /// Whether each connection to a backend starts with a PROXY protocol header, version 2.
     pub send_proxy: bool,
     /// Whether backends get the `Forwarded` header (RFC 7239) in addition to `X-Forwarded-For`.

@@ -67,6 +67,14 @@ pub enum ControlRequest {
         /// The new weight; `None` restores the weight of the configuration file.
         weight: Option<u32>,
     },
+    /// Switches the maintenance of a route, whose requests are then answered with 503:
+    /// [`MaintenanceChanged`](response::MaintenanceChanged).
+    Maintenance {
+        /// Name of the route.
+        route: String,
+        /// Whether it is switched on.
+        on: bool,
+    },
     /// Streams the frame headers of a tunnel until it ends: one
     /// [`FrameEvent`](response::FrameEvent) per line.
     Tail {
@@ -118,6 +126,9 @@ impl ControlRequest {
                     route.unwrap_or_default(),
                     show_weight(weight)
                 )
+            }
+            Self::Maintenance { route, on } => {
+                format!("maintenance of route {route}: {}", if *on { "on" } else { "off" })
             }
             Self::Reload => "reload".to_owned(),
             Self::LogLevel { level: Some(level) } => format!("log level {level}"),

@@ -200,8 +200,8 @@ pub struct Explanation {
 /// Result of one check of a handshake.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExplainStep {
-    /// `listener`, `client`, `address`, `certificate`, `request`, `redirect`, `route`, `drain`, `rate`,
-    /// `origin`, `concurrency`, `backend` or `limits`.
+    /// `listener`, `client`, `address`, `certificate`, `request`, `redirect`, `route`, `maintenance`,
+    /// `drain`, `rate`, `origin`, `concurrency`, `backend` or `limits`.
     pub check: String,
     /// Human-readable result.
     pub result: String,
@@ -209,6 +209,15 @@ pub struct ExplainStep {
     pub key: Option<String>,
     /// Whether the handshake continues after this check.
     pub passed: bool,
+}
+
+/// The maintenance of a route after a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceChanged {
+    /// Whether requests are answered with 503.
+    pub on: bool,
+    /// The file because of which maintenance stays on after it was switched off.
+    pub file: Option<String>,
 }
 
 /// Changes of a reload, applied or only previewed.

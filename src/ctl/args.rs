@@ -91,6 +91,20 @@ pub enum CtlCommand {
         #[arg(long)]
         route: Option<String>,
     },
+    /// Switch the maintenance of a route on or off: 503 for its requests, while open tunnels stay open.
+    ///
+    /// It is kept over reloads, and ends with the process. The body of the response is that of
+    /// `error_pages.503`. `route.maintenance_file` switches maintenance by a file.
+    #[command(after_help = "Examples:
+  tidegate ctl maintenance chat on
+  tidegate ctl maintenance chat off")]
+    Maintenance {
+        /// Name of the route, as in `tidegate ctl status`.
+        route: String,
+        /// The new state.
+        #[arg(value_name = "on|off")]
+        state: SwitchArg,
+    },
     /// Follow the frames of a tunnel: time, sender, opcode and length, never the payload.
     Tail {
         /// Number of the tunnel.
@@ -301,6 +315,15 @@ pub enum WeightArg {
     File,
     /// A weight relative to the other backends of a route.
     Value(u32),
+}
+
+/// The two states of a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SwitchArg {
+    /// Switched on.
+    On,
+    /// Switched off.
+    Off,
 }
 
 /// The log levels.

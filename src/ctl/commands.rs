@@ -1,10 +1,12 @@
-//! `ctl kill`, `drain`, `undrain` and `weight`.
+//! `ctl kill`, `drain`, `undrain`, `weight` and `maintenance`.
 
 use super::args::{DrainArgs, KillArgs};
 use super::format::{count, duration};
 use super::output::{CommandFailure, Output};
 use super::table::sanitize;
-use crate::control_protocol::response::{DrainResult, KillResult, WeightChanged};
+use crate::control_protocol::response::{
+    DrainResult, KillResult, MaintenanceChanged, WeightChanged,
+};
 use crate::control_protocol::{ControlRequest, DrainScope};
 
 /// Closes tunnels immediately.
@@ -90,5 +92,25 @@ pub fn weight(output: &Output, request: ControlRequest) -> Result<(), CommandFai
     output.print(&request, |changed: WeightChanged| {
         let routes = count(changed.routes as u64, "route");
         format!("weight {} on {routes}\n", changed.weight)
+    })
+}
+
+/// Switches the maintenance of a route.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
+pub fn maintenance(output: &Output, route: String, on: bool) -> Result<(), CommandFailure> {
+    let name = sanitize(&route);
+    let request = ControlRequest::Maintenance { route, on };
+    output.print(&request, |changed: MaintenanceChanged| match (changed.on, changed.file) {
+        (true, Some(file)) => {
+            let file = sanitize(&file);
+            format!("route {name} stays in maintenance as long as the file {file} exists\n")
+        }
+        (true, None) => {
+            format!("route {name} in maintenance: requests get 503, tunnels stay open\n")
+        }
+        (false, _) => format!("route {name} serves requests again\n"),
     })
 }

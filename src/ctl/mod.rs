@@ -18,7 +18,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use self::args::{CtlCommand, WeightArg};
+use self::args::{CtlCommand, SwitchArg, WeightArg};
 use self::client::ControlClient;
 use self::output::{CommandFailure, Output, write_line};
 use crate::control_protocol::place::{CONTROL_SOCKET, RUNTIME_FOLDER, runtime_directory};
@@ -69,6 +69,9 @@ fn run(output: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
                 WeightArg::Value(weight) => Some(weight),
             };
             commands::weight(output, ControlRequest::Weight { backend, route, weight })
+        }
+        CtlCommand::Maintenance { route, state } => {
+            commands::maintenance(output, route, state == SwitchArg::On)
         }
         CtlCommand::Tail { session } => tail::tail(output, session),
         CtlCommand::Explain { url, origin, address } => {

@@ -226,7 +226,10 @@ impl StatusView<'_> {
     /// The route column of a pool.
     fn route(&self) -> String {
         let drained = self.0.pointer("/drained").and_then(Value::as_bool).unwrap_or(false);
-        self.text("/route") + if drained { " (drained)" } else { "" }
+        let in_maintenance = self.0.pointer("/maintenance").is_some_and(Value::is_string);
+        self.text("/route")
+            + if drained { " (drained)" } else { "" }
+            + if in_maintenance { " (maintenance)" } else { "" }
     }
 
     /// The state column of a backend.

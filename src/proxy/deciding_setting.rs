@@ -55,6 +55,9 @@ pub fn of_rejection(
         RejectReason::AddressDenied(rule) => {
             route.map(|route| route.addresses.deciding_value(*rule))
         }
+        RejectReason::Maintenance(_) => {
+            route.and_then(|route| route.maintenance.file()).map(|file| file.display().to_string())
+        }
         RejectReason::ClientLimit => Some(concurrency.tunnels_per_client.to_string()),
         RejectReason::ClientRateLimit => {
             Some(format!("{}/s, burst {}", rates.handshakes_per_client, rates.handshakes_burst))

@@ -174,6 +174,7 @@ impl ConnectionContext {
         let route = find(context.snapshot, client, kind.authority(), kind.path())?;
         log.set_route(route);
         route.addresses.check(&client.addr).map_err(RejectReason::AddressDenied)?;
+        route.maintenance.admit()?;
         log.set_dropped_headers(&route.underscores_dropped(&head.headers));
         let request_id = log.request_id.clone();
         let forwarded = ForwardedHeaders {

@@ -8,6 +8,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use ws::SessionPolicy;
 
+use super::maintenance::Maintenance;
 use super::shared_backends::SharedBackends;
 use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
@@ -54,6 +55,8 @@ pub struct Route {
     pub pool: Pool,
     /// What happens to tunnels of a lost backend.
     pub on_backend_loss: OnBackendLoss,
+    /// Whether requests are answered with 503; the operator's part is kept across reloads.
+    pub maintenance: Maintenance,
     /// Whether an operator has drained the route; kept across reloads.
     pub drain: Arc<DrainFlag>,
     /// Limits and timers of the sessions of this route.
@@ -112,6 +115,10 @@ impl Route {
                 .and_then(|age| HeaderValue::try_from(format!("max-age={}", age.as_secs())).ok()),
             pool: Pool::new(&settings.backends, carried),
             on_backend_loss: settings.on_backend_loss,
+            maintenance: Maintenance::build(
+                settings.maintenance_file.as_deref(),
+                previous.map(|route| &route.maintenance),
+            ),
             drain: previous.map(|route| route.drain.clone()).unwrap_or_default(),
             policy: settings.policy.clone(),
             timeouts: settings.timeouts,

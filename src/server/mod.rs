@@ -8,6 +8,7 @@ pub(crate) mod critical_task;
 pub(crate) mod handover;
 pub(crate) mod listeners;
 pub(crate) mod lost_backends;
+pub(crate) mod maintenance_files;
 pub mod reload;
 pub mod signals;
 pub(crate) mod successor;

@@ -50,6 +50,7 @@ mod limit_actions;
 mod limits;
 mod lost_backends;
 mod lost_handshakes;
+mod maintenance;
 mod many_certificates;
 mod maximum_age;
 mod message_floods;

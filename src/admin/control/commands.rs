@@ -1,4 +1,4 @@
-//! Commands that change the running proxy: kill, drain, undrain, weight.
+//! Commands that change the running proxy: kill, drain, undrain, weight, maintenance.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,12 +11,14 @@ use super::selection::{select, unknown_backend, unknown_route};
 use crate::config::settings::DrainSettings;
 use crate::config::values::units::show_in_one_unit;
 use crate::control_protocol::response::{
-    CommandError, CommandErrorKind, DrainResult, KillResult, WeightChanged,
+    CommandError, CommandErrorKind, DrainResult, KillResult, MaintenanceChanged, WeightChanged,
 };
 use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
+use crate::reject::maintenance::MaintenanceCause;
+use crate::server::maintenance_files;
 use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
 use crate::upstream::pool::Backend;
 
@@ -147,6 +149,26 @@ pub(super) fn set_weight(
     found.iter().for_each(|backend| backend.admin_override.set_weight(weight));
     let weight = found.first().map_or(0, |backend| backend.effective_weight().get());
     Ok(WeightChanged { routes: found.len(), weight })
+}
+
+/// Switches the maintenance of a route. Looks for its file, which may block: while it exists, maintenance stays
+/// on.
+pub(super) fn set_maintenance(
+    state: &ProxyState,
+    name: &str,
+    on: bool,
+) -> Result<MaintenanceChanged, CommandError> {
+    let snapshot = state.snapshot();
+    let route =
+        routes(&snapshot, Some(name)).next().ok_or_else(|| unknown_route(&snapshot, name))?;
+    route.maintenance.set_by_command(on);
+    maintenance_files::look(route);
+    let cause = route.maintenance.cause();
+    let file = route.maintenance.file().filter(|_| cause == Some(MaintenanceCause::File));
+    Ok(MaintenanceChanged {
+        on: cause.is_some(),
+        file: file.map(|file| file.display().to_string()),
+    })
 }
 
 fn routes<'s, 'n>(

@@ -113,6 +113,7 @@ impl ExplainTrail {
         self.pass("route", format!("\"{}\"", route.name), None);
         let admitted = route.addresses.check(&client.addr).map_err(RejectReason::AddressDenied);
         self.require("address", admitted)?;
+        self.require("maintenance", route.maintenance.admit())?;
         let ValidatedRequest::WebSocket(handshake) = &kind else {
             return Err(RejectReason::NotWebsocket.into());
         };

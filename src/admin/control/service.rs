@@ -65,6 +65,11 @@ impl ControlService {
                 let changed = commands::set_weight(state, &backend, route.as_deref(), weight)?;
                 reply.ok(&changed).await;
             }
+            ControlRequest::Maintenance { route, on } => {
+                let set =
+                    move |state: Arc<ProxyState>| commands::set_maintenance(&state, &route, on);
+                reply.ok(&self.run_blocking(set).await??).await;
+            }
             ControlRequest::Tail { session } => tail::tail(state, session, reply).await?,
             ControlRequest::Explain { url, origin, address } => {
                 let request =

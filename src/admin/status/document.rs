@@ -15,6 +15,7 @@ use crate::control_protocol::response::{Change, ChangedKey};
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
+use crate::reject::maintenance::MaintenanceCause;
 use crate::server::reload::report;
 use crate::sessions::drains::RunningDrain;
 use crate::sys::clock::wall;
@@ -193,6 +194,7 @@ fn pool(route: &Route) -> Value {
     json!({
         "route": &*route.name,
         "drained": route.is_draining(),
+        "maintenance": route.maintenance.cause().map(MaintenanceCause::as_str),
         "tunnels": open,
         "tunnels_max": route.max_tunnels,
         "delayed_seconds": delays(slice::from_ref(&route.counts)),

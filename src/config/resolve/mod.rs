@@ -39,7 +39,7 @@ pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<
     let listeners = listeners::listeners(file, &mut addresses, sink);
     let admin = listeners::admin(file, &mut addresses, sink);
     let prefixes = KeyPrefixes::default();
-    let (routes, top_level_policy) = routes::routes(file, &addresses, sink);
+    let (routes, top_level_policy) = routes::routes(file, dir, &addresses, sink);
     Settings {
         file: None,
         workers: workers(file, sink),

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::defaults::value_or;
+use super::defaults::{optional_file, value_or};
 use super::scope::KeyScope;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::process::RequestTimeoutsTable;
@@ -15,7 +15,7 @@ use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::scalars::OrOff;
-use crate::config::values::targets::{OptionalFile, RecordTarget};
+use crate::config::values::targets::RecordTarget;
 use crate::config::values::units::show_duration;
 
 /// Timeouts before a tunnel is open.
@@ -74,10 +74,7 @@ pub(crate) fn drain(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> DrainSe
 
 /// The files of error responses.
 pub(crate) fn error_pages(file: &ConfigFile, dir: &Path) -> [Option<PathBuf>; ERROR_PAGES.len()] {
-    let path = |given: &Parsed<OptionalFile>| {
-        given.value().and_then(|OptionalFile(path)| path.as_deref()).map(|path| dir.join(path))
-    };
-    file.error_pages.0.each_ref().map(path)
+    file.error_pages.0.each_ref().map(|given| optional_file(given, dir))
 }
 
 /// Settings of log messages.

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 
 use ws::SessionPolicy;
 
 use super::address_rules::address_rules;
 use super::addresses::ListenAddresses;
-use super::defaults::{count, head_limits, value_or};
+use super::defaults::{count, head_limits, optional_file, value_or};
 use super::headers::{check_hsts, headers, underscore_headers};
 use super::names::UniqueNames;
 use super::policy::session_policy;
@@ -32,6 +33,7 @@ use crate::config::values::scalars::{Label, OrOff, Weight};
 /// The routes, and the session policy of routes without limits of their own.
 pub(crate) fn routes(
     file: &ConfigFile,
+    dir: &Path,
     addresses: &ListenAddresses,
     sink: &mut DiagnosticSink<'_>,
 ) -> (Vec<RouteSettings>, Arc<SessionPolicy>) {
@@ -45,6 +47,7 @@ pub(crate) fn routes(
     let top_level_policy = Arc::new(session_policy(file, None, sink));
     let shared = Arc::clone(&top_level_policy);
     let mut table = Routes {
+        dir,
         addresses,
         top_level_policy: shared,
         names: UniqueNames::default(),
@@ -54,8 +57,9 @@ pub(crate) fn routes(
     (routes, top_level_policy)
 }
 
-/// State shared by the conversion of all routes: the policy of the top-level tables, and names and patterns in use.
+/// State shared by the conversion of all routes: the folder of the file, the policy of the top-level tables, and names and patterns in use.
 struct Routes<'f> {
+    dir: &'f Path,
     addresses: &'f ListenAddresses,
     top_level_policy: Arc<SessionPolicy>,
     names: UniqueNames,
@@ -117,6 +121,7 @@ impl<'f> Routes<'f> {
                 BackendLossPolicy(OnBackendLoss::Keep),
             )
             .0,
+            maintenance_file: optional_file(&route.maintenance_file, self.dir),
             send_proxy: value_or(&route.proxy_protocol, false),
             send_forwarded: value_or(&route.forwarded, false),
             via: value_or(&route.via, OrOff(None)).0.map(|name| name.0),

@@ -21,6 +21,7 @@ use crate::config::values::hsts::HstsAge;
 use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff, Weight};
+use crate::config::values::targets::OptionalFile;
 
 /// The table `[[route]]`.
 pub(crate) struct RouteTable {
@@ -33,6 +34,7 @@ pub(crate) struct RouteTable {
     pub(crate) origins: Parsed<Vec<Located<OriginRule>>>,
     pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
     pub(crate) on_backend_loss: Parsed<BackendLossPolicy>,
+    pub(crate) maintenance_file: Parsed<OptionalFile>,
     pub(crate) http: Parsed<bool>,
     pub(crate) log_requests: Parsed<LogRequests>,
     pub(crate) tunnels: Parsed<OrOff<NonZeroU32>>,
@@ -83,6 +85,7 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         origins: table.require("origins", RULES, origins),
         backends: table.require("backends", BACKENDS, backends),
         on_backend_loss: table.get("on_backend_loss"),
+        maintenance_file: table.get("maintenance_file"),
         http: table.get("http"),
         log_requests: table.get("log_requests"),
         tunnels: table.get("tunnels"),

@@ -179,3 +179,16 @@ fn error_pages_are_files_near_the_configuration() {
         );
     }
 }
+
+#[test]
+fn maintenance_file_is_near_the_configuration() {
+    let file = |lines: &str| {
+        let text = format!("{PLAIN}{lines}\n");
+        let settings = Settings::parse(&text, "/etc/tidegate/proxy.toml").unwrap();
+        settings.routes[0].maintenance_file.as_ref().map(|file| file.display().to_string())
+    };
+    assert_eq!((file(""), file("maintenance_file = \"off\"")), (None, None));
+    let relative = file("maintenance_file = \"maintenance\"");
+    assert_eq!(relative.as_deref(), Some("/etc/tidegate/maintenance"));
+    assert_eq!(file("maintenance_file = \"/run/m\"").as_deref(), Some("/run/m"));
+}

@@ -91,6 +91,7 @@ via = "edge-1"
 origins = ["*"]
 backends = ["b:1"]
 on_backend_loss = "drain"
+maintenance_file = "/run/tidegate/maintenance"
 
 [server]
 workers = 3

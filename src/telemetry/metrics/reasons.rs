@@ -11,6 +11,7 @@ use crate::reject::abort::AbortCause;
 use crate::reject::address_rule::AddressRule;
 use crate::reject::drop_reason::DropReason;
 use crate::reject::invalid_head::{Addressed, InvalidHead};
+use crate::reject::maintenance::MaintenanceCause;
 use crate::reject::stage::ConnectionStage;
 use crate::reject::{OriginMismatch, RejectReason};
 
@@ -92,6 +93,7 @@ pub fn reject_index(reason: &RejectReason) -> usize {
         RejectReason::ResponseAborted(_, cause) => 26 + *cause as usize,
         RejectReason::Redirected(_) => 26 + AbortCause::ALL.len(),
         RejectReason::AddressDenied(_) => 27 + AbortCause::ALL.len(),
+        RejectReason::Maintenance(_) => 28 + AbortCause::ALL.len(),
     }
 }
 
@@ -216,7 +218,7 @@ static DROP_REASONS: [DropReason; 16] = [
     DropReason::AddressDenied(AddressRule::NotAllowed),
 ];
 
-const REJECT_REASONS: [RejectReason; 28 + AbortCause::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -250,6 +252,7 @@ const REJECT_REASONS: [RejectReason; 28 + AbortCause::ALL.len()] = [
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[4]),
     RejectReason::Redirected(StatusCode::PERMANENT_REDIRECT),
     RejectReason::AddressDenied(AddressRule::NotAllowed),
+    RejectReason::Maintenance(MaintenanceCause::Command),
 ];
 
 /// Every termination reason except violations, which follow once per side.

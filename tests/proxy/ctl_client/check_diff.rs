@@ -88,6 +88,7 @@ fn completions_and_man_pages_list_every_command() {
         "drain",
         "undrain",
         "weight",
+        "maintenance",
         "tail",
         "explain",
         "reload",

@@ -90,6 +90,21 @@ fn actions_print_one_sentence() {
         ),
         (&["undrain", "--all"], json!("all"), "new tunnels are admitted again\n"),
         (&["weight", "b", "5"], json!({"routes": 2, "weight": 5}), "weight 5 on 2 routes\n"),
+        (
+            &["maintenance", "chat", "on"],
+            json!({"on": true, "file": null}),
+            "route chat in maintenance: requests get 503, tunnels stay open\n",
+        ),
+        (
+            &["maintenance", "chat", "off"],
+            json!({"on": true, "file": "/run/m"}),
+            "route chat stays in maintenance as long as the file /run/m exists\n",
+        ),
+        (
+            &["maintenance", "chat", "off"],
+            json!({"on": false, "file": null}),
+            "route chat serves requests again\n",
+        ),
         (&["log-level", "warn"], json!({"level": "warn"}), "warn\n"),
         (
             &["reload"],

@@ -79,6 +79,11 @@ fn steering_commands_send_their_request() {
             &["weight", "b", "file", "--route", "r"],
             json!({"command": "weight", "backend": "b", "route": "r", "weight": null}),
         ),
+        (&["maintenance", "r", "on"], json!({"command": "maintenance", "route": "r", "on": true})),
+        (
+            &["maintenance", "r", "off"],
+            json!({"command": "maintenance", "route": "r", "on": false}),
+        ),
         (&["tail", "7"], json!({"command": "tail", "session": 7})),
         (
             &["explain", "wss://h/ws"],

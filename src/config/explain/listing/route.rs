@@ -25,6 +25,8 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     addresses(&mut group, Requests, &route.addresses);
     group.add("origins", Requests, list(route.origins.iter().map(ToString::to_string)));
     group.add("on_backend_loss", Immediately, on_backend_loss(route.on_backend_loss));
+    let file = route.maintenance_file.as_deref();
+    group.add("maintenance_file", Requests, or_off(file, |file| text(file.display())));
     group.add("http", Requests, plain(route.http));
     let log_requests = match route.log_requests {
         LogRequests::Off => "off".to_owned(),
