@@ -132,28 +132,17 @@ pub fn delaying(at: TunnelSide<'_>, limit: LimitKind) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
     use std::num::NonZeroU64;
-    use std::sync::{Arc, Mutex};
+    use std::sync::mpsc::channel;
 
     use serde_json::Value;
+    use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
+    use crate::config::settings::LogFormat;
     use crate::telemetry::fixtures;
+    use crate::telemetry::log_event::LogLayer;
     use ws::{Limit, LimitAction, ProtocolError, RateLimit};
-
-    #[derive(Clone, Default)]
-    struct EventBuffer(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for EventBuffer {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     fn logged(side: Side, log: impl FnOnce(TunnelSide<'_>)) -> Value {
         let mut policy = SessionPolicy::default();
@@ -161,19 +150,15 @@ mod tests {
         let (per_second, burst) = (NonZeroU64::new(50).unwrap(), NonZeroU64::new(100).unwrap());
         policy.from_backend.messages =
             Some(RateLimit { per_second, burst, action: LimitAction::Delay });
-        let buffer = EventBuffer::default();
-        let writer = buffer.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_writer(move || writer.clone())
-            .finish();
+        let (lines, logged) = channel();
+        let send = move |line| lines.send(line).unwrap();
+        let layer = LogLayer { format: LogFormat::Json, send };
+        let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
             let (client, backend) = (fixtures::client().key, "127.0.0.1:9001");
             log(TunnelSide { session: 7, client, route: "chat", backend, policy: &policy, side });
         });
-        let line = buffer.0.lock().unwrap().clone();
-        serde_json::from_slice(&line).unwrap()
+        serde_json::from_slice(&logged.recv().unwrap()).unwrap()
     }
 
     #[test]

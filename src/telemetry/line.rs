@@ -20,6 +20,11 @@ impl LogLine {
         Self { format, bytes: Vec::with_capacity(TYPICAL_BYTES) }
     }
 
+    /// Whether the line is text, which people read, and not JSON.
+    pub fn is_text(&self) -> bool {
+        self.format == LogFormat::Text
+    }
+
     /// Writes a text, quoted and escaped; the caller must redact and truncate it. `None` writes
     /// nothing.
     pub fn text<'t>(&mut self, key: &str, value: impl Into<Option<&'t str>>) {
@@ -37,9 +42,14 @@ impl LogLine {
     /// Writes an integer; `None` writes nothing.
     pub fn number(&mut self, key: &str, value: impl Into<Option<u64>>) {
         if let Some(value) = value.into() {
-            self.key(key);
-            self.plain(format_args!("{value}"));
+            self.literal(key, value);
         }
+    }
+
+    /// Writes a number or a boolean, whose `Display` form is valid JSON.
+    pub fn literal(&mut self, key: &str, value: impl Display) {
+        self.key(key);
+        self.plain(format_args!("{value}"));
     }
 
     /// Writes a duration in milliseconds with three decimals; `None` writes nothing.

@@ -1,39 +1,31 @@
 //! Log messages, through tracing. A separate thread writes them to standard error, so that a stalled
 //! journal or a full pipe never blocks a connection.
 
-use std::io::{self, Write};
 use std::panic;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{Level, error};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 use super::access_log;
 use super::line_writer::LineSender;
+use super::log_event::LogLayer;
 use super::stderr::stderr;
-use crate::config::settings::{LogFormat, LogSettings};
+use crate::config::settings::LogSettings;
 
 /// Installs the log with the given format and level, and a panic hook that logs. Only the first call
 /// in a process takes effect; [`set_log_level`] changes the level later, the format never changes.
 pub fn init(settings: &LogSettings) -> LogFlush {
     let lines = stderr(settings.format);
     let (level, handle) = reload::Layer::new(LevelFilter::from_level(settings.level));
-    let layer = fmt::layer()
-        .with_writer(LineBuffer(lines.clone()))
-        .with_target(false)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    let registry = tracing_subscriber::registry().with(level);
+    let queue = lines.clone();
+    let layer = LogLayer { format: settings.format, send: move |line| queue.send(line) };
     // An error means that an earlier call has installed the log.
-    let set = match settings.format {
-        LogFormat::Text => registry.with(layer).try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
-    };
-    if set.is_ok() {
+    if tracing_subscriber::registry().with(level).with(layer).try_init().is_ok() {
         // Cannot fail: only the call that installed the log gets here.
         let _ = LEVEL.set(handle);
     }
@@ -83,29 +75,6 @@ impl Drop for LogFlush {
         // The access log first: its lost records are reported through the log.
         access_log::flush();
         self.0.flush();
-    }
-}
-
-/// Queues each line. tracing formats a complete line and writes it with one call.
-#[derive(Clone, Debug)]
-struct LineBuffer(LineSender);
-
-impl Write for LineBuffer {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.send(line.to_vec());
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for LineBuffer {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }
 

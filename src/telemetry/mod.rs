@@ -8,6 +8,7 @@ pub(crate) mod fixtures;
 pub(crate) mod line;
 pub(crate) mod line_writer;
 pub mod log;
+pub(crate) mod log_event;
 pub mod metrics;
 pub(crate) mod once_a_minute;
 pub(crate) mod record;

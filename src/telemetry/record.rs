@@ -1,5 +1,9 @@
 //! Writes the access log records: one for each dropped connection, rejected request and ended tunnel,
 //! with the initiator, the reason and the setting that decided; optionally one for each new tunnel.
+//!
+//! Fields have the order of the table in `docs/records.md`, which a test compares: what ended and why,
+//! the setting, status and close codes; then what it was about; then figures; then the connection. In text, a
+//! refusal is brief: it has no TLS parameters and no fields of the request that only repeat or identify.
 
 use std::time::Duration;
 
@@ -152,11 +156,9 @@ fn is_debug() -> bool {
 
 fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
     let DroppedConnection { client, reason, host, target, deciding, age } = dropped;
-    write_client(line, client);
-    line.text("host", *host);
-    line.text("target", *target);
-    line.text("stage", reason.stage().as_str());
+    line.show("client", client.addr);
     line.text("end", reason.as_str());
+    write_deciding(line, deciding);
     if let DropReason::HeadInvalid(head) = reason {
         line.number("status", head.status.map(|status| u64::from(status.as_u16())));
     }
@@ -177,53 +179,77 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
         | DropReason::WriteTimeout => None,
     };
     line.text("detail", detail.as_deref());
-    write_deciding(line, deciding);
+    line.text("host", *host);
+    line.text("target", *target);
     line.number("age_ms", millis(*age));
+    let is_full = !line.is_text();
+    if is_full {
+        line.text("stage", reason.stage().as_str());
+    }
+    line.text("listener", &*client.listener);
+    write_address(line, client);
+    if is_full {
+        write_tls(line, client);
+    }
 }
 
 fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
-    write_client(line, request.client);
-    line.text("route", request.route);
-    line.text("backend", request.backend);
-    write_request_fields(line, &request.fields);
-    line.text("origin", request.origin);
-    line.text("stage", request.reason.stage().as_str());
-    line.text("end", request.reason.as_str());
-    line.number("status", u64::from(request.reason.status().as_u16()));
+    let RejectedRequest { client, reason, fields, .. } = request;
+    line.show("client", client.addr);
+    line.text("end", reason.as_str());
+    write_deciding(line, &request.deciding);
+    line.number("status", u64::from(reason.status().as_u16()));
     match request.detail {
         Some(detail) => line.text("detail", detail),
-        None => line.show("detail", request.reason),
+        // The key and its value say the same.
+        None if line.is_text() && request.deciding.value.is_some() => {}
+        None => line.show("detail", reason),
     }
-    write_deciding(line, &request.deciding);
+    line.text("route", request.route);
+    write_target(line, fields);
+    line.text("origin", request.origin);
+    line.text("backend", request.backend);
+    line.number("age_ms", millis(request.age));
     if let Some(progress) = &request.progress {
         write_response(line, progress);
     }
-    line.number("age_ms", millis(request.age));
+    write_header_problems(line, fields);
+    if line.is_text() {
+        write_address(line, client);
+        // Only a request that was forwarded is in the log of the application.
+        line.text("request_id", request.backend.and(fields.request_id));
+        return;
+    }
+    line.text("stage", reason.stage().as_str());
+    line.text("listener", &*client.listener);
+    write_address(line, client);
+    write_tls(line, client);
+    write_request(line, fields);
     line.number("generation", request.generation);
 }
 
 fn write_start(line: &mut LogLine, session: &SessionStart<'_>) {
-    line.number("session", session.session);
-    write_client(line, session.client);
-    line.text("route", session.route);
-    line.text("backend", session.backend);
-    write_request_fields(line, &session.fields);
-    line.text("protocol", "http/1.1");
+    line.show("client", session.client.addr);
+    write_session(line, session);
     line.number("backend_handshake_ms", millis(session.backend_handshake));
-    line.number("generation", session.generation);
+    write_header_problems(line, &session.fields);
+    write_connection(line, session);
 }
 
 fn write_end(line: &mut LogLine, ended: &SessionEnd<'_>) {
-    write_start(line, &ended.start);
-    line.text("stage", ConnectionStage::Tunnel.as_str());
-    let Summary { reason, value, size, stats, close_codes, sides } = ended.summary;
+    let SessionEnd { start, summary, age } = ended;
+    let Summary { reason, value, size, stats, close_codes, sides } = summary;
+    line.show("client", start.client.addr);
     line.text("end", reason.as_str());
     line.text("by", reason.initiator());
     line.text("key", reason.key());
     line.text("value", value.as_deref());
-    line.number("size", *size);
     line.number("close_client", close_codes.to_client.map(u64::from));
     line.number("close_backend", close_codes.to_backend.map(u64::from));
+    line.number("size", *size);
+    write_session(line, start);
+    line.number("age_ms", millis(*age));
+    line.number("backend_handshake_ms", millis(start.backend_handshake));
     let Stats { up, down } = stats;
     write_both(line, ["up_bytes", "down_bytes"], [up, down], |flow| flow.bytes);
     write_both(line, ["up_messages", "down_messages"], [up, down], |flow| flow.messages);
@@ -248,34 +274,9 @@ fn write_end(line: &mut LogLine, ended: &SessionEnd<'_>) {
         line.number(keys[0], Some(millis(delays.time)).filter(|time| *time > 0));
         line.list(keys[1], labels(delays.by.iter()));
     }
-    line.number("age_ms", millis(ended.age));
-}
-
-fn write_client(line: &mut LogLine, client: &ClientInfo) {
-    line.show("client", client.addr);
-    line.show("client_key", client.key);
-    if let Some(peer) = &client.peer {
-        line.show("peer", peer);
-    }
-    line.text("client_source", client.addr_source.label());
-    line.text("listener", &*client.listener);
-    if let Some(tls) = &client.tls {
-        line.text("tls_version", tls.version.as_str());
-        line.text("tls_cipher", tls.cipher);
-        line.text("sni", tls.sni.as_deref().map(truncate).as_deref());
-    }
-}
-
-fn write_request_fields(line: &mut LogLine, fields: &RequestFields<'_>) {
-    line.text("host", fields.host);
-    line.text("target", fields.target);
-    line.text("user_agent", fields.user_agent);
-    line.text("request_id", fields.request_id);
-    line.text("traceparent", fields.traceparent);
-    line.text("subprotocol", fields.subprotocol);
-    line.text("forwarded_invalid", fields.forwarded_invalid);
-    line.text("would_reject", fields.would_reject);
-    line.text("dropped_headers", fields.dropped_headers);
+    write_header_problems(line, &start.fields);
+    line.text("stage", ConnectionStage::Tunnel.as_str());
+    write_connection(line, start);
 }
 
 fn write_deciding(line: &mut LogLine, deciding: &DecidingSetting) {
@@ -283,10 +284,65 @@ fn write_deciding(line: &mut LogLine, deciding: &DecidingSetting) {
     line.text("value", deciding.value.as_deref());
 }
 
+fn write_session(line: &mut LogLine, session: &SessionStart<'_>) {
+    line.number("session", session.session);
+    line.text("route", session.route);
+    write_target(line, &session.fields);
+    line.text("backend", session.backend);
+}
+
+fn write_target(line: &mut LogLine, fields: &RequestFields<'_>) {
+    line.text("host", fields.host);
+    line.text("target", fields.target);
+}
+
+fn write_header_problems(line: &mut LogLine, fields: &RequestFields<'_>) {
+    line.text("would_reject", fields.would_reject);
+    line.text("forwarded_invalid", fields.forwarded_invalid);
+    line.text("dropped_headers", fields.dropped_headers);
+}
+
+/// The connection and the request of a tunnel.
+fn write_connection(line: &mut LogLine, session: &SessionStart<'_>) {
+    line.text("listener", &*session.client.listener);
+    write_address(line, session.client);
+    write_tls(line, session.client);
+    line.text("protocol", "http/1.1");
+    write_request(line, &session.fields);
+    line.number("generation", session.generation);
+}
+
+/// How the client's address was found. In text, the client key is omitted if it is that address.
+fn write_address(line: &mut LogLine, client: &ClientInfo) {
+    let key = client.key.to_string();
+    if !line.is_text() || key != client.addr.ip().to_string() {
+        line.text("client_key", &*key);
+    }
+    if let Some(peer) = &client.peer {
+        line.show("peer", peer);
+    }
+    line.text("client_source", client.addr_source.label());
+}
+
+fn write_tls(line: &mut LogLine, client: &ClientInfo) {
+    if let Some(tls) = &client.tls {
+        line.text("tls_version", tls.version.as_str());
+        line.text("tls_cipher", tls.cipher);
+        line.text("sni", tls.sni.as_deref().map(truncate).as_deref());
+    }
+}
+
+fn write_request(line: &mut LogLine, fields: &RequestFields<'_>) {
+    line.text("subprotocol", fields.subprotocol);
+    line.text("user_agent", fields.user_agent);
+    line.text("request_id", fields.request_id);
+    line.text("traceparent", fields.traceparent);
+}
+
 fn write_response(line: &mut LogLine, progress: &ResponseProgress) {
+    line.number("response_header_ms", millis(progress.head));
     line.number("up_bytes", progress.up_bytes);
     line.number("down_bytes", progress.down_bytes);
-    line.number("response_header_ms", millis(progress.head));
 }
 
 fn write_both(

@@ -4,8 +4,8 @@
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
-use super::line::LogLine;
 use super::line_writer::{LineSender, LineSink, LogTarget};
+use super::log_event::log_line;
 use super::timestamp::LogTime;
 use crate::config::settings::LogFormat;
 
@@ -29,26 +29,17 @@ impl LineSink for Stderr {
     }
 }
 
-/// A line in the format of tracing. It does not go through tracing, because there it would queue
-/// after the lines that are waiting.
+/// A log message that does not go through tracing, because there it would queue after the lines that are
+/// waiting.
 fn loss_report(format: LogFormat, now: LogTime, lost: u64, error: Option<&io::Error>) -> Vec<u8> {
-    let message = "log: lines were lost because standard error is slow or cannot be written";
-    let error = error.map(io::Error::to_string);
-    match format {
-        LogFormat::Text => {
-            let error = error.map(|error| format!(" error={error:?}")).unwrap_or_default();
-            format!("{now}  WARN {message} lost={lost}{error}\n").into_bytes()
-        }
-        LogFormat::Json => {
-            let mut line = LogLine::new(format);
-            line.show("timestamp", now);
-            line.text("level", "WARN");
-            line.text("message", message);
-            line.number("lost", lost);
-            line.text("error", error.as_deref());
-            line.finish()
-        }
-    }
+    let mut line = log_line(format, now, "WARN");
+    line.text(
+        "message",
+        "log: lines were lost because standard error is slow or cannot be written",
+    );
+    line.number("lost", lost);
+    line.text("error", error.map(io::Error::to_string).as_deref());
+    line.finish()
 }
 
 static LINES: OnceLock<LineSender> = OnceLock::new();
@@ -66,7 +57,11 @@ mod tests {
         assert_eq!((&json["lost"], &json["level"]), (&7.into(), &"WARN".into()));
         assert_eq!(json["error"], "no storage space");
         let text = String::from_utf8(loss_report(LogFormat::Text, now, 7, None)).unwrap();
-        assert!(text.contains(" WARN ") && text.ends_with("lost=7\n"), "{text}");
+        assert!(
+            text.contains(" level=WARN message=\"log: lines were lost ")
+                && text.ends_with("lost=7\n"),
+            "{text}"
+        );
         assert!(serde_json::from_slice::<serde_json::Value>(text.as_bytes()).is_err());
     }
 }

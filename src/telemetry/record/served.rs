@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use super::{ResponseProgress, millis, write_client, write_request_fields, write_response};
+use super::{
+    ResponseProgress, millis, write_address, write_header_problems, write_request, write_response,
+    write_target, write_tls,
+};
 use crate::client::ClientInfo;
 use crate::reject::stage::ConnectionStage;
 use crate::telemetry::access_log::write_record;
+use crate::telemetry::line::LogLine;
 use crate::telemetry::request_fields::RequestFields;
 
 /// A plain request whose response was sent, or was being sent when the client disconnected.
@@ -35,21 +39,31 @@ pub struct ServedRequest<'a> {
 
 /// Writes the record of a plain request that a backend answered.
 pub fn record_served(served: &ServedRequest<'_>) {
-    write_record("served", |line| {
-        write_client(line, served.client);
-        line.text("route", served.route);
-        line.text("backend", served.backend);
-        write_request_fields(line, &served.fields);
-        line.text("stage", ConnectionStage::Response.as_str());
-        if served.is_complete {
-            line.text("end", "complete");
-        } else {
-            line.text("end", "client_disconnected");
-            line.text("by", "client");
-        }
-        line.number("status", u64::from(served.status.as_u16()));
-        write_response(line, &served.progress);
-        line.number("age_ms", millis(served.age));
-        line.number("generation", served.generation);
-    });
+    write_record("served", |line| write_served(line, served));
+}
+
+pub(super) fn write_served(line: &mut LogLine, served: &ServedRequest<'_>) {
+    let ServedRequest { client, fields, .. } = served;
+    line.show("client", client.addr);
+    line.text("end", if served.is_complete { "complete" } else { "client_disconnected" });
+    line.text("by", (!served.is_complete).then_some("client"));
+    line.number("status", u64::from(served.status.as_u16()));
+    line.text("route", served.route);
+    write_target(line, fields);
+    line.text("backend", served.backend);
+    line.number("age_ms", millis(served.age));
+    write_response(line, &served.progress);
+    write_header_problems(line, fields);
+    if line.is_text() {
+        write_address(line, client);
+        line.text("user_agent", fields.user_agent);
+        line.text("request_id", fields.request_id);
+        return;
+    }
+    line.text("stage", ConnectionStage::Response.as_str());
+    line.text("listener", &*client.listener);
+    write_address(line, client);
+    write_tls(line, client);
+    write_request(line, fields);
+    line.number("generation", served.generation);
 }

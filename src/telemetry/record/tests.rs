@@ -7,7 +7,9 @@ use ws::{
     TerminationReason,
 };
 
+use super::served::{ServedRequest, write_served};
 use super::*;
+use crate::client::AddrSource;
 use crate::config::settings::LogFormat;
 use crate::reject::OriginMismatch;
 use crate::reject::invalid_head::InvalidHead;
@@ -92,11 +94,167 @@ fn end_record_contains_every_field() {
     });
     assert_eq!(fields(|line| write_end(line, &ended)), expected);
     let text = whole(LogFormat::Text, |line| write_end(line, &ended));
-    assert!(text.starts_with("session=7 client=203.0.113.7:5000 client_key="), "{text}");
+    let verdict = "client=203.0.113.7:5000 end=message_too_big by=client \
+                   key=limits.message_from_client value=1MiB close_client=1009 close_backend=1001 \
+                   size=41943040 session=7 route=chat ";
+    assert!(text.starts_with(verdict), "{text}");
     assert!(text.contains(" target=\"/ws?token=[redacted]\" "), "{text}");
     assert!(text.contains(" user_agent=\"Browser/1.0 (X11)\" "), "{text}");
     assert!(text.contains(" client_rtt_ms=12.345 client_rtt_max_ms=1000.007 "), "{text}");
-    assert!(text.contains(" value=1MiB size=41943040 close_client=1009 "), "{text}");
+}
+
+/// The keys of the table in `docs/records.md`, whose order is that of every record.
+fn documented() -> Vec<&'static str> {
+    let fields = include_str!("../../../docs/records.md").split("## Fields").nth(1).unwrap();
+    let table = fields.split("\n\n").find(|part| part.starts_with("| field |")).unwrap();
+    let rows = table.lines().filter_map(|row| row.strip_prefix("| `")?.split(" | ").next());
+    rows.flat_map(|keys| keys.split("`, `").map(|key| key.trim_matches('`'))).collect()
+}
+
+/// Panics unless all keys of the line are documented and have the documented order.
+fn assert_order(line: &str, format: LogFormat) {
+    let at = |key: &&str| {
+        line.find(&match format {
+            LogFormat::Text => format!(" {key}="),
+            LogFormat::Json => format!("\"{key}\":"),
+        })
+    };
+    let found: Vec<usize> = documented().iter().filter_map(at).collect();
+    assert!(found.is_sorted(), "{line}");
+    let keys = match format {
+        // Only quoted values contain the sign.
+        LogFormat::Text => line.split('"').step_by(2).map(|part| part.matches('=').count()).sum(),
+        LogFormat::Json => serde_json::from_str::<Value>(line).unwrap().as_object().unwrap().len(),
+    };
+    assert_eq!(found.len(), keys, "{line}");
+}
+
+#[test]
+fn every_record_has_the_documented_order() {
+    let mut client = fixtures::client();
+    client.addr_source = AddrSource::Forwarded;
+    client.peer = Some(Box::new(client.addr));
+    let all = RequestFields {
+        forwarded_invalid: Some("x"),
+        would_reject: Some("y"),
+        dropped_headers: Some("z"),
+        ..SHOWN
+    };
+    let age = Duration::from_millis(5);
+    let mut summary = summary(Stats::default());
+    for side in [&mut summary.sides.client, &mut summary.sides.backend] {
+        side.rtt = Some(Rtt { last: age, max: age, answers: 1 });
+        side.reported_size = Some(7);
+        side.delays.time = age;
+    }
+    let ended = SessionEnd { start: start(&client, all), summary: &summary, age };
+    let deciding = || DecidingSetting { key: Some("a.key"), value: Some("7".to_owned()) };
+    let head = InvalidHead {
+        detail: "bad".into(),
+        status: Some(StatusCode::BAD_REQUEST),
+        ..Default::default()
+    };
+    let dropped = DroppedConnection {
+        client: &client,
+        reason: &DropReason::HeadInvalid(head),
+        host: Some("a.example"),
+        target: Some("/ws"),
+        deciding: deciding(),
+        age,
+    };
+    let progress = ResponseProgress { up_bytes: 1, down_bytes: 2, head: age };
+    let rejected = RejectedRequest {
+        fields: all,
+        deciding: deciding(),
+        progress: Some(progress),
+        ..refusal(&client)
+    };
+    let served = ServedRequest {
+        client: &client,
+        route: "chat",
+        backend: "127.0.0.1:9001",
+        fields: all,
+        status: StatusCode::OK,
+        is_complete: false,
+        progress,
+        age,
+        generation: 1,
+    };
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let record = |fill: &dyn Fn(&mut LogLine)| {
+            assert_order(&format!(" {}", whole(format, fill).trim_end()), format);
+        };
+        record(&|line| write_start(line, &ended.start));
+        record(&|line| write_end(line, &ended));
+        record(&|line| write_drop(line, &dropped));
+        record(&|line| write_reject(line, &rejected));
+        record(&|line| write_served(line, &served));
+    }
+}
+
+/// A page of another site, opened in a browser.
+fn refusal(client: &ClientInfo) -> RejectedRequest<'_> {
+    RejectedRequest {
+        client,
+        reason: &RejectReason::Origin(OriginMismatch::NotListed),
+        detail: None,
+        route: Some("chat"),
+        backend: None,
+        fields: RequestFields {
+            host: "chat.example.com",
+            target: "/ws",
+            user_agent: Some(
+                "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+                 Chrome/143.0.0.0 Safari/537.36",
+            ),
+            request_id: Some("6d0f8f2cb7f94e5c8b8f3f0f5a3f1c2d"),
+            ..RequestFields::default()
+        },
+        origin: Some("https://other.example.org"),
+        deciding: DecidingSetting { key: Some("route.origins"), value: None },
+        progress: None,
+        is_logged: false,
+        age: Duration::from_millis(1),
+        generation: 1,
+    }
+}
+
+#[test]
+fn refusals_are_short_and_start_with_the_cause() {
+    let client = fixtures::client();
+    let short = "time=2026-03-01T09:12:07.318Z event=rejected ".len();
+    let text = |rejected: &RejectedRequest<'_>| {
+        let text = whole(LogFormat::Text, |line| write_reject(line, rejected));
+        assert!(short + text.trim_end().len() < 300, "{} in {text}", short + text.len());
+        text
+    };
+    let origin = text(&refusal(&client));
+    let cause = "client=203.0.113.7:5000 end=origin key=route.origins status=403 detail=\"";
+    assert!(origin.starts_with(cause), "{origin}");
+    let limit = text(&RejectedRequest {
+        reason: &RejectReason::ClientRateLimit,
+        deciding: DecidingSetting {
+            key: Some("rates.handshakes_per_client"),
+            value: Some("20/s, burst 100".to_owned()),
+        },
+        ..refusal(&client)
+    });
+    let cause = "client=203.0.113.7:5000 end=client_rate_limit key=rates.handshakes_per_client \
+                 value=\"20/s, burst 100\" status=429 route=chat ";
+    assert!(limit.starts_with(cause), "{limit}");
+    // The application has the request too, so the record names its id.
+    let rejected = text(&RejectedRequest {
+        reason: &RejectReason::BackendRejected(StatusCode::UNAUTHORIZED),
+        backend: Some("127.0.0.1:9001"),
+        deciding: DecidingSetting::default(),
+        ..refusal(&client)
+    });
+    assert!(rejected.contains(" request_id=6d0f"), "{rejected}");
+    // JSON has everything.
+    let json = fields(|line| write_reject(line, &refusal(&client)));
+    for key in ["client_key", "stage", "listener", "tls_version", "user_agent", "request_id"] {
+        assert!(json.get(key).is_some(), "{key} is not in {json}");
+    }
 }
 
 #[test]
